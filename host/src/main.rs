@@ -1,0 +1,2 @@
+//! netwasm
+fn main() {}
