@@ -1,9 +1,21 @@
 //! netwasm
-pub mod bindings {
-    wasmtime::component::bindgen!({
-        path: "../wit",
-        world: "everything",
-        imports: { default: trappable },
-        additional_derives: [PartialEq],
-    });
-}
+pub mod config;
+mod connect;
+mod connection;
+mod error;
+mod files;
+mod inspect;
+mod listener;
+pub mod policy;
+mod protocol;
+mod queue;
+mod relay;
+mod sendfile;
+pub mod server;
+mod tls;
+mod transport;
+mod udp;
+pub mod wasm;
+mod watch;
+mod worker;
+pub use error::Error;

@@ -1,0 +1,265 @@
+//! Does what the test-suite tells it, good or bad. It is no example: the other
+//! guests are.
+//!
+//!     netwasm run guests/probe.wasm --tcp 8888
+//!     printf 'events\n' | nc localhost 8888
+//!
+//! A client sends commands, one a line; see [`Client::execute`] for what each
+//! does and answers. An answer is a line, a failure `error: NAME` with a name
+//! of WIT's `error-code` or of [`std::io::ErrorKind`] in kebab case. An
+//! argument called TEXT is the rest of the line. With `panic-on-connect` as the
+//! first argument of the guest it panics when a client connects.
+wit_bindgen::generate!({
+    path: "../../wit",
+    inline: "
+        package netwasm:probe;
+        world probe {
+            include netwasm:net/tcp-server@0.1.0;
+            include netwasm:net/connecting@0.1.0;
+            include netwasm:net/timing@0.1.0;
+            include netwasm:net/resolving@0.1.0;
+        }
+    ",
+    world: "netwasm:probe/probe",
+    generate_all,
+});
+
+mod command;
+mod text;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use exports::netwasm::net::{connect_handler, resolve_handler, tcp_handler, timer_handler};
+use netwasm::net::connector::{self, ConnectId};
+use netwasm::net::resolver::{self, ResolveId};
+use netwasm::net::timers::{self, TimerId};
+use netwasm::net::transports::Transport;
+use netwasm::net::types::{ErrorCode, IpAddress};
+
+thread_local! {
+    /// Who asked for each timer, and what for.
+    static TIMERS: RefCell<HashMap<TimerId, (Rc<Client>, Wake)>> = RefCell::default();
+    /// Who asked for each name.
+    static QUESTIONS: RefCell<HashMap<ResolveId, Rc<Client>>> = RefCell::default();
+    /// Who asked for each outgoing connection, and what to send there.
+    static CONNECTS: RefCell<HashMap<ConnectId, (Rc<Client>, String)>> = RefCell::default();
+}
+
+struct Probe;
+export!(Probe);
+
+impl tcp_handler::Guest for Probe {
+    type Connection = Connection;
+}
+
+impl timer_handler::Guest for Probe {
+    fn timer_fired(id: TimerId) {
+        match TIMERS.with_borrow_mut(|timers| timers.remove(&id)) {
+            Some((client, Wake::Answer)) => client.answer("fired"),
+            Some((client, Wake::Resume)) => {
+                client.transport.resume_reading();
+                client.answer("resumed");
+            }
+            None => panic!("timer {id} was cancelled or never asked for"),
+        }
+    }
+}
+
+impl resolve_handler::Guest for Probe {
+    fn resolved(id: ResolveId, answer: Result<Vec<IpAddress>, ErrorCode>) {
+        let client = QUESTIONS
+            .with_borrow_mut(|questions| questions.remove(&id))
+            .expect("an answer follows a question");
+        match answer {
+            Ok(addresses) => client.answer(&text::addresses(&addresses)),
+            Err(error) => client.refuse(&text::error(&error)),
+        }
+    }
+}
+
+impl connect_handler::Guest for Probe {
+    fn connected(id: ConnectId, transport: Transport) -> tcp_handler::Connection {
+        let (client, text) = asked(id);
+        transport.write(format!("{text}\n").as_bytes());
+        tcp_handler::Connection::new(Connection::Outgoing(Outgoing {
+            transport,
+            client,
+            reply: RefCell::default(),
+            answered: Cell::new(false),
+        }))
+    }
+
+    fn connect_failed(id: ConnectId, error: ErrorCode) {
+        asked(id).0.refuse(&text::error(&error));
+    }
+}
+
+/// Who asked for a connection, and what to send there.
+fn asked(id: ConnectId) -> (Rc<Client>, String) {
+    CONNECTS
+        .with_borrow_mut(|connects| connects.remove(&id))
+        .expect("the event of a connection that was asked for, once")
+}
+
+/// A client that sends commands, or a connection that one of them asked for.
+enum Connection {
+    Client(Rc<Client>),
+    Outgoing(Outgoing),
+}
+
+impl tcp_handler::GuestConnection for Connection {
+    fn new(transport: Transport) -> Self {
+        let first = std::env::args().nth(1);
+        assert_ne!(first.as_deref(), Some("panic-on-connect"), "as it was told");
+        let client = Client {
+            transport,
+            received: RefCell::default(),
+            events: RefCell::new(vec!["connection-made"]),
+            half_close: Cell::new(false),
+            timer: Cell::new(0),
+        };
+        Self::Client(Rc::new(client))
+    }
+
+    fn data_received(&self, data: Vec<u8>) {
+        match self {
+            Self::Client(client) => {
+                client.saw("data-received");
+                client.received.borrow_mut().extend_from_slice(&data);
+                while let Some(line) = client.next_line() {
+                    client.execute(line.trim_end_matches(['\r', '\n']));
+                }
+            }
+            Self::Outgoing(outgoing) => {
+                outgoing.reply.borrow_mut().extend_from_slice(&data);
+                if data.contains(&b'\n') {
+                    outgoing.pass_on(None);
+                    outgoing.transport.close();
+                }
+            }
+        }
+    }
+
+    fn eof_received(&self) -> bool {
+        match self {
+            Self::Client(client) => {
+                client.saw("eof-received");
+                client.half_close.get()
+            }
+            Self::Outgoing(_) => false,
+        }
+    }
+
+    fn pause_writing(&self) {
+        if let Self::Client(client) = self {
+            client.saw("pause-writing");
+        }
+    }
+
+    fn resume_writing(&self) {
+        if let Self::Client(client) = self {
+            client.saw("resume-writing");
+        }
+    }
+
+    fn connection_lost(&self, reason: Option<ErrorCode>) {
+        match self {
+            Self::Client(client) => client.forget(),
+            Self::Outgoing(outgoing) => outgoing.pass_on(reason.as_ref()),
+        }
+    }
+}
+
+/// A client that sends commands.
+struct Client {
+    transport: Transport,
+    /// What arrived and is not a whole command yet.
+    received: RefCell<Vec<u8>>,
+    /// The events so far; `data-received` once for any number in a row.
+    events: RefCell<Vec<&'static str>>,
+    /// What `eof-received` returns.
+    half_close: Cell<bool>,
+    /// The timer that `cancel-timer` is about.
+    timer: Cell<TimerId>,
+}
+
+/// What a timer is for.
+enum Wake {
+    Answer,
+    Resume,
+}
+
+impl Client {
+    fn saw(&self, event: &'static str) {
+        let mut events = self.events.borrow_mut();
+        if event != "data-received" || events.last() != Some(&event) {
+            events.push(event);
+        }
+    }
+
+    /// Takes the next line, with its end, from what was received.
+    fn next_line(&self) -> Option<String> {
+        let mut received = self.received.borrow_mut();
+        let end = received.iter().position(|&byte| byte == b'\n')?;
+        let line: Vec<u8> = received.drain(..=end).collect();
+        Some(String::from_utf8_lossy(&line).into_owned())
+    }
+
+    fn answer(&self, line: &str) {
+        self.transport.write(format!("{line}\n").as_bytes());
+    }
+
+    fn refuse(&self, error: &str) {
+        self.answer(&format!("error: {error}"));
+    }
+
+    /// Drops what still refers to a client that is gone, so that its transport
+    /// is dropped with it.
+    fn forget(self: &Rc<Self>) {
+        fn remove<T>(
+            pending: &RefCell<HashMap<u64, T>>,
+            mine: impl Fn(&T) -> bool,
+            cancel: impl Fn(u64),
+        ) {
+            pending.borrow_mut().retain(|&id, entry| {
+                let keep = !mine(entry);
+                if !keep {
+                    cancel(id);
+                }
+                keep
+            });
+        }
+        let is_self = |other: &Rc<Self>| Rc::ptr_eq(other, self);
+        TIMERS.with(|all| remove(all, |(client, _)| is_self(client), timers::cancel));
+        QUESTIONS.with(|all| remove(all, is_self, resolver::cancel));
+        CONNECTS.with(|all| remove(all, |(client, _)| is_self(client), connector::cancel));
+    }
+}
+
+/// A connection that a client asked for.
+struct Outgoing {
+    transport: Transport,
+    client: Rc<Client>,
+    /// What has come back.
+    reply: RefCell<Vec<u8>>,
+    answered: Cell<bool>,
+}
+
+impl Outgoing {
+    /// Answers the client with the first line that came back, or with what
+    /// there is of it, or with why there is none.
+    fn pass_on(&self, reason: Option<&ErrorCode>) {
+        if self.answered.replace(true) {
+            return;
+        }
+        let reply = self.reply.borrow();
+        let reply = String::from_utf8_lossy(&reply);
+        match (reply.lines().next(), reason) {
+            (Some(line), _) => self.client.answer(line),
+            (None, Some(error)) => self.client.refuse(&text::error(error)),
+            (None, None) => self.client.refuse("closed"),
+        }
+    }
+}

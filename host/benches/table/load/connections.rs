@@ -1,0 +1,107 @@
+//! Connections that are opened, used once and closed.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::time::Instant;
+
+use nix::sys::socket::{setsockopt, sockopt};
+use socket2::{Domain, Socket, Type};
+
+use super::{Load, Poll, connect, ended, pattern};
+
+/// Connections that are opened, carry one message to and fro, and are closed.
+/// An operation is one of them, from the connect to the server's close.
+///
+/// The end is the orderly one, and the same for every server: the client
+/// shuts its sending side, the server sees the end of the stream and closes,
+/// the client sees that. The client was first, so the waiting time (TIME_WAIT)
+/// is on its side and takes a port of its for a minute, or over loopback for a
+/// second (`tcp_tw_reuse`). A port is one for a pair of addresses: so the
+/// clients come from many addresses of 127.0.0.0/8 in turn.
+pub(crate) struct Connections {
+    server: SocketAddr,
+    poll: Poll,
+    ready: Vec<usize>,
+    /// How many were opened so far.
+    opened: u32,
+    connections: Vec<Connection>,
+    message: Vec<u8>,
+    buffer: Vec<u8>,
+}
+
+struct Connection {
+    /// Blocking: it is read only when there is something.
+    stream: TcpStream,
+    /// How much of the answer has yet to come.
+    missing: usize,
+}
+
+/// From how many addresses the clients come.
+const SOURCES: u32 = 64;
+
+impl Connections {
+    /// Opens the first connections.
+    pub(crate) fn new(server: SocketAddr, connections: usize, size: usize) -> io::Result<Self> {
+        connect(server)?;
+        let mut load = Self {
+            server,
+            poll: Poll::new(connections)?,
+            ready: Vec::new(),
+            opened: 0,
+            connections: Vec::new(),
+            message: pattern(size),
+            buffer: vec![0; size],
+        };
+        for number in 0..connections {
+            let connection = load.open(number)?;
+            load.connections.push(connection);
+        }
+        Ok(load)
+    }
+
+    fn open(&mut self, number: usize) -> io::Result<Connection> {
+        self.opened += 1;
+        let [a, b, c, d] = (0x7f00_0002 + self.opened % SOURCES).to_be_bytes();
+        let source = SocketAddr::from((IpAddr::V4(Ipv4Addr::new(a, b, c, d)), 0));
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        // The port is chosen by connect(2), which knows the whole pair.
+        setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+        socket.bind(&source.into())?;
+        socket.connect(&self.server.into())?;
+        let mut stream = TcpStream::from(socket);
+        stream.write_all(&self.message)?;
+        self.poll.add(&stream, number)?;
+        Ok(Connection {
+            stream,
+            missing: self.message.len(),
+        })
+    }
+}
+
+impl Load for Connections {
+    fn drive(&mut self, deadline: Instant) -> io::Result<u64> {
+        let mut operations = 0;
+        let mut ready = std::mem::take(&mut self.ready);
+        while Instant::now() < deadline {
+            self.poll.wait_for_answer(&mut ready)?;
+            for &number in &ready {
+                let connection = &mut self.connections[number];
+                let length = connection.stream.read(&mut self.buffer)?;
+                match (connection.missing, length) {
+                    (0, _) => {
+                        operations += 1;
+                        self.connections[number] = self.open(number)?;
+                    }
+                    (_, 0) => return Err(ended()),
+                    (missing, _) if missing > length => connection.missing -= length,
+                    _ => {
+                        connection.missing = 0;
+                        connection.stream.shutdown(Shutdown::Write)?;
+                    }
+                }
+            }
+        }
+        self.ready = ready;
+        Ok(operations)
+    }
+}

@@ -1,0 +1,133 @@
+//! The load generator: one thread, epoll, and as few system calls as the work
+//! allows, so that the server is the one that has most to do.
+//!
+//! Every kind of load first checks that the server does answer what it should.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+
+mod bulk;
+mod connections;
+mod datagrams;
+mod idle;
+mod ping_pong;
+mod tls;
+
+pub(crate) use bulk::Bulk;
+pub(crate) use connections::Connections;
+pub(crate) use datagrams::Datagrams;
+pub(crate) use idle::Idle;
+pub(crate) use ping_pong::PingPong;
+pub(crate) use tls::TlsPingPong;
+
+/// A server that answers nothing for so long has failed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Keeps a server busy.
+pub(crate) trait Load {
+    /// Goes on until the deadline, and returns how many operations ended
+    /// meanwhile. What is under way then stays so for the next call.
+    ///
+    /// # Errors
+    /// The server ends a connection or does not answer.
+    fn drive(&mut self, deadline: Instant) -> io::Result<u64>;
+}
+
+/// Waits for sockets, which have numbers here. Level-triggered: one read for
+/// each that is ready suffices, and none only learns that there is no more.
+struct Poll {
+    epoll: OwnedFd,
+    events: Vec<epoll::Event>,
+}
+
+impl Poll {
+    fn new(capacity: usize) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        Ok(Self {
+            epoll,
+            events: Vec::with_capacity(capacity),
+        })
+    }
+
+    /// Tells from now on when there is something to read. Closing the socket
+    /// ends it.
+    fn add(&self, socket: impl AsFd, number: usize) -> io::Result<()> {
+        let data = epoll::EventData::new_u64(number as u64);
+        Ok(epoll::add(
+            &self.epoll,
+            socket,
+            data,
+            epoll::EventFlags::IN,
+        )?)
+    }
+
+    /// Waits until some sockets can be read, and puts their numbers into
+    /// `ready`: none if `timeout` passes.
+    fn wait(&mut self, timeout: Duration, ready: &mut Vec<usize>) -> io::Result<()> {
+        let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
+        self.events.clear();
+        match epoll::wait(
+            &self.epoll,
+            spare_capacity(&mut self.events),
+            Some(&timeout),
+        ) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        ready.clear();
+        ready.extend(self.events.iter().map(|event| event.data.u64() as usize));
+        Ok(())
+    }
+
+    /// The same, for those who always await an answer.
+    fn wait_for_answer(&mut self, ready: &mut Vec<usize>) -> io::Result<()> {
+        self.wait(PATIENCE, ready)?;
+        if ready.is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the server does not answer",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Connects, and sees that an echo comes back.
+fn connect(server: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(server)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    check_echo(&stream)?;
+    Ok(stream)
+}
+
+/// One round trip of bytes that differ.
+fn check_echo(mut stream: impl Read + Write) -> io::Result<()> {
+    let message = pattern(64);
+    let mut answer = vec![0; message.len()];
+    stream.write_all(&message)?;
+    stream.flush()?;
+    stream.read_exact(&mut answer)?;
+    if answer != message {
+        return Err(io::Error::other(
+            "the server sends back something else than it got",
+        ));
+    }
+    Ok(())
+}
+
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|index| (index * 31 % 251) as u8).collect()
+}
+
+fn ended() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "the server ended the connection",
+    )
+}

@@ -1,0 +1,157 @@
+//! How fast netwasm is, next to what people would use instead of it.
+//!
+//! `cargo bench --bench table` starts netwasm and its peers in turn, pins the
+//! server to one core and this process, the load generator, to another, and
+//! prints a table. There is no pass or fail.
+//!
+//! The peers are a tokio program (this executable runs itself again for it,
+//! see [`native`]), and the echo of asyncio and of uvloop where Python has
+//! them. A turn is a fresh server, a warm-up, and a measured time. The turns
+//! of a round follow each other (A B C, A B C, ...), so that whatever
+//! disturbs the machine meets all of them; the table shows medians.
+//!
+//! What counts is the server's CPU time per operation. Over loopback, on one
+//! core each, the load generator often bounds the rate, and then the rate says
+//! more about it than about the server. A ratio is the tokio program's CPU
+//! time per operation divided by netwasm's: more is better. Next to it stand
+//! the smallest and the largest ratio of any one round, which is the noise.
+//!
+//! It wants a machine that does nothing else: the last line under the table
+//! tells how far that was so. Where it is not, many short rounds are better
+//! than few long ones (`cargo bench --bench table -- --rounds 25 --seconds 0.3`).
+//!
+//! `cargo test --benches` runs every work for a moment, to see that it does.
+
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+
+use crate::peers::Service;
+
+mod load;
+mod measure;
+mod native;
+mod peers;
+mod report;
+mod work;
+
+/// Measures netwasm and its peers.
+#[derive(Parser)]
+#[command(name = "table")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Be the tokio program.
+    #[command(hide = true)]
+    NativePeer {
+        /// What to serve.
+        #[arg(value_enum)]
+        service: Service,
+        /// Bytes that a connection reads at most at once.
+        #[arg(long, default_value_t = 65_536)]
+        buffer: usize,
+        /// Where a proxy connects to.
+        #[arg(long)]
+        upstream: Option<SocketAddr>,
+    },
+}
+
+#[derive(Args)]
+struct Options {
+    /// Only the works whose name contains this; repeatable.
+    #[arg(long, value_name = "NAME")]
+    filter: Vec<String>,
+    /// How often each server has its turn [default: 5].
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// How long a turn is measured, in seconds [default: 1.5].
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// Another netwasm to measure than the one of this build.
+    #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_netwasm"))]
+    netwasm: PathBuf,
+    /// Write every single measurement there too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Print the names of the works, and measure nothing.
+    #[arg(long)]
+    list: bool,
+    /// What `cargo bench` passes, and `cargo test --benches` does not.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let Arguments { command, options } = Arguments::parse();
+    if let Some(Command::NativePeer {
+        service,
+        buffer,
+        upstream,
+    }) = command
+    {
+        native::serve(service, buffer, upstream).context("native peer")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let wanted = |name: &str| {
+        options.filter.is_empty()
+            || options
+                .filter
+                .iter()
+                .any(|part| name.contains(part.as_str()))
+    };
+    let works: Vec<_> = work::all()
+        .into_iter()
+        .filter(|work| wanted(work.name))
+        .collect();
+    if options.list {
+        for work in &works {
+            println!("{}", work.name);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+
+    let (rounds, seconds) = if options.bench { (5, 1.5) } else { (1, 0.1) };
+    let plan = work::Plan {
+        rounds: options.rounds.unwrap_or(rounds).max(1),
+        time: Duration::try_from_secs_f64(options.seconds.unwrap_or(seconds))?,
+        cores: measure::Cores::pick().context("which cores there are")?,
+        peers: peers::Peers::find(options.netwasm),
+    };
+    measure::raise_descriptor_limit().context("raising the limit of descriptors")?;
+    plan.cores
+        .pin_load()
+        .context("pinning the load generator")?;
+
+    let mut results = Vec::new();
+    for work in &works {
+        results.push(plan.run(work)?);
+    }
+    report::print(&mut io::stdout().lock(), &plan, &results)?;
+    if let Some(path) = &options.json {
+        let file = File::create(path).with_context(|| path.display().to_string())?;
+        report::write_json(file, &plan, &results)?;
+    }
+    let failed = results
+        .iter()
+        .flat_map(|done| &done.outcomes)
+        .filter(|one| one.failure.is_some());
+    match failed.count() {
+        0 => Ok(ExitCode::SUCCESS),
+        count => {
+            eprintln!("{count} servers failed; the reasons stand above the table");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The tokio program that netwasm is compared with: what a careful author
+//! would write by hand, on a current-thread runtime, as netwasm has one worker.
+
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use anyhow::Context;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional_with_sizes,
+};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio_rustls::TlsAcceptor;
+
+use crate::peers::{CERTIFICATE, KEY, Service};
+
+const ANY_PORT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
+
+/// Serves until it is killed, with `buffer` bytes for a connection. It tells
+/// where as netwasm does: by a line `listening tcp://127.0.0.1:PORT`.
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn serve(
+    service: Service,
+    buffer: usize,
+    upstream: Option<SocketAddr>,
+) -> anyhow::Result<()> {
+    match service {
+        Service::Tcp => {
+            accept("tcp", move |stream| echo(stream, buffer)).await?;
+        }
+        Service::Tls => {
+            let acceptor = TlsAcceptor::from(Arc::new(tls_config()?));
+            accept("tls", move |stream| {
+                let acceptor = acceptor.clone();
+                async move { echo(acceptor.accept(stream).await?, buffer).await }
+            })
+            .await?;
+        }
+        Service::Udp => echo_datagrams().await?,
+        Service::Proxy => {
+            let upstream = upstream.context("a proxy needs --upstream")?;
+            accept("tcp", move |stream| proxy(stream, upstream, buffer)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives every connection a task. An error in one is its client's, and ends
+/// nothing else.
+async fn accept<F>(scheme: &str, serve: impl Fn(TcpStream) -> F) -> io::Result<()>
+where
+    F: Future<Output = io::Result<()>> + Send + 'static,
+{
+    let listener = TcpListener::bind(ANY_PORT).await?;
+    announce(scheme, listener.local_addr()?)?;
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        tokio::spawn(serve(stream));
+    }
+}
+
+async fn echo(mut stream: impl AsyncRead + AsyncWrite + Unpin, buffer: usize) -> io::Result<()> {
+    let mut buffer = vec![0; buffer];
+    loop {
+        let length = stream.read(&mut buffer).await?;
+        if length == 0 {
+            return Ok(());
+        }
+        stream.write_all(&buffer[..length]).await?;
+        // Nothing to do for TCP; a TLS session may hold a record back.
+        stream.flush().await?;
+    }
+}
+
+async fn echo_datagrams() -> io::Result<()> {
+    let socket = UdpSocket::bind(ANY_PORT).await?;
+    announce("udp", socket.local_addr()?)?;
+    let mut buffer = vec![0; 65_536];
+    loop {
+        let (length, peer) = socket.recv_from(&mut buffer).await?;
+        socket.send_to(&buffer[..length], peer).await?;
+    }
+}
+
+async fn proxy(mut client: TcpStream, upstream: SocketAddr, buffer: usize) -> io::Result<()> {
+    let mut upstream = TcpStream::connect(upstream).await?;
+    upstream.set_nodelay(true)?;
+    copy_bidirectional_with_sizes(&mut client, &mut upstream, buffer, buffer).await?;
+    Ok(())
+}
+
+fn tls_config() -> anyhow::Result<ServerConfig> {
+    let chain = CertificateDer::pem_file_iter(CERTIFICATE)
+        .and_then(Iterator::collect)
+        .context(CERTIFICATE)?;
+    let key = PrivateKeyDer::from_pem_file(KEY).context(KEY)?;
+    Ok(ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?)
+}
+
+fn announce(scheme: &str, address: SocketAddr) -> io::Result<()> {
+    let mut output = io::stdout();
+    writeln!(output, "listening {scheme}://{address}")?;
+    output.flush()
+}

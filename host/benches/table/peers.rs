@@ -1,0 +1,266 @@
+//! Starts netwasm and its peers, and learns where they listen.
+
+use std::fmt;
+use std::io::{self, BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use clap::ValueEnum;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::measure::Cores;
+
+/// The server's certificate, and the authority that signed it.
+pub(crate) const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../certs/cert.pem");
+/// The server's key.
+pub(crate) const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../certs/key.pem");
+/// Who signed it.
+pub(crate) const AUTHORITY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../certs/ca.pem");
+
+const GUESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../guests");
+/// Where netwasm keeps compiled code while it is measured.
+const CACHE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");
+const PYTHON: &str = "python3";
+const PYTHON_PEER: &str = include_str!("peer.py");
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What a server is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Service {
+    /// Echo over TCP.
+    Tcp,
+    /// Echo over TLS.
+    Tls,
+    /// Echo over UDP.
+    Udp,
+    /// Connect every client to one TCP server.
+    Proxy,
+}
+
+impl Service {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Udp => "udp",
+            Self::Proxy => "proxy",
+        }
+    }
+}
+
+/// Who does it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// A guest in netwasm.
+    Netwasm {
+        /// The name of the guest.
+        guest: &'static str,
+        /// `connection` or `worker`.
+        isolation: &'static str,
+    },
+    /// The tokio program.
+    Native {
+        /// Bytes that a connection reads at most at once.
+        buffer: usize,
+    },
+    /// Python with the event loop of its standard library.
+    Asyncio,
+    /// Python with uvloop's.
+    Uvloop,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Netwasm { guest, isolation } => write!(f, "{guest} ({isolation})"),
+            Self::Native { buffer } => write!(f, "native ({} KiB)", buffer / 1024),
+            Self::Asyncio => f.write_str("asyncio"),
+            Self::Uvloop => f.write_str("uvloop"),
+        }
+    }
+}
+
+/// The peers that this machine has.
+pub(crate) struct Peers {
+    netwasm: PathBuf,
+    asyncio: bool,
+    uvloop: bool,
+}
+
+impl Peers {
+    /// Looks for Python and uvloop, and says what is missing.
+    pub(crate) fn find(netwasm: PathBuf) -> Self {
+        let imports = |module: &str| {
+            Command::new(PYTHON)
+                .args(["-c", &format!("import {module}")])
+                .stdin(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
+                .is_ok_and(|status| status.success())
+        };
+        let found = Self {
+            netwasm,
+            asyncio: imports("asyncio"),
+            uvloop: imports("uvloop"),
+        };
+        if !found.asyncio {
+            eprintln!("{PYTHON} is not there: asyncio and uvloop are left out");
+        } else if !found.uvloop {
+            eprintln!("{PYTHON} has no uvloop (pip install uvloop): it is left out");
+        }
+        found
+    }
+
+    /// Whether a peer can be started here.
+    pub(crate) fn has(&self, peer: Peer) -> bool {
+        match peer {
+            Peer::Netwasm { .. } | Peer::Native { .. } => true,
+            Peer::Asyncio => self.asyncio,
+            Peer::Uvloop => self.uvloop,
+        }
+    }
+
+    /// Starts a server on its core, and waits until it listens.
+    ///
+    /// # Errors
+    /// It cannot be started, ends, or does not listen within a minute.
+    pub(crate) fn start(
+        &self,
+        peer: Peer,
+        service: Service,
+        upstream: Option<SocketAddr>,
+        cores: Cores,
+    ) -> anyhow::Result<Server> {
+        let mut command = self.command(peer, service, upstream)?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let start = Instant::now();
+        let child = cores
+            .spawn_server(&mut command)
+            .with_context(|| command.get_program().display().to_string())?;
+        Server::listening(child, start).with_context(|| format!("{command:?}"))
+    }
+
+    fn command(
+        &self,
+        peer: Peer,
+        service: Service,
+        upstream: Option<SocketAddr>,
+    ) -> io::Result<Command> {
+        Ok(match peer {
+            Peer::Netwasm { guest, isolation } => self.netwasm(guest, isolation, service, upstream),
+            Peer::Native { buffer } => native(buffer, service, upstream)?,
+            Peer::Asyncio | Peer::Uvloop => python(peer, service),
+        })
+    }
+
+    fn netwasm(
+        &self,
+        guest: &str,
+        isolation: &str,
+        service: Service,
+        upstream: Option<SocketAddr>,
+    ) -> Command {
+        let mut command = Command::new(&self.netwasm);
+        command.env("XDG_CACHE_HOME", CACHE).env("RUST_LOG", "warn");
+        command.arg("run").arg(format!("{GUESTS}/{guest}.wasm"));
+        command.args(["--workers=1", "--isolation", isolation]);
+        command.arg(match service {
+            Service::Tcp | Service::Proxy => "--tcp=127.0.0.1:0",
+            Service::Tls => "--tls=127.0.0.1:0",
+            Service::Udp => "--udp=127.0.0.1:0",
+        });
+        if service == Service::Tls {
+            command.args(["--cert", CERTIFICATE, "--key", KEY]);
+        }
+        if let Some(upstream) = upstream {
+            command.arg(format!("--allow-connect={upstream}"));
+            command.arg("--").arg(upstream.to_string());
+        }
+        command
+    }
+}
+
+/// This executable, once more.
+fn native(buffer: usize, service: Service, upstream: Option<SocketAddr>) -> io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("native-peer").arg(service.name());
+    command.arg(format!("--buffer={buffer}"));
+    command.args(upstream.map(|upstream| format!("--upstream={upstream}")));
+    Ok(command)
+}
+
+fn python(event_loop: Peer, service: Service) -> Command {
+    let mut command = Command::new(PYTHON);
+    command.args(["-c", PYTHON_PEER, service.name(), CERTIFICATE, KEY]);
+    command.arg(event_loop.to_string());
+    command
+}
+
+/// A running server; dropping it kills it.
+pub(crate) struct Server {
+    child: Child,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// The time from its start to the line that says so.
+    pub(crate) start_up: Duration,
+    /// Keeps the pipe open, so that a server may go on to print.
+    _output: BufReader<ChildStdout>,
+}
+
+impl Server {
+    fn listening(mut child: Child, start: Instant) -> anyhow::Result<Self> {
+        match Self::first_line(&mut child) {
+            Ok((line, output)) => {
+                let start_up = start.elapsed();
+                let address = line.trim_end().rsplit('/').next().unwrap_or_default();
+                let address = address
+                    .parse()
+                    .with_context(|| format!("it printed {line:?}"))?;
+                Ok(Self {
+                    child,
+                    address,
+                    start_up,
+                    _output: output,
+                })
+            }
+            Err(error) => {
+                end(&mut child);
+                Err(error)
+            }
+        }
+    }
+
+    fn first_line(child: &mut Child) -> anyhow::Result<(String, BufReader<ChildStdout>)> {
+        let output = child.stdout.take().context("it has no standard output")?;
+        let timeout = Timespec::try_from(START_TIMEOUT)?;
+        if poll(&mut [PollFd::new(&output, PollFlags::IN)], Some(&timeout))? == 0 {
+            bail!("it does not listen after {START_TIMEOUT:?}");
+        }
+        let mut output = BufReader::new(output);
+        let mut line = String::new();
+        if output.read_line(&mut line)? == 0 {
+            bail!("it ended before it listened");
+        }
+        Ok((line, output))
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+fn end(child: &mut Child) {
+    // Either fails only where the process is gone already.
+    drop(child.kill());
+    drop(child.wait());
+}

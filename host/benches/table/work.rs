@@ -1,0 +1,421 @@
+//! The works that servers are given, and the turns they take.
+
+use std::time::{Duration, Instant};
+
+use crate::load::{Bulk, Connections, Datagrams, Idle, Load, PingPong, TlsPingPong};
+use crate::measure::{self, Cores};
+use crate::peers::{Peer, Peers, Server, Service};
+
+/// Something that netwasm and its peers can both do.
+pub(crate) struct Work {
+    /// What `--filter` looks at.
+    pub(crate) name: &'static str,
+    kind: Kind,
+    /// What netwasm does it with: a row of the table each.
+    pub(crate) rows: Vec<Row>,
+    /// Whom it is compared with.
+    peers: Vec<Peer>,
+}
+
+/// A row of the table.
+pub(crate) struct Row {
+    pub(crate) title: &'static str,
+    pub(crate) peer: Peer,
+    pub(crate) target: Target,
+}
+
+/// What was aimed at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target {
+    /// A ratio of at least this.
+    Ratio(f64),
+    /// A cost of at most this.
+    Cost(f64),
+}
+
+/// What is done, and so what is measured.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Echo {
+        connections: usize,
+        size: usize,
+    },
+    Bulk {
+        connections: usize,
+    },
+    Proxy {
+        connections: usize,
+    },
+    Tls {
+        connections: usize,
+        size: usize,
+    },
+    Udp {
+        sockets: usize,
+        window: usize,
+        size: usize,
+    },
+    Connections {
+        at_once: usize,
+        size: usize,
+    },
+    Idle {
+        connections: usize,
+    },
+    Start,
+}
+
+/// What a cost is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// Seconds of CPU time per operation.
+    CpuTime,
+    /// Seconds.
+    Time,
+    /// Bytes per connection.
+    Memory,
+}
+
+/// How works are done.
+pub(crate) struct Plan {
+    /// How often each server has its turn.
+    pub(crate) rounds: usize,
+    /// How long a turn is measured.
+    pub(crate) time: Duration,
+    pub(crate) cores: Cores,
+    pub(crate) peers: Peers,
+}
+
+/// One measurement.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub(crate) struct Sample {
+    /// Operations a second, where that means something.
+    pub(crate) rate: Option<f64>,
+    /// See [`Work::unit`]; less is better.
+    pub(crate) cost: f64,
+    /// Seconds that the server waited, in each one measured, while something
+    /// else had its core.
+    pub(crate) waited: Option<f64>,
+}
+
+impl Sample {
+    fn of_cost(cost: f64) -> Self {
+        Self {
+            rate: None,
+            cost,
+            waited: None,
+        }
+    }
+}
+
+/// What became of one server in one work.
+pub(crate) struct Outcome {
+    pub(crate) peer: Peer,
+    /// A sample a round, as far as it came.
+    pub(crate) samples: Vec<Sample>,
+    /// Why it came no further.
+    pub(crate) failure: Option<String>,
+}
+
+/// A work, and what became of everyone.
+pub(crate) struct Done<'a> {
+    pub(crate) work: &'a Work,
+    pub(crate) outcomes: Vec<Outcome>,
+}
+
+/// Everything that is measured.
+pub(crate) fn all() -> Vec<Work> {
+    let netwasm = |guest, isolation| Peer::Netwasm { guest, isolation };
+    let row = |title, peer, target| Row {
+        title,
+        peer,
+        target,
+    };
+    let native = |buffers: &[usize]| {
+        let peers = buffers.iter().map(|&buffer| Peer::Native { buffer });
+        peers.collect::<Vec<_>>()
+    };
+    let with_python = |mut peers: Vec<Peer>| {
+        peers.extend([Peer::Asyncio, Peer::Uvloop]);
+        peers
+    };
+    // Which buffer is the better one depends on the work; the comparison is
+    // with the better one.
+    let messages = || native(&[64 << 10, 16 << 10]);
+    let bulk = || native(&[64 << 10, 256 << 10]);
+    vec![
+        Work {
+            name: "echo-64",
+            kind: Kind::Echo {
+                connections: 64,
+                size: 64,
+            },
+            rows: vec![
+                row(
+                    "echo in the guest, 64 B, 64 connections",
+                    netwasm("echo", "connection"),
+                    Target::Ratio(0.95),
+                ),
+                row(
+                    "relay-echo, 64 B, 64 connections",
+                    netwasm("relay-echo", "connection"),
+                    Target::Ratio(1.0),
+                ),
+            ],
+            peers: with_python(messages()),
+        },
+        Work {
+            name: "echo-16k",
+            kind: Kind::Echo {
+                connections: 16,
+                size: 16 << 10,
+            },
+            rows: vec![row(
+                "echo in the guest, 16 KiB, 16 connections",
+                netwasm("echo", "connection"),
+                Target::Ratio(0.92),
+            )],
+            peers: with_python(messages()),
+        },
+        Work {
+            name: "bulk",
+            kind: Kind::Bulk { connections: 4 },
+            rows: vec![row(
+                "relay-echo, bulk, 4 connections, per MiB",
+                netwasm("relay-echo", "connection"),
+                Target::Ratio(1.5),
+            )],
+            peers: with_python(bulk()),
+        },
+        Work {
+            name: "proxy",
+            kind: Kind::Proxy { connections: 4 },
+            rows: vec![row(
+                "proxy, bulk, 4 connections, per MiB",
+                netwasm("proxy", "connection"),
+                Target::Ratio(1.5),
+            )],
+            peers: bulk(),
+        },
+        Work {
+            name: "tls",
+            kind: Kind::Tls {
+                connections: 16,
+                size: 16 << 10,
+            },
+            rows: vec![row(
+                "TLS echo in the guest, 16 KiB, 16 connections",
+                netwasm("echo", "connection"),
+                Target::Ratio(0.95),
+            )],
+            peers: with_python(messages()),
+        },
+        Work {
+            name: "udp",
+            kind: Kind::Udp {
+                sockets: 4,
+                window: 32,
+                size: 64,
+            },
+            rows: vec![row(
+                "UDP echo in the guest, 64 B, 4 windows of 32",
+                netwasm("echo", "connection"),
+                Target::Ratio(1.3),
+            )],
+            peers: with_python(native(&[64 << 10])),
+        },
+        Work {
+            name: "connections",
+            kind: Kind::Connections {
+                at_once: 64,
+                size: 64,
+            },
+            rows: vec![
+                row(
+                    "connect, 64 B, close; isolation connection",
+                    netwasm("echo", "connection"),
+                    Target::Ratio(0.6),
+                ),
+                row(
+                    "connect, 64 B, close; isolation worker",
+                    netwasm("echo", "worker"),
+                    Target::Ratio(0.9),
+                ),
+            ],
+            peers: with_python(messages()),
+        },
+        Work {
+            name: "idle",
+            kind: Kind::Idle { connections: 5000 },
+            rows: vec![
+                row(
+                    "idle connection; isolation connection",
+                    netwasm("echo", "connection"),
+                    Target::Cost(24.0 * 1024.0),
+                ),
+                row(
+                    "idle connection; isolation worker",
+                    netwasm("echo", "worker"),
+                    Target::Cost(2.0 * 1024.0),
+                ),
+            ],
+            peers: with_python(messages()),
+        },
+        Work {
+            name: "start",
+            kind: Kind::Start,
+            rows: vec![row(
+                "start to `listening`, code cache warm",
+                netwasm("echo", "connection"),
+                Target::Cost(0.030),
+            )],
+            peers: with_python(native(&[64 << 10])),
+        },
+    ]
+}
+
+impl Work {
+    /// What the cost of a sample is.
+    pub(crate) fn unit(&self) -> Unit {
+        match self.kind {
+            Kind::Idle { .. } => Unit::Memory,
+            Kind::Start => Unit::Time,
+            _ => Unit::CpuTime,
+        }
+    }
+
+    fn service(&self) -> Service {
+        match self.kind {
+            Kind::Proxy { .. } => Service::Proxy,
+            Kind::Tls { .. } => Service::Tls,
+            Kind::Udp { .. } => Service::Udp,
+            _ => Service::Tcp,
+        }
+    }
+}
+
+impl Plan {
+    /// Gives everyone their turns. A server that fails has no further ones.
+    ///
+    /// # Errors
+    /// What a proxy is to connect to cannot be started.
+    pub(crate) fn run<'a>(&self, work: &'a Work) -> anyhow::Result<Done<'a>> {
+        let peers = work
+            .rows
+            .iter()
+            .map(|row| row.peer)
+            .chain(work.peers.iter().copied());
+        let mut outcomes: Vec<_> = peers
+            .filter(|&peer| self.peers.has(peer))
+            .map(|peer| Outcome {
+                peer,
+                samples: Vec::new(),
+                failure: None,
+            })
+            .collect();
+        // A start is short, so there can be more of them.
+        let rounds = match work.kind {
+            Kind::Start => 2 * self.rounds,
+            _ => self.rounds,
+        };
+        eprintln!("{}: {} servers, {rounds} rounds", work.name, outcomes.len());
+        let upstream = match work.kind {
+            Kind::Proxy { .. } => Some(self.upstream()?),
+            _ => None,
+        };
+        for _ in 0..rounds {
+            for outcome in outcomes
+                .iter_mut()
+                .filter(|outcome| outcome.failure.is_none())
+            {
+                match self.turn(work, outcome.peer, upstream.as_ref()) {
+                    Ok(sample) => outcome.samples.push(sample),
+                    Err(error) => {
+                        eprintln!("{}: {}: {error:#}", work.name, outcome.peer);
+                        outcome.failure = Some(format!("{error:#}"));
+                    }
+                }
+            }
+        }
+        Ok(Done { work, outcomes })
+    }
+
+    /// An echo for proxies. It shares the load generator's core.
+    fn upstream(&self) -> anyhow::Result<Server> {
+        let cores = Cores {
+            server: self.cores.load,
+            ..self.cores
+        };
+        self.peers
+            .start(Peer::Native { buffer: 64 << 10 }, Service::Tcp, None, cores)
+    }
+
+    fn turn(&self, work: &Work, peer: Peer, upstream: Option<&Server>) -> anyhow::Result<Sample> {
+        let upstream = upstream.map(|server| server.address);
+        let start = || self.peers.start(peer, work.service(), upstream, self.cores);
+        if let Kind::Start = work.kind {
+            // The first one fills the caches, of compiled code and of files.
+            drop(start()?);
+        }
+        let server = start()?;
+        let address = server.address;
+        let mut load: Box<dyn Load> = match work.kind {
+            Kind::Start => {
+                return Ok(Sample::of_cost(server.start_up.as_secs_f64()));
+            }
+            Kind::Idle { connections } => return idle(&server, connections),
+            Kind::Echo { connections, size } => {
+                Box::new(PingPong::new(address, connections, size)?)
+            }
+            Kind::Bulk { connections } | Kind::Proxy { connections } => {
+                Box::new(Bulk::new(address, connections)?)
+            }
+            Kind::Tls { connections, size } => {
+                Box::new(TlsPingPong::new(address, connections, size)?)
+            }
+            Kind::Udp {
+                sockets,
+                window,
+                size,
+            } => Box::new(Datagrams::new(address, sockets, window, size)?),
+            Kind::Connections { at_once, size } => {
+                Box::new(Connections::new(address, at_once, size)?)
+            }
+        };
+        self.drive(&server, load.as_mut())
+    }
+
+    /// A warm-up, then the measured time.
+    fn drive(&self, server: &Server, load: &mut dyn Load) -> anyhow::Result<Sample> {
+        load.drive(Instant::now() + self.time / 4)?;
+        let (cpu, waited) = usage(server)?;
+        let start = Instant::now();
+        let operations = load.drive(start + self.time)?;
+        let time = start.elapsed().as_secs_f64();
+        let (cpu_after, waited_after) = usage(server)?;
+        anyhow::ensure!(operations > 0, "not one operation in {time} s");
+        Ok(Sample {
+            rate: Some(operations as f64 / time),
+            cost: (cpu_after - cpu).as_secs_f64() / operations as f64,
+            waited: Some(waited_after.saturating_sub(waited).as_secs_f64() / time),
+        })
+    }
+}
+
+fn usage(server: &Server) -> anyhow::Result<(Duration, Duration)> {
+    Ok((
+        measure::cpu_time(server.pid())?,
+        measure::waiting_time(server.pid())?,
+    ))
+}
+
+/// How much a server grows by a connection that does nothing.
+fn idle(server: &Server, connections: usize) -> anyhow::Result<Sample> {
+    // What the first connections set up is not theirs alone.
+    drop(Idle::new(server.address, 16)?);
+    let before = measure::pss(server.pid())?;
+    let idle = Idle::new(server.address, connections)?;
+    let growth = measure::pss(server.pid())?.saturating_sub(before);
+    drop(idle);
+    Ok(Sample::of_cost(growth as f64 / connections as f64))
+}

@@ -1,0 +1,333 @@
+//! One task for one connection: the TLS handshake, then events between the
+//! socket and the guest until either ends it.
+//!
+//! The task is a hand-written future, since it waits for several things at
+//! once (bytes, room, what the guest asked for) and is the hot path: a poll
+//! that finds nothing to do costs a few loads.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use wasmtime::component::ResourceAny;
+
+use crate::error::ConnectionError;
+use crate::protocol::{Lost, Watermark};
+use crate::relay;
+use crate::transport::Transport;
+use crate::wasm::instance::{Instance, Trapped};
+
+/// How many pieces are received before other connections have their turn.
+const TURN: u32 = 32;
+
+/// How much a peer may still send to a connection that was closed, bytes.
+const LINGER_MOST: usize = 16 << 20;
+
+/// Drives one connection to its end.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    transport: Rc<Transport>,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The TLS handshake of an accepted connection.
+    Handshake,
+    /// Accepted; the guest does not know it yet.
+    Accepted,
+    /// The guest has it.
+    Open { instance: Rc<Instance>, connection: ResourceAny },
+    /// The guest no longer has it. What the peer still sends is read and
+    /// forgotten, so that a reset does not destroy what it has yet to read.
+    Lingering { shut: bool, discarded: usize },
+    Over,
+}
+
+impl Driver {
+    /// A connection that was just accepted.
+    pub(crate) fn accepted(transport: Rc<Transport>) -> Self {
+        let handshaking = transport.core.borrow().tls.is_some();
+        let stage = if handshaking {
+            transport.set_deadline(Some(transport.worker().handshake_deadline()));
+            Stage::Handshake
+        } else {
+            Stage::Accepted
+        };
+        Self { transport, stage }
+    }
+
+    /// One that the guest asked for and has taken.
+    pub(crate) fn connected(
+        transport: Rc<Transport>,
+        instance: Rc<Instance>,
+        connection: ResourceAny,
+    ) -> Self {
+        Self { transport, stage: Stage::Open { instance, connection } }
+    }
+
+    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<Stage> {
+        let transport = &self.transport;
+        let result = match transport.over() {
+            Some(lost) => Err(lost.unwrap_or(ConnectionError::Aborted)),
+            None => {
+                let worker = transport.worker();
+                ready!(transport.poll_handshake(cx, &mut worker.scratch.borrow_mut()))
+            }
+        };
+        transport.set_deadline(None);
+        Poll::Ready(match result {
+            Ok(()) => Stage::Accepted,
+            Err(reason) => {
+                transport.worker().shared.counters.handshakes_failed.add();
+                tracing::info!(peer = %transport.peer(), %reason, "TLS handshake failed");
+                match reason {
+                    // The alert that was sent is to arrive.
+                    ConnectionError::Tls(_) => self.linger(),
+                    _ => Stage::Over,
+                }
+            }
+        })
+    }
+
+    /// `connection-made`.
+    fn begin(&self) -> Stage {
+        let worker = self.transport.worker();
+        let instance = match worker.instance() {
+            Ok(instance) => instance,
+            Err(error) => {
+                worker.shared.counters.instances_failed.add();
+                tracing::error!(peer = %self.transport.peer(), %error, "no instance for a connection");
+                return Stage::Over;
+            }
+        };
+        match instance.connection_made(&self.transport) {
+            Ok(connection) => Stage::Open { instance, connection },
+            Err(Trapped) => Stage::Over,
+        }
+    }
+
+    fn poll_open(
+        &self,
+        cx: &mut Context<'_>,
+        instance: &Rc<Instance>,
+        connection: ResourceAny,
+    ) -> Poll<Result<Lost, Trapped>> {
+        let transport = &self.transport;
+        let mut turn = 0;
+        loop {
+            if instance.is_dead() {
+                return Poll::Ready(Err(Trapped));
+            }
+            if let Some(lost) = transport.over() {
+                return Poll::Ready(Ok(lost));
+            }
+            match transport.poll_flush(cx) {
+                Poll::Ready(Ok(())) => self.tell_feeder(),
+                Poll::Ready(Err(reason)) => {
+                    transport.fail(reason);
+                    continue;
+                }
+                Poll::Pending => {}
+            }
+            match transport.watermark() {
+                None => {}
+                Some(Watermark::Pause) => {
+                    instance.pause_writing(connection)?;
+                    continue;
+                }
+                Some(Watermark::Resume) => {
+                    instance.resume_writing(connection)?;
+                    continue;
+                }
+            }
+            if transport.shut_if_due() || transport.over().is_some() {
+                continue;
+            }
+            if transport.core.borrow().wants_room && transport.poll_room(cx).is_ready() {
+                self.tell_feeder();
+            }
+            let worker = transport.worker();
+            if transport.core.borrow().relay.is_some() {
+                match relay::poll(transport, cx, &mut worker.scratch.borrow_mut()) {
+                    Poll::Ready(Ok(())) => continue,
+                    Poll::Ready(Err(reason)) => {
+                        transport.fail(reason);
+                        continue;
+                    }
+                    Poll::Pending => {}
+                }
+                let core = transport.core.borrow();
+                let feeds_itself = std::ptr::eq(core.fed_by.as_ptr(), Rc::as_ptr(transport));
+                drop(core);
+                // A relay to itself may have queued something just now, or
+                // waits for room in its own socket: see to that before
+                // sleeping.
+                if feeds_itself && self.poll_own_room(cx).is_ready() {
+                    continue;
+                }
+                return Poll::Pending;
+            }
+            if !transport.core.borrow().flow.receives() {
+                return Poll::Pending;
+            }
+            turn += 1;
+            if turn > TURN {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let mut scratch = worker.scratch.borrow_mut();
+            match transport.poll_receive(cx, &mut scratch) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(reason)) => transport.fail(reason),
+                Poll::Ready(Ok(received)) if received.is_end() => {
+                    transport.core.borrow_mut().flow.peer_ended();
+                    if !instance.eof_received(connection)? {
+                        transport.close();
+                    }
+                }
+                Poll::Ready(Ok(received)) => {
+                    instance.data_received(connection, scratch.get(received))?;
+                }
+            }
+        }
+    }
+
+    /// Whether a connection that is relayed to itself can go on at once.
+    fn poll_own_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let core = self.transport.core.borrow();
+        let (wants_room, queued) = (core.wants_room, core.queued() > 0);
+        drop(core);
+        if wants_room {
+            self.transport.poll_room(cx)
+        } else if queued {
+            self.transport.poll_flush(cx).map(|_| ())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Tells the connection that is relayed to this one that there is room.
+    fn tell_feeder(&self) {
+        let feeder = self.transport.core.borrow().fed_by.upgrade();
+        if let Some(feeder) = feeder {
+            feeder.nudge();
+        }
+    }
+
+    /// `connection-lost`; what else hangs on the connection ends with it.
+    fn lose(&self, instance: &Rc<Instance>, connection: ResourceAny, lost: &Lost) -> Stage {
+        let transport = &self.transport;
+        let counters = &transport.worker().shared.counters;
+        match lost {
+            None => {
+                counters.connections_closed.add();
+                tracing::debug!(peer = %transport.peer(), "connection closed");
+            }
+            Some(reason) => {
+                counters.connections_lost.add();
+                tracing::info!(peer = %transport.peer(), %reason, "connection lost");
+            }
+        }
+        self.end_relays(lost);
+        // A trap here has been logged, and the connection ends anyway.
+        let _ = instance.connection_lost(connection, lost.as_ref());
+        let core = transport.core.borrow();
+        let flushing = core.tls.is_some() || core.flow.receiving_open();
+        let lingers = lost.is_none() && core.socket.is_some() && flushing;
+        drop(core);
+        if lingers {
+            transport.say_close_notify();
+            self.linger()
+        } else {
+            Stage::Over
+        }
+    }
+
+    fn end_relays(&self, lost: &Lost) {
+        let core = self.transport.core.borrow();
+        let target = core.relay.as_ref().map(|relay| Rc::clone(relay.target()));
+        let feeder = core.fed_by.upgrade();
+        drop(core);
+        for other in target.into_iter().chain(feeder) {
+            if Rc::ptr_eq(&other, &self.transport) {
+                continue;
+            }
+            match lost {
+                None => other.close(),
+                Some(_) => {
+                    // What was cut short must not look whole.
+                    other.reset_on_close();
+                    other.fail(ConnectionError::Aborted);
+                }
+            }
+        }
+    }
+
+    fn linger(&self) -> Stage {
+        self.transport.set_deadline(Some(self.transport.worker().linger_deadline()));
+        Stage::Lingering { shut: false, discarded: 0 }
+    }
+
+    /// Sends what is queued, shuts, and waits for the peer to do the same.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let transport = &self.transport;
+        let Stage::Lingering { shut, discarded } = &mut self.stage else {
+            return Poll::Ready(());
+        };
+        // Only a deadline or the end of the run fails it now.
+        if matches!(transport.over(), Some(Some(_))) {
+            return Poll::Ready(());
+        }
+        if !*shut {
+            if ready!(transport.poll_flush(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            transport.shut();
+            *shut = true;
+        }
+        let worker = transport.worker();
+        let mut scratch = worker.scratch.borrow_mut();
+        loop {
+            match ready!(transport.poll_discard(cx, &mut scratch)) {
+                Ok(count @ 1..) if *discarded < LINGER_MOST => *discarded += count,
+                _ => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let transport = Rc::clone(&this.transport);
+        let _driven = transport.drive(cx);
+        loop {
+            this.stage = match &this.stage {
+                Stage::Handshake => ready!(this.poll_handshake(cx)),
+                Stage::Accepted => this.begin(),
+                Stage::Open { instance, connection } => {
+                    match ready!(this.poll_open(cx, instance, *connection)) {
+                        Ok(lost) => this.lose(instance, *connection, &lost),
+                        Err(Trapped) => {
+                            this.end_relays(&Some(ConnectionError::Aborted));
+                            transport.worker().shared.counters.connections_lost.add();
+                            Stage::Over
+                        }
+                    }
+                }
+                Stage::Lingering { .. } => {
+                    ready!(this.poll_linger(cx));
+                    Stage::Over
+                }
+                Stage::Over => {
+                    transport.release();
+                    return Poll::Ready(());
+                }
+            };
+        }
+    }
+}

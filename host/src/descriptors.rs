@@ -1,0 +1,64 @@
+//! The limit of open descriptors, and how many connections fit below it.
+
+use std::io;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// The most connections that are allowed unless the command line says
+/// otherwise.
+pub const MAX_CONNECTIONS: usize = 65_536;
+
+/// Descriptors that are kept for what is not a connection: listeners,
+/// runtimes, the log, directories.
+const RESERVE: u64 = 64;
+
+/// Raises the soft limit of open descriptors to the hard one, as nobody here
+/// uses select(2), for which it is lower. Returns the limit; `None` where there
+/// is none.
+///
+/// # Errors
+/// The system refuses.
+pub fn raise_limit() -> io::Result<Option<u64>> {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
+    }
+    Ok(limit.maximum)
+}
+
+/// How many connections can be open at once after [`raise_limit`], at most
+/// [`MAX_CONNECTIONS`].
+///
+/// A reserve stays, and an eighth of the rest, for the pipes that relays
+/// splice through and for files.
+#[must_use]
+pub fn connections() -> usize {
+    connections_below(getrlimit(Resource::Nofile).maximum)
+}
+
+fn connections_below(limit: Option<u64>) -> usize {
+    let Some(limit) = limit else { return MAX_CONNECTIONS };
+    let rest = limit.saturating_sub(RESERVE);
+    let connections = usize::try_from(rest - rest / 8).unwrap_or(usize::MAX);
+    connections.clamp(1, MAX_CONNECTIONS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_descriptors_for_other_things() {
+        for (limit, connections) in [
+            (None, 65_536),
+            (Some(u64::MAX), 65_536),
+            (Some(1 << 20), 65_536),
+            (Some(20_000), 17_444),
+            (Some(1024), 840),
+            (Some(65), 1),
+            (Some(0), 1),
+        ] {
+            assert_eq!(connections_below(limit), connections, "{limit:?}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Errors, by whose fault they are.
+//!
+//! [`Error`] ends a run before it has begun, or refuses a command: the
+//! configuration or the machine. [`ConnectionError`] ends one connection or
+//! fails one request of a guest: mostly the peer or the network.
+
+use std::io;
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+
+/// Why a command could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file that was named cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The component cannot be used.
+    #[error("{name}: {reason}")]
+    Component {
+        /// The component's file or name.
+        name: String,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// A listener cannot be opened.
+    #[error("cannot listen on {address}: {reason}")]
+    Listen {
+        /// The address as a URL, such as `tcp://127.0.0.1:80`.
+        address: String,
+        /// What happened, and what to do about it.
+        reason: String,
+    },
+    /// Certificates or keys cannot be used.
+    #[error("{0}")]
+    Tls(String),
+    /// A directory for the guest cannot be opened.
+    #[error("{0}")]
+    Directory(String),
+    /// The machine does not give what is needed.
+    #[error("{what}: {source}")]
+    System {
+        /// What was wanted.
+        what: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The runtime for components could not be set up.
+    #[error("{0}")]
+    Engine(String),
+}
+
+/// Why a connection was lost, or a guest's request failed: `error-code` of
+/// the WIT package, where each case is documented.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "wit/types.wit documents each of these cases")]
+pub enum ConnectionError {
+    #[error("access denied")]
+    AccessDenied,
+    #[error("not possible in this state")]
+    InvalidState,
+    #[error("invalid argument")]
+    InvalidArgument,
+    #[error("not supported")]
+    NotSupported,
+    #[error("{0}")]
+    LimitExceeded(&'static str),
+    #[error("{0}")]
+    Timeout(&'static str),
+    #[error("connection refused")]
+    Refused,
+    #[error("reset by the peer")]
+    Reset,
+    #[error("aborted")]
+    Aborted,
+    #[error("the peer no longer reads")]
+    Broken,
+    #[error("no route to the address")]
+    Unreachable,
+    #[error("the address cannot be bound")]
+    NotBindable,
+    #[error("no such name")]
+    NameUnresolvable,
+    #[error("the resolver failed")]
+    ResolverFailure,
+    #[error("not found")]
+    NotFound,
+    #[error("TLS: {0}")]
+    Tls(String),
+    #[error("the TLS stream ended without close_notify")]
+    TlsTruncated,
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<Errno> for ConnectionError {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::CONNREFUSED => Self::Refused,
+            Errno::CONNRESET => Self::Reset,
+            Errno::CONNABORTED => Self::Aborted,
+            Errno::PIPE => Self::Broken,
+            Errno::TIMEDOUT => Self::Timeout("the peer does not answer"),
+            Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::NETDOWN | Errno::HOSTDOWN => {
+                Self::Unreachable
+            }
+            Errno::ADDRINUSE | Errno::ADDRNOTAVAIL => Self::NotBindable,
+            Errno::ACCESS | Errno::PERM => Self::AccessDenied,
+            Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV => Self::NotFound,
+            Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
+                Self::LimitExceeded("the system has no descriptors or memory left")
+            }
+            Errno::INVAL | Errno::MSGSIZE | Errno::NAMETOOLONG | Errno::AFNOSUPPORT => {
+                Self::InvalidArgument
+            }
+            Errno::OPNOTSUPP | Errno::NOSYS => Self::NotSupported,
+            other => Self::Other(other.to_string()),
+        }
+    }
+}
+
+impl From<io::Error> for ConnectionError {
+    fn from(error: io::Error) -> Self {
+        match Errno::from_io_error(&error) {
+            Some(errno) => errno.into(),
+            None => match error.kind() {
+                io::ErrorKind::TimedOut => Self::Timeout("the peer does not answer"),
+                io::ErrorKind::UnexpectedEof => Self::Reset,
+                _ => Self::Other(error.to_string()),
+            },
+        }
+    }
+}

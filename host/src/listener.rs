@@ -1,0 +1,372 @@
+//! Listening sockets: bound before the first worker runs, so that what is
+//! wrong with an address is told at start; and an `accept` that cannot fail.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+
+use crate::config::{ListenAddress, ListenerConfig, ListenerKind};
+use crate::error::Error;
+use crate::transport::Address;
+use crate::watch::watch;
+use crate::worker::Handed;
+
+/// How long an acceptor rests when the system has no descriptor left.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A socket for one worker.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    /// Byte streams.
+    Stream(StreamListener),
+    /// Datagrams.
+    Datagram(UdpSocket),
+}
+
+/// A listening socket of byte streams.
+#[derive(Debug)]
+pub(crate) struct StreamListener {
+    socket: OwnedFd,
+    tls: bool,
+    /// Where connections go in turn; empty: to the worker that accepts them.
+    share: Vec<mpsc::UnboundedSender<Handed>>,
+}
+
+/// All sockets of one `--tcp`, `--tls` or `--udp`.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    /// What the `listening` lines say.
+    pub(crate) urls: Vec<String>,
+    /// A socket for each worker; for a Unix socket, one in all.
+    pub(crate) sockets: Vec<Listener>,
+    /// The file of a Unix socket, removed when this is dropped.
+    pub(crate) file: Option<SocketFile>,
+}
+
+/// The file of a Unix domain socket. Dropping it removes the file.
+#[derive(Debug)]
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    /// Device and inode: only one's own file is removed.
+    identity: (u64, u64),
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path) == Some(self.identity) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// Binds a listener, with one socket for each of `workers`.
+///
+/// # Errors
+/// Names the address, what happened and what to do.
+pub(crate) fn bind(
+    config: &ListenerConfig,
+    workers: usize,
+    backlog: i32,
+    handed: &[mpsc::UnboundedSender<Handed>],
+) -> Result<Vec<Bound>, Error> {
+    let kind = config.kind;
+    match &config.address {
+        ListenAddress::Unix(path) => Ok(vec![bind_unix(path, kind, backlog, handed)?]),
+        ListenAddress::Socket(address) => Ok(vec![bind_ip(*address, kind, workers, backlog)?]),
+        ListenAddress::Localhost(port) => bind_localhost(*port, kind, workers, backlog),
+    }
+}
+
+/// How often a port that is free for IPv4 but not for IPv6 is given up for
+/// another.
+const PORT_TRIES: usize = 16;
+
+fn bind_localhost(
+    port: u16,
+    kind: ListenerKind,
+    workers: usize,
+    backlog: i32,
+) -> Result<Vec<Bound>, Error> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let first = (Ipv4Addr::LOCALHOST, port).into();
+        let (v4, chosen) = bind_sockets(first, kind, workers, backlog)
+            .map_err(|error| listen_error(kind, first, &error))?;
+        let second = (Ipv6Addr::LOCALHOST, chosen.port()).into();
+        match bind_sockets(second, kind, workers, backlog) {
+            Ok((v6, _)) => {
+                return Ok(vec![bound(kind, chosen, v4), bound(kind, second, v6)]);
+            }
+            Err(error) if no_such_family(&error) => return Ok(vec![bound(kind, chosen, v4)]),
+            Err(_) if port == 0 && tries < PORT_TRIES => {}
+            Err(error) => return Err(listen_error(kind, second, &error)),
+        }
+    }
+}
+
+fn bind_ip(
+    address: SocketAddr,
+    kind: ListenerKind,
+    workers: usize,
+    backlog: i32,
+) -> Result<Bound, Error> {
+    let (sockets, chosen) = bind_sockets(address, kind, workers, backlog)
+        .map_err(|error| listen_error(kind, address, &error))?;
+    Ok(bound(kind, chosen, sockets))
+}
+
+fn bound(kind: ListenerKind, address: SocketAddr, sockets: Vec<Listener>) -> Bound {
+    Bound { urls: vec![format!("{}://{address}", scheme(kind))], sockets, file: None }
+}
+
+fn scheme(kind: ListenerKind) -> &'static str {
+    match kind {
+        ListenerKind::Tcp => "tcp",
+        ListenerKind::Tls => "tls",
+        ListenerKind::Udp => "udp",
+    }
+}
+
+/// Whether the machine does not speak IPv6.
+fn no_such_family(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL | Errno::PROTONOSUPPORT)
+    )
+}
+
+fn listen_error(kind: ListenerKind, address: SocketAddr, error: &io::Error) -> Error {
+    let reason = match error.kind() {
+        io::ErrorKind::AddrInUse => "another program uses the address; port 0 picks a free one",
+        io::ErrorKind::AddrNotAvailable => "no interface of this machine has the address",
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need the capability CAP_NET_BIND_SERVICE"
+        }
+        _ => return Error::Listen {
+            address: format!("{}://{address}", scheme(kind)),
+            reason: error.to_string(),
+        },
+    };
+    Error::Listen { address: format!("{}://{address}", scheme(kind)), reason: reason.into() }
+}
+
+/// A socket for each worker, all of one address. The kernel spreads
+/// connections and datagrams among them by the peer's address.
+fn bind_sockets(
+    address: SocketAddr,
+    kind: ListenerKind,
+    workers: usize,
+    backlog: i32,
+) -> io::Result<(Vec<Listener>, SocketAddr)> {
+    // With SO_REUSEPORT alone, another server of the same user would share the
+    // port unnoticed: a first socket without it finds that out.
+    let probe = socket(address, kind, false)?;
+    probe.bind(&address.into())?;
+    let chosen = probe.local_addr()?.as_socket().unwrap_or(address);
+    let mut sockets = Vec::with_capacity(workers);
+    if workers == 1 {
+        sockets.push(listen(probe, kind, backlog)?);
+        return Ok((sockets, chosen));
+    }
+    if kind != ListenerKind::Udp {
+        // Only listening shows whether somebody listens (SO_REUSEADDR).
+        probe.listen(1)?;
+    }
+    drop(probe);
+    for _ in 0..workers {
+        let socket = socket(address, kind, true)?;
+        socket.bind(&chosen.into())?;
+        sockets.push(listen(socket, kind, backlog)?);
+    }
+    Ok((sockets, chosen))
+}
+
+fn socket(address: SocketAddr, kind: ListenerKind, shared: bool) -> io::Result<Socket> {
+    let domain = Domain::for_address(address);
+    let socket = match kind {
+        ListenerKind::Udp => Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?,
+        ListenerKind::Tcp | ListenerKind::Tls => {
+            let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+            // A port is free again at once after a restart.
+            socket.set_reuse_address(true)?;
+            // Accepted sockets inherit it: a call less for each of them.
+            socket.set_tcp_nodelay(true)?;
+            socket
+        }
+    };
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_port(shared)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn listen(socket: Socket, kind: ListenerKind, backlog: i32) -> io::Result<Listener> {
+    Ok(match kind {
+        ListenerKind::Udp => Listener::Datagram(socket.into()),
+        ListenerKind::Tcp | ListenerKind::Tls => {
+            socket.listen(backlog)?;
+            Listener::Stream(StreamListener {
+                socket: socket.into(),
+                tls: kind == ListenerKind::Tls,
+                share: Vec::new(),
+            })
+        }
+    })
+}
+
+fn bind_unix(
+    path: &Path,
+    kind: ListenerKind,
+    backlog: i32,
+    handed: &[mpsc::UnboundedSender<Handed>],
+) -> Result<Bound, Error> {
+    let error = |error: &io::Error| Error::Listen {
+        address: format!("unix:{}", path.display()),
+        reason: match error.kind() {
+            io::ErrorKind::AddrInUse => "another program listens there".into(),
+            _ => error.to_string(),
+        },
+    };
+    remove_stale(path).map_err(|problem| error(&problem))?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)
+        .and_then(|socket| {
+            socket.bind(&SockAddr::unix(path)?)?;
+            socket.listen(backlog)?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        })
+        .map_err(|problem| error(&problem))?;
+    let file = identity(path).map(|identity| SocketFile { path: path.to_owned(), identity });
+    let share = if handed.len() > 1 { handed.to_vec() } else { Vec::new() };
+    let tls = kind == ListenerKind::Tls;
+    Ok(Bound {
+        urls: vec![match kind {
+            ListenerKind::Tls => format!("tls+unix:{}", path.display()),
+            _ => format!("unix:{}", path.display()),
+        }],
+        sockets: vec![Listener::Stream(StreamListener { socket: socket.into(), tls, share })],
+        file,
+    })
+}
+
+/// Removes a socket file that a server left behind.
+///
+/// # Errors
+/// `AddrInUse` where a server answers; else what is there is no socket.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    if !metadata.file_type().is_socket() {
+        return Err(io::Error::other("there is a file of that name, and it is no socket"));
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)
+        }
+        _ => Err(io::ErrorKind::AddrInUse.into()),
+    }
+}
+
+impl StreamListener {
+    /// Watches the socket from the runtime of this thread.
+    ///
+    /// # Errors
+    /// The runtime cannot watch it.
+    pub(crate) fn into_acceptor(self) -> io::Result<Acceptor> {
+        Ok(Acceptor { socket: watch(self.socket, Interest::READABLE)?, tls: self.tls, share: self.share })
+    }
+}
+
+/// A listening socket that a worker accepts from.
+#[derive(Debug)]
+pub(crate) struct Acceptor {
+    socket: AsyncFd<OwnedFd>,
+    tls: bool,
+    share: Vec<mpsc::UnboundedSender<Handed>>,
+}
+
+impl Acceptor {
+    /// Whether its connections begin with a TLS handshake.
+    pub(crate) fn tls(&self) -> bool {
+        self.tls
+    }
+
+    /// Whom the connections go to in turn.
+    pub(crate) fn share(&self) -> &[mpsc::UnboundedSender<Handed>] {
+        &self.share
+    }
+
+    /// The next connection. What goes wrong with one is logged and never ends
+    /// the server: a client that left is skipped, and where the system has no
+    /// descriptor or memory left, the backlog waits for a moment.
+    pub(crate) async fn accept(&self) -> (OwnedFd, Address) {
+        let mut reported = false;
+        loop {
+            let ready = self.socket.readable().await;
+            let Ok(mut ready) = ready else {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            };
+            match ready.try_io(|socket| accept_one(socket.as_fd()).map_err(io::Error::from)) {
+                Ok(Ok(accepted)) => {
+                    if reported {
+                        tracing::info!("accepting connections again");
+                    }
+                    return accepted;
+                }
+                Ok(Err(error)) => {
+                    if !Errno::from_io_error(&error).is_some_and(is_about_one_client) {
+                        if !reported {
+                            tracing::warn!(%error, "cannot accept connections; trying again");
+                            reported = true;
+                        }
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                }
+                Err(_would_block) => {}
+            }
+        }
+    }
+}
+
+fn accept_one(socket: impl AsFd) -> Result<(OwnedFd, Address), Errno> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (accepted, peer) = rustix::net::acceptfrom_with(socket, flags)?;
+    Ok((accepted, peer.map_or(Address::Unix(None), Address::from)))
+}
+
+/// Errors that are the new connection's, and not the listener's (accept(2)).
+fn is_about_one_client(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::CONNABORTED
+            | Errno::INTR
+            | Errno::PROTO
+            | Errno::NETDOWN
+            | Errno::NOPROTOOPT
+            | Errno::HOSTDOWN
+            | Errno::NONET
+            | Errno::HOSTUNREACH
+            | Errno::OPNOTSUPP
+            | Errno::NETUNREACH
+            | Errno::PERM
+    )
+}

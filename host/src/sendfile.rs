@@ -1,0 +1,56 @@
+//! Parts of files to sockets by sendfile(2), or by a copy where the kernel
+//! refuses.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use rustix::io::Errno;
+
+use crate::queue::{self, FilePart};
+
+/// How much one call sends at most, bytes: other connections of the worker
+/// wait meanwhile.
+const SLICE: u64 = 256 << 10;
+
+/// How much the copy path reads at a time, bytes.
+const COPY: usize = 64 << 10;
+
+/// Sends some of a part of a file, and returns how many bytes the socket took.
+///
+/// # Errors
+/// `UnexpectedEof` where the file ends before the part does, so that the
+/// connection can be closed rather than padded; else what the system says.
+pub(crate) fn send(socket: BorrowedFd<'_>, part: &mut FilePart) -> io::Result<usize> {
+    let wanted = usize::try_from(part.remaining.min(SLICE)).unwrap_or(usize::MAX);
+    let mut offset = part.offset;
+    let result = if part.file.refuses_sendfile() {
+        copy(socket, part, wanted)
+    } else {
+        match rustix::fs::sendfile(socket, part.file.as_fd(), Some(&mut offset), wanted) {
+            // A file system that cannot, or a seccomp filter that does not let.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                part.file.note_sendfile_refused();
+                copy(socket, part, wanted)
+            }
+            result => result.map_err(io::Error::from),
+        }
+    };
+    let sent = result?;
+    if sent == 0 {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, part.file.shortened()));
+    }
+    part.offset += sent as u64;
+    part.remaining = part.remaining.saturating_sub(sent as u64);
+    Ok(sent)
+}
+
+/// Reads and sends a piece. What the socket does not take is read again the
+/// next time, from the page cache.
+fn copy(socket: BorrowedFd<'_>, part: &FilePart, wanted: usize) -> io::Result<usize> {
+    let mut buffer = vec![0; wanted.min(COPY)];
+    let count = part.file.read_at(&mut buffer, part.offset)?;
+    if count == 0 {
+        return Ok(0);
+    }
+    Ok(queue::send(socket, buffer.get(..count).unwrap_or_default())?)
+}

@@ -1,0 +1,263 @@
+//! A run from its beginning to its end: build what is shared, bind, start the
+//! workers, wait for a signal, drain, and say how it went.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+
+use crate::config::{Config, GuestConfig, Isolation, Limits};
+use crate::error::Error;
+use crate::files::Roots;
+use crate::listener;
+use crate::policy::{Denied, Policy};
+use crate::tls::Tls;
+use crate::wasm::engine::Program;
+use crate::wasm::guest_log::GuestLog;
+use crate::wasm::wasi::WasiSetup;
+use crate::worker::{self, Assignment};
+
+/// How many tasks a worker runs before it looks for new events of its
+/// sockets: all that one look found.
+const EVENT_INTERVAL: u32 = 1024;
+
+/// The stack of a worker's thread, bytes: a guest's stack is on it.
+const STACK: usize = 4 << 20;
+
+/// Where a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Accepting.
+    Serving,
+    /// Waiting for connections to end.
+    Draining,
+    /// Ending those that are left.
+    Aborting,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Whether all connections had ended by themselves.
+    pub drained: bool,
+}
+
+/// What all workers share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) limits: Limits,
+    pub(crate) isolation: Isolation,
+    pub(crate) guest: GuestConfig,
+    pub(crate) policy: Policy,
+    pub(crate) tls: Tls,
+    pub(crate) roots: Roots,
+    pub(crate) program: Program,
+    pub(crate) log: GuestLog,
+    pub(crate) wasi: WasiSetup,
+    pub(crate) counters: Counters,
+    connections: Arc<Semaphore>,
+}
+
+impl Shared {
+    /// Builds all that a run needs and that can go wrong before it begins.
+    ///
+    /// # Errors
+    /// The component, a certificate or a directory cannot be used.
+    pub(crate) fn new(config: &Config) -> Result<Self, Error> {
+        let roots = Roots::open(&config.guest.dirs)?;
+        let tls = Tls::load(&config.tls)?;
+        let log = GuestLog::new(&config.guest.name);
+        let wasi = WasiSetup::new(&config.guest, config.limits.max_handles, log.clone())?;
+        let program = Program::load(config)?;
+        Ok(Self {
+            limits: config.limits.clone(),
+            isolation: config.isolation,
+            guest: config.guest.clone(),
+            policy: config.policy.clone(),
+            tls,
+            roots,
+            program,
+            log,
+            wasi,
+            counters: Counters::default(),
+            connections: Arc::new(Semaphore::new(config.limits.max_connections)),
+        })
+    }
+
+    /// Waits until one more connection is allowed.
+    ///
+    /// # Errors
+    /// Never: the semaphore is not closed.
+    pub(crate) async fn connection_permit(&self) -> Result<OwnedSemaphorePermit, AcquireError> {
+        Arc::clone(&self.connections).acquire_owned().await
+    }
+
+    /// One more connection, if that is allowed at present.
+    pub(crate) fn try_connection_permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.connections).try_acquire_owned().ok()
+    }
+
+    /// Logs what the policy denied, with the flag that would allow it.
+    pub(crate) fn deny(&self, denied: &Denied) {
+        self.counters.denied.add();
+        tracing::warn!(guest = %self.guest.name, "{denied}");
+    }
+}
+
+/// What was counted in a run; told at its end.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) connections_accepted: Counter,
+    pub(crate) connections_made: Counter,
+    pub(crate) connections_closed: Counter,
+    pub(crate) connections_lost: Counter,
+    pub(crate) handshakes_failed: Counter,
+    pub(crate) datagrams_received: Counter,
+    pub(crate) instances_failed: Counter,
+    pub(crate) traps: Counter,
+    pub(crate) denied: Counter,
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Runs until a signal ends it. SIGTERM and SIGINT drain, a second one aborts
+/// what is left.
+///
+/// # Errors
+/// What keeps it from starting.
+pub fn run(config: &Config) -> Result<Outcome, Error> {
+    let system = |what| move |source| Error::System { what, source };
+    // Signals are caught from here on, so that one that comes while the
+    // component is compiled is not lost.
+    let main = Builder::new_current_thread().enable_all().build().map_err(system("a runtime"))?;
+    let (mut terminate, mut interrupt) = {
+        let _entered = main.enter();
+        let catch = |kind| signal(kind).map_err(system("catching signals"));
+        (catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?)
+    };
+    let started = Instant::now();
+    let shared = Arc::new(Shared::new(config)?);
+    let workers = config.workers.get();
+    let (handing, handed): (Vec<_>, Vec<_>) =
+        (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
+    let mut assignments: Vec<_> = handed
+        .into_iter()
+        .map(|handed| Assignment { listeners: Vec::new(), handed })
+        .collect();
+    let mut urls = Vec::new();
+    let mut files = Vec::new();
+    for listener in &config.listeners {
+        for bound in listener::bind(listener, workers, config.limits.backlog, &handing)? {
+            urls.extend(bound.urls);
+            files.extend(bound.file);
+            for (assignment, socket) in assignments.iter_mut().zip(bound.sockets) {
+                assignment.listeners.push(socket);
+            }
+        }
+    }
+    drop(handing);
+    let _ticker = shared.program.start_ticker().map_err(system("a thread"))?;
+    let (phase, watched) = watch::channel(Phase::Serving);
+    let threads = assignments
+        .into_iter()
+        .enumerate()
+        .map(|(number, assignment)| {
+            let (shared, watched) = (Arc::clone(&shared), watched.clone());
+            thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .stack_size(STACK)
+                .spawn(move || serve(shared, assignment, watched))
+        })
+        .collect::<io::Result<Vec<_>>>()
+        .map_err(system("a thread"))?;
+    announce(&urls).map_err(system("standard output"))?;
+    tracing::debug!(elapsed = ?started.elapsed(), workers, "serving");
+
+    main.block_on(async {
+        let mut next_signal = async || {
+            tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            }
+        };
+        let name = next_signal().await;
+        tracing::info!(signal = name, "draining: no new connections");
+        let _ = phase.send(Phase::Draining);
+        let drained = phase.closed();
+        let deadline = tokio::time::sleep(config.limits.shutdown_timeout);
+        drop(watched);
+        tokio::select! {
+            () = drained => return,
+            () = deadline => tracing::warn!("aborting what is left (--shutdown-timeout)"),
+            name = next_signal() => tracing::warn!(signal = name, "aborting what is left"),
+        }
+        let _ = phase.send(Phase::Aborting);
+    });
+    let aborted: usize = threads.into_iter().map(|thread| thread.join().unwrap_or(0)).sum();
+    drop(files);
+    shared.report(aborted);
+    Ok(Outcome { drained: aborted == 0 })
+}
+
+/// The thread of a worker.
+fn serve(shared: Arc<Shared>, assignment: Assignment, phase: watch::Receiver<Phase>) -> usize {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .event_interval(EVENT_INTERVAL)
+        .build_local(LocalOptions::default());
+    match runtime {
+        Ok(runtime) => runtime.block_on(worker::run(shared, assignment, phase)),
+        Err(error) => {
+            tracing::error!(%error, "a worker cannot start");
+            0
+        }
+    }
+}
+
+/// Tells on standard output where to connect to, in one write, so that a
+/// reader never sees half a line.
+fn announce(urls: &[String]) -> io::Result<()> {
+    let lines: String = urls.iter().map(|url| format!("listening {url}\n")).collect();
+    let mut out = io::stdout().lock();
+    match out.write_all(lines.as_bytes()).and_then(|()| out.flush()) {
+        // Whoever started us does not want to know.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+impl Shared {
+    fn report(&self, aborted: usize) {
+        let counters = &self.counters;
+        tracing::info!(
+            accepted = counters.connections_accepted.get(),
+            made = counters.connections_made.get(),
+            closed = counters.connections_closed.get(),
+            lost = counters.connections_lost.get(),
+            handshakes_failed = counters.handshakes_failed.get(),
+            datagrams = counters.datagrams_received.get(),
+            traps = counters.traps.get(),
+            denied = counters.denied.get(),
+            instances_failed = counters.instances_failed.get(),
+            aborted,
+            "ended"
+        );
+    }
+}

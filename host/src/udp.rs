@@ -1,0 +1,548 @@
+//! Datagram sockets: bursts in by recvmmsg(2), bursts out by segmentation
+//! offload (UDP_SEGMENT, udp(7)) where several datagrams of one size go to one
+//! peer.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
+
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage};
+use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
+use rustix::io::Errno;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{Notify, watch};
+use wasmtime::component::ResourceAny;
+
+use crate::error::ConnectionError;
+use crate::server::Phase;
+use crate::wasm::instance::{Instance, Trapped};
+use crate::watch::watch;
+use crate::worker::Worker;
+
+/// The longest datagram, bytes: what the length fields of UDP and IPv4 leave.
+const LONGEST_V4: usize = 65_507;
+/// The same for IPv6, whose length does not count its own header.
+const LONGEST_V6: usize = 65_527;
+
+/// What one receive may bring, bytes: a datagram, or several that the kernel
+/// joined (UDP_GRO).
+const BUFFER: usize = 64 << 10;
+
+/// Only datagrams up to this size, bytes, are sent as segments: every link
+/// carries them whole (RFC 8200, section 5: 1,280 with headers).
+const SEGMENT: usize = 1232;
+
+/// How many of the last peers are looked at for a burst to join.
+const OPEN_BURSTS: usize = 16;
+
+/// How much may wait for the kernel, bytes; beyond it datagrams are dropped.
+const MOST_QUEUED: usize = 4 << 20;
+
+/// A datagram socket as a guest holds it.
+#[derive(Debug)]
+pub(crate) struct Datagrams {
+    local: SocketAddr,
+    outgoing: RefCell<Outgoing>,
+    ending: Cell<Option<Ending>>,
+    /// The datagram being handled: from whom, and to which of our addresses.
+    handled: Cell<Option<(SocketAddr, Option<IpAddr>)>>,
+    wake: Notify,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    AfterFlush,
+    Now,
+}
+
+impl Datagrams {
+    pub(crate) fn new(local: SocketAddr) -> Rc<Self> {
+        Rc::new(Self {
+            local,
+            outgoing: RefCell::default(),
+            ending: Cell::new(None),
+            handled: Cell::new(None),
+            wake: Notify::new(),
+        })
+    }
+
+    pub(crate) fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Queues a datagram for the end of the burst.
+    pub(crate) fn send_to(&self, data: &[u8], to: SocketAddr) -> Result<(), ConnectionError> {
+        if self.ending.get().is_some() {
+            return Err(ConnectionError::InvalidState);
+        }
+        let longest = if to.is_ipv4() { LONGEST_V4 } else { LONGEST_V6 };
+        if data.len() > longest || to.is_ipv4() != self.local.is_ipv4() || to.port() == 0 {
+            return Err(ConnectionError::InvalidArgument);
+        }
+        let handled = self.handled.get();
+        // An answer leaves from the address that was asked.
+        let from = handled.filter(|(peer, _)| *peer == to).and_then(|(_, local)| local);
+        self.outgoing.borrow_mut().push(data, to, from);
+        if handled.is_none() {
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn close(&self) {
+        if self.ending.get().is_none() {
+            self.ending.set(Some(Ending::AfterFlush));
+            self.wake.notify_one();
+        }
+    }
+
+    pub(crate) fn abort(&self) {
+        self.ending.set(Some(Ending::Now));
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.ending.get().is_some()
+    }
+}
+
+/// What is to be sent, in the order in which it was given for each peer.
+#[derive(Debug, Default)]
+struct Outgoing {
+    bursts: VecDeque<Burst>,
+    queued: usize,
+    dropped: u64,
+    /// A buffer to use again.
+    spare: Vec<u8>,
+}
+
+/// Datagrams to one peer, all of one size but the last, which may be shorter.
+#[derive(Debug)]
+struct Burst {
+    to: SocketAddr,
+    from: Option<IpAddr>,
+    size: usize,
+    count: usize,
+    data: Vec<u8>,
+}
+
+impl Burst {
+    fn takes(&self, data: &[u8], from: Option<IpAddr>) -> bool {
+        self.from == from
+            && (1..=self.size.min(SEGMENT)).contains(&data.len())
+            && self.size <= SEGMENT
+            && self.data.len() == self.size * self.count
+            && self.count < 64
+            && self.data.len() + data.len() <= LONGEST_V4
+    }
+}
+
+impl Outgoing {
+    fn push(&mut self, data: &[u8], to: SocketAddr, from: Option<IpAddr>) {
+        if self.queued + data.len() > MOST_QUEUED {
+            self.dropped += 1;
+            return;
+        }
+        self.queued += data.len();
+        let last = self.bursts.iter_mut().rev().take(OPEN_BURSTS).find(|burst| burst.to == to);
+        if let Some(burst) = last
+            && burst.takes(data, from)
+        {
+            burst.data.extend_from_slice(data);
+            burst.count += 1;
+            return;
+        }
+        let mut buffer = std::mem::take(&mut self.spare);
+        buffer.clear();
+        buffer.extend_from_slice(data);
+        self.bursts.push_back(Burst { to, from, size: data.len(), count: 1, data: buffer });
+    }
+
+    /// Sends what the kernel takes.
+    ///
+    /// # Errors
+    /// `WouldBlock` where it takes no more at present. What else goes wrong
+    /// with a burst is that burst's, and is added to `errors`.
+    fn send(
+        &mut self,
+        socket: &OwnedFd,
+        state: &UdpSocketState,
+        errors: &mut Vec<(ConnectionError, SocketAddr)>,
+    ) -> io::Result<()> {
+        while let Some(burst) = self.bursts.front_mut() {
+            match burst.send(socket, state) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
+                Ok(()) => {}
+                Err(error) => errors.push((error.into(), burst.to)),
+            }
+            if let Some(burst) = self.bursts.pop_front() {
+                self.queued = self.queued.saturating_sub(burst.data.len());
+                self.spare = burst.data;
+            }
+        }
+        if self.spare.capacity() > LONGEST_V6 {
+            self.spare = Vec::new();
+        }
+        Ok(())
+    }
+}
+
+impl Burst {
+    fn send(&mut self, socket: &OwnedFd, state: &UdpSocketState) -> io::Result<()> {
+        if self.count > 1 && self.count <= state.max_gso_segments() {
+            match self.transmit(socket, state, &self.data, Some(self.size)) {
+                // The device cannot: one by one, then.
+                Err(error)
+                    if matches!(
+                        Errno::from_io_error(&error),
+                        Some(Errno::IO | Errno::INVAL | Errno::MSGSIZE)
+                    ) => {}
+                result => return result,
+            }
+        }
+        while self.count > 1 {
+            let (first, _) = self.data.split_at(self.size.min(self.data.len()));
+            self.transmit(socket, state, first, None)?;
+            self.data.drain(..self.size.min(self.data.len()));
+            self.count -= 1;
+        }
+        self.transmit(socket, state, &self.data, None)
+    }
+
+    fn transmit(
+        &self,
+        socket: &OwnedFd,
+        state: &UdpSocketState,
+        contents: &[u8],
+        segment_size: Option<usize>,
+    ) -> io::Result<()> {
+        let transmit =
+            Transmit { destination: self.to, ecn: None, contents, segment_size, src_ip: self.from };
+        match state.try_send(socket.into(), &transmit) {
+            // The error of an earlier datagram, which the error queue tells
+            // too; this one was not sent.
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::CONNREFUSED) => {
+                state.try_send(socket.into(), &transmit)
+            }
+            result => result,
+        }
+    }
+}
+
+/// Serves one datagram socket until the run ends.
+pub(crate) async fn serve(
+    worker: Rc<Worker>,
+    socket: UdpSocket,
+    mut phase: watch::Receiver<Phase>,
+) {
+    let mut server = match Server::new(worker, socket) {
+        Ok(server) => server,
+        Err(error) => {
+            tracing::error!(%error, "a datagram socket cannot be watched");
+            return;
+        }
+    };
+    tokio::select! {
+        _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
+        () = server.run() => {}
+    }
+    server.end(None);
+}
+
+/// The task of one socket.
+struct Server {
+    worker: Rc<Worker>,
+    socket: AsyncFd<OwnedFd>,
+    state: UdpSocketState,
+    local: SocketAddr,
+    endpoint: Option<Endpoint>,
+    buffers: Vec<u8>,
+}
+
+/// The guest's side of it.
+struct Endpoint {
+    instance: Rc<Instance>,
+    resource: ResourceAny,
+    datagrams: Rc<Datagrams>,
+}
+
+impl Server {
+    fn new(worker: Rc<Worker>, socket: UdpSocket) -> io::Result<Self> {
+        let local = socket.local_addr()?;
+        let state = UdpSocketState::new((&socket).into())?;
+        state.enable_transport_errors((&socket).into())?;
+        // A guest's datagram may be longer than a packet: quinn-udp, made for
+        // QUIC, forbids the kernel to fragment it.
+        if local.is_ipv4() {
+            let want = rustix::net::sockopt::Ipv4PathMtuDiscovery::WANT;
+            rustix::net::sockopt::set_ip_mtu_discover(&socket, want)?;
+        } else {
+            let want = rustix::net::sockopt::Ipv6PathMtuDiscovery::WANT;
+            rustix::net::sockopt::set_ipv6_mtu_discover(&socket, want)?;
+        }
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::ERROR;
+        Ok(Self {
+            worker,
+            socket: watch(socket.into(), interest)?,
+            state,
+            local,
+            endpoint: None,
+            buffers: vec![0; BATCH_SIZE * BUFFER],
+        })
+    }
+
+    async fn run(&mut self) {
+        loop {
+            self.flush().await;
+            let wake = async {
+                match &self.endpoint {
+                    Some(endpoint) => endpoint.datagrams.wake.notified().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                ready = self.socket.ready(Interest::READABLE | Interest::ERROR) => match ready {
+                    Ok(guard) => drop(guard),
+                    Err(error) => {
+                        tracing::error!(%error, "a datagram socket cannot be watched");
+                        return;
+                    }
+                },
+                () = wake => continue,
+            }
+            self.receive();
+        }
+    }
+
+    /// Receives a burst and hands it to the guest.
+    fn receive(&mut self) {
+        let mut metas = [RecvMeta::default(); BATCH_SIZE];
+        let mut slices = self.buffers.chunks_mut(BUFFER).map(IoSliceMut::new);
+        let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
+            std::array::from_fn(|_| slices.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
+        let mut short = 0;
+        let result = self.socket.try_io(Interest::READABLE | Interest::ERROR, |socket| {
+            let count = self.state.recv(socket.into(), &mut slices, &mut metas)?;
+            if count < BATCH_SIZE {
+                // There is no more: as good as EAGAIN, and saves the call
+                // that would only say so.
+                short = count;
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(count)
+        });
+        let count = match result {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => short,
+            // The error of an earlier datagram.
+            Err(_) => 0,
+        };
+        if count == 0 {
+            self.report_errors();
+            return;
+        }
+        let buffers = std::mem::take(&mut self.buffers);
+        for (meta, buffer) in metas.iter().zip(buffers.chunks(BUFFER)).take(count) {
+            let data = buffer.get(..meta.len).unwrap_or_default();
+            if data.is_empty() {
+                self.deliver(data, meta);
+            }
+            for datagram in data.chunks(meta.stride.max(1)) {
+                self.deliver(datagram, meta);
+            }
+        }
+        self.buffers = buffers;
+    }
+
+    fn deliver(&mut self, data: &[u8], meta: &RecvMeta) {
+        let unspecified = self.local.ip().is_unspecified();
+        let ours = meta.dst_ip.filter(|_| unspecified);
+        self.worker.shared.counters.datagrams_received.add();
+        self.event(Some((meta.addr, ours)), |endpoint| {
+            endpoint.instance.datagram_received(endpoint.resource, data, meta.addr)
+        });
+    }
+
+    /// Calls the guest, with an endpoint made if there is none, and ends the
+    /// endpoint if the guest traps.
+    fn event(
+        &mut self,
+        handled: Option<(SocketAddr, Option<IpAddr>)>,
+        call: impl FnOnce(&Endpoint) -> Result<(), Trapped>,
+    ) {
+        if self.endpoint.as_ref().is_some_and(|endpoint| endpoint.instance.is_dead()) {
+            self.endpoint = None;
+        }
+        if self.endpoint.is_none() {
+            self.endpoint = self.make_endpoint();
+        }
+        let Some(endpoint) = &self.endpoint else { return };
+        endpoint.datagrams.handled.set(handled);
+        let result = call(endpoint);
+        endpoint.datagrams.handled.set(None);
+        if result.is_err() {
+            self.endpoint = None;
+        }
+    }
+
+    fn make_endpoint(&self) -> Option<Endpoint> {
+        let instance = match self.worker.instance() {
+            Ok(instance) => instance,
+            Err(error) => {
+                self.worker.shared.counters.instances_failed.add();
+                tracing::error!(%error, "no instance for datagrams");
+                return None;
+            }
+        };
+        let datagrams = Datagrams::new(self.local);
+        let resource = instance.endpoint_made(&datagrams).ok()?;
+        Some(Endpoint { instance, resource, datagrams })
+    }
+
+    /// Tells the guest what became of earlier datagrams.
+    fn report_errors(&mut self) {
+        while let Some((error, peer)) = next_error(self.socket.get_ref()) {
+            self.error(error, peer);
+        }
+        self.socket_clear_error();
+    }
+
+    /// Nothing is left in the error queue: the next error is an event again.
+    fn socket_clear_error(&self) {
+        let _ = self.socket.try_io(Interest::ERROR, |_| {
+            Err::<(), _>(io::ErrorKind::WouldBlock.into())
+        });
+    }
+
+    fn error(&mut self, error: ConnectionError, peer: Option<SocketAddr>) {
+        tracing::debug!(local = %self.local, ?peer, %error, "a datagram was not delivered");
+        self.event(None, |endpoint| {
+            endpoint.instance.error_received(endpoint.resource, &error, peer)
+        });
+    }
+
+    /// Sends what the guest has queued, and ends the endpoint if it asked for
+    /// that.
+    async fn flush(&mut self) {
+        let mut errors = Vec::new();
+        let Some(endpoint) = &self.endpoint else { return };
+        let datagrams = Rc::clone(&endpoint.datagrams);
+        if datagrams.ending.get() != Some(Ending::Now) {
+            loop {
+                let result =
+                    datagrams.outgoing.borrow_mut().send(self.socket.get_ref(), &self.state, &mut errors);
+                if result.is_ok() {
+                    break;
+                }
+                match self.socket.writable().await {
+                    Ok(mut guard) => guard.clear_ready(),
+                    Err(_) => break,
+                }
+            }
+        }
+        let dropped = std::mem::take(&mut datagrams.outgoing.borrow_mut().dropped);
+        if dropped > 0 {
+            tracing::warn!(local = %self.local, dropped, "datagrams were dropped: the kernel takes no more");
+        }
+        for (error, peer) in errors {
+            self.error(error, Some(peer));
+        }
+        if datagrams.is_closing() {
+            self.end(None);
+        }
+    }
+
+    /// `connection-lost`.
+    fn end(&mut self, reason: Option<ConnectionError>) {
+        if let Some(endpoint) = self.endpoint.take() {
+            let _ = endpoint.instance.endpoint_lost(endpoint.resource, reason.as_ref());
+        }
+    }
+}
+
+/// Takes the next entry of a socket's error queue: what went wrong, and with
+/// which peer (IP_RECVERR, ip(7)).
+fn next_error(socket: &OwnedFd) -> Option<(ConnectionError, Option<SocketAddr>)> {
+    let mut payload = [0; 1];
+    let mut slices = [IoSliceMut::new(&mut payload)];
+    let mut space = nix::cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6, [u8; 128]);
+    let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
+    let message = nix::sys::socket::recvmsg::<SockaddrStorage>(
+        socket.as_raw_fd(),
+        &mut slices,
+        Some(&mut space),
+        flags,
+    )
+    .ok()?;
+    let peer = message.address.as_ref().and_then(|address| {
+        let v4 = address.as_sockaddr_in().map(|v4| SocketAddr::V4((*v4).into()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| SocketAddr::V6((*v6).into())))
+    });
+    let mut error = ConnectionError::Unreachable;
+    for control in message.cmsgs().ok()? {
+        if let ControlMessageOwned::Ipv4RecvErr(extended, _)
+        | ControlMessageOwned::Ipv6RecvErr(extended, _) = control
+            && let Ok(errno) = i32::try_from(extended.ee_errno)
+        {
+            error = Errno::from_raw_os_error(errno).into();
+        }
+    }
+    Some((error, peer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    fn bursts(outgoing: &Outgoing) -> Vec<(u16, usize, usize)> {
+        outgoing.bursts.iter().map(|burst| (burst.to.port(), burst.size, burst.count)).collect()
+    }
+
+    #[test]
+    fn datagrams_of_one_size_to_one_peer_go_together() {
+        let mut outgoing = Outgoing::default();
+        for _ in 0..3 {
+            outgoing.push(&[0; 64], peer(1), None);
+            outgoing.push(&[0; 64], peer(2), None);
+        }
+        assert_eq!(bursts(&outgoing), [(1, 64, 3), (2, 64, 3)]);
+    }
+
+    #[test]
+    fn a_shorter_one_ends_a_burst_and_a_longer_one_begins_another() {
+        let mut outgoing = Outgoing::default();
+        for size in [64, 10, 10, 64, 100] {
+            outgoing.push(&vec![0; size], peer(1), None);
+        }
+        assert_eq!(bursts(&outgoing), [(1, 64, 2), (1, 10, 1), (1, 64, 1), (1, 100, 1)]);
+    }
+
+    #[test]
+    fn empty_and_large_datagrams_go_alone() {
+        let mut outgoing = Outgoing::default();
+        for size in [0, 0, 2000, 2000, 64, 0] {
+            outgoing.push(&vec![0; size], peer(1), None);
+        }
+        let counts: Vec<_> = outgoing.bursts.iter().map(|burst| burst.count).collect();
+        assert_eq!(counts, [1, 1, 1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_take_is_bounded() {
+        let mut outgoing = Outgoing::default();
+        for _ in 0..100 {
+            outgoing.push(&[0; LONGEST_V4], peer(1), None);
+        }
+        assert!(outgoing.queued <= MOST_QUEUED);
+        assert_eq!(outgoing.dropped, 100 - (MOST_QUEUED / LONGEST_V4) as u64);
+    }
+}

@@ -1,0 +1,10 @@
+wasmtime::component::bindgen!({
+    path: "../wit",
+    world: "everything",
+    imports: { default: trappable },
+    with: {
+        "netwasm:net/transports.transport": crate::wasm::state::TransportHandle,
+        "netwasm:net/transports.datagram-transport": crate::wasm::state::DatagramHandle,
+        "netwasm:net/files.file": crate::wasm::state::FileHandle,
+    },
+});

@@ -1,0 +1,106 @@
+//! Between the core's types and the WIT package's.
+
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+use crate::error::ConnectionError;
+use crate::tls::SessionInfo;
+use crate::transport::Address;
+use crate::wasm::bindings::netwasm::net::types::{
+    ErrorCode, IpAddress, IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress, SocketAddress,
+    TlsInfo,
+};
+
+impl From<&ConnectionError> for ErrorCode {
+    fn from(error: &ConnectionError) -> Self {
+        match error {
+            ConnectionError::AccessDenied => Self::AccessDenied,
+            ConnectionError::InvalidState => Self::InvalidState,
+            ConnectionError::InvalidArgument => Self::InvalidArgument,
+            ConnectionError::NotSupported => Self::NotSupported,
+            ConnectionError::LimitExceeded(_) => Self::LimitExceeded,
+            ConnectionError::Timeout(_) => Self::Timeout,
+            ConnectionError::Refused => Self::ConnectionRefused,
+            ConnectionError::Reset => Self::ConnectionReset,
+            ConnectionError::Aborted => Self::ConnectionAborted,
+            ConnectionError::Broken => Self::ConnectionBroken,
+            ConnectionError::Unreachable => Self::RemoteUnreachable,
+            ConnectionError::NotBindable => Self::AddressNotBindable,
+            ConnectionError::NameUnresolvable => Self::NameUnresolvable,
+            ConnectionError::ResolverFailure => Self::ResolverFailure,
+            ConnectionError::NotFound => Self::NotFound,
+            ConnectionError::Tls(reason) => Self::Tls(reason.clone()),
+            ConnectionError::TlsTruncated => Self::TlsTruncated,
+            ConnectionError::Other(reason) => Self::Other(Some(reason.clone())),
+        }
+    }
+}
+
+impl From<ConnectionError> for ErrorCode {
+    fn from(error: ConnectionError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<IpAddr> for IpAddress {
+    fn from(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(v4) => Self::Ipv4(v4.octets().into()),
+            IpAddr::V6(v6) => Self::Ipv6(v6.segments().into()),
+        }
+    }
+}
+
+impl From<SocketAddr> for IpSocketAddress {
+    fn from(address: SocketAddr) -> Self {
+        match address {
+            SocketAddr::V4(v4) => Self::Ipv4(Ipv4SocketAddress {
+                port: v4.port(),
+                address: v4.ip().octets().into(),
+            }),
+            SocketAddr::V6(v6) => Self::Ipv6(Ipv6SocketAddress {
+                port: v6.port(),
+                flow_info: v6.flowinfo(),
+                address: v6.ip().segments().into(),
+                scope_id: v6.scope_id(),
+            }),
+        }
+    }
+}
+
+impl From<IpSocketAddress> for SocketAddr {
+    fn from(address: IpSocketAddress) -> Self {
+        match address {
+            IpSocketAddress::Ipv4(v4) => {
+                let octets: [u8; 4] = v4.address.into();
+                Self::V4(SocketAddrV4::new(octets.into(), v4.port))
+            }
+            IpSocketAddress::Ipv6(v6) => {
+                let segments: [u16; 8] = v6.address.into();
+                Self::V6(SocketAddrV6::new(segments.into(), v6.port, v6.flow_info, v6.scope_id))
+            }
+        }
+    }
+}
+
+impl From<&Address> for SocketAddress {
+    fn from(address: &Address) -> Self {
+        match address {
+            Address::Ip(address) => Self::Ip((*address).into()),
+            Address::Unix(path) => {
+                Self::Unix(path.as_ref().map(|path| path.to_string_lossy().into_owned()))
+            }
+        }
+    }
+}
+
+impl From<SessionInfo> for TlsInfo {
+    fn from(info: SessionInfo) -> Self {
+        Self {
+            version: info.version.into(),
+            cipher: info.cipher.into(),
+            alpn: info.alpn,
+            server_name: info.server_name,
+            peer_certificate: info.peer_certificate,
+        }
+    }
+}

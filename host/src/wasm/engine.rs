@@ -1,0 +1,335 @@
+//! The engine that compiles components and makes instances of them.
+//!
+//! Instances come from a pool whose slots are reserved as address space at
+//! start and reset after use, so that making one takes microseconds. Compiled
+//! code is kept in a cache between runs. A thread advances the epoch by which
+//! a handler that takes too long is interrupted.
+
+use std::fmt;
+use std::io;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use wasmtime::component::{Component, InstancePre, Linker};
+use wasmtime::{
+    Cache, CacheConfig, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Precompiled,
+    Store,
+};
+
+use crate::config::{ComponentSource, Config, Isolation, Limits};
+use crate::error::Error;
+use crate::wasm::bindings::exports::netwasm::net::{
+    connect_handler, resolve_handler, tcp_handler, timer_handler, udp_handler,
+};
+use crate::wasm::instance::{Guest, Handlers};
+use crate::wasm::state::State;
+use crate::wasm::{host, wasi};
+
+/// Elements that a table may have.
+pub(crate) const TABLE_ELEMENTS: usize = 20_000;
+
+/// The stack of a guest, bytes.
+const GUEST_STACK: usize = 512 << 10;
+
+/// How many steps of the epoch an event may take: the timeout is exact to one
+/// of them.
+const STEPS: u32 = 8;
+
+/// What one call of the guest may have the host copy out of its memory, in
+/// units of about a byte: `Store::set_hostcall_fuel`.
+const HOSTCALL_FUEL: usize = 32 << 20;
+
+/// A component, ready to make instances of.
+pub(crate) struct Program {
+    engine: Engine,
+    pre: InstancePre<State>,
+    handlers: Indices,
+    step: Duration,
+}
+
+struct Indices {
+    tcp: Option<tcp_handler::GuestIndices>,
+    udp: Option<udp_handler::GuestIndices>,
+    connect: Option<connect_handler::GuestIndices>,
+    timer: Option<timer_handler::GuestIndices>,
+    resolve: Option<resolve_handler::GuestIndices>,
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Program").field("step", &self.step).finish_non_exhaustive()
+    }
+}
+
+impl Program {
+    /// Compiles the component, or takes it from the cache.
+    ///
+    /// # Errors
+    /// It is no component, is too large, takes too long, imports what the
+    /// host does not have, or does not go with the listeners.
+    pub(crate) fn load(config: &Config) -> Result<Self, Error> {
+        let engine = engine(&config.limits, Some(config), config.cache)
+            .map_err(|error| Error::Engine(format!("cannot set up WebAssembly: {error:#}")))?;
+        let name = config.component.to_string();
+        let wrong = |reason: String| Error::Component { name: name.clone(), reason };
+        let component = component(&engine, config)?;
+        crate::inspect::check(&component, &engine, &config.listeners).map_err(wrong)?;
+        let linker = linker(&engine).map_err(|error| Error::Engine(format!("{error:#}")))?;
+        let pre = linker.instantiate_pre(&component).map_err(|error| wrong(format!("{error:#}")))?;
+        Ok(Self {
+            handlers: Indices::new(&pre),
+            pre,
+            engine,
+            step: (config.limits.event_timeout / STEPS).max(Duration::from_millis(1)),
+        })
+    }
+
+    /// Makes an instance.
+    ///
+    /// # Errors
+    /// The pool is used up, or the instance's start traps.
+    pub(crate) fn instantiate(&self, state: State) -> wasmtime::Result<Guest> {
+        let mut store = Store::new(&self.engine, state);
+        store.limiter(|state| &mut state.memory);
+        store.set_epoch_deadline(self.event_ticks());
+        store.set_hostcall_fuel(HOSTCALL_FUEL);
+        let instance = self.pre.instantiate(&mut store)?;
+        let indices = &self.handlers;
+        let handlers = Handlers {
+            tcp: indices.tcp.as_ref().map(|it| it.load(&mut store, &instance)).transpose()?,
+            udp: indices.udp.as_ref().map(|it| it.load(&mut store, &instance)).transpose()?,
+            connect: indices.connect.as_ref().map(|it| it.load(&mut store, &instance)).transpose()?,
+            timer: indices.timer.as_ref().map(|it| it.load(&mut store, &instance)).transpose()?,
+            resolve: indices.resolve.as_ref().map(|it| it.load(&mut store, &instance)).transpose()?,
+        };
+        Ok(Guest { store, handlers })
+    }
+
+    /// The deadline of an event, in steps of the epoch; one more, since the
+    /// present step has begun already.
+    pub(crate) fn event_ticks(&self) -> u64 {
+        u64::from(STEPS) + 1
+    }
+
+    /// Starts the thread that advances the epoch.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub(crate) fn start_ticker(&self) -> io::Result<Ticker> {
+        let (engine, step) = (self.engine.clone(), self.step);
+        let (stop, stopped) = mpsc::channel::<()>();
+        let thread = thread::Builder::new().name("epoch".into()).spawn(move || {
+            while stopped.recv_timeout(step) == Err(RecvTimeoutError::Timeout) {
+                engine.increment_epoch();
+            }
+        })?;
+        Ok(Ticker { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Indices {
+    fn new(pre: &InstancePre<State>) -> Self {
+        // What is missing is an error only of the lookup.
+        Self {
+            tcp: tcp_handler::GuestIndices::new(pre).ok(),
+            udp: udp_handler::GuestIndices::new(pre).ok(),
+            connect: connect_handler::GuestIndices::new(pre).ok(),
+            timer: timer_handler::GuestIndices::new(pre).ok(),
+            resolve: resolve_handler::GuestIndices::new(pre).ok(),
+        }
+    }
+}
+
+/// The thread that advances the epoch; dropping this ends it.
+#[derive(Debug)]
+pub(crate) struct Ticker {
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Compiles a component ahead of time: what `netwasm compile` writes.
+///
+/// # Errors
+/// It is no component, is too large, or takes too long.
+pub fn compile(source: &ComponentSource, limits: &Limits) -> Result<Vec<u8>, Error> {
+    let engine = engine(limits, None, false)
+        .map_err(|error| Error::Engine(format!("cannot set up WebAssembly: {error:#}")))?;
+    let name = source.to_string();
+    let bytes = read(source, limits)?;
+    let bytes = check_binary(&name, bytes)?;
+    within(limits, &name, move || {
+        engine.precompile_component(&bytes).map_err(|error| format!("{error:#}"))
+    })
+}
+
+/// An engine for looking at components and compiling them, without a pool.
+pub(crate) fn plain_engine(limits: &Limits) -> Result<Engine, Error> {
+    engine(limits, None, false)
+        .map_err(|error| Error::Engine(format!("cannot set up WebAssembly: {error:#}")))
+}
+
+/// All that guests may import.
+pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    wasi::add_to_linker(&mut linker)?;
+    host::add_to_linker(&mut linker)?;
+    Ok(linker)
+}
+
+fn engine(limits: &Limits, pool: Option<&Config>, cache: bool) -> wasmtime::Result<Engine> {
+    let mut config = wasmtime::Config::new();
+    config
+        .wasm_component_model(true)
+        .concurrency_support(false)
+        .epoch_interruption(true)
+        .max_wasm_stack(GUEST_STACK)
+        // These shape the compiled code, so they are the same with a pool and
+        // without one.
+        .memory_reservation(limits.max_memory.next_multiple_of(64 << 10) as u64)
+        .memory_guard_size(64 << 10)
+        .memory_may_move(false);
+    if let Some(run) = pool {
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(run)));
+    }
+    if cache && let Some(directory) = cache_directory() {
+        let mut settings = CacheConfig::new();
+        settings.with_directory(directory);
+        match Cache::new(settings) {
+            Ok(cache) => {
+                config.cache(Some(cache));
+            }
+            Err(error) => tracing::debug!(%error, "no cache for compiled code"),
+        }
+    }
+    Engine::new(&config)
+}
+
+/// `$XDG_CACHE_HOME/netwasm` or `~/.cache/netwasm`.
+fn cache_directory() -> Option<std::path::PathBuf> {
+    let home = |name, below: &str| {
+        let path = std::path::PathBuf::from(std::env::var_os(name)?);
+        path.is_absolute().then(|| path.join(below))
+    };
+    home("XDG_CACHE_HOME", "netwasm").or_else(|| home("HOME", ".cache/netwasm"))
+}
+
+fn pooling(run: &Config) -> PoolingAllocationConfig {
+    let limits = &run.limits;
+    let instances = match run.isolation {
+        // Those that end and those that begin overlap.
+        Isolation::Connection => limits.max_connections + 2 * run.workers.get(),
+        Isolation::Worker => 4 * run.workers.get(),
+    };
+    // Address space is bounded: 47 bits, of which at most half are taken.
+    let slot = limits.max_memory.next_multiple_of(64 << 10) + (64 << 10);
+    let instances = instances.min((1_usize << 46) / slot).max(16);
+    let count = |factor: usize| u32::try_from(instances * factor).unwrap_or(u32::MAX);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(count(1))
+        .total_core_instances(count(16))
+        .total_memories(count(1))
+        .total_tables(count(4))
+        .max_memories_per_component(4)
+        .max_tables_per_component(16)
+        .max_core_instances_per_component(64)
+        .max_component_instance_size(1 << 20)
+        .max_core_instance_size(1 << 20)
+        .max_memory_size(limits.max_memory)
+        .table_elements(TABLE_ELEMENTS)
+        .linear_memory_keep_resident(64 << 10)
+        .table_keep_resident(16 << 10)
+        .max_unused_warm_slots(64)
+        .pagemap_scan(wasmtime::Enabled::Auto);
+    pool
+}
+
+fn component(engine: &Engine, config: &Config) -> Result<Component, Error> {
+    let name = config.component.to_string();
+    let wrong = |reason: String| Error::Component { name: name.clone(), reason };
+    let bytes = read(&config.component, &config.limits)?;
+    if Engine::detect_precompiled(&bytes) == Some(Precompiled::Component) {
+        return trusted(engine, config, &bytes).map_err(wrong);
+    }
+    let bytes = check_binary(&name, bytes)?;
+    let engine = engine.clone();
+    within(&config.limits, &name, move || {
+        Component::from_binary(&engine, &bytes).map_err(|error| format!("{error:#}"))
+    })
+}
+
+/// Loads compiled code.
+#[expect(unsafe_code, reason = "compiled code is run as it is")]
+fn trusted(engine: &Engine, config: &Config, bytes: &[u8]) -> Result<Component, String> {
+    if !config.trust_compiled {
+        return Err("it is compiled code, which runs without a sandbox if somebody tampered \
+                    with it; --allow-compiled trusts it"
+            .into());
+    }
+    // SAFETY: `deserialize` needs bytes that `netwasm compile` made. The user
+    // vouches for that by the flag; wasmtime checks version and settings.
+    let component = unsafe { Component::deserialize(engine, bytes) };
+    component.map_err(|error| format!("{error:#}; `netwasm compile` makes it anew"))
+}
+
+/// The component's bytes, in binary form.
+fn read(source: &ComponentSource, limits: &Limits) -> Result<Vec<u8>, Error> {
+    use std::io::Read;
+    let path = match source {
+        ComponentSource::BuiltIn { bytes, .. } => return Ok(bytes.to_vec()),
+        ComponentSource::File(path) => path,
+    };
+    let failed = |source| Error::Read { path: path.clone(), source };
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.take(limits.max_component_size + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > limits.max_component_size {
+        return Err(Error::Component {
+            name: source.to_string(),
+            reason: format!(
+                "it is larger than {} (--max-component-size)",
+                bytesize::ByteSize::b(limits.max_component_size).display().iec()
+            ),
+        });
+    }
+    Ok(bytes)
+}
+
+/// Text to binary, and a plain word for what is no component.
+fn check_binary(name: &str, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
+    crate::inspect::to_component_binary(bytes)
+        .map_err(|reason| Error::Component { name: name.into(), reason })
+}
+
+/// Does it on a thread of its own, and gives up when that takes too long.
+fn within<T: Send + 'static>(
+    limits: &Limits,
+    name: &str,
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, Error> {
+    let (done, result) = mpsc::channel();
+    let wrong = |reason: String| Error::Component { name: name.into(), reason };
+    thread::Builder::new()
+        .name("compile".into())
+        .spawn(move || {
+            // Nobody waits for it any more after the time is up.
+            let _ = done.send(work());
+        })
+        .map_err(|source| Error::System { what: "a thread", source })?;
+    match result.recv_timeout(limits.compile_timeout) {
+        Ok(result) => result.map_err(wrong),
+        Err(_) => Err(wrong(format!(
+            "compiling it takes longer than {} (--compile-timeout)",
+            humantime::format_duration(limits.compile_timeout)
+        ))),
+    }
+}

@@ -1,0 +1,67 @@
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::connect::{self, Endpoint};
+use crate::error::ConnectionError;
+use crate::wasm::bindings::netwasm::net::connector::{ConnectOptions, Endpoint as WitEndpoint, Host};
+use crate::wasm::bindings::netwasm::net::types::ErrorCode;
+use crate::wasm::state::State;
+
+impl Host for State {
+    fn connect(
+        &mut self,
+        to: WitEndpoint,
+        options: ConnectOptions,
+    ) -> wasmtime::Result<Result<u64, ErrorCode>> {
+        Ok(begin(self, to, options).map_err(ErrorCode::from))
+    }
+
+    fn cancel(&mut self, id: u64) -> wasmtime::Result<()> {
+        self.cancel(id);
+        Ok(())
+    }
+}
+
+fn begin(state: &mut State, to: WitEndpoint, options: ConnectOptions) -> Result<u64, ConnectionError> {
+    let endpoint = endpoint(to)?;
+    allow(state, &endpoint)?;
+    let session = match options.tls {
+        None => None,
+        Some(tls) => Some(state.worker.shared.tls.connect(&tls.server_name, &tls.alpn)?),
+    };
+    let timeout = options.timeout.map(Duration::from_nanos);
+    state.begin(|state, id| {
+        connect::connect(&state.worker, state.instance.clone(), id, endpoint, session, timeout)
+    })
+}
+
+fn endpoint(to: WitEndpoint) -> Result<Endpoint, ConnectionError> {
+    let endpoint = match to {
+        WitEndpoint::Ip(address) => Endpoint::Address(address.into()),
+        WitEndpoint::Unix(path) => Endpoint::Unix(PathBuf::from(path)),
+        WitEndpoint::Name((host, port)) => match host.parse::<IpAddr>() {
+            Ok(ip) => Endpoint::Address(SocketAddr::new(ip, port)),
+            Err(_) => Endpoint::Name { host, port },
+        },
+    };
+    let usable = match &endpoint {
+        Endpoint::Address(address) => address.port() != 0,
+        Endpoint::Name { host, port } => !host.is_empty() && *port != 0,
+        Endpoint::Unix(path) => !path.as_os_str().is_empty(),
+    };
+    usable.then_some(endpoint).ok_or(ConnectionError::InvalidArgument)
+}
+
+fn allow(state: &State, endpoint: &Endpoint) -> Result<(), ConnectionError> {
+    let shared = &state.worker.shared;
+    let allowed = match endpoint {
+        Endpoint::Address(address) => shared.policy.connect_address(*address),
+        Endpoint::Name { host, port } => shared.policy.connect_name(host, *port),
+        Endpoint::Unix(path) => shared.policy.connect_unix(path),
+    };
+    allowed.map_err(|denied| {
+        shared.deny(&denied);
+        ConnectionError::AccessDenied
+    })
+}

@@ -1,0 +1,25 @@
+use crate::connect;
+use crate::error::ConnectionError;
+use crate::wasm::bindings::netwasm::net::resolver::Host;
+use crate::wasm::bindings::netwasm::net::types::ErrorCode;
+use crate::wasm::state::State;
+
+impl Host for State {
+    fn resolve(&mut self, name: String) -> wasmtime::Result<Result<u64, ErrorCode>> {
+        if name.is_empty() {
+            return Ok(Err(ErrorCode::InvalidArgument));
+        }
+        let shared = &self.worker.shared;
+        if let Err(denied) = shared.policy.resolve(&name) {
+            shared.deny(&denied);
+            return Ok(Err(ConnectionError::AccessDenied.into()));
+        }
+        let begun = self.begin(|state, id| connect::resolve(state.instance.clone(), id, name));
+        Ok(begun.map_err(ErrorCode::from))
+    }
+
+    fn cancel(&mut self, id: u64) -> wasmtime::Result<()> {
+        self.cancel(id);
+        Ok(())
+    }
+}

@@ -1,0 +1,27 @@
+use std::time::Duration;
+
+use crate::wasm::bindings::netwasm::net::timers::Host;
+use crate::wasm::bindings::netwasm::net::types::ErrorCode;
+use crate::wasm::state::State;
+
+impl Host for State {
+    fn call_later(&mut self, delay: u64) -> wasmtime::Result<Result<u64, ErrorCode>> {
+        let begun = self.begin(|state, id| {
+            let instance = state.instance.clone();
+            let task = tokio::task::spawn_local(async move {
+                tokio::time::sleep(Duration::from_nanos(delay)).await;
+                if let Some(instance) = instance.upgrade() {
+                    // A trap was logged.
+                    let _ = instance.timer_fired(id);
+                }
+            });
+            task.abort_handle()
+        });
+        Ok(begun.map_err(ErrorCode::from))
+    }
+
+    fn cancel(&mut self, id: u64) -> wasmtime::Result<()> {
+        self.cancel(id);
+        Ok(())
+    }
+}

@@ -1,0 +1,290 @@
+//! An instance of the component, and the calls into it.
+//!
+//! Every call goes through [`Instance::call`], which sets its deadline and
+//! sees to it that an instance that trapped is never called again.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use wasmtime::component::ResourceAny;
+use wasmtime::{Store, Trap};
+
+use crate::error::ConnectionError;
+use crate::transport::Transport;
+use crate::udp::Datagrams;
+use crate::wasm::bindings::exports::netwasm::net::{
+    connect_handler, resolve_handler, tcp_handler, timer_handler, udp_handler,
+};
+use crate::wasm::bindings::netwasm::net::types::{ErrorCode, IpAddress};
+use crate::wasm::state::State;
+use crate::wasm::wasi;
+use crate::worker::Worker;
+
+/// One instance: of one connection, or of one worker's.
+pub(crate) struct Instance {
+    guest: RefCell<Guest>,
+    /// Whether it trapped.
+    dead: Cell<bool>,
+}
+
+/// The store and the functions that the component exports.
+pub(crate) struct Guest {
+    pub(crate) store: Store<State>,
+    pub(crate) handlers: Handlers,
+}
+
+/// What a component exports; each part may be missing.
+pub(crate) struct Handlers {
+    pub(crate) tcp: Option<tcp_handler::Guest>,
+    pub(crate) udp: Option<udp_handler::Guest>,
+    pub(crate) connect: Option<connect_handler::Guest>,
+    pub(crate) timer: Option<timer_handler::Guest>,
+    pub(crate) resolve: Option<resolve_handler::Guest>,
+}
+
+/// The instance is no more; why was logged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Trapped;
+
+/// An instance could not be made.
+#[derive(Debug)]
+pub(crate) struct InstanceError(wasmtime::Error);
+
+impl fmt::Display for InstanceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", one_line(&self.0))
+    }
+}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instance").field("dead", &self.dead).finish_non_exhaustive()
+    }
+}
+
+impl Instance {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// All that the engine may hold at once are in use, or its start traps.
+    pub(crate) fn new(worker: &Rc<Worker>) -> Result<Rc<Self>, InstanceError> {
+        let program = &worker.shared.program;
+        let guest = program.instantiate(State::new(worker)).map_err(InstanceError)?;
+        let instance = Rc::new(Self { guest: RefCell::new(guest), dead: Cell::new(false) });
+        instance.guest.borrow_mut().store.data_mut().instance = Rc::downgrade(&instance);
+        Ok(instance)
+    }
+
+    /// Whether it trapped, so that nothing can be asked of it.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead.get()
+    }
+
+    fn call<R>(
+        &self,
+        event: &'static str,
+        call: impl FnOnce(&mut Store<State>, &Handlers) -> wasmtime::Result<R>,
+    ) -> Result<R, Trapped> {
+        if self.dead.get() {
+            return Err(Trapped);
+        }
+        let mut guest = self.guest.borrow_mut();
+        let Guest { store, handlers } = &mut *guest;
+        let ticks = store.data().worker.shared.program.event_ticks();
+        store.set_epoch_deadline(ticks);
+        match call(store, handlers) {
+            Ok(value) => Ok(value),
+            Err(error) => {
+                self.dead.set(true);
+                report(store.data(), event, &error);
+                store.data_mut().abandon();
+                Err(Trapped)
+            }
+        }
+    }
+
+    pub(crate) fn connection_made(
+        &self,
+        transport: &Rc<Transport>,
+    ) -> Result<ResourceAny, Trapped> {
+        self.call("connection-made", |store, handlers| {
+            let tcp = exported(handlers.tcp.as_ref())?;
+            let handle = store.data_mut().add_transport(transport);
+            tcp.connection().call_constructor(store, handle)
+        })
+    }
+
+    pub(crate) fn data_received(
+        &self,
+        connection: ResourceAny,
+        data: &[u8],
+    ) -> Result<(), Trapped> {
+        self.call("data-received", |store, handlers| {
+            let tcp = exported(handlers.tcp.as_ref())?;
+            tcp.connection().call_data_received(store, connection, data)
+        })
+    }
+
+    pub(crate) fn eof_received(&self, connection: ResourceAny) -> Result<bool, Trapped> {
+        self.call("eof-received", |store, handlers| {
+            exported(handlers.tcp.as_ref())?.connection().call_eof_received(store, connection)
+        })
+    }
+
+    pub(crate) fn pause_writing(&self, connection: ResourceAny) -> Result<(), Trapped> {
+        self.call("pause-writing", |store, handlers| {
+            exported(handlers.tcp.as_ref())?.connection().call_pause_writing(store, connection)
+        })
+    }
+
+    pub(crate) fn resume_writing(&self, connection: ResourceAny) -> Result<(), Trapped> {
+        self.call("resume-writing", |store, handlers| {
+            exported(handlers.tcp.as_ref())?.connection().call_resume_writing(store, connection)
+        })
+    }
+
+    /// `connection-lost`, after which the guest's resource is dropped.
+    pub(crate) fn connection_lost(
+        &self,
+        connection: ResourceAny,
+        reason: Option<&ConnectionError>,
+    ) -> Result<(), Trapped> {
+        self.call("connection-lost", |store, handlers| {
+            let reason = reason.map(ErrorCode::from);
+            let tcp = exported(handlers.tcp.as_ref())?;
+            tcp.connection().call_connection_lost(&mut *store, connection, reason.as_ref())?;
+            connection.resource_drop(store)
+        })
+    }
+
+    pub(crate) fn endpoint_made(&self, datagrams: &Rc<Datagrams>) -> Result<ResourceAny, Trapped> {
+        self.call("connection-made", |store, handlers| {
+            let udp = exported(handlers.udp.as_ref())?;
+            let handle = store.data_mut().add_datagrams(datagrams);
+            udp.endpoint().call_constructor(store, handle)
+        })
+    }
+
+    pub(crate) fn datagram_received(
+        &self,
+        endpoint: ResourceAny,
+        data: &[u8],
+        peer: SocketAddr,
+    ) -> Result<(), Trapped> {
+        self.call("datagram-received", |store, handlers| {
+            let udp = exported(handlers.udp.as_ref())?;
+            udp.endpoint().call_datagram_received(store, endpoint, data, peer.into())
+        })
+    }
+
+    pub(crate) fn error_received(
+        &self,
+        endpoint: ResourceAny,
+        error: &ConnectionError,
+        peer: Option<SocketAddr>,
+    ) -> Result<(), Trapped> {
+        self.call("error-received", |store, handlers| {
+            let udp = exported(handlers.udp.as_ref())?;
+            let peer = peer.map(Into::into);
+            udp.endpoint().call_error_received(store, endpoint, &error.into(), peer)
+        })
+    }
+
+    /// `connection-lost` of a datagram socket.
+    pub(crate) fn endpoint_lost(
+        &self,
+        endpoint: ResourceAny,
+        reason: Option<&ConnectionError>,
+    ) -> Result<(), Trapped> {
+        self.call("connection-lost", |store, handlers| {
+            let reason = reason.map(ErrorCode::from);
+            let udp = exported(handlers.udp.as_ref())?;
+            udp.endpoint().call_connection_lost(&mut *store, endpoint, reason.as_ref())?;
+            endpoint.resource_drop(store)
+        })
+    }
+
+    /// An outgoing connection stands. Fails where it was cancelled meanwhile.
+    pub(crate) fn connected(
+        &self,
+        id: u64,
+        transport: &Rc<Transport>,
+    ) -> Result<ResourceAny, Trapped> {
+        self.call("connected", |store, handlers| {
+            let connect = exported(handlers.connect.as_ref())?;
+            store.data_mut().finish(id);
+            let handle = store.data_mut().add_transport(transport);
+            connect.call_connected(store, id, handle)
+        })
+    }
+
+    pub(crate) fn connect_failed(&self, id: u64, error: &ConnectionError) -> Result<(), Trapped> {
+        self.call("connect-failed", |store, handlers| {
+            let connect = exported(handlers.connect.as_ref())?;
+            store.data_mut().finish(id);
+            connect.call_connect_failed(store, id, &error.into())
+        })
+    }
+
+    pub(crate) fn timer_fired(&self, id: u64) -> Result<(), Trapped> {
+        self.call("timer-fired", |store, handlers| {
+            let timer = exported(handlers.timer.as_ref())?;
+            store.data_mut().finish(id);
+            timer.call_timer_fired(store, id)
+        })
+    }
+
+    pub(crate) fn resolved(
+        &self,
+        id: u64,
+        answer: Result<Vec<IpAddr>, ConnectionError>,
+    ) -> Result<(), Trapped> {
+        self.call("resolved", |store, handlers| {
+            let resolve = exported(handlers.resolve.as_ref())?;
+            store.data_mut().finish(id);
+            let answer = answer
+                .map(|addresses| addresses.into_iter().map(IpAddress::from).collect::<Vec<_>>())
+                .map_err(ErrorCode::from);
+            let answer = answer.as_ref().map(Vec::as_slice);
+            resolve.call_resolved(store, id, answer)
+        })
+    }
+}
+
+/// A handler that the start has seen to be there where it is needed.
+fn exported<T>(handler: Option<&T>) -> wasmtime::Result<&T> {
+    handler.ok_or_else(|| wasmtime::Error::msg("the component exports no handler for this event"))
+}
+
+/// Logs why an instance ended.
+fn report(state: &State, event: &str, error: &wasmtime::Error) {
+    let shared = &state.worker.shared;
+    shared.counters.traps.add();
+    let reason = match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => format!(
+            "it took longer than {} (--event-timeout)",
+            humantime::format_duration(shared.limits.event_timeout)
+        ),
+        Some(trap) => trap.to_string(),
+        None => wasi::reason(error).unwrap_or_else(|| one_line(error)),
+    };
+    let memory = if state.memory.denied { "; it was denied more memory (--max-memory)" } else { "" };
+    tracing::error!(guest = %shared.guest.name, event, "the guest trapped: {reason}{memory}");
+    tracing::debug!(guest = %shared.guest.name, "{error:?}");
+}
+
+/// An error and what caused it, without a backtrace.
+fn one_line(error: &wasmtime::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        // A backtrace is told by `-v`.
+        let text = text.lines().next().unwrap_or_default().trim().to_owned();
+        if !text.starts_with("error while executing") && parts.last() != Some(&text) {
+            parts.push(text);
+        }
+    }
+    parts.join(": ")
+}

@@ -1,0 +1,219 @@
+//! What the host keeps for one instance: the objects that its handles stand
+//! for, work that was begun for it, and its limits.
+
+use std::collections::HashMap;
+use std::rc::{Rc, Weak};
+
+use slab::Slab;
+use tokio::task::AbortHandle;
+use wasmtime::ResourceLimiter;
+use wasmtime::component::Resource;
+
+use crate::error::ConnectionError;
+use crate::files::File;
+use crate::transport::Transport;
+use crate::udp::Datagrams;
+use crate::wasm::instance::Instance;
+use crate::wasm::wasi::{Wasi, WasiHost};
+use crate::worker::Worker;
+
+/// The WIT resource `transport`.
+#[derive(Debug)]
+pub struct TransportHandle;
+
+/// The WIT resource `datagram-transport`.
+#[derive(Debug)]
+pub struct DatagramHandle;
+
+/// The WIT resource `file`.
+#[derive(Debug)]
+pub struct FileHandle;
+
+/// The data of an instance's store.
+pub(crate) struct State {
+    pub(crate) worker: Rc<Worker>,
+    /// The instance itself, for work that ends as an event.
+    pub(crate) instance: Weak<Instance>,
+    pub(crate) wasi: Wasi,
+    pub(crate) memory: MemoryLimit,
+    transports: Slab<Rc<Transport>>,
+    datagrams: Slab<Rc<Datagrams>>,
+    files: Slab<Rc<File>>,
+    pending: Pending,
+}
+
+impl State {
+    pub(crate) fn new(worker: &Rc<Worker>) -> Self {
+        let shared = &worker.shared;
+        Self {
+            worker: Rc::clone(worker),
+            instance: Weak::new(),
+            wasi: Wasi::new(shared.wasi.clone()),
+            memory: MemoryLimit { most: shared.limits.max_memory, denied: false },
+            transports: Slab::new(),
+            datagrams: Slab::new(),
+            files: Slab::new(),
+            pending: Pending::default(),
+        }
+    }
+
+    // Handles. wasmtime has checked that the guest owns what it passes; a
+    // number without an object is a fault of the host, and traps.
+
+    pub(crate) fn add_transport(&mut self, transport: &Rc<Transport>) -> Resource<TransportHandle> {
+        Resource::new_own(number(self.transports.insert(Rc::clone(transport))))
+    }
+
+    pub(crate) fn transport(
+        &self,
+        handle: &Resource<TransportHandle>,
+    ) -> wasmtime::Result<&Rc<Transport>> {
+        self.transports.get(handle.rep() as usize).ok_or_else(unknown)
+    }
+
+    pub(crate) fn remove_transport(
+        &mut self,
+        handle: &Resource<TransportHandle>,
+    ) -> wasmtime::Result<Rc<Transport>> {
+        self.transports.try_remove(handle.rep() as usize).ok_or_else(unknown)
+    }
+
+    /// Ends all connections of an instance that is no more.
+    pub(crate) fn abandon(&mut self) {
+        for (_, transport) in &self.transports {
+            transport.fail(ConnectionError::Aborted);
+        }
+        self.pending = Pending::default();
+    }
+
+    pub(crate) fn add_datagrams(&mut self, datagrams: &Rc<Datagrams>) -> Resource<DatagramHandle> {
+        Resource::new_own(number(self.datagrams.insert(Rc::clone(datagrams))))
+    }
+
+    pub(crate) fn datagrams(
+        &self,
+        handle: &Resource<DatagramHandle>,
+    ) -> wasmtime::Result<&Rc<Datagrams>> {
+        self.datagrams.get(handle.rep() as usize).ok_or_else(unknown)
+    }
+
+    pub(crate) fn remove_datagrams(
+        &mut self,
+        handle: &Resource<DatagramHandle>,
+    ) -> wasmtime::Result<Rc<Datagrams>> {
+        self.datagrams.try_remove(handle.rep() as usize).ok_or_else(unknown)
+    }
+
+    /// # Errors
+    /// `LimitExceeded` where the instance holds too many.
+    pub(crate) fn add_file(&mut self, file: File) -> Result<Resource<FileHandle>, ConnectionError> {
+        if self.files.len() >= self.worker.shared.limits.max_handles {
+            return Err(TOO_MANY_HANDLES);
+        }
+        Ok(Resource::new_own(number(self.files.insert(Rc::new(file)))))
+    }
+
+    pub(crate) fn file(&self, handle: &Resource<FileHandle>) -> wasmtime::Result<&Rc<File>> {
+        self.files.get(handle.rep() as usize).ok_or_else(unknown)
+    }
+
+    pub(crate) fn remove_file(&mut self, handle: &Resource<FileHandle>) -> wasmtime::Result<()> {
+        self.files.try_remove(handle.rep() as usize).map(drop).ok_or_else(unknown)
+    }
+
+    // Work that ends as an event.
+
+    /// Begins some, and returns its number.
+    ///
+    /// # Errors
+    /// `LimitExceeded` where too much is pending.
+    pub(crate) fn begin(
+        &mut self,
+        start: impl FnOnce(&Self, u64) -> AbortHandle,
+    ) -> Result<u64, ConnectionError> {
+        if self.pending.tasks.len() >= self.worker.shared.limits.max_handles {
+            return Err(TOO_MANY_HANDLES);
+        }
+        self.pending.last += 1;
+        let id = self.pending.last;
+        let task = start(self, id);
+        self.pending.tasks.insert(id, task);
+        Ok(id)
+    }
+
+    /// Notes that it has ended. False where it was cancelled before.
+    pub(crate) fn finish(&mut self, id: u64) -> bool {
+        self.pending.tasks.remove(&id).is_some()
+    }
+
+    /// Gives it up.
+    pub(crate) fn cancel(&mut self, id: u64) {
+        if let Some(task) = self.pending.tasks.remove(&id) {
+            task.abort();
+        }
+    }
+}
+
+impl WasiHost for State {
+    fn wasi(&mut self) -> &mut Wasi {
+        &mut self.wasi
+    }
+}
+
+const TOO_MANY_HANDLES: ConnectionError =
+    ConnectionError::LimitExceeded("the instance holds too many handles (--max-handles)");
+
+fn number(key: usize) -> u32 {
+    // The descriptor limit keeps it far below.
+    u32::try_from(key).unwrap_or(u32::MAX)
+}
+
+fn unknown() -> wasmtime::Error {
+    wasmtime::Error::msg("the handle stands for nothing")
+}
+
+/// Timers, questions and connections that are under way.
+#[derive(Debug, Default)]
+struct Pending {
+    last: u64,
+    tasks: HashMap<u64, AbortHandle>,
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        for task in self.tasks.values() {
+            task.abort();
+        }
+    }
+}
+
+/// The bounds of what an instance may grow.
+#[derive(Debug)]
+pub(crate) struct MemoryLimit {
+    /// Bytes.
+    most: usize,
+    /// Whether growth was denied, so that the log can say why a guest trapped.
+    pub(crate) denied: bool,
+}
+
+impl ResourceLimiter for MemoryLimit {
+    fn memory_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let allowed = desired <= self.most;
+        self.denied |= !allowed;
+        Ok(allowed)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(desired <= crate::wasm::engine::TABLE_ELEMENTS)
+    }
+}

@@ -1,0 +1,408 @@
+//! A worker: one thread with its own runtime, listening sockets, scratch
+//! buffers and instances. A connection lives and dies on one worker, so
+//! nothing here is locked.
+
+use std::cell::{Cell, RefCell};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use slab::Slab;
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::config::Isolation;
+use crate::connection::Driver;
+use crate::error::ConnectionError;
+use crate::listener::{Listener, StreamListener};
+use crate::relay::Pipe;
+use crate::server::{Phase, Shared};
+use crate::tls::Tls;
+use crate::transport::{Address, Transport};
+use crate::udp;
+use crate::wasm::instance::{Instance, InstanceError};
+
+/// What one read may bring, bytes. Larger than what mostly arrives, so that a
+/// short read tells that the socket is empty.
+const SCRATCH: usize = 64 << 10;
+
+/// How long a closed connection waits for its peer to close too.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Pipes that a worker keeps for relays to come.
+const PIPES: usize = 64;
+
+/// A point in time, in the worker's own coarse unit since it began.
+pub(crate) type Tick = u32;
+
+/// What the tasks of one thread share.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    /// What all workers share.
+    pub(crate) shared: Arc<Shared>,
+    /// For what arrives, and only during one poll.
+    pub(crate) scratch: RefCell<Scratch>,
+    /// Empty pipes, for relays.
+    pub(crate) pipes: RefCell<Vec<Pipe>>,
+    /// The connections of this worker.
+    transports: RefCell<Slab<Rc<Transport>>>,
+    /// The instance that all share under `--isolation worker`.
+    instance: RefCell<Option<Rc<Instance>>>,
+    clock: Cell<Tick>,
+    tick: Duration,
+    /// Tasks that must end before the worker may.
+    active: Cell<usize>,
+    ended: Notify,
+}
+
+impl Worker {
+    pub(crate) fn new(shared: Arc<Shared>) -> Rc<Self> {
+        Rc::new(Self {
+            tick: tick(&shared.limits),
+            shared,
+            scratch: RefCell::new(Scratch::default()),
+            pipes: RefCell::default(),
+            transports: RefCell::default(),
+            instance: RefCell::default(),
+            clock: Cell::new(0),
+            active: Cell::new(0),
+            ended: Notify::new(),
+        })
+    }
+
+    /// The time, as of the last tick.
+    pub(crate) fn now(&self) -> Tick {
+        self.clock.get()
+    }
+
+    /// Whether a length of time has passed since a tick.
+    pub(crate) fn passed(&self, since: Tick, limit: Duration) -> bool {
+        self.now().saturating_sub(since) >= self.ticks(limit)
+    }
+
+    /// A length of time in ticks, rounded up; one more, since the present
+    /// tick has begun already.
+    fn ticks(&self, time: Duration) -> Tick {
+        let ticks = time.as_nanos().div_ceil(self.tick.as_nanos().max(1)) + 1;
+        Tick::try_from(ticks).unwrap_or(Tick::MAX)
+    }
+
+    fn deadline(&self, limit: Duration, what: &'static str) -> (Tick, &'static str) {
+        (self.now().saturating_add(self.ticks(limit)), what)
+    }
+
+    pub(crate) fn handshake_deadline(&self) -> (Tick, &'static str) {
+        let limit = self.shared.limits.handshake_timeout;
+        self.deadline(limit, "the TLS handshake takes too long (--handshake-timeout)")
+    }
+
+    pub(crate) fn linger_deadline(&self) -> (Tick, &'static str) {
+        self.deadline(LINGER, "the peer does not close")
+    }
+
+    /// The instance for a new connection: its own, or the worker's.
+    ///
+    /// # Errors
+    /// No instance can be made.
+    pub(crate) fn instance(self: &Rc<Self>) -> Result<Rc<Instance>, InstanceError> {
+        if self.shared.isolation == Isolation::Connection {
+            return Instance::new(self);
+        }
+        let mut kept = self.instance.borrow_mut();
+        match &*kept {
+            Some(instance) if !instance.is_dead() => Ok(Rc::clone(instance)),
+            _ => Ok(Rc::clone(kept.insert(Instance::new(self)?))),
+        }
+    }
+
+    /// Runs a task that the worker waits for before it ends.
+    pub(crate) fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
+        let active = Active::new(self);
+        tokio::task::spawn_local(async move {
+            task.await;
+            drop(active);
+        });
+    }
+
+    /// Runs a connection's driver.
+    pub(crate) fn drive(self: &Rc<Self>, transport: &Rc<Transport>, driver: Driver) {
+        let key = self.transports.borrow_mut().insert(Rc::clone(transport));
+        let registered = Registered { worker: Rc::clone(self), key };
+        self.active.set(self.active.get() + 1);
+        tokio::task::spawn_local(Driving { driver, _registered: registered });
+    }
+
+    /// Takes a connection that was accepted.
+    fn accept(
+        self: &Rc<Self>,
+        socket: OwnedFd,
+        peer: Address,
+        tls: bool,
+        permit: OwnedSemaphorePermit,
+    ) {
+        let transport = match Transport::new(self, socket, peer, Some(permit)) {
+            Ok(transport) => transport,
+            Err(error) => {
+                tracing::warn!(%error, "a connection cannot be watched");
+                return;
+            }
+        };
+        self.shared.counters.connections_accepted.add();
+        if tls {
+            let session = self.shared.tls.server().map(Tls::accept);
+            match session {
+                Some(Ok(session)) => transport.core.borrow_mut().begin_tls(session),
+                Some(Err(error)) => {
+                    tracing::error!(%error, "no TLS session for a connection");
+                    return;
+                }
+                None => return,
+            }
+        }
+        self.drive(&transport, Driver::accepted(Rc::clone(&transport)));
+    }
+
+    /// Ends all connections, for a reason.
+    fn fail_all(&self, reason: &ConnectionError) {
+        // A copy: failing one may end others.
+        let all: Vec<_> =
+            self.transports.borrow().iter().map(|(_, transport)| Rc::clone(transport)).collect();
+        for transport in all {
+            transport.fail(reason.clone());
+        }
+    }
+
+    /// Keeps the clock, and ends what is late.
+    async fn watch_deadlines(self: Rc<Self>) {
+        let mut interval = tokio::time::interval(self.tick);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let begun = interval.tick().await;
+        loop {
+            let now = interval.tick().await;
+            let ticks = (now - begun).as_nanos() / self.tick.as_nanos().max(1);
+            self.clock.set(Tick::try_from(ticks).unwrap_or(Tick::MAX));
+            for (_, transport) in &*self.transports.borrow() {
+                transport.check_deadlines();
+            }
+            self.pipes.borrow_mut().truncate(PIPES);
+        }
+    }
+
+    fn one_ended(&self) {
+        self.active.set(self.active.get() - 1);
+        if self.active.get() == 0 {
+            self.ended.notify_one();
+        }
+    }
+
+    /// Waits until no task is left.
+    async fn all_ended(&self) {
+        while self.active.get() > 0 {
+            self.ended.notified().await;
+        }
+    }
+}
+
+/// How fine the deadlines are: a fraction of the shortest.
+fn tick(limits: &crate::config::Limits) -> Duration {
+    let shortest = [limits.handshake_timeout, limits.write_timeout]
+        .into_iter()
+        .chain(limits.idle_timeout)
+        .min()
+        .unwrap_or(Duration::MAX);
+    (shortest / 16).clamp(Duration::from_millis(5), Duration::from_millis(500))
+}
+
+/// A task that the worker waits for.
+struct Active(Rc<Worker>);
+
+impl Active {
+    fn new(worker: &Rc<Worker>) -> Self {
+        worker.active.set(worker.active.get() + 1);
+        Self(Rc::clone(worker))
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.one_ended();
+    }
+}
+
+/// A connection's place among those of its worker.
+#[derive(Debug)]
+struct Registered {
+    worker: Rc<Worker>,
+    key: usize,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let transport = self.worker.transports.borrow_mut().try_remove(self.key);
+        drop(transport);
+        self.worker.one_ended();
+    }
+}
+
+/// A driver with its registration: a future of its own, so that the hot path
+/// has no layer more than it needs.
+struct Driving {
+    driver: Driver,
+    _registered: Registered,
+}
+
+impl Future for Driving {
+    type Output = ();
+
+    fn poll(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<()> {
+        std::pin::Pin::new(&mut self.driver).poll(cx)
+    }
+}
+
+/// Buffers that are used during one poll.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    wire: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+/// Where in the scratch buffers something was received, and how much.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Received {
+    /// As it came from the socket.
+    Wire(usize),
+    /// Out of a TLS session.
+    Plain(usize),
+}
+
+impl Received {
+    /// Whether it is the end of the stream.
+    pub(crate) fn is_end(self) -> bool {
+        matches!(self, Self::Wire(0) | Self::Plain(0))
+    }
+
+    /// Whether the buffer was filled, so that there may be more.
+    pub(crate) fn filled(self) -> bool {
+        matches!(self, Self::Wire(SCRATCH..) | Self::Plain(SCRATCH..))
+    }
+}
+
+impl Scratch {
+    pub(crate) fn wire(&mut self) -> &mut [u8] {
+        buffer(&mut self.wire)
+    }
+
+    pub(crate) fn plain(&mut self) -> &mut [u8] {
+        buffer(&mut self.plain)
+    }
+
+    pub(crate) fn get(&self, received: Received) -> &[u8] {
+        let (buffer, count) = match received {
+            Received::Wire(count) => (&self.wire, count),
+            Received::Plain(count) => (&self.plain, count),
+        };
+        buffer.get(..count).unwrap_or_default()
+    }
+}
+
+/// Allocated when first used.
+fn buffer(buffer: &mut Vec<u8>) -> &mut [u8] {
+    if buffer.is_empty() {
+        buffer.resize(SCRATCH, 0);
+    }
+    buffer
+}
+
+/// What a worker is given to serve.
+#[derive(Debug)]
+pub(crate) struct Assignment {
+    /// Its own listening sockets.
+    pub(crate) listeners: Vec<Listener>,
+    /// Connections that another worker accepted for it.
+    pub(crate) handed: mpsc::UnboundedReceiver<Handed>,
+}
+
+/// A connection that was accepted for another worker.
+#[derive(Debug)]
+pub(crate) struct Handed {
+    pub(crate) socket: OwnedFd,
+    pub(crate) peer: Address,
+    pub(crate) tls: bool,
+    pub(crate) permit: OwnedSemaphorePermit,
+}
+
+/// Serves until the run ends. Returns how many connections had to be aborted.
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    assignment: Assignment,
+    mut phase: watch::Receiver<Phase>,
+) -> usize {
+    let worker = Worker::new(shared);
+    let mut accepting = JoinSet::new();
+    accepting.spawn_local(Rc::clone(&worker).watch_deadlines());
+    let mut listening = JoinSet::new();
+    for listener in assignment.listeners {
+        match listener {
+            Listener::Stream(listener) => {
+                listening.spawn_local(accept(Rc::clone(&worker), listener));
+            }
+            Listener::Datagram(socket) => {
+                let phase = phase.clone();
+                worker.spawn(udp::serve(Rc::clone(&worker), socket, phase));
+            }
+        }
+    }
+    let mut handed = assignment.handed;
+    let taking = Rc::clone(&worker);
+    listening.spawn_local(async move {
+        while let Some(Handed { socket, peer, tls, permit }) = handed.recv().await {
+            taking.accept(socket, peer, tls, permit);
+        }
+    });
+
+    // An error means that the server is gone, which is an end as well.
+    let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
+    listening.abort_all();
+    tokio::select! {
+        () = worker.all_ended() => {}
+        _ = phase.wait_for(|phase| *phase == Phase::Aborting) => {}
+    }
+    let aborted = worker.transports.borrow().len();
+    worker.fail_all(&ConnectionError::Aborted);
+    // What is left has a moment to tell its guests.
+    let _ = tokio::time::timeout(Duration::from_secs(1), worker.all_ended()).await;
+    aborted
+}
+
+/// Accepts connections for ever.
+async fn accept(worker: Rc<Worker>, listener: StreamListener) {
+    let shared = Arc::clone(&worker.shared);
+    let acceptor = match listener.into_acceptor() {
+        Ok(acceptor) => acceptor,
+        Err(error) => {
+            tracing::error!(%error, "a listening socket cannot be watched");
+            return;
+        }
+    };
+    let mut next = 0_usize;
+    loop {
+        // The descriptor limit is not to be found out by running into it.
+        let Ok(permit) = shared.connection_permit().await else { return };
+        let (socket, peer) = acceptor.accept().await;
+        let handed = Handed { socket, peer, tls: acceptor.tls(), permit };
+        match acceptor.share() {
+            [] => worker.accept(handed.socket, handed.peer, handed.tls, handed.permit),
+            others => {
+                next = (next + 1) % others.len();
+                if let Some(other) = others.get(next) {
+                    // One that is gone has nobody to serve it either.
+                    let _ = other.send(handed);
+                }
+            }
+        }
+    }
+}

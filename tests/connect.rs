@@ -1,0 +1,372 @@
+//! Outgoing connections: the proxy, what may be reached, names, and TLS as a
+//! client.
+
+mod harness;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+
+use harness::{Run, Server, cert, directory, echoes, eventually, pattern, text, unix_address};
+
+/// An address that refuses: a port that was just given back.
+fn nobody() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("its address")
+}
+
+/// The probe, allowed to connect to whatever `patterns` say.
+fn probe(patterns: &[&str]) -> Run {
+    let run = Run::guest("probe").tcp();
+    patterns
+        .iter()
+        .fold(run, |run, pattern| run.args(["--allow-connect", pattern]))
+}
+
+/// A proxy in front of these addresses.
+fn proxy(upstreams: &[&str]) -> Server {
+    let run = Run::guest("proxy").tcp();
+    upstreams
+        .iter()
+        .fold(run, |run, upstream| run.args(["--allow-connect", upstream]))
+        .guest_args(upstreams)
+        .start()
+}
+
+#[test]
+fn a_proxy_relays_both_ways_and_half_closes() {
+    let upstream = Run::guest("echo").tcp().start();
+    let proxy = proxy(&[&upstream.address("tcp").to_string()]);
+    for size in [0, 1, 100_000, 10 << 20] {
+        echoes(proxy.connect(), &pattern(size));
+    }
+    proxy.stop();
+    upstream.stop();
+}
+
+#[test]
+fn a_proxy_takes_its_addresses_in_turn() {
+    let listeners: Vec<_> = (0..2)
+        .map(|_| TcpListener::bind("127.0.0.1:0").expect("a port"))
+        .collect();
+    let addresses: Vec<String> = listeners
+        .iter()
+        .map(|listener| listener.local_addr().expect("its address").to_string())
+        .collect();
+    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    for listener in &listeners {
+        listener
+            .set_nonblocking(true)
+            .expect("a listener that does not wait");
+    }
+    let proxy = proxy(&addresses);
+    // Both are reached, whichever is the first.
+    let mut reached = [false; 2];
+    let mut peers = Vec::new();
+    eventually("a connection to each upstream", || {
+        peers.push(proxy.connect());
+        for (reached, listener) in reached.iter_mut().zip(&listeners) {
+            *reached |= listener.accept().is_ok();
+        }
+        (reached == [true; 2]).then_some(())
+    });
+}
+
+#[test]
+fn a_proxy_skips_an_upstream_that_does_not_answer() {
+    let upstream = Run::guest("echo").tcp().start();
+    let proxy = proxy(&[
+        &nobody().to_string(),
+        &nobody().to_string(),
+        &upstream.address("tcp").to_string(),
+    ]);
+    for _ in 0..8 {
+        let mut peer = proxy.connect();
+        // This waits in the proxy until an upstream stands.
+        peer.send(b"whoever answers");
+        assert_eq!(peer.take(15), b"whoever answers");
+    }
+}
+
+#[test]
+fn a_proxy_without_a_living_upstream_ends_the_client() {
+    let proxy = proxy(&[&nobody().to_string(), &nobody().to_string()]);
+    let before = proxy.descriptors();
+    let mut peer = proxy.connect();
+    assert_eq!(peer.lost(), b"");
+    proxy.log.wait_for(&["proxy", "refused"]);
+    proxy.wait_for_descriptors(before);
+}
+
+#[test]
+fn a_proxy_reaches_a_unix_socket() {
+    let scratch = directory();
+    let path = scratch.path().join("upstream.sock");
+    let address = unix_address(&path);
+    let _upstream = Run::guest("echo").listen("--tcp", &address).start();
+    echoes(proxy(&[&address]).connect(), &pattern(300_000));
+}
+
+#[test]
+fn a_proxy_ends_tls_in_front_of_plain_text() {
+    let upstream = Run::guest("echo").tcp().start();
+    let address = upstream.address("tcp").to_string();
+    let proxy = Run::guest("proxy")
+        .tls()
+        .args(["--allow-connect", &address])
+        .guest_args(&[&address])
+        .start();
+    let mut peer = harness::Client::of("localhost").connect(proxy.address("tls"));
+    let bytes = pattern(1 << 20);
+    for chunk in bytes.chunks(64 << 10) {
+        peer.send(chunk);
+        harness::same(&peer.take(chunk.len()), chunk);
+    }
+    peer.finish();
+    assert_eq!(peer.rest(), b"");
+}
+
+#[test]
+fn an_upstream_that_resets_ends_the_client_too() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its address").to_string();
+    let proxy = proxy(&[&address]);
+    let before = proxy.descriptors();
+    let mut peer = proxy.connect();
+    peer.send(b"hello");
+    let (mut upstream, _) = listener.accept().expect("the proxy connects");
+    upstream
+        .read_exact(&mut [0; 5])
+        .expect("the client's bytes");
+    harness::TcpPeer::new(upstream).reset();
+    peer.lost();
+    proxy.wait_for_descriptors(before);
+    proxy.log.wait_for(&["reset"]);
+}
+
+#[test]
+fn what_is_not_allowed_is_denied_before_any_packet() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener
+        .set_nonblocking(true)
+        .expect("a listener that does not wait");
+    let address = listener.local_addr().expect("its address").to_string();
+    let server = probe(&[]).start();
+    let mut peer = server.connect();
+    assert_eq!(
+        peer.ask(&format!("connect {address} hello")),
+        "error: access-denied"
+    );
+    server.log.wait_for(&["--allow-connect", &address]);
+    listener.accept().expect_err("nobody has connected");
+    assert_eq!(
+        peer.ask("connect unix:/run/x.sock hello"),
+        "error: access-denied"
+    );
+    assert_eq!(
+        peer.ask("connect localhost:80 hello"),
+        "error: access-denied"
+    );
+    assert_eq!(peer.ask("resolve localhost"), "error: access-denied");
+}
+
+#[test]
+fn a_rule_for_one_port_is_none_for_another() {
+    let upstream = Run::guest("echo").tcp().start();
+    let address = upstream.address("tcp").to_string();
+    let other = nobody().to_string();
+    let server = probe(&[&address]).start();
+    let mut peer = server.connect();
+    assert_eq!(peer.ask(&format!("connect {address} hello")), "hello");
+    assert_eq!(
+        peer.ask(&format!("connect {other} hello")),
+        "error: access-denied"
+    );
+}
+
+#[test]
+fn a_rule_for_every_name_does_not_open_this_machine() {
+    let upstream = Run::guest("echo").tcp().start();
+    let port = upstream.address("tcp").port();
+    let server = probe(&[&format!("*:{port}")]).start();
+    let mut peer = server.connect();
+    let answer = peer.ask(&format!("connect 127.0.0.1:{port} hello"));
+    assert_eq!(answer, "error: access-denied");
+    let answer = peer.ask(&format!("connect [::ffff:127.0.0.1]:{port} hello"));
+    assert_eq!(answer, "error: access-denied");
+}
+
+#[test]
+fn a_name_is_connected_to_at_whichever_address_answers() {
+    // Nobody listens at the ::1 of this port.
+    let upstream = Run::guest("echo").tcp().start();
+    let port = upstream.address("tcp").port();
+    let server = probe(&[&format!("localhost:{port}")]).start();
+    assert_eq!(
+        server
+            .connect()
+            .ask(&format!("connect localhost:{port} hello")),
+        "hello"
+    );
+}
+
+#[test]
+fn a_refusal_is_told_from_a_denial() {
+    let address = nobody().to_string();
+    let server = probe(&[&address]).start();
+    let answer = server.connect().ask(&format!("connect {address} hello"));
+    assert_eq!(answer, "error: connection-refused");
+}
+
+#[test]
+fn a_unix_socket_that_is_not_there_is_an_error() {
+    let scratch = directory();
+    let path = scratch.path().join("nobody.sock");
+    let address = unix_address(&path);
+    let server = probe(&[&address]).start();
+    let answer = server.connect().ask(&format!("connect {address} hello"));
+    assert!(answer.starts_with("error: "), "{answer}");
+    assert_ne!(answer, "error: access-denied");
+}
+
+#[test]
+fn localhost_resolves_and_an_address_is_its_own_answer() {
+    let server = probe(&["localhost:*", "192.0.2.7:80", "nothing.invalid:*"]).start();
+    let mut peer = server.connect();
+    let answer = peer.ask("resolve localhost");
+    assert!(
+        answer.contains("127.0.0.1") || answer.contains("::1"),
+        "{answer}"
+    );
+    let answer = peer.ask("resolve 192.0.2.7");
+    assert!(
+        answer.contains("192.0.2.7") && !answer.contains("error"),
+        "{answer}"
+    );
+    // Which of the two depends on whether this machine has a resolver.
+    let answer = peer.ask("resolve nothing.invalid");
+    assert!(
+        ["error: name-unresolvable", "error: resolver-failure"].contains(&answer.as_str()),
+        "{answer}"
+    );
+    let answer = peer.ask("connect nothing.invalid:80 hello");
+    assert!(
+        ["error: name-unresolvable", "error: resolver-failure"].contains(&answer.as_str()),
+        "{answer}"
+    );
+}
+
+#[test]
+fn pending_connections_go_with_the_client_that_asked() {
+    // A full backlog: the kernel answers no further SYN.
+    let listener = full_backlog();
+    let address = listener.0.to_string();
+    let server = probe(&[&address]).start();
+    let before = server.descriptors();
+    let mut peer = server.connect();
+    peer.say(&format!("connect {address} hello"));
+    eventually("a pending connection", || {
+        (server.descriptors() > before + 1).then_some(())
+    });
+    peer.reset();
+    server.wait_for_descriptors(before);
+}
+
+/// An address where nobody accepts, and what keeps it so.
+fn full_backlog() -> (SocketAddr, Vec<socket2::Socket>) {
+    use socket2::{Domain, Socket, Type};
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+    listener.bind(&any.into()).expect("a port");
+    listener.listen(0).expect("a listener");
+    let address = listener.local_addr().expect("its address");
+    let mut kept = vec![listener];
+    for _ in 0..4 {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket
+            .set_nonblocking(true)
+            .expect("a socket that does not wait");
+        // In progress, or established and never accepted.
+        let _ = socket.connect(&address);
+        kept.push(socket);
+    }
+    (address.as_socket().expect("an IP address"), kept)
+}
+
+/// An echo over TLS that shows this certificate, and what asks it.
+fn over_tls(chain: &str, key: &str, name: &str, trusted: bool) -> String {
+    let upstream = Run::guest("echo")
+        .listen("--tls", "127.0.0.1:0")
+        .certificate(chain, key)
+        .start();
+    let address = upstream.address("tls");
+    let mut run = probe(&[&address.to_string()]);
+    if trusted {
+        run = run.args(["--ca", text(&cert("ca.pem"))]);
+    }
+    let server = run.start();
+    let question = format!(
+        "connect-tls {} {} {name} hello",
+        address.ip(),
+        address.port()
+    );
+    server.connect().ask(&question)
+}
+
+#[test]
+fn a_server_with_a_good_certificate_is_talked_to() {
+    assert_eq!(over_tls("cert.pem", "key.pem", "localhost", true), "hello");
+    assert_eq!(
+        over_tls("other.pem", "other.key", "other.example", true),
+        "hello"
+    );
+}
+
+#[test]
+fn a_certificate_for_another_name_is_refused() {
+    let answer = over_tls("cert.pem", "key.pem", "other.example", true);
+    assert!(answer.contains("error: tls"), "{answer}");
+    assert!(
+        answer.contains("name"),
+        "it says that it is the name: {answer}"
+    );
+}
+
+#[test]
+fn an_expired_certificate_is_refused() {
+    let answer = over_tls("expired.pem", "expired.key", "localhost", true);
+    assert!(
+        answer.contains("error: tls") && answer.contains("xpired"),
+        "{answer}"
+    );
+}
+
+#[test]
+fn a_certificate_of_an_unknown_authority_is_refused() {
+    let answer = over_tls("cert.pem", "key.pem", "localhost", false);
+    assert!(answer.contains("error: tls"), "{answer}");
+    assert!(
+        answer.contains("ssuer"),
+        "it says that it is the authority: {answer}"
+    );
+}
+
+#[test]
+fn a_server_that_speaks_no_tls_is_an_error() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its address");
+    let server = probe(&[&address.to_string()])
+        .args(["--ca", text(&cert("ca.pem"))])
+        .start();
+    let mut peer = server.connect();
+    peer.say(&format!(
+        "connect-tls {} {} localhost hello",
+        address.ip(),
+        address.port()
+    ));
+    let (mut upstream, _) = listener.accept().expect("the host connects");
+    upstream
+        .write_all(b"220 mail.example ESMTP\r\n")
+        .expect("a greeting");
+    let answer = peer.line();
+    assert!(answer.contains("error: tls"), "{answer}");
+}

@@ -1,0 +1,440 @@
+//! Files: what `send-file` sends, and what a guest may and may not open.
+
+mod harness;
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use harness::{Client, Peer, Run, Strace, TcpPeer, directory, eventually, pattern, same, write};
+
+/// The probe with a directory as its `/data`.
+fn probe(directory: &Path, mode: &str) -> Run {
+    Run::guest("probe")
+        .tcp()
+        .args(["--dir", &format!("{}::/data{mode}", directory.display())])
+}
+
+/// Asks for a part of a file, and for the connection to be closed after it.
+fn fetch(peer: &mut TcpPeer, path: &str, offset: u64, length: &str) -> Vec<u8> {
+    peer.say(&format!("sendfile {path} {offset} {length}"));
+    peer.say("close .");
+    let mut bytes = peer.rest();
+    assert!(
+        bytes.ends_with(b".\n"),
+        "{:?}",
+        String::from_utf8_lossy(&bytes)
+    );
+    bytes.truncate(bytes.len() - 2);
+    bytes
+}
+
+#[test]
+fn a_file_is_sent_whole_or_in_part() {
+    let scratch = directory();
+    let bytes = pattern(3_000_000);
+    write(scratch.path(), "some.bin", &bytes);
+    let server = probe(scratch.path(), "").start();
+    let parts = [
+        (0, "-", 0..3_000_000),
+        (1, "2", 1..3),
+        (2_999_999, "1", 2_999_999..3_000_000),
+    ];
+    for (offset, length, range) in parts {
+        let sent = fetch(&mut server.connect(), "/data/some.bin", offset, length);
+        same(&sent, bytes.get(range).expect("a part"));
+    }
+    server.stop();
+}
+
+#[test]
+fn nothing_of_a_file_is_sent_as_nothing() {
+    let scratch = directory();
+    write(scratch.path(), "empty.bin", b"");
+    write(scratch.path(), "some.bin", b"some");
+    let server = probe(scratch.path(), "").start();
+    assert_eq!(fetch(&mut server.connect(), "/data/empty.bin", 0, "-"), b"");
+    assert_eq!(fetch(&mut server.connect(), "/data/some.bin", 4, "-"), b"");
+    assert_eq!(fetch(&mut server.connect(), "/data/some.bin", 2, "0"), b"");
+}
+
+#[test]
+fn a_range_beyond_the_file_is_an_error() {
+    let scratch = directory();
+    write(scratch.path(), "some.bin", b"some");
+    let server = probe(scratch.path(), "").start();
+    let mut peer = server.connect();
+    for range in [
+        "5 -",
+        "0 5",
+        "4 1",
+        "18446744073709551615 1",
+        "1 18446744073709551615",
+    ] {
+        let answer = peer.ask(&format!("sendfile /data/some.bin {range}"));
+        assert_eq!(answer, "error: invalid-argument", "{range}");
+    }
+}
+
+#[test]
+fn writes_and_files_keep_their_order() {
+    let scratch = directory();
+    let bytes = pattern(500_000);
+    write(scratch.path(), "some.bin", &bytes);
+    let server = probe(scratch.path(), "").start();
+    let mut peer = server.connect();
+    peer.say("write 100000");
+    peer.say("sendfile /data/some.bin 0 -");
+    peer.say("write 7");
+    peer.say("close .");
+    let received = peer.rest();
+    let text = |bytes: &[u8]| bytes.iter().all(|byte| b"x\n".contains(byte));
+    let start = received
+        .windows(64)
+        .position(|window| bytes.starts_with(window))
+        .expect("the file's beginning");
+    assert!(start >= 100_000 && text(&received[..start]));
+    same(&received[start..start + bytes.len()], &bytes);
+    let end = &received[start + bytes.len()..];
+    assert!(end.starts_with(b"xxxxxxx") && end.ends_with(b".\n"));
+}
+
+#[test]
+fn a_sparse_file_beyond_four_gibibytes_is_sent() {
+    let scratch = directory();
+    let path = scratch.path().join("sparse.bin");
+    let mut file = File::create(&path).expect("a file");
+    file.set_len(5 << 30).expect("a sparse file");
+    file.seek(SeekFrom::End(0)).expect("its end");
+    file.write_all(b"the end").expect("its last bytes");
+    let server = probe(scratch.path(), "").start();
+    let sent = fetch(
+        &mut server.connect(),
+        "/data/sparse.bin",
+        (5 << 30) - 1_000_000,
+        "-",
+    );
+    assert_eq!(sent.len(), 1_000_007);
+    assert!(sent.ends_with(b"\0the end"));
+    assert!(sent[..1_000_000].iter().all(|&byte| byte == 0));
+}
+
+#[test]
+fn a_large_file_takes_no_memory() {
+    let scratch = directory();
+    let path = scratch.path().join("large.bin");
+    File::create(&path)
+        .expect("a file")
+        .set_len(256 << 20)
+        .expect("a sparse file");
+    let server = probe(scratch.path(), "").start();
+    assert_eq!(server.connect().ask("size"), "0");
+    let before = server.resident();
+    let mut peer = server.connect();
+    peer.say("sendfile /data/large.bin 0 -");
+    peer.say("close .");
+    let mut most = 0;
+    let mut left = (256 << 20) + 2;
+    let mut buffer = vec![0; 1 << 20];
+    while left > 0 {
+        let count = peer.get().read(&mut buffer).expect("bytes of the file");
+        assert!(count > 0, "{left} bytes are missing");
+        left -= count;
+        most = most.max(server.resident());
+    }
+    assert!(
+        most.saturating_sub(before) < 16 << 20,
+        "{} bytes",
+        most - before
+    );
+}
+
+#[test]
+fn the_kernel_sends_the_file() {
+    let scratch = directory();
+    let bytes = pattern(1_000_000);
+    write(scratch.path(), "some.bin", &bytes);
+    let server = probe(scratch.path(), "").start();
+    let Some(strace) = Strace::attach(&server, &["-e", "trace=sendfile"]) else {
+        return;
+    };
+    same(
+        &fetch(&mut server.connect(), "/data/some.bin", 0, "-"),
+        &bytes,
+    );
+    let trace = strace.detach();
+    let sent: u64 = trace
+        .iter()
+        .filter(|line| line.contains("sendfile"))
+        .filter_map(|line| line.rsplit_once("= ")?.1.trim().parse::<u64>().ok())
+        .sum();
+    assert_eq!(sent, 1_000_000, "{trace:#?}");
+}
+
+#[test]
+fn the_same_bytes_are_sent_where_sendfile_is_refused() {
+    let scratch = directory();
+    let bytes = pattern(1_000_000);
+    write(scratch.path(), "some.bin", &bytes);
+    for error in ["EINVAL", "ENOSYS"] {
+        let server = probe(scratch.path(), "").start();
+        let inject = format!("inject=sendfile:error={error}");
+        let options = ["-e", "trace=sendfile", "-e", &inject];
+        let Some(strace) = Strace::attach(&server, &options) else {
+            return;
+        };
+        same(
+            &fetch(&mut server.connect(), "/data/some.bin", 0, "-"),
+            &bytes,
+        );
+        same(
+            &fetch(&mut server.connect(), "/data/some.bin", 10, "20"),
+            &bytes[10..30],
+        );
+        strace.wait_for(&["INJECTED"]);
+        strace.detach();
+        server.stop();
+    }
+}
+
+#[test]
+fn an_error_of_the_disk_ends_the_connection() {
+    let scratch = directory();
+    write(scratch.path(), "some.bin", pattern(1_000_000));
+    let server = probe(scratch.path(), "").start();
+    let options = ["-e", "trace=sendfile", "-e", "inject=sendfile:error=EIO"];
+    let Some(strace) = Strace::attach(&server, &options) else {
+        return;
+    };
+    let before = server.descriptors();
+    let mut peer = server.connect();
+    peer.say("sendfile /data/some.bin 0 -");
+    assert!(peer.lost().len() < 1_000_000);
+    strace.wait_for(&["INJECTED"]);
+    strace.detach();
+    server.wait_for_descriptors(before);
+    assert_eq!(server.connect().ask("size"), "0");
+}
+
+#[test]
+fn the_same_bytes_are_sent_inside_tls() {
+    let scratch = directory();
+    let bytes = pattern(3_000_000);
+    write(scratch.path(), "some.bin", &bytes);
+    let server = probe(scratch.path(), "").tls().start();
+    let mut peer = Client::of("localhost").connect(server.address("tls"));
+    peer.say("sendfile /data/some.bin 0 -");
+    peer.say("close .");
+    let received = peer.rest();
+    assert!(received.ends_with(b".\n"));
+    same(&received[..received.len() - 2], &bytes);
+}
+
+#[test]
+fn a_file_that_is_cut_while_it_is_sent_ends_the_connection() {
+    let scratch = directory();
+    let path = write(scratch.path(), "cut.bin", pattern(16 << 20));
+    let server = probe(scratch.path(), "").start();
+    let before = server.descriptors();
+    let mut peer = TcpPeer::connect_narrow(server.address("tcp"));
+    peer.say("sendfile /data/cut.bin 0 -");
+    peer.take(100_000);
+    let file = File::options().write(true).open(&path).expect("the file");
+    file.set_len(50_000).expect("a shorter file");
+    let received = peer.lost();
+    assert!(received.len() < (16 << 20) - 100_000, "it was padded");
+    server.wait_for_descriptors(before);
+    server.log.wait_for(&["connection lost"]);
+}
+
+#[test]
+fn a_file_that_is_replaced_is_sent_to_its_end() {
+    let scratch = directory();
+    let bytes = pattern(16 << 20);
+    let path = write(scratch.path(), "old.bin", &bytes);
+    let server = probe(scratch.path(), "").start();
+    let mut peer = TcpPeer::connect_narrow(server.address("tcp"));
+    peer.say("sendfile /data/old.bin 0 -");
+    let mut received = peer.take(100_000);
+    let new = write(scratch.path(), "new.bin", b"new");
+    fs::rename(&new, &path).expect("a replacement");
+    received.extend(peer.take(bytes.len() - 100_000));
+    same(&received, &bytes);
+    assert_eq!(
+        fetch(&mut server.connect(), "/data/old.bin", 0, "-"),
+        b"new"
+    );
+}
+
+#[test]
+fn a_client_that_leaves_in_the_middle_of_a_file_leaves_nothing_behind() {
+    let scratch = directory();
+    write(scratch.path(), "some.bin", pattern(16 << 20));
+    let server = probe(scratch.path(), "").start();
+    assert_eq!(server.connect().ask("size"), "0");
+    let before = eventually("the first client's end", || {
+        let now = server.descriptors();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        (now == server.descriptors()).then_some(now)
+    });
+    for _ in 0..10 {
+        let mut peer = TcpPeer::connect_narrow(server.address("tcp"));
+        peer.say("sendfile /data/some.bin 0 -");
+        peer.take(10_000);
+        peer.reset();
+    }
+    server.wait_for_descriptors(before);
+    assert_eq!(server.connect().ask("size"), "0");
+}
+
+#[test]
+fn no_path_leads_out_of_the_directory() {
+    let scratch = directory();
+    let inside = scratch.path().join("inside");
+    fs::create_dir(&inside).expect("a directory");
+    write(scratch.path(), "secret.txt", b"secret");
+    write(&inside, "open.txt", b"open");
+    symlink("../secret.txt", inside.join("relative")).expect("a link");
+    symlink(scratch.path().join("secret.txt"), inside.join("absolute")).expect("a link");
+    symlink(scratch.path(), inside.join("up")).expect("a link");
+    symlink("open.txt", inside.join("within")).expect("a link");
+    symlink("loop", inside.join("loop")).expect("a link");
+    let server = probe(&inside, "").start();
+    let mut peer = server.connect();
+    for path in [
+        "/data/../secret.txt",
+        "/data/./.././secret.txt",
+        "/data/nothing/../../secret.txt",
+        "/data/relative",
+        "/data/absolute",
+        "/data/up/secret.txt",
+        "/data/loop",
+        "/data//../secret.txt",
+        "/data/",
+        "/data",
+    ] {
+        let answer = peer.ask(&format!("sendfile {path} 0 -"));
+        let denied = ["error: not-found", "error: access-denied"].contains(&answer.as_str());
+        assert!(denied, "{path}: {answer}");
+        let answer = peer.ask(&format!("read {path}"));
+        assert!(answer.starts_with("error: "), "{path}: {answer}");
+    }
+    let secret = scratch.path().join("secret.txt");
+    let answer = peer.ask(&format!("sendfile {} 0 -", secret.display()));
+    assert_eq!(answer, "error: access-denied");
+    server.log.wait_for(&["--dir"]);
+    assert_eq!(
+        fetch(&mut server.connect(), "/data/within", 0, "-"),
+        b"open"
+    );
+}
+
+#[test]
+fn what_is_no_regular_file_is_not_found_and_does_not_block() {
+    let scratch = directory();
+    fs::create_dir(scratch.path().join("directory")).expect("a directory");
+    let fifo = scratch.path().join("fifo");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0)
+        .expect("a FIFO");
+    let _socket =
+        std::os::unix::net::UnixListener::bind(scratch.path().join("socket")).expect("a socket");
+    let server = probe(scratch.path(), "").start();
+    let mut peer = server.connect();
+    for name in ["directory", "fifo", "nothing", "socket"] {
+        let answer = peer.ask(&format!("sendfile /data/{name} 0 -"));
+        assert_eq!(answer, "error: not-found", "{name}");
+    }
+}
+
+#[test]
+fn a_file_that_the_host_may_not_read_is_denied() {
+    let scratch = directory();
+    let path = write(scratch.path(), "locked.txt", b"locked");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).expect("no permissions");
+    if File::open(&path).is_ok() {
+        harness::skipped("this user may read everything");
+        return;
+    }
+    let server = probe(scratch.path(), "").start();
+    let answer = server.connect().ask("sendfile /data/locked.txt 0 -");
+    assert_eq!(answer, "error: access-denied");
+}
+
+#[test]
+fn no_descriptor_left_for_a_file_is_an_error_to_the_guest() {
+    let scratch = directory();
+    write(scratch.path(), "some.bin", b"some");
+    let server = probe(scratch.path(), "").args(["--workers", "1"]).start();
+    let mut peer = server.connect();
+    assert_eq!(peer.ask("size"), "0");
+    let open = u64::try_from(server.descriptors()).expect("few");
+    server.limit_descriptors(open);
+    assert_eq!(
+        peer.ask("sendfile /data/some.bin 0 -"),
+        "error: limit-exceeded"
+    );
+    server.limit_descriptors(4096);
+    assert_eq!(fetch(&mut peer, "/data/some.bin", 0, "-"), b"some");
+}
+
+#[test]
+fn a_directory_is_read_only_unless_said_otherwise() {
+    let scratch = directory();
+    write(scratch.path(), "some.txt", b"what it says");
+    let server = probe(scratch.path(), "").start();
+    let mut peer = server.connect();
+    assert_eq!(peer.ask("read /data/some.txt"), "what it says");
+    let list = peer.ask("list /data");
+    assert!(list.contains("some.txt"), "{list}");
+    let answer = peer.ask("write-file /data/new.txt text");
+    assert!(answer.starts_with("error: "), "{answer}");
+    let answer = peer.ask("write-file /data/some.txt text");
+    assert!(answer.starts_with("error: "), "{answer}");
+    assert!(!scratch.path().join("new.txt").exists());
+    assert_eq!(
+        fs::read(scratch.path().join("some.txt")).expect("the file"),
+        b"what it says"
+    );
+
+    let server = probe(scratch.path(), ":rw").start();
+    let answer = server.connect().ask("write-file /data/new.txt text");
+    assert!(!answer.starts_with("error: "), "{answer}");
+    assert_eq!(
+        fs::read(scratch.path().join("new.txt")).expect("the file"),
+        b"text"
+    );
+}
+
+#[test]
+fn without_a_directory_there_are_no_files() {
+    let server = Run::guest("probe").tcp().start();
+    let mut peer = server.connect();
+    assert_eq!(peer.ask("sendfile /etc/passwd 0 -"), "error: access-denied");
+    for path in ["/etc/passwd", "/", ".", "../../etc/passwd"] {
+        let answer = peer.ask(&format!("read {path}"));
+        assert!(answer.starts_with("error: "), "{path}: {answer}");
+    }
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_refused_at_start() {
+    probe(Path::new("/nowhere/at/all"), "")
+        .output()
+        .refused(1, &["/nowhere/at/all"]);
+}
+
+#[test]
+fn a_file_is_sent_over_a_unix_socket() {
+    let scratch = directory();
+    let bytes = pattern(1_000_000);
+    write(scratch.path(), "some.bin", &bytes);
+    let path = scratch.path().join("probe.sock");
+    let _server = probe(scratch.path(), "")
+        .listen("--tcp", &harness::unix_address(&path))
+        .start();
+    let mut peer = Peer::connect_unix(&path);
+    peer.say("sendfile /data/some.bin 0 -");
+    same(&peer.take(bytes.len()), &bytes);
+}

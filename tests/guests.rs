@@ -1,0 +1,543 @@
+//! Guests that misbehave: each loses its own connection, and no other.
+
+mod harness;
+
+use std::time::{Duration, Instant};
+
+use harness::{Run, Server, TcpPeer, directory, guest, handler, write};
+
+/// A server for the guest that does what it is told.
+fn probe() -> Run {
+    Run::guest("probe")
+        .tcp()
+        .args(["--workers", "1", "--event-timeout", "500ms"])
+}
+
+/// Checks that a connection answers.
+fn answers(peer: &mut TcpPeer) {
+    assert_eq!(peer.ask("half-close off"), "ok");
+}
+
+/// Has one connection misbehave while another one stands; that one and the
+/// next are to work, and the log is to say what happened, in a line with
+/// `reason`, under the guest's name.
+fn misbehaves_alone(server: Server, command: &str, reason: &str) {
+    let mut other = server.connect();
+    answers(&mut other);
+    let before = server.descriptors();
+
+    let mut peer = server.connect();
+    peer.say(command);
+    peer.lost();
+
+    server.log.wait_for(&["probe", reason]);
+    server.wait_for_descriptors(before);
+    answers(&mut other);
+    answers(&mut server.connect());
+    drop(other);
+    server.stop();
+}
+
+#[test]
+fn a_panic_ends_only_its_own_connection() {
+    misbehaves_alone(probe().start(), "panic", "panicked");
+}
+
+#[test]
+fn an_endless_loop_ends_with_its_time() {
+    let start = Instant::now();
+    misbehaves_alone(probe().start(), "spin", "--event-timeout");
+    assert!(start.elapsed() >= Duration::from_millis(490));
+}
+
+#[test]
+fn a_stack_overflow_ends_only_its_own_connection() {
+    misbehaves_alone(probe().start(), "overflow", "stack");
+}
+
+#[test]
+fn a_flood_of_host_calls_ends_with_its_time() {
+    misbehaves_alone(probe().start(), "flood", "probe");
+}
+
+#[test]
+fn memory_beyond_the_limit_is_denied_to_the_guest() {
+    let server = probe()
+        .args(["--max-memory", "8MiB", "--event-timeout", "20s"])
+        .start();
+    let before = server.resident();
+    // Denied growth fails the allocation, and that ends a Rust guest.
+    misbehaves_alone(server, "grow", "probe");
+    let server = probe()
+        .args(["--max-memory", "8MiB", "--event-timeout", "20s"])
+        .start();
+    for _ in 0..8 {
+        let mut peer = server.connect();
+        peer.say("grow");
+        peer.lost();
+    }
+    let grown = server.resident().saturating_sub(before);
+    assert!(grown < 48 << 20, "{grown} bytes stayed");
+}
+
+#[test]
+fn timers_are_limited() {
+    let server = probe().args(["--max-handles", "100"]).start();
+    let mut peer = server.connect();
+    let answer = peer.ask("leak-timers");
+    assert!(answer.contains("limit-exceeded"), "{answer}");
+    let mut next = server.connect();
+    answers(&mut next);
+    drop((peer, next));
+    server.stop();
+}
+
+#[test]
+fn files_are_limited() {
+    let scratch = directory();
+    write(scratch.path(), "leak.txt", "x");
+    let directory = format!("{}::/data", scratch.path().display());
+    let server = probe()
+        .args(["--max-handles", "20", "--dir", &directory])
+        .start();
+    let before = server.descriptors();
+    let mut peer = server.connect();
+    let answer = peer.ask("leak-files /data/leak.txt");
+    assert!(answer.contains("limit-exceeded"), "{answer}");
+    assert!(
+        server.descriptors() <= before + 30,
+        "{}",
+        server.descriptors()
+    );
+    drop(peer);
+    server.wait_for_descriptors(before);
+    answers(&mut server.connect());
+}
+
+#[test]
+fn a_panic_in_the_constructor_ends_only_that_connection() {
+    let server = probe().guest_args(&["panic-on-connect"]).start();
+    let before = server.descriptors();
+    for _ in 0..20 {
+        server.connect().lost();
+    }
+    server.log.wait_for(&["probe", "panicked"]);
+    server.wait_for_descriptors(before);
+    server.stop();
+}
+
+#[test]
+fn a_guest_that_sleeps_is_refused_or_ended_and_holds_up_nobody_for_long() {
+    let server = probe().start();
+    let start = Instant::now();
+    let mut peer = server.connect();
+    peer.say("sleep 60000");
+    answers(&mut server.connect());
+    assert!(
+        start.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
+fn one_instance_for_a_worker_is_replaced_after_a_trap() {
+    let server = probe().args(["--isolation", "worker"]).start();
+    let mut other = server.connect();
+    answers(&mut other);
+    let mut peer = server.connect();
+    peer.say("panic");
+    peer.lost();
+    // They shared the instance, so it is gone for both.
+    other.lost();
+    server.log.wait_for(&["probe", "panicked"]);
+    answers(&mut server.connect());
+    server.stop();
+}
+
+#[test]
+fn connections_on_other_workers_do_not_notice_a_loop() {
+    let server = Run::guest("probe")
+        .tcp()
+        .args(["--workers", "2", "--event-timeout", "2s"])
+        .start();
+    // Enough that both workers have some.
+    let mut peers: Vec<_> = (0..16).map(|_| server.connect()).collect();
+    peers.iter_mut().for_each(answers);
+    let mut looping = server.connect();
+    looping.say("spin");
+    let start = Instant::now();
+    let mut quick = 0;
+    for peer in &mut peers {
+        let asked = Instant::now();
+        answers(peer);
+        quick += usize::from(asked.elapsed() < Duration::from_secs(1));
+    }
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        start.elapsed()
+    );
+    assert!(
+        quick >= 2,
+        "only {quick} of 16 were served while the loop ran"
+    );
+    looping.lost();
+}
+
+#[test]
+fn what_a_guest_prints_goes_to_the_log_and_never_to_the_peer() {
+    let server = probe().start();
+    let mut peer = server.connect();
+    peer.say("print a word to the wise");
+    server.log.wait_for(&["probe", "a word to the wise"]);
+    peer.say("eprint a complaint");
+    server.log.wait_for(&["probe", "a complaint"]);
+    peer.say("log warn a warning");
+    server.log.wait_for(&["WARN", "probe", "a warning"]);
+    let events = peer.ask("half-close off");
+    assert!(
+        !events.contains("word") && !events.contains("complaint"),
+        "{events}"
+    );
+    let mut peer = server.connect();
+    peer.say("panic");
+    let received = String::from_utf8_lossy(&peer.lost()).into_owned();
+    assert!(!received.contains("panicked"), "{received}");
+    server.log.wait_for(&["probe", "panicked"]);
+    assert_eq!(
+        server.listening.len(),
+        1,
+        "standard output is for the listeners"
+    );
+}
+
+#[test]
+fn a_flood_of_log_lines_is_cut() {
+    let server = probe().start();
+    let mut peer = server.connect();
+    for number in 0..3000 {
+        peer.say(&format!("log info line number {number}"));
+    }
+    answers_after_log(&mut peer);
+    let lines = server.log.count("line number");
+    assert!(lines < 2500, "{lines} lines");
+}
+
+/// The answer to a question, whatever came before it.
+fn answers_after_log(peer: &mut TcpPeer) {
+    peer.say("size");
+    while peer.line() != "0" {}
+}
+
+#[test]
+fn arguments_and_variables_reach_the_guest() {
+    let server = Run::guest("probe")
+        .tcp()
+        .args(["--env", "COLOUR=green"])
+        .guest_args(&["--looks-like", "a flag"])
+        .start();
+    let mut peer = server.connect();
+    let args = peer.ask("args");
+    assert!(
+        args.contains("probe") && args.contains("--looks-like"),
+        "{args}"
+    );
+    assert!(args.contains("a flag"), "{args}");
+    assert_eq!(peer.ask("env COLOUR"), "green");
+    let home = peer.ask("env HOME");
+    assert!(
+        !home.starts_with('/'),
+        "the host's own variables are its own: {home}"
+    );
+}
+
+/// Has a hand-made guest misbehave on one connection beside another one.
+fn traps_alone(misbehaviour: &str, reason: &str) {
+    let scratch = directory();
+    let guest = handler(scratch.path(), misbehaviour);
+    let server = Run::component(&guest)
+        .tcp()
+        .args([
+            "--workers",
+            "1",
+            "--event-timeout",
+            "500ms",
+            "--max-memory",
+            "4MiB",
+        ])
+        .start();
+    let mut other = server.connect();
+    other.send(b"before");
+    assert_eq!(other.take(6), b"before");
+    let mut peer = server.connect();
+    peer.send(b"!");
+    peer.lost();
+    server.log.wait_for(&["misbehaving", reason]);
+    other.send(b"after");
+    assert_eq!(other.take(5), b"after");
+    server.serves_echo();
+    drop(other);
+    server.stop();
+}
+
+#[test]
+fn a_trap_ends_only_its_own_connection() {
+    traps_alone("unreachable", "unreachable");
+}
+
+#[test]
+fn a_handle_dropped_twice_is_a_trap() {
+    traps_alone(
+        "(call $drop-transport (global.get $transport))
+         (call $drop-transport (global.get $transport))",
+        "handle",
+    );
+}
+
+#[test]
+fn a_handle_that_was_never_owned_is_a_trap() {
+    traps_alone(
+        "(call $write (i32.const 77) (local.get $data) (i32.const 1))",
+        "handle",
+    );
+}
+
+#[test]
+fn a_transport_used_after_it_was_dropped_is_a_trap() {
+    traps_alone(
+        "(call $drop-transport (global.get $transport))
+         (call $write (global.get $transport) (local.get $data) (i32.const 1))",
+        "handle",
+    );
+}
+
+#[test]
+fn dropping_the_connection_resource_itself_is_a_trap_at_its_next_event() {
+    traps_alone(
+        "(call $drop-connection (global.get $connection))
+         (call $close (global.get $transport))",
+        "misbehaving",
+    );
+}
+
+#[test]
+fn a_list_that_lies_outside_of_memory_is_a_trap() {
+    traps_alone(
+        "(call $write (global.get $transport) (i32.const 0x7fffffff) (i32.const 10))",
+        "misbehaving",
+    );
+}
+
+#[test]
+fn a_huge_list_is_a_trap() {
+    traps_alone(
+        "(call $write (global.get $transport) (i32.const 16) (i32.const 0xfffffff0))",
+        "misbehaving",
+    );
+    traps_alone(
+        "(call $writelines (global.get $transport) (i32.const 16) (i32.const 0x3fffffff))",
+        "misbehaving",
+    );
+}
+
+#[test]
+fn a_list_of_many_overlapping_lists_is_bounded() {
+    // 100,000 times the same 1 MiB: 100 GB to send, out of 1.8 MiB of memory.
+    traps_alone(
+        "(local $at i32)
+         (local.set $at (i32.const 1100000))
+         (loop $fill
+           (i32.store (local.get $at) (i32.const 0))
+           (i32.store offset=4 (local.get $at) (i32.const 1048576))
+           (local.set $at (i32.add (local.get $at) (i32.const 8)))
+           (br_if $fill (i32.lt_u (local.get $at) (i32.const 1900000))))
+         (call $writelines (global.get $transport) (i32.const 1100000) (i32.const 100000))",
+        "misbehaving",
+    );
+}
+
+#[test]
+fn a_string_that_is_not_utf8_is_a_trap() {
+    traps_alone(
+        "(i32.store8 (i32.const 16) (i32.const 0xff))
+         (call $log (i32.const 2) (i32.const 16) (i32.const 1))",
+        "utf-8",
+    );
+}
+
+#[test]
+fn a_huge_string_is_cut_or_a_trap() {
+    let scratch = directory();
+    let guest = handler(
+        scratch.path(),
+        "(memory.fill (i32.const 131072) (i32.const 0x61) (i32.const 1900000))
+         (call $log (i32.const 2) (i32.const 131072) (i32.const 1900000))
+         (call $write (global.get $transport) (local.get $data) (i32.const 1))",
+    );
+    let server = Run::component(&guest).tcp().start();
+    let mut peer = server.connect();
+    peer.send(b"!");
+    peer.take(1);
+    let line = server.log.wait_for(&["misbehaving", "aaaaaa"]);
+    assert!(line.len() < 5000, "{} bytes in one line", line.len());
+}
+
+#[test]
+fn memory_growth_beyond_the_limit_fails_without_a_trap() {
+    let scratch = directory();
+    let guest = handler(
+        scratch.path(),
+        "(if (i32.eq (memory.grow (i32.const 100)) (i32.const -1))
+           (then (call $write (global.get $transport) (local.get $data) (i32.const 1))))",
+    );
+    let server = Run::component(&guest)
+        .tcp()
+        .args(["--max-memory", "4MiB"])
+        .start();
+    let mut peer = server.connect();
+    peer.send(b"!");
+    assert_eq!(peer.take(1), b"!");
+    drop(peer);
+    server.stop();
+}
+
+#[test]
+fn table_growth_is_limited() {
+    let scratch = directory();
+    let guest = handler(
+        scratch.path(),
+        "(if (i32.eq (table.grow $table (ref.null func) (i32.const 0x7fffffff)) (i32.const -1))
+           (then (call $write (global.get $transport) (local.get $data) (i32.const 1))))",
+    );
+    let server = Run::component(&guest).tcp().start();
+    let mut peer = server.connect();
+    peer.send(b"!");
+    assert_eq!(peer.take(1), b"!");
+}
+
+#[test]
+fn a_guest_that_writes_without_end_reaches_the_hard_limit() {
+    let scratch = directory();
+    let guest = handler(
+        scratch.path(),
+        "(local $times i32)
+         (loop $more
+           (call $write (global.get $transport) (i32.const 0) (i32.const 1048576))
+           (local.set $times (i32.add (local.get $times) (i32.const 1)))
+           (br_if $more (i32.lt_u (local.get $times) (i32.const 64))))",
+    );
+    let server = Run::component(&guest)
+        .tcp()
+        .args(["--event-timeout", "20s", "--max-write-buffer", "4MiB"])
+        .start();
+    let before = server.resident();
+    let mut other = server.connect();
+    let mut peer = TcpPeer::connect_narrow(server.address("tcp"));
+    peer.send(b"!");
+    server.log.wait_for(&["--max-write-buffer"]);
+    let grown = server.resident().saturating_sub(before);
+    assert!(grown < 32 << 20, "{grown} bytes");
+    other.send(b"unharmed");
+    assert_eq!(other.take(8), b"unharmed");
+}
+
+#[test]
+fn a_memory_larger_than_the_limit_is_refused() {
+    let scratch = directory();
+    let guest = handler(scratch.path(), "");
+    Run::component(&guest)
+        .tcp()
+        .args(["--max-memory", "1MiB"])
+        .output()
+        .refused(1, &["misbehaving", "--max-memory"]);
+}
+
+/// A run that must be refused at its start.
+fn refused(component: &std::path::Path, needles: &[&str]) {
+    Run::component(component).tcp().output().refused(1, needles);
+}
+
+#[test]
+fn garbage_is_refused_with_its_name() {
+    let scratch = directory();
+    refused(
+        &write(scratch.path(), "garbage.wasm", b"\x7fELF no component"),
+        &["garbage.wasm"],
+    );
+    refused(&write(scratch.path(), "empty.wasm", b""), &["empty.wasm"]);
+    refused(
+        &write(scratch.path(), "text.wat", "(component (nonsense))"),
+        &["text.wat"],
+    );
+}
+
+#[test]
+fn a_corrupt_component_is_refused() {
+    let scratch = directory();
+    let whole = std::fs::read(guest("echo")).expect("the echo guest");
+    let half = whole.get(..whole.len() / 2).expect("a half");
+    refused(&write(scratch.path(), "half.wasm", half), &["half.wasm"]);
+    let mut bent = whole.clone();
+    if let Some(byte) = bent.get_mut(whole.len() / 3) {
+        *byte = !*byte;
+    }
+    let bent = write(scratch.path(), "bent.wasm", bent);
+    // A bit in a constant changes what it does, not whether it is valid.
+    let finished = Run::component(&bent)
+        .args(["--max-component-size", "1KiB"])
+        .tcp()
+        .output();
+    finished.refused(1, &["bent.wasm"]);
+}
+
+#[test]
+fn a_component_beyond_the_size_limit_is_refused() {
+    Run::guest("echo")
+        .tcp()
+        .args(["--max-component-size", "1KiB"])
+        .output()
+        .refused(1, &["echo.wasm", "--max-component-size"]);
+}
+
+#[test]
+fn a_core_module_is_told_from_a_component() {
+    let scratch = directory();
+    let module = write(scratch.path(), "core.wat", "(module (memory 1))");
+    refused(
+        &module,
+        &["core.wat", "core module", "component", "wasm32-wasip2"],
+    );
+}
+
+#[test]
+fn a_component_of_another_world_is_refused() {
+    let scratch = directory();
+    let component = write(scratch.path(), "nothing.wat", "(component)");
+    refused(&component, &["nothing.wat", "netwasm:net/tcp-handler"]);
+}
+
+#[test]
+fn a_missing_import_is_named() {
+    let scratch = directory();
+    let component = write(
+        scratch.path(),
+        "wants.wat",
+        r#"(component (import "acme:rocket/engine@1.0.0" (instance
+            (export "ignite" (func)))))"#,
+    );
+    refused(&component, &["wants.wat", "acme:rocket/engine"]);
+}
+
+#[test]
+fn a_listener_without_its_export_is_named() {
+    Run::guest("probe")
+        .udp()
+        .output()
+        .refused(1, &["--udp", "netwasm:net/udp-handler"]);
+}
+
+#[test]
+fn an_export_without_its_listener_is_named() {
+    Run::guest("probe").output().refused(2, &["--tcp"]);
+}

@@ -1,0 +1,98 @@
+//! The server's log, read while it is written.
+
+use std::io::{BufRead, BufReader, Read};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Instant;
+
+use super::DEADLINE;
+
+/// All lines that a stream has given so far.
+#[derive(Clone, Default)]
+pub(crate) struct Log {
+    shared: Arc<(Mutex<Lines>, Condvar)>,
+}
+
+#[derive(Default)]
+struct Lines {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Log {
+    /// Reads a stream to its end, on a thread of its own.
+    pub(crate) fn follow(stream: impl Read + Send + 'static) -> Self {
+        let log = Self::default();
+        let writer = log.clone();
+        std::thread::spawn(move || {
+            let mut stream = BufReader::new(stream);
+            let mut line = Vec::new();
+            while matches!(stream.read_until(b'\n', &mut line), Ok(1..)) {
+                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+                writer.update(|lines| lines.lines.push(text));
+                line.clear();
+            }
+            writer.update(|lines| lines.ended = true);
+        });
+        log
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Lines)) {
+        change(&mut self.shared.0.lock().expect("the log's lock"));
+        self.shared.1.notify_all();
+    }
+
+    /// Waits for a line that has all of these in it, and returns it.
+    pub(crate) fn wait_for(&self, needles: &[&str]) -> String {
+        self.wait(&format!("a line with {needles:?}"), |lines| {
+            lines
+                .iter()
+                .find(|line| needles.iter().all(|needle| line.contains(needle)))
+                .cloned()
+        })
+    }
+
+    /// Waits until `find` finds something in the lines.
+    pub(crate) fn wait<T>(&self, what: &str, find: impl Fn(&[String]) -> Option<T>) -> T {
+        let deadline = Instant::now() + DEADLINE;
+        let (lock, condition) = &*self.shared;
+        let mut guard = lock.lock().expect("the log's lock");
+        loop {
+            if let Some(found) = find(&guard.lines) {
+                return found;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if guard.ended || left.is_zero() {
+                let all = guard.lines.join("\n  ");
+                drop(guard);
+                panic!("waited for {what}; there is only:\n  {all}");
+            }
+            guard = condition
+                .wait_timeout(guard, left)
+                .expect("the log's lock")
+                .0;
+        }
+    }
+
+    /// How many lines have this in them by now.
+    pub(crate) fn count(&self, needle: &str) -> usize {
+        self.lines()
+            .iter()
+            .filter(|line| line.contains(needle))
+            .count()
+    }
+
+    /// The lines by now.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.shared.0.lock().expect("the log's lock").lines.clone()
+    }
+
+    /// Waits for the end of the stream, and returns all of it.
+    pub(crate) fn text(&self) -> String {
+        let (lock, condition) = &*self.shared;
+        let guard = lock.lock().expect("the log's lock");
+        let (guard, _) = condition
+            .wait_timeout_while(guard, DEADLINE, |lines| !lines.ended)
+            .expect("the log's lock");
+        guard.lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+}

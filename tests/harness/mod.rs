@@ -1,0 +1,83 @@
+//! Runs the real `netwasm` binary for the tests: starts it on ports that it
+//! picks, reads what it prints and logs, looks into `/proc`, and ends it.
+//!
+//! Everything that waits has a deadline and waits for a condition; a server
+//! that a failed test leaves behind is killed, and its log is printed.
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "every test binary uses a part of the harness"
+)]
+
+mod component;
+mod log;
+mod peer;
+mod process;
+mod server;
+mod strace;
+mod tls;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+pub(crate) use component::{datagram_handler, handler};
+pub(crate) use log::Log;
+pub(crate) use peer::{Peer, TcpPeer, UdpPeer, echoes, pattern, same};
+pub(crate) use process::{fill_descriptors, raise_descriptor_limit};
+pub(crate) use server::{Finished, Run, Server, unix_address, write};
+pub(crate) use strace::Strace;
+pub(crate) use tls::{Client, TlsPeer, certificates};
+
+/// How long anything may take that should happen at once, on a slow machine.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Waits for a condition: calls `probe` until it gives something.
+///
+/// # Panics
+/// After [`DEADLINE`], saying that `what` did not happen.
+pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = probe() {
+            return value;
+        }
+        assert!(
+            start.elapsed() < DEADLINE,
+            "{what}: not within {DEADLINE:?}"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Says that a test proves nothing here, and why.
+pub(crate) fn skipped(why: &str) {
+    eprintln!("skipped: {why}");
+}
+
+/// A compiled guest: `guests/NAME.wasm`, or one that was just built in the
+/// directory that `NETWASM_GUESTS` names.
+pub(crate) fn guest(name: &str) -> PathBuf {
+    std::env::var_os("NETWASM_GUESTS")
+        .map_or_else(|| repository().join("guests"), PathBuf::from)
+        .join(format!("{name}.wasm"))
+}
+
+/// A file of the test certificates.
+pub(crate) fn cert(name: &str) -> PathBuf {
+    repository().join("certs").join(name)
+}
+
+/// The workspace's root.
+pub(crate) fn repository() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// A directory that is removed with the value.
+pub(crate) fn directory() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}
+
+/// A path as an argument.
+pub(crate) fn text(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}

@@ -1,0 +1,272 @@
+//! Clients with blocking sockets, each operation under the deadline.
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use super::DEADLINE;
+
+/// One end of a byte stream, with what tests do to it.
+pub(crate) struct Peer<S: Read + Write> {
+    stream: BufReader<S>,
+}
+
+/// A client over TCP.
+pub(crate) type TcpPeer = Peer<TcpStream>;
+
+impl<S: Read + Write> Peer<S> {
+    pub(crate) fn new(stream: S) -> Self {
+        Self {
+            stream: BufReader::new(stream),
+        }
+    }
+
+    /// The stream below.
+    pub(crate) fn get(&mut self) -> &mut S {
+        self.stream.get_mut()
+    }
+
+    pub(crate) fn into_inner(self) -> S {
+        self.stream.into_inner()
+    }
+
+    /// The stream, and what was received from it but not yet taken.
+    pub(crate) fn into_parts(self) -> (S, Vec<u8>) {
+        let early = self.stream.buffer().to_vec();
+        (self.stream.into_inner(), early)
+    }
+
+    /// Sends bytes, all of them.
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        let stream = self.stream.get_mut();
+        stream
+            .write_all(bytes)
+            .expect("the server takes what is sent");
+        stream.flush().expect("the server takes what is sent");
+    }
+
+    /// Receives so many bytes.
+    pub(crate) fn take(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.stream
+            .read_exact(&mut bytes)
+            .expect("as many bytes as expected");
+        bytes
+    }
+
+    /// Receives a line, and returns it without its end.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).expect("a line");
+        assert!(line.ends_with('\n'), "the stream ended at {line:?}");
+        line.trim_end().to_owned()
+    }
+
+    /// Sends a line, and returns the one that answers it.
+    pub(crate) fn ask(&mut self, question: &str) -> String {
+        self.say(question);
+        self.line()
+    }
+
+    /// Sends a line.
+    pub(crate) fn say(&mut self, line: &str) {
+        self.send(format!("{line}\n").as_bytes());
+    }
+
+    /// Receives all that still comes, to an orderly end.
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        self.stream.read_to_end(&mut rest).expect("an orderly end");
+        rest
+    }
+
+    /// Waits for the end of the connection, orderly or not, and returns what
+    /// came before it.
+    pub(crate) fn lost(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        match self.stream.read_to_end(&mut rest) {
+            Ok(_) => {}
+            Err(error) => assert!(
+                !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+                "the connection does not end"
+            ),
+        }
+        rest
+    }
+
+    /// Receives nothing and sees no end for a short while.
+    ///
+    /// This cannot prove that nothing would come later: use it only to show
+    /// that a connection is held, never to order events.
+    pub(crate) fn waits(&mut self, set_timeout: impl Fn(&S, Duration)) {
+        set_timeout(self.stream.get_ref(), Duration::from_millis(100));
+        let error = self
+            .stream
+            .fill_buf()
+            .map(<[u8]>::len)
+            .expect_err("nothing comes");
+        assert!(
+            matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+            "{error}"
+        );
+        set_timeout(self.stream.get_ref(), DEADLINE);
+    }
+}
+
+impl TcpPeer {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
+        Self::new(connect(address))
+    }
+
+    /// Connects with a small receive buffer, so that the server soon cannot
+    /// send any more.
+    pub(crate) fn connect_narrow(address: SocketAddr) -> Self {
+        let domain = socket2::Domain::for_address(address);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("a receive buffer");
+        socket
+            .connect_timeout(&address.into(), DEADLINE)
+            .expect("the server accepts");
+        let stream = TcpStream::from(socket);
+        set_timeouts(&stream);
+        Self::new(stream)
+    }
+
+    /// Ends the sending side.
+    pub(crate) fn finish(&mut self) {
+        self.get().shutdown(Shutdown::Write).expect("a half-close");
+    }
+
+    /// Ends the connection with a reset.
+    pub(crate) fn reset(self) {
+        let stream = self.into_inner();
+        SockRef::from(&stream)
+            .set_linger(Some(Duration::ZERO))
+            .expect("SO_LINGER");
+    }
+
+    /// Shows that the server says nothing and keeps the connection.
+    pub(crate) fn is_held(&mut self) {
+        self.waits(|stream, timeout| {
+            stream.set_read_timeout(Some(timeout)).expect("a timeout");
+        });
+    }
+}
+
+impl Peer<UnixStream> {
+    pub(crate) fn connect_unix(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).expect("the server accepts");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+        stream.set_write_timeout(Some(DEADLINE)).expect("a timeout");
+        Self::new(stream)
+    }
+
+    /// Ends the sending side.
+    pub(crate) fn finish(&mut self) {
+        self.get().shutdown(Shutdown::Write).expect("a half-close");
+    }
+}
+
+/// A TCP connection under the deadline.
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&address, DEADLINE).expect("the server accepts");
+    set_timeouts(&stream);
+    stream
+}
+
+pub(crate) fn set_timeouts(stream: &TcpStream) {
+    stream.set_nodelay(true).expect("TCP_NODELAY");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    stream.set_write_timeout(Some(DEADLINE)).expect("a timeout");
+}
+
+/// A client over UDP.
+pub(crate) struct UdpPeer {
+    pub(crate) socket: UdpSocket,
+}
+
+impl UdpPeer {
+    pub(crate) fn connect(server: SocketAddr) -> Self {
+        let socket = UdpSocket::bind((server.ip(), 0)).expect("a socket");
+        socket.connect(server).expect("an address");
+        // A datagram that got lost is sent once more, so this is short.
+        socket
+            .set_read_timeout(Some(Duration::from_secs(1)))
+            .expect("a timeout");
+        Self { socket }
+    }
+
+    pub(crate) fn send(&self, datagram: &[u8]) {
+        self.socket.send(datagram).expect("a datagram is sent");
+    }
+
+    /// Receives a datagram, if one comes within a second.
+    pub(crate) fn receive(&self) -> Option<Vec<u8>> {
+        let mut buffer = vec![0; 1 << 16];
+        let length = self.socket.recv(&mut buffer).ok()?;
+        buffer.truncate(length);
+        Some(buffer)
+    }
+
+    /// Sends a datagram until there is an answer, and returns it.
+    pub(crate) fn ask(&self, datagram: &[u8]) -> Vec<u8> {
+        super::eventually("an answer over UDP", || {
+            self.send(datagram);
+            self.receive()
+        })
+    }
+}
+
+/// Bytes that repeat in no short period, so that a shifted or doubled part
+/// shows.
+pub(crate) fn pattern(count: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::with_capacity(count + 8);
+    while bytes.len() < count {
+        // xorshift64
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(count);
+    bytes
+}
+
+/// Sends all bytes from one thread while it receives in another, ends the
+/// sending side, and checks that exactly these bytes come back.
+pub(crate) fn echoes(peer: TcpPeer, bytes: &[u8]) {
+    let mut receiver = peer.into_inner();
+    let mut sender = receiver.try_clone().expect("a second handle");
+    let received = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            sender
+                .write_all(bytes)
+                .expect("the server takes what is sent");
+            sender.shutdown(Shutdown::Write).expect("a half-close");
+        });
+        let mut received = Vec::with_capacity(bytes.len());
+        receiver.read_to_end(&mut received).expect("an orderly end");
+        received
+    });
+    same(&received, bytes);
+}
+
+/// Checks that two long byte strings are equal, without printing them.
+pub(crate) fn same(received: &[u8], expected: &[u8]) {
+    let equal = received
+        .iter()
+        .zip(expected)
+        .take_while(|(a, b)| a == b)
+        .count();
+    assert!(
+        received.len() == expected.len() && equal == expected.len(),
+        "{} bytes instead of {}, equal up to {equal}",
+        received.len(),
+        expected.len(),
+    );
+}

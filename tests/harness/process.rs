@@ -1,0 +1,77 @@
+//! What the system knows of a process, and what can be done to it.
+
+use std::fs::File;
+
+use rustix::process::{Pid, Resource, Rlimit, Signal};
+
+fn pid(id: u32) -> Pid {
+    Pid::from_raw(id.cast_signed()).expect("a process id")
+}
+
+/// How many descriptors a process has open.
+pub(crate) fn descriptors(id: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{id}/fd")).map_or(0, Iterator::count)
+}
+
+/// The resident memory of a process, bytes.
+pub(crate) fn resident(id: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("/proc");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .expect("VmRSS");
+    let kib: u64 = line
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .expect("a number");
+    kib << 10
+}
+
+/// The CPU time that a process has used, user and system, seconds.
+pub(crate) fn cpu_seconds(id: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("/proc");
+    let (_, fields) = stat.rsplit_once(')').expect("the name in brackets");
+    // proc_pid_stat(5): utime and stime are fields 14 and 15, ticks of 10 ms.
+    let ticks: u64 = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|field| field.parse::<u64>().expect("ticks"))
+        .sum();
+    f64::from(u32::try_from(ticks).expect("less than a year")) / 100.0
+}
+
+/// Sends a signal.
+pub(crate) fn signal(id: u32, signal: Signal) {
+    rustix::process::kill_process(pid(id), signal).expect("the process is there");
+}
+
+/// Sets a process's soft limit of descriptors.
+pub(crate) fn limit_descriptors(id: u32, soft: u64) {
+    let limit = Rlimit {
+        current: Some(soft),
+        maximum: maximum(),
+    };
+    rustix::process::prlimit(Some(pid(id)), Resource::Nofile, limit).expect("prlimit(2)");
+}
+
+/// Allows this process as many descriptors as it may have.
+pub(crate) fn raise_descriptor_limit() {
+    let limit = Rlimit {
+        current: maximum(),
+        maximum: maximum(),
+    };
+    rustix::process::setrlimit(Resource::Nofile, limit).expect("setrlimit(2)");
+}
+
+fn maximum() -> Option<u64> {
+    rustix::process::getrlimit(Resource::Nofile).maximum
+}
+
+/// Opens a number of descriptors, for tests that must run out of them.
+pub(crate) fn fill_descriptors(count: usize) -> Vec<File> {
+    (0..count)
+        .map(|_| File::open("/dev/null").expect("/dev/null"))
+        .collect()
+}

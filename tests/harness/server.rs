@@ -1,0 +1,306 @@
+//! A run of the binary: its arguments, then the server, then its end.
+
+use std::ffi::OsStr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use rustix::process::Signal;
+
+use super::{Log, Peer, TcpPeer, UdpPeer, cert, eventually, guest, process, text};
+
+/// A command line that is being put together.
+pub(crate) struct Run {
+    command: Command,
+    /// How many `listening` lines it will print.
+    listening: usize,
+    guest_args: Vec<String>,
+}
+
+impl Run {
+    /// `netwasm run guests/NAME.wasm`, with one worker unless said otherwise.
+    pub(crate) fn guest(name: &str) -> Self {
+        Self::component(&guest(name))
+    }
+
+    /// `netwasm run FILE`.
+    pub(crate) fn component(file: &Path) -> Self {
+        Self::command(&["run", text(file)])
+    }
+
+    /// `netwasm ...`
+    pub(crate) fn command(args: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_netwasm"));
+        // What is compiled once need not be compiled by the next test.
+        let cache = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");
+        command
+            .args(args)
+            .env("XDG_CACHE_HOME", cache)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Self {
+            command,
+            listening: 0,
+            guest_args: Vec::new(),
+        }
+    }
+
+    /// Listens for TCP on a port that the system picks.
+    pub(crate) fn tcp(self) -> Self {
+        self.listen("--tcp", "127.0.0.1:0")
+    }
+
+    /// Listens for UDP on a port that the system picks.
+    pub(crate) fn udp(self) -> Self {
+        self.listen("--udp", "127.0.0.1:0")
+    }
+
+    /// Listens for TLS on a port that the system picks, as `localhost`.
+    pub(crate) fn tls(self) -> Self {
+        self.listen("--tls", "127.0.0.1:0")
+            .certificate("cert.pem", "key.pem")
+    }
+
+    /// Listens somewhere.
+    pub(crate) fn listen(mut self, flag: &str, address: &str) -> Self {
+        let both = address.parse::<u16>().is_ok() && TcpListener::bind("[::1]:0").is_ok();
+        self.listening += if both { 2 } else { 1 };
+        self.args([flag, address])
+    }
+
+    /// Adds a certificate of `certs/`.
+    pub(crate) fn certificate(self, chain: &str, key: &str) -> Self {
+        self.args(["--cert", text(&cert(chain)), "--key", text(&cert(key))])
+    }
+
+    /// Adds arguments for the host.
+    pub(crate) fn args<I: IntoIterator<Item: AsRef<OsStr>>>(mut self, args: I) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    /// Sets a variable of the host's environment.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Adds arguments for the guest: what follows `--`.
+    pub(crate) fn guest_args(mut self, args: &[&str]) -> Self {
+        self.guest_args.extend(args.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Logs to somewhere else; the harness then sees nothing of it.
+    pub(crate) fn log_to(mut self, log: impl Into<Stdio>) -> Self {
+        self.command.stderr(log);
+        self
+    }
+
+    /// Starts it, and waits until all listeners accept.
+    pub(crate) fn start(self) -> Server {
+        let expected = self.listening;
+        assert!(expected > 0, "a server has a listener");
+        let (child, stdout, log) = self.spawn();
+        let mut server = Server {
+            child,
+            log,
+            listening: Vec::new(),
+            status: None,
+        };
+        let lines = stdout.wait(&format!("{expected} listening lines"), |lines| {
+            (lines.len() >= expected).then(|| lines.to_vec())
+        });
+        server.listening = lines
+            .iter()
+            .map(|line| {
+                let url = line.strip_prefix("listening ");
+                url.unwrap_or_else(|| panic!("not a listening line: {line}"))
+                    .to_owned()
+            })
+            .collect();
+        server
+    }
+
+    /// Runs it to its end, which must come by itself.
+    pub(crate) fn output(self) -> Finished {
+        let (child, stdout, log) = self.spawn();
+        let mut server = Server {
+            child,
+            log,
+            listening: Vec::new(),
+            status: None,
+        };
+        let status = server.wait();
+        Finished {
+            code: status.code(),
+            stdout: stdout.text(),
+            stderr: server.log.text(),
+        }
+    }
+
+    fn spawn(mut self) -> (Child, Log, Log) {
+        if !self.guest_args.is_empty() {
+            self.command.arg("--").args(&self.guest_args);
+        }
+        let mut child = self.command.spawn().expect("netwasm starts");
+        let stdout = Log::follow(child.stdout.take().expect("its output"));
+        let stderr = child.stderr.take().map(Log::follow).unwrap_or_default();
+        (child, stdout, stderr)
+    }
+}
+
+/// What a command left behind.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Finished {
+    /// Checks that it refused: with this exit code, and one line that has all
+    /// of these in it, which is neither a panic nor a backtrace.
+    pub(crate) fn refused(&self, code: i32, needles: &[&str]) {
+        assert_eq!(self.code, Some(code), "{self:#?}");
+        assert_eq!(self.stdout, "", "nothing is printed where nothing listens");
+        for needle in needles {
+            assert!(self.stderr.contains(needle), "no {needle:?} in {self:#?}");
+        }
+        for bad in ["panicked", "backtrace", "RUST_BACKTRACE"] {
+            assert!(!self.stderr.contains(bad), "{self:#?}");
+        }
+        if code == 1 {
+            assert_eq!(
+                self.stderr.trim_end().lines().count(),
+                1,
+                "one line: {self:#?}"
+            );
+        }
+    }
+}
+
+/// A server that accepts connections.
+pub(crate) struct Server {
+    child: Child,
+    /// What it logs.
+    pub(crate) log: Log,
+    /// What it listens on, as URLs, in the order of the command line.
+    pub(crate) listening: Vec<String>,
+    status: Option<ExitStatus>,
+}
+
+impl Server {
+    /// The address of the first listener for `tcp`, `tls` or `udp`.
+    pub(crate) fn address(&self, scheme: &str) -> SocketAddr {
+        let prefix = format!("{scheme}://");
+        let address = self
+            .listening
+            .iter()
+            .find_map(|url| url.strip_prefix(&prefix));
+        let address = address.unwrap_or_else(|| panic!("no {scheme} in {:?}", self.listening));
+        address.parse().expect("an address")
+    }
+
+    /// Connects to the TCP listener.
+    pub(crate) fn connect(&self) -> TcpPeer {
+        Peer::connect(self.address("tcp"))
+    }
+
+    /// A socket to talk to the UDP listener with.
+    pub(crate) fn datagrams(&self) -> UdpPeer {
+        UdpPeer::connect(self.address("udp"))
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How many descriptors it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        process::descriptors(self.pid())
+    }
+
+    /// Waits until it has no more descriptors open than that.
+    pub(crate) fn wait_for_descriptors(&self, at_most: usize) {
+        let mut last = 0;
+        let start = std::time::Instant::now();
+        while start.elapsed() < super::DEADLINE {
+            last = self.descriptors();
+            if last <= at_most {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("{last} descriptors are open where {at_most} should be");
+    }
+
+    /// Its resident memory, bytes.
+    pub(crate) fn resident(&self) -> u64 {
+        process::resident(self.pid())
+    }
+
+    /// The CPU time it has used, seconds.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        process::cpu_seconds(self.pid())
+    }
+
+    /// Sets how many descriptors it may have, from now on.
+    pub(crate) fn limit_descriptors(&self, soft: u64) {
+        process::limit_descriptors(self.pid(), soft);
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        process::signal(self.pid(), signal);
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        let status = eventually("the server's end", || child.try_wait().expect("its status"));
+        self.status = Some(status);
+        assert_eq!(status.signal(), None, "it ends by itself, not by a signal");
+        status
+    }
+
+    /// Asks it to end, and checks that it does so in order.
+    pub(crate) fn stop(mut self) {
+        self.signal(Signal::TERM);
+        assert_eq!(self.wait().code(), Some(0), "drained");
+    }
+
+    /// Checks that it still serves: an echo on a new connection.
+    pub(crate) fn serves_echo(&self) {
+        let mut peer = self.connect();
+        peer.send(b"still there?");
+        assert_eq!(peer.take(12), b"still there?");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.status.is_none() {
+            // It may have ended in the meantime.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("the server's log:\n  {}", self.log.lines().join("\n  "));
+        }
+    }
+}
+
+/// Where a Unix listener's file is to be.
+pub(crate) fn unix_address(path: &Path) -> String {
+    format!("unix:{}", path.display())
+}
+
+/// Writes a file for a test, and returns its path.
+pub(crate) fn write(directory: &Path, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
+    let path = directory.join(name);
+    std::fs::write(&path, contents).expect("a file is written");
+    path
+}

@@ -1,0 +1,65 @@
+//! strace(1) on a running server: which system calls it makes, and what it
+//! does when one of them fails.
+
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::Signal;
+
+use super::{Log, Server, eventually, process, skipped};
+
+/// A tracer, attached until it is dropped.
+pub(crate) struct Strace {
+    child: Child,
+    trace: Log,
+}
+
+impl Strace {
+    /// Attaches to all threads of a server. `None`, with a word, where this
+    /// machine has no strace or does not let it work.
+    pub(crate) fn attach(server: &Server, options: &[&str]) -> Option<Self> {
+        let child = Command::new("strace")
+            .args(["-f", "-p", &server.pid().to_string()])
+            .args(options)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn();
+        let Ok(mut child) = child else {
+            skipped("there is no strace here");
+            return None;
+        };
+        let trace = Log::follow(child.stderr.take().expect("its output"));
+        let tracer = Self { child, trace };
+        // "attached with N threads", or "attach: ptrace(...): why not".
+        let line = tracer.trace.wait_for(&["attach"]);
+        if line.contains("ptrace") {
+            skipped(&line);
+            return None;
+        }
+        Some(tracer)
+    }
+
+    /// Waits for a call that has all of these in its line.
+    pub(crate) fn wait_for(&self, needles: &[&str]) {
+        self.trace.wait_for(needles);
+    }
+
+    /// Detaches.
+    pub(crate) fn detach(mut self) -> Vec<String> {
+        process::signal(self.child.id(), Signal::INT);
+        eventually("strace's end", || {
+            self.child.try_wait().expect("its status")
+        });
+        self.trace.text().lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Strace {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            // Killing a tracer detaches it.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}

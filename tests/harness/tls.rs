@@ -1,0 +1,120 @@
+//! TLS clients with blocking sockets.
+
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
+};
+
+use super::peer::connect;
+use super::{Peer, cert};
+
+/// A client over TLS.
+pub(crate) type TlsPeer = Peer<StreamOwned<ClientConnection, TcpStream>>;
+
+/// How a client is to open its session.
+#[derive(Clone)]
+pub(crate) struct Client {
+    name: &'static str,
+    alpn: Vec<Vec<u8>>,
+    certificate: Option<(&'static str, &'static str)>,
+    versions: Vec<&'static SupportedProtocolVersion>,
+}
+
+impl Client {
+    /// One that asks for a server of this name and trusts the test authority.
+    pub(crate) fn of(name: &'static str) -> Self {
+        Self {
+            name,
+            alpn: Vec::new(),
+            certificate: None,
+            versions: rustls::ALL_VERSIONS.to_vec(),
+        }
+    }
+
+    /// Offers a protocol.
+    pub(crate) fn alpn(mut self, protocol: &str) -> Self {
+        self.alpn.push(protocol.into());
+        self
+    }
+
+    /// Shows a certificate of `certs/`.
+    pub(crate) fn certificate(mut self, chain: &'static str, key: &'static str) -> Self {
+        self.certificate = Some((chain, key));
+        self
+    }
+
+    /// Speaks only this version.
+    pub(crate) fn version(mut self, version: &'static SupportedProtocolVersion) -> Self {
+        self.versions = vec![version];
+        self
+    }
+
+    /// A session that has said nothing yet.
+    pub(crate) fn session(&self) -> ClientConnection {
+        let mut roots = RootCertStore::empty();
+        for authority in certificates(&cert("ca.pem")) {
+            roots.add(authority).expect("an authority");
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&self.versions)
+            .expect("versions that the provider has")
+            .with_root_certificates(roots);
+        let mut config = match self.certificate {
+            None => builder.with_no_client_auth(),
+            Some((chain, key)) => builder
+                .with_client_auth_cert(
+                    certificates(&cert(chain)),
+                    PrivateKeyDer::from_pem_file(cert(key)).expect("a key"),
+                )
+                .expect("a certificate with its key"),
+        };
+        config.alpn_protocols.clone_from(&self.alpn);
+        let name = ServerName::try_from(self.name).expect("a name");
+        ClientConnection::new(Arc::new(config), name).expect("a session")
+    }
+
+    /// Connects and shakes hands.
+    pub(crate) fn connect(&self, address: SocketAddr) -> TlsPeer {
+        self.try_connect(address).expect("a TLS session")
+    }
+
+    /// The same, where that may fail.
+    pub(crate) fn try_connect(&self, address: SocketAddr) -> std::io::Result<TlsPeer> {
+        self.over(connect(address))
+    }
+
+    /// Shakes hands over a connection that is there already.
+    pub(crate) fn over(&self, mut socket: TcpStream) -> std::io::Result<TlsPeer> {
+        let mut session = self.session();
+        while session.is_handshaking() {
+            session.complete_io(&mut socket)?;
+        }
+        Ok(Peer::new(StreamOwned::new(session, socket)))
+    }
+}
+
+impl TlsPeer {
+    /// Ends the sending side: close_notify, and nothing else.
+    pub(crate) fn finish(&mut self) {
+        let stream = self.get();
+        stream.conn.send_close_notify();
+        stream
+            .conn
+            .write_tls(&mut stream.sock)
+            .expect("close_notify is sent");
+    }
+}
+
+/// The certificates in a PEM file.
+pub(crate) fn certificates(path: &Path) -> Vec<CertificateDer<'static>> {
+    CertificateDer::pem_file_iter(path)
+        .expect("a PEM file")
+        .collect::<Result<_, _>>()
+        .expect("certificates")
+}

@@ -1,0 +1,313 @@
+//! Many connections, slow ones, and none left: what is bounded stays bounded,
+//! and comes back.
+
+mod harness;
+
+use std::time::{Duration, Instant};
+
+use harness::{
+    Run, Server, Strace, TcpPeer, UdpPeer, eventually, fill_descriptors, pattern,
+    raise_descriptor_limit,
+};
+
+/// Connects, has a few bytes echoed, and ends in order.
+fn one_round(server: &Server) {
+    let mut peer = server.connect();
+    peer.send(b"round trip");
+    assert_eq!(peer.take(10), b"round trip");
+    peer.finish();
+    assert_eq!(peer.rest(), b"");
+}
+
+#[test]
+fn a_thousand_connections_at_once() {
+    raise_descriptor_limit();
+    for isolation in ["connection", "worker"] {
+        let server = Run::guest("echo")
+            .tcp()
+            .args(["--isolation", isolation])
+            .start();
+        one_round(&server);
+        let before = server.descriptors();
+        let mut peers: Vec<_> = (0..1000).map(|_| server.connect()).collect();
+        for (number, peer) in peers.iter_mut().enumerate() {
+            peer.send(format!("number {number:04}").as_bytes());
+        }
+        for (number, peer) in peers.iter_mut().enumerate() {
+            assert_eq!(peer.take(11), format!("number {number:04}").as_bytes());
+        }
+        assert!(server.descriptors() >= before + 1000);
+        drop(peers);
+        server.wait_for_descriptors(before);
+        server.stop();
+    }
+}
+
+#[test]
+fn descriptors_and_memory_are_back_after_ten_thousand_connections() {
+    let server = Run::guest("echo").tcp().start();
+    let connect = |count: usize| {
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                let server = &server;
+                scope.spawn(move || (0..count / 4).for_each(|_| one_round(server)));
+            }
+        });
+    };
+    connect(1000);
+    // The last ones are still being put away.
+    let settled = |server: &Server| {
+        let mut last = server.descriptors();
+        eventually("descriptors at rest", || {
+            std::thread::sleep(Duration::from_millis(50));
+            let now = server.descriptors();
+            let same = now == last;
+            last = now;
+            same.then_some(now)
+        })
+    };
+    let descriptors = settled(&server);
+    let memory = server.resident();
+    connect(10_000);
+    server.wait_for_descriptors(descriptors);
+    let grown = server.resident().saturating_sub(memory);
+    assert!(grown < 8 << 20, "{grown} bytes stayed");
+    server.stop();
+}
+
+#[test]
+fn no_descriptor_left_on_accept_is_a_pause_and_not_the_end() {
+    let server = Run::guest("echo").tcp().args(["--workers", "1"]).start();
+    let mut working = server.connect();
+    working.send(b"before");
+    assert_eq!(working.take(6), b"before");
+
+    let open = server.descriptors();
+    server.limit_descriptors(u64::try_from(open).expect("few"));
+    // The kernel completes these; nobody can accept them.
+    let mut waiting: Vec<_> = (0..3).map(|_| server.connect()).collect();
+    for peer in &mut waiting {
+        peer.send(b"patience");
+    }
+    server.log.wait_for(&["descriptor"]);
+
+    // It must not spin meanwhile, and serve those that it has.
+    let cpu = server.cpu_seconds();
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(600) {
+        working.send(b"meanwhile");
+        assert_eq!(working.take(9), b"meanwhile");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let used = server.cpu_seconds() - cpu;
+    assert!(used < 0.4, "{used} s of CPU in 0.6 s: it spins");
+    assert!(
+        server.log.count("descriptor") < 100,
+        "a line for each attempt"
+    );
+
+    server.limit_descriptors(4096);
+    for peer in &mut waiting {
+        assert_eq!(peer.take(8), b"patience");
+    }
+    server.serves_echo();
+}
+
+#[test]
+fn failures_of_accept_never_end_the_server() {
+    for error in [
+        "ECONNABORTED",
+        "EMFILE",
+        "ENFILE",
+        "ENOBUFS",
+        "ENOMEM",
+        "EPERM",
+        "EPROTO",
+    ] {
+        let server = Run::guest("echo").tcp().args(["--workers", "1"]).start();
+        let inject = format!("inject=accept4:error={error}:when=1..2");
+        let options = ["-e", "trace=accept4", "-e", &inject];
+        let Some(strace) = Strace::attach(&server, &options) else {
+            return;
+        };
+        server.serves_echo();
+        strace.wait_for(&["INJECTED", error]);
+        strace.detach();
+        server.serves_echo();
+        server.stop();
+    }
+}
+
+#[test]
+fn beyond_the_most_connections_the_backlog_waits() {
+    let server = Run::guest("echo")
+        .tcp()
+        .args(["--max-connections", "3"])
+        .start();
+    let mut served: Vec<_> = (0..3).map(|_| server.connect()).collect();
+    for peer in &mut served {
+        peer.send(b"served");
+        assert_eq!(peer.take(6), b"served");
+    }
+    let mut waiting = server.connect();
+    waiting.send(b"waiting");
+    waiting.is_held();
+    // A place becomes free.
+    served.pop();
+    assert_eq!(waiting.take(7), b"waiting");
+    drop((served, waiting));
+    server.stop();
+}
+
+#[test]
+fn a_client_that_never_reads_pauses_the_guest_and_bounds_memory() {
+    let server = Run::guest("probe").tcp().start();
+    let mut peer = TcpPeer::connect_narrow(server.address("tcp"));
+    assert_eq!(peer.ask("limits 65536 16384"), "65536 16384");
+    // More than all the buffers in between take.
+    peer.say("write 12000000");
+    peer.say("events");
+    // Now it reads, and finds that the guest was told.
+    let received = peer.take(12_000_000);
+    assert!(received.iter().all(|&byte| byte == b'x'));
+    let mut events = peer.line();
+    while !events.contains("connection-made") {
+        events = peer.line();
+    }
+    assert!(events.contains("pause-writing"), "{events}");
+    eventually("resume-writing", || {
+        peer.ask("events").contains("resume-writing").then_some(())
+    });
+}
+
+#[test]
+fn an_echo_to_a_client_that_never_reads_is_held_at_the_watermark() {
+    for flag in ["--tcp", "--tls"] {
+        let server = Run::guest("echo")
+            .listen(flag, "127.0.0.1:0")
+            .certificate("cert.pem", "key.pem")
+            .start();
+        let scheme = flag.trim_start_matches('-');
+        let mut peer = TcpPeer::connect_narrow(server.address(scheme));
+        let before = server.resident();
+        if flag == "--tls" {
+            let socket = peer.into_inner();
+            let mut peer = harness::Client::of("localhost")
+                .over(socket)
+                .expect("a session");
+            let socket = peer.get();
+            socket
+                .sock
+                .set_write_timeout(Some(Duration::from_millis(500)))
+                .expect("a timeout");
+            fill(socket);
+        } else {
+            peer.get()
+                .set_write_timeout(Some(Duration::from_millis(500)))
+                .expect("a timeout");
+            fill(peer.get());
+        }
+        let grown = server.resident().saturating_sub(before);
+        assert!(
+            grown < 4 << 20,
+            "{grown} bytes for one connection over {scheme}"
+        );
+    }
+}
+
+/// Writes until the other side takes no more.
+fn fill(stream: &mut impl std::io::Write) {
+    let bytes = pattern(1 << 16);
+    let mut sent = 0_usize;
+    while let Ok(count) = stream.write(&bytes) {
+        sent += count;
+        assert!(sent < 1 << 30, "it takes without end");
+    }
+}
+
+#[test]
+fn an_idle_connection_ends_at_its_time() {
+    let server = Run::guest("echo")
+        .tcp()
+        .args(["--idle-timeout", "500ms"])
+        .start();
+    let start = Instant::now();
+    let mut idle = server.connect();
+    let mut busy = server.connect();
+    while start.elapsed() < Duration::from_millis(1200) {
+        busy.send(b"tick");
+        assert_eq!(busy.take(4), b"tick");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    idle.lost();
+    server.log.wait_for(&["--idle-timeout"]);
+    busy.send(b"tick");
+    assert_eq!(busy.take(4), b"tick");
+}
+
+#[test]
+fn a_peer_that_takes_nothing_is_closed_at_its_time() {
+    let server = Run::guest("probe")
+        .tcp()
+        .args(["--write-timeout", "700ms"])
+        .start();
+    let before = server.descriptors();
+    let mut peer = TcpPeer::connect_narrow(server.address("tcp"));
+    peer.say("write 12000000");
+    server.log.wait_for(&["--write-timeout"]);
+    server.wait_for_descriptors(before);
+    assert!(peer.lost().len() < 12_000_000);
+    assert_eq!(server.connect().ask("size"), "0");
+}
+
+#[test]
+fn a_peer_that_reads_slowly_is_not_closed() {
+    let server = Run::guest("probe")
+        .tcp()
+        .args(["--write-timeout", "700ms"])
+        .start();
+    let mut peer = TcpPeer::connect_narrow(server.address("tcp"));
+    peer.say("close bye");
+    assert_eq!(peer.rest(), b"bye\n");
+    let mut peer = TcpPeer::connect_narrow(server.address("tcp"));
+    peer.say("write 6000000");
+    peer.say("close the end");
+    let start = Instant::now();
+    let mut received = 0;
+    // Twice the time-out, in small steps.
+    while start.elapsed() < Duration::from_millis(1500) {
+        received += peer.take(100_000).len();
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    received += peer.rest().len();
+    assert_eq!(received, 6_000_000 + "the end\n".len());
+}
+
+#[test]
+fn a_server_with_few_descriptors_takes_what_it_can() {
+    // The host leaves itself a reserve; what it cannot take waits.
+    let server = Run::guest("echo").tcp().start();
+    let _kept = fill_descriptors(1);
+    let mut peers: Vec<_> = (0..40).map(|_| server.connect()).collect();
+    for peer in &mut peers {
+        peer.send(b"few");
+        assert_eq!(peer.take(3), b"few");
+    }
+}
+
+#[test]
+fn many_datagram_peers_leave_nothing_behind() {
+    let server = Run::guest("echo").udp().start();
+    let ask = |count: usize| {
+        for _ in 0..count {
+            let peer: UdpPeer = server.datagrams();
+            assert_eq!(peer.ask(b"once"), b"once");
+        }
+    };
+    ask(200);
+    let (descriptors, memory) = (server.descriptors(), server.resident());
+    ask(2000);
+    server.wait_for_descriptors(descriptors);
+    let grown = server.resident().saturating_sub(memory);
+    assert!(grown < 4 << 20, "{grown} bytes stayed");
+}

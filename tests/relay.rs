@@ -1,0 +1,196 @@
+//! What the host copies by itself.
+
+mod harness;
+
+use std::io::Write;
+use std::time::Duration;
+
+use harness::{
+    Client, Peer, Run, Strace, TcpPeer, directory, echoes, eventually, pattern, same, unix_address,
+};
+
+#[test]
+fn a_hundred_mebibytes_are_relayed_and_the_end_with_them() {
+    let server = Run::guest("relay-echo").tcp().start();
+    echoes(server.connect(), &pattern(100 << 20));
+    server.stop();
+}
+
+#[test]
+fn small_and_empty_streams_are_relayed() {
+    let server = Run::guest("relay-echo").tcp().start();
+    for size in [0, 1, 63, 65_536, 65_537] {
+        echoes(server.connect(), &pattern(size));
+    }
+    let mut peer = server.connect();
+    for _ in 0..1000 {
+        peer.send(b"ping");
+        assert_eq!(peer.take(4), b"ping");
+    }
+    drop(peer);
+    server.stop();
+}
+
+#[test]
+fn the_kernel_moves_the_bytes() {
+    let server = Run::guest("relay-echo").tcp().start();
+    let options = ["-e", "trace=splice,recvfrom,recvmsg,read"];
+    let Some(strace) = Strace::attach(&server, &options) else {
+        return;
+    };
+    let mut peer = server.connect();
+    let bytes = pattern(16 << 10);
+    for _ in 0..200 {
+        peer.send(&bytes);
+        same(&peer.take(bytes.len()), &bytes);
+    }
+    let trace = strace.detach();
+    let moved: u64 = trace
+        .iter()
+        .filter(|line| line.contains("splice("))
+        .filter_map(|line| result(line))
+        .sum();
+    assert!(moved >= 2 * 3_200_000, "{moved} bytes by splice(2)");
+    let copied: u64 = trace
+        .iter()
+        .filter(|line| line.contains("recv"))
+        .filter_map(|line| result(line))
+        .sum();
+    assert!(copied < 100_000, "{copied} bytes through the host's memory");
+}
+
+/// What a system call returned, if that was a number.
+fn result(line: &str) -> Option<u64> {
+    line.rsplit_once("= ")?
+        .1
+        .split_whitespace()
+        .next()?
+        .parse()
+        .ok()
+}
+
+#[test]
+fn a_relay_works_where_splice_does_not() {
+    let server = Run::guest("relay-echo").tcp().start();
+    let options = ["-e", "trace=splice", "-e", "inject=splice:error=EINVAL"];
+    let Some(strace) = Strace::attach(&server, &options) else {
+        return;
+    };
+    echoes(server.connect(), &pattern(2 << 20));
+    strace.wait_for(&["INJECTED"]);
+    strace.detach();
+    server.stop();
+}
+
+#[test]
+fn a_relay_works_inside_tls() {
+    let server = Run::guest("relay-echo").tls().start();
+    let mut peer = Client::of("localhost").connect(server.address("tls"));
+    let bytes = pattern(4 << 20);
+    for chunk in bytes.chunks(64 << 10) {
+        peer.send(chunk);
+        same(&peer.take(chunk.len()), chunk);
+    }
+    peer.finish();
+    assert_eq!(peer.rest(), b"");
+    server.stop();
+}
+
+#[test]
+fn a_relay_works_over_a_unix_socket() {
+    let scratch = directory();
+    let path = scratch.path().join("relay.sock");
+    let server = Run::guest("relay-echo")
+        .listen("--tcp", &unix_address(&path))
+        .start();
+    let mut peer = Peer::connect_unix(&path);
+    let bytes = pattern(64 << 10);
+    for _ in 0..32 {
+        peer.send(&bytes);
+        same(&peer.take(bytes.len()), &bytes);
+    }
+    peer.finish();
+    assert_eq!(peer.rest(), b"");
+    drop(peer);
+    server.stop();
+}
+
+#[test]
+fn a_relay_that_is_reset_leaves_nothing_behind() {
+    let server = Run::guest("relay-echo").tcp().start();
+    let mut other = server.connect();
+    other.send(b"before");
+    assert_eq!(other.take(6), b"before");
+    let before = server.descriptors();
+    for _ in 0..20 {
+        let mut peer = server.connect();
+        peer.send(&pattern(300_000));
+        peer.take(100);
+        peer.reset();
+    }
+    server.log.wait_for(&["reset"]);
+    server.wait_for_descriptors(before);
+    other.send(b"after");
+    assert_eq!(other.take(5), b"after");
+}
+
+#[test]
+fn a_relay_to_a_client_that_never_reads_is_bounded() {
+    let server = Run::guest("relay-echo")
+        .tcp()
+        .args(["--write-timeout", "1s"])
+        .start();
+    let descriptors = server.descriptors();
+    let before = server.resident();
+    let mut peer = TcpPeer::connect_narrow(server.address("tcp"));
+    peer.get()
+        .set_write_timeout(Some(Duration::from_millis(300)))
+        .expect("a timeout");
+    let bytes = pattern(1 << 16);
+    let mut sent = 0;
+    while let Ok(count) = peer.get().write(&bytes) {
+        sent += count;
+        assert!(sent < 1 << 30, "it takes without end");
+    }
+    let grown = server.resident().saturating_sub(before);
+    assert!(grown < 4 << 20, "{grown} bytes");
+    server.log.wait_for(&["--write-timeout"]);
+    server.wait_for_descriptors(descriptors);
+}
+
+#[test]
+fn many_relays_at_once() {
+    harness::raise_descriptor_limit();
+    let server = Run::guest("relay-echo").tcp().start();
+    let before = server.descriptors();
+    let mut peers: Vec<_> = (0..300).map(|_| server.connect()).collect();
+    for _ in 0..3 {
+        for peer in &mut peers {
+            peer.send(b"one of many");
+        }
+        for peer in &mut peers {
+            assert_eq!(peer.take(11), b"one of many");
+        }
+    }
+    drop(peers);
+    server.wait_for_descriptors(before);
+    server.stop();
+}
+
+#[test]
+fn an_idle_relay_ends_at_its_time() {
+    let server = Run::guest("relay-echo")
+        .tcp()
+        .args(["--idle-timeout", "500ms"])
+        .start();
+    let mut peer = server.connect();
+    peer.send(b"then nothing");
+    assert_eq!(peer.take(12), b"then nothing");
+    peer.lost();
+    server.log.wait_for(&["--idle-timeout"]);
+    eventually("a fresh relay", || {
+        let mut peer = server.connect();
+        peer.send(b"x");
+        (peer.take(1) == b"x").then_some(())
+    });
+}

@@ -1,0 +1,198 @@
+//! How a server ends.
+
+mod harness;
+
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use harness::{Client, Run, Server, directory, eventually, pattern, same, unix_address};
+use rustix::process::Signal;
+
+fn echo(options: &[&str]) -> Server {
+    Run::guest("echo").tcp().args(options).start()
+}
+
+/// Waits until nobody can connect any more.
+fn refuses(server: &Server) {
+    let address = server.address("tcp");
+    eventually("a closed listener", || {
+        TcpStream::connect_timeout(&address, Duration::from_secs(1))
+            .is_err()
+            .then_some(())
+    });
+}
+
+#[test]
+fn an_idle_server_ends_at_once_on_either_signal() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut server = echo(&["--workers", "2"]);
+        let start = Instant::now();
+        server.signal(signal);
+        assert_eq!(server.wait().code(), Some(0));
+        assert!(
+            start.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            start.elapsed()
+        );
+    }
+}
+
+#[test]
+fn a_transfer_that_runs_is_finished_before_the_end() {
+    for isolation in ["connection", "worker"] {
+        let mut server = echo(&["--isolation", isolation]);
+        let mut peer = server.connect();
+        let bytes = pattern(8 << 20);
+        let (first, last) = bytes.split_at(4 << 20);
+        for chunk in first.chunks(64 << 10) {
+            peer.send(chunk);
+            same(&peer.take(chunk.len()), chunk);
+        }
+        server.signal(Signal::TERM);
+        server.log.wait_for(&["drain"]);
+        refuses(&server);
+        for chunk in last.chunks(64 << 10) {
+            peer.send(chunk);
+            same(&peer.take(chunk.len()), chunk);
+        }
+        peer.finish();
+        assert_eq!(peer.rest(), b"");
+        assert_eq!(server.wait().code(), Some(0));
+    }
+}
+
+#[test]
+fn a_transfer_inside_tls_is_finished_before_the_end() {
+    let mut server = Run::guest("echo").tcp().tls().start();
+    let mut peer = Client::of("localhost").connect(server.address("tls"));
+    peer.send(b"before");
+    assert_eq!(peer.take(6), b"before");
+    server.signal(Signal::TERM);
+    refuses(&server);
+    peer.send(b"after");
+    assert_eq!(peer.take(5), b"after");
+    peer.finish();
+    assert_eq!(peer.rest(), b"");
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn a_relay_is_finished_before_the_end() {
+    let mut server = Run::guest("relay-echo").tcp().start();
+    let mut peer = server.connect();
+    peer.send(b"before");
+    assert_eq!(peer.take(6), b"before");
+    server.signal(Signal::TERM);
+    refuses(&server);
+    let bytes = pattern(64 << 10);
+    peer.send(&bytes);
+    same(&peer.take(bytes.len()), &bytes);
+    peer.finish();
+    assert_eq!(peer.rest(), b"");
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn what_does_not_end_in_time_is_aborted() {
+    let mut server = echo(&["--shutdown-timeout", "300ms"]);
+    let mut peer = server.connect();
+    peer.send(b"here to stay");
+    assert_eq!(peer.take(12), b"here to stay");
+    let start = Instant::now();
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(1));
+    assert!(
+        start.elapsed() >= Duration::from_millis(290),
+        "{:?}",
+        start.elapsed()
+    );
+    peer.lost();
+    server.log.wait_for(&["--shutdown-timeout"]);
+}
+
+#[test]
+fn a_second_signal_forces_the_end() {
+    for second in [Signal::TERM, Signal::INT] {
+        let mut server = echo(&["--shutdown-timeout", "10m"]);
+        let mut peer = server.connect();
+        peer.send(b"here to stay");
+        assert_eq!(peer.take(12), b"here to stay");
+        server.signal(Signal::TERM);
+        server.log.wait_for(&["drain"]);
+        server.signal(second);
+        assert_eq!(server.wait().code(), Some(1));
+        peer.lost();
+    }
+}
+
+#[test]
+fn a_guest_that_loops_does_not_keep_the_server_alive() {
+    let mut server = Run::guest("probe")
+        .tcp()
+        .args([
+            "--event-timeout",
+            "1s",
+            "--shutdown-timeout",
+            "200ms",
+            "--workers",
+            "1",
+        ])
+        .start();
+    let mut peer = server.connect();
+    peer.say("spin");
+    server.signal(Signal::TERM);
+    server.wait();
+    peer.lost();
+}
+
+#[test]
+fn a_stalled_handshake_does_not_keep_the_server_alive() {
+    let mut server = Run::guest("echo")
+        .tls()
+        .args(["--handshake-timeout", "500ms", "--shutdown-timeout", "10m"])
+        .start();
+    let mut silent = harness::Peer::connect(server.address("tls"));
+    server.signal(Signal::TERM);
+    silent.lost();
+    server.wait();
+}
+
+#[test]
+fn datagrams_do_not_keep_the_server_alive() {
+    let mut server = Run::guest("echo").udp().start();
+    assert_eq!(server.datagrams().ask(b"hello"), b"hello");
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn the_file_of_a_unix_socket_is_gone_after_a_forced_end_too() {
+    let scratch = directory();
+    let path = scratch.path().join("echo.sock");
+    let mut server = Run::guest("echo")
+        .listen("--tcp", &unix_address(&path))
+        .args(["--shutdown-timeout", "100ms"])
+        .start();
+    let mut peer = harness::Peer::connect_unix(&path);
+    peer.send(b"x");
+    assert_eq!(peer.take(1), b"x");
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(1));
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_log_that_nobody_reads_any_more_does_not_end_the_server() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let server = Run::guest("echo").tcp().args(["-v"]).log_to(writer).start();
+    server.serves_echo();
+    drop(reader);
+    for _ in 0..10 {
+        let mut peer = server.connect();
+        peer.send(b"some");
+        peer.take(4);
+        peer.reset();
+    }
+    server.serves_echo();
+    server.stop();
+}

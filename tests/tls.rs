@@ -1,0 +1,380 @@
+//! TLS as a server: certificates, names, clients' certificates, ALPN, bad
+//! handshakes and ends, and `start-tls`.
+
+mod harness;
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::time::{Duration, Instant};
+
+use harness::{Client, Peer, Run, Server, cert, directory, pattern, same, text, unix_address};
+use rustls::StreamOwned;
+use rustls::version::{TLS12, TLS13};
+
+/// The certificate that a server shows to a client that asks for a name.
+fn shown(server: &Server, name: &'static str) -> Vec<u8> {
+    let mut peer = Client::of(name).connect(server.address("tls"));
+    let certificates = peer.get().conn.peer_certificates().expect("a certificate");
+    certificates.first().expect("its own").to_vec()
+}
+
+/// The first certificate in a file of `certs/`.
+fn leaf(name: &str) -> Vec<u8> {
+    harness::certificates(&cert(name))
+        .first()
+        .expect("a certificate")
+        .to_vec()
+}
+
+#[test]
+fn ten_mebibytes_come_back_through_tls() {
+    for isolation in ["connection", "worker"] {
+        let server = Run::guest("echo")
+            .tls()
+            .args(["--isolation", isolation])
+            .start();
+        let mut peer = Client::of("localhost").connect(server.address("tls"));
+        let bytes = pattern(10 << 20);
+        for chunk in bytes.chunks(64 << 10) {
+            peer.send(chunk);
+            same(&peer.take(chunk.len()), chunk);
+        }
+        drop(peer);
+        server.stop();
+    }
+}
+
+#[test]
+fn both_versions_are_spoken_and_told_to_the_guest() {
+    let server = Run::guest("probe").tls().start();
+    let newer = Client::of("localhost").version(&TLS13);
+    let info = newer.connect(server.address("tls")).ask("info");
+    assert!(
+        info.contains("TLSv1.3") && info.contains("TLS13_"),
+        "{info}"
+    );
+    assert!(
+        info.contains("localhost"),
+        "the name that was asked for: {info}"
+    );
+    let older = Client::of("localhost").version(&TLS12);
+    let info = older.connect(server.address("tls")).ask("info");
+    assert!(info.contains("TLSv1.2"), "{info}");
+}
+
+#[test]
+fn the_name_that_a_client_asks_for_chooses_the_certificate() {
+    let server = Run::guest("echo")
+        .tls()
+        .certificate("other.pem", "other.key")
+        .start();
+    assert!(shown(&server, "localhost") == leaf("cert.pem"));
+    assert!(shown(&server, "other.example") == leaf("other.pem"));
+}
+
+#[test]
+fn an_unknown_name_gets_the_first_certificate() {
+    let server = Run::guest("echo")
+        .tls()
+        .certificate("other.pem", "other.key")
+        .start();
+    let client = Client::of("unknown.example");
+    // That is the client's word: the server does go on with its first one.
+    let error = client
+        .try_connect(server.address("tls"))
+        .err()
+        .expect("a wrong name");
+    assert!(error.to_string().contains("not valid for name"), "{error}");
+    // No name at all is sent for an address.
+    assert!(shown(&server, "127.0.0.1") == leaf("cert.pem"));
+}
+
+#[test]
+fn a_client_with_a_good_certificate_is_let_in_and_shown_to_the_guest() {
+    let server = Run::guest("probe")
+        .tls()
+        .args(["--client-ca", text(&cert("ca.pem"))])
+        .start();
+    for version in [&TLS13, &TLS12] {
+        let client = Client::of("localhost").certificate("client.pem", "client.key");
+        let info = client
+            .version(version)
+            .connect(server.address("tls"))
+            .ask("info");
+        assert!(info.contains("certificate"), "{info}");
+    }
+}
+
+#[test]
+fn a_client_without_a_certificate_is_refused_where_one_is_wanted() {
+    let server = Run::guest("echo")
+        .tls()
+        .args(["--client-ca", text(&cert("ca.pem"))])
+        .start();
+    refused(&server, &Client::of("localhost"));
+    server.log.wait_for(&["TLS", "certificate"]);
+    let mut peer = Client::of("localhost")
+        .certificate("client.pem", "client.key")
+        .connect(server.address("tls"));
+    peer.send(b"welcome");
+    assert_eq!(peer.take(7), b"welcome");
+}
+
+#[test]
+fn a_clients_certificate_that_is_not_for_clients_or_expired_is_refused() {
+    let server = Run::guest("echo")
+        .tls()
+        .args(["--client-ca", text(&cert("ca.pem"))])
+        .start();
+    refused(
+        &server,
+        &Client::of("localhost").certificate("cert.pem", "key.pem"),
+    );
+    refused(
+        &server,
+        &Client::of("localhost").certificate("expired.pem", "expired.key"),
+    );
+}
+
+/// Checks that a client gets an alert; under TLS 1.3 it comes only after the
+/// client's own handshake is done.
+fn refused(server: &Server, client: &Client) {
+    let Ok(peer) = client.try_connect(server.address("tls")) else {
+        return;
+    };
+    let mut stream = peer.into_inner();
+    let result = stream
+        .write_all(b"let me in")
+        .and_then(|()| stream.read(&mut [0; 1]));
+    assert!(!matches!(result, Ok(1..)), "it was let in");
+}
+
+#[test]
+fn the_servers_order_of_protocols_decides() {
+    let server = Run::guest("probe")
+        .tls()
+        .args(["--alpn", "second", "--alpn", "first"])
+        .start();
+    let client = Client::of("localhost").alpn("first").alpn("second");
+    let mut peer = client.connect(server.address("tls"));
+    assert_eq!(peer.get().conn.alpn_protocol(), Some(&b"second"[..]));
+    let info = peer.ask("info");
+    assert!(info.contains("second"), "{info}");
+}
+
+#[test]
+fn a_client_that_offers_no_protocol_is_served() {
+    let server = Run::guest("echo").tls().args(["--alpn", "first"]).start();
+    let mut peer = Client::of("localhost").connect(server.address("tls"));
+    peer.send(b"none");
+    assert_eq!(peer.take(4), b"none");
+    assert_eq!(peer.get().conn.alpn_protocol(), None);
+}
+
+#[test]
+fn no_common_protocol_is_an_alert() {
+    let server = Run::guest("echo").tls().args(["--alpn", "first"]).start();
+    let result = Client::of("localhost")
+        .alpn("other")
+        .try_connect(server.address("tls"));
+    let error = result.err().expect("no session").to_string();
+    assert!(error.contains("NoApplicationProtocol"), "{error}");
+    server.log.wait_for(&["TLS"]);
+}
+
+#[test]
+fn a_stalled_handshake_holds_up_nobody_and_ends_at_its_time() {
+    let server = Run::guest("echo")
+        .tls()
+        .args(["--handshake-timeout", "1s", "--workers", "1"])
+        .start();
+    let start = Instant::now();
+    let mut silent: Vec<_> = (0..50)
+        .map(|_| Peer::connect(server.address("tls")))
+        .collect();
+    let mut halfway = Peer::connect(server.address("tls"));
+    let mut hello = Vec::new();
+    Client::of("localhost")
+        .session()
+        .write_tls(&mut hello)
+        .expect("a ClientHello");
+    halfway.send(hello.get(..40).expect("a part of it"));
+
+    let mut peer = Client::of("localhost").connect(server.address("tls"));
+    peer.send(b"working");
+    assert_eq!(peer.take(7), b"working");
+
+    for peer in silent.iter_mut().chain([&mut halfway]) {
+        peer.lost();
+    }
+    assert!(
+        start.elapsed() >= Duration::from_millis(990),
+        "{:?}",
+        start.elapsed()
+    );
+    server.log.wait_for(&["--handshake-timeout"]);
+    peer.send(b"still there");
+    assert_eq!(peer.take(11), b"still there");
+}
+
+#[test]
+fn plain_text_on_a_tls_port_gets_an_alert_and_harms_nobody() {
+    let server = Run::guest("echo").tls().start();
+    let mut peer = Peer::connect(server.address("tls"));
+    peer.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let answer = peer.lost();
+    // RFC 8446, section 5.1: an alert is a record of type 21.
+    assert!(
+        answer.is_empty() || answer.first() == Some(&21),
+        "{answer:?}"
+    );
+    server.log.wait_for(&["TLS"]);
+    let mut peer = Client::of("localhost").connect(server.address("tls"));
+    peer.send(b"fine");
+    assert_eq!(peer.take(4), b"fine");
+}
+
+#[test]
+fn garbage_after_the_handshake_ends_only_that_connection() {
+    let server = Run::guest("echo").tls().start();
+    let mut other = Client::of("localhost").connect(server.address("tls"));
+    let mut peer = Client::of("localhost").connect(server.address("tls"));
+    peer.send(b"fine");
+    assert_eq!(peer.take(4), b"fine");
+    let mut socket = peer.into_inner().sock;
+    // An application data record that does not decrypt.
+    socket
+        .write_all(&[23, 3, 3, 0, 32])
+        .expect("bytes are sent");
+    socket.write_all(&[0; 32]).expect("bytes are sent");
+    Peer::new(socket).lost();
+    server.log.wait_for(&["TLS"]);
+    other.send(b"unharmed");
+    assert_eq!(other.take(8), b"unharmed");
+}
+
+#[test]
+fn an_end_without_close_notify_is_a_truncation() {
+    let server = Run::guest("echo").tls().start();
+    let mut peer = Client::of("localhost").connect(server.address("tls"));
+    peer.send(b"cut");
+    assert_eq!(peer.take(3), b"cut");
+    peer.get()
+        .sock
+        .shutdown(Shutdown::Write)
+        .expect("a half-close");
+    server.log.wait_for(&["close_notify"]);
+}
+
+#[test]
+fn an_orderly_end_is_answered_with_close_notify() {
+    for version in [&TLS13, &TLS12] {
+        let server = Run::guest("echo").tls().start();
+        let mut peer = Client::of("localhost")
+            .version(version)
+            .connect(server.address("tls"));
+        peer.send(b"all of this");
+        assert_eq!(peer.take(11), b"all of this");
+        peer.finish();
+        // rustls reports an end without close_notify as an error.
+        assert_eq!(peer.rest(), b"");
+        server.stop();
+    }
+}
+
+#[test]
+fn half_close_works_inside_tls_1_3() {
+    let server = Run::guest("echo").tls().start();
+    let client = Client::of("localhost").version(&TLS13);
+    let mut peer = client.connect(server.address("tls"));
+    let bytes = pattern(100_000);
+    peer.send(&bytes);
+    peer.finish();
+    same(&peer.rest(), &bytes);
+    server.stop();
+}
+
+#[test]
+fn tls_over_a_unix_socket() {
+    let scratch = directory();
+    let path = scratch.path().join("tls.sock");
+    let _server = Run::guest("echo")
+        .listen("--tls", &unix_address(&path))
+        .certificate("cert.pem", "key.pem")
+        .start();
+    let mut socket = Peer::connect_unix(&path).into_inner();
+    let mut session = Client::of("localhost").session();
+    while session.is_handshaking() {
+        session.complete_io(&mut socket).expect("a handshake");
+    }
+    let mut peer = Peer::new(StreamOwned::new(session, socket));
+    peer.send(b"both");
+    assert_eq!(peer.take(4), b"both");
+}
+
+/// Lines in plain text until the guest is ready for TLS.
+fn upgrade_until(server: &Server, question: &str) -> harness::TcpPeer {
+    let mut peer = server.connect();
+    let greeting = peer.line();
+    assert!(!greeting.is_empty());
+    assert!(!peer.ask(question).is_empty());
+    peer
+}
+
+#[test]
+fn a_plain_connection_continues_in_tls() {
+    let server = Run::guest("upgrade")
+        .tcp()
+        .certificate("cert.pem", "key.pem")
+        .start();
+    let mut peer = upgrade_until(&server, "HELLO");
+    let go = peer.ask("STARTTLS");
+    assert!(go.starts_with("OK"), "{go}");
+    let mut peer = Client::of("localhost")
+        .over(peer.into_inner())
+        .expect("a session");
+    let info = peer.ask("INFO");
+    assert!(info.contains("TLSv1.3"), "{info}");
+    assert_eq!(peer.ask("an echo"), "an echo");
+}
+
+#[test]
+fn a_handshake_that_came_with_the_last_plain_line_is_used() {
+    let server = Run::guest("upgrade")
+        .tcp()
+        .certificate("cert.pem", "key.pem")
+        .start();
+    let mut peer = upgrade_until(&server, "HELLO");
+    let mut session = Client::of("localhost").session();
+    let mut bytes = b"STARTTLS\n".to_vec();
+    session.write_tls(&mut bytes).expect("a ClientHello");
+    // One segment: the guest finds the ClientHello behind the line.
+    peer.send(&bytes);
+    let go = peer.line();
+    assert!(go.starts_with("OK"), "{go}");
+    let (mut socket, early) = peer.into_parts();
+    let mut early = early.as_slice();
+    while session.is_handshaking() {
+        if early.is_empty() {
+            session.complete_io(&mut socket).expect("a handshake");
+        } else {
+            session
+                .read_tls(&mut early)
+                .expect("bytes that came already");
+            session.process_new_packets().expect("a handshake");
+        }
+    }
+    let mut peer = Peer::new(StreamOwned::new(session, socket));
+    assert_eq!(peer.ask("an echo"), "an echo");
+}
+
+#[test]
+fn start_tls_without_a_certificate_is_not_supported() {
+    let server = Run::guest("upgrade").tcp().start();
+    let mut peer = upgrade_until(&server, "HELLO");
+    peer.say("STARTTLS");
+    // The guest says so or gives up; either way nobody gets a session.
+    let answer = String::from_utf8_lossy(&peer.lost()).into_owned();
+    assert!(!answer.contains('\u{16}'), "{answer}");
+    assert!(!upgrade_until(&server, "HELLO").ask("HELLO").is_empty());
+}

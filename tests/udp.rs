@@ -1,0 +1,187 @@
+//! Datagrams.
+
+mod harness;
+
+use std::collections::HashSet;
+use std::net::UdpSocket;
+
+use harness::{Run, Server, UdpPeer, datagram_handler, directory, eventually, pattern};
+
+/// The most that an IPv4 datagram carries.
+const MOST: usize = 65_507;
+
+fn echo() -> Server {
+    Run::guest("echo").udp().start()
+}
+
+#[test]
+fn an_empty_datagram_is_one_and_not_an_end() {
+    let server = echo();
+    let peer = server.datagrams();
+    assert_eq!(peer.ask(b""), b"");
+    assert_eq!(peer.ask(b"and on"), b"and on");
+    server.stop();
+}
+
+#[test]
+fn the_longest_datagram_comes_back() {
+    let server = echo();
+    let bytes = pattern(MOST);
+    assert!(server.datagrams().ask(&bytes) == bytes);
+}
+
+#[test]
+fn datagrams_of_all_sizes_keep_their_borders() {
+    let server = echo();
+    let peer = server.datagrams();
+    for size in [1, 2, 63, 64, 1471, 1472, 1473, 9000, 16_383, 16_384, 65_000] {
+        let bytes = pattern(size);
+        assert!(peer.ask(&bytes) == bytes, "{size} bytes");
+    }
+}
+
+#[test]
+fn a_burst_comes_back_whole_and_to_the_one_who_sent_it() {
+    let server = echo();
+    let peers: Vec<_> = (0..20).map(|_| server.datagrams()).collect();
+    for (number, peer) in (0_u8..).zip(&peers) {
+        for index in 0..32_u8 {
+            peer.send(&[number, index, index]);
+        }
+    }
+    for (number, peer) in (0_u8..).zip(&peers) {
+        let mut seen = HashSet::new();
+        // A datagram may be lost; then it is sent once more.
+        eventually("all of a burst", || {
+            while let Some(datagram) = peer.receive() {
+                assert_eq!(datagram.first(), Some(&number), "somebody else's datagram");
+                seen.insert(datagram);
+                if seen.len() == 32 {
+                    return Some(());
+                }
+            }
+            for index in 0..32_u8 {
+                peer.send(&[number, index, index]);
+            }
+            None
+        });
+    }
+}
+
+#[test]
+fn datagrams_of_different_lengths_in_one_burst_are_not_glued_together() {
+    let server = echo();
+    let peer = server.datagrams();
+    let datagrams: HashSet<Vec<u8>> = (1..=40).map(|length| pattern(length * 7)).collect();
+    let mut seen = HashSet::new();
+    eventually("all lengths", || {
+        for datagram in &datagrams {
+            peer.send(datagram);
+        }
+        while let Some(datagram) = peer.receive() {
+            assert!(
+                datagrams.contains(&datagram),
+                "{} bytes were not sent",
+                datagram.len()
+            );
+            seen.insert(datagram);
+            if seen == datagrams {
+                return Some(());
+            }
+        }
+        None
+    });
+}
+
+#[test]
+fn a_refused_answer_is_reported_and_the_socket_stays_open() {
+    let scratch = directory();
+    let guest = datagram_handler(scratch.path(), "");
+    let server = Run::component(&guest)
+        .udp()
+        .args(["--workers", "1"])
+        .start();
+    let peer = server.datagrams();
+    eventually("error-received", || {
+        // Gone before the answer comes, so that ICMP tells the server.
+        let gone = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        for _ in 0..8 {
+            gone.send_to(b"no need to answer", server.address("udp"))
+                .expect("a datagram");
+        }
+        drop(gone);
+        (peer.ask(b"?") > b"0".to_vec()).then_some(())
+    });
+    assert_eq!(peer.ask(b"it stays open"), b"it stays open");
+}
+
+#[test]
+fn an_answer_to_nobody_does_not_stop_the_echo() {
+    let server = echo();
+    for _ in 0..100 {
+        let gone = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        gone.send_to(b"no need to answer", server.address("udp"))
+            .expect("a datagram");
+    }
+    assert_eq!(server.datagrams().ask(b"still there?"), b"still there?");
+    server.stop();
+}
+
+#[test]
+fn a_datagram_too_long_to_send_is_an_error_to_the_guest() {
+    let scratch = directory();
+    // invalid-argument is the third case of error-code; 0 is success.
+    let guest = datagram_handler(
+        scratch.path(),
+        "(call $answer-digit (call $answer (global.get $data) (i32.const 65508)))",
+    );
+    let server = Run::component(&guest).udp().start();
+    assert_eq!(server.datagrams().ask(b"!"), b"3");
+}
+
+#[test]
+fn a_trap_ends_the_instance_and_a_fresh_one_takes_the_next_datagram() {
+    let scratch = directory();
+    let guest = datagram_handler(scratch.path(), "unreachable");
+    let server = Run::component(&guest).udp().start();
+    let peer = server.datagrams();
+    assert_eq!(peer.ask(b"before"), b"before");
+    peer.send(b"!");
+    server.log.wait_for(&["misbehaving", "unreachable"]);
+    assert_eq!(peer.ask(b"after"), b"after");
+    server.stop();
+}
+
+#[test]
+fn a_loop_over_a_datagram_ends_with_its_time() {
+    let scratch = directory();
+    let guest = datagram_handler(scratch.path(), "(loop (br 0))");
+    let server = Run::component(&guest)
+        .udp()
+        .args(["--event-timeout", "200ms"])
+        .start();
+    let peer = server.datagrams();
+    peer.send(b"!");
+    server.log.wait_for(&["misbehaving", "--event-timeout"]);
+    assert_eq!(peer.ask(b"after"), b"after");
+}
+
+#[test]
+fn several_workers_answer_from_one_address() {
+    let server = Run::guest("echo").udp().args(["--workers", "4"]).start();
+    let peers: Vec<UdpPeer> = (0..32).map(|_| server.datagrams()).collect();
+    for peer in &peers {
+        assert_eq!(peer.ask(b"whoever it is"), b"whoever it is");
+    }
+    server.stop();
+}
+
+#[test]
+fn a_guest_for_datagrams_is_reached_over_ipv6() {
+    if UdpSocket::bind("[::1]:0").is_err() {
+        harness::skipped("this machine has no IPv6");
+        return;
+    }
+    let server = Run::guest("echo").listen("--udp", "[::1]:0").start();
+    assert_eq!(server.datagrams().ask(b"six"), b"six");
+}
