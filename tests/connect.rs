@@ -3,10 +3,12 @@
 
 mod harness;
 
-use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
-use harness::{Run, Server, cert, directory, echoes, eventually, pattern, text, unix_address};
+use harness::{
+    Run, Server, TcpPeer, cert, directory, echoes, eventually, pattern, text, unix_address,
+};
 
 /// An address that refuses: a port that was just given back.
 fn nobody() -> SocketAddr {
@@ -45,27 +47,19 @@ fn a_proxy_relays_both_ways_and_half_closes() {
 
 #[test]
 fn a_proxy_takes_its_addresses_in_turn() {
-    let listeners: Vec<_> = (0..2)
-        .map(|_| TcpListener::bind("127.0.0.1:0").expect("a port"))
-        .collect();
-    let addresses: Vec<String> = listeners
-        .iter()
-        .map(|listener| listener.local_addr().expect("its address").to_string())
-        .collect();
+    let upstreams = [Upstream::new(), Upstream::new()];
+    let addresses = upstreams
+        .each_ref()
+        .map(|upstream| upstream.address.to_string());
     let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
-    for listener in &listeners {
-        listener
-            .set_nonblocking(true)
-            .expect("a listener that does not wait");
-    }
     let proxy = proxy(&addresses);
     // Both are reached, whichever is the first.
     let mut reached = [false; 2];
     let mut peers = Vec::new();
     eventually("a connection to each upstream", || {
         peers.push(proxy.connect());
-        for (reached, listener) in reached.iter_mut().zip(&listeners) {
-            *reached |= listener.accept().is_ok();
+        for (reached, upstream) in reached.iter_mut().zip(&upstreams) {
+            *reached |= upstream.try_accept().is_some();
         }
         (reached == [true; 2]).then_some(())
     });
@@ -90,10 +84,10 @@ fn a_proxy_skips_an_upstream_that_does_not_answer() {
 #[test]
 fn a_proxy_without_a_living_upstream_ends_the_client() {
     let proxy = proxy(&[&nobody().to_string(), &nobody().to_string()]);
-    let before = proxy.descriptors();
+    let before = proxy.descriptors_at_rest();
     let mut peer = proxy.connect();
     assert_eq!(peer.lost(), b"");
-    proxy.log.wait_for(&["proxy", "refused"]);
+    proxy.log.wait_for(&["proxy", "no server can be reached"]);
     proxy.wait_for_descriptors(before);
 }
 
@@ -127,29 +121,62 @@ fn a_proxy_ends_tls_in_front_of_plain_text() {
 
 #[test]
 fn an_upstream_that_resets_ends_the_client_too() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("its address").to_string();
-    let proxy = proxy(&[&address]);
-    let before = proxy.descriptors();
-    let mut peer = proxy.connect();
-    peer.send(b"hello");
-    let (mut upstream, _) = listener.accept().expect("the proxy connects");
-    upstream
-        .read_exact(&mut [0; 5])
-        .expect("the client's bytes");
-    harness::TcpPeer::new(upstream).reset();
-    peer.lost();
-    proxy.wait_for_descriptors(before);
+    let listener = Upstream::new();
+    let proxy = proxy(&[&listener.address.to_string()]);
+    let round = || {
+        let mut peer = proxy.connect();
+        peer.send(b"hello");
+        let mut upstream = listener.accept();
+        assert_eq!(upstream.take(5), b"hello");
+        upstream.reset();
+        peer.lost();
+    };
+    round();
+    let descriptors = eventually("the first round's end", || {
+        let now = proxy.descriptors();
+        std::thread::sleep(Duration::from_millis(100));
+        (now == proxy.descriptors()).then_some(now)
+    });
+    for _ in 0..10 {
+        round();
+    }
+    proxy.wait_for_descriptors(descriptors);
     proxy.log.wait_for(&["reset"]);
+}
+
+/// Somebody to connect to, in this process.
+struct Upstream {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Upstream {
+    fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener
+            .set_nonblocking(true)
+            .expect("a listener that does not wait");
+        let address = listener.local_addr().expect("its address");
+        Self { listener, address }
+    }
+
+    /// The next connection.
+    fn accept(&self) -> TcpPeer {
+        eventually("a connection to the upstream", || self.try_accept())
+    }
+
+    fn try_accept(&self) -> Option<TcpPeer> {
+        self.listener
+            .accept()
+            .ok()
+            .map(|(stream, _)| TcpPeer::accepted(stream))
+    }
 }
 
 #[test]
 fn what_is_not_allowed_is_denied_before_any_packet() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener
-        .set_nonblocking(true)
-        .expect("a listener that does not wait");
-    let address = listener.local_addr().expect("its address").to_string();
+    let upstream = Upstream::new();
+    let address = upstream.address.to_string();
     let server = probe(&[]).start();
     let mut peer = server.connect();
     assert_eq!(
@@ -157,7 +184,7 @@ fn what_is_not_allowed_is_denied_before_any_packet() {
         "error: access-denied"
     );
     server.log.wait_for(&["--allow-connect", &address]);
-    listener.accept().expect_err("nobody has connected");
+    assert!(upstream.try_accept().is_none(), "somebody has connected");
     assert_eq!(
         peer.ask("connect unix:/run/x.sock hello"),
         "error: access-denied"
@@ -261,7 +288,7 @@ fn pending_connections_go_with_the_client_that_asked() {
     let listener = full_backlog();
     let address = listener.0.to_string();
     let server = probe(&[&address]).start();
-    let before = server.descriptors();
+    let before = server.descriptors_at_rest();
     let mut peer = server.connect();
     peer.say(&format!("connect {address} hello"));
     eventually("a pending connection", || {
@@ -352,8 +379,8 @@ fn a_certificate_of_an_unknown_authority_is_refused() {
 
 #[test]
 fn a_server_that_speaks_no_tls_is_an_error() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("its address");
+    let upstream = Upstream::new();
+    let address = upstream.address;
     let server = probe(&[&address.to_string()])
         .args(["--ca", text(&cert("ca.pem"))])
         .start();
@@ -363,10 +390,7 @@ fn a_server_that_speaks_no_tls_is_an_error() {
         address.ip(),
         address.port()
     ));
-    let (mut upstream, _) = listener.accept().expect("the host connects");
-    upstream
-        .write_all(b"220 mail.example ESMTP\r\n")
-        .expect("a greeting");
+    upstream.accept().say("220 mail.example ESMTP");
     let answer = peer.line();
     assert!(answer.contains("error: tls"), "{answer}");
 }

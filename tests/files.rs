@@ -7,7 +7,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use harness::{Client, Peer, Run, Strace, TcpPeer, directory, eventually, pattern, same, write};
+use harness::{Client, Peer, Run, Strace, TcpPeer, directory, pattern, same, write};
 
 /// The probe with a directory as its `/data`.
 fn probe(directory: &Path, mode: &str) -> Run {
@@ -207,7 +207,7 @@ fn an_error_of_the_disk_ends_the_connection() {
     let Some(strace) = Strace::attach(&server, &options) else {
         return;
     };
-    let before = server.descriptors();
+    let before = server.descriptors_at_rest();
     let mut peer = server.connect();
     peer.say("sendfile /data/some.bin 0 -");
     assert!(peer.lost().len() < 1_000_000);
@@ -236,7 +236,7 @@ fn a_file_that_is_cut_while_it_is_sent_ends_the_connection() {
     let scratch = directory();
     let path = write(scratch.path(), "cut.bin", pattern(16 << 20));
     let server = probe(scratch.path(), "").start();
-    let before = server.descriptors();
+    let before = server.descriptors_at_rest();
     let mut peer = TcpPeer::connect_narrow(server.address("tcp"));
     peer.say("sendfile /data/cut.bin 0 -");
     peer.take(100_000);
@@ -273,11 +273,7 @@ fn a_client_that_leaves_in_the_middle_of_a_file_leaves_nothing_behind() {
     write(scratch.path(), "some.bin", pattern(16 << 20));
     let server = probe(scratch.path(), "").start();
     assert_eq!(server.connect().ask("size"), "0");
-    let before = eventually("the first client's end", || {
-        let now = server.descriptors();
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        (now == server.descriptors()).then_some(now)
-    });
+    let before = server.descriptors_at_rest();
     for _ in 0..10 {
         let mut peer = TcpPeer::connect_narrow(server.address("tcp"));
         peer.say("sendfile /data/some.bin 0 -");
@@ -369,13 +365,13 @@ fn no_descriptor_left_for_a_file_is_an_error_to_the_guest() {
     let server = probe(scratch.path(), "").args(["--workers", "1"]).start();
     let mut peer = server.connect();
     assert_eq!(peer.ask("size"), "0");
-    let open = u64::try_from(server.descriptors()).expect("few");
-    server.limit_descriptors(open);
+    server.descriptors_at_rest();
+    server.take_descriptors_away();
     assert_eq!(
         peer.ask("sendfile /data/some.bin 0 -"),
         "error: limit-exceeded"
     );
-    server.limit_descriptors(4096);
+    server.give_descriptors_back();
     assert_eq!(fetch(&mut peer, "/data/some.bin", 0, "-"), b"some");
 }
 

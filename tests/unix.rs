@@ -60,7 +60,7 @@ fn the_file_of_a_server_that_lives_is_left_to_it() {
     let second = Run::guest("echo")
         .listen("--tcp", &unix_address(&path))
         .output();
-    second.refused(1, &["echo.sock", "in use"]);
+    second.refused(1, &["echo.sock", "another program listens"]);
     let mut peer = Peer::connect_unix(&path);
     peer.send(b"the first");
     assert_eq!(peer.take(9), b"the first");

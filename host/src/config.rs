@@ -72,23 +72,38 @@ impl Config {
             }
             let datagrams = listener.kind == ListenerKind::Udp;
             // The kernel would share the connections among both.
-            if listener.address.places().into_iter().any(|place| !taken.insert((datagrams, place)))
+            if listener
+                .address
+                .places()
+                .into_iter()
+                .any(|place| !taken.insert((datagrams, place)))
             {
                 return Err(ConfigError::Twice(listener.address.clone()));
             }
         }
-        let tls = self.listeners.iter().find(|listener| listener.kind == ListenerKind::Tls);
+        let tls = self
+            .listeners
+            .iter()
+            .find(|listener| listener.kind == ListenerKind::Tls);
         if let Some(listener) = tls
             && self.tls.certificates.is_empty()
         {
             return Err(ConfigError::NoCertificate(listener.address.clone()));
         }
-        if let Some(long) = self.tls.alpn.iter().find(|name| !(1..=255).contains(&name.len())) {
+        if let Some(long) = self
+            .tls
+            .alpn
+            .iter()
+            .find(|name| !(1..=255).contains(&name.len()))
+        {
             return Err(ConfigError::Alpn(long.len()));
         }
         let mut guest_paths = HashSet::new();
-        if let Some(twice) =
-            self.guest.dirs.iter().find(|directory| !guest_paths.insert(&directory.guest))
+        if let Some(twice) = self
+            .guest
+            .dirs
+            .iter()
+            .find(|directory| !guest_paths.insert(&directory.guest))
         {
             return Err(ConfigError::DirectoryTwice(twice.guest.clone()));
         }
@@ -152,7 +167,7 @@ impl ListenerKind {
 }
 
 /// Where to listen.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ListenAddress {
     /// A port of localhost: 127.0.0.1 and, where the machine has it, ::1.
     Localhost(u16),
@@ -170,9 +185,9 @@ impl ListenAddress {
         match self {
             Self::Localhost(0) => Vec::new(),
             Self::Socket(address) if address.port() == 0 => Vec::new(),
-            Self::Localhost(port) => {
-                localhost.map(|ip: IpAddr| Self::Socket(SocketAddr::new(ip, *port))).into()
-            }
+            Self::Localhost(port) => localhost
+                .map(|ip: IpAddr| Self::Socket(SocketAddr::new(ip, *port)))
+                .into(),
             Self::Socket(_) | Self::Unix(_) => vec![self.clone()],
         }
     }
@@ -207,8 +222,15 @@ impl FromStr for ListenAddress {
         if let Some((_, rest)) = text.split_once("://") {
             return Err(AddressError::Url(rest.trim_end_matches('/').to_owned()));
         }
-        let port =
-            |digits: &str| digits.parse().map_err(|_| AddressError::Port(digits.to_owned()));
+        let bare = text
+            .strip_prefix('[')
+            .and_then(|it| it.strip_suffix(']'))
+            .unwrap_or(text);
+        let port = |digits: &str| {
+            digits
+                .parse()
+                .map_err(|_| AddressError::Port(digits.to_owned()))
+        };
         match text.rsplit_once(':') {
             None if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => {
                 port(text).map(Self::Localhost)
@@ -217,13 +239,12 @@ impl FromStr for ListenAddress {
                 port(digits).map(Self::Localhost)
             }
             Some(("" | "*", digits)) => Err(AddressError::Everywhere(port(digits)?)),
-            _ if text.parse::<Ipv6Addr>().is_ok() => Err(AddressError::Brackets(text.to_owned())),
-            _ if text.parse::<IpAddr>().is_ok() => Err(AddressError::NoPort(text.to_owned())),
+            _ if bare.parse::<Ipv6Addr>().is_ok() => Err(AddressError::Brackets(bare.to_owned())),
+            _ if bare.parse::<IpAddr>().is_ok() => Err(AddressError::NoPort(bare.to_owned())),
             Some((host, digits)) => {
                 port(digits)?;
-                let bare = host.trim_start_matches('[').trim_end_matches(']');
-                match bare.parse::<Ipv6Addr>() {
-                    Ok(ip) => Err(AddressError::Brackets(ip.to_string())),
+                match host.parse::<Ipv6Addr>() {
+                    Ok(_) => Err(AddressError::Brackets(host.to_owned())),
                     Err(_) => Err(AddressError::Host(host.to_owned())),
                 }
             }
@@ -337,7 +358,11 @@ pub struct Limits {
 }
 
 impl Limits {
-    fn check(&self) -> Result<(), ConfigError> {
+    /// Checks that none is zero, and what they must have in common.
+    ///
+    /// # Errors
+    /// The first one that is wrong, by its flag.
+    pub fn check(&self) -> Result<(), ConfigError> {
         let counts = [
             ("--max-connections", self.max_connections),
             ("--backlog", usize::try_from(self.backlog).unwrap_or(0)),
@@ -345,7 +370,10 @@ impl Limits {
             ("--write-low", self.write_low),
             ("--max-write-buffer", self.max_write_buffer),
             ("--max-handles", self.max_handles),
-            ("--max-component-size", usize::try_from(self.max_component_size).unwrap_or(usize::MAX)),
+            (
+                "--max-component-size",
+                usize::try_from(self.max_component_size).unwrap_or(usize::MAX),
+            ),
         ];
         if let Some((flag, _)) = counts.iter().find(|(_, value)| *value == 0) {
             return Err(ConfigError::Zero(flag));
@@ -369,7 +397,10 @@ impl Limits {
             return Err(ConfigError::Memory(self.max_memory));
         }
         if self.write_low > self.write_high {
-            return Err(ConfigError::Watermarks { low: self.write_low, high: self.write_high });
+            return Err(ConfigError::Watermarks {
+                low: self.write_low,
+                high: self.write_high,
+            });
         }
         if self.write_high > self.max_write_buffer {
             let (high, max) = (self.write_high, self.max_write_buffer);
@@ -446,7 +477,11 @@ impl FromStr for Directory {
         if paths.contains("::") && guest.contains(':') {
             return Err(DirectoryError::Access(guest.to_owned()));
         }
-        Ok(Self { host: PathBuf::from(host), guest: guest.to_owned(), writable })
+        Ok(Self {
+            host: PathBuf::from(host),
+            guest: guest.to_owned(),
+            writable,
+        })
     }
 }
 
@@ -474,7 +509,7 @@ pub enum ConfigError {
     )]
     NoListener,
     /// Datagrams over a Unix socket.
-    #[error("--udp cannot use the Unix socket {}: use --tcp unix:{0}", .0.display())]
+    #[error("--udp cannot use a Unix socket: write --tcp unix:{}", .0.display())]
     UdpOverUnix(PathBuf),
     /// Two listeners have one address.
     #[error("two listeners have the address {0}: give each its own")]
@@ -523,7 +558,7 @@ mod tests {
 
     #[test]
     fn addresses_are_read_as_they_are_documented() {
-        let socket = |text: &str| ListenAddress::Socket(text.parse().unwrap());
+        let socket = |text: &str| ListenAddress::Socket(text.parse().expect("an address"));
         for (text, address) in [
             ("8888", ListenAddress::Localhost(8888)),
             ("0", ListenAddress::Localhost(0)),
@@ -533,7 +568,10 @@ mod tests {
             ("0.0.0.0:0", socket("0.0.0.0:0")),
             ("[::1]:80", socket("[::1]:80")),
             ("[::]:80", socket("[::]:80")),
-            ("unix:/run/a.sock", ListenAddress::Unix("/run/a.sock".into())),
+            (
+                "unix:/run/a.sock",
+                ListenAddress::Unix("/run/a.sock".into()),
+            ),
             ("unix:a", ListenAddress::Unix("a".into())),
         ] {
             assert_eq!(text.parse(), Ok(address), "{text}");
@@ -543,9 +581,18 @@ mod tests {
     #[test]
     fn what_is_no_address_says_what_to_write() {
         for (text, error) in [
-            ("", "'' is no address: write PORT, IP:PORT, [IPV6]:PORT or unix:PATH"),
-            ("http", "'http' is no address: write PORT, IP:PORT, [IPV6]:PORT or unix:PATH"),
-            ("-1", "'-1' is no address: write PORT, IP:PORT, [IPV6]:PORT or unix:PATH"),
+            (
+                "",
+                "'' is no address: write PORT, IP:PORT, [IPV6]:PORT or unix:PATH",
+            ),
+            (
+                "http",
+                "'http' is no address: write PORT, IP:PORT, [IPV6]:PORT or unix:PATH",
+            ),
+            (
+                "-1",
+                "'-1' is no address: write PORT, IP:PORT, [IPV6]:PORT or unix:PATH",
+            ),
             (
                 "65536",
                 "'65536' is not a port: write a number from 0 to 65535, 0 for one that is free",
@@ -567,13 +614,28 @@ mod tests {
                 ":80",
                 "write 0.0.0.0:80 for all IPv4 addresses of this machine, [::]:80 for all of IPv6",
             ),
-            ("::1", "an IPv6 address needs brackets and a port: [::1]:8888"),
-            ("[::1]", "an IPv6 address needs brackets and a port: [::1]:8888"),
-            ("fe80::1%x:80", "'fe80::1%x' is not an IP address: one listens on an address of \
-                this machine, or on PORT"),
-            ("example.org:80", "'example.org' is not an IP address: one listens on an address of \
-                this machine, or on PORT"),
-            ("tcp://127.0.0.1:80/", "an address is wanted, not a URL: write 127.0.0.1:80"),
+            (
+                "::1",
+                "an IPv6 address needs brackets and a port: [::1]:8888",
+            ),
+            (
+                "[::1]",
+                "an IPv6 address needs brackets and a port: [::1]:8888",
+            ),
+            (
+                "fe80::1%x:80",
+                "'fe80::1%x' is not an IP address: one listens on an address of \
+                this machine, or on PORT",
+            ),
+            (
+                "example.org:80",
+                "'example.org' is not an IP address: one listens on an address of \
+                this machine, or on PORT",
+            ),
+            (
+                "tcp://127.0.0.1:80/",
+                "an address is wanted, not a URL: write 127.0.0.1:80",
+            ),
             ("/run/a.sock", "a Unix socket is written unix:/run/a.sock"),
             ("unix:", "no path after unix:"),
         ] {
@@ -584,7 +646,10 @@ mod tests {
         }
         let longest = format!("unix:{}", "a".repeat(107));
         assert!(longest.parse::<ListenAddress>().is_ok());
-        assert_eq!(format!("{longest}a").parse::<ListenAddress>(), Err(AddressError::LongPath(108)));
+        assert_eq!(
+            format!("{longest}a").parse::<ListenAddress>(),
+            Err(AddressError::LongPath(108))
+        );
     }
 
     #[test]
@@ -600,7 +665,11 @@ mod tests {
             // One that ends like an access right.
             ("/srv/x:rw:ro", "/srv/x:rw", "/srv/x:rw", false),
         ] {
-            let directory = Directory { host: host.into(), guest: guest.into(), writable };
+            let directory = Directory {
+                host: host.into(),
+                guest: guest.into(),
+                writable,
+            };
             assert_eq!(text.parse(), Ok(directory), "{text}");
         }
         for (text, error) in [

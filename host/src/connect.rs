@@ -49,7 +49,9 @@ pub(crate) fn connect(
             Ok(result) => result,
             Err(_) => Err(ConnectionError::Timeout("connecting takes too long")),
         };
-        let Some(instance) = instance.upgrade() else { return };
+        let Some(instance) = instance.upgrade() else {
+            return;
+        };
         match result {
             Err(error) => {
                 tracing::debug!(%error, "cannot connect");
@@ -78,7 +80,9 @@ async fn make(
     let permit = worker
         .shared
         .try_connection_permit()
-        .ok_or(ConnectionError::LimitExceeded("--max-connections is reached"))?;
+        .ok_or(ConnectionError::LimitExceeded(
+            "--max-connections is reached",
+        ))?;
     let (socket, peer) = match endpoint {
         Endpoint::Address(address) => connect_tcp(vec![address]).await?,
         Endpoint::Unix(path) => {
@@ -158,9 +162,12 @@ async fn connect_tcp(addresses: Vec<SocketAddr>) -> Result<(OwnedFd, Address), C
 /// The addresses with the families in turns, the first one's first: RFC 8305,
 /// section 4.
 fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    let Some(first) = addresses.first().copied() else { return addresses };
-    let (same, other): (Vec<_>, Vec<_>) =
-        addresses.into_iter().partition(|address| address.is_ipv4() == first.is_ipv4());
+    let Some(first) = addresses.first().copied() else {
+        return addresses;
+    };
+    let (same, other): (Vec<_>, Vec<_>) = addresses
+        .into_iter()
+        .partition(|address| address.is_ipv4() == first.is_ipv4());
     let mut other = other.into_iter();
     let mut mixed = Vec::new();
     for address in same {
@@ -195,7 +202,11 @@ async fn resolve_name(host: &str, port: u16) -> Result<Vec<IpAddr>, ConnectionEr
         Err(error) => return Err(resolver_error(&error)),
     };
     addresses.dedup();
-    if addresses.is_empty() { Err(ConnectionError::NameUnresolvable) } else { Ok(addresses) }
+    if addresses.is_empty() {
+        Err(ConnectionError::NameUnresolvable)
+    } else {
+        Ok(addresses)
+    }
 }
 
 /// getaddrinfo(3)'s error, of which the standard library keeps only the text.

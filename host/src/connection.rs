@@ -38,11 +38,27 @@ enum Stage {
     /// Accepted; the guest does not know it yet.
     Accepted,
     /// The guest has it.
-    Open { instance: Rc<Instance>, connection: ResourceAny },
+    Open {
+        instance: Rc<Instance>,
+        connection: ResourceAny,
+    },
     /// The guest no longer has it. What the peer still sends is read and
     /// forgotten, so that a reset does not destroy what it has yet to read.
-    Lingering { shut: bool, discarded: usize },
+    Lingering {
+        shut: bool,
+        discarded: usize,
+    },
     Over,
+}
+
+/// What a connection's task does next.
+#[derive(Debug)]
+enum Next {
+    Receive,
+    /// Something changed: look again.
+    Again,
+    Sleep,
+    End(Lost),
 }
 
 impl Driver {
@@ -64,7 +80,13 @@ impl Driver {
         instance: Rc<Instance>,
         connection: ResourceAny,
     ) -> Self {
-        Self { transport, stage: Stage::Open { instance, connection } }
+        Self {
+            transport,
+            stage: Stage::Open {
+                instance,
+                connection,
+            },
+        }
     }
 
     fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<Stage> {
@@ -103,7 +125,10 @@ impl Driver {
             }
         };
         match instance.connection_made(&self.transport) {
-            Ok(connection) => Stage::Open { instance, connection },
+            Ok(connection) => Stage::Open {
+                instance,
+                connection,
+            },
             Err(Trapped) => Stage::Over,
         }
     }
@@ -120,58 +145,16 @@ impl Driver {
             if instance.is_dead() {
                 return Poll::Ready(Err(Trapped));
             }
-            if let Some(lost) = transport.over() {
-                return Poll::Ready(Ok(lost));
-            }
-            match transport.poll_flush(cx) {
-                Poll::Ready(Ok(())) => self.tell_feeder(),
-                Poll::Ready(Err(reason)) => {
-                    transport.fail(reason);
-                    continue;
+            // Mostly nothing but receiving is to be done.
+            if !transport.only_receives() {
+                match self.attend(cx, instance, connection)? {
+                    Next::Receive => {}
+                    Next::Again => continue,
+                    Next::Sleep => return Poll::Pending,
+                    Next::End(lost) => return Poll::Ready(Ok(lost)),
                 }
-                Poll::Pending => {}
-            }
-            match transport.watermark() {
-                None => {}
-                Some(Watermark::Pause) => {
-                    instance.pause_writing(connection)?;
-                    continue;
-                }
-                Some(Watermark::Resume) => {
-                    instance.resume_writing(connection)?;
-                    continue;
-                }
-            }
-            if transport.shut_if_due() || transport.over().is_some() {
-                continue;
-            }
-            if transport.core.borrow().wants_room && transport.poll_room(cx).is_ready() {
-                self.tell_feeder();
             }
             let worker = transport.worker();
-            if transport.core.borrow().relay.is_some() {
-                match relay::poll(transport, cx, &mut worker.scratch.borrow_mut()) {
-                    Poll::Ready(Ok(())) => continue,
-                    Poll::Ready(Err(reason)) => {
-                        transport.fail(reason);
-                        continue;
-                    }
-                    Poll::Pending => {}
-                }
-                let core = transport.core.borrow();
-                let feeds_itself = std::ptr::eq(core.fed_by.as_ptr(), Rc::as_ptr(transport));
-                drop(core);
-                // A relay to itself may have queued something just now, or
-                // waits for room in its own socket: see to that before
-                // sleeping.
-                if feeds_itself && self.poll_own_room(cx).is_ready() {
-                    continue;
-                }
-                return Poll::Pending;
-            }
-            if !transport.core.borrow().flow.receives() {
-                return Poll::Pending;
-            }
             turn += 1;
             if turn > TURN {
                 cx.waker().wake_by_ref();
@@ -191,6 +174,71 @@ impl Driver {
                     instance.data_received(connection, scratch.get(received))?;
                 }
             }
+        }
+    }
+
+    /// Does all that is to be done besides receiving: sending what is queued,
+    /// telling the guest of watermarks, shutting, relaying.
+    fn attend(
+        &self,
+        cx: &mut Context<'_>,
+        instance: &Rc<Instance>,
+        connection: ResourceAny,
+    ) -> Result<Next, Trapped> {
+        let transport = &self.transport;
+        if let Some(lost) = transport.over() {
+            return Ok(Next::End(lost));
+        }
+        match transport.poll_flush(cx) {
+            Poll::Ready(Ok(())) => self.tell_feeder(),
+            Poll::Ready(Err(reason)) => {
+                transport.fail(reason);
+                return Ok(Next::Again);
+            }
+            Poll::Pending => {}
+        }
+        match transport.watermark() {
+            None => {}
+            Some(Watermark::Pause) => {
+                instance.pause_writing(connection)?;
+                return Ok(Next::Again);
+            }
+            Some(Watermark::Resume) => {
+                instance.resume_writing(connection)?;
+                return Ok(Next::Again);
+            }
+        }
+        if transport.shut_if_due() || transport.over().is_some() {
+            return Ok(Next::Again);
+        }
+        if transport.core.borrow().wants_room && transport.poll_room(cx).is_ready() {
+            self.tell_feeder();
+        }
+        if transport.core.borrow().relay.is_some() {
+            return Ok(self.attend_relay(cx));
+        }
+        let receives = transport.core.borrow().flow.receives();
+        Ok(if receives { Next::Receive } else { Next::Sleep })
+    }
+
+    fn attend_relay(&self, cx: &mut Context<'_>) -> Next {
+        let transport = &self.transport;
+        let relayed = relay::poll(transport, cx, &mut transport.worker().scratch.borrow_mut());
+        if let Poll::Ready(result) = relayed {
+            if let Err(reason) = result {
+                transport.fail(reason);
+            }
+            return Next::Again;
+        }
+        let core = transport.core.borrow();
+        let feeds_itself = std::ptr::eq(core.fed_by.as_ptr(), Rc::as_ptr(transport));
+        drop(core);
+        // A relay to itself may have queued something just now, or waits for
+        // room in its own socket: see to that before sleeping.
+        if feeds_itself && self.poll_own_room(cx).is_ready() {
+            Next::Again
+        } else {
+            Next::Sleep
         }
     }
 
@@ -266,8 +314,12 @@ impl Driver {
     }
 
     fn linger(&self) -> Stage {
-        self.transport.set_deadline(Some(self.transport.worker().linger_deadline()));
-        Stage::Lingering { shut: false, discarded: 0 }
+        self.transport
+            .set_deadline(Some(self.transport.worker().linger_deadline()));
+        Stage::Lingering {
+            shut: false,
+            discarded: 0,
+        }
     }
 
     /// Sends what is queued, shuts, and waits for the peer to do the same.
@@ -309,16 +361,17 @@ impl Future for Driver {
             this.stage = match &this.stage {
                 Stage::Handshake => ready!(this.poll_handshake(cx)),
                 Stage::Accepted => this.begin(),
-                Stage::Open { instance, connection } => {
-                    match ready!(this.poll_open(cx, instance, *connection)) {
-                        Ok(lost) => this.lose(instance, *connection, &lost),
-                        Err(Trapped) => {
-                            this.end_relays(&Some(ConnectionError::Aborted));
-                            transport.worker().shared.counters.connections_lost.add();
-                            Stage::Over
-                        }
+                Stage::Open {
+                    instance,
+                    connection,
+                } => match ready!(this.poll_open(cx, instance, *connection)) {
+                    Ok(lost) => this.lose(instance, *connection, &lost),
+                    Err(Trapped) => {
+                        this.end_relays(&Some(ConnectionError::Aborted));
+                        transport.worker().shared.counters.connections_lost.add();
+                        Stage::Over
                     }
-                }
+                },
                 Stage::Lingering { .. } => {
                     ready!(this.poll_linger(cx));
                     Stage::Over

@@ -21,7 +21,13 @@ const RESERVE: u64 = 64;
 pub fn raise_limit() -> io::Result<Option<u64>> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
-        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
+        setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: limit.maximum,
+                ..limit
+            },
+        )?;
     }
     Ok(limit.maximum)
 }
@@ -37,7 +43,9 @@ pub fn connections() -> usize {
 }
 
 fn connections_below(limit: Option<u64>) -> usize {
-    let Some(limit) = limit else { return MAX_CONNECTIONS };
+    let Some(limit) = limit else {
+        return MAX_CONNECTIONS;
+    };
     let rest = limit.saturating_sub(RESERVE);
     let connections = usize::try_from(rest - rest / 8).unwrap_or(usize::MAX);
     connections.clamp(1, MAX_CONNECTIONS)

@@ -58,8 +58,7 @@ pub enum Error {
 /// Why a connection was lost, or a guest's request failed: `error-code` of
 /// the WIT package, where each case is documented.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs, reason = "wit/types.wit documents each of these cases")]
-pub enum ConnectionError {
+pub(crate) enum ConnectionError {
     #[error("access denied")]
     AccessDenied,
     #[error("not possible in this state")]

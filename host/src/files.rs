@@ -87,7 +87,10 @@ impl Roots {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(ConnectionError::NotFound);
         }
-        Ok(File { file: fs::File::from(fd), refuses_sendfile: Cell::new(false) })
+        Ok(File {
+            file: fs::File::from(fd),
+            refuses_sendfile: Cell::new(false),
+        })
     }
 }
 

@@ -18,7 +18,11 @@ const PACKAGE: &str = "netwasm:net";
 
 /// Handlers that listeners drive, the flags of those, and what arrives there.
 const LISTENING: [(&str, &[ListenerKind], &str); 2] = [
-    ("tcp-handler", &[ListenerKind::Tcp, ListenerKind::Tls], "byte-stream connections"),
+    (
+        "tcp-handler",
+        &[ListenerKind::Tcp, ListenerKind::Tls],
+        "byte-stream connections",
+    ),
     ("udp-handler", &[ListenerKind::Udp], "datagrams"),
 ];
 
@@ -30,6 +34,42 @@ const COMPLETING: [(&str, &str, &str); 3] = [
     ("resolver", "resolve", "resolve-handler"),
 ];
 
+/// What there is to import. The linker decides; this is for telling a person
+/// what it misses.
+const PROVIDED: [(&str, &[&str]); 6] = [
+    (
+        PACKAGE,
+        &[
+            "connector",
+            "files",
+            "log",
+            "resolver",
+            "timers",
+            "transports",
+            "types",
+        ],
+    ),
+    (
+        "wasi:cli",
+        &[
+            "environment",
+            "exit",
+            "stderr",
+            "stdin",
+            "stdout",
+            "terminal-input",
+            "terminal-output",
+            "terminal-stderr",
+            "terminal-stdin",
+            "terminal-stdout",
+        ],
+    ),
+    ("wasi:clocks", &["monotonic-clock", "wall-clock"]),
+    ("wasi:filesystem", &["preopens", "types"]),
+    ("wasi:io", &["error", "poll", "streams"]),
+    ("wasi:random", &["insecure", "insecure-seed", "random"]),
+];
+
 /// Looks at a component without running it.
 ///
 /// # Errors
@@ -37,15 +77,17 @@ const COMPLETING: [(&str, &str, &str); 3] = [
 /// which is [`Report::problem`].
 pub fn inspect(source: &ComponentSource, limits: &Limits) -> Result<Report, Error> {
     let name = source.to_string();
-    let wrong = |reason| Error::Component { name: name.clone(), reason };
+    let wrong = |reason| Error::Component {
+        name: name.clone(),
+        reason,
+    };
     let bytes = engine::read(source, limits)?;
     let size = bytes.len() as u64;
     let engine = engine::plain_engine(limits)?;
     let bytes = to_component_binary(bytes).map_err(wrong)?;
     let component =
         Component::from_binary(&engine, &bytes).map_err(|error| wrong(format!("{error:#}")))?;
-    let linker =
-        engine::linker(&engine).map_err(|error| Error::Engine(format!("{error:#}")))?;
+    let linker = engine::linker(&engine).map_err(|error| Error::Engine(format!("{error:#}")))?;
     Ok(Report::new(name, size, &component, &linker))
 }
 
@@ -69,12 +111,11 @@ pub struct Report {
 
 impl Report {
     fn new<T: 'static>(name: String, size: u64, component: &Component, linker: &Linker<T>) -> Self {
-        let engine = linker.engine();
-        let interface = Interface::of(component, engine);
-        let problem = interface
-            .check_world()
-            .and_then(|()| check_imports(component, linker))
-            .err();
+        let interface = Interface::of(component, linker.engine());
+        let problem = interface.check_world().err().or_else(|| {
+            let error = linker.instantiate_pre(component).err()?;
+            Some(unlinkable(component, &error))
+        });
         Self {
             command: interface.command(&name),
             name,
@@ -124,38 +165,28 @@ pub(crate) fn check(
     interface.check_listeners(listeners)
 }
 
-/// Checks that the linker has all that a component imports.
-///
-/// # Errors
-/// A sentence that names every import that is missing, or the first one that
-/// is there in another shape.
-pub(crate) fn check_imports<T: 'static>(
-    component: &Component,
-    linker: &Linker<T>,
-) -> Result<(), String> {
-    let Err(error) = linker.instantiate_pre(component) else { return Ok(()) };
-    let engine = linker.engine();
+/// Why the linker refuses a component: all imports that this host does not
+/// have, or else what the linker says.
+pub(crate) fn unlinkable(component: &Component, error: &wasmtime::Error) -> String {
     let ty = component.component_type();
-    // An import of an instance in which nothing is asked for is satisfied by
-    // whatever has its name.
-    let provided = |name: &str| {
-        let text = format!("(component (import \"{name}\" (instance)))");
-        Component::new(engine, text)
-            .and_then(|probe| linker.instantiate_pre(&probe))
-            .is_ok()
-    };
-    let missing: Vec<&str> =
-        ty.imports(engine).map(|(name, _)| name).filter(|name| !provided(name)).collect();
+    let imports = ty.imports(component.engine());
+    let missing: Vec<&str> = imports
+        .map(|(name, _)| name)
+        .filter(|name| !provided(name))
+        .collect();
     if missing.is_empty() {
-        return Err(format!("{error:#}"));
+        return format!("{error:#}");
     }
-    let mut reason = format!("it imports what this host does not have: {}", missing.join(", "));
+    let mut reason = format!(
+        "it imports what this host does not have: {}",
+        missing.join(", ")
+    );
     let hints: BTreeSet<&str> = missing.iter().filter_map(|name| hint(name)).collect();
     for hint in hints {
         reason.push_str("; ");
         reason.push_str(hint);
     }
-    Err(reason)
+    reason
 }
 
 /// Turns a component in text form into binary form, and checks that it is one.
@@ -164,7 +195,9 @@ pub(crate) fn check_imports<T: 'static>(
 /// A sentence that says what it is instead, and what would be right.
 pub(crate) fn to_component_binary(bytes: Vec<u8>) -> Result<Vec<u8>, String> {
     let bytes = match is_text(&bytes) {
-        true => wat::parse_bytes(&bytes).map_err(|error| text_error(&error))?.into_owned(),
+        true => wat::parse_bytes(&bytes)
+            .map_err(|error| text_error(&error))?
+            .into_owned(),
         false => bytes,
     };
     if Engine::detect_precompiled(&bytes) == Some(Precompiled::Component) {
@@ -174,10 +207,12 @@ pub(crate) fn to_component_binary(bytes: Vec<u8>) -> Result<Vec<u8>, String> {
     // component.
     match *bytes {
         [0, b'a', b's', b'm', _, _, 1, 0, ..] => Ok(bytes),
-        [0, b'a', b's', b'm', _, _, 0, 0, ..] => Err("it is a core module, not a component: build \
+        [0, b'a', b's', b'm', _, _, 0, 0, ..] => {
+            Err("it is a core module, not a component: build \
             it with `cargo build --target wasm32-wasip2`, or make a component of it with \
             `wasm-tools component new`"
-            .into()),
+                .into())
+        }
         [] => Err("it is empty".into()),
         [0x7f, b'E', b'L', b'F', ..] => {
             Err("it is a native program or library, not a WebAssembly component".into())
@@ -205,10 +240,14 @@ impl Interface {
         }
         for (name, item) in ty.imports(engine) {
             interface.imports.push(name.to_owned());
-            let ComponentItem::ComponentInstance(instance) = item.ty else { continue };
+            let ComponentItem::ComponentInstance(instance) = item.ty else {
+                continue;
+            };
             for (function, item) in instance.exports(engine) {
                 if matches!(item.ty, ComponentItem::ComponentFunc(_)) {
-                    interface.functions.insert((without_version(name).to_owned(), function.to_owned()));
+                    interface
+                        .functions
+                        .insert((without_version(name).to_owned(), function.to_owned()));
                 }
             }
         }
@@ -222,13 +261,17 @@ impl Interface {
 
     /// Whether it can call a function of this host's own package.
     fn calls(&self, interface: &str, function: &str) -> bool {
-        self.functions.contains(&(format!("{PACKAGE}/{interface}"), function.to_owned()))
+        self.functions
+            .contains(&(format!("{PACKAGE}/{interface}"), function.to_owned()))
     }
 
     /// Whether it can open files that `--dir` gives.
     fn opens_files(&self) -> bool {
         self.calls("files", "[static]file.open")
-            || self.functions.iter().any(|(name, _)| name == "wasi:filesystem/preopens")
+            || self
+                .functions
+                .iter()
+                .any(|(name, _)| name == "wasi:filesystem/preopens")
     }
 
     /// Whether what it begins by connecting can be told to it.
@@ -250,23 +293,32 @@ impl Interface {
     fn wrong_world(&self) -> String {
         let other_version = self.exports.iter().find(|name| {
             let bare = without_version(name);
-            LISTENING.iter().any(|(handler, ..)| bare == format!("{PACKAGE}/{handler}"))
+            LISTENING
+                .iter()
+                .any(|(handler, ..)| bare == format!("{PACKAGE}/{handler}"))
         });
         if let Some(name) = other_version {
             return format!("it exports {name}, and this host drives version 0.1");
         }
-        let handlers = LISTENING.map(|(handler, ..)| format!("{PACKAGE}/{handler}")).join(", ");
+        let handlers = LISTENING
+            .map(|(handler, ..)| format!("{PACKAGE}/{handler}"))
+            .join(", ");
         match self.exports.is_empty() {
             true => format!("it exports none of {handlers}; it exports nothing"),
             false => {
-                format!("it exports none of {handlers}; it exports {}", self.exports.join(", "))
+                format!(
+                    "it exports none of {handlers}; it exports {}",
+                    self.exports.join(", ")
+                )
             }
         }
     }
 
     fn check_listeners(&self, listeners: &[ListenerConfig]) -> Result<(), String> {
         for (handler, kinds, _) in LISTENING {
-            let listener = listeners.iter().find(|listener| kinds.contains(&listener.kind));
+            let listener = listeners
+                .iter()
+                .find(|listener| kinds.contains(&listener.kind));
             match listener {
                 Some(listener) if !self.handles(handler) => {
                     let exported = LISTENING.iter().filter(|(other, ..)| self.handles(other));
@@ -310,13 +362,33 @@ impl Interface {
 /// The name of an interface of this host's package in a version that it
 /// speaks: 0.1, whatever the patch.
 fn ours(name: &str) -> Option<&str> {
-    let (interface, version) = name.strip_prefix(PACKAGE)?.strip_prefix('/')?.split_once('@')?;
+    let (interface, version) = name
+        .strip_prefix(PACKAGE)?
+        .strip_prefix('/')?
+        .split_once('@')?;
     let patch = version.strip_prefix("0.1.")?;
-    patch.starts_with(|c: char| c.is_ascii_digit()).then_some(interface)
+    patch
+        .starts_with(|c: char| c.is_ascii_digit())
+        .then_some(interface)
 }
 
 fn without_version(name: &str) -> &str {
     name.split_once('@').map_or(name, |(bare, _)| bare)
+}
+
+/// Whether an import has the name and version of one that this host has.
+fn provided(import: &str) -> bool {
+    let Some((bare, version)) = import.split_once('@') else {
+        return false;
+    };
+    let Some((package, interface)) = bare.split_once('/') else {
+        return false;
+    };
+    let line = if package == PACKAGE { "0.1." } else { "0.2." };
+    version.starts_with(line)
+        && PROVIDED
+            .iter()
+            .any(|(name, interfaces)| *name == package && interfaces.contains(&interface))
 }
 
 /// What to do where an import is missing.
@@ -339,7 +411,11 @@ fn hint(import: &str) -> Option<&'static str> {
 
 /// The flags of some kinds of listeners, as a person lists them.
 fn flags(kinds: &[ListenerKind]) -> String {
-    kinds.iter().map(|kind| kind.flag()).collect::<Vec<_>>().join(" or ")
+    kinds
+        .iter()
+        .map(|kind| kind.flag())
+        .collect::<Vec<_>>()
+        .join(" or ")
 }
 
 /// A word for a shell.
@@ -353,8 +429,10 @@ fn quoted(word: &str) -> String {
 
 /// Whether these bytes are meant as a component or a module in text form.
 fn is_text(bytes: &[u8]) -> bool {
-    let Ok(text) = str::from_utf8(bytes) else { return false };
-    let text = text.trim_start_matches('\u{feff}').trim_start();
+    let Ok(text) = str::from_utf8(bytes) else {
+        return false;
+    };
+    let text = text.trim_start();
     text.starts_with('(') || text.starts_with(";;")
 }
 
@@ -375,15 +453,238 @@ mod tests {
     use super::*;
     use crate::config::ListenAddress;
 
-    fn engine() -> Engine {
-        Engine::default()
+    const TCP: &str = "netwasm:net/tcp-handler@0.1.0";
+    const UDP: &str = "netwasm:net/udp-handler@0.1.0";
+    const CALL_LATER: &str = "(import \"netwasm:net/timers@0.1.0\" (instance \
+        (export \"call-later\" (func (param \"delay\" u64) (result u64)))))";
+
+    fn interface(exports: &[&str], imports: &str) -> Interface {
+        let component = component(exports, imports);
+        Interface::of(&component, component.engine())
     }
 
-    fn component(text: &str) -> Component {
-        Component::new(&engine_of_tests(), text).unwrap_or_else(|e| panic!("{text}: {e:#}"))
+    fn component(exports: &[&str], imports: &str) -> Component {
+        let exports: String = exports
+            .iter()
+            .map(|name| {
+                format!(
+                    "(instance $i{0}) (export \"{name}\" (instance $i{0}))",
+                    name.len()
+                )
+            })
+            .collect();
+        let text = format!("(component {imports} {exports})");
+        Component::new(&Engine::default(), &text).unwrap_or_else(|e| panic!("{text}: {e:#}"))
     }
 
-    fn engine_of_tests() -> Engine {
-        engine()
+    fn listeners(kinds: &[ListenerKind]) -> Vec<ListenerConfig> {
+        let address = ListenAddress::Localhost(0);
+        kinds
+            .iter()
+            .map(|&kind| ListenerConfig {
+                kind,
+                address: address.clone(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_component_without_a_handler_is_told_what_it_exports() {
+        for (exports, reason) in [
+            (
+                &[][..],
+                "it exports none of netwasm:net/tcp-handler, netwasm:net/udp-handler; \
+                 it exports nothing",
+            ),
+            (
+                &["wasi:cli/run@0.2.6"],
+                "it exports none of netwasm:net/tcp-handler, netwasm:net/udp-handler; \
+                 it exports wasi:cli/run@0.2.6",
+            ),
+            (
+                &["netwasm:net/tcp-handler@0.2.0"],
+                "it exports netwasm:net/tcp-handler@0.2.0, and this host drives version 0.1",
+            ),
+        ] {
+            assert_eq!(interface(exports, "").check_world(), Err(reason.to_owned()));
+        }
+        for exports in [
+            &[TCP][..],
+            &[UDP],
+            &[TCP, "x:y/udp"],
+            &["netwasm:net/tcp-handler@0.1.7"],
+        ] {
+            assert_eq!(interface(exports, "").check_world(), Ok(()), "{exports:?}");
+        }
+    }
+
+    #[test]
+    fn a_function_that_completes_later_needs_its_handler() {
+        assert_eq!(
+            interface(&[TCP], CALL_LATER).check_world(),
+            Err(
+                "it imports netwasm:net/timers but does not export netwasm:net/timer-handler, \
+                 to which the answers go"
+                    .to_owned()
+            )
+        );
+        let both = interface(&[TCP, "netwasm:net/timer-handler@0.1.0"], CALL_LATER);
+        assert_eq!(both.check_world(), Ok(()));
+        // One that only has a type of it calls nothing.
+        let types = "(import \"netwasm:net/timers@0.1.0\" (instance))";
+        assert_eq!(interface(&[TCP], types).check_world(), Ok(()));
+    }
+
+    #[test]
+    fn a_listener_needs_the_handler_that_it_drives() {
+        use ListenerKind::{Tcp, Tls, Udp};
+        let tcp_missing = "needs a component that exports netwasm:net/tcp-handler; it exports \
+                           netwasm:net/udp-handler, which --udp drives";
+        for (export, kinds, reason) in [
+            (TCP, &[Tcp][..], None),
+            (TCP, &[Tls, Tcp], None),
+            (UDP, &[Udp], None),
+            (UDP, &[Tcp], Some(format!("--tcp {tcp_missing}"))),
+            (UDP, &[Udp, Tls], Some(format!("--tls {tcp_missing}"))),
+            (
+                TCP,
+                &[Tcp, Udp],
+                Some(
+                    "--udp needs a component that exports netwasm:net/udp-handler; it exports \
+                     netwasm:net/tcp-handler, which --tcp or --tls drives"
+                        .to_owned(),
+                ),
+            ),
+        ] {
+            let checked = interface(&[export], "").check_listeners(&listeners(kinds));
+            assert_eq!(checked.err(), reason, "{export} and {kinds:?}");
+        }
+    }
+
+    #[test]
+    fn all_missing_imports_are_named_at_once() {
+        let component = component(
+            &[TCP],
+            "(import \"netwasm:net/log@0.1.0\" (instance)) \
+             (import \"netwasm:net/log@0.2.0\" (instance)) \
+             (import \"wasi:sockets/tcp@0.2.6\" (instance)) \
+             (import \"wasi:cli/run@0.3.0\" (instance)) \
+             (import \"acme:store/keys\" (instance (export \"get\" (func))))",
+        );
+        let error = Linker::<()>::new(component.engine())
+            .instantiate_pre(&component)
+            .err()
+            .expect("it is refused");
+        assert_eq!(
+            unlinkable(&component, &error),
+            "it imports what this host does not have: netwasm:net/log@0.2.0, \
+                 wasi:sockets/tcp@0.2.6, wasi:cli/run@0.3.0, acme:store/keys; \
+                 of WASI, handlers can use version 0.2; \
+                 sockets belong to the host: see netwasm:net/connector and resolver; \
+                 this host has netwasm:net 0.1"
+        );
+    }
+
+    #[test]
+    fn an_import_of_another_shape_is_named() {
+        let component = component(&[], CALL_LATER);
+        let error = Linker::<()>::new(component.engine())
+            .instantiate_pre(&component)
+            .err()
+            .expect("it is refused");
+        let reason = unlinkable(&component, &error);
+        assert!(reason.contains("call-later"), "{reason}");
+    }
+
+    #[test]
+    fn the_linker_has_what_is_said_to_be_provided() {
+        let engine = engine::plain_engine(&Limits::default()).expect("it is set up");
+        let mut linker = engine::linker(&engine).expect("it is set up");
+        for (package, interfaces) in PROVIDED {
+            let version = if package == PACKAGE { "0.1" } else { "0.2" };
+            for interface in interfaces {
+                // What has the name already cannot be defined again.
+                let defined = (0..20).any(|patch| {
+                    let name = format!("{package}/{interface}@{version}.{patch}");
+                    linker.root().func_wrap(&name, |_, (): ()| Ok(())).is_err()
+                });
+                assert!(defined, "{package}/{interface}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_report_shows_the_command_that_runs_it() {
+        let connect = "(import \"netwasm:net/connector@0.1.0\" (instance \
+            (export \"connect\" (func))))";
+        let preopens = "(import \"wasi:filesystem/preopens@0.2.6\" (instance \
+            (export \"get-directories\" (func))))";
+        for (exports, imports, command) in [
+            (&[TCP][..], "", "netwasm run a.wasm --tcp 8888"),
+            (
+                &[TCP, "x:y/udp", UDP],
+                "",
+                "netwasm run a.wasm --tcp 8888 --udp 8888",
+            ),
+            (
+                &[TCP],
+                connect,
+                "netwasm run a.wasm --tcp 8888 --allow-connect HOST:PORT",
+            ),
+            (
+                &[UDP],
+                preopens,
+                "netwasm run a.wasm --udp 8888 --dir HOST::GUEST",
+            ),
+        ] {
+            assert_eq!(interface_of(exports, imports).command("a.wasm"), command);
+        }
+        assert_eq!(
+            interface(&[TCP], "").command("it's"),
+            r"netwasm run 'it'\''s' --tcp 8888"
+        );
+    }
+
+    /// As [`interface`], with names of one length.
+    fn interface_of(exports: &[&str], imports: &str) -> Interface {
+        let mut all = interface(&[], imports);
+        all.exports = exports.iter().map(|&name| name.to_owned()).collect();
+        all
+    }
+
+    #[test]
+    fn what_is_no_component_is_told_what_it_is() {
+        for (bytes, reason) in [
+            (&b""[..], "it is empty"),
+            (
+                b"\x7fELF\x02\x01",
+                "it is a native program or library, not a WebAssembly component",
+            ),
+            (
+                b"\x00asm\x01\x00\x00\x00",
+                "it is a core module, not a component: build it with `cargo build --target \
+                 wasm32-wasip2`, or make a component of it with `wasm-tools component new`",
+            ),
+            (
+                b"(module)",
+                "it is a core module, not a component: build it with `cargo build --target \
+                 wasm32-wasip2`, or make a component of it with `wasm-tools component new`",
+            ),
+            (
+                b"#!/bin/sh",
+                "it is not a WebAssembly component, neither in binary nor in text form",
+            ),
+            (
+                b"\x00asm",
+                "it is not a WebAssembly component, neither in binary nor in text form",
+            ),
+            (b"(component", "its text is wrong at 1:11: expected `)`"),
+        ] {
+            assert_eq!(to_component_binary(bytes.to_vec()), Err(reason.to_owned()));
+        }
+        for text in ["(component)", "\n ;; a comment\n(component)"] {
+            let binary = to_component_binary(text.as_bytes().to_vec()).expect("it is set up");
+            assert_eq!(to_component_binary(binary.clone()), Ok(binary), "{text}");
+        }
     }
 }

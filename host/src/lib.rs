@@ -1,11 +1,78 @@
-//! netwasm
+//! netwasm runs network servers and clients whose logic is a sandboxed
+//! WebAssembly component. The host owns every socket, TLS session, DNS lookup
+//! and file; what happens on a connection is handed to the component as
+//! events, in the manner of Python's asyncio (`wit/` has the interfaces).
+//!
+//! ```text
+//!            SIGTERM          netwasm run COMPONENT --tcp 8888 ...
+//!               |                            |
+//!               v                            v  cli -> config (checked once)
+//!          +------------------------- server::run -------------------------+
+//!          |  binds, compiles, starts the workers, drains them at the end   |
+//!          +----+----------------------------------------------------+-----+
+//!               v  a thread per core, nothing shared on the hot path  v
+//!   +--------- worker ---------------------------------------+   (the others)
+//!   |                                                         |
+//!   |  listener --accept--> connection (one task each)        |
+//!   |                         |   handshake, events, the end  |
+//!   |        protocol <-------+   what may happen next        |
+//!   |                         |                               |
+//!   |   peer <== transport <--+--> wasm::instance <==> guest  |
+//!   |            |  queue, tls            ^                   |
+//!   |            |  relay (splice)        |  host calls:      |
+//!   |            |  sendfile              +-- wasm::host -----+--> policy
+//!   |                                                         |
+//!   |  udp  <== datagrams, many a system call                 |
+//!   |  connect  outgoing connections, names                   |
+//!   +---------------------------------------------------------+
+//! ```
+//!
+//! A byte goes from the socket to the worker's scratch buffer, from there into
+//! the guest's memory, and what the guest writes goes from its memory to the
+//! socket in the same call. Bytes that a guest does not need to see (`relay`,
+//! `send-file`) do not leave the kernel.
+//!
+//! # Modules
+//!
+//! | module | lives there | does not |
+//! | --- | --- | --- |
+//! | [`cli`] | the command line | what it means |
+//! | [`config`] | what it means: checked once, passed down in parts | binding, reading files |
+//! | [`policy`] | what a guest may reach; denies by default, asked before any system call | sockets |
+//! | [`logging`] | where the log goes | what is logged |
+//! | [`inspect`] | what a component exports and imports, and whether that fits | running it |
+//! | [`server`] | a run from beginning to end; what workers share; counters | TLS or WIT details |
+//! | `worker` | a thread: its runtime, clock, connections, scratch buffers | the protocol |
+//! | `listener` | bind, socket options, an accept that cannot fail the server | handshakes |
+//! | `connection` | one task, one connection: handshake, events, end | parsing, policy |
+//! | `protocol` | the grammar of events, without I/O | tokio, wasmtime |
+//! | `transport` | a socket with its TLS session and its queue | policy |
+//! | `queue` | what is yet to be sent | TLS |
+//! | `relay` | copying natively from one transport to another | guests |
+//! | `tls` | certificates, sessions | sockets |
+//! | `files`, `sendfile` | files beneath `--dir`, and sending them | HTTP |
+//! | `udp` | datagram sockets | streams |
+//! | `connect` | outgoing connections, names | policy |
+//! | `descriptors` | the limit of descriptors | |
+//! | `watch` | descriptors in the runtime | |
+//! | `error` | errors, by whose fault they are | |
+//! | [`wasm`] | the engine, instances, what guests may call | business rules |
+//!
+//! `unsafe` is denied but for two places, each with its reason: `watch`, and
+//! loading compiled code in `wasm::engine`.
+
+#[doc(hidden)]
+pub mod bench;
+pub mod cli;
 pub mod config;
 mod connect;
 mod connection;
+pub mod descriptors;
 mod error;
 mod files;
-mod inspect;
+pub mod inspect;
 mod listener;
+pub mod logging;
 pub mod policy;
 mod protocol;
 mod queue;
@@ -18,4 +85,5 @@ mod udp;
 pub mod wasm;
 mod watch;
 mod worker;
+
 pub use error::Error;

@@ -72,7 +72,9 @@ impl Drop for SocketFile {
 
 fn identity(path: &Path) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt;
-    std::fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+    std::fs::symlink_metadata(path)
+        .ok()
+        .map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// Binds a listener, with one socket for each of `workers`.
@@ -133,7 +135,11 @@ fn bind_ip(
 }
 
 fn bound(kind: ListenerKind, address: SocketAddr, sockets: Vec<Listener>) -> Bound {
-    Bound { urls: vec![format!("{}://{address}", scheme(kind))], sockets, file: None }
+    Bound {
+        urls: vec![format!("{}://{address}", scheme(kind))],
+        sockets,
+        file: None,
+    }
 }
 
 fn scheme(kind: ListenerKind) -> &'static str {
@@ -159,12 +165,17 @@ fn listen_error(kind: ListenerKind, address: SocketAddr, error: &io::Error) -> E
         io::ErrorKind::PermissionDenied => {
             "ports below 1024 need the capability CAP_NET_BIND_SERVICE"
         }
-        _ => return Error::Listen {
-            address: format!("{}://{address}", scheme(kind)),
-            reason: error.to_string(),
-        },
+        _ => {
+            return Error::Listen {
+                address: format!("{}://{address}", scheme(kind)),
+                reason: error.to_string(),
+            };
+        }
     };
-    Error::Listen { address: format!("{}://{address}", scheme(kind)), reason: reason.into() }
+    Error::Listen {
+        address: format!("{}://{address}", scheme(kind)),
+        reason: reason.into(),
+    }
 }
 
 /// A socket for each worker, all of one address. The kernel spreads
@@ -255,15 +266,26 @@ fn bind_unix(
             Ok(socket)
         })
         .map_err(|problem| error(&problem))?;
-    let file = identity(path).map(|identity| SocketFile { path: path.to_owned(), identity });
-    let share = if handed.len() > 1 { handed.to_vec() } else { Vec::new() };
+    let file = identity(path).map(|identity| SocketFile {
+        path: path.to_owned(),
+        identity,
+    });
+    let share = if handed.len() > 1 {
+        handed.to_vec()
+    } else {
+        Vec::new()
+    };
     let tls = kind == ListenerKind::Tls;
     Ok(Bound {
         urls: vec![match kind {
             ListenerKind::Tls => format!("tls+unix:{}", path.display()),
             _ => format!("unix:{}", path.display()),
         }],
-        sockets: vec![Listener::Stream(StreamListener { socket: socket.into(), tls, share })],
+        sockets: vec![Listener::Stream(StreamListener {
+            socket: socket.into(),
+            tls,
+            share,
+        })],
         file,
     })
 }
@@ -273,9 +295,13 @@ fn bind_unix(
 /// # Errors
 /// `AddrInUse` where a server answers; else what is there is no socket.
 fn remove_stale(path: &Path) -> io::Result<()> {
-    let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    let Ok(metadata) = std::fs::symlink_metadata(path) else {
+        return Ok(());
+    };
     if !metadata.file_type().is_socket() {
-        return Err(io::Error::other("there is a file of that name, and it is no socket"));
+        return Err(io::Error::other(
+            "there is a file of that name, and it is no socket",
+        ));
     }
     match UnixStream::connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
@@ -291,7 +317,11 @@ impl StreamListener {
     /// # Errors
     /// The runtime cannot watch it.
     pub(crate) fn into_acceptor(self) -> io::Result<Acceptor> {
-        Ok(Acceptor { socket: watch(self.socket, Interest::READABLE)?, tls: self.tls, share: self.share })
+        Ok(Acceptor {
+            socket: watch(self.socket, Interest::READABLE)?,
+            tls: self.tls,
+            share: self.share,
+        })
     }
 }
 

@@ -90,9 +90,18 @@ mod tests {
     #[test]
     fn each_v_shows_more_of_ours_and_no_more_of_the_libraries() {
         for (count, shown) in [(0, "info"), (1, "debug"), (2, "trace"), (9, "trace")] {
-            let filter = EnvFilter::try_new(directives(count.into())).unwrap().to_string();
-            for directive in [format!("netwasm={shown}"), format!("guest={shown}"), "warn".into()] {
-                assert!(filter.split(',').any(|it| it == directive), "{count}: {filter}");
+            let filter = EnvFilter::try_new(directives(count.into()))
+                .expect("a filter")
+                .to_string();
+            for directive in [
+                format!("netwasm={shown}"),
+                format!("guest={shown}"),
+                "warn".into(),
+            ] {
+                assert!(
+                    filter.split(',').any(|it| it == directive),
+                    "{count}: {filter}"
+                );
             }
         }
     }

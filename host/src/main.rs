@@ -1,2 +1,96 @@
-//! netwasm
-fn main() {}
+//! The program: arguments, log, and exit code.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use netwasm::cli::{self, Command};
+use netwasm::config::Config;
+use netwasm::logging::{self, LogOptions};
+use netwasm::{descriptors, inspect, server, wasm};
+
+fn main() -> ExitCode {
+    let command = match cli::parse(std::env::args_os()) {
+        Ok(command) => command,
+        // Help goes to standard output and is a success.
+        Err(error) => error.exit(),
+    };
+    match run(command) {
+        Ok(code) => code,
+        Err(error) => {
+            // Whoever closed standard error does not want to know.
+            let _ = writeln!(std::io::stderr(), "netwasm: {}", one_line(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run(config, log) => serve(&config, log),
+        Command::Inspect { component, limits } => {
+            let report = inspect::inspect(&component, &limits)?;
+            print(&report.to_string())?;
+            match report.problem {
+                Some(_) => Ok(ExitCode::FAILURE),
+                None => Ok(ExitCode::SUCCESS),
+            }
+        }
+        Command::Compile {
+            component,
+            output,
+            limits,
+        } => {
+            let code = wasm::compile(&component, &limits)?;
+            std::fs::write(&output, code)
+                .with_context(|| format!("cannot write {}", output.display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Success is that all connections came to their own end.
+fn serve(config: &Config, log: LogOptions) -> anyhow::Result<ExitCode> {
+    logging::start(log)?;
+    if let Err(error) = descriptors::raise_limit() {
+        tracing::warn!(%error, "cannot raise the limit of open files to its hard limit");
+    }
+    let wanted = config.limits.max_connections;
+    let possible = descriptors::connections();
+    if wanted > possible && possible < descriptors::MAX_CONNECTIONS {
+        tracing::warn!(
+            wanted,
+            possible,
+            "the limit of open files (ulimit -n) allows fewer connections than --max-connections"
+        );
+    }
+    let outcome = server::run(config)?;
+    Ok(if outcome.drained {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // `netwasm inspect FILE | head -1`
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("cannot write to standard output"),
+    }
+}
+
+/// The error and its causes, in one line. A cause that the error before it
+/// tells already is left out.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -717,7 +717,7 @@ mod tests {
             "fec0::1",
             "ff02::1",
         ] {
-            assert!(!is_public(text.parse().unwrap()), "{text}");
+            assert!(!is_public(text.parse().expect("an address")), "{text}");
         }
         for text in [
             "1.1.1.1",
@@ -739,7 +739,7 @@ mod tests {
             "64:ff9b::808:808",
             "::ffff:8.8.8.8",
         ] {
-            assert!(is_public(text.parse().unwrap()), "{text}");
+            assert!(is_public(text.parse().expect("an address")), "{text}");
         }
     }
 
@@ -774,7 +774,7 @@ mod tests {
     #[test]
     fn what_is_denied_says_which_flag_would_allow_it() {
         let none = Policy::default();
-        let denied = |result: Result<(), Denied>| result.unwrap_err().to_string();
+        let denied = |result: Result<(), Denied>| result.expect_err("it is refused").to_string();
         assert_eq!(
             denied(none.connect_address(address("10.0.0.1:80"))),
             "connecting to 10.0.0.1:80 is not allowed; --allow-connect 10.0.0.1:80 would allow it"
@@ -813,9 +813,11 @@ mod tests {
             "8.8.8.8:53",
         ] {
             let target = address(text);
-            let denied = Policy::default().connect_address(target).unwrap_err();
+            let denied = Policy::default()
+                .connect_address(target)
+                .expect_err("it is refused");
             assert!(
-                policy(&[&denied.pattern.unwrap()])
+                policy(&[&denied.pattern.expect("a flag")])
                     .connect_address(target)
                     .is_ok(),
                 "{text}"
@@ -827,7 +829,7 @@ mod tests {
     fn a_guests_text_cannot_forge_log_lines() {
         let denied = Policy::default()
             .connect_name("a\nnetwasm: all is well", 1)
-            .unwrap_err();
+            .expect_err("it is refused");
         assert_eq!(
             denied.to_string(),
             "connecting to a\\nnetwasm: all is well:1 is not allowed"
@@ -879,7 +881,7 @@ mod tests {
             ),
             (
                 "*.:1",
-                "'*.' is not a host name (one that is not ASCII is written in its xn-- form)",
+                "'*.': a * stands for a whole host, or for what precedes a name as in *.example.org",
             ),
             (
                 "bücher.de:1",

@@ -79,6 +79,11 @@ impl Flow {
         self.receiving == Receiving::Open && !self.paused && self.ending.is_none()
     }
 
+    /// Whether nothing is due with an empty queue but receiving.
+    pub(crate) fn only_receives(&self) -> bool {
+        self.receives() && !self.held && self.sending != Sending::Shutting
+    }
+
     /// Whether the peer may still send.
     pub(crate) fn receiving_open(&self) -> bool {
         self.receiving == Receiving::Open
@@ -130,11 +135,6 @@ impl Flow {
     /// The sending side was shut.
     pub(crate) fn sending_ended(&mut self) {
         self.sending = Sending::Ended;
-    }
-
-    /// Whether the sending side is still to be shut, or open.
-    pub(crate) fn sending_open(&self) -> bool {
-        self.sending != Sending::Ended
     }
 
     /// Ends the connection after the queue is sent.
@@ -199,7 +199,11 @@ mod tests {
     #[test]
     fn watermark_events_come_in_turns() {
         let mut flow = flow();
-        assert_eq!(flow.watermark(100), None, "at the high watermark is not past it");
+        assert_eq!(
+            flow.watermark(100),
+            None,
+            "at the high watermark is not past it"
+        );
         assert_eq!(flow.watermark(101), Some(Watermark::Pause));
         assert_eq!(flow.watermark(500), None);
         assert_eq!(flow.watermark(21), None);

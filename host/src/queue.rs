@@ -65,7 +65,10 @@ impl WriteQueue {
             Some(Chunk::Bytes { data: last, .. }) if last.len() + data.len() <= CHUNK => {
                 last.extend_from_slice(data);
             }
-            _ => self.chunks.push_back(Chunk::Bytes { data: data.to_vec(), sent: 0 }),
+            _ => self.chunks.push_back(Chunk::Bytes {
+                data: data.to_vec(),
+                sent: 0,
+            }),
         }
     }
 

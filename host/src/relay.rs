@@ -56,7 +56,14 @@ enum Step {
 
 impl Relay {
     pub(crate) fn new(target: Rc<Transport>) -> Self {
-        Self { target, pipe: None, held: 0, small: 0, refused: false, ended: false }
+        Self {
+            target,
+            pipe: None,
+            held: 0,
+            small: 0,
+            refused: false,
+            ended: false,
+        }
     }
 
     pub(crate) fn target(&self) -> &Rc<Transport> {
@@ -108,12 +115,18 @@ impl Relay {
         source: &Rc<Transport>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Step, ConnectionError>> {
-        let Some(pipe) = &self.pipe else { return Poll::Ready(Ok(Step::Moved(0))) };
+        let Some(pipe) = &self.pipe else {
+            return Poll::Ready(Ok(Step::Moved(0)));
+        };
         match ready!(source.poll_splice(cx, &pipe.write, pipe.capacity)) {
             Ok(0) => self.ended = true,
             Ok(count) => {
                 self.held = count;
-                self.small = if count < SMALL { self.small.saturating_add(1) } else { 0 };
+                self.small = if count < SMALL {
+                    self.small.saturating_add(1)
+                } else {
+                    0
+                };
                 return Poll::Ready(self.drain_pipe());
             }
             Err(Errno::INVAL | Errno::NOSYS) => {
@@ -126,7 +139,9 @@ impl Relay {
     }
 
     fn drain_pipe(&mut self) -> Result<Step, ConnectionError> {
-        let Some(pipe) = &self.pipe else { return Ok(Step::Moved(0)) };
+        let Some(pipe) = &self.pipe else {
+            return Ok(Step::Moved(0));
+        };
         let held = self.held;
         let result = self
             .target
@@ -233,7 +248,11 @@ impl Pipe {
             // Where it is refused the size is the default.
             let _ = rustix::pipe::fcntl_setpipe_size(&write, PIPE);
             let capacity = rustix::pipe::fcntl_getpipe_size(&write).ok()?;
-            Some(Self { read, write, capacity })
+            Some(Self {
+                read,
+                write,
+                capacity,
+            })
         })
     }
 }

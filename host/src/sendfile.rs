@@ -37,7 +37,10 @@ pub(crate) fn send(socket: BorrowedFd<'_>, part: &mut FilePart) -> io::Result<us
     };
     let sent = result?;
     if sent == 0 {
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, part.file.shortened()));
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            part.file.shortened(),
+        ));
     }
     part.offset += sent as u64;
     part.remaining = part.remaining.saturating_sub(sent as u64);
@@ -52,5 +55,8 @@ fn copy(socket: BorrowedFd<'_>, part: &FilePart, wanted: usize) -> io::Result<us
     if count == 0 {
         return Ok(0);
     }
-    Ok(queue::send(socket, buffer.get(..count).unwrap_or_default())?)
+    Ok(queue::send(
+        socket,
+        buffer.get(..count).unwrap_or_default(),
+    )?)
 }

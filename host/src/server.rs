@@ -146,11 +146,17 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
     let system = |what| move |source| Error::System { what, source };
     // Signals are caught from here on, so that one that comes while the
     // component is compiled is not lost.
-    let main = Builder::new_current_thread().enable_all().build().map_err(system("a runtime"))?;
+    let main = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(system("a runtime"))?;
     let (mut terminate, mut interrupt) = {
         let _entered = main.enter();
         let catch = |kind| signal(kind).map_err(system("catching signals"));
-        (catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?)
+        (
+            catch(SignalKind::terminate())?,
+            catch(SignalKind::interrupt())?,
+        )
     };
     let started = Instant::now();
     let shared = Arc::new(Shared::new(config)?);
@@ -159,7 +165,10 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
         (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
     let mut assignments: Vec<_> = handed
         .into_iter()
-        .map(|handed| Assignment { listeners: Vec::new(), handed })
+        .map(|handed| Assignment {
+            listeners: Vec::new(),
+            handed,
+        })
         .collect();
     let mut urls = Vec::new();
     let mut files = Vec::new();
@@ -210,10 +219,15 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
         }
         let _ = phase.send(Phase::Aborting);
     });
-    let aborted: usize = threads.into_iter().map(|thread| thread.join().unwrap_or(0)).sum();
+    let aborted: usize = threads
+        .into_iter()
+        .map(|thread| thread.join().unwrap_or(0))
+        .sum();
     drop(files);
     shared.report(aborted);
-    Ok(Outcome { drained: aborted == 0 })
+    Ok(Outcome {
+        drained: aborted == 0,
+    })
 }
 
 /// The thread of a worker.
@@ -234,7 +248,10 @@ fn serve(shared: Arc<Shared>, assignment: Assignment, phase: watch::Receiver<Pha
 /// Tells on standard output where to connect to, in one write, so that a
 /// reader never sees half a line.
 fn announce(urls: &[String]) -> io::Result<()> {
-    let lines: String = urls.iter().map(|url| format!("listening {url}\n")).collect();
+    let lines: String = urls
+        .iter()
+        .map(|url| format!("listening {url}\n"))
+        .collect();
     let mut out = io::stdout().lock();
     match out.write_all(lines.as_bytes()).and_then(|()| out.flush()) {
         // Whoever started us does not want to know.

@@ -16,7 +16,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection};
+use rustls::{
+    ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection,
+};
 
 use crate::config::{CertificateFiles, TlsFiles};
 use crate::error::{ConnectionError, Error};
@@ -39,7 +41,9 @@ struct Roots {
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls").field("server", &self.server.is_some()).finish_non_exhaustive()
+        f.debug_struct("Tls")
+            .field("server", &self.server.is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -58,7 +62,11 @@ impl Tls {
         for path in &files.extra_roots {
             extra.extend(read_certificates(path)?);
         }
-        Ok(Self { server, roots: Roots { extra }, client: OnceLock::new() })
+        Ok(Self {
+            server,
+            roots: Roots { extra },
+            client: OnceLock::new(),
+        })
     }
 
     /// The server's side, where `--cert` was given.
@@ -128,7 +136,9 @@ fn server_config(
         Some(path) => {
             let mut roots = RootCertStore::empty();
             for certificate in read_certificates(path)? {
-                roots.add(certificate).map_err(|error| bad_file("--client-ca", path, &error))?;
+                roots
+                    .add(certificate)
+                    .map_err(|error| bad_file("--client-ca", path, &error))?;
             }
             let verifier =
                 WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
@@ -151,7 +161,9 @@ struct BySni(Vec<Arc<CertifiedKey>>);
 
 impl ResolvesServerCert for BySni {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let named = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
+        let named = hello
+            .server_name()
+            .and_then(|name| ServerName::try_from(name).ok());
         let chosen = named.and_then(|name| self.0.iter().find(|key| is_for(key, &name)));
         chosen.or_else(|| self.0.first()).cloned()
     }
@@ -170,9 +182,10 @@ fn certified_key(
 ) -> Result<Arc<CertifiedKey>, Error> {
     let chain = read_certificates(&files.chain)?;
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| match error {
-        rustls::pki_types::pem::Error::Io(source) => {
-            Error::Read { path: files.key.clone(), source }
-        }
+        rustls::pki_types::pem::Error::Io(source) => Error::Read {
+            path: files.key.clone(),
+            source,
+        },
         _ => bad_file("--key", &files.key, &"it holds no private key in PEM"),
     })?;
     let key = provider
@@ -193,13 +206,19 @@ fn certified_key(
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let bytes =
-        std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let bytes = std::fs::read(path).map_err(|source| Error::Read {
+        path: path.to_owned(),
+        source,
+    })?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
         .collect::<Result<_, _>>()
         .map_err(|error| bad_file("certificate file", path, &error))?;
     if certificates.is_empty() {
-        return Err(bad_file("certificate file", path, &"it holds no certificate in PEM"));
+        return Err(bad_file(
+            "certificate file",
+            path,
+            &"it holds no certificate in PEM",
+        ));
     }
     Ok(certificates)
 }
@@ -208,7 +227,10 @@ fn bad_file(what: &str, path: &Path, error: &dyn fmt::Display) -> Error {
     Error::Tls(format!("{what} {}: {error}", path.display()))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "used as a function in map_err")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "used as a function in map_err"
+)]
 fn tls_error(error: rustls::Error) -> ConnectionError {
     ConnectionError::Tls(error.to_string())
 }
@@ -229,7 +251,9 @@ pub(crate) struct Session {
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("staged", &self.staged).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("staged", &self.staged)
+            .finish_non_exhaustive()
     }
 }
 
@@ -253,7 +277,10 @@ impl Session {
     /// What is queued as plain text: all, and the part of it that is in
     /// memory; bytes.
     pub(crate) fn staged(&self) -> (u64, u64) {
-        (self.staged.len() + self.waiting, self.staged.in_memory() + self.waiting)
+        (
+            self.staged.len() + self.waiting,
+            self.staged.in_memory() + self.waiting,
+        )
     }
 
     /// Whether the sending side can be shut without ending the other:

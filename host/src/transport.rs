@@ -10,9 +10,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker, ready};
 
@@ -57,10 +57,13 @@ impl From<rustix::net::SocketAddrAny> for Address {
         if let Ok(ip) = SocketAddr::try_from(address.clone()) {
             return Self::Ip(ip);
         }
-        let path = rustix::net::SocketAddrUnix::try_from(address).ok().and_then(|unix| {
-            use std::os::unix::ffi::OsStrExt;
-            unix.path_bytes().map(|path| PathBuf::from(std::ffi::OsStr::from_bytes(path)))
-        });
+        let path = rustix::net::SocketAddrUnix::try_from(address)
+            .ok()
+            .and_then(|unix| {
+                use std::os::unix::ffi::OsStrExt;
+                unix.path_bytes()
+                    .map(|path| PathBuf::from(std::ffi::OsStr::from_bytes(path)))
+            });
         Self::Unix(path)
     }
 }
@@ -113,12 +116,17 @@ impl Transport {
         permit: Option<OwnedSemaphorePermit>,
     ) -> io::Result<Rc<Self>> {
         let socket = watch(socket, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Rc::new(Self::with_socket(worker, Some(socket), peer, permit)))
+        Ok(Rc::new(Self::with_socket(
+            worker,
+            Some(socket),
+            peer,
+            permit,
+        )))
     }
 
     /// One without a socket, which takes writes and forgets them.
-    pub(crate) fn unconnected(worker: &Rc<Worker>) -> Rc<Self> {
-        Rc::new(Self::with_socket(worker, None, Address::Unix(None), None))
+    pub(crate) fn unconnected(worker: &Rc<Worker>) -> Self {
+        Self::with_socket(worker, None, Address::Unix(None), None)
     }
 
     fn with_socket(
@@ -199,7 +207,9 @@ impl Transport {
         length: Option<u64>,
     ) -> Result<u64, ConnectionError> {
         let size = file.size()?;
-        let remaining = size.checked_sub(offset).ok_or(ConnectionError::InvalidArgument)?;
+        let remaining = size
+            .checked_sub(offset)
+            .ok_or(ConnectionError::InvalidArgument)?;
         let length = length.unwrap_or(remaining);
         if length > remaining {
             return Err(ConnectionError::InvalidArgument);
@@ -211,7 +221,11 @@ impl Transport {
         if core.queued() == 0 {
             core.progressed = self.worker.now();
         }
-        let part = FilePart { file: Rc::clone(file), offset, remaining: length };
+        let part = FilePart {
+            file: Rc::clone(file),
+            offset,
+            remaining: length,
+        };
         match &mut core.tls {
             Some(session) => session.stage().push_file(part),
             None => core.queue.push_file(part),
@@ -337,7 +351,9 @@ impl Transport {
     pub(crate) fn local(&self) -> Option<Address> {
         let core = self.core.borrow();
         let socket = core.socket.as_ref()?;
-        rustix::net::getsockname(socket.get_ref()).ok().map(Address::from)
+        rustix::net::getsockname(socket.get_ref())
+            .ok()
+            .map(Address::from)
     }
 
     pub(crate) fn session_info(&self) -> Option<SessionInfo> {
@@ -350,7 +366,11 @@ impl Transport {
     /// from now on where it is needed.
     pub(crate) fn drive(&self, cx: &Context<'_>) -> Driven<'_> {
         let mut core = self.core.borrow_mut();
-        if !core.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+        if !core
+            .waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
             core.waker = Some(cx.waker().clone());
         }
         self.driven.set(true);
@@ -399,7 +419,9 @@ impl Transport {
             return Poll::Ready(Ok(Received::Wire(count)));
         }
         loop {
-            let Some(session) = &mut core.tls else { return Poll::Ready(Ok(Received::Plain(0))) };
+            let Some(session) = &mut core.tls else {
+                return Poll::Ready(Ok(Received::Plain(0)));
+            };
             let count = session.read(scratch.plain());
             if count > 0 || session.peer_closed() {
                 return Poll::Ready(Ok(Received::Plain(count)));
@@ -456,7 +478,10 @@ impl Transport {
                 )));
             }
             let mut rest = scratch.wire().get(..count).unwrap_or_default();
-            while core.tls.as_ref().is_some_and(|session| session.is_handshaking())
+            while core
+                .tls
+                .as_ref()
+                .is_some_and(|session| session.is_handshaking())
                 && !rest.is_empty()
             {
                 let taken = core.feed_tls(rest)?;
@@ -480,7 +505,9 @@ impl Transport {
     ) -> Poll<Result<usize, Errno>> {
         let mut core = self.core.borrow_mut();
         core.touched = self.worker.now();
-        let Some(socket) = &core.socket else { return Poll::Ready(Ok(0)) };
+        let Some(socket) = &core.socket else {
+            return Poll::Ready(Ok(0));
+        };
         loop {
             let Ok(mut guard) = ready!(socket.poll_read_ready(cx)) else {
                 return Poll::Ready(Err(Errno::BADF));
@@ -524,7 +551,11 @@ impl Transport {
                     if session.is_handshaking() || session.stage().is_empty() {
                         return Poll::Ready(Ok(()));
                     }
-                    let mut out = Out { socket: &core.socket, queue: &mut core.queue, error: None };
+                    let mut out = Out {
+                        socket: &core.socket,
+                        queue: &mut core.queue,
+                        error: None,
+                    };
                     session.pump(&mut out).map_err(file_error)?;
                     if let Some(errno) = out.error {
                         return Poll::Ready(Err(errno.into()));
@@ -536,7 +567,9 @@ impl Transport {
                     return Poll::Ready(Ok(()));
                 }
             } else {
-                let Some(socket) = &core.socket else { return Poll::Ready(Ok(())) };
+                let Some(socket) = &core.socket else {
+                    return Poll::Ready(Ok(()));
+                };
                 let mut guard = ready!(socket.poll_write_ready(cx))?;
                 match guard.try_io(|socket| core.queue.send_front(socket.as_fd())) {
                     Ok(Ok(count)) => {
@@ -559,7 +592,9 @@ impl Transport {
     /// Waits for room in the socket, for a relay that found none.
     pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut core = self.core.borrow_mut();
-        let Some(socket) = &core.socket else { return Poll::Ready(()) };
+        let Some(socket) = &core.socket else {
+            return Poll::Ready(());
+        };
         // An error shows at the next write.
         drop(ready!(socket.poll_write_ready(cx)));
         core.wants_room = false;
@@ -598,7 +633,11 @@ impl Transport {
         let mut core = self.core.borrow_mut();
         let core = &mut *core;
         if let Some(session) = &mut core.tls {
-            let mut out = Out { socket: &core.socket, queue: &mut core.queue, error: None };
+            let mut out = Out {
+                socket: &core.socket,
+                queue: &mut core.queue,
+                error: None,
+            };
             session.close(&mut out);
         }
     }
@@ -657,6 +696,21 @@ impl Transport {
         }
     }
 
+    /// Whether there is nothing to do but to receive: the usual case, told
+    /// by a few loads.
+    pub(crate) fn only_receives(&self) -> bool {
+        let core = self.core.borrow();
+        core.flow.only_receives()
+            && core.queue.is_empty()
+            && core
+                .tls
+                .as_ref()
+                .is_none_or(|session| session.staged().0 == 0)
+            && core.relay.is_none()
+            && !core.wants_room
+            && core.fed_by.strong_count() == 0
+    }
+
     /// Whether the connection is over, and why.
     pub(crate) fn over(&self) -> Option<Lost> {
         let core = self.core.borrow();
@@ -667,7 +721,11 @@ impl Transport {
     pub(crate) fn watermark(&self) -> Option<Watermark> {
         let mut core = self.core.borrow_mut();
         // What a relay queues is not the guest's.
-        let queued = if core.fed_by.strong_count() > 0 { 0 } else { core.queued() };
+        let queued = if core.fed_by.strong_count() > 0 {
+            0
+        } else {
+            core.queued()
+        };
         core.flow.watermark(queued)
     }
 }
@@ -693,7 +751,9 @@ impl Core {
     }
 
     pub(crate) fn can_write_eof(&self) -> bool {
-        self.tls.as_ref().is_none_or(|session| session.can_half_close())
+        self.tls
+            .as_ref()
+            .is_none_or(|session| session.can_half_close())
     }
 
     /// Whether it may be read and written past the TLS layer.
@@ -704,7 +764,11 @@ impl Core {
     /// Begins a TLS session; what a client has to say first goes to the
     /// queue, after what is there.
     pub(crate) fn begin_tls(&mut self, mut session: Session) {
-        let mut out = Out { socket: &self.socket, queue: &mut self.queue, error: None };
+        let mut out = Out {
+            socket: &self.socket,
+            queue: &mut self.queue,
+            error: None,
+        };
         session.flush(&mut out);
         self.tls = Some(Box::new(session));
     }
@@ -712,9 +776,15 @@ impl Core {
     /// Gives ciphertext to the session, and sends what it answers. Returns
     /// how much was taken.
     pub(crate) fn feed_tls(&mut self, ciphertext: &[u8]) -> Result<usize, ConnectionError> {
-        let Some(session) = &mut self.tls else { return Ok(0) };
+        let Some(session) = &mut self.tls else {
+            return Ok(0);
+        };
         let result = session.feed(ciphertext);
-        let mut out = Out { socket: &self.socket, queue: &mut self.queue, error: None };
+        let mut out = Out {
+            socket: &self.socket,
+            queue: &mut self.queue,
+            error: None,
+        };
         // Even after an error: the alert says why.
         session.flush(&mut out);
         let failed = out.error;
@@ -735,7 +805,11 @@ impl Core {
             }
             None => self.queue.push_bytes(data),
             Some(session) => {
-                let mut out = Out { socket: &self.socket, queue: &mut self.queue, error: None };
+                let mut out = Out {
+                    socket: &self.socket,
+                    queue: &mut self.queue,
+                    error: None,
+                };
                 session.write(data, &mut out);
                 if let Some(errno) = out.error {
                     self.flow.fail(errno.into());
@@ -745,7 +819,11 @@ impl Core {
     }
 
     fn write_vectored(&mut self, slices: &[&[u8]]) {
-        let mut out = Out { socket: &self.socket, queue: &mut self.queue, error: None };
+        let mut out = Out {
+            socket: &self.socket,
+            queue: &mut self.queue,
+            error: None,
+        };
         match &mut self.tls {
             None => {
                 let slices: Vec<_> = slices.iter().map(|slice| IoSlice::new(slice)).collect();
@@ -758,12 +836,10 @@ impl Core {
         }
     }
 
-    fn poll_recv(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        let Some(socket) = &self.socket else { return Poll::Ready(Ok(0)) };
+    fn poll_recv(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let Some(socket) = &self.socket else {
+            return Poll::Ready(Ok(0));
+        };
         loop {
             let mut guard = ready!(socket.poll_read_ready(cx))?;
             let mut short = None;
@@ -795,9 +871,9 @@ impl Core {
     ) -> io::Result<R> {
         match &self.socket {
             None => Err(Errno::PIPE.into()),
-            Some(socket) => {
-                socket.try_io(Interest::WRITABLE, |fd| operation(fd).map_err(io::Error::from))
-            }
+            Some(socket) => socket.try_io(Interest::WRITABLE, |fd| {
+                operation(fd).map_err(io::Error::from)
+            }),
         }
     }
 }
@@ -852,7 +928,6 @@ fn send_vectored(socket: &OwnedFd, slices: &[IoSlice<'_>]) -> Result<usize, Errn
 }
 
 /// What a failure to send means; a file's own failure is told in its words.
-#[expect(clippy::needless_pass_by_value, reason = "used as a function in map_err")]
 fn file_error(error: io::Error) -> ConnectionError {
     if error.kind() == io::ErrorKind::UnexpectedEof {
         ConnectionError::Other(error.to_string())

@@ -13,7 +13,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage};
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use rustix::io::Errno;
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::sync::{Notify, watch};
 use wasmtime::component::ResourceAny;
 
@@ -85,7 +85,9 @@ impl Datagrams {
         }
         let handled = self.handled.get();
         // An answer leaves from the address that was asked.
-        let from = handled.filter(|(peer, _)| *peer == to).and_then(|(_, local)| local);
+        let from = handled
+            .filter(|(peer, _)| *peer == to)
+            .and_then(|(_, local)| local);
         self.outgoing.borrow_mut().push(data, to, from);
         if handled.is_none() {
             self.wake.notify_one();
@@ -148,7 +150,12 @@ impl Outgoing {
             return;
         }
         self.queued += data.len();
-        let last = self.bursts.iter_mut().rev().take(OPEN_BURSTS).find(|burst| burst.to == to);
+        let last = self
+            .bursts
+            .iter_mut()
+            .rev()
+            .take(OPEN_BURSTS)
+            .find(|burst| burst.to == to);
         if let Some(burst) = last
             && burst.takes(data, from)
         {
@@ -159,7 +166,13 @@ impl Outgoing {
         let mut buffer = std::mem::take(&mut self.spare);
         buffer.clear();
         buffer.extend_from_slice(data);
-        self.bursts.push_back(Burst { to, from, size: data.len(), count: 1, data: buffer });
+        self.bursts.push_back(Burst {
+            to,
+            from,
+            size: data.len(),
+            count: 1,
+            data: buffer,
+        });
     }
 
     /// Sends what the kernel takes.
@@ -220,8 +233,13 @@ impl Burst {
         contents: &[u8],
         segment_size: Option<usize>,
     ) -> io::Result<()> {
-        let transmit =
-            Transmit { destination: self.to, ecn: None, contents, segment_size, src_ip: self.from };
+        let transmit = Transmit {
+            destination: self.to,
+            ecn: None,
+            contents,
+            segment_size,
+            src_ip: self.from,
+        };
         match state.try_send(socket.into(), &transmit) {
             // The error of an earlier datagram, which the error queue tells
             // too; this one was not sent.
@@ -250,13 +268,13 @@ pub(crate) async fn serve(
         _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
         () = server.run() => {}
     }
-    server.end(None);
+    server.end();
 }
 
 /// The task of one socket.
 struct Server {
     worker: Rc<Worker>,
-    socket: AsyncFd<OwnedFd>,
+    socket: Rc<AsyncFd<OwnedFd>>,
     state: UdpSocketState,
     local: SocketAddr,
     endpoint: Option<Endpoint>,
@@ -287,7 +305,7 @@ impl Server {
         let interest = Interest::READABLE | Interest::WRITABLE | Interest::ERROR;
         Ok(Self {
             worker,
-            socket: watch(socket.into(), interest)?,
+            socket: Rc::new(watch(socket.into(), interest)?),
             state,
             local,
             endpoint: None,
@@ -304,30 +322,35 @@ impl Server {
                     None => std::future::pending().await,
                 }
             };
-            tokio::select! {
+            let socket = Rc::clone(&self.socket);
+            let guard = tokio::select! {
                 biased;
-                ready = self.socket.ready(Interest::READABLE | Interest::ERROR) => match ready {
-                    Ok(guard) => drop(guard),
+                ready = socket.ready(Interest::READABLE | Interest::ERROR) => match ready {
+                    Ok(guard) => guard,
                     Err(error) => {
                         tracing::error!(%error, "a datagram socket cannot be watched");
                         return;
                     }
                 },
                 () = wake => continue,
-            }
-            self.receive();
+            };
+            self.receive(guard);
+            // A peer that never stops must not have the worker for itself.
+            tokio::task::consume_budget().await;
         }
     }
 
     /// Receives a burst and hands it to the guest.
-    fn receive(&mut self) {
+    fn receive(&mut self, mut guard: AsyncFdReadyGuard<'_, OwnedFd>) {
         let mut metas = [RecvMeta::default(); BATCH_SIZE];
         let mut slices = self.buffers.chunks_mut(BUFFER).map(IoSliceMut::new);
         let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
             std::array::from_fn(|_| slices.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
         let mut short = 0;
-        let result = self.socket.try_io(Interest::READABLE | Interest::ERROR, |socket| {
-            let count = self.state.recv(socket.into(), &mut slices, &mut metas)?;
+        let result = guard.try_io(|socket| {
+            let count = self
+                .state
+                .recv(socket.get_ref().into(), &mut slices, &mut metas)?;
             if count < BATCH_SIZE {
                 // There is no more: as good as EAGAIN, and saves the call
                 // that would only say so.
@@ -337,14 +360,13 @@ impl Server {
             Ok(count)
         });
         let count = match result {
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => short,
+            Ok(Ok(count)) => count,
+            Err(_would_block) => short,
             // The error of an earlier datagram.
-            Err(_) => 0,
+            Ok(Err(_)) => 0,
         };
         if count == 0 {
             self.report_errors();
-            return;
         }
         let buffers = std::mem::take(&mut self.buffers);
         for (meta, buffer) in metas.iter().zip(buffers.chunks(BUFFER)).take(count) {
@@ -364,7 +386,9 @@ impl Server {
         let ours = meta.dst_ip.filter(|_| unspecified);
         self.worker.shared.counters.datagrams_received.add();
         self.event(Some((meta.addr, ours)), |endpoint| {
-            endpoint.instance.datagram_received(endpoint.resource, data, meta.addr)
+            endpoint
+                .instance
+                .datagram_received(endpoint.resource, data, meta.addr)
         });
     }
 
@@ -375,13 +399,19 @@ impl Server {
         handled: Option<(SocketAddr, Option<IpAddr>)>,
         call: impl FnOnce(&Endpoint) -> Result<(), Trapped>,
     ) {
-        if self.endpoint.as_ref().is_some_and(|endpoint| endpoint.instance.is_dead()) {
+        if self
+            .endpoint
+            .as_ref()
+            .is_some_and(|endpoint| endpoint.instance.is_dead())
+        {
             self.endpoint = None;
         }
         if self.endpoint.is_none() {
             self.endpoint = self.make_endpoint();
         }
-        let Some(endpoint) = &self.endpoint else { return };
+        let Some(endpoint) = &self.endpoint else {
+            return;
+        };
         endpoint.datagrams.handled.set(handled);
         let result = call(endpoint);
         endpoint.datagrams.handled.set(None);
@@ -401,28 +431,26 @@ impl Server {
         };
         let datagrams = Datagrams::new(self.local);
         let resource = instance.endpoint_made(&datagrams).ok()?;
-        Some(Endpoint { instance, resource, datagrams })
+        Some(Endpoint {
+            instance,
+            resource,
+            datagrams,
+        })
     }
 
     /// Tells the guest what became of earlier datagrams.
     fn report_errors(&mut self) {
         while let Some((error, peer)) = next_error(self.socket.get_ref()) {
-            self.error(error, peer);
+            self.error(&error, peer);
         }
-        self.socket_clear_error();
     }
 
-    /// Nothing is left in the error queue: the next error is an event again.
-    fn socket_clear_error(&self) {
-        let _ = self.socket.try_io(Interest::ERROR, |_| {
-            Err::<(), _>(io::ErrorKind::WouldBlock.into())
-        });
-    }
-
-    fn error(&mut self, error: ConnectionError, peer: Option<SocketAddr>) {
+    fn error(&mut self, error: &ConnectionError, peer: Option<SocketAddr>) {
         tracing::debug!(local = %self.local, ?peer, %error, "a datagram was not delivered");
         self.event(None, |endpoint| {
-            endpoint.instance.error_received(endpoint.resource, &error, peer)
+            endpoint
+                .instance
+                .error_received(endpoint.resource, error, peer)
         });
     }
 
@@ -430,12 +458,17 @@ impl Server {
     /// that.
     async fn flush(&mut self) {
         let mut errors = Vec::new();
-        let Some(endpoint) = &self.endpoint else { return };
+        let Some(endpoint) = &self.endpoint else {
+            return;
+        };
         let datagrams = Rc::clone(&endpoint.datagrams);
         if datagrams.ending.get() != Some(Ending::Now) {
             loop {
-                let result =
-                    datagrams.outgoing.borrow_mut().send(self.socket.get_ref(), &self.state, &mut errors);
+                let result = datagrams.outgoing.borrow_mut().send(
+                    self.socket.get_ref(),
+                    &self.state,
+                    &mut errors,
+                );
                 if result.is_ok() {
                     break;
                 }
@@ -450,17 +483,17 @@ impl Server {
             tracing::warn!(local = %self.local, dropped, "datagrams were dropped: the kernel takes no more");
         }
         for (error, peer) in errors {
-            self.error(error, Some(peer));
+            self.error(&error, Some(peer));
         }
         if datagrams.is_closing() {
-            self.end(None);
+            self.end();
         }
     }
 
     /// `connection-lost`.
-    fn end(&mut self, reason: Option<ConnectionError>) {
+    fn end(&mut self) {
         if let Some(endpoint) = self.endpoint.take() {
-            let _ = endpoint.instance.endpoint_lost(endpoint.resource, reason.as_ref());
+            let _ = endpoint.instance.endpoint_lost(endpoint.resource);
         }
     }
 }
@@ -480,8 +513,14 @@ fn next_error(socket: &OwnedFd) -> Option<(ConnectionError, Option<SocketAddr>)>
     )
     .ok()?;
     let peer = message.address.as_ref().and_then(|address| {
-        let v4 = address.as_sockaddr_in().map(|v4| SocketAddr::V4((*v4).into()));
-        v4.or_else(|| address.as_sockaddr_in6().map(|v6| SocketAddr::V6((*v6).into())))
+        let v4 = address
+            .as_sockaddr_in()
+            .map(|v4| SocketAddr::V4((*v4).into()));
+        v4.or_else(|| {
+            address
+                .as_sockaddr_in6()
+                .map(|v6| SocketAddr::V6((*v6).into()))
+        })
     });
     let mut error = ConnectionError::Unreachable;
     for control in message.cmsgs().ok()? {
@@ -504,7 +543,11 @@ mod tests {
     }
 
     fn bursts(outgoing: &Outgoing) -> Vec<(u16, usize, usize)> {
-        outgoing.bursts.iter().map(|burst| (burst.to.port(), burst.size, burst.count)).collect()
+        outgoing
+            .bursts
+            .iter()
+            .map(|burst| (burst.to.port(), burst.size, burst.count))
+            .collect()
     }
 
     #[test]
@@ -523,7 +566,10 @@ mod tests {
         for size in [64, 10, 10, 64, 100] {
             outgoing.push(&vec![0; size], peer(1), None);
         }
-        assert_eq!(bursts(&outgoing), [(1, 64, 2), (1, 10, 1), (1, 64, 1), (1, 100, 1)]);
+        assert_eq!(
+            bursts(&outgoing),
+            [(1, 64, 2), (1, 10, 1), (1, 64, 1), (1, 100, 1)]
+        );
     }
 
     #[test]

@@ -94,7 +94,10 @@ impl Worker {
 
     pub(crate) fn handshake_deadline(&self) -> (Tick, &'static str) {
         let limit = self.shared.limits.handshake_timeout;
-        self.deadline(limit, "the TLS handshake takes too long (--handshake-timeout)")
+        self.deadline(
+            limit,
+            "the TLS handshake takes too long (--handshake-timeout)",
+        )
     }
 
     pub(crate) fn linger_deadline(&self) -> (Tick, &'static str) {
@@ -128,9 +131,15 @@ impl Worker {
     /// Runs a connection's driver.
     pub(crate) fn drive(self: &Rc<Self>, transport: &Rc<Transport>, driver: Driver) {
         let key = self.transports.borrow_mut().insert(Rc::clone(transport));
-        let registered = Registered { worker: Rc::clone(self), key };
+        let registered = Registered {
+            worker: Rc::clone(self),
+            key,
+        };
         self.active.set(self.active.get() + 1);
-        tokio::task::spawn_local(Driving { driver, _registered: registered });
+        tokio::task::spawn_local(Driving {
+            driver,
+            _registered: registered,
+        });
     }
 
     /// Takes a connection that was accepted.
@@ -166,8 +175,12 @@ impl Worker {
     /// Ends all connections, for a reason.
     fn fail_all(&self, reason: &ConnectionError) {
         // A copy: failing one may end others.
-        let all: Vec<_> =
-            self.transports.borrow().iter().map(|(_, transport)| Rc::clone(transport)).collect();
+        let all: Vec<_> = self
+            .transports
+            .borrow()
+            .iter()
+            .map(|(_, transport)| Rc::clone(transport))
+            .collect();
         for transport in all {
             transport.fail(reason.clone());
         }
@@ -359,7 +372,13 @@ pub(crate) async fn run(
     let mut handed = assignment.handed;
     let taking = Rc::clone(&worker);
     listening.spawn_local(async move {
-        while let Some(Handed { socket, peer, tls, permit }) = handed.recv().await {
+        while let Some(Handed {
+            socket,
+            peer,
+            tls,
+            permit,
+        }) = handed.recv().await
+        {
             taking.accept(socket, peer, tls, permit);
         }
     });
@@ -391,9 +410,16 @@ async fn accept(worker: Rc<Worker>, listener: StreamListener) {
     let mut next = 0_usize;
     loop {
         // The descriptor limit is not to be found out by running into it.
-        let Ok(permit) = shared.connection_permit().await else { return };
+        let Ok(permit) = shared.connection_permit().await else {
+            return;
+        };
         let (socket, peer) = acceptor.accept().await;
-        let handed = Handed { socket, peer, tls: acceptor.tls(), permit };
+        let handed = Handed {
+            socket,
+            peer,
+            tls: acceptor.tls(),
+            permit,
+        };
         match acceptor.share() {
             [] => worker.accept(handed.socket, handed.peer, handed.tls, handed.permit),
             others => {

@@ -12,34 +12,54 @@ use super::server::write;
 /// A `tcp-handler` that echoes, but does `misbehaviour` with what begins with
 /// an exclamation mark; `fixtures/handler.wat` says what it may use.
 pub(crate) fn handler(directory: &Path, misbehaviour: &str) -> PathBuf {
-    component(
-        directory,
-        "tcp-server",
-        include_str!("../fixtures/handler.wat"),
-        misbehaviour,
-    )
+    let text = HANDLER.replace(BODY, misbehaviour);
+    component(directory, "netwasm:net/tcp-server@0.1.0", &text)
+}
+
+/// The same, but it imports `ignite` of `acme:rocket/engine@1.0.0` as well.
+pub(crate) fn handler_of_another_host(directory: &Path) -> PathBuf {
+    let import = r#"(import "acme:rocket/engine@1.0.0" "ignite" (func $ignite))"#;
+    let text = HANDLER
+        .replace(IMPORTS, import)
+        .replace(BODY, "(call $ignite)");
+    component(directory, "acme:rocket/server@1.0.0", &text)
 }
 
 /// A `udp-handler` that echoes, but does `misbehaviour` with what begins with
 /// an exclamation mark; `fixtures/datagrams.wat` says what it may use.
 pub(crate) fn datagram_handler(directory: &Path, misbehaviour: &str) -> PathBuf {
-    component(
-        directory,
-        "udp-server",
-        include_str!("../fixtures/datagrams.wat"),
-        misbehaviour,
-    )
+    let text = include_str!("../fixtures/datagrams.wat").replace(BODY, misbehaviour);
+    component(directory, "netwasm:net/udp-server@0.1.0", &text)
 }
 
-fn component(directory: &Path, world: &str, template: &str, misbehaviour: &str) -> PathBuf {
-    let text = template.replace(";; MISBEHAVIOUR", misbehaviour);
-    let mut module = wat::parse_str(&text).expect("a core module in text");
+const HANDLER: &str = include_str!("../fixtures/handler.wat");
+
+/// Places in the fixtures.
+const BODY: &str = ";; MISBEHAVIOUR";
+const IMPORTS: &str = ";; IMPORTS";
+
+/// A package that no host has.
+const ACME: &str = "
+    package acme:rocket@1.0.0;
+    interface engine {
+        ignite: func();
+    }
+    world server {
+        include netwasm:net/tcp-server@0.1.0;
+        import engine;
+    }
+";
+
+/// Makes a component of a core module in text, for a world.
+fn component(directory: &Path, world: &str, text: &str) -> PathBuf {
+    let mut module = wat::parse_str(text).expect("a core module in text");
     let mut resolve = Resolve::default();
-    let (package, _) = resolve
+    let (netwasm, _) = resolve
         .push_path(repository().join("wit"))
         .expect("the WIT package");
+    let acme = resolve.push_str("acme.wit", ACME).expect("a WIT package");
     let world = resolve
-        .select_world(&[package], Some(world))
+        .select_world(&[netwasm, acme], Some(world))
         .expect("a world");
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
         .expect("the world in the module");

@@ -20,10 +20,10 @@ mod tls;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-pub(crate) use component::{datagram_handler, handler};
+pub(crate) use component::{datagram_handler, handler, handler_of_another_host};
 pub(crate) use log::Log;
 pub(crate) use peer::{Peer, TcpPeer, UdpPeer, echoes, pattern, same};
-pub(crate) use process::{fill_descriptors, raise_descriptor_limit};
+pub(crate) use process::raise_descriptor_limit;
 pub(crate) use server::{Finished, Run, Server, unix_address, write};
 pub(crate) use strace::Strace;
 pub(crate) use tls::{Client, TlsPeer, certificates};

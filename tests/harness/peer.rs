@@ -122,6 +122,13 @@ impl TcpPeer {
         Self::new(connect(address))
     }
 
+    /// The other end: a connection that a listener of this process accepted.
+    pub(crate) fn accepted(stream: TcpStream) -> Self {
+        stream.set_nonblocking(false).expect("a socket that waits");
+        set_timeouts(&stream);
+        Self::new(stream)
+    }
+
     /// Connects with a small receive buffer, so that the server soon cannot
     /// send any more.
     pub(crate) fn connect_narrow(address: SocketAddr) -> Self {
@@ -139,6 +146,13 @@ impl TcpPeer {
     /// Ends the sending side.
     pub(crate) fn finish(&mut self) {
         self.get().shutdown(Shutdown::Write).expect("a half-close");
+    }
+
+    /// Ends the sending side, and waits until the server has ended, too.
+    pub(crate) fn finish_and_wait(mut self) {
+        // The server may be the first.
+        let _ = self.get().shutdown(Shutdown::Write);
+        self.lost();
     }
 
     /// Ends the connection with a reset.

@@ -1,6 +1,6 @@
 //! What the system knows of a process, and what can be done to it.
 
-use std::fs::File;
+use std::collections::HashSet;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
@@ -11,6 +11,17 @@ fn pid(id: u32) -> Pid {
 /// How many descriptors a process has open.
 pub(crate) fn descriptors(id: u32) -> usize {
     std::fs::read_dir(format!("/proc/{id}/fd")).map_or(0, Iterator::count)
+}
+
+/// The number that the next descriptor of a process will have.
+pub(crate) fn lowest_unused_descriptor(id: u32) -> u64 {
+    let used: HashSet<u64> = std::fs::read_dir(format!("/proc/{id}/fd"))
+        .expect("/proc")
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    (0..)
+        .find(|number| !used.contains(number))
+        .expect("a number")
 }
 
 /// The resident memory of a process, bytes.
@@ -67,11 +78,4 @@ pub(crate) fn raise_descriptor_limit() {
 
 fn maximum() -> Option<u64> {
     rustix::process::getrlimit(Resource::Nofile).maximum
-}
-
-/// Opens a number of descriptors, for tests that must run out of them.
-pub(crate) fn fill_descriptors(count: usize) -> Vec<File> {
-    (0..count)
-        .map(|_| File::open("/dev/null").expect("/dev/null"))
-        .collect()
 }

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -224,16 +225,36 @@ impl Server {
         process::descriptors(self.pid())
     }
 
+    /// How many descriptors it has open with nothing under way: after its
+    /// threads have started, and a connection has come and gone.
+    pub(crate) fn descriptors_at_rest(&self) -> usize {
+        let stream = ["tcp://", "tls://"];
+        for url in &self.listening {
+            let address = stream.iter().find_map(|scheme| url.strip_prefix(scheme));
+            if let Some(address) = address {
+                Peer::connect(address.parse().expect("an address")).finish_and_wait();
+            }
+        }
+        let (mut last, mut since) = (0, Instant::now());
+        eventually("descriptors at rest", || {
+            let now = self.descriptors();
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+            (since.elapsed() > Duration::from_millis(200)).then_some(now)
+        })
+    }
+
     /// Waits until it has no more descriptors open than that.
     pub(crate) fn wait_for_descriptors(&self, at_most: usize) {
         let mut last = 0;
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         while start.elapsed() < super::DEADLINE {
             last = self.descriptors();
             if last <= at_most {
                 return;
             }
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(10));
         }
         panic!("{last} descriptors are open where {at_most} should be");
     }
@@ -248,9 +269,15 @@ impl Server {
         process::cpu_seconds(self.pid())
     }
 
-    /// Sets how many descriptors it may have, from now on.
-    pub(crate) fn limit_descriptors(&self, soft: u64) {
-        process::limit_descriptors(self.pid(), soft);
+    /// Takes from it all descriptors that it does not use, until
+    /// [`Self::give_descriptors_back`].
+    pub(crate) fn take_descriptors_away(&self) {
+        let unused = process::lowest_unused_descriptor(self.pid());
+        process::limit_descriptors(self.pid(), unused);
+    }
+
+    pub(crate) fn give_descriptors_back(&self) {
+        process::limit_descriptors(self.pid(), 1024);
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

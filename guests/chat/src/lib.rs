@@ -1,13 +1,15 @@
 //! A chat room: lines from one client go to all others.
 //!
-//!     netwasm run guests/chat.wasm --tcp 8888 --isolation worker --workers 1
-//!     nc localhost 8888
+//! ```sh
+//! netwasm run guests/chat.wasm --tcp 8888 --isolation worker --workers 1
+//! nc localhost 8888
+//! ```
 //!
 //! With other settings each instance is a room of its own. `/nick NAME` sets
 //! the name that others see.
 //!
 //! A client that reads too slowly holds up nobody. When the host says that its
-//! queue is full (`pause-writing`), the newest [`BACKLOG`] lines are kept for
+//! queue is full (`pause-writing`), the newest `BACKLOG` lines are kept for
 //! it, and when it reads again (`resume-writing`) it gets those, after a line
 //! that says how many older ones it missed.
 wit_bindgen::generate!({

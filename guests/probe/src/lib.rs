@@ -1,10 +1,12 @@
 //! Does what the test-suite tells it, good or bad. It is no example: the other
 //! guests are.
 //!
-//!     netwasm run guests/probe.wasm --tcp 8888
-//!     printf 'events\n' | nc localhost 8888
+//! ```sh
+//! netwasm run guests/probe.wasm --tcp 8888
+//! printf 'events\n' | nc localhost 8888
+//! ```
 //!
-//! A client sends commands, one a line; see [`Client::execute`] for what each
+//! A client sends commands, one a line; see `Client::execute` for what each
 //! does and answers. An answer is a line, a failure `error: NAME` with a name
 //! of WIT's `error-code` or of [`std::io::ErrorKind`] in kebab case. An
 //! argument called TEXT is the rest of the line. With `panic-on-connect` as the

@@ -81,7 +81,7 @@ fn socket(address: &SocketAddress) -> String {
     }
 }
 
-/// HOST:PORT, [IPV6]:PORT or unix:PATH. An address as text with a port is
+/// `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`. An address as text with a port is
 /// given to the host as an address, anything else as a name.
 pub(super) fn endpoint(text: &str) -> Option<Endpoint> {
     if let Some(path) = text.strip_prefix("unix:") {

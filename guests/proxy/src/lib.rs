@@ -2,8 +2,10 @@
 //! the next one each time, and skips those that cannot be reached. The bytes
 //! are relayed by the host: the guest sees none of them.
 //!
-//!     netwasm run guests/proxy.wasm --tcp 8080 \
-//!         --allow-connect '127.0.0.1:*' -- 127.0.0.1:9001 127.0.0.1:9002
+//! ```sh
+//! netwasm run guests/proxy.wasm --tcp 8080 \
+//!     --allow-connect '127.0.0.1:*' -- 127.0.0.1:9001 127.0.0.1:9002
+//! ```
 //!
 //! A server is `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`.
 //!
@@ -155,7 +157,7 @@ impl Client {
         let index = self.first.wrapping_add(self.tried.get() - 1);
         SERVERS.with(|servers| {
             let server = &servers[index % servers.len()];
-            log(Level::Warn, &format!("{server}: {error}"));
+            log(Level::Warn, &format!("{server}: {}", reason(error)));
         });
     }
 
@@ -239,6 +241,19 @@ fn servers(arguments: impl Iterator<Item = String>) -> Vec<Server> {
             server
         })
         .collect()
+}
+
+/// An error as people put it.
+fn reason(error: &ErrorCode) -> String {
+    match error {
+        ErrorCode::AccessDenied => "not allowed".to_owned(),
+        ErrorCode::Timeout => "no answer in time".to_owned(),
+        ErrorCode::ConnectionRefused => "connection refused".to_owned(),
+        ErrorCode::RemoteUnreachable => "no route to it".to_owned(),
+        ErrorCode::NameUnresolvable => "no such name".to_owned(),
+        ErrorCode::NotFound => "no such socket".to_owned(),
+        error => error.to_string(),
+    }
 }
 
 /// A random number, by way of what the standard library seeds its maps with.

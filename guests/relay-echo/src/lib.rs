@@ -1,7 +1,9 @@
 //! Sends back what it receives, and never sees a byte of it: the host copies
 //! from the connection to itself, natively.
 //!
-//!     netwasm run guests/relay-echo.wasm --tcp 8888
+//! ```sh
+//! netwasm run guests/relay-echo.wasm --tcp 8888
+//! ```
 //!
 //! Compare `echo`, which does the same by hand.
 wit_bindgen::generate!({

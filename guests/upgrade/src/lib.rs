@@ -1,8 +1,10 @@
 //! Speaks a few lines in plain text, then continues in TLS on the same
 //! connection, as SMTP, IMAP and PostgreSQL do.
 //!
-//!     netwasm run guests/upgrade.wasm --tcp 8888 \
-//!         --cert certs/cert.pem --key certs/key.pem
+//! ```sh
+//! netwasm run guests/upgrade.wasm --tcp 8888 \
+//!     --cert certs/cert.pem --key certs/key.pem
+//! ```
 //!
 //! In plain text it knows `HELLO`, `STARTTLS` and `QUIT`. In TLS it sends lines
 //! back, and tells of the session on `INFO`.
@@ -113,7 +115,10 @@ impl Connection {
         match self.transport.start_tls(&TlsRole::Server, &received) {
             Ok(()) => self.secure.set(true),
             Err(error) => {
-                log(Level::Error, &format!("cannot go on in TLS: {error}"));
+                log(
+                    Level::Error,
+                    &format!("{error}: are --cert and --key given?"),
+                );
                 self.transport.close();
             }
         }

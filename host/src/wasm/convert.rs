@@ -76,7 +76,12 @@ impl From<IpSocketAddress> for SocketAddr {
             }
             IpSocketAddress::Ipv6(v6) => {
                 let segments: [u16; 8] = v6.address.into();
-                Self::V6(SocketAddrV6::new(segments.into(), v6.port, v6.flow_info, v6.scope_id))
+                Self::V6(SocketAddrV6::new(
+                    segments.into(),
+                    v6.port,
+                    v6.flow_info,
+                    v6.scope_id,
+                ))
             }
         }
     }
@@ -86,9 +91,10 @@ impl From<&Address> for SocketAddress {
     fn from(address: &Address) -> Self {
         match address {
             Address::Ip(address) => Self::Ip((*address).into()),
-            Address::Unix(path) => {
-                Self::Unix(path.as_ref().map(|path| path.to_string_lossy().into_owned()))
-            }
+            Address::Unix(path) => Self::Unix(
+                path.as_ref()
+                    .map(|path| path.to_string_lossy().into_owned()),
+            ),
         }
     }
 }

@@ -58,7 +58,9 @@ struct Indices {
 
 impl fmt::Debug for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Program").field("step", &self.step).finish_non_exhaustive()
+        f.debug_struct("Program")
+            .field("step", &self.step)
+            .finish_non_exhaustive()
     }
 }
 
@@ -72,11 +74,16 @@ impl Program {
         let engine = engine(&config.limits, Some(config), config.cache)
             .map_err(|error| Error::Engine(format!("cannot set up WebAssembly: {error:#}")))?;
         let name = config.component.to_string();
-        let wrong = |reason: String| Error::Component { name: name.clone(), reason };
+        let wrong = |reason: String| Error::Component {
+            name: name.clone(),
+            reason,
+        };
         let component = component(&engine, config)?;
         crate::inspect::check(&component, &engine, &config.listeners).map_err(wrong)?;
         let linker = linker(&engine).map_err(|error| Error::Engine(format!("{error:#}")))?;
-        let pre = linker.instantiate_pre(&component).map_err(|error| wrong(format!("{error:#}")))?;
+        let pre = linker
+            .instantiate_pre(&component)
+            .map_err(|error| wrong(crate::inspect::unlinkable(&component, &error)))?;
         Ok(Self {
             handlers: Indices::new(&pre),
             pre,
@@ -97,11 +104,31 @@ impl Program {
         let instance = self.pre.instantiate(&mut store)?;
         let indices = &self.handlers;
         let handlers = Handlers {
-            tcp: indices.tcp.as_ref().map(|it| it.load(&mut store, &instance)).transpose()?,
-            udp: indices.udp.as_ref().map(|it| it.load(&mut store, &instance)).transpose()?,
-            connect: indices.connect.as_ref().map(|it| it.load(&mut store, &instance)).transpose()?,
-            timer: indices.timer.as_ref().map(|it| it.load(&mut store, &instance)).transpose()?,
-            resolve: indices.resolve.as_ref().map(|it| it.load(&mut store, &instance)).transpose()?,
+            tcp: indices
+                .tcp
+                .as_ref()
+                .map(|it| it.load(&mut store, &instance))
+                .transpose()?,
+            udp: indices
+                .udp
+                .as_ref()
+                .map(|it| it.load(&mut store, &instance))
+                .transpose()?,
+            connect: indices
+                .connect
+                .as_ref()
+                .map(|it| it.load(&mut store, &instance))
+                .transpose()?,
+            timer: indices
+                .timer
+                .as_ref()
+                .map(|it| it.load(&mut store, &instance))
+                .transpose()?,
+            resolve: indices
+                .resolve
+                .as_ref()
+                .map(|it| it.load(&mut store, &instance))
+                .transpose()?,
         };
         Ok(Guest { store, handlers })
     }
@@ -124,7 +151,10 @@ impl Program {
                 engine.increment_epoch();
             }
         })?;
-        Ok(Ticker { stop: Some(stop), thread: Some(thread) })
+        Ok(Ticker {
+            stop: Some(stop),
+            thread: Some(thread),
+        })
     }
 }
 
@@ -168,13 +198,15 @@ pub fn compile(source: &ComponentSource, limits: &Limits) -> Result<Vec<u8>, Err
     let bytes = read(source, limits)?;
     let bytes = check_binary(&name, bytes)?;
     within(limits, &name, move || {
-        engine.precompile_component(&bytes).map_err(|error| format!("{error:#}"))
+        engine
+            .precompile_component(&bytes)
+            .map_err(|error| format!("{error:#}"))
     })
 }
 
 /// An engine for looking at components and compiling them, without a pool.
 pub(crate) fn plain_engine(limits: &Limits) -> Result<Engine, Error> {
-    engine(limits, None, false)
+    engine(limits, None, true)
         .map_err(|error| Error::Engine(format!("cannot set up WebAssembly: {error:#}")))
 }
 
@@ -255,7 +287,10 @@ fn pooling(run: &Config) -> PoolingAllocationConfig {
 
 fn component(engine: &Engine, config: &Config) -> Result<Component, Error> {
     let name = config.component.to_string();
-    let wrong = |reason: String| Error::Component { name: name.clone(), reason };
+    let wrong = |reason: String| Error::Component {
+        name: name.clone(),
+        reason,
+    };
     let bytes = read(&config.component, &config.limits)?;
     if Engine::detect_precompiled(&bytes) == Some(Precompiled::Component) {
         return trusted(engine, config, &bytes).map_err(wrong);
@@ -271,9 +306,11 @@ fn component(engine: &Engine, config: &Config) -> Result<Component, Error> {
 #[expect(unsafe_code, reason = "compiled code is run as it is")]
 fn trusted(engine: &Engine, config: &Config, bytes: &[u8]) -> Result<Component, String> {
     if !config.trust_compiled {
-        return Err("it is compiled code, which runs without a sandbox if somebody tampered \
+        return Err(
+            "it is compiled code, which runs without a sandbox if somebody tampered \
                     with it; --allow-compiled trusts it"
-            .into());
+                .into(),
+        );
     }
     // SAFETY: `deserialize` needs bytes that `netwasm compile` made. The user
     // vouches for that by the flag; wasmtime checks version and settings.
@@ -282,22 +319,29 @@ fn trusted(engine: &Engine, config: &Config, bytes: &[u8]) -> Result<Component, 
 }
 
 /// The component's bytes, in binary form.
-fn read(source: &ComponentSource, limits: &Limits) -> Result<Vec<u8>, Error> {
+pub(crate) fn read(source: &ComponentSource, limits: &Limits) -> Result<Vec<u8>, Error> {
     use std::io::Read;
     let path = match source {
         ComponentSource::BuiltIn { bytes, .. } => return Ok(bytes.to_vec()),
         ComponentSource::File(path) => path,
     };
-    let failed = |source| Error::Read { path: path.clone(), source };
+    let failed = |source| Error::Read {
+        path: path.clone(),
+        source,
+    };
     let file = std::fs::File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
-    file.take(limits.max_component_size + 1).read_to_end(&mut bytes).map_err(failed)?;
+    file.take(limits.max_component_size + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
     if bytes.len() as u64 > limits.max_component_size {
         return Err(Error::Component {
             name: source.to_string(),
             reason: format!(
                 "it is larger than {} (--max-component-size)",
-                bytesize::ByteSize::b(limits.max_component_size).display().iec()
+                bytesize::ByteSize::b(limits.max_component_size)
+                    .display()
+                    .iec()
             ),
         });
     }
@@ -306,8 +350,10 @@ fn read(source: &ComponentSource, limits: &Limits) -> Result<Vec<u8>, Error> {
 
 /// Text to binary, and a plain word for what is no component.
 fn check_binary(name: &str, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
-    crate::inspect::to_component_binary(bytes)
-        .map_err(|reason| Error::Component { name: name.into(), reason })
+    crate::inspect::to_component_binary(bytes).map_err(|reason| Error::Component {
+        name: name.into(),
+        reason,
+    })
 }
 
 /// Does it on a thread of its own, and gives up when that takes too long.
@@ -317,14 +363,20 @@ fn within<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, Error> {
     let (done, result) = mpsc::channel();
-    let wrong = |reason: String| Error::Component { name: name.into(), reason };
+    let wrong = |reason: String| Error::Component {
+        name: name.into(),
+        reason,
+    };
     thread::Builder::new()
         .name("compile".into())
         .spawn(move || {
             // Nobody waits for it any more after the time is up.
             let _ = done.send(work());
         })
-        .map_err(|source| Error::System { what: "a thread", source })?;
+        .map_err(|source| Error::System {
+            what: "a thread",
+            source,
+        })?;
     match result.recv_timeout(limits.compile_timeout) {
         Ok(result) => result.map_err(wrong),
         Err(_) => Err(wrong(format!(

@@ -60,7 +60,9 @@ impl fmt::Display for InstanceError {
 
 impl fmt::Debug for Instance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Instance").field("dead", &self.dead).finish_non_exhaustive()
+        f.debug_struct("Instance")
+            .field("dead", &self.dead)
+            .finish_non_exhaustive()
     }
 }
 
@@ -71,8 +73,13 @@ impl Instance {
     /// All that the engine may hold at once are in use, or its start traps.
     pub(crate) fn new(worker: &Rc<Worker>) -> Result<Rc<Self>, InstanceError> {
         let program = &worker.shared.program;
-        let guest = program.instantiate(State::new(worker)).map_err(InstanceError)?;
-        let instance = Rc::new(Self { guest: RefCell::new(guest), dead: Cell::new(false) });
+        let guest = program
+            .instantiate(State::new(worker))
+            .map_err(InstanceError)?;
+        let instance = Rc::new(Self {
+            guest: RefCell::new(guest),
+            dead: Cell::new(false),
+        });
         instance.guest.borrow_mut().store.data_mut().instance = Rc::downgrade(&instance);
         Ok(instance)
     }
@@ -129,19 +136,25 @@ impl Instance {
 
     pub(crate) fn eof_received(&self, connection: ResourceAny) -> Result<bool, Trapped> {
         self.call("eof-received", |store, handlers| {
-            exported(handlers.tcp.as_ref())?.connection().call_eof_received(store, connection)
+            exported(handlers.tcp.as_ref())?
+                .connection()
+                .call_eof_received(store, connection)
         })
     }
 
     pub(crate) fn pause_writing(&self, connection: ResourceAny) -> Result<(), Trapped> {
         self.call("pause-writing", |store, handlers| {
-            exported(handlers.tcp.as_ref())?.connection().call_pause_writing(store, connection)
+            exported(handlers.tcp.as_ref())?
+                .connection()
+                .call_pause_writing(store, connection)
         })
     }
 
     pub(crate) fn resume_writing(&self, connection: ResourceAny) -> Result<(), Trapped> {
         self.call("resume-writing", |store, handlers| {
-            exported(handlers.tcp.as_ref())?.connection().call_resume_writing(store, connection)
+            exported(handlers.tcp.as_ref())?
+                .connection()
+                .call_resume_writing(store, connection)
         })
     }
 
@@ -154,7 +167,8 @@ impl Instance {
         self.call("connection-lost", |store, handlers| {
             let reason = reason.map(ErrorCode::from);
             let tcp = exported(handlers.tcp.as_ref())?;
-            tcp.connection().call_connection_lost(&mut *store, connection, reason.as_ref())?;
+            tcp.connection()
+                .call_connection_lost(&mut *store, connection, reason.as_ref())?;
             connection.resource_drop(store)
         })
     }
@@ -175,7 +189,8 @@ impl Instance {
     ) -> Result<(), Trapped> {
         self.call("datagram-received", |store, handlers| {
             let udp = exported(handlers.udp.as_ref())?;
-            udp.endpoint().call_datagram_received(store, endpoint, data, peer.into())
+            udp.endpoint()
+                .call_datagram_received(store, endpoint, data, peer.into())
         })
     }
 
@@ -188,20 +203,18 @@ impl Instance {
         self.call("error-received", |store, handlers| {
             let udp = exported(handlers.udp.as_ref())?;
             let peer = peer.map(Into::into);
-            udp.endpoint().call_error_received(store, endpoint, &error.into(), peer)
+            udp.endpoint()
+                .call_error_received(store, endpoint, &error.into(), peer)
         })
     }
 
-    /// `connection-lost` of a datagram socket.
-    pub(crate) fn endpoint_lost(
-        &self,
-        endpoint: ResourceAny,
-        reason: Option<&ConnectionError>,
-    ) -> Result<(), Trapped> {
+    /// `connection-lost` of a datagram socket, after which the guest's
+    /// resource is dropped.
+    pub(crate) fn endpoint_lost(&self, endpoint: ResourceAny) -> Result<(), Trapped> {
         self.call("connection-lost", |store, handlers| {
-            let reason = reason.map(ErrorCode::from);
             let udp = exported(handlers.udp.as_ref())?;
-            udp.endpoint().call_connection_lost(&mut *store, endpoint, reason.as_ref())?;
+            udp.endpoint()
+                .call_connection_lost(&mut *store, endpoint, None)?;
             endpoint.resource_drop(store)
         })
     }
@@ -245,7 +258,12 @@ impl Instance {
             let resolve = exported(handlers.resolve.as_ref())?;
             store.data_mut().finish(id);
             let answer = answer
-                .map(|addresses| addresses.into_iter().map(IpAddress::from).collect::<Vec<_>>())
+                .map(|addresses| {
+                    addresses
+                        .into_iter()
+                        .map(IpAddress::from)
+                        .collect::<Vec<_>>()
+                })
                 .map_err(ErrorCode::from);
             let answer = answer.as_ref().map(Vec::as_slice);
             resolve.call_resolved(store, id, answer)
@@ -270,7 +288,11 @@ fn report(state: &State, event: &str, error: &wasmtime::Error) {
         Some(trap) => trap.to_string(),
         None => wasi::reason(error).unwrap_or_else(|| one_line(error)),
     };
-    let memory = if state.memory.denied { "; it was denied more memory (--max-memory)" } else { "" };
+    let memory = if state.memory.denied {
+        "; it was denied more memory (--max-memory)"
+    } else {
+        ""
+    };
     tracing::error!(guest = %shared.guest.name, event, "the guest trapped: {reason}{memory}");
     tracing::debug!(guest = %shared.guest.name, "{error:?}");
 }

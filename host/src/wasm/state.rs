@@ -19,14 +19,17 @@ use crate::worker::Worker;
 
 /// The WIT resource `transport`.
 #[derive(Debug)]
+#[expect(unreachable_pub, reason = "the generated bindings name it")]
 pub struct TransportHandle;
 
 /// The WIT resource `datagram-transport`.
 #[derive(Debug)]
+#[expect(unreachable_pub, reason = "the generated bindings name it")]
 pub struct DatagramHandle;
 
 /// The WIT resource `file`.
 #[derive(Debug)]
+#[expect(unreachable_pub, reason = "the generated bindings name it")]
 pub struct FileHandle;
 
 /// The data of an instance's store.
@@ -49,7 +52,10 @@ impl State {
             worker: Rc::clone(worker),
             instance: Weak::new(),
             wasi: Wasi::new(shared.wasi.clone()),
-            memory: MemoryLimit { most: shared.limits.max_memory, denied: false },
+            memory: MemoryLimit {
+                most: shared.limits.max_memory,
+                denied: false,
+            },
             transports: Slab::new(),
             datagrams: Slab::new(),
             files: Slab::new(),
@@ -68,14 +74,18 @@ impl State {
         &self,
         handle: &Resource<TransportHandle>,
     ) -> wasmtime::Result<&Rc<Transport>> {
-        self.transports.get(handle.rep() as usize).ok_or_else(unknown)
+        self.transports
+            .get(handle.rep() as usize)
+            .ok_or_else(unknown)
     }
 
     pub(crate) fn remove_transport(
         &mut self,
         handle: &Resource<TransportHandle>,
     ) -> wasmtime::Result<Rc<Transport>> {
-        self.transports.try_remove(handle.rep() as usize).ok_or_else(unknown)
+        self.transports
+            .try_remove(handle.rep() as usize)
+            .ok_or_else(unknown)
     }
 
     /// Ends all connections of an instance that is no more.
@@ -94,14 +104,18 @@ impl State {
         &self,
         handle: &Resource<DatagramHandle>,
     ) -> wasmtime::Result<&Rc<Datagrams>> {
-        self.datagrams.get(handle.rep() as usize).ok_or_else(unknown)
+        self.datagrams
+            .get(handle.rep() as usize)
+            .ok_or_else(unknown)
     }
 
     pub(crate) fn remove_datagrams(
         &mut self,
         handle: &Resource<DatagramHandle>,
     ) -> wasmtime::Result<Rc<Datagrams>> {
-        self.datagrams.try_remove(handle.rep() as usize).ok_or_else(unknown)
+        self.datagrams
+            .try_remove(handle.rep() as usize)
+            .ok_or_else(unknown)
     }
 
     /// # Errors
@@ -118,7 +132,10 @@ impl State {
     }
 
     pub(crate) fn remove_file(&mut self, handle: &Resource<FileHandle>) -> wasmtime::Result<()> {
-        self.files.try_remove(handle.rep() as usize).map(drop).ok_or_else(unknown)
+        self.files
+            .try_remove(handle.rep() as usize)
+            .map(drop)
+            .ok_or_else(unknown)
     }
 
     // Work that ends as an event.

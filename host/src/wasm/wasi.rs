@@ -902,10 +902,10 @@ mod tests {
     fn a_directory_that_cannot_be_opened_is_named() {
         let missing = directory(Path::new("/nonexistent/public"), false);
         let log = GuestLog::new("test");
-        let error = WasiSetup::new(&guest(vec![missing]), 8, log)
-            .err()
-            .expect("an error")
-            .to_string();
+        let Err(error) = WasiSetup::new(&guest(vec![missing]), 8, log) else {
+            panic!("a directory that does not exist was opened");
+        };
+        let error = error.to_string();
         assert!(error.contains("/nonexistent/public"), "{error}");
         assert!(error.contains("No such file"), "{error}");
     }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use crate::connect::{self, Endpoint};
 use crate::error::ConnectionError;
-use crate::wasm::bindings::netwasm::net::connector::{ConnectOptions, Endpoint as WitEndpoint, Host};
+use crate::wasm::bindings::netwasm::net::connector::{
+    ConnectOptions, Endpoint as WitEndpoint, Host,
+};
 use crate::wasm::bindings::netwasm::net::types::ErrorCode;
 use crate::wasm::state::State;
 
@@ -23,16 +25,33 @@ impl Host for State {
     }
 }
 
-fn begin(state: &mut State, to: WitEndpoint, options: ConnectOptions) -> Result<u64, ConnectionError> {
+fn begin(
+    state: &mut State,
+    to: WitEndpoint,
+    options: ConnectOptions,
+) -> Result<u64, ConnectionError> {
     let endpoint = endpoint(to)?;
     allow(state, &endpoint)?;
     let session = match options.tls {
         None => None,
-        Some(tls) => Some(state.worker.shared.tls.connect(&tls.server_name, &tls.alpn)?),
+        Some(tls) => Some(
+            state
+                .worker
+                .shared
+                .tls
+                .connect(&tls.server_name, &tls.alpn)?,
+        ),
     };
     let timeout = options.timeout.map(Duration::from_nanos);
     state.begin(|state, id| {
-        connect::connect(&state.worker, state.instance.clone(), id, endpoint, session, timeout)
+        connect::connect(
+            &state.worker,
+            state.instance.clone(),
+            id,
+            endpoint,
+            session,
+            timeout,
+        )
     })
 }
 
@@ -50,7 +69,9 @@ fn endpoint(to: WitEndpoint) -> Result<Endpoint, ConnectionError> {
         Endpoint::Name { host, port } => !host.is_empty() && *port != 0,
         Endpoint::Unix(path) => !path.as_os_str().is_empty(),
     };
-    usable.then_some(endpoint).ok_or(ConnectionError::InvalidArgument)
+    usable
+        .then_some(endpoint)
+        .ok_or(ConnectionError::InvalidArgument)
 }
 
 fn allow(state: &State, endpoint: &Endpoint) -> Result<(), ConnectionError> {

@@ -11,9 +11,14 @@ impl files::HostFile for State {
         let opened = self.worker.shared.roots.open_file(&path);
         if self.worker.shared.guest.dirs.is_empty() {
             self.worker.shared.counters.denied.add();
-            tracing::warn!(path, "opening a file is not allowed; --dir HOST::GUEST would allow it");
+            tracing::warn!(
+                path,
+                "opening a file is not allowed; --dir HOST::GUEST would allow it"
+            );
         }
-        Ok(opened.and_then(|file| self.add_file(file)).map_err(ErrorCode::from))
+        Ok(opened
+            .and_then(|file| self.add_file(file))
+            .map_err(ErrorCode::from))
     }
 
     fn size(&mut self, this: Resource<FileHandle>) -> wasmtime::Result<Result<u64, ErrorCode>> {

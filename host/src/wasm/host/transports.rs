@@ -164,7 +164,9 @@ impl HostTransport for State {
         let local = transport.local();
         Ok(ConnectionInfo {
             peer: transport.peer().into(),
-            local: local.as_ref().map_or(SocketAddress::Unix(None), SocketAddress::from),
+            local: local
+                .as_ref()
+                .map_or(SocketAddress::Unix(None), SocketAddress::from),
             tls: transport.session_info().map(Into::into),
         })
     }
@@ -182,10 +184,16 @@ impl HostDatagramTransport for State {
         data: Vec<u8>,
         to: IpSocketAddress,
     ) -> wasmtime::Result<Result<(), ErrorCode>> {
-        Ok(self.datagrams(&this)?.send_to(&data, to.into()).map_err(ErrorCode::from))
+        Ok(self
+            .datagrams(&this)?
+            .send_to(&data, to.into())
+            .map_err(ErrorCode::from))
     }
 
-    fn local_address(&mut self, this: Resource<DatagramHandle>) -> wasmtime::Result<IpSocketAddress> {
+    fn local_address(
+        &mut self,
+        this: Resource<DatagramHandle>,
+    ) -> wasmtime::Result<IpSocketAddress> {
         Ok(self.datagrams(&this)?.local().into())
     }
 

@@ -1,0 +1,890 @@
+//! The command line: raw arguments, turned once into a checked [`Config`].
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::builder::PossibleValue;
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use crate::config::{
+    CertificateFiles, ComponentSource, Config, Directory, GuestConfig, Isolation, Limits,
+    ListenAddress, ListenerConfig, ListenerKind, TlsFiles,
+};
+use crate::descriptors;
+use crate::logging::{LogFormat, LogOptions};
+use crate::policy::ConnectPattern;
+
+/// Components that are part of the program, for those who have nothing else.
+const BUILT_IN: [(&str, &[u8]); 1] = [("echo", include_bytes!("../../guests/echo.wasm"))];
+
+const EXAMPLES: &str = "\
+Examples:
+  netwasm run echo --tcp 8888 --udp 8888
+  netwasm run guests/echo.wasm --tls 0.0.0.0:8889 --cert certs/cert.pem --key certs/key.pem
+  netwasm run guests/proxy.wasm --tcp 8080 --allow-connect 127.0.0.1:80 -- 127.0.0.1:80
+  netwasm run guests/chat.wasm --tcp unix:/run/chat.sock --isolation worker --workers 1
+  netwasm inspect guests/echo.wasm";
+
+const RUN_EXAMPLES: &str = "\
+ADDR     PORT (of localhost: 127.0.0.1 and ::1), IP:PORT, [IPV6]:PORT, or unix:PATH (not for --udp);
+         port 0 picks one that is free
+PATTERN  HOST:PORT or unix:PATH. HOST is a name, *.NAME, an IP address, a network (10.0.0.0/8,
+         [fd00::/8]), or *; PORT a number or *. An address that is not of the public Internet needs
+         a pattern that names it; localhost names loopback
+DIR      HOST[::GUEST][:ro|:rw]; without GUEST it has the same path there, without the end :ro
+SIZE     a number of bytes, or one with a unit: 64KiB, 1.5MB, 1GiB
+TIME     a number with a unit: 100ms, 30s, 5m; for --idle-timeout also none
+
+Examples:
+  netwasm run echo --tcp 8888 --udp 8888
+  netwasm run guests/echo.wasm --tls 0.0.0.0:8889 --cert certs/cert.pem --key certs/key.pem
+  netwasm run guests/proxy.wasm --tcp 8080 --allow-connect 10.0.0.0/8:80 -- 10.0.0.1:80 10.0.0.2:80
+  netwasm run guests/chat.wasm --tcp unix:/run/chat.sock --isolation worker --workers 1";
+
+/// What the program is to do.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Serve with a component.
+    Run(Box<Config>, LogOptions),
+    /// Say what a component is.
+    Inspect {
+        /// The component.
+        component: ComponentSource,
+        /// Of these, those that reading and compiling have.
+        limits: Limits,
+    },
+    /// Compile a component ahead of time.
+    Compile {
+        /// The component.
+        component: ComponentSource,
+        /// The file to write.
+        output: PathBuf,
+        /// Of these, those that reading and compiling have; the code is made
+        /// for guests with this much memory.
+        limits: Limits,
+    },
+}
+
+/// Reads the program's arguments, its name the first one.
+///
+/// # Errors
+/// They cannot be used, or ask for help; the error prints itself and has its
+/// own exit code.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let matches = command(&args).try_get_matches_from(&args)?;
+    match Cli::from_arg_matches(&matches)?.command {
+        Subcommands::Run(run) => run.into_command(),
+        Subcommands::Inspect(Inspect {
+            component,
+            compiling,
+        }) => Ok(Command::Inspect {
+            component: component_source(&component)?,
+            limits: compiling.checked()?,
+        }),
+        Subcommands::Compile(Compile {
+            component,
+            output,
+            compiling,
+        }) => Ok(Command::Compile {
+            component: component_source(&component)?,
+            output,
+            limits: compiling.checked()?,
+        }),
+    }
+}
+
+/// Runs network servers whose logic is a sandboxed WebAssembly component
+#[derive(Debug, Parser)]
+#[command(name = "netwasm", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Subcommands,
+}
+
+#[derive(Debug, Subcommand)]
+enum Subcommands {
+    /// Listens, and drives a component with what happens
+    #[command(
+        after_help = "--help lists all flags, explains ADDR, PATTERN, DIR, SIZE and TIME, and has examples."
+    )]
+    Run(Box<Run>),
+    /// Says what a component exports and imports, and how to run it
+    Inspect(Inspect),
+    /// Compiles a component ahead of time, for `run --allow-compiled`
+    Compile(Compile),
+}
+
+#[derive(Args, Debug)]
+struct Run {
+    /// The component: a file, or the name of a built-in one (echo)
+    component: PathBuf,
+
+    /// Arguments of the guest
+    #[arg(last = true, value_name = "ARGS")]
+    args: Vec<String>,
+
+    #[command(flatten)]
+    listeners: Listeners,
+    #[command(flatten)]
+    tls: Tls,
+    #[command(flatten)]
+    guest: Guest,
+    #[command(flatten)]
+    limits: LimitFlags,
+    #[command(flatten)]
+    compiling: Compiling,
+    #[command(flatten)]
+    log: Log,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Listeners (repeatable)")]
+struct Listeners {
+    /// Take connections: PORT (of localhost), IP:PORT, or unix:PATH
+    #[arg(long, value_name = "ADDR")]
+    tcp: Vec<ListenAddress>,
+    /// Take connections in TLS
+    #[arg(long, value_name = "ADDR")]
+    tls: Vec<ListenAddress>,
+    /// Take datagrams
+    #[arg(long, value_name = "ADDR")]
+    udp: Vec<ListenAddress>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "TLS")]
+struct Tls {
+    /// Certificate chain in PEM; repeatable, chosen by the name a client asks for
+    #[arg(long, value_name = "FILE")]
+    cert: Vec<PathBuf>,
+    /// Private key in PEM, one for each --cert in the same order
+    #[arg(long, value_name = "FILE")]
+    key: Vec<PathBuf>,
+    /// Take only clients with a certificate that this authority signed
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    client_ca: Option<PathBuf>,
+    /// Protocol to agree on with clients, the best one first; repeatable
+    #[arg(long, value_name = "NAME", hide_short_help = true)]
+    alpn: Vec<String>,
+    /// Authority that outgoing connections trust besides the system's; repeatable
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    ca: Vec<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Guest")]
+struct Guest {
+    /// One instance a connection, or one a worker
+    #[arg(long, value_enum, value_name = "MODE", default_value = "connection")]
+    #[arg(hide_possible_values = true)]
+    isolation: Isolation,
+    /// Threads that serve connections [default: one a core]
+    #[arg(long, value_name = "N", value_parser = workers)]
+    workers: Option<NonZeroUsize>,
+    /// Let the guest connect, as to '*.example.org:443'; repeatable
+    #[arg(long, value_name = "PATTERN")]
+    allow_connect: Vec<ConnectPattern>,
+    /// Let the guest read a directory, or write (:rw); repeatable
+    #[arg(long, value_name = "DIR")]
+    dir: Vec<Directory>,
+    /// Give the guest a variable, or NAME to inherit it; repeatable
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    env: Vec<Variable>,
+    /// Run a file that `netwasm compile` made: native code, to be trusted like any program
+    #[arg(long, hide_short_help = true)]
+    allow_compiled: bool,
+    /// Compile anew each time, and keep nothing in ~/.cache/netwasm
+    #[arg(long, hide_short_help = true)]
+    no_cache: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Limits")]
+struct LimitFlags {
+    /// How long the guest may take for an event
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "100ms")]
+    event_timeout: Duration,
+    /// Connections at once, others wait [default: what open files allow]
+    #[arg(long, value_name = "N", value_parser = count)]
+    max_connections: Option<usize>,
+    /// Connections that the kernel keeps waiting
+    #[arg(long, value_name = "N", default_value = "1024", hide_short_help = true)]
+    #[arg(value_parser = clap::value_parser!(i32).range(1..))]
+    backlog: i32,
+    /// End connections that are silent for so long
+    #[arg(long, value_name = "TIME", value_parser = time_or_none, default_value = "none")]
+    idle_timeout: TimeOrNone,
+    /// How long a TLS handshake may take
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "10s")]
+    #[arg(hide_short_help = true)]
+    handshake_timeout: Duration,
+    /// End connections whose peer takes nothing of what is to be sent
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
+    #[arg(hide_short_help = true)]
+    write_timeout: Duration,
+    /// Unsent bytes of a connection at which the guest is told to pause
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64KiB")]
+    #[arg(hide_short_help = true)]
+    write_high: usize,
+    /// Unsent bytes at which it is told to resume
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "16KiB")]
+    #[arg(hide_short_help = true)]
+    write_low: usize,
+    /// Unsent bytes at which a connection is ended
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "16MiB")]
+    #[arg(hide_short_help = true)]
+    max_write_buffer: usize,
+    /// Timers, files, questions and pending connects of an instance, each
+    #[arg(long, value_name = "N", value_parser = count, default_value = "1024")]
+    #[arg(hide_short_help = true)]
+    max_handles: usize,
+    /// How long connections may go on after SIGTERM or SIGINT
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
+    #[arg(hide_short_help = true)]
+    shutdown_timeout: Duration,
+}
+
+/// Limits that reading and compiling a component have, with the one that the
+/// code is made for.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Limits")]
+struct Compiling {
+    /// Memory of an instance
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB")]
+    max_memory: usize,
+    /// The largest component
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB")]
+    #[arg(hide_short_help = true)]
+    max_component_size: usize,
+    /// How long compiling it may take
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s")]
+    #[arg(hide_short_help = true)]
+    compile_timeout: Duration,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Log (to standard error)")]
+struct Log {
+    /// Show more; -vv: every step
+    #[arg(short, action = ArgAction::Count)]
+    verbose: u8,
+    /// The form of its lines
+    #[arg(long, value_enum, value_name = "text|json", default_value = "text")]
+    #[arg(hide_possible_values = true)]
+    log_format: LogFormat,
+}
+
+#[derive(Args, Debug)]
+struct Inspect {
+    /// The component: a file, or the name of a built-in one (echo)
+    component: PathBuf,
+    #[command(flatten)]
+    compiling: Compiling,
+}
+
+#[derive(Args, Debug)]
+struct Compile {
+    /// The component: a file, or the name of a built-in one (echo)
+    component: PathBuf,
+    /// The file to write
+    #[arg(short, long, value_name = "FILE.cwasm")]
+    output: PathBuf,
+    #[command(flatten)]
+    compiling: Compiling,
+}
+
+impl Run {
+    fn into_command(self) -> Result<Command, clap::Error> {
+        let config = Config {
+            component: component_source(&self.component)?,
+            trust_compiled: self.guest.allow_compiled,
+            cache: !self.guest.no_cache,
+            listeners: self.listeners.into_configs(),
+            tls: self.tls.into_files()?,
+            isolation: self.guest.isolation,
+            workers: self
+                .guest
+                .workers
+                .or_else(|| thread::available_parallelism().ok())
+                .unwrap_or(NonZeroUsize::MIN),
+            limits: self.limits.into_limits(&self.compiling),
+            guest: GuestConfig {
+                name: guest_name(&self.component),
+                args: self.args,
+                env: self
+                    .guest
+                    .env
+                    .into_iter()
+                    .filter_map(|Variable(pair)| pair)
+                    .collect(),
+                dirs: self.guest.dir,
+            },
+            policy: self.guest.allow_connect.into_iter().collect(),
+        };
+        config.check().map_err(|error| usage(&error))?;
+        let log = LogOptions {
+            format: self.log.log_format,
+            verbosity: self.log.verbose.into(),
+        };
+        Ok(Command::Run(Box::new(config), log))
+    }
+}
+
+impl Listeners {
+    fn into_configs(self) -> Vec<ListenerConfig> {
+        [
+            (ListenerKind::Tcp, self.tcp),
+            (ListenerKind::Tls, self.tls),
+            (ListenerKind::Udp, self.udp),
+        ]
+        .into_iter()
+        .flat_map(|(kind, addresses)| {
+            addresses
+                .into_iter()
+                .map(move |address| ListenerConfig { kind, address })
+        })
+        .collect()
+    }
+}
+
+impl Tls {
+    fn into_files(self) -> Result<TlsFiles, clap::Error> {
+        let (certs, keys) = (self.cert.len(), self.key.len());
+        if certs != keys {
+            return Err(usage(&format!(
+                "each --cert needs its --key, in the same order: there are {certs} --cert and \
+                 {keys} --key"
+            )));
+        }
+        let pairs = self.cert.into_iter().zip(self.key);
+        Ok(TlsFiles {
+            certificates: pairs
+                .map(|(chain, key)| CertificateFiles { chain, key })
+                .collect(),
+            client_ca: self.client_ca,
+            alpn: self.alpn.into_iter().map(String::into_bytes).collect(),
+            extra_roots: self.ca,
+        })
+    }
+}
+
+impl LimitFlags {
+    fn into_limits(self, compiling: &Compiling) -> Limits {
+        Limits {
+            max_connections: self
+                .max_connections
+                .unwrap_or_else(descriptors::connections),
+            backlog: self.backlog,
+            event_timeout: self.event_timeout,
+            idle_timeout: self.idle_timeout.0,
+            handshake_timeout: self.handshake_timeout,
+            write_timeout: self.write_timeout,
+            write_high: self.write_high,
+            write_low: self.write_low,
+            max_write_buffer: self.max_write_buffer,
+            max_handles: self.max_handles,
+            shutdown_timeout: self.shutdown_timeout,
+            ..compiling.limits()
+        }
+    }
+}
+
+impl Compiling {
+    fn limits(&self) -> Limits {
+        Limits {
+            max_memory: self.max_memory,
+            max_component_size: self.max_component_size as u64,
+            compile_timeout: self.compile_timeout,
+            ..Limits::default()
+        }
+    }
+
+    fn checked(&self) -> Result<Limits, clap::Error> {
+        let limits = self.limits();
+        limits.check().map_err(|error| usage(&error))?;
+        Ok(limits)
+    }
+}
+
+impl ValueEnum for Isolation {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Connection, Self::Worker]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(match self {
+            Self::Connection => "connection",
+            Self::Worker => "worker",
+        }))
+    }
+}
+
+impl ValueEnum for LogFormat {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Text, Self::Json]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }))
+    }
+}
+
+/// A time, or none: clap takes an `Option` for a flag that may be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct TimeOrNone(Option<Duration>);
+
+/// A variable of the guest's; none where it would be inherited but is not set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Variable(Option<(String, String)>);
+
+fn time(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("it must not be zero".into()),
+        Ok(time) => Ok(time),
+        Err(_) => Err("write a number with its unit, such as 100ms, 30s or 5m".into()),
+    }
+}
+
+fn time_or_none(text: &str) -> Result<TimeOrNone, String> {
+    match text {
+        "none" => Ok(TimeOrNone(None)),
+        _ => match humantime::parse_duration(text) {
+            Ok(Duration::ZERO) => Ok(TimeOrNone(None)),
+            Ok(time) => Ok(TimeOrNone(Some(time))),
+            Err(_) => {
+                Err("write a number with its unit, such as 30s or 5m, or none for never".into())
+            }
+        },
+    }
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    let size = text.parse::<ByteSize>().map_err(|_| {
+        "write a number of bytes, or one with its unit, such as 64KiB, 1.5MB or 1GiB".to_owned()
+    })?;
+    match usize::try_from(size.as_u64()) {
+        Ok(0) => Err("it must not be zero".into()),
+        Ok(size) => Ok(size),
+        Err(_) => Err("it is more than this machine can address".into()),
+    }
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("it must not be zero".into()),
+        Ok(count) => Ok(count),
+        Err(_) => Err("write a whole number, 1 or more".into()),
+    }
+}
+
+fn workers(text: &str) -> Result<NonZeroUsize, String> {
+    match text.parse::<NonZeroUsize>() {
+        Ok(workers) if workers.get() <= 1024 => Ok(workers),
+        _ => Err("write a whole number from 1 to 1024".into()),
+    }
+}
+
+fn variable(text: &str) -> Result<Variable, String> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(value.to_owned())),
+        None => (text, None),
+    };
+    if name.is_empty() {
+        return Err("write NAME=VALUE, or NAME to inherit it".into());
+    }
+    let value = match value {
+        Some(value) => Some(value),
+        None => match std::env::var(name) {
+            Ok(value) => Some(value),
+            Err(std::env::VarError::NotPresent) => None,
+            Err(std::env::VarError::NotUnicode(_)) => {
+                return Err("its value is not UTF-8, which a guest's must be".into());
+            }
+        },
+    };
+    Ok(Variable(value.map(|value| (name.to_owned(), value))))
+}
+
+/// A file, or a built-in component: a plain word that is no file.
+fn component_source(component: &Path) -> Result<ComponentSource, clap::Error> {
+    let file = || Ok(ComponentSource::File(component.to_owned()));
+    let Some(name) = component.to_str() else {
+        return file();
+    };
+    if name.contains(['/', '.']) || component.exists() {
+        return file();
+    }
+    match BUILT_IN.iter().find(|(built_in, _)| *built_in == name) {
+        Some((name, bytes)) => Ok(ComponentSource::BuiltIn { name, bytes }),
+        None => Err(usage(&format!(
+            "there is neither a file nor a built-in component '{name}'; built in: {}",
+            BUILT_IN.map(|(name, _)| name).join(", ")
+        ))),
+    }
+}
+
+/// The name of the file without what follows a dot.
+fn guest_name(component: &Path) -> String {
+    let stem = component.file_stem().unwrap_or(component.as_os_str());
+    stem.to_string_lossy().into_owned()
+}
+
+/// A mistake in the arguments that no single one of them shows.
+fn usage(message: &dyn Display) -> clap::Error {
+    clap::Error::raw(ErrorKind::ValueValidation, format!("{message}\n"))
+}
+
+/// The flags. clap's `--help` takes three lines a flag where `-h` leaves some
+/// out; where it is asked for, none is left out of the short form instead.
+fn command(args: &[OsString]) -> clap::Command {
+    let command = Cli::command();
+    let mut flags = args.iter().take_while(|arg| *arg != "--");
+    if !flags.any(|arg| arg == "--help") {
+        return command;
+    }
+    command
+        .mut_subcommands(|command| command.mut_args(|arg| arg.hide_short_help(false)))
+        .mut_subcommand("run", |run| run.after_help(RUN_EXAMPLES))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logging::Verbosity;
+
+    /// The arguments after `netwasm`, in one string.
+    fn parse_line(line: &str) -> Result<Command, clap::Error> {
+        parse(
+            std::iter::once("netwasm")
+                .chain(line.split_whitespace())
+                .map(OsString::from),
+        )
+    }
+
+    fn run(line: &str) -> (Config, LogOptions) {
+        match parse_line(&format!("run {line}")) {
+            Ok(Command::Run(config, log)) => (*config, log),
+            Ok(other) => panic!("{line} gave {other:?}"),
+            Err(error) => panic!("{line}: {error}"),
+        }
+    }
+
+    fn error(line: &str) -> String {
+        match parse_line(line) {
+            Ok(command) => panic!("{line} gave {command:?}"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn flags_are_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn without_flags_the_limits_are_the_defaults() {
+        let (config, log) = run("a.wasm --tcp 1");
+        let limits = Limits {
+            max_connections: descriptors::connections(),
+            ..Limits::default()
+        };
+        assert_eq!(config.limits, limits);
+        assert_eq!(config.isolation, Isolation::Connection);
+        assert_eq!(config.tls, TlsFiles::default());
+        assert_eq!(config.policy, crate::policy::Policy::default());
+        assert!(config.cache && !config.trust_compiled);
+        assert_eq!(log, LogOptions::default());
+        assert_eq!(
+            config.guest,
+            GuestConfig {
+                name: "a".into(),
+                ..GuestConfig::default()
+            }
+        );
+    }
+
+    #[test]
+    fn each_flag_reaches_its_place() {
+        let (config, log) = run(
+            "dir/a.wasm --tcp 1 --tls [::1]:2 --tls unix:/s --udp 0.0.0.0:3 --cert c1 --key k1 \
+             --cert c2 --key k2 --client-ca ca --alpn h2 --alpn x --ca r1 --ca r2 \
+             --isolation worker --workers 3 --allow-connect *.example.org:443 --dir p::/:rw \
+             --env A=b=c --env NETWASM_IS_NOT_SET --allow-compiled --no-cache \
+             --event-timeout 1s --max-connections 10 --backlog 11 --idle-timeout 5m \
+             --handshake-timeout 2s --write-timeout 3s --write-high 3k --write-low 2KiB \
+             --max-write-buffer 1.5MB --max-handles 12 --shutdown-timeout 4s --max-memory 1MiB \
+             --max-component-size 2M --compile-timeout 5s -vv --log-format json -- --tcp x",
+        );
+        assert_eq!(config.component, ComponentSource::File("dir/a.wasm".into()));
+        assert!(config.trust_compiled && !config.cache);
+        assert_eq!(config.workers.get(), 3);
+        assert_eq!(config.isolation, Isolation::Worker);
+        let listeners = [
+            (ListenerKind::Tcp, "1"),
+            (ListenerKind::Tls, "[::1]:2"),
+            (ListenerKind::Tls, "unix:/s"),
+            (ListenerKind::Udp, "0.0.0.0:3"),
+        ]
+        .map(|(kind, address)| ListenerConfig {
+            kind,
+            address: address.parse().expect("an address"),
+        });
+        assert_eq!(config.listeners, listeners);
+        let pair = |chain: &str, key: &str| CertificateFiles {
+            chain: chain.into(),
+            key: key.into(),
+        };
+        let tls = TlsFiles {
+            certificates: vec![pair("c1", "k1"), pair("c2", "k2")],
+            client_ca: Some("ca".into()),
+            alpn: vec![b"h2".to_vec(), b"x".to_vec()],
+            extra_roots: vec!["r1".into(), "r2".into()],
+        };
+        assert_eq!(config.tls, tls);
+        let guest = GuestConfig {
+            name: "a".into(),
+            args: vec!["--tcp".into(), "x".into()],
+            env: vec![("A".into(), "b=c".into())],
+            dirs: vec![Directory {
+                host: "p".into(),
+                guest: "/".into(),
+                writable: true,
+            }],
+        };
+        assert_eq!(config.guest, guest);
+        assert!(config.policy.connect_name("www.example.org", 443).is_ok());
+        let limits = Limits {
+            max_connections: 10,
+            backlog: 11,
+            max_memory: 1 << 20,
+            event_timeout: Duration::from_secs(1),
+            idle_timeout: Some(Duration::from_secs(300)),
+            handshake_timeout: Duration::from_secs(2),
+            write_timeout: Duration::from_secs(3),
+            write_high: 3000,
+            write_low: 2048,
+            max_write_buffer: 1_500_000,
+            max_handles: 12,
+            shutdown_timeout: Duration::from_secs(4),
+            max_component_size: 2_000_000,
+            compile_timeout: Duration::from_secs(5),
+        };
+        assert_eq!(config.limits, limits);
+        assert_eq!(
+            log,
+            LogOptions {
+                format: LogFormat::Json,
+                verbosity: Verbosity::Trace
+            }
+        );
+    }
+
+    #[test]
+    fn an_idle_connection_may_stay_for_ever() {
+        for never in ["none", "0", "0s"] {
+            let (config, _) = run(&format!("a.wasm --tcp 1 --idle-timeout {never}"));
+            assert_eq!(config.limits.idle_timeout, None, "{never}");
+        }
+    }
+
+    #[test]
+    fn variables_can_be_inherited() {
+        let (config, _) = run("a.wasm --tcp 1 --env PATH --env EMPTY=");
+        let path = std::env::var("PATH").expect("PATH is set");
+        assert_eq!(
+            config.guest.env,
+            [("PATH".into(), path), ("EMPTY".into(), String::new())]
+        );
+    }
+
+    #[test]
+    fn a_plain_word_that_is_no_file_is_a_built_in_component() {
+        let (config, _) = run("echo --tcp 1");
+        assert!(matches!(
+            config.component,
+            ComponentSource::BuiltIn { name: "echo", .. }
+        ));
+        assert_eq!(config.guest.name, "echo");
+        // Of these, what is missing is told when they are read.
+        for file in ["echo.wasm", "./echo", "dir/echo"] {
+            let (config, _) = run(&format!("{file} --tcp 1"));
+            assert_eq!(config.component, ComponentSource::File(file.into()));
+        }
+        assert_eq!(
+            error("run ecko --tcp 1"),
+            "error: there is neither a file nor a built-in component 'ecko'; built in: echo\n"
+        );
+    }
+
+    #[test]
+    fn mistakes_are_told_with_the_flags_to_change() {
+        for (line, message) in [
+            (
+                "run a.wasm",
+                "nothing to listen on: give --tcp, --tls or --udp with PORT (of \
+                localhost), IP:PORT, [IPV6]:PORT or, not for --udp, unix:PATH",
+            ),
+            (
+                "run a.wasm --tls 1",
+                "--tls 1 needs --cert FILE and --key FILE (for a test: \
+                certs/cert.pem and certs/key.pem)",
+            ),
+            (
+                "run a.wasm --tcp 1 --cert a --cert b --key c",
+                "each --cert needs its --key, in \
+                the same order: there are 2 --cert and 1 --key",
+            ),
+            (
+                "run a.wasm --udp unix:/s",
+                "--udp cannot use a Unix socket: write --tcp unix:/s",
+            ),
+            (
+                "run a.wasm --tcp 1 --tcp 1",
+                "two listeners have the address 1: give each its own",
+            ),
+            (
+                "run a.wasm --tcp 1 --tls [::1]:1 --cert a --key b",
+                "two listeners have the address [::1]:1: give each its own",
+            ),
+            (
+                "run a.wasm --tcp 1 --write-low 65KiB",
+                "--write-low (66560 bytes) must not be above --write-high (65536 bytes)",
+            ),
+            (
+                "run a.wasm --tcp 1 --max-write-buffer 1KiB",
+                "--write-high (65536 bytes) must not be above --max-write-buffer (1024 bytes)",
+            ),
+            (
+                "run a.wasm --tcp 1 --max-memory 1KiB",
+                "--max-memory takes 64KiB, a page of \
+                WebAssembly, to 4GiB, and this is 1024 bytes",
+            ),
+            (
+                "run a.wasm --tcp 1 --max-memory 5GiB",
+                "--max-memory takes 64KiB, a page of \
+                WebAssembly, to 4GiB, and this is 5368709120 bytes",
+            ),
+            (
+                "compile a.wasm -o b --max-memory 5GiB",
+                "--max-memory takes 64KiB, a page of \
+                WebAssembly, to 4GiB, and this is 5368709120 bytes",
+            ),
+            (
+                "run a.wasm --tcp 1 --write-timeout 2years",
+                "--write-timeout takes at most 365 days",
+            ),
+            (
+                "run a.wasm --tcp 1 --dir a::/ --dir b::/",
+                "two --dir have the path / in the guest: give each its own",
+            ),
+        ] {
+            assert_eq!(error(line), format!("error: {message}\n"), "{line}");
+        }
+    }
+
+    #[test]
+    fn values_that_cannot_be_used_say_what_to_write() {
+        for (flag, message) in [
+            ("--tcp *:80", "write 0.0.0.0:80 for all IPv4 addresses"),
+            ("--event-timeout 0", "it must not be zero"),
+            (
+                "--event-timeout 30",
+                "write a number with its unit, such as 100ms",
+            ),
+            ("--idle-timeout never", "or none for never"),
+            (
+                "--max-memory many",
+                "write a number of bytes, or one with its unit",
+            ),
+            ("--max-memory 0", "it must not be zero"),
+            (
+                "--max-memory=-1",
+                "write a number of bytes, or one with its unit",
+            ),
+            ("--max-connections 0", "it must not be zero"),
+            ("--max-handles 1k", "write a whole number, 1 or more"),
+            ("--workers 0", "write a whole number from 1 to 1024"),
+            ("--backlog 0", "0 is not in 1..=2147483647"),
+            ("--env =x", "write NAME=VALUE, or NAME to inherit it"),
+            ("--dir ::/", "no directory of the host"),
+            (
+                "--allow-connect example.org",
+                "no port: write example.org:443",
+            ),
+            ("--isolation none", "[possible values: connection, worker]"),
+        ] {
+            let message_found = error(&format!("run a.wasm --tcp 1 {flag}"));
+            let name = flag.split([' ', '=']).next().expect("a first part");
+            assert!(message_found.contains(message), "{flag}: {message_found}");
+            assert!(message_found.contains(name), "{flag}: {message_found}");
+        }
+    }
+
+    #[test]
+    fn both_listeners_of_tcp_and_udp_may_have_one_port() {
+        run("a.wasm --tcp 1 --udp 1");
+        run("a.wasm --tcp 0 --tcp 0 --tcp 127.0.0.1:0 --tcp 127.0.0.1:0");
+    }
+
+    #[test]
+    fn short_help_fits_a_screen_and_long_help_has_all_flags() {
+        let short = error("run -h");
+        assert!(short.lines().count() <= 40, "{short}");
+        assert!(
+            short.contains("--allow-connect") && !short.contains("--write-low"),
+            "{short}"
+        );
+        let long = error("run --help");
+        assert!(
+            long.starts_with("Listens,") && long.contains("[default: 100ms]"),
+            "{long}"
+        );
+        for arg in Cli::command()
+            .find_subcommand("run")
+            .expect("run")
+            .get_arguments()
+        {
+            if let Some(name) = arg.get_long() {
+                assert!(long.contains(&format!("--{name}")), "{name} in {long}");
+            }
+        }
+        assert!(long.lines().count() <= 110, "{long}");
+        assert!(error("--help").contains("Examples:"));
+        // It is the guest's here.
+        run("a.wasm --tcp 1 -- --help");
+    }
+
+    #[test]
+    fn the_other_commands_take_a_component() {
+        assert!(matches!(
+            parse_line("inspect a.wasm"),
+            Ok(Command::Inspect {
+                component: ComponentSource::File(_),
+                ..
+            })
+        ));
+        match parse_line("compile a.wasm -o a.cwasm --max-memory 1MiB") {
+            Ok(Command::Compile {
+                component,
+                output,
+                limits,
+            }) => {
+                assert_eq!(component, ComponentSource::File("a.wasm".into()));
+                assert_eq!(output, Path::new("a.cwasm"));
+                assert_eq!(limits.max_memory, 1 << 20);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
