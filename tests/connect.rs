@@ -82,6 +82,21 @@ fn a_proxy_skips_an_upstream_that_does_not_answer() {
 }
 
 #[test]
+fn a_proxy_gives_up_on_an_upstream_that_stays_silent() {
+    let (silent, _kept) = full_backlog();
+    let upstream = Run::guest("echo").tcp().start();
+    let proxy = proxy(&[&silent.to_string(), &upstream.address("tcp").to_string()]);
+    // One of several begins with the silent one.
+    let mut peers: Vec<_> = (0..6).map(|_| proxy.connect()).collect();
+    for peer in &mut peers {
+        peer.send(b"sooner or later");
+    }
+    for peer in &mut peers {
+        assert_eq!(peer.take(15), b"sooner or later");
+    }
+}
+
+#[test]
 fn a_proxy_without_a_living_upstream_ends_the_client() {
     let proxy = proxy(&[&nobody().to_string(), &nobody().to_string()]);
     let before = proxy.descriptors_at_rest();

@@ -240,7 +240,8 @@ fn answers_after_log(peer: &mut TcpPeer) {
 fn arguments_and_variables_reach_the_guest() {
     let server = Run::guest("probe")
         .tcp()
-        .args(["--env", "COLOUR=green"])
+        .env("SHADE", "dark")
+        .args(["--env", "COLOUR=green", "--env", "SHADE"])
         .guest_args(&["--looks-like", "a flag"])
         .start();
     let mut peer = server.connect();
@@ -251,6 +252,11 @@ fn arguments_and_variables_reach_the_guest() {
     );
     assert!(args.contains("a flag"), "{args}");
     assert_eq!(peer.ask("env COLOUR"), "green");
+    assert_eq!(
+        peer.ask("env SHADE"),
+        "dark",
+        "a name alone passes the host's value on"
+    );
     let home = peer.ask("env HOME");
     assert!(
         !home.starts_with('/'),
@@ -504,6 +510,15 @@ fn a_component_beyond_the_size_limit_is_refused() {
         .args(["--max-component-size", "1KiB"])
         .output()
         .refused(1, &["echo.wasm", "--max-component-size"]);
+}
+
+#[test]
+fn compiling_beyond_its_time_is_refused() {
+    Run::guest("echo")
+        .tcp()
+        .args(["--no-cache", "--compile-timeout", "1ms"])
+        .output()
+        .refused(1, &["echo.wasm", "--compile-timeout"]);
 }
 
 #[test]

@@ -125,6 +125,25 @@ fn failures_of_accept_never_end_the_server() {
 }
 
 #[test]
+fn a_socket_option_that_fails_never_ends_the_server() {
+    let server = Run::guest("echo").tcp().args(["--workers", "1"]).start();
+    let options = [
+        "-e",
+        "trace=setsockopt",
+        "-e",
+        "inject=setsockopt:error=EINVAL",
+    ];
+    let Some(strace) = Strace::attach(&server, &options) else {
+        return;
+    };
+    // Its own connection may be lost.
+    server.connect().finish_and_wait();
+    strace.detach();
+    server.serves_echo();
+    server.stop();
+}
+
+#[test]
 fn beyond_the_most_connections_the_backlog_waits() {
     // A worker that has nothing to accept must not keep a place from another.
     for workers in ["1", "4"] {

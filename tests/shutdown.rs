@@ -182,6 +182,41 @@ fn the_file_of_a_unix_socket_is_gone_after_a_forced_end_too() {
 }
 
 #[test]
+fn the_last_line_counts_what_happened() {
+    let mut server = Run::guest("probe")
+        .tcp()
+        .args(["--log-format", "json"])
+        .start();
+    let mut peer = server.connect();
+    assert_eq!(
+        peer.ask("connect 127.0.0.1:1 hello"),
+        "error: access-denied"
+    );
+    peer.finish_and_wait();
+    let mut peer = server.connect();
+    peer.say("panic");
+    peer.lost();
+    let mut peer = server.connect();
+    assert_eq!(peer.ask("size"), "0");
+    peer.reset();
+    server.log.wait_for(&["reset"]);
+    server.signal(Signal::TERM);
+    server.wait();
+    let line = server.log.wait_for(&["\"ended\""]);
+    let entry: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+    for (counter, count) in [
+        ("accepted", 3),
+        ("closed", 1),
+        ("lost", 2),
+        ("traps", 1),
+        ("denied", 1),
+        ("aborted", 0),
+    ] {
+        assert_eq!(entry[counter], count, "{counter} in {line}");
+    }
+}
+
+#[test]
 fn a_log_that_nobody_reads_any_more_does_not_end_the_server() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let server = Run::guest("echo").tcp().args(["-v"]).log_to(writer).start();

@@ -201,6 +201,20 @@ fn close_sends_what_is_queued_first() {
 }
 
 #[test]
+fn a_reply_survives_what_the_client_still_sends() {
+    let server = Run::guest("probe").tcp().start();
+    for _ in 0..20 {
+        let mut peer = server.connect();
+        let mut bytes = b"close bye\n".to_vec();
+        bytes.resize(1_000_000, b'\n');
+        peer.send(&bytes);
+        // Unread bytes at a close would have the kernel send a reset.
+        assert_eq!(peer.line(), "bye");
+    }
+    server.stop();
+}
+
+#[test]
 fn abort_ends_the_connection_at_once() {
     let server = Run::guest("probe").tcp().start();
     let mut peer = server.connect();

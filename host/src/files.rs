@@ -50,6 +50,12 @@ impl Roots {
             .map(Self)
     }
 
+    /// Whether a directory holds a path of the guest, so that it may ask.
+    pub(crate) fn hold(&self, path: &str) -> bool {
+        let path = relative(Path::new(path));
+        self.0.iter().any(|root| path.starts_with(&root.guest))
+    }
+
     /// Opens a regular file by its path as the guest sees it.
     ///
     /// # Errors

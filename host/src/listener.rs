@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -14,13 +15,12 @@ use rustix::net::SocketFlags;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::config::{ListenAddress, ListenerConfig, ListenerKind};
 use crate::error::Error;
 use crate::transport::Address;
 use crate::watch::watch;
-use crate::worker::Handed;
 
 /// How long an acceptor rests when the system has no descriptor left.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -40,7 +40,7 @@ pub(crate) struct StreamListener {
     socket: OwnedFd,
     tls: bool,
     /// Where connections go in turn; empty: to the worker that accepts them.
-    share: Vec<mpsc::UnboundedSender<Handed>>,
+    share: Vec<mpsc::UnboundedSender<Accepted>>,
 }
 
 /// All sockets of one `--tcp`, `--tls` or `--udp`.
@@ -85,7 +85,7 @@ pub(crate) fn bind(
     config: &ListenerConfig,
     workers: usize,
     backlog: i32,
-    handed: &[mpsc::UnboundedSender<Handed>],
+    handed: &[mpsc::UnboundedSender<Accepted>],
 ) -> Result<Vec<Bound>, Error> {
     let kind = config.kind;
     match &config.address {
@@ -248,7 +248,7 @@ fn bind_unix(
     path: &Path,
     kind: ListenerKind,
     backlog: i32,
-    handed: &[mpsc::UnboundedSender<Handed>],
+    handed: &[mpsc::UnboundedSender<Accepted>],
 ) -> Result<Bound, Error> {
     let error = |error: &io::Error| Error::Listen {
         address: format!("unix:{}", path.display()),
@@ -330,37 +330,43 @@ impl StreamListener {
 pub(crate) struct Acceptor {
     socket: AsyncFd<OwnedFd>,
     tls: bool,
-    share: Vec<mpsc::UnboundedSender<Handed>>,
+    share: Vec<mpsc::UnboundedSender<Accepted>>,
 }
 
 impl Acceptor {
-    /// Whether its connections begin with a TLS handshake.
-    pub(crate) fn tls(&self) -> bool {
-        self.tls
-    }
-
     /// Whom the connections go to in turn.
-    pub(crate) fn share(&self) -> &[mpsc::UnboundedSender<Handed>] {
+    pub(crate) fn share(&self) -> &[mpsc::UnboundedSender<Accepted>] {
         &self.share
     }
 
-    /// The next connection. What goes wrong with one is logged and never ends
-    /// the server: a client that left is skipped, and where the system has no
-    /// descriptor or memory left, the backlog waits for a moment.
-    pub(crate) async fn accept(&self) -> (OwnedFd, Address) {
+    /// The next connection, with its permit. What goes wrong with one is
+    /// logged and never ends the server: a client that left is skipped, and
+    /// where the system has no descriptor or memory left, the backlog waits
+    /// for a moment.
+    ///
+    /// The permit is asked for only when there is something to accept, so
+    /// that an idle worker keeps none from the others.
+    pub(crate) async fn accept(&self, connections: &Arc<Semaphore>) -> Accepted {
         let mut reported = false;
         loop {
             let ready = self.socket.readable().await;
-            let Ok(mut ready) = ready else {
+            let permit = Arc::clone(connections).acquire_owned().await;
+            let (Ok(mut ready), Ok(permit)) = (ready, permit) else {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
             match ready.try_io(|socket| accept_one(socket.as_fd()).map_err(io::Error::from)) {
-                Ok(Ok(accepted)) => {
+                Ok(Ok((socket, peer))) => {
                     if reported {
                         tracing::info!("accepting connections again");
                     }
-                    return accepted;
+                    let tls = self.tls;
+                    return Accepted {
+                        socket,
+                        peer,
+                        tls,
+                        permit,
+                    };
                 }
                 Ok(Err(error)) => {
                     if !Errno::from_io_error(&error).is_some_and(is_about_one_client) {
@@ -368,6 +374,7 @@ impl Acceptor {
                             tracing::warn!(%error, "cannot accept connections; trying again");
                             reported = true;
                         }
+                        drop(permit);
                         tokio::time::sleep(PAUSE).await;
                     }
                 }
@@ -375,6 +382,17 @@ impl Acceptor {
             }
         }
     }
+}
+
+/// A connection that was accepted, for this worker or another.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) socket: OwnedFd,
+    pub(crate) peer: Address,
+    /// Whether it begins with a TLS handshake.
+    pub(crate) tls: bool,
+    /// Counts it against `--max-connections`.
+    pub(crate) permit: OwnedSemaphorePermit,
 }
 
 fn accept_one(socket: impl AsFd) -> Result<(OwnedFd, Address), Errno> {

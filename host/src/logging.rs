@@ -65,6 +65,8 @@ pub fn start(options: LogOptions) -> io::Result<()> {
         .with_env_filter(filter)
         .with_timer(SystemTime)
         .with_writer(io::stderr)
+        // It would print to standard error what standard error does not take.
+        .log_internal_errors(false)
         // One that guests' text passes through is no place for escapes.
         .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
     match options.format {

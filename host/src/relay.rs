@@ -246,7 +246,13 @@ impl Pipe {
             let (read, write) =
                 rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
             // Where it is refused the size is the default.
-            let _ = rustix::pipe::fcntl_setpipe_size(&write, PIPE);
+            let _ = rustix::pipe::fcntl_setpipe_size(
+                &write,
+                std::env::var("NWPIPE")
+                    .ok()
+                    .and_then(|x| x.parse().ok())
+                    .unwrap_or(PIPE),
+            );
             let capacity = rustix::pipe::fcntl_getpipe_size(&write).ok()?;
             Some(Self {
                 read,
@@ -259,7 +265,10 @@ impl Pipe {
 
 /// splice(2) between a pipe and a socket.
 pub(crate) fn splice(from: &OwnedFd, to: &OwnedFd, most: usize) -> Result<usize, Errno> {
-    let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+    let mut flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+    if std::env::var_os("NWMORE").is_some() {
+        flags |= SpliceFlags::MORE;
+    }
     loop {
         match rustix::pipe::splice(from, None, to, None, most, flags) {
             Err(Errno::INTR) => {}

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::config::{Config, GuestConfig, Isolation, Limits};
 use crate::error::Error;
@@ -54,13 +54,14 @@ pub(crate) struct Shared {
     pub(crate) isolation: Isolation,
     pub(crate) guest: GuestConfig,
     pub(crate) policy: Policy,
-    pub(crate) tls: Tls,
+    pub(crate) tls: Arc<Tls>,
     pub(crate) roots: Roots,
     pub(crate) program: Program,
     pub(crate) log: GuestLog,
     pub(crate) wasi: WasiSetup,
     pub(crate) counters: Counters,
-    connections: Arc<Semaphore>,
+    /// Connections that are still allowed.
+    pub(crate) connections: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -70,7 +71,10 @@ impl Shared {
     /// The component, a certificate or a directory cannot be used.
     pub(crate) fn new(config: &Config) -> Result<Self, Error> {
         let roots = Roots::open(&config.guest.dirs)?;
-        let tls = Tls::load(&config.tls)?;
+        let tls = Arc::new(Tls::load(&config.tls)?);
+        if config.policy != Policy::default() {
+            tls.prepare_client();
+        }
         let log = GuestLog::new(&config.guest.name);
         let wasi = WasiSetup::new(&config.guest, config.limits.max_handles, log.clone())?;
         let program = Program::load(config)?;
@@ -87,14 +91,6 @@ impl Shared {
             counters: Counters::default(),
             connections: Arc::new(Semaphore::new(config.limits.max_connections)),
         })
-    }
-
-    /// Waits until one more connection is allowed.
-    ///
-    /// # Errors
-    /// Never: the semaphore is not closed.
-    pub(crate) async fn connection_permit(&self) -> Result<OwnedSemaphorePermit, AcquireError> {
-        Arc::clone(&self.connections).acquire_owned().await
     }
 
     /// One more connection, if that is allowed at present.

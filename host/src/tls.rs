@@ -69,6 +69,19 @@ impl Tls {
         })
     }
 
+    /// Reads the authorities that outgoing connections trust, on a thread of
+    /// its own: there are many, and no handler is to wait for them.
+    pub(crate) fn prepare_client(self: &Arc<Self>) {
+        let tls = Arc::clone(self);
+        let prepare = move || {
+            tls.client.get_or_init(|| tls.roots.client_config());
+        };
+        // Without the thread the first connection does it.
+        let _ = std::thread::Builder::new()
+            .name("roots".into())
+            .spawn(prepare);
+    }
+
     /// The server's side, where `--cert` was given.
     pub(crate) fn server(&self) -> Option<&Arc<ServerConfig>> {
         self.server.as_ref()

@@ -3,23 +3,22 @@
 //! nothing here is locked.
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use slab::Slab;
-use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::config::Isolation;
 use crate::connection::Driver;
 use crate::error::ConnectionError;
-use crate::listener::{Listener, StreamListener};
+use crate::listener::{Accepted, Listener, StreamListener};
 use crate::relay::Pipe;
 use crate::server::{Phase, Shared};
 use crate::tls::Tls;
-use crate::transport::{Address, Transport};
+use crate::transport::Transport;
 use crate::udp;
 use crate::wasm::instance::{Instance, InstanceError};
 
@@ -29,9 +28,6 @@ const SCRATCH: usize = 64 << 10;
 
 /// How long a closed connection waits for its peer to close too.
 const LINGER: Duration = Duration::from_secs(2);
-
-/// Pipes that a worker keeps for relays to come.
-const PIPES: usize = 64;
 
 /// A point in time, in the worker's own coarse unit since it began.
 pub(crate) type Tick = u32;
@@ -143,13 +139,13 @@ impl Worker {
     }
 
     /// Takes a connection that was accepted.
-    fn accept(
-        self: &Rc<Self>,
-        socket: OwnedFd,
-        peer: Address,
-        tls: bool,
-        permit: OwnedSemaphorePermit,
-    ) {
+    fn accept(self: &Rc<Self>, accepted: Accepted) {
+        let Accepted {
+            socket,
+            peer,
+            tls,
+            permit,
+        } = accepted;
         let transport = match Transport::new(self, socket, peer, Some(permit)) {
             Ok(transport) => transport,
             Err(error) => {
@@ -198,7 +194,8 @@ impl Worker {
             for (_, transport) in &*self.transports.borrow() {
                 transport.check_deadlines();
             }
-            self.pipes.borrow_mut().truncate(PIPES);
+            // A pipe that was not used since would only hold descriptors.
+            self.pipes.borrow_mut().clear();
         }
     }
 
@@ -336,16 +333,7 @@ pub(crate) struct Assignment {
     /// Its own listening sockets.
     pub(crate) listeners: Vec<Listener>,
     /// Connections that another worker accepted for it.
-    pub(crate) handed: mpsc::UnboundedReceiver<Handed>,
-}
-
-/// A connection that was accepted for another worker.
-#[derive(Debug)]
-pub(crate) struct Handed {
-    pub(crate) socket: OwnedFd,
-    pub(crate) peer: Address,
-    pub(crate) tls: bool,
-    pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) handed: mpsc::UnboundedReceiver<Accepted>,
 }
 
 /// Serves until the run ends. Returns how many connections had to be aborted.
@@ -372,14 +360,8 @@ pub(crate) async fn run(
     let mut handed = assignment.handed;
     let taking = Rc::clone(&worker);
     listening.spawn_local(async move {
-        while let Some(Handed {
-            socket,
-            peer,
-            tls,
-            permit,
-        }) = handed.recv().await
-        {
-            taking.accept(socket, peer, tls, permit);
+        while let Some(accepted) = handed.recv().await {
+            taking.accept(accepted);
         }
     });
 
@@ -409,24 +391,14 @@ async fn accept(worker: Rc<Worker>, listener: StreamListener) {
     };
     let mut next = 0_usize;
     loop {
-        // The descriptor limit is not to be found out by running into it.
-        let Ok(permit) = shared.connection_permit().await else {
-            return;
-        };
-        let (socket, peer) = acceptor.accept().await;
-        let handed = Handed {
-            socket,
-            peer,
-            tls: acceptor.tls(),
-            permit,
-        };
+        let accepted = acceptor.accept(&shared.connections).await;
         match acceptor.share() {
-            [] => worker.accept(handed.socket, handed.peer, handed.tls, handed.permit),
+            [] => worker.accept(accepted),
             others => {
                 next = (next + 1) % others.len();
                 if let Some(other) = others.get(next) {
                     // One that is gone has nobody to serve it either.
-                    let _ = other.send(handed);
+                    let _ = other.send(accepted);
                 }
             }
         }

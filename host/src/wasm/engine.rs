@@ -297,8 +297,15 @@ fn component(engine: &Engine, config: &Config) -> Result<Component, Error> {
     }
     let bytes = check_binary(&name, bytes)?;
     let engine = engine.clone();
+    let most = config.limits.max_memory;
     within(&config.limits, &name, move || {
-        Component::from_binary(&engine, &bytes).map_err(|error| format!("{error:#}"))
+        Component::from_binary(&engine, &bytes).map_err(|error| match format!("{error:#}") {
+            text if text.contains("pooling allocator") => format!(
+                "it needs more than an instance may have: --max-memory is {} ({text})",
+                bytesize::ByteSize::b(most as u64).display().iec()
+            ),
+            text => text,
+        })
     })
 }
 

@@ -8,14 +8,17 @@ impl files::Host for State {}
 
 impl files::HostFile for State {
     fn open(&mut self, path: String) -> wasmtime::Result<Result<Resource<FileHandle>, ErrorCode>> {
-        let opened = self.worker.shared.roots.open_file(&path);
-        if self.worker.shared.guest.dirs.is_empty() {
-            self.worker.shared.counters.denied.add();
+        let shared = &self.worker.shared;
+        if !shared.roots.hold(&path) {
+            shared.counters.denied.add();
             tracing::warn!(
+                guest = %shared.guest.name,
                 path,
                 "opening a file is not allowed; --dir HOST::GUEST would allow it"
             );
+            return Ok(Err(ErrorCode::AccessDenied));
         }
+        let opened = shared.roots.open_file(&path);
         Ok(opened
             .and_then(|file| self.add_file(file))
             .map_err(ErrorCode::from))
