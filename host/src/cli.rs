@@ -21,7 +21,13 @@ use crate::logging::{LogFormat, LogOptions};
 use crate::policy::ConnectPattern;
 
 /// Components that are part of the program, for those who have nothing else.
-const BUILT_IN: [(&str, &[u8]); 1] = [("echo", include_bytes!("../../guests/echo.wasm"))];
+const BUILT_IN: [(&str, &[u8]); 5] = [
+    ("chat", include_bytes!("../../guests/chat.wasm")),
+    ("echo", include_bytes!("../../guests/echo.wasm")),
+    ("proxy", include_bytes!("../../guests/proxy.wasm")),
+    ("relay-echo", include_bytes!("../../guests/relay-echo.wasm")),
+    ("upgrade", include_bytes!("../../guests/upgrade.wasm")),
+];
 
 const EXAMPLES: &str = "\
 Examples:

@@ -1,0 +1,236 @@
+//! What changes in the life of a transport, and what goes straight to its
+//! socket.
+
+use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
+use std::rc::Weak;
+use std::task::{Context, Poll, Waker, ready};
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::error::ConnectionError;
+use crate::protocol::Flow;
+use crate::queue::{WriteQueue, send};
+use crate::relay::Relay;
+use crate::tls::{Session, Sink};
+use crate::transport::Transport;
+use crate::worker::Tick;
+
+/// What changes in the life of a [`Transport`].
+#[derive(Debug)]
+pub(crate) struct Core {
+    /// `None` once the connection is lost.
+    pub(crate) socket: Option<AsyncFd<OwnedFd>>,
+    pub(crate) flow: Flow,
+    /// Bytes for the socket as they are: plain text, or records.
+    pub(crate) queue: WriteQueue,
+    pub(crate) tls: Option<Box<Session>>,
+    /// Where the host copies what arrives.
+    pub(crate) relay: Option<Box<Relay>>,
+    /// The transport whose stream the host copies to this one.
+    pub(crate) fed_by: Weak<Transport>,
+    /// Whether that copying waits for room in this one's socket.
+    pub(crate) wants_room: bool,
+    pub(super) waker: Option<Waker>,
+    /// When a byte last moved.
+    pub(super) touched: Tick,
+    /// When the peer last took some of what is queued, or the queue was empty.
+    pub(super) progressed: Tick,
+    /// When the present stage (handshake, lingering) must be over.
+    pub(super) deadline: Option<(Tick, &'static str)>,
+    /// Counts the connection against `--max-connections`.
+    pub(super) _permit: Option<OwnedSemaphorePermit>,
+}
+impl Core {
+    /// All that is queued, bytes.
+    pub(crate) fn queued(&self) -> u64 {
+        self.queue.len() + self.tls.as_ref().map_or(0, |session| session.staged().0)
+    }
+
+    pub(super) fn in_memory(&self) -> u64 {
+        self.queue.in_memory() + self.tls.as_ref().map_or(0, |session| session.staged().1)
+    }
+
+    pub(crate) fn can_write_eof(&self) -> bool {
+        self.tls
+            .as_ref()
+            .is_none_or(|session| session.can_half_close())
+    }
+
+    /// Whether it may be read and written past the TLS layer.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.tls.is_none()
+    }
+
+    /// Begins a TLS session; what a client has to say first goes to the
+    /// queue, after what is there.
+    pub(crate) fn begin_tls(&mut self, mut session: Session) {
+        let mut out = Out {
+            socket: &self.socket,
+            queue: &mut self.queue,
+            error: None,
+        };
+        session.flush(&mut out);
+        self.tls = Some(Box::new(session));
+    }
+
+    /// Gives ciphertext to the session, and sends what it answers. Returns
+    /// how much was taken.
+    pub(crate) fn feed_tls(&mut self, ciphertext: &[u8]) -> Result<usize, ConnectionError> {
+        let Some(session) = &mut self.tls else {
+            return Ok(0);
+        };
+        let result = session.feed(ciphertext);
+        let mut out = Out {
+            socket: &self.socket,
+            queue: &mut self.queue,
+            error: None,
+        };
+        // Even after an error: the alert says why.
+        session.flush(&mut out);
+        let failed = out.error;
+        let taken = result?;
+        failed.map_or(Ok(taken), |errno| Err(errno.into()))
+    }
+
+    pub(crate) fn write(&mut self, data: &[u8]) {
+        match &mut self.tls {
+            None if self.queue.is_empty() => {
+                let Some(socket) = &self.socket else { return };
+                match send(socket.get_ref(), data) {
+                    Ok(sent) if sent == data.len() => {}
+                    Ok(sent) => self.queue.push_bytes(data.get(sent..).unwrap_or_default()),
+                    Err(Errno::AGAIN) => self.queue.push_bytes(data),
+                    Err(errno) => self.flow.fail(errno.into()),
+                }
+            }
+            None => self.queue.push_bytes(data),
+            Some(session) => {
+                let mut out = Out {
+                    socket: &self.socket,
+                    queue: &mut self.queue,
+                    error: None,
+                };
+                session.write(data, &mut out);
+                if let Some(errno) = out.error {
+                    self.flow.fail(errno.into());
+                }
+            }
+        }
+    }
+
+    pub(super) fn write_vectored(&mut self, slices: &[&[u8]]) {
+        let mut out = Out {
+            socket: &self.socket,
+            queue: &mut self.queue,
+            error: None,
+        };
+        match &mut self.tls {
+            None => {
+                let slices: Vec<_> = slices.iter().map(|slice| IoSlice::new(slice)).collect();
+                out.accept(&slices);
+            }
+            Some(session) => session.write_vectored(slices, &mut out),
+        }
+        if let Some(errno) = out.error {
+            self.flow.fail(errno.into());
+        }
+    }
+
+    pub(super) fn poll_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let Some(socket) = &self.socket else {
+            return Poll::Ready(Ok(0));
+        };
+        loop {
+            let mut guard = ready!(socket.poll_read_ready(cx))?;
+            let mut short = None;
+            let result = guard.try_io(|socket| {
+                let (count, _) =
+                    rustix::net::recv(socket.get_ref(), &mut *buffer, RecvFlags::DONTWAIT)?;
+                if 0 < count && count < buffer.len() {
+                    // The socket is empty now: that is as good as EAGAIN, and
+                    // saves the call that would only say so.
+                    short = Some(count);
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Ok(count)
+            });
+            match (short, result) {
+                (Some(count), _) => return Poll::Ready(Ok(count)),
+                (None, Ok(Err(error))) if error.kind() == io::ErrorKind::Interrupted => {}
+                (None, Ok(result)) => return Poll::Ready(result),
+                (None, Err(_would_block)) => {}
+            }
+        }
+    }
+
+    /// Tries an operation on the socket that may find no room, keeping the
+    /// runtime's idea of its readiness right.
+    pub(crate) fn try_write<R>(
+        &self,
+        operation: impl FnOnce(&OwnedFd) -> Result<R, Errno>,
+    ) -> io::Result<R> {
+        match &self.socket {
+            None => Err(Errno::PIPE.into()),
+            Some(socket) => socket.try_io(Interest::WRITABLE, |fd| {
+                operation(fd).map_err(io::Error::from)
+            }),
+        }
+    }
+}
+/// Sends what it can and queues the rest.
+pub(super) struct Out<'a> {
+    pub(super) socket: &'a Option<AsyncFd<OwnedFd>>,
+    pub(super) queue: &'a mut WriteQueue,
+    pub(super) error: Option<Errno>,
+}
+
+impl Sink for Out<'_> {
+    fn accept(&mut self, slices: &[IoSlice<'_>]) {
+        let mut sent = 0;
+        if self.queue.is_empty()
+            && let Some(socket) = self.socket
+        {
+            match send_vectored(socket.get_ref(), slices) {
+                Ok(count) => sent = count,
+                Err(Errno::AGAIN) => {}
+                Err(errno) => {
+                    self.error = Some(errno);
+                    return;
+                }
+            }
+        }
+        for slice in slices {
+            match slice.get(sent..) {
+                Some(rest) => {
+                    self.queue.push_bytes(rest);
+                    sent = 0;
+                }
+                None => sent -= slice.len(),
+            }
+        }
+    }
+}
+
+/// sendmsg(2), never SIGPIPE.
+fn send_vectored(socket: &OwnedFd, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
+    /// IOV_MAX of Linux.
+    const MOST: usize = 1024;
+    let slices = slices.get(..MOST).unwrap_or(slices);
+    loop {
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        let mut ancillary = SendAncillaryBuffer::default();
+        match rustix::net::sendmsg(socket, slices, &mut ancillary, flags) {
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! What the task that drives a transport does: all that polls.
+
+use std::cell::Cell;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Weak;
+use std::task::{Context, Poll, ready};
+
+use rustix::io::Errno;
+use rustix::net::Shutdown;
+
+use crate::error::ConnectionError;
+use crate::protocol::{Lost, Watermark};
+use crate::queue::WriteQueue;
+use crate::relay::splice;
+use crate::transport::Transport;
+use crate::transport::core::{Core, Out};
+use crate::worker::{Received, Scratch, Tick};
+
+/// How much one poll sends before others have their turn, bytes.
+const FLUSH_BUDGET: usize = 1 << 20;
+impl Transport {
+    /// Marks the task as running until the guard is dropped, and has it woken
+    /// from now on where it is needed.
+    pub(crate) fn drive(&self, cx: &Context<'_>) -> Driven<'_> {
+        let mut core = self.core.borrow_mut();
+        if !core
+            .waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
+            core.waker = Some(cx.waker().clone());
+        }
+        self.driven.set(true);
+        Driven(&self.driven)
+    }
+
+    /// Wakes the task, unless it runs.
+    pub(super) fn wake(&self, core: &Core) {
+        if !self.driven.get()
+            && let Some(waker) = &core.waker
+        {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// The same, for the transport on the other end of a relay.
+    pub(crate) fn nudge(&self) {
+        self.wake(&self.core.borrow());
+    }
+
+    /// Receives and forgets; 0 is the end.
+    ///
+    /// # Errors
+    /// The connection failed.
+    pub(crate) fn poll_discard(
+        &self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Poll<io::Result<usize>> {
+        self.core.borrow_mut().poll_recv(cx, scratch.wire())
+    }
+
+    /// Receives the next piece of plain text; an empty one is the end.
+    ///
+    /// # Errors
+    /// The connection failed, or its TLS stream was cut short.
+    pub(crate) fn poll_receive(
+        &self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Poll<Result<Received, ConnectionError>> {
+        let mut core = self.core.borrow_mut();
+        if core.tls.is_none() {
+            let count = ready!(core.poll_recv(cx, scratch.wire()))?;
+            core.touched = self.worker.now();
+            return Poll::Ready(Ok(Received::Wire(count)));
+        }
+        loop {
+            let Some(session) = &mut core.tls else {
+                return Poll::Ready(Ok(Received::Plain(0)));
+            };
+            let count = session.read(scratch.plain());
+            if count > 0 || session.peer_closed() {
+                return Poll::Ready(Ok(Received::Plain(count)));
+            }
+            if let Some(mut kept) = session.take_kept() {
+                let taken = core.feed_tls(kept.rest())?;
+                kept.advance(taken)?;
+                if let Some(session) = &mut core.tls {
+                    session.put_back(kept);
+                }
+                continue;
+            }
+            let count = ready!(core.poll_recv(cx, scratch.wire()))?;
+            core.touched = self.worker.now();
+            if count == 0 {
+                return Poll::Ready(Err(ConnectionError::TlsTruncated));
+            }
+            let received = scratch.wire().get(..count).unwrap_or_default();
+            let taken = core.feed_tls(received)?;
+            if let Some(rest) = received.get(taken..)
+                && let Some(session) = &mut core.tls
+            {
+                session.keep(rest);
+            }
+        }
+    }
+
+    /// Advances the TLS handshake until it is done.
+    ///
+    /// # Errors
+    /// The connection or the handshake failed; an alert for the peer is
+    /// queued or sent.
+    pub(crate) fn poll_handshake(
+        &self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Poll<Result<(), ConnectionError>> {
+        loop {
+            if let Poll::Ready(result) = self.poll_flush(cx) {
+                result?;
+            }
+            let mut core = self.core.borrow_mut();
+            match &core.tls {
+                Some(session) if session.is_handshaking() => {}
+                // The last flight may still be queued; it is sent with what
+                // the guest writes.
+                _ => return Poll::Ready(Ok(())),
+            }
+            let count = ready!(core.poll_recv(cx, scratch.wire()))?;
+            core.touched = self.worker.now();
+            if count == 0 {
+                return Poll::Ready(Err(ConnectionError::Tls(
+                    "the peer left during the handshake".into(),
+                )));
+            }
+            let mut rest = scratch.wire().get(..count).unwrap_or_default();
+            while core
+                .tls
+                .as_ref()
+                .is_some_and(|session| session.is_handshaking())
+                && !rest.is_empty()
+            {
+                let taken = core.feed_tls(rest)?;
+                rest = rest.get(taken.max(1)..).unwrap_or_default();
+            }
+            if let Some(session) = &mut core.tls {
+                session.keep(rest);
+            }
+        }
+    }
+
+    /// Moves what arrives to a pipe; 0 is the end.
+    ///
+    /// # Errors
+    /// What splice(2) says.
+    pub(crate) fn poll_splice(
+        &self,
+        cx: &mut Context<'_>,
+        pipe: &OwnedFd,
+        most: usize,
+    ) -> Poll<Result<usize, Errno>> {
+        let mut core = self.core.borrow_mut();
+        core.touched = self.worker.now();
+        let Some(socket) = &core.socket else {
+            return Poll::Ready(Ok(0));
+        };
+        loop {
+            let Ok(mut guard) = ready!(socket.poll_read_ready(cx)) else {
+                return Poll::Ready(Err(Errno::BADF));
+            };
+            let mut result = Ok(0);
+            let tried = guard.try_io(|socket| {
+                result = splice(socket.get_ref(), pipe, most);
+                match result {
+                    Err(Errno::AGAIN) => Err(io::ErrorKind::WouldBlock.into()),
+                    _ => Ok(()),
+                }
+            });
+            if tried.is_ok() {
+                return Poll::Ready(result);
+            }
+        }
+    }
+
+    /// Tries an operation on the socket that may find no room.
+    pub(crate) fn try_write<R>(
+        &self,
+        operation: impl FnOnce(&OwnedFd) -> Result<R, Errno>,
+    ) -> io::Result<R> {
+        let mut core = self.core.borrow_mut();
+        let result = core.try_write(operation);
+        if result.is_ok() {
+            core.touched = self.worker.now();
+            core.progressed = core.touched;
+        }
+        result
+    }
+
+    /// Sends what is queued until it is all gone.
+    pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
+        let mut core = self.core.borrow_mut();
+        let core = &mut *core;
+        let mut budget = FLUSH_BUDGET;
+        loop {
+            if core.queue.is_empty() {
+                if let Some(session) = &mut core.tls {
+                    if session.is_handshaking() || session.stage().is_empty() {
+                        return Poll::Ready(Ok(()));
+                    }
+                    let mut out = Out {
+                        socket: &core.socket,
+                        queue: &mut core.queue,
+                        error: None,
+                    };
+                    session.pump(&mut out).map_err(file_error)?;
+                    if let Some(errno) = out.error {
+                        return Poll::Ready(Err(errno.into()));
+                    }
+                    budget = budget.saturating_sub(16 << 10);
+                    core.touched = self.worker.now();
+                    core.progressed = core.touched;
+                } else {
+                    return Poll::Ready(Ok(()));
+                }
+            } else {
+                let Some(socket) = &core.socket else {
+                    return Poll::Ready(Ok(()));
+                };
+                let mut guard = ready!(socket.poll_write_ready(cx))?;
+                match guard.try_io(|socket| core.queue.send_front(socket.as_fd())) {
+                    Ok(Ok(count)) => {
+                        budget = budget.saturating_sub(count);
+                        core.touched = self.worker.now();
+                        core.progressed = core.touched;
+                    }
+                    Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Ok(Err(error)) => return Poll::Ready(Err(file_error(error))),
+                    Err(_would_block) => {}
+                }
+            }
+            if budget == 0 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Waits for room in the socket, for a relay that found none.
+    pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut core = self.core.borrow_mut();
+        let Some(socket) = &core.socket else {
+            return Poll::Ready(());
+        };
+        // An error shows at the next write.
+        drop(ready!(socket.poll_write_ready(cx)));
+        core.wants_room = false;
+        Poll::Ready(())
+    }
+
+    /// Shuts the sending side where that is due, in TLS after `close_notify`.
+    /// Returns whether something was done, so that there may be more to do.
+    pub(crate) fn shut_if_due(&self) -> bool {
+        let core = self.core.borrow();
+        let queued = core.queued();
+        if !core.flow.shut_is_due(queued) {
+            return false;
+        }
+        drop(core);
+        self.say_close_notify();
+        if self.queued() == 0 {
+            self.shut();
+        }
+        true
+    }
+
+    /// Shuts the sending side.
+    pub(crate) fn shut(&self) {
+        let mut core = self.core.borrow_mut();
+        core.flow.sending_ended();
+        if let Some(socket) = &core.socket {
+            // The peer may be gone already; receiving will tell.
+            let _ = rustix::net::shutdown(socket.get_ref(), Shutdown::Write);
+        }
+    }
+
+    /// Ends the TLS session's sending side; the record goes to the queue
+    /// where the socket is full.
+    pub(crate) fn say_close_notify(&self) {
+        let mut core = self.core.borrow_mut();
+        let core = &mut *core;
+        if let Some(session) = &mut core.tls {
+            let mut out = Out {
+                socket: &core.socket,
+                queue: &mut core.queue,
+                error: None,
+            };
+            session.close(&mut out);
+        }
+    }
+
+    /// Lets go of the socket and all that is queued.
+    pub(crate) fn release(&self) {
+        let mut core = self.core.borrow_mut();
+        core.socket = None;
+        core.queue = WriteQueue::default();
+        core.tls = None;
+        core.relay = None;
+        core.fed_by = Weak::new();
+        core.waker = None;
+        core._permit = None;
+    }
+
+    /// Has the close send a reset, so that the peer cannot take a stream
+    /// that was cut short for a whole one.
+    pub(crate) fn reset_on_close(&self) {
+        if let Some(socket) = &self.core.borrow().socket {
+            let linger = Some(std::time::Duration::ZERO);
+            let _ = rustix::net::sockopt::set_socket_linger(socket.get_ref(), linger);
+        }
+    }
+
+    /// Sets when the present stage must be over, or that it need not.
+    pub(crate) fn set_deadline(&self, deadline: Option<(Tick, &'static str)>) {
+        self.core.borrow_mut().deadline = deadline;
+    }
+
+    /// Ends the connection if a deadline has passed.
+    pub(crate) fn check_deadlines(&self) {
+        let limits = &self.worker.shared.limits;
+        let now = self.worker.now();
+        let mut core = self.core.borrow_mut();
+        if core.socket.is_none() {
+            return;
+        }
+        let waits = core.queued() > 0 || core.wants_room;
+        if !waits {
+            core.progressed = now;
+        }
+        let late = match core.deadline {
+            Some((deadline, what)) if now >= deadline => Some(what),
+            _ if waits && self.worker.passed(core.progressed, limits.write_timeout) => {
+                Some("the peer takes nothing of what is queued (--write-timeout)")
+            }
+            _ => limits
+                .idle_timeout
+                .filter(|&limit| self.worker.passed(core.touched, limit))
+                .map(|_| "nothing moved (--idle-timeout)"),
+        };
+        if let Some(what) = late {
+            core.flow.fail(ConnectionError::Timeout(what));
+            self.wake(&core);
+        }
+    }
+
+    /// Whether there is nothing to do but to receive: the usual case, told
+    /// by a few loads.
+    pub(crate) fn only_receives(&self) -> bool {
+        let core = self.core.borrow();
+        core.flow.only_receives()
+            && core.queue.is_empty()
+            && core
+                .tls
+                .as_ref()
+                .is_none_or(|session| session.staged().0 == 0)
+            && core.relay.is_none()
+            && !core.wants_room
+            && core.fed_by.strong_count() == 0
+    }
+
+    /// Whether the connection is over, and why.
+    pub(crate) fn over(&self) -> Option<Lost> {
+        let core = self.core.borrow();
+        core.flow.over(core.queued())
+    }
+
+    /// The watermark event that is due.
+    pub(crate) fn watermark(&self) -> Option<Watermark> {
+        let mut core = self.core.borrow_mut();
+        // What a relay queues is not the guest's.
+        let queued = if core.fed_by.strong_count() > 0 {
+            0
+        } else {
+            core.queued()
+        };
+        core.flow.watermark(queued)
+    }
+}
+/// See [`Transport::drive`].
+#[derive(Debug)]
+pub(crate) struct Driven<'a>(&'a Cell<bool>);
+
+impl Drop for Driven<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+/// What a failure to send means; a file's own failure is told in its words.
+fn file_error(error: io::Error) -> ConnectionError {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        ConnectionError::Other(error.to_string())
+    } else {
+        error.into()
+    }
+}

@@ -1,0 +1,333 @@
+//! A byte-stream connection as the host holds it: the socket, its TLS session
+//! and what is queued for the peer.
+//!
+//! Two parties work on a [`Transport`]: the task that drives it
+//! (`connection.rs`), which polls, and the guest, whose calls never wait. Both
+//! run on one thread and in turns, so a `RefCell` is all the locking there is.
+//! A guest's call that leaves the task something to do wakes it.
+//!
+//! The grammar of events is `protocol.rs`'s; no policy is decided here.
+
+mod core;
+mod drive;
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::rc::{Rc, Weak};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::error::ConnectionError;
+use crate::files::File;
+use crate::protocol::Flow;
+use crate::queue::{FilePart, WriteQueue};
+use crate::relay::Relay;
+use crate::tls::{Session, SessionInfo};
+use crate::watch::watch;
+use crate::worker::Worker;
+
+use self::core::Core;
+
+/// The end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Address {
+    Ip(SocketAddr),
+    /// A Unix domain socket; `None` where it has no name.
+    Unix(Option<PathBuf>),
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Unix(Some(path)) => write!(f, "unix:{}", path.display()),
+            Self::Unix(None) => f.write_str("unix"),
+        }
+    }
+}
+
+impl From<rustix::net::SocketAddrAny> for Address {
+    fn from(address: rustix::net::SocketAddrAny) -> Self {
+        if let Ok(ip) = SocketAddr::try_from(address.clone()) {
+            return Self::Ip(ip);
+        }
+        let path = rustix::net::SocketAddrUnix::try_from(address)
+            .ok()
+            .and_then(|unix| {
+                use std::os::unix::ffi::OsStrExt;
+                unix.path_bytes()
+                    .map(|path| PathBuf::from(std::ffi::OsStr::from_bytes(path)))
+            });
+        Self::Unix(path)
+    }
+}
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Transport {
+    worker: Rc<Worker>,
+    peer: Address,
+    /// Whether the driving task runs at present, and so need not be woken.
+    driven: Cell<bool>,
+    pub(crate) core: RefCell<Core>,
+}
+impl Transport {
+    /// Takes a connected, non-blocking socket.
+    ///
+    /// # Errors
+    /// The runtime cannot watch it.
+    pub(crate) fn new(
+        worker: &Rc<Worker>,
+        socket: OwnedFd,
+        peer: Address,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> io::Result<Rc<Self>> {
+        let socket = watch(socket, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Rc::new(Self::with_socket(
+            worker,
+            Some(socket),
+            peer,
+            permit,
+        )))
+    }
+
+    /// One without a socket, which takes writes and forgets them.
+    pub(crate) fn unconnected(worker: &Rc<Worker>) -> Self {
+        Self::with_socket(worker, None, Address::Unix(None), None)
+    }
+
+    fn with_socket(
+        worker: &Rc<Worker>,
+        socket: Option<AsyncFd<OwnedFd>>,
+        peer: Address,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        let limits = &worker.shared.limits;
+        let now = worker.now();
+        Self {
+            worker: Rc::clone(worker),
+            peer,
+            driven: Cell::new(false),
+            core: RefCell::new(Core {
+                socket,
+                flow: Flow::new(limits.write_high as u64, limits.write_low as u64),
+                queue: WriteQueue::default(),
+                tls: None,
+                relay: None,
+                fed_by: Weak::new(),
+                wants_room: false,
+                waker: None,
+                touched: now,
+                progressed: now,
+                deadline: None,
+                _permit: permit,
+            }),
+        }
+    }
+
+    pub(crate) fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+
+    pub(crate) fn peer(&self) -> &Address {
+        &self.peer
+    }
+
+    // What a guest asks for. None of these waits.
+
+    /// Sends bytes or queues them.
+    pub(crate) fn write(&self, data: &[u8]) {
+        self.write_with(|core| core.write(data));
+    }
+
+    /// Sends several slices or queues them, in one system call where possible.
+    pub(crate) fn write_vectored(&self, slices: &[&[u8]]) {
+        self.write_with(|core| core.write_vectored(slices));
+    }
+
+    fn write_with(&self, write: impl FnOnce(&mut Core)) {
+        let mut core = self.core.borrow_mut();
+        if !core.flow.accepts_writes() {
+            return;
+        }
+        let now = self.worker.now();
+        core.touched = now;
+        if core.queued() == 0 {
+            core.progressed = now;
+        }
+        write(&mut core);
+        if core.in_memory() > self.worker.shared.limits.max_write_buffer as u64 {
+            core.flow.fail(ConnectionError::LimitExceeded(
+                "more is queued for the peer than --max-write-buffer allows",
+            ));
+        }
+        if core.queued() > 0 || core.flow.is_closing() {
+            self.wake(&core);
+        }
+    }
+
+    /// Queues a part of a file. Returns how many bytes that is.
+    pub(crate) fn send_file(
+        &self,
+        file: &Rc<File>,
+        offset: u64,
+        length: Option<u64>,
+    ) -> Result<u64, ConnectionError> {
+        let size = file.size()?;
+        let remaining = size
+            .checked_sub(offset)
+            .ok_or(ConnectionError::InvalidArgument)?;
+        let length = length.unwrap_or(remaining);
+        if length > remaining {
+            return Err(ConnectionError::InvalidArgument);
+        }
+        let mut core = self.core.borrow_mut();
+        if !core.flow.accepts_writes() {
+            return Err(ConnectionError::InvalidState);
+        }
+        if core.queued() == 0 {
+            core.progressed = self.worker.now();
+        }
+        let part = FilePart {
+            file: Rc::clone(file),
+            offset,
+            remaining: length,
+        };
+        match &mut core.tls {
+            Some(session) => session.stage().push_file(part),
+            None => core.queue.push_file(part),
+        }
+        self.wake(&core);
+        Ok(length)
+    }
+
+    /// Shuts the sending side after the queue.
+    pub(crate) fn write_eof(&self) -> Result<(), ConnectionError> {
+        let mut core = self.core.borrow_mut();
+        if !core.can_write_eof() {
+            return Err(ConnectionError::NotSupported);
+        }
+        if !core.flow.shut_sending() {
+            return Err(ConnectionError::InvalidState);
+        }
+        self.wake(&core);
+        Ok(())
+    }
+
+    pub(crate) fn can_write_eof(&self) -> bool {
+        self.core.borrow().can_write_eof()
+    }
+
+    /// Has the host copy what arrives here to `to`.
+    pub(crate) fn relay(self: &Rc<Self>, to: &Rc<Self>) -> Result<(), ConnectionError> {
+        let ready = |core: &Core| core.socket.is_some() && !core.flow.is_closing();
+        {
+            let core = self.core.borrow();
+            let target = to.core.borrow();
+            if !ready(&core)
+                || !ready(&target)
+                || core.relay.is_some()
+                || !target.flow.accepts_writes()
+                || target.fed_by.strong_count() > 0
+            {
+                return Err(ConnectionError::InvalidState);
+            }
+        }
+        to.core.borrow_mut().fed_by = Rc::downgrade(self);
+        let mut core = self.core.borrow_mut();
+        core.relay = Some(Box::new(Relay::new(Rc::clone(to))));
+        core.flow.resume_receiving();
+        self.wake(&core);
+        Ok(())
+    }
+
+    /// Continues in TLS, with what already arrived of it.
+    pub(crate) fn start_tls(
+        &self,
+        session: Session,
+        received: &[u8],
+    ) -> Result<(), ConnectionError> {
+        let mut core = self.core.borrow_mut();
+        if !core.flow.accepts_writes() || core.tls.is_some() || core.relay.is_some() {
+            return Err(ConnectionError::InvalidState);
+        }
+        core.begin_tls(session);
+        if let Some(session) = &mut core.tls {
+            session.keep(received);
+        }
+        core.deadline = Some(self.worker.handshake_deadline());
+        self.wake(&core);
+        Ok(())
+    }
+
+    /// Whether TLS has begun, or the connection is closing or relayed: then
+    /// it cannot begin.
+    pub(crate) fn can_start_tls(&self) -> bool {
+        let core = self.core.borrow();
+        core.flow.accepts_writes() && core.tls.is_none() && core.relay.is_none()
+    }
+
+    pub(crate) fn close(&self) {
+        let mut core = self.core.borrow_mut();
+        core.flow.close();
+        self.wake(&core);
+    }
+
+    pub(crate) fn abort(&self) {
+        self.fail(ConnectionError::Aborted);
+    }
+
+    /// Ends the connection for a reason.
+    pub(crate) fn fail(&self, reason: ConnectionError) {
+        let mut core = self.core.borrow_mut();
+        core.flow.fail(reason);
+        self.wake(&core);
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        let core = self.core.borrow();
+        core.flow.is_closing() || core.socket.is_none()
+    }
+
+    pub(crate) fn pause_receiving(&self) {
+        self.core.borrow_mut().flow.pause_receiving();
+    }
+
+    pub(crate) fn resume_receiving(&self) {
+        let mut core = self.core.borrow_mut();
+        core.flow.resume_receiving();
+        self.wake(&core);
+    }
+
+    pub(crate) fn set_watermarks(&self, high: u64, low: u64) {
+        let mut core = self.core.borrow_mut();
+        core.flow.set_watermarks(high, low);
+        self.wake(&core);
+    }
+
+    pub(crate) fn watermarks(&self) -> (u64, u64) {
+        self.core.borrow().flow.watermarks()
+    }
+
+    /// What is queued, bytes.
+    pub(crate) fn queued(&self) -> u64 {
+        self.core.borrow().queued()
+    }
+
+    /// The address of this end; `None` once the connection is lost.
+    pub(crate) fn local(&self) -> Option<Address> {
+        let core = self.core.borrow();
+        let socket = core.socket.as_ref()?;
+        rustix::net::getsockname(socket.get_ref())
+            .ok()
+            .map(Address::from)
+    }
+
+    pub(crate) fn session_info(&self) -> Option<SessionInfo> {
+        self.core.borrow().tls.as_ref()?.info()
+    }
+}
