@@ -729,7 +729,7 @@ mod tests {
         }
         assert_eq!(
             error("run ecko --tcp 1"),
-            "error: there is neither a file nor a built-in component 'ecko'; built in: echo\n"
+            "error: there is neither a file nor a built-in component 'ecko'; built in: chat, echo, proxy, relay-echo, upgrade\n"
         );
     }
 

@@ -13,7 +13,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::connection::Driver;
 use crate::error::ConnectionError;
-use crate::tls::Session;
+use crate::tls::ClientTls;
 use crate::transport::{Address, Transport};
 use crate::wasm::instance::Instance;
 use crate::worker::Worker;
@@ -39,12 +39,12 @@ pub(crate) fn connect(
     instance: Weak<Instance>,
     id: u64,
     endpoint: Endpoint,
-    session: Option<Session>,
+    client: Option<ClientTls>,
     timeout: Option<Duration>,
 ) -> AbortHandle {
     let worker = Rc::clone(worker);
     let task = tokio::task::spawn_local(async move {
-        let making = make(&worker, endpoint, session);
+        let making = make(&worker, endpoint, client);
         let result = match tokio::time::timeout(timeout.unwrap_or(TIMEOUT), making).await {
             Ok(result) => result,
             Err(_) => Err(ConnectionError::Timeout("connecting takes too long")),
@@ -75,7 +75,7 @@ pub(crate) fn connect(
 async fn make(
     worker: &Rc<Worker>,
     endpoint: Endpoint,
-    session: Option<Session>,
+    client: Option<ClientTls>,
 ) -> Result<Rc<Transport>, ConnectionError> {
     let permit = worker
         .shared
@@ -110,7 +110,9 @@ async fn make(
         }
     };
     let transport = Transport::new(worker, socket, peer, Some(permit))?;
-    if let Some(session) = session {
+    if let Some(client) = client {
+        worker.shared.tls.client_prepared().await;
+        let session = worker.shared.tls.connect(&client)?;
         transport.core.borrow_mut().begin_tls(session);
         let handshake = std::future::poll_fn(|cx| {
             transport.poll_handshake(cx, &mut worker.scratch.borrow_mut())

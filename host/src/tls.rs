@@ -82,6 +82,18 @@ impl Tls {
             .spawn(prepare);
     }
 
+    /// Waits until those authorities are read.
+    pub(crate) async fn client_prepared(self: &Arc<Self>) {
+        if self.client.get().is_none() {
+            let tls = Arc::clone(self);
+            let prepare = move || {
+                tls.client.get_or_init(|| tls.roots.client_config());
+            };
+            // Should the thread fail, the caller reads them itself.
+            let _ = tokio::task::spawn_blocking(prepare).await;
+        }
+    }
+
     /// The server's side, where `--cert` was given.
     pub(crate) fn server(&self) -> Option<&Arc<ServerConfig>> {
         self.server.as_ref()
@@ -93,22 +105,17 @@ impl Tls {
         Ok(Session::new(connection.into()))
     }
 
-    /// A session as a client of `server_name`, offering `alpn`.
+    /// A session as a client.
     ///
     /// # Errors
-    /// `InvalidArgument` where the name is none.
-    pub(crate) fn connect(
-        &self,
-        server_name: &str,
-        alpn: &[String],
-    ) -> Result<Session, ConnectionError> {
-        let name = ServerName::try_from(server_name.to_owned())
-            .map_err(|_| ConnectionError::InvalidArgument)?;
+    /// No authority is known.
+    pub(crate) fn connect(&self, client: &ClientTls) -> Result<Session, ConnectionError> {
         let mut config = match self.client.get_or_init(|| self.roots.client_config()) {
             Ok(config) => config.clone(),
             Err(reason) => return Err(ConnectionError::Tls(reason.clone())),
         };
-        config.alpn_protocols = alpn.iter().map(|name| name.clone().into_bytes()).collect();
+        config.alpn_protocols.clone_from(&client.alpn);
+        let name = client.server_name.clone();
         let connection = ClientConnection::new(Arc::new(config), name).map_err(tls_error)?;
         Ok(Session::new(connection.into()))
     }
@@ -246,6 +253,25 @@ fn bad_file(what: &str, path: &Path, error: &dyn fmt::Display) -> Error {
 )]
 fn tls_error(error: rustls::Error) -> ConnectionError {
     ConnectionError::Tls(error.to_string())
+}
+
+/// What a client says and expects: `client-tls` of the WIT package, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientTls {
+    server_name: ServerName<'static>,
+    alpn: Vec<Vec<u8>>,
+}
+
+impl ClientTls {
+    /// # Errors
+    /// `InvalidArgument` where the server name is none.
+    pub(crate) fn new(server_name: String, alpn: Vec<String>) -> Result<Self, ConnectionError> {
+        Ok(Self {
+            server_name: ServerName::try_from(server_name)
+                .map_err(|_| ConnectionError::InvalidArgument)?,
+            alpn: alpn.into_iter().map(String::into_bytes).collect(),
+        })
+    }
 }
 
 /// The TLS session of one connection.

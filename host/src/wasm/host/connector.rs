@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::connect::{self, Endpoint};
 use crate::error::ConnectionError;
+use crate::tls::ClientTls;
 use crate::wasm::bindings::netwasm::net::connector::{
     ConnectOptions, Endpoint as WitEndpoint, Host,
 };
@@ -32,16 +33,10 @@ fn begin(
 ) -> Result<u64, ConnectionError> {
     let endpoint = endpoint(to)?;
     allow(state, &endpoint)?;
-    let session = match options.tls {
-        None => None,
-        Some(tls) => Some(
-            state
-                .worker
-                .shared
-                .tls
-                .connect(&tls.server_name, &tls.alpn)?,
-        ),
-    };
+    let client = options
+        .tls
+        .map(|tls| ClientTls::new(tls.server_name, tls.alpn))
+        .transpose()?;
     let timeout = options.timeout.map(Duration::from_nanos);
     state.begin(|state, id| {
         connect::connect(
@@ -49,7 +44,7 @@ fn begin(
             state.instance.clone(),
             id,
             endpoint,
-            session,
+            client,
             timeout,
         )
     })

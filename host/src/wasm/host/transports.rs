@@ -2,7 +2,7 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource, WasmList};
 
 use crate::error::ConnectionError;
-use crate::tls::Tls;
+use crate::tls::{ClientTls, Tls};
 use crate::wasm::bindings::netwasm::net::transports::{
     Host, HostDatagramTransport, HostTransport, TlsRole,
 };
@@ -108,7 +108,8 @@ impl HostTransport for State {
                     Err(ConnectionError::NotSupported)
                 }
             },
-            TlsRole::Client(client) => tls.connect(&client.server_name, &client.alpn),
+            TlsRole::Client(client) => ClientTls::new(client.server_name, client.alpn)
+                .and_then(|client| tls.connect(&client)),
         };
         let started = session.and_then(|session| transport.start_tls(session, &received));
         Ok(started.map_err(ErrorCode::from))
