@@ -2,10 +2,11 @@
 //! begins and that ends as an event.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
@@ -93,7 +94,7 @@ async fn make(
             let policy = &worker.shared.policy;
             let mut addresses = Vec::new();
             let mut denied = false;
-            for ip in resolve_name(&host, port).await? {
+            for ip in resolve_name(worker, &host).await? {
                 let address = SocketAddr::new(ip, port);
                 match policy.resolved_address(&host, address) {
                     Ok(()) => addresses.push(address),
@@ -182,9 +183,15 @@ fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 
 /// Begins to look a name up for a guest, which learns of the answer by an
 /// event.
-pub(crate) fn resolve(instance: Weak<Instance>, id: u64, host: String) -> AbortHandle {
+pub(crate) fn resolve(
+    worker: &Rc<Worker>,
+    instance: Weak<Instance>,
+    id: u64,
+    host: String,
+) -> AbortHandle {
+    let worker = Rc::clone(worker);
     let task = tokio::task::spawn_local(async move {
-        let answer = resolve_name(&host, 0).await;
+        let answer = resolve_name(&worker, &host).await;
         if let Some(instance) = instance.upgrade() {
             // A trap was logged.
             let _ = instance.resolved(id, answer);
@@ -194,15 +201,21 @@ pub(crate) fn resolve(instance: Weak<Instance>, id: u64, host: String) -> AbortH
 }
 
 /// Asks the system's resolver, getaddrinfo(3), on a thread of its own.
-async fn resolve_name(host: &str, port: u16) -> Result<Vec<IpAddr>, ConnectionError> {
+async fn resolve_name(worker: &Worker, host: &str) -> Result<Vec<IpAddr>, ConnectionError> {
     if let Ok(ip) = host.parse() {
         return Ok(vec![ip]);
     }
-    let found = tokio::net::lookup_host((host, port)).await;
-    let mut addresses: Vec<IpAddr> = match found {
-        Ok(found) => found.map(|address| address.ip()).collect(),
-        Err(error) => return Err(resolver_error(&error)),
-    };
+    let permit = Arc::clone(&worker.lookups).acquire_owned().await;
+    let name = host.to_owned();
+    let lookup = tokio::task::spawn_blocking(move || {
+        let found = (name.as_str(), 0).to_socket_addrs().map(Vec::from_iter);
+        // Only now: the thread is in use until then.
+        drop(permit);
+        found
+    });
+    let found = lookup.await.map_err(|_| ConnectionError::ResolverFailure)?;
+    let found = found.map_err(|error| resolver_error(&error))?;
+    let mut addresses: Vec<_> = found.into_iter().map(|address| address.ip()).collect();
     addresses.dedup();
     if addresses.is_empty() {
         Err(ConnectionError::NameUnresolvable)

@@ -190,12 +190,11 @@ impl Driver {
             return Ok(Next::End(lost));
         }
         match transport.poll_flush(cx) {
-            Poll::Ready(Ok(())) => self.tell_feeder(),
             Poll::Ready(Err(reason)) => {
                 transport.fail(reason);
                 return Ok(Next::Again);
             }
-            Poll::Pending => {}
+            Poll::Ready(Ok(())) | Poll::Pending => {}
         }
         match transport.watermark() {
             None => {}
@@ -211,14 +210,37 @@ impl Driver {
         if transport.shut_if_due() || transport.over().is_some() {
             return Ok(Next::Again);
         }
-        if transport.core.borrow().wants_room && transport.poll_room(cx).is_ready() {
-            self.tell_feeder();
+        if transport.is_handshaking() {
+            return Ok(self.attend_handshake(cx));
         }
-        if transport.core.borrow().relay.is_some() {
+        if transport.core.borrow().wants_room {
+            // Registers; that it is ready shows in the flag.
+            let _ = transport.poll_room(cx);
+        }
+        self.tell_feeder();
+        let core = transport.core.borrow();
+        let relays = core.relay.is_some() && !core.flow.is_closing();
+        drop(core);
+        if relays {
             return Ok(self.attend_relay(cx));
         }
         let receives = transport.core.borrow().flow.receives();
         Ok(if receives { Next::Receive } else { Next::Sleep })
+    }
+
+    /// Advances the handshake that `start-tls` began, whether or not the guest
+    /// receives or is closing.
+    fn attend_handshake(&self, cx: &mut Context<'_>) -> Next {
+        let transport = &self.transport;
+        let mut scratch = transport.worker().scratch.borrow_mut();
+        match transport.poll_handshake(cx, &mut scratch) {
+            Poll::Pending => Next::Sleep,
+            Poll::Ready(Ok(())) => Next::Again,
+            Poll::Ready(Err(reason)) => {
+                transport.fail(reason);
+                Next::Again
+            }
+        }
     }
 
     fn attend_relay(&self, cx: &mut Context<'_>) -> Next {
@@ -256,11 +278,17 @@ impl Driver {
         }
     }
 
-    /// Tells the connection that is relayed to this one that there is room.
+    /// Tells the connection that is relayed to this one that there is room, if
+    /// it waits for that.
     fn tell_feeder(&self) {
-        let feeder = self.transport.core.borrow().fed_by.upgrade();
-        if let Some(feeder) = feeder {
-            feeder.nudge();
+        let mut core = self.transport.core.borrow_mut();
+        if core.feeder_waits && core.queued() == 0 && !core.wants_room {
+            core.feeder_waits = false;
+            let feeder = core.fed_by.upgrade();
+            drop(core);
+            if let Some(feeder) = feeder {
+                feeder.nudge();
+            }
         }
     }
 
@@ -305,7 +333,8 @@ impl Driver {
             match lost {
                 None => other.close(),
                 Some(_) => {
-                    // What was cut short must not look whole.
+                    // What was cut short must not look whole, on either side.
+                    self.transport.reset_on_close();
                     other.reset_on_close();
                     other.fail(ConnectionError::Aborted);
                 }

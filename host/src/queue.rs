@@ -52,6 +52,14 @@ impl WriteQueue {
         self.bytes
     }
 
+    /// How many parts of files are queued.
+    pub(crate) fn file_parts(&self) -> usize {
+        self.chunks
+            .iter()
+            .filter(|chunk| matches!(chunk, Chunk::File(_)))
+            .count()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.chunks.is_empty()
     }

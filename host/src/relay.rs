@@ -76,10 +76,16 @@ impl Relay {
         cx: &mut Context<'_>,
         scratch: &mut Scratch,
     ) -> Poll<Result<Step, ConnectionError>> {
-        if self.target.is_closing() {
+        if self.target.has_failed() {
             return Poll::Ready(Err(ConnectionError::Aborted));
         }
+        if self.target.is_closing() {
+            // It takes no more. When it has sent what it has, it ends, and
+            // closes the source.
+            return Poll::Pending;
+        }
         if self.target.queued() > 0 {
+            self.target.core.borrow_mut().feeder_waits = true;
             return Poll::Ready(Ok(Step::Blocked));
         }
         if self.held > 0 {
@@ -155,7 +161,9 @@ impl Relay {
                 Ok(Step::Moved(count))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.target.core.borrow_mut().wants_room = true;
+                let mut target = self.target.core.borrow_mut();
+                target.wants_room = true;
+                target.feeder_waits = true;
                 Ok(Step::Blocked)
             }
             Err(error) => {

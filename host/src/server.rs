@@ -233,7 +233,12 @@ fn serve(shared: Arc<Shared>, assignment: Assignment, phase: watch::Receiver<Pha
         .event_interval(EVENT_INTERVAL)
         .build_local(LocalOptions::default());
     match runtime {
-        Ok(runtime) => runtime.block_on(worker::run(shared, assignment, phase)),
+        Ok(runtime) => {
+            let aborted = runtime.block_on(worker::run(shared, assignment, phase));
+            // A resolver that does not answer must not hold up the end.
+            runtime.shutdown_background();
+            aborted
+        }
         Err(error) => {
             tracing::error!(%error, "a worker cannot start");
             0

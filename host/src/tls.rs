@@ -264,8 +264,16 @@ pub(crate) struct ClientTls {
 
 impl ClientTls {
     /// # Errors
-    /// `InvalidArgument` where the server name is none.
+    /// `InvalidArgument` where the server name is none, or a protocol's name
+    /// is empty or too long.
     pub(crate) fn new(server_name: String, alpn: Vec<String>) -> Result<Self, ConnectionError> {
+        // RFC 7301, section 3.1: names of 1 to 255 bytes, in a list whose
+        // length two bytes tell.
+        let fits = alpn.iter().all(|name| (1..=255).contains(&name.len()))
+            && alpn.iter().map(|name| name.len() + 1).sum::<usize>() <= 65_535;
+        if !fits {
+            return Err(ConnectionError::InvalidArgument);
+        }
         Ok(Self {
             server_name: ServerName::try_from(server_name)
                 .map_err(|_| ConnectionError::InvalidArgument)?,
@@ -320,6 +328,11 @@ impl Session {
             self.staged.len() + self.waiting,
             self.staged.in_memory() + self.waiting,
         )
+    }
+
+    /// Parts of files among what is queued as plain text.
+    pub(crate) fn staged_parts(&self) -> usize {
+        self.staged.file_parts()
     }
 
     /// Whether the sending side can be shut without ending the other:

@@ -3,7 +3,7 @@
 //! peer.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -39,6 +39,12 @@ const SEGMENT: usize = 1232;
 /// How many of the last peers are looked at for a burst to join.
 const OPEN_BURSTS: usize = 16;
 
+/// How many peers an endpoint remembers at least: those it may send to.
+const KNOWN_PEERS: usize = 16 << 10;
+
+/// How many bursts are sent before other connections have their turn.
+const TURN: usize = 256;
+
 /// How much may wait for the kernel, bytes; beyond it datagrams are dropped.
 const MOST_QUEUED: usize = 4 << 20;
 
@@ -50,7 +56,30 @@ pub(crate) struct Datagrams {
     ending: Cell<Option<Ending>>,
     /// The datagram being handled: from whom, and to which of our addresses.
     handled: Cell<Option<(SocketAddr, Option<IpAddr>)>>,
+    known: RefCell<KnownPeers>,
     wake: Notify,
+}
+
+/// The peers that have sent something lately. A guest may answer them; any
+/// other address has to be allowed.
+#[derive(Debug, Default)]
+struct KnownPeers {
+    recent: HashSet<SocketAddr>,
+    /// Those before, forgotten when `recent` is full again.
+    older: HashSet<SocketAddr>,
+}
+
+impl KnownPeers {
+    fn note(&mut self, peer: SocketAddr) {
+        if self.recent.len() >= KNOWN_PEERS {
+            self.older = std::mem::take(&mut self.recent);
+        }
+        self.recent.insert(peer);
+    }
+
+    fn contains(&self, peer: &SocketAddr) -> bool {
+        self.recent.contains(peer) || self.older.contains(peer)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,12 +95,21 @@ impl Datagrams {
             outgoing: RefCell::default(),
             ending: Cell::new(None),
             handled: Cell::new(None),
+            known: RefCell::default(),
             wake: Notify::new(),
         })
     }
 
     pub(crate) fn local(&self) -> SocketAddr {
         self.local
+    }
+
+    /// Whether the address has sent something to this endpoint lately.
+    pub(crate) fn knows(&self, peer: SocketAddr) -> bool {
+        self.handled
+            .get()
+            .is_some_and(|(handled, _)| handled == peer)
+            || self.known.borrow().contains(&peer)
     }
 
     /// Queues a datagram for the end of the burst.
@@ -145,11 +183,12 @@ impl Burst {
 
 impl Outgoing {
     fn push(&mut self, data: &[u8], to: SocketAddr, from: Option<IpAddr>) {
-        if self.queued + data.len() > MOST_QUEUED {
+        // An empty datagram takes room as well.
+        let size = data.len() + size_of::<Burst>();
+        if self.queued + size > MOST_QUEUED {
             self.dropped += 1;
             return;
         }
-        self.queued += data.len();
         let last = self
             .bursts
             .iter_mut()
@@ -161,8 +200,10 @@ impl Outgoing {
         {
             burst.data.extend_from_slice(data);
             burst.count += 1;
+            self.queued += data.len();
             return;
         }
+        self.queued += size;
         let mut buffer = std::mem::take(&mut self.spare);
         buffer.clear();
         buffer.extend_from_slice(data);
@@ -175,7 +216,7 @@ impl Outgoing {
         });
     }
 
-    /// Sends what the kernel takes.
+    /// Sends what the kernel takes, or as much as is fair.
     ///
     /// # Errors
     /// `WouldBlock` where it takes no more at present. What else goes wrong
@@ -186,14 +227,18 @@ impl Outgoing {
         state: &UdpSocketState,
         errors: &mut Vec<(ConnectionError, SocketAddr)>,
     ) -> io::Result<()> {
-        while let Some(burst) = self.bursts.front_mut() {
+        for _ in 0..TURN {
+            let Some(burst) = self.bursts.front_mut() else {
+                break;
+            };
+            let size = burst.data.len() + size_of::<Burst>();
             match burst.send(socket, state) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
                 Ok(()) => {}
                 Err(error) => errors.push((error.into(), burst.to)),
             }
             if let Some(burst) = self.bursts.pop_front() {
-                self.queued = self.queued.saturating_sub(burst.data.len());
+                self.queued = self.queued.saturating_sub(size);
                 self.spare = burst.data;
             }
         }
@@ -347,6 +392,7 @@ impl Server {
         let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
             std::array::from_fn(|_| slices.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
         let mut short = 0;
+        let reports = guard.ready().is_error();
         let result = guard.try_io(|socket| {
             let count = self
                 .state
@@ -365,7 +411,7 @@ impl Server {
             // The error of an earlier datagram.
             Ok(Err(_)) => 0,
         };
-        if count == 0 {
+        if count == 0 || reports {
             self.report_errors();
         }
         let buffers = std::mem::take(&mut self.buffers);
@@ -399,12 +445,11 @@ impl Server {
         handled: Option<(SocketAddr, Option<IpAddr>)>,
         call: impl FnOnce(&Endpoint) -> Result<(), Trapped>,
     ) {
-        if self
-            .endpoint
-            .as_ref()
-            .is_some_and(|endpoint| endpoint.instance.is_dead())
-        {
-            self.endpoint = None;
+        match &self.endpoint {
+            Some(endpoint) if endpoint.instance.is_dead() => self.endpoint = None,
+            // The guest closed it while it handled this burst.
+            Some(endpoint) if endpoint.datagrams.is_closing() => self.end_sending(),
+            _ => {}
         }
         if self.endpoint.is_none() {
             self.endpoint = self.make_endpoint();
@@ -413,6 +458,9 @@ impl Server {
             return;
         };
         endpoint.datagrams.handled.set(handled);
+        if let Some((peer, _)) = handled {
+            endpoint.datagrams.known.borrow_mut().note(peer);
+        }
         let result = call(endpoint);
         endpoint.datagrams.handled.set(None);
         if result.is_err() {
@@ -470,7 +518,11 @@ impl Server {
                     &mut errors,
                 );
                 if result.is_ok() {
-                    break;
+                    if datagrams.outgoing.borrow().bursts.is_empty() {
+                        break;
+                    }
+                    tokio::task::yield_now().await;
+                    continue;
                 }
                 match self.socket.writable().await {
                     Ok(mut guard) => guard.clear_ready(),
@@ -488,6 +540,19 @@ impl Server {
         if datagrams.is_closing() {
             self.end();
         }
+    }
+
+    /// Ends an endpoint in the middle of a burst, with one try to send what it
+    /// has queued.
+    fn end_sending(&mut self) {
+        if let Some(endpoint) = &self.endpoint
+            && endpoint.datagrams.ending.get() == Some(Ending::AfterFlush)
+        {
+            let mut outgoing = endpoint.datagrams.outgoing.borrow_mut();
+            // What finds no room is lost, as datagrams may be.
+            let _ = outgoing.send(self.socket.get_ref(), &self.state, &mut Vec::new());
+        }
+        self.end();
     }
 
     /// `connection-lost`.
@@ -589,6 +654,12 @@ mod tests {
             outgoing.push(&[0; LONGEST_V4], peer(1), None);
         }
         assert!(outgoing.queued <= MOST_QUEUED);
-        assert_eq!(outgoing.dropped, 100 - (MOST_QUEUED / LONGEST_V4) as u64);
+        assert!(outgoing.dropped > 0);
+        let sent = outgoing.bursts.len() as u64;
+        assert_eq!(outgoing.dropped + sent, 100);
+        for _ in 0..MOST_QUEUED {
+            outgoing.push(&[], peer(1), None);
+        }
+        assert!(outgoing.queued <= MOST_QUEUED, "empty ones count as well");
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slab::Slab;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::config::Isolation;
@@ -29,6 +29,10 @@ const SCRATCH: usize = 64 << 10;
 /// How long a closed connection waits for its peer to close too.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// Names that a worker looks up at once: each holds a thread until the system's
+/// resolver answers, even where nobody waits for it any more.
+const LOOKUPS: usize = 16;
+
 /// A point in time, in the worker's own coarse unit since it began.
 pub(crate) type Tick = u32;
 
@@ -45,6 +49,8 @@ pub(crate) struct Worker {
     transports: RefCell<Slab<Rc<Transport>>>,
     /// The instance that all share under `--isolation worker`.
     instance: RefCell<Option<Rc<Instance>>>,
+    /// Names that may be looked up at once.
+    pub(crate) lookups: Arc<Semaphore>,
     clock: Cell<Tick>,
     tick: Duration,
     /// Tasks that must end before the worker may.
@@ -61,6 +67,7 @@ impl Worker {
             pipes: RefCell::default(),
             transports: RefCell::default(),
             instance: RefCell::default(),
+            lookups: Arc::new(Semaphore::new(LOOKUPS)),
             clock: Cell::new(0),
             active: Cell::new(0),
             ended: Notify::new(),

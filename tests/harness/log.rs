@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::DEADLINE;
 
@@ -43,7 +43,7 @@ impl Log {
 
     /// Waits for a line that has all of these in it, and returns it.
     pub(crate) fn wait_for(&self, needles: &[&str]) -> String {
-        self.wait(&format!("a line with {needles:?}"), |lines| {
+        self.wait(DEADLINE, &format!("a line with {needles:?}"), |lines| {
             lines
                 .iter()
                 .find(|line| needles.iter().all(|needle| line.contains(needle)))
@@ -52,8 +52,13 @@ impl Log {
     }
 
     /// Waits until `find` finds something in the lines.
-    pub(crate) fn wait<T>(&self, what: &str, find: impl Fn(&[String]) -> Option<T>) -> T {
-        let deadline = Instant::now() + DEADLINE;
+    pub(crate) fn wait<T>(
+        &self,
+        within: Duration,
+        what: &str,
+        find: impl Fn(&[String]) -> Option<T>,
+    ) -> T {
+        let deadline = Instant::now() + within;
         let (lock, condition) = &*self.shared;
         let mut guard = lock.lock().expect("the log's lock");
         loop {

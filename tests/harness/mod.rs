@@ -31,19 +31,28 @@ pub(crate) use tls::{Client, TlsPeer, certificates};
 /// How long anything may take that should happen at once, on a slow machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
+/// How long a start may take, where the component must be compiled by a host
+/// that was built without optimisation, beside others that do the same.
+pub(crate) const START: Duration = Duration::from_secs(150);
+
 /// Waits for a condition: calls `probe` until it gives something.
 ///
 /// # Panics
 /// After [`DEADLINE`], saying that `what` did not happen.
-pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
+    within(DEADLINE, what, probe)
+}
+
+/// The same with another deadline.
+pub(crate) fn within<T>(deadline: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(value) = probe() {
             return value;
         }
         assert!(
-            start.elapsed() < DEADLINE,
-            "{what}: not within {DEADLINE:?}"
+            start.elapsed() < deadline,
+            "{what}: not within {deadline:?}"
         );
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::{Log, Peer, TcpPeer, UdpPeer, cert, eventually, guest, process, text};
+use super::{
+    DEADLINE, Log, Peer, START, TcpPeer, UdpPeer, cert, eventually, guest, process, text, within,
+};
 
 /// A command line that is being put together.
 pub(crate) struct Run {
@@ -112,7 +114,7 @@ impl Run {
             listening: Vec::new(),
             status: None,
         };
-        let lines = stdout.wait(&format!("{expected} listening lines"), |lines| {
+        let lines = stdout.wait(START, &format!("{expected} listening lines"), |lines| {
             (lines.len() >= expected).then(|| lines.to_vec())
         });
         server.listening = lines
@@ -135,7 +137,7 @@ impl Run {
             listening: Vec::new(),
             status: None,
         };
-        let status = server.wait();
+        let status = server.wait_within(START);
         Finished {
             code: status.code(),
             stdout: stdout.text(),
@@ -249,7 +251,7 @@ impl Server {
     pub(crate) fn wait_for_descriptors(&self, at_most: usize) {
         let mut last = 0;
         let start = Instant::now();
-        while start.elapsed() < super::DEADLINE {
+        while start.elapsed() < DEADLINE {
             last = self.descriptors();
             if last <= at_most {
                 return;
@@ -286,8 +288,14 @@ impl Server {
 
     /// Waits for its end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.wait_within(DEADLINE)
+    }
+
+    fn wait_within(&mut self, deadline: Duration) -> ExitStatus {
         let child = &mut self.child;
-        let status = eventually("the server's end", || child.try_wait().expect("its status"));
+        let status = within(deadline, "the server's end", || {
+            child.try_wait().expect("its status")
+        });
         self.status = Some(status);
         assert_eq!(status.signal(), None, "it ends by itself, not by a signal");
         status

@@ -16,7 +16,7 @@ use crate::error::ConnectionError;
 use crate::protocol::Flow;
 use crate::queue::{WriteQueue, send};
 use crate::relay::Relay;
-use crate::tls::{Session, Sink};
+use crate::tls::{Kept, Session, Sink};
 use crate::transport::Transport;
 use crate::worker::Tick;
 
@@ -35,6 +35,8 @@ pub(crate) struct Core {
     pub(crate) fed_by: Weak<Transport>,
     /// Whether that copying waits for room in this one's socket.
     pub(crate) wants_room: bool,
+    /// Whether that copying is to be told when all that is queued is sent.
+    pub(crate) feeder_waits: bool,
     pub(super) waker: Option<Waker>,
     /// When a byte last moved.
     pub(super) touched: Tick,
@@ -53,6 +55,23 @@ impl Core {
 
     pub(super) fn in_memory(&self) -> u64 {
         self.queue.in_memory() + self.tls.as_ref().map_or(0, |session| session.staged().1)
+    }
+
+    /// How many parts of files are queued.
+    pub(super) fn file_parts(&self) -> usize {
+        self.queue.file_parts()
+            + self
+                .tls
+                .as_ref()
+                .map_or(0, |session| session.staged_parts())
+    }
+
+    /// Whether TLS can begin here.
+    pub(super) fn can_start_tls(&self) -> bool {
+        self.flow.accepts_writes()
+            && self.tls.is_none()
+            && self.relay.is_none()
+            && self.fed_by.strong_count() == 0
     }
 
     pub(crate) fn can_write_eof(&self) -> bool {
@@ -84,7 +103,12 @@ impl Core {
         let Some(session) = &mut self.tls else {
             return Ok(0);
         };
+        let handshaking = session.is_handshaking();
         let result = session.feed(ciphertext);
+        if handshaking && !session.is_handshaking() {
+            // That it was to be over in time is over.
+            self.deadline = None;
+        }
         let mut out = Out {
             socket: &self.socket,
             queue: &mut self.queue,
@@ -95,6 +119,16 @@ impl Core {
         let failed = out.error;
         let taken = result?;
         failed.map_or(Ok(taken), |errno| Err(errno.into()))
+    }
+
+    /// Gives ciphertext that was kept to the session, and keeps the rest.
+    pub(super) fn feed_kept(&mut self, mut kept: Kept) -> Result<(), ConnectionError> {
+        let taken = self.feed_tls(kept.rest())?;
+        kept.advance(taken)?;
+        if let Some(session) = &mut self.tls {
+            session.put_back(kept);
+        }
+        Ok(())
     }
 
     pub(crate) fn write(&mut self, data: &[u8]) {

@@ -84,12 +84,8 @@ impl Transport {
             if count > 0 || session.peer_closed() {
                 return Poll::Ready(Ok(Received::Plain(count)));
             }
-            if let Some(mut kept) = session.take_kept() {
-                let taken = core.feed_tls(kept.rest())?;
-                kept.advance(taken)?;
-                if let Some(session) = &mut core.tls {
-                    session.put_back(kept);
-                }
+            if let Some(kept) = session.take_kept() {
+                core.feed_kept(kept)?;
                 continue;
             }
             let count = ready!(core.poll_recv(cx, scratch.wire()))?;
@@ -103,6 +99,10 @@ impl Transport {
                 && let Some(session) = &mut core.tls
             {
                 session.keep(rest);
+            }
+            if !core.queue.is_empty() {
+                // An answer of the session's own found no room.
+                cx.waker().wake_by_ref();
             }
         }
     }
@@ -122,11 +122,15 @@ impl Transport {
                 result?;
             }
             let mut core = self.core.borrow_mut();
-            match &core.tls {
-                Some(session) if session.is_handshaking() => {}
+            let kept = match &mut core.tls {
+                Some(session) if session.is_handshaking() => session.take_kept(),
                 // The last flight may still be queued; it is sent with what
                 // the guest writes.
                 _ => return Poll::Ready(Ok(())),
+            };
+            if let Some(kept) = kept {
+                core.feed_kept(kept)?;
+                continue;
             }
             let count = ready!(core.poll_recv(cx, scratch.wire()))?;
             core.touched = self.worker.now();
@@ -135,17 +139,11 @@ impl Transport {
                     "the peer left during the handshake".into(),
                 )));
             }
-            let mut rest = scratch.wire().get(..count).unwrap_or_default();
-            while core
-                .tls
-                .as_ref()
-                .is_some_and(|session| session.is_handshaking())
-                && !rest.is_empty()
+            let received = scratch.wire().get(..count).unwrap_or_default();
+            let taken = core.feed_tls(received)?;
+            if let Some(rest) = received.get(taken..)
+                && let Some(session) = &mut core.tls
             {
-                let taken = core.feed_tls(rest)?;
-                rest = rest.get(taken.max(1)..).unwrap_or_default();
-            }
-            if let Some(session) = &mut core.tls {
                 session.keep(rest);
             }
         }
@@ -162,7 +160,6 @@ impl Transport {
         most: usize,
     ) -> Poll<Result<usize, Errno>> {
         let mut core = self.core.borrow_mut();
-        core.touched = self.worker.now();
         let Some(socket) = &core.socket else {
             return Poll::Ready(Ok(0));
         };
@@ -179,6 +176,7 @@ impl Transport {
                 }
             });
             if tried.is_ok() {
+                core.touched = self.worker.now();
                 return Poll::Ready(result);
             }
         }
@@ -363,7 +361,7 @@ impl Transport {
             && core
                 .tls
                 .as_ref()
-                .is_none_or(|session| session.staged().0 == 0)
+                .is_none_or(|session| !session.is_handshaking() && session.staged().0 == 0)
             && core.relay.is_none()
             && !core.wants_room
             && core.fed_by.strong_count() == 0

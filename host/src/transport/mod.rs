@@ -33,6 +33,10 @@ use crate::worker::Worker;
 
 use self::core::Core;
 
+/// Parts of files that may be queued for a connection. Each may hold a
+/// descriptor, even after the guest has dropped its file.
+const MOST_FILE_PARTS: usize = 64;
+
 /// The end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Address {
@@ -120,6 +124,7 @@ impl Transport {
                 relay: None,
                 fed_by: Weak::new(),
                 wants_room: false,
+                feeder_waits: false,
                 waker: None,
                 touched: now,
                 progressed: now,
@@ -189,6 +194,11 @@ impl Transport {
         if !core.flow.accepts_writes() {
             return Err(ConnectionError::InvalidState);
         }
+        if core.file_parts() >= MOST_FILE_PARTS {
+            return Err(ConnectionError::LimitExceeded(
+                "too many parts of files are queued",
+            ));
+        }
         if core.queued() == 0 {
             core.progressed = self.worker.now();
         }
@@ -252,7 +262,7 @@ impl Transport {
         received: &[u8],
     ) -> Result<(), ConnectionError> {
         let mut core = self.core.borrow_mut();
-        if !core.flow.accepts_writes() || core.tls.is_some() || core.relay.is_some() {
+        if !core.can_start_tls() {
             return Err(ConnectionError::InvalidState);
         }
         core.begin_tls(session);
@@ -267,8 +277,7 @@ impl Transport {
     /// Whether TLS has begun, or the connection is closing or relayed: then
     /// it cannot begin.
     pub(crate) fn can_start_tls(&self) -> bool {
-        let core = self.core.borrow();
-        core.flow.accepts_writes() && core.tls.is_none() && core.relay.is_none()
+        self.core.borrow().can_start_tls()
     }
 
     pub(crate) fn close(&self) {
@@ -291,6 +300,20 @@ impl Transport {
     pub(crate) fn is_closing(&self) -> bool {
         let core = self.core.borrow();
         core.flow.is_closing() || core.socket.is_none()
+    }
+
+    /// Whether it is over, or will be without sending what is queued.
+    pub(crate) fn has_failed(&self) -> bool {
+        let core = self.core.borrow();
+        !core.flow.flushes() || core.socket.is_none()
+    }
+
+    /// Whether a TLS handshake is under way.
+    pub(crate) fn is_handshaking(&self) -> bool {
+        let core = self.core.borrow();
+        core.tls
+            .as_ref()
+            .is_some_and(|session| session.is_handshaking())
     }
 
     pub(crate) fn pause_receiving(&self) {

@@ -118,7 +118,7 @@ impl Instance {
     ) -> Result<ResourceAny, Trapped> {
         self.call("connection-made", |store, handlers| {
             let tcp = exported(handlers.tcp.as_ref())?;
-            let handle = store.data_mut().add_transport(transport);
+            let handle = store.data_mut().add_transport(transport)?;
             tcp.connection().call_constructor(store, handle)
         })
     }
@@ -228,7 +228,7 @@ impl Instance {
         self.call("connected", |store, handlers| {
             let connect = exported(handlers.connect.as_ref())?;
             store.data_mut().finish(id);
-            let handle = store.data_mut().add_transport(transport);
+            let handle = store.data_mut().add_transport(transport)?;
             connect.call_connected(store, id, handle)
         })
     }

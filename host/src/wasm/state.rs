@@ -54,6 +54,7 @@ impl State {
             wasi: Wasi::new(shared.wasi.clone()),
             memory: MemoryLimit {
                 most: shared.limits.max_memory,
+                used: 0,
                 denied: false,
             },
             transports: Slab::new(),
@@ -66,8 +67,20 @@ impl State {
     // Handles. wasmtime has checked that the guest owns what it passes; a
     // number without an object is a fault of the host, and traps.
 
-    pub(crate) fn add_transport(&mut self, transport: &Rc<Transport>) -> Resource<TransportHandle> {
-        Resource::new_own(number(self.transports.insert(Rc::clone(transport))))
+    /// # Errors
+    /// The guest keeps the handles of too many connections that are lost: a
+    /// trap, by which the leak ends.
+    pub(crate) fn add_transport(
+        &mut self,
+        transport: &Rc<Transport>,
+    ) -> wasmtime::Result<Resource<TransportHandle>> {
+        let limits = &self.worker.shared.limits;
+        if self.transports.len() >= limits.max_connections + limits.max_handles {
+            let reason = "the guest keeps too many lost transports (--max-handles)";
+            return Err(wasmtime::Error::msg(reason));
+        }
+        let key = self.transports.insert(Rc::clone(transport));
+        Ok(Resource::new_own(number(key)))
     }
 
     pub(crate) fn transport(
@@ -209,6 +222,8 @@ impl Drop for Pending {
 pub(crate) struct MemoryLimit {
     /// Bytes.
     most: usize,
+    /// Bytes, of all memories.
+    used: usize,
     /// Whether growth was denied, so that the log can say why a guest trapped.
     pub(crate) denied: bool,
 }
@@ -216,11 +231,16 @@ pub(crate) struct MemoryLimit {
 impl ResourceLimiter for MemoryLimit {
     fn memory_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let allowed = desired <= self.most;
+        // All memories of the instance together.
+        let used = self.used.saturating_sub(current).saturating_add(desired);
+        let allowed = used <= self.most;
+        if allowed {
+            self.used = used;
+        }
         self.denied |= !allowed;
         Ok(allowed)
     }

@@ -14,7 +14,8 @@ impl Host for State {
             shared.deny(&denied);
             return Ok(Err(ConnectionError::AccessDenied.into()));
         }
-        let begun = self.begin(|state, id| connect::resolve(state.instance.clone(), id, name));
+        let begun = self
+            .begin(|state, id| connect::resolve(&state.worker, state.instance.clone(), id, name));
         Ok(begun.map_err(ErrorCode::from))
     }
 

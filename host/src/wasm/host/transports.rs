@@ -30,13 +30,32 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
         "[method]datagram-transport.send-to",
         |store: StoreContextMut<'_, State>,
          (this, data, to): (Resource<DatagramHandle>, WasmList<u8>, IpSocketAddress)| {
-            let datagrams = store.data().datagrams(&this)?;
-            let sent = datagrams.send_to(data.as_le_slice(&store), to.into());
+            let sent = send_to(store.data(), &this, data.as_le_slice(&store), to)?;
             Ok((sent.map_err(ErrorCode::from),))
         },
     )?;
     linker.allow_shadowing(false);
     Ok(())
+}
+
+/// Sends to a peer that has sent something, or to an address that the command
+/// line allows.
+fn send_to(
+    state: &State,
+    this: &Resource<DatagramHandle>,
+    data: &[u8],
+    to: IpSocketAddress,
+) -> wasmtime::Result<Result<(), ConnectionError>> {
+    let datagrams = state.datagrams(this)?;
+    let to = to.into();
+    let shared = &state.worker.shared;
+    if !datagrams.knows(to)
+        && let Err(denied) = shared.policy.connect_address(to)
+    {
+        shared.deny(&denied);
+        return Ok(Err(ConnectionError::AccessDenied));
+    }
+    Ok(datagrams.send_to(data, to))
 }
 
 impl Host for State {}
@@ -185,10 +204,7 @@ impl HostDatagramTransport for State {
         data: Vec<u8>,
         to: IpSocketAddress,
     ) -> wasmtime::Result<Result<(), ErrorCode>> {
-        Ok(self
-            .datagrams(&this)?
-            .send_to(&data, to.into())
-            .map_err(ErrorCode::from))
+        Ok(send_to(self, &this, &data, to)?.map_err(ErrorCode::from))
     }
 
     fn local_address(
