@@ -46,6 +46,24 @@ fn a_proxy_relays_both_ways_and_half_closes() {
 }
 
 #[test]
+fn an_idle_proxy_uses_no_processor_and_ends_at_its_time() {
+    let upstream = Run::guest("echo").tcp().start();
+    let address = upstream.address("tcp").to_string();
+    let proxy = Run::guest("proxy")
+        .tcp()
+        .args(["--allow-connect", &address, "--idle-timeout", "1s"])
+        .guest_args(&[&address])
+        .start();
+    let mut peer = proxy.connect();
+    peer.send(b"then nothing");
+    assert_eq!(peer.take(12), b"then nothing");
+    let (begun, used) = (std::time::Instant::now(), proxy.cpu_seconds());
+    peer.lost();
+    let (elapsed, used) = (begun.elapsed().as_secs_f64(), proxy.cpu_seconds() - used);
+    assert!(used < elapsed / 4.0, "{used} s of {elapsed} s");
+}
+
+#[test]
 fn a_proxy_takes_its_addresses_in_turn() {
     let upstreams = [Upstream::new(), Upstream::new()];
     let addresses = upstreams

@@ -339,6 +339,25 @@ fn a_plain_connection_continues_in_tls() {
 }
 
 #[test]
+fn a_connection_that_was_upgraded_outlives_the_time_of_the_handshake() {
+    let server = Run::guest("upgrade")
+        .tcp()
+        .certificate("cert.pem", "key.pem")
+        .args(["--handshake-timeout", "2s", "--idle-timeout", "4s"])
+        .start();
+    let mut peer = upgrade_until(&server, "HELLO");
+    let go = peer.ask("STARTTLS");
+    assert!(go.starts_with("OK"), "{go}");
+    let mut peer = Client::of("localhost")
+        .over(peer.into_inner())
+        .expect("a session");
+    assert_eq!(peer.ask("an echo"), "an echo");
+    let begun = Instant::now();
+    server.log.wait_for(&["--idle-timeout"]);
+    assert!(begun.elapsed() > Duration::from_secs(3));
+}
+
+#[test]
 fn a_handshake_that_came_with_the_last_plain_line_is_used() {
     let server = Run::guest("upgrade")
         .tcp()
