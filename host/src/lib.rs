@@ -54,6 +54,7 @@
 //! | `udp` | datagram sockets | streams |
 //! | `connect` | outgoing connections, names | policy |
 //! | `descriptors` | the limit of descriptors | |
+//! | `ticker` | a thread for what happens regularly | timers of guests |
 //! | `watch` | descriptors in the runtime | |
 //! | `error` | errors, by whose fault they are | |
 //! | [`wasm`] | the engine, instances, what guests may call | business rules |
@@ -79,6 +80,7 @@ mod queue;
 mod relay;
 mod sendfile;
 pub mod server;
+mod ticker;
 mod tls;
 mod transport;
 mod udp;

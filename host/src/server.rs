@@ -16,11 +16,12 @@ use crate::error::Error;
 use crate::files::Roots;
 use crate::listener;
 use crate::policy::{Denied, Policy};
+use crate::ticker::Ticker;
 use crate::tls::Tls;
 use crate::wasm::engine::Program;
 use crate::wasm::guest_log::GuestLog;
 use crate::wasm::wasi::WasiSetup;
-use crate::worker::{self, Assignment};
+use crate::worker::{self, Assignment, Tick};
 
 /// How many tasks a worker runs before it looks for new events of its
 /// sockets: all that one look found.
@@ -179,16 +180,27 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
     }
     drop(handing);
     let _ticker = shared.program.start_ticker().map_err(system("a thread"))?;
+    // As of each tick, the time that the workers' deadlines go by.
+    let (clock, ticks) = watch::channel::<Tick>(0);
+    let begun = Instant::now();
+    let tick = worker::tick(&config.limits);
+    let keep_clock = move || {
+        let now = begun.elapsed().as_nanos() / tick.as_nanos().max(1);
+        // Without workers nobody wants to know.
+        let _ = clock.send(Tick::try_from(now).unwrap_or(Tick::MAX));
+    };
+    let _clock = Ticker::start("clock", tick, keep_clock).map_err(system("a thread"))?;
     let (phase, watched) = watch::channel(Phase::Serving);
     let threads = assignments
         .into_iter()
         .enumerate()
         .map(|(number, assignment)| {
-            let (shared, watched) = (Arc::clone(&shared), watched.clone());
+            let shared = Arc::clone(&shared);
+            let (watched, ticks) = (watched.clone(), ticks.clone());
             thread::Builder::new()
                 .name(format!("worker-{number}"))
                 .stack_size(STACK)
-                .spawn(move || serve(shared, assignment, watched))
+                .spawn(move || serve(shared, assignment, watched, ticks))
         })
         .collect::<io::Result<Vec<_>>>()
         .map_err(system("a thread"))?;
@@ -227,14 +239,19 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
 }
 
 /// The thread of a worker.
-fn serve(shared: Arc<Shared>, assignment: Assignment, phase: watch::Receiver<Phase>) -> usize {
+fn serve(
+    shared: Arc<Shared>,
+    assignment: Assignment,
+    phase: watch::Receiver<Phase>,
+    clock: watch::Receiver<Tick>,
+) -> usize {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .event_interval(EVENT_INTERVAL)
         .build_local(LocalOptions::default());
     match runtime {
         Ok(runtime) => {
-            let aborted = runtime.block_on(worker::run(shared, assignment, phase));
+            let aborted = runtime.block_on(worker::run(shared, assignment, phase, clock));
             // A resolver that does not answer must not hold up the end.
             runtime.shutdown_background();
             aborted

@@ -190,14 +190,9 @@ impl Worker {
     }
 
     /// Keeps the clock, and ends what is late.
-    async fn watch_deadlines(self: Rc<Self>) {
-        let mut interval = tokio::time::interval(self.tick);
-        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        let begun = interval.tick().await;
-        loop {
-            let now = interval.tick().await;
-            let ticks = (now - begun).as_nanos() / self.tick.as_nanos().max(1);
-            self.clock.set(Tick::try_from(ticks).unwrap_or(Tick::MAX));
+    async fn watch_deadlines(self: Rc<Self>, mut clock: watch::Receiver<Tick>) {
+        while clock.changed().await.is_ok() {
+            self.clock.set(*clock.borrow_and_update());
             for (_, transport) in &*self.transports.borrow() {
                 transport.check_deadlines();
             }
@@ -222,7 +217,7 @@ impl Worker {
 }
 
 /// How fine the deadlines are: a fraction of the shortest.
-fn tick(limits: &crate::config::Limits) -> Duration {
+pub(crate) fn tick(limits: &crate::config::Limits) -> Duration {
     let shortest = [limits.handshake_timeout, limits.write_timeout]
         .into_iter()
         .chain(limits.idle_timeout)
@@ -348,10 +343,11 @@ pub(crate) async fn run(
     shared: Arc<Shared>,
     assignment: Assignment,
     mut phase: watch::Receiver<Phase>,
+    clock: watch::Receiver<Tick>,
 ) -> usize {
     let worker = Worker::new(shared);
     let mut accepting = JoinSet::new();
-    accepting.spawn_local(Rc::clone(&worker).watch_deadlines());
+    accepting.spawn_local(Rc::clone(&worker).watch_deadlines(clock));
     let mut listening = JoinSet::new();
     for listener in assignment.listeners {
         match listener {

@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use wasmtime::{
 
 use crate::config::{ComponentSource, Config, Isolation, Limits};
 use crate::error::Error;
+use crate::ticker::Ticker;
 use crate::wasm::bindings::exports::netwasm::net::{
     connect_handler, resolve_handler, tcp_handler, timer_handler, udp_handler,
 };
@@ -144,17 +145,8 @@ impl Program {
     /// # Errors
     /// The system gives no thread.
     pub(crate) fn start_ticker(&self) -> io::Result<Ticker> {
-        let (engine, step) = (self.engine.clone(), self.step);
-        let (stop, stopped) = mpsc::channel::<()>();
-        let thread = thread::Builder::new().name("epoch".into()).spawn(move || {
-            while stopped.recv_timeout(step) == Err(RecvTimeoutError::Timeout) {
-                engine.increment_epoch();
-            }
-        })?;
-        Ok(Ticker {
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        let engine = self.engine.clone();
+        Ticker::start("epoch", self.step, move || engine.increment_epoch())
     }
 }
 
@@ -167,22 +159,6 @@ impl Indices {
             connect: connect_handler::GuestIndices::new(pre).ok(),
             timer: timer_handler::GuestIndices::new(pre).ok(),
             resolve: resolve_handler::GuestIndices::new(pre).ok(),
-        }
-    }
-}
-
-/// The thread that advances the epoch; dropping this ends it.
-#[derive(Debug)]
-pub(crate) struct Ticker {
-    stop: Option<mpsc::Sender<()>>,
-    thread: Option<thread::JoinHandle<()>>,
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
         }
     }
 }
