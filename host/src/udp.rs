@@ -648,6 +648,20 @@ mod tests {
     }
 
     #[test]
+    fn only_peers_that_sent_something_are_known_and_old_ones_are_forgotten() {
+        let mut known = KnownPeers::default();
+        known.note(peer(1));
+        assert!(known.contains(&peer(1)) && !known.contains(&peer(2)));
+        let other = |number: usize| SocketAddr::from(([10, 0, 0, 1], 1000 + number as u16));
+        for number in 0..2 * KNOWN_PEERS {
+            known.note(other(number));
+        }
+        assert!(known.contains(&other(2 * KNOWN_PEERS - 1)));
+        assert!(!known.contains(&peer(1)));
+        assert!(known.recent.len() + known.older.len() <= 2 * KNOWN_PEERS);
+    }
+
+    #[test]
     fn what_the_kernel_does_not_take_is_bounded() {
         let mut outgoing = Outgoing::default();
         for _ in 0..100 {
