@@ -74,7 +74,7 @@ impl Tls {
     pub(crate) fn prepare_client(self: &Arc<Self>) {
         let tls = Arc::clone(self);
         let prepare = move || {
-            tls.client.get_or_init(|| tls.roots.client_config());
+            tls.client_config();
         };
         // Without the thread the first connection does it.
         let _ = std::thread::Builder::new()
@@ -87,11 +87,16 @@ impl Tls {
         if self.client.get().is_none() {
             let tls = Arc::clone(self);
             let prepare = move || {
-                tls.client.get_or_init(|| tls.roots.client_config());
+                tls.client_config();
             };
             // Should the thread fail, the caller reads them itself.
             let _ = tokio::task::spawn_blocking(prepare).await;
         }
+    }
+
+    /// What all clients begin with; made when first asked for.
+    fn client_config(&self) -> &Result<ClientConfig, String> {
+        self.client.get_or_init(|| self.roots.client_config())
     }
 
     /// The server's side, where `--cert` was given.
@@ -110,7 +115,7 @@ impl Tls {
     /// # Errors
     /// No authority is known.
     pub(crate) fn connect(&self, client: &ClientTls) -> Result<Session, ConnectionError> {
-        let mut config = match self.client.get_or_init(|| self.roots.client_config()) {
+        let mut config = match self.client_config() {
             Ok(config) => config.clone(),
             Err(reason) => return Err(ConnectionError::Tls(reason.clone())),
         };

@@ -135,10 +135,9 @@ impl Worker {
     pub(crate) fn drive(self: &Rc<Self>, transport: &Rc<Transport>, driver: Driver) {
         let key = self.transports.borrow_mut().insert(Rc::clone(transport));
         let registered = Registered {
-            worker: Rc::clone(self),
+            active: Active::new(self),
             key,
         };
-        self.active.set(self.active.get() + 1);
         tokio::task::spawn_local(Driving {
             driver,
             _registered: registered,
@@ -227,6 +226,7 @@ pub(crate) fn tick(limits: &crate::config::Limits) -> Duration {
 }
 
 /// A task that the worker waits for.
+#[derive(Debug)]
 struct Active(Rc<Worker>);
 
 impl Active {
@@ -245,15 +245,15 @@ impl Drop for Active {
 /// A connection's place among those of its worker.
 #[derive(Debug)]
 struct Registered {
-    worker: Rc<Worker>,
+    /// Dropped last: the worker waits for it.
+    active: Active,
     key: usize,
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        let transport = self.worker.transports.borrow_mut().try_remove(self.key);
+        let transport = self.active.0.transports.borrow_mut().try_remove(self.key);
         drop(transport);
-        self.worker.one_ended();
     }
 }
 

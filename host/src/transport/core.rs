@@ -121,6 +121,17 @@ impl Core {
         failed.map_or(Ok(taken), |errno| Err(errno.into()))
     }
 
+    /// Gives ciphertext that was received to the session, and keeps the rest.
+    pub(super) fn feed_received(&mut self, received: &[u8]) -> Result<(), ConnectionError> {
+        let taken = self.feed_tls(received)?;
+        if let Some(rest) = received.get(taken..)
+            && let Some(session) = &mut self.tls
+        {
+            session.keep(rest);
+        }
+        Ok(())
+    }
+
     /// Gives ciphertext that was kept to the session, and keeps the rest.
     pub(super) fn feed_kept(&mut self, mut kept: Kept) -> Result<(), ConnectionError> {
         let taken = self.feed_tls(kept.rest())?;

@@ -93,13 +93,7 @@ impl Transport {
             if count == 0 {
                 return Poll::Ready(Err(ConnectionError::TlsTruncated));
             }
-            let received = scratch.wire().get(..count).unwrap_or_default();
-            let taken = core.feed_tls(received)?;
-            if let Some(rest) = received.get(taken..)
-                && let Some(session) = &mut core.tls
-            {
-                session.keep(rest);
-            }
+            core.feed_received(scratch.wire().get(..count).unwrap_or_default())?;
             if !core.queue.is_empty() {
                 // An answer of the session's own found no room.
                 cx.waker().wake_by_ref();
@@ -139,13 +133,7 @@ impl Transport {
                     "the peer left during the handshake".into(),
                 )));
             }
-            let received = scratch.wire().get(..count).unwrap_or_default();
-            let taken = core.feed_tls(received)?;
-            if let Some(rest) = received.get(taken..)
-                && let Some(session) = &mut core.tls
-            {
-                session.keep(rest);
-            }
+            core.feed_received(scratch.wire().get(..count).unwrap_or_default())?;
         }
     }
 
