@@ -13,8 +13,9 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::config::{
-    CertificateFiles, ComponentSource, Config, Directory, GuestConfig, Isolation, Limits,
-    ListenAddress, ListenerConfig, ListenerKind, TlsFiles,
+    AccessLogConfig, AccessLogFormat, CertificateFiles, ComponentSource, Config, Directory,
+    GuestConfig, HttpLimits, Isolation, Limits, ListenAddress, ListenerConfig, ListenerKind,
+    TlsFiles,
 };
 use crate::descriptors;
 use crate::logging::{LogFormat, LogOptions};
@@ -140,6 +141,8 @@ struct Run {
     #[command(flatten)]
     listeners: Listeners,
     #[command(flatten)]
+    http: Http,
+    #[command(flatten)]
     tls: Tls,
     #[command(flatten)]
     guest: Guest,
@@ -163,6 +166,60 @@ struct Listeners {
     /// Take datagrams
     #[arg(long, value_name = "ADDR")]
     udp: Vec<ListenAddress>,
+    /// Take HTTP requests
+    #[arg(long, value_name = "ADDR")]
+    http: Vec<ListenAddress>,
+    /// Take HTTP requests in TLS
+    #[arg(long, value_name = "ADDR")]
+    https: Vec<ListenAddress>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "HTTP")]
+struct Http {
+    /// Add a line for each request to a file; - is standard output
+    #[arg(long, value_name = "FILE")]
+    access_log: Option<PathBuf>,
+    /// The form of its lines
+    #[arg(
+        long,
+        value_enum,
+        value_name = "combined|json",
+        default_value = "combined"
+    )]
+    #[arg(
+        hide_possible_values = true,
+        hide_short_help = true,
+        requires = "access_log"
+    )]
+    access_log_format: AccessLogFormat,
+    /// The largest body of a request
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1MiB")]
+    max_body: usize,
+    /// The largest head of a request
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "32KiB")]
+    #[arg(hide_short_help = true)]
+    max_head: usize,
+    /// The longest first line of a request
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "8KiB")]
+    #[arg(hide_short_help = true)]
+    max_request_line: usize,
+    /// The most headers of a request
+    #[arg(long, value_name = "N", value_parser = count, default_value = "100")]
+    #[arg(hide_short_help = true)]
+    max_headers: usize,
+    /// How long a client may take to send the head of a request
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "10s")]
+    #[arg(hide_short_help = true)]
+    head_timeout: Duration,
+    /// How long a client may send nothing of a body that it began
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
+    #[arg(hide_short_help = true)]
+    body_timeout: Duration,
+    /// How long a connection may be idle between requests
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s")]
+    #[arg(hide_short_help = true)]
+    keep_alive_timeout: Duration,
 }
 
 #[derive(Args, Debug)]
@@ -177,7 +234,7 @@ struct Tls {
     /// Take only clients with a certificate that this authority signed
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     client_ca: Option<PathBuf>,
-    /// Protocol to agree on with clients, the best one first; repeatable
+    /// Protocol to agree on with clients of --tls, the best one first; repeatable
     #[arg(long, value_name = "NAME", hide_short_help = true)]
     alpn: Vec<String>,
     /// Authority that outgoing connections trust besides the system's; repeatable
@@ -321,7 +378,11 @@ impl Run {
                 .workers
                 .or_else(|| thread::available_parallelism().ok())
                 .unwrap_or(NonZeroUsize::MIN),
-            limits: self.limits.into_limits(&self.compiling),
+            limits: Limits {
+                http: self.http.limits(),
+                ..self.limits.into_limits(&self.compiling)
+            },
+            access_log: self.http.access_log(),
             guest: GuestConfig {
                 name: guest_name(&self.component),
                 args: self.args,
@@ -350,6 +411,8 @@ impl Listeners {
             (ListenerKind::Tcp, self.tcp),
             (ListenerKind::Tls, self.tls),
             (ListenerKind::Udp, self.udp),
+            (ListenerKind::Http, self.http),
+            (ListenerKind::Https, self.https),
         ]
         .into_iter()
         .flat_map(|(kind, addresses)| {
@@ -358,6 +421,27 @@ impl Listeners {
                 .map(move |address| ListenerConfig { kind, address })
         })
         .collect()
+    }
+}
+
+impl Http {
+    fn limits(&self) -> HttpLimits {
+        HttpLimits {
+            max_head: self.max_head,
+            max_request_line: self.max_request_line,
+            max_headers: self.max_headers,
+            max_body: self.max_body,
+            head_timeout: self.head_timeout,
+            body_timeout: self.body_timeout,
+            keep_alive_timeout: self.keep_alive_timeout,
+        }
+    }
+
+    fn access_log(self) -> Option<AccessLogConfig> {
+        Some(AccessLogConfig {
+            path: self.access_log?,
+            format: self.access_log_format,
+        })
     }
 }
 
@@ -441,6 +525,19 @@ impl ValueEnum for LogFormat {
     fn to_possible_value(&self) -> Option<PossibleValue> {
         Some(PossibleValue::new(match self {
             Self::Text => "text",
+            Self::Json => "json",
+        }))
+    }
+}
+
+impl ValueEnum for AccessLogFormat {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Combined, Self::Json]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(match self {
+            Self::Combined => "combined",
             Self::Json => "json",
         }))
     }

@@ -24,6 +24,10 @@ const PAGE: usize = 64 << 10;
 /// The end of 32-bit memory, bytes.
 const MAX_MEMORY: usize = 4 << 30;
 
+/// The largest head of a request that may be allowed, bytes: it is kept whole,
+/// and looked at again when more of it comes.
+const MAX_HEAD: usize = 16 << 20;
+
 /// The longest time-out. What is meant to be for ever is `None`, and clocks
 /// overflow if they are asked for centuries.
 const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -52,6 +56,8 @@ pub struct Config {
     pub guest: GuestConfig,
     /// What the guest may reach.
     pub policy: Policy,
+    /// Where a line for each HTTP request goes.
+    pub access_log: Option<AccessLogConfig>,
 }
 
 impl Config {
@@ -81,14 +87,18 @@ impl Config {
                 return Err(ConfigError::Twice(listener.address.clone()));
             }
         }
-        let tls = self
+        let encrypted = self
             .listeners
             .iter()
-            .find(|listener| listener.kind == ListenerKind::Tls);
-        if let Some(listener) = tls
+            .find(|listener| listener.kind.is_encrypted());
+        if let Some(listener) = encrypted
             && self.tls.certificates.is_empty()
         {
-            return Err(ConfigError::NoCertificate(listener.address.clone()));
+            return Err(ConfigError::NoCertificate(listener.clone()));
+        }
+        let speaks_http = |listener: &ListenerConfig| listener.kind.is_http();
+        if self.access_log.is_some() && !self.listeners.iter().any(speaks_http) {
+            return Err(ConfigError::NothingToLog);
         }
         if let Some(long) = self
             .tls
@@ -134,7 +144,7 @@ impl fmt::Display for ComponentSource {
     }
 }
 
-/// One `--tcp`, `--tls` or `--udp`.
+/// One `--tcp`, `--tls`, `--udp`, `--http` or `--https`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerConfig {
     /// What is spoken there.
@@ -152,6 +162,10 @@ pub enum ListenerKind {
     Tls,
     /// Datagrams.
     Udp,
+    /// HTTP/1.
+    Http,
+    /// HTTP/1 in TLS.
+    Https,
 }
 
 impl ListenerKind {
@@ -162,7 +176,21 @@ impl ListenerKind {
             Self::Tcp => "--tcp",
             Self::Tls => "--tls",
             Self::Udp => "--udp",
+            Self::Http => "--http",
+            Self::Https => "--https",
         }
+    }
+
+    /// Whether connections begin with a TLS handshake.
+    #[must_use]
+    pub fn is_encrypted(self) -> bool {
+        matches!(self, Self::Tls | Self::Https)
+    }
+
+    /// Whether the host parses requests there.
+    #[must_use]
+    pub fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::Https)
     }
 }
 
@@ -298,7 +326,7 @@ pub struct TlsFiles {
     pub certificates: Vec<CertificateFiles>,
     /// Clients must show a certificate that one of these authorities signed.
     pub client_ca: Option<PathBuf>,
-    /// Protocols that the server speaks, the best one first.
+    /// Protocols that `--tls` speaks, the best one first.
     pub alpn: Vec<Vec<u8>>,
     /// Authorities that outgoing connections trust besides the system's.
     pub extra_roots: Vec<PathBuf>,
@@ -311,6 +339,25 @@ pub struct CertificateFiles {
     pub chain: PathBuf,
     /// The private key.
     pub key: PathBuf,
+}
+
+/// Where a line for each HTTP request goes, and in which form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLogConfig {
+    /// The file that lines are added to; `-` is standard output.
+    pub path: PathBuf,
+    /// The form of a line.
+    pub format: AccessLogFormat,
+}
+
+/// The form of a line of the access log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AccessLogFormat {
+    /// The combined format of Apache and nginx.
+    #[default]
+    Combined,
+    /// An object a line.
+    Json,
 }
 
 /// Which connections share an instance.
@@ -355,6 +402,42 @@ pub struct Limits {
     pub max_component_size: u64,
     /// How long compiling it may take.
     pub compile_timeout: Duration,
+    /// What an HTTP client may send, and how slowly.
+    pub http: HttpLimits,
+}
+
+/// Limits and deadlines of HTTP requests. None is zero.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpLimits {
+    /// The head of a request, bytes.
+    pub max_head: usize,
+    /// The first line of it, bytes.
+    pub max_request_line: usize,
+    /// Lines of headers.
+    pub max_headers: usize,
+    /// The body of a request, bytes.
+    pub max_body: usize,
+    /// How long a client may take to send a head, from its first byte or, for
+    /// a connection's first request, from when the connection was made.
+    pub head_timeout: Duration,
+    /// How long a client may send nothing of a body.
+    pub body_timeout: Duration,
+    /// How long a connection may be idle between requests.
+    pub keep_alive_timeout: Duration,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        Self {
+            max_head: 32 << 10,
+            max_request_line: 8 << 10,
+            max_headers: 100,
+            max_body: 1 << 20,
+            head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            keep_alive_timeout: Duration::from_secs(60),
+        }
+    }
 }
 
 impl Limits {
@@ -370,6 +453,10 @@ impl Limits {
             ("--write-low", self.write_low),
             ("--max-write-buffer", self.max_write_buffer),
             ("--max-handles", self.max_handles),
+            ("--max-head", self.http.max_head),
+            ("--max-request-line", self.http.max_request_line),
+            ("--max-headers", self.http.max_headers),
+            ("--max-body", self.http.max_body),
             (
                 "--max-component-size",
                 usize::try_from(self.max_component_size).unwrap_or(usize::MAX),
@@ -385,6 +472,9 @@ impl Limits {
             ("--write-timeout", Some(self.write_timeout)),
             ("--shutdown-timeout", Some(self.shutdown_timeout)),
             ("--compile-timeout", Some(self.compile_timeout)),
+            ("--head-timeout", Some(self.http.head_timeout)),
+            ("--body-timeout", Some(self.http.body_timeout)),
+            ("--keep-alive-timeout", Some(self.http.keep_alive_timeout)),
         ];
         for (flag, time) in times {
             match time {
@@ -405,6 +495,9 @@ impl Limits {
         if self.write_high > self.max_write_buffer {
             let (high, max) = (self.write_high, self.max_write_buffer);
             return Err(ConfigError::WriteBuffer { high, max });
+        }
+        if self.http.max_head > MAX_HEAD {
+            return Err(ConfigError::Head(self.http.max_head));
         }
         Ok(())
     }
@@ -427,6 +520,7 @@ impl Default for Limits {
             shutdown_timeout: Duration::from_secs(30),
             max_component_size: 64 << 20,
             compile_timeout: Duration::from_secs(60),
+            http: HttpLimits::default(),
         }
     }
 }
@@ -504,8 +598,8 @@ pub enum DirectoryError {
 pub enum ConfigError {
     /// There is nothing to listen on.
     #[error(
-        "nothing to listen on: give --tcp, --tls or --udp with PORT (of localhost), IP:PORT, \
-         [IPV6]:PORT or, not for --udp, unix:PATH"
+        "nothing to listen on: give --tcp, --tls, --udp, --http or --https with PORT (of \
+         localhost), IP:PORT, [IPV6]:PORT or, not for --udp, unix:PATH"
     )]
     NoListener,
     /// Datagrams over a Unix socket.
@@ -516,9 +610,13 @@ pub enum ConfigError {
     Twice(ListenAddress),
     /// TLS without a certificate.
     #[error(
-        "--tls {0} needs --cert FILE and --key FILE (for a test: certs/cert.pem and certs/key.pem)"
+        "{} {} needs --cert FILE and --key FILE (for a test: certs/cert.pem and certs/key.pem)",
+        .0.kind.flag(), .0.address
     )]
-    NoCertificate(ListenAddress),
+    NoCertificate(ListenerConfig),
+    /// An access log where nothing speaks HTTP.
+    #[error("--access-log is of HTTP requests, and there is neither --http nor --https")]
+    NothingToLog,
     /// A protocol's name has no byte, or more than a length byte can say.
     #[error("--alpn takes a name of 1 to 255 bytes, and this has {0}")]
     Alpn(usize),
@@ -534,6 +632,9 @@ pub enum ConfigError {
     /// More or less memory than there can be.
     #[error("--max-memory takes 64KiB, a page of WebAssembly, to 4GiB, and this is {0} bytes")]
     Memory(usize),
+    /// More than a head needs.
+    #[error("--max-head takes at most 16MiB, and this is {0} bytes")]
+    Head(usize),
     /// The low watermark is above the high one.
     #[error("--write-low ({low} bytes) must not be above --write-high ({high} bytes)")]
     Watermarks {

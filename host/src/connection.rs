@@ -15,14 +15,11 @@ use wasmtime::component::ResourceAny;
 use crate::error::ConnectionError;
 use crate::protocol::{Lost, Watermark};
 use crate::relay;
-use crate::transport::Transport;
+use crate::transport::{HandshakeFailed, Linger, Transport};
 use crate::wasm::instance::{Instance, Trapped};
 
 /// How many pieces are received before other connections have their turn.
 const TURN: u32 = 32;
-
-/// How much a peer may still send to a connection that was closed, bytes.
-const LINGER_MOST: usize = 16 << 20;
 
 /// Drives one connection to its end.
 #[derive(Debug)]
@@ -42,12 +39,8 @@ enum Stage {
         instance: Rc<Instance>,
         connection: ResourceAny,
     },
-    /// The guest no longer has it. What the peer still sends is read and
-    /// forgotten, so that a reset does not destroy what it has yet to read.
-    Lingering {
-        shut: bool,
-        discarded: usize,
-    },
+    /// The guest no longer has it.
+    Lingering(Linger),
     Over,
 }
 
@@ -64,9 +57,7 @@ enum Next {
 impl Driver {
     /// A connection that was just accepted.
     pub(crate) fn accepted(transport: Rc<Transport>) -> Self {
-        let handshaking = transport.core.borrow().tls.is_some();
-        let stage = if handshaking {
-            transport.set_deadline(Some(transport.worker().handshake_deadline()));
+        let stage = if transport.begin_handshake() {
             Stage::Handshake
         } else {
             Stage::Accepted
@@ -87,30 +78,6 @@ impl Driver {
                 connection,
             },
         }
-    }
-
-    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<Stage> {
-        let transport = &self.transport;
-        let result = match transport.over() {
-            Some(lost) => Err(lost.unwrap_or(ConnectionError::Aborted)),
-            None => {
-                let worker = transport.worker();
-                ready!(transport.poll_handshake(cx, &mut worker.scratch.borrow_mut()))
-            }
-        };
-        transport.set_deadline(None);
-        Poll::Ready(match result {
-            Ok(()) => Stage::Accepted,
-            Err(reason) => {
-                transport.worker().shared.counters.handshakes_failed.add();
-                tracing::info!(peer = %transport.peer(), %reason, "TLS handshake failed");
-                match reason {
-                    // The alert that was sent is to arrive.
-                    ConnectionError::Tls(_) => self.linger(),
-                    _ => Stage::Over,
-                }
-            }
-        })
     }
 
     /// `connection-made`.
@@ -315,7 +282,7 @@ impl Driver {
         drop(core);
         if lingers {
             transport.say_close_notify();
-            self.linger()
+            Stage::Lingering(Linger::begin(transport))
         } else {
             Stage::Over
         }
@@ -341,42 +308,6 @@ impl Driver {
             }
         }
     }
-
-    fn linger(&self) -> Stage {
-        self.transport
-            .set_deadline(Some(self.transport.worker().linger_deadline()));
-        Stage::Lingering {
-            shut: false,
-            discarded: 0,
-        }
-    }
-
-    /// Sends what is queued, shuts, and waits for the peer to do the same.
-    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let transport = &self.transport;
-        let Stage::Lingering { shut, discarded } = &mut self.stage else {
-            return Poll::Ready(());
-        };
-        // Only a deadline or the end of the run fails it now.
-        if matches!(transport.over(), Some(Some(_))) {
-            return Poll::Ready(());
-        }
-        if !*shut {
-            if ready!(transport.poll_flush(cx)).is_err() {
-                return Poll::Ready(());
-            }
-            transport.shut();
-            *shut = true;
-        }
-        let worker = transport.worker();
-        let mut scratch = worker.scratch.borrow_mut();
-        loop {
-            match ready!(transport.poll_discard(cx, &mut scratch)) {
-                Ok(count @ 1..) if *discarded < LINGER_MOST => *discarded += count,
-                _ => return Poll::Ready(()),
-            }
-        }
-    }
 }
 
 impl Future for Driver {
@@ -387,8 +318,16 @@ impl Future for Driver {
         let transport = Rc::clone(&this.transport);
         let _driven = transport.drive(cx);
         loop {
+            if let Stage::Lingering(linger) = &mut this.stage {
+                ready!(linger.poll(&transport, cx));
+                this.stage = Stage::Over;
+            }
             this.stage = match &this.stage {
-                Stage::Handshake => ready!(this.poll_handshake(cx)),
+                Stage::Handshake => match ready!(transport.poll_accept(cx)) {
+                    Ok(()) => Stage::Accepted,
+                    Err(HandshakeFailed::Linger) => Stage::Lingering(Linger::begin(&transport)),
+                    Err(HandshakeFailed::Over) => Stage::Over,
+                },
                 Stage::Accepted => this.begin(),
                 Stage::Open {
                     instance,
@@ -401,11 +340,7 @@ impl Future for Driver {
                         Stage::Over
                     }
                 },
-                Stage::Lingering { .. } => {
-                    ready!(this.poll_linger(cx));
-                    Stage::Over
-                }
-                Stage::Over => {
+                Stage::Lingering(_) | Stage::Over => {
                     transport.release();
                     return Poll::Ready(());
                 }

@@ -20,6 +20,14 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// A file that was named cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// The component cannot be used.
     #[error("{name}: {reason}")]
     Component {

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use crate::config::Directory;
@@ -52,7 +52,7 @@ impl Roots {
 
     /// Whether a directory holds a path of the guest, so that it may ask.
     pub(crate) fn hold(&self, path: &str) -> bool {
-        let path = relative(Path::new(path));
+        let path = unrooted(path);
         self.0.iter().any(|root| path.starts_with(&root.guest))
     }
 
@@ -66,26 +66,51 @@ impl Roots {
         if path.contains('\0') {
             return Err(ConnectionError::NotFound);
         }
-        let path = relative(Path::new(path));
+        let path = unrooted(path);
         // The longest guest path that holds it, as with mounts.
-        let (root, rest) = self
+        let (index, root, rest) = self
             .0
             .iter()
-            .filter_map(|root| Some((root, path.strip_prefix(&root.guest).ok()?)))
-            .max_by_key(|(root, _)| root.guest.as_os_str().len())
+            .enumerate()
+            .filter_map(|(index, root)| {
+                let rest = path.strip_prefix(&root.guest).ok()?;
+                Some((index, root, rest))
+            })
+            .max_by_key(|(_, root, _)| root.guest.as_os_str().len())
             .ok_or(ConnectionError::AccessDenied)?;
-        if rest.as_os_str().is_empty() {
+        let rest = rest.to_str().unwrap_or_default();
+        if rest.is_empty() {
             return Err(ConnectionError::NotFound);
         }
+        root.open_file(index, rest.into())
+    }
+
+    /// Opens the file beside another whose name is longer by a suffix, such
+    /// as `.gz`; where the other is a link, beside the link.
+    ///
+    /// # Errors
+    /// As [`Self::open_file`].
+    pub(crate) fn open_sibling(&self, file: &File, suffix: &str) -> Result<File, ConnectionError> {
+        let root = self.0.get(file.root).ok_or(ConnectionError::AccessDenied)?;
+        root.open_file(file.root, format!("{}{suffix}", file.path).into())
+    }
+}
+
+impl Root {
+    /// Opens a regular file by its path beneath the directory.
+    fn open_file(&self, index: usize, path: Box<str>) -> Result<File, ConnectionError> {
         // Without O_NONBLOCK, opening a FIFO would wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let fd = loop {
-            match rustix::fs::openat2(&root.directory, rest, flags, Mode::empty(), resolve) {
+            match rustix::fs::openat2(&self.directory, &*path, flags, Mode::empty(), resolve) {
                 // A rename raced with the walk (openat2(2)).
                 Err(Errno::AGAIN | Errno::INTR) => {}
-                // A socket, or a device without a driver.
-                Err(Errno::NXIO | Errno::NODEV) => return Err(ConnectionError::NotFound),
+                // A socket, or a device without a driver; a name that is
+                // longer than any there can be.
+                Err(Errno::NXIO | Errno::NODEV | Errno::NAMETOOLONG) => {
+                    return Err(ConnectionError::NotFound);
+                }
                 result => break result?,
             }
         };
@@ -95,6 +120,9 @@ impl Roots {
         }
         Ok(File {
             file: fs::File::from(fd),
+            root: index,
+            path,
+            metadata: Cell::new(Metadata::from(&stat)),
             refuses_sendfile: Cell::new(false),
         })
     }
@@ -108,14 +136,69 @@ fn relative(path: &Path) -> PathBuf {
         .collect()
 }
 
+/// The guest's path as [`relative`] has it but for `.` and empty parts in the
+/// middle, which the system passes over. It costs no memory.
+fn unrooted(path: &str) -> &Path {
+    let path = Path::new(path);
+    path.strip_prefix("/")
+        .or_else(|_| path.strip_prefix("."))
+        .unwrap_or(path)
+}
+
 /// A regular file, open for reading.
 #[derive(Debug)]
 pub(crate) struct File {
     file: fs::File,
+    /// Which of the [`Roots`] it lies beneath, so that siblings can be opened.
+    root: usize,
+    /// Its path there.
+    path: Box<str>,
+    metadata: Cell<Metadata>,
     refuses_sendfile: Cell<bool>,
 }
 
+/// What fstat(2) says of a file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Metadata {
+    /// Bytes.
+    pub(crate) length: u64,
+    /// When its content was last changed: seconds since 1970, and nanoseconds
+    /// of the next.
+    pub(crate) modified: (i64, u32),
+}
+
+impl From<&Stat> for Metadata {
+    fn from(stat: &Stat) -> Self {
+        Self {
+            length: u64::try_from(stat.st_size).unwrap_or_default(),
+            modified: (
+                stat.st_mtime,
+                u32::try_from(stat.st_mtime_nsec).unwrap_or_default(),
+            ),
+        }
+    }
+}
+
 impl File {
+    /// Its name, without directories.
+    pub(crate) fn name(&self) -> &str {
+        self.path
+            .rsplit_once('/')
+            .map_or(&*self.path, |(_, name)| name)
+    }
+
+    /// What was known of it when it was opened, or last looked at.
+    pub(crate) fn metadata(&self) -> Metadata {
+        self.metadata.get()
+    }
+
+    /// Looks at it anew, for one that has been open for a while.
+    pub(crate) fn refresh(&self) -> Result<(), ConnectionError> {
+        let stat = rustix::fs::fstat(&self.file)?;
+        self.metadata.set(Metadata::from(&stat));
+        Ok(())
+    }
+
     /// Its length now, bytes.
     pub(crate) fn size(&self) -> Result<u64, ConnectionError> {
         Ok(self.file.metadata()?.len())
@@ -142,5 +225,143 @@ impl File {
     /// What to say of a file that ends too early.
     pub(crate) fn shortened(&self) -> &'static str {
         "the file became shorter while it was sent"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A directory, and its roots as a guest sees them under `/data`.
+    fn roots() -> (tempfile::TempDir, Roots) {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let roots = Roots::open(&[Directory {
+            host: directory.path().to_owned(),
+            guest: "/data".to_owned(),
+            writable: false,
+        }])
+        .expect("roots");
+        (directory, roots)
+    }
+
+    #[test]
+    fn an_unrooted_path_is_the_relative_one() {
+        for path in [
+            "",
+            "/",
+            ".",
+            "./",
+            "/.",
+            "//",
+            "/data",
+            "data",
+            "./data",
+            "././data",
+            "/./data",
+            "//data//x",
+            "/data/x/",
+            "/data/x/.",
+            "/data/./x",
+            "/data/a/../x",
+            "/../x",
+            "../x",
+            "/data/..",
+            "..",
+            "/data/.hidden",
+            ".hidden",
+        ] {
+            assert_eq!(unrooted(path), relative(Path::new(path)), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_opened_by_any_spelling_of_its_path() {
+        let (directory, roots) = roots();
+        fs::create_dir(directory.path().join("a")).expect("a directory");
+        fs::write(directory.path().join("c.txt"), "some").expect("a file");
+        for path in [
+            "/data/c.txt",
+            "data/c.txt",
+            "./data//./c.txt/",
+            "/data/a/../c.txt",
+        ] {
+            let file = roots.open_file(path).expect(path);
+            assert_eq!(
+                (file.name(), file.metadata().length),
+                ("c.txt", 4),
+                "{path}"
+            );
+        }
+        let long = format!("/data/{}", "x".repeat(300));
+        for path in ["/data", "/data/", "/data/a", "/data/a/../../c.txt", &long] {
+            assert_eq!(
+                roots.open_file(path).err(),
+                Some(ConnectionError::NotFound),
+                "{path}"
+            );
+        }
+        let outside = roots.open_file("/c.txt").err();
+        assert_eq!(outside, Some(ConnectionError::AccessDenied));
+    }
+
+    #[test]
+    fn metadata_are_those_of_the_opening_until_they_are_refreshed() {
+        let (directory, roots) = roots();
+        let path = directory.path().join("some.txt");
+        fs::write(&path, "some").expect("a file");
+        let file = roots.open_file("/data/some.txt").expect("open");
+        let time = std::time::UNIX_EPOCH + std::time::Duration::new(1_000_000_000, 123_456_789);
+        let opened = fs::File::options().write(true).open(&path).expect("open");
+        opened.set_len(6 << 30).expect("a length");
+        opened.set_modified(time).expect("a time");
+        assert_eq!(file.metadata().length, 4);
+        file.refresh().expect("refreshed");
+        assert_eq!(file.metadata().length, 6 << 30);
+        assert_eq!(file.metadata().modified, (1_000_000_000, 123_456_789));
+    }
+
+    #[test]
+    fn a_sibling_is_a_regular_file_beneath_the_same_root() {
+        let (directory, roots) = roots();
+        let inside = directory.path().join("inside");
+        fs::create_dir(&inside).expect("a directory");
+        fs::create_dir(inside.join("x.br")).expect("a directory");
+        for name in ["secret", "inside/x", "inside/x.gz", "inside/linked.gz"] {
+            fs::write(directory.path().join(name), name).expect("a file");
+        }
+        symlink("../secret", inside.join("x.zst")).expect("a link");
+        symlink("x", inside.join("linked")).expect("a link");
+        let within = Roots::open(&[Directory {
+            host: inside,
+            guest: "/".to_owned(),
+            writable: false,
+        }])
+        .expect("roots");
+        let file = within.open_file("/x").expect("open");
+        assert_eq!(
+            within.open_sibling(&file, ".gz").expect("open").name(),
+            "x.gz"
+        );
+        for suffix in [".br", ".zst", ".none"] {
+            let opened = within.open_sibling(&file, suffix).err();
+            assert_eq!(opened, Some(ConnectionError::NotFound), "{suffix}");
+        }
+        let linked = within.open_file("/linked").expect("open");
+        let sibling = within.open_sibling(&linked, ".gz").expect("open");
+        assert_eq!(sibling.name(), "linked.gz");
+        // The link does not lead out of the wider root.
+        let file = roots.open_file("/data/inside/x").expect("open");
+        assert!(roots.open_sibling(&file, ".zst").is_ok());
+    }
+
+    #[test]
+    fn a_fifo_is_not_found_and_does_not_block() {
+        let (directory, roots) = roots();
+        let fifo = directory.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, FileType::Fifo, Mode::RUSR, 0).expect("a FIFO");
+        let opened = roots.open_file("/data/fifo").err();
+        assert_eq!(opened, Some(ConnectionError::NotFound));
     }
 }

@@ -17,13 +17,18 @@ use crate::wasm::engine;
 const PACKAGE: &str = "netwasm:net";
 
 /// Handlers that listeners drive, the flags of those, and what arrives there.
-const LISTENING: [(&str, &[ListenerKind], &str); 2] = [
+const LISTENING: [(&str, &[ListenerKind], &str); 3] = [
     (
         "tcp-handler",
         &[ListenerKind::Tcp, ListenerKind::Tls],
         "byte-stream connections",
     ),
     ("udp-handler", &[ListenerKind::Udp], "datagrams"),
+    (
+        "http-handler",
+        &[ListenerKind::Http, ListenerKind::Https],
+        "HTTP requests",
+    ),
 ];
 
 /// Handlers that get the end of what a function began: interface and name of
@@ -42,6 +47,7 @@ const PROVIDED: [(&str, &[&str]); 6] = [
         &[
             "connector",
             "files",
+            "http",
             "log",
             "resolver",
             "timers",

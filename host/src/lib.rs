@@ -71,6 +71,7 @@ mod connection;
 pub mod descriptors;
 mod error;
 mod files;
+mod http;
 pub mod inspect;
 mod listener;
 pub mod logging;

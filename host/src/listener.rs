@@ -38,12 +38,12 @@ pub(crate) enum Listener {
 #[derive(Debug)]
 pub(crate) struct StreamListener {
     socket: OwnedFd,
-    tls: bool,
+    kind: ListenerKind,
     /// Where connections go in turn; empty: to the worker that accepts them.
     share: Vec<mpsc::UnboundedSender<Accepted>>,
 }
 
-/// All sockets of one `--tcp`, `--tls` or `--udp`.
+/// All sockets of one listener of the command line.
 #[derive(Debug)]
 pub(crate) struct Bound {
     /// What the `listening` lines say.
@@ -147,6 +147,8 @@ fn scheme(kind: ListenerKind) -> &'static str {
         ListenerKind::Tcp => "tcp",
         ListenerKind::Tls => "tls",
         ListenerKind::Udp => "udp",
+        ListenerKind::Http => "http",
+        ListenerKind::Https => "https",
     }
 }
 
@@ -213,7 +215,7 @@ fn socket(address: SocketAddr, kind: ListenerKind, shared: bool) -> io::Result<S
     let domain = Domain::for_address(address);
     let socket = match kind {
         ListenerKind::Udp => Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?,
-        ListenerKind::Tcp | ListenerKind::Tls => {
+        _ => {
             let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
             // A port is free again at once after a restart.
             socket.set_reuse_address(true)?;
@@ -233,11 +235,11 @@ fn socket(address: SocketAddr, kind: ListenerKind, shared: bool) -> io::Result<S
 fn listen(socket: Socket, kind: ListenerKind, backlog: i32) -> io::Result<Listener> {
     Ok(match kind {
         ListenerKind::Udp => Listener::Datagram(socket.into()),
-        ListenerKind::Tcp | ListenerKind::Tls => {
+        _ => {
             socket.listen(backlog)?;
             Listener::Stream(StreamListener {
                 socket: socket.into(),
-                tls: kind == ListenerKind::Tls,
+                kind,
                 share: Vec::new(),
             })
         }
@@ -275,15 +277,17 @@ fn bind_unix(
     } else {
         Vec::new()
     };
-    let tls = kind == ListenerKind::Tls;
+    let scheme = match kind {
+        ListenerKind::Tcp | ListenerKind::Udp => "",
+        ListenerKind::Tls => "tls+",
+        ListenerKind::Http => "http+",
+        ListenerKind::Https => "https+",
+    };
     Ok(Bound {
-        urls: vec![match kind {
-            ListenerKind::Tls => format!("tls+unix:{}", path.display()),
-            _ => format!("unix:{}", path.display()),
-        }],
+        urls: vec![format!("{scheme}unix:{}", path.display())],
         sockets: vec![Listener::Stream(StreamListener {
             socket: socket.into(),
-            tls,
+            kind,
             share,
         })],
         file,
@@ -319,7 +323,7 @@ impl StreamListener {
     pub(crate) fn into_acceptor(self) -> io::Result<Acceptor> {
         Ok(Acceptor {
             socket: watch(self.socket, Interest::READABLE)?,
-            tls: self.tls,
+            kind: self.kind,
             share: self.share,
         })
     }
@@ -329,7 +333,7 @@ impl StreamListener {
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     socket: AsyncFd<OwnedFd>,
-    tls: bool,
+    kind: ListenerKind,
     share: Vec<mpsc::UnboundedSender<Accepted>>,
 }
 
@@ -360,11 +364,10 @@ impl Acceptor {
                     if reported {
                         tracing::info!("accepting connections again");
                     }
-                    let tls = self.tls;
                     return Accepted {
                         socket,
                         peer,
-                        tls,
+                        kind: self.kind,
                         permit,
                     };
                 }
@@ -389,8 +392,8 @@ impl Acceptor {
 pub(crate) struct Accepted {
     pub(crate) socket: OwnedFd,
     pub(crate) peer: Address,
-    /// Whether it begins with a TLS handshake.
-    pub(crate) tls: bool,
+    /// What is spoken there.
+    pub(crate) kind: ListenerKind,
     /// Counts it against `--max-connections`.
     pub(crate) permit: OwnedSemaphorePermit,
 }

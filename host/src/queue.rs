@@ -113,12 +113,14 @@ impl WriteQueue {
     /// What send(2) and sendfile(2) say; `WouldBlock` where the socket is
     /// full; `UnexpectedEof` where a file is shorter than was promised.
     pub(crate) fn send_front(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        let more = self.chunks.len() > 1;
         let Some(front) = self.chunks.front_mut() else {
             return Ok(0);
         };
         let (count, done) = match front {
             Chunk::Bytes { data, sent } => {
-                let count = send(socket, data.get(*sent..).unwrap_or_default())?;
+                let rest = data.get(*sent..).unwrap_or_default();
+                let count = send(socket, rest, more)?;
                 *sent += count;
                 self.bytes -= count as u64;
                 (count, *sent == data.len())
@@ -140,10 +142,13 @@ impl WriteQueue {
     }
 }
 
-/// send(2), never SIGPIPE.
-pub(crate) fn send(socket: impl AsFd, data: &[u8]) -> Result<usize, Errno> {
+/// send(2), never SIGPIPE. Where `more` follows at once, a segment that is not
+/// full waits for that.
+pub(crate) fn send(socket: impl AsFd, data: &[u8], more: bool) -> Result<usize, Errno> {
+    let mut flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    flags.set(SendFlags::MORE, more);
     loop {
-        match rustix::net::send(&socket, data, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+        match rustix::net::send(&socket, data, flags) {
             Err(Errno::INTR) => {}
             result => return result,
         }

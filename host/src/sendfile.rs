@@ -58,5 +58,6 @@ fn copy(socket: BorrowedFd<'_>, part: &FilePart, wanted: usize) -> io::Result<us
     Ok(queue::send(
         socket,
         buffer.get(..count).unwrap_or_default(),
+        false,
     )?)
 }

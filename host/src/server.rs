@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use crate::config::{Config, GuestConfig, Isolation, Limits};
 use crate::error::Error;
 use crate::files::Roots;
+use crate::http::access_log::AccessLog;
 use crate::listener;
 use crate::policy::{Denied, Policy};
 use crate::ticker::Ticker;
@@ -61,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) log: GuestLog,
     pub(crate) wasi: WasiSetup,
     pub(crate) counters: Counters,
+    pub(crate) access_log: Option<AccessLog>,
     /// Connections that are still allowed.
     pub(crate) connections: Arc<Semaphore>,
 }
@@ -90,6 +92,11 @@ impl Shared {
             log,
             wasi,
             counters: Counters::default(),
+            access_log: config
+                .access_log
+                .as_ref()
+                .map(AccessLog::open)
+                .transpose()?,
             connections: Arc::new(Semaphore::new(config.limits.max_connections)),
         })
     }
@@ -115,6 +122,9 @@ pub(crate) struct Counters {
     pub(crate) connections_lost: Counter,
     pub(crate) handshakes_failed: Counter,
     pub(crate) datagrams_received: Counter,
+    pub(crate) requests: Counter,
+    pub(crate) requests_refused: Counter,
+    pub(crate) responses_refused: Counter,
     pub(crate) instances_failed: Counter,
     pub(crate) traps: Counter,
     pub(crate) denied: Counter,
@@ -288,6 +298,9 @@ impl Shared {
             lost = counters.connections_lost.get(),
             handshakes_failed = counters.handshakes_failed.get(),
             datagrams = counters.datagrams_received.get(),
+            requests = counters.requests.get(),
+            requests_refused = counters.requests_refused.get(),
+            responses_refused = counters.responses_refused.get(),
             traps = counters.traps.get(),
             denied = counters.denied.get(),
             instances_failed = counters.instances_failed.get(),

@@ -30,6 +30,8 @@ const FILE_STEP: usize = 16 << 10;
 /// What a run needs for TLS: built at start, shared by all workers.
 pub(crate) struct Tls {
     server: Option<Arc<ServerConfig>>,
+    /// The same for `--https`, with the protocol that is spoken there.
+    https: Option<Arc<ServerConfig>>,
     roots: Roots,
     client: OnceLock<Result<ClientConfig, String>>,
 }
@@ -58,12 +60,18 @@ impl Tls {
             [] => None,
             certificates => Some(Arc::new(server_config(&provider, certificates, files)?)),
         };
+        let https = server.as_ref().map(|server| {
+            let mut https = ServerConfig::clone(server);
+            https.alpn_protocols = vec![b"http/1.1".to_vec()];
+            Arc::new(https)
+        });
         let mut extra = Vec::new();
         for path in &files.extra_roots {
             extra.extend(read_certificates(path)?);
         }
         Ok(Self {
             server,
+            https,
             roots: Roots { extra },
             client: OnceLock::new(),
         })
@@ -102,6 +110,11 @@ impl Tls {
     /// The server's side, where `--cert` was given.
     pub(crate) fn server(&self) -> Option<&Arc<ServerConfig>> {
         self.server.as_ref()
+    }
+
+    /// The server's side of `--https`.
+    pub(crate) fn https_server(&self) -> Option<&Arc<ServerConfig>> {
+        self.https.as_ref()
     }
 
     /// A session as a server.

@@ -11,9 +11,10 @@ use slab::Slab;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::config::Isolation;
+use crate::config::{Isolation, ListenerKind};
 use crate::connection::Driver;
 use crate::error::ConnectionError;
+use crate::http;
 use crate::listener::{Accepted, Listener, StreamListener};
 use crate::relay::Pipe;
 use crate::server::{Phase, Shared};
@@ -51,6 +52,10 @@ pub(crate) struct Worker {
     instance: RefCell<Option<Rc<Instance>>>,
     /// Names that may be looked up at once.
     pub(crate) lookups: Arc<Semaphore>,
+    /// What its HTTP connections share.
+    pub(crate) http: http::Local,
+    /// Whether the run is at its end, and what is idle should go.
+    draining: Cell<bool>,
     clock: Cell<Tick>,
     tick: Duration,
     /// Tasks that must end before the worker may.
@@ -62,6 +67,8 @@ impl Worker {
     pub(crate) fn new(shared: Arc<Shared>) -> Rc<Self> {
         Rc::new(Self {
             tick: tick(&shared.limits),
+            http: http::Local::new(shared.access_log.as_ref()),
+            draining: Cell::new(false),
             shared,
             scratch: RefCell::new(Scratch::default()),
             pipes: RefCell::default(),
@@ -91,8 +98,18 @@ impl Worker {
         Tick::try_from(ticks).unwrap_or(Tick::MAX)
     }
 
+    /// The tick by which a length of time will have passed.
+    pub(crate) fn tick_after(&self, time: Duration) -> Tick {
+        self.now().saturating_add(self.ticks(time))
+    }
+
+    /// Whether connections are to end as soon as they can.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
     fn deadline(&self, limit: Duration, what: &'static str) -> (Tick, &'static str) {
-        (self.now().saturating_add(self.ticks(limit)), what)
+        (self.tick_after(limit), what)
     }
 
     pub(crate) fn handshake_deadline(&self) -> (Tick, &'static str) {
@@ -132,7 +149,11 @@ impl Worker {
     }
 
     /// Runs a connection's driver.
-    pub(crate) fn drive(self: &Rc<Self>, transport: &Rc<Transport>, driver: Driver) {
+    pub(crate) fn drive(
+        self: &Rc<Self>,
+        transport: &Rc<Transport>,
+        driver: impl Future<Output = ()> + Unpin + 'static,
+    ) {
         let key = self.transports.borrow_mut().insert(Rc::clone(transport));
         let registered = Registered {
             active: Active::new(self),
@@ -149,7 +170,7 @@ impl Worker {
         let Accepted {
             socket,
             peer,
-            tls,
+            kind,
             permit,
         } = accepted;
         let transport = match Transport::new(self, socket, peer, Some(permit)) {
@@ -160,9 +181,13 @@ impl Worker {
             }
         };
         self.shared.counters.connections_accepted.add();
-        if tls {
-            let session = self.shared.tls.server().map(Tls::accept);
-            match session {
+        if kind.is_encrypted() {
+            let tls = &self.shared.tls;
+            let config = match kind {
+                ListenerKind::Https => tls.https_server(),
+                _ => tls.server(),
+            };
+            match config.map(Tls::accept) {
                 Some(Ok(session)) => transport.core.borrow_mut().begin_tls(session),
                 Some(Err(error)) => {
                     tracing::error!(%error, "no TLS session for a connection");
@@ -171,7 +196,11 @@ impl Worker {
                 None => return,
             }
         }
-        self.drive(&transport, Driver::accepted(Rc::clone(&transport)));
+        if kind.is_http() {
+            self.drive(&transport, http::Driver::accepted(Rc::clone(&transport)));
+        } else {
+            self.drive(&transport, Driver::accepted(Rc::clone(&transport)));
+        }
     }
 
     /// Ends all connections, for a reason.
@@ -195,8 +224,17 @@ impl Worker {
             for (_, transport) in &*self.transports.borrow() {
                 transport.check_deadlines();
             }
+            self.http.tick();
             // A pipe that was not used since would only hold descriptors.
             self.pipes.borrow_mut().clear();
+        }
+    }
+
+    /// Has connections end that need not go on.
+    fn drain(&self) {
+        self.draining.set(true);
+        for (_, transport) in &*self.transports.borrow() {
+            transport.nudge();
         }
     }
 
@@ -217,7 +255,15 @@ impl Worker {
 
 /// How fine the deadlines are: a fraction of the shortest.
 pub(crate) fn tick(limits: &crate::config::Limits) -> Duration {
-    let shortest = [limits.handshake_timeout, limits.write_timeout]
+    let http = &limits.http;
+    let times = [
+        limits.handshake_timeout,
+        limits.write_timeout,
+        http.head_timeout,
+        http.body_timeout,
+        http.keep_alive_timeout,
+    ];
+    let shortest = times
         .into_iter()
         .chain(limits.idle_timeout)
         .min()
@@ -259,12 +305,12 @@ impl Drop for Registered {
 
 /// A driver with its registration: a future of its own, so that the hot path
 /// has no layer more than it needs.
-struct Driving {
-    driver: Driver,
+struct Driving<D> {
+    driver: D,
     _registered: Registered,
 }
 
-impl Future for Driving {
+impl<D: Future<Output = ()> + Unpin> Future for Driving<D> {
     type Output = ();
 
     fn poll(
@@ -371,6 +417,7 @@ pub(crate) async fn run(
     // An error means that the server is gone, which is an end as well.
     let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
     listening.abort_all();
+    worker.drain();
     tokio::select! {
         () = worker.all_ended() => {}
         _ = phase.wait_for(|phase| *phase == Phase::Aborting) => {}
@@ -379,6 +426,7 @@ pub(crate) async fn run(
     worker.fail_all(&ConnectionError::Aborted);
     // What is left has a moment to tell its guests.
     let _ = tokio::time::timeout(Duration::from_secs(1), worker.all_ended()).await;
+    worker.http.flush_log();
     aborted
 }
 

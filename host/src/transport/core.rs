@@ -14,7 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::error::ConnectionError;
 use crate::protocol::Flow;
-use crate::queue::{WriteQueue, send};
+use crate::queue::{FilePart, WriteQueue, send};
 use crate::relay::Relay;
 use crate::tls::{Kept, Session, Sink};
 use crate::transport::Transport;
@@ -44,6 +44,10 @@ pub(crate) struct Core {
     pub(super) progressed: Tick,
     /// When the present stage (handshake, lingering) must be over.
     pub(super) deadline: Option<(Tick, &'static str)>,
+    /// When the task is to be told that time has passed.
+    pub(super) alarm: Option<Tick>,
+    /// Whether it was not yet told.
+    pub(super) rang: bool,
     /// Counts the connection against `--max-connections`.
     pub(super) _permit: Option<OwnedSemaphorePermit>,
 }
@@ -78,6 +82,14 @@ impl Core {
         self.tls
             .as_ref()
             .is_none_or(|session| session.can_half_close())
+    }
+
+    /// Queues a part of a file, after what is queued already.
+    pub(super) fn push_file(&mut self, part: FilePart) {
+        match &mut self.tls {
+            Some(session) => session.stage().push_file(part),
+            None => self.queue.push_file(part),
+        }
     }
 
     /// Whether it may be read and written past the TLS layer.
@@ -142,11 +154,12 @@ impl Core {
         Ok(())
     }
 
-    pub(crate) fn write(&mut self, data: &[u8]) {
+    /// Sends bytes or queues them; `more` is whether something follows at once.
+    pub(crate) fn write(&mut self, data: &[u8], more: bool) {
         match &mut self.tls {
             None if self.queue.is_empty() => {
                 let Some(socket) = &self.socket else { return };
-                match send(socket.get_ref(), data) {
+                match send(socket.get_ref(), data, more) {
                     Ok(sent) if sent == data.len() => {}
                     Ok(sent) => self.queue.push_bytes(data.get(sent..).unwrap_or_default()),
                     Err(Errno::AGAIN) => self.queue.push_bytes(data),

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Weak;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::Shutdown;
@@ -302,7 +303,7 @@ impl Transport {
     /// that was cut short for a whole one.
     pub(crate) fn reset_on_close(&self) {
         if let Some(socket) = &self.core.borrow().socket {
-            let linger = Some(std::time::Duration::ZERO);
+            let linger = Some(Duration::ZERO);
             let _ = rustix::net::sockopt::set_socket_linger(socket.get_ref(), linger);
         }
     }
@@ -312,6 +313,19 @@ impl Transport {
         self.core.borrow_mut().deadline = deadline;
     }
 
+    /// Sets when the task is to be told that time has passed, in place of
+    /// what was set before.
+    pub(crate) fn set_alarm(&self, after: Option<Duration>) {
+        let mut core = self.core.borrow_mut();
+        core.alarm = after.map(|after| self.worker.tick_after(after));
+        core.rang = false;
+    }
+
+    /// Whether that time has passed; told once.
+    pub(crate) fn alarm_rang(&self) -> bool {
+        std::mem::take(&mut self.core.borrow_mut().rang)
+    }
+
     /// Ends the connection if a deadline has passed.
     pub(crate) fn check_deadlines(&self) {
         let limits = &self.worker.shared.limits;
@@ -319,6 +333,11 @@ impl Transport {
         let mut core = self.core.borrow_mut();
         if core.socket.is_none() {
             return;
+        }
+        if core.alarm.is_some_and(|alarm| now >= alarm) {
+            core.alarm = None;
+            core.rang = true;
+            self.wake(&core);
         }
         let waits = core.queued() > 0 || core.wants_room;
         if !waits {

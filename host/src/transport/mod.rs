@@ -10,6 +10,7 @@
 
 mod core;
 mod drive;
+mod linger;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -32,6 +33,8 @@ use crate::watch::watch;
 use crate::worker::Worker;
 
 use self::core::Core;
+
+pub(crate) use self::linger::{HandshakeFailed, Linger};
 
 /// Parts of files that may be queued for a connection. Each may hold a
 /// descriptor, even after the guest has dropped its file.
@@ -129,6 +132,8 @@ impl Transport {
                 touched: now,
                 progressed: now,
                 deadline: None,
+                alarm: None,
+                rang: false,
                 _permit: permit,
             }),
         }
@@ -146,7 +151,16 @@ impl Transport {
 
     /// Sends bytes or queues them.
     pub(crate) fn write(&self, data: &[u8]) {
-        self.write_with(|core| core.write(data));
+        self.write_with(|core| core.write(data, false));
+    }
+
+    /// Sends bytes and then a part of a file, or queues them. The caller
+    /// knows the file to be that long.
+    pub(crate) fn write_with_file(&self, data: &[u8], part: FilePart) {
+        self.write_with(|core| {
+            core.write(data, part.remaining > 0);
+            core.push_file(part);
+        });
     }
 
     /// Sends several slices or queues them, in one system call where possible.
@@ -207,10 +221,7 @@ impl Transport {
             offset,
             remaining: length,
         };
-        match &mut core.tls {
-            Some(session) => session.stage().push_file(part),
-            None => core.queue.push_file(part),
-        }
+        core.push_file(part);
         self.wake(&core);
         Ok(length)
     }

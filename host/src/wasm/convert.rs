@@ -4,10 +4,11 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use crate::error::ConnectionError;
 use crate::tls::SessionInfo;
-use crate::transport::Address;
+use crate::transport::{Address, Transport};
+use crate::wasm::bindings::netwasm::net::http::Method;
 use crate::wasm::bindings::netwasm::net::types::{
-    ErrorCode, IpAddress, IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress, SocketAddress,
-    TlsInfo,
+    ConnectionInfo, ErrorCode, IpAddress, IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress,
+    SocketAddress, TlsInfo,
 };
 
 impl From<&ConnectionError> for ErrorCode {
@@ -95,6 +96,35 @@ impl From<&Address> for SocketAddress {
                 path.as_ref()
                     .map(|path| path.to_string_lossy().into_owned()),
             ),
+        }
+    }
+}
+
+impl From<&Transport> for ConnectionInfo {
+    fn from(transport: &Transport) -> Self {
+        let local = transport.local();
+        Self {
+            peer: transport.peer().into(),
+            local: local
+                .as_ref()
+                .map_or(SocketAddress::Unix(None), SocketAddress::from),
+            tls: transport.session_info().map(Into::into),
+        }
+    }
+}
+
+impl From<&str> for Method {
+    fn from(method: &str) -> Self {
+        match method {
+            "GET" => Self::Get,
+            "HEAD" => Self::Head,
+            "POST" => Self::Post,
+            "PUT" => Self::Put,
+            "DELETE" => Self::Delete,
+            "OPTIONS" => Self::Options,
+            "TRACE" => Self::Trace,
+            "PATCH" => Self::Patch,
+            other => Self::Other(other.into()),
         }
     }
 }

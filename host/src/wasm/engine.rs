@@ -21,7 +21,7 @@ use crate::config::{ComponentSource, Config, Isolation, Limits};
 use crate::error::Error;
 use crate::ticker::Ticker;
 use crate::wasm::bindings::exports::netwasm::net::{
-    connect_handler, resolve_handler, tcp_handler, timer_handler, udp_handler,
+    connect_handler, http_handler, resolve_handler, tcp_handler, timer_handler, udp_handler,
 };
 use crate::wasm::instance::{Guest, Handlers};
 use crate::wasm::state::State;
@@ -52,6 +52,7 @@ pub(crate) struct Program {
 struct Indices {
     tcp: Option<tcp_handler::GuestIndices>,
     udp: Option<udp_handler::GuestIndices>,
+    http: Option<http_handler::GuestIndices>,
     connect: Option<connect_handler::GuestIndices>,
     timer: Option<timer_handler::GuestIndices>,
     resolve: Option<resolve_handler::GuestIndices>,
@@ -115,6 +116,11 @@ impl Program {
                 .as_ref()
                 .map(|it| it.load(&mut store, &instance))
                 .transpose()?,
+            http: indices
+                .http
+                .as_ref()
+                .map(|it| it.load(&mut store, &instance))
+                .transpose()?,
             connect: indices
                 .connect
                 .as_ref()
@@ -156,6 +162,7 @@ impl Indices {
         Self {
             tcp: tcp_handler::GuestIndices::new(pre).ok(),
             udp: udp_handler::GuestIndices::new(pre).ok(),
+            http: http_handler::GuestIndices::new(pre).ok(),
             connect: connect_handler::GuestIndices::new(pre).ok(),
             timer: timer_handler::GuestIndices::new(pre).ok(),
             resolve: resolve_handler::GuestIndices::new(pre).ok(),

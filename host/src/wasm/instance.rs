@@ -8,18 +8,20 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use wasmtime::component::ResourceAny;
+use wasmtime::component::{Resource, ResourceAny};
 use wasmtime::{Store, Trap};
 
 use crate::error::ConnectionError;
+use crate::http::{Answer, Body, Request};
 use crate::transport::Transport;
 use crate::udp::Datagrams;
 use crate::wasm::bindings::exports::netwasm::net::{
-    connect_handler, resolve_handler, tcp_handler, timer_handler, udp_handler,
+    connect_handler, http_handler, resolve_handler, tcp_handler, timer_handler, udp_handler,
 };
+use crate::wasm::bindings::netwasm::net::http::{Body as WitBody, Method, Response};
 use crate::wasm::bindings::netwasm::net::types::{ErrorCode, IpAddress};
 use crate::wasm::state::State;
-use crate::wasm::wasi;
+use crate::wasm::{host, wasi};
 use crate::worker::Worker;
 
 /// One instance: of one connection, or of one worker's.
@@ -39,6 +41,7 @@ pub(crate) struct Guest {
 pub(crate) struct Handlers {
     pub(crate) tcp: Option<tcp_handler::Guest>,
     pub(crate) udp: Option<udp_handler::Guest>,
+    pub(crate) http: Option<http_handler::Guest>,
     pub(crate) connect: Option<connect_handler::Guest>,
     pub(crate) timer: Option<timer_handler::Guest>,
     pub(crate) resolve: Option<resolve_handler::Guest>,
@@ -241,6 +244,30 @@ impl Instance {
         })
     }
 
+    /// Has the guest answer a request, and gives it back.
+    pub(crate) fn handle_request(
+        &self,
+        mut request: Box<Request>,
+    ) -> (Box<Request>, Result<Answer, Trapped>) {
+        let method = Method::from(request.head.method());
+        let mut target = std::mem::take(&mut request.target);
+        target.clear();
+        target.push_str(request.head.target());
+        let mut slot = Some(request);
+        let answer = self.call("handle", |store, handlers| {
+            let http = exported(handlers.http.as_ref())?;
+            store.data_mut().request = slot.take();
+            // There is one request at a time, so its number says nothing.
+            let handle = Resource::new_borrow(0);
+            let response = http.call_handle(&mut *store, &method, &target, handle);
+            slot = store.data_mut().request.take();
+            answer(store.data_mut(), response?)
+        });
+        let mut request = slot.unwrap_or_default();
+        request.target = target;
+        (request, answer)
+    }
+
     pub(crate) fn timer_fired(&self, id: u64) -> Result<(), Trapped> {
         self.call("timer-fired", |store, handlers| {
             let timer = exported(handlers.timer.as_ref())?;
@@ -269,6 +296,25 @@ impl Instance {
             resolve.call_resolved(store, id, answer)
         })
     }
+}
+
+/// Takes a response out of the guest's handles.
+fn answer(state: &mut State, response: Response) -> wasmtime::Result<Answer> {
+    let body = match response.body {
+        WitBody::Empty => Body::Empty,
+        WitBody::Bytes(bytes) => Body::Bytes(bytes),
+        WitBody::File(handle) => Body::File(state.remove_file(&handle)?),
+        WitBody::Path(path) => match host::files::open(state, &path) {
+            Ok(file) => Body::File(Rc::new(file)),
+            Err(error) => Body::Unopened(error),
+        },
+    };
+    Ok(Answer {
+        status: response.status,
+        headers: response.headers,
+        body,
+        trailers: response.trailers,
+    })
 }
 
 /// A handler that the start has seen to be there where it is needed.

@@ -5,7 +5,7 @@ pub(crate) mod bindings;
 mod convert;
 pub(crate) mod engine;
 pub(crate) mod guest_log;
-mod host;
+pub(crate) mod host;
 pub(crate) mod instance;
 pub(crate) mod state;
 pub(crate) mod wasi;

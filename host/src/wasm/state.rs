@@ -11,6 +11,7 @@ use wasmtime::component::Resource;
 
 use crate::error::ConnectionError;
 use crate::files::File;
+use crate::http::Request;
 use crate::transport::Transport;
 use crate::udp::Datagrams;
 use crate::wasm::instance::Instance;
@@ -32,6 +33,11 @@ pub struct DatagramHandle;
 #[expect(unreachable_pub, reason = "the generated bindings name it")]
 pub struct FileHandle;
 
+/// The WIT resource `request`.
+#[derive(Debug)]
+#[expect(unreachable_pub, reason = "the generated bindings name it")]
+pub struct RequestHandle;
+
 /// The data of an instance's store.
 pub(crate) struct State {
     pub(crate) worker: Rc<Worker>,
@@ -39,6 +45,8 @@ pub(crate) struct State {
     pub(crate) instance: Weak<Instance>,
     pub(crate) wasi: Wasi,
     pub(crate) memory: MemoryLimit,
+    /// The request that is being handled.
+    pub(crate) request: Option<Box<Request>>,
     transports: Slab<Rc<Transport>>,
     datagrams: Slab<Rc<Datagrams>>,
     files: Slab<Rc<File>>,
@@ -57,6 +65,7 @@ impl State {
                 used: 0,
                 denied: false,
             },
+            request: None,
             transports: Slab::new(),
             datagrams: Slab::new(),
             files: Slab::new(),
@@ -144,11 +153,18 @@ impl State {
         self.files.get(handle.rep() as usize).ok_or_else(unknown)
     }
 
-    pub(crate) fn remove_file(&mut self, handle: &Resource<FileHandle>) -> wasmtime::Result<()> {
+    pub(crate) fn remove_file(
+        &mut self,
+        handle: &Resource<FileHandle>,
+    ) -> wasmtime::Result<Rc<File>> {
         self.files
             .try_remove(handle.rep() as usize)
-            .map(drop)
             .ok_or_else(unknown)
+    }
+
+    /// The request that the handle stands for: there is one at a time.
+    pub(crate) fn request(&self) -> wasmtime::Result<&Request> {
+        self.request.as_deref().ok_or_else(unknown)
     }
 
     // Work that ends as an event.

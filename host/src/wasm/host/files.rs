@@ -1,27 +1,35 @@
 use wasmtime::component::Resource;
 
+use crate::error::ConnectionError;
+use crate::files::File;
 use crate::wasm::bindings::netwasm::net::files;
 use crate::wasm::bindings::netwasm::net::types::ErrorCode;
 use crate::wasm::state::{FileHandle, State};
 
 impl files::Host for State {}
 
+/// Opens a file for a guest, if a `--dir` holds it.
+///
+/// # Errors
+/// See [`crate::files::Roots::open_file`].
+pub(crate) fn open(state: &State, path: &str) -> Result<File, ConnectionError> {
+    let shared = &state.worker.shared;
+    if !shared.roots.hold(path) {
+        shared.counters.denied.add();
+        tracing::warn!(
+            guest = %shared.guest.name,
+            path,
+            "opening a file is not allowed; --dir HOST::GUEST would allow it"
+        );
+        return Err(ConnectionError::AccessDenied);
+    }
+    shared.roots.open_file(path)
+}
+
 impl files::HostFile for State {
     fn open(&mut self, path: String) -> wasmtime::Result<Result<Resource<FileHandle>, ErrorCode>> {
-        let shared = &self.worker.shared;
-        if !shared.roots.hold(&path) {
-            shared.counters.denied.add();
-            tracing::warn!(
-                guest = %shared.guest.name,
-                path,
-                "opening a file is not allowed; --dir HOST::GUEST would allow it"
-            );
-            return Ok(Err(ErrorCode::AccessDenied));
-        }
-        let opened = shared.roots.open_file(&path);
-        Ok(opened
-            .and_then(|file| self.add_file(file))
-            .map_err(ErrorCode::from))
+        let opened = open(self, &path).and_then(|file| self.add_file(file));
+        Ok(opened.map_err(ErrorCode::from))
     }
 
     fn size(&mut self, this: Resource<FileHandle>) -> wasmtime::Result<Result<u64, ErrorCode>> {
@@ -29,6 +37,6 @@ impl files::HostFile for State {
     }
 
     fn drop(&mut self, this: Resource<FileHandle>) -> wasmtime::Result<()> {
-        self.remove_file(&this)
+        self.remove_file(&this).map(drop)
     }
 }

@@ -2,7 +2,8 @@
 //! the core, convert.
 
 mod connector;
-mod files;
+pub(crate) mod files;
+mod http;
 mod log;
 mod resolver;
 mod timers;

@@ -6,9 +6,7 @@ use crate::tls::{ClientTls, Tls};
 use crate::wasm::bindings::netwasm::net::transports::{
     Host, HostDatagramTransport, HostTransport, TlsRole,
 };
-use crate::wasm::bindings::netwasm::net::types::{
-    ConnectionInfo, ErrorCode, IpSocketAddress, SocketAddress,
-};
+use crate::wasm::bindings::netwasm::net::types::{ConnectionInfo, ErrorCode, IpSocketAddress};
 use crate::wasm::state::{DatagramHandle, FileHandle, State, TransportHandle};
 
 /// Puts the calls that carry many bytes in place of the generated ones: these
@@ -180,15 +178,7 @@ impl HostTransport for State {
     }
 
     fn info(&mut self, this: Resource<TransportHandle>) -> wasmtime::Result<ConnectionInfo> {
-        let transport = self.transport(&this)?;
-        let local = transport.local();
-        Ok(ConnectionInfo {
-            peer: transport.peer().into(),
-            local: local
-                .as_ref()
-                .map_or(SocketAddress::Unix(None), SocketAddress::from),
-            tls: transport.session_info().map(Into::into),
-        })
+        Ok(ConnectionInfo::from(&**self.transport(&this)?))
     }
 
     fn drop(&mut self, this: Resource<TransportHandle>) -> wasmtime::Result<()> {

@@ -1,0 +1,318 @@
+//! The access log: a line for each request, once its response has been sent.
+//!
+//! Workers gather lines and hand them to a thread that writes, so that a slow
+//! disk holds up nobody. What that thread cannot keep up with is dropped and
+//! counted, rather than kept without bound.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::Serialize;
+
+use crate::config::{AccessLogConfig, AccessLogFormat};
+use crate::error::Error;
+
+/// How much a worker gathers before it hands it on, bytes.
+const GATHER: usize = 32 << 10;
+
+/// How many such pieces may wait to be written.
+const WAITING: usize = 256;
+
+/// How long the end of a run waits for the last lines.
+const LAST: Duration = Duration::from_secs(2);
+
+/// The log of a run.
+#[derive(Debug)]
+pub(crate) struct AccessLog {
+    format: AccessLogFormat,
+    pieces: Option<SyncSender<Vec<u8>>>,
+    dropped: Arc<AtomicU64>,
+    /// Says that all is written, by its end.
+    written: Mutex<Receiver<()>>,
+}
+
+impl AccessLog {
+    /// Opens the file, to add to it.
+    ///
+    /// # Errors
+    /// It cannot be written, or the system gives no thread.
+    pub(crate) fn open(config: &AccessLogConfig) -> Result<Self, Error> {
+        let output = Output::open(&config.path).map_err(|source| Error::Write {
+            path: config.path.clone(),
+            source,
+        })?;
+        let (pieces, waiting) = mpsc::sync_channel(WAITING);
+        let (done, written) = mpsc::channel();
+        thread::Builder::new()
+            .name("access-log".into())
+            .spawn(move || {
+                write(output, &waiting);
+                drop(done);
+            })
+            .map_err(|source| Error::System {
+                what: "a thread",
+                source,
+            })?;
+        Ok(Self {
+            format: config.format,
+            pieces: Some(pieces),
+            dropped: Arc::default(),
+            written: Mutex::new(written),
+        })
+    }
+
+    /// A worker's own.
+    pub(super) fn lines(&self) -> Lines {
+        Lines {
+            format: self.format,
+            gathered: Vec::new(),
+            pieces: self.pieces.clone(),
+            dropped: Arc::clone(&self.dropped),
+        }
+    }
+}
+
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        self.pieces = None;
+        if let Ok(written) = self.written.lock() {
+            // Whoever reads the log and does not go on is not waited for.
+            let _ = written.recv_timeout(LAST);
+        }
+        let dropped = self.dropped.load(Ordering::Relaxed);
+        if dropped > 0 {
+            tracing::warn!(
+                dropped,
+                "the access log could not be written as fast as it grew"
+            );
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Output {
+    File(File),
+    Standard,
+}
+
+impl Output {
+    fn open(path: &Path) -> io::Result<Self> {
+        if path.as_os_str() == "-" {
+            return Ok(Self::Standard);
+        }
+        let file = OpenOptions::new().append(true).create(true).open(path)?;
+        Ok(Self::File(file))
+    }
+
+    fn write(&mut self, piece: &[u8]) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.write_all(piece),
+            Self::Standard => {
+                let mut out = io::stdout().lock();
+                out.write_all(piece).and_then(|()| out.flush())
+            }
+        }
+    }
+}
+
+fn write(mut output: Output, pieces: &Receiver<Vec<u8>>) {
+    let mut failed = false;
+    for piece in pieces {
+        match output.write(&piece) {
+            Ok(()) => failed = false,
+            Err(error) if !failed => {
+                tracing::error!(%error, "the access log cannot be written");
+                failed = true;
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Lines that a worker has gathered.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    format: AccessLogFormat,
+    gathered: Vec<u8>,
+    pieces: Option<SyncSender<Vec<u8>>>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Lines {
+    /// Adds a line.
+    pub(super) fn add(&mut self, entry: &Entry, sent: u64) {
+        match self.format {
+            AccessLogFormat::Combined => entry.write_combined(sent, &mut self.gathered),
+            AccessLogFormat::Json => entry.write_json(sent, &mut self.gathered),
+        }
+        if self.gathered.len() > GATHER {
+            self.flush();
+        }
+    }
+
+    pub(super) fn flush(&mut self) {
+        if self.gathered.is_empty() {
+            return;
+        }
+        let piece = std::mem::take(&mut self.gathered);
+        let Some(pieces) = &self.pieces else { return };
+        if let Err(TrySendError::Full(piece) | TrySendError::Disconnected(piece)) =
+            pieces.try_send(piece)
+        {
+            let lines = piece.iter().filter(|&&byte| byte == b'\n').count();
+            self.dropped.fetch_add(lines as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What is said of a request.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) peer: String,
+    /// The first line of the request, as it was sent.
+    pub(super) line: Vec<u8>,
+    pub(super) host: Option<String>,
+    pub(super) referer: Option<Vec<u8>>,
+    pub(super) user_agent: Option<Vec<u8>>,
+    pub(super) status: u16,
+    /// The length of the body that the response has, bytes.
+    pub(super) length: u64,
+    /// When its head had arrived.
+    pub(super) time: SystemTime,
+    pub(super) begun: Instant,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    time: String,
+    peer: &'a str,
+    request: &'a str,
+    host: Option<&'a str>,
+    status: u16,
+    bytes: u64,
+    seconds: f64,
+    referer: Option<&'a str>,
+    user_agent: Option<&'a str>,
+}
+
+impl Entry {
+    /// `PEER - - [TIME] "REQUEST" STATUS BYTES "REFERER" "USER-AGENT"`.
+    fn write_combined(&self, sent: u64, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.peer.as_bytes());
+        out.extend_from_slice(b" - - [");
+        // `Sun, 06 Nov 1994 08:49:37 GMT` has all the parts.
+        let date = httpdate::fmt_http_date(self.time);
+        let mut parts = date.split(' ').skip(1);
+        let [day, month, year, clock] = std::array::from_fn(|_| parts.next().unwrap_or("-"));
+        // Writing to memory cannot fail.
+        let _ = write!(out, "{day}/{month}/{year}:{clock} +0000] \"");
+        escape(&self.line, out);
+        let _ = write!(out, "\" {} {sent} \"", self.status);
+        escape(self.referer.as_deref().unwrap_or(b"-"), out);
+        out.extend_from_slice(b"\" \"");
+        escape(self.user_agent.as_deref().unwrap_or(b"-"), out);
+        out.extend_from_slice(b"\"\n");
+    }
+
+    fn write_json(&self, sent: u64, out: &mut Vec<u8>) {
+        let text = |bytes: &Option<Vec<u8>>| {
+            bytes
+                .as_ref()
+                .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+        };
+        let (referer, user_agent) = (text(&self.referer), text(&self.user_agent));
+        let line = Line {
+            time: humantime::format_rfc3339_millis(self.time).to_string(),
+            peer: &self.peer,
+            request: &String::from_utf8_lossy(&self.line),
+            host: self.host.as_deref(),
+            status: self.status,
+            bytes: sent,
+            seconds: self.begun.elapsed().as_secs_f64(),
+            referer: referer.as_deref(),
+            user_agent: user_agent.as_deref(),
+        };
+        // Text and numbers always have a form in JSON.
+        if serde_json::to_writer(&mut *out, &line).is_ok() {
+            out.push(b'\n');
+        }
+    }
+}
+
+/// As nginx does it: quotes, backslashes, and what is not printable ASCII as
+/// `\xHH`, so that a client can forge neither a line nor a field.
+fn escape(bytes: &[u8], out: &mut Vec<u8>) {
+    for &byte in bytes {
+        match byte {
+            b'"' | b'\\' | 0..b' ' | 0x7f.. => {
+                let _ = write!(out, "\\x{byte:02X}");
+            }
+            _ => out.push(byte),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry() -> Entry {
+        Entry {
+            peer: "127.0.0.1".into(),
+            line: b"GET /a?b HTTP/1.1".to_vec(),
+            host: Some("localhost:8080".into()),
+            referer: None,
+            user_agent: Some(b"curl/8".to_vec()),
+            status: 200,
+            length: 12,
+            time: SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777),
+            begun: Instant::now(),
+        }
+    }
+
+    fn combined(entry: &Entry) -> String {
+        let mut out = Vec::new();
+        entry.write_combined(entry.length, &mut out);
+        String::from_utf8(out).expect("ASCII")
+    }
+
+    #[test]
+    fn a_line_has_the_combined_format() {
+        assert_eq!(
+            combined(&entry()),
+            "127.0.0.1 - - [06/Nov/1994:08:49:37 +0000] \"GET /a?b HTTP/1.1\" 200 12 \"-\" \
+             \"curl/8\"\n"
+        );
+    }
+
+    #[test]
+    fn a_client_forges_neither_a_line_nor_a_field() {
+        let line = combined(&Entry {
+            user_agent: Some(b"a\"\n\\\xff".to_vec()),
+            ..entry()
+        });
+        assert!(
+            line.ends_with("\"-\" \"a\\x22\\x0A\\x5C\\xFF\"\n"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn a_line_of_json_is_an_object() {
+        let mut out = Vec::new();
+        let referer = Some(b"\"\n".to_vec());
+        Entry { referer, ..entry() }.write_json(7, &mut out);
+        let line: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+        assert_eq!(line["time"], "1994-11-06T08:49:37.000Z");
+        assert_eq!(line["request"], "GET /a?b HTTP/1.1");
+        assert_eq!((&line["status"], &line["bytes"]), (&200.into(), &7.into()));
+        assert_eq!(line["referer"], "\"\n");
+        assert_eq!(out.iter().filter(|&&byte| byte == b'\n').count(), 1);
+    }
+}

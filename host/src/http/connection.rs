@@ -1,0 +1,753 @@
+//! One HTTP connection: requests in, responses out, in their order.
+//!
+//! Like that of a byte stream (`connection.rs`), its task is a hand-written
+//! future that reads into the worker's scratch buffer. What has come whole is
+//! answered at once from there; a connection keeps only what is incomplete.
+//! Responses to requests that came together go out together.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use crate::config::HttpLimits;
+use crate::files::File;
+use crate::http::access_log::Entry;
+use crate::http::chunked::{Chunked, Fed};
+use crate::http::file_body::{self, Part};
+use crate::http::head::{Framing, Head, HeadLimits, Refusal};
+use crate::http::local::clear;
+use crate::http::request::Request;
+use crate::http::response::{self, Answer, Body, Checked, Persistence};
+use crate::protocol::Lost;
+use crate::queue::FilePart;
+use crate::transport::{HandshakeFailed, Linger, Transport};
+use crate::wasm::instance::{Instance, InstanceError};
+use crate::worker::Worker;
+
+/// How many pieces are received before other connections have their turn.
+const TURN: u32 = 32;
+
+/// A body of up to so many bytes is copied behind its head, a larger one is
+/// sent from where it is.
+const JOIN: usize = 16 << 10;
+
+/// A file of up to so many bytes is read and sent with the head: for so little,
+/// sendfile(2) costs more than the copy.
+const SMALL_FILE: u64 = 8 << 10;
+
+/// Drives one connection to its end.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    transport: Rc<Transport>,
+    stage: Stage,
+    exchange: Exchange,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The TLS handshake.
+    Handshake,
+    Open,
+    Lingering(Linger),
+    Over,
+}
+
+/// Where the exchange of requests and responses is.
+#[derive(Debug)]
+struct Exchange {
+    /// Made for the first request, and anew after one that trapped.
+    instance: Option<Rc<Instance>>,
+    reading: Reading,
+    /// What arrived and was not used yet.
+    kept: Vec<u8>,
+    /// Whether that waits for responses to be sent, rather than for more of it.
+    held: bool,
+    /// Whether the peer has ended its stream.
+    ended: bool,
+    /// Whether the response that was written last is the last one.
+    last: bool,
+    secure: bool,
+    /// Whether the first request has yet to come whole.
+    fresh: bool,
+    /// Requests whose responses are being sent, for the access log.
+    unlogged: Vec<Entry>,
+}
+
+#[derive(Debug)]
+enum Reading {
+    /// A head; `Some` as soon as a byte of it has come.
+    Head(Option<Box<Request>>),
+    Body(Box<Upload>),
+}
+
+/// A request whose body is arriving.
+#[derive(Debug)]
+struct Upload {
+    request: Box<Request>,
+    remaining: Remaining,
+}
+
+#[derive(Debug)]
+enum Remaining {
+    /// Bytes.
+    Length(u64),
+    Chunked(Chunked),
+}
+
+impl Driver {
+    /// A connection that was just accepted.
+    pub(crate) fn accepted(transport: Rc<Transport>) -> Self {
+        let secure = transport.begin_handshake();
+        let mut driver = Self {
+            transport,
+            stage: Stage::Handshake,
+            exchange: Exchange {
+                instance: None,
+                reading: Reading::Head(None),
+                kept: Vec::new(),
+                held: false,
+                ended: false,
+                last: false,
+                secure,
+                fresh: true,
+                unlogged: Vec::new(),
+            },
+        };
+        if !secure {
+            driver.stage = driver.begin();
+        }
+        driver
+    }
+
+    fn begin(&self) -> Stage {
+        self.transport.set_alarm(Some(self.limits().head_timeout));
+        Stage::Open
+    }
+
+    fn worker(&self) -> &Rc<Worker> {
+        self.transport.worker()
+    }
+
+    fn limits(&self) -> &HttpLimits {
+        &self.worker().shared.limits.http
+    }
+
+    /// How much may be queued for the peer before its next request waits.
+    fn is_full(&self) -> bool {
+        self.transport.queued() > self.worker().shared.limits.write_high as u64
+    }
+
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
+        let mut turn = 0;
+        loop {
+            if let Some(lost) = self.transport.over() {
+                return Poll::Ready(lost);
+            }
+            match self.transport.poll_flush(cx) {
+                Poll::Ready(Err(reason)) => {
+                    self.transport.fail(reason);
+                    continue;
+                }
+                Poll::Ready(Ok(())) => {
+                    self.log_sent(0);
+                    if self.exchange.last {
+                        return Poll::Ready(None);
+                    }
+                }
+                Poll::Pending if self.exchange.last || self.is_full() => return Poll::Pending,
+                Poll::Pending => {}
+            }
+            if self.transport.alarm_rang() {
+                self.time_out();
+                continue;
+            }
+            if std::mem::take(&mut self.exchange.held) {
+                let kept = std::mem::take(&mut self.exchange.kept);
+                self.consume_kept(kept);
+                continue;
+            }
+            if self.exchange.ended || (self.worker().is_draining() && self.is_idle()) {
+                self.exchange.last = true;
+                continue;
+            }
+            turn += 1;
+            if turn > TURN {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            ready!(self.poll_receive(cx));
+        }
+    }
+
+    /// Receives a piece and uses it.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let worker = Rc::clone(self.worker());
+        let mut scratch = worker.scratch.borrow_mut();
+        match ready!(self.transport.poll_receive(cx, &mut scratch)) {
+            Err(reason) => self.transport.fail(reason),
+            Ok(received) if received.is_end() => {
+                self.transport.core.borrow_mut().flow.peer_ended();
+                self.exchange.ended = true;
+                if !self.is_idle() && !self.exchange.held {
+                    tracing::info!(peer = %self.transport.peer(), "the client left within a request");
+                }
+            }
+            Ok(received) => {
+                let piece = scratch.get(received);
+                if self.exchange.kept.is_empty() {
+                    let used = self.consume(piece);
+                    let rest = piece.get(used..).unwrap_or_default();
+                    self.exchange.kept.extend_from_slice(rest);
+                } else {
+                    let mut kept = std::mem::take(&mut self.exchange.kept);
+                    kept.extend_from_slice(piece);
+                    self.consume_kept(kept);
+                }
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn consume_kept(&mut self, mut kept: Vec<u8>) {
+        let used = self.consume(&kept);
+        if used < kept.len() {
+            kept.drain(..used);
+            self.exchange.kept = kept;
+        }
+    }
+
+    /// Whether the connection waits for a request of which nothing has come.
+    fn is_idle(&self) -> bool {
+        matches!(self.exchange.reading, Reading::Head(None)) && self.exchange.kept.is_empty()
+    }
+
+    /// Answers all requests that are whole, and returns how many bytes were
+    /// used. The rest waits for more, or for responses to be sent.
+    fn consume(&mut self, input: &[u8]) -> usize {
+        let worker = Rc::clone(self.worker());
+        let mut out = worker.http.out();
+        let mut used = 0;
+        while !self.exchange.last {
+            let rest = input.get(used..).unwrap_or_default();
+            if rest.is_empty() {
+                break;
+            }
+            if out.len() > worker.shared.limits.write_high {
+                self.transport.write(&out);
+                clear(&mut out);
+            }
+            if self.is_full() {
+                self.exchange.held = true;
+                break;
+            }
+            match self.step(rest, &mut out) {
+                Some(count) => used += count,
+                None => break,
+            }
+        }
+        if !out.is_empty() {
+            self.transport.write(&out);
+            clear(&mut out);
+        }
+        if self.exchange.last {
+            // What follows has no answer.
+            return input.len();
+        }
+        used
+    }
+
+    /// Uses some of the input; `None` where more is needed for that.
+    fn step(&mut self, input: &[u8], out: &mut Vec<u8>) -> Option<usize> {
+        match std::mem::replace(&mut self.exchange.reading, Reading::Head(None)) {
+            Reading::Head(partial) => self.read_head(partial, input, out),
+            Reading::Body(upload) => Some(self.read_body(upload, input, out)),
+        }
+    }
+
+    fn read_head(
+        &mut self,
+        partial: Option<Box<Request>>,
+        input: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Option<usize> {
+        let begins = partial.is_none();
+        let mut request = partial.unwrap_or_else(|| self.worker().http.take_request());
+        let limits = self.limits();
+        let (head_timeout, limits) = (
+            limits.head_timeout,
+            HeadLimits {
+                bytes: limits.max_head,
+                fields: limits.max_headers,
+                line: limits.max_request_line,
+            },
+        );
+        match request.head.parse(input, &limits) {
+            Ok(Some(length)) => {
+                let body = input.get(length..).unwrap_or_default();
+                Some(length + self.begin_request(request, &limits, body, out))
+            }
+            Ok(None) => {
+                // The first request's time began with the connection.
+                if begins && !self.exchange.fresh {
+                    self.transport.set_alarm(Some(head_timeout));
+                }
+                self.exchange.reading = Reading::Head(Some(request));
+                None
+            }
+            Err(refusal) => {
+                self.refuse(request, refusal, out);
+                None
+            }
+        }
+    }
+
+    /// Takes a request whose head is known, and what has come of its body.
+    /// Returns how much of that was used.
+    fn begin_request(
+        &mut self,
+        mut request: Box<Request>,
+        limits: &HeadLimits,
+        input: &[u8],
+        out: &mut Vec<u8>,
+    ) -> usize {
+        let most = self.limits().max_body as u64;
+        let remaining = match request.head.framing() {
+            Framing::None => {
+                self.respond(request, out);
+                return 0;
+            }
+            Framing::Length(length) if length > most => {
+                self.refuse(request, TOO_LARGE, out);
+                return 0;
+            }
+            Framing::Length(length) => Remaining::Length(length),
+            Framing::Chunked => Remaining::Chunked(Chunked::new(most, limits)),
+        };
+        request.body.clear();
+        if input.is_empty() && request.head.expects_continue() {
+            response::write_continue(out);
+        }
+        let upload = Box::new(Upload { request, remaining });
+        self.read_body(upload, input, out)
+    }
+
+    /// Uses what has come of a body, and returns how much that was.
+    fn read_body(&mut self, mut upload: Box<Upload>, input: &[u8], out: &mut Vec<u8>) -> usize {
+        let body = &mut upload.request.body;
+        let (used, done) = match &mut upload.remaining {
+            Remaining::Length(remaining) => {
+                let length = usize::try_from(*remaining).unwrap_or(usize::MAX);
+                let piece = input.get(..length).unwrap_or(input);
+                body.extend_from_slice(piece);
+                *remaining -= piece.len() as u64;
+                (piece.len(), *remaining == 0)
+            }
+            Remaining::Chunked(chunked) => match chunked.feed(input, body) {
+                Ok(Fed { consumed, done }) => {
+                    if done {
+                        upload
+                            .request
+                            .trailers
+                            .extend_from_slice(chunked.trailers());
+                    }
+                    (consumed, done)
+                }
+                Err(refusal) => {
+                    self.refuse(upload.request, refusal, out);
+                    return input.len();
+                }
+            },
+        };
+        if done {
+            self.respond(upload.request, out);
+        } else {
+            self.transport.set_alarm(Some(self.limits().body_timeout));
+            self.exchange.reading = Reading::Body(upload);
+        }
+        used
+    }
+
+    /// Has the guest answer a request.
+    fn respond(&mut self, mut request: Box<Request>, out: &mut Vec<u8>) {
+        let worker = Rc::clone(self.worker());
+        worker.shared.counters.requests.add();
+        self.exchange.fresh = false;
+        let entry = self.entry(&request.head);
+        request.transport = Some(Rc::clone(&self.transport));
+        request.secure = self.exchange.secure;
+        let answer = match self.instance() {
+            Ok(instance) => match instance.handle_request(request) {
+                (back, Ok(answer)) => {
+                    request = back;
+                    answer
+                }
+                (back, Err(_trapped)) => {
+                    // Why was logged.
+                    request = back;
+                    self.exchange.instance = None;
+                    Answer::status(500, "")
+                }
+            },
+            Err(error) => {
+                worker.shared.counters.instances_failed.add();
+                tracing::error!(peer = %self.transport.peer(), %error, "no instance for a request");
+                Answer::status(503, "")
+            }
+        };
+        self.send(&request, &answer, entry, out);
+        worker.http.put_request(request);
+        self.transport
+            .set_alarm(Some(self.limits().keep_alive_timeout));
+    }
+
+    /// The instance that answers: the connection's, or the worker's.
+    fn instance(&mut self) -> Result<Rc<Instance>, InstanceError> {
+        match &self.exchange.instance {
+            Some(instance) if !instance.is_dead() => Ok(Rc::clone(instance)),
+            _ => {
+                let instance = self.worker().instance()?;
+                Ok(Rc::clone(self.exchange.instance.insert(instance)))
+            }
+        }
+    }
+
+    /// Writes a response, checked first.
+    fn send(
+        &mut self,
+        request: &Request,
+        answer: &Answer,
+        entry: Option<Entry>,
+        out: &mut Vec<u8>,
+    ) {
+        let most = self.worker().shared.limits.max_write_buffer;
+        if let Body::Unopened(error) = &answer.body {
+            let answer = Answer::unopened(error);
+            return self.write(request, &Checked::ours(&answer), entry, out);
+        }
+        match Checked::new(answer, request.is_head(), most) {
+            Ok(checked) => self.write(request, &checked, entry, out),
+            Err(fault) => {
+                let shared = &self.worker().shared;
+                shared.counters.responses_refused.add();
+                tracing::error!(
+                    guest = %shared.guest.name,
+                    target = request.head.target(),
+                    "the guest's response cannot be sent: {fault}"
+                );
+                let answer = Answer::status(500, "");
+                self.write(request, &Checked::ours(&answer), entry, out);
+            }
+        }
+    }
+
+    fn write(
+        &mut self,
+        request: &Request,
+        checked: &Checked<'_>,
+        entry: Option<Entry>,
+        out: &mut Vec<u8>,
+    ) {
+        let keeps = request.head.keep_alive() && !checked.closes && !self.worker().is_draining();
+        let persistence = match (keeps, request.head.minor_version()) {
+            (false, _) => Persistence::Closed,
+            (true, 0) => Persistence::KeptOnRequest,
+            (true, _) => Persistence::Kept,
+        };
+        self.exchange.last |= !keeps;
+        let (status, length) = match &checked.answer.body {
+            Body::File(file) => self.write_file(request, checked, file, persistence, out),
+            body => {
+                let bytes = match body {
+                    Body::Bytes(bytes) => bytes.as_slice(),
+                    _ => &[],
+                };
+                let length = self.write_bytes(request, checked, bytes, persistence, out);
+                (checked.answer.status, length)
+            }
+        };
+        if let Some(entry) = entry {
+            self.exchange.unlogged.push(Entry {
+                status,
+                length,
+                ..entry
+            });
+        }
+    }
+
+    /// Writes a response with a body of bytes. Returns how many of these are
+    /// sent.
+    fn write_bytes(
+        &self,
+        request: &Request,
+        checked: &Checked<'_>,
+        bytes: &[u8],
+        persistence: Persistence,
+        out: &mut Vec<u8>,
+    ) -> u64 {
+        let status = checked.answer.status;
+        checked.start(status, &self.worker().http.date(), &[], out);
+        let trailers = &checked.answer.trailers;
+        if !trailers.is_empty() && !request.is_head() && request.head.accepts_trailers() {
+            response::finish_chunked(bytes, trailers, persistence, out);
+            return bytes.len() as u64;
+        }
+        let length = checked.told_length(status, bytes.len() as u64);
+        response::finish(length, persistence, out);
+        if request.is_head() {
+            return 0;
+        }
+        if bytes.len() <= JOIN {
+            out.extend_from_slice(bytes);
+        } else {
+            self.transport.write_vectored(&[out, bytes]);
+            clear(out);
+        }
+        bytes.len() as u64
+    }
+
+    /// Writes a response with a file. Returns its status, and how many bytes
+    /// of a body are sent.
+    fn write_file(
+        &mut self,
+        request: &Request,
+        checked: &Checked<'_>,
+        file: &Rc<File>,
+        persistence: Persistence,
+        out: &mut Vec<u8>,
+    ) -> (u16, u64) {
+        let http = &self.worker().http;
+        let mut fields = http.fields();
+        let served = file_body::respond(
+            Rc::clone(file),
+            &self.worker().shared.roots,
+            request.purpose(checked.answer.status),
+            request,
+            |name| checked.first(name),
+            http.now(),
+            &mut fields,
+        );
+        let begin = out.len();
+        checked.start(served.status, &http.date(), served.omitted, out);
+        out.extend_from_slice(&fields);
+        fields.clear();
+        drop(fields);
+        let length = checked.told_length(served.status, served.length);
+        response::finish(length, persistence, out);
+        if request.is_head() {
+            return (served.status, 0);
+        }
+        for part in served.parts {
+            match part {
+                Part::Bytes(bytes) => out.extend_from_slice(&bytes),
+                Part::File {
+                    file,
+                    offset,
+                    length,
+                } if served.length <= SMALL_FILE => {
+                    if !read(&file, offset, length, out) {
+                        // Nothing of this response was sent yet.
+                        out.truncate(begin);
+                        self.exchange.last = true;
+                        tracing::warn!(target = request.head.target(), "{}", file.shortened());
+                        return (500, 0);
+                    }
+                }
+                Part::File {
+                    file,
+                    offset,
+                    length: remaining,
+                } => {
+                    let part = FilePart {
+                        file,
+                        offset,
+                        remaining,
+                    };
+                    self.transport.write_with_file(out, part);
+                    clear(out);
+                }
+            }
+        }
+        (served.status, served.length)
+    }
+
+    /// Answers what is no proper request, or too much. The connection ends
+    /// after that, since nobody knows where the next request would begin.
+    fn refuse(&mut self, request: Box<Request>, refusal: Refusal, out: &mut Vec<u8>) {
+        let Refusal { status, reason } = refusal;
+        let worker = Rc::clone(self.worker());
+        worker.shared.counters.requests_refused.add();
+        tracing::info!(peer = %self.transport.peer(), status, reason, "request refused");
+        let answer = Answer::status(status, reason);
+        if let Body::Bytes(text) = &answer.body {
+            let checked = Checked::ours(&answer);
+            checked.start(status, &worker.http.date(), &[], out);
+            let length = text.len() as u64;
+            response::finish(Some(length), Persistence::Closed, out);
+            out.extend_from_slice(text);
+            if let Some(entry) = self.entry(&request.head) {
+                self.exchange.unlogged.push(Entry {
+                    status,
+                    length,
+                    ..entry
+                });
+            }
+        }
+        self.exchange.last = true;
+        worker.http.put_request(request);
+    }
+
+    /// The client took too long for what it had begun, or began nothing.
+    fn time_out(&mut self) {
+        let worker = Rc::clone(self.worker());
+        let mut out = worker.http.out();
+        match std::mem::replace(&mut self.exchange.reading, Reading::Head(None)) {
+            // It still takes the last response, which has its own time-out.
+            Reading::Head(None) if self.transport.queued() > 0 => {
+                self.transport
+                    .set_alarm(Some(self.limits().keep_alive_timeout));
+            }
+            Reading::Head(None) => self.exchange.last = true,
+            Reading::Head(Some(request)) => self.refuse(request, SLOW_HEAD, &mut out),
+            Reading::Body(upload) => self.refuse(upload.request, SLOW_BODY, &mut out),
+        }
+        if !out.is_empty() {
+            self.transport.write(&out);
+            clear(&mut out);
+        }
+    }
+
+    /// What the access log says of a request, where there is one.
+    fn entry(&self, head: &Head) -> Option<Entry> {
+        let http = &self.worker().http;
+        http.lines()?;
+        Some(Entry {
+            peer: self.transport.peer().to_string(),
+            line: head.request_line().to_vec(),
+            host: head.authority().map(str::to_owned),
+            referer: head.first("referer").map(<[u8]>::to_vec),
+            user_agent: head.first("user-agent").map(<[u8]>::to_vec),
+            status: 0,
+            length: 0,
+            time: http.now(),
+            begun: Instant::now(),
+        })
+    }
+
+    /// Logs the requests whose responses were sent, but for so many bytes of
+    /// the last.
+    fn log_sent(&mut self, mut unsent: u64) {
+        if self.exchange.unlogged.is_empty() {
+            return;
+        }
+        let entries = std::mem::take(&mut self.exchange.unlogged);
+        if let Some(lines) = self.worker().http.lines() {
+            let mut lines = lines.borrow_mut();
+            let mut lengths = vec![0; entries.len()];
+            for (sent, entry) in lengths.iter_mut().zip(&entries).rev() {
+                *sent = entry.length.saturating_sub(unsent);
+                unsent = unsent.saturating_sub(entry.length);
+            }
+            for (sent, entry) in lengths.into_iter().zip(&entries) {
+                lines.add(entry, sent);
+            }
+        }
+    }
+
+    /// The connection is at its end.
+    fn lose(&mut self, lost: &Lost) -> Stage {
+        self.log_sent(self.transport.queued());
+        self.exchange.instance = None;
+        let transport = &self.transport;
+        let counters = &self.worker().shared.counters;
+        match lost {
+            None => {
+                counters.connections_closed.add();
+                tracing::debug!(peer = %transport.peer(), "connection closed");
+                let receives = transport.core.borrow().flow.receiving_open();
+                transport.say_close_notify();
+                if receives || transport.queued() > 0 {
+                    return Stage::Lingering(Linger::begin(transport));
+                }
+            }
+            Some(reason) => {
+                counters.connections_lost.add();
+                tracing::info!(peer = %transport.peer(), %reason, "connection lost");
+                if transport.queued() > 0 {
+                    // What was cut short must not look whole.
+                    transport.reset_on_close();
+                }
+            }
+        }
+        Stage::Over
+    }
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let transport = Rc::clone(&this.transport);
+        let _driven = transport.drive(cx);
+        loop {
+            this.stage = match &mut this.stage {
+                Stage::Handshake => match ready!(transport.poll_accept(cx)) {
+                    Ok(()) => this.begin(),
+                    Err(HandshakeFailed::Linger) => Stage::Lingering(Linger::begin(&transport)),
+                    Err(HandshakeFailed::Over) => Stage::Over,
+                },
+                Stage::Open => {
+                    let lost = ready!(this.poll_open(cx));
+                    this.lose(&lost)
+                }
+                Stage::Lingering(linger) => {
+                    ready!(linger.poll(&transport, cx));
+                    Stage::Over
+                }
+                Stage::Over => {
+                    transport.release();
+                    return Poll::Ready(());
+                }
+            };
+        }
+    }
+}
+
+const TOO_LARGE: Refusal = Refusal {
+    status: 413,
+    reason: "the body is too large",
+};
+
+const SLOW_HEAD: Refusal = Refusal {
+    status: 408,
+    reason: "the head took too long",
+};
+
+const SLOW_BODY: Refusal = Refusal {
+    status: 408,
+    reason: "the body took too long",
+};
+
+/// Appends a part of a file. False where the file is shorter, or cannot be
+/// read.
+fn read(file: &File, offset: u64, length: u64, out: &mut Vec<u8>) -> bool {
+    let Ok(length) = usize::try_from(length) else {
+        return false;
+    };
+    let begin = out.len();
+    out.resize(begin + length, 0);
+    let mut filled = 0;
+    while filled < length {
+        let Some(rest) = out.get_mut(begin + filled..) else {
+            return false;
+        };
+        match file.read_at(rest, offset + filled as u64) {
+            Ok(count @ 1..) => filled += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Ok(0) | Err(_) => return false,
+        }
+    }
+    true
+}

@@ -1,0 +1,113 @@
+//! What the HTTP connections of one worker share, so that none of them needs
+//! buffers of its own while it is idle.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::time::SystemTime;
+
+use crate::http::access_log::{AccessLog, Lines};
+use crate::http::request::Request;
+
+/// What the buffer for responses may keep, bytes.
+const KEEP: usize = 256 << 10;
+
+/// A date as headers have it: `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110,
+/// section 5.6.7).
+pub(crate) type Date = [u8; 29];
+
+/// See the module.
+pub(crate) struct Local {
+    /// For responses that are put together; empty between polls.
+    out: RefCell<Vec<u8>>,
+    /// For the headers of a file; empty between polls.
+    fields: RefCell<Vec<u8>>,
+    /// For the next request.
+    spare: Cell<Option<Box<Request>>>,
+    now: Cell<SystemTime>,
+    date: Cell<Date>,
+    /// The access log, where there is one.
+    lines: Option<RefCell<Lines>>,
+}
+
+impl fmt::Debug for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Local").finish_non_exhaustive()
+    }
+}
+
+impl Local {
+    pub(crate) fn new(log: Option<&AccessLog>) -> Self {
+        let now = SystemTime::now();
+        Self {
+            out: RefCell::default(),
+            fields: RefCell::default(),
+            spare: Cell::default(),
+            now: Cell::new(now),
+            date: Cell::new(date(now)),
+            lines: log.map(|log| RefCell::new(log.lines())),
+        }
+    }
+
+    /// What happens a few times a second.
+    pub(crate) fn tick(&self) {
+        let now = SystemTime::now();
+        self.now.set(now);
+        self.date.set(date(now));
+        self.flush_log();
+    }
+
+    /// Hands on what was logged.
+    pub(crate) fn flush_log(&self) {
+        if let Some(lines) = &self.lines {
+            lines.borrow_mut().flush();
+        }
+    }
+
+    /// The time, as of the last tick.
+    pub(super) fn now(&self) -> SystemTime {
+        self.now.get()
+    }
+
+    /// The same as a header has it.
+    pub(super) fn date(&self) -> Date {
+        self.date.get()
+    }
+
+    pub(super) fn lines(&self) -> Option<&RefCell<Lines>> {
+        self.lines.as_ref()
+    }
+
+    pub(super) fn out(&self) -> std::cell::RefMut<'_, Vec<u8>> {
+        self.out.borrow_mut()
+    }
+
+    pub(super) fn fields(&self) -> std::cell::RefMut<'_, Vec<u8>> {
+        self.fields.borrow_mut()
+    }
+
+    /// A request to fill in.
+    pub(super) fn take_request(&self) -> Box<Request> {
+        self.spare.take().unwrap_or_default()
+    }
+
+    /// Takes a request back that was answered.
+    pub(super) fn put_request(&self, mut request: Box<Request>) {
+        request.reset();
+        self.spare.set(Some(request));
+    }
+}
+
+/// Empties the buffer, and keeps of it what is worth keeping.
+pub(super) fn clear(out: &mut Vec<u8>) {
+    out.clear();
+    out.shrink_to(KEEP);
+}
+
+fn date(time: SystemTime) -> Date {
+    let mut date = [b' '; 29];
+    let text = httpdate::fmt_http_date(time);
+    for (place, byte) in date.iter_mut().zip(text.bytes()) {
+        *place = byte;
+    }
+    date
+}

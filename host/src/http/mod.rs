@@ -1,0 +1,32 @@
+//! HTTP/1.1 (RFC 9110, RFC 9112) for guests that answer requests.
+//!
+//! ```text
+//!   bytes --> head, chunked --> connection --> guest --> response --> bytes
+//!                                   |                       |
+//!                               access_log              file_body
+//! ```
+//!
+//! The host parses, the guest decides: it sees one request after another, and
+//! nothing of how they were framed. No task, channel or allocation is made for
+//! a request that has come whole.
+//!
+//! `head` and `chunked` are what hostile bytes meet first. They do no I/O, and
+//! are fuzzed and compared with hyper.
+
+pub(crate) mod access_log;
+mod chunked;
+mod coding;
+mod conditional;
+mod connection;
+mod file_body;
+mod head;
+mod local;
+mod media;
+mod range;
+mod request;
+mod response;
+
+pub(crate) use connection::Driver;
+pub(crate) use local::Local;
+pub(crate) use request::Request;
+pub(crate) use response::{Answer, Body};

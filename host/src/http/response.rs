@@ -1,0 +1,506 @@
+//! What a guest answers: checked before a byte is sent, then written.
+//!
+//! A guest's response cannot break the framing of the connection. What it must
+//! not say is told here once, in [`Checked::new`]; what follows writes what was
+//! checked.
+
+use std::io::Write;
+use std::rc::Rc;
+
+use http::StatusCode;
+
+use crate::error::ConnectionError;
+use crate::files::File;
+use crate::http::local::Date;
+
+/// Names and values.
+pub(crate) type Fields = Vec<(String, Vec<u8>)>;
+
+/// A response as a guest gave it.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Fields,
+    pub(crate) body: Body,
+    /// Sent after a body of bytes, to clients that asked for that.
+    pub(crate) trailers: Fields,
+}
+
+/// What a response carries.
+#[derive(Debug)]
+pub(crate) enum Body {
+    Empty,
+    Bytes(Vec<u8>),
+    File(Rc<File>),
+    /// A file that could not be opened.
+    Unopened(ConnectionError),
+}
+
+impl Answer {
+    /// An answer in the host's own words.
+    pub(super) fn status(status: u16, reason: &str) -> Self {
+        let name = canonical(status);
+        let text = match reason {
+            "" => format!("{status} {name}\n"),
+            reason => format!("{status} {name}: {reason}\n"),
+        };
+        Self {
+            status,
+            headers: vec![("Content-Type".into(), b"text/plain; charset=utf-8".to_vec())],
+            body: Body::Bytes(text.into_bytes()),
+            trailers: Vec::new(),
+        }
+    }
+
+    /// What a file that could not be opened is answered by.
+    pub(super) fn unopened(error: &ConnectionError) -> Self {
+        Self::status(
+            match error {
+                ConnectionError::NotFound | ConnectionError::InvalidArgument => 404,
+                ConnectionError::AccessDenied => 403,
+                ConnectionError::LimitExceeded(_) => 503,
+                _ => 500,
+            },
+            "",
+        )
+    }
+}
+
+/// What is wrong with a response.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("the status {0} is none of 200 to 599")]
+    Status(u16),
+    #[error("{0:?} is no name of a header")]
+    Name(String),
+    #[error("the value of the header {0} has a control character")]
+    Value(String),
+    #[error("the header {0} is the host's to send")]
+    Framing(String),
+    #[error("Content-Length is not the length of the body, {0} bytes")]
+    Length(u64),
+    #[error("a response with status {0} has no body")]
+    Body(u16),
+    #[error("a body of {0} bytes is more than --max-write-buffer allows")]
+    TooLarge(usize),
+}
+
+/// Names that a response has, of those that the host would add.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Given {
+    pub(super) date: bool,
+    pub(super) server: bool,
+}
+
+/// A response that may be sent.
+#[derive(Debug)]
+pub(super) struct Checked<'a> {
+    pub(super) answer: &'a Answer,
+    given: Given,
+    /// Whether the guest wants the connection to end.
+    pub(super) closes: bool,
+    /// What a guest says is the length that a response to HEAD stands for.
+    length: Option<u64>,
+}
+
+impl<'a> Checked<'a> {
+    /// Checks a response to a request, of a HEAD request where `head`.
+    ///
+    /// # Errors
+    /// The first thing that must not be sent.
+    pub(super) fn new(answer: &'a Answer, head: bool, most: usize) -> Result<Self, Fault> {
+        let status = answer.status;
+        if !(200..600).contains(&status) {
+            return Err(Fault::Status(status));
+        }
+        let length = match &answer.body {
+            Body::Bytes(bytes) if bytes.len() > most => return Err(Fault::TooLarge(bytes.len())),
+            Body::Bytes(bytes) => Some(bytes.len() as u64),
+            Body::Empty => Some(0),
+            Body::File(_) | Body::Unopened(_) => None,
+        };
+        if bodiless(status) && length != Some(0) {
+            return Err(Fault::Body(status));
+        }
+        let mut checked = Self::ours(answer);
+        for (name, value) in &answer.headers {
+            check_field(name, value)?;
+            checked.note(name, value, head, length)?;
+        }
+        for (name, value) in &answer.trailers {
+            check_field(name, value)?;
+            if is_framing(name) || name.eq_ignore_ascii_case("content-length") {
+                return Err(Fault::Framing(name.clone()));
+            }
+        }
+        Ok(checked)
+    }
+
+    /// An answer of the host's own.
+    pub(super) fn ours(answer: &'a Answer) -> Self {
+        Self {
+            answer,
+            given: Given::default(),
+            closes: false,
+            length: None,
+        }
+    }
+
+    /// Looks at a header that means something to the host.
+    fn note(
+        &mut self,
+        name: &str,
+        value: &[u8],
+        head: bool,
+        length: Option<u64>,
+    ) -> Result<(), Fault> {
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        match name.len() {
+            4 if is("date") => self.given.date = true,
+            6 if is("server") => self.given.server = true,
+            10 if is("connection") => {
+                if !value.eq_ignore_ascii_case(b"close") {
+                    return Err(Fault::Framing(name.into()));
+                }
+                self.closes = true;
+            }
+            14 if is("content-length") => {
+                let told = std::str::from_utf8(value)
+                    .ok()
+                    .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
+                    .and_then(|text| text.parse().ok());
+                // To HEAD, a guest need not make the body only to have it
+                // measured.
+                let free = head && length == Some(0);
+                match (told, length) {
+                    (Some(told), Some(length)) if told == length || free => {
+                        self.length = Some(told);
+                    }
+                    (_, length) => return Err(Fault::Length(length.unwrap_or_default())),
+                }
+            }
+            _ if is_framing(name) => return Err(Fault::Framing(name.into())),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The first value of a header that the guest has set.
+    pub(super) fn first(&self, name: &str) -> Option<&'a [u8]> {
+        let mut headers = self.answer.headers.iter();
+        let found = headers.find(|(given, _)| given.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_slice())
+    }
+
+    /// Writes the head up to what frames the body, without the headers named
+    /// in `omitted`, in lower case.
+    pub(super) fn start(&self, status: u16, date: &Date, omitted: &[&str], out: &mut Vec<u8>) {
+        write_status(status, out);
+        if !self.given.server {
+            out.extend_from_slice(b"Server: netwasm\r\n");
+        }
+        if !self.given.date {
+            out.extend_from_slice(b"Date: ");
+            out.extend_from_slice(date);
+            out.extend_from_slice(b"\r\n");
+        }
+        for (name, value) in &self.answer.headers {
+            // Those two are written at the end, by what really is.
+            let ours = matches!(name.len(), 10 | 14)
+                && (name.eq_ignore_ascii_case("connection")
+                    || name.eq_ignore_ascii_case("content-length"));
+            let omits = || omitted.iter().any(|other| name.eq_ignore_ascii_case(other));
+            if !ours && !omits() {
+                write_field(name, value, out);
+            }
+        }
+    }
+
+    /// The length that the head tells of a body with so many bytes; none where
+    /// the status has no length.
+    pub(super) fn told_length(&self, status: u16, length: u64) -> Option<u64> {
+        match status {
+            // RFC 9110, section 8.6.
+            204 | 304 => None,
+            _ => Some(self.length.unwrap_or(length)),
+        }
+    }
+}
+
+/// How the connection goes on after a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Persistence {
+    /// As every HTTP/1.1 connection does.
+    Kept,
+    /// Kept for an HTTP/1.0 client that asked for that.
+    KeptOnRequest,
+    Closed,
+}
+
+/// Writes the end of a head.
+pub(super) fn finish(length: Option<u64>, persistence: Persistence, out: &mut Vec<u8>) {
+    if let Some(length) = length {
+        out.extend_from_slice(b"Content-Length: ");
+        write_number(length, out);
+        out.extend_from_slice(b"\r\n");
+    }
+    write_persistence(persistence, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the end of a head, a body in one chunk, and what follows it.
+pub(super) fn finish_chunked(
+    body: &[u8],
+    trailers: &Fields,
+    persistence: Persistence,
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(b"Transfer-Encoding: chunked\r\nTrailer: ");
+    for (number, (name, _)) in trailers.iter().enumerate() {
+        if number > 0 {
+            out.extend_from_slice(b", ");
+        }
+        out.extend_from_slice(name.as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+    write_persistence(persistence, out);
+    out.extend_from_slice(b"\r\n");
+    if !body.is_empty() {
+        // Writing to memory cannot fail.
+        let _ = write!(out, "{:x}\r\n", body.len());
+        out.extend_from_slice(body);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"0\r\n");
+    for (name, value) in trailers {
+        write_field(name, value, out);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// `100 Continue` (RFC 9110, section 10.1.1).
+pub(super) fn write_continue(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+}
+
+/// Whether a response with this status ends with its head, or has a body of no
+/// bytes.
+fn bodiless(status: u16) -> bool {
+    matches!(status, 204 | 205 | 304)
+}
+
+fn canonical(status: u16) -> &'static str {
+    StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or("")
+}
+
+fn write_status(status: u16, out: &mut Vec<u8>) {
+    if status == 200 {
+        out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+        return;
+    }
+    // Writing to memory cannot fail.
+    let _ = write!(out, "HTTP/1.1 {status} {}\r\n", canonical(status));
+}
+
+fn write_persistence(persistence: Persistence, out: &mut Vec<u8>) {
+    out.extend_from_slice(match persistence {
+        Persistence::Kept => b"",
+        Persistence::KeptOnRequest => b"Connection: keep-alive\r\n",
+        Persistence::Closed => b"Connection: close\r\n",
+    });
+}
+
+fn write_field(name: &str, value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_number(number: u64, out: &mut Vec<u8>) {
+    // Writing to memory cannot fail.
+    let _ = write!(out, "{number}");
+}
+
+fn check_field(name: &str, value: &[u8]) -> Result<(), Fault> {
+    if name.is_empty() || !name.bytes().all(is_token) {
+        return Err(Fault::Name(name.into()));
+    }
+    // RFC 9110, section 5.5: visible characters, spaces and tabs, and what is
+    // beyond ASCII.
+    let allowed = |&byte: &u8| byte == b'\t' || (byte >= b' ' && byte != 0x7f);
+    if !value.iter().all(allowed) {
+        return Err(Fault::Value(name.into()));
+    }
+    Ok(())
+}
+
+/// RFC 9110, section 5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Headers that tell how a message is framed, or of the connection itself.
+fn is_framing(name: &str) -> bool {
+    const NAMES: [&str; 7] = [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    NAMES
+        .iter()
+        .any(|framing| framing.len() == name.len() && framing.eq_ignore_ascii_case(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: usize = 100;
+    const DATE: &Date = b"Sun, 06 Nov 1994 08:49:37 GMT";
+
+    fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Answer {
+        let field = |&(name, value): &(&str, &str)| (name.to_owned(), value.as_bytes().to_vec());
+        Answer {
+            status,
+            headers: headers.iter().map(field).collect(),
+            body: match body {
+                "" => Body::Empty,
+                body => Body::Bytes(body.into()),
+            },
+            trailers: Vec::new(),
+        }
+    }
+
+    fn fault(answer: &Answer) -> Option<Fault> {
+        Checked::new(answer, false, MOST).err()
+    }
+
+    #[test]
+    fn a_response_is_written_with_what_the_host_adds() {
+        let answer = answer(404, &[("X-A", "b")], "none");
+        let checked = Checked::new(&answer, false, MOST).expect("nothing is wrong");
+        let mut out = Vec::new();
+        checked.start(404, DATE, &[], &mut out);
+        finish(checked.told_length(404, 4), Persistence::Closed, &mut out);
+        assert_eq!(
+            String::from_utf8_lossy(&out),
+            "HTTP/1.1 404 Not Found\r\nServer: netwasm\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+             X-A: b\r\nContent-Length: 4\r\nConnection: close\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_guest_may_date_and_sign_its_response() {
+        let answer = answer(200, &[("DATE", "d"), ("server", "s")], "");
+        let checked = Checked::new(&answer, false, MOST).expect("nothing is wrong");
+        let mut out = Vec::new();
+        checked.start(200, DATE, &[], &mut out);
+        assert_eq!(
+            String::from_utf8_lossy(&out),
+            "HTTP/1.1 200 OK\r\nDATE: d\r\nserver: s\r\n"
+        );
+    }
+
+    #[test]
+    fn no_line_can_be_smuggled_into_a_head() {
+        for value in ["a\r\nX: y", "a\n", "\r", "\0", "\x7f", "a\u{1}"] {
+            let wrong = answer(200, &[("X-A", value)], "");
+            assert_eq!(fault(&wrong), Some(Fault::Value("X-A".into())), "{value:?}");
+        }
+        for name in ["", "X A", "X:", "X\r\nY", "X\n", "ä", "(x)"] {
+            let wrong = answer(200, &[(name, "v")], "");
+            assert_eq!(fault(&wrong), Some(Fault::Name(name.into())), "{name:?}");
+        }
+        assert_eq!(fault(&answer(200, &[("X-A", "a\tb ü")], "")), None);
+    }
+
+    #[test]
+    fn framing_is_not_the_guests() {
+        for name in [
+            "Transfer-Encoding",
+            "TRAILER",
+            "upgrade",
+            "Keep-Alive",
+            "TE",
+        ] {
+            let wrong = answer(200, &[(name, "x")], "");
+            assert_eq!(fault(&wrong), Some(Fault::Framing(name.into())));
+        }
+        let wrong = answer(200, &[("Connection", "keep-alive")], "");
+        assert_eq!(fault(&wrong), Some(Fault::Framing("Connection".into())));
+        let close = answer(200, &[("Connection", "Close")], "");
+        assert!(Checked::new(&close, false, MOST).expect("allowed").closes);
+    }
+
+    #[test]
+    fn a_length_that_lies_is_refused() {
+        for lie in ["3", "5", "", "4, 4", "+4", "-1", "99999999999999999999"] {
+            let wrong = answer(200, &[("Content-Length", lie)], "four");
+            assert_eq!(fault(&wrong), Some(Fault::Length(4)), "{lie:?}");
+        }
+        assert_eq!(
+            fault(&answer(200, &[("content-length", "4")], "four")),
+            None
+        );
+    }
+
+    #[test]
+    fn to_head_a_length_may_stand_for_a_body_that_was_not_made() {
+        let answer = answer(200, &[("Content-Length", "1234")], "");
+        let checked = Checked::new(&answer, true, MOST).expect("nothing is wrong");
+        assert_eq!(checked.told_length(200, 0), Some(1234));
+        assert_eq!(fault(&answer), Some(Fault::Length(0)));
+    }
+
+    #[test]
+    fn statuses_without_a_body_have_none() {
+        for status in [204, 205, 304] {
+            assert_eq!(fault(&answer(status, &[], "x")), Some(Fault::Body(status)));
+        }
+        let empty = answer(204, &[], "");
+        let checked = Checked::new(&empty, false, MOST).expect("nothing is wrong");
+        assert_eq!(checked.told_length(204, 0), None);
+        assert_eq!(checked.told_length(304, 0), None);
+        assert_eq!(checked.told_length(205, 0), Some(0));
+    }
+
+    #[test]
+    fn only_final_statuses_are_the_guests() {
+        for status in [0, 99, 100, 101, 199, 600, 1000] {
+            assert_eq!(fault(&answer(status, &[], "")), Some(Fault::Status(status)));
+        }
+    }
+
+    #[test]
+    fn a_body_is_bounded() {
+        let large = answer(200, &[], &"x".repeat(MOST + 1));
+        assert_eq!(fault(&large), Some(Fault::TooLarge(MOST + 1)));
+    }
+
+    #[test]
+    fn trailers_follow_a_chunked_body() {
+        let trailers = vec![("X-A".into(), b"1".to_vec()), ("X-B".into(), b"2".to_vec())];
+        let mut out = Vec::new();
+        finish_chunked(b"0123456789abcdef", &trailers, Persistence::Kept, &mut out);
+        assert_eq!(
+            String::from_utf8_lossy(&out),
+            "Transfer-Encoding: chunked\r\nTrailer: X-A, X-B\r\n\r\n\
+             10\r\n0123456789abcdef\r\n0\r\nX-A: 1\r\nX-B: 2\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_trailer_does_not_frame() {
+        let mut wrong = answer(200, &[], "x");
+        wrong.trailers = vec![("Content-Length".into(), b"1".to_vec())];
+        assert_eq!(fault(&wrong), Some(Fault::Framing("Content-Length".into())));
+    }
+}
