@@ -727,6 +727,9 @@ mod tests {
              --event-timeout 1s --max-connections 10 --backlog 11 --idle-timeout 5m \
              --handshake-timeout 2s --write-timeout 3s --write-high 3k --write-low 2KiB \
              --max-write-buffer 1.5MB --max-handles 12 --shutdown-timeout 4s --max-memory 1MiB \
+             --http 4 --https unix:/t --access-log - --access-log-format json --max-body 1k \
+             --max-head 2k --max-request-line 3k --max-headers 4 --head-timeout 6s \
+             --body-timeout 7s --keep-alive-timeout 8s \
              --max-component-size 2M --compile-timeout 5s -vv --log-format json -- --tcp x",
         );
         assert_eq!(config.component, ComponentSource::File("dir/a.wasm".into()));
@@ -738,6 +741,8 @@ mod tests {
             (ListenerKind::Tls, "[::1]:2"),
             (ListenerKind::Tls, "unix:/s"),
             (ListenerKind::Udp, "0.0.0.0:3"),
+            (ListenerKind::Http, "4"),
+            (ListenerKind::Https, "unix:/t"),
         ]
         .map(|(kind, address)| ListenerConfig {
             kind,
@@ -782,8 +787,24 @@ mod tests {
             shutdown_timeout: Duration::from_secs(4),
             max_component_size: 2_000_000,
             compile_timeout: Duration::from_secs(5),
+            http: HttpLimits {
+                max_head: 2000,
+                max_request_line: 3000,
+                max_headers: 4,
+                max_body: 1000,
+                head_timeout: Duration::from_secs(6),
+                body_timeout: Duration::from_secs(7),
+                keep_alive_timeout: Duration::from_secs(8),
+            },
         };
         assert_eq!(config.limits, limits);
+        assert_eq!(
+            config.access_log,
+            Some(AccessLogConfig {
+                path: "-".into(),
+                format: AccessLogFormat::Json,
+            })
+        );
         assert_eq!(
             log,
             LogOptions {
@@ -835,8 +856,16 @@ mod tests {
         for (line, message) in [
             (
                 "run a.wasm",
-                "nothing to listen on: give --tcp, --tls or --udp with PORT (of \
+                "nothing to listen on: give --tcp, --tls, --udp, --http or --https with PORT (of \
                 localhost), IP:PORT, [IPV6]:PORT or, not for --udp, unix:PATH",
+            ),
+            (
+                "run a.wasm --tcp 1 --access-log a",
+                "--access-log is of HTTP requests, and there is neither --http nor --https",
+            ),
+            (
+                "run a.wasm --https 1",
+                "--https 1 needs --cert FILE and --key FILE",
             ),
             (
                 "run a.wasm --tls 1",

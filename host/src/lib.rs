@@ -13,10 +13,10 @@
 //!               v  a thread per core, nothing shared on the hot path  v
 //!   +--------- worker ---------------------------------------+   (the others)
 //!   |                                                         |
-//!   |  listener --accept--> connection (one task each)        |
-//!   |                         |   handshake, events, the end  |
-//!   |        protocol <-------+   what may happen next        |
-//!   |                         |                               |
+//!   |  listener --accept--> connection, or http::connection   |
+//!   |                         |   (one task each): handshake, |
+//!   |   protocol, or <--------+   events or requests, the end |
+//!   |   http::head            |                               |
 //!   |   peer <== transport <--+--> wasm::instance <==> guest  |
 //!   |            |  queue, tls            ^                   |
 //!   |            |  relay (splice)        |  host calls:      |
@@ -30,7 +30,7 @@
 //! A byte goes from the socket to the worker's scratch buffer, from there into
 //! the guest's memory, and what the guest writes goes from its memory to the
 //! socket in the same call. Bytes that a guest does not need to see (`relay`,
-//! `send-file`) do not leave the kernel.
+//! `send-file`, files as HTTP bodies) do not leave the kernel.
 //!
 //! # Modules
 //!
@@ -46,6 +46,7 @@
 //! | `listener` | bind, socket options, an accept that cannot fail the server | handshakes |
 //! | `connection` | one task, one connection: handshake, events, end | parsing, policy |
 //! | `protocol` | the grammar of events, without I/O | tokio, wasmtime |
+//! | `http` | HTTP/1.1: heads and bodies, the exchange on a connection, responses, files as bodies, the access log | sockets, wasmtime |
 //! | `transport` | a socket with its TLS session and its queue | policy |
 //! | `queue` | what is yet to be sent | TLS |
 //! | `relay` | copying natively from one transport to another | guests |

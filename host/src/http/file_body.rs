@@ -478,9 +478,9 @@ mod tests {
         }
 
         fn header(&self, name: &str) -> Option<&str> {
-            let mut lines = self.headers.iter();
-            let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-            line
+            self.headers
+                .iter()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
         }
 
         fn names(&self) -> Vec<&str> {
@@ -522,7 +522,7 @@ mod tests {
             served.headers,
             [
                 "Vary: Accept-Encoding",
-                "ETag: \"ae1b90c9e59d200-8\"",
+                "ETag: \"ae1b981bc490a00-8\"",
                 "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT",
                 "Accept-Ranges: bytes",
                 "Content-Type: text/html; charset=utf-8",
@@ -593,7 +593,7 @@ mod tests {
         ];
         for (asked, status) in [
             (("if-none-match", "\"mine\""), 304),
-            (("if-none-match", "\"ae1b90c9e59d200-8\""), 200),
+            (("if-none-match", "\"ae1b981bc490a00-8\""), 200),
             (("if-modified-since", "Sat, 05 Nov 1994 00:00:00 GMT"), 304),
             (("if-modified-since", "Fri, 04 Nov 1994 00:00:00 GMT"), 200),
         ] {
@@ -606,7 +606,7 @@ mod tests {
     fn a_304_has_what_a_cache_needs_and_nothing_of_the_content() {
         let site = Site::new(&[("page.html", "<p>Hello")]);
         for (name, value) in [
-            ("if-none-match", "W/\"ae1b90c9e59d200-8\""),
+            ("if-none-match", "W/\"ae1b981bc490a00-8\""),
             ("if-modified-since", MODIFIED),
         ] {
             for purpose in [Purpose::Get, Purpose::Head] {
@@ -856,7 +856,7 @@ mod tests {
         let accepts = ("accept-encoding", "zstd");
         let served = site.get("code.js", &[accepts]);
         let tag = served.header("ETag").expect("a tag");
-        assert_eq!(tag, "\"ae1b90c9e59d200-a-zstd\"");
+        assert_eq!(tag, "\"ae1b981bc490a00-a-zstd\"");
         let same = site.get("code.js", &[accepts, ("if-none-match", tag)]);
         assert_eq!(same.status(), 304);
         assert_eq!(same.header("ETag"), Some(tag));

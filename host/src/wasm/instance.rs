@@ -256,7 +256,9 @@ impl Instance {
         let mut slot = Some(request);
         let answer = self.call("handle", |store, handlers| {
             let http = exported(handlers.http.as_ref())?;
-            store.data_mut().request = slot.take();
+            let state = store.data_mut();
+            state.refresh_files();
+            state.request = slot.take();
             // There is one request at a time, so its number says nothing.
             let handle = Resource::new_borrow(0);
             let response = http.call_handle(&mut *store, &method, &target, handle);

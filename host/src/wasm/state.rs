@@ -162,6 +162,15 @@ impl State {
             .ok_or_else(unknown)
     }
 
+    /// Looks anew at files that the guest has kept from one request to the
+    /// next; mostly there are none.
+    pub(crate) fn refresh_files(&self) {
+        for (_, file) in &self.files {
+            // One that cannot be looked at is told of when it is sent.
+            let _ = file.refresh();
+        }
+    }
+
     /// The request that the handle stands for: there is one at a time.
     pub(crate) fn request(&self) -> wasmtime::Result<&Request> {
         self.request.as_deref().ok_or_else(unknown)
