@@ -52,8 +52,7 @@ impl Roots {
 
     /// Whether a directory holds a path of the guest, so that it may ask.
     pub(crate) fn hold(&self, path: &str) -> bool {
-        let path = unrooted(path);
-        self.0.iter().any(|root| path.starts_with(&root.guest))
+        self.locate(path).is_some()
     }
 
     /// Opens a regular file by its path as the guest sees it.
@@ -66,23 +65,22 @@ impl Roots {
         if path.contains('\0') {
             return Err(ConnectionError::NotFound);
         }
-        let path = unrooted(path);
-        // The longest guest path that holds it, as with mounts.
-        let (index, root, rest) = self
-            .0
-            .iter()
-            .enumerate()
-            .filter_map(|(index, root)| {
-                let rest = path.strip_prefix(&root.guest).ok()?;
-                Some((index, root, rest))
-            })
-            .max_by_key(|(_, root, _)| root.guest.as_os_str().len())
-            .ok_or(ConnectionError::AccessDenied)?;
-        let rest = rest.to_str().unwrap_or_default();
+        let (index, root, rest) = self.locate(path).ok_or(ConnectionError::AccessDenied)?;
         if rest.is_empty() {
             return Err(ConnectionError::NotFound);
         }
         root.open_file(index, rest.into())
+    }
+
+    /// The root that holds a path of the guest, and the path beneath it. It is
+    /// the one of the longest guest path, as with mounts.
+    fn locate<'a>(&self, path: &'a str) -> Option<(usize, &Root, &'a str)> {
+        let path = unrooted(path);
+        let roots = self.0.iter().enumerate();
+        let (index, root, rest) = roots
+            .filter_map(|(index, root)| Some((index, root, path.strip_prefix(&root.guest).ok()?)))
+            .max_by_key(|(_, root, _)| root.guest.as_os_str().len())?;
+        Some((index, root, rest.to_str()?))
     }
 
     /// Opens the file beside another whose name is longer by a suffix, such

@@ -41,6 +41,15 @@ pub(crate) struct FilePart {
     pub(crate) remaining: u64,
 }
 
+/// What a socket took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sent {
+    /// Bytes.
+    pub(crate) count: usize,
+    /// Whether it was given more.
+    pub(crate) short: bool,
+}
+
 impl WriteQueue {
     /// All that is queued, bytes.
     pub(crate) fn len(&self) -> u64 {
@@ -106,29 +115,31 @@ impl WriteQueue {
         }
     }
 
-    /// Hands some of the front to the socket, and returns how many bytes it
-    /// took. The queue must not be empty.
+    /// Hands some of the front to the socket, and returns how much it took of
+    /// how much. The queue must not be empty.
     ///
     /// # Errors
     /// What send(2) and sendfile(2) say; `WouldBlock` where the socket is
     /// full; `UnexpectedEof` where a file is shorter than was promised.
-    pub(crate) fn send_front(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+    pub(crate) fn send_front(&mut self, socket: BorrowedFd<'_>) -> io::Result<Sent> {
         let more = self.chunks.len() > 1;
         let Some(front) = self.chunks.front_mut() else {
-            return Ok(0);
+            return Ok(Sent::default());
         };
-        let (count, done) = match front {
+        let (sent, done) = match front {
             Chunk::Bytes { data, sent } => {
                 let rest = data.get(*sent..).unwrap_or_default();
                 let count = send(socket, rest, more)?;
                 *sent += count;
                 self.bytes -= count as u64;
-                (count, *sent == data.len())
+                let whole = *sent == data.len();
+                let short = !whole;
+                (Sent { count, short }, whole)
             }
             Chunk::File(part) => {
-                let count = sendfile::send(socket, part)?;
-                self.file_bytes -= count as u64;
-                (count, part.remaining == 0)
+                let sent = sendfile::send(socket, part)?;
+                self.file_bytes -= sent.count as u64;
+                (sent, part.remaining == 0)
             }
         };
         if done {
@@ -138,7 +149,7 @@ impl WriteQueue {
                 self.chunks = VecDeque::new();
             }
         }
-        Ok(count)
+        Ok(sent)
     }
 }
 

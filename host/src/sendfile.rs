@@ -6,21 +6,21 @@ use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
 
-use crate::queue::{self, FilePart};
+use crate::queue::{self, FilePart, Sent};
 
 /// How much one call sends at most, bytes: other connections of the worker
 /// wait meanwhile.
-const SLICE: u64 = 256 << 10;
+const SLICE: u64 = 2 << 20;
 
 /// How much the copy path reads at a time, bytes.
 const COPY: usize = 64 << 10;
 
-/// Sends some of a part of a file, and returns how many bytes the socket took.
+/// Sends some of a part of a file, and returns how much the socket took.
 ///
 /// # Errors
 /// `UnexpectedEof` where the file ends before the part does, so that the
 /// connection can be closed rather than padded; else what the system says.
-pub(crate) fn send(socket: BorrowedFd<'_>, part: &mut FilePart) -> io::Result<usize> {
+pub(crate) fn send(socket: BorrowedFd<'_>, part: &mut FilePart) -> io::Result<Sent> {
     let wanted = usize::try_from(part.remaining.min(SLICE)).unwrap_or(usize::MAX);
     let mut offset = part.offset;
     let result = if part.file.refuses_sendfile() {
@@ -35,16 +35,19 @@ pub(crate) fn send(socket: BorrowedFd<'_>, part: &mut FilePart) -> io::Result<us
             result => result.map_err(io::Error::from),
         }
     };
-    let sent = result?;
-    if sent == 0 {
+    let count = result?;
+    if count == 0 {
         return Err(io::Error::new(
             io::ErrorKind::UnexpectedEof,
             part.file.shortened(),
         ));
     }
-    part.offset += sent as u64;
-    part.remaining = part.remaining.saturating_sub(sent as u64);
-    Ok(sent)
+    part.offset += count as u64;
+    part.remaining = part.remaining.saturating_sub(count as u64);
+    Ok(Sent {
+        count,
+        short: count < wanted,
+    })
 }
 
 /// Reads and sends a piece. What the socket does not take is read again the

@@ -282,7 +282,7 @@ const TRAILERS_TOO_LARGE: Refusal = Refusal {
     reason: "trailers too large",
 };
 
-fn is_dropped(name: &str) -> bool {
+pub(crate) fn is_dropped(name: &str) -> bool {
     NOT_IN_TRAILERS
         .iter()
         .any(|dropped| name.eq_ignore_ascii_case(dropped))

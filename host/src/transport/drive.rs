@@ -7,6 +7,7 @@ use std::rc::Weak;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::Shutdown;
 
@@ -19,7 +20,7 @@ use crate::transport::core::{Core, Out};
 use crate::worker::{Received, Scratch, Tick};
 
 /// How much one poll sends before others have their turn, bytes.
-const FLUSH_BUDGET: usize = 1 << 20;
+const FLUSH_BUDGET: usize = 2 << 20;
 impl Transport {
     /// Marks the task as running until the guard is dropped, and has it woken
     /// from now on where it is needed.
@@ -216,12 +217,22 @@ impl Transport {
                     return Poll::Ready(Ok(()));
                 };
                 let mut guard = ready!(socket.poll_write_ready(cx))?;
-                match guard.try_io(|socket| core.queue.send_front(socket.as_fd())) {
-                    Ok(Ok(count)) => {
-                        budget = budget.saturating_sub(count);
-                        core.touched = self.worker.now();
-                        core.progressed = core.touched;
+                let mut count = 0;
+                let result = guard.try_io(|socket| {
+                    let sent = core.queue.send_front(socket.as_fd())?;
+                    count = sent.count;
+                    match sent.short && !has_room(socket.get_ref()) {
+                        true => Err(io::ErrorKind::WouldBlock.into()),
+                        false => Ok(()),
                     }
+                });
+                if count > 0 {
+                    budget = budget.saturating_sub(count);
+                    core.touched = self.worker.now();
+                    core.progressed = core.touched;
+                }
+                match result {
+                    Ok(Ok(())) => {}
                     Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                     Ok(Err(error)) => return Poll::Ready(Err(file_error(error))),
                     Err(_would_block) => {}
@@ -401,6 +412,15 @@ impl Drop for Driven<'_> {
         self.0.set(false);
     }
 }
+/// Whether a socket that did not take all has much room again. As poll(2) sees
+/// it that is a third of its buffer: to run after a reader with whatever it has
+/// just made room for would wake it for every few bytes.
+fn has_room(socket: &OwnedFd) -> bool {
+    let mut watched = [PollFd::new(socket, PollFlags::OUT)];
+    // In doubt, the next attempt tells.
+    !matches!(rustix::event::poll(&mut watched, Some(&Timespec::default())), Ok(0))
+}
+
 /// What a failure to send means; a file's own failure is told in its words.
 fn file_error(error: io::Error) -> ConnectionError {
     if error.kind() == io::ErrorKind::UnexpectedEof {

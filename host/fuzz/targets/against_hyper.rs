@@ -1,0 +1,4 @@
+//! Whole requests, given to hyper too.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| netwasm_fuzz::against_hyper(input));
