@@ -22,11 +22,14 @@ use crate::logging::{LogFormat, LogOptions};
 use crate::policy::ConnectPattern;
 
 /// Components that are part of the program, for those who have nothing else.
-const BUILT_IN: [(&str, &[u8]); 5] = [
+const BUILT_IN: [(&str, &[u8]); 8] = [
     ("chat", include_bytes!("../../guests/chat.wasm")),
     ("echo", include_bytes!("../../guests/echo.wasm")),
+    ("hello", include_bytes!("../../guests/hello.wasm")),
     ("proxy", include_bytes!("../../guests/proxy.wasm")),
     ("relay-echo", include_bytes!("../../guests/relay-echo.wasm")),
+    ("router", include_bytes!("../../guests/router.wasm")),
+    ("static", include_bytes!("../../guests/static.wasm")),
     ("upgrade", include_bytes!("../../guests/upgrade.wasm")),
 ];
 
@@ -34,6 +37,8 @@ const EXAMPLES: &str = "\
 Examples:
   netwasm run echo --tcp 8888 --udp 8888
   netwasm run guests/echo.wasm --tls 0.0.0.0:8889 --cert certs/cert.pem --key certs/key.pem
+  netwasm run router --http 8080
+  netwasm run static --https 8443 --cert certs/cert.pem --key certs/key.pem --dir ./public::/
   netwasm run guests/proxy.wasm --tcp 8080 --allow-connect 127.0.0.1:80 -- 127.0.0.1:80
   netwasm run guests/chat.wasm --tcp unix:/run/chat.sock --isolation worker --workers 1
   netwasm inspect guests/echo.wasm";
@@ -51,6 +56,8 @@ TIME     a number with a unit: 100ms, 30s, 5m; for --idle-timeout also none
 Examples:
   netwasm run echo --tcp 8888 --udp 8888
   netwasm run guests/echo.wasm --tls 0.0.0.0:8889 --cert certs/cert.pem --key certs/key.pem
+  netwasm run router --http 8080 --access-log -
+  netwasm run static --https 8443 --cert certs/cert.pem --key certs/key.pem --dir ./public::/
   netwasm run guests/proxy.wasm --tcp 8080 --allow-connect 10.0.0.0/8:80 -- 10.0.0.1:80 10.0.0.2:80
   netwasm run guests/chat.wasm --tcp unix:/run/chat.sock --isolation worker --workers 1";
 
@@ -847,7 +854,7 @@ mod tests {
         }
         assert_eq!(
             error("run ecko --tcp 1"),
-            "error: there is neither a file nor a built-in component 'ecko'; built in: chat, echo, proxy, relay-echo, upgrade\n"
+            "error: there is neither a file nor a built-in component 'ecko'; built in: chat, echo, hello, proxy, relay-echo, router, static, upgrade\n"
         );
     }
 

@@ -172,9 +172,9 @@ fn stricter(refusal: Refusal) -> Option<&'static str> {
 }
 
 fn taken_by_us_alone(request: &Seen) -> Option<&'static str> {
-    let odd = |byte: u8| b"\"<>\\^`{|}".contains(&byte);
+    let odd = |byte: u8| b"\"<>`".contains(&byte);
     if request.target.bytes().any(odd) {
-        return Some("clients send these characters unencoded; hyper takes not all of them");
+        return Some("some clients do not encode these characters; hyper takes them in part");
     }
     if request.authority.as_ref()?.contains(&b'%') {
         return Some("RFC 3986, 3.2.2 lets a host be percent-encoded");
@@ -184,7 +184,7 @@ fn taken_by_us_alone(request: &Seen) -> Option<&'static str> {
 
 fn closed_by_us_alone(last: &Seen) -> Option<&'static str> {
     let options = last.headers.get("connection")?;
-    (last.minor_version == 0 && options.len() > 0)
+    (last.minor_version == 0 && !options.is_empty())
         .then_some("close goes before keep-alive, in whatever order they are")
 }
 
