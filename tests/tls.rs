@@ -3,11 +3,13 @@
 
 mod harness;
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use harness::{Client, Peer, Run, Server, cert, directory, pattern, same, text, unix_address};
+use rustix::process::Signal;
 use rustls::StreamOwned;
 use rustls::version::{TLS12, TLS13};
 
@@ -396,4 +398,40 @@ fn start_tls_without_a_certificate_is_not_supported() {
     let answer = String::from_utf8_lossy(&peer.lost()).into_owned();
     assert!(!answer.contains('\u{16}'), "{answer}");
     assert!(!upgrade_until(&server, "HELLO").ask("HELLO").is_empty());
+}
+
+#[test]
+fn sighup_reads_certificates_anew_and_keeps_the_old_ones_where_the_new_are_bad() {
+    let directory = directory();
+    let (chain, key) = (
+        directory.path().join("chain.pem"),
+        directory.path().join("key.pem"),
+    );
+    let install = |from: &str, from_key: &str| {
+        fs::copy(cert(from), &chain).expect("a certificate");
+        fs::copy(cert(from_key), &key).expect("a key");
+    };
+    install("other.pem", "other.key");
+    let server = Run::guest("echo")
+        .listen("--tls", "127.0.0.1:0")
+        .args(["--cert", text(&chain), "--key", text(&key)])
+        .start();
+    assert!(shown(&server, "other.example") == leaf("other.pem"));
+    let mut before = Client::of("other.example").connect(server.address("tls"));
+
+    install("cert.pem", "key.pem");
+    server.signal(Signal::HUP);
+    server.log.wait_for(&["SIGHUP", "reloaded"]);
+    assert!(shown(&server, "localhost") == leaf("cert.pem"));
+    before.send(b"still there?");
+    assert_eq!(before.take(12), b"still there?", "an open session goes on");
+
+    fs::write(&key, "no key").expect("a file");
+    server.signal(Signal::HUP);
+    server
+        .log
+        .wait_for(&["the old certificates stay", text(&key)]);
+    assert!(shown(&server, "localhost") == leaf("cert.pem"));
+    drop(before);
+    server.stop();
 }

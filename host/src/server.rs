@@ -101,6 +101,21 @@ impl Shared {
         })
     }
 
+    /// Reads certificates anew and opens the access log anew, as after a
+    /// renewal and a rotation. What cannot be read stays as it was.
+    fn reload(&self, config: &Config) {
+        match self.tls.reload(&config.tls) {
+            Ok(()) => tracing::info!(
+                certificates = config.tls.certificates.len(),
+                "SIGHUP: reloaded"
+            ),
+            Err(error) => tracing::error!(%error, "SIGHUP: the old certificates stay"),
+        }
+        if let Some(log) = &self.access_log {
+            log.reopen();
+        }
+    }
+
     /// One more connection, if that is allowed at present.
     pub(crate) fn try_connection_permit(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.connections).try_acquire_owned().ok()
@@ -145,7 +160,7 @@ impl Counter {
 }
 
 /// Runs until a signal ends it. SIGTERM and SIGINT drain, a second one aborts
-/// what is left.
+/// what is left; SIGHUP reads certificates anew and opens the access log anew.
 ///
 /// # Errors
 /// What keeps it from starting.
@@ -157,12 +172,13 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
         .enable_all()
         .build()
         .map_err(system("a runtime"))?;
-    let (mut terminate, mut interrupt) = {
+    let (mut terminate, mut interrupt, mut hangup) = {
         let _entered = main.enter();
         let catch = |kind| signal(kind).map_err(system("catching signals"));
         (
             catch(SignalKind::terminate())?,
             catch(SignalKind::interrupt())?,
+            catch(SignalKind::hangup())?,
         )
     };
     let started = Instant::now();
@@ -219,9 +235,12 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
 
     main.block_on(async {
         let mut next_signal = async || {
-            tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => return "SIGTERM",
+                    _ = interrupt.recv() => return "SIGINT",
+                    _ = hangup.recv() => shared.reload(config),
+                }
             }
         };
         let name = next_signal().await;

@@ -9,7 +9,7 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
@@ -32,6 +32,8 @@ pub(crate) struct Tls {
     server: Option<Arc<ServerConfig>>,
     /// The same for `--https`, with the protocol that is spoken there.
     https: Option<Arc<ServerConfig>>,
+    /// The certificates of both.
+    certificates: Arc<BySni>,
     roots: Roots,
     client: OnceLock<Result<ClientConfig, String>>,
 }
@@ -56,9 +58,11 @@ impl Tls {
     /// Names the file and what is wrong with it.
     pub(crate) fn load(files: &TlsFiles) -> Result<Self, Error> {
         let provider = Arc::new(aws_lc_rs::default_provider());
+        let certificates = Arc::new(BySni::default());
+        certificates.replace(certified_keys(&provider, &files.certificates)?);
         let server = match files.certificates.as_slice() {
             [] => None,
-            certificates => Some(Arc::new(server_config(&provider, certificates, files)?)),
+            _ => Some(Arc::new(server_config(&provider, &certificates, files)?)),
         };
         let https = server.as_ref().map(|server| {
             let mut https = ServerConfig::clone(server);
@@ -72,9 +76,20 @@ impl Tls {
         Ok(Self {
             server,
             https,
+            certificates,
             roots: Roots { extra },
             client: OnceLock::new(),
         })
+    }
+
+    /// Reads certificates and keys anew, for handshakes from now on.
+    ///
+    /// # Errors
+    /// Names the file and what is wrong with it; then all stays as it was.
+    pub(crate) fn reload(&self, files: &TlsFiles) -> Result<(), Error> {
+        let keys = certified_keys(&aws_lc_rs::default_provider(), &files.certificates)?;
+        self.certificates.replace(keys);
+        Ok(())
     }
 
     /// Reads the authorities that outgoing connections trust, on a thread of
@@ -159,13 +174,9 @@ impl Roots {
 
 fn server_config(
     provider: &Arc<CryptoProvider>,
-    certificates: &[CertificateFiles],
+    certificates: &Arc<BySni>,
     files: &TlsFiles,
 ) -> Result<ServerConfig, Error> {
-    let keys = certificates
-        .iter()
-        .map(|files| certified_key(provider, files))
-        .collect::<Result<Vec<_>, _>>()?;
     let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::Tls(error.to_string()))?;
@@ -185,7 +196,7 @@ fn server_config(
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut config = builder.with_cert_resolver(Arc::new(BySni(keys)));
+    let mut config = builder.with_cert_resolver(Arc::clone(certificates) as _);
     config.alpn_protocols.clone_from(&files.alpn);
     // Stateless tickets, so that a session can be resumed at any worker.
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| Error::Tls(error.to_string()))?;
@@ -194,16 +205,23 @@ fn server_config(
 
 /// The server's certificates; the first is for clients that ask for none of
 /// their names, or for no name.
-#[derive(Debug)]
-struct BySni(Vec<Arc<CertifiedKey>>);
+#[derive(Debug, Default)]
+struct BySni(RwLock<Vec<Arc<CertifiedKey>>>);
+
+impl BySni {
+    fn replace(&self, keys: Vec<Arc<CertifiedKey>>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+}
 
 impl ResolvesServerCert for BySni {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let named = hello
             .server_name()
             .and_then(|name| ServerName::try_from(name).ok());
-        let chosen = named.and_then(|name| self.0.iter().find(|key| is_for(key, &name)));
-        chosen.or_else(|| self.0.first()).cloned()
+        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let chosen = named.and_then(|name| keys.iter().find(|key| is_for(key, &name)));
+        chosen.or_else(|| keys.first()).cloned()
     }
 }
 
@@ -212,6 +230,16 @@ fn is_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
         webpki::EndEntityCert::try_from(certificate)
             .is_ok_and(|parsed| parsed.verify_is_valid_for_subject_name(name).is_ok())
     })
+}
+
+fn certified_keys(
+    provider: &CryptoProvider,
+    certificates: &[CertificateFiles],
+) -> Result<Vec<Arc<CertifiedKey>>, Error> {
+    certificates
+        .iter()
+        .map(|files| certified_key(provider, files))
+        .collect()
 }
 
 fn certified_key(

@@ -41,7 +41,12 @@ pub fn head(input: &[u8]) {
                 }
             }
         }
-        assert_eq!(summary(&head), summary(&whole), "cut at {cut}");
+        if result.is_err() {
+            // How much of it is known depends on when it was refused.
+            assert!(whole.request_line().starts_with(head.request_line()));
+        } else {
+            assert_eq!(summary(&head), summary(&whole), "cut at {cut}");
+        }
     }
 }
 

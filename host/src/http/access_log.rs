@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex};
@@ -31,7 +31,7 @@ const LAST: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct AccessLog {
     format: AccessLogFormat,
-    pieces: Option<SyncSender<Vec<u8>>>,
+    work: Option<SyncSender<Work>>,
     dropped: Arc<AtomicU64>,
     /// Says that all is written, by its end.
     written: Mutex<Receiver<()>>,
@@ -47,7 +47,7 @@ impl AccessLog {
             path: config.path.clone(),
             source,
         })?;
-        let (pieces, waiting) = mpsc::sync_channel(WAITING);
+        let (work, waiting) = mpsc::sync_channel(WAITING);
         let (done, written) = mpsc::channel();
         thread::Builder::new()
             .name("access-log".into())
@@ -61,10 +61,20 @@ impl AccessLog {
             })?;
         Ok(Self {
             format: config.format,
-            pieces: Some(pieces),
+            work: Some(work),
             dropped: Arc::default(),
             written: Mutex::new(written),
         })
+    }
+
+    /// Has the file opened anew by its name, so that it can be renamed and a
+    /// new one be begun.
+    pub(crate) fn reopen(&self) {
+        if let Some(work) = &self.work
+            && work.try_send(Work::Reopen).is_err()
+        {
+            tracing::warn!("the access log is too busy to be opened anew; try again");
+        }
     }
 
     /// A worker's own.
@@ -72,7 +82,7 @@ impl AccessLog {
         Lines {
             format: self.format,
             gathered: Vec::new(),
-            pieces: self.pieces.clone(),
+            work: self.work.clone(),
             dropped: Arc::clone(&self.dropped),
         }
     }
@@ -80,7 +90,7 @@ impl AccessLog {
 
 impl Drop for AccessLog {
     fn drop(&mut self) {
-        self.pieces = None;
+        self.work = None;
         if let Ok(written) = self.written.lock() {
             // Whoever reads the log and does not go on is not waited for.
             let _ = written.recv_timeout(LAST);
@@ -95,9 +105,16 @@ impl Drop for AccessLog {
     }
 }
 
+/// What the thread that writes is to do.
+#[derive(Debug)]
+enum Work {
+    Write(Vec<u8>),
+    Reopen,
+}
+
 #[derive(Debug)]
 enum Output {
-    File(File),
+    File { path: PathBuf, file: File },
     Standard,
 }
 
@@ -106,13 +123,22 @@ impl Output {
         if path.as_os_str() == "-" {
             return Ok(Self::Standard);
         }
-        let file = OpenOptions::new().append(true).create(true).open(path)?;
-        Ok(Self::File(file))
+        Ok(Self::File {
+            path: path.to_owned(),
+            file: append_to(path)?,
+        })
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        if let Self::File { path, file } = self {
+            *file = append_to(path)?;
+        }
+        Ok(())
     }
 
     fn write(&mut self, piece: &[u8]) -> io::Result<()> {
         match self {
-            Self::File(file) => file.write_all(piece),
+            Self::File { file, .. } => file.write_all(piece),
             Self::Standard => {
                 let mut out = io::stdout().lock();
                 out.write_all(piece).and_then(|()| out.flush())
@@ -121,10 +147,18 @@ impl Output {
     }
 }
 
-fn write(mut output: Output, pieces: &Receiver<Vec<u8>>) {
+fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}
+
+fn write(mut output: Output, work: &Receiver<Work>) {
     let mut failed = false;
-    for piece in pieces {
-        match output.write(&piece) {
+    for work in work {
+        let result = match work {
+            Work::Write(piece) => output.write(&piece),
+            Work::Reopen => output.reopen(),
+        };
+        match result {
             Ok(()) => failed = false,
             Err(error) if !failed => {
                 tracing::error!(%error, "the access log cannot be written");
@@ -140,7 +174,7 @@ fn write(mut output: Output, pieces: &Receiver<Vec<u8>>) {
 pub(crate) struct Lines {
     format: AccessLogFormat,
     gathered: Vec<u8>,
-    pieces: Option<SyncSender<Vec<u8>>>,
+    work: Option<SyncSender<Work>>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -161,10 +195,8 @@ impl Lines {
             return;
         }
         let piece = std::mem::take(&mut self.gathered);
-        let Some(pieces) = &self.pieces else { return };
-        if let Err(TrySendError::Full(piece) | TrySendError::Disconnected(piece)) =
-            pieces.try_send(piece)
-        {
+        let Some(work) = &self.work else { return };
+        if let Err(TrySendError::Full(Work::Write(piece))) = work.try_send(Work::Write(piece)) {
             let lines = piece.iter().filter(|&&byte| byte == b'\n').count();
             self.dropped.fetch_add(lines as u64, Ordering::Relaxed);
         }

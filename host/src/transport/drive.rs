@@ -418,7 +418,10 @@ impl Drop for Driven<'_> {
 fn has_room(socket: &OwnedFd) -> bool {
     let mut watched = [PollFd::new(socket, PollFlags::OUT)];
     // In doubt, the next attempt tells.
-    !matches!(rustix::event::poll(&mut watched, Some(&Timespec::default())), Ok(0))
+    !matches!(
+        rustix::event::poll(&mut watched, Some(&Timespec::default())),
+        Ok(0)
+    )
 }
 
 /// What a failure to send means; a file's own failure is told in its words.
