@@ -499,13 +499,13 @@ mod tests {
         for (exports, reason) in [
             (
                 &[][..],
-                "it exports none of netwasm:net/tcp-handler, netwasm:net/udp-handler; \
-                 it exports nothing",
+                "it exports none of netwasm:net/tcp-handler, netwasm:net/udp-handler, \
+                 netwasm:net/http-handler; it exports nothing",
             ),
             (
                 &["wasi:cli/run@0.2.6"],
-                "it exports none of netwasm:net/tcp-handler, netwasm:net/udp-handler; \
-                 it exports wasi:cli/run@0.2.6",
+                "it exports none of netwasm:net/tcp-handler, netwasm:net/udp-handler, \
+                 netwasm:net/http-handler; it exports wasi:cli/run@0.2.6",
             ),
             (
                 &["netwasm:net/tcp-handler@0.2.0"],
