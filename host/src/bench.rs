@@ -1,6 +1,7 @@
-//! What the micro-benchmarks need of the inside: an instance and its events,
-//! without sockets. Not for other use.
+//! What the micro-benchmarks need of the inside: an instance, its events and
+//! requests, without sockets. Not for other use.
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::path::Path;
 use std::rc::Rc;
@@ -10,6 +11,7 @@ use wasmtime::component::ResourceAny;
 
 use crate::cli::{self, Command};
 use crate::config::Config;
+use crate::http::Request;
 use crate::server::Shared;
 use crate::transport::Transport;
 use crate::wasm::instance::Instance;
@@ -28,13 +30,22 @@ pub struct Connection {
     resource: ResourceAny,
 }
 
+/// A request that is made over and over, on a connection that goes nowhere.
+#[derive(Debug)]
+pub struct Requests {
+    worker: Rc<Worker>,
+    instance: Rc<Instance>,
+    /// `None` only while the guest has it.
+    request: Cell<Option<Box<Request>>>,
+}
+
 impl Bench {
-    /// Compiles a component.
+    /// Compiles a component, for a flag that listens: `--tcp` or `--http`.
     ///
     /// # Errors
     /// It cannot be used; the text says why.
-    pub fn new(component: &Path) -> Result<Self, String> {
-        let args = ["netwasm", "run", "--tcp", "0"].map(OsString::from);
+    pub fn new(component: &Path, listener: &str) -> Result<Self, String> {
+        let args = ["netwasm", "run", listener, "0"].map(OsString::from);
         let args = args.into_iter().chain([component.into()]);
         let config: Config = match cli::parse(args) {
             Ok(Command::Run(config, _)) => *config,
@@ -60,6 +71,52 @@ impl Bench {
             resource: made.map_err(|_| "the guest trapped")?,
             instance,
         })
+    }
+
+    /// Makes an instance for requests that have this head, and no body.
+    ///
+    /// # Errors
+    /// The instance cannot be made, or nobody could send such a head.
+    pub fn requests(&self, head: &[u8]) -> Result<Requests, String> {
+        let instance = self.worker.instance().map_err(|error| error.to_string())?;
+        let mut request = Box::<Request>::default();
+        request.transport = Some(Rc::new(Transport::unconnected(&self.worker)));
+        let requests = Requests {
+            worker: Rc::clone(&self.worker),
+            instance,
+            request: Cell::new(Some(request)),
+        };
+        requests.parse(head)?;
+        Ok(requests)
+    }
+}
+
+impl Requests {
+    /// Parses the head of the next request.
+    ///
+    /// # Errors
+    /// It is not the whole head of a request.
+    pub fn parse(&self, head: &[u8]) -> Result<(), String> {
+        let limits = (&self.worker.shared.limits.http).into();
+        let mut request = self.request.take().unwrap_or_default();
+        let parsed = request.head.parse(head, &limits);
+        self.request.set(Some(request));
+        match parsed {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err("a part of a head".into()),
+            Err(refusal) => Err(format!("{refusal:?}")),
+        }
+    }
+
+    /// Has the guest answer the request whose head was parsed last.
+    ///
+    /// # Errors
+    /// The guest traps.
+    pub fn handle(&self) -> Result<(), String> {
+        let request = self.request.take().unwrap_or_default();
+        let (request, answer) = self.instance.handle_request(request);
+        self.request.set(Some(request));
+        answer.map(drop).map_err(|_| "the guest trapped".into())
     }
 }
 

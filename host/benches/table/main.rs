@@ -5,16 +5,16 @@
 //! prints a table. There is no pass or fail.
 //!
 //! The peers are a tokio program (this executable runs itself again for it,
-//! see [`native`]), and the echo of asyncio and of uvloop where Python has
-//! them. A turn is a fresh server, a warm-up, and a measured time. The turns
+//! see [`native`]), what asyncio and uvloop do where Python has them, and for
+//! HTTP nginx where it is installed. A turn is a fresh server, a warm-up, and a measured time. The turns
 //! of a round follow each other (A B C, A B C, ...), so that whatever
 //! disturbs the machine meets all of them; the table shows medians.
 //!
 //! What counts is the server's CPU time per operation. Over loopback, on one
 //! core each, the load generator often bounds the rate, and then the rate says
-//! more about it than about the server. A ratio is the tokio program's CPU
-//! time per operation divided by netwasm's: more is better. Next to it stand
-//! the smallest and the largest ratio of any one round, which is the noise.
+//! more about it than about the server. A ratio is the peer's CPU time per
+//! operation divided by netwasm's: more is better. Next to it stand the
+//! smallest and the largest ratio of any one round, which is the noise.
 //!
 //! It wants a machine that does nothing else: the last line under the table
 //! tells how far that was so. Where it is not, many short rounds are better
@@ -37,8 +37,11 @@ use crate::peers::Service;
 mod load;
 mod measure;
 mod native;
+mod native_http;
+mod nginx;
 mod peers;
 mod report;
+mod site;
 mod work;
 
 /// Measures netwasm and its peers.

@@ -15,6 +15,7 @@ use tokio::io::{
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_rustls::TlsAcceptor;
 
+use crate::native_http;
 use crate::peers::{CERTIFICATE, KEY, Service};
 
 const ANY_PORT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
@@ -32,7 +33,7 @@ pub(crate) async fn serve(
             accept("tcp", move |stream| echo(stream, buffer)).await?;
         }
         Service::Tls => {
-            let acceptor = TlsAcceptor::from(Arc::new(tls_config()?));
+            let acceptor = tls_acceptor()?;
             accept("tls", move |stream| {
                 let acceptor = acceptor.clone();
                 async move { echo(acceptor.accept(stream).await?, buffer).await }
@@ -40,6 +41,15 @@ pub(crate) async fn serve(
             .await?;
         }
         Service::Udp => echo_datagrams().await?,
+        Service::Http => accept("http", native_http::serve).await?,
+        Service::Https => {
+            let acceptor = tls_acceptor()?;
+            accept("https", move |stream| {
+                let acceptor = acceptor.clone();
+                async move { native_http::serve(acceptor.accept(stream).await?).await }
+            })
+            .await?;
+        }
         Service::Proxy => {
             let upstream = upstream.context("a proxy needs --upstream")?;
             accept("tcp", move |stream| proxy(stream, upstream, buffer)).await?;
@@ -93,14 +103,15 @@ async fn proxy(mut client: TcpStream, upstream: SocketAddr, buffer: usize) -> io
     Ok(())
 }
 
-fn tls_config() -> anyhow::Result<ServerConfig> {
+fn tls_acceptor() -> anyhow::Result<TlsAcceptor> {
     let chain = CertificateDer::pem_file_iter(CERTIFICATE)
         .and_then(Iterator::collect)
         .context(CERTIFICATE)?;
     let key = PrivateKeyDer::from_pem_file(KEY).context(KEY)?;
-    Ok(ServerConfig::builder()
+    let config = ServerConfig::builder()
         .with_no_client_auth()
-        .with_single_cert(chain, key)?)
+        .with_single_cert(chain, key)?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 fn announce(scheme: &str, address: SocketAddr) -> io::Result<()> {

@@ -1,4 +1,4 @@
-"""The echo that Python's asyncio (or uvloop) users write, as Protocols."""
+"""The echo, and the HTTP server, that Python's asyncio (or uvloop) users write, as Protocols."""
 
 import asyncio
 import ssl
@@ -27,6 +27,33 @@ class EchoDatagrams(asyncio.DatagramProtocol):
         self.transport.sendto(data, peer)
 
 
+def response(status, page):
+    return (
+        b"HTTP/1.1 %s\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: %d\r\n\r\n%s"
+        % (status, len(page), page)
+    )
+
+
+class Http(asyncio.Protocol):
+    """No more than a benchmark needs: requests without a body, and no limits."""
+
+    PAGES = {
+        b"/": response(b"200 OK", b"<h1>Home</h1>"),
+        b"/about": response(b"200 OK", b"<h1>About</h1>"),
+    }
+    NOT_FOUND = response(b"404 Not Found", b"<h1>404 Not Found</h1>")
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.rest = b""
+
+    def data_received(self, data):
+        *heads, self.rest = (self.rest + data).split(b"\r\n\r\n")
+        for head in heads:
+            method, target, _ = head.split(b" ", 2)
+            self.transport.write(self.PAGES.get(target, self.NOT_FOUND))
+
+
 async def serve(service, certificate, key):
     loop = asyncio.get_running_loop()
     if service == "udp":
@@ -39,7 +66,8 @@ async def serve(service, certificate, key):
         if service == "tls":
             context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             context.load_cert_chain(certificate, key)
-        server = await loop.create_server(Echo, "127.0.0.1", 0, backlog=1024, ssl=context)
+        protocol = Http if service == "http" else Echo
+        server = await loop.create_server(protocol, "127.0.0.1", 0, backlog=1024, ssl=context)
         address = server.sockets[0].getsockname()
     print("listening %s://%s:%d" % (service, *address), flush=True)
     await asyncio.Event().wait()

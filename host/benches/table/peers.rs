@@ -2,16 +2,19 @@
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tempfile::TempDir;
 
 use crate::measure::Cores;
+use crate::{nginx, site};
 
 /// The server's certificate, and the authority that signed it.
 pub(crate) const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../certs/cert.pem");
@@ -38,6 +41,10 @@ pub(crate) enum Service {
     Udp,
     /// Connect every client to one TCP server.
     Proxy,
+    /// The page and the files of [`site`].
+    Http,
+    /// The same over TLS.
+    Https,
 }
 
 impl Service {
@@ -47,6 +54,8 @@ impl Service {
             Self::Tls => "tls",
             Self::Udp => "udp",
             Self::Proxy => "proxy",
+            Self::Http => "http",
+            Self::Https => "https",
         }
     }
 }
@@ -70,6 +79,7 @@ pub(crate) enum Peer {
     Asyncio,
     /// Python with uvloop's.
     Uvloop,
+    Nginx,
 }
 
 impl fmt::Display for Peer {
@@ -79,6 +89,7 @@ impl fmt::Display for Peer {
             Self::Native { buffer } => write!(f, "native ({} KiB)", buffer / 1024),
             Self::Asyncio => f.write_str("asyncio"),
             Self::Uvloop => f.write_str("uvloop"),
+            Self::Nginx => f.write_str("nginx"),
         }
     }
 }
@@ -88,14 +99,16 @@ pub(crate) struct Peers {
     netwasm: PathBuf,
     asyncio: bool,
     uvloop: bool,
+    nginx: bool,
 }
 
 impl Peers {
-    /// Looks for Python and uvloop, and says what is missing.
+    /// Looks for the programs that are not of this repository, and says what
+    /// is missing.
     pub(crate) fn find(netwasm: PathBuf) -> Self {
-        let imports = |module: &str| {
-            Command::new(PYTHON)
-                .args(["-c", &format!("import {module}")])
+        let works = |program: &str, arguments: &[&str]| {
+            Command::new(program)
+                .args(arguments)
                 .stdin(Stdio::null())
                 .stderr(Stdio::null())
                 .status()
@@ -103,13 +116,17 @@ impl Peers {
         };
         let found = Self {
             netwasm,
-            asyncio: imports("asyncio"),
-            uvloop: imports("uvloop"),
+            asyncio: works(PYTHON, &["-c", "import asyncio"]),
+            uvloop: works(PYTHON, &["-c", "import uvloop"]),
+            nginx: works(nginx::PROGRAM, &["-v"]),
         };
         if !found.asyncio {
             eprintln!("{PYTHON} is not there: asyncio and uvloop are left out");
         } else if !found.uvloop {
             eprintln!("{PYTHON} has no uvloop (pip install uvloop): it is left out");
+        }
+        if !found.nginx {
+            eprintln!("{} is not there: it is left out", nginx::PROGRAM);
         }
         found
     }
@@ -120,6 +137,7 @@ impl Peers {
             Peer::Netwasm { .. } | Peer::Native { .. } => true,
             Peer::Asyncio => self.asyncio,
             Peer::Uvloop => self.uvloop,
+            Peer::Nginx => self.nginx,
         }
     }
 
@@ -134,26 +152,18 @@ impl Peers {
         upstream: Option<SocketAddr>,
         cores: Cores,
     ) -> anyhow::Result<Server> {
-        let mut command = self.command(peer, service, upstream)?;
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
-        let start = Instant::now();
-        let child = cores
-            .spawn_server(&mut command)
-            .with_context(|| command.get_program().display().to_string())?;
-        Server::listening(child, start).with_context(|| format!("{command:?}"))
-    }
-
-    fn command(
-        &self,
-        peer: Peer,
-        service: Service,
-        upstream: Option<SocketAddr>,
-    ) -> io::Result<Command> {
-        Ok(match peer {
-            Peer::Netwasm { guest, isolation } => self.netwasm(guest, isolation, service, upstream),
+        let mut command = match peer {
+            Peer::Netwasm { guest, isolation } => {
+                self.netwasm(guest, isolation, service, upstream)?
+            }
             Peer::Native { buffer } => native(buffer, service, upstream)?,
             Peer::Asyncio | Peer::Uvloop => python(peer, service),
-        })
+            Peer::Nginx => return start_nginx(service, cores),
+        };
+        command.stdout(Stdio::piped());
+        let start = Instant::now();
+        let child = spawn(&mut command, cores)?;
+        Server::listening(child, start).with_context(|| format!("{command:?}"))
     }
 
     fn netwasm(
@@ -162,7 +172,7 @@ impl Peers {
         isolation: &str,
         service: Service,
         upstream: Option<SocketAddr>,
-    ) -> Command {
+    ) -> io::Result<Command> {
         let mut command = Command::new(&self.netwasm);
         command.env("XDG_CACHE_HOME", CACHE).env("RUST_LOG", "warn");
         command.arg("run").arg(format!("{GUESTS}/{guest}.wasm"));
@@ -171,15 +181,20 @@ impl Peers {
             Service::Tcp | Service::Proxy => "--tcp=127.0.0.1:0",
             Service::Tls => "--tls=127.0.0.1:0",
             Service::Udp => "--udp=127.0.0.1:0",
+            Service::Http => "--http=127.0.0.1:0",
+            Service::Https => "--https=127.0.0.1:0",
         });
-        if service == Service::Tls {
+        if matches!(service, Service::Tls | Service::Https) {
             command.args(["--cert", CERTIFICATE, "--key", KEY]);
+        }
+        if guest == "static" {
+            command.arg(format!("--dir={}::/", site::directory()?));
         }
         if let Some(upstream) = upstream {
             command.arg(format!("--allow-connect={upstream}"));
             command.arg("--").arg(upstream.to_string());
         }
-        command
+        Ok(command)
     }
 }
 
@@ -199,6 +214,34 @@ fn python(event_loop: Peer, service: Service) -> Command {
     command
 }
 
+fn start_nginx(service: Service, cores: Cores) -> anyhow::Result<Server> {
+    let directory = TempDir::new()?;
+    // Nobody else takes this port in the moment in which it is free.
+    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+    let mut command = nginx::command(directory.path(), address, service == Service::Https)?;
+    command.stdout(Stdio::null());
+    let start = Instant::now();
+    let child = spawn(&mut command, cores)?;
+    let mut server = Server {
+        child,
+        address,
+        start_up: Duration::ZERO,
+        _output: None,
+        _directory: Some(directory),
+    };
+    server
+        .wait_for_accept(start)
+        .with_context(|| format!("{command:?}"))?;
+    Ok(server)
+}
+
+fn spawn(command: &mut Command, cores: Cores) -> anyhow::Result<Child> {
+    command.stdin(Stdio::null());
+    cores
+        .spawn_server(command)
+        .with_context(|| command.get_program().display().to_string())
+}
+
 /// A running server; dropping it kills it.
 pub(crate) struct Server {
     child: Child,
@@ -207,7 +250,9 @@ pub(crate) struct Server {
     /// The time from its start to the line that says so.
     pub(crate) start_up: Duration,
     /// Keeps the pipe open, so that a server may go on to print.
-    _output: BufReader<ChildStdout>,
+    _output: Option<BufReader<ChildStdout>>,
+    /// What it reads and writes there goes with it.
+    _directory: Option<TempDir>,
 }
 
 impl Server {
@@ -223,7 +268,8 @@ impl Server {
                     child,
                     address,
                     start_up,
-                    _output: output,
+                    _output: Some(output),
+                    _directory: None,
                 })
             }
             Err(error) => {
@@ -245,6 +291,21 @@ impl Server {
             bail!("it ended before it listened");
         }
         Ok((line, output))
+    }
+
+    /// Waits until one that does not tell takes connections.
+    fn wait_for_accept(&mut self, start: Instant) -> anyhow::Result<()> {
+        while TcpStream::connect(self.address).is_err() {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("it ended before it listened: {status}");
+            }
+            if start.elapsed() > START_TIMEOUT {
+                bail!("it does not listen after {START_TIMEOUT:?}");
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        self.start_up = start.elapsed();
+        Ok(())
     }
 
     /// Its process.

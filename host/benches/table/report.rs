@@ -7,10 +7,10 @@ use serde_json::json;
 
 use crate::measure::median;
 use crate::peers::Peer;
-use crate::work::{Done, Outcome, Plan, Row, Target, Unit};
+use crate::work::{Done, Outcome, Plan, Rival, Row, Sample, Target, Unit};
 
 const HEADER: [&str; 7] = [
-    "work", "netwasm", "native", "ratio", "target", "asyncio", "uvloop",
+    "work", "netwasm", "rival", "ratio", "target", "asyncio", "uvloop",
 ];
 
 /// Writes the table, as Markdown.
@@ -42,8 +42,9 @@ pub(crate) fn print(out: &mut impl Write, plan: &Plan, results: &[Done<'_>]) -> 
     writeln!(out, "{}.", machine(plan))?;
     writeln!(
         out,
-        "Operations a second, then the server's CPU time per operation; ratio: native's CPU time \
-         by netwasm's, with the extremes of single rounds. Medians of {} rounds of {:?}.",
+        "Operations a second, then the server's CPU time per operation; ratio: the rival's CPU time \
+         by netwasm's, or netwasm's throughput by the rival's, with the extremes of single rounds; \
+         in brackets that of the others. Medians of {} rounds of {:?}.",
         plan.rounds, plan.time
     )?;
     let samples = results
@@ -66,32 +67,50 @@ pub(crate) fn print(out: &mut impl Write, plan: &Plan, results: &[Done<'_>]) -> 
 fn cells(done: &Done<'_>, row: &Row) -> [String; HEADER.len()] {
     let unit = done.work.unit();
     let of = |peer: Peer| done.outcomes.iter().find(|outcome| outcome.peer == peer);
-    let cell = |outcome: Option<&Outcome>| outcome.map(|outcome| figure(outcome, unit));
-    let native = best_native(done);
+    let rival = row.rival.and_then(|rival| outcome(done, rival));
     let ours = of(row.peer);
-    let ratio = native
-        .zip(ours)
-        .and_then(|(native, ours)| ratio(native, ours));
+    let ratio = rival.zip(ours).map(|(rival, ours)| match row.target {
+        Target::Rate(_) => with_extremes(ours, rival, |sample| sample.rate.unwrap_or(f64::NAN)),
+        _ => with_extremes(rival, ours, |sample| sample.cost),
+    });
     let target = match row.target {
-        Target::Ratio(ratio) => format!("{ratio:.2}"),
+        Target::Ratio(ratio) | Target::Rate(ratio) => format!("{ratio:.2}"),
         Target::Cost(most) => cost(most, unit),
+        Target::Report => String::new(),
+    };
+    let other = |peer: Peer| {
+        let Some(other) = of(peer) else {
+            return String::new();
+        };
+        let figure = figure(other, unit);
+        match ours.and_then(|ours| ratio_of_medians(other, ours, |sample| sample.cost)) {
+            Some(ratio) => format!("{figure} ({ratio:.2})"),
+            None => figure,
+        }
+    };
+    let named = |name: Rival| match rival {
+        Some(rival) => format!("{name}: {}", figure(rival, unit)),
+        None => format!("{name}: not here"),
     };
     [
         row.title.to_owned(),
-        cell(ours).unwrap_or_default(),
-        cell(native).unwrap_or_default(),
-        ratio.unwrap_or_default(),
+        ours.map(|ours| figure(ours, unit)).unwrap_or_default(),
+        row.rival.map(named).unwrap_or_default(),
+        ratio.flatten().unwrap_or_default(),
         target,
-        cell(of(Peer::Asyncio)).unwrap_or_default(),
-        cell(of(Peer::Uvloop)).unwrap_or_default(),
+        other(Peer::Asyncio),
+        other(Peer::Uvloop),
     ]
 }
 
-/// The variant of the tokio program that did it at the least cost.
-fn best_native<'a>(done: &'a Done<'_>) -> Option<&'a Outcome> {
+fn outcome<'a>(done: &'a Done<'_>, rival: Rival) -> Option<&'a Outcome> {
+    let is_rival = |peer: Peer| match rival {
+        Rival::Native => matches!(peer, Peer::Native { .. }),
+        Rival::Nginx => peer == Peer::Nginx,
+    };
     done.outcomes
         .iter()
-        .filter(|outcome| matches!(outcome.peer, Peer::Native { .. }) && outcome.failure.is_none())
+        .filter(|outcome| is_rival(outcome.peer) && outcome.failure.is_none())
         .min_by(|a, b| median_cost(a).total_cmp(&median_cost(b)))
 }
 
@@ -100,17 +119,30 @@ fn median_cost(outcome: &Outcome) -> f64 {
 }
 
 /// The ratio of the medians, and the least and the greatest of a round.
-fn ratio(native: &Outcome, ours: &Outcome) -> Option<String> {
-    if ours.failure.is_some() {
-        return None;
-    }
-    let rounds = native.samples.iter().zip(&ours.samples);
-    let ratios = rounds.map(|(native, ours)| native.cost / ours.cost);
+fn with_extremes(
+    over: &Outcome,
+    under: &Outcome,
+    value: impl Fn(&Sample) -> f64,
+) -> Option<String> {
+    let ratio = ratio_of_medians(over, under, &value)?;
+    let rounds = over.samples.iter().zip(&under.samples);
+    let ratios = rounds.map(|(over, under)| value(over) / value(under));
     let (least, greatest) = ratios.fold((f64::MAX, f64::MIN), |(least, most), r| {
         (least.min(r), most.max(r))
     });
-    let ratio = median_cost(native) / median_cost(ours);
     Some(format!("{ratio:.2} ({least:.2}..{greatest:.2})"))
+}
+
+fn ratio_of_medians(
+    over: &Outcome,
+    under: &Outcome,
+    value: impl Fn(&Sample) -> f64,
+) -> Option<f64> {
+    if over.failure.is_some() || under.failure.is_some() {
+        return None;
+    }
+    let median = |outcome: &Outcome| median(outcome.samples.iter().map(&value));
+    Some(median(over) / median(under))
 }
 
 fn figure(outcome: &Outcome, unit: Unit) -> String {
@@ -154,8 +186,18 @@ fn machine(plan: &Plan) -> String {
     let model = cpuinfo
         .lines()
         .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let congestion_control = read("/proc/sys/net/ipv4/tcp_congestion_control");
+    let congestion_control = match congestion_control.trim() {
+        "cubic" => "cubic".to_owned(),
+        // It spoils what is sent in bulk for everyone, and by chance.
+        "bbr" => "bbr, which paces even over loopback (`sysctl \
+                  net.ipv4.tcp_congestion_control=cubic` is Linux's own default)"
+            .to_owned(),
+        other => format!("{other}, not Linux's own default, cubic"),
+    };
     format!(
-        "{}, {} cores, Linux {}; server on core {}, load generator on core {}",
+        "{}, {} cores, Linux {}, TCP congestion control {congestion_control}; server on core {}, \
+         load generator on core {}",
         model.map_or("CPU unknown", |(_, model)| model),
         cpuinfo
             .lines()

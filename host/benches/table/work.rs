@@ -1,10 +1,14 @@
 //! The works that servers are given, and the turns they take.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::load::{Bulk, Connections, Datagrams, Idle, Load, PingPong, TlsPingPong};
+use anyhow::Context;
+
+use crate::load::{Bulk, Connections, Datagrams, Http, Idle, Latency, Load, PingPong, TlsPingPong};
 use crate::measure::{self, Cores};
 use crate::peers::{Peer, Peers, Server, Service};
+use crate::site::Resource;
 
 /// Something that netwasm and its peers can both do.
 pub(crate) struct Work {
@@ -21,7 +25,26 @@ pub(crate) struct Work {
 pub(crate) struct Row {
     pub(crate) title: &'static str,
     pub(crate) peer: Peer,
+    /// `None` where there is nobody who does the same.
+    pub(crate) rival: Option<Rival>,
     pub(crate) target: Target,
+}
+
+/// Whom netwasm is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rival {
+    /// The variant of the tokio program that does it at the least cost.
+    Native,
+    Nginx,
+}
+
+impl fmt::Display for Rival {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native",
+            Self::Nginx => "nginx",
+        })
+    }
 }
 
 /// What was aimed at.
@@ -29,8 +52,12 @@ pub(crate) struct Row {
 pub(crate) enum Target {
     /// A ratio of at least this.
     Ratio(f64),
+    /// The same of the rates: ours by the rival's.
+    Rate(f64),
     /// A cost of at most this.
     Cost(f64),
+    /// None.
+    Report,
 }
 
 /// What is done, and so what is measured.
@@ -54,6 +81,15 @@ enum Kind {
         sockets: usize,
         window: usize,
         size: usize,
+    },
+    Http {
+        secure: bool,
+        connections: usize,
+        resource: Resource,
+    },
+    /// Fast requests beside a tenth that times out.
+    Latency {
+        connections: usize,
     },
     Connections {
         at_once: usize,
@@ -129,7 +165,19 @@ pub(crate) fn all() -> Vec<Work> {
     let row = |title, peer, target| Row {
         title,
         peer,
+        rival: Some(Rival::Native),
         target,
+    };
+    let against_nginx = |row| Row {
+        rival: Some(Rival::Nginx),
+        ..row
+    };
+    let router = netwasm("router", "connection");
+    let files = netwasm("static", "connection");
+    let http = |secure, resource| Kind::Http {
+        secure,
+        connections: 64,
+        resource,
     };
     let native = |buffers: &[usize]| {
         let peers = buffers.iter().map(|&buffer| Peer::Native { buffer });
@@ -141,6 +189,7 @@ pub(crate) fn all() -> Vec<Work> {
     };
     // Which buffer is the better one depends on the work; the comparison is
     // with the better one.
+    let any_native = Peer::Native { buffer: 64 << 10 };
     let messages = || native(&[64 << 10, 16 << 10]);
     let bulk = || native(&[64 << 10, 256 << 10]);
     vec![
@@ -225,6 +274,72 @@ pub(crate) fn all() -> Vec<Work> {
             peers: with_python(native(&[64 << 10])),
         },
         Work {
+            name: "http-router",
+            kind: http(false, Resource::Page),
+            rows: vec![
+                row("HTTP router, GET /", router, Target::Ratio(1.1)),
+                against_nginx(row("HTTP router, GET /", router, Target::Ratio(0.9))),
+            ],
+            peers: with_python(vec![any_native, Peer::Nginx]),
+        },
+        Work {
+            name: "http-file-1k",
+            kind: http(false, Resource::Small),
+            rows: vec![against_nginx(row(
+                "HTTP file of 1 KiB",
+                files,
+                Target::Ratio(1.0),
+            ))],
+            peers: vec![Peer::Nginx],
+        },
+        Work {
+            name: "http-file-10m",
+            kind: http(false, Resource::Huge),
+            rows: vec![
+                against_nginx(row(
+                    "HTTP file of 10 MiB, per MiB: CPU time",
+                    files,
+                    Target::Ratio(1.0),
+                )),
+                against_nginx(row(
+                    "HTTP file of 10 MiB, per MiB: throughput",
+                    files,
+                    Target::Rate(1.0),
+                )),
+            ],
+            peers: vec![Peer::Nginx],
+        },
+        Work {
+            name: "https-router",
+            kind: http(true, Resource::Page),
+            rows: vec![
+                against_nginx(row("HTTPS router, GET /", router, Target::Ratio(0.9))),
+                row("HTTPS router, GET /", router, Target::Report),
+            ],
+            peers: vec![any_native, Peer::Nginx],
+        },
+        Work {
+            name: "https-file-1m",
+            kind: http(true, Resource::Large),
+            rows: vec![against_nginx(row(
+                "HTTPS file of 1 MiB",
+                files,
+                Target::Ratio(0.9),
+            ))],
+            peers: vec![Peer::Nginx],
+        },
+        Work {
+            name: "http-latency",
+            kind: Kind::Latency { connections: 64 },
+            rows: vec![Row {
+                title: "HTTP, a tenth times out in the guest: the others at p99",
+                peer: netwasm("probe", "connection"),
+                rival: None,
+                target: Target::Report,
+            }],
+            peers: Vec::new(),
+        },
+        Work {
             name: "connections",
             kind: Kind::Connections {
                 at_once: 64,
@@ -279,7 +394,7 @@ impl Work {
     pub(crate) fn unit(&self) -> Unit {
         match self.kind {
             Kind::Idle { .. } => Unit::Memory,
-            Kind::Start => Unit::Time,
+            Kind::Start | Kind::Latency { .. } => Unit::Time,
             _ => Unit::CpuTime,
         }
     }
@@ -289,6 +404,8 @@ impl Work {
             Kind::Proxy { .. } => Service::Proxy,
             Kind::Tls { .. } => Service::Tls,
             Kind::Udp { .. } => Service::Udp,
+            Kind::Http { secure: false, .. } | Kind::Latency { .. } => Service::Http,
+            Kind::Http { secure: true, .. } => Service::Https,
             _ => Service::Tcp,
         }
     }
@@ -305,14 +422,17 @@ impl Plan {
             .iter()
             .map(|row| row.peer)
             .chain(work.peers.iter().copied());
-        let mut outcomes: Vec<_> = peers
-            .filter(|&peer| self.peers.has(peer))
-            .map(|peer| Outcome {
-                peer,
-                samples: Vec::new(),
-                failure: None,
-            })
-            .collect();
+        let mut outcomes: Vec<Outcome> = Vec::new();
+        for peer in peers.filter(|&peer| self.peers.has(peer)) {
+            // Rows of one server differ in whom it is compared with.
+            if outcomes.iter().all(|outcome| outcome.peer != peer) {
+                outcomes.push(Outcome {
+                    peer,
+                    samples: Vec::new(),
+                    failure: None,
+                });
+            }
+        }
         // A start is short, so there can be more of them.
         let rounds = match work.kind {
             Kind::Start => 2 * self.rounds,
@@ -364,6 +484,7 @@ impl Plan {
                 return Ok(Sample::of_cost(server.start_up.as_secs_f64()));
             }
             Kind::Idle { connections } => return idle(&server, connections),
+            Kind::Latency { connections } => return latency(&server, connections, self.time),
             Kind::Echo { connections, size } => {
                 Box::new(PingPong::new(address, connections, size)?)
             }
@@ -378,6 +499,11 @@ impl Plan {
                 window,
                 size,
             } => Box::new(Datagrams::new(address, sockets, window, size)?),
+            Kind::Http {
+                secure,
+                connections,
+                resource,
+            } => Box::new(Http::new(address, secure, connections, resource)?),
             Kind::Connections { at_once, size } => {
                 Box::new(Connections::new(address, at_once, size)?)
             }
@@ -407,6 +533,21 @@ fn usage(server: &Server) -> anyhow::Result<(Duration, Duration)> {
         measure::cpu_time(server.pid())?,
         measure::waiting_time(server.pid())?,
     ))
+}
+
+/// How long requests take of which no more than a hundredth takes longer.
+fn latency(server: &Server, connections: usize, time: Duration) -> anyhow::Result<Sample> {
+    let mut load = Latency::new(server.address, connections, "/", "/loop")?;
+    load.drive(time / 4)?;
+    let mut latencies = load.drive(time)?;
+    latencies.sort_unstable();
+    let p99 = latencies.get(latencies.len() * 99 / 100);
+    let p99 = p99.context("not one request was answered")?;
+    Ok(Sample {
+        rate: Some(latencies.len() as f64 / time.as_secs_f64()),
+        cost: p99.as_secs_f64(),
+        waited: None,
+    })
 }
 
 /// How much a server grows by a connection that does nothing.

@@ -275,14 +275,7 @@ impl Driver {
         let begins = partial.is_none();
         let mut request = partial.unwrap_or_else(|| self.worker().http.take_request());
         let limits = self.limits();
-        let (head_timeout, limits) = (
-            limits.head_timeout,
-            HeadLimits {
-                bytes: limits.max_head,
-                fields: limits.max_headers,
-                line: limits.max_request_line,
-            },
-        );
+        let (head_timeout, limits) = (limits.head_timeout, HeadLimits::from(limits));
         match request.head.parse(input, &limits) {
             Ok(Some(length)) => {
                 let body = input.get(length..).unwrap_or_default();

@@ -15,6 +15,8 @@ use std::net::Ipv6Addr;
 use httparse::{EMPTY_HEADER, Header, Request, Status};
 use memchr::memchr;
 
+use crate::config::HttpLimits;
+
 /// Empty lines that are ignored before a request (RFC 9112, section 2.2).
 const EMPTY_LINES: usize = 4;
 
@@ -30,6 +32,16 @@ pub(crate) struct HeadLimits {
     pub(crate) fields: usize,
     /// Bytes of the request line, without its line end.
     pub(crate) line: usize,
+}
+
+impl From<&HttpLimits> for HeadLimits {
+    fn from(limits: &HttpLimits) -> Self {
+        Self {
+            bytes: limits.max_head,
+            fields: limits.max_headers,
+            line: limits.max_request_line,
+        }
+    }
 }
 
 /// Why a request is refused: what the client gets.

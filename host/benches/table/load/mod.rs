@@ -14,14 +14,18 @@ use rustix::event::{Timespec, epoll};
 mod bulk;
 mod connections;
 mod datagrams;
+mod http;
 mod idle;
+mod latency;
 mod ping_pong;
 mod tls;
 
 pub(crate) use bulk::Bulk;
 pub(crate) use connections::Connections;
 pub(crate) use datagrams::Datagrams;
+pub(crate) use http::Http;
 pub(crate) use idle::Idle;
+pub(crate) use latency::Latency;
 pub(crate) use ping_pong::PingPong;
 pub(crate) use tls::TlsPingPong;
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,18 +18,27 @@ use crate::peers::AUTHORITY;
 pub(crate) struct TlsPingPong {
     poll: Poll,
     ready: Vec<usize>,
-    sessions: Vec<Session>,
+    connections: Vec<Connection>,
     message: Vec<u8>,
-    received: Vec<u8>,
-    plain: Vec<u8>,
+    buffers: Buffers,
 }
 
-struct Session {
-    /// Blocking, as in `PingPong`.
-    stream: TcpStream,
-    tls: ClientConnection,
+struct Connection {
+    session: Session,
     /// How much of the answer has yet to come, decrypted.
     missing: usize,
+}
+
+/// A client's side of TLS 1.3, over a blocking socket.
+pub(super) struct Session {
+    stream: TcpStream,
+    tls: ClientConnection,
+}
+
+/// What sessions read into, in turn.
+pub(super) struct Buffers {
+    received: Vec<u8>,
+    plain: Vec<u8>,
 }
 
 impl TlsPingPong {
@@ -36,38 +46,57 @@ impl TlsPingPong {
     /// connection.
     pub(crate) fn new(server: SocketAddr, connections: usize, size: usize) -> io::Result<Self> {
         let config = Arc::new(client_config()?);
-        let name = ServerName::from(server.ip());
         let mut load = Self {
             poll: Poll::new(connections)?,
             ready: Vec::new(),
-            sessions: Vec::new(),
+            connections: Vec::new(),
             message: pattern(size),
-            received: vec![0; 65_536],
-            plain: vec![0; 65_536],
+            buffers: Buffers::new(),
         };
         for number in 0..connections {
-            let tls = ClientConnection::new(Arc::clone(&config), name.clone());
-            let mut tls = tls.map_err(io::Error::other)?;
-            let mut stream = TcpStream::connect(server)?;
-            stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            check_echo(Stream::new(&mut tls, &mut stream))?;
-            load.poll.add(&stream, number)?;
-            load.sessions.push(Session {
-                stream,
-                tls,
+            let mut session = Session::connect(server, &config)?;
+            check_echo(session.stream())?;
+            load.poll.add(&session, number)?;
+            load.connections.push(Connection {
+                session,
                 missing: size,
             });
         }
-        for session in &mut load.sessions {
-            session.send(&load.message)?;
+        for connection in &mut load.connections {
+            connection.session.send(&load.message)?;
         }
         Ok(load)
     }
 }
 
+impl Buffers {
+    pub(super) fn new() -> Self {
+        Self {
+            received: vec![0; 65_536],
+            plain: vec![0; 65_536],
+        }
+    }
+}
+
 impl Session {
-    fn send(&mut self, message: &[u8]) -> io::Result<()> {
+    /// Connects; the handshake happens with the first bytes.
+    pub(super) fn connect(server: SocketAddr, config: &Arc<ClientConfig>) -> io::Result<Self> {
+        let stream = TcpStream::connect(server)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let tls = ClientConnection::new(Arc::clone(config), ServerName::from(server.ip()));
+        Ok(Self {
+            stream,
+            tls: tls.map_err(io::Error::other)?,
+        })
+    }
+
+    /// For those who are in no hurry.
+    pub(super) fn stream(&mut self) -> Stream<'_, ClientConnection, TcpStream> {
+        Stream::new(&mut self.tls, &mut self.stream)
+    }
+
+    pub(super) fn send(&mut self, message: &[u8]) -> io::Result<()> {
         self.tls.writer().write_all(message)?;
         while self.tls.wants_write() {
             self.tls.write_tls(&mut self.stream)?;
@@ -77,19 +106,25 @@ impl Session {
 
     /// Reads what is there with one system call, where rustls by itself would
     /// take 4 KiB at a time, and returns how much it was when decrypted.
-    fn receive(&mut self, received: &mut [u8], plain: &mut [u8]) -> io::Result<usize> {
-        let length = self.stream.read(received)?;
+    pub(super) fn receive(&mut self, buffers: &mut Buffers) -> io::Result<usize> {
+        let length = self.stream.read(&mut buffers.received)?;
         if length == 0 {
             return Err(ended());
         }
-        let mut received = &received[..length];
+        let mut received = &buffers.received[..length];
         let mut total = 0;
         while !received.is_empty() {
             self.tls.read_tls(&mut received)?;
             self.tls.process_new_packets().map_err(io::Error::other)?;
-            total += decrypted(&mut self.tls, plain)?;
+            total += decrypted(&mut self.tls, &mut buffers.plain)?;
         }
         Ok(total)
+    }
+}
+
+impl AsFd for Session {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 }
 
@@ -111,13 +146,13 @@ impl Load for TlsPingPong {
         while Instant::now() < deadline {
             self.poll.wait_for_answer(&mut self.ready)?;
             for &number in &self.ready {
-                let session = &mut self.sessions[number];
-                let length = session.receive(&mut self.received, &mut self.plain)?;
-                session.missing = session.missing.saturating_sub(length);
-                if session.missing == 0 {
+                let connection = &mut self.connections[number];
+                let length = connection.session.receive(&mut self.buffers)?;
+                connection.missing = connection.missing.saturating_sub(length);
+                if connection.missing == 0 {
                     operations += 1;
-                    session.missing = self.message.len();
-                    session.send(&self.message)?;
+                    connection.missing = self.message.len();
+                    connection.session.send(&self.message)?;
                 }
             }
         }
@@ -125,7 +160,7 @@ impl Load for TlsPingPong {
     }
 }
 
-fn client_config() -> io::Result<ClientConfig> {
+pub(super) fn client_config() -> io::Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
     let authority = CertificateDer::from_pem_file(AUTHORITY)
         .map_err(|error| io::Error::other(format!("{AUTHORITY}: {error}")))?;

@@ -1,0 +1,62 @@
+//! What the HTTP servers serve: a page that they make, and files.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// What `GET /` gives, of every server.
+pub(crate) const PAGE: &str = "<h1>Home</h1>";
+/// Its `Content-Type`.
+pub(crate) const PAGE_TYPE: &str = "text/html; charset=utf-8";
+
+const DIRECTORY: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/site");
+const FILES: [Resource; 3] = [Resource::Small, Resource::Large, Resource::Huge];
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resource {
+    /// The page.
+    Page,
+    /// A file of 1 KiB.
+    Small,
+    /// A file of 1 MiB.
+    Large,
+    /// A file of 10 MiB.
+    Huge,
+}
+
+impl Resource {
+    pub(crate) fn path(self) -> &'static str {
+        match self {
+            Self::Page => "/",
+            Self::Small => "/small.html",
+            Self::Large => "/large.html",
+            Self::Huge => "/huge.html",
+        }
+    }
+
+    /// What the response carries.
+    pub(crate) fn body(self) -> Vec<u8> {
+        let text = |size| b"Once upon a time, ".iter().copied().cycle().take(size);
+        match self {
+            Self::Page => PAGE.into(),
+            Self::Small => text(1 << 10).collect(),
+            Self::Large => text(1 << 20).collect(),
+            Self::Huge => text(10 << 20).collect(),
+        }
+    }
+}
+
+/// The directory of the files, which are written where they are missing.
+pub(crate) fn directory() -> io::Result<&'static str> {
+    fs::create_dir_all(DIRECTORY)?;
+    for resource in FILES {
+        let path = Path::new(DIRECTORY).join(resource.path().trim_start_matches('/'));
+        let body = resource.body();
+        if fs::metadata(&path).is_ok_and(|file| file.len() == body.len() as u64) {
+            continue;
+        }
+        fs::write(&path, body)?;
+    }
+    Ok(DIRECTORY)
+}
