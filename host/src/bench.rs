@@ -1,7 +1,7 @@
 //! What the micro-benchmarks need of the inside: an instance, its events and
 //! requests, without sockets. Not for other use.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::path::Path;
 use std::rc::Rc;
@@ -36,7 +36,7 @@ pub struct Requests {
     worker: Rc<Worker>,
     instance: Rc<Instance>,
     /// `None` only while the guest has it.
-    request: Cell<Option<Box<Request>>>,
+    request: RefCell<Option<Box<Request>>>,
 }
 
 impl Bench {
@@ -84,7 +84,7 @@ impl Bench {
         let requests = Requests {
             worker: Rc::clone(&self.worker),
             instance,
-            request: Cell::new(Some(request)),
+            request: RefCell::new(Some(request)),
         };
         requests.parse(head)?;
         Ok(requests)
@@ -100,7 +100,7 @@ impl Requests {
         let limits = (&self.worker.shared.limits.http).into();
         let mut request = self.request.take().unwrap_or_default();
         let parsed = request.head.parse(head, &limits);
-        self.request.set(Some(request));
+        self.request.replace(Some(request));
         match parsed {
             Ok(Some(_)) => Ok(()),
             Ok(None) => Err("a part of a head".into()),
@@ -115,7 +115,7 @@ impl Requests {
     pub fn handle(&self) -> Result<(), String> {
         let request = self.request.take().unwrap_or_default();
         let (request, answer) = self.instance.handle_request(request);
-        self.request.set(Some(request));
+        self.request.replace(Some(request));
         answer.map(drop).map_err(|_| "the guest trapped".into())
     }
 }
