@@ -3,8 +3,10 @@
 //! nothing here is locked.
 
 use std::cell::{Cell, RefCell};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
 
 use slab::Slab;
@@ -271,6 +273,15 @@ pub(crate) fn tick(limits: &crate::config::Limits) -> Duration {
     (shortest / 16).clamp(Duration::from_millis(5), Duration::from_millis(500))
 }
 
+/// Ends a poll of a task that has more to do, so that others have their turn.
+/// It is polled again after the sockets were looked at. Were it woken instead,
+/// that would wait for `EVENT_INTERVAL` polls: of a runtime that always has a
+/// task to run.
+pub(crate) fn give_way(cx: &mut Context<'_>) {
+    // The first poll is what leaves the waker with the runtime.
+    let _ = pin!(tokio::task::yield_now()).poll(cx);
+}
+
 /// A task that the worker waits for.
 #[derive(Debug)]
 struct Active(Rc<Worker>);
@@ -315,7 +326,7 @@ impl<D: Future<Output = ()> + Unpin> Future for Driving<D> {
 
     fn poll(
         mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
+        cx: &mut Context<'_>,
     ) -> std::task::Poll<()> {
         std::pin::Pin::new(&mut self.driver).poll(cx)
     }

@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use crate::config::{AccessLogConfig, AccessLogFormat};
 use crate::error::Error;
+use crate::transport::Address;
 
 /// How much a worker gathers before it hands it on, bytes.
 const GATHER: usize = 32 << 10;
@@ -206,7 +207,7 @@ impl Lines {
 /// What is said of a request.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
-    pub(super) peer: String,
+    pub(super) peer: Address,
     /// The first line of the request, as it was sent.
     pub(super) line: Vec<u8>,
     pub(super) host: Option<String>,
@@ -215,7 +216,7 @@ pub(super) struct Entry {
     pub(super) status: u16,
     /// The length of the body that the response has, bytes.
     pub(super) length: u64,
-    /// When its head had arrived.
+    /// When it had arrived.
     pub(super) time: SystemTime,
     pub(super) begun: Instant,
 }
@@ -223,7 +224,7 @@ pub(super) struct Entry {
 #[derive(Serialize)]
 struct Line<'a> {
     time: String,
-    peer: &'a str,
+    peer: String,
     request: &'a str,
     host: Option<&'a str>,
     status: u16,
@@ -236,13 +237,17 @@ struct Line<'a> {
 impl Entry {
     /// `PEER - - [TIME] "REQUEST" STATUS BYTES "REFERER" "USER-AGENT"`.
     fn write_combined(&self, sent: u64, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.peer.as_bytes());
+        // As nginx has it: no port, and none of a name that the client chose.
+        // Writing to memory cannot fail.
+        let _ = match &self.peer {
+            Address::Ip(address) => write!(out, "{}", address.ip()),
+            Address::Unix(_) => write!(out, "unix:"),
+        };
         out.extend_from_slice(b" - - [");
         // `Sun, 06 Nov 1994 08:49:37 GMT` has all the parts.
         let date = httpdate::fmt_http_date(self.time);
         let mut parts = date.split(' ').skip(1);
         let [day, month, year, clock] = std::array::from_fn(|_| parts.next().unwrap_or("-"));
-        // Writing to memory cannot fail.
         let _ = write!(out, "{day}/{month}/{year}:{clock} +0000] \"");
         escape(&self.line, out);
         let _ = write!(out, "\" {} {sent} \"", self.status);
@@ -261,7 +266,7 @@ impl Entry {
         let (referer, user_agent) = (text(&self.referer), text(&self.user_agent));
         let line = Line {
             time: humantime::format_rfc3339_millis(self.time).to_string(),
-            peer: &self.peer,
+            peer: self.peer.to_string(),
             request: &String::from_utf8_lossy(&self.line),
             host: self.host.as_deref(),
             status: self.status,
@@ -296,7 +301,7 @@ mod tests {
 
     fn entry() -> Entry {
         Entry {
-            peer: "127.0.0.1".into(),
+            peer: Address::Ip(([127, 0, 0, 1], 12345).into()),
             line: b"GET /a?b HTTP/1.1".to_vec(),
             host: Some("localhost:8080".into()),
             referer: None,
@@ -342,6 +347,7 @@ mod tests {
         Entry { referer, ..entry() }.write_json(7, &mut out);
         let line: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
         assert_eq!(line["time"], "1994-11-06T08:49:37.000Z");
+        assert_eq!(line["peer"], "127.0.0.1:12345");
         assert_eq!(line["request"], "GET /a?b HTTP/1.1");
         assert_eq!((&line["status"], &line["bytes"]), (&200.into(), &7.into()));
         assert_eq!(line["referer"], "\"\n");

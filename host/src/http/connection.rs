@@ -5,13 +5,14 @@
 //! answered at once from there; a connection keeps only what is incomplete.
 //! Responses to requests that came together go out together.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::config::HttpLimits;
+use crate::config::{HttpLimits, Isolation};
 use crate::files::File;
 use crate::http::access_log::Entry;
 use crate::http::chunked::{Chunked, Fed};
@@ -20,14 +21,20 @@ use crate::http::head::{Framing, Head, HeadLimits, Refusal};
 use crate::http::local::clear;
 use crate::http::request::Request;
 use crate::http::response::{self, Answer, Body, Checked, Persistence};
+use crate::error::ConnectionError;
 use crate::protocol::Lost;
 use crate::queue::FilePart;
 use crate::transport::{HandshakeFailed, Linger, Transport};
 use crate::wasm::instance::{Instance, InstanceError};
-use crate::worker::Worker;
+use crate::worker::{Worker, give_way};
 
 /// How many pieces are received before other connections have their turn.
 const TURN: u32 = 32;
+
+/// How long the requests of one connection may follow each other before others
+/// have their turn. A guest that is slow, or that is ended at its time-out, is
+/// slow for every request that was sent ahead.
+const SLICE: Duration = Duration::from_millis(2);
 
 /// A body of up to so many bytes is copied behind its head, a larger one is
 /// sent from where it is.
@@ -57,13 +64,19 @@ enum Stage {
 /// Where the exchange of requests and responses is.
 #[derive(Debug)]
 struct Exchange {
-    /// Made for the first request, and anew after one that trapped.
+    /// Made for the first request, and anew after one that trapped. Not the
+    /// one that a worker's connections share.
     instance: Option<Rc<Instance>>,
     reading: Reading,
     /// What arrived and was not used yet.
     kept: Vec<u8>,
-    /// Whether that waits for responses to be sent, rather than for more of it.
+    /// Whether that waits for responses to be sent or for others to have their
+    /// turn, rather than for more of it.
     held: bool,
+    /// Since when the present turn lasts, of more than one request.
+    turn: Option<Instant>,
+    /// Whether something of what was written is yet to be sent.
+    sending: bool,
     /// Whether the peer has ended its stream.
     ended: bool,
     /// Whether the response that was written last is the last one.
@@ -71,8 +84,11 @@ struct Exchange {
     secure: bool,
     /// Whether the first request has yet to come whole.
     fresh: bool,
-    /// Requests whose responses are being sent, for the access log.
-    unlogged: Vec<Entry>,
+    /// What was written to the transport so far, bytes.
+    written: u64,
+    /// Requests whose responses are being sent, for the access log, with what
+    /// was written up to the end of each.
+    unlogged: VecDeque<(Entry, u64)>,
 }
 
 #[derive(Debug)]
@@ -108,11 +124,14 @@ impl Driver {
                 reading: Reading::Head(None),
                 kept: Vec::new(),
                 held: false,
+                turn: None,
+                sending: false,
                 ended: false,
                 last: false,
                 secure,
                 fresh: true,
-                unlogged: Vec::new(),
+                written: 0,
+                unlogged: VecDeque::new(),
             },
         };
         if !secure {
@@ -140,30 +159,36 @@ impl Driver {
     }
 
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
-        let mut turn = 0;
+        let mut pieces = 0;
+        self.exchange.turn = None;
         loop {
             if let Some(lost) = self.transport.over() {
                 return Poll::Ready(lost);
             }
-            match self.transport.poll_flush(cx) {
+            let flushed = self.transport.poll_flush(cx);
+            self.log_sent();
+            match flushed {
                 Poll::Ready(Err(reason)) => {
                     self.transport.fail(reason);
                     continue;
                 }
-                Poll::Ready(Ok(())) => {
-                    self.log_sent(0);
-                    if self.exchange.last {
-                        return Poll::Ready(None);
-                    }
+                Poll::Ready(Ok(())) if self.exchange.last => return Poll::Ready(None),
+                Poll::Ready(Ok(())) if std::mem::take(&mut self.exchange.sending) => {
+                    self.begin_waiting();
                 }
                 Poll::Pending if self.exchange.last || self.is_full() => return Poll::Pending,
-                Poll::Pending => {}
+                Poll::Ready(Ok(())) | Poll::Pending => {}
             }
             if self.transport.alarm_rang() {
                 self.time_out();
                 continue;
             }
-            if std::mem::take(&mut self.exchange.held) {
+            if self.exchange.held {
+                if self.turn_is_over() {
+                    give_way(cx);
+                    return Poll::Pending;
+                }
+                self.exchange.held = false;
                 let kept = std::mem::take(&mut self.exchange.kept);
                 self.consume_kept(kept);
                 continue;
@@ -172,12 +197,37 @@ impl Driver {
                 self.exchange.last = true;
                 continue;
             }
-            turn += 1;
-            if turn > TURN {
-                cx.waker().wake_by_ref();
+            pieces += 1;
+            if pieces > TURN || (pieces > 1 && self.turn_is_over()) {
+                give_way(cx);
                 return Poll::Pending;
             }
             ready!(self.poll_receive(cx));
+        }
+    }
+
+    /// The client has taken all of the responses, and is the next to do
+    /// something. What it could not do meanwhile, as nothing was received, does
+    /// not count against it.
+    fn begin_waiting(&self) {
+        let limits = self.limits();
+        let time = match &self.exchange.reading {
+            Reading::Head(None) => limits.keep_alive_timeout,
+            Reading::Head(Some(_)) => limits.head_timeout,
+            Reading::Body(_) => limits.body_timeout,
+        };
+        self.transport.set_alarm(Some(time));
+    }
+
+    /// Whether others are to have their turn. It is asked from the second
+    /// request of a turn on, so that the usual one costs no look at the clock.
+    fn turn_is_over(&mut self) -> bool {
+        match self.exchange.turn {
+            Some(begun) => begun.elapsed() > SLICE,
+            None => {
+                self.exchange.turn = Some(Instant::now());
+                false
+            }
         }
     }
 
@@ -186,14 +236,11 @@ impl Driver {
         let worker = Rc::clone(self.worker());
         let mut scratch = worker.scratch.borrow_mut();
         match ready!(self.transport.poll_receive(cx, &mut scratch)) {
+            // A request tells its length, so nothing can be cut off that would
+            // not be missed (RFC 9112, section 9.8).
+            Err(ConnectionError::TlsTruncated) => self.client_ended(),
             Err(reason) => self.transport.fail(reason),
-            Ok(received) if received.is_end() => {
-                self.transport.core.borrow_mut().flow.peer_ended();
-                self.exchange.ended = true;
-                if !self.is_idle() && !self.exchange.held {
-                    tracing::info!(peer = %self.transport.peer(), "the client left within a request");
-                }
-            }
+            Ok(received) if received.is_end() => self.client_ended(),
             Ok(received) => {
                 let piece = scratch.get(received);
                 if self.exchange.kept.is_empty() {
@@ -208,6 +255,14 @@ impl Driver {
             }
         }
         Poll::Ready(())
+    }
+
+    fn client_ended(&mut self) {
+        self.transport.core.borrow_mut().flow.peer_ended();
+        self.exchange.ended = true;
+        if !self.is_idle() {
+            tracing::info!(peer = %self.transport.peer(), "the client left within a request");
+        }
     }
 
     fn consume_kept(&mut self, mut kept: Vec<u8>) {
@@ -235,10 +290,9 @@ impl Driver {
                 break;
             }
             if out.len() > worker.shared.limits.write_high {
-                self.transport.write(&out);
-                clear(&mut out);
+                self.write_out(&mut out);
             }
-            if self.is_full() {
+            if self.is_full() || (used > 0 && self.turn_is_over()) {
                 self.exchange.held = true;
                 break;
             }
@@ -247,15 +301,23 @@ impl Driver {
                 None => break,
             }
         }
-        if !out.is_empty() {
-            self.transport.write(&out);
-            clear(&mut out);
-        }
+        self.write_out(&mut out);
         if self.exchange.last {
             // What follows has no answer.
             return input.len();
         }
         used
+    }
+
+    /// Sends what was put together, or queues it.
+    fn write_out(&mut self, out: &mut Vec<u8>) {
+        if out.is_empty() {
+            return;
+        }
+        self.exchange.written += out.len() as u64;
+        self.transport.write(out);
+        clear(out);
+        self.exchange.sending = self.transport.queued() > 0;
     }
 
     /// Uses some of the input; `None` where more is needed for that.
@@ -319,7 +381,8 @@ impl Driver {
             Framing::Chunked => Remaining::Chunked(Chunked::new(most, limits)),
         };
         request.body.clear();
-        if input.is_empty() && request.head.expects_continue() {
+        let comes = !matches!(remaining, Remaining::Length(0));
+        if comes && input.is_empty() && request.head.expects_continue() {
             response::write_continue(out);
         }
         let upload = Box::new(Upload { request, remaining });
@@ -397,9 +460,16 @@ impl Driver {
 
     /// The instance that answers: the connection's, or the worker's.
     fn instance(&mut self) -> Result<Rc<Instance>, InstanceError> {
+        if self.worker().shared.isolation == Isolation::Worker {
+            // It is not kept: an idle connection would keep one that another
+            // has had trap, and soon there would be no place for the next.
+            return self.worker().instance();
+        }
         match &self.exchange.instance {
             Some(instance) if !instance.is_dead() => Ok(Rc::clone(instance)),
             _ => {
+                // Its place is free before another is taken.
+                self.exchange.instance = None;
                 let instance = self.worker().instance()?;
                 Ok(Rc::clone(self.exchange.instance.insert(instance)))
             }
@@ -426,7 +496,7 @@ impl Driver {
                 shared.counters.responses_refused.add();
                 tracing::error!(
                     guest = %shared.guest.name,
-                    target = request.head.target(),
+                    path = request.head.target(),
                     "the guest's response cannot be sent: {fault}"
                 );
                 let answer = Answer::status(500, "");
@@ -460,19 +530,26 @@ impl Driver {
                 (checked.answer.status, length)
             }
         };
+        self.log_later(entry, status, length, out);
+    }
+
+    /// Has a line logged as soon as all that was written up to here is sent.
+    fn log_later(&mut self, entry: Option<Entry>, status: u16, length: u64, out: &[u8]) {
         if let Some(entry) = entry {
-            self.exchange.unlogged.push(Entry {
+            let entry = Entry {
                 status,
                 length,
                 ..entry
-            });
+            };
+            let end = self.exchange.written + out.len() as u64;
+            self.exchange.unlogged.push_back((entry, end));
         }
     }
 
     /// Writes a response with a body of bytes. Returns how many of these are
     /// sent.
     fn write_bytes(
-        &self,
+        &mut self,
         request: &Request,
         checked: &Checked<'_>,
         bytes: &[u8],
@@ -482,7 +559,8 @@ impl Driver {
         let status = checked.answer.status;
         checked.start(status, &self.worker().http.date(), &[], out);
         let trailers = &checked.answer.trailers;
-        if !trailers.is_empty() && !request.is_head() && request.head.accepts_trailers() {
+        let may_follow = !request.is_head() && !response::bodiless(status);
+        if may_follow && !trailers.is_empty() && request.head.accepts_trailers() {
             response::finish_chunked(bytes, trailers, persistence, out);
             return bytes.len() as u64;
         }
@@ -494,8 +572,10 @@ impl Driver {
         if bytes.len() <= JOIN {
             out.extend_from_slice(bytes);
         } else {
+            self.exchange.written += (out.len() + bytes.len()) as u64;
             self.transport.write_vectored(&[out, bytes]);
             clear(out);
+            self.exchange.sending = self.transport.queued() > 0;
         }
         bytes.len() as u64
     }
@@ -543,7 +623,7 @@ impl Driver {
                         // Nothing of this response was sent yet.
                         out.truncate(begin);
                         self.exchange.last = true;
-                        tracing::warn!(target = request.head.target(), "{}", file.shortened());
+                        tracing::warn!(path = request.head.target(), "{}", file.shortened());
                         return (500, 0);
                     }
                 }
@@ -557,8 +637,10 @@ impl Driver {
                         offset,
                         remaining,
                     };
+                    self.exchange.written += out.len() as u64 + part.remaining;
                     self.transport.write_with_file(out, part);
                     clear(out);
+                    self.exchange.sending = true;
                 }
             }
         }
@@ -576,16 +658,11 @@ impl Driver {
         if let Body::Bytes(text) = &answer.body {
             let checked = Checked::ours(&answer);
             checked.start(status, &worker.http.date(), &[], out);
-            let length = text.len() as u64;
-            response::finish(Some(length), Persistence::Closed, out);
-            out.extend_from_slice(text);
-            if let Some(entry) = self.entry(&request.head) {
-                self.exchange.unlogged.push(Entry {
-                    status,
-                    length,
-                    ..entry
-                });
-            }
+            response::finish(Some(text.len() as u64), Persistence::Closed, out);
+            let body = if request.is_head() { &[] } else { text.as_slice() };
+            out.extend_from_slice(body);
+            let entry = self.entry(&request.head);
+            self.log_later(entry, status, body.len() as u64, out);
         }
         self.exchange.last = true;
         worker.http.put_request(request);
@@ -596,19 +673,14 @@ impl Driver {
         let worker = Rc::clone(self.worker());
         let mut out = worker.http.out();
         match std::mem::replace(&mut self.exchange.reading, Reading::Head(None)) {
-            // It still takes the last response, which has its own time-out.
-            Reading::Head(None) if self.transport.queued() > 0 => {
-                self.transport
-                    .set_alarm(Some(self.limits().keep_alive_timeout));
-            }
+            // It still takes the last response, which has its own time-out; its
+            // time for the next request begins after that.
+            Reading::Head(None) if self.exchange.sending || self.exchange.held => {}
             Reading::Head(None) => self.exchange.last = true,
             Reading::Head(Some(request)) => self.refuse(request, SLOW_HEAD, &mut out),
             Reading::Body(upload) => self.refuse(upload.request, SLOW_BODY, &mut out),
         }
-        if !out.is_empty() {
-            self.transport.write(&out);
-            clear(&mut out);
-        }
+        self.write_out(&mut out);
     }
 
     /// What the access log says of a request, where there is one.
@@ -616,7 +688,7 @@ impl Driver {
         let http = &self.worker().http;
         http.lines()?;
         Some(Entry {
-            peer: self.transport.peer().to_string(),
+            peer: self.transport.peer().clone(),
             line: head.request_line().to_vec(),
             host: head.authority().map(str::to_owned),
             referer: head.first("referer").map(<[u8]>::to_vec),
@@ -628,29 +700,48 @@ impl Driver {
         })
     }
 
-    /// Logs the requests whose responses were sent, but for so many bytes of
-    /// the last.
-    fn log_sent(&mut self, mut unsent: u64) {
+    /// What of all that was written has left for the socket. Under TLS it may
+    /// be a little more: records are longer than what is in them.
+    fn sent(&self) -> u64 {
+        self.exchange
+            .written
+            .saturating_sub(self.transport.queued())
+    }
+
+    /// Logs the requests whose responses were sent.
+    fn log_sent(&mut self) {
         if self.exchange.unlogged.is_empty() {
             return;
         }
-        let entries = std::mem::take(&mut self.exchange.unlogged);
-        if let Some(lines) = self.worker().http.lines() {
+        let sent = self.sent();
+        let done = |(_, end): &(Entry, u64)| *end <= sent;
+        let count = self.exchange.unlogged.iter().take_while(|each| done(each));
+        let count = count.count();
+        if let Some(lines) = self.transport.worker().http.lines() {
             let mut lines = lines.borrow_mut();
-            let mut lengths = vec![0; entries.len()];
-            for (sent, entry) in lengths.iter_mut().zip(&entries).rev() {
-                *sent = entry.length.saturating_sub(unsent);
-                unsent = unsent.saturating_sub(entry.length);
+            for (entry, _) in self.exchange.unlogged.drain(..count) {
+                lines.add(&entry, entry.length);
             }
-            for (sent, entry) in lengths.into_iter().zip(&entries) {
-                lines.add(entry, sent);
+        }
+    }
+
+    /// Logs those too whose responses are never sent whole.
+    fn log_unsent(&mut self) {
+        self.log_sent();
+        let sent = self.sent();
+        if let Some(lines) = self.transport.worker().http.lines() {
+            let mut lines = lines.borrow_mut();
+            for (entry, end) in self.exchange.unlogged.drain(..) {
+                // The body is what comes last.
+                let missing = end.saturating_sub(sent);
+                lines.add(&entry, entry.length.saturating_sub(missing));
             }
         }
     }
 
     /// The connection is at its end.
     fn lose(&mut self, lost: &Lost) -> Stage {
-        self.log_sent(self.transport.queued());
+        self.log_unsent();
         self.exchange.instance = None;
         let transport = &self.transport;
         let counters = &self.worker().shared.counters;

@@ -285,7 +285,7 @@ pub(super) fn write_continue(out: &mut Vec<u8>) {
 
 /// Whether a response with this status ends with its head, or has a body of no
 /// bytes.
-fn bodiless(status: u16) -> bool {
+pub(super) fn bodiless(status: u16) -> bool {
     matches!(status, 204 | 205 | 304)
 }
 
