@@ -263,7 +263,7 @@ fn list(path: &str) -> std::io::Result<String> {
 /// Calls itself until the stack ends. It keeps nothing in linear memory, so
 /// that it is the host's stack that overflows.
 #[inline(never)]
-fn overflow(depth: u64) -> u64 {
+pub(super) fn overflow(depth: u64) -> u64 {
     if depth == u64::MAX {
         return depth;
     }

@@ -2,9 +2,12 @@
 //! guests are.
 //!
 //! ```sh
-//! netwasm run guests/probe.wasm --tcp 8888
+//! netwasm run guests/probe.wasm --tcp 8888 --http 8080
 //! printf 'events\n' | nc localhost 8888
+//! curl http://localhost:8080/request
 //! ```
+//!
+//! Requests of HTTP get what `http::answer` says of their path.
 //!
 //! A client sends commands, one a line; see `Client::execute` for what each
 //! does and answers. An answer is a line, a failure `error: NAME` with a name
@@ -20,6 +23,7 @@ wit_bindgen::generate!({
             include netwasm:net/connecting@0.1.0;
             include netwasm:net/timing@0.1.0;
             include netwasm:net/resolving@0.1.0;
+            include netwasm:net/http-server@0.1.0;
         }
     ",
     world: "netwasm:probe/probe",
@@ -27,6 +31,7 @@ wit_bindgen::generate!({
 });
 
 mod command;
+mod http;
 mod text;
 
 use std::cell::{Cell, RefCell};
