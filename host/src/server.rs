@@ -141,6 +141,8 @@ pub(crate) struct Counters {
     pub(crate) requests_refused: Counter,
     pub(crate) responses_refused: Counter,
     pub(crate) instances_failed: Counter,
+    /// Files that are there, but could not be opened or read.
+    pub(crate) files_failed: Counter,
     pub(crate) traps: Counter,
     pub(crate) denied: Counter,
 }
@@ -320,6 +322,7 @@ impl Shared {
             requests = counters.requests.get(),
             requests_refused = counters.requests_refused.get(),
             responses_refused = counters.responses_refused.get(),
+            files_failed = counters.files_failed.get(),
             traps = counters.traps.get(),
             denied = counters.denied.get(),
             instances_failed = counters.instances_failed.get(),

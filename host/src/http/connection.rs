@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -619,12 +620,9 @@ impl Driver {
                     offset,
                     length,
                 } if served.length <= SMALL_FILE => {
-                    if !read(&file, offset, length, out) {
-                        // Nothing of this response was sent yet.
+                    if let Err(error) = read(&file, offset, length, out) {
                         out.truncate(begin);
-                        self.exchange.last = true;
-                        tracing::warn!(path = request.head.target(), "{}", file.shortened());
-                        return (500, 0);
+                        return self.file_failed(request, &error, out);
                     }
                 }
                 Part::File {
@@ -645,6 +643,30 @@ impl Driver {
             }
         }
         (served.status, served.length)
+    }
+
+    /// Answers in place of a file of which nothing was sent yet. Returns its
+    /// status, and how many bytes of a body are sent.
+    fn file_failed(
+        &mut self,
+        request: &Request,
+        error: &io::Error,
+        out: &mut Vec<u8>,
+    ) -> (u16, u64) {
+        self.worker().shared.counters.files_failed.add();
+        tracing::warn!(
+            target = request.head.target(),
+            "the file cannot be read: {error}"
+        );
+        self.exchange.last = true;
+        let answer = Answer::status(500, "");
+        let text = match &answer.body {
+            Body::Bytes(text) => text.as_slice(),
+            _ => &[],
+        };
+        let checked = Checked::ours(&answer);
+        let length = self.write_bytes(request, &checked, text, Persistence::Closed, out);
+        (answer.status, length)
     }
 
     /// Answers what is no proper request, or too much. The connection ends
@@ -814,24 +836,26 @@ const SLOW_BODY: Refusal = Refusal {
     reason: "the body took too long",
 };
 
-/// Appends a part of a file. False where the file is shorter, or cannot be
-/// read.
-fn read(file: &File, offset: u64, length: u64, out: &mut Vec<u8>) -> bool {
-    let Ok(length) = usize::try_from(length) else {
-        return false;
-    };
+/// Appends a part of a file.
+///
+/// # Errors
+/// It cannot be read, or is shorter by now.
+fn read(file: &File, offset: u64, length: u64, out: &mut Vec<u8>) -> io::Result<()> {
     let begin = out.len();
-    out.resize(begin + length, 0);
-    let mut filled = 0;
-    while filled < length {
-        let Some(rest) = out.get_mut(begin + filled..) else {
-            return false;
-        };
-        match file.read_at(rest, offset + filled as u64) {
-            Ok(count @ 1..) => filled += count,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Ok(0) | Err(_) => return false,
+    // It is no more than `SMALL_FILE`.
+    out.resize(begin + usize::try_from(length).unwrap_or_default(), 0);
+    let mut rest = out.get_mut(begin..).unwrap_or_default();
+    let mut offset = offset;
+    while !rest.is_empty() {
+        match file.read_at(rest, offset) {
+            Ok(0) => return Err(io::Error::other(file.shortened())),
+            Ok(count) => {
+                rest = rest.get_mut(count..).unwrap_or_default();
+                offset += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
-    true
+    Ok(())
 }

@@ -23,7 +23,14 @@ pub(crate) fn open(state: &State, path: &str) -> Result<File, ConnectionError> {
         );
         return Err(ConnectionError::AccessDenied);
     }
-    shared.roots.open_file(path)
+    let opened = shared.roots.open_file(path);
+    if let Err(error) = &opened
+        && *error != ConnectionError::NotFound
+    {
+        shared.counters.files_failed.add();
+        tracing::warn!(guest = %shared.guest.name, path, "the file cannot be opened: {error}");
+    }
+    opened
 }
 
 impl files::HostFile for State {
