@@ -66,7 +66,8 @@ impl Tls {
         };
         let https = server.as_ref().map(|server| {
             let mut https = ServerConfig::clone(server);
-            https.alpn_protocols = vec![b"http/1.1".to_vec()];
+            // The driver speaks both; nginx agrees to both as well.
+            https.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
             Arc::new(https)
         });
         let mut extra = Vec::new();
