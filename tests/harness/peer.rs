@@ -58,6 +58,11 @@ impl<S: Read + Write> Peer<S> {
         bytes
     }
 
+    /// Receives what is there, at most a buffer full; 0 is the end.
+    pub(crate) fn read_some(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.stream.read(buffer)
+    }
+
     /// Receives a line, and returns it without its end.
     pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -101,6 +101,22 @@ impl Run {
     pub(crate) fn log_to(mut self, log: impl Into<Stdio>) -> Self {
         self.command.stderr(log);
         self
+    }
+
+    /// Starts it as the user `nobody`, who may read what all may read. `None`
+    /// where this user cannot do that, or `nobody` not start the binary.
+    pub(crate) fn as_nobody(mut self) -> Option<Self> {
+        const NOBODY: u32 = 65_534;
+        let binary = env!("CARGO_BIN_EXE_netwasm");
+        let tried = Command::new(binary)
+            .arg("--version")
+            .uid(NOBODY)
+            .gid(NOBODY)
+            .stdout(Stdio::null())
+            .status();
+        tried.ok().filter(ExitStatus::success)?;
+        self.command.uid(NOBODY).gid(NOBODY);
+        Some(self)
     }
 
     /// Starts it, and waits until all listeners accept.
