@@ -655,7 +655,7 @@ impl Driver {
     ) -> (u16, u64) {
         self.worker().shared.counters.files_failed.add();
         tracing::warn!(
-            target = request.head.target(),
+            path = request.head.target(),
             "the file cannot be read: {error}"
         );
         self.exchange.last = true;
