@@ -57,6 +57,8 @@ const TWO_HEADERS: &str = "
     (call $header (local.get $request) (i32.const 0) (i32.const 4) (i32.const 128))
     (call $header (local.get $request) (i32.const 4) (i32.const 6) (i32.const 128))
 ";
+/// Instances that have events in turn.
+const INSTANCES: u32 = 256;
 
 fn main() -> Result<(), String> {
     // `cargo test --benches` wants to know whether it runs at all.
@@ -76,6 +78,22 @@ fn main() -> Result<(), String> {
             || connection.data_received(black_box(&data)),
         )?;
     }
+    // As many as a busy worker has, so that none finds its own in the cache.
+    let connections = (0..INSTANCES)
+        .map(|_| bench.connect())
+        .collect::<Result<Vec<_>, _>>()?;
+    let data = [b'x'; 64];
+    let mut turn = connections.iter().cycle();
+    report(
+        &format!("data-received and write, 64 B, {INSTANCES} instances in turn"),
+        count(INSTANCES * 100),
+        || {
+            turn.next().map_or(Ok(()), |connection| {
+                connection.data_received(black_box(&data))
+            })
+        },
+    )?;
+    drop(connections);
     report("an instance, connection-made, end", count(2_000), || {
         bench.connect().map(drop)
     })?;
