@@ -23,44 +23,44 @@ const COPY: usize = 64 << 10;
 pub(crate) fn send(socket: BorrowedFd<'_>, part: &mut FilePart) -> io::Result<Sent> {
     let wanted = usize::try_from(part.remaining.min(SLICE)).unwrap_or(usize::MAX);
     let mut offset = part.offset;
-    let result = if part.file.refuses_sendfile() {
-        copy(socket, part, wanted)
+    let sent = if part.file.refuses_sendfile() {
+        copy(socket, part, wanted)?
     } else {
         match rustix::fs::sendfile(socket, part.file.as_fd(), Some(&mut offset), wanted) {
             // A file system that cannot, or a seccomp filter that does not let.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
                 part.file.note_sendfile_refused();
-                copy(socket, part, wanted)
+                copy(socket, part, wanted)?
             }
-            result => result.map_err(io::Error::from),
+            result => {
+                let count = result?;
+                let short = count < wanted;
+                Sent { count, short }
+            }
         }
     };
-    let count = result?;
-    if count == 0 {
+    if sent.count == 0 {
         return Err(io::Error::new(
             io::ErrorKind::UnexpectedEof,
             part.file.shortened(),
         ));
     }
-    part.offset += count as u64;
-    part.remaining = part.remaining.saturating_sub(count as u64);
-    Ok(Sent {
-        count,
-        short: count < wanted,
-    })
+    part.offset += sent.count as u64;
+    part.remaining = part.remaining.saturating_sub(sent.count as u64);
+    Ok(sent)
 }
 
 /// Reads and sends a piece. What the socket does not take is read again the
 /// next time, from the page cache.
-fn copy(socket: BorrowedFd<'_>, part: &FilePart, wanted: usize) -> io::Result<usize> {
+fn copy(socket: BorrowedFd<'_>, part: &FilePart, wanted: usize) -> io::Result<Sent> {
     let mut buffer = vec![0; wanted.min(COPY)];
-    let count = part.file.read_at(&mut buffer, part.offset)?;
-    if count == 0 {
-        return Ok(0);
+    let read = part.file.read_at(&mut buffer, part.offset)?;
+    if read == 0 {
+        return Ok(Sent::default());
     }
-    Ok(queue::send(
-        socket,
-        buffer.get(..count).unwrap_or_default(),
-        false,
-    )?)
+    let count = queue::send(socket, buffer.get(..read).unwrap_or_default(), false)?;
+    Ok(Sent {
+        count,
+        short: count < read,
+    })
 }
