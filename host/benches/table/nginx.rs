@@ -43,6 +43,7 @@ events {{ worker_connections 4096; }}
 http {{
     access_log off;
     sendfile on;
+    tcp_nopush on;
     keepalive_requests 1000000000;
     client_body_temp_path client-body;
     proxy_temp_path proxy;
