@@ -210,7 +210,7 @@ fn what_may_not_be_read_is_a_403() {
     lock("blind", 0o311);
     let run = site(scratch.path()).guest_args(&["--list"]);
     let run = if File::open(scratch.path().join("locked.txt")).is_ok() {
-        match run.as_nobody() {
+        match run.by_nobody() {
             Some(run) => run,
             None => return skipped("this user may read everything, and nobody else start it"),
         }

@@ -324,10 +324,7 @@ struct Driving<D> {
 impl<D: Future<Output = ()> + Unpin> Future for Driving<D> {
     type Output = ();
 
-    fn poll(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> std::task::Poll<()> {
+    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> std::task::Poll<()> {
         std::pin::Pin::new(&mut self.driver).poll(cx)
     }
 }

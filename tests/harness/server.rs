@@ -105,7 +105,7 @@ impl Run {
 
     /// Starts it as the user `nobody`, who may read what all may read. `None`
     /// where this user cannot do that, or `nobody` not start the binary.
-    pub(crate) fn as_nobody(mut self) -> Option<Self> {
+    pub(crate) fn by_nobody(mut self) -> Option<Self> {
         const NOBODY: u32 = 65_534;
         let binary = env!("CARGO_BIN_EXE_netwasm");
         let tried = Command::new(binary)

@@ -5,6 +5,7 @@
 #[path = "../../src/http/chunked.rs"]
 mod chunked;
 mod compare;
+mod config;
 #[allow(dead_code, reason = "not all that the host needs")]
 #[path = "../../src/http/head.rs"]
 mod head;

@@ -14,6 +14,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use crate::config::{HttpLimits, Isolation};
+use crate::error::ConnectionError;
 use crate::files::File;
 use crate::http::access_log::Entry;
 use crate::http::chunked::{Chunked, Fed};
@@ -22,7 +23,6 @@ use crate::http::head::{Framing, Head, HeadLimits, Refusal};
 use crate::http::local::clear;
 use crate::http::request::Request;
 use crate::http::response::{self, Answer, Body, Checked, Persistence};
-use crate::error::ConnectionError;
 use crate::protocol::Lost;
 use crate::queue::FilePart;
 use crate::transport::{HandshakeFailed, Linger, Transport};
@@ -681,7 +681,11 @@ impl Driver {
             let checked = Checked::ours(&answer);
             checked.start(status, &worker.http.date(), &[], out);
             response::finish(Some(text.len() as u64), Persistence::Closed, out);
-            let body = if request.is_head() { &[] } else { text.as_slice() };
+            let body = if request.is_head() {
+                &[]
+            } else {
+                text.as_slice()
+            };
             out.extend_from_slice(body);
             let entry = self.entry(&request.head);
             self.log_later(entry, status, body.len() as u64, out);

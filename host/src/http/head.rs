@@ -2,8 +2,8 @@
 //! and what the host itself must understand of it.
 //!
 //! httparse tells the tokens apart. It also takes lines that end in a bare LF,
-//! and targets that are no URI; here that is refused, as is whatever two
-//! parsers in a row might understand differently.
+//! and targets with a fragment or outside ASCII; here that is refused, as is
+//! whatever two parsers in a row might understand differently.
 //!
 //! A head that has come whole is parsed in one go. Of one that comes in pieces
 //! each line is checked once, when it is whole, so that the work is the same
@@ -19,6 +19,10 @@ use crate::config::HttpLimits;
 
 /// Empty lines that are ignored before a request (RFC 9112, section 2.2).
 const EMPTY_LINES: usize = 4;
+
+/// A head's bytes whatever the limit, so that 32 bits tell where a part is, also
+/// of a target that is kept twice.
+const MOST_BYTES: usize = (u32::MAX / 2) as usize;
 
 /// Header lines for which there is room on the stack.
 const FIELDS_AT_ONCE: usize = 128;
@@ -126,7 +130,7 @@ impl Head {
         input: &[u8],
         limits: &HeadLimits,
     ) -> Result<Option<usize>, Refusal> {
-        let most = limits.bytes.min(u32::MAX as usize);
+        let most = limits.bytes.min(MOST_BYTES);
         let window = input.get(..most).unwrap_or(input);
         if self.scan.searched == 0 || self.scan.searched > window.len() {
             self.clear();
