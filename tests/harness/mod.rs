@@ -10,6 +10,7 @@
 )]
 
 mod component;
+mod http;
 mod http_file;
 mod log;
 mod peer;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub(crate) use component::{datagram_handler, handler, handler_of_another_host};
+pub(crate) use http::{Response, message, post};
 pub(crate) use http_file::{FileClient, LONG_AGO, Reply, make_old, request, site, write_old};
 pub(crate) use log::Log;
 pub(crate) use peer::{Peer, TcpPeer, UdpPeer, echoes, pattern, same};

@@ -50,6 +50,7 @@ impl<S: Read + Write> Peer<S> {
     }
 
     /// Receives so many bytes.
+    #[track_caller]
     pub(crate) fn take(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
         self.stream
@@ -65,10 +66,24 @@ impl<S: Read + Write> Peer<S> {
 
     /// Receives a line, and returns it without its end.
     pub(crate) fn line(&mut self) -> String {
+        self.whole_line().trim_end().to_owned()
+    }
+
+    /// Receives a line, and returns it with its end.
+    #[track_caller]
+    pub(crate) fn whole_line(&mut self) -> String {
         let mut line = String::new();
         self.stream.read_line(&mut line).expect("a line");
         assert!(line.ends_with('\n'), "the stream ended at {line:?}");
-        line.trim_end().to_owned()
+        line
+    }
+
+    /// Receives a line of any bytes, and returns it with its end.
+    pub(crate) fn whole_bytes_line(&mut self) -> Vec<u8> {
+        let mut line = Vec::new();
+        self.stream.read_until(b'\n', &mut line).expect("a line");
+        assert!(line.ends_with(b"\n"), "the stream ended");
+        line
     }
 
     /// Sends a line, and returns the one that answers it.

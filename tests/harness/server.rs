@@ -1,7 +1,7 @@
 //! A run of the binary: its arguments, then the server, then its end.
 
 use std::ffi::OsStr;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -64,6 +64,17 @@ impl Run {
     /// Listens for TLS on a port that the system picks, as `localhost`.
     pub(crate) fn tls(self) -> Self {
         self.listen("--tls", "127.0.0.1:0")
+            .certificate("cert.pem", "key.pem")
+    }
+
+    /// Listens for HTTP on a port that the system picks.
+    pub(crate) fn http(self) -> Self {
+        self.listen("--http", "127.0.0.1:0")
+    }
+
+    /// Listens for HTTPS on a port that the system picks, as `localhost`.
+    pub(crate) fn https(self) -> Self {
+        self.listen("--https", "127.0.0.1:0")
             .certificate("cert.pem", "key.pem")
     }
 
@@ -213,7 +224,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// The address of the first listener for `tcp`, `tls` or `udp`.
+    /// The address of the first listener for `tcp`, `tls`, `udp`, `http` or
+    /// `https`.
     pub(crate) fn address(&self, scheme: &str) -> SocketAddr {
         let prefix = format!("{scheme}://");
         let address = self
@@ -227,6 +239,11 @@ impl Server {
     /// Connects to the TCP listener.
     pub(crate) fn connect(&self) -> TcpPeer {
         Peer::connect(self.address("tcp"))
+    }
+
+    /// Connects to the HTTP listener.
+    pub(crate) fn connect_http(&self) -> TcpPeer {
+        Peer::connect(self.address("http"))
     }
 
     /// A socket to talk to the UDP listener with.
@@ -246,7 +263,11 @@ impl Server {
     /// How many descriptors it has open with nothing under way: after its
     /// threads have started, and a connection has come and gone.
     pub(crate) fn descriptors_at_rest(&self) -> usize {
-        let stream = ["tcp://", "tls://"];
+        if self.listening.iter().any(|url| url.starts_with("http://")) {
+            // The first instance is made for the first request.
+            self.connect_http().fetch("/");
+        }
+        let stream = ["tcp://", "tls://", "http://", "https://"];
         for url in &self.listening {
             let address = stream.iter().find_map(|scheme| url.strip_prefix(scheme));
             if let Some(address) = address {
@@ -328,6 +349,23 @@ impl Server {
         let mut peer = self.connect();
         peer.send(b"still there?");
         assert_eq!(peer.take(12), b"still there?");
+    }
+
+    /// Waits until nobody can connect to the HTTP listener any more.
+    pub(crate) fn refuses_http(&self) {
+        let address = self.address("http");
+        eventually("a closed listener", || {
+            TcpStream::connect_timeout(&address, Duration::from_secs(1))
+                .is_err()
+                .then_some(())
+        });
+    }
+
+    /// Checks that it still answers requests on a new connection.
+    #[track_caller]
+    pub(crate) fn serves_http(&self) {
+        let response = self.connect_http().fetch("/request?still-there");
+        assert_eq!(response.status, 200, "{response:?}");
     }
 }
 
