@@ -324,7 +324,7 @@ fn what_is_larger_than_the_limits_is_refused() {
         431,
     );
     let body = with("Content-Length: 1048577");
-    let chunks = chunked(&"80000\r\n");
+    let chunks = chunked("80000\r\n");
     refused(&[("a large body", &body)], 413);
     let mut bytes = chunks;
     let _ = write!(bytes, "{}\r\n80001\r\n", "x".repeat(0x80000));

@@ -6,7 +6,8 @@ use std::io::Write;
 use std::time::Duration;
 
 use harness::{
-    Client, Peer, Run, Strace, TcpPeer, directory, echoes, eventually, pattern, same, unix_address,
+    Client, Peer, Run, Strace, TcpPeer, directory, echoes, eventually, pattern, same, spliced,
+    unix_address,
 };
 
 #[test]
@@ -39,24 +40,8 @@ fn the_kernel_moves_the_bytes_of_a_bulk_transfer() {
     };
     let bytes = pattern(32 << 20);
     echoes(server.connect(), &bytes);
-    let trace = strace.detach();
-    // Each byte once into a pipe and once out of it.
-    let moved: usize = trace
-        .iter()
-        .filter(|line| line.contains("splice"))
-        .filter_map(|line| result(line))
-        .sum();
+    let moved = spliced(&strace.detach());
     assert!(moved > bytes.len(), "{moved} bytes by splice(2)");
-}
-
-/// What a system call returned, if that was a number.
-fn result(line: &str) -> Option<usize> {
-    line.rsplit_once("= ")?
-        .1
-        .split_whitespace()
-        .next()?
-        .parse()
-        .ok()
 }
 
 #[test]

@@ -140,6 +140,38 @@ fn a_datagram_too_long_to_send_is_an_error_to_the_guest() {
 }
 
 #[test]
+fn datagrams_to_strangers_need_a_rule_of_their_own() {
+    let scratch = directory();
+    let stranger = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let address = stranger.local_addr().expect("its address");
+    // Sends to the stranger, then tells the peer how that went: 0, or 1 and
+    // the case of error-code, of which access-denied is the first.
+    let guest = datagram_handler(
+        scratch.path(),
+        &format!(
+            "(global.get $p1)
+             (global.set $p1 (i32.const {}))
+             (i32.store8 (i32.const 2048) (call $answer (global.get $data) (i32.const 1)))
+             (global.set $p1)
+             (call $answer-digit (i32.load8_u (i32.const 2048)))",
+            address.port()
+        ),
+    );
+    let run = |flag: &str| {
+        let run = Run::component(&guest).udp();
+        run.args([flag, &address.to_string()]).start()
+    };
+    let server = run("--allow-connect");
+    assert_eq!(server.datagrams().ask(b"!"), b"1");
+    server
+        .log
+        .wait_for(&["sending datagrams", &format!("--allow-udp {address}")]);
+    assert_eq!(run("--allow-udp").datagrams().ask(b"!"), b"0");
+    let mut buffer = [0; 2];
+    assert_eq!(stranger.recv(&mut buffer).expect("a datagram"), 1);
+}
+
+#[test]
 fn a_trap_ends_the_instance_and_a_fresh_one_takes_the_next_datagram() {
     let scratch = directory();
     let guest = datagram_handler(scratch.path(), "unreachable");

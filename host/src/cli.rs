@@ -14,22 +14,35 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, 
 
 use crate::config::{
     AccessLogConfig, AccessLogFormat, CertificateFiles, ComponentSource, Config, Directory,
-    GuestConfig, HttpLimits, Isolation, Limits, ListenAddress, ListenerConfig, ListenerKind,
-    TlsFiles,
+    DnsConfig, DnsServer, GuestConfig, HttpLimits, Isolation, Limits, ListenAddress,
+    ListenerConfig, ListenerKind, TlsFiles,
 };
 use crate::descriptors;
 use crate::logging::{LogFormat, LogOptions};
-use crate::policy::ConnectPattern;
+use crate::policy::{ConnectPattern, HostPort, NamePattern, Policy};
 
 /// Components that are part of the program, for those who have nothing else.
-const BUILT_IN: [(&str, &[u8]); 8] = [
+const BUILT_IN: [(&str, &[u8]); 12] = [
     ("chat", include_bytes!("../../guests/chat.wasm")),
     ("echo", include_bytes!("../../guests/echo.wasm")),
     ("hello", include_bytes!("../../guests/hello.wasm")),
     ("proxy", include_bytes!("../../guests/proxy.wasm")),
     ("relay-echo", include_bytes!("../../guests/relay-echo.wasm")),
     ("router", include_bytes!("../../guests/router.wasm")),
+    (
+        "socket-echo",
+        include_bytes!("../../guests/socket-echo.wasm"),
+    ),
     ("static", include_bytes!("../../guests/static.wasm")),
+    (
+        "stream-echo",
+        include_bytes!("../../guests/stream-echo.wasm"),
+    ),
+    (
+        "stream-relay",
+        include_bytes!("../../guests/stream-relay.wasm"),
+    ),
+    ("tcp-client", include_bytes!("../../guests/tcp-client.wasm")),
     ("upgrade", include_bytes!("../../guests/upgrade.wasm")),
 ];
 
@@ -48,7 +61,8 @@ ADDR     PORT (of localhost: 127.0.0.1 and ::1), IP:PORT, [IPV6]:PORT, or unix:P
          port 0 picks one that is free
 PATTERN  HOST:PORT or unix:PATH. HOST is a name, *.NAME, an IP address, a network (10.0.0.0/8,
          [fd00::/8]), or *; PORT a number or *. An address that is not of the public Internet needs
-         a pattern that names it; localhost names loopback
+         a pattern that names it; localhost names loopback. For --allow-udp it is HOST:PORT
+NAME     a name, *.NAME, or * for all
 DIR      HOST[::GUEST][:ro|:rw]; without GUEST it has the same path there, without the end :ro
 SIZE     a number of bytes, or one with a unit: 64KiB, 1.5MB, 1GiB
 TIME     a number with a unit: 100ms, 30s, 5m; for --idle-timeout also none
@@ -154,6 +168,8 @@ struct Run {
     #[command(flatten)]
     guest: Guest,
     #[command(flatten)]
+    reach: Reach,
+    #[command(flatten)]
     limits: LimitFlags,
     #[command(flatten)]
     compiling: Compiling,
@@ -247,6 +263,9 @@ struct Tls {
     /// Authority that outgoing connections trust besides the system's; repeatable
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     ca: Vec<PathBuf>,
+    /// Let outgoing connections take any certificate, whoever shows it: for tests only
+    #[arg(long, hide_short_help = true)]
+    tls_insecure: bool,
 }
 
 #[derive(Args, Debug)]
@@ -259,9 +278,6 @@ struct Guest {
     /// Threads that serve connections [default: one a core]
     #[arg(long, value_name = "N", value_parser = workers)]
     workers: Option<NonZeroUsize>,
-    /// Let the guest connect, as to '*.example.org:443'; repeatable
-    #[arg(long, value_name = "PATTERN")]
-    allow_connect: Vec<ConnectPattern>,
     /// Let the guest read a directory, or write (:rw); repeatable
     #[arg(long, value_name = "DIR")]
     dir: Vec<Directory>,
@@ -274,6 +290,30 @@ struct Guest {
     /// Compile anew each time, and keep nothing in ~/.cache/netwasm
     #[arg(long, hide_short_help = true)]
     no_cache: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Guest")]
+struct Reach {
+    /// Let the guest connect, as to '*.example.org:443'; repeatable
+    #[arg(long, value_name = "PATTERN")]
+    allow_connect: Vec<ConnectPattern>,
+    /// Let it send datagrams first, as to '10.0.0.0/8:53'; repeatable
+    #[arg(long, value_name = "PATTERN")]
+    allow_udp: Vec<HostPort>,
+    /// Let it look names up besides those that it may connect or send to; repeatable
+    #[arg(long, value_name = "NAME", hide_short_help = true)]
+    allow_resolve: Vec<NamePattern>,
+    /// Let it listen on an address by itself; repeatable
+    #[arg(long, value_name = "ADDR", hide_short_help = true)]
+    allow_listen: Vec<ListenAddress>,
+    /// Ask this server for names, not those of /etc/resolv.conf; repeatable
+    #[arg(long, value_name = "IP[:PORT]", hide_short_help = true)]
+    dns_server: Vec<DnsServer>,
+    /// How long looking a name up may take
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "5s")]
+    #[arg(hide_short_help = true)]
+    dns_timeout: Duration,
 }
 
 #[derive(Args, Debug)]
@@ -401,7 +441,16 @@ impl Run {
                     .collect(),
                 dirs: self.guest.dir,
             },
-            policy: self.guest.allow_connect.into_iter().collect(),
+            policy: Policy {
+                connect: self.reach.allow_connect,
+                udp: self.reach.allow_udp,
+                resolve: self.reach.allow_resolve,
+                listen: self.reach.allow_listen,
+            },
+            dns: DnsConfig {
+                servers: self.reach.dns_server,
+                timeout: self.reach.dns_timeout,
+            },
         };
         config.check().map_err(|error| usage(&error))?;
         let log = LogOptions {
@@ -469,6 +518,7 @@ impl Tls {
             client_ca: self.client_ca,
             alpn: self.alpn.into_iter().map(String::into_bytes).collect(),
             extra_roots: self.ca,
+            insecure: self.tls_insecure,
         })
     }
 }
@@ -651,7 +701,8 @@ fn guest_name(component: &Path) -> String {
 }
 
 /// A mistake in the arguments that no single one of them shows.
-fn usage(message: &dyn Display) -> clap::Error {
+#[must_use]
+pub fn usage(message: &dyn Display) -> clap::Error {
     clap::Error::raw(ErrorKind::ValueValidation, format!("{message}\n"))
 }
 
@@ -712,7 +763,8 @@ mod tests {
         assert_eq!(config.limits, limits);
         assert_eq!(config.isolation, Isolation::Connection);
         assert_eq!(config.tls, TlsFiles::default());
-        assert_eq!(config.policy, crate::policy::Policy::default());
+        assert_eq!(config.policy, Policy::default());
+        assert_eq!(config.dns, DnsConfig::default());
         assert!(config.cache && !config.trust_compiled);
         assert_eq!(log, LogOptions::default());
         assert_eq!(
@@ -730,6 +782,8 @@ mod tests {
             "dir/a.wasm --tcp 1 --tls [::1]:2 --tls unix:/s --udp 0.0.0.0:3 --cert c1 --key k1 \
              --cert c2 --key k2 --client-ca ca --alpn h2 --alpn x --ca r1 --ca r2 \
              --isolation worker --workers 3 --allow-connect *.example.org:443 --dir p::/:rw \
+             --allow-udp 10.0.0.1:53 --allow-resolve example.com --allow-listen [::1]:9 \
+             --dns-server 10.0.0.53 --dns-server [::1]:5353 --dns-timeout 2s --tls-insecure \
              --env A=b=c --env NETWASM_IS_NOT_SET --allow-compiled --no-cache \
              --event-timeout 1s --max-connections 10 --backlog 11 --idle-timeout 5m \
              --handshake-timeout 2s --write-timeout 3s --write-high 3k --write-low 2KiB \
@@ -765,6 +819,7 @@ mod tests {
             client_ca: Some("ca".into()),
             alpn: vec![b"h2".to_vec(), b"x".to_vec()],
             extra_roots: vec!["r1".into(), "r2".into()],
+            insecure: true,
         };
         assert_eq!(config.tls, tls);
         let guest = GuestConfig {
@@ -778,7 +833,20 @@ mod tests {
             }],
         };
         assert_eq!(config.guest, guest);
-        assert!(config.policy.connect_name("www.example.org", 443).is_ok());
+        let policy = Policy {
+            connect: vec!["*.example.org:443".parse().expect("a pattern")],
+            udp: vec!["10.0.0.1:53".parse().expect("a pattern")],
+            resolve: vec!["example.com".parse().expect("a name")],
+            listen: vec!["[::1]:9".parse().expect("an address")],
+        };
+        assert_eq!(config.policy, policy);
+        let dns = DnsConfig {
+            servers: ["10.0.0.53", "[::1]:5353"]
+                .map(|server| server.parse().expect("a server"))
+                .into(),
+            timeout: Duration::from_secs(2),
+        };
+        assert_eq!(config.dns, dns);
         let limits = Limits {
             max_connections: 10,
             backlog: 11,
@@ -854,7 +922,7 @@ mod tests {
         }
         assert_eq!(
             error("run ecko --tcp 1"),
-            "error: there is neither a file nor a built-in component 'ecko'; built in: chat, echo, hello, proxy, relay-echo, router, static, upgrade\n"
+            "error: there is neither a file nor a built-in component 'ecko'; built in: chat, echo, hello, proxy, relay-echo, router, socket-echo, static, stream-echo, stream-relay, tcp-client, upgrade\n"
         );
     }
 
@@ -862,18 +930,13 @@ mod tests {
     fn mistakes_are_told_with_the_flags_to_change() {
         for (line, message) in [
             (
-                "run a.wasm",
-                "nothing to listen on: give --tcp, --tls, --udp, --http or --https with PORT (of \
-                localhost), IP:PORT, [IPV6]:PORT or, not for --udp, unix:PATH",
-            ),
-            (
                 "run a.wasm --tcp 1 --access-log a",
                 "--access-log is of HTTP requests, and there is neither --http nor --https",
             ),
             (
                 "run a.wasm --https 1",
                 "--https 1 needs --cert FILE and --key FILE (for a test: \
-                certs/cert.pem and certs/key.pem)",
+                 certs/cert.pem and certs/key.pem)",
             ),
             (
                 "run a.wasm --tls 1",
@@ -925,6 +988,10 @@ mod tests {
                 "--write-timeout takes at most 365 days",
             ),
             (
+                "run a.wasm --tcp 1 --dns-timeout 2years",
+                "--dns-timeout takes at most 365 days",
+            ),
+            (
                 "run a.wasm --tcp 1 --dir a::/ --dir b::/",
                 "two --dir have the path / in the guest: give each its own",
             ),
@@ -962,6 +1029,11 @@ mod tests {
                 "--allow-connect example.org",
                 "no port: write example.org:443",
             ),
+            ("--allow-udp unix:/a", "not a Unix socket"),
+            ("--allow-resolve a:80", "without a port: write a"),
+            ("--allow-listen *:80", "write 0.0.0.0:80"),
+            ("--dns-server dns.example", "is not an IP address"),
+            ("--dns-timeout 5", "write a number with its unit"),
             ("--isolation none", "[possible values: connection, worker]"),
         ] {
             let message_found = error(&format!("run a.wasm --tcp 1 {flag}"));

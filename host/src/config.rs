@@ -18,6 +18,9 @@ use crate::policy::Policy;
 /// What `sun_path` holds, less its final NUL: unix(7).
 const MAX_UNIX_PATH: usize = 107;
 
+/// Where DNS servers listen unless said otherwise: RFC 1035, section 4.2.
+const DNS_PORT: u16 = 53;
+
 /// A page of WebAssembly, bytes: less memory is none.
 const PAGE: usize = 64 << 10;
 
@@ -58,6 +61,8 @@ pub struct Config {
     pub policy: Policy,
     /// Where a line for each HTTP request goes.
     pub access_log: Option<AccessLogConfig>,
+    /// How names become addresses.
+    pub dns: DnsConfig,
 }
 
 impl Config {
@@ -66,9 +71,6 @@ impl Config {
     /// # Errors
     /// The first thing that is wrong, with the flags to change.
     pub fn check(&self) -> Result<(), ConfigError> {
-        if self.listeners.is_empty() {
-            return Err(ConfigError::NoListener);
-        }
         let mut taken = HashSet::new();
         for listener in &self.listeners {
             if listener.kind == ListenerKind::Udp
@@ -117,6 +119,7 @@ impl Config {
         {
             return Err(ConfigError::DirectoryTwice(twice.guest.clone()));
         }
+        check_time("--dns-timeout", Some(self.dns.timeout))?;
         self.limits.check()
     }
 }
@@ -330,6 +333,9 @@ pub struct TlsFiles {
     pub alpn: Vec<Vec<u8>>,
     /// Authorities that outgoing connections trust besides the system's.
     pub extra_roots: Vec<PathBuf>,
+    /// Whether outgoing connections take any certificate: whoever answers can
+    /// then read and change all that is sent.
+    pub insecure: bool,
 }
 
 /// A certificate chain and its private key, both in PEM.
@@ -477,11 +483,7 @@ impl Limits {
             ("--keep-alive-timeout", Some(self.http.keep_alive_timeout)),
         ];
         for (flag, time) in times {
-            match time {
-                Some(Duration::ZERO) => return Err(ConfigError::Zero(flag)),
-                Some(time) if time > MAX_TIMEOUT => return Err(ConfigError::TooLong(flag)),
-                _ => {}
-            }
+            check_time(flag, time)?;
         }
         if !(PAGE..=MAX_MEMORY).contains(&self.max_memory) {
             return Err(ConfigError::Memory(self.max_memory));
@@ -523,6 +525,67 @@ impl Default for Limits {
             http: HttpLimits::default(),
         }
     }
+}
+
+fn check_time(flag: &'static str, time: Option<Duration>) -> Result<(), ConfigError> {
+    match time {
+        Some(Duration::ZERO) => Err(ConfigError::Zero(flag)),
+        Some(time) if time > MAX_TIMEOUT => Err(ConfigError::TooLong(flag)),
+        _ => Ok(()),
+    }
+}
+
+/// How names become addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsConfig {
+    /// The servers to ask; none are those of the system.
+    pub servers: Vec<DnsServer>,
+    /// How long a look-up may take as a whole.
+    pub timeout: Duration,
+}
+
+impl Default for DnsConfig {
+    fn default() -> Self {
+        Self {
+            servers: Vec::new(),
+            timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The argument of one `--dns-server`: `IP` or `IP:PORT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DnsServer(pub SocketAddr);
+
+impl FromStr for DnsServer {
+    type Err = DnsServerError;
+
+    fn from_str(text: &str) -> Result<Self, DnsServerError> {
+        let bare = text
+            .strip_prefix('[')
+            .and_then(|it| it.strip_suffix(']'))
+            .unwrap_or(text);
+        let address = match (text.parse::<SocketAddr>(), bare.parse::<IpAddr>()) {
+            (Ok(address), _) => address,
+            (_, Ok(ip)) => SocketAddr::new(ip, DNS_PORT),
+            _ => return Err(DnsServerError::Address(text.to_owned())),
+        };
+        match address.port() {
+            0 => Err(DnsServerError::Port),
+            _ => Ok(Self(address)),
+        }
+    }
+}
+
+/// Why a text is no `--dns-server`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DnsServerError {
+    /// It is neither an address nor one with a port.
+    #[error("'{0}' is not an IP address: write one such as 10.0.0.53, 10.0.0.53:5353 or [::1]:53")]
+    Address(String),
+    /// Nobody can be asked there.
+    #[error("the port must not be zero")]
+    Port,
 }
 
 /// What a guest is given.
@@ -596,7 +659,8 @@ pub enum DirectoryError {
 /// Why a configuration cannot be run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// There is nothing to listen on.
+    /// There is nothing to listen on, and the component is no command: that
+    /// is known when it was read.
     #[error(
         "nothing to listen on: give --tcp, --tls, --udp, --http or --https with PORT (of \
          localhost), IP:PORT, [IPV6]:PORT or, not for --udp, unix:PATH"
@@ -781,6 +845,30 @@ mod tests {
             ("a::b::c", DirectoryError::Access("b::c".into())),
         ] {
             assert_eq!(text.parse::<Directory>(), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn dns_servers_are_addresses_with_or_without_a_port() {
+        for (text, address) in [
+            ("10.0.0.53", "10.0.0.53:53"),
+            ("10.0.0.53:5353", "10.0.0.53:5353"),
+            ("::1", "[::1]:53"),
+            ("[::1]", "[::1]:53"),
+            ("[::1]:5353", "[::1]:5353"),
+        ] {
+            let address = address.parse().expect("an address");
+            assert_eq!(text.parse(), Ok(DnsServer(address)), "{text}");
+        }
+        for text in [
+            "",
+            "dns.example",
+            "10.0.0.53:",
+            "10.0.0.53:0",
+            "10.0.0.53:x",
+            "[10.0.0.53",
+        ] {
+            assert!(text.parse::<DnsServer>().is_err(), "{text}");
         }
     }
 }

@@ -2,17 +2,18 @@
 //! begins and that ends as an event.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 
 use crate::connection::Driver;
+use crate::destinations;
 use crate::error::ConnectionError;
 use crate::tls::ClientTls;
 use crate::transport::{Address, Transport};
@@ -25,6 +26,9 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an address has before the next is tried beside it: RFC 8305,
 /// section 5.
 const HEAD_START: Duration = Duration::from_millis(250);
+
+/// How long IPv4 addresses wait for those of IPv6: RFC 8305, section 3.
+const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 
 /// Where to connect to.
 #[derive(Clone, Debug)]
@@ -84,32 +88,7 @@ async fn make(
         .ok_or(ConnectionError::LimitExceeded(
             "--max-connections is reached",
         ))?;
-    let (socket, peer) = match endpoint {
-        Endpoint::Address(address) => connect_tcp(vec![address]).await?,
-        Endpoint::Unix(path) => {
-            let stream = UnixStream::connect(&path).await?.into_std()?;
-            (OwnedFd::from(stream), Address::Unix(Some(path)))
-        }
-        Endpoint::Name { host, port } => {
-            let policy = &worker.shared.policy;
-            let mut addresses = Vec::new();
-            let mut denied = false;
-            for ip in resolve_name(worker, &host).await? {
-                let address = SocketAddr::new(ip, port);
-                match policy.resolved_address(&host, address) {
-                    Ok(()) => addresses.push(address),
-                    Err(error) => {
-                        denied = true;
-                        worker.shared.deny(&error);
-                    }
-                }
-            }
-            if addresses.is_empty() && denied {
-                return Err(ConnectionError::AccessDenied);
-            }
-            connect_tcp(addresses).await?
-        }
-    };
+    let (socket, peer) = open(worker, endpoint).await?;
     let transport = Transport::new(worker, socket, peer, Some(permit))?;
     if let Some(client) = client {
         worker.shared.tls.client_prepared().await;
@@ -123,62 +102,159 @@ async fn make(
     Ok(transport)
 }
 
-/// Tries the addresses in turn, each with a head start, and takes the first
-/// that answers.
-async fn connect_tcp(addresses: Vec<SocketAddr>) -> Result<(OwnedFd, Address), ConnectionError> {
-    let mut attempts = JoinSet::new();
-    let mut rest = interleave(addresses).into_iter();
-    let mut last = ConnectionError::NameUnresolvable;
-    if let Some(first) = rest.next() {
-        attempts.spawn(TcpStream::connect(first));
-    }
-    while !attempts.is_empty() {
-        let result = match rest.len() {
-            0 => attempts.join_next().await,
-            _ => match tokio::time::timeout(HEAD_START, attempts.join_next()).await {
-                Ok(result) => result,
-                Err(_) => {
-                    if let Some(next) = rest.next() {
-                        attempts.spawn(TcpStream::connect(next));
-                    }
-                    continue;
-                }
-            },
-        };
-        match result {
-            Some(Ok(Ok(stream))) => {
-                stream.set_nodelay(true)?;
-                let peer = stream.peer_addr()?;
-                return Ok((OwnedFd::from(stream.into_std()?), Address::Ip(peer)));
-            }
-            Some(Ok(Err(error))) => last = error.into(),
-            Some(Err(_)) | None => {}
+/// Opens a socket to whichever address of an endpoint answers. Dropping this
+/// closes whatever was begun.
+///
+/// # Errors
+/// The policy denies all addresses, there are none, or none answers; where
+/// several were tried, the error is the last one's.
+pub(crate) async fn open(
+    worker: &Worker,
+    endpoint: Endpoint,
+) -> Result<(OwnedFd, Address), ConnectionError> {
+    let stream = match endpoint {
+        Endpoint::Unix(path) => {
+            let stream = UnixStream::connect(&path).await?.into_std()?;
+            return Ok((OwnedFd::from(stream), Address::Unix(Some(path))));
         }
-        // One that failed gives way to the next at once.
-        if let Some(next) = rest.next() {
-            attempts.spawn(TcpStream::connect(next));
-        }
-    }
-    Err(last)
+        Endpoint::Address(address) => TcpStream::connect(address).await?,
+        Endpoint::Name { host, port } => connect_name(worker, &host, port).await?,
+    };
+    stream.set_nodelay(true)?;
+    let peer = stream.peer_addr()?;
+    Ok((OwnedFd::from(stream.into_std()?), Address::Ip(peer)))
 }
 
-/// The addresses with the families in turns, the first one's first: RFC 8305,
-/// section 4.
-fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    let Some(first) = addresses.first().copied() else {
-        return addresses;
-    };
-    let (same, other): (Vec<_>, Vec<_>) = addresses
-        .into_iter()
-        .partition(|address| address.is_ipv4() == first.is_ipv4());
-    let mut other = other.into_iter();
-    let mut mixed = Vec::new();
-    for address in same {
-        mixed.push(address);
-        mixed.extend(other.next());
+/// Connects to a name as RFC 8305 says: it does not wait for the family whose
+/// addresses come late, nor for the address that does not answer.
+async fn connect_name(
+    worker: &Worker,
+    host: &str,
+    port: u16,
+) -> Result<TcpStream, ConnectionError> {
+    let mut answers = worker.resolver.answers(host);
+    let mut race = Race::default();
+    let mut asking = true;
+    let mut failure = ConnectionError::NameUnresolvable;
+    loop {
+        tokio::select! {
+            biased;
+            Some(ended) = race.attempts.join_next() => match ended {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => {
+                    failure = error.into();
+                    // One that failed gives way to the next at once.
+                    race.due = Instant::now();
+                }
+                // Attempts neither panic nor are aborted.
+                Err(_) => failure = ConnectionError::Aborted,
+            },
+            answer = answers.next(), if asking => match answer {
+                Some(Ok(addresses)) => {
+                    worker.resolver.remember(host, &addresses);
+                    match allowed(worker, host, port, addresses) {
+                        Ok(addresses) => race.add(addresses),
+                        Err(denied) => failure = denied,
+                    }
+                }
+                Some(Err(error)) => failure = error,
+                None => {
+                    asking = false;
+                    race.complete();
+                }
+            },
+            () = tokio::time::sleep_until(race.due), if race.has_more() => race.attempt(port),
+            else => return Err(failure),
+        }
     }
-    mixed.extend(other);
-    mixed
+}
+
+/// Those of a name's addresses that the policy allows.
+fn allowed(
+    worker: &Worker,
+    host: &str,
+    port: u16,
+    mut addresses: Vec<IpAddr>,
+) -> Result<Vec<IpAddr>, ConnectionError> {
+    let shared = &worker.shared;
+    addresses.retain(|&ip| {
+        let judged = shared
+            .policy
+            .resolved_address(host, SocketAddr::new(ip, port));
+        judged.inspect_err(|denied| shared.deny(denied)).is_ok()
+    });
+    match addresses.is_empty() {
+        true => Err(ConnectionError::AccessDenied),
+        false => Ok(addresses),
+    }
+}
+
+/// Attempts to connect to several addresses, each with a head start.
+#[derive(Debug)]
+struct Race {
+    /// The addresses that were not tried yet, the best first.
+    untried: Vec<IpAddr>,
+    attempts: JoinSet<io::Result<TcpStream>>,
+    /// When the next may be tried.
+    due: Instant,
+    /// The last one that was tried.
+    last: Option<IpAddr>,
+}
+
+impl Default for Race {
+    fn default() -> Self {
+        Self {
+            untried: Vec::new(),
+            attempts: JoinSet::new(),
+            due: Instant::now(),
+            last: None,
+        }
+    }
+}
+
+impl Race {
+    fn has_more(&self) -> bool {
+        !self.untried.is_empty()
+    }
+
+    /// Adds addresses of one family.
+    fn add(&mut self, addresses: Vec<IpAddr>) {
+        let preferred = addresses.iter().any(IpAddr::is_ipv6);
+        self.untried.extend(addresses);
+        destinations::sort(&mut self.untried);
+        if self.last.is_none() {
+            // Section 3: the preferred family may be about to come.
+            self.due = Instant::now();
+            if !preferred {
+                self.due += RESOLUTION_DELAY;
+            }
+        }
+    }
+
+    /// No addresses will follow.
+    fn complete(&mut self) {
+        if self.last.is_none() {
+            self.due = Instant::now();
+        }
+    }
+
+    /// Tries the next address.
+    fn attempt(&mut self, port: u16) {
+        let Some(ip) = take_next(&mut self.untried, self.last) else {
+            return;
+        };
+        self.last = Some(ip);
+        self.due = Instant::now() + HEAD_START;
+        self.attempts.spawn(TcpStream::connect((ip, port)));
+    }
+}
+
+/// The best address of the family that was not tried last, so that they take
+/// turns (section 4), or else the best of all.
+fn take_next(untried: &mut Vec<IpAddr>, last: Option<IpAddr>) -> Option<IpAddr> {
+    let other = |ip: &IpAddr| last.is_none_or(|last| last.is_ipv4() != ip.is_ipv4());
+    let place = untried.iter().position(other).unwrap_or(0);
+    (place < untried.len()).then(|| untried.remove(place))
 }
 
 /// Begins to look a name up for a guest, which learns of the answer by an
@@ -191,7 +267,7 @@ pub(crate) fn resolve(
 ) -> AbortHandle {
     let worker = Rc::clone(worker);
     let task = tokio::task::spawn_local(async move {
-        let answer = resolve_name(&worker, &host).await;
+        let answer = worker.resolver.resolve(&host).await;
         if let Some(instance) = instance.upgrade() {
             // A trap was logged.
             let _ = instance.resolved(id, answer);
@@ -200,51 +276,35 @@ pub(crate) fn resolve(
     task.abort_handle()
 }
 
-/// Asks the system's resolver, getaddrinfo(3), on a thread of its own.
-async fn resolve_name(worker: &Worker, host: &str) -> Result<Vec<IpAddr>, ConnectionError> {
-    if let Ok(ip) = host.parse() {
-        return Ok(vec![ip]);
-    }
-    let permit = Arc::clone(&worker.lookups).acquire_owned().await;
-    let name = host.to_owned();
-    let lookup = tokio::task::spawn_blocking(move || {
-        let found = (name.as_str(), 0).to_socket_addrs().map(Vec::from_iter);
-        // Only now: the thread is in use until then.
-        drop(permit);
-        found
-    });
-    let found = lookup.await.map_err(|_| ConnectionError::ResolverFailure)?;
-    let found = found.map_err(|error| resolver_error(&error))?;
-    let mut addresses: Vec<_> = found.into_iter().map(|address| address.ip()).collect();
-    addresses.dedup();
-    if addresses.is_empty() {
-        Err(ConnectionError::NameUnresolvable)
-    } else {
-        Ok(addresses)
-    }
-}
-
-/// getaddrinfo(3)'s error, of which the standard library keeps only the text.
-fn resolver_error(error: &io::Error) -> ConnectionError {
-    let text = error.to_string();
-    let transient = ["Temporary failure", "System error", "Non-recoverable"];
-    if transient.iter().any(|marker| text.contains(marker)) {
-        ConnectionError::ResolverFailure
-    } else {
-        ConnectionError::NameUnresolvable
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn families_take_turns_beginning_with_the_first() {
-        let parse = |text: &str| text.parse::<SocketAddr>().expect("an address");
-        let v6 = ["[::1]:1", "[::2]:1", "[::3]:1"].map(parse);
-        let v4 = ["1.1.1.1:1"].map(parse);
-        let mixed = interleave([v6.as_slice(), &v4].concat());
-        assert_eq!(mixed, [v6[0], v4[0], v6[1], v6[2]]);
+        let parse = |text: &str| text.parse::<IpAddr>().expect("an address");
+        let mut untried: Vec<_> = ["::1", "::2", "::3", "1.1.1.1"].map(parse).into();
+        let mut last = None;
+        let order: Vec<_> = std::iter::from_fn(|| {
+            last = take_next(&mut untried, last);
+            last
+        })
+        .collect();
+        assert_eq!(order, ["::1", "1.1.1.1", "::2", "::3"].map(parse));
+    }
+
+    #[tokio::test]
+    async fn only_the_second_family_waits_a_moment_for_the_first() {
+        let parse = |text: &str| vec![text.parse::<IpAddr>().expect("an address")];
+        let delayed = |race: &Race| race.due > Instant::now() + RESOLUTION_DELAY / 2;
+        let mut race = Race::default();
+        race.add(parse("192.0.2.1"));
+        assert!(delayed(&race));
+        race.add(parse("2001:db8::1"));
+        assert!(!delayed(&race));
+        let mut race = Race::default();
+        race.add(parse("192.0.2.1"));
+        race.complete();
+        assert!(!delayed(&race));
     }
 }

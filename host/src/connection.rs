@@ -15,7 +15,9 @@ use wasmtime::component::ResourceAny;
 use crate::error::ConnectionError;
 use crate::protocol::{Lost, Watermark};
 use crate::relay;
+use crate::stream::Stream;
 use crate::transport::{HandshakeFailed, Linger, Transport};
+use crate::wasm::concurrent;
 use crate::wasm::instance::{Instance, Trapped};
 
 /// How many pieces are received before other connections have their turn.
@@ -39,6 +41,8 @@ enum Stage {
         instance: Rc<Instance>,
         connection: ResourceAny,
     },
+    /// The guest has it as streams, which read and write by themselves.
+    Streaming(Rc<Stream>),
     /// The guest no longer has it.
     Lingering(Linger),
     Over,
@@ -80,9 +84,20 @@ impl Driver {
         }
     }
 
+    /// One that a guest has as streams.
+    pub(crate) fn streaming(transport: Rc<Transport>, stream: Rc<Stream>) -> Self {
+        Self {
+            transport,
+            stage: Stage::Streaming(stream),
+        }
+    }
+
     /// `connection-made`.
     fn begin(&self) -> Stage {
         let worker = self.transport.worker();
+        if worker.shared.program.streams().is_some() {
+            return Stage::Streaming(concurrent::serve(worker, &self.transport));
+        }
         let instance = match worker.instance() {
             Ok(instance) => instance,
             Err(error) => {
@@ -140,6 +155,43 @@ impl Driver {
                 Poll::Ready(Ok(received)) => {
                     instance.data_received(connection, scratch.get(received))?;
                 }
+            }
+        }
+    }
+
+    /// Does all that the guest's streams do not do by themselves, until the
+    /// connection is over.
+    fn poll_streaming(&self, cx: &mut Context<'_>, stream: &Stream) -> Poll<Lost> {
+        let transport = &self.transport;
+        loop {
+            if let Some(lost) = transport.over() {
+                return Poll::Ready(lost);
+            }
+            if let Poll::Ready(Err(reason)) = transport.poll_flush(cx) {
+                transport.fail(reason);
+                continue;
+            }
+            if transport.shut_if_due() {
+                continue;
+            }
+            stream.settle();
+            if transport.over().is_some() {
+                continue;
+            }
+            if transport.core.borrow().wants_room {
+                // Registers; that it is ready shows in the flag.
+                let _ = transport.poll_room(cx);
+            }
+            self.tell_feeder();
+            let relays = transport.core.borrow().relay.is_some();
+            if !relays {
+                return Poll::Pending;
+            }
+            let relayed = relay::poll(transport, cx, &mut transport.worker().scratch.borrow_mut());
+            match relayed {
+                Poll::Ready(outcome) => stream.fed(outcome.map(|_| ())),
+                Poll::Pending if self.feeds_itself() && self.poll_own_room(cx).is_ready() => {}
+                Poll::Pending => return Poll::Pending,
             }
         }
     }
@@ -213,22 +265,25 @@ impl Driver {
     fn attend_relay(&self, cx: &mut Context<'_>) -> Next {
         let transport = &self.transport;
         let relayed = relay::poll(transport, cx, &mut transport.worker().scratch.borrow_mut());
-        if let Poll::Ready(result) = relayed {
-            if let Err(reason) = result {
-                transport.fail(reason);
+        match relayed {
+            Poll::Ready(Ok(Some(target))) => {
+                if target.write_eof().is_err() {
+                    target.close();
+                }
             }
-            return Next::Again;
+            Poll::Ready(Ok(None)) => {}
+            Poll::Ready(Err(reason)) => transport.fail(reason),
+            // A relay to itself may have queued something just now, or waits
+            // for room in its own socket: see to that before sleeping.
+            Poll::Pending if self.feeds_itself() && self.poll_own_room(cx).is_ready() => {}
+            Poll::Pending => return Next::Sleep,
         }
-        let core = transport.core.borrow();
-        let feeds_itself = std::ptr::eq(core.fed_by.as_ptr(), Rc::as_ptr(transport));
-        drop(core);
-        // A relay to itself may have queued something just now, or waits for
-        // room in its own socket: see to that before sleeping.
-        if feeds_itself && self.poll_own_room(cx).is_ready() {
-            Next::Again
-        } else {
-            Next::Sleep
-        }
+        Next::Again
+    }
+
+    fn feeds_itself(&self) -> bool {
+        let core = self.transport.core.borrow();
+        std::ptr::eq(core.fed_by.as_ptr(), Rc::as_ptr(&self.transport))
     }
 
     /// Whether a connection that is relayed to itself can go on at once.
@@ -261,6 +316,27 @@ impl Driver {
 
     /// `connection-lost`; what else hangs on the connection ends with it.
     fn lose(&self, instance: &Rc<Instance>, connection: ResourceAny, lost: &Lost) -> Stage {
+        self.record(lost);
+        self.end_relays(lost);
+        // A trap here has been logged, and the connection ends anyway.
+        let _ = instance.connection_lost(connection, lost.as_ref());
+        self.leave(lost)
+    }
+
+    /// The same for the guest's streams.
+    fn lose_streams(&self, stream: &Stream, lost: &Lost) -> Stage {
+        self.record(lost);
+        let feeder = self.transport.core.borrow().fed_by.upgrade();
+        let stage = self.leave(lost);
+        stream.lost(lost);
+        if let Some(feeder) = feeder {
+            feeder.nudge();
+        }
+        stage
+    }
+
+    /// Counts and logs how a connection ended.
+    fn record(&self, lost: &Lost) {
         let transport = &self.transport;
         let counters = &transport.worker().shared.counters;
         match lost {
@@ -273,9 +349,11 @@ impl Driver {
                 tracing::info!(peer = %transport.peer(), %reason, "connection lost");
             }
         }
-        self.end_relays(lost);
-        // A trap here has been logged, and the connection ends anyway.
-        let _ = instance.connection_lost(connection, lost.as_ref());
+    }
+
+    /// What is to be done without the guest.
+    fn leave(&self, lost: &Lost) -> Stage {
+        let transport = &self.transport;
         let core = transport.core.borrow();
         let flushing = core.tls.is_some() || core.flow.receiving_open();
         let lingers = lost.is_none() && core.socket.is_some() && flushing;
@@ -340,6 +418,10 @@ impl Future for Driver {
                         Stage::Over
                     }
                 },
+                Stage::Streaming(stream) => {
+                    let lost = ready!(this.poll_streaming(cx, stream));
+                    this.lose_streams(stream, &lost)
+                }
                 Stage::Lingering(_) | Stage::Over => {
                     transport.release();
                     return Poll::Ready(());

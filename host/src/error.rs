@@ -9,6 +9,8 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
+use crate::config::ConfigError;
+
 /// Why a command could not be carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -20,6 +22,9 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// The configuration does not go with the component.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
     /// A file that was named cannot be written.
     #[error("cannot write {}: {source}", path.display())]
     Write {
@@ -93,6 +98,8 @@ pub(crate) enum ConnectionError {
     NotBindable,
     #[error("no such name")]
     NameUnresolvable,
+    #[error("the name has no address")]
+    NoAddress,
     #[error("the resolver failed")]
     ResolverFailure,
     #[error("not found")]

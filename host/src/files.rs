@@ -178,6 +178,21 @@ impl From<&Stat> for Metadata {
 }
 
 impl File {
+    /// One that was opened elsewhere: it has no siblings and no name.
+    ///
+    /// # Errors
+    /// What fstat(2) says.
+    pub(crate) fn of(file: fs::File) -> Result<Self, ConnectionError> {
+        let stat = rustix::fs::fstat(&file)?;
+        Ok(Self {
+            file,
+            root: 0,
+            path: Box::default(),
+            metadata: Cell::new(Metadata::from(&stat)),
+            refuses_sendfile: Cell::new(false),
+        })
+    }
+
     /// Its name, without directories.
     pub(crate) fn name(&self) -> &str {
         self.path

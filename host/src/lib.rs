@@ -23,9 +23,13 @@
 //!   |            |  sendfile              +-- wasm::host -----+--> policy
 //!   |                                                         |
 //!   |  udp  <== datagrams, many a system call                 |
-//!   |  connect  outgoing connections, names                   |
+//!   |  connect  outgoing connections; dns  names              |
 //!   +---------------------------------------------------------+
 //! ```
+//!
+//! Guests that await have an engine of their own. Their streams read and write
+//! a transport directly, in the guest's memory; the connection's task only
+//! flushes, relays and ends. A program (`wasi:cli/run`) has one worker.
 //!
 //! A byte goes from the socket to the worker's scratch buffer, from there into
 //! the guest's memory, and what the guest writes goes from its memory to the
@@ -44,21 +48,25 @@
 //! | [`server`] | a run from beginning to end; what workers share; counters | TLS or WIT details |
 //! | `worker` | a thread: its runtime, clock, connections, scratch buffers | the protocol |
 //! | `listener` | bind, socket options, an accept that cannot fail the server | handshakes |
+//! | `incoming` | the same for sockets that a guest listens on | policy |
 //! | `connection` | one task, one connection: handshake, events, end | parsing, policy |
 //! | `protocol` | the grammar of events, without I/O | tokio, wasmtime |
 //! | `http` | HTTP/1.1: heads and bodies, the exchange on a connection, responses, files as bodies, the access log | sockets, wasmtime |
 //! | `transport` | a socket with its TLS session and its queue | policy |
+//! | `stream` | a connection as a guest's streams see it | WIT |
 //! | `queue` | what is yet to be sent | TLS |
 //! | `relay` | copying natively from one transport to another | guests |
 //! | `tls` | certificates, sessions | sockets |
+//! | `trust` | whom outgoing TLS trusts | sessions |
 //! | `files`, `sendfile` | files beneath `--dir`, and sending them | HTTP |
 //! | `udp` | datagram sockets | streams |
-//! | `connect` | outgoing connections, names | policy |
+//! | `connect` | outgoing connections | policy |
+//! | `dns`, `destinations` | names to addresses; which of them to try first | connecting |
 //! | `descriptors` | the limit of descriptors | |
 //! | `ticker` | a thread for what happens regularly | timers of guests |
 //! | `watch` | descriptors in the runtime | |
 //! | `error` | errors, by whose fault they are | |
-//! | [`wasm`] | the engine, instances, what guests may call | business rules |
+//! | [`wasm`] | the engines, instances, what guests may call; those that await are in `wasm::concurrent` | business rules |
 //!
 //! `unsafe` is denied but for two places, each with its reason: `watch`, and
 //! loading compiled code in `wasm::engine`.
@@ -70,9 +78,12 @@ pub mod config;
 mod connect;
 mod connection;
 pub mod descriptors;
+mod destinations;
+mod dns;
 mod error;
 mod files;
 mod http;
+mod incoming;
 pub mod inspect;
 mod listener;
 pub mod logging;
@@ -82,9 +93,11 @@ mod queue;
 mod relay;
 mod sendfile;
 pub mod server;
+mod stream;
 mod ticker;
 mod tls;
 mod transport;
+mod trust;
 mod udp;
 pub mod wasm;
 mod watch;

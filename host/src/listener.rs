@@ -23,7 +23,7 @@ use crate::transport::Address;
 use crate::watch::watch;
 
 /// How long an acceptor rests when the system has no descriptor left.
-const PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 
 /// A socket for one worker.
 #[derive(Debug)]
@@ -398,14 +398,14 @@ pub(crate) struct Accepted {
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
-fn accept_one(socket: impl AsFd) -> Result<(OwnedFd, Address), Errno> {
+pub(crate) fn accept_one(socket: impl AsFd) -> Result<(OwnedFd, Address), Errno> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let (accepted, peer) = rustix::net::acceptfrom_with(socket, flags)?;
     Ok((accepted, peer.map_or(Address::Unix(None), Address::from)))
 }
 
 /// Errors that are the new connection's, and not the listener's (accept(2)).
-fn is_about_one_client(errno: Errno) -> bool {
+pub(crate) fn is_about_one_client(errno: Errno) -> bool {
     matches!(
         errno,
         Errno::CONNABORTED

@@ -7,7 +7,8 @@ use anyhow::Context;
 use netwasm::cli::{self, Command};
 use netwasm::config::Config;
 use netwasm::logging::{self, LogOptions};
-use netwasm::{descriptors, inspect, server, wasm};
+use netwasm::server::Outcome;
+use netwasm::{Error, descriptors, inspect, server, wasm};
 
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os()) {
@@ -18,6 +19,10 @@ fn main() -> ExitCode {
     match run(command) {
         Ok(code) => code,
         Err(error) => {
+            // As a mistake in the arguments, which it is.
+            if let Some(Error::Config(wrong)) = error.downcast_ref() {
+                cli::usage(wrong).exit();
+            }
             // Whoever closed standard error does not want to know.
             let _ = writeln!(std::io::stderr(), "netwasm: {}", one_line(&error));
             ExitCode::FAILURE
@@ -49,7 +54,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Success is that all connections came to their own end.
+/// Success is that all connections came to their own end, and that a command
+/// says so.
 fn serve(config: &Config, log: LogOptions) -> anyhow::Result<ExitCode> {
     logging::start(log)?;
     if let Err(error) = descriptors::raise_limit() {
@@ -65,10 +71,13 @@ fn serve(config: &Config, log: LogOptions) -> anyhow::Result<ExitCode> {
         );
     }
     let outcome = server::run(config)?;
-    Ok(if outcome.drained {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    Ok(match outcome {
+        Outcome {
+            drained: true,
+            code,
+        } => ExitCode::from(code),
+        Outcome { code: 0, .. } => ExitCode::FAILURE,
+        Outcome { code, .. } => ExitCode::from(code),
     })
 }
 

@@ -137,6 +137,19 @@ impl Flow {
         self.sending = Sending::Ended;
     }
 
+    /// Whether the sending side was shut.
+    pub(crate) fn is_shut(&self) -> bool {
+        self.sending == Sending::Ended
+    }
+
+    /// Why the connection failed.
+    pub(crate) fn failure(&self) -> Option<&ConnectionError> {
+        match &self.ending {
+            Some(Ending::Now(reason)) => Some(reason),
+            _ => None,
+        }
+    }
+
     /// Ends the connection after the queue is sent.
     pub(crate) fn close(&mut self) {
         self.ending.get_or_insert(Ending::AfterFlush);

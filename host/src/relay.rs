@@ -190,7 +190,8 @@ impl Drop for Relay {
 }
 
 /// Copies until there is nothing to copy, or no room. Ready once the stream
-/// has ended and its end was passed on.
+/// has ended and all of it was given to the target, which is returned so that
+/// its sending side can be shut.
 ///
 /// # Errors
 /// Either connection failed.
@@ -198,10 +199,10 @@ pub(crate) fn poll(
     source: &Rc<Transport>,
     cx: &mut Context<'_>,
     scratch: &mut Scratch,
-) -> Poll<Result<(), ConnectionError>> {
+) -> Poll<Result<Option<Rc<Transport>>, ConnectionError>> {
     // Out of the cell, since source and target may be one and the same.
     let Some(mut relay) = source.core.borrow_mut().relay.take() else {
-        return Poll::Ready(Ok(()));
+        return Poll::Ready(Ok(None));
     };
     let mut budget = BUDGET;
     let result = loop {
@@ -218,22 +219,17 @@ pub(crate) fn poll(
                 relay.target.nudge();
                 break Poll::Pending;
             }
-            Poll::Ready(Ok(Step::Ended)) => break Poll::Ready(Ok(())),
+            Poll::Ready(Ok(Step::Ended)) => {
+                let target = Rc::clone(&relay.target);
+                drop(relay);
+                target.core.borrow_mut().fed_by = Weak::new();
+                source.core.borrow_mut().flow.peer_ended();
+                return Poll::Ready(Ok(Some(target)));
+            }
             Poll::Ready(Err(reason)) => break Poll::Ready(Err(reason)),
         }
     };
-    match &result {
-        Poll::Ready(Ok(())) => {
-            let target = Rc::clone(&relay.target);
-            drop(relay);
-            target.core.borrow_mut().fed_by = Weak::new();
-            source.core.borrow_mut().flow.peer_ended();
-            if target.write_eof().is_err() {
-                target.close();
-            }
-        }
-        _ => source.core.borrow_mut().relay = Some(relay),
-    }
+    source.core.borrow_mut().relay = Some(relay);
     result
 }
 

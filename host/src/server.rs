@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
-use crate::config::{Config, GuestConfig, Isolation, Limits};
+use crate::config::{Config, DnsConfig, GuestConfig, Isolation, Limits};
 use crate::error::Error;
 use crate::files::Roots;
 use crate::http::access_log::AccessLog;
@@ -19,10 +19,10 @@ use crate::listener;
 use crate::policy::{Denied, Policy};
 use crate::ticker::Ticker;
 use crate::tls::Tls;
-use crate::wasm::engine::Program;
+use crate::wasm::engine::Loaded;
 use crate::wasm::guest_log::GuestLog;
 use crate::wasm::wasi::WasiSetup;
-use crate::worker::{self, Assignment, Tick};
+use crate::worker::{self, Assignment, Ended, Tick};
 
 /// How many tasks a worker runs before it looks for new events of its
 /// sockets: all that one look found.
@@ -45,8 +45,10 @@ pub(crate) enum Phase {
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// Whether all connections had ended by themselves.
+    /// Whether all connections, and the command, had ended by themselves.
     pub drained: bool,
+    /// What a command said of itself; 0 is success.
+    pub code: u8,
 }
 
 /// What all workers share.
@@ -56,9 +58,10 @@ pub(crate) struct Shared {
     pub(crate) isolation: Isolation,
     pub(crate) guest: GuestConfig,
     pub(crate) policy: Policy,
+    pub(crate) dns: DnsConfig,
     pub(crate) tls: Arc<Tls>,
     pub(crate) roots: Roots,
-    pub(crate) program: Program,
+    pub(crate) program: Loaded,
     pub(crate) log: GuestLog,
     pub(crate) wasi: WasiSetup,
     pub(crate) counters: Counters,
@@ -75,17 +78,18 @@ impl Shared {
     pub(crate) fn new(config: &Config) -> Result<Self, Error> {
         let roots = Roots::open(&config.guest.dirs)?;
         let tls = Arc::new(Tls::load(&config.tls)?);
-        if config.policy != Policy::default() {
+        if !config.policy.connect.is_empty() {
             tls.prepare_client();
         }
         let log = GuestLog::new(&config.guest.name);
         let wasi = WasiSetup::new(&config.guest, config.limits.max_handles, log.clone())?;
-        let program = Program::load(config)?;
+        let program = Loaded::load(config)?;
         Ok(Self {
             limits: config.limits.clone(),
             isolation: config.isolation,
             guest: config.guest.clone(),
             policy: config.policy.clone(),
+            dns: config.dns.clone(),
             tls,
             roots,
             program,
@@ -161,8 +165,9 @@ impl Counter {
     }
 }
 
-/// Runs until a signal ends it. SIGTERM and SIGINT drain, a second one aborts
-/// what is left; SIGHUP reads certificates anew and opens the access log anew.
+/// Runs until a signal ends it, or the command that it runs. SIGTERM and SIGINT
+/// drain, a second one aborts what is left; SIGHUP reads certificates anew and
+/// opens the access log anew.
 ///
 /// # Errors
 /// What keeps it from starting.
@@ -185,7 +190,11 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
     };
     let started = Instant::now();
     let shared = Arc::new(Shared::new(config)?);
-    let workers = config.workers.get();
+    // A command is one call.
+    let workers = match shared.program.is_command() {
+        true => 1,
+        false => config.workers.get(),
+    };
     let (handing, handed): (Vec<_>, Vec<_>) =
         (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
     let mut assignments: Vec<_> = handed
@@ -245,12 +254,16 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
                 }
             }
         };
-        let name = next_signal().await;
+        drop(watched);
+        let name = tokio::select! {
+            name = next_signal() => name,
+            // The command has ended.
+            () = phase.closed() => return,
+        };
         tracing::info!(signal = name, "draining: no new connections");
         let _ = phase.send(Phase::Draining);
         let drained = phase.closed();
         let deadline = tokio::time::sleep(config.limits.shutdown_timeout);
-        drop(watched);
         tokio::select! {
             () = drained => return,
             () = deadline => tracing::warn!("aborting what is left (--shutdown-timeout)"),
@@ -258,14 +271,21 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
         }
         let _ = phase.send(Phase::Aborting);
     });
-    let aborted: usize = threads
-        .into_iter()
-        .map(|thread| thread.join().unwrap_or(0))
-        .sum();
+    let mut aborted = 0;
+    let mut code = 0;
+    for thread in threads {
+        let ended = thread.join().unwrap_or_default();
+        aborted += ended.aborted;
+        code = ended.code.unwrap_or(code);
+    }
     drop(files);
-    shared.report(aborted);
+    // Nobody asks a program for an account of how it went.
+    if !shared.program.is_command() || aborted > 0 {
+        shared.report(aborted);
+    }
     Ok(Outcome {
         drained: aborted == 0,
+        code,
     })
 }
 
@@ -275,21 +295,21 @@ fn serve(
     assignment: Assignment,
     phase: watch::Receiver<Phase>,
     clock: watch::Receiver<Tick>,
-) -> usize {
+) -> Ended {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .event_interval(EVENT_INTERVAL)
         .build_local(LocalOptions::default());
     match runtime {
         Ok(runtime) => {
-            let aborted = runtime.block_on(worker::run(shared, assignment, phase, clock));
-            // A resolver that does not answer must not hold up the end.
+            let ended = runtime.block_on(worker::run(shared, assignment, phase, clock));
+            // A thread that still reads authorities must not hold up the end.
             runtime.shutdown_background();
-            aborted
+            ended
         }
         Err(error) => {
             tracing::error!(%error, "a worker cannot start");
-            0
+            Ended::default()
         }
     }
 }

@@ -23,6 +23,7 @@ use rustls::{
 use crate::config::{CertificateFiles, TlsFiles};
 use crate::error::{ConnectionError, Error};
 use crate::queue::{Chunk, WriteQueue};
+use crate::trust::{self, Trust};
 
 /// How much of a file is encrypted at a time, bytes: one record's worth.
 const FILE_STEP: usize = 16 << 10;
@@ -34,13 +35,8 @@ pub(crate) struct Tls {
     https: Option<Arc<ServerConfig>>,
     /// The certificates of both.
     certificates: Arc<BySni>,
-    roots: Roots,
+    trust: Trust,
     client: OnceLock<Result<ClientConfig, String>>,
-}
-
-/// Whom outgoing connections trust.
-struct Roots {
-    extra: Vec<CertificateDer<'static>>,
 }
 
 impl fmt::Debug for Tls {
@@ -70,6 +66,12 @@ impl Tls {
             https.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
             Arc::new(https)
         });
+        if files.insecure {
+            tracing::warn!(
+                "--tls-insecure: outgoing TLS connections take any certificate, so whoever answers \
+                 can read and change what is sent"
+            );
+        }
         let mut extra = Vec::new();
         for path in &files.extra_roots {
             extra.extend(read_certificates(path)?);
@@ -78,7 +80,10 @@ impl Tls {
             server,
             https,
             certificates,
-            roots: Roots { extra },
+            trust: match files.insecure {
+                true => Trust::Anybody,
+                false => Trust::Authorities(extra),
+            },
             client: OnceLock::new(),
         })
     }
@@ -120,7 +125,7 @@ impl Tls {
 
     /// What all clients begin with; made when first asked for.
     fn client_config(&self) -> &Result<ClientConfig, String> {
-        self.client.get_or_init(|| self.roots.client_config())
+        self.client.get_or_init(|| self.trust.client_config())
     }
 
     /// The server's side, where `--cert` was given.
@@ -152,24 +157,6 @@ impl Tls {
         let name = client.server_name.clone();
         let connection = ClientConnection::new(Arc::new(config), name).map_err(tls_error)?;
         Ok(Session::new(connection.into()))
-    }
-}
-
-impl Roots {
-    /// The system's authorities (`SSL_CERT_FILE` is honoured) and `--ca`.
-    fn client_config(&self) -> Result<ClientConfig, String> {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        roots.add_parsable_certificates(self.extra.iter().cloned());
-        if roots.is_empty() {
-            return Err("no certificate authority is known; --ca FILE adds one".into());
-        }
-        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(config)
     }
 }
 
@@ -299,7 +286,7 @@ fn bad_file(what: &str, path: &Path, error: &dyn fmt::Display) -> Error {
     reason = "used as a function in map_err"
 )]
 fn tls_error(error: rustls::Error) -> ConnectionError {
-    ConnectionError::Tls(error.to_string())
+    ConnectionError::Tls(trust::describe(&error))
 }
 
 /// What a client says and expects: `client-tls` of the WIT package, checked.
@@ -437,6 +424,13 @@ impl Session {
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> usize {
         // `WouldBlock` is none at present, 0 the end; `peer_closed` knows.
         self.connection.reader().read(buffer).unwrap_or(0)
+    }
+
+    /// Whether [`Self::read`] would yield some, or may after what was kept is
+    /// taken in.
+    pub(crate) fn has_plain_text(&mut self) -> bool {
+        let chunk = self.connection.reader().into_first_chunk();
+        chunk.is_ok_and(|chunk| !chunk.is_empty()) || !self.incoming.rest().is_empty()
     }
 
     /// Whether the peer ended its stream by `close_notify`.

@@ -10,11 +10,12 @@ use std::task::Context;
 use std::time::Duration;
 
 use slab::Slab;
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::config::{Isolation, ListenerKind};
 use crate::connection::Driver;
+use crate::dns::Resolver;
 use crate::error::ConnectionError;
 use crate::http;
 use crate::listener::{Accepted, Listener, StreamListener};
@@ -23,6 +24,7 @@ use crate::server::{Phase, Shared};
 use crate::tls::Tls;
 use crate::transport::Transport;
 use crate::udp;
+use crate::wasm::concurrent;
 use crate::wasm::instance::{Instance, InstanceError};
 
 /// What one read may bring, bytes. Larger than what mostly arrives, so that a
@@ -31,10 +33,6 @@ const SCRATCH: usize = 64 << 10;
 
 /// How long a closed connection waits for its peer to close too.
 const LINGER: Duration = Duration::from_secs(2);
-
-/// Names that a worker looks up at once: each holds a thread until the system's
-/// resolver answers, even where nobody waits for it any more.
-const LOOKUPS: usize = 16;
 
 /// A point in time, in the worker's own coarse unit since it began.
 pub(crate) type Tick = u32;
@@ -52,12 +50,14 @@ pub(crate) struct Worker {
     transports: RefCell<Slab<Rc<Transport>>>,
     /// The instance that all share under `--isolation worker`.
     instance: RefCell<Option<Rc<Instance>>>,
-    /// Names that may be looked up at once.
-    pub(crate) lookups: Arc<Semaphore>,
+    /// The same for guests that await.
+    pub(crate) calls: RefCell<Option<concurrent::Calls>>,
+    pub(crate) resolver: Resolver,
     /// What its HTTP connections share.
     pub(crate) http: http::Local,
     /// Whether the run is at its end, and what is idle should go.
     draining: Cell<bool>,
+    drained: Notify,
     clock: Cell<Tick>,
     tick: Duration,
     /// Tasks that must end before the worker may.
@@ -71,12 +71,14 @@ impl Worker {
             tick: tick(&shared.limits),
             http: http::Local::new(shared.access_log.as_ref()),
             draining: Cell::new(false),
+            drained: Notify::new(),
+            resolver: Resolver::new(&shared.dns),
             shared,
             scratch: RefCell::new(Scratch::default()),
             pipes: RefCell::default(),
             transports: RefCell::default(),
             instance: RefCell::default(),
-            lookups: Arc::new(Semaphore::new(LOOKUPS)),
+            calls: RefCell::default(),
             clock: Cell::new(0),
             active: Cell::new(0),
             ended: Notify::new(),
@@ -207,16 +209,37 @@ impl Worker {
 
     /// Ends all connections, for a reason.
     fn fail_all(&self, reason: &ConnectionError) {
-        // A copy: failing one may end others.
-        let all: Vec<_> = self
-            .transports
+        for transport in self.all_transports() {
+            transport.fail(reason.clone());
+        }
+    }
+
+    /// The connections; a copy, since ending one may end others.
+    fn all_transports(&self) -> Vec<Rc<Transport>> {
+        self.transports
             .borrow()
             .iter()
             .map(|(_, transport)| Rc::clone(transport))
-            .collect();
-        for transport in all {
-            transport.fail(reason.clone());
+            .collect()
+    }
+
+    /// Closes what is left, without waiting for its peers.
+    async fn close_all(&self) {
+        for transport in self.all_transports() {
+            transport.close();
         }
+        // Each connection's task has its turn.
+        tokio::task::yield_now().await;
+    }
+
+    /// Ends what is left, and says how many connections that were.
+    async fn abort(&self) -> usize {
+        let aborted = self.transports.borrow().len();
+        self.fail_all(&ConnectionError::Aborted);
+        // What is left has a moment to tell its guests.
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.all_ended()).await;
+        self.http.flush_log();
+        aborted
     }
 
     /// Keeps the clock, and ends what is late.
@@ -232,9 +255,18 @@ impl Worker {
         }
     }
 
+    /// Waits until the run is at its end.
+    pub(crate) async fn drained(self: Rc<Self>) {
+        let notified = self.drained.notified();
+        if !self.is_draining() {
+            notified.await;
+        }
+    }
+
     /// Has connections end that need not go on.
     fn drain(&self) {
         self.draining.set(true);
+        self.drained.notify_waiters();
         for (_, transport) in &*self.transports.borrow() {
             transport.nudge();
         }
@@ -362,8 +394,9 @@ impl Scratch {
         buffer(&mut self.wire)
     }
 
-    pub(crate) fn plain(&mut self) -> &mut [u8] {
-        buffer(&mut self.plain)
+    /// Both: for what comes from the socket, and for what a session makes of it.
+    pub(crate) fn both(&mut self) -> (&mut [u8], &mut [u8]) {
+        (buffer(&mut self.wire), buffer(&mut self.plain))
     }
 
     pub(crate) fn get(&self, received: Received) -> &[u8] {
@@ -392,13 +425,22 @@ pub(crate) struct Assignment {
     pub(crate) handed: mpsc::UnboundedReceiver<Accepted>,
 }
 
-/// Serves until the run ends. Returns how many connections had to be aborted.
+/// How a worker ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ended {
+    /// Connections, and the command, that had to be aborted.
+    pub(crate) aborted: usize,
+    /// What the command said of itself.
+    pub(crate) code: Option<u8>,
+}
+
+/// Serves until the run ends, or runs the command until that ends.
 pub(crate) async fn run(
     shared: Arc<Shared>,
     assignment: Assignment,
     mut phase: watch::Receiver<Phase>,
     clock: watch::Receiver<Tick>,
-) -> usize {
+) -> Ended {
     let worker = Worker::new(shared);
     let mut accepting = JoinSet::new();
     accepting.spawn_local(Rc::clone(&worker).watch_deadlines(clock));
@@ -422,6 +464,9 @@ pub(crate) async fn run(
         }
     });
 
+    if let Some(program) = worker.shared.program.command() {
+        return command(&worker, program, phase).await;
+    }
     // An error means that the server is gone, which is an end as well.
     let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
     listening.abort_all();
@@ -430,12 +475,40 @@ pub(crate) async fn run(
         () = worker.all_ended() => {}
         _ = phase.wait_for(|phase| *phase == Phase::Aborting) => {}
     }
-    let aborted = worker.transports.borrow().len();
-    worker.fail_all(&ConnectionError::Aborted);
-    // What is left has a moment to tell its guests.
-    let _ = tokio::time::timeout(Duration::from_secs(1), worker.all_ended()).await;
-    worker.http.flush_log();
-    aborted
+    let aborted = worker.abort().await;
+    Ended {
+        aborted,
+        code: None,
+    }
+}
+
+/// Runs the command until it ends, or has to. Its connections go with it, as
+/// those of a process do.
+async fn command(
+    worker: &Rc<Worker>,
+    program: &concurrent::Program,
+    mut phase: watch::Receiver<Phase>,
+) -> Ended {
+    let mut aborting = phase.clone();
+    let draining = Rc::clone(worker);
+    tokio::task::spawn_local(async move {
+        // An error means that the server is gone, which is an end as well.
+        let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
+        draining.drain();
+    });
+    let code = tokio::select! {
+        code = concurrent::run(worker, program) => Some(code),
+        _ = aborting.wait_for(|phase| *phase == Phase::Aborting) => None,
+    };
+    if code.is_some() {
+        worker.close_all().await;
+    } else {
+        worker.abort().await;
+    }
+    Ended {
+        aborted: usize::from(code.is_none()),
+        code,
+    }
 }
 
 /// Accepts connections for ever.

@@ -10,6 +10,7 @@
 )]
 
 mod component;
+mod dns;
 mod http;
 mod http_file;
 mod log;
@@ -23,14 +24,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub(crate) use component::{datagram_handler, handler, handler_of_another_host};
+pub(crate) use dns::{Dns, Reply as DnsReply};
 pub(crate) use http::{Response, message, post};
 pub(crate) use http_file::{FileClient, LONG_AGO, Reply, make_old, request, site, write_old};
 pub(crate) use log::Log;
-pub(crate) use peer::{Peer, TcpPeer, UdpPeer, echoes, pattern, same};
+pub(crate) use peer::{Peer, TcpPeer, UdpPeer, echoes, full_backlog, pattern, same};
 pub(crate) use process::raise_descriptor_limit;
 pub(crate) use server::{Finished, Run, Server, unix_address, write};
-pub(crate) use strace::Strace;
-pub(crate) use tls::{Client, TlsPeer, certificates};
+pub(crate) use strace::{Strace, spliced};
+pub(crate) use tls::{Client, TlsPeer, TlsServer, certificates};
 
 /// How long anything may take that should happen at once, on a slow machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);

@@ -1,12 +1,12 @@
 //! Clients with blocking sockets, each operation under the deadline.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::DEADLINE;
 
@@ -152,8 +152,8 @@ impl TcpPeer {
     /// Connects with a small receive buffer, so that the server soon cannot
     /// send any more.
     pub(crate) fn connect_narrow(address: SocketAddr) -> Self {
-        let domain = socket2::Domain::for_address(address);
-        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).expect("a socket");
+        let domain = Domain::for_address(address);
+        let socket = Socket::new(domain, Type::STREAM, None).expect("a socket");
         socket.set_recv_buffer_size(4096).expect("a receive buffer");
         socket
             .connect_timeout(&address.into(), DEADLINE)
@@ -303,4 +303,25 @@ pub(crate) fn same(received: &[u8], expected: &[u8]) {
         received.len(),
         expected.len(),
     );
+}
+
+/// An address where nobody accepts, and what keeps it so.
+pub(crate) fn full_backlog(ip: IpAddr) -> (SocketAddr, Vec<Socket>) {
+    let any = SocketAddr::new(ip, 0);
+    let stream = || Socket::new(Domain::for_address(any), Type::STREAM, None).expect("a socket");
+    let listener = stream();
+    listener.bind(&any.into()).expect("a port");
+    listener.listen(0).expect("a listener");
+    let address = listener.local_addr().expect("its address");
+    let mut kept = vec![listener];
+    for _ in 0..4 {
+        let socket = stream();
+        socket
+            .set_nonblocking(true)
+            .expect("a socket that does not wait");
+        // In progress, or established and never accepted.
+        let _ = socket.connect(&address);
+        kept.push(socket);
+    }
+    (address.as_socket().expect("an IP address"), kept)
 }

@@ -1,6 +1,7 @@
 //! A run of the binary: its arguments, then the server, then its end.
 
 use std::ffi::OsStr;
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -19,6 +20,8 @@ pub(crate) struct Run {
     /// How many `listening` lines it will print.
     listening: usize,
     guest_args: Vec<String>,
+    /// What it is given on standard input.
+    input: Vec<u8>,
 }
 
 impl Run {
@@ -48,6 +51,7 @@ impl Run {
             command,
             listening: 0,
             guest_args: Vec::new(),
+            input: Vec::new(),
         }
     }
 
@@ -130,20 +134,35 @@ impl Run {
         Some(self)
     }
 
+    /// Gives it something on standard input, and then the end.
+    pub(crate) fn input(mut self, bytes: &[u8]) -> Self {
+        self.command.stdin(Stdio::piped());
+        self.input = bytes.to_vec();
+        self
+    }
+
+    /// Starts a program, which listens by itself if at all.
+    pub(crate) fn start_command(self) -> Server {
+        let (child, stdout, log) = self.spawn();
+        Server {
+            child,
+            stdout,
+            log,
+            listening: Vec::new(),
+            status: None,
+        }
+    }
+
     /// Starts it, and waits until all listeners accept.
     pub(crate) fn start(self) -> Server {
         let expected = self.listening;
         assert!(expected > 0, "a server has a listener");
-        let (child, stdout, log) = self.spawn();
-        let mut server = Server {
-            child,
-            log,
-            listening: Vec::new(),
-            status: None,
-        };
-        let lines = stdout.wait(START, &format!("{expected} listening lines"), |lines| {
-            (lines.len() >= expected).then(|| lines.to_vec())
-        });
+        let mut server = self.start_command();
+        let lines = server
+            .stdout
+            .wait(START, &format!("{expected} listening lines"), |lines| {
+                (lines.len() >= expected).then(|| lines.to_vec())
+            });
         server.listening = lines
             .iter()
             .map(|line| {
@@ -157,17 +176,11 @@ impl Run {
 
     /// Runs it to its end, which must come by itself.
     pub(crate) fn output(self) -> Finished {
-        let (child, stdout, log) = self.spawn();
-        let mut server = Server {
-            child,
-            log,
-            listening: Vec::new(),
-            status: None,
-        };
+        let mut server = self.start_command();
         let status = server.wait_within(START);
         Finished {
             code: status.code(),
-            stdout: stdout.text(),
+            stdout: server.stdout.text(),
             stderr: server.log.text(),
         }
     }
@@ -177,6 +190,11 @@ impl Run {
             self.command.arg("--").args(&self.guest_args);
         }
         let mut child = self.command.spawn().expect("netwasm starts");
+        if let Some(mut stdin) = child.stdin.take() {
+            // On a thread, since what it prints fills a pipe as well.
+            let input = self.input;
+            std::thread::spawn(move || stdin.write_all(&input));
+        }
         let stdout = Log::follow(child.stdout.take().expect("its output"));
         let stderr = child.stderr.take().map(Log::follow).unwrap_or_default();
         (child, stdout, stderr)
@@ -216,6 +234,8 @@ impl Finished {
 /// A server that accepts connections.
 pub(crate) struct Server {
     child: Child,
+    /// What it prints.
+    pub(crate) stdout: Log,
     /// What it logs.
     pub(crate) log: Log,
     /// What it listens on, as URLs, in the order of the command line.

@@ -54,6 +54,23 @@ impl Strace {
     }
 }
 
+/// How many bytes a trace shows to be moved by splice(2): each once into a pipe
+/// and once out of it.
+pub(crate) fn spliced(trace: &[String]) -> usize {
+    let calls = trace.iter().filter(|line| line.contains("splice"));
+    calls.filter_map(|line| result(line)).sum()
+}
+
+/// What a system call returned, if that was a number.
+fn result(line: &str) -> Option<usize> {
+    line.rsplit_once("= ")?
+        .1
+        .split_whitespace()
+        .next()?
+        .parse()
+        .ok()
+}
+
 impl Drop for Strace {
     fn drop(&mut self) {
         if self.child.try_wait().is_ok_and(|status| status.is_none()) {

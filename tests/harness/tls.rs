@@ -1,17 +1,18 @@
-//! TLS clients with blocking sockets.
+//! TLS clients and servers with blocking sockets.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+    SupportedProtocolVersion,
 };
 
 use super::peer::connect;
-use super::{Peer, cert};
+use super::{DEADLINE, Peer, cert};
 
 /// A client over TLS.
 pub(crate) type TlsPeer = Peer<StreamOwned<ClientConnection, TcpStream>>;
@@ -108,6 +109,45 @@ impl TlsPeer {
             .conn
             .write_tls(&mut stream.sock)
             .expect("close_notify is sent");
+    }
+}
+
+/// A server in the test's own process, which can then do what no good one does.
+pub(crate) struct TlsServer {
+    pub(crate) address: SocketAddr,
+    listener: TcpListener,
+    config: Arc<ServerConfig>,
+}
+
+impl TlsServer {
+    /// One that shows this certificate, and agrees on one of these protocols.
+    pub(crate) fn new(chain: &str, key: &str, alpn: &[&str]) -> Self {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let key = PrivateKeyDer::from_pem_file(cert(key)).expect("a key");
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions that the provider has")
+            .with_no_client_auth()
+            .with_single_cert(certificates(&cert(chain)), key)
+            .expect("a certificate with its key");
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        Self {
+            address: listener.local_addr().expect("its address"),
+            listener,
+            config: Arc::new(config),
+        }
+    }
+
+    /// Waits for a client, and shakes hands.
+    pub(crate) fn accept(&self) -> std::io::Result<Peer<StreamOwned<ServerConnection, TcpStream>>> {
+        let (mut socket, _) = self.listener.accept()?;
+        socket.set_read_timeout(Some(DEADLINE))?;
+        let mut session = ServerConnection::new(Arc::clone(&self.config)).expect("a session");
+        while session.is_handshaking() {
+            session.complete_io(&mut socket)?;
+        }
+        Ok(Peer::new(StreamOwned::new(session, socket)))
     }
 }
 

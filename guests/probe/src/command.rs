@@ -110,12 +110,13 @@ impl Client {
                 None => self.refuse("usage"),
             },
             // connect-tls HOST PORT NAME TEXT: the same in TLS with a server
-            // called NAME.
+            // called NAME, or NAME/PROTOCOL to offer that (ALPN).
             ("connect-tls", [host, port, name, text @ ..]) => match port.parse() {
                 Ok(port) => {
+                    let (name, alpn) = name.split_once('/').unwrap_or((name, ""));
                     let tls = ClientTls {
-                        server_name: (*name).to_owned(),
-                        alpn: Vec::new(),
+                        server_name: name.to_owned(),
+                        alpn: alpn.split_terminator('/').map(str::to_owned).collect(),
                     };
                     let to = Endpoint::Name(((*host).to_owned(), port));
                     self.connect(&to, Some(tls), &text.join(" "));

@@ -251,6 +251,7 @@ fn reason(error: &ErrorCode) -> String {
         ErrorCode::ConnectionRefused => "connection refused".to_owned(),
         ErrorCode::RemoteUnreachable => "no route to it".to_owned(),
         ErrorCode::NameUnresolvable => "no such name".to_owned(),
+        ErrorCode::NoAddress => "the name has no address".to_owned(),
         ErrorCode::NotFound => "no such socket".to_owned(),
         error => error.to_string(),
     }

@@ -61,10 +61,13 @@ pub fn guests(workspace: &Path) -> Result<Vec<String>, Error> {
         }
         let manifest = read_toml(&manifest)?;
         let types = manifest.get("lib").and_then(|lib| lib.get("crate-type"));
-        let is_guest = types
+        let is_handler = types
             .and_then(toml::Value::as_array)
             .is_some_and(|types| types.iter().any(|kind| kind.as_str() == Some("cdylib")));
-        if is_guest {
+        // A program says so, as the tools of this host are programs too.
+        let metadata = manifest.get("package").and_then(|it| it.get("metadata"));
+        let is_program = metadata.is_some_and(|metadata| metadata.get("guest").is_some());
+        if is_handler || is_program {
             names.push(name_of(&entry));
         }
     }

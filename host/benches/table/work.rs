@@ -210,6 +210,21 @@ pub(crate) fn all() -> Vec<Work> {
                     netwasm("relay-echo", "connection"),
                     Target::Ratio(1.0),
                 ),
+                row(
+                    "stream-echo through the guest, 64 B, 64 connections",
+                    netwasm("stream-echo", "connection"),
+                    Target::Ratio(0.6),
+                ),
+                row(
+                    "the same; an instance for each worker",
+                    netwasm("stream-echo", "worker"),
+                    Target::Ratio(0.6),
+                ),
+                row(
+                    "stream-relay, 64 B, 64 connections",
+                    netwasm("stream-relay", "connection"),
+                    Target::Ratio(1.0),
+                ),
             ],
             peers: with_python(messages()),
         },
@@ -219,21 +234,35 @@ pub(crate) fn all() -> Vec<Work> {
                 connections: 16,
                 size: 16 << 10,
             },
-            rows: vec![row(
-                "echo in the guest, 16 KiB, 16 connections",
-                netwasm("echo", "connection"),
-                Target::Ratio(0.92),
-            )],
+            rows: vec![
+                row(
+                    "echo in the guest, 16 KiB, 16 connections",
+                    netwasm("echo", "connection"),
+                    Target::Ratio(0.92),
+                ),
+                row(
+                    "stream-echo through the guest, 16 KiB, 16 connections",
+                    netwasm("stream-echo", "connection"),
+                    Target::Ratio(0.75),
+                ),
+            ],
             peers: with_python(messages()),
         },
         Work {
             name: "bulk",
             kind: Kind::Bulk { connections: 4 },
-            rows: vec![row(
-                "relay-echo, bulk, 4 connections, per MiB",
-                netwasm("relay-echo", "connection"),
-                Target::Ratio(1.5),
-            )],
+            rows: vec![
+                row(
+                    "relay-echo, bulk, 4 connections, per MiB",
+                    netwasm("relay-echo", "connection"),
+                    Target::Ratio(1.5),
+                ),
+                row(
+                    "stream-relay, bulk, 4 connections, per MiB",
+                    netwasm("stream-relay", "connection"),
+                    Target::Ratio(1.5),
+                ),
+            ],
             peers: with_python(bulk()),
         },
         Work {

@@ -3,7 +3,7 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
-use std::rc::Weak;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker, ready};
 
 use rustix::io::Errno;
@@ -38,6 +38,10 @@ pub(crate) struct Core {
     /// Whether that copying is to be told when all that is queued is sent.
     pub(crate) feeder_waits: bool,
     pub(super) waker: Option<Waker>,
+    /// The guest's stream of what arrives, where it waits.
+    pub(super) receiver: Option<Waker>,
+    /// The guest's stream of what is to be sent, where it waits.
+    pub(super) sender: Option<Waker>,
     /// When a byte last moved.
     pub(super) touched: Tick,
     /// When the peer last took some of what is queued, or the queue was empty.
@@ -49,7 +53,7 @@ pub(crate) struct Core {
     /// Whether it was not yet told.
     pub(super) rang: bool,
     /// Counts the connection against `--max-connections`.
-    pub(super) _permit: Option<OwnedSemaphorePermit>,
+    pub(super) permit: Option<Rc<OwnedSemaphorePermit>>,
 }
 impl Core {
     /// All that is queued, bytes.
@@ -228,6 +232,49 @@ impl Core {
                 (None, Err(_would_block)) => {}
             }
         }
+    }
+
+    /// Receives plain text out of the TLS session; 0 is the end.
+    pub(super) fn poll_receive_tls(
+        &mut self,
+        cx: &mut Context<'_>,
+        wire: &mut [u8],
+        plain: &mut [u8],
+        now: Tick,
+    ) -> Poll<Result<usize, ConnectionError>> {
+        loop {
+            let Some(session) = &mut self.tls else {
+                return Poll::Ready(Ok(0));
+            };
+            let count = session.read(plain);
+            if count > 0 || session.peer_closed() {
+                return Poll::Ready(Ok(count));
+            }
+            if let Some(kept) = session.take_kept() {
+                self.feed_kept(kept)?;
+                continue;
+            }
+            let count = ready!(self.poll_recv(cx, wire))?;
+            self.touched = now;
+            if count == 0 {
+                return Poll::Ready(Err(ConnectionError::TlsTruncated));
+            }
+            self.feed_received(wire.get(..count).unwrap_or_default())?;
+            if !self.queue.is_empty() {
+                // An answer of the session's own found no room.
+                match &self.waker {
+                    Some(driver) => driver.wake_by_ref(),
+                    None => cx.waker().wake_by_ref(),
+                }
+            }
+        }
+    }
+
+    /// Whether plain text was received and not yet taken.
+    pub(super) fn has_plain_text(&mut self) -> bool {
+        self.tls
+            .as_mut()
+            .is_some_and(|session| session.peer_closed() || session.has_plain_text())
     }
 
     /// Tries an operation on the socket that may find no room, keeping the

@@ -78,29 +78,9 @@ impl Transport {
             core.touched = self.worker.now();
             return Poll::Ready(Ok(Received::Wire(count)));
         }
-        loop {
-            let Some(session) = &mut core.tls else {
-                return Poll::Ready(Ok(Received::Plain(0)));
-            };
-            let count = session.read(scratch.plain());
-            if count > 0 || session.peer_closed() {
-                return Poll::Ready(Ok(Received::Plain(count)));
-            }
-            if let Some(kept) = session.take_kept() {
-                core.feed_kept(kept)?;
-                continue;
-            }
-            let count = ready!(core.poll_recv(cx, scratch.wire()))?;
-            core.touched = self.worker.now();
-            if count == 0 {
-                return Poll::Ready(Err(ConnectionError::TlsTruncated));
-            }
-            core.feed_received(scratch.wire().get(..count).unwrap_or_default())?;
-            if !core.queue.is_empty() {
-                // An answer of the session's own found no room.
-                cx.waker().wake_by_ref();
-            }
-        }
+        let (wire, plain) = scratch.both();
+        core.poll_receive_tls(cx, wire, plain, self.worker.now())
+            .map_ok(Received::Plain)
     }
 
     /// Advances the TLS handshake until it is done.
@@ -188,6 +168,17 @@ impl Transport {
 
     /// Sends what is queued until it is all gone.
     pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
+        let flushed = self.poll_flush_queue(cx);
+        if let Poll::Ready(Ok(())) = flushed
+            && let Some(sender) = self.core.borrow_mut().sender.take()
+        {
+            // There is room for what a guest's stream brings.
+            sender.wake();
+        }
+        flushed
+    }
+
+    fn poll_flush_queue(&self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
         let mut core = self.core.borrow_mut();
         let core = &mut *core;
         let mut budget = FLUSH_BUDGET;
@@ -307,7 +298,7 @@ impl Transport {
         core.relay = None;
         core.fed_by = Weak::new();
         core.waker = None;
-        core._permit = None;
+        core.permit = None;
     }
 
     /// Has the close send a reset, so that the peer cannot take a stream
@@ -350,7 +341,7 @@ impl Transport {
             core.rang = true;
             self.wake(&core);
         }
-        let waits = core.queued() > 0 || core.wants_room;
+        let waits = core.queued() > 0 || core.wants_room || core.sender.is_some();
         if !waits {
             core.progressed = now;
         }

@@ -11,6 +11,7 @@
 mod core;
 mod drive;
 mod linger;
+mod streams;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -129,12 +130,14 @@ impl Transport {
                 wants_room: false,
                 feeder_waits: false,
                 waker: None,
+                receiver: None,
+                sender: None,
                 touched: now,
                 progressed: now,
                 deadline: None,
                 alarm: None,
                 rang: false,
-                _permit: permit,
+                permit: permit.map(Rc::new),
             }),
         }
     }

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
+use wasmtime_wasi::p3::bindings::sockets::types as sockets;
+
 use crate::error::ConnectionError;
 use crate::tls::SessionInfo;
 use crate::transport::{Address, Transport};
@@ -27,6 +29,7 @@ impl From<&ConnectionError> for ErrorCode {
             ConnectionError::Unreachable => Self::RemoteUnreachable,
             ConnectionError::NotBindable => Self::AddressNotBindable,
             ConnectionError::NameUnresolvable => Self::NameUnresolvable,
+            ConnectionError::NoAddress => Self::NoAddress,
             ConnectionError::ResolverFailure => Self::ResolverFailure,
             ConnectionError::NotFound => Self::NotFound,
             ConnectionError::Tls(reason) => Self::Tls(reason.clone()),
@@ -39,6 +42,26 @@ impl From<&ConnectionError> for ErrorCode {
 impl From<ConnectionError> for ErrorCode {
     fn from(error: ConnectionError) -> Self {
         Self::from(&error)
+    }
+}
+
+impl From<ConnectionError> for sockets::ErrorCode {
+    fn from(error: ConnectionError) -> Self {
+        match error {
+            ConnectionError::AccessDenied => Self::AccessDenied,
+            ConnectionError::InvalidState => Self::InvalidState,
+            ConnectionError::InvalidArgument => Self::InvalidArgument,
+            ConnectionError::NotSupported => Self::NotSupported,
+            ConnectionError::LimitExceeded(_) => Self::OutOfMemory,
+            ConnectionError::Timeout(_) => Self::Timeout,
+            ConnectionError::Refused => Self::ConnectionRefused,
+            ConnectionError::Reset => Self::ConnectionReset,
+            ConnectionError::Aborted => Self::ConnectionAborted,
+            ConnectionError::Broken => Self::ConnectionBroken,
+            ConnectionError::Unreachable => Self::RemoteUnreachable,
+            ConnectionError::NotBindable => Self::AddressNotBindable,
+            other => Self::Other(Some(other.to_string())),
+        }
     }
 }
 

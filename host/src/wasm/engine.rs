@@ -1,4 +1,6 @@
-//! The engine that compiles components and makes instances of them.
+//! The engine that compiles components and makes instances of them: for
+//! events, and what it has in common with the one for guests that await
+//! (`concurrent`).
 //!
 //! Instances come from a pool whose slots are reserved as address space at
 //! start and reset after use, so that making one takes microseconds. Compiled
@@ -17,15 +19,16 @@ use wasmtime::{
     Store,
 };
 
-use crate::config::{ComponentSource, Config, Isolation, Limits};
+use crate::config::{ComponentSource, Config, ConfigError, Isolation, Limits};
 use crate::error::Error;
 use crate::ticker::Ticker;
 use crate::wasm::bindings::exports::netwasm::net::{
     connect_handler, http_handler, resolve_handler, tcp_handler, timer_handler, udp_handler,
 };
 use crate::wasm::instance::{Guest, Handlers};
+use crate::wasm::kind::Kind;
 use crate::wasm::state::State;
-use crate::wasm::{host, wasi};
+use crate::wasm::{concurrent, host, wasi};
 
 /// Elements that a table may have.
 pub(crate) const TABLE_ELEMENTS: usize = 20_000;
@@ -35,11 +38,111 @@ const GUEST_STACK: usize = 512 << 10;
 
 /// How many steps of the epoch an event may take: the timeout is exact to one
 /// of them.
-const STEPS: u32 = 8;
+pub(crate) const STEPS: u32 = 8;
+
+/// The deadline of an event, in steps of the epoch; one more, since the
+/// present step has begun already.
+pub(crate) const EVENT_STEPS: u64 = STEPS as u64 + 1;
 
 /// What one call of the guest may have the host copy out of its memory, in
 /// units of about a byte: `Store::set_hostcall_fuel`.
-const HOSTCALL_FUEL: usize = 32 << 20;
+pub(crate) const HOSTCALL_FUEL: usize = 32 << 20;
+
+/// A component that was loaded, by how it is driven.
+#[derive(Debug)]
+pub(crate) enum Loaded {
+    /// By events.
+    Events(Box<Program>),
+    /// By calls that await: handlers of streams, and commands.
+    Concurrent(concurrent::Program),
+}
+
+impl Loaded {
+    /// Compiles the component, or takes it from the cache.
+    ///
+    /// # Errors
+    /// It is no component, is too large, takes too long, imports what the
+    /// host does not have, or does not go with the listeners.
+    pub(crate) fn load(config: &Config) -> Result<Self, Error> {
+        let (component, engine, kind) = component(config)?;
+        let name = config.component.to_string();
+        let wrong = |reason: String| Error::Component {
+            name: name.clone(),
+            reason,
+        };
+        if kind != Kind::Command && config.listeners.is_empty() {
+            return Err(ConfigError::NoListener.into());
+        }
+        crate::inspect::check(&component, &engine, kind, &config.listeners).map_err(wrong)?;
+        let failed = |error: wasmtime::Error| Error::Engine(format!("{error:#}"));
+        let unlinkable =
+            |error: wasmtime::Error| wrong(crate::inspect::unlinkable(&component, kind, &error));
+        let step = (config.limits.event_timeout / STEPS).max(Duration::from_millis(1));
+        Ok(match kind {
+            Kind::Events => {
+                let linker = linker(&engine).map_err(failed)?;
+                let pre = linker.instantiate_pre(&component).map_err(unlinkable)?;
+                Self::Events(Box::new(Program {
+                    handlers: Indices::new(&pre),
+                    pre,
+                    engine,
+                    step,
+                }))
+            }
+            Kind::Streams | Kind::Command => {
+                let linker = concurrent::linker(&engine).map_err(failed)?;
+                let pre = linker.instantiate_pre(&component).map_err(unlinkable)?;
+                let program = concurrent::Program::new(engine, pre, kind, step);
+                Self::Concurrent(program.map_err(|error| wrong(format!("{error:#}")))?)
+            }
+        })
+    }
+
+    /// The program that events drive.
+    ///
+    /// # Errors
+    /// Something else drives it, and nobody should have asked.
+    pub(crate) fn events(&self) -> wasmtime::Result<&Program> {
+        match self {
+            Self::Events(program) => Ok(program),
+            Self::Concurrent(_) => Err(wasmtime::Error::msg("the component takes no events")),
+        }
+    }
+
+    /// The program that takes connections as streams.
+    pub(crate) fn streams(&self) -> Option<&concurrent::Program> {
+        match self {
+            Self::Concurrent(program) if !program.is_command() => Some(program),
+            _ => None,
+        }
+    }
+
+    /// The program that is one call.
+    pub(crate) fn command(&self) -> Option<&concurrent::Program> {
+        match self {
+            Self::Concurrent(program) if program.is_command() => Some(program),
+            _ => None,
+        }
+    }
+
+    /// Whether it is one call.
+    pub(crate) fn is_command(&self) -> bool {
+        self.command().is_some()
+    }
+
+    /// Starts the thread that advances the epoch.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub(crate) fn start_ticker(&self) -> io::Result<Ticker> {
+        let (engine, step) = match self {
+            Self::Events(program) => (&program.engine, program.step),
+            Self::Concurrent(program) => (program.engine(), program.step()),
+        };
+        let engine = engine.clone();
+        Ticker::start("epoch", step, move || engine.increment_epoch())
+    }
+}
 
 /// A component, ready to make instances of.
 pub(crate) struct Program {
@@ -67,33 +170,6 @@ impl fmt::Debug for Program {
 }
 
 impl Program {
-    /// Compiles the component, or takes it from the cache.
-    ///
-    /// # Errors
-    /// It is no component, is too large, takes too long, imports what the
-    /// host does not have, or does not go with the listeners.
-    pub(crate) fn load(config: &Config) -> Result<Self, Error> {
-        let engine = engine(&config.limits, Some(config), config.cache)
-            .map_err(|error| Error::Engine(format!("cannot set up WebAssembly: {error:#}")))?;
-        let name = config.component.to_string();
-        let wrong = |reason: String| Error::Component {
-            name: name.clone(),
-            reason,
-        };
-        let component = component(&engine, config)?;
-        crate::inspect::check(&component, &engine, &config.listeners).map_err(wrong)?;
-        let linker = linker(&engine).map_err(|error| Error::Engine(format!("{error:#}")))?;
-        let pre = linker
-            .instantiate_pre(&component)
-            .map_err(|error| wrong(crate::inspect::unlinkable(&component, &error)))?;
-        Ok(Self {
-            handlers: Indices::new(&pre),
-            pre,
-            engine,
-            step: (config.limits.event_timeout / STEPS).max(Duration::from_millis(1)),
-        })
-    }
-
     /// Makes an instance.
     ///
     /// # Errors
@@ -101,7 +177,7 @@ impl Program {
     pub(crate) fn instantiate(&self, state: State) -> wasmtime::Result<Guest> {
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.memory);
-        store.set_epoch_deadline(self.event_ticks());
+        store.set_epoch_deadline(EVENT_STEPS);
         store.set_hostcall_fuel(HOSTCALL_FUEL);
         let instance = self.pre.instantiate(&mut store)?;
         let indices = &self.handlers;
@@ -139,21 +215,6 @@ impl Program {
         };
         Ok(Guest { store, handlers })
     }
-
-    /// The deadline of an event, in steps of the epoch; one more, since the
-    /// present step has begun already.
-    pub(crate) fn event_ticks(&self) -> u64 {
-        u64::from(STEPS) + 1
-    }
-
-    /// Starts the thread that advances the epoch.
-    ///
-    /// # Errors
-    /// The system gives no thread.
-    pub(crate) fn start_ticker(&self) -> io::Result<Ticker> {
-        let engine = self.engine.clone();
-        Ticker::start("epoch", self.step, move || engine.increment_epoch())
-    }
 }
 
 impl Indices {
@@ -175,11 +236,10 @@ impl Indices {
 /// # Errors
 /// It is no component, is too large, or takes too long.
 pub fn compile(source: &ComponentSource, limits: &Limits) -> Result<Vec<u8>, Error> {
-    let engine = engine(limits, None, false)
-        .map_err(|error| Error::Engine(format!("cannot set up WebAssembly: {error:#}")))?;
     let name = source.to_string();
     let bytes = read(source, limits)?;
     let bytes = check_binary(&name, bytes)?;
+    let engine = engine(Kind::of_binary(&bytes, true), limits, None, false)?;
     within(limits, &name, move || {
         engine
             .precompile_component(&bytes)
@@ -188,9 +248,8 @@ pub fn compile(source: &ComponentSource, limits: &Limits) -> Result<Vec<u8>, Err
 }
 
 /// An engine for looking at components and compiling them, without a pool.
-pub(crate) fn plain_engine(limits: &Limits) -> Result<Engine, Error> {
-    engine(limits, None, true)
-        .map_err(|error| Error::Engine(format!("cannot set up WebAssembly: {error:#}")))
+pub(crate) fn plain_engine(kind: Kind, limits: &Limits) -> Result<Engine, Error> {
+    engine(kind, limits, None, true)
 }
 
 /// All that guests may import.
@@ -201,11 +260,21 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     Ok(linker)
 }
 
-fn engine(limits: &Limits, pool: Option<&Config>, cache: bool) -> wasmtime::Result<Engine> {
+fn engine(
+    kind: Kind,
+    limits: &Limits,
+    pool: Option<&Config>,
+    cache: bool,
+) -> Result<Engine, Error> {
     let mut config = wasmtime::Config::new();
+    match kind {
+        Kind::Events => {
+            config.concurrency_support(false);
+        }
+        Kind::Streams | Kind::Command => concurrent::configure(&mut config, GUEST_STACK),
+    }
     config
         .wasm_component_model(true)
-        .concurrency_support(false)
         .epoch_interruption(true)
         .max_wasm_stack(GUEST_STACK)
         // These shape the compiled code, so they are the same with a pool and
@@ -227,6 +296,7 @@ fn engine(limits: &Limits, pool: Option<&Config>, cache: bool) -> wasmtime::Resu
         }
     }
     Engine::new(&config)
+        .map_err(|error| Error::Engine(format!("cannot set up WebAssembly: {error:#}")))
 }
 
 /// `$XDG_CACHE_HOME/netwasm` or `~/.cache/netwasm`.
@@ -268,44 +338,75 @@ fn pooling(run: &Config) -> PoolingAllocationConfig {
     pool
 }
 
-fn component(engine: &Engine, config: &Config) -> Result<Component, Error> {
+/// The component, with the engine that it was compiled by and what drives it.
+fn component(config: &Config) -> Result<(Component, Engine, Kind), Error> {
     let name = config.component.to_string();
-    let wrong = |reason: String| Error::Component {
-        name: name.clone(),
-        reason,
-    };
+    let listens = !config.listeners.is_empty();
     let bytes = read(&config.component, &config.limits)?;
     if Engine::detect_precompiled(&bytes) == Some(Precompiled::Component) {
-        return trusted(engine, config, &bytes).map_err(wrong);
+        return trusted(config, &bytes);
     }
     let bytes = check_binary(&name, bytes)?;
-    let engine = engine.clone();
+    let kind = Kind::of_binary(&bytes, listens);
+    let engine = engine(kind, &config.limits, pool(kind, config), config.cache)?;
+    let compiling = engine.clone();
     let most = config.limits.max_memory;
-    within(&config.limits, &name, move || {
-        Component::from_binary(&engine, &bytes).map_err(|error| match format!("{error:#}") {
+    let component = within(&config.limits, &name, move || {
+        Component::from_binary(&compiling, &bytes).map_err(|error| match format!("{error:#}") {
             text if text.contains("pooling allocator") => format!(
                 "it needs more than an instance may have: --max-memory is {} ({text})",
                 bytesize::ByteSize::b(most as u64).display().iec()
             ),
             text => text,
         })
-    })
+    })?;
+    Ok((component, engine, kind))
 }
 
-/// Loads compiled code.
-#[expect(unsafe_code, reason = "compiled code is run as it is")]
-fn trusted(engine: &Engine, config: &Config, bytes: &[u8]) -> Result<Component, String> {
+/// A command has one instance, which needs no pool.
+fn pool(kind: Kind, config: &Config) -> Option<&Config> {
+    (kind != Kind::Command).then_some(config)
+}
+
+/// Loads compiled code, with the engine of the kind that it was made for.
+fn trusted(config: &Config, bytes: &[u8]) -> Result<(Component, Engine, Kind), Error> {
+    let wrong = |reason: String| Error::Component {
+        name: config.component.to_string(),
+        reason,
+    };
     if !config.trust_compiled {
-        return Err(
+        return Err(wrong(
             "it is compiled code, which runs without a sandbox if somebody tampered \
                     with it; --allow-compiled trusts it"
                 .into(),
-        );
+        ));
     }
+    let listens = !config.listeners.is_empty();
+    let mut failed = None;
+    for kind in [Kind::Events, Kind::Command, Kind::Streams] {
+        let engine = engine(kind, &config.limits, pool(kind, config), config.cache)?;
+        match deserialize(&engine, bytes) {
+            Ok(component) => {
+                let ty = component.component_type();
+                let exports: Vec<_> = ty.exports(&engine).map(|(name, _)| name).collect();
+                if Kind::of(&exports, listens) == kind {
+                    return Ok((component, engine, kind));
+                }
+            }
+            Err(error) => {
+                failed.get_or_insert(error);
+            }
+        }
+    }
+    let error = failed.map_or_else(String::new, |error| format!("{error:#}; "));
+    Err(wrong(format!("{error}`netwasm compile` makes it anew")))
+}
+
+#[expect(unsafe_code, reason = "compiled code is run as it is")]
+fn deserialize(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: `deserialize` needs bytes that `netwasm compile` made. The user
     // vouches for that by the flag; wasmtime checks version and settings.
-    let component = unsafe { Component::deserialize(engine, bytes) };
-    component.map_err(|error| format!("{error:#}; `netwasm compile` makes it anew"))
+    unsafe { Component::deserialize(engine, bytes) }
 }
 
 /// The component's bytes, in binary form.

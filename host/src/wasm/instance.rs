@@ -11,6 +11,7 @@ use std::rc::Rc;
 use wasmtime::component::{Resource, ResourceAny};
 use wasmtime::{Store, Trap};
 
+use crate::config::Limits;
 use crate::error::ConnectionError;
 use crate::http::{Answer, Body, Request};
 use crate::transport::Transport;
@@ -20,8 +21,8 @@ use crate::wasm::bindings::exports::netwasm::net::{
 };
 use crate::wasm::bindings::netwasm::net::http::{Body as WitBody, Method, Response};
 use crate::wasm::bindings::netwasm::net::types::{ErrorCode, IpAddress};
-use crate::wasm::state::State;
-use crate::wasm::{host, wasi};
+use crate::wasm::state::{MemoryLimit, State};
+use crate::wasm::{engine, host, wasi};
 use crate::worker::Worker;
 
 /// One instance: of one connection, or of one worker's.
@@ -75,7 +76,7 @@ impl Instance {
     /// # Errors
     /// All that the engine may hold at once are in use, or its start traps.
     pub(crate) fn new(worker: &Rc<Worker>) -> Result<Rc<Self>, InstanceError> {
-        let program = &worker.shared.program;
+        let program = worker.shared.program.events().map_err(InstanceError)?;
         let guest = program
             .instantiate(State::new(worker))
             .map_err(InstanceError)?;
@@ -102,8 +103,7 @@ impl Instance {
         }
         let mut guest = self.guest.borrow_mut();
         let Guest { store, handlers } = &mut *guest;
-        let ticks = store.data().worker.shared.program.event_ticks();
-        store.set_epoch_deadline(ticks);
+        store.set_epoch_deadline(engine::EVENT_STEPS);
         match call(store, handlers) {
             Ok(value) => Ok(value),
             Err(error) => {
@@ -328,25 +328,29 @@ fn exported<T>(handler: Option<&T>) -> wasmtime::Result<&T> {
 fn report(state: &State, event: &str, error: &wasmtime::Error) {
     let shared = &state.worker.shared;
     shared.counters.traps.add();
-    let reason = match error.downcast_ref::<Trap>() {
+    let reason = reason(error, &shared.limits, &state.memory);
+    tracing::error!(guest = %shared.guest.name, event, "the guest trapped: {reason}");
+    tracing::debug!(guest = %shared.guest.name, "{error:?}");
+}
+
+/// Why a guest trapped, and what may have led to it.
+pub(crate) fn reason(error: &wasmtime::Error, limits: &Limits, memory: &MemoryLimit) -> String {
+    let mut reason = match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => format!(
             "it took longer than {} (--event-timeout)",
-            humantime::format_duration(shared.limits.event_timeout)
+            humantime::format_duration(limits.event_timeout)
         ),
         Some(trap) => trap.to_string(),
         None => wasi::reason(error).unwrap_or_else(|| one_line(error)),
     };
-    let memory = if state.memory.denied {
-        "; it was denied more memory (--max-memory)"
-    } else {
-        ""
-    };
-    tracing::error!(guest = %shared.guest.name, event, "the guest trapped: {reason}{memory}");
-    tracing::debug!(guest = %shared.guest.name, "{error:?}");
+    if memory.denied {
+        reason.push_str("; it was denied more memory (--max-memory)");
+    }
+    reason
 }
 
 /// An error and what caused it, without a backtrace.
-fn one_line(error: &wasmtime::Error) -> String {
+pub(crate) fn one_line(error: &wasmtime::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in error.chain() {
         let text = cause.to_string();

@@ -1,12 +1,14 @@
-//! Components: the engine that compiles and instantiates them, the instances,
+//! Components: the engines that compile and instantiate them, the instances,
 //! and what they may call.
 
 pub(crate) mod bindings;
+pub(crate) mod concurrent;
 mod convert;
 pub(crate) mod engine;
 pub(crate) mod guest_log;
 pub(crate) mod host;
 pub(crate) mod instance;
+pub(crate) mod kind;
 pub(crate) mod state;
 pub(crate) mod wasi;
 

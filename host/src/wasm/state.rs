@@ -60,11 +60,7 @@ impl State {
             worker: Rc::clone(worker),
             instance: Weak::new(),
             wasi: Wasi::new(shared.wasi.clone()),
-            memory: MemoryLimit {
-                most: shared.limits.max_memory,
-                used: 0,
-                denied: false,
-            },
+            memory: MemoryLimit::new(shared.limits.max_memory),
             request: None,
             transports: Slab::new(),
             datagrams: Slab::new(),
@@ -251,6 +247,17 @@ pub(crate) struct MemoryLimit {
     used: usize,
     /// Whether growth was denied, so that the log can say why a guest trapped.
     pub(crate) denied: bool,
+}
+
+impl MemoryLimit {
+    /// So many bytes, of which none is used.
+    pub(crate) fn new(most: usize) -> Self {
+        Self {
+            most,
+            used: 0,
+            denied: false,
+        }
+    }
 }
 
 impl ResourceLimiter for MemoryLimit {

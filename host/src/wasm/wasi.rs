@@ -47,6 +47,7 @@ use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxView};
 
 use crate::config::GuestConfig;
 use crate::error::Error;
+use crate::wasm::concurrent::Permissions;
 use crate::wasm::guest_log::GuestLog;
 
 /// The version that is linked; guests of any 0.2 find it.
@@ -115,6 +116,40 @@ impl WasiSetup {
             max_handles,
             log,
         })))
+    }
+
+    /// A context of an instance's own for guests that await, where calls may
+    /// wait. A command has the program's standard streams.
+    pub(crate) fn concurrent_context(
+        &self,
+        command: bool,
+        permissions: &Arc<Permissions>,
+    ) -> WasiCtx {
+        let Setup {
+            guest, files, log, ..
+        } = &*self.0;
+        let mut builder = WasiCtx::builder();
+        builder
+            .arg(&guest.name)
+            .args(&guest.args)
+            .envs(&guest.env)
+            .max_random_size(MAX_RANDOM)
+            // What of them is allowed is asked for each address.
+            .allow_tcp(true)
+            .allow_udp(true);
+        if command {
+            builder.inherit_stdio();
+        } else {
+            builder.stdout(log.stdout()).stderr(log.stderr());
+        }
+        let permissions = Arc::clone(permissions);
+        builder.socket_addr_check(move |address, used| {
+            let allowed = permissions.allows(address, used);
+            Box::pin(async move { allowed })
+        });
+        let mut context = builder.build();
+        *context.filesystem() = files.clone();
+        context
     }
 
     /// A context of an instance's own.

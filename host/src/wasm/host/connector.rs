@@ -70,9 +70,9 @@ fn endpoint(to: WitEndpoint) -> Result<Endpoint, ConnectionError> {
 }
 
 fn allow(state: &State, endpoint: &Endpoint) -> Result<(), ConnectionError> {
-    let shared = &state.worker.shared;
+    let (shared, resolver) = (&state.worker.shared, &state.worker.resolver);
     let allowed = match endpoint {
-        Endpoint::Address(address) => shared.policy.connect_address(*address),
+        Endpoint::Address(address) => shared.policy.connect_address(*address, &resolver.names()),
         Endpoint::Name { host, port } => shared.policy.connect_name(host, *port),
         Endpoint::Unix(path) => shared.policy.connect_unix(path),
     };

@@ -46,9 +46,9 @@ fn send_to(
 ) -> wasmtime::Result<Result<(), ConnectionError>> {
     let datagrams = state.datagrams(this)?;
     let to = to.into();
-    let shared = &state.worker.shared;
+    let (shared, resolver) = (&state.worker.shared, &state.worker.resolver);
     if !datagrams.knows(to)
-        && let Err(denied) = shared.policy.connect_address(to)
+        && let Err(denied) = shared.policy.send_to(to, &resolver.names())
     {
         shared.deny(&denied);
         return Ok(Err(ConnectionError::AccessDenied));

@@ -1,0 +1,120 @@
+//! The connections of a listening socket that a guest has, for its stream of
+//! them: like `listener`'s `accept` it cannot fail, and it ends when the run
+//! drains.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use rustix::io::Errno;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit};
+
+use crate::listener::{PAUSE, accept_one, is_about_one_client};
+use crate::transport::Transport;
+use crate::worker::Worker;
+
+type Waiting<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// What arrives at a listening socket.
+pub(crate) struct Incoming {
+    worker: Rc<Worker>,
+    listener: Rc<AsyncFd<OwnedFd>>,
+    /// The next connection's place among `--max-connections`.
+    permit: Option<OwnedSemaphorePermit>,
+    permitting: Option<Waiting<Result<OwnedSemaphorePermit, AcquireError>>>,
+    /// A rest after an error that is the system's.
+    pause: Option<Waiting<()>>,
+    reported: bool,
+    drained: Waiting<()>,
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming")
+            .field("listener", &self.listener)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Incoming {
+    /// Those of a listening socket.
+    pub(crate) fn new(worker: Rc<Worker>, listener: Rc<AsyncFd<OwnedFd>>) -> Self {
+        Self {
+            drained: Box::pin(Rc::clone(&worker).drained()),
+            worker,
+            listener,
+            permit: None,
+            permitting: None,
+            pause: None,
+            reported: false,
+        }
+    }
+
+    /// Waits until there is one, or may be, or there will be none.
+    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.drained.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        self.listener.poll_read_ready(cx).map(|_| ())
+    }
+
+    /// The next connection; `None` when there will be none.
+    pub(crate) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Rc<Transport>>> {
+        loop {
+            if self.drained.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(cx));
+                self.pause = None;
+            }
+            let Ok(mut ready) = ready!(self.listener.poll_read_ready(cx)) else {
+                return Poll::Ready(None);
+            };
+            if self.permit.is_none() {
+                let connections = &self.worker.shared.connections;
+                let permitting = self
+                    .permitting
+                    .get_or_insert_with(|| Box::pin(Arc::clone(connections).acquire_owned()));
+                let permit = ready!(permitting.as_mut().poll(cx));
+                self.permitting = None;
+                self.permit = permit.ok();
+            }
+            let accepted =
+                ready.try_io(|socket| accept_one(socket.as_fd()).map_err(io::Error::from));
+            let error = match accepted {
+                Err(_would_block) => {
+                    // Others may have more use for it meanwhile.
+                    self.permit = None;
+                    continue;
+                }
+                Ok(Ok((socket, peer))) => {
+                    self.reported = false;
+                    let permit = self.permit.take();
+                    match Transport::new(&self.worker, socket, peer, permit) {
+                        Ok(transport) => {
+                            self.worker.shared.counters.connections_accepted.add();
+                            return Poll::Ready(Some(transport));
+                        }
+                        Err(error) => error,
+                    }
+                }
+                Ok(Err(error)) => error,
+            };
+            if Errno::from_io_error(&error).is_some_and(is_about_one_client) {
+                continue;
+            }
+            if !self.reported {
+                tracing::warn!(%error, "cannot accept connections; trying again");
+                self.reported = true;
+            }
+            self.permit = None;
+            self.pause = Some(Box::pin(tokio::time::sleep(PAUSE)));
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! A denial, and how it is told.
+
+use std::fmt::{self, Display, Formatter};
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use super::name::valid_name;
+
+/// What the policy does not allow, and which flag would.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    what: String,
+    /// The flag and its argument; none where no argument could say it.
+    pub(super) remedy: Option<(&'static str, String)>,
+}
+
+impl Denied {
+    /// Something may not be used in a way.
+    pub(super) fn target(way: Way, target: &Target<'_>) -> Self {
+        let pattern = match target {
+            Target::Name(host, _) if !valid_name(host) => None,
+            // What is not text cannot be written as a pattern.
+            Target::Unix(path) => path.to_str().map(|_| target.to_string()),
+            _ => Some(target.to_string()),
+        };
+        Self {
+            what: format!("{} {target} is not allowed", way.verb()),
+            remedy: pattern.map(|pattern| (way.flag(), pattern)),
+        }
+    }
+
+    /// A name is allowed, but not where it leads.
+    pub(super) fn not_public(way: Way, host: &str, address: SocketAddr) -> Self {
+        let (verb, target) = (way.verb(), Target::name(host, address.port()));
+        let ip = address.ip();
+        Self {
+            what: format!("{verb} {target} is not allowed at {ip}, which is not a public address"),
+            remedy: Some((way.flag(), Target::Address(address).to_string())),
+        }
+    }
+
+    /// A name may not be looked up.
+    pub(super) fn name(host: &str) -> Self {
+        Self {
+            what: format!("looking {} up is not allowed", printable(host)),
+            remedy: valid_name(host).then(|| ("--allow-resolve", host.to_owned())),
+        }
+    }
+}
+
+impl Display for Denied {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        match &self.remedy {
+            Some((flag, pattern)) => write!(f, "; {flag} {pattern} would allow it"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Denied {}
+
+/// How a guest would use an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    Connect,
+    Send,
+    Listen,
+}
+
+impl Way {
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Connect => "connecting to",
+            Self::Send => "sending datagrams to",
+            Self::Listen => "listening on",
+        }
+    }
+
+    fn flag(self) -> &'static str {
+        match self {
+            Self::Connect => "--allow-connect",
+            Self::Send => "--allow-udp",
+            Self::Listen => "--allow-listen",
+        }
+    }
+}
+
+/// What a rule is about, as a pattern would name it.
+pub(super) enum Target<'a> {
+    Name(&'a str, u16),
+    Address(SocketAddr),
+    Unix(&'a Path),
+}
+
+impl<'a> Target<'a> {
+    pub(super) fn name(host: &'a str, port: u16) -> Self {
+        match host.parse::<IpAddr>() {
+            Ok(ip) => Self::Address(SocketAddr::new(ip, port)),
+            Err(_) => Self::Name(host, port),
+        }
+    }
+}
+
+impl Display for Target<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(host, port) => write!(f, "{}:{port}", printable(host)),
+            // Not its own form: a scope such as %2 is no part of a pattern.
+            Self::Address(address) => SocketAddr::new(address.ip(), address.port()).fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", printable(&path.to_string_lossy())),
+        }
+    }
+}
+
+/// A guest's text for the log: one line, and not a long one.
+fn printable(text: &str) -> String {
+    text.chars()
+        .take(253)
+        .flat_map(char::escape_debug)
+        .collect()
+}

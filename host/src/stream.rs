@@ -1,0 +1,263 @@
+//! A connection whose bytes a guest takes and gives as streams.
+//!
+//! Either direction is begun at most once, and each has an outcome that is
+//! told once: to the guest, by a future. The guest's streams work on the
+//! transport directly, a read or a write a system call; the connection's own
+//! task only flushes, shuts, relays and ends. It closes the connection when
+//! both directions are over and the guest has dropped its handle.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::fs;
+use std::mem;
+use std::rc::Rc;
+
+use tokio::sync::oneshot;
+
+use crate::error::ConnectionError;
+use crate::files::File;
+use crate::protocol::Lost;
+use crate::transport::Transport;
+
+/// How a direction ended.
+pub(crate) type Outcome = Result<(), ConnectionError>;
+
+/// How the instance is that holds a connection's handle and streams.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    trapped: Cell<bool>,
+    /// How often it was its turn.
+    turn: Cell<u64>,
+    /// Whether it gave its turn up in the midst of it.
+    yielded: Cell<bool>,
+}
+
+impl Health {
+    /// It is its turn: a new one, or the rest of one that it gave up.
+    pub(crate) fn begin_turn(&self) {
+        if !self.yielded.replace(false) {
+            self.turn.set(self.turn.get() + 1);
+        }
+    }
+
+    /// It gives its turn up, and goes on with it later.
+    pub(crate) fn yields(&self) {
+        self.yielded.set(true);
+    }
+
+    pub(crate) fn turn(&self) -> u64 {
+        self.turn.get()
+    }
+
+    /// It trapped: what it lets go of from now on was not let go of on purpose.
+    pub(crate) fn trapped(&self) {
+        self.trapped.set(true);
+    }
+
+    /// Whether it trapped.
+    pub(crate) fn has_trapped(&self) -> bool {
+        self.trapped.get()
+    }
+}
+
+/// A connection and its two directions.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    transport: Rc<Transport>,
+    health: Rc<Health>,
+    receiving: RefCell<Direction>,
+    sending: RefCell<Direction>,
+    /// Whether the guest has dropped its handle.
+    released: Cell<bool>,
+    /// The connection that what arrives here is copied to natively.
+    feeds: RefCell<Option<Rc<Self>>>,
+    /// What is to be dropped when all was sent.
+    sends: RefCell<Option<Box<dyn Any>>>,
+}
+
+#[derive(Debug)]
+enum Direction {
+    Unused,
+    /// Under way. The outcome is told here.
+    Open(oneshot::Sender<Outcome>),
+    /// All that is to be sent was given to the transport.
+    Finishing(oneshot::Sender<Outcome>),
+    Over,
+}
+
+impl Direction {
+    fn begin(&mut self) -> Option<oneshot::Receiver<Outcome>> {
+        let Self::Unused = self else { return None };
+        let (told, outcome) = oneshot::channel();
+        *self = Self::Open(told);
+        Some(outcome)
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        if let Self::Open(told) | Self::Finishing(told) = mem::replace(self, Self::Over) {
+            // The guest may not want to know.
+            let _ = told.send(outcome);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self, Self::Unused | Self::Over)
+    }
+}
+
+impl Stream {
+    /// A connection for an instance.
+    pub(crate) fn new(transport: &Rc<Transport>, health: &Rc<Health>) -> Rc<Self> {
+        Rc::new(Self {
+            transport: Rc::clone(transport),
+            health: Rc::clone(health),
+            receiving: RefCell::new(Direction::Unused),
+            sending: RefCell::new(Direction::Unused),
+            released: Cell::new(false),
+            feeds: RefCell::new(None),
+            sends: RefCell::new(None),
+        })
+    }
+
+    pub(crate) fn transport(&self) -> &Rc<Transport> {
+        &self.transport
+    }
+
+    /// Begins to receive; `None` where that was done before.
+    pub(crate) fn begin_receiving(&self) -> Option<oneshot::Receiver<Outcome>> {
+        self.receiving.borrow_mut().begin()
+    }
+
+    /// Begins to send; `None` where that was done before.
+    pub(crate) fn begin_sending(&self) -> Option<oneshot::Receiver<Outcome>> {
+        self.sending.borrow_mut().begin()
+    }
+
+    /// The peer's stream has ended, failed, or is no longer wanted.
+    pub(crate) fn end_receiving(&self, outcome: Outcome) {
+        if let Err(reason) = &outcome {
+            self.transport.fail(reason.clone());
+        }
+        self.receiving.borrow_mut().end(outcome);
+        self.close_if_over();
+    }
+
+    /// The guest reads no more.
+    pub(crate) fn drop_receiving(&self) {
+        self.abort_if_trapped();
+        self.end_receiving(Ok(()));
+    }
+
+    /// All that is to be sent was given to the transport.
+    pub(crate) fn finish_sending(&self) {
+        self.abort_if_trapped();
+        let mut sending = self.sending.borrow_mut();
+        match mem::replace(&mut *sending, Direction::Over) {
+            Direction::Open(told) => *sending = Direction::Finishing(told),
+            other => *sending = other,
+        }
+        drop(sending);
+        // Where it is refused, the end of the connection does it.
+        let _ = self.transport.write_eof();
+        self.transport.nudge();
+    }
+
+    /// The peer takes no more.
+    pub(crate) fn fail_sending(&self, reason: &ConnectionError) {
+        self.transport.fail(reason.clone());
+        self.sending.borrow_mut().end(Err(reason.clone()));
+        self.close_if_over();
+    }
+
+    /// The guest has dropped its handle.
+    pub(crate) fn release(&self) {
+        self.abort_if_trapped();
+        self.released.set(true);
+        self.close_if_over();
+    }
+
+    /// Has the host copy what arrives here to another connection, which has
+    /// begun to send, until either is over.
+    pub(crate) fn feed(&self, target: &Rc<Self>) {
+        match self.transport.relay(&target.transport) {
+            Ok(()) => *self.feeds.borrow_mut() = Some(Rc::clone(target)),
+            // Whichever has failed tells of it itself.
+            Err(_) => {
+                self.end_receiving(Ok(()));
+                target.finish_sending();
+            }
+        }
+    }
+
+    /// Sends a file from an offset on, and then finishes. `reading` is dropped
+    /// when the file is no longer read.
+    pub(crate) fn send_file(&self, file: &fs::File, offset: u64, reading: Box<dyn Any>) {
+        let sent = file.try_clone().map_err(ConnectionError::from);
+        let sent = sent.and_then(File::of).and_then(|file| {
+            match self.transport.send_file(&Rc::new(file), offset, None) {
+                // It ends before that.
+                Err(ConnectionError::InvalidArgument) => Ok(0),
+                sent => sent,
+            }
+        });
+        match sent {
+            Ok(_) => {
+                *self.sends.borrow_mut() = Some(reading);
+                self.finish_sending();
+            }
+            Err(reason) => self.fail_sending(&reason),
+        }
+    }
+
+    /// The copying is over: the stream has ended, or one side has failed.
+    pub(crate) fn fed(&self, outcome: Outcome) {
+        let Some(target) = self.feeds.take() else {
+            return;
+        };
+        self.transport.stop_relay();
+        let target_failed = target.transport.has_failed();
+        // A target that takes no more is to this side as a stream that is no
+        // longer wanted.
+        self.end_receiving(if target_failed { Ok(()) } else { outcome });
+        target.finish_sending();
+    }
+
+    /// Tells of the end of sending once the transport has sent all.
+    pub(crate) fn settle(&self) {
+        if !matches!(*self.sending.borrow(), Direction::Finishing(_)) {
+            return;
+        }
+        if self.transport.has_sent_all() {
+            self.sends.take();
+            self.sending.borrow_mut().end(Ok(()));
+            self.close_if_over();
+        }
+    }
+
+    /// The connection is over: whatever was under way is too.
+    pub(crate) fn lost(&self, lost: &Lost) {
+        let outcome = || lost.clone().map_or(Ok(()), Err);
+        self.receiving.borrow_mut().end(outcome());
+        self.sending.borrow_mut().end(outcome());
+        self.sends.take();
+        if let Some(target) = self.feeds.take() {
+            target.finish_sending();
+        }
+        self.transport.wake_streams();
+    }
+
+    fn close_if_over(&self) {
+        let over = self.receiving.borrow().is_over() && self.sending.borrow().is_over();
+        if self.released.get() && over {
+            self.transport.close();
+        }
+    }
+
+    /// What an instance that trapped leaves unfinished must not look whole.
+    fn abort_if_trapped(&self) {
+        if self.health.has_trapped() {
+            self.transport.reset_on_close();
+            self.transport.abort();
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What a guest's streams do to a transport: they read and write it directly,
+//! and wait for it themselves. The driving task shares the work: it flushes
+//! what TLS has queued, and wakes them when the connection is over.
+
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker, ready};
+
+use rustix::io::Errno;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::error::ConnectionError;
+use crate::queue::send;
+use crate::transport::Transport;
+
+/// The most that one write gives to a TLS session, bytes: so much may be
+/// queued for a peer that does not read.
+const TLS_WRITE: usize = 64 << 10;
+
+impl Transport {
+    /// Receives plain text; 0 is the end.
+    ///
+    /// # Errors
+    /// The connection failed, or its TLS stream was cut short.
+    pub(crate) fn poll_receive_into(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<Result<usize, ConnectionError>> {
+        if let Some(reason) = self.failure() {
+            return Poll::Ready(Err(reason));
+        }
+        let mut core = self.core.borrow_mut();
+        let received = if core.is_plain() {
+            let received = core.poll_recv(cx, buffer).map_err(ConnectionError::from);
+            core.touched = self.worker.now();
+            received
+        } else {
+            let mut scratch = self.worker.scratch.borrow_mut();
+            core.poll_receive_tls(cx, scratch.wire(), buffer, self.worker.now())
+        };
+        match received {
+            Poll::Pending => keep(&mut core.receiver, cx),
+            Poll::Ready(Ok(0)) => core.flow.peer_ended(),
+            Poll::Ready(_) => {}
+        }
+        received
+    }
+
+    /// Waits until there is something to receive, or may be.
+    pub(crate) fn poll_receivable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut core = self.core.borrow_mut();
+        if core.flow.failure().is_some() || core.has_plain_text() {
+            return Poll::Ready(());
+        }
+        let Some(socket) = &core.socket else {
+            return Poll::Ready(());
+        };
+        let ready = socket.poll_read_ready(cx).is_ready();
+        if ready {
+            return Poll::Ready(());
+        }
+        keep(&mut core.receiver, cx);
+        Poll::Pending
+    }
+
+    /// Sends a part of these bytes. Without any it waits until some could be.
+    ///
+    /// # Errors
+    /// The connection failed, or its sending side was shut.
+    pub(crate) fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<Result<usize, ConnectionError>> {
+        if let Some(reason) = self.failure() {
+            return Poll::Ready(Err(reason));
+        }
+        let mut core = self.core.borrow_mut();
+        if !core.flow.accepts_writes() || core.socket.is_none() {
+            return Poll::Ready(Err(ConnectionError::Broken));
+        }
+        let sent = if core.is_plain() && core.queue.is_empty() {
+            core.poll_send_plain(cx, data)
+        } else if core.queued() > 0 {
+            // The driving task flushes it, and tells when that is done.
+            self.wake(&core);
+            Poll::Pending
+        } else {
+            let part = data.get(..TLS_WRITE).unwrap_or(data);
+            core.write(part, false);
+            if core.queued() > 0 {
+                self.wake(&core);
+            }
+            Poll::Ready(match core.flow.failure() {
+                Some(reason) => Err(reason.clone()),
+                None => Ok(part.len()),
+            })
+        };
+        let now = self.worker.now();
+        if sent.is_pending() {
+            if core.sender.is_none() {
+                core.progressed = now;
+            }
+            keep(&mut core.sender, cx);
+        } else {
+            core.sender = None;
+            core.touched = now;
+            core.progressed = now;
+        }
+        sent
+    }
+
+    /// Whether all that was written has been sent, and the sending side shut
+    /// where that can be done.
+    pub(crate) fn has_sent_all(&self) -> bool {
+        let core = self.core.borrow();
+        core.flow.is_shut() || (core.queued() == 0 && !core.can_write_eof())
+    }
+
+    /// Why it failed.
+    pub(crate) fn failure(&self) -> Option<ConnectionError> {
+        self.core.borrow().flow.failure().cloned()
+    }
+
+    /// Wakes the streams that wait.
+    pub(crate) fn wake_streams(&self) {
+        let mut core = self.core.borrow_mut();
+        let waiting = [core.receiver.take(), core.sender.take()];
+        drop(core);
+        waiting.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    /// Ends the copying to another transport.
+    pub(crate) fn stop_relay(&self) {
+        let relay = self.core.borrow_mut().relay.take();
+        if let Some(relay) = relay {
+            let mut target = relay.target().core.borrow_mut();
+            target.fed_by = Weak::new();
+            target.wants_room = false;
+            target.feeder_waits = false;
+        }
+    }
+
+    /// What counts it against `--max-connections`, for what goes on besides.
+    pub(crate) fn permit(&self) -> Option<Rc<OwnedSemaphorePermit>> {
+        self.core.borrow().permit.clone()
+    }
+}
+
+impl super::Core {
+    fn poll_send_plain(
+        &self,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<Result<usize, ConnectionError>> {
+        let Some(socket) = &self.socket else {
+            return Poll::Ready(Err(ConnectionError::Broken));
+        };
+        if data.is_empty() {
+            return socket
+                .poll_write_ready(cx)
+                .map_ok(|_| 0)
+                .map_err(Into::into);
+        }
+        // Mostly there is room: try it before asking.
+        match send(socket.get_ref(), data, false) {
+            Err(Errno::AGAIN) => {}
+            result => return Poll::Ready(result.map_err(Into::into)),
+        }
+        loop {
+            let mut guard = ready!(socket.poll_write_ready(cx))?;
+            let tried =
+                guard.try_io(|socket| send(socket.get_ref(), data, false).map_err(Into::into));
+            if let Ok(result) = tried {
+                return Poll::Ready(result.map_err(Into::into));
+            }
+        }
+    }
+}
+
+/// Keeps who is to be woken.
+fn keep(place: &mut Option<Waker>, cx: &Context<'_>) {
+    match place {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *place = Some(cx.waker().clone()),
+    }
+}

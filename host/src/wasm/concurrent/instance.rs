@@ -1,0 +1,310 @@
+//! Instances and the calls into them.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use send_wrapper::SendWrapper;
+use wasmtime::Store;
+use wasmtime::component::{Accessor, AccessorTask, HasSelf, Instance};
+use wasmtime_wasi::I32Exit;
+
+use crate::config::Isolation;
+use crate::error::ConnectionError;
+use crate::stream::{Health, Stream};
+use crate::transport::Transport;
+use crate::wasm::concurrent::bindings::exports::netwasm::net::stream_handler::Guest;
+use crate::wasm::concurrent::state::{ConnectionHandle, State};
+use crate::wasm::concurrent::{Entry, Program};
+use crate::wasm::instance::{one_line, reason};
+use crate::worker::Worker;
+
+/// A way to an instance that all connections of a worker share.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    coming: Rc<Coming>,
+    health: Rc<Health>,
+}
+
+/// Connections that wait for their call. A queue of its own, since the instance
+/// looks into it at every step that it makes.
+#[derive(Debug, Default)]
+struct Coming {
+    streams: RefCell<VecDeque<Rc<Stream>>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Coming {
+    fn push(&self, stream: &Rc<Stream>) {
+        self.streams.borrow_mut().push_back(Rc::clone(stream));
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn poll_next(&self, cx: &Context<'_>) -> Poll<Rc<Stream>> {
+        if let Some(stream) = self.streams.borrow_mut().pop_front() {
+            return Poll::Ready(stream);
+        }
+        let mut waker = self.waker.borrow_mut();
+        match &*waker {
+            Some(waker) if waker.will_wake(cx.waker()) => {}
+            _ => *waker = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    async fn next(&self) -> Rc<Stream> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+}
+
+/// Begins the guest's call for a connection.
+pub(crate) fn serve(worker: &Rc<Worker>, transport: &Rc<Transport>) -> Rc<Stream> {
+    match worker.shared.isolation {
+        Isolation::Connection => {
+            let health = Rc::default();
+            let stream = Stream::new(transport, &health);
+            let serving = Rc::clone(worker);
+            let connection = Rc::clone(&stream);
+            // The instance counts as long as it lives, even after its
+            // connection has ended.
+            let permit = transport.permit();
+            worker.spawn(async move {
+                serve_one(&serving, &health, connection).await;
+                drop(permit);
+            });
+            stream
+        }
+        Isolation::Worker => {
+            let mut shared = worker.calls.borrow_mut();
+            let calls = match &mut *shared {
+                Some(calls) if !calls.health.has_trapped() => calls,
+                shared => shared.insert(Calls::begin(worker)),
+            };
+            let stream = Stream::new(transport, &calls.health);
+            calls.coming.push(&stream);
+            stream
+        }
+    }
+}
+
+impl Calls {
+    /// Makes an instance that takes connections until it traps.
+    fn begin(worker: &Rc<Worker>) -> Self {
+        let calls = Self {
+            coming: Rc::default(),
+            health: Rc::default(),
+        };
+        let (coming, health) = (Rc::clone(&calls.coming), Rc::clone(&calls.health));
+        let worker = Rc::clone(worker);
+        // Its connections are waited for, and it ends with the worker.
+        tokio::task::spawn_local(async move {
+            serve_all(&worker, &health, &coming).await;
+            // Whatever came too late for it.
+            for stream in coming.streams.take() {
+                stream.transport().fail(ConnectionError::Aborted);
+            }
+        });
+        calls
+    }
+}
+
+/// The life of an instance of one connection.
+async fn serve_one(worker: &Rc<Worker>, health: &Rc<Health>, stream: Rc<Stream>) {
+    let Some((mut store, guest)) = instantiate(worker, health, &stream).await else {
+        return;
+    };
+    let running = store.run_concurrent(async |accessor| {
+        call(accessor, &guest, SendWrapper::new(stream)).await?;
+        // What it spawned goes on.
+        poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+        Ok(())
+    });
+    let ended = in_turns(health, running).await;
+    settle(&store, health, ended);
+}
+
+/// The life of an instance of all connections of a worker.
+async fn serve_all(worker: &Rc<Worker>, health: &Rc<Health>, coming: &Coming) {
+    let first = coming.next().await;
+    let Some((mut store, guest)) = instantiate(worker, health, &first).await else {
+        // The next connection gets another one.
+        health.trapped();
+        return;
+    };
+    let guest = Arc::new(guest);
+    let running = store.run_concurrent(async |accessor| {
+        let mut next = first;
+        loop {
+            accessor.spawn(Call {
+                guest: Arc::clone(&guest),
+                stream: SendWrapper::new(next),
+            })?;
+            next = coming.next().await;
+        }
+    });
+    let ended = in_turns(health, running).await;
+    settle(&store, health, ended);
+}
+
+/// Runs an instance's loop, a poll a turn.
+async fn in_turns<R>(health: &Health, running: impl Future<Output = R>) -> R {
+    let mut running = pin!(running);
+    poll_fn(|cx| {
+        health.begin_turn();
+        running.as_mut().poll(cx)
+    })
+    .await
+}
+
+/// A call as a task of its store.
+struct Call {
+    guest: Arc<Guest>,
+    stream: SendWrapper<Rc<Stream>>,
+}
+
+impl AccessorTask<State, HasSelf<State>> for Call {
+    async fn run(self, accessor: &Accessor<State>) -> wasmtime::Result<()> {
+        call(accessor, &self.guest, self.stream).await
+    }
+}
+
+async fn call(
+    accessor: &Accessor<State>,
+    guest: &Guest,
+    stream: SendWrapper<Rc<Stream>>,
+) -> wasmtime::Result<()> {
+    let handle = ConnectionHandle(stream);
+    let handle = accessor.with(|mut store| store.data_mut().table.push(handle))?;
+    guest.call_handle(accessor, handle).await
+}
+
+/// An instance, for a connection first.
+async fn instantiate(
+    worker: &Rc<Worker>,
+    health: &Rc<Health>,
+    stream: &Stream,
+) -> Option<(Store<State>, Guest)> {
+    let made = async {
+        let program = worker
+            .shared
+            .program
+            .streams()
+            .ok_or_else(|| wasmtime::Error::msg("the component takes no streams"))?;
+        let Entry::Streams(indices) = &program.entry else {
+            wasmtime::bail!("the component takes no streams");
+        };
+        let (mut store, instance) = program.instantiate(State::new(worker, health)).await?;
+        let guest = indices.load(&mut store, &instance)?;
+        Ok((store, guest))
+    };
+    match made.await {
+        Ok(made) => Some(made),
+        Err(error) => {
+            worker.shared.counters.instances_failed.add();
+            let peer = stream.transport().peer();
+            let error = one_line(&error);
+            tracing::error!(%peer, %error, "no instance for a connection");
+            stream.transport().fail(ConnectionError::Aborted);
+            None
+        }
+    }
+}
+
+/// Sees to what an instance leaves when it has ended.
+fn settle(store: &Store<State>, health: &Health, ended: wasmtime::Result<wasmtime::Result<()>>) {
+    let Err(error) = ended.and_then(|ended| ended) else {
+        return;
+    };
+    health.trapped();
+    report(store, "handle", &error);
+}
+
+/// Logs that a guest trapped.
+fn report(store: &Store<State>, call: &str, error: &wasmtime::Error) {
+    let state = store.data();
+    let shared = state.shared();
+    shared.counters.traps.add();
+    let reason = reason(error, &shared.limits, &state.memory);
+    tracing::error!(guest = %shared.guest.name, call, "the guest trapped: {reason}");
+    tracing::debug!(guest = %shared.guest.name, "{error:?}");
+}
+
+/// Runs a command to its end, and returns its exit code: 1 where it trapped.
+pub(crate) async fn run(worker: &Rc<Worker>, program: &Program) -> u8 {
+    let health = Rc::default();
+    let made = program.instantiate(State::new(worker, &health)).await;
+    let (mut store, instance) = match made {
+        Ok(made) => made,
+        Err(error) => {
+            let error = one_line(&error);
+            tracing::error!(guest = %worker.shared.guest.name, %error, "the guest cannot start");
+            return 1;
+        }
+    };
+    let mut running = Running {
+        health: &health,
+        ended: false,
+    };
+    match call_run(program, &mut store, &instance).await {
+        Ok(ended) => {
+            running.ended = true;
+            u8::from(ended.is_err())
+        }
+        Err(error) => match error.downcast_ref() {
+            Some(I32Exit(code)) => {
+                running.ended = true;
+                // What does not fit a byte is a failure nonetheless.
+                u8::try_from(*code).unwrap_or(1)
+            }
+            None => {
+                report(&store, "run", &error);
+                1
+            }
+        },
+    }
+}
+
+async fn call_run(
+    program: &Program,
+    store: &mut Store<State>,
+    instance: &Instance,
+) -> wasmtime::Result<Result<(), ()>> {
+    match &program.entry {
+        Entry::RunP3(indices) => {
+            let command = indices.load(&mut *store, instance)?;
+            let run = async |accessor: &Accessor<State>| {
+                let ended = command.wasi_cli_run().call_run(accessor).await;
+                // What it spawned goes on.
+                poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+                ended
+            };
+            store.run_concurrent(run).await?
+        }
+        Entry::RunP2(indices) => {
+            let command = indices.load(&mut *store, instance)?;
+            command.wasi_cli_run().call_run(store).await
+        }
+        Entry::Streams(_) => Err(wasmtime::Error::msg("the component is no command")),
+    }
+}
+
+/// A command. Where it does not end by itself, what it sends must not look
+/// whole.
+struct Running<'a> {
+    health: &'a Health,
+    ended: bool,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.health.trapped();
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The engine for guests that await: handlers of streams
+//! (`netwasm:net/stream-handler`), and commands (`wasi:cli/run`).
+//!
+//! An instance's calls, and the streams between it and the host, run as tasks
+//! of its store's own loop (`Store::run_concurrent`), which is one task of the
+//! worker. So one instance may hold many connections, each call of which waits
+//! while others run.
+
+mod bindings;
+mod files;
+mod host;
+mod instance;
+mod lookup;
+mod permissions;
+pub(crate) mod state;
+mod streams;
+mod tcp;
+
+use std::fmt;
+use std::time::Duration;
+
+use wasmtime::component::{HasSelf, Instance, InstancePre, Linker};
+use wasmtime::{Config, Engine, Store, Trap, UpdateDeadline};
+use wasmtime_wasi::{p2, p3};
+
+use crate::wasm::concurrent::bindings::exports::netwasm::net::stream_handler;
+use crate::wasm::concurrent::state::State;
+use crate::wasm::engine::{HOSTCALL_FUEL, STEPS};
+use crate::wasm::kind::Kind;
+
+pub(crate) use self::instance::{Calls, run, serve};
+pub(crate) use self::permissions::Permissions;
+
+/// The stack on which a guest runs, and host functions that it calls, bytes:
+/// so much more than the guest's own part.
+const HOST_STACK: usize = 512 << 10;
+
+/// A component, ready to make instances of.
+pub(crate) struct Program {
+    engine: Engine,
+    pre: InstancePre<State>,
+    entry: Entry,
+    step: Duration,
+}
+
+/// What is called.
+enum Entry {
+    Streams(stream_handler::GuestIndices),
+    /// `wasi:cli/run@0.2`.
+    RunP2(p2::bindings::CommandIndices),
+    /// `wasi:cli/run@0.3`.
+    RunP3(p3::bindings::CommandIndices),
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Program")
+            .field("step", &self.step)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Program {
+    /// A program that is interrupted by the steps of the epoch.
+    ///
+    /// # Errors
+    /// What it exports is not of the form that its name promises.
+    pub(crate) fn new(
+        engine: Engine,
+        pre: InstancePre<State>,
+        kind: Kind,
+        step: Duration,
+    ) -> wasmtime::Result<Self> {
+        let entry = match kind {
+            Kind::Command => match p3::bindings::CommandIndices::new(&pre) {
+                Ok(indices) => Entry::RunP3(indices),
+                Err(_) => Entry::RunP2(p2::bindings::CommandIndices::new(&pre)?),
+            },
+            Kind::Events | Kind::Streams => {
+                Entry::Streams(stream_handler::GuestIndices::new(&pre)?)
+            }
+        };
+        Ok(Self {
+            engine,
+            pre,
+            entry,
+            step,
+        })
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(crate) fn step(&self) -> Duration {
+        self.step
+    }
+
+    pub(crate) fn is_command(&self) -> bool {
+        !matches!(self.entry, Entry::Streams(_))
+    }
+
+    /// Makes an instance.
+    ///
+    /// # Errors
+    /// The pool is used up, or the instance's start traps.
+    async fn instantiate(&self, state: State) -> wasmtime::Result<(Store<State>, Instance)> {
+        let mut store = Store::new(&self.engine, state);
+        store.limiter(|state| &mut state.memory);
+        store.set_hostcall_fuel(HOSTCALL_FUEL);
+        store.set_epoch_deadline(1);
+        if self.is_command() {
+            // It may compute as long as it likes, but not keep the worker.
+            store.epoch_deadline_async_yield_and_update(1);
+        } else {
+            // A turn may take as long as an event. Another instance has its
+            // own in between.
+            store.epoch_deadline_callback(|mut store| {
+                let state = store.data_mut();
+                let turn = state.health.turn();
+                if state.turn != turn {
+                    // The deadline is of a turn before, however long ago.
+                    (state.turn, state.steps) = (turn, 0);
+                    return Ok(UpdateDeadline::Continue(1));
+                }
+                state.steps += 1;
+                if state.steps > STEPS {
+                    return Err(Trap::Interrupt.into());
+                }
+                state.health.yields();
+                Ok(UpdateDeadline::Yield(1))
+            });
+        }
+        let instance = self.pre.instantiate_async(&mut store).await?;
+        Ok((store, instance))
+    }
+}
+
+/// Sets an engine up for guests that await, with so much stack for the guest.
+pub(crate) fn configure(config: &mut Config, guest_stack: usize) {
+    config
+        .wasm_component_model_async(true)
+        .async_stack_size(guest_stack + HOST_STACK);
+}
+
+/// All that guests may import.
+pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    p2::add_to_linker_async(&mut linker)?;
+    p3::add_to_linker(&mut linker)?;
+    bindings::netwasm::net::streams::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
+    tcp::add_to_linker(&mut linker)?;
+    lookup::add_to_linker(&mut linker)?;
+    files::add_to_linker(&mut linker)?;
+    host::add_to_linker(&mut linker)?;
+    Ok(linker)
+}

@@ -1,0 +1,107 @@
+//! What the sockets of `wasi:sockets` may do: the policy, asked before every
+//! system call.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use wasmtime_wasi::sockets::SocketAddrUse;
+
+use crate::error::ConnectionError;
+use crate::policy::{Denied, Resolved};
+use crate::server::Shared;
+
+/// Peers that may be answered; beyond it the oldest are forgotten.
+const PEERS: usize = 1024;
+
+/// The permissions of one instance.
+pub(crate) struct Permissions {
+    shared: Arc<Shared>,
+    known: Mutex<Known>,
+}
+
+/// What an instance has learnt, and what follows from that.
+#[derive(Default)]
+struct Known {
+    /// A name's rule holds for what it resolved to.
+    names: Resolved,
+    /// Whoever sent a datagram may be sent one.
+    peers: VecDeque<SocketAddr>,
+}
+
+impl Permissions {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            known: Mutex::default(),
+        }
+    }
+
+    /// Whether a socket may use an address so. Why not is logged.
+    pub(crate) fn allows(&self, address: SocketAddr, used: SocketAddrUse) -> bool {
+        let policy = &self.shared.policy;
+        let mut known = self.known();
+        let decided = match used {
+            // A socket that is only to connect gets a port from the system.
+            SocketAddrUse::TcpBind | SocketAddrUse::UdpBind if address.port() == 0 => Ok(()),
+            SocketAddrUse::TcpBind | SocketAddrUse::UdpBind => policy.listen(address),
+            // A port that no rule names was not asked for, or binding had been
+            // denied: the system picked it.
+            SocketAddrUse::TcpListen => policy.listen(address).or_else(|denied| {
+                let picked = SocketAddr::new(address.ip(), 0);
+                policy.listen(picked).map_err(|_| denied)
+            }),
+            SocketAddrUse::TcpAccept => Ok(()),
+            SocketAddrUse::TcpConnect => policy.connect_address(address, &known.names),
+            SocketAddrUse::UdpSend => {
+                if known.peers.contains(&address) {
+                    return true;
+                }
+                policy.send_to(address, &known.names)
+            }
+            SocketAddrUse::UdpReceive => {
+                known.heard_from(address);
+                Ok(())
+            }
+        };
+        drop(known);
+        self.decide(decided).is_ok()
+    }
+
+    /// Whether a name may be looked up. Why not is logged.
+    ///
+    /// # Errors
+    /// `AccessDenied`.
+    pub(crate) fn resolve(&self, name: &str) -> Result<(), ConnectionError> {
+        self.decide(self.shared.policy.resolve(name))
+    }
+
+    /// Remembers what a name led to.
+    pub(crate) fn remember(&self, name: &str, addresses: &[IpAddr]) {
+        let addresses = addresses.iter().copied();
+        self.known().names.remember(name, addresses);
+    }
+
+    fn decide(&self, decided: Result<(), Denied>) -> Result<(), ConnectionError> {
+        decided.map_err(|denied| {
+            self.shared.deny(&denied);
+            ConnectionError::AccessDenied
+        })
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn heard_from(&mut self, peer: SocketAddr) {
+        if self.peers.back() == Some(&peer) || self.peers.contains(&peer) {
+            return;
+        }
+        if self.peers.len() >= PEERS {
+            self.peers.pop_front();
+        }
+        self.peers.push_back(peer);
+    }
+}

@@ -1,0 +1,78 @@
+//! What the host keeps for one instance of the async engine.
+//!
+//! wasmtime asks for store data that may go to another thread. An instance
+//! never does, and a worker's objects may not: [`SendWrapper`] promises the
+//! one and checks the other.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use send_wrapper::SendWrapper;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use crate::server::Shared;
+use crate::stream::{Health, Stream};
+use crate::wasm::concurrent::permissions::Permissions;
+use crate::wasm::state::MemoryLimit;
+use crate::worker::Worker;
+
+/// The WIT resource `connection`.
+#[expect(unreachable_pub, reason = "the generated bindings name it")]
+pub struct ConnectionHandle(pub(crate) SendWrapper<Rc<Stream>>);
+
+/// The data of an instance's store.
+pub(crate) struct State {
+    pub(crate) worker: SendWrapper<Rc<Worker>>,
+    pub(crate) health: SendWrapper<Rc<Health>>,
+    pub(crate) memory: MemoryLimit,
+    pub(crate) permissions: Arc<Permissions>,
+    /// The turn of its own in which it was last interrupted.
+    pub(crate) turn: u64,
+    /// Steps of the epoch that passed in it.
+    pub(crate) steps: u32,
+    /// Made when first used: a handler of streams may never.
+    context: Option<Box<WasiCtx>>,
+    pub(crate) table: ResourceTable,
+}
+
+impl State {
+    pub(crate) fn new(worker: &Rc<Worker>, health: &Rc<Health>) -> Self {
+        let limits = &worker.shared.limits;
+        let mut table = ResourceTable::new();
+        // Connections are counted besides.
+        table.set_max_capacity(limits.max_handles.saturating_add(limits.max_connections));
+        Self {
+            worker: SendWrapper::new(Rc::clone(worker)),
+            health: SendWrapper::new(Rc::clone(health)),
+            memory: MemoryLimit::new(limits.max_memory),
+            permissions: Arc::new(Permissions::new(&worker.shared)),
+            turn: 0,
+            steps: 0,
+            context: None,
+            table,
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.worker.shared
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let Self {
+            worker,
+            permissions,
+            context,
+            table,
+            ..
+        } = self;
+        let shared = &worker.shared;
+        let ctx = context.get_or_insert_with(|| {
+            let stdio = shared.program.is_command();
+            Box::new(shared.wasi.concurrent_context(stdio, permissions))
+        });
+        WasiCtxView { ctx, table }
+    }
+}

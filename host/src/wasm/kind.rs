@@ -1,0 +1,110 @@
+//! What drives a component, told by the names that it exports: that is to be
+//! known before it is compiled, since the two engines compile differently.
+
+use wasmparser::{Parser, Payload};
+
+/// What drives a component.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Events: synchronous calls.
+    Events,
+    /// A call that awaits, for each connection.
+    Streams,
+    /// One call: a program.
+    Command,
+}
+
+impl Kind {
+    /// The kind of a component that exports these names, in a run with or
+    /// without listeners. Which versions there are is not asked here, nor
+    /// whether the exports are enough.
+    pub(crate) fn of(exports: &[&str], listens: bool) -> Self {
+        let exported = |wanted: &str| {
+            exports
+                .iter()
+                .any(|name| name.split('@').next() == Some(wanted))
+        };
+        let handles = exports
+            .iter()
+            .any(|name| name.starts_with("netwasm:net/") && name.contains("-handler"));
+        if exported("wasi:cli/run") && !(handles && listens) {
+            return Self::Command;
+        }
+        let events = ["tcp-handler", "udp-handler", "http-handler"];
+        let has_events = events
+            .iter()
+            .any(|name| exported(&format!("netwasm:net/{name}")));
+        if exported("netwasm:net/stream-handler") && !has_events {
+            Self::Streams
+        } else {
+            Self::Events
+        }
+    }
+
+    /// The same, of a component in binary form. What cannot be read is left to
+    /// the compiler to complain of.
+    pub(crate) fn of_binary(component: &[u8], listens: bool) -> Self {
+        let exports = exports(component);
+        let exports: Vec<&str> = exports.iter().map(String::as_str).collect();
+        Self::of(&exports, listens)
+    }
+}
+
+/// The names that a component in binary form exports.
+fn exports(component: &[u8]) -> Vec<String> {
+    let mut names = Vec::new();
+    // Components and modules that lie within are not asked.
+    let mut depth = 0_usize;
+    for payload in Parser::new(0).parse_all(component) {
+        match payload {
+            Ok(Payload::ModuleSection { .. } | Payload::ComponentSection { .. }) => depth += 1,
+            Ok(Payload::End(_)) => depth = depth.saturating_sub(1),
+            Ok(Payload::ComponentExportSection(section)) if depth == 0 => {
+                let exports = section.into_iter().filter_map(Result::ok);
+                names.extend(exports.map(|export| export.name.name.to_owned()));
+            }
+            Ok(_) => {}
+            Err(_) => break,
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_drives_a_component_is_told_by_its_exports() {
+        let stream = "netwasm:net/stream-handler@0.1.0";
+        let (tcp, run) = ("netwasm:net/tcp-handler@0.1.0", "wasi:cli/run@0.3.0");
+        for (exports, listens, kind) in [
+            (&[tcp][..], true, Kind::Events),
+            (&[stream], true, Kind::Streams),
+            (&[stream], false, Kind::Streams),
+            (&[run], false, Kind::Command),
+            (&[run], true, Kind::Command),
+            (&[run, stream], true, Kind::Streams),
+            (&[run, stream], false, Kind::Command),
+            (&[stream, tcp], true, Kind::Events),
+            (&["acme:store/keys"], true, Kind::Events),
+            (&[], false, Kind::Events),
+        ] {
+            let found = Kind::of(exports, listens);
+            assert_eq!(found, kind, "{exports:?}, {listens}");
+        }
+    }
+
+    #[test]
+    fn only_the_exports_of_the_component_itself_count() {
+        let text = "(component
+            (component $inner (instance $i) (export \"wasi:cli/run@0.2.0\" (instance $i)))
+            (core module (func (export \"f\")))
+            (instance $i)
+            (export \"netwasm:net/stream-handler@0.1.0\" (instance $i)))";
+        let binary = wat::parse_str(text).expect("a component");
+        assert_eq!(exports(&binary), ["netwasm:net/stream-handler@0.1.0"]);
+        assert_eq!(Kind::of_binary(&binary, true), Kind::Streams);
+        assert_eq!(Kind::of_binary(b"nonsense", false), Kind::Events);
+    }
+}

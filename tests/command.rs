@@ -1,0 +1,338 @@
+//! Programs: `wasi:cli/run`, 0.2 from the standard library, 0.3 by hand.
+
+mod harness;
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use harness::{
+    DEADLINE, Finished, Peer, Run, Server, Strace, directory, echoes, eventually, pattern, spliced,
+    text, write,
+};
+use rustix::process::Signal;
+
+const MIB: usize = 1 << 20;
+
+/// `netwasm run command-probe.wasm`, with these words for the guest.
+fn probe(words: &[&str]) -> Run {
+    Run::guest("command-probe").guest_args(words)
+}
+
+/// A program that leaves with an exit code.
+const LEAVER: &str = r#"(component
+    (import "wasi:cli/exit@0.2.0" (instance $cli
+        (export "exit-with-code" (func (param "status-code" u8)))))
+    (core func $exit (canon lower (func $cli "exit-with-code")))
+    (core module $m
+        (import "" "exit" (func $exit (param i32)))
+        (func (export "run") (result i32)
+            (call $exit (i32.const CODE))
+            (i32.const 0)))
+    (core instance $i (instantiate $m (with "" (instance (export "exit" (func $exit))))))
+    (func $run (result (result)) (canon lift (core func $i "run")))
+    (instance $program (export "run" (func $run)))
+    (export "wasi:cli/run@0.2.0" (instance $program)))"#;
+
+/// Checks that it went well, and returns what it printed.
+fn printed(finished: &Finished) -> &str {
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    &finished.stdout
+}
+
+#[test]
+fn arguments_variables_and_standard_output_are_the_guests() {
+    let finished = probe(&["arguments", "one", "two words"]).output();
+    assert_eq!(printed(&finished), "one\ntwo words\n");
+    let finished = probe(&["variable", "COLOUR"])
+        .args(["--env", "COLOUR=blue"])
+        .output();
+    assert_eq!(printed(&finished), "blue\n");
+    // Nothing of the host's is given unasked.
+    let finished = probe(&["variable", "HOME"]).output();
+    assert_eq!(printed(&finished), "\n");
+}
+
+#[test]
+fn standard_input_is_the_guests() {
+    // More than pipes hold; text, since that is what the harness reads.
+    let lines = "a line of the input\n".repeat(50_000);
+    let finished = probe(&["copy"]).input(lines.as_bytes()).output();
+    assert_eq!(finished.code, Some(0));
+    assert!(finished.stdout == lines, "{} bytes", finished.stdout.len());
+}
+
+#[test]
+fn the_exit_code_is_passed_through() {
+    // The standard library tells WASI 0.2 only whether it went well.
+    for (code, exit) in [("0", 0), ("1", 1), ("7", 1)] {
+        let finished = probe(&["exit", code]).output();
+        assert_eq!(finished.code, Some(exit), "{finished:#?}");
+    }
+    let scratch = directory();
+    for code in [0, 7, 255] {
+        let text = LEAVER.replace("CODE", &code.to_string());
+        let file = write(scratch.path(), "leaver.wat", text);
+        let finished = Run::component(&file).output();
+        assert_eq!(finished.code, Some(code), "{finished:#?}");
+    }
+    assert_eq!(probe(&["nothing of the kind"]).output().code, Some(1));
+}
+
+#[test]
+fn a_trap_is_exit_code_1_and_a_line_in_the_log() {
+    let finished = probe(&["panic"]).output();
+    assert_eq!(finished.code, Some(1));
+    assert!(
+        finished.stderr.contains("as was asked for"),
+        "{finished:#?}"
+    );
+    assert!(
+        finished.stderr.contains("the guest trapped"),
+        "{finished:#?}"
+    );
+}
+
+#[test]
+fn memory_is_bounded() {
+    let finished = probe(&["allocate", "8"]).output();
+    assert_eq!(printed(&finished), format!("{}\n", 8 * MIB));
+    let finished = probe(&["allocate", "128"]).output();
+    assert_eq!(finished.code, Some(1));
+    assert!(finished.stderr.contains("--max-memory"), "{finished:#?}");
+    let finished = probe(&["allocate", "128"])
+        .args(["--max-memory", "256MiB"])
+        .output();
+    assert_eq!(printed(&finished), format!("{}\n", 128 * MIB));
+}
+
+#[test]
+fn a_command_may_take_longer_than_an_event() {
+    let start = Instant::now();
+    let finished = probe(&["sleep", "300"])
+        .args(["--event-timeout", "10ms"])
+        .output();
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    assert!(start.elapsed() >= Duration::from_millis(300));
+}
+
+#[test]
+fn directories_are_the_ones_that_were_given() {
+    let scratch = directory();
+    write(scratch.path(), "note", "content");
+    let dir = format!("{}::/data", text(scratch.path()));
+    let finished = probe(&["read", "/data/note"])
+        .args(["--dir", &dir])
+        .output();
+    assert_eq!(printed(&finished), "content\n");
+
+    let finished = probe(&["write", "/data/new", "x"])
+        .args(["--dir", &dir])
+        .output();
+    assert_eq!(finished.code, Some(1), "read-only: {finished:#?}");
+    let finished = probe(&["write", "/data/new", "x"])
+        .args(["--dir", &format!("{dir}:rw")])
+        .output();
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    assert!(scratch.path().join("new").exists());
+
+    for path in ["/data/../note", "/etc/passwd", "note"] {
+        let finished = probe(&["read", path]).args(["--dir", &dir]).output();
+        assert_eq!(finished.code, Some(1), "{path}: {finished:#?}");
+    }
+}
+
+#[test]
+fn a_listener_is_refused_and_its_lack_is_told_to_others() {
+    probe(&[])
+        .args(["--tcp", "0"])
+        .output()
+        .refused(1, &["--tcp", "tcp-handler", "wasi:cli/run", "no listener"]);
+    Run::guest("echo")
+        .output()
+        .refused(2, &["nothing to listen on", "--tcp"]);
+}
+
+#[test]
+fn a_signal_ends_a_command_that_sleeps_or_spins() {
+    for words in [&["sleep", "600000"][..], &["spin"]] {
+        let mut command = probe(words)
+            .args(["--shutdown-timeout", "300ms"])
+            .start_command();
+        let start = Instant::now();
+        thread::sleep(Duration::from_millis(200));
+        command.signal(Signal::TERM);
+        assert_eq!(command.wait().code(), Some(1));
+        assert!(start.elapsed() >= Duration::from_millis(500), "{words:?}");
+        assert!(start.elapsed() < DEADLINE, "{words:?}");
+    }
+}
+
+/// What nobody allowed fails at once, and the log names the flag.
+fn denied(words: &[&str], flag: &str) {
+    let finished = probe(words).output();
+    assert_eq!(finished.code, Some(1), "{words:?}: {finished:#?}");
+    assert!(
+        finished.stderr.contains("PermissionDenied"),
+        "{finished:#?}"
+    );
+    assert!(finished.stderr.contains(flag), "{finished:#?}");
+}
+
+#[test]
+fn sockets_are_denied_unless_a_flag_allows_them() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    denied(
+        &["connect", &address, "x"],
+        &format!("--allow-connect {address}"),
+    );
+    denied(
+        &["listen", "127.0.0.1:38888"],
+        "--allow-listen 127.0.0.1:38888",
+    );
+    denied(
+        &["datagram", "127.0.0.1:0", &address, "x"],
+        &format!("--allow-udp {address}"),
+    );
+    let finished = probe(&["resolve", "localhost"]).output();
+    assert_eq!(finished.code, Some(1), "{finished:#?}");
+    assert!(
+        finished.stderr.contains("looking localhost up"),
+        "{finished:#?}"
+    );
+    listener.set_nonblocking(true).expect("a socket");
+    assert!(listener.accept().is_err(), "nothing was sent");
+}
+
+#[test]
+fn names_are_resolved_where_they_may_be_connected_to() {
+    let finished = probe(&["resolve", "localhost"])
+        .args(["--allow-connect", "localhost:80"])
+        .output();
+    assert!(printed(&finished).contains("127.0.0.1"), "{finished:#?}");
+}
+
+#[test]
+fn a_client_of_the_standard_library_speaks_to_an_echo() {
+    let server = Run::guest("echo").tcp().start();
+    let address = server.address("tcp");
+    let finished = probe(&["connect", &address.to_string(), "Hello!"])
+        .args(["--allow-connect", &address.to_string()])
+        .output();
+    assert_eq!(printed(&finished), "Hello!\n");
+
+    // By name: the rule holds for what the name leads to.
+    let by_name = format!("localhost:{}", address.port());
+    let finished = probe(&["connect", &by_name, "Hello!"])
+        .args(["--allow-connect", &by_name])
+        .output();
+    assert_eq!(printed(&finished), "Hello!\n");
+    server.stop();
+}
+
+#[test]
+fn a_server_of_the_standard_library_serves() {
+    let mut command = probe(&["listen", "127.0.0.1:0"])
+        .args([
+            "--allow-listen",
+            "127.0.0.1:0",
+            "--shutdown-timeout",
+            "100ms",
+        ])
+        .start_command();
+    let line = command.stdout.wait_for(&["listening on "]);
+    let address = line.rsplit(' ').next().expect("an address");
+    echoes(
+        Peer::connect(address.parse().expect("an address")),
+        &pattern(MIB),
+    );
+    command.signal(Signal::TERM);
+    command.wait();
+}
+
+#[test]
+fn datagrams_go_where_they_may_and_come_back() {
+    let server = Run::guest("echo").udp().start();
+    let to = server.address("udp").to_string();
+    let finished = probe(&["datagram", "127.0.0.1:0", &to, "by UDP"])
+        .args(["--allow-udp", &to])
+        .output();
+    assert_eq!(printed(&finished), "by UDP\n");
+    server.stop();
+}
+
+#[test]
+fn the_client_prints_what_it_sends_and_what_comes_back() {
+    let server = Run::guest("echo").listen("--tcp", "0").start();
+    let port = server.address("tcp").port().to_string();
+    let finished = Run::guest("tcp-client")
+        .args(["--allow-connect", &format!("localhost:{port}")])
+        .guest_args(&["localhost", &port, "Hello, Server!"])
+        .output();
+    assert_eq!(
+        printed(&finished),
+        "Sending: 'Hello, Server!'\nReceived: 'Hello, Server!'\n"
+    );
+    let finished = Run::guest("tcp-client")
+        .args(["--allow-connect", "localhost:1"])
+        .guest_args(&["localhost", &port, "Hello, Server!"])
+        .output();
+    assert_eq!(finished.code, Some(1));
+    assert!(
+        finished.stderr.contains(&format!("localhost:{port}")),
+        "the flag is named: {finished:#?}"
+    );
+    server.stop();
+}
+
+/// The echo server on `wasi:sockets@0.3`, and its address.
+fn socket_echo() -> (Server, SocketAddr) {
+    let port = TcpListener::bind("127.0.0.1:0")
+        .and_then(|socket| socket.local_addr())
+        .expect("a port that is free")
+        .port();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let command = Run::guest("socket-echo")
+        .args(["--allow-listen", &address.to_string()])
+        .guest_args(&[&address.to_string()])
+        .start_command();
+    eventually("it listens", || TcpStream::connect(address).ok());
+    (command, address)
+}
+
+#[test]
+fn an_echo_on_wasi_sockets_serves_many_at_once() {
+    let (mut command, address) = socket_echo();
+    thread::scope(|scope| {
+        for client in 0..8_u8 {
+            scope.spawn(move || {
+                let bytes: Vec<u8> = pattern(MIB).iter().map(|byte| byte ^ client).collect();
+                echoes(Peer::connect(address), &bytes);
+            });
+        }
+    });
+    // It ends when its listener does, and its connections have.
+    let mut peer = Peer::connect(address);
+    peer.send(b"before");
+    assert_eq!(peer.take(6), b"before");
+    command.signal(Signal::TERM);
+    command.log.wait_for(&["draining"]);
+    peer.send(b"after");
+    assert_eq!(peer.take(5), b"after");
+    peer.finish();
+    assert_eq!(peer.rest(), b"");
+    assert_eq!(command.wait().code(), Some(0), "drained");
+}
+
+#[test]
+fn the_kernel_moves_the_bytes_of_an_echo_on_wasi_sockets() {
+    let (command, address) = socket_echo();
+    let Some(strace) = Strace::attach(&command, &["-e", "trace=splice"]) else {
+        return;
+    };
+    let bytes = pattern(32 * MIB);
+    echoes(Peer::connect(address), &bytes);
+    let moved = spliced(&strace.detach());
+    assert!(moved > bytes.len(), "{moved} bytes by splice(2)");
+}

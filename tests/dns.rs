@@ -1,0 +1,528 @@
+//! Names: what each answer of a DNS server becomes, the cache, special names,
+//! and that no answer widens what is allowed.
+
+mod harness;
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use harness::{Dns, DnsReply as Reply, Run, Server, eventually, full_backlog, skipped};
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType;
+
+/// The probe, which asks this server for names.
+fn probe(dns: &Dns, args: &[&str]) -> Server {
+    Run::guest("probe")
+        .tcp()
+        .args(["--workers", "1", "--dns-server", &dns.address.to_string()])
+        .args(args)
+        .start()
+}
+
+/// The answer where all questions get this reply.
+fn resolved(reply: Reply) -> String {
+    let dns = Dns::new(move |_, _| reply.clone());
+    let server = probe(&dns, &["--allow-resolve", "*", "--dns-timeout", "1s"]);
+    server.connect().ask("resolve name.example")
+}
+
+/// A port where an echo listens at the first address, and nobody at the
+/// others.
+fn echo_at(address: &str) -> (Server, u16) {
+    let server = Run::guest("echo")
+        .listen("--tcp", &format!("{address}:0"))
+        .start();
+    let port = server.address("tcp").port();
+    (server, port)
+}
+
+#[test]
+fn each_outcome_is_an_answer_of_its_own() {
+    for (reply, answer) in [
+        (Reply::NoName, "error: name-unresolvable"),
+        (Reply::NoData, "error: no-address"),
+        (
+            Reply::Fails(ResponseCode::ServFail),
+            "error: resolver-failure",
+        ),
+        (
+            Reply::Fails(ResponseCode::Refused),
+            "error: resolver-failure",
+        ),
+        (
+            Reply::Fails(ResponseCode::NotImp),
+            "error: resolver-failure",
+        ),
+        (Reply::Silence, "error: timeout"),
+    ] {
+        assert_eq!(resolved(reply.clone()), answer, "{reply:?}");
+    }
+}
+
+#[test]
+fn both_families_are_asked_for_at_once() {
+    let dns = Dns::new(|_, _| {
+        Reply::addresses(&["192.0.2.1", "192.0.2.2", "2001:db8::1"])
+            .after(Duration::from_millis(400))
+    });
+    let server = probe(&dns, &["--allow-resolve", "*"]);
+    let begun = Instant::now();
+    let answer = server.connect().ask("resolve name.example");
+    assert!(
+        begun.elapsed() < Duration::from_millis(800),
+        "{:?}",
+        begun.elapsed()
+    );
+    let mut addresses: Vec<_> = answer.split(' ').collect();
+    addresses.sort_unstable();
+    assert_eq!(addresses, ["192.0.2.1", "192.0.2.2", "2001:db8::1"]);
+    let name = || "name.example.".to_owned();
+    assert_eq!(
+        dns.asked(),
+        [(name(), RecordType::A), (name(), RecordType::AAAA)]
+    );
+}
+
+#[test]
+fn one_family_is_enough() {
+    for other in [
+        Reply::NoData,
+        Reply::Fails(ResponseCode::ServFail),
+        Reply::NoName,
+        Reply::Silence,
+    ] {
+        let dns = Dns::new(move |_, family| match family {
+            RecordType::A => Reply::addresses(&["192.0.2.1"]),
+            _ => other.clone(),
+        });
+        let server = probe(&dns, &["--allow-resolve", "*", "--dns-timeout", "1s"]);
+        assert_eq!(server.connect().ask("resolve name.example"), "192.0.2.1");
+    }
+}
+
+#[test]
+fn an_answer_that_does_not_fit_comes_by_tcp() {
+    let dns = Dns::new(|_, family| match family {
+        RecordType::A => Reply::truncated(&["192.0.2.1"]),
+        _ => Reply::NoData,
+    });
+    let server = probe(&dns, &["--allow-resolve", "*"]);
+    assert_eq!(server.connect().ask("resolve name.example"), "192.0.2.1");
+    assert!(dns.questions().iter().any(|question| question.tcp));
+}
+
+#[test]
+fn aliases_are_followed() {
+    let address = || vec!["192.0.2.1".parse().expect("an address")];
+    // In one answer, and where each has to be asked for.
+    let dns = Dns::new(move |name, _| match name {
+        "whole.example." => Reply::Aliases(vec!["b.example.", "c.example."], address()),
+        "parts.example." => Reply::Aliases(vec!["d.example."], Vec::new()),
+        "d.example." => Reply::Aliases(vec!["e.example."], Vec::new()),
+        "e.example." => Reply::addresses(&["192.0.2.1"]),
+        "loop.example." => Reply::Aliases(vec!["loop.example."], Vec::new()),
+        _ => Reply::NoName,
+    });
+    let server = probe(&dns, &["--allow-resolve", "*"]);
+    let mut peer = server.connect();
+    assert_eq!(peer.ask("resolve whole.example"), "192.0.2.1");
+    assert_eq!(peer.ask("resolve parts.example"), "192.0.2.1");
+    let answer = peer.ask("resolve loop.example");
+    assert!(answer.starts_with("error: "), "{answer}");
+}
+
+#[test]
+fn an_answer_is_kept_for_as_long_as_it_says() {
+    let dns = Dns::new(|name, _| match name {
+        "short.example." => Reply::addresses_for(&["192.0.2.1"], 1),
+        "none.example." => Reply::NoName,
+        _ => Reply::addresses(&["192.0.2.2"]),
+    });
+    let server = probe(&dns, &["--allow-resolve", "*"]);
+    let mut peer = server.connect();
+    for (name, answer) in [
+        ("long.example", "192.0.2.2"),
+        ("none.example", "error: name-unresolvable"),
+    ] {
+        assert_eq!(peer.ask(&format!("resolve {name}")), answer);
+        let asked = dns.questions().len();
+        for name in [name.to_owned(), name.to_uppercase(), format!("{name}.")] {
+            assert_eq!(server.connect().ask(&format!("resolve {name}")), answer);
+        }
+        assert_eq!(
+            dns.questions().len(),
+            asked,
+            "{name}: another packet was sent"
+        );
+    }
+    assert_eq!(peer.ask("resolve short.example"), "192.0.2.1");
+    let asked = dns.questions().len();
+    eventually("another question", || {
+        assert_eq!(peer.ask("resolve short.example"), "192.0.2.1");
+        (dns.questions().len() > asked).then_some(())
+    });
+}
+
+#[test]
+fn a_server_that_is_silent_leaves_it_to_the_next() {
+    let (silent, living) = (
+        Dns::new(|_, _| Reply::Silence),
+        Dns::new(|_, _| Reply::addresses(&["192.0.2.1"])),
+    );
+    let server = probe(
+        &silent,
+        &[
+            "--dns-server",
+            &living.address.to_string(),
+            "--allow-resolve",
+            "*",
+        ],
+    );
+    let begun = Instant::now();
+    assert_eq!(server.connect().ask("resolve name.example"), "192.0.2.1");
+    assert!(
+        begun.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[test]
+fn a_packet_that_is_lost_is_sent_again() {
+    let lost = std::sync::Mutex::new(std::collections::HashSet::new());
+    let dns = Dns::new(
+        move |_, family| match lost.lock().expect("the lost ones").insert(family) {
+            true => Reply::Silence,
+            false => Reply::addresses(&["192.0.2.1"]),
+        },
+    );
+    let server = probe(&dns, &["--allow-resolve", "*"]);
+    assert_eq!(server.connect().ask("resolve name.example"), "192.0.2.1");
+}
+
+#[test]
+fn a_look_up_ends_at_its_time_and_leaves_nothing() {
+    let dns = Dns::new(|_, _| Reply::Silence);
+    let server = probe(&dns, &["--allow-resolve", "*", "--dns-timeout", "700ms"]);
+    let before = server.descriptors_at_rest();
+    let begun = Instant::now();
+    assert_eq!(
+        server.connect().ask("resolve name.example"),
+        "error: timeout"
+    );
+    let elapsed = begun.elapsed();
+    assert!(
+        (Duration::from_millis(650)..Duration::from_secs(5)).contains(&elapsed),
+        "{elapsed:?}"
+    );
+    server.wait_for_descriptors(before);
+}
+
+#[test]
+fn look_ups_go_with_the_client_that_asked() {
+    let dns = Dns::new(|_, _| Reply::Silence);
+    let server = probe(
+        &dns,
+        &[
+            "--allow-resolve",
+            "*",
+            "--allow-connect",
+            "*:80",
+            "--dns-timeout",
+            "10m",
+        ],
+    );
+    let before = server.descriptors_at_rest();
+    for question in ["resolve one.example", "connect two.example:80 hello"] {
+        let asked = dns.questions().len();
+        let mut peer = server.connect();
+        peer.say(question);
+        eventually("a question", || {
+            (dns.questions().len() > asked).then_some(())
+        });
+        peer.reset();
+        server.wait_for_descriptors(before);
+    }
+}
+
+#[test]
+fn some_names_need_no_server() {
+    let dns = Dns::new(|_, _| Reply::addresses(&["192.0.2.1"]));
+    let server = probe(&dns, &["--allow-resolve", "*"]);
+    let mut peer = server.connect();
+    for name in ["localhost", "LocalHost.", "app.localhost"] {
+        let answer = peer.ask(&format!("resolve {name}"));
+        let mut addresses: Vec<_> = answer.split(' ').collect();
+        addresses.sort_unstable();
+        assert_eq!(addresses, ["127.0.0.1", "::1"], "{name}");
+    }
+    assert_eq!(peer.ask("resolve 192.0.2.7"), "192.0.2.7");
+    assert_eq!(peer.ask("resolve 2001:DB8::0"), "2001:db8::");
+    for name in [
+        "nothing.invalid",
+        "127.1",
+        "a..example",
+        "a_\\.example",
+        "[::1]",
+    ] {
+        assert_eq!(
+            peer.ask(&format!("resolve {name}")),
+            "error: name-unresolvable",
+            "{name}"
+        );
+    }
+    assert_eq!(dns.questions(), []);
+}
+
+#[test]
+fn a_name_that_is_not_ascii_is_asked_for_in_its_other_form() {
+    let dns = Dns::new(|_, _| Reply::addresses(&["192.0.2.1"]));
+    let server = probe(&dns, &["--allow-resolve", "xn--bcher-kva.example"]);
+    assert_eq!(
+        server.connect().ask("resolve B\u{fc}cher.example"),
+        "192.0.2.1"
+    );
+    assert!(
+        dns.asked()
+            .iter()
+            .all(|(name, _)| name == "xn--bcher-kva.example.")
+    );
+}
+
+#[test]
+fn the_hosts_file_goes_before_every_server() {
+    let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    let entry = hosts.lines().find_map(|line| {
+        let mut words = line.split('#').next()?.split_whitespace();
+        let ip: IpAddr = words.next()?.parse().ok()?;
+        let name = words.find(|name| !name.contains("localhost"))?;
+        Some((ip, name.to_owned()))
+    });
+    let Some((ip, name)) = entry else {
+        return skipped("/etc/hosts has nothing but localhost");
+    };
+    let dns = Dns::new(|_, _| Reply::addresses(&["192.0.2.1"]));
+    let server = probe(&dns, &["--allow-resolve", "*"]);
+    let answer = server.connect().ask(&format!("resolve {name}"));
+    assert!(
+        answer.split(' ').any(|found| found == ip.to_string()),
+        "{answer}"
+    );
+    assert_eq!(dns.questions(), []);
+}
+
+#[test]
+fn no_question_is_sent_for_what_is_not_allowed() {
+    let dns = Dns::new(|_, _| Reply::addresses(&["192.0.2.1"]));
+    let server = probe(&dns, &["--allow-resolve", "*.example.org"]);
+    let mut peer = server.connect();
+    assert_eq!(peer.ask("resolve example.org"), "error: access-denied");
+    server
+        .log
+        .wait_for(&["example.org", "--allow-resolve example.org"]);
+    assert_eq!(
+        peer.ask("connect www.example.org:80 hello"),
+        "error: access-denied"
+    );
+    server.log.wait_for(&["--allow-connect www.example.org:80"]);
+    assert_eq!(dns.questions(), []);
+    assert_eq!(peer.ask("resolve www.example.org"), "192.0.2.1");
+}
+
+#[test]
+fn a_public_name_does_not_lead_into_this_machine() {
+    let (_echo, port) = echo_at("127.0.0.1");
+    let dns = Dns::new(|_, _| Reply::addresses(&["127.0.0.1", "::1", "::ffff:127.0.0.1"]));
+    let name = format!("name.example:{port}");
+    for pattern in [&name, &format!("*:{port}")] {
+        let server = probe(&dns, &["--allow-connect", pattern]);
+        let mut peer = server.connect();
+        assert_eq!(
+            peer.ask(&format!("connect {name} hello")),
+            "error: access-denied"
+        );
+        server.log.wait_for(&[
+            &name,
+            "127.0.0.1, which is not a public address",
+            &format!("--allow-connect 127.0.0.1:{port} would allow it"),
+        ]);
+        // Nor by its address, now that the name has led there.
+        let answer = peer.ask(&format!("connect 127.0.0.1:{port} hello"));
+        assert_eq!(answer, "error: access-denied");
+    }
+    // Where the address is named too, it is meant.
+    let address = format!("127.0.0.1:{port}");
+    let server = probe(
+        &dns,
+        &["--allow-connect", &name, "--allow-connect", &address],
+    );
+    assert_eq!(
+        server.connect().ask(&format!("connect {name} hello")),
+        "hello"
+    );
+}
+
+#[test]
+fn a_name_that_becomes_private_later_is_denied_then() {
+    let (_echo, port) = echo_at("127.0.0.1");
+    let second = std::sync::atomic::AtomicBool::new(false);
+    // First somewhere else, then here: a rebinding attack.
+    let dns = Dns::new(move |_, family| match family {
+        RecordType::A if second.swap(true, std::sync::atomic::Ordering::Relaxed) => {
+            Reply::addresses_for(&["127.0.0.1"], 0)
+        }
+        RecordType::A => Reply::addresses_for(&["192.0.2.1"], 0),
+        _ => Reply::NoData,
+    });
+    let server = probe(&dns, &["--allow-connect", &format!("*:{port}")]);
+    let mut peer = server.connect();
+    assert_eq!(peer.ask("resolve name.example"), "192.0.2.1");
+    let answer = peer.ask(&format!("connect name.example:{port} hello"));
+    assert_eq!(answer, "error: access-denied");
+}
+
+#[test]
+fn a_dead_address_does_not_hold_up_a_living_one() {
+    if std::net::UdpSocket::bind("[::1]:0").is_err() {
+        return skipped("this machine has no IPv6");
+    }
+    // The dead one is of IPv6, which is tried first.
+    let (dead, _kept) = full_backlog(Ipv6Addr::LOCALHOST.into());
+    let port = dead.port();
+    let address = SocketAddr::new([127, 0, 0, 1].into(), port);
+    let _echo = Run::guest("echo")
+        .listen("--tcp", &address.to_string())
+        .start();
+    let dns = Dns::new(|_, _| Reply::addresses(&["::1", "127.0.0.1"]));
+    let server = probe(
+        &dns,
+        &[
+            "--allow-connect",
+            &format!("name.example:{port}"),
+            "--allow-connect",
+            &format!("127.0.0.1:{port}"),
+            "--allow-connect",
+            &format!("[::1]:{port}"),
+        ],
+    );
+    let before = server.descriptors_at_rest();
+    let mut peer = server.connect();
+    let begun = Instant::now();
+    assert_eq!(
+        peer.ask(&format!("connect name.example:{port} hello")),
+        "hello"
+    );
+    let elapsed = begun.elapsed();
+    assert!(
+        (Duration::from_millis(200)..Duration::from_secs(3)).contains(&elapsed),
+        "{elapsed:?}"
+    );
+    peer.finish_and_wait();
+    server.wait_for_descriptors(before);
+}
+
+#[test]
+fn a_family_that_is_answered_for_late_is_not_waited_for() {
+    let (_echo, port) = echo_at("127.0.0.1");
+    for late in [
+        Reply::Silence,
+        Reply::addresses(&["::1"]).after(Duration::from_secs(20)),
+        Reply::Fails(ResponseCode::ServFail),
+    ] {
+        let dns = Dns::new(move |_, family| match family {
+            RecordType::A => Reply::addresses(&["127.0.0.1"]),
+            _ => late.clone(),
+        });
+        let server = probe(
+            &dns,
+            &[
+                "--allow-connect",
+                &format!("name.example:{port}"),
+                "--allow-connect",
+                &format!("127.0.0.1:{port}"),
+                "--dns-timeout",
+                "1m",
+            ],
+        );
+        let begun = Instant::now();
+        let answer = server
+            .connect()
+            .ask(&format!("connect name.example:{port} hello"));
+        assert_eq!(answer, "hello");
+        assert!(
+            begun.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            begun.elapsed()
+        );
+    }
+}
+
+#[test]
+fn a_late_family_is_used_where_the_first_does_not_answer() {
+    let (_echo, port) = echo_at("127.0.0.1");
+    let (dead, _kept) = full_backlog([127, 0, 0, 2].into());
+    let dead_port = dead.port();
+    // Nobody listens at the first family's address of this port, or nobody
+    // answers there.
+    for port in [port, dead_port] {
+        let _second = (port == dead_port).then(|| {
+            let address = SocketAddr::new([127, 0, 0, 1].into(), port);
+            Run::guest("echo")
+                .listen("--tcp", &address.to_string())
+                .start()
+        });
+        let dns = Dns::new(move |_, family| match family {
+            RecordType::AAAA => Reply::addresses(&["::ffff:127.0.0.2"]),
+            _ => Reply::addresses(&["127.0.0.1"]).after(Duration::from_millis(600)),
+        });
+        let server = probe(
+            &dns,
+            &[
+                "--allow-connect",
+                &format!("name.example:{port}"),
+                "--allow-connect",
+                &format!("127.0.0.0/8:{port}"),
+            ],
+        );
+        let answer = server
+            .connect()
+            .ask(&format!("connect name.example:{port} hello"));
+        assert_eq!(answer, "hello");
+    }
+}
+
+#[test]
+fn a_rule_for_a_name_holds_for_the_address_that_it_led_to() {
+    // Loopback stands for what is public: it may be named, but not connected
+    // to unless the name led there.
+    let (_echo, port) = echo_at("127.0.0.1");
+    let dns = Dns::new(|_, _| Reply::NoName);
+    let server = probe(&dns, &["--allow-connect", &format!("localhost:{port}")]);
+    let mut peer = server.connect();
+    let connect = format!("connect 127.0.0.1:{port} hello");
+    assert_eq!(peer.ask(&connect), "error: access-denied");
+    peer.ask("resolve localhost");
+    assert_eq!(peer.ask(&connect), "hello");
+    let other = format!("connect 127.0.0.2:{port} hello");
+    assert_eq!(peer.ask(&other), "error: access-denied");
+}
+
+#[test]
+fn an_error_of_the_resolver_is_that_of_the_connection() {
+    for (reply, answer) in [
+        (Reply::NoName, "error: name-unresolvable"),
+        (Reply::NoData, "error: no-address"),
+        (
+            Reply::Fails(ResponseCode::ServFail),
+            "error: resolver-failure",
+        ),
+        (Reply::Silence, "error: timeout"),
+    ] {
+        let dns = Dns::new(move |_, _| reply.clone());
+        let server = probe(&dns, &["--allow-connect", "*:80", "--dns-timeout", "500ms"]);
+        assert_eq!(
+            server.connect().ask("connect name.example:80 hello"),
+            answer
+        );
+    }
+}

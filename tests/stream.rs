@@ -1,0 +1,361 @@
+//! Handlers that await: connections as streams, through the guest and past it.
+
+mod harness;
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use harness::{
+    Client, Peer, Run, Server, Strace, TcpPeer, directory, echoes, eventually, pattern, same,
+    spliced, text, unix_address, write,
+};
+
+const MIB: usize = 1 << 20;
+
+/// Servers of a guest with either isolation.
+fn servers(guest: &str) -> impl Iterator<Item = Server> {
+    ["connection", "worker"].into_iter().map(move |isolation| {
+        Run::guest(guest)
+            .tcp()
+            .args(["--workers", "1", "--isolation", isolation])
+            .start()
+    })
+}
+
+/// A server for the guest that does what it is told.
+fn probe() -> Run {
+    Run::guest("stream-probe")
+        .tcp()
+        .args(["--workers", "1", "--event-timeout", "500ms"])
+}
+
+#[test]
+fn ten_mebibytes_come_back_through_the_guest() {
+    for server in servers("stream-echo") {
+        echoes(server.connect(), &pattern(10 * MIB));
+        server.stop();
+    }
+}
+
+#[test]
+fn ten_mebibytes_come_back_past_the_guest() {
+    for server in servers("stream-relay") {
+        echoes(server.connect(), &pattern(10 * MIB));
+        server.stop();
+    }
+}
+
+#[test]
+fn small_and_empty_streams_come_back() {
+    for guest in ["stream-echo", "stream-relay"] {
+        for server in servers(guest) {
+            for size in [0, 1, 63, 16_384, 65_536, 65_537] {
+                echoes(server.connect(), &pattern(size));
+            }
+            let mut peer = server.connect();
+            for _ in 0..1000 {
+                peer.send(b"ping");
+                assert_eq!(peer.take(4), b"ping");
+            }
+            drop(peer);
+            server.stop();
+        }
+    }
+}
+
+#[test]
+fn connections_of_one_instance_do_not_mix() {
+    for guest in ["stream-echo", "stream-relay"] {
+        let server = Run::guest(guest)
+            .tcp()
+            .args(["--isolation", "worker", "--workers", "1"])
+            .start();
+        std::thread::scope(|scope| {
+            for client in 0..8_u8 {
+                let server = &server;
+                scope.spawn(move || {
+                    let bytes: Vec<u8> = pattern(MIB).iter().map(|byte| byte ^ client).collect();
+                    echoes(server.connect(), &bytes);
+                });
+            }
+        });
+        server.stop();
+    }
+}
+
+#[test]
+fn what_came_before_a_half_close_is_all_sent_back() {
+    for guest in ["stream-echo", "stream-relay"] {
+        for server in servers(guest) {
+            let mut peer = server.connect();
+            let bytes = pattern(100_000);
+            peer.send(&bytes);
+            peer.finish();
+            same(&peer.rest(), &bytes);
+            server.stop();
+        }
+    }
+}
+
+#[test]
+fn streams_work_inside_tls() {
+    for guest in ["stream-echo", "stream-relay"] {
+        let server = Run::guest(guest).tls().start();
+        let mut peer = Client::of("localhost").connect(server.address("tls"));
+        let bytes = pattern(2 * MIB);
+        for chunk in bytes.chunks(64 << 10) {
+            peer.send(chunk);
+            same(&peer.take(chunk.len()), chunk);
+        }
+        peer.finish();
+        assert_eq!(peer.rest(), b"");
+        server.stop();
+    }
+}
+
+#[test]
+fn streams_work_over_a_unix_socket() {
+    for guest in ["stream-echo", "stream-relay"] {
+        let scratch = directory();
+        let path = scratch.path().join("stream.sock");
+        let server = Run::guest(guest)
+            .listen("--tcp", &unix_address(&path))
+            .start();
+        let mut peer = Peer::connect_unix(&path);
+        let bytes = pattern(64 << 10);
+        for _ in 0..16 {
+            peer.send(&bytes);
+            same(&peer.take(bytes.len()), &bytes);
+        }
+        peer.finish();
+        assert_eq!(peer.rest(), b"");
+        drop(peer);
+        server.stop();
+    }
+}
+
+#[test]
+fn the_kernel_moves_what_is_passed_on_unread() {
+    let server = Run::guest("stream-relay").tcp().start();
+    let Some(strace) = Strace::attach(&server, &["-e", "trace=splice"]) else {
+        return;
+    };
+    let bytes = pattern(32 * MIB);
+    echoes(server.connect(), &bytes);
+    let moved = spliced(&strace.detach());
+    assert!(moved > bytes.len(), "{moved} bytes by splice(2)");
+}
+
+#[test]
+fn the_kernel_sends_a_file_that_is_passed_on_unread() {
+    let scratch = directory();
+    let bytes = pattern(8 * MIB);
+    write(scratch.path(), "content", &bytes);
+    write(scratch.path(), "empty", "");
+    let server = probe()
+        .args(["--dir", &format!("{}::/", text(scratch.path()))])
+        .start();
+    let ask = |name: &str| {
+        let mut peer = server.connect();
+        peer.say(&format!("file {name}"));
+        let content = peer.rest();
+        server.log.wait_for(&["read Ok(()), sent Ok(())"]);
+        content
+    };
+    let strace = Strace::attach(&server, &["-e", "trace=sendfile"]);
+    same(&ask("content"), &bytes);
+    assert_eq!(ask("empty"), b"");
+    if let Some(strace) = strace {
+        let trace = strace.detach();
+        assert!(trace.iter().any(|line| line.contains("sendfile")));
+    }
+    server.stop();
+}
+
+#[test]
+fn a_reset_in_mid_stream_leaves_the_others_alone() {
+    for guest in ["stream-echo", "stream-relay"] {
+        for server in servers(guest) {
+            let mut other = server.connect();
+            other.send(b"before");
+            assert_eq!(other.take(6), b"before");
+            let before = server.descriptors_at_rest();
+            for _ in 0..16 {
+                let mut peer = server.connect();
+                peer.send(&pattern(200_000));
+                assert_eq!(peer.take(1).len(), 1);
+                peer.reset();
+            }
+            server.wait_for_descriptors(before + KEPT);
+            other.send(b"after");
+            assert_eq!(other.take(5), b"after");
+            server.serves_echo();
+            drop(other);
+            server.stop();
+        }
+    }
+}
+
+/// How many descriptors a worker may keep for relays to come: a few pipes.
+const KEPT: usize = 16;
+
+#[test]
+fn a_client_that_never_reads_is_bounded_and_ends_at_its_time() {
+    for guest in ["stream-echo", "stream-relay"] {
+        let server = Run::guest(guest)
+            .tcp()
+            .args(["--workers", "1", "--write-timeout", "1s"])
+            .start();
+        let descriptors = server.descriptors_at_rest();
+        let before = server.resident();
+        let mut peer = TcpPeer::connect_narrow(server.address("tcp"));
+        peer.get()
+            .set_write_timeout(Some(Duration::from_millis(300)))
+            .expect("a timeout");
+        let bytes = pattern(1 << 16);
+        let mut sent = 0;
+        while let Ok(count) = peer.get().write(&bytes) {
+            sent += count;
+            assert!(sent < 1 << 30, "it takes without end");
+        }
+        let grown = server.resident().saturating_sub(before);
+        assert!(grown < 4 << 20, "{grown} bytes");
+        server.log.wait_for(&["--write-timeout"]);
+        server.wait_for_descriptors(descriptors);
+        server.serves_echo();
+    }
+}
+
+#[test]
+fn the_guest_learns_who_is_there() {
+    let server = probe().start();
+    let mut peer = server.connect();
+    let line = peer.ask("info");
+    let port = peer.get().local_addr().expect("an address").port();
+    assert!(line.contains(&format!("port: {port}")), "{line}");
+    assert!(line.ends_with("None"), "{line}");
+    server.stop();
+}
+
+#[test]
+fn a_direction_is_begun_once() {
+    let server = probe().start();
+    let mut peer = server.connect();
+    assert_eq!(peer.ask("again"), "Dropped Err(ErrorCode::InvalidState)");
+    assert_eq!(peer.line(), "1 Err(ErrorCode::InvalidState)");
+    drop(peer);
+    server.stop();
+}
+
+#[test]
+fn the_guest_learns_how_either_direction_ended() {
+    let server = probe().start();
+    let mut peer = server.connect();
+    assert_eq!(peer.ask("outcome"), "ok");
+    peer.finish();
+    assert_eq!(peer.rest(), b"");
+    server.log.wait_for(&["received Ok(()), sent Ok(())"]);
+
+    let mut peer = server.connect();
+    assert_eq!(peer.ask("outcome"), "ok");
+    peer.reset();
+    server
+        .log
+        .wait_for(&["received Err(ErrorCode::ConnectionReset), sent Err("]);
+    server.stop();
+}
+
+#[test]
+fn a_task_of_the_guest_goes_on_after_the_call_returned() {
+    for isolation in ["connection", "worker"] {
+        let server = probe().args(["--isolation", isolation]).start();
+        let mut peer = server.connect();
+        peer.say("later");
+        peer.send(b"!");
+        assert_eq!(peer.line(), "later");
+        drop(peer);
+        server.stop();
+    }
+}
+
+/// Has one connection misbehave while another one stands, with an instance for
+/// each.
+fn misbehaves_alone(command: &str, reason: &str) {
+    let server = probe().start();
+    let mut other = holding(&server);
+    let before = server.descriptors_at_rest();
+    let mut peer = server.connect();
+    peer.say(command);
+    peer.lost();
+    server.log.wait_for(&["stream-probe", reason]);
+    server.wait_for_descriptors(before);
+    other.send(b"x");
+    holding(&server);
+    drop(other);
+    server.stop();
+}
+
+fn holding(server: &Server) -> TcpPeer {
+    let mut peer = server.connect();
+    assert_eq!(peer.ask("hold"), "ok");
+    peer
+}
+
+#[test]
+fn a_panic_ends_only_its_own_connection() {
+    misbehaves_alone("panic", "the guest trapped");
+}
+
+#[test]
+fn an_endless_loop_ends_with_its_time() {
+    let start = Instant::now();
+    misbehaves_alone("spin", "--event-timeout");
+    assert!(start.elapsed() >= Duration::from_millis(450));
+}
+
+#[test]
+fn memory_is_bounded() {
+    misbehaves_alone("grow", "--max-memory");
+}
+
+#[test]
+fn a_trap_ends_all_connections_of_its_instance_and_no_other() {
+    let server = probe().args(["--isolation", "worker"]).start();
+    let mut others: Vec<_> = (0..4).map(|_| holding(&server)).collect();
+    let mut peer = server.connect();
+    peer.say("panic");
+    peer.lost();
+    for other in &mut others {
+        other.lost();
+    }
+    server.log.wait_for(&["the guest trapped"]);
+    // The next one gets an instance that lives.
+    holding(&server);
+    server.stop();
+}
+
+#[test]
+fn instances_are_given_back_when_their_connections_end() {
+    let server = Run::guest("stream-echo")
+        .tcp()
+        .args(["--workers", "1", "--max-connections", "8"])
+        .start();
+    for _ in 0..200 {
+        server.serves_echo();
+    }
+    server.stop();
+}
+
+#[test]
+fn draining_waits_for_connections_and_then_aborts_them() {
+    let mut server = probe().args(["--shutdown-timeout", "1s"]).start();
+    let mut peer = holding(&server);
+    server.signal(rustix::process::Signal::TERM);
+    server.log.wait_for(&["draining"]);
+    peer.send(b"still");
+    peer.lost();
+    assert_eq!(server.wait().code(), Some(1), "one had to be aborted");
+    eventually("the log's end", || {
+        server.log.text().contains("aborted=1").then_some(())
+    });
+}
