@@ -26,6 +26,9 @@ pub(crate) const AUTHORITY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../cert
 const GUESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../guests");
 /// Where netwasm keeps compiled code while it is measured.
 const CACHE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");
+/// wasmtime's command, of the version that netwasm is built with:
+/// `cargo install wasmtime-cli@48`.
+const WASMTIME: &str = "wasmtime";
 const PYTHON: &str = "python3";
 const PYTHON_PEER: &str = include_str!("peer.py");
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -70,6 +73,16 @@ pub(crate) enum Peer {
         /// `connection` or `worker`.
         isolation: &'static str,
     },
+    /// A program in netwasm that listens by itself.
+    Program {
+        /// The name of the guest.
+        guest: &'static str,
+    },
+    /// The same program in wasmtime's own command.
+    Wasmtime {
+        /// The name of the guest.
+        guest: &'static str,
+    },
     /// The tokio program.
     Native {
         /// Bytes that a connection reads at most at once.
@@ -86,6 +99,8 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Netwasm { guest, isolation } => write!(f, "{guest} ({isolation})"),
+            Self::Program { guest } => f.write_str(guest),
+            Self::Wasmtime { guest } => write!(f, "{guest} (wasmtime run)"),
             Self::Native { buffer } => write!(f, "native ({} KiB)", buffer / 1024),
             Self::Asyncio => f.write_str("asyncio"),
             Self::Uvloop => f.write_str("uvloop"),
@@ -100,6 +115,7 @@ pub(crate) struct Peers {
     asyncio: bool,
     uvloop: bool,
     nginx: bool,
+    wasmtime: bool,
 }
 
 impl Peers {
@@ -119,11 +135,15 @@ impl Peers {
             asyncio: works(PYTHON, &["-c", "import asyncio"]),
             uvloop: works(PYTHON, &["-c", "import uvloop"]),
             nginx: works(nginx::PROGRAM, &["-v"]),
+            wasmtime: works(WASMTIME, &["-V"]),
         };
         if !found.asyncio {
             eprintln!("{PYTHON} is not there: asyncio and uvloop are left out");
         } else if !found.uvloop {
             eprintln!("{PYTHON} has no uvloop (pip install uvloop): it is left out");
+        }
+        if !found.wasmtime {
+            eprintln!("{WASMTIME} is not there: it is left out");
         }
         if !found.nginx {
             eprintln!("{} is not there: it is left out", nginx::PROGRAM);
@@ -134,7 +154,8 @@ impl Peers {
     /// Whether a peer can be started here.
     pub(crate) fn has(&self, peer: Peer) -> bool {
         match peer {
-            Peer::Netwasm { .. } | Peer::Native { .. } => true,
+            Peer::Netwasm { .. } | Peer::Program { .. } | Peer::Native { .. } => true,
+            Peer::Wasmtime { .. } => self.wasmtime,
             Peer::Asyncio => self.asyncio,
             Peer::Uvloop => self.uvloop,
             Peer::Nginx => self.nginx,
@@ -158,6 +179,15 @@ impl Peers {
             }
             Peer::Native { buffer } => native(buffer, service, upstream)?,
             Peer::Asyncio | Peer::Uvloop => python(peer, service),
+            Peer::Program { guest } => {
+                let address = free_address()?;
+                let mut command = self.program(guest, address);
+                return start_silent(&mut command, address, None, cores);
+            }
+            Peer::Wasmtime { guest } => {
+                let address = free_address()?;
+                return start_silent(&mut wasmtime(guest, address), address, None, cores);
+            }
             Peer::Nginx => return start_nginx(service, cores),
         };
         command.stdout(Stdio::piped());
@@ -196,6 +226,24 @@ impl Peers {
         }
         Ok(command)
     }
+
+    fn program(&self, guest: &str, address: SocketAddr) -> Command {
+        let mut command = Command::new(&self.netwasm);
+        command.env("XDG_CACHE_HOME", CACHE).env("RUST_LOG", "warn");
+        command.arg("run").arg(format!("{GUESTS}/{guest}.wasm"));
+        command.arg(format!("--allow-listen={address}"));
+        command.arg("--").arg(address.to_string());
+        command
+    }
+}
+
+fn wasmtime(guest: &str, address: SocketAddr) -> Command {
+    let mut command = Command::new(WASMTIME);
+    command.args(["run", "-W", "component-model-async", "-S", "p3"]);
+    command.args(["-S", "inherit-network"]);
+    command.arg(format!("{GUESTS}/{guest}.wasm"));
+    command.arg(address.to_string());
+    command
 }
 
 /// This executable, once more.
@@ -216,18 +264,32 @@ fn python(event_loop: Peer, service: Service) -> Command {
 
 fn start_nginx(service: Service, cores: Cores) -> anyhow::Result<Server> {
     let directory = TempDir::new()?;
-    // Nobody else takes this port in the moment in which it is free.
-    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+    let address = free_address()?;
     let mut command = nginx::command(directory.path(), address, service == Service::Https)?;
+    start_silent(&mut command, address, Some(directory), cores)
+}
+
+/// Nobody else takes this port in the moment in which it is free.
+fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
+
+/// Starts a server that does not tell when it listens.
+fn start_silent(
+    command: &mut Command,
+    address: SocketAddr,
+    directory: Option<TempDir>,
+    cores: Cores,
+) -> anyhow::Result<Server> {
     command.stdout(Stdio::null());
     let start = Instant::now();
-    let child = spawn(&mut command, cores)?;
+    let child = spawn(command, cores)?;
     let mut server = Server {
         child,
         address,
         start_up: Duration::ZERO,
         _output: None,
-        _directory: Some(directory),
+        _directory: directory,
     };
     server
         .wait_for_accept(start)

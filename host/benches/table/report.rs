@@ -106,6 +106,7 @@ fn cells(done: &Done<'_>, row: &Row) -> [String; HEADER.len()] {
 fn outcome<'a>(done: &'a Done<'_>, rival: Rival) -> Option<&'a Outcome> {
     let is_rival = |peer: Peer| match rival {
         Rival::Native => matches!(peer, Peer::Native { .. }),
+        Rival::Wasmtime => matches!(peer, Peer::Wasmtime { .. }),
         Rival::Nginx => peer == Peer::Nginx,
     };
     done.outcomes

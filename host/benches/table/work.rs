@@ -35,6 +35,8 @@ pub(crate) struct Row {
 pub(crate) enum Rival {
     /// The variant of the tokio program that does it at the least cost.
     Native,
+    /// wasmtime's own command with the same program.
+    Wasmtime,
     Nginx,
 }
 
@@ -42,6 +44,7 @@ impl fmt::Display for Rival {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Native => "native",
+            Self::Wasmtime => "wasmtime",
             Self::Nginx => "nginx",
         })
     }
@@ -172,6 +175,20 @@ pub(crate) fn all() -> Vec<Work> {
         rival: Some(Rival::Nginx),
         ..row
     };
+    let against_wasmtime = |row| Row {
+        rival: Some(Rival::Wasmtime),
+        ..row
+    };
+    let program = Peer::Program {
+        guest: "socket-echo",
+    };
+    let in_wasmtime = Peer::Wasmtime {
+        guest: "socket-echo",
+    };
+    let with_wasmtime = |mut peers: Vec<Peer>| {
+        peers.push(in_wasmtime);
+        peers
+    };
     let router = netwasm("router", "connection");
     let files = netwasm("static", "connection");
     let http = |secure, resource| Kind::Http {
@@ -225,8 +242,18 @@ pub(crate) fn all() -> Vec<Work> {
                     netwasm("stream-relay", "connection"),
                     Target::Ratio(1.0),
                 ),
+                row(
+                    "socket-echo, 64 B, 64 connections",
+                    program,
+                    Target::Ratio(1.0),
+                ),
+                against_wasmtime(row(
+                    "socket-echo, 64 B, 64 connections",
+                    program,
+                    Target::Ratio(1.0),
+                )),
             ],
-            peers: with_python(messages()),
+            peers: with_wasmtime(with_python(messages())),
         },
         Work {
             name: "echo-16k",
@@ -262,8 +289,18 @@ pub(crate) fn all() -> Vec<Work> {
                     netwasm("stream-relay", "connection"),
                     Target::Ratio(1.5),
                 ),
+                row(
+                    "socket-echo, bulk, 4 connections, per MiB",
+                    program,
+                    Target::Ratio(1.5),
+                ),
+                against_wasmtime(row(
+                    "socket-echo, bulk, 4 connections, per MiB",
+                    program,
+                    Target::Ratio(1.0),
+                )),
             ],
-            peers: with_python(bulk()),
+            peers: with_wasmtime(with_python(bulk())),
         },
         Work {
             name: "proxy",
