@@ -1,10 +1,8 @@
 //! A few connections that carry as much as they can, both ways.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
-
-use rustix::net::{RecvFlags, recv};
 
 use super::{Load, Poll, connect, ended, pattern};
 
@@ -82,13 +80,7 @@ impl Load for Bulk {
             self.poll.wait_for_answer(&mut self.ready)?;
             for &number in &self.ready {
                 let connection = &mut self.connections[number];
-                // TCP throws away what it would have copied (tcp(7)): the load
-                // generator's time is better spent on sending.
-                let (_, length) = recv(
-                    &connection.stream,
-                    &mut self.discarded[..],
-                    RecvFlags::TRUNC,
-                )?;
+                let length = (&connection.stream).read(&mut self.discarded)?;
                 if length == 0 {
                     return Err(ended());
                 }
