@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
@@ -31,11 +31,52 @@ const HEAD_START: Duration = Duration::from_millis(250);
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 
 /// Where to connect to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Endpoint {
     Address(SocketAddr),
     Name { host: String, port: u16 },
     Unix(PathBuf),
+}
+
+impl Endpoint {
+    /// A name, or an address as text.
+    pub(crate) fn named(host: String, port: u16) -> Self {
+        match host.parse() {
+            Ok(ip) => Self::Address(SocketAddr::new(ip, port)),
+            Err(_) => Self::Name { host, port },
+        }
+    }
+
+    /// # Errors
+    /// `InvalidArgument` where nobody can be there.
+    pub(crate) fn checked(self) -> Result<Self, ConnectionError> {
+        let usable = match &self {
+            Self::Address(address) => address.port() != 0,
+            Self::Name { host, port } => !host.is_empty() && *port != 0,
+            Self::Unix(path) => !path.as_os_str().is_empty(),
+        };
+        usable
+            .then_some(self)
+            .ok_or(ConnectionError::InvalidArgument)
+    }
+
+    /// The name that a server there is expected to have.
+    pub(crate) fn server_name(&self) -> Option<String> {
+        match self {
+            Self::Address(address) => Some(address.ip().to_string()),
+            Self::Name { host, .. } => Some(host.trim_end_matches('.').to_owned()),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+/// How to connect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct ConnectOptions {
+    /// How long it may take in all, unless [`TIMEOUT`].
+    pub(crate) timeout: Option<Duration>,
+    /// The address to connect from, unless the system picks one.
+    pub(crate) local: Option<IpAddr>,
 }
 
 /// Begins to connect for a guest, which learns of the end by an event.
@@ -49,11 +90,11 @@ pub(crate) fn connect(
 ) -> AbortHandle {
     let worker = Rc::clone(worker);
     let task = tokio::task::spawn_local(async move {
-        let making = make(&worker, endpoint, client);
-        let result = match tokio::time::timeout(timeout.unwrap_or(TIMEOUT), making).await {
-            Ok(result) => result,
-            Err(_) => Err(ConnectionError::Timeout("connecting takes too long")),
+        let options = ConnectOptions {
+            timeout,
+            local: None,
         };
+        let result = make(&worker, &endpoint, client.as_ref(), options).await;
         let Some(instance) = instance.upgrade() else {
             return;
         };
@@ -77,10 +118,29 @@ pub(crate) fn connect(
     task.abort_handle()
 }
 
-async fn make(
+/// Makes a connection, with its TLS session if one is asked for. Dropping this
+/// leaves nothing of it.
+///
+/// # Errors
+/// Those of [`open`] and of the handshake, or it takes too long.
+pub(crate) async fn make(
     worker: &Rc<Worker>,
-    endpoint: Endpoint,
-    client: Option<ClientTls>,
+    endpoint: &Endpoint,
+    client: Option<&ClientTls>,
+    options: ConnectOptions,
+) -> Result<Rc<Transport>, ConnectionError> {
+    let making = make_in_time(worker, endpoint, client, options.local);
+    match tokio::time::timeout(options.timeout.unwrap_or(TIMEOUT), making).await {
+        Ok(result) => result,
+        Err(_) => Err(ConnectionError::Timeout("connecting takes too long")),
+    }
+}
+
+async fn make_in_time(
+    worker: &Rc<Worker>,
+    endpoint: &Endpoint,
+    client: Option<&ClientTls>,
+    local: Option<IpAddr>,
 ) -> Result<Rc<Transport>, ConnectionError> {
     let permit = worker
         .shared
@@ -88,11 +148,11 @@ async fn make(
         .ok_or(ConnectionError::LimitExceeded(
             "--max-connections is reached",
         ))?;
-    let (socket, peer) = open(worker, endpoint).await?;
+    let (socket, peer) = open(worker, endpoint, local).await?;
     let transport = Transport::new(worker, socket, peer, Some(permit))?;
     if let Some(client) = client {
         worker.shared.tls.client_prepared().await;
-        let session = worker.shared.tls.connect(&client)?;
+        let session = worker.shared.tls.connect(client)?;
         transport.core.borrow_mut().begin_tls(session);
         let handshake = std::future::poll_fn(|cx| {
             transport.poll_handshake(cx, &mut worker.scratch.borrow_mut())
@@ -108,21 +168,37 @@ async fn make(
 /// # Errors
 /// The policy denies all addresses, there are none, or none answers; where
 /// several were tried, the error is the last one's.
-pub(crate) async fn open(
+async fn open(
     worker: &Worker,
-    endpoint: Endpoint,
+    endpoint: &Endpoint,
+    local: Option<IpAddr>,
 ) -> Result<(OwnedFd, Address), ConnectionError> {
     let stream = match endpoint {
         Endpoint::Unix(path) => {
-            let stream = UnixStream::connect(&path).await?.into_std()?;
-            return Ok((OwnedFd::from(stream), Address::Unix(Some(path))));
+            let stream = UnixStream::connect(path).await?.into_std()?;
+            return Ok((OwnedFd::from(stream), Address::Unix(Some(path.clone()))));
         }
-        Endpoint::Address(address) => TcpStream::connect(address).await?,
-        Endpoint::Name { host, port } => connect_name(worker, &host, port).await?,
+        Endpoint::Address(address) => connect_address(*address, local).await?,
+        Endpoint::Name { host, port } => connect_name(worker, host, *port, local).await?,
     };
     stream.set_nodelay(true)?;
     let peer = stream.peer_addr()?;
     Ok((OwnedFd::from(stream.into_std()?), Address::Ip(peer)))
+}
+
+async fn connect_address(remote: SocketAddr, local: Option<IpAddr>) -> io::Result<TcpStream> {
+    let Some(local) = local else {
+        return TcpStream::connect(remote).await;
+    };
+    let socket = match remote {
+        _ if remote.is_ipv4() != local.is_ipv4() => {
+            return Err(rustix::io::Errno::ADDRNOTAVAIL.into());
+        }
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.bind(SocketAddr::new(local, 0))?;
+    socket.connect(remote).await
 }
 
 /// Connects to a name as RFC 8305 says: it does not wait for the family whose
@@ -131,9 +207,13 @@ async fn connect_name(
     worker: &Worker,
     host: &str,
     port: u16,
+    local: Option<IpAddr>,
 ) -> Result<TcpStream, ConnectionError> {
     let mut answers = worker.resolver.answers(host);
-    let mut race = Race::default();
+    let mut race = Race {
+        local,
+        ..Race::default()
+    };
     let mut asking = true;
     let mut failure = ConnectionError::NameUnresolvable;
     loop {
@@ -199,6 +279,8 @@ struct Race {
     due: Instant,
     /// The last one that was tried.
     last: Option<IpAddr>,
+    /// The address to connect from.
+    local: Option<IpAddr>,
 }
 
 impl Default for Race {
@@ -208,6 +290,7 @@ impl Default for Race {
             attempts: JoinSet::new(),
             due: Instant::now(),
             last: None,
+            local: None,
         }
     }
 }
@@ -245,7 +328,8 @@ impl Race {
         };
         self.last = Some(ip);
         self.due = Instant::now() + HEAD_START;
-        self.attempts.spawn(TcpStream::connect((ip, port)));
+        self.attempts
+            .spawn(connect_address(SocketAddr::new(ip, port), self.local));
     }
 }
 

@@ -325,7 +325,9 @@ impl Driver {
 
     /// The same for the guest's streams.
     fn lose_streams(&self, stream: &Stream, lost: &Lost) -> Stage {
-        self.record(lost);
+        if !self.transport.is_parked() {
+            self.record(lost);
+        }
         let feeder = self.transport.core.borrow().fed_by.upgrade();
         let stage = self.leave(lost);
         stream.lost(lost);

@@ -61,6 +61,9 @@
 //! | `files`, `sendfile` | files beneath `--dir`, and sending them | HTTP |
 //! | `udp` | datagram sockets | streams |
 //! | `connect` | outgoing connections | policy |
+//! | `pool` | connections that are kept for the next: who gets one, and for how long | sockets |
+//! | `parked` | what a pool keeps, and how it goes from worker to worker | waiting |
+//! | `datagram` | datagram sockets of guests that await | policy |
 //! | `dns`, `destinations` | names to addresses; which of them to try first | connecting |
 //! | `descriptors` | the limit of descriptors | |
 //! | `ticker` | a thread for what happens regularly | timers of guests |
@@ -77,6 +80,7 @@ pub mod cli;
 pub mod config;
 mod connect;
 mod connection;
+mod datagram;
 pub mod descriptors;
 mod destinations;
 mod dns;
@@ -87,7 +91,9 @@ mod incoming;
 pub mod inspect;
 mod listener;
 pub mod logging;
+mod parked;
 pub mod policy;
+mod pool;
 mod protocol;
 mod queue;
 mod relay;

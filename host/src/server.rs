@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::files::Roots;
 use crate::http::access_log::AccessLog;
 use crate::listener;
+use crate::parked::Pools;
 use crate::policy::{Denied, Policy};
 use crate::ticker::Ticker;
 use crate::tls::Tls;
@@ -68,6 +69,7 @@ pub(crate) struct Shared {
     pub(crate) access_log: Option<AccessLog>,
     /// Connections that are still allowed.
     pub(crate) connections: Arc<Semaphore>,
+    pub(crate) pools: Pools,
 }
 
 impl Shared {
@@ -102,6 +104,7 @@ impl Shared {
                 .map(AccessLog::open)
                 .transpose()?,
             connections: Arc::new(Semaphore::new(config.limits.max_connections)),
+            pools: Pools::default(),
         })
     }
 
@@ -221,7 +224,9 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
     let (clock, ticks) = watch::channel::<Tick>(0);
     let begun = Instant::now();
     let tick = worker::tick(&config.limits);
+    let pooling = Arc::clone(&shared);
     let keep_clock = move || {
+        pooling.pools.expire();
         let now = begun.elapsed().as_nanos() / tick.as_nanos().max(1);
         // Without workers nobody wants to know.
         let _ = clock.send(Tick::try_from(now).unwrap_or(Tick::MAX));

@@ -4,18 +4,22 @@
 //! told once: to the guest, by a future. The guest's streams work on the
 //! transport directly, a read or a write a system call; the connection's own
 //! task only flushes, shuts, relays and ends. It closes the connection when
-//! both directions are over and the guest has dropped its handle.
+//! both directions are over and the guest has dropped its handle. A connection
+//! of a pool has a place there as long; or it is put back, and the streams end.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fs;
 use std::mem;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
 use crate::error::ConnectionError;
 use crate::files::File;
+use crate::parked::Parked;
+use crate::pool::{Place, Pool};
 use crate::protocol::Lost;
 use crate::transport::Transport;
 
@@ -73,6 +77,8 @@ pub(crate) struct Stream {
     feeds: RefCell<Option<Rc<Self>>>,
     /// What is to be dropped when all was sent.
     sends: RefCell<Option<Box<dyn Any>>>,
+    /// Its place in the pool that it came from.
+    place: RefCell<Option<Place<Parked>>>,
 }
 
 #[derive(Debug)]
@@ -116,7 +122,37 @@ impl Stream {
             released: Cell::new(false),
             feeds: RefCell::new(None),
             sends: RefCell::new(None),
+            place: RefCell::new(None),
         })
+    }
+
+    /// It is of a pool.
+    pub(crate) fn take_place(&self, place: Place<Parked>) {
+        *self.place.borrow_mut() = Some(place);
+    }
+
+    /// Puts it back into the pool that it came from, or closes it.
+    pub(crate) fn put(&self, pool: &Arc<Pool<Parked>>) {
+        let place = self.place.take().filter(|place| place.is_of(pool));
+        let unsent = self.sends.borrow().is_some() || self.feeds.borrow().is_some();
+        let sending = matches!(
+            *self.sending.borrow(),
+            Direction::Unused | Direction::Open(_)
+        );
+        let parked = match place.is_some() && sending && !unsent {
+            true => self.transport.park(),
+            false => None,
+        };
+        self.released.set(true);
+        match place.zip(parked) {
+            Some((place, parked)) => {
+                self.receiving.borrow_mut().end(Ok(()));
+                self.sending.borrow_mut().end(Ok(()));
+                place.put(parked);
+            }
+            None => self.transport.close(),
+        }
+        self.transport.wake_streams();
     }
 
     pub(crate) fn transport(&self) -> &Rc<Transport> {
@@ -240,6 +276,7 @@ impl Stream {
         self.receiving.borrow_mut().end(outcome());
         self.sending.borrow_mut().end(outcome());
         self.sends.take();
+        self.place.take();
         if let Some(target) = self.feeds.take() {
             target.finish_sending();
         }
@@ -249,6 +286,7 @@ impl Stream {
     fn close_if_over(&self) {
         let over = self.receiving.borrow().is_over() && self.sending.borrow().is_over();
         if self.released.get() && over {
+            self.place.take();
             self.transport.close();
         }
     }

@@ -290,7 +290,7 @@ fn tls_error(error: rustls::Error) -> ConnectionError {
 }
 
 /// What a client says and expects: `client-tls` of the WIT package, checked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ClientTls {
     server_name: ServerName<'static>,
     alpn: Vec<Vec<u8>>,
@@ -497,6 +497,20 @@ impl Session {
         self.flush(out);
     }
 
+    /// Whether nothing is under way on it, so that it can be parked.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        !self.peer_closed
+            && !self.is_handshaking()
+            && !self.connection.wants_write()
+            && self.staged().0 == 0
+            && !self.has_plain_text()
+    }
+
+    /// The session without what only a transport has.
+    pub(crate) fn park(self) -> ParkedSession {
+        ParkedSession(self.connection)
+    }
+
     /// Hands the records that rustls made to `out`: handshake, alerts.
     pub(crate) fn flush(&mut self, out: &mut dyn Sink) {
         let mut adapter = Adapter(out);
@@ -542,6 +556,40 @@ impl Session {
                 .and_then(<[_]>::first)
                 .map(|certificate| certificate.to_vec()),
         })
+    }
+}
+
+/// A session whose connection nobody uses at present.
+pub(crate) struct ParkedSession(Connection);
+
+impl fmt::Debug for ParkedSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ParkedSession").finish_non_exhaustive()
+    }
+}
+
+impl ParkedSession {
+    /// Takes ciphertext in, and says whether it was nothing but the session's
+    /// own: no plain text, no end, nothing to answer.
+    pub(crate) fn takes_quietly(&mut self, mut ciphertext: &[u8]) -> bool {
+        while !ciphertext.is_empty() {
+            if !matches!(self.0.read_tls(&mut ciphertext), Ok(1..)) {
+                return false;
+            }
+            let quiet = self.0.process_new_packets().is_ok_and(|state| {
+                state.plaintext_bytes_to_read() == 0
+                    && state.tls_bytes_to_write() == 0
+                    && !state.peer_has_closed()
+            });
+            if !quiet {
+                return false;
+            }
+        }
+        true
+    }
+
+    pub(crate) fn resume(self) -> Session {
+        Session::new(self.0)
     }
 }
 

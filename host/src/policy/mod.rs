@@ -96,6 +96,23 @@ impl Policy {
         self.address(Way::Send, address, names)
     }
 
+    /// The same by name: before it is looked up.
+    ///
+    /// # Errors
+    /// No rule matches.
+    pub fn send_name(&self, host: &str, port: u16) -> Result<(), Denied> {
+        self.name(Way::Send, host, port)
+    }
+
+    /// Whether datagrams may be sent to an address that a name was resolved to:
+    /// as for connections.
+    ///
+    /// # Errors
+    /// The name is not allowed, or its address is not.
+    pub fn resolved_peer(&self, host: &str, address: SocketAddr) -> Result<(), Denied> {
+        self.resolved(Way::Send, host, address)
+    }
+
     /// Whether a name may be looked up: where a rule says so, or would allow to
     /// connect or send to it on any port. An address as text is its own answer
     /// and always allowed.

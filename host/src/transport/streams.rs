@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::error::ConnectionError;
+use crate::parked::Parked;
 use crate::queue::send;
 use crate::transport::Transport;
 
@@ -139,6 +140,36 @@ impl Transport {
             target.wants_room = false;
             target.feeder_waits = false;
         }
+    }
+
+    /// Takes the connection out of the worker's hands, and ends the driving
+    /// task; `None` where something is under way, or one side has ended.
+    pub(crate) fn park(&self) -> Option<Parked> {
+        let mut core = self.core.borrow_mut();
+        let rests = core.flow.accepts_writes()
+            && core.flow.receiving_open()
+            && core.queued() == 0
+            && core.relay.is_none()
+            && core.fed_by.strong_count() == 0
+            && core.tls.as_mut().is_none_or(|session| session.is_quiet());
+        if !rests {
+            return None;
+        }
+        let socket = core.socket.take()?.into_inner();
+        let permit = core.permit.take();
+        core.flow.close();
+        self.wake(&core);
+        Some(Parked {
+            socket,
+            peer: self.peer().clone(),
+            session: core.tls.take().map(|session| session.park()),
+            permit: permit.and_then(Rc::into_inner),
+        })
+    }
+
+    /// Whether it was parked: the connection goes on without it.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.core.borrow().socket.is_none()
     }
 
     /// What counts it against `--max-connections`, for what goes on besides.

@@ -74,6 +74,15 @@ impl From<IpAddr> for IpAddress {
     }
 }
 
+impl From<IpAddress> for IpAddr {
+    fn from(address: IpAddress) -> Self {
+        match address {
+            IpAddress::Ipv4(v4) => <[u8; 4]>::from(v4).into(),
+            IpAddress::Ipv6(v6) => <[u16; 8]>::from(v6).into(),
+        }
+    }
+}
+
 impl From<SocketAddr> for IpSocketAddress {
     fn from(address: SocketAddr) -> Self {
         match address {

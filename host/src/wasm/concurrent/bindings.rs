@@ -1,6 +1,6 @@
 wasmtime::component::bindgen!({
     path: "../wit",
-    world: "stream-server",
+    world: "awaiting",
     imports: {
         "netwasm:net/streams.[method]connection.receive": store | trappable,
         "netwasm:net/streams.[method]connection.send": store | trappable,
@@ -9,6 +9,8 @@ wasmtime::component::bindgen!({
     exports: { default: async | store },
     require_store_data_send: true,
     with: {
+        "netwasm:net/client.datagram-socket": crate::wasm::concurrent::client::DatagramHandle,
+        "netwasm:net/client.pool": crate::wasm::concurrent::client::PoolHandle,
         "netwasm:net/log": crate::wasm::bindings::netwasm::net::log,
         "netwasm:net/streams.connection": crate::wasm::concurrent::state::ConnectionHandle,
         "netwasm:net/types": crate::wasm::bindings::netwasm::net::types,

@@ -7,6 +7,7 @@
 //! while others run.
 
 mod bindings;
+pub(crate) mod client;
 mod files;
 mod host;
 mod instance;
@@ -149,6 +150,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     p2::add_to_linker_async(&mut linker)?;
     p3::add_to_linker(&mut linker)?;
     bindings::netwasm::net::streams::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
+    bindings::netwasm::net::client::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
     tcp::add_to_linker(&mut linker)?;
     lookup::add_to_linker(&mut linker)?;
     files::add_to_linker(&mut linker)?;

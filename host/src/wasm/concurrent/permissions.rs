@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wasmtime_wasi::sockets::SocketAddrUse;
 
+use crate::connect::Endpoint;
 use crate::error::ConnectionError;
 use crate::policy::{Denied, Resolved};
 use crate::server::Shared;
@@ -66,6 +67,55 @@ impl Permissions {
         };
         drop(known);
         self.decide(decided).is_ok()
+    }
+
+    /// Whether a connection to an endpoint may be begun. Why not is logged.
+    ///
+    /// # Errors
+    /// `AccessDenied`.
+    pub(crate) fn connect(&self, endpoint: &Endpoint) -> Result<(), ConnectionError> {
+        let policy = &self.shared.policy;
+        let decided = match endpoint {
+            Endpoint::Address(address) => policy.connect_address(*address, &self.known().names),
+            Endpoint::Name { host, port } => policy.connect_name(host, *port),
+            Endpoint::Unix(path) => policy.connect_unix(path),
+        };
+        self.decide(decided)
+    }
+
+    /// Whether datagrams may be sent to a host. Why not is logged.
+    ///
+    /// # Errors
+    /// `AccessDenied`.
+    pub(crate) fn send_name(&self, host: &str, port: u16) -> Result<(), ConnectionError> {
+        self.decide(self.shared.policy.send_name(host, port))
+    }
+
+    /// Those of a host's addresses that datagrams may be sent to. Why others
+    /// may not is logged.
+    ///
+    /// # Errors
+    /// `AccessDenied`: it has no other.
+    pub(crate) fn peers(
+        &self,
+        host: &str,
+        port: u16,
+        addresses: &[IpAddr],
+    ) -> Result<Vec<SocketAddr>, ConnectionError> {
+        let peers = addresses.iter().map(|&ip| SocketAddr::new(ip, port));
+        let allowed: Vec<_> = peers
+            .filter(|&peer| {
+                let decided = match host.parse::<IpAddr>() {
+                    Ok(_) => self.shared.policy.send_to(peer, &self.known().names),
+                    Err(_) => self.shared.policy.resolved_peer(host, peer),
+                };
+                self.decide(decided).is_ok()
+            })
+            .collect();
+        match allowed.is_empty() {
+            true => Err(ConnectionError::AccessDenied),
+            false => Ok(allowed),
+        }
     }
 
     /// Whether a name may be looked up. Why not is logged.

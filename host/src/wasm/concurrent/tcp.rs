@@ -450,7 +450,7 @@ fn adopt(
 }
 
 /// Has a connection's own task see to it.
-fn drive(state: &State, transport: &Rc<Transport>) -> Rc<Stream> {
+pub(super) fn drive(state: &State, transport: &Rc<Transport>) -> Rc<Stream> {
     let stream = Stream::new(transport, &state.health);
     let driver = Driver::streaming(Rc::clone(transport), Rc::clone(&stream));
     state.worker.drive(transport, driver);

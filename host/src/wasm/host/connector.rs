@@ -1,4 +1,3 @@
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -54,19 +53,9 @@ fn endpoint(to: WitEndpoint) -> Result<Endpoint, ConnectionError> {
     let endpoint = match to {
         WitEndpoint::Ip(address) => Endpoint::Address(address.into()),
         WitEndpoint::Unix(path) => Endpoint::Unix(PathBuf::from(path)),
-        WitEndpoint::Name((host, port)) => match host.parse::<IpAddr>() {
-            Ok(ip) => Endpoint::Address(SocketAddr::new(ip, port)),
-            Err(_) => Endpoint::Name { host, port },
-        },
+        WitEndpoint::Name((host, port)) => Endpoint::named(host, port),
     };
-    let usable = match &endpoint {
-        Endpoint::Address(address) => address.port() != 0,
-        Endpoint::Name { host, port } => !host.is_empty() && *port != 0,
-        Endpoint::Unix(path) => !path.as_os_str().is_empty(),
-    };
-    usable
-        .then_some(endpoint)
-        .ok_or(ConnectionError::InvalidArgument)
+    endpoint.checked()
 }
 
 fn allow(state: &State, endpoint: &Endpoint) -> Result<(), ConnectionError> {

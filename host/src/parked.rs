@@ -1,0 +1,149 @@
+//! Connections that a pool keeps: taken out of one worker's hands, and later
+//! given into another's, with their TLS sessions.
+//!
+//! Nothing watches one while it is parked. That its peer closed it, or spoke
+//! unasked, shows when the pool looks at it: from time to time, and before it
+//! is handed out.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::connect::{ConnectOptions, Endpoint};
+use crate::error::ConnectionError;
+use crate::pool::{Keep, Pool, PoolError, PoolLimits};
+use crate::tls::{ClientTls, ParkedSession};
+use crate::transport::{Address, Transport};
+use crate::worker::Worker;
+
+/// Pools of a run; each is some hundred bytes and its connections.
+const POOLS: usize = 1024;
+
+/// How much ciphertext is taken in at a time to see whether it says anything.
+const LOOK: usize = 4 << 10;
+
+/// A connection that nothing is under way on.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    pub(crate) socket: OwnedFd,
+    pub(crate) peer: Address,
+    pub(crate) session: Option<ParkedSession>,
+    /// It still counts against `--max-connections`.
+    pub(crate) permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Parked {
+    /// Gives it to a worker.
+    ///
+    /// # Errors
+    /// The runtime cannot watch it.
+    pub(crate) fn resume(self, worker: &Rc<Worker>) -> io::Result<Rc<Transport>> {
+        let transport = Transport::new(worker, self.socket, self.peer, self.permit)?;
+        if let Some(session) = self.session {
+            transport.core.borrow_mut().begin_tls(session.resume());
+        }
+        Ok(transport)
+    }
+}
+
+impl Keep for Parked {
+    fn is_alive(&mut self) -> bool {
+        let Some(session) = &mut self.session else {
+            return is_quiet(&self.socket);
+        };
+        // What arrives may be the session's own, such as tickets.
+        let mut buffer = [0; LOOK];
+        loop {
+            match recv(&self.socket, &mut buffer, RecvFlags::DONTWAIT) {
+                Err(Errno::AGAIN) => return true,
+                Err(Errno::INTR) => {}
+                Ok((count @ 1.., _)) => {
+                    let received = buffer.get(..count).unwrap_or_default();
+                    if !session.takes_quietly(received) {
+                        return false;
+                    }
+                }
+                Ok(_) | Err(_) => return false,
+            }
+        }
+    }
+}
+
+/// Whether there is nothing to read from a socket, not even an end.
+pub(crate) fn is_quiet(socket: impl AsFd) -> bool {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    matches!(recv(socket, &mut [0; 1], flags), Err(Errno::AGAIN))
+}
+
+/// What tells a pool from others.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) tls: Option<ClientTls>,
+    pub(crate) connect: ConnectOptions,
+    pub(crate) limits: PoolLimits,
+}
+
+/// The pools of a run, which all workers share.
+#[derive(Debug, Default)]
+pub(crate) struct Pools(Mutex<HashMap<Key, Arc<Pool<Parked>>>>);
+
+impl Pools {
+    /// The pool of this key.
+    ///
+    /// # Errors
+    /// There are too many.
+    pub(crate) fn open(&self, key: &Key) -> Result<Arc<Pool<Parked>>, ConnectionError> {
+        let mut pools = self.pools();
+        if let Some(pool) = pools.get(key)
+            && !pool.is_closed()
+        {
+            return Ok(Arc::clone(pool));
+        }
+        if pools.len() >= POOLS && !pools.contains_key(key) {
+            return Err(ConnectionError::LimitExceeded(
+                "there are too many pools of connections",
+            ));
+        }
+        let pool = Pool::new(key.limits);
+        pools.insert(key.clone(), Arc::clone(&pool));
+        Ok(pool)
+    }
+
+    /// Closes what was kept for too long or closed by its peer, and forgets
+    /// the pools that nobody uses; to be called from time to time.
+    pub(crate) fn expire(&self) {
+        let mut pools = self.pools();
+        pools.retain(|_, pool| {
+            pool.expire();
+            Arc::strong_count(pool) > 1 || pool.counts().idle > 0
+        });
+    }
+
+    fn pools(&self) -> MutexGuard<'_, HashMap<Key, Arc<Pool<Parked>>>> {
+        // Nothing panics while it is held.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<PoolError> for ConnectionError {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Timeout => Self::Timeout("no connection of the pool became free in time"),
+            PoolError::Closed => Self::Aborted,
+        }
+    }
+}
+
+/// How long a connection may be kept, where a guest does not say.
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// How old one may become, where a guest does not say.
+pub(crate) const MAX_AGE: Duration = Duration::from_hours(1);
