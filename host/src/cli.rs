@@ -22,12 +22,15 @@ use crate::logging::{LogFormat, LogOptions};
 use crate::policy::{ConnectPattern, HostPort, NamePattern, Policy};
 
 /// Components that are part of the program, for those who have nothing else.
-const BUILT_IN: [(&str, &[u8]); 12] = [
+const BUILT_IN: [(&str, &[u8]); 15] = [
     ("chat", include_bytes!("../../guests/chat.wasm")),
     ("echo", include_bytes!("../../guests/echo.wasm")),
+    ("fetch", include_bytes!("../../guests/fetch.wasm")),
     ("hello", include_bytes!("../../guests/hello.wasm")),
+    ("pool", include_bytes!("../../guests/pool.wasm")),
     ("proxy", include_bytes!("../../guests/proxy.wasm")),
     ("relay-echo", include_bytes!("../../guests/relay-echo.wasm")),
+    ("resolve", include_bytes!("../../guests/resolve.wasm")),
     ("router", include_bytes!("../../guests/router.wasm")),
     (
         "socket-echo",
@@ -54,6 +57,7 @@ Examples:
   netwasm run static --https 8443 --cert certs/cert.pem --key certs/key.pem --dir ./public::/
   netwasm run guests/proxy.wasm --tcp 8080 --allow-connect 127.0.0.1:80 -- 127.0.0.1:80
   netwasm run guests/chat.wasm --tcp unix:/run/chat.sock --isolation worker --workers 1
+  netwasm run fetch --allow-connect '*:443' -- https://example.org/ https://example.com/
   netwasm inspect guests/echo.wasm";
 
 const RUN_EXAMPLES: &str = "\

@@ -77,7 +77,7 @@ const EVENT_IMPORTS: &[(&str, &str, &[&str])] = &[
 
 /// The same for guests that await.
 const CONCURRENT_IMPORTS: &[(&str, &str, &[&str])] = &[
-    (PACKAGE, "0.1.", &["log", "streams", "types"]),
+    (PACKAGE, "0.1.", &["client", "log", "streams", "types"]),
     ("wasi:cli", "0.2.", CLI),
     ("wasi:cli", "0.3.", CLI),
     ("wasi:cli", "0.3.", &["types"]),
@@ -335,11 +335,31 @@ impl Interface {
             .contains(&(format!("{PACKAGE}/{interface}"), function.to_owned()))
     }
 
-    /// Whether it can connect by WASI.
-    fn opens_sockets(&self) -> bool {
-        self.functions.iter().any(|(name, function)| {
-            name.starts_with("wasi:sockets/") && function.ends_with("connect")
-        })
+    /// Whether it can connect.
+    fn connects(&self) -> bool {
+        let ours = [
+            ("connector", "connect"),
+            ("client", "connect"),
+            ("client", "connect-tls"),
+            ("client", "[static]pool.open"),
+        ];
+        let calls = ours
+            .iter()
+            .any(|(name, function)| self.calls(name, function));
+        calls
+            || self.functions.iter().any(|(name, function)| {
+                name.starts_with("wasi:sockets/") && function.ends_with("connect")
+            })
+    }
+
+    /// Whether it can send datagrams of its own accord.
+    fn sends_datagrams(&self) -> bool {
+        self.calls("client", "[static]datagram-socket.connect")
+            || self.calls("client", "[method]datagram-socket.send-to")
+    }
+
+    fn resolves(&self) -> bool {
+        self.calls("resolver", "resolve") || self.calls("client", "resolve")
     }
 
     /// Whether it can open files that `--dir` gives.
@@ -456,9 +476,14 @@ impl Interface {
                 command.push_str(&format!(" {} 8888", kinds[0].flag()));
             }
         }
-        if self.calls("connector", "connect") || self.opens_sockets() {
+        let (connects, sends) = (self.connects(), self.sends_datagrams());
+        if connects {
             command.push_str(" --allow-connect HOST:PORT");
-        } else if self.calls("resolver", "resolve") {
+        }
+        if sends {
+            command.push_str(" --allow-udp HOST:PORT");
+        }
+        if self.resolves() && !connects && !sends {
             command.push_str(" --allow-resolve NAME");
         }
         if self.opens_files() {
@@ -524,9 +549,11 @@ fn hint(import: &str, kind: Kind) -> Option<&'static str> {
             if !version.starts_with("0.1.") {
                 Some("this host has netwasm:net 0.1")
             } else if provided(import, Kind::Events) {
-                Some("of netwasm:net, guests that await can use log, streams and types")
+                Some("of netwasm:net, guests that await can use client, log, streams and types")
             } else if provided(import, Kind::Streams) {
-                Some("handlers of events have transports in place of streams")
+                Some(
+                    "handlers of events have transports in place of streams, and connector and resolver in place of client",
+                )
             } else {
                 Some("a newer netwasm has more of netwasm:net 0.1")
             }

@@ -81,10 +81,16 @@ async fn exchange(connection: &Connection, url: &Url<'_>) -> Result<String, Stri
         url.path, url.authority,
     );
     if !writer.write_all(request.into_bytes()).await.is_empty() {
-        return Err(explain(sent.await.err().unwrap_or(ErrorCode::ConnectionReset)));
+        return Err(explain(
+            sent.await.err().unwrap_or(ErrorCode::ConnectionReset),
+        ));
     }
     let (head, rest) = read_head(&mut reader).await;
-    let Some(status) = head.lines().next().filter(|line| line.starts_with("HTTP/1.")) else {
+    let Some(status) = head
+        .lines()
+        .next()
+        .filter(|line| line.starts_with("HTTP/1."))
+    else {
         // Why did it end?
         drop(reader);
         return Err(match received.await {
@@ -96,7 +102,9 @@ async fn exchange(connection: &Connection, url: &Url<'_>) -> Result<String, Stri
         // All of it is there, however the connection ends.
         Some(length) if read_body(&mut reader, rest, length).await >= length => {}
         Some(_) => {
-            let why = received.await.map_or_else(explain, |()| "the end of the connection".into());
+            let why = received
+                .await
+                .map_or_else(explain, |()| "the end of the connection".into());
             return Err(format!("{status}, cut short: {why}"));
         }
         None => {

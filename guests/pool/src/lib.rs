@@ -72,7 +72,10 @@ fn open(arguments: &[String]) -> Option<(Result<Pool, ErrorCode>, u32)> {
         max_age: None,
     };
     let messages = number(1, 10)?;
-    Some((Pool::open(&Endpoint::Name((host.clone(), port)), &options), messages))
+    Some((
+        Pool::open(&Endpoint::Name((host.clone(), port)), &options),
+        messages,
+    ))
 }
 
 async fn ask(pool: &Pool, message: String) -> Result<String, ErrorCode> {

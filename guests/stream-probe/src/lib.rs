@@ -1,5 +1,7 @@
 //! Does what the first line that it receives says: for the test-suite.
-wit_bindgen::generate!({ path: "../../wit", world: "netwasm:net/stream-server", generate_all });
+wit_bindgen::generate!({ path: "../../wit", world: "netwasm:net/awaiting", generate_all });
+
+mod client;
 
 use std::hint;
 
@@ -19,6 +21,9 @@ impl Guest for Probe {
         let line = line(&mut reader).await;
         if let Some(path) = line.strip_prefix("file ") {
             return send_file(&connection, path).await;
+        }
+        if let Some(to) = line.strip_prefix("relay ") {
+            return client::relay(&connection, reader, to).await;
         }
         let (mut writer, data) = wit_stream::new();
         let sent = connection.send(data);
@@ -69,6 +74,7 @@ impl Guest for Probe {
                 });
                 return;
             }
+            "client" => client::obey(&mut reader, &mut writer).await,
             _ => say(&mut writer, "what?").await,
         }
         drop(writer);
