@@ -926,7 +926,7 @@ mod tests {
         }
         assert_eq!(
             error("run ecko --tcp 1"),
-            "error: there is neither a file nor a built-in component 'ecko'; built in: chat, echo, hello, proxy, relay-echo, router, socket-echo, static, stream-echo, stream-relay, tcp-client, upgrade\n"
+            "error: there is neither a file nor a built-in component 'ecko'; built in: chat, echo, fetch, hello, pool, proxy, relay-echo, resolve, router, socket-echo, static, stream-echo, stream-relay, tcp-client, upgrade\n"
         );
     }
 
