@@ -261,6 +261,17 @@ fn inspect_tells_what_a_component_is_and_how_to_run_it() {
         "{}",
         proxy.stdout
     );
+    for (name, flag) in [
+        ("fetch", "--allow-connect HOST:PORT"),
+        ("pool", "--allow-connect HOST:PORT"),
+        ("resolve", "--allow-resolve NAME"),
+        ("stream-probe", "--allow-udp HOST:PORT"),
+    ] {
+        let client = netwasm(&["inspect", text(&guest(name))]);
+        for part in ["netwasm:net/client", "run it with", flag] {
+            assert!(client.stdout.contains(part), "{}", client.stdout);
+        }
+    }
     let scratch = directory();
     let core = write(scratch.path(), "core.wat", "(module)");
     netwasm(&["inspect", text(&core)]).refused(1, &["core.wat", "core module"]);

@@ -39,9 +39,9 @@ impl Echo {
         self.accepted.load(Ordering::SeqCst)
     }
 
-    /// A server for the probe, which may connect here.
-    fn client(&self, args: &[&str]) -> Server {
-        probe(self.address, args)
+    /// The probe, which may connect here, with so many workers.
+    fn client(&self, workers: &str) -> Server {
+        probe(self.address, workers)
     }
 
     fn target(&self) -> String {
@@ -66,11 +66,11 @@ fn serve(mut stream: &TcpStream, reads: usize) {
     }
 }
 
-fn probe(to: SocketAddr, args: &[&str]) -> Server {
+fn probe(to: SocketAddr, workers: &str) -> Server {
     Run::guest("stream-probe")
         .tcp()
-        .args(["--workers", "1", "--allow-connect", &to.to_string()])
-        .args(args)
+        .args(["--allow-connect", &to.to_string()])
+        .args(["--workers", workers])
         .start()
 }
 
@@ -157,7 +157,7 @@ fn the_pool_has_ten_messages_and_three_connections_by_default() {
 #[test]
 fn instances_of_a_run_share_a_pool_on_all_workers() {
     let echo = Echo::new(usize::MAX);
-    let server = echo.client(&["--workers", "2"]);
+    let server = echo.client("2");
     let pool = format!("{} size=1", echo.target());
     // Where a connection is accepted is the kernel's choice: of so many, both.
     for _ in 0..32 {
@@ -184,7 +184,7 @@ fn instances_of_a_run_share_a_pool_on_all_workers() {
 #[test]
 fn those_who_wait_are_served_in_order() {
     let echo = Echo::new(usize::MAX);
-    let server = echo.client(&["--workers", "2"]);
+    let server = echo.client("2");
     let pool = echo.target();
     let mut first = pooled(&server, &pool);
     assert_eq!(first.ask("get"), "ok");
@@ -203,13 +203,14 @@ fn those_who_wait_are_served_in_order() {
         assert_eq!(peer.ask("put"), "ok");
     }
     assert_eq!(echo.accepted(), 1);
+    drop(first);
     server.stop();
 }
 
 #[test]
 fn who_waits_too_long_gets_an_error_and_takes_no_place() {
     let echo = Echo::new(usize::MAX);
-    let server = echo.client(&[]);
+    let server = echo.client("1");
     let mut first = pooled(&server, &echo.target());
     assert_eq!(first.ask("get"), "ok");
     let mut second = pooled(&server, &echo.target());
@@ -219,13 +220,14 @@ fn who_waits_too_long_gets_an_error_and_takes_no_place() {
     wait_for_counts(&mut first, "in-use 1 idle 0 waiting 0");
     assert_eq!(first.ask("put"), "ok");
     assert_eq!(second.ask("get 100"), "ok");
+    drop((first, second));
     server.stop();
 }
 
 #[test]
 fn giving_up_leaves_no_place_taken_and_no_descriptor() {
     let echo = Echo::new(usize::MAX);
-    let server = echo.client(&[]);
+    let server = echo.client("1");
     let before = server.descriptors_at_rest();
     let mut peer = pooled(&server, &echo.target());
     // While connecting.
@@ -257,7 +259,7 @@ fn giving_up_leaves_no_place_taken_and_no_descriptor() {
 #[test]
 fn a_connection_that_its_peer_closed_is_not_handed_out() {
     let echo = Echo::new(1);
-    let server = echo.client(&[]);
+    let server = echo.client("1");
     let mut peer = pooled(&server, &echo.target());
     for number in 1..=5 {
         assert_eq!(peer.ask("get"), "ok");
@@ -270,6 +272,7 @@ fn a_connection_that_its_peer_closed_is_not_handed_out() {
         &mut peer,
         "in-use 0 idle 0 waiting 0 opened 5 reused 0 expired 5",
     );
+    drop(peer);
     server.stop();
 }
 
@@ -277,7 +280,7 @@ fn a_connection_that_its_peer_closed_is_not_handed_out() {
 fn what_was_said_unasked_is_not_read_by_the_next() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("its address");
-    let server = probe(address, &[]);
+    let server = probe(address, "1");
     let mut peer = pooled(&server, &format!("tcp:{address}"));
     assert_eq!(peer.ask("get"), "ok");
     let (mut first, _) = listener.accept().expect("a connection");
@@ -288,13 +291,14 @@ fn what_was_said_unasked_is_not_read_by_the_next() {
     let (mut second, _) = listener.accept().expect("another connection");
     second.write_all(b"new").expect("it is sent");
     assert_eq!(peer.ask("take 3"), "new");
+    drop(peer);
     server.stop();
 }
 
 #[test]
 fn what_cannot_be_used_again_is_closed_when_it_is_put_back() {
     let echo = Echo::new(usize::MAX);
-    let server = echo.client(&[]);
+    let server = echo.client("1");
     let mut peer = pooled(&server, &echo.target());
     assert_eq!(peer.ask("get"), "ok");
     assert_eq!(peer.ask("end-sending"), "ok");
@@ -311,6 +315,7 @@ fn what_cannot_be_used_again_is_closed_when_it_is_put_back() {
     wait_for_counts(&mut peer, "in-use 0 idle 1 waiting 0 opened 2");
     assert_eq!(peer.ask("get"), "ok");
     assert_eq!(peer.ask("ask hello"), "hello");
+    drop(peer);
     server.stop();
 }
 
@@ -318,7 +323,7 @@ fn what_cannot_be_used_again_is_closed_when_it_is_put_back() {
 fn neither_the_old_nor_the_long_idle_are_handed_out() {
     for limit in ["idle=50", "age=50"] {
         let echo = Echo::new(usize::MAX);
-        let server = echo.client(&[]);
+        let server = echo.client("1");
         let mut peer = pooled(&server, &format!("{} {limit}", echo.target()));
         for number in 1..=2 {
             assert_eq!(peer.ask("get"), "ok");
@@ -326,6 +331,7 @@ fn neither_the_old_nor_the_long_idle_are_handed_out() {
             let expired = format!("idle 0 waiting 0 opened {number} reused 0 expired {number}");
             wait_for_counts(&mut peer, &expired);
         }
+        drop(peer);
         server.stop();
     }
 }
@@ -333,7 +339,7 @@ fn neither_the_old_nor_the_long_idle_are_handed_out() {
 #[test]
 fn closing_a_pool_ends_it_for_all_who_share_it() {
     let echo = Echo::new(usize::MAX);
-    let server = echo.client(&[]);
+    let server = echo.client("1");
     let mut holder = pooled(&server, &echo.target());
     assert_eq!(holder.ask("get"), "ok");
     let mut waiter = pooled(&server, &echo.target());
@@ -347,6 +353,7 @@ fn closing_a_pool_ends_it_for_all_who_share_it() {
     assert_eq!(holder.ask("get"), "ErrorCode::ConnectionAborted");
     assert_eq!(holder.ask(&format!("pool {}", echo.target())), "ok");
     assert_eq!(holder.ask("get"), "ok");
+    drop((holder, waiter));
     server.stop();
 }
 
@@ -400,6 +407,7 @@ fn a_pool_of_tls_sessions_keeps_them_and_notices_their_end() {
         .write_tls(&mut stream.sock)
         .expect("close_notify");
     wait_for_counts(&mut peer, "idle 0 waiting 0 opened 2 reused 10 expired 2");
+    drop(peer);
     server.stop();
 }
 
@@ -418,6 +426,7 @@ fn a_pool_that_may_not_connect_is_denied() {
         "ErrorCode::InvalidArgument"
     );
     assert_eq!(echo.accepted(), 0);
+    drop(peer);
     server.stop();
 }
 
@@ -426,7 +435,7 @@ fn a_failure_to_connect_frees_the_place() {
     let closed = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = closed.local_addr().expect("its address");
     drop(closed);
-    let server = probe(address, &[]);
+    let server = probe(address, "1");
     let mut peer = pooled(&server, &format!("tcp:{address}"));
     for _ in 0..3 {
         assert_eq!(peer.ask("get"), "ErrorCode::ConnectionRefused");
@@ -439,5 +448,6 @@ fn a_failure_to_connect_frees_the_place() {
     eventually("nothing in use", || {
         peer.ask("counts").starts_with("in-use 0").then_some(())
     });
+    drop(peer);
     server.stop();
 }

@@ -58,7 +58,8 @@ impl DatagramSocket {
         is_ipv4: bool,
         peer: Option<SocketAddr>,
     ) -> Result<Self, ConnectionError> {
-        let socket = watch(socket.into(), Interest::READABLE | Interest::WRITABLE)?;
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::ERROR;
+        let socket = watch(socket.into(), interest)?;
         Ok(Self {
             socket,
             is_ipv4,
@@ -130,7 +131,9 @@ impl DatagramSocket {
             let (count, _, from) = rustix::net::recvfrom(socket, &mut *buffer, flags)?;
             Ok((buffer.get(..count).unwrap_or_default().to_vec(), from))
         };
-        let received = self.socket.async_io(Interest::READABLE, receive).await;
+        // That a datagram reached nobody is an error, and nothing to read.
+        let interest = Interest::READABLE | Interest::ERROR;
+        let received = self.socket.async_io(interest, receive).await;
         let (data, from) = received?;
         match (from.map(Address::from), self.peer) {
             (Some(Address::Ip(from)), _) | (_, Some(from)) => Ok((data, from)),
