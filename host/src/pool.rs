@@ -446,7 +446,10 @@ mod tests {
         }
         first.put();
         tasks.join_all().await;
-        assert_eq!(*order.lock().expect("the order"), Vec::from_iter(0..10));
+        assert_eq!(
+            *order.lock().expect("the order"),
+            [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+        );
         assert_eq!(pool.counts().opened, 1);
     }
 
