@@ -63,6 +63,11 @@ impl Incoming {
         self.listener.poll_read_ready(cx).map(|_| ())
     }
 
+    /// Nobody waits for the next connection any more: its place is for others.
+    pub(crate) fn cancel(&mut self) {
+        self.permitting = None;
+    }
+
     /// The next connection; `None` when there will be none.
     pub(crate) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Rc<Transport>>> {
         loop {

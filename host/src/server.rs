@@ -84,8 +84,14 @@ impl Shared {
             tls.prepare_client();
         }
         let log = GuestLog::new(&config.guest.name);
-        let wasi = WasiSetup::new(&config.guest, config.limits.max_handles, log.clone())?;
         let program = Loaded::load(config)?;
+        let awaits = program.events().is_err();
+        let max_handles = config.limits.max_handles;
+        let wasi = WasiSetup::new(&config.guest, max_handles, awaits, log.clone())?;
+        let connections = program.most_connections(config);
+        if connections < config.limits.max_connections {
+            tracing::debug!(connections, "vm.max_map_count allows no more at once");
+        }
         Ok(Self {
             limits: config.limits.clone(),
             isolation: config.isolation,
@@ -103,8 +109,8 @@ impl Shared {
                 .as_ref()
                 .map(AccessLog::open)
                 .transpose()?,
-            connections: Arc::new(Semaphore::new(config.limits.max_connections)),
             pools: Pools::default(),
+            connections: Arc::new(Semaphore::new(connections)),
         })
     }
 

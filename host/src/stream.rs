@@ -44,6 +44,12 @@ impl Health {
         }
     }
 
+    /// Bytes moved for it: it has awaited something, and whatever it computes
+    /// from now on counts anew.
+    pub(crate) fn moved(&self) {
+        self.turn.set(self.turn.get() + 1);
+    }
+
     /// It gives its turn up, and goes on with it later.
     pub(crate) fn yields(&self) {
         self.yielded.set(true);
@@ -159,6 +165,11 @@ impl Stream {
         &self.transport
     }
 
+    /// Bytes moved between the guest and the connection.
+    pub(crate) fn moved(&self) {
+        self.health.moved();
+    }
+
     /// Begins to receive; `None` where that was done before.
     pub(crate) fn begin_receiving(&self) -> Option<oneshot::Receiver<Outcome>> {
         self.receiving.borrow_mut().begin()
@@ -193,6 +204,7 @@ impl Stream {
             other => *sending = other,
         }
         drop(sending);
+        self.transport.cancel_send();
         // Where it is refused, the end of the connection does it.
         let _ = self.transport.write_eof();
         self.transport.nudge();
@@ -278,6 +290,8 @@ impl Stream {
         self.sends.take();
         self.place.take();
         if let Some(target) = self.feeds.take() {
+            // It waits for room no more on behalf of this one.
+            self.transport.stop_relay();
             target.finish_sending();
         }
         self.transport.wake_streams();

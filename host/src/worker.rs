@@ -143,6 +143,11 @@ impl Worker {
         }
     }
 
+    /// Has the worker wait, before it ends, until what this returns is dropped.
+    pub(crate) fn active(self: &Rc<Self>) -> Active {
+        Active::new(self)
+    }
+
     /// Runs a task that the worker waits for before it ends.
     pub(crate) fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
         let active = Active::new(self);
@@ -232,9 +237,11 @@ impl Worker {
         tokio::task::yield_now().await;
     }
 
-    /// Ends what is left, and says how many connections that were.
+    /// Ends what is left, and says how many connections that were; a guest that
+    /// goes on without any counts as one.
     async fn abort(&self) -> usize {
-        let aborted = self.transports.borrow().len();
+        let going_on = usize::from(self.active.get() > 0);
+        let aborted = self.transports.borrow().len().max(going_on);
         self.fail_all(&ConnectionError::Aborted);
         // What is left has a moment to tell its guests.
         let _ = tokio::time::timeout(Duration::from_secs(1), self.all_ended()).await;
@@ -316,7 +323,7 @@ pub(crate) fn give_way(cx: &mut Context<'_>) {
 
 /// A task that the worker waits for.
 #[derive(Debug)]
-struct Active(Rc<Worker>);
+pub(crate) struct Active(Rc<Worker>);
 
 impl Active {
     fn new(worker: &Rc<Worker>) -> Self {

@@ -3,14 +3,21 @@ wit_bindgen::generate!({ path: "../../wit", world: "netwasm:net/awaiting", gener
 
 mod client;
 
+use std::future::poll_fn;
 use std::hint;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 
 use exports::netwasm::net::stream_handler::Guest;
 use netwasm::net::log::{Level, log};
 use netwasm::net::streams::Connection;
+use wasip3::clocks::monotonic_clock;
 use wasip3::filesystem::preopens;
-use wasip3::filesystem::types::{DescriptorFlags, OpenFlags, PathFlags};
+use wasip3::filesystem::types::{Descriptor, DescriptorFlags, ErrorCode, OpenFlags, PathFlags};
 use wit_bindgen::{StreamReader, StreamWriter};
+
+/// Nanoseconds.
+const HOUR: u64 = 3_600_000_000_000;
 
 struct Probe;
 export!(Probe);
@@ -24,6 +31,12 @@ impl Guest for Probe {
         }
         if let Some(to) = line.strip_prefix("relay ") {
             return client::relay(&connection, reader, to).await;
+        }
+        // What is left of the stream after that line goes back, unread.
+        if line == "rest" {
+            let sent = connection.send(reader).await;
+            let message = format!("received {:?}, sent {sent:?}", received.await);
+            return log(Level::Info, &message);
         }
         let (mut writer, data) = wit_stream::new();
         let sent = connection.send(data);
@@ -65,6 +78,69 @@ impl Guest for Probe {
                 log(Level::Info, &message);
                 return;
             }
+            // A file is read here, to its end.
+            _ if line.starts_with("sum ") => {
+                let sum = sum(line.trim_start_matches("sum ")).await;
+                say(&mut writer, &sum).await;
+            }
+            // A write that finds no room is given up, and the connection is
+            // read on.
+            "give-up" => {
+                give_up(&mut writer).await;
+                let mut count = 0_u64;
+                while reader.next().await.is_some() {
+                    count += 1;
+                }
+                let message = format!("{count} after that, received {:?}", received.await);
+                return log(Level::Info, &message);
+            }
+            // A read that waits is given up, and begun anew.
+            "impatient" => {
+                impatient(&mut reader).await;
+                say(&mut writer, "ok").await;
+                let mut rest = reader.read(Vec::with_capacity(64)).await.1;
+                while !rest.is_empty() {
+                    writer.write_all(rest).await;
+                    impatient(&mut reader).await;
+                    rest = reader.read(Vec::with_capacity(64)).await.1;
+                }
+            }
+            // Everything is let go of while it is under way.
+            "drop-all" => {
+                drop((received, sent));
+                let mut read = pin!(reader.read(Vec::with_capacity(1)));
+                poll_once(read.as_mut()).await;
+                drop(connection);
+                return;
+            }
+            "drop-reader" => {
+                drop(reader);
+                say(&mut writer, &format!("{:?}", received.await)).await;
+                drop(connection);
+                drop(writer);
+                let message = format!("sent {:?}", sent.await);
+                return log(Level::Info, &message);
+            }
+            "hoard-streams" => {
+                let mut kept = Vec::new();
+                loop {
+                    kept.push(wit_stream::new::<u8>());
+                }
+            }
+            "hoard-waits" => {
+                let mut kept = Vec::new();
+                loop {
+                    let mut wait = Box::pin(monotonic_clock::wait_for(HOUR));
+                    poll_once(wait.as_mut()).await;
+                    kept.push(wait);
+                }
+            }
+            // It goes on when its connection is long gone.
+            "linger" => {
+                say(&mut writer, "ok").await;
+                drop((writer, reader, connection));
+                return monotonic_clock::wait_for(HOUR).await;
+            }
             // A task goes on after the return.
             "later" => {
                 wit_bindgen::spawn_local(async move {
@@ -82,15 +158,69 @@ impl Guest for Probe {
     }
 }
 
+/// Writes until a write waits, and gives that up.
+async fn give_up(writer: &mut StreamWriter<u8>) {
+    loop {
+        let mut write = pin!(writer.write(vec![0; 1 << 16]));
+        if poll_once(write.as_mut()).await.is_none() {
+            write.cancel();
+            return;
+        }
+    }
+}
+
+/// Reads, and gives that up at once.
+async fn impatient(reader: &mut StreamReader<u8>) {
+    for _ in 0..3 {
+        let mut read = pin!(reader.read(Vec::new()));
+        if poll_once(read.as_mut()).await.is_none() {
+            read.cancel();
+        }
+    }
+}
+
+/// What a future is at present.
+async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+/// The length of a file of the first directory, and the sum of its bytes,
+/// computed at leisure.
+async fn sum(path: &str) -> String {
+    let file = match open(path).await {
+        Ok(file) => file,
+        Err(error) => return format!("{error:?}"),
+    };
+    let (mut content, read) = file.read_via_stream(0);
+    let (mut length, mut sum) = (0_u64, 0_u64);
+    let mut buffer = Vec::with_capacity(4096);
+    loop {
+        buffer = content.read(buffer).await.1;
+        if buffer.is_empty() {
+            return format!("{length} {sum} {:?}", read.await);
+        }
+        length += buffer.len() as u64;
+        sum += buffer.iter().map(|&byte| u64::from(byte)).sum::<u64>();
+        buffer.clear();
+    }
+}
+
+async fn open(path: &str) -> Result<Descriptor, ErrorCode> {
+    let directories = preopens::get_directories();
+    let (directory, _) = directories.first().ok_or(ErrorCode::NoEntry)?;
+    let (open, access) = (OpenFlags::empty(), DescriptorFlags::READ);
+    directory
+        .open_at(PathFlags::empty(), path.to_owned(), open, access)
+        .await
+}
+
 /// Passes a file of the first directory on, unread.
 async fn send_file(connection: &Connection, path: &str) {
-    let directories = preopens::get_directories();
-    let Some((directory, _)) = directories.first() else {
-        return log(Level::Error, "there is no directory");
-    };
-    let (open, access) = (OpenFlags::empty(), DescriptorFlags::READ);
-    let file = directory.open_at(PathFlags::empty(), path.to_owned(), open, access);
-    match file.await {
+    match open(path).await {
         Ok(file) => {
             let (content, read) = file.read_via_stream(0);
             let sent = connection.send(content).await;

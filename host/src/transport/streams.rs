@@ -111,6 +111,11 @@ impl Transport {
         sent
     }
 
+    /// The guest no longer wants to send what found no room.
+    pub(crate) fn cancel_send(&self) {
+        self.core.borrow_mut().sender = None;
+    }
+
     /// Whether all that was written has been sent, and the sending side shut
     /// where that can be done.
     pub(crate) fn has_sent_all(&self) -> bool {

@@ -44,6 +44,9 @@ pub(crate) const STEPS: u32 = 8;
 /// present step has begun already.
 pub(crate) const EVENT_STEPS: u64 = STEPS as u64 + 1;
 
+/// What Linux allows a process unless told otherwise: `vm.max_map_count`.
+const DEFAULT_MAPPINGS: usize = 65_530;
+
 /// What one call of the guest may have the host copy out of its memory, in
 /// units of about a byte: `Store::set_hostcall_fuel`.
 pub(crate) const HOSTCALL_FUEL: usize = 32 << 20;
@@ -128,6 +131,14 @@ impl Loaded {
     /// Whether it is one call.
     pub(crate) fn is_command(&self) -> bool {
         self.command().is_some()
+    }
+
+    /// How many connections there may be at once.
+    pub(crate) fn most_connections(&self, run: &Config) -> usize {
+        match self {
+            Self::Concurrent(program) if !program.is_command() => connections(Kind::Streams, run),
+            _ => run.limits.max_connections,
+        }
     }
 
     /// Starts the thread that advances the epoch.
@@ -283,7 +294,7 @@ fn engine(
         .memory_guard_size(64 << 10)
         .memory_may_move(false);
     if let Some(run) = pool {
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(run)));
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(kind, run)));
     }
     if cache && let Some(directory) = cache_directory() {
         let mut settings = CacheConfig::new();
@@ -308,19 +319,29 @@ fn cache_directory() -> Option<std::path::PathBuf> {
     home("XDG_CACHE_HOME", "netwasm").or_else(|| home("HOME", ".cache/netwasm"))
 }
 
-fn pooling(run: &Config) -> PoolingAllocationConfig {
+fn pooling(kind: Kind, run: &Config) -> PoolingAllocationConfig {
     let limits = &run.limits;
+    let connections = connections(kind, run);
+    // Those that end and those that begin overlap.
+    let overlapping = connections + 2 * run.workers.get();
     let instances = match run.isolation {
-        // Those that end and those that begin overlap.
-        Isolation::Connection => limits.max_connections + 2 * run.workers.get(),
+        Isolation::Connection => overlapping,
         Isolation::Worker => 4 * run.workers.get(),
     };
     // Address space is bounded: 47 bits, of which at most half are taken.
     let slot = limits.max_memory.next_multiple_of(64 << 10) + (64 << 10);
     let instances = instances.min((1_usize << 46) / slot).max(16);
     let count = |factor: usize| u32::try_from(instances * factor).unwrap_or(u32::MAX);
+    let stacks = match kind {
+        // Its calls run on the worker's.
+        Kind::Events => 1,
+        // A call that waits in the midst of a host call keeps one, and each
+        // instance one for the next call.
+        Kind::Streams | Kind::Command => overlapping.max(16),
+    };
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(count(1))
+    pool.total_stacks(u32::try_from(stacks).unwrap_or(u32::MAX))
+        .total_component_instances(count(1))
         .total_core_instances(count(16))
         .total_memories(count(1))
         .total_tables(count(4))
@@ -336,6 +357,24 @@ fn pooling(run: &Config) -> PoolingAllocationConfig {
         .max_unused_warm_slots(64)
         .pagemap_scan(wasmtime::Enabled::Auto);
     pool
+}
+
+/// How many connections there may be at once: as many as are allowed, and as
+/// have room for their instances. That an instance awaits takes a stack, which
+/// the kernel keeps apart from its neighbours by mappings of which a process
+/// has only so many.
+fn connections(kind: Kind, run: &Config) -> usize {
+    /// Two of a stack, and up to four of a memory.
+    const MAPPINGS: usize = 6;
+    let most = run.limits.max_connections;
+    if kind != Kind::Streams || run.isolation == Isolation::Worker {
+        return most;
+    }
+    let mappings = std::fs::read_to_string("/proc/sys/vm/max_map_count")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(DEFAULT_MAPPINGS);
+    most.min((mappings / MAPPINGS).max(1))
 }
 
 /// The component, with the engine that it was compiled by and what drives it.

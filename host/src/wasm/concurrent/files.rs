@@ -6,9 +6,11 @@ use std::any::{Any, TypeId};
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use send_wrapper::SendWrapper;
 use tokio::sync::oneshot;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{
@@ -18,6 +20,7 @@ use wasmtime_wasi::OpenMode;
 use wasmtime_wasi::filesystem::Descriptor;
 use wasmtime_wasi::p3::bindings::filesystem::types::ErrorCode;
 
+use crate::stream::Health;
 use crate::wasm::concurrent::state::State;
 use crate::wasm::concurrent::streams::NoStream;
 
@@ -60,6 +63,7 @@ fn read_via_stream(
     };
     let (failure, failed) = oneshot::channel();
     let reading = Reading {
+        health: store.data().health.clone(),
         readable: file.open_mode.contains(OpenMode::READ),
         rest: Some(Rest {
             file: file.file,
@@ -80,6 +84,7 @@ async fn told(failed: oneshot::Receiver<ErrorCode>) -> wasmtime::Result<Told> {
 
 /// The content of a file.
 struct Reading {
+    health: SendWrapper<Rc<Health>>,
     /// Whether it was opened so.
     readable: bool,
     /// `None` after its end.
@@ -125,6 +130,7 @@ impl<D> StreamProducer<D> for Reading {
             Ok(count @ 1..) => {
                 destination.mark_written(count);
                 rest.offset += count as u64;
+                self.health.moved();
                 return Poll::Ready(Ok(StreamResult::Completed));
             }
             Ok(0) => self.rest = None,

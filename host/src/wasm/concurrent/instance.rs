@@ -21,7 +21,7 @@ use crate::wasm::concurrent::bindings::exports::netwasm::net::stream_handler::Gu
 use crate::wasm::concurrent::state::{ConnectionHandle, State};
 use crate::wasm::concurrent::{Entry, Program};
 use crate::wasm::instance::{one_line, reason};
-use crate::worker::Worker;
+use crate::worker::{Active, Worker};
 
 /// A way to an instance that all connections of a worker share.
 #[derive(Debug)]
@@ -34,21 +34,28 @@ pub(crate) struct Calls {
 /// looks into it at every step that it makes.
 #[derive(Debug, Default)]
 struct Coming {
-    streams: RefCell<VecDeque<Rc<Stream>>>,
+    streams: RefCell<VecDeque<Arrived>>,
     waker: RefCell<Option<Waker>>,
 }
 
+/// A connection that waits for its call, and the worker for the end of that.
+#[derive(Debug)]
+struct Arrived {
+    stream: Rc<Stream>,
+    _active: Active,
+}
+
 impl Coming {
-    fn push(&self, stream: &Rc<Stream>) {
-        self.streams.borrow_mut().push_back(Rc::clone(stream));
+    fn push(&self, arrived: Arrived) {
+        self.streams.borrow_mut().push_back(arrived);
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
     }
 
-    fn poll_next(&self, cx: &Context<'_>) -> Poll<Rc<Stream>> {
-        if let Some(stream) = self.streams.borrow_mut().pop_front() {
-            return Poll::Ready(stream);
+    fn poll_next(&self, cx: &Context<'_>) -> Poll<Arrived> {
+        if let Some(arrived) = self.streams.borrow_mut().pop_front() {
+            return Poll::Ready(arrived);
         }
         let mut waker = self.waker.borrow_mut();
         match &*waker {
@@ -58,7 +65,7 @@ impl Coming {
         Poll::Pending
     }
 
-    async fn next(&self) -> Rc<Stream> {
+    async fn next(&self) -> Arrived {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 }
@@ -87,7 +94,10 @@ pub(crate) fn serve(worker: &Rc<Worker>, transport: &Rc<Transport>) -> Rc<Stream
                 shared => shared.insert(Calls::begin(worker)),
             };
             let stream = Stream::new(transport, &calls.health);
-            calls.coming.push(&stream);
+            calls.coming.push(Arrived {
+                stream: Rc::clone(&stream),
+                _active: worker.active(),
+            });
             stream
         }
     }
@@ -106,8 +116,8 @@ impl Calls {
         tokio::task::spawn_local(async move {
             serve_all(&worker, &health, &coming).await;
             // Whatever came too late for it.
-            for stream in coming.streams.take() {
-                stream.transport().fail(ConnectionError::Aborted);
+            for arrived in coming.streams.take() {
+                arrived.stream.transport().fail(ConnectionError::Aborted);
             }
         });
         calls
@@ -132,7 +142,7 @@ async fn serve_one(worker: &Rc<Worker>, health: &Rc<Health>, stream: Rc<Stream>)
 /// The life of an instance of all connections of a worker.
 async fn serve_all(worker: &Rc<Worker>, health: &Rc<Health>, coming: &Coming) {
     let first = coming.next().await;
-    let Some((mut store, guest)) = instantiate(worker, health, &first).await else {
+    let Some((mut store, guest)) = instantiate(worker, health, &first.stream).await else {
         // The next connection gets another one.
         health.trapped();
         return;
@@ -143,7 +153,7 @@ async fn serve_all(worker: &Rc<Worker>, health: &Rc<Health>, coming: &Coming) {
         loop {
             accessor.spawn(Call {
                 guest: Arc::clone(&guest),
-                stream: SendWrapper::new(next),
+                arrived: SendWrapper::new(next),
             })?;
             next = coming.next().await;
         }
@@ -165,12 +175,13 @@ async fn in_turns<R>(health: &Health, running: impl Future<Output = R>) -> R {
 /// A call as a task of its store.
 struct Call {
     guest: Arc<Guest>,
-    stream: SendWrapper<Rc<Stream>>,
+    arrived: SendWrapper<Arrived>,
 }
 
 impl AccessorTask<State, HasSelf<State>> for Call {
     async fn run(self, accessor: &Accessor<State>) -> wasmtime::Result<()> {
-        call(accessor, &self.guest, self.stream).await
+        let stream = SendWrapper::new(Rc::clone(&self.arrived.stream));
+        call(accessor, &self.guest, stream).await
     }
 }
 
@@ -230,7 +241,10 @@ fn report(store: &Store<State>, call: &str, error: &wasmtime::Error) {
     let state = store.data();
     let shared = state.shared();
     shared.counters.traps.add();
-    let reason = reason(error, &shared.limits, &state.memory);
+    let mut reason = reason(error, &shared.limits, &state.memory);
+    if reason.contains("handle limit exceeded") {
+        reason = "the guest holds too many handles (--max-handles)".to_owned();
+    }
     tracing::error!(guest = %shared.guest.name, call, "the guest trapped: {reason}");
     tracing::debug!(guest = %shared.guest.name, "{error:?}");
 }

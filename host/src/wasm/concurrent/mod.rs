@@ -25,7 +25,7 @@ use wasmtime::{Config, Engine, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::{p2, p3};
 
 use crate::wasm::concurrent::bindings::exports::netwasm::net::stream_handler;
-use crate::wasm::concurrent::state::State;
+use crate::wasm::concurrent::state::{State, most_resources};
 use crate::wasm::engine::{HOSTCALL_FUEL, STEPS};
 use crate::wasm::kind::Kind;
 
@@ -35,6 +35,11 @@ pub(crate) use self::permissions::Permissions;
 /// The stack on which a guest runs, and host functions that it calls, bytes:
 /// so much more than the guest's own part.
 const HOST_STACK: usize = 512 << 10;
+
+/// Handles that a guest may have for each object of the host that it may have:
+/// what arrives on a connection, what is sent, how either ended, and what waits
+/// for that are handles, too.
+const HANDLES: usize = 8;
 
 /// A component, ready to make instances of.
 pub(crate) struct Program {
@@ -109,6 +114,8 @@ impl Program {
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(HOSTCALL_FUEL);
+        let most = most_resources(store.data().shared());
+        store.set_max_component_handles(most.saturating_mul(HANDLES));
         store.set_epoch_deadline(1);
         if self.is_command() {
             // It may compute as long as it likes, but not keep the worker.

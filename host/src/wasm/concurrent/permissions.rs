@@ -26,7 +26,10 @@ pub(crate) struct Permissions {
 struct Known {
     /// A name's rule holds for what it resolved to.
     names: Resolved,
-    /// Whoever sent a datagram may be sent one.
+    /// Whether a socket may take datagrams from anybody: `--allow-listen` has
+    /// its address.
+    listens: bool,
+    /// Whoever sent a datagram to such a one may be sent one.
     peers: VecDeque<SocketAddr>,
 }
 
@@ -43,9 +46,15 @@ impl Permissions {
         let policy = &self.shared.policy;
         let mut known = self.known();
         let decided = match used {
-            // A socket that is only to connect gets a port from the system.
-            SocketAddrUse::TcpBind | SocketAddrUse::UdpBind if address.port() == 0 => Ok(()),
-            SocketAddrUse::TcpBind | SocketAddrUse::UdpBind => policy.listen(address),
+            SocketAddrUse::TcpBind | SocketAddrUse::UdpBind => {
+                let allowed = policy.listen(address);
+                if matches!(used, SocketAddrUse::UdpBind) && allowed.is_ok() {
+                    known.listens = true;
+                }
+                // A socket that is only to connect, or to send, gets a port
+                // from the system.
+                if address.port() == 0 { Ok(()) } else { allowed }
+            }
             // A port that no rule names was not asked for, or binding had been
             // denied: the system picked it.
             SocketAddrUse::TcpListen => policy.listen(address).or_else(|denied| {
@@ -61,6 +70,15 @@ impl Permissions {
                 policy.send_to(address, &known.names)
             }
             SocketAddrUse::UdpReceive => {
+                if policy.send_to(address, &known.names).is_ok() {
+                    return true;
+                }
+                if !known.listens {
+                    // Nobody asked this one; to log it would be to log
+                    // whatever anybody sends.
+                    tracing::debug!(peer = %address, "a datagram from a stranger is dropped");
+                    return false;
+                }
                 known.heard_from(address);
                 Ok(())
             }

@@ -11,6 +11,7 @@ use send_wrapper::SendWrapper;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use crate::config::Isolation;
 use crate::server::Shared;
 use crate::stream::{Health, Stream};
 use crate::wasm::concurrent::permissions::Permissions;
@@ -38,15 +39,15 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn new(worker: &Rc<Worker>, health: &Rc<Health>) -> Self {
-        let limits = &worker.shared.limits;
+        let shared = &worker.shared;
+        let limits = &shared.limits;
         let mut table = ResourceTable::new();
-        // Connections are counted besides.
-        table.set_max_capacity(limits.max_handles.saturating_add(limits.max_connections));
+        table.set_max_capacity(most_resources(shared));
         Self {
             worker: SendWrapper::new(Rc::clone(worker)),
             health: SendWrapper::new(Rc::clone(health)),
             memory: MemoryLimit::new(limits.max_memory),
-            permissions: Arc::new(Permissions::new(&worker.shared)),
+            permissions: Arc::new(Permissions::new(shared)),
             turn: 0,
             steps: 0,
             context: None,
@@ -57,6 +58,15 @@ impl State {
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.worker.shared
     }
+}
+
+/// How many objects of the host an instance may have: connections are counted
+/// besides.
+pub(crate) fn most_resources(shared: &Shared) -> usize {
+    let limits = &shared.limits;
+    let alone = shared.isolation == Isolation::Connection && !shared.program.is_command();
+    let connections = if alone { 1 } else { limits.max_connections };
+    limits.max_handles.saturating_add(connections)
 }
 
 impl WasiView for State {

@@ -151,6 +151,7 @@ impl<D> StreamProducer<D> for Receiving {
                 .poll_receive_into(cx, destination.remaining());
             if let Poll::Ready(Ok(count)) = received {
                 destination.mark_written(count);
+                stream.moved();
             }
             received.map(Some)
         };
@@ -204,10 +205,16 @@ impl<D> StreamConsumer<D> for Sending {
         };
         let mut source = source.as_direct(store);
         match stream.transport().poll_send(cx, source.remaining()) {
-            Poll::Pending if finish => Poll::Ready(Ok(StreamResult::Cancelled)),
+            Poll::Pending if finish => {
+                stream.transport().cancel_send();
+                Poll::Ready(Ok(StreamResult::Cancelled))
+            }
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(count)) => {
                 source.mark_read(count);
+                if count > 0 {
+                    stream.moved();
+                }
                 Poll::Ready(Ok(StreamResult::Completed))
             }
             Poll::Ready(Err(reason)) => {

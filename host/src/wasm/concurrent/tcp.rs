@@ -518,7 +518,10 @@ impl StreamProducer<State> for Accepting {
             this.incoming.poll_accept(cx)
         };
         match accepted {
-            Poll::Pending if finish => Poll::Ready(Ok(StreamResult::Cancelled)),
+            Poll::Pending if finish => {
+                this.incoming.cancel();
+                Poll::Ready(Ok(StreamResult::Cancelled))
+            }
             Poll::Pending => Poll::Pending,
             Poll::Ready(None) if asks => Poll::Ready(Ok(StreamResult::Completed)),
             Poll::Ready(None) => Poll::Ready(Ok(StreamResult::Dropped)),

@@ -77,17 +77,20 @@ struct Setup {
 
 impl WasiSetup {
     /// Opens the guest's directories. An instance may hold up to `max_handles`
-    /// WASI resources at once: files, streams, pollables.
+    /// WASI resources at once: files, streams, pollables. Whatever may wait for
+    /// a disk, or for the other end of a pipe, does so on another thread where
+    /// the guest can await it, and on the spot where it cannot.
     ///
     /// # Errors
     /// [`Error::Directory`], naming it, where one cannot be opened.
     pub(crate) fn new(
         guest: &GuestConfig,
         max_handles: usize,
+        awaits: bool,
         log: GuestLog,
     ) -> Result<Self, Error> {
         let mut builder = WasiCtx::builder();
-        builder.allow_blocking_current_thread(true);
+        builder.allow_blocking_current_thread(!awaits);
         for dir in &guest.dirs {
             let permissions = if dir.writable {
                 FsPerms::ReadWrite
