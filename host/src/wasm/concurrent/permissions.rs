@@ -57,10 +57,9 @@ impl Permissions {
             }
             // A port that no rule names was not asked for, or binding had been
             // denied: the system picked it.
-            SocketAddrUse::TcpListen => policy.listen(address).or_else(|denied| {
-                let picked = SocketAddr::new(address.ip(), 0);
-                policy.listen(picked).map_err(|_| denied)
-            }),
+            SocketAddrUse::TcpListen => policy
+                .listen(address)
+                .or_else(|_| policy.listen(SocketAddr::new(address.ip(), 0))),
             SocketAddrUse::TcpAccept => Ok(()),
             SocketAddrUse::TcpConnect => policy.connect_address(address, &known.names),
             SocketAddrUse::UdpSend => {
