@@ -319,6 +319,166 @@ fn memory_is_bounded() {
 }
 
 #[test]
+fn a_flood_of_streams_or_of_waits_is_a_trap() {
+    for command in ["hoard-streams", "hoard-waits"] {
+        let server = probe().start();
+        holding(&server);
+        let before = server.resident();
+        let mut peer = server.connect();
+        peer.say(command);
+        peer.lost();
+        let line = server.log.wait_for(&["the guest trapped"]);
+        assert!(line.contains("--max-handles"), "{line}");
+        let grown = server.resident().saturating_sub(before);
+        assert!(grown < 32 << 20, "{command}: {grown} bytes");
+        holding(&server);
+        server.stop();
+    }
+}
+
+#[test]
+fn more_than_a_thousand_connections_await_at_once() {
+    harness::raise_descriptor_limit();
+    for isolation in ["connection", "worker"] {
+        let server = Run::guest("stream-echo")
+            .tcp()
+            .args(["--workers", "1", "--isolation", isolation])
+            .args(["--max-memory", "256MiB"])
+            .start();
+        let mut peers: Vec<_> = (0..1200).map(|_| server.connect()).collect();
+        for (number, peer) in peers.iter_mut().enumerate() {
+            peer.send(format!("number {number:04}").as_bytes());
+        }
+        for (number, peer) in peers.iter_mut().enumerate() {
+            assert_eq!(peer.take(11), format!("number {number:04}").as_bytes());
+        }
+        drop(peers);
+        server.stop();
+    }
+}
+
+#[test]
+fn a_guest_may_read_a_file_for_longer_than_an_event_may_take() {
+    let scratch = directory();
+    let file = std::fs::File::create(scratch.path().join("long")).expect("a file");
+    file.set_len(256 << 20).expect("a file with a hole");
+    let dir = format!("{}::/", text(scratch.path()));
+    for isolation in ["connection", "worker"] {
+        let server = Run::guest("stream-probe")
+            .tcp()
+            .args(["--isolation", isolation, "--event-timeout", "20ms"])
+            .args(["--workers", "1", "--dir", &dir])
+            .start();
+        let mut reading = server.connect();
+        reading.say("sum long");
+        // Others have their turns meanwhile.
+        assert!(server.connect().ask("info").starts_with("SocketAddress"));
+        assert_eq!(reading.line(), "268435456 0 Ok(())");
+        server.stop();
+    }
+}
+
+#[test]
+fn a_pipe_below_a_directory_holds_up_nobody() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    let scratch = directory();
+    let pipe = scratch.path().join("pipe");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).expect("a pipe");
+    let mut server = probe()
+        .args(["--dir", &format!("{}::/", text(scratch.path()))])
+        .args(["--shutdown-timeout", "300ms"])
+        .start();
+    let mut waiting = server.connect();
+    waiting.say("file pipe");
+    holding(&server);
+    server.signal(rustix::process::Signal::TERM);
+    assert_eq!(server.wait().code(), Some(1), "one had to be aborted");
+}
+
+#[test]
+fn a_write_that_was_given_up_has_no_deadline() {
+    let server = probe().args(["--write-timeout", "300ms"]).start();
+    let mut peer = server.connect();
+    peer.say("give-up");
+    for _ in 0..10 {
+        std::thread::sleep(Duration::from_millis(100));
+        peer.send(b"x");
+    }
+    peer.finish();
+    server.log.wait_for(&["10 after that, received Ok(())"]);
+    peer.rest();
+    server.stop();
+}
+
+#[test]
+fn a_read_that_was_given_up_loses_nothing() {
+    for isolation in ["connection", "worker"] {
+        let server = probe().args(["--isolation", isolation]).start();
+        let mut peer = server.connect();
+        assert_eq!(peer.ask("impatient"), "ok");
+        let bytes = pattern(50_000);
+        for chunk in bytes.chunks(1000) {
+            peer.send(chunk);
+            same(&peer.take(chunk.len()), chunk);
+        }
+        peer.finish();
+        assert_eq!(peer.rest(), b"");
+        server.stop();
+    }
+}
+
+#[test]
+fn a_stream_that_was_read_in_part_is_passed_on_from_there() {
+    let bytes = pattern(4 * MIB);
+    for isolation in ["connection", "worker"] {
+        let server = probe().args(["--isolation", isolation]).start();
+        let mut peer = server.connect();
+        peer.say("rest");
+        echoes(peer, &bytes);
+        server.log.wait_for(&["received Ok(()), sent Ok(())"]);
+        server.stop();
+    }
+}
+
+#[test]
+fn handles_are_dropped_in_any_order_and_leave_nothing() {
+    for isolation in ["connection", "worker"] {
+        let server = probe().args(["--isolation", isolation]).start();
+        let before = server.descriptors_at_rest();
+        for _ in 0..8 {
+            let mut peer = server.connect();
+            peer.say("drop-all");
+            assert_eq!(peer.rest(), b"");
+
+            let mut peer = server.connect();
+            assert_eq!(peer.ask("drop-reader"), "Ok(())");
+            assert_eq!(peer.rest(), b"");
+        }
+        server.log.wait_for(&["sent Ok(())"]);
+        server.wait_for_descriptors(before);
+        server.stop();
+    }
+}
+
+#[test]
+fn a_call_that_goes_on_without_its_connection_is_aborted_in_the_end() {
+    for isolation in ["connection", "worker"] {
+        let mut server = probe()
+            .args(["--isolation", isolation, "--shutdown-timeout", "300ms"])
+            .start();
+        let before = server.descriptors_at_rest();
+        let mut peer = server.connect();
+        assert_eq!(peer.ask("linger"), "ok");
+        drop(peer);
+        server.wait_for_descriptors(before);
+        server.signal(rustix::process::Signal::TERM);
+        assert_eq!(server.wait().code(), Some(1), "it had to be aborted");
+        assert!(server.log.text().contains("aborted=1"));
+    }
+}
+
+#[test]
 fn a_trap_ends_all_connections_of_its_instance_and_no_other() {
     let server = probe().args(["--isolation", "worker"]).start();
     let mut others: Vec<_> = (0..4).map(|_| holding(&server)).collect();

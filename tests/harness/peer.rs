@@ -292,13 +292,15 @@ pub(crate) fn echoes(peer: TcpPeer, bytes: &[u8]) {
 
 /// Checks that two long byte strings are equal, without printing them.
 pub(crate) fn same(received: &[u8], expected: &[u8]) {
+    if received == expected {
+        return;
+    }
     let equal = received
         .iter()
         .zip(expected)
         .take_while(|(a, b)| a == b)
         .count();
-    assert!(
-        received.len() == expected.len() && equal == expected.len(),
+    panic!(
         "{} bytes instead of {}, equal up to {equal}",
         received.len(),
         expected.len(),

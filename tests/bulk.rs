@@ -1,0 +1,208 @@
+//! Much at once through every path that guests of the async engine have, and
+//! connections that end at any point of it.
+
+mod harness;
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::thread;
+
+use harness::{
+    Client, Peer, Run, Server, TcpPeer, directory, echoes, eventually, pattern, same, text,
+    unix_address, write,
+};
+
+const MIB: usize = 1 << 20;
+
+/// Long enough that every buffer on the way is filled many times.
+const MUCH: usize = 100 * MIB;
+
+/// Sends all from one thread while it receives in another, ends the sending
+/// side, and checks that the same comes back.
+fn echoes_unix(stream: UnixStream, bytes: &[u8]) {
+    let mut sender = stream.try_clone().expect("a second handle");
+    let mut receiver = stream;
+    let received = thread::scope(|scope| {
+        scope.spawn(move || {
+            sender.write_all(bytes).expect("it takes what is sent");
+            sender.shutdown(Shutdown::Write).expect("a half-close");
+        });
+        let mut received = Vec::with_capacity(bytes.len());
+        receiver.read_to_end(&mut received).expect("an orderly end");
+        received
+    });
+    same(&received, bytes);
+}
+
+/// An echo on `wasi:sockets@0.3`, and its address.
+fn socket_echo() -> (Server, SocketAddr) {
+    let port = TcpListener::bind("127.0.0.1:0")
+        .and_then(|socket| socket.local_addr())
+        .expect("a port that is free")
+        .port();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let command = Run::guest("socket-echo")
+        .args(["--allow-listen", &address.to_string()])
+        .guest_args(&[&address.to_string()])
+        .start_command();
+    eventually("it listens", || TcpStream::connect(address).ok());
+    (command, address)
+}
+
+#[test]
+fn much_comes_back_over_tcp() {
+    let bytes = pattern(MUCH);
+    for guest in ["stream-echo", "stream-relay"] {
+        let server = Run::guest(guest).tcp().start();
+        echoes(server.connect(), &bytes);
+        server.stop();
+    }
+    let (_command, address) = socket_echo();
+    echoes(Peer::connect(address), &bytes);
+}
+
+#[test]
+fn much_comes_back_over_unix_sockets() {
+    let bytes = pattern(MUCH);
+    for guest in ["stream-echo", "stream-relay"] {
+        let scratch = directory();
+        let path = scratch.path().join("bulk.sock");
+        let server = Run::guest(guest)
+            .listen("--tcp", &unix_address(&path))
+            .start();
+        echoes_unix(Peer::connect_unix(&path).into_inner(), &bytes);
+        server.stop();
+    }
+}
+
+#[test]
+fn much_comes_back_inside_tls() {
+    let bytes = pattern(MUCH);
+    for guest in ["stream-echo", "stream-relay"] {
+        let server = Run::guest(guest).tls().start();
+        let mut peer = Client::of("localhost").connect(server.address("tls"));
+        for chunk in bytes.chunks(256 << 10) {
+            peer.send(chunk);
+            same(&peer.take(chunk.len()), chunk);
+        }
+        peer.finish();
+        assert_eq!(peer.rest(), b"");
+        server.stop();
+    }
+}
+
+#[test]
+fn a_long_file_goes_to_a_socket_of_either_kind() {
+    let scratch = directory();
+    let bytes = pattern(MUCH);
+    write(scratch.path(), "content", &bytes);
+    let dir = format!("{}::/", text(scratch.path()));
+
+    let server = Run::guest("stream-probe")
+        .tcp()
+        .args(["--dir", &dir])
+        .start();
+    let mut peer = server.connect();
+    peer.say("file content");
+    same(&peer.rest(), &bytes);
+    server.stop();
+
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its address").to_string();
+    let command = Run::guest("socket-probe")
+        .args(["--dir", &dir, "--allow-connect", &address])
+        .guest_args(&["send-file", "content", &address])
+        .start_command();
+    let (stream, _) = listener.accept().expect("a connection");
+    same(&TcpPeer::accepted(stream).rest(), &bytes);
+    command.stdout.wait_for(&["read Ok(()), sent Ok(())"]);
+}
+
+/// Numbers that are the same in every run.
+struct Random(u64);
+
+impl Random {
+    /// One below a bound.
+    fn below(&mut self, bound: usize) -> usize {
+        // xorshift64
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % bound as u64).expect("below the bound")
+    }
+}
+
+/// Sends some, receives some, and ends in one way or another.
+fn comes_and_goes(address: SocketAddr, random: &mut Random, bytes: &[u8]) {
+    let mut peer = Peer::connect(address);
+    let sent = random.below(bytes.len());
+    let sent = bytes.get(..sent).unwrap_or_default();
+    let received = random.below(sent.len() + 1);
+    let mut sender = peer.get().try_clone().expect("a second handle");
+    thread::scope(|scope| {
+        // It may be reset before all is taken.
+        scope.spawn(move || sender.write_all(sent));
+        same(
+            &peer.take(received),
+            sent.get(..received).unwrap_or_default(),
+        );
+        match random.below(4) {
+            0 | 1 => {
+                let stream = peer.get();
+                let socket = socket2::SockRef::from(&*stream);
+                let reset = socket.set_linger(Some(std::time::Duration::ZERO));
+                reset.expect("SO_LINGER");
+                // The other handle has it, too: that send fails.
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+            2 => {
+                let _ = peer.get().shutdown(Shutdown::Both);
+            }
+            _ => {}
+        }
+    });
+    if random.below(2) == 0 {
+        peer.reset();
+    }
+}
+
+/// Has many clients come and go at any point, and checks that nothing stays.
+fn survives(server: &Server, address: SocketAddr, seed: u64) {
+    /// A few pipes, for relays to come.
+    const KEPT: usize = 16;
+    let bytes = pattern(MIB);
+    echoes(Peer::connect(address), &bytes);
+    let before = server.descriptors_at_rest();
+    thread::scope(|scope| {
+        for client in 1..=4 {
+            let bytes = &bytes;
+            scope.spawn(move || {
+                let mut random = Random(seed * client);
+                for _ in 0..50 {
+                    comes_and_goes(address, &mut random, bytes);
+                }
+            });
+        }
+    });
+    server.wait_for_descriptors(before + KEPT);
+    echoes(Peer::connect(address), &bytes);
+}
+
+#[test]
+fn connections_that_end_anywhere_leave_nothing() {
+    for guest in ["stream-echo", "stream-relay"] {
+        for isolation in ["connection", "worker"] {
+            let server = Run::guest(guest)
+                .tcp()
+                .args(["--workers", "2", "--isolation", isolation])
+                .start();
+            survives(&server, server.address("tcp"), 0x5eed);
+            assert_eq!(server.log.count("trapped"), 0);
+            server.stop();
+        }
+    }
+    let (command, address) = socket_echo();
+    survives(&command, address, 0x5eed);
+    assert_eq!(command.log.count("trapped"), 0);
+}
