@@ -639,7 +639,7 @@ fn datagrams_go_to_and_fro() {
 
 #[test]
 fn whoever_sent_a_datagram_may_be_answered() {
-    let server = probe(&[]);
+    let server = probe(&["--allow-listen", "127.0.0.1:0"]);
     let mut peer = session(&server);
     assert_eq!(peer.ask("bind 127.0.0.1:0"), "ok");
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
