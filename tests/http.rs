@@ -628,6 +628,7 @@ fn the_access_log_tells_how_much_of_a_response_was_sent() {
     write(scratch.path(), "large.bin", pattern(12_000_000));
     let server = probe()
         .args(["--dir", &files(scratch.path()), "--access-log", text(&path)])
+        .args(["--event-timeout", "10s"])
         .start();
     for (number, target) in ["/path?file=/large.bin", "/big?n=12000000"]
         .iter()

@@ -122,7 +122,10 @@ fn bodies_of_all_sizes_go_both_ways() {
     write(scratch.path(), "large.bin", &file);
     write(scratch.path(), "small.txt", "small\n");
     let dir = format!("{}::/", text(scratch.path()));
-    let server = Run::guest("probe").https().args(["--dir", &dir]).start();
+    let server = Run::guest("probe")
+        .https()
+        .args(["--dir", &dir, "--event-timeout", "10s"])
+        .start();
     let mut peer = connect(&server);
     for length in [0, 1, 16_384, 16_385, 100_000, 1 << 20] {
         let body = pattern(length);
