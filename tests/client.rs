@@ -659,6 +659,25 @@ fn whoever_sent_a_datagram_may_be_answered() {
 }
 
 #[test]
+fn strangers_are_not_heard_where_nobody_listens() {
+    let stranger = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let friend = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let allowed = friend.local_addr().expect("an address").to_string();
+    let server = probe(&["--allow-udp", &allowed]);
+    let mut peer = session(&server);
+    assert_eq!(peer.ask("bind 127.0.0.1:0"), "ok");
+    let address = peer.ask("socket-address");
+    for (socket, message) in [(&stranger, "strange"), (&friend, "known")] {
+        socket
+            .send_to(message.as_bytes(), &*address)
+            .expect("it is sent");
+    }
+    assert_eq!(peer.ask("receive"), format!("{allowed} known"));
+    drop(peer);
+    server.stop();
+}
+
+#[test]
 fn a_datagram_that_reaches_nobody_is_told_and_the_socket_stays() {
     let closed = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let address = closed.local_addr().expect("an address");
@@ -686,6 +705,8 @@ fn giving_up_leaves_nothing() {
         "127.0.0.0/8:*",
         "--allow-connect",
         "silent.example:*",
+        "--allow-listen",
+        "127.0.0.1:0",
         "--dns-server",
         &dns.address.to_string(),
     ]);

@@ -249,15 +249,21 @@ impl HostDatagramSocketWithStore<State> for HasSelf<State> {
         let caller = Caller::of(accessor);
         let socket = accessor.with(|mut store| store.get().socket(&socket));
         SendWrapper::new(async move {
-            let received = match socket?.receive(&caller.worker).await {
-                Ok(received) => received,
-                Err(error) => return Ok(Err(error.into())),
-            };
-            let (data, from) = received;
-            // From now on it may be answered.
-            caller.permissions.allows(from, SocketAddrUse::UdpReceive);
-            let from = from.into();
-            Ok(Ok(Datagram { data, from }))
+            let socket = socket?;
+            loop {
+                let (data, from) = match socket.receive(&caller.worker).await {
+                    Ok(received) => received,
+                    Err(error) => return Ok(Err(error.into())),
+                };
+                // The peer of a connected one was judged when it was connected.
+                // What others send is dropped where nobody is listened to.
+                if socket.peer().is_some()
+                    || caller.permissions.allows(from, SocketAddrUse::UdpReceive)
+                {
+                    let from = from.into();
+                    return Ok(Ok(Datagram { data, from }));
+                }
+            }
         })
     }
 }
