@@ -173,6 +173,41 @@ fn the_kernel_sends_a_file_that_is_passed_on_unread() {
 }
 
 #[test]
+fn a_file_ends_where_it_does_when_it_is_sent() {
+    let scratch = directory();
+    let bytes = pattern(32 * MIB);
+    let path = write(scratch.path(), "content", &bytes);
+    let dir = format!("{}::/", text(scratch.path()));
+    let server = probe().args(["--dir", &dir]).start();
+    let begin = || {
+        let mut peer = TcpPeer::connect_narrow(server.address("tcp"));
+        peer.say("file content");
+        assert_eq!(peer.take(1), bytes.get(..1).expect("a byte"));
+        peer
+    };
+
+    let mut peer = begin();
+    let mut file = std::fs::File::options()
+        .append(true)
+        .open(&path)
+        .expect("the file");
+    file.write_all(&bytes).expect("more of it");
+    let rest = peer.rest();
+    assert_eq!(rest.len(), 64 * MIB - 1);
+    same(rest.get(32 * MIB - 1..).expect("the rest"), &bytes);
+    server.log.wait_for(&["read Ok(()), sent Ok(())"]);
+
+    let mut peer = begin();
+    file.set_len(1).expect("less of it");
+    let rest = peer.rest();
+    assert!(rest.len() < 63 * MIB, "{} bytes", rest.len());
+    eventually("the second outcome", || {
+        (server.log.count("read Ok(()), sent Ok(())") == 2).then_some(())
+    });
+    server.stop();
+}
+
+#[test]
 fn a_reset_in_mid_stream_leaves_the_others_alone() {
     for guest in ["stream-echo", "stream-relay"] {
         for server in servers(guest) {

@@ -168,14 +168,15 @@ impl Driver {
                 return Poll::Ready(lost);
             }
             if let Poll::Ready(Err(reason)) = transport.poll_flush(cx) {
-                transport.fail(reason);
+                if !stream.ends_file(&reason) {
+                    transport.fail(reason);
+                }
                 continue;
             }
             if transport.shut_if_due() {
                 continue;
             }
-            stream.settle();
-            if transport.over().is_some() {
+            if stream.settle() || transport.over().is_some() {
                 continue;
             }
             if transport.core.borrow().wants_room {

@@ -108,6 +108,8 @@ pub(crate) enum ConnectionError {
     Tls(String),
     #[error("the TLS stream ended without close_notify")]
     TlsTruncated,
+    #[error("the file became shorter while it was sent")]
+    FileShortened,
     #[error("{0}")]
     Other(String),
 }

@@ -81,10 +81,19 @@ pub(crate) struct Stream {
     released: Cell<bool>,
     /// The connection that what arrives here is copied to natively.
     feeds: RefCell<Option<Rc<Self>>>,
-    /// What is to be dropped when all was sent.
-    sends: RefCell<Option<Box<dyn Any>>>,
+    /// The file that is sent.
+    sends: RefCell<Option<Sends>>,
     /// Its place in the pool that it came from.
     place: RefCell<Option<Place<Parked>>>,
+}
+
+#[derive(Debug)]
+struct Sends {
+    file: Rc<File>,
+    /// Up to where it was given to the transport.
+    offset: u64,
+    /// What is to be dropped when it is no longer read.
+    _reading: Box<dyn Any>,
 }
 
 #[derive(Debug)]
@@ -237,24 +246,62 @@ impl Stream {
         }
     }
 
-    /// Sends a file from an offset on, and then finishes. `reading` is dropped
-    /// when the file is no longer read.
+    /// Sends a file from an offset to where it ends, and then finishes.
+    /// `reading` is dropped when the file is no longer read.
     pub(crate) fn send_file(&self, file: &fs::File, offset: u64, reading: Box<dyn Any>) {
-        let sent = file.try_clone().map_err(ConnectionError::from);
-        let sent = sent.and_then(File::of).and_then(|file| {
-            match self.transport.send_file(&Rc::new(file), offset, None) {
-                // It ends before that.
-                Err(ConnectionError::InvalidArgument) => Ok(0),
-                sent => sent,
-            }
-        });
-        match sent {
-            Ok(_) => {
-                *self.sends.borrow_mut() = Some(reading);
-                self.finish_sending();
+        let file = file.try_clone().map_err(ConnectionError::from);
+        match file.and_then(File::of) {
+            Ok(file) => {
+                *self.sends.borrow_mut() = Some(Sends {
+                    file: Rc::new(file),
+                    offset,
+                    _reading: reading,
+                });
+                self.send_on();
+                self.transport.nudge();
             }
             Err(reason) => self.fail_sending(&reason),
         }
+    }
+
+    /// Sends what a file has by now. It may have become longer meanwhile: the
+    /// end is where a read would find it.
+    fn send_on(&self) {
+        let mut sends = self.sends.borrow_mut();
+        let Some(Sends { file, offset, .. }) = &mut *sends else {
+            return;
+        };
+        let failed = match file.size() {
+            Ok(size) if size > *offset => {
+                let length = size - *offset;
+                match self.transport.send_file(file, *offset, Some(length)) {
+                    Ok(_) => {
+                        *offset = size;
+                        return;
+                    }
+                    Err(reason) => Some(reason),
+                }
+            }
+            Ok(_) => None,
+            Err(reason) => Some(reason),
+        };
+        drop(sends);
+        self.sends.take();
+        match failed {
+            None => self.finish_sending(),
+            Some(reason) => self.fail_sending(&reason),
+        }
+    }
+
+    /// Whether what failed was but a file that became shorter while it was
+    /// sent, which is where it ends.
+    pub(crate) fn ends_file(&self, reason: &ConnectionError) -> bool {
+        let ends = *reason == ConnectionError::FileShortened && self.sends.take().is_some();
+        if ends {
+            self.transport.forget_file();
+            self.finish_sending();
+        }
+        ends
     }
 
     /// The copying is over: the stream has ended, or one side has failed.
@@ -270,16 +317,21 @@ impl Stream {
         target.finish_sending();
     }
 
-    /// Tells of the end of sending once the transport has sent all.
-    pub(crate) fn settle(&self) {
+    /// Goes on once the transport has sent all, or tells of the end of sending.
+    /// Returns whether there may be more to do.
+    pub(crate) fn settle(&self) -> bool {
+        if self.sends.borrow().is_some() && self.transport.queued() == 0 {
+            self.send_on();
+            return true;
+        }
         if !matches!(*self.sending.borrow(), Direction::Finishing(_)) {
-            return;
+            return false;
         }
         if self.transport.has_sent_all() {
-            self.sends.take();
             self.sending.borrow_mut().end(Ok(()));
             self.close_if_over();
         }
+        false
     }
 
     /// The connection is over: whatever was under way is too.

@@ -418,7 +418,7 @@ fn has_room(socket: &OwnedFd) -> bool {
 /// What a failure to send means; a file's own failure is told in its words.
 fn file_error(error: io::Error) -> ConnectionError {
     if error.kind() == io::ErrorKind::UnexpectedEof {
-        ConnectionError::Other(error.to_string())
+        ConnectionError::FileShortened
     } else {
         error.into()
     }

@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::error::ConnectionError;
 use crate::parked::Parked;
-use crate::queue::send;
+use crate::queue::{WriteQueue, send};
 use crate::transport::Transport;
 
 /// The most that one write gives to a TLS session, bytes: so much may be
@@ -114,6 +114,16 @@ impl Transport {
     /// The guest no longer wants to send what found no room.
     pub(crate) fn cancel_send(&self) {
         self.core.borrow_mut().sender = None;
+    }
+
+    /// Forgets what is left in the queue of a file that ended early, where
+    /// nothing else is there.
+    pub(crate) fn forget_file(&self) {
+        let mut core = self.core.borrow_mut();
+        // A TLS session takes a part out before it reads it.
+        if core.is_plain() {
+            core.queue = WriteQueue::default();
+        }
     }
 
     /// Whether all that was written has been sent, and the sending side shut

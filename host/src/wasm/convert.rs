@@ -34,6 +34,7 @@ impl From<&ConnectionError> for ErrorCode {
             ConnectionError::NotFound => Self::NotFound,
             ConnectionError::Tls(reason) => Self::Tls(reason.clone()),
             ConnectionError::TlsTruncated => Self::TlsTruncated,
+            ConnectionError::FileShortened => Self::Other(Some(error.to_string())),
             ConnectionError::Other(reason) => Self::Other(Some(reason.clone())),
         }
     }
