@@ -638,7 +638,7 @@ fn the_access_log_tells_how_much_of_a_response_was_sent() {
         let requests = message("GET", "/request", &[]) + &message("GET", target, &[]);
         peer.send(requests.as_bytes());
         peer.response();
-        peer.take(1_000);
+        peer.take(10_000);
         peer.reset();
         let lines = logged(&path, 2 * number + 2);
         let line = lines.last().expect("a line");

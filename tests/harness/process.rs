@@ -24,13 +24,14 @@ pub(crate) fn lowest_unused_descriptor(id: u32) -> u64 {
         .expect("a number")
 }
 
-/// The resident memory of a process, bytes.
+/// The resident memory of a process, bytes, without what is mapped from files: of
+/// the program itself, more becomes resident as more of it is used.
 pub(crate) fn resident(id: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("/proc");
     let line = status
         .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .expect("VmRSS");
+        .find_map(|line| line.strip_prefix("RssAnon:"))
+        .expect("RssAnon");
     let kib: u64 = line
         .trim()
         .trim_end_matches(" kB")
