@@ -4,13 +4,12 @@
 mod harness;
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::thread;
 
 use harness::{
-    Client, Peer, Run, Server, TcpPeer, directory, echoes, eventually, pattern, same, text,
-    unix_address, write,
+    Client, Peer, Run, Server, TcpPeer, directory, echoes, pattern, same, text, unix_address, write,
 };
 
 const MIB: usize = 1 << 20;
@@ -35,21 +34,6 @@ fn echoes_unix(stream: UnixStream, bytes: &[u8]) {
     same(&received, bytes);
 }
 
-/// An echo on `wasi:sockets@0.3`, and its address.
-fn socket_echo() -> (Server, SocketAddr) {
-    let port = TcpListener::bind("127.0.0.1:0")
-        .and_then(|socket| socket.local_addr())
-        .expect("a port that is free")
-        .port();
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let command = Run::guest("socket-echo")
-        .args(["--allow-listen", &address.to_string()])
-        .guest_args(&[&address.to_string()])
-        .start_command();
-    eventually("it listens", || TcpStream::connect(address).ok());
-    (command, address)
-}
-
 #[test]
 fn much_comes_back_over_tcp() {
     let bytes = pattern(MUCH);
@@ -58,7 +42,7 @@ fn much_comes_back_over_tcp() {
         echoes(server.connect(), &bytes);
         server.stop();
     }
-    let (_command, address) = socket_echo();
+    let (_command, address) = Run::socket_echo();
     echoes(Peer::connect(address), &bytes);
 }
 
@@ -82,10 +66,7 @@ fn much_comes_back_inside_tls() {
     for guest in ["stream-echo", "stream-relay"] {
         let server = Run::guest(guest).tls().start();
         let mut peer = Client::of("localhost").connect(server.address("tls"));
-        for chunk in bytes.chunks(256 << 10) {
-            peer.send(chunk);
-            same(&peer.take(chunk.len()), chunk);
-        }
+        peer.echoes_by(256 << 10, &bytes);
         peer.finish();
         assert_eq!(peer.rest(), b"");
         server.stop();
@@ -202,7 +183,7 @@ fn connections_that_end_anywhere_leave_nothing() {
             server.stop();
         }
     }
-    let (command, address) = socket_echo();
+    let (command, address) = Run::socket_echo();
     survives(&command, address, 0x5eed);
     assert_eq!(command.log.count("trapped"), 0);
 }

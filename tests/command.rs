@@ -2,13 +2,12 @@
 
 mod harness;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{
-    DEADLINE, Finished, Peer, Run, Server, Strace, directory, echoes, eventually, pattern, spliced,
-    text, write,
+    DEADLINE, Finished, Peer, Run, Strace, directory, echoes, pattern, spliced, text, write,
 };
 use rustix::process::Signal;
 
@@ -286,24 +285,9 @@ fn the_client_prints_what_it_sends_and_what_comes_back() {
     server.stop();
 }
 
-/// The echo server on `wasi:sockets@0.3`, and its address.
-fn socket_echo() -> (Server, SocketAddr) {
-    let port = TcpListener::bind("127.0.0.1:0")
-        .and_then(|socket| socket.local_addr())
-        .expect("a port that is free")
-        .port();
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let command = Run::guest("socket-echo")
-        .args(["--allow-listen", &address.to_string()])
-        .guest_args(&[&address.to_string()])
-        .start_command();
-    eventually("it listens", || TcpStream::connect(address).ok());
-    (command, address)
-}
-
 #[test]
 fn an_echo_on_wasi_sockets_serves_many_at_once() {
-    let (mut command, address) = socket_echo();
+    let (mut command, address) = Run::socket_echo();
     thread::scope(|scope| {
         for client in 0..8_u8 {
             scope.spawn(move || {
@@ -327,7 +311,7 @@ fn an_echo_on_wasi_sockets_serves_many_at_once() {
 
 #[test]
 fn the_kernel_moves_the_bytes_of_an_echo_on_wasi_sockets() {
-    let (command, address) = socket_echo();
+    let (command, address) = Run::socket_echo();
     let Some(strace) = Strace::attach(&command, &["-e", "trace=splice"]) else {
         return;
     };

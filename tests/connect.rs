@@ -145,10 +145,7 @@ fn a_proxy_ends_tls_in_front_of_plain_text() {
         .start();
     let mut peer = harness::Client::of("localhost").connect(proxy.address("tls"));
     let bytes = pattern(1 << 20);
-    for chunk in bytes.chunks(64 << 10) {
-        peer.send(chunk);
-        harness::same(&peer.take(chunk.len()), chunk);
-    }
+    peer.echoes_by(64 << 10, &bytes);
     peer.finish();
     assert_eq!(peer.rest(), b"");
 }

@@ -5,7 +5,7 @@ mod harness;
 
 use std::time::{Duration, Instant};
 
-use harness::{Run, Server, Strace, TcpPeer, UdpPeer, eventually, pattern, raise_descriptor_limit};
+use harness::{Run, Server, Strace, TcpPeer, UdpPeer, eventually, fill, raise_descriptor_limit};
 
 /// Connects, has a few bytes echoed, and ends in order.
 fn one_round(server: &Server) {
@@ -214,26 +214,13 @@ fn an_echo_to_a_client_that_never_reads_is_held_at_the_watermark() {
                 .expect("a timeout");
             fill(socket);
         } else {
-            peer.get()
-                .set_write_timeout(Some(Duration::from_millis(500)))
-                .expect("a timeout");
-            fill(peer.get());
+            peer.fill();
         }
         let grown = server.resident().saturating_sub(before);
         assert!(
             grown < 2 << 20,
             "{grown} bytes for one connection over {scheme}"
         );
-    }
-}
-
-/// Writes until the other side takes no more.
-fn fill(stream: &mut impl std::io::Write) {
-    let bytes = pattern(1 << 16);
-    let mut sent = 0_usize;
-    while let Ok(count) = stream.write(&bytes) {
-        sent += count;
-        assert!(sent < 1 << 30, "it takes without end");
     }
 }
 

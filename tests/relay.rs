@@ -2,9 +2,6 @@
 
 mod harness;
 
-use std::io::Write;
-use std::time::Duration;
-
 use harness::{
     Client, Peer, Run, Strace, TcpPeer, directory, echoes, eventually, pattern, same, spliced,
     unix_address,
@@ -62,10 +59,7 @@ fn a_relay_works_inside_tls() {
     let server = Run::guest("relay-echo").tls().start();
     let mut peer = Client::of("localhost").connect(server.address("tls"));
     let bytes = pattern(4 << 20);
-    for chunk in bytes.chunks(64 << 10) {
-        peer.send(chunk);
-        same(&peer.take(chunk.len()), chunk);
-    }
+    peer.echoes_by(64 << 10, &bytes);
     peer.finish();
     assert_eq!(peer.rest(), b"");
     server.stop();
@@ -124,15 +118,7 @@ fn a_relay_to_a_client_that_never_reads_is_bounded() {
     let descriptors = server.descriptors_at_rest();
     let before = server.resident();
     let mut peer = TcpPeer::connect_narrow(server.address("tcp"));
-    peer.get()
-        .set_write_timeout(Some(Duration::from_millis(300)))
-        .expect("a timeout");
-    let bytes = pattern(1 << 16);
-    let mut sent = 0;
-    while let Ok(count) = peer.get().write(&bytes) {
-        sent += count;
-        assert!(sent < 1 << 30, "it takes without end");
-    }
+    peer.fill();
     let grown = server.resident().saturating_sub(before);
     assert!(grown < 4 << 20, "{grown} bytes");
     server.log.wait_for(&["--write-timeout"]);

@@ -103,10 +103,7 @@ fn streams_work_inside_tls() {
         let server = Run::guest(guest).tls().start();
         let mut peer = Client::of("localhost").connect(server.address("tls"));
         let bytes = pattern(2 * MIB);
-        for chunk in bytes.chunks(64 << 10) {
-            peer.send(chunk);
-            same(&peer.take(chunk.len()), chunk);
-        }
+        peer.echoes_by(64 << 10, &bytes);
         peer.finish();
         assert_eq!(peer.rest(), b"");
         server.stop();
@@ -244,15 +241,7 @@ fn a_client_that_never_reads_is_bounded_and_ends_at_its_time() {
         let descriptors = server.descriptors_at_rest();
         let before = server.resident();
         let mut peer = TcpPeer::connect_narrow(server.address("tcp"));
-        peer.get()
-            .set_write_timeout(Some(Duration::from_millis(300)))
-            .expect("a timeout");
-        let bytes = pattern(1 << 16);
-        let mut sent = 0;
-        while let Ok(count) = peer.get().write(&bytes) {
-            sent += count;
-            assert!(sent < 1 << 30, "it takes without end");
-        }
+        peer.fill();
         let grown = server.resident().saturating_sub(before);
         assert!(grown < 4 << 20, "{grown} bytes");
         server.log.wait_for(&["--write-timeout"]);
@@ -453,10 +442,7 @@ fn a_read_that_was_given_up_loses_nothing() {
         let mut peer = server.connect();
         assert_eq!(peer.ask("impatient"), "ok");
         let bytes = pattern(50_000);
-        for chunk in bytes.chunks(1000) {
-            peer.send(chunk);
-            same(&peer.take(chunk.len()), chunk);
-        }
+        peer.echoes_by(1000, &bytes);
         peer.finish();
         assert_eq!(peer.rest(), b"");
         server.stop();

@@ -37,10 +37,7 @@ fn ten_mebibytes_come_back_through_tls() {
             .start();
         let mut peer = Client::of("localhost").connect(server.address("tls"));
         let bytes = pattern(10 << 20);
-        for chunk in bytes.chunks(64 << 10) {
-            peer.send(chunk);
-            same(&peer.take(chunk.len()), chunk);
-        }
+        peer.echoes_by(64 << 10, &bytes);
         drop(peer);
         server.stop();
     }

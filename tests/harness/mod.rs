@@ -28,7 +28,7 @@ pub(crate) use dns::{Dns, Reply as DnsReply};
 pub(crate) use http::{Response, message, post};
 pub(crate) use http_file::{FileClient, LONG_AGO, Reply, make_old, request, site, write_old};
 pub(crate) use log::Log;
-pub(crate) use peer::{Peer, TcpPeer, UdpPeer, echoes, full_backlog, pattern, same};
+pub(crate) use peer::{Peer, TcpPeer, UdpPeer, echoes, fill, full_backlog, pattern, same};
 pub(crate) use process::raise_descriptor_limit;
 pub(crate) use server::{Finished, Run, Server, unix_address, write};
 pub(crate) use strace::{Strace, spliced};

@@ -59,6 +59,14 @@ impl<S: Read + Write> Peer<S> {
         bytes
     }
 
+    /// Sends bytes piece by piece, and receives each before the next.
+    pub(crate) fn echoes_by(&mut self, length: usize, bytes: &[u8]) {
+        for piece in bytes.chunks(length) {
+            self.send(piece);
+            same(&self.take(piece.len()), piece);
+        }
+    }
+
     /// Receives what is there, at most a buffer full; 0 is the end.
     pub(crate) fn read_some(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         self.stream.read(buffer)
@@ -166,6 +174,13 @@ impl TcpPeer {
     /// Ends the sending side.
     pub(crate) fn finish(&mut self) {
         self.get().shutdown(Shutdown::Write).expect("a half-close");
+    }
+
+    /// Sends until the server takes no more.
+    pub(crate) fn fill(&mut self) {
+        let timeout = Some(Duration::from_millis(300));
+        self.get().set_write_timeout(timeout).expect("a timeout");
+        fill(self.get());
     }
 
     /// Ends the sending side, and waits until the server has ended, too.
@@ -288,6 +303,16 @@ pub(crate) fn echoes(peer: TcpPeer, bytes: &[u8]) {
         received
     });
     same(&received, bytes);
+}
+
+/// Writes until there is an error, such as that of a time-out.
+pub(crate) fn fill(stream: &mut impl Write) {
+    let bytes = pattern(1 << 16);
+    let mut sent = 0_usize;
+    while let Ok(count) = stream.write(&bytes) {
+        sent += count;
+        assert!(sent < 1 << 30, "it takes without end");
+    }
 }
 
 /// Checks that two long byte strings are equal, without printing them.

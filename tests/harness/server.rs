@@ -153,6 +153,19 @@ impl Run {
         }
     }
 
+    /// Starts the echo on `wasi:sockets@0.3`; returns its address, too.
+    pub(crate) fn socket_echo() -> (Server, SocketAddr) {
+        let address = TcpListener::bind("127.0.0.1:0")
+            .and_then(|socket| socket.local_addr())
+            .expect("a port that is free");
+        let command = Self::guest("socket-echo")
+            .args(["--allow-listen", &address.to_string()])
+            .guest_args(&[&address.to_string()])
+            .start_command();
+        eventually("it listens", || TcpStream::connect(address).ok());
+        (command, address)
+    }
+
     /// Starts it, and waits until all listeners accept.
     pub(crate) fn start(self) -> Server {
         let expected = self.listening;
