@@ -2,7 +2,8 @@
 //!
 //! Where to connect to is `tcp:HOST:PORT`, `tls:HOST:PORT` or `unix:PATH`, and
 //! options follow: `timeout=MS`, `local=IP`, `name=NAME`, `alpn=NAME`, and for
-//! pools `size=N`, `idle=MS`, `age=MS`.
+//! pools `size=N`, `idle=MS`, `age=MS`. `times N LINE; LINE...` does lines so
+//! often, with the last one's reply.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -57,15 +58,27 @@ pub(crate) async fn obey(reader: &mut StreamReader<u8>, writer: &mut StreamWrite
         if line.is_empty() {
             return;
         }
-        let reply = match held.obey(&line).await {
-            Ok(reply) => reply,
-            Err(error) => format!("{error:?}"),
+        let reply = match line.strip_prefix("times ") {
+            Some(lines) => held.repeat(lines).await,
+            None => held.obey(&line).await,
         };
+        let reply = reply.unwrap_or_else(|error| format!("{error:?}"));
         say(writer, &reply).await;
     }
 }
 
 impl Held {
+    async fn repeat(&mut self, lines: &str) -> Reply {
+        let (times, lines) = lines.split_once(' ').unwrap_or_default();
+        let mut reply = Ok(String::new());
+        for _ in 0..times.parse().unwrap_or(0) {
+            for line in lines.split("; ") {
+                reply = self.obey(line).await;
+            }
+        }
+        reply
+    }
+
     async fn obey(&mut self, line: &str) -> Reply {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match word {

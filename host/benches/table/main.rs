@@ -34,9 +34,11 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::peers::Service;
 
+mod dns;
 mod load;
 mod measure;
 mod native;
+mod native_client;
 mod native_http;
 mod nginx;
 mod peers;
@@ -65,7 +67,7 @@ enum Command {
         /// Bytes that a connection reads at most at once.
         #[arg(long, default_value_t = 65_536)]
         buffer: usize,
-        /// Where a proxy connects to.
+        /// Where a proxy or a client connects to, or the DNS server.
         #[arg(long)]
         upstream: Option<SocketAddr>,
     },

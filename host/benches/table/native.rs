@@ -15,8 +15,8 @@ use tokio::io::{
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_rustls::TlsAcceptor;
 
-use crate::native_http;
 use crate::peers::{CERTIFICATE, KEY, Service};
+use crate::{native_client, native_http};
 
 const ANY_PORT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
@@ -47,6 +47,28 @@ pub(crate) async fn serve(
             accept("https", move |stream| {
                 let acceptor = acceptor.clone();
                 async move { native_http::serve(acceptor.accept(stream).await?).await }
+            })
+            .await?;
+        }
+        Service::Resolver => {
+            let server = upstream.context("a resolver needs --upstream")?;
+            let resolver = native_client::resolver(server)?;
+            accept("tcp", move |stream| {
+                let resolver = resolver.clone();
+                native_client::obey(stream, async move || {
+                    native_client::resolve(&resolver).await
+                })
+            })
+            .await?;
+        }
+        Service::TlsClient => {
+            let server = upstream.context("a client needs --upstream")?;
+            let connector = native_client::connector()?;
+            accept("tcp", move |stream| {
+                let connector = connector.clone();
+                native_client::obey(stream, async move || {
+                    native_client::connect(&connector, server).await
+                })
             })
             .await?;
         }

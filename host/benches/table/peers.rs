@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tempfile::TempDir;
 
 use crate::measure::Cores;
-use crate::{nginx, site};
+use crate::{dns, nginx, site};
 
 /// The server's certificate, and the authority that signed it.
 pub(crate) const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../certs/cert.pem");
@@ -44,6 +44,10 @@ pub(crate) enum Service {
     Udp,
     /// Connect every client to one TCP server.
     Proxy,
+    /// Look up the one name of [`dns`] when told to.
+    Resolver,
+    /// Connect to one TLS server when told to.
+    TlsClient,
     /// The page and the files of [`site`].
     Http,
     /// The same over TLS.
@@ -57,6 +61,8 @@ impl Service {
             Self::Tls => "tls",
             Self::Udp => "udp",
             Self::Proxy => "proxy",
+            Self::Resolver => "resolver",
+            Self::TlsClient => "tls-client",
             Self::Http => "http",
             Self::Https => "https",
         }
@@ -208,7 +214,9 @@ impl Peers {
         command.arg("run").arg(format!("{GUESTS}/{guest}.wasm"));
         command.args(["--workers=1", "--isolation", isolation]);
         command.arg(match service {
-            Service::Tcp | Service::Proxy => "--tcp=127.0.0.1:0",
+            Service::Tcp | Service::Proxy | Service::Resolver | Service::TlsClient => {
+                "--tcp=127.0.0.1:0"
+            }
             Service::Tls => "--tls=127.0.0.1:0",
             Service::Udp => "--udp=127.0.0.1:0",
             Service::Http => "--http=127.0.0.1:0",
@@ -220,7 +228,13 @@ impl Peers {
         if guest == "static" {
             command.arg(format!("--dir={}::/", site::directory()?));
         }
-        if let Some(upstream) = upstream {
+        if service == Service::TlsClient {
+            command.args(["--ca", AUTHORITY]);
+        }
+        if let (Service::Resolver, Some(server)) = (service, upstream) {
+            command.arg(format!("--dns-server={server}"));
+            command.args(["--allow-resolve", dns::NAME]);
+        } else if let Some(upstream) = upstream {
             command.arg(format!("--allow-connect={upstream}"));
             command.arg("--").arg(upstream.to_string());
         }

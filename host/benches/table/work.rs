@@ -1,11 +1,15 @@
 //! The works that servers are given, and the turns they take.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use crate::load::{Bulk, Connections, Datagrams, Http, Idle, Latency, Load, PingPong, TlsPingPong};
+use crate::dns;
+use crate::load::{
+    Bulk, Connections, Datagrams, Errands, Http, Idle, Latency, Load, PingPong, TlsPingPong,
+};
 use crate::measure::{self, Cores};
 use crate::peers::{Peer, Peers, Server, Service};
 use crate::site::Resource;
@@ -98,6 +102,10 @@ enum Kind {
         at_once: usize,
         size: usize,
     },
+    /// Looking a name up again and again.
+    Resolve,
+    /// Connecting to one TLS server again and again.
+    Resume,
     Idle {
         connections: usize,
     },
@@ -426,6 +434,26 @@ pub(crate) fn all() -> Vec<Work> {
             peers: with_python(messages()),
         },
         Work {
+            name: "resolve",
+            kind: Kind::Resolve,
+            rows: vec![row(
+                "a name that is cached, looked up by a guest",
+                netwasm("stream-probe", "connection"),
+                Target::Report,
+            )],
+            peers: vec![any_native],
+        },
+        Work {
+            name: "resume",
+            kind: Kind::Resume,
+            rows: vec![row(
+                "a TLS connection of a guest, the session resumed",
+                netwasm("stream-probe", "connection"),
+                Target::Report,
+            )],
+            peers: vec![any_native],
+        },
+        Work {
             name: "idle",
             kind: Kind::Idle { connections: 5000 },
             rows: vec![
@@ -472,6 +500,8 @@ impl Work {
             Kind::Udp { .. } => Service::Udp,
             Kind::Http { secure: false, .. } | Kind::Latency { .. } => Service::Http,
             Kind::Http { secure: true, .. } => Service::Https,
+            Kind::Resolve => Service::Resolver,
+            Kind::Resume => Service::TlsClient,
             _ => Service::Tcp,
         }
     }
@@ -505,16 +535,21 @@ impl Plan {
             _ => self.rounds,
         };
         eprintln!("{}: {} servers, {rounds} rounds", work.name, outcomes.len());
-        let upstream = match work.kind {
-            Kind::Proxy { .. } => Some(self.upstream()?),
+        let server = match work.kind {
+            Kind::Proxy { .. } => Some(self.upstream(Service::Tcp)?),
+            Kind::Resume => Some(self.upstream(Service::Tls)?),
             _ => None,
+        };
+        let upstream = match work.kind {
+            Kind::Resolve => Some(dns::serve().context("a DNS server")?),
+            _ => server.as_ref().map(|server| server.address),
         };
         for _ in 0..rounds {
             for outcome in outcomes
                 .iter_mut()
                 .filter(|outcome| outcome.failure.is_none())
             {
-                match self.turn(work, outcome.peer, upstream.as_ref()) {
+                match self.turn(work, outcome.peer, upstream) {
                     Ok(sample) => outcome.samples.push(sample),
                     Err(error) => {
                         eprintln!("{}: {}: {error:#}", work.name, outcome.peer);
@@ -526,18 +561,22 @@ impl Plan {
         Ok(Done { work, outcomes })
     }
 
-    /// An echo for proxies. It shares the load generator's core.
-    fn upstream(&self) -> anyhow::Result<Server> {
+    /// An echo for proxies and clients. It shares the load generator's core.
+    fn upstream(&self, service: Service) -> anyhow::Result<Server> {
         let cores = Cores {
             server: self.cores.load,
             ..self.cores
         };
         self.peers
-            .start(Peer::Native { buffer: 64 << 10 }, Service::Tcp, None, cores)
+            .start(Peer::Native { buffer: 64 << 10 }, service, None, cores)
     }
 
-    fn turn(&self, work: &Work, peer: Peer, upstream: Option<&Server>) -> anyhow::Result<Sample> {
-        let upstream = upstream.map(|server| server.address);
+    fn turn(
+        &self,
+        work: &Work,
+        peer: Peer,
+        upstream: Option<SocketAddr>,
+    ) -> anyhow::Result<Sample> {
         let start = || self.peers.start(peer, work.service(), upstream, self.cores);
         if let Kind::Start = work.kind {
             // The first one fills the caches, of compiled code and of files.
@@ -570,6 +609,15 @@ impl Plan {
                 connections,
                 resource,
             } => Box::new(Http::new(address, secure, connections, resource)?),
+            Kind::Resolve => {
+                let errand = format!("resolve {}", dns::NAME);
+                Box::new(Errands::new(address, &errand, "192")?)
+            }
+            Kind::Resume => {
+                let server = upstream.context("a server to connect to")?;
+                let errand = format!("connect tls:{server} name=localhost; ask x");
+                Box::new(Errands::new(address, &errand, "x")?)
+            }
             Kind::Connections { at_once, size } => {
                 Box::new(Connections::new(address, at_once, size)?)
             }
