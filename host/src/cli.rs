@@ -247,6 +247,18 @@ struct Http {
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s")]
     #[arg(hide_short_help = true)]
     keep_alive_timeout: Duration,
+    /// How long a wasi:http component may take to begin its response
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s")]
+    #[arg(hide_short_help = true)]
+    response_timeout: Duration,
+    /// How many requests an instance of a wasi:http component answers
+    #[arg(long, value_name = "N", value_parser = count, default_value = "128")]
+    #[arg(hide_short_help = true)]
+    max_instance_reuse_count: usize,
+    /// How many of them at once; wasi:http 0.2 always has one at a time
+    #[arg(long, value_name = "N", value_parser = count, default_value = "16")]
+    #[arg(hide_short_help = true)]
+    max_instance_concurrent_reuse_count: usize,
 }
 
 #[derive(Args, Debug)]
@@ -275,10 +287,10 @@ struct Tls {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Guest")]
 struct Guest {
-    /// One instance a connection, or one a worker
-    #[arg(long, value_enum, value_name = "MODE", default_value = "connection")]
+    /// One instance a connection, worker or request [default: by kind]
+    #[arg(long, value_enum, value_name = "MODE")]
     #[arg(hide_possible_values = true)]
-    isolation: Isolation,
+    isolation: Option<Isolation>,
     /// Threads that serve connections [default: one a core]
     #[arg(long, value_name = "N", value_parser = workers)]
     workers: Option<NonZeroUsize>,
@@ -494,6 +506,9 @@ impl Http {
             head_timeout: self.head_timeout,
             body_timeout: self.body_timeout,
             keep_alive_timeout: self.keep_alive_timeout,
+            response_timeout: self.response_timeout,
+            max_instance_reuse: self.max_instance_reuse_count,
+            max_instance_concurrency: self.max_instance_concurrent_reuse_count,
         }
     }
 
@@ -567,11 +582,12 @@ impl Compiling {
 
 impl ValueEnum for Isolation {
     fn value_variants<'a>() -> &'a [Self] {
-        &[Self::Connection, Self::Worker]
+        &[Self::Request, Self::Connection, Self::Worker]
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
         Some(PossibleValue::new(match self {
+            Self::Request => "request",
             Self::Connection => "connection",
             Self::Worker => "worker",
         }))
@@ -765,7 +781,7 @@ mod tests {
             ..Limits::default()
         };
         assert_eq!(config.limits, limits);
-        assert_eq!(config.isolation, Isolation::Connection);
+        assert_eq!(config.isolation, None);
         assert_eq!(config.tls, TlsFiles::default());
         assert_eq!(config.policy, Policy::default());
         assert_eq!(config.dns, DnsConfig::default());
@@ -794,13 +810,14 @@ mod tests {
              --max-write-buffer 1.5MB --max-handles 12 --shutdown-timeout 4s --max-memory 1MiB \
              --http 4 --https unix:/t --access-log - --access-log-format json --max-body 1k \
              --max-head 2k --max-request-line 3k --max-headers 4 --head-timeout 6s \
-             --body-timeout 7s --keep-alive-timeout 8s \
+             --body-timeout 7s --keep-alive-timeout 8s --response-timeout 9s \
+             --max-instance-reuse-count 5 --max-instance-concurrent-reuse-count 6 \
              --max-component-size 2M --compile-timeout 5s -vv --log-format json -- --tcp x",
         );
         assert_eq!(config.component, ComponentSource::File("dir/a.wasm".into()));
         assert!(config.trust_compiled && !config.cache);
         assert_eq!(config.workers.get(), 3);
-        assert_eq!(config.isolation, Isolation::Worker);
+        assert_eq!(config.isolation, Some(Isolation::Worker));
         let listeners = [
             (ListenerKind::Tcp, "1"),
             (ListenerKind::Tls, "[::1]:2"),
@@ -874,6 +891,9 @@ mod tests {
                 head_timeout: Duration::from_secs(6),
                 body_timeout: Duration::from_secs(7),
                 keep_alive_timeout: Duration::from_secs(8),
+                response_timeout: Duration::from_secs(9),
+                max_instance_reuse: 5,
+                max_instance_concurrency: 6,
             },
         };
         assert_eq!(config.limits, limits);
@@ -1038,7 +1058,10 @@ mod tests {
             ("--allow-listen *:80", "write 0.0.0.0:80"),
             ("--dns-server dns.example", "is not an IP address"),
             ("--dns-timeout 5", "write a number with its unit"),
-            ("--isolation none", "[possible values: connection, worker]"),
+            (
+                "--isolation none",
+                "[possible values: request, connection, worker]",
+            ),
         ] {
             let message_found = error(&format!("run a.wasm --tcp 1 {flag}"));
             let name = flag.split([' ', '=']).next().expect("a first part");
@@ -1075,7 +1098,7 @@ mod tests {
                 assert!(long.contains(&format!("--{name}")), "{name} in {long}");
             }
         }
-        assert!(long.lines().count() <= 110, "{long}");
+        assert!(long.lines().count() <= 115, "{long}");
         assert!(error("--help").contains("Examples:"));
         // It is the guest's here.
         run("a.wasm --tcp 1 -- --help");

@@ -49,8 +49,8 @@ pub struct Config {
     pub listeners: Vec<ListenerConfig>,
     /// Certificates and what else TLS needs.
     pub tls: TlsFiles,
-    /// Which connections share an instance.
-    pub isolation: Isolation,
+    /// Who shares an instance; `None` leaves it to the kind of component.
+    pub isolation: Option<Isolation>,
     /// How many threads serve connections.
     pub workers: NonZeroUsize,
     /// Limits and deadlines.
@@ -88,6 +88,11 @@ impl Config {
             {
                 return Err(ConfigError::Twice(listener.address.clone()));
             }
+        }
+        if self.isolation == Some(Isolation::Request)
+            && let Some(listener) = self.listeners.iter().find(|it| !it.kind.is_http())
+        {
+            return Err(ConfigError::NoRequests(listener.kind.flag()));
         }
         let encrypted = self
             .listeners
@@ -366,9 +371,11 @@ pub enum AccessLogFormat {
     Json,
 }
 
-/// Which connections share an instance.
+/// Who shares an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isolation {
+    /// Nobody: every HTTP request has its own.
+    Request,
     /// Every connection has its own.
     Connection,
     /// All connections of a worker share one.
@@ -430,6 +437,14 @@ pub struct HttpLimits {
     pub body_timeout: Duration,
     /// How long a connection may be idle between requests.
     pub keep_alive_timeout: Duration,
+    /// How long a guest that awaits may take to begin its response, and to
+    /// finish what it does after the end of it.
+    pub response_timeout: Duration,
+    /// How many requests an instance answers that awaits, before another one
+    /// takes its place.
+    pub max_instance_reuse: usize,
+    /// How many of them at once.
+    pub max_instance_concurrency: usize,
 }
 
 impl Default for HttpLimits {
@@ -442,6 +457,9 @@ impl Default for HttpLimits {
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             keep_alive_timeout: Duration::from_secs(60),
+            response_timeout: Duration::from_secs(60),
+            max_instance_reuse: 128,
+            max_instance_concurrency: 16,
         }
     }
 }
@@ -463,6 +481,11 @@ impl Limits {
             ("--max-request-line", self.http.max_request_line),
             ("--max-headers", self.http.max_headers),
             ("--max-body", self.http.max_body),
+            ("--max-instance-reuse-count", self.http.max_instance_reuse),
+            (
+                "--max-instance-concurrent-reuse-count",
+                self.http.max_instance_concurrency,
+            ),
             (
                 "--max-component-size",
                 usize::try_from(self.max_component_size).unwrap_or(usize::MAX),
@@ -481,6 +504,7 @@ impl Limits {
             ("--head-timeout", Some(self.http.head_timeout)),
             ("--body-timeout", Some(self.http.body_timeout)),
             ("--keep-alive-timeout", Some(self.http.keep_alive_timeout)),
+            ("--response-timeout", Some(self.http.response_timeout)),
         ];
         for (flag, time) in times {
             check_time(flag, time)?;
@@ -666,6 +690,15 @@ pub enum ConfigError {
          localhost), IP:PORT, [IPV6]:PORT or, not for --udp, unix:PATH"
     )]
     NoListener,
+    /// An instance for each request, where there are none.
+    #[error("--isolation request is for --http and --https: {0} has connections, not requests")]
+    NoRequests(&'static str),
+    /// The same for a component that is not made for it.
+    #[error(
+        "--isolation request is for components that export wasi:http/incoming-handler or \
+         wasi:http/handler: all others take connection or worker"
+    )]
+    NotOfRequests,
     /// Datagrams over a Unix socket.
     #[error("--udp cannot use a Unix socket: write --tcp unix:{}", .0.display())]
     UdpOverUnix(PathBuf),

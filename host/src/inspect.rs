@@ -17,28 +17,53 @@ use crate::wasm::{concurrent, engine};
 /// The package whose handlers this host drives.
 const PACKAGE: &str = "netwasm:net";
 
-/// Handlers that listeners drive, the flags of those, and what arrives there.
-const LISTENING: [(&str, &[ListenerKind], &str); 4] = [
+/// Handlers that listeners drive, the line of versions that this host speaks,
+/// the flags of those, and what arrives there.
+const LISTENING: [(&str, &str, &[ListenerKind], &str); 6] = [
     (
-        "tcp-handler",
+        "netwasm:net/tcp-handler",
+        "0.1.",
         &[ListenerKind::Tcp, ListenerKind::Tls],
         "byte-stream connections",
     ),
-    ("udp-handler", &[ListenerKind::Udp], "datagrams"),
     (
-        "http-handler",
+        "netwasm:net/udp-handler",
+        "0.1.",
+        &[ListenerKind::Udp],
+        "datagrams",
+    ),
+    (
+        "netwasm:net/http-handler",
+        "0.1.",
         &[ListenerKind::Http, ListenerKind::Https],
         "HTTP requests",
     ),
     (
         STREAM_HANDLER,
+        "0.1.",
         &[ListenerKind::Tcp, ListenerKind::Tls],
         "byte-stream connections",
+    ),
+    (
+        SERVICE,
+        "0.3.",
+        &[ListenerKind::Http, ListenerKind::Https],
+        "HTTP requests",
+    ),
+    (
+        PROXY,
+        "0.2.",
+        &[ListenerKind::Http, ListenerKind::Https],
+        "HTTP requests",
     ),
 ];
 
 /// The handler that awaits, in place of the one that gets events.
-const STREAM_HANDLER: &str = "stream-handler";
+const STREAM_HANDLER: &str = "netwasm:net/stream-handler";
+
+/// The standard handlers of HTTP requests.
+const SERVICE: &str = "wasi:http/handler";
+const PROXY: &str = "wasi:http/incoming-handler";
 
 /// What a program exports.
 const RUN: &str = "wasi:cli/run";
@@ -89,6 +114,8 @@ const CONCURRENT_IMPORTS: &[(&str, &str, &[&str])] = &[
     ),
     ("wasi:filesystem", "0.2.", &["preopens", "types"]),
     ("wasi:filesystem", "0.3.", &["preopens", "types"]),
+    ("wasi:http", "0.2.", &["outgoing-handler", "types"]),
+    ("wasi:http", "0.3.", &["client", "types"]),
     ("wasi:io", "0.2.", &["error", "poll", "streams"]),
     ("wasi:random", "0.2.", RANDOM),
     ("wasi:random", "0.3.", RANDOM),
@@ -147,7 +174,7 @@ pub fn inspect(source: &ComponentSource, limits: &Limits) -> Result<Report, Erro
             let linker = engine::linker(&engine).map_err(failed)?;
             Report::new(name, size, &component, kind, &linker)
         }
-        Kind::Streams | Kind::Command => {
+        Kind::Streams | Kind::Proxy | Kind::Service | Kind::Command => {
             let linker = concurrent::linker(&engine).map_err(failed)?;
             Report::new(name, size, &component, kind, &linker)
         }
@@ -326,7 +353,13 @@ impl Interface {
 
     /// Whether it exports a handler in a version that this host drives.
     fn handles(&self, handler: &str) -> bool {
-        self.exports.iter().any(|name| ours(name) == Some(handler))
+        let line = LISTENING
+            .iter()
+            .find(|(name, ..)| *name == handler)
+            .map_or("0.1.", |(_, line, ..)| line);
+        self.exports
+            .iter()
+            .any(|name| speaks(name, line) == Some(handler))
     }
 
     /// Whether it can call a function of this host's own package.
@@ -384,12 +417,12 @@ impl Interface {
         }
         if kind == Kind::Events && self.handles(STREAM_HANDLER) {
             return Err(format!(
-                "it exports {PACKAGE}/{STREAM_HANDLER} besides handlers of events, and these run \
+                "it exports {STREAM_HANDLER} besides handlers of events, and these run \
                  in another engine: make two components of it"
             ));
         }
         for (interface, function, handler) in COMPLETING {
-            if self.calls(interface, function) && !self.handles(handler) {
+            if self.calls(interface, function) && !self.handles(&format!("{PACKAGE}/{handler}")) {
                 return Err(format!(
                     "it imports {PACKAGE}/{interface} but does not export {PACKAGE}/{handler}, \
                      to which the answers go"
@@ -400,14 +433,13 @@ impl Interface {
     }
 
     fn wrong_world(&self) -> String {
-        let other_version = self.exports.iter().find(|name| {
+        let other_version = self.exports.iter().find_map(|name| {
             let bare = without_version(name);
-            LISTENING
-                .iter()
-                .any(|(handler, ..)| bare == format!("{PACKAGE}/{handler}"))
+            let (_, line, ..) = LISTENING.iter().find(|(handler, ..)| bare == *handler)?;
+            Some((name, line.trim_end_matches('.')))
         });
-        if let Some(name) = other_version {
-            return format!("it exports {name}, and this host drives version 0.1");
+        if let Some((name, line)) = other_version {
+            return format!("it exports {name}, and this host drives version {line}");
         }
         if let Some(name) = self
             .exports
@@ -416,9 +448,10 @@ impl Interface {
         {
             return format!("it exports {name}, and this host drives versions 0.2 and 0.3");
         }
-        let mut handlers = LISTENING.map(|(handler, ..)| format!("{PACKAGE}/{handler}"));
+        let mut handlers = LISTENING.map(|(handler, ..)| handler).to_vec();
+        handlers.push(RUN);
         handlers.sort_unstable();
-        let handlers = format!("{}, {RUN}", handlers.join(", "));
+        let handlers = handlers.join(", ");
         match self.exports.is_empty() {
             true => format!("it exports none of {handlers}; it exports nothing"),
             false => {
@@ -431,13 +464,8 @@ impl Interface {
     }
 
     fn check_listeners(&self, kind: Kind, listeners: &[ListenerConfig]) -> Result<(), String> {
-        // Of the two that take byte streams, one is asked for.
-        let other = match kind {
-            Kind::Streams => "tcp-handler",
-            Kind::Events | Kind::Command => STREAM_HANDLER,
-        };
-        for (handler, kinds, _) in LISTENING {
-            if handler == other {
+        for (handler, _, kinds, _) in LISTENING {
+            if !is_asked_for(handler, kind) {
                 continue;
             }
             let listener = listeners
@@ -447,15 +475,15 @@ impl Interface {
                 Some(listener) if !self.handles(handler) => {
                     let exported = LISTENING.iter().filter(|(other, ..)| self.handles(other));
                     let mut driven: Vec<String> = exported
-                        .map(|(other, kinds, _)| {
-                            format!("{PACKAGE}/{other}, which {} drives", flags(kinds))
+                        .map(|(other, _, kinds, _)| {
+                            format!("{other}, which {} drives", flags(kinds))
                         })
                         .collect();
                     if kind == Kind::Command {
                         driven.push(format!("{RUN}, which no listener drives"));
                     }
                     return Err(format!(
-                        "{} needs a component that exports {PACKAGE}/{handler}; it exports {}",
+                        "{} needs a component that exports {handler}; it exports {}",
                         listener.kind.flag(),
                         driven.join(", ")
                     ));
@@ -471,8 +499,8 @@ impl Interface {
 
     fn command(&self, kind: Kind, name: &str) -> String {
         let mut command = format!("netwasm run {}", quoted(name));
-        for (handler, kinds, _) in LISTENING {
-            if kind != Kind::Command && self.handles(handler) {
+        for (handler, _, kinds, _) in LISTENING {
+            if kind != Kind::Command && is_asked_for(handler, kind) && self.handles(handler) {
                 command.push_str(&format!(" {} 8888", kinds[0].flag()));
             }
         }
@@ -493,17 +521,26 @@ impl Interface {
     }
 }
 
-/// The name of an interface of this host's package in a version that it
-/// speaks: 0.1, whatever the patch.
-fn ours(name: &str) -> Option<&str> {
-    let (interface, version) = name
-        .strip_prefix(PACKAGE)?
-        .strip_prefix('/')?
-        .split_once('@')?;
-    let patch = version.strip_prefix("0.1.")?;
-    patch
-        .starts_with(|c: char| c.is_ascii_digit())
-        .then_some(interface)
+/// The name of an interface that has a version of this line, whatever the
+/// patch.
+fn speaks<'a>(name: &'a str, line: &str) -> Option<&'a str> {
+    let (interface, version) = name.split_once('@')?;
+    let patch = version.strip_prefix(line)?;
+    let released = patch.starts_with(|c: char| c.is_ascii_digit()) && !patch.contains('-');
+    released.then_some(interface)
+}
+
+/// Whether listeners look for this handler in a component of a kind: of those
+/// that take the same, one is asked for.
+fn is_asked_for(handler: &str, kind: Kind) -> bool {
+    match handler {
+        "netwasm:net/tcp-handler" => kind != Kind::Streams,
+        STREAM_HANDLER => kind == Kind::Streams,
+        "netwasm:net/http-handler" => !matches!(kind, Kind::Proxy | Kind::Service),
+        SERVICE => kind == Kind::Service,
+        PROXY => kind == Kind::Proxy,
+        _ => true,
+    }
 }
 
 fn without_version(name: &str) -> &str {
@@ -524,7 +561,7 @@ fn is_run(name: &str) -> bool {
 fn imports(kind: Kind) -> &'static [(&'static str, &'static str, &'static [&'static str])] {
     match kind {
         Kind::Events => EVENT_IMPORTS,
-        Kind::Streams | Kind::Command => CONCURRENT_IMPORTS,
+        Kind::Streams | Kind::Proxy | Kind::Service | Kind::Command => CONCURRENT_IMPORTS,
     }
 }
 
@@ -656,14 +693,14 @@ mod tests {
             (
                 &[][..],
                 "it exports none of netwasm:net/http-handler, netwasm:net/stream-handler, \
-                 netwasm:net/tcp-handler, netwasm:net/udp-handler, wasi:cli/run; \
-                 it exports nothing",
+                 netwasm:net/tcp-handler, netwasm:net/udp-handler, wasi:cli/run, \
+                 wasi:http/handler, wasi:http/incoming-handler; it exports nothing",
             ),
             (
                 &["x:y/z@0.2.6"],
                 "it exports none of netwasm:net/http-handler, netwasm:net/stream-handler, \
-                 netwasm:net/tcp-handler, netwasm:net/udp-handler, wasi:cli/run; \
-                 it exports x:y/z@0.2.6",
+                 netwasm:net/tcp-handler, netwasm:net/udp-handler, wasi:cli/run, \
+                 wasi:http/handler, wasi:http/incoming-handler; it exports x:y/z@0.2.6",
             ),
             (
                 &["netwasm:net/tcp-handler@0.2.0"],

@@ -84,17 +84,17 @@ impl Shared {
             tls.prepare_client();
         }
         let log = GuestLog::new(&config.guest.name);
-        let program = Loaded::load(config)?;
+        let (program, isolation) = Loaded::load(config)?;
         let awaits = program.events().is_err();
         let max_handles = config.limits.max_handles;
         let wasi = WasiSetup::new(&config.guest, max_handles, awaits, log.clone())?;
-        let connections = program.most_connections(config);
+        let connections = program.most_connections(isolation, config);
         if connections < config.limits.max_connections {
             tracing::debug!(connections, "vm.max_map_count allows no more at once");
         }
         Ok(Self {
             limits: config.limits.clone(),
-            isolation: config.isolation,
+            isolation,
             guest: config.guest.clone(),
             policy: config.policy.clone(),
             dns: config.dns.clone(),

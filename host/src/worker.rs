@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use slab::Slab;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::config::{Isolation, ListenerKind};
 use crate::connection::Driver;
@@ -52,6 +52,8 @@ pub(crate) struct Worker {
     instance: RefCell<Option<Rc<Instance>>>,
     /// The same for guests that await.
     pub(crate) calls: RefCell<Option<concurrent::Calls>>,
+    /// The same for those that answer HTTP requests; as many as it takes.
+    pub(crate) requests: RefCell<Vec<Rc<concurrent::Requests>>>,
     pub(crate) resolver: Resolver,
     /// What its HTTP connections share.
     pub(crate) http: http::Local,
@@ -79,6 +81,7 @@ impl Worker {
             transports: RefCell::default(),
             instance: RefCell::default(),
             calls: RefCell::default(),
+            requests: RefCell::default(),
             clock: Cell::new(0),
             active: Cell::new(0),
             ended: Notify::new(),
@@ -133,7 +136,7 @@ impl Worker {
     /// # Errors
     /// No instance can be made.
     pub(crate) fn instance(self: &Rc<Self>) -> Result<Rc<Instance>, InstanceError> {
-        if self.shared.isolation == Isolation::Connection {
+        if self.shared.isolation != Isolation::Worker {
             return Instance::new(self);
         }
         let mut kept = self.instance.borrow_mut();
@@ -155,6 +158,19 @@ impl Worker {
             task.await;
             drop(active);
         });
+    }
+
+    /// The same for one that may be ended before.
+    pub(crate) fn spawn_abortable(
+        self: &Rc<Self>,
+        task: impl Future<Output = ()> + 'static,
+    ) -> AbortHandle {
+        let active = Active::new(self);
+        let task = tokio::task::spawn_local(async move {
+            task.await;
+            drop(active);
+        });
+        task.abort_handle()
     }
 
     /// Runs a connection's driver.

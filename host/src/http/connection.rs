@@ -5,6 +5,8 @@
 //! answered at once from there; a connection keeps only what is incomplete.
 //! Responses to requests that came together go out together.
 
+mod streaming;
+
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
@@ -26,6 +28,7 @@ use crate::http::response::{self, Answer, Body, Checked, Persistence};
 use crate::protocol::Lost;
 use crate::queue::FilePart;
 use crate::transport::{HandshakeFailed, Linger, Transport};
+use crate::wasm::concurrent::Requests;
 use crate::wasm::instance::{Instance, InstanceError};
 use crate::worker::{Worker, give_way};
 
@@ -68,6 +71,8 @@ struct Exchange {
     /// Made for the first request, and anew after one that trapped. Not the
     /// one that a worker's connections share.
     instance: Option<Rc<Instance>>,
+    /// The same of a guest that awaits.
+    requests: Option<Rc<Requests>>,
     reading: Reading,
     /// What arrived and was not used yet.
     kept: Vec<u8>,
@@ -97,6 +102,8 @@ enum Reading {
     /// A head; `Some` as soon as a byte of it has come.
     Head(Option<Box<Request>>),
     Body(Box<Upload>),
+    /// What comes is for the instance that is at the request.
+    Answer(Box<streaming::Answering>),
 }
 
 /// A request whose body is arriving.
@@ -122,6 +129,7 @@ impl Driver {
             stage: Stage::Handshake,
             exchange: Exchange {
                 instance: None,
+                requests: None,
                 reading: Reading::Head(None),
                 kept: Vec::new(),
                 held: false,
@@ -184,6 +192,10 @@ impl Driver {
                 self.time_out();
                 continue;
             }
+            if matches!(self.exchange.reading, Reading::Answer(_)) {
+                ready!(self.poll_answering(cx));
+                continue;
+            }
             if self.exchange.held {
                 if self.turn_is_over() {
                     give_way(cx);
@@ -216,6 +228,8 @@ impl Driver {
             Reading::Head(None) => limits.keep_alive_timeout,
             Reading::Head(Some(_)) => limits.head_timeout,
             Reading::Body(_) => limits.body_timeout,
+            // Its deadlines are of its own.
+            Reading::Answer(_) => return,
         };
         self.transport.set_alarm(Some(time));
     }
@@ -326,6 +340,11 @@ impl Driver {
         match std::mem::replace(&mut self.exchange.reading, Reading::Head(None)) {
             Reading::Head(partial) => self.read_head(partial, input, out),
             Reading::Body(upload) => Some(self.read_body(upload, input, out)),
+            answer @ Reading::Answer(_) => {
+                // It comes after the response to this one.
+                self.exchange.reading = answer;
+                None
+            }
         }
     }
 
@@ -369,6 +388,15 @@ impl Driver {
         out: &mut Vec<u8>,
     ) -> usize {
         let most = self.limits().max_body as u64;
+        if self.worker().shared.program.requests().is_some() {
+            if let Framing::Length(length) = request.head.framing()
+                && length > most
+            {
+                self.refuse(request, TOO_LARGE, out);
+                return 0;
+            }
+            return self.begin_answering(request, limits, input, out);
+        }
         let remaining = match request.head.framing() {
             Framing::None => {
                 self.respond(request, out);
@@ -669,6 +697,19 @@ impl Driver {
         (answer.status, length)
     }
 
+    /// Writes an answer in the host's own words.
+    fn answer_for(
+        &mut self,
+        request: &Request,
+        answer: &Answer,
+        entry: Option<Entry>,
+        out: &mut Vec<u8>,
+    ) {
+        let mut checked = Checked::ours(answer);
+        checked.closes = self.exchange.last;
+        self.write(request, &checked, entry, out);
+    }
+
     /// Answers what is no proper request, or too much. The connection ends
     /// after that, since nobody knows where the next request would begin.
     fn refuse(&mut self, request: Box<Request>, refusal: Refusal, out: &mut Vec<u8>) {
@@ -705,6 +746,7 @@ impl Driver {
             Reading::Head(None) => self.exchange.last = true,
             Reading::Head(Some(request)) => self.refuse(request, SLOW_HEAD, &mut out),
             Reading::Body(upload) => self.refuse(upload.request, SLOW_BODY, &mut out),
+            Reading::Answer(answering) => self.answer_late(answering, &mut out),
         }
         self.write_out(&mut out);
     }
@@ -767,6 +809,7 @@ impl Driver {
 
     /// The connection is at its end.
     fn lose(&mut self, lost: &Lost) -> Stage {
+        self.lose_answering();
         self.log_unsent();
         self.exchange.instance = None;
         let transport = &self.transport;

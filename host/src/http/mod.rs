@@ -10,6 +10,9 @@
 //! nothing of how they were framed. No task, channel or allocation is made for
 //! a request that has come whole.
 //!
+//! A guest that awaits gets its request before the body has come, and reads that
+//! itself (`upload`); what it answers (`reply`) is sent as it makes it.
+//!
 //! `head` and `chunked` are what hostile bytes meet first. They do no I/O, and
 //! are fuzzed and compared with hyper.
 
@@ -23,10 +26,14 @@ mod head;
 mod local;
 mod media;
 mod range;
+pub(crate) mod reply;
 mod request;
 mod response;
+mod upload;
 
 pub(crate) use connection::Driver;
 pub(crate) use local::Local;
+pub(crate) use reply::{NoResponse, Reply};
 pub(crate) use request::Request;
 pub(crate) use response::{Answer, Body};
+pub(crate) use upload::RequestBody;

@@ -7,10 +7,11 @@
 use std::io::Write;
 use std::rc::Rc;
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode, header};
 
 use crate::error::ConnectionError;
 use crate::files::File;
+use crate::http::chunked::is_dropped;
 use crate::http::local::Date;
 
 /// Names and values.
@@ -276,6 +277,35 @@ pub(super) fn finish_chunked(
         write_field(name, value, out);
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the head of a response whose headers were checked, up to what frames
+/// the body.
+pub(super) fn write_head(status: u16, headers: &HeaderMap, date: &Date, out: &mut Vec<u8>) {
+    write_status(status, out);
+    if !headers.contains_key(header::SERVER) {
+        out.extend_from_slice(b"Server: netwasm\r\n");
+    }
+    if !headers.contains_key(header::DATE) {
+        out.extend_from_slice(b"Date: ");
+        out.extend_from_slice(date);
+        out.extend_from_slice(b"\r\n");
+    }
+    for (name, value) in headers {
+        // What frames the body is written by what really is.
+        if *name != header::CONTENT_LENGTH && !is_framing(name.as_str()) {
+            write_field(name.as_str(), value.as_bytes(), out);
+        }
+    }
+}
+
+/// Writes the fields that follow a chunked body, without those that must not.
+pub(super) fn write_trailers(trailers: Option<&HeaderMap>, out: &mut Vec<u8>) {
+    for (name, value) in trailers.into_iter().flatten() {
+        if !is_dropped(name.as_str()) {
+            write_field(name.as_str(), value.as_bytes(), out);
+        }
+    }
 }
 
 /// `100 Continue` (RFC 9110, section 10.1.1).

@@ -323,6 +323,13 @@ impl Transport {
         core.rang = false;
     }
 
+    /// The same at a tick.
+    pub(crate) fn set_alarm_at(&self, tick: Option<Tick>) {
+        let mut core = self.core.borrow_mut();
+        core.alarm = tick;
+        core.rang = false;
+    }
+
     /// Whether that time has passed; told once.
     pub(crate) fn alarm_rang(&self) -> bool {
         std::mem::take(&mut self.core.borrow_mut().rang)

@@ -12,6 +12,7 @@ use crate::error::ConnectionError;
 use crate::parked::Parked;
 use crate::queue::{WriteQueue, send};
 use crate::transport::Transport;
+use crate::worker::{Received, Scratch};
 
 /// The most that one write gives to a TLS session, bytes: so much may be
 /// queued for a peer that does not read.
@@ -43,6 +44,26 @@ impl Transport {
             Poll::Pending => keep(&mut core.receiver, cx),
             Poll::Ready(Ok(0)) => core.flow.peer_ended(),
             Poll::Ready(_) => {}
+        }
+        received
+    }
+
+    /// Receives the next piece of plain text, for a guest; an empty one is the
+    /// end.
+    ///
+    /// # Errors
+    /// The connection failed, or its TLS stream was cut short.
+    pub(crate) fn poll_receive_piece(
+        &self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Poll<Result<Received, ConnectionError>> {
+        if let Some(reason) = self.failure() {
+            return Poll::Ready(Err(reason));
+        }
+        let received = self.poll_receive(cx, scratch);
+        if received.is_pending() {
+            keep(&mut self.core.borrow_mut().receiver, cx);
         }
         received
     }

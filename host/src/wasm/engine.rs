@@ -61,12 +61,13 @@ pub(crate) enum Loaded {
 }
 
 impl Loaded {
-    /// Compiles the component, or takes it from the cache.
+    /// Compiles the component, or takes it from the cache; also tells who is to
+    /// share an instance.
     ///
     /// # Errors
     /// It is no component, is too large, takes too long, imports what the
     /// host does not have, or does not go with the listeners.
-    pub(crate) fn load(config: &Config) -> Result<Self, Error> {
+    pub(crate) fn load(config: &Config) -> Result<(Self, Isolation), Error> {
         let (component, engine, kind) = component(config)?;
         let name = config.component.to_string();
         let wrong = |reason: String| Error::Component {
@@ -77,11 +78,15 @@ impl Loaded {
             return Err(ConfigError::NoListener.into());
         }
         crate::inspect::check(&component, &engine, kind, &config.listeners).map_err(wrong)?;
+        if config.isolation == Some(Isolation::Request) && !kind.answers_requests() {
+            return Err(ConfigError::NotOfRequests.into());
+        }
         let failed = |error: wasmtime::Error| Error::Engine(format!("{error:#}"));
         let unlinkable =
             |error: wasmtime::Error| wrong(crate::inspect::unlinkable(&component, kind, &error));
         let step = (config.limits.event_timeout / STEPS).max(Duration::from_millis(1));
-        Ok(match kind {
+        let isolation = config.isolation.unwrap_or_else(|| kind.isolation());
+        let loaded = match kind {
             Kind::Events => {
                 let linker = linker(&engine).map_err(failed)?;
                 let pre = linker.instantiate_pre(&component).map_err(unlinkable)?;
@@ -92,13 +97,14 @@ impl Loaded {
                     step,
                 }))
             }
-            Kind::Streams | Kind::Command => {
+            Kind::Streams | Kind::Proxy | Kind::Service | Kind::Command => {
                 let linker = concurrent::linker(&engine).map_err(failed)?;
                 let pre = linker.instantiate_pre(&component).map_err(unlinkable)?;
                 let program = concurrent::Program::new(engine, pre, kind, step);
                 Self::Concurrent(program.map_err(|error| wrong(format!("{error:#}")))?)
             }
-        })
+        };
+        Ok((loaded, isolation))
     }
 
     /// The program that events drive.
@@ -115,7 +121,15 @@ impl Loaded {
     /// The program that takes connections as streams.
     pub(crate) fn streams(&self) -> Option<&concurrent::Program> {
         match self {
-            Self::Concurrent(program) if !program.is_command() => Some(program),
+            Self::Concurrent(program) if program.takes_streams() => Some(program),
+            _ => None,
+        }
+    }
+
+    /// The program that answers HTTP requests and awaits.
+    pub(crate) fn requests(&self) -> Option<&concurrent::Program> {
+        match self {
+            Self::Concurrent(program) if program.takes_requests() => Some(program),
             _ => None,
         }
     }
@@ -134,11 +148,14 @@ impl Loaded {
     }
 
     /// How many connections there may be at once.
-    pub(crate) fn most_connections(&self, run: &Config) -> usize {
-        match self {
-            Self::Concurrent(program) if !program.is_command() => connections(Kind::Streams, run),
-            _ => run.limits.max_connections,
-        }
+    pub(crate) fn most_connections(&self, isolation: Isolation, run: &Config) -> usize {
+        let kind = match self {
+            Self::Events(_) => Kind::Events,
+            Self::Concurrent(program) if program.is_command() => Kind::Command,
+            Self::Concurrent(program) if program.takes_requests() => Kind::Service,
+            Self::Concurrent(_) => Kind::Streams,
+        };
+        connections(kind, isolation, run)
     }
 
     /// Starts the thread that advances the epoch.
@@ -282,7 +299,9 @@ fn engine(
         Kind::Events => {
             config.concurrency_support(false);
         }
-        Kind::Streams | Kind::Command => concurrent::configure(&mut config, GUEST_STACK),
+        Kind::Streams | Kind::Proxy | Kind::Service | Kind::Command => {
+            concurrent::configure(&mut config, GUEST_STACK);
+        }
     }
     config
         .wasm_component_model(true)
@@ -294,7 +313,9 @@ fn engine(
         .memory_guard_size(64 << 10)
         .memory_may_move(false);
     if let Some(run) = pool {
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(kind, run)));
+        let isolation = run.isolation.unwrap_or_else(|| kind.isolation());
+        let pool = pooling(kind, isolation, run);
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     }
     if cache && let Some(directory) = cache_directory() {
         let mut settings = CacheConfig::new();
@@ -319,14 +340,16 @@ fn cache_directory() -> Option<std::path::PathBuf> {
     home("XDG_CACHE_HOME", "netwasm").or_else(|| home("HOME", ".cache/netwasm"))
 }
 
-fn pooling(kind: Kind, run: &Config) -> PoolingAllocationConfig {
+fn pooling(kind: Kind, isolation: Isolation, run: &Config) -> PoolingAllocationConfig {
     let limits = &run.limits;
-    let connections = connections(kind, run);
+    let connections = connections(kind, isolation, run);
     // Those that end and those that begin overlap.
     let overlapping = connections + 2 * run.workers.get();
-    let instances = match run.isolation {
-        Isolation::Connection => overlapping,
-        Isolation::Worker => 4 * run.workers.get(),
+    // A worker has as many of those that answer requests as are busy.
+    let shared = isolation == Isolation::Worker && !kind.answers_requests();
+    let instances = match shared {
+        true => 4 * run.workers.get(),
+        false => overlapping,
     };
     // Address space is bounded: 47 bits, of which at most half are taken.
     let slot = limits.max_memory.next_multiple_of(64 << 10) + (64 << 10);
@@ -337,7 +360,7 @@ fn pooling(kind: Kind, run: &Config) -> PoolingAllocationConfig {
         Kind::Events => 1,
         // A call that waits in the midst of a host call keeps one, and each
         // instance one for the next call.
-        Kind::Streams | Kind::Command => overlapping.max(16),
+        Kind::Streams | Kind::Proxy | Kind::Service | Kind::Command => overlapping.max(16),
     };
     let mut pool = PoolingAllocationConfig::new();
     pool.total_stacks(u32::try_from(stacks).unwrap_or(u32::MAX))
@@ -363,11 +386,16 @@ fn pooling(kind: Kind, run: &Config) -> PoolingAllocationConfig {
 /// have room for their instances. That an instance awaits takes a stack, which
 /// the kernel keeps apart from its neighbours by mappings of which a process
 /// has only so many.
-fn connections(kind: Kind, run: &Config) -> usize {
+fn connections(kind: Kind, isolation: Isolation, run: &Config) -> usize {
     /// Two of a stack, and up to four of a memory.
     const MAPPINGS: usize = 6;
     let most = run.limits.max_connections;
-    if kind != Kind::Streams || run.isolation == Isolation::Worker {
+    let awaits_apart = match kind {
+        Kind::Streams => isolation != Isolation::Worker,
+        Kind::Proxy | Kind::Service => true,
+        Kind::Events | Kind::Command => false,
+    };
+    if !awaits_apart {
         return most;
     }
     let mappings = std::fs::read_to_string("/proc/sys/vm/max_map_count")
@@ -422,7 +450,13 @@ fn trusted(config: &Config, bytes: &[u8]) -> Result<(Component, Engine, Kind), E
     }
     let listens = !config.listeners.is_empty();
     let mut failed = None;
-    for kind in [Kind::Events, Kind::Command, Kind::Streams] {
+    for kind in [
+        Kind::Events,
+        Kind::Command,
+        Kind::Streams,
+        Kind::Service,
+        Kind::Proxy,
+    ] {
         let engine = engine(kind, &config.limits, pool(kind, config), config.cache)?;
         match deserialize(&engine, bytes) {
             Ok(component) => {

@@ -3,6 +3,8 @@
 
 use wasmparser::{Parser, Payload};
 
+use crate::config::Isolation;
+
 /// What drives a component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -10,6 +12,12 @@ pub(crate) enum Kind {
     Events,
     /// A call that awaits, for each connection.
     Streams,
+    /// A call for each HTTP request: `wasi:http/incoming-handler@0.2`, the
+    /// world `proxy`.
+    Proxy,
+    /// A call that awaits, for each HTTP request: `wasi:http/handler@0.3`, the
+    /// world `service`.
+    Service,
     /// One call: a program.
     Command,
 }
@@ -24,9 +32,10 @@ impl Kind {
                 .iter()
                 .any(|name| name.split('@').next() == Some(wanted))
         };
-        let handles = exports
-            .iter()
-            .any(|name| name.starts_with("netwasm:net/") && name.contains("-handler"));
+        let handles = exports.iter().any(|name| {
+            name.starts_with("netwasm:net/") && name.contains("-handler")
+                || name.starts_with("wasi:http/") && name.contains("handler")
+        });
         if exported("wasi:cli/run") && !(handles && listens) {
             return Self::Command;
         }
@@ -34,14 +43,32 @@ impl Kind {
         let has_events = events
             .iter()
             .any(|name| exported(&format!("netwasm:net/{name}")));
-        if exported("netwasm:net/stream-handler") && !has_events {
-            Self::Streams
-        } else {
-            Self::Events
+        match () {
+            () if has_events => Self::Events,
+            () if exported("netwasm:net/stream-handler") => Self::Streams,
+            () if exported("wasi:http/handler") => Self::Service,
+            () if exported("wasi:http/incoming-handler") => Self::Proxy,
+            () => Self::Events,
         }
     }
 
-    /// The same, of a component in binary form. What cannot be read is left to
+    /// Who shares an instance unless told otherwise. What one client sends can
+    /// never be read by another; components for WASI 0.2 are made for hosts
+    /// that give every request an instance of its own.
+    pub(crate) fn isolation(self) -> Isolation {
+        match self {
+            Self::Proxy => Isolation::Request,
+            _ => Isolation::Connection,
+        }
+    }
+
+    /// Whether it is one of `wasi:http`: those may have an instance for each
+    /// request.
+    pub(crate) fn answers_requests(self) -> bool {
+        matches!(self, Self::Proxy | Self::Service)
+    }
+
+    /// The kind of a component in binary form. What cannot be read is left to
     /// the compiler to complain of.
     pub(crate) fn of_binary(component: &[u8], listens: bool) -> Self {
         let exports = exports(component);
@@ -78,6 +105,10 @@ mod tests {
     fn what_drives_a_component_is_told_by_its_exports() {
         let stream = "netwasm:net/stream-handler@0.1.0";
         let (tcp, run) = ("netwasm:net/tcp-handler@0.1.0", "wasi:cli/run@0.3.0");
+        let (proxy, service) = (
+            "wasi:http/incoming-handler@0.2.4",
+            "wasi:http/handler@0.3.0",
+        );
         for (exports, listens, kind) in [
             (&[tcp][..], true, Kind::Events),
             (&[stream], true, Kind::Streams),
@@ -87,6 +118,11 @@ mod tests {
             (&[run, stream], true, Kind::Streams),
             (&[run, stream], false, Kind::Command),
             (&[stream, tcp], true, Kind::Events),
+            (&[proxy], true, Kind::Proxy),
+            (&[proxy, service], true, Kind::Service),
+            (&[run, service], true, Kind::Service),
+            (&[run, service], false, Kind::Command),
+            (&[stream, service], true, Kind::Streams),
             (&["acme:store/keys"], true, Kind::Events),
             (&[], false, Kind::Events),
         ] {

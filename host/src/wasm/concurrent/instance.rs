@@ -73,7 +73,7 @@ impl Coming {
 /// Begins the guest's call for a connection.
 pub(crate) fn serve(worker: &Rc<Worker>, transport: &Rc<Transport>) -> Rc<Stream> {
     match worker.shared.isolation {
-        Isolation::Connection => {
+        Isolation::Connection | Isolation::Request => {
             let health = Rc::default();
             let stream = Stream::new(transport, &health);
             let serving = Rc::clone(worker);
@@ -163,7 +163,7 @@ async fn serve_all(worker: &Rc<Worker>, health: &Rc<Health>, coming: &Coming) {
 }
 
 /// Runs an instance's loop, a poll a turn.
-async fn in_turns<R>(health: &Health, running: impl Future<Output = R>) -> R {
+pub(super) async fn in_turns<R>(health: &Health, running: impl Future<Output = R>) -> R {
     let mut running = pin!(running);
     poll_fn(|cx| {
         health.begin_turn();
@@ -237,7 +237,7 @@ fn settle(store: &Store<State>, health: &Health, ended: wasmtime::Result<wasmtim
 }
 
 /// Logs that a guest trapped.
-fn report(store: &Store<State>, call: &str, error: &wasmtime::Error) {
+pub(super) fn report(store: &Store<State>, call: &str, error: &wasmtime::Error) {
     let state = store.data();
     let shared = state.shared();
     shared.counters.traps.add();
@@ -304,7 +304,9 @@ async fn call_run(
             let command = indices.load(&mut *store, instance)?;
             command.wasi_cli_run().call_run(store).await
         }
-        Entry::Streams(_) => Err(wasmtime::Error::msg("the component is no command")),
+        Entry::Streams(_) | Entry::Proxy(_) | Entry::Service(_) => {
+            Err(wasmtime::Error::msg("the component is no command"))
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The engine for guests that await: handlers of streams
-//! (`netwasm:net/stream-handler`), and commands (`wasi:cli/run`).
+//! (`netwasm:net/stream-handler`), of HTTP requests (`wasi:http`), and commands
+//! (`wasi:cli/run`).
 //!
 //! An instance's calls, and the streams between it and the host, run as tasks
 //! of its store's own loop (`Store::run_concurrent`), which is one task of the
@@ -10,6 +11,7 @@ mod bindings;
 pub(crate) mod client;
 mod files;
 mod host;
+mod http;
 mod instance;
 mod lookup;
 mod permissions;
@@ -23,12 +25,14 @@ use std::time::Duration;
 use wasmtime::component::{HasSelf, Instance, InstancePre, Linker};
 use wasmtime::{Config, Engine, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::{p2, p3};
+use wasmtime_wasi_http::{p2 as http_p2, p3 as http_p3};
 
 use crate::wasm::concurrent::bindings::exports::netwasm::net::stream_handler;
 use crate::wasm::concurrent::state::{State, most_resources};
 use crate::wasm::engine::{HOSTCALL_FUEL, STEPS};
 use crate::wasm::kind::Kind;
 
+pub(crate) use self::http::{Request, Requests, begin};
 pub(crate) use self::instance::{Calls, run, serve};
 pub(crate) use self::permissions::Permissions;
 
@@ -52,6 +56,10 @@ pub(crate) struct Program {
 /// What is called.
 enum Entry {
     Streams(stream_handler::GuestIndices),
+    /// `wasi:http/incoming-handler@0.2`.
+    Proxy(http_p2::bindings::ProxyIndices),
+    /// `wasi:http/handler@0.3`.
+    Service(http_p3::bindings::ServiceIndices),
     /// `wasi:cli/run@0.2`.
     RunP2(p2::bindings::CommandIndices),
     /// `wasi:cli/run@0.3`.
@@ -82,6 +90,8 @@ impl Program {
                 Ok(indices) => Entry::RunP3(indices),
                 Err(_) => Entry::RunP2(p2::bindings::CommandIndices::new(&pre)?),
             },
+            Kind::Proxy => Entry::Proxy(http_p2::bindings::ProxyIndices::new(&pre)?),
+            Kind::Service => Entry::Service(http_p3::bindings::ServiceIndices::new(&pre)?),
             Kind::Events | Kind::Streams => {
                 Entry::Streams(stream_handler::GuestIndices::new(&pre)?)
             }
@@ -103,7 +113,15 @@ impl Program {
     }
 
     pub(crate) fn is_command(&self) -> bool {
-        !matches!(self.entry, Entry::Streams(_))
+        matches!(self.entry, Entry::RunP2(_) | Entry::RunP3(_))
+    }
+
+    pub(crate) fn takes_streams(&self) -> bool {
+        matches!(self.entry, Entry::Streams(_))
+    }
+
+    pub(crate) fn takes_requests(&self) -> bool {
+        matches!(self.entry, Entry::Proxy(_) | Entry::Service(_))
     }
 
     /// Makes an instance.
@@ -156,6 +174,8 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     p2::add_to_linker_async(&mut linker)?;
     p3::add_to_linker(&mut linker)?;
+    http_p2::add_only_http_to_linker_async(&mut linker)?;
+    http_p3::add_to_linker(&mut linker)?;
     bindings::netwasm::net::streams::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
     bindings::netwasm::net::client::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
     tcp::add_to_linker(&mut linker)?;

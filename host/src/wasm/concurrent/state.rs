@@ -14,6 +14,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use crate::config::Isolation;
 use crate::server::Shared;
 use crate::stream::{Health, Stream};
+use crate::wasm::concurrent::http::Http;
 use crate::wasm::concurrent::permissions::Permissions;
 use crate::wasm::state::MemoryLimit;
 use crate::worker::Worker;
@@ -34,6 +35,7 @@ pub(crate) struct State {
     pub(crate) steps: u32,
     /// Made when first used: a handler of streams may never.
     context: Option<Box<WasiCtx>>,
+    pub(crate) http: Http,
     pub(crate) table: ResourceTable,
 }
 
@@ -51,6 +53,7 @@ impl State {
             turn: 0,
             steps: 0,
             context: None,
+            http: Http::new(worker),
             table,
         }
     }
@@ -64,7 +67,7 @@ impl State {
 /// besides.
 pub(crate) fn most_resources(shared: &Shared) -> usize {
     let limits = &shared.limits;
-    let alone = shared.isolation == Isolation::Connection && !shared.program.is_command();
+    let alone = shared.isolation != Isolation::Worker && !shared.program.is_command();
     let connections = if alone { 1 } else { limits.max_connections };
     limits.max_handles.saturating_add(connections)
 }

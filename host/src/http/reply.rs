@@ -1,0 +1,153 @@
+//! What a guest that awaits answers, between its instance and the connection:
+//! the one puts a response in, the other takes it and sends it.
+
+use std::cell::{Cell, RefCell};
+use std::task::{Context, Poll, Waker};
+
+use tokio::sync::oneshot;
+use wasmtime_wasi_http::{Error, WasiBody};
+
+/// A response, the body of which is yet to come.
+pub(crate) type Response = http::Response<WasiBody>;
+
+/// Told when a response was sent, or why not.
+pub(crate) type Sent = oneshot::Sender<Result<(), Error>>;
+
+/// What a guest answers.
+pub(crate) type Answer = Result<(Response, Option<Sent>), NoResponse>;
+
+/// Why there is no response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NoResponse {
+    /// No instance could be made.
+    NoInstance,
+    /// The guest trapped; why was logged.
+    Trapped,
+    /// The guest took too long.
+    TimedOut,
+    /// The guest answered by an error, or not at all.
+    Failed(String),
+}
+
+impl NoResponse {
+    /// The status that a client gets for it.
+    pub(super) fn status(&self) -> u16 {
+        match self {
+            Self::NoInstance => 503,
+            Self::TimedOut => 504,
+            Self::Trapped | Self::Failed(_) => 500,
+        }
+    }
+}
+
+/// One exchange, as both sides see it.
+#[derive(Default)]
+pub(crate) struct Reply {
+    answer: RefCell<Option<Answer>>,
+    answered: Cell<bool>,
+    /// Whether what is there of the response must not look whole.
+    broken: Cell<bool>,
+    /// Whether nothing more is put into the body.
+    returned: Cell<bool>,
+    /// Whether the connection is done with it.
+    over: Cell<bool>,
+    /// Whether the connection gave it up before its end.
+    abandoned: Cell<bool>,
+    connection: RefCell<Option<Waker>>,
+    instance: RefCell<Option<Waker>>,
+}
+
+impl std::fmt::Debug for Reply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reply").finish_non_exhaustive()
+    }
+}
+
+impl Reply {
+    /// Answers, unless that was done before.
+    pub(crate) fn answer(&self, answer: Answer) {
+        if !self.answered.replace(true) {
+            *self.answer.borrow_mut() = Some(answer);
+        }
+        wake(&self.connection);
+    }
+
+    /// The instance has failed: there is no response, or not the end of it.
+    pub(crate) fn fail(&self, reason: NoResponse) {
+        self.broken.set(true);
+        self.answer(Err(reason));
+    }
+
+    /// The guest's call has returned, and puts nothing more into the body.
+    pub(crate) fn returned(&self) {
+        self.returned.set(true);
+        wake(&self.connection);
+    }
+
+    /// Whether both sides are done with it.
+    pub(crate) fn is_done(&self) -> bool {
+        self.over.get() && self.returned.get()
+    }
+
+    /// Gives it up before its end.
+    pub(crate) fn abandon(&self) {
+        self.abandoned.set(true);
+        self.finish();
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned.get()
+    }
+
+    /// Waits until the connection is done with it.
+    pub(crate) fn poll_over(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.over.get() {
+            return Poll::Ready(());
+        }
+        keep(&self.instance, cx);
+        Poll::Pending
+    }
+
+    /// What was answered.
+    pub(super) fn poll_answer(&self, cx: &Context<'_>) -> Poll<Answer> {
+        if let Some(answer) = self.answer.borrow_mut().take() {
+            return Poll::Ready(answer);
+        }
+        self.watch(cx);
+        Poll::Pending
+    }
+
+    /// Has the connection woken when something changes.
+    pub(super) fn watch(&self, cx: &Context<'_>) {
+        keep(&self.connection, cx);
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.get()
+    }
+
+    pub(super) fn has_returned(&self) -> bool {
+        self.returned.get()
+    }
+
+    /// The connection is done with it.
+    pub(super) fn finish(&self) {
+        self.over.set(true);
+        wake(&self.instance);
+    }
+}
+
+fn keep(place: &RefCell<Option<Waker>>, cx: &Context<'_>) {
+    let mut place = place.borrow_mut();
+    match &*place {
+        Some(waker) if waker.will_wake(cx.waker()) => {}
+        _ => *place = Some(cx.waker().clone()),
+    }
+}
+
+fn wake(place: &RefCell<Option<Waker>>) {
+    let waker = place.borrow_mut().take();
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}

@@ -1,0 +1,458 @@
+//! Instances that answer HTTP requests: `wasi:http/incoming-handler@0.2` and
+//! `wasi:http/handler@0.3`.
+//!
+//! An instance is a task. Requests come to it by a queue of its own, one at a
+//! time to a handler of 0.2, whose calls exclude each other, and several at once
+//! to one of 0.3. A response goes to the connection as soon as it has begun; its
+//! body is taken by the connection itself.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use send_wrapper::SendWrapper;
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+use wasmtime::component::{Accessor, AccessorTask, HasSelf};
+use wasmtime::{Store, Trap};
+use wasmtime_wasi_http::p2::bindings::Proxy;
+use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
+use wasmtime_wasi_http::p3::bindings::Service;
+use wasmtime_wasi_http::{
+    Error, FieldMap, RequestOptions, Result as HttpResult, WasiBody, WasiHttpCtx, WasiHttpCtxView,
+    WasiHttpHooks, WasiHttpView, p3,
+};
+
+use crate::config::Isolation;
+use crate::http::{NoResponse, Reply, RequestBody};
+use crate::stream::Health;
+use crate::wasm::concurrent::Entry;
+use crate::wasm::concurrent::instance::{in_turns, report};
+use crate::wasm::concurrent::state::State;
+use crate::wasm::instance::one_line;
+use crate::worker::Worker;
+
+/// The largest piece of a body that is copied out of a guest at once, bytes: so
+/// much of it, and a little more, may be in memory.
+const CHUNK: usize = 256 << 10;
+
+/// What a guest is told that would send a request, and the log.
+const NO_CLIENT: &str = "this host sends no HTTP requests for wasi:http components yet";
+
+/// Requests that wait for an instance, and those that it is at.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    /// Whether it may get another one.
+    open: Cell<bool>,
+    waiting: RefCell<VecDeque<Request>>,
+    /// Those that were given to it and are not over, the oldest first.
+    running: RefCell<Vec<Weak<Reply>>>,
+    /// How many it was given.
+    taken: Cell<usize>,
+    most: usize,
+    most_at_once: usize,
+    waker: RefCell<Option<Waker>>,
+    task: RefCell<Option<AbortHandle>>,
+}
+
+/// A request for a guest.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) head: http::Request<RequestBody>,
+    pub(crate) secure: bool,
+    pub(crate) reply: Rc<Reply>,
+}
+
+/// Gives a request to an instance: to a new one, to the one of the connection,
+/// which is kept in `own`, or to one of the worker's. Returns which.
+pub(crate) fn begin(
+    worker: &Rc<Worker>,
+    own: &mut Option<Rc<Requests>>,
+    request: Request,
+) -> Rc<Requests> {
+    let takes = |requests: &Rc<Requests>| requests.takes();
+    let found = match worker.shared.isolation {
+        Isolation::Request => None,
+        Isolation::Connection => own.take().and_then(|old| {
+            if takes(&old) {
+                return Some(old);
+            }
+            old.close();
+            None
+        }),
+        Isolation::Worker => {
+            let mut all = worker.requests.borrow_mut();
+            all.retain(|requests| requests.open.get());
+            all.iter().find(|&it| takes(it)).map(Rc::clone)
+        }
+    };
+    if let Some(requests) = found {
+        requests.push(request);
+        if worker.shared.isolation == Isolation::Connection {
+            *own = Some(Rc::clone(&requests));
+        }
+        return requests;
+    }
+    let requests = Requests::new(worker);
+    requests.push(request);
+    match worker.shared.isolation {
+        Isolation::Request => requests.close(),
+        Isolation::Connection => *own = Some(Rc::clone(&requests)),
+        Isolation::Worker => worker.requests.borrow_mut().push(Rc::clone(&requests)),
+    }
+    requests.start(worker);
+    requests
+}
+
+impl Requests {
+    fn new(worker: &Worker) -> Rc<Self> {
+        let limits = &worker.shared.limits.http;
+        let one = match worker.shared.program.requests().map(|it| &it.entry) {
+            Some(Entry::Proxy(_)) => Some(1),
+            _ => None,
+        };
+        Rc::new(Self {
+            open: Cell::new(true),
+            waiting: RefCell::default(),
+            running: RefCell::default(),
+            taken: Cell::new(0),
+            most: limits.max_instance_reuse,
+            most_at_once: one.unwrap_or(limits.max_instance_concurrency),
+            waker: RefCell::default(),
+            task: RefCell::default(),
+        })
+    }
+
+    /// Whether it takes another request at present.
+    fn takes(&self) -> bool {
+        if !self.open.get() {
+            return false;
+        }
+        let running = self.running.borrow();
+        let busy = |reply: &&Weak<Reply>| reply.upgrade().is_some_and(|it| !it.is_done());
+        running.iter().filter(busy).count() < self.most_at_once
+    }
+
+    fn push(&self, request: Request) {
+        self.running
+            .borrow_mut()
+            .push(Rc::downgrade(&request.reply));
+        self.waiting.borrow_mut().push_back(request);
+        self.taken.set(self.taken.get() + 1);
+        if self.taken.get() >= self.most {
+            self.open.set(false);
+        }
+        self.wake();
+    }
+
+    /// Gives it no more requests; it ends after those that it has.
+    pub(crate) fn close(&self) {
+        self.open.set(false);
+        self.wake();
+    }
+
+    /// Nobody waits for one of its requests any more. Where it has no others, it
+    /// is at its end.
+    pub(crate) fn abandon(&self, reply: &Reply) {
+        reply.abandon();
+        self.close();
+        let wanted = |reply: &Weak<Reply>| reply.upgrade().is_some_and(|it| !it.is_abandoned());
+        let wanted = self.running.borrow().iter().any(wanted);
+        if !wanted && let Some(task) = self.task.take() {
+            task.abort();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// The next request; `None` where there will be none.
+    fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<Request>> {
+        if let Some(request) = self.waiting.borrow_mut().pop_front() {
+            return Poll::Ready(Some(request));
+        }
+        if !self.open.get() {
+            return Poll::Ready(None);
+        }
+        *self.waker.borrow_mut() = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Whether requests wait for it.
+    fn is_behind(&self) -> bool {
+        !self.waiting.borrow().is_empty() || self.running.borrow().len() > 1
+    }
+
+    fn finished(&self, reply: &Rc<Reply>) {
+        self.running
+            .borrow_mut()
+            .retain(|other| !std::ptr::eq(other.as_ptr(), Rc::as_ptr(reply)));
+        self.wake();
+    }
+
+    /// Waits until none is running.
+    async fn all_finished(&self) {
+        poll_fn(|cx| {
+            if self.running.borrow().is_empty() {
+                return Poll::Ready(());
+            }
+            *self.waker.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn fail_all(&self, reason: &NoResponse) {
+        self.open.set(false);
+        let running = self.running.take();
+        for reply in running.iter().filter_map(Weak::upgrade) {
+            reply.fail(reason.clone());
+        }
+        self.waiting.borrow_mut().clear();
+    }
+
+    fn start(self: &Rc<Self>, worker: &Rc<Worker>) {
+        let requests = Rc::clone(self);
+        let serving = Rc::clone(worker);
+        let life = async move { serve(&serving, &requests).await };
+        let task = match worker.shared.isolation {
+            // It ends with the worker, and its connections are waited for.
+            Isolation::Worker => tokio::task::spawn_local(life).abort_handle(),
+            Isolation::Request | Isolation::Connection => worker.spawn_abortable(life),
+        };
+        *self.task.borrow_mut() = Some(task);
+    }
+}
+
+/// An instance from its beginning to its end.
+async fn serve(worker: &Rc<Worker>, requests: &Rc<Requests>) {
+    let health: Rc<Health> = Rc::default();
+    let (mut store, guest) = match instantiate(worker, &health).await {
+        Ok(made) => made,
+        Err(error) => {
+            worker.shared.counters.instances_failed.add();
+            let error = one_line(&error);
+            tracing::error!(guest = %worker.shared.guest.name, %error, "no instance for a request");
+            return requests.fail_all(&NoResponse::NoInstance);
+        }
+    };
+    let guest = Arc::new(guest);
+    let after = worker.shared.limits.http.response_timeout;
+    let running = store.run_concurrent(async |accessor| {
+        while let Some(request) = poll_fn(|cx| requests.poll_next(cx)).await {
+            let answering = Answering {
+                guest: Arc::clone(&guest),
+                request: SendWrapper::new(request),
+                requests: SendWrapper::new(Rc::clone(requests)),
+            };
+            match &*guest {
+                // A task of its own is for what goes on beside others.
+                Guest::Service(_) if requests.open.get() || requests.is_behind() => {
+                    accessor.spawn(answering)?;
+                }
+                Guest::Proxy(_) | Guest::Service(_) => answering.run(accessor).await?,
+            }
+        }
+        requests.all_finished().await;
+        // What it spawned goes on, for a while.
+        let rest = poll_fn(|cx| accessor.poll_no_interesting_tasks(cx));
+        if tokio::time::timeout(after, rest).await.is_err() {
+            tracing::info!("what the guest did after its response took too long");
+        }
+        Ok(())
+    });
+    let ended = in_turns(&health, running).await;
+    if let Err(error) = ended.and_then(|ended: wasmtime::Result<()>| ended) {
+        health.trapped();
+        report(&store, "handle", &error);
+        requests.fail_all(&match error.downcast_ref() {
+            Some(Trap::Interrupt) => NoResponse::TimedOut,
+            _ => NoResponse::Trapped,
+        });
+    }
+}
+
+async fn instantiate(
+    worker: &Rc<Worker>,
+    health: &Rc<Health>,
+) -> wasmtime::Result<(Store<State>, Guest)> {
+    let program = worker
+        .shared
+        .program
+        .requests()
+        .ok_or_else(|| wasmtime::Error::msg("the component takes no requests"))?;
+    let (mut store, instance) = program.instantiate(State::new(worker, health)).await?;
+    let guest = match &program.entry {
+        Entry::Proxy(indices) => Guest::Proxy(indices.load(&mut store, &instance)?),
+        Entry::Service(indices) => Guest::Service(indices.load(&mut store, &instance)?),
+        _ => wasmtime::bail!("the component takes no requests"),
+    };
+    Ok((store, guest))
+}
+
+/// What is called.
+enum Guest {
+    Proxy(Proxy),
+    Service(Service),
+}
+
+/// A request as a task of its store.
+struct Answering {
+    guest: Arc<Guest>,
+    request: SendWrapper<Request>,
+    requests: SendWrapper<Rc<Requests>>,
+}
+
+impl AccessorTask<State, HasSelf<State>> for Answering {
+    async fn run(self, accessor: &Accessor<State>) -> wasmtime::Result<()> {
+        let reply = SendWrapper::new(Rc::clone(&self.request.reply));
+        match &*self.guest {
+            Guest::Proxy(proxy) => answer_by_proxy(accessor, proxy, self.request).await?,
+            Guest::Service(service) => answer_by_service(accessor, service, self.request).await?,
+        }
+        // The store has the other end of the body.
+        poll_fn(|cx| reply.poll_over(cx)).await;
+        self.requests.finished(&reply);
+        Ok(())
+    }
+}
+
+async fn answer_by_proxy(
+    accessor: &Accessor<State>,
+    proxy: &Proxy,
+    request: SendWrapper<Request>,
+) -> wasmtime::Result<()> {
+    let Request {
+        head,
+        secure,
+        reply,
+    } = request.take();
+    let reply = SendWrapper::new(reply);
+    let answering = SendWrapper::new(Rc::clone(&reply));
+    let scheme = if secure { Scheme::Https } else { Scheme::Http };
+    let (request, out) = accessor.with(|mut store| {
+        let mut view = store.data_mut().http();
+        let request = view.new_incoming_request(scheme, head)?;
+        let out = view.new_response_outparam_from_callback(move |answer| {
+            answering.answer(match answer {
+                Ok(response) => Ok((response, None)),
+                Err(code) => Err(NoResponse::Failed(format!("it answers {code:?}"))),
+            });
+        })?;
+        Ok::<_, wasmtime::Error>((request, out))
+    })?;
+    let handler = proxy.wasi_http_incoming_handler();
+    let handle = handler.func_handle();
+    handle.call_concurrent(accessor, (request, out)).await?;
+    reply.answer(Err(NoResponse::Failed("it never answers".into())));
+    reply.returned();
+    Ok(())
+}
+
+async fn answer_by_service(
+    accessor: &Accessor<State>,
+    service: &Service,
+    request: SendWrapper<Request>,
+) -> wasmtime::Result<()> {
+    let Request {
+        head,
+        secure,
+        reply,
+    } = request.take();
+    let reply = SendWrapper::new(reply);
+    let (parts, body) = head.into_parts();
+    let scheme = match secure {
+        true => http::uri::Scheme::HTTPS,
+        false => http::uri::Scheme::HTTP,
+    };
+    let uri = parts.uri.into_parts();
+    let headers = accessor.with(|mut store| {
+        let view = store.data_mut().http();
+        FieldMap::new_immutable(view.hooks, parts.headers)
+    });
+    let (request, _) = p3::Request::new(
+        parts.method,
+        Some(scheme),
+        uri.authority,
+        uri.path_and_query,
+        headers,
+        None,
+        body,
+    );
+    match service.handle(accessor, request).await? {
+        Ok(response) => {
+            let (sent, told) = oneshot::channel();
+            let told = async move { told.await.unwrap_or(Err(Error::ConnectionTerminated)) };
+            let response = accessor.with(|store| response.into_http(store, told))?;
+            reply.answer(Ok((response, Some(sent))));
+        }
+        Err(code) => reply.answer(Err(NoResponse::Failed(format!("it answers {code:?}")))),
+    }
+    Ok(())
+}
+
+/// What `wasi:http` needs of an instance.
+pub(crate) struct Http {
+    context: WasiHttpCtx,
+    hooks: Hooks,
+}
+
+impl Http {
+    pub(crate) fn new(worker: &Rc<Worker>) -> Self {
+        Self {
+            context: WasiHttpCtx::new(),
+            hooks: Hooks {
+                worker: SendWrapper::new(Rc::clone(worker)),
+            },
+        }
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            hooks: &mut self.http.hooks,
+            table: &mut self.table,
+            ctx: &mut self.http.context,
+        }
+    }
+}
+
+struct Hooks {
+    worker: SendWrapper<Rc<Worker>>,
+}
+
+/// A response, and what sees to the rest of the connection.
+type Sending = HttpResult<(
+    http::Response<WasiBody>,
+    Box<dyn Future<Output = HttpResult<()>> + Send>,
+)>;
+
+impl WasiHttpHooks for Hooks {
+    /// Nothing is sent, whatever the policy: there is no client yet.
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        _: Option<RequestOptions>,
+        _: Box<dyn Future<Output = HttpResult<()>> + Send>,
+    ) -> Box<dyn Future<Output = Sending> + Send> {
+        let guest = &self.worker.shared.guest.name;
+        let authority = request.uri().authority().map_or("", |it| it.as_str());
+        tracing::warn!(%guest, "no HTTP request to {authority}: {NO_CLIENT}");
+        Box::new(async { Err(Error::InternalError(Some(NO_CLIENT.to_owned()))) })
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK
+    }
+
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK
+    }
+}

@@ -1,0 +1,192 @@
+//! What goes wrong with standard HTTP components, and what it must not take
+//! along.
+
+mod harness;
+
+use std::time::Duration;
+
+use harness::{Run, Server, message, pattern, post};
+
+const PROBES: [&str; 2] = ["proxy-probe", "service-probe"];
+
+fn probe(guest: &str) -> Run {
+    Run::guest(guest).http().args(["--workers", "1"])
+}
+
+fn servers() -> impl Iterator<Item = Server> {
+    PROBES.into_iter().flat_map(|guest| {
+        ["request", "connection", "worker"]
+            .map(|isolation| probe(guest).args(["--isolation", isolation]).start())
+    })
+}
+
+#[test]
+fn a_guest_that_fails_costs_its_request_and_nothing_else() {
+    for server in servers() {
+        let mut peer = server.connect_http();
+        for _ in 0..3 {
+            assert_eq!(peer.fetch("/trap").status, 500);
+            assert_eq!(peer.fetch("/error").status, 500);
+            assert_eq!(peer.fetch("/loop").status, 504);
+            peer.fetch("/hello").is(200, "hello");
+        }
+        server.log.wait_for(&["DestinationNotFound"]);
+        server.log.wait_for(&["--event-timeout"]);
+        server.stop();
+    }
+}
+
+#[test]
+fn a_guest_that_never_answers_is_not_waited_for() {
+    for guest in PROBES {
+        for isolation in ["request", "connection", "worker"] {
+            let server = probe(guest)
+                .args(["--isolation", isolation, "--response-timeout", "300ms"])
+                .start();
+            let mut peer = server.connect_http();
+            assert_eq!(peer.fetch("/never").status, 504);
+            peer.fetch("/hello").is(200, "hello");
+            server.log.wait_for(&["--response-timeout"]);
+            server.stop();
+        }
+    }
+}
+
+#[test]
+fn a_guest_of_0_2_that_drops_its_chance_to_answer_is_answered_for() {
+    let server = probe("proxy-probe").start();
+    let mut peer = server.connect_http();
+    assert_eq!(peer.fetch("/silent").status, 500);
+    peer.fetch("/hello").is(200, "hello");
+    server.log.wait_for(&["never answers"]);
+    server.stop();
+}
+
+#[test]
+fn a_response_that_is_cut_short_does_not_look_whole() {
+    for server in servers() {
+        for target in ["/trap-late", "/short", "/long"] {
+            let mut peer = server.connect_http();
+            peer.send(message("GET", target, &[]).as_bytes());
+            let got = String::from_utf8_lossy(&peer.rest()).into_owned();
+            assert!(!got.ends_with("0\r\n\r\n"), "{target}: {got}");
+            if target == "/short" && !got.contains(" 500 ") {
+                assert!(got.contains("content-length: 10") || got.contains("Content-Length: 10"));
+                assert!(!got.ends_with("bodybody"), "{got}");
+            }
+        }
+        server.connect_http().fetch("/hello").is(200, "hello");
+        server.stop();
+    }
+    let server = probe("proxy-probe").start();
+    let mut peer = server.connect_http();
+    peer.send(message("GET", "/unfinished", &[]).as_bytes());
+    let got = String::from_utf8_lossy(&peer.rest()).into_owned();
+    assert!(!got.ends_with("0\r\n\r\n"), "{got}");
+    server.stop();
+}
+
+#[test]
+fn a_body_beyond_the_limit_is_refused() {
+    for guest in PROBES {
+        let server = probe(guest).args(["--max-body", "10"]).start();
+        let mut peer = server.connect_http();
+        assert_eq!(peer.exchange(post("/sum", &pattern(11))).status, 413);
+        peer.ends();
+        let mut peer = server.connect_http();
+        let chunked = "POST /sum HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n";
+        assert_eq!(peer.exchange(chunked).status, 413);
+        let mut peer = server.connect_http();
+        peer.exchange(post("/sum", &pattern(10))).is(200, "10");
+        server.stop();
+    }
+}
+
+#[test]
+fn a_body_that_does_not_come_is_a_408_and_a_malformed_one_a_400() {
+    for guest in PROBES {
+        let server = probe(guest).args(["--body-timeout", "200ms"]).start();
+        let mut peer = server.connect_http();
+        let head = "POST /sum HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab";
+        assert_eq!(peer.exchange(head).status, 408);
+        peer.ends();
+        let mut peer = server.connect_http();
+        let head = "POST /sum HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n";
+        assert_eq!(peer.exchange(head).status, 400);
+        server.connect_http().fetch("/hello").is(200, "hello");
+        server.stop();
+    }
+}
+
+#[test]
+fn a_client_that_leaves_in_mid_body_takes_nobody_along() {
+    for server in servers() {
+        for _ in 0..20 {
+            let mut peer = server.connect_http();
+            peer.send(b"POST /sum HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\n\r\nab");
+            drop(peer);
+            let mut peer = server.connect_http();
+            peer.send(message("GET", "/bytes?100000000", &[]).as_bytes());
+            peer.take(1000);
+            drop(peer);
+            let mut peer = server.connect_http();
+            peer.send(message("GET", "/late?50", &[]).as_bytes());
+            drop(peer);
+        }
+        server.connect_http().fetch("/hello").is(200, "hello");
+        server.stop();
+    }
+}
+
+#[test]
+fn a_status_that_is_no_final_one_is_a_500() {
+    for guest in PROBES {
+        let server = probe(guest).start();
+        let mut peer = server.connect_http();
+        assert_eq!(peer.fetch("/status?101").status, 500);
+        peer.fetch("/hello").is(200, "hello");
+        server.stop();
+    }
+}
+
+#[test]
+fn a_request_that_wasi_http_cannot_express_is_a_400() {
+    for guest in PROBES {
+        let server = probe(guest).start();
+        let mut peer = server.connect_http();
+        assert_eq!(peer.fetch("/a<b").status, 400);
+        peer.ends();
+        server.connect_http().fetch("/hello").is(200, "hello");
+        server.stop();
+    }
+}
+
+#[test]
+fn clients_that_leave_do_not_take_those_along_who_share_their_instance() {
+    let isolation = ["--isolation", "worker"];
+    let server = probe("service-probe").args(isolation).start();
+    let mut patient = server.connect_http();
+    patient.send(message("GET", "/late?600", &[]).as_bytes());
+    let mut leaving = Vec::new();
+    for _ in 0..2 {
+        let mut peer = server.connect_http();
+        peer.send(b"POST /sum HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\n\r\nab");
+        leaving.push(peer);
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    for peer in leaving {
+        drop(peer);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    patient.response().is(200, "late");
+    server.stop();
+}
+
+#[test]
+fn an_instance_for_each_request_is_refused_where_there_can_be_none() {
+    let isolation = ["--isolation", "request"];
+    let finished = Run::guest("router").http().args(isolation).output();
+    finished.refused(2, &["--isolation request", "wasi:http/handler"]);
+    let finished = Run::guest("echo").tcp().args(isolation).output();
+    finished.refused(2, &["--isolation request", "--http"]);
+}
