@@ -53,6 +53,43 @@ fn a_guest_that_never_answers_is_not_waited_for() {
 }
 
 #[test]
+fn a_body_that_keeps_moving_is_not_cut_short() {
+    let size = 128 << 20;
+    for guest in PROBES {
+        let server = probe(guest)
+            .args(["--max-body", "1GiB", "--event-timeout", "20ms"])
+            .start();
+        let mut peer = server.connect_http();
+        let head = format!("POST /sum HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n");
+        peer.send(head.as_bytes());
+        let piece = pattern(1 << 20);
+        for _ in 0..size >> 20 {
+            peer.send(&piece);
+        }
+        peer.response().is(200, &size.to_string());
+        let response = peer.fetch(&format!("/bytes?{size}"));
+        assert_eq!(response.body.len(), size);
+        server.stop();
+    }
+}
+
+#[test]
+fn a_slow_body_does_not_count_as_a_slow_guest() {
+    for guest in PROBES {
+        let server = probe(guest).args(["--response-timeout", "400ms"]).start();
+        let mut peer = server.connect_http();
+        peer.send(b"POST /sum HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n");
+        for _ in 0..8 {
+            std::thread::sleep(Duration::from_millis(150));
+            peer.send(b"a");
+        }
+        peer.response().is(200, "8");
+        assert_eq!(peer.exchange(post("/never", b"whole")).status, 504);
+        server.stop();
+    }
+}
+
+#[test]
 fn a_guest_of_0_2_that_drops_its_chance_to_answer_is_answered_for() {
     let server = probe("proxy-probe").start();
     let mut peer = server.connect_http();

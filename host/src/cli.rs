@@ -247,7 +247,8 @@ struct Http {
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s")]
     #[arg(hide_short_help = true)]
     keep_alive_timeout: Duration,
-    /// How long a wasi:http component may take to begin its response
+    /// How long a wasi:http component may take to begin its response, counted
+    /// from the last piece of the request that it got
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s")]
     #[arg(hide_short_help = true)]
     response_timeout: Duration,

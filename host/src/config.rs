@@ -437,8 +437,9 @@ pub struct HttpLimits {
     pub body_timeout: Duration,
     /// How long a connection may be idle between requests.
     pub keep_alive_timeout: Duration,
-    /// How long a guest that awaits may take to begin its response, and to
-    /// finish what it does after the end of it.
+    /// How long a guest that awaits may take to begin its response, since it
+    /// got what came last of the request, and to finish what it does after the
+    /// end of it.
     pub response_timeout: Duration,
     /// How many requests an instance answers that awaits, before another one
     /// takes its place.

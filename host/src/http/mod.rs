@@ -25,6 +25,7 @@ mod file_body;
 mod head;
 mod local;
 mod media;
+mod moving;
 mod range;
 pub(crate) mod reply;
 mod request;
@@ -33,6 +34,7 @@ mod upload;
 
 pub(crate) use connection::Driver;
 pub(crate) use local::Local;
+pub(crate) use moving::Moving;
 pub(crate) use reply::{NoResponse, Reply};
 pub(crate) use request::Request;
 pub(crate) use response::{Answer, Body};

@@ -7,8 +7,10 @@ use std::task::{Context, Poll, Waker};
 use tokio::sync::oneshot;
 use wasmtime_wasi_http::{Error, WasiBody};
 
+use crate::http::moving::Moving;
+
 /// A response, the body of which is yet to come.
-pub(crate) type Response = http::Response<WasiBody>;
+pub(crate) type Response = http::Response<Moving<WasiBody>>;
 
 /// Told when a response was sent, or why not.
 pub(crate) type Sent = oneshot::Sender<Result<(), Error>>;

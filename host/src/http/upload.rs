@@ -46,6 +46,8 @@ struct State {
     wants_continue: bool,
     /// Until when the next piece is to come; none while nobody asks for it.
     deadline: Option<Tick>,
+    /// When the guest got the last piece; at first, when the body began.
+    moved: Tick,
 }
 
 /// How a body has ended.
@@ -76,6 +78,7 @@ impl Upload {
                 kept,
                 wants_continue: false,
                 deadline: None,
+                moved: transport.worker().now(),
             }),
         })
     }
@@ -97,6 +100,15 @@ impl Upload {
 
     pub(super) fn deadline(&self) -> Option<Tick> {
         self.state.borrow().deadline
+    }
+
+    /// When the guest got the last piece of it; now, where it waits for one.
+    pub(super) fn moved(&self) -> Tick {
+        let state = self.state.borrow();
+        match state.deadline {
+            Some(_) => self.transport.worker().now(),
+            None => state.moved,
+        }
     }
 
     /// Whether the client is to be told to go on; said once.
@@ -144,6 +156,7 @@ impl Upload {
                 state.take_kept()
             };
             state.deadline = None;
+            state.moved = self.transport.worker().now();
             if let Some(End::Refused(_)) = state.end {
                 self.transport.nudge();
             }

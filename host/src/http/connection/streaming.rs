@@ -2,6 +2,7 @@
 //! body has come, and the response is sent while it is made.
 
 use std::fmt::Write as _;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -17,6 +18,7 @@ use crate::http::access_log::Entry;
 use crate::http::chunked::Chunked;
 use crate::http::head::{Framing, HeadLimits, Refusal};
 use crate::http::local::clear;
+use crate::http::moving::Moving;
 use crate::http::reply::{NoResponse, Reply, Response, Sent};
 use crate::http::request::Request;
 use crate::http::response::{self, Persistence};
@@ -59,7 +61,8 @@ enum Stage {
 
 /// A response that is being sent.
 struct Download {
-    body: WasiBody,
+    /// None where none is sent.
+    body: Option<Moving<WasiBody>>,
     framing: Framed,
     status: u16,
     /// Bytes of the body that were sent.
@@ -321,8 +324,8 @@ impl Driver {
         };
         answering.stage = Stage::Sending(Box::new(Download {
             body: match head || bodiless {
-                true => WasiBody::default(),
-                false => body,
+                true => None,
+                false => Some(body),
             },
             framing,
             status,
@@ -350,9 +353,12 @@ impl Driver {
             return Poll::Ready(Next::Broken);
         };
         loop {
+            let Some(body) = &mut download.body else {
+                return Poll::Ready(Next::Complete);
+            };
             if let Framed::Length(length) = download.framing
                 && length == download.sent
-                && (length == 0 || download.body.is_end_stream())
+                && (length == 0 || body.is_end_stream())
             {
                 return Poll::Ready(Next::Complete);
             }
@@ -364,7 +370,7 @@ impl Driver {
                     return Poll::Pending;
                 }
             }
-            let frame = match std::pin::Pin::new(&mut download.body).poll_frame(cx) {
+            let frame = match Pin::new(body).poll_frame(cx) {
                 Poll::Pending => {
                     reply.watch(cx);
                     return match reply.is_broken() || reply.has_returned() {
@@ -560,6 +566,18 @@ impl Driver {
         let now = self.worker().now();
         let late = |deadline: Option<Tick>| deadline.is_some_and(|it| now >= it);
         if late(answering.deadline) && matches!(answering.stage, Stage::Waiting) {
+            // A body that still comes has its own time-out. The time for the
+            // response begins with what the guest got of it last.
+            let limit = self.limits().response_timeout;
+            if let Some(upload) = &answering.upload {
+                let since = now.saturating_sub(upload.moved());
+                let due = self.worker().tick_after(limit).saturating_sub(since);
+                if due > now {
+                    answering.deadline = Some(due);
+                    self.exchange.reading = Reading::Answer(answering);
+                    return self.arm();
+                }
+            }
             let shared = &self.worker().shared;
             tracing::error!(guest = %shared.guest.name, path = answering.request.head.target(),
                 "the guest has no response in time (--response-timeout)");

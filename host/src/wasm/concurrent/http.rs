@@ -27,7 +27,7 @@ use wasmtime_wasi_http::{
 };
 
 use crate::config::Isolation;
-use crate::http::{NoResponse, Reply, RequestBody};
+use crate::http::{Moving, NoResponse, Reply, RequestBody};
 use crate::stream::Health;
 use crate::wasm::concurrent::Entry;
 use crate::wasm::concurrent::instance::{in_turns, report};
@@ -337,11 +337,14 @@ async fn answer_by_proxy(
     let answering = SendWrapper::new(Rc::clone(&reply));
     let scheme = if secure { Scheme::Https } else { Scheme::Http };
     let (request, out) = accessor.with(|mut store| {
-        let mut view = store.data_mut().http();
+        let state = store.data_mut();
+        let health = state.health.clone();
+        let head = head.map(|body| Moving::new(body, &health));
+        let mut view = state.http();
         let request = view.new_incoming_request(scheme, head)?;
         let out = view.new_response_outparam_from_callback(move |answer| {
             answering.answer(match answer {
-                Ok(response) => Ok((response, None)),
+                Ok(response) => Ok((response.map(|body| Moving::new(body, &health)), None)),
                 Err(code) => Err(NoResponse::Failed(format!("it answers {code:?}"))),
             });
         })?;
@@ -372,9 +375,10 @@ async fn answer_by_service(
         false => http::uri::Scheme::HTTP,
     };
     let uri = parts.uri.into_parts();
-    let headers = accessor.with(|mut store| {
-        let view = store.data_mut().http();
-        FieldMap::new_immutable(view.hooks, parts.headers)
+    let (health, headers) = accessor.with(|mut store| {
+        let state = store.data_mut();
+        let headers = FieldMap::new_immutable(state.http().hooks, parts.headers);
+        (state.health.clone(), headers)
     });
     let (request, _) = p3::Request::new(
         parts.method,
@@ -383,13 +387,14 @@ async fn answer_by_service(
         uri.path_and_query,
         headers,
         None,
-        body,
+        Moving::new(body, &health),
     );
     match service.handle(accessor, request).await? {
         Ok(response) => {
             let (sent, told) = oneshot::channel();
             let told = async move { told.await.unwrap_or(Err(Error::ConnectionTerminated)) };
             let response = accessor.with(|store| response.into_http(store, told))?;
+            let response = response.map(|body| Moving::new(body, &health));
             reply.answer(Ok((response, Some(sent))));
         }
         Err(code) => reply.answer(Err(NoResponse::Failed(format!("it answers {code:?}")))),
