@@ -173,17 +173,31 @@ async fn open(
     endpoint: &Endpoint,
     local: Option<IpAddr>,
 ) -> Result<(OwnedFd, Address), ConnectionError> {
+    if let Endpoint::Unix(path) = endpoint {
+        let stream = UnixStream::connect(path).await?.into_std()?;
+        return Ok((OwnedFd::from(stream), Address::Unix(Some(path.clone()))));
+    }
+    let stream = open_tcp(worker, endpoint, local).await?;
+    let peer = stream.peer_addr()?;
+    Ok((OwnedFd::from(stream.into_std()?), Address::Ip(peer)))
+}
+
+/// The same for TCP and nothing else.
+///
+/// # Errors
+/// The same, or the endpoint is a path.
+pub(crate) async fn open_tcp(
+    worker: &Worker,
+    endpoint: &Endpoint,
+    local: Option<IpAddr>,
+) -> Result<TcpStream, ConnectionError> {
     let stream = match endpoint {
-        Endpoint::Unix(path) => {
-            let stream = UnixStream::connect(path).await?.into_std()?;
-            return Ok((OwnedFd::from(stream), Address::Unix(Some(path.clone()))));
-        }
+        Endpoint::Unix(_) => return Err(ConnectionError::NotSupported),
         Endpoint::Address(address) => connect_address(*address, local).await?,
         Endpoint::Name { host, port } => connect_name(worker, host, *port, local).await?,
     };
     stream.set_nodelay(true)?;
-    let peer = stream.peer_addr()?;
-    Ok((OwnedFd::from(stream.into_std()?), Address::Ip(peer)))
+    Ok(stream)
 }
 
 async fn connect_address(remote: SocketAddr, local: Option<IpAddr>) -> io::Result<TcpStream> {

@@ -37,6 +37,9 @@ use crate::policy::{Resolved, canonical_name, is_host_name};
 const HOSTS: &str = "/etc/hosts";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
+/// Said where no server answers in time.
+pub(crate) const SILENT: &str = "the resolver does not answer (--dns-timeout)";
+
 /// How often the two files are looked at for changes.
 const REFRESH: Duration = Duration::from_secs(5);
 
@@ -294,7 +297,7 @@ impl From<Missing> for ConnectionError {
             Missing::NoName => Self::NameUnresolvable,
             Missing::NoAddress => Self::NoAddress,
             Missing::Failed => Self::ResolverFailure,
-            Missing::TimedOut => Self::Timeout("the resolver does not answer (--dns-timeout)"),
+            Missing::TimedOut => Self::Timeout(SILENT),
         }
     }
 }

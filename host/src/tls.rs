@@ -37,6 +37,8 @@ pub(crate) struct Tls {
     certificates: Arc<BySni>,
     trust: Trust,
     client: OnceLock<Result<ClientConfig, String>>,
+    /// The same for HTTP.
+    http_client: OnceLock<Arc<ClientConfig>>,
 }
 
 impl fmt::Debug for Tls {
@@ -85,6 +87,7 @@ impl Tls {
                 false => Trust::Authorities(extra),
             },
             client: OnceLock::new(),
+            http_client: OnceLock::new(),
         })
     }
 
@@ -126,6 +129,23 @@ impl Tls {
     /// What all clients begin with; made when first asked for.
     fn client_config(&self) -> &Result<ClientConfig, String> {
         self.client.get_or_init(|| self.trust.client_config())
+    }
+
+    /// The client's side of HTTP, whichever version the server prefers.
+    ///
+    /// # Errors
+    /// No authority is known.
+    pub(crate) fn http_client(&self) -> Result<Arc<ClientConfig>, ConnectionError> {
+        let config = match self.client_config() {
+            Ok(config) => config,
+            Err(reason) => return Err(ConnectionError::Tls(reason.clone())),
+        };
+        let with_protocols = || {
+            let mut config = config.clone();
+            config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+            Arc::new(config)
+        };
+        Ok(Arc::clone(self.http_client.get_or_init(with_protocols)))
     }
 
     /// The server's side, where `--cert` was given.

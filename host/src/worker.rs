@@ -2,7 +2,7 @@
 //! buffers and instances. A connection lives and dies on one worker, so
 //! nothing here is locked.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -57,6 +57,8 @@ pub(crate) struct Worker {
     pub(crate) resolver: Resolver,
     /// What its HTTP connections share.
     pub(crate) http: http::Local,
+    /// Sends the HTTP requests of its guests; made when first used.
+    http_client: OnceCell<http::Client>,
     /// Whether the run is at its end, and what is idle should go.
     draining: Cell<bool>,
     drained: Notify,
@@ -72,6 +74,7 @@ impl Worker {
         Rc::new(Self {
             tick: tick(&shared.limits),
             http: http::Local::new(shared.access_log.as_ref()),
+            http_client: OnceCell::new(),
             draining: Cell::new(false),
             drained: Notify::new(),
             resolver: Resolver::new(&shared.dns),
@@ -144,6 +147,12 @@ impl Worker {
             Some(instance) if !instance.is_dead() => Ok(Rc::clone(instance)),
             _ => Ok(Rc::clone(kept.insert(Instance::new(self)?))),
         }
+    }
+
+    /// What sends the HTTP requests of its guests.
+    pub(crate) fn http_client(self: &Rc<Self>) -> &http::Client {
+        let make = || http::Client::new(Rc::downgrade(self));
+        self.http_client.get_or_init(make)
     }
 
     /// Has the worker wait, before it ends, until what this returns is dropped.

@@ -13,11 +13,14 @@
 //! A guest that awaits gets its request before the body has come, and reads that
 //! itself (`upload`); what it answers (`reply`) is sent as it makes it.
 //!
+//! What guests send themselves is `client`'s, and hyper's.
+//!
 //! `head` and `chunked` are what hostile bytes meet first. They do no I/O, and
 //! are fuzzed and compared with hyper.
 
 pub(crate) mod access_log;
 mod chunked;
+mod client;
 mod coding;
 mod conditional;
 mod connection;
@@ -32,6 +35,7 @@ mod request;
 mod response;
 mod upload;
 
+pub(crate) use client::{Client, Destination, Exchange, MOST_EXCHANGES};
 pub(crate) use connection::Driver;
 pub(crate) use local::Local;
 pub(crate) use moving::Moving;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use send_wrapper::SendWrapper;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::AbortHandle;
 use wasmtime::component::{Accessor, AccessorTask, HasSelf};
 use wasmtime::{Store, Trap};
@@ -27,10 +27,12 @@ use wasmtime_wasi_http::{
 };
 
 use crate::config::Isolation;
-use crate::http::{Moving, NoResponse, Reply, RequestBody};
+use crate::connect::Endpoint;
+use crate::http::{Destination, Exchange, MOST_EXCHANGES, Moving, NoResponse, Reply, RequestBody};
 use crate::stream::Health;
 use crate::wasm::concurrent::Entry;
-use crate::wasm::concurrent::instance::{in_turns, report};
+use crate::wasm::concurrent::Permissions;
+use crate::wasm::concurrent::instance::{Running, in_turns, report};
 use crate::wasm::concurrent::state::State;
 use crate::wasm::instance::one_line;
 use crate::worker::Worker;
@@ -38,9 +40,6 @@ use crate::worker::Worker;
 /// The largest piece of a body that is copied out of a guest at once, bytes: so
 /// much of it, and a little more, may be in memory.
 const CHUNK: usize = 256 << 10;
-
-/// What a guest is told that would send a request, and the log.
-const NO_CLIENT: &str = "this host sends no HTTP requests for wasi:http components yet";
 
 /// Requests that wait for an instance, and those that it is at.
 #[derive(Debug)]
@@ -242,6 +241,7 @@ async fn serve(worker: &Rc<Worker>, requests: &Rc<Requests>) {
             return requests.fail_all(&NoResponse::NoInstance);
         }
     };
+    let mut life = Running::new(&health);
     let guest = Arc::new(guest);
     let after = worker.shared.limits.http.response_timeout;
     let running = store.run_concurrent(async |accessor| {
@@ -262,19 +262,23 @@ async fn serve(worker: &Rc<Worker>, requests: &Rc<Requests>) {
         requests.all_finished().await;
         // What it spawned goes on, for a while.
         let rest = poll_fn(|cx| accessor.poll_no_interesting_tasks(cx));
-        if tokio::time::timeout(after, rest).await.is_err() {
+        let in_time = tokio::time::timeout(after, rest).await.is_ok();
+        if !in_time {
             tracing::info!("what the guest did after its response took too long");
         }
-        Ok(())
+        Ok(in_time)
     });
     let ended = in_turns(&health, running).await;
-    if let Err(error) = ended.and_then(|ended: wasmtime::Result<()>| ended) {
-        health.trapped();
-        report(&store, "handle", &error);
-        requests.fail_all(&match error.downcast_ref() {
-            Some(Trap::Interrupt) => NoResponse::TimedOut,
-            _ => NoResponse::Trapped,
-        });
+    match ended.and_then(|ended: wasmtime::Result<bool>| ended) {
+        Ok(true) => life.end(),
+        Ok(false) => {}
+        Err(error) => {
+            report(&store, "handle", &error);
+            requests.fail_all(&match error.downcast_ref() {
+                Some(Trap::Interrupt) => NoResponse::TimedOut,
+                _ => NoResponse::Trapped,
+            });
+        }
     }
 }
 
@@ -409,11 +413,18 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    pub(crate) fn new(worker: &Rc<Worker>) -> Self {
+    pub(crate) fn new(
+        worker: &Rc<Worker>,
+        health: &Rc<Health>,
+        permissions: &Arc<Permissions>,
+    ) -> Self {
         Self {
             context: WasiHttpCtx::new(),
             hooks: Hooks {
                 worker: SendWrapper::new(Rc::clone(worker)),
+                health: SendWrapper::new(Rc::clone(health)),
+                permissions: Arc::clone(permissions),
+                exchanges: None,
             },
         }
     }
@@ -431,6 +442,11 @@ impl WasiHttpView for State {
 
 struct Hooks {
     worker: SendWrapper<Rc<Worker>>,
+    health: SendWrapper<Rc<Health>>,
+    permissions: Arc<Permissions>,
+    /// Requests that it may send besides those that are under way; made when
+    /// first used.
+    exchanges: Option<Arc<Semaphore>>,
 }
 
 /// A response, and what sees to the rest of the connection.
@@ -439,18 +455,46 @@ type Sending = HttpResult<(
     Box<dyn Future<Output = HttpResult<()>> + Send>,
 )>;
 
+impl Hooks {
+    /// Takes a place for an exchange, if the guest may send there.
+    fn begin_exchange(
+        &mut self,
+        uri: &http::Uri,
+        options: Option<RequestOptions>,
+    ) -> HttpResult<Exchange> {
+        let endpoint = Destination::of(uri)?.endpoint;
+        if self.permissions.connect(&endpoint).is_err() {
+            return Err(match endpoint {
+                Endpoint::Address(_) => Error::DestinationIpProhibited,
+                Endpoint::Name { .. } | Endpoint::Unix(_) => Error::HttpRequestDenied,
+            });
+        }
+        let places = || Arc::new(Semaphore::new(MOST_EXCHANGES));
+        let exchanges = Arc::clone(self.exchanges.get_or_insert_with(places));
+        let Ok(place) = exchanges.try_acquire_owned() else {
+            let guest = &self.worker.shared.guest.name;
+            tracing::warn!(%guest, "no more than {MOST_EXCHANGES} HTTP requests at once");
+            return Err(Error::ConnectionLimitReached);
+        };
+        Ok(Exchange {
+            place,
+            health: self.health.clone(),
+            options: options.unwrap_or_default(),
+        })
+    }
+}
+
 impl WasiHttpHooks for Hooks {
-    /// Nothing is sent, whatever the policy: there is no client yet.
+    /// What the guest made of the response is nothing to the peer.
     fn send_request(
         &mut self,
         request: http::Request<WasiBody>,
-        _: Option<RequestOptions>,
+        options: Option<RequestOptions>,
         _: Box<dyn Future<Output = HttpResult<()>> + Send>,
     ) -> Box<dyn Future<Output = Sending> + Send> {
-        let guest = &self.worker.shared.guest.name;
-        let authority = request.uri().authority().map_or("", |it| it.as_str());
-        tracing::warn!(%guest, "no HTTP request to {authority}: {NO_CLIENT}");
-        Box::new(async { Err(Error::InternalError(Some(NO_CLIENT.to_owned()))) })
+        let exchange = self.begin_exchange(request.uri(), options);
+        let client = self.worker.http_client().clone();
+        Box::new(async move { client.send(request, exchange?).await })
     }
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {

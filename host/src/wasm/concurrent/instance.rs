@@ -261,18 +261,15 @@ pub(crate) async fn run(worker: &Rc<Worker>, program: &Program) -> u8 {
             return 1;
         }
     };
-    let mut running = Running {
-        health: &health,
-        ended: false,
-    };
+    let mut running = Running::new(&health);
     match call_run(program, &mut store, &instance).await {
         Ok(ended) => {
-            running.ended = true;
+            running.end();
             u8::from(ended.is_err())
         }
         Err(error) => match error.downcast_ref() {
             Some(I32Exit(code)) => {
-                running.ended = true;
+                running.end();
                 // What does not fit a byte is a failure nonetheless.
                 u8::try_from(*code).unwrap_or(1)
             }
@@ -310,11 +307,25 @@ async fn call_run(
     }
 }
 
-/// A command. Where it does not end by itself, what it sends must not look
-/// whole.
-struct Running<'a> {
+/// A command, or an instance that answers requests. Where it does not end by
+/// itself, what it sends must not look whole.
+pub(super) struct Running<'a> {
     health: &'a Health,
     ended: bool,
+}
+
+impl<'a> Running<'a> {
+    pub(super) fn new(health: &'a Health) -> Self {
+        Self {
+            health,
+            ended: false,
+        }
+    }
+
+    /// It has ended by itself.
+    pub(super) fn end(&mut self) {
+        self.ended = true;
+    }
 }
 
 impl Drop for Running<'_> {

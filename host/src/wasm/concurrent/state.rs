@@ -45,15 +45,16 @@ impl State {
         let limits = &shared.limits;
         let mut table = ResourceTable::new();
         table.set_max_capacity(most_resources(shared));
+        let permissions = Arc::new(Permissions::new(shared));
         Self {
             worker: SendWrapper::new(Rc::clone(worker)),
             health: SendWrapper::new(Rc::clone(health)),
             memory: MemoryLimit::new(limits.max_memory),
-            permissions: Arc::new(Permissions::new(shared)),
             turn: 0,
             steps: 0,
             context: None,
-            http: Http::new(worker),
+            http: Http::new(worker, health, &permissions),
+            permissions,
             table,
         }
     }

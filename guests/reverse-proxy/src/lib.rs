@@ -1,0 +1,123 @@
+//! Passes every request on to another HTTP server, and the response back. It
+//! is a component for any host of `wasi:http@0.3`:
+//!
+//!     netwasm run reverse-proxy --http 8080 --allow-connect 127.0.0.1:9000 -- http://127.0.0.1:9000
+//!
+//! Bodies are passed on as the streams that they come as: the component never
+//! sees their bytes.
+
+use std::sync::OnceLock;
+
+use wasip3::cli::environment::get_arguments;
+use wasip3::exports::http::handler::Guest;
+use wasip3::http::client;
+use wasip3::http::types::{ErrorCode, Fields, Request, Response, Scheme};
+use wasip3::wit_future;
+
+/// What is of one connection and not of the message: RFC 9110, section 7.6.1.
+/// (The host takes away most of it, and what `Connection` names.)
+const HOP_BY_HOP: [&str; 6] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
+
+struct Proxy;
+wasip3::http::service::export!(Proxy);
+
+impl Guest for Proxy {
+    async fn handle(request: Request) -> Result<Response, ErrorCode> {
+        let Some(upstream) = upstream() else {
+            eprintln!("give the server to pass requests on to: -- http://HOST[:PORT]");
+            return Ok(empty(500));
+        };
+        match client::send(forwarded(request, upstream)).await {
+            Ok(response) => Ok(returned(response)),
+            Err(error) => {
+                eprintln!("{}: {error}", upstream.authority);
+                Ok(empty(match error {
+                    ErrorCode::ConnectionTimeout | ErrorCode::ConnectionReadTimeout => 504,
+                    _ => 502,
+                }))
+            }
+        }
+    }
+}
+
+/// The server that all requests go to.
+struct Upstream {
+    scheme: Scheme,
+    authority: String,
+}
+
+/// As the first argument says.
+fn upstream() -> Option<&'static Upstream> {
+    static UPSTREAM: OnceLock<Option<Upstream>> = OnceLock::new();
+    let parse = || {
+        let url = get_arguments().into_iter().nth(1)?;
+        let (scheme, rest) = match url.strip_prefix("https://") {
+            Some(rest) => (Scheme::Https, rest),
+            None => (Scheme::Http, url.strip_prefix("http://")?),
+        };
+        let authority = rest.trim_end_matches('/').to_owned();
+        Some(Upstream { scheme, authority })
+    };
+    UPSTREAM.get_or_init(parse).as_ref()
+}
+
+/// The request as the upstream gets it.
+fn forwarded(request: Request, upstream: &Upstream) -> Request {
+    let headers = end_to_end(&request.get_headers());
+    let authority = request.get_authority().unwrap_or_default();
+    let scheme = match request.get_scheme() {
+        Some(Scheme::Https) => "https",
+        _ => "http",
+    };
+    // Who the client is, the interface does not tell (RFC 7239).
+    let origin = format!("host=\"{authority}\";proto={scheme}");
+    let _ = headers.append("forwarded", origin.as_bytes());
+    let _ = headers.append("via", b"1.1 reverse-proxy");
+
+    let method = request.get_method();
+    let path = request.get_path_with_query();
+    let (_, consumed) = wit_future::new(|| Ok(()));
+    let (body, trailers) = Request::consume_body(request, consumed);
+    let (forwarded, _) = Request::new(headers, Some(body), trailers, None);
+    // What came in a request is proper in another.
+    let _ = forwarded.set_method(&method);
+    let _ = forwarded.set_scheme(Some(&upstream.scheme));
+    let _ = forwarded.set_authority(Some(&upstream.authority));
+    let _ = forwarded.set_path_with_query(Some(path.as_deref().unwrap_or("/")));
+    forwarded
+}
+
+/// The response as the client gets it.
+fn returned(response: Response) -> Response {
+    let status = response.get_status_code();
+    let headers = end_to_end(&response.get_headers());
+    let _ = headers.append("via", b"1.1 reverse-proxy");
+    let (_, consumed) = wit_future::new(|| Ok(()));
+    let (body, trailers) = Response::consume_body(response, consumed);
+    let (returned, _) = Response::new(headers, Some(body), trailers);
+    let _ = returned.set_status_code(status);
+    returned
+}
+
+/// A copy of the fields that are for the other end, rather than the next hop.
+fn end_to_end(fields: &Fields) -> Fields {
+    let kept = fields.clone();
+    for name in HOP_BY_HOP {
+        let _ = kept.delete(name);
+    }
+    kept
+}
+
+fn empty(status: u16) -> Response {
+    let (_, no_trailers) = wit_future::new(|| Ok(None));
+    let (response, _) = Response::new(Fields::new(), None, no_trailers);
+    let _ = response.set_status_code(status);
+    response
+}

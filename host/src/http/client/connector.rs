@@ -1,0 +1,194 @@
+//! Makes the connections of the client: as `connect` does it, and TLS where
+//! the scheme says so, with HTTP/2 where the peer speaks it.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Uri;
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use send_wrapper::SendWrapper;
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tower_service::Service;
+
+use crate::connect;
+use crate::error::ConnectionError;
+use crate::http::client::destination::Destination;
+use crate::http::client::failure::ConnectFailure;
+use crate::worker::Worker;
+
+/// How long a connection may take to be made that nobody waits for any more,
+/// since another has become free.
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Ciphertext that is read at once, bytes: rustls by itself asks for 4 KiB.
+const CIPHERTEXT: usize = 32 << 10;
+
+/// Makes connections for a worker.
+#[derive(Clone)]
+pub(super) struct Connector {
+    worker: SendWrapper<Weak<Worker>>,
+}
+
+impl Connector {
+    pub(super) fn new(worker: Weak<Worker>) -> Self {
+        Self {
+            worker: SendWrapper::new(worker),
+        }
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<Link>;
+    type Error = ConnectFailure;
+    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<Link>, ConnectFailure>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectFailure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let worker = self.worker.upgrade();
+        Box::pin(SendWrapper::new(async move {
+            let worker = worker.ok_or(ConnectionError::Aborted)?;
+            let making = make(&worker, &uri);
+            match tokio::time::timeout(TIMEOUT, making).await {
+                Ok(made) => made.map(TokioIo::new),
+                Err(_) => Err(ConnectionError::Timeout("connecting takes too long").into()),
+            }
+        }))
+    }
+}
+
+async fn make(worker: &Rc<Worker>, uri: &Uri) -> Result<Link, ConnectFailure> {
+    let destination = Destination::of(uri).map_err(|_| ConnectionError::InvalidArgument)?;
+    let permit = worker
+        .shared
+        .try_connection_permit()
+        .ok_or(ConnectionError::LimitExceeded(
+            "--max-connections is reached",
+        ))?;
+    let stream = connect::open_tcp(worker, &destination.endpoint, None).await?;
+    let socket = match destination.secure {
+        false => Socket::Plain(stream),
+        true => {
+            let name = destination.endpoint.server_name();
+            let name = name.and_then(|name| ServerName::try_from(name).ok());
+            let name = name.ok_or(ConnectionError::InvalidArgument)?;
+            worker.shared.tls.client_prepared().await;
+            let tls = TlsConnector::from(worker.shared.tls.http_client()?);
+            let stream = BufReader::with_capacity(CIPHERTEXT, stream);
+            Socket::Tls(Box::new(tls.connect(name, stream).await?))
+        }
+    };
+    worker.shared.counters.connections_made.add();
+    Ok(Link {
+        socket,
+        uses: Uses::default(),
+        _permit: permit,
+    })
+}
+
+/// How often a connection was taken for an exchange.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Uses(Arc<AtomicUsize>);
+
+impl Uses {
+    /// Counts one, and tells whether there were others before.
+    pub(super) fn add(&self) -> bool {
+        self.0.fetch_add(1, Ordering::Relaxed) > 0
+    }
+}
+
+/// A connection of the client.
+pub(super) struct Link {
+    socket: Socket,
+    uses: Uses,
+    /// What counts it against `--max-connections`.
+    _permit: OwnedSemaphorePermit,
+}
+
+enum Socket {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<BufReader<TcpStream>>>),
+}
+
+impl Connection for Link {
+    fn connected(&self) -> Connected {
+        let connected = Connected::new().extra(self.uses.clone());
+        match &self.socket {
+            Socket::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                connected.negotiated_h2()
+            }
+            _ => connected,
+        }
+    }
+}
+
+impl AsyncRead for Link {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.socket {
+            Socket::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Socket::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Link {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.socket {
+            Socket::Plain(stream) => Pin::new(stream).poll_write(cx, data),
+            Socket::Tls(stream) => Pin::new(stream).poll_write(cx, data),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.socket {
+            Socket::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Socket::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.socket {
+            Socket::Plain(stream) => stream.is_write_vectored(),
+            Socket::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.socket {
+            Socket::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Socket::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.socket {
+            Socket::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

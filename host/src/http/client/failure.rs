@@ -1,0 +1,176 @@
+//! What went wrong, by the names that `wasi:http` has for it: those of
+//! RFC 9209, section 2.3.
+
+use std::error::Error as StdError;
+use std::io;
+
+use hyper_util::client::legacy;
+use rustls::{AlertDescription, Error as TlsError};
+use wasmtime_wasi_http::Error;
+
+use crate::dns;
+use crate::error::ConnectionError;
+use crate::trust;
+
+/// Why a connection could not be made.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(super) enum ConnectFailure {
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    #[error("TLS: {}", trust::describe(.0))]
+    Tls(TlsError),
+}
+
+impl From<io::Error> for ConnectFailure {
+    fn from(error: io::Error) -> Self {
+        match tls_error(&error) {
+            Some(error) => Self::Tls(error.clone()),
+            None => Self::Connection(error.into()),
+        }
+    }
+}
+
+impl From<&ConnectFailure> for Error {
+    fn from(failure: &ConnectFailure) -> Self {
+        match failure {
+            ConnectFailure::Connection(error) => of_connection(error),
+            ConnectFailure::Tls(error) => of_tls(error),
+        }
+    }
+}
+
+/// Why there is no response.
+pub(super) fn of_exchange(error: &legacy::Error) -> Error {
+    for cause in causes(error) {
+        if let Some(failure) = cause.downcast_ref::<ConnectFailure>() {
+            tracing::debug!(error = %failure, "cannot connect");
+            return failure.into();
+        }
+        if let Some(error) = cause.downcast_ref::<hyper::Error>()
+            && let Some(named) = of_head(error)
+        {
+            return named;
+        }
+        if let Some(error) = cause.downcast_ref::<io::Error>() {
+            return match tls_error(error) {
+                Some(error) => of_tls(error),
+                None => of_connection(&ConnectionError::from(io::Error::from(error.kind()))),
+            };
+        }
+    }
+    tracing::debug!(error = ?error, "an exchange failed");
+    match error.is_connect() {
+        true => Error::DestinationUnavailable,
+        false => Error::HttpProtocolError,
+    }
+}
+
+/// Whether a connection ended before a response began.
+pub(super) fn is_lost(error: &legacy::Error) -> bool {
+    causes(error).any(|cause| {
+        let ended = |error: &hyper::Error| {
+            error.is_incomplete_message() || error.is_canceled() || error.is_closed()
+        };
+        cause.downcast_ref().is_some_and(ended) || cause.is::<io::Error>()
+    })
+}
+
+/// Why the body of a response is not whole.
+pub(super) fn of_body(error: &hyper::Error) -> Error {
+    tracing::debug!(?error, "a response is not whole");
+    for cause in causes(error) {
+        if let Some(error) = cause.downcast_ref::<io::Error>()
+            && tls_error(error).is_none()
+            && matches!(
+                error.kind(),
+                io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput
+            )
+        {
+            return Error::HttpResponseTransferCoding(Some("chunked".to_owned()));
+        }
+    }
+    Error::HttpResponseIncomplete
+}
+
+/// What hyper itself found.
+fn of_head(error: &hyper::Error) -> Option<Error> {
+    Some(match () {
+        () if error.is_parse_too_large() => Error::HttpResponseHeaderSectionSize(None),
+        () if error.is_parse() => Error::HttpProtocolError,
+        () if error.is_timeout() => Error::ConnectionReadTimeout,
+        () if error.is_incomplete_message() || error.is_canceled() || error.is_closed() => {
+            Error::ConnectionTerminated
+        }
+        () => return None,
+    })
+}
+
+fn of_connection(error: &ConnectionError) -> Error {
+    let dns = |rcode: &str| Error::DnsError {
+        rcode: Some(rcode.to_owned()),
+        info_code: None,
+    };
+    match error {
+        ConnectionError::NameUnresolvable => dns("NXDOMAIN"),
+        // The name is there, and nothing else.
+        ConnectionError::NoAddress => dns("NOERROR"),
+        ConnectionError::ResolverFailure => dns("SERVFAIL"),
+        ConnectionError::Timeout(what) if *what == dns::SILENT => Error::DnsTimeout,
+        ConnectionError::Timeout(_) => Error::ConnectionTimeout,
+        // The name was allowed before; what it led to is not.
+        ConnectionError::AccessDenied => Error::DestinationIpProhibited,
+        ConnectionError::Refused => Error::ConnectionRefused,
+        ConnectionError::Unreachable | ConnectionError::NotBindable => {
+            Error::DestinationIpUnroutable
+        }
+        ConnectionError::LimitExceeded(_) => Error::ConnectionLimitReached,
+        ConnectionError::InvalidArgument => Error::HttpRequestUriInvalid,
+        // No authority is known.
+        ConnectionError::Tls(_) => Error::ConfigurationError,
+        ConnectionError::Reset
+        | ConnectionError::Aborted
+        | ConnectionError::Broken
+        | ConnectionError::TlsTruncated => Error::ConnectionTerminated,
+        ConnectionError::InvalidState
+        | ConnectionError::NotSupported
+        | ConnectionError::NotFound
+        | ConnectionError::Other(_) => Error::DestinationUnavailable,
+    }
+}
+
+fn of_tls(error: &TlsError) -> Error {
+    match error {
+        TlsError::InvalidCertificate(_)
+        | TlsError::NoCertificatesPresented
+        | TlsError::UnsupportedNameType => Error::TlsCertificateError,
+        TlsError::AlertReceived(alert) => Error::TlsAlertReceived {
+            alert_id: Some(u8::from(*alert)),
+            alert_message: Some(alert_name(*alert)),
+        },
+        _ => Error::TlsProtocolError,
+    }
+}
+
+/// As the RFC writes them: `no_application_protocol`.
+fn alert_name(alert: AlertDescription) -> String {
+    let mut name = String::new();
+    for letter in format!("{alert:?}").chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_lowercase());
+    }
+    name
+}
+
+fn tls_error(error: &io::Error) -> Option<&TlsError> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// An error and what it came from.
+fn causes<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    let source = |error: &&'a (dyn StdError + 'static)| (*error).source();
+    std::iter::successors(Some(error), source)
+}

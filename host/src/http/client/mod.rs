@@ -1,0 +1,256 @@
+//! Requests that guests send: `wasi:http/outgoing-handler@0.2` and
+//! `wasi:http/client@0.3`.
+//!
+//! ```text
+//!   guest --> SentBody --> hyper's client --> Connector --> connect, TLS --> peer
+//!   guest <-- ReceivedBody <--+   |
+//!                                 +-- connections that are kept, for every instance
+//! ```
+//!
+//! The exchange is hyper's, and so are the connections that are kept for the
+//! next one: they are a worker's, and shared by all its instances. A worker is
+//! one thread, so that nothing goes from one thread to another. A connection
+//! on which an exchange was given up is not kept.
+//!
+//! What may be reached was judged before a request comes here; an address that
+//! a name leads to is judged when it is connected to.
+
+mod body;
+mod connector;
+mod destination;
+mod failure;
+
+use std::pin::pin;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONNECTION, HOST};
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
+use hyper_util::rt::TokioTimer;
+use send_wrapper::SendWrapper;
+use tokio::sync::OwnedSemaphorePermit;
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
+
+use crate::stream::Health;
+use crate::worker::Worker;
+
+use self::body::{ReceivedBody, SentBody, Upload};
+use self::connector::{Connector, Uses};
+pub(crate) use self::destination::Destination;
+
+/// Exchanges that an instance may have under way at once.
+pub(crate) const MOST_EXCHANGES: usize = 128;
+
+/// How long a connection may take to be made, unless the guest says otherwise.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long nothing may come of a response, unless the guest says otherwise.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How long a connection is kept that nothing is under way on.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How many of them are kept for each host, by each worker.
+const MOST_IDLE: usize = 32;
+
+/// The largest head of a response, and the most of its body that is read ahead
+/// of the guest, bytes.
+const READ_BUFFER: usize = 256 << 10;
+
+/// Fields of a response's head.
+const MOST_FIELDS: usize = 100;
+
+/// The same for HTTP/2, where the peer sends ahead: of one exchange, and of all
+/// on a connection.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+const MOST_HEAD: u32 = 64 << 10;
+
+/// How often the peer of a connection with exchanges is asked, in HTTP/2,
+/// whether it is still there.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+
+/// Sends the requests of a worker's guests.
+#[derive(Clone, Debug)]
+pub(crate) struct Client(legacy::Client<Connector, SentBody>);
+
+/// What an exchange is of its guest.
+pub(crate) struct Exchange {
+    /// Given back at its end.
+    pub(crate) place: OwnedSemaphorePermit,
+    /// How the instance fares: where it fails, what it sent is not whole.
+    pub(crate) health: SendWrapper<Rc<Health>>,
+    pub(crate) options: RequestOptions,
+}
+
+/// A response, and what tells how the request's body has ended.
+pub(crate) type Sent = (
+    Response<WasiBody>,
+    Box<dyn Future<Output = Result<(), Error>> + Send>,
+);
+
+impl Client {
+    pub(crate) fn new(worker: Weak<Worker>) -> Self {
+        let client = legacy::Client::builder(Tasks)
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(MOST_IDLE)
+            .http1_max_buf_size(READ_BUFFER)
+            .http1_max_headers(MOST_FIELDS)
+            .http2_initial_stream_window_size(STREAM_WINDOW)
+            .http2_initial_connection_window_size(CONNECTION_WINDOW)
+            .http2_max_header_list_size(MOST_HEAD)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .build(Connector::new(worker));
+        Self(client)
+    }
+
+    /// Sends a request, and waits for the head of its response. Dropping this,
+    /// or the response's body before its end, gives the exchange up.
+    ///
+    /// # Errors
+    /// By the names of `wasi:http`, which are those of RFC 9209, section 2.3.
+    pub(crate) async fn send(
+        &self,
+        request: Request<WasiBody>,
+        exchange: Exchange,
+    ) -> Result<Sent, Error> {
+        let Exchange {
+            place,
+            health,
+            options,
+        } = exchange;
+        let (mut parts, body) = request.into_parts();
+        if parts.method == Method::CONNECT {
+            return Err(Error::HttpRequestMethodInvalid);
+        }
+        // The client derives it from the URI, and HTTP/2 has none.
+        parts.headers.remove(HOST);
+        let again = parts.method.is_idempotent().then(|| parts.clone());
+        let upload = Arc::new(Upload::default());
+        let body = SentBody::new(body, &upload, health);
+        let mut outcome = self
+            .attempt(Request::from_parts(parts, body), &upload, &options)
+            .await;
+        if let Err(Failed { stale: true, .. }) = &outcome
+            && let Some(parts) = again
+            && upload.is_empty()
+        {
+            tracing::debug!(uri = %parts.uri, "a kept connection was closed: once more");
+            let request = Request::from_parts(parts, SentBody::empty());
+            outcome = self.attempt(request, &upload, &options).await;
+        }
+        let response = outcome.map_err(|failed| upload.take_failure().unwrap_or(failed.error))?;
+        let (mut parts, body) = response.into_parts();
+        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Error::HttpUpgradeFailed);
+        }
+        remove_named_by_connection(&mut parts.headers);
+        let between = options.between_bytes_timeout.unwrap_or(RESPONSE_TIMEOUT);
+        let body = ReceivedBody::new(body, between, place).boxed_unsync();
+        let sent = async move { upload.ended().await };
+        Ok((Response::from_parts(parts, body), Box::new(sent)))
+    }
+
+    /// Sends it on a connection that is kept, or on a new one.
+    async fn attempt(
+        &self,
+        mut request: Request<SentBody>,
+        upload: &Upload,
+        options: &RequestOptions,
+    ) -> Result<Response<Incoming>, Failed> {
+        let captured = capture_connection(&mut request);
+        let mut connecting = captured.clone();
+        let mut sending = pin!(self.0.request(request));
+        let limit = options.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
+        tokio::select! {
+            biased;
+            result = &mut sending => {
+                let kept = was_kept(&captured);
+                return result.map_err(|error| Failed::new(&error, kept));
+            }
+            connected = connecting.wait_for_connection_metadata() => drop(connected),
+            () = tokio::time::sleep(limit) => return Err(Error::ConnectionTimeout.into()),
+        }
+        let kept = was_kept(&captured);
+        upload.begin();
+        let limit = options.first_byte_timeout.unwrap_or(RESPONSE_TIMEOUT);
+        tokio::select! {
+            biased;
+            result = &mut sending => result.map_err(|error| Failed::new(&error, kept)),
+            error = upload.stalled(limit) => Err(error.into()),
+        }
+    }
+}
+
+/// Why an attempt failed.
+struct Failed {
+    error: Error,
+    /// Whether that was the connection's end, which may have come before the
+    /// request.
+    stale: bool,
+}
+
+impl Failed {
+    /// For one on a connection that was kept, or a new one.
+    fn new(error: &legacy::Error, kept: bool) -> Self {
+        Self {
+            error: failure::of_exchange(error),
+            stale: kept && failure::is_lost(error),
+        }
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            stale: false,
+        }
+    }
+}
+
+/// Whether the connection had been used before; asked once for each use.
+fn was_kept(captured: &CaptureConnection) -> bool {
+    let connected = captured.connection_metadata();
+    let Some(connected) = &*connected else {
+        return false;
+    };
+    let mut extras = http::Extensions::new();
+    connected.get_extras(&mut extras);
+    extras.get::<Uses>().is_some_and(Uses::add)
+}
+
+/// What a response says of its own connection ends here: RFC 9110, section
+/// 7.6.1. The host takes away the fields that are always so.
+fn remove_named_by_connection(headers: &mut HeaderMap) {
+    let values = headers.get_all(CONNECTION).iter();
+    let names: Vec<HeaderName> = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+/// Runs the client's tasks, of which each connection has one, on the worker.
+#[derive(Clone)]
+struct Tasks;
+
+impl<F> Executor<F> for Tasks
+where
+    F: Future<Output = ()> + 'static,
+{
+    fn execute(&self, task: F) {
+        tokio::task::spawn_local(task);
+    }
+}
