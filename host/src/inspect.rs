@@ -65,6 +65,10 @@ const STREAM_HANDLER: &str = "netwasm:net/stream-handler";
 const SERVICE: &str = "wasi:http/handler";
 const PROXY: &str = "wasi:http/incoming-handler";
 
+/// What sends them.
+const CLIENT: &str = "wasi:http/client";
+const OUTGOING: &str = "wasi:http/outgoing-handler";
+
 /// What a program exports.
 const RUN: &str = "wasi:cli/run";
 
@@ -381,7 +385,11 @@ impl Interface {
             .any(|(name, function)| self.calls(name, function));
         calls
             || self.functions.iter().any(|(name, function)| {
-                name.starts_with("wasi:sockets/") && function.ends_with("connect")
+                let by_http = matches!(
+                    (name.as_str(), function.as_str()),
+                    (CLIENT, "send") | (OUTGOING, "handle")
+                );
+                by_http || (name.starts_with("wasi:sockets/") && function.ends_with("connect"))
             })
     }
 
@@ -862,6 +870,16 @@ mod tests {
             assert_eq!(
                 interface_of(exports, imports).command(Kind::Events, "a.wasm"),
                 command
+            );
+        }
+        for (import, function) in [
+            ("wasi:http/client@0.3.0", "send"),
+            ("wasi:http/outgoing-handler@0.2.4", "handle"),
+        ] {
+            let import = format!("(import \"{import}\" (instance (export \"{function}\" (func))))");
+            assert_eq!(
+                interface(&[TCP], &import).command(Kind::Command, "a.wasm"),
+                "netwasm run a.wasm --allow-connect HOST:PORT"
             );
         }
         assert_eq!(

@@ -24,6 +24,7 @@
 //!   |                                                         |
 //!   |  udp  <== datagrams, many a system call                 |
 //!   |  connect  outgoing connections; dns  names              |
+//!   |  http::client  outgoing HTTP, by hyper                  |
 //!   +---------------------------------------------------------+
 //! ```
 //!
@@ -53,6 +54,7 @@
 //! | `protocol` | the grammar of events, without I/O | tokio, wasmtime |
 //! | `http` | HTTP/1.1: heads and bodies, the exchange on a connection, responses, files as bodies, the access log | sockets, wasmtime |
 //! | `http::connection::streaming`, `http::upload`, `http::reply`, `http::moving` | the exchange with a guest that awaits: a request whose body is read as it comes, a response that is sent while it is made | instances |
+//! | `http::client` | HTTP requests that guests send: their connections, bodies, time-outs, and the names of what goes wrong; the exchange is hyper's | policy |
 //! | `transport` | a socket with its TLS session and its queue | policy |
 //! | `stream` | a connection as a guest's streams see it | WIT |
 //! | `queue` | what is yet to be sent | TLS |

@@ -19,6 +19,7 @@ mod process;
 mod server;
 mod strace;
 mod tls;
+mod upstream;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -32,7 +33,8 @@ pub(crate) use peer::{Peer, TcpPeer, UdpPeer, echoes, fill, full_backlog, patter
 pub(crate) use process::raise_descriptor_limit;
 pub(crate) use server::{Finished, Run, Server, unix_address, write};
 pub(crate) use strace::{Strace, spliced};
-pub(crate) use tls::{Client, TlsPeer, TlsServer, certificates};
+pub(crate) use tls::{Client, TlsPeer, TlsServer, certificates, server_config};
+pub(crate) use upstream::{Asker, Upstream};
 
 /// How long anything may take that should happen at once, on a slow machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);

@@ -122,15 +122,7 @@ pub(crate) struct TlsServer {
 impl TlsServer {
     /// One that shows this certificate, and agrees on one of these protocols.
     pub(crate) fn new(chain: &str, key: &str, alpn: &[&str]) -> Self {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let key = PrivateKeyDer::from_pem_file(cert(key)).expect("a key");
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions that the provider has")
-            .with_no_client_auth()
-            .with_single_cert(certificates(&cert(chain)), key)
-            .expect("a certificate with its key");
-        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let config = server_config(chain, key, alpn);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         Self {
             address: listener.local_addr().expect("its address"),
@@ -149,6 +141,20 @@ impl TlsServer {
         }
         Ok(Peer::new(StreamOwned::new(session, socket)))
     }
+}
+
+/// What a server shows, and the protocols of which it agrees on one.
+pub(crate) fn server_config(chain: &str, key: &str, alpn: &[&str]) -> ServerConfig {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let key = PrivateKeyDer::from_pem_file(cert(key)).expect("a key");
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions that the provider has")
+        .with_no_client_auth()
+        .with_single_cert(certificates(&cert(chain)), key)
+        .expect("a certificate with its key");
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    config
 }
 
 /// The certificates in a PEM file.

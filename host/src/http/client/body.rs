@@ -86,10 +86,11 @@ impl Upload {
         }
     }
 
-    /// Waits for its end.
+    /// Waits for its end. A peer that answered before it had the whole body, and
+    /// wants no more of it, is no error.
     ///
     /// # Errors
-    /// Why it is not whole.
+    /// Why it is not whole, if that is not the peer's doing.
     pub(super) async fn ended(&self) -> Result<(), Error> {
         std::future::poll_fn(|cx| {
             let mut progress = self.progress();
@@ -99,9 +100,7 @@ impl Upload {
                     Poll::Pending
                 }
                 Some(Ok(())) => Poll::Ready(Ok(())),
-                Some(Err(error)) => {
-                    Poll::Ready(Err(error.take().unwrap_or(Error::ConnectionTerminated)))
-                }
+                Some(Err(error)) => Poll::Ready(error.take().map_or(Ok(()), Err)),
             }
         })
         .await
@@ -156,10 +155,6 @@ impl SentBody {
         upload: &Arc<Upload>,
         health: SendWrapper<Rc<Health>>,
     ) -> Self {
-        if body.is_end_stream() {
-            upload.end(Ok(()));
-            return Self::empty();
-        }
         Self(Some(Sending {
             remaining: body.size_hint().exact(),
             body,
@@ -168,7 +163,8 @@ impl SentBody {
         }))
     }
 
-    pub(super) fn empty() -> Self {
+    pub(super) fn empty(upload: &Upload) -> Self {
+        upload.end(Ok(()));
         Self(None)
     }
 }

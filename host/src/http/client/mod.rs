@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use http::header::{CONNECTION, HOST};
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
+use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -135,7 +136,14 @@ impl Client {
         parts.headers.remove(HOST);
         let again = parts.method.is_idempotent().then(|| parts.clone());
         let upload = Arc::new(Upload::default());
-        let body = SentBody::new(body, &upload, health);
+        // Whose end is not known yet: hyper takes none of it, since such a
+        // request mostly has no body.
+        let unasked = matches!(parts.method, Method::GET | Method::HEAD)
+            && body.size_hint().exact().is_none();
+        let body = match unasked || body.is_end_stream() {
+            true => SentBody::empty(&upload),
+            false => SentBody::new(body, &upload, health),
+        };
         let mut outcome = self
             .attempt(Request::from_parts(parts, body), &upload, &options)
             .await;
@@ -144,7 +152,7 @@ impl Client {
             && upload.is_empty()
         {
             tracing::debug!(uri = %parts.uri, "a kept connection was closed: once more");
-            let request = Request::from_parts(parts, SentBody::empty());
+            let request = Request::from_parts(parts, SentBody::empty(&upload));
             outcome = self.attempt(request, &upload, &options).await;
         }
         let response = outcome.map_err(|failed| upload.take_failure().unwrap_or(failed.error))?;

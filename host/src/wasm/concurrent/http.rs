@@ -425,6 +425,7 @@ impl Http {
                 health: SendWrapper::new(Rc::clone(health)),
                 permissions: Arc::clone(permissions),
                 exchanges: None,
+                refused: false,
             },
         }
     }
@@ -447,6 +448,8 @@ struct Hooks {
     /// Requests that it may send besides those that are under way; made when
     /// first used.
     exchanges: Option<Arc<Semaphore>>,
+    /// Whether it wanted more, which is logged once.
+    refused: bool,
 }
 
 /// A response, and what sees to the rest of the connection.
@@ -472,8 +475,10 @@ impl Hooks {
         let places = || Arc::new(Semaphore::new(MOST_EXCHANGES));
         let exchanges = Arc::clone(self.exchanges.get_or_insert_with(places));
         let Ok(place) = exchanges.try_acquire_owned() else {
-            let guest = &self.worker.shared.guest.name;
-            tracing::warn!(%guest, "no more than {MOST_EXCHANGES} HTTP requests at once");
+            if !std::mem::replace(&mut self.refused, true) {
+                let guest = &self.worker.shared.guest.name;
+                tracing::warn!(%guest, "no more than {MOST_EXCHANGES} HTTP requests at once");
+            }
             return Err(Error::ConnectionLimitReached);
         };
         Ok(Exchange {

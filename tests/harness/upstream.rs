@@ -1,0 +1,93 @@
+//! A server for HTTP clients, in the test's own process: it says what a test
+//! wants, byte for byte.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::DEADLINE;
+
+/// The server. It serves until the test ends.
+pub(crate) struct Upstream {
+    pub(crate) address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Upstream {
+    /// One that gives each connection to `serve`, with its number from 1.
+    pub(crate) fn new(serve: impl Fn(Asker, usize) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (count, serve) = (Arc::clone(&connections), Arc::new(serve));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let number = count.fetch_add(1, Ordering::SeqCst) + 1;
+                let serve = Arc::clone(&serve);
+                std::thread::spawn(move || serve(Asker::new(stream), number));
+            }
+        });
+        Self {
+            address,
+            connections,
+        }
+    }
+
+    /// One that answers every request by the same bytes.
+    pub(crate) fn answering(answer: &'static str) -> Self {
+        Self::new(move |mut asker, _| {
+            while asker.head().is_some() {
+                asker.say(answer);
+            }
+        })
+    }
+
+    /// How many connections there were.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// The URL of a path that begins with a slash.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+}
+
+/// One connection of a client.
+pub(crate) struct Asker(BufReader<TcpStream>);
+
+impl Asker {
+    fn new(stream: TcpStream) -> Self {
+        let set = stream.set_read_timeout(Some(DEADLINE));
+        set.expect("a deadline");
+        Self(BufReader::new(stream))
+    }
+
+    /// The head of the next request; `None` at the end.
+    pub(crate) fn head(&mut self) -> Option<String> {
+        let mut head = String::new();
+        loop {
+            let length = self.0.read_line(&mut head).ok()?;
+            if length == 0 {
+                return None;
+            }
+            if head.ends_with("\r\n\r\n") {
+                return Some(head);
+            }
+        }
+    }
+
+    /// Says something, as far as the client takes it. Returns whether it did.
+    pub(crate) fn say(&mut self, answer: impl AsRef<[u8]>) -> bool {
+        self.0.get_mut().write_all(answer.as_ref()).is_ok()
+    }
+
+    /// All that comes up to the client's end of the connection.
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        // A reset is an end, too.
+        let _ = self.0.read_to_end(&mut rest);
+        rest
+    }
+}

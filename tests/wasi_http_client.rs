@@ -1,0 +1,688 @@
+//! HTTP requests that guests send: `wasi:http/outgoing-handler@0.2` and
+//! `wasi:http/client@0.3`.
+
+mod harness;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use harness::{
+    Dns, DnsReply, Run, Server, TlsServer, Upstream, cert, eventually, full_backlog, message, text,
+};
+use hickory_proto::op::ResponseCode;
+use http::uri::Authority;
+use http::{HeaderMap, Request, Response};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+
+const MIB: usize = 1 << 20;
+
+/// The guests that send what they are told: for 0.2 and for 0.3.
+const PROBES: [&str; 2] = ["outgoing-probe", "client-probe"];
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+
+/// What a probe says of that.
+const SAID: &str = "200 length 5 hello";
+
+fn probe(guest: &str, allowed: &str) -> Run {
+    Run::guest(guest).http().args(["--allow-connect", allowed])
+}
+
+/// Both, allowed to connect to all of loopback.
+fn probes() -> impl Iterator<Item = Server> {
+    PROBES
+        .into_iter()
+        .map(|guest| probe(guest, "127.0.0.1:*").start())
+}
+
+/// Has a probe send a request, on a connection and mostly an instance of its
+/// own, and returns what it says.
+#[track_caller]
+fn ask(server: &Server, path: &str) -> String {
+    ask_with(server, path, &[])
+}
+
+#[track_caller]
+fn ask_with(server: &Server, path: &str, lines: &[&str]) -> String {
+    let mut peer = server.connect_http();
+    let response = peer.exchange(message("GET", path, lines));
+    assert_eq!(response.status, 200, "{response:?}");
+    response.text().to_owned()
+}
+
+fn service() -> Server {
+    Run::guest("service-probe")
+        .http()
+        .args(["--max-body", "1GiB"])
+        .start()
+}
+
+fn url(server: &Server, path: &str) -> String {
+    format!("http://{}{path}", server.address("http"))
+}
+
+#[test]
+fn requests_are_sent_and_their_responses_read() {
+    let upstream = service();
+    for server in probes() {
+        let get = |path: &str| ask(&server, &format!("/get?{}", url(&upstream, path)));
+        assert_eq!(get("/hello"), "200 length 6 hello");
+        assert_eq!(get("/bytes?100000"), "200 stream 100000");
+        assert_eq!(get("/nowhere"), "404 length 10 not found");
+        assert_eq!(get("/status?204"), "204 stream 0");
+        let target = format!("/upload?100000+{}", url(&upstream, "/sum"));
+        let said = ask(&server, &target);
+        assert_eq!(said, "200 length 22 100000 x-check: 100000");
+        server.stop();
+    }
+    upstream.stop();
+}
+
+#[test]
+fn trailers_come_with_a_response() {
+    let upstream = service();
+    for server in probes() {
+        let said = ask(&server, &format!("/get?{}", url(&upstream, "/trailers")));
+        assert_eq!(said, "200 stream 4 body x-sum: 4");
+        server.stop();
+    }
+    upstream.stop();
+}
+
+#[test]
+fn a_large_body_passes_both_ways_in_little_memory() {
+    let upstream = service();
+    let size = 64 * MIB;
+    for server in probes() {
+        ask(&server, &format!("/get?{}", url(&upstream, "/hello")));
+        let before = server.resident();
+        let target = format!("/upload?{size}+{}", url(&upstream, "/sum"));
+        let said = ask(&server, &target);
+        assert!(said.contains(&format!("{size} x-check: {size}")), "{said}");
+        let target = format!("/get?{}", url(&upstream, &format!("/bytes?{size}")));
+        assert_eq!(ask(&server, &target), format!("200 stream {size}"));
+        let grown = server.resident().saturating_sub(before);
+        assert!(grown < 16 * MIB as u64, "it grew by {grown}");
+        server.stop();
+    }
+    upstream.stop();
+}
+
+#[test]
+fn a_connection_serves_one_instance_after_the_other() {
+    let upstream = Upstream::answering(OK);
+    for (number, guest) in PROBES.into_iter().enumerate() {
+        let server = probe(guest, "127.0.0.1:*")
+            .args(["--isolation", "request"])
+            .start();
+        for _ in 0..20 {
+            assert_eq!(ask(&server, &format!("/get?{}", upstream.url("/"))), SAID);
+        }
+        assert_eq!(upstream.connections(), number + 1);
+        server.stop();
+    }
+}
+
+#[test]
+fn a_kept_connection_that_its_peer_closes_costs_no_request_that_may_be_repeated() {
+    // It takes the second request, and says nothing.
+    let upstream = || {
+        Upstream::new(|mut asker, _| {
+            asker.head();
+            asker.say(OK);
+            asker.head();
+        })
+    };
+    for server in probes() {
+        let closing = upstream();
+        let target = format!("/get?{}", closing.url("/"));
+        for _ in 0..3 {
+            assert_eq!(ask(&server, &target), SAID);
+        }
+        assert_eq!(closing.connections(), 3);
+        let closing = upstream();
+        assert_eq!(ask(&server, &format!("/get?{}", closing.url("/"))), SAID);
+        let said = ask(&server, &format!("/upload?5+{}", closing.url("/")));
+        assert_eq!(said, "error: ErrorCode::ConnectionTerminated");
+        assert_eq!(closing.connections(), 1);
+        server.stop();
+    }
+}
+
+#[test]
+fn what_is_not_allowed_is_denied_and_the_log_names_the_flag() {
+    for guest in PROBES {
+        let server = probe(guest, "allowed.example:80").start();
+        for (url, error, flag) in [
+            (
+                "http://127.0.0.1:81/",
+                "DestinationIpProhibited",
+                "--allow-connect 127.0.0.1:81",
+            ),
+            (
+                "http://other.example/",
+                "HttpRequestDenied",
+                "--allow-connect other.example:80",
+            ),
+            (
+                "https://allowed.example/",
+                "HttpRequestDenied",
+                "--allow-connect allowed.example:443",
+            ),
+        ] {
+            let said = ask(&server, &format!("/get?{url}"));
+            assert_eq!(said, format!("error: ErrorCode::{error}"), "{url}");
+            server.log.wait_for(&[flag]);
+        }
+        server.stop();
+    }
+}
+
+#[test]
+fn a_name_that_leads_to_a_private_address_is_denied() {
+    let dns = Dns::new(|_, _| DnsReply::addresses(&["127.0.0.1"]));
+    let upstream = Upstream::answering(OK);
+    for guest in PROBES {
+        let port = upstream.address.port();
+        let server = probe(guest, &format!("app.example:{port}"))
+            .args(["--dns-server", &dns.address.to_string()])
+            .start();
+        let said = ask(&server, &format!("/get?http://app.example:{port}/"));
+        assert_eq!(said, "error: ErrorCode::DestinationIpProhibited");
+        server.log.wait_for(&["--allow-connect", "127.0.0.1"]);
+        server.stop();
+    }
+    assert_eq!(upstream.connections(), 0);
+}
+
+#[test]
+fn a_name_is_looked_up_and_its_failures_are_told_apart() {
+    let upstream = Upstream::answering(OK);
+    let dns = Dns::new(|name, _| match name {
+        "there.example." => DnsReply::addresses(&["127.0.0.1"]),
+        "empty.example." => DnsReply::NoData,
+        "broken.example." => DnsReply::Fails(ResponseCode::ServFail),
+        "silent.example." => DnsReply::Silence,
+        _ => DnsReply::NoName,
+    });
+    for guest in PROBES {
+        let server = probe(guest, "*:*")
+            .args(["--allow-connect", "127.0.0.1:*", "--dns-timeout", "1s"])
+            .args(["--dns-server", &dns.address.to_string()])
+            .start();
+        let port = upstream.address.port();
+        let get = |name: &str| ask(&server, &format!("/get?http://{name}.example:{port}/"));
+        assert_eq!(get("there"), SAID);
+        for (name, code) in [
+            ("none", "NXDOMAIN"),
+            ("empty", "NOERROR"),
+            ("broken", "SERVFAIL"),
+        ] {
+            let said = get(name);
+            assert!(said.starts_with("error: ErrorCode::DnsError"), "{said}");
+            assert!(said.contains(code), "{said}");
+        }
+        assert_eq!(get("silent"), "error: ErrorCode::DnsTimeout");
+        server.stop();
+    }
+}
+
+#[test]
+fn what_goes_wrong_has_its_name() {
+    let garbage = Upstream::answering("SSH-2.0-OpenSSH_9.6\r\n\r\n");
+    let silent = Upstream::new(|mut asker, _| {
+        asker.head();
+    });
+    let upgrade = Upstream::answering(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+    );
+    let large = Upstream::new(|mut asker, _| {
+        asker.head();
+        asker.say("HTTP/1.1 200 OK\r\nX: ");
+        while asker.say("x".repeat(4096)) {}
+    });
+    let many = Upstream::new(|mut asker, _| {
+        asker.head();
+        asker.say(format!(
+            "HTTP/1.1 200 OK\r\n{}\r\n",
+            "X: 1\r\n".repeat(1000)
+        ));
+        asker.rest();
+    });
+    let refusing = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.local_addr().expect("its address")
+    };
+    let refusing = format!("http://{refusing}/");
+    let plain = format!("https://{}/", garbage.address);
+    for server in probes() {
+        for (url, error) in [
+            (refusing.as_str(), "ConnectionRefused"),
+            (&garbage.url("/"), "HttpProtocolError"),
+            (&silent.url("/"), "ConnectionTerminated"),
+            (&upgrade.url("/"), "HttpUpgradeFailed"),
+            (&large.url("/"), "HttpResponseHeaderSectionSize"),
+            (&many.url("/"), "HttpResponseHeaderSectionSize"),
+            (&plain, "TlsProtocolError"),
+            ("ftp://127.0.0.1/", "HttpProtocolError"),
+            ("http://me@127.0.0.1/", "HttpRequestUriInvalid"),
+        ] {
+            let said = ask(&server, &format!("/get?{url}"));
+            let error = format!("error: ErrorCode::{error}");
+            assert!(said.starts_with(&error), "{url}: {said}");
+        }
+        server.stop();
+    }
+}
+
+#[test]
+fn a_server_whose_certificate_is_not_trusted_gets_no_request() {
+    for (chain, key, name, error) in [
+        ("cert.pem", "key.pem", "localhost", None),
+        (
+            "cert.pem",
+            "key.pem",
+            "other.example",
+            Some("TlsCertificateError"),
+        ),
+        (
+            "expired.pem",
+            "expired.key",
+            "localhost",
+            Some("TlsCertificateError"),
+        ),
+        (
+            "self.pem",
+            "self.key",
+            "localhost",
+            Some("TlsCertificateError"),
+        ),
+    ] {
+        for guest in PROBES {
+            let tls = TlsServer::new(chain, key, &["http/1.1"]);
+            let port = tls.address.port();
+            let dns = Dns::new(|_, _| DnsReply::addresses(&["127.0.0.1"]));
+            let server = probe(guest, "*:*")
+                .args([
+                    "--allow-connect",
+                    "127.0.0.1:*",
+                    "--ca",
+                    text(&cert("ca.pem")),
+                ])
+                .args(["--dns-server", &dns.address.to_string()])
+                .start();
+            let serving = std::thread::spawn(move || {
+                let Ok(mut peer) = tls.accept() else {
+                    return;
+                };
+                while !peer.whole_line().is_empty() {}
+                peer.send(OK.as_bytes());
+            });
+            let said = ask(&server, &format!("/get?https://{name}:{port}/"));
+            match error {
+                None => assert_eq!(said, SAID),
+                Some(error) => assert_eq!(said, format!("error: ErrorCode::{error}"), "{chain}"),
+            }
+            serving.join().expect("the server ends");
+            server.stop();
+        }
+    }
+}
+
+#[test]
+fn each_time_out_has_its_name() {
+    let (full, _kept) = full_backlog("127.0.0.1".parse().expect("an address"));
+    let silent = Upstream::new(|mut asker, _| {
+        asker.rest();
+    });
+    let stalls = Upstream::new(|mut asker, _| {
+        asker.head();
+        asker.say("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello");
+        asker.rest();
+    });
+    let unread = Upstream::new(|mut asker, _| {
+        asker.head();
+        std::thread::sleep(Duration::from_secs(20));
+    });
+    for server in probes() {
+        let begun = Instant::now();
+        let get = |url: &str, line: &str| ask_with(&server, &format!("/get?{url}"), &[line]);
+        let said = get(&format!("http://{full}/"), "X-Connect: 300");
+        assert_eq!(said, "error: ErrorCode::ConnectionTimeout");
+        let said = get(&silent.url("/"), "X-First: 300");
+        assert_eq!(said, "error: ErrorCode::ConnectionReadTimeout");
+        let said = get(&stalls.url("/"), "X-Between: 300");
+        assert_eq!(said, "200 length 5 error: ErrorCode::ConnectionReadTimeout");
+        let target = format!("/upload?{}+{}", 64 * MIB, unread.url("/"));
+        let said = ask_with(&server, &target, &["X-First: 500"]);
+        assert_eq!(said, "error: ErrorCode::ConnectionWriteTimeout");
+        assert!(begun.elapsed() < Duration::from_secs(15), "{begun:?}");
+        server.stop();
+    }
+}
+
+#[test]
+fn a_response_that_is_cut_short_does_not_look_whole() {
+    for (head, body) in [
+        ("Content-Length: 10", "hello"),
+        ("Transfer-Encoding: chunked", "5\r\nhello\r\n"),
+        ("Transfer-Encoding: chunked", "5\r\nhello\r\n8"),
+    ] {
+        let answer = format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{body}");
+        let upstream = Upstream::new(move |mut asker, _| {
+            asker.head();
+            asker.say(&answer);
+        });
+        for server in probes() {
+            let said = ask(&server, &format!("/get?{}", upstream.url("/")));
+            assert!(
+                said.ends_with("error: ErrorCode::HttpResponseIncomplete"),
+                "{said}"
+            );
+            server.stop();
+        }
+        let proxy = reverse_proxy(&upstream.url(""));
+        let mut peer = proxy.connect_http();
+        peer.send(message("GET", "/", &[]).as_bytes());
+        let all = peer.lost();
+        assert!(
+            !all.ends_with(b"0\r\n\r\n"),
+            "{}",
+            String::from_utf8_lossy(&all)
+        );
+        proxy.stop();
+    }
+    let broken = Upstream::answering(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nxyz\r\n",
+    );
+    for server in probes() {
+        let said = ask(&server, &format!("/get?{}", broken.url("/")));
+        let error = "error: ErrorCode::HttpResponseTransferCoding";
+        assert!(said.contains(error), "{said}");
+        server.stop();
+    }
+}
+
+#[test]
+fn a_guest_that_drops_a_response_ends_the_exchange() {
+    for server in probes() {
+        let (ended, told) = mpsc::channel();
+        let endless = Upstream::new(move |mut asker, _| {
+            asker.head();
+            asker.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+            let chunk = format!("1000\r\n{}\r\n", "x".repeat(0x1000));
+            while asker.say(&chunk) {}
+            let _ = ended.send(());
+        });
+        for number in [0, 1000] {
+            let said = ask(&server, &format!("/drop?{number}+{}", endless.url("/")));
+            assert_eq!(said, "dropped 200");
+            told.recv_timeout(harness::DEADLINE).expect("it ends");
+        }
+        let (ended, told) = mpsc::channel();
+        let silent = Upstream::new(move |mut asker, _| {
+            asker.rest();
+            let _ = ended.send(());
+        });
+        let said = ask(&server, &format!("/cancel?100+{}", silent.url("/")));
+        assert_eq!(said, "cancelled");
+        told.recv_timeout(harness::DEADLINE).expect("it ends");
+        server.stop();
+    }
+}
+
+#[test]
+fn a_client_that_leaves_ends_what_its_instance_sent() {
+    for server in probes() {
+        let (ended, told) = mpsc::channel();
+        let silent = Upstream::new(move |mut asker, _| {
+            asker.rest();
+            let _ = ended.send(());
+        });
+        let mut peer = server.connect_http();
+        peer.send(message("GET", &format!("/get?{}", silent.url("/")), &[]).as_bytes());
+        eventually("the request is sent", || {
+            (silent.connections() > 0).then_some(())
+        });
+        drop(peer);
+        told.recv_timeout(harness::DEADLINE).expect("it ends");
+        server.stop();
+    }
+}
+
+#[test]
+fn a_body_that_its_guest_does_not_end_does_not_look_whole() {
+    for server in probes() {
+        for path in ["/upload-fails", "/upload-trap"] {
+            let (got, told) = mpsc::channel();
+            let upstream = Upstream::new(move |mut asker, _| {
+                asker.head();
+                let _ = got.send(asker.rest());
+            });
+            let mut peer = server.connect_http();
+            let target = format!("{path}?1000+{}", upstream.url("/"));
+            peer.send(message("GET", &target, &[]).as_bytes());
+            let body = told.recv_timeout(harness::DEADLINE).expect("it ends");
+            let body = String::from_utf8_lossy(&body);
+            assert!(!body.ends_with("0\r\n\r\n"), "{path}: {body}");
+            if path == "/upload-trap" {
+                assert_eq!(peer.response().status, 500);
+            }
+        }
+        server.stop();
+    }
+}
+
+#[test]
+fn an_instance_has_so_many_exchanges_at_once_and_no_more() {
+    let upstream = Upstream::new(|mut asker, _| {
+        while asker.head().is_some() {
+            std::thread::sleep(Duration::from_secs(1));
+            asker.say(OK);
+        }
+    });
+    for server in probes() {
+        let said = ask(&server, &format!("/flood?200+{}", upstream.url("/")));
+        assert_eq!(said, "128 answered, 72 refused");
+        server
+            .log
+            .wait_for(&["no more than 128 HTTP requests at once"]);
+        let said = ask(&server, &format!("/flood?20+{}", upstream.url("/")));
+        assert_eq!(said, "20 answered, 0 refused");
+        server.stop();
+    }
+}
+
+#[test]
+fn a_drain_lets_an_exchange_be_completed() {
+    let upstream = Upstream::new(|mut asker, _| {
+        while asker.head().is_some() {
+            std::thread::sleep(Duration::from_millis(500));
+            asker.say(OK);
+        }
+    });
+    for mut server in probes() {
+        let mut peer = server.connect_http();
+        let before = upstream.connections();
+        peer.send(message("GET", &format!("/get?{}", upstream.url("/")), &[]).as_bytes());
+        eventually("the request is sent", || {
+            (upstream.connections() > before).then_some(())
+        });
+        server.signal(rustix::process::Signal::TERM);
+        peer.response().is(200, SAID);
+        assert_eq!(server.wait().code(), Some(0), "drained");
+    }
+}
+
+#[test]
+fn http_2_is_spoken_where_the_server_does() {
+    for (protocols, said, trailer, connections) in [
+        (&["h2", "http/1.1"][..], "HTTP/2.0", " x-sum: ", 1),
+        // There, a length leaves no place for trailers.
+        (&["http/1.1"], "HTTP/1.1", "", 21),
+    ] {
+        for guest in PROBES {
+            let upstream = Versions::new(protocols);
+            let server = probe(guest, "127.0.0.1:*")
+                .args(["--allow-connect", "localhost:*"])
+                .args(["--ca", text(&cert("ca.pem"))])
+                .start();
+            let url = format!("https://localhost:{}", upstream.address.port());
+            let answer = format!("{said} localhost:{} 0", upstream.address.port());
+            let zero = if trailer.is_empty() { "" } else { "0" };
+            let told = format!("200 length {} {answer}{trailer}{zero}", answer.len());
+            assert_eq!(ask(&server, &format!("/get?{url}/")), told);
+            // One connection takes all of them.
+            let many = ask(&server, &format!("/flood?20+{url}/"));
+            assert_eq!(many, "20 answered, 0 refused");
+            assert!(upstream.connections() <= connections, "{protocols:?}");
+            let told = ask(&server, &format!("/upload?{}+{url}/", 4 * MIB));
+            assert!(told.ends_with(&format!(" {}", 4 * MIB)), "{told}");
+            server.stop();
+        }
+    }
+}
+
+#[test]
+fn a_large_body_passes_both_ways_by_http_2() {
+    let upstream = Versions::new(&["h2"]);
+    let size = 64 * MIB;
+    for guest in PROBES {
+        let server = probe(guest, "127.0.0.1:*")
+            .args(["--allow-connect", "localhost:*"])
+            .args(["--ca", text(&cert("ca.pem"))])
+            .start();
+        let url = format!("https://localhost:{}", upstream.address.port());
+        ask(&server, &format!("/get?{url}/"));
+        let before = server.resident();
+        let said = ask(&server, &format!("/upload?{size}+{url}/"));
+        assert!(said.ends_with(&format!("x-sum: {size}")), "{said}");
+        let said = ask(&server, &format!("/get?{url}/{size}"));
+        assert!(said.starts_with(&format!("200 stream {size} ")), "{said}");
+        let grown = server.resident().saturating_sub(before);
+        assert!(grown < 24 * MIB as u64, "it grew by {grown}");
+        server.stop();
+    }
+}
+
+/// A server for TLS that says which version of HTTP a request came by, for
+/// whom it was, and how long its body was; or sends as much as the path says.
+struct Versions {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Versions {
+    fn new(protocols: &[&str]) -> Self {
+        let config = Arc::new(harness::server_config("cert.pem", "key.pem", protocols));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener
+            .set_nonblocking(true)
+            .expect("a listener for tokio");
+        let address = listener.local_addr().expect("its address");
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            runtime.block_on(async move {
+                let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+                let acceptor = tokio_rustls::TlsAcceptor::from(config);
+                while let Ok((stream, _)) = listener.accept().await {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    let acceptor = acceptor.clone();
+                    tokio::spawn(async move {
+                        if let Ok(stream) = acceptor.accept(stream).await {
+                            serve_version(stream).await;
+                        }
+                    });
+                }
+            });
+        });
+        Self {
+            address,
+            connections,
+        }
+    }
+
+    fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+async fn serve_version(stream: tokio_rustls::server::TlsStream<tokio::net::TcpStream>) {
+    let by_two = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let stream = TokioIo::new(stream);
+    let service = service_fn(|request: Request<Incoming>| async move {
+        let (head, body) = request.into_parts();
+        let host = head.headers.get("host").and_then(|it| it.to_str().ok());
+        let host = head.uri.authority().map(Authority::as_str).or(host);
+        let host = host.unwrap_or_default().to_owned();
+        let length = body.collect().await.map_or(0, |body| body.to_bytes().len());
+        let trailers = async move {
+            let mut trailers = HeaderMap::new();
+            trailers.insert("x-sum", length.into());
+            Some(Ok::<_, Infallible>(trailers))
+        };
+        let mut response = Response::builder();
+        let body = match head.uri.path().trim_start_matches('/').parse::<usize>() {
+            Ok(size) => Pieces(size).boxed(),
+            Err(_) => {
+                let text = format!("{:?} {host} {length}", head.version);
+                response = response.header("content-length", text.len());
+                Full::from(text).boxed()
+            }
+        };
+        response.body(body.with_trailers(trailers))
+    });
+    // The client ends it.
+    let _ = match by_two {
+        true => {
+            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            server.serve_connection(stream, service).await
+        }
+        false => {
+            let server = hyper::server::conn::http1::Builder::new();
+            server.serve_connection(stream, service).await
+        }
+    };
+}
+
+/// So many bytes.
+struct Pieces(usize);
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let length = self.0.min(64 << 10);
+        self.0 -= length;
+        let piece = (length > 0).then(|| Ok(Frame::data(vec![b'x'; length].into())));
+        Poll::Ready(piece)
+    }
+}
+
+fn reverse_proxy(upstream: &str) -> Server {
+    Run::guest("reverse-proxy")
+        .http()
+        .args(["--allow-connect", "127.0.0.1:*"])
+        .guest_args(&[upstream])
+        .start()
+}
