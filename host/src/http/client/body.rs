@@ -172,6 +172,7 @@ impl SentBody {
 impl Sending {
     fn took(&mut self, frame: &Frame<Bytes>) {
         self.upload.took();
+        self.health.moved();
         if let (Some(remaining), Some(data)) = (&mut self.remaining, frame.data_ref()) {
             *remaining = remaining.saturating_sub(data.len() as u64);
         }

@@ -134,6 +134,7 @@ fn of_connection(error: &ConnectionError) -> Error {
         ConnectionError::InvalidState
         | ConnectionError::NotSupported
         | ConnectionError::NotFound
+        | ConnectionError::FileShortened
         | ConnectionError::Other(_) => Error::DestinationUnavailable,
     }
 }

@@ -38,6 +38,7 @@ use send_wrapper::SendWrapper;
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
+use crate::http::Moving;
 use crate::stream::Health;
 use crate::worker::Worker;
 
@@ -142,7 +143,7 @@ impl Client {
             && body.size_hint().exact().is_none();
         let body = match unasked || body.is_end_stream() {
             true => SentBody::empty(&upload),
-            false => SentBody::new(body, &upload, health),
+            false => SentBody::new(body, &upload, health.clone()),
         };
         let mut outcome = self
             .attempt(Request::from_parts(parts, body), &upload, &options)
@@ -162,7 +163,7 @@ impl Client {
         }
         remove_named_by_connection(&mut parts.headers);
         let between = options.between_bytes_timeout.unwrap_or(RESPONSE_TIMEOUT);
-        let body = ReceivedBody::new(body, between, place).boxed_unsync();
+        let body = Moving::new(ReceivedBody::new(body, between, place), &health).boxed_unsync();
         let sent = async move { upload.ended().await };
         Ok((Response::from_parts(parts, body), Box::new(sent)))
     }
