@@ -12,6 +12,7 @@ pub(crate) mod client;
 mod files;
 mod host;
 mod http;
+mod http_error;
 mod instance;
 mod lookup;
 mod permissions;
@@ -180,6 +181,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     bindings::netwasm::net::client::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
     tcp::add_to_linker(&mut linker)?;
     lookup::add_to_linker(&mut linker)?;
+    http_error::add_to_linker(&mut linker)?;
     files::add_to_linker(&mut linker)?;
     host::add_to_linker(&mut linker)?;
     Ok(linker)
