@@ -64,8 +64,7 @@ impl Tls {
         };
         let https = server.as_ref().map(|server| {
             let mut https = ServerConfig::clone(server);
-            // The driver speaks both; nginx agrees to both as well.
-            https.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
+            https.alpn_protocols = https_protocols(&files.alpn);
             Arc::new(https)
         });
         if files.insecure {
@@ -209,6 +208,18 @@ fn server_config(
     // Stateless tickets, so that a session can be resumed at any worker.
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| Error::Tls(error.to_string()))?;
     Ok(config)
+}
+
+/// What HTTP listeners agree to, the best first: those of HTTP that the user
+/// names, and the order in which that is done; else all that there is.
+fn https_protocols(named: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    const ALL: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];
+    let http = named.iter().filter(|name| ALL.contains(&name.as_slice()));
+    let http: Vec<_> = http.cloned().collect();
+    match http.is_empty() {
+        true => ALL.iter().map(|name| name.to_vec()).collect(),
+        false => http,
+    }
 }
 
 /// The server's certificates; the first is for clients that ask for none of
@@ -550,6 +561,11 @@ impl Session {
         // Without a buffer limit this takes all.
         let _ = self.connection.writer().write_all(data);
         self.flush(out);
+    }
+
+    /// Whether both ends have agreed on a protocol.
+    pub(crate) fn speaks(&self, protocol: &[u8]) -> bool {
+        self.connection.alpn_protocol() == Some(protocol)
     }
 
     /// What is known of the session, once its handshake is done.

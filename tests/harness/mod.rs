@@ -12,6 +12,7 @@
 mod component;
 mod dns;
 mod http;
+pub(crate) mod http2;
 mod http_file;
 mod log;
 mod peer;
@@ -28,6 +29,7 @@ pub(crate) use component::{datagram_handler, handler, handler_of_another_host};
 pub(crate) use dns::{Dns, Reply as DnsReply};
 pub(crate) use http::{Response, message, post};
 pub(crate) use http_file::{FileClient, LONG_AGO, Reply, make_old, request, site, write_old};
+pub(crate) use http2::Http2;
 pub(crate) use log::Log;
 pub(crate) use peer::{Peer, TcpPeer, UdpPeer, echoes, fill, full_backlog, pattern, same};
 pub(crate) use process::raise_descriptor_limit;

@@ -57,6 +57,12 @@ impl Client {
 
     /// A session that has said nothing yet.
     pub(crate) fn session(&self) -> ClientConnection {
+        let name = ServerName::try_from(self.name).expect("a name");
+        ClientConnection::new(self.config(), name).expect("a session")
+    }
+
+    /// What sessions are made of.
+    pub(crate) fn config(&self) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         for authority in certificates(&cert("ca.pem")) {
             roots.add(authority).expect("an authority");
@@ -76,8 +82,7 @@ impl Client {
                 .expect("a certificate with its key"),
         };
         config.alpn_protocols.clone_from(&self.alpn);
-        let name = ServerName::try_from(self.name).expect("a name");
-        ClientConnection::new(Arc::new(config), name).expect("a session")
+        Arc::new(config)
     }
 
     /// Connects and shakes hands.

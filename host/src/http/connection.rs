@@ -22,6 +22,7 @@ use crate::http::access_log::Entry;
 use crate::http::chunked::{Chunked, Fed};
 use crate::http::file_body::{self, Part};
 use crate::http::head::{Framing, Head, HeadLimits, Refusal};
+use crate::http::http2;
 use crate::http::local::clear;
 use crate::http::request::Request;
 use crate::http::response::{self, Answer, Body, Checked, Persistence};
@@ -61,8 +62,17 @@ enum Stage {
     /// The TLS handshake.
     Handshake,
     Open,
+    /// The same in HTTP/2.
+    Http2(Box<http2::Connection>),
     Lingering(Linger),
     Over,
+}
+
+/// Why nothing more is done in HTTP/1.1.
+enum Left {
+    Over(Lost),
+    /// What has come is HTTP/2.
+    Http2,
 }
 
 /// Where the exchange of requests and responses is.
@@ -104,6 +114,8 @@ enum Reading {
     Body(Box<Upload>),
     /// What comes is for the instance that is at the request.
     Answer(Box<streaming::Answering>),
+    /// What has come begins as HTTP/2 does.
+    Http2,
 }
 
 /// A request whose body is arriving.
@@ -150,8 +162,20 @@ impl Driver {
     }
 
     fn begin(&self) -> Stage {
+        if self.transport.speaks(b"h2") {
+            return self.begin_http2(Vec::new());
+        }
         self.transport.set_alarm(Some(self.limits().head_timeout));
         Stage::Open
+    }
+
+    /// Goes on in HTTP/2, with what has come of it.
+    fn begin_http2(&self, kept: Vec<u8>) -> Stage {
+        Stage::Http2(Box::new(http2::Connection::new(
+            &self.transport,
+            self.exchange.secure,
+            kept,
+        )))
     }
 
     fn worker(&self) -> &Rc<Worker> {
@@ -167,12 +191,12 @@ impl Driver {
         self.transport.queued() > self.worker().shared.limits.write_high as u64
     }
 
-    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Left> {
         let mut pieces = 0;
         self.exchange.turn = None;
         loop {
             if let Some(lost) = self.transport.over() {
-                return Poll::Ready(lost);
+                return Poll::Ready(Left::Over(lost));
             }
             let flushed = self.transport.poll_flush(cx);
             self.log_sent();
@@ -181,7 +205,9 @@ impl Driver {
                     self.transport.fail(reason);
                     continue;
                 }
-                Poll::Ready(Ok(())) if self.exchange.last => return Poll::Ready(None),
+                Poll::Ready(Ok(())) if self.exchange.last => {
+                    return Poll::Ready(Left::Over(None));
+                }
                 Poll::Ready(Ok(())) if std::mem::take(&mut self.exchange.sending) => {
                     self.begin_waiting();
                 }
@@ -192,9 +218,13 @@ impl Driver {
                 self.time_out();
                 continue;
             }
-            if matches!(self.exchange.reading, Reading::Answer(_)) {
-                ready!(self.poll_answering(cx));
-                continue;
+            match self.exchange.reading {
+                Reading::Head(_) | Reading::Body(_) => {}
+                Reading::Answer(_) => {
+                    ready!(self.poll_answering(cx));
+                    continue;
+                }
+                Reading::Http2 => return Poll::Ready(Left::Http2),
             }
             if self.exchange.held {
                 if self.turn_is_over() {
@@ -228,8 +258,8 @@ impl Driver {
             Reading::Head(None) => limits.keep_alive_timeout,
             Reading::Head(Some(_)) => limits.head_timeout,
             Reading::Body(_) => limits.body_timeout,
-            // Its deadlines are of its own.
-            Reading::Answer(_) => return,
+            // Their deadlines are of their own.
+            Reading::Answer(_) | Reading::Http2 => return,
         };
         self.transport.set_alarm(Some(time));
     }
@@ -340,9 +370,9 @@ impl Driver {
         match std::mem::replace(&mut self.exchange.reading, Reading::Head(None)) {
             Reading::Head(partial) => self.read_head(partial, input, out),
             Reading::Body(upload) => Some(self.read_body(upload, input, out)),
-            answer @ Reading::Answer(_) => {
+            other @ (Reading::Answer(_) | Reading::Http2) => {
                 // It comes after the response to this one.
-                self.exchange.reading = answer;
+                self.exchange.reading = other;
                 None
             }
         }
@@ -369,6 +399,11 @@ impl Driver {
                     self.transport.set_alarm(Some(head_timeout));
                 }
                 self.exchange.reading = Reading::Head(Some(request));
+                None
+            }
+            Err(_) if self.exchange.fresh && !self.exchange.secure && is_preface(input) => {
+                self.exchange.reading = Reading::Http2;
+                self.worker().http.put_request(request);
                 None
             }
             Err(refusal) => {
@@ -747,6 +782,7 @@ impl Driver {
             Reading::Head(Some(request)) => self.refuse(request, SLOW_HEAD, &mut out),
             Reading::Body(upload) => self.refuse(upload.request, SLOW_BODY, &mut out),
             Reading::Answer(answering) => self.answer_late(answering, &mut out),
+            Reading::Http2 => self.exchange.reading = Reading::Http2,
         }
         self.write_out(&mut out);
     }
@@ -851,8 +887,15 @@ impl Future for Driver {
                     Err(HandshakeFailed::Linger) => Stage::Lingering(Linger::begin(&transport)),
                     Err(HandshakeFailed::Over) => Stage::Over,
                 },
-                Stage::Open => {
-                    let lost = ready!(this.poll_open(cx));
+                Stage::Open => match ready!(this.poll_open(cx)) {
+                    Left::Over(lost) => this.lose(&lost),
+                    Left::Http2 => {
+                        let kept = std::mem::take(&mut this.exchange.kept);
+                        this.begin_http2(kept)
+                    }
+                },
+                Stage::Http2(connection) => {
+                    let lost = ready!(connection.poll(cx));
                     this.lose(&lost)
                 }
                 Stage::Lingering(linger) => {
@@ -868,7 +911,16 @@ impl Future for Driver {
     }
 }
 
-const TOO_LARGE: Refusal = Refusal {
+/// Whether it is how a client begins that knows the server to speak HTTP/2 (RFC
+/// 9113, section 3.4), or the beginning of that. In HTTP/1.1 it is a request
+/// that is refused.
+fn is_preface(input: &[u8]) -> bool {
+    let most = http2::PREFACE.len();
+    input.len() >= "PRI * HTTP/2.0\r\n".len()
+        && http2::PREFACE.starts_with(input.get(..most).unwrap_or(input))
+}
+
+pub(super) const TOO_LARGE: Refusal = Refusal {
     status: 413,
     reason: "the body is too large",
 };
@@ -878,7 +930,7 @@ const SLOW_HEAD: Refusal = Refusal {
     reason: "the head took too long",
 };
 
-const SLOW_BODY: Refusal = Refusal {
+pub(super) const SLOW_BODY: Refusal = Refusal {
     status: 408,
     reason: "the body took too long",
 };

@@ -12,6 +12,7 @@
 use std::mem::MaybeUninit;
 use std::net::Ipv6Addr;
 
+use http::{HeaderMap, header};
 use httparse::{EMPTY_HEADER, Header, Request, Status};
 use memchr::memchr;
 
@@ -157,6 +158,61 @@ impl Head {
             }
         }
         result
+    }
+
+    /// Takes a head that came by HTTP/2 (RFC 9113, section 8.3), and was checked.
+    /// It looks as if HTTP/1.1 had brought it, but for the request line.
+    pub(super) fn compose(
+        &mut self,
+        method: &str,
+        target: &str,
+        authority: &str,
+        headers: &HeaderMap,
+    ) {
+        self.clear();
+        self.method = self.push(method.as_bytes());
+        self.text.push(b' ');
+        self.target = self.push(target.as_bytes());
+        self.text.extend_from_slice(b" HTTP/2.0");
+        self.request_line = Span {
+            start: 0,
+            end: self.text.len() as u32,
+        };
+        let name = self.push(b"host");
+        let value = self.push(authority.as_bytes());
+        self.authority = Some(value);
+        self.fields.push(Field { name, value });
+        let mut cookie = false;
+        for (name, value) in headers {
+            if *name == header::HOST {
+                continue;
+            }
+            // What a client has cut in pieces, so that they compress better
+            // (RFC 9113, section 8.2.3).
+            if *name == header::COOKIE && std::mem::replace(&mut cookie, true) {
+                self.text.extend_from_slice(b"; ");
+                let end = self.push(value.as_bytes()).end;
+                if let Some(field) = self.fields.last_mut() {
+                    field.value.end = end;
+                }
+                continue;
+            }
+            let name = self.push(name.as_str().as_bytes());
+            let value = self.push(value.as_bytes());
+            self.fields.push(Field { name, value });
+        }
+        self.minor_version = 1;
+        self.keep_alive = true;
+        self.accepts_trailers = true;
+    }
+
+    fn push(&mut self, part: &[u8]) -> Span {
+        let start = self.text.len() as u32;
+        self.text.extend_from_slice(part);
+        Span {
+            start,
+            end: self.text.len() as u32,
+        }
     }
 
     /// Forgets the last request, also where it was not whole, but keeps the
@@ -705,7 +761,7 @@ fn content_length(value: &[u8]) -> Option<u64> {
 
 /// Whether this is a host, perhaps with a port (RFC 3986, section 3.2), without
 /// user information.
-fn is_authority(text: &[u8]) -> bool {
+pub(super) fn is_authority(text: &[u8]) -> bool {
     if let Some(rest) = text.strip_prefix(b"[") {
         let Some((address, port)) = memchr(b']', rest).and_then(|at| rest.split_at_checked(at))
         else {

@@ -26,6 +26,7 @@ mod conditional;
 mod connection;
 mod file_body;
 mod head;
+mod http2;
 mod local;
 mod media;
 mod moving;

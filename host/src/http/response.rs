@@ -7,7 +7,8 @@
 use std::io::Write;
 use std::rc::Rc;
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use wasmtime_wasi_http::Error;
 
 use crate::error::ConnectionError;
 use crate::files::File;
@@ -217,6 +218,27 @@ impl<'a> Checked<'a> {
         }
     }
 
+    /// Whether the host is to say who serves.
+    pub(super) fn lacks_server(&self) -> bool {
+        !self.given.server
+    }
+
+    /// Whether the host is to say when.
+    pub(super) fn lacks_date(&self) -> bool {
+        !self.given.date
+    }
+
+    /// Appends the headers, without those named in `omitted`, in lower case, and
+    /// those that tell of what really is.
+    pub(super) fn append_to(&self, headers: &mut HeaderMap, omitted: &[&str]) {
+        for (name, value) in &self.answer.headers {
+            let is = |other: &&str| name.eq_ignore_ascii_case(other);
+            if !["connection", "content-length"].iter().any(is) && !omitted.iter().any(is) {
+                append(name.as_bytes(), value, headers);
+            }
+        }
+    }
+
     /// The length that the head tells of a body with so many bytes; none where
     /// the status has no length.
     pub(super) fn told_length(&self, status: u16, length: u64) -> Option<u64> {
@@ -313,6 +335,56 @@ pub(super) fn write_continue(out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
 }
 
+/// The length that a response tells.
+pub(super) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Error> {
+    let Some(value) = headers.get(header::CONTENT_LENGTH) else {
+        return Ok(None);
+    };
+    let text = value
+        .to_str()
+        .ok()
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let length = text.and_then(|text| text.parse().ok());
+    length.map(Some).ok_or(Error::HttpResponseBodySize(None))
+}
+
+/// Removes what is the connection's, or tells how the message is framed.
+pub(super) fn drop_framing(headers: &mut HeaderMap) {
+    for name in FRAMING {
+        headers.remove(name);
+    }
+}
+
+/// Appends header lines.
+pub(super) fn append_lines(lines: &[u8], headers: &mut HeaderMap) {
+    let mut rest = lines;
+    while let Some(end) = memchr::memmem::find(rest, b"\r\n") {
+        let (line, after) = rest.split_at(end);
+        rest = after.get(2..).unwrap_or_default();
+        if let Some(colon) = memchr::memchr(b':', line) {
+            let (name, value) = line.split_at(colon);
+            append(name, value.get(2..).unwrap_or_default(), headers);
+        }
+    }
+}
+
+/// Trailers that were checked; none where there are none.
+pub(super) fn trailers(trailers: &Fields) -> Option<HeaderMap> {
+    let mut map = HeaderMap::new();
+    for (name, value) in trailers {
+        append(name.as_bytes(), value, &mut map);
+    }
+    (!map.is_empty()).then_some(map)
+}
+
+/// Appends a header that was checked. What a map cannot hold is left out.
+fn append(name: &[u8], value: &[u8], headers: &mut HeaderMap) {
+    let name = HeaderName::from_bytes(name);
+    if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
+        let _ = headers.try_append(name, value);
+    }
+}
+
 /// Whether a response with this status ends with its head, or has a body of no
 /// bytes.
 pub(super) fn bodiless(status: u16) -> bool {
@@ -374,17 +446,18 @@ fn is_token(byte: u8) -> bool {
 }
 
 /// Headers that tell how a message is framed, or of the connection itself.
+const FRAMING: [&str; 7] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
 fn is_framing(name: &str) -> bool {
-    const NAMES: [&str; 7] = [
-        "connection",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    ];
-    NAMES
+    FRAMING
         .iter()
         .any(|framing| framing.len() == name.len() && framing.eq_ignore_ascii_case(name))
 }

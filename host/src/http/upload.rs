@@ -15,6 +15,7 @@ use wasmtime_wasi_http::Error;
 use crate::error::ConnectionError;
 use crate::http::chunked::{Chunked, Fed};
 use crate::http::head::Refusal;
+use crate::http::http2::Incoming;
 use crate::transport::Transport;
 use crate::worker::Tick;
 
@@ -254,6 +255,7 @@ fn header_map(trailers: &[(String, Vec<u8>)]) -> Option<HeaderMap> {
 pub(crate) enum RequestBody {
     Empty,
     Upload(SendWrapper<Rc<Upload>>),
+    Http2(SendWrapper<Rc<Incoming>>),
 }
 
 impl Body for RequestBody {
@@ -264,8 +266,10 @@ impl Body for RequestBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let Self::Upload(upload) = &*self else {
-            return Poll::Ready(None);
+        let upload = match &*self {
+            Self::Empty => return Poll::Ready(None),
+            Self::Upload(upload) => upload,
+            Self::Http2(incoming) => return incoming.poll_frame(cx),
         };
         let piece = std::task::ready!(upload.poll_piece(cx));
         if let Some(piece) = piece {
@@ -291,6 +295,7 @@ impl Body for RequestBody {
                 let state = upload.state.borrow();
                 state.end == Some(End::Whole) && state.trailers.is_none()
             }
+            Self::Http2(incoming) => incoming.is_end_stream(),
         }
     }
 
@@ -301,6 +306,7 @@ impl Body for RequestBody {
                 Remaining::Length(length) => SizeHint::with_exact(length),
                 Remaining::Chunked(_) => SizeHint::default(),
             },
+            Self::Http2(incoming) => incoming.size_hint(),
         }
     }
 }

@@ -364,6 +364,14 @@ impl Transport {
             .map(Address::from)
     }
 
+    /// Whether the TLS session was made for a protocol.
+    pub(crate) fn speaks(&self, protocol: &[u8]) -> bool {
+        let core = self.core.borrow();
+        core.tls
+            .as_ref()
+            .is_some_and(|session| session.speaks(protocol))
+    }
+
     pub(crate) fn session_info(&self) -> Option<SessionInfo> {
         self.core.borrow().tls.as_ref()?.info()
     }

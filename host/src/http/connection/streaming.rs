@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use http_body::Body as _;
 use send_wrapper::SendWrapper;
-use wasmtime_wasi_http::{Error, WasiBody};
+use wasmtime_wasi_http::WasiBody;
 
 use super::{Driver, JOIN, Reading, SLOW_BODY};
 use crate::error::ConnectionError;
@@ -274,7 +274,7 @@ impl Driver {
     ) -> bool {
         let (parts, body) = response.into_parts();
         let status = parts.status.as_u16();
-        let Ok(told_length) = content_length(&parts.headers) else {
+        let Ok(told_length) = response::content_length(&parts.headers) else {
             return false;
         };
         if !(200..600).contains(&status) {
@@ -669,17 +669,4 @@ fn http_request(request: &Request) -> Option<http::Request<()>> {
     }
     *made.headers_mut() = headers;
     Some(made)
-}
-
-/// The length that a response tells.
-fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Error> {
-    let Some(value) = headers.get(header::CONTENT_LENGTH) else {
-        return Ok(None);
-    };
-    let text = value
-        .to_str()
-        .ok()
-        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    let length = text.and_then(|text| text.parse().ok());
-    length.map(Some).ok_or(Error::HttpResponseBodySize(None))
 }

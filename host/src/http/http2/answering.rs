@@ -1,0 +1,421 @@
+//! Requests to guests that await: the request goes to an instance before its
+//! body has come, and the response is sent while it is made.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Uri, header};
+use http_body::Body as _;
+use send_wrapper::SendWrapper;
+use wasmtime_wasi_http::WasiBody;
+
+use crate::http::chunked::is_dropped;
+use crate::http::head::Refusal;
+use crate::http::http2::incoming::{End, Incoming};
+use crate::http::http2::link::{self, Line, Link, Stopped};
+use crate::http::http2::{Outcome, Stream, request};
+use crate::http::reply::{NoResponse, Reply, Response, Sent};
+use crate::http::response::{self, Answer};
+use crate::http::upload::RequestBody;
+use crate::wasm::concurrent::{self, Requests};
+
+/// Has a guest answer a request.
+pub(super) async fn answer(
+    link: Rc<Link>,
+    head: Parts,
+    stream: RecvStream,
+    outgoing: SendResponse<Bytes>,
+) -> Outcome {
+    match Answering::begin(&link, head, stream, outgoing)
+        .finish()
+        .await
+    {
+        Some(rest) => rest.await,
+        None => Outcome::Over,
+    }
+}
+
+/// A request that an instance is at. Dropped before its end, it is given up.
+struct Answering {
+    link: Rc<Link>,
+    head: Parts,
+    incoming: Rc<Incoming>,
+    outgoing: Option<SendResponse<Bytes>>,
+    reply: Rc<Reply>,
+    /// The instance that is at it.
+    requests: Rc<Requests>,
+    line: Option<Line>,
+    over: bool,
+}
+
+/// Why there is no response.
+enum Missing {
+    Refused(Refusal),
+    /// The client has left.
+    Left,
+    /// It is the guest that has none.
+    Guest(NoResponse),
+}
+
+/// A response that is being sent.
+struct Download {
+    stream: SendStream<Bytes>,
+    body: WasiBody,
+    /// Bytes of the body, where that is told.
+    length: Option<u64>,
+    told: Option<Sent>,
+}
+
+/// Why a response is not complete.
+enum Broken {
+    /// The guest has not made all of it.
+    Guest,
+    Client(Stopped),
+}
+
+impl Answering {
+    fn begin(
+        link: &Rc<Link>,
+        mut head: Parts,
+        stream: RecvStream,
+        outgoing: SendResponse<Bytes>,
+    ) -> Self {
+        let worker = link.worker();
+        worker.shared.counters.requests.add();
+        let line = link.line(&head);
+        let length = request::length(&head.headers);
+        let expects = request::expects_continue(&head.headers);
+        let incoming = Incoming::new(worker, stream, length, expects);
+        let body = match incoming.is_end_stream() {
+            true => RequestBody::Empty,
+            false => RequestBody::Http2(SendWrapper::new(Rc::clone(&incoming))),
+        };
+        let reply: Rc<Reply> = Rc::default();
+        let mut asked = http::Request::new(body);
+        *asked.method_mut() = head.method.clone();
+        *asked.uri_mut() = uri(link, &head);
+        join_cookies(&mut head.headers);
+        *asked.headers_mut() = head.headers.clone();
+        let call = concurrent::Request {
+            head: asked,
+            secure: link.secure,
+            reply: Rc::clone(&reply),
+        };
+        let requests = concurrent::begin(worker, &mut link.requests.borrow_mut(), call);
+        Self {
+            link: Rc::clone(link),
+            head,
+            incoming,
+            outgoing: Some(outgoing),
+            reply,
+            requests,
+            line: Some(line),
+            over: false,
+        }
+    }
+
+    /// Sends the response. An answer in the guest's place that finds no room is
+    /// returned.
+    async fn finish(mut self) -> Option<Stream> {
+        let shared = &Rc::clone(self.link.worker()).shared;
+        let limit = shared.limits.http.response_timeout;
+        let response = tokio::time::timeout(limit, self.response()).await;
+        let response = response.unwrap_or_else(|_elapsed| {
+            tracing::error!(guest = %shared.guest.name, path = self.path(),
+                "the guest has no response in time (--response-timeout)");
+            self.requests.abandon(&self.reply);
+            Err(Missing::Guest(NoResponse::TimedOut))
+        });
+        let (response, told) = match response {
+            Ok(response) => response,
+            Err(missing) => return self.refuse(missing),
+        };
+        let mut line = self.line.take()?;
+        let mut download = match self.begin_response(response, told, &mut line) {
+            Ok(download) => download?,
+            Err(()) => {
+                self.line = Some(line);
+                let what = "its head cannot be sent".into();
+                return self.refuse(Missing::Guest(NoResponse::Failed(what)));
+            }
+        };
+        match self.send_body(&mut download, &mut line).await {
+            Ok(()) => {
+                if let Some(told) = download.told.take() {
+                    // The guest may not want to know.
+                    let _ = told.send(Ok(()));
+                }
+                self.finished();
+            }
+            Err(Broken::Guest) => {
+                shared.counters.responses_refused.add();
+                tracing::error!(guest = %shared.guest.name, path = self.path(),
+                    "the guest's response ends before its end");
+                download.stream.send_reset(Reason::INTERNAL_ERROR);
+            }
+            Err(Broken::Client(stopped)) => line.stopped(&stopped, &mut download.stream),
+        }
+        None
+    }
+
+    fn path(&self) -> &str {
+        request::target(&self.head.uri)
+    }
+
+    /// Nothing more is wanted of the guest.
+    fn finished(&mut self) {
+        self.over = true;
+        self.reply.finish();
+        self.incoming.stop();
+    }
+
+    /// Waits for the response to begin.
+    async fn response(&mut self) -> Result<(Response, Option<Sent>), Missing> {
+        let Self {
+            incoming,
+            outgoing: Some(outgoing),
+            reply,
+            link,
+            ..
+        } = self
+        else {
+            return Err(Missing::Left);
+        };
+        poll_fn(|cx| {
+            match incoming.poll_end(cx) {
+                Poll::Ready(End::Refused(refusal)) => {
+                    return Poll::Ready(Err(Missing::Refused(refusal)));
+                }
+                Poll::Ready(End::Lost) => return Poll::Ready(Err(Missing::Left)),
+                Poll::Ready(End::Whole) | Poll::Pending => {}
+            }
+            if incoming.take_continue() {
+                let response = link::head(100, HeaderMap::new());
+                // An error is that the client has left.
+                let _ = response.map(|it| outgoing.send_informational(it));
+            }
+            if outgoing.poll_reset(cx).is_ready() {
+                let peer = link.transport.peer();
+                tracing::info!(%peer, "the client left within a request");
+                return Poll::Ready(Err(Missing::Left));
+            }
+            reply
+                .poll_answer(cx)
+                .map(|answer| answer.map_err(Missing::Guest))
+        })
+        .await
+    }
+
+    /// Answers in the guest's place.
+    fn refuse(mut self, missing: Missing) -> Option<Stream> {
+        let (status, why) = match &missing {
+            Missing::Left => return None,
+            Missing::Refused(Refusal { status, reason }) => (*status, *reason),
+            Missing::Guest(reason) => (reason.status(), ""),
+        };
+        let shared = &self.link.worker().shared;
+        match missing {
+            Missing::Refused(_) => {
+                shared.counters.requests_refused.add();
+                let peer = self.link.transport.peer();
+                tracing::info!(%peer, status, reason = why, "request refused");
+                self.requests.abandon(&self.reply);
+            }
+            Missing::Guest(NoResponse::Failed(what)) => {
+                shared.counters.responses_refused.add();
+                tracing::error!(guest = %shared.guest.name, path = self.path(),
+                    "the guest has no response: {what}");
+            }
+            Missing::Guest(_) | Missing::Left => {}
+        }
+        self.finished();
+        let is_head = self.head.method == Method::HEAD;
+        let (outgoing, line) = (self.outgoing.take()?, self.line.take()?);
+        let answer = Answer::status(status, why);
+        self.link.send_ours(is_head, answer, outgoing, line)
+    }
+
+    /// Sends the head of a response. None where the client has left.
+    ///
+    /// # Errors
+    /// It cannot be sent.
+    fn begin_response(
+        &mut self,
+        response: Response,
+        told: Option<Sent>,
+        line: &mut Line,
+    ) -> Result<Option<Download>, ()> {
+        let (parts, body) = response.into_parts();
+        let status = parts.status.as_u16();
+        let length = response::content_length(&parts.headers).map_err(|_| ())?;
+        if !(200..600).contains(&status) {
+            return Err(());
+        }
+        let bodiless = response::bodiless(status);
+        let is_head = self.head.method == Method::HEAD;
+        let empty = bodiless || body.is_end_stream();
+        let mut headers = parts.headers;
+        response::drop_framing(&mut headers);
+        let lacks = |name| !headers.contains_key(name);
+        let (server, date) = (lacks(header::SERVER), lacks(header::DATE));
+        self.link.sign(&mut headers, server, date);
+        let shown = match (status, length) {
+            (204 | 304, _) => None,
+            (205, _) => Some(0),
+            (_, Some(length)) => Some(length),
+            // To HEAD, nobody knows what the length would be.
+            (_, None) => (empty && !is_head).then_some(0),
+        };
+        if let Some(length) = shown {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        let (length, body) = match is_head || bodiless {
+            true => (Some(0), WasiBody::default()),
+            false => (length, body),
+        };
+        let ends = body.is_end_stream() && length.is_none_or(|it| it == 0);
+        line.status = status;
+        let Some(outgoing) = &mut self.outgoing else {
+            return Ok(None);
+        };
+        let response = link::head(status, headers).ok_or(())?;
+        // An error is that the client has left.
+        let Ok(stream) = outgoing.send_response(response, ends) else {
+            return Ok(None);
+        };
+        Ok(Some(Download {
+            stream,
+            body,
+            length: if ends { Some(0) } else { length },
+            told,
+        }))
+    }
+
+    /// Sends a body while it is made.
+    async fn send_body(&self, download: &mut Download, line: &mut Line) -> Result<(), Broken> {
+        let Download {
+            stream,
+            body,
+            length,
+            ..
+        } = download;
+        if body.is_end_stream() && *length == Some(0) {
+            return Ok(());
+        }
+        loop {
+            let next = poll_fn(|cx| {
+                if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
+                    return Poll::Ready(Ok(frame));
+                }
+                if stream.poll_reset(cx).is_ready() {
+                    return Poll::Ready(Err(Broken::Client(Stopped::Left)));
+                }
+                self.reply.watch(cx);
+                match self.reply.is_broken() || self.reply.has_returned() {
+                    true => Poll::Ready(Err(Broken::Guest)),
+                    false => Poll::Pending,
+                }
+            });
+            let trailers = match next.await? {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        let after = line.sent + data.len() as u64;
+                        if length.is_some_and(|length| after > length) {
+                            return Err(Broken::Guest);
+                        }
+                        let ends = body.is_end_stream() && !self.reply.is_broken();
+                        let ends = ends && length.is_none_or(|length| after == length);
+                        if data.is_empty() && !ends {
+                            continue;
+                        }
+                        send(stream, data, ends, line).await?;
+                        match ends {
+                            true => return Ok(()),
+                            false => continue,
+                        }
+                    }
+                    Err(frame) => frame.into_trailers().ok(),
+                },
+                Some(Err(_)) => return Err(Broken::Guest),
+                None => None,
+            };
+            // The end of a body whose instance has failed is none.
+            if self.reply.is_broken() || length.is_some_and(|length| length != line.sent) {
+                return Err(Broken::Guest);
+            }
+            let trailers = trailers.map(without_dropped).filter(|it| !it.is_empty());
+            let sent = match trailers {
+                Some(trailers) => stream.send_trailers(trailers),
+                None => stream.send_data(Bytes::new(), true),
+            };
+            return sent.map_err(|_| Broken::Client(Stopped::Left));
+        }
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        if !self.over {
+            self.incoming.stop();
+            self.requests.abandon(&self.reply);
+        }
+    }
+}
+
+async fn send(
+    stream: &mut SendStream<Bytes>,
+    data: Bytes,
+    ends: bool,
+    line: &mut Line,
+) -> Result<(), Broken> {
+    if data.is_empty() {
+        let sent = stream.send_data(data, ends);
+        return sent.map_err(|_| Broken::Client(Stopped::Left));
+    }
+    let sent = link::send_bytes(stream, data, ends, line).await;
+    sent.map_err(Broken::Client)
+}
+
+/// Where a request goes, as `wasi:http` has it.
+fn uri(link: &Link, head: &Parts) -> Uri {
+    let scheme = if link.secure { "https" } else { "http" };
+    let uri = Uri::builder()
+        .scheme(scheme)
+        .authority(request::authority(head).unwrap_or("localhost"))
+        .path_and_query(request::target(&head.uri))
+        .build();
+    // `OPTIONS *` asks for no path.
+    uri.unwrap_or_else(|_| head.uri.clone())
+}
+
+/// Joins what a client has cut in pieces, so that they compress better (RFC
+/// 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut pieces = headers.get_all(header::COOKIE).iter();
+    let (Some(first), Some(second)) = (pieces.next(), pieces.next()) else {
+        return;
+    };
+    let mut joined = first.as_bytes().to_vec();
+    for piece in std::iter::once(second).chain(pieces) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(piece.as_bytes());
+    }
+    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
+fn without_dropped(mut trailers: HeaderMap) -> HeaderMap {
+    for name in trailers.keys().cloned().collect::<Vec<_>>() {
+        if is_dropped(name.as_str()) {
+            trailers.remove(name);
+        }
+    }
+    trailers
+}

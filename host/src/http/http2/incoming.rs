@@ -1,0 +1,205 @@
+//! The body of a request as a guest that awaits reads it. What it does not read
+//! stays with the client, but for what the window of the stream allows.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use h2::RecvStream;
+use http_body::{Frame, SizeHint};
+use tokio::time::{Sleep, sleep};
+use wasmtime_wasi_http::Error;
+
+use crate::http::chunked::is_dropped;
+use crate::http::connection::{SLOW_BODY, TOO_LARGE};
+use crate::http::head::Refusal;
+use crate::worker::Worker;
+
+/// See the module.
+pub(crate) struct Incoming {
+    worker: Rc<Worker>,
+    state: RefCell<State>,
+}
+
+struct State {
+    stream: RecvStream,
+    /// Bytes that are yet to come, where that is told.
+    length: Option<u64>,
+    /// Bytes that have come.
+    received: u64,
+    end: Option<End>,
+    /// Whether the client waits to be told to go on.
+    expects_continue: bool,
+    /// Whether the guest wants what the client waits with.
+    wants_continue: bool,
+    /// Until when the next piece is to come; none while nobody asks for it.
+    deadline: Option<Pin<Box<Sleep>>>,
+    /// The exchange, which is to know of an end.
+    watcher: Option<Waker>,
+}
+
+/// How a body has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Whole,
+    /// The client is to be told.
+    Refused(Refusal),
+    Lost,
+}
+
+impl std::fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Incoming").finish_non_exhaustive()
+    }
+}
+
+impl Incoming {
+    pub(super) fn new(
+        worker: &Rc<Worker>,
+        stream: RecvStream,
+        length: Option<u64>,
+        expects_continue: bool,
+    ) -> Rc<Self> {
+        let whole = stream.is_end_stream();
+        Rc::new(Self {
+            worker: Rc::clone(worker),
+            state: RefCell::new(State {
+                stream,
+                length,
+                received: 0,
+                end: whole.then_some(End::Whole),
+                expects_continue: expects_continue && !whole,
+                wants_continue: false,
+                deadline: None,
+                watcher: None,
+            }),
+        })
+    }
+
+    /// How it has ended; until then, the exchange is woken when it does.
+    pub(super) fn poll_end(&self, cx: &Context<'_>) -> Poll<End> {
+        let mut state = self.state.borrow_mut();
+        match state.end {
+            Some(end) => Poll::Ready(end),
+            None => {
+                state.watcher = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Ends it, where it has not ended yet.
+    pub(super) fn stop(&self) {
+        self.state.borrow_mut().end.get_or_insert(End::Lost);
+    }
+
+    /// Whether the client is to be told to go on; said once.
+    pub(super) fn take_continue(&self) -> bool {
+        let mut state = self.state.borrow_mut();
+        let wanted = std::mem::take(&mut state.wants_continue);
+        state.expects_continue &= !wanted;
+        wanted
+    }
+
+    /// The next piece of it, or its trailers.
+    pub(crate) fn poll_frame(
+        &self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        match state.end {
+            None => {}
+            Some(End::Whole) => return Poll::Ready(None),
+            Some(End::Refused(TOO_LARGE)) => {
+                return Poll::Ready(Some(Err(Error::HttpRequestBodySize(None))));
+            }
+            Some(End::Refused(_)) => return Poll::Ready(Some(Err(Error::ConnectionReadTimeout))),
+            Some(End::Lost) => return Poll::Ready(Some(Err(Error::ConnectionTerminated))),
+        }
+        let limits = &self.worker.shared.limits.http;
+        match state.stream.poll_data(cx) {
+            Poll::Ready(Some(Ok(piece))) => {
+                state.deadline = None;
+                let count = piece.len();
+                state.received += count as u64;
+                if state.received > limits.max_body as u64 {
+                    return state.fail(End::Refused(TOO_LARGE), Error::HttpRequestBodySize(None));
+                }
+                if state.stream.flow_control().release_capacity(count).is_err() {
+                    return state.fail(End::Lost, Error::ConnectionTerminated);
+                }
+                if state.stream.is_end_stream() {
+                    state.ended(End::Whole);
+                }
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            Poll::Ready(Some(Err(_))) => {
+                return state.fail(End::Lost, Error::ConnectionTerminated);
+            }
+            Poll::Ready(None) => match state.stream.poll_trailers(cx) {
+                Poll::Ready(Ok(trailers)) => {
+                    state.ended(End::Whole);
+                    let trailers = trailers.map(|mut trailers| {
+                        for name in trailers.keys().cloned().collect::<Vec<_>>() {
+                            if is_dropped(name.as_str()) {
+                                trailers.remove(name);
+                            }
+                        }
+                        Ok(Frame::trailers(trailers))
+                    });
+                    return Poll::Ready(trailers);
+                }
+                Poll::Ready(Err(_)) => {
+                    return state.fail(End::Lost, Error::ConnectionTerminated);
+                }
+                Poll::Pending => {}
+            },
+            Poll::Pending => {}
+        }
+        if state.expects_continue && !state.wants_continue {
+            state.wants_continue = true;
+            state.wake();
+        }
+        let deadline = state
+            .deadline
+            .get_or_insert_with(|| Box::pin(sleep(limits.body_timeout)));
+        match deadline.as_mut().poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(()) => state.fail(End::Refused(SLOW_BODY), Error::ConnectionReadTimeout),
+        }
+    }
+
+    pub(crate) fn is_end_stream(&self) -> bool {
+        self.state.borrow().end == Some(End::Whole)
+    }
+
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        let state = self.state.borrow();
+        match state.length {
+            Some(length) => SizeHint::with_exact(length.saturating_sub(state.received)),
+            None => SizeHint::default(),
+        }
+    }
+}
+
+impl State {
+    fn fail(&mut self, end: End, error: Error) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        self.ended(end);
+        Poll::Ready(Some(Err(error)))
+    }
+
+    fn ended(&mut self, end: End) {
+        self.end = Some(end);
+        self.deadline = None;
+        self.wake();
+    }
+
+    fn wake(&mut self) {
+        if let Some(watcher) = self.watcher.take() {
+            watcher.wake();
+        }
+    }
+}

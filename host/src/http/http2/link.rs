@@ -1,0 +1,593 @@
+//! What the streams of one connection share, and how each of them is answered.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::ops::Range;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::HeaderMap;
+use http::request::Parts;
+
+use crate::config::Isolation;
+use crate::files::File;
+use crate::http::access_log::Entry;
+use crate::http::file_body::{self, Part};
+use crate::http::head::Refusal;
+use crate::http::http2::upload::{Budget, Held};
+use crate::http::http2::{Outcome, Stream, request};
+use crate::http::local::Date;
+use crate::http::request::Request;
+use crate::http::response::{self, Answer, Body, Checked, Fields};
+use crate::transport::Transport;
+use crate::wasm::concurrent::Requests;
+use crate::wasm::instance::{Instance, InstanceError};
+use crate::worker::Worker;
+
+/// The most that is given to `h2` for one stream, bytes: of a file it is read at
+/// once.
+pub(super) const PIECE: usize = 64 << 10;
+
+/// A file of up to so many bytes is read before its head is sent.
+const SMALL_FILE: u64 = 16 << 10;
+
+/// What the access log says of a request that its client did not wait for, as
+/// nginx does.
+pub(super) const CLIENT_LEFT: u16 = 499;
+
+/// See the module.
+pub(super) struct Link {
+    pub(super) transport: Rc<Transport>,
+    pub(super) secure: bool,
+    /// Made for the first request, and anew after one that trapped. Not the one
+    /// that a worker's connections share.
+    pub(super) instance: RefCell<Option<Rc<Instance>>>,
+    /// The same of a guest that awaits.
+    pub(super) requests: RefCell<Option<Rc<Requests>>>,
+    /// What the bodies of requests may take.
+    pub(super) budget: Budget,
+    /// What is kept of responses, bytes.
+    queued: Cell<usize>,
+    /// Whether a guest wants the connection to end.
+    pub(super) closes: Cell<bool>,
+    /// The date as of the last response.
+    date: RefCell<Option<(Date, http::HeaderValue)>>,
+}
+
+/// A request that has come whole.
+pub(super) struct Exchange {
+    pub(super) head: Parts,
+    pub(super) incoming: RecvStream,
+    pub(super) outgoing: SendResponse<Bytes>,
+    pub(super) body: Option<Held>,
+    pub(super) trailers: Fields,
+}
+
+/// What follows the head of a response.
+enum Payload {
+    Bytes(Bytes),
+    Parts(Vec<Part>),
+}
+
+/// A line of the access log. It is written when the stream is done with.
+pub(super) struct Line {
+    link: Rc<Link>,
+    entry: Option<Entry>,
+    pub(super) status: u16,
+    pub(super) sent: u64,
+}
+
+/// Why a response cannot be sent to its end.
+pub(super) enum Stopped {
+    /// The client wants no more of it, or is gone.
+    Left,
+    /// The client takes nothing of it.
+    Slow,
+    /// The file cannot be read, or is shorter by now.
+    File(io::Error),
+}
+
+impl Link {
+    pub(super) fn new(transport: &Rc<Transport>, secure: bool) -> Rc<Self> {
+        let limits = &transport.worker().shared.limits.http;
+        Rc::new(Self {
+            transport: Rc::clone(transport),
+            secure,
+            instance: RefCell::default(),
+            requests: RefCell::default(),
+            budget: Budget::new(limits.max_body),
+            queued: Cell::new(0),
+            closes: Cell::new(false),
+            date: RefCell::default(),
+        })
+    }
+
+    pub(super) fn worker(&self) -> &Rc<Worker> {
+        self.transport.worker()
+    }
+
+    /// Whether so much is kept of responses that the next ones wait.
+    pub(super) fn is_full(&self) -> bool {
+        self.queued.get() > self.worker().shared.limits.max_write_buffer
+    }
+
+    pub(super) fn line(self: &Rc<Self>, head: &Parts) -> Line {
+        Line {
+            link: Rc::clone(self),
+            entry: request::entry(head, self.transport.peer(), self.worker()),
+            status: CLIENT_LEFT,
+            sent: 0,
+        }
+    }
+
+    /// Has the guest answer a request. What cannot be sent at once is returned.
+    pub(super) fn respond(self: &Rc<Self>, exchange: Exchange) -> Option<Stream> {
+        let worker = self.worker();
+        worker.shared.counters.requests.add();
+        let Exchange {
+            head,
+            incoming,
+            outgoing,
+            body,
+            trailers,
+        } = exchange;
+        // It has come to its end.
+        drop(incoming);
+        let line = self.line(&head);
+        let mut request = worker.http.take_request();
+        request.head.compose(
+            head.method.as_str(),
+            request::target(&head.uri),
+            request::authority(&head).unwrap_or_default(),
+            &head.headers,
+        );
+        if let Some(body) = body {
+            request.body = body.take();
+        }
+        request.trailers = trailers;
+        request.transport = Some(Rc::clone(&self.transport));
+        request.secure = self.secure;
+        let answer = match self.instance() {
+            Ok(instance) => match instance.handle_request(request) {
+                (back, Ok(answer)) => {
+                    request = back;
+                    answer
+                }
+                (back, Err(_trapped)) => {
+                    // Why was logged.
+                    request = back;
+                    *self.instance.borrow_mut() = None;
+                    Answer::status(500, "")
+                }
+            },
+            Err(error) => {
+                worker.shared.counters.instances_failed.add();
+                tracing::error!(peer = %self.transport.peer(), %error, "no instance for a request");
+                request = Box::default();
+                Answer::status(503, "")
+            }
+        };
+        let sending = self.send(&request, answer, outgoing, line);
+        worker.http.put_request(request);
+        sending
+    }
+
+    /// The instance that answers: the connection's, or the worker's.
+    fn instance(&self) -> Result<Rc<Instance>, InstanceError> {
+        let worker = self.worker();
+        if worker.shared.isolation == Isolation::Worker {
+            return worker.instance();
+        }
+        let mut own = self.instance.borrow_mut();
+        match &*own {
+            Some(instance) if !instance.is_dead() => Ok(Rc::clone(instance)),
+            _ => {
+                // Its place is free before another is taken.
+                *own = None;
+                Ok(Rc::clone(own.insert(worker.instance()?)))
+            }
+        }
+    }
+
+    /// Sends a response, checked first.
+    fn send(
+        self: &Rc<Self>,
+        request: &Request,
+        answer: Answer,
+        outgoing: SendResponse<Bytes>,
+        line: Line,
+    ) -> Option<Stream> {
+        let shared = &self.worker().shared;
+        if let Body::Unopened(error) = &answer.body {
+            let answer = Answer::unopened(error);
+            return self.send_ours(request.is_head(), answer, outgoing, line);
+        }
+        let most = shared.limits.max_write_buffer;
+        let checked = match Checked::new(&answer, request.is_head(), most) {
+            Ok(checked) => checked,
+            Err(fault) => {
+                shared.counters.responses_refused.add();
+                tracing::error!(
+                    guest = %shared.guest.name,
+                    path = request.head.target(),
+                    "the guest's response cannot be sent: {fault}"
+                );
+                let answer = Answer::status(500, "");
+                return self.send_ours(request.is_head(), answer, outgoing, line);
+            }
+        };
+        if checked.closes {
+            self.closes.set(true);
+        }
+        let (status, length, omitted, parts, fields) = match &answer.body {
+            Body::File(file) => {
+                let mut fields = Vec::new();
+                let served = file_body::respond(
+                    Rc::clone(file),
+                    &shared.roots,
+                    request.purpose(answer.status),
+                    request,
+                    |name| checked.first(name),
+                    self.worker().http.now(),
+                    &mut fields,
+                );
+                let parts: Vec<Part> = served.parts.into_iter().collect();
+                (served.status, served.length, served.omitted, parts, fields)
+            }
+            Body::Bytes(bytes) => {
+                let none: &[&str] = &[];
+                let length = bytes.len() as u64;
+                (answer.status, length, none, Vec::new(), Vec::new())
+            }
+            Body::Empty | Body::Unopened(_) => (answer.status, 0, &[][..], Vec::new(), Vec::new()),
+        };
+        let mut headers = HeaderMap::with_capacity(answer.headers.len() + 3);
+        self.sign(&mut headers, checked.lacks_server(), checked.lacks_date());
+        checked.append_to(&mut headers, omitted);
+        response::append_lines(&fields, &mut headers);
+        if let Some(length) = checked.told_length(status, length) {
+            headers.insert(http::header::CONTENT_LENGTH, length.into());
+        }
+        let is_head = request.is_head();
+        let trailers = match response::bodiless(status) || is_head {
+            true => None,
+            false => response::trailers(&answer.trailers),
+        };
+        let payload = match answer.body {
+            _ if is_head => Payload::Bytes(Bytes::new()),
+            Body::Bytes(bytes) => Payload::Bytes(bytes.into()),
+            _ if length <= SMALL_FILE => match read_all(&parts) {
+                Ok(bytes) => Payload::Bytes(bytes.into()),
+                Err(error) => {
+                    self.file_failed(request.head.target(), &error);
+                    let answer = Answer::status(500, "");
+                    return self.send_ours(is_head, answer, outgoing, line);
+                }
+            },
+            _ => Payload::Parts(parts),
+        };
+        self.deliver(status, headers, payload, trailers, outgoing, line)
+    }
+
+    /// Sends an answer in the host's own words.
+    pub(super) fn send_ours(
+        self: &Rc<Self>,
+        is_head: bool,
+        answer: Answer,
+        outgoing: SendResponse<Bytes>,
+        line: Line,
+    ) -> Option<Stream> {
+        let mut headers = HeaderMap::with_capacity(4);
+        self.sign(&mut headers, true, true);
+        Checked::ours(&answer).append_to(&mut headers, &[]);
+        let body = match answer.body {
+            Body::Bytes(bytes) => Bytes::from(bytes),
+            _ => Bytes::new(),
+        };
+        headers.insert(http::header::CONTENT_LENGTH, body.len().into());
+        let payload = Payload::Bytes(if is_head { Bytes::new() } else { body });
+        self.deliver(answer.status, headers, payload, None, outgoing, line)
+    }
+
+    /// Answers what is no proper request, or too much.
+    pub(super) fn refuse(
+        self: &Rc<Self>,
+        head: &Parts,
+        refusal: Refusal,
+        outgoing: SendResponse<Bytes>,
+    ) -> Option<Stream> {
+        let Refusal { status, reason } = refusal;
+        self.worker().shared.counters.requests_refused.add();
+        tracing::info!(peer = %self.transport.peer(), status, reason, "request refused");
+        let line = self.line(head);
+        let answer = Answer::status(status, reason);
+        let is_head = head.method == http::Method::HEAD;
+        self.send_ours(is_head, answer, outgoing, line)
+    }
+
+    /// Adds what the host adds to a response.
+    pub(super) fn sign(&self, headers: &mut HeaderMap, server: bool, date: bool) {
+        if server {
+            let name = http::HeaderValue::from_static("netwasm");
+            headers.insert(http::header::SERVER, name);
+        }
+        if date {
+            headers.insert(http::header::DATE, self.date());
+        }
+    }
+
+    fn date(&self) -> http::HeaderValue {
+        let now = self.worker().http.date();
+        let mut kept = self.date.borrow_mut();
+        match &*kept {
+            Some((date, value)) if *date == now => value.clone(),
+            _ => {
+                let value = http::HeaderValue::from_bytes(&now)
+                    .unwrap_or_else(|_| http::HeaderValue::from_static(""));
+                kept.insert((now, value)).1.clone()
+            }
+        }
+    }
+
+    fn file_failed(&self, path: &str, error: &io::Error) {
+        self.worker().shared.counters.files_failed.add();
+        tracing::warn!(path, "the file cannot be read: {error}");
+    }
+
+    /// Sends a response, as much of it as can be sent at once, and returns the
+    /// rest.
+    #[expect(clippy::too_many_arguments, reason = "it is all of a response")]
+    fn deliver(
+        self: &Rc<Self>,
+        status: u16,
+        headers: HeaderMap,
+        payload: Payload,
+        trailers: Option<HeaderMap>,
+        mut outgoing: SendResponse<Bytes>,
+        mut line: Line,
+    ) -> Option<Stream> {
+        line.status = status;
+        let response = head(status, headers)?;
+        let empty = matches!(&payload, Payload::Bytes(bytes) if bytes.is_empty());
+        let ends = empty && trailers.is_none();
+        // An error is that the client has left.
+        let mut stream = outgoing.send_response(response, ends).ok()?;
+        if ends {
+            return None;
+        }
+        if let Payload::Bytes(bytes) = &payload {
+            let length = bytes.len();
+            stream.reserve_capacity(length);
+            if stream.capacity() >= length {
+                line.sent = length as u64;
+                let bytes = bytes.clone();
+                if empty || stream.send_data(bytes, trailers.is_none()).is_ok() {
+                    // The same.
+                    let _ = trailers.map(|trailers| stream.send_trailers(trailers));
+                }
+                return None;
+            }
+        }
+        let link = Rc::clone(self);
+        Some(Box::pin(async move {
+            let sent = match payload {
+                Payload::Bytes(bytes) => {
+                    let _queued = Queued::new(&link, bytes.len());
+                    send_bytes(&mut stream, bytes, trailers.is_none(), &mut line).await
+                }
+                Payload::Parts(parts) => {
+                    send_parts(&mut stream, parts, trailers.is_none(), &mut line).await
+                }
+            };
+            match (sent, trailers) {
+                (Ok(()), Some(trailers)) => {
+                    let _ = stream.send_trailers(trailers);
+                }
+                (Ok(()), None) => {}
+                (Err(stopped), _) => line.stopped(&stopped, &mut stream),
+            }
+            Outcome::Over
+        }))
+    }
+}
+
+/// A response without its body.
+pub(super) fn head(status: u16, headers: HeaderMap) -> Option<http::Response<()>> {
+    let mut response = http::Response::new(());
+    *response.status_mut() = http::StatusCode::from_u16(status).ok()?;
+    *response.headers_mut() = headers;
+    Some(response)
+}
+
+/// Sends bytes as fast as the client takes them.
+pub(super) async fn send_bytes(
+    stream: &mut SendStream<Bytes>,
+    mut bytes: Bytes,
+    ends: bool,
+    line: &mut Line,
+) -> Result<(), Stopped> {
+    while !bytes.is_empty() {
+        let count = capacity(stream, bytes.len().min(PIECE), line.write_timeout()).await?;
+        let piece = bytes.split_to(count);
+        line.sent += count as u64;
+        let last = ends && bytes.is_empty();
+        stream.send_data(piece, last).map_err(|_| Stopped::Left)?;
+    }
+    Ok(())
+}
+
+async fn send_parts(
+    stream: &mut SendStream<Bytes>,
+    parts: Vec<Part>,
+    ends: bool,
+    line: &mut Line,
+) -> Result<(), Stopped> {
+    let count = parts.len();
+    for (number, part) in parts.into_iter().enumerate() {
+        let ends = ends && number + 1 == count;
+        match part {
+            Part::Bytes(bytes) => send_bytes(stream, bytes.into(), ends, line).await?,
+            Part::File {
+                file,
+                offset,
+                length,
+            } => send_file(stream, &file, offset..offset + length, ends, line).await?,
+        }
+    }
+    Ok(())
+}
+
+async fn send_file(
+    stream: &mut SendStream<Bytes>,
+    file: &File,
+    mut range: Range<u64>,
+    ends: bool,
+    line: &mut Line,
+) -> Result<(), Stopped> {
+    while !range.is_empty() {
+        let left = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let room = capacity(stream, left.min(PIECE), line.write_timeout()).await?;
+        let mut piece = vec![0; room];
+        read(file, range.start, &mut piece).map_err(Stopped::File)?;
+        range.start += room as u64;
+        line.sent += room as u64;
+        let last = ends && range.is_empty();
+        stream
+            .send_data(piece.into(), last)
+            .map_err(|_| Stopped::Left)?;
+    }
+    Ok(())
+}
+
+/// Waits until some of so many bytes can be sent, and returns how many.
+pub(super) async fn capacity(
+    stream: &mut SendStream<Bytes>,
+    wanted: usize,
+    limit: Duration,
+) -> Result<usize, Stopped> {
+    stream.reserve_capacity(wanted);
+    let mut room = stream.capacity();
+    if room == 0 {
+        let grown = async {
+            loop {
+                match poll_fn(|cx| stream.poll_capacity(cx)).await {
+                    Some(Ok(0)) => {}
+                    Some(Ok(room)) => return Ok(room),
+                    Some(Err(_)) | None => return Err(Stopped::Left),
+                }
+            }
+        };
+        room = match tokio::time::timeout(limit, grown).await {
+            Ok(room) => room?,
+            Err(_elapsed) => return Err(Stopped::Slow),
+        };
+    }
+    Ok(room.min(wanted))
+}
+
+/// Reads all of the parts, which are few bytes.
+fn read_all(parts: &[Part]) -> io::Result<Vec<u8>> {
+    let mut all = Vec::new();
+    for part in parts {
+        match part {
+            Part::Bytes(bytes) => all.extend_from_slice(bytes),
+            Part::File {
+                file,
+                offset,
+                length,
+            } => {
+                let begin = all.len();
+                all.resize(begin + usize::try_from(*length).unwrap_or_default(), 0);
+                read(file, *offset, all.get_mut(begin..).unwrap_or_default())?;
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Fills a buffer.
+///
+/// # Errors
+/// The file cannot be read, or is shorter by now.
+fn read(file: &File, mut offset: u64, mut place: &mut [u8]) -> io::Result<()> {
+    while !place.is_empty() {
+        match file.read_at(place, offset) {
+            Ok(0) => return Err(io::Error::other(file.shortened())),
+            Ok(count) => {
+                place = place.get_mut(count..).unwrap_or_default();
+                offset += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+impl Line {
+    fn write_timeout(&self) -> Duration {
+        self.link.worker().shared.limits.write_timeout
+    }
+
+    /// The response ends before its end, and is not to look whole.
+    pub(super) fn stopped(&self, stopped: &Stopped, stream: &mut SendStream<Bytes>) {
+        let peer = self.link.transport.peer();
+        match stopped {
+            Stopped::Left => {
+                tracing::debug!(%peer, "the client wants no more of a response");
+                stream.send_reset(Reason::CANCEL);
+            }
+            Stopped::Slow => {
+                tracing::info!(%peer, "the client takes nothing of a response (--write-timeout)");
+                stream.send_reset(Reason::CANCEL);
+            }
+            Stopped::File(error) => {
+                let path = self.entry.as_ref().map(|it| it.line.as_slice());
+                let path = String::from_utf8_lossy(path.unwrap_or_default()).into_owned();
+                self.link.file_failed(&path, error);
+                stream.send_reset(Reason::INTERNAL_ERROR);
+            }
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if let Some(entry) = self.entry.take()
+            && let Some(lines) = self.link.worker().http.lines()
+        {
+            let entry = Entry {
+                status: self.status,
+                length: self.sent,
+                ..entry
+            };
+            lines.borrow_mut().add(&entry, self.sent);
+        }
+    }
+}
+
+/// Bytes of a response that are kept until the client takes them.
+struct Queued {
+    link: Rc<Link>,
+    bytes: usize,
+}
+
+impl Queued {
+    fn new(link: &Rc<Link>, bytes: usize) -> Self {
+        link.queued.set(link.queued.get() + bytes);
+        Self {
+            link: Rc::clone(link),
+            bytes,
+        }
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.link.queued.set(self.link.queued.get() - self.bytes);
+    }
+}

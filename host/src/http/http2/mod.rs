@@ -1,0 +1,365 @@
+//! HTTP/2 (RFC 9113), by the `h2` crate: agreed on in TLS (ALPN), or spoken by a
+//! client that knows the server to speak it.
+//!
+//! ```text
+//!   bytes --> io (meter) --> h2 --> request --> upload --> guest --> link --> h2
+//!                                        \--> answering <--> guest that awaits
+//! ```
+//!
+//! A connection is one task. Streams that wait for something are futures in it,
+//! a request that has come whole and whose response finds room is none. `h2`
+//! knows frames, HPACK and windows, and takes turns among streams; what a guest
+//! may answer, limits and deadlines are as in HTTP/1.1.
+
+mod answering;
+mod incoming;
+mod io;
+mod link;
+mod meter;
+mod request;
+mod upload;
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use h2::server::{self, Handshake, SendResponse};
+use h2::{Reason, RecvStream};
+
+use crate::error::ConnectionError;
+use crate::http::http2::io::{Gate, Io};
+use crate::http::http2::link::{Exchange, Link};
+use crate::protocol::Lost;
+use crate::transport::Transport;
+use crate::worker::{Tick, Worker, give_way};
+
+pub(crate) use incoming::Incoming;
+
+/// What a client begins with (RFC 9113, section 3.4).
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How many streams a client may have open at once.
+const MOST_STREAMS: u32 = 100;
+
+/// How much a client may send on a stream before the guest has taken it, bytes.
+const WINDOW: u32 = 128 << 10;
+
+/// How long the requests of one connection may follow each other before others
+/// have their turn.
+const SLICE: Duration = Duration::from_millis(2);
+
+/// How long a client that was told to go has to say that it has understood.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A stream that waits for something.
+type Stream = Pin<Box<dyn Future<Output = Outcome>>>;
+
+/// What came of one.
+enum Outcome {
+    /// The request has come whole.
+    Ready(Box<Exchange>),
+    Over,
+}
+
+/// Drives one connection, from the preface to the end.
+pub(crate) struct Connection {
+    stage: Stage,
+    link: Rc<Link>,
+    gate: Rc<Gate>,
+    streams: FuturesUnordered<Stream>,
+    /// Requests that have come whole.
+    ready: VecDeque<Exchange>,
+    /// Since when no stream is open; at first, since when it stands.
+    idle: Option<Tick>,
+    leaving: Leaving,
+}
+
+/// Whether the connection is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    No,
+    /// After the streams that are open; since when the client is told so.
+    Told(Tick),
+    /// As soon as the client was told why.
+    Now,
+}
+
+enum Stage {
+    Preface(Handshake<Io, Bytes>),
+    Open(server::Connection<Io, Bytes>),
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// A connection of which some bytes may have come.
+    pub(crate) fn new(transport: &Rc<Transport>, secure: bool, kept: Vec<u8>) -> Self {
+        let worker = transport.worker();
+        let limits = &worker.shared.limits.http;
+        let gate: Rc<Gate> = Rc::default();
+        let most = u32::try_from(limits.max_head).unwrap_or(u32::MAX);
+        let handshake = server::Builder::new()
+            .max_concurrent_streams(MOST_STREAMS)
+            .max_header_list_size(most)
+            .initial_window_size(WINDOW)
+            // One stream that is not read cannot stop the others.
+            .initial_connection_window_size(WINDOW * MOST_STREAMS)
+            .max_send_buffer_size(link::PIECE)
+            .handshake(Io::new(transport, &gate, kept));
+        Self {
+            stage: Stage::Preface(handshake),
+            link: Link::new(transport, secure),
+            gate,
+            streams: FuturesUnordered::new(),
+            ready: VecDeque::new(),
+            idle: Some(worker.now()),
+            leaving: Leaving::No,
+        }
+    }
+
+    fn worker(&self) -> &Rc<Worker> {
+        self.link.worker()
+    }
+
+    /// Ready when the connection is at its end.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
+        let link = Rc::clone(&self.link);
+        let transport = &link.transport;
+        self.gate.begin_turn();
+        let begun = Instant::now();
+        loop {
+            if let Some(lost) = transport.over() {
+                return Poll::Ready(lost);
+            }
+            // It rang for what `arm` looks at.
+            transport.alarm_rang();
+            if let Poll::Ready(Err(reason)) = transport.poll_flush(cx) {
+                return Poll::Ready(Some(reason));
+            }
+            self.gate.take_blocked();
+            if let Poll::Ready(lost) = self.poll_frames(cx) {
+                return Poll::Ready(lost);
+            }
+            let goes_on = self.poll_streams(cx, begun);
+            match transport.poll_flush(cx) {
+                Poll::Ready(Err(reason)) => return Poll::Ready(Some(reason)),
+                Poll::Ready(Ok(())) if self.gate.take_blocked() => continue,
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+            if self.gate.turn_is_over() || begun.elapsed() > SLICE {
+                give_way(cx);
+            } else if goes_on || self.end_if_due() {
+                continue;
+            }
+            self.arm();
+            return Poll::Pending;
+        }
+    }
+
+    /// Receives frames and sends what is to be sent, and takes requests.
+    fn poll_frames(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
+        loop {
+            let connection = match &mut self.stage {
+                Stage::Open(connection) => connection,
+                Stage::Preface(handshake) => match Pin::new(handshake).poll(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Ok(connection)) => {
+                        self.stage = Stage::Open(connection);
+                        continue;
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(self.failed(&error)),
+                },
+            };
+            match connection.poll_accept(cx) {
+                Poll::Pending => {
+                    let flood = self.gate.meter.borrow().flood();
+                    let Some(what) = flood.filter(|_| self.leaving != Leaving::Now) else {
+                        return Poll::Pending;
+                    };
+                    // Nothing more is read.
+                    self.leaving = Leaving::Now;
+                    self.refused(&format!("too many {what}"));
+                    self.ready.clear();
+                    self.streams.clear();
+                    if let Stage::Open(connection) = &mut self.stage {
+                        connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                    }
+                }
+                Poll::Ready(Some(Ok((request, outgoing)))) => self.begin(request, outgoing),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(self.failed(&error)),
+                Poll::Ready(None) => return Poll::Ready(None),
+            }
+        }
+    }
+
+    /// Takes a request of which the head has come.
+    fn begin(&mut self, request: http::Request<RecvStream>, outgoing: SendResponse<Bytes>) {
+        self.idle = None;
+        let (head, incoming) = request.into_parts();
+        let worker = self.link.worker();
+        let limits = &worker.shared.limits.http;
+        if let Err(refusal) = request::check(&head, limits) {
+            let sending = self.link.refuse(&head, refusal, outgoing);
+            self.streams.extend(sending);
+            return;
+        }
+        let link = Rc::clone(&self.link);
+        if worker.shared.program.requests().is_some() {
+            let answering = answering::answer(link, head, incoming, outgoing);
+            self.streams.push(Box::pin(answering));
+            return;
+        }
+        let whole = incoming.is_end_stream();
+        let exchange = Exchange {
+            head,
+            incoming,
+            outgoing,
+            body: None,
+            trailers: Vec::new(),
+        };
+        if whole {
+            self.ready.push_back(exchange);
+        } else {
+            self.streams.push(Box::pin(upload::collect(link, exchange)));
+        }
+    }
+
+    /// Goes on with streams. Returns whether there may be more to do at once.
+    fn poll_streams(&mut self, cx: &mut Context<'_>, begun: Instant) -> bool {
+        let mut goes_on = false;
+        while let Poll::Ready(Some(outcome)) = self.streams.poll_next_unpin(cx) {
+            goes_on = true;
+            if let Outcome::Ready(exchange) = outcome {
+                self.ready.push_back(*exchange);
+            }
+        }
+        while !self.link.is_full()
+            && let Some(mut exchange) = self.ready.pop_front()
+        {
+            goes_on = true;
+            if exchange.outgoing.poll_reset(cx).is_ready() {
+                // The client wants no answer any more.
+                drop(self.link.line(&exchange.head));
+                continue;
+            }
+            let sending = self.link.respond(exchange);
+            self.streams.extend(sending);
+            if begun.elapsed() > SLICE {
+                break;
+            }
+        }
+        goes_on
+    }
+
+    /// Whether no stream is open.
+    fn is_idle(&self) -> bool {
+        self.streams.is_empty() && self.ready.is_empty()
+    }
+
+    /// Does what is due: tells the client that the connection is to end, or ends
+    /// it. Returns whether something was done.
+    fn end_if_due(&mut self) -> bool {
+        let worker = Rc::clone(self.worker());
+        let limits = &worker.shared.limits.http;
+        let now = worker.now();
+        let idle = self.is_idle();
+        match (idle, self.idle) {
+            (false, _) => self.idle = None,
+            (true, None) => self.idle = Some(now),
+            (true, Some(_)) => {}
+        }
+        let since = self.idle.unwrap_or(now);
+        let slow = self.gate.meter.borrow().head_since();
+        let slow = slow.is_some_and(|since| worker.passed(since, limits.head_timeout));
+        let connection = match &mut self.stage {
+            Stage::Open(connection) => connection,
+            Stage::Preface(_) => {
+                if worker.is_draining() || worker.passed(since, limits.head_timeout) {
+                    self.link.transport.close();
+                    return true;
+                }
+                return false;
+            }
+        };
+        match self.leaving {
+            Leaving::Now => false,
+            _ if slow => {
+                self.leaving = Leaving::Now;
+                connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                self.refused("the head took too long");
+                true
+            }
+            Leaving::Told(since) if idle && worker.passed(since, GRACE) => {
+                self.leaving = Leaving::Now;
+                connection.abrupt_shutdown(Reason::NO_ERROR);
+                true
+            }
+            Leaving::Told(_) => false,
+            Leaving::No
+                if worker.is_draining()
+                    || self.link.closes.get()
+                    || (idle && worker.passed(since, limits.keep_alive_timeout)) =>
+            {
+                self.leaving = Leaving::Told(now);
+                connection.graceful_shutdown();
+                true
+            }
+            Leaving::No => false,
+        }
+    }
+
+    /// Has the task woken when something is due.
+    fn arm(&self) {
+        let worker = self.worker();
+        let limits = &worker.shared.limits.http;
+        let after = |since: Tick, limit| worker.tick_after(limit) - worker.now() + since;
+        let head = self.gate.meter.borrow().head_since();
+        let head = head.map(|since| after(since, limits.head_timeout));
+        let idle = match (&self.stage, self.leaving, self.idle) {
+            (_, Leaving::Now, _) | (_, _, None) => None,
+            (Stage::Preface(_), _, Some(since)) => Some(after(since, limits.head_timeout)),
+            (_, Leaving::Told(since), Some(_)) => Some(after(since, GRACE)),
+            (_, Leaving::No, Some(since)) => Some(after(since, limits.keep_alive_timeout)),
+        };
+        let first = [head, idle].into_iter().flatten().min();
+        self.link.transport.set_alarm_at(first);
+    }
+
+    /// The client broke a rule, or left.
+    fn failed(&self, error: &h2::Error) -> Lost {
+        if let Some(reason) = self.link.transport.failure() {
+            return Some(reason);
+        }
+        if error.is_go_away() && error.is_library() {
+            self.refused(&error.to_string());
+            return None;
+        }
+        tracing::info!(peer = %self.link.transport.peer(), "HTTP/2: {error}");
+        error.is_io().then_some(ConnectionError::Broken)
+    }
+
+    /// Notes that what a client does is not answered.
+    fn refused(&self, reason: &str) {
+        self.worker().shared.counters.requests_refused.add();
+        tracing::info!(peer = %self.link.transport.peer(), reason, "connection refused");
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // What they hold is the link's.
+        self.ready.clear();
+        self.streams.clear();
+        if let Some(requests) = self.link.requests.take() {
+            requests.close();
+        }
+    }
+}
