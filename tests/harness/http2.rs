@@ -25,7 +25,7 @@ pub(crate) struct Http2 {
 impl Http2 {
     /// Connects, knowing the server to speak HTTP/2.
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        Self::with(address, &client::Builder::new())
+        Self::with(address, &settings())
     }
 
     /// The same with settings of one's own.
@@ -47,7 +47,7 @@ impl Http2 {
             let connector = tokio_rustls::TlsConnector::from(config);
             connector.connect(name, stream).await.expect("a session")
         });
-        Self::over(runtime, stream, &client::Builder::new())
+        Self::over(runtime, stream, &settings())
     }
 
     fn over(
@@ -74,7 +74,8 @@ impl Http2 {
 
     /// Lets time pass.
     pub(crate) fn rest(&self, time: Duration) {
-        self.runtime.block_on(tokio::time::sleep(time));
+        self.runtime
+            .block_on(async { tokio::time::sleep(time).await });
     }
 
     /// Sends the head of a request, and the end where `ends`.
@@ -141,6 +142,14 @@ impl Http2 {
         drop(sender);
         ended.expect("an end in time").expect("its task")
     }
+}
+
+/// Those of a client that opens no more than 100 streams before it knows how many
+/// it may open, as most do.
+pub(crate) fn settings() -> client::Builder {
+    let mut settings = client::Builder::new();
+    settings.initial_max_send_streams(100);
+    settings
 }
 
 fn runtime() -> Runtime {
