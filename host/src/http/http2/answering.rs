@@ -2,9 +2,10 @@
 //! body has come, and the response is sent while it is made.
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -13,6 +14,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use http_body::Body as _;
 use send_wrapper::SendWrapper;
+use tokio::time::{Instant, timeout_at};
 use wasmtime_wasi_http::WasiBody;
 
 use crate::http::chunked::is_dropped;
@@ -20,6 +22,7 @@ use crate::http::head::Refusal;
 use crate::http::http2::incoming::{End, Incoming};
 use crate::http::http2::link::{self, Line, Link, Stopped};
 use crate::http::http2::{Outcome, Stream, request};
+use crate::http::moving::Moving;
 use crate::http::reply::{NoResponse, Reply, Response, Sent};
 use crate::http::response::{self, Answer};
 use crate::http::upload::RequestBody;
@@ -66,7 +69,8 @@ enum Missing {
 /// A response that is being sent.
 struct Download {
     stream: SendStream<Bytes>,
-    body: WasiBody,
+    /// None where none is sent.
+    body: Option<Moving<WasiBody>>,
     /// Bytes of the body, where that is told.
     length: Option<u64>,
     told: Option<Sent>,
@@ -125,8 +129,7 @@ impl Answering {
     async fn finish(mut self) -> Option<Stream> {
         let shared = &Rc::clone(self.link.worker()).shared;
         let limit = shared.limits.http.response_timeout;
-        let response = tokio::time::timeout(limit, self.response()).await;
-        let response = response.unwrap_or_else(|_elapsed| {
+        let response = self.response_within(limit).await.unwrap_or_else(|| {
             tracing::error!(guest = %shared.guest.name, path = self.path(),
                 "the guest has no response in time (--response-timeout)");
             self.requests.abandon(&self.reply);
@@ -173,6 +176,24 @@ impl Answering {
         self.over = true;
         self.reply.finish();
         self.incoming.stop();
+    }
+
+    /// Waits for the response to begin, and that since the guest got what came
+    /// last of the request: a body that still comes has its own time-out.
+    async fn response_within(
+        &mut self,
+        limit: Duration,
+    ) -> Option<Result<(Response, Option<Sent>), Missing>> {
+        let incoming = Rc::clone(&self.incoming);
+        let mut response = pin!(self.response());
+        loop {
+            let due = incoming.moved() + limit;
+            match timeout_at(due, &mut response).await {
+                Ok(response) => return Some(response),
+                Err(_elapsed) if incoming.moved() + limit > Instant::now() => {}
+                Err(_elapsed) => return None,
+            }
+        }
     }
 
     /// Waits for the response to begin.
@@ -276,10 +297,11 @@ impl Answering {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
         let (length, body) = match is_head || bodiless {
-            true => (Some(0), WasiBody::default()),
-            false => (length, body),
+            true => (Some(0), None),
+            false => (length, Some(body)),
         };
-        let ends = body.is_end_stream() && length.is_none_or(|it| it == 0);
+        let ended = body.as_ref().is_none_or(|body| body.is_end_stream());
+        let ends = ended && length.is_none_or(|it| it == 0);
         line.status = status;
         let Some(outgoing) = &mut self.outgoing else {
             return Ok(None);
@@ -301,10 +323,13 @@ impl Answering {
     async fn send_body(&self, download: &mut Download, line: &mut Line) -> Result<(), Broken> {
         let Download {
             stream,
-            body,
+            body: Some(body),
             length,
             ..
-        } = download;
+        } = download
+        else {
+            return Ok(());
+        };
         if body.is_end_stream() && *length == Some(0) {
             return Ok(());
         }

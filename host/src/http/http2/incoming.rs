@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use h2::RecvStream;
 use http_body::{Frame, SizeHint};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use wasmtime_wasi_http::Error;
 
 use crate::http::chunked::is_dropped;
@@ -36,6 +36,8 @@ struct State {
     wants_continue: bool,
     /// Until when the next piece is to come; none while nobody asks for it.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// When the guest got the last piece; at first, when the body began.
+    moved: Instant,
     /// The exchange, which is to know of an end.
     watcher: Option<Waker>,
 }
@@ -73,6 +75,7 @@ impl Incoming {
                 expects_continue: expects_continue && !whole,
                 wants_continue: false,
                 deadline: None,
+                moved: Instant::now(),
                 watcher: None,
             }),
         })
@@ -87,6 +90,15 @@ impl Incoming {
                 state.watcher = Some(cx.waker().clone());
                 Poll::Pending
             }
+        }
+    }
+
+    /// When the guest got the last piece of it; now, where it waits for one.
+    pub(super) fn moved(&self) -> Instant {
+        let state = self.state.borrow();
+        match state.deadline {
+            Some(_) => Instant::now(),
+            None => state.moved,
         }
     }
 
@@ -123,6 +135,7 @@ impl Incoming {
         match state.stream.poll_data(cx) {
             Poll::Ready(Some(Ok(piece))) => {
                 state.deadline = None;
+                state.moved = Instant::now();
                 let count = piece.len();
                 state.received += count as u64;
                 if state.received > limits.max_body as u64 {
