@@ -15,6 +15,7 @@ const CHUNK: usize = 64 << 10;
 
 struct Probe;
 wasip3::http::service::export!(Probe);
+wasip3::cli::command::export!(Probe);
 
 type Ended = FutureReader<Result<Option<Trailers>, ErrorCode>>;
 
@@ -97,6 +98,23 @@ impl Guest for Probe {
             _ => "no such path".to_owned(),
         };
         Ok(text(&said))
+    }
+}
+
+/// As a program it sends one request, to the URL that its argument is.
+impl wasip3::exports::cli::run::Guest for Probe {
+    async fn run() -> Result<(), ()> {
+        let url = std::env::args().nth(1).ok_or(())?;
+        let (_, no_trailers) = wit_future::new(|| Ok(None));
+        let (nothing, _) = Request::new(Fields::new(), None, no_trailers, None);
+        match client::send(outgoing(&nothing, Method::Get, &url, None)).await {
+            Ok(response) => println!("{}", told(response).await),
+            Err(error) => {
+                println!("error: {error:?}");
+                return Err(());
+            }
+        }
+        Ok(())
     }
 }
 

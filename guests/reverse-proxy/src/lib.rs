@@ -70,7 +70,12 @@ fn upstream() -> Option<&'static Upstream> {
 
 /// The request as the upstream gets it.
 fn forwarded(request: Request, upstream: &Upstream) -> Request {
-    let headers = end_to_end(&request.get_headers());
+    let asked = request.get_headers();
+    let headers = end_to_end(&asked);
+    // The client takes trailers, and so can what stands between.
+    if asked.get("te").iter().any(|value| value == b"trailers") {
+        let _ = headers.append("te", b"trailers");
+    }
     let authority = request.get_authority().unwrap_or_default();
     let scheme = match request.get_scheme() {
         Some(Scheme::Https) => "https",

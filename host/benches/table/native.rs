@@ -76,6 +76,7 @@ pub(crate) async fn serve(
             let upstream = upstream.context("a proxy needs --upstream")?;
             accept("tcp", move |stream| proxy(stream, upstream, buffer)).await?;
         }
+        Service::Forward => anyhow::bail!("the tokio program passes no requests on"),
     }
     Ok(())
 }

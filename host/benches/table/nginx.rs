@@ -12,11 +12,27 @@ use crate::site::{self, PAGE, PAGE_TYPE};
 
 pub(crate) const PROGRAM: &str = "nginx";
 
+/// Connections are kept, and nothing goes to the disk.
+const PASSED_ON: &str = r#"location / {
+            proxy_pass http://other;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_buffer_size 64k;
+            proxy_buffers 8 64k;
+            proxy_busy_buffers_size 256k;
+            proxy_max_temp_file_size 0;
+        }"#;
+
 /// What starts it, with its configuration and whatever else it writes in
 /// `directory`.
-pub(crate) fn command(directory: &Path, address: SocketAddr, secure: bool) -> io::Result<Command> {
+pub(crate) fn command(
+    directory: &Path,
+    address: SocketAddr,
+    secure: bool,
+    upstream: Option<SocketAddr>,
+) -> io::Result<Command> {
     let configuration = directory.join("nginx.conf");
-    fs::write(&configuration, configured(address, secure)?)?;
+    fs::write(&configuration, configured(address, secure, upstream)?)?;
     let mut command = Command::new(PROGRAM);
     command.arg("-p").arg(directory);
     command.arg("-c").arg(configuration);
@@ -24,12 +40,28 @@ pub(crate) fn command(directory: &Path, address: SocketAddr, secure: bool) -> io
     Ok(command)
 }
 
-fn configured(address: SocketAddr, secure: bool) -> io::Result<String> {
+fn configured(
+    address: SocketAddr,
+    secure: bool,
+    upstream: Option<SocketAddr>,
+) -> io::Result<String> {
     let site = site::directory()?;
     let tls = if secure {
         format!("ssl_certificate {CERTIFICATE}; ssl_certificate_key {KEY}; ssl_protocols TLSv1.3;")
     } else {
         String::new()
+    };
+    let (upstream, locations) = match upstream {
+        None => (
+            String::new(),
+            format!(r#"location = / {{ return 200 "{PAGE}"; }}"#),
+        ),
+        Some(upstream) => (
+            format!(
+                "upstream other {{ server {upstream}; keepalive 64; keepalive_requests 1000000000; }}"
+            ),
+            PASSED_ON.to_owned(),
+        ),
     };
     let ssl = if secure { " ssl" } else { "" };
     Ok(format!(
@@ -52,11 +84,12 @@ http {{
     scgi_temp_path scgi;
     types {{}}
     default_type "{PAGE_TYPE}";
+    {upstream}
     server {{
         listen {address}{ssl};
         {tls}
         root {site};
-        location = / {{ return 200 "{PAGE}"; }}
+        {locations}
     }}
 }}
 "#

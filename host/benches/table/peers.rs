@@ -52,6 +52,8 @@ pub(crate) enum Service {
     Http,
     /// The same over TLS.
     Https,
+    /// Pass HTTP requests on to another server.
+    Forward,
 }
 
 impl Service {
@@ -65,6 +67,7 @@ impl Service {
             Self::TlsClient => "tls-client",
             Self::Http => "http",
             Self::Https => "https",
+            Self::Forward => "forward",
         }
     }
 }
@@ -194,7 +197,7 @@ impl Peers {
                 let address = free_address()?;
                 return start_silent(&mut wasmtime(guest, address), address, None, cores);
             }
-            Peer::Nginx => return start_nginx(service, cores),
+            Peer::Nginx => return start_nginx(service, upstream, cores),
         };
         command.stdout(Stdio::piped());
         let start = Instant::now();
@@ -219,7 +222,7 @@ impl Peers {
             }
             Service::Tls => "--tls=127.0.0.1:0",
             Service::Udp => "--udp=127.0.0.1:0",
-            Service::Http => "--http=127.0.0.1:0",
+            Service::Http | Service::Forward => "--http=127.0.0.1:0",
             Service::Https => "--https=127.0.0.1:0",
         });
         if matches!(service, Service::Tls | Service::Https) {
@@ -236,7 +239,10 @@ impl Peers {
             command.args(["--allow-resolve", dns::NAME]);
         } else if let Some(upstream) = upstream {
             command.arg(format!("--allow-connect={upstream}"));
-            command.arg("--").arg(upstream.to_string());
+            command.arg("--").arg(match service {
+                Service::Forward => format!("http://{upstream}"),
+                _ => upstream.to_string(),
+            });
         }
         Ok(command)
     }
@@ -276,10 +282,19 @@ fn python(event_loop: Peer, service: Service) -> Command {
     command
 }
 
-fn start_nginx(service: Service, cores: Cores) -> anyhow::Result<Server> {
+fn start_nginx(
+    service: Service,
+    upstream: Option<SocketAddr>,
+    cores: Cores,
+) -> anyhow::Result<Server> {
     let directory = TempDir::new()?;
     let address = free_address()?;
-    let mut command = nginx::command(directory.path(), address, service == Service::Https)?;
+    let mut command = nginx::command(
+        directory.path(),
+        address,
+        service == Service::Https,
+        upstream,
+    )?;
     start_silent(&mut command, address, Some(directory), cores)
 }
 

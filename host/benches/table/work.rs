@@ -94,6 +94,11 @@ enum Kind {
         connections: usize,
         resource: Resource,
     },
+    /// The same by way of another server.
+    Forward {
+        connections: usize,
+        resource: Resource,
+    },
     /// Fast requests beside a tenth that times out.
     Latency {
         connections: usize,
@@ -199,6 +204,8 @@ pub(crate) fn all() -> Vec<Work> {
     };
     let router = netwasm("router", "connection");
     let files = netwasm("static", "connection");
+    let forwarding = netwasm("reverse-proxy", "connection");
+    let forwarding_by_worker = netwasm("reverse-proxy", "worker");
     let http = |secure, resource| Kind::Http {
         secure,
         connections: 64,
@@ -403,6 +410,35 @@ pub(crate) fn all() -> Vec<Work> {
             peers: vec![Peer::Nginx],
         },
         Work {
+            name: "forward-1k",
+            kind: Kind::Forward {
+                connections: 64,
+                resource: Resource::Small,
+            },
+            rows: vec![
+                against_nginx(row("reverse-proxy, 1 KiB", forwarding, Target::Report)),
+                against_nginx(row(
+                    "the same; an instance for each worker",
+                    forwarding_by_worker,
+                    Target::Report,
+                )),
+            ],
+            peers: vec![Peer::Nginx],
+        },
+        Work {
+            name: "forward-1m",
+            kind: Kind::Forward {
+                connections: 16,
+                resource: Resource::Large,
+            },
+            rows: vec![against_nginx(row(
+                "reverse-proxy, 1 MiB",
+                forwarding,
+                Target::Ratio(0.8),
+            ))],
+            peers: vec![Peer::Nginx],
+        },
+        Work {
             name: "http-latency",
             kind: Kind::Latency { connections: 64 },
             rows: vec![Row {
@@ -496,6 +532,7 @@ impl Work {
     fn service(&self) -> Service {
         match self.kind {
             Kind::Proxy { .. } => Service::Proxy,
+            Kind::Forward { .. } => Service::Forward,
             Kind::Tls { .. } => Service::Tls,
             Kind::Udp { .. } => Service::Udp,
             Kind::Http { secure: false, .. } | Kind::Latency { .. } => Service::Http,
@@ -538,6 +575,7 @@ impl Plan {
         let server = match work.kind {
             Kind::Proxy { .. } => Some(self.upstream(Service::Tcp)?),
             Kind::Resume => Some(self.upstream(Service::Tls)?),
+            Kind::Forward { .. } => Some(self.http_upstream()?),
             _ => None,
         };
         let upstream = match work.kind {
@@ -569,6 +607,23 @@ impl Plan {
         };
         self.peers
             .start(Peer::Native { buffer: 64 << 10 }, service, None, cores)
+    }
+
+    /// A server of files for those that pass requests on, which shares that
+    /// core too.
+    fn http_upstream(&self) -> anyhow::Result<Server> {
+        let cores = Cores {
+            server: self.cores.load,
+            ..self.cores
+        };
+        let files = match self.peers.has(Peer::Nginx) {
+            true => Peer::Nginx,
+            false => Peer::Netwasm {
+                guest: "static",
+                isolation: "connection",
+            },
+        };
+        self.peers.start(files, Service::Http, None, cores)
     }
 
     fn turn(
@@ -618,6 +673,10 @@ impl Plan {
                 let errand = format!("connect tls:{server} name=localhost; ask x");
                 Box::new(Errands::new(address, &errand, "x")?)
             }
+            Kind::Forward {
+                connections,
+                resource,
+            } => Box::new(Http::new(address, false, connections, resource)?),
             Kind::Connections { at_once, size } => {
                 Box::new(Connections::new(address, at_once, size)?)
             }

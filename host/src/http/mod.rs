@@ -26,6 +26,7 @@ mod conditional;
 mod connection;
 mod file_body;
 mod head;
+pub(crate) mod hop;
 mod http2;
 mod local;
 mod media;

@@ -25,8 +25,8 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, HOST};
-use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
+use http::header::HOST;
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -38,7 +38,7 @@ use send_wrapper::SendWrapper;
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
-use crate::http::Moving;
+use crate::http::{Moving, hop};
 use crate::stream::Health;
 use crate::worker::Worker;
 
@@ -161,7 +161,7 @@ impl Client {
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Error::HttpUpgradeFailed);
         }
-        remove_named_by_connection(&mut parts.headers);
+        hop::remove_named(&mut parts.headers);
         let between = options.between_bytes_timeout.unwrap_or(RESPONSE_TIMEOUT);
         let body = Moving::new(ReceivedBody::new(body, between, place), &health).boxed_unsync();
         let sent = async move { upload.ended().await };
@@ -235,20 +235,6 @@ fn was_kept(captured: &CaptureConnection) -> bool {
     let mut extras = http::Extensions::new();
     connected.get_extras(&mut extras);
     extras.get::<Uses>().is_some_and(Uses::add)
-}
-
-/// What a response says of its own connection ends here: RFC 9110, section
-/// 7.6.1. The host takes away the fields that are always so.
-fn remove_named_by_connection(headers: &mut HeaderMap) {
-    let values = headers.get_all(CONNECTION).iter();
-    let names: Vec<HeaderName> = values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in names {
-        headers.remove(name);
-    }
 }
 
 /// Runs the client's tasks, of which each connection has one, on the worker.

@@ -28,7 +28,9 @@ use wasmtime_wasi_http::{
 
 use crate::config::Isolation;
 use crate::connect::Endpoint;
-use crate::http::{Destination, Exchange, MOST_EXCHANGES, Moving, NoResponse, Reply, RequestBody};
+use crate::http::{
+    Destination, Exchange, MOST_EXCHANGES, Moving, NoResponse, Reply, RequestBody, hop,
+};
 use crate::stream::Health;
 use crate::wasm::concurrent::Entry;
 use crate::wasm::concurrent::Permissions;
@@ -314,7 +316,8 @@ struct Answering {
 }
 
 impl AccessorTask<State, HasSelf<State>> for Answering {
-    async fn run(self, accessor: &Accessor<State>) -> wasmtime::Result<()> {
+    async fn run(mut self, accessor: &Accessor<State>) -> wasmtime::Result<()> {
+        hop::remove_named(self.request.head.headers_mut());
         let reply = SendWrapper::new(Rc::clone(&self.request.reply));
         match &*self.guest {
             Guest::Proxy(proxy) => answer_by_proxy(accessor, proxy, self.request).await?,
