@@ -22,7 +22,7 @@ use crate::logging::{LogFormat, LogOptions};
 use crate::policy::{ConnectPattern, HostPort, NamePattern, Policy};
 
 /// Components that are part of the program, for those who have nothing else.
-const BUILT_IN: [(&str, &[u8]); 15] = [
+const BUILT_IN: [(&str, &[u8]); 16] = [
     ("chat", include_bytes!("../../guests/chat.wasm")),
     ("echo", include_bytes!("../../guests/echo.wasm")),
     ("fetch", include_bytes!("../../guests/fetch.wasm")),
@@ -31,6 +31,10 @@ const BUILT_IN: [(&str, &[u8]); 15] = [
     ("proxy", include_bytes!("../../guests/proxy.wasm")),
     ("relay-echo", include_bytes!("../../guests/relay-echo.wasm")),
     ("resolve", include_bytes!("../../guests/resolve.wasm")),
+    (
+        "reverse-proxy",
+        include_bytes!("../../guests/reverse-proxy.wasm"),
+    ),
     ("router", include_bytes!("../../guests/router.wasm")),
     (
         "socket-echo",
@@ -56,6 +60,7 @@ Examples:
   netwasm run router --http 8080
   netwasm run static --https 8443 --cert certs/cert.pem --key certs/key.pem --dir ./public::/
   netwasm run guests/proxy.wasm --tcp 8080 --allow-connect 127.0.0.1:80 -- 127.0.0.1:80
+  netwasm run reverse-proxy --http 8080 --allow-connect 127.0.0.1:80 -- http://127.0.0.1:80
   netwasm run guests/chat.wasm --tcp unix:/run/chat.sock --isolation worker --workers 1
   netwasm run fetch --allow-connect '*:443' -- https://example.org/ https://example.com/
   netwasm inspect guests/echo.wasm";
@@ -947,7 +952,7 @@ mod tests {
         }
         assert_eq!(
             error("run ecko --tcp 1"),
-            "error: there is neither a file nor a built-in component 'ecko'; built in: chat, echo, fetch, hello, pool, proxy, relay-echo, resolve, router, socket-echo, static, stream-echo, stream-relay, tcp-client, upgrade\n"
+            "error: there is neither a file nor a built-in component 'ecko'; built in: chat, echo, fetch, hello, pool, proxy, relay-echo, resolve, reverse-proxy, router, socket-echo, static, stream-echo, stream-relay, tcp-client, upgrade\n"
         );
     }
 

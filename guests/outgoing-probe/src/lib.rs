@@ -172,8 +172,11 @@ fn told(response: &IncomingResponse) -> String {
             }
             Err(StreamError::Closed) => break,
             Err(StreamError::LastOperationFailed(error)) => {
-                let error = wasip2::http::types::http_error_code(&error);
-                return format!("{status} {framing} {sum} error: {error:?}");
+                let error = match wasip2::http::types::http_error_code(&error) {
+                    Some(code) => format!("{code:?}"),
+                    None => error.to_debug_string(),
+                };
+                return format!("{status} {framing} {sum} error: {error}");
             }
         }
     }
