@@ -50,6 +50,7 @@ fn a_client_that_knows_the_server_is_answered_without_tls() {
     assert_eq!(response.header("connection"), None);
     response.is(200, "GET /request?a=b 1.1 http localhost");
     client.fetch("/nowhere").is(404, "there is nothing here");
+    drop(client);
     server.stop();
 }
 
@@ -74,6 +75,7 @@ fn http_2_is_agreed_on_in_tls_where_the_client_offers_it() {
     let mut peer = Client::of("localhost").connect(server.address("https"));
     peer.fetch("/request")
         .is(200, "GET /request 1.1 https localhost");
+    drop(client);
     server.stop();
 }
 
@@ -197,6 +199,7 @@ fn a_request_looks_to_the_guest_as_one_of_http_1_1_does() {
             "cookie: a=b; c=d"
         ]
     );
+    drop(client);
     server.stop();
 }
 
@@ -222,6 +225,7 @@ fn bodies_and_trailers_go_both_ways() {
     let response = client.run(read(response)).expect("a response");
     assert_eq!(response.trailers, [("x-sum".to_owned(), "3".to_owned())]);
     response.is(200, "x-sum: 3");
+    drop(client);
     server.stop();
 }
 
@@ -242,6 +246,7 @@ fn responses_without_a_body_have_none() {
         (empty.status, empty.header("content-length")),
         (205, Some("0"))
     );
+    drop(client);
     server.stop();
 }
 
@@ -262,6 +267,7 @@ fn a_response_that_breaks_a_rule_becomes_a_500() {
     assert_eq!(response.header("x-name"), Some("Value"));
     assert_eq!(response.trailers, [("x-t".to_owned(), "1".to_owned())]);
     server.log.wait_for(&["cannot be sent"]);
+    drop(client);
     server.stop();
 }
 
@@ -292,6 +298,7 @@ fn requests_of_one_connection_share_an_instance_and_a_trap_costs_one_of_them() {
     client.fetch("/count").is(200, "1");
     let mut other = Http2::connect(server.address("http"));
     other.fetch("/count").is(200, "1");
+    drop(client);
     server.stop();
 }
 
@@ -344,6 +351,7 @@ fn a_file_is_sent_through_small_windows_with_its_conditions_and_ranges() {
     assert_eq!((same_as_before.status, same_as_before.body.len()), (304, 0));
     let beyond = client.exchange(with("range", "bytes=99999999-"), b"");
     assert_eq!(beyond.status, 416);
+    drop(client);
     server.stop();
 }
 
@@ -355,6 +363,7 @@ fn files_of_one_connection_are_sent_side_by_side() {
     for response in all {
         same(&response.body, &content);
     }
+    drop(client);
     server.stop();
 }
 
@@ -375,6 +384,7 @@ fn a_client_is_told_to_go_on_where_it_waits_for_that() {
             .send_data(Bytes::from_static(b"body"), true)
             .expect("sent");
         client.run(read(response)).expect("a response").is(200, "4");
+        drop(client);
         server.stop();
     }
 }
@@ -405,6 +415,7 @@ fn guests_that_await_answer_as_over_http_1_1() {
         client.fetch("/trap").is(500, "500 Internal Server Error");
         client.fetch("/error").is(500, "500 Internal Server Error");
         client.fetch("/hello").is(200, "hello");
+        drop(client);
         server.stop();
     }
 }
@@ -417,6 +428,7 @@ fn what_a_guest_leaves_unfinished_is_no_response() {
     let cut = client.try_exchange(ask("GET", "/unfinished"), b"");
     let error = cut.expect_err("no whole response");
     assert_eq!(error.reason(), Some(h2::Reason::INTERNAL_ERROR));
+    drop(client);
     server.stop();
 }
 
@@ -430,6 +442,7 @@ fn a_response_that_is_cut_short_does_not_look_whole() {
             assert_eq!(error.reason(), Some(h2::Reason::INTERNAL_ERROR), "{path}");
         }
         client.fetch("/hello").is(200, "hello");
+        drop(client);
         server.stop();
     }
 }
@@ -455,6 +468,7 @@ fn a_body_is_read_while_the_response_is_sent() {
         while let Some(rest) = client.run(body.data()) {
             assert!(rest.expect("no error").is_empty());
         }
+        drop(client);
         server.stop();
     }
 }
@@ -528,5 +542,6 @@ fn http_1_1_goes_on_beside_it() {
         client.fetch("/length").is(200, "0");
         peer.exchange(post("/length", b"abc")).is(200, "3");
     }
+    drop(client);
     server.stop();
 }

@@ -8,10 +8,9 @@ use bytes::Bytes;
 use h2::Reason;
 use harness::http2::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, GET, GOAWAY, HEADERS, PING, POST, PRIORITY,
-    RST_STREAM, SETTINGS, WINDOW_UPDATE, ask, begin, frame, literal, next_frame, next_of, read,
-    settings,
+    RST_STREAM, SETTINGS, WINDOW_UPDATE, ask, begin, frame, literal, next_of, read, settings,
 };
-use harness::{Client, Http2, Run, Server, TcpPeer, eventually, pattern};
+use harness::{Client, Http2, Run, Server, TcpPeer, pattern};
 use http::HeaderValue;
 
 const MIB: usize = 1 << 20;
@@ -138,8 +137,9 @@ fn streams_that_the_server_has_to_reset_end_the_connection_in_the_end() {
     for number in 0..3000 {
         let stream = 2 * number + 1;
         flood.extend(frame(HEADERS, WHOLE, stream, GET));
-        // A window must not be enlarged by nothing.
-        flood.extend(frame(WINDOW_UPDATE, 0, stream, &[0; 4]));
+        // A window must not be as large as that.
+        let most = 0x7fff_ffff_u32.to_be_bytes();
+        flood.extend(frame(WINDOW_UPDATE, 0, stream, &most));
     }
     let mut peer = raw(&server);
     peer.send(&flood);
@@ -153,10 +153,12 @@ fn more_streams_than_are_allowed_are_refused() {
     let server = Run::guest("proxy-probe").http().start();
     let mut peer = raw(&server);
     for number in 0..101 {
-        peer.send(&frame(HEADERS, END_HEADERS, 2 * number + 1, POST));
+        let head = b"\x83\x86\x04\x06/never\x01\x09localhost";
+        peer.send(&frame(HEADERS, END_HEADERS, 2 * number + 1, head));
     }
     let refused = next_of(&mut peer, RST_STREAM);
     assert_eq!((refused.stream, refused.code()), (201, REFUSED_STREAM));
+    drop(peer);
     server.stop();
 }
 
@@ -180,6 +182,7 @@ fn a_head_that_is_too_large_is_refused_and_the_connection_goes_on() {
     let long = format!("/{}", "x".repeat(9000));
     assert_eq!(client.fetch(&long).status, 414);
     client.fetch("/length").is(200, "0");
+    drop(client);
     server.stop();
 }
 
@@ -196,7 +199,6 @@ fn a_malformed_request_costs_its_stream() {
         ("upgrade", with(literal("upgrade", "h2c"))),
         ("keep-alive", with(literal("keep-alive", "5"))),
         ("te", with(literal("te", "gzip"))),
-        ("capitals", with(literal("X-Name", "1"))),
         ("no path", b"\x82\x86\x01\x09localhost".to_vec()),
         ("no scheme", b"\x82\x84\x01\x09localhost".to_vec()),
         ("two paths", with(b"\x84".to_vec())),
@@ -252,6 +254,7 @@ fn what_http_1_1_would_not_answer_is_refused() {
         server
             .log
             .wait_for(&["request refused", "this is no proxy"]);
+        drop(client);
         server.stop();
     }
 }
@@ -278,6 +281,7 @@ fn a_body_that_is_too_large_is_refused_before_or_while_it_comes() {
         assert_eq!(client.run(read(response)).expect("a response").status, 413);
         let all = client.exchange(ask("POST", path), &pattern(90_000));
         all.is(200, "90000");
+        drop(client);
         server.stop();
     }
 }
@@ -298,6 +302,7 @@ fn a_body_that_stays_away_is_waited_for_a_while() {
         let response = client.run(read(response)).expect("a response");
         assert_eq!(response.status, 408);
         client.fetch("/nowhere");
+        drop(client);
         server.stop();
     }
 }
@@ -320,6 +325,7 @@ fn many_large_bodies_at_once_all_arrive() {
     for response in client.run(futures_util::future::join_all(all)) {
         response.expect("a response").is(200, "1048576");
     }
+    drop(client);
     server.stop();
 }
 
@@ -339,6 +345,7 @@ fn a_client_that_opens_no_window_loses_its_stream() {
         assert_eq!(error.reason(), Some(Reason::CANCEL));
         let head = client.exchange(ask("HEAD", path), b"");
         assert_eq!(head.status, 200, "the connection goes on");
+        drop(client);
         server.stop();
     }
 }
@@ -368,12 +375,11 @@ fn what_is_kept_for_clients_that_open_no_window_is_bounded() {
 fn a_client_that_reads_nothing_from_its_socket_loses_its_connection() {
     let server = probe().args(["--write-timeout", "300ms"]).start();
     let mut peer = raw(&server);
-    let window = 0x7fff_ff00_u32.to_be_bytes();
+    let window = 0x7fff_0000_u32.to_be_bytes();
     peer.send(&frame(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]));
     peer.send(&frame(WINDOW_UPDATE, 0, 0, &window));
-    let mut head = b"\x82\x86\x04\x0f/big?n=15000000\x01\x09localhost".to_vec();
-    head.truncate(head.len());
-    peer.send(&frame(HEADERS, WHOLE, 1, &head));
+    let head = b"\x82\x86\x04\x0f/big?n=15000000\x01\x09localhost";
+    peer.send(&frame(HEADERS, WHOLE, 1, head));
     server.log.wait_for(&["connection lost", "--write-timeout"]);
     server.stop();
 }
@@ -431,6 +437,7 @@ fn a_guest_that_takes_too_long_costs_its_request() {
         client.fetch("/never").is(504, "504 Gateway Timeout");
         client.fetch("/hello").is(200, "hello");
         server.log.wait_for(&["--response-timeout"]);
+        drop(client);
         server.stop();
     }
 }
@@ -502,9 +509,6 @@ fn a_busy_connection_leaves_others_their_turn() {
         "{:?}",
         begun.elapsed()
     );
-    eventually("the busy one goes on", || Some(()));
-    let mut peer = raw(&server);
-    assert_eq!(next_frame(&mut peer).kind, SETTINGS);
     drop(busy);
     server.stop();
 }

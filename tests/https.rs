@@ -37,16 +37,16 @@ fn a_request_inside_tls_is_answered_and_the_guest_learns_of_it() {
 }
 
 #[test]
-fn http_1_1_is_what_is_agreed_on() {
+fn only_what_is_spoken_is_agreed_on() {
     let server = Run::guest("probe").https().start();
     let address = server.address("https");
-    let client = Client::of("localhost").alpn("h2").alpn("http/1.1");
+    let client = Client::of("localhost").alpn("spdy/3").alpn("http/1.1");
     let mut peer = client.connect(address);
     assert_eq!(peer.get().conn.alpn_protocol(), Some(&b"http/1.1"[..]));
     peer.fetch("/request");
     // One that offers nothing is served.
     connect(&server).fetch("/request");
-    let error = Client::of("localhost").alpn("h2").try_connect(address);
+    let error = Client::of("localhost").alpn("spdy/3").try_connect(address);
     let error = error.err().expect("no session").to_string();
     assert!(error.contains("NoApplicationProtocol"), "{error}");
     server.log.wait_for(&["TLS"]);

@@ -279,7 +279,8 @@ struct Tls {
     /// Take only clients with a certificate that this authority signed
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     client_ca: Option<PathBuf>,
-    /// Protocol to agree on with clients of --tls, the best one first; repeatable
+    /// Protocol to agree on with clients of --tls, the best one first; repeatable. Of those of
+    /// --https, h2, http/1.1 and http/1.0, it takes the ones that are named, where any is
     #[arg(long, value_name = "NAME", hide_short_help = true)]
     alpn: Vec<String>,
     /// Authority that outgoing connections trust besides the system's; repeatable

@@ -12,7 +12,6 @@
 use std::mem::MaybeUninit;
 use std::net::Ipv6Addr;
 
-use http::{HeaderMap, header};
 use httparse::{EMPTY_HEADER, Header, Request, Status};
 use memchr::memchr;
 
@@ -162,12 +161,12 @@ impl Head {
 
     /// Takes a head that came by HTTP/2 (RFC 9113, section 8.3), and was checked.
     /// It looks as if HTTP/1.1 had brought it, but for the request line.
-    pub(super) fn compose(
+    pub(crate) fn compose<'a>(
         &mut self,
         method: &str,
         target: &str,
         authority: &str,
-        headers: &HeaderMap,
+        fields: impl Iterator<Item = (&'a str, &'a [u8])>,
     ) {
         self.clear();
         self.method = self.push(method.as_bytes());
@@ -183,22 +182,19 @@ impl Head {
         self.authority = Some(value);
         self.fields.push(Field { name, value });
         let mut cookie = false;
-        for (name, value) in headers {
-            if *name == header::HOST {
-                continue;
-            }
+        for (name, value) in fields.filter(|(name, _)| *name != "host") {
             // What a client has cut in pieces, so that they compress better
-            // (RFC 9113, section 8.2.3).
-            if *name == header::COOKIE && std::mem::replace(&mut cookie, true) {
+            // (RFC 9113, section 8.2.3), and which follow each other.
+            if name == "cookie" && std::mem::replace(&mut cookie, true) {
                 self.text.extend_from_slice(b"; ");
-                let end = self.push(value.as_bytes()).end;
+                let end = self.push(value).end;
                 if let Some(field) = self.fields.last_mut() {
                     field.value.end = end;
                 }
                 continue;
             }
-            let name = self.push(name.as_str().as_bytes());
-            let value = self.push(value.as_bytes());
+            let name = self.push(name.as_bytes());
+            let value = self.push(value);
             self.fields.push(Field { name, value });
         }
         self.minor_version = 1;
@@ -761,7 +757,7 @@ fn content_length(value: &[u8]) -> Option<u64> {
 
 /// Whether this is a host, perhaps with a port (RFC 3986, section 3.2), without
 /// user information.
-pub(super) fn is_authority(text: &[u8]) -> bool {
+pub(crate) fn is_authority(text: &[u8]) -> bool {
     if let Some(rest) = text.strip_prefix(b"[") {
         let Some((address, port)) = memchr(b']', rest).and_then(|at| rest.split_at_checked(at))
         else {

@@ -1,4 +1,5 @@
-//! HTTP/1.1 (RFC 9110, RFC 9112) for guests that answer requests.
+//! HTTP/1.1 (RFC 9110, RFC 9112) and HTTP/2 (`http2`) for guests that answer
+//! requests.
 //!
 //! ```text
 //!   bytes --> head, chunked --> connection --> guest --> response --> bytes

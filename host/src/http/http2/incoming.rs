@@ -24,7 +24,8 @@ pub(crate) struct Incoming {
 }
 
 struct State {
-    stream: RecvStream,
+    /// None once nobody reads it any more.
+    stream: Option<RecvStream>,
     /// Bytes that are yet to come, where that is told.
     length: Option<u64>,
     /// Bytes that have come.
@@ -68,7 +69,7 @@ impl Incoming {
         Rc::new(Self {
             worker: Rc::clone(worker),
             state: RefCell::new(State {
-                stream,
+                stream: Some(stream),
                 length,
                 received: 0,
                 end: whole.then_some(End::Whole),
@@ -102,9 +103,13 @@ impl Incoming {
         }
     }
 
-    /// Ends it, where it has not ended yet.
+    /// Ends it, where it has not ended yet: nobody wants it any more.
     pub(super) fn stop(&self) {
-        self.state.borrow_mut().end.get_or_insert(End::Lost);
+        let mut state = self.state.borrow_mut();
+        state.end.get_or_insert(End::Lost);
+        state.deadline = None;
+        // The client need not send the rest.
+        state.stream = None;
     }
 
     /// Whether the client is to be told to go on; said once.
@@ -132,7 +137,10 @@ impl Incoming {
             Some(End::Lost) => return Poll::Ready(Some(Err(Error::ConnectionTerminated))),
         }
         let limits = &self.worker.shared.limits.http;
-        match state.stream.poll_data(cx) {
+        let Some(stream) = &mut state.stream else {
+            return Poll::Ready(Some(Err(Error::ConnectionTerminated)));
+        };
+        match stream.poll_data(cx) {
             Poll::Ready(Some(Ok(piece))) => {
                 state.deadline = None;
                 state.moved = Instant::now();
@@ -141,10 +149,10 @@ impl Incoming {
                 if state.received > limits.max_body as u64 {
                     return state.fail(End::Refused(TOO_LARGE), Error::HttpRequestBodySize(None));
                 }
-                if state.stream.flow_control().release_capacity(count).is_err() {
+                if stream.flow_control().release_capacity(count).is_err() {
                     return state.fail(End::Lost, Error::ConnectionTerminated);
                 }
-                if state.stream.is_end_stream() {
+                if stream.is_end_stream() {
                     state.ended(End::Whole);
                 }
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
@@ -152,7 +160,7 @@ impl Incoming {
             Poll::Ready(Some(Err(_))) => {
                 return state.fail(End::Lost, Error::ConnectionTerminated);
             }
-            Poll::Ready(None) => match state.stream.poll_trailers(cx) {
+            Poll::Ready(None) => match stream.poll_trailers(cx) {
                 Poll::Ready(Ok(trailers)) => {
                     state.ended(End::Whole);
                     let trailers = trailers.map(|mut trailers| {

@@ -143,7 +143,9 @@ impl Link {
             head.method.as_str(),
             request::target(&head.uri),
             request::authority(&head).unwrap_or_default(),
-            &head.headers,
+            head.headers
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_bytes())),
         );
         if let Some(body) = body {
             request.body = body.take();
@@ -167,7 +169,6 @@ impl Link {
             Err(error) => {
                 worker.shared.counters.instances_failed.add();
                 tracing::error!(peer = %self.transport.peer(), %error, "no instance for a request");
-                request = Box::default();
                 Answer::status(503, "")
             }
         };
@@ -340,7 +341,6 @@ impl Link {
 
     /// Sends a response, as much of it as can be sent at once, and returns the
     /// rest.
-    #[expect(clippy::too_many_arguments, reason = "it is all of a response")]
     fn deliver(
         self: &Rc<Self>,
         status: u16,

@@ -16,6 +16,7 @@ mod incoming;
 mod io;
 mod link;
 mod meter;
+mod nudge;
 mod request;
 mod upload;
 
@@ -33,6 +34,7 @@ use h2::{Reason, RecvStream};
 use crate::error::ConnectionError;
 use crate::http::http2::io::{Gate, Io};
 use crate::http::http2::link::{Exchange, Link};
+use crate::http::http2::nudge::Nudge;
 use crate::protocol::Lost;
 use crate::transport::Transport;
 use crate::worker::{Tick, Worker, give_way};
@@ -53,7 +55,7 @@ const WINDOW: u32 = 128 << 10;
 const SLICE: Duration = Duration::from_millis(2);
 
 /// How long a client that was told to go has to say that it has understood.
-const GRACE: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_secs(1);
 
 /// A stream that waits for something.
 type Stream = Pin<Box<dyn Future<Output = Outcome>>>;
@@ -76,6 +78,7 @@ pub(crate) struct Connection {
     /// Since when no stream is open; at first, since when it stands.
     idle: Option<Tick>,
     leaving: Leaving,
+    nudge: Nudge,
 }
 
 /// Whether the connection is to end.
@@ -122,6 +125,7 @@ impl Connection {
             ready: VecDeque::new(),
             idle: Some(worker.now()),
             leaving: Leaving::No,
+            nudge: Nudge::default(),
         }
     }
 
@@ -131,37 +135,52 @@ impl Connection {
 
     /// Ready when the connection is at its end.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
-        let link = Rc::clone(&self.link);
-        let transport = &link.transport;
+        let waker = self.nudge.begin(cx);
+        let mut inner = Context::from_waker(&waker);
         self.gate.begin_turn();
         let begun = Instant::now();
         loop {
-            if let Some(lost) = transport.over() {
+            if let Poll::Ready(lost) = self.poll_once(&mut inner, begun) {
                 return Poll::Ready(lost);
-            }
-            // It rang for what `arm` looks at.
-            transport.alarm_rang();
-            if let Poll::Ready(Err(reason)) = transport.poll_flush(cx) {
-                return Poll::Ready(Some(reason));
-            }
-            self.gate.take_blocked();
-            if let Poll::Ready(lost) = self.poll_frames(cx) {
-                return Poll::Ready(lost);
-            }
-            let goes_on = self.poll_streams(cx, begun);
-            match transport.poll_flush(cx) {
-                Poll::Ready(Err(reason)) => return Poll::Ready(Some(reason)),
-                Poll::Ready(Ok(())) if self.gate.take_blocked() => continue,
-                Poll::Ready(Ok(())) | Poll::Pending => {}
             }
             if self.gate.turn_is_over() || begun.elapsed() > SLICE {
+                self.nudge.end();
                 give_way(cx);
-            } else if goes_on || self.end_if_due() {
-                continue;
+                break;
             }
-            self.arm();
-            return Poll::Pending;
+            if !self.nudge.again() && !self.end_if_due() {
+                if self.nudge.end() {
+                    cx.waker().wake_by_ref();
+                }
+                break;
+            }
         }
+        self.arm();
+        Poll::Pending
+    }
+
+    fn poll_once(&mut self, cx: &mut Context<'_>, begun: Instant) -> Poll<Lost> {
+        let link = Rc::clone(&self.link);
+        let transport = &link.transport;
+        if let Some(lost) = transport.over() {
+            return Poll::Ready(lost);
+        }
+        // It rang for what `arm` looks at.
+        transport.alarm_rang();
+        if let Poll::Ready(Err(reason)) = transport.poll_flush(cx) {
+            return Poll::Ready(Some(reason));
+        }
+        self.gate.take_blocked();
+        if let Poll::Ready(lost) = self.poll_frames(cx) {
+            return Poll::Ready(lost);
+        }
+        self.poll_streams(cx, begun);
+        match transport.poll_flush(cx) {
+            Poll::Ready(Err(reason)) => return Poll::Ready(Some(reason)),
+            Poll::Ready(Ok(())) if self.gate.take_blocked() => cx.waker().wake_by_ref(),
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        Poll::Pending
     }
 
     /// Receives frames and sends what is to be sent, and takes requests.
@@ -207,14 +226,14 @@ impl Connection {
         let worker = self.link.worker();
         let limits = &worker.shared.limits.http;
         if let Err(refusal) = request::check(&head, limits) {
-            let sending = self.link.refuse(&head, refusal, outgoing);
-            self.streams.extend(sending);
+            if let Some(sending) = self.link.refuse(&head, refusal, outgoing) {
+                self.push(sending);
+            }
             return;
         }
         let link = Rc::clone(&self.link);
         if worker.shared.program.requests().is_some() {
-            let answering = answering::answer(link, head, incoming, outgoing);
-            self.streams.push(Box::pin(answering));
+            self.push(answering::answer(link, head, incoming, outgoing));
             return;
         }
         let whole = incoming.is_end_stream();
@@ -228,15 +247,13 @@ impl Connection {
         if whole {
             self.ready.push_back(exchange);
         } else {
-            self.streams.push(Box::pin(upload::collect(link, exchange)));
+            self.push(upload::collect(link, exchange));
         }
     }
 
-    /// Goes on with streams. Returns whether there may be more to do at once.
-    fn poll_streams(&mut self, cx: &mut Context<'_>, begun: Instant) -> bool {
-        let mut goes_on = false;
+    /// Goes on with streams.
+    fn poll_streams(&mut self, cx: &mut Context<'_>, begun: Instant) {
         while let Poll::Ready(Some(outcome)) = self.streams.poll_next_unpin(cx) {
-            goes_on = true;
             if let Outcome::Ready(exchange) = outcome {
                 self.ready.push_back(*exchange);
             }
@@ -244,19 +261,26 @@ impl Connection {
         while !self.link.is_full()
             && let Some(mut exchange) = self.ready.pop_front()
         {
-            goes_on = true;
             if exchange.outgoing.poll_reset(cx).is_ready() {
                 // The client wants no answer any more.
                 drop(self.link.line(&exchange.head));
                 continue;
             }
-            let sending = self.link.respond(exchange);
-            self.streams.extend(sending);
+            if let Some(sending) = self.link.respond(exchange) {
+                self.push(sending);
+            }
             if begun.elapsed() > SLICE {
                 break;
             }
         }
-        goes_on
+    }
+
+    /// Adds a stream. It is not to be held back for what others have done in the
+    /// same turn: turns are taken here.
+    fn push(&mut self, stream: impl Future<Output = Outcome> + 'static) {
+        self.streams
+            .push(Box::pin(tokio::task::unconstrained(stream)));
+        self.nudge.wake();
     }
 
     /// Whether no stream is open.

@@ -5,6 +5,7 @@
 use std::time::Instant;
 
 use http::request::Parts;
+use http::uri::Authority;
 use http::{HeaderMap, Method, Uri, header};
 
 use crate::config::HttpLimits;
@@ -73,7 +74,7 @@ fn check_authority(head: &Parts) -> Result<(), Refusal> {
     if hosts.next().is_some() {
         return Err(bad("two Host headers"));
     }
-    let asked = head.uri.authority().map(|it| it.as_str());
+    let asked = head.uri.authority().map(Authority::as_str);
     match (asked, host) {
         (None, None) => Err(bad("neither :authority nor Host")),
         (Some(asked), _) if !is_authority(asked.as_bytes()) => Err(bad("malformed :authority")),
@@ -92,7 +93,7 @@ pub(super) fn target(uri: &Uri) -> &str {
 
 /// Host and port as they were asked for.
 pub(super) fn authority(head: &Parts) -> Option<&str> {
-    let asked = head.uri.authority().map(|it| it.as_str());
+    let asked = head.uri.authority().map(Authority::as_str);
     asked.or_else(|| head.headers.get(header::HOST)?.to_str().ok())
 }
 

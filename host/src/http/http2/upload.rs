@@ -175,7 +175,7 @@ async fn receive(
     }
     let trailers = in_time(limits.body_timeout, incoming.trailers()).await?;
     let trailers = trailers.map_err(|_| Broken::Left)?;
-    Ok(trailers.map(fields).unwrap_or_default())
+    Ok(trailers.as_ref().map(fields).unwrap_or_default())
 }
 
 async fn in_time<T>(limit: Duration, coming: impl Future<Output = T>) -> Result<T, Broken> {
@@ -184,7 +184,7 @@ async fn in_time<T>(limit: Duration, coming: impl Future<Output = T>) -> Result<
 }
 
 /// Trailers as a guest gets them.
-fn fields(trailers: HeaderMap) -> Fields {
+fn fields(trailers: &HeaderMap) -> Fields {
     trailers
         .iter()
         .filter(|(name, _)| !is_dropped(name.as_str()))
