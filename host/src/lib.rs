@@ -52,15 +52,10 @@
 //! | `incoming` | the same for sockets that a guest listens on | policy |
 //! | `connection` | one task, one connection: handshake, events, end | parsing, policy |
 //! | `protocol` | the grammar of events, without I/O | tokio, wasmtime |
-<<<<<<< HEAD
-//! | `http` | HTTP/1.1: heads and bodies, the exchange on a connection, responses, files as bodies, the access log | sockets, wasmtime |
-//! | `http::connection::streaming`, `http::upload`, `http::reply`, `http::moving` | the exchange with a guest that awaits: a request whose body is read as it comes, a response that is sent while it is made | instances |
-//! | `http::client` | HTTP requests that guests send: their connections, bodies, time-outs, and the names of what goes wrong; the exchange is hyper's | policy |
-=======
 //! | `http` | HTTP/1.1 and 2: heads and bodies, the exchange on a connection, responses, files as bodies, the access log | sockets, wasmtime |
-//! | `http::connection::streaming`, `http::upload`, `http::reply` | the exchange with a guest that awaits: a request whose body is read as it comes, a response that is sent while it is made | instances |
+//! | `http::connection::streaming`, `http::upload`, `http::reply`, `http::moving` | the exchange with a guest that awaits: a request whose body is read as it comes, a response that is sent while it is made | instances |
 //! | `http::http2` | the same in HTTP/2: streams instead of a connection, by the `h2` crate; floods | frames, windows |
->>>>>>> 88bf4cf (HTTP/2: wakes itself no more than it must)
+//! | `http::client` | HTTP requests that guests send: their connections, bodies, time-outs, and the names of what goes wrong; the exchange is hyper's | policy |
 //! | `transport` | a socket with its TLS session and its queue | policy |
 //! | `stream` | a connection as a guest's streams see it | WIT |
 //! | `queue` | what is yet to be sent | TLS |

@@ -56,8 +56,12 @@ impl Guest for Probe {
                     None => text(out, 200, &format!("{sum}")),
                 }
             }
-            "/bytes" => {
-                let body = respond(out, 200, &[]);
+            // Of a length that is told, or not.
+            "/bytes" | "/sized" => {
+                let length = number.to_string();
+                let told = [("content-length", length.as_str())];
+                let headers = if path == "/sized" { &told[..] } else { &[] };
+                let body = respond(out, 200, headers);
                 let stream = body.write().expect("a stream");
                 let mut left = number;
                 while left > 0 {

@@ -49,7 +49,10 @@ impl Guest for Probe {
                         }
                     }
                 });
-                Ok(respond(200, &[], Some(body), no_trailers()))
+                let length = number.to_string();
+                let told = [("content-length", length.as_str())];
+                let headers = if path == "/sized" { &told[..] } else { &[] };
+                Ok(respond(200, headers, Some(body), no_trailers()))
             }
             "/sum" => {
                 let (_, ok) = wit_future::new(|| Ok(()));
@@ -75,7 +78,8 @@ impl Guest for Probe {
                     }
                 }
             }
-            "/bytes" => {
+            // Of a length that is told, or not.
+            "/bytes" | "/sized" => {
                 let (mut out, body) = wit_stream::new();
                 wit_bindgen::spawn_local(async move {
                     let mut left = number;

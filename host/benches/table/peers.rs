@@ -87,6 +87,20 @@ pub(crate) enum Peer {
         /// The name of the guest.
         guest: &'static str,
     },
+    /// A guest of `wasi:http` in netwasm.
+    Handler {
+        /// The name of the guest.
+        guest: &'static str,
+        /// `request` or `worker`.
+        isolation: &'static str,
+        reuse: Reuse,
+    },
+    /// The same in wasmtime's own server.
+    Serve {
+        /// The name of the guest.
+        guest: &'static str,
+        reuse: Reuse,
+    },
     /// The same program in wasmtime's own command.
     Wasmtime {
         /// The name of the guest.
@@ -104,11 +118,44 @@ pub(crate) enum Peer {
     Nginx,
 }
 
+/// How an instance that answers HTTP requests is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reuse {
+    /// How many requests it gets.
+    pub(crate) count: u32,
+    /// How many of them at once.
+    pub(crate) at_once: u32,
+}
+
+impl Reuse {
+    /// The flags of netwasm, which are wasmtime's.
+    fn flags(self) -> [String; 2] {
+        let Self { count, at_once } = self;
+        [
+            format!("--max-instance-reuse-count={count}"),
+            format!("--max-instance-concurrent-reuse-count={at_once}"),
+        ]
+    }
+}
+
+impl fmt::Display for Reuse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { count, at_once } = self;
+        write!(f, "{count} requests, {at_once} at once")
+    }
+}
+
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Netwasm { guest, isolation } => write!(f, "{guest} ({isolation})"),
             Self::Program { guest } => f.write_str(guest),
+            Self::Handler {
+                guest,
+                isolation,
+                reuse,
+            } => write!(f, "{guest} ({isolation}, {reuse})"),
+            Self::Serve { guest, reuse } => write!(f, "{guest} (wasmtime serve, {reuse})"),
             Self::Wasmtime { guest } => write!(f, "{guest} (wasmtime run)"),
             Self::Native { buffer } => write!(f, "native ({} KiB)", buffer / 1024),
             Self::Asyncio => f.write_str("asyncio"),
@@ -163,8 +210,11 @@ impl Peers {
     /// Whether a peer can be started here.
     pub(crate) fn has(&self, peer: Peer) -> bool {
         match peer {
-            Peer::Netwasm { .. } | Peer::Program { .. } | Peer::Native { .. } => true,
-            Peer::Wasmtime { .. } => self.wasmtime,
+            Peer::Netwasm { .. }
+            | Peer::Program { .. }
+            | Peer::Handler { .. }
+            | Peer::Native { .. } => true,
+            Peer::Wasmtime { .. } | Peer::Serve { .. } => self.wasmtime,
             Peer::Asyncio => self.asyncio,
             Peer::Uvloop => self.uvloop,
             Peer::Nginx => self.nginx,
@@ -185,6 +235,22 @@ impl Peers {
         let mut command = match peer {
             Peer::Netwasm { guest, isolation } => {
                 self.netwasm(guest, isolation, service, upstream)?
+            }
+            Peer::Handler {
+                guest,
+                isolation,
+                reuse,
+            } => {
+                let mut command = self.netwasm(guest, isolation, service, upstream)?;
+                command.args(reuse.flags());
+                command
+            }
+            Peer::Serve { guest, reuse } => {
+                let address = free_address()?;
+                let mut command = serve(address);
+                command.args(reuse.flags());
+                command.arg(format!("{GUESTS}/{guest}.wasm"));
+                return start_silent(&mut command, address, None, cores);
             }
             Peer::Native { buffer } => native(buffer, service, upstream)?,
             Peer::Asyncio | Peer::Uvloop => python(peer, service),
@@ -263,6 +329,13 @@ fn wasmtime(guest: &str, address: SocketAddr) -> Command {
     command.args(["-S", "inherit-network"]);
     command.arg(format!("{GUESTS}/{guest}.wasm"));
     command.arg(address.to_string());
+    command
+}
+
+fn serve(address: SocketAddr) -> Command {
+    let mut command = Command::new(WASMTIME);
+    command.args(["serve", "-W", "component-model-async", "-S", "cli,p3"]);
+    command.arg(format!("--addr={address}"));
     command
 }
 

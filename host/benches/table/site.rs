@@ -17,6 +17,10 @@ const FILES: [Resource; 3] = [Resource::Small, Resource::Large, Resource::Huge];
 pub(crate) enum Resource {
     /// The page.
     Page,
+    /// What the probes of `wasi:http` answer.
+    Hello,
+    /// A MiB that they make, piece by piece.
+    Made,
     /// A file of 1 KiB.
     Small,
     /// A file of 1 MiB.
@@ -29,6 +33,8 @@ impl Resource {
     pub(crate) fn path(self) -> &'static str {
         match self {
             Self::Page => "/",
+            Self::Hello => "/hello",
+            Self::Made => "/sized?1048576",
             Self::Small => "/small.html",
             Self::Large => "/large.html",
             Self::Huge => "/huge.html",
@@ -40,6 +46,8 @@ impl Resource {
         let text = |size| b"Once upon a time, ".iter().copied().cycle().take(size);
         match self {
             Self::Page => PAGE.into(),
+            Self::Hello => "hello\n".into(),
+            Self::Made => vec![b'x'; 1 << 20],
             Self::Small => text(1 << 10).collect(),
             Self::Large => text(1 << 20).collect(),
             Self::Huge => text(10 << 20).collect(),

@@ -11,7 +11,7 @@ use crate::load::{
     Bulk, Connections, Datagrams, Errands, Http, Idle, Latency, Load, PingPong, TlsPingPong,
 };
 use crate::measure::{self, Cores};
-use crate::peers::{Peer, Peers, Server, Service};
+use crate::peers::{Peer, Peers, Reuse, Server, Service};
 use crate::site::Resource;
 
 /// Something that netwasm and its peers can both do.
@@ -41,6 +41,8 @@ pub(crate) enum Rival {
     Native,
     /// wasmtime's own command with the same program.
     Wasmtime,
+    /// Its server, used like this, with the same component.
+    Serve(Peer),
     Nginx,
 }
 
@@ -48,7 +50,7 @@ impl fmt::Display for Rival {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Native => "native",
-            Self::Wasmtime => "wasmtime",
+            Self::Wasmtime | Self::Serve(_) => "wasmtime",
             Self::Nginx => "nginx",
         })
     }
@@ -175,6 +177,22 @@ pub(crate) struct Done<'a> {
     pub(crate) outcomes: Vec<Outcome>,
 }
 
+const ONCE: Reuse = Reuse {
+    count: 1,
+    at_once: 1,
+};
+
+/// What `wasmtime serve` has by default for 0.3.
+const AS_WASMTIME: Reuse = Reuse {
+    count: 128,
+    at_once: 16,
+};
+
+const ALWAYS: Reuse = Reuse {
+    count: u32::MAX,
+    at_once: 16,
+};
+
 /// Everything that is measured.
 pub(crate) fn all() -> Vec<Work> {
     let netwasm = |guest, isolation| Peer::Netwasm { guest, isolation };
@@ -210,6 +228,19 @@ pub(crate) fn all() -> Vec<Work> {
         secure,
         connections: 64,
         resource,
+    };
+    let served = |title, (guest, isolation, reuse), theirs, target| Row {
+        title,
+        peer: Peer::Handler {
+            guest,
+            isolation,
+            reuse,
+        },
+        rival: Some(Rival::Serve(Peer::Serve {
+            guest,
+            reuse: theirs,
+        })),
+        target: Target::Ratio(target),
     };
     let native = |buffers: &[usize]| {
         let peers = buffers.iter().map(|&buffer| Peer::Native { buffer });
@@ -439,6 +470,56 @@ pub(crate) fn all() -> Vec<Work> {
             peers: vec![Peer::Nginx],
         },
         Work {
+            name: "wasi-hello",
+            kind: http(false, Resource::Hello),
+            rows: vec![
+                served(
+                    "wasi:http 0.2, an instance for each request",
+                    ("proxy-probe", "request", ONCE),
+                    ONCE,
+                    1.5,
+                ),
+                served(
+                    "wasi:http 0.3, the reuse that wasmtime has by default",
+                    ("service-probe", "worker", AS_WASMTIME),
+                    AS_WASMTIME,
+                    1.5,
+                ),
+                served(
+                    "wasi:http 0.2, the best settings of each",
+                    ("proxy-probe", "worker", ALWAYS),
+                    ALWAYS,
+                    3.0,
+                ),
+                served(
+                    "wasi:http 0.3, the best settings of each",
+                    ("service-probe", "worker", ALWAYS),
+                    ALWAYS,
+                    3.0,
+                ),
+            ],
+            peers: Vec::new(),
+        },
+        Work {
+            name: "wasi-stream",
+            kind: http(false, Resource::Made),
+            rows: vec![
+                served(
+                    "wasi:http 0.2, 1 MiB from the guest",
+                    ("proxy-probe", "request", ONCE),
+                    ONCE,
+                    2.0,
+                ),
+                served(
+                    "wasi:http 0.3, 1 MiB from the guest",
+                    ("service-probe", "worker", AS_WASMTIME),
+                    AS_WASMTIME,
+                    2.0,
+                ),
+            ],
+            peers: Vec::new(),
+        },
+        Work {
             name: "http-latency",
             kind: Kind::Latency { connections: 64 },
             rows: vec![Row {
@@ -553,7 +634,10 @@ impl Plan {
         let peers = work
             .rows
             .iter()
-            .map(|row| row.peer)
+            .flat_map(|row| match row.rival {
+                Some(Rival::Serve(peer)) => vec![row.peer, peer],
+                _ => vec![row.peer],
+            })
             .chain(work.peers.iter().copied());
         let mut outcomes: Vec<Outcome> = Vec::new();
         for peer in peers.filter(|&peer| self.peers.has(peer)) {

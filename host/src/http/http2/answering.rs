@@ -12,7 +12,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
-use http_body::Body as _;
+use http_body::Body;
 use send_wrapper::SendWrapper;
 use tokio::time::{Instant, timeout_at};
 use wasmtime_wasi_http::WasiBody;
@@ -300,7 +300,7 @@ impl Answering {
             true => (Some(0), None),
             false => (length, Some(body)),
         };
-        let ended = body.as_ref().is_none_or(|body| body.is_end_stream());
+        let ended = body.as_ref().is_none_or(Body::is_end_stream);
         let ends = ended && length.is_none_or(|it| it == 0);
         line.status = status;
         let Some(outgoing) = &mut self.outgoing else {
