@@ -12,9 +12,8 @@ const KEPT: [HeaderName; 3] = [CONTENT_LENGTH, HOST, TE];
 pub(crate) fn remove_named(headers: &mut HeaderMap) {
     let values = headers.get_all(CONNECTION).iter();
     let names: Vec<HeaderName> = values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
+        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
         .filter(|name| !KEPT.contains(name))
         .collect();
     for name in names {

@@ -33,7 +33,10 @@ impl Destination {
         let port = match rest.strip_prefix(':').unwrap_or(rest) {
             "" if secure => 443,
             "" => 80,
-            port => port.parse().map_err(|_| Error::HttpRequestUriInvalid)?,
+            port if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+                port.parse().map_err(|_| Error::HttpRequestUriInvalid)?
+            }
+            _ => return Err(Error::HttpRequestUriInvalid),
         };
         let literal = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
         let endpoint = Endpoint::named(literal.unwrap_or(host).to_owned(), port);
