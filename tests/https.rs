@@ -200,9 +200,11 @@ fn idle_sessions_end_in_order_when_the_server_does() {
     let mut idle = connect(&server);
     idle.fetch("/request");
     let mut sending = connect(&server);
-    sending.send(message("POST", "/body", &["Content-Length: 2"]).as_bytes());
-    sending.send(b"a");
-    server.serves_http();
+    // With the first response, the second request has begun.
+    let requests =
+        message("GET", "/request", &[]) + &message("POST", "/body", &["Content-Length: 2"]) + "a";
+    sending.send(requests.as_bytes());
+    sending.response();
     server.signal(Signal::TERM);
     idle.ends();
     let response = sending.exchange("b").is(200, "ab");
