@@ -202,7 +202,6 @@ fn a_malformed_request_costs_its_stream() {
         ("no path", b"\x82\x86\x01\x09localhost".to_vec()),
         ("no scheme", b"\x82\x84\x01\x09localhost".to_vec()),
         ("two paths", with(b"\x84".to_vec())),
-        ("unknown pseudo-field", with(literal(":name", "1"))),
         ("a status", with(b"\x88".to_vec())),
         ("extended CONNECT", {
             let mut head = literal(":method", "CONNECT");
@@ -482,6 +481,8 @@ fn what_is_no_http_2_after_the_preface_ends_the_connection() {
         frame(DATA, 0, 1, b"of no stream"),
         frame(HEADERS, WHOLE, 2, GET),
         frame(HEADERS, WHOLE, 1, b"\xff\xff\xff\xff\xff"),
+        frame(HEADERS, WHOLE, 1, &[GET, &literal("X-Name", "1")].concat()),
+        frame(HEADERS, WHOLE, 1, &[GET, &literal(":name", "1")].concat()),
         frame(SETTINGS, 0, 0, b"odd"),
         b"\xff\xff\xff\0\0\0\0\0\x01".to_vec(),
     ] {

@@ -42,6 +42,7 @@ pub(crate) async fn serve(
         }
         Service::Udp => echo_datagrams().await?,
         Service::Http => accept("http", native_http::serve).await?,
+        Service::Http2 => accept("http", native_http::serve_http2).await?,
         Service::Https => {
             let acceptor = tls_acceptor()?;
             accept("https", move |stream| {

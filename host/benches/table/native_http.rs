@@ -6,10 +6,10 @@ use std::io;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::site::{PAGE, PAGE_TYPE};
@@ -20,6 +20,16 @@ pub(crate) async fn serve(
 ) -> io::Result<()> {
     http1::Builder::new()
         .pipeline_flush(true)
+        .serve_connection(TokioIo::new(stream), service_fn(answer))
+        .await
+        .map_err(io::Error::other)
+}
+
+/// The same in HTTP/2.
+pub(crate) async fn serve_http2(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> io::Result<()> {
+    http2::Builder::new(TokioExecutor::new())
         .serve_connection(TokioIo::new(stream), service_fn(answer))
         .await
         .map_err(io::Error::other)

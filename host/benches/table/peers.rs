@@ -54,6 +54,8 @@ pub(crate) enum Service {
     Https,
     /// Pass HTTP requests on to another server.
     Forward,
+    /// The page in HTTP/2, without TLS.
+    Http2,
 }
 
 impl Service {
@@ -68,6 +70,7 @@ impl Service {
             Self::Http => "http",
             Self::Https => "https",
             Self::Forward => "forward",
+            Self::Http2 => "http2",
         }
     }
 }
@@ -288,7 +291,7 @@ impl Peers {
             }
             Service::Tls => "--tls=127.0.0.1:0",
             Service::Udp => "--udp=127.0.0.1:0",
-            Service::Http | Service::Forward => "--http=127.0.0.1:0",
+            Service::Http | Service::Http2 | Service::Forward => "--http=127.0.0.1:0",
             Service::Https => "--https=127.0.0.1:0",
         });
         if matches!(service, Service::Tls | Service::Https) {

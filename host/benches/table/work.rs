@@ -8,7 +8,7 @@ use anyhow::Context;
 
 use crate::dns;
 use crate::load::{
-    Bulk, Connections, Datagrams, Errands, Http, Idle, Latency, Load, PingPong, TlsPingPong,
+    Bulk, Connections, Datagrams, Errands, Http, Http2, Idle, Latency, Load, PingPong, TlsPingPong,
 };
 use crate::measure::{self, Cores};
 use crate::peers::{Peer, Peers, Reuse, Server, Service};
@@ -100,6 +100,11 @@ enum Kind {
     Forward {
         connections: usize,
         resource: Resource,
+    },
+    /// The page in HTTP/2.
+    Http2 {
+        connections: usize,
+        streams: usize,
     },
     /// Fast requests beside a tenth that times out.
     Latency {
@@ -395,6 +400,32 @@ pub(crate) fn all() -> Vec<Work> {
             peers: with_python(vec![any_native, Peer::Nginx]),
         },
         Work {
+            name: "http2-router",
+            kind: Kind::Http2 {
+                connections: 8,
+                streams: 32,
+            },
+            rows: vec![row(
+                "HTTP/2 router, GET /, 8 connections of 32 streams",
+                router,
+                Target::Ratio(0.8),
+            )],
+            peers: vec![any_native],
+        },
+        Work {
+            name: "http2-single",
+            kind: Kind::Http2 {
+                connections: 64,
+                streams: 1,
+            },
+            rows: vec![row(
+                "the same, 64 connections of one stream",
+                router,
+                Target::Ratio(0.8),
+            )],
+            peers: vec![any_native],
+        },
+        Work {
             name: "http-file-1k",
             kind: http(false, Resource::Small),
             rows: vec![against_nginx(row(
@@ -620,6 +651,7 @@ impl Work {
             Kind::Http { secure: true, .. } => Service::Https,
             Kind::Resolve => Service::Resolver,
             Kind::Resume => Service::TlsClient,
+            Kind::Http2 { .. } => Service::Http2,
             _ => Service::Tcp,
         }
     }
@@ -761,6 +793,10 @@ impl Plan {
                 connections,
                 resource,
             } => Box::new(Http::new(address, false, connections, resource)?),
+            Kind::Http2 {
+                connections,
+                streams,
+            } => Box::new(Http2::new(address, connections, streams)?),
             Kind::Connections { at_once, size } => {
                 Box::new(Connections::new(address, at_once, size)?)
             }
