@@ -289,7 +289,6 @@ fn malformed_request_lines_are_refused() {
         |version| format!("GET / {version}\r\nHost: h\r\n\r\n"),
         505,
     );
-    refused(&[("HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")], 505);
 }
 
 #[test]
