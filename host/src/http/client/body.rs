@@ -15,7 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use crate::http::client::failure;
+use crate::http::client::{Guard, failure};
 use crate::stream::Health;
 
 /// What is known of a request's body while it is sent.
@@ -55,6 +55,10 @@ impl Upload {
     pub(super) fn is_empty(&self) -> bool {
         let progress = self.progress();
         !progress.begun && matches!(progress.end, Some(Ok(())))
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.progress().end.is_some()
     }
 
     /// Why it is not whole, if that is not the peer's fault; told once.
@@ -247,12 +251,27 @@ pub(super) struct ReceivedBody {
     late: Option<Pin<Box<Sleep>>>,
     waiting: bool,
     place: Option<OwnedSemaphorePermit>,
+    /// Until its end.
+    guard: Option<Guard>,
 }
 
 impl ReceivedBody {
-    pub(super) fn new(body: Incoming, limit: Duration, place: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(
+        body: Incoming,
+        limit: Duration,
+        place: OwnedSemaphorePermit,
+        guard: Guard,
+    ) -> Self {
+        let (place, guard) = match body.is_end_stream() {
+            true => {
+                guard.release();
+                (None, None)
+            }
+            false => (Some(place), Some(guard)),
+        };
         Self {
-            place: (!body.is_end_stream()).then_some(place),
+            place,
+            guard,
             body: Some(body),
             limit,
             late: None,
@@ -292,6 +311,9 @@ impl Body for ReceivedBody {
             }
             Poll::Ready(None) => {
                 self.place = None;
+                if let Some(guard) = self.guard.take() {
+                    guard.release();
+                }
                 return Poll::Ready(None);
             }
             Poll::Ready(Some(Err(error))) => failure::of_body(&error),
@@ -302,6 +324,7 @@ impl Body for ReceivedBody {
         };
         self.body = None;
         self.place = None;
+        self.guard = None;
         Poll::Ready(Some(Err(failure)))
     }
 

@@ -4,9 +4,9 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http::Uri;
@@ -94,26 +94,65 @@ async fn make(worker: &Rc<Worker>, uri: &Uri) -> Result<Link, ConnectFailure> {
     worker.shared.counters.connections_made.add();
     Ok(Link {
         socket,
-        uses: Uses::default(),
+        line: Line::default(),
         _permit: permit,
     })
 }
 
-/// How often a connection was taken for an exchange.
+/// A connection, as its exchanges see it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Uses(Arc<AtomicUsize>);
+pub(super) struct Line(Arc<LineState>);
 
-impl Uses {
-    /// Counts one, and tells whether there were others before.
-    pub(super) fn add(&self) -> bool {
-        self.0.fetch_add(1, Ordering::Relaxed) > 0
+#[derive(Debug, Default)]
+struct LineState {
+    /// How often it was taken for an exchange.
+    uses: AtomicUsize,
+    cut: AtomicBool,
+    /// Who reads and writes it.
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Line {
+    /// Counts an exchange, and tells whether there were others before.
+    pub(super) fn begin(&self) -> bool {
+        self.0.uses.fetch_add(1, Ordering::Relaxed) > 0
+    }
+
+    /// Ends the connection: hyper alone would wait for a peer that takes nothing
+    /// of a request, though nobody waits for the response any more.
+    pub(super) fn cut(&self) {
+        self.0.cut.store(true, Ordering::Relaxed);
+        if let Some(waker) = self.waker().take() {
+            waker.wake();
+        }
+    }
+
+    /// # Errors
+    /// It was cut.
+    fn check(&self) -> io::Result<()> {
+        match self.0.cut.load(Ordering::Relaxed) {
+            true => Err(io::ErrorKind::ConnectionAborted.into()),
+            false => Ok(()),
+        }
+    }
+
+    fn keep(&self, cx: &Context<'_>) {
+        let mut waker = self.waker();
+        match &mut *waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => *waker = Some(cx.waker().clone()),
+        }
+    }
+
+    fn waker(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.0.waker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A connection of the client.
 pub(super) struct Link {
     socket: Socket,
-    uses: Uses,
+    line: Line,
     /// What counts it against `--max-connections`.
     _permit: OwnedSemaphorePermit,
 }
@@ -125,7 +164,7 @@ enum Socket {
 
 impl Connection for Link {
     fn connected(&self) -> Connected {
-        let connected = Connected::new().extra(self.uses.clone());
+        let connected = Connected::new().extra(self.line.clone());
         match &self.socket {
             Socket::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
                 connected.negotiated_h2()
@@ -141,10 +180,15 @@ impl AsyncRead for Link {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.socket {
+        self.line.check()?;
+        let read = match &mut self.socket {
             Socket::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Socket::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        };
+        if read.is_pending() {
+            self.line.keep(cx);
         }
+        read
     }
 }
 
@@ -154,6 +198,7 @@ impl AsyncWrite for Link {
         cx: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.line.check()?;
         match &mut self.socket {
             Socket::Plain(stream) => Pin::new(stream).poll_write(cx, data),
             Socket::Tls(stream) => Pin::new(stream).poll_write(cx, data),
@@ -165,6 +210,7 @@ impl AsyncWrite for Link {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.line.check()?;
         match &mut self.socket {
             Socket::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Socket::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),

@@ -43,7 +43,7 @@ use crate::stream::Health;
 use crate::worker::Worker;
 
 use self::body::{ReceivedBody, SentBody, Upload};
-use self::connector::{Connector, Uses};
+use self::connector::{Connector, Line};
 pub(crate) use self::destination::Destination;
 
 /// Exchanges that an instance may have under way at once.
@@ -156,14 +156,16 @@ impl Client {
             let request = Request::from_parts(parts, SentBody::empty(&upload));
             outcome = self.attempt(request, &upload, &options).await;
         }
-        let response = outcome.map_err(|failed| upload.take_failure().unwrap_or(failed.error))?;
+        let (response, guard) =
+            outcome.map_err(|failed| upload.take_failure().unwrap_or(failed.error))?;
         let (mut parts, body) = response.into_parts();
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Error::HttpUpgradeFailed);
         }
         hop::remove_named(&mut parts.headers);
         let between = options.between_bytes_timeout.unwrap_or(RESPONSE_TIMEOUT);
-        let body = Moving::new(ReceivedBody::new(body, between, place), &health).boxed_unsync();
+        let body = ReceivedBody::new(body, between, place, guard);
+        let body = Moving::new(body, &health).boxed_unsync();
         let sent = async move { upload.ended().await };
         Ok((Response::from_parts(parts, body), Box::new(sent)))
     }
@@ -172,9 +174,9 @@ impl Client {
     async fn attempt(
         &self,
         mut request: Request<SentBody>,
-        upload: &Upload,
+        upload: &Arc<Upload>,
         options: &RequestOptions,
-    ) -> Result<Response<Incoming>, Failed> {
+    ) -> Result<(Response<Incoming>, Guard), Failed> {
         let captured = capture_connection(&mut request);
         let mut connecting = captured.clone();
         let mut sending = pin!(self.0.request(request));
@@ -182,18 +184,22 @@ impl Client {
         tokio::select! {
             biased;
             result = &mut sending => {
-                let kept = was_kept(&captured);
-                return result.map_err(|error| Failed::new(&error, kept));
+                let (guard, kept) = Guard::of(&captured, upload);
+                let response = result.map_err(|error| Failed::new(&error, kept))?;
+                return Ok((response, guard));
             }
             connected = connecting.wait_for_connection_metadata() => drop(connected),
             () = tokio::time::sleep(limit) => return Err(Error::ConnectionTimeout.into()),
         }
-        let kept = was_kept(&captured);
+        let (guard, kept) = Guard::of(&captured, upload);
         upload.begin();
         let limit = options.first_byte_timeout.unwrap_or(RESPONSE_TIMEOUT);
         tokio::select! {
             biased;
-            result = &mut sending => result.map_err(|error| Failed::new(&error, kept)),
+            result = &mut sending => {
+                let response = result.map_err(|error| Failed::new(&error, kept))?;
+                Ok((response, guard))
+            }
             error = upload.stalled(limit) => Err(error.into()),
         }
     }
@@ -226,15 +232,45 @@ impl From<Error> for Failed {
     }
 }
 
-/// Whether the connection had been used before; asked once for each use.
-fn was_kept(captured: &CaptureConnection) -> bool {
-    let connected = captured.connection_metadata();
-    let Some(connected) = &*connected else {
-        return false;
-    };
-    let mut extras = http::Extensions::new();
-    connected.get_extras(&mut extras);
-    extras.get::<Uses>().is_some_and(Uses::add)
+/// Ends a connection of HTTP/1.1 where an exchange is given up while its request
+/// is still being sent.
+struct Guard {
+    line: Option<Line>,
+    upload: Arc<Upload>,
+}
+
+impl Guard {
+    /// That of the connection that an exchange has begun on; and whether this
+    /// had been used before.
+    fn of(captured: &CaptureConnection, upload: &Arc<Upload>) -> (Self, bool) {
+        let connected = captured.connection_metadata();
+        let mut extras = http::Extensions::new();
+        if let Some(connected) = &*connected {
+            connected.get_extras(&mut extras);
+        }
+        let kept = extras.get().is_some_and(Line::begin);
+        let alone = connected.as_ref().is_some_and(|it| !it.is_negotiated_h2());
+        let guard = Self {
+            line: extras.remove().filter(|_| alone),
+            upload: Arc::clone(upload),
+        };
+        (guard, kept)
+    }
+
+    /// The response has ended: what is left of the request may still be sent.
+    fn release(mut self) {
+        self.line = None;
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(line) = &self.line
+            && !self.upload.has_ended()
+        {
+            line.cut();
+        }
+    }
 }
 
 /// Runs the client's tasks, of which each connection has one, on the worker.
