@@ -22,10 +22,14 @@ use crate::logging::{LogFormat, LogOptions};
 use crate::policy::{ConnectPattern, HostPort, NamePattern, Policy};
 
 /// Components that are part of the program, for those who have nothing else.
-const BUILT_IN: [(&str, &[u8]); 16] = [
+const BUILT_IN: [(&str, &[u8]); 17] = [
     ("chat", include_bytes!("../../guests/chat.wasm")),
     ("echo", include_bytes!("../../guests/echo.wasm")),
     ("fetch", include_bytes!("../../guests/fetch.wasm")),
+    (
+        "file-server",
+        include_bytes!("../../guests/file-server.wasm"),
+    ),
     ("hello", include_bytes!("../../guests/hello.wasm")),
     ("pool", include_bytes!("../../guests/pool.wasm")),
     ("proxy", include_bytes!("../../guests/proxy.wasm")),
@@ -953,7 +957,7 @@ mod tests {
         }
         assert_eq!(
             error("run ecko --tcp 1"),
-            "error: there is neither a file nor a built-in component 'ecko'; built in: chat, echo, fetch, hello, pool, proxy, relay-echo, resolve, reverse-proxy, router, socket-echo, static, stream-echo, stream-relay, tcp-client, upgrade\n"
+            "error: there is neither a file nor a built-in component 'ecko'; built in: chat, echo, fetch, file-server, hello, pool, proxy, relay-echo, resolve, reverse-proxy, router, socket-echo, static, stream-echo, stream-relay, tcp-client, upgrade\n"
         );
     }
 

@@ -56,6 +56,7 @@
 //! | `http::connection::streaming`, `http::upload`, `http::reply`, `http::moving` | the exchange with a guest that awaits: a request whose body is read as it comes, a response that is sent while it is made | instances |
 //! | `http::http2` | the same in HTTP/2: streams instead of a connection, by the `h2` crate; floods | frames, windows |
 //! | `http::client` | HTTP requests that guests send: their connections, bodies, time-outs, and the names of what goes wrong; the exchange is hyper's | policy |
+//! | `http::hand_back` | a file whose stream is a response's body, on its way back to the connection | reading it |
 //! | `transport` | a socket with its TLS session and its queue | policy |
 //! | `stream` | a connection as a guest's streams see it | WIT |
 //! | `queue` | what is yet to be sent | TLS |
@@ -75,6 +76,7 @@
 //! | `error` | errors, by whose fault they are | |
 //! | [`wasm`] | the engines, instances, what guests may call; those that await are in `wasm::concurrent` | business rules |
 //! | `wasm::concurrent::http` | instances that answer requests of `wasi:http`: which gets one, how many, their end | HTTP/1.1 |
+//! | `wasm::concurrent::response` | their responses that are files | sending them |
 //!
 //! `unsafe` is denied but for two places, each with its reason: `watch`, and
 //! loading compiled code in `wasm::engine`.

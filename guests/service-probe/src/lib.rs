@@ -5,6 +5,8 @@ use std::cell::Cell;
 
 use wasip3::clocks::monotonic_clock;
 use wasip3::exports::http::handler::Guest;
+use wasip3::filesystem::preopens::get_directories;
+use wasip3::filesystem::types::{DescriptorFlags, OpenFlags, PathFlags};
 use wasip3::http::types::{ErrorCode, Fields, Method, Request, Response, Scheme, Trailers};
 use wasip3::{wit_future, wit_stream};
 use wit_bindgen::{FutureReader, StreamReader};
@@ -114,6 +116,40 @@ impl Guest for Probe {
                 let length = ("content-length", length);
                 Ok(respond(200, &[length], Some(body), no_trailers()))
             }
+            // Writes so much, and then nothing for a while.
+            "/stall" => {
+                let (mut out, body) = wit_stream::new();
+                wit_bindgen::spawn_local(async move {
+                    out.write_all(vec![b'x'; number as usize]).await;
+                    monotonic_clock::wait_for(20_000_000_000).await;
+                });
+                Ok(respond(200, &[], Some(body), no_trailers()))
+            }
+            // The file `content`, from an offset on.
+            "/file" => Ok(of_file(number, &[], no_trailers()).await),
+            "/file-of" => Ok(of_file(0, &[("content-length", query)], no_trailers()).await),
+            "/file-trailers" => {
+                let (told, trailers) = wit_future::new(|| Ok(None));
+                wit_bindgen::spawn_local(async move {
+                    let fields = Fields::from_list(&[("x-sum".into(), b"4".to_vec())]);
+                    let _ = told.write(Ok(fields.ok())).await;
+                });
+                Ok(of_file(number, &[], trailers).await)
+            }
+            "/file-fails" => {
+                let (told, trailers) = wit_future::new(|| Ok(None));
+                wit_bindgen::spawn_local(async move {
+                    let _ = told.write(Err(ErrorCode::InternalError(None))).await;
+                });
+                Ok(of_file(number, &[], trailers).await)
+            }
+            // The body of one response as that of another.
+            "/file-again" => {
+                let response = of_file(number, &[], no_trailers()).await;
+                let (_, ok) = wit_future::new(|| Ok(()));
+                let (body, trailers) = Response::consume_body(response, ok);
+                Ok(respond(200, &[], Some(body), trailers))
+            }
             "/status" => Ok(respond(number as u16, &[], None, no_trailers())),
             "/late" => {
                 monotonic_clock::wait_for(number * 1_000_000).await;
@@ -180,6 +216,29 @@ fn respond(
     let fields = Fields::from_list(&list).expect("proper headers");
     let (response, _sent) = Response::new(fields, body, trailers);
     response.set_status_code(status).expect("a status");
+    response
+}
+
+async fn of_file(offset: u64, headers: &[(&str, &str)], trailers: Ended) -> Response {
+    let roots = get_directories();
+    let (root, _) = roots.first().expect("a directory");
+    let (path, open, read) = (
+        PathFlags::empty(),
+        OpenFlags::empty(),
+        DescriptorFlags::READ,
+    );
+    let file = root.open_at(path, "content".into(), open, read).await;
+    let (body, read) = file.expect("a file").read_via_stream(offset);
+    let list: Vec<(String, Vec<u8>)> = headers
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
+        .collect();
+    let fields = Fields::from_list(&list).expect("proper headers");
+    let (response, sent) = Response::new(fields, Some(body), trailers);
+    wit_bindgen::spawn_local(async move {
+        let (read, sent) = (read.await, sent.await);
+        println!("read {read:?}, sent {sent:?}");
+    });
     response
 }
 

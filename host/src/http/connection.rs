@@ -105,6 +105,8 @@ struct Exchange {
     /// Requests whose responses are being sent, for the access log, with what
     /// was written up to the end of each.
     unlogged: VecDeque<(Entry, u64)>,
+    /// Guests that are to be told when their response was sent, in the same way.
+    untold: VecDeque<(streaming::Told, u64)>,
 }
 
 #[derive(Debug)]
@@ -153,6 +155,7 @@ impl Driver {
                 fresh: true,
                 written: 0,
                 unlogged: VecDeque::new(),
+                untold: VecDeque::new(),
             },
         };
         if !secure {
@@ -200,6 +203,7 @@ impl Driver {
             }
             let flushed = self.transport.poll_flush(cx);
             self.log_sent();
+            self.tell_sent();
             match flushed {
                 Poll::Ready(Err(reason)) => {
                     self.transport.fail(reason);

@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::SystemTime;
 
 use crate::http::access_log::{AccessLog, Lines};
+use crate::http::hand_back::HandBack;
 use crate::http::request::Request;
 
 /// What the buffer for responses may keep, bytes.
@@ -23,6 +24,8 @@ pub(crate) struct Local {
     fields: RefCell<Vec<u8>>,
     /// For the next request.
     spare: Cell<Option<Box<Request>>>,
+    /// Where bodies that are files give themselves to a connection.
+    pub(crate) hand_back: HandBack,
     now: Cell<SystemTime>,
     date: Cell<Date>,
     /// The access log, where there is one.
@@ -42,6 +45,7 @@ impl Local {
             out: RefCell::default(),
             fields: RefCell::default(),
             spare: Cell::default(),
+            hand_back: HandBack::default(),
             now: Cell::new(now),
             date: Cell::new(date(now)),
             lines: log.map(|log| RefCell::new(log.lines())),

@@ -12,7 +12,8 @@
 //! a request that has come whole.
 //!
 //! A guest that awaits gets its request before the body has come, and reads that
-//! itself (`upload`); what it answers (`reply`) is sent as it makes it.
+//! itself (`upload`); what it answers (`reply`) is sent as it makes it, or by the
+//! kernel where that is a file (`hand_back`).
 //!
 //! What guests send themselves is `client`'s, and hyper's.
 //!
@@ -26,6 +27,7 @@ mod coding;
 mod conditional;
 mod connection;
 mod file_body;
+mod hand_back;
 mod head;
 pub(crate) mod hop;
 mod http2;
@@ -40,6 +42,7 @@ mod upload;
 
 pub(crate) use client::{Client, Destination, Exchange, MOST_EXCHANGES};
 pub(crate) use connection::Driver;
+pub(crate) use hand_back::{Ended, FileContent};
 pub(crate) use local::Local;
 pub(crate) use moving::Moving;
 pub(crate) use reply::{NoResponse, Reply};

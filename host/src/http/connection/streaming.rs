@@ -1,7 +1,9 @@
 //! Requests to guests that await: the request goes to an instance before its
 //! body has come, and the response is sent while it is made.
 
-use std::fmt::Write as _;
+use std::any::Any;
+use std::future::Future;
+use std::io::{self, Write as _};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -10,12 +12,13 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use http_body::Body as _;
 use send_wrapper::SendWrapper;
-use wasmtime_wasi_http::WasiBody;
+use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::{Driver, JOIN, Reading, SLOW_BODY};
+use super::{Driver, JOIN, Reading, SLOW_BODY, SMALL_FILE};
 use crate::error::ConnectionError;
 use crate::http::access_log::Entry;
 use crate::http::chunked::Chunked;
+use crate::http::hand_back::{Ended, FileContent, OpenContent};
 use crate::http::head::{Framing, HeadLimits, Refusal};
 use crate::http::local::clear;
 use crate::http::moving::Moving;
@@ -23,6 +26,7 @@ use crate::http::reply::{NoResponse, Reply, Response, Sent};
 use crate::http::request::Request;
 use crate::http::response::{self, Persistence};
 use crate::http::upload::{End, Remaining, RequestBody, Upload};
+use crate::queue::FilePart;
 use crate::wasm::concurrent::{self, Requests};
 use crate::worker::Tick;
 
@@ -61,14 +65,35 @@ enum Stage {
 
 /// A response that is being sent.
 struct Download {
-    /// None where none is sent.
-    body: Option<Moving<WasiBody>>,
+    content: Content,
     framing: Framed,
     status: u16,
     /// Bytes of the body that were sent.
     sent: u64,
-    told: Option<Sent>,
+    told: Told,
     persistence: Persistence,
+}
+
+/// What is sent.
+enum Content {
+    Nothing,
+    Frames(Moving<WasiBody>),
+    /// A file, all of which the transport has; what follows it.
+    File(Ended),
+}
+
+/// Whom to tell when a response was sent. Dropped, it tells that it was not.
+#[derive(Default)]
+pub(super) struct Told {
+    sent: Option<Sent>,
+    /// What goes when a file is no longer read.
+    _reading: Option<Box<dyn Any>>,
+}
+
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Told").finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for Download {
@@ -218,12 +243,9 @@ impl Driver {
                     Poll::Pending => return Some(answering),
                     Poll::Ready(Ok((response, told))) => {
                         answering.deadline = None;
-                        if !self.begin_response(&mut answering, response, told, out) {
-                            self.refuse_response(
-                                *answering,
-                                &NoResponse::Failed("its head cannot be sent".into()),
-                                out,
-                            );
+                        let begun = self.begin_response(&mut answering, response, told, out);
+                        if let Err(what) = begun {
+                            self.refuse_response(*answering, &NoResponse::Failed(what), out);
                             return None;
                         }
                     }
@@ -264,30 +286,54 @@ impl Driver {
         }
     }
 
-    /// Writes the head of a response. Returns whether that could be done.
+    /// Writes the head of a response, and the body where that is a file.
+    ///
+    /// # Errors
+    /// It cannot be sent, and nothing was written of it.
     fn begin_response(
         &mut self,
         answering: &mut Answering,
         response: Response,
         told: Option<Sent>,
         out: &mut Vec<u8>,
-    ) -> bool {
-        let (parts, body) = response.into_parts();
+    ) -> Result<(), String> {
+        let (parts, mut body) = response.into_parts();
         let status = parts.status.as_u16();
-        let Ok(told_length) = response::content_length(&parts.headers) else {
-            return false;
-        };
+        let told_length = response::content_length(&parts.headers)
+            .map_err(|_| "its content-length is no number".to_owned())?;
         if !(200..600).contains(&status) {
-            return false;
+            return Err(format!("{status} is no status of a response"));
         }
         let request = &answering.request;
+        let head = request.is_head();
         let bodiless = response::bodiless(status);
-        let empty = bodiless || body.is_end_stream();
-        let framing = match (told_length, empty) {
+        let file = match bodiless {
+            true => None,
+            false => body.take_file(&self.worker().http.hand_back),
+        };
+        let file = file.map(FileContent::open).transpose();
+        let file = file.map_err(|error| format!("its file cannot be sent: {error}"))?;
+        if let (Some(length), Some(file)) = (told_length, &file)
+            && length != file.length
+            && !head
+        {
+            if let Some(told) = told {
+                // The guest may not want to know.
+                let _ = told.send(Err(Error::HttpResponseBodySize(Some(file.length))));
+            }
+            let has = file.length;
+            return Err(format!(
+                "its content-length is {length}, and its file has {has} bytes"
+            ));
+        }
+        let one_zero = request.head.minor_version() == 0;
+        let framing = match (told_length, &file) {
             (Some(length), _) => Framed::Length(length),
-            (None, true) => Framed::Length(0),
-            (None, false) if request.head.minor_version() == 0 => Framed::Closed,
-            (None, false) => Framed::Chunked,
+            (None, Some(_)) if request.head.accepts_trailers() && !one_zero => Framed::Chunked,
+            (None, Some(file)) => Framed::Length(file.length),
+            (None, None) if bodiless || body.is_end_stream() => Framed::Length(0),
+            (None, None) if one_zero => Framed::Closed,
+            (None, None) => Framed::Chunked,
         };
         let waits = answering
             .upload
@@ -302,13 +348,13 @@ impl Driver {
             (true, 0) => Persistence::KeptOnRequest,
             (true, _) => Persistence::Kept,
         };
+        let begin = out.len();
         response::write_head(status, &parts.headers, &self.worker().http.date(), out);
-        let head = request.is_head();
         let length = match framing {
             _ if matches!(status, 204 | 304) => None,
             Framed::Length(0) if status == 205 => Some(0),
             // To HEAD, nobody knows what the length would be.
-            Framed::Length(0) if head && told_length.is_none() => None,
+            Framed::Length(0) if head && told_length.is_none() && file.is_none() => None,
             Framed::Length(length) => Some(length),
             Framed::Chunked => {
                 out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
@@ -317,23 +363,68 @@ impl Driver {
             Framed::Closed => None,
         };
         response::finish(length, persistence, out);
-        let framing = if head || bodiless {
-            Framed::Length(0)
-        } else {
-            framing
-        };
-        answering.stage = Stage::Sending(Box::new(Download {
-            body: match head || bodiless {
-                true => None,
-                false => Some(body),
-            },
+        let mut download = Box::new(Download {
+            content: Content::Nothing,
             framing,
             status,
             sent: 0,
-            told,
+            told: Told {
+                sent: told,
+                _reading: None,
+            },
             persistence,
-        }));
-        true
+        });
+        match file {
+            _ if head || bodiless => download.framing = Framed::Length(0),
+            None => download.content = Content::Frames(body),
+            Some(file) => {
+                download.sent = file.length;
+                if let Err(error) = self.send_file(&file, framing, out) {
+                    out.truncate(begin);
+                    return Err(format!("its file cannot be read: {error}"));
+                }
+                download.told._reading = Some(file.reading);
+                download.content = Content::File(file.ended);
+            }
+        }
+        answering.stage = Stage::Sending(download);
+        Ok(())
+    }
+
+    /// Has a file sent.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn send_file(
+        &mut self,
+        content: &OpenContent,
+        framing: Framed,
+        out: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        let &OpenContent { offset, length, .. } = content;
+        if length == 0 {
+            return Ok(());
+        }
+        if framing == Framed::Chunked {
+            begin_chunk(length, out);
+        }
+        if length <= SMALL_FILE {
+            super::read(&content.file, offset, length, out)?;
+        } else {
+            let part = FilePart {
+                file: Rc::clone(&content.file),
+                offset,
+                remaining: length,
+            };
+            self.exchange.written += out.len() as u64 + length;
+            self.transport.write_with_file(out, part);
+            clear(out);
+            self.exchange.sending = true;
+        }
+        if framing == Framed::Chunked {
+            out.extend_from_slice(b"\r\n");
+        }
+        Ok(())
     }
 
     /// Sends what there is of a body.
@@ -353,8 +444,23 @@ impl Driver {
             return Poll::Ready(Next::Broken);
         };
         loop {
-            let Some(body) = &mut download.body else {
-                return Poll::Ready(Next::Complete);
+            let body = match &mut download.content {
+                Content::Nothing => return Poll::Ready(Next::Complete),
+                Content::Frames(body) => body,
+                Content::File(ended) => {
+                    let trailers = match Pin::new(ended).poll(cx) {
+                        Poll::Pending if reply.is_broken() => return Poll::Ready(Next::Broken),
+                        Poll::Pending => {
+                            reply.watch(cx);
+                            return Poll::Pending;
+                        }
+                        Poll::Ready(Ok(Err(_))) => return Poll::Ready(Next::Broken),
+                        Poll::Ready(Ok(Ok(trailers))) => trailers,
+                        // An instance that ends without a word has none.
+                        Poll::Ready(Err(_)) => None,
+                    };
+                    return Poll::Ready(finish_body(request, download, trailers.as_ref(), out));
+                }
             };
             if let Framed::Length(length) = download.framing
                 && length == download.sent
@@ -397,18 +503,7 @@ impl Driver {
             if reply.is_broken() {
                 return Poll::Ready(Next::Broken);
             }
-            return Poll::Ready(match download.framing {
-                Framed::Length(length) if length != download.sent => Next::Broken,
-                Framed::Length(_) | Framed::Closed => Next::Complete,
-                Framed::Chunked => {
-                    out.extend_from_slice(b"0\r\n");
-                    if request.head.accepts_trailers() {
-                        response::write_trailers(trailers.as_ref(), out);
-                    }
-                    out.extend_from_slice(b"\r\n");
-                    Next::Complete
-                }
-            });
+            return Poll::Ready(finish_body(request, download, trailers.as_ref(), out));
         }
     }
 
@@ -422,10 +517,7 @@ impl Driver {
         match download.framing {
             Framed::Length(length) if download.sent > length => return false,
             Framed::Chunked => {
-                let mut size = String::new();
-                // Writing to memory cannot fail.
-                let _ = write!(size, "{:x}\r\n", data.len());
-                out.extend_from_slice(size.as_bytes());
+                begin_chunk(data.len() as u64, out);
                 end = b"\r\n";
             }
             Framed::Length(_) | Framed::Closed => {}
@@ -457,10 +549,8 @@ impl Driver {
             persistence,
             ..
         } = *download;
-        if let Some(told) = told {
-            // The guest may not want to know.
-            let _ = told.send(Ok(()));
-        }
+        let end = self.exchange.written + out.len() as u64;
+        self.exchange.untold.push_back((told, end));
         self.log_later(answering.entry.take(), status, sent, out);
         answering.reply.finish();
         let unread = answering
@@ -474,6 +564,17 @@ impl Driver {
             return self.next_request(*answering);
         }
         Some(answering)
+    }
+
+    /// Tells guests of what was sent.
+    pub(super) fn tell_sent(&mut self) {
+        let sent = self.sent();
+        while let Some((mut told, _)) = self.exchange.untold.pop_front_if(|(_, end)| *end <= sent) {
+            if let Some(told) = told.sent.take() {
+                // The guest may not want to know.
+                let _ = told.send(Ok(()));
+            }
+        }
     }
 
     /// Goes on with what follows the request.
@@ -629,6 +730,8 @@ impl Driver {
             self.log_later(entry, status, sent, &[]);
             requests.abandon(&reply);
         }
+        self.tell_sent();
+        self.exchange.untold.clear();
         if let Some(requests) = self.exchange.requests.take() {
             requests.close();
         }
@@ -669,4 +772,30 @@ fn http_request(request: &Request) -> Option<http::Request<()>> {
     }
     *made.headers_mut() = headers;
     Some(made)
+}
+
+fn begin_chunk(length: u64, out: &mut Vec<u8>) {
+    // Writing to memory cannot fail.
+    let _ = write!(out, "{length:x}\r\n");
+}
+
+/// Writes what follows a body.
+fn finish_body(
+    request: &Request,
+    download: &Download,
+    trailers: Option<&HeaderMap>,
+    out: &mut Vec<u8>,
+) -> Next {
+    match download.framing {
+        Framed::Length(length) if length != download.sent => Next::Broken,
+        Framed::Length(_) | Framed::Closed => Next::Complete,
+        Framed::Chunked => {
+            out.extend_from_slice(b"0\r\n");
+            if request.head.accepts_trailers() {
+                response::write_trailers(trailers, out);
+            }
+            out.extend_from_slice(b"\r\n");
+            Next::Complete
+        }
+    }
 }

@@ -4,6 +4,7 @@
 
 use std::any::{Any, TypeId};
 use std::fs;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -103,13 +104,25 @@ impl Rest {
     pub(crate) fn into_parts(self) -> (Arc<fs::File>, u64, Box<dyn Any>) {
         (self.file, self.offset, Box::new(self.failure))
     }
+
+    /// Reads on the spot, as a read of a regular file is done; 0 is the end.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(buffer, self.offset)?;
+        self.offset += count as u64;
+        Ok(count)
+    }
+
+    /// Tells the guest that it cannot be read.
+    pub(crate) fn fail(self, error: io::Error) {
+        // The guest may not want to know.
+        let _ = self.failure.send(error.into());
+    }
 }
 
 impl<D> StreamProducer<D> for Reading {
     type Item = u8;
     type Buffer = Option<u8>;
 
-    /// Reads on the spot, as a read of a regular file is done.
     fn poll_produce<'a>(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
@@ -126,18 +139,16 @@ impl<D> StreamProducer<D> for Reading {
             // A file is always ready.
             return Poll::Ready(Ok(StreamResult::Completed));
         }
-        match rest.file.read_at(buffer, rest.offset) {
+        match rest.read(buffer) {
             Ok(count @ 1..) => {
                 destination.mark_written(count);
-                rest.offset += count as u64;
                 self.health.moved();
                 return Poll::Ready(Ok(StreamResult::Completed));
             }
             Ok(0) => self.rest = None,
             Err(error) => {
                 if let Some(rest) = self.rest.take() {
-                    // The guest may not want to know.
-                    let _ = rest.failure.send(error.into());
+                    rest.fail(error);
                 }
             }
         }

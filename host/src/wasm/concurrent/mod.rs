@@ -16,6 +16,7 @@ mod http_error;
 mod instance;
 mod lookup;
 mod permissions;
+mod response;
 pub(crate) mod state;
 mod streams;
 mod tcp;
@@ -183,6 +184,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     lookup::add_to_linker(&mut linker)?;
     http_error::add_to_linker(&mut linker)?;
     files::add_to_linker(&mut linker)?;
+    response::add_to_linker(&mut linker)?;
     host::add_to_linker(&mut linker)?;
     Ok(linker)
 }
