@@ -3,9 +3,9 @@
 
 mod harness;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use harness::{Run, Server, message, pattern, post};
+use harness::{Run, Server, TcpPeer, message, pattern, post};
 
 const PROBES: [&str; 2] = ["proxy-probe", "service-probe"];
 
@@ -71,6 +71,23 @@ fn a_body_that_keeps_moving_is_not_cut_short() {
         assert_eq!(response.body.len(), size);
         server.stop();
     }
+}
+
+#[test]
+fn what_found_no_room_is_sent_while_the_guest_waits() {
+    let server = probe("service-probe").start();
+    // Some of these are a little more than the kernel takes at once.
+    for size in (600_000..4_800_000).step_by(60_000) {
+        let mut peer = TcpPeer::connect_narrow(server.address("http"));
+        peer.send(message("GET", &format!("/stall?{size}"), &[]).as_bytes());
+        std::thread::sleep(Duration::from_millis(20));
+        let begun = Instant::now();
+        peer.take(size);
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(10), "{size} bytes: {took:?}");
+    }
+    // Its instances still wait.
+    drop(server);
 }
 
 #[test]

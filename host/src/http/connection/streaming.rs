@@ -195,15 +195,17 @@ impl Driver {
         };
         let worker = Rc::clone(self.worker());
         let mut out = worker.http.out();
+        let before = self.exchange.written;
         let went = self.go_on(answering, cx, &mut out);
         self.write_out(&mut out);
         drop(out);
+        let wrote = self.exchange.written != before;
         match went {
             Some(answering) => {
                 self.exchange.reading = Reading::Answer(answering);
                 self.arm();
-                // What is queued is flushed before there is more.
-                match self.is_full() {
+                // What found no room is flushed, now or when there is some.
+                match wrote && self.transport.queued() > 0 {
                     true => Poll::Ready(()),
                     false => Poll::Pending,
                 }
