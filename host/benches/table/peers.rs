@@ -297,7 +297,7 @@ impl Peers {
         if matches!(service, Service::Tls | Service::Https) {
             command.args(["--cert", CERTIFICATE, "--key", KEY]);
         }
-        if guest == "static" {
+        if matches!(guest, "static" | "file-server") {
             command.arg(format!("--dir={}::/", site::directory()?));
         }
         if service == Service::TlsClient {

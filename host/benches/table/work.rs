@@ -229,6 +229,7 @@ pub(crate) fn all() -> Vec<Work> {
     let files = netwasm("static", "connection");
     let forwarding = netwasm("reverse-proxy", "connection");
     let forwarding_by_worker = netwasm("reverse-proxy", "worker");
+    let standard_files = netwasm("file-server", "connection");
     let http = |secure, resource| Kind::Http {
         secure,
         connections: 64,
@@ -448,6 +449,16 @@ pub(crate) fn all() -> Vec<Work> {
                     "HTTP file of 10 MiB, per MiB: throughput",
                     files,
                     Target::Rate(1.0),
+                )),
+                against_nginx(row(
+                    "the same by file-server (wasi:http), per MiB: CPU time",
+                    standard_files,
+                    Target::Ratio(0.9),
+                )),
+                against_nginx(row(
+                    "the same by file-server (wasi:http), per MiB: throughput",
+                    standard_files,
+                    Target::Rate(0.9),
                 )),
             ],
             peers: vec![Peer::Nginx],
