@@ -76,6 +76,7 @@ fn http_2_is_agreed_on_in_tls_where_the_client_offers_it() {
     peer.fetch("/request")
         .is(200, "GET /request 1.1 https localhost");
     drop(client);
+    drop(peer);
     server.stop();
 }
 
@@ -95,6 +96,7 @@ fn the_user_may_name_the_protocols_of_https() {
             .try_connect(address)
             .is_err()
     );
+    drop(peer);
     server.stop();
 }
 
@@ -121,6 +123,7 @@ fn the_preface_may_come_in_pieces_and_only_at_the_beginning() {
     let mut peer = server.connect_http();
     peer.send(b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n");
     assert_eq!(peer.response().status, 505);
+    drop(peer);
     server.stop();
 }
 
@@ -135,6 +138,7 @@ fn an_upgrade_to_http_2_is_not_taken() {
     ];
     let response = peer.exchange(harness::message("GET", "/request", &lines));
     response.is(200, "GET /request 1.1 http localhost");
+    drop(peer);
     server.stop();
 }
 
@@ -299,6 +303,7 @@ fn requests_of_one_connection_share_an_instance_and_a_trap_costs_one_of_them() {
     let mut other = Http2::connect(server.address("http"));
     other.fetch("/count").is(200, "1");
     drop(client);
+    drop(other);
     server.stop();
 }
 
@@ -309,12 +314,14 @@ fn a_thousand_requests_at_once_are_answered_in_waves() {
         let mut client = Http2::connect(server.address("http"));
         let all = client.fetch_at_once("/", 1000);
         assert!(all.iter().all(|it| it.status == 200), "{guest}");
+        drop(client);
         server.stop();
     }
     for server in awaiting() {
         let mut client = Http2::connect(server.address("http"));
         let all = client.fetch_at_once("/hello", 1000);
         assert!(all.iter().all(|it| it.text() == "hello"));
+        drop(client);
         server.stop();
     }
 }
@@ -543,5 +550,6 @@ fn http_1_1_goes_on_beside_it() {
         peer.exchange(post("/length", b"abc")).is(200, "3");
     }
     drop(client);
+    drop(peer);
     server.stop();
 }

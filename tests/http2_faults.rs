@@ -411,6 +411,7 @@ fn a_client_that_never_begins_is_not_waited_for() {
     let mut peer = server.connect_http();
     peer.send(b"PRI * HTTP/2.0\r\n\r\nSM");
     peer.rest();
+    drop(peer);
     server.stop();
 }
 

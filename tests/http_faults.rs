@@ -46,6 +46,7 @@ fn refused(requests: &[(&str, &str)], status: u16) {
             .is(200, "GET /request 1.1 http localhost");
     }
     let log = server.log.clone();
+    drop(other);
     server.stop();
     let counted = format!("requests_refused={} ", requests.len());
     log.wait_for(&["ended", &counted, "lost=0"]);

@@ -32,6 +32,7 @@ fn requests_are_answered_on_one_connection() {
         peer.fetch("/nowhere").is(404, "not found");
         peer.finish();
         peer.ends();
+        drop(peer);
         server.stop();
     }
 }
@@ -43,6 +44,7 @@ fn a_request_reaches_the_guest_without_what_is_between_two_hops() {
         let lines = ["X-One: 1", "Connection: keep-alive", "Upgrade: websocket"];
         let response = peer.exchange(message("PROPFIND", "/request?a=b%20c", &lines));
         response.is(200, "PROPFIND http://localhost/request?a=b%20c\nx-one: 1");
+        drop(peer);
         server.stop();
     }
 }
@@ -57,6 +59,7 @@ fn a_client_of_http_1_0_gets_its_response_up_to_the_end() {
         let (head, body) = text.split_once("\r\n\r\n").expect("a head");
         assert!(head.contains("Connection: close"), "{head}");
         assert_eq!(body.len(), 100_000);
+        drop(peer);
         server.stop();
     }
 }
@@ -75,6 +78,7 @@ fn requests_that_came_together_are_answered_in_their_order() {
             peer.response().is(200, &format!("{number}"));
             peer.response().is(200, "hello");
         }
+        drop(peer);
         server.stop();
     }
 }
@@ -96,6 +100,7 @@ fn a_body_comes_back_whatever_its_framing() {
             peer.send(&[*byte]);
         }
         peer.response().is(200, "hello world");
+        drop(peer);
         server.stop();
     }
 }
@@ -111,6 +116,7 @@ fn trailers_go_both_ways() {
         let response = response.is(200, "body");
         assert_eq!(response.trailers, [("x-sum".to_owned(), "4".to_owned())]);
         assert_eq!(peer.fetch("/trailers").is(200, "body").trailers, []);
+        drop(peer);
         server.stop();
     }
 }
@@ -129,6 +135,7 @@ fn a_client_that_waits_to_go_on_is_told_so_when_the_guest_reads() {
         peer.send(head.replace("/sum", "/hello").as_bytes());
         assert!(peer.response().is(200, "hello").closes());
         peer.ends();
+        drop(peer);
         server.stop();
     }
 }
@@ -141,6 +148,7 @@ fn a_body_that_the_guest_does_not_read_is_passed_over() {
             peer.exchange(post("/hello", &pattern(100_000)))
                 .is(200, "hello");
         }
+        drop(peer);
         server.stop();
     }
 }
@@ -160,6 +168,7 @@ fn responses_without_a_body_have_none() {
         }
         peer.fetch("/status?201").is(201, "");
         peer.fetch("/hello").is(200, "hello");
+        drop(peer);
         server.stop();
     }
 }
@@ -205,6 +214,7 @@ fn an_instance_answers_so_many_requests_and_no_more() {
             let counts: [String; 5] =
                 std::array::from_fn(|_| peer.fetch("/count").text().to_owned());
             assert_eq!(counts, ["1", "2", "1", "2", "1"], "{guest}, {isolation}");
+            drop(peer);
             server.stop();
         }
     }
@@ -219,6 +229,7 @@ fn an_instance_that_is_shared_answers_while_others_wait() {
         let mut quick = server.connect_http();
         quick.fetch("/hello").is(200, "hello");
         slow.response().is(200, "late");
+        drop((quick, slow));
         server.stop();
     }
 }
@@ -231,6 +242,7 @@ fn what_a_guest_does_after_its_response_is_done() {
         peer.send(message("GET", "/after?200", &["Connection: close"]).as_bytes());
         peer.response().is(200, "before");
         server.log.wait_for(&["done after the response"]);
+        drop(peer);
         server.stop();
     }
 }
@@ -261,6 +273,7 @@ fn a_large_body_passes_both_ways_in_little_memory() {
             grown < 16 * MIB as u64,
             "{guest} grew by {grown} in a download"
         );
+        drop(peer);
         server.stop();
     }
 }
@@ -280,6 +293,7 @@ fn the_access_log_has_a_line_for_each_request() {
                 && lines.contains("\"GET /bytes?100000 HTTP/1.1\" 200 100000 ");
             both.then_some(())
         });
+        drop(peer);
         server.stop();
     }
 }

@@ -483,6 +483,7 @@ fn an_instance_that_is_given_up_ends_what_it_sent() {
         let target = format!("/get?{}", silent.url("/"));
         assert_eq!(peer.fetch(&target).status, 504);
         told.recv_timeout(harness::DEADLINE).expect("it ends");
+        drop(peer);
         server.stop();
     }
 }

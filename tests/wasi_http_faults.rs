@@ -32,6 +32,7 @@ fn a_guest_that_fails_costs_its_request_and_nothing_else() {
         }
         server.log.wait_for(&["DestinationNotFound"]);
         server.log.wait_for(&["--event-timeout"]);
+        drop(peer);
         server.stop();
     }
 }
@@ -47,6 +48,7 @@ fn a_guest_that_never_answers_is_not_waited_for() {
             assert_eq!(peer.fetch("/never").status, 504);
             peer.fetch("/hello").is(200, "hello");
             server.log.wait_for(&["--response-timeout"]);
+            drop(peer);
             server.stop();
         }
     }
@@ -69,6 +71,7 @@ fn a_body_that_keeps_moving_is_not_cut_short() {
         peer.response().is(200, &size.to_string());
         let response = peer.fetch(&format!("/bytes?{size}"));
         assert_eq!(response.body.len(), size);
+        drop(peer);
         server.stop();
     }
 }
@@ -102,6 +105,7 @@ fn a_slow_body_does_not_count_as_a_slow_guest() {
         }
         peer.response().is(200, "8");
         assert_eq!(peer.exchange(post("/never", b"whole")).status, 504);
+        drop(peer);
         server.stop();
     }
 }
@@ -113,6 +117,7 @@ fn a_guest_of_0_2_that_drops_its_chance_to_answer_is_answered_for() {
     assert_eq!(peer.fetch("/silent").status, 500);
     peer.fetch("/hello").is(200, "hello");
     server.log.wait_for(&["never answers"]);
+    drop(peer);
     server.stop();
 }
 
@@ -137,6 +142,7 @@ fn a_response_that_is_cut_short_does_not_look_whole() {
     peer.send(message("GET", "/unfinished", &[]).as_bytes());
     let got = String::from_utf8_lossy(&peer.rest()).into_owned();
     assert!(!got.ends_with("0\r\n\r\n"), "{got}");
+    drop(peer);
     server.stop();
 }
 
@@ -152,6 +158,7 @@ fn a_body_beyond_the_limit_is_refused() {
         assert_eq!(peer.exchange(chunked).status, 413);
         let mut peer = server.connect_http();
         peer.exchange(post("/sum", &pattern(10))).is(200, "10");
+        drop(peer);
         server.stop();
     }
 }
@@ -168,6 +175,7 @@ fn a_body_that_does_not_come_is_a_408_and_a_malformed_one_a_400() {
         let head = "POST /sum HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n";
         assert_eq!(peer.exchange(head).status, 400);
         server.connect_http().fetch("/hello").is(200, "hello");
+        drop(peer);
         server.stop();
     }
 }
@@ -199,6 +207,7 @@ fn a_status_that_is_no_final_one_is_a_500() {
         let mut peer = server.connect_http();
         assert_eq!(peer.fetch("/status?101").status, 500);
         peer.fetch("/hello").is(200, "hello");
+        drop(peer);
         server.stop();
     }
 }
@@ -211,6 +220,7 @@ fn a_request_that_wasi_http_cannot_express_is_a_400() {
         assert_eq!(peer.fetch("/a<b").status, 400);
         peer.ends();
         server.connect_http().fetch("/hello").is(200, "hello");
+        drop(peer);
         server.stop();
     }
 }
@@ -233,6 +243,7 @@ fn clients_that_leave_do_not_take_those_along_who_share_their_instance() {
         std::thread::sleep(Duration::from_millis(50));
     }
     patient.response().is(200, "late");
+    drop(patient);
     server.stop();
 }
 

@@ -283,6 +283,7 @@ fn a_file_goes_by_any_framing_and_from_any_offset() {
         let mut peer = server.connect_http();
         peer.send(b"GET /file HTTP/1.0\r\n\r\n");
         same(body(&peer.rest()), &bytes);
+        drop(peer);
         server.stop();
     }
 }
@@ -303,6 +304,7 @@ fn a_guest_that_calls_its_body_failed_is_not_taken_for_one_that_is_done() {
     let came = peer.lost();
     assert!(!came.ends_with(b"0\r\n\r\n"), "it looks whole");
     server.connect_http().fetch("/hello").is(200, "hello");
+    drop(peer);
     server.stop();
 }
 
