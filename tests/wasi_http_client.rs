@@ -582,6 +582,24 @@ fn http_2_is_spoken_where_the_server_does() {
 }
 
 #[test]
+fn a_request_that_its_server_did_not_take_is_sent_once_more() {
+    let upstream = Versions::serving(&["h2"], refuse);
+    for (number, guest) in PROBES.into_iter().enumerate() {
+        let server = probe(guest, "127.0.0.1:*")
+            .args(["--allow-connect", "localhost:*"])
+            .args(["--ca", text(&cert("ca.pem"))])
+            .start();
+        let url = format!("https://localhost:{}", upstream.address.port());
+        assert_eq!(ask(&server, &format!("/get?{url}/")), SAID);
+        assert_eq!(ask(&server, &format!("/get?{url}/")), SAID);
+        let said = ask(&server, &format!("/get?{url}/never"));
+        assert_eq!(said, "error: ErrorCode::ConnectionTerminated");
+        assert_eq!(upstream.connections(), number + 1);
+        server.stop();
+    }
+}
+
+#[test]
 fn a_large_body_passes_both_ways_by_http_2() {
     let upstream = Versions::new(&["h2"]);
     let size = 64 * MIB;
@@ -612,11 +630,18 @@ struct Versions {
 
 impl Versions {
     fn new(protocols: &[&str]) -> Self {
+        Self::serving(protocols, serve_version)
+    }
+
+    /// One that gives each connection to `serve`.
+    fn serving<F>(protocols: &[&str], serve: fn(Tls) -> F) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let config = Arc::new(harness::server_config("cert.pem", "key.pem", protocols));
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        listener
-            .set_nonblocking(true)
-            .expect("a listener for tokio");
+        let set = listener.set_nonblocking(true);
+        set.expect("a listener for tokio");
         let address = listener.local_addr().expect("its address");
         let connections = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&connections);
@@ -633,7 +658,7 @@ impl Versions {
                     let acceptor = acceptor.clone();
                     tokio::spawn(async move {
                         if let Ok(stream) = acceptor.accept(stream).await {
-                            serve_version(stream).await;
+                            serve(stream).await;
                         }
                     });
                 }
@@ -650,7 +675,30 @@ impl Versions {
     }
 }
 
-async fn serve_version(stream: tokio_rustls::server::TlsStream<tokio::net::TcpStream>) {
+type Tls = tokio_rustls::server::TlsStream<tokio::net::TcpStream>;
+
+/// Refuses every second request of a connection, from the first on, and all for
+/// `/never`.
+async fn refuse(stream: Tls) {
+    let Ok(mut connection) = h2::server::handshake(stream).await else {
+        return;
+    };
+    let mut refuses = true;
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        if refuses || request.uri().path() == "/never" {
+            respond.send_reset(h2::Reason::REFUSED_STREAM);
+        } else {
+            let head = Response::builder().header("content-length", 5).body(());
+            if let Ok(mut body) = respond.send_response(head.expect("a head"), false) {
+                // The client may have left.
+                let _ = body.send_data(Bytes::from_static(b"hello"), true);
+            }
+        }
+        refuses = !refuses;
+    }
+}
+
+async fn serve_version(stream: Tls) {
     let by_two = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let stream = TokioIo::new(stream);
     let service = service_fn(|request: Request<Incoming>| async move {

@@ -25,8 +25,6 @@ pub(super) struct Upload(Mutex<Progress>);
 #[derive(Default)]
 struct Progress {
     waits_for: WaitsFor,
-    /// Whether anything of it was taken.
-    begun: bool,
     /// How it ended, and whether that was told.
     end: Option<Result<(), Option<Error>>>,
     waker: Option<Waker>,
@@ -49,12 +47,6 @@ impl Upload {
         if let WaitsFor::Nobody = progress.waits_for {
             progress.waits_for = WaitsFor::Peer(Instant::now());
         }
-    }
-
-    /// Whether it has ended, and had nothing in it.
-    pub(super) fn is_empty(&self) -> bool {
-        let progress = self.progress();
-        !progress.begun && matches!(progress.end, Some(Ok(())))
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -115,9 +107,7 @@ impl Upload {
     }
 
     fn took(&self) {
-        let mut progress = self.progress();
-        progress.begun = true;
-        progress.waits_for = WaitsFor::Peer(Instant::now());
+        self.wait_for(WaitsFor::Peer(Instant::now()));
     }
 
     fn end(&self, end: Result<(), Option<Error>>) {

@@ -4,9 +4,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Uri;
@@ -25,6 +23,7 @@ use crate::connect;
 use crate::error::ConnectionError;
 use crate::http::client::destination::Destination;
 use crate::http::client::failure::ConnectFailure;
+use crate::http::client::line::Line;
 use crate::worker::Worker;
 
 /// How long a connection may take to be made that nobody waits for any more,
@@ -97,56 +96,6 @@ async fn make(worker: &Rc<Worker>, uri: &Uri) -> Result<Link, ConnectFailure> {
         line: Line::default(),
         _permit: permit,
     })
-}
-
-/// A connection, as its exchanges see it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Line(Arc<LineState>);
-
-#[derive(Debug, Default)]
-struct LineState {
-    /// How often it was taken for an exchange.
-    uses: AtomicUsize,
-    cut: AtomicBool,
-    /// Who reads and writes it.
-    waker: Mutex<Option<Waker>>,
-}
-
-impl Line {
-    /// Counts an exchange, and tells whether there were others before.
-    pub(super) fn begin(&self) -> bool {
-        self.0.uses.fetch_add(1, Ordering::Relaxed) > 0
-    }
-
-    /// Ends the connection: hyper alone would wait for a peer that takes nothing
-    /// of a request, though nobody waits for the response any more.
-    pub(super) fn cut(&self) {
-        self.0.cut.store(true, Ordering::Relaxed);
-        if let Some(waker) = self.waker().take() {
-            waker.wake();
-        }
-    }
-
-    /// # Errors
-    /// It was cut.
-    fn check(&self) -> io::Result<()> {
-        match self.0.cut.load(Ordering::Relaxed) {
-            true => Err(io::ErrorKind::ConnectionAborted.into()),
-            false => Ok(()),
-        }
-    }
-
-    fn keep(&self, cx: &Context<'_>) {
-        let mut waker = self.waker();
-        match &mut *waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            None => *waker = Some(cx.waker().clone()),
-        }
-    }
-
-    fn waker(&self) -> MutexGuard<'_, Option<Waker>> {
-        self.0.waker.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// A connection of the client.

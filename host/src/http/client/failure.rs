@@ -51,6 +51,11 @@ pub(super) fn of_exchange(error: &legacy::Error) -> Error {
         {
             return named;
         }
+        if let Some(error) = cause.downcast_ref::<h2::Error>()
+            && error.is_remote()
+        {
+            return Error::ConnectionTerminated;
+        }
         if let Some(error) = cause.downcast_ref::<io::Error>() {
             return match tls_error(error) {
                 Some(error) => of_tls(error),
@@ -71,8 +76,19 @@ pub(super) fn is_lost(error: &legacy::Error) -> bool {
         let ended = |error: &hyper::Error| {
             error.is_incomplete_message() || error.is_canceled() || error.is_closed()
         };
-        cause.downcast_ref().is_some_and(ended) || cause.is::<io::Error>()
+        let gone = |error: &h2::Error| error.is_io() || error.is_go_away();
+        cause.downcast_ref().is_some_and(ended)
+            || cause.downcast_ref().is_some_and(gone)
+            || cause.is::<io::Error>()
     })
+}
+
+/// Whether the peer of HTTP/2 says that it has done nothing with the request:
+/// RFC 9113, section 8.7.
+pub(super) fn is_refused(error: &legacy::Error) -> bool {
+    let refused =
+        |error: &h2::Error| error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    causes(error).any(|cause| cause.downcast_ref().is_some_and(refused))
 }
 
 /// Why the body of a response is not whole.

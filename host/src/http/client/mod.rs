@@ -19,6 +19,7 @@ mod body;
 mod connector;
 mod destination;
 mod failure;
+mod line;
 
 use std::pin::pin;
 use std::rc::{Rc, Weak};
@@ -43,8 +44,9 @@ use crate::stream::Health;
 use crate::worker::Worker;
 
 use self::body::{ReceivedBody, SentBody, Upload};
-use self::connector::{Connector, Line};
+use self::connector::Connector;
 pub(crate) use self::destination::Destination;
+use self::line::{Idle, Line};
 
 /// Exchanges that an instance may have under way at once.
 pub(crate) const MOST_EXCHANGES: usize = 128;
@@ -80,7 +82,10 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 
 /// Sends the requests of a worker's guests.
 #[derive(Clone, Debug)]
-pub(crate) struct Client(legacy::Client<Connector, SentBody>);
+pub(crate) struct Client {
+    exchanges: legacy::Client<Connector, SentBody>,
+    idle: Idle,
+}
 
 /// What an exchange is of its guest.
 pub(crate) struct Exchange {
@@ -99,7 +104,7 @@ pub(crate) type Sent = (
 
 impl Client {
     pub(crate) fn new(worker: Weak<Worker>) -> Self {
-        let client = legacy::Client::builder(Tasks)
+        let exchanges = legacy::Client::builder(Tasks)
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
@@ -111,7 +116,10 @@ impl Client {
             .http2_max_header_list_size(MOST_HEAD)
             .http2_keep_alive_interval(PING_INTERVAL)
             .build(Connector::new(worker));
-        Self(client)
+        Self {
+            exchanges,
+            idle: Idle::default(),
+        }
     }
 
     /// Sends a request, and waits for the head of its response. Dropping this,
@@ -135,24 +143,25 @@ impl Client {
         }
         // The client derives it from the URI, and HTTP/2 has none.
         parts.headers.remove(HOST);
-        let again = parts.method.is_idempotent().then(|| parts.clone());
         let upload = Arc::new(Upload::default());
         // Whose end is not known yet: hyper takes none of it, since such a
         // request mostly has no body.
         let unasked = matches!(parts.method, Method::GET | Method::HEAD)
             && body.size_hint().exact().is_none();
-        let body = match unasked || body.is_end_stream() {
+        let empty = unasked || body.is_end_stream();
+        let again = empty.then(|| parts.clone());
+        let body = match empty {
             true => SentBody::empty(&upload),
             false => SentBody::new(body, &upload, health.clone()),
         };
         let mut outcome = self
             .attempt(Request::from_parts(parts, body), &upload, &options)
             .await;
-        if let Err(Failed { stale: true, .. }) = &outcome
+        if let Err(failed) = &outcome
             && let Some(parts) = again
-            && upload.is_empty()
+            && (failed.refused || failed.stale && parts.method.is_idempotent())
         {
-            tracing::debug!(uri = %parts.uri, "a kept connection was closed: once more");
+            tracing::debug!(uri = %parts.uri, "the request was not taken: once more");
             let request = Request::from_parts(parts, SentBody::empty(&upload));
             outcome = self.attempt(request, &upload, &options).await;
         }
@@ -179,19 +188,19 @@ impl Client {
     ) -> Result<(Response<Incoming>, Guard), Failed> {
         let captured = capture_connection(&mut request);
         let mut connecting = captured.clone();
-        let mut sending = pin!(self.0.request(request));
+        let mut sending = pin!(self.exchanges.request(request));
         let limit = options.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
         tokio::select! {
             biased;
             result = &mut sending => {
-                let (guard, kept) = Guard::of(&captured, upload);
+                let (guard, kept) = self.guard(&captured, upload);
                 let response = result.map_err(|error| Failed::new(&error, kept))?;
                 return Ok((response, guard));
             }
             connected = connecting.wait_for_connection_metadata() => drop(connected),
             () = tokio::time::sleep(limit) => return Err(Error::ConnectionTimeout.into()),
         }
-        let (guard, kept) = Guard::of(&captured, upload);
+        let (guard, kept) = self.guard(&captured, upload);
         upload.begin();
         let limit = options.first_byte_timeout.unwrap_or(RESPONSE_TIMEOUT);
         tokio::select! {
@@ -203,6 +212,25 @@ impl Client {
             error = upload.stalled(limit) => Err(error.into()),
         }
     }
+
+    /// That of the connection that an exchange has begun on; and whether this
+    /// had been used before.
+    fn guard(&self, captured: &CaptureConnection, upload: &Arc<Upload>) -> (Guard, bool) {
+        let connected = captured.connection_metadata();
+        let mut extras = http::Extensions::new();
+        if let Some(connected) = &*connected {
+            connected.get_extras(&mut extras);
+        }
+        let line: Option<Line> = extras.remove();
+        let kept = line.as_ref().is_some_and(Line::begin);
+        let guard = Guard {
+            cuts: connected.as_ref().is_some_and(|it| !it.is_negotiated_h2()),
+            line,
+            upload: Arc::clone(upload),
+            idle: self.idle.clone(),
+        };
+        (guard, kept)
+    }
 }
 
 /// Why an attempt failed.
@@ -211,6 +239,8 @@ struct Failed {
     /// Whether that was the connection's end, which may have come before the
     /// request.
     stale: bool,
+    /// Whether the peer says that it did nothing with the request.
+    refused: bool,
 }
 
 impl Failed {
@@ -219,6 +249,7 @@ impl Failed {
         Self {
             error: failure::of_exchange(error),
             stale: kept && failure::is_lost(error),
+            refused: failure::is_refused(error),
         }
     }
 }
@@ -228,48 +259,37 @@ impl From<Error> for Failed {
         Self {
             error,
             stale: false,
+            refused: false,
         }
     }
 }
 
-/// Ends a connection of HTTP/1.1 where an exchange is given up while its request
-/// is still being sent.
+/// An exchange on its connection, until the response has ended.
 struct Guard {
     line: Option<Line>,
+    /// Whether the connection ends where it is given up while the request is
+    /// still being sent: one of HTTP/1.1.
+    cuts: bool,
     upload: Arc<Upload>,
+    idle: Idle,
 }
 
 impl Guard {
-    /// That of the connection that an exchange has begun on; and whether this
-    /// had been used before.
-    fn of(captured: &CaptureConnection, upload: &Arc<Upload>) -> (Self, bool) {
-        let connected = captured.connection_metadata();
-        let mut extras = http::Extensions::new();
-        if let Some(connected) = &*connected {
-            connected.get_extras(&mut extras);
-        }
-        let kept = extras.get().is_some_and(Line::begin);
-        let alone = connected.as_ref().is_some_and(|it| !it.is_negotiated_h2());
-        let guard = Self {
-            line: extras.remove().filter(|_| alone),
-            upload: Arc::clone(upload),
-        };
-        (guard, kept)
-    }
-
     /// The response has ended: what is left of the request may still be sent.
     fn release(mut self) {
-        self.line = None;
+        self.cuts = false;
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if let Some(line) = &self.line
-            && !self.upload.has_ended()
-        {
+        let Some(line) = &self.line else {
+            return;
+        };
+        if self.cuts && !self.upload.has_ended() {
             line.cut();
         }
+        self.idle.end(line);
     }
 }
 
