@@ -202,10 +202,10 @@ struct Listeners {
     /// Take datagrams
     #[arg(long, value_name = "ADDR")]
     udp: Vec<ListenAddress>,
-    /// Take HTTP requests
+    /// Take HTTP requests: HTTP/1.1, and HTTP/2 of clients that begin with it
     #[arg(long, value_name = "ADDR")]
     http: Vec<ListenAddress>,
-    /// Take HTTP requests in TLS
+    /// Take HTTP requests in TLS: HTTP/2 and HTTP/1.1
     #[arg(long, value_name = "ADDR")]
     https: Vec<ListenAddress>,
 }
