@@ -469,6 +469,24 @@ fn a_guest_that_drops_a_response_ends_the_exchange() {
 }
 
 #[test]
+fn a_peer_that_answers_at_once_need_not_take_the_whole_body() {
+    let (ended, told) = mpsc::channel();
+    let upstream = Upstream::new(move |mut asker, _| {
+        asker.head();
+        asker.say("HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n");
+        std::thread::sleep(Duration::from_millis(500));
+        let _ = ended.send(asker.rest().len());
+    });
+    for server in probes() {
+        let target = format!("/upload?{}+{}", 64 * MIB, upstream.url("/"));
+        assert_eq!(ask(&server, &target), "413 length 0");
+        let taken = told.recv_timeout(harness::DEADLINE).expect("it ends");
+        assert!(taken < 32 * MIB, "{taken}");
+        server.stop();
+    }
+}
+
+#[test]
 fn an_instance_that_is_given_up_ends_what_it_sent() {
     for guest in PROBES {
         let server = probe(guest, "127.0.0.1:*")

@@ -253,10 +253,7 @@ impl ReceivedBody {
         guard: Guard,
     ) -> Self {
         let (place, guard) = match body.is_end_stream() {
-            true => {
-                guard.release();
-                (None, None)
-            }
+            true => (None, None),
             false => (Some(place), Some(guard)),
         };
         Self {
@@ -301,9 +298,7 @@ impl Body for ReceivedBody {
             }
             Poll::Ready(None) => {
                 self.place = None;
-                if let Some(guard) = self.guard.take() {
-                    guard.release();
-                }
+                self.guard = None;
                 return Poll::Ready(None);
             }
             Poll::Ready(Some(Err(error))) => failure::of_body(&error),

@@ -264,21 +264,14 @@ impl From<Error> for Failed {
     }
 }
 
-/// An exchange on its connection, until the response has ended.
+/// An exchange on its connection, until the response has ended, or was given up.
+/// One of HTTP/1.1 ends with it where the request is still being sent: a peer
+/// that answers before it has the whole may never want the rest.
 struct Guard {
     line: Option<Line>,
-    /// Whether the connection ends where it is given up while the request is
-    /// still being sent: one of HTTP/1.1.
     cuts: bool,
     upload: Arc<Upload>,
     idle: Idle,
-}
-
-impl Guard {
-    /// The response has ended: what is left of the request may still be sent.
-    fn release(mut self) {
-        self.cuts = false;
-    }
 }
 
 impl Drop for Guard {
