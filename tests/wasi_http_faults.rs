@@ -55,6 +55,29 @@ fn a_guest_that_never_answers_is_not_waited_for() {
 }
 
 #[test]
+fn a_client_that_resets_is_not_answered_any_more() {
+    for guest in PROBES {
+        let server = probe(guest).start();
+        let before = server.descriptors_at_rest();
+        let mut peer = server.connect_http();
+        peer.fetch("/hello").is(200, "hello");
+        peer.send(message("GET", "/never", &[]).as_bytes());
+        // It waits for an answer, also when it has nothing more to say.
+        let mut waiting = server.connect_http();
+        waiting.send(message("GET", "/never", &[]).as_bytes());
+        waiting.finish();
+        peer.reset();
+        // Long before --response-timeout.
+        server.log.wait_for(&["the client left within a request"]);
+        server.wait_for_descriptors(before + 1);
+        waiting.is_held();
+        waiting.reset();
+        server.wait_for_descriptors(before);
+        assert_eq!(server.log.count("the client left"), 2);
+    }
+}
+
+#[test]
 fn a_body_that_keeps_moving_is_not_cut_short() {
     let size = 128 << 20;
     for guest in PROBES {

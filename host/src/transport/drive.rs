@@ -236,6 +236,21 @@ impl Transport {
         }
     }
 
+    /// Whether the peer has reset the connection. One that has only ended its
+    /// stream still waits for what is sent.
+    pub(crate) fn is_reset(&self) -> bool {
+        let core = self.core.borrow();
+        let Some(socket) = &core.socket else {
+            return true;
+        };
+        // An error and a hang-up are told always.
+        let mut watched = [PollFd::new(socket, PollFlags::empty())];
+        matches!(
+            rustix::event::poll(&mut watched, Some(&Timespec::default())),
+            Ok(1..)
+        )
+    }
+
     /// Waits for room in the socket, for a relay that found none.
     pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut core = self.core.borrow_mut();
@@ -410,6 +425,7 @@ impl Drop for Driven<'_> {
         self.0.set(false);
     }
 }
+
 /// Whether a socket that did not take all has much room again. As poll(2) sees
 /// it that is a third of its buffer: to run after a reader with whatever it has
 /// just made room for would wake it for every few bytes.

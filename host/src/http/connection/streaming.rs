@@ -7,6 +7,7 @@ use std::io::{self, Write as _};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
@@ -34,6 +35,9 @@ use crate::worker::Tick;
 /// that the connection can go on.
 const DISCARD: u64 = 256 << 10;
 
+/// How often is looked whether a client still waits.
+const LOOK: Duration = Duration::from_secs(1);
+
 const UNTRANSLATABLE: Refusal = Refusal {
     status: 400,
     reason: "wasi:http has no such request",
@@ -51,6 +55,9 @@ pub(super) struct Answering {
     requests: Rc<Requests>,
     /// Until when the response is to begin.
     deadline: Option<Tick>,
+    /// When to look whether the client is still there, until it begins: nothing
+    /// is received meanwhile.
+    look: Tick,
     stage: Stage,
 }
 
@@ -169,6 +176,7 @@ impl Driver {
             reply,
             requests,
             deadline: Some(deadline),
+            look: worker.tick_after(LOOK),
             stage: Stage::Waiting,
         }));
         self.arm();
@@ -181,7 +189,8 @@ impl Driver {
             return;
         };
         let body = answering.upload.as_ref().and_then(|it| it.deadline());
-        let first = [answering.deadline, body].into_iter().flatten().min();
+        let look = matches!(answering.stage, Stage::Waiting).then_some(answering.look);
+        let first = [answering.deadline, body, look].into_iter().flatten().min();
         self.transport.set_alarm_at(first);
     }
 
@@ -231,9 +240,7 @@ impl Driver {
                     return None;
                 }
                 Some(End::Lost(_)) => {
-                    tracing::info!(peer = %self.transport.peer(), "the client left within a request");
-                    self.exchange.ended = true;
-                    self.abandon(*answering, None, out);
+                    self.client_left(*answering, out);
                     return None;
                 }
                 Some(End::Whole) | None => {}
@@ -645,6 +652,12 @@ impl Driver {
         }
     }
 
+    fn client_left(&mut self, answering: Answering, out: &mut Vec<u8>) {
+        tracing::info!(peer = %self.transport.peer(), "the client left within a request");
+        self.exchange.ended = true;
+        self.abandon(answering, None, out);
+    }
+
     /// Gives a request up whose client is gone, or is refused.
     fn abandon(&mut self, answering: Answering, refusal: Option<Refusal>, out: &mut Vec<u8>) {
         answering.requests.abandon(&answering.reply);
@@ -668,6 +681,12 @@ impl Driver {
     pub(super) fn answer_late(&mut self, mut answering: Box<Answering>, out: &mut Vec<u8>) {
         let now = self.worker().now();
         let late = |deadline: Option<Tick>| deadline.is_some_and(|it| now >= it);
+        if late(Some(answering.look)) && matches!(answering.stage, Stage::Waiting) {
+            if self.transport.is_reset() {
+                return self.client_left(*answering, out);
+            }
+            answering.look = self.worker().tick_after(LOOK);
+        }
         if late(answering.deadline) && matches!(answering.stage, Stage::Waiting) {
             // A body that still comes has its own time-out. The time for the
             // response begins with what the guest got of it last.
