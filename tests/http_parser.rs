@@ -306,6 +306,16 @@ fn close_goes_before_keep_alive() {
 }
 
 #[test]
+fn the_options_of_a_connection_count_beside_what_is_none() {
+    let kept = b"GET / HTTP/1.0\r\nConnection: keep-alive, \xff\r\n\r\n".repeat(2);
+    assert_eq!(ours(&kept).requests.len(), 2);
+    assert!(matches!(compare(&kept), Ok(Some(_))));
+    let closed = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: \xff, close\r\n\r\n".repeat(2);
+    assert_eq!(ours(&closed).requests.len(), 1);
+    assert!(matches!(compare(&closed), Ok(Some(_))));
+}
+
+#[test]
 fn what_the_fuzzers_start_from_has_no_unexplained_difference() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/against_hyper");
     let mut seeds = 0;

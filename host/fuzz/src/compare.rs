@@ -159,7 +159,9 @@ pub(crate) fn compare(input: &[u8]) -> Result<Option<&'static str>, String> {
     } else {
         return Ok(None);
     };
+    let last = both.checked_sub(1).and_then(|it| ours.requests.get(it));
     explanation
+        .or_else(|| last.and_then(kept_or_closed_by_us_alone))
         .map(Some)
         .ok_or_else(|| format!("unexplained: we have {ours:#?}, hyper has {hypers:#?}"))
 }
@@ -186,6 +188,13 @@ fn closed_by_us_alone(last: &Seen) -> Option<&'static str> {
     let options = last.headers.get("connection")?;
     (last.minor_version == 0 && !options.is_empty())
         .then_some("close goes before keep-alive, in whatever order they are")
+}
+
+fn kept_or_closed_by_us_alone(last: &Seen) -> Option<&'static str> {
+    let text = |byte: &u8| byte.is_ascii_graphic() || b" \t".contains(byte);
+    let options = last.headers.get("connection")?;
+    let unread = options.iter().any(|value| !value.iter().all(text));
+    unread.then_some("hyper reads no Connection that is not all ASCII; its other options count")
 }
 
 /// What our parser sees.
