@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use harness::{
     Client, FileClient, Peer, Run, Server, Strace, TcpPeer, directory, eventually, pattern,
-    request, same, site, unix_address, write,
+    request, same, sent_by_sendfile, site, unix_address, write,
 };
 
 /// A site over plain and encrypted connections.
@@ -20,15 +20,6 @@ fn both(directory: &Path) -> Run {
     site(directory)
         .listen("--https", "127.0.0.1:0")
         .certificate("cert.pem", "key.pem")
-}
-
-/// How many bytes of files a trace saw sendfile(2) send.
-fn sent(trace: &[String]) -> usize {
-    trace
-        .iter()
-        .filter(|line| line.contains("sendfile"))
-        .filter_map(|line| line.rsplit_once("= ")?.1.trim().parse::<usize>().ok())
-        .sum()
 }
 
 #[test]
@@ -50,7 +41,7 @@ fn the_kernel_sends_large_files_over_tcp_and_unix_sockets() {
     let part = local.get("/some.bin", &[("Range", "bytes=1000-900999")]);
     same(&part.body, &bytes[1000..901_000]);
     let trace = strace.detach();
-    assert_eq!(sent(&trace), 6_900_000, "{trace:#?}");
+    assert_eq!(sent_by_sendfile(&trace), 6_900_000, "{trace:#?}");
     // Nothing of it was read to memory.
     assert!(!trace.iter().any(|line| line.contains("pread64")));
 }
@@ -83,7 +74,7 @@ fn the_same_bytes_are_sent_where_sendfile_is_refused() {
             &bytes,
         );
         strace.wait_for(&["INJECTED"]);
-        assert_eq!(sent(&strace.detach()), 0);
+        assert_eq!(sent_by_sendfile(&strace.detach()), 0);
         server.stop();
     }
 }

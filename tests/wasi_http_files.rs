@@ -9,7 +9,7 @@ use std::path::Path;
 
 use harness::{
     FileClient, LONG_AGO, Run, Server, Strace, TcpPeer, directory, make_old, message, pattern,
-    same, text, write, write_old,
+    same, sent_by_sendfile, text, write, write_old,
 };
 
 /// Serves a directory by a guest that knows but WASI 0.3.
@@ -31,15 +31,6 @@ fn serving(guest: &str, directory: &Path) -> Run {
 fn both(run: Run) -> Run {
     run.listen("--https", "127.0.0.1:0")
         .certificate("cert.pem", "key.pem")
-}
-
-/// How many bytes of files a trace saw sendfile(2) send.
-fn sent(trace: &[String]) -> usize {
-    trace
-        .iter()
-        .filter(|line| line.contains("sendfile"))
-        .filter_map(|line| line.rsplit_once("= ")?.1.trim().parse::<usize>().ok())
-        .sum()
 }
 
 #[test]
@@ -148,7 +139,7 @@ fn the_kernel_sends_a_file_whose_stream_is_passed_on_unread() {
             same(&client.get(target, &[]).body, &bytes);
         }
         let trace = strace.detach();
-        assert_eq!(sent(&trace), 6_000_000, "{trace:#?}");
+        assert_eq!(sent_by_sendfile(&trace), 6_000_000, "{trace:#?}");
         // Nothing of it was read to memory.
         assert!(!trace.iter().any(|line| line.contains("pread64")));
         server.stop();

@@ -142,12 +142,7 @@ async fn make_in_time(
     client: Option<&ClientTls>,
     local: Option<IpAddr>,
 ) -> Result<Rc<Transport>, ConnectionError> {
-    let permit = worker
-        .shared
-        .try_connection_permit()
-        .ok_or(ConnectionError::LimitExceeded(
-            "--max-connections is reached",
-        ))?;
+    let permit = worker.shared.try_connection_permit()?;
     let (socket, peer) = open(worker, endpoint, local).await?;
     let transport = Transport::new(worker, socket, peer, Some(permit))?;
     if let Some(client) = client {

@@ -222,6 +222,25 @@ impl File {
         std::os::unix::fs::FileExt::read_at(&self.file, buffer, offset)
     }
 
+    /// Fills a buffer.
+    ///
+    /// # Errors
+    /// It cannot be read, or is shorter by now.
+    pub(crate) fn read_exact_at(&self, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+        while !buffer.is_empty() {
+            match self.read_at(buffer, offset) {
+                Ok(0) => return Err(io::Error::other(self.shortened())),
+                Ok(count) => {
+                    buffer = buffer.get_mut(count..).unwrap_or_default();
+                    offset += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }

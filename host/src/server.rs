@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::config::{Config, DnsConfig, GuestConfig, Isolation, Limits};
-use crate::error::Error;
+use crate::error::{ConnectionError, Error};
 use crate::files::Roots;
 use crate::http::access_log::AccessLog;
 use crate::listener;
@@ -129,9 +129,14 @@ impl Shared {
         }
     }
 
-    /// One more connection, if that is allowed at present.
-    pub(crate) fn try_connection_permit(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.connections).try_acquire_owned().ok()
+    /// One more connection.
+    ///
+    /// # Errors
+    /// There are as many as are allowed.
+    pub(crate) fn try_connection_permit(&self) -> Result<OwnedSemaphorePermit, ConnectionError> {
+        Arc::clone(&self.connections)
+            .try_acquire_owned()
+            .map_err(|_| ConnectionError::LimitExceeded("--max-connections is reached"))
     }
 
     /// Logs what the policy denied, with the flag that would allow it.

@@ -34,7 +34,7 @@ pub(crate) use log::Log;
 pub(crate) use peer::{Peer, TcpPeer, UdpPeer, echoes, fill, full_backlog, pattern, same};
 pub(crate) use process::raise_descriptor_limit;
 pub(crate) use server::{Finished, Run, Server, unix_address, write};
-pub(crate) use strace::{Strace, spliced};
+pub(crate) use strace::{Strace, sent_by_sendfile, spliced};
 pub(crate) use tls::{Client, TlsPeer, TlsServer, certificates, server_config};
 pub(crate) use upstream::{Asker, Upstream};
 

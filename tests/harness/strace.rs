@@ -57,7 +57,17 @@ impl Strace {
 /// How many bytes a trace shows to be moved by splice(2): each once into a pipe
 /// and once out of it.
 pub(crate) fn spliced(trace: &[String]) -> usize {
-    let calls = trace.iter().filter(|line| line.contains("splice"));
+    moved_by("splice", trace)
+}
+
+/// How many bytes of files a trace shows to be sent by sendfile(2).
+pub(crate) fn sent_by_sendfile(trace: &[String]) -> usize {
+    moved_by("sendfile", trace)
+}
+
+/// The sum of what calls returned.
+fn moved_by(call: &str, trace: &[String]) -> usize {
+    let calls = trace.iter().filter(|line| line.contains(call));
     calls.filter_map(|line| result(line)).sum()
 }
 

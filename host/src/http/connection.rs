@@ -943,22 +943,9 @@ pub(super) const SLOW_BODY: Refusal = Refusal {
 ///
 /// # Errors
 /// It cannot be read, or is shorter by now.
-fn read(file: &File, offset: u64, length: u64, out: &mut Vec<u8>) -> io::Result<()> {
+pub(super) fn read(file: &File, offset: u64, length: u64, out: &mut Vec<u8>) -> io::Result<()> {
     let begin = out.len();
     // It is no more than `SMALL_FILE`.
     out.resize(begin + usize::try_from(length).unwrap_or_default(), 0);
-    let mut rest = out.get_mut(begin..).unwrap_or_default();
-    let mut offset = offset;
-    while !rest.is_empty() {
-        match file.read_at(rest, offset) {
-            Ok(0) => return Err(io::Error::other(file.shortened())),
-            Ok(count) => {
-                rest = rest.get_mut(count..).unwrap_or_default();
-                offset += count as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+    file.read_exact_at(out.get_mut(begin..).unwrap_or_default(), offset)
 }

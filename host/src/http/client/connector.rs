@@ -71,12 +71,7 @@ impl Service<Uri> for Connector {
 
 async fn make(worker: &Rc<Worker>, uri: &Uri) -> Result<Link, ConnectFailure> {
     let destination = Destination::of(uri).map_err(|_| ConnectionError::InvalidArgument)?;
-    let permit = worker
-        .shared
-        .try_connection_permit()
-        .ok_or(ConnectionError::LimitExceeded(
-            "--max-connections is reached",
-        ))?;
+    let permit = worker.shared.try_connection_permit()?;
     let stream = connect::open_tcp(worker, &destination.endpoint, None).await?;
     let socket = match destination.secure {
         false => Socket::Plain(stream),

@@ -17,7 +17,6 @@ use send_wrapper::SendWrapper;
 use tokio::time::{Instant, timeout_at};
 use wasmtime_wasi_http::WasiBody;
 
-use crate::http::chunked::is_dropped;
 use crate::http::head::Refusal;
 use crate::http::http2::incoming::{End, Incoming};
 use crate::http::http2::link::{self, Line, Link, Stopped};
@@ -374,7 +373,9 @@ impl Answering {
             if self.reply.is_broken() || length.is_some_and(|length| length != line.sent) {
                 return Err(Broken::Guest);
             }
-            let trailers = trailers.map(without_dropped).filter(|it| !it.is_empty());
+            let trailers = trailers
+                .map(request::without_dropped)
+                .filter(|it| !it.is_empty());
             let sent = match trailers {
                 Some(trailers) => stream.send_trailers(trailers),
                 None => stream.send_data(Bytes::new(), true),
@@ -434,13 +435,4 @@ fn join_cookies(headers: &mut HeaderMap) {
     if let Ok(joined) = HeaderValue::from_bytes(&joined) {
         headers.insert(header::COOKIE, joined);
     }
-}
-
-fn without_dropped(mut trailers: HeaderMap) -> HeaderMap {
-    for name in trailers.keys().cloned().collect::<Vec<_>>() {
-        if is_dropped(name.as_str()) {
-            trailers.remove(name);
-        }
-    }
-    trailers
 }

@@ -12,9 +12,9 @@ use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 use wasmtime_wasi_http::Error;
 
-use crate::http::chunked::is_dropped;
 use crate::http::connection::{SLOW_BODY, TOO_LARGE};
 use crate::http::head::Refusal;
+use crate::http::http2::request;
 use crate::worker::Worker;
 
 /// See the module.
@@ -163,15 +163,8 @@ impl Incoming {
             Poll::Ready(None) => match stream.poll_trailers(cx) {
                 Poll::Ready(Ok(trailers)) => {
                     state.ended(End::Whole);
-                    let trailers = trailers.map(|mut trailers| {
-                        for name in trailers.keys().cloned().collect::<Vec<_>>() {
-                            if is_dropped(name.as_str()) {
-                                trailers.remove(name);
-                            }
-                        }
-                        Ok(Frame::trailers(trailers))
-                    });
-                    return Poll::Ready(trailers);
+                    let trailers = trailers.map(request::without_dropped);
+                    return Poll::Ready(trailers.map(|it| Ok(Frame::trailers(it))));
                 }
                 Poll::Ready(Err(_)) => {
                     return state.fail(End::Lost, Error::ConnectionTerminated);

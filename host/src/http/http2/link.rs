@@ -16,6 +16,7 @@ use http::request::Parts;
 use crate::config::Isolation;
 use crate::files::File;
 use crate::http::access_log::Entry;
+use crate::http::connection;
 use crate::http::file_body::{self, Part};
 use crate::http::head::Refusal;
 use crate::http::http2::upload::{Budget, Held};
@@ -452,7 +453,8 @@ async fn send_file(
         let left = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
         let room = capacity(stream, left.min(PIECE), line.write_timeout()).await?;
         let mut piece = vec![0; room];
-        read(file, range.start, &mut piece).map_err(Stopped::File)?;
+        file.read_exact_at(&mut piece, range.start)
+            .map_err(Stopped::File)?;
         range.start += room as u64;
         line.sent += room as u64;
         let last = ends && range.is_empty();
@@ -499,33 +501,10 @@ fn read_all(parts: &[Part]) -> io::Result<Vec<u8>> {
                 file,
                 offset,
                 length,
-            } => {
-                let begin = all.len();
-                all.resize(begin + usize::try_from(*length).unwrap_or_default(), 0);
-                read(file, *offset, all.get_mut(begin..).unwrap_or_default())?;
-            }
+            } => connection::read(file, *offset, *length, &mut all)?,
         }
     }
     Ok(all)
-}
-
-/// Fills a buffer.
-///
-/// # Errors
-/// The file cannot be read, or is shorter by now.
-fn read(file: &File, mut offset: u64, mut place: &mut [u8]) -> io::Result<()> {
-    while !place.is_empty() {
-        match file.read_at(place, offset) {
-            Ok(0) => return Err(io::Error::other(file.shortened())),
-            Ok(count) => {
-                place = place.get_mut(count..).unwrap_or_default();
-                offset += count as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 impl Line {

@@ -10,6 +10,7 @@ use http::{HeaderMap, Method, Uri, header};
 
 use crate::config::HttpLimits;
 use crate::http::access_log::Entry;
+use crate::http::chunked::is_dropped;
 use crate::http::connection::TOO_LARGE;
 use crate::http::head::{Refusal, is_authority};
 use crate::transport::Address;
@@ -126,6 +127,16 @@ pub(super) fn entry(head: &Parts, peer: &Address, worker: &Worker) -> Option<Ent
         time: worker.http.now(),
         begun: Instant::now(),
     })
+}
+
+/// Trailers without what may not be one.
+pub(super) fn without_dropped(mut trailers: HeaderMap) -> HeaderMap {
+    for name in trailers.keys().cloned().collect::<Vec<_>>() {
+        if is_dropped(name.as_str()) {
+            trailers.remove(name);
+        }
+    }
+    trailers
 }
 
 const fn bad(reason: &'static str) -> Refusal {

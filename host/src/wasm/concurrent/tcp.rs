@@ -443,7 +443,7 @@ fn adopt(
     let permit = worker
         .shared
         .try_connection_permit()
-        .ok_or_else(|| ErrorCode::Other(Some("--max-connections is reached".into())))?;
+        .map_err(|_| ErrorCode::Other(Some("--max-connections is reached".into())))?;
     let transport = Transport::new(worker, socket.into(), Address::Ip(address), Some(permit))?;
     worker.shared.counters.connections_made.add();
     Ok(drive(state, &transport))
