@@ -2,6 +2,7 @@
 
 mod harness;
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::symlink;
@@ -130,7 +131,7 @@ fn the_kernel_sends_a_file_whose_stream_is_passed_on_unread() {
         } else {
             "/file"
         };
-        let options = ["-f", "-e", "trace=sendfile,pread64"];
+        let options = ["-f", "-e", "trace=openat2,sendfile,pread64"];
         let Some(strace) = Strace::attach(&server, &options) else {
             return;
         };
@@ -142,6 +143,10 @@ fn the_kernel_sends_a_file_whose_stream_is_passed_on_unread() {
         assert_eq!(sent_by_sendfile(&trace), 6_000_000, "{trace:#?}");
         // Nothing of it was read to memory.
         assert!(!trace.iter().any(|line| line.contains("pread64")));
+        // Nor was another thread asked to open it.
+        let calls = trace.iter().filter(|line| line.contains('('));
+        let threads = calls.filter_map(|line| line.split_whitespace().next());
+        assert_eq!(threads.collect::<HashSet<_>>().len(), 1, "{trace:#?}");
         server.stop();
     }
 }

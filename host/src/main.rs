@@ -10,6 +10,11 @@ use netwasm::logging::{self, LogOptions};
 use netwasm::server::Outcome;
 use netwasm::{Error, descriptors, inspect, server, wasm};
 
+/// Allocations of a request are small, many and freed where they were made,
+/// which is what mimalloc is for; the C library's takes locks for them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os()) {
         Ok(command) => command,

@@ -15,6 +15,7 @@ mod http;
 mod http_error;
 mod instance;
 mod lookup;
+mod opening;
 mod permissions;
 mod response;
 pub(crate) mod state;
@@ -184,6 +185,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     lookup::add_to_linker(&mut linker)?;
     http_error::add_to_linker(&mut linker)?;
     files::add_to_linker(&mut linker)?;
+    opening::add_to_linker(&mut linker)?;
     response::add_to_linker(&mut linker)?;
     host::add_to_linker(&mut linker)?;
     Ok(linker)
