@@ -11,6 +11,7 @@
 //! The body of a response is the stream of the file, which the guest passes on
 //! unread: so the host may leave the copying to the kernel, and netwasm does.
 
+use std::sync::LazyLock;
 use std::time::{Duration, UNIX_EPOCH};
 
 use percent_encoding::percent_decode_str;
@@ -56,6 +57,9 @@ impl Guest for FileServer {
     }
 }
 
+/// What the host gives, which does not change while the instance lives.
+static DIRECTORIES: LazyLock<Vec<(Descriptor, String)>> = LazyLock::new(get_directories);
+
 enum Found {
     File(Descriptor, DescriptorStat),
     /// One that was asked for without a slash at the end.
@@ -64,8 +68,8 @@ enum Found {
 
 /// Opens what a path leads to, as the directories that the host gives have it.
 async fn find(path: &str) -> Result<Found, FileError> {
-    let (directory, mut path) = get_directories()
-        .into_iter()
+    let (directory, mut path) = DIRECTORIES
+        .iter()
         .filter_map(|(directory, root)| {
             let rest = path.strip_prefix(root.trim_end_matches('/'))?;
             Some((directory, rest.strip_prefix('/')?.to_owned()))
