@@ -9,7 +9,7 @@ mod compare;
 #[path = "../host/fuzz/src/config.rs"]
 mod config;
 #[allow(dead_code, reason = "not all that the host needs")]
-#[path = "../host/src/http/head.rs"]
+#[path = "../host/src/http/head/mod.rs"]
 mod head;
 
 use std::fs;

@@ -7,7 +7,7 @@ mod chunked;
 mod compare;
 mod config;
 #[allow(dead_code, reason = "not all that the host needs")]
-#[path = "../../src/http/head.rs"]
+#[path = "../../src/http/head/mod.rs"]
 mod head;
 
 use chunked::Chunked;

@@ -12,7 +12,8 @@ use crate::config::HttpLimits;
 use crate::http::access_log::Entry;
 use crate::http::chunked::is_dropped;
 use crate::http::connection::TOO_LARGE;
-use crate::http::head::{Refusal, is_authority};
+use crate::http::head::Refusal;
+use crate::http::head::authority::is_authority;
 use crate::transport::Address;
 use crate::worker::Worker;
 
