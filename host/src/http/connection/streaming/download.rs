@@ -1,0 +1,355 @@
+//! A response that is sent while it is made, or whose file is sent.
+
+use std::any::Any;
+use std::io::{self, Write as _};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::Body as _;
+use wasmtime_wasi_http::{Error, WasiBody};
+
+use super::{Answering, Stage};
+use crate::http::connection::{Driver, JOIN, SMALL_FILE, read};
+use crate::http::hand_back::{Ended, FileContent, OpenContent};
+use crate::http::local::clear;
+use crate::http::moving::Moving;
+use crate::http::reply::{Response, Sent};
+use crate::http::request::Request;
+use crate::http::response::{self, Persistence};
+use crate::queue::FilePart;
+
+/// A response that is being sent.
+pub(super) struct Download {
+    content: Content,
+    pub(super) framing: Framed,
+    pub(super) status: u16,
+    /// Bytes of the body that were sent.
+    pub(super) sent: u64,
+    pub(super) told: Told,
+    pub(super) persistence: Persistence,
+}
+
+/// What is sent.
+enum Content {
+    Nothing,
+    Frames(Moving<WasiBody>),
+    /// A file, all of which the transport has; what follows it.
+    File(Ended),
+}
+
+/// Whom to tell when a response was sent. Dropped, it tells that it was not.
+#[derive(Default)]
+pub(in crate::http::connection) struct Told {
+    pub(super) sent: Option<Sent>,
+    /// What goes when a file is no longer read.
+    _reading: Option<Box<dyn Any>>,
+}
+
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Told").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Download {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Download").finish_non_exhaustive()
+    }
+}
+
+/// How the client finds the end of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framed {
+    /// By its length, bytes.
+    Length(u64),
+    Chunked,
+    /// By the end of the connection.
+    Closed,
+}
+
+/// What becomes of the exchange.
+pub(super) enum Next {
+    /// The response is complete.
+    Complete,
+    /// It cannot be completed: what was sent must not look whole.
+    Broken,
+}
+
+impl Driver {
+    /// Writes the head of a response, and the body where that is a file.
+    ///
+    /// # Errors
+    /// It cannot be sent, and nothing was written of it.
+    pub(super) fn begin_response(
+        &mut self,
+        answering: &mut Answering,
+        response: Response,
+        told: Option<Sent>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), String> {
+        let (parts, mut body) = response.into_parts();
+        let status = parts.status.as_u16();
+        let told_length = response::content_length(&parts.headers)
+            .map_err(|_| "its content-length is no number".to_owned())?;
+        if !(200..600).contains(&status) {
+            return Err(format!("{status} is no status of a response"));
+        }
+        let request = &answering.request;
+        let head = request.is_head();
+        let bodiless = response::bodiless(status);
+        let file = match bodiless {
+            true => None,
+            false => body.take_file(&self.worker().http.hand_back),
+        };
+        let file = file.map(FileContent::open).transpose();
+        let file = file.map_err(|error| format!("its file cannot be sent: {error}"))?;
+        if let (Some(length), Some(file)) = (told_length, &file)
+            && length != file.length
+            && !head
+        {
+            if let Some(told) = told {
+                // The guest may not want to know.
+                let _ = told.send(Err(Error::HttpResponseBodySize(Some(file.length))));
+            }
+            let has = file.length;
+            return Err(format!(
+                "its content-length is {length}, and its file has {has} bytes"
+            ));
+        }
+        let one_zero = request.head.minor_version() == 0;
+        let framing = match (told_length, &file) {
+            (Some(length), _) => Framed::Length(length),
+            (None, Some(_)) if request.head.accepts_trailers() && !one_zero => Framed::Chunked,
+            (None, Some(file)) => Framed::Length(file.length),
+            (None, None) if bodiless || body.is_end_stream() => Framed::Length(0),
+            (None, None) if one_zero => Framed::Closed,
+            (None, None) => Framed::Chunked,
+        };
+        let waits = answering
+            .upload
+            .as_ref()
+            .is_some_and(|it| it.expects_continue());
+        let keeps = request.head.keep_alive()
+            && framing != Framed::Closed
+            && !waits
+            && !self.worker().is_draining();
+        let persistence = match (keeps, request.head.minor_version()) {
+            (false, _) => Persistence::Closed,
+            (true, 0) => Persistence::KeptOnRequest,
+            (true, _) => Persistence::Kept,
+        };
+        let begin = out.len();
+        response::write_head(status, &parts.headers, &self.worker().http.date(), out);
+        let length = match framing {
+            _ if matches!(status, 204 | 304) => None,
+            Framed::Length(0) if status == 205 => Some(0),
+            // To HEAD, nobody knows what the length would be.
+            Framed::Length(0) if head && told_length.is_none() && file.is_none() => None,
+            Framed::Length(length) => Some(length),
+            Framed::Chunked => {
+                out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+                None
+            }
+            Framed::Closed => None,
+        };
+        response::finish(length, persistence, out);
+        let mut download = Box::new(Download {
+            content: Content::Nothing,
+            framing,
+            status,
+            sent: 0,
+            told: Told {
+                sent: told,
+                _reading: None,
+            },
+            persistence,
+        });
+        match file {
+            _ if head || bodiless => download.framing = Framed::Length(0),
+            None => download.content = Content::Frames(body),
+            Some(file) => {
+                download.sent = file.length;
+                if let Err(error) = self.send_file(&file, framing, out) {
+                    out.truncate(begin);
+                    return Err(format!("its file cannot be read: {error}"));
+                }
+                download.told._reading = Some(file.reading);
+                download.content = Content::File(file.ended);
+            }
+        }
+        answering.stage = Stage::Sending(download);
+        Ok(())
+    }
+
+    /// Has a file sent.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn send_file(
+        &mut self,
+        content: &OpenContent,
+        framing: Framed,
+        out: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        let &OpenContent { offset, length, .. } = content;
+        if length == 0 {
+            return Ok(());
+        }
+        if framing == Framed::Chunked {
+            begin_chunk(length, out);
+        }
+        if length <= SMALL_FILE {
+            read(&content.file, offset, length, out)?;
+        } else {
+            let part = FilePart {
+                file: Rc::clone(&content.file),
+                offset,
+                remaining: length,
+            };
+            self.exchange.written += out.len() as u64 + length;
+            self.transport.write_with_file(out, part);
+            clear(out);
+            self.exchange.sending = true;
+        }
+        if framing == Framed::Chunked {
+            out.extend_from_slice(b"\r\n");
+        }
+        Ok(())
+    }
+
+    /// Sends what there is of a body.
+    pub(super) fn send_body(
+        &mut self,
+        answering: &mut Answering,
+        cx: &mut Context<'_>,
+        out: &mut Vec<u8>,
+    ) -> Poll<Next> {
+        let Answering {
+            request,
+            reply,
+            stage: Stage::Sending(download),
+            ..
+        } = answering
+        else {
+            return Poll::Ready(Next::Broken);
+        };
+        loop {
+            let body = match &mut download.content {
+                Content::Nothing => return Poll::Ready(Next::Complete),
+                Content::Frames(body) => body,
+                Content::File(ended) => {
+                    let trailers = match Pin::new(ended).poll(cx) {
+                        Poll::Pending if reply.is_broken() => return Poll::Ready(Next::Broken),
+                        Poll::Pending => {
+                            reply.watch(cx);
+                            return Poll::Pending;
+                        }
+                        Poll::Ready(Ok(Err(_))) => return Poll::Ready(Next::Broken),
+                        Poll::Ready(Ok(Ok(trailers))) => trailers,
+                        // An instance that ends without a word has none.
+                        Poll::Ready(Err(_)) => None,
+                    };
+                    return Poll::Ready(finish_body(request, download, trailers.as_ref(), out));
+                }
+            };
+            if let Framed::Length(length) = download.framing
+                && length == download.sent
+                && (length == 0 || body.is_end_stream())
+            {
+                return Poll::Ready(Next::Complete);
+            }
+            if self.transport.queued() + out.len() as u64
+                > self.worker().shared.limits.write_high as u64
+            {
+                self.write_out(out);
+                if self.is_full() {
+                    return Poll::Pending;
+                }
+            }
+            let frame = match Pin::new(body).poll_frame(cx) {
+                Poll::Pending => {
+                    reply.watch(cx);
+                    return match reply.is_broken() || reply.has_returned() {
+                        true => Poll::Ready(Next::Broken),
+                        false => Poll::Pending,
+                    };
+                }
+                Poll::Ready(frame) => frame,
+            };
+            let trailers = match frame {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        if !self.exchange_data(download, &data, out) {
+                            return Poll::Ready(Next::Broken);
+                        }
+                        continue;
+                    }
+                    Err(frame) => frame.into_trailers().ok(),
+                },
+                Some(Err(_)) => return Poll::Ready(Next::Broken),
+                None => None,
+            };
+            // The end of a body whose instance has failed is none.
+            if reply.is_broken() {
+                return Poll::Ready(Next::Broken);
+            }
+            return Poll::Ready(finish_body(request, download, trailers.as_ref(), out));
+        }
+    }
+
+    /// Sends a piece of a body; false where it is too much.
+    fn exchange_data(&mut self, download: &mut Download, data: &Bytes, out: &mut Vec<u8>) -> bool {
+        if data.is_empty() {
+            return true;
+        }
+        download.sent += data.len() as u64;
+        let mut end = &b""[..];
+        match download.framing {
+            Framed::Length(length) if download.sent > length => return false,
+            Framed::Chunked => {
+                begin_chunk(data.len() as u64, out);
+                end = b"\r\n";
+            }
+            Framed::Length(_) | Framed::Closed => {}
+        }
+        if data.len() <= JOIN {
+            out.extend_from_slice(data);
+            out.extend_from_slice(end);
+        } else {
+            self.exchange.written += (out.len() + data.len() + end.len()) as u64;
+            self.transport.write_vectored(&[out, data, end]);
+            clear(out);
+            self.exchange.sending = self.transport.queued() > 0;
+        }
+        true
+    }
+}
+
+fn begin_chunk(length: u64, out: &mut Vec<u8>) {
+    // Writing to memory cannot fail.
+    let _ = write!(out, "{length:x}\r\n");
+}
+
+/// Writes what follows a body.
+fn finish_body(
+    request: &Request,
+    download: &Download,
+    trailers: Option<&HeaderMap>,
+    out: &mut Vec<u8>,
+) -> Next {
+    match download.framing {
+        Framed::Length(length) if length != download.sent => Next::Broken,
+        Framed::Length(_) | Framed::Closed => Next::Complete,
+        Framed::Chunked => {
+            out.extend_from_slice(b"0\r\n");
+            if request.head.accepts_trailers() {
+                response::write_trailers(trailers, out);
+            }
+            out.extend_from_slice(b"\r\n");
+            Next::Complete
+        }
+    }
+}

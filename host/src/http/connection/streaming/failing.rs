@@ -1,0 +1,185 @@
+//! Requests that get no response, or not all of it: by the guest's fault, by the
+//! client's, or for want of time.
+
+use super::download::Framed;
+use super::{Answering, LOOK, Stage};
+use crate::error::ConnectionError;
+use crate::http::connection::{Driver, Reading, SLOW_BODY};
+use crate::http::head::Refusal;
+use crate::http::reply::NoResponse;
+use crate::http::response::Answer;
+use crate::http::upload::End;
+use crate::worker::Tick;
+
+/// What the access log says of a request that its client did not wait for, as
+/// nginx does.
+const CLIENT_LEFT: u16 = 499;
+
+impl Driver {
+    /// Answers in the guest's place, as it has no response.
+    pub(super) fn refuse_response(
+        &mut self,
+        mut answering: Answering,
+        reason: &NoResponse,
+        out: &mut Vec<u8>,
+    ) {
+        let status = reason.status();
+        let shared = &self.worker().shared;
+        if let NoResponse::Failed(what) = reason {
+            shared.counters.responses_refused.add();
+            let path = answering.request.head.target();
+            tracing::error!(guest = %shared.guest.name, path, "the guest has no response: {what}");
+        }
+        let answer = Answer::status(status, "");
+        let unread = answering
+            .upload
+            .as_ref()
+            .is_some_and(|it| it.end().is_none());
+        let entry = answering.entry.take();
+        if unread {
+            self.exchange.last = true;
+        }
+        self.answer_for(&answering.request, &answer, entry, out);
+        answering.reply.finish();
+        self.next_request(answering);
+    }
+
+    /// The response cannot be completed: what was sent must not look whole.
+    pub(super) fn break_off(&mut self, mut answering: Answering, out: &mut Vec<u8>) {
+        let shared = &self.worker().shared;
+        shared.counters.responses_refused.add();
+        tracing::error!(guest = %shared.guest.name, path = answering.request.head.target(),
+            "the guest's response ends before its end");
+        let mut closed = false;
+        if let Stage::Sending(download) = answering.stage {
+            closed = download.framing == Framed::Closed;
+            self.log_later(answering.entry.take(), download.status, download.sent, out);
+        }
+        self.write_out(out);
+        answering.requests.abandon(&answering.reply);
+        if let Some(upload) = answering.upload {
+            upload.stop(End::Lost(ConnectionError::Aborted));
+        }
+        // What is there arrives; length or chunks tell that it is not all.
+        self.exchange.last = true;
+        if closed {
+            self.transport.reset_on_close();
+            self.transport.fail(ConnectionError::Aborted);
+        }
+    }
+
+    pub(super) fn client_left(&mut self, answering: Answering, out: &mut Vec<u8>) {
+        tracing::info!(peer = %self.transport.peer(), "the client left within a request");
+        self.exchange.ended = true;
+        self.abandon(answering, None, out);
+    }
+
+    /// Gives a request up whose client is gone, or is refused.
+    pub(super) fn abandon(
+        &mut self,
+        answering: Answering,
+        refusal: Option<Refusal>,
+        out: &mut Vec<u8>,
+    ) {
+        answering.requests.abandon(&answering.reply);
+        match (refusal, answering.stage) {
+            (Some(refusal), Stage::Waiting) => self.refuse(answering.request, refusal, out),
+            (_, Stage::Sending(download)) => {
+                self.log_later(answering.entry, download.status, download.sent, out);
+                self.write_out(out);
+                self.transport.reset_on_close();
+                self.transport.fail(ConnectionError::Aborted);
+            }
+            (None, Stage::Waiting) => {
+                self.log_later(answering.entry, CLIENT_LEFT, 0, out);
+                self.exchange.last = true;
+            }
+            (_, Stage::Discarding(_)) => self.exchange.last = true,
+        }
+    }
+
+    /// Time has passed for the request that an instance is at.
+    pub(in crate::http::connection) fn answer_late(
+        &mut self,
+        mut answering: Box<Answering>,
+        out: &mut Vec<u8>,
+    ) {
+        let now = self.worker().now();
+        let late = |deadline: Option<Tick>| deadline.is_some_and(|it| now >= it);
+        if late(Some(answering.look)) && matches!(answering.stage, Stage::Waiting) {
+            if self.transport.is_reset() {
+                return self.client_left(*answering, out);
+            }
+            answering.look = self.worker().tick_after(LOOK);
+        }
+        if late(answering.deadline) && matches!(answering.stage, Stage::Waiting) {
+            // A body that still comes has its own time-out. The time for the
+            // response begins with what the guest got of it last.
+            let limit = self.limits().response_timeout;
+            if let Some(upload) = &answering.upload {
+                let since = now.saturating_sub(upload.moved());
+                let due = self.worker().tick_after(limit).saturating_sub(since);
+                if due > now {
+                    answering.deadline = Some(due);
+                    self.exchange.reading = Reading::Answer(answering);
+                    return self.arm();
+                }
+            }
+            let shared = &self.worker().shared;
+            tracing::error!(guest = %shared.guest.name, path = answering.request.head.target(),
+                "the guest has no response in time (--response-timeout)");
+            answering.requests.abandon(&answering.reply);
+            self.exchange.last |= answering
+                .upload
+                .as_ref()
+                .is_some_and(|it| it.end().is_none());
+            return self.refuse_response(*answering, &NoResponse::TimedOut, out);
+        }
+        if let Some(upload) = &answering.upload
+            && late(upload.deadline())
+        {
+            if matches!(answering.stage, Stage::Waiting) {
+                upload.stop(End::Refused(SLOW_BODY));
+            } else {
+                upload.stop(End::Lost(ConnectionError::Timeout(
+                    "the body took too long (--body-timeout)",
+                )));
+            }
+        }
+        if matches!(answering.stage, Stage::Sending(_)) {
+            answering.deadline = None;
+        }
+        self.exchange.reading = Reading::Answer(answering);
+        self.arm();
+    }
+
+    /// The connection is lost, and with it the request that an instance is at.
+    pub(in crate::http::connection) fn lose_answering(&mut self) {
+        if let Reading::Answer(answering) =
+            std::mem::replace(&mut self.exchange.reading, Reading::Head(None))
+        {
+            let Answering {
+                entry,
+                upload,
+                reply,
+                requests,
+                stage,
+                ..
+            } = *answering;
+            if let Some(upload) = upload {
+                upload.stop(End::Lost(ConnectionError::Aborted));
+            }
+            let (status, sent) = match &stage {
+                Stage::Sending(download) => (download.status, download.sent),
+                Stage::Waiting | Stage::Discarding(_) => (CLIENT_LEFT, 0),
+            };
+            self.log_later(entry, status, sent, &[]);
+            requests.abandon(&reply);
+        }
+        self.tell_sent();
+        self.exchange.untold.clear();
+        if let Some(requests) = self.exchange.requests.take() {
+            requests.close();
+        }
+    }
+}
