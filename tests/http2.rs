@@ -208,6 +208,43 @@ fn a_request_looks_to_the_guest_as_one_of_http_1_1_does() {
 }
 
 #[test]
+fn a_target_is_what_was_asked_for_without_a_fragment() {
+    let server = probe();
+    let localhost = b"\x01\x09localhost";
+    let head = |method: &str, path: &str| {
+        let method = http2::literal(":method", method);
+        let path = http2::literal(":path", path);
+        [&method, &b"\x86"[..], &path, localhost].concat()
+    };
+    for (method, path, seen) in [
+        ("GET", "/request?a=b#c?d", "GET /request?a=b"),
+        ("GET", "#c", "GET /"),
+        ("OPTIONS", "*", "OPTIONS *"),
+    ] {
+        let mut peer = server.connect_http();
+        http2::begin(&mut peer);
+        peer.send(&http2::frame(http2::HEADERS, 5, 1, &head(method, path)));
+        let body = http2::next_of(&mut peer, http2::DATA).payload;
+        let seen = format!("{seen} 1.1 http localhost\n");
+        assert_eq!(String::from_utf8_lossy(&body), seen);
+    }
+    server.stop();
+}
+
+#[test]
+fn a_request_without_an_authority_may_have_a_host() {
+    let server = probe();
+    let mut peer = server.connect_http();
+    http2::begin(&mut peer);
+    let head = [b"\x82\x86\x84", &*http2::literal("host", "a.example")].concat();
+    peer.send(&http2::frame(http2::HEADERS, 5, 1, &head));
+    let body = http2::next_of(&mut peer, http2::DATA).payload;
+    assert_eq!(body, b"GET / 1.1 http a.example\n");
+    drop(peer);
+    server.stop();
+}
+
+#[test]
 fn bodies_and_trailers_go_both_ways() {
     let server = probe();
     let mut client = Http2::connect(server.address("http"));
@@ -252,6 +289,86 @@ fn responses_without_a_body_have_none() {
     );
     drop(client);
     server.stop();
+}
+
+#[test]
+fn responses_of_guests_that_await_have_none_either() {
+    for server in awaiting() {
+        let mut client = Http2::connect(server.address("http"));
+        let head = client.exchange(ask("HEAD", "/sized?5000"), b"");
+        assert_eq!(
+            (head.status, head.header("content-length")),
+            (200, Some("5000"))
+        );
+        assert!(head.body.is_empty());
+        for (status, length) in [(204, None), (205, Some("0")), (304, None)] {
+            let none = client.fetch(&format!("/status?{status}"));
+            assert_eq!(
+                (none.status, none.header("content-length")),
+                (status, length)
+            );
+            assert!(none.body.is_empty());
+        }
+        drop(client);
+        server.stop();
+    }
+}
+
+#[test]
+fn a_client_that_sends_nothing_more_still_gets_its_responses() {
+    for (guest, slow, large, length) in [
+        ("probe", "/busy?ms=50", "/big?n=60000", "/length"),
+        ("proxy-probe", "/late?300", "/bytes?60000", "/sum"),
+        ("service-probe", "/late?300", "/bytes?60000", "/sum"),
+    ] {
+        let server = Run::guest(guest).http().start();
+        for path in [slow, large] {
+            let mut peer = server.connect_http();
+            http2::begin(&mut peer);
+            let head = |method: &[u8], path| {
+                let path = http2::literal(":path", path);
+                [method, b"\x86", &path, b"\x01\x09localhost"].concat()
+            };
+            let whole = head(b"\x82", path);
+            peer.send(&http2::frame(http2::HEADERS, 5, 1, &whole));
+            // Beside it, one that never comes to its end.
+            let cut = head(b"\x83", length);
+            peer.send(&http2::frame(http2::HEADERS, 4, 3, &cut));
+            peer.finish();
+            assert_eq!(http2::next_of(&mut peer, http2::HEADERS).stream, 1);
+            let mut ended = false;
+            while !ended {
+                let data = http2::next_of(&mut peer, http2::DATA);
+                assert_eq!(data.stream, 1);
+                ended = data.flags & http2::END_STREAM != 0;
+            }
+            assert_eq!(http2::next_of(&mut peer, http2::GOAWAY).code(), 0);
+            assert!(peer.rest().is_empty(), "{guest} {path:?}");
+        }
+        let mut peer = server.connect_http();
+        http2::begin(&mut peer);
+        peer.finish();
+        peer.rest();
+        assert_eq!(server.log.count("connection lost"), 0);
+        server.stop();
+    }
+}
+
+#[test]
+fn a_client_may_say_that_it_is_going_and_gets_its_responses() {
+    for server in awaiting() {
+        let mut peer = server.connect_http();
+        http2::begin(&mut peer);
+        let path = http2::literal(":path", "/late?300");
+        let head = [b"\x82\x86", &*path, b"\x01\x09localhost"].concat();
+        peer.send(&http2::frame(http2::HEADERS, 5, 1, &head));
+        peer.send(&http2::frame(http2::GOAWAY, 0, 0, &[0; 8]));
+        let body = http2::next_of(&mut peer, http2::DATA);
+        assert_eq!((body.stream, &*body.payload), (1, &b"late\n"[..]));
+        peer.rest();
+        drop(peer);
+        server.stop();
+    }
 }
 
 #[test]
@@ -404,12 +521,13 @@ fn guests_that_await_answer_as_over_http_1_1() {
         assert_eq!(response.header("server"), Some("netwasm"));
         assert_eq!(response.header("content-length"), Some("6"));
         let mut request = ask("PROPFIND", "/request?a=b%20c");
-        request
-            .headers_mut()
-            .insert("x-one", "1".parse().expect("a value"));
-        client
-            .exchange(request, b"")
-            .is(200, "PROPFIND http://localhost/request?a=b%20c\nx-one: 1");
+        // Cut in pieces as a browser does.
+        for (name, value) in [("x-one", "1"), ("cookie", "a=b"), ("cookie", "c=d")] {
+            let value = value.parse().expect("a value");
+            request.headers_mut().append(name, value);
+        }
+        let seen = "PROPFIND http://localhost/request?a=b%20c\nx-one: 1\ncookie: a=b; c=d";
+        client.exchange(request, b"").is(200, seen);
         for size in [1, 65_536, 900_000] {
             let data = pattern(size);
             let response = client.exchange(ask("POST", "/echo"), &data);
@@ -419,6 +537,16 @@ fn guests_that_await_answer_as_over_http_1_1() {
         assert_eq!(large.body.len(), 3_000_000);
         let trailers = client.fetch("/trailers").is(200, "body").trailers;
         assert_eq!(trailers, [("x-sum".to_owned(), "4".to_owned())]);
+        let (response, mut stream) = client.begin(ask("POST", "/echo"), false).expect("begun");
+        let mut trailers = http::HeaderMap::new();
+        trailers.insert("x-sum", "3".parse().expect("a value"));
+        stream
+            .send_data(Bytes::from_static(b"abc"), false)
+            .expect("sent");
+        stream.send_trailers(trailers).expect("sent");
+        let response = client.run(read(response)).expect("a response");
+        assert_eq!(response.trailers, [("x-sum".to_owned(), "3".to_owned())]);
+        response.is(200, "abc");
         client.fetch("/trap").is(500, "500 Internal Server Error");
         client.fetch("/error").is(500, "500 Internal Server Error");
         client.fetch("/hello").is(200, "hello");
@@ -512,6 +640,32 @@ fn a_server_that_is_to_end_finishes_what_is_under_way() {
         client.rest(Duration::from_millis(200));
         server.signal(Signal::TERM);
         client.run(read(late)).expect("a response").is(200, "late");
+        client.ends().expect("a good end");
+        assert!(server.wait().success());
+    }
+}
+
+#[test]
+fn a_server_that_is_to_end_takes_the_rest_of_a_body() {
+    for (guest, path) in [
+        ("probe", "/length"),
+        ("proxy-probe", "/sum"),
+        ("service-probe", "/sum"),
+    ] {
+        let mut server = Run::guest(guest).http().start();
+        let mut client = Http2::connect(server.address("http"));
+        let (response, mut stream) = client.begin(ask("POST", path), false).expect("begun");
+        let mut send = |piece: &'static [u8], ends| {
+            stream
+                .send_data(Bytes::from_static(piece), ends)
+                .expect("sent");
+            client.rest(Duration::from_millis(200));
+        };
+        send(b"abc", false);
+        server.signal(Signal::TERM);
+        send(b"def", false);
+        send(b"ghi", true);
+        client.run(read(response)).expect("a response").is(200, "9");
         client.ends().expect("a good end");
         assert!(server.wait().success());
     }

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use h2::Reason;
 use harness::http2::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, GET, GOAWAY, HEADERS, PING, POST, PRIORITY,
-    RST_STREAM, SETTINGS, WINDOW_UPDATE, ask, begin, frame, literal, next_of, read, settings,
+    RST_STREAM, SETTINGS, WINDOW_UPDATE, ask, begin, frame, literal, next_frame, next_of, read,
+    settings,
 };
 use harness::{Client, Http2, Run, Server, TcpPeer, pattern};
 use http::HeaderValue;
@@ -24,6 +25,18 @@ const REFUSED_STREAM: u32 = 7;
 
 fn probe() -> Run {
     Run::guest("probe").http().args(["--workers", "1"])
+}
+
+/// Each kind of guest, and where it tells the length of a body.
+fn kinds() -> impl Iterator<Item = (Run, &'static str)> {
+    let kinds = [
+        ("probe", "/length"),
+        ("proxy-probe", "/sum"),
+        ("service-probe", "/sum"),
+    ];
+    kinds
+        .into_iter()
+        .map(|(guest, path)| (Run::guest(guest).http().args(["--workers", "1"]), path))
 }
 
 /// A connection by hand.
@@ -199,6 +212,33 @@ fn a_malformed_request_costs_its_stream() {
         ("upgrade", with(literal("upgrade", "h2c"))),
         ("keep-alive", with(literal("keep-alive", "5"))),
         ("te", with(literal("te", "gzip"))),
+        (
+            "proxy-connection",
+            with(literal("proxy-connection", "close")),
+        ),
+        ("two lengths", {
+            let lengths = ["0", "1"].map(|it| literal("content-length", it));
+            with(lengths.concat())
+        }),
+        ("a signed length", with(literal("content-length", "+0"))),
+        ("a length without a body", {
+            with(literal("content-length", "1"))
+        }),
+        ("no method", b"\x86\x84\x01\x09localhost".to_vec()),
+        ("an empty path", {
+            let path = literal(":path", "");
+            [b"\x82\x86", &*path, b"\x01\x09localhost"].concat()
+        }),
+        ("a space in the path", {
+            let path = literal(":path", "/a b");
+            [b"\x82\x86", &*path, b"\x01\x09localhost"].concat()
+        }),
+        ("a malformed authority", {
+            [b"\x82\x86\x84", &*literal(":authority", "a b")].concat()
+        }),
+        ("a path after a field", {
+            [b"\x82\x86", &*literal("x", "y"), b"\x84\x01\x09localhost"].concat()
+        }),
         ("no path", b"\x82\x86\x01\x09localhost".to_vec()),
         ("no scheme", b"\x82\x84\x01\x09localhost".to_vec()),
         ("two paths", with(b"\x84".to_vec())),
@@ -218,6 +258,47 @@ fn a_malformed_request_costs_its_stream() {
         peer.send(&frame(HEADERS, WHOLE, 3, GET));
         let response = next_of(&mut peer, HEADERS);
         assert_eq!(response.stream, 3, "{what}");
+    }
+    server.stop();
+}
+
+#[test]
+fn malformed_trailers_cost_their_stream() {
+    let server = probe().start();
+    for (flags, trailers) in [
+        (WHOLE, literal("connection", "close")),
+        (END_HEADERS, literal("x-sum", "3")),
+    ] {
+        let mut peer = raw(&server);
+        peer.send(&frame(HEADERS, END_HEADERS, 1, POST));
+        peer.send(&frame(HEADERS, flags, 1, &trailers));
+        let told = next_of(&mut peer, RST_STREAM);
+        assert_eq!((told.stream, told.code()), (1, PROTOCOL_ERROR));
+        peer.send(&frame(HEADERS, WHOLE, 3, GET));
+        assert_eq!(next_of(&mut peer, HEADERS).stream, 3);
+    }
+    // What is no trailer is not taken for one.
+    let mut peer = raw(&server);
+    let path = literal(":path", "/trailers");
+    let head = [b"\x83\x86", &*path, b"\x01\x09localhost"].concat();
+    peer.send(&frame(HEADERS, END_HEADERS, 1, &head));
+    let trailers = [literal(":path", "/"), literal("x-sum", "3")].concat();
+    peer.send(&frame(HEADERS, WHOLE, 1, &trailers));
+    assert_eq!(next_of(&mut peer, DATA).payload, b"x-sum: 3\n");
+    drop(peer);
+    server.stop();
+}
+
+#[test]
+fn what_http_2_lets_a_client_say_is_answered() {
+    let server = probe().start();
+    for field in [("te", "trailers"), ("x-empty", ""), ("content-length", "0")] {
+        let mut peer = raw(&server);
+        let head = [GET, &literal(field.0, field.1)].concat();
+        peer.send(&frame(HEADERS, WHOLE, 1, &head));
+        let response = next_of(&mut peer, HEADERS).payload;
+        // `:status 200`, in HPACK.
+        assert_eq!(response.first(), Some(&0x88), "{field:?}");
     }
     server.stop();
 }
@@ -249,6 +330,15 @@ fn what_http_1_1_would_not_answer_is_refused() {
         let more = HeaderValue::from_static("more");
         expects.headers_mut().insert("expect", more);
         assert_eq!(client.exchange(expects, b"").status, 417);
+        let mut padded = ask("GET", "/");
+        let value = HeaderValue::from_static("value ");
+        padded.headers_mut().insert("x-name", value);
+        assert_eq!(client.exchange(padded, b"").status, 400);
+        let mut peer = raw(&server);
+        peer.send(&frame(HEADERS, WHOLE, 1, b"\x82\x86\x84"));
+        let refused = next_of(&mut peer, HEADERS).payload;
+        // `:status 400`, in HPACK.
+        assert_eq!(refused.first(), Some(&0x8c), "nobody is asked");
         assert_eq!(client.exchange(ask("CONNECT", ""), b"").status, 501);
         server
             .log
@@ -260,11 +350,7 @@ fn what_http_1_1_would_not_answer_is_refused() {
 
 #[test]
 fn a_body_that_is_too_large_is_refused_before_or_while_it_comes() {
-    for (run, path) in [
-        (probe(), "/length"),
-        (Run::guest("proxy-probe").http(), "/sum"),
-        (Run::guest("service-probe").http(), "/sum"),
-    ] {
+    for (run, path) in kinds() {
         let server = run.args(["--max-body", "100kB"]).start();
         let mut client = Http2::connect(server.address("http"));
         let mut told = ask("POST", path);
@@ -287,11 +373,7 @@ fn a_body_that_is_too_large_is_refused_before_or_while_it_comes() {
 
 #[test]
 fn a_body_that_stays_away_is_waited_for_a_while() {
-    for (run, path) in [
-        (probe(), "/length"),
-        (Run::guest("proxy-probe").http(), "/sum"),
-        (Run::guest("service-probe").http(), "/sum"),
-    ] {
+    for (run, path) in kinds() {
         let server = run.args(["--body-timeout", "300ms"]).start();
         let mut client = Http2::connect(server.address("http"));
         let (response, mut stream) = client.begin(ask("POST", path), false).expect("begun");
@@ -301,6 +383,146 @@ fn a_body_that_stays_away_is_waited_for_a_while() {
         let response = client.run(read(response)).expect("a response");
         assert_eq!(response.status, 408);
         client.fetch("/nowhere");
+        drop(client);
+        server.stop();
+    }
+}
+
+#[test]
+fn a_body_that_keeps_coming_is_waited_for_however_slow() {
+    for (run, path) in kinds() {
+        let limits = ["--body-timeout", "600ms", "--response-timeout", "600ms"];
+        let server = run.args(limits).start();
+        let mut client = Http2::connect(server.address("http"));
+        let (response, mut stream) = client.begin(ask("POST", path), false).expect("begun");
+        for number in 0..8 {
+            client.rest(Duration::from_millis(200));
+            stream
+                .send_data(Bytes::from_static(b"a"), number == 7)
+                .expect("sent");
+        }
+        client.run(read(response)).expect("a response").is(200, "8");
+        drop(client);
+        server.stop();
+    }
+}
+
+#[test]
+fn a_body_that_is_given_up_costs_its_request_alone() {
+    for (run, path) in kinds() {
+        let server = run.start();
+        let mut client = Http2::connect(server.address("http"));
+        let (given_up, mut stream) = client.begin(ask("POST", path), false).expect("begun");
+        let (response, mut beside) = client.begin(ask("POST", path), false).expect("begun");
+        for stream in [&mut stream, &mut beside] {
+            let piece = Bytes::from(pattern(40_000));
+            stream.send_data(piece, false).expect("sent");
+        }
+        client.rest(Duration::from_millis(100));
+        stream.send_reset(Reason::CANCEL);
+        client.run(read(given_up)).expect_err("no response");
+        client.rest(Duration::from_millis(100));
+        // Long before --body-timeout.
+        server.log.wait_for(&["the client left within a request"]);
+        let rest = harness::http2::send_all(&mut beside, pattern(200_000).into(), true);
+        client.run(rest).expect("sent");
+        let all = client.run(read(response)).expect("a response");
+        all.is(200, "240000");
+        drop(client);
+        server.stop();
+    }
+}
+
+#[test]
+fn a_body_ends_with_what_a_client_sends() {
+    for (run, path) in kinds() {
+        let server = run.start();
+        let mut peer = raw(&server);
+        let path = literal(":path", path);
+        let head = [b"\x83\x86", &*path, b"\x01\x09localhost"].concat();
+        peer.send(&frame(HEADERS, END_HEADERS, 1, &head));
+        peer.send(&frame(DATA, 0, 1, b"abc"));
+        std::thread::sleep(Duration::from_millis(100));
+        peer.finish();
+        // Long before --body-timeout; and nothing is said of so much of it.
+        server.log.wait_for(&["the client left within a request"]);
+        next_of(&mut peer, GOAWAY);
+        peer.rest();
+        let mut peer = raw(&server);
+        peer.send(&frame(HEADERS, END_HEADERS, 1, &head));
+        let cut = frame(DATA, 0, 1, b"abc");
+        peer.send(cut.get(..10).expect("its beginning"));
+        peer.finish();
+        peer.lost();
+        server.stop();
+    }
+}
+
+#[test]
+fn a_client_that_is_gone_is_not_waited_for() {
+    for guest in ["proxy-probe", "service-probe"] {
+        let server = Run::guest(guest).http().args(["--workers", "1"]).start();
+        let at_rest = server.descriptors_at_rest();
+        let mut gone = raw(&server);
+        let head = b"\x82\x86\x04\x06/never\x01\x09localhost";
+        gone.send(&frame(HEADERS, WHOLE, 1, head));
+        // It has taken all that came, so that its end is no reset.
+        let (mut heard, mut enlarged) = (false, false);
+        while !(heard && enlarged) {
+            let frame = next_frame(&mut gone);
+            heard |= frame.kind == SETTINGS && frame.flags == 1;
+            enlarged |= frame.kind == WINDOW_UPDATE;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        drop(gone);
+        // Long before --response-timeout.
+        server.wait_for_descriptors(at_rest);
+        server.stop();
+    }
+}
+
+#[test]
+fn a_response_that_is_given_up_is_not_made_to_its_end() {
+    for guest in ["proxy-probe", "service-probe"] {
+        let server = Run::guest(guest).http().args(["--workers", "1"]).start();
+        let mut client = Http2::connect(server.address("http"));
+        let asked = ask("GET", "/bytes?1000000000");
+        let (response, mut stream) = client.begin(asked, true).expect("begun");
+        let response = client.run(response).expect("a response");
+        stream.send_reset(Reason::CANCEL);
+        drop(response);
+        client.fetch("/hello").is(200, "hello");
+        let before = server.cpu_seconds();
+        client.rest(Duration::from_millis(300));
+        assert!(server.cpu_seconds() - before < 0.1, "{guest} is at work");
+        client.fetch("/hello").is(200, "hello");
+        drop(client);
+        server.stop();
+    }
+}
+
+#[test]
+fn a_client_that_takes_little_at_a_time_loses_nothing() {
+    for (run, path) in [
+        (probe(), "/big?n=8000"),
+        (Run::guest("proxy-probe").http(), "/bytes?8000"),
+        (Run::guest("service-probe").http(), "/bytes?8000"),
+    ] {
+        let server = run.args(["--write-timeout", "600ms"]).start();
+        let mut settings = settings();
+        settings.initial_window_size(1000);
+        let mut client = Http2::with(server.address("http"), &settings);
+        let (response, _stream) = client.begin(ask("GET", path), true).expect("begun");
+        let mut body = client.run(response).expect("a response").into_body();
+        let mut length = 0;
+        while let Some(piece) = client.run(body.data()) {
+            let piece = piece.expect("no error");
+            length += piece.len();
+            client.rest(Duration::from_millis(150));
+            let taken = body.flow_control().release_capacity(piece.len());
+            taken.expect("it was taken");
+        }
+        assert_eq!(length, 8000);
         drop(client);
         server.stop();
     }

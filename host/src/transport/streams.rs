@@ -48,6 +48,44 @@ impl Transport {
         received
     }
 
+    /// Receives into the scratch buffers, at most so many bytes; none is the end.
+    ///
+    /// # Errors
+    /// The connection failed, or its TLS stream was cut short.
+    pub(crate) fn poll_receive_part(
+        &self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+        most: usize,
+    ) -> Poll<Result<Received, ConnectionError>> {
+        if let Some(reason) = self.failure() {
+            return Poll::Ready(Err(reason));
+        }
+        let part = |buffer: &mut [u8]| most.min(buffer.len());
+        let mut core = self.core.borrow_mut();
+        let received = if core.is_plain() {
+            let wire = scratch.wire();
+            let part = part(wire);
+            let received = core.poll_recv(cx, wire.get_mut(..part).unwrap_or_default());
+            core.touched = self.worker.now();
+            received
+                .map_ok(Received::Wire)
+                .map_err(ConnectionError::from)
+        } else {
+            let (wire, plain) = scratch.both();
+            let part = part(plain);
+            let plain = plain.get_mut(..part).unwrap_or_default();
+            core.poll_receive_tls(cx, wire, plain, self.worker.now())
+                .map_ok(Received::Plain)
+        };
+        match &received {
+            Poll::Pending => keep(&mut core.receiver, cx),
+            Poll::Ready(Ok(received)) if received.is_end() => core.flow.peer_ended(),
+            Poll::Ready(_) => {}
+        }
+        received
+    }
+
     /// Receives the next piece of plain text, for a guest; an empty one is the
     /// end.
     ///

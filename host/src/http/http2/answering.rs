@@ -11,6 +11,7 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::request::Parts;
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use http_body::Body;
 use send_wrapper::SendWrapper;
@@ -46,6 +47,7 @@ pub(super) async fn answer(
 /// A request that an instance is at. Dropped before its end, it is given up.
 struct Answering {
     link: Rc<Link>,
+    /// Without its fields.
     head: Parts,
     incoming: Rc<Incoming>,
     outgoing: Option<SendResponse<Bytes>>,
@@ -104,7 +106,7 @@ impl Answering {
         *asked.method_mut() = head.method.clone();
         *asked.uri_mut() = uri(link, &head);
         join_cookies(&mut head.headers);
-        *asked.headers_mut() = head.headers.clone();
+        *asked.headers_mut() = std::mem::take(&mut head.headers);
         let call = concurrent::Request {
             head: asked,
             secure: link.secure,
@@ -201,7 +203,6 @@ impl Answering {
             incoming,
             outgoing: Some(outgoing),
             reply,
-            link,
             ..
         } = self
         else {
@@ -221,8 +222,6 @@ impl Answering {
                 let _ = response.map(|it| outgoing.send_informational(it));
             }
             if outgoing.poll_reset(cx).is_ready() {
-                let peer = link.transport.peer();
-                tracing::info!(%peer, "the client left within a request");
                 return Poll::Ready(Err(Missing::Left));
             }
             reply
@@ -235,7 +234,11 @@ impl Answering {
     /// Answers in the guest's place.
     fn refuse(mut self, missing: Missing) -> Option<Stream> {
         let (status, why) = match &missing {
-            Missing::Left => return None,
+            Missing::Left => {
+                let peer = self.link.transport.peer();
+                tracing::info!(%peer, "the client left within a request");
+                return None;
+            }
             Missing::Refused(Refusal { status, reason }) => (*status, *reason),
             Missing::Guest(reason) => (reason.status(), ""),
         };
@@ -293,7 +296,7 @@ impl Answering {
             (_, None) => (empty && !is_head).then_some(0),
         };
         if let Some(length) = shown {
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+            headers.insert(header::CONTENT_LENGTH, self.link.length(length));
         }
         let (length, body) = match is_head || bodiless {
             true => (Some(0), None),
@@ -410,14 +413,20 @@ async fn send(
 
 /// Where a request goes, as `wasi:http` has it.
 fn uri(link: &Link, head: &Parts) -> Uri {
-    let scheme = if link.secure { "https" } else { "http" };
-    let uri = Uri::builder()
-        .scheme(scheme)
-        .authority(request::authority(head).unwrap_or("localhost"))
-        .path_and_query(request::target(&head.uri))
-        .build();
+    let mut parts = head.uri.clone().into_parts();
+    parts.scheme = Some(match link.secure {
+        true => Scheme::HTTPS,
+        false => Scheme::HTTP,
+    });
+    if parts.authority.is_none() {
+        let host = request::authority(head).and_then(|it| it.parse().ok());
+        let nobody = || Authority::from_static("localhost");
+        parts.authority = Some(host.unwrap_or_else(nobody));
+    }
+    let root = || PathAndQuery::from_static("/");
+    parts.path_and_query.get_or_insert_with(root);
     // `OPTIONS *` asks for no path.
-    uri.unwrap_or_else(|_| head.uri.clone())
+    Uri::from_parts(parts).unwrap_or_else(|_| head.uri.clone())
 }
 
 /// Joins what a client has cut in pieces, so that they compress better (RFC

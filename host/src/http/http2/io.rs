@@ -1,10 +1,15 @@
 //! The connection as the `h2` crate reads and writes it.
+//!
+//! To `h2` the end of what a client sends is the end of every stream. A client
+//! may send nothing more and still want its responses, so that end is kept from
+//! it until they are sent: it gets the frames instead by which the client would
+//! have said as much.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -26,15 +31,59 @@ pub(super) struct Gate {
     pub(super) meter: RefCell<Meter>,
     /// How many pieces may still be received in this turn.
     pieces: Cell<u32>,
+    /// Whether nothing more can be received in this turn.
+    dry: Cell<bool>,
     /// Whether something waits until what is queued is sent.
     blocked: Cell<bool>,
+    ending: RefCell<Ending>,
     /// When the meter was last given credit.
     credited: Cell<Tick>,
+}
+
+/// Whether the client may send more, and what `h2` learns where it does not.
+#[derive(Debug, Default)]
+enum Ending {
+    #[default]
+    No,
+    /// It has ended its stream; the driver is to say what follows.
+    Noticed,
+    /// These bytes are still to be read, and no end.
+    Saying(Vec<u8>),
+    /// The end.
+    Told,
 }
 
 impl Gate {
     pub(super) fn begin_turn(&self) {
         self.pieces.set(TURN);
+        self.dry.set(false);
+    }
+
+    /// Whether the client has ended its stream, and `h2` does not know yet.
+    pub(super) fn end_is_noticed(&self) -> bool {
+        matches!(*self.ending.borrow(), Ending::Noticed)
+    }
+
+    /// Has `h2` read these bytes, and then wait for ever.
+    pub(super) fn say(&self, last: Vec<u8>) {
+        self.ending.replace(Ending::Saying(last));
+    }
+
+    /// Counts what was received, and returns it unless it is too much.
+    fn note<'a>(&self, received: &'a [u8], transport: &Transport) -> Option<&'a [u8]> {
+        let worker = transport.worker();
+        let mut meter = self.meter.borrow_mut();
+        if worker.passed(self.credited.get(), Duration::from_secs(1)) {
+            self.credited.set(worker.now());
+            meter.second_passed();
+        }
+        meter.received(received, worker.now());
+        meter.flood().is_none().then_some(received)
+    }
+
+    /// Has `h2` know of the end.
+    pub(super) fn tell_end(&self) {
+        self.ending.replace(Ending::Told);
     }
 
     pub(super) fn turn_is_over(&self) -> bool {
@@ -95,38 +144,63 @@ impl AsyncRead for Io {
             // The driver sees to it.
             return Poll::Pending;
         }
+        match &mut *this.gate.ending.borrow_mut() {
+            // Asked before, it will wake the task.
+            Ending::No if this.gate.dry.get() => return Poll::Pending,
+            Ending::No => {}
+            Ending::Noticed => return Poll::Pending,
+            Ending::Saying(last) if last.is_empty() => return Poll::Pending,
+            Ending::Saying(last) => {
+                let count = last.len().min(buffer.remaining());
+                buffer.put_slice(last.get(..count).unwrap_or_default());
+                last.drain(..count);
+                return Poll::Ready(Ok(()));
+            }
+            Ending::Told => return Poll::Ready(Ok(())),
+        }
         let room = buffer.remaining().min(PIECE);
-        let place = buffer.initialize_unfilled_to(room);
-        let count = if this.kept.is_empty() {
-            this.gate.pieces.set(pieces - 1);
-            match ready!(this.transport.poll_receive_into(cx, place)) {
-                Ok(count) => count,
-                // Frames and messages tell their ends.
-                Err(ConnectionError::TlsTruncated) => 0,
-                Err(reason) => {
-                    this.transport.fail(reason.clone());
-                    return Poll::Ready(Err(io::Error::other(reason)));
-                }
+        if !this.kept.is_empty() {
+            let kept = this.kept.get(..room).unwrap_or(&this.kept);
+            let count = kept.len();
+            let Some(kept) = this.gate.note(kept, &this.transport) else {
+                return Poll::Pending;
+            };
+            buffer.put_slice(kept);
+            this.kept.drain(..count);
+            if this.kept.is_empty() {
+                this.kept = Vec::new();
             }
-        } else {
-            let count = this.kept.len().min(room);
-            for (to, from) in place.iter_mut().zip(this.kept.drain(..count)) {
-                *to = from;
+            return Poll::Ready(Ok(()));
+        }
+        this.gate.pieces.set(pieces - 1);
+        let mut scratch = this.transport.worker().scratch.borrow_mut();
+        match this.transport.poll_receive_part(cx, &mut scratch, room) {
+            Poll::Pending => {
+                this.gate.dry.set(true);
+                Poll::Pending
             }
-            count
-        };
-        let worker = this.transport.worker();
-        let mut meter = this.gate.meter.borrow_mut();
-        if worker.passed(this.gate.credited.get(), Duration::from_secs(1)) {
-            this.gate.credited.set(worker.now());
-            meter.second_passed();
+            Poll::Ready(Ok(received)) if received.is_end() => {
+                this.gate.ending.replace(Ending::Noticed);
+                Poll::Pending
+            }
+            Poll::Ready(Ok(received)) => {
+                let received = scratch.get(received);
+                let Some(received) = this.gate.note(received, &this.transport) else {
+                    return Poll::Pending;
+                };
+                buffer.put_slice(received);
+                Poll::Ready(Ok(()))
+            }
+            // Frames and messages tell their ends.
+            Poll::Ready(Err(ConnectionError::TlsTruncated)) => {
+                this.gate.tell_end();
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(reason)) => {
+                this.transport.fail(reason.clone());
+                Poll::Ready(Err(io::Error::other(reason)))
+            }
         }
-        meter.received(place.get(..count).unwrap_or_default(), worker.now());
-        if meter.flood().is_some() {
-            return Poll::Pending;
-        }
-        buffer.advance(count);
-        Poll::Ready(Ok(()))
     }
 }
 

@@ -7,8 +7,14 @@
 //! or has the server reset, are counted. What that leaves is work without end:
 //! PING, SETTINGS, PRIORITY, WINDOW_UPDATE, and requests that are given up at
 //! once (CVE-2019-9511 to 9518, CVE-2023-44487, CVE-2024-27316, CVE-2025-8671).
+//!
+//! It also knows which requests are yet to come to their ends.
 
-use crate::http::http2::PREFACE;
+use std::collections::BTreeSet;
+
+use h2::Reason;
+
+use crate::http::http2::{MOST_STREAMS, PREFACE};
 use crate::worker::Tick;
 
 /// How many such frames a connection may send at once.
@@ -20,8 +26,13 @@ const RATE: u32 = 100;
 /// For so many bytes that were sent a client may enlarge a window once more.
 const UPDATE: usize = 64;
 
+/// Of how many requests it is remembered that they have not come whole.
+const MOST_UNFINISHED: usize = 2 * MOST_STREAMS as usize;
+
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
@@ -44,6 +55,8 @@ pub(super) struct Meter {
     /// Bytes sent, less what windows were enlarged for.
     sent: usize,
     flood: Option<&'static str>,
+    /// The streams whose requests have not come whole.
+    unfinished: BTreeSet<u32>,
 }
 
 impl Default for Meter {
@@ -57,6 +70,7 @@ impl Default for Meter {
             allowance: BURST,
             sent: 0,
             flood: None,
+            unfinished: BTreeSet::new(),
         }
     }
 }
@@ -90,9 +104,23 @@ impl Meter {
 
     /// Takes the head of a frame.
     fn frame(&mut self, now: Tick) {
-        let [high, middle, low, kind, flags, ..] = self.head;
+        let [high, middle, low, kind, flags, stream @ ..] = self.head;
         let length = u32::from_be_bytes([0, high, middle, low]);
+        let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
         self.ahead = usize::try_from(length).unwrap_or(usize::MAX);
+        match kind {
+            HEADERS if flags & END_STREAM == 0 => {
+                self.unfinished.insert(stream);
+                if self.unfinished.len() > MOST_UNFINISHED {
+                    self.unfinished.pop_first();
+                }
+            }
+            DATA if flags & END_STREAM == 0 => {}
+            DATA | HEADERS | RST_STREAM => {
+                self.unfinished.remove(&stream);
+            }
+            _ => {}
+        }
         match kind {
             HEADERS | CONTINUATION => {
                 self.since.get_or_insert(now);
@@ -111,10 +139,10 @@ impl Meter {
                 self.flood.get_or_insert(match kind {
                     DATA => "empty DATA frames",
                     2 => "PRIORITY frames",
-                    3 => "RST_STREAM frames",
+                    RST_STREAM => "RST_STREAM frames",
                     4 => "SETTINGS frames",
                     6 => "PING frames",
-                    7 => "GOAWAY frames",
+                    GOAWAY => "GOAWAY frames",
                     WINDOW_UPDATE => "WINDOW_UPDATE frames",
                     _ => "unknown frames",
                 });
@@ -135,6 +163,25 @@ impl Meter {
     /// What there were too many of.
     pub(super) fn flood(&self) -> Option<&'static str> {
         self.flood
+    }
+
+    /// What a client that sends nothing more would say: that it gives up the
+    /// requests that it has not sent to their ends, and begins no others. None
+    /// where it has stopped within a frame, or within a head.
+    pub(super) fn last_words(&self) -> Option<Vec<u8>> {
+        if self.ahead > 0 || self.has > 0 || self.since.is_some() {
+            return None;
+        }
+        let mut words = Vec::new();
+        for stream in &self.unfinished {
+            words.extend([0, 0, 4, RST_STREAM, 0]);
+            words.extend(stream.to_be_bytes());
+            words.extend(u32::from(Reason::CANCEL).to_be_bytes());
+        }
+        // No stream of ours, no error.
+        words.extend([0, 0, 8, GOAWAY, 0, 0, 0, 0, 0]);
+        words.extend([0; 8]);
+        Some(words)
     }
 
     /// Since when the head of a request has been coming that is not whole.
@@ -212,6 +259,40 @@ mod tests {
         assert_eq!(meter.allowance, BURST);
         meter.received(&frame(DATA, 0, 0), 0);
         assert_eq!(meter.allowance, BURST - 1);
+    }
+
+    #[test]
+    fn a_client_that_sends_no_more_gives_up_what_it_has_not_finished() {
+        let on = |stream: u8, mut frame: Vec<u8>| {
+            if let Some(last) = frame.get_mut(8) {
+                *last = stream;
+            }
+            frame
+        };
+        let mut meter = begun();
+        meter.received(&on(1, frame(HEADERS, END_HEADERS, 4)), 0);
+        meter.received(&on(3, frame(HEADERS, END_HEADERS, 4)), 0);
+        meter.received(&on(5, frame(HEADERS, END_HEADERS, 4)), 0);
+        meter.received(&on(7, frame(HEADERS, END_HEADERS | END_STREAM, 4)), 0);
+        meter.received(&on(3, frame(DATA, END_STREAM, 4)), 0);
+        meter.received(&on(5, frame(RST_STREAM, 0, 4)), 0);
+        meter.received(&on(1, frame(DATA, 0, 4)), 0);
+        let reset = b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\x08";
+        let goaway = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        let words = [&reset[..], &goaway[..]].concat();
+        assert_eq!(meter.last_words(), Some(words));
+        meter.received(b"\0", 0);
+        assert_eq!(meter.last_words(), None, "within a frame");
+        let mut meter = begun();
+        meter.received(&frame(HEADERS, END_STREAM, 4), 0);
+        assert_eq!(meter.last_words(), None, "within a head");
+        for number in 0..1000_u32 {
+            let mut head = frame(HEADERS, END_HEADERS, 0);
+            head.truncate(5);
+            head.extend(number.to_be_bytes());
+            meter.received(&head, 0);
+        }
+        assert_eq!(meter.unfinished.len(), MOST_UNFINISHED);
     }
 
     #[test]

@@ -57,6 +57,9 @@ const SLICE: Duration = Duration::from_millis(2);
 /// How long a client that was told to go has to say that it has understood.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// How often is looked whether a client that sends nothing more still waits.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// A stream that waits for something.
 type Stream = Pin<Box<dyn Future<Output = Outcome>>>;
 
@@ -78,6 +81,11 @@ pub(crate) struct Connection {
     /// Since when no stream is open; at first, since when it stands.
     idle: Option<Tick>,
     leaving: Leaving,
+    /// When to look whether a client that sends nothing more is still there.
+    look: Option<Tick>,
+    /// Whether requests that are ready have been so for more than a round, and
+    /// may have been given up since.
+    waited: bool,
     nudge: Nudge,
 }
 
@@ -125,6 +133,8 @@ impl Connection {
             ready: VecDeque::new(),
             idle: Some(worker.now()),
             leaving: Leaving::No,
+            look: None,
+            waited: false,
             nudge: Nudge::default(),
         }
     }
@@ -143,15 +153,16 @@ impl Connection {
             if let Poll::Ready(lost) = self.poll_once(&mut inner, begun) {
                 return Poll::Ready(lost);
             }
-            if self.gate.turn_is_over() || begun.elapsed() > SLICE {
-                self.nudge.end();
-                give_way(cx);
-                break;
-            }
-            if !self.nudge.again() && !self.end_if_due() {
+            let over = self.gate.turn_is_over();
+            if !over && !self.nudge.again() && !self.end_if_due() {
                 if self.nudge.end() {
                     cx.waker().wake_by_ref();
                 }
+                break;
+            }
+            if over || begun.elapsed() > SLICE {
+                self.nudge.end();
+                give_way(cx);
                 break;
             }
         }
@@ -172,7 +183,18 @@ impl Connection {
         }
         self.gate.take_blocked();
         if let Poll::Ready(lost) = self.poll_frames(cx) {
+            if lost.is_none() {
+                // What is left of the streams learns of the end, and tells of it.
+                while let Poll::Ready(Some(_)) = self.streams.poll_next_unpin(cx) {}
+            }
             return Poll::Ready(lost);
+        }
+        if self.gate.end_is_noticed() {
+            self.client_ended();
+        }
+        if self.client_is_gone() {
+            tracing::info!(peer = %transport.peer(), "the client left");
+            return Poll::Ready(Some(ConnectionError::Broken));
         }
         self.poll_streams(cx, begun);
         match transport.poll_flush(cx) {
@@ -219,6 +241,38 @@ impl Connection {
         }
     }
 
+    /// Nothing more comes from the client. What it has asked for whole is still
+    /// answered.
+    fn client_ended(&mut self) {
+        self.nudge.wake();
+        let words = self.gate.meter.borrow().last_words();
+        match (&mut self.stage, words) {
+            (Stage::Open(connection), Some(words)) if connection.has_streams() => {
+                // What is sent now comes back from one that is no more.
+                connection.graceful_shutdown();
+                if self.leaving == Leaving::No {
+                    self.leaving = Leaving::Told(self.link.worker().now());
+                }
+                self.look = Some(self.link.worker().tick_after(LOOK));
+                self.gate.say(words);
+            }
+            _ => self.gate.tell_end(),
+        }
+    }
+
+    /// Whether a client that sends nothing more does not wait either.
+    fn client_is_gone(&mut self) -> bool {
+        let worker = self.link.worker();
+        let Some(look) = &mut self.look else {
+            return false;
+        };
+        if worker.now() < *look {
+            return false;
+        }
+        *look = worker.tick_after(LOOK);
+        self.link.transport.is_reset()
+    }
+
     /// Takes a request of which the head has come.
     fn begin(&mut self, request: http::Request<RecvStream>, outgoing: SendResponse<Bytes>) {
         self.idle = None;
@@ -261,7 +315,7 @@ impl Connection {
         while !self.link.is_full()
             && let Some(mut exchange) = self.ready.pop_front()
         {
-            if exchange.outgoing.poll_reset(cx).is_ready() {
+            if self.waited && exchange.outgoing.poll_reset(cx).is_ready() {
                 // The client wants no answer any more.
                 drop(self.link.line(&exchange.head));
                 continue;
@@ -269,10 +323,11 @@ impl Connection {
             if let Some(sending) = self.link.respond(exchange) {
                 self.push(sending);
             }
-            if begun.elapsed() > SLICE {
+            if !self.ready.is_empty() && begun.elapsed() > SLICE {
                 break;
             }
         }
+        self.waited = !self.ready.is_empty();
     }
 
     /// Adds a stream. It is not to be held back for what others have done in the
@@ -353,7 +408,7 @@ impl Connection {
             (_, Leaving::Told(since), Some(_)) => Some(after(since, GRACE)),
             (_, Leaving::No, Some(since)) => Some(after(since, limits.keep_alive_timeout)),
         };
-        let first = [head, idle].into_iter().flatten().min();
+        let first = [head, idle, self.look].into_iter().flatten().min();
         self.link.transport.set_alarm_at(first);
     }
 

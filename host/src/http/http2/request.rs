@@ -1,12 +1,14 @@
 //! The head of a request as HTTP/2 brings it (RFC 9113, section 8.3). `h2` has
 //! refused what is malformed by then: fields of the connection, wrong or
-//! repeated pseudo-fields, a Content-Length that the body does not have.
+//! repeated pseudo-fields, a Content-Length that the body does not have. It has
+//! also cut off the fragment of a target, which HTTP/1.1 refuses, and dropped
+//! pseudo-fields among trailers: no guest sees either.
 
 use std::time::Instant;
 
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, Method, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Uri, header};
 
 use crate::config::HttpLimits;
 use crate::http::access_log::Entry;
@@ -55,6 +57,9 @@ pub(super) fn check(head: &Parts, limits: &HttpLimits) -> Result<(), Refusal> {
         return Err(bad("target of another scheme than http and https"));
     }
     check_authority(head)?;
+    if head.headers.values().any(is_padded) {
+        return Err(bad("space around the value of a header"));
+    }
     let mut expectations = head.headers.get_all(header::EXPECT).iter();
     if !expectations.all(|it| it.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
         return Err(Refusal {
@@ -88,6 +93,13 @@ fn check_authority(head: &Parts) -> Result<(), Refusal> {
     }
 }
 
+/// Whether a value begins or ends with a space or a tab (RFC 9113, section
+/// 8.2.1).
+fn is_padded(value: &HeaderValue) -> bool {
+    let space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    space(value.as_bytes().first()) || space(value.as_bytes().last())
+}
+
 /// Path and query; `*` of `OPTIONS *`.
 pub(super) fn target(uri: &Uri) -> &str {
     uri.path_and_query().map_or("/", |it| it.as_str())
@@ -111,13 +123,13 @@ pub(super) fn expects_continue(headers: &HeaderMap) -> bool {
 }
 
 /// What the access log says of a request, where there is one.
-pub(super) fn entry(head: &Parts, peer: &Address, worker: &Worker) -> Option<Entry> {
+pub(super) fn entry(head: &Parts, peer: &Address, worker: &Worker) -> Option<Box<Entry>> {
     worker.http.lines()?;
     let field = |name| {
         let value = head.headers.get(name);
-        value.map(|it: &http::HeaderValue| it.as_bytes().to_vec())
+        value.map(|it: &HeaderValue| it.as_bytes().to_vec())
     };
-    Some(Entry {
+    Some(Box::new(Entry {
         peer: peer.clone(),
         line: format!("{} {} HTTP/2.0", head.method, target(&head.uri)).into_bytes(),
         host: authority(head).map(str::to_owned),
@@ -127,7 +139,7 @@ pub(super) fn entry(head: &Parts, peer: &Address, worker: &Worker) -> Option<Ent
         length: 0,
         time: worker.http.now(),
         begun: Instant::now(),
-    })
+    }))
 }
 
 /// Trailers without what may not be one.
@@ -149,7 +161,7 @@ const fn bad(reason: &'static str) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
+    use http::HeaderName;
 
     use super::*;
 
@@ -180,6 +192,11 @@ mod tests {
         assert_eq!(checked("PUT", "http://a.example/", &expects), Ok(()));
         let other = [("expect", "more")];
         assert_eq!(checked("PUT", "http://a.example/", &other), Err(417));
+        for padded in [" a", "a\t", " "] {
+            let padded = [("x-name", padded)];
+            assert_eq!(checked("GET", "http://a.example/", &padded), Err(400));
+        }
+        assert_eq!(checked("GET", "http://a.example/", &[("x", "")]), Ok(()));
     }
 
     #[test]
