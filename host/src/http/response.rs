@@ -7,12 +7,14 @@
 use std::io::Write;
 use std::rc::Rc;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use wasmtime_wasi_http::Error;
 
 use crate::error::ConnectionError;
 use crate::files::File;
 use crate::http::chunked::is_dropped;
+use crate::http::head::scan::is_token;
 use crate::http::local::Date;
 
 /// Names and values.
@@ -228,17 +230,6 @@ impl<'a> Checked<'a> {
         !self.given.date
     }
 
-    /// Appends the headers, without those named in `omitted`, in lower case, and
-    /// those that tell of what really is.
-    pub(super) fn append_to(&self, headers: &mut HeaderMap, omitted: &[&str]) {
-        for (name, value) in &self.answer.headers {
-            let is = |other: &&str| name.eq_ignore_ascii_case(other);
-            if !["connection", "content-length"].iter().any(is) && !omitted.iter().any(is) {
-                append(name.as_bytes(), value, headers);
-            }
-        }
-    }
-
     /// The length that the head tells of a body with so many bytes; none where
     /// the status has no length.
     pub(super) fn told_length(&self, status: u16, length: u64) -> Option<u64> {
@@ -355,6 +346,17 @@ pub(super) fn drop_framing(headers: &mut HeaderMap) {
     }
 }
 
+/// Appends headers that were checked, without those named in `omitted`, in lower
+/// case, and those that tell of what really is.
+pub(super) fn append_all(fields: Fields, omitted: &[&str], headers: &mut HeaderMap) {
+    for (name, value) in fields {
+        let is = |other: &&str| name.eq_ignore_ascii_case(other);
+        if !["connection", "content-length"].iter().any(is) && !omitted.iter().any(is) {
+            append(name.as_bytes(), value.into(), headers);
+        }
+    }
+}
+
 /// Appends header lines.
 pub(super) fn append_lines(lines: &[u8], headers: &mut HeaderMap) {
     let mut rest = lines;
@@ -363,7 +365,8 @@ pub(super) fn append_lines(lines: &[u8], headers: &mut HeaderMap) {
         rest = after.get(2..).unwrap_or_default();
         if let Some(colon) = memchr::memchr(b':', line) {
             let (name, value) = line.split_at(colon);
-            append(name, value.get(2..).unwrap_or_default(), headers);
+            let value = value.get(2..).unwrap_or_default();
+            append(name, Bytes::copy_from_slice(value), headers);
         }
     }
 }
@@ -372,15 +375,15 @@ pub(super) fn append_lines(lines: &[u8], headers: &mut HeaderMap) {
 pub(super) fn trailers(trailers: &Fields) -> Option<HeaderMap> {
     let mut map = HeaderMap::new();
     for (name, value) in trailers {
-        append(name.as_bytes(), value, &mut map);
+        append(name.as_bytes(), Bytes::copy_from_slice(value), &mut map);
     }
     (!map.is_empty()).then_some(map)
 }
 
 /// Appends a header that was checked. What a map cannot hold is left out.
-fn append(name: &[u8], value: &[u8], headers: &mut HeaderMap) {
+fn append(name: &[u8], value: Bytes, headers: &mut HeaderMap) {
     let name = HeaderName::from_bytes(name);
-    if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
+    if let (Ok(name), Ok(value)) = (name, HeaderValue::from_maybe_shared(value)) {
         let _ = headers.try_append(name, value);
     }
 }
@@ -438,11 +441,6 @@ fn check_field(name: &str, value: &[u8]) -> Result<(), Fault> {
         return Err(Fault::Value(name.into()));
     }
     Ok(())
-}
-
-/// RFC 9110, section 5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Headers that tell how a message is framed, or of the connection itself.

@@ -47,7 +47,7 @@ fn split_registered_name(text: &[u8]) -> (&[u8], &[u8]) {
 const NAME_CHARACTERS: [bool; 256] = characters(b"-._~!$&'()*+,;=");
 
 /// Letters, digits and these.
-const fn characters(others: &[u8]) -> [bool; 256] {
+pub(super) const fn characters(others: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
     let mut byte = 0;
     while byte < 128 {

@@ -11,7 +11,7 @@
 
 pub(crate) mod authority;
 mod meaning;
-mod scan;
+pub(crate) mod scan;
 #[cfg(test)]
 mod tests;
 

@@ -3,6 +3,7 @@
 use httparse::{EMPTY_HEADER, Request};
 use memchr::memchr;
 
+use super::authority::characters;
 use super::{HeadLimits, LINE_TOO_LONG, Refusal, TOO_MANY_FIELDS, bad};
 
 /// Empty lines that are ignored before a request (RFC 9112, section 2.2).
@@ -134,9 +135,11 @@ fn check_field_line(line: &[u8]) -> Result<(), Refusal> {
 }
 
 /// Whether a token may have this character (RFC 9110, section 5.6.2).
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+pub(crate) fn is_token(byte: u8) -> bool {
+    TOKEN_CHARACTERS[usize::from(byte)]
 }
+
+const TOKEN_CHARACTERS: [bool; 256] = characters(b"!#$%&'*+-.^_`|~");
 
 fn is_line_end(byte: u8) -> bool {
     byte == b'\r' || byte == b'\n'

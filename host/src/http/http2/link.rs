@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::HeaderMap;
 use http::request::Parts;
+use http::{HeaderMap, HeaderValue, header};
 
 use crate::config::Isolation;
 use crate::files::File;
@@ -56,8 +56,13 @@ pub(super) struct Link {
     /// Whether a guest wants the connection to end.
     pub(super) closes: Cell<bool>,
     /// The date as of the last response.
-    date: RefCell<Option<(Date, http::HeaderValue)>>,
+    date: Kept<Date>,
+    /// The length of the last response.
+    length: Kept<u64>,
 }
+
+/// The value of a header that is often the one of the last response.
+type Kept<T> = RefCell<Option<(T, HeaderValue)>>;
 
 /// A request that has come whole.
 pub(super) struct Exchange {
@@ -77,7 +82,7 @@ enum Payload {
 /// A line of the access log. It is written when the stream is done with.
 pub(super) struct Line {
     link: Rc<Link>,
-    entry: Option<Entry>,
+    entry: Option<Box<Entry>>,
     pub(super) status: u16,
     pub(super) sent: u64,
 }
@@ -104,6 +109,7 @@ impl Link {
             queued: Cell::new(0),
             closes: Cell::new(false),
             date: RefCell::default(),
+            length: RefCell::default(),
         })
     }
 
@@ -249,10 +255,11 @@ impl Link {
         };
         let mut headers = HeaderMap::with_capacity(answer.headers.len() + 3);
         self.sign(&mut headers, checked.lacks_server(), checked.lacks_date());
-        checked.append_to(&mut headers, omitted);
+        let told = checked.told_length(status, length);
+        response::append_all(answer.headers, omitted, &mut headers);
         response::append_lines(&fields, &mut headers);
-        if let Some(length) = checked.told_length(status, length) {
-            headers.insert(http::header::CONTENT_LENGTH, length.into());
+        if let Some(length) = told {
+            headers.insert(header::CONTENT_LENGTH, self.length(length));
         }
         let is_head = request.is_head();
         let trailers = match response::bodiless(status) || is_head {
@@ -285,12 +292,12 @@ impl Link {
     ) -> Option<Stream> {
         let mut headers = HeaderMap::with_capacity(4);
         self.sign(&mut headers, true, true);
-        Checked::ours(&answer).append_to(&mut headers, &[]);
+        response::append_all(answer.headers, &[], &mut headers);
         let body = match answer.body {
             Body::Bytes(bytes) => Bytes::from(bytes),
             _ => Bytes::new(),
         };
-        headers.insert(http::header::CONTENT_LENGTH, body.len().into());
+        headers.insert(header::CONTENT_LENGTH, self.length(body.len() as u64));
         let payload = Payload::Bytes(if is_head { Bytes::new() } else { body });
         self.deliver(answer.status, headers, payload, None, outgoing, line)
     }
@@ -314,25 +321,22 @@ impl Link {
     /// Adds what the host adds to a response.
     pub(super) fn sign(&self, headers: &mut HeaderMap, server: bool, date: bool) {
         if server {
-            let name = http::HeaderValue::from_static("netwasm");
-            headers.insert(http::header::SERVER, name);
+            let name = HeaderValue::from_static("netwasm");
+            headers.insert(header::SERVER, name);
         }
         if date {
-            headers.insert(http::header::DATE, self.date());
+            headers.insert(header::DATE, self.date());
         }
     }
 
-    fn date(&self) -> http::HeaderValue {
-        let now = self.worker().http.date();
-        let mut kept = self.date.borrow_mut();
-        match &*kept {
-            Some((date, value)) if *date == now => value.clone(),
-            _ => {
-                let value = http::HeaderValue::from_bytes(&now)
-                    .unwrap_or_else(|_| http::HeaderValue::from_static(""));
-                kept.insert((now, value)).1.clone()
-            }
-        }
+    fn date(&self) -> HeaderValue {
+        kept(&self.date, self.worker().http.date(), |date| {
+            HeaderValue::from_bytes(date).unwrap_or_else(|_| HeaderValue::from_static(""))
+        })
+    }
+
+    pub(super) fn length(&self, length: u64) -> HeaderValue {
+        kept(&self.length, length, |length| (*length).into())
     }
 
     fn file_failed(&self, path: &str, error: &io::Error) {
@@ -393,6 +397,18 @@ impl Link {
             }
             Outcome::Over
         }))
+    }
+}
+
+/// The value of a header, made unless it is the last one's.
+fn kept<T: PartialEq>(kept: &Kept<T>, now: T, make: impl FnOnce(&T) -> HeaderValue) -> HeaderValue {
+    let mut kept = kept.borrow_mut();
+    match &*kept {
+        Some((last, value)) if *last == now => value.clone(),
+        _ => {
+            let value = make(&now);
+            kept.insert((now, value)).1.clone()
+        }
     }
 }
 
@@ -542,7 +558,7 @@ impl Drop for Line {
             let entry = Entry {
                 status: self.status,
                 length: self.sent,
-                ..entry
+                ..*entry
             };
             lines.borrow_mut().add(&entry, self.sent);
         }
