@@ -355,6 +355,23 @@ fn a_client_that_sends_nothing_more_still_gets_its_responses() {
 }
 
 #[test]
+fn a_client_that_ends_its_session_still_gets_its_responses() {
+    let server = Run::guest("service-probe").https().start();
+    let mut peer = Client::of("localhost")
+        .alpn("h2")
+        .connect(server.address("https"));
+    http2::begin(&mut peer);
+    let path = http2::literal(":path", "/late?300");
+    let head = [b"\x82\x86", &*path, b"\x01\x09localhost"].concat();
+    peer.send(&http2::frame(http2::HEADERS, 5, 1, &head));
+    peer.finish();
+    let body = http2::next_of(&mut peer, http2::DATA);
+    assert_eq!((body.stream, &*body.payload), (1, &b"late\n"[..]));
+    peer.rest();
+    server.stop();
+}
+
+#[test]
 fn a_client_may_say_that_it_is_going_and_gets_its_responses() {
     for server in awaiting() {
         let mut peer = server.connect_http();

@@ -1,6 +1,7 @@
 //! A client of HTTP/2: a good one by the `h2` crate, and one that sends what
 //! frames it is told.
 
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
-use super::{Client, DEADLINE, Response, TcpPeer};
+use super::{Client, DEADLINE, Peer, Response};
 
 /// A connection by the `h2` crate.
 pub(crate) struct Http2 {
@@ -280,13 +281,13 @@ impl Frame {
 }
 
 /// Begins a connection by hand: the preface, and settings.
-pub(crate) fn begin(peer: &mut TcpPeer) {
+pub(crate) fn begin(peer: &mut Peer<impl Read + Write>) {
     peer.send(PREFACE);
     peer.send(&frame(SETTINGS, 0, 0, b""));
 }
 
 /// The next frame.
-pub(crate) fn next_frame(peer: &mut TcpPeer) -> Frame {
+pub(crate) fn next_frame(peer: &mut Peer<impl Read + Write>) -> Frame {
     let head = peer.take(9);
     let number = |part: &[u8]| part.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte));
     let length = number(head.get(..3).expect("a length"));
@@ -299,7 +300,7 @@ pub(crate) fn next_frame(peer: &mut TcpPeer) -> Frame {
 }
 
 /// The next frame of a kind.
-pub(crate) fn next_of(peer: &mut TcpPeer, kind: u8) -> Frame {
+pub(crate) fn next_of(peer: &mut Peer<impl Read + Write>, kind: u8) -> Frame {
     loop {
         let frame = next_frame(peer);
         if frame.kind == kind {

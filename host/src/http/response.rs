@@ -382,7 +382,11 @@ pub(super) fn trailers(trailers: &Fields) -> Option<HeaderMap> {
 
 /// Appends a header that was checked. What a map cannot hold is left out.
 fn append(name: &[u8], value: Bytes, headers: &mut HeaderMap) {
-    let name = HeaderName::from_bytes(name);
+    let name = match name {
+        // Nearly every response has it.
+        b"content-type" => Ok(header::CONTENT_TYPE),
+        _ => HeaderName::from_bytes(name),
+    };
     if let (Ok(name), Ok(value)) = (name, HeaderValue::from_maybe_shared(value)) {
         let _ = headers.try_append(name, value);
     }

@@ -132,7 +132,7 @@ impl Link {
     }
 
     /// Has the guest answer a request. What cannot be sent at once is returned.
-    pub(super) fn respond(self: &Rc<Self>, exchange: Exchange) -> Option<Stream> {
+    pub(super) fn respond(self: &Rc<Self>, exchange: Box<Exchange>) -> Option<Stream> {
         let worker = self.worker();
         worker.shared.counters.requests.add();
         let Exchange {
@@ -141,7 +141,7 @@ impl Link {
             outgoing,
             body,
             trailers,
-        } = exchange;
+        } = *exchange;
         // It has come to its end.
         drop(incoming);
         let line = self.line(&head);

@@ -76,8 +76,8 @@ pub(crate) struct Connection {
     link: Rc<Link>,
     gate: Rc<Gate>,
     streams: FuturesUnordered<Stream>,
-    /// Requests that have come whole.
-    ready: VecDeque<Exchange>,
+    /// Requests that have come whole; boxed, as the queue keeps its size.
+    ready: VecDeque<Box<Exchange>>,
     /// Since when no stream is open; at first, since when it stands.
     idle: Option<Tick>,
     leaving: Leaving,
@@ -193,8 +193,7 @@ impl Connection {
             self.client_ended();
         }
         if self.client_is_gone() {
-            tracing::info!(peer = %transport.peer(), "the client left");
-            return Poll::Ready(Some(ConnectionError::Broken));
+            return Poll::Ready(Some(ConnectionError::Reset));
         }
         self.poll_streams(cx, begun);
         match transport.poll_flush(cx) {
@@ -291,13 +290,13 @@ impl Connection {
             return;
         }
         let whole = incoming.is_end_stream();
-        let exchange = Exchange {
+        let exchange = Box::new(Exchange {
             head,
             incoming,
             outgoing,
             body: None,
             trailers: Vec::new(),
-        };
+        });
         if whole {
             self.ready.push_back(exchange);
         } else {
@@ -307,9 +306,12 @@ impl Connection {
 
     /// Goes on with streams.
     fn poll_streams(&mut self, cx: &mut Context<'_>, begun: Instant) {
-        while let Poll::Ready(Some(outcome)) = self.streams.poll_next_unpin(cx) {
+        // To ask where there is none leaves a waker with it all the same.
+        while !self.streams.is_empty()
+            && let Poll::Ready(Some(outcome)) = self.streams.poll_next_unpin(cx)
+        {
             if let Outcome::Ready(exchange) = outcome {
-                self.ready.push_back(*exchange);
+                self.ready.push_back(exchange);
             }
         }
         while !self.link.is_full()

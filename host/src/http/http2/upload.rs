@@ -124,7 +124,7 @@ impl Drop for Held {
 
 /// Takes the body of a request, then the request is ready; what is wrong with it
 /// is answered.
-pub(super) async fn collect(link: Rc<Link>, mut exchange: Exchange) -> Outcome {
+pub(super) async fn collect(link: Rc<Link>, mut exchange: Box<Exchange>) -> Outcome {
     if request::expects_continue(&exchange.head.headers) {
         let mut response = http::Response::new(());
         *response.status_mut() = http::StatusCode::CONTINUE;
@@ -138,7 +138,7 @@ pub(super) async fn collect(link: Rc<Link>, mut exchange: Exchange) -> Outcome {
             held.arrived();
             exchange.body = Some(held);
             exchange.trailers = trailers;
-            Outcome::Ready(Box::new(exchange))
+            Outcome::Ready(exchange)
         }
         Err(Broken::Refused(refusal)) => {
             drop(held);
