@@ -372,6 +372,88 @@ fn a_body_that_is_too_large_is_refused_before_or_while_it_comes() {
 }
 
 #[test]
+fn a_client_that_still_sends_when_it_has_its_answer_is_not_reset_at_once() {
+    for (run, status) in [
+        (probe().args(["--max-body", "1kB"]), 413),
+        (Run::guest("proxy-probe").http(), 404),
+        (Run::guest("service-probe").http(), 404),
+    ] {
+        let server = run.start();
+        let mut client = Http2::connect(server.address("http"));
+        let (response, mut stream) = client.begin(ask("POST", "/"), false).expect("begun");
+        let piece = Bytes::from(pattern(2000));
+        stream.send_data(piece, false).expect("sent");
+        assert_eq!(
+            client.run(read(response)).expect("a response").status,
+            status
+        );
+        // More than the window of the stream: it is taken all the same.
+        let rest = Bytes::from(pattern(MIB));
+        let sent = client.run(harness::http2::send_all(&mut stream, rest, true));
+        sent.expect("all of it is taken");
+
+        // One that does not come to an end is told to stop, without an error.
+        let (response, mut stream) = client.begin(ask("POST", "/"), false).expect("begun");
+        let piece = Bytes::from(pattern(2000));
+        stream.send_data(piece, false).expect("sent");
+        assert_eq!(
+            client.run(read(response)).expect("a response").status,
+            status
+        );
+        let reset = client.run(std::future::poll_fn(|cx| stream.poll_reset(cx)));
+        assert_eq!(reset.expect("a reset"), Reason::NO_ERROR);
+        client.fetch("/nowhere");
+        drop(client);
+        server.stop();
+    }
+}
+
+#[test]
+fn the_end_of_an_answer_without_a_length_is_not_told_before_the_body_has_come() {
+    for guest in ["proxy-probe", "service-probe"] {
+        let server = Run::guest(guest).http().start();
+        let mut client = Http2::connect(server.address("http"));
+        let mut told = ask("POST", "/bytes?10");
+        let length = HeaderValue::from_static("300000");
+        told.headers_mut().insert("content-length", length);
+        let (response, mut stream) = client.begin(told, false).expect("begun");
+        let mut body = client.run(response).expect("a response").into_body();
+        // All of it but the end.
+        let piece = client.run(body.data()).expect("a piece").expect("a piece");
+        assert_eq!(piece.len(), 10, "{guest}");
+        client.fetch("/nowhere");
+        assert!(!body.is_end_stream(), "{guest}");
+        let all = Bytes::from(pattern(300_000));
+        let (sent, end) = client.run(async {
+            let send = harness::http2::send_all(&mut stream, all, true);
+            tokio::join!(send, body.data())
+        });
+        sent.expect("all of it is taken");
+        let end = end.unwrap_or_else(|| Ok(Bytes::new()));
+        assert_eq!(end.expect("an end"), Bytes::new());
+        assert!(body.is_end_stream(), "{guest}");
+        client.fetch("/nowhere");
+
+        // Whose length is not told is not waited for.
+        let begun = Instant::now();
+        let (response, mut stream) = client
+            .begin(ask("POST", "/bytes?10"), false)
+            .expect("begun");
+        let response = client.run(read(response)).expect("a response");
+        assert_eq!(response.body.len(), 10);
+        let reset = client.run(std::future::poll_fn(|cx| stream.poll_reset(cx)));
+        assert_eq!(reset.expect("a reset"), Reason::NO_ERROR);
+        assert!(
+            begun.elapsed() < Duration::from_secs(1),
+            "{:?}",
+            begun.elapsed()
+        );
+        drop(client);
+        server.stop();
+    }
+}
+
+#[test]
 fn a_body_that_stays_away_is_waited_for_a_while() {
     for (run, path) in kinds() {
         let server = run.args(["--body-timeout", "300ms"]).start();

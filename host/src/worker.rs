@@ -32,7 +32,7 @@ use crate::wasm::instance::{Instance, InstanceError};
 const SCRATCH: usize = 64 << 10;
 
 /// How long a closed connection waits for its peer to close too.
-const LINGER: Duration = Duration::from_secs(2);
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
 
 /// A point in time, in the worker's own coarse unit since it began.
 pub(crate) type Tick = u32;

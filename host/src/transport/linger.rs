@@ -6,8 +6,8 @@ use std::task::{Context, Poll, ready};
 use crate::error::ConnectionError;
 use crate::transport::Transport;
 
-/// How much a peer may still send to a connection that was closed, bytes.
-const LINGER_MOST: usize = 16 << 20;
+/// How much a peer may still send after the answer or the close, bytes.
+pub(crate) const LINGER_MOST: usize = 16 << 20;
 
 /// The end of a connection. What is queued is sent, the sending side is shut,
 /// and what the peer still sends is read and forgotten, so that a reset does

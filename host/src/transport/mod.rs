@@ -35,7 +35,7 @@ use crate::worker::Worker;
 
 use self::core::Core;
 
-pub(crate) use self::linger::{HandshakeFailed, Linger};
+pub(crate) use self::linger::{HandshakeFailed, LINGER_MOST, Linger};
 
 /// Parts of files that may be queued for a connection. Each may hold a
 /// descriptor, even after the guest has dropped its file.

@@ -21,7 +21,7 @@ use wasmtime_wasi_http::WasiBody;
 use crate::http::head::Refusal;
 use crate::http::http2::incoming::{End, Incoming};
 use crate::http::http2::link::{self, Line, Link, Stopped};
-use crate::http::http2::{Outcome, Stream, request};
+use crate::http::http2::{Outcome, Stream, request, unread};
 use crate::http::moving::Moving;
 use crate::http::reply::{NoResponse, Reply, Response, Sent};
 use crate::http::response::{self, Answer};
@@ -35,13 +35,11 @@ pub(super) async fn answer(
     stream: RecvStream,
     outgoing: SendResponse<Bytes>,
 ) -> Outcome {
-    match Answering::begin(&link, head, stream, outgoing)
-        .finish()
-        .await
-    {
-        Some(rest) => rest.await,
-        None => Outcome::Over,
-    }
+    let mut answering = Answering::begin(&link, head, stream, outgoing);
+    let rest = answering.finish().await;
+    let unread = answering.unread.take();
+    drop(answering);
+    unread::forget_after(rest, unread).await
 }
 
 /// A request that an instance is at. Dropped before its end, it is given up.
@@ -55,6 +53,10 @@ struct Answering {
     /// The instance that is at it.
     requests: Rc<Requests>,
     line: Option<Line>,
+    /// Whether the response tells where it ends.
+    tells_length: bool,
+    /// What is left of the request once it has its answer.
+    unread: Option<RecvStream>,
     over: bool,
 }
 
@@ -121,13 +123,15 @@ impl Answering {
             reply,
             requests,
             line: Some(line),
+            tells_length: true,
+            unread: None,
             over: false,
         }
     }
 
     /// Sends the response. An answer in the guest's place that finds no room is
     /// returned.
-    async fn finish(mut self) -> Option<Stream> {
+    async fn finish(&mut self) -> Option<Stream> {
         let shared = &Rc::clone(self.link.worker()).shared;
         let limit = shared.limits.http.response_timeout;
         let response = self.response_within(limit).await.unwrap_or_else(|| {
@@ -176,7 +180,7 @@ impl Answering {
     fn finished(&mut self) {
         self.over = true;
         self.reply.finish();
-        self.incoming.stop();
+        self.unread = self.incoming.stop().filter(|_| self.tells_length);
     }
 
     /// Waits for the response to begin, and that since the guest got what came
@@ -232,7 +236,7 @@ impl Answering {
     }
 
     /// Answers in the guest's place.
-    fn refuse(mut self, missing: Missing) -> Option<Stream> {
+    fn refuse(&mut self, missing: Missing) -> Option<Stream> {
         let (status, why) = match &missing {
             Missing::Left => {
                 let peer = self.link.transport.peer();
@@ -305,6 +309,7 @@ impl Answering {
         let ended = body.as_ref().is_none_or(Body::is_end_stream);
         let ends = ended && length.is_none_or(|it| it == 0);
         line.status = status;
+        self.tells_length = ends || shown.is_some();
         let Some(outgoing) = &mut self.outgoing else {
             return Ok(None);
         };
@@ -319,6 +324,20 @@ impl Answering {
             length: if ends { Some(0) } else { length },
             told,
         }))
+    }
+
+    /// Waits for the rest of a request, before the end of its answer is told.
+    ///
+    /// Where nothing but the end of the stream tells the end of an answer, some
+    /// clients overlook one that comes while they send (see [`unread`]). How
+    /// much that is they have told, or the end is not held back.
+    async fn settle(&self) {
+        if self.tells_length || !self.incoming.is_coming() {
+            return;
+        }
+        if let Some(body) = self.incoming.stop() {
+            unread::forget(body).await;
+        }
     }
 
     /// Sends a body while it is made.
@@ -358,6 +377,13 @@ impl Answering {
                         }
                         let ends = body.is_end_stream() && !self.reply.is_broken();
                         let ends = ends && length.is_none_or(|length| after == length);
+                        if ends && !self.tells_length {
+                            if !data.is_empty() {
+                                send(stream, data, false, line).await?;
+                            }
+                            self.settle().await;
+                            return send(stream, Bytes::new(), true, line).await;
+                        }
                         if data.is_empty() && !ends {
                             continue;
                         }
@@ -376,6 +402,7 @@ impl Answering {
             if self.reply.is_broken() || length.is_some_and(|length| length != line.sent) {
                 return Err(Broken::Guest);
             }
+            self.settle().await;
             let trailers = trailers
                 .map(request::without_dropped)
                 .filter(|it| !it.is_empty());
@@ -391,7 +418,8 @@ impl Answering {
 impl Drop for Answering {
     fn drop(&mut self) {
         if !self.over {
-            self.incoming.stop();
+            // The client need not send the rest.
+            drop(self.incoming.stop());
             self.requests.abandon(&self.reply);
         }
     }

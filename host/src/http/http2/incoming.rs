@@ -103,13 +103,19 @@ impl Incoming {
         }
     }
 
-    /// Ends it, where it has not ended yet: nobody wants it any more.
-    pub(super) fn stop(&self) {
+    /// Ends it, where it has not ended yet: nobody wants it any more. Returns
+    /// what is still to come of it.
+    pub(super) fn stop(&self) -> Option<RecvStream> {
         let mut state = self.state.borrow_mut();
         state.end.get_or_insert(End::Lost);
         state.deadline = None;
-        // The client need not send the rest.
-        state.stream = None;
+        state.stream.take()
+    }
+
+    /// Whether the client has told how much is to come, and sends it.
+    pub(super) fn is_coming(&self) -> bool {
+        let state = self.state.borrow();
+        state.end.is_none() && state.length.is_some() && !state.expects_continue
     }
 
     /// Whether the client is to be told to go on; said once.

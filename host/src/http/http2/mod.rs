@@ -18,6 +18,7 @@ mod link;
 mod meter;
 mod nudge;
 mod request;
+mod unread;
 mod upload;
 
 use std::collections::VecDeque;
@@ -279,9 +280,8 @@ impl Connection {
         let worker = self.link.worker();
         let limits = &worker.shared.limits.http;
         if let Err(refusal) = request::check(&head, limits) {
-            if let Some(sending) = self.link.refuse(&head, refusal, outgoing) {
-                self.push(sending);
-            }
+            let sending = self.link.refuse(&head, refusal, outgoing);
+            self.push(unread::forget_after(sending, Some(incoming)));
             return;
         }
         let link = Rc::clone(&self.link);

@@ -14,7 +14,7 @@ use crate::http::chunked::is_dropped;
 use crate::http::connection::{SLOW_BODY, TOO_LARGE};
 use crate::http::head::Refusal;
 use crate::http::http2::link::{Exchange, Link};
-use crate::http::http2::{Outcome, request};
+use crate::http::http2::{Outcome, request, unread};
 use crate::http::response::Fields;
 
 /// How many of the largest bodies the streams of a connection may have in memory
@@ -142,10 +142,8 @@ pub(super) async fn collect(link: Rc<Link>, mut exchange: Box<Exchange>) -> Outc
         }
         Err(Broken::Refused(refusal)) => {
             drop(held);
-            match link.refuse(&exchange.head, refusal, exchange.outgoing) {
-                Some(sending) => sending.await,
-                None => Outcome::Over,
-            }
+            let sending = link.refuse(&exchange.head, refusal, exchange.outgoing);
+            unread::forget_after(sending, Some(exchange.incoming)).await
         }
         Err(Broken::Left) => {
             tracing::info!(peer = %link.transport.peer(), "the client left within a request");
