@@ -278,6 +278,50 @@ fn inspect_tells_what_a_component_is_and_how_to_run_it() {
 }
 
 #[test]
+fn what_was_made_for_another_host_is_refused_with_advice() {
+    let scratch = directory();
+    let exports = |name: &str| format!("(instance $i) (export \"{name}\" (instance $i))");
+    let needs = |name: &str| {
+        let import = format!("(import \"{name}\" (instance (export \"open\" (func))))");
+        format!("{import} {}", exports("wasi:http/incoming-handler@0.2.0"))
+    };
+    for (what, parts) in [
+        (
+            exports("wasi:http/handler@0.3.0-rc-2026-03-15"),
+            [
+                "0.3.0-rc-2026-03-15, which was not released",
+                "build it anew",
+            ],
+        ),
+        (
+            needs("fermyon:spin/key-value@2.0.0"),
+            [
+                "fermyon:spin/key-value@2.0.0",
+                "without what belongs to Spin",
+            ],
+        ),
+        (
+            needs("wasi:keyvalue/store@0.2.0-draft"),
+            ["wasi:keyvalue/store@0.2.0-draft", "compose it"],
+        ),
+        (exports("greet"), ["exports none of", "for another host"]),
+    ] {
+        let file = write(scratch.path(), "other.wat", format!("(component {what})"));
+        Run::component(&file).http().output().refused(1, &parts);
+        let told = netwasm(&["inspect", text(&file)]);
+        for part in parts {
+            assert!(told.stdout.contains(part), "no {part} in {}", told.stdout);
+        }
+    }
+    let fastly = "(module (import \"fastly_http_req\" \"new\" (func)))";
+    let file = write(scratch.path(), "fastly.wat", fastly);
+    Run::component(&file)
+        .http()
+        .output()
+        .refused(1, &["core module", "fastly_http_req", "wasi:http"]);
+}
+
+#[test]
 fn what_compile_writes_runs_only_when_trusted() {
     let scratch = directory();
     let compiled = scratch.path().join("echo.cwasm");

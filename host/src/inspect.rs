@@ -11,8 +11,11 @@ use wasmtime::{Engine, Precompiled};
 
 use crate::config::{ComponentSource, Limits, ListenerConfig, ListenerKind};
 use crate::error::Error;
-use crate::wasm::kind::Kind;
+use crate::wasm::kind::{self, Kind};
 use crate::wasm::{concurrent, engine};
+
+/// The version of the binary form of components that there is.
+const VERSION: u8 = 0x0d;
 
 /// The package whose handlers this host drives.
 const PACKAGE: &str = "netwasm:net";
@@ -69,8 +72,35 @@ const PROXY: &str = "wasi:http/incoming-handler";
 const CLIENT: &str = "wasi:http/client";
 const OUTGOING: &str = "wasi:http/outgoing-handler";
 
+/// What looks names up in `wasi:sockets`, and what there, in 0.2 or in 0.3,
+/// connects, sends, and listens.
+const LOOKUP: &str = "wasi:sockets/ip-name-lookup";
+const TCP_CONNECT: [&str; 2] = [
+    "[method]tcp-socket.start-connect",
+    "[method]tcp-socket.connect",
+];
+const UDP_SEND: [&str; 2] = [
+    "[method]outgoing-datagram-stream.send",
+    "[method]udp-socket.send",
+];
+const LISTEN: [&str; 2] = [
+    "[method]tcp-socket.start-listen",
+    "[method]tcp-socket.listen",
+];
+
 /// What a program exports.
 const RUN: &str = "wasi:cli/run";
+
+/// Whose packages belong to hosts of another kind.
+const OTHER_HOSTS: [(&str, &str); 7] = [
+    ("fermyon", "Spin"),
+    ("spin", "Spin"),
+    ("fastly", "Fastly Compute"),
+    ("wasmcloud", "wasmCloud"),
+    ("golem", "Golem"),
+    ("edgee", "Edgee"),
+    ("zed", "Zed"),
+];
 
 /// Handlers that get the end of what a function began: interface and name of
 /// the function, and the handler.
@@ -282,10 +312,24 @@ pub(crate) fn unlinkable(component: &Component, kind: Kind, error: &wasmtime::Er
         "it imports what this host does not have: {}",
         missing.join(", ")
     );
-    let hints: BTreeSet<&str> = missing.iter().filter_map(|name| hint(name, kind)).collect();
+    let mut hints = BTreeSet::new();
+    let mut others = BTreeSet::new();
+    for name in missing {
+        match hint(name, kind) {
+            Some(hint) => drop(hints.insert(hint)),
+            None => drop(others.insert(belongs_to(name))),
+        }
+    }
     for hint in hints {
         reason.push_str("; ");
         reason.push_str(hint);
+    }
+    if !others.is_empty() {
+        let others = Vec::from_iter(others).join(" and ");
+        reason.push_str(&format!(
+            "; build it without what belongs to {others}, or compose it with a component that \
+             exports that (`wac plug`)"
+        ));
     }
     reason
 }
@@ -307,19 +351,55 @@ pub(crate) fn to_component_binary(bytes: Vec<u8>) -> Result<Vec<u8>, String> {
     // The magic number, the version, and the layer: 0 is a module, 1 a
     // component.
     match *bytes {
-        [0, b'a', b's', b'm', _, _, 1, 0, ..] => Ok(bytes),
-        [0, b'a', b's', b'm', _, _, 0, 0, ..] => {
-            Err("it is a core module, not a component: build \
-            it with `cargo build --target wasm32-wasip2`, or make a component of it with \
-            `wasm-tools component new`"
-                .into())
-        }
+        [0, b'a', b's', b'm', VERSION, 0, 1, 0, ..] => Ok(bytes),
+        [0, b'a', b's', b'm', version, _, 1, 0, ..] => Err(format!(
+            "it is a component in version {version} of the binary form, and this host reads \
+             version {VERSION}: build it anew with current tools"
+        )),
+        [0, b'a', b's', b'm', _, _, 0, 0, ..] => Err(core_module(&bytes)),
         [] => Err("it is empty".into()),
         [0x7f, b'E', b'L', b'F', ..] => {
             Err("it is a native program or library, not a WebAssembly component".into())
         }
         _ => Err("it is not a WebAssembly component, neither in binary nor in text form".into()),
     }
+}
+
+/// What to say of a core module. Where it imports what belongs to a host of
+/// another kind, no tool makes a component of it.
+fn core_module(module: &[u8]) -> String {
+    let foreign: Vec<String> = kind::module_imports(module)
+        .into_iter()
+        .filter(|from| !is_of_toolchains(from))
+        .collect();
+    if foreign.is_empty() {
+        return "it is a core module, not a component: build it with `cargo build --target \
+                wasm32-wasip2`, or make a component of it with `wasm-tools component new`"
+            .into();
+    }
+    let mut named = foreign
+        .iter()
+        .take(3)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ");
+    if foreign.len() > 3 {
+        named.push_str(" and more");
+    }
+    format!(
+        "it is a core module, not a component, and made for a host that has {named}: build it for \
+         wasi:http or wasi:cli instead"
+    )
+}
+
+/// Whether a core module that imports from there may become a component.
+fn is_of_toolchains(from: &str) -> bool {
+    let names = ["env", "wasi_snapshot_preview1", "wasi_unstable"];
+    names.contains(&from)
+        || from.starts_with("GOT.")
+        || from.starts_with("__")
+        || from.starts_with(['$', '['])
+        || from.contains(':')
 }
 
 /// Imports and exports of a component, by name.
@@ -330,14 +410,18 @@ struct Interface {
     /// The functions that it imports, by interface; that an interface is
     /// imported may just mean that one of its types is.
     functions: BTreeSet<(String, String)>,
+    /// Whether it exports types, and nothing that could be called.
+    types_only: bool,
 }
 
 impl Interface {
     fn of(component: &Component, engine: &Engine) -> Self {
         let ty = component.component_type();
         let mut interface = Self::default();
-        for (name, _) in ty.exports(engine) {
+        interface.types_only = ty.exports(engine).len() > 0;
+        for (name, item) in ty.exports(engine) {
             interface.exports.push(name.to_owned());
+            interface.types_only &= is_type(&item.ty);
         }
         for (name, item) in ty.imports(engine) {
             interface.imports.push(name.to_owned());
@@ -389,18 +473,32 @@ impl Interface {
                     (name.as_str(), function.as_str()),
                     (CLIENT, "send") | (OUTGOING, "handle")
                 );
-                by_http || (name.starts_with("wasi:sockets/") && function.ends_with("connect"))
+                by_http || (is_sockets(name) && TCP_CONNECT.contains(&function.as_str()))
             })
+    }
+
+    /// Whether it can listen by itself.
+    fn listens(&self) -> bool {
+        self.functions
+            .iter()
+            .any(|(name, function)| is_sockets(name) && LISTEN.contains(&function.as_str()))
     }
 
     /// Whether it can send datagrams of its own accord.
     fn sends_datagrams(&self) -> bool {
         self.calls("client", "[static]datagram-socket.connect")
             || self.calls("client", "[method]datagram-socket.send-to")
+            || self
+                .functions
+                .iter()
+                .any(|(name, function)| is_sockets(name) && UDP_SEND.contains(&function.as_str()))
     }
 
     fn resolves(&self) -> bool {
-        self.calls("resolver", "resolve") || self.calls("client", "resolve")
+        let by_wasi = (LOOKUP.to_owned(), "resolve-addresses".to_owned());
+        self.calls("resolver", "resolve")
+            || self.calls("client", "resolve")
+            || self.functions.contains(&by_wasi)
     }
 
     /// Whether it can open files that `--dir` gives.
@@ -441,20 +539,35 @@ impl Interface {
     }
 
     fn wrong_world(&self) -> String {
+        if self.types_only {
+            return "it is a package of interfaces (WIT) in binary form, and has no code: \
+                    take a component that was built from them"
+                .into();
+        }
         let other_version = self.exports.iter().find_map(|name| {
             let bare = without_version(name);
             let (_, line, ..) = LISTENING.iter().find(|(handler, ..)| bare == *handler)?;
             Some((name, line.trim_end_matches('.')))
         });
-        if let Some((name, line)) = other_version {
-            return format!("it exports {name}, and this host drives version {line}");
-        }
-        if let Some(name) = self
-            .exports
-            .iter()
-            .find(|name| without_version(name) == RUN)
-        {
-            return format!("it exports {name}, and this host drives versions 0.2 and 0.3");
+        let run = || {
+            let name = self
+                .exports
+                .iter()
+                .find(|name| without_version(name) == RUN)?;
+            Some((name, "0.2 and 0.3"))
+        };
+        if let Some((name, lines)) = other_version.or_else(run) {
+            let versions = match lines.contains(' ') {
+                true => "versions",
+                false => "version",
+            };
+            return match is_released(name) {
+                true => format!("it exports {name}, and this host drives {versions} {lines}"),
+                false => format!(
+                    "it exports {name}, which was not released so, and this host drives \
+                     {versions} {lines}: build it anew with current tools"
+                ),
+            };
         }
         let mut handlers = LISTENING.map(|(handler, ..)| handler).to_vec();
         handlers.push(RUN);
@@ -464,7 +577,8 @@ impl Interface {
             true => format!("it exports none of {handlers}; it exports nothing"),
             false => {
                 format!(
-                    "it exports none of {handlers}; it exports {}",
+                    "it exports none of {handlers}; it exports {}, for another host or component \
+                     to call",
                     self.exports.join(", ")
                 )
             }
@@ -522,6 +636,9 @@ impl Interface {
         if self.resolves() && !connects && !sends {
             command.push_str(" --allow-resolve NAME");
         }
+        if self.listens() {
+            command.push_str(" --allow-listen ADDR");
+        }
         if self.opens_files() {
             command.push_str(" --dir HOST::GUEST");
         }
@@ -534,8 +651,19 @@ impl Interface {
 fn speaks<'a>(name: &'a str, line: &str) -> Option<&'a str> {
     let (interface, version) = name.split_once('@')?;
     let patch = version.strip_prefix(line)?;
-    let released = patch.starts_with(|c: char| c.is_ascii_digit()) && !patch.contains('-');
-    released.then_some(interface)
+    let numbered = patch.starts_with(|c: char| c.is_ascii_digit());
+    (numbered && is_released(name)).then_some(interface)
+}
+
+/// Whether the version of an interface is none that came before a release: a
+/// candidate or a draft, which no other fits.
+fn is_released(name: &str) -> bool {
+    name.split_once('@')
+        .is_none_or(|(_, version)| !version.contains('-'))
+}
+
+fn is_type(item: &ComponentItem) -> bool {
+    matches!(item, ComponentItem::Type(_) | ComponentItem::Component(_))
 }
 
 /// Whether listeners look for this handler in a component of a kind: of those
@@ -555,12 +683,16 @@ fn without_version(name: &str) -> &str {
     name.split_once('@').map_or(name, |(bare, _)| bare)
 }
 
+fn is_sockets(interface: &str) -> bool {
+    interface.starts_with("wasi:sockets/")
+}
+
 /// Whether an export is a program in a version that this host runs: 0.2 or
 /// 0.3, whatever the patch.
 fn is_run(name: &str) -> bool {
     let version = name.strip_prefix(RUN).and_then(|it| it.strip_prefix('@'));
     version.is_some_and(|version| {
-        let released = |line: &str| version.starts_with(line) && !version.contains('-');
+        let released = |line: &str| version.starts_with(line) && is_released(name);
         released("0.2.") || released("0.3.")
     })
 }
@@ -582,38 +714,60 @@ fn provided(import: &str, kind: Kind) -> bool {
         return false;
     };
     imports(kind).iter().any(|(name, line, interfaces)| {
-        *name == package && version.starts_with(line) && interfaces.contains(&interface)
+        *name == package
+            && version.starts_with(line)
+            && is_released(import)
+            && interfaces.contains(&interface)
     })
 }
 
-/// What to do where an import is missing.
+/// What to do where an import is missing that this host has something like.
 fn hint(import: &str, kind: Kind) -> Option<&'static str> {
     let version = import.split_once('@').map_or("", |(_, version)| version);
-    match without_version(import) {
+    let package = package(import);
+    let has_package = CONCURRENT_IMPORTS.iter().any(|(name, ..)| *name == package);
+    Some(match without_version(import) {
         name if name.starts_with("netwasm:net/") => {
             if !version.starts_with("0.1.") {
-                Some("this host has netwasm:net 0.1")
+                "this host has netwasm:net 0.1"
             } else if provided(import, Kind::Events) {
-                Some("of netwasm:net, guests that await can use client, log, streams and types")
+                "of netwasm:net, guests that await can use client, log, streams and types"
             } else if provided(import, Kind::Streams) {
-                Some(
-                    "handlers of events have transports in place of streams, and connector and resolver in place of client",
-                )
+                "handlers of events have transports in place of streams, and connector and \
+                 resolver in place of client"
             } else {
-                Some("a newer netwasm has more of netwasm:net 0.1")
+                "a newer netwasm has more of netwasm:net 0.1"
             }
         }
-        name if name.starts_with("wasi:") && kind != Kind::Events => {
-            Some("of WASI, this host has versions 0.2 and 0.3")
+        SERVICE | PROXY => {
+            "it is to stand before another handler: compose it with that (`wac plug`)"
         }
-        name if name.starts_with("wasi:") && !version.starts_with("0.2.") => {
-            Some("of WASI, handlers of events can use version 0.2")
+        name if is_sockets(name) && kind == Kind::Events => {
+            "sockets belong to the host: see netwasm:net/connector and resolver"
         }
-        name if name.starts_with("wasi:sockets/") => {
-            Some("sockets belong to the host: see netwasm:net/connector and resolver")
+        _ if has_package && !is_released(import) => {
+            "of WASI, this host has the released versions: build it anew with current tools"
         }
-        _ => None,
-    }
+        _ if has_package && kind == Kind::Events => {
+            "of WASI, handlers of events can use version 0.2 of cli, clocks, filesystem, io and \
+             random"
+        }
+        _ if has_package => "of WASI, this host has versions 0.2 and 0.3",
+        _ => return None,
+    })
+}
+
+/// The kind of host that has what an import of no package of this one is.
+fn belongs_to(import: &str) -> &'static str {
+    let owner = package(import).split_once(':').map(|(owner, _)| owner);
+    let host = OTHER_HOSTS.iter().find(|(name, _)| Some(*name) == owner);
+    host.map_or("other hosts", |(_, host)| host)
+}
+
+/// The package of an interface.
+fn package(interface: &str) -> &str {
+    let bare = without_version(interface);
+    bare.split_once('/').map_or(bare, |(package, _)| package)
 }
 
 /// The flags of some kinds of listeners, as a person lists them.
@@ -708,11 +862,22 @@ mod tests {
                 &["x:y/z@0.2.6"],
                 "it exports none of netwasm:net/http-handler, netwasm:net/stream-handler, \
                  netwasm:net/tcp-handler, netwasm:net/udp-handler, wasi:cli/run, \
-                 wasi:http/handler, wasi:http/incoming-handler; it exports x:y/z@0.2.6",
+                 wasi:http/handler, wasi:http/incoming-handler; it exports x:y/z@0.2.6, for \
+                 another host or component to call",
             ),
             (
                 &["netwasm:net/tcp-handler@0.2.0"],
                 "it exports netwasm:net/tcp-handler@0.2.0, and this host drives version 0.1",
+            ),
+            (
+                &["wasi:http/handler@0.3.0-rc-2026-03-15"],
+                "it exports wasi:http/handler@0.3.0-rc-2026-03-15, which was not released so, and \
+                 this host drives version 0.3: build it anew with current tools",
+            ),
+            (
+                &["wasi:cli/run@0.2.0-rc-2023-12-05"],
+                "it exports wasi:cli/run@0.2.0-rc-2023-12-05, which was not released so, and this \
+                 host drives versions 0.2 and 0.3: build it anew with current tools",
             ),
         ] {
             assert_eq!(
@@ -795,10 +960,57 @@ mod tests {
             unlinkable(&component, Kind::Events, &error),
             "it imports what this host does not have: netwasm:net/log@0.2.0, \
                  wasi:sockets/tcp@0.2.6, wasi:cli/run@0.3.0, acme:store/keys; \
-                 of WASI, handlers of events can use version 0.2; \
+                 of WASI, handlers of events can use version 0.2 of cli, clocks, filesystem, io \
+                 and random; \
                  sockets belong to the host: see netwasm:net/connector and resolver; \
-                 this host has netwasm:net 0.1"
+                 this host has netwasm:net 0.1; \
+                 build it without what belongs to other hosts, or compose it with a component \
+                 that exports that (`wac plug`)"
         );
+    }
+
+    #[test]
+    fn what_was_made_for_another_host_is_told_what_to_do() {
+        let compose = "or compose it with a component that exports that (`wac plug`)";
+        for (import, advice) in [
+            (
+                "fermyon:spin/key-value@2.0.0",
+                format!("build it without what belongs to Spin, {compose}"),
+            ),
+            (
+                "wasmcloud:messaging/consumer@0.2.0",
+                format!("build it without what belongs to wasmCloud, {compose}"),
+            ),
+            (
+                "wasi:keyvalue/store@0.2.0-draft",
+                format!("build it without what belongs to other hosts, {compose}"),
+            ),
+            (
+                "wasi:http/types@0.3.0-rc-2026-03-15",
+                "of WASI, this host has the released versions: build it anew with current tools"
+                    .to_owned(),
+            ),
+            (
+                "wasi:http/types@0.4.0",
+                "of WASI, this host has versions 0.2 and 0.3".to_owned(),
+            ),
+            (
+                "wasi:http/handler@0.3.0",
+                "it is to stand before another handler: compose it with that (`wac plug`)"
+                    .to_owned(),
+            ),
+        ] {
+            let text = format!("(import \"{import}\" (instance (export \"x\" (func))))");
+            let component = component(&[], &text);
+            let error = Linker::<()>::new(component.engine())
+                .instantiate_pre(&component)
+                .err()
+                .expect("it is refused");
+            assert_eq!(
+                unlinkable(&component, Kind::Proxy, &error),
+                format!("it imports what this host does not have: {import}; {advice}")
+            );
+        }
     }
 
     #[test]
@@ -882,6 +1094,33 @@ mod tests {
                 "netwasm run a.wasm --allow-connect HOST:PORT"
             );
         }
+        for (import, socket, function, flag) in [
+            (
+                "tcp@0.2.6",
+                "tcp",
+                "start-connect",
+                "--allow-connect HOST:PORT",
+            ),
+            ("types@0.3.0", "tcp", "listen", "--allow-listen ADDR"),
+            ("types@0.3.0", "udp", "send", "--allow-udp HOST:PORT"),
+        ] {
+            let import = format!(
+                "(import \"wasi:sockets/{import}\" (instance \
+                 (export \"{socket}-socket\" (type $socket (sub resource))) \
+                 (export \"[method]{socket}-socket.{function}\" \
+                 (func (param \"self\" (borrow $socket))))))"
+            );
+            assert_eq!(
+                interface(&[], &import).command(Kind::Command, "a.wasm"),
+                format!("netwasm run a.wasm {flag}")
+            );
+        }
+        let lookup = "(import \"wasi:sockets/ip-name-lookup@0.3.0\" (instance \
+            (export \"resolve-addresses\" (func))))";
+        assert_eq!(
+            interface(&[], lookup).command(Kind::Command, "a.wasm"),
+            "netwasm run a.wasm --allow-resolve NAME"
+        );
         assert_eq!(
             interface(&[TCP], "").command(Kind::Events, "it's"),
             r"netwasm run 'it'\''s' --tcp 8888"
@@ -920,6 +1159,21 @@ mod tests {
             (
                 b"\x00asm",
                 "it is not a WebAssembly component, neither in binary nor in text form",
+            ),
+            (
+                b"(module (import \"wasi_snapshot_preview1\" \"fd_write\" (func)))",
+                "it is a core module, not a component: build it with `cargo build --target \
+                 wasm32-wasip2`, or make a component of it with `wasm-tools component new`",
+            ),
+            (
+                b"(module (import \"env\" \"x\" (func)) (import \"fastly_http_req\" \"new\" (func)))",
+                "it is a core module, not a component, and made for a host that has \
+                 fastly_http_req: build it for wasi:http or wasi:cli instead",
+            ),
+            (
+                b"\x00asm\x0c\x00\x01\x00",
+                "it is a component in version 12 of the binary form, and this host reads version \
+                 13: build it anew with current tools",
             ),
             (b"(component", "its text is wrong at 1:11: expected `)`"),
         ] {

@@ -1,6 +1,8 @@
 //! What drives a component, told by the names that it exports: that is to be
 //! known before it is compiled, since the two engines compile differently.
 
+use std::collections::BTreeSet;
+
 use wasmparser::{Parser, Payload};
 
 use crate::config::Isolation;
@@ -92,6 +94,23 @@ fn exports(component: &[u8]) -> Vec<String> {
             }
             Ok(_) => {}
             Err(_) => break,
+        }
+    }
+    names
+}
+
+/// From where a core module in binary form imports, each named once.
+pub(crate) fn module_imports(module: &[u8]) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for payload in Parser::new(0).parse_all(module) {
+        match payload {
+            Ok(Payload::ImportSection(section)) => {
+                let imports = section.into_imports().filter_map(Result::ok);
+                names.extend(imports.map(|import| import.module.to_owned()));
+            }
+            // No import comes after code.
+            Ok(Payload::CodeSectionStart { .. }) | Err(_) => break,
+            Ok(_) => {}
         }
     }
     names
