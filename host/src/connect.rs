@@ -13,7 +13,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::connection::Driver;
-use crate::destinations;
+use crate::destinations::Destinations;
 use crate::error::ConnectionError;
 use crate::tls::ClientTls;
 use crate::transport::{Address, Transport};
@@ -242,7 +242,7 @@ async fn connect_name(
                 Some(Ok(addresses)) => {
                     worker.resolver.remember(host, &addresses);
                     match allowed(worker, host, port, addresses) {
-                        Ok(addresses) => race.add(addresses),
+                        Ok(addresses) => race.add(addresses, worker.resolver.destinations()),
                         Err(denied) => failure = denied,
                     }
                 }
@@ -310,10 +310,10 @@ impl Race {
     }
 
     /// Adds addresses of one family.
-    fn add(&mut self, addresses: Vec<IpAddr>) {
+    fn add(&mut self, addresses: Vec<IpAddr>, destinations: &Destinations) {
         let preferred = addresses.iter().any(IpAddr::is_ipv6);
         self.untried.extend(addresses);
-        destinations::sort(&mut self.untried);
+        destinations.sort(&mut self.untried);
         if self.last.is_none() {
             // Section 3: the preferred family may be about to come.
             self.due = Instant::now();
@@ -389,14 +389,15 @@ mod tests {
     #[tokio::test]
     async fn only_the_second_family_waits_a_moment_for_the_first() {
         let parse = |text: &str| vec![text.parse::<IpAddr>().expect("an address")];
+        let order = Destinations::default();
         let delayed = |race: &Race| race.due > Instant::now() + RESOLUTION_DELAY / 2;
         let mut race = Race::default();
-        race.add(parse("192.0.2.1"));
+        race.add(parse("192.0.2.1"), &order);
         assert!(delayed(&race));
-        race.add(parse("2001:db8::1"));
+        race.add(parse("2001:db8::1"), &order);
         assert!(!delayed(&race));
         let mut race = Race::default();
-        race.add(parse("192.0.2.1"));
+        race.add(parse("192.0.2.1"), &order);
         race.complete();
         assert!(!delayed(&race));
     }

@@ -6,29 +6,107 @@
 //! prefix, which would undo the order by which a DNS server spreads its
 //! clients.
 
+use std::cell::RefCell;
 use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
 /// Any port: nothing is sent.
 const PORT: u16 = 9;
 
-/// Sorts addresses, the best first; equals stay as they are.
-pub(crate) fn sort(addresses: &mut [IpAddr]) {
-    if addresses.len() > 1 {
-        addresses.sort_by_cached_key(|&destination| rank(destination, source(destination)));
+/// How long a source is remembered: by then a change of the routes is noticed.
+const MEMORY: Duration = Duration::from_secs(1);
+
+/// How many sources are remembered.
+const MOST: usize = 1024;
+
+/// Puts the addresses of names in order, for the guests of a worker.
+///
+/// To know the source of a destination takes system calls, which cost several
+/// times what a cached name does. So a source is remembered for a second.
+#[derive(Debug, Default)]
+pub(crate) struct Destinations(RefCell<Sources>);
+
+impl Destinations {
+    /// Sorts addresses, the best first; equals stay as they are.
+    pub(crate) fn sort(&self, addresses: &mut [IpAddr]) {
+        if addresses.len() < 2 {
+            return;
+        }
+        let mut sources = self.0.borrow_mut();
+        sources.refresh(Instant::now());
+        let mut probe = Probe::default();
+        addresses.sort_by_cached_key(|&destination| {
+            rank(destination, sources.of(destination, |it| probe.source(it)))
+        });
     }
 }
 
-/// The address that the kernel would send from, if it has a route. Connecting
-/// a datagram socket sends nothing.
-fn source(destination: IpAddr) -> Option<IpAddr> {
-    let destination = SocketAddr::new(destination, PORT);
-    let socket = Socket::new(Domain::for_address(destination), Type::DGRAM, None).ok()?;
-    socket.connect(&destination.into()).ok()?;
-    let address = socket.local_addr().ok()?.as_socket()?;
-    Some(address.ip())
+/// The addresses that the kernel sends from, by destination.
+#[derive(Debug, Default)]
+struct Sources {
+    known: HashMap<IpAddr, Option<IpAddr>>,
+    /// When the first of them was asked for.
+    since: Option<Instant>,
+}
+
+impl Sources {
+    /// Forgets them when they are old, or too many.
+    fn refresh(&mut self, now: Instant) {
+        let is_old = |since| now.duration_since(since) >= MEMORY;
+        if self.since.is_none_or(is_old) || self.known.len() > MOST {
+            self.known.clear();
+            self.since = Some(now);
+        }
+    }
+
+    /// The source of a destination, which is asked for where it is not known.
+    fn of(
+        &mut self,
+        destination: IpAddr,
+        ask: impl FnOnce(IpAddr) -> Option<IpAddr>,
+    ) -> Option<IpAddr> {
+        *self
+            .known
+            .entry(destination)
+            .or_insert_with(|| ask(destination))
+    }
+}
+
+/// Asks the kernel for sources, with a socket for each family.
+#[derive(Debug, Default)]
+struct Probe {
+    ipv4: Option<Socket>,
+    ipv6: Option<Socket>,
+}
+
+impl Probe {
+    /// The address that the kernel would send from, if it has a route.
+    /// Connecting a datagram socket sends nothing.
+    fn source(&mut self, destination: IpAddr) -> Option<IpAddr> {
+        let kept = match destination {
+            IpAddr::V4(_) => &mut self.ipv4,
+            IpAddr::V6(_) => &mut self.ipv6,
+        };
+        let destination = SocketAddr::new(destination, PORT);
+        let socket = match kept {
+            Some(socket) => {
+                // It would go on with the source that it has: connect(2).
+                rustix::net::connect_unspec(&*socket).ok()?;
+                socket
+            }
+            None => {
+                let domain = Domain::for_address(destination);
+                kept.insert(Socket::new(domain, Type::DGRAM, None).ok()?)
+            }
+        };
+        socket.connect(&destination.into()).ok()?;
+        let address = socket.local_addr().ok()?.as_socket()?;
+        Some(address.ip())
+    }
 }
 
 /// The rules that decide, in their order; smaller is better.
@@ -92,6 +170,8 @@ fn policy(ip: IpAddr) -> (u8, u8) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     /// Whether the first of two destinations is the better one, with these
@@ -134,7 +214,56 @@ mod tests {
             .map(|text| text.parse().expect("an address"))
             .into();
         let before = addresses.clone();
-        sort(&mut addresses);
+        Destinations::default().sort(&mut addresses);
         assert_eq!(addresses, before, "equals stay as they are");
+    }
+
+    #[test]
+    fn one_socket_says_the_same_of_many_destinations_as_one_for_each() {
+        let mut probe = Probe::default();
+        // The first of each family would leave its source to those that follow.
+        for text in [
+            "127.0.0.1",
+            "192.0.2.1",
+            "127.0.0.2",
+            "255.255.255.255",
+            "8.8.8.8",
+            "127.0.0.1",
+            "::1",
+            "2001:db8::1",
+            "fe80::1",
+            "::1",
+        ] {
+            let destination = text.parse().expect("an address");
+            let apart = Probe::default().source(destination);
+            assert_eq!(probe.source(destination), apart, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_source_is_asked_for_once_a_second() {
+        let destination = IpAddr::from([192, 0, 2, 1]);
+        let (old, new) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let mut sources = Sources::default();
+        let begin = Instant::now();
+        let mut find = |after: Duration, source| {
+            sources.refresh(begin + after);
+            sources.of(destination, |_| source)
+        };
+        assert_eq!(find(Duration::ZERO, Some(old)), Some(old));
+        assert_eq!(find(MEMORY / 2, Some(new)), Some(old), "it is remembered");
+        assert_eq!(find(MEMORY, Some(new)), Some(new), "the route has changed");
+        assert_eq!(find(2 * MEMORY, None), None, "the route is gone");
+    }
+
+    #[test]
+    fn sources_do_not_grow_without_bound() {
+        let mut sources = Sources::default();
+        let now = Instant::now();
+        for number in 0..3 * u32::try_from(MOST).expect("a small number") {
+            sources.refresh(now);
+            sources.of(Ipv4Addr::from_bits(number).into(), |_| None);
+        }
+        assert!(sources.known.len() <= MOST + 1);
     }
 }

@@ -30,7 +30,7 @@ use hickory_resolver::{Hosts, TokioResolver, system_conf};
 use tokio::sync::mpsc;
 
 use crate::config::{DnsConfig, DnsServer};
-use crate::destinations;
+use crate::destinations::Destinations;
 use crate::error::ConnectionError;
 use crate::policy::{Resolved, canonical_name, is_host_name};
 
@@ -57,6 +57,7 @@ pub(crate) struct Resolver {
     loaded: RefCell<Option<Loaded>>,
     /// What names led to, for the policy.
     names: RefCell<Resolved>,
+    destinations: Destinations,
 }
 
 impl Resolver {
@@ -65,12 +66,18 @@ impl Resolver {
             config: config.clone(),
             loaded: RefCell::default(),
             names: RefCell::default(),
+            destinations: Destinations::default(),
         }
     }
 
     /// What names led to so far.
     pub(crate) fn names(&self) -> Ref<'_, Resolved> {
         self.names.borrow()
+    }
+
+    /// The order in which addresses should be tried.
+    pub(crate) fn destinations(&self) -> &Destinations {
+        &self.destinations
     }
 
     /// Looks a name up: all its addresses, in the order in which they should
@@ -85,7 +92,7 @@ impl Resolver {
             addresses.extend(answer?);
         }
         self.remember(host, &addresses);
-        destinations::sort(&mut addresses);
+        self.destinations.sort(&mut addresses);
         Ok(addresses)
     }
 
