@@ -5,13 +5,16 @@ mod harness;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use harness::{Client, Peer, Run, Server, cert, directory, pattern, same, text, unix_address};
+use harness::{
+    Client, DEADLINE, Peer, Run, Server, cert, directory, pattern, same, text, unix_address,
+};
 use rustix::process::Signal;
-use rustls::StreamOwned;
 use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConnection, HandshakeKind, StreamOwned};
 
 /// The certificate that a server shows to a client that asks for a name.
 fn shown(server: &Server, name: &'static str) -> Vec<u8> {
@@ -427,8 +430,96 @@ fn sighup_reads_certificates_anew_and_keeps_the_old_ones_where_the_new_are_bad()
     server.signal(Signal::HUP);
     server
         .log
-        .wait_for(&["the old certificates stay", text(&key)]);
+        .wait_for(&["the old certificates and authorities stay", text(&key)]);
     assert!(shown(&server, "localhost") == leaf("cert.pem"));
     drop(before);
     server.stop();
+}
+
+/// Has a server read its files anew, and waits until it has.
+fn reload(server: &Server) {
+    let before = server.log.count("reloaded");
+    server.signal(Signal::HUP);
+    server.log.wait(DEADLINE, "a reload", |lines| {
+        let reloads = lines.iter().filter(|line| line.contains("reloaded"));
+        (reloads.count() > before).then_some(())
+    });
+}
+
+#[test]
+fn sighup_reads_the_authorities_of_clients_anew_and_keeps_the_old_ones_where_the_new_are_bad() {
+    let directory = directory();
+    let authorities = directory.path().join("authorities.pem");
+    let install = |from: &str| fs::copy(cert(from), &authorities).expect("authorities");
+    install("self.pem");
+    let server = Run::guest("echo")
+        .tls()
+        .args(["--client-ca", text(&authorities)])
+        .start();
+    let client = Client::of("localhost").certificate("client.pem", "client.key");
+    let let_in = |server: &Server| {
+        let mut peer = client.connect(server.address("tls"));
+        peer.send(b"welcome");
+        assert_eq!(peer.take(7), b"welcome");
+        peer
+    };
+    refused(&server, &client);
+
+    install("ca.pem");
+    reload(&server);
+    let mut before = let_in(&server);
+
+    fs::write(&authorities, "no certificate").expect("a file");
+    server.signal(Signal::HUP);
+    server.log.wait_for(&[
+        "the old certificates and authorities stay",
+        text(&authorities),
+    ]);
+    let_in(&server);
+
+    install("self.pem");
+    reload(&server);
+    refused(&server, &client);
+    before.send(b"still there?");
+    assert_eq!(before.take(12), b"still there?", "an open session goes on");
+    drop(before);
+    server.stop();
+}
+
+#[test]
+fn a_session_is_not_resumed_once_the_clients_authority_is_gone() {
+    let directory = directory();
+    let authorities = directory.path().join("authorities.pem");
+    fs::copy(cert("ca.pem"), &authorities).expect("authorities");
+    let server = Run::guest("echo")
+        .tls()
+        .args(["--client-ca", text(&authorities)])
+        .start();
+    for version in [&TLS13, &TLS12] {
+        let client = Client::of("localhost").certificate("client.pem", "client.key");
+        // Sessions of one configuration share their tickets.
+        let client = client.version(version).config();
+        let resumes = || {
+            let name = "localhost".try_into().expect("a name");
+            let session = ClientConnection::new(Arc::clone(&client), name).expect("a session");
+            let socket = TcpStream::connect(server.address("tls")).expect("a connection");
+            let mut stream = StreamOwned::new(session, socket);
+            stream
+                .write_all(b"welcome")
+                .and_then(|()| stream.read_exact(&mut [0; 7]))?;
+            std::io::Result::Ok(stream.conn.handshake_kind() == Some(HandshakeKind::Resumed))
+        };
+        assert!(
+            !resumes().expect("let in"),
+            "the first has nothing to resume"
+        );
+        assert!(resumes().expect("let in"), "{version:?}");
+
+        fs::copy(cert("self.pem"), &authorities).expect("authorities");
+        reload(&server);
+        assert!(resumes().is_err(), "{version:?}: it was let in");
+
+        fs::copy(cert("ca.pem"), &authorities).expect("authorities");
+        reload(&server);
+    }
 }

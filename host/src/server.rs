@@ -114,15 +114,18 @@ impl Shared {
         })
     }
 
-    /// Reads certificates anew and opens the access log anew, as after a
-    /// renewal and a rotation. What cannot be read stays as it was.
+    /// Reads certificates and the authorities of clients anew and opens the
+    /// access log anew, as after a renewal and a rotation. What cannot be read
+    /// stays as it was.
     fn reload(&self, config: &Config) {
         match self.tls.reload(&config.tls) {
             Ok(()) => tracing::info!(
                 certificates = config.tls.certificates.len(),
                 "SIGHUP: reloaded"
             ),
-            Err(error) => tracing::error!(%error, "SIGHUP: the old certificates stay"),
+            Err(error) => {
+                tracing::error!(%error, "SIGHUP: the old certificates and authorities stay");
+            }
         }
         if let Some(log) = &self.access_log {
             log.reopen();
@@ -180,8 +183,8 @@ impl Counter {
 }
 
 /// Runs until a signal ends it, or the command that it runs. SIGTERM and SIGINT
-/// drain, a second one aborts what is left; SIGHUP reads certificates anew and
-/// opens the access log anew.
+/// drain, a second one aborts what is left; SIGHUP reads certificates and
+/// `--client-ca` anew and opens the access log anew.
 ///
 /// # Errors
 /// What keeps it from starting.

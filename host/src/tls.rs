@@ -30,21 +30,26 @@ const FILE_STEP: usize = 16 << 10;
 
 /// What a run needs for TLS: built at start, shared by all workers.
 pub(crate) struct Tls {
-    server: Option<Arc<ServerConfig>>,
-    /// The same for `--https`, with the protocol that is spoken there.
-    https: Option<Arc<ServerConfig>>,
-    /// The certificates of both.
-    certificates: Arc<BySni>,
+    /// Where `--cert` was given; replaced when the files are read anew.
+    servers: RwLock<Option<Servers>>,
     trust: Trust,
     client: OnceLock<Result<ClientConfig, String>>,
     /// The same for HTTP.
     http_client: OnceLock<Arc<ClientConfig>>,
 }
 
+/// The server's sides of a run.
+#[derive(Clone)]
+struct Servers {
+    tls: Arc<ServerConfig>,
+    /// The same for `--https`, with the protocols that are spoken there.
+    https: Arc<ServerConfig>,
+}
+
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls")
-            .field("server", &self.server.is_some())
+            .field("servers", &self.servers().is_some())
             .finish_non_exhaustive()
     }
 }
@@ -55,18 +60,7 @@ impl Tls {
     /// # Errors
     /// Names the file and what is wrong with it.
     pub(crate) fn load(files: &TlsFiles) -> Result<Self, Error> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let certificates = Arc::new(BySni::default());
-        certificates.replace(certified_keys(&provider, &files.certificates)?);
-        let server = match files.certificates.as_slice() {
-            [] => None,
-            _ => Some(Arc::new(server_config(&provider, &certificates, files)?)),
-        };
-        let https = server.as_ref().map(|server| {
-            let mut https = ServerConfig::clone(server);
-            https.alpn_protocols = https_protocols(&files.alpn);
-            Arc::new(https)
-        });
+        let servers = Servers::load(files, None)?;
         if files.insecure {
             tracing::warn!(
                 "--tls-insecure: outgoing TLS connections take any certificate, so whoever answers \
@@ -78,9 +72,7 @@ impl Tls {
             extra.extend(read_certificates(path)?);
         }
         Ok(Self {
-            server,
-            https,
-            certificates,
+            servers: RwLock::new(servers),
             trust: match files.insecure {
                 true => Trust::Anybody,
                 false => Trust::Authorities(extra),
@@ -90,13 +82,14 @@ impl Tls {
         })
     }
 
-    /// Reads certificates and keys anew, for handshakes from now on.
+    /// Reads certificates, keys and the authorities of clients anew, for
+    /// handshakes from now on.
     ///
     /// # Errors
     /// Names the file and what is wrong with it; then all stays as it was.
     pub(crate) fn reload(&self, files: &TlsFiles) -> Result<(), Error> {
-        let keys = certified_keys(&aws_lc_rs::default_provider(), &files.certificates)?;
-        self.certificates.replace(keys);
+        let servers = Servers::load(files, self.servers().as_ref())?;
+        *self.servers.write().unwrap_or_else(PoisonError::into_inner) = servers;
         Ok(())
     }
 
@@ -148,18 +141,23 @@ impl Tls {
     }
 
     /// The server's side, where `--cert` was given.
-    pub(crate) fn server(&self) -> Option<&Arc<ServerConfig>> {
-        self.server.as_ref()
+    pub(crate) fn server(&self) -> Option<Arc<ServerConfig>> {
+        self.servers().map(|servers| servers.tls)
     }
 
     /// The server's side of `--https`.
-    pub(crate) fn https_server(&self) -> Option<&Arc<ServerConfig>> {
-        self.https.as_ref()
+    pub(crate) fn https_server(&self) -> Option<Arc<ServerConfig>> {
+        self.servers().map(|servers| servers.https)
+    }
+
+    fn servers(&self) -> Option<Servers> {
+        let servers = self.servers.read();
+        servers.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A session as a server.
-    pub(crate) fn accept(config: &Arc<ServerConfig>) -> Result<Session, ConnectionError> {
-        let connection = ServerConnection::new(Arc::clone(config)).map_err(tls_error)?;
+    pub(crate) fn accept(config: Arc<ServerConfig>) -> Result<Session, ConnectionError> {
+        let connection = ServerConnection::new(config).map_err(tls_error)?;
         Ok(Session::new(connection.into()))
     }
 
@@ -179,12 +177,42 @@ impl Tls {
     }
 }
 
-fn server_config(
-    provider: &Arc<CryptoProvider>,
-    certificates: &Arc<BySni>,
-    files: &TlsFiles,
-) -> Result<ServerConfig, Error> {
-    let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
+impl Servers {
+    /// Reads the files; without certificates there is no server.
+    ///
+    /// Sessions of the server before can be resumed, unless clients show
+    /// certificates: a session is resumed without looking at them again, so
+    /// one whose authority is gone would get in.
+    fn load(files: &TlsFiles, before: Option<&Self>) -> Result<Option<Self>, Error> {
+        if files.certificates.is_empty() {
+            return Ok(None);
+        }
+        let before = before.filter(|_| files.client_ca.is_none());
+        let mut config = server_config(files)?;
+        match before {
+            Some(Self { tls: before, .. }) => {
+                config.ticketer = Arc::clone(&before.ticketer);
+                config.session_storage = Arc::clone(&before.session_storage);
+            }
+            // Stateless tickets, so that a session can be resumed at any worker.
+            None => {
+                config.ticketer =
+                    aws_lc_rs::Ticketer::new().map_err(|error| Error::Tls(error.to_string()))?;
+            }
+        }
+        let mut https = config.clone();
+        https.alpn_protocols = https_protocols(&files.alpn);
+        Ok(Some(Self {
+            tls: Arc::new(config),
+            https: Arc::new(https),
+        }))
+    }
+}
+
+fn server_config(files: &TlsFiles) -> Result<ServerConfig, Error> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let certificates = BySni(certified_keys(&provider, &files.certificates)?);
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::Tls(error.to_string()))?;
     let builder = match &files.client_ca {
@@ -196,17 +224,14 @@ fn server_config(
                     .add(certificate)
                     .map_err(|error| bad_file("--client-ca", path, &error))?;
             }
-            let verifier =
-                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-                    .build()
-                    .map_err(|error| bad_file("--client-ca", path, &error))?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .build()
+                .map_err(|error| bad_file("--client-ca", path, &error))?;
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut config = builder.with_cert_resolver(Arc::clone(certificates) as _);
+    let mut config = builder.with_cert_resolver(Arc::new(certificates));
     config.alpn_protocols.clone_from(&files.alpn);
-    // Stateless tickets, so that a session can be resumed at any worker.
-    config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| Error::Tls(error.to_string()))?;
     Ok(config)
 }
 
@@ -224,23 +249,16 @@ fn https_protocols(named: &[Vec<u8>]) -> Vec<Vec<u8>> {
 
 /// The server's certificates; the first is for clients that ask for none of
 /// their names, or for no name.
-#[derive(Debug, Default)]
-struct BySni(RwLock<Vec<Arc<CertifiedKey>>>);
-
-impl BySni {
-    fn replace(&self, keys: Vec<Arc<CertifiedKey>>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = keys;
-    }
-}
+#[derive(Debug)]
+struct BySni(Vec<Arc<CertifiedKey>>);
 
 impl ResolvesServerCert for BySni {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let named = hello
             .server_name()
             .and_then(|name| ServerName::try_from(name).ok());
-        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let chosen = named.and_then(|name| keys.iter().find(|key| is_for(key, &name)));
-        chosen.or_else(|| keys.first()).cloned()
+        let chosen = named.and_then(|name| self.0.iter().find(|key| is_for(key, &name)));
+        chosen.or_else(|| self.0.first()).cloned()
     }
 }
 
