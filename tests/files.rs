@@ -7,7 +7,8 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use harness::{Client, Peer, Run, Strace, TcpPeer, directory, pattern, same, write};
+use harness::{Client, Peer, Run, Server, Strace, TcpPeer, directory, pattern, same, write};
+use tempfile::TempDir;
 
 /// The probe with a directory as its `/data`.
 fn probe(directory: &Path, mode: &str) -> Run {
@@ -286,27 +287,64 @@ fn a_client_that_leaves_in_the_middle_of_a_file_leaves_nothing_behind() {
 
 #[test]
 fn no_path_leads_out_of_the_directory() {
+    let (_scratch, server) = confined();
+    try_to_get_out(&server);
+}
+
+#[test]
+fn no_path_leads_out_where_a_filter_refuses_openat2() {
+    // What a kernel before 5.6 says, and what old container runtimes do.
+    for errno in ["ENOSYS", "EPERM"] {
+        let (_scratch, server) = confined();
+        let refuse = format!("inject=openat2:error={errno}");
+        let options = ["-e", "trace=openat2", "-e", &refuse];
+        let Some(strace) = Strace::attach(&server, &options) else {
+            return;
+        };
+        try_to_get_out(&server);
+        strace.wait_for(&["openat2", "within", "INJECTED"]);
+        strace.detach();
+    }
+}
+
+/// A server of a directory that has a file, a subdirectory, and links that lead
+/// to a secret beside it.
+fn confined() -> (TempDir, Server) {
     let scratch = directory();
     let inside = scratch.path().join("inside");
-    fs::create_dir(&inside).expect("a directory");
+    fs::create_dir_all(inside.join("below")).expect("directories");
     write(scratch.path(), "secret.txt", b"secret");
     write(&inside, "open.txt", b"open");
+    let secret = scratch.path().join("secret.txt");
     symlink("../secret.txt", inside.join("relative")).expect("a link");
-    symlink(scratch.path().join("secret.txt"), inside.join("absolute")).expect("a link");
+    symlink("../../secret.txt", inside.join("below/deeper")).expect("a link");
+    symlink(secret, inside.join("absolute")).expect("a link");
+    symlink(inside.join("open.txt"), inside.join("rooted")).expect("a link");
     symlink(scratch.path(), inside.join("up")).expect("a link");
     symlink("open.txt", inside.join("within")).expect("a link");
+    symlink("../within", inside.join("below/through")).expect("a link");
     symlink("loop", inside.join("loop")).expect("a link");
     let server = probe(&inside, "").start();
+    (scratch, server)
+}
+
+fn try_to_get_out(server: &Server) {
     let mut peer = server.connect();
     for path in [
         "/data/../secret.txt",
         "/data/./.././secret.txt",
         "/data/nothing/../../secret.txt",
+        "/data/below/../../secret.txt",
+        "/data/below/deeper",
         "/data/relative",
         "/data/absolute",
+        // Absolute links are refused wherever they lead.
+        "/data/rooted",
         "/data/up/secret.txt",
+        "/data/up/inside/open.txt",
         "/data/loop",
         "/data//../secret.txt",
+        "/data/below",
         "/data/",
         "/data",
     ] {
@@ -316,14 +354,21 @@ fn no_path_leads_out_of_the_directory() {
         let answer = peer.ask(&format!("read {path}"));
         assert!(answer.starts_with("error: "), "{path}: {answer}");
     }
-    let secret = scratch.path().join("secret.txt");
-    let answer = peer.ask(&format!("sendfile {} 0 -", secret.display()));
+    let answer = peer.ask("sendfile /secret.txt 0 -");
     assert_eq!(answer, "error: access-denied");
     server.log.wait_for(&["--dir"]);
-    assert_eq!(
-        fetch(&mut server.connect(), "/data/within", 0, "-"),
-        b"open"
-    );
+    for path in [
+        "/data/open.txt",
+        "/data/below/../open.txt",
+        "/data/below/through",
+        "/data/within",
+    ] {
+        assert_eq!(
+            fetch(&mut server.connect(), path, 0, "-"),
+            b"open",
+            "{path}"
+        );
+    }
 }
 
 #[test]

@@ -4,9 +4,10 @@
 use std::cell::Cell;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Component, Path, PathBuf};
 
+use cap_primitives::fs::{OpenOptions, OpenOptionsExt};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
@@ -21,7 +22,7 @@ pub(crate) struct Roots(Vec<Root>);
 struct Root {
     /// Where the guest sees it, without a slash at the end; empty for `/`.
     guest: PathBuf,
-    directory: OwnedFd,
+    directory: fs::File,
 }
 
 impl Roots {
@@ -37,7 +38,7 @@ impl Roots {
                 let opened = rustix::fs::open(&directory.host, flags, Mode::empty());
                 Ok(Root {
                     guest: relative(Path::new(&directory.guest)),
-                    directory: opened.map_err(|errno| {
+                    directory: opened.map(fs::File::from).map_err(|errno| {
                         Error::Directory(format!(
                             "--dir: cannot open the directory {}: {}",
                             directory.host.display(),
@@ -97,32 +98,58 @@ impl Roots {
 impl Root {
     /// Opens a regular file by its path beneath the directory.
     fn open_file(&self, index: usize, path: Box<str>) -> Result<File, ConnectionError> {
-        // Without O_NONBLOCK, opening a FIFO would wait for a writer.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        let fd = loop {
-            match rustix::fs::openat2(&self.directory, &*path, flags, Mode::empty(), resolve) {
-                // A rename raced with the walk (openat2(2)).
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                // A socket, or a device without a driver; a name that is
-                // longer than any there can be.
-                Err(Errno::NXIO | Errno::NODEV | Errno::NAMETOOLONG) => {
-                    return Err(ConnectionError::NotFound);
-                }
-                result => break result?,
+        let file = match self.open_beneath(&path) {
+            // A socket, or a device without a driver; a name that is longer
+            // than any there can be.
+            Err(Errno::NXIO | Errno::NODEV | Errno::NAMETOOLONG) => {
+                return Err(ConnectionError::NotFound);
             }
+            result => result?,
         };
-        let stat = rustix::fs::fstat(&fd)?;
+        let stat = rustix::fs::fstat(&file)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(ConnectionError::NotFound);
         }
         Ok(File {
-            file: fs::File::from(fd),
+            file,
             root: index,
             path,
             metadata: Cell::new(Metadata::from(&stat)),
             refuses_sendfile: Cell::new(false),
         })
+    }
+}
+
+/// Without O_NONBLOCK, opening a FIFO would wait for a writer.
+const FLAGS: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY);
+
+impl Root {
+    /// Opens whatever a path leads to beneath the directory; `XDEV` where it
+    /// leads out.
+    fn open_beneath(&self, path: &str) -> Result<fs::File, Errno> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | FLAGS;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        loop {
+            match rustix::fs::openat2(&self.directory, path, flags, Mode::empty(), resolve) {
+                // A rename raced with the walk (openat2(2)).
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                // An old kernel, or a container whose filter does not know the
+                // call: some say that it is not permitted.
+                Err(Errno::NOSYS | Errno::PERM) => return self.walk(path),
+                result => return result.map(fs::File::from),
+            }
+        }
+    }
+
+    /// The same without openat2(2): directory by directory, each link read and
+    /// followed by hand.
+    fn walk(&self, path: &str) -> Result<fs::File, Errno> {
+        let mut options = OpenOptions::new();
+        let flags = FLAGS.bits().cast_signed();
+        options.read(true).custom_flags(flags);
+        let opened = cap_primitives::fs::open(&self.directory, Path::new(path), &options);
+        // An error that is not the system's is that the path leads out.
+        opened.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::XDEV))
     }
 }
 
