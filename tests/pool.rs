@@ -451,3 +451,38 @@ fn a_failure_to_connect_frees_the_place() {
     drop(peer);
     server.stop();
 }
+
+#[test]
+fn each_connection_that_was_made_is_counted_as_closed() {
+    // Some are closed by their peer while they are kept, one is closed instead
+    // of kept, one is closed by the guest, and one is kept until the end.
+    let echo = Echo::new(2);
+    let server = echo.client("1");
+    let mut peer = pooled(&server, &echo.target());
+    for _ in 0..4 {
+        assert_eq!(peer.ask("get"), "ok");
+        assert_eq!(peer.ask("ask hello"), "hello");
+        assert_eq!(peer.ask("put"), "ok");
+    }
+    assert_eq!(peer.ask("get"), "ok");
+    assert_eq!(peer.ask("end-sending"), "ok");
+    assert_eq!(peer.ask("put"), "ok");
+    assert_eq!(peer.ask(&format!("connect {}", echo.target())), "ok");
+    assert_eq!(peer.ask("put"), "ok");
+    assert_eq!(peer.ask("get"), "ok");
+    assert_eq!(peer.ask("put"), "ok");
+    wait_for_counts(&mut peer, "in-use 0 idle 1");
+    drop(peer);
+    let log = server.log.clone();
+    server.stop();
+    let line = log.wait_for(&["ended", "accepted="]);
+    let count = |name: &str| -> usize {
+        let at = line.split_whitespace().find_map(|word| {
+            let (key, value) = word.split_once('=')?;
+            (key == name).then(|| value.parse().expect("a number"))
+        });
+        at.expect(name)
+    };
+    assert_eq!(count("made"), 5, "{line}");
+    assert_eq!(count("accepted") + count("made"), count("closed"), "{line}");
+}

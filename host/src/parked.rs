@@ -19,6 +19,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::connect::{ConnectOptions, Endpoint};
 use crate::error::ConnectionError;
 use crate::pool::{Keep, Pool, PoolError, PoolLimits};
+use crate::server::Counted;
 use crate::tls::{ClientTls, ParkedSession};
 use crate::transport::{Address, Transport};
 use crate::worker::Worker;
@@ -37,6 +38,7 @@ pub(crate) struct Parked {
     pub(crate) session: Option<ParkedSession>,
     /// It still counts against `--max-connections`.
     pub(crate) permit: Option<OwnedSemaphorePermit>,
+    pub(crate) counted: Counted,
 }
 
 impl Parked {
@@ -46,6 +48,7 @@ impl Parked {
     /// The runtime cannot watch it.
     pub(crate) fn resume(self, worker: &Rc<Worker>) -> io::Result<Rc<Transport>> {
         let transport = Transport::new(worker, self.socket, self.peer, self.permit)?;
+        self.counted.resume();
         if let Some(session) = self.session {
             transport.core.borrow_mut().begin_tls(session.resume());
         }
@@ -125,6 +128,13 @@ impl Pools {
             pool.expire();
             Arc::strong_count(pool) > 1 || pool.counts().idle > 0
         });
+    }
+
+    /// Closes all that is kept; the run is at its end.
+    pub(crate) fn close(&self) {
+        for (_, pool) in self.pools().drain() {
+            pool.close();
+        }
     }
 
     fn pools(&self) -> MutexGuard<'_, HashMap<Key, Arc<Pool<Parked>>>> {

@@ -65,7 +65,7 @@ pub(crate) struct Shared {
     pub(crate) program: Loaded,
     pub(crate) log: GuestLog,
     pub(crate) wasi: WasiSetup,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Arc<Counters>,
     pub(crate) access_log: Option<AccessLog>,
     /// Connections that are still allowed.
     pub(crate) connections: Arc<Semaphore>,
@@ -103,7 +103,7 @@ impl Shared {
             program,
             log,
             wasi,
-            counters: Counters::default(),
+            counters: Arc::default(),
             access_log: config
                 .access_log
                 .as_ref()
@@ -179,6 +179,31 @@ impl Counter {
 
     fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A connection that no task sees to the end of: dropping it counts it as
+/// closed.
+#[derive(Debug)]
+pub(crate) struct Counted(Option<Arc<Counters>>);
+
+impl Counted {
+    /// One that was counted when it was made.
+    pub(crate) fn new(counters: &Arc<Counters>) -> Self {
+        Self(Some(Arc::clone(counters)))
+    }
+
+    /// A task sees to it from now on.
+    pub(crate) fn resume(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Some(counters) = &self.0 {
+            counters.connections_closed.add();
+        }
     }
 }
 
@@ -298,6 +323,7 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
         code = ended.code.unwrap_or(code);
     }
     drop(files);
+    shared.pools.close();
     // Nobody asks a program for an account of how it went.
     if !shared.program.is_command() || aborted > 0 {
         shared.report(aborted);

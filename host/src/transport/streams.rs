@@ -11,6 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::error::ConnectionError;
 use crate::parked::Parked;
 use crate::queue::{WriteQueue, send};
+use crate::server::Counted;
 use crate::transport::Transport;
 use crate::worker::{Received, Scratch};
 
@@ -238,6 +239,7 @@ impl Transport {
             peer: self.peer().clone(),
             session: core.tls.take().map(|session| session.park()),
             permit: permit.and_then(Rc::into_inner),
+            counted: Counted::new(&self.worker.shared.counters),
         })
     }
 

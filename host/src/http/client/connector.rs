@@ -24,6 +24,7 @@ use crate::error::ConnectionError;
 use crate::http::client::destination::Destination;
 use crate::http::client::failure::ConnectFailure;
 use crate::http::client::line::Line;
+use crate::server::Counted;
 use crate::worker::Worker;
 
 /// How long a connection may take to be made that nobody waits for any more,
@@ -90,6 +91,7 @@ async fn make(worker: &Rc<Worker>, uri: &Uri) -> Result<Link, ConnectFailure> {
         socket,
         line: Line::default(),
         _permit: permit,
+        _counted: Counted::new(&worker.shared.counters),
     })
 }
 
@@ -99,6 +101,7 @@ pub(super) struct Link {
     line: Line,
     /// What counts it against `--max-connections`.
     _permit: OwnedSemaphorePermit,
+    _counted: Counted,
 }
 
 enum Socket {
