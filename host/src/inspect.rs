@@ -417,8 +417,10 @@ struct Interface {
 impl Interface {
     fn of(component: &Component, engine: &Engine) -> Self {
         let ty = component.component_type();
-        let mut interface = Self::default();
-        interface.types_only = ty.exports(engine).len() > 0;
+        let mut interface = Self {
+            types_only: ty.exports(engine).len() > 0,
+            ..Self::default()
+        };
         for (name, item) in ty.exports(engine) {
             interface.exports.push(name.to_owned());
             interface.types_only &= is_type(&item.ty);
