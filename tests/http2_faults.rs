@@ -11,7 +11,7 @@ use harness::http2::{
     RST_STREAM, SETTINGS, WINDOW_UPDATE, ask, begin, frame, literal, next_frame, next_of, read,
     settings,
 };
-use harness::{Client, Http2, Run, Server, TcpPeer, pattern};
+use harness::{Client, Http2, Run, Server, TcpPeer, Upstream, pattern};
 use http::HeaderValue;
 
 const MIB: usize = 1 << 20;
@@ -744,6 +744,41 @@ fn a_guest_that_takes_too_long_costs_its_request() {
         drop(client);
         server.stop();
     }
+}
+
+#[test]
+fn an_instance_at_nothing_but_what_was_given_up_ends() {
+    let server = Run::guest("service-probe")
+        .http()
+        .args(["--workers", "1", "--max-connections", "4"])
+        .start();
+    // There are no more instances than connections.
+    for _ in 0..12 {
+        let mut client = Http2::connect(server.address("http"));
+        let (never, stream) = client.begin(ask("GET", "/never"), true).expect("a stream");
+        let (late, _) = client
+            .begin(ask("GET", "/late?50"), true)
+            .expect("a stream");
+        drop((never, stream));
+        assert_eq!(client.run(read(late)).expect("a response").status, 200);
+    }
+    let hello = Http2::connect(server.address("http")).fetch("/hello");
+    assert_eq!(hello.status, 200);
+    server.stop();
+}
+
+#[test]
+fn a_response_without_content_tells_no_length() {
+    let upstream = Upstream::answering("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n");
+    let server = Run::guest("reverse-proxy")
+        .http()
+        .args(["--allow-connect", "127.0.0.1:*"])
+        .guest_args(&[&upstream.url("")])
+        .start();
+    let response = Http2::connect(server.address("http")).fetch("/");
+    assert_eq!(response.status, 204);
+    assert_eq!(response.header("content-length"), None);
+    server.stop();
 }
 
 #[test]

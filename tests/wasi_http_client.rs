@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use harness::{
-    Dns, DnsReply, Run, Server, TlsServer, Upstream, cert, eventually, full_backlog, message, text,
+    Dns, DnsReply, Run, Server, TcpPeer, TlsServer, Upstream, cert, eventually, full_backlog,
+    message, text,
 };
 use hickory_proto::op::ResponseCode;
 use http::uri::Authority;
@@ -89,6 +90,100 @@ fn requests_are_sent_and_their_responses_read() {
         server.stop();
     }
     upstream.stop();
+}
+
+#[test]
+fn the_body_of_a_get_is_sent_as_any_other() {
+    let upstream = service();
+    let next = |server: &Server| {
+        // A body that was told and not sent would take the next request for it.
+        let said = ask(server, &format!("/get?{}", url(&upstream, "/hello")));
+        assert_eq!(said, "200 length 6 hello");
+    };
+    for server in probes() {
+        let target = format!("/get-with?100000+{}", url(&upstream, "/sum"));
+        let said = ask(&server, &target);
+        assert!(said.contains("100000"), "{said}");
+        next(&server);
+        server.stop();
+    }
+    let server = probe("outgoing-probe", "127.0.0.1:*").start();
+    for number in ["0", "5", "100000"] {
+        let target = format!("/get-sized?{number}+{}", url(&upstream, "/sum"));
+        let said = ask(&server, &target);
+        assert!(said.ends_with(&format!(" {number}")), "{said}");
+        next(&server);
+    }
+    server.stop();
+    let proxy = reverse_proxy(&url(&upstream, ""));
+    let mut peer = proxy.connect_http();
+    let head = "GET /sum HTTP/1.1\r\nHost: a\r\n";
+    for body in [
+        "Content-Length: 5\r\n\r\nhello",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    ] {
+        peer.send(format!("{head}{body}").as_bytes());
+        peer.response().is(200, "5");
+        peer.fetch("/hello").is(200, "hello");
+    }
+    proxy.stop();
+    upstream.stop();
+}
+
+#[test]
+fn a_length_beside_a_transfer_coding_says_nothing() {
+    let upstream = Upstream::answering(
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n\
+         5\r\nhello\r\n0\r\n\r\n",
+    );
+    let proxy = reverse_proxy(&upstream.url(""));
+    proxy.connect_http().fetch("/").is(200, "hello");
+    proxy.stop();
+}
+
+#[test]
+fn interim_responses_without_end_leave_others_their_turn() {
+    let endless = Upstream::new(move |mut asker, _| {
+        asker.head();
+        let many = "HTTP/1.1 100 Continue\r\n\r\n".repeat(10_000);
+        while asker.say(&many) {}
+    });
+    let server = probe("client-probe", "127.0.0.1:*").start();
+    let mut flooded = TcpPeer::connect(server.address("http"));
+    let target = format!("/get?{}", endless.url("/"));
+    flooded.send(message("GET", &target, &[]).as_bytes());
+    eventually("the flood has begun", || {
+        (endless.connections() > 0).then_some(())
+    });
+    let begun = Instant::now();
+    let mut others = server.connect_http();
+    for _ in 0..20 {
+        others.fetch("/none");
+    }
+    // Each would wait for seconds.
+    assert!(begun.elapsed() < Duration::from_secs(10), "{begun:?}");
+    flooded.reset();
+    server.stop();
+}
+
+#[test]
+fn a_client_that_resets_is_noticed_while_its_response_stands_still() {
+    let (ended, told) = mpsc::channel();
+    let stalling = Upstream::new(move |mut asker, _| {
+        asker.head();
+        asker.say("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nabc");
+        asker.rest();
+        let _ = ended.send(());
+    });
+    let proxy = reverse_proxy(&stalling.url(""));
+    let mut peer = TcpPeer::connect(proxy.address("http"));
+    peer.send(message("GET", "/", &[]).as_bytes());
+    while !peer.line().is_empty() {}
+    assert_eq!(peer.take(3), b"abc");
+    peer.reset();
+    told.recv_timeout(harness::DEADLINE)
+        .expect("it is given up");
+    proxy.stop();
 }
 
 #[test]

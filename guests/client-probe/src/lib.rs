@@ -33,9 +33,13 @@ impl Guest for Probe {
                 Ok(response) => told(response).await,
                 Err(error) => format!("error: {error:?}"),
             },
-            "/upload" => {
+            "/upload" | "/get-with" => {
+                let method = match path {
+                    "/upload" => Method::Post,
+                    _ => Method::Get,
+                };
                 let body = bytes(number, End::Trailers);
-                match client::send(message(Method::Post, Some(body))).await {
+                match client::send(message(method, Some(body))).await {
                     Ok(response) => told(response).await,
                     Err(error) => format!("error: {error:?}"),
                 }

@@ -30,8 +30,13 @@ impl Guest for Probe {
                 let _ = OutgoingBody::finish(body, None);
                 said(send(&request, sent).and_then(wait))
             }
-            "/upload" | "/upload-fails" | "/upload-trap" => {
-                let sent = outgoing(&Method::Post, url, &[("trailer", "x-check")]);
+            "/upload" | "/upload-fails" | "/upload-trap" | "/get-with" | "/get-sized" => {
+                let length = number.to_string();
+                let sent = match path {
+                    "/get-with" => outgoing(&Method::Get, url, &[]),
+                    "/get-sized" => outgoing(&Method::Get, url, &[("content-length", &length)]),
+                    _ => outgoing(&Method::Post, url, &[("trailer", "x-check")]),
+                };
                 let body = sent.body().expect("a body");
                 match send(&request, sent) {
                     Err(error) => format!("error: {error:?}"),
@@ -43,6 +48,7 @@ impl Guest for Probe {
                         drop(stream);
                         match path {
                             "/upload-fails" => drop(body),
+                            "/get-sized" => drop(OutgoingBody::finish(body, None)),
                             "/upload-trap" => {
                                 let pause = 200_000_000;
                                 wasip2::clocks::monotonic_clock::subscribe_duration(pause).block();

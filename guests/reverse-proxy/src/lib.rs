@@ -107,8 +107,11 @@ fn returned(response: Response) -> Response {
     let (_, consumed) = wit_future::new(|| Ok(()));
     let (body, trailers) = Response::consume_body(response, consumed);
     let (returned, _) = Response::new(headers, Some(body), trailers);
-    let _ = returned.set_status_code(status);
-    returned
+    // It may be none that there is.
+    match returned.set_status_code(status) {
+        Ok(()) => returned,
+        Err(()) => empty(502),
+    }
 }
 
 /// A copy of the fields that are for the other end, rather than the next hop.

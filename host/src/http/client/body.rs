@@ -132,6 +132,10 @@ pub(super) struct SentBody(Option<Sending>);
 
 struct Sending {
     body: WasiBody,
+    /// What was taken of it already.
+    first: Option<Frame<Bytes>>,
+    /// Bytes that the head tells.
+    told: Option<u64>,
     /// Bytes yet to come, where that is known.
     remaining: Option<u64>,
     upload: Arc<Upload>,
@@ -146,12 +150,16 @@ pub(super) struct NotWhole;
 impl SentBody {
     pub(super) fn new(
         body: WasiBody,
+        first: Option<Frame<Bytes>>,
+        told: Option<u64>,
         upload: &Arc<Upload>,
         health: SendWrapper<Rc<Health>>,
     ) -> Self {
         Self(Some(Sending {
-            remaining: body.size_hint().exact(),
+            remaining: told.or_else(|| body.size_hint().exact()),
             body,
+            first,
+            told,
             upload: Arc::clone(upload),
             health,
         }))
@@ -171,9 +179,13 @@ impl Sending {
             *remaining = remaining.saturating_sub(data.len() as u64);
         }
         // It may not be asked for more.
-        if self.body.is_end_stream() {
+        if self.is_at_end() {
             self.upload.end(Ok(()));
         }
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.first.is_none() && self.body.is_end_stream()
     }
 }
 
@@ -188,6 +200,10 @@ impl Body for SentBody {
         let Some(sending) = &mut self.0 else {
             return Poll::Ready(None);
         };
+        if let Some(first) = sending.first.take() {
+            sending.took(&first);
+            return Poll::Ready(Some(Ok(first)));
+        }
         let failure = match Pin::new(&mut sending.body).poll_frame(cx) {
             Poll::Pending => {
                 sending.upload.wait_for(WaitsFor::Guest);
@@ -210,13 +226,17 @@ impl Body for SentBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        let ended = |sending: &Sending| sending.body.is_end_stream();
-        self.0.as_ref().is_none_or(ended)
+        self.0.as_ref().is_none_or(Sending::is_at_end)
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Some(sending) => sending.body.size_hint(),
+            Some(sending) => match (sending.told, &sending.first) {
+                // Hyper sends so much, or fails.
+                (Some(length), _) => SizeHint::with_exact(length),
+                (None, Some(_)) => SizeHint::default(),
+                (None, None) => sending.body.size_hint(),
+            },
             None => SizeHint::with_exact(0),
         }
     }

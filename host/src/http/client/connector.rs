@@ -25,7 +25,7 @@ use crate::http::client::destination::Destination;
 use crate::http::client::failure::ConnectFailure;
 use crate::http::client::line::Line;
 use crate::server::Counted;
-use crate::worker::Worker;
+use crate::worker::{Worker, give_way};
 
 /// How long a connection may take to be made that nobody waits for any more,
 /// since another has become free.
@@ -90,15 +90,21 @@ async fn make(worker: &Rc<Worker>, uri: &Uri) -> Result<Link, ConnectFailure> {
     Ok(Link {
         socket,
         line: Line::default(),
+        taken: 0,
         _permit: permit,
         _counted: Counted::new(&worker.shared.counters),
     })
 }
 
+/// How much of a connection is read before others have their turn, bytes.
+const TURN: usize = 256 << 10;
+
 /// A connection of the client.
 pub(super) struct Link {
     socket: Socket,
     line: Line,
+    /// Bytes that were read in one turn.
+    taken: usize,
     /// What counts it against `--max-connections`.
     _permit: OwnedSemaphorePermit,
     _counted: Counted,
@@ -128,11 +134,22 @@ impl AsyncRead for Link {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.line.check()?;
+        if self.taken >= TURN {
+            // Hyper reads for as long as there is something: interim responses
+            // without end, for one.
+            self.taken = 0;
+            self.line.keep(cx);
+            give_way(cx);
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
         let read = match &mut self.socket {
             Socket::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Socket::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
         };
+        self.taken += buffer.filled().len().saturating_sub(before);
         if read.is_pending() {
+            self.taken = 0;
             self.line.keep(cx);
         }
         read

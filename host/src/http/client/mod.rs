@@ -21,14 +21,16 @@ mod destination;
 mod failure;
 mod line;
 
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::HOST;
-use http::{Method, Request, Response, StatusCode};
-use http_body::Body;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -39,7 +41,7 @@ use send_wrapper::SendWrapper;
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
-use crate::http::{Moving, hop};
+use crate::http::{Moving, hop, response};
 use crate::stream::Health;
 use crate::worker::Worker;
 
@@ -75,6 +77,9 @@ const MOST_FIELDS: usize = 100;
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 const MOST_HEAD: u32 = 64 << 10;
+
+/// How long a GET is kept back whose body has neither begun nor ended.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often the peer of a connection with exchanges is asked, in HTTP/2,
 /// whether it is still there.
@@ -137,22 +142,35 @@ impl Client {
             health,
             options,
         } = exchange;
-        let (mut parts, body) = request.into_parts();
+        let (mut parts, mut body) = request.into_parts();
         if parts.method == Method::CONNECT {
             return Err(Error::HttpRequestMethodInvalid);
         }
         // The client derives it from the URI, and HTTP/2 has none.
         parts.headers.remove(HOST);
+        let told = told_length(&parts.headers)?;
         let upload = Arc::new(Upload::default());
-        // Whose end is not known yet: hyper takes none of it, since such a
-        // request mostly has no body.
-        let unasked = matches!(parts.method, Method::GET | Method::HEAD)
-            && body.size_hint().exact().is_none();
-        let empty = unasked || body.is_end_stream();
+        let unasked =
+            matches!(parts.method, Method::GET | Method::HEAD) && told.is_none_or(|it| it == 0);
+        let (first, empty) = match unasked && body.size_hint().exact().is_none() {
+            true => match first_frame(&mut body).await? {
+                First::End => (None, true),
+                first => {
+                    // Else hyper would take none of it.
+                    let chunked = HeaderValue::from_static("chunked");
+                    parts.headers.insert(TRANSFER_ENCODING, chunked);
+                    (first.into_frame(), false)
+                }
+            },
+            false => (None, body.is_end_stream()),
+        };
+        if empty && told.is_some_and(|it| it > 0) {
+            return Err(Error::HttpRequestBodySize(Some(0)));
+        }
         let again = empty.then(|| parts.clone());
         let body = match empty {
             true => SentBody::empty(&upload),
-            false => SentBody::new(body, &upload, health.clone()),
+            false => SentBody::new(body, first, told, &upload, health.clone()),
         };
         let mut outcome = self
             .attempt(Request::from_parts(parts, body), &upload, &options)
@@ -172,6 +190,10 @@ impl Client {
             return Err(Error::HttpUpgradeFailed);
         }
         hop::remove_named(&mut parts.headers);
+        if parts.headers.contains_key(TRANSFER_ENCODING) {
+            // It says nothing (RFC 9112, section 6.3).
+            parts.headers.remove(CONTENT_LENGTH);
+        }
         let between = options.between_bytes_timeout.unwrap_or(RESPONSE_TIMEOUT);
         let body = ReceivedBody::new(body, between, place, guard);
         let body = Moving::new(body, &health).boxed_unsync();
@@ -231,6 +253,42 @@ impl Client {
         };
         (guard, kept)
     }
+}
+
+/// The length of its body that a request tells.
+fn told_length(headers: &HeaderMap) -> Result<Option<u64>, Error> {
+    if headers.get_all(CONTENT_LENGTH).iter().count() > 1 {
+        return Err(Error::HttpRequestBodySize(None));
+    }
+    response::content_length(headers).map_err(|_| Error::HttpRequestBodySize(None))
+}
+
+/// What a body begins with, where such requests mostly have none.
+enum First {
+    End,
+    Frame(Frame<Bytes>),
+    /// It has not begun.
+    Nothing,
+}
+
+impl First {
+    fn into_frame(self) -> Option<Frame<Bytes>> {
+        match self {
+            Self::Frame(frame) => Some(frame),
+            Self::End | Self::Nothing => None,
+        }
+    }
+}
+
+/// Waits a while for a body to begin or to end. A guest that sends none may not
+/// have said so yet.
+async fn first_frame(body: &mut WasiBody) -> Result<First, Error> {
+    let first = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
+    Ok(match tokio::time::timeout(BEGIN_TIMEOUT, first).await {
+        Ok(None) => First::End,
+        Ok(Some(frame)) => First::Frame(frame?),
+        Err(_) => First::Nothing,
+    })
 }
 
 /// Why an attempt failed.

@@ -49,7 +49,7 @@ pub(super) struct Answering {
     requests: Rc<Requests>,
     /// Until when the response is to begin.
     deadline: Option<Tick>,
-    /// When to look whether the client is still there, until it begins: nothing
+    /// When to look whether the client is still there, until it is sent: nothing
     /// is received meanwhile.
     look: Tick,
     stage: Stage,
@@ -126,7 +126,8 @@ impl Driver {
             return;
         };
         let body = answering.upload.as_ref().and_then(|it| it.deadline());
-        let look = matches!(answering.stage, Stage::Waiting).then_some(answering.look);
+        let unsaid = !matches!(answering.stage, Stage::Discarding(_));
+        let look = unsaid.then_some(answering.look);
         let first = [answering.deadline, body, look].into_iter().flatten().min();
         self.transport.set_alarm_at(first);
     }

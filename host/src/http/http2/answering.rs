@@ -299,9 +299,11 @@ impl Answering {
             // To HEAD, nobody knows what the length would be.
             (_, None) => (empty && !is_head).then_some(0),
         };
-        if let Some(length) = shown {
-            headers.insert(header::CONTENT_LENGTH, self.link.length(length));
-        }
+        match shown {
+            Some(length) => headers.insert(header::CONTENT_LENGTH, self.link.length(length)),
+            // To a 204 it may not be told (RFC 9110, section 8.6).
+            None => headers.remove(header::CONTENT_LENGTH),
+        };
         let (length, body) = match is_head || bodiless {
             true => (Some(0), None),
             false => (length, Some(body)),

@@ -160,9 +160,15 @@ impl Requests {
     pub(crate) fn abandon(&self, reply: &Reply) {
         reply.abandon();
         self.close();
+        self.end_if_unwanted();
+    }
+
+    /// Ends an instance that is at nothing but requests for which nobody waits.
+    fn end_if_unwanted(&self) {
         let wanted = |reply: &Weak<Reply>| reply.upgrade().is_some_and(|it| !it.is_abandoned());
-        let wanted = self.running.borrow().iter().any(wanted);
-        if !wanted && let Some(task) = self.task.take() {
+        let running = self.running.borrow();
+        let unwanted = !running.is_empty() && !running.iter().any(wanted);
+        if unwanted && let Some(task) = self.task.take() {
             task.abort();
         }
     }
@@ -195,6 +201,7 @@ impl Requests {
             .borrow_mut()
             .retain(|other| !std::ptr::eq(other.as_ptr(), Rc::as_ptr(reply)));
         self.wake();
+        self.end_if_unwanted();
     }
 
     /// Waits until none is running.

@@ -106,7 +106,7 @@ impl Driver {
     ) {
         let now = self.worker().now();
         let late = |deadline: Option<Tick>| deadline.is_some_and(|it| now >= it);
-        if late(Some(answering.look)) && matches!(answering.stage, Stage::Waiting) {
+        if late(Some(answering.look)) && !matches!(answering.stage, Stage::Discarding(_)) {
             if self.transport.is_reset() {
                 return self.client_left(*answering, out);
             }
