@@ -343,7 +343,17 @@ fn a_client_that_sends_nothing_more_still_gets_its_responses() {
                 ended = data.flags & http2::END_STREAM != 0;
             }
             assert_eq!(http2::next_of(&mut peer, http2::GOAWAY).code(), 0);
-            assert!(peer.rest().is_empty(), "{guest} {path:?}");
+            // Where the response was first, it is told to go before it is gone.
+            let rest = peer.rest();
+            let mut rest = rest.as_slice();
+            while let [high, middle, low, kind, ..] = *rest {
+                assert!(
+                    matches!(kind, http2::PING | http2::GOAWAY),
+                    "{guest} {path:?}"
+                );
+                let length = u32::from_be_bytes([0, high, middle, low]) as usize;
+                rest = rest.get(9 + length..).unwrap_or_default();
+            }
         }
         let mut peer = server.connect_http();
         http2::begin(&mut peer);
