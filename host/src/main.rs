@@ -10,8 +10,8 @@ use netwasm::logging::{self, LogOptions};
 use netwasm::server::Outcome;
 use netwasm::{Error, descriptors, inspect, server, wasm};
 
-/// Allocations of a request are small, many and freed where they were made,
-/// which is what mimalloc is for; the C library's takes locks for them.
+/// A request of `wasi:http` makes many small allocations, and frees them where
+/// they were made: with the C library's it costs an eighth more.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
