@@ -1,6 +1,12 @@
 //! The connections of a listening socket that a guest has, for its stream of
 //! them: like `listener`'s `accept` it cannot fail, and it ends when the run
 //! drains.
+//!
+//! Those of WASI 0.2, and so of `std::net`, are wasmtime-wasi's and not these,
+//! and do not end. There `accept` knows connections and errors but no end, and
+//! most programs try again after an error, which would spin. When the run
+//! drains, such a program ends by itself or is aborted by
+//! `--shutdown-timeout`.
 
 use std::fmt;
 use std::io;
