@@ -1,0 +1,285 @@
+//! What to listen on, and how addresses are written.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// What `sun_path` holds, less its final NUL: unix(7).
+const MAX_UNIX_PATH: usize = 107;
+
+/// One `--tcp`, `--tls`, `--udp`, `--http` or `--https`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerConfig {
+    /// What is spoken there.
+    pub kind: ListenerKind,
+    /// Where.
+    pub address: ListenAddress,
+}
+
+/// What a listener speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ListenerKind {
+    /// Byte streams, as they are.
+    Tcp,
+    /// Byte streams in TLS.
+    Tls,
+    /// Datagrams.
+    Udp,
+    /// HTTP/1.
+    Http,
+    /// HTTP/1 in TLS.
+    Https,
+}
+
+impl ListenerKind {
+    /// The flag that asks for it.
+    #[must_use]
+    pub fn flag(self) -> &'static str {
+        match self {
+            Self::Tcp => "--tcp",
+            Self::Tls => "--tls",
+            Self::Udp => "--udp",
+            Self::Http => "--http",
+            Self::Https => "--https",
+        }
+    }
+
+    /// Whether connections begin with a TLS handshake.
+    #[must_use]
+    pub fn is_encrypted(self) -> bool {
+        matches!(self, Self::Tls | Self::Https)
+    }
+
+    /// Whether the host parses requests there.
+    #[must_use]
+    pub fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::Https)
+    }
+}
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ListenAddress {
+    /// A port of localhost: 127.0.0.1 and, where the machine has it, ::1.
+    Localhost(u16),
+    /// One address.
+    Socket(SocketAddr),
+    /// A Unix domain socket.
+    Unix(PathBuf),
+}
+
+impl ListenAddress {
+    /// What it takes that no other listener may take; nothing where the system
+    /// picks the port.
+    pub(super) fn places(&self) -> Vec<Self> {
+        let localhost = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        match self {
+            Self::Localhost(0) => Vec::new(),
+            Self::Socket(address) if address.port() == 0 => Vec::new(),
+            Self::Localhost(port) => localhost
+                .map(|ip: IpAddr| Self::Socket(SocketAddr::new(ip, *port)))
+                .into(),
+            Self::Socket(_) | Self::Unix(_) => vec![self.clone()],
+        }
+    }
+}
+
+/// As it is written on the command line.
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Localhost(port) => port.fmt(f),
+            Self::Socket(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// From `PORT`, `localhost:PORT`, `IP:PORT`, `[IPV6]:PORT`, or `unix:PATH`.
+impl FromStr for ListenAddress {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return match path.len() {
+                0 => Err(AddressError::NoPath),
+                1..=MAX_UNIX_PATH => Ok(Self::Unix(PathBuf::from(path))),
+                length => Err(AddressError::LongPath(length)),
+            };
+        }
+        if let Ok(address) = text.parse() {
+            return Ok(Self::Socket(address));
+        }
+        if let Some((_, rest)) = text.split_once("://") {
+            return Err(AddressError::Url(rest.trim_end_matches('/').to_owned()));
+        }
+        let bare = text
+            .strip_prefix('[')
+            .and_then(|it| it.strip_suffix(']'))
+            .unwrap_or(text);
+        let port = |digits: &str| {
+            digits
+                .parse()
+                .map_err(|_| AddressError::Port(digits.to_owned()))
+        };
+        match text.rsplit_once(':') {
+            None if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => {
+                port(text).map(Self::Localhost)
+            }
+            Some((host, digits)) if host.eq_ignore_ascii_case("localhost") => {
+                port(digits).map(Self::Localhost)
+            }
+            Some(("" | "*", digits)) => Err(AddressError::Everywhere(port(digits)?)),
+            _ if bare.parse::<Ipv6Addr>().is_ok() => Err(AddressError::Brackets(bare.to_owned())),
+            _ if bare.parse::<IpAddr>().is_ok() => Err(AddressError::NoPort(bare.to_owned())),
+            Some((host, digits)) => {
+                port(digits)?;
+                match host.parse::<Ipv6Addr>() {
+                    Ok(_) => Err(AddressError::Brackets(host.to_owned())),
+                    Err(_) => Err(AddressError::Host(host.to_owned())),
+                }
+            }
+            None if text.starts_with('/') || text.starts_with('.') => {
+                Err(AddressError::Path(text.to_owned()))
+            }
+            None => Err(AddressError::Unknown(text.to_owned())),
+        }
+    }
+}
+
+/// Why a text is no address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// It is none of the forms.
+    #[error("'{0}' is no address: write PORT, IP:PORT, [IPV6]:PORT or unix:PATH")]
+    Unknown(String),
+    /// The port is no number, or too large.
+    #[error("'{0}' is not a port: write a number from 0 to 65535, 0 for one that is free")]
+    Port(String),
+    /// The port is missing.
+    #[error("no port: write {0}:8888")]
+    NoPort(String),
+    /// The host is a star, or empty.
+    #[error("write 0.0.0.0:{0} for all IPv4 addresses of this machine, [::]:{0} for all of IPv6")]
+    Everywhere(u16),
+    /// An IPv6 address stands without brackets.
+    #[error("an IPv6 address needs brackets and a port: [{0}]:8888")]
+    Brackets(String),
+    /// The host is a name.
+    #[error("'{0}' is not an IP address: one listens on an address of this machine, or on PORT")]
+    Host(String),
+    /// A URL.
+    #[error("an address is wanted, not a URL: write {0}")]
+    Url(String),
+    /// A path without `unix:`.
+    #[error("a Unix socket is written unix:{0}")]
+    Path(String),
+    /// `unix:` is followed by nothing.
+    #[error("no path after unix:")]
+    NoPath,
+    /// The path of a Unix socket is too long.
+    #[error("the path of a Unix socket has at most {MAX_UNIX_PATH} bytes, and this has {0}")]
+    LongPath(usize),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_as_they_are_documented() {
+        let socket = |text: &str| ListenAddress::Socket(text.parse().expect("an address"));
+        for (text, address) in [
+            ("8888", ListenAddress::Localhost(8888)),
+            ("0", ListenAddress::Localhost(0)),
+            ("localhost:80", ListenAddress::Localhost(80)),
+            ("LOCALHOST:80", ListenAddress::Localhost(80)),
+            ("127.0.0.1:80", socket("127.0.0.1:80")),
+            ("0.0.0.0:0", socket("0.0.0.0:0")),
+            ("[::1]:80", socket("[::1]:80")),
+            ("[::]:80", socket("[::]:80")),
+            (
+                "unix:/run/a.sock",
+                ListenAddress::Unix("/run/a.sock".into()),
+            ),
+            ("unix:a", ListenAddress::Unix("a".into())),
+        ] {
+            assert_eq!(text.parse(), Ok(address), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_says_what_to_write() {
+        for (text, error) in [
+            (
+                "",
+                "'' is no address: write PORT, IP:PORT, [IPV6]:PORT or unix:PATH",
+            ),
+            (
+                "http",
+                "'http' is no address: write PORT, IP:PORT, [IPV6]:PORT or unix:PATH",
+            ),
+            (
+                "-1",
+                "'-1' is no address: write PORT, IP:PORT, [IPV6]:PORT or unix:PATH",
+            ),
+            (
+                "65536",
+                "'65536' is not a port: write a number from 0 to 65535, 0 for one that is free",
+            ),
+            (
+                "127.0.0.1:http",
+                "'http' is not a port: write a number from 0 to 65535, 0 for one that is free",
+            ),
+            (
+                "localhost:",
+                "'' is not a port: write a number from 0 to 65535, 0 for one that is free",
+            ),
+            ("127.0.0.1", "no port: write 127.0.0.1:8888"),
+            (
+                "*:80",
+                "write 0.0.0.0:80 for all IPv4 addresses of this machine, [::]:80 for all of IPv6",
+            ),
+            (
+                ":80",
+                "write 0.0.0.0:80 for all IPv4 addresses of this machine, [::]:80 for all of IPv6",
+            ),
+            (
+                "::1",
+                "an IPv6 address needs brackets and a port: [::1]:8888",
+            ),
+            (
+                "[::1]",
+                "an IPv6 address needs brackets and a port: [::1]:8888",
+            ),
+            (
+                "fe80::1%x:80",
+                "'fe80::1%x' is not an IP address: one listens on an address of \
+                this machine, or on PORT",
+            ),
+            (
+                "example.org:80",
+                "'example.org' is not an IP address: one listens on an address of \
+                this machine, or on PORT",
+            ),
+            (
+                "tcp://127.0.0.1:80/",
+                "an address is wanted, not a URL: write 127.0.0.1:80",
+            ),
+            ("/run/a.sock", "a Unix socket is written unix:/run/a.sock"),
+            ("unix:", "no path after unix:"),
+        ] {
+            match text.parse::<ListenAddress>() {
+                Ok(address) => panic!("{text} gave {address:?}"),
+                Err(found) => assert_eq!(found.to_string(), error, "{text}"),
+            }
+        }
+        let longest = format!("unix:{}", "a".repeat(107));
+        assert!(longest.parse::<ListenAddress>().is_ok());
+        assert_eq!(
+            format!("{longest}a").parse::<ListenAddress>(),
+            Err(AddressError::LongPath(108))
+        );
+    }
+}
