@@ -1,25 +1,23 @@
 //! The command line: raw arguments, turned once into a checked [`Config`].
 
+mod flags;
+mod values;
+
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
 
-use bytesize::ByteSize;
-use clap::builder::PossibleValue;
 use clap::error::ErrorKind;
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::{
-    AccessLogConfig, AccessLogFormat, CertificateFiles, ComponentSource, Config, Directory,
-    DnsConfig, DnsServer, GuestConfig, HttpLimits, Isolation, Limits, ListenAddress,
-    ListenerConfig, ListenerKind, TlsFiles,
-};
-use crate::descriptors;
-use crate::logging::{LogFormat, LogOptions};
-use crate::policy::{ConnectPattern, HostPort, NamePattern, Policy};
+use crate::config::{ComponentSource, Config, DnsConfig, GuestConfig, Limits};
+use crate::logging::LogOptions;
+use crate::policy::Policy;
+
+use self::flags::{Compiling, Guest, Http, LimitFlags, Listeners, Log, Reach, Tls};
+use self::values::Variable;
 
 /// Components that are part of the program, for those who have nothing else.
 const BUILT_IN: [(&str, &[u8]); 17] = [
@@ -191,235 +189,6 @@ struct Run {
 }
 
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Listeners (repeatable)")]
-struct Listeners {
-    /// Take connections: PORT (of localhost), IP:PORT, or unix:PATH
-    #[arg(long, value_name = "ADDR")]
-    tcp: Vec<ListenAddress>,
-    /// Take connections in TLS
-    #[arg(long, value_name = "ADDR")]
-    tls: Vec<ListenAddress>,
-    /// Take datagrams
-    #[arg(long, value_name = "ADDR")]
-    udp: Vec<ListenAddress>,
-    /// Take HTTP requests: HTTP/1.1, and HTTP/2 of clients that begin with it
-    #[arg(long, value_name = "ADDR")]
-    http: Vec<ListenAddress>,
-    /// Take HTTP requests in TLS: HTTP/2 and HTTP/1.1
-    #[arg(long, value_name = "ADDR")]
-    https: Vec<ListenAddress>,
-}
-
-#[derive(Args, Debug)]
-#[command(next_help_heading = "HTTP")]
-struct Http {
-    /// Add a line for each request to a file; - is standard output
-    #[arg(long, value_name = "FILE")]
-    access_log: Option<PathBuf>,
-    /// The form of its lines
-    #[arg(
-        long,
-        value_enum,
-        value_name = "combined|json",
-        default_value = "combined"
-    )]
-    #[arg(
-        hide_possible_values = true,
-        hide_short_help = true,
-        requires = "access_log"
-    )]
-    access_log_format: AccessLogFormat,
-    /// The largest body of a request
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1MiB")]
-    max_body: usize,
-    /// The largest head of a request
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "32KiB")]
-    #[arg(hide_short_help = true)]
-    max_head: usize,
-    /// The longest first line of a request
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "8KiB")]
-    #[arg(hide_short_help = true)]
-    max_request_line: usize,
-    /// The most headers of a request
-    #[arg(long, value_name = "N", value_parser = count, default_value = "100")]
-    #[arg(hide_short_help = true)]
-    max_headers: usize,
-    /// How long a client may take to send the head of a request
-    #[arg(long, value_name = "TIME", value_parser = time, default_value = "10s")]
-    #[arg(hide_short_help = true)]
-    head_timeout: Duration,
-    /// How long a client may send nothing of a body that it began
-    #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
-    #[arg(hide_short_help = true)]
-    body_timeout: Duration,
-    /// How long a connection may be idle between requests
-    #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s")]
-    #[arg(hide_short_help = true)]
-    keep_alive_timeout: Duration,
-    /// How long a wasi:http component may take to begin its response, counted
-    /// from the last piece of the request that it got
-    #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s")]
-    #[arg(hide_short_help = true)]
-    response_timeout: Duration,
-    /// How many requests an instance of a wasi:http component answers
-    #[arg(long, value_name = "N", value_parser = count, default_value = "128")]
-    #[arg(hide_short_help = true)]
-    max_instance_reuse_count: usize,
-    /// How many of them at once; wasi:http 0.2 always has one at a time
-    #[arg(long, value_name = "N", value_parser = count, default_value = "16")]
-    #[arg(hide_short_help = true)]
-    max_instance_concurrent_reuse_count: usize,
-}
-
-#[derive(Args, Debug)]
-#[command(next_help_heading = "TLS")]
-struct Tls {
-    /// Certificate chain in PEM; repeatable, chosen by the name a client asks for
-    #[arg(long, value_name = "FILE")]
-    cert: Vec<PathBuf>,
-    /// Private key in PEM, one for each --cert in the same order
-    #[arg(long, value_name = "FILE")]
-    key: Vec<PathBuf>,
-    /// Take only clients with a certificate that this authority signed
-    #[arg(long, value_name = "FILE", hide_short_help = true)]
-    client_ca: Option<PathBuf>,
-    /// Protocol to agree on with clients of --tls, the best one first; repeatable. Of those of
-    /// --https, h2, http/1.1 and http/1.0, it takes the ones that are named, where any is
-    #[arg(long, value_name = "NAME", hide_short_help = true)]
-    alpn: Vec<String>,
-    /// Authority that outgoing connections trust besides the system's; repeatable
-    #[arg(long, value_name = "FILE", hide_short_help = true)]
-    ca: Vec<PathBuf>,
-    /// Let outgoing connections take any certificate, whoever shows it: for tests only
-    #[arg(long, hide_short_help = true)]
-    tls_insecure: bool,
-}
-
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Guest")]
-struct Guest {
-    /// One instance a connection, worker or request [default: by kind]
-    #[arg(long, value_enum, value_name = "MODE")]
-    #[arg(hide_possible_values = true)]
-    isolation: Option<Isolation>,
-    /// Threads that serve connections [default: one a core]
-    #[arg(long, value_name = "N", value_parser = workers)]
-    workers: Option<NonZeroUsize>,
-    /// Let the guest read a directory, or write (:rw); repeatable
-    #[arg(long, value_name = "DIR")]
-    dir: Vec<Directory>,
-    /// Give the guest a variable, or NAME to inherit it; repeatable
-    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
-    env: Vec<Variable>,
-    /// Run a file that `netwasm compile` made: native code, to be trusted like any program
-    #[arg(long, hide_short_help = true)]
-    allow_compiled: bool,
-    /// Compile anew each time, and keep nothing in ~/.cache/netwasm
-    #[arg(long, hide_short_help = true)]
-    no_cache: bool,
-}
-
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Guest")]
-struct Reach {
-    /// Let the guest connect, as to '*.example.org:443'; repeatable
-    #[arg(long, value_name = "PATTERN")]
-    allow_connect: Vec<ConnectPattern>,
-    /// Let it send datagrams first, as to '10.0.0.0/8:53'; repeatable
-    #[arg(long, value_name = "PATTERN")]
-    allow_udp: Vec<HostPort>,
-    /// Let it look names up besides those that it may connect or send to; repeatable
-    #[arg(long, value_name = "NAME", hide_short_help = true)]
-    allow_resolve: Vec<NamePattern>,
-    /// Let it listen on an address by itself; repeatable
-    #[arg(long, value_name = "ADDR", hide_short_help = true)]
-    allow_listen: Vec<ListenAddress>,
-    /// Ask this server for names, not those of /etc/resolv.conf; repeatable
-    #[arg(long, value_name = "IP[:PORT]", hide_short_help = true)]
-    dns_server: Vec<DnsServer>,
-    /// How long looking a name up may take
-    #[arg(long, value_name = "TIME", value_parser = time, default_value = "5s")]
-    #[arg(hide_short_help = true)]
-    dns_timeout: Duration,
-}
-
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Limits")]
-struct LimitFlags {
-    /// How long the guest may take for an event
-    #[arg(long, value_name = "TIME", value_parser = time, default_value = "100ms")]
-    event_timeout: Duration,
-    /// Connections at once, others wait [default: what open files allow]
-    #[arg(long, value_name = "N", value_parser = count)]
-    max_connections: Option<usize>,
-    /// Connections that the kernel keeps waiting
-    #[arg(long, value_name = "N", default_value = "1024", hide_short_help = true)]
-    #[arg(value_parser = clap::value_parser!(i32).range(1..))]
-    backlog: i32,
-    /// End connections that are silent for so long
-    #[arg(long, value_name = "TIME", value_parser = time_or_none, default_value = "none")]
-    idle_timeout: TimeOrNone,
-    /// How long a TLS handshake may take
-    #[arg(long, value_name = "TIME", value_parser = time, default_value = "10s")]
-    #[arg(hide_short_help = true)]
-    handshake_timeout: Duration,
-    /// End connections whose peer takes nothing of what is to be sent
-    #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
-    #[arg(hide_short_help = true)]
-    write_timeout: Duration,
-    /// Unsent bytes of a connection at which the guest is told to pause
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64KiB")]
-    #[arg(hide_short_help = true)]
-    write_high: usize,
-    /// Unsent bytes at which it is told to resume
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "16KiB")]
-    #[arg(hide_short_help = true)]
-    write_low: usize,
-    /// Unsent bytes at which a connection is ended
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "16MiB")]
-    #[arg(hide_short_help = true)]
-    max_write_buffer: usize,
-    /// Timers, files, questions and pending connects of an instance, each
-    #[arg(long, value_name = "N", value_parser = count, default_value = "1024")]
-    #[arg(hide_short_help = true)]
-    max_handles: usize,
-    /// How long connections may go on after SIGTERM or SIGINT
-    #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
-    #[arg(hide_short_help = true)]
-    shutdown_timeout: Duration,
-}
-
-/// Limits that reading and compiling a component have, with the one that the
-/// code is made for.
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Limits")]
-struct Compiling {
-    /// Memory of an instance
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB")]
-    max_memory: usize,
-    /// The largest component
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB")]
-    #[arg(hide_short_help = true)]
-    max_component_size: usize,
-    /// How long compiling it may take
-    #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s")]
-    #[arg(hide_short_help = true)]
-    compile_timeout: Duration,
-}
-
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Log (to standard error)")]
-struct Log {
-    /// Show more; -vv: every step
-    #[arg(short, action = ArgAction::Count)]
-    verbose: u8,
-    /// The form of its lines
-    #[arg(long, value_enum, value_name = "text|json", default_value = "text")]
-    #[arg(hide_possible_values = true)]
-    log_format: LogFormat,
-}
-
-#[derive(Args, Debug)]
 struct Inspect {
     /// The component: a file, or the name of a built-in one (echo)
     component: PathBuf,
@@ -488,225 +257,6 @@ impl Run {
     }
 }
 
-impl Listeners {
-    fn into_configs(self) -> Vec<ListenerConfig> {
-        [
-            (ListenerKind::Tcp, self.tcp),
-            (ListenerKind::Tls, self.tls),
-            (ListenerKind::Udp, self.udp),
-            (ListenerKind::Http, self.http),
-            (ListenerKind::Https, self.https),
-        ]
-        .into_iter()
-        .flat_map(|(kind, addresses)| {
-            addresses
-                .into_iter()
-                .map(move |address| ListenerConfig { kind, address })
-        })
-        .collect()
-    }
-}
-
-impl Http {
-    fn limits(&self) -> HttpLimits {
-        HttpLimits {
-            max_head: self.max_head,
-            max_request_line: self.max_request_line,
-            max_headers: self.max_headers,
-            max_body: self.max_body,
-            head_timeout: self.head_timeout,
-            body_timeout: self.body_timeout,
-            keep_alive_timeout: self.keep_alive_timeout,
-            response_timeout: self.response_timeout,
-            max_instance_reuse: self.max_instance_reuse_count,
-            max_instance_concurrency: self.max_instance_concurrent_reuse_count,
-        }
-    }
-
-    fn access_log(self) -> Option<AccessLogConfig> {
-        Some(AccessLogConfig {
-            path: self.access_log?,
-            format: self.access_log_format,
-        })
-    }
-}
-
-impl Tls {
-    fn into_files(self) -> Result<TlsFiles, clap::Error> {
-        let (certs, keys) = (self.cert.len(), self.key.len());
-        if certs != keys {
-            return Err(usage(&format!(
-                "each --cert needs its --key, in the same order: there are {certs} --cert and \
-                 {keys} --key"
-            )));
-        }
-        let pairs = self.cert.into_iter().zip(self.key);
-        Ok(TlsFiles {
-            certificates: pairs
-                .map(|(chain, key)| CertificateFiles { chain, key })
-                .collect(),
-            client_ca: self.client_ca,
-            alpn: self.alpn.into_iter().map(String::into_bytes).collect(),
-            extra_roots: self.ca,
-            insecure: self.tls_insecure,
-        })
-    }
-}
-
-impl LimitFlags {
-    fn into_limits(self, compiling: &Compiling) -> Limits {
-        Limits {
-            max_connections: self
-                .max_connections
-                .unwrap_or_else(descriptors::connections),
-            backlog: self.backlog,
-            event_timeout: self.event_timeout,
-            idle_timeout: self.idle_timeout.0,
-            handshake_timeout: self.handshake_timeout,
-            write_timeout: self.write_timeout,
-            write_high: self.write_high,
-            write_low: self.write_low,
-            max_write_buffer: self.max_write_buffer,
-            max_handles: self.max_handles,
-            shutdown_timeout: self.shutdown_timeout,
-            ..compiling.limits()
-        }
-    }
-}
-
-impl Compiling {
-    fn limits(&self) -> Limits {
-        Limits {
-            max_memory: self.max_memory,
-            max_component_size: self.max_component_size as u64,
-            compile_timeout: self.compile_timeout,
-            ..Limits::default()
-        }
-    }
-
-    fn checked(&self) -> Result<Limits, clap::Error> {
-        let limits = self.limits();
-        limits.check().map_err(|error| usage(&error))?;
-        Ok(limits)
-    }
-}
-
-impl ValueEnum for Isolation {
-    fn value_variants<'a>() -> &'a [Self] {
-        &[Self::Request, Self::Connection, Self::Worker]
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(match self {
-            Self::Request => "request",
-            Self::Connection => "connection",
-            Self::Worker => "worker",
-        }))
-    }
-}
-
-impl ValueEnum for LogFormat {
-    fn value_variants<'a>() -> &'a [Self] {
-        &[Self::Text, Self::Json]
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(match self {
-            Self::Text => "text",
-            Self::Json => "json",
-        }))
-    }
-}
-
-impl ValueEnum for AccessLogFormat {
-    fn value_variants<'a>() -> &'a [Self] {
-        &[Self::Combined, Self::Json]
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(match self {
-            Self::Combined => "combined",
-            Self::Json => "json",
-        }))
-    }
-}
-
-/// A time, or none: clap takes an `Option` for a flag that may be left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct TimeOrNone(Option<Duration>);
-
-/// A variable of the guest's; none where it would be inherited but is not set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Variable(Option<(String, String)>);
-
-fn time(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err("it must not be zero".into()),
-        Ok(time) => Ok(time),
-        Err(_) => Err("write a number with its unit, such as 100ms, 30s or 5m".into()),
-    }
-}
-
-fn time_or_none(text: &str) -> Result<TimeOrNone, String> {
-    match text {
-        "none" => Ok(TimeOrNone(None)),
-        _ => match humantime::parse_duration(text) {
-            Ok(Duration::ZERO) => Ok(TimeOrNone(None)),
-            Ok(time) => Ok(TimeOrNone(Some(time))),
-            Err(_) => {
-                Err("write a number with its unit, such as 30s or 5m, or none for never".into())
-            }
-        },
-    }
-}
-
-fn size(text: &str) -> Result<usize, String> {
-    let size = text.parse::<ByteSize>().map_err(|_| {
-        "write a number of bytes, or one with its unit, such as 64KiB, 1.5MB or 1GiB".to_owned()
-    })?;
-    match usize::try_from(size.as_u64()) {
-        Ok(0) => Err("it must not be zero".into()),
-        Ok(size) => Ok(size),
-        Err(_) => Err("it is more than this machine can address".into()),
-    }
-}
-
-fn count(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("it must not be zero".into()),
-        Ok(count) => Ok(count),
-        Err(_) => Err("write a whole number, 1 or more".into()),
-    }
-}
-
-fn workers(text: &str) -> Result<NonZeroUsize, String> {
-    match text.parse::<NonZeroUsize>() {
-        Ok(workers) if workers.get() <= 1024 => Ok(workers),
-        _ => Err("write a whole number from 1 to 1024".into()),
-    }
-}
-
-fn variable(text: &str) -> Result<Variable, String> {
-    let (name, value) = match text.split_once('=') {
-        Some((name, value)) => (name, Some(value.to_owned())),
-        None => (text, None),
-    };
-    if name.is_empty() {
-        return Err("write NAME=VALUE, or NAME to inherit it".into());
-    }
-    let value = match value {
-        Some(value) => Some(value),
-        None => match std::env::var(name) {
-            Ok(value) => Some(value),
-            Err(std::env::VarError::NotPresent) => None,
-            Err(std::env::VarError::NotUnicode(_)) => {
-                return Err("its value is not UTF-8, which a guest's must be".into());
-            }
-        },
-    };
-    Ok(Variable(value.map(|value| (name.to_owned(), value))))
-}
-
 /// A file, or a built-in component: a plain word that is no file.
 fn component_source(component: &Path) -> Result<ComponentSource, clap::Error> {
     let file = || Ok(ComponentSource::File(component.to_owned()));
@@ -752,8 +302,15 @@ fn command(args: &[OsString]) -> clap::Command {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::logging::Verbosity;
+    use crate::config::{
+        AccessLogConfig, AccessLogFormat, CertificateFiles, Directory, HttpLimits, Isolation,
+        ListenerConfig, ListenerKind, TlsFiles,
+    };
+    use crate::descriptors;
+    use crate::logging::{LogFormat, Verbosity};
 
     /// The arguments after `netwasm`, in one string.
     fn parse_line(line: &str) -> Result<Command, clap::Error> {

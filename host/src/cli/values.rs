@@ -1,0 +1,128 @@
+//! The values of flags: how they are written, and what to say of those that
+//! are not.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
+
+use crate::config::{AccessLogFormat, Isolation};
+use crate::logging::LogFormat;
+
+impl ValueEnum for Isolation {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Request, Self::Connection, Self::Worker]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(match self {
+            Self::Request => "request",
+            Self::Connection => "connection",
+            Self::Worker => "worker",
+        }))
+    }
+}
+
+impl ValueEnum for LogFormat {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Text, Self::Json]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }))
+    }
+}
+
+impl ValueEnum for AccessLogFormat {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Combined, Self::Json]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(match self {
+            Self::Combined => "combined",
+            Self::Json => "json",
+        }))
+    }
+}
+
+/// A time, or none: clap takes an `Option` for a flag that may be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TimeOrNone(pub(super) Option<Duration>);
+
+/// A variable of the guest's; none where it would be inherited but is not set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Variable(pub(super) Option<(String, String)>);
+
+pub(super) fn time(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("it must not be zero".into()),
+        Ok(time) => Ok(time),
+        Err(_) => Err("write a number with its unit, such as 100ms, 30s or 5m".into()),
+    }
+}
+
+pub(super) fn time_or_none(text: &str) -> Result<TimeOrNone, String> {
+    match text {
+        "none" => Ok(TimeOrNone(None)),
+        _ => match humantime::parse_duration(text) {
+            Ok(Duration::ZERO) => Ok(TimeOrNone(None)),
+            Ok(time) => Ok(TimeOrNone(Some(time))),
+            Err(_) => {
+                Err("write a number with its unit, such as 30s or 5m, or none for never".into())
+            }
+        },
+    }
+}
+
+pub(super) fn size(text: &str) -> Result<usize, String> {
+    let size = text.parse::<ByteSize>().map_err(|_| {
+        "write a number of bytes, or one with its unit, such as 64KiB, 1.5MB or 1GiB".to_owned()
+    })?;
+    match usize::try_from(size.as_u64()) {
+        Ok(0) => Err("it must not be zero".into()),
+        Ok(size) => Ok(size),
+        Err(_) => Err("it is more than this machine can address".into()),
+    }
+}
+
+pub(super) fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("it must not be zero".into()),
+        Ok(count) => Ok(count),
+        Err(_) => Err("write a whole number, 1 or more".into()),
+    }
+}
+
+pub(super) fn workers(text: &str) -> Result<NonZeroUsize, String> {
+    match text.parse::<NonZeroUsize>() {
+        Ok(workers) if workers.get() <= 1024 => Ok(workers),
+        _ => Err("write a whole number from 1 to 1024".into()),
+    }
+}
+
+pub(super) fn variable(text: &str) -> Result<Variable, String> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(value.to_owned())),
+        None => (text, None),
+    };
+    if name.is_empty() {
+        return Err("write NAME=VALUE, or NAME to inherit it".into());
+    }
+    let value = match value {
+        Some(value) => Some(value),
+        None => match std::env::var(name) {
+            Ok(value) => Some(value),
+            Err(std::env::VarError::NotPresent) => None,
+            Err(std::env::VarError::NotUnicode(_)) => {
+                return Err("its value is not UTF-8, which a guest's must be".into());
+            }
+        },
+    };
+    Ok(Variable(value.map(|value| (name.to_owned(), value))))
+}
