@@ -676,7 +676,9 @@ fn what_is_kept_for_clients_that_open_no_window_is_bounded() {
 
 #[test]
 fn a_client_that_reads_nothing_from_its_socket_loses_its_connection() {
-    let server = probe().args(["--write-timeout", "300ms"]).start();
+    let server = probe()
+        .args(["--write-timeout", "300ms", "--event-timeout", "5s"])
+        .start();
     let mut peer = raw(&server);
     let window = 0x7fff_0000_u32.to_be_bytes();
     peer.send(&frame(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]));
