@@ -254,9 +254,16 @@ fn bodies_and_trailers_go_both_ways() {
         assert_eq!(response.status, 200);
         same(&response.body, &data);
     }
-    let (response, mut stream) = client
-        .begin(ask("POST", "/trailers"), false)
-        .expect("begun");
+    let response = exchange_with_trailers(&mut client, "/trailers");
+    response.is(200, "x-sum: 3");
+    drop(client);
+    server.stop();
+}
+
+/// Sends a short body and a trailer, which is to come back.
+#[track_caller]
+fn exchange_with_trailers(client: &mut Http2, target: &str) -> harness::Response {
+    let (response, mut stream) = client.begin(ask("POST", target), false).expect("begun");
     let mut trailers = http::HeaderMap::new();
     trailers.insert("x-sum", "3".parse().expect("a value"));
     stream
@@ -265,9 +272,7 @@ fn bodies_and_trailers_go_both_ways() {
     stream.send_trailers(trailers).expect("sent");
     let response = client.run(read(response)).expect("a response");
     assert_eq!(response.trailers, [("x-sum".to_owned(), "3".to_owned())]);
-    response.is(200, "x-sum: 3");
-    drop(client);
-    server.stop();
+    response
 }
 
 #[test]
@@ -564,15 +569,7 @@ fn guests_that_await_answer_as_over_http_1_1() {
         assert_eq!(large.body.len(), 3_000_000);
         let trailers = client.fetch("/trailers").is(200, "body").trailers;
         assert_eq!(trailers, [("x-sum".to_owned(), "4".to_owned())]);
-        let (response, mut stream) = client.begin(ask("POST", "/echo"), false).expect("begun");
-        let mut trailers = http::HeaderMap::new();
-        trailers.insert("x-sum", "3".parse().expect("a value"));
-        stream
-            .send_data(Bytes::from_static(b"abc"), false)
-            .expect("sent");
-        stream.send_trailers(trailers).expect("sent");
-        let response = client.run(read(response)).expect("a response");
-        assert_eq!(response.trailers, [("x-sum".to_owned(), "3".to_owned())]);
+        let response = exchange_with_trailers(&mut client, "/echo");
         response.is(200, "abc");
         client.fetch("/trap").is(500, "500 Internal Server Error");
         client.fetch("/error").is(500, "500 Internal Server Error");

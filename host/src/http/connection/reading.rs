@@ -67,22 +67,18 @@ impl Driver {
         out: &mut Vec<u8>,
     ) -> usize {
         let most = self.limits().max_body as u64;
+        if let Framing::Length(length) = request.head.framing()
+            && length > most
+        {
+            self.refuse(request, TOO_LARGE, out);
+            return 0;
+        }
         if self.worker().shared.program.requests().is_some() {
-            if let Framing::Length(length) = request.head.framing()
-                && length > most
-            {
-                self.refuse(request, TOO_LARGE, out);
-                return 0;
-            }
             return self.begin_answering(request, limits, input, out);
         }
         let remaining = match request.head.framing() {
             Framing::None => {
                 self.respond(request, out);
-                return 0;
-            }
-            Framing::Length(length) if length > most => {
-                self.refuse(request, TOO_LARGE, out);
                 return 0;
             }
             Framing::Length(length) => Remaining::Length(length),
