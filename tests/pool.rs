@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::{DEADLINE, Run, Server, TcpPeer, TlsServer, cert, eventually, text};
+use harness::{DEADLINE, Run, Server, Strace, TcpPeer, TlsServer, cert, eventually, text};
 use socket2::SockRef;
 
 /// An echo in the test's own process, which counts its connections and closes
@@ -355,6 +355,31 @@ fn closing_a_pool_ends_it_for_all_who_share_it() {
     assert_eq!(holder.ask("get"), "ok");
     drop((holder, waiter));
     server.stop();
+}
+
+#[test]
+fn connections_that_are_kept_cost_no_system_calls() {
+    let echo = Echo::new(usize::MAX);
+    let server = echo.client("1");
+    let pool = format!("{} size=5", echo.target());
+    let mut peers: Vec<_> = (0..5).map(|_| pooled(&server, &pool)).collect();
+    for peer in &mut peers {
+        assert_eq!(peer.ask("get"), "ok");
+    }
+    for peer in &mut peers {
+        assert_eq!(peer.ask("put"), "ok");
+    }
+    assert!(peers[0].ask("counts").starts_with("in-use 0 idle 5"));
+    let calls = "trace=recvfrom,recvmsg,/epoll_p?wait";
+    let Some(strace) = Strace::attach(&server, &["-e", calls]) else {
+        return;
+    };
+    // The lookout, which is asked for more at a time than runtimes are, twice a
+    // second.
+    strace.wait_for_several(&["epoll", ", 256, "], 4);
+    let trace = strace.detach();
+    let looks = trace.iter().filter(|line| line.contains("recv")).count();
+    assert_eq!(looks, 0, "{trace:#?}");
 }
 
 #[test]

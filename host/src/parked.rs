@@ -1,13 +1,13 @@
 //! Connections that a pool keeps: taken out of one worker's hands, and later
 //! given into another's, with their TLS sessions.
 //!
-//! Nothing watches one while it is parked. That its peer closed it, or spoke
-//! unasked, shows when the pool looks at it: from time to time, and before it
-//! is handed out.
+//! No worker watches one while it is parked. That its peer closed it, or spoke
+//! unasked, shows when the pool looks at it: after its lookout tells of it, and
+//! before it is handed out.
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,6 +18,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::connect::{ConnectOptions, Endpoint};
 use crate::error::ConnectionError;
+use crate::pool::lookout::Lookout;
 use crate::pool::{Keep, Pool, PoolError, PoolLimits};
 use crate::server::Counted;
 use crate::tls::{ClientTls, ParkedSession};
@@ -53,6 +54,12 @@ impl Parked {
             transport.core.borrow_mut().begin_tls(session.resume());
         }
         Ok(transport)
+    }
+}
+
+impl AsFd for Parked {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
@@ -95,10 +102,22 @@ pub(crate) struct Key {
 }
 
 /// The pools of a run, which all workers share.
-#[derive(Debug, Default)]
-pub(crate) struct Pools(Mutex<HashMap<Key, Arc<Pool<Parked>>>>);
+#[derive(Debug)]
+pub(crate) struct Pools {
+    pools: Mutex<HashMap<Key, Arc<Pool<Parked>>>>,
+    lookout: Arc<Lookout>,
+}
 
 impl Pools {
+    /// # Errors
+    /// No descriptor is left.
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self {
+            pools: Mutex::default(),
+            lookout: Arc::new(Lookout::new()?),
+        })
+    }
+
     /// The pool of this key.
     ///
     /// # Errors
@@ -115,7 +134,7 @@ impl Pools {
                 "there are too many pools of connections",
             ));
         }
-        let pool = Pool::new(key.limits);
+        let pool = Pool::new(key.limits, &self.lookout);
         pools.insert(key.clone(), Arc::clone(&pool));
         Ok(pool)
     }
@@ -123,9 +142,10 @@ impl Pools {
     /// Closes what was kept for too long or closed by its peer, and forgets
     /// the pools that nobody uses; to be called from time to time.
     pub(crate) fn expire(&self) {
+        let stirred = self.lookout.stirred();
         let mut pools = self.pools();
         pools.retain(|_, pool| {
-            pool.expire();
+            pool.expire(&stirred);
             Arc::strong_count(pool) > 1 || pool.counts().idle > 0
         });
     }
@@ -139,7 +159,7 @@ impl Pools {
 
     fn pools(&self) -> MutexGuard<'_, HashMap<Key, Arc<Pool<Parked>>>> {
         // Nothing panics while it is held.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -17,11 +17,21 @@
 //! another. How a connection is taken out of a worker's hands and put into
 //! another's is [`parked`](crate::parked)'s.
 
+pub(crate) mod lookout;
+
+use std::collections::HashSet;
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use tokio::time::Instant;
+
+use self::lookout::Lookout;
+
+/// After this time a connection that is kept is watched: until then the next
+/// one who needs it has mostly taken it, and looks at it anyway.
+const SETTLED: Duration = Duration::from_millis(500);
 
 /// What a pool may keep, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,8 +44,8 @@ pub(crate) struct PoolLimits {
     pub(crate) max_age: Duration,
 }
 
-/// A connection that a pool can keep.
-pub(crate) trait Keep {
+/// A connection that a pool can keep, by its socket.
+pub(crate) trait Keep: AsFd {
     /// Whether the peer has neither closed it nor said anything that nobody
     /// asked for, so that it can be handed out again.
     fn is_alive(&mut self) -> bool;
@@ -77,6 +87,7 @@ pub(crate) struct Pool<C> {
     size: usize,
     /// The places that are free; it hands them out in order.
     places: Arc<Semaphore>,
+    lookout: Arc<Lookout>,
     state: Mutex<State<C>>,
 }
 
@@ -92,15 +103,19 @@ struct Kept<C> {
     connection: C,
     made: Instant,
     since: Instant,
+    /// Its number at the lookout, where it is watched.
+    watched: Option<u64>,
 }
 
 impl<C: Keep> Pool<C> {
-    pub(crate) fn new(limits: PoolLimits) -> Arc<Self> {
+    /// A pool whose kept connections are watched by a lookout.
+    pub(crate) fn new(limits: PoolLimits, lookout: &Arc<Lookout>) -> Arc<Self> {
         let size = limits.size.clamp(1, Semaphore::MAX_PERMITS);
         Arc::new(Self {
             limits,
             size,
             places: Arc::new(Semaphore::new(size)),
+            lookout: Arc::clone(lookout),
             state: Mutex::new(State {
                 idle: Vec::new(),
                 counts: PoolCounts::default(),
@@ -150,6 +165,9 @@ impl<C: Keep> Pool<C> {
     fn take_alive(&self) -> Option<Kept<C>> {
         let mut state = self.state();
         while let Some(mut kept) = state.idle.pop() {
+            if kept.watched.take().is_some() {
+                self.lookout.remove(&kept.connection);
+            }
             if self.is_young(&kept, Instant::now()) && kept.connection.is_alive() {
                 state.counts.reused += 1;
                 return Some(kept);
@@ -165,14 +183,18 @@ impl<C: Keep> Pool<C> {
     }
 
     /// Closes what was kept for too long, or was closed by its peer; to be
-    /// called from time to time.
-    pub(crate) fn expire(&self) {
+    /// called from time to time, with the numbers that the lookout tells of.
+    pub(crate) fn expire(&self, stirred: &HashSet<u64>) {
         let now = Instant::now();
         let mut state = self.state();
         let before = state.idle.len();
-        state
-            .idle
-            .retain_mut(|kept| self.is_young(kept, now) && kept.connection.is_alive());
+        state.idle.retain_mut(|kept| {
+            if kept.watched.is_none() && now.duration_since(kept.since) >= SETTLED {
+                kept.watched = self.lookout.add(&kept.connection);
+            }
+            let stirred = kept.watched.is_some_and(|number| stirred.contains(&number));
+            self.is_young(kept, now) && (!stirred || kept.connection.is_alive())
+        });
         let expired = before - state.idle.len();
         state.counts.expired += expired as u64;
     }
@@ -256,6 +278,7 @@ impl<C> Place<C> {
                 connection,
                 made,
                 since: Instant::now(),
+                watched: None,
             });
         }
         // Only now, so that who waits finds it.
@@ -294,6 +317,15 @@ mod tests {
     const LONG: Option<Duration> = Some(Duration::from_secs(30));
 
     type TcpPool = Arc<Pool<TcpStream>>;
+
+    fn pool(limits: PoolLimits) -> TcpPool {
+        Pool::new(limits, &Arc::new(Lookout::new().expect("a descriptor")))
+    }
+
+    /// What happens from time to time.
+    fn expire(pool: &TcpPool) {
+        pool.expire(&pool.lookout.stirred());
+    }
 
     /// An echo that closes each connection after so many bytes.
     async fn echo(bytes: usize) -> SocketAddr {
@@ -371,7 +403,7 @@ mod tests {
     #[tokio::test]
     async fn a_thousand_tasks_share_three_connections() {
         let address = echo(usize::MAX).await;
-        let pool = Pool::new(LIMITS);
+        let pool = pool(LIMITS);
         let mut tasks = JoinSet::new();
         for _ in 0..1000 {
             let pool = Arc::clone(&pool);
@@ -393,7 +425,7 @@ mod tests {
     async fn a_connection_that_its_peer_closed_is_never_handed_out() {
         // Each is closed after three bytes, at the latest while it is kept.
         let address = echo(3).await;
-        let pool = Pool::new(LIMITS);
+        let pool = pool(LIMITS);
         for round in 0..30 {
             let mut lease = get(&pool, address).await;
             round_trip(&mut lease).await.expect("an echo");
@@ -405,15 +437,18 @@ mod tests {
         let counts = pool.counts();
         assert_eq!((counts.opened, counts.reused), (10, 20));
         assert_eq!((counts.expired, counts.idle), (9, 1));
-        pool.expire();
-        assert_eq!((pool.counts().expired, pool.counts().idle), (10, 0));
+        while pool.counts().idle > 0 {
+            tokio::time::sleep(SETTLED / 10).await;
+            expire(&pool);
+        }
+        assert_eq!(pool.counts().expired, 10);
     }
 
     #[tokio::test]
     async fn what_was_said_unasked_is_not_read_by_the_next() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
-        let pool = Pool::new(LIMITS);
+        let pool = pool(LIMITS);
         get(&pool, address).await.put();
         let (mut stream, _) = listener.accept().await.expect("a connection");
         stream
@@ -426,9 +461,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_connection_that_is_watched_can_be_used_again() {
+        let address = echo(usize::MAX).await;
+        let pool = pool(LIMITS);
+        for _ in 0..2 {
+            let mut lease = get(&pool, address).await;
+            round_trip(&mut lease).await.expect("an echo");
+            lease.put();
+            while pool.state().idle.iter().any(|kept| kept.watched.is_none()) {
+                tokio::time::sleep(SETTLED / 10).await;
+                expire(&pool);
+            }
+        }
+        let counts = pool.counts();
+        assert_eq!((counts.opened, counts.idle, counts.expired), (1, 1, 0));
+    }
+
+    #[tokio::test]
     async fn those_who_wait_are_served_in_order() {
         let address = echo(usize::MAX).await;
-        let pool = Pool::new(PoolLimits { size: 1, ..LIMITS });
+        let pool = pool(PoolLimits { size: 1, ..LIMITS });
         let first = get(&pool, address).await;
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = JoinSet::new();
@@ -456,7 +508,7 @@ mod tests {
     #[tokio::test]
     async fn who_waits_too_long_gets_an_error_and_takes_no_place() {
         let address = echo(usize::MAX).await;
-        let pool = Pool::new(PoolLimits { size: 1, ..LIMITS });
+        let pool = pool(PoolLimits { size: 1, ..LIMITS });
         let lease = get(&pool, address).await;
         let result = pool.get(Some(Duration::from_millis(20))).await;
         assert_eq!(result.expect_err("none is free"), PoolError::Timeout);
@@ -468,7 +520,7 @@ mod tests {
     #[tokio::test]
     async fn giving_up_leaves_no_place_taken() {
         let address = echo(usize::MAX).await;
-        let pool = Pool::new(PoolLimits { size: 1, ..LIMITS });
+        let pool = pool(PoolLimits { size: 1, ..LIMITS });
         // While connecting.
         drop(pool.get(LONG).await.expect("a place"));
         assert_eq!(pool.counts().in_use, 0);
@@ -503,14 +555,14 @@ mod tests {
                 ..LIMITS
             },
         ] {
-            let pool = Pool::new(limits);
+            let pool = pool(limits);
             get(&pool, address).await.put();
             tokio::time::sleep(brief).await;
             get(&pool, address).await.put();
             let counts = pool.counts();
             assert_eq!((counts.opened, counts.expired, counts.idle), (2, 1, 1));
             tokio::time::sleep(brief).await;
-            pool.expire();
+            expire(&pool);
             assert_eq!(pool.counts().idle, 0);
         }
     }
@@ -518,7 +570,7 @@ mod tests {
     #[tokio::test]
     async fn closing_ends_those_who_wait_and_what_is_kept() {
         let address = echo(usize::MAX).await;
-        let pool = Pool::new(PoolLimits { size: 2, ..LIMITS });
+        let pool = pool(PoolLimits { size: 2, ..LIMITS });
         let (mut one, other) = (get(&pool, address).await, get(&pool, address).await);
         other.put();
         let other = get(&pool, address).await;

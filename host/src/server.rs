@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{SignalKind, signal};
@@ -28,6 +28,9 @@ use crate::worker::{self, Assignment, Ended, Tick};
 /// How many tasks a worker runs before it looks for new events of its
 /// sockets: all that one look found.
 const EVENT_INTERVAL: u32 = 1024;
+
+/// How often it is looked for what is no longer needed.
+const TIDY: Duration = Duration::from_millis(500);
 
 /// The stack of a worker's thread, bytes: a guest's stack is on it.
 const STACK: usize = 4 << 20;
@@ -109,7 +112,7 @@ impl Shared {
                 .as_ref()
                 .map(AccessLog::open)
                 .transpose()?,
-            pools: Pools::default(),
+            pools: Pools::new().map_err(system("epoll"))?,
             connections: Arc::new(Semaphore::new(connections)),
         })
     }
@@ -207,6 +210,11 @@ impl Drop for Counted {
     }
 }
 
+/// Names what the machine did not give.
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::System { what, source }
+}
+
 /// Runs until a signal ends it, or the command that it runs. SIGTERM and SIGINT
 /// drain, a second one aborts what is left; SIGHUP reads certificates and
 /// `--client-ca` anew and opens the access log anew.
@@ -214,7 +222,6 @@ impl Drop for Counted {
 /// # Errors
 /// What keeps it from starting.
 pub fn run(config: &Config) -> Result<Outcome, Error> {
-    let system = |what| move |source| Error::System { what, source };
     // Signals are caught from here on, so that one that comes while the
     // component is compiled is not lost.
     let main = Builder::new_current_thread()
@@ -264,8 +271,12 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
     let begun = Instant::now();
     let tick = worker::tick(&config.limits);
     let pooling = Arc::clone(&shared);
+    let mut tidied = begun;
     let keep_clock = move || {
-        pooling.pools.expire();
+        if tidied.elapsed() >= TIDY {
+            tidied = Instant::now();
+            pooling.pools.expire();
+        }
         let now = begun.elapsed().as_nanos() / tick.as_nanos().max(1);
         // Without workers nobody wants to know.
         let _ = clock.send(Tick::try_from(now).unwrap_or(Tick::MAX));

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::Signal;
 
-use super::{Log, Server, eventually, process, skipped};
+use super::{DEADLINE, Log, Server, eventually, process, skipped};
 
 /// A tracer, attached until it is dropped.
 pub(crate) struct Strace {
@@ -42,6 +42,17 @@ impl Strace {
     /// Waits for a call that has all of these in its line.
     pub(crate) fn wait_for(&self, needles: &[&str]) {
         self.trace.wait_for(needles);
+    }
+
+    /// Waits for so many calls that have all of these in their line.
+    pub(crate) fn wait_for_several(&self, needles: &[&str], count: usize) {
+        let what = format!("{count} lines with {needles:?}");
+        self.trace.wait(DEADLINE, &what, |lines| {
+            let found = lines
+                .iter()
+                .filter(|line| needles.iter().all(|needle| line.contains(needle)));
+            (found.count() >= count).then_some(())
+        });
     }
 
     /// Detaches.
