@@ -252,6 +252,7 @@ impl Run {
         let log = LogOptions {
             format: self.log.log_format,
             verbosity: self.log.verbose.into(),
+            rate: self.log.log_rate.get(),
         };
         Ok(Command::Run(Box::new(config), log))
     }
@@ -380,7 +381,7 @@ mod tests {
              --max-head 2k --max-request-line 3k --max-headers 4 --head-timeout 6s \
              --body-timeout 7s --keep-alive-timeout 8s --response-timeout 9s \
              --max-instance-reuse-count 5 --max-instance-concurrent-reuse-count 6 \
-             --max-component-size 2M --compile-timeout 5s -vv --log-format json -- --tcp x",
+             --max-component-size 2M --compile-timeout 5s -vv --log-format json --log-rate 7 -- --tcp x",
         );
         assert_eq!(config.component, ComponentSource::File("dir/a.wasm".into()));
         assert!(config.trust_compiled && !config.cache);
@@ -476,7 +477,8 @@ mod tests {
             log,
             LogOptions {
                 format: LogFormat::Json,
-                verbosity: Verbosity::Trace
+                verbosity: Verbosity::Trace,
+                rate: 7,
             }
         );
     }
@@ -666,7 +668,7 @@ mod tests {
                 assert!(long.contains(&format!("--{name}")), "{name} in {long}");
             }
         }
-        assert!(long.lines().count() <= 115, "{long}");
+        assert!(long.lines().count() <= 125, "{long}");
         assert!(error("--help").contains("Examples:"));
         // It is the guest's here.
         run("a.wasm --tcp 1 -- --help");

@@ -9,8 +9,14 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 pub const MAX_CONNECTIONS: usize = 65_536;
 
 /// Descriptors that are kept for what is not a connection: listeners,
-/// runtimes, the log, directories.
+/// runtimes, the log, directories. Of a small limit it is half.
 const RESERVE: u64 = 64;
+
+/// What a server without a connection needs, about.
+pub const LEAST: u64 = 32;
+
+/// Fewer connections than this are worth a word at start.
+pub const FEW: usize = 512;
 
 /// Raises the soft limit of open descriptors to the hard one, as nobody here
 /// uses select(2), for which it is lower. Returns the limit; `None` where there
@@ -46,7 +52,7 @@ fn connections_below(limit: Option<u64>) -> usize {
     let Some(limit) = limit else {
         return MAX_CONNECTIONS;
     };
-    let rest = limit.saturating_sub(RESERVE);
+    let rest = limit - RESERVE.min(limit / 2);
     let connections = usize::try_from(rest - rest / 8).unwrap_or(usize::MAX);
     connections.clamp(1, MAX_CONNECTIONS)
 }
@@ -63,7 +69,7 @@ mod tests {
             (Some(1 << 20), 65_536),
             (Some(20_000), 17_444),
             (Some(1024), 840),
-            (Some(65), 1),
+            (Some(64), 28),
             (Some(0), 1),
         ] {
             assert_eq!(connections_below(limit), connections, "{limit:?}");

@@ -63,6 +63,12 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// The system gives no thread.
+    #[error(
+        "cannot start a thread: {0} (see `ulimit -u`, and the limit of processes that a \
+         container or service has)"
+    )]
+    Thread(io::Error),
     /// The runtime for components could not be set up.
     #[error("{0}")]
     Engine(String),

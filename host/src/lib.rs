@@ -44,7 +44,8 @@
 //! | [`cli`] | the command line | what it means |
 //! | [`config`] | what it means: checked once, passed down in parts | binding, reading files |
 //! | [`policy`] | what a guest may reach; denies by default, asked before any system call | sockets |
-//! | [`logging`] | where the log goes | what is logged |
+//! | [`logging`] | where the log goes, and how much of it | what is logged |
+//! | `spool` | lines on their way to a file, by a thread | their form |
 //! | [`inspect`] | what a component exports and imports, and whether that fits | running it |
 //! | [`server`] | a run from beginning to end; what workers share; counters | TLS or WIT details |
 //! | `worker` | a thread: its runtime, clock, connections, scratch buffers | the protocol |
@@ -66,7 +67,7 @@
 //! | `files`, `sendfile` | files beneath `--dir`, and sending them | HTTP |
 //! | `udp` | datagram sockets | streams |
 //! | `connect` | outgoing connections | policy |
-//! | `pool` | connections that are kept for the next: who gets one, and for how long | sockets |
+//! | `pool` | connections that are kept for the next: who gets one, and for how long; `pool::lookout` notices those that end | sockets |
 //! | `parked` | what a pool keeps, and how it goes from worker to worker | waiting |
 //! | `datagram` | datagram sockets of guests that await | policy |
 //! | `dns`, `destinations` | names to addresses; which of them to try first | connecting |
@@ -106,6 +107,7 @@ mod queue;
 mod relay;
 mod sendfile;
 pub mod server;
+mod spool;
 mod stream;
 mod ticker;
 mod tls;

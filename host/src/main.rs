@@ -1,6 +1,7 @@
 //! The program: arguments, log, and exit code.
 
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -21,15 +22,24 @@ fn main() -> ExitCode {
         // Help goes to standard output and is a success.
         Err(error) => error.exit(),
     };
-    match run(command) {
-        Ok(code) => code,
-        Err(error) => {
+    // A panic that was logged should be read, too.
+    match catch_unwind(AssertUnwindSafe(|| run(command))) {
+        Ok(Ok(code)) => {
+            let _ = logging::finish(None);
+            code
+        }
+        Err(_panicked) => {
+            let _ = logging::finish(None);
+            ExitCode::FAILURE
+        }
+        Ok(Err(error)) => {
             // As a mistake in the arguments, which it is.
             if let Some(Error::Config(wrong)) = error.downcast_ref() {
+                let _ = logging::finish(None);
                 cli::usage(wrong).exit();
             }
             // Whoever closed standard error does not want to know.
-            let _ = writeln!(std::io::stderr(), "netwasm: {}", one_line(&error));
+            let _ = logging::finish(Some(&format!("netwasm: {}", one_line(&error))));
             ExitCode::FAILURE
         }
     }
@@ -63,8 +73,15 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 /// says so.
 fn serve(config: &Config, log: LogOptions) -> anyhow::Result<ExitCode> {
     logging::start(log)?;
-    if let Err(error) = descriptors::raise_limit() {
-        tracing::warn!(%error, "cannot raise the limit of open files to its hard limit");
+    match descriptors::raise_limit() {
+        Ok(Some(limit @ ..descriptors::LEAST)) => anyhow::bail!(
+            "the limit of open files (ulimit -n) is {limit}: at least {} are needed",
+            descriptors::LEAST
+        ),
+        Ok(_) => {}
+        Err(error) => {
+            tracing::warn!(%error, "cannot raise the limit of open files to its hard limit");
+        }
     }
     let wanted = config.limits.max_connections;
     let possible = descriptors::connections();
@@ -73,6 +90,11 @@ fn serve(config: &Config, log: LogOptions) -> anyhow::Result<ExitCode> {
             wanted,
             possible,
             "the limit of open files (ulimit -n) allows fewer connections than --max-connections"
+        );
+    } else if possible < descriptors::FEW {
+        tracing::warn!(
+            connections = wanted,
+            "the limit of open files (ulimit -n) is low: so many connections at once, others wait"
         );
     }
     let outcome = server::run(config)?;

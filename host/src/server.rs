@@ -16,6 +16,7 @@ use crate::error::{ConnectionError, Error};
 use crate::files::Roots;
 use crate::http::access_log::AccessLog;
 use crate::listener;
+use crate::logging;
 use crate::parked::Pools;
 use crate::policy::{Denied, Policy};
 use crate::ticker::Ticker;
@@ -265,7 +266,7 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
         }
     }
     drop(handing);
-    let _ticker = shared.program.start_ticker().map_err(system("a thread"))?;
+    let _ticker = shared.program.start_ticker().map_err(Error::Thread)?;
     // As of each tick, the time that the workers' deadlines go by.
     let (clock, ticks) = watch::channel::<Tick>(0);
     let begun = Instant::now();
@@ -276,12 +277,13 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
         if tidied.elapsed() >= TIDY {
             tidied = Instant::now();
             pooling.pools.expire();
+            logging::tell();
         }
         let now = begun.elapsed().as_nanos() / tick.as_nanos().max(1);
         // Without workers nobody wants to know.
         let _ = clock.send(Tick::try_from(now).unwrap_or(Tick::MAX));
     };
-    let _clock = Ticker::start("clock", tick, keep_clock).map_err(system("a thread"))?;
+    let _clock = Ticker::start("clock", tick, keep_clock).map_err(Error::Thread)?;
     let (phase, watched) = watch::channel(Phase::Serving);
     let threads = assignments
         .into_iter()
@@ -295,7 +297,7 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
                 .spawn(move || serve(shared, assignment, watched, ticks))
         })
         .collect::<io::Result<Vec<_>>>()
-        .map_err(system("a thread"))?;
+        .map_err(Error::Thread)?;
     announce(&urls).map_err(system("standard output"))?;
     tracing::debug!(elapsed = ?started.elapsed(), workers, "serving");
 
@@ -335,6 +337,9 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
     }
     drop(files);
     shared.pools.close();
+    if let Some(log) = &shared.access_log {
+        log.finish();
+    }
     // Nobody asks a program for an account of how it went.
     if !shared.program.is_command() || aborted > 0 {
         shared.report(aborted);

@@ -1,7 +1,7 @@
 //! The flags of `netwasm run`, in the groups that its help shows, and what each
 //! group becomes.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -245,6 +245,9 @@ pub(super) struct Log {
     #[arg(long, value_enum, value_name = "text|json", default_value = "text")]
     #[arg(hide_possible_values = true)]
     pub(super) log_format: LogFormat,
+    /// Lines a second of one kind, such as failed handshakes; the others are counted
+    #[arg(long, value_name = "N", default_value = "20", hide_short_help = true)]
+    pub(super) log_rate: NonZeroU32,
 }
 
 impl Listeners {

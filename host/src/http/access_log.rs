@@ -1,29 +1,23 @@
 //! The access log: a line for each request, once its response has been sent.
 //!
-//! Workers gather lines and hand them to a thread that writes, so that a slow
-//! disk holds up nobody. What that thread cannot keep up with is dropped and
-//! counted, rather than kept without bound.
+//! Workers gather lines and put them into a [`Spool`], so that a slow or full
+//! disk holds up nobody.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
-use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
 use crate::config::{AccessLogConfig, AccessLogFormat};
 use crate::error::Error;
+use crate::spool::{Output, Spool};
 use crate::transport::Address;
 
 /// How much a worker gathers before it hands it on, bytes.
 const GATHER: usize = 32 << 10;
 
-/// How many such pieces may wait to be written.
-const WAITING: usize = 256;
+/// How much may wait to be written, bytes.
+const WAITING: usize = 8 << 20;
 
 /// How long the end of a run waits for the last lines.
 const LAST: Duration = Duration::from_secs(2);
@@ -32,10 +26,7 @@ const LAST: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct AccessLog {
     format: AccessLogFormat,
-    work: Option<SyncSender<Work>>,
-    dropped: Arc<AtomicU64>,
-    /// Says that all is written, by its end.
-    written: Mutex<Receiver<()>>,
+    spool: Spool,
 }
 
 impl AccessLog {
@@ -44,38 +35,24 @@ impl AccessLog {
     /// # Errors
     /// It cannot be written, or the system gives no thread.
     pub(crate) fn open(config: &AccessLogConfig) -> Result<Self, Error> {
-        let output = Output::open(&config.path).map_err(|source| Error::Write {
-            path: config.path.clone(),
-            source,
-        })?;
-        let (work, waiting) = mpsc::sync_channel(WAITING);
-        let (done, written) = mpsc::channel();
-        thread::Builder::new()
-            .name("access-log".into())
-            .spawn(move || {
-                write(output, &waiting);
-                drop(done);
-            })
-            .map_err(|source| Error::System {
-                what: "a thread",
+        let output = match config.path.as_os_str() == "-" {
+            true => Output::Stdout(io::stdout()),
+            false => Output::file(&config.path).map_err(|source| Error::Write {
+                path: config.path.clone(),
                 source,
-            })?;
+            })?,
+        };
+        let spool = Spool::start("access log", output, WAITING);
         Ok(Self {
             format: config.format,
-            work: Some(work),
-            dropped: Arc::default(),
-            written: Mutex::new(written),
+            spool: spool.map_err(Error::Thread)?,
         })
     }
 
     /// Has the file opened anew by its name, so that it can be renamed and a
     /// new one be begun.
     pub(crate) fn reopen(&self) {
-        if let Some(work) = &self.work
-            && work.try_send(Work::Reopen).is_err()
-        {
-            tracing::warn!("the access log is too busy to be opened anew; try again");
-        }
+        self.spool.reopen();
     }
 
     /// A worker's own.
@@ -83,89 +60,15 @@ impl AccessLog {
         Lines {
             format: self.format,
             gathered: Vec::new(),
-            work: self.work.clone(),
-            dropped: Arc::clone(&self.dropped),
+            spool: self.spool.clone(),
         }
     }
-}
 
-impl Drop for AccessLog {
-    fn drop(&mut self) {
-        self.work = None;
-        if let Ok(written) = self.written.lock() {
-            // Whoever reads the log and does not go on is not waited for.
-            let _ = written.recv_timeout(LAST);
-        }
-        let dropped = self.dropped.load(Ordering::Relaxed);
-        if dropped > 0 {
-            tracing::warn!(
-                dropped,
-                "the access log could not be written as fast as it grew"
-            );
-        }
-    }
-}
-
-/// What the thread that writes is to do.
-#[derive(Debug)]
-enum Work {
-    Write(Vec<u8>),
-    Reopen,
-}
-
-#[derive(Debug)]
-enum Output {
-    File { path: PathBuf, file: File },
-    Standard,
-}
-
-impl Output {
-    fn open(path: &Path) -> io::Result<Self> {
-        if path.as_os_str() == "-" {
-            return Ok(Self::Standard);
-        }
-        Ok(Self::File {
-            path: path.to_owned(),
-            file: append_to(path)?,
-        })
-    }
-
-    fn reopen(&mut self) -> io::Result<()> {
-        if let Self::File { path, file } = self {
-            *file = append_to(path)?;
-        }
-        Ok(())
-    }
-
-    fn write(&mut self, piece: &[u8]) -> io::Result<()> {
-        match self {
-            Self::File { file, .. } => file.write_all(piece),
-            Self::Standard => {
-                let mut out = io::stdout().lock();
-                out.write_all(piece).and_then(|()| out.flush())
-            }
-        }
-    }
-}
-
-fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
-}
-
-fn write(mut output: Output, work: &Receiver<Work>) {
-    let mut failed = false;
-    for work in work {
-        let result = match work {
-            Work::Write(piece) => output.write(&piece),
-            Work::Reopen => output.reopen(),
-        };
-        match result {
-            Ok(()) => failed = false,
-            Err(error) if !failed => {
-                tracing::error!(%error, "the access log cannot be written");
-                failed = true;
-            }
-            Err(_) => {}
+    /// Waits for the last lines, at the end of a run. Whoever reads the log and
+    /// does not go on is not waited for.
+    pub(crate) fn finish(&self) {
+        if !self.spool.finish(LAST) {
+            tracing::warn!("the access log takes no more lines: the last ones are lost");
         }
     }
 }
@@ -175,8 +78,7 @@ fn write(mut output: Output, work: &Receiver<Work>) {
 pub(crate) struct Lines {
     format: AccessLogFormat,
     gathered: Vec<u8>,
-    work: Option<SyncSender<Work>>,
-    dropped: Arc<AtomicU64>,
+    spool: Spool,
 }
 
 impl Lines {
@@ -191,15 +93,10 @@ impl Lines {
         }
     }
 
+    /// Hands on what was gathered.
     pub(super) fn flush(&mut self) {
-        if self.gathered.is_empty() {
-            return;
-        }
-        let piece = std::mem::take(&mut self.gathered);
-        let Some(work) = &self.work else { return };
-        if let Err(TrySendError::Full(Work::Write(piece))) = work.try_send(Work::Write(piece)) {
-            let lines = piece.iter().filter(|&&byte| byte == b'\n').count();
-            self.dropped.fetch_add(lines as u64, Ordering::Relaxed);
+        if !self.gathered.is_empty() {
+            self.spool.put(std::mem::take(&mut self.gathered));
         }
     }
 }

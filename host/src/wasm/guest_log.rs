@@ -2,7 +2,7 @@
 //!
 //! A guest talks through `netwasm:net/log`, standard output and standard
 //! error; a Rust panic arrives on the last one. All of it becomes `tracing`
-//! events with the target [`TARGET`] and the guest's name.
+//! events with the target `guest` and the guest's name.
 //!
 //! A guest is not trusted with the log either: an entry is one line whatever
 //! it holds, no longer than [`MAX_LINE`], and a flood is counted instead of
@@ -12,7 +12,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
@@ -21,8 +21,8 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
-/// The target of every event that is written here.
-pub(crate) const TARGET: &str = "guest";
+use crate::logging::GUEST as TARGET;
+use crate::logging::limiter::{Limiter, Verdict};
 
 /// The longest entry, bytes, before anything in it is escaped.
 const MAX_LINE: usize = 4096;
@@ -55,7 +55,7 @@ impl GuestLog {
     pub(crate) fn new(guest: impl Into<String>) -> Self {
         Self(Arc::new(Shared {
             guest: guest.into(),
-            limiter: Mutex::new(Limiter::new(Instant::now())),
+            limiter: Mutex::new(Limiter::new(Instant::now(), LINES_A_SECOND, BURST)),
         }))
     }
 
@@ -94,26 +94,28 @@ impl GuestLog {
         emit!(TRACE DEBUG INFO WARN ERROR);
     }
 
-    /// Whether a line may be written; says so where lines are withheld.
+    /// True if a line may be written; says so where lines are withheld.
     fn admit(&self) -> bool {
         let guest = self.0.guest.as_str();
-        let verdict = lock(&self.0.limiter).admit(Instant::now());
-        match verdict {
-            Verdict::Write => true,
-            Verdict::WriteAfter { suppressed } => {
-                tracing::warn!(target: TARGET, guest, suppressed, "lines were suppressed");
-                true
-            }
-            Verdict::Suppress { first: false } => false,
-            Verdict::Suppress { first: true } => {
-                tracing::warn!(
-                    target: TARGET,
-                    guest,
-                    "more than {LINES_A_SECOND} lines a second: what exceeds that is only counted"
-                );
-                false
-            }
+        let now = Instant::now();
+        let mut limiter = lock(&self.0.limiter);
+        let verdict = limiter.admit(now);
+        let withheld = match verdict {
+            Verdict::Write => limiter.due(now),
+            Verdict::Suppress { .. } => None,
+        };
+        drop(limiter);
+        if let Some(suppressed) = withheld {
+            tracing::warn!(target: TARGET, guest, suppressed, "lines were suppressed");
         }
+        if verdict == (Verdict::Suppress { first: true }) {
+            tracing::warn!(
+                target: TARGET,
+                guest,
+                "more than {LINES_A_SECOND} lines a second: what exceeds that is only counted"
+            );
+        }
+        verdict == Verdict::Write
     }
 }
 
@@ -123,77 +125,9 @@ impl Drop for Shared {
             .limiter
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner);
-        if limiter.suppressed > 0 {
-            let (guest, suppressed) = (self.guest.as_str(), limiter.suppressed);
+        if let Some(suppressed) = limiter.suppressed() {
+            let guest = self.guest.as_str();
             tracing::warn!(target: TARGET, guest, suppressed, "lines were suppressed");
-        }
-    }
-}
-
-/// A token bucket that counts what it turns away.
-#[derive(Debug)]
-struct Limiter {
-    /// Lines that may be written now, times [`Self::SCALE`].
-    credit: u64,
-    /// When `credit` was last brought up to date.
-    at: Instant,
-    /// Lines withheld since the last word about it.
-    suppressed: u64,
-    /// When the last word about withheld lines was due.
-    told: Instant,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    Write,
-    /// Write, and say how many lines were withheld before.
-    WriteAfter {
-        suppressed: u64,
-    },
-    /// Withhold; `first` is when the log should say so.
-    Suppress {
-        first: bool,
-    },
-}
-
-impl Limiter {
-    /// Credit of one line: it grows by the rate a microsecond.
-    const SCALE: u64 = 1_000_000;
-    const FULL: u64 = BURST as u64 * Self::SCALE;
-    /// How often the log hears of withheld lines.
-    const TELL: Duration = Duration::from_secs(1);
-
-    fn new(now: Instant) -> Self {
-        Self {
-            credit: Self::FULL,
-            at: now,
-            suppressed: 0,
-            told: now,
-        }
-    }
-
-    fn admit(&mut self, now: Instant) -> Verdict {
-        let elapsed = now.saturating_duration_since(self.at).as_micros();
-        let earned = u64::try_from(elapsed)
-            .unwrap_or(u64::MAX)
-            .saturating_mul(u64::from(LINES_A_SECOND));
-        self.credit = self.credit.saturating_add(earned).min(Self::FULL);
-        self.at = now;
-
-        if self.credit < Self::SCALE {
-            let first = self.suppressed == 0;
-            if first {
-                self.told = now;
-            }
-            self.suppressed += 1;
-            return Verdict::Suppress { first };
-        }
-        self.credit -= Self::SCALE;
-        if self.suppressed == 0 || now.saturating_duration_since(self.told) < Self::TELL {
-            return Verdict::Write;
-        }
-        Verdict::WriteAfter {
-            suppressed: std::mem::take(&mut self.suppressed),
         }
     }
 }
@@ -529,29 +463,5 @@ mod tests {
         assert_eq!(written + told, flood);
         let said = |line: &&String| line.contains("more than 200 lines a second");
         assert_eq!(lines.iter().filter(said).count(), 1);
-    }
-
-    #[test]
-    fn the_limit_recovers_and_tells_how_much_was_lost() {
-        let start = Instant::now();
-        let mut limiter = Limiter::new(start);
-        for _ in 0..BURST {
-            assert_eq!(limiter.admit(start), Verdict::Write);
-        }
-        assert_eq!(limiter.admit(start), Verdict::Suppress { first: true });
-        assert_eq!(limiter.admit(start), Verdict::Suppress { first: false });
-        // A two-hundredth of a second earns a line.
-        let soon = start + Duration::from_millis(5);
-        assert_eq!(limiter.admit(soon), Verdict::Write);
-        assert_eq!(limiter.admit(soon), Verdict::Suppress { first: false });
-        let later = start + Limiter::TELL;
-        assert_eq!(limiter.admit(later), Verdict::WriteAfter { suppressed: 3 });
-        assert_eq!(limiter.admit(later), Verdict::Write);
-        // However long it was quiet, there is one burst, no more.
-        let next_day = start + Duration::from_secs(86_400);
-        for _ in 0..BURST {
-            assert_eq!(limiter.admit(next_day), Verdict::Write);
-        }
-        assert_eq!(limiter.admit(next_day), Verdict::Suppress { first: true });
     }
 }

@@ -1,0 +1,127 @@
+//! A limit for each kind of line, since clients cause many of them: those that
+//! one place in the code logs are of a kind.
+
+use std::collections::HashMap;
+use std::fmt::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tracing::callsite::Identifier;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer};
+
+use super::GUEST;
+use super::limiter::{Limiter, Verdict};
+use crate::spool;
+
+/// Seconds for which a kind of line may save up what it does not use.
+const SAVED: u32 = 10;
+
+/// The longest description of a kind, bytes.
+const MOST_TEXT: usize = 200;
+
+/// Lets through so many lines a second of each kind. Clones share the counts.
+#[derive(Clone, Debug)]
+pub(super) struct Kinds(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// Lines a second of a kind.
+    rate: u32,
+    kinds: Mutex<HashMap<Identifier, Kind>>,
+    /// True if lines of some kind were withheld and not told of.
+    owes: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Kind {
+    limiter: Limiter,
+    /// The message of the first line that was withheld.
+    like: String,
+}
+
+impl Kinds {
+    pub(super) fn new(rate: u32) -> Self {
+        Self(Arc::new(Shared {
+            rate,
+            kinds: Mutex::default(),
+            owes: AtomicBool::new(false),
+        }))
+    }
+
+    fn kinds(&self) -> MutexGuard<'_, HashMap<Identifier, Kind>> {
+        self.0.kinds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn admit(&self, event: &Event<'_>) -> bool {
+        let now = Instant::now();
+        let rate = self.0.rate;
+        let mut kinds = self.kinds();
+        let kind = kinds
+            .entry(event.metadata().callsite())
+            .or_insert_with(|| Kind {
+                limiter: Limiter::new(now, rate, rate.saturating_mul(SAVED)),
+                like: String::new(),
+            });
+        let verdict = kind.limiter.admit(now);
+        if verdict == (Verdict::Suppress { first: true }) {
+            kind.like.clear();
+            event.record(&mut Message(&mut kind.like));
+            self.0.owes.store(true, Ordering::Relaxed);
+        }
+        verdict == Verdict::Write
+    }
+
+    /// Tells of lines that were withheld; where this is not the `last` time,
+    /// once a second for each kind.
+    pub(super) fn tell(&self, last: bool) {
+        if !self.0.owes.load(Ordering::Relaxed) {
+            return;
+        }
+        let now = Instant::now();
+        let mut kinds = self.kinds();
+        let told: Vec<_> = kinds
+            .values_mut()
+            .filter_map(|kind| {
+                let suppressed = match last {
+                    true => kind.limiter.suppressed(),
+                    false => kind.limiter.due(now),
+                };
+                Some((suppressed?, kind.like.clone()))
+            })
+            .collect();
+        let owes = kinds.values().any(|kind| kind.limiter.owes());
+        self.0.owes.store(owes, Ordering::Relaxed);
+        // Logging asks for the kinds.
+        drop(kinds);
+        for (suppressed, like) in told {
+            tracing::warn!(target: spool::TARGET, suppressed, like, "lines of a kind were suppressed (--log-rate)");
+        }
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Kinds {
+    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+        let metadata = event.metadata();
+        // Who asks for more than `info` wants to see all of it. Guests have a
+        // limit of their own.
+        *metadata.level() > Level::INFO
+            || matches!(metadata.target(), GUEST | spool::TARGET)
+            || self.admit(event)
+    }
+}
+
+/// Takes the message of an event.
+struct Message<'a>(&'a mut String);
+
+impl Visit for Message<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            // Writing to memory cannot fail.
+            let _ = write!(self.0, "{value:?}");
+            self.0.truncate(self.0.floor_char_boundary(MOST_TEXT));
+        }
+    }
+}

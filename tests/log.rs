@@ -1,0 +1,142 @@
+//! The log and the access log where nobody reads them, where the disk is full,
+//! and where clients cause a flood of lines.
+
+mod harness;
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
+
+use harness::{Log, Peer, Run, Server, eventually};
+use rustix::process::Signal;
+
+/// A pipe of one page: what a program that does not read leaves to a server.
+fn small_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    rustix::pipe::fcntl_setpipe_size(&writer, 4096).expect("F_SETPIPE_SZ");
+    (reader, writer)
+}
+
+/// Sends what is no request, which is logged.
+fn malformed(server: &Server) {
+    let mut peer = server.connect_http();
+    peer.send(b"nonsense\r\n\r\n");
+    peer.finish();
+    assert!(peer.rest().starts_with(b"HTTP/1.1 400"));
+}
+
+/// The sum of the numbers that the lines with a text have in a field.
+fn sum(lines: &[String], text: &str, field: &str) -> usize {
+    let with = lines.iter().filter(|line| line.contains(text));
+    with.filter_map(|line| {
+        let (_, value) = line.split_once(&format!("{field}="))?;
+        value.split(' ').next()?.parse::<usize>().ok()
+    })
+    .sum()
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    let (reader, writer) = small_pipe();
+    let mut server = Run::guest("hello").http().https().log_to(writer).start();
+    for _ in 0..100 {
+        malformed(&server);
+        let mut plain = Peer::connect(server.address("https"));
+        plain.send(b"GET / HTTP/1.1\r\n\r\n");
+        plain.finish_and_wait();
+    }
+    server.serves_http();
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    let lines: Vec<_> = BufReader::new(reader).lines().collect();
+    assert!((1..200).contains(&lines.len()), "{} fit", lines.len());
+}
+
+#[test]
+fn lines_that_nobody_read_are_counted_once_somebody_reads() {
+    let (reader, writer) = small_pipe();
+    let server = Run::guest("probe").tcp().log_to(writer).start();
+    let mut peer = server.connect();
+    // More than is queued, by lines of a guest.
+    let long = "x".repeat(4000);
+    for _ in 0..500 {
+        peer.say(&format!("log warn {long}"));
+    }
+    assert_eq!(peer.ask("size"), "0", "all were said");
+    let log = Log::follow(reader);
+    log.wait_for(&["lines of the log were dropped"]);
+    peer.say("log warn enough");
+    log.wait_for(&["enough"]);
+    server.stop();
+    log.wait_for(&["ended"]);
+    let lines = log.lines();
+    let dropped = sum(&lines, "lines of the log were dropped", "dropped");
+    assert_eq!(log.count(&long) + dropped, 500);
+}
+
+#[test]
+fn a_flood_of_one_kind_is_counted_and_hides_no_other() {
+    let mut server = Run::guest("hello").http().args(["--log-rate", "1"]).start();
+    for _ in 0..100 {
+        malformed(&server);
+    }
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    server.log.wait_for(&["draining"]);
+    server.log.wait_for(&["ended"]);
+    let lines = server.log.text();
+    let lines: Vec<_> = lines.lines().map(str::to_owned).collect();
+    let written = server.log.count("INFO request refused");
+    let suppressed = sum(&lines, "lines of a kind were suppressed", "suppressed");
+    assert_eq!(written + suppressed, 100, "{lines:#?}");
+    assert!(suppressed > 0, "{lines:#?}");
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.contains("like=\"request refused\""))
+    );
+}
+
+#[test]
+fn an_access_log_on_a_full_disk_stops_nothing() {
+    let mut server = Run::guest("hello")
+        .http()
+        .args(["--access-log", "/dev/full"])
+        .start();
+    for _ in 0..10 {
+        server.serves_http();
+    }
+    server
+        .log
+        .wait_for(&["the access log cannot be written", "No space left"]);
+    server.serves_http();
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    let text = server.log.text();
+    let lines: Vec<_> = text.lines().map(str::to_owned).collect();
+    assert_eq!(server.log.count("the access log cannot be written"), 1);
+    let dropped = sum(&lines, "lines of the access log were dropped", "dropped");
+    assert_eq!(dropped, 11, "{text}");
+}
+
+#[test]
+fn an_access_log_that_nobody_reads_stops_nothing() {
+    let (reader, writer) = small_pipe();
+    let path = {
+        use std::os::fd::AsRawFd;
+        format!("/proc/{}/fd/{}", std::process::id(), writer.as_raw_fd())
+    };
+    let server = Run::guest("hello")
+        .http()
+        .args(["--access-log", &path])
+        .start();
+    let mut peer = server.connect_http();
+    for _ in 0..1000 {
+        assert_eq!(peer.fetch("/").status, 200);
+    }
+    let address = server.address("http");
+    server.stop();
+    eventually("its end", || {
+        TcpStream::connect(address).is_err().then_some(())
+    });
+    drop(reader);
+}
