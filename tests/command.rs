@@ -7,7 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{
-    DEADLINE, Finished, Peer, Run, Strace, directory, echoes, pattern, spliced, text, write,
+    DEADLINE, Finished, Peer, Run, Strace, directory, echoes, eventually, pattern, spliced, text,
+    write,
 };
 use rustix::process::Signal;
 
@@ -319,4 +320,24 @@ fn the_kernel_moves_the_bytes_of_an_echo_on_wasi_sockets() {
     echoes(Peer::connect(address), &bytes);
     let moved = spliced(&strace.detach());
     assert!(moved > bytes.len(), "{moved} bytes by splice(2)");
+}
+
+#[test]
+fn a_program_that_prints_where_nobody_reads_can_be_ended() {
+    let scratch = directory();
+    write(scratch.path(), "long.txt", "x".repeat(1 << 20));
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let size = rustix::pipe::fcntl_setpipe_size(&writer, 4096).expect("F_SETPIPE_SZ");
+    let mut command = Run::guest("command-probe")
+        .args(["--dir", &format!("{}::/data", text(scratch.path()))])
+        .args(["--shutdown-timeout", "100ms"])
+        .guest_args(&["read", "/data/long.txt"])
+        .print_to(writer)
+        .start_command();
+    eventually("a full pipe", || {
+        let waiting = rustix::io::ioctl_fionread(&reader).expect("FIONREAD");
+        (waiting >= size as u64).then_some(())
+    });
+    command.signal(Signal::TERM);
+    assert_eq!(command.wait().code(), Some(1), "it was aborted");
 }

@@ -9,6 +9,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::thread;
 
 use wasmtime::component::ResourceAny;
 
@@ -387,6 +388,16 @@ impl Driver {
                     other.fail(ConnectionError::Aborted);
                 }
             }
+        }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        if thread::panicking()
+            && let Stage::Streaming(stream) = &self.stage
+        {
+            stream.lost(&Some(ConnectionError::Aborted));
         }
     }
 }

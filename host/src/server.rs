@@ -2,6 +2,7 @@
 //! workers, wait for a signal, drain, and say how it went.
 
 use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -33,6 +34,10 @@ const EVENT_INTERVAL: u32 = 1024;
 /// How often it is looked for what is no longer needed.
 const TIDY: Duration = Duration::from_millis(500);
 
+/// How long the end of a run waits for workers that have nothing left to do, or
+/// were told to end.
+const STUCK: Duration = Duration::from_secs(10);
+
 /// The stack of a worker's thread, bytes: a guest's stack is on it.
 const STACK: usize = 4 << 20;
 
@@ -50,7 +55,8 @@ pub(crate) enum Phase {
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// Whether all connections, and the command, had ended by themselves.
+    /// True if all connections, and the command, had ended by themselves, and
+    /// no worker failed.
     pub drained: bool,
     /// What a command said of itself; 0 is success.
     pub code: u8,
@@ -90,8 +96,7 @@ impl Shared {
         let log = GuestLog::new(&config.guest.name);
         let (program, isolation) = Loaded::load(config)?;
         let awaits = program.events().is_err();
-        let max_handles = config.limits.max_handles;
-        let wasi = WasiSetup::new(&config.guest, max_handles, awaits, log.clone())?;
+        let wasi = WasiSetup::new(&config.guest, &config.limits, awaits, log.clone())?;
         let connections = program.most_connections(isolation, config);
         if connections < config.limits.max_connections {
             tracing::debug!(connections, "vm.max_map_count allows no more at once");
@@ -181,7 +186,7 @@ impl Counter {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -285,19 +290,29 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
     };
     let _clock = Ticker::start("clock", tick, keep_clock).map_err(Error::Thread)?;
     let (phase, watched) = watch::channel(Phase::Serving);
-    let threads = assignments
-        .into_iter()
-        .enumerate()
-        .map(|(number, assignment)| {
-            let shared = Arc::clone(&shared);
-            let (watched, ticks) = (watched.clone(), ticks.clone());
-            thread::Builder::new()
-                .name(format!("worker-{number}"))
-                .stack_size(STACK)
-                .spawn(move || serve(shared, assignment, watched, ticks))
-        })
-        .collect::<io::Result<Vec<_>>>()
-        .map_err(Error::Thread)?;
+    let (failing, mut failures) = mpsc::unbounded_channel();
+    let (ending, ends) = std::sync::mpsc::channel();
+    for (number, assignment) in assignments.into_iter().enumerate() {
+        let shared = Arc::clone(&shared);
+        let (watched, ticks) = (watched.clone(), ticks.clone());
+        let (failing, ending) = (failing.clone(), ending.clone());
+        let serve = move || serve(shared, assignment, watched, ticks);
+        thread::Builder::new()
+            .name(format!("worker-{number}"))
+            .stack_size(STACK)
+            .spawn(move || {
+                // The panic was logged.
+                let ended = catch_unwind(AssertUnwindSafe(serve)).unwrap_or_else(|_| Ended {
+                    failed: true,
+                    ..Ended::default()
+                });
+                if ended.failed {
+                    let _ = failing.send(());
+                }
+                let _ = ending.send(ended);
+            })
+            .map_err(Error::Thread)?;
+    }
     announce(&urls).map_err(system("standard output"))?;
     tracing::debug!(elapsed = ?started.elapsed(), workers, "serving");
 
@@ -312,12 +327,15 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
             }
         };
         drop(watched);
-        let name = tokio::select! {
-            name = next_signal() => name,
+        tokio::select! {
+            biased;
+            Some(()) = failures.recv() => {
+                tracing::error!("a worker has failed: draining the others, to end with a failure");
+            }
+            name = next_signal() => tracing::info!(signal = name, "draining: no new connections"),
             // The command has ended.
             () = phase.closed() => return,
-        };
-        tracing::info!(signal = name, "draining: no new connections");
+        }
         let _ = phase.send(Phase::Draining);
         let drained = phase.closed();
         let deadline = tokio::time::sleep(config.limits.shutdown_timeout);
@@ -330,10 +348,18 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
     });
     let mut aborted = 0;
     let mut code = 0;
-    for thread in threads {
-        let ended = thread.join().unwrap_or_default();
+    let mut failed = 0;
+    let deadline = Instant::now() + STUCK;
+    for _ in 0..workers {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let Ok(ended) = ends.recv_timeout(left) else {
+            tracing::error!("a worker does not end: the system keeps it, perhaps for a slow disk");
+            failed += 1;
+            continue;
+        };
         aborted += ended.aborted;
         code = ended.code.unwrap_or(code);
+        failed += usize::from(ended.failed);
     }
     drop(files);
     shared.pools.close();
@@ -341,11 +367,11 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
         log.finish();
     }
     // Nobody asks a program for an account of how it went.
-    if !shared.program.is_command() || aborted > 0 {
-        shared.report(aborted);
+    if !shared.program.is_command() || aborted > 0 || failed > 0 {
+        shared.report(aborted, failed);
     }
     Ok(Outcome {
-        drained: aborted == 0,
+        drained: aborted == 0 && failed == 0,
         code,
     })
 }
@@ -370,7 +396,10 @@ fn serve(
         }
         Err(error) => {
             tracing::error!(%error, "a worker cannot start");
-            Ended::default()
+            Ended {
+                failed: true,
+                ..Ended::default()
+            }
         }
     }
 }
@@ -391,7 +420,7 @@ fn announce(urls: &[String]) -> io::Result<()> {
 }
 
 impl Shared {
-    fn report(&self, aborted: usize) {
+    fn report(&self, aborted: usize, workers_failed: usize) {
         let counters = &self.counters;
         tracing::info!(
             accepted = counters.connections_accepted.get(),
@@ -408,6 +437,7 @@ impl Shared {
             denied = counters.denied.get(),
             instances_failed = counters.instances_failed.get(),
             aborted,
+            workers_failed,
             "ended"
         );
     }

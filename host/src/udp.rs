@@ -297,23 +297,21 @@ impl Burst {
 }
 
 /// Serves one datagram socket until the run ends.
+///
+/// # Errors
+/// The runtime cannot watch the socket.
 pub(crate) async fn serve(
     worker: Rc<Worker>,
     socket: UdpSocket,
     mut phase: watch::Receiver<Phase>,
-) {
-    let mut server = match Server::new(worker, socket) {
-        Ok(server) => server,
-        Err(error) => {
-            tracing::error!(%error, "a datagram socket cannot be watched");
-            return;
-        }
+) -> io::Result<()> {
+    let mut server = Server::new(worker, socket)?;
+    let result = tokio::select! {
+        _ = phase.wait_for(|phase| *phase != Phase::Serving) => Ok(()),
+        error = server.run() => Err(error),
     };
-    tokio::select! {
-        _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
-        () = server.run() => {}
-    }
     server.end();
+    result
 }
 
 /// The task of one socket.
@@ -358,7 +356,8 @@ impl Server {
         })
     }
 
-    async fn run(&mut self) {
+    /// Runs until the socket cannot be watched.
+    async fn run(&mut self) -> io::Error {
         loop {
             self.flush().await;
             let wake = async {
@@ -372,10 +371,7 @@ impl Server {
                 biased;
                 ready = socket.ready(Interest::READABLE | Interest::ERROR) => match ready {
                     Ok(guard) => guard,
-                    Err(error) => {
-                        tracing::error!(%error, "a datagram socket cannot be watched");
-                        return;
-                    }
+                    Err(error) => return error,
                 },
                 () = wake => continue,
             };

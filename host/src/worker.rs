@@ -3,10 +3,12 @@
 //! nothing here is locked.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Context;
+use std::thread;
 use std::time::Duration;
 
 use slab::Slab;
@@ -275,8 +277,13 @@ impl Worker {
     }
 
     /// Keeps the clock, and ends what is late.
-    async fn watch_deadlines(self: Rc<Self>, mut clock: watch::Receiver<Tick>) {
-        while clock.changed().await.is_ok() {
+    ///
+    /// # Errors
+    /// The clock has stopped.
+    async fn watch_deadlines(self: Rc<Self>, mut clock: watch::Receiver<Tick>) -> io::Result<()> {
+        loop {
+            let changed = clock.changed().await;
+            changed.map_err(|_| io::Error::other("the clock has stopped"))?;
             self.clock.set(*clock.borrow_and_update());
             for (_, transport) in &*self.transports.borrow() {
                 transport.check_deadlines();
@@ -363,6 +370,34 @@ impl Drop for Active {
     }
 }
 
+/// Tasks without which a worker does not do its work.
+#[derive(Debug, Default)]
+struct Vital(JoinSet<io::Result<()>>);
+
+impl Vital {
+    /// Runs a task, which may come to its end but must not fail.
+    fn spawn(&mut self, task: impl Future<Output = io::Result<()>> + 'static) -> AbortHandle {
+        self.0.spawn_local(task)
+    }
+
+    /// Waits until one of them has failed, by an error or a panic.
+    async fn failed(&mut self) {
+        loop {
+            match self.0.join_next().await {
+                Some(Ok(Ok(()))) => {}
+                Some(Ok(Err(error))) => {
+                    tracing::error!(%error, "a worker fails");
+                    return;
+                }
+                Some(Err(error)) if error.is_cancelled() => {}
+                // The panic was logged.
+                Some(Err(_)) => return,
+                None => std::future::pending().await,
+            }
+        }
+    }
+}
+
 /// A connection's place among those of its worker.
 #[derive(Debug)]
 struct Registered {
@@ -374,7 +409,11 @@ struct Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         let transport = self.active.0.transports.borrow_mut().try_remove(self.key);
-        drop(transport);
+        if let Some(transport) = transport
+            && thread::panicking()
+        {
+            transport.abandon();
+        }
     }
 }
 
@@ -464,6 +503,8 @@ pub(crate) struct Ended {
     pub(crate) aborted: usize,
     /// What the command said of itself.
     pub(crate) code: Option<u8>,
+    /// True if the worker could not go on, or never began.
+    pub(crate) failed: bool,
 }
 
 /// Serves until the run ends, or runs the command until that ends.
@@ -474,43 +515,57 @@ pub(crate) async fn run(
     clock: watch::Receiver<Tick>,
 ) -> Ended {
     let worker = Worker::new(shared);
-    let mut accepting = JoinSet::new();
-    accepting.spawn_local(Rc::clone(&worker).watch_deadlines(clock));
-    let mut listening = JoinSet::new();
+    let mut vital = Vital::default();
+    vital.spawn(Rc::clone(&worker).watch_deadlines(clock));
+    let mut listening = Vec::new();
     for listener in assignment.listeners {
         match listener {
             Listener::Stream(listener) => {
-                listening.spawn_local(accept(Rc::clone(&worker), listener));
+                listening.push(vital.spawn(accept(Rc::clone(&worker), listener)));
             }
             Listener::Datagram(socket) => {
-                let phase = phase.clone();
-                worker.spawn(udp::serve(Rc::clone(&worker), socket, phase));
+                let active = worker.active();
+                let serving = udp::serve(Rc::clone(&worker), socket, phase.clone());
+                vital.spawn(async move {
+                    let result = serving.await;
+                    drop(active);
+                    result
+                });
             }
         }
     }
     let mut handed = assignment.handed;
     let taking = Rc::clone(&worker);
-    listening.spawn_local(async move {
+    listening.push(vital.spawn(async move {
         while let Some(accepted) = handed.recv().await {
             taking.accept(accepted);
         }
-    });
+        Ok(())
+    }));
 
     if let Some(program) = worker.shared.program.command() {
-        return command(&worker, program, phase).await;
+        return command(&worker, program, phase, vital).await;
     }
-    // An error means that the server is gone, which is an end as well.
-    let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
-    listening.abort_all();
+    let mut failed = tokio::select! {
+        // An error means that the server is gone, which is an end as well.
+        _ = phase.wait_for(|phase| *phase != Phase::Serving) => false,
+        () = vital.failed() => true,
+    };
+    listening.iter().for_each(AbortHandle::abort);
     worker.drain();
-    tokio::select! {
-        () = worker.all_ended() => {}
-        _ = phase.wait_for(|phase| *phase == Phase::Aborting) => {}
+    if !failed {
+        tokio::select! {
+            () = worker.all_ended() => {}
+            _ = phase.wait_for(|phase| *phase == Phase::Aborting) => {}
+            () = vital.failed() => failed = true,
+        }
     }
+    // Connections of a worker that fails have nobody who ends them in time.
     let aborted = worker.abort().await;
     Ended {
         aborted,
         code: None,
+        failed,
     }
 }
 
@@ -520,6 +575,7 @@ async fn command(
     worker: &Rc<Worker>,
     program: &concurrent::Program,
     mut phase: watch::Receiver<Phase>,
+    mut vital: Vital,
 ) -> Ended {
     let mut aborting = phase.clone();
     let draining = Rc::clone(worker);
@@ -528,9 +584,14 @@ async fn command(
         let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
         draining.drain();
     });
+    let mut failed = false;
     let code = tokio::select! {
         code = concurrent::run(worker, program) => Some(code),
         _ = aborting.wait_for(|phase| *phase == Phase::Aborting) => None,
+        () = vital.failed() => {
+            failed = true;
+            None
+        }
     };
     if code.is_some() {
         worker.close_all().await;
@@ -540,19 +601,17 @@ async fn command(
     Ended {
         aborted: usize::from(code.is_none()),
         code,
+        failed,
     }
 }
 
 /// Accepts connections for ever.
-async fn accept(worker: Rc<Worker>, listener: StreamListener) {
+///
+/// # Errors
+/// The runtime cannot watch the socket.
+async fn accept(worker: Rc<Worker>, listener: StreamListener) -> io::Result<()> {
     let shared = Arc::clone(&worker.shared);
-    let acceptor = match listener.into_acceptor() {
-        Ok(acceptor) => acceptor,
-        Err(error) => {
-            tracing::error!(%error, "a listening socket cannot be watched");
-            return;
-        }
-    };
+    let acceptor = listener.into_acceptor()?;
     let mut next = 0_usize;
     loop {
         let accepted = acceptor.accept(&shared.connections).await;
@@ -566,5 +625,94 @@ async fn accept(worker: Rc<Worker>, listener: StreamListener) {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use tokio::runtime::{Builder, LocalOptions};
+
+    use super::*;
+    use crate::cli::{self, Command};
+    use crate::transport::Address;
+
+    /// Runs a test in the runtime of a worker that has a guest.
+    fn in_worker<F: Future<Output = ()>>(test: impl FnOnce(Rc<Worker>) -> F) {
+        let args = ["netwasm", "run", "echo", "--tcp", "0"].map(Into::into);
+        let Ok(Command::Run(config, _)) = cli::parse(args) else {
+            panic!("a run");
+        };
+        let shared = Shared::new(&config).expect("a guest");
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default())
+            .expect("a runtime");
+        runtime.block_on(test(Worker::new(Arc::new(shared))));
+    }
+
+    fn connection(worker: &Rc<Worker>) -> (Rc<Transport>, UnixStream) {
+        let (here, there) = UnixStream::pair().expect("a pair of sockets");
+        here.set_nonblocking(true).expect("O_NONBLOCK");
+        let transport = Transport::new(worker, here.into(), Address::Unix(None), None);
+        (transport.expect("it is watched"), there)
+    }
+
+    #[test]
+    fn a_driver_that_panics_leaves_nothing_behind() {
+        in_worker(async |worker: Rc<Worker>| {
+            let (one, mut client) = connection(&worker);
+            let (other, _upstream) = connection(&worker);
+            one.relay(&other).expect("a relay");
+            other.relay(&one).expect("a relay");
+            worker.drive(&one, std::future::poll_fn(|_| panic!("as it was told")));
+            worker.drive(&other, std::future::pending());
+            while worker.transports.borrow().len() > 1 {
+                tokio::task::yield_now().await;
+            }
+            // Its descriptor is closed, and the other end is told.
+            assert_eq!(client.read(&mut [0]).expect("an end"), 0);
+            assert!(other.has_failed());
+            let left = Rc::downgrade(&one);
+            drop(one);
+            other.release();
+            assert_eq!(left.strong_count(), 0);
+            assert_eq!(worker.shared.counters.connections_lost.get(), 1);
+        });
+    }
+
+    #[test]
+    fn a_task_that_must_live_and_does_not_is_noticed() {
+        in_worker(async |_| {
+            let mut vital = Vital::default();
+            vital.spawn(async { Ok(()) });
+            vital.spawn(std::future::pending()).abort();
+            let ended = tokio::time::timeout(Duration::from_millis(10), vital.failed());
+            assert!(
+                ended.await.is_err(),
+                "what has ended in order is no failure"
+            );
+            vital.spawn(async { panic!("as it was told") });
+            vital.failed().await;
+            vital.spawn(async { Err(io::ErrorKind::OutOfMemory.into()) });
+            vital.failed().await;
+        });
+    }
+
+    #[test]
+    fn a_clock_that_stops_is_noticed() {
+        in_worker(async |worker: Rc<Worker>| {
+            let (clock, ticks) = watch::channel::<Tick>(0);
+            let mut vital = Vital::default();
+            vital.spawn(Rc::clone(&worker).watch_deadlines(ticks));
+            clock.send(7).expect("it listens");
+            while worker.now() < 7 {
+                tokio::task::yield_now().await;
+            }
+            drop(clock);
+            vital.failed().await;
+        });
     }
 }

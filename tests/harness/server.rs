@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::{
-    DEADLINE, Log, Peer, START, TcpPeer, UdpPeer, cert, eventually, guest, process, text, within,
+    DEADLINE, Log, Peer, START, TcpPeer, UdpPeer, cert, eventually, guest, process, skipped, text,
+    within,
 };
 
 /// A command line that is being put together.
@@ -118,6 +119,12 @@ impl Run {
         self
     }
 
+    /// Prints to somewhere else; the harness then sees nothing of it.
+    pub(crate) fn print_to(mut self, output: impl Into<Stdio>) -> Self {
+        self.command.stdout(output);
+        self
+    }
+
     /// Starts it as the user `nobody`, who may read what all may read. `None`
     /// where this user cannot do that, or `nobody` not start the binary.
     pub(crate) fn by_nobody(mut self) -> Option<Self> {
@@ -132,6 +139,47 @@ impl Run {
         tried.ok().filter(ExitStatus::success)?;
         self.command.uid(NOBODY).gid(NOBODY);
         Some(self)
+    }
+
+    /// Starts it under a limit of ulimit(1), such as `-n 64`.
+    pub(crate) fn ulimit(self, limit: &str) -> Self {
+        let script = format!("ulimit {limit} && exec \"$0\" \"$@\"");
+        self.by("sh", &["-c", &script])
+    }
+
+    /// Starts it under strace(1), from its first system call on; what strace
+    /// itself says is lost. `None`, with a word, where there is no strace.
+    pub(crate) fn traced(self, options: &[&str]) -> Option<Self> {
+        let found = Command::new("strace")
+            .arg("-V")
+            .stdout(Stdio::null())
+            .status();
+        if !found.is_ok_and(|status| status.success()) {
+            skipped("there is no strace here");
+            return None;
+        }
+        let always = ["-f", "-o", "/dev/null"];
+        Some(self.by("strace", &[&always, options].concat()))
+    }
+
+    /// Has another program start it.
+    fn by(mut self, program: &str, args: &[&str]) -> Self {
+        let mut command = Command::new(program);
+        command
+            .args(args)
+            .arg(self.command.get_program())
+            .args(self.command.get_args())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        self.command = command;
+        self
     }
 
     /// Gives it something on standard input, and then the end.
@@ -208,7 +256,7 @@ impl Run {
             let input = self.input;
             std::thread::spawn(move || stdin.write_all(&input));
         }
-        let stdout = Log::follow(child.stdout.take().expect("its output"));
+        let stdout = child.stdout.take().map(Log::follow).unwrap_or_default();
         let stderr = child.stderr.take().map(Log::follow).unwrap_or_default();
         (child, stdout, stderr)
     }
@@ -354,6 +402,11 @@ impl Server {
 
     pub(crate) fn signal(&self, signal: Signal) {
         process::signal(self.pid(), signal);
+    }
+
+    /// True once it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("its status").is_some()
     }
 
     /// Waits for its end.

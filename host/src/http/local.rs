@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::http::access_log::{AccessLog, Lines};
 use crate::http::hand_back::HandBack;
@@ -40,7 +40,7 @@ impl fmt::Debug for Local {
 
 impl Local {
     pub(crate) fn new(log: Option<&AccessLog>) -> Self {
-        let now = SystemTime::now();
+        let now = wall_clock();
         Self {
             out: RefCell::default(),
             fields: RefCell::default(),
@@ -54,7 +54,7 @@ impl Local {
 
     /// What happens a few times a second.
     pub(crate) fn tick(&self) {
-        let now = SystemTime::now();
+        let now = wall_clock();
         self.now.set(now);
         self.date.set(date(now));
         self.flush_log();
@@ -107,6 +107,18 @@ pub(super) fn clear(out: &mut Vec<u8>) {
     out.shrink_to(KEEP);
 }
 
+/// The wall clock, which may be set to anything; what is not between 1970 and
+/// 9999 has no form in a header or a log.
+fn wall_clock() -> SystemTime {
+    with_form(SystemTime::now())
+}
+
+fn with_form(time: SystemTime) -> SystemTime {
+    /// The last second of 9999, since 1970.
+    const LAST: Duration = Duration::from_secs(253_402_300_799);
+    time.clamp(UNIX_EPOCH, UNIX_EPOCH + LAST)
+}
+
 fn date(time: SystemTime) -> Date {
     let mut date = [b' '; 29];
     let text = httpdate::fmt_http_date(time);
@@ -114,4 +126,24 @@ fn date(time: SystemTime) -> Date {
         *place = byte;
     }
     date
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_time_that_a_clock_may_be_set_to_has_a_form() {
+        let year = Duration::from_secs(31_556_952);
+        for (time, expected) in [
+            (UNIX_EPOCH - year, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (UNIX_EPOCH + year * 8100, "Fri, 31 Dec 9999 23:59:59 GMT"),
+        ] {
+            let time = with_form(time);
+            assert_eq!(date(time), expected.as_bytes());
+            // The access log's form.
+            let logged = humantime::format_rfc3339_millis(time).to_string();
+            assert!(logged.ends_with('Z'), "{logged}");
+        }
+    }
 }

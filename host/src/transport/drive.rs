@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::rc::Weak;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -314,6 +314,28 @@ impl Transport {
         core.fed_by = Weak::new();
         core.waker = None;
         core.permit = None;
+    }
+
+    /// Ends a connection that nobody drives any more: by a reset, since what
+    /// was cut short must not look whole, and with what hangs on it.
+    pub(crate) fn abandon(&self) {
+        let core = self.core.borrow();
+        if core.socket.is_none() {
+            return;
+        }
+        let target = core.relay.as_ref().map(|relay| Rc::clone(relay.target()));
+        let feeder = core.fed_by.upgrade();
+        drop(core);
+        self.reset_on_close();
+        self.release();
+        self.wake_streams();
+        self.worker.shared.counters.connections_lost.add();
+        for other in target.into_iter().chain(feeder) {
+            if !std::ptr::eq(&*other, self) {
+                other.reset_on_close();
+                other.fail(ConnectionError::Aborted);
+            }
+        }
     }
 
     /// Has the close send a reset, so that the peer cannot take a stream

@@ -1,17 +1,24 @@
-//! `wasi:filesystem/types`: files, on the spot.
+//! `wasi:filesystem/types`: files, on the spot; but for what may take long.
 
+use std::fs;
+use std::io;
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{LinkerInstance, Resource, ResourceType};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtxView};
 use wasmtime_wasi::p2::bindings::filesystem::types::{
-    self as fs, Host as _, HostDescriptor, HostDirectoryEntryStream,
+    self, Host as _, HostDescriptor, HostDirectoryEntryStream,
 };
 use wasmtime_wasi::p2::{FsResult, IoError};
 
-use super::{WasiHost, at_once, drop_handle, files};
+use super::{Wasi, WasiHost, at_once, drop_handle, files};
 
 /// `result<_, error-code>` as the guest gets it.
-fn file_result<R>(result: FsResult<R>) -> wasmtime::Result<(Result<R, fs::ErrorCode>,)> {
+fn file_result<R>(result: FsResult<R>) -> wasmtime::Result<(Result<R, types::ErrorCode>,)> {
     Ok((match result {
         Ok(value) => Ok(value),
         Err(error) => Err(error.downcast()?),
@@ -36,7 +43,7 @@ macro_rules! link_descriptor_methods {
 
 pub(super) fn add_to_linker<T: WasiHost>(l: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
     type Handle = Resource<Descriptor>;
-    type Entries = fs::DirectoryEntryStream;
+    type Entries = types::DirectoryEntryStream;
 
     l.resource(
         "descriptor",
@@ -49,27 +56,25 @@ pub(super) fn add_to_linker<T: WasiHost>(l: &mut LinkerInstance<'_, T>) -> wasmt
         drop_handle::<T, Entries>,
     )?;
     link_descriptor_methods!(l:
-        "advise" => advise(offset: u64, len: u64, advice: fs::Advice);
-        "sync-data" => sync_data();
+        "advise" => advise(offset: u64, len: u64, advice: types::Advice);
         "get-flags" => get_flags();
         "get-type" => get_type();
         "set-size" => set_size(size: u64);
-        "set-times" => set_times(accessed: fs::NewTimestamp, modified: fs::NewTimestamp);
+        "set-times" => set_times(accessed: types::NewTimestamp, modified: types::NewTimestamp);
         "read" => read(len: u64, offset: u64);
         "write" => write(bytes: Vec<u8>, offset: u64);
         "read-directory" => read_directory();
-        "sync" => sync();
         "create-directory-at" => create_directory_at(path: String);
         "stat" => stat();
-        "stat-at" => stat_at(flags: fs::PathFlags, path: String);
+        "stat-at" => stat_at(flags: types::PathFlags, path: String);
         "set-times-at" => set_times_at(
-            flags: fs::PathFlags,
+            flags: types::PathFlags,
             path: String,
-            accessed: fs::NewTimestamp,
-            modified: fs::NewTimestamp
+            accessed: types::NewTimestamp,
+            modified: types::NewTimestamp
         );
         "link-at" => link_at(
-            flags: fs::PathFlags,
+            flags: types::PathFlags,
             old_path: String,
             new_directory: Handle,
             new_path: String
@@ -80,21 +85,36 @@ pub(super) fn add_to_linker<T: WasiHost>(l: &mut LinkerInstance<'_, T>) -> wasmt
         "symlink-at" => symlink_at(old_path: String, new_path: String);
         "unlink-file-at" => unlink_file_at(path: String);
         "metadata-hash" => metadata_hash();
-        "metadata-hash-at" => metadata_hash_at(flags: fs::PathFlags, path: String);
+        "metadata-hash-at" => metadata_hash_at(flags: types::PathFlags, path: String);
     );
+    l.func_wrap(
+        "[method]descriptor.sync",
+        |mut store: StoreContextMut<'_, T>, (file,): (Handle,)| {
+            sync(store.data_mut().wasi(), &file, fs::File::sync_all)
+        },
+    )?;
+    l.func_wrap(
+        "[method]descriptor.sync-data",
+        |mut store: StoreContextMut<'_, T>, (file,): (Handle,)| {
+            sync(store.data_mut().wasi(), &file, fs::File::sync_data)
+        },
+    )?;
     l.func_wrap(
         "[method]descriptor.open-at",
         |mut store: StoreContextMut<'_, T>,
          (directory, path_flags, path, open_flags, flags): (
             Handle,
-            fs::PathFlags,
+            types::PathFlags,
             String,
-            fs::OpenFlags,
-            fs::DescriptorFlags,
+            types::OpenFlags,
+            types::DescriptorFlags,
         )| {
             let mut files = files(store.data_mut());
             if !may_open(&mut files, &directory, path_flags, &path)? {
-                return Ok((Err(fs::ErrorCode::Access),));
+                return Ok((Err(types::ErrorCode::Access),));
+            }
+            if is_leased(&files, &directory, path_flags, &path, flags)? {
+                return Ok((Err(types::ErrorCode::WouldBlock),));
             }
             let call = files.open_at(directory, path_flags, path, open_flags, flags);
             file_result(at_once(call)?)
@@ -147,7 +167,7 @@ pub(super) fn add_to_linker<T: WasiHost>(l: &mut LinkerInstance<'_, T>) -> wasmt
 pub(super) fn may_open(
     files: &mut WasiFilesystemCtxView<'_>,
     directory: &Resource<Descriptor>,
-    flags: fs::PathFlags,
+    flags: types::PathFlags,
     path: &str,
 ) -> wasmtime::Result<bool> {
     let directory = Resource::new_borrow(directory.rep());
@@ -155,9 +175,73 @@ pub(super) fn may_open(
     Ok(status.map_or(true, |status| {
         matches!(
             status.type_,
-            fs::DescriptorType::RegularFile
-                | fs::DescriptorType::Directory
-                | fs::DescriptorType::SymbolicLink
+            types::DescriptorType::RegularFile
+                | types::DescriptorType::Directory
+                | types::DescriptorType::SymbolicLink
         )
     }))
+}
+
+/// True if another program has a lease on the file (fcntl(2), `F_SETLEASE`):
+/// opening it would wait until that lets go of it, for up to 45 seconds. It is
+/// told to by the attempt.
+fn is_leased(
+    files: &WasiFilesystemCtxView<'_>,
+    directory: &Resource<Descriptor>,
+    how: types::PathFlags,
+    path: &str,
+    flags: types::DescriptorFlags,
+) -> wasmtime::Result<bool> {
+    let Descriptor::Dir(directory) = files.table.get(directory)? else {
+        return Ok(false);
+    };
+    let reads = flags.contains(types::DescriptorFlags::READ);
+    let mut access = match flags.contains(types::DescriptorFlags::WRITE) {
+        true if reads => OFlags::RDWR,
+        true => OFlags::WRONLY,
+        false => OFlags::RDONLY,
+    };
+    access.set(
+        OFlags::NOFOLLOW,
+        !how.contains(types::PathFlags::SYMLINK_FOLLOW),
+    );
+    let opened = rustix::fs::openat2(
+        &*directory.dir,
+        path,
+        access | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::BENEATH,
+    );
+    Ok(opened.is_err_and(|errno| errno == Errno::AGAIN))
+}
+
+/// Waits for the disk, on a thread of its own: the worker goes on, with a trap,
+/// once that has taken as long as an event may.
+fn sync(
+    wasi: &Wasi,
+    descriptor: &Resource<Descriptor>,
+    wait: fn(&fs::File) -> io::Result<()>,
+) -> wasmtime::Result<(Result<(), types::ErrorCode>,)> {
+    let file = match wasi.table.get(descriptor)? {
+        Descriptor::File(file) => Arc::clone(&file.file),
+        Descriptor::Dir(directory) => {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            match rustix::fs::openat(&*directory.dir, ".", flags, Mode::empty()) {
+                Ok(opened) => Arc::new(opened.into()),
+                Err(errno) => return Ok((Err(io::Error::from(errno).into()),)),
+            }
+        }
+    };
+    let (done, result) = mpsc::channel();
+    let waiting = move || {
+        // After the trap nobody wants to know.
+        let _ = done.send(wait(&file));
+    };
+    if let Err(error) = thread::Builder::new().name("sync".into()).spawn(waiting) {
+        return Ok((Err(error.into()),));
+    }
+    match result.recv_timeout(wasi.setup.0.event_timeout) {
+        Ok(result) => Ok((result.map_err(Into::into),)),
+        Err(_) => wasmtime::bail!("the disk takes longer than an event may (--event-timeout)"),
+    }
 }

@@ -12,10 +12,13 @@
 //!
 //! - Every stream is ready at all times. Standard input is at its end,
 //!   standard output and error go to the log, and files are read and written
-//!   on the spot, as `read` and `write` on a regular file are.
+//!   on the spot, as `read` and `write` on a regular file are. A thread waits
+//!   for `sync`, and the handler for the thread, no longer than an event may
+//!   take.
 //! - A timer is ready or it is not. To wait for one that is not, as
 //!   `std::thread::sleep` does, is a trap that says what to do instead.
-//! - Files that may keep `open` waiting (pipes, devices) are not opened.
+//! - Files that may keep `open` waiting (pipes, devices, files on which another
+//!   program has a lease) are not opened.
 //! - `wasi:cli/exit` is a trap and ends the instance; see [`reason`].
 //! - There is no `wasi:sockets`: the host owns all sockets.
 
@@ -25,18 +28,19 @@ mod io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, LinkerInstance, Resource, ResourceTable, ResourceTableError};
 use wasmtime_wasi::cli::{WasiCli, WasiCliCtxView};
-use wasmtime_wasi::clocks::{WasiClocks, WasiClocksCtxView};
+use wasmtime_wasi::clocks::{HostWallClock, WasiClocks, WasiClocksCtxView};
 use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemCtx, WasiFilesystemCtxView};
 use wasmtime_wasi::p2::bindings::filesystem::preopens;
 use wasmtime_wasi::p2::bindings::{cli, clocks, random};
 use wasmtime_wasi::random::{WasiRandom, WasiRandomCtx};
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxView};
 
-use crate::config::GuestConfig;
+use crate::config::{GuestConfig, Limits};
 use crate::error::Error;
 use crate::wasm::concurrent::Permissions;
 use crate::wasm::guest_log::GuestLog;
@@ -72,12 +76,15 @@ struct Setup {
     /// The directories, opened; instances share the descriptors.
     files: WasiFilesystemCtx,
     max_handles: usize,
+    /// How long a handler may wait for a disk.
+    event_timeout: Duration,
     log: GuestLog,
 }
 
 impl WasiSetup {
-    /// Opens the guest's directories. An instance may hold up to `max_handles`
-    /// WASI resources at once: files, streams, pollables. Whatever may wait for
+    /// Opens the guest's directories. An instance may hold up to
+    /// `limits.max_handles` WASI resources at once: files, streams, pollables.
+    /// Whatever may wait for
     /// a disk, or for the other end of a pipe, does so on another thread where
     /// the guest can await it, and on the spot where it cannot.
     ///
@@ -85,7 +92,7 @@ impl WasiSetup {
     /// [`Error::Directory`], naming it, where one cannot be opened.
     pub(crate) fn new(
         guest: &GuestConfig,
-        max_handles: usize,
+        limits: &Limits,
         awaits: bool,
         log: GuestLog,
     ) -> Result<Self, Error> {
@@ -107,7 +114,8 @@ impl WasiSetup {
         Ok(Self(Arc::new(Setup {
             guest: guest.clone(),
             files: builder.build().filesystem().clone(),
-            max_handles,
+            max_handles: limits.max_handles,
+            event_timeout: limits.event_timeout,
             log,
         })))
     }
@@ -128,6 +136,7 @@ impl WasiSetup {
             .args(&guest.args)
             .envs(&guest.env)
             .max_random_size(MAX_RANDOM)
+            .wall_clock(WallClock)
             // What of them is allowed is asked for each address.
             .allow_tcp(true)
             .allow_udp(true);
@@ -158,9 +167,24 @@ impl WasiSetup {
             .stdout(log.stdout())
             .stderr(log.stderr())
             .max_random_size(MAX_RANDOM)
+            .wall_clock(WallClock)
             .build();
         *context.filesystem() = files.clone();
         context
+    }
+}
+
+/// The wall clock for guests. wasmtime-wasi's own panics before 1970.
+struct WallClock;
+
+impl HostWallClock for WallClock {
+    fn resolution(&self) -> Duration {
+        Duration::from_nanos(1)
+    }
+
+    fn now(&self) -> Duration {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        now.unwrap_or_default()
     }
 }
 

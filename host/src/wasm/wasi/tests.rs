@@ -86,8 +86,15 @@ fn guest(dirs: Vec<Directory>) -> GuestConfig {
     }
 }
 
+fn limits() -> Limits {
+    Limits {
+        max_handles: 8,
+        ..Limits::default()
+    }
+}
+
 fn wasi(dirs: Vec<Directory>) -> Wasi {
-    let setup = WasiSetup::new(&guest(dirs), 8, false, GuestLog::new("test"));
+    let setup = WasiSetup::new(&guest(dirs), &limits(), false, GuestLog::new("test"));
     Wasi::new(setup.map_err(|e| e.to_string()).expect("directories"))
 }
 
@@ -194,7 +201,7 @@ fn handles_are_limited() {
 fn a_directory_that_cannot_be_opened_is_named() {
     let missing = directory(Path::new("/nonexistent/public"), false);
     let log = GuestLog::new("test");
-    let Err(error) = WasiSetup::new(&guest(vec![missing]), 8, false, log) else {
+    let Err(error) = WasiSetup::new(&guest(vec![missing]), &limits(), false, log) else {
         panic!("a directory that does not exist was opened");
     };
     let error = error.to_string();
