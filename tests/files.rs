@@ -6,8 +6,12 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use harness::{Client, Peer, Run, Server, Strace, TcpPeer, directory, pattern, same, write};
+use harness::{
+    Client, Log, Peer, Run, Server, Strace, TcpPeer, directory, pattern, same, skipped, text, write,
+};
 use tempfile::TempDir;
 
 /// The probe with a directory as its `/data`.
@@ -197,6 +201,118 @@ fn the_same_bytes_are_sent_where_sendfile_is_refused() {
         strace.detach();
         server.stop();
     }
+}
+
+#[test]
+fn a_signal_in_the_midst_of_reading_a_file_costs_nothing() {
+    let scratch = directory();
+    let bytes = pattern(1_000_000);
+    write(scratch.path(), "some.bin", &bytes);
+    // In TLS a file is read, in clear it is sent by the kernel.
+    let server = probe(scratch.path(), "").tls().start();
+    let inject = "inject=pread64,sendfile:error=EINTR:when=1+3";
+    let options = ["-e", "trace=pread64,sendfile", "-e", inject];
+    let Some(strace) = Strace::attach(&server, &options) else {
+        return;
+    };
+    same(
+        &fetch(&mut server.connect(), "/data/some.bin", 0, "-"),
+        &bytes,
+    );
+    strace.wait_for(&["sendfile", "INJECTED"]);
+    let mut peer = Client::of("localhost").connect(server.address("tls"));
+    peer.say("sendfile /data/some.bin 0 -");
+    same(&peer.take(bytes.len()), &bytes);
+    strace.wait_for(&["pread64", "INJECTED"]);
+    strace.detach();
+}
+
+/// A program that has a lease on a file until this is dropped, whatever it is
+/// told meanwhile.
+struct Lease(Child);
+
+impl Lease {
+    fn take(path: &Path) -> Option<Self> {
+        const PROGRAM: &str = "import fcntl, os, signal, sys\n\
+            signal.signal(signal.SIGIO, signal.SIG_IGN)\n\
+            file = os.open(sys.argv[1], os.O_RDWR)\n\
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)\n\
+            print('leased', flush=True)\n\
+            sys.stdin.read()\n";
+        let child = Command::new("python3")
+            .args(["-c", PROGRAM, text(path)])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        let Ok(mut child) = child else {
+            skipped("there is no python3 here");
+            return None;
+        };
+        let said = Log::follow(child.stdout.take().expect("its output"));
+        said.wait_for(&["leased"]);
+        Some(Self(child))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // Its end is the lease's.
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_file_with_a_lease_holds_up_nobody() {
+    let scratch = directory();
+    let path = write(scratch.path(), "leased.txt", b"leased");
+    write(scratch.path(), "free.txt", b"free");
+    let server = probe(scratch.path(), ":rw").start();
+    let mut peer = server.connect();
+    let Some(lease) = Lease::take(&path) else {
+        return;
+    };
+    let start = Instant::now();
+    let used = server.cpu_seconds();
+    let refused = peer.ask("sendfile /data/leased.txt 0 -");
+    assert_eq!(refused, "error: limit-exceeded");
+    // By the standard library, in an event as well.
+    let refused = peer.ask("read /data/leased.txt");
+    assert!(refused.starts_with("error"), "{refused}");
+    let refused = peer.ask("write-file /data/leased.txt text");
+    assert!(refused.starts_with("error"), "{refused}");
+    assert_eq!(peer.ask("read /data/free.txt"), "free");
+    // The kernel breaks a lease after 45 seconds.
+    assert!(start.elapsed() < Duration::from_secs(40));
+    assert!(server.cpu_seconds() - used < 5.0, "it does not spin");
+    server
+        .log
+        .wait_for(&["another program has a lease on the file"]);
+    drop(lease);
+    assert_eq!(peer.ask("read /data/leased.txt"), "leased");
+}
+
+#[test]
+fn a_slow_disk_keeps_others_waiting_no_longer_than_an_event() {
+    let scratch = directory();
+    write(scratch.path(), "some.txt", b"some");
+    let server = probe(scratch.path(), "").start();
+    let mut peer = server.connect();
+    assert_eq!(peer.ask("sync /data/some.txt"), "ok");
+    let inject = "inject=fsync:delay_enter=60000000";
+    let Some(strace) = Strace::attach(&server, &["-e", "trace=fsync", "-e", inject]) else {
+        return;
+    };
+    let start = Instant::now();
+    peer.say("sync /data/some.txt");
+    let mut other = server.connect();
+    assert_eq!(other.ask("read /data/some.txt"), "some");
+    peer.lost();
+    server
+        .log
+        .wait_for(&["the disk takes longer", "--event-timeout"]);
+    assert!(start.elapsed() < Duration::from_secs(50));
+    drop(strace);
 }
 
 #[test]
@@ -395,7 +511,7 @@ fn a_file_that_the_host_may_not_read_is_denied() {
     let path = write(scratch.path(), "locked.txt", b"locked");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).expect("no permissions");
     if File::open(&path).is_ok() {
-        harness::skipped("this user may read everything");
+        skipped("this user may read everything");
         return;
     }
     let server = probe(scratch.path(), "").start();

@@ -55,6 +55,25 @@ fn a_relay_works_where_splice_does_not() {
 }
 
 #[test]
+fn what_a_pipe_holds_is_copied_where_its_target_refuses_splice() {
+    let server = Run::guest("relay-echo").tcp().start();
+    // The first fills the pipe, the second is to empty it.
+    let options = [
+        "-e",
+        "trace=splice",
+        "-e",
+        "inject=splice:error=EINVAL:when=2",
+    ];
+    let Some(strace) = Strace::attach(&server, &options) else {
+        return;
+    };
+    echoes(server.connect(), &pattern(8 << 20));
+    strace.wait_for(&["INJECTED"]);
+    strace.detach();
+    server.stop();
+}
+
+#[test]
 fn a_relay_works_inside_tls() {
     let server = Run::guest("relay-echo").tls().start();
     let mut peer = Client::of("localhost").connect(server.address("tls"));

@@ -104,6 +104,12 @@ impl Root {
             Err(Errno::NXIO | Errno::NODEV | Errno::NAMETOOLONG) => {
                 return Err(ConnectionError::NotFound);
             }
+            // The other program was told, and will let go of it in a moment.
+            Err(Errno::AGAIN) => {
+                return Err(ConnectionError::LimitExceeded(
+                    "another program has a lease on the file",
+                ));
+            }
             result => result?,
         };
         let stat = rustix::fs::fstat(&file)?;
@@ -120,7 +126,12 @@ impl Root {
     }
 }
 
-/// Without O_NONBLOCK, opening a FIFO would wait for a writer.
+/// How often a walk that races with renames is tried.
+const MOST_TRIES: u32 = 32;
+
+/// Without O_NONBLOCK, opening a FIFO would wait for a writer, and opening a
+/// file that another program has a lease on (fcntl(2), `F_SETLEASE`) for that
+/// program, for up to 45 seconds.
 const FLAGS: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY);
 
 impl Root {
@@ -129,10 +140,14 @@ impl Root {
     fn open_beneath(&self, path: &str) -> Result<fs::File, Errno> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | FLAGS;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let mut tries = 0;
         loop {
+            tries += 1;
             match rustix::fs::openat2(&self.directory, path, flags, Mode::empty(), resolve) {
-                // A rename raced with the walk (openat2(2)).
-                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(Errno::INTR) => {}
+                // A rename raced with the walk (openat2(2)). Where that goes
+                // on, it was no rename.
+                Err(Errno::AGAIN) if tries < MOST_TRIES => {}
                 // An old kernel, or a container whose filter does not know the
                 // call: some say that it is not permitted.
                 Err(Errno::NOSYS | Errno::PERM) => return self.walk(path),
@@ -246,7 +261,12 @@ impl File {
 
     /// Reads at an offset, bytes from the start; pread(2).
     pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        std::os::unix::fs::FileExt::read_at(&self.file, buffer, offset)
+        loop {
+            match std::os::unix::fs::FileExt::read_at(&self.file, buffer, offset) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
     }
 
     /// Fills a buffer.
@@ -261,7 +281,6 @@ impl File {
                     buffer = buffer.get_mut(count..).unwrap_or_default();
                     offset += count as u64;
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }

@@ -135,7 +135,7 @@ impl Relay {
                 };
                 return Poll::Ready(self.drain_pipe());
             }
-            Err(Errno::INVAL | Errno::NOSYS) => {
+            Err(errno) if refuses(errno) => {
                 self.refused = true;
                 self.pipe = None;
             }
@@ -166,11 +166,29 @@ impl Relay {
                 target.feeder_waits = true;
                 Ok(Step::Blocked)
             }
+            Err(error) if is_refusal(&error) => self.copy_pipe(),
             Err(error) => {
                 self.target.fail(error.into());
                 Err(ConnectionError::Aborted)
             }
         }
+    }
+
+    /// Copies what the pipe holds, where the target's socket refuses splice(2),
+    /// and splices no more.
+    fn copy_pipe(&mut self) -> Result<Step, ConnectionError> {
+        self.refused = true;
+        let Some(pipe) = &self.pipe else {
+            return Ok(Step::Moved(0));
+        };
+        let mut data = vec![0; self.held];
+        let count = rustix::io::retry_on_intr(|| rustix::io::read(&pipe.read, &mut *data))?;
+        self.target.write(data.get(..count).unwrap_or_default());
+        self.held -= count.min(self.held);
+        if self.held == 0 {
+            self.pipe = None;
+        }
+        Ok(Step::Moved(count))
     }
 
     fn give_pipe_back(&mut self) {
@@ -259,6 +277,16 @@ impl Pipe {
             })
         })
     }
+}
+
+/// True if splice(2) is not to be had: of a socket or file system that cannot,
+/// or behind a seccomp filter.
+fn refuses(errno: Errno) -> bool {
+    matches!(errno, Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
+}
+
+fn is_refusal(error: &io::Error) -> bool {
+    Errno::from_io_error(error).is_some_and(refuses)
 }
 
 /// splice(2) between a pipe and a socket.

@@ -26,7 +26,13 @@ pub(crate) fn send(socket: BorrowedFd<'_>, part: &mut FilePart) -> io::Result<Se
     let sent = if part.file.refuses_sendfile() {
         copy(socket, part, wanted)?
     } else {
-        match rustix::fs::sendfile(socket, part.file.as_fd(), Some(&mut offset), wanted) {
+        let mut sendfile = || loop {
+            match rustix::fs::sendfile(socket, part.file.as_fd(), Some(&mut offset), wanted) {
+                Err(Errno::INTR) => {}
+                result => return result,
+            }
+        };
+        match sendfile() {
             // A file system that cannot, or a seccomp filter that does not let.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
                 part.file.note_sendfile_refused();

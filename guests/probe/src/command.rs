@@ -138,6 +138,11 @@ impl Client {
                 self.outcome(std::fs::write(path, text).map(|()| "ok".to_owned()));
             }
             ("list", [path]) => self.outcome(list(path)),
+            // sync PATH: waits for the disk; answers `ok`.
+            ("sync", [path]) => {
+                let synced = std::fs::File::open(path).and_then(|file| file.sync_all());
+                self.outcome(synced.map(|()| "ok".to_owned()));
+            }
 
             // From here on: bad manners.
             ("panic", []) => panic!("as it was told"),
