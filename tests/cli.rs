@@ -5,7 +5,7 @@ mod harness;
 use std::net::{TcpListener, UdpSocket};
 use std::process::Command;
 
-use harness::{Finished, Run, Server, cert, directory, guest, text, write};
+use harness::{Finished, Run, Server, cert, directory, eventually, guest, text, write};
 
 fn netwasm(args: &[&str]) -> Finished {
     Run::command(args).output()
@@ -361,6 +361,92 @@ fn it_works_without_a_cache_and_where_none_can_be_written() {
 }
 
 #[test]
+fn a_cache_that_is_damaged_is_told_of_and_not_run() {
+    let scratch = directory();
+    let run = || {
+        Run::guest("echo")
+            .tcp()
+            .env("XDG_CACHE_HOME", text(scratch.path()))
+            .start()
+    };
+    run().serves_echo();
+    let entries = std::fs::read_dir(scratch.path().join("netwasm/code")).expect("the cache");
+    let files: Vec<_> = entries.map(|entry| entry.expect("a file").path()).collect();
+    let [file] = &files[..] else {
+        panic!("{files:?} are not one");
+    };
+    let whole = std::fs::read(file).expect("the code");
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 4;
+    for damaged in [&flipped[..], &whole[..whole.len() / 2], &[]] {
+        std::fs::write(file, damaged).expect("it is written");
+        let server = run();
+        server.serves_echo();
+        server.log.wait_for(&["WARN", "compiling anew", text(file)]);
+        server.stop();
+        assert_eq!(std::fs::read(file).expect("the code").len(), whole.len());
+    }
+    let server = run();
+    server.serves_echo();
+    assert_eq!(server.log.count("compiling anew"), 0);
+}
+
+#[test]
+fn a_low_limit_of_descriptors_says_how_many_connections_that_are() {
+    let server = Run::guest("echo").tcp().ulimit("-n 64").start();
+    server.log.wait_for(&["ulimit -n", "connections=28"]);
+    server.serves_echo();
+    server.stop();
+}
+
+#[test]
+fn too_few_descriptors_are_a_failure_and_never_a_success() {
+    let mut served = false;
+    for limit in (8..48).step_by(4) {
+        let args = ["--workers", "2", "--no-cache"];
+        let run = Run::guest("echo").listen("--tcp", "127.0.0.1:0").args(args);
+        let mut server = run.ulimit(&format!("-n {limit}")).start_command();
+        let up = eventually("it listens, or ends", || {
+            let ended = server.has_ended();
+            let line = server.stdout.lines().first().cloned();
+            (ended || line.is_some()).then_some(line)
+        });
+        let address = up.and_then(|line| line.strip_prefix("listening tcp://")?.parse().ok());
+        let peer = address
+            .and_then(|address: std::net::SocketAddr| std::net::TcpStream::connect(address).ok());
+        if let Some(peer) = peer
+            && !server.has_ended()
+        {
+            served = true;
+            drop(peer);
+            server.signal(rustix::process::Signal::TERM);
+        }
+        let code = server.wait().code();
+        let said = server.log.text();
+        assert!(!said.contains("panic"), "{limit}: {said}");
+        match code {
+            Some(0) => assert!(served, "{limit}: {said}"),
+            code => assert_eq!((code, said.is_empty()), (Some(1), false), "{limit}: {said}"),
+        }
+    }
+    assert!(served, "with 44 it serves");
+}
+
+#[test]
+fn too_few_threads_are_told_in_one_line() {
+    // The log's, the one that compiles, the epoch's, the clock's, a worker's.
+    for first in 1..=5 {
+        let inject = format!("inject=clone3:error=EAGAIN:when={first}+");
+        let run = Run::guest("echo").tcp();
+        let Some(run) = run.traced(&["-e", "trace=clone3", "-e", &inject]) else {
+            return;
+        };
+        run.output()
+            .refused(1, &["cannot start a thread", "ulimit -u"]);
+    }
+}
+
+#[test]
 fn a_component_in_text_form_runs() {
     // What is wrong with it is its world, so the text was read.
     let scratch = directory();
@@ -451,7 +537,7 @@ fn a_closed_standard_output_does_not_stop_the_start() {
         .stderr(std::process::Stdio::null())
         .spawn()
         .expect("netwasm starts");
-    harness::eventually("a socket", || {
+    eventually("a socket", || {
         std::os::unix::net::UnixStream::connect(&path).ok()
     });
     child.kill().expect("it runs");

@@ -200,8 +200,7 @@ pub fn inspect(source: &ComponentSource, limits: &Limits) -> Result<Report, Erro
     let bytes = to_component_binary(bytes).map_err(wrong)?;
     let kind = Kind::of_binary(&bytes, true);
     let engine = engine::plain_engine(kind, limits)?;
-    let component =
-        Component::from_binary(&engine, &bytes).map_err(|error| wrong(format!("{error:#}")))?;
+    let component = engine::compiled(&engine, &bytes, true).map_err(wrong)?;
     let failed = |error: wasmtime::Error| Error::Engine(format!("{error:#}"));
     Ok(match kind {
         Kind::Events => {

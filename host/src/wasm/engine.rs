@@ -14,10 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use wasmtime::component::{Component, InstancePre, Linker};
-use wasmtime::{
-    Cache, CacheConfig, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Precompiled,
-    Store,
-};
+use wasmtime::{Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Precompiled, Store};
 
 use crate::config::{ComponentSource, Config, ConfigError, Isolation, Limits};
 use crate::error::Error;
@@ -25,6 +22,7 @@ use crate::ticker::Ticker;
 use crate::wasm::bindings::exports::netwasm::net::{
     connect_handler, http_handler, resolve_handler, tcp_handler, timer_handler, udp_handler,
 };
+use crate::wasm::cache::{Cache, Key};
 use crate::wasm::instance::{Guest, Handlers};
 use crate::wasm::kind::Kind;
 use crate::wasm::state::State;
@@ -267,8 +265,9 @@ pub fn compile(source: &ComponentSource, limits: &Limits) -> Result<Vec<u8>, Err
     let name = source.to_string();
     let bytes = read(source, limits)?;
     let bytes = check_binary(&name, bytes)?;
-    let engine = engine(Kind::of_binary(&bytes, true), limits, None, false)?;
+    let engine = engine(Kind::of_binary(&bytes, true), limits, None)?;
     within(limits, &name, move || {
+        start_compilers()?;
         engine
             .precompile_component(&bytes)
             .map_err(|error| format!("{error:#}"))
@@ -277,7 +276,7 @@ pub fn compile(source: &ComponentSource, limits: &Limits) -> Result<Vec<u8>, Err
 
 /// An engine for looking at components and compiling them, without a pool.
 pub(crate) fn plain_engine(kind: Kind, limits: &Limits) -> Result<Engine, Error> {
-    engine(kind, limits, None, true)
+    engine(kind, limits, None)
 }
 
 /// All that guests may import.
@@ -288,12 +287,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     Ok(linker)
 }
 
-fn engine(
-    kind: Kind,
-    limits: &Limits,
-    pool: Option<&Config>,
-    cache: bool,
-) -> Result<Engine, Error> {
+fn engine(kind: Kind, limits: &Limits, pool: Option<&Config>) -> Result<Engine, Error> {
     let mut config = wasmtime::Config::new();
     match kind {
         Kind::Events => {
@@ -317,27 +311,8 @@ fn engine(
         let pool = pooling(kind, isolation, run);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     }
-    if cache && let Some(directory) = cache_directory() {
-        let mut settings = CacheConfig::new();
-        settings.with_directory(directory);
-        match Cache::new(settings) {
-            Ok(cache) => {
-                config.cache(Some(cache));
-            }
-            Err(error) => tracing::debug!(%error, "no cache for compiled code"),
-        }
-    }
     Engine::new(&config)
         .map_err(|error| Error::Engine(format!("cannot set up WebAssembly: {error:#}")))
-}
-
-/// `$XDG_CACHE_HOME/netwasm` or `~/.cache/netwasm`.
-fn cache_directory() -> Option<std::path::PathBuf> {
-    let home = |name, below: &str| {
-        let path = std::path::PathBuf::from(std::env::var_os(name)?);
-        path.is_absolute().then(|| path.join(below))
-    };
-    home("XDG_CACHE_HOME", "netwasm").or_else(|| home("HOME", ".cache/netwasm"))
 }
 
 fn pooling(kind: Kind, isolation: Isolation, run: &Config) -> PoolingAllocationConfig {
@@ -415,19 +390,58 @@ fn component(config: &Config) -> Result<(Component, Engine, Kind), Error> {
     }
     let bytes = check_binary(&name, bytes)?;
     let kind = Kind::of_binary(&bytes, listens);
-    let engine = engine(kind, &config.limits, pool(kind, config), config.cache)?;
+    let engine = engine(kind, &config.limits, pool(kind, config))?;
     let compiling = engine.clone();
     let most = config.limits.max_memory;
+    let cached = config.cache;
     let component = within(&config.limits, &name, move || {
-        Component::from_binary(&compiling, &bytes).map_err(|error| match format!("{error:#}") {
-            text if text.contains("pooling allocator") => format!(
+        compiled(&compiling, &bytes, cached).map_err(|text| {
+            if !text.contains("pooling allocator") {
+                return text;
+            }
+            format!(
                 "it needs more than an instance may have: --max-memory is {} ({text})",
                 bytesize::ByteSize::b(most as u64).display().iec()
-            ),
-            text => text,
+            )
         })
     })?;
     Ok((component, engine, kind))
+}
+
+/// Compiles a component, or takes it from the cache.
+///
+/// # Errors
+/// It cannot be compiled, or the system gives no threads for that.
+pub(crate) fn compiled(engine: &Engine, bytes: &[u8], cached: bool) -> Result<Component, String> {
+    let text = |error: wasmtime::Error| format!("{error:#}");
+    let cache = cached.then(Cache::of_user).flatten();
+    let kept = cache.map(|cache| (cache, Key::new(engine, bytes)));
+    if let Some((cache, key)) = &kept
+        && let Some(code) = cache.get(key)
+    {
+        match deserialize(engine, &code) {
+            Ok(component) => return Ok(component),
+            Err(error) => cache.refuse(key, &text(error)),
+        }
+    }
+    start_compilers()?;
+    let component = Component::from_binary(engine, bytes).map_err(text)?;
+    if let Some((cache, key)) = &kept {
+        cache.put(key, &component.serialize().map_err(text)?);
+    }
+    Ok(component)
+}
+
+/// Starts the threads that compile. wasmtime would do it, and panic where the
+/// system gives none.
+fn start_compilers() -> Result<(), String> {
+    match rayon::ThreadPoolBuilder::new().build_global() {
+        // The other error is that they have been started.
+        Err(error) if std::error::Error::source(&error).is_some() => {
+            Err(Error::Thread(io::Error::other(error)).to_string())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A command has one instance, which needs no pool.
@@ -457,7 +471,7 @@ fn trusted(config: &Config, bytes: &[u8]) -> Result<(Component, Engine, Kind), E
         Kind::Service,
         Kind::Proxy,
     ] {
-        let engine = engine(kind, &config.limits, pool(kind, config), config.cache)?;
+        let engine = engine(kind, &config.limits, pool(kind, config))?;
         match deserialize(&engine, bytes) {
             Ok(component) => {
                 let ty = component.component_type();
@@ -477,8 +491,11 @@ fn trusted(config: &Config, bytes: &[u8]) -> Result<(Component, Engine, Kind), E
 
 #[expect(unsafe_code, reason = "compiled code is run as it is")]
 fn deserialize(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: `deserialize` needs bytes that `netwasm compile` made. The user
-    // vouches for that by the flag; wasmtime checks version and settings.
+    // SAFETY: `deserialize` needs bytes that wasmtime made. Either the cache
+    // has them, whose checksum is keyed by what they were compiled from and is
+    // right, in a file that only the user may write; or `netwasm compile` made
+    // them, for which the user vouches by the flag. wasmtime checks version and
+    // settings.
     unsafe { Component::deserialize(engine, bytes) }
 }
 
@@ -537,10 +554,7 @@ fn within<T: Send + 'static>(
             // Nobody waits for it any more after the time is up.
             let _ = done.send(work());
         })
-        .map_err(|source| Error::System {
-            what: "a thread",
-            source,
-        })?;
+        .map_err(Error::Thread)?;
     match result.recv_timeout(limits.compile_timeout) {
         Ok(result) => result.map_err(wrong),
         Err(_) => Err(wrong(format!(

@@ -2,6 +2,7 @@
 //! and what they may call.
 
 pub(crate) mod bindings;
+mod cache;
 pub(crate) mod concurrent;
 mod convert;
 pub(crate) mod engine;
