@@ -66,6 +66,7 @@ fn lines_that_nobody_read_are_counted_once_somebody_reads() {
     log.wait_for(&["lines of the log were dropped"]);
     peer.say("log warn enough");
     log.wait_for(&["enough"]);
+    drop(peer);
     server.stop();
     log.wait_for(&["ended"]);
     let lines = log.lines();
