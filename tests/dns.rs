@@ -6,7 +6,7 @@ mod harness;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use harness::{Dns, DnsReply as Reply, Run, Server, eventually, full_backlog, skipped};
+use harness::{Dns, DnsReply as Reply, Run, Server, aliases, eventually, full_backlog, skipped};
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 
@@ -121,14 +121,35 @@ fn aliases_are_followed() {
         "d.example." => Reply::Aliases(vec!["e.example."], Vec::new()),
         "e.example." => Reply::addresses(&["192.0.2.1"]),
         "loop.example." => Reply::Aliases(vec!["loop.example."], Vec::new()),
+        "ring.example." => Reply::Aliases(vec!["wheel.example."], Vec::new()),
+        "wheel.example." => Reply::Aliases(vec!["ring.example."], Vec::new()),
+        "many.example." => Reply::Aliases(aliases("many", 16), address()),
+        "back.example." => Reply::Backwards(aliases("back", 3), address()),
+        "step16.example." => Reply::addresses(&["192.0.2.1"]),
+        step if step.starts_with("step") => {
+            let number = step
+                .trim_start_matches("step")
+                .trim_end_matches(".example.");
+            let next = number.parse::<usize>().map_or(0, |number| number + 1);
+            Reply::Aliases(vec![&*format!("step{next}.example.").leak()], Vec::new())
+        }
         _ => Reply::NoName,
     });
     let server = probe(&dns, &["--allow-resolve", "*"]);
     let mut peer = server.connect();
     assert_eq!(peer.ask("resolve whole.example"), "192.0.2.1");
     assert_eq!(peer.ask("resolve parts.example"), "192.0.2.1");
-    let answer = peer.ask("resolve loop.example");
-    assert!(answer.starts_with("error: "), "{answer}");
+    for name in ["many", "back", "step1", "step0"] {
+        assert_eq!(
+            peer.ask(&format!("resolve {name}.example")),
+            "192.0.2.1",
+            "{name}"
+        );
+    }
+    for name in ["loop", "ring", "step17"] {
+        let answer = peer.ask(&format!("resolve {name}.example"));
+        assert!(answer.starts_with("error: "), "{name}: {answer}");
+    }
 }
 
 #[test]
@@ -163,28 +184,134 @@ fn an_answer_is_kept_for_as_long_as_it_says() {
     });
 }
 
+/// The probe, which asks these servers in this order.
+fn probe_of(servers: &[&Dns], args: &[&str]) -> Server {
+    let more = servers[1..].iter();
+    let more = more.flat_map(|dns| ["--dns-server".to_owned(), dns.address.to_string()]);
+    let args = args.iter().map(ToString::to_string);
+    let all: Vec<_> = more.chain(args).collect();
+    let all: Vec<_> = all.iter().map(String::as_str).collect();
+    probe(servers[0], &all)
+}
+
 #[test]
-fn a_server_that_is_silent_leaves_it_to_the_next() {
-    let (silent, living) = (
-        Dns::new(|_, _| Reply::Silence),
-        Dns::new(|_, _| Reply::addresses(&["192.0.2.1"])),
-    );
-    let server = probe(
-        &silent,
-        &[
-            "--dns-server",
-            &living.address.to_string(),
-            "--allow-resolve",
-            "*",
-        ],
-    );
-    let begun = Instant::now();
+fn servers_that_are_of_no_help_leave_it_to_the_next() {
+    let next = Dns::new(|_, _| Reply::addresses(&["192.0.2.1", "2001:db8::1"]));
+    for reply in [
+        Reply::Fails(ResponseCode::ServFail),
+        Reply::Fails(ResponseCode::Refused),
+        Reply::Fails(ResponseCode::NotImp),
+        Reply::Fails(ResponseCode::FormErr),
+        Reply::Bare(ResponseCode::ServFail),
+        Reply::Bare(ResponseCode::FormErr),
+        Reply::Silence,
+    ] {
+        let first = Dns::new({
+            let reply = reply.clone();
+            move |_, _| reply.clone()
+        });
+        let server = probe_of(&[&first, &next], &["--allow-resolve", "*"]);
+        let begun = Instant::now();
+        let answer = server.connect().ask("resolve name.example");
+        assert_eq!(answer.split(' ').count(), 2, "{reply:?}: {answer}");
+        assert!(
+            begun.elapsed() < Duration::from_secs(4),
+            "{reply:?}: {:?}",
+            begun.elapsed()
+        );
+    }
+}
+
+#[test]
+fn nobody_at_the_first_servers_address_is_noticed_at_once() {
+    // The port is taken, by nobody who would answer.
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    taken.connect("127.0.0.1:9").expect("another peer");
+    let next = Dns::new(|_, _| Reply::addresses(&["192.0.2.1"]));
+    let address = taken.local_addr().expect("its address").to_string();
+    let server = Run::guest("probe")
+        .tcp()
+        .args(["--workers", "1", "--allow-resolve", "*"])
+        .args(["--dns-timeout", "10m", "--dns-server", &address])
+        .args(["--dns-server", &next.address.to_string()])
+        .start();
     assert_eq!(server.connect().ask("resolve name.example"), "192.0.2.1");
-    assert!(
-        begun.elapsed() < Duration::from_secs(4),
-        "{:?}",
-        begun.elapsed()
-    );
+}
+
+#[test]
+fn the_first_server_that_knows_decides() {
+    let wrong = Dns::new(|_, _| Reply::addresses(&["192.0.2.66"]));
+    let slow = Duration::from_millis(200);
+    for (reply, answer) in [
+        (Reply::addresses(&["192.0.2.1"]), "192.0.2.1"),
+        (Reply::NoName, "error: name-unresolvable"),
+        (Reply::NoData, "error: no-address"),
+    ] {
+        let first = Dns::new(move |_, _| reply.clone().after(slow));
+        let server = probe_of(&[&first, &wrong], &["--allow-resolve", "*"]);
+        assert_eq!(server.connect().ask("resolve name.example"), answer);
+        assert_eq!(wrong.questions(), [], "{answer}");
+    }
+}
+
+#[test]
+fn who_decides_one_family_decides_the_other() {
+    let wrong = Dns::new(|_, _| Reply::addresses(&["192.0.2.66", "2001:db8::66"]));
+    for other in [Reply::Fails(ResponseCode::ServFail), Reply::Silence] {
+        let first = Dns::new(move |_, family| match family {
+            RecordType::A => Reply::addresses(&["192.0.2.1"]).after(Duration::from_millis(100)),
+            _ => other.clone(),
+        });
+        let args = ["--allow-resolve", "*", "--dns-timeout", "2s"];
+        let server = probe_of(&[&first, &wrong], &args);
+        assert_eq!(server.connect().ask("resolve name.example"), "192.0.2.1");
+        assert_eq!(wrong.questions(), []);
+    }
+}
+
+#[test]
+fn an_answer_that_comes_late_still_counts() {
+    let slow = Dns::new(|_, family| match family {
+        RecordType::A => Reply::addresses(&["192.0.2.1"]).after(Duration::from_millis(2500)),
+        _ => Reply::NoData.after(Duration::from_millis(2500)),
+    });
+    let silent = Dns::new(|_, _| Reply::Silence);
+    let server = probe_of(&[&slow, &silent], &["--allow-resolve", "*"]);
+    assert_eq!(server.connect().ask("resolve name.example"), "192.0.2.1");
+    assert_ne!(silent.questions(), [], "the next was not asked");
+}
+
+#[test]
+fn a_server_that_does_not_know_edns_is_asked_without() {
+    let dns = Dns::new(|_, family| match family {
+        RecordType::A => Reply::Plain(Box::new(Reply::addresses(&["192.0.2.1"]))),
+        _ => Reply::Plain(Box::new(Reply::NoData)),
+    });
+    let other = Dns::new(|_, _| Reply::NoName);
+    let server = probe_of(&[&dns, &other], &["--allow-resolve", "*"]);
+    assert_eq!(server.connect().ask("resolve name.example"), "192.0.2.1");
+    assert!(dns.questions().iter().any(|question| question.edns));
+    assert_eq!(other.questions(), []);
+}
+
+#[test]
+fn a_name_that_many_wait_for_is_asked_for_once() {
+    let dns = Dns::new(|_, _| {
+        Reply::addresses(&["192.0.2.1", "2001:db8::1"]).after(Duration::from_millis(500))
+    });
+    let server = probe(&dns, &["--allow-resolve", "*"]);
+    let mut peers: Vec<_> = (0..20).map(|_| server.connect()).collect();
+    for peer in &mut peers {
+        peer.say("resolve name.example");
+    }
+    eventually("a question", || (!dns.questions().is_empty()).then_some(()));
+    // One that leaves takes nothing from the others.
+    peers.remove(0).reset();
+    for mut peer in peers {
+        let answer = peer.line();
+        assert_eq!(answer.split(' ').count(), 2, "{answer}");
+    }
+    assert_eq!(dns.questions().len(), 2, "{:?}", dns.questions());
 }
 
 #[test]

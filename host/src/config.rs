@@ -22,7 +22,7 @@ pub use self::limits::{HttpLimits, Limits};
 pub use self::listener::{AddressError, ListenAddress, ListenerConfig, ListenerKind};
 
 /// Where DNS servers listen unless said otherwise: RFC 1035, section 4.2.
-const DNS_PORT: u16 = 53;
+pub(crate) const DNS_PORT: u16 = 53;
 
 /// All that a run needs to know.
 #[derive(Clone, Debug)]
@@ -199,7 +199,7 @@ pub enum Isolation {
 /// How names become addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsConfig {
-    /// The servers to ask; none are those of the system.
+    /// The servers to ask, in their order; none are those of the system.
     pub servers: Vec<DnsServer>,
     /// How long a look-up may take as a whole.
     pub timeout: Duration,

@@ -6,36 +6,35 @@
 //! says. Both families are asked at once, and answers are kept for as long as
 //! they say.
 //!
-//! Each worker has its own resolver, whose sockets are its runtime's.
+//! The files and what servers answered are shared by all workers. Each worker
+//! asks by itself, since its sockets are its runtime's; a name that several of
+//! its guests wait for is asked for once.
+
+mod cache;
+mod exchange;
+mod files;
+mod servers;
 
 use std::cell::{Ref, RefCell};
+use std::collections::HashMap;
 use std::fmt;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
-use std::pin::{Pin, pin};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::task::{Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
-use hickory_resolver::config::{
-    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
-};
-use hickory_resolver::lookup::Lookup;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::net::{DnsError, NetError};
-use hickory_resolver::proto::op::{Query, ResponseCode};
-use hickory_resolver::proto::rr::{Name, RecordType};
-use hickory_resolver::{Hosts, TokioResolver, system_conf};
-use tokio::sync::mpsc;
+use hickory_resolver::proto::rr::Name;
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio::task::AbortHandle;
 
-use crate::config::{DnsConfig, DnsServer};
+use crate::config::DnsConfig;
 use crate::destinations::Destinations;
 use crate::error::ConnectionError;
 use crate::policy::{Resolved, canonical_name, is_host_name};
 
-const HOSTS: &str = "/etc/hosts";
-const RESOLV_CONF: &str = "/etc/resolv.conf";
+use self::files::{Conf, HOSTS, Hosts, RESOLV_CONF};
+use self::servers::{Found, Servers};
 
 /// Said where no server answers in time.
 pub(crate) const SILENT: &str = "the resolver does not answer (--dns-timeout)";
@@ -43,28 +42,20 @@ pub(crate) const SILENT: &str = "the resolver does not answer (--dns-timeout)";
 /// How often the two files are looked at for changes.
 const REFRESH: Duration = Duration::from_secs(5);
 
-/// How many times a question is asked, so that a lost packet or a server that
-/// is silent does not use up the time.
-const ATTEMPTS: u32 = 3;
-
-/// The families, the one first that RFC 8305 prefers.
-const FAMILIES: [RecordType; 2] = [RecordType::AAAA, RecordType::A];
-
 /// Looks names up for the guests of a worker.
 pub(crate) struct Resolver {
-    config: DnsConfig,
-    /// What was read from files, once a name was asked for.
-    loaded: RefCell<Option<Loaded>>,
+    sources: Arc<Sources>,
+    questions: Rc<Questions>,
     /// What names led to, for the policy.
     names: RefCell<Resolved>,
     destinations: Destinations,
 }
 
 impl Resolver {
-    pub(crate) fn new(config: &DnsConfig) -> Self {
+    pub(crate) fn new(sources: &Arc<Sources>) -> Self {
         Self {
-            config: config.clone(),
-            loaded: RefCell::default(),
+            sources: Arc::clone(sources),
+            questions: Rc::default(),
             names: RefCell::default(),
             destinations: Destinations::default(),
         }
@@ -103,7 +94,7 @@ impl Resolver {
         if let Ok(ip) = canonical.parse() {
             return Answers::ready(Ok(vec![ip]));
         }
-        if !is_host_name(&canonical) {
+        if !is_host_name(&canonical) || is_invalid(&canonical) {
             return Answers::ready(Err(ConnectionError::NameUnresolvable));
         }
         if canonical == "localhost" || canonical.ends_with(".localhost") {
@@ -113,22 +104,14 @@ impl Resolver {
             ];
             return Answers::ready(Ok(loopback.into()));
         }
-        let Ok(mut name) = Name::from_ascii(&canonical) else {
-            return Answers::ready(Err(ConnectionError::NameUnresolvable));
-        };
-        let source = self.source();
-        let known = FAMILIES.map(|family| source.known(&name, family)).concat();
-        if !known.is_empty() {
-            return Answers::ready(Ok(known));
-        }
-        name.set_fqdn(host.ends_with('.'));
         let (sender, found) = mpsc::unbounded_channel();
-        let timeout = self.config.timeout;
+        let (sources, questions) = (Arc::clone(&self.sources), Rc::clone(&self.questions));
+        let ends = host.ends_with('.');
         Answers {
             found,
             search: Some(Box::pin(async move {
-                let search = search(&source, name, &sender);
-                let missing = match tokio::time::timeout(timeout, search).await {
+                let search = search(&sources, &questions, &canonical, ends, &sender);
+                let missing = match tokio::time::timeout(sources.config.timeout, search).await {
                     Ok(Ok(())) => return,
                     Ok(Err(missing)) => missing,
                     Err(_) => Missing::TimedOut,
@@ -145,44 +128,39 @@ impl Resolver {
         let mut names = self.names.borrow_mut();
         names.remember(host, addresses.iter().copied());
     }
-
-    /// What to ask, read anew where a file has changed.
-    fn source(&self) -> Arc<Source> {
-        let mut loaded = self.loaded.borrow_mut();
-        if let Some(loaded) = loaded.as_mut()
-            && loaded.is_current()
-        {
-            return Arc::clone(&loaded.source);
-        }
-        Arc::clone(&loaded.insert(Loaded::new(&self.config)).source)
-    }
 }
 
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Resolver")
-            .field("config", &self.config)
+            .field("sources", &self.sources)
             .finish_non_exhaustive()
     }
+}
+
+/// True for names of which RFC 6761 (section 6.4) and RFC 7686 say that no DNS
+/// server is asked.
+fn is_invalid(name: &str) -> bool {
+    matches!(name.rsplit('.').next(), Some("invalid" | "onion"))
 }
 
 /// The addresses of a name, as they come.
 pub(crate) struct Answers {
     /// The look-up, until it is done: it runs only while somebody waits.
     search: Option<Pin<Box<dyn Future<Output = ()>>>>,
-    found: mpsc::UnboundedReceiver<Answer>,
+    found: mpsc::UnboundedReceiver<Addresses>,
     /// Whether there were any addresses.
     any: bool,
 }
 
-type Answer = Result<Vec<IpAddr>, ConnectionError>;
+type Addresses = Result<Vec<IpAddr>, ConnectionError>;
 
 impl Answers {
     /// One that is known already.
-    pub(crate) fn ready(answer: Answer) -> Self {
+    pub(crate) fn ready(addresses: Addresses) -> Self {
         let (sender, found) = mpsc::unbounded_channel();
         // The receiver is there.
-        let _ = sender.send(answer);
+        let _ = sender.send(addresses);
         Self {
             search: None,
             found,
@@ -192,7 +170,7 @@ impl Answers {
 
     /// The addresses of one family; none after the last. An error comes only
     /// where there are no addresses at all.
-    pub(crate) async fn next(&mut self) -> Option<Answer> {
+    pub(crate) async fn next(&mut self) -> Option<Addresses> {
         let answer = std::future::poll_fn(|cx| {
             if let Some(search) = &mut self.search
                 && search.as_mut().poll(cx).is_ready()
@@ -213,15 +191,25 @@ impl Answers {
     }
 }
 
-/// Asks for a name, and for what the search list makes of it.
+/// Looks in the hosts file, then asks for a name and for what the search list
+/// makes of it.
 async fn search(
-    source: &Source,
-    name: Name,
-    found: &mpsc::UnboundedSender<Answer>,
+    sources: &Sources,
+    questions: &Rc<Questions>,
+    name: &str,
+    ends: bool,
+    found: &mpsc::UnboundedSender<Addresses>,
 ) -> Result<(), Missing> {
+    let source = sources.current().await;
+    let known = source.hosts.addresses(name);
+    if !known.is_empty() {
+        // Nobody waits any more where this fails.
+        let _ = found.send(Ok(known.to_vec()));
+        return Ok(());
+    }
     let mut worst = Missing::NoName;
-    for name in source.candidates(&name) {
-        match ask_both(source, &name, found).await {
+    for name in source.servers.candidates(name, ends) {
+        match questions.ask(&source.servers, &name, found).await {
             Ok(()) => return Ok(()),
             // As with glibc, a server that is silent ends the search.
             Err(Missing::TimedOut) => return Err(Missing::TimedOut),
@@ -231,44 +219,93 @@ async fn search(
     Err(worst)
 }
 
-/// Asks for both families at once.
-async fn ask_both(
-    source: &Source,
-    name: &Name,
-    found: &mpsc::UnboundedSender<Answer>,
-) -> Result<(), Missing> {
-    let deliver = |answer: Result<Vec<IpAddr>, Missing>| {
-        answer.map(|addresses| {
-            // Nobody waits any more where this fails.
-            let _ = found.send(Ok(addresses));
-        })
-    };
-    let [first, second] = FAMILIES.map(|family| source.ask(name, family));
-    let (mut first, mut second) = (pin!(first), pin!(second));
-    let (mut one, mut other) = (None, None);
-    std::future::poll_fn(|cx| {
-        if one.is_none()
-            && let Poll::Ready(answer) = first.as_mut().poll(cx)
-        {
-            one = Some(deliver(answer));
+/// What a worker is asking servers for.
+#[derive(Default)]
+struct Questions(RefCell<HashMap<Name, Weak<Question>>>);
+
+/// A name that servers are asked for, as long as somebody waits for it.
+struct Question {
+    name: Name,
+    found: watch::Receiver<Found>,
+    /// None where all was known.
+    asking: Option<AbortHandle>,
+    all: Rc<Questions>,
+}
+
+impl Questions {
+    /// Asks for a name, and passes the addresses on as they come.
+    async fn ask(
+        self: &Rc<Self>,
+        servers: &Arc<Servers>,
+        name: &str,
+        addresses: &mpsc::UnboundedSender<Addresses>,
+    ) -> Result<(), Missing> {
+        let mut name = Name::from_ascii(name).map_err(|_| Missing::NoName)?;
+        name.set_fqdn(true);
+        let question = self.question(servers, name);
+        let mut found = question.found.clone();
+        let mut passed_on = [false; 2];
+        loop {
+            let now = found.borrow_and_update().clone();
+            for (answer, passed_on) in now.iter().zip(&mut passed_on) {
+                if let Some(Ok(some)) = answer
+                    && !*passed_on
+                {
+                    *passed_on = true;
+                    // Nobody waits any more where this fails.
+                    let _ = addresses.send(Ok(some.to_vec()));
+                }
+            }
+            if let [Some(one), Some(other)] = now {
+                return match (one, other) {
+                    (Ok(_), _) | (_, Ok(_)) => Ok(()),
+                    // What does not exist has no family at all.
+                    (Err(Missing::NoName), _) | (_, Err(Missing::NoName)) => Err(Missing::NoName),
+                    (Err(one), Err(other)) => Err(one.max(other)),
+                };
+            }
+            if found.changed().await.is_err() {
+                // It ended without an answer: a panic, which was logged.
+                return Err(Missing::Failed);
+            }
         }
-        if other.is_none() {
-            other = Some(deliver(ready!(second.as_mut().poll(cx))));
+    }
+
+    /// The question that somebody asks already, or a new one.
+    fn question(self: &Rc<Self>, servers: &Arc<Servers>, name: Name) -> Rc<Question> {
+        let mut questions = self.0.borrow_mut();
+        if let Some(question) = questions.get(&name).and_then(Weak::upgrade) {
+            return question;
         }
-        match one.is_some() {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
-        }
-    })
-    .await;
-    match (one, other) {
-        (Some(Ok(())), _) | (_, Some(Ok(()))) => Ok(()),
-        // What does not exist has no family at all.
-        (Some(Err(Missing::NoName)), _) | (_, Some(Err(Missing::NoName))) => Err(Missing::NoName),
-        (Some(Err(one)), Some(Err(other))) => Err(one.max(other)),
-        (None, _) | (_, None) => Err(Missing::Failed),
+        let known = servers.known(&name);
+        let whole = known.iter().all(Option::is_some);
+        let (sender, found) = watch::channel(known);
+        let asking = (!whole).then(|| {
+            let ask = Arc::clone(servers).ask(name.clone(), sender);
+            tokio::task::spawn_local(ask).abort_handle()
+        });
+        let question = Rc::new(Question {
+            name: name.clone(),
+            found,
+            asking,
+            all: Rc::clone(self),
+        });
+        questions.insert(name, Rc::downgrade(&question));
+        question
     }
 }
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        if let Some(asking) = &self.asking {
+            asking.abort();
+        }
+        self.all.0.borrow_mut().remove(&self.name);
+    }
+}
+
+/// What is known of one family of a name.
+type Answer = Result<Arc<[IpAddr]>, Missing>;
 
 /// Why a name has no address; the later ones tell more, and go before the
 /// others.
@@ -278,24 +315,6 @@ enum Missing {
     NoAddress,
     Failed,
     TimedOut,
-}
-
-impl From<NetError> for Missing {
-    fn from(error: NetError) -> Self {
-        match error {
-            NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
-                ResponseCode::NXDomain => Self::NoName,
-                ResponseCode::NoError => Self::NoAddress,
-                _ => Self::Failed,
-            },
-            NetError::Timeout => Self::TimedOut,
-            NetError::Io(error) if error.kind() == io::ErrorKind::TimedOut => Self::TimedOut,
-            error => {
-                tracing::debug!(%error, "the resolver failed");
-                Self::Failed
-            }
-        }
-    }
 }
 
 impl From<Missing> for ConnectionError {
@@ -309,7 +328,40 @@ impl From<Missing> for ConnectionError {
     }
 }
 
-/// Where names are looked up, as of one point in time.
+/// Where all workers look names up: read once a name is asked for, and anew
+/// where a file has changed.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    config: DnsConfig,
+    loaded: Mutex<Option<Loaded>>,
+}
+
+impl Sources {
+    pub(crate) fn new(config: &DnsConfig) -> Self {
+        Self {
+            config: config.clone(),
+            loaded: Mutex::default(),
+        }
+    }
+
+    /// The files may be long, so they are read on another thread.
+    async fn current(&self) -> Arc<Source> {
+        let mut loaded = self.loaded.lock().await;
+        if let Some(loaded) = loaded.as_mut()
+            && loaded.is_current()
+        {
+            return Arc::clone(&loaded.source);
+        }
+        let config = self.config.clone();
+        let reading = tokio::task::spawn_blocking(move || Loaded::new(&config));
+        // Should the thread fail, they are read here.
+        let read = reading.await.unwrap_or_else(|_| Loaded::new(&self.config));
+        Arc::clone(&loaded.insert(read).source)
+    }
+}
+
+/// The files, as of one point in time.
+#[derive(Debug)]
 struct Loaded {
     source: Arc<Source>,
     /// When the files were last looked at, and when they had been changed.
@@ -321,8 +373,12 @@ impl Loaded {
     fn new(config: &DnsConfig) -> Self {
         // Before they are read: a change in the meantime is then seen later.
         let changed = changed();
+        let servers = Servers::new(Conf::load(config), config.timeout);
         Self {
-            source: Arc::new(Source::load(config)),
+            source: Arc::new(Source {
+                hosts: Hosts::load(),
+                servers: Arc::new(servers),
+            }),
             looked: Instant::now(),
             changed,
         }
@@ -345,205 +401,20 @@ fn changed() -> [Option<SystemTime>; 2] {
     })
 }
 
-/// The hosts file, the servers, and what they answered.
+/// The hosts file, and the servers.
+#[derive(Debug)]
 struct Source {
     hosts: Hosts,
-    resolver: Option<TokioResolver>,
-    search: Vec<Name>,
-    /// A name with fewer dots is first looked for in the search list.
-    dots: usize,
-}
-
-impl Source {
-    fn load(config: &DnsConfig) -> Self {
-        let (system, mut options) = match config.servers.as_slice() {
-            [] => system(),
-            servers => {
-                let servers = servers.iter().map(server).collect();
-                (
-                    ResolverConfig::from_name_servers(servers),
-                    ResolverOpts::default(),
-                )
-            }
-        };
-        let (domain, search, servers) = system.into_parts();
-        options.use_hosts_file = ResolveHosts::Never;
-        options.timeout = config.timeout / ATTEMPTS;
-        options.attempts = (ATTEMPTS - 1) as usize;
-        let dots = options.ndots;
-        let servers = ResolverConfig::from_name_servers(servers);
-        let mut builder =
-            TokioResolver::builder_with_config(servers, TokioRuntimeProvider::default());
-        *builder.options_mut() = options;
-        Self {
-            hosts: hosts(Path::new(HOSTS)),
-            resolver: builder
-                .build()
-                .inspect_err(|error| tracing::error!(%error, "no resolver"))
-                .ok(),
-            search: match search.is_empty() {
-                true => domain.into_iter().collect(),
-                false => search,
-            },
-            dots,
-        }
-    }
-
-    /// What the hosts file says.
-    fn known(&self, name: &Name, family: RecordType) -> Vec<IpAddr> {
-        let query = Query::query(name.clone(), family);
-        let lookup = self.hosts.lookup_static_host(&query);
-        let records = lookup.as_ref().map(Lookup::answers);
-        let addresses = records.into_iter().flatten();
-        addresses
-            .filter_map(|record| record.data.ip_addr())
-            .collect()
-    }
-
-    /// What to ask for in turn: resolv.conf(5), `search` and `ndots`.
-    fn candidates(&self, name: &Name) -> Vec<Name> {
-        let mut absolute = name.clone();
-        absolute.set_fqdn(true);
-        if name.is_fqdn() {
-            return vec![absolute];
-        }
-        let dots = usize::from(name.num_labels()).saturating_sub(1);
-        let mut candidates: Vec<_> = self
-            .search
-            .iter()
-            // Too long a name is none.
-            .filter_map(|domain| name.clone().append_domain(domain).ok())
-            .filter(|candidate| *candidate != absolute)
-            .collect();
-        let place = match dots >= self.dots {
-            true => 0,
-            false => candidates.len(),
-        };
-        candidates.insert(place, absolute);
-        candidates
-    }
-
-    /// Asks the servers for the addresses of one family.
-    async fn ask(&self, name: &Name, family: RecordType) -> Result<Vec<IpAddr>, Missing> {
-        let Some(resolver) = &self.resolver else {
-            return Err(Missing::Failed);
-        };
-        let lookup = resolver.lookup(name.clone(), family).await?;
-        let records = lookup.answers().iter();
-        let addresses: Vec<_> = records
-            .filter(|record| record.record_type() == family)
-            .filter_map(|record| record.data.ip_addr())
-            .collect();
-        match addresses.is_empty() {
-            true => Err(Missing::NoAddress),
-            false => Ok(addresses),
-        }
-    }
-}
-
-/// The system's servers; without any the one of this machine, as
-/// resolv.conf(5) says.
-fn system() -> (ResolverConfig, ResolverOpts) {
-    system_conf::read_system_conf().unwrap_or_else(|error| {
-        tracing::debug!(%error, "no DNS server in {RESOLV_CONF}: asking 127.0.0.1");
-        let local = DnsServer(SocketAddr::from((Ipv4Addr::LOCALHOST, 53)));
-        let config = ResolverConfig::from_name_servers(vec![server(&local)]);
-        (config, ResolverOpts::default())
-    })
-}
-
-/// A server that is asked by UDP, and by TCP where the answer is cut short.
-fn server(DnsServer(address): &DnsServer) -> NameServerConfig {
-    let mut server = NameServerConfig::udp_and_tcp(address.ip());
-    server.connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()]
-        .map(|mut connection| {
-            connection.port = address.port();
-            connection
-        })
-        .into();
-    server
-}
-
-/// The hosts file; one that cannot be read says nothing.
-fn hosts(path: &Path) -> Hosts {
-    let mut hosts = Hosts::default();
-    let read = std::fs::File::open(path).and_then(|file| hosts.read_hosts_conf(file));
-    if let Err(error) = read {
-        tracing::debug!(%error, path = %path.display(), "no hosts file");
-    }
-    hosts
+    servers: Arc<Servers>,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn source(hosts: &str, search: &[&str], dots: usize) -> Source {
-        let mut known = Hosts::default();
-        known
-            .read_hosts_conf(hosts.as_bytes())
-            .expect("a hosts file");
-        Source {
-            hosts: known,
-            resolver: None,
-            search: search
-                .iter()
-                .map(|name| name.parse().expect("a name"))
-                .collect(),
-            dots,
-        }
-    }
-
-    fn name(text: &str) -> Name {
-        text.parse().expect("a name")
-    }
-
-    #[test]
-    fn the_search_list_is_used_as_resolv_conf_says() {
-        let candidates = |dots, text: &str| -> Vec<String> {
-            source("", &["a.example.", "b.example."], dots)
-                .candidates(&name(text))
-                .iter()
-                .map(ToString::to_string)
-                .collect()
-        };
-        let searched = |text: &str| ["a.example.", "b.example."].map(|it| format!("{text}.{it}"));
-        let [one, two] = searched("host");
-        assert_eq!(candidates(1, "host"), [one, two, "host.".into()]);
-        let [one, two] = searched("x.host");
-        assert_eq!(
-            candidates(1, "x.host"),
-            ["x.host.".into(), one.clone(), two.clone()]
-        );
-        assert_eq!(candidates(5, "x.host"), [one, two, "x.host.".into()]);
-        assert_eq!(candidates(5, "x.host."), ["x.host."]);
-    }
-
-    #[test]
-    fn the_hosts_file_knows_both_families() {
-        let source = source(
-            "10.0.0.1 Db.example db # the first\n::7 db\n10.0.0.2 db\n",
-            &[],
-            1,
-        );
-        let known = |text: &str| {
-            FAMILIES
-                .map(|family| source.known(&name(text), family))
-                .concat()
-        };
-        let addresses = |all: &[&str]| -> Vec<IpAddr> {
-            all.iter()
-                .map(|text| text.parse().expect("an address"))
-                .collect()
-        };
-        assert_eq!(known("db"), addresses(&["::7", "10.0.0.1", "10.0.0.2"]));
-        assert_eq!(known("DB.example."), addresses(&["10.0.0.1"]));
-        assert_eq!(known("example"), addresses(&[]));
-    }
-
     #[test]
     fn what_needs_no_server_asks_none() {
-        let resolver = Resolver::new(&DnsConfig::default());
+        let resolver = Resolver::new(&Arc::new(Sources::new(&DnsConfig::default())));
         let resolve = |host: &str| {
             let runtime = tokio::runtime::Builder::new_current_thread().build();
             // Without its drivers nothing could be sent.
@@ -564,7 +435,15 @@ mod tests {
             assert!(found.iter().all(IpAddr::is_loopback), "{found:?}");
             assert_eq!(found.len(), 2);
         }
-        for host in ["", "a..b", "127.1", "a b", "fe80::1%1"] {
+        for host in [
+            "",
+            "a..b",
+            "127.1",
+            "a b",
+            "fe80::1%1",
+            "x.invalid",
+            "x.onion.",
+        ] {
             assert_eq!(
                 resolve(host),
                 Err(ConnectionError::NameUnresolvable),

@@ -12,7 +12,8 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
-use crate::config::{Config, DnsConfig, GuestConfig, Isolation, Limits};
+use crate::config::{Config, GuestConfig, Isolation, Limits};
+use crate::dns::Sources;
 use crate::error::{ConnectionError, Error};
 use crate::files::Roots;
 use crate::http::access_log::AccessLog;
@@ -69,7 +70,7 @@ pub(crate) struct Shared {
     pub(crate) isolation: Isolation,
     pub(crate) guest: GuestConfig,
     pub(crate) policy: Policy,
-    pub(crate) dns: DnsConfig,
+    pub(crate) names: Arc<Sources>,
     pub(crate) tls: Arc<Tls>,
     pub(crate) roots: Roots,
     pub(crate) program: Loaded,
@@ -106,7 +107,7 @@ impl Shared {
             isolation,
             guest: config.guest.clone(),
             policy: config.policy.clone(),
-            dns: config.dns.clone(),
+            names: Arc::new(Sources::new(&config.dns)),
             tls,
             roots,
             program,

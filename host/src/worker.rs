@@ -79,7 +79,7 @@ impl Worker {
             http_client: OnceCell::new(),
             draining: Cell::new(false),
             drained: Notify::new(),
-            resolver: Resolver::new(&shared.dns),
+            resolver: Resolver::new(&shared.names),
             shared,
             scratch: RefCell::new(Scratch::default()),
             pipes: RefCell::default(),

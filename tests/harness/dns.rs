@@ -31,6 +31,12 @@ pub(crate) enum Reply {
     Truncated(Vec<IpAddr>),
     /// The same, but later.
     After(Duration, Box<Self>),
+    /// FORMERR to a question with EDNS, and to others this.
+    Plain(Box<Self>),
+    /// An error that leaves the question out.
+    Bare(ResponseCode),
+    /// These addresses, but before the aliases that lead to them.
+    Backwards(Vec<&'static str>, Vec<IpAddr>),
 }
 
 impl Reply {
@@ -53,6 +59,12 @@ impl Reply {
     }
 }
 
+/// Aliases, each of the next: `STEM0.example.`, `STEM1.example.` and so on.
+pub(crate) fn aliases(stem: &str, count: usize) -> Vec<&'static str> {
+    let names = (0..count).map(|number| &*format!("{stem}{number}.example.").leak());
+    names.collect()
+}
+
 fn parse(address: &str) -> IpAddr {
     address.parse().expect("an address")
 }
@@ -66,6 +78,8 @@ pub(crate) struct Question {
     pub(crate) family: RecordType,
     /// Whether it came by TCP.
     pub(crate) tcp: bool,
+    /// Whether it came with EDNS.
+    pub(crate) edns: bool,
 }
 
 type Zone = dyn Fn(&str, RecordType) -> Reply + Send + Sync;
@@ -79,8 +93,16 @@ pub(crate) struct Dns {
 impl Dns {
     /// One that answers what `zone` says to a name and a family.
     pub(crate) fn new(zone: impl Fn(&str, RecordType) -> Reply + Send + Sync + 'static) -> Self {
+        Self::at("127.0.0.1:0", zone)
+    }
+
+    /// The same at an address.
+    pub(crate) fn at(
+        address: &str,
+        zone: impl Fn(&str, RecordType) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let (udp, tcp) = super::eventually("a port for both protocols", || {
-            let udp = UdpSocket::bind("127.0.0.1:0").ok()?;
+            let udp = UdpSocket::bind(address).ok()?;
             let tcp = TcpListener::bind(udp.local_addr().ok()?).ok()?;
             Some((udp, tcp))
         });
@@ -180,11 +202,18 @@ impl Responder {
                 name: name.clone(),
                 family,
                 tcp,
+                edns: query.edns.is_some(),
             });
         let mut reply = (self.zone)(&name, family);
         if let Reply::After(delay, later) = reply {
             std::thread::sleep(delay);
             reply = *later;
+        }
+        if let Reply::Plain(plain) = reply {
+            reply = match query.edns {
+                Some(_) => Reply::Fails(ResponseCode::FormErr),
+                None => *plain,
+            };
         }
         let mut message = Message::response(query.metadata.id, query.metadata.op_code);
         message.metadata.recursion_desired = true;
@@ -195,14 +224,13 @@ impl Responder {
                 add(&mut message, question, question.name(), &addresses, seconds);
             }
             Reply::Aliases(aliases, addresses) => {
-                let mut owner = question.name().clone();
-                for alias in aliases {
-                    let target: Name = alias.parse().expect("a name");
-                    let data = RData::CNAME(CNAME(target.clone()));
-                    message.add_answer(Record::from_rdata(owner, 60, data));
-                    owner = target;
-                }
+                let owner = lead(&mut message, question, aliases);
                 add(&mut message, question, &owner, &addresses, 60);
+            }
+            Reply::Backwards(aliases, addresses) => {
+                let owner = lead(&mut message, question, aliases);
+                add(&mut message, question, &owner, &addresses, 60);
+                message.answers.reverse();
             }
             Reply::Truncated(addresses) if tcp => {
                 add(&mut message, question, question.name(), &addresses, 60);
@@ -211,7 +239,11 @@ impl Responder {
             Reply::NoData => {}
             Reply::NoName => message.metadata.response_code = ResponseCode::NXDomain,
             Reply::Fails(code) => message.metadata.response_code = code,
-            Reply::Silence | Reply::After(..) => return None,
+            Reply::Bare(code) => {
+                message.queries.clear();
+                message.metadata.response_code = code;
+            }
+            Reply::Silence | Reply::After(..) | Reply::Plain(_) => return None,
         }
         let code = message.metadata.response_code;
         let negative = matches!(code, ResponseCode::NoError | ResponseCode::NXDomain);
@@ -223,6 +255,18 @@ impl Responder {
         }
         Some(message)
     }
+}
+
+/// Adds aliases, the question's name first, and says where they lead.
+fn lead(message: &mut Message, question: &Query, aliases: Vec<&str>) -> Name {
+    let mut owner = question.name().clone();
+    for alias in aliases {
+        let target: Name = alias.parse().expect("a name");
+        let data = RData::CNAME(CNAME(target.clone()));
+        message.add_answer(Record::from_rdata(owner, 60, data));
+        owner = target;
+    }
+    owner
 }
 
 fn add(message: &mut Message, question: &Query, owner: &Name, addresses: &[IpAddr], seconds: u32) {

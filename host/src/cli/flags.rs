@@ -162,7 +162,7 @@ pub(super) struct Reach {
     /// Let it listen on an address by itself; repeatable
     #[arg(long, value_name = "ADDR", hide_short_help = true)]
     pub(super) allow_listen: Vec<ListenAddress>,
-    /// Ask this server for names, not those of /etc/resolv.conf; repeatable
+    /// Ask this server for names, not those of /etc/resolv.conf; repeatable, in order
     #[arg(long, value_name = "IP[:PORT]", hide_short_help = true)]
     pub(super) dns_server: Vec<DnsServer>,
     /// How long looking a name up may take
