@@ -444,9 +444,10 @@ fn no_question_is_sent_for_what_is_not_allowed() {
     let server = probe(&dns, &["--allow-resolve", "*.example.org"]);
     let mut peer = server.connect();
     assert_eq!(peer.ask("resolve example.org"), "error: access-denied");
-    server
-        .log
-        .wait_for(&["example.org", "--allow-resolve example.org"]);
+    server.log.wait_for(&[
+        "looking example.org up is not allowed; --allow-connect example.org:PORT",
+        "--allow-resolve example.org",
+    ]);
     assert_eq!(
         peer.ask("connect www.example.org:80 hello"),
         "error: access-denied"
@@ -487,6 +488,25 @@ fn a_public_name_does_not_lead_into_this_machine() {
         server.connect().ask(&format!("connect {name} hello")),
         "hello"
     );
+}
+
+#[test]
+fn a_denied_address_is_no_warning_where_another_connects() {
+    let (_echo, port) = echo_at("127.0.0.1");
+    let dns = Dns::new(|_, _| Reply::addresses(&["::1", "127.0.0.2", "127.0.0.1"]));
+    let name = format!("name.example:{port}");
+    let address = format!("127.0.0.1:{port}");
+    let server = probe(
+        &dns,
+        &["--allow-connect", &name, "--allow-connect", &address],
+    );
+    let mut peer = server.connect();
+    assert_eq!(peer.ask(&format!("connect {name} hello")), "hello");
+    // What is denied altogether is a warning, which then is the first.
+    let other = format!("connect other.example:{port} hello");
+    assert_eq!(peer.ask(&other), "error: access-denied");
+    server.log.wait_for(&["other.example"]);
+    assert_eq!(server.log.count("127.0.0.2"), 0, "{:?}", server.log.lines());
 }
 
 #[test]

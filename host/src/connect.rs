@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::connection::Driver;
 use crate::destinations::Destinations;
 use crate::error::ConnectionError;
+use crate::policy::Denied;
 use crate::tls::ClientTls;
 use crate::transport::{Address, Transport};
 use crate::wasm::instance::Instance;
@@ -224,58 +225,60 @@ async fn connect_name(
         ..Race::default()
     };
     let mut asking = true;
-    let mut failure = ConnectionError::NameUnresolvable;
+    let mut failure = None;
+    let mut denied = Vec::new();
     loop {
         tokio::select! {
             biased;
             Some(ended) = race.attempts.join_next() => match ended {
                 Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(error)) => {
-                    failure = error.into();
+                    failure = Some(error.into());
                     // One that failed gives way to the next at once.
                     race.due = Instant::now();
                 }
                 // Attempts neither panic nor are aborted.
-                Err(_) => failure = ConnectionError::Aborted,
+                Err(_) => failure = Some(ConnectionError::Aborted),
             },
             answer = answers.next(), if asking => match answer {
                 Some(Ok(addresses)) => {
                     worker.resolver.remember(host, &addresses);
-                    match allowed(worker, host, port, addresses) {
-                        Ok(addresses) => race.add(addresses, worker.resolver.destinations()),
-                        Err(denied) => failure = denied,
+                    let allowed = allowed(worker, host, port, addresses, &mut denied);
+                    if !allowed.is_empty() {
+                        race.add(allowed, worker.resolver.destinations());
                     }
                 }
-                Some(Err(error)) => failure = error,
+                Some(Err(error)) => failure = Some(error),
                 None => {
                     asking = false;
                     race.complete();
                 }
             },
             () = tokio::time::sleep_until(race.due), if race.has_more() => race.attempt(port),
-            else => return Err(failure),
+            else => {
+                worker.shared.deny_all(&denied);
+                return Err(failure.unwrap_or(ConnectionError::AccessDenied));
+            }
         }
     }
 }
 
-/// Those of a name's addresses that the policy allows.
+/// Those of a name's addresses that the policy allows. The others are worth a
+/// warning only if none of these is of use.
 fn allowed(
     worker: &Worker,
     host: &str,
     port: u16,
     mut addresses: Vec<IpAddr>,
-) -> Result<Vec<IpAddr>, ConnectionError> {
-    let shared = &worker.shared;
+    denied: &mut Vec<Denied>,
+) -> Vec<IpAddr> {
+    let policy = &worker.shared.policy;
     addresses.retain(|&ip| {
-        let judged = shared
-            .policy
-            .resolved_address(host, SocketAddr::new(ip, port));
-        judged.inspect_err(|denied| shared.deny(denied)).is_ok()
+        let judged = policy.resolved_address(host, SocketAddr::new(ip, port));
+        let judged = judged.inspect_err(|denied| tracing::debug!("{denied}"));
+        judged.map_err(|error| denied.push(error)).is_ok()
     });
-    match addresses.is_empty() {
-        true => Err(ConnectionError::AccessDenied),
-        false => Ok(addresses),
-    }
+    addresses
 }
 
 /// Attempts to connect to several addresses, each with a head start.

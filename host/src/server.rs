@@ -152,6 +152,13 @@ impl Shared {
             .map_err(|_| ConnectionError::LimitExceeded("--max-connections is reached"))
     }
 
+    /// Logs all that was denied of something, as of the addresses of a name.
+    pub(crate) fn deny_all(&self, denied: &[Denied]) {
+        for denied in denied {
+            self.deny(denied);
+        }
+    }
+
     /// Logs what the policy denied, with the flag that would allow it.
     pub(crate) fn deny(&self, denied: &Denied) {
         self.counters.denied.add();

@@ -39,10 +39,15 @@ impl Denied {
         }
     }
 
-    /// A name may not be looked up.
+    /// A name may not be looked up. Clients mostly do that to connect, which
+    /// the flag for looking up does not allow: that for connecting comes first.
     pub(super) fn name(host: &str) -> Self {
+        let to_connect = match valid_name(host) {
+            true => format!("; --allow-connect {host}:PORT lets the guest connect, too"),
+            false => String::new(),
+        };
         Self {
-            what: format!("looking {} up is not allowed", printable(host)),
+            what: format!("looking {} up is not allowed{to_connect}", printable(host)),
             remedy: valid_name(host).then(|| ("--allow-resolve", host.to_owned())),
         }
     }

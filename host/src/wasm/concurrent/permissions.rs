@@ -108,8 +108,8 @@ impl Permissions {
         self.decide(self.shared.policy.send_name(host, port))
     }
 
-    /// Those of a host's addresses that datagrams may be sent to. Why others
-    /// may not is logged.
+    /// Those of a host's addresses that datagrams may be sent to. If there are
+    /// none, why not is logged.
     ///
     /// # Errors
     /// `AccessDenied`: it has no other.
@@ -120,19 +120,22 @@ impl Permissions {
         addresses: &[IpAddr],
     ) -> Result<Vec<SocketAddr>, ConnectionError> {
         let peers = addresses.iter().map(|&ip| SocketAddr::new(ip, port));
+        let mut denied = Vec::new();
         let allowed: Vec<_> = peers
             .filter(|&peer| {
                 let decided = match host.parse::<IpAddr>() {
                     Ok(_) => self.shared.policy.send_to(peer, &self.known().names),
                     Err(_) => self.shared.policy.resolved_peer(host, peer),
                 };
-                self.decide(decided).is_ok()
+                let decided = decided.inspect_err(|denied| tracing::debug!("{denied}"));
+                decided.map_err(|error| denied.push(error)).is_ok()
             })
             .collect();
-        match allowed.is_empty() {
-            true => Err(ConnectionError::AccessDenied),
-            false => Ok(allowed),
+        if allowed.is_empty() {
+            self.shared.deny_all(&denied);
+            return Err(ConnectionError::AccessDenied);
         }
+        Ok(allowed)
     }
 
     /// Whether a name may be looked up. Why not is logged.
