@@ -145,9 +145,10 @@ async fn make_in_time(
 ) -> Result<Rc<Transport>, ConnectionError> {
     let permit = worker.shared.try_connection_permit()?;
     let (socket, peer) = open(worker, endpoint, local).await?;
+    // Now or later: in a guest's call to begin TLS nobody can wait.
+    worker.shared.tls.client_prepared().await;
     let transport = Transport::new(worker, socket, peer, Some(permit))?;
     if let Some(client) = client {
-        worker.shared.tls.client_prepared().await;
         let session = worker.shared.tls.connect(client)?;
         transport.core.borrow_mut().begin_tls(session);
         let handshake = std::future::poll_fn(|cx| {
