@@ -6,15 +6,21 @@ mod harness;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use harness::{
     Client, DEADLINE, Peer, Run, Server, cert, directory, pattern, same, text, unix_address,
 };
 use rustix::process::Signal;
+use rustls::client::ResolvesClientCert;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConnection, HandshakeKind, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, SignatureScheme, StreamOwned};
 
 /// The certificate that a server shows to a client that asks for a name.
 fn shown(server: &Server, name: &'static str) -> Vec<u8> {
@@ -521,5 +527,177 @@ fn a_session_is_not_resumed_once_the_clients_authority_is_gone() {
 
         fs::copy(cert("ca.pem"), &authorities).expect("authorities");
         reload(&server);
+    }
+}
+
+/// Shows a certificate that can be replaced, as clients do that renew theirs.
+#[derive(Debug)]
+struct Renewed(Mutex<Arc<CertifiedKey>>);
+
+impl Renewed {
+    fn show(&self, certificate: &Path) {
+        *self.0.lock().expect("its lock") = Self::key(certificate);
+    }
+
+    /// All belong to the key of `client.pem`.
+    fn key(certificate: &Path) -> Arc<CertifiedKey> {
+        let key = PrivateKeyDer::from_pem_file(cert("client.key")).expect("a key");
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let key = provider.key_provider.load_private_key(key).expect("a key");
+        Arc::new(CertifiedKey::new(harness::certificates(certificate), key))
+    }
+}
+
+impl ResolvesClientCert for Renewed {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.lock().expect("its lock")))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// A client's certificate that is good for some seconds from now on.
+fn short_lived(directory: &Path, seconds: i64) -> PathBuf {
+    let run = |program: &str, args: &[&str]| {
+        let done = Command::new(program).args(args).output();
+        let done = done.unwrap_or_else(|error| panic!("{program}: {error}"));
+        assert!(done.status.success(), "{program} {args:?}: {done:?}");
+        String::from_utf8_lossy(&done.stdout).trim().to_owned()
+    };
+    let at = |name: &str| directory.join(name);
+    let end = format!("now + {seconds} seconds");
+    let end = run("date", &["--utc", "--date", &end, "+%Y%m%d%H%M%SZ"]);
+    fs::write(at("index"), "").expect("a file");
+    let config = format!(
+        "[ca]\ndefault_ca = authority\n[authority]\ncertificate = {}\nprivate_key = {}\n\
+         database = {}\nnew_certs_dir = {}\nrand_serial = yes\ndefault_md = sha256\n\
+         policy = subject\nunique_subject = no\nx509_extensions = extensions\n\
+         [subject]\ncommonName = supplied\n[extensions]\nbasicConstraints = critical, CA:FALSE\n\
+         extendedKeyUsage = clientAuth\nauthorityKeyIdentifier = keyid\n",
+        text(&cert("ca.pem")),
+        text(&cert("ca.key")),
+        text(&at("index")),
+        text(directory),
+    );
+    fs::write(at("config"), config).expect("a file");
+    let (config, request, certificate) = (at("config"), at("request"), at("short.pem"));
+    run(
+        "openssl",
+        &[
+            "req",
+            "-new",
+            "-key",
+            text(&cert("client.key")),
+            "-subj",
+            "/CN=short",
+            "-out",
+            text(&request),
+        ],
+    );
+    run(
+        "openssl",
+        &[
+            "ca",
+            "-config",
+            text(&config),
+            "-batch",
+            "-notext",
+            "-in",
+            text(&request),
+            "-out",
+            text(&certificate),
+            "-startdate",
+            "20200101000000Z",
+            "-enddate",
+            &end,
+        ],
+    );
+    certificate
+}
+
+#[test]
+fn a_certificate_that_has_expired_resumes_no_session() {
+    let directory = directory();
+    let authority = cert("ca.pem");
+    // Each has a server of its own: who is refused ends all its sessions.
+    let start = |kind: &str| {
+        let run = match kind {
+            "tls" => Run::guest("echo").tls(),
+            "https" => Run::guest("hello").https(),
+            _ => Run::guest("upgrade")
+                .tcp()
+                .certificate("cert.pem", "key.pem"),
+        };
+        run.args(["--client-ca", text(&authority)]).start()
+    };
+    let servers: Vec<_> = ["tls", "https", "tcp"]
+        .into_iter()
+        .flat_map(|kind| [&TLS13, &TLS12].map(|version| (start(kind), kind, version)))
+        .collect();
+    // Opens a session, and says whether it was resumed.
+    let resumes = |server: &Server, kind: &str, client: &Arc<ClientConfig>| {
+        let socket = match kind {
+            "tcp" => {
+                let mut peer = upgrade_until(server, "HELLO");
+                peer.ask("STARTTLS");
+                peer.into_inner()
+            }
+            kind => TcpStream::connect(server.address(kind)).expect("a connection"),
+        };
+        socket.set_read_timeout(Some(DEADLINE)).expect("a time-out");
+        let name = "localhost".try_into().expect("a name");
+        let session = ClientConnection::new(Arc::clone(client), name).expect("a session");
+        let mut stream = StreamOwned::new(session, socket);
+        let request: &[u8] = match kind {
+            "https" => b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            _ => b"welcome\n",
+        };
+        stream
+            .write_all(request)
+            .and_then(|()| stream.read_exact(&mut [0; 7]))?;
+        std::io::Result::Ok(stream.conn.handshake_kind() == Some(HandshakeKind::Resumed))
+    };
+    let client = |version, certificate: &Path| {
+        let renewed = Arc::new(Renewed(Mutex::new(Renewed::key(certificate))));
+        let config = Client::of("localhost").version(version).config();
+        let mut config = ClientConfig::clone(&config);
+        config.client_auth_cert_resolver = Arc::clone(&renewed) as _;
+        (Arc::new(config), renewed)
+    };
+    let short = short_lived(directory.path(), 15);
+    let clients: Vec<_> = servers
+        .iter()
+        .map(|(server, kind, version)| {
+            let (config, renewed) = client(version, &short);
+            let first = resumes(server, kind, &config).expect("let in");
+            assert!(!first, "{kind} {version:?}: there is nothing to resume");
+            assert!(
+                resumes(server, kind, &config).expect("let in"),
+                "{kind} {version:?}: not resumed"
+            );
+            (config, renewed)
+        })
+        .collect();
+    harness::eventually("the certificate has expired", || {
+        let (server, kind, version) = &servers[0];
+        resumes(server, kind, &client(version, &short).0).err()
+    });
+    for ((server, kind, version), (config, renewed)) in servers.iter().zip(&clients) {
+        let again = resumes(server, kind, config);
+        assert!(again.is_err(), "{kind} {version:?}: it was let in");
+        server.log.wait_for(&["expired"]);
+        // The client has another certificate now, and still its old session.
+        renewed.show(&cert("client.pem"));
+        let again = resumes(server, kind, config);
+        assert!(
+            !again.expect("let in"),
+            "{kind} {version:?}: not asked anew"
+        );
+        assert!(
+            resumes(server, kind, config).expect("let in"),
+            "{kind} {version:?}: the new session is not resumed"
+        );
     }
 }

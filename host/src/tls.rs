@@ -1,7 +1,9 @@
 //! TLS: what a run needs for it, which files say. `session` is that of one
-//! connection, `certificates` are what servers show.
+//! connection, `certificates` are what servers show, `clients` what they ask
+//! of those that show one.
 
 mod certificates;
+mod clients;
 mod session;
 
 use std::fmt;
@@ -9,7 +11,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::ServerName;
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
 
 use crate::config::TlsFiles;
@@ -17,6 +19,7 @@ use crate::error::{ConnectionError, Error};
 use crate::trust::{self, Trust};
 
 use self::certificates::{BySni, bad_file, read_certificates};
+use self::clients::Clients;
 pub(crate) use self::session::{Kept, ParkedSession, Session, SessionInfo, Sink};
 
 /// What a run needs for TLS: built at start, shared by all workers.
@@ -35,6 +38,14 @@ struct Servers {
     tls: Arc<ServerConfig>,
     /// The same for `--https`, with the protocols that are spoken there.
     https: Arc<ServerConfig>,
+    /// Where clients show certificates: `--client-ca`.
+    clients: Option<Arc<Clients>>,
+}
+
+/// What a server says and expects on a listener.
+pub(crate) struct ServerTls {
+    config: Arc<ServerConfig>,
+    clients: Option<Arc<Clients>>,
 }
 
 impl fmt::Debug for Tls {
@@ -132,13 +143,19 @@ impl Tls {
     }
 
     /// The server's side, where `--cert` was given.
-    pub(crate) fn server(&self) -> Option<Arc<ServerConfig>> {
-        self.servers().map(|servers| servers.tls)
+    pub(crate) fn server(&self) -> Option<ServerTls> {
+        self.servers().map(|servers| ServerTls {
+            config: servers.tls,
+            clients: servers.clients,
+        })
     }
 
     /// The server's side of `--https`.
-    pub(crate) fn https_server(&self) -> Option<Arc<ServerConfig>> {
-        self.servers().map(|servers| servers.https)
+    pub(crate) fn https_server(&self) -> Option<ServerTls> {
+        self.servers().map(|servers| ServerTls {
+            config: servers.https,
+            clients: servers.clients,
+        })
     }
 
     fn servers(&self) -> Option<Servers> {
@@ -147,9 +164,9 @@ impl Tls {
     }
 
     /// A session as a server.
-    pub(crate) fn accept(config: Arc<ServerConfig>) -> Result<Session, ConnectionError> {
-        let connection = ServerConnection::new(config).map_err(tls_error)?;
-        Ok(Session::new(connection.into()))
+    pub(crate) fn accept(server: ServerTls) -> Result<Session, ConnectionError> {
+        let connection = ServerConnection::new(server.config).map_err(tls_error)?;
+        Ok(Session::new(connection.into(), server.clients))
     }
 
     /// A session as a client.
@@ -164,7 +181,7 @@ impl Tls {
         config.alpn_protocols.clone_from(&client.alpn);
         let name = client.server_name.clone();
         let connection = ClientConnection::new(Arc::new(config), name).map_err(tls_error)?;
-        Ok(Session::new(connection.into()))
+        Ok(Session::new(connection.into(), None))
     }
 }
 
@@ -172,58 +189,72 @@ impl Servers {
     /// Reads the files; without certificates there is no server.
     ///
     /// Sessions of the server before can be resumed, unless clients show
-    /// certificates: a session is resumed without looking at them again, so
-    /// one whose authority is gone would get in.
+    /// certificates: those of an authority that is gone need a handshake.
     fn load(files: &TlsFiles, before: Option<&Self>) -> Result<Option<Self>, Error> {
         if files.certificates.is_empty() {
             return Ok(None);
         }
-        let before = before.filter(|_| files.client_ca.is_none());
-        let mut config = server_config(files)?;
-        match before {
-            Some(Self { tls: before, .. }) => {
+        let clients = clients(files)?;
+        let mut config = server_config(files, clients.as_deref())?;
+        // Stateless tickets, so that a session can be resumed at any worker.
+        match (&clients, before) {
+            (Some(clients), _) => {
+                config.ticketer = Arc::clone(&clients.tickets) as _;
+                config.session_storage = Arc::new(NoServerSessionStorage {});
+            }
+            (None, Some(Self { tls: before, .. })) => {
                 config.ticketer = Arc::clone(&before.ticketer);
                 config.session_storage = Arc::clone(&before.session_storage);
             }
-            // Stateless tickets, so that a session can be resumed at any worker.
-            None => {
-                config.ticketer =
-                    aws_lc_rs::Ticketer::new().map_err(|error| Error::Tls(error.to_string()))?;
-            }
+            (None, None) => config.ticketer = aws_lc_rs::Ticketer::new().map_err(unusable)?,
         }
         let mut https = config.clone();
         https.alpn_protocols = https_protocols(&files.alpn);
         Ok(Some(Self {
             tls: Arc::new(config),
             https: Arc::new(https),
+            clients: clients.map(Arc::new),
         }))
     }
 }
 
-fn server_config(files: &TlsFiles) -> Result<ServerConfig, Error> {
+/// How clients are verified, where they show certificates.
+fn clients(files: &TlsFiles) -> Result<Option<Clients>, Error> {
+    let Some(path) = &files.client_ca else {
+        return Ok(None);
+    };
+    let bad = |error: &dyn fmt::Display| bad_file("--client-ca", path, error);
+    let mut roots = RootCertStore::empty();
+    for certificate in read_certificates(path)? {
+        roots.add(certificate).map_err(|error| bad(&error))?;
+    }
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let verifier = verifier.build().map_err(|error| bad(&error))?;
+    Clients::new(verifier).map_err(unusable).map(Some)
+}
+
+fn server_config(files: &TlsFiles, clients: Option<&Clients>) -> Result<ServerConfig, Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let certificates = BySni::load(&provider, &files.certificates)?;
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(|error| Error::Tls(error.to_string()))?;
-    let builder = match &files.client_ca {
+        .map_err(unusable)?;
+    let builder = match clients {
         None => builder.with_no_client_auth(),
-        Some(path) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in read_certificates(path)? {
-                roots
-                    .add(certificate)
-                    .map_err(|error| bad_file("--client-ca", path, &error))?;
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                .build()
-                .map_err(|error| bad_file("--client-ca", path, &error))?;
-            builder.with_client_cert_verifier(verifier)
-        }
+        Some(clients) => builder.with_client_cert_verifier(Arc::clone(&clients.verifier)),
     };
     let mut config = builder.with_cert_resolver(Arc::new(certificates));
     config.alpn_protocols.clone_from(&files.alpn);
     Ok(config)
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "used as a function in map_err"
+)]
+fn unusable(error: rustls::Error) -> Error {
+    Error::Tls(error.to_string())
 }
 
 /// What HTTP listeners agree to, the best first: those of HTTP that the user

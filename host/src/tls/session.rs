@@ -7,12 +7,14 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 use rustls::Connection;
 
 use crate::error::ConnectionError;
 use crate::queue::{Chunk, WriteQueue};
 
+use super::clients::Clients;
 use super::tls_error;
 
 /// How much of a file is encrypted at a time, bytes: one record's worth.
@@ -21,6 +23,8 @@ const FILE_STEP: usize = 16 << 10;
 /// The TLS session of one connection.
 pub(crate) struct Session {
     connection: Connection,
+    /// Of a server whose clients show certificates.
+    clients: Option<Arc<Clients>>,
     /// What was written but may not be encrypted yet: it follows a part of a
     /// file that is still being sent.
     staged: WriteQueue,
@@ -41,11 +45,12 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
-    pub(super) fn new(mut connection: Connection) -> Self {
+    pub(super) fn new(mut connection: Connection, clients: Option<Arc<Clients>>) -> Self {
         // The connection's own limit applies instead.
         connection.set_buffer_limit(None);
         Self {
             connection,
+            clients,
             staged: WriteQueue::default(),
             incoming: Kept::default(),
             waiting: 0,
@@ -118,6 +123,9 @@ impl Session {
         }
         if was_handshaking && !self.is_handshaking() {
             self.waiting = 0;
+            if let (Some(clients), Connection::Server(server)) = (&self.clients, &self.connection) {
+                clients.verify_again(server).map_err(tls_error)?;
+            }
         }
         Ok(ciphertext.len() - rest.len())
     }
@@ -296,7 +304,7 @@ impl ParkedSession {
     }
 
     pub(crate) fn resume(self) -> Session {
-        Session::new(self.0)
+        Session::new(self.0, None)
     }
 }
 

@@ -1,0 +1,92 @@
+//! Clients that show a certificate: `--client-ca`.
+//!
+//! A session is resumed without its handshake's certificates: rustls takes them
+//! from the ticket, as they were. So they are verified again here, at the time
+//! and by the authorities of the resumption.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::pki_types::UnixTime;
+use rustls::server::ProducesTickets;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{Error, HandshakeKind, ServerConnection};
+
+/// How clients are verified, and the tickets that they resume sessions by.
+#[derive(Debug)]
+pub(super) struct Clients {
+    pub(super) verifier: Arc<dyn ClientCertVerifier>,
+    pub(super) tickets: Arc<Tickets>,
+}
+
+impl Clients {
+    /// # Errors
+    /// There is no randomness for a key.
+    pub(super) fn new(verifier: Arc<dyn ClientCertVerifier>) -> Result<Self, Error> {
+        Ok(Self {
+            verifier,
+            tickets: Arc::new(Tickets(RwLock::new(Ticketer::new()?))),
+        })
+    }
+
+    /// Verifies the client of a handshake that has ended, if it resumed a
+    /// session.
+    ///
+    /// # Errors
+    /// What is wrong with its certificate. All tickets are forgotten then: this
+    /// client, too, may have another certificate by now, and is asked for it
+    /// the next time.
+    pub(super) fn verify_again(&self, session: &ServerConnection) -> Result<(), Error> {
+        if session.handshake_kind() != Some(HandshakeKind::Resumed) {
+            return Ok(());
+        }
+        let verified = match session.peer_certificates() {
+            Some([certificate, intermediates @ ..]) => {
+                let now = UnixTime::now();
+                let verified = self
+                    .verifier
+                    .verify_client_cert(certificate, intermediates, now);
+                verified.map(drop)
+            }
+            _ => Err(Error::NoCertificatesPresented),
+        };
+        verified.inspect_err(|_| self.tickets.forget())
+    }
+}
+
+/// Tickets whose key can be replaced.
+#[derive(Debug)]
+pub(super) struct Tickets(RwLock<Arc<dyn ProducesTickets>>);
+
+impl Tickets {
+    /// Makes all tickets useless that were given so far.
+    fn forget(&self) {
+        // Without randomness for another key the old one stays, and the
+        // certificates in its tickets are refused each time.
+        if let Ok(tickets) = Ticketer::new() {
+            *self.0.write().unwrap_or_else(PoisonError::into_inner) = tickets;
+        }
+    }
+
+    fn current(&self) -> Arc<dyn ProducesTickets> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl ProducesTickets for Tickets {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.current().lifetime()
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        self.current().encrypt(plain)
+    }
+
+    fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+        self.current().decrypt(cipher)
+    }
+}
