@@ -195,7 +195,7 @@ impl Servers {
             return Ok(None);
         }
         let clients = clients(files)?;
-        let mut config = server_config(files, clients.as_deref())?;
+        let mut config = server_config(files, clients.as_ref())?;
         // Stateless tickets, so that a session can be resumed at any worker.
         match (&clients, before) {
             (Some(clients), _) => {
