@@ -20,8 +20,19 @@ pub(crate) struct Flow {
     ending: Option<Ending>,
     high: u64,
     low: u64,
-    /// Whether the guest was last told to pause writing.
-    held: bool,
+    watermark: Mark,
+}
+
+/// Where the guest is between `pause-writing` and `resume-writing`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mark {
+    /// It may write.
+    Below,
+    /// It has passed the high watermark and is yet to be told, even if all was
+    /// sent meanwhile: a guest that saw the queue's size waits for the events.
+    Passed,
+    /// It was told to pause.
+    Paused,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +81,7 @@ impl Flow {
             ending: None,
             high,
             low: low.min(high),
-            held: false,
+            watermark: Mark::Below,
         }
     }
 
@@ -81,7 +92,7 @@ impl Flow {
 
     /// Whether nothing is due with an empty queue but receiving.
     pub(crate) fn only_receives(&self) -> bool {
-        self.receives() && !self.held && self.sending != Sending::Shutting
+        self.receives() && self.watermark == Mark::Below && self.sending != Sending::Shutting
     }
 
     /// Whether the peer may still send.
@@ -162,10 +173,18 @@ impl Flow {
         }
     }
 
-    /// Sets the watermarks, in bytes.
-    pub(crate) fn set_watermarks(&mut self, high: u64, low: u64) {
+    /// Sets the watermarks, in bytes, with so many queued.
+    pub(crate) fn set_watermarks(&mut self, high: u64, low: u64, queued: u64) {
         self.high = high;
         self.low = low.min(high);
+        self.wrote(queued);
+    }
+
+    /// The guest wrote, and so many bytes are queued now.
+    pub(crate) fn wrote(&mut self, queued: u64) {
+        if self.watermark == Mark::Below && queued > self.high {
+            self.watermark = Mark::Passed;
+        }
     }
 
     /// The watermarks: high, low.
@@ -177,15 +196,19 @@ impl Flow {
     /// delivered. None is due on a connection that is closing.
     pub(crate) fn watermark(&mut self, queued: u64) -> Option<Watermark> {
         if self.ending.is_some() {
-            None
-        } else if !self.held && queued > self.high {
-            self.held = true;
-            Some(Watermark::Pause)
-        } else if self.held && queued <= self.low {
-            self.held = false;
-            Some(Watermark::Resume)
-        } else {
-            None
+            return None;
+        }
+        self.wrote(queued);
+        match self.watermark {
+            Mark::Passed => {
+                self.watermark = Mark::Paused;
+                Some(Watermark::Pause)
+            }
+            Mark::Paused if queued <= self.low => {
+                self.watermark = Mark::Below;
+                Some(Watermark::Resume)
+            }
+            Mark::Below | Mark::Paused => None,
         }
     }
 
@@ -225,16 +248,52 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_that_drains_before_anybody_looks_gives_both_events() {
+        let mut flow = flow();
+        flow.wrote(101);
+        assert!(!flow.only_receives(), "an event is due");
+        assert_eq!(flow.watermark(0), Some(Watermark::Pause));
+        assert!(!flow.only_receives(), "another one is due");
+        assert_eq!(flow.watermark(0), Some(Watermark::Resume));
+        assert!(flow.only_receives());
+        assert_eq!(flow.watermark(0), None);
+    }
+
+    #[test]
+    fn a_write_while_paused_delays_the_resume_and_begins_no_second_pause() {
+        let mut flow = flow();
+        flow.wrote(101);
+        assert_eq!(flow.watermark(101), Some(Watermark::Pause));
+        flow.wrote(500);
+        assert_eq!(flow.watermark(21), None);
+        flow.wrote(200);
+        assert_eq!(flow.watermark(0), Some(Watermark::Resume));
+        assert_eq!(flow.watermark(0), None);
+    }
+
+    #[test]
+    fn a_high_watermark_that_is_set_below_the_queue_counts_as_passed() {
+        let mut flow = flow();
+        flow.wrote(50);
+        assert_eq!(flow.watermark(50), None);
+        flow.set_watermarks(40, 10, 50);
+        assert_eq!(flow.watermark(0), Some(Watermark::Pause));
+        assert_eq!(flow.watermark(0), Some(Watermark::Resume));
+    }
+
+    #[test]
     fn a_closing_connection_has_no_watermark_events() {
         let mut flow = flow();
+        flow.wrote(1000);
         flow.close();
         assert_eq!(flow.watermark(1000), None);
+        assert_eq!(flow.watermark(0), None);
     }
 
     #[test]
     fn a_low_watermark_above_the_high_one_counts_as_the_high_one() {
         let mut flow = flow();
-        flow.set_watermarks(0, 50);
+        flow.set_watermarks(0, 50, 0);
         assert_eq!(flow.watermarks(), (0, 0));
         assert_eq!(flow.watermark(1), Some(Watermark::Pause));
         assert_eq!(flow.watermark(0), Some(Watermark::Resume));

@@ -103,7 +103,7 @@ impl Relay {
             self.ended = true;
             return Poll::Ready(Ok(Step::Moved(0)));
         }
-        self.target.write(data);
+        self.target.write_relayed(data);
         // A full buffer means that more is there: worth a pipe.
         if received.filled()
             && !self.refused

@@ -61,6 +61,12 @@ impl Core {
         self.queue.len() + self.tls.as_ref().map_or(0, |session| session.staged().0)
     }
 
+    /// Sees whether what the guest has written passed the high watermark.
+    pub(super) fn note_watermark(&mut self) {
+        let queued = self.queued();
+        self.flow.wrote(queued);
+    }
+
     pub(super) fn in_memory(&self) -> u64 {
         self.queue.in_memory() + self.tls.as_ref().map_or(0, |session| session.staged().1)
     }

@@ -154,6 +154,15 @@ impl Transport {
 
     /// Sends bytes or queues them.
     pub(crate) fn write(&self, data: &[u8]) {
+        self.write_with(|core| {
+            core.write(data, false);
+            core.note_watermark();
+        });
+    }
+
+    /// Sends bytes of a relay or queues them: they are not the guest's, and
+    /// give it no watermark events.
+    pub(crate) fn write_relayed(&self, data: &[u8]) {
         self.write_with(|core| core.write(data, false));
     }
 
@@ -168,7 +177,10 @@ impl Transport {
 
     /// Sends several slices or queues them, in one system call where possible.
     pub(crate) fn write_vectored(&self, slices: &[&[u8]]) {
-        self.write_with(|core| core.write_vectored(slices));
+        self.write_with(|core| {
+            core.write_vectored(slices);
+            core.note_watermark();
+        });
     }
 
     fn write_with(&self, write: impl FnOnce(&mut Core)) {
@@ -225,6 +237,7 @@ impl Transport {
             remaining: length,
         };
         core.push_file(part);
+        core.note_watermark();
         self.wake(&core);
         Ok(length)
     }
@@ -342,7 +355,8 @@ impl Transport {
 
     pub(crate) fn set_watermarks(&self, high: u64, low: u64) {
         let mut core = self.core.borrow_mut();
-        core.flow.set_watermarks(high, low);
+        let queued = core.queued();
+        core.flow.set_watermarks(high, low, queued);
         self.wake(&core);
     }
 
