@@ -327,7 +327,7 @@ fn an_error_of_the_disk_ends_the_connection() {
     let before = server.descriptors_at_rest();
     let mut peer = server.connect();
     peer.say("sendfile /data/some.bin 0 -");
-    assert!(peer.lost().len() < 1_000_000);
+    assert!(peer.cut().len() < 1_000_000);
     strace.wait_for(&["INJECTED"]);
     strace.detach();
     server.wait_for_descriptors(before);
@@ -359,7 +359,7 @@ fn a_file_that_is_cut_while_it_is_sent_ends_the_connection() {
     peer.take(100_000);
     let file = File::options().write(true).open(&path).expect("the file");
     file.set_len(50_000).expect("a shorter file");
-    let received = peer.lost();
+    let received = peer.cut();
     assert!(received.len() < (16 << 20) - 100_000, "it was padded");
     server.wait_for_descriptors(before);
     server.log.wait_for(&["connection lost"]);

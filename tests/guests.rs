@@ -28,7 +28,7 @@ fn misbehaves_alone(server: Server, command: &str, reason: &str) {
 
     let mut peer = server.connect();
     peer.say(command);
-    peer.lost();
+    peer.cut();
 
     server.log.wait_for(&["probe", reason]);
     server.wait_for_descriptors(before);
@@ -125,7 +125,7 @@ fn a_panic_in_the_constructor_ends_only_that_connection() {
     let server = probe().guest_args(&["panic-on-connect"]).start();
     let before = server.descriptors_at_rest();
     for _ in 0..20 {
-        server.connect().lost();
+        server.connect().cut();
     }
     server.log.wait_for(&["probe", "panicked"]);
     server.wait_for_descriptors(before);
@@ -153,9 +153,9 @@ fn one_instance_for_a_worker_is_replaced_after_a_trap() {
     answers(&mut other);
     let mut peer = server.connect();
     peer.say("panic");
-    peer.lost();
+    peer.cut();
     // They shared the instance, so it is gone for both.
-    other.lost();
+    other.cut();
     server.log.wait_for(&["probe", "panicked"]);
     answers(&mut server.connect());
     server.stop();
@@ -188,7 +188,7 @@ fn connections_on_other_workers_do_not_notice_a_loop() {
         quick >= 2,
         "only {quick} of 16 were served while the loop ran"
     );
-    looping.lost();
+    looping.cut();
 }
 
 #[test]
@@ -284,7 +284,7 @@ fn traps_alone(misbehaviour: &str, reason: &str) {
     assert_eq!(other.take(6), b"before");
     let mut peer = server.connect();
     peer.send(b"!");
-    peer.lost();
+    peer.cut();
     server.log.wait_for(&["misbehaving", reason]);
     other.send(b"after");
     assert_eq!(other.take(5), b"after");

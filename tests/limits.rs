@@ -238,7 +238,7 @@ fn an_idle_connection_ends_at_its_time() {
         assert_eq!(busy.take(4), b"tick");
         std::thread::sleep(Duration::from_millis(50));
     }
-    idle.lost();
+    idle.cut();
     server.log.wait_for(&["--idle-timeout"]);
     busy.send(b"tick");
     assert_eq!(busy.take(4), b"tick");
@@ -255,7 +255,7 @@ fn a_peer_that_takes_nothing_is_closed_at_its_time() {
     peer.say("write 12000000");
     server.log.wait_for(&["--write-timeout"]);
     server.wait_for_descriptors(before);
-    assert!(peer.lost().len() < 12_000_000);
+    assert!(peer.cut().len() < 12_000_000);
     assert_eq!(server.connect().ask("size"), "0");
 }
 

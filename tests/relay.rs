@@ -172,7 +172,7 @@ fn an_idle_relay_ends_at_its_time() {
     let mut peer = server.connect();
     peer.send(b"then nothing");
     assert_eq!(peer.take(12), b"then nothing");
-    peer.lost();
+    peer.cut();
     server.log.wait_for(&["--idle-timeout"]);
     eventually("a fresh relay", || {
         let mut peer = server.connect();

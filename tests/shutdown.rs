@@ -106,7 +106,7 @@ fn what_does_not_end_in_time_is_aborted() {
         "{:?}",
         start.elapsed()
     );
-    peer.lost();
+    peer.cut();
     server.log.wait_for(&["--shutdown-timeout"]);
 }
 
@@ -121,7 +121,7 @@ fn a_second_signal_forces_the_end() {
         server.log.wait_for(&["drain"]);
         server.signal(second);
         assert_eq!(server.wait().code(), Some(1));
-        peer.lost();
+        peer.cut();
     }
 }
 

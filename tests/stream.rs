@@ -310,7 +310,7 @@ fn misbehaves_alone(command: &str, reason: &str) {
     let before = server.descriptors_at_rest();
     let mut peer = server.connect();
     peer.say(command);
-    peer.lost();
+    peer.cut();
     server.log.wait_for(&["stream-probe", reason]);
     server.wait_for_descriptors(before);
     other.send(b"x");
@@ -323,6 +323,27 @@ fn holding(server: &Server) -> TcpPeer {
     let mut peer = server.connect();
     assert_eq!(peer.ask("hold"), "ok");
     peer
+}
+
+#[test]
+fn a_guest_that_exits_with_success_has_what_it_ended_sent() {
+    for isolation in ["connection", "worker"] {
+        let server = probe().args(["--isolation", isolation]).start();
+        let before = server.descriptors_at_rest();
+        let mut peer = server.connect();
+        peer.say("exit");
+        assert_eq!(peer.rest(), b"bye\n");
+        server.log.wait_for(&["the guest exited"]);
+        // What it did not end is not whole.
+        let mut peer = server.connect();
+        peer.say("exit-open");
+        peer.cut();
+        assert!(!server.log.text().contains("trapped"));
+        drop(peer);
+        server.wait_for_descriptors(before);
+        drop(holding(&server));
+        server.stop();
+    }
 }
 
 #[test]
@@ -505,9 +526,9 @@ fn a_trap_ends_all_connections_of_its_instance_and_no_other() {
     let mut others: Vec<_> = (0..4).map(|_| holding(&server)).collect();
     let mut peer = server.connect();
     peer.say("panic");
-    peer.lost();
+    peer.cut();
     for other in &mut others {
-        other.lost();
+        other.cut();
     }
     server.log.wait_for(&["the guest trapped"]);
     // The next one gets an instance that lives.
@@ -534,7 +555,7 @@ fn draining_waits_for_connections_and_then_aborts_them() {
     server.signal(rustix::process::Signal::TERM);
     server.log.wait_for(&["draining"]);
     peer.send(b"still");
-    peer.lost();
+    peer.cut();
     assert_eq!(server.wait().code(), Some(1), "one had to be aborted");
     eventually("the log's end", || {
         server.log.text().contains("aborted=1").then_some(())

@@ -3,9 +3,10 @@
 
 mod harness;
 
+use std::io::{Read, Write};
 use std::net::{Ipv6Addr, TcpListener};
 
-use harness::{Peer, Run, Server, TcpPeer, echoes, eventually, pattern};
+use harness::{Client, Peer, Run, Server, TcpPeer, echoes, eventually, pattern};
 
 const MIB: usize = 1 << 20;
 
@@ -77,7 +78,7 @@ fn several_listeners_serve_at_once() {
         peer.send(b"one of several");
         assert_eq!(peer.take(14), b"one of several");
     }
-    let mut peer = harness::Client::of("localhost").connect(server.address("tls"));
+    let mut peer = Client::of("localhost").connect(server.address("tls"));
     peer.send(b"in TLS");
     assert_eq!(peer.take(6), b"in TLS");
     assert_eq!(server.datagrams().ask(b"a datagram"), b"a datagram");
@@ -219,9 +220,77 @@ fn abort_ends_the_connection_at_once() {
     let server = Run::guest("probe").tcp().start();
     let mut peer = server.connect();
     peer.say("abort");
-    peer.lost();
+    peer.cut();
     server.log.wait_for(&["abort"]);
     assert_eq!(server.connect().ask("half-close off"), "ok");
+}
+
+/// Takes a long stream of a guest that obeys its watermarks.
+fn streams_to_the_end<S: Read + Write>(mut peer: Peer<S>, limits: &str) {
+    const LENGTH: usize = 32 * MIB;
+    assert_ne!(peer.ask(&format!("limits {limits}")), "");
+    peer.say(&format!("stream {LENGTH}"));
+    let mut buffer = vec![0; MIB];
+    let mut received = 0;
+    while received < LENGTH {
+        let count = peer.read_some(&mut buffer).expect("it goes on");
+        assert_ne!(count, 0, "it ends after {received} bytes");
+        received += count;
+    }
+    assert_eq!(received, LENGTH);
+    let events = peer.ask("events");
+    let marks: Vec<_> = events
+        .split(' ')
+        .filter(|event| event.ends_with("-writing"))
+        .collect();
+    for pair in marks.chunks(2) {
+        assert_eq!(pair, ["pause-writing", "resume-writing"]);
+    }
+}
+
+#[test]
+fn a_guest_that_obeys_the_watermarks_never_waits_in_vain() {
+    let server = Run::guest("probe")
+        .tcp()
+        .tls()
+        .args(["--event-timeout", "30s"])
+        .start();
+    // Passing the mark and draining fall together by chance: the lower the
+    // marks are, the more often.
+    for limits in ["65536 16384", "1000 1000", "0 0"] {
+        streams_to_the_end(server.connect(), limits);
+        let peer = Client::of("localhost").connect(server.address("tls"));
+        streams_to_the_end(peer, limits);
+    }
+    server.stop();
+}
+
+#[test]
+fn a_guest_that_exits_with_success_has_its_answer_sent() {
+    let run = || Run::guest("probe").tcp().args(["-v"]);
+    for isolation in ["connection", "worker"] {
+        let server = run().args(["--isolation", isolation]).start();
+        let before = server.descriptors_at_rest();
+        let mut peer = TcpPeer::connect_narrow(server.address("tcp"));
+        peer.say("write 1000000");
+        peer.say("exit 0 bye");
+        let answer = peer.rest();
+        assert_eq!(answer.len(), 1_000_004);
+        assert!(answer.ends_with(b"bye\n"));
+        server.log.wait_for(&["the guest exited"]);
+        server.wait_for_descriptors(before);
+        assert_eq!(server.connect().ask("size"), "0");
+        assert!(!server.log.text().contains("trapped"));
+        server.stop();
+    }
+    let server = run().start();
+    let mut peer = server.connect();
+    peer.say("exit 3 bye");
+    peer.cut();
+    server
+        .log
+        .wait_for(&["the guest trapped", "exited with code 3"]);
+    server.stop();
 }
 
 #[test]

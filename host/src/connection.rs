@@ -44,6 +44,8 @@ enum Stage {
     },
     /// The guest has it as streams, which read and write by themselves.
     Streaming(Rc<Stream>),
+    /// The guest has exited; what it wrote is yet to be sent.
+    Exited,
     /// The guest no longer has it.
     Lingering(Linger),
     Over,
@@ -104,7 +106,7 @@ impl Driver {
             Err(error) => {
                 worker.shared.counters.instances_failed.add();
                 tracing::error!(peer = %self.transport.peer(), %error, "no instance for a connection");
-                return Stage::Over;
+                return self.cut();
             }
         };
         match instance.connection_made(&self.transport) {
@@ -112,7 +114,7 @@ impl Driver {
                 instance,
                 connection,
             },
-            Err(Trapped) => Stage::Over,
+            Err(Trapped) => self.lose_guest(&instance),
         }
     }
 
@@ -339,6 +341,42 @@ impl Driver {
         stage
     }
 
+    /// The instance is no more.
+    fn lose_guest(&self, instance: &Instance) -> Stage {
+        if instance.has_exited() {
+            self.transport.close();
+            return Stage::Exited;
+        }
+        self.end_relays(&Some(ConnectionError::Aborted));
+        self.transport
+            .worker()
+            .shared
+            .counters
+            .connections_lost
+            .add();
+        self.cut()
+    }
+
+    /// Sends what a guest that has exited wrote.
+    fn poll_exited(&self, cx: &mut Context<'_>) -> Poll<Lost> {
+        let transport = &self.transport;
+        loop {
+            if let Some(lost) = transport.over() {
+                return Poll::Ready(lost);
+            }
+            match transport.poll_flush(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(reason)) => transport.fail(reason),
+                Poll::Ready(Ok(())) if transport.is_handshaking() => {
+                    if let Next::Sleep = self.attend_handshake(cx) {
+                        return Poll::Pending;
+                    }
+                }
+                Poll::Ready(Ok(())) => {}
+            }
+        }
+    }
+
     /// Counts and logs how a connection ended.
     fn record(&self, lost: &Lost) {
         let transport = &self.transport;
@@ -358,6 +396,14 @@ impl Driver {
     /// What is to be done without the guest.
     fn leave(&self, lost: &Lost) -> Stage {
         let transport = &self.transport;
+        match lost {
+            None => {}
+            // TLS says it by itself: by an alert, which is to arrive, or for
+            // want of `close_notify`.
+            Some(ConnectionError::Tls(_) | ConnectionError::TlsTruncated)
+                if transport.queued() == 0 => {}
+            Some(_) => return self.cut(),
+        }
         let core = transport.core.borrow();
         let flushing = core.tls.is_some() || core.flow.receiving_open();
         let lingers = lost.is_none() && core.socket.is_some() && flushing;
@@ -368,6 +414,13 @@ impl Driver {
         } else {
             Stage::Over
         }
+    }
+
+    /// Ends a connection that failed by a reset: what was cut short must not
+    /// look whole. A Unix socket knows none, and just ends.
+    fn cut(&self) -> Stage {
+        self.transport.reset_on_close();
+        Stage::Over
     }
 
     fn end_relays(&self, lost: &Lost) {
@@ -381,12 +434,7 @@ impl Driver {
             }
             match lost {
                 None => other.close(),
-                Some(_) => {
-                    // What was cut short must not look whole, on either side.
-                    self.transport.reset_on_close();
-                    other.reset_on_close();
-                    other.fail(ConnectionError::Aborted);
-                }
+                Some(_) => other.fail(ConnectionError::Aborted),
             }
         }
     }
@@ -426,12 +474,14 @@ impl Future for Driver {
                     connection,
                 } => match ready!(this.poll_open(cx, instance, *connection)) {
                     Ok(lost) => this.lose(instance, *connection, &lost),
-                    Err(Trapped) => {
-                        this.end_relays(&Some(ConnectionError::Aborted));
-                        transport.worker().shared.counters.connections_lost.add();
-                        Stage::Over
-                    }
+                    Err(Trapped) => this.lose_guest(instance),
                 },
+                Stage::Exited => {
+                    let lost = ready!(this.poll_exited(cx));
+                    this.record(&lost);
+                    this.end_relays(&lost);
+                    this.leave(&lost)
+                }
                 Stage::Streaming(stream) => {
                     let lost = ready!(this.poll_streaming(cx, stream));
                     this.lose_streams(stream, &lost)

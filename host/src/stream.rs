@@ -29,11 +29,22 @@ pub(crate) type Outcome = Result<(), ConnectionError>;
 /// How the instance is that holds a connection's handle and streams.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
-    trapped: Cell<bool>,
+    life: Cell<Fate>,
     /// How often it was its turn.
     turn: Cell<u64>,
     /// Whether it gave its turn up in the midst of it.
     yielded: Cell<bool>,
+}
+
+/// How an instance ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Fate {
+    /// It has not, or by itself.
+    #[default]
+    Well,
+    /// It exited with success: what it had ended by then is whole.
+    Exited,
+    Trapped,
 }
 
 impl Health {
@@ -61,12 +72,18 @@ impl Health {
 
     /// It trapped: what it lets go of from now on was not let go of on purpose.
     pub(crate) fn trapped(&self) {
-        self.trapped.set(true);
+        self.life.set(Fate::Trapped);
     }
 
-    /// Whether it trapped.
-    pub(crate) fn has_trapped(&self) -> bool {
-        self.trapped.get()
+    /// It exited with success: what it lets go of from now on and had not ended
+    /// is not whole.
+    pub(crate) fn exited(&self) {
+        self.life.set(Fate::Exited);
+    }
+
+    /// True if the instance can be called no more.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.life.get() != Fate::Well
     }
 }
 
@@ -114,8 +131,12 @@ impl Direction {
         Some(outcome)
     }
 
+    /// Tells how it ended. One that was not begun still can be, to be told of
+    /// the connection's end.
     fn end(&mut self, outcome: Outcome) {
-        if let Self::Open(told) | Self::Finishing(told) = mem::replace(self, Self::Over) {
+        if matches!(self, Self::Open(_) | Self::Finishing(_))
+            && let Self::Open(told) | Self::Finishing(told) = mem::replace(self, Self::Over)
+        {
             // The guest may not want to know.
             let _ = told.send(outcome);
         }
@@ -200,13 +221,13 @@ impl Stream {
 
     /// The guest reads no more.
     pub(crate) fn drop_receiving(&self) {
-        self.abort_if_trapped();
+        self.abort_if_unfinished();
         self.end_receiving(Ok(()));
     }
 
     /// All that is to be sent was given to the transport.
     pub(crate) fn finish_sending(&self) {
-        self.abort_if_trapped();
+        self.abort_if_unfinished();
         let mut sending = self.sending.borrow_mut();
         match mem::replace(&mut *sending, Direction::Over) {
             Direction::Open(told) => *sending = Direction::Finishing(told),
@@ -228,7 +249,7 @@ impl Stream {
 
     /// The guest has dropped its handle.
     pub(crate) fn release(&self) {
-        self.abort_if_trapped();
+        self.abort_if_unfinished();
         self.released.set(true);
         self.close_if_over();
     }
@@ -357,11 +378,24 @@ impl Stream {
         }
     }
 
-    /// What an instance that trapped leaves unfinished must not look whole.
-    fn abort_if_trapped(&self) {
-        if self.health.has_trapped() {
+    /// Aborts what an instance that is gone leaves unfinished: it must not look
+    /// whole.
+    fn abort_if_unfinished(&self) {
+        let unfinished = match self.health.life.get() {
+            Fate::Well => false,
+            Fate::Exited => self.awaits_the_guest(),
+            Fate::Trapped => true,
+        };
+        if unfinished {
             self.transport.reset_on_close();
             self.transport.abort();
         }
+    }
+
+    /// True if the guest sends, and has not given all of it.
+    fn awaits_the_guest(&self) -> bool {
+        let relayed = self.transport.core.borrow().fed_by.strong_count() > 0;
+        let open = matches!(*self.sending.borrow(), Direction::Open(_));
+        open && !relayed && self.sends.borrow().is_none()
     }
 }

@@ -126,6 +126,15 @@ impl<S: Read + Write> Peer<S> {
         rest
     }
 
+    /// Receives all that still comes before a reset.
+    #[track_caller]
+    pub(crate) fn cut(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        let error = self.stream.read_to_end(&mut rest).expect_err("a reset");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
+        rest
+    }
+
     /// Receives nothing and sees no end for a short while.
     ///
     /// This cannot prove that nothing would come later: use it only to show

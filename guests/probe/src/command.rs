@@ -46,6 +46,15 @@ impl Client {
                 Ok(count) => self.write(count),
                 Err(_) => self.refuse("usage"),
             },
+            // stream N: so many bytes of `x`, and nothing else. Once the queue
+            // is above the high watermark it waits for `resume-writing`.
+            ("stream", [count]) => match count.parse() {
+                Ok(count) => {
+                    self.left.set(count);
+                    self.stream_on();
+                }
+                Err(_) => self.refuse("usage"),
+            },
             // writelines A B...: the words with nothing between, in one call.
             ("writelines", words) => {
                 let mut parts: Vec<_> = words.iter().map(|word| word.as_bytes().to_vec()).collect();
@@ -75,6 +84,14 @@ impl Client {
             }
             // abort: no answer.
             ("abort", []) => self.transport.abort(),
+            // exit CODE TEXT: answers TEXT, then exits.
+            ("exit", [code, ..]) => match code.parse() {
+                Ok(code) => {
+                    self.answer(&words[1..].join(" "));
+                    std::process::exit(code);
+                }
+                Err(_) => self.refuse("usage"),
+            },
             // half-close on|off: what `eof-received` returns; answers `ok`.
             ("half-close", [setting @ ("on" | "off")]) => {
                 self.half_close.set(*setting == "on");
@@ -189,6 +206,17 @@ impl Client {
             let part = count.min(bytes.len());
             self.transport.write(&bytes[..part]);
             count -= part;
+        }
+    }
+
+    /// Goes on with `stream`.
+    pub(super) fn stream_on(&self) {
+        let bytes = vec![b'x'; 64 << 10];
+        let (high, _) = self.transport.get_write_buffer_limits();
+        while self.left.get() > 0 && self.transport.get_write_buffer_size() <= high {
+            let part = self.left.get().min(bytes.len() as u64);
+            self.transport.write(&bytes[..part as usize]);
+            self.left.set(self.left.get() - part);
         }
     }
 

@@ -126,6 +126,7 @@ impl tcp_handler::GuestConnection for Connection {
             events: RefCell::new(vec!["connection-made"]),
             half_close: Cell::new(false),
             timer: Cell::new(0),
+            left: Cell::new(0),
         };
         Self::Client(Rc::new(client))
     }
@@ -168,6 +169,7 @@ impl tcp_handler::GuestConnection for Connection {
     fn resume_writing(&self) {
         if let Self::Client(client) = self {
             client.saw("resume-writing");
+            client.stream_on();
         }
     }
 
@@ -190,6 +192,8 @@ struct Client {
     half_close: Cell<bool>,
     /// The timer that `cancel-timer` is about.
     timer: Cell<TimerId>,
+    /// Bytes that `stream` has yet to write.
+    left: Cell<u64>,
 }
 
 /// What a timer is for.

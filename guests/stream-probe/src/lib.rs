@@ -46,6 +46,16 @@ impl Guest for Probe {
                 say(&mut writer, &format!("{:?} {:?}", info.peer, info.tls)).await;
             }
             "panic" => panic!("as was asked for"),
+            // It exits with success: all that it said is said, or not.
+            "exit" => {
+                say(&mut writer, "bye").await;
+                drop(writer);
+                std::process::exit(0);
+            }
+            "exit-open" => {
+                say(&mut writer, "by").await;
+                std::process::exit(0);
+            }
             "spin" => loop {
                 hint::spin_loop();
             },

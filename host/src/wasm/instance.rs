@@ -28,8 +28,16 @@ use crate::worker::Worker;
 /// One instance: of one connection, or of one worker's.
 pub(crate) struct Instance {
     guest: RefCell<Guest>,
-    /// Whether it trapped.
-    dead: Cell<bool>,
+    life: Cell<Life>,
+}
+
+/// The state of an instance; only one that is alive can be called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Alive,
+    /// It exited with success: what it wrote is whole.
+    Exited,
+    Trapped,
 }
 
 /// The store and the functions that the component exports.
@@ -48,7 +56,7 @@ pub(crate) struct Handlers {
     pub(crate) resolve: Option<resolve_handler::Guest>,
 }
 
-/// The instance is no more; why was logged.
+/// The instance is no more: it trapped, or exited. Why was logged.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Trapped;
 
@@ -65,7 +73,7 @@ impl fmt::Display for InstanceError {
 impl fmt::Debug for Instance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Instance")
-            .field("dead", &self.dead)
+            .field("life", &self.life)
             .finish_non_exhaustive()
     }
 }
@@ -82,15 +90,20 @@ impl Instance {
             .map_err(InstanceError)?;
         let instance = Rc::new(Self {
             guest: RefCell::new(guest),
-            dead: Cell::new(false),
+            life: Cell::new(Life::Alive),
         });
         instance.guest.borrow_mut().store.data_mut().instance = Rc::downgrade(&instance);
         Ok(instance)
     }
 
-    /// Whether it trapped, so that nothing can be asked of it.
+    /// True if it trapped or exited, so that nothing can be asked of it.
     pub(crate) fn is_dead(&self) -> bool {
-        self.dead.get()
+        self.life.get() != Life::Alive
+    }
+
+    /// True if it exited with success.
+    pub(crate) fn has_exited(&self) -> bool {
+        self.life.get() == Life::Exited
     }
 
     fn call<R>(
@@ -98,7 +111,7 @@ impl Instance {
         event: &'static str,
         call: impl FnOnce(&mut Store<State>, &Handlers) -> wasmtime::Result<R>,
     ) -> Result<R, Trapped> {
-        if self.dead.get() {
+        if self.is_dead() {
             return Err(Trapped);
         }
         let mut guest = self.guest.borrow_mut();
@@ -106,8 +119,15 @@ impl Instance {
         store.set_epoch_deadline(engine::EVENT_STEPS);
         match call(store, handlers) {
             Ok(value) => Ok(value),
+            Err(error) if wasi::has_exited(&error) => {
+                self.life.set(Life::Exited);
+                let state = store.data_mut();
+                tracing::info!(guest = %state.worker.shared.guest.name, event, "the guest exited");
+                state.close_all();
+                Err(Trapped)
+            }
             Err(error) => {
-                self.dead.set(true);
+                self.life.set(Life::Trapped);
                 report(store.data(), event, &error);
                 store.data_mut().abandon();
                 Err(Trapped)

@@ -106,6 +106,15 @@ impl State {
             .ok_or_else(unknown)
     }
 
+    /// Closes all connections of an instance that exited, as a process that
+    /// exits closes its sockets: what it wrote is sent.
+    pub(crate) fn close_all(&mut self) {
+        for (_, transport) in &self.transports {
+            transport.close();
+        }
+        self.pending = Pending::default();
+    }
+
     /// Ends all connections of an instance that is no more.
     pub(crate) fn abandon(&mut self) {
         for (_, transport) in &self.transports {

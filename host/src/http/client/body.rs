@@ -215,7 +215,7 @@ impl Body for SentBody {
             }
             Poll::Ready(Some(Err(error))) => error,
             // That nothing more comes may be for want of an instance.
-            Poll::Ready(None) if sending.health.has_trapped() => Error::ConnectionTerminated,
+            Poll::Ready(None) if sending.health.is_gone() => Error::ConnectionTerminated,
             Poll::Ready(None) => {
                 sending.upload.end(Ok(()));
                 return Poll::Ready(None);

@@ -21,6 +21,7 @@ use crate::wasm::concurrent::bindings::exports::netwasm::net::stream_handler::Gu
 use crate::wasm::concurrent::state::{ConnectionHandle, State};
 use crate::wasm::concurrent::{Entry, Program};
 use crate::wasm::instance::{one_line, reason};
+use crate::wasm::wasi;
 use crate::worker::{Active, Worker};
 
 /// A way to an instance that all connections of a worker share.
@@ -90,7 +91,7 @@ pub(crate) fn serve(worker: &Rc<Worker>, transport: &Rc<Transport>) -> Rc<Stream
         Isolation::Worker => {
             let mut shared = worker.calls.borrow_mut();
             let calls = match &mut *shared {
-                Some(calls) if !calls.health.has_trapped() => calls,
+                Some(calls) if !calls.health.is_gone() => calls,
                 shared => shared.insert(Calls::begin(worker)),
             };
             let stream = Stream::new(transport, &calls.health);
@@ -232,8 +233,19 @@ fn settle(store: &Store<State>, health: &Health, ended: wasmtime::Result<wasmtim
     let Err(error) = ended.and_then(|ended| ended) else {
         return;
     };
-    health.trapped();
-    report(store, "handle", &error);
+    if wasi::has_exited(&error) {
+        health.exited();
+        note_exit(store, "handle");
+    } else {
+        health.trapped();
+        report(store, "handle", &error);
+    }
+}
+
+/// Logs that a guest exited with success.
+pub(super) fn note_exit(store: &Store<State>, call: &str) {
+    let guest = &store.data().shared().guest.name;
+    tracing::info!(%guest, call, "the guest exited");
 }
 
 /// Logs that a guest trapped.

@@ -19,7 +19,8 @@
 //!   `std::thread::sleep` does, is a trap that says what to do instead.
 //! - Files that may keep `open` waiting (pipes, devices, files on which another
 //!   program has a lease) are not opened.
-//! - `wasi:cli/exit` is a trap and ends the instance; see [`reason`].
+//! - `wasi:cli/exit` ends the instance; with a failure it is a trap. See
+//!   [`has_exited`] and [`reason`].
 //! - There is no `wasi:sockets`: the host owns all sockets.
 
 mod filesystem;
@@ -217,6 +218,12 @@ impl Wasi {
         let ctx = context.get_or_insert_with(|| Box::new(setup.context()));
         WasiCtxView { ctx, table }
     }
+}
+
+/// True if a call ended since the guest exited with success: it is done, and
+/// has not failed.
+pub(crate) fn has_exited(error: &wasmtime::Error) -> bool {
+    matches!(error.downcast_ref(), Some(I32Exit(0)))
 }
 
 /// Why a call ended, where an error of this module says it less well than this.
