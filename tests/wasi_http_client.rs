@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Barrier, mpsc};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -563,22 +563,126 @@ fn a_guest_that_drops_a_response_ends_the_exchange() {
     }
 }
 
-#[test]
-fn a_peer_that_answers_at_once_need_not_take_the_whole_body() {
+/// An upstream that answers before it reads the request: what of the body came.
+fn answering_early(answer: &'static str) -> (Upstream, mpsc::Receiver<usize>) {
     let (ended, told) = mpsc::channel();
     let upstream = Upstream::new(move |mut asker, _| {
-        asker.head();
-        asker.say("HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n");
-        std::thread::sleep(Duration::from_millis(500));
-        let _ = ended.send(asker.rest().len());
+        let head = asker.head().expect("a request");
+        asker.say(answer);
+        if answer.contains("close") {
+            // The answer was read by the time that so much has come.
+            asker.take(MIB);
+            return;
+        }
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "));
+        let _ = ended.send(match length {
+            Some(length) => asker.take(length.parse().expect("a length")),
+            None => asker.take_chunks(),
+        });
     });
+    (upstream, told)
+}
+
+#[test]
+fn a_peer_that_answers_at_once_gets_the_whole_body_nonetheless() {
+    let size = 16 * MIB;
+    let (upstream, told) = answering_early(OK);
+    for server in probes() {
+        let target = format!("/upload?{size}+{}", upstream.url("/"));
+        assert_eq!(ask(&server, &target), SAID);
+        assert_eq!(told.recv_timeout(harness::DEADLINE), Ok(size));
+        server.stop();
+    }
+    let server = probe("client-probe", "127.0.0.1:*").start();
+    let target = format!("/upload-told?{size}+{}", upstream.url("/"));
+    assert_eq!(ask(&server, &target), format!("{SAID}, sent Ok(())"));
+    assert_eq!(told.recv_timeout(harness::DEADLINE), Ok(size));
+    // Even where the guest lets go of the response.
+    let target = format!("/upload-drop?{size}+{}", upstream.url("/"));
+    assert_eq!(ask(&server, &target), "200, sent Ok(())");
+    assert_eq!(told.recv_timeout(harness::DEADLINE), Ok(size));
+    server.stop();
+}
+
+#[test]
+fn a_reverse_proxy_sends_the_rest_of_a_request_that_was_answered_at_once() {
+    let size = 16 * MIB;
+    let (upstream, told) = answering_early(OK);
+    let proxy = Run::guest("reverse-proxy")
+        .http()
+        .args(["--max-body", "1GiB", "--allow-connect", "127.0.0.1:*"])
+        .guest_args(&[&upstream.url("")])
+        .start();
+    let mut peer = proxy.connect_http();
+    for _ in 0..2 {
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n");
+        peer.send(head.as_bytes());
+        peer.response().is(200, "hello");
+        for _ in 0..16 {
+            peer.send(&harness::pattern(MIB));
+        }
+        assert_eq!(told.recv_timeout(harness::DEADLINE), Ok(size));
+    }
+    let mut client = harness::http2::Http2::connect(proxy.address("http"));
+    let request = harness::http2::ask("POST", "/");
+    let (response, mut body) = client.begin(request, false).expect("a request");
+    let response = client.run(harness::http2::read(response));
+    response.expect("a response").is(200, "hello");
+    let bytes = Bytes::from(vec![b'x'; size]);
+    let sent = client.run(harness::http2::send_all(&mut body, bytes, true));
+    sent.expect("it is taken");
+    // The client's connection goes on only while something runs.
+    let told = move || told.recv_timeout(harness::DEADLINE);
+    let told = client.run(tokio::task::spawn_blocking(told));
+    assert_eq!(told.expect("its thread"), Ok(size));
+    drop((peer, client));
+    proxy.stop();
+}
+
+#[test]
+fn a_peer_that_answers_and_closes_need_not_take_the_whole_body() {
+    let (upstream, _) = answering_early(
+        "HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+    );
     for server in probes() {
         let target = format!("/upload?{}+{}", 64 * MIB, upstream.url("/"));
         assert_eq!(ask(&server, &target), "413 length 0");
-        let taken = told.recv_timeout(harness::DEADLINE).expect("it ends");
-        assert!(taken < 32 * MIB, "{taken}");
         server.stop();
     }
+    // What was not sent is never well.
+    let server = probe("client-probe", "127.0.0.1:*").start();
+    let target = format!("/upload-told?{}+{}", 64 * MIB, upstream.url("/"));
+    let said = ask(&server, &target);
+    assert_eq!(
+        said,
+        "413 length 0 , sent Err(ErrorCode::ConnectionTerminated)"
+    );
+    server.stop();
+}
+
+#[test]
+fn a_peer_that_answers_and_takes_nothing_is_not_waited_for_without_end() {
+    let (ended, told) = mpsc::channel();
+    let given_up = Arc::new(Barrier::new(2));
+    let waiting = Arc::clone(&given_up);
+    let upstream = Upstream::new(move |mut asker, _| {
+        asker.head();
+        asker.say(OK);
+        waiting.wait();
+        let _ = ended.send(asker.rest());
+    });
+    let server = probe("client-probe", "127.0.0.1:*").start();
+    let target = format!("/upload-told?{}+{}", 64 * MIB, upstream.url("/"));
+    let said = ask_with(&server, &target, &["X-Between: 500"]);
+    assert_eq!(
+        said,
+        format!("{SAID}, sent Err(ErrorCode::ConnectionWriteTimeout)")
+    );
+    given_up.wait();
+    told.recv_timeout(harness::DEADLINE).expect("it ends");
+    server.stop();
 }
 
 #[test]

@@ -83,6 +83,37 @@ impl Asker {
         self.0.get_mut().write_all(answer.as_ref()).is_ok()
     }
 
+    /// Takes so many bytes, and returns how many came.
+    pub(crate) fn take(&mut self, count: usize) -> usize {
+        let taken = std::io::copy(
+            &mut self.0.by_ref().take(count as u64),
+            &mut std::io::sink(),
+        );
+        taken.map_or(0, |taken| usize::try_from(taken).unwrap_or_default())
+    }
+
+    /// Takes a chunked body and its trailers, and returns its length; 0 where it
+    /// is not whole.
+    pub(crate) fn take_chunks(&mut self) -> usize {
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            let _ = self.0.read_line(&mut line);
+            let Ok(size) = usize::from_str_radix(line.trim_end(), 16) else {
+                return 0;
+            };
+            if size == 0 {
+                while self.0.read_line(&mut line).is_ok_and(|count| count > 2) {}
+                return length;
+            }
+            // With the end of the line.
+            if self.take(size + 2) != size + 2 {
+                return 0;
+            }
+            length += size;
+        }
+    }
+
     /// All that comes up to the client's end of the connection.
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();

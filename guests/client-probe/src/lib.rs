@@ -44,6 +44,28 @@ impl Guest for Probe {
                     Err(error) => format!("error: {error:?}"),
                 }
             }
+            // Tells how the sending of the request ended, too; the second lets
+            // go of the response.
+            "/upload-told" | "/upload-drop" => {
+                let (message, sent) = sending(
+                    &request,
+                    Method::Post,
+                    url,
+                    Some(bytes(number, End::Trailers)),
+                );
+                match client::send(message).await {
+                    Ok(response) if path == "/upload-drop" => {
+                        let status = response.get_status_code();
+                        drop(response);
+                        format!("{status}, sent {:?}", sent.await)
+                    }
+                    Ok(response) => {
+                        let told = told(response).await;
+                        format!("{told}, sent {:?}", sent.await)
+                    }
+                    Err(error) => format!("error: {error:?}"),
+                }
+            }
             // It says that its body was not whole.
             "/upload-fails" => {
                 let body = bytes(number, End::Error);
@@ -129,6 +151,17 @@ fn outgoing(
     url: &str,
     body: Option<(StreamReader<u8>, Ended)>,
 ) -> Request {
+    sending(asked, method, url, body).0
+}
+
+/// A request like `outgoing`'s, and the future that tells how its sending
+/// ended.
+fn sending(
+    asked: &Request,
+    method: Method,
+    url: &str,
+    body: Option<(StreamReader<u8>, Ended)>,
+) -> (Request, FutureReader<Result<(), ErrorCode>>) {
     let fields = asked.get_headers();
     let milliseconds = |name: &str| {
         let value = fields.get(name).into_iter().next()?;
@@ -148,7 +181,7 @@ fn outgoing(
         None => (None, wit_future::new(|| Ok(None)).1),
     };
     let fields = Fields::from_list(&list).expect("proper headers");
-    let (request, _) = Request::new(fields, body, trailers, Some(options));
+    let (request, sent) = Request::new(fields, body, trailers, Some(options));
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let scheme = match scheme {
         "http" => Scheme::Http,
@@ -160,7 +193,7 @@ fn outgoing(
     let _ = request.set_scheme(Some(&scheme));
     let _ = request.set_authority(Some(authority));
     let _ = request.set_path_with_query(Some(&format!("/{path}")));
-    request
+    (request, sent)
 }
 
 enum End {

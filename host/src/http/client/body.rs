@@ -1,6 +1,7 @@
 //! The bodies of an exchange, as hyper and the guest see each other's, and for
 //! how long one waits for the other.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +12,6 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use send_wrapper::SendWrapper;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
 
@@ -25,9 +25,26 @@ pub(super) struct Upload(Mutex<Progress>);
 #[derive(Default)]
 struct Progress {
     waits_for: WaitsFor,
-    /// How it ended, and whether that was told.
+    /// How it ended; the error is told once.
     end: Option<Result<(), Option<Error>>>,
-    waker: Option<Waker>,
+    /// Wakes the [`Watch`].
+    watch: Option<Waker>,
+    /// True if the [`Watch`] was dropped.
+    unwatched: bool,
+    response: ResponseRead,
+    /// Wakes [`Upload::rest`].
+    rest: Option<Waker>,
+}
+
+/// How far the response is, while the request's body is still sent.
+#[derive(Default)]
+enum ResponseRead {
+    #[default]
+    Open,
+    Whole,
+    /// The guest has dropped it before its end. What is left of it is read and
+    /// forgotten, since hyper would end the connection.
+    Dropped(Option<Incoming>),
 }
 
 #[derive(Clone, Copy, Default)]
@@ -82,24 +99,60 @@ impl Upload {
         }
     }
 
-    /// Waits for its end. A peer that answered before it had the whole body, and
-    /// wants no more of it, is no error.
-    ///
-    /// # Errors
-    /// Why it is not whole, if that is not the peer's doing.
-    pub(super) async fn ended(&self) -> Result<(), Error> {
-        std::future::poll_fn(|cx| {
+    /// For the guest, which is told of its end.
+    pub(super) fn watch(self: &Arc<Self>) -> Watch {
+        Watch(Arc::clone(self))
+    }
+
+    /// The response has ended, or is read no more.
+    fn answered(&self, how: ResponseRead) {
+        let mut progress = self.progress();
+        if progress.end.is_none() {
+            progress.response = how;
+            wake(&mut progress.rest);
+        }
+    }
+
+    /// Nobody wants anything of the exchange any more.
+    fn give_up(&self) {
+        self.progress().unwatched = true;
+        self.answered(ResponseRead::Dropped(None));
+    }
+
+    /// Waits until it has ended: a peer that answers before it has the whole
+    /// may want the rest nonetheless. False if the rest is not to be sent: the
+    /// guest has dropped the exchange, or the peer has answered and takes
+    /// nothing for so long.
+    pub(super) async fn rest(&self, limit: Duration) -> bool {
+        let ended = poll_fn(|cx| {
             let mut progress = self.progress();
-            match &mut progress.end {
-                None => {
-                    progress.waker = Some(cx.waker().clone());
-                    Poll::Pending
-                }
-                Some(Ok(())) => Poll::Ready(Ok(())),
-                Some(Err(error)) => Poll::Ready(error.take().map_or(Ok(()), Err)),
+            progress.poll_forget(cx);
+            progress.rest = Some(cx.waker().clone());
+            match (&progress.end, &progress.response) {
+                (Some(_), _) => Poll::Ready(true),
+                (None, ResponseRead::Dropped(_)) if progress.unwatched => Poll::Ready(false),
+                (None, _) => Poll::Pending,
             }
-        })
-        .await
+        });
+        let stalled = async {
+            poll_fn(|_| match self.progress().response {
+                // `ended` is woken by it.
+                ResponseRead::Open => Poll::Pending,
+                ResponseRead::Whole | ResponseRead::Dropped(_) => Poll::Ready(()),
+            })
+            .await;
+            self.stalled(limit).await
+        };
+        let sent = tokio::select! {
+            biased;
+            sent = ended => sent,
+            error = stalled => {
+                self.end(Err(Some(error)));
+                false
+            }
+        };
+        self.progress().response = ResponseRead::Whole;
+        sent
     }
 
     fn wait_for(&self, whom: WaitsFor) {
@@ -117,13 +170,74 @@ impl Upload {
         }
         progress.end = Some(end);
         progress.waits_for = WaitsFor::Peer(Instant::now());
-        if let Some(waker) = progress.waker.take() {
-            waker.wake();
-        }
+        wake(&mut progress.watch);
+        wake(&mut progress.rest);
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Progress {
+    /// Reads what is left of a response that was dropped.
+    fn poll_forget(&mut self, cx: &mut Context<'_>) {
+        if let ResponseRead::Dropped(dropped) = &mut self.response
+            && let Some(response) = dropped
+        {
+            loop {
+                match Pin::new(&mut *response).poll_frame(cx) {
+                    Poll::Pending => return,
+                    Poll::Ready(Some(Ok(_))) => {}
+                    Poll::Ready(Some(Err(_)) | None) => break,
+                }
+            }
+            *dropped = None;
+        }
+    }
+}
+
+fn wake(waker: &mut Option<Waker>) {
+    if let Some(waker) = waker.take() {
+        waker.wake();
+    }
+}
+
+/// Tells the guest how the body of its request ended. Dropped, nobody wants to
+/// know.
+pub(super) struct Watch(Arc<Upload>);
+
+impl Watch {
+    /// Waits for its end. An error is never told at the first poll, in which
+    /// wasmtime-wasi-http would take it for the response's.
+    ///
+    /// # Errors
+    /// Why it is not whole; `ConnectionTerminated` where the peer took no more.
+    pub(super) async fn ended(self) -> Result<(), Error> {
+        let mut first = true;
+        poll_fn(|cx| {
+            let mut progress = self.0.progress();
+            match &mut progress.end {
+                Some(Ok(())) => return Poll::Ready(Ok(())),
+                Some(Err(error)) if !first => {
+                    let error = error.take().unwrap_or(Error::ConnectionTerminated);
+                    return Poll::Ready(Err(error));
+                }
+                Some(Err(_)) => cx.waker().wake_by_ref(),
+                None => progress.watch = Some(cx.waker().clone()),
+            }
+            first = false;
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut progress = self.0.progress();
+        progress.unwatched = true;
+        wake(&mut progress.rest);
     }
 }
 
@@ -260,29 +374,30 @@ pub(super) struct ReceivedBody {
     /// When something should have come, while it is waited for.
     late: Option<Pin<Box<Sleep>>>,
     waiting: bool,
-    place: Option<OwnedSemaphorePermit>,
     /// Until its end.
-    guard: Option<Guard>,
+    guard: Option<Arc<Guard>>,
 }
 
 impl ReceivedBody {
-    pub(super) fn new(
-        body: Incoming,
-        limit: Duration,
-        place: OwnedSemaphorePermit,
-        guard: Guard,
-    ) -> Self {
-        let (place, guard) = match body.is_end_stream() {
-            true => (None, None),
-            false => (Some(place), Some(guard)),
-        };
-        Self {
-            place,
-            guard,
+    pub(super) fn new(body: Incoming, limit: Duration, guard: Arc<Guard>) -> Self {
+        let ended = body.is_end_stream();
+        let mut received = Self {
             body: Some(body),
             limit,
             late: None,
             waiting: false,
+            guard: Some(guard),
+        };
+        if ended {
+            received.end();
+        }
+        received
+    }
+
+    /// It has ended.
+    fn end(&mut self) {
+        if let Some(guard) = self.guard.take() {
+            guard.upload.answered(ResponseRead::Whole);
         }
     }
 
@@ -317,8 +432,7 @@ impl Body for ReceivedBody {
                 return Poll::Ready(Some(Ok(frame)));
             }
             Poll::Ready(None) => {
-                self.place = None;
-                self.guard = None;
+                self.end();
                 return Poll::Ready(None);
             }
             Poll::Ready(Some(Err(error))) => failure::of_body(&error),
@@ -328,8 +442,9 @@ impl Body for ReceivedBody {
             }
         };
         self.body = None;
-        self.place = None;
-        self.guard = None;
+        if let Some(guard) = self.guard.take() {
+            guard.upload.give_up();
+        }
         Poll::Ready(Some(Err(failure)))
     }
 
@@ -341,6 +456,16 @@ impl Body for ReceivedBody {
         match &self.body {
             Some(body) => body.size_hint(),
             None => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl Drop for ReceivedBody {
+    fn drop(&mut self) {
+        if let Some(guard) = self.guard.take() {
+            guard
+                .upload
+                .answered(ResponseRead::Dropped(self.body.take()));
         }
     }
 }

@@ -183,7 +183,7 @@ impl Client {
             let request = Request::from_parts(parts, SentBody::empty(&upload));
             outcome = self.attempt(request, &upload, &options).await;
         }
-        let (response, guard) =
+        let (response, mut guard) =
             outcome.map_err(|failed| upload.take_failure().unwrap_or(failed.error))?;
         let (mut parts, body) = response.into_parts();
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -195,9 +195,14 @@ impl Client {
             parts.headers.remove(CONTENT_LENGTH);
         }
         let between = options.between_bytes_timeout.unwrap_or(RESPONSE_TIMEOUT);
-        let body = ReceivedBody::new(body, between, place, guard);
+        guard.place = Some(place);
+        let guard = Arc::new(guard);
+        if !upload.has_ended() {
+            tokio::task::spawn_local(send_rest(Arc::clone(&guard), between));
+        }
+        let body = ReceivedBody::new(body, between, guard);
         let body = Moving::new(body, &health).boxed_unsync();
-        let sent = async move { upload.ended().await };
+        let sent = upload.watch().ended();
         Ok((Response::from_parts(parts, body), Box::new(sent)))
     }
 
@@ -250,6 +255,7 @@ impl Client {
             line,
             upload: Arc::clone(upload),
             idle: self.idle.clone(),
+            place: None,
         };
         (guard, kept)
     }
@@ -322,25 +328,44 @@ impl From<Error> for Failed {
     }
 }
 
-/// An exchange on its connection, until the response has ended, or was given up.
-/// One of HTTP/1.1 ends with it where the request is still being sent: a peer
-/// that answers before it has the whole may never want the rest.
+/// Sees to a request's body that the peer has answered before its end.
+async fn send_rest(guard: Arc<Guard>, limit: Duration) {
+    if !guard.upload.rest(limit).await {
+        guard.cut();
+    }
+}
+
+/// An exchange on its connection, until the response has ended or was given up,
+/// and the request was sent. A connection of HTTP/1.1 ends with an exchange that
+/// is given up while the request is still being sent.
 struct Guard {
     line: Option<Line>,
     cuts: bool,
     upload: Arc<Upload>,
     idle: Idle,
+    /// Given back at its end.
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl Guard {
+    /// Ends the connection, where it is not for other exchanges too.
+    fn cut(&self) {
+        if let Some(line) = &self.line
+            && self.cuts
+        {
+            line.cut();
+        }
+    }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let Some(line) = &self.line else {
-            return;
-        };
-        if self.cuts && !self.upload.has_ended() {
-            line.cut();
+        if !self.upload.has_ended() {
+            self.cut();
         }
-        self.idle.end(line);
+        if let Some(line) = &self.line {
+            self.idle.end(line);
+        }
     }
 }
 
