@@ -274,6 +274,24 @@ fn a_reset_of_either_end_reaches_the_futures_of_the_other() {
 }
 
 #[test]
+fn sending_after_a_reset_says_that_the_connection_is_broken() {
+    let (listener, address) = listener();
+    let mut command = probe(&["send-after", &address])
+        .args(["--allow-connect", &address])
+        .start_command();
+    let (peer, _) = listener.accept().expect("a connection");
+    command.stdout.wait_for(&["connected"]);
+    TcpPeer::accepted(peer).reset();
+    command
+        .stdout
+        .wait_for(&["received Err(ErrorCode::ConnectionReset)"]);
+    command
+        .stdout
+        .wait_for(&["4 left, sent Err(ErrorCode::ConnectionBroken)"]);
+    assert_eq!(command.wait().code(), Some(0));
+}
+
+#[test]
 fn a_file_goes_to_a_socket_by_sendfile() {
     let scratch = directory();
     let bytes = pattern(8 * MIB);

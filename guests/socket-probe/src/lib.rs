@@ -13,6 +13,8 @@ use wasip3::sockets::types::{
     UdpSocket,
 };
 
+use wasip3::wit_stream;
+
 struct SocketProbe;
 wasip3::cli::command::export!(SocketProbe);
 
@@ -42,6 +44,7 @@ impl Guest for SocketProbe {
             ["send-file", path, address] => send_file(path, address).await,
             ["send-input", address] => send_input(address).await,
             ["print", address] => print(address).await,
+            ["send-after", address] => send_after(address).await,
             ["forward", from, to] => forward(from, to).await,
             _ => Err(ErrorCode::NotSupported),
         };
@@ -125,6 +128,21 @@ async fn send_input(address: &str) -> Result<(), ErrorCode> {
     let (input, read) = stdin::read_via_stream();
     let sent = socket.send(input).await;
     println!("read {:?}, sent {sent:?}", read.await);
+    Ok(())
+}
+
+/// Receives to the end, however that comes, and then sends.
+async fn send_after(address: &str) -> Result<(), ErrorCode> {
+    let socket = connect(address).await?;
+    println!("connected");
+    let (mut data, received) = socket.receive();
+    while data.next().await.is_some() {}
+    println!("received {:?}", received.await);
+    let (mut writer, data) = wit_stream::new();
+    let sent = socket.send(data);
+    let left = writer.write_all(b"late".to_vec()).await;
+    drop(writer);
+    println!("{} left, sent {:?}", left.len(), sent.await);
     Ok(())
 }
 

@@ -64,7 +64,12 @@ pub(crate) fn begin_send<E: FromConnection>(
         data.close(&mut store)?;
         return FutureReader::new(&mut store, async { invalid_state() });
     };
-    send(&mut store, stream, data)?;
+    if stream.transport().has_failed() {
+        data.close(&mut store)?;
+        stream.fail_sending(&ConnectionError::Broken);
+    } else {
+        send(&mut store, stream, data)?;
+    }
     FutureReader::new(&mut store, told(outcome))
 }
 
