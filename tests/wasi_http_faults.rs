@@ -5,6 +5,7 @@ mod harness;
 
 use std::time::{Duration, Instant};
 
+use harness::http2::{Http2, ask};
 use harness::{Run, Server, TcpPeer, message, pattern, post};
 
 const PROBES: [&str; 2] = ["proxy-probe", "service-probe"];
@@ -166,6 +167,68 @@ fn a_response_that_is_cut_short_does_not_look_whole() {
     let got = String::from_utf8_lossy(&peer.rest()).into_owned();
     assert!(!got.ends_with("0\r\n\r\n"), "{got}");
     drop(peer);
+    server.stop();
+}
+
+#[test]
+fn a_guest_that_exits_with_success_has_its_answer_sent_if_that_is_whole() {
+    for server in servers() {
+        for target in ["/exit", "/exit-sized", "/exit-early"] {
+            for size in [5, 3_000_000] {
+                let target = format!("{target}?{size}");
+                let response = server.connect_http().fetch(&target);
+                if response.status == 404 {
+                    // Each probe has two of them.
+                    continue;
+                }
+                assert_eq!(response.status, 200, "{target}");
+                assert_eq!(response.body.len(), size, "{target}");
+                let response = Http2::connect(server.address("http")).fetch(&target);
+                assert_eq!(response.status, 200, "{target}");
+                assert_eq!(response.body.len(), size, "{target}");
+            }
+        }
+        assert!(!server.log.text().contains("trapped"));
+        let mut peer = server.connect_http();
+        peer.send(message("GET", "/exit-open?5", &[]).as_bytes());
+        let got = String::from_utf8_lossy(&peer.rest()).into_owned();
+        assert!(!got.ends_with("0\r\n\r\n"), "{got}");
+        let mut client = Http2::connect(server.address("http"));
+        let whole = client.try_exchange(ask("GET", "/exit-open?5"), b"").is_ok();
+        assert!(!whole, "a body that was not ended");
+        assert_eq!(server.connect_http().fetch("/exit-silent").status, 500);
+        server.connect_http().fetch("/hello").is(200, "hello");
+        server.log.wait_for(&["the guest exited"]);
+        assert!(!server.log.text().contains("trapped"));
+        drop((peer, client));
+        server.stop();
+    }
+}
+
+#[test]
+fn a_guest_that_tells_its_trailers_after_its_body_was_sent_hangs_nobody() {
+    let server = probe("service-probe")
+        .args(["--response-timeout", "1s"])
+        .start();
+    let mut peer = server.connect_http();
+    let mut client = Http2::connect(server.address("http"));
+    for target in ["/sent-first", "/sent-first-sized"] {
+        peer.fetch(target).is(200, "body");
+        client.fetch(target).is(200, "body");
+    }
+    let response = peer.exchange(message("GET", "/sent-first", &["TE: trailers"]));
+    let response = response.is(200, "body");
+    assert_eq!(response.trailers, [("x-sum".to_owned(), "4".to_owned())]);
+    // Trailers that never come are not waited for without end.
+    peer.fetch("/trailers-never").is(200, "body");
+    client.fetch("/trailers-never").is(200, "body");
+    server
+        .log
+        .wait(harness::DEADLINE, "all to be told", |lines| {
+            let told = lines.iter().filter(|line| line.contains("sent Ok(())"));
+            (told.count() == 7).then_some(())
+        });
+    drop((peer, client));
     server.stop();
 }
 

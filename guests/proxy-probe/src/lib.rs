@@ -106,6 +106,28 @@ impl Guest for Probe {
                 monotonic_clock::subscribe_duration(number * 1_000_000).block();
                 println!("done after the response");
             }
+            // Exits with success: after so many bytes, after them and with the
+            // body still open, without a response.
+            "/exit" | "/exit-sized" | "/exit-open" => {
+                let length = number.to_string();
+                let told = [("content-length", length.as_str())];
+                let headers = if path == "/exit-sized" {
+                    &told[..]
+                } else {
+                    &[]
+                };
+                let body = respond(out, 200, headers);
+                let stream = body.write().expect("a stream");
+                write(&stream, &vec![b'x'; number as usize]);
+                drop(stream);
+                if path == "/exit-open" {
+                    std::mem::forget(body);
+                } else {
+                    OutgoingBody::finish(body, None).expect("it is whole");
+                }
+                std::process::exit(0);
+            }
+            "/exit-silent" => std::process::exit(0),
             "/silent" => {}
             "/error" => ResponseOutparam::set(out, Err(ErrorCode::DestinationNotFound)),
             "/loop" => loop {

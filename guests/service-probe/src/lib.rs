@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 
+use wasip3::cli::exit::exit;
 use wasip3::clocks::monotonic_clock;
 use wasip3::exports::http::handler::Guest;
 use wasip3::filesystem::preopens::get_directories;
@@ -165,6 +166,53 @@ impl Guest for Probe {
                     println!("done after the response");
                 });
                 Ok(text(200, "before\n"))
+            }
+            // Exits with success: when it was told that so many bytes were sent,
+            // before that, with the body still open, without a response.
+            "/exit" | "/exit-early" | "/exit-open" => {
+                let (mut out, body) = wit_stream::new();
+                let fields = Fields::new();
+                let (response, sent) = Response::new(fields, Some(body), no_trailers());
+                let (early, open) = (path == "/exit-early", path == "/exit-open");
+                wit_bindgen::spawn_local(async move {
+                    out.write_all(vec![b'x'; number as usize]).await;
+                    if open {
+                        exit(Ok(()));
+                    }
+                    drop(out);
+                    if !early {
+                        println!("sent {:?}", sent.await);
+                    }
+                    exit(Ok(()));
+                });
+                Ok(response)
+            }
+            "/exit-silent" => {
+                exit(Ok(()));
+                Ok(text(200, "it goes on"))
+            }
+            // The trailers are told after that the body was sent, or never.
+            "/sent-first" | "/sent-first-sized" | "/trailers-never" => {
+                let (mut out, body) = wit_stream::new();
+                let (told, trailers) = wit_future::new(|| Ok(None));
+                let list = match path {
+                    "/sent-first-sized" => vec![("content-length".into(), b"4".to_vec())],
+                    _ => vec![],
+                };
+                let fields = Fields::from_list(&list).expect("proper headers");
+                let (response, sent) = Response::new(fields, Some(body), trailers);
+                let never = path == "/trailers-never";
+                wit_bindgen::spawn_local(async move {
+                    out.write_all(b"body".to_vec()).await;
+                    drop(out);
+                    println!("sent {:?}", sent.await);
+                    if never {
+                        std::future::pending::<()>().await;
+                    }
+                    let fields = Fields::from_list(&[("x-sum".into(), b"4".to_vec())]);
+                    let _ = told.write(Ok(fields.ok())).await;
+                });
+                Ok(response)
             }
             "/error" => Err(ErrorCode::DestinationNotFound),
             "/loop" => loop {

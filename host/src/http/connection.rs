@@ -388,6 +388,10 @@ impl Driver {
 
     /// The connection is at its end.
     fn lose(&mut self, lost: &Lost) -> Stage {
+        let sending = match &self.exchange.reading {
+            Reading::Answer(answering) => answering.is_sending(),
+            _ => false,
+        };
         self.lose_answering();
         self.log_unsent();
         self.exchange.instance = None;
@@ -406,7 +410,7 @@ impl Driver {
             Some(reason) => {
                 counters.connections_lost.add();
                 tracing::info!(peer = %transport.peer(), %reason, "connection lost");
-                if transport.queued() > 0 {
+                if sending || transport.queued() > 0 {
                     // What was cut short must not look whole.
                     transport.reset_on_close();
                 }

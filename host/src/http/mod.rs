@@ -45,7 +45,7 @@ pub(crate) use connection::Driver;
 pub(crate) use hand_back::{Ended, FileContent};
 pub(crate) use local::Local;
 pub(crate) use moving::Moving;
-pub(crate) use reply::{NoResponse, Reply};
+pub(crate) use reply::{Answered, NoResponse, Reply};
 pub(crate) use request::Request;
 pub(crate) use response::{Answer, Body};
 pub(crate) use upload::RequestBody;

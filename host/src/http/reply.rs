@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::sync::oneshot;
 use wasmtime_wasi_http::{Error, WasiBody};
 
+use crate::http::hand_back::Ended;
 use crate::http::moving::Moving;
 
 /// A response, the body of which is yet to come.
@@ -16,7 +17,16 @@ pub(crate) type Response = http::Response<Moving<WasiBody>>;
 pub(crate) type Sent = oneshot::Sender<Result<(), Error>>;
 
 /// What a guest answers.
-pub(crate) type Answer = Result<(Response, Option<Sent>), NoResponse>;
+pub(crate) type Answer = Result<Answered, NoResponse>;
+
+/// A response, with the ends of its futures.
+pub(crate) struct Answered {
+    pub(crate) response: Response,
+    /// Told when it was sent.
+    pub(crate) sent: Option<Sent>,
+    /// Trailers that come apart from the body.
+    pub(crate) trailers: Option<Ended>,
+}
 
 /// Why there is no response.
 #[derive(Clone, Debug, PartialEq, Eq)]

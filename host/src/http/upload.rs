@@ -49,6 +49,10 @@ struct State {
     deadline: Option<Tick>,
     /// When the guest got the last piece; at first, when the body began.
     moved: Tick,
+    /// True if the guest has begun to read it.
+    begun: bool,
+    /// True if the guest gets nothing more of it.
+    closed: bool,
 }
 
 /// How a body has ended.
@@ -80,6 +84,8 @@ impl Upload {
                 wants_continue: false,
                 deadline: None,
                 moved: transport.worker().now(),
+                begun: false,
+                closed: false,
             }),
         })
     }
@@ -91,6 +97,19 @@ impl Upload {
     /// Ends it, where it has not ended yet.
     pub(super) fn stop(&self, end: End) {
         self.state.borrow_mut().end.get_or_insert(end);
+        self.transport.wake_streams();
+    }
+
+    /// True if the guest has begun to read it and has not let go of it.
+    pub(super) fn is_read(self: &Rc<Self>) -> bool {
+        self.state.borrow().begun && Rc::strong_count(self) > 1
+    }
+
+    /// Gives the guest nothing more of it: what is left is the connection's.
+    pub(super) fn close(&self) {
+        let mut state = self.state.borrow_mut();
+        state.closed = state.end.is_none();
+        drop(state);
         self.transport.wake_streams();
     }
 
@@ -158,7 +177,7 @@ impl Upload {
             };
             state.deadline = None;
             state.moved = self.transport.worker().now();
-            if let Some(End::Refused(_)) = state.end {
+            if state.end.is_some() {
                 self.transport.nudge();
             }
             if !piece.is_empty() {
@@ -271,6 +290,12 @@ impl Body for RequestBody {
             Self::Upload(upload) => upload,
             Self::Http2(incoming) => return incoming.poll_frame(cx),
         };
+        let mut state = upload.state.borrow_mut();
+        state.begun = true;
+        if state.closed {
+            return Poll::Ready(Some(Err(Error::ConnectionTerminated)));
+        }
+        drop(state);
         let piece = std::task::ready!(upload.poll_piece(cx));
         if let Some(piece) = piece {
             return Poll::Ready(Some(Ok(Frame::data(piece))));
@@ -307,6 +332,17 @@ impl Body for RequestBody {
                 Remaining::Chunked(_) => SizeHint::default(),
             },
             Self::Http2(incoming) => incoming.size_hint(),
+        }
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        // The connection may go on without it.
+        match self {
+            Self::Empty => {}
+            Self::Upload(upload) => upload.transport.nudge(),
+            Self::Http2(incoming) => incoming.wake(),
         }
     }
 }

@@ -47,7 +47,7 @@ pub(super) struct Answering {
     reply: Rc<Reply>,
     /// The instance that is at it.
     requests: Rc<Requests>,
-    /// Until when the response is to begin.
+    /// Until when the response is to begin; until when its trailers are to come.
     deadline: Option<Tick>,
     /// When to look whether the client is still there, until it is sent: nothing
     /// is received meanwhile.
@@ -55,11 +55,23 @@ pub(super) struct Answering {
     stage: Stage,
 }
 
+impl Answering {
+    /// True if the response has begun and is not complete.
+    pub(super) fn is_sending(&self) -> bool {
+        matches!(self.stage, Stage::Sending(_))
+    }
+}
+
 #[derive(Debug)]
 enum Stage {
     /// The response has not begun.
     Waiting,
     Sending(Box<Download>),
+    /// The response was sent, and the guest still reads the request: to pass it
+    /// on, for one. The connection ends after the last request.
+    Reading {
+        last: bool,
+    },
     /// The response was sent; so many bytes of the request are yet to be read.
     Discarding(u64),
 }
@@ -146,6 +158,7 @@ impl Driver {
         let went = self.go_on(answering, cx, &mut out);
         self.write_out(&mut out);
         drop(out);
+        self.tell_sent();
         let wrote = self.exchange.written != before;
         match went {
             Some(answering) => {
@@ -188,9 +201,9 @@ impl Driver {
             match &mut answering.stage {
                 Stage::Waiting => match answering.reply.poll_answer(cx) {
                     Poll::Pending => return Some(answering),
-                    Poll::Ready(Ok((response, told))) => {
+                    Poll::Ready(Ok(answered)) => {
                         answering.deadline = None;
-                        let begun = self.begin_response(&mut answering, response, told, out);
+                        let begun = self.begin_response(&mut answering, answered, out);
                         if let Err(what) = begun {
                             self.refuse_response(*answering, &NoResponse::Failed(what), out);
                             return None;
@@ -211,6 +224,16 @@ impl Driver {
                         return None;
                     }
                 },
+                Stage::Reading { .. } => {
+                    let reads = |upload: &Rc<Upload>| upload.end().is_none() && upload.is_read();
+                    if answering.upload.as_ref().is_some_and(reads)
+                        && !answering.reply.has_returned()
+                    {
+                        answering.reply.watch(cx);
+                        return Some(answering);
+                    }
+                    answering = self.stop_reading(answering)?;
+                }
                 Stage::Discarding(left) => {
                     let Some(upload) = &answering.upload else {
                         return self.next_request(*answering);
@@ -236,29 +259,36 @@ impl Driver {
     /// The response is complete. Returns what is left to do before the next
     /// request.
     fn complete(&mut self, mut answering: Box<Answering>, out: &[u8]) -> Option<Box<Answering>> {
-        let Stage::Sending(download) =
-            std::mem::replace(&mut answering.stage, Stage::Discarding(DISCARD))
-        else {
+        let Stage::Sending(download) = &mut answering.stage else {
             return None;
         };
-        let Download {
-            told,
-            status,
-            sent,
-            persistence,
-            ..
-        } = *download;
-        let end = self.exchange.written + out.len() as u64;
-        self.exchange.untold.push_back((told, end));
-        self.log_later(answering.entry.take(), status, sent, out);
-        answering.reply.finish();
-        let unread = answering
-            .upload
-            .as_ref()
-            .is_some_and(|it| it.end().is_none());
-        if persistence == Persistence::Closed {
-            self.exchange.last = true;
+        let told = download.told.take();
+        let (status, sent) = (download.status, download.sent);
+        let last = download.persistence == Persistence::Closed;
+        if let Some(told) = told {
+            let end = self.exchange.written + out.len() as u64;
+            self.exchange.untold.push_back((told, end));
         }
+        self.log_later(answering.entry.take(), status, sent, out);
+        answering.stage = Stage::Reading { last };
+        answering.deadline = Some(self.worker().tick_after(self.limits().body_timeout));
+        Some(answering)
+    }
+
+    /// The guest reads no more of the request. Returns what is left to do before
+    /// the next one.
+    fn stop_reading(&mut self, mut answering: Box<Answering>) -> Option<Box<Answering>> {
+        answering.reply.finish();
+        answering.deadline = None;
+        let stage = std::mem::replace(&mut answering.stage, Stage::Discarding(DISCARD));
+        self.exchange.last |= matches!(stage, Stage::Reading { last: true });
+        let unread = match &answering.upload {
+            Some(upload) => {
+                upload.close();
+                upload.end().is_none()
+            }
+            None => false,
+        };
         if self.exchange.last || !unread {
             return self.next_request(*answering);
         }

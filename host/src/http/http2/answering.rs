@@ -15,15 +15,16 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use http_body::Body;
 use send_wrapper::SendWrapper;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use wasmtime_wasi_http::WasiBody;
 
+use crate::http::hand_back::Ended;
 use crate::http::head::Refusal;
 use crate::http::http2::incoming::{End, Incoming};
 use crate::http::http2::link::{self, Line, Link, Stopped};
 use crate::http::http2::{Outcome, Stream, request, unread};
 use crate::http::moving::Moving;
-use crate::http::reply::{NoResponse, Reply, Response, Sent};
+use crate::http::reply::{Answered, NoResponse, Reply, Sent};
 use crate::http::response::{self, Answer};
 use crate::http::upload::RequestBody;
 use crate::wasm::concurrent::{self, Requests};
@@ -77,6 +78,8 @@ struct Download {
     /// Bytes of the body, where that is told.
     length: Option<u64>,
     told: Option<Sent>,
+    /// Trailers that come apart from the body.
+    trailers: Option<Ended>,
 }
 
 /// Why a response is not complete.
@@ -140,12 +143,12 @@ impl Answering {
             self.requests.abandon(&self.reply);
             Err(Missing::Guest(NoResponse::TimedOut))
         });
-        let (response, told) = match response {
-            Ok(response) => response,
+        let answered = match response {
+            Ok(answered) => answered,
             Err(missing) => return self.refuse(missing),
         };
         let mut line = self.line.take()?;
-        let mut download = match self.begin_response(response, told, &mut line) {
+        let mut download = match self.begin_response(answered, &mut line) {
             Ok(download) => download?,
             Err(()) => {
                 self.line = Some(line);
@@ -155,10 +158,8 @@ impl Answering {
         };
         match self.send_body(&mut download, &mut line).await {
             Ok(()) => {
-                if let Some(told) = download.told.take() {
-                    // The guest may not want to know.
-                    let _ = told.send(Ok(()));
-                }
+                tell_sent(&mut download.told);
+                self.read_on().await;
                 self.finished();
             }
             Err(Broken::Guest) => {
@@ -185,10 +186,7 @@ impl Answering {
 
     /// Waits for the response to begin, and that since the guest got what came
     /// last of the request: a body that still comes has its own time-out.
-    async fn response_within(
-        &mut self,
-        limit: Duration,
-    ) -> Option<Result<(Response, Option<Sent>), Missing>> {
+    async fn response_within(&mut self, limit: Duration) -> Option<Result<Answered, Missing>> {
         let incoming = Rc::clone(&self.incoming);
         let mut response = pin!(self.response());
         loop {
@@ -202,7 +200,7 @@ impl Answering {
     }
 
     /// Waits for the response to begin.
-    async fn response(&mut self) -> Result<(Response, Option<Sent>), Missing> {
+    async fn response(&mut self) -> Result<Answered, Missing> {
         let Self {
             incoming,
             outgoing: Some(outgoing),
@@ -274,10 +272,14 @@ impl Answering {
     /// It cannot be sent.
     fn begin_response(
         &mut self,
-        response: Response,
-        told: Option<Sent>,
+        answered: Answered,
         line: &mut Line,
     ) -> Result<Option<Download>, ()> {
+        let Answered {
+            response,
+            sent: told,
+            trailers,
+        } = answered;
         let (parts, body) = response.into_parts();
         let status = parts.status.as_u16();
         let length = response::content_length(&parts.headers).map_err(|_| ())?;
@@ -325,7 +327,28 @@ impl Answering {
             body,
             length: if ends { Some(0) } else { length },
             told,
+            trailers,
         }))
+    }
+
+    /// Waits while the guest still reads the request, to pass it on for one.
+    async fn read_on(&self) {
+        let mut read = pin!(poll_fn(|cx| {
+            self.reply.watch(cx);
+            let ended = self.incoming.poll_end(cx).is_ready();
+            match ended || !self.incoming.is_read() || self.reply.has_returned() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        }));
+        loop {
+            let due = self.incoming.given_up_at();
+            if timeout_at(due, &mut read).await.is_ok()
+                || self.incoming.given_up_at() <= Instant::now()
+            {
+                return;
+            }
+        }
     }
 
     /// Waits for the rest of a request, before the end of its answer is told.
@@ -337,9 +360,40 @@ impl Answering {
         if self.tells_length || !self.incoming.is_coming() {
             return;
         }
+        self.read_on().await;
         if let Some(body) = self.incoming.stop() {
             unread::forget(body).await;
         }
+    }
+
+    /// Waits for what follows a body. Of trailers that do not come within
+    /// `--response-timeout` there are none.
+    async fn trailers(
+        &self,
+        stream: &mut SendStream<Bytes>,
+        mut ended: Ended,
+    ) -> Result<Option<HeaderMap>, Broken> {
+        let limit = self.link.worker().shared.limits.http.response_timeout;
+        let told = poll_fn(|cx| {
+            if let Poll::Ready(told) = Pin::new(&mut ended).poll(cx) {
+                return Poll::Ready(match told {
+                    Ok(Ok(trailers)) => Ok(trailers),
+                    Ok(Err(_)) => Err(Broken::Guest),
+                    // An instance that ends without a word has none.
+                    Err(_) => Ok(None),
+                });
+            }
+            if stream.poll_reset(cx).is_ready() {
+                return Poll::Ready(Err(Broken::Client(Stopped::Left)));
+            }
+            self.reply.watch(cx);
+            match (self.reply.is_broken(), self.reply.has_returned()) {
+                (true, _) => Poll::Ready(Err(Broken::Guest)),
+                (false, true) => Poll::Ready(Ok(None)),
+                (false, false) => Poll::Pending,
+            }
+        });
+        timeout(limit, told).await.unwrap_or(Ok(None))
     }
 
     /// Sends a body while it is made.
@@ -348,7 +402,8 @@ impl Answering {
             stream,
             body: Some(body),
             length,
-            ..
+            told,
+            trailers,
         } = download
         else {
             return Ok(());
@@ -356,7 +411,13 @@ impl Answering {
         if body.is_end_stream() && *length == Some(0) {
             return Ok(());
         }
+        let limit = self.link.worker().shared.limits.http.response_timeout;
         loop {
+            let all = *length == Some(line.sent);
+            if all {
+                // The guest may wait for that before it tells its trailers.
+                tell_sent(told);
+            }
             let next = poll_fn(|cx| {
                 if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
                     return Poll::Ready(Ok(frame));
@@ -370,7 +431,12 @@ impl Answering {
                     false => Poll::Pending,
                 }
             });
-            let trailers = match next.await? {
+            let next = match all {
+                // Of trailers that do not come there are none.
+                true => timeout(limit, next).await.unwrap_or(Ok(None)),
+                false => next.await,
+            };
+            let last = match next? {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         let after = line.sent + data.len() as u64;
@@ -398,14 +464,20 @@ impl Answering {
                     Err(frame) => frame.into_trailers().ok(),
                 },
                 Some(Err(_)) => return Err(Broken::Guest),
-                None => None,
+                None => match trailers.take() {
+                    Some(ended) => {
+                        tell_sent(told);
+                        self.trailers(stream, ended).await?
+                    }
+                    None => None,
+                },
             };
             // The end of a body whose instance has failed is none.
             if self.reply.is_broken() || length.is_some_and(|length| length != line.sent) {
                 return Err(Broken::Guest);
             }
             self.settle().await;
-            let trailers = trailers
+            let trailers = last
                 .map(request::without_dropped)
                 .filter(|it| !it.is_empty());
             let sent = match trailers {
@@ -414,6 +486,14 @@ impl Answering {
             };
             return sent.map_err(|_| Broken::Client(Stopped::Left));
         }
+    }
+}
+
+/// Tells the guest that its response was sent.
+fn tell_sent(told: &mut Option<Sent>) {
+    if let Some(told) = told.take() {
+        // The guest may not want to know.
+        let _ = told.send(Ok(()));
     }
 }
 

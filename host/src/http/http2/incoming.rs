@@ -15,7 +15,7 @@ use wasmtime_wasi_http::Error;
 use crate::http::connection::{SLOW_BODY, TOO_LARGE};
 use crate::http::head::Refusal;
 use crate::http::http2::request;
-use crate::worker::Worker;
+use crate::worker::{LINGER, Worker};
 
 /// See the module.
 pub(crate) struct Incoming {
@@ -39,6 +39,8 @@ struct State {
     deadline: Option<Pin<Box<Sleep>>>,
     /// When the guest got the last piece; at first, when the body began.
     moved: Instant,
+    /// True if the guest has begun to read it.
+    begun: bool,
     /// The exchange, which is to know of an end.
     watcher: Option<Waker>,
 }
@@ -77,6 +79,7 @@ impl Incoming {
                 wants_continue: false,
                 deadline: None,
                 moved: Instant::now(),
+                begun: false,
                 watcher: None,
             }),
         })
@@ -101,6 +104,28 @@ impl Incoming {
             Some(_) => Instant::now(),
             None => state.moved,
         }
+    }
+
+    /// True if the guest has begun to read it and has not let go of it.
+    pub(super) fn is_read(self: &Rc<Self>) -> bool {
+        self.state.borrow().begun && Rc::strong_count(self) > 1
+    }
+
+    /// When nobody is to wait for more of it once it has its answer: the guest
+    /// takes nothing within `--body-timeout`, or the client sends nothing. Some
+    /// clients stop where they have their answer (curl 7), and wait themselves.
+    pub(super) fn given_up_at(&self) -> Instant {
+        let state = self.state.borrow();
+        let limit = self.worker.shared.limits.http.body_timeout;
+        match &state.deadline {
+            Some(deadline) => deadline.deadline() - limit + LINGER.min(limit),
+            None => state.moved + limit,
+        }
+    }
+
+    /// Wakes the exchange.
+    pub(crate) fn wake(&self) {
+        self.state.borrow_mut().wake();
     }
 
     /// Ends it, where it has not ended yet: nobody wants it any more. Returns
@@ -133,6 +158,7 @@ impl Incoming {
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
+        state.begun = true;
         match state.end {
             None => {}
             Some(End::Whole) => return Poll::Ready(None),

@@ -29,14 +29,16 @@ use wasmtime_wasi_http::{
 use crate::config::Isolation;
 use crate::connect::Endpoint;
 use crate::http::{
-    Destination, Exchange, MOST_EXCHANGES, Moving, NoResponse, Reply, RequestBody, hop,
+    Answered, Destination, Exchange, MOST_EXCHANGES, Moving, NoResponse, Reply, RequestBody, hop,
 };
 use crate::stream::Health;
 use crate::wasm::concurrent::Entry;
 use crate::wasm::concurrent::Permissions;
-use crate::wasm::concurrent::instance::{Running, in_turns, report};
+use crate::wasm::concurrent::instance::{Running, in_turns, note_exit, report};
+use crate::wasm::concurrent::response;
 use crate::wasm::concurrent::state::State;
 use crate::wasm::instance::one_line;
+use crate::wasm::wasi;
 use crate::worker::Worker;
 
 /// The largest piece of a body that is copied out of a guest at once, bytes: so
@@ -216,6 +218,26 @@ impl Requests {
         .await;
     }
 
+    /// The guest exited with success. Waits until the connections have what it
+    /// answered: a body that it has ended is whole, and only such a one.
+    async fn exited(&self) {
+        self.open.set(false);
+        self.waiting.borrow_mut().clear();
+        let running: Vec<Rc<Reply>> = {
+            let running = self.running.borrow();
+            running.iter().filter_map(Weak::upgrade).collect()
+        };
+        for reply in &running {
+            let unanswered = NoResponse::Failed("it exits before it answers".into());
+            reply.answer(Err(unanswered));
+            reply.returned();
+        }
+        for reply in &running {
+            poll_fn(|cx| reply.poll_over(cx)).await;
+        }
+        self.running.borrow_mut().clear();
+    }
+
     fn fail_all(&self, reason: &NoResponse) {
         self.open.set(false);
         let running = self.running.take();
@@ -281,6 +303,11 @@ async fn serve(worker: &Rc<Worker>, requests: &Rc<Requests>) {
     match ended.and_then(|ended: wasmtime::Result<bool>| ended) {
         Ok(true) => life.end(),
         Ok(false) => {}
+        Err(error) if wasi::has_exited(&error) => {
+            note_exit(&store, "handle");
+            // The store has the other ends of the bodies.
+            requests.exited().await;
+        }
         Err(error) => {
             report(&store, "handle", &error);
             requests.fail_all(&match error.downcast_ref() {
@@ -358,7 +385,11 @@ async fn answer_by_proxy(
         let request = view.new_incoming_request(scheme, head)?;
         let out = view.new_response_outparam_from_callback(move |answer| {
             answering.answer(match answer {
-                Ok(response) => Ok((response.map(|body| Moving::new(body, &health)), None)),
+                Ok(response) => Ok(Answered {
+                    response: response.map(|body| Moving::new(body, &health)),
+                    sent: None,
+                    trailers: None,
+                }),
                 Err(code) => Err(NoResponse::Failed(format!("it answers {code:?}"))),
             });
         })?;
@@ -407,9 +438,13 @@ async fn answer_by_service(
         Ok(response) => {
             let (sent, told) = oneshot::channel();
             let told = async move { told.await.unwrap_or(Err(Error::ConnectionTerminated)) };
-            let response = accessor.with(|store| response.into_http(store, told))?;
-            let response = response.map(|body| Moving::new(body, &health));
-            reply.answer(Ok((response, Some(sent))));
+            let (response, trailers) =
+                accessor.with(|store| response::into_http(store, response, told))?;
+            reply.answer(Ok(Answered {
+                response: response.map(|body| Moving::new(body, &health)),
+                sent: Some(sent),
+                trailers,
+            }));
         }
         Err(code) => reply.answer(Err(NoResponse::Failed(format!("it answers {code:?}")))),
     }

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
 use http_body::{Body, Frame};
 use send_wrapper::SendWrapper;
 use tokio::sync::oneshot;
@@ -16,7 +17,7 @@ use wasmtime::component::{
 use wasmtime::{AsContextMut, StoreContextMut};
 use wasmtime_wasi_http::p3::Response;
 use wasmtime_wasi_http::p3::bindings::http::types::{ErrorCode, HostResponseWithStore};
-use wasmtime_wasi_http::{Error, FieldMap, WasiHttp, WasiHttpView};
+use wasmtime_wasi_http::{Error, FieldMap, WasiBody, WasiHttp, WasiHttpView};
 
 use crate::http::{Ended, FileContent};
 use crate::wasm::concurrent::files::Rest;
@@ -83,6 +84,69 @@ fn of_file(
     let response = state.table.push(response)?;
     let sent = async move { Ok::<Sent, wasmtime::Error>(sent.await.map_err(|it| code(&it))) };
     Ok((response, FutureReader::new(store.as_context_mut(), sent)?))
+}
+
+/// Makes a guest's response one for the connection, with its trailers apart
+/// from its body: so the end of the body shows by itself, and the guest is told
+/// that it was sent even if it tells its trailers only after that. `told` says
+/// when it was sent. A body whose length is told shows its end, and is left as
+/// it is.
+///
+/// # Errors
+/// The instance has too much of something.
+pub(crate) fn into_http(
+    mut store: impl AsContextMut<Data = State>,
+    response: Response,
+    told: impl Future<Output = Result<(), Error>> + Send + 'static,
+) -> wasmtime::Result<(http::Response<WasiBody>, Option<Ended>)> {
+    let mut store = store.as_context_mut();
+    if response.headers.contains_key(CONTENT_LENGTH) {
+        return Ok((response.into_http(store, told)?, None));
+    }
+    let (status, headers) = (response.status, response.headers.clone());
+    let table = &mut store.data_mut().table;
+    let headers = table.push(headers)?;
+    let response = table.push(response)?;
+    let (outcome, heard) = oneshot::channel();
+    let heard = async move { Ok::<Sent, wasmtime::Error>(heard.await.unwrap_or(Ok(()))) };
+    let heard = FutureReader::new(store.as_context_mut(), heard)?;
+    let access = Access::<State, WasiHttp>::new(store.as_context_mut(), State::http);
+    let (contents, trailers) =
+        <WasiHttp as HostResponseWithStore<State>>::consume_body(access, response, heard)?;
+    let (telling, ended) = oneshot::channel();
+    trailers.pipe(&mut store, Telling(Some(telling)))?;
+    let none = async { Ok::<Trailers, wasmtime::Error>(Ok(None)) };
+    let none = FutureReader::new(store.as_context_mut(), none)?;
+    let access = Access::<State, WasiHttp>::new(store.as_context_mut(), State::http);
+    let (response, sent) =
+        <WasiHttp as HostResponseWithStore<State>>::new(access, headers, Some(contents), none)?;
+    sent.pipe(&mut store, Passing(Some(outcome)))?;
+    let mut response = store.data_mut().table.delete(response)?;
+    response.status = status;
+    Ok((response.into_http(store, told)?, Some(ended)))
+}
+
+/// Passes on how the sending of a response ended.
+struct Passing(Option<oneshot::Sender<Sent>>);
+
+impl FutureConsumer<State> for Passing {
+    type Item = Sent;
+
+    fn poll_consume(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        store: Store<'_>,
+        mut source: Source<'_, Sent>,
+        _: bool,
+    ) -> Poll<wasmtime::Result<()>> {
+        let mut outcome = None;
+        source.read(store, &mut outcome)?;
+        if let (Some(sender), Some(outcome)) = (self.0.take(), outcome) {
+            // The guest may not want to know.
+            let _ = sender.send(outcome);
+        }
+        Poll::Ready(Ok(()))
+    }
 }
 
 /// Why a response was not sent, as a guest is told.

@@ -16,7 +16,7 @@ use crate::http::connection::{Driver, JOIN, SMALL_FILE, read};
 use crate::http::hand_back::{Ended, FileContent, OpenContent};
 use crate::http::local::clear;
 use crate::http::moving::Moving;
-use crate::http::reply::{Response, Sent};
+use crate::http::reply::{Answered, Sent};
 use crate::http::request::Request;
 use crate::http::response::{self, Persistence};
 use crate::queue::FilePart;
@@ -28,7 +28,10 @@ pub(super) struct Download {
     pub(super) status: u16,
     /// Bytes of the body that were sent.
     pub(super) sent: u64,
-    pub(super) told: Told,
+    /// Taken once the body was given to the transport.
+    pub(super) told: Option<Told>,
+    /// Trailers that come apart from the body.
+    trailers: Option<Ended>,
     pub(super) persistence: Persistence,
 }
 
@@ -36,8 +39,8 @@ pub(super) struct Download {
 enum Content {
     Nothing,
     Frames(Moving<WasiBody>),
-    /// A file, all of which the transport has; what follows it.
-    File(Ended),
+    /// The trailers; all of the body was given to the transport.
+    Trailers(Ended),
 }
 
 /// Whom to tell when a response was sent. Dropped, it tells that it was not.
@@ -86,10 +89,14 @@ impl Driver {
     pub(super) fn begin_response(
         &mut self,
         answering: &mut Answering,
-        response: Response,
-        told: Option<Sent>,
+        answered: Answered,
         out: &mut Vec<u8>,
     ) -> Result<(), String> {
+        let Answered {
+            response,
+            sent: told,
+            trailers,
+        } = answered;
         let (parts, mut body) = response.into_parts();
         let status = parts.status.as_u16();
         let told_length = response::content_length(&parts.headers)
@@ -161,12 +168,14 @@ impl Driver {
             framing,
             status,
             sent: 0,
-            told: Told {
-                sent: told,
-                _reading: None,
-            },
+            told: None,
+            trailers,
             persistence,
         });
+        let mut told = Told {
+            sent: told,
+            _reading: None,
+        };
         match file {
             _ if head || bodiless => download.framing = Framed::Length(0),
             None => download.content = Content::Frames(body),
@@ -176,10 +185,11 @@ impl Driver {
                     out.truncate(begin);
                     return Err(format!("its file cannot be read: {error}"));
                 }
-                download.told._reading = Some(file.reading);
-                download.content = Content::File(file.ended);
+                told._reading = Some(file.reading);
+                download.content = Content::Trailers(file.ended);
             }
         }
+        download.told = Some(told);
         answering.stage = Stage::Sending(download);
         Ok(())
     }
@@ -227,9 +237,12 @@ impl Driver {
         cx: &mut Context<'_>,
         out: &mut Vec<u8>,
     ) -> Poll<Next> {
+        let late = self.worker().tick_after(self.limits().response_timeout);
+        let now = self.worker().now();
         let Answering {
             request,
             reply,
+            deadline,
             stage: Stage::Sending(download),
             ..
         } = answering
@@ -240,9 +253,18 @@ impl Driver {
             let body = match &mut download.content {
                 Content::Nothing => return Poll::Ready(Next::Complete),
                 Content::Frames(body) => body,
-                Content::File(ended) => {
+                Content::Trailers(ended) => {
+                    if let Some(told) = download.told.take() {
+                        // The guest may wait for that before it tells them.
+                        let end = self.exchange.written + out.len() as u64;
+                        self.exchange.untold.push_back((told, end));
+                    }
+                    let late = now >= *deadline.get_or_insert(late);
                     let trailers = match Pin::new(ended).poll(cx) {
                         Poll::Pending if reply.is_broken() => return Poll::Ready(Next::Broken),
+                        // There are none within `--response-timeout`, or the
+                        // guest has exited.
+                        Poll::Pending if late || reply.has_returned() => None,
                         Poll::Pending => {
                             reply.watch(cx);
                             return Poll::Pending;
@@ -272,8 +294,19 @@ impl Driver {
             let frame = match Pin::new(body).poll_frame(cx) {
                 Poll::Pending => {
                     reply.watch(cx);
-                    return match reply.is_broken() || reply.has_returned() {
-                        true => Poll::Ready(Next::Broken),
+                    if reply.is_broken() || reply.has_returned() {
+                        return Poll::Ready(Next::Broken);
+                    }
+                    if download.framing != Framed::Length(download.sent) {
+                        return Poll::Pending;
+                    }
+                    // Only its trailers are missing, which have no place.
+                    if let Some(told) = download.told.take() {
+                        let end = self.exchange.written + out.len() as u64;
+                        self.exchange.untold.push_back((told, end));
+                    }
+                    return match now >= *deadline.get_or_insert(late) {
+                        true => Poll::Ready(Next::Complete),
                         false => Poll::Pending,
                     };
                 }
@@ -295,6 +328,12 @@ impl Driver {
             // The end of a body whose instance has failed is none.
             if reply.is_broken() {
                 return Poll::Ready(Next::Broken);
+            }
+            if trailers.is_none()
+                && let Some(ended) = download.trailers.take()
+            {
+                download.content = Content::Trailers(ended);
+                continue;
             }
             return Poll::Ready(finish_body(request, download, trailers.as_ref(), out));
         }

@@ -94,7 +94,7 @@ impl Driver {
                 self.log_later(answering.entry, CLIENT_LEFT, 0, out);
                 self.exchange.last = true;
             }
-            (_, Stage::Discarding(_)) => self.exchange.last = true,
+            (_, Stage::Reading { .. } | Stage::Discarding(_)) => self.exchange.last = true,
         }
     }
 
@@ -146,8 +146,25 @@ impl Driver {
                 )));
             }
         }
-        if matches!(answering.stage, Stage::Sending(_)) {
-            answering.deadline = None;
+        match answering.stage {
+            Stage::Reading { .. } if late(answering.deadline) => {
+                let moved = answering.upload.as_ref().map_or(now, |it| it.moved());
+                let limit = self.worker().tick_after(self.limits().body_timeout);
+                let due = limit.saturating_sub(now.saturating_sub(moved));
+                if due > now {
+                    answering.deadline = Some(due);
+                } else {
+                    tracing::info!(
+                        path = answering.request.head.target(),
+                        "the guest takes nothing of a request that it reads (--body-timeout)"
+                    );
+                    match self.stop_reading(answering) {
+                        Some(left) => answering = left,
+                        None => return,
+                    }
+                }
+            }
+            _ => {}
         }
         self.exchange.reading = Reading::Answer(answering);
         self.arm();
@@ -171,7 +188,7 @@ impl Driver {
             }
             let (status, sent) = match &stage {
                 Stage::Sending(download) => (download.status, download.sent),
-                Stage::Waiting | Stage::Discarding(_) => (CLIENT_LEFT, 0),
+                Stage::Waiting | Stage::Reading { .. } | Stage::Discarding(_) => (CLIENT_LEFT, 0),
             };
             self.log_later(entry, status, sent, &[]);
             requests.abandon(&reply);
