@@ -7,8 +7,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use harness::{
-    Run, Server, TcpPeer, TlsServer, cert, directory, echoes, eventually, full_backlog, pattern,
-    text, unix_address,
+    Run, Server, Strace, TcpPeer, TlsServer, cert, directory, echoes, eventually, full_backlog,
+    pattern, text, unix_address,
 };
 
 /// An address that refuses: a port that was just given back.
@@ -44,6 +44,19 @@ fn a_proxy_relays_both_ways_and_half_closes() {
     }
     proxy.stop();
     upstream.stop();
+}
+
+#[test]
+fn an_outgoing_connection_is_registered_with_epoll_once() {
+    let upstream = Run::guest("echo").tcp().start();
+    let proxy = proxy(&[&upstream.address("tcp").to_string()]);
+    let Some(strace) = Strace::attach(&proxy, &["-e", "trace=epoll_ctl"]) else {
+        return;
+    };
+    echoes(proxy.connect(), &pattern(1000));
+    let trace = strace.detach();
+    let added = trace.iter().filter(|line| line.contains("CTL_ADD")).count();
+    assert_eq!(added, 2, "of the client and of the upstream: {trace:#?}");
 }
 
 #[test]

@@ -8,7 +8,10 @@ use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use tokio::net::{TcpSocket, TcpStream, UnixStream};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
@@ -19,6 +22,7 @@ use crate::policy::Denied;
 use crate::tls::ClientTls;
 use crate::transport::{Address, Transport};
 use crate::wasm::instance::Instance;
+use crate::watch::watch;
 use crate::worker::Worker;
 
 /// How long a connection may take to be made, unless the guest says otherwise.
@@ -147,7 +151,7 @@ async fn make_in_time(
     let (socket, peer) = open(worker, endpoint, local).await?;
     // Now or later: in a guest's call to begin TLS nobody can wait.
     worker.shared.tls.client_prepared().await;
-    let transport = Transport::new(worker, socket, peer, Some(permit))?;
+    let transport = Transport::watched(worker, socket, peer, Some(permit));
     if let Some(client) = client {
         let session = worker.shared.tls.connect(client)?;
         transport.core.borrow_mut().begin_tls(session);
@@ -169,14 +173,16 @@ async fn open(
     worker: &Worker,
     endpoint: &Endpoint,
     local: Option<IpAddr>,
-) -> Result<(OwnedFd, Address), ConnectionError> {
+) -> Result<(AsyncFd<OwnedFd>, Address), ConnectionError> {
     if let Endpoint::Unix(path) = endpoint {
-        let stream = UnixStream::connect(path).await?.into_std()?;
-        return Ok((OwnedFd::from(stream), Address::Unix(Some(path.clone()))));
+        let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+        let socket = connect_socket(socket, &SockAddr::unix(path)?).await?;
+        return Ok((socket, Address::Unix(Some(path.clone()))));
     }
-    let stream = open_tcp(worker, endpoint, local).await?;
-    let peer = stream.peer_addr()?;
-    Ok((OwnedFd::from(stream.into_std()?), Address::Ip(peer)))
+    let socket = open_tcp(worker, endpoint, local).await?;
+    let peer = SockRef::from(socket.get_ref()).peer_addr()?;
+    let peer = peer.as_socket().ok_or(ConnectionError::Broken)?;
+    Ok((socket, Address::Ip(peer)))
 }
 
 /// The same for TCP and nothing else.
@@ -187,29 +193,50 @@ pub(crate) async fn open_tcp(
     worker: &Worker,
     endpoint: &Endpoint,
     local: Option<IpAddr>,
-) -> Result<TcpStream, ConnectionError> {
-    let stream = match endpoint {
-        Endpoint::Unix(_) => return Err(ConnectionError::NotSupported),
-        Endpoint::Address(address) => connect_address(*address, local).await?,
-        Endpoint::Name { host, port } => connect_name(worker, host, *port, local).await?,
-    };
-    stream.set_nodelay(true)?;
-    Ok(stream)
+) -> Result<AsyncFd<OwnedFd>, ConnectionError> {
+    match endpoint {
+        Endpoint::Unix(_) => Err(ConnectionError::NotSupported),
+        Endpoint::Address(address) => Ok(connect_address(*address, local).await?),
+        Endpoint::Name { host, port } => connect_name(worker, host, *port, local).await,
+    }
 }
 
-async fn connect_address(remote: SocketAddr, local: Option<IpAddr>) -> io::Result<TcpStream> {
-    let Some(local) = local else {
-        return TcpStream::connect(remote).await;
-    };
-    let socket = match remote {
-        _ if remote.is_ipv4() != local.is_ipv4() => {
-            return Err(rustix::io::Errno::ADDRNOTAVAIL.into());
+async fn connect_address(
+    remote: SocketAddr,
+    local: Option<IpAddr>,
+) -> io::Result<AsyncFd<OwnedFd>> {
+    let stream = Type::STREAM.nonblocking();
+    let socket = Socket::new(Domain::for_address(remote), stream, Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    if let Some(local) = local {
+        if remote.is_ipv4() != local.is_ipv4() {
+            return Err(Errno::ADDRNOTAVAIL.into());
         }
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    socket.bind(SocketAddr::new(local, 0))?;
-    socket.connect(remote).await
+        socket.bind(&SocketAddr::new(local, 0).into())?;
+    }
+    connect_socket(socket, &remote.into()).await
+}
+
+/// Connects a non-blocking socket, which the runtime watches from then on.
+///
+/// # Errors
+/// What connect(2) says, at once or later.
+pub(crate) async fn connect_socket(
+    socket: Socket,
+    remote: &SockAddr,
+) -> io::Result<AsyncFd<OwnedFd>> {
+    match socket
+        .connect(remote)
+        .map_err(|error| (Errno::from_io_error(&error), error))
+    {
+        Ok(()) | Err((Some(Errno::INPROGRESS | Errno::INTR), _)) => {}
+        Err((_, error)) => return Err(error),
+    }
+    let socket = watch(socket.into(), Interest::READABLE | Interest::WRITABLE)?;
+    // It can be written once it is connected, or will never be.
+    drop(socket.writable().await?);
+    rustix::net::sockopt::socket_error(socket.get_ref())??;
+    Ok(socket)
 }
 
 /// Connects to a name as RFC 8305 says: it does not wait for the family whose
@@ -219,7 +246,7 @@ async fn connect_name(
     host: &str,
     port: u16,
     local: Option<IpAddr>,
-) -> Result<TcpStream, ConnectionError> {
+) -> Result<AsyncFd<OwnedFd>, ConnectionError> {
     let mut answers = worker.resolver.answers(host);
     let mut race = Race {
         local,
@@ -287,7 +314,7 @@ fn allowed(
 struct Race {
     /// The addresses that were not tried yet, the best first.
     untried: Vec<IpAddr>,
-    attempts: JoinSet<io::Result<TcpStream>>,
+    attempts: JoinSet<io::Result<AsyncFd<OwnedFd>>>,
     /// When the next may be tried.
     due: Instant,
     /// The last one that was tried.

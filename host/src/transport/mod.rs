@@ -95,12 +95,18 @@ impl Transport {
         permit: Option<OwnedSemaphorePermit>,
     ) -> io::Result<Rc<Self>> {
         let socket = watch(socket, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Rc::new(Self::with_socket(
-            worker,
-            Some(socket),
-            peer,
-            permit,
-        )))
+        Ok(Self::watched(worker, socket, peer, permit))
+    }
+
+    /// Takes a connected, non-blocking socket that the runtime watches, for
+    /// reading and writing.
+    pub(crate) fn watched(
+        worker: &Rc<Worker>,
+        socket: AsyncFd<OwnedFd>,
+        peer: Address,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Rc<Self> {
+        Rc::new(Self::with_socket(worker, Some(socket), peer, permit))
     }
 
     /// One without a socket, which takes writes and forgets them.

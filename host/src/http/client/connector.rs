@@ -13,7 +13,6 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use send_wrapper::SendWrapper;
 use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -24,6 +23,7 @@ use crate::error::ConnectionError;
 use crate::http::client::destination::Destination;
 use crate::http::client::failure::ConnectFailure;
 use crate::http::client::line::Line;
+use crate::http::client::plain::Plain;
 use crate::server::Counted;
 use crate::worker::{Worker, give_way};
 
@@ -73,7 +73,7 @@ impl Service<Uri> for Connector {
 async fn make(worker: &Rc<Worker>, uri: &Uri) -> Result<Link, ConnectFailure> {
     let destination = Destination::of(uri).map_err(|_| ConnectionError::InvalidArgument)?;
     let permit = worker.shared.try_connection_permit()?;
-    let stream = connect::open_tcp(worker, &destination.endpoint, None).await?;
+    let stream = Plain::from(connect::open_tcp(worker, &destination.endpoint, None).await?);
     let socket = match destination.secure {
         false => Socket::Plain(stream),
         true => {
@@ -111,8 +111,8 @@ pub(super) struct Link {
 }
 
 enum Socket {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<BufReader<TcpStream>>>),
+    Plain(Plain),
+    Tls(Box<TlsStream<BufReader<Plain>>>),
 }
 
 impl Connection for Link {

@@ -20,6 +20,7 @@ mod connector;
 mod destination;
 mod failure;
 mod line;
+mod plain;
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};

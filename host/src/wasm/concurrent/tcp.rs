@@ -18,7 +18,6 @@ use send_wrapper::SendWrapper;
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::net::TcpStream;
 use wasmtime::component::{
     Accessor, Destination, FutureReader, Linker, LinkerInstance, Resource, ResourceType,
     StreamProducer, StreamReader, StreamResult,
@@ -29,6 +28,7 @@ use wasmtime_wasi::p3::bindings::sockets::types::{
 };
 use wasmtime_wasi::sockets::SocketAddrUse;
 
+use crate::connect;
 use crate::connection::Driver;
 use crate::incoming::Incoming;
 use crate::stream::Stream;
@@ -385,10 +385,10 @@ async fn connect(
 ) -> wasmtime::Result<SocketResult<()>> {
     let begun = accessor.with(|mut store| begin_connect(store.data_mut(), &handle, address))?;
     let socket = match begun {
-        Ok(socket) => tokio::net::TcpSocket::from_std_stream(socket.into()),
+        Ok(socket) => socket,
         Err(error) => return Ok(Err(error)),
     };
-    let connected = socket.connect(address).await;
+    let connected = connect::connect_socket(socket, &address.into()).await;
     accessor.with(|mut store| {
         let state = store.data_mut();
         let made = adopt(state, connected, address);
@@ -435,16 +435,16 @@ fn begin_connect(
 /// Takes a connection that was made.
 fn adopt(
     state: &State,
-    connected: io::Result<TcpStream>,
+    connected: io::Result<AsyncFd<OwnedFd>>,
     address: SocketAddr,
 ) -> SocketResult<Rc<Stream>> {
-    let socket = connected?.into_std()?;
+    let socket = connected?;
     let worker = &*state.worker;
     let permit = worker
         .shared
         .try_connection_permit()
         .map_err(|_| ErrorCode::Other(Some("--max-connections is reached".into())))?;
-    let transport = Transport::new(worker, socket.into(), Address::Ip(address), Some(permit))?;
+    let transport = Transport::watched(worker, socket, Address::Ip(address), Some(permit));
     worker.shared.counters.connections_made.add();
     Ok(drive(state, &transport))
 }
