@@ -57,6 +57,12 @@ fn short_help_is_shorter_and_both_name_the_listeners() {
         "--max-handles",
         "--max-component-size",
         "--compile-timeout",
+        "--max-outgoing",
+        "--half-close-timeout",
+        "--tcp-keepalive",
+        "--response-body-timeout",
+        "--background-timeout",
+        "--max-background",
     ] {
         assert!(long.stdout.contains(flag), "no {flag} in {}", long.stdout);
     }

@@ -76,7 +76,8 @@ PATTERN  HOST:PORT or unix:PATH. HOST is a name, *.NAME, an IP address, a networ
 NAME     a name, *.NAME, or * for all
 DIR      HOST[::GUEST][:ro|:rw]; without GUEST it has the same path there, without the end :ro
 SIZE     a number of bytes, or one with a unit: 64KiB, 1.5MB, 1GiB
-TIME     a number with a unit: 100ms, 30s, 5m; for --idle-timeout also none
+TIME     a number with a unit: 100ms, 30s, 5m; for --idle-timeout, --half-close-timeout and
+         --tcp-keepalive also none
 
 Examples:
   netwasm run echo --tcp 8888 --udp 8888
@@ -223,7 +224,9 @@ impl Run {
                 .unwrap_or(NonZeroUsize::MIN),
             limits: Limits {
                 http: self.http.limits(),
-                ..self.limits.into_limits(&self.compiling)
+                ..self
+                    .limits
+                    .into_limits(&self.compiling, !self.reach.allow_connect.is_empty())
             },
             access_log: self.http.access_log(),
             guest: GuestConfig {
@@ -346,7 +349,8 @@ mod tests {
     fn without_flags_the_limits_are_the_defaults() {
         let (config, log) = run("a.wasm --tcp 1");
         let limits = Limits {
-            max_connections: descriptors::connections(),
+            max_connections: descriptors::connections(false),
+            max_outgoing: descriptors::connections(false),
             ..Limits::default()
         };
         assert_eq!(config.limits, limits);
@@ -375,6 +379,8 @@ mod tests {
              --dns-server 10.0.0.53 --dns-server [::1]:5353 --dns-timeout 2s --tls-insecure \
              --env A=b=c --env NETWASM_IS_NOT_SET --allow-compiled --no-cache \
              --event-timeout 1s --max-connections 10 --backlog 11 --idle-timeout 5m \
+             --max-outgoing 13 --half-close-timeout none --tcp-keepalive 14s \
+             --background-timeout 15s --max-background 16 --response-body-timeout 17s \
              --handshake-timeout 2s --write-timeout 3s --write-high 3k --write-low 2KiB \
              --max-write-buffer 1.5MB --max-handles 12 --shutdown-timeout 4s --max-memory 1MiB \
              --http 4 --https unix:/t --access-log - --access-log-format json --max-body 1k \
@@ -439,16 +445,21 @@ mod tests {
         assert_eq!(config.dns, dns);
         let limits = Limits {
             max_connections: 10,
+            max_outgoing: 13,
             backlog: 11,
             max_memory: 1 << 20,
             event_timeout: Duration::from_secs(1),
             idle_timeout: Some(Duration::from_secs(300)),
+            half_close_timeout: None,
+            tcp_keepalive: Some(Duration::from_secs(14)),
             handshake_timeout: Duration::from_secs(2),
             write_timeout: Duration::from_secs(3),
             write_high: 3000,
             write_low: 2048,
             max_write_buffer: 1_500_000,
             max_handles: 12,
+            background_timeout: Duration::from_secs(15),
+            max_background: 16,
             shutdown_timeout: Duration::from_secs(4),
             max_component_size: 2_000_000,
             compile_timeout: Duration::from_secs(5),
@@ -461,6 +472,7 @@ mod tests {
                 body_timeout: Duration::from_secs(7),
                 keep_alive_timeout: Duration::from_secs(8),
                 response_timeout: Duration::from_secs(9),
+                response_body_timeout: Duration::from_secs(17),
                 max_instance_reuse: 5,
                 max_instance_concurrency: 6,
             },

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::connection::Driver;
 use crate::destinations::Destinations;
 use crate::error::ConnectionError;
+use crate::listener::keepalive;
 use crate::policy::Denied;
 use crate::tls::ClientTls;
 use crate::transport::{Address, Transport};
@@ -147,7 +148,7 @@ async fn make_in_time(
     client: Option<&ClientTls>,
     local: Option<IpAddr>,
 ) -> Result<Rc<Transport>, ConnectionError> {
-    let permit = worker.shared.try_connection_permit()?;
+    let permit = worker.shared.try_outgoing_permit()?;
     let (socket, peer) = open(worker, endpoint, local).await?;
     // Now or later: in a guest's call to begin TLS nobody can wait.
     worker.shared.tls.client_prepared().await;
@@ -194,11 +195,15 @@ pub(crate) async fn open_tcp(
     endpoint: &Endpoint,
     local: Option<IpAddr>,
 ) -> Result<AsyncFd<OwnedFd>, ConnectionError> {
-    match endpoint {
-        Endpoint::Unix(_) => Err(ConnectionError::NotSupported),
-        Endpoint::Address(address) => Ok(connect_address(*address, local).await?),
-        Endpoint::Name { host, port } => connect_name(worker, host, *port, local).await,
+    let socket = match endpoint {
+        Endpoint::Unix(_) => return Err(ConnectionError::NotSupported),
+        Endpoint::Address(address) => connect_address(*address, local).await?,
+        Endpoint::Name { host, port } => connect_name(worker, host, *port, local).await?,
+    };
+    if let Some(silence) = worker.shared.limits.tcp_keepalive {
+        SockRef::from(socket.get_ref()).set_tcp_keepalive(&keepalive(silence))?;
     }
+    Ok(socket)
 }
 
 async fn connect_address(

@@ -38,22 +38,24 @@ pub fn raise_limit() -> io::Result<Option<u64>> {
     Ok(limit.maximum)
 }
 
-/// How many connections can be open at once after [`raise_limit`], at most
-/// [`MAX_CONNECTIONS`].
+/// How many connections of one direction can be open at once after
+/// [`raise_limit`], at most [`MAX_CONNECTIONS`]. Where there are `both`
+/// directions, each gets a half.
 ///
 /// A reserve stays, and an eighth of the rest, for the pipes that relays
 /// splice through and for files.
 #[must_use]
-pub fn connections() -> usize {
-    connections_below(getrlimit(Resource::Nofile).maximum)
+pub fn connections(both: bool) -> usize {
+    connections_below(getrlimit(Resource::Nofile).maximum, both)
 }
 
-fn connections_below(limit: Option<u64>) -> usize {
+fn connections_below(limit: Option<u64>, both: bool) -> usize {
     let Some(limit) = limit else {
         return MAX_CONNECTIONS;
     };
     let rest = limit - RESERVE.min(limit / 2);
-    let connections = usize::try_from(rest - rest / 8).unwrap_or(usize::MAX);
+    let connections = (rest - rest / 8) / if both { 2 } else { 1 };
+    let connections = usize::try_from(connections).unwrap_or(usize::MAX);
     connections.clamp(1, MAX_CONNECTIONS)
 }
 
@@ -72,7 +74,8 @@ mod tests {
             (Some(64), 28),
             (Some(0), 1),
         ] {
-            assert_eq!(connections_below(limit), connections, "{limit:?}");
+            assert_eq!(connections_below(limit, false), connections, "{limit:?}");
         }
+        assert_eq!(connections_below(Some(1024), true), 420);
     }
 }

@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 
-use crate::listener::{PAUSE, accept_one, is_about_one_client};
+use crate::listener::{PAUSE, accept_one, has_come, is_about_one_client};
 use crate::transport::Transport;
 use crate::worker::Worker;
 
@@ -87,11 +87,18 @@ impl Incoming {
             let Ok(mut ready) = ready!(self.listener.poll_read_ready(cx)) else {
                 return Poll::Ready(None);
             };
+            if self.permit.is_none() && self.permitting.is_none() {
+                self.permit = self.worker.shared.places.free();
+                if self.permit.is_none() && !has_come(&self.listener) {
+                    ready.clear_ready();
+                    continue;
+                }
+            }
             if self.permit.is_none() {
-                let connections = &self.worker.shared.connections;
+                let places = &self.worker.shared.places;
                 let permitting = self
                     .permitting
-                    .get_or_insert_with(|| Box::pin(Arc::clone(connections).acquire_owned()));
+                    .get_or_insert_with(|| Box::pin(Arc::clone(places).take()));
                 let permit = ready!(permitting.as_mut().poll(cx));
                 self.permitting = None;
                 self.permit = permit.ok();

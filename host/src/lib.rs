@@ -58,7 +58,7 @@
 //! | `http::http2` | the same in HTTP/2: streams instead of a connection, by the `h2` crate; floods | frames, windows |
 //! | `http::client` | HTTP requests that guests send: their connections, bodies, time-outs, and the names of what goes wrong; the exchange is hyper's | policy |
 //! | `http::hand_back` | a file whose stream is a response's body, on its way back to the connection | reading it |
-//! | `transport` | a socket with its TLS session and its queue | policy |
+//! | `transport` | a socket with its TLS session and its queue; deadlines, by what the peer acknowledged | policy |
 //! | `stream` | a connection as a guest's streams see it | WIT |
 //! | `queue` | what is yet to be sent | TLS |
 //! | `relay` | copying natively from one transport to another | guests |
@@ -67,13 +67,14 @@
 //! | `files`, `sendfile` | files beneath `--dir`, and sending them | HTTP |
 //! | `udp` | datagram sockets | streams |
 //! | `connect` | outgoing connections | policy |
+//! | `places` | `--max-connections`: who gets a place, and what is closed for it | sockets |
 //! | `pool` | connections that are kept for the next: who gets one, and for how long; `pool::lookout` notices those that end | sockets |
 //! | `parked` | what a pool keeps, and how it goes from worker to worker | waiting |
 //! | `datagram` | datagram sockets of guests that await | policy |
 //! | `dns`, `destinations` | names to addresses; which of them to try first | connecting |
 //! | `descriptors` | the limit of descriptors | |
 //! | `ticker` | a thread for what happens regularly | timers of guests |
-//! | `watch` | descriptors in the runtime | |
+//! | `watch` | descriptors in the runtime, and what their peers acknowledged | |
 //! | `error` | errors, by whose fault they are | |
 //! | [`wasm`] | the engines, instances, what guests may call; those that await are in `wasm::concurrent` | business rules |
 //! | `wasm::concurrent::http` | instances that answer requests of `wasi:http`: which gets one, how many, their end | HTTP/1.1 |
@@ -100,6 +101,7 @@ pub mod inspect;
 mod listener;
 pub mod logging;
 mod parked;
+mod places;
 pub mod policy;
 mod pool;
 mod protocol;

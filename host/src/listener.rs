@@ -10,15 +10,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use crate::config::{ListenAddress, ListenerConfig, ListenerKind};
+use crate::config::{Limits, ListenAddress, ListenerConfig, ListenerKind};
 use crate::error::Error;
+use crate::places::Places;
 use crate::transport::Address;
 use crate::watch::watch;
 
@@ -84,14 +86,14 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 pub(crate) fn bind(
     config: &ListenerConfig,
     workers: usize,
-    backlog: i32,
+    limits: &Limits,
     handed: &[mpsc::UnboundedSender<Accepted>],
 ) -> Result<Vec<Bound>, Error> {
     let kind = config.kind;
     match &config.address {
-        ListenAddress::Unix(path) => Ok(vec![bind_unix(path, kind, backlog, handed)?]),
-        ListenAddress::Socket(address) => Ok(vec![bind_ip(*address, kind, workers, backlog)?]),
-        ListenAddress::Localhost(port) => bind_localhost(*port, kind, workers, backlog),
+        ListenAddress::Unix(path) => Ok(vec![bind_unix(path, kind, limits, handed)?]),
+        ListenAddress::Socket(address) => Ok(vec![bind_ip(*address, kind, workers, limits)?]),
+        ListenAddress::Localhost(port) => bind_localhost(*port, kind, workers, limits),
     }
 }
 
@@ -103,16 +105,16 @@ fn bind_localhost(
     port: u16,
     kind: ListenerKind,
     workers: usize,
-    backlog: i32,
+    limits: &Limits,
 ) -> Result<Vec<Bound>, Error> {
     let mut tries = 0;
     loop {
         tries += 1;
         let first = (Ipv4Addr::LOCALHOST, port).into();
-        let (v4, chosen) = bind_sockets(first, kind, workers, backlog)
+        let (v4, chosen) = bind_sockets(first, kind, workers, limits)
             .map_err(|error| listen_error(kind, first, &error))?;
         let second = (Ipv6Addr::LOCALHOST, chosen.port()).into();
-        match bind_sockets(second, kind, workers, backlog) {
+        match bind_sockets(second, kind, workers, limits) {
             Ok((v6, _)) => {
                 return Ok(vec![bound(kind, chosen, v4), bound(kind, second, v6)]);
             }
@@ -127,9 +129,9 @@ fn bind_ip(
     address: SocketAddr,
     kind: ListenerKind,
     workers: usize,
-    backlog: i32,
+    limits: &Limits,
 ) -> Result<Bound, Error> {
-    let (sockets, chosen) = bind_sockets(address, kind, workers, backlog)
+    let (sockets, chosen) = bind_sockets(address, kind, workers, limits)
         .map_err(|error| listen_error(kind, address, &error))?;
     Ok(bound(kind, chosen, sockets))
 }
@@ -186,7 +188,7 @@ fn bind_sockets(
     address: SocketAddr,
     kind: ListenerKind,
     workers: usize,
-    backlog: i32,
+    limits: &Limits,
 ) -> io::Result<(Vec<Listener>, SocketAddr)> {
     // With SO_REUSEPORT alone, another server of the same user would share the
     // port unnoticed: a first socket without it finds that out.
@@ -195,7 +197,7 @@ fn bind_sockets(
     let chosen = probe.local_addr()?.as_socket().unwrap_or(address);
     let mut sockets = Vec::with_capacity(workers);
     if workers == 1 {
-        sockets.push(listen(probe, kind, backlog)?);
+        sockets.push(listen(probe, kind, limits)?);
         return Ok((sockets, chosen));
     }
     if kind != ListenerKind::Udp {
@@ -206,7 +208,7 @@ fn bind_sockets(
     for _ in 0..workers {
         let socket = socket(address, kind, true)?;
         socket.bind(&chosen.into())?;
-        sockets.push(listen(socket, kind, backlog)?);
+        sockets.push(listen(socket, kind, limits)?);
     }
     Ok((sockets, chosen))
 }
@@ -232,11 +234,15 @@ fn socket(address: SocketAddr, kind: ListenerKind, shared: bool) -> io::Result<S
     Ok(socket)
 }
 
-fn listen(socket: Socket, kind: ListenerKind, backlog: i32) -> io::Result<Listener> {
+fn listen(socket: Socket, kind: ListenerKind, limits: &Limits) -> io::Result<Listener> {
     Ok(match kind {
         ListenerKind::Udp => Listener::Datagram(socket.into()),
         _ => {
-            socket.listen(backlog)?;
+            if let Some(silence) = limits.tcp_keepalive {
+                // Inherited as well.
+                socket.set_tcp_keepalive(&keepalive(silence))?;
+            }
+            socket.listen(limits.backlog)?;
             Listener::Stream(StreamListener {
                 socket: socket.into(),
                 kind,
@@ -246,10 +252,20 @@ fn listen(socket: Socket, kind: ListenerKind, backlog: i32) -> io::Result<Listen
     })
 }
 
+/// How the kernel asks whether the peer of a silent TCP connection is still
+/// there: a peer that is not ends the connection within twice the time.
+pub(crate) fn keepalive(silence: Duration) -> TcpKeepalive {
+    const PROBES: u32 = 4;
+    TcpKeepalive::new()
+        .with_time(silence.max(Duration::from_secs(1)))
+        .with_interval((silence / PROBES).max(Duration::from_secs(1)))
+        .with_retries(PROBES)
+}
+
 fn bind_unix(
     path: &Path,
     kind: ListenerKind,
-    backlog: i32,
+    limits: &Limits,
     handed: &[mpsc::UnboundedSender<Accepted>],
 ) -> Result<Bound, Error> {
     let error = |error: &io::Error| Error::Listen {
@@ -263,7 +279,7 @@ fn bind_unix(
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)
         .and_then(|socket| {
             socket.bind(&SockAddr::unix(path)?)?;
-            socket.listen(backlog)?;
+            socket.listen(limits.backlog)?;
             socket.set_nonblocking(true)?;
             Ok(socket)
         })
@@ -350,12 +366,22 @@ impl Acceptor {
     ///
     /// The permit is asked for only when there is something to accept, so
     /// that an idle worker keeps none from the others.
-    pub(crate) async fn accept(&self, connections: &Arc<Semaphore>) -> Accepted {
+    pub(crate) async fn accept(&self, places: &Arc<Places>) -> Accepted {
         let mut reported = false;
         loop {
             let ready = self.socket.readable().await;
-            let permit = Arc::clone(connections).acquire_owned().await;
-            let (Ok(mut ready), Ok(permit)) = (ready, permit) else {
+            let permit = match places.free() {
+                // Nobody is closed for a client that is not there.
+                None if !has_come(&self.socket) => {
+                    if let Ok(mut ready) = ready {
+                        ready.clear_ready();
+                    }
+                    continue;
+                }
+                None => Arc::clone(places).take().await.ok(),
+                free => free,
+            };
+            let (Ok(mut ready), Some(permit)) = (ready, permit) else {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
@@ -385,6 +411,16 @@ impl Acceptor {
             }
         }
     }
+}
+
+/// True if a listening socket has a connection to accept.
+pub(crate) fn has_come(socket: &AsyncFd<OwnedFd>) -> bool {
+    let mut watched = [PollFd::new(socket, PollFlags::IN)];
+    // In doubt, accept(2) tells.
+    !matches!(
+        rustix::event::poll(&mut watched, Some(&Timespec::default())),
+        Ok(0)
+    )
 }
 
 /// A connection that was accepted, for this worker or another.

@@ -84,7 +84,7 @@ fn serve(config: &Config, log: LogOptions) -> anyhow::Result<ExitCode> {
         }
     }
     let wanted = config.limits.max_connections;
-    let possible = descriptors::connections();
+    let possible = descriptors::connections(false);
     if wanted > possible && possible < descriptors::MAX_CONNECTIONS {
         tracing::warn!(
             wanted,

@@ -37,7 +37,7 @@ pub(crate) struct Parked {
     pub(crate) socket: OwnedFd,
     pub(crate) peer: Address,
     pub(crate) session: Option<ParkedSession>,
-    /// It still counts against `--max-connections`.
+    /// It still counts against `--max-outgoing`.
     pub(crate) permit: Option<OwnedSemaphorePermit>,
     pub(crate) counted: Counted,
 }

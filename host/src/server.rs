@@ -20,9 +20,11 @@ use crate::http::access_log::AccessLog;
 use crate::listener;
 use crate::logging;
 use crate::parked::Pools;
+use crate::places::Places;
 use crate::policy::{Denied, Policy};
 use crate::ticker::Ticker;
 use crate::tls::Tls;
+use crate::wasm::concurrent::Background;
 use crate::wasm::engine::Loaded;
 use crate::wasm::guest_log::GuestLog;
 use crate::wasm::wasi::WasiSetup;
@@ -78,8 +80,11 @@ pub(crate) struct Shared {
     pub(crate) wasi: WasiSetup,
     pub(crate) counters: Arc<Counters>,
     pub(crate) access_log: Option<AccessLog>,
-    /// Connections that are still allowed.
-    pub(crate) connections: Arc<Semaphore>,
+    /// Of accepted connections.
+    pub(crate) places: Arc<Places>,
+    /// Outgoing connections that are still allowed.
+    outgoing: Arc<Semaphore>,
+    pub(crate) background: Background,
     pub(crate) pools: Pools,
 }
 
@@ -102,6 +107,7 @@ impl Shared {
         if connections < config.limits.max_connections {
             tracing::debug!(connections, "vm.max_map_count allows no more at once");
         }
+        let counters: Arc<Counters> = Arc::default();
         Ok(Self {
             limits: config.limits.clone(),
             isolation,
@@ -113,14 +119,16 @@ impl Shared {
             program,
             log,
             wasi,
-            counters: Arc::default(),
+            places: Places::new(connections, &counters),
+            outgoing: Arc::new(Semaphore::new(config.limits.max_outgoing)),
+            background: Background::new(&config.limits, &counters),
+            counters,
             access_log: config
                 .access_log
                 .as_ref()
                 .map(AccessLog::open)
                 .transpose()?,
             pools: Pools::new().map_err(system("epoll"))?,
-            connections: Arc::new(Semaphore::new(connections)),
         })
     }
 
@@ -142,14 +150,14 @@ impl Shared {
         }
     }
 
-    /// One more connection.
+    /// One more outgoing connection.
     ///
     /// # Errors
     /// There are as many as are allowed.
-    pub(crate) fn try_connection_permit(&self) -> Result<OwnedSemaphorePermit, ConnectionError> {
-        Arc::clone(&self.connections)
+    pub(crate) fn try_outgoing_permit(&self) -> Result<OwnedSemaphorePermit, ConnectionError> {
+        Arc::clone(&self.outgoing)
             .try_acquire_owned()
-            .map_err(|_| ConnectionError::LimitExceeded("--max-connections is reached"))
+            .map_err(|_| ConnectionError::LimitExceeded("--max-outgoing is reached"))
     }
 
     /// Logs all that was denied of something, as of the addresses of a name.
@@ -173,6 +181,14 @@ pub(crate) struct Counters {
     pub(crate) connections_made: Counter,
     pub(crate) connections_closed: Counter,
     pub(crate) connections_lost: Counter,
+    /// Idle connections that were closed for new ones, at `--max-connections`.
+    pub(crate) connections_reclaimed: Counter,
+    /// How often a new connection had to wait, at `--max-connections`.
+    pub(crate) connections_waited: Counter,
+    /// How often a guest that awaits went on when nobody waited for it any more.
+    pub(crate) left_behind: Counter,
+    /// How often it was ended then.
+    pub(crate) left_behind_ended: Counter,
     pub(crate) handshakes_failed: Counter,
     pub(crate) datagrams_received: Counter,
     pub(crate) requests: Counter,
@@ -270,7 +286,7 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
     let mut urls = Vec::new();
     let mut files = Vec::new();
     for listener in &config.listeners {
-        for bound in listener::bind(listener, workers, config.limits.backlog, &handing)? {
+        for bound in listener::bind(listener, workers, &config.limits, &handing)? {
             urls.extend(bound.urls);
             files.extend(bound.file);
             for (assignment, socket) in assignments.iter_mut().zip(bound.sockets) {
@@ -435,6 +451,10 @@ impl Shared {
             made = counters.connections_made.get(),
             closed = counters.connections_closed.get(),
             lost = counters.connections_lost.get(),
+            reclaimed = counters.connections_reclaimed.get(),
+            waited = counters.connections_waited.get(),
+            left_behind = counters.left_behind.get(),
+            left_behind_ended = counters.left_behind_ended.get(),
             handshakes_failed = counters.handshakes_failed.get(),
             datagrams = counters.datagrams_received.get(),
             requests = counters.requests.get(),

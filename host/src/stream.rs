@@ -14,7 +14,7 @@ use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::error::ConnectionError;
 use crate::files::File;
@@ -34,6 +34,8 @@ pub(crate) struct Health {
     turn: Cell<u64>,
     /// Whether it gave its turn up in the midst of it.
     yielded: Cell<bool>,
+    /// Told when it need not wait for responses of upstreams any more.
+    unwanted: Notify,
 }
 
 /// How an instance ended.
@@ -70,6 +72,16 @@ impl Health {
         self.turn.get()
     }
 
+    /// Nobody wants what it waits for from upstreams.
+    pub(crate) fn give_up(&self) {
+        self.unwanted.notify_waiters();
+    }
+
+    /// Waits until that is so.
+    pub(crate) async fn given_up(&self) {
+        self.unwanted.notified().await;
+    }
+
     /// It trapped: what it lets go of from now on was not let go of on purpose.
     pub(crate) fn trapped(&self) {
         self.life.set(Fate::Trapped);
@@ -102,6 +114,7 @@ pub(crate) struct Stream {
     sends: RefCell<Option<Sends>>,
     /// Its place in the pool that it came from.
     place: RefCell<Option<Place<Parked>>>,
+    over: Notify,
 }
 
 #[derive(Debug)]
@@ -150,6 +163,7 @@ impl Direction {
 impl Stream {
     /// A connection for an instance.
     pub(crate) fn new(transport: &Rc<Transport>, health: &Rc<Health>) -> Rc<Self> {
+        transport.has_streams();
         Rc::new(Self {
             transport: Rc::clone(transport),
             health: Rc::clone(health),
@@ -159,6 +173,7 @@ impl Stream {
             feeds: RefCell::new(None),
             sends: RefCell::new(None),
             place: RefCell::new(None),
+            over: Notify::new(),
         })
     }
 
@@ -368,6 +383,12 @@ impl Stream {
             target.finish_sending();
         }
         self.transport.wake_streams();
+        self.over.notify_one();
+    }
+
+    /// Waits until the connection is over; for one task.
+    pub(crate) async fn over(&self) {
+        self.over.notified().await;
     }
 
     fn close_if_over(&self) {

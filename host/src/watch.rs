@@ -1,8 +1,11 @@
-//! Watching descriptors from the runtime.
+//! Watching descriptors from the runtime, and what their peers acknowledged.
 
+use std::ffi::c_int;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::io::Errno;
+use rustix::ioctl::{Getter, Opcode, ioctl};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -17,4 +20,19 @@ pub(crate) fn watch(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<Owned
     // the watch before it drops it.
     let watched = unsafe { AsyncFd::register_with_interest(fd, interest) };
     watched.map_err(io::Error::from)
+}
+
+/// Bytes that a TCP socket has taken and its peer has not acknowledged, sent or
+/// not (SIOCOUTQ of tcp(7)). For a Unix socket, memory that holds what the peer
+/// has not read (unix(7)).
+///
+/// # Errors
+/// The descriptor is no such socket.
+#[expect(unsafe_code, reason = "rustix has no safe call for it")]
+pub(crate) fn unacknowledged(socket: impl AsFd) -> Result<u64, Errno> {
+    /// SIOCOUTQ has the same number.
+    const OUTQ: Opcode = libc::TIOCOUTQ as Opcode;
+    // SAFETY: this request writes one int, and nothing else.
+    let count = unsafe { ioctl(socket, Getter::<OUTQ, c_int>::new()) }?;
+    Ok(u64::try_from(count).unwrap_or(0))
 }

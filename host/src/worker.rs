@@ -33,9 +33,6 @@ use crate::wasm::instance::{Instance, InstanceError};
 /// short read tells that the socket is empty.
 const SCRATCH: usize = 64 << 10;
 
-/// How long a closed connection waits for its peer to close too.
-pub(crate) const LINGER: Duration = Duration::from_secs(2);
-
 /// A point in time, in the worker's own coarse unit since it began.
 pub(crate) type Tick = u32;
 
@@ -120,20 +117,12 @@ impl Worker {
         self.draining.get()
     }
 
-    fn deadline(&self, limit: Duration, what: &'static str) -> (Tick, &'static str) {
-        (self.tick_after(limit), what)
-    }
-
     pub(crate) fn handshake_deadline(&self) -> (Tick, &'static str) {
-        let limit = self.shared.limits.handshake_timeout;
-        self.deadline(
-            limit,
+        let due = self.tick_after(self.shared.limits.handshake_timeout);
+        (
+            due,
             "the TLS handshake takes too long (--handshake-timeout)",
         )
-    }
-
-    pub(crate) fn linger_deadline(&self) -> (Tick, &'static str) {
-        self.deadline(LINGER, "the peer does not close")
     }
 
     /// The instance for a new connection: its own, or the worker's.
@@ -239,6 +228,33 @@ impl Worker {
         }
     }
 
+    /// Closes idle connections whenever places are wanted for new ones.
+    async fn make_room(self: Rc<Self>) -> io::Result<()> {
+        loop {
+            self.shared.places.wanted().await;
+            self.close_idle();
+        }
+    }
+
+    /// Closes a part of the connections that are idle, the longest idle first.
+    fn close_idle(&self) {
+        let now = self.now();
+        let all = self.transports.borrow();
+        // One that has just become so may have its next request on the way.
+        let idle = |it: &&Rc<Transport>| it.idle.get() && it.moved() < now;
+        let mut idle: Vec<_> = all.iter().map(|(_, it)| it).filter(idle).collect();
+        // As many as nginx closes.
+        let count = (idle.len() / 8).clamp(1, 32);
+        idle.sort_by_key(|transport| transport.moved());
+        let quiet = idle.into_iter().filter(|transport| transport.is_quiet());
+        for transport in quiet.take(count) {
+            self.shared.counters.connections_reclaimed.add();
+            tracing::info!(peer = %transport.peer(),
+                "closing an idle connection for a new one (--max-connections)");
+            transport.reclaim();
+        }
+    }
+
     /// Ends all connections, for a reason.
     fn fail_all(&self, reason: &ConnectionError) {
         for transport in self.all_transports() {
@@ -335,10 +351,12 @@ pub(crate) fn tick(limits: &crate::config::Limits) -> Duration {
         http.head_timeout,
         http.body_timeout,
         http.keep_alive_timeout,
+        http.response_body_timeout,
     ];
     let shortest = times
         .into_iter()
         .chain(limits.idle_timeout)
+        .chain(limits.half_close_timeout)
         .min()
         .unwrap_or(Duration::MAX);
     (shortest / 16).clamp(Duration::from_millis(5), Duration::from_millis(500))
@@ -517,6 +535,7 @@ pub(crate) async fn run(
     let worker = Worker::new(shared);
     let mut vital = Vital::default();
     vital.spawn(Rc::clone(&worker).watch_deadlines(clock));
+    vital.spawn(Rc::clone(&worker).make_room());
     let mut listening = Vec::new();
     for listener in assignment.listeners {
         match listener {
@@ -614,7 +633,7 @@ async fn accept(worker: Rc<Worker>, listener: StreamListener) -> io::Result<()> 
     let acceptor = listener.into_acceptor()?;
     let mut next = 0_usize;
     loop {
-        let accepted = acceptor.accept(&shared.connections).await;
+        let accepted = acceptor.accept(&shared.places).await;
         match acceptor.share() {
             [] => worker.accept(accepted),
             others => {

@@ -78,6 +78,12 @@ impl Guest for Probe {
                     rest = reader.read(rest).await.1;
                 }
             }
+            // Nothing is read, up to the end of the connection.
+            "idle" => {
+                say(&mut writer, "ok").await;
+                let _ = received.await;
+                return;
+            }
             // Both directions are told how they ended.
             "outcome" => {
                 say(&mut writer, "ok").await;

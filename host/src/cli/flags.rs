@@ -89,6 +89,10 @@ pub(super) struct Http {
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s")]
     #[arg(hide_short_help = true)]
     response_timeout: Duration,
+    /// How long it may make nothing of a response that it has begun
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "10m")]
+    #[arg(hide_short_help = true)]
+    response_body_timeout: Duration,
     /// How many requests an instance of a wasi:http component answers
     #[arg(long, value_name = "N", value_parser = count, default_value = "128")]
     #[arg(hide_short_help = true)]
@@ -177,9 +181,13 @@ pub(super) struct LimitFlags {
     /// How long the guest may take for an event
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "100ms")]
     event_timeout: Duration,
-    /// Connections at once, others wait [default: what open files allow]
+    /// Connections at once: beyond it, HTTP connections between two requests are closed, the
+    /// longest idle first, then others wait [default: what open files allow]
     #[arg(long, value_name = "N", value_parser = count)]
     max_connections: Option<usize>,
+    /// Outgoing connections at once, counted apart [default: what open files allow]
+    #[arg(long, value_name = "N", value_parser = count, hide_short_help = true)]
+    max_outgoing: Option<usize>,
     /// Connections that the kernel keeps waiting
     #[arg(long, value_name = "N", default_value = "1024", hide_short_help = true)]
     #[arg(value_parser = clap::value_parser!(i32).range(1..))]
@@ -187,6 +195,14 @@ pub(super) struct LimitFlags {
     /// End connections that are silent for so long
     #[arg(long, value_name = "TIME", value_parser = time_or_none, default_value = "none")]
     idle_timeout: TimeOrNone,
+    /// End connections that are silent for so long after the peer has ended its sending side
+    #[arg(long, value_name = "TIME", value_parser = time_or_none, default_value = "60s")]
+    #[arg(hide_short_help = true)]
+    half_close_timeout: TimeOrNone,
+    /// Ask the peers of TCP connections that are silent for so long whether they are still there
+    #[arg(long, value_name = "TIME", value_parser = time_or_none, default_value = "60s")]
+    #[arg(hide_short_help = true)]
+    tcp_keepalive: TimeOrNone,
     /// How long a TLS handshake may take
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "10s")]
     #[arg(hide_short_help = true)]
@@ -211,6 +227,14 @@ pub(super) struct LimitFlags {
     #[arg(long, value_name = "N", value_parser = count, default_value = "1024")]
     #[arg(hide_short_help = true)]
     max_handles: usize,
+    /// How long an async component may go on after its response, or its connection's end
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s")]
+    #[arg(hide_short_help = true)]
+    background_timeout: Duration,
+    /// Instances that may go on so at once; beyond it the newest ends
+    #[arg(long, value_name = "N", value_parser = count, default_value = "256")]
+    #[arg(hide_short_help = true)]
+    max_background: usize,
     /// How long connections may go on after SIGTERM or SIGINT
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
     #[arg(hide_short_help = true)]
@@ -280,6 +304,7 @@ impl Http {
             body_timeout: self.body_timeout,
             keep_alive_timeout: self.keep_alive_timeout,
             response_timeout: self.response_timeout,
+            response_body_timeout: self.response_body_timeout,
             max_instance_reuse: self.max_instance_reuse_count,
             max_instance_concurrency: self.max_instance_concurrent_reuse_count,
         }
@@ -316,14 +341,19 @@ impl Tls {
 }
 
 impl LimitFlags {
-    pub(super) fn into_limits(self, compiling: &Compiling) -> Limits {
+    /// `connects` is true if the guest may connect somewhere.
+    pub(super) fn into_limits(self, compiling: &Compiling, connects: bool) -> Limits {
+        let share = || descriptors::connections(connects);
         Limits {
-            max_connections: self
-                .max_connections
-                .unwrap_or_else(descriptors::connections),
+            max_connections: self.max_connections.unwrap_or_else(share),
+            max_outgoing: self.max_outgoing.unwrap_or_else(share),
             backlog: self.backlog,
             event_timeout: self.event_timeout,
             idle_timeout: self.idle_timeout.0,
+            half_close_timeout: self.half_close_timeout.0,
+            tcp_keepalive: self.tcp_keepalive.0,
+            background_timeout: self.background_timeout,
+            max_background: self.max_background,
             handshake_timeout: self.handshake_timeout,
             write_timeout: self.write_timeout,
             write_high: self.write_high,

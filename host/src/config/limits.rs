@@ -23,8 +23,10 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Limits and deadlines. None is zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at once, incoming and outgoing; beyond it the backlog waits.
+    /// Accepted connections at once; beyond it the backlog waits.
     pub max_connections: usize,
+    /// Outgoing connections at once, in use and kept; beyond it connecting fails.
+    pub max_outgoing: usize,
     /// Connections that the kernel keeps until they are accepted.
     pub backlog: i32,
     /// Linear memory of an instance, bytes.
@@ -34,6 +36,12 @@ pub struct Limits {
     /// How long a connection may be without a byte in either direction;
     /// `None` is for ever.
     pub idle_timeout: Option<Duration>,
+    /// How long a connection may be without a byte in either direction after the
+    /// peer has ended its sending side; `None` is for ever.
+    pub half_close_timeout: Option<Duration>,
+    /// How long a TCP connection may be silent before the kernel asks whether the
+    /// peer is still there; `None` is never.
+    pub tcp_keepalive: Option<Duration>,
     /// How long a TLS handshake may take.
     pub handshake_timeout: Duration,
     /// How long a peer may take nothing of what is queued for it.
@@ -47,6 +55,11 @@ pub struct Limits {
     /// Handles of each kind that an instance may hold at once, besides its
     /// accepted connections: timers, questions, pending connects, files.
     pub max_handles: usize,
+    /// How long an instance that awaits may go on after its last response, or
+    /// after the end of its connection.
+    pub background_timeout: Duration,
+    /// How many instances may do so at once.
+    pub max_background: usize,
     /// How long to wait for connections to end at shutdown.
     pub shutdown_timeout: Duration,
     /// The largest component that is read, bytes.
@@ -76,9 +89,10 @@ pub struct HttpLimits {
     /// How long a connection may be idle between requests.
     pub keep_alive_timeout: Duration,
     /// How long a guest that awaits may take to begin its response, since it
-    /// got what came last of the request, and to finish what it does after the
-    /// end of it.
+    /// got what came last of the request.
     pub response_timeout: Duration,
+    /// How long it may make nothing of a response that it has begun.
+    pub response_body_timeout: Duration,
     /// How many requests an instance answers that awaits, before another one
     /// takes its place.
     pub max_instance_reuse: usize,
@@ -97,6 +111,7 @@ impl Default for HttpLimits {
             body_timeout: Duration::from_secs(30),
             keep_alive_timeout: Duration::from_secs(60),
             response_timeout: Duration::from_secs(60),
+            response_body_timeout: Duration::from_secs(600),
             max_instance_reuse: 128,
             max_instance_concurrency: 16,
         }
@@ -111,6 +126,8 @@ impl Limits {
     pub fn check(&self) -> Result<(), ConfigError> {
         let counts = [
             ("--max-connections", self.max_connections),
+            ("--max-outgoing", self.max_outgoing),
+            ("--max-background", self.max_background),
             ("--backlog", usize::try_from(self.backlog).unwrap_or(0)),
             ("--write-high", self.write_high),
             ("--write-low", self.write_low),
@@ -136,6 +153,9 @@ impl Limits {
         let times = [
             ("--event-timeout", Some(self.event_timeout)),
             ("--idle-timeout", self.idle_timeout),
+            ("--half-close-timeout", self.half_close_timeout),
+            ("--tcp-keepalive", self.tcp_keepalive),
+            ("--background-timeout", Some(self.background_timeout)),
             ("--handshake-timeout", Some(self.handshake_timeout)),
             ("--write-timeout", Some(self.write_timeout)),
             ("--shutdown-timeout", Some(self.shutdown_timeout)),
@@ -144,6 +164,10 @@ impl Limits {
             ("--body-timeout", Some(self.http.body_timeout)),
             ("--keep-alive-timeout", Some(self.http.keep_alive_timeout)),
             ("--response-timeout", Some(self.http.response_timeout)),
+            (
+                "--response-body-timeout",
+                Some(self.http.response_body_timeout),
+            ),
         ];
         for (flag, time) in times {
             check_time(flag, time)?;
@@ -172,16 +196,21 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: descriptors::MAX_CONNECTIONS,
+            max_outgoing: descriptors::MAX_CONNECTIONS,
             backlog: 1024,
             max_memory: 64 << 20,
             event_timeout: Duration::from_millis(100),
             idle_timeout: None,
+            half_close_timeout: Some(Duration::from_secs(60)),
+            tcp_keepalive: Some(Duration::from_secs(60)),
             handshake_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(30),
             write_high: 64 << 10,
             write_low: 16 << 10,
             max_write_buffer: 16 << 20,
             max_handles: 1024,
+            background_timeout: Duration::from_secs(60),
+            max_background: 256,
             shutdown_timeout: Duration::from_secs(30),
             max_component_size: 64 << 20,
             compile_timeout: Duration::from_secs(60),

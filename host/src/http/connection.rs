@@ -240,7 +240,8 @@ impl Driver {
                 self.consume_kept(kept);
                 continue;
             }
-            if self.exchange.ended || (self.worker().is_draining() && self.is_idle()) {
+            let closes = self.worker().is_draining() || self.transport.is_reclaimed();
+            if self.exchange.ended || (closes && self.is_idle()) {
                 self.exchange.last = true;
                 continue;
             }
@@ -284,7 +285,10 @@ impl Driver {
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let worker = Rc::clone(self.worker());
         let mut scratch = worker.scratch.borrow_mut();
-        match ready!(self.transport.poll_receive(cx, &mut scratch)) {
+        let received = self.transport.poll_receive(cx, &mut scratch);
+        let idle = received.is_pending() && self.is_idle() && !self.exchange.sending;
+        self.transport.idle.set(idle);
+        match ready!(received) {
             // A request tells its length, so nothing can be cut off that would
             // not be missed (RFC 9112, section 9.8).
             Err(ConnectionError::TlsTruncated) => self.client_ended(),
@@ -403,7 +407,8 @@ impl Driver {
                 tracing::debug!(peer = %transport.peer(), "connection closed");
                 let receives = transport.core.borrow().flow.receiving_open();
                 transport.say_close_notify();
-                if receives || transport.queued() > 0 {
+                // One that was idle has nothing to lose by a reset.
+                if !transport.is_reclaimed() && (receives || transport.queued() > 0) {
                     return Stage::Lingering(Linger::begin(transport));
                 }
             }

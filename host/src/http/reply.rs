@@ -138,7 +138,7 @@ impl Reply {
         self.broken.get()
     }
 
-    pub(super) fn has_returned(&self) -> bool {
+    pub(crate) fn has_returned(&self) -> bool {
         self.returned.get()
     }
 

@@ -3,8 +3,9 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
-use std::rc::{Rc, Weak};
+use std::rc::Weak;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
@@ -18,6 +19,7 @@ use crate::queue::{FilePart, WriteQueue, send};
 use crate::relay::Relay;
 use crate::tls::{Kept, Session, Sink};
 use crate::transport::Transport;
+use crate::transport::delivery::{Delivery, Leaving};
 use crate::worker::Tick;
 
 /// What changes in the life of a [`Transport`].
@@ -46,14 +48,24 @@ pub(crate) struct Core {
     pub(super) touched: Tick,
     /// When the peer last took some of what is queued, or the queue was empty.
     pub(super) progressed: Tick,
-    /// When the present stage (handshake, lingering) must be over.
+    /// What the peer has acknowledged.
+    pub(super) delivery: Delivery,
+    /// When the present stage (handshake) must be over.
     pub(super) deadline: Option<(Tick, &'static str)>,
     /// When the task is to be told that time has passed.
     pub(super) alarm: Option<Tick>,
+    /// The time of an alarm that begins when the peer has acknowledged all.
+    pub(super) rest: Option<Duration>,
     /// Whether it was not yet told.
     pub(super) rang: bool,
-    /// Counts the connection against `--max-connections`.
-    pub(super) permit: Option<Rc<OwnedSemaphorePermit>>,
+    /// What the peer did that nobody has read yet.
+    pub(super) leaving: Leaving,
+    /// True for a connection that a guest has as streams.
+    pub(super) has_streams: bool,
+    /// True while the guest's stream waits for something to receive.
+    pub(super) reads: bool,
+    /// Counts the connection against `--max-connections` or `--max-outgoing`.
+    pub(super) permit: Option<OwnedSemaphorePermit>,
 }
 impl Core {
     /// All that is queued, bytes.

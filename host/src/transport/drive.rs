@@ -236,21 +236,6 @@ impl Transport {
         }
     }
 
-    /// Whether the peer has reset the connection. One that has only ended its
-    /// stream still waits for what is sent.
-    pub(crate) fn is_reset(&self) -> bool {
-        let core = self.core.borrow();
-        let Some(socket) = &core.socket else {
-            return true;
-        };
-        // An error and a hang-up are told always.
-        let mut watched = [PollFd::new(socket, PollFlags::empty())];
-        matches!(
-            rustix::event::poll(&mut watched, Some(&Timespec::default())),
-            Ok(1..)
-        )
-    }
-
     /// Waits for room in the socket, for a relay that found none.
     pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut core = self.core.borrow_mut();
@@ -353,56 +338,24 @@ impl Transport {
     }
 
     /// Sets when the task is to be told that time has passed, in place of
-    /// what was set before.
+    /// what was set before. The time begins when the peer has acknowledged all
+    /// that was sent: until then it is the peer's kernel that is busy.
     pub(crate) fn set_alarm(&self, after: Option<Duration>) {
-        let mut core = self.core.borrow_mut();
-        core.alarm = after.map(|after| self.worker.tick_after(after));
-        core.rang = false;
+        self.set_alarm_at(after.map(|after| self.worker.tick_after(after)));
+        self.core.borrow_mut().rest = after;
     }
 
-    /// The same at a tick.
+    /// Like `set_alarm`, at a tick, whatever the peer has acknowledged.
     pub(crate) fn set_alarm_at(&self, tick: Option<Tick>) {
         let mut core = self.core.borrow_mut();
         core.alarm = tick;
+        core.rest = None;
         core.rang = false;
     }
 
     /// Whether that time has passed; told once.
     pub(crate) fn alarm_rang(&self) -> bool {
         std::mem::take(&mut self.core.borrow_mut().rang)
-    }
-
-    /// Ends the connection if a deadline has passed.
-    pub(crate) fn check_deadlines(&self) {
-        let limits = &self.worker.shared.limits;
-        let now = self.worker.now();
-        let mut core = self.core.borrow_mut();
-        if core.socket.is_none() {
-            return;
-        }
-        if core.alarm.is_some_and(|alarm| now >= alarm) {
-            core.alarm = None;
-            core.rang = true;
-            self.wake(&core);
-        }
-        let waits = core.queued() > 0 || core.wants_room || core.sender.is_some();
-        if !waits {
-            core.progressed = now;
-        }
-        let late = match core.deadline {
-            Some((deadline, what)) if now >= deadline => Some(what),
-            _ if waits && self.worker.passed(core.progressed, limits.write_timeout) => {
-                Some("the peer takes nothing of what is queued (--write-timeout)")
-            }
-            _ => limits
-                .idle_timeout
-                .filter(|&limit| self.worker.passed(core.touched, limit))
-                .map(|_| "nothing moved (--idle-timeout)"),
-        };
-        if let Some(what) = late {
-            core.flow.fail(ConnectionError::Timeout(what));
-            self.wake(&core);
-        }
     }
 
     /// Whether there is nothing to do but to receive: the usual case, told

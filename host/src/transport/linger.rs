@@ -2,9 +2,13 @@
 //! handshake of one that was accepted, and the lingering close.
 
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use crate::error::ConnectionError;
 use crate::transport::Transport;
+
+/// How long a closed connection waits for its peer to close too.
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
 
 /// How much a peer may still send after the answer or the close, bytes.
 pub(crate) const LINGER_MOST: usize = 16 << 20;
@@ -19,10 +23,10 @@ pub(crate) struct Linger {
 }
 
 impl Linger {
-    /// Begins it; it has a deadline.
+    /// Begins it. Its time begins when the peer has all that was sent.
     pub(crate) fn begin(transport: &Transport) -> Self {
-        transport.set_alarm(None);
-        transport.set_deadline(Some(transport.worker().linger_deadline()));
+        transport.set_alarm(Some(LINGER));
+        transport.set_deadline(None);
         Self {
             shut: false,
             discarded: 0,
@@ -32,7 +36,7 @@ impl Linger {
     /// Ready when the peer has closed too, or has had its time.
     pub(crate) fn poll(&mut self, transport: &Transport, cx: &mut Context<'_>) -> Poll<()> {
         // Only a deadline or the end of the run fails it now.
-        if matches!(transport.over(), Some(Some(_))) {
+        if transport.alarm_rang() || matches!(transport.over(), Some(Some(_))) {
             return Poll::Ready(());
         }
         if !self.shut {

@@ -9,6 +9,7 @@
 //! The grammar of events is `protocol.rs`'s; no policy is decided here.
 
 mod core;
+mod delivery;
 mod drive;
 mod linger;
 mod streams;
@@ -26,6 +27,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::error::ConnectionError;
 use crate::files::File;
+use crate::parked::is_quiet;
 use crate::protocol::Flow;
 use crate::queue::{FilePart, WriteQueue};
 use crate::relay::Relay;
@@ -34,8 +36,10 @@ use crate::watch::watch;
 use crate::worker::Worker;
 
 use self::core::Core;
+use self::delivery::{Delivery, Leaving};
 
-pub(crate) use self::linger::{HandshakeFailed, LINGER_MOST, Linger};
+pub(crate) use self::delivery::{LOOK, Presence};
+pub(crate) use self::linger::{HandshakeFailed, LINGER, LINGER_MOST, Linger};
 
 /// Parts of files that may be queued for a connection. Each may hold a
 /// descriptor, even after the guest has dropped its file.
@@ -81,6 +85,10 @@ pub(crate) struct Transport {
     peer: Address,
     /// Whether the driving task runs at present, and so need not be woken.
     driven: Cell<bool>,
+    /// True while nothing is under way, so that it may be closed for another.
+    pub(crate) idle: Cell<bool>,
+    /// True if it is closed for another.
+    reclaimed: Cell<bool>,
     pub(crate) core: RefCell<Core>,
 }
 impl Transport {
@@ -126,6 +134,8 @@ impl Transport {
             worker: Rc::clone(worker),
             peer,
             driven: Cell::new(false),
+            idle: Cell::new(false),
+            reclaimed: Cell::new(false),
             core: RefCell::new(Core {
                 socket,
                 flow: Flow::new(limits.write_high as u64, limits.write_low as u64),
@@ -140,10 +150,15 @@ impl Transport {
                 sender: None,
                 touched: now,
                 progressed: now,
+                delivery: Delivery::new(now),
                 deadline: None,
                 alarm: None,
+                rest: None,
                 rang: false,
-                permit: permit.map(Rc::new),
+                leaving: Leaving::default(),
+                has_streams: false,
+                reads: false,
+                permit,
             }),
         }
     }
@@ -328,6 +343,25 @@ impl Transport {
         let mut core = self.core.borrow_mut();
         core.flow.fail(reason);
         self.wake(&core);
+    }
+
+    /// Asks the driving task to close it, as its place is wanted.
+    pub(crate) fn reclaim(&self) {
+        self.idle.set(false);
+        self.reclaimed.set(true);
+        self.nudge();
+    }
+
+    /// True if nothing has come that was not read.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let core = self.core.borrow();
+        core.socket
+            .as_ref()
+            .is_some_and(|it| is_quiet(it.get_ref()))
+    }
+
+    pub(crate) fn is_reclaimed(&self) -> bool {
+        self.reclaimed.get()
     }
 
     pub(crate) fn is_closing(&self) -> bool {

@@ -2,11 +2,10 @@
 //! and wait for it themselves. The driving task shares the work: it flushes
 //! what TLS has queued, and wakes them when the connection is over.
 
-use std::rc::{Rc, Weak};
+use std::rc::Weak;
 use std::task::{Context, Poll, Waker, ready};
 
 use rustix::io::Errno;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::error::ConnectionError;
 use crate::parked::Parked;
@@ -35,12 +34,15 @@ impl Transport {
         let mut core = self.core.borrow_mut();
         let received = if core.is_plain() {
             let received = core.poll_recv(cx, buffer).map_err(ConnectionError::from);
-            core.touched = self.worker.now();
+            if received.is_ready() {
+                core.touched = self.worker.now();
+            }
             received
         } else {
             let mut scratch = self.worker.scratch.borrow_mut();
             core.poll_receive_tls(cx, scratch.wire(), buffer, self.worker.now())
         };
+        core.reads = received.is_pending();
         match received {
             Poll::Pending => keep(&mut core.receiver, cx),
             Poll::Ready(Ok(0)) => core.flow.peer_ended(),
@@ -68,7 +70,9 @@ impl Transport {
             let wire = scratch.wire();
             let part = part(wire);
             let received = core.poll_recv(cx, wire.get_mut(..part).unwrap_or_default());
-            core.touched = self.worker.now();
+            if received.is_ready() {
+                core.touched = self.worker.now();
+            }
             received
                 .map_ok(Received::Wire)
                 .map_err(ConnectionError::from)
@@ -117,6 +121,7 @@ impl Transport {
             return Poll::Ready(());
         };
         let ready = socket.poll_read_ready(cx).is_ready();
+        core.reads = !ready;
         if ready {
             return Poll::Ready(());
         }
@@ -169,6 +174,16 @@ impl Transport {
             core.progressed = now;
         }
         sent
+    }
+
+    /// A guest has it as streams, and reads when it wants to.
+    pub(crate) fn has_streams(&self) {
+        self.core.borrow_mut().has_streams = true;
+    }
+
+    /// The guest no longer waits for something to receive.
+    pub(crate) fn cancel_receive(&self) {
+        self.core.borrow_mut().reads = false;
     }
 
     /// The guest no longer wants to send what found no room.
@@ -238,7 +253,7 @@ impl Transport {
             socket,
             peer: self.peer().clone(),
             session: core.tls.take().map(|session| session.park()),
-            permit: permit.and_then(Rc::into_inner),
+            permit,
             counted: Counted::new(&self.worker.shared.counters),
         })
     }
@@ -246,11 +261,6 @@ impl Transport {
     /// Whether it was parked: the connection goes on without it.
     pub(crate) fn is_parked(&self) -> bool {
         self.core.borrow().socket.is_none()
-    }
-
-    /// What counts it against `--max-connections`, for what goes on besides.
-    pub(crate) fn permit(&self) -> Option<Rc<OwnedSemaphorePermit>> {
-        self.core.borrow().permit.clone()
     }
 }
 

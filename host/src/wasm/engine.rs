@@ -318,8 +318,12 @@ fn engine(kind: Kind, limits: &Limits, pool: Option<&Config>) -> Result<Engine, 
 fn pooling(kind: Kind, isolation: Isolation, run: &Config) -> PoolingAllocationConfig {
     let limits = &run.limits;
     let connections = connections(kind, isolation, run);
+    let left_behind = match kind {
+        Kind::Streams | Kind::Proxy | Kind::Service => limits.max_background,
+        Kind::Events | Kind::Command => 0,
+    };
     // Those that end and those that begin overlap.
-    let overlapping = connections + 2 * run.workers.get();
+    let overlapping = connections + left_behind + 2 * run.workers.get();
     // A worker has as many of those that answer requests as are busy.
     let shared = isolation == Isolation::Worker && !kind.answers_requests();
     let instances = match shared {

@@ -80,7 +80,8 @@ impl State {
         transport: &Rc<Transport>,
     ) -> wasmtime::Result<Resource<TransportHandle>> {
         let limits = &self.worker.shared.limits;
-        if self.transports.len() >= limits.max_connections + limits.max_handles {
+        let most = limits.max_connections + limits.max_outgoing + limits.max_handles;
+        if self.transports.len() >= most {
             let reason = "the guest keeps too many lost transports (--max-handles)";
             return Err(wasmtime::Error::msg(reason));
         }

@@ -15,6 +15,7 @@ use send_wrapper::SendWrapper;
 use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
 
+use crate::http::client::line::Line;
 use crate::http::client::{Guard, failure};
 use crate::stream::Health;
 
@@ -81,11 +82,19 @@ impl Upload {
     /// Waits until the peer has done nothing for so long, neither answered nor
     /// taken anything of the body, and says what that is called. While the
     /// guest has more to send, nobody waits for the peer.
-    pub(super) async fn stalled(&self, limit: Duration) -> Error {
+    pub(super) async fn stalled(&self, limit: Duration, line: Option<&Line>) -> Error {
+        // How often is looked whether the peer has acknowledged something: a
+        // socket may hold more than it takes within the time.
+        let step = limit / 4;
+        let (mut held, mut moved) = (0, Instant::now());
         loop {
             let now = Instant::now();
+            let before = std::mem::replace(&mut held, line.map_or(0, Line::held));
+            if held < before {
+                moved = now;
+            }
             let due = match self.progress().waits_for {
-                WaitsFor::Peer(since) => since + limit,
+                WaitsFor::Peer(since) => since.max(moved) + limit,
                 // When the peer's turn has come is looked at then.
                 WaitsFor::Nobody | WaitsFor::Guest => now + limit,
             };
@@ -95,7 +104,7 @@ impl Upload {
                     None => Error::ConnectionWriteTimeout,
                 };
             }
-            tokio::time::sleep_until(due).await;
+            tokio::time::sleep_until(due.min(now + step)).await;
         }
     }
 

@@ -72,7 +72,7 @@ impl Service<Uri> for Connector {
 
 async fn make(worker: &Rc<Worker>, uri: &Uri) -> Result<Link, ConnectFailure> {
     let destination = Destination::of(uri).map_err(|_| ConnectionError::InvalidArgument)?;
-    let permit = worker.shared.try_connection_permit()?;
+    let permit = worker.shared.try_outgoing_permit()?;
     let stream = Plain::from(connect::open_tcp(worker, &destination.endpoint, None).await?);
     let socket = match destination.secure {
         false => Socket::Plain(stream),
@@ -105,7 +105,7 @@ pub(super) struct Link {
     line: Line,
     /// Bytes that were read in one turn.
     taken: usize,
-    /// What counts it against `--max-connections`.
+    /// What counts it against `--max-outgoing`.
     _permit: OwnedSemaphorePermit,
     _counted: Counted,
 }
@@ -127,13 +127,25 @@ impl Connection for Link {
     }
 }
 
+impl Link {
+    /// # Errors
+    /// It was cut.
+    fn check(&self) -> io::Result<()> {
+        self.line.tell_held(match &self.socket {
+            Socket::Plain(stream) => stream,
+            Socket::Tls(stream) => stream.get_ref().0.get_ref(),
+        });
+        self.line.check()
+    }
+}
+
 impl AsyncRead for Link {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.line.check()?;
+        self.check()?;
         if self.taken >= TURN {
             // Hyper reads for as long as there is something: interim responses
             // without end, for one.
@@ -162,7 +174,7 @@ impl AsyncWrite for Link {
         cx: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.line.check()?;
+        self.check()?;
         match &mut self.socket {
             Socket::Plain(stream) => Pin::new(stream).poll_write(cx, data),
             Socket::Tls(stream) => Pin::new(stream).poll_write(cx, data),
@@ -174,7 +186,7 @@ impl AsyncWrite for Link {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.line.check()?;
+        self.check()?;
         match &mut self.socket {
             Socket::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Socket::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),

@@ -2,12 +2,15 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Waker};
 
+use crate::watch::unacknowledged;
+
 /// How many idle ones a worker keeps, of all hosts, and for a while up to twice
-/// as many: each counts against `--max-connections`, which is for clients too.
+/// as many: each counts against `--max-outgoing`.
 const MOST_IDLE: usize = 128;
 
 /// One connection.
@@ -21,6 +24,10 @@ struct State {
     /// How many are under way.
     exchanges: AtomicUsize,
     cut: AtomicBool,
+    /// True if an exchange wants to know `held`.
+    asked: AtomicBool,
+    /// Bytes that the socket held for the peer when that was asked last.
+    held: AtomicU64,
     /// Who reads and writes it.
     waker: Mutex<Option<Waker>>,
 }
@@ -47,7 +54,25 @@ impl Line {
         }
     }
 
-    /// Keeps who is to be woken when it is cut.
+    /// Bytes that the socket held for the peer when this was last called. Who
+    /// has the socket looks again.
+    pub(super) fn held(&self) -> u64 {
+        self.0.asked.store(true, Ordering::Relaxed);
+        if let Some(waker) = self.0.waker().take() {
+            waker.wake();
+        }
+        self.0.held.load(Ordering::Relaxed)
+    }
+
+    /// Answers that, if it was asked.
+    pub(super) fn tell_held(&self, socket: impl AsFd) {
+        if self.0.asked.load(Ordering::Relaxed) && self.0.asked.swap(false, Ordering::Relaxed) {
+            let held = unacknowledged(socket).unwrap_or(0);
+            self.0.held.store(held, Ordering::Relaxed);
+        }
+    }
+
+    /// Keeps who is to be woken when it is cut, or asked.
     pub(super) fn keep(&self, cx: &Context<'_>) {
         let mut waker = self.0.waker();
         match &mut *waker {

@@ -237,7 +237,7 @@ impl Client {
                 let response = result.map_err(|error| Failed::new(&error, kept))?;
                 Ok((response, guard))
             }
-            error = upload.stalled(limit) => Err(error.into()),
+            error = upload.stalled(limit, guard.line.as_ref()) => Err(error.into()),
         }
     }
 

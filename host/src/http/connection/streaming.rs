@@ -6,7 +6,6 @@ mod failing;
 
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use send_wrapper::SendWrapper;
@@ -22,6 +21,7 @@ use crate::http::reply::{NoResponse, Reply};
 use crate::http::request::Request;
 use crate::http::response::{self, Persistence};
 use crate::http::upload::{End, Remaining, RequestBody, Upload};
+use crate::transport::LOOK;
 use crate::wasm::concurrent::{self, Requests};
 use crate::worker::Tick;
 
@@ -29,8 +29,9 @@ use crate::worker::Tick;
 /// that the connection can go on.
 const DISCARD: u64 = 256 << 10;
 
-/// How often is looked whether a client still waits.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often a client that has ended its sending side is asked whether it is
+/// still there. More than once, since a proxy may be between.
+const MOST_PROBES: u8 = 3;
 
 const UNTRANSLATABLE: Refusal = Refusal {
     status: 400,
@@ -47,8 +48,16 @@ pub(super) struct Answering {
     reply: Rc<Reply>,
     /// The instance that is at it.
     requests: Rc<Requests>,
-    /// Until when the response is to begin; until when its trailers are to come.
+    /// Until when the response is to begin, the next piece of it or its trailers
+    /// to be made, or the guest to read on in the request.
     deadline: Option<Tick>,
+    /// When the guest last made something of a response.
+    made: Tick,
+    /// How often a client that has ended its sending side was asked whether it is
+    /// still there.
+    probes: u8,
+    /// When it was noticed to have ended its sending side.
+    ended: Option<Tick>,
     /// When to look whether the client is still there, until it is sent: nothing
     /// is received meanwhile.
     look: Tick,
@@ -125,6 +134,9 @@ impl Driver {
             reply,
             requests,
             deadline: Some(deadline),
+            made: worker.now(),
+            probes: 0,
+            ended: None,
             look: worker.tick_after(LOOK),
             stage: Stage::Waiting,
         }));
@@ -202,7 +214,8 @@ impl Driver {
                 Stage::Waiting => match answering.reply.poll_answer(cx) {
                     Poll::Pending => return Some(answering),
                     Poll::Ready(Ok(answered)) => {
-                        answering.deadline = None;
+                        let limit = self.limits().response_body_timeout;
+                        answering.deadline = Some(self.worker().tick_after(limit));
                         let begun = self.begin_response(&mut answering, answered, out);
                         if let Err(what) = begun {
                             self.refuse_response(*answering, &NoResponse::Failed(what), out);
@@ -214,16 +227,25 @@ impl Driver {
                         return None;
                     }
                 },
-                Stage::Sending(_) => match self.send_body(&mut answering, cx, out) {
-                    Poll::Pending => return Some(answering),
-                    Poll::Ready(Next::Complete) => {
-                        answering = self.complete(answering, out)?;
+                Stage::Sending(download) => {
+                    let before = download.sent;
+                    let polled = self.send_body(&mut answering, cx, out);
+                    if let Stage::Sending(download) = &answering.stage
+                        && download.sent != before
+                    {
+                        answering.made = self.worker().now();
                     }
-                    Poll::Ready(Next::Broken) => {
-                        self.break_off(*answering, out);
-                        return None;
+                    match polled {
+                        Poll::Pending => return Some(answering),
+                        Poll::Ready(Next::Complete) => {
+                            answering = self.complete(answering, out)?;
+                        }
+                        Poll::Ready(Next::Broken) => {
+                            self.break_off(*answering, "ends before its end", out);
+                            return None;
+                        }
                     }
-                },
+                }
                 Stage::Reading { .. } => {
                     let reads = |upload: &Rc<Upload>| upload.end().is_none() && upload.is_read();
                     if answering.upload.as_ref().is_some_and(reads)
@@ -265,10 +287,8 @@ impl Driver {
         let told = download.told.take();
         let (status, sent) = (download.status, download.sent);
         let last = download.persistence == Persistence::Closed;
-        if let Some(told) = told {
-            let end = self.exchange.written + out.len() as u64;
-            self.exchange.untold.push_back((told, end));
-        }
+        let end = self.exchange.written + out.len() as u64;
+        self.exchange.untold.push_back((told, end));
         self.log_later(answering.entry.take(), status, sent, out);
         answering.stage = Stage::Reading { last };
         answering.deadline = Some(self.worker().tick_after(self.limits().body_timeout));

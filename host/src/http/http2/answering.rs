@@ -82,10 +82,14 @@ struct Download {
     trailers: Option<Ended>,
 }
 
+const UNFINISHED: &str = "ends before its end";
+
+const SILENT: &str = "does not go on in time (--response-body-timeout)";
+
 /// Why a response is not complete.
 enum Broken {
-    /// The guest has not made all of it.
-    Guest,
+    /// The guest has not made all of it: why.
+    Guest(&'static str),
     Client(Stopped),
 }
 
@@ -162,10 +166,10 @@ impl Answering {
                 self.read_on().await;
                 self.finished();
             }
-            Err(Broken::Guest) => {
+            Err(Broken::Guest(why)) => {
                 shared.counters.responses_refused.add();
                 tracing::error!(guest = %shared.guest.name, path = self.path(),
-                    "the guest's response ends before its end");
+                    "the guest's response {why}");
                 download.stream.send_reset(Reason::INTERNAL_ERROR);
             }
             Err(Broken::Client(stopped)) => line.stopped(&stopped, &mut download.stream),
@@ -367,18 +371,18 @@ impl Answering {
     }
 
     /// Waits for what follows a body. Of trailers that do not come within
-    /// `--response-timeout` there are none.
+    /// `--response-body-timeout` there are none.
     async fn trailers(
         &self,
         stream: &mut SendStream<Bytes>,
         mut ended: Ended,
     ) -> Result<Option<HeaderMap>, Broken> {
-        let limit = self.link.worker().shared.limits.http.response_timeout;
+        let limit = self.link.worker().shared.limits.http.response_body_timeout;
         let told = poll_fn(|cx| {
             if let Poll::Ready(told) = Pin::new(&mut ended).poll(cx) {
                 return Poll::Ready(match told {
                     Ok(Ok(trailers)) => Ok(trailers),
-                    Ok(Err(_)) => Err(Broken::Guest),
+                    Ok(Err(_)) => Err(Broken::Guest(UNFINISHED)),
                     // An instance that ends without a word has none.
                     Err(_) => Ok(None),
                 });
@@ -388,7 +392,7 @@ impl Answering {
             }
             self.reply.watch(cx);
             match (self.reply.is_broken(), self.reply.has_returned()) {
-                (true, _) => Poll::Ready(Err(Broken::Guest)),
+                (true, _) => Poll::Ready(Err(Broken::Guest(UNFINISHED))),
                 (false, true) => Poll::Ready(Ok(None)),
                 (false, false) => Poll::Pending,
             }
@@ -411,7 +415,7 @@ impl Answering {
         if body.is_end_stream() && *length == Some(0) {
             return Ok(());
         }
-        let limit = self.link.worker().shared.limits.http.response_timeout;
+        let limit = self.link.worker().shared.limits.http.response_body_timeout;
         loop {
             let all = *length == Some(line.sent);
             if all {
@@ -427,21 +431,21 @@ impl Answering {
                 }
                 self.reply.watch(cx);
                 match self.reply.is_broken() || self.reply.has_returned() {
-                    true => Poll::Ready(Err(Broken::Guest)),
+                    true => Poll::Ready(Err(Broken::Guest(UNFINISHED))),
                     false => Poll::Pending,
                 }
             });
-            let next = match all {
+            let next = timeout(limit, next).await.unwrap_or(match all {
                 // Of trailers that do not come there are none.
-                true => timeout(limit, next).await.unwrap_or(Ok(None)),
-                false => next.await,
-            };
+                true => Ok(None),
+                false => Err(Broken::Guest(SILENT)),
+            });
             let last = match next? {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         let after = line.sent + data.len() as u64;
                         if length.is_some_and(|length| after > length) {
-                            return Err(Broken::Guest);
+                            return Err(Broken::Guest(UNFINISHED));
                         }
                         let ends = body.is_end_stream() && !self.reply.is_broken();
                         let ends = ends && length.is_none_or(|length| after == length);
@@ -463,7 +467,7 @@ impl Answering {
                     }
                     Err(frame) => frame.into_trailers().ok(),
                 },
-                Some(Err(_)) => return Err(Broken::Guest),
+                Some(Err(_)) => return Err(Broken::Guest(UNFINISHED)),
                 None => match trailers.take() {
                     Some(ended) => {
                         tell_sent(told);
@@ -474,7 +478,7 @@ impl Answering {
             };
             // The end of a body whose instance has failed is none.
             if self.reply.is_broken() || length.is_some_and(|length| length != line.sent) {
-                return Err(Broken::Guest);
+                return Err(Broken::Guest(UNFINISHED));
             }
             self.settle().await;
             let trailers = last

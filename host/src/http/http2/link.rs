@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
+use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -115,6 +115,28 @@ impl Link {
 
     pub(super) fn worker(&self) -> &Rc<Worker> {
         self.transport.worker()
+    }
+
+    /// Waits for room on a stream, for as long as the client takes something of
+    /// what was sent: it may have megabytes to take before it makes room.
+    async fn while_taken(
+        &self,
+        grown: impl Future<Output = Result<usize, Stopped>>,
+    ) -> Result<usize, Stopped> {
+        let worker = self.worker();
+        let limit = worker.shared.limits.write_timeout;
+        let mut grown = pin!(grown);
+        let mut before = self.transport.took();
+        loop {
+            if let Ok(room) = tokio::time::timeout(limit, grown.as_mut()).await {
+                return room;
+            }
+            let now = self.transport.took();
+            if now == before {
+                return Err(Stopped::Slow);
+            }
+            before = now;
+        }
     }
 
     /// Whether so much is kept of responses that the next ones wait.
@@ -428,7 +450,7 @@ pub(super) async fn send_bytes(
     line: &mut Line,
 ) -> Result<(), Stopped> {
     while !bytes.is_empty() {
-        let count = capacity(stream, bytes.len().min(PIECE), line.write_timeout()).await?;
+        let count = capacity(stream, bytes.len().min(PIECE), &line.link).await?;
         let piece = bytes.split_to(count);
         line.sent += count as u64;
         let last = ends && bytes.is_empty();
@@ -467,7 +489,7 @@ async fn send_file(
 ) -> Result<(), Stopped> {
     while !range.is_empty() {
         let left = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-        let room = capacity(stream, left.min(PIECE), line.write_timeout()).await?;
+        let room = capacity(stream, left.min(PIECE), &line.link).await?;
         let mut piece = vec![0; room];
         file.read_exact_at(&mut piece, range.start)
             .map_err(Stopped::File)?;
@@ -485,7 +507,7 @@ async fn send_file(
 pub(super) async fn capacity(
     stream: &mut SendStream<Bytes>,
     wanted: usize,
-    limit: Duration,
+    link: &Link,
 ) -> Result<usize, Stopped> {
     stream.reserve_capacity(wanted);
     let mut room = stream.capacity();
@@ -499,10 +521,7 @@ pub(super) async fn capacity(
                 }
             }
         };
-        room = match tokio::time::timeout(limit, grown).await {
-            Ok(room) => room?,
-            Err(_elapsed) => return Err(Stopped::Slow),
-        };
+        room = link.while_taken(grown).await?;
     }
     Ok(room.min(wanted))
 }
@@ -524,10 +543,6 @@ fn read_all(parts: &[Part]) -> io::Result<Vec<u8>> {
 }
 
 impl Line {
-    fn write_timeout(&self) -> Duration {
-        self.link.worker().shared.limits.write_timeout
-    }
-
     /// The response ends before its end, and is not to look whole.
     pub(super) fn stopped(&self, stopped: &Stopped, stream: &mut SendStream<Bytes>) {
         let peer = self.link.transport.peer();

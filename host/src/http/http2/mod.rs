@@ -58,9 +58,6 @@ const SLICE: Duration = Duration::from_millis(2);
 /// How long a client that was told to go has to say that it has understood.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How often is looked whether a client that sends nothing more still waits.
-const LOOK: Duration = Duration::from_secs(1);
-
 /// A stream that waits for something.
 type Stream = Pin<Box<dyn Future<Output = Outcome>>>;
 
@@ -82,8 +79,6 @@ pub(crate) struct Connection {
     /// Since when no stream is open; at first, since when it stands.
     idle: Option<Tick>,
     leaving: Leaving,
-    /// When to look whether a client that sends nothing more is still there.
-    look: Option<Tick>,
     /// Whether requests that are ready have been so for more than a round, and
     /// may have been given up since.
     waited: bool,
@@ -134,7 +129,6 @@ impl Connection {
             ready: VecDeque::new(),
             idle: Some(worker.now()),
             leaving: Leaving::No,
-            look: None,
             waited: false,
             nudge: Nudge::default(),
         }
@@ -167,6 +161,10 @@ impl Connection {
                 break;
             }
         }
+        let transport = &self.link.transport;
+        transport
+            .idle
+            .set(self.is_idle() && transport.queued() == 0);
         self.arm();
         Poll::Pending
     }
@@ -192,9 +190,6 @@ impl Connection {
         }
         if self.gate.end_is_noticed() {
             self.client_ended();
-        }
-        if self.client_is_gone() {
-            return Poll::Ready(Some(ConnectionError::Reset));
         }
         self.poll_streams(cx, begun);
         match transport.poll_flush(cx) {
@@ -253,24 +248,10 @@ impl Connection {
                 if self.leaving == Leaving::No {
                     self.leaving = Leaving::Told(self.link.worker().now());
                 }
-                self.look = Some(self.link.worker().tick_after(LOOK));
                 self.gate.say(words);
             }
             _ => self.gate.tell_end(),
         }
-    }
-
-    /// Whether a client that sends nothing more does not wait either.
-    fn client_is_gone(&mut self) -> bool {
-        let worker = self.link.worker();
-        let Some(look) = &mut self.look else {
-            return false;
-        };
-        if worker.now() < *look {
-            return false;
-        }
-        *look = worker.tick_after(LOOK);
-        self.link.transport.is_reset()
     }
 
     /// Takes a request of which the head has come.
@@ -357,13 +338,17 @@ impl Connection {
             (true, None) => self.idle = Some(now),
             (true, Some(_)) => {}
         }
-        let since = self.idle.unwrap_or(now);
+        // It is not idle before the client has taken all that was sent.
+        let since = self.idle.unwrap_or(now).max(self.link.transport.moved());
         let slow = self.gate.meter.borrow().head_since();
         let slow = slow.is_some_and(|since| worker.passed(since, limits.head_timeout));
         let connection = match &mut self.stage {
             Stage::Open(connection) => connection,
             Stage::Preface(_) => {
-                if worker.is_draining() || worker.passed(since, limits.head_timeout) {
+                if worker.is_draining()
+                    || self.link.transport.is_reclaimed()
+                    || worker.passed(since, limits.head_timeout)
+                {
                     self.link.transport.close();
                     return true;
                 }
@@ -376,6 +361,11 @@ impl Connection {
                 self.leaving = Leaving::Now;
                 connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 self.refused("the head took too long");
+                true
+            }
+            _ if idle && self.link.transport.is_reclaimed() => {
+                self.leaving = Leaving::Now;
+                connection.abrupt_shutdown(Reason::NO_ERROR);
                 true
             }
             Leaving::Told(since) if idle && worker.passed(since, GRACE) => {
@@ -404,13 +394,15 @@ impl Connection {
         let after = |since: Tick, limit| worker.tick_after(limit) - worker.now() + since;
         let head = self.gate.meter.borrow().head_since();
         let head = head.map(|since| after(since, limits.head_timeout));
-        let idle = match (&self.stage, self.leaving, self.idle) {
+        let moved = self.link.transport.moved();
+        let idle = self.idle.map(|since| since.max(moved));
+        let idle = match (&self.stage, self.leaving, idle) {
             (_, Leaving::Now, _) | (_, _, None) => None,
             (Stage::Preface(_), _, Some(since)) => Some(after(since, limits.head_timeout)),
             (_, Leaving::Told(since), Some(_)) => Some(after(since, GRACE)),
             (_, Leaving::No, Some(since)) => Some(after(since, limits.keep_alive_timeout)),
         };
-        let first = [head, idle, self.look].into_iter().flatten().min();
+        let first = [head, idle].into_iter().flatten().min();
         self.link.transport.set_alarm_at(first);
     }
 

@@ -10,8 +10,8 @@ use h2::RecvStream;
 use tokio::time::timeout;
 
 use crate::http::http2::{Outcome, Stream};
+use crate::transport::LINGER;
 use crate::transport::LINGER_MOST;
-use crate::worker::LINGER;
 
 /// Sends what is left of an answer, then forgets what the client still sends.
 /// After that the stream is reset: the client is to stop.

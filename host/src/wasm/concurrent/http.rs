@@ -8,13 +8,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::future::{poll_fn, ready};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use send_wrapper::SendWrapper;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::AbortHandle;
 use wasmtime::component::{Accessor, AccessorTask, HasSelf};
 use wasmtime::{Store, Trap};
@@ -31,7 +31,9 @@ use crate::connect::Endpoint;
 use crate::http::{
     Answered, Destination, Exchange, MOST_EXCHANGES, Moving, NoResponse, Reply, RequestBody, hop,
 };
+use crate::server::Shared;
 use crate::stream::Health;
+use crate::wasm::concurrent::Background;
 use crate::wasm::concurrent::Entry;
 use crate::wasm::concurrent::Permissions;
 use crate::wasm::concurrent::instance::{Running, in_turns, note_exit, report};
@@ -59,6 +61,15 @@ pub(crate) struct Requests {
     most_at_once: usize,
     waker: RefCell<Option<Waker>>,
     task: RefCell<Option<AbortHandle>>,
+    health: Rc<Health>,
+    /// True for 0.2, whose calls exclude each other.
+    one_at_a_time: bool,
+    /// For an instance that the connections of a worker share.
+    shared: Option<Arc<Shared>>,
+    /// Requests whose clients have left and that it is still at.
+    left: RefCell<Vec<(Weak<Reply>, OwnedSemaphorePermit)>>,
+    /// How many of them went on for too long.
+    overdue: Cell<usize>,
 }
 
 /// A request for a guest.
@@ -117,6 +128,7 @@ impl Requests {
             Some(Entry::Proxy(_)) => Some(1),
             _ => None,
         };
+        let shared = worker.shared.isolation == Isolation::Worker;
         Rc::new(Self {
             open: Cell::new(true),
             waiting: RefCell::default(),
@@ -126,6 +138,11 @@ impl Requests {
             most_at_once: one.unwrap_or(limits.max_instance_concurrency),
             waker: RefCell::default(),
             task: RefCell::default(),
+            health: Rc::default(),
+            one_at_a_time: one.is_some(),
+            shared: shared.then(|| Arc::clone(&worker.shared)),
+            left: RefCell::default(),
+            overdue: Cell::new(0),
         })
     }
 
@@ -157,22 +174,79 @@ impl Requests {
         self.wake();
     }
 
-    /// Nobody waits for one of its requests any more. Where it has no others, it
-    /// is at its end.
-    pub(crate) fn abandon(&self, reply: &Reply) {
+    /// Nobody waits for one of its requests any more. An instance of one
+    /// connection is at its end where it has no others. One that is shared goes
+    /// on: its state is not the client's.
+    pub(crate) fn abandon(self: &Rc<Self>, reply: &Rc<Reply>) {
         reply.abandon();
-        self.close();
+        let Some(shared) = &self.shared else {
+            self.close();
+            return self.end_if_unwanted();
+        };
+        if self.is_unwanted() {
+            // What it waits for is nobody else's. Its calls go on with an error.
+            self.health.give_up();
+        }
+        // A call of 0.2 is bounded where it is made.
+        if !self.one_at_a_time {
+            self.leave_behind(shared, reply);
+        }
+    }
+
+    /// Bounds what goes on in a shared instance for a client that has left. A
+    /// call cannot be ended by itself.
+    fn leave_behind(self: &Rc<Self>, shared: &Arc<Shared>, reply: &Rc<Reply>) {
+        let Some(place) = shared.background.place() else {
+            return self.overdue(shared);
+        };
+        let reply = Rc::downgrade(reply);
+        self.left.borrow_mut().push((Weak::clone(&reply), place));
+        let (requests, shared) = (Rc::downgrade(self), Arc::clone(shared));
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(shared.background.limit()).await;
+            if let Some(requests) = requests.upgrade()
+                && requests
+                    .left
+                    .borrow()
+                    .iter()
+                    .any(|(it, _)| it.ptr_eq(&reply))
+            {
+                requests.overdue(&shared);
+            }
+        });
+    }
+
+    /// A call goes on for too long. The instance is at its end where it is at
+    /// as many such calls as it may be at requests.
+    fn overdue(&self, shared: &Shared) {
+        self.overdue.set(self.overdue.get() + 1);
+        if self.overdue.get() >= self.most_at_once && self.open.get() {
+            shared.background.ended(
+                "the shared instance is replaced, as calls go on whose clients have left \
+                 (--background-timeout, --max-background)",
+            );
+            self.close();
+        }
         self.end_if_unwanted();
     }
 
     /// Ends an instance that is at nothing but requests for which nobody waits.
     fn end_if_unwanted(&self) {
-        let wanted = |reply: &Weak<Reply>| reply.upgrade().is_some_and(|it| !it.is_abandoned());
-        let running = self.running.borrow();
-        let unwanted = !running.is_empty() && !running.iter().any(wanted);
-        if unwanted && let Some(task) = self.task.take() {
+        if self.shared.is_some() && self.open.get() {
+            return;
+        }
+        if self.is_unwanted()
+            && let Some(task) = self.task.take()
+        {
             task.abort();
         }
+    }
+
+    /// True if it is at requests, and nobody waits for any of them.
+    fn is_unwanted(&self) -> bool {
+        let wanted = |reply: &Weak<Reply>| reply.upgrade().is_some_and(|it| !it.is_abandoned());
+        let running = self.running.borrow();
+        !running.is_empty() && !running.iter().any(wanted)
     }
 
     fn wake(&self) {
@@ -202,8 +276,38 @@ impl Requests {
         self.running
             .borrow_mut()
             .retain(|other| !std::ptr::eq(other.as_ptr(), Rc::as_ptr(reply)));
+        self.left
+            .borrow_mut()
+            .retain(|(other, _)| !std::ptr::eq(other.as_ptr(), Rc::as_ptr(reply)));
         self.wake();
         self.end_if_unwanted();
+    }
+
+    /// Waits until a call of 0.2 has gone on for too long, of which nobody wants
+    /// more. Until then it may block all that is in its store, so that nobody
+    /// there can look at a clock.
+    async fn left_behind(&self, background: &Background) {
+        loop {
+            let reply = poll_fn(|cx| self.poll_unwanted(cx)).await;
+            // The store's task polls this too, whenever something returns in it.
+            let returned = poll_fn(|_| match reply.has_returned() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            });
+            if background.bound(ready(()), returned).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Waits for a request that is over for its client and not for the guest.
+    fn poll_unwanted(&self, cx: &Context<'_>) -> Poll<Rc<Reply>> {
+        let running = self.running.borrow();
+        // The wait of one that has returned is another's.
+        match running.last().and_then(Weak::upgrade) {
+            Some(reply) if !reply.has_returned() => reply.poll_over(cx).map(|()| reply),
+            _ => Poll::Pending,
+        }
     }
 
     /// Waits until none is running.
@@ -262,7 +366,7 @@ impl Requests {
 
 /// An instance from its beginning to its end.
 async fn serve(worker: &Rc<Worker>, requests: &Rc<Requests>) {
-    let health: Rc<Health> = Rc::default();
+    let health = Rc::clone(&requests.health);
     let (mut store, guest) = match instantiate(worker, &health).await {
         Ok(made) => made,
         Err(error) => {
@@ -274,7 +378,7 @@ async fn serve(worker: &Rc<Worker>, requests: &Rc<Requests>) {
     };
     let mut life = Running::new(&health);
     let guest = Arc::new(guest);
-    let after = worker.shared.limits.http.response_timeout;
+    let background = &worker.shared.background;
     let running = store.run_concurrent(async |accessor| {
         while let Some(request) = poll_fn(|cx| requests.poll_next(cx)).await {
             let answering = Answering {
@@ -293,16 +397,20 @@ async fn serve(worker: &Rc<Worker>, requests: &Rc<Requests>) {
         requests.all_finished().await;
         // What it spawned goes on, for a while.
         let rest = poll_fn(|cx| accessor.poll_no_interesting_tasks(cx));
-        let in_time = tokio::time::timeout(after, rest).await.is_ok();
-        if !in_time {
-            tracing::info!("what the guest did after its response took too long");
-        }
-        Ok(in_time)
+        Ok(background.bound(ready(()), rest).await.is_some())
     });
-    let ended = in_turns(&health, running).await;
+    let running = in_turns(&health, running);
+    let ended = match requests.one_at_a_time {
+        false => running.await,
+        true => tokio::select! {
+            biased;
+            ended = running => ended,
+            () = requests.left_behind(background) => Ok(Ok(false)),
+        },
+    };
     match ended.and_then(|ended: wasmtime::Result<bool>| ended) {
         Ok(true) => life.end(),
-        Ok(false) => {}
+        Ok(false) => requests.fail_all(&NoResponse::TimedOut),
         Err(error) if wasi::has_exited(&error) => {
             note_exit(&store, "handle");
             // The store has the other ends of the bodies.
@@ -544,7 +652,14 @@ impl WasiHttpHooks for Hooks {
     ) -> Box<dyn Future<Output = Sending> + Send> {
         let exchange = self.begin_exchange(request.uri(), options);
         let client = self.worker.http_client().clone();
-        Box::new(async move { client.send(request, exchange?).await })
+        let health = self.health.clone();
+        Box::new(SendWrapper::new(async move {
+            tokio::select! {
+                biased;
+                sent = client.send(request, exchange?) => sent,
+                () = health.given_up() => Err(Error::ConnectionTerminated),
+            }
+        }))
     }
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {

@@ -79,12 +79,8 @@ pub(crate) fn serve(worker: &Rc<Worker>, transport: &Rc<Transport>) -> Rc<Stream
             let stream = Stream::new(transport, &health);
             let serving = Rc::clone(worker);
             let connection = Rc::clone(&stream);
-            // The instance counts as long as it lives, even after its
-            // connection has ended.
-            let permit = transport.permit();
             worker.spawn(async move {
                 serve_one(&serving, &health, connection).await;
-                drop(permit);
             });
             stream
         }
@@ -130,14 +126,19 @@ async fn serve_one(worker: &Rc<Worker>, health: &Rc<Health>, stream: Rc<Stream>)
     let Some((mut store, guest)) = instantiate(worker, health, &stream).await else {
         return;
     };
+    let connection = Rc::clone(&stream);
     let running = store.run_concurrent(async |accessor| {
         call(accessor, &guest, SendWrapper::new(stream)).await?;
         // What it spawned goes on.
         poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
         Ok(())
     });
-    let ended = in_turns(health, running).await;
-    settle(&store, health, ended);
+    let running = in_turns(health, running);
+    let background = &worker.shared.background;
+    match background.bound(connection.over(), running).await {
+        Some(ended) => settle(&store, health, ended),
+        None => health.trapped(),
+    }
 }
 
 /// The life of an instance of all connections of a worker.

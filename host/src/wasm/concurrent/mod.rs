@@ -7,6 +7,7 @@
 //! worker. So one instance may hold many connections, each call of which waits
 //! while others run.
 
+mod background;
 mod bindings;
 pub(crate) mod client;
 mod files;
@@ -35,6 +36,7 @@ use crate::wasm::concurrent::state::{State, most_resources};
 use crate::wasm::engine::{HOSTCALL_FUEL, STEPS};
 use crate::wasm::kind::Kind;
 
+pub(crate) use self::background::Background;
 pub(crate) use self::http::{Request, Requests, begin};
 pub(crate) use self::instance::{Calls, run, serve};
 pub(crate) use self::permissions::Permissions;

@@ -161,7 +161,10 @@ impl<D> StreamProducer<D> for Receiving {
             received.map(Some)
         };
         let outcome = match received {
-            Poll::Pending if finish => return Poll::Ready(Ok(StreamResult::Cancelled)),
+            Poll::Pending if finish => {
+                stream.transport().cancel_receive();
+                return Poll::Ready(Ok(StreamResult::Cancelled));
+            }
             Poll::Pending => return Poll::Pending,
             Poll::Ready(None | Some(Ok(1..))) => {
                 return Poll::Ready(Ok(StreamResult::Completed));

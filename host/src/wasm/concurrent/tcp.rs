@@ -442,8 +442,8 @@ fn adopt(
     let worker = &*state.worker;
     let permit = worker
         .shared
-        .try_connection_permit()
-        .map_err(|_| ErrorCode::Other(Some("--max-connections is reached".into())))?;
+        .try_outgoing_permit()
+        .map_err(|_| ErrorCode::Other(Some("--max-outgoing is reached".into())))?;
     let transport = Transport::watched(worker, socket, Address::Ip(address), Some(permit));
     worker.shared.counters.connections_made.add();
     Ok(drive(state, &transport))

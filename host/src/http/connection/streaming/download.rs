@@ -35,6 +35,13 @@ pub(super) struct Download {
     pub(super) persistence: Persistence,
 }
 
+impl Download {
+    /// True if nothing but trailers may be missing.
+    pub(super) fn is_whole(&self) -> bool {
+        matches!(self.content, Content::Trailers(_)) || self.framing == Framed::Length(self.sent)
+    }
+}
+
 /// What is sent.
 enum Content {
     Nothing,
@@ -237,7 +244,9 @@ impl Driver {
         cx: &mut Context<'_>,
         out: &mut Vec<u8>,
     ) -> Poll<Next> {
-        let late = self.worker().tick_after(self.limits().response_timeout);
+        let late = self
+            .worker()
+            .tick_after(self.limits().response_body_timeout);
         let now = self.worker().now();
         let Answering {
             request,
@@ -262,7 +271,7 @@ impl Driver {
                     let late = now >= *deadline.get_or_insert(late);
                     let trailers = match Pin::new(ended).poll(cx) {
                         Poll::Pending if reply.is_broken() => return Poll::Ready(Next::Broken),
-                        // There are none within `--response-timeout`, or the
+                        // There are none within `--response-body-timeout`, or the
                         // guest has exited.
                         Poll::Pending if late || reply.has_returned() => None,
                         Poll::Pending => {

@@ -1,14 +1,32 @@
 //! Requests that get no response, or not all of it: by the guest's fault, by the
 //! client's, or for want of time.
+//!
+//! A client that ends its sending side has closed its socket, or waits for its
+//! response and has no more to send: to TCP both are a FIN. It is noticed within
+//! a second, without reading. From then on:
+//!
+//! - The client is asked by a byte that changes nothing: `100 Continue` before
+//!   the response, a leading zero of the next chunk's size within. A closed
+//!   socket answers by a reset, and the guest is told.
+//! - Where HTTP has no such byte (HTTP/1.0, a body of a told length), and where
+//!   the client is there, it waits for as long as bytes come:
+//!   `--half-close-timeout` bounds the silence between two. The kernel of a
+//!   closed socket acknowledges probes of TCP keepalive for 60 s, so these cannot
+//!   tell sooner.
+//!
+//! Each stage of a response has its limit of silence, whatever the client does:
+//! `--response-timeout` until it begins, `--response-body-timeout` until its
+//! next piece, `--write-timeout` for the client to take it.
 
 use super::download::Framed;
-use super::{Answering, LOOK, Stage};
+use super::{Answering, LOOK, MOST_PROBES, Stage};
 use crate::error::ConnectionError;
 use crate::http::connection::{Driver, Reading, SLOW_BODY};
 use crate::http::head::Refusal;
 use crate::http::reply::NoResponse;
-use crate::http::response::Answer;
+use crate::http::response::{self, Answer};
 use crate::http::upload::End;
+use crate::transport::Presence;
 use crate::worker::Tick;
 
 /// What the access log says of a request that its client did not wait for, as
@@ -45,11 +63,11 @@ impl Driver {
     }
 
     /// The response cannot be completed: what was sent must not look whole.
-    pub(super) fn break_off(&mut self, mut answering: Answering, out: &mut Vec<u8>) {
+    pub(super) fn break_off(&mut self, mut answering: Answering, why: &str, out: &mut Vec<u8>) {
         let shared = &self.worker().shared;
         shared.counters.responses_refused.add();
         tracing::error!(guest = %shared.guest.name, path = answering.request.head.target(),
-            "the guest's response ends before its end");
+            "the guest's response {why}");
         let mut closed = false;
         if let Stage::Sending(download) = answering.stage {
             closed = download.framing == Framed::Closed;
@@ -107,8 +125,19 @@ impl Driver {
         let now = self.worker().now();
         let late = |deadline: Option<Tick>| deadline.is_some_and(|it| now >= it);
         if late(Some(answering.look)) && !matches!(answering.stage, Stage::Discarding(_)) {
-            if self.transport.is_reset() {
-                return self.client_left(*answering, out);
+            match self.transport.presence() {
+                Presence::Gone => return self.client_left(*answering, out),
+                Presence::Ended => {
+                    let ended = *answering.ended.get_or_insert(now);
+                    if self.waited_too_long(ended) {
+                        tracing::info!(peer = %self.transport.peer(),
+                            "nothing was sent since the client ended its side \
+                             (--half-close-timeout)");
+                        return self.client_left(*answering, out);
+                    }
+                    self.probe(&mut answering, out);
+                }
+                Presence::There => {}
             }
             answering.look = self.worker().tick_after(LOOK);
         }
@@ -146,7 +175,21 @@ impl Driver {
                 )));
             }
         }
-        match answering.stage {
+        match &answering.stage {
+            Stage::Sending(download) if late(answering.deadline) => {
+                let limit = self.limits().response_body_timeout;
+                if self.transport.queued() > 0 {
+                    // It is for the client to take what there is.
+                    answering.made = now;
+                }
+                if !self.worker().passed(answering.made, limit) {
+                    let due = self.worker().tick_after(limit) - (now - answering.made);
+                    answering.deadline = Some(due);
+                } else if !download.is_whole() {
+                    let why = "does not go on in time (--response-body-timeout)";
+                    return self.break_off(*answering, why, out);
+                }
+            }
             Stage::Reading { .. } if late(answering.deadline) => {
                 let moved = answering.upload.as_ref().map_or(now, |it| it.moved());
                 let limit = self.worker().tick_after(self.limits().body_timeout);
@@ -168,6 +211,34 @@ impl Driver {
         }
         self.exchange.reading = Reading::Answer(answering);
         self.arm();
+    }
+
+    /// True if a client that has ended its sending side got nothing for too long.
+    fn waited_too_long(&self, ended: Tick) -> bool {
+        let worker = self.worker();
+        let since = ended.max(self.transport.moved());
+        let limit = worker.shared.limits.half_close_timeout;
+        limit.is_some_and(|limit| worker.passed(since, limit))
+    }
+
+    /// Asks a client that has ended its sending side whether it is still there,
+    /// where HTTP/1.1 has words for that which change nothing. A client that has
+    /// closed its socket answers any byte by a reset, and one that waits for the
+    /// rest of its response passes over them.
+    fn probe(&self, answering: &mut Answering, out: &mut Vec<u8>) {
+        if answering.probes >= MOST_PROBES || self.transport.queued() > 0 {
+            return;
+        }
+        match &answering.stage {
+            // RFC 9110, section 15.2: also one that does not expect it.
+            Stage::Waiting if answering.request.head.minor_version() > 0 => {
+                response::write_continue(out);
+            }
+            // A leading zero of the next chunk's size.
+            Stage::Sending(download) if download.framing == Framed::Chunked => out.push(b'0'),
+            _ => return,
+        }
+        answering.probes += 1;
     }
 
     /// The connection is lost, and with it the request that an instance is at.

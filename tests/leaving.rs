@@ -1,0 +1,522 @@
+//! Clients that leave, clients that are slow, and connections that make room for
+//! others.
+
+mod harness;
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use harness::http2::ask;
+use harness::{Client, Http2, Peer, Run, Server, TcpPeer, directory, eventually, message, text};
+
+const PROBES: [&str; 2] = ["proxy-probe", "service-probe"];
+
+fn probe(guest: &str) -> Run {
+    Run::guest(guest).args(["--workers", "1"])
+}
+
+/// A connection of HTTP/1.1 in TLS.
+fn secure(address: SocketAddr) -> harness::TlsPeer {
+    https().connect(address)
+}
+
+fn https() -> Client {
+    Client::of("localhost").alpn("http/1.1")
+}
+
+fn get(target: &str) -> Vec<u8> {
+    message("GET", target, &[]).into_bytes()
+}
+
+fn close<S: Read + Write>(peer: Peer<S>) {
+    // A FIN, and no more.
+    drop(peer);
+}
+
+#[test]
+fn a_client_that_closes_is_noticed_while_a_guest_has_no_answer_yet() {
+    for guest in PROBES {
+        for isolation in ["request", "connection"] {
+            let server = probe(guest)
+                .http()
+                .https()
+                .args(["--isolation", isolation])
+                .start();
+            let before = server.descriptors_at_rest();
+            let mut peer = server.connect_http();
+            peer.send(&get("/never"));
+            peer.is_held();
+            close(peer);
+            let mut peer = secure(server.address("https"));
+            peer.send(&get("/never"));
+            close(peer);
+            let left = || server.log.count("the client left within a request");
+            eventually("both are noticed", || (left() == 2).then_some(()));
+            server.wait_for_descriptors(before);
+            server.stop();
+        }
+    }
+}
+
+#[test]
+fn a_client_that_closes_is_noticed_in_the_midst_of_a_silent_response() {
+    for limit in ["10m", "none"] {
+        let server = probe("service-probe")
+            .http()
+            .https()
+            .args(["--half-close-timeout", limit])
+            .start();
+        let before = server.descriptors_at_rest();
+        let mut peer = server.connect_http();
+        peer.send(&get("/stall?5"));
+        while peer.line() != "xxxxx" {}
+        close(peer);
+        let mut peer = secure(server.address("https"));
+        peer.send(&get("/stall?5"));
+        while peer.line() != "xxxxx" {}
+        close(peer);
+        server.wait_for_descriptors(before);
+        drop(server);
+    }
+}
+
+#[test]
+fn a_client_that_half_closes_gets_what_takes_long() {
+    for guest in PROBES {
+        let server = probe(guest).http().start();
+        let mut peer = server.connect_http();
+        peer.send(&get("/late?5000"));
+        peer.finish();
+        // It was asked whether it is still there.
+        peer.goes_on();
+        let mut line = peer.line();
+        while line != "HTTP/1.1 200 OK" {
+            line = peer.line();
+        }
+        assert!(peer.rest().ends_with(b"late\n"));
+        server.stop();
+    }
+}
+
+#[test]
+fn a_client_that_half_closes_is_not_answered_for_ever() {
+    let server = probe("service-probe")
+        .http()
+        .args(["--half-close-timeout", "300ms"])
+        .start();
+    let mut peer = server.connect_http();
+    peer.send(b"GET /never HTTP/1.0\r\n\r\n");
+    peer.finish();
+    peer.ends();
+    server.log.wait_for(&["--half-close-timeout"]);
+    // One that is asked is not kept for ever either.
+    let mut peer = server.connect_http();
+    peer.send(&get("/stall?5"));
+    peer.finish();
+    let rest = String::from_utf8_lossy(&peer.lost()).into_owned();
+    assert!(!rest.ends_with("0\r\n\r\n"), "{rest}");
+    server.stop();
+}
+
+#[test]
+fn a_response_that_does_not_go_on_ends_at_its_time() {
+    let server = probe("service-probe")
+        .http()
+        .https()
+        .args(["--response-body-timeout", "300ms"])
+        .start();
+    let mut peer = server.connect_http();
+    peer.send(&get("/stall?5"));
+    let rest = String::from_utf8_lossy(&peer.lost()).into_owned();
+    assert!(
+        rest.contains("xxxxx") && !rest.ends_with("0\r\n\r\n"),
+        "{rest}"
+    );
+    let why = "does not go on in time (--response-body-timeout)";
+    server.log.wait_for(&[why]);
+    let mut peer = Http2::connect(server.address("http"));
+    let response = peer.try_exchange(ask("GET", "/stall?5"), b"");
+    assert!(response.is_err(), "it is not whole");
+    eventually("both are logged", || {
+        (server.log.count(why) == 2).then_some(())
+    });
+    server.stop();
+}
+
+#[test]
+fn a_connection_whose_peer_has_ended_its_side_is_not_kept_for_ever() {
+    for tls in [false, true] {
+        let run = Run::guest("probe").args(["--half-close-timeout", "400ms"]);
+        let server = if tls { run.tls() } else { run.tcp() }.start();
+        if tls {
+            let mut peer = Client::of("localhost").connect(server.address("tls"));
+            assert_eq!(peer.ask("half-close on"), "ok");
+            peer.finish();
+            peer.lost();
+        } else {
+            let mut peer = server.connect();
+            assert_eq!(peer.ask("half-close on"), "ok");
+            peer.finish();
+            peer.lost();
+        }
+        server.log.wait_for(&["--half-close-timeout"]);
+        server.stop();
+    }
+}
+
+#[test]
+fn a_guest_that_has_half_a_connection_learns_that_the_peer_is_gone() {
+    let server = Run::guest("probe").tcp().start();
+    let before = server.descriptors_at_rest();
+    let mut peer = server.connect();
+    assert_eq!(peer.ask("half-close on"), "ok");
+    peer.finish();
+    // Long before --half-close-timeout.
+    peer.reset();
+    server.log.wait_for(&["reset by the peer"]);
+    server.wait_for_descriptors(before);
+    server.stop();
+}
+
+#[test]
+fn a_guest_that_does_not_read_its_stream_does_not_keep_a_peer_that_left() {
+    let server = Run::guest("stream-probe")
+        .tcp()
+        .args(["--half-close-timeout", "400ms"])
+        .start();
+    let before = server.descriptors_at_rest();
+    for how in ["reset", "close"] {
+        let mut peer = server.connect();
+        assert_eq!(peer.ask("idle"), "ok");
+        match how {
+            "reset" => peer.reset(),
+            _ => close(peer),
+        }
+        server.wait_for_descriptors(before);
+    }
+    server.stop();
+}
+
+/// Reads slowly, but never pauses, for much longer than `--write-timeout`: the
+/// socket of the server has no room meanwhile, or none that poll(2) would tell of.
+fn reads_slowly(peer: &mut Peer<impl Read + Write>) {
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(3500) {
+        peer.take(8 << 10);
+        std::thread::sleep(Duration::from_millis(40));
+    }
+}
+
+#[test]
+fn a_peer_that_reads_slowly_but_steadily_is_not_cut_off() {
+    let site = directory();
+    let file = std::fs::File::create(site.path().join("big.bin")).expect("a file");
+    file.set_len(64 << 20).expect("its size");
+    let dir = format!("{}::/", text(site.path()));
+    let limits = ["--write-timeout", "800ms", "--idle-timeout", "900ms"];
+    let site = || Run::guest("static").http().args(["--dir", &dir]);
+    let serves = site().https().args(limits).start();
+    // A relay reads when its target has room, which is now and then.
+    let behind = site().start();
+    let relays = Run::guest("proxy")
+        .tcp()
+        .args(limits)
+        .args(["--allow-connect", "127.0.0.1:*"])
+        .guest_args(&[&behind.address("http").to_string()])
+        .start();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut peer = TcpPeer::connect_narrow(serves.address("http"));
+            peer.send(&get("/big.bin"));
+            reads_slowly(&mut peer);
+        });
+        scope.spawn(|| {
+            let socket = TcpPeer::connect_narrow(serves.address("https")).into_inner();
+            let mut peer = https().over(socket).expect("a session");
+            peer.send(&get("/big.bin"));
+            reads_slowly(&mut peer);
+        });
+        scope.spawn(|| {
+            let mut peer = TcpPeer::connect_narrow(relays.address("tcp"));
+            peer.send(&get("/big.bin"));
+            reads_slowly(&mut peer);
+        });
+    });
+    for server in [serves, relays] {
+        assert_eq!(server.log.count("-timeout"), 0);
+        drop(server);
+    }
+}
+
+/// Has a server with three places full of idle connections, and one more.
+fn makes_room(server: &Server, mut fill: impl FnMut(), mut is_first_ended: impl FnMut()) {
+    for _ in 0..3 {
+        fill();
+        // So that one is idle for longer than the next.
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let mut peer = server.connect_http();
+    assert_eq!(peer.fetch("/").status, 200);
+    is_first_ended();
+    server.log.wait_for(&["--max-connections is reached"]);
+    server.log.wait_for(&["closing an idle connection"]);
+}
+
+#[test]
+fn idle_clients_do_not_lock_new_ones_out() {
+    for workers in ["1", "3"] {
+        let server = Run::guest("hello")
+            .http()
+            .args(["--max-connections", "3", "--workers", workers])
+            .start();
+        let mut idle = Vec::new();
+        for number in 0..3 {
+            let mut peer = server.connect_http();
+            // Silent ones are idle, too.
+            if number != 1 {
+                assert_eq!(peer.fetch("/").status, 200);
+            }
+            idle.push(peer);
+        }
+        for _ in 0..6 {
+            let mut peer = server.connect_http();
+            assert_eq!(peer.fetch("/").status, 200);
+            idle.push(peer);
+        }
+        server.log.wait_for(&["--max-connections is reached"]);
+        let log = server.log.clone();
+        drop(idle);
+        server.stop();
+        let ended = log.wait_for(&["ended", "reclaimed="]);
+        assert!(!ended.contains("reclaimed=0 "), "{ended}");
+    }
+}
+
+#[test]
+fn the_longest_idle_connection_makes_room_first() {
+    let run = |run: Run| {
+        // By a short time-out the clock is fine enough to tell them apart.
+        run.args(["--max-connections", "3", "--workers", "1"])
+            .args(["--handshake-timeout", "300ms"])
+            .start()
+    };
+    let server = run(Run::guest("hello").http());
+    let idle = std::cell::RefCell::new(Vec::new());
+    makes_room(
+        &server,
+        || {
+            let mut peer = server.connect_http();
+            assert_eq!(peer.fetch("/").status, 200);
+            idle.borrow_mut().push(peer);
+        },
+        || {
+            idle.borrow_mut().remove(0).lost();
+        },
+    );
+    for peer in idle.borrow_mut().iter_mut() {
+        assert_eq!(peer.fetch("/").status, 200);
+    }
+    let server = run(Run::guest("hello").http());
+    let idle = std::cell::RefCell::new(Vec::new());
+    makes_room(
+        &server,
+        || {
+            let mut peer = Http2::connect(server.address("http"));
+            assert_eq!(peer.fetch("/").status, 200);
+            idle.borrow_mut().push(peer);
+        },
+        || {
+            // It is told by GOAWAY that nothing was under way.
+            idle.borrow_mut().remove(0).ends().expect("an orderly end");
+        },
+    );
+}
+
+#[test]
+fn connections_that_are_at_work_make_no_room() {
+    let server = probe("service-probe")
+        .http()
+        .args(["--max-connections", "1"])
+        .start();
+    let mut peer = server.connect_http();
+    peer.send(&get("/late?600"));
+    let mut waiting = server.connect_http();
+    waiting.send(&get("/hello"));
+    peer.response().is(200, "late");
+    // Only now it is idle.
+    waiting.response().is(200, "hello");
+    drop(peer);
+    drop(waiting);
+    server.stop();
+}
+
+#[test]
+fn outgoing_connections_have_a_limit_of_their_own() {
+    let behind = Run::guest("echo").tcp().start();
+    let address = behind.address("tcp").to_string();
+    let proxy = |limits: [&str; 4]| {
+        Run::guest("proxy")
+            .tcp()
+            .args(limits)
+            .args(["--allow-connect", &address])
+            .guest_args(&[&address])
+            .start()
+    };
+    // Each accepted connection takes one that goes out.
+    let server = proxy(["--max-connections", "2", "--max-outgoing", "2"]);
+    let mut peers = [server.connect(), server.connect()];
+    for peer in &mut peers {
+        peer.send(b"both ways");
+        assert_eq!(peer.take(9), b"both ways");
+    }
+    let server = proxy(["--max-connections", "2", "--max-outgoing", "1"]);
+    let mut first = server.connect();
+    first.send(b"one");
+    assert_eq!(first.take(3), b"one");
+    assert_eq!(server.connect().lost(), b"");
+    first.send(b"one");
+    assert_eq!(first.take(3), b"one");
+}
+
+#[test]
+fn what_a_guest_leaves_behind_is_bounded_by_time() {
+    for guest in PROBES {
+        for isolation in ["request", "connection"] {
+            let server = probe(guest)
+                .http()
+                .args(["--isolation", isolation, "--background-timeout", "300ms"])
+                .start();
+            let mut peer = server.connect_http();
+            peer.fetch("/after?60000").is(200, "before");
+            drop(peer);
+            server.log.wait_for(&["--background-timeout"]);
+            let log = server.log.clone();
+            server.stop();
+            log.wait_for(&["ended", "left_behind=1 ", "left_behind_ended=1 "]);
+        }
+    }
+    let server = Run::guest("stream-probe")
+        .tcp()
+        .args(["--background-timeout", "300ms"])
+        .start();
+    assert_eq!(server.connect().ask("linger"), "ok");
+    server.log.wait_for(&["--background-timeout"]);
+    server.stop();
+}
+
+#[test]
+fn what_guests_leave_behind_is_bounded_by_number() {
+    for guest in PROBES {
+        let server = probe(guest)
+            .http()
+            .args(["--isolation", "request", "--max-background", "2"])
+            .args(["--max-connections", "1"])
+            .start();
+        for _ in 0..8 {
+            let mut peer = server.connect_http();
+            peer.fetch("/after?60000").is(200, "before");
+        }
+        eventually("all but two end", || {
+            (server.log.count("--max-background") == 6).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_client_that_leaves_takes_no_state_along() {
+    let server = probe("service-probe")
+        .http()
+        .args([
+            "--isolation",
+            "worker",
+            "--max-instance-reuse-count",
+            "1000",
+        ])
+        .start();
+    let count = || -> u32 {
+        let response = server.connect_http().fetch("/count");
+        response.text().parse().expect("a number")
+    };
+    assert_eq!((count(), count()), (1, 2));
+    for how in ["reset", "close"] {
+        let before = count();
+        let mut peer = server.connect_http();
+        peer.send(&get("/never"));
+        peer.is_held();
+        let left = server.log.count("the client left within a request");
+        match how {
+            "reset" => peer.reset(),
+            _ => close(peer),
+        }
+        eventually("it is noticed", || {
+            (server.log.count("the client left within a request") > left).then_some(())
+        });
+        assert_eq!(count(), before + 2, "{how}");
+    }
+    server.stop();
+}
+
+#[test]
+fn calls_that_never_end_do_not_pile_up_in_a_shared_instance() {
+    let server = probe("service-probe")
+        .http()
+        .args(["--isolation", "worker", "--background-timeout", "300ms"])
+        .args(["--max-instance-concurrent-reuse-count", "2"])
+        .start();
+    for _ in 0..2 {
+        let mut peer = server.connect_http();
+        peer.send(&get("/never"));
+        peer.is_held();
+        peer.reset();
+    }
+    server.log.wait_for(&["the shared instance is replaced"]);
+    server.connect_http().fetch("/count").is(200, "1");
+    server.stop();
+}
+
+/// Timers of the established connections at a local port: /proc/net/tcp.
+fn timers(port: u16) -> Vec<String> {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("the connections");
+    let port = format!(":{port:04X}");
+    let mut timers = Vec::new();
+    for line in table.lines().skip(1) {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        if let [_, local, _, "01", _, timer, ..] = fields[..]
+            && local.ends_with(&port)
+        {
+            timers.push(timer.chars().take(2).collect());
+        }
+    }
+    timers
+}
+
+#[test]
+fn a_peer_that_vanishes_is_asked_whether_it_is_still_there() {
+    let behind = Run::guest("echo").tcp().start();
+    for (flag, expected) in [("60s", "02"), ("none", "00")] {
+        let address = behind.address("tcp").to_string();
+        let server = Run::guest("proxy")
+            .tcp()
+            .args(["--tcp-keepalive", flag, "--allow-connect", &address])
+            .guest_args(&[&address])
+            .start();
+        let mut peer = server.connect();
+        peer.send(b"x");
+        assert_eq!(peer.take(1), b"x");
+        let port = server.address("tcp").port();
+        eventually("the timer of keepalive", || {
+            (timers(port) == [expected]).then_some(())
+        });
+        let outgoing = || {
+            let table = std::fs::read_to_string("/proc/net/tcp").expect("the connections");
+            let remote = format!(":{:04X}", behind.address("tcp").port());
+            table.lines().any(|line| {
+                let fields: Vec<_> = line.split_whitespace().collect();
+                matches!(fields[..], [_, _, to, "01", _, timer, ..]
+                    if to.ends_with(&remote) && timer.starts_with(expected))
+            })
+        };
+        eventually("that of the outgoing one", || outgoing().then_some(()));
+    }
+}
