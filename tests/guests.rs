@@ -408,9 +408,15 @@ fn memory_growth_beyond_the_limit_fails_without_a_trap() {
         .args(["--max-memory", "4MiB"])
         .start();
     let mut peer = server.connect();
-    peer.send(b"!");
-    assert_eq!(peer.take(1), b"!");
+    for _ in 0..3 {
+        peer.send(b"!");
+        assert_eq!(peer.take(1), b"!");
+    }
     drop(peer);
+    let line = server.log.wait_for(&["misbehaving", "--max-memory"]);
+    assert!(line.contains("4.0 MiB"), "{line}");
+    // Once for an instance.
+    assert_eq!(server.log.count("--max-memory"), 1);
     server.stop();
 }
 

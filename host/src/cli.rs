@@ -231,6 +231,7 @@ impl Run {
             access_log: self.http.access_log(),
             guest: GuestConfig {
                 name: guest_name(&self.component),
+                program: file_name(&self.component),
                 args: self.args,
                 env: self
                     .guest
@@ -283,6 +284,11 @@ fn component_source(component: &Path) -> Result<ComponentSource, clap::Error> {
 fn guest_name(component: &Path) -> String {
     let stem = component.file_stem().unwrap_or(component.as_os_str());
     stem.to_string_lossy().into_owned()
+}
+
+fn file_name(component: &Path) -> String {
+    let name = component.file_name().unwrap_or(component.as_os_str());
+    name.to_string_lossy().into_owned()
 }
 
 /// A mistake in the arguments that no single one of them shows.
@@ -364,6 +370,7 @@ mod tests {
             config.guest,
             GuestConfig {
                 name: "a".into(),
+                program: "a.wasm".into(),
                 ..GuestConfig::default()
             }
         );
@@ -420,6 +427,7 @@ mod tests {
         assert_eq!(config.tls, tls);
         let guest = GuestConfig {
             name: "a".into(),
+            program: "a.wasm".into(),
             args: vec!["--tcp".into(), "x".into()],
             env: vec![("A".into(), "b=c".into())],
             dirs: vec![Directory {
@@ -446,6 +454,7 @@ mod tests {
         let limits = Limits {
             max_connections: 10,
             max_outgoing: 13,
+            connections_given: true,
             backlog: 11,
             max_memory: 1 << 20,
             event_timeout: Duration::from_secs(1),

@@ -252,8 +252,10 @@ pub enum DnsServerError {
 /// What a guest is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GuestConfig {
-    /// Its name, in the log and as its first argument.
+    /// Its name in the log.
     pub name: String,
+    /// What it is told as its first argument: the name of its file.
+    pub program: String,
     /// What follows `--`.
     pub args: Vec<String>,
     /// `--env`.

@@ -102,6 +102,26 @@ const OTHER_HOSTS: [(&str, &str); 7] = [
     ("zed", "Zed"),
 ];
 
+/// Features that this host refuses, as the compiler names them, and what to do
+/// about each.
+const REFUSED_FEATURES: [(&str, &str); 2] = [
+    (
+        "legacy_exceptions",
+        "it uses exceptions of the legacy form, which wasmtime does not run: compile it with \
+         `-mllvm -wasm-use-legacy-eh=false`, or translate its core module with `wasm-opt \
+         --translate-to-exnref`",
+    ),
+    (
+        "fixed-length lists feature",
+        "it uses lists of a fixed length, which this host has not enabled: use `list` or `tuple` \
+         in its WIT instead",
+    ),
+];
+
+/// What to say of memory that threads share.
+pub(crate) const SHARED_MEMORY: &str = "it has memory that threads share, and a component has one \
+     thread: build it without threads (no `-pthread`, no target with `threads` in its name)";
+
 /// Handlers that get the end of what a function began: interface and name of
 /// the function, and the handler.
 const COMPLETING: [(&str, &str, &str); 3] = [
@@ -362,6 +382,20 @@ pub(crate) fn to_component_binary(bytes: Vec<u8>) -> Result<Vec<u8>, String> {
         }
         _ => Err("it is not a WebAssembly component, neither in binary nor in text form".into()),
     }
+}
+
+/// What to say of a component that the compiler refuses, by what that says.
+/// A feature that is not enabled is no fault of the file.
+pub(crate) fn not_compiled(error: &str) -> String {
+    let found = |(needle, _): &&(&str, &str)| error.contains(needle);
+    if let Some((_, remedy)) = REFUSED_FEATURES.iter().find(found) {
+        return (*remedy).to_owned();
+    }
+    let disabled = ["not enabled", " feature", "not active", "proposal disabled"];
+    if disabled.iter().any(|word| error.contains(word)) {
+        return format!("it uses a feature of WebAssembly that this host has not enabled: {error}");
+    }
+    error.to_owned()
 }
 
 /// What to say of a core module. Where it imports what belongs to a host of

@@ -77,6 +77,8 @@
 //! | `watch` | descriptors in the runtime, and what their peers acknowledged | |
 //! | `error` | errors, by whose fault they are | |
 //! | [`wasm`] | the engines, instances, what guests may call; those that await are in `wasm::concurrent` | business rules |
+//! | `wasm::room` | what an instance takes; the size of the pool, and how many connections that is room for | instances |
+//! | `wasm::concurrent::place` | which of the instances that answer requests may begin | making them |
 //! | `wasm::concurrent::http` | instances that answer requests of `wasi:http`: which gets one, how many, their end | HTTP/1.1 |
 //! | `wasm::concurrent::response` | their responses that are files | sending them |
 //!

@@ -27,6 +27,7 @@ use crate::tls::Tls;
 use crate::wasm::concurrent::Background;
 use crate::wasm::engine::Loaded;
 use crate::wasm::guest_log::GuestLog;
+use crate::wasm::room::Room;
 use crate::wasm::wasi::WasiSetup;
 use crate::worker::{self, Assignment, Ended, Tick};
 
@@ -70,6 +71,7 @@ pub struct Outcome {
 pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) isolation: Isolation,
+    pub(crate) room: Room,
     pub(crate) guest: GuestConfig,
     pub(crate) policy: Policy,
     pub(crate) names: Arc<Sources>,
@@ -100,13 +102,9 @@ impl Shared {
             tls.prepare_client();
         }
         let log = GuestLog::new(&config.guest.name);
-        let (program, isolation) = Loaded::load(config)?;
+        let (program, isolation, room) = Loaded::load(config)?;
         let awaits = program.events().is_err();
         let wasi = WasiSetup::new(&config.guest, &config.limits, awaits, log.clone())?;
-        let connections = program.most_connections(isolation, config);
-        if connections < config.limits.max_connections {
-            tracing::debug!(connections, "vm.max_map_count allows no more at once");
-        }
         let counters: Arc<Counters> = Arc::default();
         Ok(Self {
             limits: config.limits.clone(),
@@ -119,7 +117,7 @@ impl Shared {
             program,
             log,
             wasi,
-            places: Places::new(connections, &counters),
+            places: Places::new(room.connections, &counters),
             outgoing: Arc::new(Semaphore::new(config.limits.max_outgoing)),
             background: Background::new(&config.limits, &counters),
             counters,
@@ -129,6 +127,7 @@ impl Shared {
                 .map(AccessLog::open)
                 .transpose()?,
             pools: Pools::new().map_err(system("epoll"))?,
+            room,
         })
     }
 

@@ -318,6 +318,12 @@ impl Worker {
         }
     }
 
+    /// Waits until the run is at its end, and no task is left.
+    pub(crate) async fn all_drained(self: &Rc<Self>) {
+        Rc::clone(self).drained().await;
+        self.all_ended().await;
+    }
+
     /// Has connections end that need not go on.
     fn drain(&self) {
         self.draining.set(true);

@@ -12,7 +12,14 @@ use super::server::write;
 /// A `tcp-handler` that echoes, but does `misbehaviour` with what begins with
 /// an exclamation mark; `fixtures/handler.wat` says what it may use.
 pub(crate) fn handler(directory: &Path, misbehaviour: &str) -> PathBuf {
+    handler_that_has(directory, "", misbehaviour)
+}
+
+/// Like [`handler`], with further definitions in its module.
+pub(crate) fn handler_that_has(directory: &Path, definitions: &str, misbehaviour: &str) -> PathBuf {
     let text = HANDLER.replace(BODY, misbehaviour);
+    let module = text.trim_end().strip_suffix(')').expect("a module");
+    let text = format!("{module}\n{definitions})");
     component(directory, "netwasm:net/tcp-server@0.1.0", &text)
 }
 

@@ -182,7 +182,7 @@ pub(super) struct LimitFlags {
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "100ms")]
     event_timeout: Duration,
     /// Connections at once: beyond it, HTTP connections between two requests are closed, the
-    /// longest idle first, then others wait [default: what open files allow]
+    /// longest idle first, then others wait [default: what open files and mappings allow]
     #[arg(long, value_name = "N", value_parser = count)]
     max_connections: Option<usize>,
     /// Outgoing connections at once, counted apart [default: what open files allow]
@@ -347,6 +347,7 @@ impl LimitFlags {
         Limits {
             max_connections: self.max_connections.unwrap_or_else(share),
             max_outgoing: self.max_outgoing.unwrap_or_else(share),
+            connections_given: self.max_connections.is_some(),
             backlog: self.backlog,
             event_timeout: self.event_timeout,
             idle_timeout: self.idle_timeout.0,

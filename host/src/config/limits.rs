@@ -25,6 +25,9 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 pub struct Limits {
     /// Accepted connections at once; beyond it the backlog waits.
     pub max_connections: usize,
+    /// True if that number was asked for: then it is an error if so many do not
+    /// fit, and not a reason for fewer.
+    pub connections_given: bool,
     /// Outgoing connections at once, in use and kept; beyond it connecting fails.
     pub max_outgoing: usize,
     /// Connections that the kernel keeps until they are accepted.
@@ -197,6 +200,7 @@ impl Default for Limits {
         Self {
             max_connections: descriptors::MAX_CONNECTIONS,
             max_outgoing: descriptors::MAX_CONNECTIONS,
+            connections_given: false,
             backlog: 1024,
             max_memory: 64 << 20,
             event_timeout: Duration::from_millis(100),

@@ -29,7 +29,7 @@ use crate::http::local::clear;
 use crate::http::request::Request;
 use crate::protocol::Lost;
 use crate::transport::{HandshakeFailed, Linger, Transport};
-use crate::wasm::concurrent::Requests;
+use crate::wasm::concurrent::Own;
 use crate::wasm::instance::Instance;
 use crate::worker::{Worker, give_way};
 
@@ -82,7 +82,7 @@ struct Exchange {
     /// one that a worker's connections share.
     instance: Option<Rc<Instance>>,
     /// The same of a guest that awaits.
-    requests: Option<Rc<Requests>>,
+    requests: Own,
     reading: Reading,
     /// What arrived and was not used yet.
     kept: Vec<u8>,
@@ -143,7 +143,7 @@ impl Driver {
             stage: Stage::Handshake,
             exchange: Exchange {
                 instance: None,
-                requests: None,
+                requests: Own::default(),
                 reading: Reading::Head(None),
                 kept: Vec::new(),
                 held: false,

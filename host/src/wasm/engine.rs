@@ -14,10 +14,11 @@ use std::thread;
 use std::time::Duration;
 
 use wasmtime::component::{Component, InstancePre, Linker};
-use wasmtime::{Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Precompiled, Store};
+use wasmtime::{Engine, InstanceAllocationStrategy, Precompiled, Store};
 
 use crate::config::{ComponentSource, Config, ConfigError, Isolation, Limits};
 use crate::error::Error;
+use crate::inspect;
 use crate::ticker::Ticker;
 use crate::wasm::bindings::exports::netwasm::net::{
     connect_handler, http_handler, resolve_handler, tcp_handler, timer_handler, udp_handler,
@@ -25,11 +26,9 @@ use crate::wasm::bindings::exports::netwasm::net::{
 use crate::wasm::cache::{Cache, Key};
 use crate::wasm::instance::{Guest, Handlers};
 use crate::wasm::kind::Kind;
+use crate::wasm::room::{self, Needs, Room, Uses};
 use crate::wasm::state::State;
 use crate::wasm::{concurrent, host, wasi};
-
-/// Elements that a table may have.
-pub(crate) const TABLE_ELEMENTS: usize = 20_000;
 
 /// The stack of a guest, bytes.
 const GUEST_STACK: usize = 512 << 10;
@@ -41,9 +40,6 @@ pub(crate) const STEPS: u32 = 8;
 /// The deadline of an event, in steps of the epoch; one more, since the
 /// present step has begun already.
 pub(crate) const EVENT_STEPS: u64 = STEPS as u64 + 1;
-
-/// What Linux allows a process unless told otherwise: `vm.max_map_count`.
-const DEFAULT_MAPPINGS: usize = 65_530;
 
 /// What one call of the guest may have the host copy out of its memory, in
 /// units of about a byte: `Store::set_hostcall_fuel`.
@@ -60,30 +56,35 @@ pub(crate) enum Loaded {
 
 impl Loaded {
     /// Compiles the component, or takes it from the cache; also tells who is to
-    /// share an instance.
+    /// share an instance, and how many there may be.
     ///
     /// # Errors
     /// It is no component, is too large, takes too long, imports what the
     /// host does not have, or does not go with the listeners.
-    pub(crate) fn load(config: &Config) -> Result<(Self, Isolation), Error> {
-        let (component, engine, kind) = component(config)?;
+    pub(crate) fn load(config: &Config) -> Result<(Self, Isolation, Room), Error> {
+        let Ready {
+            component,
+            engine,
+            kind,
+            isolation,
+            room,
+        } = component(config)?;
         let name = config.component.to_string();
         let wrong = |reason: String| Error::Component {
             name: name.clone(),
             reason,
         };
+        inspect::check(&component, &engine, kind, &config.listeners).map_err(wrong)?;
         if kind != Kind::Command && config.listeners.is_empty() {
             return Err(ConfigError::NoListener.into());
         }
-        crate::inspect::check(&component, &engine, kind, &config.listeners).map_err(wrong)?;
         if config.isolation == Some(Isolation::Request) && !kind.answers_requests() {
             return Err(ConfigError::NotOfRequests.into());
         }
         let failed = |error: wasmtime::Error| Error::Engine(format!("{error:#}"));
         let unlinkable =
-            |error: wasmtime::Error| wrong(crate::inspect::unlinkable(&component, kind, &error));
+            |error: wasmtime::Error| wrong(inspect::unlinkable(&component, kind, &error));
         let step = (config.limits.event_timeout / STEPS).max(Duration::from_millis(1));
-        let isolation = config.isolation.unwrap_or_else(|| kind.isolation());
         let loaded = match kind {
             Kind::Events => {
                 let linker = linker(&engine).map_err(failed)?;
@@ -102,7 +103,7 @@ impl Loaded {
                 Self::Concurrent(program.map_err(|error| wrong(format!("{error:#}")))?)
             }
         };
-        Ok((loaded, isolation))
+        Ok((loaded, isolation, room))
     }
 
     /// The program that events drive.
@@ -143,17 +144,6 @@ impl Loaded {
     /// Whether it is one call.
     pub(crate) fn is_command(&self) -> bool {
         self.command().is_some()
-    }
-
-    /// How many connections there may be at once.
-    pub(crate) fn most_connections(&self, isolation: Isolation, run: &Config) -> usize {
-        let kind = match self {
-            Self::Events(_) => Kind::Events,
-            Self::Concurrent(program) if program.is_command() => Kind::Command,
-            Self::Concurrent(program) if program.takes_requests() => Kind::Service,
-            Self::Concurrent(_) => Kind::Streams,
-        };
-        connections(kind, isolation, run)
     }
 
     /// Starts the thread that advances the epoch.
@@ -270,7 +260,7 @@ pub fn compile(source: &ComponentSource, limits: &Limits) -> Result<Vec<u8>, Err
         start_compilers()?;
         engine
             .precompile_component(&bytes)
-            .map_err(|error| format!("{error:#}"))
+            .map_err(|error| inspect::not_compiled(&format!("{error:#}")))
     })
 }
 
@@ -287,7 +277,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     Ok(linker)
 }
 
-fn engine(kind: Kind, limits: &Limits, pool: Option<&Config>) -> Result<Engine, Error> {
+fn engine(kind: Kind, limits: &Limits, room: Option<&Room>) -> Result<Engine, Error> {
     let mut config = wasmtime::Config::new();
     match kind {
         Kind::Events => {
@@ -299,117 +289,67 @@ fn engine(kind: Kind, limits: &Limits, pool: Option<&Config>) -> Result<Engine, 
     }
     config
         .wasm_component_model(true)
+        // Tools write both unasked, and wasmtime has them off for the present.
+        .wasm_component_model_map(true)
+        .wasm_component_model_implements(true)
         .epoch_interruption(true)
         .max_wasm_stack(GUEST_STACK)
         // These shape the compiled code, so they are the same with a pool and
         // without one.
-        .memory_reservation(limits.max_memory.next_multiple_of(64 << 10) as u64)
-        .memory_guard_size(64 << 10)
+        .memory_reservation(room::reservation(limits) as u64)
+        .memory_guard_size(room::GUARD as u64)
         .memory_may_move(false);
-    if let Some(run) = pool {
-        let isolation = run.isolation.unwrap_or_else(|| kind.isolation());
-        let pool = pooling(kind, isolation, run);
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    if let Some(room) = room {
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(room.pool()));
     }
-    Engine::new(&config)
-        .map_err(|error| Error::Engine(format!("cannot set up WebAssembly: {error:#}")))
+    Engine::new(&config).map_err(|error| {
+        let hint = match room {
+            Some(_) => " (a smaller --max-connections takes less address space)",
+            None => "",
+        };
+        Error::Engine(format!("cannot set up WebAssembly: {error:#}{hint}"))
+    })
 }
 
-fn pooling(kind: Kind, isolation: Isolation, run: &Config) -> PoolingAllocationConfig {
-    let limits = &run.limits;
-    let connections = connections(kind, isolation, run);
-    let left_behind = match kind {
-        Kind::Streams | Kind::Proxy | Kind::Service => limits.max_background,
-        Kind::Events | Kind::Command => 0,
-    };
-    // Those that end and those that begin overlap.
-    let overlapping = connections + left_behind + 2 * run.workers.get();
-    // A worker has as many of those that answer requests as are busy.
-    let shared = isolation == Isolation::Worker && !kind.answers_requests();
-    let instances = match shared {
-        true => 4 * run.workers.get(),
-        false => overlapping,
-    };
-    // Address space is bounded: 47 bits, of which at most half are taken.
-    let slot = limits.max_memory.next_multiple_of(64 << 10) + (64 << 10);
-    let instances = instances.min((1_usize << 46) / slot).max(16);
-    let count = |factor: usize| u32::try_from(instances * factor).unwrap_or(u32::MAX);
-    let stacks = match kind {
-        // Its calls run on the worker's.
-        Kind::Events => 1,
-        // A call that waits in the midst of a host call keeps one, and each
-        // instance one for the next call.
-        Kind::Streams | Kind::Proxy | Kind::Service | Kind::Command => overlapping.max(16),
-    };
-    let mut pool = PoolingAllocationConfig::new();
-    pool.total_stacks(u32::try_from(stacks).unwrap_or(u32::MAX))
-        .total_component_instances(count(1))
-        .total_core_instances(count(16))
-        .total_memories(count(1))
-        .total_tables(count(4))
-        .max_memories_per_component(4)
-        .max_tables_per_component(16)
-        .max_core_instances_per_component(64)
-        .max_component_instance_size(1 << 20)
-        .max_core_instance_size(1 << 20)
-        .max_memory_size(limits.max_memory)
-        .table_elements(TABLE_ELEMENTS)
-        .linear_memory_keep_resident(64 << 10)
-        .table_keep_resident(16 << 10)
-        .max_unused_warm_slots(64)
-        .pagemap_scan(wasmtime::Enabled::Auto);
-    pool
+/// A component with the engine that makes its instances.
+struct Ready {
+    component: Component,
+    engine: Engine,
+    kind: Kind,
+    isolation: Isolation,
+    room: Room,
 }
 
-/// How many connections there may be at once: as many as are allowed, and as
-/// have room for their instances. That an instance awaits takes a stack, which
-/// the kernel keeps apart from its neighbours by mappings of which a process
-/// has only so many.
-fn connections(kind: Kind, isolation: Isolation, run: &Config) -> usize {
-    /// Two of a stack, and up to four of a memory.
-    const MAPPINGS: usize = 6;
-    let most = run.limits.max_connections;
-    let awaits_apart = match kind {
-        Kind::Streams => isolation != Isolation::Worker,
-        Kind::Proxy | Kind::Service => true,
-        Kind::Events | Kind::Command => false,
-    };
-    if !awaits_apart {
-        return most;
-    }
-    let mappings = std::fs::read_to_string("/proc/sys/vm/max_map_count")
-        .ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(DEFAULT_MAPPINGS);
-    most.min((mappings / MAPPINGS).max(1))
-}
-
-/// The component, with the engine that it was compiled by and what drives it.
-fn component(config: &Config) -> Result<(Component, Engine, Kind), Error> {
+/// The component, compiled, with room for its instances.
+fn component(config: &Config) -> Result<Ready, Error> {
     let name = config.component.to_string();
     let listens = !config.listeners.is_empty();
     let bytes = read(&config.component, &config.limits)?;
     if Engine::detect_precompiled(&bytes) == Some(Precompiled::Component) {
-        return trusted(config, &bytes);
+        let (component, engine, kind) = trusted(config, &bytes)?;
+        // What it uses is not told of compiled code, so there is room for it.
+        let uses = Uses {
+            gc: true,
+            ..Uses::default()
+        };
+        return make_room(config, component, engine, kind, uses);
     }
     let bytes = check_binary(&name, bytes)?;
     let kind = Kind::of_binary(&bytes, listens);
-    let engine = engine(kind, &config.limits, pool(kind, config))?;
+    let uses = Uses::of_binary(&bytes);
+    if uses.shared_memory {
+        return Err(Error::Component {
+            name,
+            reason: inspect::SHARED_MEMORY.into(),
+        });
+    }
+    let engine = engine(kind, &config.limits, None)?;
     let compiling = engine.clone();
-    let most = config.limits.max_memory;
     let cached = config.cache;
     let component = within(&config.limits, &name, move || {
-        compiled(&compiling, &bytes, cached).map_err(|text| {
-            if !text.contains("pooling allocator") {
-                return text;
-            }
-            format!(
-                "it needs more than an instance may have: --max-memory is {} ({text})",
-                bytesize::ByteSize::b(most as u64).display().iec()
-            )
-        })
+        compiled(&compiling, &bytes, cached)
     })?;
-    Ok((component, engine, kind))
+    make_room(config, component, engine, kind, uses)
 }
 
 /// Compiles a component, or takes it from the cache.
@@ -429,7 +369,8 @@ pub(crate) fn compiled(engine: &Engine, bytes: &[u8], cached: bool) -> Result<Co
         }
     }
     start_compilers()?;
-    let component = Component::from_binary(engine, bytes).map_err(text)?;
+    let component = Component::from_binary(engine, bytes)
+        .map_err(|error| inspect::not_compiled(&text(error)))?;
     if let Some((cache, key)) = &kept {
         cache.put(key, &component.serialize().map_err(text)?);
     }
@@ -448,9 +389,40 @@ fn start_compilers() -> Result<(), String> {
     }
 }
 
-/// A command has one instance, which needs no pool.
-fn pool(kind: Kind, config: &Config) -> Option<&Config> {
-    (kind != Kind::Command).then_some(config)
+/// Moves a component to an engine that has a pool for as many instances as the
+/// run may need.
+fn make_room(
+    config: &Config,
+    component: Component,
+    engine: Engine,
+    kind: Kind,
+    uses: Uses,
+) -> Result<Ready, Error> {
+    let wrong = |reason: String| Error::Component {
+        name: config.component.to_string(),
+        reason,
+    };
+    let failed = |error: wasmtime::Error| Error::Engine(format!("{error:#}"));
+    let isolation = config.isolation.unwrap_or_else(|| kind.isolation());
+    let needs = Needs::of(&component, uses, &config.limits).map_err(wrong)?;
+    let room = Room::new(kind, isolation, needs, config).map_err(wrong)?;
+    // A command has one instance, which needs no pool.
+    let (component, engine) = match kind {
+        Kind::Command => (component, engine),
+        Kind::Events | Kind::Streams | Kind::Proxy | Kind::Service => {
+            let compiled = component.serialize().map_err(failed)?;
+            drop((component, engine));
+            let engine = self::engine(kind, &config.limits, Some(&room))?;
+            (deserialize(&engine, &compiled).map_err(failed)?, engine)
+        }
+    };
+    Ok(Ready {
+        component,
+        engine,
+        kind,
+        isolation,
+        room,
+    })
 }
 
 /// Loads compiled code, with the engine of the kind that it was made for.
@@ -475,7 +447,7 @@ fn trusted(config: &Config, bytes: &[u8]) -> Result<(Component, Engine, Kind), E
         Kind::Service,
         Kind::Proxy,
     ] {
-        let engine = engine(kind, &config.limits, pool(kind, config))?;
+        let engine = engine(kind, &config.limits, None)?;
         match deserialize(&engine, bytes) {
             Ok(component) => {
                 let ty = component.component_type();
@@ -495,11 +467,11 @@ fn trusted(config: &Config, bytes: &[u8]) -> Result<(Component, Engine, Kind), E
 
 #[expect(unsafe_code, reason = "compiled code is run as it is")]
 fn deserialize(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: `deserialize` needs bytes that wasmtime made. Either the cache
-    // has them, whose checksum is keyed by what they were compiled from and is
-    // right, in a file that only the user may write; or `netwasm compile` made
-    // them, for which the user vouches by the flag. wasmtime checks version and
-    // settings.
+    // SAFETY: `deserialize` needs bytes that wasmtime made. Either this process
+    // had them from it just now; or the cache has them, whose checksum is keyed
+    // by what they were compiled from and is right, in a file that only the user
+    // may write; or `netwasm compile` made them, for which the user vouches by
+    // the flag. wasmtime checks version and settings.
     unsafe { Component::deserialize(engine, bytes) }
 }
 
@@ -535,7 +507,7 @@ pub(crate) fn read(source: &ComponentSource, limits: &Limits) -> Result<Vec<u8>,
 
 /// Text to binary, and a plain word for what is no component.
 fn check_binary(name: &str, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
-    crate::inspect::to_component_binary(bytes).map_err(|reason| Error::Component {
+    inspect::to_component_binary(bytes).map_err(|reason| Error::Component {
         name: name.into(),
         reason,
     })

@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use wasmtime::component::{Resource, ResourceAny};
 use wasmtime::{Store, Trap};
@@ -27,7 +27,9 @@ use crate::worker::Worker;
 
 /// One instance: of one connection, or of one worker's.
 pub(crate) struct Instance {
-    guest: RefCell<Guest>,
+    /// None once it is gone: others may need its room before the last of its
+    /// connections has ended.
+    guest: RefCell<Option<Guest>>,
     life: Cell<Life>,
 }
 
@@ -85,15 +87,16 @@ impl Instance {
     /// All that the engine may hold at once are in use, or its start traps.
     pub(crate) fn new(worker: &Rc<Worker>) -> Result<Rc<Self>, InstanceError> {
         let program = worker.shared.program.events().map_err(InstanceError)?;
-        let guest = program
+        let mut guest = program
             .instantiate(State::new(worker))
             .map_err(InstanceError)?;
-        let instance = Rc::new(Self {
-            guest: RefCell::new(guest),
-            life: Cell::new(Life::Alive),
-        });
-        instance.guest.borrow_mut().store.data_mut().instance = Rc::downgrade(&instance);
-        Ok(instance)
+        Ok(Rc::new_cyclic(|instance| {
+            guest.store.data_mut().instance = Weak::clone(instance);
+            Self {
+                guest: RefCell::new(Some(guest)),
+                life: Cell::new(Life::Alive),
+            }
+        }))
     }
 
     /// True if it trapped or exited, so that nothing can be asked of it.
@@ -115,7 +118,9 @@ impl Instance {
             return Err(Trapped);
         }
         let mut guest = self.guest.borrow_mut();
-        let Guest { store, handlers } = &mut *guest;
+        let Some(Guest { store, handlers }) = &mut *guest else {
+            return Err(Trapped);
+        };
         store.set_epoch_deadline(engine::EVENT_STEPS);
         match call(store, handlers) {
             Ok(value) => Ok(value),
@@ -130,6 +135,9 @@ impl Instance {
                 self.life.set(Life::Trapped);
                 report(store.data(), event, &error);
                 store.data_mut().abandon();
+                let trapped = guest.take();
+                drop(guest);
+                drop(trapped);
                 Err(Trapped)
             }
         }

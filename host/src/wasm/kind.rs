@@ -50,7 +50,10 @@ impl Kind {
             () if exported("netwasm:net/stream-handler") => Self::Streams,
             () if exported("wasi:http/handler") => Self::Service,
             () if exported("wasi:http/incoming-handler") => Self::Proxy,
-            () => Self::Events,
+            () if handles => Self::Events,
+            // Nothing drives it; this engine compiles whatever there is, so
+            // that a person is told of its exports.
+            () => Self::Streams,
         }
     }
 
@@ -142,8 +145,9 @@ mod tests {
             (&[run, service], true, Kind::Service),
             (&[run, service], false, Kind::Command),
             (&[stream, service], true, Kind::Streams),
-            (&["acme:store/keys"], true, Kind::Events),
-            (&[], false, Kind::Events),
+            (&["acme:store/keys"], true, Kind::Streams),
+            (&["netwasm:net/timer-handler@0.1.0"], true, Kind::Events),
+            (&[], false, Kind::Streams),
         ] {
             let found = Kind::of(exports, listens);
             assert_eq!(found, kind, "{exports:?}, {listens}");
@@ -160,6 +164,6 @@ mod tests {
         let binary = wat::parse_str(text).expect("a component");
         assert_eq!(exports(&binary), ["netwasm:net/stream-handler@0.1.0"]);
         assert_eq!(Kind::of_binary(&binary, true), Kind::Streams);
-        assert_eq!(Kind::of_binary(b"nonsense", false), Kind::Events);
+        assert_eq!(Kind::of_binary(b"nonsense", false), Kind::Streams);
     }
 }

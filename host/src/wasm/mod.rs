@@ -10,6 +10,7 @@ pub(crate) mod guest_log;
 pub(crate) mod host;
 pub(crate) mod instance;
 pub(crate) mod kind;
+pub(crate) mod room;
 pub(crate) mod state;
 pub(crate) mod wasi;
 

@@ -3,7 +3,9 @@
 
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 
+use bytesize::ByteSize;
 use slab::Slab;
 use tokio::task::AbortHandle;
 use wasmtime::ResourceLimiter;
@@ -12,6 +14,7 @@ use wasmtime::component::Resource;
 use crate::error::ConnectionError;
 use crate::files::File;
 use crate::http::Request;
+use crate::server::Shared;
 use crate::transport::Transport;
 use crate::udp::Datagrams;
 use crate::wasm::instance::Instance;
@@ -60,7 +63,7 @@ impl State {
             worker: Rc::clone(worker),
             instance: Weak::new(),
             wasi: Wasi::new(shared.wasi.clone()),
-            memory: MemoryLimit::new(shared.limits.max_memory),
+            memory: MemoryLimit::new(shared),
             request: None,
             transports: Slab::new(),
             datagrams: Slab::new(),
@@ -219,6 +222,10 @@ impl WasiHost for State {
     fn wasi(&mut self) -> &mut Wasi {
         &mut self.wasi
     }
+
+    fn max_memory(&self) -> usize {
+        self.worker.shared.limits.max_memory
+    }
 }
 
 const TOO_MANY_HANDLES: ConnectionError =
@@ -251,22 +258,35 @@ impl Drop for Pending {
 /// The bounds of what an instance may grow.
 #[derive(Debug)]
 pub(crate) struct MemoryLimit {
-    /// Bytes.
-    most: usize,
+    shared: Arc<Shared>,
     /// Bytes, of all memories.
     used: usize,
-    /// Whether growth was denied, so that the log can say why a guest trapped.
+    /// True if growth was denied: the log says so once, and again where the
+    /// guest traps.
     pub(crate) denied: bool,
 }
 
 impl MemoryLimit {
-    /// So many bytes, of which none is used.
-    pub(crate) fn new(most: usize) -> Self {
+    /// The limit of an instance that has nothing yet.
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
         Self {
-            most,
+            shared: Arc::clone(shared),
             used: 0,
             denied: false,
         }
+    }
+
+    fn deny(&mut self, wanted: usize) {
+        if std::mem::replace(&mut self.denied, true) {
+            return;
+        }
+        let size = |bytes: usize| ByteSize::b(bytes as u64).display().iec();
+        tracing::warn!(
+            guest = %self.shared.guest.name,
+            "the guest wants {} of memory, and --max-memory is {}",
+            size(wanted),
+            size(self.shared.limits.max_memory)
+        );
     }
 }
 
@@ -275,15 +295,19 @@ impl ResourceLimiter for MemoryLimit {
         &mut self,
         current: usize,
         desired: usize,
-        _maximum: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            // The memory's own limit denies it.
+            return Ok(false);
+        }
         // All memories of the instance together.
         let used = self.used.saturating_sub(current).saturating_add(desired);
-        let allowed = used <= self.most;
-        if allowed {
-            self.used = used;
+        let allowed = used <= self.shared.limits.max_memory;
+        match allowed {
+            true => self.used = used,
+            false => self.deny(used),
         }
-        self.denied |= !allowed;
         Ok(allowed)
     }
 
@@ -293,6 +317,6 @@ impl ResourceLimiter for MemoryLimit {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(desired <= crate::wasm::engine::TABLE_ELEMENTS)
+        Ok(desired <= self.shared.room.table_elements())
     }
 }

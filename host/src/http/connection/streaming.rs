@@ -126,7 +126,7 @@ impl Driver {
             secure: request.secure,
             reply: Rc::clone(&reply),
         };
-        let requests = concurrent::begin(&worker, &mut self.exchange.requests, call);
+        let requests = concurrent::begin(&self.transport, &mut self.exchange.requests, call);
         self.exchange.reading = Reading::Answer(Box::new(Answering {
             request,
             entry,

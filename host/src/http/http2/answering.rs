@@ -121,7 +121,7 @@ impl Answering {
             secure: link.secure,
             reply: Rc::clone(&reply),
         };
-        let requests = concurrent::begin(worker, &mut link.requests.borrow_mut(), call);
+        let requests = concurrent::begin(&link.transport, &mut link.requests.borrow_mut(), call);
         Self {
             link: Rc::clone(link),
             head,

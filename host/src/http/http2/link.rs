@@ -25,7 +25,7 @@ use crate::http::local::Date;
 use crate::http::request::Request;
 use crate::http::response::{self, Answer, Body, Checked, Fields};
 use crate::transport::Transport;
-use crate::wasm::concurrent::Requests;
+use crate::wasm::concurrent::Own;
 use crate::wasm::instance::{Instance, InstanceError};
 use crate::worker::Worker;
 
@@ -48,7 +48,7 @@ pub(super) struct Link {
     /// that a worker's connections share.
     pub(super) instance: RefCell<Option<Rc<Instance>>>,
     /// The same of a guest that awaits.
-    pub(super) requests: RefCell<Option<Rc<Requests>>>,
+    pub(super) requests: RefCell<Own>,
     /// What the bodies of requests may take.
     pub(super) budget: Budget,
     /// What is kept of responses, bytes.

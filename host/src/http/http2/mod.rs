@@ -431,8 +431,6 @@ impl Drop for Connection {
         // What they hold is the link's.
         self.ready.clear();
         self.streams.clear();
-        if let Some(requests) = self.link.requests.take() {
-            requests.close();
-        }
+        self.link.requests.borrow_mut().close();
     }
 }

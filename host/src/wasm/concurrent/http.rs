@@ -33,10 +33,12 @@ use crate::http::{
 };
 use crate::server::Shared;
 use crate::stream::Health;
+use crate::transport::Transport;
 use crate::wasm::concurrent::Background;
 use crate::wasm::concurrent::Entry;
 use crate::wasm::concurrent::Permissions;
 use crate::wasm::concurrent::instance::{Running, in_turns, note_exit, report};
+use crate::wasm::concurrent::place::{Own, Seat};
 use crate::wasm::concurrent::response;
 use crate::wasm::concurrent::state::State;
 use crate::wasm::instance::one_line;
@@ -80,17 +82,15 @@ pub(crate) struct Request {
     pub(crate) reply: Rc<Reply>,
 }
 
-/// Gives a request to an instance: to a new one, to the one of the connection,
-/// which is kept in `own`, or to one of the worker's. Returns which.
-pub(crate) fn begin(
-    worker: &Rc<Worker>,
-    own: &mut Option<Rc<Requests>>,
-    request: Request,
-) -> Rc<Requests> {
+/// Gives a request of a connection to an instance: to a new one, to the one of
+/// the connection, which is kept in `own`, or to one of the worker's. Returns
+/// which.
+pub(crate) fn begin(transport: &Transport, own: &mut Own, request: Request) -> Rc<Requests> {
+    let worker = transport.worker();
     let takes = |requests: &Rc<Requests>| requests.takes();
     let found = match worker.shared.isolation {
         Isolation::Request => None,
-        Isolation::Connection => own.take().and_then(|old| {
+        Isolation::Connection => own.requests.take().and_then(|old| {
             if takes(&old) {
                 return Some(old);
             }
@@ -106,7 +106,7 @@ pub(crate) fn begin(
     if let Some(requests) = found {
         requests.push(request);
         if worker.shared.isolation == Isolation::Connection {
-            *own = Some(Rc::clone(&requests));
+            own.requests = Some(Rc::clone(&requests));
         }
         return requests;
     }
@@ -114,10 +114,10 @@ pub(crate) fn begin(
     requests.push(request);
     match worker.shared.isolation {
         Isolation::Request => requests.close(),
-        Isolation::Connection => *own = Some(Rc::clone(&requests)),
+        Isolation::Connection => own.requests = Some(Rc::clone(&requests)),
         Isolation::Worker => worker.requests.borrow_mut().push(Rc::clone(&requests)),
     }
-    requests.start(worker);
+    requests.start(worker, own.seat());
     requests
 }
 
@@ -351,10 +351,14 @@ impl Requests {
         self.waiting.borrow_mut().clear();
     }
 
-    fn start(self: &Rc<Self>, worker: &Rc<Worker>) {
+    fn start(self: &Rc<Self>, worker: &Rc<Worker>, seat: Rc<Seat>) {
         let requests = Rc::clone(self);
         let serving = Rc::clone(worker);
-        let life = async move { serve(&serving, &requests).await };
+        let life = async move {
+            let place = seat.take(&serving.shared.places).await;
+            serve(&serving, &requests).await;
+            drop(place);
+        };
         let task = match worker.shared.isolation {
             // It ends with the worker, and its connections are waited for.
             Isolation::Worker => tokio::task::spawn_local(life).abort_handle(),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use send_wrapper::SendWrapper;
+use tokio::task::unconstrained;
 use wasmtime::Store;
 use wasmtime::component::{Accessor, AccessorTask, HasSelf, Instance};
 use wasmtime_wasi::I32Exit;
@@ -165,8 +166,12 @@ async fn serve_all(worker: &Rc<Worker>, health: &Rc<Health>, coming: &Coming) {
 }
 
 /// Runs an instance's loop, a poll a turn.
+///
+/// A guest may make many host calls in a poll. tokio's budget for a task would
+/// have the 129th find nothing ready, which a guest of WASI 0.2 that just
+/// polled takes for a full buffer; the guest's time bounds the poll instead.
 pub(super) async fn in_turns<R>(health: &Health, running: impl Future<Output = R>) -> R {
-    let mut running = pin!(running);
+    let mut running = pin!(unconstrained(running));
     poll_fn(|cx| {
         health.begin_turn();
         running.as_mut().poll(cx)
@@ -275,7 +280,7 @@ pub(crate) async fn run(worker: &Rc<Worker>, program: &Program) -> u8 {
         }
     };
     let mut running = Running::new(&health);
-    match call_run(program, &mut store, &instance).await {
+    match in_turns(&health, call_run(worker, program, &mut store, &instance)).await {
         Ok(ended) => {
             running.end();
             u8::from(ended.is_err())
@@ -295,6 +300,7 @@ pub(crate) async fn run(worker: &Rc<Worker>, program: &Program) -> u8 {
 }
 
 async fn call_run(
+    worker: &Rc<Worker>,
     program: &Program,
     store: &mut Store<State>,
     instance: &Instance,
@@ -304,8 +310,13 @@ async fn call_run(
             let command = indices.load(&mut *store, instance)?;
             let run = async |accessor: &Accessor<State>| {
                 let ended = command.wasi_cli_run().call_run(accessor).await;
-                // What it spawned goes on.
-                poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+                // What it spawned goes on: a server that accepts no more still
+                // has its clients. In a drain, only those are waited for.
+                let rest = poll_fn(|cx| accessor.poll_no_interesting_tasks(cx));
+                tokio::select! {
+                    () = rest => {}
+                    () = worker.all_drained() => {}
+                }
                 ended
             };
             store.run_concurrent(run).await?

@@ -18,6 +18,7 @@ mod instance;
 mod lookup;
 mod opening;
 mod permissions;
+mod place;
 mod response;
 pub(crate) mod state;
 mod streams;
@@ -35,11 +36,13 @@ use crate::wasm::concurrent::bindings::exports::netwasm::net::stream_handler;
 use crate::wasm::concurrent::state::{State, most_resources};
 use crate::wasm::engine::{HOSTCALL_FUEL, STEPS};
 use crate::wasm::kind::Kind;
+use crate::wasm::wasi::random;
 
 pub(crate) use self::background::Background;
 pub(crate) use self::http::{Request, Requests, begin};
 pub(crate) use self::instance::{Calls, run, serve};
 pub(crate) use self::permissions::Permissions;
+pub(crate) use self::place::Own;
 
 /// The stack on which a guest runs, and host functions that it calls, bytes:
 /// so much more than the guest's own part.
@@ -178,6 +181,9 @@ pub(crate) fn configure(config: &mut Config, guest_stack: usize) {
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     p2::add_to_linker_async(&mut linker)?;
+    random::add_to_linker(&mut linker, |state: &State| {
+        state.shared().limits.max_memory
+    })?;
     p3::add_to_linker(&mut linker)?;
     http_p2::add_only_http_to_linker_async(&mut linker)?;
     http_p3::add_to_linker(&mut linker)?;

@@ -42,14 +42,13 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn new(worker: &Rc<Worker>, health: &Rc<Health>) -> Self {
         let shared = &worker.shared;
-        let limits = &shared.limits;
         let mut table = ResourceTable::new();
         table.set_max_capacity(most_resources(shared));
         let permissions = Arc::new(Permissions::new(shared));
         Self {
             worker: SendWrapper::new(Rc::clone(worker)),
             health: SendWrapper::new(Rc::clone(health)),
-            memory: MemoryLimit::new(limits.max_memory),
+            memory: MemoryLimit::new(shared),
             turn: 0,
             steps: 0,
             context: None,

@@ -25,6 +25,7 @@
 
 mod filesystem;
 mod io;
+pub(crate) mod random;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -37,7 +38,7 @@ use wasmtime_wasi::cli::{WasiCli, WasiCliCtxView};
 use wasmtime_wasi::clocks::{HostWallClock, WasiClocks, WasiClocksCtxView};
 use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemCtx, WasiFilesystemCtxView};
 use wasmtime_wasi::p2::bindings::filesystem::preopens;
-use wasmtime_wasi::p2::bindings::{cli, clocks, random};
+use wasmtime_wasi::p2::bindings::{cli, clocks, random as wasi_random};
 use wasmtime_wasi::random::{WasiRandom, WasiRandomCtx};
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxView};
 
@@ -52,14 +53,17 @@ const VERSION: &str = "0.2.12";
 /// What one `write` may bring and one `read` yields at most, bytes.
 const MAX_TRANSFER: usize = 64 * 1024;
 
-/// What one call for random bytes yields at most, bytes: making them is the
-/// host's time, which no deadline interrupts.
+/// What one call for random bytes of WASI 0.3 yields at most, bytes: there,
+/// fewer than were asked for will do. See [`random`] for 0.2.
 const MAX_RANDOM: u64 = 64 * 1024;
 
 /// Store data through which a guest reaches WASI.
 pub(crate) trait WasiHost: 'static {
     /// This instance's WASI.
     fn wasi(&mut self) -> &mut Wasi;
+
+    /// The memory that the instance may have, bytes.
+    fn max_memory(&self) -> usize;
 }
 
 /// What all instances of a guest are given alike: made once, cheap to clone.
@@ -133,7 +137,7 @@ impl WasiSetup {
         } = &*self.0;
         let mut builder = WasiCtx::builder();
         builder
-            .arg(&guest.name)
+            .arg(&guest.program)
             .args(&guest.args)
             .envs(&guest.env)
             .max_random_size(MAX_RANDOM)
@@ -162,12 +166,11 @@ impl WasiSetup {
             guest, files, log, ..
         } = &*self.0;
         let mut context = WasiCtx::builder()
-            .arg(&guest.name)
+            .arg(&guest.program)
             .args(&guest.args)
             .envs(&guest.env)
             .stdout(log.stdout())
             .stderr(log.stderr())
-            .max_random_size(MAX_RANDOM)
             .wall_clock(WallClock)
             .build();
         *context.filesystem() = files.clone();
@@ -257,9 +260,10 @@ pub(crate) fn add_to_linker<T: WasiHost>(linker: &mut Linker<T>) -> wasmtime::Re
     cli::terminal_stdout::add_to_linker::<T, WasiCli>(l, cli)?;
     cli::terminal_stderr::add_to_linker::<T, WasiCli>(l, cli)?;
     clocks::wall_clock::add_to_linker::<T, WasiClocks>(l, clocks)?;
-    random::random::add_to_linker::<T, WasiRandom>(l, random)?;
-    random::insecure::add_to_linker::<T, WasiRandom>(l, random)?;
-    random::insecure_seed::add_to_linker::<T, WasiRandom>(l, random)?;
+    wasi_random::random::add_to_linker::<T, WasiRandom>(l, randomness)?;
+    wasi_random::insecure::add_to_linker::<T, WasiRandom>(l, randomness)?;
+    wasi_random::insecure_seed::add_to_linker::<T, WasiRandom>(l, randomness)?;
+    random::add_to_linker(l, T::max_memory)?;
     preopens::add_to_linker::<T, WasiFilesystem>(l, files)?;
 
     io::add_monotonic_clock(&mut instance(l, "wasi:clocks/monotonic-clock")?)?;
@@ -294,7 +298,7 @@ fn files<T: WasiHost>(state: &mut T) -> WasiFilesystemCtxView<'_> {
     }
 }
 
-fn random<T: WasiHost>(state: &mut T) -> &mut WasiRandomCtx {
+fn randomness<T: WasiHost>(state: &mut T) -> &mut WasiRandomCtx {
     state.wasi().view().ctx.random()
 }
 

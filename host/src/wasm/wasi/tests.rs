@@ -76,6 +76,10 @@ impl WasiHost for State {
     fn wasi(&mut self) -> &mut Wasi {
         &mut self.wasi
     }
+
+    fn max_memory(&self) -> usize {
+        usize::MAX
+    }
 }
 
 fn guest(dirs: Vec<Directory>) -> GuestConfig {

@@ -266,8 +266,6 @@ impl Driver {
         }
         self.tell_sent();
         self.exchange.untold.clear();
-        if let Some(requests) = self.exchange.requests.take() {
-            requests.close();
-        }
+        self.exchange.requests.close();
     }
 }

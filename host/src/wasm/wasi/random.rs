@@ -1,0 +1,54 @@
+//! `get-random-bytes` and `get-insecure-random-bytes` of `wasi:random@0.2`,
+//! which promise as many bytes as are asked for.
+//!
+//! wasmtime-wasi makes each byte of a number of its own: 64 MiB take longer
+//! than an event may, and nothing interrupts that.
+
+use rustls::crypto::aws_lc_rs;
+use wasmtime::StoreContextMut;
+use wasmtime::component::Linker;
+
+use super::instance;
+
+/// What one call yields at most, bytes; wasmtime's own limit.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// Gives the linker both functions, in place of those that are there.
+///
+/// # Errors
+/// They are not linked yet.
+pub(crate) fn add_to_linker<T: 'static>(
+    linker: &mut Linker<T>,
+    max_memory: impl Fn(&T) -> usize + Copy + Send + Sync + 'static,
+) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    for (interface, function) in [
+        ("wasi:random/random", "get-random-bytes"),
+        ("wasi:random/insecure", "get-insecure-random-bytes"),
+    ] {
+        instance(linker, interface)?.func_wrap(
+            function,
+            move |store: StoreContextMut<'_, T>, (len,): (u64,)| {
+                Ok((bytes(len, max_memory(store.data()))?,))
+            },
+        )?;
+    }
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// # Errors
+/// They are more than a guest may have, or the system has none.
+fn bytes(len: u64, max_memory: usize) -> wasmtime::Result<Vec<u8>> {
+    let most = MAX_BYTES.min(max_memory as u64);
+    let len = usize::try_from(len).unwrap_or(usize::MAX);
+    if len as u64 > most {
+        wasmtime::bail!("{len} random bytes at once: the limit is {most}");
+    }
+    let mut bytes = vec![0; len];
+    aws_lc_rs::default_provider()
+        .secure_random
+        .fill(&mut bytes)
+        .map_err(|_| wasmtime::Error::msg("the system has no random bytes"))?;
+    Ok(bytes)
+}
