@@ -12,7 +12,8 @@ use std::thread;
 
 use harness::{
     DEADLINE, Dns, DnsReply as Reply, Finished, Run, Server, Strace, TcpPeer, TlsServer, cert,
-    directory, echoes, full_backlog, pattern, spliced, text,
+    directory, echoes, full_backlog, in_own_network, pattern, refusing, refusing_datagrams,
+    set_mtu, spliced, text,
 };
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
@@ -514,9 +515,7 @@ fn connecting_is_denied_without_its_flag_before_anything_is_sent() {
 
 #[test]
 fn what_cannot_be_connected_to_is_told_apart() {
-    let closed = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let refused = closed.local_addr().expect("an address");
-    drop(closed);
+    let (refused, _bound) = refusing();
     let (silent, _kept) = full_backlog(Ipv4Addr::LOCALHOST.into());
     let server = probe(&["--allow-connect", "127.0.0.0/8:*"]);
     let mut peer = session(&server);
@@ -638,6 +637,35 @@ fn datagrams_go_to_and_fro() {
 }
 
 #[test]
+fn datagrams_larger_than_a_packet_arrive_and_those_too_long_are_an_error() {
+    if !in_own_network("datagrams_larger_than_a_packet_arrive_and_those_too_long_are_an_error") {
+        return;
+    }
+    set_mtu(1500);
+    // `localhost` is an IPv6 address first.
+    for (any, host, longest) in [
+        ("127.0.0.1:0", "127.0.0.1", 65_507),
+        ("[::1]:0", "localhost", 65_527),
+    ] {
+        let echo = Run::guest("echo").listen("--udp", any).start();
+        let address = echo.address("udp");
+        let target = format!("{host}:{}", address.port());
+        let server = probe(&["--allow-udp", &target]);
+        let mut peer = session(&server);
+        assert_eq!(peer.ask(&format!("socket {target}")), "ok");
+        for size in [1453, 9000, longest] {
+            assert_eq!(peer.ask(&format!("long-datagram {size}")), "ok");
+            assert_eq!(peer.ask("receive"), format!("{address} {size}"));
+        }
+        let too_long = format!("long-datagram {}", longest + 1);
+        assert_eq!(peer.ask(&too_long), "ErrorCode::InvalidArgument");
+        drop(peer);
+        server.stop();
+        echo.stop();
+    }
+}
+
+#[test]
 fn whoever_sent_a_datagram_may_be_answered() {
     let server = probe(&["--allow-listen", "127.0.0.1:0"]);
     let mut peer = session(&server);
@@ -679,16 +707,18 @@ fn strangers_are_not_heard_where_nobody_listens() {
 
 #[test]
 fn a_datagram_that_reaches_nobody_is_told_and_the_socket_stays() {
-    let closed = UdpSocket::bind("127.0.0.1:0").expect("a port");
-    let address = closed.local_addr().expect("an address");
-    drop(closed);
+    let (address, socket) = refusing_datagrams();
     let server = probe(&["--allow-udp", &address.to_string()]);
     let mut peer = session(&server);
     assert_eq!(peer.ask(&format!("socket {address}")), "ok");
     assert_eq!(peer.ask("datagram x"), "ok");
     assert_eq!(peer.ask("receive"), "ErrorCode::ConnectionRefused");
-    let _opened = UdpSocket::bind(address).expect("the port again");
+    // Now somebody listens there.
+    let program = peer.ask("socket-address");
+    socket.connect(&*program).expect("another peer");
     assert_eq!(peer.ask("datagram x"), "ok");
+    let mut buffer = [0; 2];
+    assert_eq!(socket.recv(&mut buffer).expect("a datagram"), 1);
     drop(peer);
     server.stop();
 }

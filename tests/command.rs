@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{
-    DEADLINE, Finished, Peer, Run, Strace, directory, echoes, eventually, pattern, spliced, text,
-    write,
+    DEADLINE, Finished, Peer, Run, Strace, directory, echoes, eventually, in_own_network, pattern,
+    refusing_datagrams, set_mtu, spliced, text, write,
 };
 use rustix::process::Signal;
 
@@ -159,11 +159,11 @@ fn a_signal_ends_a_command_that_sleeps_or_spins() {
         let mut command = probe(words)
             .args(["--shutdown-timeout", "300ms"])
             .start_command();
+        command.stdout.wait_for(&[words[0]]);
         let start = Instant::now();
-        thread::sleep(Duration::from_millis(200));
         command.signal(Signal::TERM);
         assert_eq!(command.wait().code(), Some(1));
-        assert!(start.elapsed() >= Duration::from_millis(500), "{words:?}");
+        assert!(start.elapsed() >= Duration::from_millis(300), "{words:?}");
         assert!(start.elapsed() < DEADLINE, "{words:?}");
     }
 }
@@ -260,6 +260,44 @@ fn datagrams_go_where_they_may_and_come_back() {
         .output();
     assert_eq!(printed(&finished), "by UDP\n");
     server.stop();
+}
+
+#[test]
+fn datagrams_larger_than_a_packet_arrive_and_those_too_long_are_an_error() {
+    if !in_own_network("datagrams_larger_than_a_packet_arrive_and_those_too_long_are_an_error") {
+        return;
+    }
+    set_mtu(1500);
+    for (any, longest) in [("127.0.0.1:0", 65_507), ("[::1]:0", 65_527)] {
+        let server = Run::guest("echo").listen("--udp", any).start();
+        let to = server.address("udp").to_string();
+        let exchange = |size: u32| {
+            probe(&["long-datagram", any, &to, &size.to_string()])
+                .args(["--allow-udp", &to])
+                .output()
+        };
+        for size in [0, 1453, 9000, longest] {
+            let finished = exchange(size);
+            assert_eq!(printed(&finished), format!("{size} bytes, equal\n"));
+        }
+        let finished = exchange(longest + 1);
+        assert_eq!(finished.code, Some(1), "{finished:#?}");
+        server.stop();
+    }
+}
+
+#[test]
+fn a_datagram_that_reaches_nobody_is_an_error_to_a_connected_socket() {
+    let (address, _nobody) = refusing_datagrams();
+    let address = address.to_string();
+    let finished = probe(&["connected-datagram", "127.0.0.1:0", &address])
+        .args(["--allow-udp", &address])
+        .output();
+    assert_eq!(finished.code, Some(1), "{finished:#?}");
+    assert!(
+        finished.stderr.contains("ConnectionRefused"),
+        "{finished:#?}"
+    );
 }
 
 #[test]

@@ -4,7 +4,6 @@
 mod harness;
 
 use std::net::{SocketAddr, TcpListener};
-use std::time::Duration;
 
 use harness::{
     Run, Server, Strace, TcpPeer, TlsServer, cert, directory, echoes, eventually, full_backlog,
@@ -176,11 +175,7 @@ fn an_upstream_that_resets_ends_the_client_too() {
         peer.lost();
     };
     round();
-    let descriptors = eventually("the first round's end", || {
-        let now = proxy.descriptors();
-        std::thread::sleep(Duration::from_millis(100));
-        (now == proxy.descriptors()).then_some(now)
-    });
+    let descriptors = proxy.settled_descriptors();
     for _ in 0..10 {
         round();
     }

@@ -8,8 +8,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use harness::{
-    Peer, Run, Server, TcpPeer, directory, eventually, message, pattern, post, same, skipped, text,
-    unix_address, write,
+    Peer, Run, Server, TcpPeer, directory, eventually, message, pattern, post, same, skipped,
+    slowly, text, unix_address, write,
 };
 use rustix::process::Signal;
 
@@ -124,19 +124,13 @@ fn a_body_by_length_comes_back_however_it_is_cut() {
     for cut in 0..bytes.len() {
         let (first, last) = bytes.split_at(cut);
         peer.send(first);
-        nap();
+        peer.taken();
         peer.exchange(last).is(200, "0123456789");
     }
     for byte in bytes.chunks(1) {
         peer.send(byte);
     }
     peer.response().is(200, "0123456789");
-}
-
-/// Long enough for the server to see what was sent before it sees the rest;
-/// where it is not, the test is only a weaker one.
-fn nap() {
-    std::thread::sleep(Duration::from_micros(300));
 }
 
 #[test]
@@ -149,7 +143,7 @@ fn a_chunked_body_comes_back_however_it_is_cut() {
     for cut in 0..bytes.len() {
         let (first, last) = bytes.split_at(cut);
         peer.send(first);
-        nap();
+        peer.taken();
         peer.exchange(last).is(200, "hello, chunked !");
     }
     for byte in bytes.chunks(1) {
@@ -514,10 +508,8 @@ fn a_client_that_takes_long_is_not_idle() {
     let large = message("GET", "/big?n=3000000", &[]);
     peer.send(format!("{large}{}", message("GET", "/request?last", &[])).as_bytes());
     let mut received = 0;
-    let begun = Instant::now();
-    while begun.elapsed() < Duration::from_millis(1200) {
+    for _ in slowly(Duration::from_millis(40), 0..30) {
         received += peer.take(50_000).len();
-        std::thread::sleep(Duration::from_millis(40));
     }
     assert!(received < 2_000_000, "{received} bytes");
     loop {

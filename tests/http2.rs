@@ -4,7 +4,6 @@
 mod harness;
 
 use std::process::Command;
-use std::time::Duration;
 
 use bytes::Bytes;
 use harness::http2::{self, ask, read, send_all};
@@ -109,7 +108,7 @@ fn the_preface_may_come_in_pieces_and_only_at_the_beginning() {
     bytes.extend(http2::frame(http2::HEADERS, 5, 1, http2::GET));
     for byte in &bytes {
         peer.send(&[*byte]);
-        std::thread::sleep(Duration::from_millis(1));
+        peer.taken();
     }
     let head = http2::next_of(&mut peer, http2::HEADERS);
     assert_eq!(head.stream, 1);
@@ -661,7 +660,7 @@ fn a_server_that_is_to_end_finishes_what_is_under_way() {
     for mut server in awaiting() {
         let mut client = Http2::connect(server.address("http"));
         let (late, _) = client.begin(ask("GET", "/late?700"), true).expect("begun");
-        client.rest(Duration::from_millis(200));
+        client.settle();
         server.signal(Signal::TERM);
         client.run(read(late)).expect("a response").is(200, "late");
         client.ends().expect("a good end");
@@ -683,10 +682,11 @@ fn a_server_that_is_to_end_takes_the_rest_of_a_body() {
             stream
                 .send_data(Bytes::from_static(piece), ends)
                 .expect("sent");
-            client.rest(Duration::from_millis(200));
+            client.settle();
         };
         send(b"abc", false);
         server.signal(Signal::TERM);
+        server.log.wait_for(&["draining"]);
         send(b"def", false);
         send(b"ghi", true);
         client.run(read(response)).expect("a response").is(200, "9");
@@ -703,7 +703,7 @@ fn what_takes_too_long_at_the_end_is_cut_off() {
         .start();
     let mut client = Http2::connect(server.address("http"));
     let (never, _) = client.begin(ask("GET", "/never"), true).expect("begun");
-    client.rest(Duration::from_millis(200));
+    client.settle();
     server.signal(Signal::TERM);
     client.run(read(never)).expect_err("no response");
 }

@@ -2,6 +2,7 @@
 
 mod harness;
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -135,7 +136,7 @@ fn requests_that_are_given_up_again_and_again_end_the_connection() {
         pair.extend(frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes()));
         peer.send(&pair);
         if number % 10 == 0 {
-            std::thread::sleep(Duration::from_millis(1));
+            peer.taken();
         }
     }
     assert_eq!(next_of(&mut peer, GOAWAY).code(), ENHANCE_YOUR_CALM);
@@ -500,10 +501,10 @@ fn a_body_that_is_given_up_costs_its_request_alone() {
             let piece = Bytes::from(pattern(40_000));
             stream.send_data(piece, false).expect("sent");
         }
-        client.rest(Duration::from_millis(100));
+        client.settle();
         stream.send_reset(Reason::CANCEL);
         client.run(read(given_up)).expect_err("no response");
-        client.rest(Duration::from_millis(100));
+        client.settle();
         // Long before --body-timeout.
         server.log.wait_for(&["the client left within a request"]);
         let rest = harness::http2::send_all(&mut beside, pattern(200_000).into(), true);
@@ -524,7 +525,7 @@ fn a_body_ends_with_what_a_client_sends() {
         let head = [b"\x83\x86", &*path, b"\x01\x09localhost"].concat();
         peer.send(&frame(HEADERS, END_HEADERS, 1, &head));
         peer.send(&frame(DATA, 0, 1, b"abc"));
-        std::thread::sleep(Duration::from_millis(100));
+        peer.taken();
         peer.finish();
         // Long before --body-timeout; and nothing is said of so much of it.
         server.log.wait_for(&["the client left within a request"]);
@@ -555,7 +556,7 @@ fn a_client_that_is_gone_is_not_waited_for() {
             heard |= frame.kind == SETTINGS && frame.flags == 1;
             enlarged |= frame.kind == WINDOW_UPDATE;
         }
-        std::thread::sleep(Duration::from_millis(100));
+        gone.taken();
         drop(gone);
         // Long before --response-timeout.
         server.wait_for_descriptors(at_rest);
@@ -574,9 +575,7 @@ fn a_response_that_is_given_up_is_not_made_to_its_end() {
         stream.send_reset(Reason::CANCEL);
         drop(response);
         client.fetch("/hello").is(200, "hello");
-        let before = server.cpu_seconds();
-        client.rest(Duration::from_millis(300));
-        assert!(server.cpu_seconds() - before < 0.1, "{guest} is at work");
+        server.idles();
         client.fetch("/hello").is(200, "hello");
         drop(client);
         server.stop();
@@ -660,17 +659,19 @@ fn what_is_kept_for_clients_that_open_no_window_is_bounded() {
     let mut settings = settings();
     settings.initial_window_size(0);
     let mut client = Http2::with(server.address("http"), &settings);
-    let open: Vec<_> = (0..100)
+    let (open, _streams): (Vec<_>, Vec<_>) = (0..100)
         .map(|_| {
             let begun = client.begin(ask("GET", "/big?n=8000000"), true);
             begun.expect("begun")
         })
-        .collect();
-    client.rest(Duration::from_secs(1));
+        .unzip();
+    // Every response has begun; their bodies wait.
+    let responses = client.run(futures_util::future::join_all(open));
+    server.idles();
     let grown = (server.resident() as usize).saturating_sub(before);
     assert!(grown < 100 * MIB, "{grown} bytes are kept");
     serves(&server);
-    drop((open, client));
+    drop((responses, client));
     server.stop();
 }
 
@@ -804,13 +805,11 @@ fn nothing_is_left_of_clients_that_leave() {
             }
             if number % 4 == 1 {
                 stream.send_reset(Reason::CANCEL);
-                client.rest(Duration::from_millis(10));
+                client.settle();
             }
         }
         server.wait_for_descriptors(at_rest);
-        let before = server.cpu_seconds();
-        std::thread::sleep(Duration::from_millis(300));
-        assert!(server.cpu_seconds() - before < 0.1, "{guest} is at work");
+        server.idles();
         server.stop();
     }
 }
@@ -841,10 +840,11 @@ fn what_is_no_http_2_after_the_preface_ends_the_connection() {
 fn a_busy_connection_leaves_others_their_turn() {
     let server = probe().start();
     let mut busy = Http2::connect(server.address("http"));
-    let _all: Vec<_> = (0..100)
+    let mut all: VecDeque<_> = (0..100)
         .map(|_| busy.begin(ask("GET", "/busy?ms=50"), true).expect("begun"))
         .collect();
-    busy.rest(Duration::from_millis(50));
+    let (first, _stream) = all.pop_front().expect("a request");
+    busy.run(read(first)).expect("a response");
     let begun = Instant::now();
     serves(&server);
     assert!(

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use harness::{
     Run, Server, TcpPeer, directory, eventually, message, pattern, post, raise_descriptor_limit,
-    write,
+    slowly, write,
 };
 
 fn probe() -> Run {
@@ -453,7 +453,7 @@ fn a_client_that_leaves_within_a_call_harms_nobody() {
         let mut peer = server.connect_http();
         peer.send(message("GET", "/busy?ms=40", &[]).as_bytes());
         peer.send(message("GET", "/loop", &[]).as_bytes());
-        std::thread::sleep(Duration::from_millis(10));
+        peer.taken();
         peer.reset();
     }
     server.serves_http();
@@ -488,8 +488,7 @@ fn a_head_has_its_time_however_it_trickles() {
     // The clock of a later request begins with its first byte.
     slow.send(b"GET / HTTP/1.1\r\n");
     later.send(b"GET / HTTP/1.1\r\n");
-    for number in 0..40 {
-        std::thread::sleep(Duration::from_millis(10));
+    for number in slowly(Duration::from_millis(10), 0..40) {
         slow.send(format!("X-{number}: y\r\n").as_bytes());
     }
     let response = slow.response();
@@ -521,10 +520,8 @@ fn an_idle_connection_is_closed_at_its_time_and_a_new_request_begins_it_anew() {
     let mut idle = server.connect_http();
     let mut busy = server.connect_http();
     idle.fetch("/request");
-    let begun = Instant::now();
-    while begun.elapsed() < Duration::from_millis(1100) {
+    for _ in slowly(Duration::from_millis(50), 0..22) {
         busy.fetch("/request");
-        std::thread::sleep(Duration::from_millis(50));
     }
     idle.ends();
     busy.fetch("/request");
@@ -553,8 +550,7 @@ fn a_body_that_stalls_gets_a_408_and_one_that_is_slow_does_not() {
     server.log.wait_for(&["408", "body"]);
     let mut slow = server.connect_http();
     slow.send(with("Content-Length: 10").as_bytes());
-    for digit in b'0'..=b'9' {
-        std::thread::sleep(Duration::from_millis(100));
+    for digit in slowly(Duration::from_millis(100), b'0'..=b'9') {
         slow.send(&[digit]);
     }
     slow.response().is(200, "0123456789");

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use harness::{
-    Client, FileClient, Peer, Run, Server, Strace, TcpPeer, directory, eventually, pattern,
+    Client, FileClient, Pace, Peer, Run, Server, Strace, TcpPeer, directory, eventually, pattern,
     request, same, sent_by_sendfile, site, unix_address, write,
 };
 
@@ -381,11 +381,12 @@ fn a_slow_download_holds_up_nobody() {
                     assert_eq!(client.reply_head().length(), 1 << 30);
                     let mut buffer = vec![0; 64 << 10];
                     let mut left = 1_usize << 30;
+                    let mut pace = Pace::new(pause);
                     while left > 0 && !done.load(Ordering::Relaxed) {
                         let count = client.peer().read_some(&mut buffer).expect("bytes");
                         assert!(count > 0, "{left} bytes are missing");
                         left -= count;
-                        std::thread::sleep(pause);
+                        pace.step();
                     }
                 }
                 let slow = Duration::from_millis(5);

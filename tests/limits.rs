@@ -5,7 +5,10 @@ mod harness;
 
 use std::time::{Duration, Instant};
 
-use harness::{Run, Server, Strace, TcpPeer, UdpPeer, eventually, fill, raise_descriptor_limit};
+use harness::{
+    Http2, Run, Server, Strace, TcpPeer, UdpPeer, echoes, eventually, fill, message, pattern,
+    raise_descriptor_limit, slowly,
+};
 
 /// Connects, has a few bytes echoed, and ends in order.
 fn one_round(server: &Server) {
@@ -80,13 +83,15 @@ fn no_descriptor_left_on_accept_is_a_pause_and_not_the_end() {
     // It must not spin meanwhile, and serve those that it has.
     let cpu = server.cpu_seconds();
     let start = Instant::now();
-    while start.elapsed() < Duration::from_millis(600) {
+    for _ in slowly(Duration::from_millis(20), 0..30) {
         working.send(b"meanwhile");
         assert_eq!(working.take(9), b"meanwhile");
-        std::thread::sleep(Duration::from_millis(20));
     }
-    let used = server.cpu_seconds() - cpu;
-    assert!(used < 0.4, "{used} s of CPU in 0.6 s: it spins");
+    let (used, time) = (server.cpu_seconds() - cpu, start.elapsed());
+    assert!(
+        used < time.as_secs_f64() * 0.6,
+        "{used} s of CPU in {time:?}: it spins"
+    );
     assert!(
         server.log.count("cannot accept") < 100,
         "a line for each attempt"
@@ -230,13 +235,11 @@ fn an_idle_connection_ends_at_its_time() {
         .tcp()
         .args(["--idle-timeout", "500ms"])
         .start();
-    let start = Instant::now();
     let mut idle = server.connect();
     let mut busy = server.connect();
-    while start.elapsed() < Duration::from_millis(1200) {
+    for _ in slowly(Duration::from_millis(50), 0..24) {
         busy.send(b"tick");
         assert_eq!(busy.take(4), b"tick");
-        std::thread::sleep(Duration::from_millis(50));
     }
     idle.cut();
     server.log.wait_for(&["--idle-timeout"]);
@@ -271,12 +274,10 @@ fn a_peer_that_reads_slowly_is_not_closed() {
     let mut peer = TcpPeer::connect_narrow(server.address("tcp"));
     peer.say("write 6000000");
     peer.say("close the end");
-    let start = Instant::now();
     let mut received = 0;
     // Twice the time-out, in small steps.
-    while start.elapsed() < Duration::from_millis(1500) {
+    for _ in slowly(Duration::from_millis(50), 0..30) {
         received += peer.take(100_000).len();
-        std::thread::sleep(Duration::from_millis(50));
     }
     received += peer.rest().len();
     assert_eq!(received, 6_000_000 + "the end\n".len());
@@ -297,4 +298,90 @@ fn many_datagram_peers_leave_nothing_behind() {
     server.wait_for_descriptors(descriptors);
     let grown = server.resident().saturating_sub(memory);
     assert!(grown < 4 << 20, "{grown} bytes stayed");
+}
+
+#[test]
+#[ignore = "takes minutes: .ci/long soak"]
+fn minutes_of_mixed_load_leave_nothing_behind() {
+    let seconds = std::env::var("NETWASM_SOAK_SECONDS");
+    let seconds = seconds.map_or(300, |text| text.parse().expect("a number of seconds"));
+    let time = Duration::from_secs(seconds);
+    let echo = Run::guest("echo").tcp().tls().udp().start();
+    let sites = [
+        ("probe", "/big?n=100000"),
+        ("proxy-probe", "/bytes?100000"),
+        ("service-probe", "/bytes?100000"),
+    ]
+    .map(|(guest, path)| (Run::guest(guest).http().https().start(), path));
+    let servers = || std::iter::once(&echo).chain(sites.iter().map(|(server, _)| server));
+
+    load(&echo, &sites, time / 5);
+    let before: Vec<_> = servers()
+        .map(|server| (server.descriptors_at_rest(), server.resident()))
+        .collect();
+    load(&echo, &sites, time / 5 * 4);
+    for (server, (descriptors, memory)) in servers().zip(before) {
+        server.wait_for_descriptors(descriptors);
+        server.idles();
+        let grown = server.resident().saturating_sub(memory);
+        assert!(grown < 16 << 20, "{grown} bytes stayed");
+        assert_eq!(server.log.count("panicked"), 0);
+    }
+    echo.stop();
+    for (server, _) in sites {
+        server.stop();
+    }
+}
+
+/// Clients of every kind for a while, of which some leave without a word.
+fn load(echo: &Server, sites: &[(Server, &str)], time: Duration) {
+    let end = Instant::now() + time;
+    let again = |work: &dyn Fn()| {
+        while Instant::now() < end {
+            work();
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| again(&|| echoes(echo.connect(), &pattern(1 << 20))));
+        scope.spawn(|| {
+            again(&|| {
+                let mut peer = harness::Client::of("localhost").connect(echo.address("tls"));
+                peer.echoes_by(16 << 10, &pattern(1 << 18));
+                peer.finish();
+                assert_eq!(peer.rest(), b"");
+            });
+        });
+        scope.spawn(|| {
+            again(&|| {
+                let datagram = pattern(9000);
+                assert!(echo.datagrams().ask(&datagram) == datagram);
+            });
+        });
+        scope.spawn(|| {
+            again(&|| {
+                let mut peer = echo.connect();
+                peer.send(&pattern(50_000));
+                peer.reset();
+            });
+        });
+        for (server, path) in sites {
+            scope.spawn(move || {
+                again(&|| {
+                    let mut peer = server.connect_http();
+                    assert_eq!(peer.fetch(path).body.len(), 100_000);
+                    peer.send(message("GET", path, &[]).as_bytes());
+                    peer.reset();
+                    let mut peer = server.connect_http();
+                    peer.send(message("POST", path, &["Content-Length: 10"]).as_bytes());
+                    drop(peer);
+                });
+            });
+            scope.spawn(move || {
+                again(&|| {
+                    let mut client = Http2::secure(server.address("https"));
+                    assert_eq!(client.fetch(path).body.len(), 100_000);
+                });
+            });
+        }
+    });
 }

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::{DEADLINE, Run, Server, Strace, TcpPeer, TlsServer, cert, eventually, text};
+use harness::{
+    DEADLINE, Run, Server, Strace, TcpPeer, TlsServer, cert, eventually, refusing, text,
+};
 use socket2::SockRef;
 
 /// An echo in the test's own process, which counts its connections and closes
@@ -457,9 +459,7 @@ fn a_pool_that_may_not_connect_is_denied() {
 
 #[test]
 fn a_failure_to_connect_frees_the_place() {
-    let closed = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = closed.local_addr().expect("its address");
-    drop(closed);
+    let (address, _bound) = refusing();
     let server = probe(address, "1");
     let mut peer = pooled(&server, &format!("tcp:{address}"));
     for _ in 0..3 {

@@ -9,8 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use harness::{
-    DEADLINE, Finished, Peer, Run, Strace, TcpPeer, directory, eventually, pattern, same, spliced,
-    text, write,
+    DEADLINE, Finished, Peer, Run, Strace, TcpPeer, directory, eventually, in_own_network, pattern,
+    refusing_datagrams, same, set_mtu, spliced, text, write,
 };
 
 const MIB: usize = 1 << 20;
@@ -190,6 +190,41 @@ fn answers_a_stranger(flags: &[&str]) -> bool {
         command.stdout.wait_for(&["received friend"]);
     }
     answered
+}
+
+#[test]
+fn datagrams_larger_than_a_packet_arrive_and_those_too_long_are_an_error() {
+    if !in_own_network("datagrams_larger_than_a_packet_arrive_and_those_too_long_are_an_error") {
+        return;
+    }
+    set_mtu(1500);
+    for (any, longest) in [("127.0.0.1:0", 65_507), ("[::1]:0", 65_527)] {
+        let server = Run::guest("echo").listen("--udp", any).start();
+        let to = server.address("udp").to_string();
+        let exchange = |size: u32| {
+            probe(&["udp-echo", &to, &size.to_string()])
+                .args(["--allow-udp", &to])
+                .output()
+        };
+        for size in [0, 1453, 9000, longest] {
+            let finished = exchange(size);
+            went_well(&finished);
+            assert_eq!(finished.stdout, format!("{size} bytes, equal\n"));
+        }
+        let finished = exchange(longest + 1);
+        assert_eq!(finished.stdout, "ErrorCode::DatagramTooLarge\n");
+        server.stop();
+    }
+}
+
+#[test]
+fn a_datagram_that_reaches_nobody_is_an_error_to_a_connected_socket() {
+    let (address, _nobody) = refusing_datagrams();
+    let address = address.to_string();
+    let finished = probe(&["udp-ask", &address])
+        .args(["--allow-udp", &address])
+        .output();
+    assert_eq!(finished.stdout, "ErrorCode::ConnectionRefused\n");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use harness::{
     Client, Peer, Run, Server, Strace, TcpPeer, directory, echoes, eventually, pattern, same,
-    spliced, text, unix_address, write,
+    slowly, spliced, text, unix_address, write,
 };
 
 const MIB: usize = 1 << 20;
@@ -446,8 +446,7 @@ fn a_write_that_was_given_up_has_no_deadline() {
     let server = probe().args(["--write-timeout", "300ms"]).start();
     let mut peer = server.connect();
     peer.say("give-up");
-    for _ in 0..10 {
-        std::thread::sleep(Duration::from_millis(100));
+    for _ in slowly(Duration::from_millis(100), 0..10) {
         peer.send(b"x");
     }
     peer.finish();

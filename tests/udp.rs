@@ -5,7 +5,10 @@ mod harness;
 use std::collections::HashSet;
 use std::net::UdpSocket;
 
-use harness::{Run, Server, UdpPeer, datagram_handler, directory, eventually, pattern};
+use harness::{
+    Run, Server, Strace, UdpPeer, datagram_handler, directory, eventually, in_own_network, pattern,
+    set_mtu, with_ipv6,
+};
 
 /// The most that an IPv4 datagram carries.
 const MOST: usize = 65_507;
@@ -38,6 +41,89 @@ fn datagrams_of_all_sizes_keep_their_borders() {
         let bytes = pattern(size);
         assert!(peer.ask(&bytes) == bytes, "{size} bytes");
     }
+}
+
+#[test]
+fn datagrams_larger_than_a_packet_are_sent_in_fragments() {
+    if !in_own_network("datagrams_larger_than_a_packet_are_sent_in_fragments") {
+        return;
+    }
+    set_mtu(1500);
+    // IPv6's length does not count its own header.
+    for (any, longest) in [("127.0.0.1:0", MOST), ("[::1]:0", 65_527)] {
+        let server = Run::guest("echo").listen("--udp", any).start();
+        let peer = server.datagrams();
+        for size in [0, 1232, 1452, 1453, 1472, 1473, 9000, 60_000, longest] {
+            let bytes = pattern(size);
+            assert!(peer.ask(&bytes) == bytes, "{size} bytes over {any}");
+        }
+        server.stop();
+    }
+}
+
+#[test]
+fn a_burst_of_datagrams_larger_than_a_packet_comes_back() {
+    if !in_own_network("a_burst_of_datagrams_larger_than_a_packet_comes_back") {
+        return;
+    }
+    set_mtu(1000);
+    let server = echo();
+    let peer = server.datagrams();
+    // As segments of one system call they fit no packet here.
+    for size in [900, 1232, 3000] {
+        comes_back(&peer, size);
+    }
+    server.stop();
+}
+
+/// Sends a burst of datagrams of one size, and waits until each was echoed.
+fn comes_back(peer: &UdpPeer, size: usize) {
+    let datagrams: HashSet<Vec<u8>> = (0..32_u8)
+        .map(|number| {
+            let mut bytes = pattern(size);
+            bytes[0] = number;
+            bytes
+        })
+        .collect();
+    let mut seen = HashSet::new();
+    eventually("a whole burst", || {
+        // Those that got lost are sent once more.
+        for datagram in datagrams.difference(&seen) {
+            peer.send(datagram);
+        }
+        while seen.len() < datagrams.len() {
+            let datagram = peer.receive()?;
+            assert!(datagrams.contains(&datagram), "{size} bytes that differ");
+            seen.insert(datagram);
+        }
+        Some(())
+    });
+}
+
+#[test]
+fn a_kernel_that_takes_no_more_for_now_does_not_use_the_queue_up() {
+    let server = Run::guest("echo").udp().args(["--workers", "1"]).start();
+    let peer = server.datagrams();
+    let trace = ["-e", "trace=sendmsg", "-e"];
+    let attach = |inject: &str| Strace::attach(&server, &[&trace[..], &[inject]].concat());
+    // A device that has no segmentation offload says so once.
+    let Some(strace) = attach("inject=sendmsg:error=EIO:when=1") else {
+        return;
+    };
+    peer.ask(b"first");
+    strace.detach();
+    // Now datagrams go one by one, and every second one has to wait. There is
+    // room for 4 MiB in the queue.
+    let Some(strace) = attach("inject=sendmsg:error=EAGAIN:when=2+2") else {
+        return;
+    };
+    for _ in 0..200 {
+        comes_back(&peer, 1200);
+    }
+    let trace = strace.detach();
+    assert!(trace.iter().any(|line| line.contains("EAGAIN")), "injected");
+    assert_eq!(server.log.count("datagrams were dropped"), 0);
+    server.stop();
 }
 
 #[test]
@@ -129,14 +215,20 @@ fn an_answer_to_nobody_does_not_stop_the_echo() {
 
 #[test]
 fn a_datagram_too_long_to_send_is_an_error_to_the_guest() {
+    if !with_ipv6("a_datagram_too_long_to_send_is_an_error_to_the_guest") {
+        return;
+    }
     let scratch = directory();
-    // invalid-argument is the third case of error-code; 0 is success.
-    let guest = datagram_handler(
-        scratch.path(),
-        "(call $answer-digit (call $answer (global.get $data) (i32.const 65508)))",
-    );
-    let server = Run::component(&guest).udp().start();
-    assert_eq!(server.datagrams().ask(b"!"), b"3");
+    for (any, length) in [("127.0.0.1:0", 65_508), ("[::1]:0", 65_528)] {
+        // invalid-argument is the third case of error-code; 0 is success.
+        let guest = datagram_handler(
+            scratch.path(),
+            &format!("(call $answer-digit (call $answer (global.get $data) (i32.const {length})))"),
+        );
+        let server = Run::component(&guest).listen("--udp", any).start();
+        assert_eq!(server.datagrams().ask(b"!"), b"3", "{any}");
+        server.stop();
+    }
 }
 
 #[test]
@@ -210,8 +302,7 @@ fn several_workers_answer_from_one_address() {
 
 #[test]
 fn a_guest_for_datagrams_is_reached_over_ipv6() {
-    if UdpSocket::bind("[::1]:0").is_err() {
-        harness::skipped("this machine has no IPv6");
+    if !with_ipv6("a_guest_for_datagrams_is_reached_over_ipv6") {
         return;
     }
     let server = Run::guest("echo").listen("--udp", "[::1]:0").start();

@@ -2,8 +2,6 @@
 
 mod harness;
 
-use std::time::Duration;
-
 use harness::{Run, Server, directory, eventually, message, pattern, post, text};
 
 const MIB: usize = 1 << 20;
@@ -304,7 +302,7 @@ fn a_drain_lets_a_response_be_completed() {
         let mut server = probe(guest).start();
         let mut peer = server.connect_http();
         peer.send(message("GET", "/late?500", &[]).as_bytes());
-        std::thread::sleep(Duration::from_millis(100));
+        peer.taken();
         server.signal(rustix::process::Signal::TERM);
         assert!(peer.response().is(200, "late").closes());
         peer.ends();

@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, mpsc};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use harness::{
     Dns, DnsReply, Run, Server, TcpPeer, TlsServer, Upstream, cert, eventually, full_backlog,
-    message, text,
+    message, refusing, text,
 };
 use hickory_proto::op::ResponseCode;
 use http::uri::Authority;
@@ -377,10 +377,7 @@ fn what_goes_wrong_has_its_name() {
         ));
         asker.rest();
     });
-    let refusing = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        listener.local_addr().expect("its address")
-    };
+    let (refusing, _bound) = refusing();
     let refusing = format!("http://{refusing}/");
     let plain = Upstream::new(|mut asker, _| {
         asker.say("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
@@ -472,9 +469,12 @@ fn each_time_out_has_its_name() {
         asker.say("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello");
         asker.rest();
     });
-    let unread = Upstream::new(|mut asker, _| {
+    // It lives, and reads no more, until the test ends.
+    let (_test, lives) = mpsc::channel::<()>();
+    let lives = Mutex::new(lives);
+    let unread = Upstream::new(move |mut asker, _| {
         asker.head();
-        std::thread::sleep(Duration::from_secs(20));
+        let _ = lives.lock().expect("the lock").recv();
     });
     for server in probes() {
         let begun = Instant::now();
@@ -730,13 +730,18 @@ fn a_body_that_its_guest_does_not_end_does_not_look_whole() {
 
 #[test]
 fn an_instance_has_so_many_exchanges_at_once_and_no_more() {
-    let upstream = Upstream::new(|mut asker, _| {
-        while asker.head().is_some() {
-            std::thread::sleep(Duration::from_secs(1));
-            asker.say(OK);
-        }
-    });
     for server in probes() {
+        // Nothing is answered before as many are there as there may be.
+        let asked = AtomicUsize::new(0);
+        let upstream = Upstream::new(move |mut asker, _| {
+            while asker.head().is_some() {
+                asked.fetch_add(1, Ordering::SeqCst);
+                eventually("all requests", || {
+                    (asked.load(Ordering::SeqCst) >= 128).then_some(())
+                });
+                asker.say(OK);
+            }
+        });
         let said = ask(&server, &format!("/flood?200+{}", upstream.url("/")));
         assert_eq!(said, "128 answered, 72 refused");
         server
@@ -750,20 +755,24 @@ fn an_instance_has_so_many_exchanges_at_once_and_no_more() {
 
 #[test]
 fn a_drain_lets_an_exchange_be_completed() {
-    let upstream = Upstream::new(|mut asker, _| {
-        while asker.head().is_some() {
-            std::thread::sleep(Duration::from_millis(500));
-            asker.say(OK);
-        }
-    });
     for mut server in probes() {
-        let mut peer = server.connect_http();
-        let before = upstream.connections();
-        peer.send(message("GET", &format!("/get?{}", upstream.url("/")), &[]).as_bytes());
-        eventually("the request is sent", || {
-            (upstream.connections() > before).then_some(())
+        // The upstream answers once the server drains.
+        let (asked, is_asked) = mpsc::channel();
+        let (answer, may_answer) = mpsc::channel::<()>();
+        let may_answer = Mutex::new(may_answer);
+        let upstream = Upstream::new(move |mut asker, _| {
+            while asker.head().is_some() {
+                let _ = asked.send(());
+                let _ = may_answer.lock().expect("the lock").recv();
+                asker.say(OK);
+            }
         });
+        let mut peer = server.connect_http();
+        peer.send(message("GET", &format!("/get?{}", upstream.url("/")), &[]).as_bytes());
+        is_asked.recv_timeout(harness::DEADLINE).expect("a request");
         server.signal(rustix::process::Signal::TERM);
+        server.log.wait_for(&["draining"]);
+        answer.send(()).expect("the upstream is there");
         peer.response().is(200, SAID);
         assert_eq!(server.wait().code(), Some(0), "drained");
     }
@@ -1047,10 +1056,7 @@ fn a_reverse_proxy_streams_both_ways_in_little_memory() {
 
 #[test]
 fn a_reverse_proxy_says_that_its_upstream_is_not_there() {
-    let refusing = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        listener.local_addr().expect("its address")
-    };
+    let (refusing, _bound) = refusing();
     let proxy = reverse_proxy(&format!("http://{refusing}"));
     assert_eq!(proxy.connect_http().fetch("/").status, 502);
     proxy.stop();

@@ -6,7 +6,7 @@ mod harness;
 use std::time::{Duration, Instant};
 
 use harness::http2::{Http2, ask};
-use harness::{Run, Server, TcpPeer, message, pattern, post};
+use harness::{Run, Server, TcpPeer, eventually, message, pattern, post, slowly};
 
 const PROBES: [&str; 2] = ["proxy-probe", "service-probe"];
 
@@ -108,7 +108,7 @@ fn what_found_no_room_is_sent_while_the_guest_waits() {
     for size in (600_000..4_800_000).step_by(60_000) {
         let mut peer = TcpPeer::connect_narrow(server.address("http"));
         peer.send(message("GET", &format!("/stall?{size}"), &[]).as_bytes());
-        std::thread::sleep(Duration::from_millis(20));
+        peer.stalled();
         let begun = Instant::now();
         peer.take(size);
         let took = begun.elapsed();
@@ -124,8 +124,7 @@ fn a_slow_body_does_not_count_as_a_slow_guest() {
         let server = probe(guest).args(["--response-timeout", "400ms"]).start();
         let mut peer = server.connect_http();
         peer.send(b"POST /sum HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n");
-        for _ in 0..8 {
-            std::thread::sleep(Duration::from_millis(150));
+        for _ in slowly(Duration::from_millis(150), 0..8) {
             peer.send(b"a");
         }
         peer.response().is(200, "8");
@@ -322,12 +321,15 @@ fn clients_that_leave_do_not_take_those_along_who_share_their_instance() {
     for _ in 0..2 {
         let mut peer = server.connect_http();
         peer.send(b"POST /sum HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\n\r\nab");
+        peer.taken();
         leaving.push(peer);
     }
-    std::thread::sleep(Duration::from_millis(100));
-    for peer in leaving {
+    patient.taken();
+    for (left, peer) in (1..).zip(leaving) {
         drop(peer);
-        std::thread::sleep(Duration::from_millis(50));
+        eventually("it is known to have left", || {
+            (server.log.count("the client left within a request") == left).then_some(())
+        });
     }
     patient.response().is(200, "late");
     drop(patient);

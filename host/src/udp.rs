@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, sockopt};
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use rustix::io::Errno;
 use tokio::io::Interest;
@@ -168,6 +168,8 @@ struct Burst {
     size: usize,
     count: usize,
     data: Vec<u8>,
+    /// Datagrams that the kernel has taken already, one by one.
+    sent: usize,
 }
 
 impl Burst {
@@ -213,6 +215,7 @@ impl Outgoing {
             size: data.len(),
             count: 1,
             data: buffer,
+            sent: 0,
         });
     }
 
@@ -250,9 +253,11 @@ impl Outgoing {
 }
 
 impl Burst {
+    /// Sends what is left of it: as segments of one call where that is
+    /// possible, or one by one.
     fn send(&mut self, socket: &OwnedFd, state: &UdpSocketState) -> io::Result<()> {
-        if self.count > 1 && self.count <= state.max_gso_segments() {
-            match self.transmit(socket, state, &self.data, Some(self.size)) {
+        if (2..=state.max_gso_segments()).contains(&(self.count - self.sent)) {
+            match self.transmit(socket, state, self.left(), Some(self.size)) {
                 // The device cannot: one by one, then.
                 Err(error)
                     if matches!(
@@ -262,13 +267,18 @@ impl Burst {
                 result => return result,
             }
         }
-        while self.count > 1 {
-            let (first, _) = self.data.split_at(self.size.min(self.data.len()));
-            self.transmit(socket, state, first, None)?;
-            self.data.drain(..self.size.min(self.data.len()));
-            self.count -= 1;
+        while self.sent < self.count {
+            let left = self.left();
+            let datagram = left.get(..self.size).unwrap_or(left);
+            self.transmit(socket, state, datagram, None)?;
+            self.sent += 1;
         }
-        self.transmit(socket, state, &self.data, None)
+        Ok(())
+    }
+
+    /// The datagrams that are yet to be sent.
+    fn left(&self) -> &[u8] {
+        self.data.get(self.sent * self.size..).unwrap_or_default()
     }
 
     fn transmit(
@@ -286,9 +296,10 @@ impl Burst {
             src_ip: self.from,
         };
         match state.try_send(socket.into(), &transmit) {
-            // The error of an earlier datagram, which the error queue tells
-            // too; this one was not sent.
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::CONNREFUSED) => {
+            // Perhaps the error of an earlier datagram, by ICMP, which the
+            // error queue tells too; this one was not sent. Its own error
+            // comes again.
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
                 state.try_send(socket.into(), &transmit)
             }
             result => result,
@@ -336,15 +347,7 @@ impl Server {
         let local = socket.local_addr()?;
         let state = UdpSocketState::new((&socket).into())?;
         state.enable_transport_errors((&socket).into())?;
-        // A guest's datagram may be longer than a packet: quinn-udp, made for
-        // QUIC, forbids the kernel to fragment it.
-        if local.is_ipv4() {
-            let want = rustix::net::sockopt::Ipv4PathMtuDiscovery::WANT;
-            rustix::net::sockopt::set_ip_mtu_discover(&socket, want)?;
-        } else {
-            let want = rustix::net::sockopt::Ipv6PathMtuDiscovery::WANT;
-            rustix::net::sockopt::set_ipv6_mtu_discover(&socket, want)?;
-        }
+        allow_fragments(&socket, local)?;
         let interest = Interest::READABLE | Interest::WRITABLE | Interest::ERROR;
         Ok(Self {
             worker,
@@ -557,6 +560,20 @@ impl Server {
             let _ = endpoint.instance.endpoint_lost(endpoint.resource);
         }
     }
+}
+
+/// Lets the kernel send a datagram that is longer than a packet in fragments.
+/// quinn-udp, made for QUIC, forbids that.
+fn allow_fragments(socket: &UdpSocket, local: SocketAddr) -> io::Result<()> {
+    if local.is_ipv4() {
+        let want = rustix::net::sockopt::Ipv4PathMtuDiscovery::WANT;
+        rustix::net::sockopt::set_ip_mtu_discover(socket, want)?;
+    } else {
+        let want = rustix::net::sockopt::Ipv6PathMtuDiscovery::WANT;
+        rustix::net::sockopt::set_ipv6_mtu_discover(socket, want)?;
+        nix::sys::socket::setsockopt(socket, sockopt::Ipv6DontFrag, &false)?;
+    }
+    Ok(())
 }
 
 /// Takes the next entry of a socket's error queue: what went wrong, and with

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{self, ResponseFuture, SendRequest};
-use h2::{RecvStream, SendStream};
+use h2::{Ping, PingPong, RecvStream, SendStream};
 use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -21,6 +21,7 @@ pub(crate) struct Http2 {
     runtime: Runtime,
     sender: SendRequest<Bytes>,
     connection: JoinHandle<Result<(), h2::Error>>,
+    pings: Option<PingPong>,
 }
 
 impl Http2 {
@@ -57,12 +58,14 @@ impl Http2 {
         settings: &client::Builder,
     ) -> Self {
         let made = runtime.block_on(settings.handshake(stream));
-        let (sender, connection) = made.expect("a connection of HTTP/2");
+        let (sender, mut connection) = made.expect("a connection of HTTP/2");
+        let pings = connection.ping_pong();
         let connection = runtime.spawn(connection);
         Self {
             runtime,
             sender,
             connection,
+            pings,
         }
     }
 
@@ -73,7 +76,22 @@ impl Http2 {
         self.runtime.block_on(what).expect("it happens in time")
     }
 
-    /// Lets time pass.
+    /// Waits until the server has read all that was sent so far.
+    #[track_caller]
+    pub(crate) fn settle(&mut self) {
+        // RFC 9113, section 6.7: the answer comes after what was sent before.
+        let mut pings = self.pings.take().expect("there is only one");
+        let answered = async {
+            // Streams are sent first, then the ping.
+            tokio::task::yield_now().await;
+            pings.ping(Ping::opaque()).await
+        };
+        self.run(answered).expect("a PONG");
+        self.pings = Some(pings);
+    }
+
+    /// The pause of a client that is slow on purpose, in which the connection
+    /// goes on. What waits for the server uses [`Self::settle`].
     pub(crate) fn rest(&self, time: Duration) {
         self.runtime
             .block_on(async { tokio::time::sleep(time).await });
@@ -138,6 +156,7 @@ impl Http2 {
             runtime,
             sender,
             connection,
+            ..
         } = self;
         let ended = runtime.block_on(async { tokio::time::timeout(DEADLINE, connection).await });
         drop(sender);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::DEADLINE;
+use super::{DEADLINE, network};
 
 /// One end of a byte stream, with what tests do to it.
 pub(crate) struct Peer<S: Read + Write> {
@@ -183,6 +183,16 @@ impl TcpPeer {
     /// Ends the sending side.
     pub(crate) fn finish(&mut self) {
         self.get().shutdown(Shutdown::Write).expect("a half-close");
+    }
+
+    /// Waits until the server has read all that was sent.
+    pub(crate) fn taken(&mut self) {
+        network::taken(self.get());
+    }
+
+    /// Waits until the server cannot send any more, since nothing is read here.
+    pub(crate) fn stalled(&mut self) {
+        network::stalled(self.get());
     }
 
     /// Sends until the server takes no more.

@@ -1,8 +1,11 @@
 //! What the system knows of a process, and what can be done to it.
 
 use std::collections::HashSet;
+use std::io;
+use std::process::{Child, Command};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 
 fn pid(id: u32) -> Pid {
     Pid::from_raw(id.cast_signed()).expect("a process id")
@@ -52,6 +55,21 @@ pub(crate) fn cpu_seconds(id: u32) -> f64 {
         .map(|field| field.parse::<u64>().expect("ticks"))
         .sum();
     f64::from(u32::try_from(ticks).expect("less than a year")) / 100.0
+}
+
+/// Starts a program without root's right to override the permissions of files,
+/// capabilities(7).
+pub(crate) fn spawn_without_override(command: &mut Command) -> io::Result<Child> {
+    // The bounding set is a thread's; a process inherits that of the thread
+    // which starts it.
+    let spawn = || {
+        for right in [CapabilitySet::DAC_OVERRIDE, CapabilitySet::DAC_READ_SEARCH] {
+            // A user who may not give it up does not have it.
+            let _ = remove_capability_from_bounding_set(right);
+        }
+        command.spawn()
+    };
+    std::thread::scope(|scope| scope.spawn(spawn).join().expect("no panic"))
 }
 
 /// Sends a signal.

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -23,6 +23,7 @@ pub(crate) struct Run {
     guest_args: Vec<String>,
     /// What it is given on standard input.
     input: Vec<u8>,
+    obeys_permissions: bool,
 }
 
 impl Run {
@@ -53,6 +54,7 @@ impl Run {
             listening: 0,
             guest_args: Vec::new(),
             input: Vec::new(),
+            obeys_permissions: false,
         }
     }
 
@@ -125,20 +127,10 @@ impl Run {
         self
     }
 
-    /// Starts it as the user `nobody`, who may read what all may read. `None`
-    /// where this user cannot do that, or `nobody` not start the binary.
-    pub(crate) fn by_nobody(mut self) -> Option<Self> {
-        const NOBODY: u32 = 65_534;
-        let binary = env!("CARGO_BIN_EXE_netwasm");
-        let tried = Command::new(binary)
-            .arg("--version")
-            .uid(NOBODY)
-            .gid(NOBODY)
-            .stdout(Stdio::null())
-            .status();
-        tried.ok().filter(ExitStatus::success)?;
-        self.command.uid(NOBODY).gid(NOBODY);
-        Some(self)
+    /// Starts it without root's right to read what permissions forbid.
+    pub(crate) fn obeys_permissions(mut self) -> Self {
+        self.obeys_permissions = true;
+        self
     }
 
     /// Starts it under a limit of ulimit(1), such as `-n 64`.
@@ -203,14 +195,12 @@ impl Run {
 
     /// Starts the echo on `wasi:sockets@0.3`; returns its address, too.
     pub(crate) fn socket_echo() -> (Server, SocketAddr) {
-        let address = TcpListener::bind("127.0.0.1:0")
-            .and_then(|socket| socket.local_addr())
-            .expect("a port that is free");
+        let any = "127.0.0.1:0";
         let command = Self::guest("socket-echo")
-            .args(["--allow-listen", &address.to_string()])
-            .guest_args(&[&address.to_string()])
+            .args(["--allow-listen", any])
+            .guest_args(&[any])
             .start_command();
-        eventually("it listens", || TcpStream::connect(address).ok());
+        let address = command.own_listener();
         (command, address)
     }
 
@@ -250,7 +240,12 @@ impl Run {
         if !self.guest_args.is_empty() {
             self.command.arg("--").args(&self.guest_args);
         }
-        let mut child = self.command.spawn().expect("netwasm starts");
+        let mut child = if self.obeys_permissions {
+            process::spawn_without_override(&mut self.command)
+        } else {
+            self.command.spawn()
+        }
+        .expect("netwasm starts");
         if let Some(mut stdin) = child.stdin.take() {
             // On a thread, since what it prints fills a pipe as well.
             let input = self.input;
@@ -317,6 +312,16 @@ impl Server {
         address.parse().expect("an address")
     }
 
+    /// Waits for the line `listening on ADDRESS` of a program that listens by
+    /// itself, and returns the address.
+    pub(crate) fn own_listener(&self) -> SocketAddr {
+        let line = self.stdout.wait(START, "its address", |lines| {
+            let mut lines = lines.iter();
+            lines.find_map(|line| line.strip_prefix("listening on ").map(str::to_owned))
+        });
+        line.parse().expect("an address")
+    }
+
     /// Connects to the TCP listener.
     pub(crate) fn connect(&self) -> TcpPeer {
         Peer::connect(self.address("tcp"))
@@ -355,6 +360,12 @@ impl Server {
                 Peer::connect(address.parse().expect("an address")).finish_and_wait();
             }
         }
+        self.settled_descriptors()
+    }
+
+    /// How many descriptors it has open, once that does not change for a
+    /// while.
+    pub(crate) fn settled_descriptors(&self) -> usize {
         let (mut last, mut since) = (0, Instant::now());
         eventually("descriptors at rest", || {
             let now = self.descriptors();
@@ -365,18 +376,24 @@ impl Server {
         })
     }
 
+    /// Waits until it has nothing to do: it uses hardly any CPU time for a
+    /// while.
+    pub(crate) fn idles(&self) {
+        let (mut cpu, mut since) = (self.cpu_seconds(), Instant::now());
+        eventually("it idles", || {
+            let now = self.cpu_seconds();
+            if now - cpu > 0.05 {
+                (cpu, since) = (now, Instant::now());
+            }
+            (since.elapsed() > Duration::from_millis(300)).then_some(())
+        });
+    }
+
     /// Waits until it has no more descriptors open than that.
     pub(crate) fn wait_for_descriptors(&self, at_most: usize) {
-        let mut last = 0;
-        let start = Instant::now();
-        while start.elapsed() < DEADLINE {
-            last = self.descriptors();
-            if last <= at_most {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        panic!("{last} descriptors are open where {at_most} should be");
+        eventually(&format!("no more than {at_most} descriptors"), || {
+            (self.descriptors() <= at_most).then_some(())
+        });
     }
 
     /// Its resident memory, bytes.

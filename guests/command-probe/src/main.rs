@@ -29,10 +29,14 @@ fn run(words: &[&str]) -> io::Result<()> {
         }
         ["exit", code] => process::exit(code.parse().unwrap_or(255)),
         ["panic"] => panic!("as was asked for"),
-        ["spin"] => loop {
-            hint::spin_loop();
-        },
+        ["spin"] => {
+            println!("spin");
+            loop {
+                hint::spin_loop();
+            }
+        }
         ["sleep", milliseconds] => {
+            println!("sleep");
             let milliseconds = milliseconds.parse().unwrap_or(u64::MAX);
             thread::sleep(Duration::from_millis(milliseconds));
         }
@@ -69,6 +73,27 @@ fn run(words: &[&str]) -> io::Result<()> {
             let mut reply = [0; 1500];
             let (count, _) = socket.recv_from(&mut reply)?;
             println!("{}", String::from_utf8_lossy(&reply[..count]));
+        }
+        // Sends so many bytes, and says what came back.
+        ["long-datagram", from, to, size] => {
+            let size = size.parse().unwrap_or(0);
+            let bytes: Vec<u8> = (0..size).map(|index: u32| (index % 251) as u8).collect();
+            let socket = UdpSocket::bind(from)?;
+            socket.send_to(&bytes, to)?;
+            let mut reply = vec![0; 1 << 16];
+            let (count, _) = socket.recv_from(&mut reply)?;
+            let equal = reply[..count] == bytes;
+            println!(
+                "{count} bytes, {}",
+                if equal { "equal" } else { "not equal" }
+            );
+        }
+        // Sends something, and waits for an answer.
+        ["connected-datagram", from, to] => {
+            let socket = UdpSocket::bind(from)?;
+            socket.connect(to)?;
+            socket.send(b"x")?;
+            socket.recv(&mut [0; 16])?;
         }
         _ => return Err(io::Error::other("no such thing to do")),
     }

@@ -34,6 +34,7 @@ async fn serve(address: SocketAddr) -> Result<(), ErrorCode> {
     listener.bind(to_wasi(address))?;
     listener.set_listen_backlog_size(BACKLOG)?;
     let mut clients = listener.listen()?;
+    println!("listening on {}", to_std(listener.get_local_address()?));
     while let Some(client) = clients.next().await {
         wit_bindgen::spawn_local(echo(client));
     }
@@ -66,6 +67,13 @@ fn to_wasi(address: SocketAddr) -> IpSocketAddress {
             address: v6.ip().segments().into(),
             scope_id: v6.scope_id(),
         }),
+    }
+}
+
+fn to_std(address: IpSocketAddress) -> SocketAddr {
+    match address {
+        IpSocketAddress::Ipv4(v4) => (<[u8; 4]>::from(v4.address), v4.port).into(),
+        IpSocketAddress::Ipv6(v6) => (<[u16; 8]>::from(v6.address), v6.port).into(),
     }
 }
 

@@ -30,6 +30,8 @@ impl Guest for SocketProbe {
             ["udp-bind", address] => udp(address).and_then(|(socket, at)| socket.bind(at)),
             ["udp-connect", address] => udp(address).and_then(|(socket, at)| socket.connect(at)),
             ["udp-send", address] => udp_send(address).await,
+            ["udp-echo", address, size] => udp_echo(address, size).await,
+            ["udp-ask", address] => udp_ask(address).await,
             ["udp-answer", address, known] => udp_answer(address, known).await,
             ["resolve", name] => match resolve_addresses(name.to_owned()).await {
                 Ok(addresses) => {
@@ -92,6 +94,27 @@ fn hoard(address: &str) -> Result<(), ErrorCode> {
 async fn udp_send(address: &str) -> Result<(), ErrorCode> {
     let (socket, address) = udp(address)?;
     socket.send(b"datagram".to_vec(), Some(address)).await
+}
+
+/// Sends so many bytes to an echo, and says what came back.
+async fn udp_echo(address: &str, size: &str) -> Result<(), ErrorCode> {
+    let (socket, address) = udp(address)?;
+    let size = size.parse().map_err(|_| ErrorCode::InvalidArgument)?;
+    let bytes: Vec<u8> = (0..size).map(|index: u32| (index % 251) as u8).collect();
+    socket.send(bytes.clone(), Some(address)).await?;
+    let (reply, _) = socket.receive().await?;
+    let equal = if reply == bytes { "equal" } else { "not equal" };
+    println!("{} bytes, {equal}", reply.len());
+    Ok(())
+}
+
+/// Sends something from a connected socket, and waits for an answer.
+async fn udp_ask(address: &str) -> Result<(), ErrorCode> {
+    let (socket, address) = udp(address)?;
+    socket.connect(address)?;
+    socket.send(b"x".to_vec(), None).await?;
+    socket.receive().await?;
+    Ok(())
 }
 
 /// Says to `known` where it is, and answers whoever sends something next.
