@@ -132,7 +132,7 @@ impl Upload {
     /// may want the rest nonetheless. False if the rest is not to be sent: the
     /// guest has dropped the exchange, or the peer has answered and takes
     /// nothing for so long.
-    pub(super) async fn rest(&self, limit: Duration) -> bool {
+    pub(super) async fn rest(&self, limit: Duration, line: Option<&Line>) -> bool {
         let ended = poll_fn(|cx| {
             let mut progress = self.progress();
             progress.poll_forget(cx);
@@ -150,7 +150,7 @@ impl Upload {
                 ResponseRead::Whole | ResponseRead::Dropped(_) => Poll::Ready(()),
             })
             .await;
-            self.stalled(limit).await
+            self.stalled(limit, line).await
         };
         let sent = tokio::select! {
             biased;

@@ -331,7 +331,7 @@ impl From<Error> for Failed {
 
 /// Sees to a request's body that the peer has answered before its end.
 async fn send_rest(guard: Arc<Guard>, limit: Duration) {
-    if !guard.upload.rest(limit).await {
+    if !guard.upload.rest(limit, guard.line.as_ref()).await {
         guard.cut();
     }
 }

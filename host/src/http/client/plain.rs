@@ -2,7 +2,7 @@
 //! runtime watches already.
 
 use std::io::{self, IoSlice};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -17,6 +17,12 @@ pub(super) struct Plain(AsyncFd<OwnedFd>);
 impl From<AsyncFd<OwnedFd>> for Plain {
     fn from(socket: AsyncFd<OwnedFd>) -> Self {
         Self(socket)
+    }
+}
+
+impl AsFd for Plain {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -287,8 +287,10 @@ impl Driver {
         let told = download.told.take();
         let (status, sent) = (download.status, download.sent);
         let last = download.persistence == Persistence::Closed;
-        let end = self.exchange.written + out.len() as u64;
-        self.exchange.untold.push_back((told, end));
+        if let Some(told) = told {
+            let end = self.exchange.written + out.len() as u64;
+            self.exchange.untold.push_back((told, end));
+        }
         self.log_later(answering.entry.take(), status, sent, out);
         answering.stage = Stage::Reading { last };
         answering.deadline = Some(self.worker().tick_after(self.limits().body_timeout));

@@ -15,7 +15,8 @@ use wasmtime_wasi_http::Error;
 use crate::http::connection::{SLOW_BODY, TOO_LARGE};
 use crate::http::head::Refusal;
 use crate::http::http2::request;
-use crate::worker::{LINGER, Worker};
+use crate::transport::LINGER;
+use crate::worker::Worker;
 
 /// See the module.
 pub(crate) struct Incoming {
