@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::connection::Driver;
@@ -85,43 +85,39 @@ pub(crate) struct ConnectOptions {
     pub(crate) local: Option<IpAddr>,
 }
 
-/// Begins to connect for a guest, which learns of the end by an event.
-pub(crate) fn connect(
-    worker: &Rc<Worker>,
+/// Connects for a guest, which learns of the end by an event.
+pub(crate) async fn connect(
+    worker: Rc<Worker>,
     instance: Weak<Instance>,
     id: u64,
     endpoint: Endpoint,
     client: Option<ClientTls>,
     timeout: Option<Duration>,
-) -> AbortHandle {
-    let worker = Rc::clone(worker);
-    let task = tokio::task::spawn_local(async move {
-        let options = ConnectOptions {
-            timeout,
-            local: None,
-        };
-        let result = make(&worker, &endpoint, client.as_ref(), options).await;
-        let Some(instance) = instance.upgrade() else {
-            return;
-        };
-        match result {
-            Err(error) => {
-                tracing::debug!(%error, "cannot connect");
-                // A trap was logged.
-                let _ = instance.connect_failed(id, &error);
-            }
-            Ok(transport) => match instance.connected(id, &transport) {
-                Ok(connection) => {
-                    worker.shared.counters.connections_made.add();
-                    let driver =
-                        Driver::connected(Rc::clone(&transport), Rc::clone(&instance), connection);
-                    worker.drive(&transport, driver);
-                }
-                Err(_) => transport.release(),
-            },
+) {
+    let options = ConnectOptions {
+        timeout,
+        local: None,
+    };
+    let result = make(&worker, &endpoint, client.as_ref(), options).await;
+    let Some(instance) = instance.upgrade() else {
+        return;
+    };
+    match result {
+        Err(error) => {
+            tracing::debug!(%error, "cannot connect");
+            // A trap was logged.
+            let _ = instance.connect_failed(id, &error);
         }
-    });
-    task.abort_handle()
+        Ok(transport) => match instance.connected(id, &transport) {
+            Ok(connection) => {
+                worker.shared.counters.connections_made.add();
+                let driver =
+                    Driver::connected(Rc::clone(&transport), Rc::clone(&instance), connection);
+                worker.drive(&transport, driver);
+            }
+            Err(_) => transport.release(),
+        },
+    }
 }
 
 /// Makes a connection, with its TLS session if one is asked for. Dropping this
@@ -386,23 +382,13 @@ fn take_next(untried: &mut Vec<IpAddr>, last: Option<IpAddr>) -> Option<IpAddr> 
     (place < untried.len()).then(|| untried.remove(place))
 }
 
-/// Begins to look a name up for a guest, which learns of the answer by an
-/// event.
-pub(crate) fn resolve(
-    worker: &Rc<Worker>,
-    instance: Weak<Instance>,
-    id: u64,
-    host: String,
-) -> AbortHandle {
-    let worker = Rc::clone(worker);
-    let task = tokio::task::spawn_local(async move {
-        let answer = worker.resolver.resolve(&host).await;
-        if let Some(instance) = instance.upgrade() {
-            // A trap was logged.
-            let _ = instance.resolved(id, answer);
-        }
-    });
-    task.abort_handle()
+/// Looks a name up for a guest, which learns of the answer by an event.
+pub(crate) async fn resolve(worker: Rc<Worker>, instance: Weak<Instance>, id: u64, host: String) {
+    let answer = worker.resolver.resolve(&host).await;
+    if let Some(instance) = instance.upgrade() {
+        // A trap was logged.
+        let _ = instance.resolved(id, answer);
+    }
 }
 
 #[cfg(test)]

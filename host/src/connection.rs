@@ -21,9 +21,6 @@ use crate::transport::{HandshakeFailed, Linger, Transport};
 use crate::wasm::concurrent;
 use crate::wasm::instance::{Instance, Trapped};
 
-/// How many pieces are received before other connections have their turn.
-const TURN: u32 = 32;
-
 /// Drives one connection to its end.
 #[derive(Debug)]
 pub(crate) struct Driver {
@@ -125,7 +122,7 @@ impl Driver {
         connection: ResourceAny,
     ) -> Poll<Result<Lost, Trapped>> {
         let transport = &self.transport;
-        let mut turn = 0;
+        let mut moved = None;
         loop {
             if instance.is_dead() {
                 return Poll::Ready(Err(Trapped));
@@ -139,12 +136,12 @@ impl Driver {
                     Next::End(lost) => return Poll::Ready(Ok(lost)),
                 }
             }
-            let worker = transport.worker();
-            turn += 1;
-            if turn > TURN {
-                cx.waker().wake_by_ref();
+            if let Some(bytes) = moved.take()
+                && transport.pauses(cx, bytes)
+            {
                 return Poll::Pending;
             }
+            let worker = transport.worker();
             let mut scratch = worker.scratch.borrow_mut();
             match transport.poll_receive(cx, &mut scratch) {
                 Poll::Pending => return Poll::Pending,
@@ -156,7 +153,9 @@ impl Driver {
                     }
                 }
                 Poll::Ready(Ok(received)) => {
-                    instance.data_received(connection, scratch.get(received))?;
+                    let data = scratch.get(received);
+                    instance.data_received(connection, data)?;
+                    moved = Some(data.len());
                 }
             }
         }
@@ -170,11 +169,15 @@ impl Driver {
             if let Some(lost) = transport.over() {
                 return Poll::Ready(lost);
             }
-            if let Poll::Ready(Err(reason)) = transport.poll_flush(cx) {
-                if !stream.ends_file(&reason) {
-                    transport.fail(reason);
+            match transport.poll_flush(cx) {
+                Poll::Ready(Err(reason)) => {
+                    if !stream.ends_file(&reason) {
+                        transport.fail(reason);
+                    }
+                    continue;
                 }
-                continue;
+                Poll::Pending if transport.turn.waits() => return Poll::Pending,
+                Poll::Ready(Ok(())) | Poll::Pending => {}
             }
             if transport.shut_if_due() {
                 continue;
@@ -194,7 +197,7 @@ impl Driver {
             let relayed = relay::poll(transport, cx, &mut transport.worker().scratch.borrow_mut());
             match relayed {
                 Poll::Ready(outcome) => stream.fed(outcome.map(|_| ())),
-                Poll::Pending if self.feeds_itself() && self.poll_own_room(cx).is_ready() => {}
+                Poll::Pending if self.goes_on(cx) => {}
                 Poll::Pending => return Poll::Pending,
             }
         }
@@ -217,6 +220,7 @@ impl Driver {
                 transport.fail(reason);
                 return Ok(Next::Again);
             }
+            Poll::Pending if transport.turn.waits() => return Ok(Next::Sleep),
             Poll::Ready(Ok(())) | Poll::Pending => {}
         }
         match transport.watermark() {
@@ -279,10 +283,16 @@ impl Driver {
             Poll::Ready(Err(reason)) => transport.fail(reason),
             // A relay to itself may have queued something just now, or waits
             // for room in its own socket: see to that before sleeping.
-            Poll::Pending if self.feeds_itself() && self.poll_own_room(cx).is_ready() => {}
+            Poll::Pending if self.goes_on(cx) => {}
             Poll::Pending => return Next::Sleep,
         }
         Next::Again
+    }
+
+    /// True if a connection that is relayed to itself has room for more at once,
+    /// and the turn.
+    fn goes_on(&self, cx: &mut Context<'_>) -> bool {
+        !self.transport.turn.waits() && self.feeds_itself() && self.poll_own_room(cx).is_ready()
     }
 
     fn feeds_itself(&self) -> bool {

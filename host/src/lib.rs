@@ -49,6 +49,7 @@
 //! | [`inspect`] | what a component exports and imports, and whether that fits | running it |
 //! | [`server`] | a run from beginning to end; what workers share; counters | TLS or WIT details |
 //! | `worker` | a thread: its runtime, clock, connections, scratch buffers | the protocol |
+//! | `turns` | fairness: which of a worker's tasks goes on, and when sockets are looked at in between | what tasks do |
 //! | `listener` | bind, socket options, an accept that cannot fail the server | handshakes |
 //! | `incoming` | the same for sockets that a guest listens on | policy |
 //! | `connection` | one task, one connection: handshake, events, end | parsing, policy |
@@ -117,6 +118,7 @@ mod ticker;
 mod tls;
 mod transport;
 mod trust;
+mod turns;
 mod udp;
 pub mod wasm;
 mod watch;

@@ -14,6 +14,10 @@ use crate::sendfile;
 /// Small writes are joined up to this size, in bytes.
 const CHUNK: usize = 64 << 10;
 
+/// How much one call sends at most, bytes: other connections of the worker
+/// wait meanwhile.
+const SLICE: usize = 256 << 10;
+
 /// The queue of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct WriteQueue {
@@ -129,11 +133,12 @@ impl WriteQueue {
         let (sent, done) = match front {
             Chunk::Bytes { data, sent } => {
                 let rest = data.get(*sent..).unwrap_or_default();
-                let count = send(socket, rest, more)?;
+                let part = rest.get(..SLICE).unwrap_or(rest);
+                let count = send(socket, part, more || part.len() < rest.len())?;
                 *sent += count;
                 self.bytes -= count as u64;
                 let whole = *sent == data.len();
-                let short = !whole;
+                let short = count < part.len();
                 (Sent { count, short }, whole)
             }
             Chunk::File(part) => {

@@ -28,9 +28,6 @@ const SMALL: usize = 16 << 10;
 /// After so many small pieces in a row, splicing stops.
 const SMALL_IN_A_ROW: u8 = 8;
 
-/// How much one poll moves before other connections have their turn, bytes.
-const BUDGET: usize = 4 << 20;
-
 /// Where a connection's stream goes, and how far it is.
 #[derive(Debug)]
 pub(crate) struct Relay {
@@ -222,14 +219,11 @@ pub(crate) fn poll(
     let Some(mut relay) = source.core.borrow_mut().relay.take() else {
         return Poll::Ready(Ok(None));
     };
-    let mut budget = BUDGET;
     let result = loop {
         match relay.step(source, cx, scratch) {
             Poll::Pending => break Poll::Pending,
             Poll::Ready(Ok(Step::Moved(count))) => {
-                budget = budget.saturating_sub(count);
-                if budget == 0 {
-                    cx.waker().wake_by_ref();
+                if source.pauses(cx, count) {
                     break Poll::Pending;
                 }
             }

@@ -10,7 +10,7 @@ use crate::queue::{self, FilePart, Sent};
 
 /// How much one call sends at most, bytes: other connections of the worker
 /// wait meanwhile.
-const SLICE: u64 = 2 << 20;
+const SLICE: u64 = 512 << 10;
 
 /// How much the copy path reads at a time, bytes.
 const COPY: usize = 64 << 10;

@@ -24,6 +24,7 @@ use crate::places::Places;
 use crate::policy::{Denied, Policy};
 use crate::ticker::Ticker;
 use crate::tls::Tls;
+use crate::turns::Steps;
 use crate::wasm::concurrent::Background;
 use crate::wasm::engine::Loaded;
 use crate::wasm::guest_log::GuestLog;
@@ -31,9 +32,10 @@ use crate::wasm::room::Room;
 use crate::wasm::wasi::WasiSetup;
 use crate::worker::{self, Assignment, Ended, Tick};
 
-/// How many tasks a worker runs before it looks for new events of its
-/// sockets: all that one look found.
-const EVENT_INTERVAL: u32 = 1024;
+/// How many tasks a worker polls before it looks for new events of its sockets.
+/// Most rounds end before that: no task is left, or those that have more to do
+/// have given way (`turns`).
+const EVENT_INTERVAL: u32 = 256;
 
 /// How often it is looked for what is no longer needed.
 const TIDY: Duration = Duration::from_millis(500);
@@ -88,6 +90,8 @@ pub(crate) struct Shared {
     outgoing: Arc<Semaphore>,
     pub(crate) background: Background,
     pub(crate) pools: Pools,
+    /// The clock of the workers' turns.
+    pub(crate) steps: Steps,
 }
 
 impl Shared {
@@ -128,6 +132,7 @@ impl Shared {
                 .transpose()?,
             pools: Pools::new().map_err(system("epoll"))?,
             room,
+            steps: Steps::default(),
         })
     }
 
@@ -294,7 +299,10 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
         }
     }
     drop(handing);
-    let _ticker = shared.program.start_ticker().map_err(Error::Thread)?;
+    let ticker = shared
+        .program
+        .start_ticker(&config.limits, shared.steps.clone());
+    let _ticker = ticker.map_err(Error::Thread)?;
     // As of each tick, the time that the workers' deadlines go by.
     let (clock, ticks) = watch::channel::<Tick>(0);
     let begun = Instant::now();

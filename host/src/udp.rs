@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashSet, VecDeque};
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
@@ -19,6 +20,7 @@ use wasmtime::component::ResourceAny;
 
 use crate::error::ConnectionError;
 use crate::server::Phase;
+use crate::turns::Turn;
 use crate::wasm::instance::{Instance, Trapped};
 use crate::watch::watch;
 use crate::worker::Worker;
@@ -41,9 +43,6 @@ const OPEN_BURSTS: usize = 16;
 
 /// How many peers an endpoint remembers at least: those it may send to.
 const KNOWN_PEERS: usize = 16 << 10;
-
-/// How many bursts are sent before other connections have their turn.
-const TURN: usize = 256;
 
 /// How much may wait for the kernel, bytes; beyond it datagrams are dropped.
 const MOST_QUEUED: usize = 4 << 20;
@@ -219,7 +218,7 @@ impl Outgoing {
         });
     }
 
-    /// Sends what the kernel takes, or as much as is fair.
+    /// Sends what the kernel takes, until others have their turn.
     ///
     /// # Errors
     /// `WouldBlock` where it takes no more at present. What else goes wrong
@@ -228,12 +227,10 @@ impl Outgoing {
         &mut self,
         socket: &OwnedFd,
         state: &UdpSocketState,
+        turn: &Turn,
         errors: &mut Vec<(ConnectionError, SocketAddr)>,
     ) -> io::Result<()> {
-        for _ in 0..TURN {
-            let Some(burst) = self.bursts.front_mut() else {
-                break;
-            };
+        while let Some(burst) = self.bursts.front_mut() {
             let size = burst.data.len() + size_of::<Burst>();
             match burst.send(socket, state) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
@@ -243,6 +240,9 @@ impl Outgoing {
             if let Some(burst) = self.bursts.pop_front() {
                 self.queued = self.queued.saturating_sub(size);
                 self.spare = burst.data;
+            }
+            if turn.is_over(size) {
+                break;
             }
         }
         if self.spare.capacity() > LONGEST_V6 {
@@ -315,13 +315,16 @@ pub(crate) async fn serve(
     worker: Rc<Worker>,
     socket: UdpSocket,
     mut phase: watch::Receiver<Phase>,
+    turn: Rc<Turn>,
 ) -> io::Result<()> {
-    let mut server = Server::new(worker, socket)?;
+    let mut server = Server::new(worker, socket, turn)?;
     let result = tokio::select! {
         _ = phase.wait_for(|phase| *phase != Phase::Serving) => Ok(()),
         error = server.run() => Err(error),
     };
-    server.end();
+    // What has come is handled while there is time.
+    server.deliver_burst();
+    server.end_sending();
     result
 }
 
@@ -333,6 +336,44 @@ struct Server {
     local: SocketAddr,
     endpoint: Option<Endpoint>,
     buffers: Vec<u8>,
+    /// What was received there and has yet to be handed to the guest.
+    burst: Received,
+    turn: Rc<Turn>,
+}
+
+/// Datagrams that were received at once.
+#[derive(Default)]
+struct Received {
+    metas: [RecvMeta; BATCH_SIZE],
+    /// How many buffers were filled.
+    count: usize,
+    /// The next buffer, and how much of it was handed over, in bytes.
+    next: usize,
+    offset: usize,
+}
+
+impl Received {
+    fn is_empty(&self) -> bool {
+        self.next >= self.count
+    }
+
+    /// The next datagram: what is known of it, and where it is in the buffers.
+    fn next(&mut self) -> Option<(RecvMeta, Range<usize>)> {
+        if self.is_empty() {
+            return None;
+        }
+        let meta = *self.metas.get(self.next)?;
+        let begin = self.next * BUFFER;
+        let end = self.offset.saturating_add(meta.stride.max(1)).min(meta.len);
+        let datagram = begin + self.offset..begin + end;
+        if end >= meta.len {
+            self.next += 1;
+            self.offset = 0;
+        } else {
+            self.offset = end;
+        }
+        Some((meta, datagram))
+    }
 }
 
 /// The guest's side of it.
@@ -343,7 +384,7 @@ struct Endpoint {
 }
 
 impl Server {
-    fn new(worker: Rc<Worker>, socket: UdpSocket) -> io::Result<Self> {
+    fn new(worker: Rc<Worker>, socket: UdpSocket, turn: Rc<Turn>) -> io::Result<Self> {
         let local = socket.local_addr()?;
         let state = UdpSocketState::new((&socket).into())?;
         state.enable_transport_errors((&socket).into())?;
@@ -356,13 +397,21 @@ impl Server {
             local,
             endpoint: None,
             buffers: vec![0; BATCH_SIZE * BUFFER],
+            burst: Received::default(),
+            turn,
         })
     }
 
     /// Runs until the socket cannot be watched.
     async fn run(&mut self) -> io::Error {
+        let turn = Rc::clone(&self.turn);
         loop {
             self.flush().await;
+            if !self.burst.is_empty() {
+                turn.pause(0).await;
+                self.deliver_burst();
+                continue;
+            }
             let wake = async {
                 match &self.endpoint {
                     Some(endpoint) => endpoint.datagrams.wake.notified().await,
@@ -378,15 +427,19 @@ impl Server {
                 },
                 () = wake => continue,
             };
-            self.receive(guard);
-            // A peer that never stops must not have the worker for itself.
-            tokio::task::consume_budget().await;
+            let more = self.receive(guard);
+            self.deliver_burst();
+            if more && self.burst.is_empty() {
+                // Peers that never stop must not have the worker for themselves.
+                self.flush().await;
+                turn.pause(0).await;
+            }
         }
     }
 
-    /// Receives a burst and hands it to the guest.
-    fn receive(&mut self, mut guard: AsyncFdReadyGuard<'_, OwnedFd>) {
-        let mut metas = [RecvMeta::default(); BATCH_SIZE];
+    /// Receives a burst. Returns true if there may be more.
+    fn receive(&mut self, mut guard: AsyncFdReadyGuard<'_, OwnedFd>) -> bool {
+        let metas = &mut self.burst.metas;
         let mut slices = self.buffers.chunks_mut(BUFFER).map(IoSliceMut::new);
         let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
             std::array::from_fn(|_| slices.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
@@ -395,7 +448,7 @@ impl Server {
         let result = guard.try_io(|socket| {
             let count = self
                 .state
-                .recv(socket.get_ref().into(), &mut slices, &mut metas)?;
+                .recv(socket.get_ref().into(), &mut slices, metas)?;
             if count < BATCH_SIZE {
                 // There is no more: as good as EAGAIN, and saves the call
                 // that would only say so.
@@ -413,17 +466,27 @@ impl Server {
         if count == 0 || reports {
             self.report_errors();
         }
+        self.burst = Received {
+            metas: self.burst.metas,
+            count,
+            ..Received::default()
+        };
+        count == BATCH_SIZE
+    }
+
+    /// Hands datagrams to the guest until others have their turn. Returns true
+    /// if some are left.
+    fn deliver_burst(&mut self) -> bool {
         let buffers = std::mem::take(&mut self.buffers);
-        for (meta, buffer) in metas.iter().zip(buffers.chunks(BUFFER)).take(count) {
-            let data = buffer.get(..meta.len).unwrap_or_default();
-            if data.is_empty() {
-                self.deliver(data, meta);
-            }
-            for datagram in data.chunks(meta.stride.max(1)) {
-                self.deliver(datagram, meta);
+        while let Some((meta, datagram)) = self.burst.next() {
+            let data = buffers.get(datagram).unwrap_or_default();
+            self.deliver(data, &meta);
+            if self.turn.is_over(data.len()) {
+                break;
             }
         }
         self.buffers = buffers;
+        !self.burst.is_empty()
     }
 
     fn deliver(&mut self, data: &[u8], meta: &RecvMeta) {
@@ -514,13 +577,14 @@ impl Server {
                 let result = datagrams.outgoing.borrow_mut().send(
                     self.socket.get_ref(),
                     &self.state,
+                    &self.turn,
                     &mut errors,
                 );
                 if result.is_ok() {
                     if datagrams.outgoing.borrow().bursts.is_empty() {
                         break;
                     }
-                    tokio::task::yield_now().await;
+                    self.turn.pause(0).await;
                     continue;
                 }
                 match self.socket.writable().await {
@@ -549,7 +613,8 @@ impl Server {
         {
             let mut outgoing = endpoint.datagrams.outgoing.borrow_mut();
             // What finds no room is lost, as datagrams may be.
-            let _ = outgoing.send(self.socket.get_ref(), &self.state, &mut Vec::new());
+            let (socket, state) = (self.socket.get_ref(), &self.state);
+            let _ = outgoing.send(socket, state, &self.turn, &mut Vec::new());
         }
         self.end();
     }

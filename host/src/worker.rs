@@ -4,10 +4,10 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Context;
+use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use crate::relay::Pipe;
 use crate::server::{Phase, Shared};
 use crate::tls::Tls;
 use crate::transport::Transport;
+use crate::turns::{HEAVY, Turn, Turns};
 use crate::udp;
 use crate::wasm::concurrent;
 use crate::wasm::instance::{Instance, InstanceError};
@@ -32,6 +33,9 @@ use crate::wasm::instance::{Instance, InstanceError};
 /// What one read may bring, bytes. Larger than what mostly arrives, so that a
 /// short read tells that the socket is empty.
 const SCRATCH: usize = 64 << 10;
+
+/// How much work it is to accept a connection: about that of so many bytes.
+const ACCEPT: usize = HEAVY / 4;
 
 /// A point in time, in the worker's own coarse unit since it began.
 pub(crate) type Tick = u32;
@@ -41,6 +45,8 @@ pub(crate) type Tick = u32;
 pub(crate) struct Worker {
     /// What all workers share.
     pub(crate) shared: Arc<Shared>,
+    /// The turns that tasks take.
+    pub(crate) turns: Rc<Turns>,
     /// For what arrives, and only during one poll.
     pub(crate) scratch: RefCell<Scratch>,
     /// Empty pipes, for relays.
@@ -77,6 +83,7 @@ impl Worker {
             draining: Cell::new(false),
             drained: Notify::new(),
             resolver: Resolver::new(&shared.names),
+            turns: Turns::new(shared.steps.clone()),
             shared,
             scratch: RefCell::new(Scratch::default()),
             pipes: RefCell::default(),
@@ -151,23 +158,16 @@ impl Worker {
         Active::new(self)
     }
 
-    /// Runs a task that the worker waits for before it ends.
-    pub(crate) fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
-        let active = Active::new(self);
-        tokio::task::spawn_local(async move {
-            task.await;
-            drop(active);
-        });
-    }
-
-    /// The same for one that may be ended before.
-    pub(crate) fn spawn_abortable(
+    /// Runs a task in the turns of a connection. The worker waits for it before
+    /// it ends; it may be aborted before that.
+    pub(crate) fn spawn(
         self: &Rc<Self>,
+        turn: Rc<Turn>,
         task: impl Future<Output = ()> + 'static,
     ) -> AbortHandle {
         let active = Active::new(self);
         let task = tokio::task::spawn_local(async move {
-            task.await;
+            turn.run(task).await;
             drop(active);
         });
         task.abort_handle()
@@ -186,6 +186,7 @@ impl Worker {
         };
         tokio::task::spawn_local(Driving {
             driver,
+            turn: Rc::clone(&transport.turn),
             _registered: registered,
         });
     }
@@ -368,15 +369,6 @@ pub(crate) fn tick(limits: &crate::config::Limits) -> Duration {
     (shortest / 16).clamp(Duration::from_millis(5), Duration::from_millis(500))
 }
 
-/// Ends a poll of a task that has more to do, so that others have their turn.
-/// It is polled again after the sockets were looked at. Were it woken instead,
-/// that would wait for `EVENT_INTERVAL` polls: of a runtime that always has a
-/// task to run.
-pub(crate) fn give_way(cx: &mut Context<'_>) {
-    // The first poll is what leaves the waker with the runtime.
-    let _ = pin!(tokio::task::yield_now()).poll(cx);
-}
-
 /// A task that the worker waits for.
 #[derive(Debug)]
 pub(crate) struct Active(Rc<Worker>);
@@ -445,14 +437,16 @@ impl Drop for Registered {
 /// has no layer more than it needs.
 struct Driving<D> {
     driver: D,
+    turn: Rc<Turn>,
     _registered: Registered,
 }
 
 impl<D: Future<Output = ()> + Unpin> Future for Driving<D> {
     type Output = ();
 
-    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> std::task::Poll<()> {
-        std::pin::Pin::new(&mut self.driver).poll(cx)
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { driver, turn, .. } = &mut *self;
+        turn.poll(cx, |cx| Pin::new(driver).poll(cx))
     }
 }
 
@@ -473,6 +467,13 @@ pub(crate) enum Received {
 }
 
 impl Received {
+    /// Bytes.
+    pub(crate) fn count(self) -> usize {
+        match self {
+            Self::Wire(count) | Self::Plain(count) => count,
+        }
+    }
+
     /// Whether it is the end of the stream.
     pub(crate) fn is_end(self) -> bool {
         matches!(self, Self::Wire(0) | Self::Plain(0))
@@ -535,10 +536,20 @@ pub(crate) struct Ended {
 pub(crate) async fn run(
     shared: Arc<Shared>,
     assignment: Assignment,
-    mut phase: watch::Receiver<Phase>,
+    phase: watch::Receiver<Phase>,
     clock: watch::Receiver<Tick>,
 ) -> Ended {
     let worker = Worker::new(shared);
+    let turns = Rc::clone(&worker.turns);
+    turns.run(serve(worker, assignment, phase, clock)).await
+}
+
+async fn serve(
+    worker: Rc<Worker>,
+    assignment: Assignment,
+    mut phase: watch::Receiver<Phase>,
+    clock: watch::Receiver<Tick>,
+) -> Ended {
     let mut vital = Vital::default();
     vital.spawn(Rc::clone(&worker).watch_deadlines(clock));
     vital.spawn(Rc::clone(&worker).make_room());
@@ -549,10 +560,11 @@ pub(crate) async fn run(
                 listening.push(vital.spawn(accept(Rc::clone(&worker), listener)));
             }
             Listener::Datagram(socket) => {
-                let active = worker.active();
-                let serving = udp::serve(Rc::clone(&worker), socket, phase.clone());
+                let (active, turn) = (worker.active(), worker.turns.turn());
+                let (worker, phase) = (Rc::clone(&worker), phase.clone());
+                let serving = udp::serve(worker, socket, phase, Rc::clone(&turn));
                 vital.spawn(async move {
-                    let result = serving.await;
+                    let result = turn.run(serving).await;
                     drop(active);
                     result
                 });
@@ -562,14 +574,18 @@ pub(crate) async fn run(
     let mut handed = assignment.handed;
     let taking = Rc::clone(&worker);
     listening.push(vital.spawn(async move {
+        let turn = taking.turns.turn();
         while let Some(accepted) = handed.recv().await {
             taking.accept(accepted);
+            if !handed.is_empty() {
+                turn.pause(ACCEPT).await;
+            }
         }
         Ok(())
     }));
 
-    if let Some(program) = worker.shared.program.command() {
-        return command(&worker, program, phase, vital).await;
+    if worker.shared.program.is_command() {
+        return command(&worker, phase, vital).await;
     }
     let mut failed = tokio::select! {
         // An error means that the server is gone, which is an end as well.
@@ -598,7 +614,6 @@ pub(crate) async fn run(
 /// those of a process do.
 async fn command(
     worker: &Rc<Worker>,
-    program: &concurrent::Program,
     mut phase: watch::Receiver<Phase>,
     mut vital: Vital,
 ) -> Ended {
@@ -610,8 +625,22 @@ async fn command(
         draining.drain();
     });
     let mut failed = false;
+    let (running, turn) = (Rc::clone(worker), worker.turns.turn());
+    // Not the main task, whose polls begin the rounds of the turns.
+    let mut program = JoinSet::new();
+    program.spawn_local(async move {
+        match running.shared.program.command() {
+            Some(program) => turn.run(concurrent::run(&running, program)).await,
+            None => 1,
+        }
+    });
     let code = tokio::select! {
-        code = concurrent::run(worker, program) => Some(code),
+        code = program.join_next() => {
+            let code = code.and_then(Result::ok);
+            // It panicked, which was logged.
+            failed = code.is_none();
+            code
+        }
         _ = aborting.wait_for(|phase| *phase == Phase::Aborting) => None,
         () = vital.failed() => {
             failed = true;
@@ -638,8 +667,14 @@ async fn accept(worker: Rc<Worker>, listener: StreamListener) -> io::Result<()> 
     let shared = Arc::clone(&worker.shared);
     let acceptor = listener.into_acceptor()?;
     let mut next = 0_usize;
+    let turn = worker.turns.turn();
+    let mut poll = None;
     loop {
         let accepted = acceptor.accept(&shared.places).await;
+        if poll.replace(turn.number()) == Some(turn.number()) {
+            // Another was accepted in the same poll: there may be more.
+            turn.pause(ACCEPT).await;
+        }
         match acceptor.share() {
             [] => worker.accept(accepted),
             others => {

@@ -128,6 +128,14 @@ impl Guest for Probe {
                 std::process::exit(0);
             }
             "/exit-silent" => std::process::exit(0),
+            // Computes for so many milliseconds.
+            "/busy" => {
+                let begun = std::time::Instant::now();
+                while begun.elapsed().as_millis() < number.into() {
+                    std::hint::black_box(());
+                }
+                text(out, 200, "done\n");
+            }
             "/silent" => {}
             "/error" => ResponseOutparam::set(out, Err(ErrorCode::DestinationNotFound)),
             "/loop" => loop {

@@ -214,6 +214,14 @@ impl Guest for Probe {
                 });
                 Ok(response)
             }
+            // Computes for so many milliseconds.
+            "/busy" => {
+                let begun = std::time::Instant::now();
+                while begun.elapsed().as_millis() < number.into() {
+                    std::hint::black_box(());
+                }
+                Ok(text(200, "done\n"))
+            }
             "/error" => Err(ErrorCode::DestinationNotFound),
             "/loop" => loop {
                 std::hint::black_box(());

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use crate::peers::{CERTIFICATE, KEY};
+use crate::peers::{CERTIFICATE, KEY, Service};
 use crate::site::{self, PAGE, PAGE_TYPE};
 
 pub(crate) const PROGRAM: &str = "nginx";
@@ -28,11 +28,11 @@ const PASSED_ON: &str = r#"location / {
 pub(crate) fn command(
     directory: &Path,
     address: SocketAddr,
-    secure: bool,
+    service: Service,
     upstream: Option<SocketAddr>,
 ) -> io::Result<Command> {
     let configuration = directory.join("nginx.conf");
-    fs::write(&configuration, configured(address, secure, upstream)?)?;
+    fs::write(&configuration, configured(address, service, upstream)?)?;
     let mut command = Command::new(PROGRAM);
     command.arg("-p").arg(directory);
     command.arg("-c").arg(configuration);
@@ -42,9 +42,10 @@ pub(crate) fn command(
 
 fn configured(
     address: SocketAddr,
-    secure: bool,
+    service: Service,
     upstream: Option<SocketAddr>,
 ) -> io::Result<String> {
+    let secure = service == Service::Https;
     let site = site::directory()?;
     let tls = if secure {
         format!("ssl_certificate {CERTIFICATE}; ssl_certificate_key {KEY}; ssl_protocols TLSv1.3;")
@@ -63,7 +64,11 @@ fn configured(
             PASSED_ON.to_owned(),
         ),
     };
-    let ssl = if secure { " ssl" } else { "" };
+    let spoken = match service {
+        Service::Https => " ssl",
+        Service::Http2 => " http2",
+        _ => "",
+    };
     Ok(format!(
         r#"
 daemon off;
@@ -86,7 +91,7 @@ http {{
     default_type "{PAGE_TYPE}";
     {upstream}
     server {{
-        listen {address}{ssl};
+        listen {address}{spoken};
         {tls}
         root {site};
         {locations}

@@ -365,12 +365,7 @@ fn start_nginx(
 ) -> anyhow::Result<Server> {
     let directory = TempDir::new()?;
     let address = free_address()?;
-    let mut command = nginx::command(
-        directory.path(),
-        address,
-        service == Service::Https,
-        upstream,
-    )?;
+    let mut command = nginx::command(directory.path(), address, service, upstream)?;
     start_silent(&mut command, address, Some(directory), cores)
 }
 

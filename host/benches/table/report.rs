@@ -7,38 +7,44 @@ use serde_json::json;
 
 use crate::measure::median;
 use crate::peers::Peer;
-use crate::work::{Done, Outcome, Plan, Rival, Row, Sample, Target, Unit};
+use crate::work::{BULK, Beside, Done, Outcome, Plan, Rival, Row, Sample, Target, Unit};
 
 const HEADER: [&str; 7] = [
     "work", "netwasm", "rival", "ratio", "target", "asyncio", "uvloop",
 ];
 
-/// Writes the table, as Markdown.
+const BESIDE: [&str; 8] = [
+    "small requests",
+    "bulk",
+    "netwasm",
+    "rival",
+    "p50",
+    "p99",
+    "most",
+    "carried",
+];
+
+/// Writes the tables, as Markdown.
 pub(crate) fn print(out: &mut impl Write, plan: &Plan, results: &[Done<'_>]) -> io::Result<()> {
-    let rows: Vec<_> = results
+    let (beside, alone): (Vec<_>, Vec<_>) = results
         .iter()
-        .flat_map(|done| done.work.rows.iter().map(|row| cells(done, row)))
+        .flat_map(|done| done.work.rows.iter().map(move |row| (done, row)))
+        .partition(|(done, _)| done.work.unit() == Unit::Beside);
+    let rows: Vec<_> = alone.iter().map(|(done, row)| cells(done, row)).collect();
+    lines(out, HEADER, &rows)?;
+    let rows: Vec<_> = beside
+        .iter()
+        .flat_map(|(done, row)| beside_cells(done, row))
         .collect();
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells
-            .chain([HEADER[column].len()])
-            .max()
-            .unwrap_or_default()
-    };
-    let widths: [usize; HEADER.len()] = std::array::from_fn(width);
-    let mut line = |cells: [&str; HEADER.len()]| {
-        for (cell, width) in cells.iter().zip(widths) {
-            write!(out, "| {cell:width$} ")?;
-        }
-        writeln!(out, "|")
-    };
-    line(HEADER)?;
-    line(["---"; HEADER.len()])?;
-    for row in &rows {
-        line(row.each_ref().map(String::as_str))?;
+    if !rows.is_empty() {
+        lines(out, BESIDE, &rows)?;
+        writeln!(
+            out,
+            "Small requests beside bulk connections: the median, the 99th percentile and the most \
+             in ms, then what the bulk carries (MiB, datagrams or calls a second); ratio: \
+             netwasm's by the rival's."
+        )?;
     }
-    writeln!(out)?;
     writeln!(out, "{}.", machine(plan))?;
     writeln!(
         out,
@@ -62,6 +68,94 @@ pub(crate) fn print(out: &mut impl Write, plan: &Plan, results: &[Done<'_>]) -> 
         )?;
     }
     Ok(())
+}
+
+/// Writes one table, and an empty line.
+fn lines<const N: usize>(
+    out: &mut impl Write,
+    header: [&str; N],
+    rows: &[[String; N]],
+) -> io::Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells
+            .chain([header[column].len()])
+            .max()
+            .unwrap_or_default()
+    };
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut line = |cells: [&str; N]| {
+        for (cell, width) in cells.iter().zip(widths) {
+            write!(out, "| {cell:width$} ")?;
+        }
+        writeln!(out, "|")
+    };
+    line(header)?;
+    line(["---"; N])?;
+    for row in rows {
+        line(row.each_ref().map(String::as_str))?;
+    }
+    writeln!(out)
+}
+
+/// The rows of one server beside bulk connections.
+fn beside_cells(done: &Done<'_>, row: &Row) -> Vec<[String; BESIDE.len()]> {
+    let ours = done
+        .outcomes
+        .iter()
+        .find(|outcome| outcome.peer == row.peer);
+    let rival = row.rival.and_then(|rival| outcome(done, rival));
+    let mut rows = Vec::new();
+    for index in 0..BULK.len() {
+        let Some(ours) = ours.and_then(|outcome| beside(outcome, index)) else {
+            continue;
+        };
+        let rival = rival.and_then(|outcome| beside(outcome, index));
+        let ratio = |of: fn(&Beside) -> f64| match &rival {
+            Some(rival) => format!("{:.2}", of(&ours) / of(rival)),
+            None => String::new(),
+        };
+        rows.push([
+            row.title.to_owned(),
+            ours.connections.to_string(),
+            beside_figure(&ours),
+            rival.as_ref().map(beside_figure).unwrap_or_default(),
+            ratio(|it| it.p50),
+            ratio(|it| it.p99),
+            ratio(|it| it.most),
+            ratio(|it| it.rate),
+        ]);
+    }
+    rows
+}
+
+/// The medians of what a server's rounds saw.
+fn beside(outcome: &Outcome, index: usize) -> Option<Beside> {
+    let seen = outcome.samples.iter().filter_map(|it| it.beside.get(index));
+    let connections = seen.clone().next()?.connections;
+    let of = |value: fn(&Beside) -> f64| median(seen.clone().map(value));
+    Some(Beside {
+        connections,
+        rate: of(|it| it.rate),
+        p50: of(|it| it.p50),
+        p99: of(|it| it.p99),
+        most: of(|it| it.most),
+    })
+}
+
+fn beside_figure(seen: &Beside) -> String {
+    let Beside { p50, p99, most, .. } = seen;
+    let ms = 1e3;
+    format!(
+        "{:.2}, {:.2}, {:.1}; {}/s",
+        p50 * ms,
+        p99 * ms,
+        most * ms,
+        thousands(seen.rate)
+    )
 }
 
 fn cells(done: &Done<'_>, row: &Row) -> [String; HEADER.len()] {
@@ -168,7 +262,7 @@ fn cost(cost: f64, unit: Unit) -> String {
     match unit {
         Unit::CpuTime if cost < 100e-6 => format!("{:.2} µs", cost * 1e6),
         Unit::CpuTime => format!("{:.0} µs", cost * 1e6),
-        Unit::Time => format!("{:.1} ms", cost * 1e3),
+        Unit::Time | Unit::Beside => format!("{:.1} ms", cost * 1e3),
         Unit::Memory => format!("{:.1} KiB", cost / 1024.0),
     }
 }

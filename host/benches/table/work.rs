@@ -1,6 +1,7 @@
 //! The works that servers are given, and the turns they take.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,8 @@ use anyhow::Context;
 
 use crate::dns;
 use crate::load::{
-    Bulk, Connections, Datagrams, Errands, Http, Http2, Idle, Latency, Load, PingPong, TlsPingPong,
+    Bulk, Calls, Connections, Datagrams, Errands, Http, Http2, Idle, Latency, Load, PingPong,
+    Small, TlsPingPong, beside,
 };
 use crate::measure::{self, Cores};
 use crate::peers::{Peer, Peers, Reuse, Server, Service};
@@ -114,6 +116,11 @@ enum Kind {
         at_once: usize,
         size: usize,
     },
+    /// Small requests beside bulk connections: beside each of [`BULK`].
+    Beside(Carried),
+    /// Small requests beside a connection whose requests each take the guest
+    /// [`CALL`].
+    BesideCalls,
     /// Looking a name up again and again.
     Resolve,
     /// Connecting to one TLS server again and again.
@@ -124,6 +131,33 @@ enum Kind {
     Start,
 }
 
+/// What bulk connections carry while small requests are made.
+#[derive(Clone, Copy, Debug)]
+enum Carried {
+    /// Both ways, and back.
+    Echo,
+    Proxy,
+    Tls,
+    Datagrams,
+    Http {
+        secure: bool,
+    },
+    Http2,
+}
+
+/// Bytes of a message that goes to and fro in TLS: no more than the sockets of
+/// both ends hold.
+const BLOCK: usize = 128 << 10;
+
+/// How many bulk connections there are, in turn.
+pub(crate) const BULK: [usize; 3] = [1, 2, 8];
+
+/// How many requests of [`CALL`] are sent ahead.
+const CALLS: usize = 200;
+
+/// How long such a request takes the guest, in milliseconds.
+const CALL: u32 = 20;
+
 /// What a cost is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
@@ -133,6 +167,21 @@ pub(crate) enum Unit {
     Time,
     /// Bytes per connection.
     Memory,
+    /// See [`Beside`].
+    Beside,
+}
+
+/// What small requests took beside bulk connections.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub(crate) struct Beside {
+    /// Bulk connections.
+    pub(crate) connections: usize,
+    /// What they carried, operations a second.
+    pub(crate) rate: f64,
+    /// Seconds: the median, the 99th percentile, and the most.
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    pub(crate) most: f64,
 }
 
 /// How works are done.
@@ -146,7 +195,7 @@ pub(crate) struct Plan {
 }
 
 /// One measurement.
-#[derive(Clone, Copy, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize)]
 pub(crate) struct Sample {
     /// Operations a second, where that means something.
     pub(crate) rate: Option<f64>,
@@ -155,14 +204,25 @@ pub(crate) struct Sample {
     /// Seconds that the server waited, in each one measured, while something
     /// else had its core.
     pub(crate) waited: Option<f64>,
+    /// Small requests, of a work that has them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) beside: Vec<Beside>,
 }
 
 impl Sample {
+    fn of_beside(beside: Vec<Beside>) -> Self {
+        Self {
+            beside,
+            ..Self::of_cost(0.0)
+        }
+    }
+
     fn of_cost(cost: f64) -> Self {
         Self {
             rate: None,
             cost,
             waited: None,
+            beside: Vec::new(),
         }
     }
 }
@@ -255,6 +315,17 @@ pub(crate) fn all() -> Vec<Work> {
     let with_python = |mut peers: Vec<Peer>| {
         peers.extend([Peer::Asyncio, Peer::Uvloop]);
         peers
+    };
+    let made = |guest| Peer::Handler {
+        guest,
+        isolation: "connection",
+        reuse: ALWAYS,
+    };
+    let beside_bulk = |name, carried, rows, peers| Work {
+        name,
+        kind: Kind::Beside(carried),
+        rows,
+        peers,
     };
     // Which buffer is the better one depends on the work; the comparison is
     // with the better one.
@@ -612,6 +683,110 @@ pub(crate) fn all() -> Vec<Work> {
             )],
             peers: vec![any_native],
         },
+        beside_bulk(
+            "beside-echo",
+            Carried::Echo,
+            vec![
+                row(
+                    "echo in the guest",
+                    netwasm("echo", "connection"),
+                    Target::Report,
+                ),
+                row(
+                    "relay-echo",
+                    netwasm("relay-echo", "connection"),
+                    Target::Report,
+                ),
+                row(
+                    "stream-echo",
+                    netwasm("stream-echo", "connection"),
+                    Target::Report,
+                ),
+                row("socket-echo", program, Target::Report),
+            ],
+            vec![any_native],
+        ),
+        beside_bulk(
+            "beside-proxy",
+            Carried::Proxy,
+            vec![row("proxy", netwasm("proxy", "connection"), Target::Report)],
+            vec![any_native],
+        ),
+        beside_bulk(
+            "beside-tls",
+            Carried::Tls,
+            vec![row(
+                "TLS echo in the guest",
+                netwasm("echo", "connection"),
+                Target::Report,
+            )],
+            vec![any_native],
+        ),
+        beside_bulk(
+            "beside-udp",
+            Carried::Datagrams,
+            vec![row(
+                "UDP echo in the guest",
+                netwasm("echo", "connection"),
+                Target::Report,
+            )],
+            vec![any_native],
+        ),
+        beside_bulk(
+            "beside-http",
+            Carried::Http { secure: false },
+            vec![
+                against_nginx(row("HTTP file", files, Target::Report)),
+                against_nginx(row(
+                    "HTTP file by file-server (wasi:http)",
+                    standard_files,
+                    Target::Report,
+                )),
+                against_nginx(row(
+                    "body by wasi:http 0.2",
+                    made("proxy-probe"),
+                    Target::Report,
+                )),
+                against_nginx(row(
+                    "body by wasi:http 0.3",
+                    made("service-probe"),
+                    Target::Report,
+                )),
+            ],
+            vec![Peer::Nginx],
+        ),
+        beside_bulk(
+            "beside-https",
+            Carried::Http { secure: true },
+            vec![against_nginx(row("HTTPS file", files, Target::Report))],
+            vec![Peer::Nginx],
+        ),
+        beside_bulk(
+            "beside-http2",
+            Carried::Http2,
+            vec![against_nginx(row("HTTP/2 file", files, Target::Report))],
+            vec![Peer::Nginx],
+        ),
+        Work {
+            name: "beside-calls",
+            kind: Kind::BesideCalls,
+            rows: ["probe", "proxy-probe", "service-probe"]
+                .map(|guest| Row {
+                    title: match guest {
+                        "probe" => "200 calls of 20 ms, events",
+                        "proxy-probe" => "200 calls of 20 ms, wasi:http 0.2",
+                        _ => "200 calls of 20 ms, wasi:http 0.3",
+                    },
+                    peer: match guest {
+                        "probe" => netwasm(guest, "connection"),
+                        _ => made(guest),
+                    },
+                    rival: None,
+                    target: Target::Report,
+                })
+                .into(),
+            peers: Vec::new(),
+        },
         Work {
             name: "idle",
             kind: Kind::Idle { connections: 5000 },
@@ -647,6 +822,7 @@ impl Work {
     pub(crate) fn unit(&self) -> Unit {
         match self.kind {
             Kind::Idle { .. } => Unit::Memory,
+            Kind::Beside(_) | Kind::BesideCalls => Unit::Beside,
             Kind::Start | Kind::Latency { .. } => Unit::Time,
             _ => Unit::CpuTime,
         }
@@ -654,7 +830,12 @@ impl Work {
 
     fn service(&self) -> Service {
         match self.kind {
-            Kind::Proxy { .. } => Service::Proxy,
+            Kind::Proxy { .. } | Kind::Beside(Carried::Proxy) => Service::Proxy,
+            Kind::Beside(Carried::Tls) => Service::Tls,
+            Kind::Beside(Carried::Datagrams) => Service::Udp,
+            Kind::Beside(Carried::Http { secure: false }) | Kind::BesideCalls => Service::Http,
+            Kind::Beside(Carried::Http { secure: true }) => Service::Https,
+            Kind::Beside(Carried::Http2) => Service::Http2,
             Kind::Forward { .. } => Service::Forward,
             Kind::Tls { .. } => Service::Tls,
             Kind::Udp { .. } => Service::Udp,
@@ -700,7 +881,7 @@ impl Plan {
         };
         eprintln!("{}: {} servers, {rounds} rounds", work.name, outcomes.len());
         let server = match work.kind {
-            Kind::Proxy { .. } => Some(self.upstream(Service::Tcp)?),
+            Kind::Proxy { .. } | Kind::Beside(Carried::Proxy) => Some(self.upstream(Service::Tcp)?),
             Kind::Resume => Some(self.upstream(Service::Tls)?),
             Kind::Forward { .. } => Some(self.http_upstream()?),
             _ => None,
@@ -772,6 +953,28 @@ impl Plan {
             }
             Kind::Idle { connections } => return idle(&server, connections),
             Kind::Latency { connections } => return latency(&server, connections, self.time),
+            Kind::Beside(carried) => {
+                return BULK
+                    .into_iter()
+                    .map(|connections| {
+                        let mut bulk = carried.bulk(peer, address, connections)?;
+                        let mut small = carried.small(peer, address)?;
+                        self.beside(bulk.as_mut(), &mut small, connections)
+                    })
+                    .collect::<anyhow::Result<_>>()
+                    .map(Sample::of_beside);
+            }
+            Kind::BesideCalls => {
+                let (path, page) = match peer {
+                    Peer::Handler { .. } => (format!("/busy?{CALL}"), Resource::Hello),
+                    _ => (format!("/busy?ms={CALL}"), Resource::Page),
+                };
+                let mut calls = Calls::new(address, &path, CALLS)?;
+                let mut small = Small::http(address, false, page)?;
+                return self
+                    .beside(&mut calls, &mut small, 1)
+                    .map(|it| Sample::of_beside(vec![it]));
+            }
             Kind::Echo { connections, size } => {
                 Box::new(PingPong::new(address, connections, size)?)
             }
@@ -807,7 +1010,7 @@ impl Plan {
             Kind::Http2 {
                 connections,
                 streams,
-            } => Box::new(Http2::new(address, connections, streams)?),
+            } => Box::new(Http2::new(address, connections, streams, Resource::Page)?),
             Kind::Connections { at_once, size } => {
                 Box::new(Connections::new(address, at_once, size)?)
             }
@@ -828,7 +1031,66 @@ impl Plan {
             rate: Some(operations as f64 / time),
             cost: (cpu_after - cpu).as_secs_f64() / operations as f64,
             waited: Some(waited_after.saturating_sub(waited).as_secs_f64() / time),
+            beside: Vec::new(),
         })
+    }
+
+    /// A warm-up, then small requests beside bulk connections.
+    fn beside(
+        &self,
+        bulk: &mut dyn Load,
+        small: &mut Small,
+        connections: usize,
+    ) -> anyhow::Result<Beside> {
+        beside(bulk, small, self.time / 4)?;
+        let mut seen = beside(bulk, small, self.time)?;
+        seen.latencies.sort_unstable();
+        let at = |part: usize| {
+            let index = (seen.latencies.len() * part / 100).min(seen.latencies.len() - 1);
+            seen.latencies[index].as_secs_f64()
+        };
+        anyhow::ensure!(
+            !seen.latencies.is_empty(),
+            "not one small request was answered"
+        );
+        Ok(Beside {
+            connections,
+            rate: seen.operations as f64 / seen.time.as_secs_f64(),
+            p50: at(50),
+            p99: at(99),
+            most: at(100),
+        })
+    }
+}
+
+impl Carried {
+    /// The bulk connections. An operation is a MiB, or a datagram.
+    fn bulk(self, peer: Peer, server: SocketAddr, connections: usize) -> io::Result<Box<dyn Load>> {
+        let file = match peer {
+            Peer::Handler { .. } => Resource::Made,
+            _ => Resource::Huge,
+        };
+        Ok(match self {
+            Self::Echo | Self::Proxy => Box::new(Bulk::new(server, connections)?),
+            Self::Tls => Box::new(TlsPingPong::new(server, connections, BLOCK)?),
+            Self::Datagrams => Box::new(Datagrams::new(server, connections, 8, 1200)?),
+            Self::Http { secure } => Box::new(Http::new(server, secure, connections, file)?),
+            Self::Http2 => Box::new(Http2::new(server, connections, 1, file)?),
+        })
+    }
+
+    fn small(self, peer: Peer, server: SocketAddr) -> io::Result<Small> {
+        let page = match peer {
+            Peer::Handler { .. } => Resource::Hello,
+            _ => Resource::Small,
+        };
+        match self {
+            Self::Echo | Self::Proxy => Small::tcp(server),
+            Self::Tls => Small::tls(server),
+            Self::Datagrams => Small::udp(server),
+            Self::Http { secure } => Small::http(server, secure, page),
+            Self::Http2 => Small::http2(server, page),
+        }
     }
 }
 
@@ -851,6 +1113,7 @@ fn latency(server: &Server, connections: usize, time: Duration) -> anyhow::Resul
         rate: Some(latencies.len() as f64 / time.as_secs_f64()),
         cost: p99.as_secs_f64(),
         waited: None,
+        beside: Vec::new(),
     })
 }
 

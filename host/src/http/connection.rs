@@ -16,7 +16,6 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
 
 use crate::config::HttpLimits;
 use crate::error::ConnectionError;
@@ -29,17 +28,13 @@ use crate::http::local::clear;
 use crate::http::request::Request;
 use crate::protocol::Lost;
 use crate::transport::{HandshakeFailed, Linger, Transport};
+use crate::turns::HEAVY;
 use crate::wasm::concurrent::Own;
 use crate::wasm::instance::Instance;
-use crate::worker::{Worker, give_way};
+use crate::worker::Worker;
 
-/// How many pieces are received before other connections have their turn.
-const TURN: u32 = 32;
-
-/// How long the requests of one connection may follow each other before others
-/// have their turn. A guest that is slow, or that is ended at its time-out, is
-/// slow for every request that was sent ahead.
-const SLICE: Duration = Duration::from_millis(2);
+/// How much work a request is: about that of so many bytes.
+const REQUEST: usize = HEAVY / 4;
 
 /// A body of up to so many bytes is copied behind its head, a larger one is
 /// sent from where it is.
@@ -89,8 +84,6 @@ struct Exchange {
     /// Whether that waits for responses to be sent or for others to have their
     /// turn, rather than for more of it.
     held: bool,
-    /// Since when the present turn lasts, of more than one request.
-    turn: Option<Instant>,
     /// Whether something of what was written is yet to be sent.
     sending: bool,
     /// Whether the peer has ended its stream.
@@ -147,7 +140,6 @@ impl Driver {
                 reading: Reading::Head(None),
                 kept: Vec::new(),
                 held: false,
-                turn: None,
                 sending: false,
                 ended: false,
                 last: false,
@@ -195,8 +187,8 @@ impl Driver {
     }
 
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Left> {
-        let mut pieces = 0;
-        self.exchange.turn = None;
+        let mut received = None;
+        let mut held = false;
         loop {
             if let Some(lost) = self.transport.over() {
                 return Poll::Ready(Left::Over(lost));
@@ -215,7 +207,11 @@ impl Driver {
                 Poll::Ready(Ok(())) if std::mem::take(&mut self.exchange.sending) => {
                     self.begin_waiting();
                 }
-                Poll::Pending if self.exchange.last || self.is_full() => return Poll::Pending,
+                Poll::Pending
+                    if self.exchange.last || self.is_full() || self.transport.turn.waits() =>
+                {
+                    return Poll::Pending;
+                }
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
             if self.transport.alarm_rang() {
@@ -226,13 +222,16 @@ impl Driver {
                 Reading::Head(_) | Reading::Body(_) => {}
                 Reading::Answer(_) => {
                     ready!(self.poll_answering(cx));
+                    if self.transport.turn.waits() {
+                        return Poll::Pending;
+                    }
                     continue;
                 }
                 Reading::Http2 => return Poll::Ready(Left::Http2),
             }
             if self.exchange.held {
-                if self.turn_is_over() {
-                    give_way(cx);
+                if std::mem::replace(&mut held, true) && self.transport.turn.is_over(0) {
+                    self.transport.turn.give_way(cx);
                     return Poll::Pending;
                 }
                 self.exchange.held = false;
@@ -245,12 +244,12 @@ impl Driver {
                 self.exchange.last = true;
                 continue;
             }
-            pieces += 1;
-            if pieces > TURN || (pieces > 1 && self.turn_is_over()) {
-                give_way(cx);
+            if let Some(bytes) = received
+                && self.transport.pauses(cx, bytes)
+            {
                 return Poll::Pending;
             }
-            ready!(self.poll_receive(cx));
+            received = Some(ready!(self.poll_receive(cx)));
         }
     }
 
@@ -269,25 +268,14 @@ impl Driver {
         self.transport.set_alarm(Some(time));
     }
 
-    /// Whether others are to have their turn. It is asked from the second
-    /// request of a turn on, so that the usual one costs no look at the clock.
-    fn turn_is_over(&mut self) -> bool {
-        match self.exchange.turn {
-            Some(begun) => begun.elapsed() > SLICE,
-            None => {
-                self.exchange.turn = Some(Instant::now());
-                false
-            }
-        }
-    }
-
-    /// Receives a piece and uses it.
-    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Receives a piece and uses it. Returns its size in bytes.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
         let worker = Rc::clone(self.worker());
         let mut scratch = worker.scratch.borrow_mut();
         let received = self.transport.poll_receive(cx, &mut scratch);
         let idle = received.is_pending() && self.is_idle() && !self.exchange.sending;
         self.transport.idle.set(idle);
+        let mut bytes = 0;
         match ready!(received) {
             // A request tells its length, so nothing can be cut off that would
             // not be missed (RFC 9112, section 9.8).
@@ -296,6 +284,7 @@ impl Driver {
             Ok(received) if received.is_end() => self.client_ended(),
             Ok(received) => {
                 let piece = scratch.get(received);
+                bytes = piece.len();
                 if self.exchange.kept.is_empty() {
                     let used = self.consume(piece);
                     let rest = piece.get(used..).unwrap_or_default();
@@ -307,7 +296,7 @@ impl Driver {
                 }
             }
         }
-        Poll::Ready(())
+        Poll::Ready(bytes)
     }
 
     fn client_ended(&mut self) {
@@ -345,7 +334,7 @@ impl Driver {
             if out.len() > worker.shared.limits.write_high {
                 self.write_out(&mut out);
             }
-            if self.is_full() || (used > 0 && self.turn_is_over()) {
+            if self.is_full() || (used > 0 && self.transport.turn.is_over(REQUEST)) {
                 self.exchange.held = true;
                 break;
             }

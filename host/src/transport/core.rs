@@ -44,6 +44,9 @@ pub(crate) struct Core {
     pub(super) receiver: Option<Waker>,
     /// The guest's stream of what is to be sent, where it waits.
     pub(super) sender: Option<Waker>,
+    /// What a guest's streams received and sent in the present poll.
+    pub(super) received: Moved,
+    pub(super) sent: Moved,
     /// When a byte last moved.
     pub(super) touched: Tick,
     /// When the peer last took some of what is queued, or the queue was empty.
@@ -67,6 +70,26 @@ pub(crate) struct Core {
     /// Counts the connection against `--max-connections` or `--max-outgoing`.
     pub(super) permit: Option<OwnedSemaphorePermit>,
 }
+/// What was moved in one poll of a task.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Moved {
+    poll: u32,
+    bytes: usize,
+}
+
+impl Moved {
+    /// Adds bytes that were moved in a poll.
+    pub(super) fn add(&mut self, poll: u32, bytes: usize) {
+        self.bytes = self.in_poll(poll).saturating_add(bytes);
+        self.poll = poll;
+    }
+
+    /// Bytes that were moved in a poll.
+    pub(super) fn in_poll(self, poll: u32) -> usize {
+        if self.poll == poll { self.bytes } else { 0 }
+    }
+}
+
 impl Core {
     /// All that is queued, bytes.
     pub(crate) fn queued(&self) -> u64 {
@@ -249,6 +272,17 @@ impl Core {
                 (None, Ok(result)) => return Poll::Ready(result),
                 (None, Err(_would_block)) => {}
             }
+        }
+    }
+
+    /// Waits until there is more to receive, or may be.
+    pub(super) fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.has_plain_text() {
+            return Poll::Ready(());
+        }
+        match &self.socket {
+            Some(socket) => socket.poll_read_ready(cx).map(drop),
+            None => Poll::Ready(()),
         }
     }
 

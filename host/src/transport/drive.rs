@@ -17,10 +17,12 @@ use crate::queue::WriteQueue;
 use crate::relay::splice;
 use crate::transport::Transport;
 use crate::transport::core::{Core, Out};
+use crate::turns::HEAVY;
 use crate::worker::{Received, Scratch, Tick};
 
-/// How much one poll sends before others have their turn, bytes.
-const FLUSH_BUDGET: usize = 2 << 20;
+/// Bytes of a file that are encrypted at once, as one record.
+const RECORD: usize = 16 << 10;
+
 impl Transport {
     /// Marks the task as running until the guard is dropped, and has it woken
     /// from now on where it is needed.
@@ -49,6 +51,16 @@ impl Transport {
     /// The same, for the transport on the other end of a relay.
     pub(crate) fn nudge(&self) {
         self.wake(&self.core.borrow());
+    }
+
+    /// Notes that a task of the connection has moved bytes. True if its poll is
+    /// to end: others have their turn before what more there is to receive.
+    pub(crate) fn pauses(&self, cx: &mut Context<'_>, bytes: usize) -> bool {
+        let over = self.turn.is_over(bytes);
+        if over && self.core.borrow_mut().poll_more(cx).is_ready() {
+            self.turn.give_way(cx);
+        }
+        over
     }
 
     /// Receives and forgets; 0 is the end.
@@ -102,7 +114,10 @@ impl Transport {
                 Some(session) if session.is_handshaking() => session.take_kept(),
                 // The last flight may still be queued; it is sent with what
                 // the guest writes.
-                _ => return Poll::Ready(Ok(())),
+                _ => {
+                    self.turn.note(HEAVY);
+                    return Poll::Ready(Ok(()));
+                }
             };
             if let Some(kept) = kept {
                 core.feed_kept(kept)?;
@@ -181,12 +196,18 @@ impl Transport {
     fn poll_flush_queue(&self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
         let mut core = self.core.borrow_mut();
         let core = &mut *core;
-        let mut budget = FLUSH_BUDGET;
+        let mut sent = None;
         loop {
             if core.queue.is_empty() {
                 if let Some(session) = &mut core.tls {
                     if session.is_handshaking() || session.stage().is_empty() {
                         return Poll::Ready(Ok(()));
+                    }
+                    if let Some(bytes) = sent.take()
+                        && self.turn.is_over(bytes)
+                    {
+                        self.turn.give_way(cx);
+                        return Poll::Pending;
                     }
                     let mut out = Out {
                         socket: &core.socket,
@@ -197,7 +218,7 @@ impl Transport {
                     if let Some(errno) = out.error {
                         return Poll::Ready(Err(errno.into()));
                     }
-                    budget = budget.saturating_sub(16 << 10);
+                    sent = Some(RECORD);
                     core.touched = self.worker.now();
                     core.progressed = core.touched;
                 } else {
@@ -208,6 +229,12 @@ impl Transport {
                     return Poll::Ready(Ok(()));
                 };
                 let mut guard = ready!(socket.poll_write_ready(cx))?;
+                if let Some(bytes) = sent.take()
+                    && self.turn.is_over(bytes)
+                {
+                    self.turn.give_way(cx);
+                    return Poll::Pending;
+                }
                 let mut count = 0;
                 let result = guard.try_io(|socket| {
                     let sent = core.queue.send_front(socket.as_fd())?;
@@ -218,7 +245,7 @@ impl Transport {
                     }
                 });
                 if count > 0 {
-                    budget = budget.saturating_sub(count);
+                    sent = Some(count);
                     core.touched = self.worker.now();
                     core.progressed = core.touched;
                 }
@@ -228,10 +255,6 @@ impl Transport {
                     Ok(Err(error)) => return Poll::Ready(Err(file_error(error))),
                     Err(_would_block) => {}
                 }
-            }
-            if budget == 0 {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
             }
         }
     }

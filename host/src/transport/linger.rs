@@ -50,7 +50,12 @@ impl Linger {
         let mut scratch = worker.scratch.borrow_mut();
         loop {
             match ready!(transport.poll_discard(cx, &mut scratch)) {
-                Ok(count @ 1..) if self.discarded < LINGER_MOST => self.discarded += count,
+                Ok(count @ 1..) if self.discarded < LINGER_MOST => {
+                    self.discarded += count;
+                    if transport.pauses(cx, count) {
+                        return Poll::Pending;
+                    }
+                }
                 _ => return Poll::Ready(()),
             }
         }

@@ -32,10 +32,11 @@ use crate::protocol::Flow;
 use crate::queue::{FilePart, WriteQueue};
 use crate::relay::Relay;
 use crate::tls::{Session, SessionInfo};
+use crate::turns::Turn;
 use crate::watch::watch;
 use crate::worker::Worker;
 
-use self::core::Core;
+use self::core::{Core, Moved};
 use self::delivery::{Delivery, Leaving};
 
 pub(crate) use self::delivery::{LOOK, Presence};
@@ -89,6 +90,8 @@ pub(crate) struct Transport {
     pub(crate) idle: Cell<bool>,
     /// True if it is closed for another.
     reclaimed: Cell<bool>,
+    /// The turns of the connection's tasks among those of the worker.
+    pub(crate) turn: Rc<Turn>,
     pub(crate) core: RefCell<Core>,
 }
 impl Transport {
@@ -130,12 +133,17 @@ impl Transport {
     ) -> Self {
         let limits = &worker.shared.limits;
         let now = worker.now();
+        let client = match &peer {
+            Address::Ip(address) => Some(address.ip()),
+            Address::Unix(_) => None,
+        };
         Self {
             worker: Rc::clone(worker),
             peer,
             driven: Cell::new(false),
             idle: Cell::new(false),
             reclaimed: Cell::new(false),
+            turn: worker.turns.turn_of(client),
             core: RefCell::new(Core {
                 socket,
                 flow: Flow::new(limits.write_high as u64, limits.write_low as u64),
@@ -148,6 +156,8 @@ impl Transport {
                 waker: None,
                 receiver: None,
                 sender: None,
+                received: Moved::default(),
+                sent: Moved::default(),
                 touched: now,
                 progressed: now,
                 delivery: Delivery::new(now),

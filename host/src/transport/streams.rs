@@ -18,6 +18,10 @@ use crate::worker::{Received, Scratch};
 /// queued for a peer that does not read.
 const TLS_WRITE: usize = 64 << 10;
 
+/// What a guest may send in one poll though the round is over, bytes: it mostly
+/// sends no more.
+const LITTLE: usize = 16 << 10;
+
 impl Transport {
     /// Receives plain text; 0 is the end.
     ///
@@ -31,6 +35,7 @@ impl Transport {
         if let Some(reason) = self.failure() {
             return Poll::Ready(Err(reason));
         }
+        ready!(self.poll_turn_to_receive(cx));
         let mut core = self.core.borrow_mut();
         let received = if core.is_plain() {
             let received = core.poll_recv(cx, buffer).map_err(ConnectionError::from);
@@ -46,9 +51,21 @@ impl Transport {
         match received {
             Poll::Pending => keep(&mut core.receiver, cx),
             Poll::Ready(Ok(0)) => core.flow.peer_ended(),
-            Poll::Ready(_) => {}
+            Poll::Ready(Ok(count)) => core.received.add(self.turn.number(), count),
+            Poll::Ready(Err(_)) => {}
         }
         received
+    }
+
+    /// Waits for the connection's turn, where something was received in this
+    /// poll already and there is more.
+    fn poll_turn_to_receive(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let bytes = self.core.borrow().received.in_poll(self.turn.number());
+        if bytes > 0 && self.pauses(cx, bytes) {
+            keep(&mut self.core.borrow_mut().receiver, cx);
+            return Poll::Pending;
+        }
+        Poll::Ready(())
     }
 
     /// Receives into the scratch buffers, at most so many bytes; none is the end.
@@ -104,9 +121,13 @@ impl Transport {
         if let Some(reason) = self.failure() {
             return Poll::Ready(Err(reason));
         }
+        ready!(self.poll_turn_to_receive(cx));
         let received = self.poll_receive(cx, scratch);
-        if received.is_pending() {
-            keep(&mut self.core.borrow_mut().receiver, cx);
+        let mut core = self.core.borrow_mut();
+        match &received {
+            Poll::Pending => keep(&mut core.receiver, cx),
+            Poll::Ready(Ok(received)) => core.received.add(self.turn.number(), received.count()),
+            Poll::Ready(Err(_)) => {}
         }
         received
     }
@@ -114,13 +135,10 @@ impl Transport {
     /// Waits until there is something to receive, or may be.
     pub(crate) fn poll_receivable(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut core = self.core.borrow_mut();
-        if core.flow.failure().is_some() || core.has_plain_text() {
+        if core.flow.failure().is_some() {
             return Poll::Ready(());
         }
-        let Some(socket) = &core.socket else {
-            return Poll::Ready(());
-        };
-        let ready = socket.poll_read_ready(cx).is_ready();
+        let ready = core.poll_more(cx).is_ready();
         core.reads = !ready;
         if ready {
             return Poll::Ready(());
@@ -145,7 +163,12 @@ impl Transport {
         if !core.flow.accepts_writes() || core.socket.is_none() {
             return Poll::Ready(Err(ConnectionError::Broken));
         }
-        let sent = if core.is_plain() && core.queue.is_empty() {
+        let poll = self.turn.number();
+        let bytes = core.sent.in_poll(poll);
+        let sent = if bytes > LITTLE && self.turn.is_over(bytes) {
+            self.turn.give_way(cx);
+            Poll::Pending
+        } else if core.is_plain() && core.queue.is_empty() {
             core.poll_send_plain(cx, data)
         } else if core.queued() > 0 {
             // The driving task flushes it, and tells when that is done.
@@ -172,6 +195,9 @@ impl Transport {
             core.sender = None;
             core.touched = now;
             core.progressed = now;
+        }
+        if let Poll::Ready(Ok(count)) = sent {
+            core.sent.add(poll, count);
         }
         sent
     }

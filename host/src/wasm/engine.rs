@@ -20,6 +20,7 @@ use crate::config::{ComponentSource, Config, ConfigError, Isolation, Limits};
 use crate::error::Error;
 use crate::inspect;
 use crate::ticker::Ticker;
+use crate::turns::Steps;
 use crate::wasm::bindings::exports::netwasm::net::{
     connect_handler, http_handler, resolve_handler, tcp_handler, timer_handler, udp_handler,
 };
@@ -33,13 +34,27 @@ use crate::wasm::{concurrent, host, wasi};
 /// The stack of a guest, bytes.
 const GUEST_STACK: usize = 512 << 10;
 
-/// How many steps of the epoch an event may take: the timeout is exact to one
-/// of them.
-pub(crate) const STEPS: u32 = 8;
+/// The most that a step of the epoch may last: as long as a guest may keep its
+/// worker from looking at sockets.
+const STEP: Duration = Duration::from_millis(10);
 
-/// The deadline of an event, in steps of the epoch; one more, since the
-/// present step has begun already.
-pub(crate) const EVENT_STEPS: u64 = STEPS as u64 + 1;
+/// Steps of the epoch that an event may take, at least: the timeout is exact to
+/// one of them.
+const STEPS: u32 = 8;
+
+/// How long a step of the epoch lasts.
+fn step(limits: &Limits) -> Duration {
+    (limits.event_timeout / STEPS).clamp(Duration::from_millis(1), STEP)
+}
+
+/// How many steps of the epoch an event may take.
+pub(crate) fn event_steps(limits: &Limits) -> u32 {
+    let steps = limits
+        .event_timeout
+        .as_nanos()
+        .div_ceil(step(limits).as_nanos());
+    u32::try_from(steps).unwrap_or(u32::MAX)
+}
 
 /// What one call of the guest may have the host copy out of its memory, in
 /// units of about a byte: `Store::set_hostcall_fuel`.
@@ -84,7 +99,6 @@ impl Loaded {
         let failed = |error: wasmtime::Error| Error::Engine(format!("{error:#}"));
         let unlinkable =
             |error: wasmtime::Error| wrong(inspect::unlinkable(&component, kind, &error));
-        let step = (config.limits.event_timeout / STEPS).max(Duration::from_millis(1));
         let loaded = match kind {
             Kind::Events => {
                 let linker = linker(&engine).map_err(failed)?;
@@ -93,13 +107,12 @@ impl Loaded {
                     handlers: Indices::new(&pre),
                     pre,
                     engine,
-                    step,
                 }))
             }
             Kind::Streams | Kind::Proxy | Kind::Service | Kind::Command => {
                 let linker = concurrent::linker(&engine).map_err(failed)?;
                 let pre = linker.instantiate_pre(&component).map_err(unlinkable)?;
-                let program = concurrent::Program::new(engine, pre, kind, step);
+                let program = concurrent::Program::new(engine, pre, kind);
                 Self::Concurrent(program.map_err(|error| wrong(format!("{error:#}")))?)
             }
         };
@@ -146,17 +159,21 @@ impl Loaded {
         self.command().is_some()
     }
 
-    /// Starts the thread that advances the epoch.
+    /// Starts the thread that advances the epoch, and the workers' clock of
+    /// their turns with it.
     ///
     /// # Errors
     /// The system gives no thread.
-    pub(crate) fn start_ticker(&self) -> io::Result<Ticker> {
-        let (engine, step) = match self {
-            Self::Events(program) => (&program.engine, program.step),
-            Self::Concurrent(program) => (program.engine(), program.step()),
+    pub(crate) fn start_ticker(&self, limits: &Limits, steps: Steps) -> io::Result<Ticker> {
+        let engine = match self {
+            Self::Events(program) => &program.engine,
+            Self::Concurrent(program) => program.engine(),
         };
         let engine = engine.clone();
-        Ticker::start("epoch", step, move || engine.increment_epoch())
+        Ticker::start("epoch", step(limits), move || {
+            engine.increment_epoch();
+            steps.advance();
+        })
     }
 }
 
@@ -165,7 +182,6 @@ pub(crate) struct Program {
     engine: Engine,
     pre: InstancePre<State>,
     handlers: Indices,
-    step: Duration,
 }
 
 struct Indices {
@@ -179,9 +195,7 @@ struct Indices {
 
 impl fmt::Debug for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Program")
-            .field("step", &self.step)
-            .finish_non_exhaustive()
+        f.debug_struct("Program").finish_non_exhaustive()
     }
 }
 
@@ -193,7 +207,7 @@ impl Program {
     pub(crate) fn instantiate(&self, state: State) -> wasmtime::Result<Guest> {
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.memory);
-        store.set_epoch_deadline(EVENT_STEPS);
+        store.set_epoch_deadline(store.data().deadline());
         store.set_hostcall_fuel(HOSTCALL_FUEL);
         let instance = self.pre.instantiate(&mut store)?;
         let indices = &self.handlers;

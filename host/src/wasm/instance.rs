@@ -22,7 +22,7 @@ use crate::wasm::bindings::exports::netwasm::net::{
 use crate::wasm::bindings::netwasm::net::http::{Body as WitBody, Method, Response};
 use crate::wasm::bindings::netwasm::net::types::{ErrorCode, IpAddress};
 use crate::wasm::state::{MemoryLimit, State};
-use crate::wasm::{engine, host, wasi};
+use crate::wasm::{host, wasi};
 use crate::worker::Worker;
 
 /// One instance: of one connection, or of one worker's.
@@ -121,7 +121,7 @@ impl Instance {
         let Some(Guest { store, handlers }) = &mut *guest else {
             return Err(Trapped);
         };
-        store.set_epoch_deadline(engine::EVENT_STEPS);
+        store.set_epoch_deadline(store.data().deadline());
         match call(store, handlers) {
             Ok(value) => Ok(value),
             Err(error) if wasi::has_exited(&error) => {
@@ -356,6 +356,9 @@ fn exported<T>(handler: Option<&T>) -> wasmtime::Result<&T> {
 fn report(state: &State, event: &str, error: &wasmtime::Error) {
     let shared = &state.worker.shared;
     shared.counters.traps.add();
+    if let Some(Trap::Interrupt) = error.downcast_ref() {
+        state.worker.turns.note_time_out();
+    }
     let reason = reason(error, &shared.limits, &state.memory);
     tracing::error!(guest = %shared.guest.name, event, "the guest trapped: {reason}");
     tracing::debug!(guest = %shared.guest.name, "{error:?}");

@@ -16,7 +16,9 @@ use crate::files::File;
 use crate::http::Request;
 use crate::server::Shared;
 use crate::transport::Transport;
+use crate::turns::Turn;
 use crate::udp::Datagrams;
+use crate::wasm::engine::event_steps;
 use crate::wasm::instance::Instance;
 use crate::wasm::wasi::{Wasi, WasiHost};
 use crate::worker::Worker;
@@ -50,6 +52,10 @@ pub(crate) struct State {
     pub(crate) memory: MemoryLimit,
     /// The request that is being handled.
     pub(crate) request: Option<Box<Request>>,
+    /// The turns of what was begun for it.
+    turn: Rc<Turn>,
+    /// Steps of the epoch that an event may take.
+    steps: u64,
     transports: Slab<Rc<Transport>>,
     datagrams: Slab<Rc<Datagrams>>,
     files: Slab<Rc<File>>,
@@ -65,11 +71,19 @@ impl State {
             wasi: Wasi::new(shared.wasi.clone()),
             memory: MemoryLimit::new(shared),
             request: None,
+            turn: worker.turns.turn(),
+            steps: event_steps(&shared.limits).into(),
             transports: Slab::new(),
             datagrams: Slab::new(),
             files: Slab::new(),
             pending: Pending::default(),
         }
+    }
+
+    /// The deadline of an event, in steps of the epoch from now; one more, since
+    /// the present step has begun already.
+    pub(crate) fn deadline(&self) -> u64 {
+        self.steps + 1
     }
 
     // Handles. wasmtime has checked that the guest owns what it passes; a
@@ -191,9 +205,9 @@ impl State {
     ///
     /// # Errors
     /// `LimitExceeded` where too much is pending.
-    pub(crate) fn begin(
+    pub(crate) fn begin<F: Future<Output = ()> + 'static>(
         &mut self,
-        start: impl FnOnce(&Self, u64) -> AbortHandle,
+        start: impl FnOnce(&Self, u64) -> F,
     ) -> Result<u64, ConnectionError> {
         if self.pending.tasks.len() >= self.worker.shared.limits.max_handles {
             return Err(TOO_MANY_HANDLES);
@@ -201,7 +215,9 @@ impl State {
         self.pending.last += 1;
         let id = self.pending.last;
         let task = start(self, id);
-        self.pending.tasks.insert(id, task);
+        let turn = Rc::clone(&self.turn);
+        let task = tokio::task::spawn_local(async move { turn.run(task).await });
+        self.pending.tasks.insert(id, task.abort_handle());
         Ok(id)
     }
 

@@ -38,7 +38,7 @@ struct Connection {
     missing: usize,
 }
 
-enum Wire {
+pub(super) enum Wire {
     /// Blocking: it is read only when there is something.
     Plain(TcpStream),
     Tls(Box<Session>),
@@ -163,7 +163,7 @@ fn discard(mut stream: &TcpStream, discarded: &mut [u8]) -> io::Result<usize> {
 
 /// Makes a request whose response must have this body, and returns how long
 /// the response was with its head.
-fn check(wire: &mut Wire, request: &[u8], body: &[u8]) -> io::Result<usize> {
+pub(super) fn check(wire: &mut Wire, request: &[u8], body: &[u8]) -> io::Result<usize> {
     match wire {
         Wire::Plain(stream) => exchange(stream, request, body),
         Wire::Tls(session) => exchange(session.stream(), request, body),

@@ -9,7 +9,7 @@ use super::{Load, Poll, ended};
 use crate::site::Resource;
 
 /// Connections with so many requests under way on each at any time. An operation
-/// is a response.
+/// is a response; of files so large that few come in a second it is a MiB.
 ///
 /// Heads are encoded as if every one were the first: to the server, all are the
 /// same work. The first response of a connection is looked at; of others only
@@ -18,10 +18,19 @@ pub(crate) struct Http2 {
     poll: Poll,
     ready: Vec<usize>,
     connections: Vec<Connection>,
+    /// Whether an operation is a MiB.
+    large: bool,
+    /// Bytes that came and make no operation yet.
+    rest: u64,
 }
 
-struct Connection {
+pub(super) struct Connection {
     stream: TcpStream,
+    /// What a response must carry.
+    expected: Vec<u8>,
+    /// Bytes of DATA that came, in all, and since the window was last opened.
+    received: u64,
+    taken: u32,
     /// The request's head, in HPACK.
     request: Vec<u8>,
     next: u32,
@@ -33,6 +42,9 @@ struct Connection {
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const READ: usize = 64 << 10;
+const MIB: u64 = 1 << 20;
+/// How much the server may send before it is told to go on, bytes.
+const WINDOW: u32 = 0x7000_0000;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -48,14 +60,21 @@ const END_HEADERS: u8 = 4;
 
 impl Http2 {
     /// Connects, and sends the first requests over every connection.
-    pub(crate) fn new(server: SocketAddr, connections: usize, streams: usize) -> io::Result<Self> {
+    pub(crate) fn new(
+        server: SocketAddr,
+        connections: usize,
+        streams: usize,
+        resource: Resource,
+    ) -> io::Result<Self> {
         let mut load = Self {
             poll: Poll::new(connections)?,
             ready: Vec::new(),
             connections: Vec::new(),
+            large: resource.body().len() as u64 > MIB,
+            rest: 0,
         };
         for number in 0..connections {
-            let mut connection = Connection::new(server)?;
+            let mut connection = Connection::new(server, resource)?;
             load.poll.add(&connection.stream, number)?;
             connection.check()?;
             (0..streams).for_each(|_| connection.ask());
@@ -69,6 +88,7 @@ impl Http2 {
 impl Load for Http2 {
     fn drive(&mut self, deadline: Instant) -> io::Result<u64> {
         let mut responses = 0;
+        let before: u64 = self.connections.iter().map(|it| it.received).sum();
         while Instant::now() < deadline {
             self.poll.wait_for_answer(&mut self.ready)?;
             for &number in &self.ready {
@@ -79,27 +99,40 @@ impl Load for Http2 {
                 responses += ended;
             }
         }
-        Ok(responses)
+        if !self.large {
+            return Ok(responses);
+        }
+        let received: u64 = self.connections.iter().map(|it| it.received).sum();
+        let bytes = self.rest + received - before;
+        self.rest = bytes % MIB;
+        Ok(bytes / MIB)
     }
 }
 
 impl Connection {
-    fn new(server: SocketAddr) -> io::Result<Self> {
-        let authority = server.to_string();
-        // GET, http, / and this authority.
-        let mut request = vec![0x82, 0x86, 0x84, 0x01, authority.len() as u8];
-        request.extend_from_slice(authority.as_bytes());
+    pub(super) fn new(server: SocketAddr, resource: Resource) -> io::Result<Self> {
+        let mut request = vec![0x82, 0x86];
+        // GET, http, this path and this authority.
+        for (name, value) in [(0x04, resource.path()), (0x01, &server.to_string())] {
+            request.extend([name, value.len() as u8]);
+            request.extend_from_slice(value.as_bytes());
+        }
         let mut connection = Self {
             stream: plain(server)?,
+            expected: resource.body(),
+            received: 0,
+            taken: 0,
             request,
             next: 1,
             input: Vec::new(),
             output: PREFACE.to_vec(),
             body: None,
         };
-        connection.frame(SETTINGS, 0, 0, &[]);
-        // More than will come.
-        connection.frame(WINDOW_UPDATE, 0, 0, &0x7000_0000_u32.to_be_bytes());
+        // SETTINGS_INITIAL_WINDOW_SIZE: of a stream.
+        let mut settings = vec![0, 4];
+        settings.extend(WINDOW.to_be_bytes());
+        connection.frame(SETTINGS, 0, 0, &settings);
+        connection.frame(WINDOW_UPDATE, 0, 0, &WINDOW.to_be_bytes());
         Ok(connection)
     }
 
@@ -124,8 +157,9 @@ impl Connection {
         Ok(())
     }
 
-    /// Makes a request whose response must be the page.
-    fn check(&mut self) -> io::Result<()> {
+    /// Makes a request, and sees that the response has the body that it must
+    /// have.
+    pub(super) fn check(&mut self) -> io::Result<()> {
         self.body = Some(Vec::new());
         self.ask();
         self.send()?;
@@ -133,8 +167,11 @@ impl Connection {
             self.send()?;
         }
         match self.body.take() {
-            Some(body) if body == Resource::Page.body() => Ok(()),
-            body => Err(io::Error::other(format!("another body: {body:?}"))),
+            Some(body) if body == self.expected => Ok(()),
+            body => Err(io::Error::other(format!(
+                "another body, of {} bytes",
+                body.unwrap_or_default().len()
+            ))),
         }
     }
 
@@ -160,6 +197,10 @@ impl Connection {
             match kind {
                 DATA | HEADERS => {
                     responses += u64::from(flags & END_STREAM);
+                    if kind == DATA {
+                        self.received += payload.len() as u64;
+                        self.taken += payload.len() as u32;
+                    }
                     if let Some(body) = self.body.as_mut().filter(|_| kind == DATA) {
                         body.extend_from_slice(payload);
                     }
@@ -173,6 +214,10 @@ impl Connection {
             }
         }
         self.input.extend_from_slice(rest);
+        if self.taken > WINDOW / 2 {
+            let taken = std::mem::take(&mut self.taken);
+            self.frame(WINDOW_UPDATE, 0, 0, &taken.to_be_bytes());
+        }
         Ok(responses)
     }
 }

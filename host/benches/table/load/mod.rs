@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 
+mod beside;
 mod bulk;
 mod connections;
 mod datagrams;
@@ -22,6 +23,7 @@ mod latency;
 mod ping_pong;
 mod tls;
 
+pub(crate) use beside::{Calls, Small, beside};
 pub(crate) use bulk::Bulk;
 pub(crate) use connections::Connections;
 pub(crate) use datagrams::Datagrams;

@@ -25,7 +25,8 @@ use crate::http::client::failure::ConnectFailure;
 use crate::http::client::line::Line;
 use crate::http::client::plain::Plain;
 use crate::server::Counted;
-use crate::worker::{Worker, give_way};
+use crate::turns::Turn;
+use crate::worker::Worker;
 
 /// How long a connection may take to be made that nobody waits for any more,
 /// since another has become free.
@@ -90,21 +91,23 @@ async fn make(worker: &Rc<Worker>, uri: &Uri) -> Result<Link, ConnectFailure> {
     Ok(Link {
         socket,
         line: Line::default(),
-        taken: 0,
+        turn: SendWrapper::new(worker.turns.turn()),
+        received: 0,
         _permit: permit,
         _counted: Counted::new(&worker.shared.counters),
     })
 }
 
-/// How much of a connection is read before others have their turn, bytes.
-const TURN: usize = 256 << 10;
+/// What is received at once where there is mostly no more, bytes.
+const LITTLE: usize = 4 << 10;
 
 /// A connection of the client.
 pub(super) struct Link {
     socket: Socket,
     line: Line,
-    /// Bytes that were read in one turn.
-    taken: usize,
+    turn: SendWrapper<Rc<Turn>>,
+    /// Bytes that were received at once, so many that there may be more.
+    received: usize,
     /// What counts it against `--max-outgoing`.
     _permit: OwnedSemaphorePermit,
     _counted: Counted,
@@ -146,12 +149,12 @@ impl AsyncRead for Link {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.check()?;
-        if self.taken >= TURN {
+        let received = std::mem::take(&mut self.received);
+        if received > 0 && self.turn.is_over(received) {
             // Hyper reads for as long as there is something: interim responses
             // without end, for one.
-            self.taken = 0;
             self.line.keep(cx);
-            give_way(cx);
+            self.turn.give_way(cx);
             return Poll::Pending;
         }
         let before = buffer.filled().len();
@@ -159,9 +162,11 @@ impl AsyncRead for Link {
             Socket::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Socket::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
         };
-        self.taken += buffer.filled().len().saturating_sub(before);
+        let received = buffer.filled().len().saturating_sub(before);
+        if received > LITTLE {
+            self.received = received;
+        }
         if read.is_pending() {
-            self.taken = 0;
             self.line.keep(cx);
         }
         read

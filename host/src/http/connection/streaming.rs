@@ -125,6 +125,7 @@ impl Driver {
             head: head.map(|()| body),
             secure: request.secure,
             reply: Rc::clone(&reply),
+            turn: Rc::clone(&self.transport.turn),
         };
         let requests = concurrent::begin(&self.transport, &mut self.exchange.requests, call);
         self.exchange.reading = Reading::Answer(Box::new(Answering {

@@ -120,6 +120,7 @@ impl Answering {
             head: asked,
             secure: link.secure,
             reply: Rc::clone(&reply),
+            turn: Rc::clone(&link.transport.turn),
         };
         let requests = concurrent::begin(&link.transport, &mut link.requests.borrow_mut(), call);
         Self {

@@ -22,15 +22,14 @@ use crate::worker::Tick;
 /// The most that is received at once, bytes.
 const PIECE: usize = 16 << 10;
 
-/// How many pieces are received before other connections have their turn.
-const TURN: u32 = 32;
-
 /// What the connection's driver and what `h2` reads through both see.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     pub(super) meter: RefCell<Meter>,
-    /// How many pieces may still be received in this turn.
-    pieces: Cell<u32>,
+    /// Bytes that were received since it was last asked whether the round is over.
+    received: Cell<usize>,
+    /// True if others have their turn before more is received.
+    over: Cell<bool>,
     /// Whether nothing more can be received in this turn.
     dry: Cell<bool>,
     /// Whether something waits until what is queued is sent.
@@ -55,7 +54,8 @@ enum Ending {
 
 impl Gate {
     pub(super) fn begin_turn(&self) {
-        self.pieces.set(TURN);
+        self.received.set(0);
+        self.over.set(false);
         self.dry.set(false);
     }
 
@@ -87,7 +87,7 @@ impl Gate {
     }
 
     pub(super) fn turn_is_over(&self) -> bool {
-        self.pieces.get() == 0
+        self.over.get()
     }
 
     /// Whether something waited until what was queued is sent; told once.
@@ -123,6 +123,7 @@ impl Io {
             return Poll::Pending;
         }
         let count = slices.iter().map(|slice| slice.len()).sum();
+        self.transport.turn.note(count);
         self.gate.meter.borrow_mut().sent(count);
         match slices {
             [slice] => self.transport.write(slice),
@@ -139,8 +140,7 @@ impl AsyncRead for Io {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let pieces = this.gate.pieces.get();
-        if pieces == 0 || this.gate.meter.borrow().flood().is_some() {
+        if this.gate.over.get() || this.gate.meter.borrow().flood().is_some() {
             // The driver sees to it.
             return Poll::Pending;
         }
@@ -172,7 +172,14 @@ impl AsyncRead for Io {
             }
             return Poll::Ready(Ok(()));
         }
-        this.gate.pieces.set(pieces - 1);
+        let received = this.gate.received.take();
+        if received > 0 && this.transport.turn.is_over(received) {
+            match this.transport.poll_receivable(cx) {
+                Poll::Ready(()) => this.gate.over.set(true),
+                Poll::Pending => this.gate.dry.set(true),
+            }
+            return Poll::Pending;
+        }
         let mut scratch = this.transport.worker().scratch.borrow_mut();
         match this.transport.poll_receive_part(cx, &mut scratch, room) {
             Poll::Pending => {
@@ -185,6 +192,7 @@ impl AsyncRead for Io {
             }
             Poll::Ready(Ok(received)) => {
                 let received = scratch.get(received);
+                this.gate.received.set(received.len());
                 let Some(received) = this.gate.note(received, &this.transport) else {
                     return Poll::Pending;
                 };

@@ -25,7 +25,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
@@ -38,7 +38,8 @@ use crate::http::http2::link::{Exchange, Link};
 use crate::http::http2::nudge::Nudge;
 use crate::protocol::Lost;
 use crate::transport::Transport;
-use crate::worker::{Tick, Worker, give_way};
+use crate::turns::HEAVY;
+use crate::worker::{Tick, Worker};
 
 pub(crate) use incoming::Incoming;
 
@@ -51,9 +52,12 @@ const MOST_STREAMS: u32 = 100;
 /// How much a client may send on a stream before the guest has taken it, bytes.
 const WINDOW: u32 = 128 << 10;
 
-/// How long the requests of one connection may follow each other before others
-/// have their turn.
-const SLICE: Duration = Duration::from_millis(2);
+/// How often the task goes round though the worker's round is over: what it has
+/// begun with is then sent.
+const LITTLE: u32 = 3;
+
+/// How much work a request is: about that of so many bytes.
+const REQUEST: usize = HEAVY / 4;
 
 /// How long a client that was told to go has to say that it has understood.
 const GRACE: Duration = Duration::from_secs(1);
@@ -82,6 +86,8 @@ pub(crate) struct Connection {
     /// Whether requests that are ready have been so for more than a round, and
     /// may have been given up since.
     waited: bool,
+    /// True if a request was answered in this poll.
+    answered: bool,
     nudge: Nudge,
 }
 
@@ -130,6 +136,7 @@ impl Connection {
             idle: Some(worker.now()),
             leaving: Leaving::No,
             waited: false,
+            answered: false,
             nudge: Nudge::default(),
         }
     }
@@ -143,21 +150,25 @@ impl Connection {
         let waker = self.nudge.begin(cx);
         let mut inner = Context::from_waker(&waker);
         self.gate.begin_turn();
-        let begun = Instant::now();
+        let turn = Rc::clone(&self.link.transport.turn);
+        self.answered = false;
+        let mut rounds = 0;
         loop {
-            if let Poll::Ready(lost) = self.poll_once(&mut inner, begun) {
+            if let Poll::Ready(lost) = self.poll_once(&mut inner) {
                 return Poll::Ready(lost);
             }
-            let over = self.gate.turn_is_over();
-            if !over && !self.nudge.again() && !self.end_if_due() {
+            let again = self.nudge.again() || self.end_if_due();
+            let behind = !self.ready.is_empty() && !self.link.is_full();
+            if !again && !behind && !self.gate.turn_is_over() {
                 if self.nudge.end() {
                     cx.waker().wake_by_ref();
                 }
                 break;
             }
-            if over || begun.elapsed() > SLICE {
+            rounds += 1;
+            if !again || turn.waits() || (rounds > LITTLE && turn.is_over(0)) {
                 self.nudge.end();
-                give_way(cx);
+                turn.give_way(cx);
                 break;
             }
         }
@@ -169,7 +180,7 @@ impl Connection {
         Poll::Pending
     }
 
-    fn poll_once(&mut self, cx: &mut Context<'_>, begun: Instant) -> Poll<Lost> {
+    fn poll_once(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
         let link = Rc::clone(&self.link);
         let transport = &link.transport;
         if let Some(lost) = transport.over() {
@@ -191,7 +202,7 @@ impl Connection {
         if self.gate.end_is_noticed() {
             self.client_ended();
         }
-        self.poll_streams(cx, begun);
+        self.poll_streams(cx);
         match transport.poll_flush(cx) {
             Poll::Ready(Err(reason)) => return Poll::Ready(Some(reason)),
             Poll::Ready(Ok(())) if self.gate.take_blocked() => cx.waker().wake_by_ref(),
@@ -286,7 +297,7 @@ impl Connection {
     }
 
     /// Goes on with streams.
-    fn poll_streams(&mut self, cx: &mut Context<'_>, begun: Instant) {
+    fn poll_streams(&mut self, cx: &mut Context<'_>) {
         // To ask where there is none leaves a waker with it all the same.
         while !self.streams.is_empty()
             && let Poll::Ready(Some(outcome)) = self.streams.poll_next_unpin(cx)
@@ -295,7 +306,11 @@ impl Connection {
                 self.ready.push_back(exchange);
             }
         }
+        let turn = Rc::clone(&self.link.transport.turn);
+        let over = |answered| answered && turn.is_over(REQUEST);
         while !self.link.is_full()
+            && !self.ready.is_empty()
+            && !over(self.answered)
             && let Some(mut exchange) = self.ready.pop_front()
         {
             if self.waited && exchange.outgoing.poll_reset(cx).is_ready() {
@@ -303,11 +318,9 @@ impl Connection {
                 drop(self.link.line(&exchange.head));
                 continue;
             }
+            self.answered = true;
             if let Some(sending) = self.link.respond(exchange) {
                 self.push(sending);
-            }
-            if !self.ready.is_empty() && begun.elapsed() > SLICE {
-                break;
             }
         }
         self.waited = !self.ready.is_empty();

@@ -34,6 +34,7 @@ use crate::http::{
 use crate::server::Shared;
 use crate::stream::Health;
 use crate::transport::Transport;
+use crate::turns::{HEAVY, Turn};
 use crate::wasm::concurrent::Background;
 use crate::wasm::concurrent::Entry;
 use crate::wasm::concurrent::Permissions;
@@ -48,6 +49,9 @@ use crate::worker::Worker;
 /// The largest piece of a body that is copied out of a guest at once, bytes: so
 /// much of it, and a little more, may be in memory.
 const CHUNK: usize = 256 << 10;
+
+/// How much work it is to begin a request: about that of so many bytes.
+const REQUEST: usize = HEAVY / 4;
 
 /// Requests that wait for an instance, and those that it is at.
 #[derive(Debug)]
@@ -80,6 +84,8 @@ pub(crate) struct Request {
     pub(crate) head: http::Request<RequestBody>,
     pub(crate) secure: bool,
     pub(crate) reply: Rc<Reply>,
+    /// The turns of the connection that it came on.
+    pub(crate) turn: Rc<Turn>,
 }
 
 /// Gives a request of a connection to an instance: to a new one, to the one of
@@ -111,13 +117,14 @@ pub(crate) fn begin(transport: &Transport, own: &mut Own, request: Request) -> R
         return requests;
     }
     let requests = Requests::new(worker);
+    let turn = Rc::clone(&request.turn);
     requests.push(request);
     match worker.shared.isolation {
         Isolation::Request => requests.close(),
         Isolation::Connection => own.requests = Some(Rc::clone(&requests)),
         Isolation::Worker => worker.requests.borrow_mut().push(Rc::clone(&requests)),
     }
-    requests.start(worker, own.seat());
+    requests.start(worker, own.seat(), turn);
     requests
 }
 
@@ -267,9 +274,14 @@ impl Requests {
         Poll::Pending
     }
 
+    /// True if requests wait to be begun.
+    fn is_waited_for(&self) -> bool {
+        !self.waiting.borrow().is_empty()
+    }
+
     /// Whether requests wait for it.
     fn is_behind(&self) -> bool {
-        !self.waiting.borrow().is_empty() || self.running.borrow().len() > 1
+        self.is_waited_for() || self.running.borrow().len() > 1
     }
 
     fn finished(&self, reply: &Rc<Reply>) {
@@ -351,25 +363,28 @@ impl Requests {
         self.waiting.borrow_mut().clear();
     }
 
-    fn start(self: &Rc<Self>, worker: &Rc<Worker>, seat: Rc<Seat>) {
-        let requests = Rc::clone(self);
-        let serving = Rc::clone(worker);
+    /// Begins its life, in the turns of its connection if it is of one.
+    fn start(self: &Rc<Self>, worker: &Rc<Worker>, seat: Rc<Seat>, turn: Rc<Turn>) {
+        let shared = worker.shared.isolation == Isolation::Worker;
+        let turn = if shared { worker.turns.turn() } else { turn };
+        let (requests, serving, own) = (Rc::clone(self), Rc::clone(worker), Rc::clone(&turn));
         let life = async move {
             let place = seat.take(&serving.shared.places).await;
-            serve(&serving, &requests).await;
+            serve(&serving, &requests, &own).await;
             drop(place);
         };
-        let task = match worker.shared.isolation {
+        let task = if shared {
             // It ends with the worker, and its connections are waited for.
-            Isolation::Worker => tokio::task::spawn_local(life).abort_handle(),
-            Isolation::Request | Isolation::Connection => worker.spawn_abortable(life),
+            tokio::task::spawn_local(async move { turn.run(life).await }).abort_handle()
+        } else {
+            worker.spawn(turn, life)
         };
         *self.task.borrow_mut() = Some(task);
     }
 }
 
 /// An instance from its beginning to its end.
-async fn serve(worker: &Rc<Worker>, requests: &Rc<Requests>) {
+async fn serve(worker: &Rc<Worker>, requests: &Rc<Requests>, turn: &Rc<Turn>) {
     let health = Rc::clone(&requests.health);
     let (mut store, guest) = match instantiate(worker, &health).await {
         Ok(made) => made,
@@ -396,6 +411,9 @@ async fn serve(worker: &Rc<Worker>, requests: &Rc<Requests>) {
                     accessor.spawn(answering)?;
                 }
                 Guest::Proxy(_) | Guest::Service(_) => answering.run(accessor).await?,
+            }
+            if requests.is_waited_for() {
+                turn.pause(REQUEST).await;
             }
         }
         requests.all_finished().await;
@@ -485,6 +503,7 @@ async fn answer_by_proxy(
         head,
         secure,
         reply,
+        ..
     } = request.take();
     let reply = SendWrapper::new(reply);
     let answering = SendWrapper::new(Rc::clone(&reply));
@@ -524,6 +543,7 @@ async fn answer_by_service(
         head,
         secure,
         reply,
+        ..
     } = request.take();
     let reply = SendWrapper::new(reply);
     let (parts, body) = head.into_parts();

@@ -10,8 +10,8 @@ use std::task::{Context, Poll, Waker};
 
 use send_wrapper::SendWrapper;
 use tokio::task::unconstrained;
-use wasmtime::Store;
 use wasmtime::component::{Accessor, AccessorTask, HasSelf, Instance};
+use wasmtime::{Store, Trap};
 use wasmtime_wasi::I32Exit;
 
 use crate::config::Isolation;
@@ -80,7 +80,7 @@ pub(crate) fn serve(worker: &Rc<Worker>, transport: &Rc<Transport>) -> Rc<Stream
             let stream = Stream::new(transport, &health);
             let serving = Rc::clone(worker);
             let connection = Rc::clone(&stream);
-            worker.spawn(async move {
+            worker.spawn(Rc::clone(&transport.turn), async move {
                 serve_one(&serving, &health, connection).await;
             });
             stream
@@ -110,14 +110,16 @@ impl Calls {
         };
         let (coming, health) = (Rc::clone(&calls.coming), Rc::clone(&calls.health));
         let worker = Rc::clone(worker);
-        // Its connections are waited for, and it ends with the worker.
-        tokio::task::spawn_local(async move {
+        let turn = worker.turns.turn();
+        let life = async move {
             serve_all(&worker, &health, &coming).await;
             // Whatever came too late for it.
             for arrived in coming.streams.take() {
                 arrived.stream.transport().fail(ConnectionError::Aborted);
             }
-        });
+        };
+        // Its connections are waited for, and it ends with the worker.
+        tokio::task::spawn_local(async move { turn.run(life).await });
         calls
     }
 }
@@ -259,6 +261,9 @@ pub(super) fn report(store: &Store<State>, call: &str, error: &wasmtime::Error) 
     let state = store.data();
     let shared = state.shared();
     shared.counters.traps.add();
+    if let Some(Trap::Interrupt) = error.downcast_ref() {
+        state.worker.turns.note_time_out();
+    }
     let mut reason = reason(error, &shared.limits, &state.memory);
     if reason.contains("handle limit exceeded") {
         reason = "the guest holds too many handles (--max-handles)".to_owned();

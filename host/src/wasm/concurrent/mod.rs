@@ -25,7 +25,6 @@ mod streams;
 mod tcp;
 
 use std::fmt;
-use std::time::Duration;
 
 use wasmtime::component::{HasSelf, Instance, InstancePre, Linker};
 use wasmtime::{Config, Engine, Store, Trap, UpdateDeadline};
@@ -34,7 +33,7 @@ use wasmtime_wasi_http::{p2 as http_p2, p3 as http_p3};
 
 use crate::wasm::concurrent::bindings::exports::netwasm::net::stream_handler;
 use crate::wasm::concurrent::state::{State, most_resources};
-use crate::wasm::engine::{HOSTCALL_FUEL, STEPS};
+use crate::wasm::engine::{HOSTCALL_FUEL, event_steps};
 use crate::wasm::kind::Kind;
 use crate::wasm::wasi::random;
 
@@ -58,7 +57,6 @@ pub(crate) struct Program {
     engine: Engine,
     pre: InstancePre<State>,
     entry: Entry,
-    step: Duration,
 }
 
 /// What is called.
@@ -76,14 +74,12 @@ enum Entry {
 
 impl fmt::Debug for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Program")
-            .field("step", &self.step)
-            .finish_non_exhaustive()
+        f.debug_struct("Program").finish_non_exhaustive()
     }
 }
 
 impl Program {
-    /// A program that is interrupted by the steps of the epoch.
+    /// A program of some kind.
     ///
     /// # Errors
     /// What it exports is not of the form that its name promises.
@@ -91,7 +87,6 @@ impl Program {
         engine: Engine,
         pre: InstancePre<State>,
         kind: Kind,
-        step: Duration,
     ) -> wasmtime::Result<Self> {
         let entry = match kind {
             Kind::Command => match p3::bindings::CommandIndices::new(&pre) {
@@ -104,20 +99,11 @@ impl Program {
                 Entry::Streams(stream_handler::GuestIndices::new(&pre)?)
             }
         };
-        Ok(Self {
-            engine,
-            pre,
-            entry,
-            step,
-        })
+        Ok(Self { engine, pre, entry })
     }
 
     pub(crate) fn engine(&self) -> &Engine {
         &self.engine
-    }
-
-    pub(crate) fn step(&self) -> Duration {
-        self.step
     }
 
     pub(crate) fn is_command(&self) -> bool {
@@ -149,17 +135,21 @@ impl Program {
         } else {
             // A turn may take as long as an event. Another instance has its
             // own in between.
-            store.epoch_deadline_callback(|mut store| {
+            let most = event_steps(&store.data().shared().limits);
+            store.epoch_deadline_callback(move |mut store| {
                 let state = store.data_mut();
                 let turn = state.health.turn();
-                if state.turn != turn {
-                    // The deadline is of a turn before, however long ago.
+                if state.turn == turn {
+                    state.steps += 1;
+                    if state.steps > most {
+                        return Err(Trap::Interrupt.into());
+                    }
+                } else {
                     (state.turn, state.steps) = (turn, 0);
-                    return Ok(UpdateDeadline::Continue(1));
-                }
-                state.steps += 1;
-                if state.steps > STEPS {
-                    return Err(Trap::Interrupt.into());
+                    if !state.worker.turns.is_overdue() {
+                        // The deadline is of a turn before, however long ago.
+                        return Ok(UpdateDeadline::Continue(1));
+                    }
                 }
                 state.health.yields();
                 Ok(UpdateDeadline::Yield(1))

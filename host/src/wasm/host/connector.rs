@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::connect::{self, Endpoint};
@@ -39,7 +40,7 @@ fn begin(
     let timeout = options.timeout.map(Duration::from_nanos);
     state.begin(|state, id| {
         connect::connect(
-            &state.worker,
+            Rc::clone(&state.worker),
             state.instance.clone(),
             id,
             endpoint,

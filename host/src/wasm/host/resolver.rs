@@ -1,3 +1,5 @@
+use std::rc::Rc;
+
 use crate::connect;
 use crate::error::ConnectionError;
 use crate::wasm::bindings::netwasm::net::resolver::Host;
@@ -14,8 +16,9 @@ impl Host for State {
             shared.deny(&denied);
             return Ok(Err(ConnectionError::AccessDenied.into()));
         }
-        let begun = self
-            .begin(|state, id| connect::resolve(&state.worker, state.instance.clone(), id, name));
+        let begun = self.begin(|state, id| {
+            connect::resolve(Rc::clone(&state.worker), state.instance.clone(), id, name)
+        });
         Ok(begun.map_err(ErrorCode::from))
     }
 

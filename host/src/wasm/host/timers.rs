@@ -8,14 +8,13 @@ impl Host for State {
     fn call_later(&mut self, delay: u64) -> wasmtime::Result<Result<u64, ErrorCode>> {
         let begun = self.begin(|state, id| {
             let instance = state.instance.clone();
-            let task = tokio::task::spawn_local(async move {
+            async move {
                 tokio::time::sleep(Duration::from_nanos(delay)).await;
                 if let Some(instance) = instance.upgrade() {
                     // A trap was logged.
                     let _ = instance.timer_fired(id);
                 }
-            });
-            task.abort_handle()
+            }
         });
         Ok(begun.map_err(ErrorCode::from))
     }

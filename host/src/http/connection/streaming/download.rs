@@ -258,6 +258,7 @@ impl Driver {
         else {
             return Poll::Ready(Next::Broken);
         };
+        let before = download.sent;
         loop {
             let body = match &mut download.content {
                 Content::Nothing => return Poll::Ready(Next::Complete),
@@ -299,6 +300,11 @@ impl Driver {
                 if self.is_full() {
                     return Poll::Pending;
                 }
+            }
+            let sent = usize::try_from(download.sent - before).unwrap_or(usize::MAX);
+            if sent > JOIN && self.transport.turn.is_over(sent) {
+                self.transport.turn.give_way(cx);
+                return Poll::Pending;
             }
             let frame = match Pin::new(body).poll_frame(cx) {
                 Poll::Pending => {
