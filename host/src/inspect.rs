@@ -391,7 +391,13 @@ pub(crate) fn not_compiled(error: &str) -> String {
     if let Some((_, remedy)) = REFUSED_FEATURES.iter().find(found) {
         return (*remedy).to_owned();
     }
-    let disabled = ["not enabled", " feature", "not active", "proposal disabled"];
+    let disabled = [
+        "not enabled",
+        "must be enabled",
+        " feature",
+        "not active",
+        "proposal disabled",
+    ];
     if disabled.iter().any(|word| error.contains(word)) {
         return format!("it uses a feature of WebAssembly that this host has not enabled: {error}");
     }

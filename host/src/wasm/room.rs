@@ -297,9 +297,10 @@ impl Room {
             .total_tables(count(tables).max(UNUSED))
             .total_gc_heaps(count(usize::from(collected)).max(1))
             .max_memories_per_component(each(memories))
-            .max_memories_per_module(u32::MAX)
+            // wasmtime goes through so many of each module that it unloads.
+            .max_memories_per_module(each(memories).max(UNUSED))
             .max_tables_per_component(each(tables))
-            .max_tables_per_module(u32::MAX)
+            .max_tables_per_module(each(tables).max(UNUSED))
             .max_memory_size(self.max_memory)
             .table_elements(table_elements)
             .linear_memory_keep_resident(64 << 10)
