@@ -655,7 +655,8 @@ fn datagrams_larger_than_a_packet_arrive_and_those_too_long_are_an_error() {
         assert_eq!(peer.ask(&format!("socket {target}")), "ok");
         for size in [1453, 9000, longest] {
             assert_eq!(peer.ask(&format!("long-datagram {size}")), "ok");
-            assert_eq!(peer.ask("receive"), format!("{address} {size}"));
+            let received = peer.ask("receive");
+            assert!(received.ends_with(&format!(" {size}")), "{received}");
         }
         let too_long = format!("long-datagram {}", longest + 1);
         assert_eq!(peer.ask(&too_long), "ErrorCode::InvalidArgument");

@@ -181,8 +181,9 @@ pub(super) struct LimitFlags {
     /// How long the guest may take for an event
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "100ms")]
     event_timeout: Duration,
-    /// Connections at once: beyond it, HTTP connections between two requests are closed, the
-    /// longest idle first, then others wait [default: what open files and mappings allow]
+    /// Connections at once, others wait [default: what open files and mappings allow]
+    ///
+    /// Where others wait, HTTP connections between two requests are closed, the longest idle first.
     #[arg(long, value_name = "N", value_parser = count)]
     max_connections: Option<usize>,
     /// Outgoing connections at once, counted apart [default: what open files allow]

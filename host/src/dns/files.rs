@@ -473,7 +473,7 @@ mod tests {
             ["host", "host.a.example", "host.b.example"]
         );
         assert_eq!(candidates(5, "x.host", true), ["x.host"]);
-        let long = ["a".repeat(60).as_str(); 4].join(".");
+        let long = ["a".repeat(62).as_str(); 4].join(".");
         assert_eq!(candidates(1, &long, false), [long]);
     }
 }

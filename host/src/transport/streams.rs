@@ -62,7 +62,10 @@ impl Transport {
     fn poll_turn_to_receive(&self, cx: &mut Context<'_>) -> Poll<()> {
         let bytes = self.core.borrow().received.in_poll(self.turn.number());
         if bytes > 0 && self.pauses(cx, bytes) {
-            keep(&mut self.core.borrow_mut().receiver, cx);
+            let mut core = self.core.borrow_mut();
+            // One that found nothing more waits for it.
+            core.reads = !self.turn.waits();
+            keep(&mut core.receiver, cx);
             return Poll::Pending;
         }
         Poll::Ready(())

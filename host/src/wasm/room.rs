@@ -43,6 +43,10 @@ const MEMORY_MAPPINGS: usize = 4;
 /// Mappings of the stack of a guest that awaits: itself and its guard.
 const STACK_MAPPINGS: usize = 2;
 
+/// Async instances of a worker that go on for a moment after their connections,
+/// before they take a place of `--max-background`.
+const MOMENTARY: usize = 64;
+
 /// Address space that each memory of an instance takes without its guard,
 /// bytes.
 pub(crate) fn reservation(limits: &Limits) -> usize {
@@ -198,7 +202,9 @@ impl Room {
             .iter()
             .filter(|it| it.kind == ListenerKind::Udp);
         let left_behind = match kind {
-            Kind::Streams | Kind::Proxy | Kind::Service => limits.max_background,
+            Kind::Streams | Kind::Proxy | Kind::Service => {
+                limits.max_background + workers * MOMENTARY
+            }
             Kind::Events | Kind::Command => 0,
         };
         // Instances of datagram sockets, those that end while others begin, and
@@ -237,9 +243,9 @@ impl Room {
             });
         }
         let mappings = memories * MEMORY_MAPPINGS + stacks * STACK_MAPPINGS;
-        if mappings > 0 {
-            let allowed = mappings_allowed();
-            let fit = allowed.saturating_sub(OTHER_MAPPINGS) / mappings;
+        let allowed = mappings_allowed();
+        let fit = allowed.saturating_sub(OTHER_MAPPINGS).checked_div(mappings);
+        if let Some(fit) = fit {
             bound(fit.saturating_sub(others), &|| {
                 format!(
                     "each takes up to {mappings} mappings, and the system allows a process \
