@@ -731,7 +731,10 @@ fn a_body_that_its_guest_does_not_end_does_not_look_whole() {
 
 #[test]
 fn an_instance_has_so_many_exchanges_at_once_and_no_more() {
-    for server in probes() {
+    for guest in PROBES {
+        let server = probe(guest, "127.0.0.1:*")
+            .args(["--event-timeout", "5s"])
+            .start();
         // Nothing is answered before as many are there as there may be.
         let asked = AtomicUsize::new(0);
         let upstream = Upstream::new(move |mut asker, _| {

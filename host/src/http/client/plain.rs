@@ -10,6 +10,10 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+/// Bytes that are received at once: hyper takes them apart before it receives
+/// more, and others have their turn in between.
+const MOST: usize = 64 << 10;
+
 /// A connected socket.
 #[derive(Debug)]
 pub(super) struct Plain(AsyncFd<OwnedFd>);
@@ -52,7 +56,8 @@ impl AsyncRead for Plain {
     ) -> Poll<io::Result<()>> {
         loop {
             let mut guard = ready!(self.0.poll_read_ready(cx))?;
-            let free = buffer.initialize_unfilled();
+            let most = buffer.remaining().min(MOST);
+            let free = buffer.initialize_unfilled_to(most);
             let size = free.len();
             let mut count = 0;
             let tried = guard.try_io(|socket| {
