@@ -689,7 +689,7 @@ mod tests {
                 assert!(long.contains(&format!("--{name}")), "{name} in {long}");
             }
         }
-        assert!(long.lines().count() <= 130, "{long}");
+        assert!(long.lines().count() <= 135, "{long}");
         assert!(error("--help").contains("Examples:"));
         // It is the guest's here.
         run("a.wasm --tcp 1 -- --help");

@@ -137,6 +137,8 @@ pub(crate) struct Turn {
     place: Cell<Option<u64>>,
     waits: Cell<bool>,
     resumed: Cell<Resumed>,
+    /// The step up to which its long work was counted.
+    seen: Cell<u32>,
     /// The tasks that wait.
     wakers: RefCell<Vec<Waker>>,
 }
@@ -190,6 +192,7 @@ impl Turns {
             place: Cell::new(None),
             waits: Cell::new(false),
             resumed: Cell::default(),
+            seen: Cell::new(self.steps.get()),
             wakers: RefCell::default(),
         })
     }
@@ -256,6 +259,7 @@ impl Turns {
         if let Some(((used, _), turn)) = first {
             self.floor.set(self.floor.get().max(used));
             turn.waits.set(false);
+            turn.seen.set(self.steps.get());
             turn.resumed.set(resumed);
             let wakers = turn.wakers.take();
             wakers.into_iter().for_each(Waker::wake);
@@ -314,14 +318,9 @@ impl Turn {
         let turns = &self.turns;
         turns.polls.set(turns.polls.get().wrapping_add(1));
         turns.timed_out.set(false);
-        let step = turns.steps.get();
+        self.seen.set(turns.steps.get());
         let polled = task(cx);
-        if turns.steps.get() != step {
-            // A poll that takes as long as a step is measured by what it took.
-            if turns.counted.get().is_none() {
-                self.count(OVERDUE);
-            }
-            turns.read_clock(self);
+        if self.took_a_step() {
             turns.overdue.set(true);
         } else {
             turns.worked(self, 1);
@@ -371,7 +370,25 @@ impl Turn {
     /// Notes that some bytes were moved, or [`HEAVY`] work was done, and says
     /// whether the task is to give way before it goes on.
     pub(crate) fn is_over(&self, bytes: usize) -> bool {
+        self.took_a_step();
         self.turns.worked(self, 1 + bytes / UNIT)
+    }
+
+    /// Counts work that took as long as a step of the coarse clock by what it
+    /// took: such work is over before the clock is read. A task that were not
+    /// charged would stay first in the queue.
+    fn took_a_step(&self) -> bool {
+        let turns = &self.turns;
+        let step = turns.steps.get();
+        let passed = step.wrapping_sub(self.seen.replace(step));
+        if passed == 0 {
+            return false;
+        }
+        if turns.counted.get().is_none() {
+            self.count(OVERDUE * passed.min(100));
+        }
+        turns.read_clock(self);
+        true
     }
 
     /// Ends a poll of a task that has more to do, so that others have their

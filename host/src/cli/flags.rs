@@ -181,9 +181,7 @@ pub(super) struct LimitFlags {
     /// How long the guest may take for an event
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "100ms")]
     event_timeout: Duration,
-    /// Connections at once, others wait [default: what open files allow]
-    ///
-    /// Where others wait, HTTP connections between two requests are closed, the longest idle first.
+    /// Connections at once; idle HTTP ones give way [default: by open files]
     #[arg(long, value_name = "N", value_parser = count)]
     max_connections: Option<usize>,
     /// Outgoing connections at once, counted apart [default: what open files allow]

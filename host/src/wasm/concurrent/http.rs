@@ -39,7 +39,7 @@ use crate::wasm::concurrent::Background;
 use crate::wasm::concurrent::Entry;
 use crate::wasm::concurrent::Permissions;
 use crate::wasm::concurrent::instance::{Running, in_turns, note_exit, report};
-use crate::wasm::concurrent::place::{Own, Seat};
+use crate::wasm::concurrent::place::{Own, Place, Seat};
 use crate::wasm::concurrent::response;
 use crate::wasm::concurrent::state::State;
 use crate::wasm::instance::one_line;
@@ -369,9 +369,8 @@ impl Requests {
         let turn = if shared { worker.turns.turn() } else { turn };
         let (requests, serving, own) = (Rc::clone(self), Rc::clone(worker), Rc::clone(&turn));
         let life = async move {
-            let place = seat.take(&serving.shared.places).await;
-            serve(&serving, &requests, &own).await;
-            drop(place);
+            let place = Cell::new(Some(seat.take(&serving.shared.places).await));
+            serve(&serving, &requests, &own, &place).await;
         };
         let task = if shared {
             // It ends with the worker, and its connections are waited for.
@@ -384,7 +383,12 @@ impl Requests {
 }
 
 /// An instance from its beginning to its end.
-async fn serve(worker: &Rc<Worker>, requests: &Rc<Requests>, turn: &Rc<Turn>) {
+async fn serve(
+    worker: &Rc<Worker>,
+    requests: &Rc<Requests>,
+    turn: &Rc<Turn>,
+    place: &Cell<Option<Place>>,
+) {
     let health = Rc::clone(&requests.health);
     let (mut store, guest) = match instantiate(worker, &health).await {
         Ok(made) => made,
@@ -421,6 +425,8 @@ async fn serve(worker: &Rc<Worker>, requests: &Rc<Requests>, turn: &Rc<Turn>) {
             }
         }
         requests.all_finished().await;
+        // What goes on from here has a place of its own.
+        drop(place.take());
         // What it spawned goes on, for a while.
         let rest = poll_fn(|cx| accessor.poll_no_interesting_tasks(cx));
         Ok(background.bound(ready(()), rest).await.is_some())
