@@ -247,6 +247,10 @@ impl Driver {
             if let Some(bytes) = received
                 && self.transport.pauses(cx, bytes)
             {
+                let idle = self.is_idle() && !self.exchange.sending;
+                self.transport
+                    .idle
+                    .set(idle && !self.transport.turn.waits());
                 return Poll::Pending;
             }
             received = Some(ready!(self.poll_receive(cx)));

@@ -369,7 +369,12 @@ impl Requests {
         let turn = if shared { worker.turns.turn() } else { turn };
         let (requests, serving, own) = (Rc::clone(self), Rc::clone(worker), Rc::clone(&turn));
         let life = async move {
-            let place = Cell::new(Some(seat.take(&serving.shared.places).await));
+            // One that is shared lives on for requests of any connection.
+            let place = match shared {
+                true => None,
+                false => Some(seat.take(&serving.shared.places).await),
+            };
+            let place = Cell::new(place);
             serve(&serving, &requests, &own, &place).await;
         };
         let task = if shared {
