@@ -682,12 +682,14 @@ fn a_server_that_is_to_end_takes_the_rest_of_a_body() {
             stream
                 .send_data(Bytes::from_static(piece), ends)
                 .expect("sent");
-            client.settle();
         };
         send(b"abc", false);
+        client.settle();
         server.signal(Signal::TERM);
         server.log.wait_for(&["draining"]);
         send(b"def", false);
+        client.settle();
+        // With that the server may end, and answer no more.
         send(b"ghi", true);
         client.run(read(response)).expect("a response").is(200, "9");
         client.ends().expect("a good end");

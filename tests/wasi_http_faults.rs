@@ -209,6 +209,7 @@ fn a_guest_that_exits_with_success_has_its_answer_sent_if_that_is_whole() {
 fn a_guest_that_tells_its_trailers_after_its_body_was_sent_hangs_nobody() {
     let server = probe("service-probe")
         .args(["--response-body-timeout", "1s"])
+        .args(["--background-timeout", "1s"])
         .start();
     let mut peer = server.connect_http();
     let mut client = Http2::connect(server.address("http"));
@@ -219,6 +220,15 @@ fn a_guest_that_tells_its_trailers_after_its_body_was_sent_hangs_nobody() {
     let response = peer.exchange(message("GET", "/sent-first", &["TE: trailers"]));
     let response = response.is(200, "body");
     assert_eq!(response.trailers, [("x-sum".to_owned(), "4".to_owned())]);
+    // Trailers that never come are not waited for without end.
+    peer.fetch("/trailers-never").is(200, "body");
+    client.fetch("/trailers-never").is(200, "body");
+    server
+        .log
+        .wait(harness::DEADLINE, "all to be told", |lines| {
+            let told = lines.iter().filter(|line| line.contains("sent Ok(())"));
+            (told.count() == 7).then_some(())
+        });
     drop((peer, client));
     server.stop();
 }

@@ -24,7 +24,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use hickory_resolver::proto::rr::Name;
+use hickory_proto::rr::Name;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::AbortHandle;
 
