@@ -208,8 +208,7 @@ fn a_guest_that_exits_with_success_has_its_answer_sent_if_that_is_whole() {
 #[test]
 fn a_guest_that_tells_its_trailers_after_its_body_was_sent_hangs_nobody() {
     let server = probe("service-probe")
-        .args(["--response-body-timeout", "1s"])
-        .args(["--background-timeout", "1s"])
+        .args(["--response-timeout", "1s", "--background-timeout", "1s"])
         .start();
     let mut peer = server.connect_http();
     let mut client = Http2::connect(server.address("http"));

@@ -9,8 +9,9 @@ use rustix::io::Errno;
 use crate::queue::{self, FilePart, Sent};
 
 /// How much one call sends at most, bytes: other connections of the worker
-/// wait meanwhile.
-const SLICE: u64 = 512 << 10;
+/// wait meanwhile. Half of it costs a fifth more CPU time a byte, twice as much
+/// lets others wait longer and is hardly cheaper.
+const SLICE: u64 = 1 << 20;
 
 /// How much the copy path reads at a time, bytes.
 const COPY: usize = 64 << 10;

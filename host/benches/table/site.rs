@@ -1,8 +1,9 @@
 //! What the HTTP servers serve: a page that they make, and files.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 /// What `GET /` gives, of every server.
 pub(crate) const PAGE: &str = "<h1>Home</h1>";
@@ -19,6 +20,8 @@ pub(crate) enum Resource {
     Page,
     /// What the probes of `wasi:http` answer.
     Hello,
+    /// What the probe of events answers.
+    Done,
     /// A MiB that they make, piece by piece.
     Made,
     /// A file of 1 KiB.
@@ -34,6 +37,7 @@ impl Resource {
         match self {
             Self::Page => "/",
             Self::Hello => "/hello",
+            Self::Done => "/busy?ms=0",
             Self::Made => "/sized?1048576",
             Self::Small => "/small.html",
             Self::Large => "/large.html",
@@ -47,6 +51,7 @@ impl Resource {
         match self {
             Self::Page => PAGE.into(),
             Self::Hello => "hello\n".into(),
+            Self::Done => "done\n".into(),
             Self::Made => vec![b'x'; 1 << 20],
             Self::Small => text(1 << 10).collect(),
             Self::Large => text(1 << 20).collect(),
@@ -65,6 +70,12 @@ pub(crate) fn directory() -> io::Result<&'static str> {
             continue;
         }
         fs::write(&path, body)?;
+        // The ETag of a file that was written just now is weak, and so longer.
+        let before = SystemTime::now() - Duration::from_secs(3600);
+        File::options()
+            .write(true)
+            .open(&path)?
+            .set_modified(before)?;
     }
     Ok(DIRECTORY)
 }

@@ -967,7 +967,7 @@ impl Plan {
             Kind::BesideCalls => {
                 let (path, page) = match peer {
                     Peer::Handler { .. } => (format!("/busy?{CALL}"), Resource::Hello),
-                    _ => (format!("/busy?ms={CALL}"), Resource::Page),
+                    _ => (format!("/busy?ms={CALL}"), Resource::Done),
                 };
                 let mut calls = Calls::new(address, &path, CALLS)?;
                 let mut small = Small::http(address, false, page)?;

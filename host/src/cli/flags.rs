@@ -85,7 +85,8 @@ pub(super) struct Http {
     #[arg(hide_short_help = true)]
     keep_alive_timeout: Duration,
     /// How long a wasi:http component may take to begin its response, counted
-    /// from the last piece of the request that it got
+    /// from the last piece of the request that it got; and to tell its trailers
+    /// once its body is over
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s")]
     #[arg(hide_short_help = true)]
     response_timeout: Duration,

@@ -92,7 +92,8 @@ pub struct HttpLimits {
     /// How long a connection may be idle between requests.
     pub keep_alive_timeout: Duration,
     /// How long a guest that awaits may take to begin its response, since it
-    /// got what came last of the request.
+    /// got what came last of the request, and to tell its trailers once its
+    /// body is over.
     pub response_timeout: Duration,
     /// How long it may make nothing of a response that it has begun.
     pub response_body_timeout: Duration,

@@ -84,11 +84,11 @@ impl Session {
         let stream = TcpStream::connect(server)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        let tls = ClientConnection::new(Arc::clone(config), ServerName::from(server.ip()));
-        Ok(Self {
-            stream,
-            tls: tls.map_err(io::Error::other)?,
-        })
+        let name = ServerName::from(server.ip());
+        let mut tls = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+        // Messages may be longer than the usual 64 KiB.
+        tls.set_buffer_limit(None);
+        Ok(Self { stream, tls })
     }
 
     /// For those who are in no hurry.

@@ -372,13 +372,13 @@ impl Answering {
     }
 
     /// Waits for what follows a body. Of trailers that do not come within
-    /// `--response-body-timeout` there are none.
+    /// `--response-timeout` there are none.
     async fn trailers(
         &self,
         stream: &mut SendStream<Bytes>,
         mut ended: Ended,
     ) -> Result<Option<HeaderMap>, Broken> {
-        let limit = self.link.worker().shared.limits.http.response_body_timeout;
+        let limit = self.link.worker().shared.limits.http.response_timeout;
         let told = poll_fn(|cx| {
             if let Poll::Ready(told) = Pin::new(&mut ended).poll(cx) {
                 return Poll::Ready(match told {
@@ -416,9 +416,13 @@ impl Answering {
         if body.is_end_stream() && *length == Some(0) {
             return Ok(());
         }
-        let limit = self.link.worker().shared.limits.http.response_body_timeout;
+        let limits = &self.link.worker().shared.limits.http;
         loop {
             let all = *length == Some(line.sent);
+            let limit = match all {
+                true => limits.response_timeout,
+                false => limits.response_body_timeout,
+            };
             if all {
                 // The guest may wait for that before it tells its trailers.
                 tell_sent(told);

@@ -244,9 +244,7 @@ impl Driver {
         cx: &mut Context<'_>,
         out: &mut Vec<u8>,
     ) -> Poll<Next> {
-        let late = self
-            .worker()
-            .tick_after(self.limits().response_body_timeout);
+        let late = self.worker().tick_after(self.limits().response_timeout);
         let now = self.worker().now();
         let Answering {
             request,
@@ -263,17 +261,22 @@ impl Driver {
             let body = match &mut download.content {
                 Content::Nothing => return Poll::Ready(Next::Complete),
                 Content::Frames(body) => body,
+                // Beside a length, trailers have no place.
+                Content::Trailers(_) if matches!(download.framing, Framed::Length(_)) => {
+                    return Poll::Ready(finish_body(request, download, None, out));
+                }
                 Content::Trailers(ended) => {
                     if let Some(told) = download.told.take() {
                         // The guest may wait for that before it tells them.
                         let end = self.exchange.written + out.len() as u64;
                         self.exchange.untold.push_back((told, end));
+                        *deadline = Some(late);
                     }
-                    let late = now >= *deadline.get_or_insert(late);
+                    let late = deadline.is_some_and(|it| now >= it);
                     let trailers = match Pin::new(ended).poll(cx) {
                         Poll::Pending if reply.is_broken() => return Poll::Ready(Next::Broken),
-                        // There are none within `--response-body-timeout`, or the
-                        // guest has exited.
+                        // There are none within `--response-timeout`, or the guest
+                        // has exited.
                         Poll::Pending if late || reply.has_returned() => None,
                         Poll::Pending => {
                             reply.watch(cx);
@@ -309,19 +312,12 @@ impl Driver {
             let frame = match Pin::new(body).poll_frame(cx) {
                 Poll::Pending => {
                     reply.watch(cx);
-                    if reply.is_broken() || reply.has_returned() {
-                        return Poll::Ready(Next::Broken);
+                    // Once it is whole, only trailers may come, which have no place.
+                    if download.framing == Framed::Length(download.sent) {
+                        return Poll::Ready(Next::Complete);
                     }
-                    if download.framing != Framed::Length(download.sent) {
-                        return Poll::Pending;
-                    }
-                    // Only its trailers are missing, which have no place.
-                    if let Some(told) = download.told.take() {
-                        let end = self.exchange.written + out.len() as u64;
-                        self.exchange.untold.push_back((told, end));
-                    }
-                    return match now >= *deadline.get_or_insert(late) {
-                        true => Poll::Ready(Next::Complete),
+                    return match reply.is_broken() || reply.has_returned() {
+                        true => Poll::Ready(Next::Broken),
                         false => Poll::Pending,
                     };
                 }

@@ -16,7 +16,8 @@
 //!
 //! Each stage of a response has its limit of silence, whatever the client does:
 //! `--response-timeout` until it begins, `--response-body-timeout` until its
-//! next piece, `--write-timeout` for the client to take it.
+//! next piece, `--response-timeout` again until its trailers, `--write-timeout`
+//! for the client to take it.
 
 use super::download::Framed;
 use super::{Answering, LOOK, MOST_PROBES, Stage};
@@ -176,7 +177,7 @@ impl Driver {
             }
         }
         match &answering.stage {
-            Stage::Sending(download) if late(answering.deadline) => {
+            Stage::Sending(download) if late(answering.deadline) && !download.is_whole() => {
                 let limit = self.limits().response_body_timeout;
                 if self.transport.queued() > 0 {
                     // It is for the client to take what there is.
@@ -185,7 +186,7 @@ impl Driver {
                 if !self.worker().passed(answering.made, limit) {
                     let due = self.worker().tick_after(limit) - (now - answering.made);
                     answering.deadline = Some(due);
-                } else if !download.is_whole() {
+                } else {
                     let why = "does not go on in time (--response-body-timeout)";
                     return self.break_off(*answering, why, out);
                 }
