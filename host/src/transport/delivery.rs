@@ -24,7 +24,7 @@ use crate::worker::Tick;
 const BETWEEN_LOOKS: Tick = 4;
 
 /// Time between two looks whether a peer has left that nobody reads from.
-pub(crate) const LOOK: Duration = Duration::from_secs(1);
+pub(crate) const LOOK: Duration = Duration::from_millis(500);
 
 /// What the peer has acknowledged, as of the last look.
 #[derive(Debug)]

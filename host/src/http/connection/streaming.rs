@@ -6,6 +6,7 @@ mod failing;
 
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use send_wrapper::SendWrapper;
@@ -32,6 +33,9 @@ const DISCARD: u64 = 256 << 10;
 /// How often a client that has ended its sending side is asked whether it is
 /// still there. More than once, since a proxy may be between.
 const MOST_PROBES: u8 = 3;
+
+/// How soon the reset of a closed socket is looked for, once it was asked.
+const PROBED: Duration = Duration::from_millis(200);
 
 const UNTRANSLATABLE: Refusal = Refusal {
     status: 400,

@@ -20,7 +20,7 @@
 //! for the client to take it.
 
 use super::download::Framed;
-use super::{Answering, LOOK, MOST_PROBES, Stage};
+use super::{Answering, LOOK, MOST_PROBES, PROBED, Stage};
 use crate::error::ConnectionError;
 use crate::http::connection::{Driver, Reading, SLOW_BODY};
 use crate::http::head::Refusal;
@@ -126,6 +126,7 @@ impl Driver {
         let now = self.worker().now();
         let late = |deadline: Option<Tick>| deadline.is_some_and(|it| now >= it);
         if late(Some(answering.look)) && !matches!(answering.stage, Stage::Discarding(_)) {
+            let mut next = LOOK;
             match self.transport.presence() {
                 Presence::Gone => return self.client_left(*answering, out),
                 Presence::Ended => {
@@ -136,11 +137,13 @@ impl Driver {
                              (--half-close-timeout)");
                         return self.client_left(*answering, out);
                     }
-                    self.probe(&mut answering, out);
+                    if self.probe(&mut answering, out) {
+                        next = PROBED;
+                    }
                 }
                 Presence::There => {}
             }
-            answering.look = self.worker().tick_after(LOOK);
+            answering.look = self.worker().tick_after(next);
         }
         if late(answering.deadline) && matches!(answering.stage, Stage::Waiting) {
             // A body that still comes has its own time-out. The time for the
@@ -226,9 +229,10 @@ impl Driver {
     /// where HTTP/1.1 has words for that which change nothing. A client that has
     /// closed its socket answers any byte by a reset, and one that waits for the
     /// rest of its response passes over them.
-    fn probe(&self, answering: &mut Answering, out: &mut Vec<u8>) {
+    /// Says whether it was asked.
+    fn probe(&self, answering: &mut Answering, out: &mut Vec<u8>) -> bool {
         if answering.probes >= MOST_PROBES || self.transport.queued() > 0 {
-            return;
+            return false;
         }
         match &answering.stage {
             // RFC 9110, section 15.2: also one that does not expect it.
@@ -237,9 +241,10 @@ impl Driver {
             }
             // A leading zero of the next chunk's size.
             Stage::Sending(download) if download.framing == Framed::Chunked => out.push(b'0'),
-            _ => return,
+            _ => return false,
         }
         answering.probes += 1;
+        true
     }
 
     /// The connection is lost, and with it the request that an instance is at.
