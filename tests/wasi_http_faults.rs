@@ -173,6 +173,16 @@ fn a_response_that_is_cut_short_does_not_look_whole() {
 #[test]
 fn a_guest_that_exits_with_success_has_its_answer_sent_if_that_is_whole() {
     for server in servers() {
+        // A shared instance takes others' requests until then.
+        let mut exits = 0;
+        let mut exited = || {
+            exits += 1;
+            let all = |lines: &[String]| {
+                let said = lines.iter().filter(|line| line.contains("the guest exited"));
+                (said.count() == exits).then_some(())
+            };
+            server.log.wait(harness::DEADLINE, "the exit", all);
+        };
         for target in ["/exit", "/exit-sized", "/exit-early"] {
             for size in [5, 3_000_000] {
                 let target = format!("{target}?{size}");
@@ -183,9 +193,11 @@ fn a_guest_that_exits_with_success_has_its_answer_sent_if_that_is_whole() {
                 }
                 assert_eq!(response.status, 200, "{target}");
                 assert_eq!(response.body.len(), size, "{target}");
+                exited();
                 let response = Http2::connect(server.address("http")).fetch(&target);
                 assert_eq!(response.status, 200, "{target}");
                 assert_eq!(response.body.len(), size, "{target}");
+                exited();
             }
         }
         assert_eq!(server.log.count("trapped"), 0);

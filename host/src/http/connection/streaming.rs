@@ -289,13 +289,9 @@ impl Driver {
         let Stage::Sending(download) = &mut answering.stage else {
             return None;
         };
-        let told = download.told.take();
         let (status, sent) = (download.status, download.sent);
         let last = download.persistence == Persistence::Closed;
-        if let Some(told) = told {
-            let end = self.exchange.written + out.len() as u64;
-            self.exchange.untold.push_back((told, end));
-        }
+        self.tell_when_sent(&mut download.told, out);
         self.log_later(answering.entry.take(), status, sent, out);
         answering.stage = Stage::Reading { last };
         answering.deadline = Some(self.worker().tick_after(self.limits().body_timeout));
@@ -320,6 +316,17 @@ impl Driver {
             return self.next_request(*answering);
         }
         Some(answering)
+    }
+
+    /// Has a guest told once all is sent that was written so far; false where
+    /// that was done before.
+    fn tell_when_sent(&mut self, told: &mut Option<Told>, out: &[u8]) -> bool {
+        let Some(told) = told.take() else {
+            return false;
+        };
+        let end = self.exchange.written + out.len() as u64;
+        self.exchange.untold.push_back((told, end));
+        true
     }
 
     /// Tells guests of what was sent.

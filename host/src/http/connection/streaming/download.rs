@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -41,6 +42,10 @@ impl Download {
         matches!(self.content, Content::Trailers(_)) || self.framing == Framed::Length(self.sent)
     }
 }
+
+/// How long a response that is whole by its length waits for its guest to end
+/// it: one that still writes is not to fail for what it has sent.
+const LEFT_OPEN: Duration = Duration::from_secs(1);
 
 /// What is sent.
 enum Content {
@@ -244,7 +249,6 @@ impl Driver {
         cx: &mut Context<'_>,
         out: &mut Vec<u8>,
     ) -> Poll<Next> {
-        let late = self.worker().tick_after(self.limits().response_timeout);
         let now = self.worker().now();
         let Answering {
             request,
@@ -256,27 +260,25 @@ impl Driver {
         else {
             return Poll::Ready(Next::Broken);
         };
+        let limit = match download.framing {
+            Framed::Length(_) => LEFT_OPEN,
+            Framed::Chunked | Framed::Closed => self.limits().response_timeout,
+        };
+        let due = self.worker().tick_after(limit);
         let before = download.sent;
         loop {
             let body = match &mut download.content {
                 Content::Nothing => return Poll::Ready(Next::Complete),
                 Content::Frames(body) => body,
-                // Beside a length, trailers have no place.
-                Content::Trailers(_) if matches!(download.framing, Framed::Length(_)) => {
-                    return Poll::Ready(finish_body(request, download, None, out));
-                }
                 Content::Trailers(ended) => {
-                    if let Some(told) = download.told.take() {
-                        // The guest may wait for that before it tells them.
-                        let end = self.exchange.written + out.len() as u64;
-                        self.exchange.untold.push_back((told, end));
-                        *deadline = Some(late);
+                    // The guest may wait for that before it tells them.
+                    if self.tell_when_sent(&mut download.told, out) {
+                        *deadline = Some(due);
                     }
                     let late = deadline.is_some_and(|it| now >= it);
                     let trailers = match Pin::new(ended).poll(cx) {
                         Poll::Pending if reply.is_broken() => return Poll::Ready(Next::Broken),
-                        // There are none within `--response-timeout`, or the guest
-                        // has exited.
+                        // There are none in time, or the guest has exited.
                         Poll::Pending if late || reply.has_returned() => None,
                         Poll::Pending => {
                             reply.watch(cx);
@@ -312,12 +314,18 @@ impl Driver {
             let frame = match Pin::new(body).poll_frame(cx) {
                 Poll::Pending => {
                     reply.watch(cx);
-                    // Once it is whole, only trailers may come, which have no place.
-                    if download.framing == Framed::Length(download.sent) {
-                        return Poll::Ready(Next::Complete);
+                    if reply.is_broken() || reply.has_returned() {
+                        return Poll::Ready(Next::Broken);
                     }
-                    return match reply.is_broken() || reply.has_returned() {
-                        true => Poll::Ready(Next::Broken),
+                    if !download.is_whole() {
+                        return Poll::Pending;
+                    }
+                    // Only its trailers are missing, which have no place.
+                    if self.tell_when_sent(&mut download.told, out) {
+                        *deadline = Some(due);
+                    }
+                    return match deadline.is_some_and(|it| now >= it) {
+                        true => Poll::Ready(Next::Complete),
                         false => Poll::Pending,
                     };
                 }
