@@ -125,7 +125,7 @@ fn a_panic_in_the_constructor_ends_only_that_connection() {
     let server = probe().guest_args(&["panic-on-connect"]).start();
     let before = server.descriptors_at_rest();
     for _ in 0..20 {
-        server.connect().cut();
+        TcpPeer::connect_to_be_cut(server.address("tcp"));
     }
     server.log.wait_for(&["probe", "panicked"]);
     server.wait_for_descriptors(before);

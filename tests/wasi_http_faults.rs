@@ -178,7 +178,9 @@ fn a_guest_that_exits_with_success_has_its_answer_sent_if_that_is_whole() {
         let mut exited = || {
             exits += 1;
             let all = |lines: &[String]| {
-                let said = lines.iter().filter(|line| line.contains("the guest exited"));
+                let said = lines
+                    .iter()
+                    .filter(|line| line.contains("the guest exited"));
                 (said.count() == exits).then_some(())
             };
             server.log.wait(harness::DEADLINE, "the exit", all);

@@ -166,6 +166,19 @@ impl TcpPeer {
         Self::new(stream)
     }
 
+    /// Connects to a server that resets the connection at once: connect(2) tells
+    /// that itself where it is late.
+    #[track_caller]
+    pub(crate) fn connect_to_be_cut(address: SocketAddr) {
+        match TcpStream::connect_timeout(&address, DEADLINE) {
+            Ok(stream) => {
+                set_timeouts(&stream);
+                Self::new(stream).cut();
+            }
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}"),
+        }
+    }
+
     /// Connects with a small receive buffer, so that the server soon cannot
     /// send any more.
     pub(crate) fn connect_narrow(address: SocketAddr) -> Self {
