@@ -177,13 +177,7 @@ fn a_guest_that_exits_with_success_has_its_answer_sent_if_that_is_whole() {
         let mut exits = 0;
         let mut exited = || {
             exits += 1;
-            let all = |lines: &[String]| {
-                let said = lines
-                    .iter()
-                    .filter(|line| line.contains("the guest exited"));
-                (said.count() == exits).then_some(())
-            };
-            server.log.wait(harness::DEADLINE, "the exit", all);
+            server.log.wait_for_count("the guest exited", exits);
         };
         for target in ["/exit", "/exit-sized", "/exit-early"] {
             for size in [5, 3_000_000] {
@@ -236,12 +230,7 @@ fn a_guest_that_tells_its_trailers_after_its_body_was_sent_hangs_nobody() {
     // Trailers that never come are not waited for without end.
     peer.fetch("/trailers-never").is(200, "body");
     client.fetch("/trailers-never").is(200, "body");
-    server
-        .log
-        .wait(harness::DEADLINE, "all to be told", |lines| {
-            let told = lines.iter().filter(|line| line.contains("sent Ok(())"));
-            (told.count() == 7).then_some(())
-        });
+    server.log.wait_for_count("sent Ok(())", 7);
     drop((peer, client));
     server.stop();
 }

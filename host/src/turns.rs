@@ -61,6 +61,9 @@ const WORK: usize = 16;
 /// Work of unknown length, in bytes: the clock is read after it.
 pub(crate) const HEAVY: usize = WORK * UNIT;
 
+/// How much work a request is: about that of so many bytes.
+pub(crate) const REQUEST: usize = HEAVY / 4;
+
 /// A coarse clock that a thread advances, so that a long call of a guest is
 /// noticed without reading a clock around each call.
 #[derive(Clone, Debug, Default)]

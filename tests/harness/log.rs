@@ -51,6 +51,18 @@ impl Log {
         })
     }
 
+    /// Waits until so many lines have this in them.
+    pub(crate) fn wait_for_count(&self, needle: &str, count: usize) {
+        self.wait(
+            DEADLINE,
+            &format!("{count} lines with {needle:?}"),
+            |lines| {
+                let with = lines.iter().filter(|line| line.contains(needle));
+                (with.count() == count).then_some(())
+            },
+        );
+    }
+
     /// Waits until `find` finds something in the lines.
     pub(crate) fn wait<T>(
         &self,

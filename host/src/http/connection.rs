@@ -28,13 +28,10 @@ use crate::http::local::clear;
 use crate::http::request::Request;
 use crate::protocol::Lost;
 use crate::transport::{HandshakeFailed, Linger, Transport};
-use crate::turns::HEAVY;
+use crate::turns::REQUEST;
 use crate::wasm::concurrent::Own;
 use crate::wasm::instance::Instance;
 use crate::worker::Worker;
-
-/// How much work a request is: about that of so many bytes.
-const REQUEST: usize = HEAVY / 4;
 
 /// A body of up to so many bytes is copied behind its head, a larger one is
 /// sent from where it is.

@@ -38,7 +38,7 @@ use crate::http::http2::link::{Exchange, Link};
 use crate::http::http2::nudge::Nudge;
 use crate::protocol::Lost;
 use crate::transport::Transport;
-use crate::turns::HEAVY;
+use crate::turns::REQUEST;
 use crate::worker::{Tick, Worker};
 
 pub(crate) use incoming::Incoming;
@@ -55,9 +55,6 @@ const WINDOW: u32 = 128 << 10;
 /// How often the task goes round though the worker's round is over: what it has
 /// begun with is then sent.
 const LITTLE: u32 = 3;
-
-/// How much work a request is: about that of so many bytes.
-const REQUEST: usize = HEAVY / 4;
 
 /// How long a client that was told to go has to say that it has understood.
 const GRACE: Duration = Duration::from_secs(1);

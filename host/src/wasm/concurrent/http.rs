@@ -34,7 +34,7 @@ use crate::http::{
 use crate::server::Shared;
 use crate::stream::Health;
 use crate::transport::Transport;
-use crate::turns::{HEAVY, Turn};
+use crate::turns::{REQUEST, Turn};
 use crate::wasm::concurrent::Background;
 use crate::wasm::concurrent::Entry;
 use crate::wasm::concurrent::Permissions;
@@ -49,9 +49,6 @@ use crate::worker::Worker;
 /// The largest piece of a body that is copied out of a guest at once, bytes: so
 /// much of it, and a little more, may be in memory.
 const CHUNK: usize = 256 << 10;
-
-/// How much work it is to begin a request: about that of so many bytes.
-const REQUEST: usize = HEAVY / 4;
 
 /// Requests that wait for an instance, and those that it is at.
 #[derive(Debug)]
