@@ -75,7 +75,7 @@ fn a_client_that_resets_is_not_answered_any_more() {
         waiting.goes_on();
         waiting.reset();
         server.wait_for_descriptors(before);
-        assert_eq!(server.log.count("the client left"), 2);
+        server.log.wait_for_count("the client left", 2);
     }
 }
 
