@@ -6,29 +6,29 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
-
-use wasmtime::component::ResourceAny;
 
 use crate::cli::{self, Command};
 use crate::config::Config;
+use crate::guest::{EventGuest, Guests as _};
 use crate::http::Request;
-use crate::server::Shared;
 use crate::transport::Transport;
 use crate::wasm::instance::Instance;
+use crate::wasm::local::LocalGuests;
+use crate::wiring::Run;
 use crate::worker::Worker;
 
 /// Instances of one component.
 #[derive(Debug)]
 pub struct Bench {
     worker: Rc<Worker>,
+    guests: LocalGuests,
 }
 
 /// A connection that goes nowhere: its host takes every write and forgets it.
 #[derive(Debug)]
 pub struct Connection {
     instance: Rc<Instance>,
-    resource: ResourceAny,
+    resource: <Instance as EventGuest>::Connection,
 }
 
 /// A request that is made over and over, on a connection that goes nowhere.
@@ -58,9 +58,11 @@ impl Bench {
             Ok(_) => return Err("not a run".into()),
             Err(error) => return Err(error.to_string()),
         };
-        let shared = Shared::new(&config).map_err(|error| error.to_string())?;
+        let run = Run::new(&config).map_err(|error| error.to_string())?;
+        let worker = Worker::new(run.net.clone());
         Ok(Self {
-            worker: Worker::new(Arc::new(shared)),
+            guests: run.guests_of(&worker),
+            worker,
         })
     }
 
@@ -70,8 +72,8 @@ impl Bench {
     /// # Errors
     /// The instance cannot be made, or traps.
     pub fn connect(&self) -> Result<Connection, String> {
-        let instance = self.worker.instance().map_err(|error| error.to_string())?;
-        let transport = Rc::new(Transport::unconnected(&self.worker));
+        let instance = self.guests.guest().map_err(|error| error.to_string())?;
+        let transport = Rc::new(Transport::unconnected(&self.worker.thread));
         let made = instance.connection_made(&transport);
         Ok(Connection {
             resource: made.map_err(|_| "the guest trapped")?,
@@ -84,9 +86,9 @@ impl Bench {
     /// # Errors
     /// The instance cannot be made, or nobody could send such a head.
     pub fn requests(&self, head: &[u8]) -> Result<Requests, String> {
-        let instance = self.worker.instance().map_err(|error| error.to_string())?;
+        let instance = self.guests.guest().map_err(|error| error.to_string())?;
         let mut request = Box::<Request>::default();
-        request.transport = Some(Rc::new(Transport::unconnected(&self.worker)));
+        request.transport = Some(Rc::new(Transport::unconnected(&self.worker.thread)));
         let requests = Requests {
             worker: Rc::clone(&self.worker),
             instance,
@@ -103,7 +105,7 @@ impl Requests {
     /// # Errors
     /// It is not the whole head of a request.
     pub fn parse(&self, head: &[u8]) -> Result<(), String> {
-        let limits = (&self.worker.shared.limits.http).into();
+        let limits = (&self.worker.env().limits.http).into();
         let mut request = self.request.take().unwrap_or_default();
         let parsed = request.head.parse(head, &limits);
         self.request.replace(Some(request));

@@ -1,11 +1,11 @@
-//! Outgoing connections and questions to the resolver: work that a guest
-//! begins and that ends as an event.
+//! Outgoing connections: to an address, or to whichever address of a name
+//! answers first (RFC 8305), with a TLS session where one is asked for.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -15,14 +15,13 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::connection::Driver;
+use crate::address::Address;
 use crate::destinations::Destinations;
 use crate::error::ConnectionError;
 use crate::listener::keepalive;
 use crate::policy::Denied;
 use crate::tls::ClientTls;
-use crate::transport::{Address, Transport};
-use crate::wasm::instance::Instance;
+use crate::transport::Transport;
 use crate::watch::watch;
 use crate::worker::Worker;
 
@@ -85,41 +84,6 @@ pub(crate) struct ConnectOptions {
     pub(crate) local: Option<IpAddr>,
 }
 
-/// Connects for a guest, which learns of the end by an event.
-pub(crate) async fn connect(
-    worker: Rc<Worker>,
-    instance: Weak<Instance>,
-    id: u64,
-    endpoint: Endpoint,
-    client: Option<ClientTls>,
-    timeout: Option<Duration>,
-) {
-    let options = ConnectOptions {
-        timeout,
-        local: None,
-    };
-    let result = make(&worker, &endpoint, client.as_ref(), options).await;
-    let Some(instance) = instance.upgrade() else {
-        return;
-    };
-    match result {
-        Err(error) => {
-            tracing::debug!(%error, "cannot connect");
-            // A trap was logged.
-            let _ = instance.connect_failed(id, &error);
-        }
-        Ok(transport) => match instance.connected(id, &transport) {
-            Ok(connection) => {
-                worker.shared.counters.connections_made.add();
-                let driver =
-                    Driver::connected(Rc::clone(&transport), Rc::clone(&instance), connection);
-                worker.drive(&transport, driver);
-            }
-            Err(_) => transport.release(),
-        },
-    }
-}
-
 /// Makes a connection, with its TLS session if one is asked for. Dropping this
 /// leaves nothing of it.
 ///
@@ -144,16 +108,16 @@ async fn make_in_time(
     client: Option<&ClientTls>,
     local: Option<IpAddr>,
 ) -> Result<Rc<Transport>, ConnectionError> {
-    let permit = worker.shared.try_outgoing_permit()?;
+    let permit = worker.env().try_outgoing_permit()?;
     let (socket, peer) = open(worker, endpoint, local).await?;
     // Now or later: in a guest's call to begin TLS nobody can wait.
-    worker.shared.tls.client_prepared().await;
-    let transport = Transport::watched(worker, socket, peer, Some(permit));
+    worker.env().tls.client_prepared().await;
+    let transport = Transport::watched(&worker.thread, socket, peer, Some(permit));
     if let Some(client) = client {
-        let session = worker.shared.tls.connect(client)?;
+        let session = worker.env().tls.connect(client)?;
         transport.core.borrow_mut().begin_tls(session);
         let handshake = std::future::poll_fn(|cx| {
-            transport.poll_handshake(cx, &mut worker.scratch.borrow_mut())
+            transport.poll_handshake(cx, &mut worker.thread.scratch.borrow_mut())
         });
         handshake.await?;
     }
@@ -196,7 +160,7 @@ pub(crate) async fn open_tcp(
         Endpoint::Address(address) => connect_address(*address, local).await?,
         Endpoint::Name { host, port } => connect_name(worker, host, *port, local).await?,
     };
-    if let Some(silence) = worker.shared.limits.tcp_keepalive {
+    if let Some(silence) = worker.env().limits.tcp_keepalive {
         SockRef::from(socket.get_ref()).set_tcp_keepalive(&keepalive(silence))?;
     }
     Ok(socket)
@@ -285,7 +249,7 @@ async fn connect_name(
             },
             () = tokio::time::sleep_until(race.due), if race.has_more() => race.attempt(port),
             else => {
-                worker.shared.deny_all(&denied);
+                worker.env().deny_all(&denied);
                 return Err(failure.unwrap_or(ConnectionError::AccessDenied));
             }
         }
@@ -301,7 +265,7 @@ fn allowed(
     mut addresses: Vec<IpAddr>,
     denied: &mut Vec<Denied>,
 ) -> Vec<IpAddr> {
-    let policy = &worker.shared.policy;
+    let policy = &worker.env().policy;
     addresses.retain(|&ip| {
         let judged = policy.resolved_address(host, SocketAddr::new(ip, port));
         let judged = judged.inspect_err(|denied| tracing::debug!("{denied}"));
@@ -380,15 +344,6 @@ fn take_next(untried: &mut Vec<IpAddr>, last: Option<IpAddr>) -> Option<IpAddr> 
     let other = |ip: &IpAddr| last.is_none_or(|last| last.is_ipv4() != ip.is_ipv4());
     let place = untried.iter().position(other).unwrap_or(0);
     (place < untried.len()).then(|| untried.remove(place))
-}
-
-/// Looks a name up for a guest, which learns of the answer by an event.
-pub(crate) async fn resolve(worker: Rc<Worker>, instance: Weak<Instance>, id: u64, host: String) {
-    let answer = worker.resolver.resolve(&host).await;
-    if let Some(instance) = instance.upgrade() {
-        // A trap was logged.
-        let _ = instance.resolved(id, answer);
-    }
 }
 
 #[cfg(test)]

@@ -5,39 +5,83 @@
 //! once (bytes, room, what the guest asked for) and is the hot path: a poll
 //! that finds nothing to do costs a few loads.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::thread;
-
-use wasmtime::component::ResourceAny;
 
 use crate::error::ConnectionError;
+use crate::guest::{EventGuest, Gone, Guests, StreamGuests};
 use crate::protocol::{Lost, Watermark};
 use crate::relay;
+use crate::service::Service;
 use crate::stream::Stream;
 use crate::transport::{HandshakeFailed, Linger, Transport};
-use crate::wasm::concurrent;
-use crate::wasm::instance::{Instance, Trapped};
+use crate::worker::Worker;
+
+/// Hands the connections of a listener to guests.
+pub(crate) struct ToGuests<G>(Taker<G>);
+
+/// Who gets a connection that was accepted.
+enum Taker<G> {
+    /// A guest that events drive.
+    Events(Rc<dyn Guests<G>>),
+    /// One that has it as streams.
+    Streams(Rc<dyn StreamGuests>),
+}
+
+impl<G> ToGuests<G> {
+    /// To those that events drive.
+    pub(crate) fn events(guests: Rc<dyn Guests<G>>) -> Self {
+        Self(Taker::Events(guests))
+    }
+
+    /// To those that have them as streams.
+    pub(crate) fn streams(guests: Rc<dyn StreamGuests>) -> Self {
+        Self(Taker::Streams(guests))
+    }
+}
+
+impl<G: EventGuest> Service for ToGuests<G> {
+    fn accept(&self, worker: &Rc<Worker>, transport: Rc<Transport>) {
+        let taker = self.0.clone();
+        worker.drive(&transport, Driver::accepted(Rc::clone(&transport), taker));
+    }
+}
+
+impl<G> Clone for Taker<G> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Events(guests) => Self::Events(Rc::clone(guests)),
+            Self::Streams(guests) => Self::Streams(Rc::clone(guests)),
+        }
+    }
+}
+
+impl<G> fmt::Debug for Taker<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Taker").finish_non_exhaustive()
+    }
+}
 
 /// Drives one connection to its end.
 #[derive(Debug)]
-pub(crate) struct Driver {
+pub(crate) struct Driver<G: EventGuest> {
     transport: Rc<Transport>,
-    stage: Stage,
+    stage: Stage<G>,
 }
 
 #[derive(Debug)]
-enum Stage {
+enum Stage<G: EventGuest> {
     /// The TLS handshake of an accepted connection.
-    Handshake,
+    Handshake(Taker<G>),
     /// Accepted; the guest does not know it yet.
-    Accepted,
+    Accepted(Taker<G>),
     /// The guest has it.
     Open {
-        instance: Rc<Instance>,
-        connection: ResourceAny,
+        guest: Rc<G>,
+        connection: G::Connection,
     },
     /// The guest has it as streams, which read and write by themselves.
     Streaming(Rc<Stream>),
@@ -58,13 +102,13 @@ enum Next {
     End(Lost),
 }
 
-impl Driver {
+impl<G: EventGuest> Driver<G> {
     /// A connection that was just accepted.
-    pub(crate) fn accepted(transport: Rc<Transport>) -> Self {
+    fn accepted(transport: Rc<Transport>, taker: Taker<G>) -> Self {
         let stage = if transport.begin_handshake() {
-            Stage::Handshake
+            Stage::Handshake(taker)
         } else {
-            Stage::Accepted
+            Stage::Accepted(taker)
         };
         Self { transport, stage }
     }
@@ -72,15 +116,12 @@ impl Driver {
     /// One that the guest asked for and has taken.
     pub(crate) fn connected(
         transport: Rc<Transport>,
-        instance: Rc<Instance>,
-        connection: ResourceAny,
+        guest: Rc<G>,
+        connection: G::Connection,
     ) -> Self {
         Self {
             transport,
-            stage: Stage::Open {
-                instance,
-                connection,
-            },
+            stage: Stage::Open { guest, connection },
         }
     }
 
@@ -93,43 +134,41 @@ impl Driver {
     }
 
     /// `connection-made`.
-    fn begin(&self) -> Stage {
-        let worker = self.transport.worker();
-        if worker.shared.program.streams().is_some() {
-            return Stage::Streaming(concurrent::serve(worker, &self.transport));
-        }
-        let instance = match worker.instance() {
-            Ok(instance) => instance,
+    fn begin(&self, taker: &Taker<G>) -> Stage<G> {
+        let guests = match taker {
+            Taker::Events(guests) => guests,
+            Taker::Streams(guests) => return Stage::Streaming(guests.serve(&self.transport)),
+        };
+        let guest = match guests.guest() {
+            Ok(guest) => guest,
             Err(error) => {
-                worker.shared.counters.instances_failed.add();
+                let counters = &self.transport.thread().env.counters;
+                counters.instances_failed.add();
                 tracing::error!(peer = %self.transport.peer(), %error, "no instance for a connection");
                 return self.cut();
             }
         };
-        match instance.connection_made(&self.transport) {
-            Ok(connection) => Stage::Open {
-                instance,
-                connection,
-            },
-            Err(Trapped) => self.lose_guest(&instance),
+        match guest.connection_made(&self.transport) {
+            Ok(connection) => Stage::Open { guest, connection },
+            Err(Gone) => self.lose_guest(&guest),
         }
     }
 
     fn poll_open(
         &self,
         cx: &mut Context<'_>,
-        instance: &Rc<Instance>,
-        connection: ResourceAny,
-    ) -> Poll<Result<Lost, Trapped>> {
+        guest: &Rc<G>,
+        connection: G::Connection,
+    ) -> Poll<Result<Lost, Gone>> {
         let transport = &self.transport;
         let mut moved = None;
         loop {
-            if instance.is_dead() {
-                return Poll::Ready(Err(Trapped));
+            if guest.is_dead() {
+                return Poll::Ready(Err(Gone));
             }
             // Mostly nothing but receiving is to be done.
             if !transport.only_receives() {
-                match self.attend(cx, instance, connection)? {
+                match self.attend(cx, guest, connection)? {
                     Next::Receive => {}
                     Next::Again => continue,
                     Next::Sleep => return Poll::Pending,
@@ -141,20 +180,20 @@ impl Driver {
             {
                 return Poll::Pending;
             }
-            let worker = transport.worker();
-            let mut scratch = worker.scratch.borrow_mut();
+            let thread = transport.thread();
+            let mut scratch = thread.scratch.borrow_mut();
             match transport.poll_receive(cx, &mut scratch) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(reason)) => transport.fail(reason),
                 Poll::Ready(Ok(received)) if received.is_end() => {
                     transport.core.borrow_mut().flow.peer_ended();
-                    if !instance.eof_received(connection)? {
+                    if !guest.eof_received(connection)? {
                         transport.close();
                     }
                 }
                 Poll::Ready(Ok(received)) => {
                     let data = scratch.get(received);
-                    instance.data_received(connection, data)?;
+                    guest.data_received(connection, data)?;
                     moved = Some(data.len());
                 }
             }
@@ -194,7 +233,7 @@ impl Driver {
             if !relays {
                 return Poll::Pending;
             }
-            let relayed = relay::poll(transport, cx, &mut transport.worker().scratch.borrow_mut());
+            let relayed = relay::poll(transport, cx, &mut transport.thread().scratch.borrow_mut());
             match relayed {
                 Poll::Ready(outcome) => stream.fed(outcome.map(|_| ())),
                 Poll::Pending if self.goes_on(cx) => {}
@@ -208,9 +247,9 @@ impl Driver {
     fn attend(
         &self,
         cx: &mut Context<'_>,
-        instance: &Rc<Instance>,
-        connection: ResourceAny,
-    ) -> Result<Next, Trapped> {
+        guest: &Rc<G>,
+        connection: G::Connection,
+    ) -> Result<Next, Gone> {
         let transport = &self.transport;
         if let Some(lost) = transport.over() {
             return Ok(Next::End(lost));
@@ -226,11 +265,11 @@ impl Driver {
         match transport.watermark() {
             None => {}
             Some(Watermark::Pause) => {
-                instance.pause_writing(connection)?;
+                guest.pause_writing(connection)?;
                 return Ok(Next::Again);
             }
             Some(Watermark::Resume) => {
-                instance.resume_writing(connection)?;
+                guest.resume_writing(connection)?;
                 return Ok(Next::Again);
             }
         }
@@ -259,7 +298,7 @@ impl Driver {
     /// receives or is closing.
     fn attend_handshake(&self, cx: &mut Context<'_>) -> Next {
         let transport = &self.transport;
-        let mut scratch = transport.worker().scratch.borrow_mut();
+        let mut scratch = transport.thread().scratch.borrow_mut();
         match transport.poll_handshake(cx, &mut scratch) {
             Poll::Pending => Next::Sleep,
             Poll::Ready(Ok(())) => Next::Again,
@@ -272,7 +311,7 @@ impl Driver {
 
     fn attend_relay(&self, cx: &mut Context<'_>) -> Next {
         let transport = &self.transport;
-        let relayed = relay::poll(transport, cx, &mut transport.worker().scratch.borrow_mut());
+        let relayed = relay::poll(transport, cx, &mut transport.thread().scratch.borrow_mut());
         match relayed {
             Poll::Ready(Ok(Some(target))) => {
                 if target.write_eof().is_err() {
@@ -329,16 +368,16 @@ impl Driver {
     }
 
     /// `connection-lost`; what else hangs on the connection ends with it.
-    fn lose(&self, instance: &Rc<Instance>, connection: ResourceAny, lost: &Lost) -> Stage {
+    fn lose(&self, guest: &Rc<G>, connection: G::Connection, lost: &Lost) -> Stage<G> {
         self.record(lost);
         self.end_relays(lost);
         // A trap here has been logged, and the connection ends anyway.
-        let _ = instance.connection_lost(connection, lost.as_ref());
+        let _ = guest.connection_lost(connection, lost.as_ref());
         self.leave(lost)
     }
 
     /// The same for the guest's streams.
-    fn lose_streams(&self, stream: &Stream, lost: &Lost) -> Stage {
+    fn lose_streams(&self, stream: &Stream, lost: &Lost) -> Stage<G> {
         if !self.transport.is_parked() {
             self.record(lost);
         }
@@ -351,19 +390,14 @@ impl Driver {
         stage
     }
 
-    /// The instance is no more.
-    fn lose_guest(&self, instance: &Instance) -> Stage {
-        if instance.has_exited() {
+    /// The guest is no more.
+    fn lose_guest(&self, guest: &G) -> Stage<G> {
+        if guest.has_exited() {
             self.transport.close();
             return Stage::Exited;
         }
         self.end_relays(&Some(ConnectionError::Aborted));
-        self.transport
-            .worker()
-            .shared
-            .counters
-            .connections_lost
-            .add();
+        self.transport.thread().env.counters.connections_lost.add();
         self.cut()
     }
 
@@ -390,7 +424,7 @@ impl Driver {
     /// Counts and logs how a connection ended.
     fn record(&self, lost: &Lost) {
         let transport = &self.transport;
-        let counters = &transport.worker().shared.counters;
+        let counters = &transport.thread().env.counters;
         match lost {
             None => {
                 counters.connections_closed.add();
@@ -404,7 +438,7 @@ impl Driver {
     }
 
     /// What is to be done without the guest.
-    fn leave(&self, lost: &Lost) -> Stage {
+    fn leave(&self, lost: &Lost) -> Stage<G> {
         let transport = &self.transport;
         match lost {
             None => {}
@@ -428,7 +462,7 @@ impl Driver {
 
     /// Ends a connection that failed by a reset: what was cut short must not
     /// look whole. A Unix socket knows none, and just ends.
-    fn cut(&self) -> Stage {
+    fn cut(&self) -> Stage<G> {
         self.transport.reset_on_close();
         Stage::Over
     }
@@ -450,9 +484,9 @@ impl Driver {
     }
 }
 
-impl Drop for Driver {
+impl<G: EventGuest> Drop for Driver<G> {
     fn drop(&mut self) {
-        if thread::panicking()
+        if std::thread::panicking()
             && let Stage::Streaming(stream) = &self.stage
         {
             stream.lost(&Some(ConnectionError::Aborted));
@@ -460,7 +494,7 @@ impl Drop for Driver {
     }
 }
 
-impl Future for Driver {
+impl<G: EventGuest> Future for Driver<G> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -473,19 +507,18 @@ impl Future for Driver {
                 this.stage = Stage::Over;
             }
             this.stage = match &this.stage {
-                Stage::Handshake => match ready!(transport.poll_accept(cx)) {
-                    Ok(()) => Stage::Accepted,
+                Stage::Handshake(taker) => match ready!(transport.poll_accept(cx)) {
+                    Ok(()) => Stage::Accepted(taker.clone()),
                     Err(HandshakeFailed::Linger) => Stage::Lingering(Linger::begin(&transport)),
                     Err(HandshakeFailed::Over) => Stage::Over,
                 },
-                Stage::Accepted => this.begin(),
-                Stage::Open {
-                    instance,
-                    connection,
-                } => match ready!(this.poll_open(cx, instance, *connection)) {
-                    Ok(lost) => this.lose(instance, *connection, &lost),
-                    Err(Trapped) => this.lose_guest(instance),
-                },
+                Stage::Accepted(taker) => this.begin(taker),
+                Stage::Open { guest, connection } => {
+                    match ready!(this.poll_open(cx, guest, *connection)) {
+                        Ok(lost) => this.lose(guest, *connection, &lost),
+                        Err(Gone) => this.lose_guest(guest),
+                    }
+                }
                 Stage::Exited => {
                     let lost = ready!(this.poll_exited(cx));
                     this.record(&lost);

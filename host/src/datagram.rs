@@ -10,10 +10,10 @@ use socket2::{Domain, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::address::Address;
 use crate::error::ConnectionError;
-use crate::transport::Address;
+use crate::thread::Thread;
 use crate::watch::watch;
-use crate::worker::Worker;
 
 /// A socket, and its peer where it has only one.
 #[derive(Debug)]
@@ -122,10 +122,10 @@ impl DatagramSocket {
     /// What was sent before reached nobody, or the system says so.
     pub(crate) async fn receive(
         &self,
-        worker: &Worker,
+        thread: &Thread,
     ) -> Result<(Vec<u8>, SocketAddr), ConnectionError> {
         let receive = |socket: &OwnedFd| {
-            let mut scratch = worker.scratch.borrow_mut();
+            let mut scratch = thread.scratch.borrow_mut();
             let buffer = scratch.wire();
             let flags = RecvFlags::DONTWAIT;
             let (count, _, from) = rustix::net::recvfrom(socket, &mut *buffer, flags)?;

@@ -21,14 +21,14 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 
 use crate::listener::{PAUSE, accept_one, has_come, is_about_one_client};
+use crate::thread::Thread;
 use crate::transport::Transport;
-use crate::worker::Worker;
 
 type Waiting<T> = Pin<Box<dyn Future<Output = T>>>;
 
 /// What arrives at a listening socket.
 pub(crate) struct Incoming {
-    worker: Rc<Worker>,
+    thread: Rc<Thread>,
     listener: Rc<AsyncFd<OwnedFd>>,
     /// The next connection's place among `--max-connections`.
     permit: Option<OwnedSemaphorePermit>,
@@ -49,10 +49,10 @@ impl fmt::Debug for Incoming {
 
 impl Incoming {
     /// Those of a listening socket.
-    pub(crate) fn new(worker: Rc<Worker>, listener: Rc<AsyncFd<OwnedFd>>) -> Self {
+    pub(crate) fn new(thread: Rc<Thread>, listener: Rc<AsyncFd<OwnedFd>>) -> Self {
         Self {
-            drained: Box::pin(Rc::clone(&worker).drained()),
-            worker,
+            drained: Box::pin(Rc::clone(&thread).drained()),
+            thread,
             listener,
             permit: None,
             permitting: None,
@@ -88,14 +88,14 @@ impl Incoming {
                 return Poll::Ready(None);
             };
             if self.permit.is_none() && self.permitting.is_none() {
-                self.permit = self.worker.shared.places.free();
+                self.permit = self.thread.env.places.free();
                 if self.permit.is_none() && !has_come(&self.listener) {
                     ready.clear_ready();
                     continue;
                 }
             }
             if self.permit.is_none() {
-                let places = &self.worker.shared.places;
+                let places = &self.thread.env.places;
                 let permitting = self
                     .permitting
                     .get_or_insert_with(|| Box::pin(Arc::clone(places).take()));
@@ -114,9 +114,9 @@ impl Incoming {
                 Ok(Ok((socket, peer))) => {
                     self.reported = false;
                     let permit = self.permit.take();
-                    match Transport::new(&self.worker, socket, peer, permit) {
+                    match Transport::new(&self.thread, socket, peer, permit) {
                         Ok(transport) => {
-                            self.worker.shared.counters.connections_accepted.add();
+                            self.thread.env.counters.connections_accepted.add();
                             return Poll::Ready(Some(transport));
                         }
                         Err(error) => error,

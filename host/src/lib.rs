@@ -86,21 +86,27 @@
 //! `unsafe` is denied but for two places, each with its reason: `watch`, and
 //! loading compiled code in `wasm::engine`.
 
+mod address;
 #[doc(hidden)]
 pub mod bench;
 pub mod cli;
 pub mod config;
 mod connect;
 mod connection;
+mod counters;
 mod datagram;
 pub mod descriptors;
 mod destinations;
 mod dns;
+mod env;
 mod error;
 mod files;
+mod guest;
+mod health;
 mod http;
 mod incoming;
 pub mod inspect;
+mod limiter;
 mod listener;
 pub mod logging;
 mod parked;
@@ -112,8 +118,10 @@ mod queue;
 mod relay;
 mod sendfile;
 pub mod server;
+mod service;
 mod spool;
 mod stream;
+mod thread;
 mod ticker;
 mod tls;
 mod transport;
@@ -122,6 +130,7 @@ mod turns;
 mod udp;
 pub mod wasm;
 mod watch;
+mod wiring;
 mod worker;
 
 pub use error::Error;

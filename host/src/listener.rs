@@ -18,10 +18,10 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use crate::address::Address;
 use crate::config::{Limits, ListenAddress, ListenerConfig, ListenerKind};
 use crate::error::Error;
 use crate::places::Places;
-use crate::transport::Address;
 use crate::watch::watch;
 
 /// How long an acceptor rests when the system has no descriptor left.

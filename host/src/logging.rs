@@ -12,9 +12,7 @@
 //! dropped and counted.
 
 mod kinds;
-pub(crate) mod limiter;
-
-use std::io::{self, IsTerminal};
+pub(crate) use std::io::{self, IsTerminal};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -26,9 +24,6 @@ use tracing_subscriber::{EnvFilter, fmt, registry};
 use self::kinds::Kinds;
 use crate::error::Error;
 use crate::spool::{Output, Spool};
-
-/// The target of what guests say.
-pub(crate) const GUEST: &str = "guest";
 
 /// How much may wait to be written, bytes.
 const WAITING: usize = 1 << 20;

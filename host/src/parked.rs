@@ -16,14 +16,15 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::address::Address;
 use crate::connect::{ConnectOptions, Endpoint};
+use crate::counters::Counted;
 use crate::error::ConnectionError;
 use crate::pool::lookout::Lookout;
 use crate::pool::{Keep, Pool, PoolError, PoolLimits};
-use crate::server::Counted;
+use crate::thread::Thread;
 use crate::tls::{ClientTls, ParkedSession};
-use crate::transport::{Address, Transport};
-use crate::worker::Worker;
+use crate::transport::Transport;
 
 /// Pools of a run; each is some hundred bytes and its connections.
 const POOLS: usize = 1024;
@@ -43,12 +44,12 @@ pub(crate) struct Parked {
 }
 
 impl Parked {
-    /// Gives it to a worker.
+    /// Gives it to a thread.
     ///
     /// # Errors
     /// The runtime cannot watch it.
-    pub(crate) fn resume(self, worker: &Rc<Worker>) -> io::Result<Rc<Transport>> {
-        let transport = Transport::new(worker, self.socket, self.peer, self.permit)?;
+    pub(crate) fn resume(self, thread: &Rc<Thread>) -> io::Result<Rc<Transport>> {
+        let transport = Transport::new(thread, self.socket, self.peer, self.permit)?;
         self.counted.resume();
         if let Some(session) = self.session {
             transport.core.borrow_mut().begin_tls(session.resume());

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{AcquireError, Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use crate::server::Counters;
+use crate::counters::Counters;
 
 /// Time between two rounds of closing idle connections while new ones wait:
 /// those that were busy may be idle by then.

@@ -15,8 +15,8 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags};
 
 use crate::error::ConnectionError;
+use crate::thread::Scratch;
 use crate::transport::Transport;
-use crate::worker::Scratch;
 
 /// The size asked for a pipe, bytes. Larger ones (1 MiB is what the kernel
 /// allows everybody) were not measurably faster.
@@ -193,7 +193,7 @@ impl Relay {
         if let Some(pipe) = self.pipe.take()
             && self.held == 0
         {
-            self.target.worker().pipes.borrow_mut().push(pipe);
+            self.target.thread().pipes.borrow_mut().push(pipe);
         }
     }
 }
@@ -257,7 +257,7 @@ pub(crate) struct Pipe {
 impl Pipe {
     /// One of the worker's, or a new one; `None` where no descriptor is left.
     fn take(source: &Transport) -> Option<Self> {
-        let kept = source.worker().pipes.borrow_mut().pop();
+        let kept = source.thread().pipes.borrow_mut().pop();
         kept.or_else(|| {
             let (read, write) =
                 rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;

@@ -4,33 +4,21 @@
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
-use crate::config::{Config, GuestConfig, Isolation, Limits};
-use crate::dns::Sources;
-use crate::error::{ConnectionError, Error};
-use crate::files::Roots;
-use crate::http::access_log::AccessLog;
+use crate::config::Config;
+use crate::counters::Counters;
+use crate::error::Error;
 use crate::listener;
 use crate::logging;
-use crate::parked::Pools;
-use crate::places::Places;
-use crate::policy::{Denied, Policy};
+use crate::thread::{self, Tick};
 use crate::ticker::Ticker;
-use crate::tls::Tls;
-use crate::turns::Steps;
-use crate::wasm::concurrent::Background;
-use crate::wasm::engine::Loaded;
-use crate::wasm::guest_log::GuestLog;
-use crate::wasm::room::Room;
-use crate::wasm::wasi::WasiSetup;
-use crate::worker::{self, Assignment, Ended, Tick};
+use crate::wiring::Run;
+use crate::worker::{self, Assignment, Ended, Phase};
 
 /// How many tasks a worker polls before it looks for new events of its sockets.
 /// Most rounds end before that: no task is left, or those that have more to do
@@ -47,17 +35,6 @@ const STUCK: Duration = Duration::from_secs(10);
 /// The stack of a worker's thread, bytes: a guest's stack is on it.
 const STACK: usize = 4 << 20;
 
-/// Where a run is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// Accepting.
-    Serving,
-    /// Waiting for connections to end.
-    Draining,
-    /// Ending those that are left.
-    Aborting,
-}
-
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -68,179 +45,21 @@ pub struct Outcome {
     pub code: u8,
 }
 
-/// What all workers share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) limits: Limits,
-    pub(crate) isolation: Isolation,
-    pub(crate) room: Room,
-    pub(crate) guest: GuestConfig,
-    pub(crate) policy: Policy,
-    pub(crate) names: Arc<Sources>,
-    pub(crate) tls: Arc<Tls>,
-    pub(crate) roots: Roots,
-    pub(crate) program: Loaded,
-    pub(crate) log: GuestLog,
-    pub(crate) wasi: WasiSetup,
-    pub(crate) counters: Arc<Counters>,
-    pub(crate) access_log: Option<AccessLog>,
-    /// Of accepted connections.
-    pub(crate) places: Arc<Places>,
-    /// Outgoing connections that are still allowed.
-    outgoing: Arc<Semaphore>,
-    pub(crate) background: Background,
-    pub(crate) pools: Pools,
-    /// The clock of the workers' turns.
-    pub(crate) steps: Steps,
-}
-
-impl Shared {
-    /// Builds all that a run needs and that can go wrong before it begins.
-    ///
-    /// # Errors
-    /// The component, a certificate or a directory cannot be used.
-    pub(crate) fn new(config: &Config) -> Result<Self, Error> {
-        let roots = Roots::open(&config.guest.dirs)?;
-        let tls = Arc::new(Tls::load(&config.tls)?);
-        if !config.policy.connect.is_empty() {
-            tls.prepare_client();
-        }
-        let log = GuestLog::new(&config.guest.name);
-        let (program, isolation, room) = Loaded::load(config)?;
-        let awaits = program.events().is_err();
-        let wasi = WasiSetup::new(&config.guest, &config.limits, awaits, log.clone())?;
-        let counters: Arc<Counters> = Arc::default();
-        Ok(Self {
-            limits: config.limits.clone(),
-            isolation,
-            guest: config.guest.clone(),
-            policy: config.policy.clone(),
-            names: Arc::new(Sources::new(&config.dns)),
-            tls,
-            roots,
-            program,
-            log,
-            wasi,
-            places: Places::new(room.connections, &counters),
-            outgoing: Arc::new(Semaphore::new(config.limits.max_outgoing)),
-            background: Background::new(&config.limits, &counters),
-            counters,
-            access_log: config
-                .access_log
-                .as_ref()
-                .map(AccessLog::open)
-                .transpose()?,
-            pools: Pools::new().map_err(system("epoll"))?,
-            room,
-            steps: Steps::default(),
-        })
-    }
-
-    /// Reads certificates and the authorities of clients anew and opens the
-    /// access log anew, as after a renewal and a rotation. What cannot be read
-    /// stays as it was.
-    fn reload(&self, config: &Config) {
-        match self.tls.reload(&config.tls) {
-            Ok(()) => tracing::info!(
-                certificates = config.tls.certificates.len(),
-                "SIGHUP: reloaded"
-            ),
-            Err(error) => {
-                tracing::error!(%error, "SIGHUP: the old certificates and authorities stay");
-            }
-        }
-        if let Some(log) = &self.access_log {
-            log.reopen();
+/// Reads certificates and the authorities of clients anew and opens the access
+/// log anew, as after a renewal and a rotation. What cannot be read stays as it
+/// was.
+fn reload(shared: &Run, config: &Config) {
+    match shared.net.tls.reload(&config.tls) {
+        Ok(()) => tracing::info!(
+            certificates = config.tls.certificates.len(),
+            "SIGHUP: reloaded"
+        ),
+        Err(error) => {
+            tracing::error!(%error, "SIGHUP: the old certificates and authorities stay");
         }
     }
-
-    /// One more outgoing connection.
-    ///
-    /// # Errors
-    /// There are as many as are allowed.
-    pub(crate) fn try_outgoing_permit(&self) -> Result<OwnedSemaphorePermit, ConnectionError> {
-        Arc::clone(&self.outgoing)
-            .try_acquire_owned()
-            .map_err(|_| ConnectionError::LimitExceeded("--max-outgoing is reached"))
-    }
-
-    /// Logs all that was denied of something, as of the addresses of a name.
-    pub(crate) fn deny_all(&self, denied: &[Denied]) {
-        for denied in denied {
-            self.deny(denied);
-        }
-    }
-
-    /// Logs what the policy denied, with the flag that would allow it.
-    pub(crate) fn deny(&self, denied: &Denied) {
-        self.counters.denied.add();
-        tracing::warn!(guest = %self.guest.name, "{denied}");
-    }
-}
-
-/// What was counted in a run; told at its end.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) connections_accepted: Counter,
-    pub(crate) connections_made: Counter,
-    pub(crate) connections_closed: Counter,
-    pub(crate) connections_lost: Counter,
-    /// Idle connections that were closed for new ones, at `--max-connections`.
-    pub(crate) connections_reclaimed: Counter,
-    /// How often a new connection had to wait, at `--max-connections`.
-    pub(crate) connections_waited: Counter,
-    /// How often a guest that awaits went on when nobody waited for it any more.
-    pub(crate) left_behind: Counter,
-    /// How often it was ended then.
-    pub(crate) left_behind_ended: Counter,
-    pub(crate) handshakes_failed: Counter,
-    pub(crate) datagrams_received: Counter,
-    pub(crate) requests: Counter,
-    pub(crate) requests_refused: Counter,
-    pub(crate) responses_refused: Counter,
-    pub(crate) instances_failed: Counter,
-    /// Files that are there, but could not be opened or read.
-    pub(crate) files_failed: Counter,
-    pub(crate) traps: Counter,
-    pub(crate) denied: Counter,
-}
-
-/// A number that only grows.
-#[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
-
-impl Counter {
-    pub(crate) fn add(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// A connection that no task sees to the end of: dropping it counts it as
-/// closed.
-#[derive(Debug)]
-pub(crate) struct Counted(Option<Arc<Counters>>);
-
-impl Counted {
-    /// One that was counted when it was made.
-    pub(crate) fn new(counters: &Arc<Counters>) -> Self {
-        Self(Some(Arc::clone(counters)))
-    }
-
-    /// A task sees to it from now on.
-    pub(crate) fn resume(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        if let Some(counters) = &self.0 {
-            counters.connections_closed.add();
-        }
+    if let Some(log) = &shared.http.access_log {
+        log.reopen();
     }
 }
 
@@ -272,9 +91,9 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
         )
     };
     let started = Instant::now();
-    let shared = Arc::new(Shared::new(config)?);
+    let shared = Run::new(config)?;
     // A command is one call.
-    let workers = match shared.program.is_command() {
+    let workers = match shared.guests.program.is_command() {
         true => 1,
         false => config.workers.get(),
     };
@@ -300,14 +119,15 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
     }
     drop(handing);
     let ticker = shared
+        .guests
         .program
-        .start_ticker(&config.limits, shared.steps.clone());
+        .start_ticker(&config.limits, shared.net.steps.clone());
     let _ticker = ticker.map_err(Error::Thread)?;
     // As of each tick, the time that the workers' deadlines go by.
     let (clock, ticks) = watch::channel::<Tick>(0);
     let begun = Instant::now();
-    let tick = worker::tick(&config.limits);
-    let pooling = Arc::clone(&shared);
+    let tick = thread::tick(&config.limits);
+    let pooling = Arc::clone(&shared.net);
     let mut tidied = begun;
     let keep_clock = move || {
         if tidied.elapsed() >= TIDY {
@@ -324,11 +144,11 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
     let (failing, mut failures) = mpsc::unbounded_channel();
     let (ending, ends) = std::sync::mpsc::channel();
     for (number, assignment) in assignments.into_iter().enumerate() {
-        let shared = Arc::clone(&shared);
+        let shared = shared.clone();
         let (watched, ticks) = (watched.clone(), ticks.clone());
         let (failing, ending) = (failing.clone(), ending.clone());
-        let serve = move || serve(shared, assignment, watched, ticks);
-        thread::Builder::new()
+        let serve = move || serve(&shared, assignment, watched, ticks);
+        std::thread::Builder::new()
             .name(format!("worker-{number}"))
             .stack_size(STACK)
             .spawn(move || {
@@ -353,7 +173,7 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
                 tokio::select! {
                     _ = terminate.recv() => return "SIGTERM",
                     _ = interrupt.recv() => return "SIGINT",
-                    _ = hangup.recv() => shared.reload(config),
+                    _ = hangup.recv() => reload(&shared, config),
                 }
             }
         };
@@ -393,13 +213,13 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
         failed += usize::from(ended.failed);
     }
     drop(files);
-    shared.pools.close();
-    if let Some(log) = &shared.access_log {
+    shared.net.pools.close();
+    if let Some(log) = &shared.http.access_log {
         log.finish();
     }
     // Nobody asks a program for an account of how it went.
-    if !shared.program.is_command() || aborted > 0 || failed > 0 {
-        shared.report(aborted, failed);
+    if !shared.guests.program.is_command() || aborted > 0 || failed > 0 {
+        report(&shared.net.counters, aborted, failed);
     }
     Ok(Outcome {
         drained: aborted == 0 && failed == 0,
@@ -409,7 +229,7 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
 
 /// The thread of a worker.
 fn serve(
-    shared: Arc<Shared>,
+    shared: &Run,
     assignment: Assignment,
     phase: watch::Receiver<Phase>,
     clock: watch::Receiver<Tick>,
@@ -420,7 +240,10 @@ fn serve(
         .build_local(LocalOptions::default());
     match runtime {
         Ok(runtime) => {
-            let ended = runtime.block_on(worker::run(shared, assignment, phase, clock));
+            let ended = runtime.block_on(async {
+                let (worker, services) = shared.worker();
+                worker::run(worker, services, assignment, phase, clock).await
+            });
             // A thread that still reads authorities must not hold up the end.
             runtime.shutdown_background();
             ended
@@ -450,30 +273,28 @@ fn announce(urls: &[String]) -> io::Result<()> {
     }
 }
 
-impl Shared {
-    fn report(&self, aborted: usize, workers_failed: usize) {
-        let counters = &self.counters;
-        tracing::info!(
-            accepted = counters.connections_accepted.get(),
-            made = counters.connections_made.get(),
-            closed = counters.connections_closed.get(),
-            lost = counters.connections_lost.get(),
-            reclaimed = counters.connections_reclaimed.get(),
-            waited = counters.connections_waited.get(),
-            left_behind = counters.left_behind.get(),
-            left_behind_ended = counters.left_behind_ended.get(),
-            handshakes_failed = counters.handshakes_failed.get(),
-            datagrams = counters.datagrams_received.get(),
-            requests = counters.requests.get(),
-            requests_refused = counters.requests_refused.get(),
-            responses_refused = counters.responses_refused.get(),
-            files_failed = counters.files_failed.get(),
-            traps = counters.traps.get(),
-            denied = counters.denied.get(),
-            instances_failed = counters.instances_failed.get(),
-            aborted,
-            workers_failed,
-            "ended"
-        );
-    }
+/// Tells how a run went.
+fn report(counters: &Counters, aborted: usize, workers_failed: usize) {
+    tracing::info!(
+        accepted = counters.connections_accepted.get(),
+        made = counters.connections_made.get(),
+        closed = counters.connections_closed.get(),
+        lost = counters.connections_lost.get(),
+        reclaimed = counters.connections_reclaimed.get(),
+        waited = counters.connections_waited.get(),
+        left_behind = counters.left_behind.get(),
+        left_behind_ended = counters.left_behind_ended.get(),
+        handshakes_failed = counters.handshakes_failed.get(),
+        datagrams = counters.datagrams_received.get(),
+        requests = counters.requests.get(),
+        requests_refused = counters.requests_refused.get(),
+        responses_refused = counters.responses_refused.get(),
+        files_failed = counters.files_failed.get(),
+        traps = counters.traps.get(),
+        denied = counters.denied.get(),
+        instances_failed = counters.instances_failed.get(),
+        aborted,
+        workers_failed,
+        "ended"
+    );
 }

@@ -20,6 +20,9 @@ use rustix::io::Errno;
 /// The `tracing` target of what is said about lines that were dropped.
 pub(crate) const TARGET: &str = "netwasm::dropped";
 
+/// The `tracing` target of what guests say.
+pub(crate) const GUEST: &str = "guest";
+
 /// How often dropped lines are told of, at most.
 const TELL: Duration = Duration::from_secs(1);
 

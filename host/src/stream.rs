@@ -18,6 +18,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::error::ConnectionError;
 use crate::files::File;
+use crate::health::{Fate, Health};
 use crate::parked::Parked;
 use crate::pool::{Place, Pool};
 use crate::protocol::Lost;
@@ -25,79 +26,6 @@ use crate::transport::Transport;
 
 /// How a direction ended.
 pub(crate) type Outcome = Result<(), ConnectionError>;
-
-/// How the instance is that holds a connection's handle and streams.
-#[derive(Debug, Default)]
-pub(crate) struct Health {
-    life: Cell<Fate>,
-    /// How often it was its turn.
-    turn: Cell<u64>,
-    /// Whether it gave its turn up in the midst of it.
-    yielded: Cell<bool>,
-    /// Told when it need not wait for responses of upstreams any more.
-    unwanted: Notify,
-}
-
-/// How an instance ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Fate {
-    /// It has not, or by itself.
-    #[default]
-    Well,
-    /// It exited with success: what it had ended by then is whole.
-    Exited,
-    Trapped,
-}
-
-impl Health {
-    /// It is its turn: a new one, or the rest of one that it gave up.
-    pub(crate) fn begin_turn(&self) {
-        if !self.yielded.replace(false) {
-            self.turn.set(self.turn.get() + 1);
-        }
-    }
-
-    /// Bytes moved for it: it has awaited something, and whatever it computes
-    /// from now on counts anew.
-    pub(crate) fn moved(&self) {
-        self.turn.set(self.turn.get() + 1);
-    }
-
-    /// It gives its turn up, and goes on with it later.
-    pub(crate) fn yields(&self) {
-        self.yielded.set(true);
-    }
-
-    pub(crate) fn turn(&self) -> u64 {
-        self.turn.get()
-    }
-
-    /// Nobody wants what it waits for from upstreams.
-    pub(crate) fn give_up(&self) {
-        self.unwanted.notify_waiters();
-    }
-
-    /// Waits until that is so.
-    pub(crate) async fn given_up(&self) {
-        self.unwanted.notified().await;
-    }
-
-    /// It trapped: what it lets go of from now on was not let go of on purpose.
-    pub(crate) fn trapped(&self) {
-        self.life.set(Fate::Trapped);
-    }
-
-    /// It exited with success: what it lets go of from now on and had not ended
-    /// is not whole.
-    pub(crate) fn exited(&self) {
-        self.life.set(Fate::Exited);
-    }
-
-    /// True if the instance can be called no more.
-    pub(crate) fn is_gone(&self) -> bool {
-        self.life.get() != Fate::Well
-    }
-}
 
 /// A connection and its two directions.
 #[derive(Debug)]
@@ -402,7 +330,7 @@ impl Stream {
     /// Aborts what an instance that is gone leaves unfinished: it must not look
     /// whole.
     fn abort_if_unfinished(&self) {
-        let unfinished = match self.health.life.get() {
+        let unfinished = match self.health.fate() {
             Fate::Well => false,
             Fate::Exited => self.awaits_the_guest(),
             Fate::Trapped => true,

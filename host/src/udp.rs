@@ -15,15 +15,14 @@ use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
-use tokio::sync::{Notify, watch};
-use wasmtime::component::ResourceAny;
+use tokio::sync::Notify;
 
 use crate::error::ConnectionError;
-use crate::server::Phase;
+use crate::guest::{DatagramGuest, Gone, Guests};
+use crate::service::{DatagramService, Serving};
+use crate::thread::Thread;
 use crate::turns::Turn;
-use crate::wasm::instance::{Instance, Trapped};
 use crate::watch::watch;
-use crate::worker::Worker;
 
 /// The longest datagram, bytes: what the length fields of UDP and IPv4 leave.
 const LONGEST_V4: usize = 65_507;
@@ -307,34 +306,44 @@ impl Burst {
     }
 }
 
-/// Serves one datagram socket until the run ends.
-///
-/// # Errors
-/// The runtime cannot watch the socket.
-pub(crate) async fn serve(
-    worker: Rc<Worker>,
-    socket: UdpSocket,
-    mut phase: watch::Receiver<Phase>,
-    turn: Rc<Turn>,
-) -> io::Result<()> {
-    let mut server = Server::new(worker, socket, turn)?;
-    let result = tokio::select! {
-        _ = phase.wait_for(|phase| *phase != Phase::Serving) => Ok(()),
-        error = server.run() => Err(error),
-    };
-    // What has come is handled while there is time.
-    server.deliver_burst();
-    server.end_sending();
-    result
+/// Hands the datagrams of a socket to guests.
+pub(crate) struct ToGuests<G> {
+    guests: Rc<dyn Guests<G>>,
+}
+
+impl<G> ToGuests<G> {
+    /// To those of a worker.
+    pub(crate) fn new(guests: Rc<dyn Guests<G>>) -> Self {
+        Self { guests }
+    }
+}
+
+impl<G: DatagramGuest> DatagramService for ToGuests<G> {
+    fn serve(&self, thread: &Rc<Thread>, socket: UdpSocket, turn: &Rc<Turn>) -> Serving {
+        let (thread, guests, turn) = (Rc::clone(thread), Rc::clone(&self.guests), Rc::clone(turn));
+        Box::pin(async move {
+            let drained = Rc::clone(&thread).drained();
+            let mut server = Server::new(thread, guests, socket, turn)?;
+            let result = tokio::select! {
+                () = drained => Ok(()),
+                error = server.run() => Err(error),
+            };
+            // What has come is handled while there is time.
+            server.deliver_burst();
+            server.end_sending();
+            result
+        })
+    }
 }
 
 /// The task of one socket.
-struct Server {
-    worker: Rc<Worker>,
+struct Server<G: DatagramGuest> {
+    thread: Rc<Thread>,
+    guests: Rc<dyn Guests<G>>,
     socket: Rc<AsyncFd<OwnedFd>>,
     state: UdpSocketState,
     local: SocketAddr,
-    endpoint: Option<Endpoint>,
+    endpoint: Option<Endpoint<G>>,
     buffers: Vec<u8>,
     /// What was received there and has yet to be handed to the guest.
     burst: Received,
@@ -377,21 +386,27 @@ impl Received {
 }
 
 /// The guest's side of it.
-struct Endpoint {
-    instance: Rc<Instance>,
-    resource: ResourceAny,
+struct Endpoint<G: DatagramGuest> {
+    guest: Rc<G>,
+    resource: G::Endpoint,
     datagrams: Rc<Datagrams>,
 }
 
-impl Server {
-    fn new(worker: Rc<Worker>, socket: UdpSocket, turn: Rc<Turn>) -> io::Result<Self> {
+impl<G: DatagramGuest> Server<G> {
+    fn new(
+        thread: Rc<Thread>,
+        guests: Rc<dyn Guests<G>>,
+        socket: UdpSocket,
+        turn: Rc<Turn>,
+    ) -> io::Result<Self> {
         let local = socket.local_addr()?;
         let state = UdpSocketState::new((&socket).into())?;
         state.enable_transport_errors((&socket).into())?;
         allow_fragments(&socket, local)?;
         let interest = Interest::READABLE | Interest::WRITABLE | Interest::ERROR;
         Ok(Self {
-            worker,
+            thread,
+            guests,
             socket: Rc::new(watch(socket.into(), interest)?),
             state,
             local,
@@ -492,10 +507,10 @@ impl Server {
     fn deliver(&mut self, data: &[u8], meta: &RecvMeta) {
         let unspecified = self.local.ip().is_unspecified();
         let ours = meta.dst_ip.filter(|_| unspecified);
-        self.worker.shared.counters.datagrams_received.add();
+        self.thread.env.counters.datagrams_received.add();
         self.event(Some((meta.addr, ours)), |endpoint| {
             endpoint
-                .instance
+                .guest
                 .datagram_received(endpoint.resource, data, meta.addr)
         });
     }
@@ -505,10 +520,10 @@ impl Server {
     fn event(
         &mut self,
         handled: Option<(SocketAddr, Option<IpAddr>)>,
-        call: impl FnOnce(&Endpoint) -> Result<(), Trapped>,
+        call: impl FnOnce(&Endpoint<G>) -> Result<(), Gone>,
     ) {
         match &self.endpoint {
-            Some(endpoint) if endpoint.instance.is_dead() => self.endpoint = None,
+            Some(endpoint) if endpoint.guest.is_dead() => self.endpoint = None,
             // The guest closed it while it handled this burst.
             Some(endpoint) if endpoint.datagrams.is_closing() => self.end_sending(),
             _ => {}
@@ -530,19 +545,19 @@ impl Server {
         }
     }
 
-    fn make_endpoint(&self) -> Option<Endpoint> {
-        let instance = match self.worker.instance() {
-            Ok(instance) => instance,
+    fn make_endpoint(&self) -> Option<Endpoint<G>> {
+        let guest = match self.guests.guest() {
+            Ok(guest) => guest,
             Err(error) => {
-                self.worker.shared.counters.instances_failed.add();
+                self.thread.env.counters.instances_failed.add();
                 tracing::error!(%error, "no instance for datagrams");
                 return None;
             }
         };
         let datagrams = Datagrams::new(self.local);
-        let resource = instance.endpoint_made(&datagrams).ok()?;
+        let resource = guest.endpoint_made(&datagrams).ok()?;
         Some(Endpoint {
-            instance,
+            guest,
             resource,
             datagrams,
         })
@@ -559,7 +574,7 @@ impl Server {
         tracing::debug!(local = %self.local, ?peer, %error, "a datagram was not delivered");
         self.event(None, |endpoint| {
             endpoint
-                .instance
+                .guest
                 .error_received(endpoint.resource, error, peer)
         });
     }
@@ -622,7 +637,7 @@ impl Server {
     /// `connection-lost`.
     fn end(&mut self) {
         if let Some(endpoint) = self.endpoint.take() {
-            let _ = endpoint.instance.endpoint_lost(endpoint.resource);
+            let _ = endpoint.guest.endpoint_lost(endpoint.resource);
         }
     }
 }

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
+use crate::address::Address;
 use crate::config::{AccessLogConfig, AccessLogFormat};
 use crate::error::Error;
 use crate::spool::{Output, Spool};
-use crate::transport::Address;
 
 /// How much a worker gathers before it hands it on, bytes.
 const GATHER: usize = 32 << 10;

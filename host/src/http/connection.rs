@@ -22,16 +22,15 @@ use crate::error::ConnectionError;
 use crate::files::File;
 use crate::http::access_log::Entry;
 use crate::http::chunked::Chunked;
+use crate::http::exchange::{self, Own, SLOW_BODY};
 use crate::http::head::Refusal;
 use crate::http::http2;
-use crate::http::local::clear;
+use crate::http::local::{Local, clear};
 use crate::http::request::Request;
 use crate::protocol::Lost;
+use crate::thread::Thread;
 use crate::transport::{HandshakeFailed, Linger, Transport};
 use crate::turns::REQUEST;
-use crate::wasm::concurrent::Own;
-use crate::wasm::instance::Instance;
-use crate::worker::Worker;
 
 /// A body of up to so many bytes is copied behind its head, a larger one is
 /// sent from where it is.
@@ -45,6 +44,7 @@ const SMALL_FILE: u64 = 8 << 10;
 #[derive(Debug)]
 pub(crate) struct Driver {
     transport: Rc<Transport>,
+    local: Rc<Local>,
     stage: Stage,
     exchange: Exchange,
 }
@@ -70,11 +70,8 @@ enum Left {
 /// Where the exchange of requests and responses is.
 #[derive(Debug)]
 struct Exchange {
-    /// Made for the first request, and anew after one that trapped. Not the
-    /// one that a worker's connections share.
-    instance: Option<Rc<Instance>>,
-    /// The same of a guest that awaits.
-    requests: Own,
+    /// Who answers.
+    own: Own,
     reading: Reading,
     /// What arrived and was not used yet.
     kept: Vec<u8>,
@@ -126,14 +123,14 @@ enum Remaining {
 
 impl Driver {
     /// A connection that was just accepted.
-    pub(crate) fn accepted(transport: Rc<Transport>) -> Self {
+    pub(crate) fn accepted(local: Rc<Local>, transport: Rc<Transport>) -> Self {
         let secure = transport.begin_handshake();
         let mut driver = Self {
             transport,
+            local,
             stage: Stage::Handshake,
             exchange: Exchange {
-                instance: None,
-                requests: Own::default(),
+                own: Own::default(),
                 reading: Reading::Head(None),
                 kept: Vec::new(),
                 held: false,
@@ -164,23 +161,24 @@ impl Driver {
     /// Goes on in HTTP/2, with what has come of it.
     fn begin_http2(&self, kept: Vec<u8>) -> Stage {
         Stage::Http2(Box::new(http2::Connection::new(
+            &self.local,
             &self.transport,
             self.exchange.secure,
             kept,
         )))
     }
 
-    fn worker(&self) -> &Rc<Worker> {
-        self.transport.worker()
+    fn thread(&self) -> &Rc<Thread> {
+        self.transport.thread()
     }
 
     fn limits(&self) -> &HttpLimits {
-        &self.worker().shared.limits.http
+        &self.thread().env.limits.http
     }
 
     /// How much may be queued for the peer before its next request waits.
     fn is_full(&self) -> bool {
-        self.transport.queued() > self.worker().shared.limits.write_high as u64
+        self.transport.queued() > self.thread().env.limits.write_high as u64
     }
 
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Left> {
@@ -236,7 +234,7 @@ impl Driver {
                 self.consume_kept(kept);
                 continue;
             }
-            let closes = self.worker().is_draining() || self.transport.is_reclaimed();
+            let closes = self.thread().is_draining() || self.transport.is_reclaimed();
             if self.exchange.ended || (closes && self.is_idle()) {
                 self.exchange.last = true;
                 continue;
@@ -271,8 +269,8 @@ impl Driver {
 
     /// Receives a piece and uses it. Returns its size in bytes.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
-        let worker = Rc::clone(self.worker());
-        let mut scratch = worker.scratch.borrow_mut();
+        let thread = Rc::clone(self.thread());
+        let mut scratch = thread.scratch.borrow_mut();
         let received = self.transport.poll_receive(cx, &mut scratch);
         let idle = received.is_pending() && self.is_idle() && !self.exchange.sending;
         self.transport.idle.set(idle);
@@ -304,7 +302,7 @@ impl Driver {
         self.transport.core.borrow_mut().flow.peer_ended();
         self.exchange.ended = true;
         if !self.is_idle() {
-            tracing::info!(peer = %self.transport.peer(), "the client left within a request");
+            exchange::left(&self.transport);
         }
     }
 
@@ -324,15 +322,15 @@ impl Driver {
     /// Answers all requests that are whole, and returns how many bytes were
     /// used. The rest waits for more, or for responses to be sent.
     fn consume(&mut self, input: &[u8]) -> usize {
-        let worker = Rc::clone(self.worker());
-        let mut out = worker.http.out();
+        let local = Rc::clone(&self.local);
+        let mut out = local.out();
         let mut used = 0;
         while !self.exchange.last {
             let rest = input.get(used..).unwrap_or_default();
             if rest.is_empty() {
                 break;
             }
-            if out.len() > worker.shared.limits.write_high {
+            if out.len() > self.thread().env.limits.write_high {
                 self.write_out(&mut out);
             }
             if self.is_full() || (used > 0 && self.transport.turn.is_over(REQUEST)) {
@@ -365,8 +363,8 @@ impl Driver {
 
     /// The client took too long for what it had begun, or began nothing.
     fn time_out(&mut self) {
-        let worker = Rc::clone(self.worker());
-        let mut out = worker.http.out();
+        let local = Rc::clone(&self.local);
+        let mut out = local.out();
         match std::mem::replace(&mut self.exchange.reading, Reading::Head(None)) {
             // It still takes the last response, which has its own time-out; its
             // time for the next request begins after that.
@@ -388,9 +386,9 @@ impl Driver {
         };
         self.lose_answering();
         self.log_unsent();
-        self.exchange.instance = None;
+        self.exchange.own.close();
         let transport = &self.transport;
-        let counters = &self.worker().shared.counters;
+        let counters = &self.thread().env.counters;
         match lost {
             None => {
                 counters.connections_closed.add();
@@ -453,19 +451,9 @@ impl Future for Driver {
     }
 }
 
-pub(super) const TOO_LARGE: Refusal = Refusal {
-    status: 413,
-    reason: "the body is too large",
-};
-
 const SLOW_HEAD: Refusal = Refusal {
     status: 408,
     reason: "the head took too long",
-};
-
-pub(super) const SLOW_BODY: Refusal = Refusal {
-    status: 408,
-    reason: "the body took too long",
 };
 
 /// Appends a part of a file.

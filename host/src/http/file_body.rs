@@ -14,6 +14,7 @@ use crate::http::coding::{self, Coding};
 use crate::http::conditional::{EntityTag, FileTag, Modified, Validators, Verdict};
 use crate::http::media::Media;
 use crate::http::range::{Range, Selected};
+use crate::http::request::Request;
 
 /// What of a request decides how a file is served. Names are in lower case.
 pub(crate) trait Asked {
@@ -34,6 +35,31 @@ pub(crate) enum Purpose {
     /// Anything else, such as the page of a 404: the whole file with this
     /// status, and nothing by which a client could ask for it again.
     Whole(u16),
+}
+
+impl Purpose {
+    /// For a request, and the status that the guest answers with.
+    pub(crate) fn of(request: &Request, status: u16) -> Self {
+        match (status, request.head.method()) {
+            (200, "GET") => Self::Get,
+            (200, "HEAD") => Self::Head,
+            _ => Self::Whole(status),
+        }
+    }
+}
+
+impl Asked for Request {
+    fn first(&self, name: &str) -> Option<&[u8]> {
+        self.head.first(name)
+    }
+
+    fn all(&self, name: &str) -> Vec<&[u8]> {
+        self.head
+            .fields()
+            .filter(|(other, _)| other.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+            .collect()
+    }
 }
 
 /// A response of which only the headers of the guest and of the connection

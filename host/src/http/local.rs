@@ -3,10 +3,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::files::Roots;
 use crate::http::access_log::{AccessLog, Lines};
-use crate::http::hand_back::HandBack;
+use crate::http::handler::Handlers;
 use crate::http::request::Request;
 
 /// What the buffer for responses may keep, bytes.
@@ -16,16 +19,25 @@ const KEEP: usize = 256 << 10;
 /// section 5.6.7).
 pub(crate) type Date = [u8; 29];
 
+/// What the HTTP connections of a run share.
+#[derive(Debug)]
+pub(crate) struct Env {
+    pub(crate) access_log: Option<AccessLog>,
+    /// For files that another one stands beside, such as a compressed form.
+    pub(crate) roots: Arc<Roots>,
+}
+
 /// See the module.
 pub(crate) struct Local {
+    pub(super) env: Arc<Env>,
+    /// Who answers.
+    pub(super) handlers: Rc<dyn Handlers>,
     /// For responses that are put together; empty between polls.
     out: RefCell<Vec<u8>>,
     /// For the headers of a file; empty between polls.
     fields: RefCell<Vec<u8>>,
     /// For the next request.
     spare: Cell<Option<Box<Request>>>,
-    /// Where bodies that are files give themselves to a connection.
-    pub(crate) hand_back: HandBack,
     now: Cell<SystemTime>,
     date: Cell<Date>,
     /// The access log, where there is one.
@@ -39,17 +51,19 @@ impl fmt::Debug for Local {
 }
 
 impl Local {
-    pub(crate) fn new(log: Option<&AccessLog>) -> Self {
+    /// For a thread.
+    pub(crate) fn new(env: Arc<Env>, handlers: Rc<dyn Handlers>) -> Rc<Self> {
         let now = wall_clock();
-        Self {
+        Rc::new(Self {
             out: RefCell::default(),
             fields: RefCell::default(),
             spare: Cell::default(),
-            hand_back: HandBack::default(),
             now: Cell::new(now),
             date: Cell::new(date(now)),
-            lines: log.map(|log| RefCell::new(log.lines())),
-        }
+            lines: env.access_log.as_ref().map(|log| RefCell::new(log.lines())),
+            env,
+            handlers,
+        })
     }
 
     /// What happens a few times a second.

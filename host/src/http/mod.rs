@@ -21,31 +21,61 @@
 //! are fuzzed and compared with hyper.
 
 pub(crate) mod access_log;
+pub(crate) mod answer;
 mod chunked;
 mod client;
 mod coding;
 mod conditional;
 mod connection;
+pub(crate) mod content;
+mod exchange;
+pub(crate) mod failure;
 mod file_body;
-mod hand_back;
+pub(crate) mod handler;
 mod head;
 pub(crate) mod hop;
 mod http2;
 mod local;
 mod media;
-mod moving;
+pub(crate) mod outgoing;
 mod range;
 pub(crate) mod reply;
 mod request;
 mod response;
 mod upload;
 
-pub(crate) use client::{Client, Destination, Exchange, MOST_EXCHANGES};
-pub(crate) use connection::Driver;
-pub(crate) use hand_back::{Ended, FileContent};
-pub(crate) use local::Local;
-pub(crate) use moving::Moving;
+use std::rc::Rc;
+
+use crate::service;
+use crate::transport::Transport;
+use crate::worker::Worker;
+
+pub(crate) use answer::{Answer, Body};
+pub(crate) use client::{Client, Destination};
+pub(crate) use content::{Ended, FileContent};
+pub(crate) use local::{Env, Local};
+pub(crate) use outgoing::Outgoing;
 pub(crate) use reply::{Answered, NoResponse, Reply};
 pub(crate) use request::Request;
-pub(crate) use response::{Answer, Body};
-pub(crate) use upload::RequestBody;
+
+/// Speaks HTTP on a listener.
+#[derive(Debug)]
+pub(crate) struct Service(Rc<Local>);
+
+impl Service {
+    /// For the connections of a thread.
+    pub(crate) fn new(local: Rc<Local>) -> Self {
+        Self(local)
+    }
+}
+
+impl service::Service for Service {
+    fn accept(&self, worker: &Rc<Worker>, transport: Rc<Transport>) {
+        let driver = connection::Driver::accepted(Rc::clone(&self.0), Rc::clone(&transport));
+        worker.drive(&transport, driver);
+    }
+
+    fn tick(&self) {
+        self.0.tick();
+    }
+}

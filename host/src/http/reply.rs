@@ -5,16 +5,15 @@ use std::cell::{Cell, RefCell};
 use std::task::{Context, Poll, Waker};
 
 use tokio::sync::oneshot;
-use wasmtime_wasi_http::{Error, WasiBody};
 
-use crate::http::hand_back::Ended;
-use crate::http::moving::Moving;
+use crate::http::content::{BoxContent, Ended};
+use crate::http::failure::Failure;
 
 /// A response, the body of which is yet to come.
-pub(crate) type Response = http::Response<Moving<WasiBody>>;
+pub(crate) type Response = http::Response<BoxContent>;
 
 /// Told when a response was sent, or why not.
-pub(crate) type Sent = oneshot::Sender<Result<(), Error>>;
+pub(crate) type Sent = oneshot::Sender<Result<(), Failure>>;
 
 /// What a guest answers.
 pub(crate) type Answer = Result<Answered, NoResponse>;
@@ -43,7 +42,7 @@ pub(crate) enum NoResponse {
 
 impl NoResponse {
     /// The status that a client gets for it.
-    pub(super) fn status(&self) -> u16 {
+    pub(crate) fn status(&self) -> u16 {
         match self {
             Self::NoInstance => 503,
             Self::TimedOut => 504,
@@ -121,7 +120,7 @@ impl Reply {
     }
 
     /// What was answered.
-    pub(super) fn poll_answer(&self, cx: &Context<'_>) -> Poll<Answer> {
+    pub(crate) fn poll_answer(&self, cx: &Context<'_>) -> Poll<Answer> {
         if let Some(answer) = self.answer.borrow_mut().take() {
             return Poll::Ready(answer);
         }
@@ -130,11 +129,11 @@ impl Reply {
     }
 
     /// Has the connection woken when something changes.
-    pub(super) fn watch(&self, cx: &Context<'_>) {
+    pub(crate) fn watch(&self, cx: &Context<'_>) {
         keep(&self.connection, cx);
     }
 
-    pub(super) fn is_broken(&self) -> bool {
+    pub(crate) fn is_broken(&self) -> bool {
         self.broken.get()
     }
 
@@ -143,7 +142,7 @@ impl Reply {
     }
 
     /// The connection is done with it.
-    pub(super) fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.over.set(true);
         wake(&self.instance);
     }

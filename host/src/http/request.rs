@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use crate::http::file_body::{Asked, Purpose};
 use crate::http::head::Head;
 use crate::transport::Transport;
 
@@ -34,15 +33,6 @@ impl Request {
         self.transport = None;
     }
 
-    /// What a file is to be the answer to.
-    pub(super) fn purpose(&self, status: u16) -> Purpose {
-        match (status, self.head.method()) {
-            (200, "GET") => Purpose::Get,
-            (200, "HEAD") => Purpose::Head,
-            _ => Purpose::Whole(status),
-        }
-    }
-
     pub(crate) fn scheme(&self) -> &'static str {
         if self.secure { "https" } else { "http" }
     }
@@ -50,19 +40,5 @@ impl Request {
     /// Whether only the head of the response is wanted.
     pub(crate) fn is_head(&self) -> bool {
         self.head.method() == "HEAD"
-    }
-}
-
-impl Asked for Request {
-    fn first(&self, name: &str) -> Option<&[u8]> {
-        self.head.first(name)
-    }
-
-    fn all(&self, name: &str) -> Vec<&[u8]> {
-        self.head
-            .fields()
-            .filter(|(other, _)| other.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
-            .collect()
     }
 }

@@ -5,70 +5,15 @@
 //! checked.
 
 use std::io::Write;
-use std::rc::Rc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use wasmtime_wasi_http::Error;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use crate::error::ConnectionError;
-use crate::files::File;
+use crate::http::answer::{Answer, Body, Fields, canonical};
 use crate::http::chunked::is_dropped;
+use crate::http::failure::Failure;
 use crate::http::head::scan::is_token;
 use crate::http::local::Date;
-
-/// Names and values.
-pub(crate) type Fields = Vec<(String, Vec<u8>)>;
-
-/// A response as a guest gave it.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) headers: Fields,
-    pub(crate) body: Body,
-    /// Sent after a body of bytes, to clients that asked for that.
-    pub(crate) trailers: Fields,
-}
-
-/// What a response carries.
-#[derive(Debug)]
-pub(crate) enum Body {
-    Empty,
-    Bytes(Vec<u8>),
-    File(Rc<File>),
-    /// A file that could not be opened.
-    Unopened(ConnectionError),
-}
-
-impl Answer {
-    /// An answer in the host's own words.
-    pub(super) fn status(status: u16, reason: &str) -> Self {
-        let name = canonical(status);
-        let text = match reason {
-            "" => format!("{status} {name}\n"),
-            reason => format!("{status} {name}: {reason}\n"),
-        };
-        Self {
-            status,
-            headers: vec![("Content-Type".into(), b"text/plain; charset=utf-8".to_vec())],
-            body: Body::Bytes(text.into_bytes()),
-            trailers: Vec::new(),
-        }
-    }
-
-    /// What a file that could not be opened is answered by.
-    pub(super) fn unopened(error: &ConnectionError) -> Self {
-        Self::status(
-            match error {
-                ConnectionError::NotFound | ConnectionError::InvalidArgument => 404,
-                ConnectionError::AccessDenied => 403,
-                ConnectionError::LimitExceeded(_) => 503,
-                _ => 500,
-            },
-            "",
-        )
-    }
-}
 
 /// What is wrong with a response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -327,7 +272,7 @@ pub(super) fn write_continue(out: &mut Vec<u8>) {
 }
 
 /// The length that a response tells.
-pub(super) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Error> {
+pub(super) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Failure> {
     let Some(value) = headers.get(header::CONTENT_LENGTH) else {
         return Ok(None);
     };
@@ -336,7 +281,7 @@ pub(super) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Error> 
         .ok()
         .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     let length = text.and_then(|text| text.parse().ok());
-    length.map(Some).ok_or(Error::HttpResponseBodySize(None))
+    length.map(Some).ok_or(Failure::HttpResponseBodySize(None))
 }
 
 /// Removes what is the connection's, or tells how the message is framed.
@@ -396,13 +341,6 @@ fn append(name: &[u8], value: Bytes, headers: &mut HeaderMap) {
 /// bytes.
 pub(super) fn bodiless(status: u16) -> bool {
     matches!(status, 204 | 205 | 304)
-}
-
-fn canonical(status: u16) -> &'static str {
-    StatusCode::from_u16(status)
-        .ok()
-        .and_then(|status| status.canonical_reason())
-        .unwrap_or("")
 }
 
 fn write_status(status: u16, out: &mut Vec<u8>) {

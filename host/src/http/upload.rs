@@ -9,15 +9,13 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
-use send_wrapper::SendWrapper;
-use wasmtime_wasi_http::Error;
 
 use crate::error::ConnectionError;
 use crate::http::chunked::{Chunked, Fed};
+use crate::http::failure::Failure;
 use crate::http::head::Refusal;
-use crate::http::http2::Incoming;
+use crate::thread::Tick;
 use crate::transport::Transport;
-use crate::worker::Tick;
 
 /// What of a body is yet to come.
 #[derive(Debug)]
@@ -83,7 +81,7 @@ impl Upload {
                 kept,
                 wants_continue: false,
                 deadline: None,
-                moved: transport.worker().now(),
+                moved: transport.thread().now(),
                 begun: false,
                 closed: false,
             }),
@@ -126,7 +124,7 @@ impl Upload {
     pub(super) fn moved(&self) -> Tick {
         let state = self.state.borrow();
         match state.deadline {
-            Some(_) => self.transport.worker().now(),
+            Some(_) => self.transport.thread().now(),
             None => state.moved,
         }
     }
@@ -153,8 +151,8 @@ impl Upload {
                 return Poll::Ready(None);
             }
             let piece = if state.kept.is_empty() {
-                let worker = Rc::clone(self.transport.worker());
-                let mut scratch = worker.scratch.borrow_mut();
+                let thread = Rc::clone(self.transport.thread());
+                let mut scratch = thread.scratch.borrow_mut();
                 match self.transport.poll_receive_piece(cx, &mut scratch) {
                     Poll::Pending => {
                         self.wait(&mut state);
@@ -176,7 +174,7 @@ impl Upload {
                 state.take_kept()
             };
             state.deadline = None;
-            state.moved = self.transport.worker().now();
+            state.moved = self.transport.thread().now();
             if state.end.is_some() {
                 self.transport.nudge();
             }
@@ -190,9 +188,9 @@ impl Upload {
     fn wait(&self, state: &mut State) {
         let begins = state.deadline.is_none();
         if begins {
-            let worker = self.transport.worker();
-            let limit = worker.shared.limits.http.body_timeout;
-            state.deadline = Some(worker.tick_after(limit));
+            let thread = self.transport.thread();
+            let limit = thread.env.limits.http.body_timeout;
+            state.deadline = Some(thread.tick_after(limit));
         }
         if state.expects_continue && !state.wants_continue {
             state.wants_continue = true;
@@ -269,31 +267,23 @@ fn header_map(trailers: &[(String, Vec<u8>)]) -> Option<HeaderMap> {
     (!map.is_empty()).then_some(map)
 }
 
-/// The body of a request, for `wasi:http`.
+/// The body as the guest has it.
 #[derive(Debug)]
-pub(crate) enum RequestBody {
-    Empty,
-    Upload(SendWrapper<Rc<Upload>>),
-    Http2(SendWrapper<Rc<Incoming>>),
-}
+pub(super) struct UploadBody(pub(super) Rc<Upload>);
 
-impl Body for RequestBody {
+impl Body for UploadBody {
     type Data = Bytes;
-    type Error = Error;
+    type Error = Failure;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let upload = match &*self {
-            Self::Empty => return Poll::Ready(None),
-            Self::Upload(upload) => upload,
-            Self::Http2(incoming) => return incoming.poll_frame(cx),
-        };
+    ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        let upload = &self.0;
         let mut state = upload.state.borrow_mut();
         state.begun = true;
         if state.closed {
-            return Poll::Ready(Some(Err(Error::ConnectionTerminated)));
+            return Poll::Ready(Some(Err(Failure::ConnectionTerminated)));
         }
         drop(state);
         let piece = std::task::ready!(upload.poll_piece(cx));
@@ -304,45 +294,33 @@ impl Body for RequestBody {
         Poll::Ready(match &state.end {
             Some(End::Whole) | None => state.trailers.take().map(|it| Ok(Frame::trailers(it))),
             Some(End::Refused(refusal)) => Some(Err(match refusal.status {
-                413 => Error::HttpRequestBodySize(None),
-                408 => Error::ConnectionReadTimeout,
-                _ => Error::HttpProtocolError,
+                413 => Failure::HttpRequestBodySize(None),
+                408 => Failure::ConnectionReadTimeout,
+                _ => Failure::HttpProtocolError,
             })),
-            Some(End::Lost(ConnectionError::Timeout(_))) => Some(Err(Error::ConnectionReadTimeout)),
-            Some(End::Lost(_)) => Some(Err(Error::ConnectionTerminated)),
+            Some(End::Lost(ConnectionError::Timeout(_))) => {
+                Some(Err(Failure::ConnectionReadTimeout))
+            }
+            Some(End::Lost(_)) => Some(Err(Failure::ConnectionTerminated)),
         })
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Upload(upload) => {
-                let state = upload.state.borrow();
-                state.end == Some(End::Whole) && state.trailers.is_none()
-            }
-            Self::Http2(incoming) => incoming.is_end_stream(),
-        }
+        let state = self.0.state.borrow();
+        state.end == Some(End::Whole) && state.trailers.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Upload(upload) => match upload.state.borrow().remaining {
-                Remaining::Length(length) => SizeHint::with_exact(length),
-                Remaining::Chunked(_) => SizeHint::default(),
-            },
-            Self::Http2(incoming) => incoming.size_hint(),
+        match self.0.state.borrow().remaining {
+            Remaining::Length(length) => SizeHint::with_exact(length),
+            Remaining::Chunked(_) => SizeHint::default(),
         }
     }
 }
 
-impl Drop for RequestBody {
+impl Drop for UploadBody {
     fn drop(&mut self) {
         // The connection may go on without it.
-        match self {
-            Self::Empty => {}
-            Self::Upload(upload) => upload.transport.nudge(),
-            Self::Http2(incoming) => incoming.wake(),
-        }
+        self.0.transport.nudge();
     }
 }

@@ -12,8 +12,7 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
-use super::GUEST;
-use super::limiter::{Limiter, Verdict};
+use crate::limiter::{Limiter, Verdict};
 use crate::spool;
 
 /// Seconds for which a kind of line may save up what it does not use.
@@ -108,7 +107,7 @@ impl<S: Subscriber> Layer<S> for Kinds {
         // Who asks for more than `info` wants to see all of it. Guests have a
         // limit of their own.
         *metadata.level() > Level::INFO
-            || matches!(metadata.target(), GUEST | spool::TARGET)
+            || matches!(metadata.target(), spool::GUEST | spool::TARGET)
             || self.admit(event)
     }
 }

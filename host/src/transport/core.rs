@@ -17,10 +17,10 @@ use crate::error::ConnectionError;
 use crate::protocol::Flow;
 use crate::queue::{FilePart, WriteQueue, send};
 use crate::relay::Relay;
+use crate::thread::Tick;
 use crate::tls::{Kept, Session, Sink};
 use crate::transport::Transport;
 use crate::transport::delivery::{Delivery, Leaving};
-use crate::worker::Tick;
 
 /// What changes in the life of a [`Transport`].
 #[derive(Debug)]

@@ -14,10 +14,10 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::io::unix::AsyncFd;
 
 use crate::error::ConnectionError;
+use crate::thread::Tick;
 use crate::transport::Transport;
 use crate::transport::core::Core;
 use crate::watch::unacknowledged;
-use crate::worker::Tick;
 
 /// Ticks between two looks at one connection: at most a quarter of the shortest
 /// time-out, and 2 s.
@@ -132,8 +132,8 @@ impl Transport {
 
     /// Ends the connection if a deadline has passed.
     pub(crate) fn check_deadlines(&self) {
-        let limits = &self.worker.shared.limits;
-        let now = self.worker.now();
+        let limits = &self.thread.env.limits;
+        let now = self.thread.now();
         let mut core = self.core.borrow_mut();
         if core.socket.is_none() {
             return;
@@ -143,8 +143,8 @@ impl Transport {
         if rings {
             let begun = core.delivery.moved;
             match core.rest {
-                Some(limit) if !self.worker.passed(begun, limit) => {
-                    core.alarm = Some(self.worker.tick_after(limit) - (now - begun));
+                Some(limit) if !self.thread.passed(begun, limit) => {
+                    core.alarm = Some(self.thread.tick_after(limit) - (now - begun));
                 }
                 _ => {
                     core.alarm = None;
@@ -160,12 +160,12 @@ impl Transport {
         let progressed = core.progressed.max(core.delivery.moved);
         let late = match core.deadline {
             Some((deadline, what)) if now >= deadline => Some(what),
-            _ if waits && self.worker.passed(progressed, limits.write_timeout) => {
+            _ if waits && self.thread.passed(progressed, limits.write_timeout) => {
                 Some("the peer takes nothing of what is queued (--write-timeout)")
             }
             _ => limits
                 .idle_timeout
-                .filter(|&limit| self.worker.passed(self.moved_in_relay(&core), limit))
+                .filter(|&limit| self.thread.passed(self.moved_in_relay(&core), limit))
                 .map(|_| "nothing moved (--idle-timeout)"),
         };
         let lost = late.map(ConnectionError::Timeout);
@@ -192,16 +192,16 @@ impl Transport {
         if core.flow.is_closing() || !(ended || core.is_unread()) {
             return None;
         }
-        let now = self.worker.now();
-        if self.worker.passed(core.leaving.looked, LOOK) {
+        let now = self.thread.now();
+        if self.thread.passed(core.leaving.looked, LOOK) {
             core.leaving.looked = now;
             match presence(core) {
                 Presence::Gone => return Some(ConnectionError::Reset),
                 presence => core.leaving.ended = ended || presence == Presence::Ended,
             }
         }
-        let limit = self.worker.shared.limits.half_close_timeout?;
-        let late = core.leaving.ended && self.worker.passed(self.moved_in_relay(core), limit);
+        let limit = self.thread.env.limits.half_close_timeout?;
+        let late = core.leaving.ended && self.thread.passed(self.moved_in_relay(core), limit);
         late.then_some(ConnectionError::Timeout(
             "nothing moved since the peer ended its side (--half-close-timeout)",
         ))

@@ -15,10 +15,10 @@ use crate::error::ConnectionError;
 use crate::protocol::{Lost, Watermark};
 use crate::queue::WriteQueue;
 use crate::relay::splice;
+use crate::thread::{Received, Scratch, Tick};
 use crate::transport::Transport;
 use crate::transport::core::{Core, Out};
 use crate::turns::HEAVY;
-use crate::worker::{Received, Scratch, Tick};
 
 /// Bytes of a file that are encrypted at once, as one record.
 const RECORD: usize = 16 << 10;
@@ -87,11 +87,11 @@ impl Transport {
         let mut core = self.core.borrow_mut();
         if core.tls.is_none() {
             let count = ready!(core.poll_recv(cx, scratch.wire()))?;
-            core.touched = self.worker.now();
+            core.touched = self.thread.now();
             return Poll::Ready(Ok(Received::Wire(count)));
         }
         let (wire, plain) = scratch.both();
-        core.poll_receive_tls(cx, wire, plain, self.worker.now())
+        core.poll_receive_tls(cx, wire, plain, self.thread.now())
             .map_ok(Received::Plain)
     }
 
@@ -124,7 +124,7 @@ impl Transport {
                 continue;
             }
             let count = ready!(core.poll_recv(cx, scratch.wire()))?;
-            core.touched = self.worker.now();
+            core.touched = self.thread.now();
             if count == 0 {
                 return Poll::Ready(Err(ConnectionError::Tls(
                     "the peer left during the handshake".into(),
@@ -161,7 +161,7 @@ impl Transport {
                 }
             });
             if tried.is_ok() {
-                core.touched = self.worker.now();
+                core.touched = self.thread.now();
                 return Poll::Ready(result);
             }
         }
@@ -175,7 +175,7 @@ impl Transport {
         let mut core = self.core.borrow_mut();
         let result = core.try_write(operation);
         if result.is_ok() {
-            core.touched = self.worker.now();
+            core.touched = self.thread.now();
             core.progressed = core.touched;
         }
         result
@@ -219,7 +219,7 @@ impl Transport {
                         return Poll::Ready(Err(errno.into()));
                     }
                     sent = Some(RECORD);
-                    core.touched = self.worker.now();
+                    core.touched = self.thread.now();
                     core.progressed = core.touched;
                 } else {
                     return Poll::Ready(Ok(()));
@@ -246,7 +246,7 @@ impl Transport {
                 });
                 if count > 0 {
                     sent = Some(count);
-                    core.touched = self.worker.now();
+                    core.touched = self.thread.now();
                     core.progressed = core.touched;
                 }
                 match result {
@@ -337,7 +337,7 @@ impl Transport {
         self.reset_on_close();
         self.release();
         self.wake_streams();
-        self.worker.shared.counters.connections_lost.add();
+        self.thread.env.counters.connections_lost.add();
         for other in target.into_iter().chain(feeder) {
             if !std::ptr::eq(&*other, self) {
                 other.reset_on_close();
@@ -364,7 +364,7 @@ impl Transport {
     /// what was set before. The time begins when the peer has acknowledged all
     /// that was sent: until then it is the peer's kernel that is busy.
     pub(crate) fn set_alarm(&self, after: Option<Duration>) {
-        self.set_alarm_at(after.map(|after| self.worker.tick_after(after)));
+        self.set_alarm_at(after.map(|after| self.thread.tick_after(after)));
         self.core.borrow_mut().rest = after;
     }
 

@@ -46,8 +46,8 @@ impl Linger {
             transport.shut();
             self.shut = true;
         }
-        let worker = transport.worker();
-        let mut scratch = worker.scratch.borrow_mut();
+        let thread = transport.thread();
+        let mut scratch = thread.scratch.borrow_mut();
         loop {
             match ready!(transport.poll_discard(cx, &mut scratch)) {
                 Ok(count @ 1..) if self.discarded < LINGER_MOST => {
@@ -68,7 +68,7 @@ impl Transport {
     pub(crate) fn begin_handshake(&self) -> bool {
         let handshaking = self.core.borrow().tls.is_some();
         if handshaking {
-            self.set_deadline(Some(self.worker().handshake_deadline()));
+            self.set_deadline(Some(self.thread().handshake_deadline()));
         }
         handshaking
     }
@@ -81,11 +81,11 @@ impl Transport {
     pub(crate) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<Result<(), HandshakeFailed>> {
         let result = match self.over() {
             Some(lost) => Err(lost.unwrap_or(ConnectionError::Aborted)),
-            None => ready!(self.poll_handshake(cx, &mut self.worker().scratch.borrow_mut())),
+            None => ready!(self.poll_handshake(cx, &mut self.thread().scratch.borrow_mut())),
         };
         self.set_deadline(None);
         Poll::Ready(result.map_err(|reason| {
-            self.worker().shared.counters.handshakes_failed.add();
+            self.thread().env.counters.handshakes_failed.add();
             tracing::info!(peer = %self.peer(), %reason, "TLS handshake failed");
             match reason {
                 // The alert that was sent is to arrive.

@@ -16,25 +16,24 @@ mod streams;
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::address::Address;
 use crate::error::ConnectionError;
 use crate::files::File;
 use crate::parked::is_quiet;
 use crate::protocol::Flow;
 use crate::queue::{FilePart, WriteQueue};
 use crate::relay::Relay;
+use crate::thread::Thread;
 use crate::tls::{Session, SessionInfo};
 use crate::turns::Turn;
 use crate::watch::watch;
-use crate::worker::Worker;
 
 use self::core::{Core, Moved};
 use self::delivery::{Delivery, Leaving};
@@ -46,43 +45,10 @@ pub(crate) use self::linger::{HandshakeFailed, LINGER, LINGER_MOST, Linger};
 /// descriptor, even after the guest has dropped its file.
 const MOST_FILE_PARTS: usize = 64;
 
-/// The end of a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Address {
-    Ip(SocketAddr),
-    /// A Unix domain socket; `None` where it has no name.
-    Unix(Option<PathBuf>),
-}
-
-impl std::fmt::Display for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Ip(address) => address.fmt(f),
-            Self::Unix(Some(path)) => write!(f, "unix:{}", path.display()),
-            Self::Unix(None) => f.write_str("unix"),
-        }
-    }
-}
-
-impl From<rustix::net::SocketAddrAny> for Address {
-    fn from(address: rustix::net::SocketAddrAny) -> Self {
-        if let Ok(ip) = SocketAddr::try_from(address.clone()) {
-            return Self::Ip(ip);
-        }
-        let path = rustix::net::SocketAddrUnix::try_from(address)
-            .ok()
-            .and_then(|unix| {
-                use std::os::unix::ffi::OsStrExt;
-                unix.path_bytes()
-                    .map(|path| PathBuf::from(std::ffi::OsStr::from_bytes(path)))
-            });
-        Self::Unix(path)
-    }
-}
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Transport {
-    worker: Rc<Worker>,
+    thread: Rc<Thread>,
     peer: Address,
     /// Whether the driving task runs at present, and so need not be woken.
     driven: Cell<bool>,
@@ -90,7 +56,7 @@ pub(crate) struct Transport {
     pub(crate) idle: Cell<bool>,
     /// True if it is closed for another.
     reclaimed: Cell<bool>,
-    /// The turns of the connection's tasks among those of the worker.
+    /// The turns of the connection's tasks among those of the thread.
     pub(crate) turn: Rc<Turn>,
     pub(crate) core: RefCell<Core>,
 }
@@ -100,50 +66,50 @@ impl Transport {
     /// # Errors
     /// The runtime cannot watch it.
     pub(crate) fn new(
-        worker: &Rc<Worker>,
+        thread: &Rc<Thread>,
         socket: OwnedFd,
         peer: Address,
         permit: Option<OwnedSemaphorePermit>,
     ) -> io::Result<Rc<Self>> {
         let socket = watch(socket, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Self::watched(worker, socket, peer, permit))
+        Ok(Self::watched(thread, socket, peer, permit))
     }
 
     /// Takes a connected, non-blocking socket that the runtime watches, for
     /// reading and writing.
     pub(crate) fn watched(
-        worker: &Rc<Worker>,
+        thread: &Rc<Thread>,
         socket: AsyncFd<OwnedFd>,
         peer: Address,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Rc<Self> {
-        Rc::new(Self::with_socket(worker, Some(socket), peer, permit))
+        Rc::new(Self::with_socket(thread, Some(socket), peer, permit))
     }
 
     /// One without a socket, which takes writes and forgets them.
-    pub(crate) fn unconnected(worker: &Rc<Worker>) -> Self {
-        Self::with_socket(worker, None, Address::Unix(None), None)
+    pub(crate) fn unconnected(thread: &Rc<Thread>) -> Self {
+        Self::with_socket(thread, None, Address::Unix(None), None)
     }
 
     fn with_socket(
-        worker: &Rc<Worker>,
+        thread: &Rc<Thread>,
         socket: Option<AsyncFd<OwnedFd>>,
         peer: Address,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        let limits = &worker.shared.limits;
-        let now = worker.now();
+        let limits = &thread.env.limits;
+        let now = thread.now();
         let client = match &peer {
             Address::Ip(address) => Some(address.ip()),
             Address::Unix(_) => None,
         };
         Self {
-            worker: Rc::clone(worker),
+            thread: Rc::clone(thread),
             peer,
             driven: Cell::new(false),
             idle: Cell::new(false),
             reclaimed: Cell::new(false),
-            turn: worker.turns.turn_of(client),
+            turn: thread.turns.turn_of(client),
             core: RefCell::new(Core {
                 socket,
                 flow: Flow::new(limits.write_high as u64, limits.write_low as u64),
@@ -173,8 +139,8 @@ impl Transport {
         }
     }
 
-    pub(crate) fn worker(&self) -> &Rc<Worker> {
-        &self.worker
+    pub(crate) fn thread(&self) -> &Rc<Thread> {
+        &self.thread
     }
 
     pub(crate) fn peer(&self) -> &Address {
@@ -219,13 +185,13 @@ impl Transport {
         if !core.flow.accepts_writes() {
             return;
         }
-        let now = self.worker.now();
+        let now = self.thread.now();
         core.touched = now;
         if core.queued() == 0 {
             core.progressed = now;
         }
         write(&mut core);
-        if core.in_memory() > self.worker.shared.limits.max_write_buffer as u64 {
+        if core.in_memory() > self.thread.env.limits.max_write_buffer as u64 {
             core.flow.fail(ConnectionError::LimitExceeded(
                 "more is queued for the peer than --max-write-buffer allows",
             ));
@@ -260,7 +226,7 @@ impl Transport {
             ));
         }
         if core.queued() == 0 {
-            core.progressed = self.worker.now();
+            core.progressed = self.thread.now();
         }
         let part = FilePart {
             file: Rc::clone(file),
@@ -327,7 +293,7 @@ impl Transport {
         if let Some(session) = &mut core.tls {
             session.keep(received);
         }
-        core.deadline = Some(self.worker.handshake_deadline());
+        core.deadline = Some(self.thread.handshake_deadline());
         self.wake(&core);
         Ok(())
     }

@@ -7,12 +7,12 @@ use std::task::{Context, Poll, Waker, ready};
 
 use rustix::io::Errno;
 
+use crate::counters::Counted;
 use crate::error::ConnectionError;
 use crate::parked::Parked;
 use crate::queue::{WriteQueue, send};
-use crate::server::Counted;
+use crate::thread::{Received, Scratch};
 use crate::transport::Transport;
-use crate::worker::{Received, Scratch};
 
 /// The most that one write gives to a TLS session, bytes: so much may be
 /// queued for a peer that does not read.
@@ -40,12 +40,12 @@ impl Transport {
         let received = if core.is_plain() {
             let received = core.poll_recv(cx, buffer).map_err(ConnectionError::from);
             if received.is_ready() {
-                core.touched = self.worker.now();
+                core.touched = self.thread.now();
             }
             received
         } else {
-            let mut scratch = self.worker.scratch.borrow_mut();
-            core.poll_receive_tls(cx, scratch.wire(), buffer, self.worker.now())
+            let mut scratch = self.thread.scratch.borrow_mut();
+            core.poll_receive_tls(cx, scratch.wire(), buffer, self.thread.now())
         };
         core.reads = received.is_pending();
         match received {
@@ -91,7 +91,7 @@ impl Transport {
             let part = part(wire);
             let received = core.poll_recv(cx, wire.get_mut(..part).unwrap_or_default());
             if received.is_ready() {
-                core.touched = self.worker.now();
+                core.touched = self.thread.now();
             }
             received
                 .map_ok(Received::Wire)
@@ -100,7 +100,7 @@ impl Transport {
             let (wire, plain) = scratch.both();
             let part = part(plain);
             let plain = plain.get_mut(..part).unwrap_or_default();
-            core.poll_receive_tls(cx, wire, plain, self.worker.now())
+            core.poll_receive_tls(cx, wire, plain, self.thread.now())
                 .map_ok(Received::Plain)
         };
         match &received {
@@ -188,7 +188,7 @@ impl Transport {
                 None => Ok(part.len()),
             })
         };
-        let now = self.worker.now();
+        let now = self.thread.now();
         if sent.is_pending() {
             if core.sender.is_none() {
                 core.progressed = now;
@@ -283,7 +283,7 @@ impl Transport {
             peer: self.peer().clone(),
             session: core.tls.take().map(|session| session.park()),
             permit,
-            counted: Counted::new(&self.worker.shared.counters),
+            counted: Counted::new(&self.thread.env.counters),
         })
     }
 

@@ -4,9 +4,10 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use wasmtime_wasi::p3::bindings::sockets::types as sockets;
 
+use crate::address::Address;
 use crate::error::ConnectionError;
 use crate::tls::SessionInfo;
-use crate::transport::{Address, Transport};
+use crate::transport::Transport;
 use crate::wasm::bindings::netwasm::net::http::Method;
 use crate::wasm::bindings::netwasm::net::types::{
     ConnectionInfo, ErrorCode, IpAddress, IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress,

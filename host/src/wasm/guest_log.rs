@@ -21,8 +21,8 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
-use crate::logging::GUEST as TARGET;
-use crate::logging::limiter::{Limiter, Verdict};
+use crate::limiter::{Limiter, Verdict};
+use crate::spool::GUEST as TARGET;
 
 /// The longest entry, bytes, before anything in it is escaped.
 const MAX_LINE: usize = 4096;

@@ -13,6 +13,7 @@ use wasmtime::{Store, Trap};
 
 use crate::config::Limits;
 use crate::error::ConnectionError;
+use crate::guest::{DatagramGuest, EventGuest, Gone, NoGuest};
 use crate::http::{Answer, Body, Request};
 use crate::transport::Transport;
 use crate::udp::Datagrams;
@@ -21,9 +22,9 @@ use crate::wasm::bindings::exports::netwasm::net::{
 };
 use crate::wasm::bindings::netwasm::net::http::{Body as WitBody, Method, Response};
 use crate::wasm::bindings::netwasm::net::types::{ErrorCode, IpAddress};
+use crate::wasm::local::Local;
 use crate::wasm::state::{MemoryLimit, State};
 use crate::wasm::{host, wasi};
-use crate::worker::Worker;
 
 /// One instance: of one connection, or of one worker's.
 pub(crate) struct Instance {
@@ -58,20 +59,6 @@ pub(crate) struct Handlers {
     pub(crate) resolve: Option<resolve_handler::Guest>,
 }
 
-/// The instance is no more: it trapped, or exited. Why was logged.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Trapped;
-
-/// An instance could not be made.
-#[derive(Debug)]
-pub(crate) struct InstanceError(wasmtime::Error);
-
-impl fmt::Display for InstanceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", one_line(&self.0))
-    }
-}
-
 impl fmt::Debug for Instance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Instance")
@@ -85,11 +72,10 @@ impl Instance {
     ///
     /// # Errors
     /// All that the engine may hold at once are in use, or its start traps.
-    pub(crate) fn new(worker: &Rc<Worker>) -> Result<Rc<Self>, InstanceError> {
-        let program = worker.shared.program.events().map_err(InstanceError)?;
-        let mut guest = program
-            .instantiate(State::new(worker))
-            .map_err(InstanceError)?;
+    pub(crate) fn new(local: &Rc<Local>) -> Result<Rc<Self>, NoGuest> {
+        let none = |error: wasmtime::Error| NoGuest(one_line(&error));
+        let program = local.env.program.events().map_err(none)?;
+        let mut guest = program.instantiate(State::new(local)).map_err(none)?;
         Ok(Rc::new_cyclic(|instance| {
             guest.store.data_mut().instance = Weak::clone(instance);
             Self {
@@ -99,27 +85,17 @@ impl Instance {
         }))
     }
 
-    /// True if it trapped or exited, so that nothing can be asked of it.
-    pub(crate) fn is_dead(&self) -> bool {
-        self.life.get() != Life::Alive
-    }
-
-    /// True if it exited with success.
-    pub(crate) fn has_exited(&self) -> bool {
-        self.life.get() == Life::Exited
-    }
-
     fn call<R>(
         &self,
         event: &'static str,
         call: impl FnOnce(&mut Store<State>, &Handlers) -> wasmtime::Result<R>,
-    ) -> Result<R, Trapped> {
-        if self.is_dead() {
-            return Err(Trapped);
+    ) -> Result<R, Gone> {
+        if self.life.get() != Life::Alive {
+            return Err(Gone);
         }
         let mut guest = self.guest.borrow_mut();
         let Some(Guest { store, handlers }) = &mut *guest else {
-            return Err(Trapped);
+            return Err(Gone);
         };
         store.set_epoch_deadline(store.data().deadline());
         match call(store, handlers) {
@@ -127,9 +103,9 @@ impl Instance {
             Err(error) if wasi::has_exited(&error) => {
                 self.life.set(Life::Exited);
                 let state = store.data_mut();
-                tracing::info!(guest = %state.worker.shared.guest.name, event, "the guest exited");
+                tracing::info!(guest = %state.local.env.net.guest, event, "the guest exited");
                 state.close_all();
-                Err(Trapped)
+                Err(Gone)
             }
             Err(error) => {
                 self.life.set(Life::Trapped);
@@ -138,116 +114,9 @@ impl Instance {
                 let trapped = guest.take();
                 drop(guest);
                 drop(trapped);
-                Err(Trapped)
+                Err(Gone)
             }
         }
-    }
-
-    pub(crate) fn connection_made(
-        &self,
-        transport: &Rc<Transport>,
-    ) -> Result<ResourceAny, Trapped> {
-        self.call("connection-made", |store, handlers| {
-            let tcp = exported(handlers.tcp.as_ref())?;
-            let handle = store.data_mut().add_transport(transport)?;
-            tcp.connection().call_constructor(store, handle)
-        })
-    }
-
-    pub(crate) fn data_received(
-        &self,
-        connection: ResourceAny,
-        data: &[u8],
-    ) -> Result<(), Trapped> {
-        self.call("data-received", |store, handlers| {
-            let tcp = exported(handlers.tcp.as_ref())?;
-            tcp.connection().call_data_received(store, connection, data)
-        })
-    }
-
-    pub(crate) fn eof_received(&self, connection: ResourceAny) -> Result<bool, Trapped> {
-        self.call("eof-received", |store, handlers| {
-            exported(handlers.tcp.as_ref())?
-                .connection()
-                .call_eof_received(store, connection)
-        })
-    }
-
-    pub(crate) fn pause_writing(&self, connection: ResourceAny) -> Result<(), Trapped> {
-        self.call("pause-writing", |store, handlers| {
-            exported(handlers.tcp.as_ref())?
-                .connection()
-                .call_pause_writing(store, connection)
-        })
-    }
-
-    pub(crate) fn resume_writing(&self, connection: ResourceAny) -> Result<(), Trapped> {
-        self.call("resume-writing", |store, handlers| {
-            exported(handlers.tcp.as_ref())?
-                .connection()
-                .call_resume_writing(store, connection)
-        })
-    }
-
-    /// `connection-lost`, after which the guest's resource is dropped.
-    pub(crate) fn connection_lost(
-        &self,
-        connection: ResourceAny,
-        reason: Option<&ConnectionError>,
-    ) -> Result<(), Trapped> {
-        self.call("connection-lost", |store, handlers| {
-            let reason = reason.map(ErrorCode::from);
-            let tcp = exported(handlers.tcp.as_ref())?;
-            tcp.connection()
-                .call_connection_lost(&mut *store, connection, reason.as_ref())?;
-            connection.resource_drop(store)
-        })
-    }
-
-    pub(crate) fn endpoint_made(&self, datagrams: &Rc<Datagrams>) -> Result<ResourceAny, Trapped> {
-        self.call("connection-made", |store, handlers| {
-            let udp = exported(handlers.udp.as_ref())?;
-            let handle = store.data_mut().add_datagrams(datagrams);
-            udp.endpoint().call_constructor(store, handle)
-        })
-    }
-
-    pub(crate) fn datagram_received(
-        &self,
-        endpoint: ResourceAny,
-        data: &[u8],
-        peer: SocketAddr,
-    ) -> Result<(), Trapped> {
-        self.call("datagram-received", |store, handlers| {
-            let udp = exported(handlers.udp.as_ref())?;
-            udp.endpoint()
-                .call_datagram_received(store, endpoint, data, peer.into())
-        })
-    }
-
-    pub(crate) fn error_received(
-        &self,
-        endpoint: ResourceAny,
-        error: &ConnectionError,
-        peer: Option<SocketAddr>,
-    ) -> Result<(), Trapped> {
-        self.call("error-received", |store, handlers| {
-            let udp = exported(handlers.udp.as_ref())?;
-            let peer = peer.map(Into::into);
-            udp.endpoint()
-                .call_error_received(store, endpoint, &error.into(), peer)
-        })
-    }
-
-    /// `connection-lost` of a datagram socket, after which the guest's
-    /// resource is dropped.
-    pub(crate) fn endpoint_lost(&self, endpoint: ResourceAny) -> Result<(), Trapped> {
-        self.call("connection-lost", |store, handlers| {
-            let udp = exported(handlers.udp.as_ref())?;
-            udp.endpoint()
-                .call_connection_lost(&mut *store, endpoint, None)?;
-            endpoint.resource_drop(store)
-        })
     }
 
     /// An outgoing connection stands. Fails where it was cancelled meanwhile.
@@ -255,7 +124,7 @@ impl Instance {
         &self,
         id: u64,
         transport: &Rc<Transport>,
-    ) -> Result<ResourceAny, Trapped> {
+    ) -> Result<ResourceAny, Gone> {
         self.call("connected", |store, handlers| {
             let connect = exported(handlers.connect.as_ref())?;
             store.data_mut().finish(id);
@@ -264,7 +133,7 @@ impl Instance {
         })
     }
 
-    pub(crate) fn connect_failed(&self, id: u64, error: &ConnectionError) -> Result<(), Trapped> {
+    pub(crate) fn connect_failed(&self, id: u64, error: &ConnectionError) -> Result<(), Gone> {
         self.call("connect-failed", |store, handlers| {
             let connect = exported(handlers.connect.as_ref())?;
             store.data_mut().finish(id);
@@ -276,7 +145,7 @@ impl Instance {
     pub(crate) fn handle_request(
         &self,
         mut request: Box<Request>,
-    ) -> (Box<Request>, Result<Answer, Trapped>) {
+    ) -> (Box<Request>, Result<Answer, Gone>) {
         let method = Method::from(request.head.method());
         let mut target = std::mem::take(&mut request.target);
         target.clear();
@@ -298,7 +167,7 @@ impl Instance {
         (request, answer)
     }
 
-    pub(crate) fn timer_fired(&self, id: u64) -> Result<(), Trapped> {
+    pub(crate) fn timer_fired(&self, id: u64) -> Result<(), Gone> {
         self.call("timer-fired", |store, handlers| {
             let timer = exported(handlers.timer.as_ref())?;
             store.data_mut().finish(id);
@@ -310,7 +179,7 @@ impl Instance {
         &self,
         id: u64,
         answer: Result<Vec<IpAddr>, ConnectionError>,
-    ) -> Result<(), Trapped> {
+    ) -> Result<(), Gone> {
         self.call("resolved", |store, handlers| {
             let resolve = exported(handlers.resolve.as_ref())?;
             store.data_mut().finish(id);
@@ -325,6 +194,129 @@ impl Instance {
             let answer = answer.as_ref().map(Vec::as_slice);
             resolve.call_resolved(store, id, answer)
         })
+    }
+}
+
+impl EventGuest for Instance {
+    type Connection = ResourceAny;
+
+    fn connection_made(&self, transport: &Rc<Transport>) -> Result<Self::Connection, Gone> {
+        self.call("connection-made", |store, handlers| {
+            let tcp = exported(handlers.tcp.as_ref())?;
+            let handle = store.data_mut().add_transport(transport)?;
+            tcp.connection().call_constructor(store, handle)
+        })
+    }
+
+    fn data_received(&self, connection: Self::Connection, data: &[u8]) -> Result<(), Gone> {
+        self.call("data-received", |store, handlers| {
+            let tcp = exported(handlers.tcp.as_ref())?;
+            tcp.connection().call_data_received(store, connection, data)
+        })
+    }
+
+    fn eof_received(&self, connection: Self::Connection) -> Result<bool, Gone> {
+        self.call("eof-received", |store, handlers| {
+            exported(handlers.tcp.as_ref())?
+                .connection()
+                .call_eof_received(store, connection)
+        })
+    }
+
+    fn pause_writing(&self, connection: Self::Connection) -> Result<(), Gone> {
+        self.call("pause-writing", |store, handlers| {
+            exported(handlers.tcp.as_ref())?
+                .connection()
+                .call_pause_writing(store, connection)
+        })
+    }
+
+    fn resume_writing(&self, connection: Self::Connection) -> Result<(), Gone> {
+        self.call("resume-writing", |store, handlers| {
+            exported(handlers.tcp.as_ref())?
+                .connection()
+                .call_resume_writing(store, connection)
+        })
+    }
+
+    /// `connection-lost`, after which the guest's resource is dropped.
+    fn connection_lost(
+        &self,
+        connection: Self::Connection,
+        reason: Option<&ConnectionError>,
+    ) -> Result<(), Gone> {
+        self.call("connection-lost", |store, handlers| {
+            let reason = reason.map(ErrorCode::from);
+            let tcp = exported(handlers.tcp.as_ref())?;
+            tcp.connection()
+                .call_connection_lost(&mut *store, connection, reason.as_ref())?;
+            connection.resource_drop(store)
+        })
+    }
+
+    /// True if it trapped or exited, so that nothing can be asked of it.
+    fn is_dead(&self) -> bool {
+        self.life.get() != Life::Alive
+    }
+
+    /// True if it exited with success.
+    fn has_exited(&self) -> bool {
+        self.life.get() == Life::Exited
+    }
+}
+
+impl DatagramGuest for Instance {
+    type Endpoint = ResourceAny;
+
+    fn endpoint_made(&self, datagrams: &Rc<Datagrams>) -> Result<Self::Endpoint, Gone> {
+        self.call("connection-made", |store, handlers| {
+            let udp = exported(handlers.udp.as_ref())?;
+            let handle = store.data_mut().add_datagrams(datagrams);
+            udp.endpoint().call_constructor(store, handle)
+        })
+    }
+
+    fn datagram_received(
+        &self,
+        endpoint: Self::Endpoint,
+        data: &[u8],
+        peer: SocketAddr,
+    ) -> Result<(), Gone> {
+        self.call("datagram-received", |store, handlers| {
+            let udp = exported(handlers.udp.as_ref())?;
+            udp.endpoint()
+                .call_datagram_received(store, endpoint, data, peer.into())
+        })
+    }
+
+    fn error_received(
+        &self,
+        endpoint: Self::Endpoint,
+        error: &ConnectionError,
+        peer: Option<SocketAddr>,
+    ) -> Result<(), Gone> {
+        self.call("error-received", |store, handlers| {
+            let udp = exported(handlers.udp.as_ref())?;
+            let peer = peer.map(Into::into);
+            udp.endpoint()
+                .call_error_received(store, endpoint, &error.into(), peer)
+        })
+    }
+
+    /// `connection-lost` of a datagram socket, after which the guest's
+    /// resource is dropped.
+    fn endpoint_lost(&self, endpoint: Self::Endpoint) -> Result<(), Gone> {
+        self.call("connection-lost", |store, handlers| {
+            let udp = exported(handlers.udp.as_ref())?;
+            udp.endpoint()
+                .call_connection_lost(&mut *store, endpoint, None)?;
+            endpoint.resource_drop(store)
+        })
+    }
+
+    /// True if it trapped or exited, so that nothing can be asked of it.
+    fn is_dead(&self) -> bool {
+        self.life.get() != Life::Alive
     }
 }
 
@@ -354,14 +346,14 @@ fn exported<T>(handler: Option<&T>) -> wasmtime::Result<&T> {
 
 /// Logs why an instance ended.
 fn report(state: &State, event: &str, error: &wasmtime::Error) {
-    let shared = &state.worker.shared;
-    shared.counters.traps.add();
+    let env = &state.local.env;
+    env.net.counters.traps.add();
     if let Some(Trap::Interrupt) = error.downcast_ref() {
-        state.worker.turns.note_time_out();
+        state.local.worker.thread.turns.note_time_out();
     }
-    let reason = reason(error, &shared.limits, &state.memory);
-    tracing::error!(guest = %shared.guest.name, event, "the guest trapped: {reason}");
-    tracing::debug!(guest = %shared.guest.name, "{error:?}");
+    let reason = reason(error, &env.net.limits, &state.memory);
+    tracing::error!(guest = %env.net.guest, event, "the guest trapped: {reason}");
+    tracing::debug!(guest = %env.net.guest, "{error:?}");
 }
 
 /// Why a guest trapped, and what may have led to it.

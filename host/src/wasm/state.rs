@@ -14,14 +14,14 @@ use wasmtime::component::Resource;
 use crate::error::ConnectionError;
 use crate::files::File;
 use crate::http::Request;
-use crate::server::Shared;
 use crate::transport::Transport;
 use crate::turns::Turn;
 use crate::udp::Datagrams;
 use crate::wasm::engine::event_steps;
 use crate::wasm::instance::Instance;
+use crate::wasm::local::Env;
+use crate::wasm::local::Local;
 use crate::wasm::wasi::{Wasi, WasiHost};
-use crate::worker::Worker;
 
 /// The WIT resource `transport`.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub struct RequestHandle;
 
 /// The data of an instance's store.
 pub(crate) struct State {
-    pub(crate) worker: Rc<Worker>,
+    pub(crate) local: Rc<Local>,
     /// The instance itself, for work that ends as an event.
     pub(crate) instance: Weak<Instance>,
     pub(crate) wasi: Wasi,
@@ -63,16 +63,16 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(worker: &Rc<Worker>) -> Self {
-        let shared = &worker.shared;
+    pub(crate) fn new(local: &Rc<Local>) -> Self {
+        let env = &local.env;
         Self {
-            worker: Rc::clone(worker),
+            local: Rc::clone(local),
             instance: Weak::new(),
-            wasi: Wasi::new(shared.wasi.clone()),
-            memory: MemoryLimit::new(shared),
+            wasi: Wasi::new(env.wasi.clone()),
+            memory: MemoryLimit::new(env),
             request: None,
-            turn: worker.turns.turn(),
-            steps: event_steps(&shared.limits).into(),
+            turn: local.worker.thread.turns.turn(),
+            steps: event_steps(&env.net.limits).into(),
             transports: Slab::new(),
             datagrams: Slab::new(),
             files: Slab::new(),
@@ -96,7 +96,7 @@ impl State {
         &mut self,
         transport: &Rc<Transport>,
     ) -> wasmtime::Result<Resource<TransportHandle>> {
-        let limits = &self.worker.shared.limits;
+        let limits = &self.local.env.net.limits;
         let most = limits.max_connections + limits.max_outgoing + limits.max_handles;
         if self.transports.len() >= most {
             let reason = "the guest keeps too many lost transports (--max-handles)";
@@ -166,7 +166,7 @@ impl State {
     /// # Errors
     /// `LimitExceeded` where the instance holds too many.
     pub(crate) fn add_file(&mut self, file: File) -> Result<Resource<FileHandle>, ConnectionError> {
-        if self.files.len() >= self.worker.shared.limits.max_handles {
+        if self.files.len() >= self.local.env.net.limits.max_handles {
             return Err(TOO_MANY_HANDLES);
         }
         Ok(Resource::new_own(number(self.files.insert(Rc::new(file)))))
@@ -209,7 +209,7 @@ impl State {
         &mut self,
         start: impl FnOnce(&Self, u64) -> F,
     ) -> Result<u64, ConnectionError> {
-        if self.pending.tasks.len() >= self.worker.shared.limits.max_handles {
+        if self.pending.tasks.len() >= self.local.env.net.limits.max_handles {
             return Err(TOO_MANY_HANDLES);
         }
         self.pending.last += 1;
@@ -240,7 +240,7 @@ impl WasiHost for State {
     }
 
     fn max_memory(&self) -> usize {
-        self.worker.shared.limits.max_memory
+        self.local.env.net.limits.max_memory
     }
 }
 
@@ -274,7 +274,7 @@ impl Drop for Pending {
 /// The bounds of what an instance may grow.
 #[derive(Debug)]
 pub(crate) struct MemoryLimit {
-    shared: Arc<Shared>,
+    env: Arc<Env>,
     /// Bytes, of all memories.
     used: usize,
     /// True if growth was denied: the log says so once, and again where the
@@ -284,9 +284,9 @@ pub(crate) struct MemoryLimit {
 
 impl MemoryLimit {
     /// The limit of an instance that has nothing yet.
-    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+    pub(crate) fn new(env: &Arc<Env>) -> Self {
         Self {
-            shared: Arc::clone(shared),
+            env: Arc::clone(env),
             used: 0,
             denied: false,
         }
@@ -298,10 +298,10 @@ impl MemoryLimit {
         }
         let size = |bytes: usize| ByteSize::b(bytes as u64).display().iec();
         tracing::warn!(
-            guest = %self.shared.guest.name,
+            guest = %self.env.net.guest,
             "the guest wants {} of memory, and --max-memory is {}",
             size(wanted),
-            size(self.shared.limits.max_memory)
+            size(self.env.net.limits.max_memory)
         );
     }
 }
@@ -319,7 +319,7 @@ impl ResourceLimiter for MemoryLimit {
         }
         // All memories of the instance together.
         let used = self.used.saturating_sub(current).saturating_add(desired);
-        let allowed = used <= self.shared.limits.max_memory;
+        let allowed = used <= self.env.net.limits.max_memory;
         match allowed {
             true => self.used = used,
             false => self.deny(used),
@@ -333,6 +333,6 @@ impl ResourceLimiter for MemoryLimit {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(desired <= self.shared.room.table_elements())
+        Ok(desired <= self.env.room.table_elements())
     }
 }

@@ -13,11 +13,12 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use send_wrapper::SendWrapper;
 use tokio::time::{Instant, Sleep};
-use wasmtime_wasi_http::{Error, WasiBody};
 
+use crate::health::Health;
 use crate::http::client::line::Line;
 use crate::http::client::{Guard, failure};
-use crate::stream::Health;
+use crate::http::failure::Failure;
+use crate::http::outgoing::WireBody;
 
 /// What is known of a request's body while it is sent.
 #[derive(Default)]
@@ -27,7 +28,7 @@ pub(super) struct Upload(Mutex<Progress>);
 struct Progress {
     waits_for: WaitsFor,
     /// How it ended; the error is told once.
-    end: Option<Result<(), Option<Error>>>,
+    end: Option<Result<(), Option<Failure>>>,
     /// Wakes the [`Watch`].
     watch: Option<Waker>,
     /// True if the [`Watch`] was dropped.
@@ -72,7 +73,7 @@ impl Upload {
     }
 
     /// Why it is not whole, if that is not the peer's fault; told once.
-    pub(super) fn take_failure(&self) -> Option<Error> {
+    pub(super) fn take_failure(&self) -> Option<Failure> {
         match &mut self.progress().end {
             Some(Err(error)) => error.take(),
             _ => None,
@@ -82,7 +83,7 @@ impl Upload {
     /// Waits until the peer has done nothing for so long, neither answered nor
     /// taken anything of the body, and says what that is called. While the
     /// guest has more to send, nobody waits for the peer.
-    pub(super) async fn stalled(&self, limit: Duration, line: Option<&Line>) -> Error {
+    pub(super) async fn stalled(&self, limit: Duration, line: Option<&Line>) -> Failure {
         // How often is looked whether the peer has acknowledged something: a
         // socket may hold more than it takes within the time.
         let step = limit / 4;
@@ -100,8 +101,8 @@ impl Upload {
             };
             if due <= now {
                 return match self.progress().end {
-                    Some(_) => Error::ConnectionReadTimeout,
-                    None => Error::ConnectionWriteTimeout,
+                    Some(_) => Failure::ConnectionReadTimeout,
+                    None => Failure::ConnectionWriteTimeout,
                 };
             }
             tokio::time::sleep_until(due.min(now + step)).await;
@@ -172,7 +173,7 @@ impl Upload {
         self.wait_for(WaitsFor::Peer(Instant::now()));
     }
 
-    fn end(&self, end: Result<(), Option<Error>>) {
+    fn end(&self, end: Result<(), Option<Failure>>) {
         let mut progress = self.progress();
         if progress.end.is_some() {
             return;
@@ -222,14 +223,14 @@ impl Watch {
     ///
     /// # Errors
     /// Why it is not whole; `ConnectionTerminated` where the peer took no more.
-    pub(super) async fn ended(self) -> Result<(), Error> {
+    pub(super) async fn ended(self) -> Result<(), Failure> {
         let mut first = true;
         poll_fn(|cx| {
             let mut progress = self.0.progress();
             match &mut progress.end {
                 Some(Ok(())) => return Poll::Ready(Ok(())),
                 Some(Err(error)) if !first => {
-                    let error = error.take().unwrap_or(Error::ConnectionTerminated);
+                    let error = error.take().unwrap_or(Failure::ConnectionTerminated);
                     return Poll::Ready(Err(error));
                 }
                 Some(Err(_)) => cx.waker().wake_by_ref(),
@@ -254,7 +255,7 @@ impl Drop for Watch {
 pub(super) struct SentBody(Option<Sending>);
 
 struct Sending {
-    body: WasiBody,
+    body: WireBody,
     /// What was taken of it already.
     first: Option<Frame<Bytes>>,
     /// Bytes that the head tells.
@@ -272,7 +273,7 @@ pub(super) struct NotWhole;
 
 impl SentBody {
     pub(super) fn new(
-        body: WasiBody,
+        body: WireBody,
         first: Option<Frame<Bytes>>,
         told: Option<u64>,
         upload: &Arc<Upload>,
@@ -338,7 +339,7 @@ impl Body for SentBody {
             }
             Poll::Ready(Some(Err(error))) => error,
             // That nothing more comes may be for want of an instance.
-            Poll::Ready(None) if sending.health.is_gone() => Error::ConnectionTerminated,
+            Poll::Ready(None) if sending.health.is_gone() => Failure::ConnectionTerminated,
             Poll::Ready(None) => {
                 sending.upload.end(Ok(()));
                 return Poll::Ready(None);
@@ -426,12 +427,12 @@ impl ReceivedBody {
 
 impl Body for ReceivedBody {
     type Data = Bytes;
-    type Error = Error;
+    type Error = Failure;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         let Some(body) = &mut self.body else {
             return Poll::Ready(None);
         };
@@ -447,7 +448,7 @@ impl Body for ReceivedBody {
             Poll::Ready(Some(Err(error))) => failure::of_body(&error),
             Poll::Pending => {
                 std::task::ready!(self.poll_late(cx));
-                Error::ConnectionReadTimeout
+                Failure::ConnectionReadTimeout
             }
         };
         self.body = None;

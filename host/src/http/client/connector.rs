@@ -19,12 +19,12 @@ use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
 use crate::connect;
+use crate::counters::Counted;
 use crate::error::ConnectionError;
 use crate::http::client::destination::Destination;
 use crate::http::client::failure::ConnectFailure;
 use crate::http::client::line::Line;
 use crate::http::client::plain::Plain;
-use crate::server::Counted;
 use crate::turns::Turn;
 use crate::worker::Worker;
 
@@ -73,7 +73,7 @@ impl Service<Uri> for Connector {
 
 async fn make(worker: &Rc<Worker>, uri: &Uri) -> Result<Link, ConnectFailure> {
     let destination = Destination::of(uri).map_err(|_| ConnectionError::InvalidArgument)?;
-    let permit = worker.shared.try_outgoing_permit()?;
+    let permit = worker.env().try_outgoing_permit()?;
     let stream = Plain::from(connect::open_tcp(worker, &destination.endpoint, None).await?);
     let socket = match destination.secure {
         false => Socket::Plain(stream),
@@ -81,20 +81,20 @@ async fn make(worker: &Rc<Worker>, uri: &Uri) -> Result<Link, ConnectFailure> {
             let name = destination.endpoint.server_name();
             let name = name.and_then(|name| ServerName::try_from(name).ok());
             let name = name.ok_or(ConnectionError::InvalidArgument)?;
-            worker.shared.tls.client_prepared().await;
-            let tls = TlsConnector::from(worker.shared.tls.http_client()?);
+            worker.env().tls.client_prepared().await;
+            let tls = TlsConnector::from(worker.env().tls.http_client()?);
             let stream = BufReader::with_capacity(CIPHERTEXT, stream);
             Socket::Tls(Box::new(tls.connect(name, stream).await?))
         }
     };
-    worker.shared.counters.connections_made.add();
+    worker.env().counters.connections_made.add();
     Ok(Link {
         socket,
         line: Line::default(),
-        turn: SendWrapper::new(worker.turns.turn()),
+        turn: SendWrapper::new(worker.thread.turns.turn()),
         received: 0,
         _permit: permit,
-        _counted: Counted::new(&worker.shared.counters),
+        _counted: Counted::new(&worker.env().counters),
     })
 }
 

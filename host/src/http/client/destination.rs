@@ -2,9 +2,9 @@
 
 use http::Uri;
 use http::uri::Scheme;
-use wasmtime_wasi_http::Error;
 
 use crate::connect::Endpoint;
+use crate::http::failure::Failure;
 
 /// Where a request goes, and whether by TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,33 +17,33 @@ impl Destination {
     /// # Errors
     /// `HTTP-protocol-error` for another scheme than `http` and `https`,
     /// `HTTP-request-URI-invalid` where the authority is none.
-    pub(crate) fn of(uri: &Uri) -> Result<Self, Error> {
+    pub(crate) fn of(uri: &Uri) -> Result<Self, Failure> {
         let secure = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTP => false,
             Some(scheme) if *scheme == Scheme::HTTPS => true,
-            _ => return Err(Error::HttpProtocolError),
+            _ => return Err(Failure::HttpProtocolError),
         };
-        let authority = uri.authority().ok_or(Error::HttpRequestUriInvalid)?;
+        let authority = uri.authority().ok_or(Failure::HttpRequestUriInvalid)?;
         let host = authority.host();
         // A user and a password have no place there: RFC 9110, section 4.2.4.
         let rest = authority
             .as_str()
             .strip_prefix(host)
-            .ok_or(Error::HttpRequestUriInvalid)?;
+            .ok_or(Failure::HttpRequestUriInvalid)?;
         let port = match rest.strip_prefix(':').unwrap_or(rest) {
             "" if secure => 443,
             "" => 80,
             port if port.bytes().all(|byte| byte.is_ascii_digit()) => {
-                port.parse().map_err(|_| Error::HttpRequestUriInvalid)?
+                port.parse().map_err(|_| Failure::HttpRequestUriInvalid)?
             }
-            _ => return Err(Error::HttpRequestUriInvalid),
+            _ => return Err(Failure::HttpRequestUriInvalid),
         };
         let literal = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
         let endpoint = Endpoint::named(literal.unwrap_or(host).to_owned(), port);
         Ok(Self {
             endpoint: endpoint
                 .checked()
-                .map_err(|_| Error::HttpRequestUriInvalid)?,
+                .map_err(|_| Failure::HttpRequestUriInvalid)?,
             secure,
         })
     }
@@ -53,7 +53,7 @@ impl Destination {
 mod tests {
     use super::*;
 
-    fn of(uri: &str) -> Result<(String, bool), Error> {
+    fn of(uri: &str) -> Result<(String, bool), Failure> {
         let destination = Destination::of(&uri.parse().expect("a URI"))?;
         let endpoint = match destination.endpoint {
             Endpoint::Name { host, port } => format!("{host} {port}"),
@@ -92,11 +92,14 @@ mod tests {
             };
             let error = Destination::of(&uri);
             assert!(
-                matches!(error, Err(Error::HttpRequestUriInvalid)),
+                matches!(error, Err(Failure::HttpRequestUriInvalid)),
                 "{uri}: {error:?}"
             );
         }
         let other = of("ftp://example.org/");
-        assert!(matches!(other, Err(Error::HttpProtocolError)), "{other:?}");
+        assert!(
+            matches!(other, Err(Failure::HttpProtocolError)),
+            "{other:?}"
+        );
     }
 }

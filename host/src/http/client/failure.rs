@@ -6,10 +6,10 @@ use std::io;
 
 use hyper_util::client::legacy;
 use rustls::{AlertDescription, Error as TlsError};
-use wasmtime_wasi_http::Error;
 
 use crate::dns;
 use crate::error::ConnectionError;
+use crate::http::failure::Failure;
 use crate::trust;
 
 /// Why a connection could not be made.
@@ -30,7 +30,7 @@ impl From<io::Error> for ConnectFailure {
     }
 }
 
-impl From<&ConnectFailure> for Error {
+impl From<&ConnectFailure> for Failure {
     fn from(failure: &ConnectFailure) -> Self {
         match failure {
             ConnectFailure::Connection(error) => of_connection(error),
@@ -40,7 +40,7 @@ impl From<&ConnectFailure> for Error {
 }
 
 /// Why there is no response.
-pub(super) fn of_exchange(error: &legacy::Error) -> Error {
+pub(super) fn of_exchange(error: &legacy::Error) -> Failure {
     for cause in causes(error) {
         if let Some(failure) = cause.downcast_ref::<ConnectFailure>() {
             tracing::debug!(error = %failure, "cannot connect");
@@ -54,7 +54,7 @@ pub(super) fn of_exchange(error: &legacy::Error) -> Error {
         if let Some(error) = cause.downcast_ref::<h2::Error>()
             && error.is_remote()
         {
-            return Error::ConnectionTerminated;
+            return Failure::ConnectionTerminated;
         }
         if let Some(error) = cause.downcast_ref::<io::Error>() {
             return match tls_error(error) {
@@ -65,8 +65,8 @@ pub(super) fn of_exchange(error: &legacy::Error) -> Error {
     }
     tracing::debug!(error = ?error, "an exchange failed");
     match error.is_connect() {
-        true => Error::DestinationUnavailable,
-        false => Error::HttpProtocolError,
+        true => Failure::DestinationUnavailable,
+        false => Failure::HttpProtocolError,
     }
 }
 
@@ -92,7 +92,7 @@ pub(super) fn is_refused(error: &legacy::Error) -> bool {
 }
 
 /// Why the body of a response is not whole.
-pub(super) fn of_body(error: &hyper::Error) -> Error {
+pub(super) fn of_body(error: &hyper::Error) -> Failure {
     tracing::debug!(?error, "a response is not whole");
     for cause in causes(error) {
         if let Some(error) = cause.downcast_ref::<io::Error>()
@@ -102,69 +102,64 @@ pub(super) fn of_body(error: &hyper::Error) -> Error {
                 io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput
             )
         {
-            return Error::HttpResponseTransferCoding(Some("chunked".to_owned()));
+            return Failure::HttpResponseTransferCoding("chunked");
         }
     }
-    Error::HttpResponseIncomplete
+    Failure::HttpResponseIncomplete
 }
 
 /// What hyper itself found.
-fn of_head(error: &hyper::Error) -> Option<Error> {
+fn of_head(error: &hyper::Error) -> Option<Failure> {
     Some(match () {
-        () if error.is_parse_too_large() => Error::HttpResponseHeaderSectionSize(None),
-        () if error.is_parse() => Error::HttpProtocolError,
-        () if error.is_timeout() => Error::ConnectionReadTimeout,
+        () if error.is_parse_too_large() => Failure::HttpResponseHeaderSectionSize,
+        () if error.is_parse() => Failure::HttpProtocolError,
+        () if error.is_timeout() => Failure::ConnectionReadTimeout,
         () if error.is_incomplete_message() || error.is_canceled() || error.is_closed() => {
-            Error::ConnectionTerminated
+            Failure::ConnectionTerminated
         }
         () => return None,
     })
 }
 
-fn of_connection(error: &ConnectionError) -> Error {
-    let dns = |rcode: &str| Error::DnsError {
-        rcode: Some(rcode.to_owned()),
-        info_code: None,
-    };
+fn of_connection(error: &ConnectionError) -> Failure {
     match error {
-        ConnectionError::NameUnresolvable => dns("NXDOMAIN"),
+        ConnectionError::NameUnresolvable => Failure::DnsError("NXDOMAIN"),
         // The name is there, and nothing else.
-        ConnectionError::NoAddress => dns("NOERROR"),
-        ConnectionError::ResolverFailure => dns("SERVFAIL"),
-        ConnectionError::Timeout(what) if *what == dns::SILENT => Error::DnsTimeout,
-        ConnectionError::Timeout(_) => Error::ConnectionTimeout,
+        ConnectionError::NoAddress => Failure::DnsError("NOERROR"),
+        ConnectionError::ResolverFailure => Failure::DnsError("SERVFAIL"),
+        ConnectionError::Timeout(what) if *what == dns::SILENT => Failure::DnsTimeout,
+        ConnectionError::Timeout(_) => Failure::ConnectionTimeout,
         // The name was allowed before; what it led to is not.
-        ConnectionError::AccessDenied => Error::DestinationIpProhibited,
-        ConnectionError::Refused => Error::ConnectionRefused,
+        ConnectionError::AccessDenied => Failure::DestinationIpProhibited,
+        ConnectionError::Refused => Failure::ConnectionRefused,
         ConnectionError::Unreachable | ConnectionError::NotBindable => {
-            Error::DestinationIpUnroutable
+            Failure::DestinationIpUnroutable
         }
-        ConnectionError::LimitExceeded(_) => Error::ConnectionLimitReached,
-        ConnectionError::InvalidArgument => Error::HttpRequestUriInvalid,
+        ConnectionError::LimitExceeded(_) => Failure::ConnectionLimitReached,
+        ConnectionError::InvalidArgument => Failure::HttpRequestUriInvalid,
         // No authority is known.
-        ConnectionError::Tls(_) => Error::ConfigurationError,
+        ConnectionError::Tls(_) => Failure::ConfigurationError,
         ConnectionError::Reset
         | ConnectionError::Aborted
         | ConnectionError::Broken
-        | ConnectionError::TlsTruncated => Error::ConnectionTerminated,
+        | ConnectionError::TlsTruncated => Failure::ConnectionTerminated,
         ConnectionError::InvalidState
         | ConnectionError::NotSupported
         | ConnectionError::NotFound
         | ConnectionError::FileShortened
-        | ConnectionError::Other(_) => Error::DestinationUnavailable,
+        | ConnectionError::Other(_) => Failure::DestinationUnavailable,
     }
 }
 
-fn of_tls(error: &TlsError) -> Error {
+fn of_tls(error: &TlsError) -> Failure {
     match error {
         TlsError::InvalidCertificate(_)
         | TlsError::NoCertificatesPresented
-        | TlsError::UnsupportedNameType => Error::TlsCertificateError,
-        TlsError::AlertReceived(alert) => Error::TlsAlertReceived {
-            alert_id: Some(u8::from(*alert)),
-            alert_message: Some(alert_name(*alert)),
-        },
-        _ => Error::TlsProtocolError,
+        | TlsError::UnsupportedNameType => Failure::TlsCertificateError,
+        TlsError::AlertReceived(alert) => {
+            Failure::TlsAlertReceived(u8::from(*alert), alert_name(*alert))
+        }
+        _ => Failure::TlsProtocolError,
     }
 }
 

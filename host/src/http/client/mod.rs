@@ -22,6 +22,7 @@ mod failure;
 mod line;
 mod plain;
 
+use std::cell::OnceCell;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
@@ -38,21 +39,17 @@ use hyper::rt::Executor;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use hyper_util::rt::TokioTimer;
-use send_wrapper::SendWrapper;
 use tokio::sync::OwnedSemaphorePermit;
-use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
-use crate::http::{Moving, hop, response};
-use crate::stream::Health;
+use crate::http::failure::Failure;
+use crate::http::outgoing::{Exchange, Outgoing, Received, SendOptions, Sending, WireBody};
+use crate::http::{hop, response};
 use crate::worker::Worker;
 
 use self::body::{ReceivedBody, SentBody, Upload};
 use self::connector::Connector;
 pub(crate) use self::destination::Destination;
 use self::line::{Idle, Line};
-
-/// Exchanges that an instance may have under way at once.
-pub(crate) const MOST_EXCHANGES: usize = 128;
 
 /// How long a connection may take to be made, unless the guest says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -87,29 +84,40 @@ const BEGIN_TIMEOUT: Duration = Duration::from_secs(1);
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 
 /// Sends the requests of a worker's guests.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Client {
+    worker: Weak<Worker>,
+    /// Made when first used.
+    lines: OnceCell<Rc<Lines>>,
+}
+
+impl Outgoing for Client {
+    fn send(&self, request: Request<WireBody>, exchange: Exchange) -> Sending {
+        let make = || Rc::new(Lines::new(Weak::clone(&self.worker)));
+        let lines = Rc::clone(self.lines.get_or_init(make));
+        Box::pin(async move { lines.send(request, exchange).await })
+    }
+}
+
+impl Client {
+    /// For a worker.
+    pub(crate) fn new(worker: &Rc<Worker>) -> Self {
+        Self {
+            worker: Rc::downgrade(worker),
+            lines: OnceCell::new(),
+        }
+    }
+}
+
+/// The connections of a worker's client.
+#[derive(Debug)]
+struct Lines {
     exchanges: legacy::Client<Connector, SentBody>,
     idle: Idle,
 }
 
-/// What an exchange is of its guest.
-pub(crate) struct Exchange {
-    /// Given back at its end.
-    pub(crate) place: OwnedSemaphorePermit,
-    /// How the instance fares: where it fails, what it sent is not whole.
-    pub(crate) health: SendWrapper<Rc<Health>>,
-    pub(crate) options: RequestOptions,
-}
-
-/// A response, and what tells how the request's body has ended.
-pub(crate) type Sent = (
-    Response<WasiBody>,
-    Box<dyn Future<Output = Result<(), Error>> + Send>,
-);
-
-impl Client {
-    pub(crate) fn new(worker: Weak<Worker>) -> Self {
+impl Lines {
+    fn new(worker: Weak<Worker>) -> Self {
         let exchanges = legacy::Client::builder(Tasks)
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
@@ -128,16 +136,11 @@ impl Client {
         }
     }
 
-    /// Sends a request, and waits for the head of its response. Dropping this,
-    /// or the response's body before its end, gives the exchange up.
-    ///
-    /// # Errors
-    /// By the names of `wasi:http`, which are those of RFC 9209, section 2.3.
-    pub(crate) async fn send(
+    async fn send(
         &self,
-        request: Request<WasiBody>,
+        request: Request<WireBody>,
         exchange: Exchange,
-    ) -> Result<Sent, Error> {
+    ) -> Result<Received, Failure> {
         let Exchange {
             place,
             health,
@@ -145,7 +148,7 @@ impl Client {
         } = exchange;
         let (mut parts, mut body) = request.into_parts();
         if parts.method == Method::CONNECT {
-            return Err(Error::HttpRequestMethodInvalid);
+            return Err(Failure::HttpRequestMethodInvalid);
         }
         // The client derives it from the URI, and HTTP/2 has none.
         parts.headers.remove(HOST);
@@ -166,12 +169,12 @@ impl Client {
             false => (None, body.is_end_stream()),
         };
         if empty && told.is_some_and(|it| it > 0) {
-            return Err(Error::HttpRequestBodySize(Some(0)));
+            return Err(Failure::HttpRequestBodySize(Some(0)));
         }
         let again = empty.then(|| parts.clone());
         let body = match empty {
             true => SentBody::empty(&upload),
-            false => SentBody::new(body, first, told, &upload, health.clone()),
+            false => SentBody::new(body, first, told, &upload, health),
         };
         let mut outcome = self
             .attempt(Request::from_parts(parts, body), &upload, &options)
@@ -188,7 +191,7 @@ impl Client {
             outcome.map_err(|failed| upload.take_failure().unwrap_or(failed.error))?;
         let (mut parts, body) = response.into_parts();
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Error::HttpUpgradeFailed);
+            return Err(Failure::HttpUpgradeFailed);
         }
         hop::remove_named(&mut parts.headers);
         if parts.headers.contains_key(TRANSFER_ENCODING) {
@@ -202,9 +205,9 @@ impl Client {
             tokio::task::spawn_local(send_rest(Arc::clone(&guard), between));
         }
         let body = ReceivedBody::new(body, between, guard);
-        let body = Moving::new(body, &health).boxed_unsync();
+        let body = body.boxed_unsync();
         let sent = upload.watch().ended();
-        Ok((Response::from_parts(parts, body), Box::new(sent)))
+        Ok((Response::from_parts(parts, body), Box::pin(sent)))
     }
 
     /// Sends it on a connection that is kept, or on a new one.
@@ -212,7 +215,7 @@ impl Client {
         &self,
         mut request: Request<SentBody>,
         upload: &Arc<Upload>,
-        options: &RequestOptions,
+        options: &SendOptions,
     ) -> Result<(Response<Incoming>, Guard), Failed> {
         let captured = capture_connection(&mut request);
         let mut connecting = captured.clone();
@@ -226,7 +229,7 @@ impl Client {
                 return Ok((response, guard));
             }
             connected = connecting.wait_for_connection_metadata() => drop(connected),
-            () = tokio::time::sleep(limit) => return Err(Error::ConnectionTimeout.into()),
+            () = tokio::time::sleep(limit) => return Err(Failure::ConnectionTimeout.into()),
         }
         let (guard, kept) = self.guard(&captured, upload);
         upload.begin();
@@ -263,11 +266,11 @@ impl Client {
 }
 
 /// The length of its body that a request tells.
-fn told_length(headers: &HeaderMap) -> Result<Option<u64>, Error> {
+fn told_length(headers: &HeaderMap) -> Result<Option<u64>, Failure> {
     if headers.get_all(CONTENT_LENGTH).iter().count() > 1 {
-        return Err(Error::HttpRequestBodySize(None));
+        return Err(Failure::HttpRequestBodySize(None));
     }
-    response::content_length(headers).map_err(|_| Error::HttpRequestBodySize(None))
+    response::content_length(headers).map_err(|_| Failure::HttpRequestBodySize(None))
 }
 
 /// What a body begins with, where such requests mostly have none.
@@ -289,7 +292,7 @@ impl First {
 
 /// Waits a while for a body to begin or to end. A guest that sends none may not
 /// have said so yet.
-async fn first_frame(body: &mut WasiBody) -> Result<First, Error> {
+async fn first_frame(body: &mut WireBody) -> Result<First, Failure> {
     let first = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
     Ok(match tokio::time::timeout(BEGIN_TIMEOUT, first).await {
         Ok(None) => First::End,
@@ -300,7 +303,7 @@ async fn first_frame(body: &mut WasiBody) -> Result<First, Error> {
 
 /// Why an attempt failed.
 struct Failed {
-    error: Error,
+    error: Failure,
     /// Whether that was the connection's end, which may have come before the
     /// request.
     stale: bool,
@@ -319,8 +322,8 @@ impl Failed {
     }
 }
 
-impl From<Error> for Failed {
-    fn from(error: Error) -> Self {
+impl From<Failure> for Failed {
+    fn from(error: Failure) -> Self {
         Self {
             error,
             stale: false,

@@ -9,7 +9,7 @@ use crate::http::head::Head;
 impl Driver {
     /// What the access log says of a request, where there is one.
     pub(super) fn entry(&self, head: &Head) -> Option<Entry> {
-        let http = &self.worker().http;
+        let http = &self.local;
         http.lines()?;
         Some(Entry {
             peer: self.transport.peer().clone(),
@@ -46,7 +46,7 @@ impl Driver {
         let done = |(_, end): &(Entry, u64)| *end <= sent;
         let count = self.exchange.unlogged.iter().take_while(|each| done(each));
         let count = count.count();
-        if let Some(lines) = self.transport.worker().http.lines() {
+        if let Some(lines) = self.local.lines() {
             let mut lines = lines.borrow_mut();
             for (entry, _) in self.exchange.unlogged.drain(..count) {
                 lines.add(&entry, entry.length);
@@ -58,7 +58,7 @@ impl Driver {
     pub(super) fn log_unsent(&mut self) {
         self.log_sent();
         let sent = self.sent();
-        if let Some(lines) = self.transport.worker().http.lines() {
+        if let Some(lines) = self.local.lines() {
             let mut lines = lines.borrow_mut();
             for (entry, end) in self.exchange.unlogged.drain(..) {
                 // The body is what comes last.

@@ -2,7 +2,8 @@
 //! is asked.
 
 use crate::http::chunked::{Chunked, Fed};
-use crate::http::connection::{Driver, Reading, Remaining, TOO_LARGE, Upload};
+use crate::http::connection::{Driver, Reading, Remaining, Upload};
+use crate::http::exchange::TOO_LARGE;
 use crate::http::head::{Framing, HeadLimits};
 use crate::http::http2;
 use crate::http::request::Request;
@@ -29,7 +30,7 @@ impl Driver {
         out: &mut Vec<u8>,
     ) -> Option<usize> {
         let begins = partial.is_none();
-        let mut request = partial.unwrap_or_else(|| self.worker().http.take_request());
+        let mut request = partial.unwrap_or_else(|| self.local.take_request());
         let limits = self.limits();
         let (head_timeout, limits) = (limits.head_timeout, HeadLimits::from(limits));
         match request.head.parse(input, &limits) {
@@ -47,7 +48,7 @@ impl Driver {
             }
             Err(_) if self.exchange.fresh && !self.exchange.secure && is_preface(input) => {
                 self.exchange.reading = Reading::Http2;
-                self.worker().http.put_request(request);
+                self.local.put_request(request);
                 None
             }
             Err(refusal) => {
@@ -73,7 +74,7 @@ impl Driver {
             self.refuse(request, TOO_LARGE, out);
             return 0;
         }
-        if self.worker().shared.program.requests().is_some() {
+        if self.local.handlers.awaits() {
             return self.begin_answering(request, limits, input, out);
         }
         let remaining = match request.head.framing() {

@@ -3,68 +3,31 @@
 use std::io;
 use std::rc::Rc;
 
-use crate::config::Isolation;
 use crate::files::File;
 use crate::http::access_log::Entry;
+use crate::http::answer::{Answer, Body};
 use crate::http::connection::{Driver, JOIN, SMALL_FILE, read};
-use crate::http::file_body::{self, Part};
+use crate::http::exchange;
+use crate::http::file_body::{self, Part, Purpose};
 use crate::http::head::Refusal;
 use crate::http::local::clear;
 use crate::http::request::Request;
-use crate::http::response::{self, Answer, Body, Checked, Persistence};
+use crate::http::response::{self, Checked, Persistence};
 use crate::queue::FilePart;
-use crate::wasm::instance::{Instance, InstanceError};
 
 impl Driver {
     /// Has the guest answer a request.
     pub(super) fn respond(&mut self, mut request: Box<Request>, out: &mut Vec<u8>) {
-        let worker = Rc::clone(self.worker());
-        worker.shared.counters.requests.add();
         self.exchange.fresh = false;
         let entry = self.entry(&request.head);
         request.transport = Some(Rc::clone(&self.transport));
         request.secure = self.exchange.secure;
-        let answer = match self.instance() {
-            Ok(instance) => match instance.handle_request(request) {
-                (back, Ok(answer)) => {
-                    request = back;
-                    answer
-                }
-                (back, Err(_trapped)) => {
-                    // Why was logged.
-                    request = back;
-                    self.exchange.instance = None;
-                    Answer::status(500, "")
-                }
-            },
-            Err(error) => {
-                worker.shared.counters.instances_failed.add();
-                tracing::error!(peer = %self.transport.peer(), %error, "no instance for a request");
-                Answer::status(503, "")
-            }
-        };
+        let local = Rc::clone(&self.local);
+        let (request, answer) = self.exchange.own.handle(&local, &self.transport, request);
         self.send(&request, &answer, entry, out);
-        worker.http.put_request(request);
+        self.local.put_request(request);
         self.transport
             .set_alarm(Some(self.limits().keep_alive_timeout));
-    }
-
-    /// The instance that answers: the connection's, or the worker's.
-    fn instance(&mut self) -> Result<Rc<Instance>, InstanceError> {
-        if self.worker().shared.isolation == Isolation::Worker {
-            // It is not kept: an idle connection would keep one that another
-            // has had trap, and soon there would be no place for the next.
-            return self.worker().instance();
-        }
-        match &self.exchange.instance {
-            Some(instance) if !instance.is_dead() => Ok(Rc::clone(instance)),
-            _ => {
-                // Its place is free before another is taken.
-                self.exchange.instance = None;
-                let instance = self.worker().instance()?;
-                Ok(Rc::clone(self.exchange.instance.insert(instance)))
-            }
-        }
     }
 
     /// Writes a response, checked first.
@@ -75,24 +38,10 @@ impl Driver {
         entry: Option<Entry>,
         out: &mut Vec<u8>,
     ) {
-        let most = self.worker().shared.limits.max_write_buffer;
-        if let Body::Unopened(error) = &answer.body {
-            let answer = Answer::unopened(error);
-            return self.write(request, &Checked::ours(&answer), entry, out);
-        }
-        match Checked::new(answer, request.is_head(), most) {
+        let thread = Rc::clone(self.thread());
+        match exchange::check(answer, request, &thread.env) {
             Ok(checked) => self.write(request, &checked, entry, out),
-            Err(fault) => {
-                let shared = &self.worker().shared;
-                shared.counters.responses_refused.add();
-                tracing::error!(
-                    guest = %shared.guest.name,
-                    path = request.head.target(),
-                    "the guest's response cannot be sent: {fault}"
-                );
-                let answer = Answer::status(500, "");
-                self.write(request, &Checked::ours(&answer), entry, out);
-            }
+            Err(ours) => self.write(request, &Checked::ours(&ours), entry, out),
         }
     }
 
@@ -103,7 +52,7 @@ impl Driver {
         entry: Option<Entry>,
         out: &mut Vec<u8>,
     ) {
-        let keeps = request.head.keep_alive() && !checked.closes && !self.worker().is_draining();
+        let keeps = request.head.keep_alive() && !checked.closes && !self.thread().is_draining();
         let persistence = match (keeps, request.head.minor_version()) {
             (false, _) => Persistence::Closed,
             (true, 0) => Persistence::KeptOnRequest,
@@ -135,7 +84,7 @@ impl Driver {
         out: &mut Vec<u8>,
     ) -> u64 {
         let status = checked.answer.status;
-        checked.start(status, &self.worker().http.date(), &[], out);
+        checked.start(status, &self.local.date(), &[], out);
         let trailers = &checked.answer.trailers;
         let may_follow = !request.is_head() && !response::bodiless(status);
         if may_follow && !trailers.is_empty() && request.head.accepts_trailers() {
@@ -168,12 +117,12 @@ impl Driver {
         persistence: Persistence,
         out: &mut Vec<u8>,
     ) -> (u16, u64) {
-        let http = &self.worker().http;
+        let http = &self.local;
         let mut fields = http.fields();
         let served = file_body::respond(
             Rc::clone(file),
-            &self.worker().shared.roots,
-            request.purpose(checked.answer.status),
+            &self.local.env.roots,
+            Purpose::of(request, checked.answer.status),
             request,
             |name| checked.first(name),
             http.now(),
@@ -230,11 +179,7 @@ impl Driver {
         error: &io::Error,
         out: &mut Vec<u8>,
     ) -> (u16, u64) {
-        self.worker().shared.counters.files_failed.add();
-        tracing::warn!(
-            path = request.head.target(),
-            "the file cannot be read: {error}"
-        );
+        exchange::file_failed(&self.thread().env, request.head.target(), error);
         self.exchange.last = true;
         let answer = Answer::status(500, "");
         let text = match &answer.body {
@@ -262,14 +207,12 @@ impl Driver {
     /// Answers what is no proper request, or too much. The connection ends
     /// after that, since nobody knows where the next request would begin.
     pub(super) fn refuse(&mut self, request: Box<Request>, refusal: Refusal, out: &mut Vec<u8>) {
-        let Refusal { status, reason } = refusal;
-        let worker = Rc::clone(self.worker());
-        worker.shared.counters.requests_refused.add();
-        tracing::info!(peer = %self.transport.peer(), status, reason, "request refused");
-        let answer = Answer::status(status, reason);
+        let local = Rc::clone(&self.local);
+        let answer = exchange::refused(&self.transport, refusal);
+        let status = answer.status;
         if let Body::Bytes(text) = &answer.body {
             let checked = Checked::ours(&answer);
-            checked.start(status, &worker.http.date(), &[], out);
+            checked.start(status, &local.date(), &[], out);
             response::finish(Some(text.len() as u64), Persistence::Closed, out);
             let body = if request.is_head() {
                 &[]
@@ -281,6 +224,6 @@ impl Driver {
             self.log_later(entry, status, body.len() as u64, out);
         }
         self.exchange.last = true;
-        worker.http.put_request(request);
+        local.put_request(request);
     }
 }

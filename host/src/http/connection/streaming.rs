@@ -9,7 +9,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
-use send_wrapper::SendWrapper;
 
 pub(super) use self::download::Told;
 use self::download::{Download, Next};
@@ -17,14 +16,15 @@ use super::{Driver, Reading};
 use crate::error::ConnectionError;
 use crate::http::access_log::Entry;
 use crate::http::chunked::Chunked;
+use crate::http::content::RequestBody;
+use crate::http::handler::Awaiting;
 use crate::http::head::{Framing, HeadLimits, Refusal};
 use crate::http::reply::{NoResponse, Reply};
 use crate::http::request::Request;
 use crate::http::response::{self, Persistence};
-use crate::http::upload::{End, Remaining, RequestBody, Upload};
+use crate::http::upload::{End, Remaining, Upload, UploadBody};
+use crate::thread::Tick;
 use crate::transport::LOOK;
-use crate::wasm::concurrent::{self, Requests};
-use crate::worker::Tick;
 
 /// How many bytes of a body that the guest did not read are read for it, so
 /// that the connection can go on.
@@ -51,7 +51,7 @@ pub(super) struct Answering {
     upload: Option<Rc<Upload>>,
     reply: Rc<Reply>,
     /// The instance that is at it.
-    requests: Rc<Requests>,
+    requests: Rc<dyn Awaiting>,
     /// Until when the response is to begin, the next piece of it or its trailers
     /// to be made, or the guest to read on in the request.
     deadline: Option<Tick>,
@@ -100,13 +100,12 @@ impl Driver {
         out: &mut Vec<u8>,
     ) -> usize {
         let most = self.limits().max_body as u64;
-        let worker = Rc::clone(self.worker());
+        let thread = Rc::clone(self.thread());
         request.secure = self.exchange.secure;
         let Some(head) = http_request(&request) else {
             self.refuse(request, UNTRANSLATABLE, out);
             return 0;
         };
-        worker.shared.counters.requests.add();
         self.exchange.fresh = false;
         let remaining = match request.head.framing() {
             Framing::None => None,
@@ -119,19 +118,15 @@ impl Driver {
             Upload::new(&self.transport, remaining, input.to_vec(), expects)
         });
         let entry = self.entry(&request.head);
-        let reply: Rc<Reply> = Rc::default();
         let body = match &upload {
-            Some(upload) => RequestBody::Upload(SendWrapper::new(Rc::clone(upload))),
+            Some(upload) => RequestBody::new(UploadBody(Rc::clone(upload))),
             None => RequestBody::Empty,
         };
-        let deadline = worker.tick_after(self.limits().response_timeout);
-        let call = concurrent::Request {
-            head: head.map(|()| body),
-            secure: request.secure,
-            reply: Rc::clone(&reply),
-            turn: Rc::clone(&self.transport.turn),
-        };
-        let requests = concurrent::begin(&self.transport, &mut self.exchange.requests, call);
+        let deadline = thread.tick_after(self.limits().response_timeout);
+        let head = head.map(|()| body);
+        let local = Rc::clone(&self.local);
+        let own = &mut self.exchange.own;
+        let (reply, requests) = own.begin(&local, &self.transport, head, request.secure);
         self.exchange.reading = Reading::Answer(Box::new(Answering {
             request,
             entry,
@@ -139,10 +134,10 @@ impl Driver {
             reply,
             requests,
             deadline: Some(deadline),
-            made: worker.now(),
+            made: thread.now(),
             probes: 0,
             ended: None,
-            look: worker.tick_after(LOOK),
+            look: thread.tick_after(LOOK),
             stage: Stage::Waiting,
         }));
         self.arm();
@@ -169,8 +164,8 @@ impl Driver {
         else {
             return Poll::Ready(());
         };
-        let worker = Rc::clone(self.worker());
-        let mut out = worker.http.out();
+        let local = Rc::clone(&self.local);
+        let mut out = local.out();
         let before = self.exchange.written;
         let went = self.go_on(answering, cx, &mut out);
         self.write_out(&mut out);
@@ -220,7 +215,7 @@ impl Driver {
                     Poll::Pending => return Some(answering),
                     Poll::Ready(Ok(answered)) => {
                         let limit = self.limits().response_body_timeout;
-                        answering.deadline = Some(self.worker().tick_after(limit));
+                        answering.deadline = Some(self.thread().tick_after(limit));
                         let begun = self.begin_response(&mut answering, answered, out);
                         if let Err(what) = begun {
                             self.refuse_response(*answering, &NoResponse::Failed(what), out);
@@ -238,7 +233,7 @@ impl Driver {
                     if let Stage::Sending(download) = &answering.stage
                         && download.sent != before
                     {
-                        answering.made = self.worker().now();
+                        answering.made = self.thread().now();
                     }
                     match polled {
                         Poll::Pending => return Some(answering),
@@ -294,7 +289,7 @@ impl Driver {
         self.tell_when_sent(&mut download.told, out);
         self.log_later(answering.entry.take(), status, sent, out);
         answering.stage = Stage::Reading { last };
-        answering.deadline = Some(self.worker().tick_after(self.limits().body_timeout));
+        answering.deadline = Some(self.thread().tick_after(self.limits().body_timeout));
         Some(answering)
     }
 
@@ -350,7 +345,7 @@ impl Driver {
         self.exchange.held = !self.exchange.kept.is_empty();
         let limits = self.limits();
         self.transport.set_alarm(Some(limits.keep_alive_timeout));
-        self.worker().http.put_request(answering.request);
+        self.local.put_request(answering.request);
         None
     }
 }

@@ -14,20 +14,17 @@ use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use http_body::Body;
-use send_wrapper::SendWrapper;
 use tokio::time::{Instant, timeout, timeout_at};
-use wasmtime_wasi_http::WasiBody;
 
-use crate::http::hand_back::Ended;
+use crate::http::content::{BoxContent, Ended, RequestBody};
+use crate::http::exchange;
+use crate::http::handler::Awaiting;
 use crate::http::head::Refusal;
-use crate::http::http2::incoming::{End, Incoming};
+use crate::http::http2::incoming::{End, Incoming, IncomingBody};
 use crate::http::http2::link::{self, Line, Link, Stopped};
 use crate::http::http2::{Outcome, Stream, request, unread};
-use crate::http::moving::Moving;
 use crate::http::reply::{Answered, NoResponse, Reply, Sent};
-use crate::http::response::{self, Answer};
-use crate::http::upload::RequestBody;
-use crate::wasm::concurrent::{self, Requests};
+use crate::http::response;
 
 /// Has a guest answer a request.
 pub(super) async fn answer(
@@ -52,7 +49,7 @@ struct Answering {
     outgoing: Option<SendResponse<Bytes>>,
     reply: Rc<Reply>,
     /// The instance that is at it.
-    requests: Rc<Requests>,
+    requests: Rc<dyn Awaiting>,
     line: Option<Line>,
     /// Whether the response tells where it ends.
     tells_length: bool,
@@ -74,7 +71,7 @@ enum Missing {
 struct Download {
     stream: SendStream<Bytes>,
     /// None where none is sent.
-    body: Option<Moving<WasiBody>>,
+    body: Option<BoxContent>,
     /// Bytes of the body, where that is told.
     length: Option<u64>,
     told: Option<Sent>,
@@ -100,29 +97,23 @@ impl Answering {
         stream: RecvStream,
         outgoing: SendResponse<Bytes>,
     ) -> Self {
-        let worker = link.worker();
-        worker.shared.counters.requests.add();
+        let thread = link.thread();
         let line = link.line(&head);
         let length = request::length(&head.headers);
         let expects = request::expects_continue(&head.headers);
-        let incoming = Incoming::new(worker, stream, length, expects);
+        let incoming = Incoming::new(thread, stream, length, expects);
         let body = match incoming.is_end_stream() {
             true => RequestBody::Empty,
-            false => RequestBody::Http2(SendWrapper::new(Rc::clone(&incoming))),
+            false => RequestBody::new(IncomingBody(Rc::clone(&incoming))),
         };
-        let reply: Rc<Reply> = Rc::default();
         let mut asked = http::Request::new(body);
         *asked.method_mut() = head.method.clone();
         *asked.uri_mut() = uri(link, &head);
         join_cookies(&mut head.headers);
         *asked.headers_mut() = std::mem::take(&mut head.headers);
-        let call = concurrent::Request {
-            head: asked,
-            secure: link.secure,
-            reply: Rc::clone(&reply),
-            turn: Rc::clone(&link.transport.turn),
-        };
-        let requests = concurrent::begin(&link.transport, &mut link.requests.borrow_mut(), call);
+        let mut own = link.own.borrow_mut();
+        let (reply, requests) = own.begin(&link.local, &link.transport, asked, link.secure);
+        drop(own);
         Self {
             link: Rc::clone(link),
             head,
@@ -140,12 +131,11 @@ impl Answering {
     /// Sends the response. An answer in the guest's place that finds no room is
     /// returned.
     async fn finish(&mut self) -> Option<Stream> {
-        let shared = &Rc::clone(self.link.worker()).shared;
-        let limit = shared.limits.http.response_timeout;
+        let env = &Rc::clone(self.link.thread()).env;
+        let limit = env.limits.http.response_timeout;
         let response = self.response_within(limit).await.unwrap_or_else(|| {
-            tracing::error!(guest = %shared.guest.name, path = self.path(),
-                "the guest has no response in time (--response-timeout)");
-            self.requests.abandon(&self.reply);
+            exchange::late(env, self.path());
+            self.requests.clone().abandon(&self.reply);
             Err(Missing::Guest(NoResponse::TimedOut))
         });
         let answered = match response {
@@ -168,9 +158,7 @@ impl Answering {
                 self.finished();
             }
             Err(Broken::Guest(why)) => {
-                shared.counters.responses_refused.add();
-                tracing::error!(guest = %shared.guest.name, path = self.path(),
-                    "the guest's response {why}");
+                exchange::broken(env, self.path(), why);
                 download.stream.send_reset(Reason::INTERNAL_ERROR);
             }
             Err(Broken::Client(stopped)) => line.stopped(&stopped, &mut download.stream),
@@ -240,34 +228,22 @@ impl Answering {
 
     /// Answers in the guest's place.
     fn refuse(&mut self, missing: Missing) -> Option<Stream> {
-        let (status, why) = match &missing {
+        let answer = match missing {
             Missing::Left => {
-                let peer = self.link.transport.peer();
-                tracing::info!(%peer, "the client left within a request");
+                exchange::left(&self.link.transport);
                 return None;
             }
-            Missing::Refused(Refusal { status, reason }) => (*status, *reason),
-            Missing::Guest(reason) => (reason.status(), ""),
+            Missing::Refused(refusal) => {
+                self.requests.clone().abandon(&self.reply);
+                exchange::refused(&self.link.transport, refusal)
+            }
+            Missing::Guest(reason) => {
+                exchange::missing(&self.link.thread().env, self.path(), &reason)
+            }
         };
-        let shared = &self.link.worker().shared;
-        match missing {
-            Missing::Refused(_) => {
-                shared.counters.requests_refused.add();
-                let peer = self.link.transport.peer();
-                tracing::info!(%peer, status, reason = why, "request refused");
-                self.requests.abandon(&self.reply);
-            }
-            Missing::Guest(NoResponse::Failed(what)) => {
-                shared.counters.responses_refused.add();
-                tracing::error!(guest = %shared.guest.name, path = self.path(),
-                    "the guest has no response: {what}");
-            }
-            Missing::Guest(_) | Missing::Left => {}
-        }
         self.finished();
         let is_head = self.head.method == Method::HEAD;
         let (outgoing, line) = (self.outgoing.take()?, self.line.take()?);
-        let answer = Answer::status(status, why);
         self.link.send_ours(is_head, answer, outgoing, line)
     }
 
@@ -378,7 +354,7 @@ impl Answering {
         stream: &mut SendStream<Bytes>,
         mut ended: Ended,
     ) -> Result<Option<HeaderMap>, Broken> {
-        let limit = self.link.worker().shared.limits.http.response_timeout;
+        let limit = self.link.thread().env.limits.http.response_timeout;
         let told = poll_fn(|cx| {
             if let Poll::Ready(told) = Pin::new(&mut ended).poll(cx) {
                 return Poll::Ready(match told {
@@ -416,7 +392,7 @@ impl Answering {
         if body.is_end_stream() && *length == Some(0) {
             return Ok(());
         }
-        let limits = &self.link.worker().shared.limits.http;
+        let limits = &self.link.thread().env.limits.http;
         loop {
             let all = *length == Some(line.sent);
             let limit = match all {
@@ -511,7 +487,7 @@ impl Drop for Answering {
         if !self.over {
             // The client need not send the rest.
             drop(self.incoming.stop());
-            self.requests.abandon(&self.reply);
+            self.requests.clone().abandon(&self.reply);
         }
     }
 }

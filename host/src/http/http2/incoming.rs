@@ -8,19 +8,19 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use h2::RecvStream;
-use http_body::{Frame, SizeHint};
+use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
-use wasmtime_wasi_http::Error;
 
-use crate::http::connection::{SLOW_BODY, TOO_LARGE};
+use crate::http::exchange::{SLOW_BODY, TOO_LARGE};
+use crate::http::failure::Failure;
 use crate::http::head::Refusal;
 use crate::http::http2::request;
+use crate::thread::Thread;
 use crate::transport::LINGER;
-use crate::worker::Worker;
 
 /// See the module.
-pub(crate) struct Incoming {
-    worker: Rc<Worker>,
+pub(super) struct Incoming {
+    thread: Rc<Thread>,
     state: RefCell<State>,
 }
 
@@ -63,14 +63,14 @@ impl std::fmt::Debug for Incoming {
 
 impl Incoming {
     pub(super) fn new(
-        worker: &Rc<Worker>,
+        thread: &Rc<Thread>,
         stream: RecvStream,
         length: Option<u64>,
         expects_continue: bool,
     ) -> Rc<Self> {
         let whole = stream.is_end_stream();
         Rc::new(Self {
-            worker: Rc::clone(worker),
+            thread: Rc::clone(thread),
             state: RefCell::new(State {
                 stream: Some(stream),
                 length,
@@ -117,7 +117,7 @@ impl Incoming {
     /// clients stop where they have their answer (curl 7), and wait themselves.
     pub(super) fn given_up_at(&self) -> Instant {
         let state = self.state.borrow();
-        let limit = self.worker.shared.limits.http.body_timeout;
+        let limit = self.thread.env.limits.http.body_timeout;
         match &state.deadline {
             Some(deadline) => deadline.deadline() - limit + LINGER.min(limit),
             None => state.moved + limit,
@@ -125,7 +125,7 @@ impl Incoming {
     }
 
     /// Wakes the exchange.
-    pub(crate) fn wake(&self) {
+    fn wake(&self) {
         self.state.borrow_mut().wake();
     }
 
@@ -153,10 +153,7 @@ impl Incoming {
     }
 
     /// The next piece of it, or its trailers.
-    pub(crate) fn poll_frame(
-        &self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         state.begun = true;
@@ -164,14 +161,14 @@ impl Incoming {
             None => {}
             Some(End::Whole) => return Poll::Ready(None),
             Some(End::Refused(TOO_LARGE)) => {
-                return Poll::Ready(Some(Err(Error::HttpRequestBodySize(None))));
+                return Poll::Ready(Some(Err(Failure::HttpRequestBodySize(None))));
             }
-            Some(End::Refused(_)) => return Poll::Ready(Some(Err(Error::ConnectionReadTimeout))),
-            Some(End::Lost) => return Poll::Ready(Some(Err(Error::ConnectionTerminated))),
+            Some(End::Refused(_)) => return Poll::Ready(Some(Err(Failure::ConnectionReadTimeout))),
+            Some(End::Lost) => return Poll::Ready(Some(Err(Failure::ConnectionTerminated))),
         }
-        let limits = &self.worker.shared.limits.http;
+        let limits = &self.thread.env.limits.http;
         let Some(stream) = &mut state.stream else {
-            return Poll::Ready(Some(Err(Error::ConnectionTerminated)));
+            return Poll::Ready(Some(Err(Failure::ConnectionTerminated)));
         };
         match stream.poll_data(cx) {
             Poll::Ready(Some(Ok(piece))) => {
@@ -180,10 +177,10 @@ impl Incoming {
                 let count = piece.len();
                 state.received += count as u64;
                 if state.received > limits.max_body as u64 {
-                    return state.fail(End::Refused(TOO_LARGE), Error::HttpRequestBodySize(None));
+                    return state.fail(End::Refused(TOO_LARGE), Failure::HttpRequestBodySize(None));
                 }
                 if stream.flow_control().release_capacity(count).is_err() {
-                    return state.fail(End::Lost, Error::ConnectionTerminated);
+                    return state.fail(End::Lost, Failure::ConnectionTerminated);
                 }
                 if stream.is_end_stream() {
                     state.ended(End::Whole);
@@ -191,7 +188,7 @@ impl Incoming {
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
             Poll::Ready(Some(Err(_))) => {
-                return state.fail(End::Lost, Error::ConnectionTerminated);
+                return state.fail(End::Lost, Failure::ConnectionTerminated);
             }
             Poll::Ready(None) => match stream.poll_trailers(cx) {
                 Poll::Ready(Ok(trailers)) => {
@@ -200,7 +197,7 @@ impl Incoming {
                     return Poll::Ready(trailers.map(|it| Ok(Frame::trailers(it))));
                 }
                 Poll::Ready(Err(_)) => {
-                    return state.fail(End::Lost, Error::ConnectionTerminated);
+                    return state.fail(End::Lost, Failure::ConnectionTerminated);
                 }
                 Poll::Pending => {}
             },
@@ -215,15 +212,15 @@ impl Incoming {
             .get_or_insert_with(|| Box::pin(sleep(limits.body_timeout)));
         match deadline.as_mut().poll(cx) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(()) => state.fail(End::Refused(SLOW_BODY), Error::ConnectionReadTimeout),
+            Poll::Ready(()) => state.fail(End::Refused(SLOW_BODY), Failure::ConnectionReadTimeout),
         }
     }
 
-    pub(crate) fn is_end_stream(&self) -> bool {
+    pub(super) fn is_end_stream(&self) -> bool {
         self.state.borrow().end == Some(End::Whole)
     }
 
-    pub(crate) fn size_hint(&self) -> SizeHint {
+    fn size_hint(&self) -> SizeHint {
         let state = self.state.borrow();
         match state.length {
             Some(length) => SizeHint::with_exact(length.saturating_sub(state.received)),
@@ -233,7 +230,7 @@ impl Incoming {
 }
 
 impl State {
-    fn fail(&mut self, end: End, error: Error) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn fail(&mut self, end: End, error: Failure) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         self.ended(end);
         Poll::Ready(Some(Err(error)))
     }
@@ -248,5 +245,35 @@ impl State {
         if let Some(watcher) = self.watcher.take() {
             watcher.wake();
         }
+    }
+}
+
+/// The body as the guest has it.
+pub(super) struct IncomingBody(pub(super) Rc<Incoming>);
+
+impl Body for IncomingBody {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        self.0.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
+}
+
+impl Drop for IncomingBody {
+    fn drop(&mut self) {
+        // The exchange may go on without it.
+        self.0.wake();
     }
 }

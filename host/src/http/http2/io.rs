@@ -16,8 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::error::ConnectionError;
 use crate::http::http2::meter::Meter;
+use crate::thread::Tick;
 use crate::transport::Transport;
-use crate::worker::Tick;
 
 /// The most that is received at once, bytes.
 const PIECE: usize = 16 << 10;
@@ -71,13 +71,13 @@ impl Gate {
 
     /// Counts what was received, and returns it unless it is too much.
     fn note<'a>(&self, received: &'a [u8], transport: &Transport) -> Option<&'a [u8]> {
-        let worker = transport.worker();
+        let thread = transport.thread();
         let mut meter = self.meter.borrow_mut();
-        if worker.passed(self.credited.get(), Duration::from_secs(1)) {
-            self.credited.set(worker.now());
+        if thread.passed(self.credited.get(), Duration::from_secs(1)) {
+            self.credited.set(thread.now());
             meter.second_passed();
         }
-        meter.received(received, worker.now());
+        meter.received(received, thread.now());
         meter.flood().is_none().then_some(received)
     }
 
@@ -180,7 +180,7 @@ impl AsyncRead for Io {
             }
             return Poll::Pending;
         }
-        let mut scratch = this.transport.worker().scratch.borrow_mut();
+        let mut scratch = this.transport.thread().scratch.borrow_mut();
         match this.transport.poll_receive_part(cx, &mut scratch, room) {
             Poll::Pending => {
                 this.gate.dry.set(true);

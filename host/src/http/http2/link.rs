@@ -13,21 +13,20 @@ use h2::{Reason, RecvStream, SendStream};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, header};
 
-use crate::config::Isolation;
 use crate::files::File;
 use crate::http::access_log::Entry;
+use crate::http::answer::{Answer, Body, Fields};
 use crate::http::connection;
-use crate::http::file_body::{self, Part};
+use crate::http::exchange::{self, CLIENT_LEFT, Own};
+use crate::http::file_body::{self, Part, Purpose};
 use crate::http::head::Refusal;
 use crate::http::http2::upload::{Budget, Held};
 use crate::http::http2::{Outcome, Stream, request};
-use crate::http::local::Date;
+use crate::http::local::{Date, Local};
 use crate::http::request::Request;
-use crate::http::response::{self, Answer, Body, Checked, Fields};
+use crate::http::response;
+use crate::thread::Thread;
 use crate::transport::Transport;
-use crate::wasm::concurrent::Own;
-use crate::wasm::instance::{Instance, InstanceError};
-use crate::worker::Worker;
 
 /// The most that is given to `h2` for one stream, bytes: of a file it is read at
 /// once.
@@ -36,19 +35,13 @@ pub(super) const PIECE: usize = 64 << 10;
 /// A file of up to so many bytes is read before its head is sent.
 const SMALL_FILE: u64 = 16 << 10;
 
-/// What the access log says of a request that its client did not wait for, as
-/// nginx does.
-pub(super) const CLIENT_LEFT: u16 = 499;
-
 /// See the module.
 pub(super) struct Link {
     pub(super) transport: Rc<Transport>,
+    pub(super) local: Rc<Local>,
     pub(super) secure: bool,
-    /// Made for the first request, and anew after one that trapped. Not the one
-    /// that a worker's connections share.
-    pub(super) instance: RefCell<Option<Rc<Instance>>>,
-    /// The same of a guest that awaits.
-    pub(super) requests: RefCell<Own>,
+    /// Who answers.
+    pub(super) own: RefCell<Own>,
     /// What the bodies of requests may take.
     pub(super) budget: Budget,
     /// What is kept of responses, bytes.
@@ -98,13 +91,13 @@ pub(super) enum Stopped {
 }
 
 impl Link {
-    pub(super) fn new(transport: &Rc<Transport>, secure: bool) -> Rc<Self> {
-        let limits = &transport.worker().shared.limits.http;
+    pub(super) fn new(local: &Rc<Local>, transport: &Rc<Transport>, secure: bool) -> Rc<Self> {
+        let limits = &transport.thread().env.limits.http;
         Rc::new(Self {
             transport: Rc::clone(transport),
+            local: Rc::clone(local),
             secure,
-            instance: RefCell::default(),
-            requests: RefCell::default(),
+            own: RefCell::default(),
             budget: Budget::new(limits.max_body),
             queued: Cell::new(0),
             closes: Cell::new(false),
@@ -113,8 +106,8 @@ impl Link {
         })
     }
 
-    pub(super) fn worker(&self) -> &Rc<Worker> {
-        self.transport.worker()
+    pub(super) fn thread(&self) -> &Rc<Thread> {
+        self.transport.thread()
     }
 
     /// Waits for room on a stream, for as long as the client takes something of
@@ -123,8 +116,8 @@ impl Link {
         &self,
         grown: impl Future<Output = Result<usize, Stopped>>,
     ) -> Result<usize, Stopped> {
-        let worker = self.worker();
-        let limit = worker.shared.limits.write_timeout;
+        let thread = self.thread();
+        let limit = thread.env.limits.write_timeout;
         let mut grown = pin!(grown);
         let mut before = self.transport.took();
         loop {
@@ -141,13 +134,13 @@ impl Link {
 
     /// Whether so much is kept of responses that the next ones wait.
     pub(super) fn is_full(&self) -> bool {
-        self.queued.get() > self.worker().shared.limits.max_write_buffer
+        self.queued.get() > self.thread().env.limits.max_write_buffer
     }
 
     pub(super) fn line(self: &Rc<Self>, head: &Parts) -> Line {
         Line {
             link: Rc::clone(self),
-            entry: request::entry(head, self.transport.peer(), self.worker()),
+            entry: request::entry(head, self.transport.peer(), &self.local),
             status: CLIENT_LEFT,
             sent: 0,
         }
@@ -155,8 +148,6 @@ impl Link {
 
     /// Has the guest answer a request. What cannot be sent at once is returned.
     pub(super) fn respond(self: &Rc<Self>, exchange: Box<Exchange>) -> Option<Stream> {
-        let worker = self.worker();
-        worker.shared.counters.requests.add();
         let Exchange {
             head,
             incoming,
@@ -167,7 +158,7 @@ impl Link {
         // It has come to its end.
         drop(incoming);
         let line = self.line(&head);
-        let mut request = worker.http.take_request();
+        let mut request = self.local.take_request();
         request.head.compose(
             head.method.as_str(),
             request::target(&head.uri),
@@ -182,45 +173,12 @@ impl Link {
         request.trailers = trailers;
         request.transport = Some(Rc::clone(&self.transport));
         request.secure = self.secure;
-        let answer = match self.instance() {
-            Ok(instance) => match instance.handle_request(request) {
-                (back, Ok(answer)) => {
-                    request = back;
-                    answer
-                }
-                (back, Err(_trapped)) => {
-                    // Why was logged.
-                    request = back;
-                    *self.instance.borrow_mut() = None;
-                    Answer::status(500, "")
-                }
-            },
-            Err(error) => {
-                worker.shared.counters.instances_failed.add();
-                tracing::error!(peer = %self.transport.peer(), %error, "no instance for a request");
-                Answer::status(503, "")
-            }
-        };
+        let mut own = self.own.borrow_mut();
+        let (request, answer) = own.handle(&self.local, &self.transport, request);
+        drop(own);
         let sending = self.send(&request, answer, outgoing, line);
-        worker.http.put_request(request);
+        self.local.put_request(request);
         sending
-    }
-
-    /// The instance that answers: the connection's, or the worker's.
-    fn instance(&self) -> Result<Rc<Instance>, InstanceError> {
-        let worker = self.worker();
-        if worker.shared.isolation == Isolation::Worker {
-            return worker.instance();
-        }
-        let mut own = self.instance.borrow_mut();
-        match &*own {
-            Some(instance) if !instance.is_dead() => Ok(Rc::clone(instance)),
-            _ => {
-                // Its place is free before another is taken.
-                *own = None;
-                Ok(Rc::clone(own.insert(worker.instance()?)))
-            }
-        }
     }
 
     /// Sends a response, checked first.
@@ -231,24 +189,9 @@ impl Link {
         outgoing: SendResponse<Bytes>,
         line: Line,
     ) -> Option<Stream> {
-        let shared = &self.worker().shared;
-        if let Body::Unopened(error) = &answer.body {
-            let answer = Answer::unopened(error);
-            return self.send_ours(request.is_head(), answer, outgoing, line);
-        }
-        let most = shared.limits.max_write_buffer;
-        let checked = match Checked::new(&answer, request.is_head(), most) {
+        let checked = match exchange::check(&answer, request, &self.thread().env) {
             Ok(checked) => checked,
-            Err(fault) => {
-                shared.counters.responses_refused.add();
-                tracing::error!(
-                    guest = %shared.guest.name,
-                    path = request.head.target(),
-                    "the guest's response cannot be sent: {fault}"
-                );
-                let answer = Answer::status(500, "");
-                return self.send_ours(request.is_head(), answer, outgoing, line);
-            }
+            Err(ours) => return self.send_ours(request.is_head(), ours, outgoing, line),
         };
         if checked.closes {
             self.closes.set(true);
@@ -258,11 +201,11 @@ impl Link {
                 let mut fields = Vec::new();
                 let served = file_body::respond(
                     Rc::clone(file),
-                    &shared.roots,
-                    request.purpose(answer.status),
+                    &self.local.env.roots,
+                    Purpose::of(request, answer.status),
                     request,
                     |name| checked.first(name),
-                    self.worker().http.now(),
+                    self.local.now(),
                     &mut fields,
                 );
                 let parts: Vec<Part> = served.parts.into_iter().collect();
@@ -331,11 +274,8 @@ impl Link {
         refusal: Refusal,
         outgoing: SendResponse<Bytes>,
     ) -> Option<Stream> {
-        let Refusal { status, reason } = refusal;
-        self.worker().shared.counters.requests_refused.add();
-        tracing::info!(peer = %self.transport.peer(), status, reason, "request refused");
+        let answer = exchange::refused(&self.transport, refusal);
         let line = self.line(head);
-        let answer = Answer::status(status, reason);
         let is_head = head.method == http::Method::HEAD;
         self.send_ours(is_head, answer, outgoing, line)
     }
@@ -352,7 +292,7 @@ impl Link {
     }
 
     fn date(&self) -> HeaderValue {
-        kept(&self.date, self.worker().http.date(), |date| {
+        kept(&self.date, self.local.date(), |date| {
             HeaderValue::from_bytes(date).unwrap_or_else(|_| HeaderValue::from_static(""))
         })
     }
@@ -362,8 +302,7 @@ impl Link {
     }
 
     fn file_failed(&self, path: &str, error: &io::Error) {
-        self.worker().shared.counters.files_failed.add();
-        tracing::warn!(path, "the file cannot be read: {error}");
+        exchange::file_failed(&self.thread().env, path, error);
     }
 
     /// Sends a response, as much of it as can be sent at once, and returns the
@@ -568,7 +507,7 @@ impl Line {
 impl Drop for Line {
     fn drop(&mut self) {
         if let Some(entry) = self.entry.take()
-            && let Some(lines) = self.link.worker().http.lines()
+            && let Some(lines) = self.link.local.lines()
         {
             let entry = Entry {
                 status: self.status,

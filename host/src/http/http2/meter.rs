@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use h2::Reason;
 
 use crate::http::http2::{MOST_STREAMS, PREFACE};
-use crate::worker::Tick;
+use crate::thread::Tick;
 
 /// How many such frames a connection may send at once.
 const BURST: u32 = 1000;

@@ -36,12 +36,11 @@ use crate::error::ConnectionError;
 use crate::http::http2::io::{Gate, Io};
 use crate::http::http2::link::{Exchange, Link};
 use crate::http::http2::nudge::Nudge;
+use crate::http::local::Local;
 use crate::protocol::Lost;
+use crate::thread::{Thread, Tick};
 use crate::transport::Transport;
 use crate::turns::REQUEST;
-use crate::worker::{Tick, Worker};
-
-pub(crate) use incoming::Incoming;
 
 /// What a client begins with (RFC 9113, section 3.4).
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -111,9 +110,14 @@ impl std::fmt::Debug for Connection {
 
 impl Connection {
     /// A connection of which some bytes may have come.
-    pub(crate) fn new(transport: &Rc<Transport>, secure: bool, kept: Vec<u8>) -> Self {
-        let worker = transport.worker();
-        let limits = &worker.shared.limits.http;
+    pub(crate) fn new(
+        local: &Rc<Local>,
+        transport: &Rc<Transport>,
+        secure: bool,
+        kept: Vec<u8>,
+    ) -> Self {
+        let thread = transport.thread();
+        let limits = &thread.env.limits.http;
         let gate: Rc<Gate> = Rc::default();
         let most = u32::try_from(limits.max_head).unwrap_or(u32::MAX);
         let handshake = server::Builder::new()
@@ -126,11 +130,11 @@ impl Connection {
             .handshake(Io::new(transport, &gate, kept));
         Self {
             stage: Stage::Preface(handshake),
-            link: Link::new(transport, secure),
+            link: Link::new(local, transport, secure),
             gate,
             streams: FuturesUnordered::new(),
             ready: VecDeque::new(),
-            idle: Some(worker.now()),
+            idle: Some(thread.now()),
             leaving: Leaving::No,
             waited: false,
             answered: false,
@@ -138,8 +142,8 @@ impl Connection {
         }
     }
 
-    fn worker(&self) -> &Rc<Worker> {
-        self.link.worker()
+    fn thread(&self) -> &Rc<Thread> {
+        self.link.thread()
     }
 
     /// Ready when the connection is at its end.
@@ -254,7 +258,7 @@ impl Connection {
                 // What is sent now comes back from one that is no more.
                 connection.graceful_shutdown();
                 if self.leaving == Leaving::No {
-                    self.leaving = Leaving::Told(self.link.worker().now());
+                    self.leaving = Leaving::Told(self.link.thread().now());
                 }
                 self.gate.say(words);
             }
@@ -266,15 +270,15 @@ impl Connection {
     fn begin(&mut self, request: http::Request<RecvStream>, outgoing: SendResponse<Bytes>) {
         self.idle = None;
         let (head, incoming) = request.into_parts();
-        let worker = self.link.worker();
-        let limits = &worker.shared.limits.http;
+        let thread = self.link.thread();
+        let limits = &thread.env.limits.http;
         if let Err(refusal) = request::check(&head, limits) {
             let sending = self.link.refuse(&head, refusal, outgoing);
             self.push(unread::forget_after(sending, Some(incoming)));
             return;
         }
         let link = Rc::clone(&self.link);
-        if worker.shared.program.requests().is_some() {
+        if self.link.local.handlers.awaits() {
             self.push(answering::answer(link, head, incoming, outgoing));
             return;
         }
@@ -339,9 +343,9 @@ impl Connection {
     /// Does what is due: tells the client that the connection is to end, or ends
     /// it. Returns whether something was done.
     fn end_if_due(&mut self) -> bool {
-        let worker = Rc::clone(self.worker());
-        let limits = &worker.shared.limits.http;
-        let now = worker.now();
+        let thread = Rc::clone(self.thread());
+        let limits = &thread.env.limits.http;
+        let now = thread.now();
         let idle = self.is_idle();
         match (idle, self.idle) {
             (false, _) => self.idle = None,
@@ -351,13 +355,13 @@ impl Connection {
         // It is not idle before the client has taken all that was sent.
         let since = self.idle.unwrap_or(now).max(self.link.transport.moved());
         let slow = self.gate.meter.borrow().head_since();
-        let slow = slow.is_some_and(|since| worker.passed(since, limits.head_timeout));
+        let slow = slow.is_some_and(|since| thread.passed(since, limits.head_timeout));
         let connection = match &mut self.stage {
             Stage::Open(connection) => connection,
             Stage::Preface(_) => {
-                if worker.is_draining()
+                if thread.is_draining()
                     || self.link.transport.is_reclaimed()
-                    || worker.passed(since, limits.head_timeout)
+                    || thread.passed(since, limits.head_timeout)
                 {
                     self.link.transport.close();
                     return true;
@@ -378,16 +382,16 @@ impl Connection {
                 connection.abrupt_shutdown(Reason::NO_ERROR);
                 true
             }
-            Leaving::Told(since) if idle && worker.passed(since, GRACE) => {
+            Leaving::Told(since) if idle && thread.passed(since, GRACE) => {
                 self.leaving = Leaving::Now;
                 connection.abrupt_shutdown(Reason::NO_ERROR);
                 true
             }
             Leaving::Told(_) => false,
             Leaving::No
-                if worker.is_draining()
+                if thread.is_draining()
                     || self.link.closes.get()
-                    || (idle && worker.passed(since, limits.keep_alive_timeout)) =>
+                    || (idle && thread.passed(since, limits.keep_alive_timeout)) =>
             {
                 self.leaving = Leaving::Told(now);
                 connection.graceful_shutdown();
@@ -399,9 +403,9 @@ impl Connection {
 
     /// Has the task woken when something is due.
     fn arm(&self) {
-        let worker = self.worker();
-        let limits = &worker.shared.limits.http;
-        let after = |since: Tick, limit| worker.tick_after(limit) - worker.now() + since;
+        let thread = self.thread();
+        let limits = &thread.env.limits.http;
+        let after = |since: Tick, limit| thread.tick_after(limit) - thread.now() + since;
         let head = self.gate.meter.borrow().head_since();
         let head = head.map(|since| after(since, limits.head_timeout));
         let moved = self.link.transport.moved();
@@ -431,7 +435,7 @@ impl Connection {
 
     /// Notes that what a client does is not answered.
     fn refused(&self, reason: &str) {
-        self.worker().shared.counters.requests_refused.add();
+        self.thread().env.counters.requests_refused.add();
         tracing::info!(peer = %self.link.transport.peer(), reason, "connection refused");
     }
 }
@@ -441,6 +445,6 @@ impl Drop for Connection {
         // What they hold is the link's.
         self.ready.clear();
         self.streams.clear();
-        self.link.requests.borrow_mut().close();
+        self.link.own.borrow_mut().close();
     }
 }

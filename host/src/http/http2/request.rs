@@ -10,14 +10,14 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
 
+use crate::address::Address;
 use crate::config::HttpLimits;
 use crate::http::access_log::Entry;
 use crate::http::chunked::is_dropped;
-use crate::http::connection::TOO_LARGE;
+use crate::http::exchange::TOO_LARGE;
 use crate::http::head::Refusal;
 use crate::http::head::authority::is_authority;
-use crate::transport::Address;
-use crate::worker::Worker;
+use crate::http::local::Local;
 
 /// Checks what `h2` leaves to be checked.
 ///
@@ -127,8 +127,8 @@ pub(super) fn expects_continue(headers: &HeaderMap) -> bool {
 }
 
 /// What the access log says of a request, where there is one.
-pub(super) fn entry(head: &Parts, peer: &Address, worker: &Worker) -> Option<Box<Entry>> {
-    worker.http.lines()?;
+pub(super) fn entry(head: &Parts, peer: &Address, local: &Local) -> Option<Box<Entry>> {
+    local.lines()?;
     let field = |name| {
         let value = head.headers.get(name);
         value.map(|it: &HeaderValue| it.as_bytes().to_vec())
@@ -141,7 +141,7 @@ pub(super) fn entry(head: &Parts, peer: &Address, worker: &Worker) -> Option<Box
         user_agent: field(header::USER_AGENT),
         status: 0,
         length: 0,
-        time: worker.http.now(),
+        time: local.now(),
         begun: Instant::now(),
     }))
 }

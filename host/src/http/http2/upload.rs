@@ -10,12 +10,12 @@ use std::time::Duration;
 use h2::RecvStream;
 use http::HeaderMap;
 
+use crate::http::answer::Fields;
 use crate::http::chunked::is_dropped;
-use crate::http::connection::{SLOW_BODY, TOO_LARGE};
+use crate::http::exchange::{self, SLOW_BODY, TOO_LARGE};
 use crate::http::head::Refusal;
 use crate::http::http2::link::{Exchange, Link};
 use crate::http::http2::{Outcome, request, unread};
-use crate::http::response::Fields;
 
 /// How many of the largest bodies the streams of a connection may have in memory
 /// before all but the one that began first wait.
@@ -146,7 +146,7 @@ pub(super) async fn collect(link: Rc<Link>, mut exchange: Box<Exchange>) -> Outc
             unread::forget_after(sending, Some(exchange.incoming)).await
         }
         Err(Broken::Left) => {
-            tracing::info!(peer = %link.transport.peer(), "the client left within a request");
+            exchange::left(&link.transport);
             drop(link.line(&exchange.head));
             Outcome::Over
         }
@@ -158,7 +158,7 @@ async fn receive(
     incoming: &mut RecvStream,
     held: &mut Held,
 ) -> Result<Fields, Broken> {
-    let limits = &link.worker().shared.limits.http;
+    let limits = &link.thread().env.limits.http;
     while let Some(piece) = in_time(limits.body_timeout, incoming.data()).await? {
         let piece = piece.map_err(|_| Broken::Left)?;
         if held.bytes.len() + piece.len() > limits.max_body {

@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::config::Limits;
-use crate::server::Counters;
+use crate::counters::Counters;
 
 /// Work that ends within this time needs no place.
 const MOMENT: Duration = Duration::from_millis(10);

@@ -27,7 +27,7 @@ use crate::wasm::concurrent::bindings::netwasm::net::client::{
 use crate::wasm::concurrent::permissions::Permissions;
 use crate::wasm::concurrent::state::{ConnectionHandle, State};
 use crate::wasm::concurrent::tcp::drive;
-use crate::worker::Worker;
+use crate::wasm::local::Local;
 
 /// The WIT resource `datagram-socket`.
 #[expect(unreachable_pub, reason = "the generated bindings name it")]
@@ -48,14 +48,14 @@ type Connection = Resource<ConnectionHandle>;
 
 /// What a call of a guest works with.
 struct Caller {
-    worker: Rc<Worker>,
+    local: Rc<Local>,
     permissions: Arc<Permissions>,
 }
 
 impl Caller {
     fn new(state: &State) -> SendWrapper<Self> {
         SendWrapper::new(Self {
-            worker: Rc::clone(&state.worker),
+            local: Rc::clone(&state.local),
             permissions: Arc::clone(&state.permissions),
         })
     }
@@ -82,8 +82,8 @@ impl Caller {
         tls: Option<&ClientTls>,
         options: ConnectOptions,
     ) -> Outcome<Rc<Transport>> {
-        let transport = connect::make(&self.worker, endpoint, tls, options).await?;
-        self.worker.shared.counters.connections_made.add();
+        let transport = connect::make(&self.local.worker, endpoint, tls, options).await?;
+        self.local.env.net.counters.connections_made.add();
         Ok(transport)
     }
 
@@ -92,7 +92,7 @@ impl Caller {
             return Err(ConnectionError::InvalidArgument);
         }
         self.permissions.resolve(name)?;
-        let addresses = self.worker.resolver.resolve(name).await?;
+        let addresses = self.local.worker.resolver.resolve(name).await?;
         self.permissions.remember(name, &addresses);
         Ok(addresses.into_iter().map(Into::into).collect())
     }
@@ -102,7 +102,7 @@ impl Caller {
             return Err(ConnectionError::InvalidArgument);
         }
         self.permissions.send_name(host, port)?;
-        let addresses = self.worker.resolver.resolve(host).await?;
+        let addresses = self.local.worker.resolver.resolve(host).await?;
         let peers = self.permissions.peers(host, port, &addresses)?;
         DatagramSocket::connect(&peers)
     }
@@ -117,7 +117,7 @@ impl Caller {
         self.permissions.connect(&key.endpoint)?;
         let (mut place, kept) = pool.get(timeout).await?;
         let transport = match kept {
-            Some(parked) => parked.resume(&self.worker)?,
+            Some(parked) => parked.resume(&self.local.worker.thread)?,
             None => {
                 let tls = key.tls.as_ref();
                 let made = self.make(&key.endpoint, tls, key.connect).await?;
@@ -251,7 +251,7 @@ impl HostDatagramSocketWithStore<State> for HasSelf<State> {
         SendWrapper::new(async move {
             let socket = socket?;
             loop {
-                let (data, from) = match socket.receive(&caller.worker).await {
+                let (data, from) = match socket.receive(&caller.local.worker.thread).await {
                     Ok(received) => received,
                     Err(error) => return Ok(Err(error.into())),
                 };
@@ -333,7 +333,7 @@ impl State {
             },
         };
         Ok(PoolHandle {
-            pool: self.shared().pools.open(&key)?,
+            pool: self.env().net.pools.open(&key)?,
             key: Arc::new(key),
         })
     }

@@ -21,7 +21,7 @@ use wasmtime_wasi::OpenMode;
 use wasmtime_wasi::filesystem::Descriptor;
 use wasmtime_wasi::p3::bindings::filesystem::types::ErrorCode;
 
-use crate::stream::Health;
+use crate::health::Health;
 use crate::wasm::concurrent::state::State;
 use crate::wasm::concurrent::streams::NoStream;
 

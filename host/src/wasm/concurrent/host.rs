@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use wasmtime::component::{Access, FutureReader, HasSelf, Linker, Resource, StreamReader};
 
+use crate::address::Address;
 use crate::stream::Stream;
-use crate::transport::Address;
 use crate::wasm::bindings::netwasm::net::{log, types};
 use crate::wasm::concurrent::bindings::netwasm::net::streams::{
     Host, HostConnection, HostConnectionWithStore,
@@ -29,7 +29,7 @@ impl Host for State {}
 
 impl log::Host for State {
     fn log(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
-        self.shared().log.write(level.into(), &message);
+        self.env().log.write(level.into(), &message);
         Ok(())
     }
 }

@@ -9,10 +9,14 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::{poll_fn, ready};
+use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use send_wrapper::SendWrapper;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::AbortHandle;
@@ -28,23 +32,23 @@ use wasmtime_wasi_http::{
 
 use crate::config::Isolation;
 use crate::connect::Endpoint;
-use crate::http::{
-    Answered, Destination, Exchange, MOST_EXCHANGES, Moving, NoResponse, Reply, RequestBody, hop,
-};
-use crate::server::Shared;
-use crate::stream::Health;
-use crate::transport::Transport;
+use crate::health::Health;
+use crate::http::content::{Content, FileContent};
+use crate::http::failure::Failure;
+use crate::http::handler::{Awaiting, Call};
+use crate::http::outgoing::{Exchange, MOST_EXCHANGES, SendOptions, WireBody};
+use crate::http::{Answered, Destination, NoResponse, Reply, hop};
 use crate::turns::{REQUEST, Turn};
-use crate::wasm::concurrent::Background;
-use crate::wasm::concurrent::Entry;
-use crate::wasm::concurrent::Permissions;
+use crate::wasm::concurrent::http_error::{of_failure, of_guest};
 use crate::wasm::concurrent::instance::{Running, in_turns, note_exit, report};
 use crate::wasm::concurrent::place::{Own, Place, Seat};
-use crate::wasm::concurrent::response;
 use crate::wasm::concurrent::state::State;
+use crate::wasm::concurrent::{Background, Entry, Permissions, response};
 use crate::wasm::instance::one_line;
+use crate::wasm::local::Env;
+use crate::wasm::local::Local;
+use crate::wasm::moving::Moving;
 use crate::wasm::wasi;
-use crate::worker::Worker;
 
 /// The largest piece of a body that is copied out of a guest at once, bytes: so
 /// much of it, and a little more, may be in memory.
@@ -55,7 +59,7 @@ const CHUNK: usize = 256 << 10;
 pub(crate) struct Requests {
     /// Whether it may get another one.
     open: Cell<bool>,
-    waiting: RefCell<VecDeque<Request>>,
+    waiting: RefCell<VecDeque<Call>>,
     /// Those that were given to it and are not over, the oldest first.
     running: RefCell<Vec<Weak<Reply>>>,
     /// How many it was given.
@@ -68,30 +72,19 @@ pub(crate) struct Requests {
     /// True for 0.2, whose calls exclude each other.
     one_at_a_time: bool,
     /// For an instance that the connections of a worker share.
-    shared: Option<Arc<Shared>>,
+    shared: Option<Arc<Env>>,
     /// Requests whose clients have left and that it is still at.
     left: RefCell<Vec<(Weak<Reply>, OwnedSemaphorePermit)>>,
     /// How many of them went on for too long.
     overdue: Cell<usize>,
 }
 
-/// A request for a guest.
-#[derive(Debug)]
-pub(crate) struct Request {
-    pub(crate) head: http::Request<RequestBody>,
-    pub(crate) secure: bool,
-    pub(crate) reply: Rc<Reply>,
-    /// The turns of the connection that it came on.
-    pub(crate) turn: Rc<Turn>,
-}
-
 /// Gives a request of a connection to an instance: to a new one, to the one of
 /// the connection, which is kept in `own`, or to one of the worker's. Returns
 /// which.
-pub(crate) fn begin(transport: &Transport, own: &mut Own, request: Request) -> Rc<Requests> {
-    let worker = transport.worker();
+pub(crate) fn begin(local: &Rc<Local>, own: &mut Own, request: Call) -> Rc<Requests> {
     let takes = |requests: &Rc<Requests>| requests.takes();
-    let found = match worker.shared.isolation {
+    let found = match local.env.isolation {
         Isolation::Request => None,
         Isolation::Connection => own.requests.take().and_then(|old| {
             if takes(&old) {
@@ -101,38 +94,38 @@ pub(crate) fn begin(transport: &Transport, own: &mut Own, request: Request) -> R
             None
         }),
         Isolation::Worker => {
-            let mut all = worker.requests.borrow_mut();
+            let mut all = local.requests.borrow_mut();
             all.retain(|requests| requests.open.get());
             all.iter().find(|&it| takes(it)).map(Rc::clone)
         }
     };
     if let Some(requests) = found {
         requests.push(request);
-        if worker.shared.isolation == Isolation::Connection {
+        if local.env.isolation == Isolation::Connection {
             own.requests = Some(Rc::clone(&requests));
         }
         return requests;
     }
-    let requests = Requests::new(worker);
+    let requests = Requests::new(local);
     let turn = Rc::clone(&request.turn);
     requests.push(request);
-    match worker.shared.isolation {
+    match local.env.isolation {
         Isolation::Request => requests.close(),
         Isolation::Connection => own.requests = Some(Rc::clone(&requests)),
-        Isolation::Worker => worker.requests.borrow_mut().push(Rc::clone(&requests)),
+        Isolation::Worker => local.requests.borrow_mut().push(Rc::clone(&requests)),
     }
-    requests.start(worker, own.seat(), turn);
+    requests.start(local, own.seat(), turn);
     requests
 }
 
 impl Requests {
-    fn new(worker: &Worker) -> Rc<Self> {
-        let limits = &worker.shared.limits.http;
-        let one = match worker.shared.program.requests().map(|it| &it.entry) {
+    fn new(local: &Local) -> Rc<Self> {
+        let limits = &local.env.net.limits.http;
+        let one = match local.env.program.requests().map(|it| &it.entry) {
             Some(Entry::Proxy(_)) => Some(1),
             _ => None,
         };
-        let shared = worker.shared.isolation == Isolation::Worker;
+        let shared = local.env.isolation == Isolation::Worker;
         Rc::new(Self {
             open: Cell::new(true),
             waiting: RefCell::default(),
@@ -144,7 +137,7 @@ impl Requests {
             task: RefCell::default(),
             health: Rc::default(),
             one_at_a_time: one.is_some(),
-            shared: shared.then(|| Arc::clone(&worker.shared)),
+            shared: shared.then(|| Arc::clone(&local.env)),
             left: RefCell::default(),
             overdue: Cell::new(0),
         })
@@ -160,7 +153,7 @@ impl Requests {
         running.iter().filter(busy).count() < self.most_at_once
     }
 
-    fn push(&self, request: Request) {
+    fn push(&self, request: Call) {
         self.running
             .borrow_mut()
             .push(Rc::downgrade(&request.reply));
@@ -178,28 +171,9 @@ impl Requests {
         self.wake();
     }
 
-    /// Nobody waits for one of its requests any more. An instance of one
-    /// connection is at its end where it has no others. One that is shared goes
-    /// on: its state is not the client's.
-    pub(crate) fn abandon(self: &Rc<Self>, reply: &Rc<Reply>) {
-        reply.abandon();
-        let Some(shared) = &self.shared else {
-            self.close();
-            return self.end_if_unwanted();
-        };
-        if self.is_unwanted() {
-            // What it waits for is nobody else's. Its calls go on with an error.
-            self.health.give_up();
-        }
-        // A call of 0.2 is bounded where it is made.
-        if !self.one_at_a_time {
-            self.leave_behind(shared, reply);
-        }
-    }
-
     /// Bounds what goes on in a shared instance for a client that has left. A
     /// call cannot be ended by itself.
-    fn leave_behind(self: &Rc<Self>, shared: &Arc<Shared>, reply: &Rc<Reply>) {
+    fn leave_behind(self: &Rc<Self>, shared: &Arc<Env>, reply: &Rc<Reply>) {
         let Some(place) = shared.background.place() else {
             return self.overdue(shared);
         };
@@ -222,7 +196,7 @@ impl Requests {
 
     /// A call goes on for too long. The instance is at its end where it is at
     /// as many such calls as it may be at requests.
-    fn overdue(&self, shared: &Shared) {
+    fn overdue(&self, shared: &Env) {
         self.overdue.set(self.overdue.get() + 1);
         if self.overdue.get() >= self.most_at_once && self.open.get() {
             shared.background.ended(
@@ -260,7 +234,7 @@ impl Requests {
     }
 
     /// The next request; `None` where there will be none.
-    fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<Request>> {
+    fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<Call>> {
         if let Some(request) = self.waiting.borrow_mut().pop_front() {
             return Poll::Ready(Some(request));
         }
@@ -361,15 +335,19 @@ impl Requests {
     }
 
     /// Begins its life, in the turns of its connection if it is of one.
-    fn start(self: &Rc<Self>, worker: &Rc<Worker>, seat: Rc<Seat>, turn: Rc<Turn>) {
-        let shared = worker.shared.isolation == Isolation::Worker;
-        let turn = if shared { worker.turns.turn() } else { turn };
-        let (requests, serving, own) = (Rc::clone(self), Rc::clone(worker), Rc::clone(&turn));
+    fn start(self: &Rc<Self>, local: &Rc<Local>, seat: Rc<Seat>, turn: Rc<Turn>) {
+        let shared = local.env.isolation == Isolation::Worker;
+        let turn = if shared {
+            local.worker.thread.turns.turn()
+        } else {
+            turn
+        };
+        let (requests, serving, own) = (Rc::clone(self), Rc::clone(local), Rc::clone(&turn));
         let life = async move {
             // One that is shared lives on for requests of any connection.
             let place = match shared {
                 true => None,
-                false => Some(seat.take(&serving.shared.places).await),
+                false => Some(seat.take(&serving.env.net.places).await),
             };
             let place = Cell::new(place);
             serve(&serving, &requests, &own, &place).await;
@@ -378,32 +356,53 @@ impl Requests {
             // It ends with the worker, and its connections are waited for.
             tokio::task::spawn_local(async move { turn.run(life).await }).abort_handle()
         } else {
-            worker.spawn(turn, life)
+            local.worker.thread.spawn(turn, life)
         };
         *self.task.borrow_mut() = Some(task);
     }
 }
 
+impl Awaiting for Requests {
+    /// Nobody waits for one of its requests any more. An instance of one
+    /// connection is at its end where it has no others. One that is shared goes
+    /// on: its state is not the client's.
+    fn abandon(self: Rc<Self>, reply: &Rc<Reply>) {
+        reply.abandon();
+        let Some(shared) = &self.shared else {
+            self.close();
+            return self.end_if_unwanted();
+        };
+        if self.is_unwanted() {
+            // What it waits for is nobody else's. Its calls go on with an error.
+            self.health.give_up();
+        }
+        // A call of 0.2 is bounded where it is made.
+        if !self.one_at_a_time {
+            self.leave_behind(shared, reply);
+        }
+    }
+}
+
 /// An instance from its beginning to its end.
 async fn serve(
-    worker: &Rc<Worker>,
+    local: &Rc<Local>,
     requests: &Rc<Requests>,
     turn: &Rc<Turn>,
     place: &Cell<Option<Place>>,
 ) {
     let health = Rc::clone(&requests.health);
-    let (mut store, guest) = match instantiate(worker, &health).await {
+    let (mut store, guest) = match instantiate(local, &health).await {
         Ok(made) => made,
         Err(error) => {
-            worker.shared.counters.instances_failed.add();
+            local.env.net.counters.instances_failed.add();
             let error = one_line(&error);
-            tracing::error!(guest = %worker.shared.guest.name, %error, "no instance for a request");
+            tracing::error!(guest = %local.env.net.guest, %error, "no instance for a request");
             return requests.fail_all(&NoResponse::NoInstance);
         }
     };
     let mut life = Running::new(&health);
     let guest = Arc::new(guest);
-    let background = &worker.shared.background;
+    let background = &local.env.background;
     let running = store.run_concurrent(async |accessor| {
         while let Some(request) = poll_fn(|cx| requests.poll_next(cx)).await {
             let answering = Answering {
@@ -461,15 +460,15 @@ async fn serve(
 }
 
 async fn instantiate(
-    worker: &Rc<Worker>,
+    local: &Rc<Local>,
     health: &Rc<Health>,
 ) -> wasmtime::Result<(Store<State>, Guest)> {
-    let program = worker
-        .shared
+    let program = local
+        .env
         .program
         .requests()
         .ok_or_else(|| wasmtime::Error::msg("the component takes no requests"))?;
-    let (mut store, instance) = program.instantiate(State::new(worker, health)).await?;
+    let (mut store, instance) = program.instantiate(State::new(local, health)).await?;
     let guest = match &program.entry {
         Entry::Proxy(indices) => Guest::Proxy(indices.load(&mut store, &instance)?),
         Entry::Service(indices) => Guest::Service(indices.load(&mut store, &instance)?),
@@ -487,7 +486,7 @@ enum Guest {
 /// A request as a task of its store.
 struct Answering {
     guest: Arc<Guest>,
-    request: SendWrapper<Request>,
+    request: SendWrapper<Call>,
     requests: SendWrapper<Rc<Requests>>,
 }
 
@@ -509,9 +508,9 @@ impl AccessorTask<State, HasSelf<State>> for Answering {
 async fn answer_by_proxy(
     accessor: &Accessor<State>,
     proxy: &Proxy,
-    request: SendWrapper<Request>,
+    request: SendWrapper<Call>,
 ) -> wasmtime::Result<()> {
-    let Request {
+    let Call {
         head,
         secure,
         reply,
@@ -523,13 +522,14 @@ async fn answer_by_proxy(
     let (request, out) = accessor.with(|mut store| {
         let state = store.data_mut();
         let health = state.health.clone();
-        let head = head.map(|body| Moving::new(body, &health));
+        let local = state.local.clone();
+        let head = head.map(|body| Moving::new(body.map_err(of_failure), &health));
         let mut view = state.http();
         let request = view.new_incoming_request(scheme, head)?;
         let out = view.new_response_outparam_from_callback(move |answer| {
             answering.answer(match answer {
                 Ok(response) => Ok(Answered {
-                    response: response.map(|body| Moving::new(body, &health)),
+                    response: response.map(|body| GuestBody::boxed(body, &health, &local)),
                     sent: None,
                     trailers: None,
                 }),
@@ -549,9 +549,9 @@ async fn answer_by_proxy(
 async fn answer_by_service(
     accessor: &Accessor<State>,
     service: &Service,
-    request: SendWrapper<Request>,
+    request: SendWrapper<Call>,
 ) -> wasmtime::Result<()> {
-    let Request {
+    let Call {
         head,
         secure,
         reply,
@@ -564,10 +564,10 @@ async fn answer_by_service(
         false => http::uri::Scheme::HTTP,
     };
     let uri = parts.uri.into_parts();
-    let (health, headers) = accessor.with(|mut store| {
+    let (health, local, headers) = accessor.with(|mut store| {
         let state = store.data_mut();
         let headers = FieldMap::new_immutable(state.http().hooks, parts.headers);
-        (state.health.clone(), headers)
+        (state.health.clone(), state.local.clone(), headers)
     });
     let (request, _) = p3::Request::new(
         parts.method,
@@ -576,16 +576,19 @@ async fn answer_by_service(
         uri.path_and_query,
         headers,
         None,
-        Moving::new(body, &health),
+        Moving::new(body.map_err(of_failure), &health),
     );
     match service.handle(accessor, request).await? {
         Ok(response) => {
             let (sent, told) = oneshot::channel();
-            let told = async move { told.await.unwrap_or(Err(Error::ConnectionTerminated)) };
+            let told = async move {
+                let told = told.await.unwrap_or(Err(Failure::ConnectionTerminated));
+                told.map_err(of_failure)
+            };
             let (response, trailers) =
                 accessor.with(|store| response::into_http(store, response, told))?;
             reply.answer(Ok(Answered {
-                response: response.map(|body| Moving::new(body, &health)),
+                response: response.map(|body| GuestBody::boxed(body, &health, &local)),
                 sent: Some(sent),
                 trailers,
             }));
@@ -593,6 +596,52 @@ async fn answer_by_service(
         Err(code) => reply.answer(Err(NoResponse::Failed(format!("it answers {code:?}")))),
     }
     Ok(())
+}
+
+/// The body of a guest's response.
+struct GuestBody {
+    body: Moving<WasiBody>,
+    local: SendWrapper<Rc<Local>>,
+}
+
+impl GuestBody {
+    fn boxed(
+        body: WasiBody,
+        health: &Rc<Health>,
+        local: &SendWrapper<Rc<Local>>,
+    ) -> Box<dyn Content + Unpin> {
+        Box::new(Self {
+            body: Moving::new(body, health),
+            local: local.clone(),
+        })
+    }
+}
+
+impl Content for GuestBody {
+    fn take_file(&mut self) -> Option<FileContent> {
+        self.body.take_file(&self.local.hand_back)
+    }
+}
+
+impl Body for GuestBody {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        polled.map(|frame| frame.map(|frame| frame.map_err(of_guest)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// What `wasi:http` needs of an instance.
@@ -603,14 +652,14 @@ pub(crate) struct Http {
 
 impl Http {
     pub(crate) fn new(
-        worker: &Rc<Worker>,
+        local: &Rc<Local>,
         health: &Rc<Health>,
         permissions: &Arc<Permissions>,
     ) -> Self {
         Self {
             context: WasiHttpCtx::new(),
             hooks: Hooks {
-                worker: SendWrapper::new(Rc::clone(worker)),
+                local: SendWrapper::new(Rc::clone(local)),
                 health: SendWrapper::new(Rc::clone(health)),
                 permissions: Arc::clone(permissions),
                 exchanges: None,
@@ -631,7 +680,7 @@ impl WasiHttpView for State {
 }
 
 struct Hooks {
-    worker: SendWrapper<Rc<Worker>>,
+    local: SendWrapper<Rc<Local>>,
     health: SendWrapper<Rc<Health>>,
     permissions: Arc<Permissions>,
     /// Requests that it may send besides those that are under way; made when
@@ -654,7 +703,7 @@ impl Hooks {
         uri: &http::Uri,
         options: Option<RequestOptions>,
     ) -> HttpResult<Exchange> {
-        let endpoint = Destination::of(uri)?.endpoint;
+        let endpoint = Destination::of(uri).map_err(of_failure)?.endpoint;
         if self.permissions.connect(&endpoint).is_err() {
             return Err(match endpoint {
                 Endpoint::Address(_) => Error::DestinationIpProhibited,
@@ -665,7 +714,7 @@ impl Hooks {
         let exchanges = Arc::clone(self.exchanges.get_or_insert_with(places));
         let Ok(place) = exchanges.try_acquire_owned() else {
             if !std::mem::replace(&mut self.refused, true) {
-                let guest = &self.worker.shared.guest.name;
+                let guest = &self.local.env.net.guest;
                 tracing::warn!(%guest, "no more than {MOST_EXCHANGES} HTTP requests at once");
             }
             return Err(Error::ConnectionLimitReached);
@@ -673,7 +722,11 @@ impl Hooks {
         Ok(Exchange {
             place,
             health: self.health.clone(),
-            options: options.unwrap_or_default(),
+            options: options.map_or_else(SendOptions::default, |it| SendOptions {
+                connect_timeout: it.connect_timeout,
+                first_byte_timeout: it.first_byte_timeout,
+                between_bytes_timeout: it.between_bytes_timeout,
+            }),
         })
     }
 }
@@ -687,14 +740,19 @@ impl WasiHttpHooks for Hooks {
         _: Box<dyn Future<Output = HttpResult<()>> + Send>,
     ) -> Box<dyn Future<Output = Sending> + Send> {
         let exchange = self.begin_exchange(request.uri(), options);
-        let client = self.worker.http_client().clone();
+        let outgoing = Rc::clone(&self.local.outgoing);
         let health = self.health.clone();
+        let request = request.map(|body| body.map_err(of_guest).boxed_unsync());
         Box::new(SendWrapper::new(async move {
-            tokio::select! {
+            let (response, sent) = tokio::select! {
                 biased;
-                sent = client.send(request, exchange?) => sent,
-                () = health.given_up() => Err(Error::ConnectionTerminated),
-            }
+                sent = outgoing.send(request, exchange?) => sent.map_err(of_failure)?,
+                () = health.given_up() => return Err(Error::ConnectionTerminated),
+            };
+            let received =
+                |body: WireBody| Moving::new(body.map_err(of_failure), &health).boxed_unsync();
+            let sent = async move { sent.await.map_err(of_failure) };
+            Ok((response.map(received), Box::new(sent) as Box<_>))
         }))
     }
 

@@ -16,14 +16,16 @@ use wasmtime_wasi::I32Exit;
 
 use crate::config::Isolation;
 use crate::error::ConnectionError;
-use crate::stream::{Health, Stream};
+use crate::health::Health;
+use crate::stream::Stream;
+use crate::thread::Active;
 use crate::transport::Transport;
 use crate::wasm::concurrent::bindings::exports::netwasm::net::stream_handler::Guest;
 use crate::wasm::concurrent::state::{ConnectionHandle, State};
 use crate::wasm::concurrent::{Entry, Program};
 use crate::wasm::instance::{one_line, reason};
+use crate::wasm::local::Local;
 use crate::wasm::wasi;
-use crate::worker::{Active, Worker};
 
 /// A way to an instance that all connections of a worker share.
 #[derive(Debug)]
@@ -73,28 +75,31 @@ impl Coming {
 }
 
 /// Begins the guest's call for a connection.
-pub(crate) fn serve(worker: &Rc<Worker>, transport: &Rc<Transport>) -> Rc<Stream> {
-    match worker.shared.isolation {
+pub(crate) fn serve(local: &Rc<Local>, transport: &Rc<Transport>) -> Rc<Stream> {
+    match local.env.isolation {
         Isolation::Connection | Isolation::Request => {
             let health = Rc::default();
             let stream = Stream::new(transport, &health);
-            let serving = Rc::clone(worker);
+            let serving = Rc::clone(local);
             let connection = Rc::clone(&stream);
-            worker.spawn(Rc::clone(&transport.turn), async move {
-                serve_one(&serving, &health, connection).await;
-            });
+            local
+                .worker
+                .thread
+                .spawn(Rc::clone(&transport.turn), async move {
+                    serve_one(&serving, &health, connection).await;
+                });
             stream
         }
         Isolation::Worker => {
-            let mut shared = worker.calls.borrow_mut();
+            let mut shared = local.calls.borrow_mut();
             let calls = match &mut *shared {
                 Some(calls) if !calls.health.is_gone() => calls,
-                shared => shared.insert(Calls::begin(worker)),
+                shared => shared.insert(Calls::begin(local)),
             };
             let stream = Stream::new(transport, &calls.health);
             calls.coming.push(Arrived {
                 stream: Rc::clone(&stream),
-                _active: worker.active(),
+                _active: local.worker.thread.active(),
             });
             stream
         }
@@ -103,16 +108,16 @@ pub(crate) fn serve(worker: &Rc<Worker>, transport: &Rc<Transport>) -> Rc<Stream
 
 impl Calls {
     /// Makes an instance that takes connections until it traps.
-    fn begin(worker: &Rc<Worker>) -> Self {
+    fn begin(local: &Rc<Local>) -> Self {
         let calls = Self {
             coming: Rc::default(),
             health: Rc::default(),
         };
         let (coming, health) = (Rc::clone(&calls.coming), Rc::clone(&calls.health));
-        let worker = Rc::clone(worker);
-        let turn = worker.turns.turn();
+        let local = Rc::clone(local);
+        let turn = local.worker.thread.turns.turn();
         let life = async move {
-            serve_all(&worker, &health, &coming).await;
+            serve_all(&local, &health, &coming).await;
             // Whatever came too late for it.
             for arrived in coming.streams.take() {
                 arrived.stream.transport().fail(ConnectionError::Aborted);
@@ -125,8 +130,8 @@ impl Calls {
 }
 
 /// The life of an instance of one connection.
-async fn serve_one(worker: &Rc<Worker>, health: &Rc<Health>, stream: Rc<Stream>) {
-    let Some((mut store, guest)) = instantiate(worker, health, &stream).await else {
+async fn serve_one(local: &Rc<Local>, health: &Rc<Health>, stream: Rc<Stream>) {
+    let Some((mut store, guest)) = instantiate(local, health, &stream).await else {
         return;
     };
     let connection = Rc::clone(&stream);
@@ -137,7 +142,7 @@ async fn serve_one(worker: &Rc<Worker>, health: &Rc<Health>, stream: Rc<Stream>)
         Ok(())
     });
     let running = in_turns(health, running);
-    let background = &worker.shared.background;
+    let background = &local.env.background;
     match background.bound(connection.over(), running).await {
         Some(ended) => settle(&store, health, ended),
         None => health.trapped(),
@@ -145,9 +150,9 @@ async fn serve_one(worker: &Rc<Worker>, health: &Rc<Health>, stream: Rc<Stream>)
 }
 
 /// The life of an instance of all connections of a worker.
-async fn serve_all(worker: &Rc<Worker>, health: &Rc<Health>, coming: &Coming) {
+async fn serve_all(local: &Rc<Local>, health: &Rc<Health>, coming: &Coming) {
     let first = coming.next().await;
-    let Some((mut store, guest)) = instantiate(worker, health, &first.stream).await else {
+    let Some((mut store, guest)) = instantiate(local, health, &first.stream).await else {
         // The next connection gets another one.
         health.trapped();
         return;
@@ -206,27 +211,27 @@ async fn call(
 
 /// An instance, for a connection first.
 async fn instantiate(
-    worker: &Rc<Worker>,
+    local: &Rc<Local>,
     health: &Rc<Health>,
     stream: &Stream,
 ) -> Option<(Store<State>, Guest)> {
     let made = async {
-        let program = worker
-            .shared
+        let program = local
+            .env
             .program
             .streams()
             .ok_or_else(|| wasmtime::Error::msg("the component takes no streams"))?;
         let Entry::Streams(indices) = &program.entry else {
             wasmtime::bail!("the component takes no streams");
         };
-        let (mut store, instance) = program.instantiate(State::new(worker, health)).await?;
+        let (mut store, instance) = program.instantiate(State::new(local, health)).await?;
         let guest = indices.load(&mut store, &instance)?;
         Ok((store, guest))
     };
     match made.await {
         Ok(made) => Some(made),
         Err(error) => {
-            worker.shared.counters.instances_failed.add();
+            local.env.net.counters.instances_failed.add();
             let peer = stream.transport().peer();
             let error = one_line(&error);
             tracing::error!(%peer, %error, "no instance for a connection");
@@ -252,40 +257,40 @@ fn settle(store: &Store<State>, health: &Health, ended: wasmtime::Result<wasmtim
 
 /// Logs that a guest exited with success.
 pub(super) fn note_exit(store: &Store<State>, call: &str) {
-    let guest = &store.data().shared().guest.name;
+    let guest = &store.data().env().net.guest;
     tracing::info!(%guest, call, "the guest exited");
 }
 
 /// Logs that a guest trapped.
 pub(super) fn report(store: &Store<State>, call: &str, error: &wasmtime::Error) {
     let state = store.data();
-    let shared = state.shared();
-    shared.counters.traps.add();
+    let env = state.env();
+    env.net.counters.traps.add();
     if let Some(Trap::Interrupt) = error.downcast_ref() {
-        state.worker.turns.note_time_out();
+        state.local.worker.thread.turns.note_time_out();
     }
-    let mut reason = reason(error, &shared.limits, &state.memory);
+    let mut reason = reason(error, &env.net.limits, &state.memory);
     if reason.contains("handle limit exceeded") {
         reason = "the guest holds too many handles (--max-handles)".to_owned();
     }
-    tracing::error!(guest = %shared.guest.name, call, "the guest trapped: {reason}");
-    tracing::debug!(guest = %shared.guest.name, "{error:?}");
+    tracing::error!(guest = %env.net.guest, call, "the guest trapped: {reason}");
+    tracing::debug!(guest = %env.net.guest, "{error:?}");
 }
 
 /// Runs a command to its end, and returns its exit code: 1 where it trapped.
-pub(crate) async fn run(worker: &Rc<Worker>, program: &Program) -> u8 {
+pub(crate) async fn run(local: &Rc<Local>, program: &Program) -> u8 {
     let health = Rc::default();
-    let made = program.instantiate(State::new(worker, &health)).await;
+    let made = program.instantiate(State::new(local, &health)).await;
     let (mut store, instance) = match made {
         Ok(made) => made,
         Err(error) => {
             let error = one_line(&error);
-            tracing::error!(guest = %worker.shared.guest.name, %error, "the guest cannot start");
+            tracing::error!(guest = %local.env.net.guest, %error, "the guest cannot start");
             return 1;
         }
     };
     let mut running = Running::new(&health);
-    match in_turns(&health, call_run(worker, program, &mut store, &instance)).await {
+    match in_turns(&health, call_run(local, program, &mut store, &instance)).await {
         Ok(ended) => {
             running.end();
             u8::from(ended.is_err())
@@ -305,7 +310,7 @@ pub(crate) async fn run(worker: &Rc<Worker>, program: &Program) -> u8 {
 }
 
 async fn call_run(
-    worker: &Rc<Worker>,
+    local: &Rc<Local>,
     program: &Program,
     store: &mut Store<State>,
     instance: &Instance,
@@ -320,7 +325,7 @@ async fn call_run(
                 let rest = poll_fn(|cx| accessor.poll_no_interesting_tasks(cx));
                 tokio::select! {
                     () = rest => {}
-                    () = worker.all_drained() => {}
+                    () = local.worker.thread.all_drained() => {}
                 }
                 ended
             };

@@ -20,7 +20,7 @@ use wasmtime_wasi::p3::bindings::sockets::types::IpAddress;
 use crate::error::ConnectionError;
 use crate::wasm::concurrent::permissions::Permissions;
 use crate::wasm::concurrent::state::State;
-use crate::worker::Worker;
+use crate::wasm::local::Local;
 
 type Store<'a> = StoreContextMut<'a, State>;
 type Answer = Result<Vec<IpAddr>, ConnectionError>;
@@ -35,8 +35,8 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     p3.func_wrap_concurrent(
         "resolve-addresses",
         |accessor: &Accessor<State>, (name,): (String,)| {
-            let (worker, permissions) = accessor.with(|mut store| parts(store.data_mut()));
-            let looking = resolve(worker, permissions, name);
+            let (local, permissions) = accessor.with(|mut store| parts(store.data_mut()));
+            let looking = resolve(local, permissions, name);
             Box::pin(async move {
                 let answer = looking.await.map_err(ErrorCode::from);
                 let answer = answer.map(|all| all.into_iter().map(Into::into).collect());
@@ -49,14 +49,14 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     Ok(())
 }
 
-fn parts(state: &State) -> (SendWrapper<Rc<Worker>>, Arc<Permissions>) {
-    let worker = SendWrapper::new(Rc::clone(&state.worker));
-    (worker, Arc::clone(&state.permissions))
+fn parts(state: &State) -> (SendWrapper<Rc<Local>>, Arc<Permissions>) {
+    let local = SendWrapper::new(Rc::clone(&state.local));
+    (local, Arc::clone(&state.permissions))
 }
 
 /// Looks a name up, if the guest may.
 fn resolve(
-    worker: SendWrapper<Rc<Worker>>,
+    local: SendWrapper<Rc<Local>>,
     permissions: Arc<Permissions>,
     name: String,
 ) -> SendWrapper<impl Future<Output = Answer>> {
@@ -65,7 +65,7 @@ fn resolve(
             return Err(ConnectionError::InvalidArgument);
         }
         permissions.resolve(&name)?;
-        let addresses = worker.resolver.resolve(&name).await?;
+        let addresses = local.worker.resolver.resolve(&name).await?;
         permissions.remember(&name, &addresses);
         Ok(addresses)
     })
@@ -118,8 +118,8 @@ fn add_p2(l: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
         |mut store: Store<'_>, (network, name): (Resource<Network>, String)| {
             let state = store.data_mut();
             state.table.get(&network)?;
-            let (worker, permissions) = parts(state);
-            let looking = resolve(worker, permissions, name);
+            let (local, permissions) = parts(state);
+            let looking = resolve(local, permissions, name);
             let task = tokio::task::spawn_local(looking);
             let handle = state.table.push(Lookup::Pending(SendWrapper::new(task)))?;
             Ok((Ok::<_, p2::ErrorCode>(handle),))

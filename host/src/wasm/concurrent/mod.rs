@@ -38,7 +38,7 @@ use crate::wasm::kind::Kind;
 use crate::wasm::wasi::random;
 
 pub(crate) use self::background::Background;
-pub(crate) use self::http::{Request, Requests, begin};
+pub(crate) use self::http::{Requests, begin};
 pub(crate) use self::instance::{Calls, run, serve};
 pub(crate) use self::permissions::Permissions;
 pub(crate) use self::place::Own;
@@ -126,7 +126,7 @@ impl Program {
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(HOSTCALL_FUEL);
-        let most = most_resources(store.data().shared());
+        let most = most_resources(store.data().env());
         store.set_max_component_handles(most.saturating_mul(HANDLES));
         store.set_epoch_deadline(1);
         if self.is_command() {
@@ -135,7 +135,7 @@ impl Program {
         } else {
             // A turn may take as long as an event. Another instance has its
             // own in between.
-            let most = event_steps(&store.data().shared().limits);
+            let most = event_steps(&store.data().env().net.limits);
             store.epoch_deadline_callback(move |mut store| {
                 let state = store.data_mut();
                 let turn = state.health.turn();
@@ -146,7 +146,7 @@ impl Program {
                     }
                 } else {
                     (state.turn, state.steps) = (turn, 0);
-                    if !state.worker.turns.is_overdue() {
+                    if !state.local.worker.thread.turns.is_overdue() {
                         // The deadline is of a turn before, however long ago.
                         return Ok(UpdateDeadline::Continue(1));
                     }
@@ -172,7 +172,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     p2::add_to_linker_async(&mut linker)?;
     random::add_to_linker(&mut linker, |state: &State| {
-        state.shared().limits.max_memory
+        state.env().net.limits.max_memory
     })?;
     p3::add_to_linker(&mut linker)?;
     http_p2::add_only_http_to_linker_async(&mut linker)?;

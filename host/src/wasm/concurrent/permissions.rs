@@ -10,14 +10,14 @@ use wasmtime_wasi::sockets::SocketAddrUse;
 use crate::connect::Endpoint;
 use crate::error::ConnectionError;
 use crate::policy::{Denied, Resolved};
-use crate::server::Shared;
+use crate::wasm::local::Env;
 
 /// Peers that may be answered; beyond it the oldest are forgotten.
 const PEERS: usize = 1024;
 
 /// The permissions of one instance.
 pub(crate) struct Permissions {
-    shared: Arc<Shared>,
+    env: Arc<Env>,
     known: Mutex<Known>,
 }
 
@@ -34,16 +34,16 @@ struct Known {
 }
 
 impl Permissions {
-    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+    pub(crate) fn new(env: &Arc<Env>) -> Self {
         Self {
-            shared: Arc::clone(shared),
+            env: Arc::clone(env),
             known: Mutex::default(),
         }
     }
 
     /// Whether a socket may use an address so. Why not is logged.
     pub(crate) fn allows(&self, address: SocketAddr, used: SocketAddrUse) -> bool {
-        let policy = &self.shared.policy;
+        let policy = &self.env.net.policy;
         let mut known = self.known();
         let decided = match used {
             SocketAddrUse::TcpBind | SocketAddrUse::UdpBind => {
@@ -91,7 +91,7 @@ impl Permissions {
     /// # Errors
     /// `AccessDenied`.
     pub(crate) fn connect(&self, endpoint: &Endpoint) -> Result<(), ConnectionError> {
-        let policy = &self.shared.policy;
+        let policy = &self.env.net.policy;
         let decided = match endpoint {
             Endpoint::Address(address) => policy.connect_address(*address, &self.known().names),
             Endpoint::Name { host, port } => policy.connect_name(host, *port),
@@ -105,7 +105,7 @@ impl Permissions {
     /// # Errors
     /// `AccessDenied`.
     pub(crate) fn send_name(&self, host: &str, port: u16) -> Result<(), ConnectionError> {
-        self.decide(self.shared.policy.send_name(host, port))
+        self.decide(self.env.net.policy.send_name(host, port))
     }
 
     /// Those of a host's addresses that datagrams may be sent to. If there are
@@ -124,15 +124,15 @@ impl Permissions {
         let allowed: Vec<_> = peers
             .filter(|&peer| {
                 let decided = match host.parse::<IpAddr>() {
-                    Ok(_) => self.shared.policy.send_to(peer, &self.known().names),
-                    Err(_) => self.shared.policy.resolved_peer(host, peer),
+                    Ok(_) => self.env.net.policy.send_to(peer, &self.known().names),
+                    Err(_) => self.env.net.policy.resolved_peer(host, peer),
                 };
                 let decided = decided.inspect_err(|denied| tracing::debug!("{denied}"));
                 decided.map_err(|error| denied.push(error)).is_ok()
             })
             .collect();
         if allowed.is_empty() {
-            self.shared.deny_all(&denied);
+            self.env.net.deny_all(&denied);
             return Err(ConnectionError::AccessDenied);
         }
         Ok(allowed)
@@ -143,7 +143,7 @@ impl Permissions {
     /// # Errors
     /// `AccessDenied`.
     pub(crate) fn resolve(&self, name: &str) -> Result<(), ConnectionError> {
-        self.decide(self.shared.policy.resolve(name))
+        self.decide(self.env.net.policy.resolve(name))
     }
 
     /// Remembers what a name led to.
@@ -154,7 +154,7 @@ impl Permissions {
 
     fn decide(&self, decided: Result<(), Denied>) -> Result<(), ConnectionError> {
         decided.map_err(|denied| {
-            self.shared.deny(&denied);
+            self.env.net.deny(&denied);
             ConnectionError::AccessDenied
         })
     }

@@ -19,10 +19,12 @@ use wasmtime_wasi_http::p3::Response;
 use wasmtime_wasi_http::p3::bindings::http::types::{ErrorCode, HostResponseWithStore};
 use wasmtime_wasi_http::{Error, FieldMap, WasiBody, WasiHttp, WasiHttpView};
 
+use crate::http::failure::Failure;
 use crate::http::{Ended, FileContent};
 use crate::wasm::concurrent::files::Rest;
+use crate::wasm::concurrent::http_error::{of_failure, of_guest};
 use crate::wasm::concurrent::state::State;
-use crate::worker::Worker;
+use crate::wasm::local::Local;
 
 /// What is read of a file at once for who wants its bytes.
 const PIECE: usize = 64 << 10;
@@ -77,7 +79,7 @@ fn of_file(
     let (told, ended) = oneshot::channel();
     trailers.pipe(&mut store, Telling(Some(told)))?;
     let state = store.data_mut();
-    let body = FileBody::new(&state.worker, file, ended);
+    let body = FileBody::new(&state.local, file, ended);
     let mut response = http::Response::new(body);
     *response.headers_mut() = state.table.delete(headers)?.into();
     let (response, sent) = Response::from_http(state.http().hooks, response);
@@ -158,7 +160,7 @@ fn code(error: &Error) -> ErrorCode {
 }
 
 /// Takes the guest's trailers.
-struct Telling(Option<oneshot::Sender<Result<Option<HeaderMap>, Error>>>);
+struct Telling(Option<oneshot::Sender<Result<Option<HeaderMap>, Failure>>>);
 
 impl FutureConsumer<State> for Telling {
     type Item = Trailers;
@@ -175,7 +177,7 @@ impl FutureConsumer<State> for Telling {
         let told = match trailers {
             Some(Ok(Some(fields))) => Ok(Some(store.data_mut().table.delete(fields)?.into())),
             Some(Ok(None)) | None => Ok(None),
-            Some(Err(code)) => Err(Error::from(code)),
+            Some(Err(code)) => Err(of_guest(code.into())),
         };
         if let Some(sender) = self.0.take() {
             // The connection may be gone.
@@ -187,17 +189,17 @@ impl FutureConsumer<State> for Telling {
 
 /// A body that is a file.
 struct FileBody {
-    worker: SendWrapper<Rc<Worker>>,
+    local: SendWrapper<Rc<Local>>,
     /// `None` after its end.
     file: Option<Rest>,
     ended: Option<Ended>,
 }
 
 impl FileBody {
-    fn new(worker: &Rc<Worker>, file: Rest, ended: Ended) -> Self {
-        worker.http.hand_back.count(true);
+    fn new(local: &Rc<Local>, file: Rest, ended: Ended) -> Self {
+        local.hand_back.count(true);
         Self {
-            worker: SendWrapper::new(Rc::clone(worker)),
+            local: SendWrapper::new(Rc::clone(local)),
             file: Some(file),
             ended: Some(ended),
         }
@@ -227,7 +229,7 @@ impl FileBody {
 
 impl Drop for FileBody {
     fn drop(&mut self) {
-        self.worker.http.hand_back.count(false);
+        self.local.hand_back.count(false);
     }
 }
 
@@ -240,7 +242,7 @@ impl Body for FileBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = &mut *self;
-        let hand_back = &this.worker.http.hand_back;
+        let hand_back = &this.local.hand_back;
         if hand_back.is_asked()
             && let (Some(file), Some(ended)) = (this.file.take(), this.ended.take())
         {
@@ -265,7 +267,7 @@ impl Body for FileBody {
             Ok(Ok(Some(trailers))) => Some(Ok(Frame::trailers(trailers))),
             // An instance that ends without a word has no trailers.
             Ok(Ok(None)) | Err(_) => None,
-            Ok(Err(error)) => Some(Err(error)),
+            Ok(Err(failure)) => Some(Err(of_failure(failure))),
         })
     }
 }

@@ -12,12 +12,13 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::config::Isolation;
-use crate::server::Shared;
-use crate::stream::{Health, Stream};
+use crate::health::Health;
+use crate::stream::Stream;
 use crate::wasm::concurrent::http::Http;
 use crate::wasm::concurrent::permissions::Permissions;
+use crate::wasm::local::Env;
+use crate::wasm::local::Local;
 use crate::wasm::state::MemoryLimit;
-use crate::worker::Worker;
 
 /// The WIT resource `connection`.
 #[expect(unreachable_pub, reason = "the generated bindings name it")]
@@ -25,7 +26,7 @@ pub struct ConnectionHandle(pub(crate) SendWrapper<Rc<Stream>>);
 
 /// The data of an instance's store.
 pub(crate) struct State {
-    pub(crate) worker: SendWrapper<Rc<Worker>>,
+    pub(crate) local: SendWrapper<Rc<Local>>,
     pub(crate) health: SendWrapper<Rc<Health>>,
     pub(crate) memory: MemoryLimit,
     pub(crate) permissions: Arc<Permissions>,
@@ -40,34 +41,34 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(worker: &Rc<Worker>, health: &Rc<Health>) -> Self {
-        let shared = &worker.shared;
+    pub(crate) fn new(local: &Rc<Local>, health: &Rc<Health>) -> Self {
+        let env = &local.env;
         let mut table = ResourceTable::new();
-        table.set_max_capacity(most_resources(shared));
-        let permissions = Arc::new(Permissions::new(shared));
+        table.set_max_capacity(most_resources(env));
+        let permissions = Arc::new(Permissions::new(env));
         Self {
-            worker: SendWrapper::new(Rc::clone(worker)),
+            local: SendWrapper::new(Rc::clone(local)),
             health: SendWrapper::new(Rc::clone(health)),
-            memory: MemoryLimit::new(shared),
+            memory: MemoryLimit::new(env),
             turn: 0,
             steps: 0,
             context: None,
-            http: Http::new(worker, health, &permissions),
+            http: Http::new(local, health, &permissions),
             permissions,
             table,
         }
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.worker.shared
+    pub(crate) fn env(&self) -> &Arc<Env> {
+        &self.local.env
     }
 }
 
 /// How many objects of the host an instance may have: connections are counted
 /// besides.
-pub(crate) fn most_resources(shared: &Shared) -> usize {
-    let limits = &shared.limits;
-    let alone = shared.isolation != Isolation::Worker && !shared.program.is_command();
+pub(crate) fn most_resources(env: &Env) -> usize {
+    let limits = &env.net.limits;
+    let alone = env.isolation != Isolation::Worker && !env.program.is_command();
     let connections = if alone { 1 } else { limits.max_connections };
     limits.max_handles.saturating_add(connections)
 }
@@ -75,16 +76,16 @@ pub(crate) fn most_resources(shared: &Shared) -> usize {
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         let Self {
-            worker,
+            local,
             permissions,
             context,
             table,
             ..
         } = self;
-        let shared = &worker.shared;
+        let env = &local.env;
         let ctx = context.get_or_insert_with(|| {
-            let stdio = shared.program.is_command();
-            Box::new(shared.wasi.concurrent_context(stdio, permissions))
+            let stdio = env.program.is_command();
+            Box::new(env.wasi.concurrent_context(stdio, permissions))
         });
         WasiCtxView { ctx, table }
     }

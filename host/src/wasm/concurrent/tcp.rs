@@ -28,13 +28,15 @@ use wasmtime_wasi::p3::bindings::sockets::types::{
 };
 use wasmtime_wasi::sockets::SocketAddrUse;
 
+use crate::address::Address;
 use crate::connect;
 use crate::connection::Driver;
 use crate::incoming::Incoming;
 use crate::stream::Stream;
-use crate::transport::{Address, Transport};
+use crate::transport::Transport;
 use crate::wasm::concurrent::state::State;
 use crate::wasm::concurrent::streams;
+use crate::wasm::instance::Instance;
 use crate::watch::watch;
 
 /// Connections that the kernel keeps waiting, unless the guest says otherwise.
@@ -439,21 +441,27 @@ fn adopt(
     address: SocketAddr,
 ) -> SocketResult<Rc<Stream>> {
     let socket = connected?;
-    let worker = &*state.worker;
-    let permit = worker
-        .shared
+    let local = &*state.local;
+    let permit = local
+        .env
+        .net
         .try_outgoing_permit()
         .map_err(|_| ErrorCode::Other(Some("--max-outgoing is reached".into())))?;
-    let transport = Transport::watched(worker, socket, Address::Ip(address), Some(permit));
-    worker.shared.counters.connections_made.add();
+    let transport = Transport::watched(
+        &local.worker.thread,
+        socket,
+        Address::Ip(address),
+        Some(permit),
+    );
+    local.env.net.counters.connections_made.add();
     Ok(drive(state, &transport))
 }
 
 /// Has a connection's own task see to it.
 pub(super) fn drive(state: &State, transport: &Rc<Transport>) -> Rc<Stream> {
     let stream = Stream::new(transport, &state.health);
-    let driver = Driver::streaming(Rc::clone(transport), Rc::clone(&stream));
-    state.worker.drive(transport, driver);
+    let driver: Driver<Instance> = Driver::streaming(Rc::clone(transport), Rc::clone(&stream));
+    state.local.worker.drive(transport, driver);
     stream
 }
 
@@ -463,7 +471,7 @@ fn listen(
 ) -> wasmtime::Result<SocketResult<StreamReader<Handle>>> {
     let state = store.data_mut();
     let permissions = Arc::clone(&state.permissions);
-    let worker = Rc::clone(&state.worker);
+    let thread = Rc::clone(&state.local.worker.thread);
     let socket = state.table.get_mut(handle)?;
     let address = match &socket.state {
         TcpState::Unbound(_) => match socket.family {
@@ -483,7 +491,7 @@ fn listen(
     Ok(match socket.listen() {
         Err(error) => Err(error),
         Ok(listener) => {
-            let incoming = Incoming::new(worker, listener);
+            let incoming = Incoming::new(thread, listener);
             let accepting = Accepting {
                 incoming: SendWrapper::new(incoming),
                 family,

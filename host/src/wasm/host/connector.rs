@@ -2,13 +2,14 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::connect::{self, Endpoint};
+use crate::connect::Endpoint;
 use crate::error::ConnectionError;
 use crate::tls::ClientTls;
 use crate::wasm::bindings::netwasm::net::connector::{
     ConnectOptions, Endpoint as WitEndpoint, Host,
 };
 use crate::wasm::bindings::netwasm::net::types::ErrorCode;
+use crate::wasm::later;
 use crate::wasm::state::State;
 
 impl Host for State {
@@ -39,8 +40,8 @@ fn begin(
         .transpose()?;
     let timeout = options.timeout.map(Duration::from_nanos);
     state.begin(|state, id| {
-        connect::connect(
-            Rc::clone(&state.worker),
+        later::connect(
+            Rc::clone(&state.local.worker),
             state.instance.clone(),
             id,
             endpoint,
@@ -60,14 +61,14 @@ fn endpoint(to: WitEndpoint) -> Result<Endpoint, ConnectionError> {
 }
 
 fn allow(state: &State, endpoint: &Endpoint) -> Result<(), ConnectionError> {
-    let (shared, resolver) = (&state.worker.shared, &state.worker.resolver);
+    let (env, resolver) = (&state.local.env, &state.local.worker.resolver);
     let allowed = match endpoint {
-        Endpoint::Address(address) => shared.policy.connect_address(*address, &resolver.names()),
-        Endpoint::Name { host, port } => shared.policy.connect_name(host, *port),
-        Endpoint::Unix(path) => shared.policy.connect_unix(path),
+        Endpoint::Address(address) => env.net.policy.connect_address(*address, &resolver.names()),
+        Endpoint::Name { host, port } => env.net.policy.connect_name(host, *port),
+        Endpoint::Unix(path) => env.net.policy.connect_unix(path),
     };
     allowed.map_err(|denied| {
-        shared.deny(&denied);
+        env.net.deny(&denied);
         ConnectionError::AccessDenied
     })
 }

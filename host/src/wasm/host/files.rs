@@ -13,22 +13,22 @@ impl files::Host for State {}
 /// # Errors
 /// See [`crate::files::Roots::open_file`].
 pub(crate) fn open(state: &State, path: &str) -> Result<File, ConnectionError> {
-    let shared = &state.worker.shared;
-    if !shared.roots.hold(path) {
-        shared.counters.denied.add();
+    let env = &state.local.env;
+    if !env.roots.hold(path) {
+        env.net.counters.denied.add();
         tracing::warn!(
-            guest = %shared.guest.name,
+            guest = %env.net.guest,
             path,
             "opening a file is not allowed; --dir HOST::GUEST would allow it"
         );
         return Err(ConnectionError::AccessDenied);
     }
-    let opened = shared.roots.open_file(path);
+    let opened = env.roots.open_file(path);
     if let Err(error) = &opened
         && *error != ConnectionError::NotFound
     {
-        shared.counters.files_failed.add();
-        tracing::warn!(guest = %shared.guest.name, path, "the file cannot be opened: {error}");
+        env.net.counters.files_failed.add();
+        tracing::warn!(guest = %env.net.guest, path, "the file cannot be opened: {error}");
     }
     opened
 }

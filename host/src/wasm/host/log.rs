@@ -3,7 +3,7 @@ use crate::wasm::state::State;
 
 impl Host for State {
     fn log(&mut self, level: Level, message: String) -> wasmtime::Result<()> {
-        self.worker.shared.log.write(level.into(), &message);
+        self.local.env.log.write(level.into(), &message);
         Ok(())
     }
 }

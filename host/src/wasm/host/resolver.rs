@@ -1,9 +1,9 @@
 use std::rc::Rc;
 
-use crate::connect;
 use crate::error::ConnectionError;
 use crate::wasm::bindings::netwasm::net::resolver::Host;
 use crate::wasm::bindings::netwasm::net::types::ErrorCode;
+use crate::wasm::later;
 use crate::wasm::state::State;
 
 impl Host for State {
@@ -11,13 +11,18 @@ impl Host for State {
         if name.is_empty() {
             return Ok(Err(ErrorCode::InvalidArgument));
         }
-        let shared = &self.worker.shared;
-        if let Err(denied) = shared.policy.resolve(&name) {
-            shared.deny(&denied);
+        let env = &self.local.env;
+        if let Err(denied) = env.net.policy.resolve(&name) {
+            env.net.deny(&denied);
             return Ok(Err(ConnectionError::AccessDenied.into()));
         }
         let begun = self.begin(|state, id| {
-            connect::resolve(Rc::clone(&state.worker), state.instance.clone(), id, name)
+            later::resolve(
+                Rc::clone(&state.local.worker),
+                state.instance.clone(),
+                id,
+                name,
+            )
         });
         Ok(begun.map_err(ErrorCode::from))
     }

@@ -46,11 +46,11 @@ fn send_to(
 ) -> wasmtime::Result<Result<(), ConnectionError>> {
     let datagrams = state.datagrams(this)?;
     let to = to.into();
-    let (shared, resolver) = (&state.worker.shared, &state.worker.resolver);
+    let (env, resolver) = (&state.local.env, &state.local.worker.resolver);
     if !datagrams.knows(to)
-        && let Err(denied) = shared.policy.send_to(to, &resolver.names())
+        && let Err(denied) = env.net.policy.send_to(to, &resolver.names())
     {
-        shared.deny(&denied);
+        env.net.deny(&denied);
         return Ok(Err(ConnectionError::AccessDenied));
     }
     Ok(datagrams.send_to(data, to))
@@ -116,7 +116,7 @@ impl HostTransport for State {
         if !transport.can_start_tls() {
             return Ok(Err(ErrorCode::InvalidState));
         }
-        let tls = &self.worker.shared.tls;
+        let tls = &self.local.env.net.tls;
         let session = match role {
             TlsRole::Server => match tls.server() {
                 Some(config) => Tls::accept(config),

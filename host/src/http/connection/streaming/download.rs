@@ -10,13 +10,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Body as _;
-use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::{Answering, Stage};
 use crate::http::connection::{Driver, JOIN, SMALL_FILE, read};
-use crate::http::hand_back::{Ended, FileContent, OpenContent};
+use crate::http::content::{BoxContent, Ended, FileContent, OpenContent};
+use crate::http::failure::Failure;
 use crate::http::local::clear;
-use crate::http::moving::Moving;
 use crate::http::reply::{Answered, Sent};
 use crate::http::request::Request;
 use crate::http::response::{self, Persistence};
@@ -50,7 +49,7 @@ const LEFT_OPEN: Duration = Duration::from_secs(1);
 /// What is sent.
 enum Content {
     Nothing,
-    Frames(Moving<WasiBody>),
+    Frames(BoxContent),
     /// The trailers; all of the body was given to the transport.
     Trailers(Ended),
 }
@@ -121,7 +120,7 @@ impl Driver {
         let bodiless = response::bodiless(status);
         let file = match bodiless {
             true => None,
-            false => body.take_file(&self.worker().http.hand_back),
+            false => body.take_file(),
         };
         let file = file.map(FileContent::open).transpose();
         let file = file.map_err(|error| format!("its file cannot be sent: {error}"))?;
@@ -131,7 +130,7 @@ impl Driver {
         {
             if let Some(told) = told {
                 // The guest may not want to know.
-                let _ = told.send(Err(Error::HttpResponseBodySize(Some(file.length))));
+                let _ = told.send(Err(Failure::HttpResponseBodySize(Some(file.length))));
             }
             let has = file.length;
             return Err(format!(
@@ -154,14 +153,14 @@ impl Driver {
         let keeps = request.head.keep_alive()
             && framing != Framed::Closed
             && !waits
-            && !self.worker().is_draining();
+            && !self.thread().is_draining();
         let persistence = match (keeps, request.head.minor_version()) {
             (false, _) => Persistence::Closed,
             (true, 0) => Persistence::KeptOnRequest,
             (true, _) => Persistence::Kept,
         };
         let begin = out.len();
-        response::write_head(status, &parts.headers, &self.worker().http.date(), out);
+        response::write_head(status, &parts.headers, &self.local.date(), out);
         let length = match framing {
             _ if matches!(status, 204 | 304) => None,
             Framed::Length(0) if status == 205 => Some(0),
@@ -249,7 +248,7 @@ impl Driver {
         cx: &mut Context<'_>,
         out: &mut Vec<u8>,
     ) -> Poll<Next> {
-        let now = self.worker().now();
+        let now = self.thread().now();
         let Answering {
             request,
             reply,
@@ -264,7 +263,7 @@ impl Driver {
             Framed::Length(_) => LEFT_OPEN,
             Framed::Chunked | Framed::Closed => self.limits().response_timeout,
         };
-        let due = self.worker().tick_after(limit);
+        let due = self.thread().tick_after(limit);
         let before = download.sent;
         loop {
             let body = match &mut download.content {
@@ -299,7 +298,7 @@ impl Driver {
                 return Poll::Ready(Next::Complete);
             }
             if self.transport.queued() + out.len() as u64
-                > self.worker().shared.limits.write_high as u64
+                > self.thread().env.limits.write_high as u64
             {
                 self.write_out(out);
                 if self.is_full() {

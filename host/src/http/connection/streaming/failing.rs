@@ -22,17 +22,14 @@
 use super::download::Framed;
 use super::{Answering, LOOK, MOST_PROBES, PROBED, Stage};
 use crate::error::ConnectionError;
-use crate::http::connection::{Driver, Reading, SLOW_BODY};
+use crate::http::connection::{Driver, Reading};
+use crate::http::exchange::{self, CLIENT_LEFT, SLOW_BODY};
 use crate::http::head::Refusal;
 use crate::http::reply::NoResponse;
-use crate::http::response::{self, Answer};
+use crate::http::response;
 use crate::http::upload::End;
+use crate::thread::Tick;
 use crate::transport::Presence;
-use crate::worker::Tick;
-
-/// What the access log says of a request that its client did not wait for, as
-/// nginx does.
-const CLIENT_LEFT: u16 = 499;
 
 impl Driver {
     /// Answers in the guest's place, as it has no response.
@@ -42,14 +39,8 @@ impl Driver {
         reason: &NoResponse,
         out: &mut Vec<u8>,
     ) {
-        let status = reason.status();
-        let shared = &self.worker().shared;
-        if let NoResponse::Failed(what) = reason {
-            shared.counters.responses_refused.add();
-            let path = answering.request.head.target();
-            tracing::error!(guest = %shared.guest.name, path, "the guest has no response: {what}");
-        }
-        let answer = Answer::status(status, "");
+        let path = answering.request.head.target();
+        let answer = exchange::missing(&self.thread().env, path, reason);
         let unread = answering
             .upload
             .as_ref()
@@ -65,17 +56,14 @@ impl Driver {
 
     /// The response cannot be completed: what was sent must not look whole.
     pub(super) fn break_off(&mut self, mut answering: Answering, why: &str, out: &mut Vec<u8>) {
-        let shared = &self.worker().shared;
-        shared.counters.responses_refused.add();
-        tracing::error!(guest = %shared.guest.name, path = answering.request.head.target(),
-            "the guest's response {why}");
+        exchange::broken(&self.thread().env, answering.request.head.target(), why);
         let mut closed = false;
         if let Stage::Sending(download) = answering.stage {
             closed = download.framing == Framed::Closed;
             self.log_later(answering.entry.take(), download.status, download.sent, out);
         }
         self.write_out(out);
-        answering.requests.abandon(&answering.reply);
+        answering.requests.clone().abandon(&answering.reply);
         if let Some(upload) = answering.upload {
             upload.stop(End::Lost(ConnectionError::Aborted));
         }
@@ -88,7 +76,7 @@ impl Driver {
     }
 
     pub(super) fn client_left(&mut self, answering: Answering, out: &mut Vec<u8>) {
-        tracing::info!(peer = %self.transport.peer(), "the client left within a request");
+        exchange::left(&self.transport);
         self.exchange.ended = true;
         self.abandon(answering, None, out);
     }
@@ -100,7 +88,7 @@ impl Driver {
         refusal: Option<Refusal>,
         out: &mut Vec<u8>,
     ) {
-        answering.requests.abandon(&answering.reply);
+        answering.requests.clone().abandon(&answering.reply);
         match (refusal, answering.stage) {
             (Some(refusal), Stage::Waiting) => self.refuse(answering.request, refusal, out),
             (_, Stage::Sending(download)) => {
@@ -123,7 +111,7 @@ impl Driver {
         mut answering: Box<Answering>,
         out: &mut Vec<u8>,
     ) {
-        let now = self.worker().now();
+        let now = self.thread().now();
         let late = |deadline: Option<Tick>| deadline.is_some_and(|it| now >= it);
         if late(Some(answering.look)) && !matches!(answering.stage, Stage::Discarding(_)) {
             let mut next = LOOK;
@@ -143,7 +131,7 @@ impl Driver {
                 }
                 Presence::There => {}
             }
-            answering.look = self.worker().tick_after(next);
+            answering.look = self.thread().tick_after(next);
         }
         if late(answering.deadline) && matches!(answering.stage, Stage::Waiting) {
             // A body that still comes has its own time-out. The time for the
@@ -151,17 +139,15 @@ impl Driver {
             let limit = self.limits().response_timeout;
             if let Some(upload) = &answering.upload {
                 let since = now.saturating_sub(upload.moved());
-                let due = self.worker().tick_after(limit).saturating_sub(since);
+                let due = self.thread().tick_after(limit).saturating_sub(since);
                 if due > now {
                     answering.deadline = Some(due);
                     self.exchange.reading = Reading::Answer(answering);
                     return self.arm();
                 }
             }
-            let shared = &self.worker().shared;
-            tracing::error!(guest = %shared.guest.name, path = answering.request.head.target(),
-                "the guest has no response in time (--response-timeout)");
-            answering.requests.abandon(&answering.reply);
+            exchange::late(&self.thread().env, answering.request.head.target());
+            answering.requests.clone().abandon(&answering.reply);
             self.exchange.last |= answering
                 .upload
                 .as_ref()
@@ -186,8 +172,8 @@ impl Driver {
                     // It is for the client to take what there is.
                     answering.made = now;
                 }
-                if !self.worker().passed(answering.made, limit) {
-                    let due = self.worker().tick_after(limit) - (now - answering.made);
+                if !self.thread().passed(answering.made, limit) {
+                    let due = self.thread().tick_after(limit) - (now - answering.made);
                     answering.deadline = Some(due);
                 } else {
                     let why = "does not go on in time (--response-body-timeout)";
@@ -196,7 +182,7 @@ impl Driver {
             }
             Stage::Reading { .. } if late(answering.deadline) => {
                 let moved = answering.upload.as_ref().map_or(now, |it| it.moved());
-                let limit = self.worker().tick_after(self.limits().body_timeout);
+                let limit = self.thread().tick_after(self.limits().body_timeout);
                 let due = limit.saturating_sub(now.saturating_sub(moved));
                 if due > now {
                     answering.deadline = Some(due);
@@ -219,10 +205,10 @@ impl Driver {
 
     /// True if a client that has ended its sending side got nothing for too long.
     fn waited_too_long(&self, ended: Tick) -> bool {
-        let worker = self.worker();
+        let thread = self.thread();
         let since = ended.max(self.transport.moved());
-        let limit = worker.shared.limits.half_close_timeout;
-        limit.is_some_and(|limit| worker.passed(since, limit))
+        let limit = thread.env.limits.half_close_timeout;
+        limit.is_some_and(|limit| thread.passed(since, limit))
     }
 
     /// Asks a client that has ended its sending side whether it is still there,
@@ -272,6 +258,6 @@ impl Driver {
         }
         self.tell_sent();
         self.exchange.untold.clear();
-        self.exchange.requests.close();
+        self.exchange.own.close();
     }
 }

@@ -10,8 +10,9 @@ use http_body::{Body, Frame, SizeHint};
 use send_wrapper::SendWrapper;
 use tokio::task::unconstrained;
 
-use crate::http::hand_back::{FileContent, HandBack};
-use crate::stream::Health;
+use crate::health::Health;
+use crate::http::FileContent;
+use crate::wasm::hand_back::HandBack;
 
 /// A body of which each piece begins a new turn of the instance: where data is
 /// always at hand, a whole body passes in one poll of its loop, and that is no
@@ -37,7 +38,7 @@ impl<B: Body + Unpin> Moving<B> {
 
     /// The file that it is; `None` where it is something else. To be asked
     /// before it is polled.
-    pub(super) fn take_file(&mut self, hand_back: &HandBack) -> Option<FileContent> {
+    pub(crate) fn take_file(&mut self, hand_back: &HandBack) -> Option<FileContent> {
         if hand_back.is_unused() || self.first.is_some() {
             return None;
         }
