@@ -1,14 +1,12 @@
 //! Much at once through every path that guests of the async engine have, and
 //! connections that end at any point of it.
 
-mod harness;
-
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::thread;
 
-use harness::{
+use crate::harness::{
     Client, Peer, Run, Server, TcpPeer, directory, echoes, pattern, same, text, unix_address, write,
 };
 

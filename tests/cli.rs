@@ -1,11 +1,11 @@
 //! The command line: help, mistakes, `inspect`, `compile`, and the log.
 
-mod harness;
-
 use std::net::{TcpListener, UdpSocket};
 use std::process::Command;
 
-use harness::{Finished, Run, Server, cert, directory, eventually, guest, text, write};
+use crate::harness::{
+    self, Finished, Run, Server, cert, directory, eventually, guest, text, write,
+};
 
 fn netwasm(args: &[&str]) -> Finished {
     Run::command(args).output()

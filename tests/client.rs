@@ -1,8 +1,6 @@
 //! `netwasm:net/client`: the guests `fetch` and `resolve`, and what they do
 //! not exercise by the probe.
 
-mod harness;
-
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
@@ -10,7 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::{Condvar, Mutex};
 use std::thread;
 
-use harness::{
+use crate::harness::{
     DEADLINE, Dns, DnsReply as Reply, Finished, Run, Server, Strace, TcpPeer, TlsServer, cert,
     directory, echoes, full_backlog, in_own_network, pattern, refusing, refusing_datagrams,
     set_mtu, spliced, text,
@@ -638,7 +636,9 @@ fn datagrams_go_to_and_fro() {
 
 #[test]
 fn datagrams_larger_than_a_packet_arrive_and_those_too_long_are_an_error() {
-    if !in_own_network("datagrams_larger_than_a_packet_arrive_and_those_too_long_are_an_error") {
+    if !in_own_network(
+        "client::datagrams_larger_than_a_packet_arrive_and_those_too_long_are_an_error",
+    ) {
         return;
     }
     set_mtu(1500);

@@ -1,12 +1,10 @@
 //! Programs: `wasi:cli/run`, 0.2 from the standard library, 0.3 by hand.
 
-mod harness;
-
 use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::{
+use crate::harness::{
     DEADLINE, Finished, Peer, Run, Strace, directory, echoes, eventually, in_own_network, pattern,
     refusing_datagrams, set_mtu, spliced, text, write,
 };
@@ -264,7 +262,9 @@ fn datagrams_go_where_they_may_and_come_back() {
 
 #[test]
 fn datagrams_larger_than_a_packet_arrive_and_those_too_long_are_an_error() {
-    if !in_own_network("datagrams_larger_than_a_packet_arrive_and_those_too_long_are_an_error") {
+    if !in_own_network(
+        "command::datagrams_larger_than_a_packet_arrive_and_those_too_long_are_an_error",
+    ) {
         return;
     }
     set_mtu(1500);

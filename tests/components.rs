@@ -1,13 +1,11 @@
 //! Components larger than a hello, or of other languages: what they have and
 //! use, and what is said where this host cannot run them.
 
-mod harness;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 
-use harness::{
+use crate::harness::{
     DEADLINE, Finished, Http2, Run, Server, directory, handler, handler_that_has, text, write,
 };
 

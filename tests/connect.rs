@@ -1,13 +1,11 @@
 //! Outgoing connections: the proxy, what may be reached, names, and TLS as a
 //! client.
 
-mod harness;
-
 use std::net::{SocketAddr, TcpListener};
 
-use harness::{
-    Run, Server, Strace, TcpPeer, TlsServer, cert, directory, echoes, eventually, full_backlog,
-    pattern, text, unix_address,
+use crate::harness::{
+    self, Run, Server, Strace, TcpPeer, TlsServer, cert, directory, echoes, eventually,
+    full_backlog, pattern, text, unix_address,
 };
 
 /// An address that refuses: a port that was just given back.

@@ -1,12 +1,10 @@
 //! Names: what each answer of a DNS server becomes, the cache, special names,
 //! and that no answer widens what is allowed.
 
-mod harness;
-
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use harness::{
+use crate::harness::{
     Dns, DnsReply as Reply, Run, Server, SystemFile, aliases, eventually, full_backlog,
     in_own_network, with_ipv6,
 };
@@ -421,7 +419,7 @@ fn a_name_that_is_not_ascii_is_asked_for_in_its_other_form() {
 
 #[test]
 fn the_hosts_file_goes_before_every_server() {
-    if !in_own_network("the_hosts_file_goes_before_every_server") {
+    if !in_own_network("dns::the_hosts_file_goes_before_every_server") {
         return;
     }
     let _hosts = SystemFile::over("/etc/hosts", b"192.0.2.7 alias name.example\n");

@@ -1,8 +1,6 @@
 //! Connections that keep their worker busy, and small requests on others beside
 //! them.
 
-mod harness;
-
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use harness::{Client, Http2, Peer, Run, Server, TcpPeer, directory, pattern, text};
+use crate::harness::{self, Client, Http2, Peer, Run, Server, TcpPeer, directory, pattern, text};
 
 /// Small requests that are made beside what keeps the worker busy.
 const REQUESTS: usize = 20;

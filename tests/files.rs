@@ -1,7 +1,5 @@
 //! Files: what `send-file` sends, and what a guest may and may not open.
 
-mod harness;
-
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -9,8 +7,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::{
-    Client, Log, Peer, Run, Server, Strace, TcpPeer, directory, pattern, same, skipped, text, write,
+use crate::harness::{
+    self, Client, Log, Peer, Run, Server, Strace, TcpPeer, directory, pattern, same, skipped, text,
+    write,
 };
 use tempfile::TempDir;
 

@@ -1,10 +1,10 @@
 //! Guests that misbehave: each loses its own connection, and no other.
 
-mod harness;
-
 use std::time::{Duration, Instant};
 
-use harness::{Run, Server, TcpPeer, directory, guest, handler, handler_of_another_host, write};
+use crate::harness::{
+    Run, Server, TcpPeer, directory, guest, handler, handler_of_another_host, write,
+};
 
 /// A server for the guest that does what it is told.
 fn probe() -> Run {

@@ -1,13 +1,11 @@
 //! HTTP/1.1 as well-behaved clients speak it: methods, targets, bodies,
 //! persistence, trailers, the access log, and how a server ends.
 
-mod harness;
-
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use harness::{
+use crate::harness::{
     Peer, Run, Server, TcpPeer, directory, eventually, message, pattern, post, same, skipped,
     slowly, text, unix_address, write,
 };
@@ -695,7 +693,7 @@ fn idle_connections_end_at_once_when_the_server_does() {
 
 #[test]
 fn a_request_that_is_under_way_is_answered_before_the_end() {
-    let mut server = probe().start();
+    let mut server = probe().args(["--event-timeout", "10s"]).start();
     let mut sending = server.connect_http();
     sending.send(message("POST", "/body", &["Content-Length: 10"]).as_bytes());
     sending.send(b"12345");

@@ -1,13 +1,13 @@
 //! HTTP/2: agreed on in TLS or known before, for guests that get requests whole
 //! and for guests that await.
 
-mod harness;
-
 use std::process::Command;
 
+use crate::harness::http2::{self, ask, read, send_all};
+use crate::harness::{
+    self, Client, Http2, Peer, Run, Server, directory, pattern, post, same, skipped, text,
+};
 use bytes::Bytes;
-use harness::http2::{self, ask, read, send_all};
-use harness::{Client, Http2, Peer, Run, Server, directory, pattern, post, same, skipped, text};
 use rustix::process::Signal;
 
 const MIB: usize = 1 << 20;

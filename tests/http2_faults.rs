@@ -1,18 +1,16 @@
 //! Clients of HTTP/2 that break rules, send floods, or take their time.
 
-mod harness;
-
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use h2::Reason;
-use harness::http2::{
+use crate::harness::http2::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, GET, GOAWAY, HEADERS, PING, POST, PRIORITY,
     RST_STREAM, SETTINGS, WINDOW_UPDATE, ask, begin, frame, literal, next_frame, next_of, read,
     settings,
 };
-use harness::{Client, Http2, Run, Server, TcpPeer, Upstream, pattern};
+use crate::harness::{self, Client, Http2, Run, Server, TcpPeer, Upstream, pattern};
+use bytes::Bytes;
+use h2::Reason;
 use http::HeaderValue;
 
 const MIB: usize = 1 << 20;

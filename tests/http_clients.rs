@@ -1,14 +1,12 @@
 //! Files for the clients that people use: curl and a browser.
 
-mod harness;
-
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use harness::{
+use crate::harness::{
     Run, Server, cert, directory, eventually, pattern, repository, same, site, skipped, text,
     unix_address, write, write_old,
 };

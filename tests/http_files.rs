@@ -1,14 +1,12 @@
 //! What the `static` guest and the host answer where a file is asked for.
 //! How its bytes are sent is in `http_sending.rs`.
 
-mod harness;
-
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use harness::{LONG_AGO, directory, make_old, same, site, write, write_old};
+use crate::harness::{self, LONG_AGO, directory, make_old, same, site, write, write_old};
 
 const WHOLE: &str = "0123456789";
 

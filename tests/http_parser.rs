@@ -1,16 +1,8 @@
 //! The HTTP/1.1 parser beside hyper's server, each with the same bytes: what
 //! both take, what both refuse, and the differences, with their reasons.
 
-#[allow(dead_code, reason = "not all that the host needs")]
-#[path = "../host/src/http/chunked.rs"]
-mod chunked;
 #[path = "../host/fuzz/src/compare.rs"]
 mod compare;
-#[path = "../host/fuzz/src/config.rs"]
-mod config;
-#[allow(dead_code, reason = "not all that the host needs")]
-#[path = "../host/src/http/head/mod.rs"]
-mod head;
 
 use std::fs;
 use std::path::Path;

@@ -2,15 +2,13 @@
 //! and never as something that they are not. What is answered is in
 //! `http_files.rs`.
 
-mod harness;
-
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use harness::{
+use crate::harness::{
     Client, FileClient, Pace, Peer, Run, Server, Strace, TcpPeer, directory, eventually, pattern,
     request, same, sent_by_sendfile, site, unix_address, write,
 };

@@ -1,14 +1,12 @@
 //! HTTP inside TLS: certificates and names, the protocol that is agreed on, and
 //! what the guest learns.
 
-mod harness;
-
 use std::net::Shutdown;
 use std::process::Command;
 
-use harness::{
-    Client, Peer, Run, Server, TlsPeer, cert, directory, message, pattern, post, same, skipped,
-    text, write,
+use crate::harness::{
+    self, Client, Peer, Run, Server, TlsPeer, cert, directory, message, pattern, post, same,
+    skipped, text, write,
 };
 use rustix::process::Signal;
 use rustls::version::{TLS12, TLS13};

@@ -1,14 +1,14 @@
 //! Clients that leave, clients that are slow, and connections that make room for
 //! others.
 
-mod harness;
-
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use harness::http2::ask;
-use harness::{Client, Http2, Peer, Run, Server, TcpPeer, directory, eventually, message, text};
+use crate::harness::http2::ask;
+use crate::harness::{
+    self, Client, Http2, Peer, Run, Server, TcpPeer, directory, eventually, message, text,
+};
 
 const PROBES: [&str; 2] = ["proxy-probe", "service-probe"];
 

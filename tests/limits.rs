@@ -1,12 +1,10 @@
 //! Many connections, slow ones, and none left: what is bounded stays bounded,
 //! and comes back.
 
-mod harness;
-
 use std::time::{Duration, Instant};
 
-use harness::{
-    Http2, Run, Server, Strace, TcpPeer, UdpPeer, echoes, eventually, fill, message, pattern,
+use crate::harness::{
+    self, Http2, Run, Server, Strace, TcpPeer, UdpPeer, echoes, eventually, fill, message, pattern,
     raise_descriptor_limit, slowly,
 };
 

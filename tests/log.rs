@@ -1,12 +1,10 @@
 //! The log and the access log where nobody reads them, where the disk is full,
 //! and where clients cause a flood of lines.
 
-mod harness;
-
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 
-use harness::{Log, Peer, Run, Server, eventually};
+use crate::harness::{Log, Peer, Run, Server, eventually};
 use rustix::process::Signal;
 
 /// A pipe of one page: what a program that does not read leaves to a server.

@@ -1,8 +1,6 @@
 //! /etc/hosts and /etc/resolv.conf: names are looked up as glibc does it, by
 //! servers at the ports where those files have them.
 
-mod harness;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpStream;
@@ -10,8 +8,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::{
-    Dns, DnsReply as Reply, Run, Server, SystemFile, directory, eventually, in_own_network, text,
+use crate::harness::{
+    self, Dns, DnsReply as Reply, Run, Server, SystemFile, directory, eventually, in_own_network,
+    text,
 };
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
@@ -102,7 +101,7 @@ fn addresses(all: &[&str]) -> BTreeSet<String> {
 
 #[test]
 fn servers_of_resolv_conf_are_asked_as_glibc_does() {
-    if !in_own_network("servers_of_resolv_conf_are_asked_as_glibc_does") {
+    if !in_own_network("names::servers_of_resolv_conf_are_asked_as_glibc_does") {
         return;
     }
     let system = System::new();
@@ -163,7 +162,7 @@ fn servers_of_resolv_conf_are_asked_as_glibc_does() {
 
 #[test]
 fn odd_entries_of_resolv_conf_are_lost_alone() {
-    if !in_own_network("odd_entries_of_resolv_conf_are_lost_alone") {
+    if !in_own_network("names::odd_entries_of_resolv_conf_are_lost_alone") {
         return;
     }
     let system = System::new();
@@ -222,7 +221,7 @@ fn odd_entries_of_resolv_conf_are_lost_alone() {
 
 #[test]
 fn odd_entries_of_the_hosts_file_are_lost_alone() {
-    if !in_own_network("odd_entries_of_the_hosts_file_are_lost_alone") {
+    if !in_own_network("names::odd_entries_of_the_hosts_file_are_lost_alone") {
         return;
     }
     let system = System::new();
@@ -264,7 +263,7 @@ fn odd_entries_of_the_hosts_file_are_lost_alone() {
 
 #[test]
 fn servers_take_turns_where_rotate_says_so() {
-    if !in_own_network("servers_take_turns_where_rotate_says_so") {
+    if !in_own_network("names::servers_take_turns_where_rotate_says_so") {
         return;
     }
     let system = System::new();
@@ -284,7 +283,7 @@ fn servers_take_turns_where_rotate_says_so() {
 
 #[test]
 fn the_time_for_a_server_is_that_of_resolv_conf() {
-    if !in_own_network("the_time_for_a_server_is_that_of_resolv_conf") {
+    if !in_own_network("names::the_time_for_a_server_is_that_of_resolv_conf") {
         return;
     }
     let system = System::new();
@@ -371,7 +370,7 @@ fn unbound(directory: &Path) -> Daemon {
 
 #[test]
 fn real_servers_are_asked_as_glibc_does() {
-    if !in_own_network("real_servers_are_asked_as_glibc_does") {
+    if !in_own_network("names::real_servers_are_asked_as_glibc_does") {
         return;
     }
     let system = System::new();

@@ -1,8 +1,6 @@
 //! Pools of connections: the guest `pool`, and each rule by the probe, whose
 //! clients are instances of their own that share the host's pools.
 
-mod harness;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -10,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::{
+use crate::harness::{
     DEADLINE, Run, Server, Strace, TcpPeer, TlsServer, cert, eventually, refusing, text,
 };
 use socket2::SockRef;

@@ -1,10 +1,8 @@
 //! What the host copies by itself.
 
-mod harness;
-
-use harness::{
-    Client, Peer, Run, Strace, TcpPeer, directory, echoes, eventually, pattern, same, spliced,
-    unix_address,
+use crate::harness::{
+    self, Client, Peer, Run, Strace, TcpPeer, directory, echoes, eventually, pattern, same,
+    spliced, unix_address,
 };
 
 #[test]

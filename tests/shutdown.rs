@@ -1,11 +1,11 @@
 //! How a server ends.
 
-mod harness;
-
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use harness::{Client, Run, Server, directory, eventually, pattern, same, unix_address};
+use crate::harness::{
+    self, Client, Run, Server, directory, eventually, pattern, same, unix_address,
+};
 use rustix::process::Signal;
 
 fn echo(options: &[&str]) -> Server {

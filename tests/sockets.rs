@@ -1,16 +1,14 @@
 //! `wasi:sockets` 0.3 in a program: what it may reach, and what it passes on
 //! unread.
 
-mod harness;
-
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpListener, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-use harness::{
-    DEADLINE, Finished, Peer, Run, Strace, TcpPeer, directory, eventually, in_own_network, pattern,
-    refusing_datagrams, same, set_mtu, spliced, text, write,
+use crate::harness::{
+    self, DEADLINE, Finished, Peer, Run, Strace, TcpPeer, directory, eventually, in_own_network,
+    pattern, refusing_datagrams, same, set_mtu, spliced, text, write,
 };
 
 const MIB: usize = 1 << 20;
@@ -194,7 +192,9 @@ fn answers_a_stranger(flags: &[&str]) -> bool {
 
 #[test]
 fn datagrams_larger_than_a_packet_arrive_and_those_too_long_are_an_error() {
-    if !in_own_network("datagrams_larger_than_a_packet_arrive_and_those_too_long_are_an_error") {
+    if !in_own_network(
+        "sockets::datagrams_larger_than_a_packet_arrive_and_those_too_long_are_an_error",
+    ) {
         return;
     }
     set_mtu(1500);

@@ -1,12 +1,10 @@
 //! Handlers that await: connections as streams, through the guest and past it.
 
-mod harness;
-
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use harness::{
-    Client, Peer, Run, Server, Strace, TcpPeer, directory, echoes, eventually, pattern, same,
+use crate::harness::{
+    self, Client, Peer, Run, Server, Strace, TcpPeer, directory, echoes, eventually, pattern, same,
     slowly, spliced, text, unix_address, write,
 };
 

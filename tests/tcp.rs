@@ -1,12 +1,10 @@
 //! Byte streams over TCP: echo, half-close, resets, and each operation of a
 //! transport.
 
-mod harness;
-
 use std::io::{Read, Write};
 use std::net::Ipv6Addr;
 
-use harness::{Client, Peer, Run, Server, TcpPeer, echoes, eventually, pattern, with_ipv6};
+use crate::harness::{Client, Peer, Run, Server, TcpPeer, echoes, eventually, pattern, with_ipv6};
 
 const MIB: usize = 1 << 20;
 

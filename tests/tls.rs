@@ -1,8 +1,6 @@
 //! TLS as a server: certificates, names, clients' certificates, ALPN, bad
 //! handshakes and ends, and `start-tls`.
 
-mod harness;
-
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -11,8 +9,8 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use harness::{
-    Client, DEADLINE, Peer, Run, Server, cert, directory, pattern, same, text, unix_address,
+use crate::harness::{
+    self, Client, DEADLINE, Peer, Run, Server, cert, directory, pattern, same, text, unix_address,
 };
 use rustix::process::Signal;
 use rustls::client::ResolvesClientCert;

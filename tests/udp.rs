@@ -1,11 +1,9 @@
 //! Datagrams.
 
-mod harness;
-
 use std::collections::HashSet;
 use std::net::UdpSocket;
 
-use harness::{
+use crate::harness::{
     Run, Server, Strace, UdpPeer, datagram_handler, directory, eventually, in_own_network, pattern,
     set_mtu, with_ipv6,
 };
@@ -45,7 +43,7 @@ fn datagrams_of_all_sizes_keep_their_borders() {
 
 #[test]
 fn datagrams_larger_than_a_packet_are_sent_in_fragments() {
-    if !in_own_network("datagrams_larger_than_a_packet_are_sent_in_fragments") {
+    if !in_own_network("udp::datagrams_larger_than_a_packet_are_sent_in_fragments") {
         return;
     }
     set_mtu(1500);
@@ -63,7 +61,7 @@ fn datagrams_larger_than_a_packet_are_sent_in_fragments() {
 
 #[test]
 fn a_burst_of_datagrams_larger_than_a_packet_comes_back() {
-    if !in_own_network("a_burst_of_datagrams_larger_than_a_packet_comes_back") {
+    if !in_own_network("udp::a_burst_of_datagrams_larger_than_a_packet_comes_back") {
         return;
     }
     set_mtu(1000);

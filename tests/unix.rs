@@ -1,11 +1,9 @@
 //! Unix domain sockets.
 
-mod harness;
-
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixListener;
 
-use harness::{Peer, Run, directory, pattern, unix_address};
+use crate::harness::{self, Peer, Run, directory, pattern, unix_address};
 
 #[test]
 fn an_echo_over_a_unix_socket() {

@@ -1,8 +1,6 @@
 //! Standard HTTP components, `wasi:http` 0.2 and 0.3, behind the listeners.
 
-mod harness;
-
-use harness::{Run, Server, directory, eventually, message, pattern, post, text};
+use crate::harness::{Run, Server, directory, eventually, message, pattern, post, text};
 
 const MIB: usize = 1 << 20;
 

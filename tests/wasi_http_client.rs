@@ -1,8 +1,6 @@
 //! HTTP requests that guests send: `wasi:http/outgoing-handler@0.2` and
 //! `wasi:http/client@0.3`.
 
-mod harness;
-
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -13,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use harness::{
-    Dns, DnsReply, Run, Server, TcpPeer, TlsServer, Upstream, cert, eventually, full_backlog,
+use crate::harness::{
+    self, Dns, DnsReply, Run, Server, TcpPeer, TlsServer, Upstream, cert, eventually, full_backlog,
     message, refusing, text,
 };
 use hickory_proto::op::ResponseCode;

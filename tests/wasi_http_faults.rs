@@ -1,12 +1,10 @@
 //! What goes wrong with standard HTTP components, and what it must not take
 //! along.
 
-mod harness;
-
 use std::time::{Duration, Instant};
 
-use harness::http2::{Http2, ask};
-use harness::{Run, Server, TcpPeer, eventually, message, pattern, post, slowly};
+use crate::harness::http2::{Http2, ask};
+use crate::harness::{Run, Server, TcpPeer, eventually, message, pattern, post, slowly};
 
 const PROBES: [&str; 2] = ["proxy-probe", "service-probe"];
 

@@ -1,14 +1,12 @@
 //! Files that standard components pass on as the bodies of their responses.
 
-mod harness;
-
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use harness::{
+use crate::harness::{
     FileClient, LONG_AGO, Run, Server, Strace, TcpPeer, directory, make_old, message, pattern,
     same, sent_by_sendfile, text, write, write_old,
 };

@@ -7,21 +7,22 @@ use std::fmt;
 use std::path::Path;
 use std::rc::Rc;
 
+use netwasm_base::config::Config;
+use netwasm_exchange::request::Request;
+use netwasm_net::guest::{EventGuest, Guests as _};
+use netwasm_net::transport::Transport;
+use netwasm_net::worker::Worker;
+use netwasm_runtime::guests::OfThread;
+use netwasm_runtime::instance::Instance;
+
 use crate::cli::{self, Command};
-use crate::config::Config;
-use crate::guest::{EventGuest, Guests as _};
-use crate::http::Request;
-use crate::transport::Transport;
-use crate::wasm::instance::Instance;
-use crate::wasm::local::LocalGuests;
 use crate::wiring::Run;
-use crate::worker::Worker;
 
 /// Instances of one component.
 #[derive(Debug)]
 pub struct Bench {
     worker: Rc<Worker>,
-    guests: LocalGuests,
+    guests: OfThread,
 }
 
 /// A connection that goes nowhere: its host takes every write and forgets it.

@@ -12,11 +12,12 @@ use std::thread;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::{ComponentSource, Config, DnsConfig, GuestConfig, Limits};
-use crate::logging::LogOptions;
-use crate::policy::Policy;
+use netwasm_base::config::{ComponentSource, Config, DnsConfig, GuestConfig, Limits};
+use netwasm_base::policy::Policy;
 
-use self::flags::{Compiling, Guest, Http, LimitFlags, Listeners, Log, Reach, Tls};
+use crate::logging::LogOptions;
+
+use self::flags::{Compiling, Guest, Http, LimitFlags, Listeners, LogFlags, Reach, Tls};
 use self::values::Variable;
 
 /// Components that are part of the program, for those who have nothing else.
@@ -155,7 +156,7 @@ enum Subcommands {
     #[command(
         after_help = "--help lists all flags, explains ADDR, PATTERN, DIR, SIZE and TIME, and has examples."
     )]
-    Run(Box<Run>),
+    Run(Box<RunFlags>),
     /// Says what a component exports and imports, and how to run it
     Inspect(Inspect),
     /// Compiles a component ahead of time, for `run --allow-compiled`
@@ -163,7 +164,7 @@ enum Subcommands {
 }
 
 #[derive(Args, Debug)]
-struct Run {
+struct RunFlags {
     /// The component: a file, or the name of a built-in one (echo)
     component: PathBuf,
 
@@ -186,7 +187,7 @@ struct Run {
     #[command(flatten)]
     compiling: Compiling,
     #[command(flatten)]
-    log: Log,
+    log: LogFlags,
 }
 
 #[derive(Args, Debug)]
@@ -208,7 +209,7 @@ struct Compile {
     compiling: Compiling,
 }
 
-impl Run {
+impl RunFlags {
     fn into_command(self) -> Result<Command, clap::Error> {
         let config = Config {
             component: component_source(&self.component)?,
@@ -314,12 +315,13 @@ fn command(args: &[OsString]) -> clap::Command {
 mod tests {
     use std::time::Duration;
 
-    use super::*;
-    use crate::config::{
+    use netwasm_base::config::{
         AccessLogConfig, AccessLogFormat, CertificateFiles, Directory, HttpLimits, Isolation,
         ListenerConfig, ListenerKind, TlsFiles,
     };
-    use crate::descriptors;
+    use netwasm_base::descriptors;
+
+    use super::*;
     use crate::logging::{LogFormat, Verbosity};
 
     /// The arguments after `netwasm`, in one string.

@@ -21,9 +21,10 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt, registry};
 
+use netwasm_base::error::Error;
+use netwasm_base::spool::{Output, Spool};
+
 use self::kinds::Kinds;
-use crate::error::Error;
-use crate::spool::{Output, Spool};
 
 /// How much may wait to be written, bytes.
 const WAITING: usize = 1 << 20;

@@ -6,10 +6,12 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use netwasm::cli::{self, Command};
-use netwasm::config::Config;
 use netwasm::logging::{self, LogOptions};
+use netwasm::server;
 use netwasm::server::Outcome;
-use netwasm::{Error, descriptors, inspect, server, wasm};
+use netwasm_base::config::Config;
+use netwasm_base::{Error, descriptors};
+use netwasm_runtime::{compile, inspect};
 
 /// A request of `wasi:http` makes many small allocations, and frees them where
 /// they were made: with the C library's it costs an eighth more.
@@ -61,7 +63,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             output,
             limits,
         } => {
-            let code = wasm::compile(&component, &limits)?;
+            let code = compile(&component, &limits)?;
             std::fs::write(&output, code)
                 .with_context(|| format!("cannot write {}", output.display()))?;
             Ok(ExitCode::SUCCESS)

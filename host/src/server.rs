@@ -10,15 +10,16 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use crate::config::Config;
-use crate::counters::Counters;
-use crate::error::Error;
-use crate::listener;
+use netwasm_base::config::Config;
+use netwasm_base::counters::Counters;
+use netwasm_base::error::Error;
+use netwasm_base::ticker::Ticker;
+use netwasm_net::listener;
+use netwasm_net::thread::{self, Tick};
+use netwasm_net::worker::{self, Assignment, Ended, Phase};
+
 use crate::logging;
-use crate::thread::{self, Tick};
-use crate::ticker::Ticker;
 use crate::wiring::Run;
-use crate::worker::{self, Assignment, Ended, Phase};
 
 /// How many tasks a worker polls before it looks for new events of its sockets.
 /// Most rounds end before that: no task is left, or those that have more to do
@@ -93,7 +94,7 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
     let started = Instant::now();
     let shared = Run::new(config)?;
     // A command is one call.
-    let workers = match shared.guests.program.is_command() {
+    let workers = match shared.guests.is_program() {
         true => 1,
         false => config.workers.get(),
     };
@@ -120,7 +121,6 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
     drop(handing);
     let ticker = shared
         .guests
-        .program
         .start_ticker(&config.limits, shared.net.steps.clone());
     let _ticker = ticker.map_err(Error::Thread)?;
     // As of each tick, the time that the workers' deadlines go by.
@@ -218,7 +218,7 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
         log.finish();
     }
     // Nobody asks a program for an account of how it went.
-    if !shared.guests.program.is_command() || aborted > 0 || failed > 0 {
+    if !shared.guests.is_program() || aborted > 0 || failed > 0 {
         report(&shared.net.counters, aborted, failed);
     }
     Ok(Outcome {

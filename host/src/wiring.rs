@@ -4,31 +4,25 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::config::Config;
-use crate::counters::Counters;
-use crate::dns::Sources;
-use crate::env::Env;
-use crate::error::Error;
-use crate::files::Roots;
-use crate::http;
-use crate::http::access_log::AccessLog;
-use crate::parked::Pools;
-use crate::places::Places;
-use crate::service::Services;
-use crate::tls::Tls;
-use crate::turns::Steps;
-use crate::wasm::engine::Loaded;
-use crate::wasm::instance::Instance;
-use crate::wasm::local::{self, LocalGuests};
-use crate::worker::Worker;
-use crate::{connection, udp};
+use netwasm_base::config::Config;
+use netwasm_base::error::Error;
+use netwasm_http as http;
+use netwasm_http::access_log::AccessLog;
+use netwasm_net::env::{Env, Settings};
+use netwasm_net::files::Roots;
+use netwasm_net::service::Services;
+use netwasm_net::tls::Tls;
+use netwasm_net::worker::Worker;
+use netwasm_net::{connection, udp};
+use netwasm_runtime::guests::{LoadedComponent, OfRun, OfThread};
+use netwasm_runtime::instance::Instance;
 
 /// What all workers of a run share.
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
     pub(crate) net: Arc<Env>,
-    pub(crate) http: Arc<http::Env>,
-    pub(crate) guests: Arc<local::Env>,
+    pub(crate) http: Arc<http::local::Env>,
+    pub(crate) guests: OfRun,
 }
 
 impl Run {
@@ -39,31 +33,19 @@ impl Run {
     pub(crate) fn new(config: &Config) -> Result<Self, Error> {
         let roots = Arc::new(Roots::open(&config.guest.dirs)?);
         let tls = Arc::new(Tls::load(&config.tls)?);
-        if !config.policy.connect.is_empty() {
-            tls.prepare_client();
-        }
-        let loaded = Loaded::load(config)?;
-        let (_, _, room) = &loaded;
-        let counters: Arc<Counters> = Arc::default();
-        let net = Arc::new(Env {
+        let ready = LoadedComponent::load(config)?;
+        let net = Arc::new(Env::new(Settings {
             limits: config.limits.clone(),
-            guest: config.guest.name.clone(),
+            guest: &config.guest.name,
             policy: config.policy.clone(),
-            names: Arc::new(Sources::new(&config.dns)),
+            dns: config.dns.clone(),
             tls,
-            places: Places::new(room.connections, &counters),
-            outgoing: Env::outgoing(&config.limits),
-            counters,
-            pools: Pools::new().map_err(|source| Error::System {
-                what: "epoll",
-                source,
-            })?,
-            steps: Steps::default(),
-        });
+            places: ready.connections(),
+        })?);
         let log = config.access_log.as_ref().map(AccessLog::open);
         Ok(Self {
-            guests: Arc::new(local::Env::new(config, &net, &roots, loaded)?),
-            http: Arc::new(http::Env {
+            guests: OfRun::new(config, &net, &roots, ready)?,
+            http: Arc::new(http::local::Env {
                 access_log: log.transpose()?,
                 roots,
             }),
@@ -80,26 +62,25 @@ impl Run {
     }
 
     /// The guests of a worker.
-    pub(crate) fn guests_of(&self, worker: &Rc<Worker>) -> LocalGuests {
-        let outgoing = Rc::new(http::Client::new(worker));
-        let env = Arc::clone(&self.guests);
-        LocalGuests(local::Local::new(Rc::clone(worker), env, outgoing))
+    pub(crate) fn guests_of(&self, worker: &Rc<Worker>) -> OfThread {
+        let outgoing = Rc::new(http::client::Client::new(worker));
+        self.guests.of_thread(worker, outgoing)
     }
 
     /// Each kind of listener, what is spoken there, and who answers.
-    fn services(&self, guests: &LocalGuests) -> Services {
+    fn services(&self, guests: &OfThread) -> Services {
         let all = || Rc::new(guests.clone());
-        let streams: connection::ToGuests<Instance> = match self.guests.program.streams() {
-            Some(_) => connection::ToGuests::streams(all()),
+        let streams: connection::ToGuests<Instance> = match guests.streams() {
+            Some(guests) => connection::ToGuests::streams(guests),
             None => connection::ToGuests::events(all()),
         };
-        let http = http::Local::new(Arc::clone(&self.http), all());
-        let datagrams: udp::ToGuests<Instance> = udp::ToGuests::new(all());
+        let http = http::local::Local::new(Arc::clone(&self.http), all());
+        let datagrams: udp::DatagramsToGuests<Instance> = udp::DatagramsToGuests::new(all());
         Services {
             streams: Some(Rc::new(streams)),
             http: Some(Rc::new(http::Service::new(http))),
             datagrams: Some(Rc::new(datagrams)),
-            program: guests.0.program(),
+            program: guests.program(),
         }
     }
 }

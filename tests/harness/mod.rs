@@ -3,11 +3,6 @@
 //!
 //! Everything that waits has a deadline and waits for a condition; a server
 //! that a failed test leaves behind is killed, and its log is printed.
-#![allow(
-    dead_code,
-    unused_imports,
-    reason = "every test binary uses a part of the harness"
-)]
 
 mod component;
 mod dns;
@@ -42,7 +37,7 @@ pub(crate) use process::raise_descriptor_limit;
 pub(crate) use server::{Finished, Run, Server, unix_address, write};
 pub(crate) use strace::{Strace, sent_by_sendfile, spliced};
 pub(crate) use tls::{Client, TlsPeer, TlsServer, certificates, server_config};
-pub(crate) use upstream::{Asker, Upstream};
+pub(crate) use upstream::Upstream;
 
 /// How long anything may take that should happen at once, on a slow machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);

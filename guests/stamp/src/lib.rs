@@ -189,11 +189,12 @@ fn build_settings(workspace: &Path, guest: &str) -> Result<String, Error> {
     let own = read_toml(&workspace.join("guests").join(guest).join("Cargo.toml"))?;
     let own = own.get("dependencies").and_then(toml::Value::as_table);
     let shared = setting("workspace", "dependencies")?;
-    for name in own
+    let inherits = |dependency: &toml::Value| dependency.get("workspace").is_some();
+    let inherited = own
         .into_iter()
-        .flat_map(toml::Table::keys)
-        .collect::<BTreeSet<_>>()
-    {
+        .flatten()
+        .filter(|(_, dependency)| inherits(dependency));
+    for name in inherited.map(|(name, _)| name).collect::<BTreeSet<_>>() {
         if let Some(dependency) = shared.get(name) {
             describe(name, dependency, &mut text);
         }

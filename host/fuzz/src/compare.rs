@@ -14,10 +14,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response, Version};
 
-use crate::chunked::Chunked;
-use crate::head::{Framing, Head, HeadLimits, Refusal};
+use netwasm_exchange::chunked::Chunked;
+use netwasm_exchange::head::{Framing, Head, HeadLimits, Refusal};
 
-const LIMITS: HeadLimits = HeadLimits {
+pub(crate) const LIMITS: HeadLimits = HeadLimits {
     bytes: 32 << 10,
     fields: 100,
     line: 8 << 10,
@@ -297,7 +297,7 @@ async fn receive(request: Request<Incoming>) -> Option<Seen> {
         }
     }
     // What came too late is left out by us, and by hyper to its users.
-    trailers.retain(|name, _| !crate::chunked::is_dropped(name));
+    trailers.retain(|name, _| !netwasm_exchange::chunked::is_dropped(name));
     let target = parts.uri.path_and_query().map(ToString::to_string);
     let headers = fields(&parts.headers);
     let authority = match parts.uri.authority() {

@@ -1,17 +1,10 @@
 //! What must hold for netwasm's HTTP/1.1 parser whatever it is given. Each
 //! function panics where it does not; `run` calls them by libFuzzer.
 
-#[allow(dead_code, reason = "not all that the host needs")]
-#[path = "../../src/http/chunked.rs"]
-mod chunked;
 mod compare;
-mod config;
-#[allow(dead_code, reason = "not all that the host needs")]
-#[path = "../../src/http/head/mod.rs"]
-mod head;
 
-use chunked::Chunked;
-use head::{Framing, Head, HeadLimits, Refusal};
+use netwasm_exchange::chunked::Chunked;
+use netwasm_exchange::head::{Framing, Head, HeadLimits, Refusal};
 
 /// Small, so that they are met often.
 const LIMITS: HeadLimits = HeadLimits {

@@ -7,16 +7,20 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 
-use crate::config::{
+use netwasm_base::config::{
     AccessLogConfig, AccessLogFormat, CertificateFiles, Directory, DnsServer, HttpLimits,
     Isolation, Limits, ListenAddress, ListenerConfig, ListenerKind, TlsFiles,
 };
-use crate::descriptors;
+use netwasm_base::descriptors;
+use netwasm_base::policy::{ConnectPattern, HostPort, NamePattern};
+
 use crate::logging::LogFormat;
-use crate::policy::{ConnectPattern, HostPort, NamePattern};
 
 use super::usage;
-use super::values::{TimeOrNone, Variable, count, size, time, time_or_none, variable, workers};
+use super::values::{
+    TimeOrNone, Variable, access_log_format, count, isolation, size, time, time_or_none, variable,
+    workers,
+};
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Listeners (repeatable)")]
@@ -47,7 +51,7 @@ pub(super) struct Http {
     /// The form of its lines
     #[arg(
         long,
-        value_enum,
+        value_parser = access_log_format(),
         value_name = "combined|json",
         default_value = "combined"
     )]
@@ -132,7 +136,7 @@ pub(super) struct Tls {
 #[command(next_help_heading = "Guest")]
 pub(super) struct Guest {
     /// One instance a connection, worker or request [default: by kind]
-    #[arg(long, value_enum, value_name = "MODE")]
+    #[arg(long, value_parser = isolation(), value_name = "MODE")]
     #[arg(hide_possible_values = true)]
     pub(super) isolation: Option<Isolation>,
     /// Threads that serve connections [default: one a core]
@@ -261,7 +265,7 @@ pub(super) struct Compiling {
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Log (to standard error)")]
-pub(super) struct Log {
+pub(super) struct LogFlags {
     /// Show more; -vv: every step
     #[arg(short, action = ArgAction::Count)]
     pub(super) verbose: u8,

@@ -6,24 +6,11 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::ValueEnum;
-use clap::builder::PossibleValue;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-use crate::config::{AccessLogFormat, Isolation};
+use netwasm_base::config::{AccessLogFormat, Isolation};
+
 use crate::logging::LogFormat;
-
-impl ValueEnum for Isolation {
-    fn value_variants<'a>() -> &'a [Self] {
-        &[Self::Request, Self::Connection, Self::Worker]
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(match self {
-            Self::Request => "request",
-            Self::Connection => "connection",
-            Self::Worker => "worker",
-        }))
-    }
-}
 
 impl ValueEnum for LogFormat {
     fn value_variants<'a>() -> &'a [Self] {
@@ -38,17 +25,32 @@ impl ValueEnum for LogFormat {
     }
 }
 
-impl ValueEnum for AccessLogFormat {
-    fn value_variants<'a>() -> &'a [Self] {
-        &[Self::Combined, Self::Json]
-    }
+/// `--isolation`.
+pub(super) fn isolation() -> impl TypedValueParser<Value = Isolation> {
+    one_of([
+        ("request", Isolation::Request),
+        ("connection", Isolation::Connection),
+        ("worker", Isolation::Worker),
+    ])
+}
 
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(match self {
-            Self::Combined => "combined",
-            Self::Json => "json",
-        }))
-    }
+/// `--access-log-format`.
+pub(super) fn access_log_format() -> impl TypedValueParser<Value = AccessLogFormat> {
+    one_of([
+        ("combined", AccessLogFormat::Combined),
+        ("json", AccessLogFormat::Json),
+    ])
+}
+
+/// A word that stands for a value.
+fn one_of<T: Clone + Send + Sync + 'static, const N: usize>(
+    words: [(&'static str, T); N],
+) -> impl TypedValueParser<Value = T> {
+    let parser = PossibleValuesParser::new(words.each_ref().map(|(word, _)| *word));
+    parser.try_map(move |given| {
+        let found = words.iter().find(|(word, _)| *word == given);
+        found.map(|(_, value)| value.clone()).ok_or("unknown")
+    })
 }
 
 /// A time, or none: clap takes an `Option` for a flag that may be left out.

@@ -12,8 +12,8 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
-use crate::limiter::{Limiter, Verdict};
-use crate::spool;
+use netwasm_base::limiter::{Limiter, Verdict};
+use netwasm_base::spool;
 
 /// Seconds for which a kind of line may save up what it does not use.
 const SAVED: u32 = 10;

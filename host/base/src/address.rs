@@ -1,0 +1,39 @@
+//! The addresses of a connection's ends.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// The end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// An IP address and a port.
+    Ip(SocketAddr),
+    /// A Unix domain socket; `None` where it has no name.
+    Unix(Option<PathBuf>),
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Unix(Some(path)) => write!(f, "unix:{}", path.display()),
+            Self::Unix(None) => f.write_str("unix"),
+        }
+    }
+}
+
+impl From<rustix::net::SocketAddrAny> for Address {
+    fn from(address: rustix::net::SocketAddrAny) -> Self {
+        if let Ok(ip) = SocketAddr::try_from(address.clone()) {
+            return Self::Ip(ip);
+        }
+        let path = rustix::net::SocketAddrUnix::try_from(address)
+            .ok()
+            .and_then(|unix| {
+                use std::os::unix::ffi::OsStrExt;
+                unix.path_bytes()
+                    .map(|path| PathBuf::from(std::ffi::OsStr::from_bytes(path)))
+            });
+        Self::Unix(path)
+    }
+}

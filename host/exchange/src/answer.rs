@@ -1,0 +1,75 @@
+//! What a handler answers a request that came whole.
+
+use std::rc::Rc;
+
+use http::StatusCode;
+
+use netwasm_base::error::ConnectionError;
+use netwasm_net::files::File;
+
+/// Names and values.
+pub type Fields = Vec<(String, Vec<u8>)>;
+
+/// A response as a guest gave it.
+#[derive(Debug)]
+pub struct Answer {
+    /// 200 to 599.
+    pub status: u16,
+    /// The fields, in their order.
+    pub headers: Fields,
+    /// See [`Body`].
+    pub body: Body,
+    /// Sent after a body of bytes, to clients that asked for that.
+    pub trailers: Fields,
+}
+
+/// What a response carries.
+#[derive(Debug)]
+pub enum Body {
+    /// Nothing.
+    Empty,
+    /// So many bytes.
+    Bytes(Vec<u8>),
+    /// All of a file.
+    File(Rc<File>),
+    /// A file that could not be opened.
+    Unopened(ConnectionError),
+}
+
+impl Answer {
+    /// An answer in the host's own words.
+    pub fn status(status: u16, reason: &str) -> Self {
+        let name = canonical(status);
+        let text = match reason {
+            "" => format!("{status} {name}\n"),
+            reason => format!("{status} {name}: {reason}\n"),
+        };
+        Self {
+            status,
+            headers: vec![("Content-Type".into(), b"text/plain; charset=utf-8".to_vec())],
+            body: Body::Bytes(text.into_bytes()),
+            trailers: Vec::new(),
+        }
+    }
+
+    /// What a file that could not be opened is answered by.
+    pub fn unopened(error: &ConnectionError) -> Self {
+        Self::status(
+            match error {
+                ConnectionError::NotFound | ConnectionError::InvalidArgument => 404,
+                ConnectionError::AccessDenied => 403,
+                ConnectionError::LimitExceeded(_) => 503,
+                _ => 500,
+            },
+            "",
+        )
+    }
+}
+
+/// What a status is called: RFC 9110, section 15.
+pub fn canonical(status: u16) -> &'static str {
+    StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or("")
+}

@@ -1,0 +1,47 @@
+//! What a message says of the connection that it came by, and not of itself.
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE};
+use http::{HeaderMap, HeaderName};
+
+/// Fields that a guest gets although `Connection` names them: without the first
+/// two the message would be another, and the third tells what may be answered.
+const KEPT: [HeaderName; 3] = [CONTENT_LENGTH, HOST, TE];
+
+/// Removes the fields that `Connection` names: RFC 9110, section 7.6.1. A guest
+/// cannot, since it never sees that one.
+pub fn remove_named(headers: &mut HeaderMap) {
+    let values = headers.get_all(CONNECTION).iter();
+    let names: Vec<HeaderName> = values
+        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| !KEPT.contains(name))
+        .collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_connection_names_is_removed_but_for_what_makes_the_message() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "close, X-One"),
+            ("connection", "x-two,, \u{e9}, host"),
+            ("x-one", "1"),
+            ("x-two", "2"),
+            ("x-three", "3"),
+            ("host", "a"),
+        ] {
+            let value = value.parse().expect("a value");
+            headers.append(HeaderName::from_static(name), value);
+        }
+        remove_named(&mut headers);
+        let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["connection", "host", "x-three"]);
+    }
+}

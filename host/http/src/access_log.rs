@@ -1,0 +1,253 @@
+//! The access log: a line for each request, once its response has been sent.
+//!
+//! Workers gather lines and put them into a [`Spool`], so that a slow or full
+//! disk holds up nobody.
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::Serialize;
+
+use netwasm_base::address::Address;
+use netwasm_base::config::{AccessLogConfig, AccessLogFormat};
+use netwasm_base::error::Error;
+use netwasm_base::spool::{Output, Spool};
+
+/// How much a worker gathers before it hands it on, bytes.
+const GATHER: usize = 32 << 10;
+
+/// How much may wait to be written, bytes.
+const WAITING: usize = 8 << 20;
+
+/// How long the end of a run waits for the last lines.
+const LAST: Duration = Duration::from_secs(2);
+
+/// The log of a run.
+#[derive(Debug)]
+pub struct AccessLog {
+    format: AccessLogFormat,
+    spool: Spool,
+}
+
+impl AccessLog {
+    /// Opens the file, to add to it.
+    ///
+    /// # Errors
+    /// It cannot be written, or the system gives no thread.
+    pub fn open(config: &AccessLogConfig) -> Result<Self, Error> {
+        let output = match config.path.as_os_str() == "-" {
+            true => Output::Stdout(io::stdout()),
+            false => Output::file(&config.path).map_err(|source| Error::Write {
+                path: config.path.clone(),
+                source,
+            })?,
+        };
+        let spool = Spool::start("access log", output, WAITING);
+        Ok(Self {
+            format: config.format,
+            spool: spool.map_err(Error::Thread)?,
+        })
+    }
+
+    /// Has the file opened anew by its name, so that it can be renamed and a
+    /// new one be begun.
+    pub fn reopen(&self) {
+        self.spool.reopen();
+    }
+
+    /// A worker's own.
+    pub(super) fn lines(&self) -> Lines {
+        Lines {
+            format: self.format,
+            gathered: Vec::new(),
+            spool: self.spool.clone(),
+        }
+    }
+
+    /// Waits for the last lines, at the end of a run. Whoever reads the log and
+    /// does not go on is not waited for.
+    pub fn finish(&self) {
+        if !self.spool.finish(LAST) {
+            tracing::warn!("the access log takes no more lines: the last ones are lost");
+        }
+    }
+}
+
+/// Lines that a worker has gathered.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    format: AccessLogFormat,
+    gathered: Vec<u8>,
+    spool: Spool,
+}
+
+impl Lines {
+    /// Adds a line.
+    pub(super) fn add(&mut self, entry: &Entry, sent: u64) {
+        match self.format {
+            AccessLogFormat::Combined => entry.write_combined(sent, &mut self.gathered),
+            AccessLogFormat::Json => entry.write_json(sent, &mut self.gathered),
+        }
+        if self.gathered.len() > GATHER {
+            self.flush();
+        }
+    }
+
+    /// Hands on what was gathered.
+    pub(super) fn flush(&mut self) {
+        if !self.gathered.is_empty() {
+            self.spool.put(std::mem::take(&mut self.gathered));
+        }
+    }
+}
+
+/// What is said of a request.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) peer: Address,
+    /// The first line of the request, as it was sent.
+    pub(super) line: Vec<u8>,
+    pub(super) host: Option<String>,
+    pub(super) referer: Option<Vec<u8>>,
+    pub(super) user_agent: Option<Vec<u8>>,
+    pub(super) status: u16,
+    /// The length of the body that the response has, bytes.
+    pub(super) length: u64,
+    /// When it had arrived.
+    pub(super) time: SystemTime,
+    pub(super) begun: Instant,
+}
+
+#[derive(Serialize)]
+struct JsonLine<'a> {
+    time: String,
+    peer: String,
+    request: &'a str,
+    host: Option<&'a str>,
+    status: u16,
+    bytes: u64,
+    seconds: f64,
+    referer: Option<&'a str>,
+    user_agent: Option<&'a str>,
+}
+
+impl Entry {
+    /// `PEER - - [TIME] "REQUEST" STATUS BYTES "REFERER" "USER-AGENT"`.
+    fn write_combined(&self, sent: u64, out: &mut Vec<u8>) {
+        // As nginx has it: no port, and none of a name that the client chose.
+        // Writing to memory cannot fail.
+        let _ = match &self.peer {
+            Address::Ip(address) => write!(out, "{}", address.ip()),
+            Address::Unix(_) => write!(out, "unix:"),
+        };
+        out.extend_from_slice(b" - - [");
+        // `Sun, 06 Nov 1994 08:49:37 GMT` has all the parts.
+        let date = httpdate::fmt_http_date(self.time);
+        let mut parts = date.split(' ').skip(1);
+        let [day, month, year, clock] = std::array::from_fn(|_| parts.next().unwrap_or("-"));
+        let _ = write!(out, "{day}/{month}/{year}:{clock} +0000] \"");
+        escape(&self.line, out);
+        let _ = write!(out, "\" {} {sent} \"", self.status);
+        escape(self.referer.as_deref().unwrap_or(b"-"), out);
+        out.extend_from_slice(b"\" \"");
+        escape(self.user_agent.as_deref().unwrap_or(b"-"), out);
+        out.extend_from_slice(b"\"\n");
+    }
+
+    fn write_json(&self, sent: u64, out: &mut Vec<u8>) {
+        let text = |bytes: &Option<Vec<u8>>| {
+            bytes
+                .as_ref()
+                .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+        };
+        let (referer, user_agent) = (text(&self.referer), text(&self.user_agent));
+        let line = JsonLine {
+            time: humantime::format_rfc3339_millis(self.time).to_string(),
+            peer: self.peer.to_string(),
+            request: &String::from_utf8_lossy(&self.line),
+            host: self.host.as_deref(),
+            status: self.status,
+            bytes: sent,
+            seconds: self.begun.elapsed().as_secs_f64(),
+            referer: referer.as_deref(),
+            user_agent: user_agent.as_deref(),
+        };
+        // Text and numbers always have a form in JSON.
+        if serde_json::to_writer(&mut *out, &line).is_ok() {
+            out.push(b'\n');
+        }
+    }
+}
+
+/// As nginx does it: quotes, backslashes, and what is not printable ASCII as
+/// `\xHH`, so that a client can forge neither a line nor a field.
+fn escape(bytes: &[u8], out: &mut Vec<u8>) {
+    for &byte in bytes {
+        match byte {
+            b'"' | b'\\' | 0..b' ' | 0x7f.. => {
+                let _ = write!(out, "\\x{byte:02X}");
+            }
+            _ => out.push(byte),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry() -> Entry {
+        Entry {
+            peer: Address::Ip(([127, 0, 0, 1], 12345).into()),
+            line: b"GET /a?b HTTP/1.1".to_vec(),
+            host: Some("localhost:8080".into()),
+            referer: None,
+            user_agent: Some(b"curl/8".to_vec()),
+            status: 200,
+            length: 12,
+            time: SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777),
+            begun: Instant::now(),
+        }
+    }
+
+    fn combined(entry: &Entry) -> String {
+        let mut out = Vec::new();
+        entry.write_combined(entry.length, &mut out);
+        String::from_utf8(out).expect("ASCII")
+    }
+
+    #[test]
+    fn a_line_has_the_combined_format() {
+        assert_eq!(
+            combined(&entry()),
+            "127.0.0.1 - - [06/Nov/1994:08:49:37 +0000] \"GET /a?b HTTP/1.1\" 200 12 \"-\" \
+             \"curl/8\"\n"
+        );
+    }
+
+    #[test]
+    fn a_client_forges_neither_a_line_nor_a_field() {
+        let line = combined(&Entry {
+            user_agent: Some(b"a\"\n\\\xff".to_vec()),
+            ..entry()
+        });
+        assert!(
+            line.ends_with("\"-\" \"a\\x22\\x0A\\x5C\\xFF\"\n"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn a_line_of_json_is_an_object() {
+        let mut out = Vec::new();
+        let referer = Some(b"\"\n".to_vec());
+        Entry { referer, ..entry() }.write_json(7, &mut out);
+        let line: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+        assert_eq!(line["time"], "1994-11-06T08:49:37.000Z");
+        assert_eq!(line["peer"], "127.0.0.1:12345");
+        assert_eq!(line["request"], "GET /a?b HTTP/1.1");
+        assert_eq!((&line["status"], &line["bytes"]), (&200.into(), &7.into()));
+        assert_eq!(line["referer"], "\"\n");
+        assert_eq!(out.iter().filter(|&&byte| byte == b'\n').count(), 1);
+    }
+}

@@ -1,0 +1,482 @@
+//! The bodies of an exchange, as hyper and the guest see each other's, and for
+//! how long one waits for the other.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use send_wrapper::SendWrapper;
+use tokio::time::{Instant, Sleep};
+
+use netwasm_exchange::failure::Failure;
+use netwasm_exchange::outgoing::WireBody;
+use netwasm_net::health::Health;
+
+use crate::client::line::Line;
+use crate::client::{Guard, failure};
+
+/// What is known of a request's body while it is sent.
+#[derive(Default)]
+pub(super) struct RequestUpload(Mutex<Progress>);
+
+#[derive(Default)]
+struct Progress {
+    waits_for: WaitsFor,
+    /// How it ended; the error is told once.
+    end: Option<Result<(), Option<Failure>>>,
+    /// Wakes the [`Watch`].
+    watch: Option<Waker>,
+    /// True if the [`Watch`] was dropped.
+    unwatched: bool,
+    response: ResponseRead,
+    /// Wakes [`RequestUpload::rest`].
+    rest: Option<Waker>,
+}
+
+/// How far the response is, while the request's body is still sent.
+#[derive(Default)]
+enum ResponseRead {
+    #[default]
+    Open,
+    Whole,
+    /// The guest has dropped it before its end. What is left of it is read and
+    /// forgotten, since hyper would end the connection.
+    Dropped(Option<Incoming>),
+}
+
+#[derive(Clone, Copy, Default)]
+enum WaitsFor {
+    /// Nobody: there is no connection yet.
+    #[default]
+    Nobody,
+    Guest,
+    /// The peer: since when.
+    Peer(Instant),
+}
+
+impl RequestUpload {
+    /// There is a connection.
+    pub(super) fn begin(&self) {
+        let mut progress = self.progress();
+        if let WaitsFor::Nobody = progress.waits_for {
+            progress.waits_for = WaitsFor::Peer(Instant::now());
+        }
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.progress().end.is_some()
+    }
+
+    /// Why it is not whole, if that is not the peer's fault; told once.
+    pub(super) fn take_failure(&self) -> Option<Failure> {
+        match &mut self.progress().end {
+            Some(Err(error)) => error.take(),
+            _ => None,
+        }
+    }
+
+    /// Waits until the peer has done nothing for so long, neither answered nor
+    /// taken anything of the body, and says what that is called. While the
+    /// guest has more to send, nobody waits for the peer.
+    pub(super) async fn stalled(&self, limit: Duration, line: Option<&Line>) -> Failure {
+        // How often is looked whether the peer has acknowledged something: a
+        // socket may hold more than it takes within the time.
+        let step = limit / 4;
+        let (mut held, mut moved) = (0, Instant::now());
+        loop {
+            let now = Instant::now();
+            let before = std::mem::replace(&mut held, line.map_or(0, Line::held));
+            if held < before {
+                moved = now;
+            }
+            let due = match self.progress().waits_for {
+                WaitsFor::Peer(since) => since.max(moved) + limit,
+                // When the peer's turn has come is looked at then.
+                WaitsFor::Nobody | WaitsFor::Guest => now + limit,
+            };
+            if due <= now {
+                return match self.progress().end {
+                    Some(_) => Failure::ConnectionReadTimeout,
+                    None => Failure::ConnectionWriteTimeout,
+                };
+            }
+            tokio::time::sleep_until(due.min(now + step)).await;
+        }
+    }
+
+    /// For the guest, which is told of its end.
+    pub(super) fn watch(self: &Arc<Self>) -> Watch {
+        Watch(Arc::clone(self))
+    }
+
+    /// The response has ended, or is read no more.
+    fn answered(&self, how: ResponseRead) {
+        let mut progress = self.progress();
+        if progress.end.is_none() {
+            progress.response = how;
+            wake(&mut progress.rest);
+        }
+    }
+
+    /// Nobody wants anything of the exchange any more.
+    fn give_up(&self) {
+        self.progress().unwatched = true;
+        self.answered(ResponseRead::Dropped(None));
+    }
+
+    /// Waits until it has ended: a peer that answers before it has the whole
+    /// may want the rest nonetheless. False if the rest is not to be sent: the
+    /// guest has dropped the exchange, or the peer has answered and takes
+    /// nothing for so long.
+    pub(super) async fn rest(&self, limit: Duration, line: Option<&Line>) -> bool {
+        let ended = poll_fn(|cx| {
+            let mut progress = self.progress();
+            progress.poll_forget(cx);
+            progress.rest = Some(cx.waker().clone());
+            match (&progress.end, &progress.response) {
+                (Some(_), _) => Poll::Ready(true),
+                (None, ResponseRead::Dropped(_)) if progress.unwatched => Poll::Ready(false),
+                (None, _) => Poll::Pending,
+            }
+        });
+        let stalled = async {
+            poll_fn(|_| match self.progress().response {
+                // `ended` is woken by it.
+                ResponseRead::Open => Poll::Pending,
+                ResponseRead::Whole | ResponseRead::Dropped(_) => Poll::Ready(()),
+            })
+            .await;
+            self.stalled(limit, line).await
+        };
+        let sent = tokio::select! {
+            biased;
+            sent = ended => sent,
+            error = stalled => {
+                self.end(Err(Some(error)));
+                false
+            }
+        };
+        self.progress().response = ResponseRead::Whole;
+        sent
+    }
+
+    fn wait_for(&self, whom: WaitsFor) {
+        self.progress().waits_for = whom;
+    }
+
+    fn took(&self) {
+        self.wait_for(WaitsFor::Peer(Instant::now()));
+    }
+
+    fn end(&self, end: Result<(), Option<Failure>>) {
+        let mut progress = self.progress();
+        if progress.end.is_some() {
+            return;
+        }
+        progress.end = Some(end);
+        progress.waits_for = WaitsFor::Peer(Instant::now());
+        wake(&mut progress.watch);
+        wake(&mut progress.rest);
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Progress {
+    /// Reads what is left of a response that was dropped.
+    fn poll_forget(&mut self, cx: &mut Context<'_>) {
+        if let ResponseRead::Dropped(dropped) = &mut self.response
+            && let Some(response) = dropped
+        {
+            loop {
+                match Pin::new(&mut *response).poll_frame(cx) {
+                    Poll::Pending => return,
+                    Poll::Ready(Some(Ok(_))) => {}
+                    Poll::Ready(Some(Err(_)) | None) => break,
+                }
+            }
+            *dropped = None;
+        }
+    }
+}
+
+fn wake(waker: &mut Option<Waker>) {
+    if let Some(waker) = waker.take() {
+        waker.wake();
+    }
+}
+
+/// Tells the guest how the body of its request ended. Dropped, nobody wants to
+/// know.
+pub(super) struct Watch(Arc<RequestUpload>);
+
+impl Watch {
+    /// Waits for its end. An error is never told at the first poll, in which
+    /// wasmtime-wasi-http would take it for the response's.
+    ///
+    /// # Errors
+    /// Why it is not whole; `ConnectionTerminated` where the peer took no more.
+    pub(super) async fn ended(self) -> Result<(), Failure> {
+        let mut first = true;
+        poll_fn(|cx| {
+            let mut progress = self.0.progress();
+            match &mut progress.end {
+                Some(Ok(())) => return Poll::Ready(Ok(())),
+                Some(Err(error)) if !first => {
+                    let error = error.take().unwrap_or(Failure::ConnectionTerminated);
+                    return Poll::Ready(Err(error));
+                }
+                Some(Err(_)) => cx.waker().wake_by_ref(),
+                None => progress.watch = Some(cx.waker().clone()),
+            }
+            first = false;
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut progress = self.0.progress();
+        progress.unwatched = true;
+        wake(&mut progress.rest);
+    }
+}
+
+/// The body of a request, as hyper takes it from the guest.
+pub(super) struct SentBody(Option<Sending>);
+
+struct Sending {
+    body: WireBody,
+    /// What was taken of it already.
+    first: Option<Frame<Bytes>>,
+    /// Bytes that the head tells.
+    told: Option<u64>,
+    /// Bytes yet to come, where that is known.
+    remaining: Option<u64>,
+    upload: Arc<RequestUpload>,
+    health: SendWrapper<Rc<Health>>,
+}
+
+/// The body of a request ended before its time; `RequestUpload` knows why.
+#[derive(Debug, thiserror::Error)]
+#[error("the request's body is not whole")]
+pub(super) struct NotWhole;
+
+impl SentBody {
+    pub(super) fn new(
+        body: WireBody,
+        first: Option<Frame<Bytes>>,
+        told: Option<u64>,
+        upload: &Arc<RequestUpload>,
+        health: SendWrapper<Rc<Health>>,
+    ) -> Self {
+        Self(Some(Sending {
+            remaining: told.or_else(|| body.size_hint().exact()),
+            body,
+            first,
+            told,
+            upload: Arc::clone(upload),
+            health,
+        }))
+    }
+
+    pub(super) fn empty(upload: &RequestUpload) -> Self {
+        upload.end(Ok(()));
+        Self(None)
+    }
+}
+
+impl Sending {
+    fn took(&mut self, frame: &Frame<Bytes>) {
+        self.upload.took();
+        self.health.moved();
+        if let (Some(remaining), Some(data)) = (&mut self.remaining, frame.data_ref()) {
+            *remaining = remaining.saturating_sub(data.len() as u64);
+        }
+        // It may not be asked for more.
+        if self.is_at_end() {
+            self.upload.end(Ok(()));
+        }
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.first.is_none() && self.body.is_end_stream()
+    }
+}
+
+impl Body for SentBody {
+    type Data = Bytes;
+    type Error = NotWhole;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, NotWhole>>> {
+        let Some(sending) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
+        if let Some(first) = sending.first.take() {
+            sending.took(&first);
+            return Poll::Ready(Some(Ok(first)));
+        }
+        let failure = match Pin::new(&mut sending.body).poll_frame(cx) {
+            Poll::Pending => {
+                sending.upload.wait_for(WaitsFor::Guest);
+                return Poll::Pending;
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                sending.took(&frame);
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            Poll::Ready(Some(Err(error))) => error,
+            // That nothing more comes may be for want of an instance.
+            Poll::Ready(None) if sending.health.is_gone() => Failure::ConnectionTerminated,
+            Poll::Ready(None) => {
+                sending.upload.end(Ok(()));
+                return Poll::Ready(None);
+            }
+        };
+        sending.upload.end(Err(Some(failure)));
+        Poll::Ready(Some(Err(NotWhole)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(Sending::is_at_end)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Some(sending) => match (sending.told, &sending.first) {
+                // Hyper sends so much, or fails.
+                (Some(length), _) => SizeHint::with_exact(length),
+                (None, Some(_)) => SizeHint::default(),
+                (None, None) => sending.body.size_hint(),
+            },
+            None => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.upload.end(match self.remaining {
+            Some(0) => Ok(()),
+            // The connection was lost, or the exchange given up.
+            _ => Err(None),
+        });
+    }
+}
+
+/// The body of a response, as the guest takes it from hyper.
+pub(super) struct ReceivedBody {
+    /// Until it fails: then the connection is not to be used any more.
+    body: Option<Incoming>,
+    limit: Duration,
+    /// When something should have come, while it is waited for.
+    late: Option<Pin<Box<Sleep>>>,
+    waiting: bool,
+    /// Until its end.
+    guard: Option<Arc<Guard>>,
+}
+
+impl ReceivedBody {
+    pub(super) fn new(body: Incoming, limit: Duration, guard: Arc<Guard>) -> Self {
+        let ended = body.is_end_stream();
+        let mut received = Self {
+            body: Some(body),
+            limit,
+            late: None,
+            waiting: false,
+            guard: Some(guard),
+        };
+        if ended {
+            received.end();
+        }
+        received
+    }
+
+    /// It has ended.
+    fn end(&mut self) {
+        if let Some(guard) = self.guard.take() {
+            guard.upload.answered(ResponseRead::Whole);
+        }
+    }
+
+    /// Whether nothing has come for too long.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let due = Instant::now() + self.limit;
+        let late = self
+            .late
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        if !self.waiting {
+            self.waiting = true;
+            late.as_mut().reset(due);
+        }
+        late.as_mut().poll(cx)
+    }
+}
+
+impl Body for ReceivedBody {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        let failure = match Pin::new(body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.waiting = false;
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            Poll::Ready(None) => {
+                self.end();
+                return Poll::Ready(None);
+            }
+            Poll::Ready(Some(Err(error))) => failure::of_body(&error),
+            Poll::Pending => {
+                std::task::ready!(self.poll_late(cx));
+                Failure::ConnectionReadTimeout
+            }
+        };
+        self.body = None;
+        if let Some(guard) = self.guard.take() {
+            guard.upload.give_up();
+        }
+        Poll::Ready(Some(Err(failure)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.body {
+            Some(body) => body.size_hint(),
+            None => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl Drop for ReceivedBody {
+    fn drop(&mut self) {
+        if let Some(guard) = self.guard.take() {
+            guard
+                .upload
+                .answered(ResponseRead::Dropped(self.body.take()));
+        }
+    }
+}

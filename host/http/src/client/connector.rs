@@ -1,0 +1,222 @@
+//! Makes the connections of the client: as `connect` does it, and TLS where
+//! the scheme says so, with HTTP/2 where the peer speaks it.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Uri;
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use send_wrapper::SendWrapper;
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tower_service::Service;
+
+use netwasm_base::counters::Counted;
+use netwasm_base::error::ConnectionError;
+use netwasm_exchange::destination::Destination;
+use netwasm_net::connect;
+use netwasm_net::turns::Turn;
+use netwasm_net::worker::Worker;
+
+use crate::client::failure::ConnectFailure;
+use crate::client::line::Line;
+use crate::client::plain::Plain;
+
+/// How long a connection may take to be made that nobody waits for any more,
+/// since another has become free.
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Ciphertext that is read at once, bytes: rustls by itself asks for 4 KiB.
+const CIPHERTEXT: usize = 32 << 10;
+
+/// Makes connections for a worker.
+#[derive(Clone)]
+pub(super) struct Connector {
+    worker: SendWrapper<Weak<Worker>>,
+}
+
+impl Connector {
+    pub(super) fn new(worker: Weak<Worker>) -> Self {
+        Self {
+            worker: SendWrapper::new(worker),
+        }
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<Wire>;
+    type Error = ConnectFailure;
+    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<Wire>, ConnectFailure>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectFailure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let worker = self.worker.upgrade();
+        Box::pin(SendWrapper::new(async move {
+            let worker = worker.ok_or(ConnectionError::Aborted)?;
+            let making = make(&worker, &uri);
+            match tokio::time::timeout(TIMEOUT, making).await {
+                Ok(made) => made.map(TokioIo::new),
+                Err(_) => Err(ConnectionError::Timeout("connecting takes too long").into()),
+            }
+        }))
+    }
+}
+
+async fn make(worker: &Rc<Worker>, uri: &Uri) -> Result<Wire, ConnectFailure> {
+    let destination = Destination::of(uri).map_err(|_| ConnectionError::InvalidArgument)?;
+    let dialed = connect::dial(worker, &destination.endpoint, None).await?;
+    let stream = Plain::from(dialed.socket);
+    let socket = match destination.secure {
+        false => Socket::Plain(stream),
+        true => {
+            let name = destination.endpoint.server_name();
+            let name = name.and_then(|name| ServerName::try_from(name).ok());
+            let name = name.ok_or(ConnectionError::InvalidArgument)?;
+            worker.env().tls.client_prepared().await;
+            let tls = TlsConnector::from(worker.env().tls.http_client()?);
+            let stream = BufReader::with_capacity(CIPHERTEXT, stream);
+            Socket::Tls(Box::new(tls.connect(name, stream).await?))
+        }
+    };
+    worker.env().counters.connections_made.add();
+    Ok(Wire {
+        socket,
+        line: Line::default(),
+        turn: SendWrapper::new(worker.thread.turns.turn()),
+        received: 0,
+        _permit: dialed.permit,
+        _counted: Counted::new(&worker.env().counters),
+    })
+}
+
+/// What is received at once where there is mostly no more, bytes.
+const LITTLE: usize = 4 << 10;
+
+/// A connection of the client.
+pub(super) struct Wire {
+    socket: Socket,
+    line: Line,
+    turn: SendWrapper<Rc<Turn>>,
+    /// Bytes that were received at once, so many that there may be more.
+    received: usize,
+    /// What counts it against `--max-outgoing`.
+    _permit: OwnedSemaphorePermit,
+    _counted: Counted,
+}
+
+enum Socket {
+    Plain(Plain),
+    Tls(Box<TlsStream<BufReader<Plain>>>),
+}
+
+impl Connection for Wire {
+    fn connected(&self) -> Connected {
+        let connected = Connected::new().extra(self.line.clone());
+        match &self.socket {
+            Socket::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                connected.negotiated_h2()
+            }
+            _ => connected,
+        }
+    }
+}
+
+impl Wire {
+    /// # Errors
+    /// It was cut.
+    fn check(&self) -> io::Result<()> {
+        self.line.tell_held(match &self.socket {
+            Socket::Plain(stream) => stream,
+            Socket::Tls(stream) => stream.get_ref().0.get_ref(),
+        });
+        self.line.check()
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.check()?;
+        let received = std::mem::take(&mut self.received);
+        if received > 0 && self.turn.is_over(received) {
+            // Hyper reads for as long as there is something: interim responses
+            // without end, for one.
+            self.line.keep(cx);
+            self.turn.give_way(cx);
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
+        let read = match &mut self.socket {
+            Socket::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Socket::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        };
+        let received = buffer.filled().len().saturating_sub(before);
+        if received > LITTLE {
+            self.received = received;
+        }
+        if read.is_pending() {
+            self.line.keep(cx);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.check()?;
+        match &mut self.socket {
+            Socket::Plain(stream) => Pin::new(stream).poll_write(cx, data),
+            Socket::Tls(stream) => Pin::new(stream).poll_write(cx, data),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.check()?;
+        match &mut self.socket {
+            Socket::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Socket::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.socket {
+            Socket::Plain(stream) => stream.is_write_vectored(),
+            Socket::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.socket {
+            Socket::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Socket::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.socket {
+            Socket::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

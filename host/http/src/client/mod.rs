@@ -1,0 +1,389 @@
+//! Requests that guests send: `wasi:http/outgoing-handler@0.2` and
+//! `wasi:http/client@0.3`.
+//!
+//! ```text
+//!   guest --> SentBody --> hyper's client --> Connector --> connect, TLS --> peer
+//!   guest <-- ReceivedBody <--+   |
+//!                                 +-- connections that are kept, for every instance
+//! ```
+//!
+//! The exchange is hyper's, and so are the connections that are kept for the
+//! next one: they are a worker's, and shared by all its instances. A worker is
+//! one thread, so that nothing goes from one thread to another. A connection
+//! on which an exchange was given up is not kept.
+//!
+//! What may be reached was judged before a request comes here; an address that
+//! a name leads to is judged when it is connected to.
+
+mod body;
+mod connector;
+
+mod failure;
+mod line;
+mod plain;
+
+use std::cell::OnceCell;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body::{Body, Frame};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
+use hyper_util::rt::TokioTimer;
+use tokio::sync::OwnedSemaphorePermit;
+
+use netwasm_exchange::failure::Failure;
+use netwasm_exchange::hop;
+use netwasm_exchange::outgoing::{Exchange, Outgoing, Received, SendOptions, Sending, WireBody};
+use netwasm_net::worker::Worker;
+
+use crate::response;
+
+use self::body::{ReceivedBody, RequestUpload, SentBody};
+use self::connector::Connector;
+
+use self::line::{Idle, Line};
+
+/// How long a connection may take to be made, unless the guest says otherwise.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long nothing may come of a response, unless the guest says otherwise.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How long a connection is kept that nothing is under way on.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How many of them are kept for each host, by each worker.
+const MOST_IDLE: usize = 32;
+
+/// The largest head of a response, and the most of its body that is read ahead
+/// of the guest, bytes.
+const READ_BUFFER: usize = 256 << 10;
+
+/// Fields of a response's head.
+const MOST_FIELDS: usize = 100;
+
+/// The same for HTTP/2, where the peer sends ahead: of one exchange, and of all
+/// on a connection.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+const MOST_HEAD: u32 = 64 << 10;
+
+/// How long a GET is kept back whose body has neither begun nor ended.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often the peer of a connection with exchanges is asked, in HTTP/2,
+/// whether it is still there.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+
+/// Sends the requests of a worker's guests.
+#[derive(Debug)]
+pub struct Client {
+    worker: Weak<Worker>,
+    /// Made when first used.
+    lines: OnceCell<Rc<KeptLines>>,
+}
+
+impl Outgoing for Client {
+    fn send(&self, request: Request<WireBody>, exchange: Exchange) -> Sending {
+        let make = || Rc::new(KeptLines::new(Weak::clone(&self.worker)));
+        let lines = Rc::clone(self.lines.get_or_init(make));
+        Box::pin(async move { lines.send(request, exchange).await })
+    }
+}
+
+impl Client {
+    /// For a worker.
+    pub fn new(worker: &Rc<Worker>) -> Self {
+        Self {
+            worker: Rc::downgrade(worker),
+            lines: OnceCell::new(),
+        }
+    }
+}
+
+/// The connections of a worker's client.
+#[derive(Debug)]
+struct KeptLines {
+    exchanges: legacy::Client<Connector, SentBody>,
+    idle: Idle,
+}
+
+impl KeptLines {
+    fn new(worker: Weak<Worker>) -> Self {
+        let exchanges = legacy::Client::builder(Tasks)
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(MOST_IDLE)
+            .http1_max_buf_size(READ_BUFFER)
+            .http1_max_headers(MOST_FIELDS)
+            .http2_initial_stream_window_size(STREAM_WINDOW)
+            .http2_initial_connection_window_size(CONNECTION_WINDOW)
+            .http2_max_header_list_size(MOST_HEAD)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .build(Connector::new(worker));
+        Self {
+            exchanges,
+            idle: Idle::default(),
+        }
+    }
+
+    async fn send(
+        &self,
+        request: Request<WireBody>,
+        exchange: Exchange,
+    ) -> Result<Received, Failure> {
+        let Exchange {
+            place,
+            health,
+            options,
+        } = exchange;
+        let (mut parts, mut body) = request.into_parts();
+        if parts.method == Method::CONNECT {
+            return Err(Failure::HttpRequestMethodInvalid);
+        }
+        // The client derives it from the URI, and HTTP/2 has none.
+        parts.headers.remove(HOST);
+        let told = told_length(&parts.headers)?;
+        let upload = Arc::new(RequestUpload::default());
+        let unasked =
+            matches!(parts.method, Method::GET | Method::HEAD) && told.is_none_or(|it| it == 0);
+        let (first, empty) = match unasked && body.size_hint().exact().is_none() {
+            true => match first_frame(&mut body).await? {
+                First::End => (None, true),
+                first => {
+                    // Else hyper would take none of it.
+                    let chunked = HeaderValue::from_static("chunked");
+                    parts.headers.insert(TRANSFER_ENCODING, chunked);
+                    (first.into_frame(), false)
+                }
+            },
+            false => (None, body.is_end_stream()),
+        };
+        if empty && told.is_some_and(|it| it > 0) {
+            return Err(Failure::HttpRequestBodySize(Some(0)));
+        }
+        let again = empty.then(|| parts.clone());
+        let body = match empty {
+            true => SentBody::empty(&upload),
+            false => SentBody::new(body, first, told, &upload, health),
+        };
+        let mut outcome = self
+            .attempt(Request::from_parts(parts, body), &upload, &options)
+            .await;
+        if let Err(failed) = &outcome
+            && let Some(parts) = again
+            && (failed.refused || failed.stale && parts.method.is_idempotent())
+        {
+            tracing::debug!(uri = %parts.uri, "the request was not taken: once more");
+            let request = Request::from_parts(parts, SentBody::empty(&upload));
+            outcome = self.attempt(request, &upload, &options).await;
+        }
+        let (response, mut guard) =
+            outcome.map_err(|failed| upload.take_failure().unwrap_or(failed.error))?;
+        let (mut parts, body) = response.into_parts();
+        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Failure::HttpUpgradeFailed);
+        }
+        hop::remove_named(&mut parts.headers);
+        if parts.headers.contains_key(TRANSFER_ENCODING) {
+            // It says nothing (RFC 9112, section 6.3).
+            parts.headers.remove(CONTENT_LENGTH);
+        }
+        let between = options.between_bytes_timeout.unwrap_or(RESPONSE_TIMEOUT);
+        guard.place = Some(place);
+        let guard = Arc::new(guard);
+        if !upload.has_ended() {
+            tokio::task::spawn_local(send_rest(Arc::clone(&guard), between));
+        }
+        let body = ReceivedBody::new(body, between, guard);
+        let body = body.boxed_unsync();
+        let sent = upload.watch().ended();
+        Ok((Response::from_parts(parts, body), Box::pin(sent)))
+    }
+
+    /// Sends it on a connection that is kept, or on a new one.
+    async fn attempt(
+        &self,
+        mut request: Request<SentBody>,
+        upload: &Arc<RequestUpload>,
+        options: &SendOptions,
+    ) -> Result<(Response<Incoming>, Guard), Failed> {
+        let captured = capture_connection(&mut request);
+        let mut connecting = captured.clone();
+        let mut sending = pin!(self.exchanges.request(request));
+        let limit = options.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
+        tokio::select! {
+            biased;
+            result = &mut sending => {
+                let (guard, kept) = self.guard(&captured, upload);
+                let response = result.map_err(|error| Failed::new(&error, kept))?;
+                return Ok((response, guard));
+            }
+            connected = connecting.wait_for_connection_metadata() => drop(connected),
+            () = tokio::time::sleep(limit) => return Err(Failure::ConnectionTimeout.into()),
+        }
+        let (guard, kept) = self.guard(&captured, upload);
+        upload.begin();
+        let limit = options.first_byte_timeout.unwrap_or(RESPONSE_TIMEOUT);
+        tokio::select! {
+            biased;
+            result = &mut sending => {
+                let response = result.map_err(|error| Failed::new(&error, kept))?;
+                Ok((response, guard))
+            }
+            error = upload.stalled(limit, guard.line.as_ref()) => Err(error.into()),
+        }
+    }
+
+    /// That of the connection that an exchange has begun on; and whether this
+    /// had been used before.
+    fn guard(&self, captured: &CaptureConnection, upload: &Arc<RequestUpload>) -> (Guard, bool) {
+        let connected = captured.connection_metadata();
+        let mut extras = http::Extensions::new();
+        if let Some(connected) = &*connected {
+            connected.get_extras(&mut extras);
+        }
+        let line: Option<Line> = extras.remove();
+        let kept = line.as_ref().is_some_and(Line::begin);
+        let guard = Guard {
+            cuts: connected.as_ref().is_some_and(|it| !it.is_negotiated_h2()),
+            line,
+            upload: Arc::clone(upload),
+            idle: self.idle.clone(),
+            place: None,
+        };
+        (guard, kept)
+    }
+}
+
+/// The length of its body that a request tells.
+fn told_length(headers: &HeaderMap) -> Result<Option<u64>, Failure> {
+    if headers.get_all(CONTENT_LENGTH).iter().count() > 1 {
+        return Err(Failure::HttpRequestBodySize(None));
+    }
+    response::content_length(headers).map_err(|_| Failure::HttpRequestBodySize(None))
+}
+
+/// What a body begins with, where such requests mostly have none.
+enum First {
+    End,
+    Frame(Frame<Bytes>),
+    /// It has not begun.
+    Nothing,
+}
+
+impl First {
+    fn into_frame(self) -> Option<Frame<Bytes>> {
+        match self {
+            Self::Frame(frame) => Some(frame),
+            Self::End | Self::Nothing => None,
+        }
+    }
+}
+
+/// Waits a while for a body to begin or to end. A guest that sends none may not
+/// have said so yet.
+async fn first_frame(body: &mut WireBody) -> Result<First, Failure> {
+    let first = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
+    Ok(match tokio::time::timeout(BEGIN_TIMEOUT, first).await {
+        Ok(None) => First::End,
+        Ok(Some(frame)) => First::Frame(frame?),
+        Err(_) => First::Nothing,
+    })
+}
+
+/// Why an attempt failed.
+struct Failed {
+    error: Failure,
+    /// Whether that was the connection's end, which may have come before the
+    /// request.
+    stale: bool,
+    /// Whether the peer says that it did nothing with the request.
+    refused: bool,
+}
+
+impl Failed {
+    /// For one on a connection that was kept, or a new one.
+    fn new(error: &legacy::Error, kept: bool) -> Self {
+        Self {
+            error: failure::of_exchange(error),
+            stale: kept && failure::is_lost(error),
+            refused: failure::is_refused(error),
+        }
+    }
+}
+
+impl From<Failure> for Failed {
+    fn from(error: Failure) -> Self {
+        Self {
+            error,
+            stale: false,
+            refused: false,
+        }
+    }
+}
+
+/// Sees to a request's body that the peer has answered before its end.
+async fn send_rest(guard: Arc<Guard>, limit: Duration) {
+    if !guard.upload.rest(limit, guard.line.as_ref()).await {
+        guard.cut();
+    }
+}
+
+/// An exchange on its connection, until the response has ended or was given up,
+/// and the request was sent. A connection of HTTP/1.1 ends with an exchange that
+/// is given up while the request is still being sent.
+struct Guard {
+    line: Option<Line>,
+    cuts: bool,
+    upload: Arc<RequestUpload>,
+    idle: Idle,
+    /// Given back at its end.
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl Guard {
+    /// Ends the connection, where it is not for other exchanges too.
+    fn cut(&self) {
+        if let Some(line) = &self.line
+            && self.cuts
+        {
+            line.cut();
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if !self.upload.has_ended() {
+            self.cut();
+        }
+        if let Some(line) = &self.line {
+            self.idle.end(line);
+        }
+    }
+}
+
+/// Runs the client's tasks, of which each connection has one, on the worker.
+#[derive(Clone)]
+struct Tasks;
+
+impl<F> Executor<F> for Tasks
+where
+    F: Future<Output = ()> + 'static,
+{
+    fn execute(&self, task: F) {
+        tokio::task::spawn_local(task);
+    }
+}

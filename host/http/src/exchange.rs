@@ -1,0 +1,178 @@
+//! What HTTP/1.1 and HTTP/2 do alike around one request: asking the handler,
+//! checking what it answers, and counting and logging what goes wrong. They
+//! differ in how they write what is decided here.
+
+use std::rc::Rc;
+
+use netwasm_exchange::answer::{Answer, Body};
+use netwasm_exchange::content::RequestBody;
+use netwasm_exchange::handler::{Awaiting, Call, Handler, NoAnswer};
+use netwasm_exchange::head::Refusal;
+use netwasm_exchange::reply::{NoResponse, Reply};
+use netwasm_exchange::request::Request;
+use netwasm_net::env::Env;
+use netwasm_net::files::File;
+use netwasm_net::transport::Transport;
+
+use crate::local::Local;
+use crate::response::Checked;
+
+/// The body of a request is larger than `--max-body`.
+pub(crate) const TOO_LARGE: Refusal = Refusal {
+    status: 413,
+    reason: "the body is too large",
+};
+
+/// The body of a request did not go on within `--body-timeout`.
+pub(crate) const SLOW_BODY: Refusal = Refusal {
+    status: 408,
+    reason: "the body took too long",
+};
+
+/// What the access log says of a request that its client did not wait for, as
+/// nginx does.
+pub(super) const CLIENT_LEFT: u16 = 499;
+
+/// What a connection keeps of who answers its requests. Dropped, it is given up.
+#[derive(Debug, Default)]
+pub(super) struct Own(Option<Box<dyn Handler>>);
+
+impl Own {
+    /// Made for the first request.
+    fn handler(&mut self, local: &Local) -> &mut dyn Handler {
+        let make = || local.handlers.connection();
+        &mut **self.0.get_or_insert_with(make)
+    }
+
+    /// Has the handler answer a request that came whole, or answers in its place
+    /// where there is none (503) or it fails (500).
+    pub(super) fn handle(
+        &mut self,
+        local: &Local,
+        transport: &Transport,
+        request: Box<Request>,
+    ) -> (Box<Request>, Answer) {
+        let counters = &transport.thread().env.counters;
+        counters.requests.add();
+        let (request, answer) = self.handler(local).handle(request);
+        let answer = answer.unwrap_or_else(|missing| match missing {
+            NoAnswer::Gone => Answer::status(500, ""),
+            NoAnswer::NoGuest(error) => {
+                counters.instances_failed.add();
+                tracing::error!(peer = %transport.peer(), %error, "no instance for a request");
+                Answer::status(503, "")
+            }
+        });
+        (request, answer)
+    }
+
+    /// Gives it a request whose body is yet to come.
+    pub(super) fn begin(
+        &mut self,
+        local: &Local,
+        transport: &Transport,
+        head: http::Request<RequestBody>,
+        secure: bool,
+    ) -> (Rc<Reply>, Rc<dyn Awaiting>) {
+        transport.thread().env.counters.requests.add();
+        let reply: Rc<Reply> = Rc::default();
+        let call = Call {
+            head,
+            secure,
+            reply: Rc::clone(&reply),
+            turn: Rc::clone(&transport.turn),
+        };
+        (reply, self.handler(local).begin(call))
+    }
+
+    /// The connection is at its end.
+    pub(super) fn close(&mut self) {
+        self.0 = None;
+    }
+}
+
+/// Checks an answer to a request.
+///
+/// # Errors
+/// What is answered in its place: it must not be sent, which was counted and
+/// logged, or its file could not be opened.
+pub(super) fn check<'a>(
+    answer: &'a Answer,
+    request: &Request,
+    env: &Env,
+) -> Result<Checked<'a>, Answer> {
+    if let Body::Unopened(error) = &answer.body {
+        return Err(Answer::unopened(error));
+    }
+    let most = env.limits.max_write_buffer;
+    Checked::new(answer, request.is_head(), most).map_err(|fault| {
+        env.counters.responses_refused.add();
+        tracing::error!(
+            guest = %env.guest,
+            path = request.head.target(),
+            "the guest's response cannot be sent: {fault}"
+        );
+        Answer::status(500, "")
+    })
+}
+
+/// Counts and logs a request that is no proper one, or too much, and says how it
+/// is answered.
+pub(super) fn refused(transport: &Transport, refusal: Refusal) -> Answer {
+    let Refusal { status, reason } = refusal;
+    transport.thread().env.counters.requests_refused.add();
+    tracing::info!(peer = %transport.peer(), status, reason, "request refused");
+    Answer::status(status, reason)
+}
+
+/// Counts and logs that a handler that awaits has no response, and says how the
+/// request is answered.
+pub(super) fn missing(env: &Env, path: &str, reason: &NoResponse) -> Answer {
+    if let NoResponse::Failed(what) = reason {
+        env.counters.responses_refused.add();
+        tracing::error!(guest = %env.guest, path, "the guest has no response: {what}");
+    }
+    Answer::status(reason.status(), "")
+}
+
+/// Logs that a handler has no response within `--response-timeout`.
+pub(super) fn late(env: &Env, path: &str) {
+    tracing::error!(guest = %env.guest, path,
+        "the guest has no response in time (--response-timeout)");
+}
+
+/// Counts and logs why a response that has begun is not whole.
+pub(super) fn broken(env: &Env, path: &str, why: &str) {
+    env.counters.responses_refused.add();
+    tracing::error!(guest = %env.guest, path, "the guest's response {why}");
+}
+
+/// Logs that a client did not wait for its response.
+pub(super) fn left(transport: &Transport) {
+    tracing::info!(peer = %transport.peer(), "the client left within a request");
+}
+
+/// Counts and logs that a file cannot be read any more.
+pub(super) fn file_failed(env: &Env, path: &str, error: &std::io::Error) {
+    env.counters.files_failed.add();
+    tracing::warn!(path, "the file cannot be read: {error}");
+}
+
+/// Appends a part of a file.
+///
+/// # Errors
+/// It cannot be read, or is shorter by now.
+pub(super) fn read(
+    file: &File,
+    offset: u64,
+    length: u64,
+    out: &mut Vec<u8>,
+) -> std::io::Result<()> {
+    let begin = out.len();
+    // It is little.
+    out.resize(begin + usize::try_from(length).unwrap_or_default(), 0);
+    file.read_exact_at(out.get_mut(begin..).unwrap_or_default(), offset)
+}
+
+#[cfg(test)]
+mod tests;

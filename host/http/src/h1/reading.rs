@@ -1,0 +1,142 @@
+//! Requests in HTTP/1.1: heads, and the bodies that are collected before a guest
+//! is asked.
+
+use netwasm_exchange::chunked::{Chunked, Fed};
+use netwasm_exchange::head::{Framing, HeadLimits};
+use netwasm_exchange::request::Request;
+
+use crate::exchange::TOO_LARGE;
+use crate::h1::{Collecting, Driver, Reading};
+use crate::upload::Remaining;
+use crate::{h2, response};
+
+impl Driver {
+    /// Uses some of the input; `None` where more is needed for that.
+    pub(super) fn step(&mut self, input: &[u8], out: &mut Vec<u8>) -> Option<usize> {
+        match std::mem::replace(&mut self.exchange.reading, Reading::Head(None)) {
+            Reading::Head(partial) => self.read_head(partial, input, out),
+            Reading::Body(upload) => Some(self.read_body(upload, input, out)),
+            other @ (Reading::Answer(_) | Reading::Http2) => {
+                // It comes after the response to this one.
+                self.exchange.reading = other;
+                None
+            }
+        }
+    }
+
+    fn read_head(
+        &mut self,
+        partial: Option<Box<Request>>,
+        input: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Option<usize> {
+        let begins = partial.is_none();
+        let mut request = partial.unwrap_or_else(|| self.local.take_request());
+        let limits = self.limits();
+        let (head_timeout, limits) = (limits.head_timeout, HeadLimits::from(limits));
+        match request.head.parse(input, &limits) {
+            Ok(Some(length)) => {
+                let body = input.get(length..).unwrap_or_default();
+                Some(length + self.begin_request(request, &limits, body, out))
+            }
+            Ok(None) => {
+                // The first request's time began with the connection.
+                if begins && !self.exchange.fresh {
+                    self.transport.set_alarm(Some(head_timeout));
+                }
+                self.exchange.reading = Reading::Head(Some(request));
+                None
+            }
+            Err(_) if self.exchange.fresh && !self.exchange.secure && is_preface(input) => {
+                self.exchange.reading = Reading::Http2;
+                self.local.put_request(request);
+                None
+            }
+            Err(refusal) => {
+                self.refuse(request, refusal, out);
+                None
+            }
+        }
+    }
+
+    /// Takes a request whose head is known, and what has come of its body.
+    /// Returns how much of that was used.
+    fn begin_request(
+        &mut self,
+        mut request: Box<Request>,
+        limits: &HeadLimits,
+        input: &[u8],
+        out: &mut Vec<u8>,
+    ) -> usize {
+        let most = self.limits().max_body as u64;
+        if let Framing::Length(length) = request.head.framing()
+            && length > most
+        {
+            self.refuse(request, TOO_LARGE, out);
+            return 0;
+        }
+        if self.local.handlers.awaits() {
+            return self.begin_answering(request, limits, input, out);
+        }
+        let remaining = match request.head.framing() {
+            Framing::None => {
+                self.respond(request, out);
+                return 0;
+            }
+            Framing::Length(length) => Remaining::Length(length),
+            Framing::Chunked => Remaining::Chunked(Chunked::new(most, limits)),
+        };
+        request.body.clear();
+        let comes = !matches!(remaining, Remaining::Length(0));
+        if comes && input.is_empty() && request.head.expects_continue() {
+            response::write_continue(out);
+        }
+        let upload = Box::new(Collecting { request, remaining });
+        self.read_body(upload, input, out)
+    }
+
+    /// Uses what has come of a body, and returns how much that was.
+    fn read_body(&mut self, mut upload: Box<Collecting>, input: &[u8], out: &mut Vec<u8>) -> usize {
+        let body = &mut upload.request.body;
+        let (used, done) = match &mut upload.remaining {
+            Remaining::Length(remaining) => {
+                let length = usize::try_from(*remaining).unwrap_or(usize::MAX);
+                let piece = input.get(..length).unwrap_or(input);
+                body.extend_from_slice(piece);
+                *remaining -= piece.len() as u64;
+                (piece.len(), *remaining == 0)
+            }
+            Remaining::Chunked(chunked) => match chunked.feed(input, body) {
+                Ok(Fed { consumed, done }) => {
+                    if done {
+                        upload
+                            .request
+                            .trailers
+                            .extend_from_slice(chunked.trailers());
+                    }
+                    (consumed, done)
+                }
+                Err(refusal) => {
+                    self.refuse(upload.request, refusal, out);
+                    return input.len();
+                }
+            },
+        };
+        if done {
+            self.respond(upload.request, out);
+        } else {
+            self.transport.set_alarm(Some(self.limits().body_timeout));
+            self.exchange.reading = Reading::Body(upload);
+        }
+        used
+    }
+}
+
+/// Whether it is how a client begins that knows the server to speak HTTP/2 (RFC
+/// 9113, section 3.4), or the beginning of that. In HTTP/1.1 it is a request
+/// that is refused.
+fn is_preface(input: &[u8]) -> bool {
+    let most = h2::PREFACE.len();
+    input.len() >= "PRI * HTTP/2.0\r\n".len()
+        && h2::PREFACE.starts_with(input.get(..most).unwrap_or(input))
+}

@@ -1,0 +1,231 @@
+//! Responses to requests that came whole: a guest's, and the host's own.
+
+use std::io;
+use std::rc::Rc;
+
+use netwasm_exchange::answer::{Answer, Body};
+use netwasm_exchange::head::Refusal;
+use netwasm_exchange::request::Request;
+use netwasm_net::files::File;
+use netwasm_net::queue::FilePart;
+
+use crate::access_log::Entry;
+use crate::exchange;
+use crate::exchange::read;
+use crate::file_body::{self, Part, Purpose};
+use crate::h1::{Driver, JOIN, SMALL_FILE};
+use crate::local::clear;
+use crate::response::{self, Checked, Persistence};
+
+impl Driver {
+    /// Has the guest answer a request.
+    pub(super) fn respond(&mut self, mut request: Box<Request>, out: &mut Vec<u8>) {
+        self.exchange.fresh = false;
+        let entry = self.entry(&request.head);
+        request.transport = Some(Rc::clone(&self.transport));
+        request.secure = self.exchange.secure;
+        let local = Rc::clone(&self.local);
+        let (request, answer) = self.exchange.own.handle(&local, &self.transport, request);
+        self.send(&request, &answer, entry, out);
+        self.local.put_request(request);
+        self.transport
+            .set_alarm(Some(self.limits().keep_alive_timeout));
+    }
+
+    /// Writes a response, checked first.
+    fn send(
+        &mut self,
+        request: &Request,
+        answer: &Answer,
+        entry: Option<Entry>,
+        out: &mut Vec<u8>,
+    ) {
+        let thread = Rc::clone(self.thread());
+        match exchange::check(answer, request, &thread.env) {
+            Ok(checked) => self.write(request, &checked, entry, out),
+            Err(ours) => self.write(request, &Checked::ours(&ours), entry, out),
+        }
+    }
+
+    fn write(
+        &mut self,
+        request: &Request,
+        checked: &Checked<'_>,
+        entry: Option<Entry>,
+        out: &mut Vec<u8>,
+    ) {
+        let keeps = request.head.keep_alive() && !checked.closes && !self.thread().is_draining();
+        let persistence = match (keeps, request.head.minor_version()) {
+            (false, _) => Persistence::Closed,
+            (true, 0) => Persistence::KeptOnRequest,
+            (true, _) => Persistence::Kept,
+        };
+        self.exchange.last |= !keeps;
+        let (status, length) = match &checked.answer.body {
+            Body::File(file) => self.write_file(request, checked, file, persistence, out),
+            body => {
+                let bytes = match body {
+                    Body::Bytes(bytes) => bytes.as_slice(),
+                    _ => &[],
+                };
+                let length = self.write_bytes(request, checked, bytes, persistence, out);
+                (checked.answer.status, length)
+            }
+        };
+        self.log_later(entry, status, length, out);
+    }
+
+    /// Writes a response with a body of bytes. Returns how many of these are
+    /// sent.
+    fn write_bytes(
+        &mut self,
+        request: &Request,
+        checked: &Checked<'_>,
+        bytes: &[u8],
+        persistence: Persistence,
+        out: &mut Vec<u8>,
+    ) -> u64 {
+        let status = checked.answer.status;
+        checked.start(status, &self.local.date(), &[], out);
+        let trailers = &checked.answer.trailers;
+        let may_follow = !request.is_head() && !response::bodiless(status);
+        if may_follow && !trailers.is_empty() && request.head.accepts_trailers() {
+            response::finish_chunked(bytes, trailers, persistence, out);
+            return bytes.len() as u64;
+        }
+        let length = checked.told_length(status, bytes.len() as u64);
+        response::finish(length, persistence, out);
+        if request.is_head() {
+            return 0;
+        }
+        if bytes.len() <= JOIN {
+            out.extend_from_slice(bytes);
+        } else {
+            self.exchange.written += (out.len() + bytes.len()) as u64;
+            self.transport.write_vectored(&[out, bytes]);
+            clear(out);
+            self.exchange.sending = self.transport.queued() > 0;
+        }
+        bytes.len() as u64
+    }
+
+    /// Writes a response with a file. Returns its status, and how many bytes
+    /// of a body are sent.
+    fn write_file(
+        &mut self,
+        request: &Request,
+        checked: &Checked<'_>,
+        file: &Rc<File>,
+        persistence: Persistence,
+        out: &mut Vec<u8>,
+    ) -> (u16, u64) {
+        let http = &self.local;
+        let mut fields = http.fields();
+        let served = file_body::respond(
+            Rc::clone(file),
+            &self.local.env.roots,
+            Purpose::of(request, checked.answer.status),
+            request,
+            |name| checked.first(name),
+            http.now(),
+            &mut fields,
+        );
+        let begin = out.len();
+        checked.start(served.status, &http.date(), served.omitted, out);
+        out.extend_from_slice(&fields);
+        fields.clear();
+        drop(fields);
+        let length = checked.told_length(served.status, served.length);
+        response::finish(length, persistence, out);
+        if request.is_head() {
+            return (served.status, 0);
+        }
+        for part in served.parts {
+            match part {
+                Part::Bytes(bytes) => out.extend_from_slice(&bytes),
+                Part::File {
+                    file,
+                    offset,
+                    length,
+                } if served.length <= SMALL_FILE => {
+                    if let Err(error) = read(&file, offset, length, out) {
+                        out.truncate(begin);
+                        return self.file_failed(request, &error, out);
+                    }
+                }
+                Part::File {
+                    file,
+                    offset,
+                    length: remaining,
+                } => {
+                    let part = FilePart {
+                        file,
+                        offset,
+                        remaining,
+                    };
+                    self.exchange.written += out.len() as u64 + part.remaining;
+                    self.transport.write_with_file(out, part);
+                    clear(out);
+                    self.exchange.sending = true;
+                }
+            }
+        }
+        (served.status, served.length)
+    }
+
+    /// Answers in place of a file of which nothing was sent yet. Returns its
+    /// status, and how many bytes of a body are sent.
+    fn file_failed(
+        &mut self,
+        request: &Request,
+        error: &io::Error,
+        out: &mut Vec<u8>,
+    ) -> (u16, u64) {
+        exchange::file_failed(&self.thread().env, request.head.target(), error);
+        self.exchange.last = true;
+        let answer = Answer::status(500, "");
+        let text = match &answer.body {
+            Body::Bytes(text) => text.as_slice(),
+            _ => &[],
+        };
+        let checked = Checked::ours(&answer);
+        let length = self.write_bytes(request, &checked, text, Persistence::Closed, out);
+        (answer.status, length)
+    }
+
+    /// Writes an answer in the host's own words.
+    pub(super) fn answer_for(
+        &mut self,
+        request: &Request,
+        answer: &Answer,
+        entry: Option<Entry>,
+        out: &mut Vec<u8>,
+    ) {
+        let mut checked = Checked::ours(answer);
+        checked.closes = self.exchange.last;
+        self.write(request, &checked, entry, out);
+    }
+
+    /// Answers what is no proper request, or too much. The connection ends
+    /// after that, since nobody knows where the next request would begin.
+    pub(super) fn refuse(&mut self, request: Box<Request>, refusal: Refusal, out: &mut Vec<u8>) {
+        let local = Rc::clone(&self.local);
+        let answer = exchange::refused(&self.transport, refusal);
+        let status = answer.status;
+        if let Body::Bytes(text) = &answer.body {
+            let checked = Checked::ours(&answer);
+            checked.start(status, &local.date(), &[], out);
+            response::finish(Some(text.len() as u64), Persistence::Closed, out);
+            let body = if request.is_head() {
+                &[]
+            } else {
+                text.as_slice()
+            };
+            out.extend_from_slice(body);
+            let entry = self.entry(&request.head);
+            self.log_later(entry, status, body.len() as u64, out);
+        }
+        self.exchange.last = true;
+        local.put_request(request);
+    }
+}

@@ -1,0 +1,384 @@
+//! Requests to guests that await: the request goes to an instance before its
+//! body has come, and the response is sent while it is made.
+
+mod download;
+mod failing;
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+
+pub(super) use self::download::Told;
+use netwasm_base::error::ConnectionError;
+use netwasm_exchange::chunked::Chunked;
+use netwasm_exchange::content::RequestBody;
+use netwasm_exchange::handler::Awaiting;
+use netwasm_exchange::head::{Framing, HeadLimits, Refusal};
+use netwasm_exchange::reply::{NoResponse, Reply};
+use netwasm_exchange::request::Request;
+use netwasm_net::thread::Tick;
+use netwasm_net::transport::LOOK;
+
+use self::download::{Download, Next};
+use super::{Driver, Reading};
+use crate::access_log::Entry;
+use crate::response::{self, Persistence};
+use crate::upload::{End, Remaining, Upload, UploadBody};
+
+/// How many bytes of a body that the guest did not read are read for it, so
+/// that the connection can go on.
+const DISCARD: u64 = 256 << 10;
+
+/// How often a client that has ended its sending side is asked whether it is
+/// still there. More than once, since a proxy may be between.
+const MOST_PROBES: u8 = 3;
+
+/// How soon the reset of a closed socket is looked for, once it was asked.
+const PROBED: Duration = Duration::from_millis(200);
+
+pub(crate) const UNTRANSLATABLE: Refusal = Refusal {
+    status: 400,
+    reason: "wasi:http has no such request",
+};
+
+/// A request that an instance is at.
+#[derive(Debug)]
+pub(super) struct Answering {
+    /// Its head.
+    request: Box<Request>,
+    entry: Option<Entry>,
+    upload: Option<Rc<Upload>>,
+    reply: Rc<Reply>,
+    /// The instance that is at it.
+    requests: Rc<dyn Awaiting>,
+    /// Until when the response is to begin, the next piece of it or its trailers
+    /// to be made, or the guest to read on in the request.
+    deadline: Option<Tick>,
+    /// When the guest last made something of a response.
+    made: Tick,
+    /// How often a client that has ended its sending side was asked whether it is
+    /// still there.
+    probes: u8,
+    /// When it was noticed to have ended its sending side.
+    ended: Option<Tick>,
+    /// When to look whether the client is still there, until it is sent: nothing
+    /// is received meanwhile.
+    look: Tick,
+    stage: AnswerStage,
+}
+
+impl Answering {
+    /// True if the response has begun and is not complete.
+    pub(super) fn is_sending(&self) -> bool {
+        matches!(self.stage, AnswerStage::Sending(_))
+    }
+}
+
+#[derive(Debug)]
+enum AnswerStage {
+    /// The response has not begun.
+    Waiting,
+    Sending(Box<Download>),
+    /// The response was sent, and the guest still reads the request: to pass it
+    /// on, for one. The connection ends after the last request.
+    Reading {
+        last: bool,
+    },
+    /// The response was sent; so many bytes of the request are yet to be read.
+    Discarding(u64),
+}
+
+impl Driver {
+    /// Gives a request to an instance, with what has come of its body. Returns
+    /// how much of that was used.
+    pub(super) fn begin_answering(
+        &mut self,
+        mut request: Box<Request>,
+        limits: &HeadLimits,
+        input: &[u8],
+        out: &mut Vec<u8>,
+    ) -> usize {
+        let most = self.limits().max_body as u64;
+        let thread = Rc::clone(self.thread());
+        request.secure = self.exchange.secure;
+        let Some(head) = http_request(&request) else {
+            self.refuse(request, UNTRANSLATABLE, out);
+            return 0;
+        };
+        self.exchange.fresh = false;
+        let remaining = match request.head.framing() {
+            Framing::None => None,
+            Framing::Length(length) => Some(Remaining::Length(length)),
+            Framing::Chunked => Some(Remaining::Chunked(Chunked::new(most, limits))),
+        };
+        let used = if remaining.is_some() { input.len() } else { 0 };
+        let upload = remaining.map(|remaining| {
+            let expects = request.head.expects_continue();
+            Upload::new(&self.transport, remaining, input.to_vec(), expects)
+        });
+        let entry = self.entry(&request.head);
+        let body = match &upload {
+            Some(upload) => RequestBody::new(UploadBody(Rc::clone(upload))),
+            None => RequestBody::Empty,
+        };
+        let deadline = thread.tick_after(self.limits().response_timeout);
+        let head = head.map(|()| body);
+        let local = Rc::clone(&self.local);
+        let own = &mut self.exchange.own;
+        let (reply, requests) = own.begin(&local, &self.transport, head, request.secure);
+        self.exchange.reading = Reading::Answer(Box::new(Answering {
+            request,
+            entry,
+            upload,
+            reply,
+            requests,
+            deadline: Some(deadline),
+            made: thread.now(),
+            probes: 0,
+            ended: None,
+            look: thread.tick_after(LOOK),
+            stage: AnswerStage::Waiting,
+        }));
+        self.arm();
+        used
+    }
+
+    /// Sets the alarm for the deadline that comes first.
+    fn arm(&self) {
+        let Reading::Answer(answering) = &self.exchange.reading else {
+            return;
+        };
+        let body = answering.upload.as_ref().and_then(|it| it.deadline());
+        let unsaid = !matches!(answering.stage, AnswerStage::Discarding(_));
+        let look = unsaid.then_some(answering.look);
+        let first = [answering.deadline, body, look].into_iter().flatten().min();
+        self.transport.set_alarm_at(first);
+    }
+
+    /// Goes on with the request that an instance is at; ready when something
+    /// has changed.
+    pub(super) fn poll_answering(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Reading::Answer(answering) =
+            std::mem::replace(&mut self.exchange.reading, Reading::Head(None))
+        else {
+            return Poll::Ready(());
+        };
+        let local = Rc::clone(&self.local);
+        let mut out = local.out();
+        let before = self.exchange.written;
+        let went = self.go_on(answering, cx, &mut out);
+        self.write_out(&mut out);
+        drop(out);
+        self.tell_sent();
+        let wrote = self.exchange.written != before;
+        match went {
+            Some(answering) => {
+                self.exchange.reading = Reading::Answer(answering);
+                self.arm();
+                // What found no room is flushed, now or when there is some.
+                match wrote && self.transport.queued() > 0 {
+                    true => Poll::Ready(()),
+                    false => Poll::Pending,
+                }
+            }
+            None => Poll::Ready(()),
+        }
+    }
+
+    /// Returns what is still under way.
+    fn go_on(
+        &mut self,
+        mut answering: Box<Answering>,
+        cx: &mut Context<'_>,
+        out: &mut Vec<u8>,
+    ) -> Option<Box<Answering>> {
+        if let Some(upload) = &answering.upload {
+            if upload.take_continue() && matches!(answering.stage, AnswerStage::Waiting) {
+                response::write_continue(out);
+            }
+            match upload.end() {
+                Some(End::Refused(refusal)) => {
+                    self.abandon(*answering, Some(refusal), out);
+                    return None;
+                }
+                Some(End::Lost(_)) => {
+                    self.client_left(*answering, out);
+                    return None;
+                }
+                Some(End::Whole) | None => {}
+            }
+        }
+        loop {
+            match &mut answering.stage {
+                AnswerStage::Waiting => match answering.reply.poll_answer(cx) {
+                    Poll::Pending => return Some(answering),
+                    Poll::Ready(Ok(answered)) => {
+                        let limit = self.limits().response_body_timeout;
+                        answering.deadline = Some(self.thread().tick_after(limit));
+                        let begun = self.begin_response(&mut answering, answered, out);
+                        if let Err(what) = begun {
+                            self.refuse_response(*answering, &NoResponse::Failed(what), out);
+                            return None;
+                        }
+                    }
+                    Poll::Ready(Err(reason)) => {
+                        self.refuse_response(*answering, &reason, out);
+                        return None;
+                    }
+                },
+                AnswerStage::Sending(download) => {
+                    let before = download.sent;
+                    let polled = self.send_body(&mut answering, cx, out);
+                    if let AnswerStage::Sending(download) = &answering.stage
+                        && download.sent != before
+                    {
+                        answering.made = self.thread().now();
+                    }
+                    match polled {
+                        Poll::Pending => return Some(answering),
+                        Poll::Ready(Next::Complete) => {
+                            answering = self.complete(answering, out)?;
+                        }
+                        Poll::Ready(Next::Broken) => {
+                            self.break_off(*answering, "ends before its end", out);
+                            return None;
+                        }
+                    }
+                }
+                AnswerStage::Reading { .. } => {
+                    let reads = |upload: &Rc<Upload>| upload.end().is_none() && upload.is_read();
+                    if answering.upload.as_ref().is_some_and(reads)
+                        && !answering.reply.has_returned()
+                    {
+                        answering.reply.watch(cx);
+                        return Some(answering);
+                    }
+                    answering = self.stop_reading(answering)?;
+                }
+                AnswerStage::Discarding(left) => {
+                    let Some(upload) = &answering.upload else {
+                        return self.next_request(*answering);
+                    };
+                    match upload.poll_piece(cx) {
+                        Poll::Pending => return Some(answering),
+                        Poll::Ready(None) if upload.end() == Some(End::Whole) => {
+                            return self.next_request(*answering);
+                        }
+                        Poll::Ready(Some(piece)) if piece.len() as u64 <= *left => {
+                            *left -= piece.len() as u64;
+                        }
+                        Poll::Ready(_) => {
+                            self.exchange.last = true;
+                            return self.next_request(*answering);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The response is complete. Returns what is left to do before the next
+    /// request.
+    fn complete(&mut self, mut answering: Box<Answering>, out: &[u8]) -> Option<Box<Answering>> {
+        let AnswerStage::Sending(download) = &mut answering.stage else {
+            return None;
+        };
+        let (status, sent) = (download.status, download.sent);
+        let last = download.persistence == Persistence::Closed;
+        self.tell_when_sent(&mut download.told, out);
+        self.log_later(answering.entry.take(), status, sent, out);
+        answering.stage = AnswerStage::Reading { last };
+        answering.deadline = Some(self.thread().tick_after(self.limits().body_timeout));
+        Some(answering)
+    }
+
+    /// The guest reads no more of the request. Returns what is left to do before
+    /// the next one.
+    fn stop_reading(&mut self, mut answering: Box<Answering>) -> Option<Box<Answering>> {
+        answering.reply.finish();
+        answering.deadline = None;
+        let stage = std::mem::replace(&mut answering.stage, AnswerStage::Discarding(DISCARD));
+        self.exchange.last |= matches!(stage, AnswerStage::Reading { last: true });
+        let unread = match &answering.upload {
+            Some(upload) => {
+                upload.close();
+                upload.end().is_none()
+            }
+            None => false,
+        };
+        if self.exchange.last || !unread {
+            return self.next_request(*answering);
+        }
+        Some(answering)
+    }
+
+    /// Has a guest told once all is sent that was written so far; false where
+    /// that was done before.
+    fn tell_when_sent(&mut self, told: &mut Option<Told>, out: &[u8]) -> bool {
+        let Some(told) = told.take() else {
+            return false;
+        };
+        let end = self.exchange.written + out.len() as u64;
+        self.exchange.untold.push_back((told, end));
+        true
+    }
+
+    /// Tells guests of what was sent.
+    pub(super) fn tell_sent(&mut self) {
+        let sent = self.sent();
+        while let Some((mut told, _)) = self.exchange.untold.pop_front_if(|(_, end)| *end <= sent) {
+            if let Some(told) = told.sent.take() {
+                // The guest may not want to know.
+                let _ = told.send(Ok(()));
+            }
+        }
+    }
+
+    /// Goes on with what follows the request.
+    fn next_request(&mut self, answering: Answering) -> Option<Box<Answering>> {
+        if let Some(upload) = &answering.upload {
+            self.exchange.kept = upload.take_rest();
+            // Who still holds it reads no more.
+            upload.stop(End::Lost(ConnectionError::Aborted));
+        }
+        self.exchange.held = !self.exchange.kept.is_empty();
+        let limits = self.limits();
+        self.transport.set_alarm(Some(limits.keep_alive_timeout));
+        self.local.put_request(answering.request);
+        None
+    }
+}
+
+/// The head of a request as `wasi:http` has it, which has no place for all that
+/// HTTP allows.
+fn http_request(request: &Request) -> Option<http::Request<()>> {
+    let head = &request.head;
+    let mut made = http::Request::new(());
+    *made.method_mut() = Method::from_bytes(head.method().as_bytes()).ok()?;
+    // An HTTP/1.0 client need not say whom it asks.
+    let authority = head.authority().unwrap_or("localhost");
+    let uri = Uri::builder()
+        .scheme(request.scheme())
+        .authority(authority)
+        .path_and_query(head.target())
+        .build();
+    *made.uri_mut() = match uri {
+        Ok(uri) => uri,
+        // `OPTIONS *` asks for no path.
+        Err(_) => head.target().parse().ok()?,
+    };
+    let mut headers = HeaderMap::with_capacity(8);
+    for (name, value) in head.fields() {
+        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+        let value = HeaderValue::from_bytes(value).ok()?;
+        headers.try_append(name, value).ok()?;
+    }
+    if made.uri().authority().is_none() && !headers.contains_key(header::HOST) {
+        let host = HeaderValue::from_static("localhost");
+        headers.try_insert(header::HOST, host).ok()?;
+    }
+    *made.headers_mut() = headers;
+    Some(made)
+}

@@ -1,0 +1,400 @@
+//! A response that is sent while it is made, or whose file is sent.
+
+use std::any::Any;
+use std::io::{self, Write as _};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use http_body::Body as _;
+
+use netwasm_exchange::content::{BoxContent, Ended, FileContent, OpenContent};
+use netwasm_exchange::failure::Failure;
+use netwasm_exchange::reply::{Answered, Sent};
+use netwasm_exchange::request::Request;
+use netwasm_net::queue::FilePart;
+
+use super::{AnswerStage, Answering};
+use crate::exchange::read;
+use crate::h1::{Driver, JOIN, SMALL_FILE};
+use crate::local::clear;
+use crate::response::{self, Persistence, Plan, Unsendable};
+
+/// A response that is being sent.
+pub(super) struct Download {
+    content: Content,
+    pub(super) framing: Framed,
+    pub(super) status: u16,
+    /// Bytes of the body that were sent.
+    pub(super) sent: u64,
+    /// Taken once the body was given to the transport.
+    pub(super) told: Option<Told>,
+    /// Trailers that come apart from the body.
+    trailers: Option<Ended>,
+    pub(super) persistence: Persistence,
+}
+
+impl Download {
+    /// True if nothing but trailers may be missing.
+    pub(super) fn is_whole(&self) -> bool {
+        matches!(self.content, Content::Trailers(_)) || self.framing == Framed::Length(self.sent)
+    }
+}
+
+/// How long a response that is whole by its length waits for its guest to end
+/// it: one that still writes is not to fail for what it has sent.
+const LEFT_OPEN: Duration = Duration::from_secs(1);
+
+/// What is sent.
+enum Content {
+    Nothing,
+    Frames(BoxContent),
+    /// The trailers; all of the body was given to the transport.
+    Trailers(Ended),
+}
+
+/// Whom to tell when a response was sent. Dropped, it tells that it was not.
+#[derive(Default)]
+pub(in crate::h1) struct Told {
+    pub(super) sent: Option<Sent>,
+    /// What goes when a file is no longer read.
+    _reading: Option<Box<dyn Any>>,
+}
+
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Told").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Download {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Download").finish_non_exhaustive()
+    }
+}
+
+/// How the client finds the end of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framed {
+    /// By its length, bytes.
+    Length(u64),
+    Chunked,
+    /// By the end of the connection.
+    Closed,
+}
+
+/// What becomes of the exchange.
+pub(super) enum Next {
+    /// The response is complete.
+    Complete,
+    /// It cannot be completed: what was sent must not look whole.
+    Broken,
+}
+
+impl Driver {
+    /// Writes the head of a response, and the body where that is a file.
+    ///
+    /// # Errors
+    /// It cannot be sent, and nothing was written of it.
+    pub(super) fn begin_response(
+        &mut self,
+        answering: &mut Answering,
+        answered: Answered,
+        out: &mut Vec<u8>,
+    ) -> Result<(), String> {
+        let Answered {
+            response,
+            sent: told,
+            trailers,
+        } = answered;
+        let (parts, mut body) = response.into_parts();
+        let request = &answering.request;
+        let head = request.is_head();
+        let file = match response::bodiless(parts.status.as_u16()) {
+            true => None,
+            false => body.take_file(),
+        };
+        let file = file.map(FileContent::open).transpose();
+        let file = file.map_err(|error| format!("its file cannot be sent: {error}"))?;
+        let file_length = file.as_ref().map(|file| file.length);
+        let plan = match Plan::new(&parts, head, file_length, body.is_end_stream()) {
+            Ok(plan) => plan,
+            Err(fault) => {
+                if let (Unsendable::File { file, .. }, Some(told)) = (&fault, told) {
+                    // The guest may not want to know.
+                    let _ = told.send(Err(Failure::HttpResponseBodySize(Some(*file))));
+                }
+                return Err(fault.to_string());
+            }
+        };
+        let status = plan.status;
+        let one_zero = request.head.minor_version() == 0;
+        let told_length = parts.headers.contains_key(header::CONTENT_LENGTH);
+        let framing = match plan.length {
+            // Its trailers need chunks.
+            _ if file.is_some() && !told_length && request.head.accepts_trailers() && !one_zero => {
+                Framed::Chunked
+            }
+            Some(length) => Framed::Length(length),
+            None if one_zero => Framed::Closed,
+            None => Framed::Chunked,
+        };
+        let waits = answering
+            .upload
+            .as_ref()
+            .is_some_and(|it| it.expects_continue());
+        let keeps = request.head.keep_alive()
+            && framing != Framed::Closed
+            && !waits
+            && !self.thread().is_draining();
+        let persistence = match (keeps, request.head.minor_version()) {
+            (false, _) => Persistence::Closed,
+            (true, 0) => Persistence::KeptOnRequest,
+            (true, _) => Persistence::Kept,
+        };
+        let begin = out.len();
+        response::write_head(status, &parts.headers, &self.local.date(), out);
+        if framing == Framed::Chunked {
+            out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        }
+        let length = plan.told.filter(|_| framing != Framed::Chunked);
+        response::finish(length, persistence, out);
+        let mut download = Box::new(Download {
+            content: Content::Nothing,
+            framing,
+            status,
+            sent: 0,
+            told: None,
+            trailers,
+            persistence,
+        });
+        let mut told = Told {
+            sent: told,
+            _reading: None,
+        };
+        match file {
+            _ if !plan.has_body => download.framing = Framed::Length(0),
+            None => download.content = Content::Frames(body),
+            Some(file) => {
+                download.sent = file.length;
+                if let Err(error) = self.send_file(&file, framing, out) {
+                    out.truncate(begin);
+                    return Err(format!("its file cannot be read: {error}"));
+                }
+                told._reading = Some(file.reading);
+                download.content = Content::Trailers(file.ended);
+            }
+        }
+        download.told = Some(told);
+        answering.stage = AnswerStage::Sending(download);
+        Ok(())
+    }
+
+    /// Has a file sent.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn send_file(
+        &mut self,
+        content: &OpenContent,
+        framing: Framed,
+        out: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        let &OpenContent { offset, length, .. } = content;
+        if length == 0 {
+            return Ok(());
+        }
+        if framing == Framed::Chunked {
+            begin_chunk(length, out);
+        }
+        if length <= SMALL_FILE {
+            read(&content.file, offset, length, out)?;
+        } else {
+            let part = FilePart {
+                file: Rc::clone(&content.file),
+                offset,
+                remaining: length,
+            };
+            self.exchange.written += out.len() as u64 + length;
+            self.transport.write_with_file(out, part);
+            clear(out);
+            self.exchange.sending = true;
+        }
+        if framing == Framed::Chunked {
+            out.extend_from_slice(b"\r\n");
+        }
+        Ok(())
+    }
+
+    /// Sends what there is of a body.
+    pub(super) fn send_body(
+        &mut self,
+        answering: &mut Answering,
+        cx: &mut Context<'_>,
+        out: &mut Vec<u8>,
+    ) -> Poll<Next> {
+        let now = self.thread().now();
+        let Answering {
+            request,
+            reply,
+            deadline,
+            stage: AnswerStage::Sending(download),
+            ..
+        } = answering
+        else {
+            return Poll::Ready(Next::Broken);
+        };
+        let limit = match download.framing {
+            Framed::Length(_) => LEFT_OPEN,
+            Framed::Chunked | Framed::Closed => self.limits().response_timeout,
+        };
+        let due = self.thread().tick_after(limit);
+        let before = download.sent;
+        loop {
+            let body = match &mut download.content {
+                Content::Nothing => return Poll::Ready(Next::Complete),
+                Content::Frames(body) => body,
+                Content::Trailers(ended) => {
+                    // The guest may wait for that before it tells them.
+                    if self.tell_when_sent(&mut download.told, out) {
+                        *deadline = Some(due);
+                    }
+                    let late = deadline.is_some_and(|it| now >= it);
+                    let trailers = match Pin::new(ended).poll(cx) {
+                        Poll::Pending if reply.is_broken() => return Poll::Ready(Next::Broken),
+                        // There are none in time, or the guest has exited.
+                        Poll::Pending if late || reply.has_returned() => None,
+                        Poll::Pending => {
+                            reply.watch(cx);
+                            return Poll::Pending;
+                        }
+                        Poll::Ready(Ok(Err(_))) => return Poll::Ready(Next::Broken),
+                        Poll::Ready(Ok(Ok(trailers))) => trailers,
+                        // An instance that ends without a word has none.
+                        Poll::Ready(Err(_)) => None,
+                    };
+                    return Poll::Ready(finish_body(request, download, trailers.as_ref(), out));
+                }
+            };
+            if let Framed::Length(length) = download.framing
+                && length == download.sent
+                && (length == 0 || body.is_end_stream())
+            {
+                return Poll::Ready(Next::Complete);
+            }
+            if self.transport.queued() + out.len() as u64
+                > self.thread().env.limits.write_high as u64
+            {
+                self.write_out(out);
+                if self.is_full() {
+                    return Poll::Pending;
+                }
+            }
+            let sent = usize::try_from(download.sent - before).unwrap_or(usize::MAX);
+            if sent > JOIN && self.transport.turn.is_over(sent) {
+                self.transport.turn.give_way(cx);
+                return Poll::Pending;
+            }
+            let frame = match Pin::new(body).poll_frame(cx) {
+                Poll::Pending => {
+                    reply.watch(cx);
+                    if reply.is_broken() || reply.has_returned() {
+                        return Poll::Ready(Next::Broken);
+                    }
+                    if !download.is_whole() {
+                        return Poll::Pending;
+                    }
+                    // Only its trailers are missing, which have no place.
+                    if self.tell_when_sent(&mut download.told, out) {
+                        *deadline = Some(due);
+                    }
+                    return match deadline.is_some_and(|it| now >= it) {
+                        true => Poll::Ready(Next::Complete),
+                        false => Poll::Pending,
+                    };
+                }
+                Poll::Ready(frame) => frame,
+            };
+            let trailers = match frame {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        if !self.exchange_data(download, &data, out) {
+                            return Poll::Ready(Next::Broken);
+                        }
+                        continue;
+                    }
+                    Err(frame) => frame.into_trailers().ok(),
+                },
+                Some(Err(_)) => return Poll::Ready(Next::Broken),
+                None => None,
+            };
+            // The end of a body whose instance has failed is none.
+            if reply.is_broken() {
+                return Poll::Ready(Next::Broken);
+            }
+            if trailers.is_none()
+                && let Some(ended) = download.trailers.take()
+            {
+                download.content = Content::Trailers(ended);
+                continue;
+            }
+            return Poll::Ready(finish_body(request, download, trailers.as_ref(), out));
+        }
+    }
+
+    /// Sends a piece of a body; false where it is too much.
+    fn exchange_data(&mut self, download: &mut Download, data: &Bytes, out: &mut Vec<u8>) -> bool {
+        if data.is_empty() {
+            return true;
+        }
+        download.sent += data.len() as u64;
+        let mut end = &b""[..];
+        match download.framing {
+            Framed::Length(length) if download.sent > length => return false,
+            Framed::Chunked => {
+                begin_chunk(data.len() as u64, out);
+                end = b"\r\n";
+            }
+            Framed::Length(_) | Framed::Closed => {}
+        }
+        if data.len() <= JOIN {
+            out.extend_from_slice(data);
+            out.extend_from_slice(end);
+        } else {
+            self.exchange.written += (out.len() + data.len() + end.len()) as u64;
+            self.transport.write_vectored(&[out, data, end]);
+            clear(out);
+            self.exchange.sending = self.transport.queued() > 0;
+        }
+        true
+    }
+}
+
+fn begin_chunk(length: u64, out: &mut Vec<u8>) {
+    // Writing to memory cannot fail.
+    let _ = write!(out, "{length:x}\r\n");
+}
+
+/// Writes what follows a body.
+fn finish_body(
+    request: &Request,
+    download: &Download,
+    trailers: Option<&HeaderMap>,
+    out: &mut Vec<u8>,
+) -> Next {
+    match download.framing {
+        Framed::Length(length) if length != download.sent => Next::Broken,
+        Framed::Length(_) | Framed::Closed => Next::Complete,
+        Framed::Chunked => {
+            out.extend_from_slice(b"0\r\n");
+            if request.head.accepts_trailers() {
+                response::write_trailers(trailers, out);
+            }
+            out.extend_from_slice(b"\r\n");
+            Next::Complete
+        }
+    }
+}

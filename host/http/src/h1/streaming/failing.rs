@@ -1,0 +1,264 @@
+//! Requests that get no response, or not all of it: by the guest's fault, by the
+//! client's, or for want of time.
+//!
+//! A client that ends its sending side has closed its socket, or waits for its
+//! response and has no more to send: to TCP both are a FIN. It is noticed within
+//! a second, without reading. From then on:
+//!
+//! - The client is asked by a byte that changes nothing: `100 Continue` before
+//!   the response, a leading zero of the next chunk's size within. A closed
+//!   socket answers by a reset, and the guest is told.
+//! - Where HTTP has no such byte (HTTP/1.0, a body of a told length), and where
+//!   the client is there, it waits for as long as bytes come:
+//!   `--half-close-timeout` bounds the silence between two. The kernel of a
+//!   closed socket acknowledges probes of TCP keepalive for 60 s, so these cannot
+//!   tell sooner.
+//!
+//! Each stage of a response has its limit of silence, whatever the client does:
+//! `--response-timeout` until it begins, `--response-body-timeout` until its
+//! next piece, `--response-timeout` again until its trailers, `--write-timeout`
+//! for the client to take it.
+
+use netwasm_base::error::ConnectionError;
+use netwasm_exchange::head::Refusal;
+use netwasm_exchange::reply::NoResponse;
+use netwasm_net::thread::Tick;
+use netwasm_net::transport::Presence;
+
+use super::download::Framed;
+use super::{AnswerStage, Answering, LOOK, MOST_PROBES, PROBED};
+use crate::exchange::{self, CLIENT_LEFT, SLOW_BODY};
+use crate::h1::{Driver, Reading};
+use crate::response;
+use crate::upload::End;
+
+impl Driver {
+    /// Answers in the guest's place, as it has no response.
+    pub(super) fn refuse_response(
+        &mut self,
+        mut answering: Answering,
+        reason: &NoResponse,
+        out: &mut Vec<u8>,
+    ) {
+        let path = answering.request.head.target();
+        let answer = exchange::missing(&self.thread().env, path, reason);
+        let unread = answering
+            .upload
+            .as_ref()
+            .is_some_and(|it| it.end().is_none());
+        let entry = answering.entry.take();
+        if unread {
+            self.exchange.last = true;
+        }
+        self.answer_for(&answering.request, &answer, entry, out);
+        answering.reply.finish();
+        self.next_request(answering);
+    }
+
+    /// The response cannot be completed: what was sent must not look whole.
+    pub(super) fn break_off(&mut self, mut answering: Answering, why: &str, out: &mut Vec<u8>) {
+        exchange::broken(&self.thread().env, answering.request.head.target(), why);
+        let mut closed = false;
+        if let AnswerStage::Sending(download) = answering.stage {
+            closed = download.framing == Framed::Closed;
+            self.log_later(answering.entry.take(), download.status, download.sent, out);
+        }
+        self.write_out(out);
+        answering.requests.clone().abandon(&answering.reply);
+        if let Some(upload) = answering.upload {
+            upload.stop(End::Lost(ConnectionError::Aborted));
+        }
+        // What is there arrives; length or chunks tell that it is not all.
+        self.exchange.last = true;
+        if closed {
+            self.transport.reset_on_close();
+            self.transport.fail(ConnectionError::Aborted);
+        }
+    }
+
+    pub(super) fn client_left(&mut self, answering: Answering, out: &mut Vec<u8>) {
+        exchange::left(&self.transport);
+        self.exchange.ended = true;
+        self.abandon(answering, None, out);
+    }
+
+    /// Gives a request up whose client is gone, or is refused.
+    pub(super) fn abandon(
+        &mut self,
+        answering: Answering,
+        refusal: Option<Refusal>,
+        out: &mut Vec<u8>,
+    ) {
+        answering.requests.clone().abandon(&answering.reply);
+        match (refusal, answering.stage) {
+            (Some(refusal), AnswerStage::Waiting) => self.refuse(answering.request, refusal, out),
+            (_, AnswerStage::Sending(download)) => {
+                self.log_later(answering.entry, download.status, download.sent, out);
+                self.write_out(out);
+                self.transport.reset_on_close();
+                self.transport.fail(ConnectionError::Aborted);
+            }
+            (None, AnswerStage::Waiting) => {
+                self.log_later(answering.entry, CLIENT_LEFT, 0, out);
+                self.exchange.last = true;
+            }
+            (_, AnswerStage::Reading { .. } | AnswerStage::Discarding(_)) => {
+                self.exchange.last = true;
+            }
+        }
+    }
+
+    /// Time has passed for the request that an instance is at.
+    pub(in crate::h1) fn answer_late(&mut self, mut answering: Box<Answering>, out: &mut Vec<u8>) {
+        let now = self.thread().now();
+        let late = |deadline: Option<Tick>| deadline.is_some_and(|it| now >= it);
+        if late(Some(answering.look)) && !matches!(answering.stage, AnswerStage::Discarding(_)) {
+            let mut next = LOOK;
+            match self.transport.presence() {
+                Presence::Gone => return self.client_left(*answering, out),
+                Presence::Ended => {
+                    let ended = *answering.ended.get_or_insert(now);
+                    if self.waited_too_long(ended) {
+                        tracing::info!(peer = %self.transport.peer(),
+                            "nothing was sent since the client ended its side \
+                             (--half-close-timeout)");
+                        return self.client_left(*answering, out);
+                    }
+                    if self.probe(&mut answering, out) {
+                        next = PROBED;
+                    }
+                }
+                Presence::There => {}
+            }
+            answering.look = self.thread().tick_after(next);
+        }
+        if late(answering.deadline) && matches!(answering.stage, AnswerStage::Waiting) {
+            // A body that still comes has its own time-out. The time for the
+            // response begins with what the guest got of it last.
+            let limit = self.limits().response_timeout;
+            if let Some(upload) = &answering.upload {
+                let since = now.saturating_sub(upload.moved());
+                let due = self.thread().tick_after(limit).saturating_sub(since);
+                if due > now {
+                    answering.deadline = Some(due);
+                    self.exchange.reading = Reading::Answer(answering);
+                    return self.arm();
+                }
+            }
+            exchange::late(&self.thread().env, answering.request.head.target());
+            answering.requests.clone().abandon(&answering.reply);
+            self.exchange.last |= answering
+                .upload
+                .as_ref()
+                .is_some_and(|it| it.end().is_none());
+            return self.refuse_response(*answering, &NoResponse::TimedOut, out);
+        }
+        if let Some(upload) = &answering.upload
+            && late(upload.deadline())
+        {
+            if matches!(answering.stage, AnswerStage::Waiting) {
+                upload.stop(End::Refused(SLOW_BODY));
+            } else {
+                upload.stop(End::Lost(ConnectionError::Timeout(
+                    "the body took too long (--body-timeout)",
+                )));
+            }
+        }
+        match &answering.stage {
+            AnswerStage::Sending(download) if late(answering.deadline) && !download.is_whole() => {
+                let limit = self.limits().response_body_timeout;
+                if self.transport.queued() > 0 {
+                    // It is for the client to take what there is.
+                    answering.made = now;
+                }
+                if !self.thread().passed(answering.made, limit) {
+                    let due = self.thread().tick_after(limit) - (now - answering.made);
+                    answering.deadline = Some(due);
+                } else {
+                    let why = "does not go on in time (--response-body-timeout)";
+                    return self.break_off(*answering, why, out);
+                }
+            }
+            AnswerStage::Reading { .. } if late(answering.deadline) => {
+                let moved = answering.upload.as_ref().map_or(now, |it| it.moved());
+                let limit = self.thread().tick_after(self.limits().body_timeout);
+                let due = limit.saturating_sub(now.saturating_sub(moved));
+                if due > now {
+                    answering.deadline = Some(due);
+                } else {
+                    tracing::info!(
+                        path = answering.request.head.target(),
+                        "the guest takes nothing of a request that it reads (--body-timeout)"
+                    );
+                    match self.stop_reading(answering) {
+                        Some(left) => answering = left,
+                        None => return,
+                    }
+                }
+            }
+            _ => {}
+        }
+        self.exchange.reading = Reading::Answer(answering);
+        self.arm();
+    }
+
+    /// True if a client that has ended its sending side got nothing for too long.
+    fn waited_too_long(&self, ended: Tick) -> bool {
+        let thread = self.thread();
+        let since = ended.max(self.transport.moved());
+        let limit = thread.env.limits.half_close_timeout;
+        limit.is_some_and(|limit| thread.passed(since, limit))
+    }
+
+    /// Asks a client that has ended its sending side whether it is still there,
+    /// where HTTP/1.1 has words for that which change nothing. A client that has
+    /// closed its socket answers any byte by a reset, and one that waits for the
+    /// rest of its response passes over them.
+    /// Says whether it was asked.
+    fn probe(&self, answering: &mut Answering, out: &mut Vec<u8>) -> bool {
+        if answering.probes >= MOST_PROBES || self.transport.queued() > 0 {
+            return false;
+        }
+        match &answering.stage {
+            // RFC 9110, section 15.2: also one that does not expect it.
+            AnswerStage::Waiting if answering.request.head.minor_version() > 0 => {
+                response::write_continue(out);
+            }
+            // A leading zero of the next chunk's size.
+            AnswerStage::Sending(download) if download.framing == Framed::Chunked => out.push(b'0'),
+            _ => return false,
+        }
+        answering.probes += 1;
+        true
+    }
+
+    /// The connection is lost, and with it the request that an instance is at.
+    pub(in crate::h1) fn lose_answering(&mut self) {
+        if let Reading::Answer(answering) =
+            std::mem::replace(&mut self.exchange.reading, Reading::Head(None))
+        {
+            let Answering {
+                entry,
+                upload,
+                reply,
+                requests,
+                stage,
+                ..
+            } = *answering;
+            if let Some(upload) = upload {
+                upload.stop(End::Lost(ConnectionError::Aborted));
+            }
+            let (status, sent) = match &stage {
+                AnswerStage::Sending(download) => (download.status, download.sent),
+                AnswerStage::Waiting | AnswerStage::Reading { .. } | AnswerStage::Discarding(_) => {
+                    (CLIENT_LEFT, 0)
+                }
+            };
+            self.log_later(entry, status, sent, &[]);
+            requests.abandon(&reply);
+        }
+        self.tell_sent();
+        self.exchange.untold.clear();
+        self.exchange.own.close();
+    }
+}

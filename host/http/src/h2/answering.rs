@@ -1,0 +1,535 @@
+//! Requests to guests that await: the request goes to an instance before its
+//! body has come, and the response is sent while it is made.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::request::Parts;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Method, Uri, header};
+use http_body::Body;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use netwasm_exchange::content::{BoxContent, Ended, RequestBody};
+use netwasm_exchange::handler::Awaiting;
+use netwasm_exchange::head::Refusal;
+use netwasm_exchange::reply::{Answered, NoResponse, Reply, Sent};
+
+use crate::exchange;
+use crate::h2::incoming::{Incoming, IncomingBody, IncomingEnd};
+use crate::h2::link::{self, Link, LogLine, Stopped};
+use crate::h2::stream::{Outcome, Stream};
+use crate::h2::{request, unread};
+use crate::response::{self, Plan};
+
+/// Has a guest answer a request.
+pub(super) async fn answer(
+    link: Rc<Link>,
+    head: Parts,
+    stream: RecvStream,
+    outgoing: SendResponse<Bytes>,
+) -> Outcome {
+    let mut answering = AnsweringStream::begin(&link, head, stream, outgoing);
+    let rest = answering.finish().await;
+    let unread = answering.unread.take();
+    drop(answering);
+    unread::forget_after(rest, unread).await
+}
+
+/// A request that an instance is at. Dropped before its end, it is given up.
+struct AnsweringStream {
+    link: Rc<Link>,
+    /// Without its fields.
+    head: Parts,
+    incoming: Rc<Incoming>,
+    outgoing: Option<SendResponse<Bytes>>,
+    reply: Rc<Reply>,
+    /// The instance that is at it.
+    requests: Rc<dyn Awaiting>,
+    line: Option<LogLine>,
+    /// Whether the response tells where it ends.
+    tells_length: bool,
+    /// What is left of the request once it has its answer.
+    unread: Option<RecvStream>,
+    over: bool,
+}
+
+/// Why there is no response.
+enum Missing {
+    Refused(Refusal),
+    /// The client has left.
+    Left,
+    /// It is the guest that has none.
+    Guest(NoResponse),
+}
+
+/// A response that is being sent.
+struct StreamDownload {
+    stream: SendStream<Bytes>,
+    /// None where none is sent.
+    body: Option<BoxContent>,
+    /// Bytes of the body, where that is told.
+    length: Option<u64>,
+    told: Option<Sent>,
+    /// Trailers that come apart from the body.
+    trailers: Option<Ended>,
+}
+
+const UNFINISHED: &str = "ends before its end";
+
+const SILENT: &str = "does not go on in time (--response-body-timeout)";
+
+/// Why a response is not complete.
+enum Broken {
+    /// The guest has not made all of it: why.
+    Guest(&'static str),
+    Client(Stopped),
+}
+
+impl AnsweringStream {
+    fn begin(
+        link: &Rc<Link>,
+        mut head: Parts,
+        stream: RecvStream,
+        outgoing: SendResponse<Bytes>,
+    ) -> Self {
+        let thread = link.thread();
+        let line = link.line(&head);
+        let length = request::length(&head.headers);
+        let expects = request::expects_continue(&head.headers);
+        let incoming = Incoming::new(thread, stream, length, expects);
+        let body = match incoming.is_end_stream() {
+            true => RequestBody::Empty,
+            false => RequestBody::new(IncomingBody(Rc::clone(&incoming))),
+        };
+        let mut asked = http::Request::new(body);
+        *asked.method_mut() = head.method.clone();
+        *asked.uri_mut() = uri(link, &head);
+        join_cookies(&mut head.headers);
+        *asked.headers_mut() = std::mem::take(&mut head.headers);
+        let mut own = link.own.borrow_mut();
+        let (reply, requests) = own.begin(&link.local, &link.transport, asked, link.secure);
+        drop(own);
+        Self {
+            link: Rc::clone(link),
+            head,
+            incoming,
+            outgoing: Some(outgoing),
+            reply,
+            requests,
+            line: Some(line),
+            tells_length: true,
+            unread: None,
+            over: false,
+        }
+    }
+
+    /// Sends the response. An answer in the guest's place that finds no room is
+    /// returned.
+    async fn finish(&mut self) -> Option<Stream> {
+        let env = &Rc::clone(self.link.thread()).env;
+        let limit = env.limits.http.response_timeout;
+        let response = self.response_within(limit).await.unwrap_or_else(|| {
+            exchange::late(env, self.path());
+            self.requests.clone().abandon(&self.reply);
+            Err(Missing::Guest(NoResponse::TimedOut))
+        });
+        let answered = match response {
+            Ok(answered) => answered,
+            Err(missing) => return self.refuse(missing),
+        };
+        let mut line = self.line.take()?;
+        let mut download = match self.begin_response(answered, &mut line) {
+            Ok(download) => download?,
+            Err(what) => {
+                self.line = Some(line);
+                return self.refuse(Missing::Guest(NoResponse::Failed(what)));
+            }
+        };
+        match self.send_body(&mut download, &mut line).await {
+            Ok(()) => {
+                tell_sent(&mut download.told);
+                self.read_on().await;
+                self.finished();
+            }
+            Err(Broken::Guest(why)) => {
+                exchange::broken(env, self.path(), why);
+                download.stream.send_reset(Reason::INTERNAL_ERROR);
+            }
+            Err(Broken::Client(stopped)) => line.stopped(&stopped, &mut download.stream),
+        }
+        None
+    }
+
+    fn path(&self) -> &str {
+        request::target(&self.head.uri)
+    }
+
+    /// Nothing more is wanted of the guest.
+    fn finished(&mut self) {
+        self.over = true;
+        self.reply.finish();
+        self.unread = self.incoming.stop().filter(|_| self.tells_length);
+    }
+
+    /// Waits for the response to begin, and that since the guest got what came
+    /// last of the request: a body that still comes has its own time-out.
+    async fn response_within(&mut self, limit: Duration) -> Option<Result<Answered, Missing>> {
+        let incoming = Rc::clone(&self.incoming);
+        let mut response = pin!(self.response());
+        loop {
+            let due = incoming.moved() + limit;
+            match timeout_at(due, &mut response).await {
+                Ok(response) => return Some(response),
+                Err(_elapsed) if incoming.moved() + limit > Instant::now() => {}
+                Err(_elapsed) => return None,
+            }
+        }
+    }
+
+    /// Waits for the response to begin.
+    async fn response(&mut self) -> Result<Answered, Missing> {
+        let Self {
+            incoming,
+            outgoing: Some(outgoing),
+            reply,
+            ..
+        } = self
+        else {
+            return Err(Missing::Left);
+        };
+        poll_fn(|cx| {
+            match incoming.poll_end(cx) {
+                Poll::Ready(IncomingEnd::Refused(refusal)) => {
+                    return Poll::Ready(Err(Missing::Refused(refusal)));
+                }
+                Poll::Ready(IncomingEnd::Lost) => return Poll::Ready(Err(Missing::Left)),
+                Poll::Ready(IncomingEnd::Whole) | Poll::Pending => {}
+            }
+            if incoming.take_continue() {
+                let response = link::head(100, HeaderMap::new());
+                // An error is that the client has left.
+                let _ = response.map(|it| outgoing.send_informational(it));
+            }
+            if outgoing.poll_reset(cx).is_ready() {
+                return Poll::Ready(Err(Missing::Left));
+            }
+            reply
+                .poll_answer(cx)
+                .map(|answer| answer.map_err(Missing::Guest))
+        })
+        .await
+    }
+
+    /// Answers in the guest's place.
+    fn refuse(&mut self, missing: Missing) -> Option<Stream> {
+        let answer = match missing {
+            Missing::Left => {
+                exchange::left(&self.link.transport);
+                return None;
+            }
+            Missing::Refused(refusal) => {
+                self.requests.clone().abandon(&self.reply);
+                exchange::refused(&self.link.transport, refusal)
+            }
+            Missing::Guest(reason) => {
+                exchange::missing(&self.link.thread().env, self.path(), &reason)
+            }
+        };
+        self.finished();
+        let is_head = self.head.method == Method::HEAD;
+        let (outgoing, line) = (self.outgoing.take()?, self.line.take()?);
+        self.link.send_ours(is_head, answer, outgoing, line)
+    }
+
+    /// Sends the head of a response. None where the client has left.
+    ///
+    /// # Errors
+    /// It cannot be sent: why.
+    fn begin_response(
+        &mut self,
+        answered: Answered,
+        line: &mut LogLine,
+    ) -> Result<Option<StreamDownload>, String> {
+        let Answered {
+            response,
+            sent: told,
+            trailers,
+        } = answered;
+        let (parts, body) = response.into_parts();
+        let is_head = self.head.method == Method::HEAD;
+        let plan = Plan::new(&parts, is_head, None, body.is_end_stream());
+        let plan = plan.map_err(|fault| fault.to_string())?;
+        let mut headers = parts.headers;
+        response::drop_framing(&mut headers);
+        let lacks = |name| !headers.contains_key(name);
+        let (server, date) = (lacks(header::SERVER), lacks(header::DATE));
+        self.link.sign(&mut headers, server, date);
+        match plan.told {
+            Some(length) => headers.insert(header::CONTENT_LENGTH, self.link.length(length)),
+            // To a 204 it may not be told (RFC 9110, section 8.6).
+            None => headers.remove(header::CONTENT_LENGTH),
+        };
+        let (length, body) = match plan.has_body {
+            true => (plan.length, Some(body)),
+            false => (Some(0), None),
+        };
+        let ended = body.as_ref().is_none_or(Body::is_end_stream);
+        let ends = ended && length.is_none_or(|it| it == 0);
+        line.status = plan.status;
+        self.tells_length = ends || plan.told.is_some();
+        let Some(outgoing) = &mut self.outgoing else {
+            return Ok(None);
+        };
+        let response = link::head(plan.status, headers).ok_or("its status is none")?;
+        // An error is that the client has left.
+        let Ok(stream) = outgoing.send_response(response, ends) else {
+            return Ok(None);
+        };
+        Ok(Some(StreamDownload {
+            stream,
+            body,
+            length: if ends { Some(0) } else { length },
+            told,
+            trailers,
+        }))
+    }
+
+    /// Waits while the guest still reads the request, to pass it on for one.
+    async fn read_on(&self) {
+        let mut read = pin!(poll_fn(|cx| {
+            self.reply.watch(cx);
+            let ended = self.incoming.poll_end(cx).is_ready();
+            match ended || !self.incoming.is_read() || self.reply.has_returned() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        }));
+        loop {
+            let due = self.incoming.given_up_at();
+            if timeout_at(due, &mut read).await.is_ok()
+                || self.incoming.given_up_at() <= Instant::now()
+            {
+                return;
+            }
+        }
+    }
+
+    /// Waits for the rest of a request, before the end of its answer is told.
+    ///
+    /// Where nothing but the end of the stream tells the end of an answer, some
+    /// clients overlook one that comes while they send (see [`unread`]). How
+    /// much that is they have told, or the end is not held back.
+    async fn settle(&self) {
+        if self.tells_length || !self.incoming.is_coming() {
+            return;
+        }
+        self.read_on().await;
+        if let Some(body) = self.incoming.stop() {
+            unread::forget(body).await;
+        }
+    }
+
+    /// Waits for what follows a body. Of trailers that do not come within
+    /// `--response-timeout` there are none.
+    async fn trailers(
+        &self,
+        stream: &mut SendStream<Bytes>,
+        mut ended: Ended,
+    ) -> Result<Option<HeaderMap>, Broken> {
+        let limit = self.link.thread().env.limits.http.response_timeout;
+        let told = poll_fn(|cx| {
+            if let Poll::Ready(told) = Pin::new(&mut ended).poll(cx) {
+                return Poll::Ready(match told {
+                    Ok(Ok(trailers)) => Ok(trailers),
+                    Ok(Err(_)) => Err(Broken::Guest(UNFINISHED)),
+                    // An instance that ends without a word has none.
+                    Err(_) => Ok(None),
+                });
+            }
+            if stream.poll_reset(cx).is_ready() {
+                return Poll::Ready(Err(Broken::Client(Stopped::Left)));
+            }
+            self.reply.watch(cx);
+            match (self.reply.is_broken(), self.reply.has_returned()) {
+                (true, _) => Poll::Ready(Err(Broken::Guest(UNFINISHED))),
+                (false, true) => Poll::Ready(Ok(None)),
+                (false, false) => Poll::Pending,
+            }
+        });
+        timeout(limit, told).await.unwrap_or(Ok(None))
+    }
+
+    /// Sends a body while it is made.
+    async fn send_body(
+        &self,
+        download: &mut StreamDownload,
+        line: &mut LogLine,
+    ) -> Result<(), Broken> {
+        let StreamDownload {
+            stream,
+            body: Some(body),
+            length,
+            told,
+            trailers,
+        } = download
+        else {
+            return Ok(());
+        };
+        if body.is_end_stream() && *length == Some(0) {
+            return Ok(());
+        }
+        let limits = &self.link.thread().env.limits.http;
+        loop {
+            let all = *length == Some(line.sent);
+            let limit = match all {
+                true => limits.response_timeout,
+                false => limits.response_body_timeout,
+            };
+            if all {
+                // The guest may wait for that before it tells its trailers.
+                tell_sent(told);
+            }
+            let next = poll_fn(|cx| {
+                if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
+                    return Poll::Ready(Ok(frame));
+                }
+                if stream.poll_reset(cx).is_ready() {
+                    return Poll::Ready(Err(Broken::Client(Stopped::Left)));
+                }
+                self.reply.watch(cx);
+                match self.reply.is_broken() || self.reply.has_returned() {
+                    true => Poll::Ready(Err(Broken::Guest(UNFINISHED))),
+                    false => Poll::Pending,
+                }
+            });
+            let next = timeout(limit, next).await.unwrap_or(match all {
+                // Of trailers that do not come there are none.
+                true => Ok(None),
+                false => Err(Broken::Guest(SILENT)),
+            });
+            let last = match next? {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        let after = line.sent + data.len() as u64;
+                        if length.is_some_and(|length| after > length) {
+                            return Err(Broken::Guest(UNFINISHED));
+                        }
+                        let ends = body.is_end_stream() && !self.reply.is_broken();
+                        let ends = ends && length.is_none_or(|length| after == length);
+                        if ends && !self.tells_length {
+                            if !data.is_empty() {
+                                send(stream, data, false, line).await?;
+                            }
+                            self.settle().await;
+                            return send(stream, Bytes::new(), true, line).await;
+                        }
+                        if data.is_empty() && !ends {
+                            continue;
+                        }
+                        send(stream, data, ends, line).await?;
+                        match ends {
+                            true => return Ok(()),
+                            false => continue,
+                        }
+                    }
+                    Err(frame) => frame.into_trailers().ok(),
+                },
+                Some(Err(_)) => return Err(Broken::Guest(UNFINISHED)),
+                None => match trailers.take() {
+                    Some(ended) => {
+                        tell_sent(told);
+                        self.trailers(stream, ended).await?
+                    }
+                    None => None,
+                },
+            };
+            // The end of a body whose instance has failed is none.
+            if self.reply.is_broken() || length.is_some_and(|length| length != line.sent) {
+                return Err(Broken::Guest(UNFINISHED));
+            }
+            self.settle().await;
+            let trailers = last
+                .map(request::without_dropped)
+                .filter(|it| !it.is_empty());
+            let sent = match trailers {
+                Some(trailers) => stream.send_trailers(trailers),
+                None => stream.send_data(Bytes::new(), true),
+            };
+            return sent.map_err(|_| Broken::Client(Stopped::Left));
+        }
+    }
+}
+
+/// Tells the guest that its response was sent.
+fn tell_sent(told: &mut Option<Sent>) {
+    if let Some(told) = told.take() {
+        // The guest may not want to know.
+        let _ = told.send(Ok(()));
+    }
+}
+
+impl Drop for AnsweringStream {
+    fn drop(&mut self) {
+        if !self.over {
+            // The client need not send the rest.
+            drop(self.incoming.stop());
+            self.requests.clone().abandon(&self.reply);
+        }
+    }
+}
+
+async fn send(
+    stream: &mut SendStream<Bytes>,
+    data: Bytes,
+    ends: bool,
+    line: &mut LogLine,
+) -> Result<(), Broken> {
+    if data.is_empty() {
+        let sent = stream.send_data(data, ends);
+        return sent.map_err(|_| Broken::Client(Stopped::Left));
+    }
+    let sent = link::send_bytes(stream, data, ends, line).await;
+    sent.map_err(Broken::Client)
+}
+
+/// Where a request goes, as `wasi:http` has it.
+fn uri(link: &Link, head: &Parts) -> Uri {
+    let mut parts = head.uri.clone().into_parts();
+    parts.scheme = Some(match link.secure {
+        true => Scheme::HTTPS,
+        false => Scheme::HTTP,
+    });
+    if parts.authority.is_none() {
+        let host = request::authority(head).and_then(|it| it.parse().ok());
+        let nobody = || Authority::from_static("localhost");
+        parts.authority = Some(host.unwrap_or_else(nobody));
+    }
+    let root = || PathAndQuery::from_static("/");
+    parts.path_and_query.get_or_insert_with(root);
+    // `OPTIONS *` asks for no path.
+    Uri::from_parts(parts).unwrap_or_else(|_| head.uri.clone())
+}
+
+/// Joins what a client has cut in pieces, so that they compress better (RFC
+/// 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut pieces = headers.get_all(header::COOKIE).iter();
+    let (Some(first), Some(second)) = (pieces.next(), pieces.next()) else {
+        return;
+    };
+    let mut joined = first.as_bytes().to_vec();
+    for piece in std::iter::once(second).chain(pieces) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(piece.as_bytes());
+    }
+    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+        headers.insert(header::COOKIE, joined);
+    }
+}

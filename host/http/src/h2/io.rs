@@ -1,0 +1,261 @@
+//! The connection as the `h2` crate reads and writes it.
+//!
+//! To `h2` the end of what a client sends is the end of every stream. A client
+//! may send nothing more and still want its responses, so that end is kept from
+//! it until they are sent: it gets the frames instead by which the client would
+//! have said as much.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use netwasm_base::error::ConnectionError;
+use netwasm_net::thread::Tick;
+use netwasm_net::transport::Transport;
+
+use crate::h2::meter::Meter;
+
+/// The most that is received at once, bytes.
+const PIECE: usize = 16 << 10;
+
+/// What the connection's driver and what `h2` reads through both see.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    pub(super) meter: RefCell<Meter>,
+    /// Bytes that were received since it was last asked whether the round is over.
+    received: Cell<usize>,
+    /// True if others have their turn before more is received.
+    over: Cell<bool>,
+    /// Whether nothing more can be received in this turn.
+    dry: Cell<bool>,
+    /// Whether something waits until what is queued is sent.
+    blocked: Cell<bool>,
+    ending: RefCell<Ending>,
+    /// When the meter was last given credit.
+    credited: Cell<Tick>,
+}
+
+/// Whether the client may send more, and what `h2` learns where it does not.
+#[derive(Debug, Default)]
+enum Ending {
+    #[default]
+    No,
+    /// It has ended its stream; the driver is to say what follows.
+    Noticed,
+    /// These bytes are still to be read, and no end.
+    Saying(Vec<u8>),
+    /// The end.
+    Told,
+}
+
+impl Gate {
+    pub(super) fn begin_turn(&self) {
+        self.received.set(0);
+        self.over.set(false);
+        self.dry.set(false);
+    }
+
+    /// Whether the client has ended its stream, and `h2` does not know yet.
+    pub(super) fn end_is_noticed(&self) -> bool {
+        matches!(*self.ending.borrow(), Ending::Noticed)
+    }
+
+    /// Has `h2` read these bytes, and then wait for ever.
+    pub(super) fn say(&self, last: Vec<u8>) {
+        self.ending.replace(Ending::Saying(last));
+    }
+
+    /// Counts what was received, and returns it unless it is too much.
+    fn note<'a>(&self, received: &'a [u8], transport: &Transport) -> Option<&'a [u8]> {
+        let thread = transport.thread();
+        let mut meter = self.meter.borrow_mut();
+        if thread.passed(self.credited.get(), Duration::from_secs(1)) {
+            self.credited.set(thread.now());
+            meter.second_passed();
+        }
+        meter.received(received, thread.now());
+        meter.flood().is_none().then_some(received)
+    }
+
+    /// Has `h2` know of the end.
+    pub(super) fn tell_end(&self) {
+        self.ending.replace(Ending::Told);
+    }
+
+    pub(super) fn turn_is_over(&self) -> bool {
+        self.over.get()
+    }
+
+    /// Whether something waited until what was queued is sent; told once.
+    pub(super) fn take_blocked(&self) -> bool {
+        self.blocked.take()
+    }
+}
+
+/// A transport between bytes and frames. It leaves no waker behind for what is
+/// to be sent: the driver flushes, and lets `h2` go on after that.
+pub(super) struct Io {
+    transport: Rc<Transport>,
+    gate: Rc<Gate>,
+    /// What came before it was known what it is.
+    kept: Vec<u8>,
+}
+
+impl Io {
+    pub(super) fn new(transport: &Rc<Transport>, gate: &Rc<Gate>, kept: Vec<u8>) -> Self {
+        Self {
+            transport: Rc::clone(transport),
+            gate: Rc::clone(gate),
+            kept,
+        }
+    }
+
+    fn send(&self, slices: &[&[u8]]) -> Poll<io::Result<usize>> {
+        if let Some(reason) = self.transport.failure() {
+            return Poll::Ready(Err(io::Error::other(reason)));
+        }
+        if self.transport.queued() > 0 {
+            self.gate.blocked.set(true);
+            return Poll::Pending;
+        }
+        let count = slices.iter().map(|slice| slice.len()).sum();
+        self.transport.turn.note(count);
+        self.gate.meter.borrow_mut().sent(count);
+        match slices {
+            [slice] => self.transport.write(slice),
+            slices => self.transport.write_vectored(slices),
+        }
+        Poll::Ready(Ok(count))
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.gate.over.get() || this.gate.meter.borrow().flood().is_some() {
+            // The driver sees to it.
+            return Poll::Pending;
+        }
+        match &mut *this.gate.ending.borrow_mut() {
+            // Asked before, it will wake the task.
+            Ending::No if this.gate.dry.get() => return Poll::Pending,
+            Ending::No => {}
+            Ending::Noticed => return Poll::Pending,
+            Ending::Saying(last) if last.is_empty() => return Poll::Pending,
+            Ending::Saying(last) => {
+                let count = last.len().min(buffer.remaining());
+                buffer.put_slice(last.get(..count).unwrap_or_default());
+                last.drain(..count);
+                return Poll::Ready(Ok(()));
+            }
+            Ending::Told => return Poll::Ready(Ok(())),
+        }
+        let room = buffer.remaining().min(PIECE);
+        if !this.kept.is_empty() {
+            let kept = this.kept.get(..room).unwrap_or(&this.kept);
+            let count = kept.len();
+            let Some(kept) = this.gate.note(kept, &this.transport) else {
+                return Poll::Pending;
+            };
+            buffer.put_slice(kept);
+            this.kept.drain(..count);
+            if this.kept.is_empty() {
+                this.kept = Vec::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
+        let received = this.gate.received.take();
+        if received > 0 && this.transport.turn.is_over(received) {
+            match this.transport.poll_receivable(cx) {
+                Poll::Ready(()) => this.gate.over.set(true),
+                Poll::Pending => this.gate.dry.set(true),
+            }
+            return Poll::Pending;
+        }
+        let mut scratch = this.transport.thread().scratch.borrow_mut();
+        match this.transport.poll_receive_part(cx, &mut scratch, room) {
+            Poll::Pending => {
+                this.gate.dry.set(true);
+                Poll::Pending
+            }
+            Poll::Ready(Ok(received)) if received.is_end() => {
+                this.gate.ending.replace(Ending::Noticed);
+                Poll::Pending
+            }
+            Poll::Ready(Ok(received)) => {
+                let received = scratch.get(received);
+                this.gate.received.set(received.len());
+                let Some(received) = this.gate.note(received, &this.transport) else {
+                    return Poll::Pending;
+                };
+                buffer.put_slice(received);
+                Poll::Ready(Ok(()))
+            }
+            // Frames and messages tell their ends.
+            Poll::Ready(Err(ConnectionError::TlsTruncated)) => {
+                this.gate.tell_end();
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(reason)) => {
+                this.transport.fail(reason.clone());
+                Poll::Ready(Err(io::Error::other(reason)))
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.send(&[data])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        // A frame's head and what it carries.
+        match slices {
+            [] => Poll::Ready(Ok(0)),
+            [one] => self.send(&[one]),
+            [one, two] => self.send(&[one, two]),
+            more => {
+                let slices: Vec<&[u8]> = more.iter().map(|slice| &**slice).collect();
+                self.send(&slices)
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(reason) = self.transport.failure() {
+            return Poll::Ready(Err(io::Error::other(reason)));
+        }
+        if self.transport.queued() > 0 {
+            self.gate.blocked.set(true);
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The driver closes, in the way in which every connection is closed.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
+    }
+}

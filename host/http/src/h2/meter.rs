@@ -1,0 +1,313 @@
+//! Counts the frames that bring nothing, before they are understood: a client
+//! that sends them without end keeps a server at work for nothing.
+//!
+//! `h2` itself bounds what a client can make it keep: answers to PING and
+//! SETTINGS wait for the one before, CONTINUATION frames are counted, small DATA
+//! frames have a budget, streams that a client resets before they are accepted,
+//! or has the server reset, are counted. What that leaves is work without end:
+//! PING, SETTINGS, PRIORITY, WINDOW_UPDATE, and requests that are given up at
+//! once (CVE-2019-9511 to 9518, CVE-2023-44487, CVE-2024-27316, CVE-2025-8671).
+//!
+//! It also knows which requests are yet to come to their ends.
+
+use std::collections::BTreeSet;
+
+use h2::Reason;
+
+use netwasm_net::thread::Tick;
+
+use crate::h2::stream::{MOST_STREAMS, PREFACE};
+
+/// How many such frames a connection may send at once.
+const BURST: u32 = 1000;
+
+/// And how many a second in the long run.
+const RATE: u32 = 100;
+
+/// For so many bytes that were sent a client may enlarge a window once more.
+const UPDATE: usize = 64;
+
+/// Of how many requests it is remembered that they have not come whole.
+const MOST_UNFINISHED: usize = 2 * MOST_STREAMS as usize;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Meter {
+    /// Bytes of the preface, or of a frame's payload, that are yet to come.
+    ahead: usize,
+    /// The beginning of a frame's head.
+    head: [u8; 9],
+    /// How much of that there is, bytes.
+    has: usize,
+    /// Since when the head of a request has been coming.
+    since: Option<Tick>,
+    /// Whether that ends with the present frame.
+    ends: bool,
+    allowance: u32,
+    /// Bytes sent, less what windows were enlarged for.
+    sent: usize,
+    flood: Option<&'static str>,
+    /// The streams whose requests have not come whole.
+    unfinished: BTreeSet<u32>,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self {
+            ahead: PREFACE.len(),
+            head: [0; 9],
+            has: 0,
+            since: None,
+            ends: false,
+            allowance: BURST,
+            sent: 0,
+            flood: None,
+            unfinished: BTreeSet::new(),
+        }
+    }
+}
+
+impl Meter {
+    /// Takes what has come.
+    pub(super) fn received(&mut self, mut input: &[u8], now: Tick) {
+        loop {
+            let skipped = self.ahead.min(input.len());
+            self.ahead -= skipped;
+            input = input.get(skipped..).unwrap_or_default();
+            if self.ahead == 0 && std::mem::take(&mut self.ends) {
+                self.since = None;
+            }
+            if input.is_empty() {
+                return;
+            }
+            let wanted = self.head.len() - self.has;
+            let (part, rest) = input.split_at(wanted.min(input.len()));
+            for (to, from) in self.head.iter_mut().skip(self.has).zip(part) {
+                *to = *from;
+            }
+            self.has += part.len();
+            input = rest;
+            if self.has == self.head.len() {
+                self.has = 0;
+                self.frame(now);
+            }
+        }
+    }
+
+    /// Takes the head of a frame.
+    fn frame(&mut self, now: Tick) {
+        let [high, middle, low, kind, flags, stream @ ..] = self.head;
+        let length = u32::from_be_bytes([0, high, middle, low]);
+        let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
+        self.ahead = usize::try_from(length).unwrap_or(usize::MAX);
+        match kind {
+            HEADERS if flags & END_STREAM == 0 => {
+                self.unfinished.insert(stream);
+                if self.unfinished.len() > MOST_UNFINISHED {
+                    self.unfinished.pop_first();
+                }
+            }
+            DATA if flags & END_STREAM == 0 => {}
+            DATA | HEADERS | RST_STREAM => {
+                self.unfinished.remove(&stream);
+            }
+            _ => {}
+        }
+        match kind {
+            HEADERS | CONTINUATION => {
+                self.since.get_or_insert(now);
+                self.ends = flags & END_HEADERS != 0;
+            }
+            DATA if length > 0 || flags & END_STREAM != 0 => {}
+            WINDOW_UPDATE if self.sent >= UPDATE => self.sent -= UPDATE,
+            _ => self.spend(kind),
+        }
+    }
+
+    fn spend(&mut self, kind: u8) {
+        match self.allowance.checked_sub(1) {
+            Some(rest) => self.allowance = rest,
+            None => {
+                self.flood.get_or_insert(match kind {
+                    DATA => "empty DATA frames",
+                    2 => "PRIORITY frames",
+                    RST_STREAM => "RST_STREAM frames",
+                    4 => "SETTINGS frames",
+                    6 => "PING frames",
+                    GOAWAY => "GOAWAY frames",
+                    WINDOW_UPDATE => "WINDOW_UPDATE frames",
+                    _ => "unknown frames",
+                });
+            }
+        }
+    }
+
+    /// Notes what was sent to the client.
+    pub(super) fn sent(&mut self, count: usize) {
+        self.sent = self.sent.saturating_add(count);
+    }
+
+    /// A second has passed since it began, or since this was last said.
+    pub(super) fn second_passed(&mut self) {
+        self.allowance = self.allowance.saturating_add(RATE).min(BURST);
+    }
+
+    /// What there were too many of.
+    pub(super) fn flood(&self) -> Option<&'static str> {
+        self.flood
+    }
+
+    /// What a client that sends nothing more would say: that it gives up the
+    /// requests that it has not sent to their ends, and begins no others. None
+    /// where it has stopped within a frame, or within a head.
+    pub(super) fn last_words(&self) -> Option<Vec<u8>> {
+        if self.ahead > 0 || self.has > 0 || self.since.is_some() {
+            return None;
+        }
+        let mut words = Vec::new();
+        for stream in &self.unfinished {
+            words.extend([0, 0, 4, RST_STREAM, 0]);
+            words.extend(stream.to_be_bytes());
+            words.extend(u32::from(Reason::CANCEL).to_be_bytes());
+        }
+        // No stream of ours, no error.
+        words.extend([0, 0, 8, GOAWAY, 0, 0, 0, 0, 0]);
+        words.extend([0; 8]);
+        Some(words)
+    }
+
+    /// Since when the head of a request has been coming that is not whole.
+    pub(super) fn head_since(&self) -> Option<Tick> {
+        self.since
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PING: u8 = 6;
+
+    fn frame(kind: u8, flags: u8, length: usize) -> Vec<u8> {
+        let [_, high, middle, low] = (length as u32).to_be_bytes();
+        let mut frame = vec![high, middle, low, kind, flags, 0, 0, 0, 1];
+        frame.resize(9 + length, 0);
+        frame
+    }
+
+    fn begun() -> Meter {
+        let mut meter = Meter::default();
+        meter.received(PREFACE, 0);
+        meter
+    }
+
+    #[test]
+    fn frames_are_counted_however_they_are_cut() {
+        let mut stream = PREFACE.to_vec();
+        for _ in 0..BURST {
+            stream.extend(frame(PING, 0, 8));
+            stream.extend(frame(DATA, 0, 3));
+        }
+        for size in [1, 2, 7, 9, 10, 1000, stream.len()] {
+            let mut meter = Meter::default();
+            for piece in stream.chunks(size) {
+                meter.received(piece, 0);
+            }
+            assert_eq!(meter.allowance, 0, "pieces of {size}");
+            assert_eq!(meter.flood(), None);
+            meter.received(&frame(PING, 0, 8), 0);
+            assert_eq!(meter.flood(), Some("PING frames"));
+        }
+    }
+
+    #[test]
+    fn time_gives_credit_but_never_more_than_at_the_beginning() {
+        let mut meter = begun();
+        meter.second_passed();
+        assert_eq!(meter.allowance, BURST);
+        for _ in 0..BURST {
+            meter.received(&frame(PING, 0, 8), 0);
+        }
+        meter.second_passed();
+        assert_eq!(meter.allowance, RATE);
+    }
+
+    #[test]
+    fn a_client_that_takes_much_may_enlarge_its_windows_often() {
+        let mut meter = begun();
+        meter.sent(UPDATE * 5000);
+        for _ in 0..5000 {
+            meter.received(&frame(WINDOW_UPDATE, 0, 4), 0);
+        }
+        assert_eq!(meter.allowance, BURST);
+        meter.received(&frame(WINDOW_UPDATE, 0, 4), 0);
+        assert_eq!(meter.allowance, BURST - 1);
+    }
+
+    #[test]
+    fn the_end_of_a_body_costs_nothing_and_other_empty_frames_do() {
+        let mut meter = begun();
+        meter.received(&frame(DATA, END_STREAM, 0), 0);
+        assert_eq!(meter.allowance, BURST);
+        meter.received(&frame(DATA, 0, 0), 0);
+        assert_eq!(meter.allowance, BURST - 1);
+    }
+
+    #[test]
+    fn a_client_that_sends_no_more_gives_up_what_it_has_not_finished() {
+        let on = |stream: u8, mut frame: Vec<u8>| {
+            if let Some(last) = frame.get_mut(8) {
+                *last = stream;
+            }
+            frame
+        };
+        let mut meter = begun();
+        meter.received(&on(1, frame(HEADERS, END_HEADERS, 4)), 0);
+        meter.received(&on(3, frame(HEADERS, END_HEADERS, 4)), 0);
+        meter.received(&on(5, frame(HEADERS, END_HEADERS, 4)), 0);
+        meter.received(&on(7, frame(HEADERS, END_HEADERS | END_STREAM, 4)), 0);
+        meter.received(&on(3, frame(DATA, END_STREAM, 4)), 0);
+        meter.received(&on(5, frame(RST_STREAM, 0, 4)), 0);
+        meter.received(&on(1, frame(DATA, 0, 4)), 0);
+        let reset = b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\x08";
+        let goaway = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        let words = [&reset[..], &goaway[..]].concat();
+        assert_eq!(meter.last_words(), Some(words));
+        meter.received(b"\0", 0);
+        assert_eq!(meter.last_words(), None, "within a frame");
+        let mut meter = begun();
+        meter.received(&frame(HEADERS, END_STREAM, 4), 0);
+        assert_eq!(meter.last_words(), None, "within a head");
+        for number in 0..1000_u32 {
+            let mut head = frame(HEADERS, END_HEADERS, 0);
+            head.truncate(5);
+            head.extend(number.to_be_bytes());
+            meter.received(&head, 0);
+        }
+        assert_eq!(meter.unfinished.len(), MOST_UNFINISHED);
+    }
+
+    #[test]
+    fn the_head_of_a_request_is_under_way_until_its_last_byte() {
+        let mut meter = begun();
+        let last = frame(CONTINUATION, END_HEADERS, 5);
+        meter.received(&frame(HEADERS, 0, 10), 3);
+        assert_eq!(meter.head_since(), Some(3));
+        let (begin, end) = last.split_at(last.len() - 1);
+        meter.received(begin, 4);
+        assert_eq!(meter.head_since(), Some(3));
+        meter.received(end, 5);
+        assert_eq!(meter.head_since(), None);
+        meter.received(&frame(HEADERS, END_HEADERS, 10), 6);
+        assert_eq!(meter.head_since(), None);
+    }
+}

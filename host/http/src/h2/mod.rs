@@ -1,0 +1,443 @@
+//! HTTP/2 (RFC 9113), by the `h2` crate: agreed on in TLS (ALPN), or spoken by a
+//! client that knows the server to speak it.
+//!
+//! ```text
+//!   bytes --> io (meter) --> h2 --> request --> upload --> guest --> link --> h2
+//!                                        \--> answering <--> guest that awaits
+//! ```
+//!
+//! A connection is one task. Streams that wait for something are futures in it,
+//! a request that has come whole and whose response finds room is none. `h2`
+//! knows frames, HPACK and windows, and takes turns among streams; what a guest
+//! may answer, limits and deadlines are as in HTTP/1.1.
+
+mod answering;
+mod held;
+mod incoming;
+mod io;
+mod link;
+mod meter;
+mod nudge;
+mod request;
+mod stream;
+mod unread;
+mod upload;
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use h2::server::{self, Handshake, SendResponse};
+use h2::{Reason, RecvStream};
+
+use netwasm_base::error::ConnectionError;
+use netwasm_net::protocol::Lost;
+use netwasm_net::thread::{Thread, Tick};
+use netwasm_net::transport::Transport;
+use netwasm_net::turns::REQUEST;
+
+use crate::h2::io::{Gate, Io};
+use crate::h2::link::Link;
+use crate::h2::nudge::Nudge;
+use crate::h2::stream::{MOST_STREAMS, Outcome, Stream, WholeRequest};
+use crate::local::Local;
+
+pub(crate) use self::stream::PREFACE;
+
+/// How much a client may send on a stream before the guest has taken it, bytes.
+const WINDOW: u32 = 128 << 10;
+
+/// How often the task goes round though the worker's round is over: what it has
+/// begun with is then sent.
+const LITTLE: u32 = 3;
+
+/// How long a client that was told to go has to say that it has understood.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Drives one connection, from the preface to the end.
+pub(crate) struct Connection {
+    stage: Setup,
+    link: Rc<Link>,
+    gate: Rc<Gate>,
+    streams: FuturesUnordered<Stream>,
+    /// Requests that have come whole; boxed, as the queue keeps its size.
+    ready: VecDeque<Box<WholeRequest>>,
+    /// Since when no stream is open; at first, since when it stands.
+    idle: Option<Tick>,
+    leaving: Leaving,
+    /// Whether requests that are ready have been so for more than a round, and
+    /// may have been given up since.
+    waited: bool,
+    /// True if a request was answered in this poll.
+    answered: bool,
+    nudge: Nudge,
+}
+
+/// Whether the connection is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    No,
+    /// After the streams that are open; since when the client is told so.
+    Told(Tick),
+    /// As soon as the client was told why.
+    Now,
+}
+
+enum Setup {
+    Preface(Handshake<Io, Bytes>),
+    Open(server::Connection<Io, Bytes>),
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// A connection of which some bytes may have come.
+    pub(crate) fn new(
+        local: &Rc<Local>,
+        transport: &Rc<Transport>,
+        secure: bool,
+        kept: Vec<u8>,
+    ) -> Self {
+        let thread = transport.thread();
+        let limits = &thread.env.limits.http;
+        let gate: Rc<Gate> = Rc::default();
+        let most = u32::try_from(limits.max_head).unwrap_or(u32::MAX);
+        let handshake = server::Builder::new()
+            .max_concurrent_streams(MOST_STREAMS)
+            .max_header_list_size(most)
+            .initial_window_size(WINDOW)
+            // One stream that is not read cannot stop the others.
+            .initial_connection_window_size(WINDOW * MOST_STREAMS)
+            .max_send_buffer_size(link::PIECE)
+            .handshake(Io::new(transport, &gate, kept));
+        Self {
+            stage: Setup::Preface(handshake),
+            link: Link::new(local, transport, secure),
+            gate,
+            streams: FuturesUnordered::new(),
+            ready: VecDeque::new(),
+            idle: Some(thread.now()),
+            leaving: Leaving::No,
+            waited: false,
+            answered: false,
+            nudge: Nudge::default(),
+        }
+    }
+
+    fn thread(&self) -> &Rc<Thread> {
+        self.link.thread()
+    }
+
+    /// Ready when the connection is at its end.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
+        let waker = self.nudge.begin(cx);
+        let mut inner = Context::from_waker(&waker);
+        self.gate.begin_turn();
+        let turn = Rc::clone(&self.link.transport.turn);
+        self.answered = false;
+        let mut rounds = 0;
+        loop {
+            if let Poll::Ready(lost) = self.poll_once(&mut inner) {
+                return Poll::Ready(lost);
+            }
+            let again = self.nudge.again() || self.end_if_due();
+            let behind = !self.ready.is_empty() && !self.link.is_full();
+            if !again && !behind && !self.gate.turn_is_over() {
+                if self.nudge.end() {
+                    cx.waker().wake_by_ref();
+                }
+                break;
+            }
+            rounds += 1;
+            if !again || turn.waits() || (rounds > LITTLE && turn.is_over(0)) {
+                self.nudge.end();
+                turn.give_way(cx);
+                break;
+            }
+        }
+        let transport = &self.link.transport;
+        transport
+            .idle
+            .set(self.is_idle() && transport.queued() == 0);
+        self.arm();
+        Poll::Pending
+    }
+
+    fn poll_once(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
+        let link = Rc::clone(&self.link);
+        let transport = &link.transport;
+        if let Some(lost) = transport.over() {
+            return Poll::Ready(lost);
+        }
+        // It rang for what `arm` looks at.
+        transport.alarm_rang();
+        if let Poll::Ready(Err(reason)) = transport.poll_flush(cx) {
+            return Poll::Ready(Some(reason));
+        }
+        self.gate.take_blocked();
+        if let Poll::Ready(lost) = self.poll_frames(cx) {
+            if lost.is_none() {
+                // What is left of the streams learns of the end, and tells of it.
+                while let Poll::Ready(Some(_)) = self.streams.poll_next_unpin(cx) {}
+            }
+            return Poll::Ready(lost);
+        }
+        if self.gate.end_is_noticed() {
+            self.client_ended();
+        }
+        self.poll_streams(cx);
+        match transport.poll_flush(cx) {
+            Poll::Ready(Err(reason)) => return Poll::Ready(Some(reason)),
+            Poll::Ready(Ok(())) if self.gate.take_blocked() => cx.waker().wake_by_ref(),
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        Poll::Pending
+    }
+
+    /// Receives frames and sends what is to be sent, and takes requests.
+    fn poll_frames(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
+        loop {
+            let connection = match &mut self.stage {
+                Setup::Open(connection) => connection,
+                Setup::Preface(handshake) => match Pin::new(handshake).poll(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Ok(connection)) => {
+                        self.stage = Setup::Open(connection);
+                        continue;
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(self.failed(&error)),
+                },
+            };
+            match connection.poll_accept(cx) {
+                Poll::Pending => {
+                    let flood = self.gate.meter.borrow().flood();
+                    let Some(what) = flood.filter(|_| self.leaving != Leaving::Now) else {
+                        return Poll::Pending;
+                    };
+                    // Nothing more is read.
+                    self.leaving = Leaving::Now;
+                    self.refused(&format!("too many {what}"));
+                    self.ready.clear();
+                    self.streams.clear();
+                    if let Setup::Open(connection) = &mut self.stage {
+                        connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                    }
+                }
+                Poll::Ready(Some(Ok((request, outgoing)))) => self.begin(request, outgoing),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(self.failed(&error)),
+                Poll::Ready(None) => return Poll::Ready(None),
+            }
+        }
+    }
+
+    /// Nothing more comes from the client. What it has asked for whole is still
+    /// answered.
+    fn client_ended(&mut self) {
+        self.nudge.wake();
+        let words = self.gate.meter.borrow().last_words();
+        match (&mut self.stage, words) {
+            (Setup::Open(connection), Some(words)) if connection.has_streams() => {
+                // What is sent now comes back from one that is no more.
+                connection.graceful_shutdown();
+                if self.leaving == Leaving::No {
+                    self.leaving = Leaving::Told(self.link.thread().now());
+                }
+                self.gate.say(words);
+            }
+            _ => self.gate.tell_end(),
+        }
+    }
+
+    /// Takes a request of which the head has come.
+    fn begin(&mut self, request: http::Request<RecvStream>, outgoing: SendResponse<Bytes>) {
+        self.idle = None;
+        let (head, incoming) = request.into_parts();
+        let thread = self.link.thread();
+        let limits = &thread.env.limits.http;
+        if let Err(refusal) = request::check(&head, limits) {
+            let sending = self.link.refuse(&head, refusal, outgoing);
+            self.push(unread::forget_after(sending, Some(incoming)));
+            return;
+        }
+        let link = Rc::clone(&self.link);
+        if self.link.local.handlers.awaits() {
+            self.push(answering::answer(link, head, incoming, outgoing));
+            return;
+        }
+        let whole = incoming.is_end_stream();
+        let exchange = Box::new(WholeRequest {
+            head,
+            incoming,
+            outgoing,
+            body: None,
+            trailers: Vec::new(),
+        });
+        if whole {
+            self.ready.push_back(exchange);
+        } else {
+            self.push(upload::collect(link, exchange));
+        }
+    }
+
+    /// Goes on with streams.
+    fn poll_streams(&mut self, cx: &mut Context<'_>) {
+        // To ask where there is none leaves a waker with it all the same.
+        while !self.streams.is_empty()
+            && let Poll::Ready(Some(outcome)) = self.streams.poll_next_unpin(cx)
+        {
+            if let Outcome::Ready(exchange) = outcome {
+                self.ready.push_back(exchange);
+            }
+        }
+        let turn = Rc::clone(&self.link.transport.turn);
+        let over = |answered| answered && turn.is_over(REQUEST);
+        while !self.link.is_full()
+            && !self.ready.is_empty()
+            && !over(self.answered)
+            && let Some(mut exchange) = self.ready.pop_front()
+        {
+            if self.waited && exchange.outgoing.poll_reset(cx).is_ready() {
+                // The client wants no answer any more.
+                drop(self.link.line(&exchange.head));
+                continue;
+            }
+            self.answered = true;
+            if let Some(sending) = self.link.respond(exchange) {
+                self.push(sending);
+            }
+        }
+        self.waited = !self.ready.is_empty();
+    }
+
+    /// Adds a stream. It is not to be held back for what others have done in the
+    /// same turn: turns are taken here.
+    fn push(&mut self, stream: impl Future<Output = Outcome> + 'static) {
+        self.streams
+            .push(Box::pin(tokio::task::unconstrained(stream)));
+        self.nudge.wake();
+    }
+
+    /// Whether no stream is open.
+    fn is_idle(&self) -> bool {
+        self.streams.is_empty() && self.ready.is_empty()
+    }
+
+    /// Does what is due: tells the client that the connection is to end, or ends
+    /// it. Returns whether something was done.
+    fn end_if_due(&mut self) -> bool {
+        let thread = Rc::clone(self.thread());
+        let limits = &thread.env.limits.http;
+        let now = thread.now();
+        let idle = self.is_idle();
+        match (idle, self.idle) {
+            (false, _) => self.idle = None,
+            (true, None) => self.idle = Some(now),
+            (true, Some(_)) => {}
+        }
+        // It is not idle before the client has taken all that was sent.
+        let since = self.idle.unwrap_or(now).max(self.link.transport.moved());
+        let slow = self.gate.meter.borrow().head_since();
+        let slow = slow.is_some_and(|since| thread.passed(since, limits.head_timeout));
+        let connection = match &mut self.stage {
+            Setup::Open(connection) => connection,
+            Setup::Preface(_) => {
+                if thread.is_draining()
+                    || self.link.transport.is_reclaimed()
+                    || thread.passed(since, limits.head_timeout)
+                {
+                    self.link.transport.close();
+                    return true;
+                }
+                return false;
+            }
+        };
+        match self.leaving {
+            Leaving::Now => false,
+            _ if slow => {
+                self.leaving = Leaving::Now;
+                connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                self.refused("the head took too long");
+                true
+            }
+            _ if idle && self.link.transport.is_reclaimed() => {
+                self.leaving = Leaving::Now;
+                connection.abrupt_shutdown(Reason::NO_ERROR);
+                true
+            }
+            Leaving::Told(since) if idle && thread.passed(since, GRACE) => {
+                self.leaving = Leaving::Now;
+                connection.abrupt_shutdown(Reason::NO_ERROR);
+                true
+            }
+            Leaving::Told(_) => false,
+            Leaving::No
+                if thread.is_draining()
+                    || self.link.closes.get()
+                    || (idle && thread.passed(since, limits.keep_alive_timeout)) =>
+            {
+                self.leaving = Leaving::Told(now);
+                connection.graceful_shutdown();
+                true
+            }
+            Leaving::No => false,
+        }
+    }
+
+    /// Has the task woken when something is due.
+    fn arm(&self) {
+        let thread = self.thread();
+        let limits = &thread.env.limits.http;
+        let after = |since: Tick, limit| thread.tick_after(limit) - thread.now() + since;
+        let head = self.gate.meter.borrow().head_since();
+        let head = head.map(|since| after(since, limits.head_timeout));
+        let moved = self.link.transport.moved();
+        let idle = self.idle.map(|since| since.max(moved));
+        let idle = match (&self.stage, self.leaving, idle) {
+            (_, Leaving::Now, _) | (_, _, None) => None,
+            (Setup::Preface(_), _, Some(since)) => Some(after(since, limits.head_timeout)),
+            (_, Leaving::Told(since), Some(_)) => Some(after(since, GRACE)),
+            (_, Leaving::No, Some(since)) => Some(after(since, limits.keep_alive_timeout)),
+        };
+        let first = [head, idle].into_iter().flatten().min();
+        self.link.transport.set_alarm_at(first);
+    }
+
+    /// The client broke a rule, or left.
+    fn failed(&self, error: &h2::Error) -> Lost {
+        if let Some(reason) = self.link.transport.failure() {
+            return Some(reason);
+        }
+        if error.is_go_away() && error.is_library() {
+            self.refused(&error.to_string());
+            return None;
+        }
+        tracing::info!(peer = %self.link.transport.peer(), "HTTP/2: {error}");
+        error.is_io().then_some(ConnectionError::Broken)
+    }
+
+    /// Notes that what a client does is not answered.
+    fn refused(&self, reason: &str) {
+        self.thread().env.counters.requests_refused.add();
+        tracing::info!(peer = %self.link.transport.peer(), reason, "connection refused");
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // What they hold is the link's.
+        self.ready.clear();
+        self.streams.clear();
+        self.link.own.borrow_mut().close();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! The head of a request as HTTP/2 brings it (RFC 9113, section 8.3). `h2` has
+//! refused what is malformed by then: fields of the connection, wrong or
+//! repeated pseudo-fields, a Content-Length that the body does not have. It has
+//! also cut off the fragment of a target, which HTTP/1.1 refuses, and dropped
+//! pseudo-fields among trailers: no guest sees either.
+
+use std::time::Instant;
+
+use http::request::Parts;
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Method, Uri, header};
+
+use netwasm_base::address::Address;
+use netwasm_base::config::HttpLimits;
+use netwasm_exchange::chunked::is_dropped;
+use netwasm_exchange::head::Refusal;
+use netwasm_exchange::head::authority::is_authority;
+
+use crate::access_log::Entry;
+use crate::exchange::TOO_LARGE;
+use crate::local::Local;
+
+/// Checks what `h2` leaves to be checked.
+///
+/// # Errors
+/// What the client is to be told.
+pub(super) fn check(head: &Parts, limits: &HttpLimits) -> Result<(), Refusal> {
+    if head.method == Method::CONNECT {
+        return Err(Refusal {
+            status: 501,
+            reason: "this is no proxy",
+        });
+    }
+    if head.headers.len() > limits.max_headers {
+        return Err(Refusal {
+            status: 431,
+            reason: "too many header lines",
+        });
+    }
+    let target = target(&head.uri);
+    if target.len() > limits.max_request_line {
+        return Err(Refusal {
+            status: 414,
+            reason: "the target is too long",
+        });
+    }
+    if !target.is_ascii() {
+        return Err(bad("byte outside ASCII in the target"));
+    }
+    match target {
+        "*" if head.method == Method::OPTIONS => {}
+        "*" => return Err(bad("target * of another method than OPTIONS")),
+        path if path.starts_with('/') => {}
+        _ => return Err(bad("target that is no path")),
+    }
+    // It is not told where Host alone says whom is asked.
+    if !matches!(head.uri.scheme_str(), Some("http" | "https") | None) {
+        return Err(bad("target of another scheme than http and https"));
+    }
+    // Most requests have few: to look at each is less than to look for three.
+    let mut host = None;
+    for (name, value) in &head.headers {
+        if is_padded(value) {
+            return Err(bad("space around the value of a header"));
+        }
+        if name == header::HOST && host.replace(value).is_some() {
+            return Err(bad("two Host headers"));
+        }
+        if name == header::EXPECT && !value.as_bytes().eq_ignore_ascii_case(b"100-continue") {
+            return Err(Refusal {
+                status: 417,
+                reason: "unknown expectation",
+            });
+        }
+        if name == header::CONTENT_LENGTH
+            && number(value).is_some_and(|length| length > limits.max_body as u64)
+        {
+            return Err(TOO_LARGE);
+        }
+    }
+    check_authority(head.uri.authority(), host)
+}
+
+/// There is one of whom is asked, and no other one in `Host` (RFC 9113, section
+/// 8.3.1).
+fn check_authority(asked: Option<&Authority>, host: Option<&HeaderValue>) -> Result<(), Refusal> {
+    match (asked.map(Authority::as_str), host) {
+        (None, None) => Err(bad("neither :authority nor Host")),
+        (Some(asked), _) if !is_authority(asked.as_bytes()) => Err(bad("malformed :authority")),
+        (_, Some(host)) if !is_authority(host.as_bytes()) => Err(bad("malformed Host")),
+        (Some(asked), Some(host)) if !asked.as_bytes().eq_ignore_ascii_case(host.as_bytes()) => {
+            Err(bad("Host is not what :authority says"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a value begins or ends with a space or a tab (RFC 9113, section
+/// 8.2.1).
+fn is_padded(value: &HeaderValue) -> bool {
+    let space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    space(value.as_bytes().first()) || space(value.as_bytes().last())
+}
+
+/// Path and query; `*` of `OPTIONS *`.
+pub(super) fn target(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("/", |it| it.as_str())
+}
+
+/// Host and port as they were asked for.
+pub(super) fn authority(head: &Parts) -> Option<&str> {
+    let asked = head.uri.authority().map(Authority::as_str);
+    asked.or_else(|| head.headers.get(header::HOST)?.to_str().ok())
+}
+
+/// The length of the body, where it is told.
+pub(super) fn length(headers: &HeaderMap) -> Option<u64> {
+    number(headers.get(header::CONTENT_LENGTH)?)
+}
+
+fn number(value: &HeaderValue) -> Option<u64> {
+    value.to_str().ok()?.parse().ok()
+}
+
+/// Whether the client waits with the body until it is told to send it.
+pub(super) fn expects_continue(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::EXPECT)
+}
+
+/// What the access log says of a request, where there is one.
+pub(super) fn entry(head: &Parts, peer: &Address, local: &Local) -> Option<Box<Entry>> {
+    local.lines()?;
+    let field = |name| {
+        let value = head.headers.get(name);
+        value.map(|it: &HeaderValue| it.as_bytes().to_vec())
+    };
+    Some(Box::new(Entry {
+        peer: peer.clone(),
+        line: format!("{} {} HTTP/2.0", head.method, target(&head.uri)).into_bytes(),
+        host: authority(head).map(str::to_owned),
+        referer: field(header::REFERER),
+        user_agent: field(header::USER_AGENT),
+        status: 0,
+        length: 0,
+        time: local.now(),
+        begun: Instant::now(),
+    }))
+}
+
+/// Trailers without what may not be one.
+pub(super) fn without_dropped(mut trailers: HeaderMap) -> HeaderMap {
+    for name in trailers.keys().cloned().collect::<Vec<_>>() {
+        if is_dropped(name.as_str()) {
+            trailers.remove(name);
+        }
+    }
+    trailers
+}
+
+const fn bad(reason: &'static str) -> Refusal {
+    Refusal {
+        status: 400,
+        reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+
+    use super::*;
+
+    fn checked(method: &str, uri: &str, fields: &[(&str, &str)]) -> Result<(), u16> {
+        let request = http::Request::builder().method(method).uri(uri);
+        let (mut head, ()) = request.body(()).expect("a request").into_parts();
+        for (name, value) in fields {
+            let name = HeaderName::from_bytes(name.as_bytes()).expect("a name");
+            let value = HeaderValue::from_str(value).expect("a value");
+            head.headers.append(name, value);
+        }
+        check(&head, &HttpLimits::default()).map_err(|refusal| refusal.status)
+    }
+
+    #[test]
+    fn what_http_1_1_would_refuse_is_refused() {
+        assert_eq!(checked("GET", "http://a.example/b?c", &[]), Ok(()));
+        assert_eq!(checked("CONNECT", "a.example:1", &[]), Err(501));
+        assert_eq!(checked("GET", "http://u@a.example/", &[]), Err(400));
+        assert_eq!(checked("GET", "ftp://a.example/", &[]), Err(400));
+        let long = format!("http://a.example/{}", "x".repeat(9000));
+        assert_eq!(checked("GET", &long, &[]), Err(414));
+        let many = [("x", "y"); 101];
+        assert_eq!(checked("GET", "http://a.example/", &many), Err(431));
+        let large = [("content-length", "1048577")];
+        assert_eq!(checked("PUT", "http://a.example/", &large), Err(413));
+        let expects = [("expect", "100-Continue")];
+        assert_eq!(checked("PUT", "http://a.example/", &expects), Ok(()));
+        let other = [("expect", "more")];
+        assert_eq!(checked("PUT", "http://a.example/", &other), Err(417));
+        for padded in [" a", "a\t", " "] {
+            let padded = [("x-name", padded)];
+            assert_eq!(checked("GET", "http://a.example/", &padded), Err(400));
+        }
+        assert_eq!(checked("GET", "http://a.example/", &[("x", "")]), Ok(()));
+    }
+
+    #[test]
+    fn host_must_be_what_the_authority_is() {
+        let uri = "http://a.example/";
+        assert_eq!(checked("GET", uri, &[("host", "A.example")]), Ok(()));
+        assert_eq!(checked("GET", uri, &[("host", "b.example")]), Err(400));
+        let two = [("host", "a.example"), ("host", "a.example")];
+        assert_eq!(checked("GET", uri, &two), Err(400));
+    }
+}

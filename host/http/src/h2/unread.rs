@@ -1,0 +1,43 @@
+//! What a client still sends of a request that nobody reads any more. It is
+//! read and forgotten for a while, as in the lingering close of a connection.
+//!
+//! A server may answer and reset such a stream at once, without an error, and
+//! the client must not lose the answer by that (RFC 9113, section 8.1). But there
+//! are clients that do, even if all of a short body was on its way already: curl
+//! before version 8 is one.
+
+use h2::RecvStream;
+use tokio::time::timeout;
+
+use netwasm_net::transport::{LINGER, LINGER_MOST};
+
+use crate::h2::stream::{Outcome, Stream};
+
+/// Sends what is left of an answer, then forgets what the client still sends.
+/// After that the stream is reset: the client is to stop.
+pub(super) async fn forget_after(answer: Option<Stream>, body: Option<RecvStream>) -> Outcome {
+    let outcome = match answer {
+        Some(answer) => answer.await,
+        None => Outcome::Over,
+    };
+    if let Some(body) = body {
+        forget(body).await;
+    }
+    outcome
+}
+
+/// Forgets what is still to come of a body.
+pub(super) async fn forget(mut body: RecvStream) {
+    let forgotten = async {
+        let mut count = 0;
+        while let Some(Ok(piece)) = body.data().await {
+            count += piece.len();
+            let released = body.flow_control().release_capacity(piece.len());
+            if released.is_err() || count > LINGER_MOST {
+                return;
+            }
+        }
+    };
+    // Some clients never come to an end.
+    let _ = timeout(LINGER, forgotten).await;
+}

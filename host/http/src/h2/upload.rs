@@ -1,0 +1,92 @@
+//! The bodies of requests to guests that get them whole.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use h2::RecvStream;
+use http::HeaderMap;
+
+use netwasm_exchange::answer::Fields;
+use netwasm_exchange::chunked::is_dropped;
+use netwasm_exchange::head::Refusal;
+
+use crate::exchange::{self, SLOW_BODY, TOO_LARGE};
+use crate::h2::held::Held;
+use crate::h2::link::Link;
+use crate::h2::stream::{Outcome, WholeRequest};
+use crate::h2::{request, unread};
+
+/// Why a body does not come whole.
+enum UploadBroken {
+    Refused(Refusal),
+    /// The client has left.
+    Left,
+}
+
+/// Takes the body of a request, then the request is ready; what is wrong with it
+/// is answered.
+pub(super) async fn collect(link: Rc<Link>, mut exchange: Box<WholeRequest>) -> Outcome {
+    if request::expects_continue(&exchange.head.headers) {
+        let mut response = http::Response::new(());
+        *response.status_mut() = http::StatusCode::CONTINUE;
+        if exchange.outgoing.send_informational(response).is_err() {
+            return Outcome::Over;
+        }
+    }
+    let mut held = Held::new(&link.budget);
+    match receive(&link, &mut exchange.incoming, &mut held).await {
+        Ok(trailers) => {
+            held.arrived();
+            exchange.body = Some(held);
+            exchange.trailers = trailers;
+            Outcome::Ready(exchange)
+        }
+        Err(UploadBroken::Refused(refusal)) => {
+            drop(held);
+            let sending = link.refuse(&exchange.head, refusal, exchange.outgoing);
+            unread::forget_after(sending, Some(exchange.incoming)).await
+        }
+        Err(UploadBroken::Left) => {
+            exchange::left(&link.transport);
+            drop(link.line(&exchange.head));
+            Outcome::Over
+        }
+    }
+}
+
+async fn receive(
+    link: &Rc<Link>,
+    incoming: &mut RecvStream,
+    held: &mut Held,
+) -> Result<Fields, UploadBroken> {
+    let limits = &link.thread().env.limits.http;
+    while let Some(piece) = in_time(limits.body_timeout, incoming.data()).await? {
+        let piece = piece.map_err(|_| UploadBroken::Left)?;
+        if held.len() + piece.len() > limits.max_body {
+            return Err(UploadBroken::Refused(TOO_LARGE));
+        }
+        held.add(&piece);
+        held.room().await;
+        incoming
+            .flow_control()
+            .release_capacity(piece.len())
+            .map_err(|_| UploadBroken::Left)?;
+    }
+    let trailers = in_time(limits.body_timeout, incoming.trailers()).await?;
+    let trailers = trailers.map_err(|_| UploadBroken::Left)?;
+    Ok(trailers.as_ref().map(fields).unwrap_or_default())
+}
+
+async fn in_time<T>(limit: Duration, coming: impl Future<Output = T>) -> Result<T, UploadBroken> {
+    let coming = tokio::time::timeout(limit, coming).await;
+    coming.map_err(|_elapsed| UploadBroken::Refused(SLOW_BODY))
+}
+
+/// Trailers as a guest gets them.
+fn fields(trailers: &HeaderMap) -> Fields {
+    trailers
+        .iter()
+        .filter(|(name, _)| !is_dropped(name.as_str()))
+        .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
+        .collect()
+}

@@ -1,0 +1,378 @@
+//! What the tests of both drivers need: a handler that does what a test says,
+//! and clients.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+
+use netwasm_base::config::HttpLimits;
+use netwasm_exchange::answer::{self, Answer};
+use netwasm_exchange::chunked::Chunked;
+use netwasm_exchange::content::{BoxContent, Content, FileContent};
+use netwasm_exchange::failure::Failure;
+use netwasm_exchange::handler::{Awaiting, Call, Handler, Handlers, NoAnswer};
+use netwasm_exchange::head::HeadLimits;
+use netwasm_exchange::reply::{Answered, Reply};
+use netwasm_exchange::request::Request;
+use netwasm_net::files::Roots;
+use netwasm_net::service::Service as _;
+use netwasm_net::testing::{connection, peer, soon, until};
+use netwasm_net::worker::Worker;
+
+use crate::Service;
+use crate::local::{Env, Local};
+
+/// A handler, and all of them: it notes what it is asked.
+#[derive(Clone)]
+pub(crate) struct Script(Rc<Inner>);
+
+/// Answers a request that came whole, by its target.
+type Answers = Box<dyn Fn(&str) -> Result<Answer, NoAnswer>>;
+
+struct Inner {
+    answers: Option<Answers>,
+    asked: RefCell<Vec<String>>,
+    calls: RefCell<VecDeque<Call>>,
+    abandoned: Cell<usize>,
+}
+
+impl Script {
+    /// One that answers requests that came whole.
+    pub(crate) fn whole(answers: impl Fn(&str) -> Result<Answer, NoAnswer> + 'static) -> Self {
+        Self::new(Some(Box::new(answers)))
+    }
+
+    /// One that awaits: the test answers.
+    pub(crate) fn awaiting() -> Self {
+        Self::new(None)
+    }
+
+    fn new(answers: Option<Answers>) -> Self {
+        Self(Rc::new(Inner {
+            answers,
+            asked: RefCell::default(),
+            calls: RefCell::default(),
+            abandoned: Cell::default(),
+        }))
+    }
+
+    /// The targets of all requests, in the order in which they were handed over.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        self.0.asked.borrow().clone()
+    }
+
+    /// How many requests were given up.
+    pub(crate) fn abandoned(&self) -> usize {
+        self.0.abandoned.get()
+    }
+
+    /// Waits until it was asked for this, after so many others.
+    pub(crate) async fn asked_for(&self, target: &str, others: usize) {
+        let asked = || {
+            self.0
+                .asked
+                .borrow()
+                .get(others)
+                .is_some_and(|it| it == target)
+        };
+        until(&format!("the handler is asked for {target}"), asked).await;
+    }
+
+    /// Waits for the next request to one that awaits.
+    pub(crate) async fn call(&self) -> Call {
+        until("the handler is asked", || !self.0.calls.borrow().is_empty()).await;
+        self.0.calls.borrow_mut().pop_front().expect("there is one")
+    }
+
+    /// Has it answer on a new connection, and returns the other end.
+    pub(crate) fn connect(&self, worker: &Rc<Worker>) -> UnixStream {
+        let roots = Roots::open(&[]).expect("no directories");
+        let env = Env {
+            access_log: None,
+            roots: Arc::new(roots),
+        };
+        let local = Local::new(Arc::new(env), Rc::new(self.clone()));
+        let (transport, there) = connection(worker);
+        Service::new(local).accept(worker, transport);
+        peer(there)
+    }
+
+    /// The same for a client of HTTP/1.1.
+    pub(crate) fn client(&self, worker: &Rc<Worker>) -> Client {
+        Client {
+            stream: self.connect(worker),
+            kept: Vec::new(),
+        }
+    }
+}
+
+impl fmt::Debug for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Script").finish_non_exhaustive()
+    }
+}
+
+impl Handlers for Script {
+    fn awaits(&self) -> bool {
+        self.0.answers.is_none()
+    }
+
+    fn connection(&self) -> Box<dyn Handler> {
+        Box::new(self.clone())
+    }
+}
+
+impl Handler for Script {
+    fn handle(&mut self, request: Box<Request>) -> (Box<Request>, Result<Answer, NoAnswer>) {
+        let target = request.head.target().to_owned();
+        let answers = self.0.answers.as_ref().expect("it awaits");
+        let answer = answers(&target);
+        self.0.asked.borrow_mut().push(target);
+        (request, answer)
+    }
+
+    fn begin(&mut self, call: Call) -> Rc<dyn Awaiting> {
+        let target = call.head.uri().path().to_owned();
+        self.0.asked.borrow_mut().push(target);
+        self.0.calls.borrow_mut().push_back(call);
+        Rc::new(self.clone())
+    }
+}
+
+impl Awaiting for Script {
+    fn abandon(self: Rc<Self>, reply: &Rc<Reply>) {
+        self.0.abandoned.set(self.0.abandoned.get() + 1);
+        reply.abandon();
+    }
+}
+
+/// An answer of 200.
+pub(crate) fn ok(body: impl Into<Vec<u8>>) -> Result<Answer, NoAnswer> {
+    Ok(Answer {
+        status: 200,
+        headers: Vec::new(),
+        body: answer::Body::Bytes(body.into()),
+        trailers: Vec::new(),
+    })
+}
+
+/// Answers a request of a handler that awaits.
+pub(crate) fn answer(call: &Call, response: http::response::Builder, body: Pieces) {
+    let body: BoxContent = Box::new(body);
+    call.reply.answer(Ok(Answered {
+        response: response.body(body).expect("a response"),
+        sent: None,
+        trailers: None,
+    }));
+}
+
+/// The same by 200 and a body of so much.
+pub(crate) fn answer_ok(call: &Call, body: impl Into<Bytes>) {
+    answer(call, http::Response::builder(), Pieces::of(body));
+}
+
+/// A body that is made piece by piece.
+pub(crate) struct Pieces {
+    left: Box<dyn Iterator<Item = Bytes>>,
+    next: Option<Bytes>,
+    /// What follows the last piece.
+    then: Then,
+}
+
+/// How a body goes on after its last piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// It has ended, which shows before it is asked for more.
+    Ended,
+    /// It ends when it is asked for more.
+    Ends,
+    /// There is nothing for ever.
+    Stalls,
+}
+
+impl Pieces {
+    /// A body of these pieces, which are made when they are asked for, but for
+    /// the first.
+    pub(crate) fn new(pieces: impl Iterator<Item = Bytes> + 'static, then: Then) -> Self {
+        let mut left: Box<dyn Iterator<Item = Bytes>> = Box::new(pieces);
+        Self {
+            next: left.next(),
+            left,
+            then,
+        }
+    }
+
+    /// A body of one piece, or none.
+    pub(crate) fn of(body: impl Into<Bytes>) -> Self {
+        let body = body.into();
+        Self::new(
+            Some(body).filter(|it| !it.is_empty()).into_iter(),
+            Then::Ended,
+        )
+    }
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        match self.next.take() {
+            Some(piece) => {
+                self.next = self.left.next();
+                Poll::Ready(Some(Ok(Frame::data(piece))))
+            }
+            None if self.then == Then::Stalls => Poll::Pending,
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.next.is_none() && self.then == Then::Ended
+    }
+}
+
+impl Content for Pieces {
+    fn take_file(&mut self) -> Option<FileContent> {
+        None
+    }
+}
+
+/// A client of HTTP/1.1.
+pub(crate) struct Client {
+    stream: UnixStream,
+    /// What came after the last response.
+    kept: Vec<u8>,
+}
+
+/// A response as a client sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Received {
+    pub(crate) status: u16,
+    /// The Content-Length that was told.
+    pub(crate) told: Option<u64>,
+    pub(crate) body: Vec<u8>,
+    /// Whether all of the body came.
+    pub(crate) whole: bool,
+}
+
+impl Client {
+    pub(crate) async fn send(&mut self, data: &str) {
+        let sent = soon(
+            "room for what is sent",
+            self.stream.write_all(data.as_bytes()),
+        )
+        .await;
+        sent.expect("it is sent");
+    }
+
+    /// Asks by GET.
+    pub(crate) async fn get(&mut self, target: &str) {
+        self.send(&get(target)).await;
+    }
+
+    /// Ends its sending side.
+    pub(crate) async fn end(&mut self) {
+        self.stream.shutdown().await.expect("it is shut");
+    }
+
+    /// Receives a response to GET.
+    pub(crate) async fn response(&mut self) -> Received {
+        self.receive(false).await
+    }
+
+    /// Receives a response: to HEAD, where `head`.
+    pub(crate) async fn receive(&mut self, head: bool) -> Received {
+        loop {
+            let length = loop {
+                match memchr::memmem::find(&self.kept, b"\r\n\r\n") {
+                    Some(length) => break length + 4,
+                    None => assert!(self.more().await, "no response: {:?}", self.kept),
+                }
+            };
+            let lines: Vec<u8> = self.kept.drain(..length).collect();
+            let lines = String::from_utf8(lines).expect("text");
+            let status = lines.get(9..12).and_then(|it| it.parse().ok());
+            let status: u16 = status.expect("a status");
+            if status == 100 {
+                continue;
+            }
+            let field = |name: &str| {
+                let mut fields = lines.lines().filter_map(|line| line.split_once(": "));
+                let field = fields.find(|(it, _)| it.eq_ignore_ascii_case(name));
+                field.map(|(_, value)| value.to_owned())
+            };
+            let told = field("content-length").map(|it| it.parse().expect("a number"));
+            let none = head || matches!(status, 204 | 304);
+            let (body, whole) = match (told, field("transfer-encoding")) {
+                _ if none => (Vec::new(), true),
+                (None, Some(_)) => self.chunks().await,
+                (told, _) => self.bytes(told.unwrap_or(0)).await,
+            };
+            return Received {
+                status,
+                told,
+                body,
+                whole,
+            };
+        }
+    }
+
+    async fn bytes(&mut self, length: u64) -> (Vec<u8>, bool) {
+        let length = usize::try_from(length).expect("it is little");
+        while self.kept.len() < length && self.more().await {}
+        let count = length.min(self.kept.len());
+        (self.kept.drain(..count).collect(), count == length)
+    }
+
+    async fn chunks(&mut self) -> (Vec<u8>, bool) {
+        let limits = HeadLimits::from(&HttpLimits::default());
+        let mut chunked = Chunked::new(u64::MAX, &limits);
+        let mut body = Vec::new();
+        loop {
+            let fed = chunked.feed(&self.kept, &mut body).expect("chunks");
+            self.kept.drain(..fed.consumed);
+            if fed.done || !self.more().await {
+                return (body, fed.done);
+            }
+        }
+    }
+
+    /// Waits for the end of the stream, before which nothing more may come.
+    pub(crate) async fn ended(&mut self) {
+        assert!(
+            !self.more().await && self.kept.is_empty(),
+            "{:?}",
+            self.kept
+        );
+    }
+
+    /// Receives some more; false at the end.
+    async fn more(&mut self) -> bool {
+        let receive = self.stream.read_buf(&mut self.kept);
+        let received = soon("something for the client, or the end", receive).await;
+        received.expect("it ends in order") > 0
+    }
+
+    /// Whether something has come that was not received yet.
+    pub(crate) fn has_more(&mut self) -> bool {
+        !self.kept.is_empty() || self.stream.try_read_buf(&mut self.kept).is_ok()
+    }
+}
+
+/// A request by GET.
+pub(crate) fn get(target: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n")
+}

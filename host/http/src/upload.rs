@@ -1,0 +1,326 @@
+//! The body of a request as a guest that awaits reads it: out of the socket
+//! when it asks for more. What it does not read stays with the client.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body::{Body, Frame, SizeHint};
+
+use netwasm_base::error::ConnectionError;
+use netwasm_exchange::chunked::{Chunked, Fed};
+use netwasm_exchange::failure::Failure;
+use netwasm_exchange::head::Refusal;
+use netwasm_net::thread::Tick;
+use netwasm_net::transport::Transport;
+
+/// What of a body is yet to come.
+#[derive(Debug)]
+pub(super) enum Remaining {
+    /// Bytes.
+    Length(u64),
+    Chunked(Chunked),
+}
+
+/// A body that arrives while it is read.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    transport: Rc<Transport>,
+    state: RefCell<UploadState>,
+}
+
+#[derive(Debug)]
+struct UploadState {
+    remaining: Remaining,
+    /// What arrived and was not used yet.
+    kept: Vec<u8>,
+    trailers: Option<HeaderMap>,
+    end: Option<End>,
+    /// Whether the client waits to be told to go on.
+    expects_continue: bool,
+    /// Whether the guest wants what the client waits with.
+    wants_continue: bool,
+    /// Until when the next piece is to come; none while nobody asks for it.
+    deadline: Option<Tick>,
+    /// When the guest got the last piece; at first, when the body began.
+    moved: Tick,
+    /// True if the guest has begun to read it.
+    begun: bool,
+    /// True if the guest gets nothing more of it.
+    closed: bool,
+}
+
+/// How a body has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Whole,
+    /// The client is to be told.
+    Refused(Refusal),
+    Lost(ConnectionError),
+}
+
+impl Upload {
+    /// The body of a request; `kept` is what has come of it, and maybe more.
+    pub(super) fn new(
+        transport: &Rc<Transport>,
+        remaining: Remaining,
+        kept: Vec<u8>,
+        expects_continue: bool,
+    ) -> Rc<Self> {
+        let whole = matches!(remaining, Remaining::Length(0));
+        Rc::new(Self {
+            transport: Rc::clone(transport),
+            state: RefCell::new(UploadState {
+                remaining,
+                trailers: None,
+                end: whole.then_some(End::Whole),
+                expects_continue: expects_continue && kept.is_empty() && !whole,
+                kept,
+                wants_continue: false,
+                deadline: None,
+                moved: transport.thread().now(),
+                begun: false,
+                closed: false,
+            }),
+        })
+    }
+
+    pub(super) fn end(&self) -> Option<End> {
+        self.state.borrow().end.clone()
+    }
+
+    /// Ends it, where it has not ended yet.
+    pub(super) fn stop(&self, end: End) {
+        self.state.borrow_mut().end.get_or_insert(end);
+        self.transport.wake_streams();
+    }
+
+    /// True if the guest has begun to read it and has not let go of it.
+    pub(super) fn is_read(self: &Rc<Self>) -> bool {
+        self.state.borrow().begun && Rc::strong_count(self) > 1
+    }
+
+    /// Gives the guest nothing more of it: what is left is the connection's.
+    pub(super) fn close(&self) {
+        let mut state = self.state.borrow_mut();
+        state.closed = state.end.is_none();
+        drop(state);
+        self.transport.wake_streams();
+    }
+
+    /// What arrived after its end.
+    pub(super) fn take_rest(&self) -> Vec<u8> {
+        std::mem::take(&mut self.state.borrow_mut().kept)
+    }
+
+    pub(super) fn deadline(&self) -> Option<Tick> {
+        self.state.borrow().deadline
+    }
+
+    /// When the guest got the last piece of it; now, where it waits for one.
+    pub(super) fn moved(&self) -> Tick {
+        let state = self.state.borrow();
+        match state.deadline {
+            Some(_) => self.transport.thread().now(),
+            None => state.moved,
+        }
+    }
+
+    /// Whether the client is to be told to go on; said once.
+    pub(super) fn take_continue(&self) -> bool {
+        let mut state = self.state.borrow_mut();
+        let wanted = state.wants_continue;
+        state.wants_continue = false;
+        state.expects_continue &= !wanted;
+        wanted
+    }
+
+    /// Whether the client still waits to be told to go on.
+    pub(super) fn expects_continue(&self) -> bool {
+        self.state.borrow().expects_continue
+    }
+
+    /// The next piece of it; `None` at its end, however that came.
+    pub(super) fn poll_piece(&self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let mut state = self.state.borrow_mut();
+        loop {
+            if state.end.is_some() {
+                return Poll::Ready(None);
+            }
+            let piece = if state.kept.is_empty() {
+                let thread = Rc::clone(self.transport.thread());
+                let mut scratch = thread.scratch.borrow_mut();
+                match self.transport.poll_receive_piece(cx, &mut scratch) {
+                    Poll::Pending => {
+                        self.wait(&mut state);
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Ok(received)) if received.is_end() => {
+                        state.end = Some(End::Lost(ConnectionError::Reset));
+                        self.transport.nudge();
+                        return Poll::Ready(None);
+                    }
+                    Poll::Ready(Err(reason)) => {
+                        state.end = Some(End::Lost(reason));
+                        self.transport.nudge();
+                        return Poll::Ready(None);
+                    }
+                    Poll::Ready(Ok(received)) => state.take(scratch.get(received)),
+                }
+            } else {
+                state.take_kept()
+            };
+            state.deadline = None;
+            state.moved = self.transport.thread().now();
+            if state.end.is_some() {
+                self.transport.nudge();
+            }
+            if !piece.is_empty() {
+                return Poll::Ready(Some(piece));
+            }
+        }
+    }
+
+    /// Nothing has come, and the guest waits for it.
+    fn wait(&self, state: &mut UploadState) {
+        let begins = state.deadline.is_none();
+        if begins {
+            let thread = self.transport.thread();
+            let limit = thread.env.limits.http.body_timeout;
+            state.deadline = Some(thread.tick_after(limit));
+        }
+        if state.expects_continue && !state.wants_continue {
+            state.wants_continue = true;
+        }
+        if begins {
+            // The driver sets the alarm and says `100 Continue`.
+            self.transport.nudge();
+        }
+    }
+}
+
+impl UploadState {
+    fn take_kept(&mut self) -> Bytes {
+        let kept = std::mem::take(&mut self.kept);
+        match &mut self.remaining {
+            Remaining::Length(remaining) if kept.len() as u64 <= *remaining => {
+                *remaining -= kept.len() as u64;
+                if *remaining == 0 {
+                    self.end = Some(End::Whole);
+                }
+                Bytes::from(kept)
+            }
+            _ => self.take(&kept),
+        }
+    }
+
+    /// Takes what is body of a piece, and keeps what follows it.
+    fn take(&mut self, piece: &[u8]) -> Bytes {
+        let (body, used) = match &mut self.remaining {
+            Remaining::Length(remaining) => {
+                let length = usize::try_from(*remaining).unwrap_or(usize::MAX);
+                let body = piece.get(..length).unwrap_or(piece);
+                *remaining -= body.len() as u64;
+                if *remaining == 0 {
+                    self.end = Some(End::Whole);
+                }
+                (Bytes::copy_from_slice(body), body.len())
+            }
+            Remaining::Chunked(chunked) => {
+                let mut body = Vec::with_capacity(piece.len());
+                match chunked.feed(piece, &mut body) {
+                    Ok(Fed { consumed, done }) => {
+                        if done {
+                            self.end = Some(End::Whole);
+                            self.trailers = header_map(chunked.trailers());
+                        }
+                        (Bytes::from(body), consumed)
+                    }
+                    Err(refusal) => {
+                        self.end = Some(End::Refused(refusal));
+                        return Bytes::new();
+                    }
+                }
+            }
+        };
+        let rest = piece.get(used..).unwrap_or_default();
+        self.kept.extend_from_slice(rest);
+        body
+    }
+}
+
+/// Trailers as a guest gets them.
+fn header_map(trailers: &[(String, Vec<u8>)]) -> Option<HeaderMap> {
+    let mut map = HeaderMap::new();
+    for (name, value) in trailers {
+        if let (Ok(name), Ok(value)) = (
+            HeaderName::from_bytes(name.as_bytes()),
+            HeaderValue::from_bytes(value),
+        ) {
+            // What is beyond what a map can hold is left out.
+            let _ = map.try_append(name, value);
+        }
+    }
+    (!map.is_empty()).then_some(map)
+}
+
+/// The body as the guest has it.
+#[derive(Debug)]
+pub(super) struct UploadBody(pub(super) Rc<Upload>);
+
+impl Body for UploadBody {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        let upload = &self.0;
+        let mut state = upload.state.borrow_mut();
+        state.begun = true;
+        if state.closed {
+            return Poll::Ready(Some(Err(Failure::ConnectionTerminated)));
+        }
+        drop(state);
+        let piece = std::task::ready!(upload.poll_piece(cx));
+        if let Some(piece) = piece {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        let mut state = upload.state.borrow_mut();
+        Poll::Ready(match &state.end {
+            Some(End::Whole) | None => state.trailers.take().map(|it| Ok(Frame::trailers(it))),
+            Some(End::Refused(refusal)) => Some(Err(match refusal.status {
+                413 => Failure::HttpRequestBodySize(None),
+                408 => Failure::ConnectionReadTimeout,
+                _ => Failure::HttpProtocolError,
+            })),
+            Some(End::Lost(ConnectionError::Timeout(_))) => {
+                Some(Err(Failure::ConnectionReadTimeout))
+            }
+            Some(End::Lost(_)) => Some(Err(Failure::ConnectionTerminated)),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let state = self.0.state.borrow();
+        state.end == Some(End::Whole) && state.trailers.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.0.state.borrow().remaining {
+            Remaining::Length(length) => SizeHint::with_exact(length),
+            Remaining::Chunked(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl Drop for UploadBody {
+    fn drop(&mut self) {
+        // The connection may go on without it.
+        self.0.transport.nudge();
+    }
+}

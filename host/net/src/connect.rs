@@ -1,0 +1,421 @@
+//! Outgoing connections: to an address, or to whichever address of a name
+//! answers first (RFC 8305), with a TLS session where one is asked for.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use netwasm_base::address::Address;
+use netwasm_base::error::ConnectionError;
+use netwasm_base::policy::Denied;
+
+use crate::destinations::Destinations;
+use crate::env::Env;
+use crate::listener::keepalive;
+use crate::thread::Thread;
+use crate::tls::ClientTls;
+use crate::transport::Transport;
+use crate::watch::watch;
+use crate::worker::Worker;
+
+/// How long a connection may take to be made, unless the guest says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long an address has before the next is tried beside it: RFC 8305,
+/// section 5.
+const HEAD_START: Duration = Duration::from_millis(250);
+
+/// How long IPv4 addresses wait for those of IPv6: RFC 8305, section 3.
+const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
+
+/// Where to connect to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// An IP address and a port.
+    Address(SocketAddr),
+    /// A name, which has yet to be looked up.
+    Name {
+        /// As the guest gave it.
+        host: String,
+        /// Of TCP.
+        port: u16,
+    },
+    /// The path of a Unix domain socket.
+    Unix(PathBuf),
+}
+
+impl Endpoint {
+    /// A name, or an address as text.
+    pub fn named(host: String, port: u16) -> Self {
+        match host.parse() {
+            Ok(ip) => Self::Address(SocketAddr::new(ip, port)),
+            Err(_) => Self::Name { host, port },
+        }
+    }
+
+    /// # Errors
+    /// `InvalidArgument` where nobody can be there.
+    pub fn checked(self) -> Result<Self, ConnectionError> {
+        let usable = match &self {
+            Self::Address(address) => address.port() != 0,
+            Self::Name { host, port } => !host.is_empty() && *port != 0,
+            Self::Unix(path) => !path.as_os_str().is_empty(),
+        };
+        usable
+            .then_some(self)
+            .ok_or(ConnectionError::InvalidArgument)
+    }
+
+    /// The name that a server there is expected to have.
+    pub fn server_name(&self) -> Option<String> {
+        match self {
+            Self::Address(address) => Some(address.ip().to_string()),
+            Self::Name { host, .. } => Some(host.trim_end_matches('.').to_owned()),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+/// How to connect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ConnectOptions {
+    /// How long it may take in all, unless `TIMEOUT`.
+    pub timeout: Option<Duration>,
+    /// The address to connect from, unless the system picks one.
+    pub local: Option<IpAddr>,
+}
+
+/// A connected socket, which counts against `--max-outgoing`.
+#[derive(Debug)]
+pub struct Dialed {
+    /// The socket, watched for reading and writing.
+    pub socket: AsyncFd<OwnedFd>,
+    /// The other end.
+    pub peer: Address,
+    /// To be dropped with the connection.
+    pub permit: OwnedSemaphorePermit,
+}
+
+impl Dialed {
+    /// Has it queue and send on its thread.
+    pub fn into_transport(self, thread: &Rc<Thread>) -> Rc<Transport> {
+        Transport::watched(thread, self.socket, self.peer, Some(self.permit))
+    }
+}
+
+/// Makes a connection, with its TLS session if one is asked for. Dropping this
+/// leaves nothing of it.
+///
+/// # Errors
+/// Those of [`dial`] and of the handshake, or it takes too long.
+pub async fn make(
+    worker: &Rc<Worker>,
+    endpoint: &Endpoint,
+    client: Option<&ClientTls>,
+    options: ConnectOptions,
+) -> Result<Rc<Transport>, ConnectionError> {
+    let making = make_in_time(worker, endpoint, client, options.local);
+    match tokio::time::timeout(options.timeout.unwrap_or(TIMEOUT), making).await {
+        Ok(result) => result,
+        Err(_) => Err(ConnectionError::Timeout("connecting takes too long")),
+    }
+}
+
+async fn make_in_time(
+    worker: &Rc<Worker>,
+    endpoint: &Endpoint,
+    client: Option<&ClientTls>,
+    local: Option<IpAddr>,
+) -> Result<Rc<Transport>, ConnectionError> {
+    let dialed = dial(worker, endpoint, local).await?;
+    // Now or later: in a guest's call to begin TLS nobody can wait.
+    worker.env().tls.client_prepared().await;
+    let transport = dialed.into_transport(&worker.thread);
+    if let Some(client) = client {
+        let session = worker.env().tls.connect(client)?;
+        transport.core.borrow_mut().begin_tls(session);
+        let handshake = std::future::poll_fn(|cx| {
+            transport.poll_handshake(cx, &mut worker.thread.scratch.borrow_mut())
+        });
+        handshake.await?;
+    }
+    Ok(transport)
+}
+
+/// Connects to whichever address of an endpoint answers. Dropping this closes
+/// whatever was begun.
+///
+/// # Errors
+/// There are as many connections as are allowed; the policy denies all
+/// addresses, there are none, or none answers: where several were tried, the
+/// error is the last one's.
+pub async fn dial(
+    worker: &Worker,
+    endpoint: &Endpoint,
+    local: Option<IpAddr>,
+) -> Result<Dialed, ConnectionError> {
+    let permit = worker.env().try_outgoing_permit()?;
+    let socket = match endpoint {
+        Endpoint::Unix(path) => {
+            let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+            return Ok(Dialed {
+                socket: connect_socket(socket, &SockAddr::unix(path)?).await?,
+                peer: Address::Unix(Some(path.clone())),
+                permit,
+            });
+        }
+        Endpoint::Address(address) => connect_address(*address, local).await?,
+        Endpoint::Name { host, port } => connect_name(worker, host, *port, local).await?,
+    };
+    if let Some(silence) = worker.env().limits.tcp_keepalive {
+        SockRef::from(socket.get_ref()).set_tcp_keepalive(&keepalive(silence))?;
+    }
+    let peer = SockRef::from(socket.get_ref()).peer_addr();
+    // It was reset meanwhile.
+    let peer = peer.map_err(|_| ConnectionError::Reset)?;
+    let peer = peer.as_socket().ok_or(ConnectionError::Broken)?;
+    Ok(Dialed {
+        socket,
+        peer: Address::Ip(peer),
+        permit,
+    })
+}
+
+/// Connects a socket that a guest has made, and maybe bound.
+///
+/// # Errors
+/// There are as many connections as are allowed, or what connect(2) says.
+pub async fn dial_from(
+    env: &Env,
+    socket: Socket,
+    remote: SocketAddr,
+) -> Result<Dialed, ConnectionError> {
+    let permit = env.try_outgoing_permit()?;
+    Ok(Dialed {
+        socket: connect_socket(socket, &remote.into()).await?,
+        peer: Address::Ip(remote),
+        permit,
+    })
+}
+
+async fn connect_address(
+    remote: SocketAddr,
+    local: Option<IpAddr>,
+) -> io::Result<AsyncFd<OwnedFd>> {
+    let stream = Type::STREAM.nonblocking();
+    let socket = Socket::new(Domain::for_address(remote), stream, Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    if let Some(local) = local {
+        if remote.is_ipv4() != local.is_ipv4() {
+            return Err(Errno::ADDRNOTAVAIL.into());
+        }
+        socket.bind(&SocketAddr::new(local, 0).into())?;
+    }
+    connect_socket(socket, &remote.into()).await
+}
+
+/// Connects a non-blocking socket, which the runtime watches from then on.
+///
+/// # Errors
+/// What connect(2) says, at once or later.
+async fn connect_socket(socket: Socket, remote: &SockAddr) -> io::Result<AsyncFd<OwnedFd>> {
+    match socket
+        .connect(remote)
+        .map_err(|error| (Errno::from_io_error(&error), error))
+    {
+        Ok(()) | Err((Some(Errno::INPROGRESS | Errno::INTR), _)) => {}
+        Err((_, error)) => return Err(error),
+    }
+    let socket = watch(socket.into(), Interest::READABLE | Interest::WRITABLE)?;
+    // It can be written once it is connected, or will never be.
+    drop(socket.writable().await?);
+    rustix::net::sockopt::socket_error(socket.get_ref())??;
+    Ok(socket)
+}
+
+/// Connects to a name as RFC 8305 says: it does not wait for the family whose
+/// addresses come late, nor for the address that does not answer.
+async fn connect_name(
+    worker: &Worker,
+    host: &str,
+    port: u16,
+    local: Option<IpAddr>,
+) -> Result<AsyncFd<OwnedFd>, ConnectionError> {
+    let mut answers = worker.resolver.answers(host);
+    let mut race = Race {
+        local,
+        ..Race::default()
+    };
+    let mut asking = true;
+    let mut failure = None;
+    let mut denied = Vec::new();
+    loop {
+        tokio::select! {
+            biased;
+            Some(ended) = race.attempts.join_next() => match ended {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => {
+                    failure = Some(error.into());
+                    // One that failed gives way to the next at once.
+                    race.due = Instant::now();
+                }
+                // Attempts neither panic nor are aborted.
+                Err(_) => failure = Some(ConnectionError::Aborted),
+            },
+            answer = answers.next(), if asking => match answer {
+                Some(Ok(addresses)) => {
+                    worker.resolver.remember(host, &addresses);
+                    let allowed = allowed(worker, host, port, addresses, &mut denied);
+                    if !allowed.is_empty() {
+                        race.add(allowed, worker.resolver.destinations());
+                    }
+                }
+                Some(Err(error)) => failure = Some(error),
+                None => {
+                    asking = false;
+                    race.complete();
+                }
+            },
+            () = tokio::time::sleep_until(race.due), if race.has_more() => race.attempt(port),
+            else => {
+                worker.env().deny_all(&denied);
+                return Err(failure.unwrap_or(ConnectionError::AccessDenied));
+            }
+        }
+    }
+}
+
+/// Those of a name's addresses that the policy allows. The others are worth a
+/// warning only if none of these is of use.
+fn allowed(
+    worker: &Worker,
+    host: &str,
+    port: u16,
+    mut addresses: Vec<IpAddr>,
+    denied: &mut Vec<Denied>,
+) -> Vec<IpAddr> {
+    let policy = &worker.env().policy;
+    addresses.retain(|&ip| {
+        let judged = policy.resolved_address(host, SocketAddr::new(ip, port));
+        let judged = judged.inspect_err(|denied| tracing::debug!("{denied}"));
+        judged.map_err(|error| denied.push(error)).is_ok()
+    });
+    addresses
+}
+
+/// Attempts to connect to several addresses, each with a head start.
+#[derive(Debug)]
+struct Race {
+    /// The addresses that were not tried yet, the best first.
+    untried: Vec<IpAddr>,
+    attempts: JoinSet<io::Result<AsyncFd<OwnedFd>>>,
+    /// When the next may be tried.
+    due: Instant,
+    /// The last one that was tried.
+    last: Option<IpAddr>,
+    /// The address to connect from.
+    local: Option<IpAddr>,
+}
+
+impl Default for Race {
+    fn default() -> Self {
+        Self {
+            untried: Vec::new(),
+            attempts: JoinSet::new(),
+            due: Instant::now(),
+            last: None,
+            local: None,
+        }
+    }
+}
+
+impl Race {
+    fn has_more(&self) -> bool {
+        !self.untried.is_empty()
+    }
+
+    /// Adds addresses of one family.
+    fn add(&mut self, addresses: Vec<IpAddr>, destinations: &Destinations) {
+        let preferred = addresses.iter().any(IpAddr::is_ipv6);
+        self.untried.extend(addresses);
+        destinations.sort(&mut self.untried);
+        if self.last.is_none() {
+            // Section 3: the preferred family may be about to come.
+            self.due = Instant::now();
+            if !preferred {
+                self.due += RESOLUTION_DELAY;
+            }
+        }
+    }
+
+    /// No addresses will follow.
+    fn complete(&mut self) {
+        if self.last.is_none() {
+            self.due = Instant::now();
+        }
+    }
+
+    /// Tries the next address.
+    fn attempt(&mut self, port: u16) {
+        let Some(ip) = take_next(&mut self.untried, self.last) else {
+            return;
+        };
+        self.last = Some(ip);
+        self.due = Instant::now() + HEAD_START;
+        self.attempts
+            .spawn(connect_address(SocketAddr::new(ip, port), self.local));
+    }
+}
+
+/// The best address of the family that was not tried last, so that they take
+/// turns (section 4), or else the best of all.
+fn take_next(untried: &mut Vec<IpAddr>, last: Option<IpAddr>) -> Option<IpAddr> {
+    let other = |ip: &IpAddr| last.is_none_or(|last| last.is_ipv4() != ip.is_ipv4());
+    let place = untried.iter().position(other).unwrap_or(0);
+    (place < untried.len()).then(|| untried.remove(place))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_take_turns_beginning_with_the_first() {
+        let parse = |text: &str| text.parse::<IpAddr>().expect("an address");
+        let mut untried: Vec<_> = ["::1", "::2", "::3", "1.1.1.1"].map(parse).into();
+        let mut last = None;
+        let order: Vec<_> = std::iter::from_fn(|| {
+            last = take_next(&mut untried, last);
+            last
+        })
+        .collect();
+        assert_eq!(order, ["::1", "1.1.1.1", "::2", "::3"].map(parse));
+    }
+
+    #[tokio::test]
+    async fn only_the_second_family_waits_a_moment_for_the_first() {
+        let parse = |text: &str| vec![text.parse::<IpAddr>().expect("an address")];
+        let order = Destinations::default();
+        let delayed = |race: &Race| race.due > Instant::now() + RESOLUTION_DELAY / 2;
+        let mut race = Race::default();
+        race.add(parse("192.0.2.1"), &order);
+        assert!(delayed(&race));
+        race.add(parse("2001:db8::1"), &order);
+        assert!(!delayed(&race));
+        let mut race = Race::default();
+        race.add(parse("192.0.2.1"), &order);
+        race.complete();
+        assert!(!delayed(&race));
+    }
+}

@@ -1,0 +1,539 @@
+//! One task for one connection: the TLS handshake, then events between the
+//! socket and the guest until either ends it.
+//!
+//! The task is a hand-written future, since it waits for several things at
+//! once (bytes, room, what the guest asked for) and is the hot path: a poll
+//! that finds nothing to do costs a few loads.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use netwasm_base::error::ConnectionError;
+
+use crate::guest::{EventGuest, Gone, Guests, StreamGuests};
+use crate::protocol::{Lost, Watermark};
+use crate::relay;
+use crate::service::Service;
+use crate::stream::Stream;
+use crate::transport::{HandshakeFailed, Linger, Transport};
+use crate::worker::Worker;
+
+/// Hands the connections of a listener to guests.
+pub struct ToGuests<G>(Taker<G>);
+
+/// Who gets a connection that was accepted.
+enum Taker<G> {
+    /// A guest that events drive.
+    Events(Rc<dyn Guests<G>>),
+    /// One that has it as streams.
+    Streams(Rc<dyn StreamGuests>),
+}
+
+impl<G> ToGuests<G> {
+    /// To those that events drive.
+    pub fn events(guests: Rc<dyn Guests<G>>) -> Self {
+        Self(Taker::Events(guests))
+    }
+
+    /// To those that have them as streams.
+    pub fn streams(guests: Rc<dyn StreamGuests>) -> Self {
+        Self(Taker::Streams(guests))
+    }
+}
+
+impl<G: EventGuest> Service for ToGuests<G> {
+    fn accept(&self, worker: &Rc<Worker>, transport: Rc<Transport>) {
+        let taker = self.0.clone();
+        worker.drive(&transport, Driver::accepted(Rc::clone(&transport), taker));
+    }
+}
+
+impl<G> Clone for Taker<G> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Events(guests) => Self::Events(Rc::clone(guests)),
+            Self::Streams(guests) => Self::Streams(Rc::clone(guests)),
+        }
+    }
+}
+
+impl<G> fmt::Debug for Taker<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Taker").finish_non_exhaustive()
+    }
+}
+
+/// Drives one connection to its end.
+#[derive(Debug)]
+pub struct Driver<G: EventGuest> {
+    transport: Rc<Transport>,
+    stage: Stage<G>,
+}
+
+#[derive(Debug)]
+enum Stage<G: EventGuest> {
+    /// The TLS handshake of an accepted connection.
+    Handshake(Taker<G>),
+    /// Accepted; the guest does not know it yet.
+    Accepted(Taker<G>),
+    /// The guest has it.
+    Open {
+        guest: Rc<G>,
+        connection: G::Connection,
+    },
+    /// The guest has it as streams, which read and write by themselves.
+    Streaming(Rc<Stream>),
+    /// The guest has exited; what it wrote is yet to be sent.
+    Exited,
+    /// The guest no longer has it.
+    Lingering(Linger),
+    Over,
+}
+
+/// What a connection's task does next.
+#[derive(Debug)]
+enum Next {
+    Receive,
+    /// Something changed: look again.
+    Again,
+    Sleep,
+    End(Lost),
+}
+
+impl<G: EventGuest> Driver<G> {
+    /// A connection that was just accepted.
+    fn accepted(transport: Rc<Transport>, taker: Taker<G>) -> Self {
+        let stage = if transport.begin_handshake() {
+            Stage::Handshake(taker)
+        } else {
+            Stage::Accepted(taker)
+        };
+        Self { transport, stage }
+    }
+
+    /// One that the guest asked for and has taken.
+    pub fn connected(transport: Rc<Transport>, guest: Rc<G>, connection: G::Connection) -> Self {
+        Self {
+            transport,
+            stage: Stage::Open { guest, connection },
+        }
+    }
+
+    /// One that a guest has as streams.
+    pub fn streaming(transport: Rc<Transport>, stream: Rc<Stream>) -> Self {
+        Self {
+            transport,
+            stage: Stage::Streaming(stream),
+        }
+    }
+
+    /// `connection-made`.
+    fn begin(&self, taker: &Taker<G>) -> Stage<G> {
+        let guests = match taker {
+            Taker::Events(guests) => guests,
+            Taker::Streams(guests) => return Stage::Streaming(guests.serve(&self.transport)),
+        };
+        let guest = match guests.guest() {
+            Ok(guest) => guest,
+            Err(error) => {
+                let counters = &self.transport.thread().env.counters;
+                counters.instances_failed.add();
+                tracing::error!(peer = %self.transport.peer(), %error, "no instance for a connection");
+                return self.cut();
+            }
+        };
+        match guest.connection_made(&self.transport) {
+            Ok(connection) => Stage::Open { guest, connection },
+            Err(Gone) => self.lose_guest(&guest),
+        }
+    }
+
+    fn poll_open(
+        &self,
+        cx: &mut Context<'_>,
+        guest: &Rc<G>,
+        connection: G::Connection,
+    ) -> Poll<Result<Lost, Gone>> {
+        let transport = &self.transport;
+        let mut moved = None;
+        loop {
+            if guest.is_dead() {
+                return Poll::Ready(Err(Gone));
+            }
+            // Mostly nothing but receiving is to be done.
+            if !transport.only_receives() {
+                match self.attend(cx, guest, connection)? {
+                    Next::Receive => {}
+                    Next::Again => continue,
+                    Next::Sleep => return Poll::Pending,
+                    Next::End(lost) => return Poll::Ready(Ok(lost)),
+                }
+            }
+            if let Some(bytes) = moved.take()
+                && transport.pauses(cx, bytes)
+            {
+                return Poll::Pending;
+            }
+            let thread = transport.thread();
+            let mut scratch = thread.scratch.borrow_mut();
+            match transport.poll_receive(cx, &mut scratch) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(reason)) => transport.fail(reason),
+                Poll::Ready(Ok(received)) if received.is_end() => {
+                    transport.core.borrow_mut().flow.peer_ended();
+                    if !guest.eof_received(connection)? {
+                        transport.close();
+                    }
+                }
+                Poll::Ready(Ok(received)) => {
+                    let data = scratch.get(received);
+                    guest.data_received(connection, data)?;
+                    moved = Some(data.len());
+                }
+            }
+        }
+    }
+
+    /// Does all that the guest's streams do not do by themselves, until the
+    /// connection is over.
+    fn poll_streaming(&self, cx: &mut Context<'_>, stream: &Stream) -> Poll<Lost> {
+        let transport = &self.transport;
+        loop {
+            if let Some(lost) = transport.over() {
+                return Poll::Ready(lost);
+            }
+            match transport.poll_flush(cx) {
+                Poll::Ready(Err(reason)) => {
+                    if !stream.ends_file(&reason) {
+                        transport.fail(reason);
+                    }
+                    continue;
+                }
+                Poll::Pending if transport.turn.waits() => return Poll::Pending,
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+            if transport.shut_if_due() {
+                continue;
+            }
+            if stream.settle() || transport.over().is_some() {
+                continue;
+            }
+            if transport.core.borrow().wants_room {
+                // Registers; that it is ready shows in the flag.
+                let _ = transport.poll_room(cx);
+            }
+            self.tell_feeder();
+            let relays = transport.core.borrow().relay.is_some();
+            if !relays {
+                return Poll::Pending;
+            }
+            let relayed = relay::poll(transport, cx, &mut transport.thread().scratch.borrow_mut());
+            match relayed {
+                Poll::Ready(outcome) => stream.fed(outcome.map(|_| ())),
+                Poll::Pending if self.goes_on(cx) => {}
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Does all that is to be done besides receiving: sending what is queued,
+    /// telling the guest of watermarks, shutting, relaying.
+    fn attend(
+        &self,
+        cx: &mut Context<'_>,
+        guest: &Rc<G>,
+        connection: G::Connection,
+    ) -> Result<Next, Gone> {
+        let transport = &self.transport;
+        if let Some(lost) = transport.over() {
+            return Ok(Next::End(lost));
+        }
+        match transport.poll_flush(cx) {
+            Poll::Ready(Err(reason)) => {
+                transport.fail(reason);
+                return Ok(Next::Again);
+            }
+            Poll::Pending if transport.turn.waits() => return Ok(Next::Sleep),
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        match transport.watermark() {
+            None => {}
+            Some(Watermark::Pause) => {
+                guest.pause_writing(connection)?;
+                return Ok(Next::Again);
+            }
+            Some(Watermark::Resume) => {
+                guest.resume_writing(connection)?;
+                return Ok(Next::Again);
+            }
+        }
+        if transport.shut_if_due() || transport.over().is_some() {
+            return Ok(Next::Again);
+        }
+        if transport.is_handshaking() {
+            return Ok(self.attend_handshake(cx));
+        }
+        if transport.core.borrow().wants_room {
+            // Registers; that it is ready shows in the flag.
+            let _ = transport.poll_room(cx);
+        }
+        self.tell_feeder();
+        let core = transport.core.borrow();
+        let relays = core.relay.is_some() && !core.flow.is_closing();
+        drop(core);
+        if relays {
+            return Ok(self.attend_relay(cx));
+        }
+        let receives = transport.core.borrow().flow.receives();
+        Ok(if receives { Next::Receive } else { Next::Sleep })
+    }
+
+    /// Advances the handshake that `start-tls` began, whether or not the guest
+    /// receives or is closing.
+    fn attend_handshake(&self, cx: &mut Context<'_>) -> Next {
+        let transport = &self.transport;
+        let mut scratch = transport.thread().scratch.borrow_mut();
+        match transport.poll_handshake(cx, &mut scratch) {
+            Poll::Pending => Next::Sleep,
+            Poll::Ready(Ok(())) => Next::Again,
+            Poll::Ready(Err(reason)) => {
+                transport.fail(reason);
+                Next::Again
+            }
+        }
+    }
+
+    fn attend_relay(&self, cx: &mut Context<'_>) -> Next {
+        let transport = &self.transport;
+        let relayed = relay::poll(transport, cx, &mut transport.thread().scratch.borrow_mut());
+        match relayed {
+            Poll::Ready(Ok(Some(target))) => {
+                if target.write_eof().is_err() {
+                    target.close();
+                }
+            }
+            Poll::Ready(Ok(None)) => {}
+            Poll::Ready(Err(reason)) => transport.fail(reason),
+            // A relay to itself may have queued something just now, or waits
+            // for room in its own socket: see to that before sleeping.
+            Poll::Pending if self.goes_on(cx) => {}
+            Poll::Pending => return Next::Sleep,
+        }
+        Next::Again
+    }
+
+    /// True if a connection that is relayed to itself has room for more at once,
+    /// and the turn.
+    fn goes_on(&self, cx: &mut Context<'_>) -> bool {
+        !self.transport.turn.waits() && self.feeds_itself() && self.poll_own_room(cx).is_ready()
+    }
+
+    fn feeds_itself(&self) -> bool {
+        let core = self.transport.core.borrow();
+        std::ptr::eq(core.fed_by.as_ptr(), Rc::as_ptr(&self.transport))
+    }
+
+    /// Whether a connection that is relayed to itself can go on at once.
+    fn poll_own_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let core = self.transport.core.borrow();
+        let (wants_room, queued) = (core.wants_room, core.queued() > 0);
+        drop(core);
+        if wants_room {
+            self.transport.poll_room(cx)
+        } else if queued {
+            self.transport.poll_flush(cx).map(|_| ())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Tells the connection that is relayed to this one that there is room, if
+    /// it waits for that.
+    fn tell_feeder(&self) {
+        let mut core = self.transport.core.borrow_mut();
+        if core.feeder_waits && core.queued() == 0 && !core.wants_room {
+            core.feeder_waits = false;
+            let feeder = core.fed_by.upgrade();
+            drop(core);
+            if let Some(feeder) = feeder {
+                feeder.nudge();
+            }
+        }
+    }
+
+    /// `connection-lost`; what else hangs on the connection ends with it.
+    fn lose(&self, guest: &Rc<G>, connection: G::Connection, lost: &Lost) -> Stage<G> {
+        self.record(lost);
+        self.end_relays(lost);
+        // A trap here has been logged, and the connection ends anyway.
+        let _ = guest.connection_lost(connection, lost.as_ref());
+        self.leave(lost)
+    }
+
+    /// The same for the guest's streams.
+    fn lose_streams(&self, stream: &Stream, lost: &Lost) -> Stage<G> {
+        if !self.transport.is_parked() {
+            self.record(lost);
+        }
+        let feeder = self.transport.core.borrow().fed_by.upgrade();
+        let stage = self.leave(lost);
+        stream.lost(lost);
+        if let Some(feeder) = feeder {
+            feeder.nudge();
+        }
+        stage
+    }
+
+    /// The guest is no more.
+    fn lose_guest(&self, guest: &G) -> Stage<G> {
+        if guest.has_exited() {
+            self.transport.close();
+            return Stage::Exited;
+        }
+        self.end_relays(&Some(ConnectionError::Aborted));
+        self.transport.thread().env.counters.connections_lost.add();
+        self.cut()
+    }
+
+    /// Sends what a guest that has exited wrote.
+    fn poll_exited(&self, cx: &mut Context<'_>) -> Poll<Lost> {
+        let transport = &self.transport;
+        loop {
+            if let Some(lost) = transport.over() {
+                return Poll::Ready(lost);
+            }
+            match transport.poll_flush(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(reason)) => transport.fail(reason),
+                Poll::Ready(Ok(())) if transport.is_handshaking() => {
+                    if let Next::Sleep = self.attend_handshake(cx) {
+                        return Poll::Pending;
+                    }
+                }
+                Poll::Ready(Ok(())) => {}
+            }
+        }
+    }
+
+    /// Counts and logs how a connection ended.
+    fn record(&self, lost: &Lost) {
+        let transport = &self.transport;
+        let counters = &transport.thread().env.counters;
+        match lost {
+            None => {
+                counters.connections_closed.add();
+                tracing::debug!(peer = %transport.peer(), "connection closed");
+            }
+            Some(reason) => {
+                counters.connections_lost.add();
+                tracing::info!(peer = %transport.peer(), %reason, "connection lost");
+            }
+        }
+    }
+
+    /// What is to be done without the guest.
+    fn leave(&self, lost: &Lost) -> Stage<G> {
+        let transport = &self.transport;
+        match lost {
+            None => {}
+            // TLS says it by itself: by an alert, which is to arrive, or for
+            // want of `close_notify`.
+            Some(ConnectionError::Tls(_) | ConnectionError::TlsTruncated)
+                if transport.queued() == 0 => {}
+            Some(_) => return self.cut(),
+        }
+        let core = transport.core.borrow();
+        let flushing = core.tls.is_some() || core.flow.receiving_open();
+        let lingers = lost.is_none() && core.socket.is_some() && flushing;
+        drop(core);
+        if lingers {
+            transport.say_close_notify();
+            Stage::Lingering(Linger::begin(transport))
+        } else {
+            Stage::Over
+        }
+    }
+
+    /// Ends a connection that failed by a reset: what was cut short must not
+    /// look whole. A Unix socket knows none, and just ends.
+    fn cut(&self) -> Stage<G> {
+        self.transport.reset_on_close();
+        Stage::Over
+    }
+
+    fn end_relays(&self, lost: &Lost) {
+        let core = self.transport.core.borrow();
+        let target = core.relay.as_ref().map(|relay| Rc::clone(relay.target()));
+        let feeder = core.fed_by.upgrade();
+        drop(core);
+        for other in target.into_iter().chain(feeder) {
+            if Rc::ptr_eq(&other, &self.transport) {
+                continue;
+            }
+            match lost {
+                None => other.close(),
+                Some(_) => other.fail(ConnectionError::Aborted),
+            }
+        }
+    }
+}
+
+impl<G: EventGuest> Drop for Driver<G> {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Stage::Streaming(stream) = &self.stage
+        {
+            stream.lost(&Some(ConnectionError::Aborted));
+        }
+    }
+}
+
+impl<G: EventGuest> Future for Driver<G> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let transport = Rc::clone(&this.transport);
+        let _driven = transport.drive(cx);
+        loop {
+            if let Stage::Lingering(linger) = &mut this.stage {
+                ready!(linger.poll(&transport, cx));
+                this.stage = Stage::Over;
+            }
+            this.stage = match &this.stage {
+                Stage::Handshake(taker) => match ready!(transport.poll_accept(cx)) {
+                    Ok(()) => Stage::Accepted(taker.clone()),
+                    Err(HandshakeFailed::Linger) => Stage::Lingering(Linger::begin(&transport)),
+                    Err(HandshakeFailed::Over) => Stage::Over,
+                },
+                Stage::Accepted(taker) => this.begin(taker),
+                Stage::Open { guest, connection } => {
+                    match ready!(this.poll_open(cx, guest, *connection)) {
+                        Ok(lost) => this.lose(guest, *connection, &lost),
+                        Err(Gone) => this.lose_guest(guest),
+                    }
+                }
+                Stage::Exited => {
+                    let lost = ready!(this.poll_exited(cx));
+                    this.record(&lost);
+                    this.end_relays(&lost);
+                    this.leave(&lost)
+                }
+                Stage::Streaming(stream) => {
+                    let lost = ready!(this.poll_streaming(cx, stream));
+                    this.lose_streams(stream, &lost)
+                }
+                Stage::Lingering(_) | Stage::Over => {
+                    transport.release();
+                    return Poll::Ready(());
+                }
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

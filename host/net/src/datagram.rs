@@ -1,0 +1,164 @@
+//! Datagram sockets of guests that await: one call, one datagram.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+use socket2::{Domain, Socket, Type};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use netwasm_base::address::Address;
+use netwasm_base::error::ConnectionError;
+
+use crate::thread::Thread;
+use crate::watch::watch;
+
+/// A socket, and its peer where it has only one.
+#[derive(Debug)]
+pub struct DatagramSocket {
+    socket: AsyncFd<OwnedFd>,
+    is_ipv4: bool,
+    peer: Option<SocketAddr>,
+}
+
+impl DatagramSocket {
+    /// # Errors
+    /// The address cannot be bound.
+    pub fn bind(local: SocketAddr) -> Result<Self, ConnectionError> {
+        let socket = create(local)?;
+        socket.bind(&local.into())?;
+        Self::new(socket, local.is_ipv4(), None)
+    }
+
+    /// One that is connected to the first of these peers to which there is a
+    /// route.
+    ///
+    /// # Errors
+    /// Why not to the last.
+    pub fn connect(peers: &[SocketAddr]) -> Result<Self, ConnectionError> {
+        let mut failure = ConnectionError::NoAddress;
+        for &peer in peers {
+            if !is_usable(peer) {
+                failure = ConnectionError::InvalidArgument;
+                continue;
+            }
+            let socket = create(peer)?;
+            match socket.connect(&peer.into()) {
+                Ok(()) => return Self::new(socket, peer.is_ipv4(), Some(peer)),
+                Err(error) => failure = error.into(),
+            }
+        }
+        Err(failure)
+    }
+
+    fn new(
+        socket: Socket,
+        is_ipv4: bool,
+        peer: Option<SocketAddr>,
+    ) -> Result<Self, ConnectionError> {
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::ERROR;
+        let socket = watch(socket.into(), interest)?;
+        Ok(Self {
+            socket,
+            is_ipv4,
+            peer,
+        })
+    }
+
+    /// Its only peer, where it has one.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// # Errors
+    /// What getsockname(2) says.
+    pub fn local(&self) -> Result<SocketAddr, ConnectionError> {
+        match rustix::net::getsockname(self.socket.get_ref())?.into() {
+            Address::Ip(address) => Ok(address),
+            Address::Unix(_) => Err(ConnectionError::InvalidState),
+        }
+    }
+
+    /// Whether datagrams can be sent from here to an address at all: to one of
+    /// its family and to one peer.
+    ///
+    /// # Errors
+    /// `InvalidState` where it is connected to another, or `InvalidArgument`.
+    pub fn check(&self, to: SocketAddr) -> Result<(), ConnectionError> {
+        match self.peer {
+            Some(peer) if peer != to => Err(ConnectionError::InvalidState),
+            Some(_) => Ok(()),
+            None if is_usable(to) && to.is_ipv4() == self.is_ipv4 => Ok(()),
+            None => Err(ConnectionError::InvalidArgument),
+        }
+    }
+
+    /// Sends a datagram, to its own peer where none is given.
+    ///
+    /// # Errors
+    /// It is too long, or the system says so.
+    pub async fn send(&self, data: &[u8], to: Option<SocketAddr>) -> Result<(), ConnectionError> {
+        let to = to.filter(|_| self.peer.is_none());
+        let send = |socket: &OwnedFd| {
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            let sent = match to {
+                Some(to) => rustix::net::sendto(socket, data, flags, &to),
+                None => rustix::net::send(socket, data, flags),
+            };
+            sent.map_err(io::Error::from)
+        };
+        let sent = self.socket.async_io(Interest::WRITABLE, send).await;
+        sent.map(|_| ()).map_err(not_sent)
+    }
+
+    /// Waits for a datagram, and says who sent it.
+    ///
+    /// # Errors
+    /// What was sent before reached nobody, or the system says so.
+    pub async fn receive(&self, thread: &Thread) -> Result<(Vec<u8>, SocketAddr), ConnectionError> {
+        let receive = |socket: &OwnedFd| {
+            let mut scratch = thread.scratch.borrow_mut();
+            let buffer = scratch.wire();
+            let flags = RecvFlags::DONTWAIT;
+            let (count, _, from) = rustix::net::recvfrom(socket, &mut *buffer, flags)?;
+            Ok((buffer.get(..count).unwrap_or_default().to_vec(), from))
+        };
+        // That a datagram reached nobody is an error, and nothing to read.
+        let interest = Interest::READABLE | Interest::ERROR;
+        let received = self.socket.async_io(interest, receive).await;
+        let (data, from) = received?;
+        match (from.map(Address::from), self.peer) {
+            (Some(Address::Ip(from)), _) | (_, Some(from)) => Ok((data, from)),
+            _ => Err(ConnectionError::InvalidState),
+        }
+    }
+}
+
+fn create(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
+    socket.set_nonblocking(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+/// Whether an address is one peer's. An IPv4 address in IPv6 clothes would
+/// evade the socket's family.
+fn is_usable(address: SocketAddr) -> bool {
+    let one = match address.ip() {
+        IpAddr::V4(ip) => !ip.is_multicast() && !ip.is_broadcast(),
+        IpAddr::V6(ip) => !ip.is_multicast() && ip.to_ipv4_mapped().is_none(),
+    };
+    one && address.port() != 0 && !address.ip().is_unspecified()
+}
+
+fn not_sent(error: io::Error) -> ConnectionError {
+    match Errno::from_io_error(&error) {
+        Some(Errno::DESTADDRREQ) => ConnectionError::InvalidState,
+        _ => error.into(),
+    }
+}

@@ -1,0 +1,455 @@
+//! Names to addresses.
+//!
+//! An address as text is its own answer and `localhost` is loopback (RFC 6761,
+//! section 6.3); then the hosts file is asked, then DNS servers: those of
+//! `--dns-server`, or of the system with its search list, as resolv.conf(5)
+//! says. Both families are asked at once, and answers are kept for as long as
+//! they say.
+//!
+//! The files and what servers answered are shared by all workers. Each worker
+//! asks by itself, since its sockets are its runtime's; a name that several of
+//! its guests wait for is asked for once.
+
+mod cache;
+mod exchange;
+mod files;
+mod servers;
+
+use std::cell::{Ref, RefCell};
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use hickory_proto::rr::Name;
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio::task::AbortHandle;
+
+use netwasm_base::config::DnsConfig;
+use netwasm_base::error::ConnectionError;
+use netwasm_base::policy::{Resolved, canonical_name, is_host_name};
+
+use crate::destinations::Destinations;
+
+use self::files::{Conf, HOSTS, Hosts, RESOLV_CONF};
+use self::servers::{Found, Servers};
+
+/// Said where no server answers in time.
+pub const SILENT: &str = "the resolver does not answer (--dns-timeout)";
+
+/// How often the two files are looked at for changes.
+const REFRESH: Duration = Duration::from_secs(5);
+
+/// Looks names up for the guests of a worker.
+pub struct Resolver {
+    sources: Arc<Sources>,
+    questions: Rc<Questions>,
+    /// What names led to, for the policy.
+    names: RefCell<Resolved>,
+    destinations: Destinations,
+}
+
+impl Resolver {
+    pub(crate) fn new(sources: &Arc<Sources>) -> Self {
+        Self {
+            sources: Arc::clone(sources),
+            questions: Rc::default(),
+            names: RefCell::default(),
+            destinations: Destinations::default(),
+        }
+    }
+
+    /// What names led to so far.
+    pub fn names(&self) -> Ref<'_, Resolved> {
+        self.names.borrow()
+    }
+
+    /// The order in which addresses should be tried.
+    pub(crate) fn destinations(&self) -> &Destinations {
+        &self.destinations
+    }
+
+    /// Looks a name up: all its addresses, in the order in which they should
+    /// be tried.
+    ///
+    /// # Errors
+    /// There is none, or nobody says so.
+    pub async fn resolve(&self, host: &str) -> Result<Vec<IpAddr>, ConnectionError> {
+        let mut answers = self.answers(host);
+        let mut addresses = Vec::new();
+        while let Some(answer) = answers.next().await {
+            addresses.extend(answer?);
+        }
+        self.remember(host, &addresses);
+        self.destinations.sort(&mut addresses);
+        Ok(addresses)
+    }
+
+    /// The same as it comes: each family's addresses when they are there. It
+    /// is given up where the answers are dropped.
+    pub(crate) fn answers(&self, host: &str) -> Answers {
+        let canonical = canonical_name(host);
+        if let Ok(ip) = canonical.parse() {
+            return Answers::ready(Ok(vec![ip]));
+        }
+        if !is_host_name(&canonical) || is_invalid(&canonical) {
+            return Answers::ready(Err(ConnectionError::NameUnresolvable));
+        }
+        if canonical == "localhost" || canonical.ends_with(".localhost") {
+            let loopback = [
+                IpAddr::from(Ipv6Addr::LOCALHOST),
+                Ipv4Addr::LOCALHOST.into(),
+            ];
+            return Answers::ready(Ok(loopback.into()));
+        }
+        let (sender, found) = mpsc::unbounded_channel();
+        let (sources, questions) = (Arc::clone(&self.sources), Rc::clone(&self.questions));
+        let ends = host.ends_with('.');
+        Answers {
+            found,
+            search: Some(Box::pin(async move {
+                let search = search(&sources, &questions, &canonical, ends, &sender);
+                let missing = match tokio::time::timeout(sources.config.timeout, search).await {
+                    Ok(Ok(())) => return,
+                    Ok(Err(missing)) => missing,
+                    Err(_) => Missing::TimedOut,
+                };
+                // Nobody else has an interest in it.
+                let _ = sender.send(Err(missing.into()));
+            })),
+            any: false,
+        }
+    }
+
+    /// Keeps in mind what a name led to.
+    pub(crate) fn remember(&self, host: &str, addresses: &[IpAddr]) {
+        let mut names = self.names.borrow_mut();
+        names.remember(host, addresses.iter().copied());
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolver")
+            .field("sources", &self.sources)
+            .finish_non_exhaustive()
+    }
+}
+
+/// True for names of which RFC 6761 (section 6.4) and RFC 7686 say that no DNS
+/// server is asked.
+fn is_invalid(name: &str) -> bool {
+    matches!(name.rsplit('.').next(), Some("invalid" | "onion"))
+}
+
+/// The addresses of a name, as they come.
+pub(crate) struct Answers {
+    /// The look-up, until it is done: it runs only while somebody waits.
+    search: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    found: mpsc::UnboundedReceiver<Addresses>,
+    /// Whether there were any addresses.
+    any: bool,
+}
+
+type Addresses = Result<Vec<IpAddr>, ConnectionError>;
+
+impl Answers {
+    /// One that is known already.
+    pub(crate) fn ready(addresses: Addresses) -> Self {
+        let (sender, found) = mpsc::unbounded_channel();
+        // The receiver is there.
+        let _ = sender.send(addresses);
+        Self {
+            search: None,
+            found,
+            any: false,
+        }
+    }
+
+    /// The addresses of one family; none after the last. An error comes only
+    /// where there are no addresses at all.
+    pub(crate) async fn next(&mut self) -> Option<Addresses> {
+        let answer = std::future::poll_fn(|cx| {
+            if let Some(search) = &mut self.search
+                && search.as_mut().poll(cx).is_ready()
+            {
+                self.search = None;
+            }
+            self.found.poll_recv(cx)
+        })
+        .await?;
+        match answer {
+            Ok(addresses) => {
+                self.any = true;
+                Some(Ok(addresses))
+            }
+            Err(_) if self.any => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+}
+
+/// Looks in the hosts file, then asks for a name and for what the search list
+/// makes of it.
+async fn search(
+    sources: &Sources,
+    questions: &Rc<Questions>,
+    name: &str,
+    ends: bool,
+    found: &mpsc::UnboundedSender<Addresses>,
+) -> Result<(), Missing> {
+    let source = sources.current().await;
+    let known = source.hosts.addresses(name);
+    if !known.is_empty() {
+        // Nobody waits any more where this fails.
+        let _ = found.send(Ok(known.to_vec()));
+        return Ok(());
+    }
+    let mut worst = Missing::NoName;
+    for name in source.servers.candidates(name, ends) {
+        match questions.ask(&source.servers, &name, found).await {
+            Ok(()) => return Ok(()),
+            // As with glibc, a server that is silent ends the search.
+            Err(Missing::TimedOut) => return Err(Missing::TimedOut),
+            Err(missing) => worst = worst.max(missing),
+        }
+    }
+    Err(worst)
+}
+
+/// What a worker is asking servers for.
+#[derive(Default)]
+struct Questions(RefCell<HashMap<Name, Weak<Question>>>);
+
+/// A name that servers are asked for, as long as somebody waits for it.
+struct Question {
+    name: Name,
+    found: watch::Receiver<Found>,
+    /// None where all was known.
+    asking: Option<AbortHandle>,
+    all: Rc<Questions>,
+}
+
+impl Questions {
+    /// Asks for a name, and passes the addresses on as they come.
+    async fn ask(
+        self: &Rc<Self>,
+        servers: &Arc<Servers>,
+        name: &str,
+        addresses: &mpsc::UnboundedSender<Addresses>,
+    ) -> Result<(), Missing> {
+        let mut name = Name::from_ascii(name).map_err(|_| Missing::NoName)?;
+        name.set_fqdn(true);
+        let question = self.question(servers, name);
+        let mut found = question.found.clone();
+        let mut passed_on = [false; 2];
+        loop {
+            let now = found.borrow_and_update().clone();
+            for (answer, passed_on) in now.iter().zip(&mut passed_on) {
+                if let Some(Ok(some)) = answer
+                    && !*passed_on
+                {
+                    *passed_on = true;
+                    // Nobody waits any more where this fails.
+                    let _ = addresses.send(Ok(some.to_vec()));
+                }
+            }
+            if let [Some(one), Some(other)] = now {
+                return match (one, other) {
+                    (Ok(_), _) | (_, Ok(_)) => Ok(()),
+                    // What does not exist has no family at all.
+                    (Err(Missing::NoName), _) | (_, Err(Missing::NoName)) => Err(Missing::NoName),
+                    (Err(one), Err(other)) => Err(one.max(other)),
+                };
+            }
+            if found.changed().await.is_err() {
+                // It ended without an answer: a panic, which was logged.
+                return Err(Missing::Failed);
+            }
+        }
+    }
+
+    /// The question that somebody asks already, or a new one.
+    fn question(self: &Rc<Self>, servers: &Arc<Servers>, name: Name) -> Rc<Question> {
+        let mut questions = self.0.borrow_mut();
+        if let Some(question) = questions.get(&name).and_then(Weak::upgrade) {
+            return question;
+        }
+        let known = servers.known(&name);
+        let whole = known.iter().all(Option::is_some);
+        let (sender, found) = watch::channel(known);
+        let asking = (!whole).then(|| {
+            let ask = Arc::clone(servers).ask(name.clone(), sender);
+            tokio::task::spawn_local(ask).abort_handle()
+        });
+        let question = Rc::new(Question {
+            name: name.clone(),
+            found,
+            asking,
+            all: Rc::clone(self),
+        });
+        questions.insert(name, Rc::downgrade(&question));
+        question
+    }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        if let Some(asking) = &self.asking {
+            asking.abort();
+        }
+        self.all.0.borrow_mut().remove(&self.name);
+    }
+}
+
+/// What is known of one family of a name.
+type Answer = Result<Arc<[IpAddr]>, Missing>;
+
+/// Why a name has no address; the later ones tell more, and go before the
+/// others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Missing {
+    NoName,
+    NoAddress,
+    Failed,
+    TimedOut,
+}
+
+impl From<Missing> for ConnectionError {
+    fn from(missing: Missing) -> Self {
+        match missing {
+            Missing::NoName => Self::NameUnresolvable,
+            Missing::NoAddress => Self::NoAddress,
+            Missing::Failed => Self::ResolverFailure,
+            Missing::TimedOut => Self::Timeout(SILENT),
+        }
+    }
+}
+
+/// Where all workers look names up: read once a name is asked for, and anew
+/// where a file has changed.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    config: DnsConfig,
+    loaded: Mutex<Option<Loaded>>,
+}
+
+impl Sources {
+    pub(crate) fn new(config: &DnsConfig) -> Self {
+        Self {
+            config: config.clone(),
+            loaded: Mutex::default(),
+        }
+    }
+
+    /// The files may be long, so they are read on another thread.
+    async fn current(&self) -> Arc<Source> {
+        let mut loaded = self.loaded.lock().await;
+        if let Some(loaded) = loaded.as_mut()
+            && loaded.is_current()
+        {
+            return Arc::clone(&loaded.source);
+        }
+        let config = self.config.clone();
+        let reading = tokio::task::spawn_blocking(move || Loaded::new(&config));
+        // Should the thread fail, they are read here.
+        let read = reading.await.unwrap_or_else(|_| Loaded::new(&self.config));
+        Arc::clone(&loaded.insert(read).source)
+    }
+}
+
+/// The files, as of one point in time.
+#[derive(Debug)]
+struct Loaded {
+    source: Arc<Source>,
+    /// When the files were last looked at, and when they had been changed.
+    looked: Instant,
+    changed: [Option<SystemTime>; 2],
+}
+
+impl Loaded {
+    fn new(config: &DnsConfig) -> Self {
+        // Before they are read: a change in the meantime is then seen later.
+        let changed = changed();
+        let servers = Servers::new(Conf::load(config), config.timeout);
+        Self {
+            source: Arc::new(Source {
+                hosts: Hosts::load(),
+                servers: Arc::new(servers),
+            }),
+            looked: Instant::now(),
+            changed,
+        }
+    }
+
+    fn is_current(&mut self) -> bool {
+        if self.looked.elapsed() < REFRESH {
+            return true;
+        }
+        self.looked = Instant::now();
+        changed() == self.changed
+    }
+}
+
+/// When the files were changed.
+fn changed() -> [Option<SystemTime>; 2] {
+    [HOSTS, RESOLV_CONF].map(|path| {
+        let metadata = std::fs::metadata(path);
+        metadata.and_then(|metadata| metadata.modified()).ok()
+    })
+}
+
+/// The hosts file, and the servers.
+#[derive(Debug)]
+struct Source {
+    hosts: Hosts,
+    servers: Arc<Servers>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_needs_no_server_asks_none() {
+        let resolver = Resolver::new(&Arc::new(Sources::new(&DnsConfig::default())));
+        let resolve = |host: &str| {
+            let runtime = tokio::runtime::Builder::new_current_thread().build();
+            // Without its drivers nothing could be sent.
+            runtime.expect("a runtime").block_on(resolver.resolve(host))
+        };
+        for (host, address) in [
+            ("192.0.2.7", "192.0.2.7"),
+            ("::1", "::1"),
+            ("\u{ff11}92.0.2.7", "192.0.2.7"),
+        ] {
+            assert_eq!(
+                resolve(host),
+                Ok(vec![address.parse().expect("an address")])
+            );
+        }
+        for host in ["localhost", "LOCALHOST.", "app.localhost"] {
+            let found = resolve(host).expect("loopback");
+            assert!(found.iter().all(IpAddr::is_loopback), "{found:?}");
+            assert_eq!(found.len(), 2);
+        }
+        for host in [
+            "",
+            "a..b",
+            "127.1",
+            "a b",
+            "fe80::1%1",
+            "x.invalid",
+            "x.onion.",
+        ] {
+            assert_eq!(
+                resolve(host),
+                Err(ConnectionError::NameUnresolvable),
+                "{host}"
+            );
+        }
+    }
+}

@@ -1,0 +1,591 @@
+//! Connections to one endpoint that are kept for the next who needs one.
+//!
+//! At most `size` are open at once. Who asks while all are out waits in order.
+//! One that is given back is kept, and handed out again if it is neither too
+//! old nor was idle for too long, and if its peer has not closed it in the
+//! meantime.
+//!
+//! ```text
+//!   get --> a place (waits in order) --> with a kept one that is alive --+
+//!                                   \--> for one that is made anew     --+--> in use
+//!                                                                           |
+//!   kept, newest first <--------------------- put --------------------------+
+//!   closed, and its place free <------------- drop -------------------------+
+//! ```
+//!
+//! A pool is shared by all workers, so what it keeps may go from one thread to
+//! another. How a connection is taken out of a worker's hands and put into
+//! another's is [`parked`](crate::parked)'s.
+
+pub(crate) mod lookout;
+
+use std::collections::HashSet;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use tokio::time::Instant;
+
+use self::lookout::Lookout;
+
+/// After this time a connection that is kept is watched: until then the next
+/// one who needs it has mostly taken it, and looks at it anyway.
+const SETTLED: Duration = Duration::from_millis(500);
+
+/// What a pool may keep, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PoolLimits {
+    /// Connections at once, in use and kept.
+    pub size: usize,
+    /// How long one may be kept without being used.
+    pub idle_timeout: Duration,
+    /// How old one may become.
+    pub max_age: Duration,
+}
+
+/// A connection that a pool can keep, by its socket.
+pub trait Keep: AsFd {
+    /// Whether the peer has neither closed it nor said anything that nobody
+    /// asked for, so that it can be handed out again.
+    fn is_alive(&mut self) -> bool;
+}
+
+/// Why a pool gives no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PoolError {
+    /// All were in use for too long.
+    #[error("no connection of the pool became free in time")]
+    Timeout,
+    /// The pool was closed.
+    #[error("the pool is closed")]
+    Closed,
+}
+
+/// What a pool has done and has at present.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolCounts {
+    /// Connections that are in use, or being made.
+    pub in_use: usize,
+    /// Those that are kept.
+    pub idle: usize,
+    /// Who waits for one.
+    pub waiting: usize,
+    /// Those that were made in all.
+    pub opened: u64,
+    /// How often one that was kept was handed out again.
+    pub reused: u64,
+    /// Those that were kept and then closed: by their peer, or by a limit.
+    pub expired: u64,
+}
+
+/// Connections to one endpoint.
+#[derive(Debug)]
+pub struct Pool<C> {
+    limits: PoolLimits,
+    /// All places: `limits.size`, but at least one.
+    size: usize,
+    /// The places that are free; it hands them out in order.
+    places: Arc<Semaphore>,
+    lookout: Arc<Lookout>,
+    state: Mutex<State<C>>,
+}
+
+#[derive(Debug)]
+struct State<C> {
+    /// The one that was used last at the end.
+    idle: Vec<Kept<C>>,
+    counts: PoolCounts,
+}
+
+/// A connection that nobody uses.
+#[derive(Debug)]
+pub struct Kept<C> {
+    connection: C,
+    made: Instant,
+    since: Instant,
+    /// Its number at the lookout, where it is watched.
+    watched: Option<u64>,
+}
+
+impl<C: Keep> Pool<C> {
+    /// A pool whose kept connections are watched by a lookout.
+    pub(crate) fn new(limits: PoolLimits, lookout: &Arc<Lookout>) -> Arc<Self> {
+        let size = limits.size.clamp(1, Semaphore::MAX_PERMITS);
+        Arc::new(Self {
+            limits,
+            size,
+            places: Arc::new(Semaphore::new(size)),
+            lookout: Arc::clone(lookout),
+            state: Mutex::new(State {
+                idle: Vec::new(),
+                counts: PoolCounts::default(),
+            }),
+        })
+    }
+
+    /// A place for a connection, with one that was kept if there is one. Where
+    /// all are out this waits, in order, for at most `timeout`. Dropping the
+    /// future gives the place up.
+    ///
+    /// # Errors
+    /// None became free in time, or the pool is closed.
+    pub async fn get(
+        self: &Arc<Self>,
+        timeout: Option<Duration>,
+    ) -> Result<(Place<C>, Option<C>), PoolError> {
+        let permit = self.permit(timeout).await?;
+        let kept = self.take_alive();
+        let place = Place {
+            made: kept.as_ref().map_or_else(Instant::now, |kept| kept.made),
+            pool: Arc::clone(self),
+            _permit: permit,
+        };
+        Ok((place, kept.map(|kept| kept.connection)))
+    }
+
+    async fn permit(&self, timeout: Option<Duration>) -> Result<OwnedSemaphorePermit, PoolError> {
+        match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(place) => return Ok(place),
+            Err(TryAcquireError::Closed) => return Err(PoolError::Closed),
+            Err(TryAcquireError::NoPermits) => {}
+        }
+        let _waiting = Waiting::new(self);
+        let place = Arc::clone(&self.places).acquire_owned();
+        let acquired = match timeout {
+            None => place.await,
+            Some(timeout) => match tokio::time::timeout(timeout, place).await {
+                Ok(acquired) => acquired,
+                Err(_) => return Err(PoolError::Timeout),
+            },
+        };
+        acquired.map_err(|_| PoolError::Closed)
+    }
+
+    /// The kept one that was used last, of those that are still good.
+    fn take_alive(&self) -> Option<Kept<C>> {
+        let mut state = self.state();
+        while let Some(mut kept) = state.idle.pop() {
+            if kept.watched.take().is_some() {
+                self.lookout.remove(&kept.connection);
+            }
+            if self.is_young(&kept, Instant::now()) && kept.connection.is_alive() {
+                state.counts.reused += 1;
+                return Some(kept);
+            }
+            state.counts.expired += 1;
+        }
+        None
+    }
+
+    fn is_young(&self, kept: &Kept<C>, now: Instant) -> bool {
+        now.duration_since(kept.since) < self.limits.idle_timeout
+            && now.duration_since(kept.made) < self.limits.max_age
+    }
+
+    /// Closes what was kept for too long, or was closed by its peer; to be
+    /// called from time to time, with the numbers that the lookout tells of.
+    pub(crate) fn expire(&self, stirred: &HashSet<u64>) {
+        let now = Instant::now();
+        let mut state = self.state();
+        let before = state.idle.len();
+        state.idle.retain_mut(|kept| {
+            if kept.watched.is_none() && now.duration_since(kept.since) >= SETTLED {
+                kept.watched = self.lookout.add(&kept.connection);
+            }
+            let stirred = kept.watched.is_some_and(|number| stirred.contains(&number));
+            self.is_young(kept, now) && (!stirred || kept.connection.is_alive())
+        });
+        let expired = before - state.idle.len();
+        state.counts.expired += expired as u64;
+    }
+
+    /// Ends the pool: what is kept is closed, who waits gets an error, and
+    /// what is in use is closed when it is given back.
+    pub fn close(&self) {
+        self.places.close();
+        self.state().idle.clear();
+    }
+
+    /// Whether it was closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.places.is_closed()
+    }
+
+    /// How many it has.
+    pub fn counts(&self) -> PoolCounts {
+        let state = self.state();
+        PoolCounts {
+            in_use: self.size - self.places.available_permits(),
+            idle: state.idle.len(),
+            ..state.counts
+        }
+    }
+}
+
+impl<C> Pool<C> {
+    fn state(&self) -> MutexGuard<'_, State<C>> {
+        // Nothing panics while it is held.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One who waits, as far as the counts go.
+struct Waiting<'a, C>(&'a Pool<C>);
+
+impl<'a, C> Waiting<'a, C> {
+    fn new(pool: &'a Pool<C>) -> Self {
+        pool.state().counts.waiting += 1;
+        Self(pool)
+    }
+}
+
+impl<C> Drop for Waiting<'_, C> {
+    fn drop(&mut self) {
+        self.0.state().counts.waiting -= 1;
+    }
+}
+
+/// The place of a connection that is in use. Dropping it, with the connection,
+/// makes it free; `put` keeps the connection.
+#[derive(Debug)]
+pub struct Place<C> {
+    made: Instant,
+    pool: Arc<Pool<C>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl<C> Place<C> {
+    /// A connection was made for it.
+    pub fn opened(&mut self) {
+        self.made = Instant::now();
+        self.pool.state().counts.opened += 1;
+    }
+
+    /// Whether it is one of this pool.
+    pub(crate) fn is_of(&self, pool: &Arc<Pool<C>>) -> bool {
+        Arc::ptr_eq(&self.pool, pool)
+    }
+
+    /// Gives its connection back, for the next who needs one. Nothing may be
+    /// under way on it.
+    pub(crate) fn put(self, connection: C) {
+        let Self {
+            made,
+            pool,
+            _permit: permit,
+        } = self;
+        if !pool.places.is_closed() {
+            pool.state().idle.push(Kept {
+                connection,
+                made,
+                since: Instant::now(),
+                watched: None,
+            });
+        }
+        // Only now, so that who waits finds it.
+        drop(permit);
+        if pool.places.is_closed() {
+            pool.state().idle.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::net::SocketAddr;
+    use std::ops::{Deref, DerefMut};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::parked::is_quiet;
+
+    impl Keep for TcpStream {
+        fn is_alive(&mut self) -> bool {
+            is_quiet(self)
+        }
+    }
+
+    const LIMITS: PoolLimits = PoolLimits {
+        size: 3,
+        idle_timeout: Duration::from_secs(60),
+        max_age: Duration::from_secs(600),
+    };
+
+    const LONG: Option<Duration> = Some(Duration::from_secs(30));
+
+    type TcpPool = Arc<Pool<TcpStream>>;
+
+    fn pool(limits: PoolLimits) -> TcpPool {
+        Pool::new(limits, &Arc::new(Lookout::new().expect("a descriptor")))
+    }
+
+    /// What happens from time to time.
+    fn expire(pool: &TcpPool) {
+        pool.expire(&pool.lookout.stirred());
+    }
+
+    /// An echo that closes each connection after so many bytes.
+    async fn echo(bytes: usize) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("its address");
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    for _ in 0..bytes {
+                        let mut byte = [0];
+                        stream.read_exact(&mut byte).await?;
+                        stream.write_all(&byte).await?;
+                    }
+                    io::Result::Ok(())
+                });
+            }
+        });
+        address
+    }
+
+    /// A connection with its place.
+    struct Lease {
+        stream: TcpStream,
+        place: Place<TcpStream>,
+    }
+
+    impl Lease {
+        fn put(self) {
+            self.place.put(self.stream);
+        }
+    }
+
+    impl Deref for Lease {
+        type Target = TcpStream;
+
+        fn deref(&self) -> &TcpStream {
+            &self.stream
+        }
+    }
+
+    impl DerefMut for Lease {
+        fn deref_mut(&mut self) -> &mut TcpStream {
+            &mut self.stream
+        }
+    }
+
+    async fn get(pool: &TcpPool, address: SocketAddr) -> Lease {
+        let (mut place, kept) = pool.get(LONG).await.expect("a place");
+        if let Some(stream) = kept {
+            return Lease { stream, place };
+        }
+        let stream = TcpStream::connect(address).await.expect("a connection");
+        place.opened();
+        Lease { stream, place }
+    }
+
+    async fn round_trip(stream: &mut TcpStream) -> io::Result<()> {
+        stream.write_all(b"x").await?;
+        stream.read_exact(&mut [0]).await?;
+        Ok(())
+    }
+
+    /// Waits until the peer's end has arrived.
+    async fn closed_by_peer(pool: &TcpPool) {
+        while pool
+            .state()
+            .idle
+            .iter_mut()
+            .any(|kept| kept.connection.is_alive())
+        {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_thousand_tasks_share_three_connections() {
+        let address = echo(usize::MAX).await;
+        let pool = pool(LIMITS);
+        let mut tasks = JoinSet::new();
+        for _ in 0..1000 {
+            let pool = Arc::clone(&pool);
+            tasks.spawn(async move {
+                let mut lease = get(&pool, address).await;
+                round_trip(&mut lease).await.expect("an echo");
+                lease.put();
+            });
+        }
+        while let Some(ended) = tasks.join_next().await {
+            ended.expect("a task that does not panic");
+        }
+        let counts = pool.counts();
+        assert_eq!((counts.opened, counts.reused), (3, 997));
+        assert_eq!((counts.in_use, counts.idle, counts.waiting), (0, 3, 0));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_its_peer_closed_is_never_handed_out() {
+        // Each is closed after three bytes, at the latest while it is kept.
+        let address = echo(3).await;
+        let pool = pool(LIMITS);
+        for round in 0..30 {
+            let mut lease = get(&pool, address).await;
+            round_trip(&mut lease).await.expect("an echo");
+            lease.put();
+            if round % 3 == 2 {
+                closed_by_peer(&pool).await;
+            }
+        }
+        let counts = pool.counts();
+        assert_eq!((counts.opened, counts.reused), (10, 20));
+        assert_eq!((counts.expired, counts.idle), (9, 1));
+        while pool.counts().idle > 0 {
+            tokio::time::sleep(SETTLED / 10).await;
+            expire(&pool);
+        }
+        assert_eq!(pool.counts().expired, 10);
+    }
+
+    #[tokio::test]
+    async fn what_was_said_unasked_is_not_read_by_the_next() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let pool = pool(LIMITS);
+        get(&pool, address).await.put();
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        stream
+            .write_all(b"for the one before")
+            .await
+            .expect("it is sent");
+        closed_by_peer(&pool).await;
+        get(&pool, address).await.put();
+        assert_eq!(pool.counts().opened, 2);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_watched_can_be_used_again() {
+        let address = echo(usize::MAX).await;
+        let pool = pool(LIMITS);
+        for _ in 0..2 {
+            let mut lease = get(&pool, address).await;
+            round_trip(&mut lease).await.expect("an echo");
+            lease.put();
+            while pool.state().idle.iter().any(|kept| kept.watched.is_none()) {
+                tokio::time::sleep(SETTLED / 10).await;
+                expire(&pool);
+            }
+        }
+        let counts = pool.counts();
+        assert_eq!((counts.opened, counts.idle, counts.expired), (1, 1, 0));
+    }
+
+    #[tokio::test]
+    async fn those_who_wait_are_served_in_order() {
+        let address = echo(usize::MAX).await;
+        let pool = pool(PoolLimits { size: 1, ..LIMITS });
+        let first = get(&pool, address).await;
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks = JoinSet::new();
+        for number in 0..10 {
+            let (served, order) = (Arc::clone(&pool), Arc::clone(&order));
+            tasks.spawn(async move {
+                let lease = get(&served, address).await;
+                order.lock().expect("the order").push(number);
+                lease.put();
+            });
+            // It waits before the next comes.
+            while pool.counts().waiting <= number {
+                tokio::task::yield_now().await;
+            }
+        }
+        first.put();
+        tasks.join_all().await;
+        assert_eq!(
+            *order.lock().expect("the order"),
+            [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+        );
+        assert_eq!(pool.counts().opened, 1);
+    }
+
+    #[tokio::test]
+    async fn who_waits_too_long_gets_an_error_and_takes_no_place() {
+        let address = echo(usize::MAX).await;
+        let pool = pool(PoolLimits { size: 1, ..LIMITS });
+        let lease = get(&pool, address).await;
+        let result = pool.get(Some(Duration::from_millis(20))).await;
+        assert_eq!(result.expect_err("none is free"), PoolError::Timeout);
+        assert_eq!(pool.counts().waiting, 0);
+        lease.put();
+        get(&pool, address).await.put();
+    }
+
+    #[tokio::test]
+    async fn giving_up_leaves_no_place_taken() {
+        let address = echo(usize::MAX).await;
+        let pool = pool(PoolLimits { size: 1, ..LIMITS });
+        // While connecting.
+        drop(pool.get(LONG).await.expect("a place"));
+        assert_eq!(pool.counts().in_use, 0);
+        // While waiting.
+        let lease = get(&pool, address).await;
+        let pending = get(&pool, address);
+        assert!(
+            tokio::time::timeout(Duration::from_millis(10), pending)
+                .await
+                .is_err()
+        );
+        assert_eq!(pool.counts().waiting, 0);
+        // One that is dropped rather than put is closed.
+        drop(lease);
+        let counts = pool.counts();
+        assert_eq!((counts.in_use, counts.idle), (0, 0));
+        get(&pool, address).await.put();
+        assert_eq!(pool.counts().opened, 2);
+    }
+
+    #[tokio::test]
+    async fn neither_the_old_nor_the_long_idle_are_handed_out() {
+        let address = echo(usize::MAX).await;
+        let brief = Duration::from_millis(30);
+        for limits in [
+            PoolLimits {
+                idle_timeout: brief,
+                ..LIMITS
+            },
+            PoolLimits {
+                max_age: brief,
+                ..LIMITS
+            },
+        ] {
+            let pool = pool(limits);
+            get(&pool, address).await.put();
+            tokio::time::sleep(brief).await;
+            get(&pool, address).await.put();
+            let counts = pool.counts();
+            assert_eq!((counts.opened, counts.expired, counts.idle), (2, 1, 1));
+            tokio::time::sleep(brief).await;
+            expire(&pool);
+            assert_eq!(pool.counts().idle, 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn closing_ends_those_who_wait_and_what_is_kept() {
+        let address = echo(usize::MAX).await;
+        let pool = pool(PoolLimits { size: 2, ..LIMITS });
+        let (mut one, other) = (get(&pool, address).await, get(&pool, address).await);
+        other.put();
+        let other = get(&pool, address).await;
+        let waiting = pool.get(LONG);
+        let close = async { pool.close() };
+        let (result, ()) = tokio::join!(waiting, close);
+        assert_eq!(result.expect_err("it is closed"), PoolError::Closed);
+        // What is out can still be used, and is not kept.
+        round_trip(&mut one).await.expect("an echo");
+        one.put();
+        drop(other);
+        assert_eq!(pool.counts().idle, 0);
+        let result = pool.get(LONG).await;
+        assert_eq!(result.expect_err("it is closed"), PoolError::Closed);
+    }
+}

@@ -1,0 +1,296 @@
+//! Copying one connection's stream to another without showing it to the guest.
+//!
+//! Between plain sockets a stream that comes in large pieces is moved by
+//! splice(2) through a pipe, so that no byte is copied to user space. Small
+//! pieces, and everything where TLS is on either side, are copied through the
+//! worker's scratch buffer: two system calls rather than four for a small
+//! message, and no pipe for an idle connection.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, ready};
+
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, SpliceFlags};
+
+use netwasm_base::error::ConnectionError;
+
+use crate::thread::Scratch;
+use crate::transport::Transport;
+
+/// The size asked for a pipe, bytes. Larger ones (1 MiB is what the kernel
+/// allows everybody) were not measurably faster.
+const PIPE: usize = 256 << 10;
+
+/// Pieces below this size, bytes, are cheaper to copy than to splice.
+const SMALL: usize = 16 << 10;
+
+/// After so many small pieces in a row, splicing stops.
+const SMALL_IN_A_ROW: u8 = 8;
+
+/// Where a connection's stream goes, and how far it is.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    target: Rc<Transport>,
+    pipe: Option<Pipe>,
+    /// Bytes in the pipe.
+    held: usize,
+    /// Small pieces in a row.
+    small: u8,
+    /// Whether splice(2) was refused.
+    refused: bool,
+    /// Whether the stream has ended.
+    ended: bool,
+}
+
+/// What a step came to.
+enum Step {
+    Moved(usize),
+    /// The target has no room. It tells when it has.
+    Blocked,
+    Ended,
+}
+
+impl Relay {
+    pub(crate) fn new(target: Rc<Transport>) -> Self {
+        Self {
+            target,
+            pipe: None,
+            held: 0,
+            small: 0,
+            refused: false,
+            ended: false,
+        }
+    }
+
+    pub(crate) fn target(&self) -> &Rc<Transport> {
+        &self.target
+    }
+
+    fn step(
+        &mut self,
+        source: &Rc<Transport>,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Poll<Result<Step, ConnectionError>> {
+        if self.target.has_failed() {
+            return Poll::Ready(Err(ConnectionError::Aborted));
+        }
+        if self.target.is_closing() {
+            // It takes no more. When it has sent what it has, it ends, and
+            // closes the source.
+            return Poll::Pending;
+        }
+        if self.target.queued() > 0 {
+            self.target.core.borrow_mut().feeder_waits = true;
+            return Poll::Ready(Ok(Step::Blocked));
+        }
+        if self.held > 0 {
+            return Poll::Ready(self.drain_pipe());
+        }
+        if self.ended {
+            return Poll::Ready(Ok(Step::Ended));
+        }
+        if self.pipe.is_some() {
+            return self.poll_fill_pipe(source, cx);
+        }
+        let received = ready!(source.poll_receive(cx, scratch))?;
+        let data = scratch.get(received);
+        if data.is_empty() {
+            self.ended = true;
+            return Poll::Ready(Ok(Step::Moved(0)));
+        }
+        self.target.write_relayed(data);
+        // A full buffer means that more is there: worth a pipe.
+        if received.filled()
+            && !self.refused
+            && source.core.borrow().is_plain()
+            && self.target.core.borrow().is_plain()
+        {
+            self.pipe = Pipe::take(source);
+            self.small = 0;
+        }
+        Poll::Ready(Ok(Step::Moved(data.len())))
+    }
+
+    fn poll_fill_pipe(
+        &mut self,
+        source: &Rc<Transport>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Step, ConnectionError>> {
+        let Some(pipe) = &self.pipe else {
+            return Poll::Ready(Ok(Step::Moved(0)));
+        };
+        match ready!(source.poll_splice(cx, &pipe.write, pipe.capacity)) {
+            Ok(0) => self.ended = true,
+            Ok(count) => {
+                self.held = count;
+                self.small = if count < SMALL {
+                    self.small.saturating_add(1)
+                } else {
+                    0
+                };
+                return Poll::Ready(self.drain_pipe());
+            }
+            Err(errno) if refuses(errno) => {
+                self.refused = true;
+                self.pipe = None;
+            }
+            Err(errno) => return Poll::Ready(Err(errno.into())),
+        }
+        Poll::Ready(Ok(Step::Moved(0)))
+    }
+
+    fn drain_pipe(&mut self) -> Result<Step, ConnectionError> {
+        let Some(pipe) = &self.pipe else {
+            return Ok(Step::Moved(0));
+        };
+        let held = self.held;
+        let result = self
+            .target
+            .try_write(|socket| splice(&pipe.read, socket, held));
+        match result {
+            Ok(count) => {
+                self.held -= count.min(held);
+                if self.held == 0 && self.small >= SMALL_IN_A_ROW {
+                    self.give_pipe_back();
+                }
+                Ok(Step::Moved(count))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let mut target = self.target.core.borrow_mut();
+                target.wants_room = true;
+                target.feeder_waits = true;
+                Ok(Step::Blocked)
+            }
+            Err(error) if is_refusal(&error) => self.copy_pipe(),
+            Err(error) => {
+                self.target.fail(error.into());
+                Err(ConnectionError::Aborted)
+            }
+        }
+    }
+
+    /// Copies what the pipe holds, where the target's socket refuses splice(2),
+    /// and splices no more.
+    fn copy_pipe(&mut self) -> Result<Step, ConnectionError> {
+        self.refused = true;
+        let Some(pipe) = &self.pipe else {
+            return Ok(Step::Moved(0));
+        };
+        let mut data = vec![0; self.held];
+        let count = rustix::io::retry_on_intr(|| rustix::io::read(&pipe.read, &mut *data))?;
+        self.target.write(data.get(..count).unwrap_or_default());
+        self.held -= count.min(self.held);
+        if self.held == 0 {
+            self.pipe = None;
+        }
+        Ok(Step::Moved(count))
+    }
+
+    fn give_pipe_back(&mut self) {
+        // One that still holds bytes must not be used for another stream.
+        if let Some(pipe) = self.pipe.take()
+            && self.held == 0
+        {
+            self.target.thread().pipes.borrow_mut().push(pipe);
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.give_pipe_back();
+    }
+}
+
+/// Copies until there is nothing to copy, or no room. Ready once the stream
+/// has ended and all of it was given to the target, which is returned so that
+/// its sending side can be shut.
+///
+/// # Errors
+/// Either connection failed.
+pub(crate) fn poll(
+    source: &Rc<Transport>,
+    cx: &mut Context<'_>,
+    scratch: &mut Scratch,
+) -> Poll<Result<Option<Rc<Transport>>, ConnectionError>> {
+    // Out of the cell, since source and target may be one and the same.
+    let Some(mut relay) = source.core.borrow_mut().relay.take() else {
+        return Poll::Ready(Ok(None));
+    };
+    let result = loop {
+        match relay.step(source, cx, scratch) {
+            Poll::Pending => break Poll::Pending,
+            Poll::Ready(Ok(Step::Moved(count))) => {
+                if source.pauses(cx, count) {
+                    break Poll::Pending;
+                }
+            }
+            Poll::Ready(Ok(Step::Blocked)) => {
+                relay.target.nudge();
+                break Poll::Pending;
+            }
+            Poll::Ready(Ok(Step::Ended)) => {
+                let target = Rc::clone(&relay.target);
+                drop(relay);
+                target.core.borrow_mut().fed_by = Weak::new();
+                source.core.borrow_mut().flow.peer_ended();
+                return Poll::Ready(Ok(Some(target)));
+            }
+            Poll::Ready(Err(reason)) => break Poll::Ready(Err(reason)),
+        }
+    };
+    source.core.borrow_mut().relay = Some(relay);
+    result
+}
+
+/// A pipe for splicing, kept by its worker between uses.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    read: OwnedFd,
+    write: OwnedFd,
+    /// Bytes.
+    capacity: usize,
+}
+
+impl Pipe {
+    /// One of the worker's, or a new one; `None` where no descriptor is left.
+    fn take(source: &Transport) -> Option<Self> {
+        let kept = source.thread().pipes.borrow_mut().pop();
+        kept.or_else(|| {
+            let (read, write) =
+                rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
+            // Where it is refused the size is the default.
+            let _ = rustix::pipe::fcntl_setpipe_size(&write, PIPE);
+            let capacity = rustix::pipe::fcntl_getpipe_size(&write).ok()?;
+            Some(Self {
+                read,
+                write,
+                capacity,
+            })
+        })
+    }
+}
+
+/// True if splice(2) is not to be had: of a socket or file system that cannot,
+/// or behind a seccomp filter.
+fn refuses(errno: Errno) -> bool {
+    matches!(errno, Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
+}
+
+fn is_refusal(error: &io::Error) -> bool {
+    Errno::from_io_error(error).is_some_and(refuses)
+}
+
+/// splice(2) between a pipe and a socket.
+pub(crate) fn splice(from: &OwnedFd, to: &OwnedFd, most: usize) -> Result<usize, Errno> {
+    let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+    loop {
+        match rustix::pipe::splice(from, None, to, None, most, flags) {
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}

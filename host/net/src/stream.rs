@@ -1,0 +1,352 @@
+//! A connection whose bytes a guest takes and gives as streams.
+//!
+//! Either direction is begun at most once, and each has an outcome that is
+//! told once: to the guest, by a future. The guest's streams work on the
+//! transport directly, a read or a write a system call; the connection's own
+//! task only flushes, shuts, relays and ends. It closes the connection when
+//! both directions are over and the guest has dropped its handle. A connection
+//! of a pool has a place there as long; or it is put back, and the streams end.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::fs;
+use std::mem;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::{Notify, oneshot};
+
+use netwasm_base::error::ConnectionError;
+
+use crate::files::File;
+use crate::health::{Fate, Health};
+use crate::parked::Parked;
+use crate::pool::{Place, Pool};
+use crate::protocol::Lost;
+use crate::transport::Transport;
+
+/// How a direction ended.
+pub type Outcome = Result<(), ConnectionError>;
+
+/// A connection and its two directions.
+#[derive(Debug)]
+pub struct Stream {
+    transport: Rc<Transport>,
+    health: Rc<Health>,
+    receiving: RefCell<Direction>,
+    sending: RefCell<Direction>,
+    /// Whether the guest has dropped its handle.
+    released: Cell<bool>,
+    /// The connection that what arrives here is copied to natively.
+    feeds: RefCell<Option<Rc<Self>>>,
+    /// The file that is sent.
+    sends: RefCell<Option<Sends>>,
+    /// Its place in the pool that it came from.
+    place: RefCell<Option<Place<Parked>>>,
+    over: Notify,
+}
+
+#[derive(Debug)]
+struct Sends {
+    file: Rc<File>,
+    /// Up to where it was given to the transport.
+    offset: u64,
+    /// What is to be dropped when it is no longer read.
+    _reading: Box<dyn Any>,
+}
+
+#[derive(Debug)]
+enum Direction {
+    Unused,
+    /// Under way. The outcome is told here.
+    Open(oneshot::Sender<Outcome>),
+    /// All that is to be sent was given to the transport.
+    Finishing(oneshot::Sender<Outcome>),
+    Over,
+}
+
+impl Direction {
+    fn begin(&mut self) -> Option<oneshot::Receiver<Outcome>> {
+        let Self::Unused = self else { return None };
+        let (told, outcome) = oneshot::channel();
+        *self = Self::Open(told);
+        Some(outcome)
+    }
+
+    /// Tells how it ended. One that was not begun still can be, to be told of
+    /// the connection's end.
+    fn end(&mut self, outcome: Outcome) {
+        if matches!(self, Self::Open(_) | Self::Finishing(_))
+            && let Self::Open(told) | Self::Finishing(told) = mem::replace(self, Self::Over)
+        {
+            // The guest may not want to know.
+            let _ = told.send(outcome);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self, Self::Unused | Self::Over)
+    }
+}
+
+impl Stream {
+    /// A connection for an instance.
+    pub fn new(transport: &Rc<Transport>, health: &Rc<Health>) -> Rc<Self> {
+        transport.has_streams();
+        Rc::new(Self {
+            transport: Rc::clone(transport),
+            health: Rc::clone(health),
+            receiving: RefCell::new(Direction::Unused),
+            sending: RefCell::new(Direction::Unused),
+            released: Cell::new(false),
+            feeds: RefCell::new(None),
+            sends: RefCell::new(None),
+            place: RefCell::new(None),
+            over: Notify::new(),
+        })
+    }
+
+    /// It is of a pool.
+    pub fn take_place(&self, place: Place<Parked>) {
+        *self.place.borrow_mut() = Some(place);
+    }
+
+    /// Puts it back into the pool that it came from, or closes it.
+    pub fn put(&self, pool: &Arc<Pool<Parked>>) {
+        let place = self.place.take().filter(|place| place.is_of(pool));
+        let unsent = self.sends.borrow().is_some() || self.feeds.borrow().is_some();
+        let sending = matches!(
+            *self.sending.borrow(),
+            Direction::Unused | Direction::Open(_)
+        );
+        let parked = match place.is_some() && sending && !unsent {
+            true => self.transport.park(),
+            false => None,
+        };
+        self.released.set(true);
+        match place.zip(parked) {
+            Some((place, parked)) => {
+                self.receiving.borrow_mut().end(Ok(()));
+                self.sending.borrow_mut().end(Ok(()));
+                place.put(parked);
+            }
+            None => self.transport.close(),
+        }
+        self.transport.wake_streams();
+    }
+
+    /// The connection itself.
+    pub fn transport(&self) -> &Rc<Transport> {
+        &self.transport
+    }
+
+    /// Bytes moved between the guest and the connection.
+    pub fn moved(&self) {
+        self.health.moved();
+    }
+
+    /// Begins to receive; `None` where that was done before.
+    pub fn begin_receiving(&self) -> Option<oneshot::Receiver<Outcome>> {
+        self.receiving.borrow_mut().begin()
+    }
+
+    /// Begins to send; `None` where that was done before.
+    pub fn begin_sending(&self) -> Option<oneshot::Receiver<Outcome>> {
+        self.sending.borrow_mut().begin()
+    }
+
+    /// The peer's stream has ended, failed, or is no longer wanted.
+    pub fn end_receiving(&self, outcome: Outcome) {
+        if let Err(reason) = &outcome {
+            self.transport.fail(reason.clone());
+        }
+        self.receiving.borrow_mut().end(outcome);
+        self.close_if_over();
+    }
+
+    /// The guest reads no more.
+    pub fn drop_receiving(&self) {
+        self.abort_if_unfinished();
+        self.end_receiving(Ok(()));
+    }
+
+    /// All that is to be sent was given to the transport.
+    pub fn finish_sending(&self) {
+        self.abort_if_unfinished();
+        let mut sending = self.sending.borrow_mut();
+        match mem::replace(&mut *sending, Direction::Over) {
+            Direction::Open(told) => *sending = Direction::Finishing(told),
+            other => *sending = other,
+        }
+        drop(sending);
+        self.transport.cancel_send();
+        // Where it is refused, the end of the connection does it.
+        let _ = self.transport.write_eof();
+        self.transport.nudge();
+    }
+
+    /// The peer takes no more.
+    pub fn fail_sending(&self, reason: &ConnectionError) {
+        self.transport.fail(reason.clone());
+        self.sending.borrow_mut().end(Err(reason.clone()));
+        self.close_if_over();
+    }
+
+    /// The guest has dropped its handle.
+    pub fn release(&self) {
+        self.abort_if_unfinished();
+        self.released.set(true);
+        self.close_if_over();
+    }
+
+    /// Has the host copy what arrives here to another connection, which has
+    /// begun to send, until either is over.
+    pub fn feed(&self, target: &Rc<Self>) {
+        match self.transport.relay(&target.transport) {
+            Ok(()) => *self.feeds.borrow_mut() = Some(Rc::clone(target)),
+            // Whichever has failed tells of it itself.
+            Err(_) => {
+                self.end_receiving(Ok(()));
+                target.finish_sending();
+            }
+        }
+    }
+
+    /// Sends a file from an offset to where it ends, and then finishes.
+    /// `reading` is dropped when the file is no longer read.
+    pub fn send_file(&self, file: &fs::File, offset: u64, reading: Box<dyn Any>) {
+        let file = file.try_clone().map_err(ConnectionError::from);
+        match file.and_then(File::of) {
+            Ok(file) => {
+                *self.sends.borrow_mut() = Some(Sends {
+                    file: Rc::new(file),
+                    offset,
+                    _reading: reading,
+                });
+                self.send_on();
+                self.transport.nudge();
+            }
+            Err(reason) => self.fail_sending(&reason),
+        }
+    }
+
+    /// Sends what a file has by now. It may have become longer meanwhile: the
+    /// end is where a read would find it.
+    fn send_on(&self) {
+        let mut sends = self.sends.borrow_mut();
+        let Some(Sends { file, offset, .. }) = &mut *sends else {
+            return;
+        };
+        let failed = match file.size() {
+            Ok(size) if size > *offset => {
+                let length = size - *offset;
+                match self.transport.send_file(file, *offset, Some(length)) {
+                    Ok(_) => {
+                        *offset = size;
+                        return;
+                    }
+                    Err(reason) => Some(reason),
+                }
+            }
+            Ok(_) => None,
+            Err(reason) => Some(reason),
+        };
+        drop(sends);
+        self.sends.take();
+        match failed {
+            None => self.finish_sending(),
+            Some(reason) => self.fail_sending(&reason),
+        }
+    }
+
+    /// Whether what failed was but a file that became shorter while it was
+    /// sent, which is where it ends.
+    pub(crate) fn ends_file(&self, reason: &ConnectionError) -> bool {
+        let ends = *reason == ConnectionError::FileShortened && self.sends.take().is_some();
+        if ends {
+            self.transport.forget_file();
+            self.finish_sending();
+        }
+        ends
+    }
+
+    /// The copying is over: the stream has ended, or one side has failed.
+    pub(crate) fn fed(&self, outcome: Outcome) {
+        let Some(target) = self.feeds.take() else {
+            return;
+        };
+        self.transport.stop_relay();
+        let target_failed = target.transport.has_failed();
+        // A target that takes no more is to this side as a stream that is no
+        // longer wanted.
+        self.end_receiving(if target_failed { Ok(()) } else { outcome });
+        target.finish_sending();
+    }
+
+    /// Goes on once the transport has sent all, or tells of the end of sending.
+    /// Returns whether there may be more to do.
+    pub(crate) fn settle(&self) -> bool {
+        if self.sends.borrow().is_some() && self.transport.queued() == 0 {
+            self.send_on();
+            return true;
+        }
+        if !matches!(*self.sending.borrow(), Direction::Finishing(_)) {
+            return false;
+        }
+        if self.transport.has_sent_all() {
+            self.sending.borrow_mut().end(Ok(()));
+            self.close_if_over();
+        }
+        false
+    }
+
+    /// The connection is over: whatever was under way is too.
+    pub(crate) fn lost(&self, lost: &Lost) {
+        let outcome = || lost.clone().map_or(Ok(()), Err);
+        self.receiving.borrow_mut().end(outcome());
+        self.sending.borrow_mut().end(outcome());
+        self.sends.take();
+        self.place.take();
+        if let Some(target) = self.feeds.take() {
+            // It waits for room no more on behalf of this one.
+            self.transport.stop_relay();
+            target.finish_sending();
+        }
+        self.transport.wake_streams();
+        self.over.notify_one();
+    }
+
+    /// Waits until the connection is over; for one task.
+    pub async fn over(&self) {
+        self.over.notified().await;
+    }
+
+    fn close_if_over(&self) {
+        let over = self.receiving.borrow().is_over() && self.sending.borrow().is_over();
+        if self.released.get() && over {
+            self.place.take();
+            self.transport.close();
+        }
+    }
+
+    /// Aborts what an instance that is gone leaves unfinished: it must not look
+    /// whole.
+    fn abort_if_unfinished(&self) {
+        let unfinished = match self.health.fate() {
+            Fate::Well => false,
+            Fate::Exited => self.awaits_the_guest(),
+            Fate::Trapped => true,
+        };
+        if unfinished {
+            self.transport.reset_on_close();
+            self.transport.abort();
+        }
+    }
+
+    /// True if the guest sends, and has not given all of it.
+    fn awaits_the_guest(&self) -> bool {
+        let relayed = self.transport.core.borrow().fed_by.strong_count() > 0;
+        let open = matches!(*self.sending.borrow(), Direction::Open(_));
+        open && !relayed && self.sends.borrow().is_none()
+    }
+}

@@ -1,0 +1,273 @@
+//! A worker's thread as all that runs on it sees it: the clock, the turns, and
+//! buffers that are used in turn. A connection lives and dies on one thread, so
+//! nothing here is locked.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+use netwasm_base::config::Limits;
+
+use crate::env::Env;
+use crate::relay::Pipe;
+use crate::turns::{Turn, Turns};
+
+/// What one read may bring, bytes. Larger than what mostly arrives, so that a
+/// short read tells that the socket is empty.
+const SCRATCH: usize = 64 << 10;
+
+/// A point in time, in the thread's own coarse unit since it began.
+pub type Tick = u32;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Thread {
+    /// What all workers share.
+    pub env: Arc<Env>,
+    /// The turns that tasks take.
+    pub turns: Rc<Turns>,
+    /// For what arrives, and only during one poll.
+    pub scratch: RefCell<Scratch>,
+    /// Empty pipes, for relays.
+    pub(crate) pipes: RefCell<Vec<Pipe>>,
+    /// Whether the run is at its end, and what is idle should go.
+    draining: Cell<bool>,
+    drained: Notify,
+    clock: Cell<Tick>,
+    tick: Duration,
+    /// Tasks that must end before the worker may.
+    active: Cell<usize>,
+    ended: Notify,
+}
+
+impl Thread {
+    pub(crate) fn new(env: Arc<Env>) -> Rc<Self> {
+        Rc::new(Self {
+            tick: tick(&env.limits),
+            turns: Turns::new(env.steps.clone()),
+            env,
+            scratch: RefCell::new(Scratch::default()),
+            pipes: RefCell::default(),
+            draining: Cell::new(false),
+            drained: Notify::new(),
+            clock: Cell::new(0),
+            active: Cell::new(0),
+            ended: Notify::new(),
+        })
+    }
+
+    /// The time, as of the last tick.
+    #[inline]
+    pub fn now(&self) -> Tick {
+        self.clock.get()
+    }
+
+    /// Sets the time.
+    pub(crate) fn set_clock(&self, now: Tick) {
+        self.clock.set(now);
+        // A pipe that was not used since would only hold descriptors.
+        self.pipes.borrow_mut().clear();
+    }
+
+    /// Whether a length of time has passed since a tick.
+    pub fn passed(&self, since: Tick, limit: Duration) -> bool {
+        self.now().saturating_sub(since) >= self.ticks(limit)
+    }
+
+    /// A length of time in ticks, rounded up; one more, since the present
+    /// tick has begun already.
+    fn ticks(&self, time: Duration) -> Tick {
+        let ticks = time.as_nanos().div_ceil(self.tick.as_nanos().max(1)) + 1;
+        Tick::try_from(ticks).unwrap_or(Tick::MAX)
+    }
+
+    /// The tick by which a length of time will have passed.
+    pub fn tick_after(&self, time: Duration) -> Tick {
+        self.now().saturating_add(self.ticks(time))
+    }
+
+    /// When a TLS handshake that begins now must be over, and what is said where
+    /// it is not.
+    pub(crate) fn handshake_deadline(&self) -> (Tick, &'static str) {
+        let due = self.tick_after(self.env.limits.handshake_timeout);
+        (
+            due,
+            "the TLS handshake takes too long (--handshake-timeout)",
+        )
+    }
+
+    /// Whether connections are to end as soon as they can.
+    #[inline]
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Has those know who wait for the end of the run.
+    pub(crate) fn drain(&self) {
+        self.draining.set(true);
+        self.drained.notify_waiters();
+    }
+
+    /// Waits until the run is at its end.
+    pub(crate) async fn drained(self: Rc<Self>) {
+        let notified = self.drained.notified();
+        if !self.is_draining() {
+            notified.await;
+        }
+    }
+
+    /// Waits until the run is at its end, and no task is left.
+    pub async fn all_drained(self: &Rc<Self>) {
+        Rc::clone(self).drained().await;
+        self.all_ended().await;
+    }
+
+    /// Has the worker wait, before it ends, until what this returns is dropped.
+    pub fn active(self: &Rc<Self>) -> Active {
+        Active::new(self)
+    }
+
+    /// Whether a task is left that the worker waits for.
+    pub(crate) fn is_active(&self) -> bool {
+        self.active.get() > 0
+    }
+
+    /// Runs a task in the turns of a connection. The worker waits for it before
+    /// it ends; it may be aborted before that.
+    pub fn spawn(
+        self: &Rc<Self>,
+        turn: Rc<Turn>,
+        task: impl Future<Output = ()> + 'static,
+    ) -> AbortHandle {
+        let active = Active::new(self);
+        spawn_in_turns(turn, async move {
+            task.await;
+            drop(active);
+        })
+    }
+
+    fn one_ended(&self) {
+        self.active.set(self.active.get() - 1);
+        if self.active.get() == 0 {
+            self.ended.notify_one();
+        }
+    }
+
+    /// Waits until no task is left.
+    pub(crate) async fn all_ended(&self) {
+        while self.active.get() > 0 {
+            self.ended.notified().await;
+        }
+    }
+}
+
+/// Runs a task on this thread in the turns of a connection. It ends with the
+/// worker, which does not wait for it.
+pub fn spawn_in_turns(turn: Rc<Turn>, task: impl Future<Output = ()> + 'static) -> AbortHandle {
+    let task = tokio::task::spawn_local(async move { turn.run(task).await });
+    task.abort_handle()
+}
+
+/// How fine the deadlines are: a fraction of the shortest.
+pub fn tick(limits: &Limits) -> Duration {
+    let http = &limits.http;
+    let times = [
+        limits.handshake_timeout,
+        limits.write_timeout,
+        http.head_timeout,
+        http.body_timeout,
+        http.keep_alive_timeout,
+        http.response_body_timeout,
+    ];
+    let shortest = times
+        .into_iter()
+        .chain(limits.idle_timeout)
+        .chain(limits.half_close_timeout)
+        .min()
+        .unwrap_or(Duration::MAX);
+    (shortest / 16).clamp(Duration::from_millis(5), Duration::from_millis(500))
+}
+
+/// A task that the worker waits for before it ends.
+#[derive(Debug)]
+pub struct Active(Rc<Thread>);
+
+impl Active {
+    fn new(thread: &Rc<Thread>) -> Self {
+        thread.active.set(thread.active.get() + 1);
+        Self(Rc::clone(thread))
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.one_ended();
+    }
+}
+
+/// Buffers that are used during one poll.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    wire: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+/// Where in the scratch buffers something was received, and how much.
+#[derive(Clone, Copy, Debug)]
+pub enum Received {
+    /// As it came from the socket.
+    Wire(usize),
+    /// Out of a TLS session.
+    Plain(usize),
+}
+
+impl Received {
+    /// Bytes.
+    pub(crate) fn count(self) -> usize {
+        match self {
+            Self::Wire(count) | Self::Plain(count) => count,
+        }
+    }
+
+    /// Whether it is the end of the stream.
+    pub fn is_end(self) -> bool {
+        matches!(self, Self::Wire(0) | Self::Plain(0))
+    }
+
+    /// Whether the buffer was filled, so that there may be more.
+    pub(crate) fn filled(self) -> bool {
+        matches!(self, Self::Wire(SCRATCH..) | Self::Plain(SCRATCH..))
+    }
+}
+
+impl Scratch {
+    pub(crate) fn wire(&mut self) -> &mut [u8] {
+        buffer(&mut self.wire)
+    }
+
+    /// Both: for what comes from the socket, and for what a session makes of it.
+    pub(crate) fn both(&mut self) -> (&mut [u8], &mut [u8]) {
+        (buffer(&mut self.wire), buffer(&mut self.plain))
+    }
+
+    /// What was received.
+    pub fn get(&self, received: Received) -> &[u8] {
+        let (buffer, count) = match received {
+            Received::Wire(count) => (&self.wire, count),
+            Received::Plain(count) => (&self.plain, count),
+        };
+        buffer.get(..count).unwrap_or_default()
+    }
+}
+
+/// Allocated when first used.
+fn buffer(buffer: &mut Vec<u8>) -> &mut [u8] {
+    if buffer.is_empty() {
+        buffer.resize(SCRATCH, 0);
+    }
+    buffer
+}

@@ -1,0 +1,306 @@
+//! TLS: what a run needs for it, which files say. `session` is that of one
+//! connection, `certificates` are what servers show, `clients` what they ask
+//! of those that show one.
+
+mod certificates;
+mod clients;
+mod session;
+
+use std::fmt;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::ServerName;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
+
+use netwasm_base::config::TlsFiles;
+use netwasm_base::error::{ConnectionError, Error};
+
+use crate::trust::{self, Trust};
+
+use self::certificates::{BySni, bad_file, read_certificates};
+use self::clients::Clients;
+pub use self::session::{KeptCiphertext, ParkedSession, Session, SessionInfo, Sink};
+
+/// What a run needs for TLS: built at start, shared by all workers.
+pub struct Tls {
+    /// Where `--cert` was given; replaced when the files are read anew.
+    servers: RwLock<Option<ServerConfigs>>,
+    trust: Trust,
+    client: OnceLock<Result<ClientConfig, String>>,
+    /// The same for HTTP.
+    http_client: OnceLock<Arc<ClientConfig>>,
+}
+
+/// The server's sides of a run.
+#[derive(Clone)]
+struct ServerConfigs {
+    tls: Arc<ServerConfig>,
+    /// The same for `--https`, with the protocols that are spoken there.
+    https: Arc<ServerConfig>,
+    /// Where clients show certificates: `--client-ca`.
+    clients: Option<Arc<Clients>>,
+}
+
+/// What a server says and expects on a listener.
+pub struct ServerTls {
+    config: Arc<ServerConfig>,
+    clients: Option<Arc<Clients>>,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls")
+            .field("servers", &self.servers().is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Tls {
+    /// Reads the certificates and keys.
+    ///
+    /// # Errors
+    /// Names the file and what is wrong with it.
+    pub fn load(files: &TlsFiles) -> Result<Self, Error> {
+        let servers = ServerConfigs::load(files, None)?;
+        if files.insecure {
+            tracing::warn!(
+                "--tls-insecure: outgoing TLS connections take any certificate, so whoever answers \
+                 can read and change what is sent"
+            );
+        }
+        let mut extra = Vec::new();
+        for path in &files.extra_roots {
+            extra.extend(read_certificates(path)?);
+        }
+        Ok(Self {
+            servers: RwLock::new(servers),
+            trust: match files.insecure {
+                true => Trust::Anybody,
+                false => Trust::Authorities(extra),
+            },
+            client: OnceLock::new(),
+            http_client: OnceLock::new(),
+        })
+    }
+
+    /// Reads certificates, keys and the authorities of clients anew, for
+    /// handshakes from now on.
+    ///
+    /// # Errors
+    /// Names the file and what is wrong with it; then all stays as it was.
+    pub fn reload(&self, files: &TlsFiles) -> Result<(), Error> {
+        let servers = ServerConfigs::load(files, self.servers().as_ref())?;
+        *self.servers.write().unwrap_or_else(PoisonError::into_inner) = servers;
+        Ok(())
+    }
+
+    /// Reads the authorities that outgoing connections trust, on a thread of
+    /// its own: there are many, and no handler is to wait for them.
+    pub(crate) fn prepare_client(self: &Arc<Self>) {
+        let tls = Arc::clone(self);
+        let prepare = move || {
+            tls.client_config();
+        };
+        // Without the thread the first connection does it.
+        let _ = std::thread::Builder::new()
+            .name("roots".into())
+            .spawn(prepare);
+    }
+
+    /// Waits until those authorities are read.
+    pub async fn client_prepared(self: &Arc<Self>) {
+        if self.client.get().is_none() {
+            let tls = Arc::clone(self);
+            let prepare = move || {
+                tls.client_config();
+            };
+            // Should the thread fail, the caller reads them itself.
+            let _ = tokio::task::spawn_blocking(prepare).await;
+        }
+    }
+
+    /// What all clients begin with; made when first asked for.
+    fn client_config(&self) -> &Result<ClientConfig, String> {
+        self.client.get_or_init(|| self.trust.client_config())
+    }
+
+    /// The client's side of HTTP, whichever version the server prefers.
+    ///
+    /// # Errors
+    /// No authority is known.
+    pub fn http_client(&self) -> Result<Arc<ClientConfig>, ConnectionError> {
+        let config = match self.client_config() {
+            Ok(config) => config,
+            Err(reason) => return Err(ConnectionError::Tls(reason.clone())),
+        };
+        let with_protocols = || {
+            let mut config = config.clone();
+            config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+            Arc::new(config)
+        };
+        Ok(Arc::clone(self.http_client.get_or_init(with_protocols)))
+    }
+
+    /// The server's side, where `--cert` was given.
+    pub fn server(&self) -> Option<ServerTls> {
+        self.servers().map(|servers| ServerTls {
+            config: servers.tls,
+            clients: servers.clients,
+        })
+    }
+
+    /// The server's side of `--https`.
+    pub(crate) fn https_server(&self) -> Option<ServerTls> {
+        self.servers().map(|servers| ServerTls {
+            config: servers.https,
+            clients: servers.clients,
+        })
+    }
+
+    fn servers(&self) -> Option<ServerConfigs> {
+        let servers = self.servers.read();
+        servers.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A session as a server.
+    pub fn accept(server: ServerTls) -> Result<Session, ConnectionError> {
+        let connection = ServerConnection::new(server.config).map_err(tls_error)?;
+        Ok(Session::new(connection.into(), server.clients))
+    }
+
+    /// A session as a client.
+    ///
+    /// # Errors
+    /// No authority is known.
+    pub fn connect(&self, client: &ClientTls) -> Result<Session, ConnectionError> {
+        let mut config = match self.client_config() {
+            Ok(config) => config.clone(),
+            Err(reason) => return Err(ConnectionError::Tls(reason.clone())),
+        };
+        config.alpn_protocols.clone_from(&client.alpn);
+        let name = client.server_name.clone();
+        let connection = ClientConnection::new(Arc::new(config), name).map_err(tls_error)?;
+        Ok(Session::new(connection.into(), None))
+    }
+}
+
+impl ServerConfigs {
+    /// Reads the files; without certificates there is no server.
+    ///
+    /// Sessions of the server before can be resumed, unless clients show
+    /// certificates: those of an authority that is gone need a handshake.
+    fn load(files: &TlsFiles, before: Option<&Self>) -> Result<Option<Self>, Error> {
+        if files.certificates.is_empty() {
+            return Ok(None);
+        }
+        let clients = clients(files)?;
+        let mut config = server_config(files, clients.as_ref())?;
+        // Stateless tickets, so that a session can be resumed at any worker.
+        match (&clients, before) {
+            (Some(clients), _) => {
+                config.ticketer = Arc::clone(&clients.tickets) as _;
+                config.session_storage = Arc::new(NoServerSessionStorage {});
+            }
+            (None, Some(Self { tls: before, .. })) => {
+                config.ticketer = Arc::clone(&before.ticketer);
+                config.session_storage = Arc::clone(&before.session_storage);
+            }
+            (None, None) => config.ticketer = aws_lc_rs::Ticketer::new().map_err(unusable)?,
+        }
+        let mut https = config.clone();
+        https.alpn_protocols = https_protocols(&files.alpn);
+        Ok(Some(Self {
+            tls: Arc::new(config),
+            https: Arc::new(https),
+            clients: clients.map(Arc::new),
+        }))
+    }
+}
+
+/// How clients are verified, where they show certificates.
+fn clients(files: &TlsFiles) -> Result<Option<Clients>, Error> {
+    let Some(path) = &files.client_ca else {
+        return Ok(None);
+    };
+    let bad = |error: &dyn fmt::Display| bad_file("--client-ca", path, error);
+    let mut roots = RootCertStore::empty();
+    for certificate in read_certificates(path)? {
+        roots.add(certificate).map_err(|error| bad(&error))?;
+    }
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let verifier = verifier.build().map_err(|error| bad(&error))?;
+    Clients::new(verifier).map_err(unusable).map(Some)
+}
+
+fn server_config(files: &TlsFiles, clients: Option<&Clients>) -> Result<ServerConfig, Error> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let certificates = BySni::load(&provider, &files.certificates)?;
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?;
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(clients) => builder.with_client_cert_verifier(Arc::clone(&clients.verifier)),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(certificates));
+    config.alpn_protocols.clone_from(&files.alpn);
+    Ok(config)
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "used as a function in map_err"
+)]
+fn unusable(error: rustls::Error) -> Error {
+    Error::Tls(error.to_string())
+}
+
+/// What HTTP listeners agree to, the best first: those of HTTP that the user
+/// names, and the order in which that is done; else all that there is.
+fn https_protocols(named: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    const ALL: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];
+    let http = named.iter().filter(|name| ALL.contains(&name.as_slice()));
+    let http: Vec<_> = http.cloned().collect();
+    match http.is_empty() {
+        true => ALL.iter().map(|name| name.to_vec()).collect(),
+        false => http,
+    }
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "used as a function in map_err"
+)]
+fn tls_error(error: rustls::Error) -> ConnectionError {
+    ConnectionError::Tls(trust::describe(&error))
+}
+
+/// What a client says and expects: `client-tls` of the WIT package, checked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ClientTls {
+    server_name: ServerName<'static>,
+    alpn: Vec<Vec<u8>>,
+}
+
+impl ClientTls {
+    /// # Errors
+    /// `InvalidArgument` where the server name is none, or a protocol's name
+    /// is empty or too long.
+    pub fn new(server_name: String, alpn: Vec<String>) -> Result<Self, ConnectionError> {
+        // RFC 7301, section 3.1: names of 1 to 255 bytes, in a list whose
+        // length two bytes tell.
+        let fits = alpn.iter().all(|name| (1..=255).contains(&name.len()))
+            && alpn.iter().map(|name| name.len() + 1).sum::<usize>() <= 65_535;
+        if !fits {
+            return Err(ConnectionError::InvalidArgument);
+        }
+        Ok(Self {
+            server_name: ServerName::try_from(server_name)
+                .map_err(|_| ConnectionError::InvalidArgument)?,
+            alpn: alpn.into_iter().map(String::into_bytes).collect(),
+        })
+    }
+}

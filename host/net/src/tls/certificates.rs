@@ -1,0 +1,104 @@
+//! The certificates that servers show, and how files are read that hold some.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+use netwasm_base::config::CertificateFiles;
+use netwasm_base::error::Error;
+
+/// The server's certificates; the first is for clients that ask for none of
+/// their names, or for no name.
+#[derive(Debug)]
+pub(super) struct BySni(Vec<Arc<CertifiedKey>>);
+
+impl BySni {
+    /// Reads chains and keys.
+    ///
+    /// # Errors
+    /// Names the file and what is wrong with it.
+    pub(super) fn load(
+        provider: &CryptoProvider,
+        certificates: &[CertificateFiles],
+    ) -> Result<Self, Error> {
+        certificates
+            .iter()
+            .map(|files| certified_key(provider, files))
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
+impl ResolvesServerCert for BySni {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let named = hello
+            .server_name()
+            .and_then(|name| ServerName::try_from(name).ok());
+        let chosen = named.and_then(|name| self.0.iter().find(|key| is_for(key, &name)));
+        chosen.or_else(|| self.0.first()).cloned()
+    }
+}
+
+fn is_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
+    key.end_entity_cert().is_ok_and(|certificate| {
+        webpki::EndEntityCert::try_from(certificate)
+            .is_ok_and(|parsed| parsed.verify_is_valid_for_subject_name(name).is_ok())
+    })
+}
+
+fn certified_key(
+    provider: &CryptoProvider,
+    files: &CertificateFiles,
+) -> Result<Arc<CertifiedKey>, Error> {
+    let chain = read_certificates(&files.chain)?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| match error {
+        rustls::pki_types::pem::Error::Io(source) => Error::Read {
+            path: files.key.clone(),
+            source,
+        },
+        _ => bad_file("--key", &files.key, &"it holds no private key in PEM"),
+    })?;
+    let key = provider
+        .key_provider
+        .load_private_key(key)
+        .map_err(|error| bad_file("--key", &files.key, &error))?;
+    let certified = CertifiedKey::new(chain, key);
+    match certified.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
+            Ok(Arc::new(certified))
+        }
+        Err(_) => Err(Error::Tls(format!(
+            "--key {} does not belong to --cert {}",
+            files.key.display(),
+            files.chain.display()
+        ))),
+    }
+}
+
+pub(super) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let bytes = std::fs::read(path).map_err(|source| Error::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
+        .collect::<Result<_, _>>()
+        .map_err(|error| bad_file("certificate file", path, &error))?;
+    if certificates.is_empty() {
+        return Err(bad_file(
+            "certificate file",
+            path,
+            &"it holds no certificate in PEM",
+        ));
+    }
+    Ok(certificates)
+}
+
+pub(super) fn bad_file(what: &str, path: &Path, error: &dyn fmt::Display) -> Error {
+    Error::Tls(format!("{what} {}: {error}", path.display()))
+}

@@ -1,0 +1,376 @@
+//! The session of one connection.
+//!
+//! It works on the connection's own buffers: what arrives is decrypted from the
+//! worker's scratch buffer, and what a guest writes is encrypted straight from
+//! its memory. It uses rustls itself rather than tokio-rustls, which reads
+//! 4 KiB of ciphertext a system call where this reads what there is.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use rustls::Connection;
+
+use netwasm_base::error::ConnectionError;
+
+use crate::queue::{Chunk, WriteQueue};
+
+use super::clients::Clients;
+use super::tls_error;
+
+/// How much of a file is encrypted at a time, bytes: one record's worth.
+const FILE_STEP: usize = 16 << 10;
+
+/// The TLS session of one connection.
+pub struct Session {
+    connection: Connection,
+    /// Of a server whose clients show certificates.
+    clients: Option<Arc<Clients>>,
+    /// What was written but may not be encrypted yet: it follows a part of a
+    /// file that is still being sent.
+    staged: WriteQueue,
+    /// Ciphertext that arrived but was not taken yet, since the guest paused.
+    incoming: KeptCiphertext,
+    /// Plain bytes that rustls keeps until the handshake is done.
+    waiting: u64,
+    /// Whether the peer said `close_notify`.
+    peer_closed: bool,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("staged", &self.staged)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    pub(super) fn new(mut connection: Connection, clients: Option<Arc<Clients>>) -> Self {
+        // The connection's own limit applies instead.
+        connection.set_buffer_limit(None);
+        Self {
+            connection,
+            clients,
+            staged: WriteQueue::default(),
+            incoming: KeptCiphertext::default(),
+            waiting: 0,
+            peer_closed: false,
+        }
+    }
+
+    pub(crate) fn is_handshaking(&self) -> bool {
+        self.connection.is_handshaking()
+    }
+
+    /// What is queued as plain text: all, and the part of it that is in
+    /// memory; bytes.
+    pub(crate) fn staged(&self) -> (u64, u64) {
+        (
+            self.staged.len() + self.waiting,
+            self.staged.in_memory() + self.waiting,
+        )
+    }
+
+    /// Parts of files among what is queued as plain text.
+    pub(crate) fn staged_parts(&self) -> usize {
+        self.staged.file_parts()
+    }
+
+    /// Whether the sending side can be shut without ending the other:
+    /// TLS 1.3 (RFC 8446, section 6.1), not before.
+    pub(crate) fn can_half_close(&self) -> bool {
+        !self.is_handshaking()
+            && self.connection.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3)
+    }
+
+    /// Keeps ciphertext for later, after what is kept already.
+    pub(crate) fn keep(&mut self, ciphertext: &[u8]) {
+        self.incoming.data.extend_from_slice(ciphertext);
+    }
+
+    /// What was kept, if anything.
+    pub(crate) fn take_kept(&mut self) -> Option<KeptCiphertext> {
+        (!self.incoming.rest().is_empty()).then(|| std::mem::take(&mut self.incoming))
+    }
+
+    /// Keeps what [`Self::take_kept`] gave and was not used.
+    pub(crate) fn put_back(&mut self, kept: KeptCiphertext) {
+        if !kept.rest().is_empty() {
+            self.incoming = kept;
+        }
+    }
+
+    /// Takes some ciphertext in, and says how much. Plain text is then to be
+    /// taken out by [`Self::read`] before more is given.
+    ///
+    /// # Errors
+    /// The peer broke the protocol, or its certificate is refused. An alert
+    /// for it may be waiting to be sent.
+    pub(crate) fn feed(&mut self, ciphertext: &[u8]) -> Result<usize, ConnectionError> {
+        let mut rest = ciphertext;
+        let was_handshaking = self.is_handshaking();
+        while !rest.is_empty() && !self.peer_closed {
+            // It takes a few KiB at a time, and refuses while its buffer of
+            // plain text is full.
+            if !matches!(self.connection.read_tls(&mut rest), Ok(1..)) {
+                break;
+            }
+            let state = self.connection.process_new_packets().map_err(tls_error)?;
+            self.peer_closed = state.peer_has_closed();
+            if state.plaintext_bytes_to_read() > 0 {
+                break;
+            }
+        }
+        if was_handshaking && !self.is_handshaking() {
+            self.waiting = 0;
+            if let (Some(clients), Connection::Server(server)) = (&self.clients, &self.connection) {
+                clients.verify_again(server).map_err(tls_error)?;
+            }
+        }
+        Ok(ciphertext.len() - rest.len())
+    }
+
+    /// Takes plain text out: 0 is none at present.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> usize {
+        // `WouldBlock` is none at present, 0 the end; `peer_closed` knows.
+        self.connection.reader().read(buffer).unwrap_or(0)
+    }
+
+    /// Whether [`Self::read`] would yield some, or may after what was kept is
+    /// taken in.
+    pub(crate) fn has_plain_text(&mut self) -> bool {
+        let chunk = self.connection.reader().into_first_chunk();
+        chunk.is_ok_and(|chunk| !chunk.is_empty()) || !self.incoming.rest().is_empty()
+    }
+
+    /// Whether the peer ended its stream by `close_notify`.
+    pub(crate) fn peer_closed(&self) -> bool {
+        self.peer_closed
+    }
+
+    /// Encrypts into `out`, or stages what has to wait for a file.
+    pub(crate) fn write(&mut self, data: &[u8], out: &mut dyn Sink) {
+        if self.staged.is_empty() {
+            self.encrypt(data, out);
+        } else {
+            self.staged.push_bytes(data);
+        }
+    }
+
+    /// Encrypts several slices, joined to as few records as they fill.
+    pub(crate) fn write_vectored(&mut self, slices: &[&[u8]], out: &mut dyn Sink) {
+        if self.staged.is_empty() && slices.len() > 1 {
+            self.encrypt(&slices.concat(), out);
+        } else {
+            for data in slices {
+                self.write(data, out);
+            }
+        }
+    }
+
+    /// Stages what [`Self::pump`] is to encrypt when its turn comes.
+    pub(crate) fn stage(&mut self) -> &mut WriteQueue {
+        &mut self.staged
+    }
+
+    /// Encrypts the next of what is staged, once all before it is gone.
+    ///
+    /// # Errors
+    /// The file cannot be read, or became shorter.
+    pub(crate) fn pump(&mut self, out: &mut dyn Sink) -> io::Result<()> {
+        if self.is_handshaking() {
+            return Ok(());
+        }
+        match self.staged.shift() {
+            None => {}
+            Some(Chunk::Bytes { data, .. }) => self.encrypt(&data, out),
+            Some(Chunk::File(mut part)) => {
+                let wanted = part.remaining.min(FILE_STEP as u64);
+                let mut buffer = vec![0; usize::try_from(wanted).unwrap_or(FILE_STEP)];
+                let count = part.file.read_at(&mut buffer, part.offset)?;
+                if count == 0 {
+                    let reason = part.file.shortened();
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
+                }
+                self.encrypt(buffer.get(..count).unwrap_or_default(), out);
+                part.offset += count as u64;
+                part.remaining = part.remaining.saturating_sub(count as u64);
+                self.staged.unshift_file(part);
+            }
+        }
+        Ok(())
+    }
+
+    /// Says `close_notify`.
+    pub(crate) fn close(&mut self, out: &mut dyn Sink) {
+        self.connection.send_close_notify();
+        self.flush(out);
+    }
+
+    /// Whether nothing is under way on it, so that it can be parked.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        !self.peer_closed
+            && !self.is_handshaking()
+            && !self.connection.wants_write()
+            && self.staged().0 == 0
+            && !self.has_plain_text()
+    }
+
+    /// The session without what only a transport has.
+    pub(crate) fn park(self) -> ParkedSession {
+        ParkedSession(self.connection)
+    }
+
+    /// Hands the records that rustls made to `out`: handshake, alerts.
+    pub(crate) fn flush(&mut self, out: &mut dyn Sink) {
+        let mut adapter = Adapter(out);
+        while self.connection.wants_write() {
+            // The sink takes all, so neither an error nor a zero ends this
+            // early.
+            if !matches!(self.connection.write_tls(&mut adapter), Ok(1..)) {
+                break;
+            }
+        }
+    }
+
+    fn encrypt(&mut self, data: &[u8], out: &mut dyn Sink) {
+        if self.is_handshaking() {
+            self.waiting += data.len() as u64;
+        }
+        // Without a buffer limit this takes all.
+        let _ = self.connection.writer().write_all(data);
+        self.flush(out);
+    }
+
+    /// Whether both ends have agreed on a protocol.
+    pub(crate) fn speaks(&self, protocol: &[u8]) -> bool {
+        self.connection.alpn_protocol() == Some(protocol)
+    }
+
+    /// What is known of the session, once its handshake is done.
+    pub(crate) fn info(&self) -> Option<SessionInfo> {
+        if self.is_handshaking() {
+            return None;
+        }
+        let suite = self.connection.negotiated_cipher_suite()?;
+        Some(SessionInfo {
+            version: match self.connection.protocol_version()? {
+                rustls::ProtocolVersion::TLSv1_3 => "TLSv1.3",
+                rustls::ProtocolVersion::TLSv1_2 => "TLSv1.2",
+                _ => "unknown",
+            },
+            cipher: suite.suite().as_str().unwrap_or("unknown"),
+            alpn: self.connection.alpn_protocol().map(<[u8]>::to_vec),
+            server_name: match &self.connection {
+                Connection::Server(server) => server.server_name().map(ToOwned::to_owned),
+                Connection::Client(_) => None,
+            },
+            peer_certificate: self
+                .connection
+                .peer_certificates()
+                .and_then(<[_]>::first)
+                .map(|certificate| certificate.to_vec()),
+        })
+    }
+}
+
+/// A session whose connection nobody uses at present.
+pub struct ParkedSession(Connection);
+
+impl fmt::Debug for ParkedSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ParkedSession").finish_non_exhaustive()
+    }
+}
+
+impl ParkedSession {
+    /// Takes ciphertext in, and says whether it was nothing but the session's
+    /// own: no plain text, no end, nothing to answer.
+    pub(crate) fn takes_quietly(&mut self, mut ciphertext: &[u8]) -> bool {
+        while !ciphertext.is_empty() {
+            if !matches!(self.0.read_tls(&mut ciphertext), Ok(1..)) {
+                return false;
+            }
+            let quiet = self.0.process_new_packets().is_ok_and(|state| {
+                state.plaintext_bytes_to_read() == 0
+                    && state.tls_bytes_to_write() == 0
+                    && !state.peer_has_closed()
+            });
+            if !quiet {
+                return false;
+            }
+        }
+        true
+    }
+
+    pub(crate) fn resume(self) -> Session {
+        Session::new(self.0, None)
+    }
+}
+
+/// Ciphertext that was received and not decrypted yet.
+#[derive(Debug, Default)]
+pub struct KeptCiphertext {
+    data: Vec<u8>,
+    used: usize,
+}
+
+impl KeptCiphertext {
+    pub(crate) fn rest(&self) -> &[u8] {
+        self.data.get(self.used..).unwrap_or_default()
+    }
+
+    /// Counts some as used.
+    ///
+    /// # Errors
+    /// None was: the session is stuck, and must not be asked for ever.
+    pub(crate) fn advance(&mut self, count: usize) -> Result<(), ConnectionError> {
+        if count == 0 {
+            return Err(ConnectionError::Tls("the session takes no more".into()));
+        }
+        self.used += count;
+        Ok(())
+    }
+}
+
+/// What is known of a session: `tls-info` of the WIT package.
+#[derive(Debug)]
+pub struct SessionInfo {
+    /// Such as `TLSv1.3`.
+    pub version: &'static str,
+    /// The suite's name as IANA has it.
+    pub cipher: &'static str,
+    /// The protocol that was agreed on (RFC 7301).
+    pub alpn: Option<Vec<u8>>,
+    /// Whom the client asked for (RFC 6066, section 3).
+    pub server_name: Option<String>,
+    /// The peer's own certificate, DER.
+    pub peer_certificate: Option<Vec<u8>>,
+}
+
+/// Where ciphertext goes: the socket, and the queue for what that does not
+/// take. It takes everything.
+pub trait Sink {
+    /// Takes the slices, in order.
+    fn accept(&mut self, slices: &[io::IoSlice<'_>]);
+}
+
+/// A [`Sink`] as rustls writes to it.
+struct Adapter<'a>(&'a mut dyn Sink);
+
+impl Write for Adapter<'_> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.0.accept(&[io::IoSlice::new(data)]);
+        Ok(data.len())
+    }
+
+    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        self.0.accept(slices);
+        Ok(slices.iter().map(|slice| slice.len()).sum())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,394 @@
+//! What changes in the life of a transport, and what goes straight to its
+//! socket.
+
+use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
+use std::rc::Weak;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::OwnedSemaphorePermit;
+
+use netwasm_base::error::ConnectionError;
+
+use crate::protocol::Flow;
+use crate::queue::{FilePart, WriteQueue, send};
+use crate::relay::Relay;
+use crate::thread::Tick;
+use crate::tls::{KeptCiphertext, Session, Sink};
+use crate::transport::Transport;
+use crate::transport::delivery::{Delivery, Leaving};
+
+/// What changes in the life of a [`Transport`].
+#[derive(Debug)]
+pub struct Core {
+    /// `None` once the connection is lost.
+    pub socket: Option<AsyncFd<OwnedFd>>,
+    pub flow: Flow,
+    /// Bytes for the socket as they are: plain text, or records.
+    pub(crate) queue: WriteQueue,
+    pub(crate) tls: Option<Box<Session>>,
+    /// Where the host copies what arrives.
+    pub(crate) relay: Option<Box<Relay>>,
+    /// The transport whose stream the host copies to this one.
+    pub(crate) fed_by: Weak<Transport>,
+    /// Whether that copying waits for room in this one's socket.
+    pub(crate) wants_room: bool,
+    /// Whether that copying is to be told when all that is queued is sent.
+    pub(crate) feeder_waits: bool,
+    pub(super) waker: Option<Waker>,
+    /// The guest's stream of what arrives, where it waits.
+    pub(super) receiver: Option<Waker>,
+    /// The guest's stream of what is to be sent, where it waits.
+    pub(super) sender: Option<Waker>,
+    /// What a guest's streams received and sent in the present poll.
+    pub(super) received: Moved,
+    pub(super) sent: Moved,
+    /// When a byte last moved.
+    pub(super) touched: Tick,
+    /// When the peer last took some of what is queued, or the queue was empty.
+    pub(super) progressed: Tick,
+    /// What the peer has acknowledged.
+    pub(super) delivery: Delivery,
+    /// When the present stage (handshake) must be over.
+    pub(super) deadline: Option<(Tick, &'static str)>,
+    /// When the task is to be told that time has passed.
+    pub(super) alarm: Option<Tick>,
+    /// The time of an alarm that begins when the peer has acknowledged all.
+    pub(super) rest: Option<Duration>,
+    /// Whether it was not yet told.
+    pub(super) rang: bool,
+    /// What the peer did that nobody has read yet.
+    pub(super) leaving: Leaving,
+    /// True for a connection that a guest has as streams.
+    pub(super) has_streams: bool,
+    /// True while the guest's stream waits for something to receive.
+    pub(super) reads: bool,
+    /// Counts the connection against `--max-connections` or `--max-outgoing`.
+    pub(super) permit: Option<OwnedSemaphorePermit>,
+}
+/// What was moved in one poll of a task.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Moved {
+    poll: u32,
+    bytes: usize,
+}
+
+impl Moved {
+    /// Adds bytes that were moved in a poll.
+    pub(super) fn add(&mut self, poll: u32, bytes: usize) {
+        self.bytes = self.in_poll(poll).saturating_add(bytes);
+        self.poll = poll;
+    }
+
+    /// Bytes that were moved in a poll.
+    pub(super) fn in_poll(self, poll: u32) -> usize {
+        if self.poll == poll { self.bytes } else { 0 }
+    }
+}
+
+impl Core {
+    /// All that is queued, bytes.
+    pub(crate) fn queued(&self) -> u64 {
+        self.queue.len() + self.tls.as_ref().map_or(0, |session| session.staged().0)
+    }
+
+    /// Sees whether what the guest has written passed the high watermark.
+    pub(super) fn note_watermark(&mut self) {
+        let queued = self.queued();
+        self.flow.wrote(queued);
+    }
+
+    pub(super) fn in_memory(&self) -> u64 {
+        self.queue.in_memory() + self.tls.as_ref().map_or(0, |session| session.staged().1)
+    }
+
+    /// How many parts of files are queued.
+    pub(super) fn file_parts(&self) -> usize {
+        self.queue.file_parts()
+            + self
+                .tls
+                .as_ref()
+                .map_or(0, |session| session.staged_parts())
+    }
+
+    /// Whether TLS can begin here.
+    pub(super) fn can_start_tls(&self) -> bool {
+        self.flow.accepts_writes()
+            && self.tls.is_none()
+            && self.relay.is_none()
+            && self.fed_by.strong_count() == 0
+    }
+
+    pub(crate) fn can_write_eof(&self) -> bool {
+        self.tls
+            .as_ref()
+            .is_none_or(|session| session.can_half_close())
+    }
+
+    /// Queues a part of a file, after what is queued already.
+    pub(super) fn push_file(&mut self, part: FilePart) {
+        match &mut self.tls {
+            Some(session) => session.stage().push_file(part),
+            None => self.queue.push_file(part),
+        }
+    }
+
+    /// Whether it may be read and written past the TLS layer.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.tls.is_none()
+    }
+
+    /// Begins a TLS session; what a client has to say first goes to the
+    /// queue, after what is there.
+    pub(crate) fn begin_tls(&mut self, mut session: Session) {
+        let mut out = Out {
+            socket: &self.socket,
+            queue: &mut self.queue,
+            error: None,
+        };
+        session.flush(&mut out);
+        self.tls = Some(Box::new(session));
+    }
+
+    /// Gives ciphertext to the session, and sends what it answers. Returns
+    /// how much was taken.
+    pub(crate) fn feed_tls(&mut self, ciphertext: &[u8]) -> Result<usize, ConnectionError> {
+        let Some(session) = &mut self.tls else {
+            return Ok(0);
+        };
+        let handshaking = session.is_handshaking();
+        let result = session.feed(ciphertext);
+        if handshaking && !session.is_handshaking() {
+            // That it was to be over in time is over.
+            self.deadline = None;
+        }
+        let mut out = Out {
+            socket: &self.socket,
+            queue: &mut self.queue,
+            error: None,
+        };
+        // Even after an error: the alert says why.
+        session.flush(&mut out);
+        let failed = out.error;
+        let taken = result?;
+        failed.map_or(Ok(taken), |errno| Err(errno.into()))
+    }
+
+    /// Gives ciphertext that was received to the session, and keeps the rest.
+    pub(super) fn feed_received(&mut self, received: &[u8]) -> Result<(), ConnectionError> {
+        let taken = self.feed_tls(received)?;
+        if let Some(rest) = received.get(taken..)
+            && let Some(session) = &mut self.tls
+        {
+            session.keep(rest);
+        }
+        Ok(())
+    }
+
+    /// Gives ciphertext that was kept to the session, and keeps the rest.
+    pub(super) fn feed_kept(&mut self, mut kept: KeptCiphertext) -> Result<(), ConnectionError> {
+        let taken = self.feed_tls(kept.rest())?;
+        kept.advance(taken)?;
+        if let Some(session) = &mut self.tls {
+            session.put_back(kept);
+        }
+        Ok(())
+    }
+
+    /// Sends bytes or queues them; `more` is whether something follows at once.
+    pub(crate) fn write(&mut self, data: &[u8], more: bool) {
+        match &mut self.tls {
+            None if self.queue.is_empty() => {
+                let Some(socket) = &self.socket else { return };
+                match send(socket.get_ref(), data, more) {
+                    Ok(sent) if sent == data.len() => {}
+                    Ok(sent) => self.queue.push_bytes(data.get(sent..).unwrap_or_default()),
+                    Err(Errno::AGAIN) => self.queue.push_bytes(data),
+                    Err(errno) => self.flow.fail(errno.into()),
+                }
+            }
+            None => self.queue.push_bytes(data),
+            Some(session) => {
+                let mut out = Out {
+                    socket: &self.socket,
+                    queue: &mut self.queue,
+                    error: None,
+                };
+                session.write(data, &mut out);
+                if let Some(errno) = out.error {
+                    self.flow.fail(errno.into());
+                }
+            }
+        }
+    }
+
+    pub(super) fn write_vectored(&mut self, slices: &[&[u8]]) {
+        let mut out = Out {
+            socket: &self.socket,
+            queue: &mut self.queue,
+            error: None,
+        };
+        match &mut self.tls {
+            None => {
+                let slices: Vec<_> = slices.iter().map(|slice| IoSlice::new(slice)).collect();
+                out.accept(&slices);
+            }
+            Some(session) => session.write_vectored(slices, &mut out),
+        }
+        if let Some(errno) = out.error {
+            self.flow.fail(errno.into());
+        }
+    }
+
+    pub(super) fn poll_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let Some(socket) = &self.socket else {
+            return Poll::Ready(Ok(0));
+        };
+        loop {
+            let mut guard = ready!(socket.poll_read_ready(cx))?;
+            let mut short = None;
+            let result = guard.try_io(|socket| {
+                let (count, _) =
+                    rustix::net::recv(socket.get_ref(), &mut *buffer, RecvFlags::DONTWAIT)?;
+                if 0 < count && count < buffer.len() {
+                    // The socket is empty now: that is as good as EAGAIN, and
+                    // saves the call that would only say so.
+                    short = Some(count);
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Ok(count)
+            });
+            match (short, result) {
+                (Some(count), _) => return Poll::Ready(Ok(count)),
+                (None, Ok(Err(error))) if error.kind() == io::ErrorKind::Interrupted => {}
+                (None, Ok(result)) => return Poll::Ready(result),
+                (None, Err(_would_block)) => {}
+            }
+        }
+    }
+
+    /// Waits until there is more to receive, or may be.
+    pub(super) fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.has_plain_text() {
+            return Poll::Ready(());
+        }
+        match &self.socket {
+            Some(socket) => socket.poll_read_ready(cx).map(drop),
+            None => Poll::Ready(()),
+        }
+    }
+
+    /// Receives plain text out of the TLS session; 0 is the end.
+    pub(super) fn poll_receive_tls(
+        &mut self,
+        cx: &mut Context<'_>,
+        wire: &mut [u8],
+        plain: &mut [u8],
+        now: Tick,
+    ) -> Poll<Result<usize, ConnectionError>> {
+        loop {
+            let Some(session) = &mut self.tls else {
+                return Poll::Ready(Ok(0));
+            };
+            let count = session.read(plain);
+            if count > 0 || session.peer_closed() {
+                return Poll::Ready(Ok(count));
+            }
+            if let Some(kept) = session.take_kept() {
+                self.feed_kept(kept)?;
+                continue;
+            }
+            let count = ready!(self.poll_recv(cx, wire))?;
+            self.touched = now;
+            if count == 0 {
+                return Poll::Ready(Err(ConnectionError::TlsTruncated));
+            }
+            self.feed_received(wire.get(..count).unwrap_or_default())?;
+            if !self.queue.is_empty() {
+                // An answer of the session's own found no room.
+                match &self.waker {
+                    Some(driver) => driver.wake_by_ref(),
+                    None => cx.waker().wake_by_ref(),
+                }
+            }
+        }
+    }
+
+    /// Whether plain text was received and not yet taken.
+    pub(super) fn has_plain_text(&mut self) -> bool {
+        self.tls
+            .as_mut()
+            .is_some_and(|session| session.peer_closed() || session.has_plain_text())
+    }
+
+    /// Tries an operation on the socket that may find no room, keeping the
+    /// runtime's idea of its readiness right.
+    pub(crate) fn try_write<R>(
+        &self,
+        operation: impl FnOnce(&OwnedFd) -> Result<R, Errno>,
+    ) -> io::Result<R> {
+        match &self.socket {
+            None => Err(Errno::PIPE.into()),
+            Some(socket) => socket.try_io(Interest::WRITABLE, |fd| {
+                operation(fd).map_err(io::Error::from)
+            }),
+        }
+    }
+}
+/// Sends what it can and queues the rest.
+pub(super) struct Out<'a> {
+    pub(super) socket: &'a Option<AsyncFd<OwnedFd>>,
+    pub(super) queue: &'a mut WriteQueue,
+    pub(super) error: Option<Errno>,
+}
+
+impl Sink for Out<'_> {
+    fn accept(&mut self, slices: &[IoSlice<'_>]) {
+        let mut sent = 0;
+        if self.queue.is_empty()
+            && let Some(socket) = self.socket
+        {
+            match send_vectored(socket.get_ref(), slices) {
+                Ok(count) => sent = count,
+                Err(Errno::AGAIN) => {}
+                Err(errno) => {
+                    self.error = Some(errno);
+                    return;
+                }
+            }
+        }
+        for slice in slices {
+            match slice.get(sent..) {
+                Some(rest) => {
+                    self.queue.push_bytes(rest);
+                    sent = 0;
+                }
+                None => sent -= slice.len(),
+            }
+        }
+    }
+}
+
+/// sendmsg(2), never SIGPIPE.
+fn send_vectored(socket: &OwnedFd, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
+    /// IOV_MAX of Linux.
+    const MOST: usize = 1024;
+    let slices = slices.get(..MOST).unwrap_or(slices);
+    loop {
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        let mut ancillary = SendAncillaryBuffer::default();
+        match rustix::net::sendmsg(socket, slices, &mut ancillary, flags) {
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,447 @@
+//! What the task that drives a transport does: all that polls.
+
+use std::cell::Cell;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::net::Shutdown;
+
+use netwasm_base::error::ConnectionError;
+
+use crate::protocol::{Lost, Watermark};
+use crate::queue::WriteQueue;
+use crate::relay::splice;
+use crate::thread::{Received, Scratch, Tick};
+use crate::transport::Transport;
+use crate::transport::core::{Core, Out};
+use crate::turns::HEAVY;
+
+/// Bytes of a file that are encrypted at once, as one record.
+const RECORD: usize = 16 << 10;
+
+impl Transport {
+    /// Marks the task as running until the guard is dropped, and has it woken
+    /// from now on where it is needed.
+    pub fn drive(&self, cx: &Context<'_>) -> Driven<'_> {
+        let mut core = self.core.borrow_mut();
+        if !core
+            .waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
+            core.waker = Some(cx.waker().clone());
+        }
+        self.driven.set(true);
+        Driven(&self.driven)
+    }
+
+    /// Wakes the task, unless it runs.
+    pub(super) fn wake(&self, core: &Core) {
+        if !self.driven.get()
+            && let Some(waker) = &core.waker
+        {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// The same, for the transport on the other end of a relay.
+    pub fn nudge(&self) {
+        self.wake(&self.core.borrow());
+    }
+
+    /// Notes that a task of the connection has moved bytes. True if its poll is
+    /// to end: others have their turn before what more there is to receive.
+    pub fn pauses(&self, cx: &mut Context<'_>, bytes: usize) -> bool {
+        let over = self.turn.is_over(bytes);
+        if over && self.core.borrow_mut().poll_more(cx).is_ready() {
+            self.turn.give_way(cx);
+        }
+        over
+    }
+
+    /// Receives and forgets; 0 is the end.
+    ///
+    /// # Errors
+    /// The connection failed.
+    pub(crate) fn poll_discard(
+        &self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Poll<io::Result<usize>> {
+        self.core.borrow_mut().poll_recv(cx, scratch.wire())
+    }
+
+    /// Receives the next piece of plain text; an empty one is the end.
+    ///
+    /// # Errors
+    /// The connection failed, or its TLS stream was cut short.
+    pub fn poll_receive(
+        &self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Poll<Result<Received, ConnectionError>> {
+        let mut core = self.core.borrow_mut();
+        if core.tls.is_none() {
+            let count = ready!(core.poll_recv(cx, scratch.wire()))?;
+            core.touched = self.thread.now();
+            return Poll::Ready(Ok(Received::Wire(count)));
+        }
+        let (wire, plain) = scratch.both();
+        core.poll_receive_tls(cx, wire, plain, self.thread.now())
+            .map_ok(Received::Plain)
+    }
+
+    /// Advances the TLS handshake until it is done.
+    ///
+    /// # Errors
+    /// The connection or the handshake failed; an alert for the peer is
+    /// queued or sent.
+    pub(crate) fn poll_handshake(
+        &self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Poll<Result<(), ConnectionError>> {
+        loop {
+            if let Poll::Ready(result) = self.poll_flush(cx) {
+                result?;
+            }
+            let mut core = self.core.borrow_mut();
+            let kept = match &mut core.tls {
+                Some(session) if session.is_handshaking() => session.take_kept(),
+                // The last flight may still be queued; it is sent with what
+                // the guest writes.
+                _ => {
+                    self.turn.note(HEAVY);
+                    return Poll::Ready(Ok(()));
+                }
+            };
+            if let Some(kept) = kept {
+                core.feed_kept(kept)?;
+                continue;
+            }
+            let count = ready!(core.poll_recv(cx, scratch.wire()))?;
+            core.touched = self.thread.now();
+            if count == 0 {
+                return Poll::Ready(Err(ConnectionError::Tls(
+                    "the peer left during the handshake".into(),
+                )));
+            }
+            core.feed_received(scratch.wire().get(..count).unwrap_or_default())?;
+        }
+    }
+
+    /// Moves what arrives to a pipe; 0 is the end.
+    ///
+    /// # Errors
+    /// What splice(2) says.
+    pub(crate) fn poll_splice(
+        &self,
+        cx: &mut Context<'_>,
+        pipe: &OwnedFd,
+        most: usize,
+    ) -> Poll<Result<usize, Errno>> {
+        let mut core = self.core.borrow_mut();
+        let Some(socket) = &core.socket else {
+            return Poll::Ready(Ok(0));
+        };
+        loop {
+            let Ok(mut guard) = ready!(socket.poll_read_ready(cx)) else {
+                return Poll::Ready(Err(Errno::BADF));
+            };
+            let mut result = Ok(0);
+            let tried = guard.try_io(|socket| {
+                result = splice(socket.get_ref(), pipe, most);
+                match result {
+                    Err(Errno::AGAIN) => Err(io::ErrorKind::WouldBlock.into()),
+                    _ => Ok(()),
+                }
+            });
+            if tried.is_ok() {
+                core.touched = self.thread.now();
+                return Poll::Ready(result);
+            }
+        }
+    }
+
+    /// Tries an operation on the socket that may find no room.
+    pub(crate) fn try_write<R>(
+        &self,
+        operation: impl FnOnce(&OwnedFd) -> Result<R, Errno>,
+    ) -> io::Result<R> {
+        let mut core = self.core.borrow_mut();
+        let result = core.try_write(operation);
+        if result.is_ok() {
+            core.touched = self.thread.now();
+            core.progressed = core.touched;
+        }
+        result
+    }
+
+    /// Sends what is queued until it is all gone.
+    pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
+        let flushed = self.poll_flush_queue(cx);
+        if let Poll::Ready(Ok(())) = flushed
+            && let Some(sender) = self.core.borrow_mut().sender.take()
+        {
+            // There is room for what a guest's stream brings.
+            sender.wake();
+        }
+        flushed
+    }
+
+    fn poll_flush_queue(&self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
+        let mut core = self.core.borrow_mut();
+        let core = &mut *core;
+        let mut sent = None;
+        loop {
+            if core.queue.is_empty() {
+                if let Some(session) = &mut core.tls {
+                    if session.is_handshaking() || session.stage().is_empty() {
+                        return Poll::Ready(Ok(()));
+                    }
+                    if let Some(bytes) = sent.take()
+                        && self.turn.is_over(bytes)
+                    {
+                        self.turn.give_way(cx);
+                        return Poll::Pending;
+                    }
+                    let mut out = Out {
+                        socket: &core.socket,
+                        queue: &mut core.queue,
+                        error: None,
+                    };
+                    session.pump(&mut out).map_err(file_error)?;
+                    if let Some(errno) = out.error {
+                        return Poll::Ready(Err(errno.into()));
+                    }
+                    sent = Some(RECORD);
+                    core.touched = self.thread.now();
+                    core.progressed = core.touched;
+                } else {
+                    return Poll::Ready(Ok(()));
+                }
+            } else {
+                let Some(socket) = &core.socket else {
+                    return Poll::Ready(Ok(()));
+                };
+                let mut guard = ready!(socket.poll_write_ready(cx))?;
+                if let Some(bytes) = sent.take()
+                    && self.turn.is_over(bytes)
+                {
+                    self.turn.give_way(cx);
+                    return Poll::Pending;
+                }
+                let mut count = 0;
+                let result = guard.try_io(|socket| {
+                    let sent = core.queue.send_front(socket.as_fd())?;
+                    count = sent.count;
+                    match sent.short && !has_room(socket.get_ref()) {
+                        true => Err(io::ErrorKind::WouldBlock.into()),
+                        false => Ok(()),
+                    }
+                });
+                if count > 0 {
+                    sent = Some(count);
+                    core.touched = self.thread.now();
+                    core.progressed = core.touched;
+                }
+                match result {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Ok(Err(error)) => return Poll::Ready(Err(file_error(error))),
+                    Err(_would_block) => {}
+                }
+            }
+        }
+    }
+
+    /// Waits for room in the socket, for a relay that found none.
+    pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut core = self.core.borrow_mut();
+        let Some(socket) = &core.socket else {
+            return Poll::Ready(());
+        };
+        // An error shows at the next write.
+        drop(ready!(socket.poll_write_ready(cx)));
+        core.wants_room = false;
+        Poll::Ready(())
+    }
+
+    /// Shuts the sending side where that is due, in TLS after `close_notify`.
+    /// Returns whether something was done, so that there may be more to do.
+    pub(crate) fn shut_if_due(&self) -> bool {
+        let core = self.core.borrow();
+        let queued = core.queued();
+        if !core.flow.shut_is_due(queued) {
+            return false;
+        }
+        drop(core);
+        self.say_close_notify();
+        if self.queued() == 0 {
+            self.shut();
+        }
+        true
+    }
+
+    /// Shuts the sending side.
+    pub(crate) fn shut(&self) {
+        let mut core = self.core.borrow_mut();
+        core.flow.sending_ended();
+        if let Some(socket) = &core.socket {
+            // The peer may be gone already; receiving will tell.
+            let _ = rustix::net::shutdown(socket.get_ref(), Shutdown::Write);
+        }
+    }
+
+    /// Ends the TLS session's sending side; the record goes to the queue
+    /// where the socket is full.
+    pub fn say_close_notify(&self) {
+        let mut core = self.core.borrow_mut();
+        let core = &mut *core;
+        if let Some(session) = &mut core.tls {
+            let mut out = Out {
+                socket: &core.socket,
+                queue: &mut core.queue,
+                error: None,
+            };
+            session.close(&mut out);
+        }
+    }
+
+    /// Lets go of the socket and all that is queued.
+    pub fn release(&self) {
+        let mut core = self.core.borrow_mut();
+        core.socket = None;
+        core.queue = WriteQueue::default();
+        core.tls = None;
+        core.relay = None;
+        core.fed_by = Weak::new();
+        core.waker = None;
+        core.permit = None;
+    }
+
+    /// Ends a connection that nobody drives any more: by a reset, since what
+    /// was cut short must not look whole, and with what hangs on it.
+    pub(crate) fn abandon(&self) {
+        let core = self.core.borrow();
+        if core.socket.is_none() {
+            return;
+        }
+        let target = core.relay.as_ref().map(|relay| Rc::clone(relay.target()));
+        let feeder = core.fed_by.upgrade();
+        drop(core);
+        self.reset_on_close();
+        self.release();
+        self.wake_streams();
+        self.thread.env.counters.connections_lost.add();
+        for other in target.into_iter().chain(feeder) {
+            if !std::ptr::eq(&*other, self) {
+                other.reset_on_close();
+                other.fail(ConnectionError::Aborted);
+            }
+        }
+    }
+
+    /// Has the close send a reset, so that the peer cannot take a stream
+    /// that was cut short for a whole one.
+    pub fn reset_on_close(&self) {
+        if let Some(socket) = &self.core.borrow().socket {
+            let linger = Some(Duration::ZERO);
+            let _ = rustix::net::sockopt::set_socket_linger(socket.get_ref(), linger);
+        }
+    }
+
+    /// Sets when the present stage must be over, or that it need not.
+    pub(crate) fn set_deadline(&self, deadline: Option<(Tick, &'static str)>) {
+        self.core.borrow_mut().deadline = deadline;
+    }
+
+    /// Sets when the task is to be told that time has passed, in place of
+    /// what was set before. The time begins when the peer has acknowledged all
+    /// that was sent: until then it is the peer's kernel that is busy.
+    pub fn set_alarm(&self, after: Option<Duration>) {
+        self.set_alarm_at(after.map(|after| self.thread.tick_after(after)));
+        self.core.borrow_mut().rest = after;
+    }
+
+    /// Like `set_alarm`, at a tick, whatever the peer has acknowledged.
+    pub fn set_alarm_at(&self, tick: Option<Tick>) {
+        let mut core = self.core.borrow_mut();
+        core.alarm = tick;
+        core.rest = None;
+        core.rang = false;
+    }
+
+    /// Whether that time has passed; told once.
+    pub fn alarm_rang(&self) -> bool {
+        std::mem::take(&mut self.core.borrow_mut().rang)
+    }
+
+    /// Whether there is nothing to do but to receive: the usual case, told
+    /// by a few loads.
+    pub(crate) fn only_receives(&self) -> bool {
+        let core = self.core.borrow();
+        core.flow.only_receives()
+            && core.queue.is_empty()
+            && core
+                .tls
+                .as_ref()
+                .is_none_or(|session| !session.is_handshaking() && session.staged().0 == 0)
+            && core.relay.is_none()
+            && !core.wants_room
+            && core.fed_by.strong_count() == 0
+    }
+
+    /// Whether the connection is over, and why.
+    pub fn over(&self) -> Option<Lost> {
+        let core = self.core.borrow();
+        core.flow.over(core.queued())
+    }
+
+    /// The watermark event that is due.
+    pub(crate) fn watermark(&self) -> Option<Watermark> {
+        let mut core = self.core.borrow_mut();
+        // What a relay queues is not the guest's.
+        let queued = if core.fed_by.strong_count() > 0 {
+            0
+        } else {
+            core.queued()
+        };
+        core.flow.watermark(queued)
+    }
+}
+/// See [`Transport::drive`].
+#[derive(Debug)]
+pub struct Driven<'a>(&'a Cell<bool>);
+
+impl Drop for Driven<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
+/// Whether a socket that did not take all has much room again. As poll(2) sees
+/// it that is a third of its buffer: to run after a reader with whatever it has
+/// just made room for would wake it for every few bytes.
+fn has_room(socket: &OwnedFd) -> bool {
+    let mut watched = [PollFd::new(socket, PollFlags::OUT)];
+    // In doubt, the next attempt tells.
+    !matches!(
+        rustix::event::poll(&mut watched, Some(&Timespec::default())),
+        Ok(0)
+    )
+}
+
+/// What a failure to send means; a file's own failure is told in its words.
+fn file_error(error: io::Error) -> ConnectionError {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        ConnectionError::FileShortened
+    } else {
+        error.into()
+    }
+}

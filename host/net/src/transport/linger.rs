@@ -1,0 +1,107 @@
+//! How every connection begins and ends, whatever is spoken on it: the TLS
+//! handshake of one that was accepted, and the lingering close.
+
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use netwasm_base::error::ConnectionError;
+
+use crate::transport::Transport;
+
+/// How long a closed connection waits for its peer to close too.
+pub const LINGER: Duration = Duration::from_secs(2);
+
+/// How much a peer may still send after the answer or the close, bytes.
+pub const LINGER_MOST: usize = 16 << 20;
+
+/// The end of a connection. What is queued is sent, the sending side is shut,
+/// and what the peer still sends is read and forgotten, so that a reset does
+/// not destroy what it has yet to read.
+#[derive(Debug)]
+pub struct Linger {
+    shut: bool,
+    discarded: usize,
+}
+
+impl Linger {
+    /// Begins it. Its time begins when the peer has all that was sent.
+    pub fn begin(transport: &Transport) -> Self {
+        transport.set_alarm(Some(LINGER));
+        transport.set_deadline(None);
+        Self {
+            shut: false,
+            discarded: 0,
+        }
+    }
+
+    /// Ready when the peer has closed too, or has had its time.
+    pub fn poll(&mut self, transport: &Transport, cx: &mut Context<'_>) -> Poll<()> {
+        // Only a deadline or the end of the run fails it now.
+        if transport.alarm_rang() || matches!(transport.over(), Some(Some(_))) {
+            return Poll::Ready(());
+        }
+        if !self.shut {
+            if ready!(transport.poll_flush(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            transport.shut();
+            self.shut = true;
+        }
+        let thread = transport.thread();
+        let mut scratch = thread.scratch.borrow_mut();
+        loop {
+            match ready!(transport.poll_discard(cx, &mut scratch)) {
+                Ok(count @ 1..) if self.discarded < LINGER_MOST => {
+                    self.discarded += count;
+                    if transport.pauses(cx, count) {
+                        return Poll::Pending;
+                    }
+                }
+                _ => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
+impl Transport {
+    /// Whether the connection begins with a handshake, which then has a
+    /// deadline.
+    pub fn begin_handshake(&self) -> bool {
+        let handshaking = self.core.borrow().tls.is_some();
+        if handshaking {
+            self.set_deadline(Some(self.thread().handshake_deadline()));
+        }
+        handshaking
+    }
+
+    /// Advances the handshake of a connection that was accepted. One that
+    /// fails is logged.
+    ///
+    /// # Errors
+    /// How the connection is to end.
+    pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<Result<(), HandshakeFailed>> {
+        let result = match self.over() {
+            Some(lost) => Err(lost.unwrap_or(ConnectionError::Aborted)),
+            None => ready!(self.poll_handshake(cx, &mut self.thread().scratch.borrow_mut())),
+        };
+        self.set_deadline(None);
+        Poll::Ready(result.map_err(|reason| {
+            self.thread().env.counters.handshakes_failed.add();
+            tracing::info!(peer = %self.peer(), %reason, "TLS handshake failed");
+            match reason {
+                // The alert that was sent is to arrive.
+                ConnectionError::Tls(_) => HandshakeFailed::Linger,
+                _ => HandshakeFailed::Over,
+            }
+        }))
+    }
+}
+
+/// How a connection ends whose handshake failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandshakeFailed {
+    /// By a lingering close.
+    Linger,
+    /// At once.
+    Over,
+}

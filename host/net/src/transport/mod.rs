@@ -1,0 +1,419 @@
+//! A byte-stream connection as the host holds it: the socket, its TLS session
+//! and what is queued for the peer.
+//!
+//! Two parties work on a [`Transport`]: the task that drives it
+//! (`connection.rs`), which polls, and the guest, whose calls never wait. Both
+//! run on one thread and in turns, so a `RefCell` is all the locking there is.
+//! A guest's call that leaves the task something to do wakes it.
+//!
+//! The grammar of events is `protocol.rs`'s; no policy is decided here.
+
+mod core;
+mod delivery;
+mod drive;
+mod linger;
+mod streams;
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::{Rc, Weak};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::OwnedSemaphorePermit;
+
+use netwasm_base::address::Address;
+use netwasm_base::error::ConnectionError;
+
+use crate::files::File;
+use crate::parked::is_quiet;
+use crate::protocol::Flow;
+use crate::queue::{FilePart, WriteQueue};
+use crate::relay::Relay;
+use crate::thread::Thread;
+use crate::tls::{Session, SessionInfo};
+use crate::turns::Turn;
+use crate::watch::watch;
+
+use self::core::{Core, Moved};
+use self::delivery::{Delivery, Leaving};
+
+pub use self::delivery::{LOOK, Presence};
+pub use self::linger::{HandshakeFailed, LINGER, LINGER_MOST, Linger};
+
+/// Parts of files that may be queued for a connection. Each may hold a
+/// descriptor, even after the guest has dropped its file.
+const MOST_FILE_PARTS: usize = 64;
+
+/// One connection.
+#[derive(Debug)]
+pub struct Transport {
+    thread: Rc<Thread>,
+    peer: Address,
+    /// Whether the driving task runs at present, and so need not be woken.
+    driven: Cell<bool>,
+    /// True while nothing is under way, so that it may be closed for another.
+    pub idle: Cell<bool>,
+    /// True if it is closed for another.
+    reclaimed: Cell<bool>,
+    /// The turns of the connection's tasks among those of the thread.
+    pub turn: Rc<Turn>,
+    /// What changes.
+    pub core: RefCell<Core>,
+}
+impl Transport {
+    /// Takes a connected, non-blocking socket.
+    ///
+    /// # Errors
+    /// The runtime cannot watch it.
+    pub(crate) fn new(
+        thread: &Rc<Thread>,
+        socket: OwnedFd,
+        peer: Address,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> io::Result<Rc<Self>> {
+        let socket = watch(socket, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Self::watched(thread, socket, peer, permit))
+    }
+
+    /// Takes a connected, non-blocking socket that the runtime watches, for
+    /// reading and writing.
+    pub fn watched(
+        thread: &Rc<Thread>,
+        socket: AsyncFd<OwnedFd>,
+        peer: Address,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Rc<Self> {
+        Rc::new(Self::with_socket(thread, Some(socket), peer, permit))
+    }
+
+    /// One without a socket, which takes writes and forgets them.
+    pub fn unconnected(thread: &Rc<Thread>) -> Self {
+        Self::with_socket(thread, None, Address::Unix(None), None)
+    }
+
+    fn with_socket(
+        thread: &Rc<Thread>,
+        socket: Option<AsyncFd<OwnedFd>>,
+        peer: Address,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        let limits = &thread.env.limits;
+        let now = thread.now();
+        let client = match &peer {
+            Address::Ip(address) => Some(address.ip()),
+            Address::Unix(_) => None,
+        };
+        Self {
+            thread: Rc::clone(thread),
+            peer,
+            driven: Cell::new(false),
+            idle: Cell::new(false),
+            reclaimed: Cell::new(false),
+            turn: thread.turns.turn_of(client),
+            core: RefCell::new(Core {
+                socket,
+                flow: Flow::new(limits.write_high as u64, limits.write_low as u64),
+                queue: WriteQueue::default(),
+                tls: None,
+                relay: None,
+                fed_by: Weak::new(),
+                wants_room: false,
+                feeder_waits: false,
+                waker: None,
+                receiver: None,
+                sender: None,
+                received: Moved::default(),
+                sent: Moved::default(),
+                touched: now,
+                progressed: now,
+                delivery: Delivery::new(now),
+                deadline: None,
+                alarm: None,
+                rest: None,
+                rang: false,
+                leaving: Leaving::default(),
+                has_streams: false,
+                reads: false,
+                permit,
+            }),
+        }
+    }
+
+    /// The thread on which it lives.
+    pub fn thread(&self) -> &Rc<Thread> {
+        &self.thread
+    }
+
+    /// The other end.
+    pub fn peer(&self) -> &Address {
+        &self.peer
+    }
+
+    // What a guest asks for. None of these waits.
+
+    /// Sends bytes or queues them.
+    pub fn write(&self, data: &[u8]) {
+        self.write_with(|core| {
+            core.write(data, false);
+            core.note_watermark();
+        });
+    }
+
+    /// Sends bytes of a relay or queues them: they are not the guest's, and
+    /// give it no watermark events.
+    pub(crate) fn write_relayed(&self, data: &[u8]) {
+        self.write_with(|core| core.write(data, false));
+    }
+
+    /// Sends bytes and then a part of a file, or queues them. The caller
+    /// knows the file to be that long.
+    pub fn write_with_file(&self, data: &[u8], part: FilePart) {
+        self.write_with(|core| {
+            core.write(data, part.remaining > 0);
+            core.push_file(part);
+        });
+    }
+
+    /// Sends several slices or queues them, in one system call where possible.
+    pub fn write_vectored(&self, slices: &[&[u8]]) {
+        self.write_with(|core| {
+            core.write_vectored(slices);
+            core.note_watermark();
+        });
+    }
+
+    fn write_with(&self, write: impl FnOnce(&mut Core)) {
+        let mut core = self.core.borrow_mut();
+        if !core.flow.accepts_writes() {
+            return;
+        }
+        let now = self.thread.now();
+        core.touched = now;
+        if core.queued() == 0 {
+            core.progressed = now;
+        }
+        write(&mut core);
+        if core.in_memory() > self.thread.env.limits.max_write_buffer as u64 {
+            core.flow.fail(ConnectionError::LimitExceeded(
+                "more is queued for the peer than --max-write-buffer allows",
+            ));
+        }
+        if core.queued() > 0 || core.flow.is_closing() {
+            self.wake(&core);
+        }
+    }
+
+    /// Queues a part of a file. Returns how many bytes that is.
+    pub fn send_file(
+        &self,
+        file: &Rc<File>,
+        offset: u64,
+        length: Option<u64>,
+    ) -> Result<u64, ConnectionError> {
+        let size = file.size()?;
+        let remaining = size
+            .checked_sub(offset)
+            .ok_or(ConnectionError::InvalidArgument)?;
+        let length = length.unwrap_or(remaining);
+        if length > remaining {
+            return Err(ConnectionError::InvalidArgument);
+        }
+        let mut core = self.core.borrow_mut();
+        if !core.flow.accepts_writes() {
+            return Err(ConnectionError::InvalidState);
+        }
+        if core.file_parts() >= MOST_FILE_PARTS {
+            return Err(ConnectionError::LimitExceeded(
+                "too many parts of files are queued",
+            ));
+        }
+        if core.queued() == 0 {
+            core.progressed = self.thread.now();
+        }
+        let part = FilePart {
+            file: Rc::clone(file),
+            offset,
+            remaining: length,
+        };
+        core.push_file(part);
+        core.note_watermark();
+        self.wake(&core);
+        Ok(length)
+    }
+
+    /// Shuts the sending side after the queue.
+    pub fn write_eof(&self) -> Result<(), ConnectionError> {
+        let mut core = self.core.borrow_mut();
+        if !core.can_write_eof() {
+            return Err(ConnectionError::NotSupported);
+        }
+        if !core.flow.shut_sending() {
+            return Err(ConnectionError::InvalidState);
+        }
+        self.wake(&core);
+        Ok(())
+    }
+
+    /// Whether the sending side can be shut alone.
+    pub fn can_write_eof(&self) -> bool {
+        self.core.borrow().can_write_eof()
+    }
+
+    /// Has the host copy what arrives here to `to`.
+    pub fn relay(self: &Rc<Self>, to: &Rc<Self>) -> Result<(), ConnectionError> {
+        let ready = |core: &Core| core.socket.is_some() && !core.flow.is_closing();
+        {
+            let core = self.core.borrow();
+            let target = to.core.borrow();
+            if !ready(&core)
+                || !ready(&target)
+                || core.relay.is_some()
+                || !target.flow.accepts_writes()
+                || target.fed_by.strong_count() > 0
+            {
+                return Err(ConnectionError::InvalidState);
+            }
+        }
+        to.core.borrow_mut().fed_by = Rc::downgrade(self);
+        let mut core = self.core.borrow_mut();
+        core.relay = Some(Box::new(Relay::new(Rc::clone(to))));
+        core.flow.resume_receiving();
+        self.wake(&core);
+        Ok(())
+    }
+
+    /// Continues in TLS, with what already arrived of it.
+    pub fn start_tls(&self, session: Session, received: &[u8]) -> Result<(), ConnectionError> {
+        let mut core = self.core.borrow_mut();
+        if !core.can_start_tls() {
+            return Err(ConnectionError::InvalidState);
+        }
+        core.begin_tls(session);
+        if let Some(session) = &mut core.tls {
+            session.keep(received);
+        }
+        core.deadline = Some(self.thread.handshake_deadline());
+        self.wake(&core);
+        Ok(())
+    }
+
+    /// Whether TLS has begun, or the connection is closing or relayed: then
+    /// it cannot begin.
+    pub fn can_start_tls(&self) -> bool {
+        self.core.borrow().can_start_tls()
+    }
+
+    /// Ends it after what is queued.
+    pub fn close(&self) {
+        let mut core = self.core.borrow_mut();
+        core.flow.close();
+        self.wake(&core);
+    }
+
+    /// Ends it at once.
+    pub fn abort(&self) {
+        self.fail(ConnectionError::Aborted);
+    }
+
+    /// Ends the connection for a reason.
+    pub fn fail(&self, reason: ConnectionError) {
+        let mut core = self.core.borrow_mut();
+        core.flow.fail(reason);
+        self.wake(&core);
+    }
+
+    /// Asks the driving task to close it, as its place is wanted.
+    pub(crate) fn reclaim(&self) {
+        self.idle.set(false);
+        self.reclaimed.set(true);
+        self.nudge();
+    }
+
+    /// True if nothing has come that was not read.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let core = self.core.borrow();
+        core.socket
+            .as_ref()
+            .is_some_and(|it| is_quiet(it.get_ref()))
+    }
+
+    /// Whether its place is wanted for another connection.
+    pub fn is_reclaimed(&self) -> bool {
+        self.reclaimed.get()
+    }
+
+    /// Whether it ends, or has ended.
+    pub fn is_closing(&self) -> bool {
+        let core = self.core.borrow();
+        core.flow.is_closing() || core.socket.is_none()
+    }
+
+    /// Whether it is over, or will be without sending what is queued.
+    pub fn has_failed(&self) -> bool {
+        let core = self.core.borrow();
+        !core.flow.flushes() || core.socket.is_none()
+    }
+
+    /// Whether a TLS handshake is under way.
+    pub(crate) fn is_handshaking(&self) -> bool {
+        let core = self.core.borrow();
+        core.tls
+            .as_ref()
+            .is_some_and(|session| session.is_handshaking())
+    }
+
+    /// Receives no more until told to.
+    pub fn pause_receiving(&self) {
+        self.core.borrow_mut().flow.pause_receiving();
+    }
+
+    /// Receives again.
+    pub fn resume_receiving(&self) {
+        let mut core = self.core.borrow_mut();
+        core.flow.resume_receiving();
+        self.wake(&core);
+    }
+
+    /// Sets between which sizes of the queue, in bytes, the guest is told to
+    /// pause and to go on.
+    pub fn set_watermarks(&self, high: u64, low: u64) {
+        let mut core = self.core.borrow_mut();
+        let queued = core.queued();
+        core.flow.set_watermarks(high, low, queued);
+        self.wake(&core);
+    }
+
+    /// The high watermark and the low one, bytes.
+    pub fn watermarks(&self) -> (u64, u64) {
+        self.core.borrow().flow.watermarks()
+    }
+
+    /// What is queued, bytes.
+    pub fn queued(&self) -> u64 {
+        self.core.borrow().queued()
+    }
+
+    /// The address of this end; `None` once the connection is lost.
+    pub fn local(&self) -> Option<Address> {
+        let core = self.core.borrow();
+        let socket = core.socket.as_ref()?;
+        rustix::net::getsockname(socket.get_ref())
+            .ok()
+            .map(Address::from)
+    }
+
+    /// Whether the TLS session was made for a protocol.
+    pub fn speaks(&self, protocol: &[u8]) -> bool {
+        let core = self.core.borrow();
+        core.tls
+            .as_ref()
+            .is_some_and(|session| session.speaks(protocol))
+    }
+
+    /// What was agreed on in TLS, once the handshake is over.
+    pub fn session_info(&self) -> Option<SessionInfo> {
+        self.core.borrow().tls.as_ref()?.info()
+    }
+}

@@ -1,0 +1,334 @@
+//! What a guest's streams do to a transport: they read and write it directly,
+//! and wait for it themselves. The driving task shares the work: it flushes
+//! what TLS has queued, and wakes them when the connection is over.
+
+use std::rc::Weak;
+use std::task::{Context, Poll, Waker, ready};
+
+use rustix::io::Errno;
+
+use netwasm_base::counters::Counted;
+use netwasm_base::error::ConnectionError;
+
+use crate::parked::Parked;
+use crate::queue::{WriteQueue, send};
+use crate::thread::{Received, Scratch};
+use crate::transport::Transport;
+
+/// The most that one write gives to a TLS session, bytes: so much may be
+/// queued for a peer that does not read.
+const TLS_WRITE: usize = 64 << 10;
+
+/// What a guest may send in one poll though the round is over, bytes: it mostly
+/// sends no more.
+const LITTLE: usize = 16 << 10;
+
+impl Transport {
+    /// Receives plain text; 0 is the end.
+    ///
+    /// # Errors
+    /// The connection failed, or its TLS stream was cut short.
+    pub fn poll_receive_into(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<Result<usize, ConnectionError>> {
+        if let Some(reason) = self.failure() {
+            return Poll::Ready(Err(reason));
+        }
+        ready!(self.poll_turn_to_receive(cx));
+        let mut core = self.core.borrow_mut();
+        let received = if core.is_plain() {
+            let received = core.poll_recv(cx, buffer).map_err(ConnectionError::from);
+            if received.is_ready() {
+                core.touched = self.thread.now();
+            }
+            received
+        } else {
+            let mut scratch = self.thread.scratch.borrow_mut();
+            core.poll_receive_tls(cx, scratch.wire(), buffer, self.thread.now())
+        };
+        core.reads = received.is_pending();
+        match received {
+            Poll::Pending => keep(&mut core.receiver, cx),
+            Poll::Ready(Ok(0)) => core.flow.peer_ended(),
+            Poll::Ready(Ok(count)) => core.received.add(self.turn.number(), count),
+            Poll::Ready(Err(_)) => {}
+        }
+        received
+    }
+
+    /// Waits for the connection's turn, where something was received in this
+    /// poll already and there is more.
+    fn poll_turn_to_receive(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let bytes = self.core.borrow().received.in_poll(self.turn.number());
+        if bytes > 0 && self.pauses(cx, bytes) {
+            let mut core = self.core.borrow_mut();
+            // One that found nothing more waits for it.
+            core.reads = !self.turn.waits();
+            keep(&mut core.receiver, cx);
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    /// Receives into the scratch buffers, at most so many bytes; none is the end.
+    ///
+    /// # Errors
+    /// The connection failed, or its TLS stream was cut short.
+    pub fn poll_receive_part(
+        &self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+        most: usize,
+    ) -> Poll<Result<Received, ConnectionError>> {
+        if let Some(reason) = self.failure() {
+            return Poll::Ready(Err(reason));
+        }
+        let part = |buffer: &mut [u8]| most.min(buffer.len());
+        let mut core = self.core.borrow_mut();
+        let received = if core.is_plain() {
+            let wire = scratch.wire();
+            let part = part(wire);
+            let received = core.poll_recv(cx, wire.get_mut(..part).unwrap_or_default());
+            if received.is_ready() {
+                core.touched = self.thread.now();
+            }
+            received
+                .map_ok(Received::Wire)
+                .map_err(ConnectionError::from)
+        } else {
+            let (wire, plain) = scratch.both();
+            let part = part(plain);
+            let plain = plain.get_mut(..part).unwrap_or_default();
+            core.poll_receive_tls(cx, wire, plain, self.thread.now())
+                .map_ok(Received::Plain)
+        };
+        match &received {
+            Poll::Pending => keep(&mut core.receiver, cx),
+            Poll::Ready(Ok(received)) if received.is_end() => core.flow.peer_ended(),
+            Poll::Ready(_) => {}
+        }
+        received
+    }
+
+    /// Receives the next piece of plain text, for a guest; an empty one is the
+    /// end.
+    ///
+    /// # Errors
+    /// The connection failed, or its TLS stream was cut short.
+    pub fn poll_receive_piece(
+        &self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Poll<Result<Received, ConnectionError>> {
+        if let Some(reason) = self.failure() {
+            return Poll::Ready(Err(reason));
+        }
+        ready!(self.poll_turn_to_receive(cx));
+        let received = self.poll_receive(cx, scratch);
+        let mut core = self.core.borrow_mut();
+        match &received {
+            Poll::Pending => keep(&mut core.receiver, cx),
+            Poll::Ready(Ok(received)) => core.received.add(self.turn.number(), received.count()),
+            Poll::Ready(Err(_)) => {}
+        }
+        received
+    }
+
+    /// Waits until there is something to receive, or may be.
+    pub fn poll_receivable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut core = self.core.borrow_mut();
+        if core.flow.failure().is_some() {
+            return Poll::Ready(());
+        }
+        let ready = core.poll_more(cx).is_ready();
+        core.reads = !ready;
+        if ready {
+            return Poll::Ready(());
+        }
+        keep(&mut core.receiver, cx);
+        Poll::Pending
+    }
+
+    /// Sends a part of these bytes. Without any it waits until some could be.
+    ///
+    /// # Errors
+    /// The connection failed, or its sending side was shut.
+    pub fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<Result<usize, ConnectionError>> {
+        if let Some(reason) = self.failure() {
+            return Poll::Ready(Err(reason));
+        }
+        let mut core = self.core.borrow_mut();
+        if !core.flow.accepts_writes() || core.socket.is_none() {
+            return Poll::Ready(Err(ConnectionError::Broken));
+        }
+        let poll = self.turn.number();
+        let bytes = core.sent.in_poll(poll);
+        let sent = if bytes > LITTLE && self.turn.is_over(bytes) {
+            self.turn.give_way(cx);
+            Poll::Pending
+        } else if core.is_plain() && core.queue.is_empty() {
+            core.poll_send_plain(cx, data)
+        } else if core.queued() > 0 {
+            // The driving task flushes it, and tells when that is done.
+            self.wake(&core);
+            Poll::Pending
+        } else {
+            let part = data.get(..TLS_WRITE).unwrap_or(data);
+            core.write(part, false);
+            if core.queued() > 0 {
+                self.wake(&core);
+            }
+            Poll::Ready(match core.flow.failure() {
+                Some(reason) => Err(reason.clone()),
+                None => Ok(part.len()),
+            })
+        };
+        let now = self.thread.now();
+        if sent.is_pending() {
+            if core.sender.is_none() {
+                core.progressed = now;
+            }
+            keep(&mut core.sender, cx);
+        } else {
+            core.sender = None;
+            core.touched = now;
+            core.progressed = now;
+        }
+        if let Poll::Ready(Ok(count)) = sent {
+            core.sent.add(poll, count);
+        }
+        sent
+    }
+
+    /// A guest has it as streams, and reads when it wants to.
+    pub(crate) fn has_streams(&self) {
+        self.core.borrow_mut().has_streams = true;
+    }
+
+    /// The guest no longer waits for something to receive.
+    pub fn cancel_receive(&self) {
+        self.core.borrow_mut().reads = false;
+    }
+
+    /// The guest no longer wants to send what found no room.
+    pub fn cancel_send(&self) {
+        self.core.borrow_mut().sender = None;
+    }
+
+    /// Forgets what is left in the queue of a file that ended early, where
+    /// nothing else is there.
+    pub(crate) fn forget_file(&self) {
+        let mut core = self.core.borrow_mut();
+        // A TLS session takes a part out before it reads it.
+        if core.is_plain() {
+            core.queue = WriteQueue::default();
+        }
+    }
+
+    /// Whether all that was written has been sent, and the sending side shut
+    /// where that can be done.
+    pub(crate) fn has_sent_all(&self) -> bool {
+        let core = self.core.borrow();
+        core.flow.is_shut() || (core.queued() == 0 && !core.can_write_eof())
+    }
+
+    /// Why it failed.
+    pub fn failure(&self) -> Option<ConnectionError> {
+        self.core.borrow().flow.failure().cloned()
+    }
+
+    /// Wakes the streams that wait.
+    pub fn wake_streams(&self) {
+        let mut core = self.core.borrow_mut();
+        let waiting = [core.receiver.take(), core.sender.take()];
+        drop(core);
+        waiting.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    /// Ends the copying to another transport.
+    pub(crate) fn stop_relay(&self) {
+        let relay = self.core.borrow_mut().relay.take();
+        if let Some(relay) = relay {
+            let mut target = relay.target().core.borrow_mut();
+            target.fed_by = Weak::new();
+            target.wants_room = false;
+            target.feeder_waits = false;
+        }
+    }
+
+    /// Takes the connection out of the worker's hands, and ends the driving
+    /// task; `None` where something is under way, or one side has ended.
+    pub(crate) fn park(&self) -> Option<Parked> {
+        let mut core = self.core.borrow_mut();
+        let rests = core.flow.accepts_writes()
+            && core.flow.receiving_open()
+            && core.queued() == 0
+            && core.relay.is_none()
+            && core.fed_by.strong_count() == 0
+            && core.tls.as_mut().is_none_or(|session| session.is_quiet());
+        if !rests {
+            return None;
+        }
+        let socket = core.socket.take()?.into_inner();
+        let permit = core.permit.take();
+        core.flow.close();
+        self.wake(&core);
+        Some(Parked {
+            socket,
+            peer: self.peer().clone(),
+            session: core.tls.take().map(|session| session.park()),
+            permit,
+            counted: Counted::new(&self.thread.env.counters),
+        })
+    }
+
+    /// Whether it was parked: the connection goes on without it.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.core.borrow().socket.is_none()
+    }
+}
+
+impl super::Core {
+    fn poll_send_plain(
+        &self,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<Result<usize, ConnectionError>> {
+        let Some(socket) = &self.socket else {
+            return Poll::Ready(Err(ConnectionError::Broken));
+        };
+        if data.is_empty() {
+            return socket
+                .poll_write_ready(cx)
+                .map_ok(|_| 0)
+                .map_err(Into::into);
+        }
+        // Mostly there is room: try it before asking.
+        match send(socket.get_ref(), data, false) {
+            Err(Errno::AGAIN) => {}
+            result => return Poll::Ready(result.map_err(Into::into)),
+        }
+        loop {
+            let mut guard = ready!(socket.poll_write_ready(cx))?;
+            let tried =
+                guard.try_io(|socket| send(socket.get_ref(), data, false).map_err(Into::into));
+            if let Ok(result) = tried {
+                return Poll::Ready(result.map_err(Into::into));
+            }
+        }
+    }
+}
+
+/// Keeps who is to be woken.
+fn keep(place: &mut Option<Waker>, cx: &Context<'_>) {
+    match place {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *place = Some(cx.waker().clone()),
+    }
+}

@@ -1,0 +1,625 @@
+//! Fairness among the tasks of a worker.
+//!
+//! Tokio polls tasks in the order in which they are woken, and looks at sockets
+//! and timers when none is left, or after many polls. A task that wakes itself
+//! is therefore polled again before anybody learns that another connection has
+//! something to do. So a task that has more to do *gives way*: it joins a queue
+//! of the worker, and its next poll comes after a look at sockets and timers.
+//!
+//! ```text
+//!   look at sockets --> main task: a new round --> tasks that the look woke
+//!         ^             (wakes the first of           |
+//!         |              the queue)                   v
+//!         +----- a task would go on, and the      the first of the queue,
+//!                round's time is over: it joins    and the next while there
+//!                the queue  <--------------------  is time
+//! ```
+//!
+//! Time is the worker's, not a task's: a round has `SLICE`, whoever uses it.
+//! After that, tasks that would go on give way. After `OVERDUE` even tasks
+//! that only begin do, because a guest's call may take long. The clock is read
+//! once in so much work, so a small event costs a few loads and stores.
+//!
+//! Time that was used is counted for each [`Turn`], which all tasks of a
+//! connection share. The queue is served by least time used, so a connection
+//! whose guest computes for long is behind all that used less. A call that runs
+//! into its time-out counts `PENALTY` besides, for the connection and for a
+//! while for new ones of its client.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
+
+/// How long tasks may go on before sockets and timers are looked at.
+const SLICE: Duration = Duration::from_micros(500);
+
+/// How long after a look at sockets and timers no task begins, either.
+const OVERDUE: Duration = Duration::from_millis(10);
+
+/// What a call counts that runs into its time-out, besides the time that it took.
+const PENALTY: Duration = Duration::from_millis(100);
+
+/// The most that a new connection counts for what its client did before.
+const MOST_DEBT: Duration = Duration::from_secs(1);
+
+/// How many clients are remembered; beyond it all are forgotten.
+const MOST_DEBTORS: usize = 4096;
+
+/// Bytes that are about as much work as a poll.
+const UNIT: usize = 8 << 10;
+
+/// How much work is done between two looks at the clock, in polls.
+const WORK: usize = 16;
+
+/// Work of unknown length, in bytes: the clock is read after it.
+pub(crate) const HEAVY: usize = WORK * UNIT;
+
+/// How much work a request is: about that of so many bytes.
+pub const REQUEST: usize = HEAVY / 4;
+
+/// A coarse clock that a thread advances, so that a long call of a guest is
+/// noticed without reading a clock around each call.
+#[derive(Clone, Debug, Default)]
+pub struct Steps(Arc<AtomicU32>);
+
+impl Steps {
+    /// Advances it.
+    pub fn advance(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The turns of a worker's tasks.
+#[derive(Debug)]
+pub struct Turns {
+    steps: Steps,
+    /// How many polls there were: tells one from the next.
+    polls: Cell<u32>,
+    /// The step in which the round began.
+    step: Cell<u32>,
+    /// Work since the clock was last read, in polls.
+    work: Cell<usize>,
+    /// Since when the round lasts, once the clock was read.
+    begun: Cell<Option<Instant>>,
+    /// Up to when its time is counted.
+    counted: Cell<Option<Instant>>,
+    /// True once [`SLICE`] is used.
+    over: Cell<bool>,
+    /// True once [`OVERDUE`] is used.
+    overdue: Cell<bool>,
+    /// Tasks that gave way, by the time used and the order in which they came.
+    queue: RefCell<BTreeMap<(u64, u64), Rc<Turn>>>,
+    /// The next number of that order.
+    next: Cell<u64>,
+    /// True if a guest ran into its time-out in the present poll.
+    timed_out: Cell<bool>,
+    /// Clients whose guests did so lately.
+    debtors: RefCell<HashMap<IpAddr, Debt>>,
+    /// The time that the task resumed last had used, nanoseconds: an idle
+    /// connection saves up none.
+    floor: Cell<u64>,
+    /// Wakes the main task, which tokio polls first after a look.
+    main: RefCell<Option<Waker>>,
+    /// True if that was asked for since the round began.
+    requested: Cell<bool>,
+}
+
+/// What new connections of a client count at first. It halves every second.
+#[derive(Clone, Copy, Debug)]
+struct Debt {
+    time: Duration,
+    since: Instant,
+}
+
+impl Debt {
+    fn left(self, now: Instant) -> Duration {
+        let seconds = u32::try_from((now - self.since).as_secs()).unwrap_or(u32::MAX);
+        self.time / 2_u32.saturating_pow(seconds)
+    }
+}
+
+/// A connection's part in the turns, shared by its tasks.
+#[derive(Debug)]
+pub struct Turn {
+    turns: Rc<Turns>,
+    client: Option<IpAddr>,
+    /// Time used, nanoseconds.
+    used: Cell<u64>,
+    /// The place in the queue, kept until the turn comes.
+    place: Cell<Option<u64>>,
+    waits: Cell<bool>,
+    resumed: Cell<Resumed>,
+    /// The step up to which its long work was counted.
+    seen: Cell<u32>,
+    /// The tasks that wait.
+    wakers: RefCell<Vec<Waker>>,
+}
+
+/// How a task came out of the queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Resumed {
+    #[default]
+    No,
+    /// By the one before it, if there is time left.
+    InTime,
+    /// By the main task: one in each round, so that the queue moves.
+    First,
+}
+
+impl Turns {
+    pub(crate) fn new(steps: Steps) -> Rc<Self> {
+        Rc::new(Self {
+            step: Cell::new(steps.get()),
+            steps,
+            polls: Cell::new(0),
+            work: Cell::new(0),
+            begun: Cell::new(None),
+            counted: Cell::new(None),
+            over: Cell::new(false),
+            overdue: Cell::new(false),
+            queue: RefCell::default(),
+            next: Cell::new(0),
+            timed_out: Cell::new(false),
+            debtors: RefCell::default(),
+            floor: Cell::new(0),
+            main: RefCell::new(None),
+            requested: Cell::new(false),
+        })
+    }
+
+    /// A part in the turns, for what is of no client.
+    pub fn turn(self: &Rc<Self>) -> Rc<Turn> {
+        self.turn_of(None)
+    }
+
+    /// A part in the turns, for a connection.
+    pub(crate) fn turn_of(self: &Rc<Self>, client: Option<IpAddr>) -> Rc<Turn> {
+        let debtors = self.debtors.borrow();
+        let debt = client.and_then(|client| debtors.get(&client));
+        let debt = debt.map_or(Duration::ZERO, |debt| debt.left(Instant::now()));
+        Rc::new(Turn {
+            turns: Rc::clone(self),
+            client,
+            used: Cell::new(self.floor.get().saturating_add(nanoseconds(debt))),
+            place: Cell::new(None),
+            waits: Cell::new(false),
+            resumed: Cell::default(),
+            seen: Cell::new(self.steps.get()),
+            wakers: RefCell::default(),
+        })
+    }
+
+    /// Runs the worker's main task: tokio polls it first after a look at sockets
+    /// and timers, so each of its polls begins a round.
+    pub(crate) async fn run<R>(&self, main: impl Future<Output = R>) -> R {
+        let mut main = pin!(main);
+        poll_fn(|cx| {
+            self.begin_round(cx);
+            main.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    fn begin_round(&self, cx: &Context<'_>) {
+        let mut main = self.main.borrow_mut();
+        if !main.as_ref().is_some_and(|it| it.will_wake(cx.waker())) {
+            *main = Some(cx.waker().clone());
+        }
+        drop(main);
+        self.step.set(self.steps.get());
+        self.work.set(0);
+        self.begun.set(None);
+        self.counted.set(None);
+        self.over.set(false);
+        self.overdue.set(false);
+        self.requested.set(false);
+        self.resume(Resumed::First);
+        if !self.queue.borrow().is_empty() {
+            self.request_round();
+        }
+    }
+
+    /// Notes that a guest ran into its time-out.
+    pub fn note_time_out(&self) {
+        self.timed_out.set(true);
+    }
+
+    /// Has new connections of a client begin further back.
+    fn lend(&self, client: IpAddr) {
+        let now = Instant::now();
+        let mut debtors = self.debtors.borrow_mut();
+        let before = debtors.get(&client).map(|debt| debt.left(now));
+        if before.is_none() && debtors.len() >= MOST_DEBTORS {
+            debtors.clear();
+        }
+        let time = (before.unwrap_or_default() + PENALTY).min(MOST_DEBT);
+        debtors.insert(client, Debt { time, since: now });
+    }
+
+    /// Has the main task polled after the next look at sockets and timers.
+    fn request_round(&self) {
+        if let Some(main) = &*self.main.borrow()
+            && !self.requested.replace(true)
+        {
+            defer(main);
+        }
+    }
+
+    /// Wakes the first of the queue.
+    fn resume(&self, resumed: Resumed) {
+        let first = self.queue.borrow_mut().pop_first();
+        if let Some(((used, _), turn)) = first {
+            self.floor.set(self.floor.get().max(used));
+            turn.waits.set(false);
+            turn.seen.set(self.steps.get());
+            turn.resumed.set(resumed);
+            let wakers = turn.wakers.take();
+            wakers.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Reads the clock, and counts the time since it was last read.
+    fn read_clock(&self, turn: &Turn) {
+        let now = Instant::now();
+        if let Some(counted) = self.counted.replace(Some(now)) {
+            turn.count(now - counted);
+        }
+        match self.begun.get() {
+            None => {
+                self.begun.set(Some(now));
+                self.request_round();
+            }
+            Some(begun) => {
+                let elapsed = now - begun;
+                if elapsed >= SLICE {
+                    self.over.set(true);
+                }
+                if elapsed >= OVERDUE {
+                    self.overdue.set(true);
+                }
+            }
+        }
+    }
+
+    /// True if even a task that begins is to let others begin first.
+    pub fn is_overdue(&self) -> bool {
+        self.overdue.get() || self.steps.get() != self.step.get()
+    }
+
+    /// Notes some work, and says whether the round is over.
+    fn worked(&self, turn: &Turn, work: usize) -> bool {
+        let work = self.work.get() + work;
+        if work < WORK {
+            self.work.set(work);
+        } else {
+            self.work.set(0);
+            self.read_clock(turn);
+        }
+        self.over.get() || self.is_overdue()
+    }
+}
+
+impl Turn {
+    /// Polls a task of the connection, unless others are to be polled first.
+    pub(crate) fn poll<R>(
+        self: &Rc<Self>,
+        cx: &mut Context<'_>,
+        task: impl FnOnce(&mut Context<'_>) -> Poll<R>,
+    ) -> Poll<R> {
+        ready!(self.poll_begin(cx));
+        let turns = &self.turns;
+        turns.polls.set(turns.polls.get().wrapping_add(1));
+        turns.timed_out.set(false);
+        self.seen.set(turns.steps.get());
+        let polled = task(cx);
+        if self.took_a_step() {
+            turns.overdue.set(true);
+        } else {
+            turns.worked(self, 1);
+        }
+        if turns.timed_out.take() {
+            self.count(PENALTY);
+            if let Some(client) = self.client {
+                turns.lend(client);
+            }
+        }
+        polled
+    }
+
+    /// Runs a task in the connection's turns.
+    pub async fn run<R>(self: &Rc<Self>, task: impl Future<Output = R>) -> R {
+        let mut task = pin!(task);
+        poll_fn(|cx| self.poll(cx, |cx| task.as_mut().poll(cx))).await
+    }
+
+    fn poll_begin(self: &Rc<Self>, cx: &Context<'_>) -> Poll<()> {
+        if self.waits.get() {
+            self.keep(cx);
+            return Poll::Pending;
+        }
+        let turns = &self.turns;
+        let waits = match self.resumed.take() {
+            Resumed::No => turns.is_overdue(),
+            Resumed::InTime => turns.over.get() || turns.is_overdue(),
+            Resumed::First => false,
+        };
+        if waits {
+            self.wait(cx);
+            return Poll::Pending;
+        }
+        if self.place.take().is_some() {
+            // Its turn has come; there may be time for the next one's.
+            turns.resume(Resumed::InTime);
+        }
+        Poll::Ready(())
+    }
+
+    /// Notes that some bytes were moved, or `HEAVY` work was done.
+    pub fn note(&self, bytes: usize) {
+        self.is_over(bytes);
+    }
+
+    /// Notes that some bytes were moved, or `HEAVY` work was done, and says
+    /// whether the task is to give way before it goes on.
+    pub fn is_over(&self, bytes: usize) -> bool {
+        self.took_a_step();
+        self.turns.worked(self, 1 + bytes / UNIT)
+    }
+
+    /// Counts work that took as long as a step of the coarse clock by what it
+    /// took: such work is over before the clock is read. A task that were not
+    /// charged would stay first in the queue.
+    fn took_a_step(&self) -> bool {
+        let turns = &self.turns;
+        let step = turns.steps.get();
+        let passed = step.wrapping_sub(self.seen.replace(step));
+        if passed == 0 {
+            return false;
+        }
+        if turns.counted.get().is_none() {
+            self.count(OVERDUE * passed.min(100));
+        }
+        turns.read_clock(self);
+        true
+    }
+
+    /// Ends a poll of a task that has more to do, so that others have their
+    /// turn. The task returns `Pending`, and is woken when its turn comes.
+    pub fn give_way(self: &Rc<Self>, cx: &Context<'_>) {
+        if self.waits.get() {
+            self.keep(cx);
+        } else {
+            self.place.set(None);
+            self.wait(cx);
+        }
+    }
+
+    /// The number of the present poll.
+    pub(crate) fn number(&self) -> u32 {
+        self.turns.polls.get()
+    }
+
+    /// True while the connection waits for its turn, and its tasks do nothing.
+    pub fn waits(&self) -> bool {
+        self.waits.get()
+    }
+
+    /// Gives way if the round is over after this much work.
+    pub async fn pause(self: &Rc<Self>, bytes: usize) {
+        if self.is_over(bytes) {
+            self.yields().await;
+        }
+    }
+
+    /// Gives way once.
+    async fn yields(self: &Rc<Self>) {
+        let mut gave_way = false;
+        poll_fn(|cx| {
+            if std::mem::replace(&mut gave_way, true) && !self.waits() {
+                return Poll::Ready(());
+            }
+            self.give_way(cx);
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn wait(self: &Rc<Self>, cx: &Context<'_>) {
+        let turns = &self.turns;
+        if turns.main.borrow().is_none() {
+            // Nothing runs the queue, as in a test.
+            return defer(cx.waker());
+        }
+        self.keep(cx);
+        self.waits.set(true);
+        self.used.set(self.used.get().max(turns.floor.get()));
+        let number = self.place.get().unwrap_or_else(|| {
+            let next = turns.next.get();
+            turns.next.set(next + 1);
+            next
+        });
+        self.place.set(Some(number));
+        let place = (self.used.get(), number);
+        turns.queue.borrow_mut().insert(place, Rc::clone(self));
+        turns.request_round();
+    }
+
+    /// Keeps a task's waker until the turn comes.
+    fn keep(&self, cx: &Context<'_>) {
+        let mut wakers = self.wakers.borrow_mut();
+        if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+            wakers.push(cx.waker().clone());
+        }
+    }
+
+    fn count(&self, time: Duration) {
+        let used = self.used.get().saturating_add(nanoseconds(time));
+        self.used.set(used);
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Has a task woken after the next look at sockets and timers.
+fn defer(waker: &Waker) {
+    // The first poll is what leaves the waker with the runtime.
+    let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(waker));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixStream;
+    use tokio::runtime::{Builder, LocalOptions};
+    use tokio::task::{JoinSet, yield_now};
+
+    /// Runs a test as a worker's main task.
+    fn main_task(test: impl AsyncFnOnce(&Rc<Turns>, &Steps)) {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default())
+            .expect("a runtime");
+        let steps = Steps::default();
+        let turns = Turns::new(steps.clone());
+        runtime.block_on(turns.run(test(&turns, &steps)));
+    }
+
+    #[test]
+    fn who_used_least_goes_on_first() {
+        main_task(async |turns, _| {
+            let order = Rc::new(RefCell::new(Vec::new()));
+            let mut tasks = JoinSet::new();
+            for used in [30, 10, 20, 10] {
+                let (turn, order) = (turns.turn(), Rc::clone(&order));
+                turn.used.set(used);
+                tasks.spawn_local(async move {
+                    let waiting = async {
+                        turn.yields().await;
+                        order.borrow_mut().push(used);
+                    };
+                    turn.run(waiting).await;
+                });
+            }
+            tasks.join_all().await;
+            assert_eq!(*order.borrow(), [10, 10, 20, 30]);
+        });
+    }
+
+    #[test]
+    fn sockets_are_looked_at_before_a_task_goes_on_that_gave_way() {
+        main_task(async |turns, _| {
+            let (mut sender, mut receiver) = UnixStream::pair().expect("two sockets");
+            let read = Rc::new(Cell::new(false));
+            let (noted, turn) = (Rc::clone(&read), turns.turn());
+            let mut tasks = JoinSet::new();
+            tasks.spawn_local(async move {
+                receiver.read_u8().await.expect("a byte");
+                noted.set(true);
+            });
+            // The other waits for the byte.
+            yield_now().await;
+            tasks.spawn_local(async move {
+                let sending = async {
+                    sender.write_u8(1).await.expect("it is sent");
+                    turn.yields().await;
+                    assert!(read.get());
+                };
+                turn.run(sending).await;
+            });
+            tasks.join_all().await;
+        });
+    }
+
+    #[test]
+    fn after_a_long_call_those_that_only_begin_wait_for_a_look_at_sockets() {
+        main_task(async |turns, steps| {
+            let (mut sender, mut receiver) = UnixStream::pair().expect("two sockets");
+            let order = Rc::new(RefCell::new(Vec::new()));
+            let mut tasks = JoinSet::new();
+            let noting = Rc::clone(&order);
+            tasks.spawn_local(async move {
+                receiver.read_u8().await.expect("a byte");
+                noting.borrow_mut().push("socket");
+            });
+            yield_now().await;
+            let (turn, steps) = (turns.turn(), steps.clone());
+            tasks.spawn_local(async move {
+                let calling = async {
+                    sender.write_u8(1).await.expect("it is sent");
+                    steps.advance();
+                };
+                turn.run(calling).await;
+            });
+            for _ in 0..3 {
+                let (turn, noting) = (turns.turn(), Rc::clone(&order));
+                tasks.spawn_local(async move {
+                    turn.run(async { noting.borrow_mut().push("begun") }).await;
+                });
+            }
+            tasks.join_all().await;
+            assert_eq!(*order.borrow(), ["socket", "begun", "begun", "begun"]);
+        });
+    }
+
+    #[test]
+    fn a_client_whose_guest_runs_into_the_time_out_begins_further_back() {
+        main_task(async |turns, _| {
+            let client = IpAddr::from([192, 0, 2, 1]);
+            let turn = turns.turn_of(Some(client));
+            for _ in 0..2 {
+                let call = async { turns.note_time_out() };
+                turn.run(call).await;
+            }
+            assert!(turn.used.get() >= nanoseconds(2 * PENALTY));
+            assert!(turns.turn_of(Some(client)).used.get() >= nanoseconds(PENALTY));
+            let other = turns.turn_of(Some(IpAddr::from([192, 0, 2, 2])));
+            assert_eq!(other.used.get(), turns.floor.get());
+            for _ in 0..100 {
+                turns.lend(client);
+            }
+            let most = nanoseconds(MOST_DEBT) + turns.floor.get();
+            assert!(turns.turn_of(Some(client)).used.get() <= most);
+        });
+    }
+
+    #[test]
+    fn a_connection_that_waits_is_not_polled_for_other_reasons() {
+        main_task(async |turns, _| {
+            let polls = Rc::new(Cell::new(0));
+            let (turn, counted) = (turns.turn(), Rc::clone(&polls));
+            let task = tokio::task::spawn_local(async move {
+                let mut first = true;
+                let polled = poll_fn(|cx| {
+                    turn.poll(cx, |cx| {
+                        counted.set(counted.get() + 1);
+                        if !std::mem::replace(&mut first, false) {
+                            return Poll::Ready(());
+                        }
+                        turn.give_way(cx);
+                        // It is woken all the same.
+                        cx.waker().wake_by_ref();
+                        Poll::Pending
+                    })
+                });
+                polled.await;
+            });
+            task.await.expect("it ends");
+            assert_eq!(polls.get(), 2);
+        });
+    }
+}

@@ -1,0 +1,173 @@
+//! The bytes of a component, before any engine: where they come from, what they
+//! are instead, and what to say of those that the compiler refuses.
+
+use netwasm_base::config::{ComponentSource, Limits};
+use netwasm_base::error::Error;
+use wasmtime::{Engine, Precompiled};
+
+use crate::kind;
+
+/// The version of the binary form of components that there is.
+const VERSION: u8 = 0x0d;
+
+/// Features that this host refuses, as the compiler names them, and what to do
+/// about each.
+const REFUSED_FEATURES: [(&str, &str); 2] = [
+    (
+        "legacy_exceptions",
+        "it uses exceptions of the legacy form, which wasmtime does not run: compile it with \
+         `-mllvm -wasm-use-legacy-eh=false`, or translate its core module with `wasm-opt \
+         --translate-to-exnref`",
+    ),
+    (
+        "fixed-length lists feature",
+        "it uses lists of a fixed length, which this host has not enabled: use `list` or `tuple` \
+         in its WIT instead",
+    ),
+];
+
+/// What to say of memory that threads share.
+pub(crate) const SHARED_MEMORY: &str = "it has memory that threads share, and a component has one \
+     thread: build it without threads (no `-pthread`, no target with `threads` in its name)";
+
+/// A component's bytes, as they are.
+///
+/// # Errors
+/// They cannot be read, or are too many.
+pub(crate) fn read(source: &ComponentSource, limits: &Limits) -> Result<Vec<u8>, Error> {
+    use std::io::Read;
+    let path = match source {
+        ComponentSource::BuiltIn { bytes, .. } => return Ok(bytes.to_vec()),
+        ComponentSource::File(path) => path,
+    };
+    let failed = |source| Error::Read {
+        path: path.clone(),
+        source,
+    };
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.take(limits.max_component_size + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if bytes.len() as u64 > limits.max_component_size {
+        return Err(Error::Component {
+            name: source.to_string(),
+            reason: format!(
+                "it is larger than {} (--max-component-size)",
+                bytesize::ByteSize::b(limits.max_component_size)
+                    .display()
+                    .iec()
+            ),
+        });
+    }
+    Ok(bytes)
+}
+
+/// Turns a component in text form into binary form, and checks that it is one.
+///
+/// # Errors
+/// A sentence that says what it is instead, and what would be right.
+pub(crate) fn to_binary(bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+    let bytes = match is_text(&bytes) {
+        true => wat::parse_bytes(&bytes)
+            .map_err(|error| text_error(&error))?
+            .into_owned(),
+        false => bytes,
+    };
+    if Engine::detect_precompiled(&bytes) == Some(Precompiled::Component) {
+        return Err("it is compiled code; take the component that it was made from".into());
+    }
+    // The magic number, the version, and the layer: 0 is a module, 1 a
+    // component.
+    match *bytes {
+        [0, b'a', b's', b'm', VERSION, 0, 1, 0, ..] => Ok(bytes),
+        [0, b'a', b's', b'm', version, _, 1, 0, ..] => Err(format!(
+            "it is a component in version {version} of the binary form, and this host reads \
+             version {VERSION}: build it anew with current tools"
+        )),
+        [0, b'a', b's', b'm', _, _, 0, 0, ..] => Err(core_module(&bytes)),
+        [] => Err("it is empty".into()),
+        [0x7f, b'E', b'L', b'F', ..] => {
+            Err("it is a native program or library, not a WebAssembly component".into())
+        }
+        _ => Err("it is not a WebAssembly component, neither in binary nor in text form".into()),
+    }
+}
+
+/// What to say of a component that the compiler refuses, by what that says.
+/// A feature that is not enabled is no fault of the file.
+pub(crate) fn not_compiled(error: &str) -> String {
+    let found = |(needle, _): &&(&str, &str)| error.contains(needle);
+    if let Some((_, remedy)) = REFUSED_FEATURES.iter().find(found) {
+        return (*remedy).to_owned();
+    }
+    let disabled = [
+        "not enabled",
+        "must be enabled",
+        " feature",
+        "not active",
+        "proposal disabled",
+    ];
+    if disabled.iter().any(|word| error.contains(word)) {
+        return format!("it uses a feature of WebAssembly that this host has not enabled: {error}");
+    }
+    error.to_owned()
+}
+
+/// What to say of a core module. Where it imports what belongs to a host of
+/// another kind, no tool makes a component of it.
+fn core_module(module: &[u8]) -> String {
+    let foreign: Vec<String> = kind::module_imports(module)
+        .into_iter()
+        .filter(|from| !is_of_toolchains(from))
+        .collect();
+    if foreign.is_empty() {
+        return "it is a core module, not a component: build it with `cargo build --target \
+                wasm32-wasip2`, or make a component of it with `wasm-tools component new`"
+            .into();
+    }
+    let mut named = foreign
+        .iter()
+        .take(3)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ");
+    if foreign.len() > 3 {
+        named.push_str(" and more");
+    }
+    format!(
+        "it is a core module, not a component, and made for a host that has {named}: build it for \
+         wasi:http or wasi:cli instead"
+    )
+}
+
+/// Whether a core module that imports from there may become a component.
+fn is_of_toolchains(from: &str) -> bool {
+    let names = ["env", "wasi_snapshot_preview1", "wasi_unstable"];
+    names.contains(&from)
+        || from.starts_with("GOT.")
+        || from.starts_with("__")
+        || from.starts_with(['$', '['])
+        || from.contains(':')
+}
+
+/// Whether these bytes are meant as a component or a module in text form.
+fn is_text(bytes: &[u8]) -> bool {
+    let Ok(text) = str::from_utf8(bytes) else {
+        return false;
+    };
+    let text = text.trim_start();
+    text.starts_with('(') || text.starts_with(";;")
+}
+
+/// The first line of a parser's message, with the place that its second line
+/// draws.
+fn text_error(error: &wat::Error) -> String {
+    let message = error.to_string();
+    let mut lines = message.lines();
+    let what = lines.next().unwrap_or_default();
+    match lines.find_map(|line| line.trim_start().strip_prefix("--> <anon>:")) {
+        Some(place) => format!("its text is wrong at {place}: {what}"),
+        None => format!("its text is wrong: {what}"),
+    }
+}

@@ -1,0 +1,79 @@
+//! Work that async guests leave behind: after the last response of an instance,
+//! after the end of its connection, or for a client that has left. Nobody waits
+//! for it, and so it is bounded by time and number.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use netwasm_base::config::Limits;
+use netwasm_base::counters::Counters;
+
+/// Work that ends within this time needs no place.
+const MOMENT: Duration = Duration::from_millis(10);
+
+/// The places for such work.
+#[derive(Debug)]
+pub(crate) struct Background {
+    places: Arc<Semaphore>,
+    limit: Duration,
+    counters: Arc<Counters>,
+}
+
+impl Background {
+    pub(crate) fn new(limits: &Limits, counters: &Arc<Counters>) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(limits.max_background)),
+            limit: limits.background_timeout,
+            counters: Arc::clone(counters),
+        }
+    }
+
+    /// How long it may go on.
+    pub(super) fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// Counts such work, and takes a place for it. `None` is logged.
+    pub(super) fn place(&self) -> Option<OwnedSemaphorePermit> {
+        self.counters.left_behind.add();
+        let place = Arc::clone(&self.places).try_acquire_owned().ok();
+        if place.is_none() {
+            self.ended("too many others do so (--max-background)");
+        }
+        place
+    }
+
+    /// Runs something that may go on for a while after `over`. `None` is that it
+    /// was ended, which is logged.
+    pub(super) async fn bound<T>(
+        &self,
+        over: impl Future<Output = ()>,
+        running: impl Future<Output = T>,
+    ) -> Option<T> {
+        let mut running = pin!(running);
+        tokio::select! {
+            biased;
+            ended = running.as_mut() => return Some(ended),
+            () = over => {}
+        }
+        if let Ok(ended) = timeout(MOMENT, running.as_mut()).await {
+            return Some(ended);
+        }
+        let _place = self.place()?;
+        let ended = timeout(self.limit, running).await;
+        if ended.is_err() {
+            self.ended("it took too long (--background-timeout)");
+        }
+        ended.ok()
+    }
+
+    /// Counts and logs that such work was ended.
+    pub(super) fn ended(&self, why: &str) {
+        self.counters.left_behind_ended.add();
+        tracing::warn!("ended the work of a guest that nobody waits for: {why}");
+    }
+}

@@ -1,0 +1,428 @@
+//! `netwasm:net/client`: what a guest may open, look up and keep. Connections
+//! are those of `streams`, so that what is passed from one to another, or to
+//! one that was accepted, is copied natively.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use send_wrapper::SendWrapper;
+use wasmtime::component::{Accessor, HasSelf, Resource};
+use wasmtime_wasi::sockets::SocketAddrUse;
+
+use netwasm_base::error::ConnectionError;
+use netwasm_net::connect::{self, ConnectOptions, Endpoint};
+use netwasm_net::datagram::DatagramSocket;
+use netwasm_net::parked::{IDLE_TIMEOUT, Key, MAX_AGE, Parked};
+use netwasm_net::pool::{Place, Pool, PoolLimits};
+use netwasm_net::tls::ClientTls;
+use netwasm_net::transport::Transport;
+
+use crate::bindings::netwasm::net::types::{ErrorCode, IpAddress, IpSocketAddress};
+use crate::concurrent::bindings::netwasm::net::client::{
+    self as wit, Datagram, Host, HostDatagramSocket, HostDatagramSocketWithStore, HostPool,
+    HostPoolWithStore, HostWithStore, PoolCounts, PoolOptions, TlsOptions,
+};
+use crate::concurrent::handles::{ConnectionHandle, DatagramSocketHandle, PoolHandle};
+use crate::concurrent::permissions::Permissions;
+use crate::concurrent::state::AsyncState;
+use crate::concurrent::tcp::drive;
+use crate::local::Local;
+
+type Access = Accessor<AsyncState, HasSelf<AsyncState>>;
+/// What a call ends with; the outer error is a trap.
+type Ended<T> = wasmtime::Result<Result<T, ErrorCode>>;
+type Outcome<T> = Result<T, ConnectionError>;
+type Connection = Resource<ConnectionHandle>;
+
+/// What a call of a guest works with.
+struct Caller {
+    local: Rc<Local>,
+    permissions: Arc<Permissions>,
+}
+
+impl Caller {
+    fn new(state: &AsyncState) -> SendWrapper<Self> {
+        SendWrapper::new(Self {
+            local: Rc::clone(&state.local),
+            permissions: Arc::clone(&state.permissions),
+        })
+    }
+
+    fn of(accessor: &Access) -> SendWrapper<Self> {
+        accessor.with(|mut store| Self::new(store.get()))
+    }
+
+    async fn connect(
+        &self,
+        to: wit::Endpoint,
+        tls: Option<TlsOptions>,
+        options: wit::ConnectOptions,
+    ) -> Outcome<Rc<Transport>> {
+        let endpoint = Endpoint::from(to).checked()?;
+        let tls = tls.map(|tls| client_tls(tls, &endpoint)).transpose()?;
+        self.permissions.connect(&endpoint)?;
+        self.make(&endpoint, tls.as_ref(), options.into()).await
+    }
+
+    async fn make(
+        &self,
+        endpoint: &Endpoint,
+        tls: Option<&ClientTls>,
+        options: ConnectOptions,
+    ) -> Outcome<Rc<Transport>> {
+        let transport = connect::make(&self.local.worker, endpoint, tls, options).await?;
+        self.local.env.net.counters.connections_made.add();
+        Ok(transport)
+    }
+
+    async fn resolve(&self, name: &str) -> Outcome<Vec<IpAddress>> {
+        if name.is_empty() {
+            return Err(ConnectionError::InvalidArgument);
+        }
+        self.permissions.resolve(name)?;
+        let addresses = self.local.worker.resolver.resolve(name).await?;
+        self.permissions.remember(name, &addresses);
+        Ok(addresses.into_iter().map(Into::into).collect())
+    }
+
+    async fn connect_datagrams(&self, host: &str, port: u16) -> Outcome<DatagramSocket> {
+        if host.is_empty() || port == 0 {
+            return Err(ConnectionError::InvalidArgument);
+        }
+        self.permissions.send_name(host, port)?;
+        let addresses = self.local.worker.resolver.resolve(host).await?;
+        let peers = self.permissions.peers(host, port, &addresses)?;
+        DatagramSocket::connect(&peers)
+    }
+
+    /// A connection of a pool, with its place there.
+    async fn get(
+        &self,
+        pool: &Arc<Pool<Parked>>,
+        key: &Key,
+        timeout: Option<Duration>,
+    ) -> Outcome<(Rc<Transport>, Place<Parked>)> {
+        self.permissions.connect(&key.endpoint)?;
+        let (mut place, kept) = pool.get(timeout).await?;
+        let transport = match kept {
+            Some(parked) => parked.resume(&self.local.worker.thread)?,
+            None => {
+                let tls = key.tls.as_ref();
+                let made = self.make(&key.endpoint, tls, key.connect).await?;
+                place.opened();
+                made
+            }
+        };
+        Ok((transport, place))
+    }
+}
+
+/// Gives a connection to the guest.
+fn give(
+    accessor: &Access,
+    made: Outcome<(Rc<Transport>, Option<Place<Parked>>)>,
+) -> Ended<Connection> {
+    let (transport, place) = match made {
+        Ok(made) => made,
+        Err(error) => {
+            tracing::debug!(%error, "cannot connect");
+            return Ok(Err(error.into()));
+        }
+    };
+    accessor.with(|mut store| {
+        let state = store.get();
+        let stream = drive(state, &transport);
+        if let Some(place) = place {
+            stream.take_place(place);
+        }
+        let handle = ConnectionHandle(SendWrapper::new(stream));
+        Ok(Ok(state.table.push(handle)?))
+    })
+}
+
+impl HostWithStore<AsyncState> for HasSelf<AsyncState> {
+    fn connect(
+        accessor: &Access,
+        to: wit::Endpoint,
+        options: wit::ConnectOptions,
+    ) -> impl Future<Output = Ended<Connection>> + Send {
+        let caller = Caller::of(accessor);
+        SendWrapper::new(async move {
+            let made = caller.connect(to, None, options).await;
+            give(accessor, made.map(|made| (made, None)))
+        })
+    }
+
+    fn connect_tls(
+        accessor: &Access,
+        to: wit::Endpoint,
+        tls: TlsOptions,
+        options: wit::ConnectOptions,
+    ) -> impl Future<Output = Ended<Connection>> + Send {
+        let caller = Caller::of(accessor);
+        SendWrapper::new(async move {
+            let made = caller.connect(to, Some(tls), options).await;
+            give(accessor, made.map(|made| (made, None)))
+        })
+    }
+
+    fn resolve(
+        accessor: &Access,
+        name: String,
+    ) -> impl Future<Output = Ended<Vec<IpAddress>>> + Send {
+        let caller = Caller::of(accessor);
+        SendWrapper::new(async move {
+            let answer = caller.resolve(&name).await;
+            Ok(answer.map_err(ErrorCode::from))
+        })
+    }
+}
+
+impl HostDatagramSocketWithStore<AsyncState> for HasSelf<AsyncState> {
+    fn connect(
+        accessor: &Access,
+        host: String,
+        port: u16,
+    ) -> impl Future<Output = Ended<Resource<DatagramSocketHandle>>> + Send {
+        let caller = Caller::of(accessor);
+        SendWrapper::new(async move {
+            let connected = caller.connect_datagrams(&host, port).await;
+            accessor.with(|mut store| store.get().keep_socket(connected))
+        })
+    }
+
+    fn send(
+        accessor: &Access,
+        socket: Resource<DatagramSocketHandle>,
+        data: Vec<u8>,
+    ) -> impl Future<Output = Ended<()>> + Send {
+        let socket = accessor.with(|mut store| store.get().socket(&socket));
+        SendWrapper::new(async move {
+            let socket = socket?;
+            let sent = match socket.peer() {
+                Some(_) => socket.send(&data, None).await,
+                None => Err(ConnectionError::InvalidState),
+            };
+            Ok(sent.map_err(ErrorCode::from))
+        })
+    }
+
+    fn send_to(
+        accessor: &Access,
+        socket: Resource<DatagramSocketHandle>,
+        data: Vec<u8>,
+        to: IpSocketAddress,
+    ) -> impl Future<Output = Ended<()>> + Send {
+        let caller = Caller::of(accessor);
+        let socket = accessor.with(|mut store| store.get().socket(&socket));
+        SendWrapper::new(async move {
+            let (socket, to) = (socket?, SocketAddr::from(to));
+            let sent = match socket.check(to) {
+                Err(error) => Err(error),
+                // That it may was asked when it was connected.
+                Ok(()) if socket.peer().is_some() => socket.send(&data, None).await,
+                Ok(()) => match caller.permissions.allows(to, SocketAddrUse::UdpSend) {
+                    true => socket.send(&data, Some(to)).await,
+                    false => Err(ConnectionError::AccessDenied),
+                },
+            };
+            Ok(sent.map_err(ErrorCode::from))
+        })
+    }
+
+    fn receive(
+        accessor: &Access,
+        socket: Resource<DatagramSocketHandle>,
+    ) -> impl Future<Output = Ended<Datagram>> + Send {
+        let caller = Caller::of(accessor);
+        let socket = accessor.with(|mut store| store.get().socket(&socket));
+        SendWrapper::new(async move {
+            let socket = socket?;
+            loop {
+                let (data, from) = match socket.receive(&caller.local.worker.thread).await {
+                    Ok(received) => received,
+                    Err(error) => return Ok(Err(error.into())),
+                };
+                // The peer of a connected one was judged when it was connected.
+                // What others send is dropped where nobody is listened to.
+                if socket.peer().is_some()
+                    || caller.permissions.allows(from, SocketAddrUse::UdpReceive)
+                {
+                    let from = from.into();
+                    return Ok(Ok(Datagram { data, from }));
+                }
+            }
+        })
+    }
+}
+
+impl HostPoolWithStore<AsyncState> for HasSelf<AsyncState> {
+    fn get(
+        accessor: &Access,
+        pool: Resource<PoolHandle>,
+        timeout: Option<u64>,
+    ) -> impl Future<Output = Ended<Connection>> + Send {
+        let caller = Caller::of(accessor);
+        let pool = accessor.with(|mut store| store.get().pool(&pool));
+        SendWrapper::new(async move {
+            let (pool, key) = pool?;
+            let timeout = timeout.map(Duration::from_nanos);
+            let got = caller.get(&pool, &key, timeout).await;
+            give(accessor, got.map(|(made, place)| (made, Some(place))))
+        })
+    }
+}
+
+impl AsyncState {
+    fn keep_socket(
+        &mut self,
+        opened: Outcome<DatagramSocket>,
+    ) -> Ended<Resource<DatagramSocketHandle>> {
+        Ok(match opened {
+            Ok(socket) => {
+                let handle = DatagramSocketHandle(SendWrapper::new(Rc::new(socket)));
+                Ok(self.table.push(handle)?)
+            }
+            Err(error) => Err(error.into()),
+        })
+    }
+
+    fn socket(
+        &mut self,
+        socket: &Resource<DatagramSocketHandle>,
+    ) -> wasmtime::Result<SendWrapper<Rc<DatagramSocket>>> {
+        let handle = self.table.get(socket)?;
+        Ok(SendWrapper::new(Rc::clone(&handle.0)))
+    }
+
+    fn pool(
+        &mut self,
+        pool: &Resource<PoolHandle>,
+    ) -> wasmtime::Result<(Arc<Pool<Parked>>, Arc<Key>)> {
+        let handle = self.table.get(pool)?;
+        Ok((Arc::clone(&handle.pool), Arc::clone(&handle.key)))
+    }
+
+    fn open_pool(&self, to: wit::Endpoint, options: PoolOptions) -> Outcome<PoolHandle> {
+        let endpoint = Endpoint::from(to).checked()?;
+        let size = usize::try_from(options.size).unwrap_or(usize::MAX);
+        if size == 0 {
+            return Err(ConnectionError::InvalidArgument);
+        }
+        let tls = options.tls.map(|tls| client_tls(tls, &endpoint));
+        let tls = tls.transpose()?;
+        self.permissions.connect(&endpoint)?;
+        let or = |given: Option<u64>, otherwise| given.map_or(otherwise, Duration::from_nanos);
+        let key = Key {
+            endpoint,
+            tls,
+            connect: options.connect.into(),
+            limits: PoolLimits {
+                size,
+                idle_timeout: or(options.idle_timeout, IDLE_TIMEOUT),
+                max_age: or(options.max_age, MAX_AGE),
+            },
+        };
+        Ok(PoolHandle {
+            pool: self.env().net.pools.open(&key)?,
+            key: Arc::new(key),
+        })
+    }
+}
+
+impl Host for AsyncState {}
+
+impl HostDatagramSocket for AsyncState {
+    fn bind(&mut self, local: IpSocketAddress) -> Ended<Resource<DatagramSocketHandle>> {
+        let local = SocketAddr::from(local);
+        let bound = match self.permissions.allows(local, SocketAddrUse::UdpBind) {
+            true => DatagramSocket::bind(local),
+            false => Err(ConnectionError::AccessDenied),
+        };
+        self.keep_socket(bound)
+    }
+
+    fn local_address(&mut self, socket: Resource<DatagramSocketHandle>) -> Ended<IpSocketAddress> {
+        let local = self.socket(&socket)?.local();
+        Ok(local.map(Into::into).map_err(Into::into))
+    }
+
+    fn remote_address(
+        &mut self,
+        socket: Resource<DatagramSocketHandle>,
+    ) -> wasmtime::Result<Option<IpSocketAddress>> {
+        Ok(self.socket(&socket)?.peer().map(Into::into))
+    }
+
+    fn drop(&mut self, socket: Resource<DatagramSocketHandle>) -> wasmtime::Result<()> {
+        self.table.delete(socket)?;
+        Ok(())
+    }
+}
+
+impl HostPool for AsyncState {
+    fn open(&mut self, to: wit::Endpoint, options: PoolOptions) -> Ended<Resource<PoolHandle>> {
+        Ok(match self.open_pool(to, options) {
+            Ok(handle) => Ok(self.table.push(handle)?),
+            Err(error) => Err(error.into()),
+        })
+    }
+
+    fn put(&mut self, pool: Resource<PoolHandle>, connection: Connection) -> wasmtime::Result<()> {
+        let (pool, _) = self.pool(&pool)?;
+        let handle = self.table.delete(connection)?;
+        handle.0.put(&pool);
+        Ok(())
+    }
+
+    fn close(&mut self, pool: Resource<PoolHandle>) -> wasmtime::Result<()> {
+        self.pool(&pool)?.0.close();
+        Ok(())
+    }
+
+    fn counts(&mut self, pool: Resource<PoolHandle>) -> wasmtime::Result<PoolCounts> {
+        let counts = self.pool(&pool)?.0.counts();
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        Ok(PoolCounts {
+            in_use: count(counts.in_use),
+            idle: count(counts.idle),
+            waiting: count(counts.waiting),
+            opened: counts.opened,
+            reused: counts.reused,
+            expired: counts.expired,
+        })
+    }
+
+    fn drop(&mut self, pool: Resource<PoolHandle>) -> wasmtime::Result<()> {
+        self.table.delete(pool)?;
+        Ok(())
+    }
+}
+
+/// What a client says, with the endpoint's name where it gives none.
+fn client_tls(tls: TlsOptions, endpoint: &Endpoint) -> Outcome<ClientTls> {
+    let name = tls.server_name.or_else(|| endpoint.server_name());
+    ClientTls::new(name.ok_or(ConnectionError::InvalidArgument)?, tls.alpn)
+}
+
+impl From<wit::Endpoint> for Endpoint {
+    fn from(endpoint: wit::Endpoint) -> Self {
+        match endpoint {
+            wit::Endpoint::Ip(address) => Self::Address(address.into()),
+            wit::Endpoint::Name((host, port)) => Self::named(host, port),
+            wit::Endpoint::Unix(path) => Self::Unix(PathBuf::from(path)),
+        }
+    }
+}
+
+impl From<wit::ConnectOptions> for ConnectOptions {
+    fn from(options: wit::ConnectOptions) -> Self {
+        Self {
+            timeout: options.timeout.map(Duration::from_nanos),
+            local: options.local_address.map(Into::into),
+        }
+    }
+}

@@ -1,0 +1,649 @@
+//! Instances that answer HTTP requests: `wasi:http/incoming-handler@0.2` and
+//! `wasi:http/handler@0.3`.
+//!
+//! An instance is a task. Requests come to it by a queue of its own, one at a
+//! time to a handler of 0.2, whose calls exclude each other, and several at once
+//! to one of 0.3. A response goes to the connection as soon as it has begun; its
+//! body is taken by the connection itself.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::{poll_fn, ready};
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use send_wrapper::SendWrapper;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::task::AbortHandle;
+use wasmtime::component::{Accessor, AccessorTask, HasSelf};
+use wasmtime::{Store, Trap};
+use wasmtime_wasi_http::p2::bindings::Proxy;
+use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
+use wasmtime_wasi_http::p3::bindings::Service;
+use wasmtime_wasi_http::{FieldMap, WasiBody, WasiHttpView, p3};
+
+use netwasm_base::config::Isolation;
+use netwasm_exchange::content::{Content, FileContent};
+use netwasm_exchange::failure::Failure;
+use netwasm_exchange::handler::{Awaiting, Call};
+use netwasm_exchange::hop;
+use netwasm_exchange::reply::{Answered, NoResponse, Reply};
+use netwasm_net::health::Health;
+use netwasm_net::thread::spawn_in_turns;
+use netwasm_net::turns::{REQUEST, Turn};
+
+use crate::concurrent::background::Background;
+use crate::concurrent::failure::{of_failure, of_guest};
+use crate::concurrent::instance::{Running, in_turns, note_exit, report};
+use crate::concurrent::place::{Own, Place, Seat};
+use crate::concurrent::program::{Entry, Program};
+use crate::concurrent::response;
+use crate::concurrent::state::AsyncState;
+use crate::instance::one_line;
+use crate::local::{Env, Local};
+use crate::moving::Moving;
+use crate::wasi;
+
+/// Requests that wait for an instance, and those that it is at.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    /// Whether it may get another one.
+    open: Cell<bool>,
+    waiting: RefCell<VecDeque<Call>>,
+    /// Those that were given to it and are not over, the oldest first.
+    running: RefCell<Vec<Weak<Reply>>>,
+    /// How many it was given.
+    taken: Cell<usize>,
+    program: Arc<Program>,
+    most: usize,
+    most_at_once: usize,
+    waker: RefCell<Option<Waker>>,
+    task: RefCell<Option<AbortHandle>>,
+    health: Rc<Health>,
+    /// True for 0.2, whose calls exclude each other.
+    one_at_a_time: bool,
+    /// For an instance that the connections of a worker share.
+    shared: Option<Arc<Env>>,
+    /// Requests whose clients have left and that it is still at.
+    left: RefCell<Vec<(Weak<Reply>, OwnedSemaphorePermit)>>,
+    /// How many of them went on for too long.
+    overdue: Cell<usize>,
+}
+
+/// The instances that all connections of a worker share; as many as it takes.
+pub(crate) type KeptRequests = RefCell<Vec<Rc<Requests>>>;
+
+/// Gives a request of a connection to an instance: to a new one, to the one of
+/// the connection, which is kept in `own`, or to one of the worker's. Returns
+/// which.
+pub(crate) fn begin(
+    local: &Rc<Local>,
+    program: &Arc<Program>,
+    kept: &KeptRequests,
+    own: &mut Own,
+    request: Call,
+) -> Rc<Requests> {
+    let takes = |requests: &Rc<Requests>| requests.takes();
+    let found = match local.env.isolation {
+        Isolation::Request => None,
+        Isolation::Connection => own.requests.take().and_then(|old| {
+            if takes(&old) {
+                return Some(old);
+            }
+            old.close();
+            None
+        }),
+        Isolation::Worker => {
+            let mut all = kept.borrow_mut();
+            all.retain(|requests| requests.open.get());
+            all.iter().find(|&it| takes(it)).map(Rc::clone)
+        }
+    };
+    if let Some(requests) = found {
+        requests.push(request);
+        if local.env.isolation == Isolation::Connection {
+            own.requests = Some(Rc::clone(&requests));
+        }
+        return requests;
+    }
+    let requests = Requests::new(local, program);
+    let turn = Rc::clone(&request.turn);
+    requests.push(request);
+    match local.env.isolation {
+        Isolation::Request => requests.close(),
+        Isolation::Connection => own.requests = Some(Rc::clone(&requests)),
+        Isolation::Worker => kept.borrow_mut().push(Rc::clone(&requests)),
+    }
+    requests.start(local, own.seat(), turn);
+    requests
+}
+
+impl Requests {
+    fn new(local: &Local, program: &Arc<Program>) -> Rc<Self> {
+        let limits = &local.env.net.limits.http;
+        let one = match program.entry {
+            Entry::Proxy(_) => Some(1),
+            _ => None,
+        };
+        let shared = local.env.isolation == Isolation::Worker;
+        Rc::new(Self {
+            open: Cell::new(true),
+            waiting: RefCell::default(),
+            running: RefCell::default(),
+            taken: Cell::new(0),
+            program: Arc::clone(program),
+            most: limits.max_instance_reuse,
+            most_at_once: one.unwrap_or(limits.max_instance_concurrency),
+            waker: RefCell::default(),
+            task: RefCell::default(),
+            health: Rc::default(),
+            one_at_a_time: one.is_some(),
+            shared: shared.then(|| Arc::clone(&local.env)),
+            left: RefCell::default(),
+            overdue: Cell::new(0),
+        })
+    }
+
+    /// Whether it takes another request at present.
+    fn takes(&self) -> bool {
+        if !self.open.get() {
+            return false;
+        }
+        let running = self.running.borrow();
+        let busy = |reply: &&Weak<Reply>| reply.upgrade().is_some_and(|it| !it.is_done());
+        running.iter().filter(busy).count() < self.most_at_once
+    }
+
+    fn push(&self, request: Call) {
+        self.running
+            .borrow_mut()
+            .push(Rc::downgrade(&request.reply));
+        self.waiting.borrow_mut().push_back(request);
+        self.taken.set(self.taken.get() + 1);
+        if self.taken.get() >= self.most {
+            self.open.set(false);
+        }
+        self.wake();
+    }
+
+    /// Gives it no more requests; it ends after those that it has.
+    pub(crate) fn close(&self) {
+        self.open.set(false);
+        self.wake();
+    }
+
+    /// Bounds what goes on in a shared instance for a client that has left. A
+    /// call cannot be ended by itself.
+    fn leave_behind(self: &Rc<Self>, shared: &Arc<Env>, reply: &Rc<Reply>) {
+        let Some(place) = shared.background.place() else {
+            return self.overdue(shared);
+        };
+        let reply = Rc::downgrade(reply);
+        self.left.borrow_mut().push((Weak::clone(&reply), place));
+        let (requests, shared) = (Rc::downgrade(self), Arc::clone(shared));
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(shared.background.limit()).await;
+            if let Some(requests) = requests.upgrade()
+                && requests
+                    .left
+                    .borrow()
+                    .iter()
+                    .any(|(it, _)| it.ptr_eq(&reply))
+            {
+                requests.overdue(&shared);
+            }
+        });
+    }
+
+    /// A call goes on for too long. The instance is at its end where it is at
+    /// as many such calls as it may be at requests.
+    fn overdue(&self, shared: &Env) {
+        self.overdue.set(self.overdue.get() + 1);
+        if self.overdue.get() >= self.most_at_once && self.open.get() {
+            shared.background.ended(
+                "the shared instance is replaced, as calls go on whose clients have left \
+                 (--background-timeout, --max-background)",
+            );
+            self.close();
+        }
+        self.end_if_unwanted();
+    }
+
+    /// Ends an instance that is at nothing but requests for which nobody waits.
+    fn end_if_unwanted(&self) {
+        if self.shared.is_some() && self.open.get() {
+            return;
+        }
+        if self.is_unwanted()
+            && let Some(task) = self.task.take()
+        {
+            task.abort();
+        }
+    }
+
+    /// True if it is at requests, and nobody waits for any of them.
+    fn is_unwanted(&self) -> bool {
+        let wanted = |reply: &Weak<Reply>| reply.upgrade().is_some_and(|it| !it.is_abandoned());
+        let running = self.running.borrow();
+        !running.is_empty() && !running.iter().any(wanted)
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// The next request; `None` where there will be none.
+    fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<Call>> {
+        if let Some(request) = self.waiting.borrow_mut().pop_front() {
+            return Poll::Ready(Some(request));
+        }
+        if !self.open.get() {
+            return Poll::Ready(None);
+        }
+        *self.waker.borrow_mut() = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// True if requests wait to be begun.
+    fn is_waited_for(&self) -> bool {
+        !self.waiting.borrow().is_empty()
+    }
+
+    /// Whether requests wait for it.
+    fn is_behind(&self) -> bool {
+        self.is_waited_for() || self.running.borrow().len() > 1
+    }
+
+    fn finished(&self, reply: &Rc<Reply>) {
+        self.running
+            .borrow_mut()
+            .retain(|other| !std::ptr::eq(other.as_ptr(), Rc::as_ptr(reply)));
+        self.left
+            .borrow_mut()
+            .retain(|(other, _)| !std::ptr::eq(other.as_ptr(), Rc::as_ptr(reply)));
+        self.wake();
+        self.end_if_unwanted();
+    }
+
+    /// Waits until a call of 0.2 has gone on for too long, of which nobody wants
+    /// more. Until then it may block all that is in its store, so that nobody
+    /// there can look at a clock.
+    async fn left_behind(&self, background: &Background) {
+        loop {
+            let reply = poll_fn(|cx| self.poll_unwanted(cx)).await;
+            // The store's task polls this too, whenever something returns in it.
+            let returned = poll_fn(|_| match reply.has_returned() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            });
+            if background.bound(ready(()), returned).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Waits for a request that is over for its client and not for the guest.
+    fn poll_unwanted(&self, cx: &Context<'_>) -> Poll<Rc<Reply>> {
+        let running = self.running.borrow();
+        // The wait of one that has returned is another's.
+        match running.last().and_then(Weak::upgrade) {
+            Some(reply) if !reply.has_returned() => reply.poll_over(cx).map(|()| reply),
+            _ => Poll::Pending,
+        }
+    }
+
+    /// Waits until none is running.
+    async fn all_finished(&self) {
+        poll_fn(|cx| {
+            if self.running.borrow().is_empty() {
+                return Poll::Ready(());
+            }
+            *self.waker.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// The guest exited with success. Waits until the connections have what it
+    /// answered: a body that it has ended is whole, and only such a one.
+    async fn exited(&self) {
+        self.open.set(false);
+        self.waiting.borrow_mut().clear();
+        let running: Vec<Rc<Reply>> = {
+            let running = self.running.borrow();
+            running.iter().filter_map(Weak::upgrade).collect()
+        };
+        for reply in &running {
+            let unanswered = NoResponse::Failed("it exits before it answers".into());
+            reply.answer(Err(unanswered));
+            reply.returned();
+        }
+        for reply in &running {
+            poll_fn(|cx| reply.poll_over(cx)).await;
+        }
+        self.running.borrow_mut().clear();
+    }
+
+    fn fail_all(&self, reason: &NoResponse) {
+        self.open.set(false);
+        let running = self.running.take();
+        for reply in running.iter().filter_map(Weak::upgrade) {
+            reply.fail(reason.clone());
+        }
+        self.waiting.borrow_mut().clear();
+    }
+
+    /// Begins its life, in the turns of its connection if it is of one.
+    fn start(self: &Rc<Self>, local: &Rc<Local>, seat: Rc<Seat>, turn: Rc<Turn>) {
+        let shared = local.env.isolation == Isolation::Worker;
+        let turn = if shared {
+            local.worker.thread.turns.turn()
+        } else {
+            turn
+        };
+        let (requests, serving, own) = (Rc::clone(self), Rc::clone(local), Rc::clone(&turn));
+        let life = async move {
+            // One that is shared lives on for requests of any connection.
+            let place = match shared {
+                true => None,
+                false => Some(seat.take(&serving.env.net.places).await),
+            };
+            let place = Cell::new(place);
+            serve(&serving, &requests, &own, &place).await;
+        };
+        let task = if shared {
+            // It ends with the worker, and its connections are waited for.
+            spawn_in_turns(turn, life)
+        } else {
+            local.worker.thread.spawn(turn, life)
+        };
+        *self.task.borrow_mut() = Some(task);
+    }
+}
+
+impl Awaiting for Requests {
+    /// Nobody waits for one of its requests any more. An instance of one
+    /// connection is at its end where it has no others. One that is shared goes
+    /// on: its state is not the client's.
+    fn abandon(self: Rc<Self>, reply: &Rc<Reply>) {
+        reply.abandon();
+        let Some(shared) = &self.shared else {
+            self.close();
+            return self.end_if_unwanted();
+        };
+        if self.is_unwanted() {
+            // What it waits for is nobody else's. Its calls go on with an error.
+            self.health.give_up();
+        }
+        // A call of 0.2 is bounded where it is made.
+        if !self.one_at_a_time {
+            self.leave_behind(shared, reply);
+        }
+    }
+}
+
+/// An instance from its beginning to its end.
+async fn serve(
+    local: &Rc<Local>,
+    requests: &Rc<Requests>,
+    turn: &Rc<Turn>,
+    place: &Cell<Option<Place>>,
+) {
+    let health = Rc::clone(&requests.health);
+    let (mut store, guest) = match instantiate(local, &requests.program, &health).await {
+        Ok(made) => made,
+        Err(error) => {
+            local.env.net.counters.instances_failed.add();
+            let error = one_line(&error);
+            tracing::error!(guest = %local.env.net.guest, %error, "no instance for a request");
+            return requests.fail_all(&NoResponse::NoInstance);
+        }
+    };
+    let mut life = Running::new(&health);
+    let guest = Arc::new(guest);
+    let background = &local.env.background;
+    let running = store.run_concurrent(async |accessor| {
+        while let Some(request) = poll_fn(|cx| requests.poll_next(cx)).await {
+            let answering = Answering {
+                guest: Arc::clone(&guest),
+                request: SendWrapper::new(request),
+                requests: SendWrapper::new(Rc::clone(requests)),
+            };
+            match &*guest {
+                // A task of its own is for what goes on beside others.
+                HttpGuest::Service(_) if requests.open.get() || requests.is_behind() => {
+                    accessor.spawn(answering)?;
+                }
+                HttpGuest::Proxy(_) | HttpGuest::Service(_) => answering.run(accessor).await?,
+            }
+            if requests.is_waited_for() {
+                turn.pause(REQUEST).await;
+                // Each request has the time of an event: the one that was begun
+                // runs before the next.
+                tokio::task::yield_now().await;
+                health.moved();
+            }
+        }
+        requests.all_finished().await;
+        // What goes on from here has a place of its own.
+        drop(place.take());
+        // What it spawned goes on, for a while.
+        let rest = poll_fn(|cx| accessor.poll_no_interesting_tasks(cx));
+        Ok(background.bound(ready(()), rest).await.is_some())
+    });
+    let running = in_turns(&health, running);
+    let ended = match requests.one_at_a_time {
+        false => running.await,
+        true => tokio::select! {
+            biased;
+            ended = running => ended,
+            () = requests.left_behind(background) => Ok(Ok(false)),
+        },
+    };
+    match ended.and_then(|ended: wasmtime::Result<bool>| ended) {
+        Ok(true) => life.end(),
+        Ok(false) => requests.fail_all(&NoResponse::TimedOut),
+        Err(error) if wasi::has_exited(&error) => {
+            note_exit(&store, "handle");
+            // The store has the other ends of the bodies.
+            requests.exited().await;
+        }
+        Err(error) => {
+            report(&store, "handle", &error);
+            requests.fail_all(&match error.downcast_ref() {
+                Some(Trap::Interrupt) => NoResponse::TimedOut,
+                _ => NoResponse::Trapped,
+            });
+        }
+    }
+}
+
+async fn instantiate(
+    local: &Rc<Local>,
+    program: &Program,
+    health: &Rc<Health>,
+) -> wasmtime::Result<(Store<AsyncState>, HttpGuest)> {
+    let (mut store, instance) = program.instantiate(AsyncState::new(local, health)).await?;
+    let guest = match &program.entry {
+        Entry::Proxy(indices) => HttpGuest::Proxy(indices.load(&mut store, &instance)?),
+        Entry::Service(indices) => HttpGuest::Service(indices.load(&mut store, &instance)?),
+        _ => wasmtime::bail!("the component takes no requests"),
+    };
+    Ok((store, guest))
+}
+
+/// What is called.
+enum HttpGuest {
+    Proxy(Proxy),
+    Service(Service),
+}
+
+/// A request as a task of its store.
+struct Answering {
+    guest: Arc<HttpGuest>,
+    request: SendWrapper<Call>,
+    requests: SendWrapper<Rc<Requests>>,
+}
+
+impl AccessorTask<AsyncState, HasSelf<AsyncState>> for Answering {
+    async fn run(mut self, accessor: &Accessor<AsyncState>) -> wasmtime::Result<()> {
+        hop::remove_named(self.request.head.headers_mut());
+        let reply = SendWrapper::new(Rc::clone(&self.request.reply));
+        match &*self.guest {
+            HttpGuest::Proxy(proxy) => answer_by_proxy(accessor, proxy, self.request).await?,
+            HttpGuest::Service(service) => {
+                answer_by_service(accessor, service, self.request).await?;
+            }
+        }
+        // The store has the other end of the body.
+        poll_fn(|cx| reply.poll_over(cx)).await;
+        self.requests.finished(&reply);
+        Ok(())
+    }
+}
+
+async fn answer_by_proxy(
+    accessor: &Accessor<AsyncState>,
+    proxy: &Proxy,
+    request: SendWrapper<Call>,
+) -> wasmtime::Result<()> {
+    let Call {
+        head,
+        secure,
+        reply,
+        ..
+    } = request.take();
+    let reply = SendWrapper::new(reply);
+    let answering = SendWrapper::new(Rc::clone(&reply));
+    let scheme = if secure { Scheme::Https } else { Scheme::Http };
+    let (request, out) = accessor.with(|mut store| {
+        let state = store.data_mut();
+        let health = state.health.clone();
+        let local = state.local.clone();
+        let head = head.map(|body| Moving::new(body.map_err(of_failure), &health));
+        let mut view = state.http();
+        let request = view.new_incoming_request(scheme, head)?;
+        let out = view.new_response_outparam_from_callback(move |answer| {
+            answering.answer(match answer {
+                Ok(response) => Ok(Answered {
+                    response: response.map(|body| GuestBody::boxed(body, &health, &local)),
+                    sent: None,
+                    trailers: None,
+                }),
+                Err(code) => Err(NoResponse::Failed(format!("it answers {code:?}"))),
+            });
+        })?;
+        Ok::<_, wasmtime::Error>((request, out))
+    })?;
+    let handler = proxy.wasi_http_incoming_handler();
+    let handle = handler.func_handle();
+    handle.call_concurrent(accessor, (request, out)).await?;
+    reply.answer(Err(NoResponse::Failed("it never answers".into())));
+    reply.returned();
+    Ok(())
+}
+
+async fn answer_by_service(
+    accessor: &Accessor<AsyncState>,
+    service: &Service,
+    request: SendWrapper<Call>,
+) -> wasmtime::Result<()> {
+    let Call {
+        head,
+        secure,
+        reply,
+        ..
+    } = request.take();
+    let reply = SendWrapper::new(reply);
+    let (parts, body) = head.into_parts();
+    let scheme = match secure {
+        true => http::uri::Scheme::HTTPS,
+        false => http::uri::Scheme::HTTP,
+    };
+    let uri = parts.uri.into_parts();
+    let (health, local, headers) = accessor.with(|mut store| {
+        let state = store.data_mut();
+        let headers = FieldMap::new_immutable(state.http().hooks, parts.headers);
+        (state.health.clone(), state.local.clone(), headers)
+    });
+    let (request, _) = p3::Request::new(
+        parts.method,
+        Some(scheme),
+        uri.authority,
+        uri.path_and_query,
+        headers,
+        None,
+        Moving::new(body.map_err(of_failure), &health),
+    );
+    match service.handle(accessor, request).await? {
+        Ok(response) => {
+            let (sent, told) = oneshot::channel();
+            let told = async move {
+                let told = told.await.unwrap_or(Err(Failure::ConnectionTerminated));
+                told.map_err(of_failure)
+            };
+            let (response, trailers) =
+                accessor.with(|store| response::into_http(store, response, told))?;
+            reply.answer(Ok(Answered {
+                response: response.map(|body| GuestBody::boxed(body, &health, &local)),
+                sent: Some(sent),
+                trailers,
+            }));
+        }
+        Err(code) => reply.answer(Err(NoResponse::Failed(format!("it answers {code:?}")))),
+    }
+    Ok(())
+}
+
+/// The body of a guest's response.
+struct GuestBody {
+    body: Moving<WasiBody>,
+    local: SendWrapper<Rc<Local>>,
+}
+
+impl GuestBody {
+    fn boxed(
+        body: WasiBody,
+        health: &Rc<Health>,
+        local: &SendWrapper<Rc<Local>>,
+    ) -> Box<dyn Content + Unpin> {
+        Box::new(Self {
+            body: Moving::new(body, health),
+            local: local.clone(),
+        })
+    }
+}
+
+impl Content for GuestBody {
+    fn take_file(&mut self) -> Option<FileContent> {
+        self.body.take_file(&self.local.hand_back)
+    }
+}
+
+impl Body for GuestBody {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        polled.map(|frame| frame.map(|frame| frame.map_err(of_guest)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

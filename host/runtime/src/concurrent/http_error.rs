@@ -1,0 +1,45 @@
+//! `http-error-code` of `wasi:http/types@0.2`, in place of wasmtime-wasi-http's,
+//! which in version 48 finds no error of a body.
+
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Linker, Resource};
+use wasmtime_wasi_http::Error;
+use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, IoError};
+
+use crate::concurrent::state::AsyncState;
+
+/// Gives the linker the function, in place of the one that is there.
+///
+/// # Errors
+/// It is not linked yet.
+pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    linker.instance("wasi:http/types@0.2.12")?.func_wrap(
+        "http-error-code",
+        |mut store: StoreContextMut<'_, AsyncState>, (error,): (Resource<IoError>,)| {
+            let error = store.data_mut().table.get(&error)?;
+            let code = match error.downcast_ref::<ErrorCode>() {
+                Some(code) => Some(code.clone()),
+                None => error.downcast_ref().map(code_of),
+            };
+            Ok((code,))
+        },
+    )?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// The errors that bodies end with.
+fn code_of(error: &Error) -> ErrorCode {
+    match error {
+        Error::ConnectionReadTimeout => ErrorCode::ConnectionReadTimeout,
+        Error::ConnectionTerminated => ErrorCode::ConnectionTerminated,
+        Error::HttpProtocolError => ErrorCode::HttpProtocolError,
+        Error::HttpRequestBodySize(size) => ErrorCode::HttpRequestBodySize(*size),
+        Error::HttpResponseIncomplete => ErrorCode::HttpResponseIncomplete,
+        Error::HttpResponseTransferCoding(coding) => {
+            ErrorCode::HttpResponseTransferCoding(coding.clone())
+        }
+        other => ErrorCode::InternalError(Some(other.to_string())),
+    }
+}

@@ -1,0 +1,381 @@
+//! Instances and the calls into them.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use send_wrapper::SendWrapper;
+use tokio::task::unconstrained;
+use wasmtime::component::{Accessor, AccessorTask, HasSelf, Instance};
+use wasmtime::{Store, Trap};
+use wasmtime_wasi::I32Exit;
+
+use netwasm_base::config::Isolation;
+use netwasm_base::error::ConnectionError;
+use netwasm_net::health::Health;
+use netwasm_net::stream::Stream;
+use netwasm_net::thread::{Active, spawn_in_turns};
+use netwasm_net::transport::Transport;
+
+use crate::concurrent::bindings::exports::netwasm::net::stream_handler::Guest;
+use crate::concurrent::handles::ConnectionHandle;
+use crate::concurrent::program::{Entry, Program};
+use crate::concurrent::state::AsyncState;
+use crate::instance::{one_line, reason};
+use crate::local::Local;
+use crate::wasi;
+
+/// The instance that all connections of a worker share.
+pub(crate) type KeptCalls = RefCell<Option<Calls>>;
+
+/// A way to an instance that all connections of a worker share.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    coming: Rc<Coming>,
+    health: Rc<Health>,
+}
+
+/// Connections that wait for their call. A queue of its own, since the instance
+/// looks into it at every step that it makes.
+#[derive(Debug, Default)]
+struct Coming {
+    streams: RefCell<VecDeque<Arrived>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// A connection that waits for its call, and the worker for the end of that.
+#[derive(Debug)]
+struct Arrived {
+    stream: Rc<Stream>,
+    _active: Active,
+}
+
+impl Coming {
+    fn push(&self, arrived: Arrived) {
+        self.streams.borrow_mut().push_back(arrived);
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn poll_next(&self, cx: &Context<'_>) -> Poll<Arrived> {
+        if let Some(arrived) = self.streams.borrow_mut().pop_front() {
+            return Poll::Ready(arrived);
+        }
+        let mut waker = self.waker.borrow_mut();
+        match &*waker {
+            Some(waker) if waker.will_wake(cx.waker()) => {}
+            _ => *waker = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    async fn next(&self) -> Arrived {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+}
+
+/// Begins the guest's call for a connection.
+pub(crate) fn serve(
+    local: &Rc<Local>,
+    program: &Arc<Program>,
+    kept: &KeptCalls,
+    transport: &Rc<Transport>,
+) -> Rc<Stream> {
+    match local.env.isolation {
+        Isolation::Connection | Isolation::Request => {
+            let health = Rc::default();
+            let stream = Stream::new(transport, &health);
+            let (serving, program) = (Rc::clone(local), Arc::clone(program));
+            let connection = Rc::clone(&stream);
+            local
+                .worker
+                .thread
+                .spawn(Rc::clone(&transport.turn), async move {
+                    serve_one(&serving, &program, &health, connection).await;
+                });
+            stream
+        }
+        Isolation::Worker => {
+            let mut shared = kept.borrow_mut();
+            let calls = match &mut *shared {
+                Some(calls) if !calls.health.is_gone() => calls,
+                shared => shared.insert(Calls::begin(local, program)),
+            };
+            let stream = Stream::new(transport, &calls.health);
+            calls.coming.push(Arrived {
+                stream: Rc::clone(&stream),
+                _active: local.worker.thread.active(),
+            });
+            stream
+        }
+    }
+}
+
+impl Calls {
+    /// Makes an instance that takes connections until it traps.
+    pub(crate) fn begin(local: &Rc<Local>, program: &Arc<Program>) -> Self {
+        let calls = Self {
+            coming: Rc::default(),
+            health: Rc::default(),
+        };
+        let (coming, health) = (Rc::clone(&calls.coming), Rc::clone(&calls.health));
+        let (local, program) = (Rc::clone(local), Arc::clone(program));
+        let turn = local.worker.thread.turns.turn();
+        let life = async move {
+            serve_all(&local, &program, &health, &coming).await;
+            // Whatever came too late for it.
+            for arrived in coming.streams.take() {
+                arrived.stream.transport().fail(ConnectionError::Aborted);
+            }
+        };
+        // Its connections are waited for, and it ends with the worker.
+        spawn_in_turns(turn, life);
+        calls
+    }
+}
+
+/// The life of an instance of one connection.
+async fn serve_one(local: &Rc<Local>, program: &Program, health: &Rc<Health>, stream: Rc<Stream>) {
+    let Some((mut store, guest)) = instantiate(local, program, health, &stream).await else {
+        return;
+    };
+    let connection = Rc::clone(&stream);
+    let running = store.run_concurrent(async |accessor| {
+        call(accessor, &guest, SendWrapper::new(stream)).await?;
+        // What it spawned goes on.
+        poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+        Ok(())
+    });
+    let running = in_turns(health, running);
+    let background = &local.env.background;
+    match background.bound(connection.over(), running).await {
+        Some(ended) => settle(&store, health, ended),
+        None => health.trapped(),
+    }
+}
+
+/// The life of an instance of all connections of a worker.
+async fn serve_all(local: &Rc<Local>, program: &Program, health: &Rc<Health>, coming: &Coming) {
+    let first = coming.next().await;
+    let Some((mut store, guest)) = instantiate(local, program, health, &first.stream).await else {
+        // The next connection gets another one.
+        health.trapped();
+        return;
+    };
+    let guest = Arc::new(guest);
+    let running = store.run_concurrent(async |accessor| {
+        let mut next = first;
+        loop {
+            accessor.spawn(Call {
+                guest: Arc::clone(&guest),
+                arrived: SendWrapper::new(next),
+            })?;
+            next = coming.next().await;
+        }
+    });
+    let ended = in_turns(health, running).await;
+    settle(&store, health, ended);
+}
+
+/// Runs an instance's loop, a poll a turn.
+///
+/// A guest may make many host calls in a poll. tokio's budget for a task would
+/// have the 129th find nothing ready, which a guest of WASI 0.2 that just
+/// polled takes for a full buffer; the guest's time bounds the poll instead.
+pub(super) async fn in_turns<R>(health: &Health, running: impl Future<Output = R>) -> R {
+    let mut running = pin!(unconstrained(running));
+    poll_fn(|cx| {
+        health.begin_turn();
+        running.as_mut().poll(cx)
+    })
+    .await
+}
+
+/// A call as a task of its store.
+struct Call {
+    guest: Arc<Guest>,
+    arrived: SendWrapper<Arrived>,
+}
+
+impl AccessorTask<AsyncState, HasSelf<AsyncState>> for Call {
+    async fn run(self, accessor: &Accessor<AsyncState>) -> wasmtime::Result<()> {
+        let stream = SendWrapper::new(Rc::clone(&self.arrived.stream));
+        call(accessor, &self.guest, stream).await
+    }
+}
+
+async fn call(
+    accessor: &Accessor<AsyncState>,
+    guest: &Guest,
+    stream: SendWrapper<Rc<Stream>>,
+) -> wasmtime::Result<()> {
+    let handle = ConnectionHandle(stream);
+    let handle = accessor.with(|mut store| store.data_mut().table.push(handle))?;
+    guest.call_handle(accessor, handle).await
+}
+
+/// An instance, for a connection first.
+async fn instantiate(
+    local: &Rc<Local>,
+    program: &Program,
+    health: &Rc<Health>,
+    stream: &Stream,
+) -> Option<(Store<AsyncState>, Guest)> {
+    let made = async {
+        let Entry::Streams(indices) = &program.entry else {
+            wasmtime::bail!("the component takes no streams");
+        };
+        let (mut store, instance) = program.instantiate(AsyncState::new(local, health)).await?;
+        let guest = indices.load(&mut store, &instance)?;
+        Ok((store, guest))
+    };
+    match made.await {
+        Ok(made) => Some(made),
+        Err(error) => {
+            local.env.net.counters.instances_failed.add();
+            let peer = stream.transport().peer();
+            let error = one_line(&error);
+            tracing::error!(%peer, %error, "no instance for a connection");
+            stream.transport().fail(ConnectionError::Aborted);
+            None
+        }
+    }
+}
+
+/// Sees to what an instance leaves when it has ended.
+fn settle(
+    store: &Store<AsyncState>,
+    health: &Health,
+    ended: wasmtime::Result<wasmtime::Result<()>>,
+) {
+    let Err(error) = ended.and_then(|ended| ended) else {
+        return;
+    };
+    if wasi::has_exited(&error) {
+        health.exited();
+        note_exit(store, "handle");
+    } else {
+        health.trapped();
+        report(store, "handle", &error);
+    }
+}
+
+/// Logs that a guest exited with success.
+pub(super) fn note_exit(store: &Store<AsyncState>, call: &str) {
+    let guest = &store.data().env().net.guest;
+    tracing::info!(%guest, call, "the guest exited");
+}
+
+/// Logs that a guest trapped.
+pub(super) fn report(store: &Store<AsyncState>, call: &str, error: &wasmtime::Error) {
+    let state = store.data();
+    let env = state.env();
+    env.net.counters.traps.add();
+    if let Some(Trap::Interrupt) = error.downcast_ref() {
+        state.local.worker.thread.turns.note_time_out();
+    }
+    let mut reason = reason(error, &env.net.limits, &state.memory);
+    if reason.contains("handle limit exceeded") {
+        reason = "the guest holds too many handles (--max-handles)".to_owned();
+    }
+    tracing::error!(guest = %env.net.guest, call, "the guest trapped: {reason}");
+    tracing::debug!(guest = %env.net.guest, "{error:?}");
+}
+
+/// Runs a command to its end, and returns its exit code: 1 where it trapped.
+pub(crate) async fn run(local: &Rc<Local>, program: &Program) -> u8 {
+    let health = Rc::default();
+    let made = program.instantiate(AsyncState::new(local, &health)).await;
+    let (mut store, instance) = match made {
+        Ok(made) => made,
+        Err(error) => {
+            let error = one_line(&error);
+            tracing::error!(guest = %local.env.net.guest, %error, "the guest cannot start");
+            return 1;
+        }
+    };
+    let mut running = Running::new(&health);
+    match in_turns(&health, call_run(local, program, &mut store, &instance)).await {
+        Ok(ended) => {
+            running.end();
+            u8::from(ended.is_err())
+        }
+        Err(error) => match error.downcast_ref() {
+            Some(I32Exit(code)) => {
+                running.end();
+                // What does not fit a byte is a failure nonetheless.
+                u8::try_from(*code).unwrap_or(1)
+            }
+            None => {
+                report(&store, "run", &error);
+                1
+            }
+        },
+    }
+}
+
+async fn call_run(
+    local: &Rc<Local>,
+    program: &Program,
+    store: &mut Store<AsyncState>,
+    instance: &Instance,
+) -> wasmtime::Result<Result<(), ()>> {
+    match &program.entry {
+        Entry::RunP3(indices) => {
+            let command = indices.load(&mut *store, instance)?;
+            let run = async |accessor: &Accessor<AsyncState>| {
+                let ended = command.wasi_cli_run().call_run(accessor).await;
+                // What it spawned goes on: a server that accepts no more still
+                // has its clients. In a drain, only those are waited for.
+                let rest = poll_fn(|cx| accessor.poll_no_interesting_tasks(cx));
+                tokio::select! {
+                    () = rest => {}
+                    () = local.worker.thread.all_drained() => {}
+                }
+                ended
+            };
+            store.run_concurrent(run).await?
+        }
+        Entry::RunP2(indices) => {
+            let command = indices.load(&mut *store, instance)?;
+            command.wasi_cli_run().call_run(store).await
+        }
+        Entry::Streams(_) | Entry::Proxy(_) | Entry::Service(_) => {
+            Err(wasmtime::Error::msg("the component is no command"))
+        }
+    }
+}
+
+/// A command, or an instance that answers requests. Where it does not end by
+/// itself, what it sends must not look whole.
+pub(super) struct Running<'a> {
+    health: &'a Health,
+    ended: bool,
+}
+
+impl<'a> Running<'a> {
+    pub(super) fn new(health: &'a Health) -> Self {
+        Self {
+            health,
+            ended: false,
+        }
+    }
+
+    /// It has ended by itself.
+    pub(super) fn end(&mut self) {
+        self.ended = true;
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.health.trapped();
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! What guests that await may import.
+
+use wasmtime::component::{HasSelf, Linker};
+use wasmtime::{Config, Engine};
+use wasmtime_wasi::{p2, p3};
+use wasmtime_wasi_http::{p2 as http_p2, p3 as http_p3};
+
+use crate::concurrent::state::AsyncState;
+use crate::concurrent::{bindings, files, host, http_error, lookup, opening, response, tcp};
+use crate::wasi::random;
+
+/// The stack on which a guest runs, and host functions that it calls, bytes:
+/// so much more than the guest's own part.
+const HOST_STACK: usize = 512 << 10;
+
+/// Sets an engine up for guests that await, with so much stack for the guest.
+pub(crate) fn configure(config: &mut Config, guest_stack: usize) {
+    config
+        .wasm_component_model_async(true)
+        .async_stack_size(guest_stack + HOST_STACK);
+}
+
+/// All that guests may import.
+pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<AsyncState>> {
+    let mut linker = Linker::new(engine);
+    p2::add_to_linker_async(&mut linker)?;
+    random::add_to_linker(&mut linker, |state: &AsyncState| {
+        state.env().net.limits.max_memory
+    })?;
+    p3::add_to_linker(&mut linker)?;
+    http_p2::add_only_http_to_linker_async(&mut linker)?;
+    http_p3::add_to_linker(&mut linker)?;
+    bindings::netwasm::net::streams::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
+    bindings::netwasm::net::client::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
+    tcp::add_to_linker(&mut linker)?;
+    lookup::add_to_linker(&mut linker)?;
+    http_error::add_to_linker(&mut linker)?;
+    files::add_to_linker(&mut linker)?;
+    opening::add_to_linker(&mut linker)?;
+    response::add_to_linker(&mut linker)?;
+    host::add_to_linker(&mut linker)?;
+    Ok(linker)
+}

@@ -1,0 +1,173 @@
+//! `wasi:sockets/ip-name-lookup`, 0.2 and 0.3, in place of wasmtime-wasi's: the
+//! policy is asked for every name, and what a name led to is remembered, since
+//! its rule holds for these addresses.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::vec;
+
+use send_wrapper::SendWrapper;
+use tokio::task::JoinHandle;
+use wasmtime::component::{Accessor, Linker, LinkerInstance, Resource, ResourceType};
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi::p2::bindings::sockets::network as p2;
+use wasmtime_wasi::p2::{DynPollable, Network, Pollable, subscribe};
+use wasmtime_wasi::p3::bindings::sockets::ip_name_lookup::ErrorCode;
+use wasmtime_wasi::p3::bindings::sockets::types::IpAddress;
+
+use netwasm_base::error::ConnectionError;
+
+use crate::concurrent::permissions::Permissions;
+use crate::concurrent::state::{AsyncState, Store};
+use crate::local::Local;
+
+type Answer = Result<Vec<IpAddr>, ConnectionError>;
+
+/// Gives the linker both, in place of those that are there.
+///
+/// # Errors
+/// They are not linked yet.
+pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    let mut p3 = linker.instance("wasi:sockets/ip-name-lookup@0.3.0")?;
+    p3.func_wrap_concurrent(
+        "resolve-addresses",
+        |accessor: &Accessor<AsyncState>, (name,): (String,)| {
+            let (local, permissions) = accessor.with(|mut store| parts(store.data_mut()));
+            let looking = resolve(local, permissions, name);
+            Box::pin(async move {
+                let answer = looking.await.map_err(p3_error);
+                let answer = answer.map(|all| all.into_iter().map(Into::into).collect());
+                Ok((answer as Result<Vec<IpAddress>, ErrorCode>,))
+            })
+        },
+    )?;
+    add_p2(&mut linker.instance("wasi:sockets/ip-name-lookup@0.2.12")?)?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+fn parts(state: &AsyncState) -> (SendWrapper<Rc<Local>>, Arc<Permissions>) {
+    let local = SendWrapper::new(Rc::clone(&state.local));
+    (local, Arc::clone(&state.permissions))
+}
+
+/// Looks a name up, if the guest may.
+fn resolve(
+    local: SendWrapper<Rc<Local>>,
+    permissions: Arc<Permissions>,
+    name: String,
+) -> SendWrapper<impl Future<Output = Answer>> {
+    SendWrapper::new(async move {
+        if name.is_empty() {
+            return Err(ConnectionError::InvalidArgument);
+        }
+        permissions.resolve(&name)?;
+        let addresses = local.worker.resolver.resolve(&name).await?;
+        permissions.remember(&name, &addresses);
+        Ok(addresses)
+    })
+}
+
+/// The WIT resource `resolve-address-stream`.
+enum Lookup {
+    Pending(SendWrapper<JoinHandle<Answer>>),
+    Done(Result<vec::IntoIter<IpAddr>, ConnectionError>),
+}
+
+impl Lookup {
+    fn done(answer: Answer) -> Self {
+        Self::Done(answer.map(Vec::into_iter))
+    }
+}
+
+#[async_trait]
+impl Pollable for Lookup {
+    async fn ready(&mut self) {
+        if let Self::Pending(task) = self {
+            let answer = task.await.unwrap_or(Err(ConnectionError::ResolverFailure));
+            *self = Self::done(answer);
+        }
+    }
+}
+
+impl Drop for Lookup {
+    fn drop(&mut self) {
+        if let Self::Pending(task) = self {
+            task.abort();
+        }
+    }
+}
+
+fn add_p2(l: &mut LinkerInstance<'_, AsyncState>) -> wasmtime::Result<()> {
+    type Handle = Resource<Lookup>;
+
+    l.resource(
+        "resolve-address-stream",
+        ResourceType::host::<Lookup>(),
+        |mut store: Store<'_>, handle| {
+            let table = &mut store.data_mut().table;
+            table.delete(Resource::<Lookup>::new_own(handle))?;
+            Ok(())
+        },
+    )?;
+    l.func_wrap(
+        "resolve-addresses",
+        |mut store: Store<'_>, (network, name): (Resource<Network>, String)| {
+            let state = store.data_mut();
+            state.table.get(&network)?;
+            let (local, permissions) = parts(state);
+            let looking = resolve(local, permissions, name);
+            let task = tokio::task::spawn_local(looking);
+            let handle = state.table.push(Lookup::Pending(SendWrapper::new(task)))?;
+            Ok((Ok::<_, p2::ErrorCode>(handle),))
+        },
+    )?;
+    l.func_wrap(
+        "[method]resolve-address-stream.resolve-next-address",
+        |mut store: Store<'_>, (handle,): (Handle,)| {
+            let next = match store.data_mut().table.get_mut(&handle)? {
+                Lookup::Pending(_) => Err(p2::ErrorCode::WouldBlock),
+                Lookup::Done(Ok(addresses)) => Ok(addresses.next().map(p2::IpAddress::from)),
+                Lookup::Done(Err(error)) => Err(p2_error(error)),
+            };
+            Ok((next,))
+        },
+    )?;
+    l.func_wrap(
+        "[method]resolve-address-stream.subscribe",
+        |mut store: Store<'_>, (handle,): (Handle,)| {
+            let pollable: Resource<DynPollable> = subscribe(&mut store.data_mut().table, handle)?;
+            Ok((pollable,))
+        },
+    )
+}
+
+fn p3_error(error: ConnectionError) -> ErrorCode {
+    match error {
+        ConnectionError::AccessDenied => ErrorCode::AccessDenied,
+        ConnectionError::InvalidArgument => ErrorCode::InvalidArgument,
+        ConnectionError::NameUnresolvable | ConnectionError::NoAddress => {
+            ErrorCode::NameUnresolvable
+        }
+        ConnectionError::ResolverFailure | ConnectionError::Timeout(_) => {
+            ErrorCode::TemporaryResolverFailure
+        }
+        other => ErrorCode::Other(Some(other.to_string())),
+    }
+}
+
+fn p2_error(error: &ConnectionError) -> p2::ErrorCode {
+    match error {
+        ConnectionError::AccessDenied => p2::ErrorCode::AccessDenied,
+        ConnectionError::InvalidArgument => p2::ErrorCode::InvalidArgument,
+        ConnectionError::NameUnresolvable | ConnectionError::NoAddress => {
+            p2::ErrorCode::NameUnresolvable
+        }
+        ConnectionError::ResolverFailure | ConnectionError::Timeout(_) => {
+            p2::ErrorCode::TemporaryResolverFailure
+        }
+        _ => p2::ErrorCode::Unknown,
+    }
+}

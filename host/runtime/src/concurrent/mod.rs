@@ -1,0 +1,30 @@
+//! The engine for guests that await: handlers of streams
+//! (`netwasm:net/stream-handler`), of HTTP requests (`wasi:http`), and commands
+//! (`wasi:cli/run`).
+//!
+//! An instance's calls, and the streams between it and the host, run as tasks
+//! of its store's own loop (`Store::run_concurrent`), which is one task of the
+//! worker. So one instance may hold many connections, each call of which waits
+//! while others run.
+
+pub(crate) mod background;
+mod bindings;
+mod client;
+mod failure;
+mod files;
+mod handles;
+mod host;
+pub(crate) mod http;
+mod http_error;
+pub(crate) mod instance;
+pub(crate) mod link;
+mod lookup;
+mod opening;
+pub(crate) mod permissions;
+pub(crate) mod place;
+pub(crate) mod program;
+mod response;
+mod sending;
+mod state;
+mod streams;
+mod tcp;

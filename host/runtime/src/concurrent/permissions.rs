@@ -1,0 +1,177 @@
+//! What the sockets of `wasi:sockets` may do: the policy, asked before every
+//! system call.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use wasmtime_wasi::sockets::SocketAddrUse;
+
+use netwasm_base::error::ConnectionError;
+use netwasm_base::policy::{Denied, Resolved};
+use netwasm_net::connect::Endpoint;
+use netwasm_net::env::Env;
+
+/// Peers that may be answered; beyond it the oldest are forgotten.
+const PEERS: usize = 1024;
+
+/// The permissions of one instance.
+pub(crate) struct Permissions {
+    env: Arc<Env>,
+    known: Mutex<Known>,
+}
+
+/// What an instance has learnt, and what follows from that.
+#[derive(Default)]
+struct Known {
+    /// A name's rule holds for what it resolved to.
+    names: Resolved,
+    /// Whether a socket may take datagrams from anybody: `--allow-listen` has
+    /// its address.
+    listens: bool,
+    /// Whoever sent a datagram to such a one may be sent one.
+    peers: VecDeque<SocketAddr>,
+}
+
+impl Permissions {
+    pub(crate) fn new(env: &Arc<Env>) -> Self {
+        Self {
+            env: Arc::clone(env),
+            known: Mutex::default(),
+        }
+    }
+
+    /// Whether a socket may use an address so. Why not is logged.
+    pub(crate) fn allows(&self, address: SocketAddr, used: SocketAddrUse) -> bool {
+        let policy = &self.env.policy;
+        let mut known = self.known();
+        let decided = match used {
+            SocketAddrUse::TcpBind | SocketAddrUse::UdpBind => {
+                let allowed = policy.listen(address);
+                if matches!(used, SocketAddrUse::UdpBind) && allowed.is_ok() {
+                    known.listens = true;
+                }
+                // A socket that is only to connect, or to send, gets a port
+                // from the system.
+                if address.port() == 0 { Ok(()) } else { allowed }
+            }
+            // A port that no rule names was not asked for, or binding had been
+            // denied: the system picked it.
+            SocketAddrUse::TcpListen => policy
+                .listen(address)
+                .or_else(|_| policy.listen(SocketAddr::new(address.ip(), 0))),
+            SocketAddrUse::TcpAccept => Ok(()),
+            SocketAddrUse::TcpConnect => policy.connect_address(address, &known.names),
+            SocketAddrUse::UdpSend => {
+                if known.peers.contains(&address) {
+                    return true;
+                }
+                policy.send_to(address, &known.names)
+            }
+            SocketAddrUse::UdpReceive => {
+                if policy.send_to(address, &known.names).is_ok() {
+                    return true;
+                }
+                if !known.listens {
+                    // Nobody asked this one; to log it would be to log
+                    // whatever anybody sends.
+                    tracing::debug!(peer = %address, "a datagram from a stranger is dropped");
+                    return false;
+                }
+                known.heard_from(address);
+                Ok(())
+            }
+        };
+        drop(known);
+        self.decide(decided).is_ok()
+    }
+
+    /// Whether a connection to an endpoint may be begun. Why not is logged.
+    ///
+    /// # Errors
+    /// `AccessDenied`.
+    pub(crate) fn connect(&self, endpoint: &Endpoint) -> Result<(), ConnectionError> {
+        let policy = &self.env.policy;
+        let decided = match endpoint {
+            Endpoint::Address(address) => policy.connect_address(*address, &self.known().names),
+            Endpoint::Name { host, port } => policy.connect_name(host, *port),
+            Endpoint::Unix(path) => policy.connect_unix(path),
+        };
+        self.decide(decided)
+    }
+
+    /// Whether datagrams may be sent to a host. Why not is logged.
+    ///
+    /// # Errors
+    /// `AccessDenied`.
+    pub(crate) fn send_name(&self, host: &str, port: u16) -> Result<(), ConnectionError> {
+        self.decide(self.env.policy.send_name(host, port))
+    }
+
+    /// Those of a host's addresses that datagrams may be sent to. If there are
+    /// none, why not is logged.
+    ///
+    /// # Errors
+    /// `AccessDenied`: it has no other.
+    pub(crate) fn peers(
+        &self,
+        host: &str,
+        port: u16,
+        addresses: &[IpAddr],
+    ) -> Result<Vec<SocketAddr>, ConnectionError> {
+        let peers = addresses.iter().map(|&ip| SocketAddr::new(ip, port));
+        let mut denied = Vec::new();
+        let allowed: Vec<_> = peers
+            .filter(|&peer| {
+                let decided = match host.parse::<IpAddr>() {
+                    Ok(_) => self.env.policy.send_to(peer, &self.known().names),
+                    Err(_) => self.env.policy.resolved_peer(host, peer),
+                };
+                let decided = decided.inspect_err(|denied| tracing::debug!("{denied}"));
+                decided.map_err(|error| denied.push(error)).is_ok()
+            })
+            .collect();
+        if allowed.is_empty() {
+            self.env.deny_all(&denied);
+            return Err(ConnectionError::AccessDenied);
+        }
+        Ok(allowed)
+    }
+
+    /// Whether a name may be looked up. Why not is logged.
+    ///
+    /// # Errors
+    /// `AccessDenied`.
+    pub(crate) fn resolve(&self, name: &str) -> Result<(), ConnectionError> {
+        self.decide(self.env.policy.resolve(name))
+    }
+
+    /// Remembers what a name led to.
+    pub(crate) fn remember(&self, name: &str, addresses: &[IpAddr]) {
+        let addresses = addresses.iter().copied();
+        self.known().names.remember(name, addresses);
+    }
+
+    fn decide(&self, decided: Result<(), Denied>) -> Result<(), ConnectionError> {
+        decided.map_err(|denied| {
+            self.env.deny(&denied);
+            ConnectionError::AccessDenied
+        })
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn heard_from(&mut self, peer: SocketAddr) {
+        if self.peers.back() == Some(&peer) || self.peers.contains(&peer) {
+            return;
+        }
+        if self.peers.len() >= PEERS {
+            self.peers.pop_front();
+        }
+        self.peers.push_back(peer);
+    }
+}

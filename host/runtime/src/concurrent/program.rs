@@ -1,0 +1,130 @@
+//! A component of guests that await, ready to make instances of.
+
+use std::fmt;
+
+use wasmtime::component::{Instance, InstancePre};
+use wasmtime::{Engine, Store, Trap, UpdateDeadline};
+use wasmtime_wasi::{p2, p3};
+use wasmtime_wasi_http::{p2 as http_p2, p3 as http_p3};
+
+use crate::concurrent::bindings::exports::netwasm::net::stream_handler;
+use crate::concurrent::state::{AsyncState, most_resources};
+use crate::event_program::HOSTCALL_FUEL;
+use crate::kind::Kind;
+use crate::steps::event_steps;
+
+/// Handles that a guest may have for each object of the host that it may have:
+/// what arrives on a connection, what is sent, how either ended, and what waits
+/// for that are handles, too.
+const HANDLES: usize = 8;
+
+/// A component, ready to make instances of.
+pub(crate) struct Program {
+    engine: Engine,
+    pre: InstancePre<AsyncState>,
+    pub(super) entry: Entry,
+}
+
+/// What is called.
+pub(super) enum Entry {
+    Streams(stream_handler::GuestIndices),
+    /// `wasi:http/incoming-handler@0.2`.
+    Proxy(http_p2::bindings::ProxyIndices),
+    /// `wasi:http/handler@0.3`.
+    Service(http_p3::bindings::ServiceIndices),
+    /// `wasi:cli/run@0.2`.
+    RunP2(p2::bindings::CommandIndices),
+    /// `wasi:cli/run@0.3`.
+    RunP3(p3::bindings::CommandIndices),
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Program").finish_non_exhaustive()
+    }
+}
+
+impl Program {
+    /// A program of some kind.
+    ///
+    /// # Errors
+    /// What it exports is not of the form that its name promises.
+    pub(crate) fn new(
+        engine: Engine,
+        pre: InstancePre<AsyncState>,
+        kind: Kind,
+    ) -> wasmtime::Result<Self> {
+        let entry = match kind {
+            Kind::Command => match p3::bindings::CommandIndices::new(&pre) {
+                Ok(indices) => Entry::RunP3(indices),
+                Err(_) => Entry::RunP2(p2::bindings::CommandIndices::new(&pre)?),
+            },
+            Kind::Proxy => Entry::Proxy(http_p2::bindings::ProxyIndices::new(&pre)?),
+            Kind::Service => Entry::Service(http_p3::bindings::ServiceIndices::new(&pre)?),
+            Kind::Events | Kind::Streams => {
+                Entry::Streams(stream_handler::GuestIndices::new(&pre)?)
+            }
+        };
+        Ok(Self { engine, pre, entry })
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(crate) fn is_command(&self) -> bool {
+        matches!(self.entry, Entry::RunP2(_) | Entry::RunP3(_))
+    }
+
+    pub(crate) fn takes_streams(&self) -> bool {
+        matches!(self.entry, Entry::Streams(_))
+    }
+
+    pub(crate) fn takes_requests(&self) -> bool {
+        matches!(self.entry, Entry::Proxy(_) | Entry::Service(_))
+    }
+
+    /// Makes an instance.
+    ///
+    /// # Errors
+    /// The pool is used up, or the instance's start traps.
+    pub(super) async fn instantiate(
+        &self,
+        state: AsyncState,
+    ) -> wasmtime::Result<(Store<AsyncState>, Instance)> {
+        let mut store = Store::new(&self.engine, state);
+        store.limiter(|state| &mut state.memory);
+        store.set_hostcall_fuel(HOSTCALL_FUEL);
+        let most = most_resources(store.data().env());
+        store.set_max_component_handles(most.saturating_mul(HANDLES));
+        store.set_epoch_deadline(1);
+        if self.is_command() {
+            // It may compute as long as it likes, but not keep the worker.
+            store.epoch_deadline_async_yield_and_update(1);
+        } else {
+            // A turn may take as long as an event. Another instance has its
+            // own in between.
+            let most = event_steps(&store.data().env().net.limits);
+            store.epoch_deadline_callback(move |mut store| {
+                let state = store.data_mut();
+                let turn = state.health.turn();
+                if state.turn == turn {
+                    state.steps += 1;
+                    if state.steps > most {
+                        return Err(Trap::Interrupt.into());
+                    }
+                } else {
+                    (state.turn, state.steps) = (turn, 0);
+                    if !state.local.worker.thread.turns.is_overdue() {
+                        // The deadline is of a turn before, however long ago.
+                        return Ok(UpdateDeadline::Continue(1));
+                    }
+                }
+                state.health.yields();
+                Ok(UpdateDeadline::Yield(1))
+            });
+        }
+        let instance = self.pre.instantiate_async(&mut store).await?;
+        Ok((store, instance))
+    }
+}

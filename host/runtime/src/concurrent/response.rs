@@ -1,0 +1,277 @@
+//! `response.new` of `wasi:http@0.3`, in place of wasmtime-wasi-http's: a body
+//! that is the stream of a file is handed back to the connection.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
+use http_body::{Body, Frame};
+use send_wrapper::SendWrapper;
+use tokio::sync::oneshot;
+use wasmtime::AsContextMut;
+use wasmtime::component::{
+    Access, FutureConsumer, FutureReader, Linker, Resource, Source, StreamReader,
+};
+use wasmtime_wasi_http::p3::Response;
+use wasmtime_wasi_http::p3::bindings::http::types::{ErrorCode, HostResponseWithStore};
+use wasmtime_wasi_http::{Error, FieldMap, WasiBody, WasiHttp, WasiHttpView};
+
+use netwasm_exchange::content::{Ended, FileContent};
+use netwasm_exchange::failure::Failure;
+
+use crate::concurrent::failure::{of_failure, of_guest};
+use crate::concurrent::files::Rest;
+use crate::concurrent::state::{AsyncState, Store};
+use crate::local::Local;
+
+/// What is read of a file at once for who wants its bytes.
+const PIECE: usize = 64 << 10;
+
+type Trailers = Result<Option<Resource<FieldMap>>, ErrorCode>;
+type Sent = Result<(), ErrorCode>;
+
+/// Gives the linker the function, in place of the one that is there.
+///
+/// # Errors
+/// The interface is not linked yet.
+pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result<()> {
+    type Parameters = (
+        Resource<FieldMap>,
+        Option<StreamReader<u8>>,
+        FutureReader<Trailers>,
+    );
+    linker.allow_shadowing(true);
+    let mut types = linker.instance("wasi:http/types@0.3.0")?;
+    let added = types.func_wrap(
+        "[static]response.new",
+        |store: Store<'_>, (headers, contents, trailers): Parameters| {
+            Ok((new(store, headers, contents, trailers)?,))
+        },
+    );
+    linker.allow_shadowing(false);
+    added
+}
+
+fn new(
+    mut store: Store<'_>,
+    headers: Resource<FieldMap>,
+    contents: Option<StreamReader<u8>>,
+    trailers: FutureReader<Trailers>,
+) -> wasmtime::Result<(Resource<Response>, FutureReader<Sent>)> {
+    let contents = match contents.map(|contents| contents.try_into::<Rest>(&mut store)) {
+        Some(Ok(file)) => return of_file(store, headers, file, trailers),
+        Some(Err(contents)) => Some(contents),
+        None => None,
+    };
+    let access = Access::<AsyncState, WasiHttp>::new(store, AsyncState::http);
+    <WasiHttp as HostResponseWithStore<AsyncState>>::new(access, headers, contents, trailers)
+}
+
+fn of_file(
+    mut store: Store<'_>,
+    headers: Resource<FieldMap>,
+    file: Rest,
+    trailers: FutureReader<Trailers>,
+) -> wasmtime::Result<(Resource<Response>, FutureReader<Sent>)> {
+    let (told, ended) = oneshot::channel();
+    trailers.pipe(&mut store, Telling(Some(told)))?;
+    let state = store.data_mut();
+    let body = FileBody::new(&state.local, file, ended);
+    let mut response = http::Response::new(body);
+    *response.headers_mut() = state.table.delete(headers)?.into();
+    let (response, sent) = Response::from_http(state.http().hooks, response);
+    let response = state.table.push(response)?;
+    let sent = async move { Ok::<Sent, wasmtime::Error>(sent.await.map_err(|it| code(&it))) };
+    Ok((response, FutureReader::new(store.as_context_mut(), sent)?))
+}
+
+/// Makes a guest's response one for the connection, with its trailers apart
+/// from its body: so the end of the body shows by itself, and the guest is told
+/// that it was sent even if it tells its trailers only after that. `told` says
+/// when it was sent. A body whose length is told shows its end, and is left as
+/// it is.
+///
+/// # Errors
+/// The instance has too much of something.
+pub(crate) fn into_http(
+    mut store: impl AsContextMut<Data = AsyncState>,
+    response: Response,
+    told: impl Future<Output = Result<(), Error>> + Send + 'static,
+) -> wasmtime::Result<(http::Response<WasiBody>, Option<Ended>)> {
+    let mut store = store.as_context_mut();
+    if response.headers.contains_key(CONTENT_LENGTH) {
+        return Ok((response.into_http(store, told)?, None));
+    }
+    let (status, headers) = (response.status, response.headers.clone());
+    let table = &mut store.data_mut().table;
+    let headers = table.push(headers)?;
+    let response = table.push(response)?;
+    let (outcome, heard) = oneshot::channel();
+    let heard = async move { Ok::<Sent, wasmtime::Error>(heard.await.unwrap_or(Ok(()))) };
+    let heard = FutureReader::new(store.as_context_mut(), heard)?;
+    let access = Access::<AsyncState, WasiHttp>::new(store.as_context_mut(), AsyncState::http);
+    let (contents, trailers) =
+        <WasiHttp as HostResponseWithStore<AsyncState>>::consume_body(access, response, heard)?;
+    let (telling, ended) = oneshot::channel();
+    trailers.pipe(&mut store, Telling(Some(telling)))?;
+    let none = async { Ok::<Trailers, wasmtime::Error>(Ok(None)) };
+    let none = FutureReader::new(store.as_context_mut(), none)?;
+    let access = Access::<AsyncState, WasiHttp>::new(store.as_context_mut(), AsyncState::http);
+    let (response, sent) = <WasiHttp as HostResponseWithStore<AsyncState>>::new(
+        access,
+        headers,
+        Some(contents),
+        none,
+    )?;
+    sent.pipe(&mut store, Passing(Some(outcome)))?;
+    let mut response = store.data_mut().table.delete(response)?;
+    response.status = status;
+    Ok((response.into_http(store, told)?, Some(ended)))
+}
+
+/// Passes on how the sending of a response ended.
+struct Passing(Option<oneshot::Sender<Sent>>);
+
+impl FutureConsumer<AsyncState> for Passing {
+    type Item = Sent;
+
+    fn poll_consume(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        store: Store<'_>,
+        mut source: Source<'_, Sent>,
+        _: bool,
+    ) -> Poll<wasmtime::Result<()>> {
+        let mut outcome = None;
+        source.read(store, &mut outcome)?;
+        if let (Some(sender), Some(outcome)) = (self.0.take(), outcome) {
+            // The guest may not want to know.
+            let _ = sender.send(outcome);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Why a response was not sent, as a guest is told.
+fn code(error: &Error) -> ErrorCode {
+    match error {
+        Error::HttpResponseBodySize(size) => ErrorCode::HttpResponseBodySize(*size),
+        _ => ErrorCode::ConnectionTerminated,
+    }
+}
+
+/// Takes the guest's trailers.
+struct Telling(Option<oneshot::Sender<Result<Option<HeaderMap>, Failure>>>);
+
+impl FutureConsumer<AsyncState> for Telling {
+    type Item = Trailers;
+
+    fn poll_consume(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        mut store: Store<'_>,
+        mut source: Source<'_, Trailers>,
+        _: bool,
+    ) -> Poll<wasmtime::Result<()>> {
+        let mut trailers = None;
+        source.read(&mut store, &mut trailers)?;
+        let told = match trailers {
+            Some(Ok(Some(fields))) => Ok(Some(store.data_mut().table.delete(fields)?.into())),
+            Some(Ok(None)) | None => Ok(None),
+            Some(Err(code)) => Err(of_guest(code.into())),
+        };
+        if let Some(sender) = self.0.take() {
+            // The connection may be gone.
+            let _ = sender.send(told);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A body that is a file.
+struct FileBody {
+    local: SendWrapper<Rc<Local>>,
+    /// `None` after its end.
+    file: Option<Rest>,
+    ended: Option<Ended>,
+}
+
+impl FileBody {
+    fn new(local: &Rc<Local>, file: Rest, ended: Ended) -> Self {
+        local.hand_back.count(true);
+        Self {
+            local: SendWrapper::new(Rc::clone(local)),
+            file: Some(file),
+            ended: Some(ended),
+        }
+    }
+
+    /// The next piece; `None` at the end.
+    fn read(&mut self) -> Option<Result<Bytes, Error>> {
+        let mut buffer = vec![0; PIECE];
+        let read = self.file.as_mut()?.read(&mut buffer);
+        match read {
+            Ok(0) => self.file = None,
+            Ok(count) => {
+                buffer.truncate(count);
+                return Some(Ok(buffer.into()));
+            }
+            Err(error) => {
+                let told = error.to_string();
+                if let Some(file) = self.file.take() {
+                    file.fail(error);
+                }
+                return Some(Err(Error::InternalError(Some(told))));
+            }
+        }
+        None
+    }
+}
+
+impl Drop for FileBody {
+    fn drop(&mut self) {
+        self.local.hand_back.count(false);
+    }
+}
+
+impl Body for FileBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = &mut *self;
+        let hand_back = &this.local.hand_back;
+        if hand_back.is_asked()
+            && let (Some(file), Some(ended)) = (this.file.take(), this.ended.take())
+        {
+            let (file, offset, reading) = file.into_parts();
+            hand_back.give(FileContent {
+                file,
+                offset,
+                reading,
+                ended,
+            });
+            return Poll::Pending;
+        }
+        if let Some(piece) = this.read() {
+            return Poll::Ready(Some(piece.map(Frame::data)));
+        }
+        let Some(ended) = &mut this.ended else {
+            return Poll::Ready(None);
+        };
+        let told = ready!(Pin::new(ended).poll(cx));
+        this.ended = None;
+        Poll::Ready(match told {
+            Ok(Ok(Some(trailers))) => Some(Ok(Frame::trailers(trailers))),
+            // An instance that ends without a word has no trailers.
+            Ok(Ok(None)) | Err(_) => None,
+            Ok(Err(failure)) => Some(Err(of_failure(failure))),
+        })
+    }
+}

@@ -1,0 +1,137 @@
+//! Requests that guests send by `wasi:http`: what the policy allows, within
+//! bounds.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http_body_util::BodyExt as _;
+use netwasm_exchange::destination::Destination;
+use netwasm_exchange::outgoing::{Exchange, MOST_EXCHANGES, SendOptions, WireBody};
+use netwasm_net::connect::Endpoint;
+use netwasm_net::health::Health;
+use send_wrapper::SendWrapper;
+use tokio::sync::Semaphore;
+use wasmtime_wasi_http::{
+    Error, RequestOptions, Result as HttpResult, WasiBody, WasiHttpCtx, WasiHttpHooks,
+};
+
+use crate::concurrent::failure::{of_failure, of_guest};
+use crate::concurrent::permissions::Permissions;
+use crate::local::Local;
+use crate::moving::Moving;
+
+/// The largest piece of a body that is copied out of a guest at once, bytes: so
+/// much of it, and a little more, may be in memory.
+const CHUNK: usize = 256 << 10;
+
+/// What `wasi:http` needs of an instance.
+pub(crate) struct Http {
+    pub(super) context: WasiHttpCtx,
+    pub(super) hooks: Hooks,
+}
+
+impl Http {
+    pub(crate) fn new(
+        local: &Rc<Local>,
+        health: &Rc<Health>,
+        permissions: &Arc<Permissions>,
+    ) -> Self {
+        Self {
+            context: WasiHttpCtx::new(),
+            hooks: Hooks {
+                local: SendWrapper::new(Rc::clone(local)),
+                health: SendWrapper::new(Rc::clone(health)),
+                permissions: Arc::clone(permissions),
+                exchanges: None,
+                refused: false,
+            },
+        }
+    }
+}
+
+/// Sends the requests of an instance, where the policy allows that.
+pub(super) struct Hooks {
+    local: SendWrapper<Rc<Local>>,
+    health: SendWrapper<Rc<Health>>,
+    permissions: Arc<Permissions>,
+    /// Requests that it may send besides those that are under way; made when
+    /// first used.
+    exchanges: Option<Arc<Semaphore>>,
+    /// Whether it wanted more, which is logged once.
+    refused: bool,
+}
+
+/// A response, and what sees to the rest of the connection.
+type SentRequest = HttpResult<(
+    http::Response<WasiBody>,
+    Box<dyn Future<Output = HttpResult<()>> + Send>,
+)>;
+
+impl Hooks {
+    /// Takes a place for an exchange, if the guest may send there.
+    fn begin_exchange(
+        &mut self,
+        uri: &http::Uri,
+        options: Option<RequestOptions>,
+    ) -> HttpResult<Exchange> {
+        let endpoint = Destination::of(uri).map_err(of_failure)?.endpoint;
+        if self.permissions.connect(&endpoint).is_err() {
+            return Err(match endpoint {
+                Endpoint::Address(_) => Error::DestinationIpProhibited,
+                Endpoint::Name { .. } | Endpoint::Unix(_) => Error::HttpRequestDenied,
+            });
+        }
+        let places = || Arc::new(Semaphore::new(MOST_EXCHANGES));
+        let exchanges = Arc::clone(self.exchanges.get_or_insert_with(places));
+        let Ok(place) = exchanges.try_acquire_owned() else {
+            if !std::mem::replace(&mut self.refused, true) {
+                let guest = &self.local.env.net.guest;
+                tracing::warn!(%guest, "no more than {MOST_EXCHANGES} HTTP requests at once");
+            }
+            return Err(Error::ConnectionLimitReached);
+        };
+        Ok(Exchange {
+            place,
+            health: self.health.clone(),
+            options: options.map_or_else(SendOptions::default, |it| SendOptions {
+                connect_timeout: it.connect_timeout,
+                first_byte_timeout: it.first_byte_timeout,
+                between_bytes_timeout: it.between_bytes_timeout,
+            }),
+        })
+    }
+}
+
+impl WasiHttpHooks for Hooks {
+    /// What the guest made of the response is nothing to the peer.
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _: Box<dyn Future<Output = HttpResult<()>> + Send>,
+    ) -> Box<dyn Future<Output = SentRequest> + Send> {
+        let exchange = self.begin_exchange(request.uri(), options);
+        let outgoing = Rc::clone(&self.local.outgoing);
+        let health = self.health.clone();
+        let request = request.map(|body| body.map_err(of_guest).boxed_unsync());
+        Box::new(SendWrapper::new(async move {
+            let (response, sent) = tokio::select! {
+                biased;
+                sent = outgoing.send(request, exchange?) => sent.map_err(of_failure)?,
+                () = health.given_up() => return Err(Error::ConnectionTerminated),
+            };
+            let received =
+                |body: WireBody| Moving::new(body.map_err(of_failure), &health).boxed_unsync();
+            let sent = async move { sent.await.map_err(of_failure) };
+            Ok((response.map(received), Box::new(sent) as Box<_>))
+        }))
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK
+    }
+
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK
+    }
+}

@@ -1,0 +1,102 @@
+//! What the host keeps for one instance of the async engine.
+//!
+//! wasmtime asks for store data that may go to another thread. An instance
+//! never does, and a worker's objects may not: [`SendWrapper`] promises the
+//! one and checks the other.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use send_wrapper::SendWrapper;
+use wasmtime::StoreContextMut;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
+
+use netwasm_base::config::Isolation;
+use netwasm_net::health::Health;
+
+use crate::concurrent::permissions::Permissions;
+use crate::concurrent::sending::Http;
+use crate::local::{Env, Local};
+use crate::state::MemoryLimit;
+
+/// What a host function of a guest that awaits is given.
+pub(crate) type Store<'a> = StoreContextMut<'a, AsyncState>;
+
+/// The data of an instance's store.
+pub(crate) struct AsyncState {
+    pub(crate) local: SendWrapper<Rc<Local>>,
+    pub(crate) health: SendWrapper<Rc<Health>>,
+    pub(crate) memory: MemoryLimit,
+    pub(crate) permissions: Arc<Permissions>,
+    /// The turn of its own in which it was last interrupted.
+    pub(crate) turn: u64,
+    /// Steps of the epoch that passed in it.
+    pub(crate) steps: u32,
+    /// Made when first used: a handler of streams may never.
+    context: Option<Box<WasiCtx>>,
+    pub(crate) http: Http,
+    pub(crate) table: ResourceTable,
+}
+
+impl AsyncState {
+    pub(crate) fn new(local: &Rc<Local>, health: &Rc<Health>) -> Self {
+        let env = &local.env;
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(most_resources(env));
+        let permissions = Arc::new(Permissions::new(&env.net));
+        Self {
+            local: SendWrapper::new(Rc::clone(local)),
+            health: SendWrapper::new(Rc::clone(health)),
+            memory: MemoryLimit::new(env),
+            turn: 0,
+            steps: 0,
+            context: None,
+            http: Http::new(local, health, &permissions),
+            permissions,
+            table,
+        }
+    }
+
+    pub(crate) fn env(&self) -> &Arc<Env> {
+        &self.local.env
+    }
+}
+
+/// How many objects of the host an instance may have: connections are counted
+/// besides.
+pub(crate) fn most_resources(env: &Env) -> usize {
+    let limits = &env.net.limits;
+    let alone = env.isolation != Isolation::Worker && !env.is_program;
+    let connections = if alone { 1 } else { limits.max_connections };
+    limits.max_handles.saturating_add(connections)
+}
+
+impl WasiView for AsyncState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let Self {
+            local,
+            permissions,
+            context,
+            table,
+            ..
+        } = self;
+        let env = &local.env;
+        let ctx = context.get_or_insert_with(|| {
+            let stdio = env.is_program;
+            Box::new(env.wasi.concurrent_context(stdio, permissions))
+        });
+        WasiCtxView { ctx, table }
+    }
+}
+
+impl WasiHttpView for AsyncState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            hooks: &mut self.http.hooks,
+            table: &mut self.table,
+            ctx: &mut self.http.context,
+        }
+    }
+}

@@ -1,0 +1,539 @@
+//! TCP sockets of `wasi:sockets@0.3`, in place of wasmtime-wasi's: a connected
+//! one is a [`Stream`] like those that the host accepts, so that what a guest
+//! passes from one to another is copied natively.
+//!
+//! The states are those of wasmtime-wasi: a socket is made, may be bound, and
+//! then listens or connects for the rest of its life.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use send_wrapper::SendWrapper;
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use wasmtime::AsContextMut;
+use wasmtime::component::{
+    Accessor, Destination, FutureReader, Linker, LinkerInstance, Resource, ResourceType,
+    StreamProducer, StreamReader, StreamResult,
+};
+use wasmtime_wasi::p3::bindings::sockets::types::{
+    Duration as Nanoseconds, ErrorCode, IpAddressFamily, IpSocketAddress,
+};
+use wasmtime_wasi::sockets::SocketAddrUse;
+
+use netwasm_base::address::Address;
+use netwasm_base::error::ConnectionError;
+use netwasm_net::connect::{self, Dialed};
+use netwasm_net::connection::Driver;
+use netwasm_net::incoming::Incoming;
+use netwasm_net::stream::Stream;
+use netwasm_net::transport::Transport;
+use netwasm_net::watch::watch;
+
+use crate::concurrent::state::{AsyncState, Store};
+use crate::concurrent::streams;
+use crate::convert::socket_error;
+use crate::instance::Instance;
+
+/// Connections that the kernel keeps waiting, unless the guest says otherwise.
+const BACKLOG: i32 = 128;
+
+type SocketResult<T> = Result<T, ErrorCode>;
+
+/// The WIT resource `tcp-socket`.
+struct TcpSocket {
+    family: IpAddressFamily,
+    backlog: i32,
+    state: TcpState,
+}
+
+enum TcpState {
+    Unbound(Socket),
+    Bound(Socket),
+    Connecting,
+    Listening(SendWrapper<Rc<AsyncFd<OwnedFd>>>),
+    Connected(SendWrapper<Rc<Stream>>),
+    /// Connecting failed.
+    Closed,
+}
+
+impl TcpSocket {
+    fn create(family: IpAddressFamily) -> io::Result<Self> {
+        let domain = match family {
+            IpAddressFamily::Ipv4 => Domain::IPV4,
+            IpAddressFamily::Ipv6 => Domain::IPV6,
+        };
+        let socket = Socket::new(domain, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        // Small messages are sent at once; accepted sockets inherit it.
+        socket.set_tcp_nodelay(true)?;
+        if family == IpAddressFamily::Ipv6 {
+            socket.set_only_v6(true)?;
+        }
+        Ok(Self {
+            family,
+            backlog: BACKLOG,
+            state: TcpState::Unbound(socket),
+        })
+    }
+
+    fn connected(stream: Rc<Stream>, family: IpAddressFamily) -> Self {
+        Self {
+            family,
+            backlog: BACKLOG,
+            state: TcpState::Connected(SendWrapper::new(stream)),
+        }
+    }
+
+    fn bind(&mut self, address: SocketAddr) -> SocketResult<()> {
+        let TcpState::Unbound(socket) = &self.state else {
+            return Err(ErrorCode::InvalidState);
+        };
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        let TcpState::Unbound(socket) = std::mem::replace(&mut self.state, TcpState::Closed) else {
+            return Err(ErrorCode::InvalidState);
+        };
+        self.state = TcpState::Bound(socket);
+        Ok(())
+    }
+
+    fn listen(&mut self) -> SocketResult<Rc<AsyncFd<OwnedFd>>> {
+        let (TcpState::Unbound(socket) | TcpState::Bound(socket)) = &self.state else {
+            return Err(ErrorCode::InvalidState);
+        };
+        socket.listen(self.backlog)?;
+        let (TcpState::Unbound(socket) | TcpState::Bound(socket)) =
+            std::mem::replace(&mut self.state, TcpState::Closed)
+        else {
+            return Err(ErrorCode::InvalidState);
+        };
+        let listener = Rc::new(watch(socket.into(), Interest::READABLE)?);
+        self.state = TcpState::Listening(SendWrapper::new(Rc::clone(&listener)));
+        Ok(listener)
+    }
+
+    /// Does something with the socket itself.
+    fn with<R>(&self, work: impl FnOnce(SockRef<'_>) -> io::Result<R>) -> SocketResult<R> {
+        let result = match &self.state {
+            TcpState::Unbound(socket) | TcpState::Bound(socket) => work(SockRef::from(socket)),
+            TcpState::Listening(listener) => work(SockRef::from(listener.get_ref())),
+            TcpState::Connected(stream) => match &stream.transport().core.borrow().socket {
+                Some(socket) => work(SockRef::from(socket.get_ref())),
+                None => return Err(ErrorCode::InvalidState),
+            },
+            TcpState::Connecting | TcpState::Closed => return Err(ErrorCode::InvalidState),
+        };
+        Ok(result?)
+    }
+
+    fn local_address(&self) -> SocketResult<IpSocketAddress> {
+        if matches!(self.state, TcpState::Unbound(_)) {
+            return Err(ErrorCode::InvalidState);
+        }
+        let address = self.with(|socket| socket.local_addr())?;
+        address
+            .as_socket()
+            .map(Into::into)
+            .ok_or(ErrorCode::InvalidState)
+    }
+
+    fn remote_address(&self) -> SocketResult<IpSocketAddress> {
+        let TcpState::Connected(stream) = &self.state else {
+            return Err(ErrorCode::InvalidState);
+        };
+        match stream.transport().peer() {
+            Address::Ip(address) => Ok((*address).into()),
+            Address::Unix(_) => Err(ErrorCode::InvalidState),
+        }
+    }
+
+    fn set_backlog(&mut self, size: u64) -> SocketResult<()> {
+        let backlog = match i32::try_from(size) {
+            Ok(0) => return Err(ErrorCode::InvalidArgument),
+            Ok(size) => size,
+            Err(_) => i32::MAX,
+        };
+        match &self.state {
+            TcpState::Unbound(_) | TcpState::Bound(_) => {}
+            // listen(2) again changes it.
+            TcpState::Listening(_) => self.with(|socket| socket.listen(backlog))?,
+            _ => return Err(ErrorCode::InvalidState),
+        }
+        self.backlog = backlog;
+        Ok(())
+    }
+
+    fn set_keepalive(
+        &self,
+        value: Nanoseconds,
+        set: impl FnOnce(TcpKeepalive, Duration) -> TcpKeepalive,
+    ) -> SocketResult<()> {
+        if value == 0 {
+            return Err(ErrorCode::InvalidArgument);
+        }
+        // What Linux takes: whole seconds up to i16::MAX.
+        let seconds = value.div_ceil(1_000_000_000).clamp(1, 32_767);
+        let keepalive = set(TcpKeepalive::new(), Duration::from_secs(seconds));
+        self.with(|socket| socket.set_tcp_keepalive(&keepalive))
+    }
+
+    fn hop_limit(&self) -> SocketResult<u8> {
+        let limit = self.with(|socket| match self.family {
+            IpAddressFamily::Ipv4 => socket.ttl_v4(),
+            IpAddressFamily::Ipv6 => socket.unicast_hops_v6(),
+        })?;
+        u8::try_from(limit).map_err(|_| ErrorCode::NotSupported)
+    }
+
+    fn set_hop_limit(&self, limit: u8) -> SocketResult<()> {
+        if limit == 0 {
+            return Err(ErrorCode::InvalidArgument);
+        }
+        self.with(|socket| match self.family {
+            IpAddressFamily::Ipv4 => socket.set_ttl_v4(limit.into()),
+            IpAddressFamily::Ipv6 => socket.set_unicast_hops_v6(limit.into()),
+        })
+    }
+}
+
+impl Drop for TcpSocket {
+    fn drop(&mut self) {
+        if let TcpState::Connected(stream) = &self.state {
+            stream.release();
+        }
+    }
+}
+
+/// Whether a socket of a family may use such an address at all.
+fn is_valid(address: SocketAddr, family: IpAddressFamily) -> bool {
+    let fits = match (address.ip(), family) {
+        (IpAddr::V4(_), IpAddressFamily::Ipv4) => true,
+        // An IPv4 address in IPv6 clothes would evade the policy.
+        (IpAddr::V6(ip), IpAddressFamily::Ipv6) => {
+            ip.to_ipv4().is_none() || ip.is_loopback() || ip.is_unspecified()
+        }
+        _ => false,
+    };
+    let unicast = match address.ip() {
+        IpAddr::V4(ip) => !ip.is_multicast() && !ip.is_broadcast(),
+        IpAddr::V6(ip) => !ip.is_multicast(),
+    };
+    fits && unicast
+}
+
+/// Gives the linker `tcp-socket`, in place of the one that is there.
+///
+/// # Errors
+/// The interface is not linked yet.
+pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    let added = add_tcp_socket(&mut linker.instance("wasi:sockets/types@0.3.0")?);
+    linker.allow_shadowing(false);
+    added
+}
+
+type Handle = Resource<TcpSocket>;
+
+/// Links methods that look at a socket or set something of it.
+macro_rules! link_methods {
+    ($linker:ident: $($name:literal => |$socket:ident $(, $argument:ident: $type:ty)*| $body:expr;)*) => {$(
+        $linker.func_wrap(
+            concat!("[method]tcp-socket.", $name),
+            |mut store: Store<'_>, (socket, $($argument,)*): (Handle, $($type,)*)| {
+                let $socket: &mut TcpSocket = store.data_mut().table.get_mut(&socket)?;
+                Ok(($body,))
+            },
+        )?;
+    )*};
+}
+
+fn add_tcp_socket(l: &mut LinkerInstance<'_, AsyncState>) -> wasmtime::Result<()> {
+    l.resource(
+        "tcp-socket",
+        ResourceType::host::<TcpSocket>(),
+        |mut store: Store<'_>, handle| {
+            store
+                .data_mut()
+                .table
+                .delete(Resource::<TcpSocket>::new_own(handle))?;
+            Ok(())
+        },
+    )?;
+    l.func_wrap(
+        "[static]tcp-socket.create",
+        |mut store: Store<'_>, (family,): (IpAddressFamily,)| {
+            let socket = match TcpSocket::create(family) {
+                Ok(socket) => Ok(store.data_mut().table.push(socket)?),
+                Err(error) => Err(ErrorCode::from(error)),
+            };
+            Ok((socket,))
+        },
+    )?;
+    l.func_wrap(
+        "[method]tcp-socket.bind",
+        |mut store: Store<'_>, (socket, address): (Handle, IpSocketAddress)| {
+            let state = store.data_mut();
+            let address = SocketAddr::from(address);
+            let permissions = Arc::clone(&state.permissions);
+            let socket = state.table.get_mut(&socket)?;
+            if !is_valid(address, socket.family) {
+                return Ok((Err(ErrorCode::InvalidArgument),));
+            }
+            if !permissions.allows(address, SocketAddrUse::TcpBind) {
+                return Ok((Err(ErrorCode::AccessDenied),));
+            }
+            Ok((socket.bind(address),))
+        },
+    )?;
+    l.func_wrap_concurrent(
+        "[method]tcp-socket.connect",
+        |accessor: &Accessor<AsyncState>, (socket, address): (Handle, IpSocketAddress)| {
+            Box::pin(async move { Ok((connect(accessor, socket, address.into()).await?,)) })
+        },
+    )?;
+    l.func_wrap(
+        "[method]tcp-socket.listen",
+        |store: Store<'_>, (socket,): (Handle,)| Ok((listen(store, &socket)?,)),
+    )?;
+    l.func_wrap(
+        "[method]tcp-socket.send",
+        |mut store: Store<'_>, (socket, data): (Handle, StreamReader<u8>)| {
+            let stream = connected(&store, &socket)?;
+            let sent: FutureReader<SocketResult<()>> =
+                streams::begin_send(&mut store, stream, data)?;
+            Ok((sent,))
+        },
+    )?;
+    l.func_wrap(
+        "[method]tcp-socket.receive",
+        |mut store: Store<'_>, (socket,): (Handle,)| {
+            let stream = connected(&store, &socket)?;
+            let received: (StreamReader<u8>, FutureReader<SocketResult<()>>) =
+                streams::begin_receive(&mut store, stream)?;
+            Ok((received,))
+        },
+    )?;
+    link_methods!(l:
+        "get-local-address" => |socket| socket.local_address();
+        "get-remote-address" => |socket| socket.remote_address();
+        "get-is-listening" => |socket| matches!(socket.state, TcpState::Listening(_));
+        "get-address-family" => |socket| socket.family;
+        "set-listen-backlog-size" => |socket, size: u64| socket.set_backlog(size);
+        "get-keep-alive-enabled" => |socket| socket.with(|it| it.keepalive());
+        "set-keep-alive-enabled" => |socket, on: bool| socket.with(|it| it.set_keepalive(on));
+        "get-keep-alive-idle-time" =>
+            |socket| socket.with(|it| it.tcp_keepalive_time()).map(nanoseconds);
+        "set-keep-alive-idle-time" =>
+            |socket, time: Nanoseconds| socket.set_keepalive(time, TcpKeepalive::with_time);
+        "get-keep-alive-interval" =>
+            |socket| socket.with(|it| it.tcp_keepalive_interval()).map(nanoseconds);
+        "set-keep-alive-interval" =>
+            |socket, time: Nanoseconds| socket.set_keepalive(time, TcpKeepalive::with_interval);
+        "get-keep-alive-count" => |socket| socket.with(|it| it.tcp_keepalive_retries());
+        "set-keep-alive-count" => |socket, count: u32| match count {
+            0 => Err(ErrorCode::InvalidArgument),
+            // What Linux takes.
+            count => socket.with(|it| {
+                it.set_tcp_keepalive(&TcpKeepalive::new().with_retries(count.min(127)))
+            }),
+        };
+        "get-hop-limit" => |socket| socket.hop_limit();
+        "set-hop-limit" => |socket, limit: u8| socket.set_hop_limit(limit);
+        "get-receive-buffer-size" => |socket| socket.with(|it| it.recv_buffer_size()).map(halved);
+        "set-receive-buffer-size" => |socket, size: u64| match size {
+            0 => Err(ErrorCode::InvalidArgument),
+            size => socket.with(|it| it.set_recv_buffer_size(buffer(size))),
+        };
+        "get-send-buffer-size" => |socket| socket.with(|it| it.send_buffer_size()).map(halved);
+        "set-send-buffer-size" => |socket, size: u64| match size {
+            0 => Err(ErrorCode::InvalidArgument),
+            size => socket.with(|it| it.set_send_buffer_size(buffer(size))),
+        };
+    );
+    Ok(())
+}
+
+fn nanoseconds(time: Duration) -> Nanoseconds {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Linux doubles the sizes of buffers that it is given: socket(7).
+fn halved(size: usize) -> u64 {
+    size as u64 / 2
+}
+
+fn buffer(size: u64) -> usize {
+    usize::try_from(size).map_or(i32::MAX as usize, |size| size.min(i32::MAX as usize))
+}
+
+/// The connection of a socket; `None` where it has none.
+fn connected(store: &Store<'_>, socket: &Handle) -> wasmtime::Result<Option<Rc<Stream>>> {
+    Ok(match &store.data().table.get(socket)?.state {
+        TcpState::Connected(stream) => Some(Rc::clone(stream)),
+        _ => None,
+    })
+}
+
+async fn connect(
+    accessor: &Accessor<AsyncState>,
+    handle: Handle,
+    address: SocketAddr,
+) -> wasmtime::Result<SocketResult<()>> {
+    let begun = accessor.with(|mut store| begin_connect(store.data_mut(), &handle, address))?;
+    let socket = match begun {
+        Ok(socket) => socket,
+        Err(error) => return Ok(Err(error)),
+    };
+    let env = accessor.with(|mut store| Arc::clone(&store.data_mut().local.env.net));
+    let connected = connect::dial_from(&env, socket, address).await;
+    accessor.with(|mut store| {
+        let state = store.data_mut();
+        let made = adopt(state, connected);
+        let socket = state.table.get_mut(&handle)?;
+        Ok(match made {
+            Ok(stream) => {
+                socket.state = TcpState::Connected(SendWrapper::new(stream));
+                Ok(())
+            }
+            Err(error) => {
+                socket.state = TcpState::Closed;
+                Err(error)
+            }
+        })
+    })
+}
+
+/// The socket that is to connect, if it may.
+fn begin_connect(
+    state: &mut AsyncState,
+    handle: &Handle,
+    address: SocketAddr,
+) -> wasmtime::Result<SocketResult<Socket>> {
+    let permissions = Arc::clone(&state.permissions);
+    let socket = state.table.get_mut(handle)?;
+    if !matches!(socket.state, TcpState::Unbound(_) | TcpState::Bound(_)) {
+        return Ok(Err(ErrorCode::InvalidState));
+    }
+    let reachable = !address.ip().is_unspecified() && address.port() != 0;
+    if !reachable || !is_valid(address, socket.family) {
+        return Ok(Err(ErrorCode::InvalidArgument));
+    }
+    if !permissions.allows(address, SocketAddrUse::TcpConnect) {
+        return Ok(Err(ErrorCode::AccessDenied));
+    }
+    Ok(
+        match std::mem::replace(&mut socket.state, TcpState::Connecting) {
+            TcpState::Unbound(socket) | TcpState::Bound(socket) => Ok(socket),
+            _ => Err(ErrorCode::InvalidState),
+        },
+    )
+}
+
+/// Takes a connection that was made.
+fn adopt(
+    state: &AsyncState,
+    connected: Result<Dialed, ConnectionError>,
+) -> SocketResult<Rc<Stream>> {
+    let dialed = connected.map_err(|error| match error {
+        ConnectionError::LimitExceeded(what) => ErrorCode::Other(Some(what.into())),
+        other => socket_error(other),
+    })?;
+    let local = &*state.local;
+    local.env.net.counters.connections_made.add();
+    Ok(drive(state, &dialed.into_transport(&local.worker.thread)))
+}
+
+/// Has a connection's own task see to it.
+pub(super) fn drive(state: &AsyncState, transport: &Rc<Transport>) -> Rc<Stream> {
+    let stream = Stream::new(transport, &state.health);
+    let driver: Driver<Instance> = Driver::streaming(Rc::clone(transport), Rc::clone(&stream));
+    state.local.worker.drive(transport, driver);
+    stream
+}
+
+fn listen(
+    mut store: Store<'_>,
+    handle: &Handle,
+) -> wasmtime::Result<SocketResult<StreamReader<Handle>>> {
+    let state = store.data_mut();
+    let permissions = Arc::clone(&state.permissions);
+    let thread = Rc::clone(&state.local.worker.thread);
+    let socket = state.table.get_mut(handle)?;
+    let address = match &socket.state {
+        TcpState::Unbound(_) => match socket.family {
+            IpAddressFamily::Ipv4 => SocketAddr::new(std::net::Ipv4Addr::UNSPECIFIED.into(), 0),
+            IpAddressFamily::Ipv6 => SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), 0),
+        },
+        TcpState::Bound(_) => match socket.local_address() {
+            Ok(address) => address.into(),
+            Err(error) => return Ok(Err(error)),
+        },
+        _ => return Ok(Err(ErrorCode::InvalidState)),
+    };
+    if !permissions.allows(address, SocketAddrUse::TcpListen) {
+        return Ok(Err(ErrorCode::AccessDenied));
+    }
+    let family = socket.family;
+    Ok(match socket.listen() {
+        Err(error) => Err(error),
+        Ok(listener) => {
+            let incoming = Incoming::new(thread, listener);
+            let accepting = Accepting {
+                incoming: SendWrapper::new(incoming),
+                family,
+            };
+            Ok(StreamReader::new(&mut store, accepting)?)
+        }
+    })
+}
+
+/// The connections of a listening socket, until the run drains.
+struct Accepting {
+    incoming: SendWrapper<Incoming>,
+    family: IpAddressFamily,
+}
+
+impl StreamProducer<AsyncState> for Accepting {
+    type Item = Handle;
+    type Buffer = Option<Handle>;
+
+    fn poll_produce<'a>(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut store: Store<'a>,
+        mut destination: Destination<'a, Handle, Self::Buffer>,
+        finish: bool,
+    ) -> Poll<wasmtime::Result<StreamResult>> {
+        let this = &mut *self;
+        let asks = destination.remaining(store.as_context_mut()) == Some(0);
+        let accepted = if asks {
+            this.incoming.poll_ready(cx).map(|()| None)
+        } else {
+            this.incoming.poll_accept(cx)
+        };
+        match accepted {
+            Poll::Pending if finish => {
+                this.incoming.cancel();
+                Poll::Ready(Ok(StreamResult::Cancelled))
+            }
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) if asks => Poll::Ready(Ok(StreamResult::Completed)),
+            Poll::Ready(None) => Poll::Ready(Ok(StreamResult::Dropped)),
+            Poll::Ready(Some(transport)) => {
+                let stream = drive(store.data(), &transport);
+                let socket = TcpSocket::connected(stream, this.family);
+                let handle = store.data_mut().table.push(socket)?;
+                destination.set_buffer(Some(handle));
+                Poll::Ready(Ok(StreamResult::Completed))
+            }
+        }
+    }
+}

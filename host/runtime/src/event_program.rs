@@ -1,0 +1,124 @@
+//! A component that events drive, ready to make instances of.
+
+use std::fmt;
+
+use wasmtime::component::InstancePre;
+use wasmtime::{Engine, Store};
+
+use crate::bindings::exports::netwasm::net::{
+    connect_handler, http_handler, resolve_handler, tcp_handler, timer_handler, udp_handler,
+};
+use crate::state::State;
+
+/// What one call of the guest may have the host copy out of its memory, in
+/// units of about a byte: `Store::set_hostcall_fuel`.
+pub(crate) const HOSTCALL_FUEL: usize = 32 << 20;
+
+/// A component, ready to make instances of.
+pub(crate) struct EventProgram {
+    pub(crate) engine: Engine,
+    pre: InstancePre<State>,
+    handlers: Indices,
+}
+
+struct Indices {
+    tcp: Option<tcp_handler::GuestIndices>,
+    udp: Option<udp_handler::GuestIndices>,
+    http: Option<http_handler::GuestIndices>,
+    connect: Option<connect_handler::GuestIndices>,
+    timer: Option<timer_handler::GuestIndices>,
+    resolve: Option<resolve_handler::GuestIndices>,
+}
+
+impl fmt::Debug for EventProgram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Program").finish_non_exhaustive()
+    }
+}
+
+impl EventProgram {
+    /// From what was linked.
+    pub(crate) fn new(engine: Engine, pre: InstancePre<State>) -> Self {
+        Self {
+            handlers: Indices::new(&pre),
+            pre,
+            engine,
+        }
+    }
+
+    /// Makes an instance.
+    ///
+    /// # Errors
+    /// The pool is used up, or the instance's start traps.
+    pub(crate) fn instantiate(&self, state: State) -> wasmtime::Result<EventExports> {
+        let mut store = Store::new(&self.engine, state);
+        store.limiter(|state| &mut state.memory);
+        store.set_epoch_deadline(store.data().deadline());
+        store.set_hostcall_fuel(HOSTCALL_FUEL);
+        let instance = self.pre.instantiate(&mut store)?;
+        let indices = &self.handlers;
+        let handlers = Handlers {
+            tcp: indices
+                .tcp
+                .as_ref()
+                .map(|it| it.load(&mut store, &instance))
+                .transpose()?,
+            udp: indices
+                .udp
+                .as_ref()
+                .map(|it| it.load(&mut store, &instance))
+                .transpose()?,
+            http: indices
+                .http
+                .as_ref()
+                .map(|it| it.load(&mut store, &instance))
+                .transpose()?,
+            connect: indices
+                .connect
+                .as_ref()
+                .map(|it| it.load(&mut store, &instance))
+                .transpose()?,
+            timer: indices
+                .timer
+                .as_ref()
+                .map(|it| it.load(&mut store, &instance))
+                .transpose()?,
+            resolve: indices
+                .resolve
+                .as_ref()
+                .map(|it| it.load(&mut store, &instance))
+                .transpose()?,
+        };
+        Ok(EventExports { store, handlers })
+    }
+}
+
+impl Indices {
+    fn new(pre: &InstancePre<State>) -> Self {
+        // What is missing is an error only of the lookup.
+        Self {
+            tcp: tcp_handler::GuestIndices::new(pre).ok(),
+            udp: udp_handler::GuestIndices::new(pre).ok(),
+            http: http_handler::GuestIndices::new(pre).ok(),
+            connect: connect_handler::GuestIndices::new(pre).ok(),
+            timer: timer_handler::GuestIndices::new(pre).ok(),
+            resolve: resolve_handler::GuestIndices::new(pre).ok(),
+        }
+    }
+}
+
+/// The store and the functions that the component exports.
+pub(crate) struct EventExports {
+    pub(crate) store: Store<State>,
+    pub(crate) handlers: Handlers,
+}
+
+/// What a component exports; each part may be missing.
+pub(crate) struct Handlers {
+    pub(crate) tcp: Option<tcp_handler::Guest>,
+    pub(crate) udp: Option<udp_handler::Guest>,
+    pub(crate) http: Option<http_handler::Guest>,
+    pub(crate) connect: Option<connect_handler::Guest>,
+    pub(crate) timer: Option<timer_handler::Guest>,
+    pub(crate) resolve: Option<resolve_handler::Guest>,
+}

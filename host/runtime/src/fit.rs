@@ -1,0 +1,627 @@
+//! What a component exports and imports, whether this host can run it, and
+//! what is to be said to a person when it cannot.
+
+use std::collections::BTreeSet;
+
+use netwasm_base::config::{ListenerConfig, ListenerKind};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+use wasmtime::component::types::ComponentItem;
+
+use crate::kind::Kind;
+
+/// The package whose handlers this host drives.
+const PACKAGE: &str = "netwasm:net";
+
+/// Handlers that listeners drive, the line of versions that this host speaks,
+/// the flags of those, and what arrives there.
+const LISTENING: [(&str, &str, &[ListenerKind], &str); 6] = [
+    (
+        "netwasm:net/tcp-handler",
+        "0.1.",
+        &[ListenerKind::Tcp, ListenerKind::Tls],
+        "byte-stream connections",
+    ),
+    (
+        "netwasm:net/udp-handler",
+        "0.1.",
+        &[ListenerKind::Udp],
+        "datagrams",
+    ),
+    (
+        "netwasm:net/http-handler",
+        "0.1.",
+        &[ListenerKind::Http, ListenerKind::Https],
+        "HTTP requests",
+    ),
+    (
+        STREAM_HANDLER,
+        "0.1.",
+        &[ListenerKind::Tcp, ListenerKind::Tls],
+        "byte-stream connections",
+    ),
+    (
+        SERVICE,
+        "0.3.",
+        &[ListenerKind::Http, ListenerKind::Https],
+        "HTTP requests",
+    ),
+    (
+        PROXY,
+        "0.2.",
+        &[ListenerKind::Http, ListenerKind::Https],
+        "HTTP requests",
+    ),
+];
+
+/// The handler that awaits, in place of the one that gets events.
+const STREAM_HANDLER: &str = "netwasm:net/stream-handler";
+
+/// The standard handlers of HTTP requests.
+const SERVICE: &str = "wasi:http/handler";
+const PROXY: &str = "wasi:http/incoming-handler";
+
+/// What sends them.
+const CLIENT: &str = "wasi:http/client";
+const OUTGOING: &str = "wasi:http/outgoing-handler";
+
+/// What looks names up in `wasi:sockets`, and what there, in 0.2 or in 0.3,
+/// connects, sends, and listens.
+const LOOKUP: &str = "wasi:sockets/ip-name-lookup";
+const TCP_CONNECT: [&str; 2] = [
+    "[method]tcp-socket.start-connect",
+    "[method]tcp-socket.connect",
+];
+const UDP_SEND: [&str; 2] = [
+    "[method]outgoing-datagram-stream.send",
+    "[method]udp-socket.send",
+];
+const LISTEN: [&str; 2] = [
+    "[method]tcp-socket.start-listen",
+    "[method]tcp-socket.listen",
+];
+
+/// What a program exports.
+const RUN: &str = "wasi:cli/run";
+
+/// Whose packages belong to hosts of another kind.
+const OTHER_HOSTS: [(&str, &str); 7] = [
+    ("fermyon", "Spin"),
+    ("spin", "Spin"),
+    ("fastly", "Fastly Compute"),
+    ("wasmcloud", "wasmCloud"),
+    ("golem", "Golem"),
+    ("edgee", "Edgee"),
+    ("zed", "Zed"),
+];
+
+/// Handlers that get the end of what a function began: interface and name of
+/// the function, and the handler.
+const COMPLETING: [(&str, &str, &str); 3] = [
+    ("connector", "connect", "connect-handler"),
+    ("timers", "call-later", "timer-handler"),
+    ("resolver", "resolve", "resolve-handler"),
+];
+
+/// What there is to import for handlers of events: package, version, and
+/// interfaces. The linker decides; this is for telling a person what it misses.
+pub(crate) const EVENT_IMPORTS: &[(&str, &str, &[&str])] = &[
+    (
+        PACKAGE,
+        "0.1.",
+        &[
+            "connector",
+            "files",
+            "http",
+            "log",
+            "resolver",
+            "timers",
+            "transports",
+            "types",
+        ],
+    ),
+    ("wasi:cli", "0.2.", CLI),
+    ("wasi:clocks", "0.2.", &["monotonic-clock", "wall-clock"]),
+    ("wasi:filesystem", "0.2.", &["preopens", "types"]),
+    ("wasi:io", "0.2.", &["error", "poll", "streams"]),
+    ("wasi:random", "0.2.", RANDOM),
+];
+
+/// The same for guests that await.
+pub(crate) const CONCURRENT_IMPORTS: &[(&str, &str, &[&str])] = &[
+    (PACKAGE, "0.1.", &["client", "log", "streams", "types"]),
+    ("wasi:cli", "0.2.", CLI),
+    ("wasi:cli", "0.3.", CLI),
+    ("wasi:cli", "0.3.", &["types"]),
+    ("wasi:clocks", "0.2.", &["monotonic-clock", "wall-clock"]),
+    (
+        "wasi:clocks",
+        "0.3.",
+        &["monotonic-clock", "system-clock", "types"],
+    ),
+    ("wasi:filesystem", "0.2.", &["preopens", "types"]),
+    ("wasi:filesystem", "0.3.", &["preopens", "types"]),
+    ("wasi:http", "0.2.", &["outgoing-handler", "types"]),
+    ("wasi:http", "0.3.", &["client", "types"]),
+    ("wasi:io", "0.2.", &["error", "poll", "streams"]),
+    ("wasi:random", "0.2.", RANDOM),
+    ("wasi:random", "0.3.", RANDOM),
+    (
+        "wasi:sockets",
+        "0.2.",
+        &[
+            "instance-network",
+            "ip-name-lookup",
+            "network",
+            "tcp",
+            "tcp-create-socket",
+            "udp",
+            "udp-create-socket",
+        ],
+    ),
+    ("wasi:sockets", "0.3.", &["ip-name-lookup", "types"]),
+];
+
+const CLI: &[&str] = &[
+    "environment",
+    "exit",
+    "stderr",
+    "stdin",
+    "stdout",
+    "terminal-input",
+    "terminal-output",
+    "terminal-stderr",
+    "terminal-stdin",
+    "terminal-stdout",
+];
+
+const RANDOM: &[&str] = &["insecure", "insecure-seed", "random"];
+
+/// Checks that a component is one that this host drives, and that the
+/// listeners are ones that drive it.
+///
+/// An export that no listener drives is no error as long as another one is
+/// driven: a component may offer more than a run uses.
+///
+/// # Errors
+/// A sentence that names the exports and the flags in question.
+pub(crate) fn check(
+    component: &Component,
+    engine: &Engine,
+    kind: Kind,
+    listeners: &[ListenerConfig],
+) -> Result<(), String> {
+    let interface = Interface::of(component, engine);
+    interface.check_world(kind)?;
+    interface.check_listeners(kind, listeners)
+}
+
+/// Why the linker refuses a component: all imports that this host does not
+/// have, or else what the linker says.
+pub(crate) fn unlinkable(component: &Component, kind: Kind, error: &wasmtime::Error) -> String {
+    let ty = component.component_type();
+    let imports = ty.imports(component.engine());
+    let missing: Vec<&str> = imports
+        .map(|(name, _)| name)
+        .filter(|name| !provided(name, kind))
+        .collect();
+    if missing.is_empty() {
+        return format!("{error:#}");
+    }
+    let mut reason = format!(
+        "it imports what this host does not have: {}",
+        missing.join(", ")
+    );
+    let mut hints = BTreeSet::new();
+    let mut others = BTreeSet::new();
+    for name in missing {
+        match hint(name, kind) {
+            Some(hint) => drop(hints.insert(hint)),
+            None => drop(others.insert(belongs_to(name))),
+        }
+    }
+    for hint in hints {
+        reason.push_str("; ");
+        reason.push_str(hint);
+    }
+    if !others.is_empty() {
+        let others = Vec::from_iter(others).join(" and ");
+        reason.push_str(&format!(
+            "; build it without what belongs to {others}, or compose it with a component that \
+             exports that (`wac plug`)"
+        ));
+    }
+    reason
+}
+
+/// Imports and exports of a component, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Interface {
+    pub(crate) exports: Vec<String>,
+    pub(crate) imports: Vec<String>,
+    /// The functions that it imports, by interface; that an interface is
+    /// imported may just mean that one of its types is.
+    functions: BTreeSet<(String, String)>,
+    /// Whether it exports types, and nothing that could be called.
+    types_only: bool,
+}
+
+impl Interface {
+    pub(crate) fn of(component: &Component, engine: &Engine) -> Self {
+        let ty = component.component_type();
+        let mut interface = Self {
+            types_only: ty.exports(engine).len() > 0,
+            ..Self::default()
+        };
+        for (name, item) in ty.exports(engine) {
+            interface.exports.push(name.to_owned());
+            interface.types_only &= is_type(&item.ty);
+        }
+        for (name, item) in ty.imports(engine) {
+            interface.imports.push(name.to_owned());
+            let ComponentItem::ComponentInstance(instance) = item.ty else {
+                continue;
+            };
+            for (function, item) in instance.exports(engine) {
+                if matches!(item.ty, ComponentItem::ComponentFunc(_)) {
+                    interface
+                        .functions
+                        .insert((without_version(name).to_owned(), function.to_owned()));
+                }
+            }
+        }
+        interface
+    }
+
+    /// Whether it exports a handler in a version that this host drives.
+    fn handles(&self, handler: &str) -> bool {
+        let line = LISTENING
+            .iter()
+            .find(|(name, ..)| *name == handler)
+            .map_or("0.1.", |(_, line, ..)| line);
+        self.exports
+            .iter()
+            .any(|name| speaks(name, line) == Some(handler))
+    }
+
+    /// Whether it can call a function of this host's own package.
+    fn calls(&self, interface: &str, function: &str) -> bool {
+        self.functions
+            .contains(&(format!("{PACKAGE}/{interface}"), function.to_owned()))
+    }
+
+    /// Whether it can connect.
+    fn connects(&self) -> bool {
+        let ours = [
+            ("connector", "connect"),
+            ("client", "connect"),
+            ("client", "connect-tls"),
+            ("client", "[static]pool.open"),
+        ];
+        let calls = ours
+            .iter()
+            .any(|(name, function)| self.calls(name, function));
+        calls
+            || self.functions.iter().any(|(name, function)| {
+                let by_http = matches!(
+                    (name.as_str(), function.as_str()),
+                    (CLIENT, "send") | (OUTGOING, "handle")
+                );
+                by_http || (is_sockets(name) && TCP_CONNECT.contains(&function.as_str()))
+            })
+    }
+
+    /// Whether it can listen by itself.
+    fn listens(&self) -> bool {
+        self.functions
+            .iter()
+            .any(|(name, function)| is_sockets(name) && LISTEN.contains(&function.as_str()))
+    }
+
+    /// Whether it can send datagrams of its own accord.
+    fn sends_datagrams(&self) -> bool {
+        self.calls("client", "[static]datagram-socket.connect")
+            || self.calls("client", "[method]datagram-socket.send-to")
+            || self
+                .functions
+                .iter()
+                .any(|(name, function)| is_sockets(name) && UDP_SEND.contains(&function.as_str()))
+    }
+
+    fn resolves(&self) -> bool {
+        let by_wasi = (LOOKUP.to_owned(), "resolve-addresses".to_owned());
+        self.calls("resolver", "resolve")
+            || self.calls("client", "resolve")
+            || self.functions.contains(&by_wasi)
+    }
+
+    /// Whether it can open files that `--dir` gives.
+    fn opens_files(&self) -> bool {
+        self.calls("files", "[static]file.open")
+            || self
+                .functions
+                .iter()
+                .any(|(name, _)| name == "wasi:filesystem/preopens")
+    }
+
+    /// Whether this host drives it, and what it begins can be told to it.
+    pub(crate) fn check_world(&self, kind: Kind) -> Result<(), String> {
+        if kind == Kind::Command {
+            return match self.exports.iter().any(|name| is_run(name)) {
+                true => Ok(()),
+                false => Err(self.wrong_world()),
+            };
+        }
+        if !LISTENING.iter().any(|(handler, ..)| self.handles(handler)) {
+            return Err(self.wrong_world());
+        }
+        if kind == Kind::Events && self.handles(STREAM_HANDLER) {
+            return Err(format!(
+                "it exports {STREAM_HANDLER} besides handlers of events, and these run \
+                 in another engine: make two components of it"
+            ));
+        }
+        for (interface, function, handler) in COMPLETING {
+            if self.calls(interface, function) && !self.handles(&format!("{PACKAGE}/{handler}")) {
+                return Err(format!(
+                    "it imports {PACKAGE}/{interface} but does not export {PACKAGE}/{handler}, \
+                     to which the answers go"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn wrong_world(&self) -> String {
+        if self.types_only {
+            return "it is a package of interfaces (WIT) in binary form, and has no code: \
+                    take a component that was built from them"
+                .into();
+        }
+        let other_version = self.exports.iter().find_map(|name| {
+            let bare = without_version(name);
+            let (_, line, ..) = LISTENING.iter().find(|(handler, ..)| bare == *handler)?;
+            Some((name, line.trim_end_matches('.')))
+        });
+        let run = || {
+            let name = self
+                .exports
+                .iter()
+                .find(|name| without_version(name) == RUN)?;
+            Some((name, "0.2 and 0.3"))
+        };
+        if let Some((name, lines)) = other_version.or_else(run) {
+            let versions = match lines.contains(' ') {
+                true => "versions",
+                false => "version",
+            };
+            return match is_released(name) {
+                true => format!("it exports {name}, and this host drives {versions} {lines}"),
+                false => format!(
+                    "it exports {name}, which was not released so, and this host drives \
+                     {versions} {lines}: build it anew with current tools"
+                ),
+            };
+        }
+        let mut handlers = LISTENING.map(|(handler, ..)| handler).to_vec();
+        handlers.push(RUN);
+        handlers.sort_unstable();
+        let handlers = handlers.join(", ");
+        match self.exports.is_empty() {
+            true => format!("it exports none of {handlers}; it exports nothing"),
+            false => {
+                format!(
+                    "it exports none of {handlers}; it exports {}, for another host or component \
+                     to call",
+                    self.exports.join(", ")
+                )
+            }
+        }
+    }
+
+    pub(crate) fn check_listeners(
+        &self,
+        kind: Kind,
+        listeners: &[ListenerConfig],
+    ) -> Result<(), String> {
+        for (handler, _, kinds, _) in LISTENING {
+            if !is_asked_for(handler, kind) {
+                continue;
+            }
+            let listener = listeners
+                .iter()
+                .find(|listener| kinds.contains(&listener.kind));
+            match listener {
+                Some(listener) if !self.handles(handler) => {
+                    let exported = LISTENING.iter().filter(|(other, ..)| self.handles(other));
+                    let mut driven: Vec<String> = exported
+                        .map(|(other, _, kinds, _)| {
+                            format!("{other}, which {} drives", flags(kinds))
+                        })
+                        .collect();
+                    if kind == Kind::Command {
+                        driven.push(format!("{RUN}, which no listener drives"));
+                    }
+                    return Err(format!(
+                        "{} needs a component that exports {handler}; it exports {}",
+                        listener.kind.flag(),
+                        driven.join(", ")
+                    ));
+                }
+                None if self.handles(handler) => {
+                    tracing::debug!("{handler} is exported, but there is no {}", flags(kinds));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn command(&self, kind: Kind, name: &str) -> String {
+        let mut command = format!("netwasm run {}", quoted(name));
+        for (handler, _, kinds, _) in LISTENING {
+            if kind != Kind::Command && is_asked_for(handler, kind) && self.handles(handler) {
+                command.push_str(&format!(" {} 8888", kinds[0].flag()));
+            }
+        }
+        let (connects, sends) = (self.connects(), self.sends_datagrams());
+        if connects {
+            command.push_str(" --allow-connect HOST:PORT");
+        }
+        if sends {
+            command.push_str(" --allow-udp HOST:PORT");
+        }
+        if self.resolves() && !connects && !sends {
+            command.push_str(" --allow-resolve NAME");
+        }
+        if self.listens() {
+            command.push_str(" --allow-listen ADDR");
+        }
+        if self.opens_files() {
+            command.push_str(" --dir HOST::GUEST");
+        }
+        command
+    }
+}
+
+/// The name of an interface that has a version of this line, whatever the
+/// patch.
+fn speaks<'a>(name: &'a str, line: &str) -> Option<&'a str> {
+    let (interface, version) = name.split_once('@')?;
+    let patch = version.strip_prefix(line)?;
+    let numbered = patch.starts_with(|c: char| c.is_ascii_digit());
+    (numbered && is_released(name)).then_some(interface)
+}
+
+/// Whether the version of an interface is none that came before a release: a
+/// candidate or a draft, which no other fits.
+fn is_released(name: &str) -> bool {
+    name.split_once('@')
+        .is_none_or(|(_, version)| !version.contains('-'))
+}
+
+fn is_type(item: &ComponentItem) -> bool {
+    matches!(item, ComponentItem::Type(_) | ComponentItem::Component(_))
+}
+
+/// Whether listeners look for this handler in a component of a kind: of those
+/// that take the same, one is asked for.
+fn is_asked_for(handler: &str, kind: Kind) -> bool {
+    match handler {
+        "netwasm:net/tcp-handler" => kind != Kind::Streams,
+        STREAM_HANDLER => kind == Kind::Streams,
+        "netwasm:net/http-handler" => !matches!(kind, Kind::Proxy | Kind::Service),
+        SERVICE => kind == Kind::Service,
+        PROXY => kind == Kind::Proxy,
+        _ => true,
+    }
+}
+
+fn without_version(name: &str) -> &str {
+    name.split_once('@').map_or(name, |(bare, _)| bare)
+}
+
+fn is_sockets(interface: &str) -> bool {
+    interface.starts_with("wasi:sockets/")
+}
+
+/// Whether an export is a program in a version that this host runs: 0.2 or
+/// 0.3, whatever the patch.
+fn is_run(name: &str) -> bool {
+    let version = name.strip_prefix(RUN).and_then(|it| it.strip_prefix('@'));
+    version.is_some_and(|version| {
+        let released = |line: &str| version.starts_with(line) && is_released(name);
+        released("0.2.") || released("0.3.")
+    })
+}
+
+/// What this host has for components of a kind.
+fn imports(kind: Kind) -> &'static [(&'static str, &'static str, &'static [&'static str])] {
+    match kind {
+        Kind::Events => EVENT_IMPORTS,
+        Kind::Streams | Kind::Proxy | Kind::Service | Kind::Command => CONCURRENT_IMPORTS,
+    }
+}
+
+/// Whether an import has the name and version of one that this host has.
+fn provided(import: &str, kind: Kind) -> bool {
+    let Some((bare, version)) = import.split_once('@') else {
+        return false;
+    };
+    let Some((package, interface)) = bare.split_once('/') else {
+        return false;
+    };
+    imports(kind).iter().any(|(name, line, interfaces)| {
+        *name == package
+            && version.starts_with(line)
+            && is_released(import)
+            && interfaces.contains(&interface)
+    })
+}
+
+/// What to do where an import is missing that this host has something like.
+fn hint(import: &str, kind: Kind) -> Option<&'static str> {
+    let version = import.split_once('@').map_or("", |(_, version)| version);
+    let package = package(import);
+    let has_package = CONCURRENT_IMPORTS.iter().any(|(name, ..)| *name == package);
+    Some(match without_version(import) {
+        name if name.starts_with("netwasm:net/") => {
+            if !version.starts_with("0.1.") {
+                "this host has netwasm:net 0.1"
+            } else if provided(import, Kind::Events) {
+                "of netwasm:net, guests that await can use client, log, streams and types"
+            } else if provided(import, Kind::Streams) {
+                "handlers of events have transports in place of streams, and connector and \
+                 resolver in place of client"
+            } else {
+                "a newer netwasm has more of netwasm:net 0.1"
+            }
+        }
+        SERVICE | PROXY => {
+            "it is to stand before another handler: compose it with that (`wac plug`)"
+        }
+        name if is_sockets(name) && kind == Kind::Events => {
+            "sockets belong to the host: see netwasm:net/connector and resolver"
+        }
+        _ if has_package && !is_released(import) => {
+            "of WASI, this host has the released versions: build it anew with current tools"
+        }
+        _ if has_package && kind == Kind::Events => {
+            "of WASI, handlers of events can use version 0.2 of cli, clocks, filesystem, io and \
+             random"
+        }
+        _ if has_package => "of WASI, this host has versions 0.2 and 0.3",
+        _ => return None,
+    })
+}
+
+/// The kind of host that has what an import of no package of this one is.
+fn belongs_to(import: &str) -> &'static str {
+    let owner = package(import).split_once(':').map(|(owner, _)| owner);
+    let host = OTHER_HOSTS.iter().find(|(name, _)| Some(*name) == owner);
+    host.map_or("other hosts", |(_, host)| host)
+}
+
+/// The package of an interface.
+fn package(interface: &str) -> &str {
+    let bare = without_version(interface);
+    bare.split_once('/').map_or(bare, |(package, _)| package)
+}
+
+/// The flags of some kinds of listeners, as a person lists them.
+fn flags(kinds: &[ListenerKind]) -> String {
+    kinds
+        .iter()
+        .map(|kind| kind.flag())
+        .collect::<Vec<_>>()
+        .join(" or ")
+}
+
+/// A word for a shell.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./+:@%,=".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}

@@ -1,0 +1,467 @@
+//! What guests say, in the host's log.
+//!
+//! A guest talks through `netwasm:net/log`, standard output and standard
+//! error; a Rust panic arrives on the last one. All of it becomes `tracing`
+//! events with the target `guest` and the guest's name.
+//!
+//! A guest is not trusted with the log either: an entry is one line whatever
+//! it holds, no longer than [`MAX_LINE`], and a flood is counted instead of
+//! written. Nothing here ever waits, as handlers run on the worker's thread.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use tracing::Level;
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
+
+use netwasm_base::limiter::{Limiter, Verdict};
+use netwasm_base::spool::GUEST as TARGET;
+
+/// The longest entry, bytes, before anything in it is escaped.
+const MAX_LINE: usize = 4096;
+
+/// Stands at the end of a piece of a longer line.
+const MARK: &str = "…";
+
+/// How many lines a second may be written in the long run.
+const LINES_A_SECOND: u32 = 200;
+
+/// How many lines may come at once.
+const BURST: u32 = 1000;
+
+/// What one `write` to a stream may bring, bytes.
+const PERMIT: usize = 64 * 1024;
+
+/// A guest's way into the log. Clones share one limit: there is one for all
+/// instances of a guest.
+#[derive(Clone, Debug)]
+pub(crate) struct GuestLog(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    guest: String,
+    limiter: Mutex<Limiter>,
+}
+
+impl GuestLog {
+    /// The log of the guest of this name.
+    pub(crate) fn new(guest: impl Into<String>) -> Self {
+        Self(Arc::new(Shared {
+            guest: guest.into(),
+            limiter: Mutex::new(Limiter::new(Instant::now(), LINES_A_SECOND, BURST)),
+        }))
+    }
+
+    /// Writes an entry. What exceeds 4 KiB is cut off.
+    pub(crate) fn write(&self, level: Level, message: &str) {
+        let cut = message.floor_char_boundary(MAX_LINE);
+        self.entry(level, None, &message[..cut], cut < message.len());
+    }
+
+    /// A new standard output for one instance: each line an entry, `info`.
+    pub(crate) fn stdout(&self) -> LogStream {
+        LogStream::new(self.clone(), "stdout", Level::INFO)
+    }
+
+    /// A new standard error for one instance: each line an entry, `warn`.
+    pub(crate) fn stderr(&self) -> LogStream {
+        LogStream::new(self.clone(), "stderr", Level::WARN)
+    }
+
+    fn entry(&self, level: Level, stream: Option<&'static str>, text: &str, cut: bool) {
+        let guest = self.0.guest.as_str();
+        // `tracing` wants the level of an event at compile time.
+        macro_rules! emit {
+            ($($level:ident)*) => {
+                match level {
+                    $(Level::$level => {
+                        // What nobody reads does not count.
+                        if tracing::enabled!(target: TARGET, Level::$level) && self.admit() {
+                            let text = Line { text, cut };
+                            tracing::event!(target: TARGET, Level::$level, guest, stream, "{text}");
+                        }
+                    })*
+                }
+            };
+        }
+        emit!(TRACE DEBUG INFO WARN ERROR);
+    }
+
+    /// True if a line may be written; says so where lines are withheld.
+    fn admit(&self) -> bool {
+        let guest = self.0.guest.as_str();
+        let now = Instant::now();
+        let mut limiter = lock(&self.0.limiter);
+        let verdict = limiter.admit(now);
+        let withheld = match verdict {
+            Verdict::Write => limiter.due(now),
+            Verdict::Suppress { .. } => None,
+        };
+        drop(limiter);
+        if let Some(suppressed) = withheld {
+            tracing::warn!(target: TARGET, guest, suppressed, "lines were suppressed");
+        }
+        if verdict == (Verdict::Suppress { first: true }) {
+            tracing::warn!(
+                target: TARGET,
+                guest,
+                "more than {LINES_A_SECOND} lines a second: what exceeds that is only counted"
+            );
+        }
+        verdict == Verdict::Write
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let limiter = self
+            .limiter
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(suppressed) = limiter.suppressed() {
+            let guest = self.guest.as_str();
+            tracing::warn!(target: TARGET, guest, suppressed, "lines were suppressed");
+        }
+    }
+}
+
+/// Text as it is written: nothing in it can end the line, steer a terminal or
+/// reorder what stands around it.
+struct Line<'a> {
+    text: &'a str,
+    cut: bool,
+}
+
+impl std::fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut plain = 0;
+        for (at, c) in self.text.char_indices() {
+            if is_harmless(c) {
+                continue;
+            }
+            f.write_str(&self.text[plain..at])?;
+            write!(f, "{}", c.escape_default())?;
+            plain = at + c.len_utf8();
+        }
+        f.write_str(&self.text[plain..])?;
+        if self.cut {
+            f.write_str(MARK)?;
+        }
+        Ok(())
+    }
+}
+
+/// Neither a control character (but for tab), nor a line or paragraph
+/// separator, nor one that changes the direction of text.
+fn is_harmless(c: char) -> bool {
+    match c {
+        '\t' => true,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+            false
+        }
+        c => !c.is_control(),
+    }
+}
+
+/// Standard output or standard error of one instance.
+///
+/// Always ready, and never waits. Clones, and the streams that the guest asks
+/// for, are all the same stream: a line may be written in pieces through
+/// several of them. What has no line end comes out when the last one is
+/// dropped, that is, with the instance.
+#[derive(Clone, Debug)]
+pub(crate) struct LogStream(Arc<Mutex<Lines>>);
+
+/// A stream's line in the making.
+#[derive(Debug)]
+struct Lines {
+    log: GuestLog,
+    stream: &'static str,
+    level: Level,
+    /// The beginning of a line, at most [`MAX_LINE`].
+    partial: Vec<u8>,
+}
+
+impl LogStream {
+    fn new(log: GuestLog, stream: &'static str, level: Level) -> Self {
+        Self(Arc::new(Mutex::new(Lines {
+            log,
+            stream,
+            level,
+            partial: Vec::new(),
+        })))
+    }
+}
+
+impl Lines {
+    fn push(&mut self, mut bytes: &[u8]) {
+        while let Some(end) = bytes.iter().position(|b| *b == b'\n') {
+            let (line, rest) = bytes.split_at(end);
+            self.extend(line);
+            self.flush();
+            bytes = &rest[1..];
+        }
+        self.extend(bytes);
+    }
+
+    /// Adds to the line; a full piece is written as soon as more follows.
+    fn extend(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.partial.len() == MAX_LINE {
+                let end = floor_char_boundary(&self.partial);
+                self.emit(end, true);
+                self.partial.drain(..end);
+            }
+            let room = MAX_LINE - self.partial.len();
+            let (piece, rest) = bytes.split_at(room.min(bytes.len()));
+            self.partial.extend_from_slice(piece);
+            bytes = rest;
+        }
+    }
+
+    /// Writes what there is of the line. Empty lines are left out: they are
+    /// there for the eye on a terminal, as before a panic's message.
+    fn flush(&mut self) {
+        let line = self.partial.strip_suffix(b"\r").unwrap_or(&self.partial);
+        if !line.is_empty() {
+            self.emit(line.len(), false);
+        }
+        // An idle instance keeps no buffer.
+        self.partial = Vec::new();
+    }
+
+    fn emit(&self, end: usize, cut: bool) {
+        let text = String::from_utf8_lossy(&self.partial[..end]);
+        self.log.entry(self.level, Some(self.stream), &text, cut);
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// Where to cut full `bytes` so as not to cut a character: before the last one
+/// if that is incomplete. What is not UTF-8 may be cut anywhere.
+fn floor_char_boundary(bytes: &[u8]) -> usize {
+    match std::str::from_utf8(bytes) {
+        Err(e) if e.error_len().is_none() && e.valid_up_to() > 0 => e.valid_up_to(),
+        _ => bytes.len(),
+    }
+}
+
+impl IsTerminal for LogStream {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for LogStream {
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+}
+
+#[async_trait]
+impl Pollable for LogStream {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for LogStream {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        if bytes.len() > PERMIT {
+            return Err(StreamError::trap("more than check-write permitted"));
+        }
+        lock(&self.0).push(&bytes);
+        Ok(())
+    }
+
+    /// Does nothing: a line that is still open stays so.
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(PERMIT)
+    }
+}
+
+impl AsyncWrite for LogStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        lock(&self.0).push(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Nothing that is locked here is left half-done by a panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+
+    /// What is written to the log, as text without time and colour.
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl Captured {
+        fn lines_of(act: impl FnOnce(GuestLog)) -> Vec<String> {
+            let captured = Self::default();
+            let subscriber = tracing_subscriber::fmt()
+                .without_time()
+                .with_ansi(false)
+                .with_max_level(Level::DEBUG)
+                .with_writer(captured.clone())
+                .finish();
+            tracing::subscriber::with_default(subscriber, || act(GuestLog::new("g")));
+            let text = String::from_utf8(lock(&captured.0).clone()).expect("UTF-8");
+            text.lines().map(|line| line.trim().to_owned()).collect()
+        }
+    }
+
+    impl io::Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            lock(&self.0).extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl MakeWriter<'_> for Captured {
+        type Writer = Self;
+
+        fn make_writer(&self) -> Self {
+            self.clone()
+        }
+    }
+
+    fn push(stream: &LogStream, text: &str) {
+        lock(&stream.0).push(text.as_bytes());
+    }
+
+    #[test]
+    fn an_entry_has_its_level_and_the_name_of_the_guest() {
+        let lines = Captured::lines_of(|log| {
+            log.write(Level::ERROR, "one");
+            log.write(Level::DEBUG, "two");
+            log.write(Level::TRACE, "not shown");
+        });
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[0].starts_with("ERROR guest: one guest=\"g\""));
+        assert!(lines[1].starts_with("DEBUG guest: two guest=\"g\""));
+    }
+
+    #[test]
+    fn an_entry_cannot_look_like_two_or_steer_a_terminal() {
+        let lines = Captured::lines_of(|log| {
+            log.write(
+                Level::INFO,
+                "a\nINFO forged\r\u{1b}[2J\u{9b}\u{2028}\u{202e}\tb",
+            );
+        });
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        let expected = r"a\nINFO forged\r\u{1b}[2J\u{9b}\u{2028}\u{202e}".to_owned() + "\tb";
+        assert!(lines[0].contains(&expected), "{lines:?}");
+    }
+
+    #[test]
+    fn a_long_entry_is_cut_between_characters() {
+        let lines = Captured::lines_of(|log| {
+            log.write(Level::INFO, &format!("x{}", "é".repeat(MAX_LINE)));
+        });
+        let kept = format!(": x{}… ", "é".repeat((MAX_LINE - 1) / 2));
+        assert!(lines[0].contains(&kept));
+    }
+
+    #[test]
+    fn lines_of_a_stream_are_put_together_from_pieces() {
+        let lines = Captured::lines_of(|log| {
+            let out = log.stderr();
+            push(&out, "\nthread 'main' ");
+            push(&out.clone(), "panicked:\r\nboom\n\nrest");
+        });
+        assert_eq!(
+            lines,
+            [
+                r#"WARN guest: thread 'main' panicked: guest="g" stream="stderr""#,
+                r#"WARN guest: boom guest="g" stream="stderr""#,
+                r#"WARN guest: rest guest="g" stream="stderr""#,
+            ]
+        );
+    }
+
+    #[test]
+    fn a_long_line_of_a_stream_comes_in_pieces_that_lose_nothing() {
+        let lines = Captured::lines_of(|log| {
+            let out = log.stdout();
+            push(&out, &format!("x{}\n", "é".repeat(MAX_LINE)));
+            push(&out, &"y".repeat(MAX_LINE));
+            push(&out, "\n");
+        });
+        let total: usize = lines.iter().map(|line| line.matches('é').count()).sum();
+        assert_eq!(total, MAX_LINE);
+        assert_eq!(lines.len(), 4);
+        assert_eq!(lines.iter().filter(|line| line.contains(MARK)).count(), 2);
+        assert!(!lines.iter().any(|line| line.contains('\u{fffd}')));
+    }
+
+    #[test]
+    fn bytes_that_are_not_text_are_written_all_the_same() {
+        let lines = Captured::lines_of(|log| {
+            let out = log.stdout();
+            lock(&out.0).push(&[0x80; 2 * MAX_LINE]);
+            lock(&out.0).push(b"\xc3\n");
+        });
+        assert_eq!(lines.len(), 3, "{lines:?}");
+    }
+
+    #[test]
+    fn a_flood_is_counted_instead_of_written() {
+        let flood = 3 * BURST as usize;
+        let lines = Captured::lines_of(|log| {
+            for n in 0..flood {
+                log.write(Level::INFO, &format!("line {n}"));
+            }
+        });
+        assert!(lines.len() < 2 * BURST as usize, "{}", lines.len());
+        let written = lines.iter().filter(|l| l.contains(": line ")).count();
+        let told: usize = lines
+            .iter()
+            .filter_map(|l| l.split_once("suppressed=")?.1.parse::<usize>().ok())
+            .sum();
+        assert_eq!(written + told, flood);
+        let said = |line: &&String| line.contains("more than 200 lines a second");
+        assert_eq!(lines.iter().filter(said).count(), 1);
+    }
+}

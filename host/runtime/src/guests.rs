@@ -1,0 +1,300 @@
+//! The guests of a run and of a thread, for whoever drives them: who shares an
+//! instance is decided here.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use netwasm_base::config::{Config, Isolation, Limits};
+use netwasm_base::error::Error;
+use netwasm_base::ticker::Ticker;
+use netwasm_exchange::answer::Answer;
+use netwasm_exchange::handler::{Awaiting, Call, Handler, Handlers, NoAnswer};
+use netwasm_exchange::outgoing::Outgoing;
+use netwasm_exchange::reply::{NoResponse, Reply};
+use netwasm_exchange::request::Request;
+use netwasm_net::env::Env as NetEnv;
+use netwasm_net::files::Roots;
+use netwasm_net::guest::{EventGuest as _, Guests, NoGuest, StreamGuests};
+use netwasm_net::service::Program;
+use netwasm_net::stream::Stream;
+use netwasm_net::transport::Transport;
+use netwasm_net::turns::Steps;
+use netwasm_net::worker::Worker;
+
+use crate::concurrent;
+use crate::concurrent::http::{self, KeptRequests};
+use crate::concurrent::instance::{self, KeptCalls};
+use crate::concurrent::place::Own;
+use crate::engine::Loaded;
+use crate::hand_back::HandBack;
+use crate::instance::{Instance, one_line};
+use crate::local::{Driven, Env, Local};
+use crate::room::Room;
+
+/// A component that was loaded, before a run has all that it needs.
+#[derive(Debug)]
+pub struct LoadedComponent {
+    program: Loaded,
+    isolation: Isolation,
+    room: Room,
+}
+
+impl LoadedComponent {
+    /// Compiles the component, or takes it from the cache.
+    ///
+    /// # Errors
+    /// It is no component, is too large, takes too long, imports what the
+    /// host does not have, or does not go with the listeners.
+    pub fn load(config: &Config) -> Result<Self, Error> {
+        let (program, isolation, room) = Loaded::load(config)?;
+        Ok(Self {
+            program,
+            isolation,
+            room,
+        })
+    }
+
+    /// Connections that there is room for.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.room.connections
+    }
+}
+
+/// The guest of a run.
+#[derive(Clone, Debug)]
+pub struct OfRun {
+    program: Arc<Loaded>,
+    env: Arc<Env>,
+}
+
+impl OfRun {
+    /// With all that it needs.
+    ///
+    /// # Errors
+    /// A directory cannot be given to it.
+    pub fn new(
+        config: &Config,
+        net: &Arc<NetEnv>,
+        roots: &Arc<Roots>,
+        ready: LoadedComponent,
+    ) -> Result<Self, Error> {
+        let LoadedComponent {
+            program,
+            isolation,
+            room,
+        } = ready;
+        let driven = Driven {
+            awaits: program.events().is_err(),
+            is_program: program.command().is_some(),
+        };
+        let env = Env::new(config, net, roots, driven, isolation, room)?;
+        Ok(Self {
+            program: Arc::new(program),
+            env: Arc::new(env),
+        })
+    }
+
+    /// Whether it is run in place of serving connections.
+    #[must_use]
+    pub fn is_program(&self) -> bool {
+        self.env.is_program
+    }
+
+    /// Starts the thread that interrupts calls which take too long, and advances
+    /// the workers' clock of their turns.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start_ticker(&self, limits: &Limits, steps: Steps) -> io::Result<Ticker> {
+        self.program.start_ticker(limits, steps)
+    }
+
+    /// Those of a thread.
+    #[must_use]
+    pub fn of_thread(&self, worker: &Rc<Worker>, outgoing: Rc<dyn Outgoing>) -> OfThread {
+        OfThread(Rc::new(Kept {
+            program: Arc::clone(&self.program),
+            local: Rc::new(Local {
+                worker: Rc::clone(worker),
+                env: Arc::clone(&self.env),
+                outgoing,
+                hand_back: HandBack::default(),
+            }),
+            instance: RefCell::default(),
+            calls: KeptCalls::default(),
+            requests: KeptRequests::default(),
+        }))
+    }
+}
+
+/// The guests of a thread. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct OfThread(Rc<Kept>);
+
+/// What a thread keeps of them.
+struct Kept {
+    program: Arc<Loaded>,
+    local: Rc<Local>,
+    /// The instance that all share under `--isolation worker`.
+    instance: RefCell<Option<Rc<Instance>>>,
+    /// The same for guests that await.
+    calls: KeptCalls,
+    /// The same for those that answer HTTP requests.
+    requests: KeptRequests,
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kept").finish_non_exhaustive()
+    }
+}
+
+impl OfThread {
+    /// The call that is run in place of serving connections, where the component
+    /// is a program.
+    #[must_use]
+    pub fn program(&self) -> Option<Program> {
+        let program = Arc::clone(self.0.program.command()?);
+        let local = Rc::clone(&self.0.local);
+        Some(Box::pin(
+            async move { instance::run(&local, &program).await },
+        ))
+    }
+}
+
+impl OfThread {
+    /// Those that take connections as streams, where the component does.
+    #[must_use]
+    pub fn streams(&self) -> Option<Rc<dyn StreamGuests>> {
+        Some(Rc::new(OfStreams {
+            program: Arc::clone(self.0.program.streams()?),
+            kept: Rc::clone(&self.0),
+        }))
+    }
+}
+
+impl Guests<Instance> for OfThread {
+    fn guest(&self) -> Result<Rc<Instance>, NoGuest> {
+        let make = || {
+            let program = self.0.program.events();
+            let program = program.map_err(|error| NoGuest(one_line(&error)))?;
+            Instance::new(program, &self.0.local)
+        };
+        if self.0.local.env.isolation != Isolation::Worker {
+            return make();
+        }
+        let mut kept = self.0.instance.borrow_mut();
+        match &*kept {
+            Some(instance) if !instance.is_dead() => Ok(Rc::clone(instance)),
+            _ => Ok(Rc::clone(kept.insert(make()?))),
+        }
+    }
+}
+
+/// Guests that take connections as streams.
+struct OfStreams {
+    program: Arc<concurrent::program::Program>,
+    kept: Rc<Kept>,
+}
+
+impl StreamGuests for OfStreams {
+    fn serve(&self, transport: &Rc<Transport>) -> Rc<Stream> {
+        instance::serve(&self.kept.local, &self.program, &self.kept.calls, transport)
+    }
+}
+
+impl Handlers for OfThread {
+    fn awaits(&self) -> bool {
+        self.0.program.requests().is_some()
+    }
+
+    fn connection(&self) -> Box<dyn Handler> {
+        Box::new(OfConnection {
+            guests: self.clone(),
+            instance: None,
+            own: Own::default(),
+        })
+    }
+}
+
+/// What answers the requests of one connection.
+#[derive(Debug)]
+struct OfConnection {
+    guests: OfThread,
+    /// Made for the first request, and anew after one that trapped. Not the one
+    /// that a worker's connections share.
+    instance: Option<Rc<Instance>>,
+    /// The same of a guest that awaits.
+    own: Own,
+}
+
+impl OfConnection {
+    /// The instance that answers: the connection's, or the worker's.
+    fn instance(&mut self) -> Result<Rc<Instance>, NoAnswer> {
+        if self.guests.0.local.env.isolation == Isolation::Worker {
+            // It is not kept: an idle connection would keep one that another
+            // has had trap, and soon there would be no place for the next.
+            return self.guests.guest().map_err(NoAnswer::NoGuest);
+        }
+        match &self.instance {
+            Some(instance) if !instance.is_dead() => Ok(Rc::clone(instance)),
+            _ => {
+                // Its place is free before another is taken.
+                self.instance = None;
+                let instance = self.guests.guest().map_err(NoAnswer::NoGuest)?;
+                Ok(Rc::clone(self.instance.insert(instance)))
+            }
+        }
+    }
+}
+
+impl Handler for OfConnection {
+    fn handle(&mut self, request: Box<Request>) -> (Box<Request>, Result<Answer, NoAnswer>) {
+        let instance = match self.instance() {
+            Ok(instance) => instance,
+            Err(none) => return (request, Err(none)),
+        };
+        let (request, answer) = instance.handle_request(request);
+        let answer = answer.map_err(|_gone| {
+            self.instance = None;
+            NoAnswer::Gone
+        });
+        (request, answer)
+    }
+
+    fn begin(&mut self, call: Call) -> Rc<dyn Awaiting> {
+        let Kept {
+            program,
+            local,
+            requests,
+            ..
+        } = &*self.guests.0;
+        match program.requests() {
+            Some(program) => http::begin(local, program, requests, &mut self.own, call),
+            None => {
+                call.reply.fail(NoResponse::NoInstance);
+                Rc::new(Nobody)
+            }
+        }
+    }
+}
+
+/// Stands for an instance where there is none.
+#[derive(Debug)]
+struct Nobody;
+
+impl Awaiting for Nobody {
+    fn abandon(self: Rc<Self>, reply: &Rc<Reply>) {
+        reply.abandon();
+    }
+}
+
+impl Drop for OfConnection {
+    fn drop(&mut self) {
+        self.own.close();
+    }
+}

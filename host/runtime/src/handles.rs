@@ -1,0 +1,21 @@
+//! What the handles of guests of events stand for, by type.
+
+/// The WIT resource `transport`.
+#[derive(Debug)]
+#[expect(unreachable_pub, reason = "the generated bindings name it")]
+pub struct TransportHandle;
+
+/// The WIT resource `datagram-transport`.
+#[derive(Debug)]
+#[expect(unreachable_pub, reason = "the generated bindings name it")]
+pub struct DatagramHandle;
+
+/// The WIT resource `file`.
+#[derive(Debug)]
+#[expect(unreachable_pub, reason = "the generated bindings name it")]
+pub struct FileHandle;
+
+/// The WIT resource `request`.
+#[derive(Debug)]
+#[expect(unreachable_pub, reason = "the generated bindings name it")]
+pub struct RequestHandle;

@@ -1,0 +1,51 @@
+use wasmtime::component::Resource;
+
+use netwasm_base::error::ConnectionError;
+use netwasm_net::files::File;
+
+use crate::bindings::netwasm::net::files;
+use crate::bindings::netwasm::net::types::ErrorCode;
+use crate::handles::FileHandle;
+use crate::state::State;
+
+impl files::Host for State {}
+
+/// Opens a file for a guest, if a `--dir` holds it.
+///
+/// # Errors
+/// See [`netwasm_net::files::Roots::open_file`].
+pub(crate) fn open(state: &State, path: &str) -> Result<File, ConnectionError> {
+    let env = &state.local.env;
+    if !env.roots.hold(path) {
+        env.net.counters.denied.add();
+        tracing::warn!(
+            guest = %env.net.guest,
+            path,
+            "opening a file is not allowed; --dir HOST::GUEST would allow it"
+        );
+        return Err(ConnectionError::AccessDenied);
+    }
+    let opened = env.roots.open_file(path);
+    if let Err(error) = &opened
+        && *error != ConnectionError::NotFound
+    {
+        env.net.counters.files_failed.add();
+        tracing::warn!(guest = %env.net.guest, path, "the file cannot be opened: {error}");
+    }
+    opened
+}
+
+impl files::HostFile for State {
+    fn open(&mut self, path: String) -> wasmtime::Result<Result<Resource<FileHandle>, ErrorCode>> {
+        let opened = open(self, &path).and_then(|file| self.add_file(file));
+        Ok(opened.map_err(ErrorCode::from))
+    }
+
+    fn size(&mut self, this: Resource<FileHandle>) -> wasmtime::Result<Result<u64, ErrorCode>> {
+        Ok(self.file(&this)?.size().map_err(ErrorCode::from))
+    }
+
+    fn drop(&mut self, this: Resource<FileHandle>) -> wasmtime::Result<()> {
+        self.remove_file(&this).map(drop)
+    }
+}

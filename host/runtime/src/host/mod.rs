@@ -1,0 +1,26 @@
+//! What a guest may call, an interface a file. Thin: look the handle up, call
+//! the core, convert.
+
+mod connector;
+pub(crate) mod files;
+mod http;
+mod log;
+mod resolver;
+mod timers;
+mod transports;
+
+use wasmtime::component::{HasSelf, Linker};
+
+use crate::bindings::{Everything, netwasm};
+use crate::state::State;
+
+/// Gives the linker all of the package's imports.
+///
+/// # Errors
+/// Two of them have one name.
+pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    Everything::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    transports::add_to_linker(linker)
+}
+
+impl netwasm::net::types::Host for State {}

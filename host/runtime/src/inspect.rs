@@ -1,0 +1,486 @@
+//! `netwasm inspect`: what there is to say of a component.
+
+use std::fmt::{self, Display, Formatter};
+
+use bytesize::ByteSize;
+use netwasm_base::config::{ComponentSource, Limits};
+use netwasm_base::error::Error;
+use wasmtime::component::{Component, Linker};
+
+use crate::concurrent::link;
+use crate::fit::{Interface, unlinkable};
+use crate::kind::Kind;
+use crate::{component, engine};
+
+/// Looks at a component without running it.
+///
+/// # Errors
+/// It cannot be read, or is no component; not that this host cannot run it,
+/// which is [`Report::problem`].
+pub fn inspect(source: &ComponentSource, limits: &Limits) -> Result<Report, Error> {
+    let name = source.to_string();
+    let wrong = |reason| Error::Component {
+        name: name.clone(),
+        reason,
+    };
+    let bytes = component::read(source, limits)?;
+    let size = bytes.len() as u64;
+    let bytes = component::to_binary(bytes).map_err(wrong)?;
+    let kind = Kind::of_binary(&bytes, true);
+    let engine = engine::plain_engine(kind, limits)?;
+    let component = engine::compiled(&engine, &bytes, true).map_err(wrong)?;
+    let failed = |error: wasmtime::Error| Error::Engine(format!("{error:#}"));
+    Ok(match kind {
+        Kind::Events => {
+            let linker = engine::linker(&engine).map_err(failed)?;
+            Report::new(name, size, &component, kind, &linker)
+        }
+        Kind::Streams | Kind::Proxy | Kind::Service | Kind::Command => {
+            let linker = link::linker(&engine).map_err(failed)?;
+            Report::new(name, size, &component, kind, &linker)
+        }
+    })
+}
+
+/// What there is to say of a component; displayed as some lines of text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Its file, or its name where it is built in.
+    pub(crate) name: String,
+    /// The size of the file, bytes.
+    pub(crate) size: u64,
+    /// What it exports, with versions.
+    pub(crate) exports: Vec<String>,
+    /// What it imports, with versions.
+    pub(crate) imports: Vec<String>,
+    /// The command line that would run it; words in capitals are to be filled
+    /// in.
+    pub(crate) command: String,
+    /// Why this host cannot run it.
+    pub problem: Option<String>,
+}
+
+impl Report {
+    fn new<T: 'static>(
+        name: String,
+        size: u64,
+        component: &Component,
+        kind: Kind,
+        linker: &Linker<T>,
+    ) -> Self {
+        let interface = Interface::of(component, linker.engine());
+        let problem = interface.check_world(kind).err().or_else(|| {
+            let error = linker.instantiate_pre(component).err()?;
+            Some(unlinkable(component, kind, &error))
+        });
+        Self {
+            command: interface.command(kind, &name),
+            name,
+            size,
+            exports: interface.exports,
+            imports: interface.imports,
+            problem,
+        }
+    }
+}
+
+impl Display for Report {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let size = ByteSize::b(self.size).display().iec();
+        writeln!(f, "{}: a component of {size}", self.name)?;
+        let list = |f: &mut Formatter<'_>, title, names: &[String]| {
+            writeln!(f, "\n{title}:")?;
+            if names.is_empty() {
+                writeln!(f, "  nothing")?;
+            }
+            names.iter().try_for_each(|name| writeln!(f, "  {name}"))
+        };
+        list(f, "exports", &self.exports)?;
+        list(f, "imports", &self.imports)?;
+        match &self.problem {
+            Some(problem) => writeln!(f, "\nit cannot be run: {problem}"),
+            None => writeln!(f, "\nrun it with:\n  {}", self.command),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netwasm_base::config::{ListenAddress, ListenerConfig, ListenerKind};
+    use wasmtime::Engine;
+
+    use super::*;
+    use crate::component::to_binary;
+    use crate::fit::{CONCURRENT_IMPORTS, EVENT_IMPORTS};
+
+    const TCP: &str = "netwasm:net/tcp-handler@0.1.0";
+    const UDP: &str = "netwasm:net/udp-handler@0.1.0";
+    const CALL_LATER: &str = "(import \"netwasm:net/timers@0.1.0\" (instance \
+        (export \"call-later\" (func (param \"delay\" u64) (result u64)))))";
+
+    fn interface(exports: &[&str], imports: &str) -> Interface {
+        let component = component(exports, imports);
+        Interface::of(&component, component.engine())
+    }
+
+    fn component(exports: &[&str], imports: &str) -> Component {
+        let exports: String = exports
+            .iter()
+            .map(|name| {
+                format!(
+                    "(instance $i{0}) (export \"{name}\" (instance $i{0}))",
+                    name.len()
+                )
+            })
+            .collect();
+        let text = format!("(component {imports} {exports})");
+        Component::new(&Engine::default(), &text).unwrap_or_else(|e| panic!("{text}: {e:#}"))
+    }
+
+    fn listeners(kinds: &[ListenerKind]) -> Vec<ListenerConfig> {
+        let address = ListenAddress::Localhost(0);
+        kinds
+            .iter()
+            .map(|&kind| ListenerConfig {
+                kind,
+                address: address.clone(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_component_without_a_handler_is_told_what_it_exports() {
+        for (exports, reason) in [
+            (
+                &[][..],
+                "it exports none of netwasm:net/http-handler, netwasm:net/stream-handler, \
+                 netwasm:net/tcp-handler, netwasm:net/udp-handler, wasi:cli/run, \
+                 wasi:http/handler, wasi:http/incoming-handler; it exports nothing",
+            ),
+            (
+                &["x:y/z@0.2.6"],
+                "it exports none of netwasm:net/http-handler, netwasm:net/stream-handler, \
+                 netwasm:net/tcp-handler, netwasm:net/udp-handler, wasi:cli/run, \
+                 wasi:http/handler, wasi:http/incoming-handler; it exports x:y/z@0.2.6, for \
+                 another host or component to call",
+            ),
+            (
+                &["netwasm:net/tcp-handler@0.2.0"],
+                "it exports netwasm:net/tcp-handler@0.2.0, and this host drives version 0.1",
+            ),
+            (
+                &["wasi:http/handler@0.3.0-rc-2026-03-15"],
+                "it exports wasi:http/handler@0.3.0-rc-2026-03-15, which was not released so, and \
+                 this host drives version 0.3: build it anew with current tools",
+            ),
+            (
+                &["wasi:cli/run@0.2.0-rc-2023-12-05"],
+                "it exports wasi:cli/run@0.2.0-rc-2023-12-05, which was not released so, and this \
+                 host drives versions 0.2 and 0.3: build it anew with current tools",
+            ),
+        ] {
+            assert_eq!(
+                interface(exports, "").check_world(Kind::Events),
+                Err(reason.to_owned())
+            );
+        }
+        for exports in [
+            &[TCP][..],
+            &[UDP],
+            &[TCP, "x:y/udp"],
+            &["netwasm:net/tcp-handler@0.1.7"],
+        ] {
+            assert_eq!(
+                interface(exports, "").check_world(Kind::Events),
+                Ok(()),
+                "{exports:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_function_that_completes_later_needs_its_handler() {
+        assert_eq!(
+            interface(&[TCP], CALL_LATER).check_world(Kind::Events),
+            Err(
+                "it imports netwasm:net/timers but does not export netwasm:net/timer-handler, \
+                 to which the answers go"
+                    .to_owned()
+            )
+        );
+        let both = interface(&[TCP, "netwasm:net/timer-handler@0.1.0"], CALL_LATER);
+        assert_eq!(both.check_world(Kind::Events), Ok(()));
+        // One that only has a type of it calls nothing.
+        let types = "(import \"netwasm:net/timers@0.1.0\" (instance))";
+        assert_eq!(interface(&[TCP], types).check_world(Kind::Events), Ok(()));
+    }
+
+    #[test]
+    fn a_listener_needs_the_handler_that_it_drives() {
+        use ListenerKind::{Tcp, Tls, Udp};
+        let tcp_missing = "needs a component that exports netwasm:net/tcp-handler; it exports \
+                           netwasm:net/udp-handler, which --udp drives";
+        for (export, kinds, reason) in [
+            (TCP, &[Tcp][..], None),
+            (TCP, &[Tls, Tcp], None),
+            (UDP, &[Udp], None),
+            (UDP, &[Tcp], Some(format!("--tcp {tcp_missing}"))),
+            (UDP, &[Udp, Tls], Some(format!("--tls {tcp_missing}"))),
+            (
+                TCP,
+                &[Tcp, Udp],
+                Some(
+                    "--udp needs a component that exports netwasm:net/udp-handler; it exports \
+                     netwasm:net/tcp-handler, which --tcp or --tls drives"
+                        .to_owned(),
+                ),
+            ),
+        ] {
+            let checked = interface(&[export], "").check_listeners(Kind::Events, &listeners(kinds));
+            assert_eq!(checked.err(), reason, "{export} and {kinds:?}");
+        }
+    }
+
+    #[test]
+    fn all_missing_imports_are_named_at_once() {
+        let component = component(
+            &[TCP],
+            "(import \"netwasm:net/log@0.1.0\" (instance)) \
+             (import \"netwasm:net/log@0.2.0\" (instance)) \
+             (import \"wasi:sockets/tcp@0.2.6\" (instance)) \
+             (import \"wasi:cli/run@0.3.0\" (instance)) \
+             (import \"acme:store/keys\" (instance (export \"get\" (func))))",
+        );
+        let error = Linker::<()>::new(component.engine())
+            .instantiate_pre(&component)
+            .err()
+            .expect("it is refused");
+        assert_eq!(
+            unlinkable(&component, Kind::Events, &error),
+            "it imports what this host does not have: netwasm:net/log@0.2.0, \
+                 wasi:sockets/tcp@0.2.6, wasi:cli/run@0.3.0, acme:store/keys; \
+                 of WASI, handlers of events can use version 0.2 of cli, clocks, filesystem, io \
+                 and random; \
+                 sockets belong to the host: see netwasm:net/connector and resolver; \
+                 this host has netwasm:net 0.1; \
+                 build it without what belongs to other hosts, or compose it with a component \
+                 that exports that (`wac plug`)"
+        );
+    }
+
+    #[test]
+    fn what_was_made_for_another_host_is_told_what_to_do() {
+        let compose = "or compose it with a component that exports that (`wac plug`)";
+        for (import, advice) in [
+            (
+                "fermyon:spin/key-value@2.0.0",
+                format!("build it without what belongs to Spin, {compose}"),
+            ),
+            (
+                "wasmcloud:messaging/consumer@0.2.0",
+                format!("build it without what belongs to wasmCloud, {compose}"),
+            ),
+            (
+                "wasi:keyvalue/store@0.2.0-draft",
+                format!("build it without what belongs to other hosts, {compose}"),
+            ),
+            (
+                "wasi:http/types@0.3.0-rc-2026-03-15",
+                "of WASI, this host has the released versions: build it anew with current tools"
+                    .to_owned(),
+            ),
+            (
+                "wasi:http/types@0.4.0",
+                "of WASI, this host has versions 0.2 and 0.3".to_owned(),
+            ),
+            (
+                "wasi:http/handler@0.3.0",
+                "it is to stand before another handler: compose it with that (`wac plug`)"
+                    .to_owned(),
+            ),
+        ] {
+            let text = format!("(import \"{import}\" (instance (export \"x\" (func))))");
+            let component = component(&[], &text);
+            let error = Linker::<()>::new(component.engine())
+                .instantiate_pre(&component)
+                .err()
+                .expect("it is refused");
+            assert_eq!(
+                unlinkable(&component, Kind::Proxy, &error),
+                format!("it imports what this host does not have: {import}; {advice}")
+            );
+        }
+    }
+
+    #[test]
+    fn an_import_of_another_shape_is_named() {
+        let component = component(&[], CALL_LATER);
+        let error = Linker::<()>::new(component.engine())
+            .instantiate_pre(&component)
+            .err()
+            .expect("it is refused");
+        let reason = unlinkable(&component, Kind::Events, &error);
+        assert!(reason.contains("call-later"), "{reason}");
+    }
+
+    #[test]
+    fn the_linkers_have_what_is_said_to_be_provided() {
+        let limits = Limits::default();
+        let engine = engine::plain_engine(Kind::Events, &limits).expect("it is set up");
+        has_all(
+            engine::linker(&engine).expect("it is set up"),
+            EVENT_IMPORTS,
+        );
+        let engine = engine::plain_engine(Kind::Streams, &limits).expect("it is set up");
+        has_all(
+            link::linker(&engine).expect("it is set up"),
+            CONCURRENT_IMPORTS,
+        );
+    }
+
+    fn has_all<T: 'static>(mut linker: Linker<T>, imports: &[(&str, &str, &[&str])]) {
+        for (package, line, interfaces) in imports {
+            for interface in *interfaces {
+                if (*package, *interface, *line) == ("wasi:cli", "types", "0.3.") {
+                    continue; // It has a type and nothing to define.
+                }
+                // What has the name already cannot be defined again.
+                let defined = (0..20).any(|patch| {
+                    let name = format!("{package}/{interface}@{line}{patch}");
+                    linker.root().func_wrap(&name, |_, (): ()| Ok(())).is_err()
+                });
+                assert!(defined, "{package}/{interface}@{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_report_shows_the_command_that_runs_it() {
+        let connect = "(import \"netwasm:net/connector@0.1.0\" (instance \
+            (export \"connect\" (func))))";
+        let preopens = "(import \"wasi:filesystem/preopens@0.2.6\" (instance \
+            (export \"get-directories\" (func))))";
+        for (exports, imports, command) in [
+            (&[TCP][..], "", "netwasm run a.wasm --tcp 8888"),
+            (
+                &[TCP, "x:y/udp", UDP],
+                "",
+                "netwasm run a.wasm --tcp 8888 --udp 8888",
+            ),
+            (
+                &[TCP],
+                connect,
+                "netwasm run a.wasm --tcp 8888 --allow-connect HOST:PORT",
+            ),
+            (
+                &[UDP],
+                preopens,
+                "netwasm run a.wasm --udp 8888 --dir HOST::GUEST",
+            ),
+        ] {
+            assert_eq!(
+                interface_of(exports, imports).command(Kind::Events, "a.wasm"),
+                command
+            );
+        }
+        for (import, function) in [
+            ("wasi:http/client@0.3.0", "send"),
+            ("wasi:http/outgoing-handler@0.2.4", "handle"),
+        ] {
+            let import = format!("(import \"{import}\" (instance (export \"{function}\" (func))))");
+            assert_eq!(
+                interface(&[TCP], &import).command(Kind::Command, "a.wasm"),
+                "netwasm run a.wasm --allow-connect HOST:PORT"
+            );
+        }
+        for (import, socket, function, flag) in [
+            (
+                "tcp@0.2.6",
+                "tcp",
+                "start-connect",
+                "--allow-connect HOST:PORT",
+            ),
+            ("types@0.3.0", "tcp", "listen", "--allow-listen ADDR"),
+            ("types@0.3.0", "udp", "send", "--allow-udp HOST:PORT"),
+        ] {
+            let import = format!(
+                "(import \"wasi:sockets/{import}\" (instance \
+                 (export \"{socket}-socket\" (type $socket (sub resource))) \
+                 (export \"[method]{socket}-socket.{function}\" \
+                 (func (param \"self\" (borrow $socket))))))"
+            );
+            assert_eq!(
+                interface(&[], &import).command(Kind::Command, "a.wasm"),
+                format!("netwasm run a.wasm {flag}")
+            );
+        }
+        let lookup = "(import \"wasi:sockets/ip-name-lookup@0.3.0\" (instance \
+            (export \"resolve-addresses\" (func))))";
+        assert_eq!(
+            interface(&[], lookup).command(Kind::Command, "a.wasm"),
+            "netwasm run a.wasm --allow-resolve NAME"
+        );
+        assert_eq!(
+            interface(&[TCP], "").command(Kind::Events, "it's"),
+            r"netwasm run 'it'\''s' --tcp 8888"
+        );
+    }
+
+    /// As [`interface`], with names of one length.
+    fn interface_of(exports: &[&str], imports: &str) -> Interface {
+        let mut all = interface(&[], imports);
+        all.exports = exports.iter().map(|&name| name.to_owned()).collect();
+        all
+    }
+
+    #[test]
+    fn what_is_no_component_is_told_what_it_is() {
+        for (bytes, reason) in [
+            (&b""[..], "it is empty"),
+            (
+                b"\x7fELF\x02\x01",
+                "it is a native program or library, not a WebAssembly component",
+            ),
+            (
+                b"\x00asm\x01\x00\x00\x00",
+                "it is a core module, not a component: build it with `cargo build --target \
+                 wasm32-wasip2`, or make a component of it with `wasm-tools component new`",
+            ),
+            (
+                b"(module)",
+                "it is a core module, not a component: build it with `cargo build --target \
+                 wasm32-wasip2`, or make a component of it with `wasm-tools component new`",
+            ),
+            (
+                b"#!/bin/sh",
+                "it is not a WebAssembly component, neither in binary nor in text form",
+            ),
+            (
+                b"\x00asm",
+                "it is not a WebAssembly component, neither in binary nor in text form",
+            ),
+            (
+                b"(module (import \"wasi_snapshot_preview1\" \"fd_write\" (func)))",
+                "it is a core module, not a component: build it with `cargo build --target \
+                 wasm32-wasip2`, or make a component of it with `wasm-tools component new`",
+            ),
+            (
+                b"(module (import \"env\" \"x\" (func)) (import \"fastly_http_req\" \"new\" (func)))",
+                "it is a core module, not a component, and made for a host that has \
+                 fastly_http_req: build it for wasi:http or wasi:cli instead",
+            ),
+            (
+                b"\x00asm\x0c\x00\x01\x00",
+                "it is a component in version 12 of the binary form, and this host reads version \
+                 13: build it anew with current tools",
+            ),
+            (b"(component", "its text is wrong at 1:11: expected `)`"),
+        ] {
+            assert_eq!(to_binary(bytes.to_vec()), Err(reason.to_owned()));
+        }
+        for text in ["(component)", "\n ;; a comment\n(component)"] {
+            let binary = to_binary(text.as_bytes().to_vec()).expect("it is set up");
+            assert_eq!(to_binary(binary.clone()), Ok(binary), "{text}");
+        }
+    }
+}

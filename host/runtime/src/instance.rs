@@ -1,0 +1,371 @@
+//! An instance of the component, and the calls into it.
+//!
+//! Every call goes through `Instance::call`, which sets its deadline and
+//! sees to it that an instance that trapped is never called again.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::{Rc, Weak};
+
+use wasmtime::component::{Resource, ResourceAny};
+use wasmtime::{Store, Trap};
+
+use netwasm_base::config::Limits;
+use netwasm_base::error::ConnectionError;
+use netwasm_exchange::answer::{Answer, Body};
+use netwasm_exchange::request::Request;
+use netwasm_net::guest::{DatagramGuest, EventGuest, Gone, NoGuest};
+use netwasm_net::transport::Transport;
+use netwasm_net::udp::Datagrams;
+
+use crate::bindings::netwasm::net::http::{Body as WitBody, Method, Response};
+use crate::bindings::netwasm::net::types::{ErrorCode, IpAddress};
+use crate::event_program::{EventExports, EventProgram, Handlers};
+use crate::host::files;
+use crate::local::Local;
+use crate::state::{Later, MemoryLimit, State};
+use crate::wasi;
+
+/// One instance: of one connection, or of one worker's.
+pub struct Instance {
+    /// None once it is gone: others may need its room before the last of its
+    /// connections has ended.
+    guest: RefCell<Option<EventExports>>,
+    life: Cell<Life>,
+}
+
+/// The state of an instance; only one that is alive can be called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Alive,
+    /// It exited with success: what it wrote is whole.
+    Exited,
+    Trapped,
+}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instance")
+            .field("life", &self.life)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Instance {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// All that the engine may hold at once are in use, or its start traps.
+    pub(crate) fn new(program: &EventProgram, local: &Rc<Local>) -> Result<Rc<Self>, NoGuest> {
+        let none = |error: wasmtime::Error| NoGuest(one_line(&error));
+        let mut guest = program.instantiate(State::new(local)).map_err(none)?;
+        Ok(Rc::new_cyclic(|instance| {
+            guest.store.data_mut().instance = Weak::clone(instance);
+            Self {
+                guest: RefCell::new(Some(guest)),
+                life: Cell::new(Life::Alive),
+            }
+        }))
+    }
+
+    fn call<R>(
+        &self,
+        event: &'static str,
+        call: impl FnOnce(&mut Store<State>, &Handlers) -> wasmtime::Result<R>,
+    ) -> Result<R, Gone> {
+        if self.life.get() != Life::Alive {
+            return Err(Gone);
+        }
+        let mut guest = self.guest.borrow_mut();
+        let Some(EventExports { store, handlers }) = &mut *guest else {
+            return Err(Gone);
+        };
+        store.set_epoch_deadline(store.data().deadline());
+        match call(store, handlers) {
+            Ok(value) => Ok(value),
+            Err(error) if wasi::has_exited(&error) => {
+                self.life.set(Life::Exited);
+                let state = store.data_mut();
+                tracing::info!(guest = %state.local.env.net.guest, event, "the guest exited");
+                state.close_all();
+                Err(Gone)
+            }
+            Err(error) => {
+                self.life.set(Life::Trapped);
+                report(store.data(), event, &error);
+                store.data_mut().abandon();
+                let trapped = guest.take();
+                drop(guest);
+                drop(trapped);
+                Err(Gone)
+            }
+        }
+    }
+
+    /// An outgoing connection stands. Fails where it was cancelled meanwhile.
+    pub(crate) fn connected(
+        &self,
+        id: u64,
+        transport: &Rc<Transport>,
+    ) -> Result<ResourceAny, Gone> {
+        self.call("connected", |store, handlers| {
+            let connect = exported(handlers.connect.as_ref())?;
+            store.data_mut().finish(Later::Connection, id);
+            let handle = store.data_mut().add_transport(transport)?;
+            connect.call_connected(store, id, handle)
+        })
+    }
+
+    pub(crate) fn connect_failed(&self, id: u64, error: &ConnectionError) -> Result<(), Gone> {
+        self.call("connect-failed", |store, handlers| {
+            let connect = exported(handlers.connect.as_ref())?;
+            store.data_mut().finish(Later::Connection, id);
+            connect.call_connect_failed(store, id, &error.into())
+        })
+    }
+
+    /// Has the guest answer a request, and gives it back.
+    pub fn handle_request(
+        &self,
+        mut request: Box<Request>,
+    ) -> (Box<Request>, Result<Answer, Gone>) {
+        let method = Method::from(request.head.method());
+        let mut target = std::mem::take(&mut request.target);
+        target.clear();
+        target.push_str(request.head.target());
+        let mut slot = Some(request);
+        let answer = self.call("handle", |store, handlers| {
+            let http = exported(handlers.http.as_ref())?;
+            let state = store.data_mut();
+            state.refresh_files();
+            state.request = slot.take();
+            // There is one request at a time, so its number says nothing.
+            let handle = Resource::new_borrow(0);
+            let response = http.call_handle(&mut *store, &method, &target, handle);
+            slot = store.data_mut().request.take();
+            answer(store.data_mut(), response?)
+        });
+        let mut request = slot.unwrap_or_default();
+        request.target = target;
+        (request, answer)
+    }
+
+    pub(crate) fn timer_fired(&self, id: u64) -> Result<(), Gone> {
+        self.call("timer-fired", |store, handlers| {
+            let timer = exported(handlers.timer.as_ref())?;
+            store.data_mut().finish(Later::Timer, id);
+            timer.call_timer_fired(store, id)
+        })
+    }
+
+    pub(crate) fn resolved(
+        &self,
+        id: u64,
+        answer: Result<Vec<IpAddr>, ConnectionError>,
+    ) -> Result<(), Gone> {
+        self.call("resolved", |store, handlers| {
+            let resolve = exported(handlers.resolve.as_ref())?;
+            store.data_mut().finish(Later::Question, id);
+            let answer = answer
+                .map(|addresses| {
+                    addresses
+                        .into_iter()
+                        .map(IpAddress::from)
+                        .collect::<Vec<_>>()
+                })
+                .map_err(ErrorCode::from);
+            let answer = answer.as_ref().map(Vec::as_slice);
+            resolve.call_resolved(store, id, answer)
+        })
+    }
+}
+
+impl EventGuest for Instance {
+    type Connection = ResourceAny;
+
+    fn connection_made(&self, transport: &Rc<Transport>) -> Result<Self::Connection, Gone> {
+        self.call("connection-made", |store, handlers| {
+            let tcp = exported(handlers.tcp.as_ref())?;
+            let handle = store.data_mut().add_transport(transport)?;
+            tcp.connection().call_constructor(store, handle)
+        })
+    }
+
+    fn data_received(&self, connection: Self::Connection, data: &[u8]) -> Result<(), Gone> {
+        self.call("data-received", |store, handlers| {
+            let tcp = exported(handlers.tcp.as_ref())?;
+            tcp.connection().call_data_received(store, connection, data)
+        })
+    }
+
+    fn eof_received(&self, connection: Self::Connection) -> Result<bool, Gone> {
+        self.call("eof-received", |store, handlers| {
+            exported(handlers.tcp.as_ref())?
+                .connection()
+                .call_eof_received(store, connection)
+        })
+    }
+
+    fn pause_writing(&self, connection: Self::Connection) -> Result<(), Gone> {
+        self.call("pause-writing", |store, handlers| {
+            exported(handlers.tcp.as_ref())?
+                .connection()
+                .call_pause_writing(store, connection)
+        })
+    }
+
+    fn resume_writing(&self, connection: Self::Connection) -> Result<(), Gone> {
+        self.call("resume-writing", |store, handlers| {
+            exported(handlers.tcp.as_ref())?
+                .connection()
+                .call_resume_writing(store, connection)
+        })
+    }
+
+    /// `connection-lost`, after which the guest's resource is dropped.
+    fn connection_lost(
+        &self,
+        connection: Self::Connection,
+        reason: Option<&ConnectionError>,
+    ) -> Result<(), Gone> {
+        self.call("connection-lost", |store, handlers| {
+            let reason = reason.map(ErrorCode::from);
+            let tcp = exported(handlers.tcp.as_ref())?;
+            tcp.connection()
+                .call_connection_lost(&mut *store, connection, reason.as_ref())?;
+            connection.resource_drop(store)
+        })
+    }
+
+    /// True if it trapped or exited, so that nothing can be asked of it.
+    fn is_dead(&self) -> bool {
+        self.life.get() != Life::Alive
+    }
+
+    /// True if it exited with success.
+    fn has_exited(&self) -> bool {
+        self.life.get() == Life::Exited
+    }
+}
+
+impl DatagramGuest for Instance {
+    type Endpoint = ResourceAny;
+
+    fn endpoint_made(&self, datagrams: &Rc<Datagrams>) -> Result<Self::Endpoint, Gone> {
+        self.call("connection-made", |store, handlers| {
+            let udp = exported(handlers.udp.as_ref())?;
+            let handle = store.data_mut().add_datagrams(datagrams);
+            udp.endpoint().call_constructor(store, handle)
+        })
+    }
+
+    fn datagram_received(
+        &self,
+        endpoint: Self::Endpoint,
+        data: &[u8],
+        peer: SocketAddr,
+    ) -> Result<(), Gone> {
+        self.call("datagram-received", |store, handlers| {
+            let udp = exported(handlers.udp.as_ref())?;
+            udp.endpoint()
+                .call_datagram_received(store, endpoint, data, peer.into())
+        })
+    }
+
+    fn error_received(
+        &self,
+        endpoint: Self::Endpoint,
+        error: &ConnectionError,
+        peer: Option<SocketAddr>,
+    ) -> Result<(), Gone> {
+        self.call("error-received", |store, handlers| {
+            let udp = exported(handlers.udp.as_ref())?;
+            let peer = peer.map(Into::into);
+            udp.endpoint()
+                .call_error_received(store, endpoint, &error.into(), peer)
+        })
+    }
+
+    /// `connection-lost` of a datagram socket, after which the guest's
+    /// resource is dropped.
+    fn endpoint_lost(&self, endpoint: Self::Endpoint) -> Result<(), Gone> {
+        self.call("connection-lost", |store, handlers| {
+            let udp = exported(handlers.udp.as_ref())?;
+            udp.endpoint()
+                .call_connection_lost(&mut *store, endpoint, None)?;
+            endpoint.resource_drop(store)
+        })
+    }
+
+    /// True if it trapped or exited, so that nothing can be asked of it.
+    fn is_dead(&self) -> bool {
+        self.life.get() != Life::Alive
+    }
+}
+
+/// Takes a response out of the guest's handles.
+fn answer(state: &mut State, response: Response) -> wasmtime::Result<Answer> {
+    let body = match response.body {
+        WitBody::Empty => Body::Empty,
+        WitBody::Bytes(bytes) => Body::Bytes(bytes),
+        WitBody::File(handle) => Body::File(state.remove_file(&handle)?),
+        WitBody::Path(path) => match files::open(state, &path) {
+            Ok(file) => Body::File(Rc::new(file)),
+            Err(error) => Body::Unopened(error),
+        },
+    };
+    Ok(Answer {
+        status: response.status,
+        headers: response.headers,
+        body,
+        trailers: response.trailers,
+    })
+}
+
+/// A handler that the start has seen to be there where it is needed.
+fn exported<T>(handler: Option<&T>) -> wasmtime::Result<&T> {
+    handler.ok_or_else(|| wasmtime::Error::msg("the component exports no handler for this event"))
+}
+
+/// Logs why an instance ended.
+fn report(state: &State, event: &str, error: &wasmtime::Error) {
+    let env = &state.local.env;
+    env.net.counters.traps.add();
+    if let Some(Trap::Interrupt) = error.downcast_ref() {
+        state.local.worker.thread.turns.note_time_out();
+    }
+    let reason = reason(error, &env.net.limits, &state.memory);
+    tracing::error!(guest = %env.net.guest, event, "the guest trapped: {reason}");
+    tracing::debug!(guest = %env.net.guest, "{error:?}");
+}
+
+/// Why a guest trapped, and what may have led to it.
+pub(crate) fn reason(error: &wasmtime::Error, limits: &Limits, memory: &MemoryLimit) -> String {
+    let mut reason = match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => format!(
+            "it took longer than {} (--event-timeout)",
+            humantime::format_duration(limits.event_timeout)
+        ),
+        Some(trap) => trap.to_string(),
+        None => wasi::reason(error).unwrap_or_else(|| one_line(error)),
+    };
+    if memory.denied {
+        reason.push_str("; it was denied more memory (--max-memory)");
+    }
+    reason
+}
+
+/// An error and what caused it, without a backtrace.
+pub(crate) fn one_line(error: &wasmtime::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        // A backtrace is told by `-v`.
+        let text = text.lines().next().unwrap_or_default().trim().to_owned();
+        if !text.starts_with("error while executing") && parts.last() != Some(&text) {
+            parts.push(text);
+        }
+    }
+    parts.join(": ")
+}

@@ -1,0 +1,56 @@
+//! Work that a guest of events begins and that ends as an event: outgoing
+//! connections, and questions to the resolver.
+
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use netwasm_net::connect::{self, ConnectOptions, Endpoint};
+use netwasm_net::connection::Driver;
+use netwasm_net::tls::ClientTls;
+use netwasm_net::worker::Worker;
+
+use crate::instance::Instance;
+
+/// Connects for a guest, which learns of the end by an event.
+pub(crate) async fn connect(
+    worker: Rc<Worker>,
+    instance: Weak<Instance>,
+    id: u64,
+    endpoint: Endpoint,
+    client: Option<ClientTls>,
+    timeout: Option<Duration>,
+) {
+    let options = ConnectOptions {
+        timeout,
+        local: None,
+    };
+    let result = connect::make(&worker, &endpoint, client.as_ref(), options).await;
+    let Some(instance) = instance.upgrade() else {
+        return;
+    };
+    match result {
+        Err(error) => {
+            tracing::debug!(%error, "cannot connect");
+            // A trap was logged.
+            let _ = instance.connect_failed(id, &error);
+        }
+        Ok(transport) => match instance.connected(id, &transport) {
+            Ok(connection) => {
+                worker.env().counters.connections_made.add();
+                let driver =
+                    Driver::connected(Rc::clone(&transport), Rc::clone(&instance), connection);
+                worker.drive(&transport, driver);
+            }
+            Err(_) => transport.release(),
+        },
+    }
+}
+
+/// Looks a name up for a guest, which learns of the answer by an event.
+pub(crate) async fn resolve(worker: Rc<Worker>, instance: Weak<Instance>, id: u64, host: String) {
+    let answer = worker.resolver.resolve(&host).await;
+    if let Some(instance) = instance.upgrade() {
+        // A trap was logged.
+        let _ = instance.resolved(id, answer);
+    }
+}

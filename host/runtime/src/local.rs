@@ -1,0 +1,82 @@
+//! What instances share: those of a run, and those of one thread.
+
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use netwasm_base::config::{Config, Isolation};
+use netwasm_base::error::Error;
+use netwasm_exchange::outgoing::Outgoing;
+use netwasm_net::env::Env as NetEnv;
+use netwasm_net::files::Roots;
+use netwasm_net::worker::Worker;
+
+use crate::concurrent::background::Background;
+use crate::guest_log::GuestLog;
+use crate::hand_back::HandBack;
+use crate::room::Room;
+use crate::wasi::WasiSetup;
+
+/// What the instances of a run share.
+#[derive(Debug)]
+pub(crate) struct Env {
+    pub(crate) net: Arc<NetEnv>,
+    pub(crate) isolation: Isolation,
+    pub(crate) room: Room,
+    pub(crate) roots: Arc<Roots>,
+    /// True if the component is run in place of serving connections.
+    pub(crate) is_program: bool,
+    pub(crate) log: GuestLog,
+    pub(crate) wasi: WasiSetup,
+    pub(crate) background: Background,
+}
+
+/// How a component is driven, as was found when it was loaded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Driven {
+    pub(crate) awaits: bool,
+    pub(crate) is_program: bool,
+}
+
+impl Env {
+    /// For a component that was loaded.
+    ///
+    /// # Errors
+    /// A directory cannot be given to it.
+    pub(crate) fn new(
+        config: &Config,
+        net: &Arc<NetEnv>,
+        roots: &Arc<Roots>,
+        driven: Driven,
+        isolation: Isolation,
+        room: Room,
+    ) -> Result<Self, Error> {
+        let log = GuestLog::new(&config.guest.name);
+        Ok(Self {
+            isolation,
+            room,
+            roots: Arc::clone(roots),
+            is_program: driven.is_program,
+            wasi: WasiSetup::new(&config.guest, &config.limits, driven.awaits, log.clone())?,
+            log,
+            background: Background::new(&config.limits, &net.counters),
+            net: Arc::clone(net),
+        })
+    }
+}
+
+/// What the instances of a thread share.
+pub(crate) struct Local {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) env: Arc<Env>,
+    /// What sends their HTTP requests.
+    pub(crate) outgoing: Rc<dyn Outgoing>,
+    /// Where bodies that are files give themselves to a connection.
+    pub(crate) hand_back: HandBack,
+}
+
+impl fmt::Debug for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Local").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,427 @@
+//! The room that instances of a component take in the process, and so how
+//! many connections there may be at once.
+//!
+//! A pool reserves address space for all of its slots at start. What a
+//! component has is counted from its compiled code, so that no connection
+//! within `--max-connections` is refused for want of a slot.
+
+use bytesize::ByteSize;
+use rustix::process::{Resource, getrlimit};
+use wasmparser::{CompositeInnerType, HeapType, Parser, Payload, RefType, TypeRef};
+use wasmtime::PoolingAllocationConfig;
+use wasmtime::component::Component;
+
+use netwasm_base::config::{Config, Isolation, Limits, ListenerKind};
+
+use crate::kind::Kind;
+
+/// A page of WebAssembly, bytes.
+const PAGE: u64 = 64 << 10;
+
+/// Elements by which a table may grow.
+const TABLE_GROWTH: usize = 20_000;
+
+/// What code relies on to lie behind each memory, bytes.
+pub(crate) const GUARD: usize = 64 << 10;
+
+/// Address space of a memory, bytes: code is compiled for one of these, and so
+/// is good for any `--max-memory` up to it.
+const RESERVATIONS: [usize; 3] = [64 << 20, 1 << 30, 4 << 30];
+
+/// Address space that a pool may take, bytes: half of what 47 bits reach.
+const ADDRESS_SPACE: usize = 1 << 46;
+
+/// What Linux allows a process unless told otherwise: `vm.max_map_count`.
+const DEFAULT_MAPPINGS: usize = 65_530;
+
+/// Mappings that are not of instances: code, heaps, threads.
+const OTHER_MAPPINGS: usize = 1024;
+
+/// Mappings of a memory: below, in and above its image, and the rest of its
+/// reservation.
+const MEMORY_MAPPINGS: usize = 4;
+
+/// Mappings of the stack of a guest that awaits: itself and its guard.
+const STACK_MAPPINGS: usize = 2;
+
+/// Async instances of a worker that go on for a moment after their connections,
+/// before they take a place of `--max-background`.
+const MOMENTARY: usize = 64;
+
+/// Address space that each memory of an instance takes without its guard,
+/// bytes.
+pub(crate) fn reservation(limits: &Limits) -> usize {
+    let fits = |reservation: &usize| *reservation >= limits.max_memory;
+    RESERVATIONS
+        .into_iter()
+        .find(fits)
+        .unwrap_or(limits.max_memory)
+}
+
+/// Uses of WebAssembly that are told from a component's binary form.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Uses {
+    /// Objects on a heap of their own: of languages that are collected, and
+    /// exceptions.
+    pub(crate) gc: bool,
+    /// Memory that threads share.
+    pub(crate) shared_memory: bool,
+}
+
+impl Uses {
+    /// What cannot be read is left to the compiler to complain of.
+    pub(crate) fn of_binary(component: &[u8]) -> Self {
+        let mut uses = Self::default();
+        for payload in Parser::new(0).parse_all(component) {
+            match payload {
+                Ok(payload) => uses.see(payload),
+                Err(_) => break,
+            }
+        }
+        uses
+    }
+
+    fn see(&mut self, payload: Payload<'_>) {
+        match payload {
+            Payload::TypeSection(groups) => {
+                for group in groups.into_iter().flatten() {
+                    self.gc |= group.types().any(|ty| {
+                        let kind = &ty.composite_type.inner;
+                        !matches!(kind, CompositeInnerType::Func(_))
+                    });
+                }
+            }
+            Payload::ImportSection(imports) => {
+                for import in imports.into_imports().flatten() {
+                    match import.ty {
+                        TypeRef::Tag(_) => self.gc = true,
+                        TypeRef::Memory(memory) => self.shared_memory |= memory.shared,
+                        TypeRef::Table(table) => self.gc |= !of_functions(table.element_type),
+                        _ => {}
+                    }
+                }
+            }
+            Payload::TagSection(_) => self.gc = true,
+            Payload::TableSection(tables) => {
+                for table in tables.into_iter().flatten() {
+                    self.gc |= !of_functions(table.ty.element_type);
+                }
+            }
+            Payload::MemorySection(memories) => {
+                for memory in memories.into_iter().flatten() {
+                    self.shared_memory |= memory.shared;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// True of references that are not to a collected object; of a type by number,
+/// its definition tells.
+fn of_functions(references: RefType) -> bool {
+    match references.heap_type() {
+        HeapType::Abstract { .. } => references.is_func_ref(),
+        _ => true,
+    }
+}
+
+/// Slots of a pool that an instance takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// With the heap of collected objects, which is one too.
+    memories: usize,
+    collected: bool,
+    tables: usize,
+    /// Elements of the largest table, grown.
+    table_elements: usize,
+}
+
+impl Needs {
+    /// Counts what the component has, with all components within.
+    ///
+    /// # Errors
+    /// A memory is larger than `--max-memory` from its beginning.
+    pub(crate) fn of(component: &Component, uses: Uses, limits: &Limits) -> Result<Self, String> {
+        // A component that imports modules tells nothing; no host has those.
+        let resources = component.resources_required();
+        let (memories, tables, elements, pages) = resources.map_or((1, 1, 0, 0), |it| {
+            (
+                it.num_memories,
+                it.num_tables,
+                it.max_initial_table_size.unwrap_or(0),
+                it.max_initial_memory_size.unwrap_or(0),
+            )
+        });
+        let initial = pages.saturating_mul(PAGE);
+        if initial > limits.max_memory as u64 {
+            return Err(format!(
+                "it begins with a memory of {}, and an instance may have {} (--max-memory)",
+                ByteSize::b(initial).display().iec(),
+                ByteSize::b(limits.max_memory as u64).display().iec()
+            ));
+        }
+        let number = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+        let elements = usize::try_from(elements).unwrap_or(usize::MAX);
+        Ok(Self {
+            memories: number(memories) + usize::from(uses.gc),
+            collected: uses.gc,
+            tables: number(tables),
+            table_elements: elements.saturating_add(TABLE_GROWTH),
+        })
+    }
+}
+
+/// How many instances there may be at once, and of what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Room {
+    needs: Needs,
+    /// Connections at once.
+    pub connections: usize,
+    instances: usize,
+    /// Stacks of guests that await.
+    stacks: usize,
+    max_memory: usize,
+}
+
+impl Room {
+    /// Room for all connections that are allowed; where the command line does
+    /// not say how many, for as many of them as fit.
+    ///
+    /// # Errors
+    /// They do not fit, with what helps.
+    pub(crate) fn new(
+        kind: Kind,
+        isolation: Isolation,
+        needs: Needs,
+        run: &Config,
+    ) -> Result<Self, String> {
+        let limits = &run.limits;
+        let workers = run.workers.get();
+        let sockets = run
+            .listeners
+            .iter()
+            .filter(|it| it.kind == ListenerKind::Udp);
+        let left_behind = match kind {
+            Kind::Streams | Kind::Proxy | Kind::Service => {
+                limits.max_background + workers * MOMENTARY
+            }
+            Kind::Events | Kind::Command => 0,
+        };
+        // Instances of datagram sockets, those that end while others begin, and
+        // those that go on after their connections.
+        let others = workers * (2 + sockets.count()) + left_behind;
+        // A worker has as many of those that answer requests as are busy.
+        let shared = isolation == Isolation::Worker && !kind.answers_requests();
+        let awaits = !matches!(kind, Kind::Events | Kind::Command);
+        let mut room = Self {
+            needs,
+            connections: limits.max_connections,
+            instances: others,
+            stacks: 1,
+            max_memory: limits.max_memory,
+        };
+        if kind == Kind::Command {
+            return Ok(room);
+        }
+        let (memories, stacks) = (usize::from(!shared) * needs.memories, usize::from(awaits));
+        let mut most = usize::MAX;
+        let mut reason = String::new();
+        let mut bound = |limit: usize, why: &dyn Fn() -> String| {
+            if limit < most {
+                (most, reason) = (limit, why());
+            }
+        };
+        if let Some(each) = memory_space(needs, limits, shared) {
+            let space = address_space();
+            bound((space / each).saturating_sub(others), &|| {
+                format!(
+                    "each takes {} of address space, of which there are {} (fewer bytes of \
+                     --max-memory take less)",
+                    ByteSize::b(each as u64).display().iec(),
+                    ByteSize::b(space as u64).display().iec()
+                )
+            });
+        }
+        let mappings = memories * MEMORY_MAPPINGS + stacks * STACK_MAPPINGS;
+        let allowed = mappings_allowed();
+        let fit = allowed.saturating_sub(OTHER_MAPPINGS).checked_div(mappings);
+        if let Some(fit) = fit {
+            bound(fit.saturating_sub(others), &|| {
+                format!(
+                    "each takes up to {mappings} mappings, and the system allows a process \
+                     {allowed} (sysctl -w vm.max_map_count=N allows more)"
+                )
+            });
+        }
+        if most < limits.max_connections {
+            if limits.connections_given || most == 0 {
+                return Err(format!(
+                    "there is room for {most} connections at once, not for {} \
+                     (--max-connections): {reason}",
+                    limits.max_connections
+                ));
+            }
+            tracing::debug!("up to {most} connections at once: {reason}");
+            room.connections = most;
+        }
+        if !shared {
+            room.instances += room.connections;
+        }
+        if awaits {
+            // A call that waits in the midst of a host call keeps one, and each
+            // instance one for the next call.
+            room.stacks = room.connections + others;
+        }
+        Ok(room)
+    }
+
+    /// Elements that a table may have.
+    pub(crate) fn table_elements(&self) -> usize {
+        self.needs.table_elements
+    }
+
+    /// The pool of this size.
+    pub(crate) fn pool(&self) -> PoolingAllocationConfig {
+        let Needs {
+            memories,
+            collected,
+            tables,
+            table_elements,
+        } = self.needs;
+        let count = |each: usize| u32::try_from(self.instances * each).unwrap_or(u32::MAX);
+        let each = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let mut pool = PoolingAllocationConfig::new();
+        // Instances are counted by what they take; what is reserved for none
+        // has no limit of its own.
+        pool.total_component_instances(u32::MAX)
+            .total_core_instances(u32::MAX)
+            .max_core_instances_per_component(u32::MAX)
+            .max_component_instance_size(usize::MAX)
+            .max_core_instance_size(MAX_INSTANCE)
+            .total_stacks(each(self.stacks))
+            .total_memories(count(memories).max(UNUSED))
+            .total_tables(count(tables).max(UNUSED))
+            .total_gc_heaps(count(usize::from(collected)).max(1))
+            .max_memories_per_component(each(memories))
+            // wasmtime goes through so many of each module that it unloads.
+            .max_memories_per_module(each(memories).max(UNUSED))
+            .max_tables_per_component(each(tables))
+            .max_tables_per_module(each(tables).max(UNUSED))
+            .max_memory_size(self.max_memory)
+            .table_elements(table_elements)
+            .linear_memory_keep_resident(64 << 10)
+            .table_keep_resident(16 << 10)
+            .max_unused_warm_slots(64)
+            .pagemap_scan(wasmtime::Enabled::Auto);
+        pool
+    }
+}
+
+/// What the host keeps of an instance of a core module, bytes: bounded by the
+/// size of the component, so that nothing needs to bound it here.
+const MAX_INSTANCE: usize = 1 << 30;
+
+/// Slots for modules of which the component makes no instance: they too are
+/// compared with the pool.
+const UNUSED: u32 = 64;
+
+/// Address space that an instance takes, bytes.
+fn memory_space(needs: Needs, limits: &Limits, shared: bool) -> Option<usize> {
+    let memories = needs.memories * (reservation(limits) + GUARD);
+    let tables = needs
+        .tables
+        .saturating_mul(needs.table_elements * size_of::<usize>());
+    let each = memories.saturating_add(tables);
+    (!shared && each > 0).then_some(each)
+}
+
+/// Address space for a pool, bytes.
+fn address_space() -> usize {
+    let limit = getrlimit(Resource::As).current.map(|limit| limit / 2);
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok());
+    limit.map_or(ADDRESS_SPACE, |limit| limit.min(ADDRESS_SPACE))
+}
+
+/// How many mappings the system allows a process.
+fn mappings_allowed() -> usize {
+    std::fs::read_to_string("/proc/sys/vm/max_map_count")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(DEFAULT_MAPPINGS)
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::Engine;
+
+    use super::*;
+
+    fn uses(module: &str) -> Uses {
+        // In a component within, as tools nest them.
+        let text = format!("(component (component (core module {module})))");
+        Uses::of_binary(&wat::parse_str(text).expect("a component"))
+    }
+
+    #[test]
+    fn what_needs_a_heap_of_objects_is_told_from_what_does_not() {
+        for module in [
+            "(type (struct))",
+            "(type (array i8))",
+            "(tag)",
+            r#"(import "" "" (tag))"#,
+            "(table 1 externref)",
+            r#"(import "" "" (table 1 anyref))"#,
+        ] {
+            assert!(uses(module).gc, "{module}");
+        }
+        for module in [
+            "(table 1 funcref) (memory 1)",
+            "(type (func (param i32))) (func (type 0))",
+            r#"(import "" "" (table 1 funcref)) (import "" "" (memory 1))"#,
+        ] {
+            assert_eq!(uses(module), Uses::default(), "{module}");
+        }
+        assert!(uses("(memory 1 1 shared)").shared_memory);
+        assert_eq!(Uses::of_binary(b"nonsense"), Uses::default());
+    }
+
+    #[test]
+    fn what_nested_components_have_is_counted_for_each_of_their_instances() {
+        let text = "(component
+            (component $inner
+                (core module $m (memory 1) (table 30000 funcref))
+                (core instance (instantiate $m))
+                (core instance (instantiate $m)))
+            (instance (instantiate $inner))
+            (instance (instantiate $inner)))";
+        let engine = Engine::default();
+        let component = Component::new(&engine, text).expect("a component");
+        let limits = Limits::default();
+        let gc = Uses {
+            gc: true,
+            ..Uses::default()
+        };
+        for (uses, memories) in [(Uses::default(), 4), (gc, 5)] {
+            let needs = Needs::of(&component, uses, &limits).expect("it fits");
+            assert_eq!((needs.memories, needs.tables), (memories, 4));
+            assert_eq!(needs.table_elements, 50_000);
+        }
+    }
+
+    #[test]
+    fn code_is_good_for_any_limit_up_to_its_reservation() {
+        for (max_memory, reserved) in [
+            (1 << 20, 64 << 20),
+            (64 << 20, 64 << 20),
+            ((64 << 20) + 1, 1 << 30),
+            (4 << 30, 4 << 30),
+        ] {
+            let limits = Limits {
+                max_memory,
+                ..Limits::default()
+            };
+            assert_eq!(reservation(&limits), reserved);
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! What the host keeps for one instance: the objects that its handles stand
+//! for, work that was begun for it, and its limits.
+
+use std::collections::HashMap;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use bytesize::ByteSize;
+use slab::Slab;
+use tokio::task::AbortHandle;
+use wasmtime::ResourceLimiter;
+use wasmtime::component::Resource;
+
+use netwasm_base::error::ConnectionError;
+use netwasm_exchange::request::Request;
+use netwasm_net::files::File;
+use netwasm_net::thread::spawn_in_turns;
+use netwasm_net::transport::Transport;
+use netwasm_net::turns::Turn;
+use netwasm_net::udp::Datagrams;
+
+use crate::handles::{DatagramHandle, FileHandle, TransportHandle};
+use crate::instance::Instance;
+use crate::local::{Env, Local};
+use crate::steps::event_steps;
+use crate::wasi::{Wasi, WasiHost};
+
+/// The data of an instance's store.
+pub(crate) struct State {
+    pub(crate) local: Rc<Local>,
+    /// The instance itself, for work that ends as an event.
+    pub(crate) instance: Weak<Instance>,
+    pub(crate) wasi: Wasi,
+    pub(crate) memory: MemoryLimit,
+    /// The request that is being handled.
+    pub(crate) request: Option<Box<Request>>,
+    /// The turns of what was begun for it.
+    turn: Rc<Turn>,
+    /// Steps of the epoch that an event may take.
+    steps: u64,
+    transports: Slab<Rc<Transport>>,
+    datagrams: Slab<Rc<Datagrams>>,
+    files: Slab<Rc<File>>,
+    pending: Pending,
+}
+
+impl State {
+    pub(crate) fn new(local: &Rc<Local>) -> Self {
+        let env = &local.env;
+        Self {
+            local: Rc::clone(local),
+            instance: Weak::new(),
+            wasi: Wasi::new(env.wasi.clone()),
+            memory: MemoryLimit::new(env),
+            request: None,
+            turn: local.worker.thread.turns.turn(),
+            steps: event_steps(&env.net.limits).into(),
+            transports: Slab::new(),
+            datagrams: Slab::new(),
+            files: Slab::new(),
+            pending: Pending::default(),
+        }
+    }
+
+    /// The deadline of an event, in steps of the epoch from now; one more, since
+    /// the present step has begun already.
+    pub(crate) fn deadline(&self) -> u64 {
+        self.steps + 1
+    }
+
+    // Handles. wasmtime has checked that the guest owns what it passes; a
+    // number without an object is a fault of the host, and traps.
+
+    /// # Errors
+    /// The guest keeps the handles of too many connections that are lost: a
+    /// trap, by which the leak ends.
+    pub(crate) fn add_transport(
+        &mut self,
+        transport: &Rc<Transport>,
+    ) -> wasmtime::Result<Resource<TransportHandle>> {
+        let limits = &self.local.env.net.limits;
+        let most = limits.max_connections + limits.max_outgoing + limits.max_handles;
+        if self.transports.len() >= most {
+            let reason = "the guest keeps too many lost transports (--max-handles)";
+            return Err(wasmtime::Error::msg(reason));
+        }
+        let key = self.transports.insert(Rc::clone(transport));
+        Ok(Resource::new_own(number(key)))
+    }
+
+    pub(crate) fn transport(
+        &self,
+        handle: &Resource<TransportHandle>,
+    ) -> wasmtime::Result<&Rc<Transport>> {
+        self.transports
+            .get(handle.rep() as usize)
+            .ok_or_else(unknown)
+    }
+
+    pub(crate) fn remove_transport(
+        &mut self,
+        handle: &Resource<TransportHandle>,
+    ) -> wasmtime::Result<Rc<Transport>> {
+        self.transports
+            .try_remove(handle.rep() as usize)
+            .ok_or_else(unknown)
+    }
+
+    /// Closes all connections of an instance that exited, as a process that
+    /// exits closes its sockets: what it wrote is sent.
+    pub(crate) fn close_all(&mut self) {
+        for (_, transport) in &self.transports {
+            transport.close();
+        }
+        self.pending = Pending::default();
+    }
+
+    /// Ends all connections of an instance that is no more.
+    pub(crate) fn abandon(&mut self) {
+        for (_, transport) in &self.transports {
+            transport.fail(ConnectionError::Aborted);
+        }
+        self.pending = Pending::default();
+    }
+
+    pub(crate) fn add_datagrams(&mut self, datagrams: &Rc<Datagrams>) -> Resource<DatagramHandle> {
+        Resource::new_own(number(self.datagrams.insert(Rc::clone(datagrams))))
+    }
+
+    pub(crate) fn datagrams(
+        &self,
+        handle: &Resource<DatagramHandle>,
+    ) -> wasmtime::Result<&Rc<Datagrams>> {
+        self.datagrams
+            .get(handle.rep() as usize)
+            .ok_or_else(unknown)
+    }
+
+    pub(crate) fn remove_datagrams(
+        &mut self,
+        handle: &Resource<DatagramHandle>,
+    ) -> wasmtime::Result<Rc<Datagrams>> {
+        self.datagrams
+            .try_remove(handle.rep() as usize)
+            .ok_or_else(unknown)
+    }
+
+    /// # Errors
+    /// `LimitExceeded` where the instance holds too many.
+    pub(crate) fn add_file(&mut self, file: File) -> Result<Resource<FileHandle>, ConnectionError> {
+        if self.files.len() >= self.local.env.net.limits.max_handles {
+            return Err(TOO_MANY_HANDLES);
+        }
+        Ok(Resource::new_own(number(self.files.insert(Rc::new(file)))))
+    }
+
+    pub(crate) fn file(&self, handle: &Resource<FileHandle>) -> wasmtime::Result<&Rc<File>> {
+        self.files.get(handle.rep() as usize).ok_or_else(unknown)
+    }
+
+    pub(crate) fn remove_file(
+        &mut self,
+        handle: &Resource<FileHandle>,
+    ) -> wasmtime::Result<Rc<File>> {
+        self.files
+            .try_remove(handle.rep() as usize)
+            .ok_or_else(unknown)
+    }
+
+    /// Looks anew at files that the guest has kept from one request to the
+    /// next; mostly there are none.
+    pub(crate) fn refresh_files(&self) {
+        for (_, file) in &self.files {
+            // One that cannot be looked at is told of when it is sent.
+            let _ = file.refresh();
+        }
+    }
+
+    /// The request that the handle stands for: there is one at a time.
+    pub(crate) fn request(&self) -> wasmtime::Result<&Request> {
+        self.request.as_deref().ok_or_else(unknown)
+    }
+
+    // Work that ends as an event.
+
+    /// Begins some, and returns its number among those of its kind.
+    ///
+    /// # Errors
+    /// `LimitExceeded` where too much is pending.
+    pub(crate) fn begin<F: Future<Output = ()> + 'static>(
+        &mut self,
+        kind: Later,
+        start: impl FnOnce(&Self, u64) -> F,
+    ) -> Result<u64, ConnectionError> {
+        if self.pending.tasks.len() >= self.local.env.net.limits.max_handles {
+            return Err(TOO_MANY_HANDLES);
+        }
+        let id = self.pending.next(kind);
+        let task = spawn_in_turns(Rc::clone(&self.turn), start(self, id));
+        self.pending.tasks.insert((kind, id), task);
+        Ok(id)
+    }
+
+    /// Notes that it has ended. False where it was cancelled before.
+    pub(crate) fn finish(&mut self, kind: Later, id: u64) -> bool {
+        self.pending.tasks.remove(&(kind, id)).is_some()
+    }
+
+    /// Gives it up.
+    pub(crate) fn cancel(&mut self, kind: Later, id: u64) {
+        if let Some(task) = self.pending.tasks.remove(&(kind, id)) {
+            task.abort();
+        }
+    }
+}
+
+impl WasiHost for State {
+    fn wasi(&mut self) -> &mut Wasi {
+        &mut self.wasi
+    }
+
+    fn max_memory(&self) -> usize {
+        self.local.env.net.limits.max_memory
+    }
+}
+
+const TOO_MANY_HANDLES: ConnectionError =
+    ConnectionError::LimitExceeded("the instance holds too many handles (--max-handles)");
+
+fn number(key: usize) -> u32 {
+    // The descriptor limit keeps it far below.
+    u32::try_from(key).unwrap_or(u32::MAX)
+}
+
+fn unknown() -> wasmtime::Error {
+    wasmtime::Error::msg("the handle stands for nothing")
+}
+
+/// What ends as an event. Each kind has numbers of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Later {
+    Timer,
+    Connection,
+    /// A question to the resolver.
+    Question,
+}
+
+/// Timers, questions and connections that are under way.
+#[derive(Debug, Default)]
+struct Pending {
+    /// The last number of each kind.
+    last: [u64; 3],
+    tasks: HashMap<(Later, u64), AbortHandle>,
+}
+
+impl Pending {
+    /// The next number of a kind; the first is 1.
+    fn next(&mut self, kind: Later) -> u64 {
+        let last = match kind {
+            Later::Timer => &mut self.last[0],
+            Later::Connection => &mut self.last[1],
+            Later::Question => &mut self.last[2],
+        };
+        *last += 1;
+        *last
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        for task in self.tasks.values() {
+            task.abort();
+        }
+    }
+}
+
+/// The bounds of what an instance may grow.
+#[derive(Debug)]
+pub(crate) struct MemoryLimit {
+    env: Arc<Env>,
+    /// Bytes, of all memories.
+    used: usize,
+    /// True if growth was denied: the log says so once, and again where the
+    /// guest traps.
+    pub(crate) denied: bool,
+}
+
+impl MemoryLimit {
+    /// The limit of an instance that has nothing yet.
+    pub(crate) fn new(env: &Arc<Env>) -> Self {
+        Self {
+            env: Arc::clone(env),
+            used: 0,
+            denied: false,
+        }
+    }
+
+    fn deny(&mut self, wanted: usize) {
+        if std::mem::replace(&mut self.denied, true) {
+            return;
+        }
+        let size = |bytes: usize| ByteSize::b(bytes as u64).display().iec();
+        tracing::warn!(
+            guest = %self.env.net.guest,
+            "the guest wants {} of memory, and --max-memory is {}",
+            size(wanted),
+            size(self.env.net.limits.max_memory)
+        );
+    }
+}
+
+impl ResourceLimiter for MemoryLimit {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            // The memory's own limit denies it.
+            return Ok(false);
+        }
+        // All memories of the instance together.
+        let used = self.used.saturating_sub(current).saturating_add(desired);
+        let allowed = used <= self.env.net.limits.max_memory;
+        match allowed {
+            true => self.used = used,
+            false => self.deny(used),
+        }
+        Ok(allowed)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(desired <= self.env.room.table_elements())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_has_numbers_of_its_own() {
+        let mut pending = Pending::default();
+        let kinds = [Later::Timer, Later::Connection, Later::Question];
+        for number in 1..3 {
+            assert_eq!(kinds.map(|kind| pending.next(kind)), [number; 3]);
+        }
+    }
+}

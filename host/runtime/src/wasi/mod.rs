@@ -1,0 +1,338 @@
+//! WASI 0.2 for event guests.
+//!
+//! A handler is a synchronous call on a thread that serves many connections,
+//! inside a tokio runtime. There it must not wait, and it could not:
+//! `wasmtime_wasi::p2::add_to_linker_sync` turns whatever is asynchronous
+//! underneath into `Handle::block_on`, which panics inside a runtime. It also
+//! asks for store data that is `Send`, and a worker's is not.
+//!
+//! So the interfaces that never wait are wasmtime-wasi's, and the three that
+//! may, `wasi:io`, `wasi:filesystem/types` and `wasi:clocks/monotonic-clock`,
+//! are linked here, under these rules:
+//!
+//! - Every stream is ready at all times. Standard input is at its end,
+//!   standard output and error go to the log, and files are read and written
+//!   on the spot, as `read` and `write` on a regular file are. A thread waits
+//!   for `sync`, and the handler for the thread, no longer than an event may
+//!   take.
+//! - A timer is ready or it is not. To wait for one that is not, as
+//!   `std::thread::sleep` does, is a trap that says what to do instead.
+//! - Files that may keep `open` waiting (pipes, devices, files on which another
+//!   program has a lease) are not opened.
+//! - `wasi:cli/exit` ends the instance; with a failure it is a trap. See
+//!   [`has_exited`] and [`reason`].
+//! - There is no `wasi:sockets`: the host owns all sockets.
+
+mod filesystem;
+mod io;
+pub(crate) mod random;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Linker, LinkerInstance, Resource, ResourceTable, ResourceTableError};
+use wasmtime_wasi::cli::{WasiCli, WasiCliCtxView};
+use wasmtime_wasi::clocks::{HostWallClock, WasiClocks, WasiClocksCtxView};
+use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemCtx, WasiFilesystemCtxView};
+use wasmtime_wasi::p2::bindings::filesystem::preopens;
+use wasmtime_wasi::p2::bindings::{cli, clocks, random as wasi_random};
+use wasmtime_wasi::random::{WasiRandom, WasiRandomCtx};
+use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxView};
+
+use netwasm_base::config::{GuestConfig, Limits};
+use netwasm_base::error::Error;
+
+use crate::concurrent::permissions::Permissions;
+use crate::guest_log::GuestLog;
+
+/// The version that is linked; guests of any 0.2 find it.
+const VERSION: &str = "0.2.12";
+
+/// What one `write` may bring and one `read` yields at most, bytes.
+const MAX_TRANSFER: usize = 64 * 1024;
+
+/// What one call for random bytes of WASI 0.3 yields at most, bytes: there,
+/// fewer than were asked for will do. See [`random`] for 0.2.
+const MAX_RANDOM: u64 = 64 * 1024;
+
+/// Store data through which a guest reaches WASI.
+pub(crate) trait WasiHost: 'static {
+    /// This instance's WASI.
+    fn wasi(&mut self) -> &mut Wasi;
+
+    /// The memory that the instance may have, bytes.
+    fn max_memory(&self) -> usize;
+}
+
+/// What all instances of a guest are given alike: made once, cheap to clone.
+#[derive(Clone)]
+pub(crate) struct WasiSetup(Arc<Setup>);
+
+impl std::fmt::Debug for WasiSetup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WasiSetup").finish_non_exhaustive()
+    }
+}
+
+struct Setup {
+    guest: GuestConfig,
+    /// The directories, opened; instances share the descriptors.
+    files: WasiFilesystemCtx,
+    max_handles: usize,
+    /// How long a handler may wait for a disk.
+    event_timeout: Duration,
+    log: GuestLog,
+}
+
+impl WasiSetup {
+    /// Opens the guest's directories. An instance may hold up to
+    /// `limits.max_handles` WASI resources at once: files, streams, pollables.
+    /// Whatever may wait for
+    /// a disk, or for the other end of a pipe, does so on another thread where
+    /// the guest can await it, and on the spot where it cannot.
+    ///
+    /// # Errors
+    /// [`Error::Directory`], naming it, where one cannot be opened.
+    pub(crate) fn new(
+        guest: &GuestConfig,
+        limits: &Limits,
+        awaits: bool,
+        log: GuestLog,
+    ) -> Result<Self, Error> {
+        let mut builder = WasiCtx::builder();
+        builder.allow_blocking_current_thread(!awaits);
+        for dir in &guest.dirs {
+            let permissions = if dir.writable {
+                FsPerms::ReadWrite
+            } else {
+                FsPerms::ReadOnly
+            };
+            builder
+                .preopened_dir(&dir.host, &dir.guest, permissions)
+                .map_err(|e| {
+                    let host = dir.host.display();
+                    Error::Directory(format!("cannot open the directory {host} of --dir: {e}"))
+                })?;
+        }
+        Ok(Self(Arc::new(Setup {
+            guest: guest.clone(),
+            files: builder.build().filesystem().clone(),
+            max_handles: limits.max_handles,
+            event_timeout: limits.event_timeout,
+            log,
+        })))
+    }
+
+    /// A context of an instance's own for guests that await, where calls may
+    /// wait. A command has the program's standard streams.
+    pub(crate) fn concurrent_context(
+        &self,
+        command: bool,
+        permissions: &Arc<Permissions>,
+    ) -> WasiCtx {
+        let Setup {
+            guest, files, log, ..
+        } = &*self.0;
+        let mut builder = WasiCtx::builder();
+        builder
+            .arg(&guest.program)
+            .args(&guest.args)
+            .envs(&guest.env)
+            .max_random_size(MAX_RANDOM)
+            .wall_clock(WallClock)
+            // What of them is allowed is asked for each address.
+            .allow_tcp(true)
+            .allow_udp(true);
+        if command {
+            builder.inherit_stdio();
+        } else {
+            builder.stdout(log.stdout()).stderr(log.stderr());
+        }
+        let permissions = Arc::clone(permissions);
+        builder.socket_addr_check(move |address, used| {
+            let allowed = permissions.allows(address, used);
+            Box::pin(async move { allowed })
+        });
+        let mut context = builder.build();
+        *context.filesystem() = files.clone();
+        context
+    }
+
+    /// A context of an instance's own.
+    fn context(&self) -> WasiCtx {
+        let Setup {
+            guest, files, log, ..
+        } = &*self.0;
+        let mut context = WasiCtx::builder()
+            .arg(&guest.program)
+            .args(&guest.args)
+            .envs(&guest.env)
+            .stdout(log.stdout())
+            .stderr(log.stderr())
+            .wall_clock(WallClock)
+            .build();
+        *context.filesystem() = files.clone();
+        context
+    }
+}
+
+/// The wall clock for guests. wasmtime-wasi's own panics before 1970.
+struct WallClock;
+
+impl HostWallClock for WallClock {
+    fn resolution(&self) -> Duration {
+        Duration::from_nanos(1)
+    }
+
+    fn now(&self) -> Duration {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        now.unwrap_or_default()
+    }
+}
+
+/// One instance's WASI. Costs next to nothing until the guest first uses it.
+pub(crate) struct Wasi {
+    setup: WasiSetup,
+    context: Option<Box<WasiCtx>>,
+    table: ResourceTable,
+}
+
+impl Wasi {
+    /// WASI for a new instance.
+    pub(crate) fn new(setup: WasiSetup) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(setup.0.max_handles);
+        Self {
+            setup,
+            context: None,
+            table,
+        }
+    }
+
+    /// The instance's context and resources.
+    pub(crate) fn view(&mut self) -> WasiCtxView<'_> {
+        let Self {
+            setup,
+            context,
+            table,
+        } = self;
+        let ctx = context.get_or_insert_with(|| Box::new(setup.context()));
+        WasiCtxView { ctx, table }
+    }
+}
+
+/// True if a call ended since the guest exited with success: it is done, and
+/// has not failed.
+pub(crate) fn has_exited(error: &wasmtime::Error) -> bool {
+    matches!(error.downcast_ref(), Some(I32Exit(0)))
+}
+
+/// Why a call ended, where an error of this module says it less well than this.
+pub(crate) fn reason(error: &wasmtime::Error) -> Option<String> {
+    if let Some(I32Exit(code)) = error.downcast_ref() {
+        return Some(format!("the guest exited with code {code}"));
+    }
+    match error.downcast_ref() {
+        Some(ResourceTableError::Full) => {
+            Some("the guest holds too many WASI handles (--max-handles)".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// Links `wasi:cli`, `wasi:clocks`, `wasi:filesystem`, `wasi:io` and
+/// `wasi:random`.
+///
+/// # Errors
+/// One of them is linked already.
+pub(crate) fn add_to_linker<T: WasiHost>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    let l = linker;
+    cli::environment::add_to_linker::<T, WasiCli>(l, cli)?;
+    cli::exit::add_to_linker::<T, WasiCli>(l, cli)?;
+    cli::stdin::add_to_linker::<T, WasiCli>(l, cli)?;
+    cli::stdout::add_to_linker::<T, WasiCli>(l, cli)?;
+    cli::stderr::add_to_linker::<T, WasiCli>(l, cli)?;
+    cli::terminal_input::add_to_linker::<T, WasiCli>(l, cli)?;
+    cli::terminal_output::add_to_linker::<T, WasiCli>(l, cli)?;
+    cli::terminal_stdin::add_to_linker::<T, WasiCli>(l, cli)?;
+    cli::terminal_stdout::add_to_linker::<T, WasiCli>(l, cli)?;
+    cli::terminal_stderr::add_to_linker::<T, WasiCli>(l, cli)?;
+    clocks::wall_clock::add_to_linker::<T, WasiClocks>(l, clocks)?;
+    wasi_random::random::add_to_linker::<T, WasiRandom>(l, randomness)?;
+    wasi_random::insecure::add_to_linker::<T, WasiRandom>(l, randomness)?;
+    wasi_random::insecure_seed::add_to_linker::<T, WasiRandom>(l, randomness)?;
+    random::add_to_linker(l, T::max_memory)?;
+    preopens::add_to_linker::<T, WasiFilesystem>(l, files)?;
+
+    io::add_monotonic_clock(&mut instance(l, "wasi:clocks/monotonic-clock")?)?;
+    io::add_error(&mut instance(l, "wasi:io/error")?)?;
+    io::add_poll(&mut instance(l, "wasi:io/poll")?)?;
+    io::add_input_stream(&mut instance(l, "wasi:io/streams")?)?;
+    io::add_output_stream(&mut instance(l, "wasi:io/streams")?)?;
+    filesystem::add_to_linker(&mut instance(l, "wasi:filesystem/types")?)
+}
+
+fn cli<T: WasiHost>(state: &mut T) -> WasiCliCtxView<'_> {
+    let WasiCtxView { ctx, table } = state.wasi().view();
+    WasiCliCtxView {
+        ctx: ctx.cli(),
+        table,
+    }
+}
+
+fn clocks<T: WasiHost>(state: &mut T) -> WasiClocksCtxView<'_> {
+    let WasiCtxView { ctx, table } = state.wasi().view();
+    WasiClocksCtxView {
+        ctx: ctx.clocks(),
+        table,
+    }
+}
+
+fn files<T: WasiHost>(state: &mut T) -> WasiFilesystemCtxView<'_> {
+    let WasiCtxView { ctx, table } = state.wasi().view();
+    WasiFilesystemCtxView {
+        ctx: ctx.filesystem(),
+        table,
+    }
+}
+
+fn randomness<T: WasiHost>(state: &mut T) -> &mut WasiRandomCtx {
+    state.wasi().view().ctx.random()
+}
+
+fn table<T: WasiHost>(state: &mut T) -> &mut ResourceTable {
+    &mut state.wasi().table
+}
+
+fn instance<'a, T>(
+    linker: &'a mut Linker<T>,
+    name: &str,
+) -> wasmtime::Result<LinkerInstance<'a, T>> {
+    linker.instance(&format!("{name}@{VERSION}"))
+}
+
+/// Ends a handle of a guest's.
+fn drop_handle<T: WasiHost, R: Send + 'static>(
+    mut store: StoreContextMut<'_, T>,
+    handle: u32,
+) -> wasmtime::Result<()> {
+    table(store.data_mut()).delete(Resource::<R>::new_own(handle))?;
+    Ok(())
+}
+
+/// The value of a future that needs no waiting.
+///
+/// # Errors
+/// It does need it. That traps, rather than block the worker.
+fn at_once<F: Future>(future: F) -> wasmtime::Result<F::Output> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Ok(value),
+        Poll::Pending => wasmtime::bail!("a handler may not wait: the file is not ready"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

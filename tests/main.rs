@@ -1,0 +1,46 @@
+//! Tests of the real program, with real sockets, files and guests. One crate, so
+//! that what runs the program is compiled once:
+//!
+//! ```text
+//! cargo test --workspace --test all http::      those of one module
+//! ```
+
+mod harness;
+
+mod bulk;
+mod cli;
+mod client;
+mod command;
+mod components;
+mod connect;
+mod dns;
+mod fairness;
+mod files;
+mod guests;
+mod http;
+mod http2;
+mod http2_faults;
+mod http_clients;
+mod http_faults;
+mod http_files;
+mod http_parser;
+mod http_sending;
+mod https;
+mod leaving;
+mod limits;
+mod log;
+mod names;
+mod pool;
+mod relay;
+mod shutdown;
+mod sockets;
+mod stream;
+mod structure;
+mod tcp;
+mod tls;
+mod udp;
+mod unix;
+mod wasi_http;
+mod wasi_http_client;
+mod wasi_http_faults;
+mod wasi_http_files;

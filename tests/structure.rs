@@ -1,0 +1,248 @@
+//! The crates below `host/`: which of them may know which, and what none of
+//! them may bring along. The table is that of `host/src/lib.rs`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// A crate, those of ours that it may depend on, and what it never reaches by
+/// way of any dependency.
+const CRATES: [(&str, &[&str], &[&str]); 6] = [
+    ("netwasm-base", &[], &["tokio", "rustls", "wasmtime"]),
+    ("netwasm-net", &["base"], &["netwasm-http", "wasmtime"]),
+    (
+        "netwasm-exchange",
+        &["base", "net"],
+        &["h2", "hyper", "wasmtime"],
+    ),
+    (
+        "netwasm-http",
+        &["base", "net", "exchange"],
+        &["netwasm-runtime", "wasmtime"],
+    ),
+    (
+        "netwasm-runtime",
+        &["base", "net", "exchange"],
+        &["netwasm-http"],
+    ),
+    (
+        "netwasm",
+        &["base", "net", "exchange", "http", "runtime"],
+        &[],
+    ),
+];
+
+/// The packages of the workspace's graph, by their identity: the name of each,
+/// and its normal dependencies.
+struct Graph {
+    names: HashMap<String, String>,
+    edges: HashMap<String, Vec<String>>,
+}
+
+impl Graph {
+    fn of_workspace() -> Self {
+        let output = Command::new(env!("CARGO"))
+            .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .expect("cargo runs");
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let metadata: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+        let text = |value: &Value| value.as_str().expect("a text").to_owned();
+        let list = |value: &Value| value.as_array().expect("a list").clone();
+        let names = list(&metadata["packages"])
+            .iter()
+            .map(|package| (text(&package["id"]), text(&package["name"])))
+            .collect();
+        let is_normal = |dependency: &Value| {
+            let kinds = list(&dependency["dep_kinds"]);
+            kinds.iter().any(|kind| kind["kind"].is_null())
+        };
+        let edges = list(&metadata["resolve"]["nodes"])
+            .iter()
+            .map(|node| {
+                let dependencies = list(&node["deps"]);
+                let normal = dependencies.iter().filter(|it| is_normal(it));
+                (
+                    text(&node["id"]),
+                    normal.map(|it| text(&it["pkg"])).collect(),
+                )
+            })
+            .collect();
+        Self { names, edges }
+    }
+
+    fn package(&self, name: &str) -> &String {
+        let mut all = self.names.iter();
+        let found = all.find(|(_, other)| *other == name);
+        found.unwrap_or_else(|| panic!("no package {name}")).0
+    }
+
+    fn direct(&self, name: &str) -> BTreeSet<&str> {
+        let edges = &self.edges[self.package(name)];
+        edges.iter().map(|id| self.names[id].as_str()).collect()
+    }
+
+    /// All that a package brings along.
+    fn reached(&self, name: &str) -> BTreeSet<&str> {
+        let mut reached = BTreeSet::new();
+        let mut left = vec![self.package(name)];
+        let mut seen: BTreeSet<&String> = left.iter().copied().collect();
+        while let Some(id) = left.pop() {
+            for next in &self.edges[id] {
+                if seen.insert(next) {
+                    reached.insert(self.names[next].as_str());
+                    left.push(next);
+                }
+            }
+        }
+        reached
+    }
+}
+
+#[test]
+fn no_crate_reaches_what_it_is_not_to_know() {
+    let graph = Graph::of_workspace();
+    for (name, allowed, never) in CRATES {
+        let ours = graph.direct(name);
+        let ours = ours.iter().filter_map(|it| it.strip_prefix("netwasm-"));
+        for other in ours {
+            assert!(allowed.contains(&other), "{name} depends on {other}");
+        }
+        let reached = graph.reached(name);
+        assert!(!reached.is_empty(), "{name}");
+        for other in never {
+            assert!(!reached.contains(other), "{name} reaches {other}");
+        }
+    }
+}
+
+/// A circle of imports that is no larger than this can be read as one thing.
+const LARGEST_CIRCLE: usize = 4;
+
+#[test]
+fn no_circle_of_imports_is_large() {
+    for name in ["http", "runtime"] {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(name).join("src");
+        let imports = imports(&root);
+        assert!(imports.len() > 10, "{name}: {imports:?}");
+        let reached: BTreeMap<&String, BTreeSet<&String>> = imports
+            .keys()
+            .map(|module| (module, reached_from(module, &imports)))
+            .collect();
+        for (module, beyond) in &reached {
+            let circle: Vec<_> = beyond
+                .iter()
+                .filter(|other| reached[*other].contains(module))
+                .collect();
+            assert!(circle.len() <= LARGEST_CIRCLE, "{name}: {circle:?}");
+        }
+    }
+}
+
+fn reached_from<'a>(
+    module: &'a String,
+    imports: &'a BTreeMap<String, BTreeSet<String>>,
+) -> BTreeSet<&'a String> {
+    let mut reached = BTreeSet::new();
+    let mut left: Vec<_> = imports[module].iter().collect();
+    while let Some(next) = left.pop() {
+        if reached.insert(next) {
+            left.extend(&imports[next]);
+        }
+    }
+    reached
+}
+
+/// The modules of a crate, as paths, and which others each of them imports from.
+fn imports(root: &Path) -> BTreeMap<String, BTreeSet<String>> {
+    let mut files = Vec::new();
+    find_sources(root, &mut files);
+    let name = |file: &PathBuf| {
+        let path = file
+            .strip_prefix(root)
+            .expect("it is below")
+            .with_extension("");
+        let path = path.to_str().expect("a name").replace('/', "::");
+        path.strip_suffix("::mod").unwrap_or(&path).to_owned()
+    };
+    let modules: BTreeSet<String> = files.iter().map(name).collect();
+    let imported = |file: &PathBuf| {
+        let text = fs::read_to_string(file).expect("it can be read");
+        // Tests may import what they like.
+        let text = text
+            .split("#[cfg(test)]\nmod tests {")
+            .next()
+            .unwrap_or_default();
+        let paths = text.split("use crate::").skip(1).flat_map(|rest| {
+            let tree = rest.split(';').next().unwrap_or_default();
+            flat("", &tree.split_whitespace().collect::<String>())
+        });
+        let own = name(file);
+        paths
+            .filter_map(|path| module_of(&path, &modules))
+            .filter(|module| *module != own)
+            .collect()
+    };
+    files
+        .iter()
+        .map(|file| (name(file), imported(file)))
+        .collect()
+}
+
+fn find_sources(directory: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            find_sources(&path, files);
+        } else if path.extension().is_some_and(|it| it == "rs")
+            && !path.ends_with("tests.rs")
+            && !path.ends_with("lib.rs")
+        {
+            files.push(path);
+        }
+    }
+}
+
+/// The paths of a tree of imports, such as `a::{b, c::{d, e}}`.
+fn flat(prefix: &str, tree: &str) -> Vec<String> {
+    let Some(open) = tree.find('{') else {
+        return vec![format!("{prefix}{tree}")];
+    };
+    let prefix = format!("{prefix}{}", &tree[..open]);
+    let inner = tree[open + 1..].strip_suffix('}').expect("a brace");
+    let (mut paths, mut begin, mut depth) = (Vec::new(), 0, 0);
+    for (place, letter) in inner.char_indices() {
+        match letter {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                paths.extend(flat(&prefix, &inner[begin..place]));
+                begin = place + 1;
+            }
+            _ => {}
+        }
+    }
+    if begin < inner.len() {
+        paths.extend(flat(&prefix, &inner[begin..]));
+    }
+    paths
+}
+
+/// The module that a path leads to, or into.
+fn module_of(path: &str, modules: &BTreeSet<String>) -> Option<String> {
+    let mut path = path;
+    loop {
+        if modules.contains(path) {
+            return Some(path.to_owned());
+        }
+        path = path.rsplit_once("::")?.0;
+    }
+}
