@@ -3,15 +3,12 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -22,11 +19,11 @@ use netwasm_base::policy::Denied;
 
 use crate::destinations::Destinations;
 use crate::env::Env;
+use crate::io::Watched;
 use crate::listener::keepalive;
 use crate::thread::Thread;
 use crate::tls::ClientTls;
 use crate::transport::Transport;
-use crate::watch::watch;
 use crate::worker::Worker;
 
 /// How long a connection may take to be made, unless the guest says otherwise.
@@ -100,7 +97,7 @@ pub struct ConnectOptions {
 #[derive(Debug)]
 pub struct Dialed {
     /// The socket, watched for reading and writing.
-    pub socket: AsyncFd<OwnedFd>,
+    pub socket: Watched,
     /// The other end.
     pub peer: Address,
     /// To be dropped with the connection.
@@ -179,9 +176,9 @@ pub async fn dial(
         Endpoint::Name { host, port } => connect_name(worker, host, *port, local).await?,
     };
     if let Some(silence) = worker.env().limits.tcp_keepalive {
-        SockRef::from(socket.get_ref()).set_tcp_keepalive(&keepalive(silence))?;
+        SockRef::from(socket.fd()).set_tcp_keepalive(&keepalive(silence))?;
     }
-    let peer = SockRef::from(socket.get_ref()).peer_addr();
+    let peer = SockRef::from(socket.fd()).peer_addr();
     // It was reset meanwhile.
     let peer = peer.map_err(|_| ConnectionError::Reset)?;
     let peer = peer.as_socket().ok_or(ConnectionError::Broken)?;
@@ -209,10 +206,7 @@ pub async fn dial_from(
     })
 }
 
-async fn connect_address(
-    remote: SocketAddr,
-    local: Option<IpAddr>,
-) -> io::Result<AsyncFd<OwnedFd>> {
+async fn connect_address(remote: SocketAddr, local: Option<IpAddr>) -> io::Result<Watched> {
     let stream = Type::STREAM.nonblocking();
     let socket = Socket::new(Domain::for_address(remote), stream, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
@@ -229,7 +223,7 @@ async fn connect_address(
 ///
 /// # Errors
 /// What connect(2) says, at once or later.
-async fn connect_socket(socket: Socket, remote: &SockAddr) -> io::Result<AsyncFd<OwnedFd>> {
+async fn connect_socket(socket: Socket, remote: &SockAddr) -> io::Result<Watched> {
     match socket
         .connect(remote)
         .map_err(|error| (Errno::from_io_error(&error), error))
@@ -237,10 +231,10 @@ async fn connect_socket(socket: Socket, remote: &SockAddr) -> io::Result<AsyncFd
         Ok(()) | Err((Some(Errno::INPROGRESS | Errno::INTR), _)) => {}
         Err((_, error)) => return Err(error),
     }
-    let socket = watch(socket.into(), Interest::READABLE | Interest::WRITABLE)?;
+    let socket = Watched::stream(socket.into())?;
     // It can be written once it is connected, or will never be.
-    drop(socket.writable().await?);
-    rustix::net::sockopt::socket_error(socket.get_ref())??;
+    let _ = socket.writable().await?;
+    rustix::net::sockopt::socket_error(socket.fd())??;
     Ok(socket)
 }
 
@@ -251,7 +245,7 @@ async fn connect_name(
     host: &str,
     port: u16,
     local: Option<IpAddr>,
-) -> Result<AsyncFd<OwnedFd>, ConnectionError> {
+) -> Result<Watched, ConnectionError> {
     let mut answers = worker.resolver.answers(host);
     let mut race = Race {
         local,
@@ -319,7 +313,7 @@ fn allowed(
 struct Race {
     /// The addresses that were not tried yet, the best first.
     untried: Vec<IpAddr>,
-    attempts: JoinSet<io::Result<AsyncFd<OwnedFd>>>,
+    attempts: JoinSet<io::Result<Watched>>,
     /// When the next may be tried.
     due: Instant,
     /// The last one that was tried.

@@ -8,18 +8,17 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Domain, Socket, Type};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use netwasm_base::address::Address;
 use netwasm_base::error::ConnectionError;
 
+use crate::io::Watched;
 use crate::thread::Thread;
-use crate::watch::watch;
 
 /// A socket, and its peer where it has only one.
 #[derive(Debug)]
 pub struct DatagramSocket {
-    socket: AsyncFd<OwnedFd>,
+    socket: Watched,
     is_ipv4: bool,
     peer: Option<SocketAddr>,
 }
@@ -60,7 +59,7 @@ impl DatagramSocket {
         peer: Option<SocketAddr>,
     ) -> Result<Self, ConnectionError> {
         let interest = Interest::READABLE | Interest::WRITABLE | Interest::ERROR;
-        let socket = watch(socket.into(), interest)?;
+        let socket = Watched::new(socket.into(), interest)?;
         Ok(Self {
             socket,
             is_ipv4,
@@ -76,7 +75,7 @@ impl DatagramSocket {
     /// # Errors
     /// What getsockname(2) says.
     pub fn local(&self) -> Result<SocketAddr, ConnectionError> {
-        match rustix::net::getsockname(self.socket.get_ref())?.into() {
+        match rustix::net::getsockname(self.socket.fd())?.into() {
             Address::Ip(address) => Ok(address),
             Address::Unix(_) => Err(ConnectionError::InvalidState),
         }
@@ -110,7 +109,7 @@ impl DatagramSocket {
             };
             sent.map_err(io::Error::from)
         };
-        let sent = self.socket.async_io(Interest::WRITABLE, send).await;
+        let sent = self.socket.when(Interest::WRITABLE, send).await;
         sent.map(|_| ()).map_err(not_sent)
     }
 
@@ -128,7 +127,7 @@ impl DatagramSocket {
         };
         // That a datagram reached nobody is an error, and nothing to read.
         let interest = Interest::READABLE | Interest::ERROR;
-        let received = self.socket.async_io(interest, receive).await;
+        let received = self.socket.when(interest, receive).await;
         let (data, from) = received?;
         match (from.map(Address::from), self.peer) {
             (Some(Address::Ip(from)), _) | (_, Some(from)) => Ok((data, from)),

@@ -9,13 +9,11 @@
 //! `--shutdown-timeout`.
 
 use std::fmt;
-use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::unix::AsyncFd;
-
+use crate::io::Watched;
 use crate::listener::Acceptor;
 use crate::thread::Thread;
 use crate::transport::Transport;
@@ -37,7 +35,7 @@ impl fmt::Debug for Incoming {
 
 impl Incoming {
     /// Those of a listening socket.
-    pub fn new(thread: Rc<Thread>, listener: Rc<AsyncFd<OwnedFd>>) -> Self {
+    pub fn new(thread: Rc<Thread>, listener: Rc<Watched>) -> Self {
         Self {
             drained: Box::pin(Rc::clone(&thread).drained()),
             acceptor: Acceptor::new(listener),

@@ -22,7 +22,7 @@
 //!
 //! | module | lives there | does not |
 //! | --- | --- | --- |
-//! | `watch` | descriptors in the runtime, and what their peers acknowledged | |
+//! | [`io`] | descriptors in the runtime, and what their peers acknowledged | |
 //! | [`turns`] | fairness: which of a worker's tasks goes on, and when sockets are looked at in between | what tasks do |
 //! | [`health`] | how an instance fares, for whoever holds something of it | |
 //! | [`files`], `sendfile`, [`queue`] | files beneath `--dir`; what is yet to be sent, and sending it | TLS |
@@ -41,7 +41,7 @@
 //! | [`worker`] | a thread's connections, from accept to the end of a run | what is spoken |
 //! | [`connect`], [`datagram`] | outgoing connections, and sockets of guests that await | |
 //!
-//! `unsafe` is denied but in `watch`.
+//! `unsafe` is denied but in `io`.
 
 pub mod connect;
 pub mod connection;
@@ -53,6 +53,7 @@ pub mod files;
 pub mod guest;
 pub mod health;
 pub mod incoming;
+pub mod io;
 pub mod listener;
 pub mod parked;
 pub mod places;
@@ -71,5 +72,4 @@ pub mod transport;
 pub mod trust;
 pub mod turns;
 pub mod udp;
-pub mod watch;
 pub mod worker;

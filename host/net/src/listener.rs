@@ -19,15 +19,14 @@ use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, mpsc};
 
 use netwasm_base::address::Address;
 use netwasm_base::config::{Limits, ListenAddress, ListenerConfig, ListenerKind};
 use netwasm_base::error::Error;
 
+use crate::io::Watched;
 use crate::places::Places;
-use crate::watch::watch;
 
 /// How long an acceptor rests when the system has no descriptor left.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -345,7 +344,7 @@ impl StreamListener {
     /// # Errors
     /// The runtime cannot watch it.
     pub(crate) fn into_parts(self) -> io::Result<(Acceptor, ListenerKind, Share)> {
-        let socket = watch(self.socket, Interest::READABLE)?;
+        let socket = Watched::new(self.socket, Interest::READABLE)?;
         Ok((Acceptor::new(Rc::new(socket)), self.kind, self.share))
     }
 }
@@ -360,7 +359,7 @@ type Waiting<T> = Pin<Box<dyn Future<Output = T>>>;
 /// backlog waits for a moment. A place is asked for only when there is something
 /// to accept, so that an idle worker keeps none from the others.
 pub(crate) struct Acceptor {
-    socket: Rc<AsyncFd<OwnedFd>>,
+    socket: Rc<Watched>,
     /// The next connection's place among `--max-connections`.
     permit: Option<OwnedSemaphorePermit>,
     permitting: Option<Waiting<Result<OwnedSemaphorePermit, AcquireError>>>,
@@ -378,7 +377,7 @@ impl fmt::Debug for Acceptor {
 }
 
 impl Acceptor {
-    pub(crate) fn new(socket: Rc<AsyncFd<OwnedFd>>) -> Self {
+    pub(crate) fn new(socket: Rc<Watched>) -> Self {
         Self {
             socket,
             permit: None,
@@ -417,7 +416,7 @@ impl Acceptor {
                 self.permit = places.free();
                 // Nobody is closed for a client that is not there.
                 if self.permit.is_none() && !has_come(&self.socket) {
-                    ready.clear_ready();
+                    ready.clear();
                     continue;
                 }
             }
@@ -466,7 +465,7 @@ impl Acceptor {
 }
 
 /// True if a listening socket has a connection to accept.
-fn has_come(socket: &AsyncFd<OwnedFd>) -> bool {
+fn has_come(socket: &Watched) -> bool {
     let mut watched = [PollFd::new(socket, PollFlags::IN)];
     // In doubt, accept(2) tells.
     !matches!(

@@ -14,16 +14,15 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, sockopt};
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use rustix::io::Errno;
 use tokio::io::Interest;
-use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::sync::Notify;
 
 use netwasm_base::error::ConnectionError;
 
 use crate::guest::{DatagramGuest, Gone, Guests};
+use crate::io::{Ready, Watched};
 use crate::service::{DatagramService, Serving};
 use crate::thread::Thread;
 use crate::turns::Turn;
-use crate::watch::watch;
 
 /// The longest datagram, bytes: what the length fields of UDP and IPv4 leave.
 const LONGEST_V4: usize = 65_507;
@@ -345,7 +344,7 @@ impl<G: DatagramGuest> DatagramService for DatagramsToGuests<G> {
 struct Server<G: DatagramGuest> {
     thread: Rc<Thread>,
     guests: Rc<dyn Guests<G>>,
-    socket: Rc<AsyncFd<OwnedFd>>,
+    socket: Rc<Watched>,
     state: UdpSocketState,
     local: SocketAddr,
     endpoint: Option<OpenEndpoint<G>>,
@@ -412,7 +411,7 @@ impl<G: DatagramGuest> Server<G> {
         Ok(Self {
             thread,
             guests,
-            socket: Rc::new(watch(socket.into(), interest)?),
+            socket: Rc::new(Watched::new(socket.into(), interest)?),
             state,
             local,
             endpoint: None,
@@ -458,17 +457,15 @@ impl<G: DatagramGuest> Server<G> {
     }
 
     /// Receives a burst. Returns true if there may be more.
-    fn receive(&mut self, mut guard: AsyncFdReadyGuard<'_, OwnedFd>) -> bool {
+    fn receive(&mut self, mut guard: Ready<'_>) -> bool {
         let metas = &mut self.burst.metas;
         let mut slices = self.buffers.chunks_mut(BUFFER).map(IoSliceMut::new);
         let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
             std::array::from_fn(|_| slices.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
         let mut short = 0;
-        let reports = guard.ready().is_error();
+        let reports = guard.is_error();
         let result = guard.try_io(|socket| {
-            let count = self
-                .state
-                .recv(socket.get_ref().into(), &mut slices, metas)?;
+            let count = self.state.recv(socket.into(), &mut slices, metas)?;
             if count < BATCH_SIZE {
                 // There is no more: as good as EAGAIN, and saves the call
                 // that would only say so.
@@ -570,7 +567,7 @@ impl<G: DatagramGuest> Server<G> {
 
     /// Tells the guest what became of earlier datagrams.
     fn report_errors(&mut self) {
-        while let Some((error, peer)) = next_error(self.socket.get_ref()) {
+        while let Some((error, peer)) = next_error(self.socket.fd()) {
             self.error(&error, peer);
         }
     }
@@ -595,7 +592,7 @@ impl<G: DatagramGuest> Server<G> {
         if datagrams.ending.get() != Some(Closing::Now) {
             loop {
                 let result = datagrams.outgoing.borrow_mut().send(
-                    self.socket.get_ref(),
+                    self.socket.fd(),
                     &self.state,
                     &self.turn,
                     &mut errors,
@@ -608,7 +605,7 @@ impl<G: DatagramGuest> Server<G> {
                     continue;
                 }
                 match self.socket.writable().await {
-                    Ok(mut guard) => guard.clear_ready(),
+                    Ok(mut guard) => guard.clear(),
                     Err(_) => break,
                 }
             }
@@ -633,7 +630,7 @@ impl<G: DatagramGuest> Server<G> {
         {
             let mut outgoing = endpoint.datagrams.outgoing.borrow_mut();
             // What finds no room is lost, as datagrams may be.
-            let (socket, state) = (self.socket.get_ref(), &self.state);
+            let (socket, state) = (self.socket.fd(), &self.state);
             let _ = outgoing.send(socket, state, &self.turn, &mut Vec::new());
         }
         self.end();

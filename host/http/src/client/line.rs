@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Waker};
 
-use netwasm_net::watch::unacknowledged;
+use netwasm_net::io::unacknowledged;
 
 /// How many idle ones a worker keeps, of all hosts, and for a while up to twice
 /// as many: each counts against `--max-outgoing`.

@@ -2,24 +2,28 @@
 //! runtime watches already.
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
-use tokio::io::unix::AsyncFd;
+use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use netwasm_net::io::Watched;
 
 /// Bytes that are received at once: hyper takes them apart before it receives
 /// more, and others have their turn in between.
 const MOST: usize = 64 << 10;
 
+/// Neither SIGPIPE nor waiting.
+const FLAGS: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
+
 /// A connected socket.
 #[derive(Debug)]
-pub(super) struct Plain(AsyncFd<OwnedFd>);
+pub(super) struct Plain(Watched);
 
-impl From<AsyncFd<OwnedFd>> for Plain {
-    fn from(socket: AsyncFd<OwnedFd>) -> Self {
+impl From<Watched> for Plain {
+    fn from(socket: Watched) -> Self {
         Self(socket)
     }
 }
@@ -30,53 +34,17 @@ impl AsFd for Plain {
     }
 }
 
-impl Plain {
-    fn poll_send(
-        &self,
-        cx: &mut Context<'_>,
-        send: impl Fn(&OwnedFd, SendFlags) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            let mut guard = ready!(self.0.poll_write_ready(cx))?;
-            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-            match guard.try_io(|socket| send(socket.get_ref(), flags)) {
-                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(result) => return Poll::Ready(result),
-                Err(_would_block) => {}
-            }
-        }
-    }
-}
-
 impl AsyncRead for Plain {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        loop {
-            let mut guard = ready!(self.0.poll_read_ready(cx))?;
-            let most = buffer.remaining().min(MOST);
-            let free = buffer.initialize_unfilled_to(most);
-            let size = free.len();
-            let mut count = 0;
-            let tried = guard.try_io(|socket| {
-                count = rustix::net::recv(socket.get_ref(), &mut *free, RecvFlags::DONTWAIT)?.0;
-                match 0 < count && count < size {
-                    // The socket is empty now, which is as good as EAGAIN.
-                    true => Err(io::ErrorKind::WouldBlock.into()),
-                    false => Ok(()),
-                }
-            });
-            match tried {
-                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Ok(Err(error)) => return Poll::Ready(Err(error)),
-                Err(_would_block) if count == 0 => continue,
-                Ok(Ok(())) | Err(_) => {}
-            }
-            buffer.advance(count);
-            return Poll::Ready(Ok(()));
-        }
+        let most = buffer.remaining().min(MOST);
+        let free = buffer.initialize_unfilled_to(most);
+        let count = ready!(self.0.poll_recv(cx, free))?;
+        buffer.advance(count);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -86,9 +54,8 @@ impl AsyncWrite for Plain {
         cx: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_send(cx, |socket, flags| {
-            Ok(rustix::net::send(socket, data, flags)?)
-        })
+        self.0
+            .poll_send(cx, |socket| Ok(rustix::net::send(socket, data, FLAGS)?))
     }
 
     fn poll_write_vectored(
@@ -99,9 +66,9 @@ impl AsyncWrite for Plain {
         /// IOV_MAX of Linux.
         const MOST: usize = 1024;
         let slices = slices.get(..MOST).unwrap_or(slices);
-        self.poll_send(cx, |socket, flags| {
+        self.0.poll_send(cx, |socket| {
             let mut ancillary = SendAncillaryBuffer::default();
-            Ok(rustix::net::sendmsg(socket, slices, &mut ancillary, flags)?)
+            Ok(rustix::net::sendmsg(socket, slices, &mut ancillary, FLAGS)?)
         })
     }
 
@@ -114,7 +81,7 @@ impl AsyncWrite for Plain {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        rustix::net::shutdown(self.0.get_ref(), Shutdown::Write)?;
+        rustix::net::shutdown(self.0.fd(), Shutdown::Write)?;
         Poll::Ready(Ok(()))
     }
 }

@@ -8,13 +8,12 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use rustix::net::{SendAncillaryBuffer, SendFlags};
 use tokio::sync::OwnedSemaphorePermit;
 
 use netwasm_base::error::ConnectionError;
 
+use crate::io::Watched;
 use crate::protocol::Flow;
 use crate::queue::{FilePart, WriteQueue, send};
 use crate::relay::Relay;
@@ -27,7 +26,7 @@ use crate::transport::delivery::{Delivery, Leaving};
 #[derive(Debug)]
 pub struct Core {
     /// `None` once the connection is lost.
-    pub socket: Option<AsyncFd<OwnedFd>>,
+    pub socket: Option<Watched>,
     pub flow: Flow,
     /// Bytes for the socket as they are: plain text, or records.
     pub(crate) queue: WriteQueue,
@@ -205,7 +204,7 @@ impl Core {
         match &mut self.tls {
             None if self.queue.is_empty() => {
                 let Some(socket) = &self.socket else { return };
-                match send(socket.get_ref(), data, more) {
+                match send(socket.fd(), data, more) {
                     Ok(sent) if sent == data.len() => {}
                     Ok(sent) => self.queue.push_bytes(data.get(sent..).unwrap_or_default()),
                     Err(Errno::AGAIN) => self.queue.push_bytes(data),
@@ -253,27 +252,7 @@ impl Core {
         let Some(socket) = &self.socket else {
             return Poll::Ready(Ok(0));
         };
-        loop {
-            let mut guard = ready!(socket.poll_read_ready(cx))?;
-            let mut short = None;
-            let result = guard.try_io(|socket| {
-                let (count, _) =
-                    rustix::net::recv(socket.get_ref(), &mut *buffer, RecvFlags::DONTWAIT)?;
-                if 0 < count && count < buffer.len() {
-                    // The socket is empty now: that is as good as EAGAIN, and
-                    // saves the call that would only say so.
-                    short = Some(count);
-                    return Err(io::ErrorKind::WouldBlock.into());
-                }
-                Ok(count)
-            });
-            match (short, result) {
-                (Some(count), _) => return Poll::Ready(Ok(count)),
-                (None, Ok(Err(error))) if error.kind() == io::ErrorKind::Interrupted => {}
-                (None, Ok(result)) => return Poll::Ready(result),
-                (None, Err(_would_block)) => {}
-            }
-        }
+        socket.poll_recv(cx, buffer)
     }
 
     /// Waits until there is more to receive, or may be.
@@ -338,15 +317,13 @@ impl Core {
     ) -> io::Result<R> {
         match &self.socket {
             None => Err(Errno::PIPE.into()),
-            Some(socket) => socket.try_io(Interest::WRITABLE, |fd| {
-                operation(fd).map_err(io::Error::from)
-            }),
+            Some(socket) => socket.try_write(|fd| operation(fd).map_err(io::Error::from)),
         }
     }
 }
 /// Sends what it can and queues the rest.
 pub(super) struct Out<'a> {
-    pub(super) socket: &'a Option<AsyncFd<OwnedFd>>,
+    pub(super) socket: &'a Option<Watched>,
     pub(super) queue: &'a mut WriteQueue,
     pub(super) error: Option<Errno>,
 }
@@ -357,7 +334,7 @@ impl Sink for Out<'_> {
         if self.queue.is_empty()
             && let Some(socket) = self.socket
         {
-            match send_vectored(socket.get_ref(), slices) {
+            match send_vectored(socket.fd(), slices) {
                 Ok(count) => sent = count,
                 Err(Errno::AGAIN) => {}
                 Err(errno) => {

@@ -6,19 +6,17 @@
 //! look, and so a connection is looked at from time to time, and only after
 //! something moved on it.
 
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use tokio::io::unix::AsyncFd;
 
 use netwasm_base::error::ConnectionError;
 
+use crate::io::{Watched, unacknowledged};
 use crate::thread::Tick;
 use crate::transport::Transport;
 use crate::transport::core::Core;
-use crate::watch::unacknowledged;
 
 /// Ticks between two looks at one connection: at most a quarter of the shortest
 /// time-out, and 2 s.
@@ -74,10 +72,10 @@ impl Delivery {
         self.held > 0 || touched >= self.looked
     }
 
-    fn look(&mut self, socket: &AsyncFd<OwnedFd>, now: Tick) {
+    fn look(&mut self, socket: &Watched, now: Tick) {
         let before = self.held;
         // Without an answer, nothing is held against the peer.
-        self.held = unacknowledged(socket.get_ref()).unwrap_or(0);
+        self.held = unacknowledged(socket.fd()).unwrap_or(0);
         self.looked = now;
         if self.held < before {
             self.took = now;

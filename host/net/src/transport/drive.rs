@@ -155,7 +155,7 @@ impl Transport {
             };
             let mut result = Ok(0);
             let tried = guard.try_io(|socket| {
-                result = splice(socket.get_ref(), pipe, most);
+                result = splice(socket, pipe, most);
                 match result {
                     Err(Errno::AGAIN) => Err(io::ErrorKind::WouldBlock.into()),
                     _ => Ok(()),
@@ -240,7 +240,7 @@ impl Transport {
                 let result = guard.try_io(|socket| {
                     let sent = core.queue.send_front(socket.as_fd())?;
                     count = sent.count;
-                    match sent.short && !has_room(socket.get_ref()) {
+                    match sent.short && !has_room(socket) {
                         true => Err(io::ErrorKind::WouldBlock.into()),
                         false => Ok(()),
                     }
@@ -294,7 +294,7 @@ impl Transport {
         core.flow.sending_ended();
         if let Some(socket) = &core.socket {
             // The peer may be gone already; receiving will tell.
-            let _ = rustix::net::shutdown(socket.get_ref(), Shutdown::Write);
+            let _ = rustix::net::shutdown(socket.fd(), Shutdown::Write);
         }
     }
 
@@ -352,7 +352,7 @@ impl Transport {
     pub fn reset_on_close(&self) {
         if let Some(socket) = &self.core.borrow().socket {
             let linger = Some(Duration::ZERO);
-            let _ = rustix::net::sockopt::set_socket_linger(socket.get_ref(), linger);
+            let _ = rustix::net::sockopt::set_socket_linger(socket.fd(), linger);
         }
     }
 

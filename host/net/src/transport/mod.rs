@@ -19,14 +19,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
 
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::OwnedSemaphorePermit;
 
 use netwasm_base::address::Address;
 use netwasm_base::error::ConnectionError;
 
 use crate::files::File;
+use crate::io::Watched;
 use crate::parked::is_quiet;
 use crate::protocol::Flow;
 use crate::queue::{FilePart, WriteQueue};
@@ -34,7 +33,6 @@ use crate::relay::Relay;
 use crate::thread::Thread;
 use crate::tls::{Session, SessionInfo};
 use crate::turns::Turn;
-use crate::watch::watch;
 
 use self::core::{Core, Moved};
 use self::delivery::{Delivery, Leaving};
@@ -73,7 +71,7 @@ impl Transport {
         peer: Address,
         permit: Option<OwnedSemaphorePermit>,
     ) -> io::Result<Rc<Self>> {
-        let socket = watch(socket, Interest::READABLE | Interest::WRITABLE)?;
+        let socket = Watched::stream(socket)?;
         Ok(Self::watched(thread, socket, peer, permit))
     }
 
@@ -81,7 +79,7 @@ impl Transport {
     /// reading and writing.
     pub fn watched(
         thread: &Rc<Thread>,
-        socket: AsyncFd<OwnedFd>,
+        socket: Watched,
         peer: Address,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Rc<Self> {
@@ -95,7 +93,7 @@ impl Transport {
 
     fn with_socket(
         thread: &Rc<Thread>,
-        socket: Option<AsyncFd<OwnedFd>>,
+        socket: Option<Watched>,
         peer: Address,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
@@ -334,9 +332,7 @@ impl Transport {
     /// True if nothing has come that was not read.
     pub(crate) fn is_quiet(&self) -> bool {
         let core = self.core.borrow();
-        core.socket
-            .as_ref()
-            .is_some_and(|it| is_quiet(it.get_ref()))
+        core.socket.as_ref().is_some_and(|it| is_quiet(it.fd()))
     }
 
     /// Whether its place is wanted for another connection.
@@ -399,7 +395,7 @@ impl Transport {
     pub fn local(&self) -> Option<Address> {
         let core = self.core.borrow();
         let socket = core.socket.as_ref()?;
-        rustix::net::getsockname(socket.get_ref())
+        rustix::net::getsockname(socket.fd())
             .ok()
             .map(Address::from)
     }

@@ -275,7 +275,7 @@ impl Transport {
         if !rests {
             return None;
         }
-        let socket = core.socket.take()?.into_inner();
+        let socket = core.socket.take()?.into_fd();
         let permit = core.permit.take();
         core.flow.close();
         self.wake(&core);
@@ -310,18 +310,12 @@ impl super::Core {
                 .map_err(Into::into);
         }
         // Mostly there is room: try it before asking.
-        match send(socket.get_ref(), data, false) {
+        match send(socket.fd(), data, false) {
             Err(Errno::AGAIN) => {}
             result => return Poll::Ready(result.map_err(Into::into)),
         }
-        loop {
-            let mut guard = ready!(socket.poll_write_ready(cx))?;
-            let tried =
-                guard.try_io(|socket| send(socket.get_ref(), data, false).map_err(Into::into));
-            if let Ok(result) = tried {
-                return Poll::Ready(result.map_err(Into::into));
-            }
-        }
+        let sent = socket.poll_send(cx, |fd| send(fd, data, false).map_err(Into::into));
+        sent.map_err(Into::into)
     }
 }
 

@@ -7,7 +7,6 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,7 +16,6 @@ use std::time::Duration;
 use send_wrapper::SendWrapper;
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use wasmtime::AsContextMut;
 use wasmtime::component::{
     Accessor, Destination, FutureReader, Linker, LinkerInstance, Resource, ResourceType,
@@ -33,9 +31,9 @@ use netwasm_base::error::ConnectionError;
 use netwasm_net::connect::{self, Dialed};
 use netwasm_net::connection::Driver;
 use netwasm_net::incoming::Incoming;
+use netwasm_net::io::Watched;
 use netwasm_net::stream::Stream;
 use netwasm_net::transport::Transport;
-use netwasm_net::watch::watch;
 
 use crate::concurrent::state::{AsyncState, Store};
 use crate::concurrent::streams;
@@ -58,7 +56,7 @@ enum TcpState {
     Unbound(Socket),
     Bound(Socket),
     Connecting,
-    Listening(SendWrapper<Rc<AsyncFd<OwnedFd>>>),
+    Listening(SendWrapper<Rc<Watched>>),
     Connected(SendWrapper<Rc<Stream>>),
     /// Connecting failed.
     Closed,
@@ -105,7 +103,7 @@ impl TcpSocket {
         Ok(())
     }
 
-    fn listen(&mut self) -> SocketResult<Rc<AsyncFd<OwnedFd>>> {
+    fn listen(&mut self) -> SocketResult<Rc<Watched>> {
         let (TcpState::Unbound(socket) | TcpState::Bound(socket)) = &self.state else {
             return Err(ErrorCode::InvalidState);
         };
@@ -115,7 +113,7 @@ impl TcpSocket {
         else {
             return Err(ErrorCode::InvalidState);
         };
-        let listener = Rc::new(watch(socket.into(), Interest::READABLE)?);
+        let listener = Rc::new(Watched::new(socket.into(), Interest::READABLE)?);
         self.state = TcpState::Listening(SendWrapper::new(Rc::clone(&listener)));
         Ok(listener)
     }
@@ -124,9 +122,9 @@ impl TcpSocket {
     fn with<R>(&self, work: impl FnOnce(SockRef<'_>) -> io::Result<R>) -> SocketResult<R> {
         let result = match &self.state {
             TcpState::Unbound(socket) | TcpState::Bound(socket) => work(SockRef::from(socket)),
-            TcpState::Listening(listener) => work(SockRef::from(listener.get_ref())),
+            TcpState::Listening(listener) => work(SockRef::from(listener.fd())),
             TcpState::Connected(stream) => match &stream.transport().core.borrow().socket {
-                Some(socket) => work(SockRef::from(socket.get_ref())),
+                Some(socket) => work(SockRef::from(socket.fd())),
                 None => return Err(ErrorCode::InvalidState),
             },
             TcpState::Connecting | TcpState::Closed => return Err(ErrorCode::InvalidState),
