@@ -124,12 +124,19 @@ fn no_crate_reaches_what_it_is_not_to_know() {
     }
 }
 
-/// A circle of imports that is no larger than this can be read as one thing.
-const LARGEST_CIRCLE: usize = 4;
+/// How many modules of a crate may import each other in a circle: so many can be
+/// read as one thing. A transport is one of five.
+const LARGEST_CIRCLES: [(&str, usize); 5] = [
+    ("base", 0),
+    ("net", 5),
+    ("exchange", 4),
+    ("http", 4),
+    ("runtime", 4),
+];
 
 #[test]
 fn no_circle_of_imports_is_large() {
-    for name in ["http", "runtime"] {
+    for (name, most) in LARGEST_CIRCLES {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(name).join("src");
         let imports = imports(&root);
         assert!(imports.len() > 10, "{name}: {imports:?}");
@@ -142,7 +149,7 @@ fn no_circle_of_imports_is_large() {
                 .iter()
                 .filter(|other| reached[*other].contains(module))
                 .collect();
-            assert!(circle.len() <= LARGEST_CIRCLE, "{name}: {circle:?}");
+            assert!(circle.len() <= most, "{name}: {circle:?}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use http::Uri;
 use http::uri::Scheme;
 
-use netwasm_net::connect::Endpoint;
+use netwasm_net::endpoint::Endpoint;
 
 use crate::failure::Failure;
 

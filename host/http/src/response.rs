@@ -4,256 +4,22 @@
 //! not say is told here once, in [`Checked::new`]; what follows writes what was
 //! checked.
 
+mod checked;
+mod plan;
+
 use std::io::Write;
 
 use bytes::Bytes;
-use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use netwasm_exchange::answer::{Answer, Body, Fields, canonical};
+use netwasm_exchange::answer::{Fields, canonical};
 use netwasm_exchange::chunked::is_dropped;
 use netwasm_exchange::failure::Failure;
-use netwasm_exchange::head::scan::is_token;
 
 use crate::local::Date;
 
-/// What is wrong with a response.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Fault {
-    #[error("the status {0} is none of 200 to 599")]
-    Status(u16),
-    #[error("{0:?} is no name of a header")]
-    Name(String),
-    #[error("the value of the header {0} has a control character")]
-    Value(String),
-    #[error("the header {0} is the host's to send")]
-    Framing(String),
-    #[error("Content-Length is not the length of the body, {0} bytes")]
-    Length(u64),
-    #[error("a response with status {0} has no body")]
-    Body(u16),
-    #[error("a body of {0} bytes is more than --max-write-buffer allows")]
-    TooLarge(usize),
-}
-
-/// Names that a response has, of those that the host would add.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Given {
-    pub(super) date: bool,
-    pub(super) server: bool,
-}
-
-/// A response that may be sent.
-#[derive(Debug)]
-pub(super) struct Checked<'a> {
-    pub(super) answer: &'a Answer,
-    given: Given,
-    /// Whether the guest wants the connection to end.
-    pub(super) closes: bool,
-    /// What a guest says is the length that a response to HEAD stands for.
-    length: Option<u64>,
-}
-
-impl<'a> Checked<'a> {
-    /// Checks a response to a request, of a HEAD request where `head`.
-    ///
-    /// # Errors
-    /// The first thing that must not be sent.
-    pub(super) fn new(answer: &'a Answer, head: bool, most: usize) -> Result<Self, Fault> {
-        let status = answer.status;
-        if !(200..600).contains(&status) {
-            return Err(Fault::Status(status));
-        }
-        let length = match &answer.body {
-            Body::Bytes(bytes) if bytes.len() > most => return Err(Fault::TooLarge(bytes.len())),
-            Body::Bytes(bytes) => Some(bytes.len() as u64),
-            Body::Empty => Some(0),
-            Body::File(_) | Body::Unopened(_) => None,
-        };
-        if bodiless(status) && length != Some(0) {
-            return Err(Fault::Body(status));
-        }
-        let mut checked = Self::ours(answer);
-        for (name, value) in &answer.headers {
-            check_field(name, value)?;
-            checked.note(name, value, head, length)?;
-        }
-        for (name, value) in &answer.trailers {
-            check_field(name, value)?;
-            if is_framing(name) || name.eq_ignore_ascii_case("content-length") {
-                return Err(Fault::Framing(name.clone()));
-            }
-        }
-        Ok(checked)
-    }
-
-    /// An answer of the host's own.
-    pub(super) fn ours(answer: &'a Answer) -> Self {
-        Self {
-            answer,
-            given: Given::default(),
-            closes: false,
-            length: None,
-        }
-    }
-
-    /// Looks at a header that means something to the host.
-    fn note(
-        &mut self,
-        name: &str,
-        value: &[u8],
-        head: bool,
-        length: Option<u64>,
-    ) -> Result<(), Fault> {
-        let is = |other: &str| name.eq_ignore_ascii_case(other);
-        match name.len() {
-            4 if is("date") => self.given.date = true,
-            6 if is("server") => self.given.server = true,
-            10 if is("connection") => {
-                if !value.eq_ignore_ascii_case(b"close") {
-                    return Err(Fault::Framing(name.into()));
-                }
-                self.closes = true;
-            }
-            14 if is("content-length") => {
-                let told = std::str::from_utf8(value)
-                    .ok()
-                    .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
-                    .and_then(|text| text.parse().ok());
-                // To HEAD, a guest need not make the body only to have it
-                // measured.
-                let free = head && length == Some(0);
-                match (told, length) {
-                    (Some(told), Some(length)) if told == length || free => {
-                        self.length = Some(told);
-                    }
-                    (_, length) => return Err(Fault::Length(length.unwrap_or_default())),
-                }
-            }
-            _ if is_framing(name) => return Err(Fault::Framing(name.into())),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// The first value of a header that the guest has set.
-    pub(super) fn first(&self, name: &str) -> Option<&'a [u8]> {
-        let mut headers = self.answer.headers.iter();
-        let found = headers.find(|(given, _)| given.eq_ignore_ascii_case(name));
-        found.map(|(_, value)| value.as_slice())
-    }
-
-    /// Writes the head up to what frames the body, without the headers named
-    /// in `omitted`, in lower case.
-    pub(super) fn start(&self, status: u16, date: &Date, omitted: &[&str], out: &mut Vec<u8>) {
-        write_status(status, out);
-        if !self.given.server {
-            out.extend_from_slice(b"Server: netwasm\r\n");
-        }
-        if !self.given.date {
-            out.extend_from_slice(b"Date: ");
-            out.extend_from_slice(date);
-            out.extend_from_slice(b"\r\n");
-        }
-        for (name, value) in &self.answer.headers {
-            // Those two are written at the end, by what really is.
-            let ours = matches!(name.len(), 10 | 14)
-                && (name.eq_ignore_ascii_case("connection")
-                    || name.eq_ignore_ascii_case("content-length"));
-            let omits = || omitted.iter().any(|other| name.eq_ignore_ascii_case(other));
-            if !ours && !omits() {
-                write_field(name, value, out);
-            }
-        }
-    }
-
-    /// Whether the host is to say who serves.
-    pub(super) fn lacks_server(&self) -> bool {
-        !self.given.server
-    }
-
-    /// Whether the host is to say when.
-    pub(super) fn lacks_date(&self) -> bool {
-        !self.given.date
-    }
-
-    /// The length that the head tells of a body with so many bytes; none where
-    /// the status has no length.
-    pub(super) fn told_length(&self, status: u16, length: u64) -> Option<u64> {
-        match status {
-            // RFC 9110, section 8.6.
-            204 | 304 => None,
-            _ => Some(self.length.unwrap_or(length)),
-        }
-    }
-}
-
-/// How a response of a handler that awaits goes out, decided before a byte of it
-/// is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Plan {
-    pub(super) status: u16,
-    /// Bytes of the body, where that is known before its end.
-    pub(super) length: Option<u64>,
-    /// The Content-Length that the head tells, if any.
-    pub(super) told: Option<u64>,
-    /// Whether the body follows the head.
-    pub(super) has_body: bool,
-}
-
-/// Why a response of a handler that awaits cannot be sent.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unsendable {
-    #[error("{0} is no status of a response")]
-    Status(u16),
-    #[error("its content-length is no number")]
-    Length,
-    #[error("its content-length is {told}, and its file has {file} bytes")]
-    File { told: u64, file: u64 },
-}
-
-impl Plan {
-    /// For a response to a request, of a HEAD request where `head`. The body is a
-    /// file of so many bytes, where `file` says so; or else it has ended already,
-    /// where `ended`.
-    ///
-    /// # Errors
-    /// Nothing may be sent of it.
-    pub(super) fn new(
-        parts: &Parts,
-        head: bool,
-        file: Option<u64>,
-        ended: bool,
-    ) -> Result<Self, Unsendable> {
-        let status = parts.status.as_u16();
-        let given = content_length(&parts.headers).map_err(|_| Unsendable::Length)?;
-        if !(200..600).contains(&status) {
-            return Err(Unsendable::Status(status));
-        }
-        if let (Some(told), Some(file)) = (given, file)
-            && told != file
-            && !head
-        {
-            return Err(Unsendable::File { told, file });
-        }
-        let bodiless = bodiless(status);
-        let nothing = (bodiless || ended).then_some(0);
-        let length = given.or(file).or(nothing);
-        Ok(Self {
-            status,
-            length: if bodiless { Some(0) } else { length },
-            told: match status {
-                // RFC 9110, section 8.6.
-                204 | 304 => None,
-                205 => Some(0),
-                // To HEAD, nobody knows what the length would be.
-                _ if head && given.is_none() && file.is_none() => None,
-                _ => length,
-            },
-            has_body: !head && !bodiless,
-        })
-    }
-}
+pub(crate) use self::checked::Checked;
+pub(crate) use self::plan::{Plan, Unsendable};
 
 /// How the connection goes on after a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -441,19 +207,6 @@ fn write_number(number: u64, out: &mut Vec<u8>) {
     let _ = write!(out, "{number}");
 }
 
-fn check_field(name: &str, value: &[u8]) -> Result<(), Fault> {
-    if name.is_empty() || !name.bytes().all(is_token) {
-        return Err(Fault::Name(name.into()));
-    }
-    // RFC 9110, section 5.5: visible characters, spaces and tabs, and what is
-    // beyond ASCII.
-    let allowed = |&byte: &u8| byte == b'\t' || (byte >= b' ' && byte != 0x7f);
-    if !value.iter().all(allowed) {
-        return Err(Fault::Value(name.into()));
-    }
-    Ok(())
-}
-
 /// Headers that tell how a message is framed, or of the connection itself.
 const FRAMING: [&str; 7] = [
     "connection",
@@ -473,7 +226,10 @@ fn is_framing(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use netwasm_exchange::answer::{Answer, Body};
+
     use super::*;
+    use crate::response::checked::Fault;
 
     const MOST: usize = 100;
     const DATE: &Date = b"Sun, 06 Nov 1994 08:49:37 GMT";

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use netwasm_base::error::ConnectionError;
 use netwasm_base::policy::Denied;
 
 use crate::destinations::Destinations;
+use crate::endpoint::{ConnectOptions, Endpoint};
 use crate::env::Env;
 use crate::io::Watched;
 use crate::listener::keepalive;
@@ -35,63 +35,6 @@ const HEAD_START: Duration = Duration::from_millis(250);
 
 /// How long IPv4 addresses wait for those of IPv6: RFC 8305, section 3.
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
-
-/// Where to connect to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Endpoint {
-    /// An IP address and a port.
-    Address(SocketAddr),
-    /// A name, which has yet to be looked up.
-    Name {
-        /// As the guest gave it.
-        host: String,
-        /// Of TCP.
-        port: u16,
-    },
-    /// The path of a Unix domain socket.
-    Unix(PathBuf),
-}
-
-impl Endpoint {
-    /// A name, or an address as text.
-    pub fn named(host: String, port: u16) -> Self {
-        match host.parse() {
-            Ok(ip) => Self::Address(SocketAddr::new(ip, port)),
-            Err(_) => Self::Name { host, port },
-        }
-    }
-
-    /// # Errors
-    /// `InvalidArgument` where nobody can be there.
-    pub fn checked(self) -> Result<Self, ConnectionError> {
-        let usable = match &self {
-            Self::Address(address) => address.port() != 0,
-            Self::Name { host, port } => !host.is_empty() && *port != 0,
-            Self::Unix(path) => !path.as_os_str().is_empty(),
-        };
-        usable
-            .then_some(self)
-            .ok_or(ConnectionError::InvalidArgument)
-    }
-
-    /// The name that a server there is expected to have.
-    pub fn server_name(&self) -> Option<String> {
-        match self {
-            Self::Address(address) => Some(address.ip().to_string()),
-            Self::Name { host, .. } => Some(host.trim_end_matches('.').to_owned()),
-            Self::Unix(_) => None,
-        }
-    }
-}
-
-/// How to connect.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct ConnectOptions {
-    /// How long it may take in all, unless `TIMEOUT`.
-    pub timeout: Option<Duration>,
-    /// The address to connect from, unless the system picks one.
-    pub local: Option<IpAddr>,
-}
 
 /// A connected socket, which counts against `--max-outgoing`.
 #[derive(Debug)]

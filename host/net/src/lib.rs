@@ -29,10 +29,10 @@
 //! | [`protocol`] | the grammar of events, without I/O | tokio |
 //! | [`tls`], [`trust`] | certificates and sessions; whom outgoing TLS trusts | sockets |
 //! | [`places`] | `--max-connections`: who gets a place, and what is closed for it | sockets |
-//! | [`dns`], [`destinations`] | names to addresses; which of them to try first | connecting |
+//! | [`endpoint`], [`dns`], [`destinations`] | where to connect to; names to addresses; which of them to try first | connecting |
 //! | [`mod@env`] | what all workers share | |
 //! | [`thread`] | a worker's thread: clock, scratch buffers, tasks that it waits for | connections |
-//! | [`transport`], [`relay`] | a socket with its TLS session and its queue; deadlines, by what the peer acknowledged; copying natively from one to another | policy |
+//! | [`transport`], [`relay`], `pipe` | a socket with its TLS session and its queue; deadlines, by what the peer acknowledged; copying natively from one to another | policy |
 //! | [`pool`], [`parked`] | connections that are kept for the next: who gets one, and how it goes from worker to worker | waiting |
 //! | [`stream`] | a connection as a guest's streams see it | WIT |
 //! | [`listener`], [`incoming`] | bind, socket options, an accept that cannot fail the server; the same for sockets that a guest listens on | handshakes |
@@ -48,6 +48,7 @@ pub mod connection;
 pub mod datagram;
 pub mod destinations;
 pub mod dns;
+pub mod endpoint;
 pub mod env;
 pub mod files;
 pub mod guest;
@@ -56,6 +57,7 @@ pub mod incoming;
 pub mod io;
 pub mod listener;
 pub mod parked;
+mod pipe;
 pub mod places;
 pub mod pool;
 pub mod protocol;

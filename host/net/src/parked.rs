@@ -8,7 +8,6 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,12 +19,10 @@ use netwasm_base::address::Address;
 use netwasm_base::counters::Counted;
 use netwasm_base::error::ConnectionError;
 
-use crate::connect::{ConnectOptions, Endpoint};
+use crate::endpoint::{ConnectOptions, Endpoint};
 use crate::pool::lookout::Lookout;
 use crate::pool::{Keep, Pool, PoolError, PoolLimits};
-use crate::thread::Thread;
 use crate::tls::{ClientTls, ParkedSession};
-use crate::transport::Transport;
 
 /// Pools of a run; each is some hundred bytes and its connections.
 const POOLS: usize = 1024;
@@ -42,21 +39,6 @@ pub struct Parked {
     /// It still counts against `--max-outgoing`.
     pub(crate) permit: Option<OwnedSemaphorePermit>,
     pub(crate) counted: Counted,
-}
-
-impl Parked {
-    /// Gives it to a thread.
-    ///
-    /// # Errors
-    /// The runtime cannot watch it.
-    pub fn resume(self, thread: &Rc<Thread>) -> io::Result<Rc<Transport>> {
-        let transport = Transport::new(thread, self.socket, self.peer, self.permit)?;
-        self.counted.resume();
-        if let Some(session) = self.session {
-            transport.core.borrow_mut().begin_tls(session.resume());
-        }
-        Ok(transport)
-    }
 }
 
 impl AsFd for Parked {

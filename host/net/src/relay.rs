@@ -7,21 +7,16 @@
 //! message, and no pipe for an idle connection.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
-use rustix::pipe::{PipeFlags, SpliceFlags};
 
 use netwasm_base::error::ConnectionError;
 
+use crate::pipe::{Pipe, splice};
 use crate::thread::Scratch;
 use crate::transport::Transport;
-
-/// The size asked for a pipe, bytes. Larger ones (1 MiB is what the kernel
-/// allows everybody) were not measurably faster.
-const PIPE: usize = 256 << 10;
 
 /// Pieces below this size, bytes, are cheaper to copy than to splice.
 const SMALL: usize = 16 << 10;
@@ -108,7 +103,7 @@ impl Relay {
             && source.core.borrow().is_plain()
             && self.target.core.borrow().is_plain()
         {
-            self.pipe = Pipe::take(source);
+            self.pipe = Pipe::take(&source.thread().pipes);
             self.small = 0;
         }
         Poll::Ready(Ok(Step::Moved(data.len())))
@@ -246,34 +241,6 @@ pub(crate) fn poll(
     result
 }
 
-/// A pipe for splicing, kept by its worker between uses.
-#[derive(Debug)]
-pub(crate) struct Pipe {
-    read: OwnedFd,
-    write: OwnedFd,
-    /// Bytes.
-    capacity: usize,
-}
-
-impl Pipe {
-    /// One of the worker's, or a new one; `None` where no descriptor is left.
-    fn take(source: &Transport) -> Option<Self> {
-        let kept = source.thread().pipes.borrow_mut().pop();
-        kept.or_else(|| {
-            let (read, write) =
-                rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
-            // Where it is refused the size is the default.
-            let _ = rustix::pipe::fcntl_setpipe_size(&write, PIPE);
-            let capacity = rustix::pipe::fcntl_getpipe_size(&write).ok()?;
-            Some(Self {
-                read,
-                write,
-                capacity,
-            })
-        })
-    }
-}
-
 /// True if splice(2) is not to be had: of a socket or file system that cannot,
 /// or behind a seccomp filter.
 fn refuses(errno: Errno) -> bool {
@@ -282,15 +249,4 @@ fn refuses(errno: Errno) -> bool {
 
 fn is_refusal(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(refuses)
-}
-
-/// splice(2) between a pipe and a socket.
-pub(crate) fn splice(from: &OwnedFd, to: &OwnedFd, most: usize) -> Result<usize, Errno> {
-    let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-    loop {
-        match rustix::pipe::splice(from, None, to, None, most, flags) {
-            Err(Errno::INTR) => {}
-            result => return result,
-        }
-    }
 }

@@ -13,7 +13,7 @@ use tokio::task::AbortHandle;
 use netwasm_base::config::Limits;
 
 use crate::env::Env;
-use crate::relay::Pipe;
+use crate::pipe::Pipe;
 use crate::turns::{Turn, Turns};
 
 /// What one read may bring, bytes. Larger than what mostly arrives, so that a

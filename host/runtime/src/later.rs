@@ -4,8 +4,9 @@
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use netwasm_net::connect::{self, ConnectOptions, Endpoint};
+use netwasm_net::connect;
 use netwasm_net::connection::Driver;
+use netwasm_net::endpoint::{ConnectOptions, Endpoint};
 use netwasm_net::tls::ClientTls;
 use netwasm_net::worker::Worker;
 

@@ -13,9 +13,9 @@ use rustix::net::Shutdown;
 
 use netwasm_base::error::ConnectionError;
 
+use crate::pipe::splice;
 use crate::protocol::{Lost, Watermark};
 use crate::queue::WriteQueue;
-use crate::relay::splice;
 use crate::thread::{Received, Scratch, Tick};
 use crate::transport::Transport;
 use crate::transport::core::{Core, Out};

@@ -2,6 +2,8 @@
 //! and wait for it themselves. The driving task shares the work: it flushes
 //! what TLS has queued, and wakes them when the connection is over.
 
+use std::io;
+use std::rc::Rc;
 use std::rc::Weak;
 use std::task::{Context, Poll, Waker, ready};
 
@@ -12,7 +14,7 @@ use netwasm_base::error::ConnectionError;
 
 use crate::parked::Parked;
 use crate::queue::{WriteQueue, send};
-use crate::thread::{Received, Scratch};
+use crate::thread::{Received, Scratch, Thread};
 use crate::transport::Transport;
 
 /// The most that one write gives to a TLS session, bytes: so much may be
@@ -260,6 +262,26 @@ impl Transport {
             target.wants_room = false;
             target.feeder_waits = false;
         }
+    }
+
+    /// Takes a connection that a pool kept.
+    ///
+    /// # Errors
+    /// The runtime cannot watch it.
+    pub fn resume(thread: &Rc<Thread>, parked: Parked) -> io::Result<Rc<Self>> {
+        let Parked {
+            socket,
+            peer,
+            session,
+            permit,
+            counted,
+        } = parked;
+        let transport = Self::new(thread, socket, peer, permit)?;
+        counted.resume();
+        if let Some(session) = session {
+            transport.core.borrow_mut().begin_tls(session.resume());
+        }
+        Ok(transport)
     }
 
     /// Takes the connection out of the worker's hands, and ends the driving

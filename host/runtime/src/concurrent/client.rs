@@ -13,8 +13,9 @@ use wasmtime::component::{Accessor, HasSelf, Resource};
 use wasmtime_wasi::sockets::SocketAddrUse;
 
 use netwasm_base::error::ConnectionError;
-use netwasm_net::connect::{self, ConnectOptions, Endpoint};
+use netwasm_net::connect;
 use netwasm_net::datagram::DatagramSocket;
+use netwasm_net::endpoint::{ConnectOptions, Endpoint};
 use netwasm_net::parked::{IDLE_TIMEOUT, Key, MAX_AGE, Parked};
 use netwasm_net::pool::{Place, Pool, PoolLimits};
 use netwasm_net::tls::ClientTls;
@@ -108,7 +109,7 @@ impl Caller {
         self.permissions.connect(&key.endpoint)?;
         let (mut place, kept) = pool.get(timeout).await?;
         let transport = match kept {
-            Some(parked) => parked.resume(&self.local.worker.thread)?,
+            Some(parked) => Transport::resume(&self.local.worker.thread, parked)?,
             None => {
                 let tls = key.tls.as_ref();
                 let made = self.make(&key.endpoint, tls, key.connect).await?;

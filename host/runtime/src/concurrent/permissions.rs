@@ -9,7 +9,7 @@ use wasmtime_wasi::sockets::SocketAddrUse;
 
 use netwasm_base::error::ConnectionError;
 use netwasm_base::policy::{Denied, Resolved};
-use netwasm_net::connect::Endpoint;
+use netwasm_net::endpoint::Endpoint;
 use netwasm_net::env::Env;
 
 /// Peers that may be answered; beyond it the oldest are forgotten.

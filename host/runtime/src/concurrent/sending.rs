@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http_body_util::BodyExt as _;
 use netwasm_exchange::destination::Destination;
 use netwasm_exchange::outgoing::{Exchange, MOST_EXCHANGES, SendOptions, WireBody};
-use netwasm_net::connect::Endpoint;
+use netwasm_net::endpoint::Endpoint;
 use netwasm_net::health::Health;
 use send_wrapper::SendWrapper;
 use tokio::sync::Semaphore;

@@ -3,7 +3,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use netwasm_base::error::ConnectionError;
-use netwasm_net::connect::Endpoint;
+use netwasm_net::endpoint::Endpoint;
 use netwasm_net::tls::ClientTls;
 
 use crate::bindings::netwasm::net::connector::{ConnectOptions, Endpoint as WitEndpoint, Host};

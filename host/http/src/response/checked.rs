@@ -1,0 +1,191 @@
+//! What a handler must not say in an answer, told before a byte is sent.
+
+use netwasm_exchange::answer::{Answer, Body};
+use netwasm_exchange::head::scan::is_token;
+
+use crate::local::Date;
+use crate::response::{bodiless, is_framing, write_field, write_status};
+
+/// What is wrong with a response.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Fault {
+    #[error("the status {0} is none of 200 to 599")]
+    Status(u16),
+    #[error("{0:?} is no name of a header")]
+    Name(String),
+    #[error("the value of the header {0} has a control character")]
+    Value(String),
+    #[error("the header {0} is the host's to send")]
+    Framing(String),
+    #[error("Content-Length is not the length of the body, {0} bytes")]
+    Length(u64),
+    #[error("a response with status {0} has no body")]
+    Body(u16),
+    #[error("a body of {0} bytes is more than --max-write-buffer allows")]
+    TooLarge(usize),
+}
+
+/// Names that a response has, of those that the host would add.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Given {
+    pub(crate) date: bool,
+    pub(crate) server: bool,
+}
+
+/// A response that may be sent.
+#[derive(Debug)]
+pub(crate) struct Checked<'a> {
+    pub(crate) answer: &'a Answer,
+    given: Given,
+    /// Whether the guest wants the connection to end.
+    pub(crate) closes: bool,
+    /// What a guest says is the length that a response to HEAD stands for.
+    length: Option<u64>,
+}
+
+impl<'a> Checked<'a> {
+    /// Checks a response to a request, of a HEAD request where `head`.
+    ///
+    /// # Errors
+    /// The first thing that must not be sent.
+    pub(crate) fn new(answer: &'a Answer, head: bool, most: usize) -> Result<Self, Fault> {
+        let status = answer.status;
+        if !(200..600).contains(&status) {
+            return Err(Fault::Status(status));
+        }
+        let length = match &answer.body {
+            Body::Bytes(bytes) if bytes.len() > most => return Err(Fault::TooLarge(bytes.len())),
+            Body::Bytes(bytes) => Some(bytes.len() as u64),
+            Body::Empty => Some(0),
+            Body::File(_) | Body::Unopened(_) => None,
+        };
+        if bodiless(status) && length != Some(0) {
+            return Err(Fault::Body(status));
+        }
+        let mut checked = Self::ours(answer);
+        for (name, value) in &answer.headers {
+            check_field(name, value)?;
+            checked.note(name, value, head, length)?;
+        }
+        for (name, value) in &answer.trailers {
+            check_field(name, value)?;
+            if is_framing(name) || name.eq_ignore_ascii_case("content-length") {
+                return Err(Fault::Framing(name.clone()));
+            }
+        }
+        Ok(checked)
+    }
+
+    /// An answer of the host's own.
+    pub(crate) fn ours(answer: &'a Answer) -> Self {
+        Self {
+            answer,
+            given: Given::default(),
+            closes: false,
+            length: None,
+        }
+    }
+
+    /// Looks at a header that means something to the host.
+    fn note(
+        &mut self,
+        name: &str,
+        value: &[u8],
+        head: bool,
+        length: Option<u64>,
+    ) -> Result<(), Fault> {
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        match name.len() {
+            4 if is("date") => self.given.date = true,
+            6 if is("server") => self.given.server = true,
+            10 if is("connection") => {
+                if !value.eq_ignore_ascii_case(b"close") {
+                    return Err(Fault::Framing(name.into()));
+                }
+                self.closes = true;
+            }
+            14 if is("content-length") => {
+                let told = std::str::from_utf8(value)
+                    .ok()
+                    .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
+                    .and_then(|text| text.parse().ok());
+                // To HEAD, a guest need not make the body only to have it
+                // measured.
+                let free = head && length == Some(0);
+                match (told, length) {
+                    (Some(told), Some(length)) if told == length || free => {
+                        self.length = Some(told);
+                    }
+                    (_, length) => return Err(Fault::Length(length.unwrap_or_default())),
+                }
+            }
+            _ if is_framing(name) => return Err(Fault::Framing(name.into())),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The first value of a header that the guest has set.
+    pub(crate) fn first(&self, name: &str) -> Option<&'a [u8]> {
+        let mut headers = self.answer.headers.iter();
+        let found = headers.find(|(given, _)| given.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_slice())
+    }
+
+    /// Writes the head up to what frames the body, without the headers named
+    /// in `omitted`, in lower case.
+    pub(crate) fn start(&self, status: u16, date: &Date, omitted: &[&str], out: &mut Vec<u8>) {
+        write_status(status, out);
+        if !self.given.server {
+            out.extend_from_slice(b"Server: netwasm\r\n");
+        }
+        if !self.given.date {
+            out.extend_from_slice(b"Date: ");
+            out.extend_from_slice(date);
+            out.extend_from_slice(b"\r\n");
+        }
+        for (name, value) in &self.answer.headers {
+            // Those two are written at the end, by what really is.
+            let ours = matches!(name.len(), 10 | 14)
+                && (name.eq_ignore_ascii_case("connection")
+                    || name.eq_ignore_ascii_case("content-length"));
+            let omits = || omitted.iter().any(|other| name.eq_ignore_ascii_case(other));
+            if !ours && !omits() {
+                write_field(name, value, out);
+            }
+        }
+    }
+
+    /// Whether the host is to say who serves.
+    pub(crate) fn lacks_server(&self) -> bool {
+        !self.given.server
+    }
+
+    /// Whether the host is to say when.
+    pub(crate) fn lacks_date(&self) -> bool {
+        !self.given.date
+    }
+
+    /// The length that the head tells of a body with so many bytes; none where
+    /// the status has no length.
+    pub(crate) fn told_length(&self, status: u16, length: u64) -> Option<u64> {
+        match status {
+            // RFC 9110, section 8.6.
+            204 | 304 => None,
+            _ => Some(self.length.unwrap_or(length)),
+        }
+    }
+}
+
+fn check_field(name: &str, value: &[u8]) -> Result<(), Fault> {
+    if name.is_empty() || !name.bytes().all(is_token) {
+        return Err(Fault::Name(name.into()));
+    }
+    // RFC 9110, section 5.5: visible characters, spaces and tabs, and what is
+    // beyond ASCII.
+    let allowed = |&byte: &u8| byte == b'\t' || (byte >= b' ' && byte != 0x7f);
+    if !value.iter().all(allowed) {
+        return Err(Fault::Value(name.into()));
+    }
+    Ok(())
+}

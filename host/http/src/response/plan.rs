@@ -1,0 +1,73 @@
+//! How a response of a handler that awaits goes out: decided once, and written by
+//! HTTP/1.1 and HTTP/2 alike.
+
+use http::response::Parts;
+
+use crate::response::{bodiless, content_length};
+
+/// How a response of a handler that awaits goes out, decided before a byte of it
+/// is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) status: u16,
+    /// Bytes of the body, where that is known before its end.
+    pub(crate) length: Option<u64>,
+    /// The Content-Length that the head tells, if any.
+    pub(crate) told: Option<u64>,
+    /// Whether the body follows the head.
+    pub(crate) has_body: bool,
+}
+
+/// Why a response of a handler that awaits cannot be sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unsendable {
+    #[error("{0} is no status of a response")]
+    Status(u16),
+    #[error("its content-length is no number")]
+    Length,
+    #[error("its content-length is {told}, and its file has {file} bytes")]
+    File { told: u64, file: u64 },
+}
+
+impl Plan {
+    /// For a response to a request, of a HEAD request where `head`. The body is a
+    /// file of so many bytes, where `file` says so; or else it has ended already,
+    /// where `ended`.
+    ///
+    /// # Errors
+    /// Nothing may be sent of it.
+    pub(crate) fn new(
+        parts: &Parts,
+        head: bool,
+        file: Option<u64>,
+        ended: bool,
+    ) -> Result<Self, Unsendable> {
+        let status = parts.status.as_u16();
+        let given = content_length(&parts.headers).map_err(|_| Unsendable::Length)?;
+        if !(200..600).contains(&status) {
+            return Err(Unsendable::Status(status));
+        }
+        if let (Some(told), Some(file)) = (given, file)
+            && told != file
+            && !head
+        {
+            return Err(Unsendable::File { told, file });
+        }
+        let bodiless = bodiless(status);
+        let nothing = (bodiless || ended).then_some(0);
+        let length = given.or(file).or(nothing);
+        Ok(Self {
+            status,
+            length: if bodiless { Some(0) } else { length },
+            told: match status {
+                // RFC 9110, section 8.6.
+                204 | 304 => None,
+                205 => Some(0),
+                // To HEAD, nobody knows what the length would be.
+                _ if head && given.is_none() && file.is_none() => None,
+                _ => length,
+            },
+            has_body: !head && !bodiless,
+        })
+    }
+}

@@ -1,0 +1,50 @@
+//! Pipes, which splice(2) needs between two sockets.
+
+use std::cell::RefCell;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, SpliceFlags};
+
+/// The size asked for a pipe, bytes. Larger ones (1 MiB is what the kernel
+/// allows everybody) were not measurably faster.
+const PIPE: usize = 256 << 10;
+
+/// A pipe for splicing, kept by its thread between uses.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    pub(crate) read: OwnedFd,
+    pub(crate) write: OwnedFd,
+    /// Bytes.
+    pub(crate) capacity: usize,
+}
+
+impl Pipe {
+    /// One of those that are kept, or a new one; `None` where no descriptor is
+    /// left.
+    pub(crate) fn take(kept: &RefCell<Vec<Self>>) -> Option<Self> {
+        kept.borrow_mut().pop().or_else(|| {
+            let (read, write) =
+                rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
+            // Where it is refused the size is the default.
+            let _ = rustix::pipe::fcntl_setpipe_size(&write, PIPE);
+            let capacity = rustix::pipe::fcntl_getpipe_size(&write).ok()?;
+            Some(Self {
+                read,
+                write,
+                capacity,
+            })
+        })
+    }
+}
+
+/// splice(2) between a pipe and a socket.
+pub(crate) fn splice(from: &OwnedFd, to: &OwnedFd, most: usize) -> Result<usize, Errno> {
+    let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+    loop {
+        match rustix::pipe::splice(from, None, to, None, most, flags) {
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! A datagram socket as a guest holds it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use netwasm_base::error::ConnectionError;
+use tokio::sync::Notify;
+
+use crate::udp::burst::{LONGEST_V4, LONGEST_V6, Outgoing};
+
+/// How many peers an endpoint remembers at least: those it may send to.
+const KNOWN_PEERS: usize = 16 << 10;
+
+/// A datagram socket as a guest holds it.
+#[derive(Debug)]
+pub struct Datagrams {
+    pub(super) local: SocketAddr,
+    pub(super) outgoing: RefCell<Outgoing>,
+    pub(super) ending: Cell<Option<Closing>>,
+    /// The datagram being handled: from whom, and to which of our addresses.
+    pub(super) handled: Cell<Option<(SocketAddr, Option<IpAddr>)>>,
+    pub(super) known: RefCell<KnownPeers>,
+    pub(super) wake: Notify,
+}
+
+/// The peers that have sent something lately. A guest may answer them; any
+/// other address has to be allowed.
+#[derive(Debug, Default)]
+pub(super) struct KnownPeers {
+    recent: HashSet<SocketAddr>,
+    /// Those before, forgotten when `recent` is full again.
+    older: HashSet<SocketAddr>,
+}
+
+impl KnownPeers {
+    pub(super) fn note(&mut self, peer: SocketAddr) {
+        if self.recent.len() >= KNOWN_PEERS {
+            self.older = std::mem::take(&mut self.recent);
+        }
+        self.recent.insert(peer);
+    }
+
+    pub(super) fn contains(&self, peer: &SocketAddr) -> bool {
+        self.recent.contains(peer) || self.older.contains(peer)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Closing {
+    AfterFlush,
+    Now,
+}
+
+impl Datagrams {
+    pub(crate) fn new(local: SocketAddr) -> Rc<Self> {
+        Rc::new(Self {
+            local,
+            outgoing: RefCell::default(),
+            ending: Cell::new(None),
+            handled: Cell::new(None),
+            known: RefCell::default(),
+            wake: Notify::new(),
+        })
+    }
+
+    /// The address of this end.
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Whether the address has sent something to this endpoint lately.
+    pub fn knows(&self, peer: SocketAddr) -> bool {
+        self.handled
+            .get()
+            .is_some_and(|(handled, _)| handled == peer)
+            || self.known.borrow().contains(&peer)
+    }
+
+    /// Queues a datagram for the end of the burst.
+    pub fn send_to(&self, data: &[u8], to: SocketAddr) -> Result<(), ConnectionError> {
+        if self.ending.get().is_some() {
+            return Err(ConnectionError::InvalidState);
+        }
+        let longest = if to.is_ipv4() { LONGEST_V4 } else { LONGEST_V6 };
+        if data.len() > longest || to.is_ipv4() != self.local.is_ipv4() || to.port() == 0 {
+            return Err(ConnectionError::InvalidArgument);
+        }
+        let handled = self.handled.get();
+        // An answer leaves from the address that was asked.
+        let from = handled
+            .filter(|(peer, _)| *peer == to)
+            .and_then(|(_, local)| local);
+        self.outgoing.borrow_mut().push(data, to, from);
+        if handled.is_none() {
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Ends it after what is queued.
+    pub fn close(&self) {
+        if self.ending.get().is_none() {
+            self.ending.set(Some(Closing::AfterFlush));
+            self.wake.notify_one();
+        }
+    }
+
+    /// Ends it at once.
+    pub fn abort(&self) {
+        self.ending.set(Some(Closing::Now));
+        self.wake.notify_one();
+    }
+
+    /// Whether it ends, or has ended.
+    pub fn is_closing(&self) -> bool {
+        self.ending.get().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    #[test]
+    fn only_peers_that_sent_something_are_known_and_old_ones_are_forgotten() {
+        let mut known = KnownPeers::default();
+        known.note(peer(1));
+        assert!(known.contains(&peer(1)) && !known.contains(&peer(2)));
+        let other = |number: usize| SocketAddr::from(([10, 0, 0, 1], 1000 + number as u16));
+        for number in 0..2 * KNOWN_PEERS {
+            known.note(other(number));
+        }
+        assert!(known.contains(&other(2 * KNOWN_PEERS - 1)));
+        assert!(!known.contains(&peer(1)));
+        assert!(known.recent.len() + known.older.len() <= 2 * KNOWN_PEERS);
+    }
+}

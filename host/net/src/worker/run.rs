@@ -1,0 +1,292 @@
+//! A worker's part in a run: it serves until the run drains, or runs a program
+//! until that ends.
+
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::listener::{Accepted, Listener, StreamListener};
+use crate::service::{Program, Services};
+use crate::thread::Tick;
+use crate::worker::{ACCEPT, Worker};
+
+/// Tasks without which a worker does not do its work.
+#[derive(Debug, Default)]
+struct Vital(JoinSet<io::Result<()>>);
+
+impl Vital {
+    /// Runs a task, which may come to its end but must not fail.
+    fn spawn(&mut self, task: impl Future<Output = io::Result<()>> + 'static) -> AbortHandle {
+        self.0.spawn_local(task)
+    }
+
+    /// Waits until one of them has failed, by an error or a panic.
+    async fn failed(&mut self) {
+        loop {
+            match self.0.join_next().await {
+                Some(Ok(Ok(()))) => {}
+                Some(Ok(Err(error))) => {
+                    tracing::error!(%error, "a worker fails");
+                    return;
+                }
+                Some(Err(error)) if error.is_cancelled() => {}
+                // The panic was logged.
+                Some(Err(_)) => return,
+                None => std::future::pending().await,
+            }
+        }
+    }
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// New connections are accepted.
+    Serving,
+    /// No new connections; those that are there come to their end.
+    Draining,
+    /// Nothing is waited for.
+    Aborting,
+}
+
+/// What a worker is given to serve.
+#[derive(Debug)]
+pub struct Assignment {
+    /// Its own listening sockets.
+    pub listeners: Vec<Listener>,
+    /// Connections that another worker accepted for it.
+    pub handed: mpsc::UnboundedReceiver<Accepted>,
+}
+
+/// How a worker ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ended {
+    /// Connections, and the command, that had to be aborted.
+    pub aborted: usize,
+    /// What the command said of itself.
+    pub code: Option<u8>,
+    /// True if the worker could not go on, or never began.
+    pub failed: bool,
+}
+
+/// Serves until the run ends, or runs the program until that ends.
+pub async fn run(
+    worker: Rc<Worker>,
+    services: Services,
+    assignment: Assignment,
+    phase: watch::Receiver<Phase>,
+    clock: watch::Receiver<Tick>,
+) -> Ended {
+    let turns = Rc::clone(&worker.thread.turns);
+    turns
+        .run(serve(worker, services, assignment, phase, clock))
+        .await
+}
+
+async fn serve(
+    worker: Rc<Worker>,
+    mut services: Services,
+    assignment: Assignment,
+    mut phase: watch::Receiver<Phase>,
+    clock: watch::Receiver<Tick>,
+) -> Ended {
+    let program = services.program.take();
+    let services = Rc::new(services);
+    let thread = &worker.thread;
+    let mut vital = Vital::default();
+    vital.spawn(Rc::clone(&worker).watch_deadlines(Rc::clone(&services), clock));
+    vital.spawn(Rc::clone(&worker).make_room());
+    let mut listening = Vec::new();
+    for listener in assignment.listeners {
+        match listener {
+            Listener::Stream(listener) => {
+                let accepting = accept(Rc::clone(&worker), Rc::clone(&services), listener);
+                listening.push(vital.spawn(accepting));
+            }
+            Listener::Datagram(socket) => {
+                let Some(service) = &services.datagrams else {
+                    continue;
+                };
+                let (active, turn) = (thread.active(), thread.turns.turn());
+                let serving = service.serve(thread, socket, &turn);
+                vital.spawn(async move {
+                    let result = turn.run(serving).await;
+                    drop(active);
+                    result
+                });
+            }
+        }
+    }
+    let mut handed = assignment.handed;
+    let (taking, taken) = (Rc::clone(&worker), Rc::clone(&services));
+    listening.push(vital.spawn(async move {
+        let turn = taking.thread.turns.turn();
+        while let Some(accepted) = handed.recv().await {
+            taking.accept(&taken, accepted);
+            if !handed.is_empty() {
+                turn.pause(ACCEPT).await;
+            }
+        }
+        Ok(())
+    }));
+
+    if let Some(program) = program {
+        return command(&worker, program, phase, vital).await;
+    }
+    let mut failed = tokio::select! {
+        // An error means that the server is gone, which is an end as well.
+        _ = phase.wait_for(|phase| *phase != Phase::Serving) => false,
+        () = vital.failed() => true,
+    };
+    listening.iter().for_each(AbortHandle::abort);
+    worker.drain();
+    if !failed {
+        tokio::select! {
+            () = thread.all_ended() => {}
+            _ = phase.wait_for(|phase| *phase == Phase::Aborting) => {}
+            () = vital.failed() => failed = true,
+        }
+    }
+    // Connections of a worker that fails have nobody who ends them in time.
+    let aborted = worker.abort().await;
+    services.tick();
+    Ended {
+        aborted,
+        code: None,
+        failed,
+    }
+}
+
+/// Runs the program until it ends, or has to. Its connections go with it, as
+/// those of a process do.
+async fn command(
+    worker: &Rc<Worker>,
+    program: Program,
+    mut phase: watch::Receiver<Phase>,
+    mut vital: Vital,
+) -> Ended {
+    let mut aborting = phase.clone();
+    let draining = Rc::clone(worker);
+    tokio::task::spawn_local(async move {
+        // An error means that the server is gone, which is an end as well.
+        let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
+        draining.drain();
+    });
+    let mut failed = false;
+    let turn = worker.thread.turns.turn();
+    // Not the main task, whose polls begin the rounds of the turns.
+    let mut running = JoinSet::new();
+    running.spawn_local(async move { turn.run(program).await });
+    let code = tokio::select! {
+        code = running.join_next() => {
+            let code = code.and_then(Result::ok);
+            // It panicked, which was logged.
+            failed = code.is_none();
+            code
+        }
+        _ = aborting.wait_for(|phase| *phase == Phase::Aborting) => None,
+        () = vital.failed() => {
+            failed = true;
+            None
+        }
+    };
+    if code.is_some() {
+        worker.close_all().await;
+    } else {
+        worker.abort().await;
+    }
+    Ended {
+        aborted: usize::from(code.is_none()),
+        code,
+        failed,
+    }
+}
+
+/// Accepts connections for ever.
+///
+/// # Errors
+/// The runtime cannot watch the socket.
+async fn accept(
+    worker: Rc<Worker>,
+    services: Rc<Services>,
+    listener: StreamListener,
+) -> io::Result<()> {
+    let places = Arc::clone(&worker.env().places);
+    let (mut acceptor, kind, share) = listener.into_parts()?;
+    let mut next = 0_usize;
+    let turn = worker.thread.turns.turn();
+    let mut poll = None;
+    loop {
+        let accepted = poll_fn(|cx| acceptor.poll_accept(&places, cx)).await;
+        let Some((socket, peer, permit)) = accepted else {
+            return Err(io::Error::other("a listening socket cannot be watched"));
+        };
+        if poll.replace(turn.number()) == Some(turn.number()) {
+            // Another was accepted in the same poll: there may be more.
+            turn.pause(ACCEPT).await;
+        }
+        let accepted = Accepted {
+            socket,
+            peer,
+            kind,
+            permit,
+        };
+        match share.as_slice() {
+            [] => worker.accept(&services, accepted),
+            others => {
+                next = (next + 1) % others.len();
+                if let Some(other) = others.get(next) {
+                    // One that is gone has nobody to serve it either.
+                    let _ = other.send(accepted);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use netwasm_base::config::Limits;
+
+    use super::*;
+    use crate::testing::in_worker;
+
+    #[test]
+    fn a_task_that_must_live_and_does_not_is_noticed() {
+        in_worker(Limits::default(), async |_| {
+            let mut vital = Vital::default();
+            vital.spawn(async { Ok(()) });
+            vital.spawn(std::future::pending()).abort();
+            let ended = tokio::time::timeout(Duration::from_millis(10), vital.failed());
+            assert!(
+                ended.await.is_err(),
+                "what has ended in order is no failure"
+            );
+            vital.spawn(async { panic!("as it was told") });
+            vital.failed().await;
+            vital.spawn(async { Err(io::ErrorKind::OutOfMemory.into()) });
+            vital.failed().await;
+        });
+    }
+
+    #[test]
+    fn a_clock_that_stops_is_noticed() {
+        in_worker(Limits::default(), async |worker: Rc<Worker>| {
+            let (clock, ticks) = watch::channel::<Tick>(0);
+            let mut vital = Vital::default();
+            vital.spawn(Rc::clone(&worker).watch_deadlines(Rc::default(), ticks));
+            clock.send(7).expect("it listens");
+            while worker.thread.now() < 7 {
+                tokio::task::yield_now().await;
+            }
+            drop(clock);
+            vital.failed().await;
+        });
+    }
+}

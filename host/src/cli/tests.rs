@@ -1,0 +1,406 @@
+use std::time::Duration;
+
+use netwasm_base::config::{
+    AccessLogConfig, AccessLogFormat, CertificateFiles, Directory, HttpLimits, Isolation,
+    ListenerConfig, ListenerKind, TlsFiles,
+};
+use netwasm_base::descriptors;
+
+use super::*;
+use crate::logging::{LogFormat, Verbosity};
+
+/// The arguments after `netwasm`, in one string.
+fn parse_line(line: &str) -> Result<Command, clap::Error> {
+    parse(
+        std::iter::once("netwasm")
+            .chain(line.split_whitespace())
+            .map(OsString::from),
+    )
+}
+
+fn run(line: &str) -> (Config, LogOptions) {
+    match parse_line(&format!("run {line}")) {
+        Ok(Command::Run(config, log)) => (*config, log),
+        Ok(other) => panic!("{line} gave {other:?}"),
+        Err(error) => panic!("{line}: {error}"),
+    }
+}
+
+fn error(line: &str) -> String {
+    match parse_line(line) {
+        Ok(command) => panic!("{line} gave {command:?}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn flags_are_well_formed() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn without_flags_the_limits_are_the_defaults() {
+    let (config, log) = run("a.wasm --tcp 1");
+    let limits = Limits {
+        max_connections: descriptors::connections(false),
+        max_outgoing: descriptors::connections(false),
+        ..Limits::default()
+    };
+    assert_eq!(config.limits, limits);
+    assert_eq!(config.isolation, None);
+    assert_eq!(config.tls, TlsFiles::default());
+    assert_eq!(config.policy, Policy::default());
+    assert_eq!(config.dns, DnsConfig::default());
+    assert!(config.cache && !config.trust_compiled);
+    assert_eq!(log, LogOptions::default());
+    assert_eq!(
+        config.guest,
+        GuestConfig {
+            name: "a".into(),
+            program: "a.wasm".into(),
+            ..GuestConfig::default()
+        }
+    );
+}
+
+#[test]
+fn each_flag_reaches_its_place() {
+    let (config, log) = run(
+        "dir/a.wasm --tcp 1 --tls [::1]:2 --tls unix:/s --udp 0.0.0.0:3 --cert c1 --key k1 \
+         --cert c2 --key k2 --client-ca ca --alpn h2 --alpn x --ca r1 --ca r2 \
+         --isolation worker --workers 3 --allow-connect *.example.org:443 --dir p::/:rw \
+         --allow-udp 10.0.0.1:53 --allow-resolve example.com --allow-listen [::1]:9 \
+         --dns-server 10.0.0.53 --dns-server [::1]:5353 --dns-timeout 2s --tls-insecure \
+         --env A=b=c --env NETWASM_IS_NOT_SET --allow-compiled --no-cache \
+         --event-timeout 1s --max-connections 10 --backlog 11 --idle-timeout 5m \
+         --max-outgoing 13 --half-close-timeout none --tcp-keepalive 14s \
+         --background-timeout 15s --max-background 16 --response-body-timeout 17s \
+         --handshake-timeout 2s --write-timeout 3s --write-high 3k --write-low 2KiB \
+         --max-write-buffer 1.5MB --max-handles 12 --shutdown-timeout 4s --max-memory 1MiB \
+         --http 4 --https unix:/t --access-log - --access-log-format json --max-body 1k \
+         --max-head 2k --max-request-line 3k --max-headers 4 --head-timeout 6s \
+         --body-timeout 7s --keep-alive-timeout 8s --response-timeout 9s \
+         --max-instance-reuse-count 5 --max-instance-concurrent-reuse-count 6 \
+         --max-component-size 2M --compile-timeout 5s -vv --log-format json --log-rate 7 -- --tcp x",
+    );
+    assert_eq!(config.component, ComponentSource::File("dir/a.wasm".into()));
+    assert!(config.trust_compiled && !config.cache);
+    assert_eq!(config.workers.get(), 3);
+    assert_eq!(config.isolation, Some(Isolation::Worker));
+    let listeners = [
+        (ListenerKind::Tcp, "1"),
+        (ListenerKind::Tls, "[::1]:2"),
+        (ListenerKind::Tls, "unix:/s"),
+        (ListenerKind::Udp, "0.0.0.0:3"),
+        (ListenerKind::Http, "4"),
+        (ListenerKind::Https, "unix:/t"),
+    ]
+    .map(|(kind, address)| ListenerConfig {
+        kind,
+        address: address.parse().expect("an address"),
+    });
+    assert_eq!(config.listeners, listeners);
+    let pair = |chain: &str, key: &str| CertificateFiles {
+        chain: chain.into(),
+        key: key.into(),
+    };
+    let tls = TlsFiles {
+        certificates: vec![pair("c1", "k1"), pair("c2", "k2")],
+        client_ca: Some("ca".into()),
+        alpn: vec![b"h2".to_vec(), b"x".to_vec()],
+        extra_roots: vec!["r1".into(), "r2".into()],
+        insecure: true,
+    };
+    assert_eq!(config.tls, tls);
+    let guest = GuestConfig {
+        name: "a".into(),
+        program: "a.wasm".into(),
+        args: vec!["--tcp".into(), "x".into()],
+        env: vec![("A".into(), "b=c".into())],
+        dirs: vec![Directory {
+            host: "p".into(),
+            guest: "/".into(),
+            writable: true,
+        }],
+    };
+    assert_eq!(config.guest, guest);
+    let policy = Policy {
+        connect: vec!["*.example.org:443".parse().expect("a pattern")],
+        udp: vec!["10.0.0.1:53".parse().expect("a pattern")],
+        resolve: vec!["example.com".parse().expect("a name")],
+        listen: vec!["[::1]:9".parse().expect("an address")],
+    };
+    assert_eq!(config.policy, policy);
+    let dns = DnsConfig {
+        servers: ["10.0.0.53", "[::1]:5353"]
+            .map(|server| server.parse().expect("a server"))
+            .into(),
+        timeout: Duration::from_secs(2),
+    };
+    assert_eq!(config.dns, dns);
+    let limits = Limits {
+        max_connections: 10,
+        max_outgoing: 13,
+        connections_given: true,
+        backlog: 11,
+        max_memory: 1 << 20,
+        event_timeout: Duration::from_secs(1),
+        idle_timeout: Some(Duration::from_secs(300)),
+        half_close_timeout: None,
+        tcp_keepalive: Some(Duration::from_secs(14)),
+        handshake_timeout: Duration::from_secs(2),
+        write_timeout: Duration::from_secs(3),
+        write_high: 3000,
+        write_low: 2048,
+        max_write_buffer: 1_500_000,
+        max_handles: 12,
+        background_timeout: Duration::from_secs(15),
+        max_background: 16,
+        shutdown_timeout: Duration::from_secs(4),
+        max_component_size: 2_000_000,
+        compile_timeout: Duration::from_secs(5),
+        http: HttpLimits {
+            max_head: 2000,
+            max_request_line: 3000,
+            max_headers: 4,
+            max_body: 1000,
+            head_timeout: Duration::from_secs(6),
+            body_timeout: Duration::from_secs(7),
+            keep_alive_timeout: Duration::from_secs(8),
+            response_timeout: Duration::from_secs(9),
+            response_body_timeout: Duration::from_secs(17),
+            max_instance_reuse: 5,
+            max_instance_concurrency: 6,
+        },
+    };
+    assert_eq!(config.limits, limits);
+    assert_eq!(
+        config.access_log,
+        Some(AccessLogConfig {
+            path: "-".into(),
+            format: AccessLogFormat::Json,
+        })
+    );
+    assert_eq!(
+        log,
+        LogOptions {
+            format: LogFormat::Json,
+            verbosity: Verbosity::Trace,
+            rate: 7,
+        }
+    );
+}
+
+#[test]
+fn an_idle_connection_may_stay_for_ever() {
+    for never in ["none", "0", "0s"] {
+        let (config, _) = run(&format!("a.wasm --tcp 1 --idle-timeout {never}"));
+        assert_eq!(config.limits.idle_timeout, None, "{never}");
+    }
+}
+
+#[test]
+fn variables_can_be_inherited() {
+    let (config, _) = run("a.wasm --tcp 1 --env PATH --env EMPTY=");
+    let path = std::env::var("PATH").expect("PATH is set");
+    assert_eq!(
+        config.guest.env,
+        [("PATH".into(), path), ("EMPTY".into(), String::new())]
+    );
+}
+
+#[test]
+fn a_plain_word_that_is_no_file_is_a_built_in_component() {
+    let (config, _) = run("echo --tcp 1");
+    assert!(matches!(
+        config.component,
+        ComponentSource::BuiltIn { name: "echo", .. }
+    ));
+    assert_eq!(config.guest.name, "echo");
+    // Of these, what is missing is told when they are read.
+    for file in ["echo.wasm", "./echo", "dir/echo"] {
+        let (config, _) = run(&format!("{file} --tcp 1"));
+        assert_eq!(config.component, ComponentSource::File(file.into()));
+    }
+    assert_eq!(
+        error("run ecko --tcp 1"),
+        "error: there is neither a file nor a built-in component 'ecko'; built in: chat, echo, fetch, file-server, hello, pool, proxy, relay-echo, resolve, reverse-proxy, router, socket-echo, static, stream-echo, stream-relay, tcp-client, upgrade\n"
+    );
+}
+
+#[test]
+fn mistakes_are_told_with_the_flags_to_change() {
+    for (line, message) in [
+        (
+            "run a.wasm --tcp 1 --access-log a",
+            "--access-log is of HTTP requests, and there is neither --http nor --https",
+        ),
+        (
+            "run a.wasm --https 1",
+            "--https 1 needs --cert FILE and --key FILE (for a test: \
+             certs/cert.pem and certs/key.pem)",
+        ),
+        (
+            "run a.wasm --tls 1",
+            "--tls 1 needs --cert FILE and --key FILE (for a test: \
+            certs/cert.pem and certs/key.pem)",
+        ),
+        (
+            "run a.wasm --tcp 1 --cert a --cert b --key c",
+            "each --cert needs its --key, in \
+            the same order: there are 2 --cert and 1 --key",
+        ),
+        (
+            "run a.wasm --udp unix:/s",
+            "--udp cannot use a Unix socket: write --tcp unix:/s",
+        ),
+        (
+            "run a.wasm --tcp 1 --tcp 1",
+            "two listeners have the address 1: give each its own",
+        ),
+        (
+            "run a.wasm --tcp 1 --tls [::1]:1 --cert a --key b",
+            "two listeners have the address [::1]:1: give each its own",
+        ),
+        (
+            "run a.wasm --tcp 1 --write-low 65KiB",
+            "--write-low (66560 bytes) must not be above --write-high (65536 bytes)",
+        ),
+        (
+            "run a.wasm --tcp 1 --max-write-buffer 1KiB",
+            "--write-high (65536 bytes) must not be above --max-write-buffer (1024 bytes)",
+        ),
+        (
+            "run a.wasm --tcp 1 --max-memory 1KiB",
+            "--max-memory takes 64KiB, a page of \
+            WebAssembly, to 4GiB, and this is 1024 bytes",
+        ),
+        (
+            "run a.wasm --tcp 1 --max-memory 5GiB",
+            "--max-memory takes 64KiB, a page of \
+            WebAssembly, to 4GiB, and this is 5368709120 bytes",
+        ),
+        (
+            "compile a.wasm -o b --max-memory 5GiB",
+            "--max-memory takes 64KiB, a page of \
+            WebAssembly, to 4GiB, and this is 5368709120 bytes",
+        ),
+        (
+            "run a.wasm --tcp 1 --write-timeout 2years",
+            "--write-timeout takes at most 365 days",
+        ),
+        (
+            "run a.wasm --tcp 1 --dns-timeout 2years",
+            "--dns-timeout takes at most 365 days",
+        ),
+        (
+            "run a.wasm --tcp 1 --dir a::/ --dir b::/",
+            "two --dir have the path / in the guest: give each its own",
+        ),
+    ] {
+        assert_eq!(error(line), format!("error: {message}\n"), "{line}");
+    }
+}
+
+#[test]
+fn values_that_cannot_be_used_say_what_to_write() {
+    for (flag, message) in [
+        ("--tcp *:80", "write 0.0.0.0:80 for all IPv4 addresses"),
+        ("--event-timeout 0", "it must not be zero"),
+        (
+            "--event-timeout 30",
+            "write a number with its unit, such as 100ms",
+        ),
+        ("--idle-timeout never", "or none for never"),
+        (
+            "--max-memory many",
+            "write a number of bytes, or one with its unit",
+        ),
+        ("--max-memory 0", "it must not be zero"),
+        (
+            "--max-memory=-1",
+            "write a number of bytes, or one with its unit",
+        ),
+        ("--max-connections 0", "it must not be zero"),
+        ("--max-handles 1k", "write a whole number, 1 or more"),
+        ("--workers 0", "write a whole number from 1 to 1024"),
+        ("--backlog 0", "0 is not in 1..=2147483647"),
+        ("--env =x", "write NAME=VALUE, or NAME to inherit it"),
+        ("--dir ::/", "no directory of the host"),
+        (
+            "--allow-connect example.org",
+            "no port: write example.org:443",
+        ),
+        ("--allow-udp unix:/a", "not a Unix socket"),
+        ("--allow-resolve a:80", "without a port: write a"),
+        ("--allow-listen *:80", "write 0.0.0.0:80"),
+        ("--dns-server dns.example", "is not an IP address"),
+        ("--dns-timeout 5", "write a number with its unit"),
+        (
+            "--isolation none",
+            "[possible values: request, connection, worker]",
+        ),
+    ] {
+        let message_found = error(&format!("run a.wasm --tcp 1 {flag}"));
+        let name = flag.split([' ', '=']).next().expect("a first part");
+        assert!(message_found.contains(message), "{flag}: {message_found}");
+        assert!(message_found.contains(name), "{flag}: {message_found}");
+    }
+}
+
+#[test]
+fn both_listeners_of_tcp_and_udp_may_have_one_port() {
+    run("a.wasm --tcp 1 --udp 1");
+    run("a.wasm --tcp 0 --tcp 0 --tcp 127.0.0.1:0 --tcp 127.0.0.1:0");
+}
+
+#[test]
+fn short_help_fits_a_screen_and_long_help_has_all_flags() {
+    let short = error("run -h");
+    assert!(short.lines().count() <= 45, "{short}");
+    assert!(
+        short.contains("--allow-connect") && !short.contains("--write-low"),
+        "{short}"
+    );
+    let long = error("run --help");
+    assert!(
+        long.starts_with("Listens,") && long.contains("[default: 100ms]"),
+        "{long}"
+    );
+    for arg in Cli::command()
+        .find_subcommand("run")
+        .expect("run")
+        .get_arguments()
+    {
+        if let Some(name) = arg.get_long() {
+            assert!(long.contains(&format!("--{name}")), "{name} in {long}");
+        }
+    }
+    assert!(long.lines().count() <= 135, "{long}");
+    assert!(error("--help").contains("Examples:"));
+    // It is the guest's here.
+    run("a.wasm --tcp 1 -- --help");
+}
+
+#[test]
+fn the_other_commands_take_a_component() {
+    assert!(matches!(
+        parse_line("inspect a.wasm"),
+        Ok(Command::Inspect {
+            component: ComponentSource::File(_),
+            ..
+        })
+    ));
+    match parse_line("compile a.wasm -o a.cwasm --max-memory 1MiB") {
+        Ok(Command::Compile {
+            component,
+            output,
+            limits,
+        }) => {
+            assert_eq!(component, ComponentSource::File("a.wasm".into()));
+            assert_eq!(output, Path::new("a.cwasm"));
+            assert_eq!(limits.max_memory, 1 << 20);
+        }
+        other => panic!("{other:?}"),
+    }
+}
