@@ -12,7 +12,8 @@
 //! dropped and counted.
 
 mod kinds;
-pub(crate) use std::io::{self, IsTerminal};
+
+use std::io::{self, IsTerminal};
 use std::sync::OnceLock;
 use std::time::Duration;
 

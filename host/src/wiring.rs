@@ -33,6 +33,10 @@ impl Run {
     pub(crate) fn new(config: &Config) -> Result<Self, Error> {
         let roots = Arc::new(Roots::open(&config.guest.dirs)?);
         let tls = Arc::new(Tls::load(&config.tls)?);
+        if !config.policy.connect.is_empty() {
+            // While the component is compiled.
+            tls.prepare_client();
+        }
         let ready = LoadedComponent::load(config)?;
         let net = Arc::new(Env::new(Settings {
             limits: config.limits.clone(),

@@ -6,7 +6,8 @@
 //!                      +--> ConfigError: one line, with the flag to change
 //! ```
 //!
-//! Nothing here waits, opens a socket or knows of WebAssembly.
+//! Nothing here opens a socket or knows of WebAssembly; what waits does so in a
+//! thread of its own.
 //!
 //! # Modules
 //!

@@ -1,6 +1,6 @@
 //! One HTTP connection: requests in, responses out, in their order.
 //!
-//! Like that of a byte stream (`connection.rs`), its task is a hand-written
+//! Like that of a byte stream (`netwasm_net::connection`), its task is a hand-written
 //! future that reads into the worker's scratch buffer. What has come whole is
 //! answered at once from there; a connection keeps only what is incomplete.
 //! Responses to requests that came together go out together.
@@ -443,7 +443,7 @@ impl Future for Driver {
     }
 }
 
-pub(crate) const SLOW_HEAD: Refusal = Refusal {
+const SLOW_HEAD: Refusal = Refusal {
     status: 408,
     reason: "the head took too long",
 };

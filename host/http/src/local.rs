@@ -77,7 +77,7 @@ impl Local {
     }
 
     /// Hands on what was logged.
-    pub(crate) fn flush_log(&self) {
+    fn flush_log(&self) {
         if let Some(lines) = &self.lines {
             lines.borrow_mut().flush();
         }

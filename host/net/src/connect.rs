@@ -135,18 +135,20 @@ pub async fn dial(
 /// Connects a socket that a guest has made, and maybe bound.
 ///
 /// # Errors
-/// There are as many connections as are allowed, or what connect(2) says.
+/// There are as many connections as are allowed; the inner one is what connect(2)
+/// says.
 pub async fn dial_from(
     env: &Env,
     socket: Socket,
     remote: SocketAddr,
-) -> Result<Dialed, ConnectionError> {
+) -> Result<io::Result<Dialed>, ConnectionError> {
     let permit = env.try_outgoing_permit()?;
-    Ok(Dialed {
-        socket: connect_socket(socket, &remote.into()).await?,
+    let connected = connect_socket(socket, &remote.into()).await;
+    Ok(connected.map(|socket| Dialed {
+        socket,
         peer: Address::Ip(remote),
         permit,
-    })
+    }))
 }
 
 async fn connect_address(remote: SocketAddr, local: Option<IpAddr>) -> io::Result<Watched> {

@@ -57,7 +57,7 @@ impl Endpoint {
 /// How to connect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ConnectOptions {
-    /// How long it may take in all, unless `TIMEOUT`.
+    /// How long it may take in all, unless 30 s.
     pub timeout: Option<Duration>,
     /// The address to connect from, unless the system picks one.
     pub local: Option<IpAddr>,

@@ -70,9 +70,6 @@ impl Env {
             tls,
             places,
         } = settings;
-        if !policy.connect.is_empty() {
-            tls.prepare_client();
-        }
         let counters: Arc<Counters> = Arc::default();
         let pools = Pools::new().map_err(|source| Error::System {
             what: "epoll",

@@ -1,5 +1,5 @@
 //! The connections of a listening socket that a guest has, for its stream of
-//! them: like `listener`'s `accept` it cannot fail, and it ends when the run
+//! them: it cannot fail, and it ends when the run
 //! drains.
 //!
 //! Those of WASI 0.2, and so of `std::net`, are wasmtime-wasi's and not these,
@@ -22,7 +22,8 @@ use crate::transport::Transport;
 pub struct Incoming {
     thread: Rc<Thread>,
     acceptor: Acceptor,
-    drained: Pin<Box<dyn Future<Output = ()>>>,
+    /// `None` once the run drains.
+    drained: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
 impl fmt::Debug for Incoming {
@@ -37,7 +38,7 @@ impl Incoming {
     /// Those of a listening socket.
     pub fn new(thread: Rc<Thread>, listener: Rc<Watched>) -> Self {
         Self {
-            drained: Box::pin(Rc::clone(&thread).drained()),
+            drained: Some(Box::pin(Rc::clone(&thread).drained())),
             acceptor: Acceptor::new(listener),
             thread,
         }
@@ -45,10 +46,18 @@ impl Incoming {
 
     /// Waits until there is one, or may be, or there will be none.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.drained.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
+        match self.is_drained(cx) {
+            true => Poll::Ready(()),
+            false => self.acceptor.poll_ready(cx),
         }
-        self.acceptor.poll_ready(cx)
+    }
+
+    fn is_drained(&mut self, cx: &mut Context<'_>) -> bool {
+        let waiting = self.drained.as_mut();
+        if waiting.is_some_and(|it| it.as_mut().poll(cx).is_ready()) {
+            self.drained = None;
+        }
+        self.drained.is_none()
     }
 
     /// Nobody waits for the next connection any more: its place is for others.
@@ -59,7 +68,7 @@ impl Incoming {
     /// The next connection; `None` when there will be none.
     pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Rc<Transport>>> {
         loop {
-            if self.drained.as_mut().poll(cx).is_ready() {
+            if self.is_drained(cx) {
                 return Poll::Ready(None);
             }
             let env = &self.thread.env;
@@ -69,11 +78,41 @@ impl Incoming {
             };
             match Transport::new(&self.thread, socket, peer, Some(permit)) {
                 Ok(transport) => {
+                    self.acceptor.works();
                     env.counters.connections_accepted.add();
                     return Poll::Ready(Some(transport));
                 }
                 Err(error) => self.acceptor.fail(&error),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use netwasm_base::config::Limits;
+    use tokio::io::Interest;
+
+    use super::*;
+    use crate::testing::in_worker;
+
+    #[test]
+    fn that_there_will_be_none_may_be_asked_again() {
+        in_worker(Limits::default(), async |worker| {
+            let scratch = tempfile::tempdir().expect("a directory");
+            let listener = UnixListener::bind(scratch.path().join("s")).expect("a socket");
+            listener.set_nonblocking(true).expect("O_NONBLOCK");
+            let listener = Watched::new(listener.into(), Interest::READABLE).expect("watched");
+            let mut incoming = Incoming::new(Rc::clone(&worker.thread), Rc::new(listener));
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            assert!(incoming.poll_accept(&mut cx).is_pending());
+            worker.thread.drain();
+            for _ in 0..2 {
+                assert!(incoming.poll_ready(&mut cx).is_ready());
+                assert!(matches!(incoming.poll_accept(&mut cx), Poll::Ready(None)));
+            }
+        });
     }
 }

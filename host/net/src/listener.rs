@@ -439,12 +439,7 @@ impl Acceptor {
             let error = match accepted {
                 // Others may have more use for the place meanwhile.
                 Err(_would_block) => continue,
-                Ok(Ok((socket, peer))) => {
-                    if std::mem::take(&mut self.reported) {
-                        tracing::info!("accepting connections again");
-                    }
-                    return Poll::Ready(Some((socket, peer, permit)));
-                }
+                Ok(Ok((socket, peer))) => return Poll::Ready(Some((socket, peer, permit))),
                 Ok(Err(error)) => error,
             };
             if Errno::from_io_error(&error).is_some_and(is_about_one_client) {
@@ -452,6 +447,13 @@ impl Acceptor {
             } else {
                 self.fail(&error);
             }
+        }
+    }
+
+    /// A connection was taken.
+    pub(crate) fn works(&mut self) {
+        if std::mem::take(&mut self.reported) {
+            tracing::info!("accepting connections again");
         }
     }
 

@@ -100,7 +100,7 @@ struct State<C> {
 
 /// A connection that nobody uses.
 #[derive(Debug)]
-pub struct Kept<C> {
+struct Kept<C> {
     connection: C,
     made: Instant,
     since: Instant,

@@ -37,8 +37,7 @@ pub(crate) type Serving = Pin<Box<dyn Future<Output = io::Result<()>>>>;
 /// A program: one call, whose result is the exit code.
 pub type Program = Pin<Box<dyn Future<Output = u8>>>;
 
-/// What a worker speaks on its listeners. What is missing, it has no listener
-/// for.
+/// What a worker speaks on its listeners.
 #[derive(Default)]
 pub struct Services {
     /// `--tcp` and `--tls`.

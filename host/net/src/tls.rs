@@ -98,7 +98,7 @@ impl Tls {
 
     /// Reads the authorities that outgoing connections trust, on a thread of
     /// its own: there are many, and no handler is to wait for them.
-    pub(crate) fn prepare_client(self: &Arc<Self>) {
+    pub fn prepare_client(self: &Arc<Self>) {
         let tls = Arc::clone(self);
         let prepare = move || {
             tls.client_config();

@@ -75,7 +75,7 @@ struct Server<G: DatagramGuest> {
 
 /// Datagrams that were received at once.
 #[derive(Default)]
-pub struct ReceivedBurst {
+struct ReceivedBurst {
     metas: [RecvMeta; BATCH_SIZE],
     /// How many buffers were filled.
     count: usize,

@@ -32,7 +32,7 @@ struct Indices {
 
 impl fmt::Debug for EventProgram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Program").finish_non_exhaustive()
+        f.debug_struct("EventProgram").finish_non_exhaustive()
     }
 }
 

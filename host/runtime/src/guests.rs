@@ -164,9 +164,7 @@ impl OfThread {
             async move { instance::run(&local, &program).await },
         ))
     }
-}
 
-impl OfThread {
     /// Those that take connections as streams, where the component does.
     #[must_use]
     pub fn streams(&self) -> Option<Rc<dyn StreamGuests>> {

@@ -17,7 +17,6 @@
 
 mod body;
 mod connector;
-
 mod failure;
 mod line;
 mod plain;

@@ -126,8 +126,8 @@ fn both_protocols_make_the_same_of_what_a_handler_that_awaits_answers() {
             let (one, two) = (case.by_http1(&worker).await, case.by_http2(&worker).await);
             if case.lies() {
                 assert_eq!(two, None, "{case:?}");
-                // In HTTP/1.1 nothing can follow a head that tells of no body: to
-                // its client it is whole.
+                // In HTTP/1.1 nothing can follow a head that tells of no body, not
+                // even trailers: it is whole.
                 assert_eq!(one.is_some(), case.told == Some("0"), "{case:?}");
                 continue;
             }

@@ -38,7 +38,7 @@ const MOST_PROBES: u8 = 3;
 /// How soon the reset of a closed socket is looked for, once it was asked.
 const PROBED: Duration = Duration::from_millis(200);
 
-pub(crate) const UNTRANSLATABLE: Refusal = Refusal {
+const UNTRANSLATABLE: Refusal = Refusal {
     status: 400,
     reason: "wasi:http has no such request",
 };

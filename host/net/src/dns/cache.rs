@@ -16,9 +16,9 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The answers that all workers share.
 #[derive(Debug, Default)]
-pub(super) struct Cache(Mutex<CachedAnswer>);
+pub(super) struct Cache(Mutex<Answers>);
 
-pub(crate) type CachedAnswer = HashMap<(Name, RecordType), (Answer, Instant)>;
+type Answers = HashMap<(Name, RecordType), (Answer, Instant)>;
 
 impl Cache {
     pub(super) fn get(&self, name: &Name, family: RecordType) -> Option<Answer> {
@@ -45,7 +45,7 @@ impl Cache {
         kept.insert((name.clone(), family), (answer.clone(), until));
     }
 
-    fn kept(&self) -> MutexGuard<'_, CachedAnswer> {
+    fn kept(&self) -> MutexGuard<'_, Answers> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

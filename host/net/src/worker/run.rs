@@ -225,6 +225,7 @@ async fn accept(
         let Some((socket, peer, permit)) = accepted else {
             return Err(io::Error::other("a listening socket cannot be watched"));
         };
+        acceptor.works();
         if poll.replace(turn.number()) == Some(turn.number()) {
             // Another was accepted in the same poll: there may be more.
             turn.pause(ACCEPT).await;

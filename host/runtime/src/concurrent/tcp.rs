@@ -37,7 +37,6 @@ use netwasm_net::transport::Transport;
 
 use crate::concurrent::state::{AsyncState, Store};
 use crate::concurrent::streams;
-use crate::convert::socket_error;
 use crate::instance::Instance;
 
 /// Connections that the kernel keeps waiting, unless the guest says otherwise.
@@ -438,12 +437,10 @@ fn begin_connect(
 /// Takes a connection that was made.
 fn adopt(
     state: &AsyncState,
-    connected: Result<Dialed, ConnectionError>,
+    connected: Result<io::Result<Dialed>, ConnectionError>,
 ) -> SocketResult<Rc<Stream>> {
-    let dialed = connected.map_err(|error| match error {
-        ConnectionError::LimitExceeded(what) => ErrorCode::Other(Some(what.into())),
-        other => socket_error(other),
-    })?;
+    let limited = |error: ConnectionError| ErrorCode::Other(Some(error.to_string()));
+    let dialed = connected.map_err(limited)??;
     let local = &*state.local;
     local.env.net.counters.connections_made.add();
     Ok(drive(state, &dialed.into_transport(&local.worker.thread)))

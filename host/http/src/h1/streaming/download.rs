@@ -281,7 +281,7 @@ impl Driver {
             };
             if let Framed::Length(length) = download.framing
                 && length == download.sent
-                && body.is_end_stream()
+                && (length == 0 || body.is_end_stream())
             {
                 return Poll::Ready(Next::Complete);
             }
