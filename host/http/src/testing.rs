@@ -115,6 +115,39 @@ impl Script {
     }
 }
 
+/// A script of whole requests, each of which is answered as if it took long, but
+/// for `/small`.
+pub(crate) struct Busy {
+    pub(crate) script: Script,
+    /// How many of the others were answered.
+    pub(crate) bulk: Rc<Cell<usize>>,
+    /// How many of them before the last `/small`.
+    pub(crate) handled: Rc<Cell<Option<usize>>>,
+}
+
+impl Busy {
+    pub(crate) fn new(worker: &Worker) -> Self {
+        let bulk = Rc::new(Cell::new(0));
+        let handled = Rc::new(Cell::new(None));
+        let (counted, noted) = (Rc::clone(&bulk), Rc::clone(&handled));
+        let steps = worker.env().steps.clone();
+        let script = Script::whole(move |target| {
+            if target == "/small" {
+                noted.set(Some(counted.get()));
+            } else {
+                counted.set(counted.get() + 1);
+                steps.advance();
+            }
+            ok("")
+        });
+        Self {
+            script,
+            bulk,
+            handled,
+        }
+    }
+}
+
 impl fmt::Debug for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Script").finish_non_exhaustive()

@@ -330,18 +330,24 @@ fn exported<T>(handler: Option<&T>) -> wasmtime::Result<&T> {
 
 /// Logs why an instance ended.
 fn report(state: &State, event: &str, error: &wasmtime::Error) {
-    let env = &state.local.env;
-    env.net.counters.traps.add();
+    let net = &state.local.env.net;
+    let reason = note_trap(&state.local, &state.memory, error);
+    tracing::error!(guest = %net.guest, event, "the guest trapped: {reason}");
+    tracing::debug!(guest = %net.guest, "{error:?}");
+}
+
+/// Counts a trap, has a time-out count against the client, and says why it came.
+pub(crate) fn note_trap(local: &Local, memory: &MemoryLimit, error: &wasmtime::Error) -> String {
+    let net = &local.env.net;
+    net.counters.traps.add();
     if let Some(Trap::Interrupt) = error.downcast_ref() {
-        state.local.worker.thread.turns.note_time_out();
+        local.worker.thread.turns.note_time_out();
     }
-    let reason = reason(error, &env.net.limits, &state.memory);
-    tracing::error!(guest = %env.net.guest, event, "the guest trapped: {reason}");
-    tracing::debug!(guest = %env.net.guest, "{error:?}");
+    reason(error, &net.limits, memory)
 }
 
 /// Why a guest trapped, and what may have led to it.
-pub(crate) fn reason(error: &wasmtime::Error, limits: &Limits, memory: &MemoryLimit) -> String {
+fn reason(error: &wasmtime::Error, limits: &Limits, memory: &MemoryLimit) -> String {
     let mut reason = match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => format!(
             "it took longer than {} (--event-timeout)",

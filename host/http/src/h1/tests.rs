@@ -12,7 +12,7 @@ use netwasm_exchange::reply::NoResponse;
 use netwasm_net::guest::NoGuest;
 use netwasm_net::testing::{in_worker, pass, settle, until};
 
-use crate::testing::{Pieces, Script, Then, answer, answer_ok, get, ok};
+use crate::testing::{Busy, Pieces, Script, Then, answer, answer_ok, get, ok};
 
 /// More than a socket takes and the high watermark, bytes.
 const LARGE: usize = 1 << 20;
@@ -278,20 +278,11 @@ fn a_body_that_does_not_go_on_in_time_is_cut_short() {
 #[test]
 fn a_small_request_does_not_wait_for_a_connection_that_has_many() {
     in_worker(Limits::default(), async |worker| {
-        let bulk = Rc::new(Cell::new(0));
-        let handled = Rc::new(Cell::new(None));
-        let (counted, noted) = (Rc::clone(&bulk), Rc::clone(&handled));
-        let steps = worker.env().steps.clone();
-        let script = Script::whole(move |target| {
-            if target == "/small" {
-                noted.set(Some(counted.get()));
-            } else {
-                counted.set(counted.get() + 1);
-                // As if it took long.
-                steps.advance();
-            }
-            ok("")
-        });
+        let Busy {
+            script,
+            bulk,
+            handled,
+        } = Busy::new(&worker);
         let mut many = script.client(&worker);
         let mut client = script.client(&worker);
         many.send(&get("/").repeat(1000)).await;

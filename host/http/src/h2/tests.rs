@@ -20,7 +20,7 @@ use netwasm_net::testing::{in_worker, pass, settle, soon, until};
 use netwasm_net::worker::Worker;
 
 use crate::h2::PREFACE;
-use crate::testing::{Pieces, Script, Then, answer, answer_ok, ok};
+use crate::testing::{Busy, Pieces, Script, Then, answer, answer_ok, ok};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -359,20 +359,11 @@ fn a_client_that_says_nothing_after_the_preface_is_left() {
 #[test]
 fn a_small_request_does_not_wait_for_a_connection_that_has_many() {
     in_worker(Limits::default(), async |worker| {
-        let bulk = Rc::new(Cell::new(0));
-        let handled = Rc::new(Cell::new(None));
-        let (counted, noted) = (Rc::clone(&bulk), Rc::clone(&handled));
-        let steps = worker.env().steps.clone();
-        let script = Script::whole(move |target| {
-            if target == "/small" {
-                noted.set(Some(counted.get()));
-            } else {
-                counted.set(counted.get() + 1);
-                // As if it took long.
-                steps.advance();
-            }
-            ok("")
-        });
+        let Busy {
+            script,
+            bulk,
+            handled,
+        } = Busy::new(&worker);
         let mut many = Client::new(&script, &worker).await;
         let mut small = Client::new(&script, &worker).await;
         for _ in 0..5 {

@@ -10,8 +10,8 @@ use std::task::{Context, Poll, Waker};
 
 use send_wrapper::SendWrapper;
 use tokio::task::unconstrained;
+use wasmtime::Store;
 use wasmtime::component::{Accessor, AccessorTask, HasSelf, Instance};
-use wasmtime::{Store, Trap};
 use wasmtime_wasi::I32Exit;
 
 use netwasm_base::config::Isolation;
@@ -25,7 +25,7 @@ use crate::concurrent::bindings::exports::netwasm::net::stream_handler::Guest;
 use crate::concurrent::handles::ConnectionHandle;
 use crate::concurrent::program::{Entry, Program};
 use crate::concurrent::state::AsyncState;
-use crate::instance::{one_line, reason};
+use crate::instance::{note_trap, one_line};
 use crate::local::Local;
 use crate::wasi;
 
@@ -275,11 +275,7 @@ pub(super) fn note_exit(store: &Store<AsyncState>, call: &str) {
 pub(super) fn report(store: &Store<AsyncState>, call: &str, error: &wasmtime::Error) {
     let state = store.data();
     let env = state.env();
-    env.net.counters.traps.add();
-    if let Some(Trap::Interrupt) = error.downcast_ref() {
-        state.local.worker.thread.turns.note_time_out();
-    }
-    let mut reason = reason(error, &env.net.limits, &state.memory);
+    let mut reason = note_trap(&state.local, &state.memory, error);
     if reason.contains("handle limit exceeded") {
         reason = "the guest holds too many handles (--max-handles)".to_owned();
     }
