@@ -771,6 +771,29 @@ fn an_instance_at_nothing_but_what_was_given_up_ends() {
 }
 
 #[test]
+fn one_connection_cannot_take_the_places_of_all_others() {
+    for guest in ["proxy-probe", "service-probe"] {
+        let server = Run::guest(guest)
+            .http()
+            .args(["--isolation", "request", "--workers", "1"])
+            .args(["--max-connections", "4", "--max-connection-instances", "2"])
+            .start();
+        let mut greedy = Http2::connect(server.address("http"));
+        let never: Vec<_> = (0..10)
+            .map(|_| greedy.begin(ask("GET", "/never"), true).expect("begun"))
+            .collect();
+        greedy.settle();
+        // Beside its place and another one, two are left.
+        let mut others = [server.connect_http(), server.connect_http()];
+        for other in &mut others {
+            other.fetch("/hello").is(200, "hello");
+        }
+        drop((never, greedy));
+        server.stop();
+    }
+}
+
+#[test]
 fn a_response_without_content_tells_no_length() {
     let upstream = Upstream::answering("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n");
     let server = Run::guest("reverse-proxy")

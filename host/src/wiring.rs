@@ -8,6 +8,7 @@ use netwasm_base::config::Config;
 use netwasm_base::error::Error;
 use netwasm_http as http;
 use netwasm_http::access_log::AccessLog;
+use netwasm_http::flow_limit::FlowLimit;
 use netwasm_net::env::{Env, Settings};
 use netwasm_net::files::Roots;
 use netwasm_net::service::Services;
@@ -52,6 +53,7 @@ impl Run {
             http: Arc::new(http::local::Env {
                 access_log: log.transpose()?,
                 roots,
+                flow_limit: FlowLimit::new(config.limits.http.max_unread),
             }),
             net,
         })

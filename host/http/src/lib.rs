@@ -29,6 +29,7 @@
 //! | `asked`, `media`, `coding`, `range`, `conditional` | what a client asks of a file, its type, its compressed forms, parts of it, and whether the client has it |
 //! | `file_body` | a file as the answer to a request |
 //! | [`access_log`] | a line for each request |
+//! | [`flow_limit`] | what clients send ahead of the guests, in all |
 //! | [`local`] | what the HTTP connections of a run and of a thread share |
 //! | `response` | what a response must not say, and the bytes of a head |
 //! | `exchange` | what HTTP/1.1 and HTTP/2 do alike around one request |
@@ -44,6 +45,7 @@ mod coding;
 mod conditional;
 mod exchange;
 mod file_body;
+pub mod flow_limit;
 mod h1;
 mod h2;
 pub mod local;

@@ -12,6 +12,7 @@ use netwasm_exchange::request::Request;
 use netwasm_net::files::Roots;
 
 use crate::access_log::{AccessLog, Lines};
+use crate::flow_limit::FlowLimit;
 
 /// What the buffer for responses may keep, bytes.
 const KEEP: usize = 256 << 10;
@@ -27,6 +28,8 @@ pub struct Env {
     pub access_log: Option<AccessLog>,
     /// For files that another one stands beside, such as a compressed form.
     pub roots: Arc<Roots>,
+    /// What clients of HTTP/2 may send before it is taken.
+    pub flow_limit: FlowLimit,
 }
 
 /// See the module.

@@ -29,6 +29,7 @@ use netwasm_net::testing::{connection, peer, soon, until};
 use netwasm_net::worker::Worker;
 
 use crate::Service;
+use crate::flow_limit::FlowLimit;
 use crate::local::{Env, Local};
 
 /// A handler, and all of them: it notes what it is asked.
@@ -99,6 +100,7 @@ impl Script {
         let env = Env {
             access_log: None,
             roots: Arc::new(roots),
+            flow_limit: FlowLimit::new(worker.env().limits.http.max_unread),
         };
         let local = Local::new(Arc::new(env), Rc::new(self.clone()));
         let (transport, there) = connection(worker);

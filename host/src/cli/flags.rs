@@ -106,6 +106,13 @@ pub(super) struct Http {
     #[arg(long, value_name = "N", value_parser = count, default_value = "16")]
     #[arg(hide_short_help = true)]
     max_instance_concurrent_reuse_count: usize,
+    /// Instances of it at once for one connection [default: a quarter of --max-connections]
+    #[arg(long, value_name = "N", value_parser = count, hide_short_help = true)]
+    max_connection_instances: Option<usize>,
+    /// Bytes that all clients of HTTP/2 may have sent before guests take them
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB")]
+    #[arg(hide_short_help = true)]
+    max_unread: usize,
 }
 
 #[derive(Args, Debug)]
@@ -311,6 +318,8 @@ impl Http {
             response_body_timeout: self.response_body_timeout,
             max_instance_reuse: self.max_instance_reuse_count,
             max_instance_concurrency: self.max_instance_concurrent_reuse_count,
+            max_connection_instances: self.max_connection_instances,
+            max_unread: self.max_unread,
         }
     }
 

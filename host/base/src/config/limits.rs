@@ -102,6 +102,12 @@ pub struct HttpLimits {
     pub max_instance_reuse: usize,
     /// How many of them at once.
     pub max_instance_concurrency: usize,
+    /// Instances of an async component that answer requests of one connection
+    /// at once; `None` is a quarter of the connections.
+    pub max_connection_instances: Option<usize>,
+    /// Bytes of request bodies that clients of HTTP/2 may have sent and no guest
+    /// has taken, of all connections.
+    pub max_unread: usize,
 }
 
 impl Default for HttpLimits {
@@ -118,7 +124,19 @@ impl Default for HttpLimits {
             response_body_timeout: Duration::from_secs(600),
             max_instance_reuse: 128,
             max_instance_concurrency: 16,
+            max_connection_instances: None,
+            max_unread: 64 << 20,
         }
+    }
+}
+
+impl HttpLimits {
+    /// Instances that one connection may have at once, where there may be so
+    /// many connections.
+    #[must_use]
+    pub fn connection_instances(&self, connections: usize) -> usize {
+        self.max_connection_instances
+            .unwrap_or_else(|| (connections / 4).max(1))
     }
 }
 
@@ -146,6 +164,11 @@ impl Limits {
                 "--max-instance-concurrent-reuse-count",
                 self.http.max_instance_concurrency,
             ),
+            (
+                "--max-connection-instances",
+                self.http.max_connection_instances.unwrap_or(1),
+            ),
+            ("--max-unread", self.http.max_unread),
             (
                 "--max-component-size",
                 usize::try_from(self.max_component_size).unwrap_or(usize::MAX),

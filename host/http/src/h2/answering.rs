@@ -103,7 +103,8 @@ impl AnsweringStream {
         let line = link.line(&head);
         let length = request::length(&head.headers);
         let expects = request::expects_continue(&head.headers);
-        let incoming = Incoming::new(thread, stream, length, expects);
+        let window = &link.window;
+        let incoming = Incoming::new(thread, stream, length, expects, window);
         let body = match incoming.is_end_stream() {
             true => RequestBody::Empty,
             false => RequestBody::new(IncomingBody(Rc::clone(&incoming))),

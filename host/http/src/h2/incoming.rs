@@ -18,6 +18,7 @@ use netwasm_net::transport::LINGER;
 
 use crate::exchange::{SLOW_BODY, TOO_LARGE};
 use crate::h2::request;
+use crate::h2::window::{Coming, Window};
 
 /// See the module.
 pub(super) struct Incoming {
@@ -28,6 +29,8 @@ pub(super) struct Incoming {
 struct IncomingState {
     /// None once nobody reads it any more.
     stream: Option<RecvStream>,
+    /// None once nothing more of it comes to wait here.
+    coming: Option<Coming>,
     /// Bytes that are yet to come, where that is told.
     length: Option<u64>,
     /// Bytes that have come.
@@ -68,12 +71,14 @@ impl Incoming {
         stream: RecvStream,
         length: Option<u64>,
         expects_continue: bool,
+        window: &Rc<Window>,
     ) -> Rc<Self> {
         let whole = stream.is_end_stream();
         Rc::new(Self {
             thread: Rc::clone(thread),
             state: RefCell::new(IncomingState {
                 stream: Some(stream),
+                coming: (!whole).then(|| window.begin()),
                 length,
                 received: 0,
                 end: whole.then_some(IncomingEnd::Whole),
@@ -136,6 +141,7 @@ impl Incoming {
         let mut state = self.state.borrow_mut();
         state.end.get_or_insert(IncomingEnd::Lost);
         state.deadline = None;
+        state.coming = None;
         state.stream.take()
     }
 
@@ -252,6 +258,7 @@ impl IncomingState {
 
     fn ended(&mut self, end: IncomingEnd) {
         self.end = Some(end);
+        self.coming = None;
         self.deadline = None;
         self.wake();
     }

@@ -26,6 +26,7 @@ use crate::file_body::{self, Part, Purpose};
 use crate::h2::held::Budget;
 use crate::h2::request;
 use crate::h2::stream::{Outcome, Stream, WholeRequest};
+use crate::h2::window::Window;
 use crate::local::{Date, Local};
 use crate::response;
 
@@ -45,6 +46,8 @@ pub(super) struct Link {
     pub(super) own: RefCell<Own>,
     /// What the bodies of requests may take.
     pub(super) budget: Rc<Budget>,
+    /// What the client may send of them ahead of the guests.
+    pub(super) window: Rc<Window>,
     /// What is kept of responses, bytes.
     queued: Cell<usize>,
     /// Whether a guest wants the connection to end.
@@ -91,6 +94,7 @@ impl Link {
             secure,
             own: RefCell::default(),
             budget: Rc::new(Budget::new(limits.max_body)),
+            window: Window::new(&local.env),
             queued: Cell::new(0),
             closes: Cell::new(false),
             date: RefCell::default(),

@@ -55,6 +55,8 @@ pub(super) struct Meter {
     allowance: u32,
     /// Bytes sent, less what windows were enlarged for.
     sent: usize,
+    /// Payload bytes of DATA frames, with their padding.
+    payload: u64,
     flood: Option<&'static str>,
     /// The streams whose requests have not come whole.
     unfinished: BTreeSet<u32>,
@@ -70,6 +72,7 @@ impl Default for Meter {
             ends: false,
             allowance: BURST,
             sent: 0,
+            payload: 0,
             flood: None,
             unfinished: BTreeSet::new(),
         }
@@ -109,6 +112,9 @@ impl Meter {
         let length = u32::from_be_bytes([0, high, middle, low]);
         let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
         self.ahead = usize::try_from(length).unwrap_or(usize::MAX);
+        if kind == DATA {
+            self.payload += u64::from(length);
+        }
         match kind {
             HEADERS if flags & END_STREAM == 0 => {
                 self.unfinished.insert(stream);
@@ -159,6 +165,12 @@ impl Meter {
     /// A second has passed since it began, or since this was last said.
     pub(super) fn second_passed(&mut self) {
         self.allowance = self.allowance.saturating_add(RATE).min(BURST);
+    }
+
+    /// Payload bytes of the DATA frames that have begun to come, with padding: what
+    /// flow control counts.
+    pub(super) fn payload(&self) -> u64 {
+        self.payload
     }
 
     /// What there were too many of.

@@ -22,6 +22,7 @@ mod request;
 mod stream;
 mod unread;
 mod upload;
+mod window;
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -47,9 +48,6 @@ use crate::h2::stream::{MOST_STREAMS, Outcome, Stream, WholeRequest};
 use crate::local::Local;
 
 pub(crate) use self::stream::PREFACE;
-
-/// How much a client may send on a stream before the guest has taken it, bytes.
-const WINDOW: u32 = 128 << 10;
 
 /// How often the task goes round though the worker's round is over: what it has
 /// begun with is then sent.
@@ -109,13 +107,13 @@ impl Connection {
         let thread = transport.thread();
         let limits = &thread.env.limits.http;
         let gate: Rc<Gate> = Rc::default();
+        const WINDOW: u32 = window::WINDOW as u32;
         let most = u32::try_from(limits.max_head).unwrap_or(u32::MAX);
         let handshake = server::Builder::new()
             .max_concurrent_streams(MOST_STREAMS)
             .max_header_list_size(most)
             .initial_window_size(WINDOW)
-            // One stream that is not read cannot stop the others.
-            .initial_connection_window_size(WINDOW * MOST_STREAMS)
+            .initial_connection_window_size(WINDOW)
             .max_send_buffer_size(link::PIECE)
             .handshake(Io::new(transport, &gate, kept));
         Self {
@@ -183,6 +181,7 @@ impl Connection {
             return Poll::Ready(Some(reason));
         }
         self.gate.take_blocked();
+        self.fit_window();
         if let Poll::Ready(lost) = self.poll_frames(cx) {
             if lost.is_none() {
                 // What is left of the streams learns of the end, and tells of it.
@@ -231,10 +230,23 @@ impl Connection {
                         connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                     }
                 }
-                Poll::Ready(Some(Ok((request, outgoing)))) => self.begin(request, outgoing),
+                Poll::Ready(Some(Ok((request, outgoing)))) => {
+                    self.begin(request, outgoing);
+                    self.fit_window();
+                }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(self.failed(&error)),
                 Poll::Ready(None) => return Poll::Ready(None),
             }
+        }
+    }
+
+    /// Fits the connection's window to the bodies that are coming.
+    fn fit_window(&mut self) {
+        let received = self.gate.meter.borrow().payload();
+        if let Setup::Open(connection) = &mut self.stage
+            && let Some(window) = self.link.window.fit(received)
+        {
+            connection.set_target_window_size(window);
         }
     }
 

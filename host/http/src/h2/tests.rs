@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use h2::client::{self, ResponseFuture, SendRequest};
-use h2::{Reason, RecvStream};
+use h2::{Reason, RecvStream, SendStream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
@@ -54,14 +54,31 @@ impl Client {
 
     /// Asks for something.
     async fn get(&mut self, target: &str) -> ResponseFuture {
+        self.begin(http::Method::GET, target, true).await.0
+    }
+
+    /// Begins a request whose body follows.
+    async fn post(&mut self, target: &str) -> (ResponseFuture, SendStream<Bytes>) {
+        self.begin(http::Method::POST, target, false).await
+    }
+
+    async fn begin(
+        &mut self,
+        method: http::Method,
+        target: &str,
+        ends: bool,
+    ) -> (ResponseFuture, SendStream<Bytes>) {
         until_ready(&mut self.requests)
             .await
             .expect("the connection is open");
-        let request = http::Request::get(format!("http://test{target}")).body(());
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("http://test{target}"))
+            .body(());
         let sent = self
             .requests
-            .send_request(request.expect("a request"), true);
-        sent.expect("it is sent").0
+            .send_request(request.expect("a request"), ends);
+        sent.expect("it is sent")
     }
 }
 
@@ -462,5 +479,64 @@ fn a_request_that_the_client_gives_up_is_abandoned_alone() {
         answer_ok(&well, "well");
         assert_eq!(receive(other).await.expect("a response").1, b"well");
         assert_eq!(script.abandoned(), 1);
+    });
+}
+
+#[test]
+fn clients_send_no_more_than_may_be_unread() {
+    const STREAMS: usize = 20;
+    let mut limits = Limits::default();
+    limits.http.max_unread = 1 << 20;
+    let most = limits.http.max_unread;
+    in_worker(limits, async |worker| {
+        let script = Script::awaiting();
+        let mut clients = Vec::new();
+        let mut bodies = Vec::new();
+        let mut responses = Vec::new();
+        for _ in 0..STREAMS {
+            let mut client = Client::new(&script, &worker).await;
+            for _ in 0..STREAMS {
+                let (response, body) = client.post("/").await;
+                responses.push(response);
+                bodies.push(body);
+            }
+            clients.push(client);
+        }
+        let mut calls = Vec::new();
+        for _ in 0..STREAMS * STREAMS {
+            calls.push(script.call().await);
+        }
+        let mut sent = 0;
+        for body in &mut bodies {
+            body.reserve_capacity(1 << 20);
+        }
+        // One after another gets what there is.
+        let mut before = usize::MAX;
+        while std::mem::replace(&mut before, sent) != sent {
+            settle().await;
+            for body in &mut bodies {
+                let room = body.capacity();
+                sent += room;
+                body.send_data(vec![0; room].into(), false).expect("sent");
+            }
+        }
+        let windows = STREAMS * super::window::WINDOW;
+        assert!(sent > most / 2, "{sent}");
+        assert!(sent <= most + windows, "{sent}");
+        // What is over makes room.
+        for call in calls {
+            answer_ok(&call, "well");
+        }
+        for response in responses {
+            receive(response).await.expect("a response");
+        }
+        drop((bodies, clients));
+        let mut client = Client::new(&script, &worker).await;
+        let (response, mut body) = client.post("/").await;
+        let call = script.call().await;
+        body.reserve_capacity(100_000);
+        until("there is room", || body.capacity() == 100_000).await;
+        answer_ok(&call, "well");
+        receive(response).await.expect("a response");
     });
 }

@@ -34,6 +34,7 @@ pub(super) async fn collect(link: Rc<Link>, mut exchange: Box<WholeRequest>) -> 
         }
     }
     let mut held = Held::new(&link.budget);
+    let _coming = link.window.begin();
     match receive(&link, &mut exchange.incoming, &mut held).await {
         Ok(trailers) => {
             held.arrived();

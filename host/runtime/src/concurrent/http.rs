@@ -119,7 +119,9 @@ pub(crate) fn begin(
         Isolation::Connection => own.requests = Some(Rc::clone(&requests)),
         Isolation::Worker => kept.borrow_mut().push(Rc::clone(&requests)),
     }
-    requests.start(local, own.seat(), turn);
+    let limits = &local.env.net.limits.http;
+    let most = limits.connection_instances(local.env.room.connections);
+    requests.start(local, own.seat(most), turn);
     requests
 }
 

@@ -3,14 +3,16 @@
 //!
 //! A connection has a place for one instance. Another one at the same time, as
 //! for the second stream of HTTP/2, counts as a connection does, and waits where
-//! there are as many as are allowed.
+//! there are as many as are allowed: in the process (`--max-connections`), or for
+//! one connection (`--max-connection-instances`), so that one client of HTTP/2
+//! cannot take the places of all others.
 
 use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use netwasm_net::places::Places;
 
@@ -33,11 +35,13 @@ impl Own {
         }
     }
 
-    pub(super) fn seat(&mut self) -> Rc<Seat> {
+    /// The place of the connection, which may have `most` instances at once.
+    pub(super) fn seat(&mut self, most: usize) -> Rc<Seat> {
         let make = || {
             Rc::new(Seat {
                 taken: Cell::new(false),
                 freed: Notify::new(),
+                others: Arc::new(Semaphore::new(most.saturating_sub(1))),
             })
         };
         Rc::clone(self.seat.get_or_insert_with(make))
@@ -49,24 +53,30 @@ impl Own {
 pub(super) struct Seat {
     taken: Cell<bool>,
     freed: Notify,
+    /// Permits for instances besides the one in this place.
+    others: Arc<Semaphore>,
 }
 
 impl Seat {
     /// Takes the place of the connection, or else one of another connection
     /// that is not there, whichever is free first.
     pub(super) async fn take(self: &Rc<Self>, places: &Arc<Places>) -> Place {
-        let mut permit = pin!(Arc::clone(places).take());
+        let mut permits = pin!(async {
+            let other = Arc::clone(&self.others).acquire_owned().await.ok()?;
+            let place = Arc::clone(places).take().await.ok()?;
+            Some((other, place))
+        });
         loop {
             if !self.taken.replace(true) {
                 return Place {
                     seat: Some(Rc::clone(self)),
-                    _permit: None,
+                    _permits: None,
                 };
             }
             tokio::select! {
-                permit = &mut permit => return Place {
+                permits = &mut permits => return Place {
                     seat: None,
-                    _permit: permit.ok(),
+                    _permits: permits,
                 },
                 () = self.freed.notified() => {}
             }
@@ -78,7 +88,8 @@ impl Seat {
 #[derive(Debug)]
 pub(super) struct Place {
     seat: Option<Rc<Seat>>,
-    _permit: Option<OwnedSemaphorePermit>,
+    /// Its connection's permit for another instance, and the process's place.
+    _permits: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
 }
 
 impl Drop for Place {

@@ -1,0 +1,49 @@
+//! The limit of a run on what clients send ahead of the guests: `--max-unread`.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Part of it that one connection may take.
+const SHARE: usize = 8;
+
+/// Bytes that the clients of a run may send before guests take them, besides the
+/// least window of each connection.
+#[derive(Debug)]
+pub struct FlowLimit {
+    left: AtomicUsize,
+    each: usize,
+}
+
+impl FlowLimit {
+    /// A limit in bytes.
+    #[must_use]
+    pub fn new(most: usize) -> Self {
+        Self {
+            left: AtomicUsize::new(most),
+            each: most.div_ceil(SHARE),
+        }
+    }
+
+    /// Most bytes that one connection may take.
+    pub(crate) fn each(&self) -> usize {
+        self.each
+    }
+
+    /// Bytes that nobody has taken.
+    #[cfg(test)]
+    pub(crate) fn left(&self) -> usize {
+        self.left.load(Ordering::Relaxed)
+    }
+
+    /// Takes up to so many bytes, and returns how many.
+    pub(crate) fn take(&self, wanted: usize) -> usize {
+        let less = |left: usize| Some(left.saturating_sub(wanted));
+        let before = self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        before.unwrap_or_default().min(wanted)
+    }
+
+    pub(crate) fn give_back(&self, bytes: usize) {
+        self.left.fetch_add(bytes, Ordering::Relaxed);
+    }
+}

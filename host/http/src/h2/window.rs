@@ -1,0 +1,172 @@
+//! Flow control of a connection (RFC 9113, section 5.2): how much a client may
+//! send ahead of the guests.
+//!
+//! A stream has a window of its own. That of the connection grows with each body
+//! that is coming, so that a body which no guest reads does not stop the others.
+//! What it grows by is taken from a limit of the run, `--max-unread`; beyond
+//! that, the bodies of a connection share what it has.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::local::Env;
+
+/// Window of a stream, and the least of a connection, in bytes.
+pub(super) const WINDOW: usize = 128 << 10;
+
+/// The window of a connection.
+#[derive(Debug)]
+pub(super) struct Window {
+    env: Arc<Env>,
+    /// Bodies that are coming or not yet taken.
+    bodies: Cell<usize>,
+    /// What the window is larger by than the least one, bytes.
+    more: Cell<usize>,
+    /// What was taken of the limit: as much as the client may have been promised
+    /// beyond the least window. A promise cannot be withdrawn.
+    taken: Cell<usize>,
+    /// Payload bytes that have come when this was last counted.
+    received: Cell<u64>,
+    /// True after the limit was found used up, until it is not.
+    short: Cell<bool>,
+}
+
+/// A body that is coming.
+#[derive(Debug)]
+pub(super) struct Coming(Rc<Window>);
+
+impl Window {
+    pub(super) fn new(env: &Arc<Env>) -> Rc<Self> {
+        Rc::new(Self {
+            env: Arc::clone(env),
+            bodies: Cell::new(0),
+            more: Cell::new(0),
+            taken: Cell::new(0),
+            received: Cell::new(0),
+            short: Cell::new(false),
+        })
+    }
+
+    /// Counts a body until the returned value is dropped.
+    pub(super) fn begin(self: &Rc<Self>) -> Coming {
+        self.bodies.set(self.bodies.get() + 1);
+        Coming(Rc::clone(self))
+    }
+
+    /// Fits the window to the bodies that are coming, after so many payload bytes
+    /// have come in all. Returns the new one in bytes, if it is another.
+    pub(super) fn fit(&self, received: u64) -> Option<u32> {
+        let limit = &self.env.flow_limit;
+        let count = usize::try_from(received - self.received.replace(received));
+        let wanted = self.bodies.get().saturating_mul(WINDOW).min(limit.each());
+        // What was received used up a promise, and h2 renewed it up to the window.
+        let promised = self.taken.get().saturating_sub(count.unwrap_or(usize::MAX));
+        let promised = promised.max(self.more.get());
+        if wanted > self.taken.get() {
+            let missing = wanted - self.taken.get();
+            let got = limit.take(missing);
+            self.taken.set(self.taken.get() + got);
+            self.note(got < missing);
+        }
+        let more = wanted.min(self.taken.get());
+        let kept = promised.max(more);
+        if self.taken.get() > kept {
+            limit.give_back(self.taken.replace(kept) - kept);
+        }
+        if self.more.replace(more) == more {
+            return None;
+        }
+        u32::try_from(WINDOW + more).ok()
+    }
+
+    /// Logs that the limit is used up, once until it is not.
+    fn note(&self, short: bool) {
+        if short && !self.short.get() {
+            tracing::warn!(
+                "bodies of HTTP/2 requests wait: clients have sent as much as may be unread \
+                 (--max-unread)"
+            );
+        }
+        self.short.set(short);
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        self.env.flow_limit.give_back(self.taken.get());
+    }
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.0.bodies.set(self.0.bodies.get() - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netwasm_net::files::Roots;
+
+    use super::*;
+    use crate::flow_limit::FlowLimit;
+
+    const LEAST: u32 = WINDOW as u32;
+
+    fn env(most: usize) -> Arc<Env> {
+        Arc::new(Env {
+            access_log: None,
+            roots: Arc::new(Roots::open(&[]).expect("no directories")),
+            flow_limit: FlowLimit::new(most),
+        })
+    }
+
+    #[test]
+    fn a_connection_has_a_window_for_each_body_that_is_coming() {
+        let env = env(64 * WINDOW);
+        let window = Window::new(&env);
+        let bodies: Vec<_> = (0..3).map(|_| window.begin()).collect();
+        assert_eq!(window.fit(0), Some(4 * LEAST));
+        assert_eq!(window.fit(0), None);
+        assert_eq!(env.flow_limit.left(), 61 * WINDOW);
+        drop(bodies);
+        assert_eq!(window.fit(0), Some(LEAST));
+    }
+
+    #[test]
+    fn what_was_promised_is_free_for_others_once_it_was_used() {
+        let env = env(64 * WINDOW);
+        let window = Window::new(&env);
+        let body = window.begin();
+        window.fit(0);
+        drop(body);
+        window.fit(0);
+        assert_eq!(
+            env.flow_limit.left(),
+            63 * WINDOW,
+            "the client may still send that"
+        );
+        window.fit(WINDOW as u64 / 2);
+        assert_eq!(env.flow_limit.left(), 63 * WINDOW + WINDOW / 2);
+        window.fit(WINDOW as u64);
+        assert_eq!(env.flow_limit.left(), 64 * WINDOW);
+    }
+
+    #[test]
+    fn a_connection_gets_a_part_of_the_limit_and_gives_it_back_at_its_end() {
+        let env = env(16 * WINDOW);
+        let windows: Vec<_> = (0..10).map(|_| Window::new(&env)).collect();
+        let bodies: Vec<_> = windows
+            .iter()
+            .flat_map(|window| (0..5).map(|_| window.begin()))
+            .collect();
+        for window in windows.iter().take(8) {
+            assert_eq!(window.fit(0), Some(3 * LEAST));
+        }
+        assert_eq!(env.flow_limit.left(), 0);
+        assert_eq!(windows[9].fit(0), None, "it has the least window");
+        drop(bodies);
+        drop(windows);
+        assert_eq!(env.flow_limit.left(), 16 * WINDOW);
+    }
+}
