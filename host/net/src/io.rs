@@ -178,7 +178,7 @@ impl Ready<'_> {
 /// Fails if the descriptor is no such socket.
 #[expect(unsafe_code, reason = "rustix has no safe call for it")]
 pub fn unacknowledged(socket: impl AsFd) -> Result<u64, Errno> {
-    /// SIOCOUTQ and TIOCOUTQ are one number.
+    /// SIOCOUTQ, which has the number of TIOCOUTQ.
     const OUTQ: Opcode = libc::TIOCOUTQ as Opcode;
     // SAFETY: this request writes one int, and nothing else.
     let count = unsafe { ioctl(socket, Getter::<OUTQ, c_int>::new()) }?;

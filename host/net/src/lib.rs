@@ -28,7 +28,7 @@
 //! | [`files`], `sendfile`, [`queue`] | files beneath `--dir`; the write queue, and sending it | TLS |
 //! | [`protocol`] | the grammar of events, without I/O | tokio |
 //! | [`tls`], [`trust`] | certificates and sessions; trust roots of outgoing TLS | sockets |
-//! | [`places`] | `--max-connections`: who gets a place, and what is closed for it | sockets |
+//! | [`places`] | `--max-connections`: which connection gets a place, and which is closed for it | sockets |
 //! | [`endpoint`], [`dns`], [`destinations`] | where to connect to; names to addresses; the order in which addresses are tried | connecting |
 //! | [`mod@env`] | state that all workers share | |
 //! | [`thread`] | a worker's thread: clock, scratch buffers, tasks that it waits for | connections |

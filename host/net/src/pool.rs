@@ -6,7 +6,7 @@
 //! meanwhile.
 //!
 //! ```text
-//!   get --> a place (waits in order) --> with a kept one that is alive --+
+//!   get --> a place (waits in order) --> with a kept, live connection  --+
 //!                                   \--> for a new connection          --+--> in use
 //!                                                                           |
 //!   kept, newest first <--------------------- put --------------------------+

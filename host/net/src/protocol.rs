@@ -29,8 +29,8 @@ enum Mark {
     /// The guest may write.
     Below,
     /// The queue has passed the high watermark, and the guest is yet to be
-    /// told. It is told even if the queue has drained since: a guest that saw
-    /// the queue's size waits for the events.
+    /// told. It gets the events even if the queue has drained since, because a
+    /// guest that saw the queue's size waits for them.
     Passed,
     /// The guest was told to pause.
     Paused,

@@ -1,4 +1,4 @@
-//! A connection whose bytes a guest takes and gives as streams.
+//! A connection that a guest reads and writes as streams.
 //!
 //! Either direction begins at most once. Its outcome is reported once, by a
 //! future of the guest. The guest's streams work on the transport directly: a
@@ -74,8 +74,8 @@ impl Direction {
         Some(outcome)
     }
 
-    /// Reports how the direction ended. One that has not begun stays unused: it
-    /// can begin later, to report the connection's end.
+    /// Reports how the direction ended. An unused direction stays unused: it can
+    /// begin later, to report the connection's end.
     fn end(&mut self, outcome: Outcome) {
         if matches!(self, Self::Open(_) | Self::Finishing(_))
             && let Self::Open(told) | Self::Finishing(told) = mem::replace(self, Self::Over)

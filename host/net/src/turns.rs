@@ -48,7 +48,7 @@ const OVERDUE: Duration = Duration::from_millis(10);
 /// Extra time counted for a call that runs into its time-out.
 const PENALTY: Duration = Duration::from_millis(100);
 
-/// Maximum of time that a new connection counts for its client's past.
+/// Maximum of time counted as used for a new connection, for its client's past.
 const MOST_DEBT: Duration = Duration::from_secs(1);
 
 /// Maximum of clients remembered. When it is reached, all are forgotten.
@@ -119,7 +119,7 @@ pub struct Turns {
     requested: Cell<bool>,
 }
 
-/// Initial time of a client's new connections. It halves every second.
+/// Time counted as used for a client's new connections. It halves every second.
 #[derive(Clone, Copy, Debug)]
 struct Debt {
     time: Duration,
@@ -239,7 +239,7 @@ impl Turns {
         self.timed_out.set(true);
     }
 
-    /// Adds a penalty to the initial time of a client's new connections.
+    /// Adds a penalty to the time counted as used for a client's new connections.
     fn lend(&self, client: IpAddr) {
         let now = Instant::now();
         let mut debtors = self.debtors.borrow_mut();
@@ -371,12 +371,12 @@ impl Turn {
         Poll::Ready(())
     }
 
-    /// Notes that bytes were moved, or that [`HEAVY`] work was done.
+    /// Notes that bytes were moved, or that `HEAVY` work was done.
     pub fn note(&self, bytes: usize) {
         self.is_over(bytes);
     }
 
-    /// Notes that bytes were moved, or that [`HEAVY`] work was done. Returns
+    /// Notes that bytes were moved, or that `HEAVY` work was done. Returns
     /// true if the task is to give way before it continues.
     pub fn is_over(&self, bytes: usize) -> bool {
         self.took_a_step();

@@ -170,8 +170,8 @@ impl Worker {
         tokio::task::yield_now().await;
     }
 
-    /// Aborts what is left, and returns the number of connections aborted. A
-    /// guest that goes on without any counts as one.
+    /// Aborts the remaining connections, and returns their number. A guest that
+    /// goes on without connections counts as one.
     async fn abort(&self) -> usize {
         let going_on = usize::from(self.thread.is_active());
         let aborted = self.transports.borrow().len().max(going_on);

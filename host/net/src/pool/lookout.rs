@@ -18,7 +18,7 @@ const EVENTS: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Lookout {
     epoll: OwnedFd,
-    /// The next number.
+    /// Number of the next socket.
     next: AtomicU64,
 }
 

@@ -31,7 +31,7 @@ pub struct Core {
     /// Bytes for the socket as they are: plain text, or TLS records.
     pub(crate) queue: WriteQueue,
     pub(crate) tls: Option<Box<Session>>,
-    /// Native copying of what arrives to another transport.
+    /// Relay that copies what arrives to another transport.
     pub(crate) relay: Option<Box<Relay>>,
     /// The source of native copying to this transport.
     pub(crate) fed_by: Weak<Transport>,

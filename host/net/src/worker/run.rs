@@ -49,7 +49,7 @@ pub enum Phase {
     Serving,
     /// Graceful shutdown: no new connections; existing ones come to their end.
     Draining,
-    /// Nothing is waited for.
+    /// The run waits for nothing more.
     Aborting,
 }
 
