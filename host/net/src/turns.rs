@@ -5,6 +5,7 @@
 //! itself is therefore polled again before other connections' events are
 //! noticed. So a task that has more to do *gives way*: it joins a queue of the
 //! worker, and its next poll comes after a look at sockets and timers.
+//!
 //! ```text
 //!   look at sockets --> main task: a new round --> tasks that the look woke
 //!         ^             (wakes the first of           |

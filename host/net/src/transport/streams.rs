@@ -66,8 +66,8 @@ impl Transport {
         let bytes = self.core.borrow().received.in_poll(self.turn.number());
         if bytes > 0 && self.pauses(cx, bytes) {
             let mut core = self.core.borrow_mut();
-            // If there was nothing more to receive, the stream waits for that
-            // instead.
+            // If nothing more is there yet, the stream waits for bytes rather
+            // than for its turn.
             core.reads = !self.turn.waits();
             keep(&mut core.receiver, cx);
             return Poll::Pending;
