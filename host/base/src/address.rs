@@ -1,14 +1,14 @@
-//! The addresses of a connection's ends.
+//! Addresses of a connection's ends.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// The end of a connection.
+/// Address of one end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// An IP address and a port.
     Ip(SocketAddr),
-    /// A Unix domain socket; `None` where it has no name.
+    /// A Unix domain socket; `None` if it has no name.
     Unix(Option<PathBuf>),
 }
 

@@ -1,8 +1,8 @@
-//! What a run is to do, checked once and then passed down in parts.
+//! Settings of a run, checked once and then passed down in parts.
 //!
 //! Everything here is valid by construction: addresses are parsed, limits are
-//! not zero, and what must come together came together. Nothing here opens a
-//! file or a socket.
+//! not zero, and options that need each other are both present. Nothing here
+//! opens a file or a socket.
 
 mod error;
 mod limits;
@@ -22,44 +22,45 @@ use self::limits::check_time;
 pub use self::limits::{HttpLimits, Limits};
 pub use crate::listen::{AddressError, ListenAddress, ListenerConfig, ListenerKind};
 
-/// Where DNS servers listen unless said otherwise: RFC 1035, section 4.2.
+/// Default port of DNS servers: RFC 1035, section 4.2.
 pub const DNS_PORT: u16 = 53;
 
-/// All that a run needs to know.
+/// The settings of a run.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The component to run.
     pub component: ComponentSource,
-    /// Whether a file that `netwasm compile` made may be loaded. Such a file is
-    /// native code: loading it is as much trust as running a program.
+    /// True if files made by `netwasm compile` may be loaded. They are native
+    /// code: loading one takes as much trust as running a program.
     pub trust_compiled: bool,
-    /// Where compiled code is kept between runs; `None` compiles anew each time.
+    /// True if compiled code is cached between runs; otherwise each run
+    /// compiles anew.
     pub cache: bool,
-    /// What to listen on.
+    /// Listeners to open.
     pub listeners: Vec<ListenerConfig>,
-    /// Certificates and what else TLS needs.
+    /// Certificates and other files of TLS.
     pub tls: TlsFiles,
-    /// Who shares an instance; `None` leaves it to the kind of component.
+    /// Sharing of instances; `None` leaves it to the kind of component.
     pub isolation: Option<Isolation>,
-    /// How many threads serve connections.
+    /// Number of threads that serve connections.
     pub workers: NonZeroUsize,
     /// Limits and deadlines.
     pub limits: Limits,
-    /// What the guest is given.
+    /// Name, arguments, environment and directories of the guest.
     pub guest: GuestConfig,
-    /// What the guest may reach.
+    /// Destinations, names and listeners that the guest is allowed.
     pub policy: Policy,
-    /// Where a line for each HTTP request goes.
+    /// Destination of the access log, with a line for each HTTP request.
     pub access_log: Option<AccessLogConfig>,
-    /// How names become addresses.
+    /// Settings of name resolution.
     pub dns: DnsConfig,
 }
 
 impl Config {
-    /// Checks what the parts must have in common.
+    /// Checks that the parts go together.
     ///
     /// # Errors
-    /// The first thing that is wrong, with the flags to change.
+    /// Fails with the first thing that is wrong, and the flags to change.
     pub fn check(&self) -> Result<(), ConfigError> {
         let mut taken = HashSet::new();
         for listener in &self.listeners {
@@ -69,7 +70,7 @@ impl Config {
                 return Err(ConfigError::UdpOverUnix(path.clone()));
             }
             let datagrams = listener.kind == ListenerKind::Udp;
-            // The kernel would share the connections among both.
+            // The kernel would share the connections among both listeners.
             if listener
                 .address
                 .places()
@@ -119,16 +120,16 @@ impl Config {
     }
 }
 
-/// Where a component's bytes come from.
+/// Source of a component's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ComponentSource {
     /// A file: a component in binary or text form, or compiled code.
     File(PathBuf),
-    /// One that is built into the program, by name.
+    /// A component built into the program.
     BuiltIn {
-        /// Its name, such as `echo`.
+        /// Name, such as `echo`.
         name: &'static str,
-        /// The component.
+        /// Bytes of the component.
         bytes: &'static [u8],
     },
 }
@@ -147,14 +148,14 @@ impl fmt::Display for ComponentSource {
 pub struct TlsFiles {
     /// The server's certificates; the first one is the default.
     pub certificates: Vec<CertificateFiles>,
-    /// Clients must show a certificate that one of these authorities signed.
+    /// Authorities of which one must have signed a client's certificate.
     pub client_ca: Option<PathBuf>,
-    /// Protocols that `--tls` speaks, the best one first.
+    /// ALPN protocols of `--tls`, the best first.
     pub alpn: Vec<Vec<u8>>,
-    /// Authorities that outgoing connections trust besides the system's.
+    /// Trust roots of outgoing connections besides the system's.
     pub extra_roots: Vec<PathBuf>,
-    /// Whether outgoing connections take any certificate: whoever answers can
-    /// then read and change all that is sent.
+    /// True if outgoing connections accept any certificate. Whoever answers can
+    /// then read and change everything that is sent.
     pub insecure: bool,
 }
 
@@ -167,42 +168,42 @@ pub struct CertificateFiles {
     pub key: PathBuf,
 }
 
-/// Where a line for each HTTP request goes, and in which form.
+/// Destination and format of the access log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessLogConfig {
-    /// The file that lines are added to; `-` is standard output.
+    /// File to append to; `-` is standard output.
     pub path: PathBuf,
-    /// The form of a line.
+    /// Format of a line.
     pub format: AccessLogFormat,
 }
 
-/// The form of a line of the access log.
+/// Format of a line of the access log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AccessLogFormat {
     /// The combined format of Apache and nginx.
     #[default]
     Combined,
-    /// An object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Who shares an instance.
+/// Sharing of instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isolation {
-    /// Nobody: every HTTP request has its own.
+    /// Every HTTP request has its own instance.
     Request,
-    /// Every connection has its own.
+    /// Every connection has its own instance.
     Connection,
-    /// All connections of a worker share one.
+    /// All connections of a worker share an instance.
     Worker,
 }
 
-/// How names become addresses.
+/// Settings of name resolution.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsConfig {
-    /// The servers to ask, in their order; none are those of the system.
+    /// Servers in the order of asking; empty for the system's.
     pub servers: Vec<DnsServer>,
-    /// How long a look-up may take as a whole.
+    /// Time limit of a whole look-up.
     pub timeout: Duration,
 }
 
@@ -239,45 +240,45 @@ impl FromStr for DnsServer {
     }
 }
 
-/// Why a text is no `--dns-server`.
+/// Reason why a text is no `--dns-server`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DnsServerError {
-    /// It is neither an address nor one with a port.
+    /// The text is not an address, with or without a port.
     #[error("'{0}' is not an IP address: write one such as 10.0.0.53, 10.0.0.53:5353 or [::1]:53")]
     Address(String),
-    /// Nobody can be asked there.
+    /// The port is 0.
     #[error("the port must not be zero")]
     Port,
 }
 
-/// What a guest is given.
+/// Name, arguments, environment and directories of a guest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GuestConfig {
-    /// Its name in the log.
+    /// Name in the log.
     pub name: String,
-    /// What it is told as its first argument: the name of its file.
+    /// First argument: the name of the component's file.
     pub program: String,
-    /// What follows `--`.
+    /// Arguments that follow `--`.
     pub args: Vec<String>,
-    /// `--env`.
+    /// Environment variables: `--env`.
     pub env: Vec<(String, String)>,
-    /// `--dir`.
+    /// Preopens: `--dir`.
     pub dirs: Vec<Directory>,
 }
 
-/// A directory of the host that a guest sees.
+/// A preopen: a directory of the host that a guest sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directory {
-    /// Its path on the host.
+    /// Path on the host.
     pub host: PathBuf,
-    /// Its path in the guest.
+    /// Path in the guest.
     pub guest: String,
-    /// Whether the guest may write there.
+    /// True if the guest may write there.
     pub writable: bool,
 }
 
-/// From `HOST`, `HOST::GUEST`, and either with `:ro` or `:rw`. Without `GUEST`
-/// the guest sees the directory under its path on the host; without the end it
+/// Parses `HOST` or `HOST::GUEST`, either with `:ro` or `:rw`. Without `GUEST`
+/// the guest sees the directory under its path on the host. Without `:rw` it
 /// may only read.
 impl FromStr for Directory {
     type Err = DirectoryError;
@@ -306,7 +307,7 @@ impl FromStr for Directory {
     }
 }
 
-/// Why a text is no `--dir`.
+/// Reason why a text is no `--dir`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DirectoryError {
     /// The host's path is missing.
@@ -315,7 +316,7 @@ pub enum DirectoryError {
     /// The guest's path is missing.
     #[error("no path for the guest: write {0}::/ to have it there as /")]
     NoGuest(String),
-    /// A colon that is followed by neither `ro` nor `rw`.
+    /// A colon is followed by neither `ro` nor `rw`.
     #[error("'{0}': a path for the guest has no colon, and only :ro or :rw may follow it")]
     Access(String),
 }
@@ -334,7 +335,7 @@ mod tests {
             ("/srv/data:rw", "/srv/data", "/srv/data", true),
             ("/srv/a:b", "/srv/a:b", "/srv/a:b", false),
             ("/srv/a:b::/b", "/srv/a:b", "/b", false),
-            // One that ends like an access right.
+            // A path that ends like an access right.
             ("/srv/x:rw:ro", "/srv/x:rw", "/srv/x:rw", false),
         ] {
             let directory = Directory {

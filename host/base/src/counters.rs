@@ -1,46 +1,46 @@
-//! What is counted in a run, by all workers.
+//! Counters of a run, shared by all workers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What was counted in a run; told at its end.
+/// The counters of a run; reported at its end.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Connections that peers opened.
     pub connections_accepted: Counter,
     /// Connections that guests opened.
     pub connections_made: Counter,
-    /// Connections, of either, that ended in order.
+    /// Connections, accepted or outgoing, that ended in order.
     pub connections_closed: Counter,
-    /// Those that did not.
+    /// Connections that did not end in order.
     pub connections_lost: Counter,
-    /// Idle connections that were closed for new ones, at `--max-connections`.
+    /// Idle connections that were closed for new ones (`--max-connections`).
     pub connections_reclaimed: Counter,
-    /// How often a new connection had to wait, at `--max-connections`.
+    /// Times that a new connection had to wait (`--max-connections`).
     pub connections_waited: Counter,
-    /// How often a guest that awaits went on when nobody waited for it any more.
+    /// Times that an async guest went on when nobody waited for it any more.
     pub left_behind: Counter,
-    /// How often it was ended then.
+    /// Times that such a guest was ended.
     pub left_behind_ended: Counter,
-    /// TLS handshakes with peers that came to nothing.
+    /// TLS handshakes with peers that failed.
     pub handshakes_failed: Counter,
-    /// Datagrams that were handed to guests.
+    /// Datagrams handed to guests.
     pub datagrams_received: Counter,
-    /// HTTP requests that were handed to guests.
+    /// HTTP requests handed to guests.
     pub requests: Counter,
-    /// Those that were answered without a guest: malformed, too large, too
+    /// HTTP requests answered without a guest: malformed, too large, or too
     /// slow.
     pub requests_refused: Counter,
-    /// Responses of guests that were not sent, or not to their end, by the
+    /// Responses of guests that were not sent, or not completely, by the
     /// guest's fault.
     pub responses_refused: Counter,
     /// Instances that could not be made.
     pub instances_failed: Counter,
-    /// Files that are there, but could not be opened or read.
+    /// Files that exist but could not be opened or read.
     pub files_failed: Counter,
     /// Instances that trapped.
     pub traps: Counter,
-    /// What the policy denied.
+    /// Operations that the policy denied.
     pub denied: Counter,
 }
 
@@ -54,24 +54,23 @@ impl Counter {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The count so far.
+    /// Returns the count so far.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// A connection that no task sees to the end of: dropping it counts it as
-/// closed.
+/// A connection without a task. Dropping it counts it as closed.
 #[derive(Debug)]
 pub struct Counted(Option<Arc<Counters>>);
 
 impl Counted {
-    /// One that was counted when it was made.
+    /// Wraps a connection that was counted when it was opened.
     pub fn new(counters: &Arc<Counters>) -> Self {
         Self(Some(Arc::clone(counters)))
     }
 
-    /// A task sees to it from now on.
+    /// Hands the connection to a task, which counts its end.
     pub fn resume(mut self) {
         self.0 = None;
     }

@@ -4,26 +4,25 @@ use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// The most connections that are allowed unless the command line says
-/// otherwise.
+/// Default maximum of connections.
 pub const MAX_CONNECTIONS: usize = 65_536;
 
-/// Descriptors that are kept for what is not a connection: listeners,
-/// runtimes, the log, directories. Of a small limit it is half.
+/// Descriptors kept for other uses: listeners, runtimes, the log, directories.
+/// Half of the limit, if the limit is small.
 const RESERVE: u64 = 64;
 
-/// What a server without a connection needs, about.
+/// Descriptors that a server without connections needs, approximately.
 pub const LEAST: u64 = 32;
 
-/// Fewer connections than this are worth a word at start.
+/// Number of connections below which a warning at start is due.
 pub const FEW: usize = 512;
 
-/// Raises the soft limit of open descriptors to the hard one, as nobody here
-/// uses select(2), for which it is lower. Returns the limit; `None` where there
-/// is none.
+/// Raises the soft limit of open descriptors to the hard one. The soft limit is
+/// lower for the sake of select(2), which is not used here. Returns the limit;
+/// `None` if there is none.
 ///
 /// # Errors
-/// The system refuses.
+/// Fails if the system refuses.
 pub fn raise_limit() -> io::Result<Option<u64>> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -38,12 +37,12 @@ pub fn raise_limit() -> io::Result<Option<u64>> {
     Ok(limit.maximum)
 }
 
-/// How many connections of one direction can be open at once after
-/// [`raise_limit`], at most [`MAX_CONNECTIONS`]. Where there are `both`
-/// directions, each gets a half.
+/// Returns how many connections of one direction can be open at once after
+/// [`raise_limit`], at most [`MAX_CONNECTIONS`]. If connections go in `both`
+/// directions, each direction gets half.
 ///
-/// A reserve stays, and an eighth of the rest, for the pipes that relays
-/// splice through and for files.
+/// A reserve is subtracted, and an eighth of the rest for files and for the
+/// pipes of relays.
 #[must_use]
 pub fn connections(both: bool) -> usize {
     connections_below(getrlimit(Resource::Nofile).maximum, both)

@@ -1,8 +1,9 @@
-//! Errors, by whose fault they are.
+//! Errors, grouped by who is at fault.
 //!
-//! [`Error`] ends a run before it has begun, or refuses a command: the
-//! configuration or the machine. [`ConnectionError`] ends one connection or
-//! fails one request of a guest: mostly the peer or the network.
+//! [`Error`] ends a run before it begins, or refuses a command: the
+//! configuration or the machine is at fault. [`ConnectionError`] ends one
+//! connection or fails one request of a guest: mostly the peer or the network
+//! is at fault.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,40 +12,40 @@ use rustix::io::Errno;
 
 use crate::config::ConfigError;
 
-/// Why a command could not be carried out.
+/// Reason why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file that was named cannot be read.
+    /// A given file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the system.
         source: io::Error,
     },
-    /// The configuration does not go with the component.
+    /// The configuration is invalid, or does not fit the component.
     #[error("{0}")]
     Config(#[from] ConfigError),
-    /// A file that was named cannot be written.
+    /// A given file cannot be written.
     #[error("cannot write {}: {source}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the system.
         source: io::Error,
     },
     /// The component cannot be used.
     #[error("{name}: {reason}")]
     Component {
-        /// The component's file or name.
+        /// File or name of the component.
         name: String,
-        /// What is wrong and what would be right.
+        /// What is wrong, and what would be right.
         reason: String,
     },
     /// A listener cannot be opened.
     #[error("cannot listen on {address}: {reason}")]
     Listen {
-        /// The address as a URL, such as `tcp://127.0.0.1:80`.
+        /// Address as a URL, such as `tcp://127.0.0.1:80`.
         address: String,
         /// What happened, and what to do about it.
         reason: String,
@@ -55,12 +56,12 @@ pub enum Error {
     /// A directory for the guest cannot be opened.
     #[error("{0}")]
     Directory(String),
-    /// The machine does not give what is needed.
+    /// The machine lacks a resource.
     #[error("{what}: {source}")]
     System {
-        /// What was wanted.
+        /// The resource.
         what: &'static str,
-        /// What the system says.
+        /// Error of the system.
         source: io::Error,
     },
     /// The system gives no thread.
@@ -69,64 +70,64 @@ pub enum Error {
          container or service has)"
     )]
     Thread(io::Error),
-    /// The runtime for components could not be set up.
+    /// The engine for components could not be set up.
     #[error("{0}")]
     Engine(String),
 }
 
-/// Why a connection was lost, or a guest's request failed: `error-code` of
-/// the WIT package, where each case is documented.
+/// Reason why a connection was lost, or why a guest's request failed:
+/// `error-code` of the WIT package, which documents each case.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectionError {
-    /// The policy, or the system, does not allow it.
+    /// The policy or the system does not allow it.
     #[error("access denied")]
     AccessDenied,
-    /// It is not the time for that.
+    /// The operation is not possible in this state.
     #[error("not possible in this state")]
     InvalidState,
-    /// Nobody could do that.
+    /// An argument is invalid.
     #[error("invalid argument")]
     InvalidArgument,
-    /// This kind of connection cannot do that.
+    /// This kind of connection does not support the operation.
     #[error("not supported")]
     NotSupported,
-    /// Too much of something; the text names the flag.
+    /// A limit was exceeded; the text names the flag.
     #[error("{0}")]
     LimitExceeded(&'static str),
-    /// It took too long; the text names the flag.
+    /// A time limit was exceeded; the text names the flag.
     #[error("{0}")]
     Timeout(&'static str),
-    /// Nobody listens there.
+    /// No server listens there.
     #[error("connection refused")]
     Refused,
     /// The peer has reset the connection.
     #[error("reset by the peer")]
     Reset,
-    /// It was ended from this side.
+    /// The connection was ended from this side.
     #[error("aborted")]
     Aborted,
-    /// The peer takes no more.
+    /// The peer accepts no more.
     #[error("the peer no longer reads")]
     Broken,
-    /// No network leads there.
+    /// No route leads there.
     #[error("no route to the address")]
     Unreachable,
-    /// The address is none of this machine, or in use.
+    /// The address is not of this machine, or is in use.
     #[error("the address cannot be bound")]
     NotBindable,
-    /// There is no such name: NXDOMAIN.
+    /// The name does not exist: NXDOMAIN.
     #[error("no such name")]
     NameUnresolvable,
-    /// There is the name, and no address of it.
+    /// The name exists, but has no address.
     #[error("the name has no address")]
     NoAddress,
-    /// No name server has an answer.
+    /// No DNS server has an answer.
     #[error("the resolver failed")]
     ResolverFailure,
-    /// There is no such file.
+    /// The file does not exist.
     #[error("not found")]
     NotFound,
-    /// The handshake or a record failed; why.
+    /// The handshake or a record failed, for this reason.
     #[error("TLS: {0}")]
     Tls(String),
     /// The stream ended without `close_notify` (RFC 8446, section 6.1).
@@ -135,7 +136,7 @@ pub enum ConnectionError {
     /// The file became shorter while it was sent.
     #[error("the file became shorter while it was sent")]
     FileShortened,
-    /// Anything else, in the words of the system.
+    /// Another error, in the system's words.
     #[error("{0}")]
     Other(String),
 }

@@ -1,30 +1,30 @@
-//! What all of netwasm is built on: plain data, and rules that need no runtime.
+//! Foundation of netwasm: plain data, and rules that need no runtime.
 //!
 //! ```text
 //!   command line --> config --> limits, policy, listeners, directories
-//!                      |              asked and read by every crate above
+//!                      |              read by every crate above
 //!                      +--> ConfigError: one line, with the flag to change
 //! ```
 //!
-//! Nothing here opens a socket or knows of WebAssembly; what waits does so in a
-//! thread of its own.
+//! Nothing here opens a socket or knows of WebAssembly. Whatever waits does so
+//! in a thread of its own.
 //!
 //! # Modules
 //!
 //! A module imports only those above it.
 //!
-//! | module | lives there |
+//! | module | contents |
 //! | --- | --- |
 //! | [`address`] | the addresses of a connection's ends |
-//! | [`listen`] | what a listener speaks, and where |
+//! | [`listen`] | kinds and addresses of listeners |
 //! | [`policy`] | what a guest may reach; denies by default, asked before any system call |
 //! | [`descriptors`] | the limit of open files, and how many connections fit below it |
-//! | [`config`] | what a run is to do, checked once and passed down in parts |
-//! | [`error`] | errors, by whose fault they are |
-//! | [`counters`] | what is counted in a run |
-//! | [`ticker`] | a thread for what happens regularly |
-//! | [`limiter`] | so many lines a second, and a count of the others |
-//! | [`spool`] | lines on their way to a file, by a thread |
+//! | [`config`] | the settings of a run, checked once and passed down in parts |
+//! | [`error`] | errors, grouped by who is at fault |
+//! | [`counters`] | the counters of a run |
+//! | [`ticker`] | a thread for periodic work |
+//! | [`limiter`] | a limit of lines per second, and a count of the others |
+//! | [`spool`] | a queue of lines that a thread writes to a file |
 
 pub mod address;
 pub mod config;

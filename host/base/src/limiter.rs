@@ -1,43 +1,44 @@
-//! So many lines a second, and a count of the others.
+//! A limit of lines per second, and a count of the others.
 
 use std::time::{Duration, Instant};
 
-/// A token bucket that counts what it turns away.
+/// A token bucket that counts what it rejects.
 #[derive(Debug)]
 pub struct Limiter {
-    /// Lines a second in the long run.
+    /// Sustained rate, in lines per second.
     rate: u32,
-    /// The most credit, in the unit of `credit`.
+    /// Maximum credit, in the unit of `credit`.
     full: u64,
     /// Lines that may be written now, times [`Self::SCALE`].
     credit: u64,
-    /// When `credit` was last brought up to date.
+    /// Time at which `credit` was last updated.
     at: Instant,
-    /// Lines withheld since the last word about it.
+    /// Lines withheld since the last report.
     suppressed: u64,
-    /// When the last word about withheld lines was due.
+    /// Time of the last report of withheld lines, or of the first line withheld
+    /// since.
     told: Instant,
 }
 
 /// The answer of a [`Limiter`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Write it.
+    /// Write the line.
     Write,
-    /// Withhold; `first` is true at the first line that is withheld.
+    /// Withhold the line.
     Suppress {
-        /// True for the first line since one was written.
+        /// True for the first line withheld since the last report.
         first: bool,
     },
 }
 
 impl Limiter {
-    /// Credit of one line: it grows by the rate a microsecond.
+    /// Credit of one line. Credit grows by the rate every microsecond.
     const SCALE: u64 = 1_000_000;
-    /// How often the log hears of withheld lines.
+    /// Minimum time between two reports of withheld lines.
     pub(crate) const TELL: Duration = Duration::from_secs(1);
 
-    /// Lets through `rate` lines a second in the long run, and `burst` at once.
+    /// Allows `rate` lines per second in the long run, and `burst` at once.
     pub fn new(now: Instant, rate: u32, burst: u32) -> Self {
         let full = u64::from(burst) * Self::SCALE;
         Self {
@@ -50,7 +51,7 @@ impl Limiter {
         }
     }
 
-    /// Judges a line.
+    /// Decides on a line.
     pub fn admit(&mut self, now: Instant) -> Verdict {
         let elapsed = now.saturating_duration_since(self.at).as_micros();
         let earned = u64::try_from(elapsed)
@@ -71,8 +72,8 @@ impl Limiter {
         Verdict::Write
     }
 
-    /// The number of lines that the log is to hear of now: the withheld ones,
-    /// if the last word about them was long enough ago.
+    /// Returns the number of withheld lines to report now, if the last report
+    /// was long enough ago.
     pub fn due(&mut self, now: Instant) -> Option<u64> {
         if now.saturating_duration_since(self.told) < Self::TELL {
             return None;
@@ -81,12 +82,12 @@ impl Limiter {
         self.suppressed()
     }
 
-    /// True if lines were withheld that the log did not hear of.
+    /// True if withheld lines have not been reported.
     pub fn owes(&self) -> bool {
         self.suppressed > 0
     }
 
-    /// The lines that were withheld and that the log did not hear of.
+    /// Takes the number of withheld lines that have not been reported.
     pub fn suppressed(&mut self) -> Option<u64> {
         let suppressed = std::mem::take(&mut self.suppressed);
         (suppressed > 0).then_some(suppressed)
@@ -117,7 +118,7 @@ mod tests {
         assert_eq!(limiter.admit(later), Verdict::Write);
         assert_eq!(limiter.due(later), Some(3));
         assert_eq!(limiter.due(later + Limiter::TELL), None);
-        // However long it was quiet, there is one burst, no more.
+        // However long the silence, it earns one burst and no more.
         let next_day = start + Duration::from_secs(86_400);
         for _ in 0..BURST {
             assert_eq!(limiter.admit(next_day), Verdict::Write);

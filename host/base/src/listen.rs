@@ -1,39 +1,40 @@
-//! What to listen on, and how addresses are written.
+//! Kinds and addresses of listeners.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// What `sun_path` holds, less its final NUL: unix(7).
+/// Maximum length of a Unix socket's path: `sun_path` less its final NUL,
+/// unix(7).
 const MAX_UNIX_PATH: usize = 107;
 
-/// One `--tcp`, `--tls`, `--udp`, `--http` or `--https`.
+/// A listener: one `--tcp`, `--tls`, `--udp`, `--http` or `--https`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerConfig {
-    /// What is spoken there.
+    /// Kind of the listener.
     pub kind: ListenerKind,
-    /// Where.
+    /// Address to listen on.
     pub address: ListenAddress,
 }
 
-/// What a listener speaks.
+/// Kind of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ListenerKind {
-    /// Byte streams, as they are.
+    /// Plain byte streams.
     Tcp,
-    /// Byte streams in TLS.
+    /// Byte streams over TLS.
     Tls,
     /// Datagrams.
     Udp,
-    /// HTTP/1.
+    /// HTTP/1 and HTTP/2.
     Http,
-    /// HTTP/1 in TLS.
+    /// HTTP/1 and HTTP/2 over TLS.
     Https,
 }
 
 impl ListenerKind {
-    /// The flag that asks for it.
+    /// Returns the listener's flag.
     #[must_use]
     pub fn flag(self) -> &'static str {
         match self {
@@ -45,23 +46,23 @@ impl ListenerKind {
         }
     }
 
-    /// Whether connections begin with a TLS handshake.
+    /// True if connections begin with a TLS handshake.
     #[must_use]
     pub fn is_encrypted(self) -> bool {
         matches!(self, Self::Tls | Self::Https)
     }
 
-    /// Whether the host parses requests there.
+    /// True if the host parses requests.
     #[must_use]
     pub fn is_http(self) -> bool {
         matches!(self, Self::Http | Self::Https)
     }
 }
 
-/// Where to listen.
+/// Address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ListenAddress {
-    /// A port of localhost: 127.0.0.1 and, where the machine has it, ::1.
+    /// A port of localhost: 127.0.0.1 and, if the machine has it, ::1.
     Localhost(u16),
     /// One address.
     Socket(SocketAddr),
@@ -70,7 +71,7 @@ pub enum ListenAddress {
 }
 
 impl ListenAddress {
-    /// What it takes that no other listener may take; nothing where the system
+    /// Returns the places that no other listener may take; none if the system
     /// picks the port.
     pub(super) fn places(&self) -> Vec<Self> {
         let localhost = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
@@ -85,7 +86,7 @@ impl ListenAddress {
     }
 }
 
-/// As it is written on the command line.
+/// Formats the address as on the command line.
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -96,7 +97,7 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-/// From `PORT`, `localhost:PORT`, `IP:PORT`, `[IPV6]:PORT`, or `unix:PATH`.
+/// Parses `PORT`, `localhost:PORT`, `IP:PORT`, `[IPV6]:PORT`, or `unix:PATH`.
 impl FromStr for ListenAddress {
     type Err = AddressError;
 
@@ -148,10 +149,10 @@ impl FromStr for ListenAddress {
     }
 }
 
-/// Why a text is no address to listen on.
+/// Reason why a text is no address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// It is none of the forms.
+    /// The text has none of the forms.
     #[error("'{0}' is no address: write PORT, IP:PORT, [IPV6]:PORT or unix:PATH")]
     Unknown(String),
     /// The port is no number, or too large.
@@ -163,16 +164,16 @@ pub enum AddressError {
     /// The host is a star, or empty.
     #[error("write 0.0.0.0:{0} for all IPv4 addresses of this machine, [::]:{0} for all of IPv6")]
     Everywhere(u16),
-    /// An IPv6 address stands without brackets.
+    /// An IPv6 address lacks brackets.
     #[error("an IPv6 address needs brackets and a port: [{0}]:8888")]
     Brackets(String),
     /// The host is a name.
     #[error("'{0}' is not an IP address: one listens on an address of this machine, or on PORT")]
     Host(String),
-    /// A URL.
+    /// The text is a URL.
     #[error("an address is wanted, not a URL: write {0}")]
     Url(String),
-    /// A path without `unix:`.
+    /// A path lacks `unix:`.
     #[error("a Unix socket is written unix:{0}")]
     Path(String),
     /// `unix:` is followed by nothing.

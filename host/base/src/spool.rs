@@ -1,8 +1,8 @@
-//! Lines on their way to where they are kept. A thread writes them, so that a
-//! slow disk, or a pipe that nobody reads, holds up nobody.
+//! A queue of lines, which a thread writes to a file. A slow disk, or a pipe
+//! that nobody reads, delays no other thread.
 //!
 //! Lines that the thread cannot keep up with, or cannot write, are dropped and
-//! counted. A line that was begun is ended before the next one.
+//! counted. A partly written line is completed before the next.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -17,20 +17,20 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
-/// The `tracing` target of what is said about lines that were dropped.
+/// `tracing` target of messages about dropped lines.
 pub const TARGET: &str = "netwasm::dropped";
 
-/// The `tracing` target of what guests say.
+/// `tracing` target of guests' output.
 pub const GUEST: &str = "guest";
 
-/// How often dropped lines are told of, at most.
+/// Minimum time between two reports of dropped lines.
 const TELL: Duration = Duration::from_secs(1);
 
 /// A queue of lines for one file. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Spool {
     what: &'static str,
-    /// How much may be queued, bytes.
+    /// Maximum that may be queued, in bytes.
     most: usize,
     work: Sender<Work>,
     counts: Arc<Counts>,
@@ -38,9 +38,9 @@ pub struct Spool {
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// Bytes that wait to be written.
+    /// Bytes waiting to be written.
     queued: AtomicUsize,
-    /// Lines that were dropped and not yet told of.
+    /// Dropped lines that have not been reported.
     dropped: AtomicU64,
 }
 
@@ -49,16 +49,16 @@ enum Work {
     /// Whole lines.
     Write(Vec<u8>),
     Reopen,
-    /// Dropped when all that was queued before it is written.
+    /// Dropped once everything queued before it is written.
     Flush(Sender<()>),
 }
 
 impl Spool {
-    /// Starts the thread that writes. `what` names the lines in the log;
-    /// `most` is how much may wait to be written, bytes.
+    /// Starts the writing thread. `what` names the lines in the log; `most` is
+    /// the maximum waiting to be written, in bytes.
     ///
     /// # Errors
-    /// The system gives no thread.
+    /// Fails if the system gives no thread.
     pub fn start(what: &'static str, output: Output, most: usize) -> io::Result<Self> {
         let (work, waiting) = mpsc::channel();
         let counts = Arc::<Counts>::default();
@@ -98,21 +98,21 @@ impl Spool {
         }
     }
 
-    /// Has the file opened anew by its name, so that it can be renamed and a
-    /// new one be begun.
+    /// Reopens the file by its name. The old one can be renamed before, so that
+    /// a new one is begun.
     pub fn reopen(&self) {
-        // The thread ends only with the last sender.
+        // It cannot fail: the thread ends only with the last sender.
         let _ = self.work.send(Work::Reopen);
     }
 
-    /// Waits until all that was queued is written, but no longer than `most`,
-    /// and tells of dropped lines. Returns false where time was too short.
+    /// Waits until the queue is written, for at most `most`, and reports
+    /// dropped lines. Returns false if the time was too short.
     pub fn finish(&self, most: Duration) -> bool {
         let deadline = Instant::now() + most;
         if !self.flush(deadline) {
             return false;
         }
-        // The log itself has one more line now.
+        // If this spool is the log's, the report has added a line.
         !self.counts.tell(self.what) || self.flush(deadline)
     }
 
@@ -129,7 +129,7 @@ impl Counts {
         self.dropped.fetch_add(count(lines), Ordering::Relaxed);
     }
 
-    /// Tells of dropped lines; returns false where there are none.
+    /// Reports dropped lines. Returns false if there are none.
     fn tell(&self, what: &str) -> bool {
         let dropped = self.dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
@@ -143,16 +143,16 @@ fn count(lines: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', lines).count() as u64
 }
 
-/// The thread's side.
+/// The state of the writing thread.
 #[derive(Debug)]
 struct Writer {
     what: &'static str,
     output: Output,
-    /// The rest of a line that was begun and could not be ended.
+    /// Rest of a line that was partly written.
     begun: Vec<u8>,
-    /// True if the last write failed, and the log says so.
+    /// True if the last write failed, which has been logged.
     failing: bool,
-    /// When dropped lines were last told of.
+    /// Time of the last report of dropped lines.
     told: Option<Instant>,
     counts: Arc<Counts>,
 }
@@ -205,7 +205,7 @@ impl Writer {
     }
 
     fn reopen(&mut self) {
-        // A line that was cut stays so, in the old file.
+        // A line that was cut stays cut in the old file.
         match self.output.reopen() {
             Ok(()) => self.begun.clear(),
             Err(error) => self.fail(&error),
@@ -230,14 +230,14 @@ impl Writer {
     }
 }
 
-/// Where lines are written.
+/// Destination of lines.
 #[derive(Debug)]
 pub enum Output {
-    /// A file, which is opened anew where it was moved away.
+    /// A file, which [`Spool::reopen`] opens anew.
     File {
-        /// Where it is.
+        /// Path of the file.
         path: PathBuf,
-        /// Itself, opened for appending.
+        /// The file, opened for appending.
         file: File,
     },
     /// Standard output.
@@ -247,10 +247,10 @@ pub enum Output {
 }
 
 impl Output {
-    /// Opens a file, to add to it.
+    /// Opens a file for appending.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// Fails if the file cannot be written.
     pub fn file(path: &Path) -> io::Result<Self> {
         Ok(Self::File {
             path: path.to_owned(),
@@ -265,8 +265,8 @@ impl Output {
         Ok(())
     }
 
-    /// The descriptor: the standard streams' own locks are for those who may
-    /// wait for each other.
+    /// Returns the descriptor. It is used directly, since the locks of the
+    /// standard streams would let threads wait for each other.
     fn fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::File { file, .. } => file.as_fd(),
@@ -275,7 +275,8 @@ impl Output {
         }
     }
 
-    /// Writes all, or as much as can be; also returns how much that was.
+    /// Writes as much as possible. Returns how much was written, and the error
+    /// if it was not everything.
     fn write_some(&self, bytes: &[u8]) -> (usize, io::Result<()>) {
         let fd = self.fd();
         let mut written = 0;
@@ -286,7 +287,7 @@ impl Output {
                 Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
                 Ok(count) => written += count,
                 Err(Errno::INTR) => {}
-                // A pipe or terminal that somebody else made non-blocking.
+                // A pipe or terminal that another program made non-blocking.
                 Err(Errno::AGAIN) => {
                     let _ = rustix::event::poll(&mut [PollFd::new(&fd, PollFlags::OUT)], None);
                 }
@@ -307,7 +308,7 @@ mod tests {
 
     use super::*;
 
-    /// A pipe whose reading end is in hand; as a file, by its name in /proc.
+    /// Returns a pipe, and its writing end as a file, by its name in /proc.
     fn pipe() -> (io::PipeReader, io::PipeWriter, Output) {
         use std::os::fd::AsRawFd;
         let (reader, writer) = io::pipe().expect("a pipe");

@@ -1,15 +1,15 @@
-//! A thread that does something at regular intervals.
+//! A thread for periodic work.
 //!
-//! Workers have no timer of their own for what happens regularly: one makes
-//! every epoll_wait(2) set and cancel a timer of the kernel's, which costs a
-//! good part of what a small message costs in all.
+//! Workers have no timers for periodic work. A timer would make every
+//! epoll_wait(2) set and cancel a timer of the kernel, which costs a good part
+//! of what a small message costs in all.
 
 use std::io;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-/// The thread; dropping this ends it.
+/// The thread. Dropping this ends it.
 #[derive(Debug)]
 pub struct Ticker {
     stop: Option<mpsc::Sender<()>>,
@@ -20,7 +20,7 @@ impl Ticker {
     /// Calls `tick` every `period` from now on.
     ///
     /// # Errors
-    /// The system gives no thread.
+    /// Fails if the system gives no thread.
     pub fn start(
         name: &str,
         period: Duration,

@@ -1,5 +1,5 @@
-//! Outgoing connections: to an address, or to whichever address of a name
-//! answers first (RFC 8305), with a TLS session where one is asked for.
+//! Outgoing connections, with TLS on request: to an address, or to the address
+//! of a name that answers first (RFC 8305).
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -26,39 +26,39 @@ use crate::tls::ClientTls;
 use crate::transport::Transport;
 use crate::worker::Worker;
 
-/// How long a connection may take to be made, unless the guest says otherwise.
+/// Default time limit of connecting.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long an address has before the next is tried beside it: RFC 8305,
+/// Head start of an address before the next is tried beside it: RFC 8305,
 /// section 5.
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// How long IPv4 addresses wait for those of IPv6: RFC 8305, section 3.
+/// Time that IPv4 addresses wait for IPv6 ones: RFC 8305, section 3.
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 
-/// A connected socket, which counts against `--max-outgoing`.
+/// A connected socket. It counts against `--max-outgoing`.
 #[derive(Debug)]
 pub struct Dialed {
     /// The socket, watched for reading and writing.
     pub socket: Watched,
-    /// The other end.
+    /// The peer's address.
     pub peer: Address,
-    /// To be dropped with the connection.
+    /// Permit, to be dropped with the connection.
     pub permit: OwnedSemaphorePermit,
 }
 
 impl Dialed {
-    /// Has it queue and send on its thread.
+    /// Wraps the socket in a transport of `thread`.
     pub fn into_transport(self, thread: &Rc<Thread>) -> Rc<Transport> {
         Transport::watched(thread, self.socket, self.peer, Some(self.permit))
     }
 }
 
-/// Makes a connection, with its TLS session if one is asked for. Dropping this
-/// leaves nothing of it.
+/// Opens a connection, with a TLS session on request. Dropping the future
+/// closes whatever was begun.
 ///
 /// # Errors
-/// Those of [`dial`] and of the handshake, or it takes too long.
+/// Fails as [`dial`] does, if the handshake fails, or if it takes too long.
 pub async fn make(
     worker: &Rc<Worker>,
     endpoint: &Endpoint,
@@ -79,7 +79,8 @@ async fn make_in_time(
     local: Option<IpAddr>,
 ) -> Result<Rc<Transport>, ConnectionError> {
     let dialed = dial(worker, endpoint, local).await?;
-    // Now or later: in a guest's call to begin TLS nobody can wait.
+    // Trust roots are prepared here: a guest's later call to begin TLS cannot
+    // wait for them.
     worker.env().tls.client_prepared().await;
     let transport = dialed.into_transport(&worker.thread);
     if let Some(client) = client {
@@ -93,13 +94,13 @@ async fn make_in_time(
     Ok(transport)
 }
 
-/// Connects to whichever address of an endpoint answers. Dropping this closes
-/// whatever was begun.
+/// Connects to the address of an endpoint that answers first. Dropping the
+/// future closes whatever was begun.
 ///
 /// # Errors
-/// There are as many connections as are allowed; the policy denies all
-/// addresses, there are none, or none answers: where several were tried, the
-/// error is the last one's.
+/// Fails if `--max-outgoing` connections exist already, if the policy denies
+/// all addresses, if there are none, or if none answers. If several were tried,
+/// the error is that of the last.
 pub async fn dial(
     worker: &Worker,
     endpoint: &Endpoint,
@@ -122,7 +123,7 @@ pub async fn dial(
         SockRef::from(socket.fd()).set_tcp_keepalive(&keepalive(silence))?;
     }
     let peer = SockRef::from(socket.fd()).peer_addr();
-    // It was reset meanwhile.
+    // The peer has reset the connection meanwhile.
     let peer = peer.map_err(|_| ConnectionError::Reset)?;
     let peer = peer.as_socket().ok_or(ConnectionError::Broken)?;
     Ok(Dialed {
@@ -132,11 +133,11 @@ pub async fn dial(
     })
 }
 
-/// Connects a socket that a guest has made, and maybe bound.
+/// Connects a socket that a guest has created, and perhaps bound.
 ///
 /// # Errors
-/// There are as many connections as are allowed; the inner one is what connect(2)
-/// says.
+/// The outer error: `--max-outgoing` connections exist already. The inner one:
+/// connect(2) fails.
 pub async fn dial_from(
     env: &Env,
     socket: Socket,
@@ -164,10 +165,10 @@ async fn connect_address(remote: SocketAddr, local: Option<IpAddr>) -> io::Resul
     connect_socket(socket, &remote.into()).await
 }
 
-/// Connects a non-blocking socket, which the runtime watches from then on.
+/// Connects a non-blocking socket, and has the runtime watch it.
 ///
 /// # Errors
-/// What connect(2) says, at once or later.
+/// Fails as connect(2) does, at once or later.
 async fn connect_socket(socket: Socket, remote: &SockAddr) -> io::Result<Watched> {
     match socket
         .connect(remote)
@@ -177,14 +178,14 @@ async fn connect_socket(socket: Socket, remote: &SockAddr) -> io::Result<Watched
         Err((_, error)) => return Err(error),
     }
     let socket = Watched::stream(socket.into())?;
-    // It can be written once it is connected, or will never be.
+    // Writable means connected or failed.
     let _ = socket.writable().await?;
     rustix::net::sockopt::socket_error(socket.fd())??;
     Ok(socket)
 }
 
-/// Connects to a name as RFC 8305 says: it does not wait for the family whose
-/// addresses come late, nor for the address that does not answer.
+/// Connects to a name as in RFC 8305: waits neither for the family whose
+/// addresses come late, nor for an address that does not answer.
 async fn connect_name(
     worker: &Worker,
     host: &str,
@@ -206,7 +207,7 @@ async fn connect_name(
                 Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(error)) => {
                     failure = Some(error.into());
-                    // One that failed gives way to the next at once.
+                    // A failed attempt gives way to the next at once.
                     race.due = Instant::now();
                 }
                 // Attempts neither panic nor are aborted.
@@ -235,8 +236,8 @@ async fn connect_name(
     }
 }
 
-/// Those of a name's addresses that the policy allows. The others are worth a
-/// warning only if none of these is of use.
+/// Returns the addresses of a name that the policy allows. The denied ones are
+/// worth a warning only if none of these answers.
 fn allowed(
     worker: &Worker,
     host: &str,
@@ -253,17 +254,17 @@ fn allowed(
     addresses
 }
 
-/// Attempts to connect to several addresses, each with a head start.
+/// Parallel attempts to connect to several addresses, each with a head start.
 #[derive(Debug)]
 struct Race {
-    /// The addresses that were not tried yet, the best first.
+    /// Addresses not tried yet, the best first.
     untried: Vec<IpAddr>,
     attempts: JoinSet<io::Result<Watched>>,
-    /// When the next may be tried.
+    /// Earliest time of the next attempt.
     due: Instant,
-    /// The last one that was tried.
+    /// Address tried last.
     last: Option<IpAddr>,
-    /// The address to connect from.
+    /// Local address to connect from.
     local: Option<IpAddr>,
 }
 
@@ -290,7 +291,8 @@ impl Race {
         self.untried.extend(addresses);
         destinations.sort(&mut self.untried);
         if self.last.is_none() {
-            // Section 3: the preferred family may be about to come.
+            // Section 3: addresses of the preferred family may be about to
+            // come.
             self.due = Instant::now();
             if !preferred {
                 self.due += RESOLUTION_DELAY;
@@ -298,7 +300,7 @@ impl Race {
         }
     }
 
-    /// No addresses will follow.
+    /// Notes that no addresses will follow.
     fn complete(&mut self) {
         if self.last.is_none() {
             self.due = Instant::now();
@@ -317,8 +319,8 @@ impl Race {
     }
 }
 
-/// The best address of the family that was not tried last, so that they take
-/// turns (section 4), or else the best of all.
+/// Takes the best address of the family that was not tried last, so that
+/// families take turns (section 4), or else the best of all.
 fn take_next(untried: &mut Vec<IpAddr>, last: Option<IpAddr>) -> Option<IpAddr> {
     let other = |ip: &IpAddr| last.is_none_or(|last| last.is_ipv4() != ip.is_ipv4());
     let place = untried.iter().position(other).unwrap_or(0);

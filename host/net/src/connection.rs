@@ -1,9 +1,9 @@
-//! One task for one connection: the TLS handshake, then events between the
-//! socket and the guest until either ends it.
+//! The task of a connection: the TLS handshake, then events between the socket
+//! and the guest until either ends it.
 //!
-//! The task is a hand-written future, since it waits for several things at
-//! once (bytes, room, what the guest asked for) and is the hot path: a poll
-//! that finds nothing to do costs a few loads.
+//! The task is a hand-written future, since it waits for several things at once
+//! (bytes, room, the guest's requests) and is the hot path: a poll that finds
+//! nothing to do costs a few loads.
 
 use std::fmt;
 use std::future::Future;
@@ -24,21 +24,21 @@ use crate::worker::Worker;
 /// Hands the connections of a listener to guests.
 pub struct ToGuests<G>(Taker<G>);
 
-/// Who gets a connection that was accepted.
+/// Kind of guest that receives accepted connections.
 enum Taker<G> {
-    /// A guest that events drive.
+    /// Event-driven guests.
     Events(Rc<dyn Guests<G>>),
-    /// One that has it as streams.
+    /// Guests that take connections as streams.
     Streams(Rc<dyn StreamGuests>),
 }
 
 impl<G> ToGuests<G> {
-    /// To those that events drive.
+    /// Hands connections to event-driven guests.
     pub fn events(guests: Rc<dyn Guests<G>>) -> Self {
         Self(Taker::Events(guests))
     }
 
-    /// To those that have them as streams.
+    /// Hands connections to guests that take them as streams.
     pub fn streams(guests: Rc<dyn StreamGuests>) -> Self {
         Self(Taker::Streams(guests))
     }
@@ -77,34 +77,35 @@ pub struct Driver<G: EventGuest> {
 enum Stage<G: EventGuest> {
     /// The TLS handshake of an accepted connection.
     Handshake(Taker<G>),
-    /// Accepted; the guest does not know it yet.
+    /// Accepted; the guest has not been told yet.
     Accepted(Taker<G>),
-    /// The guest has it.
+    /// The guest has the connection.
     Open {
         guest: Rc<G>,
         connection: G::Connection,
     },
-    /// The guest has it as streams, which read and write by themselves.
+    /// The guest has the connection as streams, which read and write by
+    /// themselves.
     Streaming(Rc<Stream>),
     /// The guest has exited; what it wrote is yet to be sent.
     Exited,
-    /// The guest no longer has it.
+    /// The guest no longer has the connection.
     Lingering(Linger),
     Over,
 }
 
-/// What a connection's task does next.
+/// Next action of a connection's task.
 #[derive(Debug)]
 enum Next {
     Receive,
-    /// Something changed: look again.
+    /// Something changed: check again.
     Again,
     Sleep,
     End(Lost),
 }
 
 impl<G: EventGuest> Driver<G> {
-    /// A connection that was just accepted.
+    /// Drives a connection that was just accepted.
     fn accepted(transport: Rc<Transport>, taker: Taker<G>) -> Self {
         let stage = if transport.begin_handshake() {
             Stage::Handshake(taker)
@@ -114,7 +115,7 @@ impl<G: EventGuest> Driver<G> {
         Self { transport, stage }
     }
 
-    /// One that the guest asked for and has taken.
+    /// Drives an outgoing connection that the guest has taken.
     pub fn connected(transport: Rc<Transport>, guest: Rc<G>, connection: G::Connection) -> Self {
         Self {
             transport,
@@ -122,7 +123,7 @@ impl<G: EventGuest> Driver<G> {
         }
     }
 
-    /// One that a guest has as streams.
+    /// Drives a connection that a guest has as streams.
     pub fn streaming(transport: Rc<Transport>, stream: Rc<Stream>) -> Self {
         Self {
             transport,
@@ -130,7 +131,7 @@ impl<G: EventGuest> Driver<G> {
         }
     }
 
-    /// `connection-made`.
+    /// Announces the connection (`connection-made`).
     fn begin(&self, taker: &Taker<G>) -> Stage<G> {
         let guests = match taker {
             Taker::Events(guests) => guests,
@@ -163,7 +164,7 @@ impl<G: EventGuest> Driver<G> {
             if guest.is_dead() {
                 return Poll::Ready(Err(Gone));
             }
-            // Mostly nothing but receiving is to be done.
+            // Mostly there is nothing to do but receive.
             if !transport.only_receives() {
                 match self.attend(cx, guest, connection)? {
                     Next::Receive => {}
@@ -197,8 +198,8 @@ impl<G: EventGuest> Driver<G> {
         }
     }
 
-    /// Does all that the guest's streams do not do by themselves, until the
-    /// connection is over.
+    /// Does everything that the guest's streams do not do by themselves, until
+    /// the connection is over.
     fn poll_streaming(&self, cx: &mut Context<'_>, stream: &Stream) -> Poll<Lost> {
         let transport = &self.transport;
         loop {
@@ -222,7 +223,7 @@ impl<G: EventGuest> Driver<G> {
                 continue;
             }
             if transport.core.borrow().wants_room {
-                // Registers; that it is ready shows in the flag.
+                // Registers the waker. Readiness shows in `wants_room`.
                 let _ = transport.poll_room(cx);
             }
             self.tell_feeder();
@@ -239,8 +240,8 @@ impl<G: EventGuest> Driver<G> {
         }
     }
 
-    /// Does all that is to be done besides receiving: sending what is queued,
-    /// telling the guest of watermarks, shutting, relaying.
+    /// Does everything besides receiving: sends the queue, delivers watermark
+    /// events, shuts, relays.
     fn attend(
         &self,
         cx: &mut Context<'_>,
@@ -277,7 +278,7 @@ impl<G: EventGuest> Driver<G> {
             return Ok(self.attend_handshake(cx));
         }
         if transport.core.borrow().wants_room {
-            // Registers; that it is ready shows in the flag.
+            // Registers the waker. Readiness shows in `wants_room`.
             let _ = transport.poll_room(cx);
         }
         self.tell_feeder();
@@ -291,7 +292,7 @@ impl<G: EventGuest> Driver<G> {
         Ok(if receives { Next::Receive } else { Next::Sleep })
     }
 
-    /// Advances the handshake that `start-tls` began, whether or not the guest
+    /// Advances the handshake begun by `start-tls`, whether or not the guest
     /// receives or is closing.
     fn attend_handshake(&self, cx: &mut Context<'_>) -> Next {
         let transport = &self.transport;
@@ -317,16 +318,16 @@ impl<G: EventGuest> Driver<G> {
             }
             Poll::Ready(Ok(None)) => {}
             Poll::Ready(Err(reason)) => transport.fail(reason),
-            // A relay to itself may have queued something just now, or waits
-            // for room in its own socket: see to that before sleeping.
+            // A connection relayed to itself may have just queued something, or
+            // may wait for room in its own socket. See to that before sleeping.
             Poll::Pending if self.goes_on(cx) => {}
             Poll::Pending => return Next::Sleep,
         }
         Next::Again
     }
 
-    /// True if a connection that is relayed to itself has room for more at once,
-    /// and the turn.
+    /// True if a connection relayed to itself has room at once, and its turn is
+    /// not over.
     fn goes_on(&self, cx: &mut Context<'_>) -> bool {
         !self.transport.turn.waits() && self.feeds_itself() && self.poll_own_room(cx).is_ready()
     }
@@ -336,7 +337,7 @@ impl<G: EventGuest> Driver<G> {
         std::ptr::eq(core.fed_by.as_ptr(), Rc::as_ptr(&self.transport))
     }
 
-    /// Whether a connection that is relayed to itself can go on at once.
+    /// Waits until a connection relayed to itself has room.
     fn poll_own_room(&self, cx: &mut Context<'_>) -> Poll<()> {
         let core = self.transport.core.borrow();
         let (wants_room, queued) = (core.wants_room, core.queued() > 0);
@@ -350,8 +351,8 @@ impl<G: EventGuest> Driver<G> {
         }
     }
 
-    /// Tells the connection that is relayed to this one that there is room, if
-    /// it waits for that.
+    /// Wakes the connection relayed to this one, if it waits for room and there
+    /// is some.
     fn tell_feeder(&self) {
         let mut core = self.transport.core.borrow_mut();
         if core.feeder_waits && core.queued() == 0 && !core.wants_room {
@@ -364,16 +365,16 @@ impl<G: EventGuest> Driver<G> {
         }
     }
 
-    /// `connection-lost`; what else hangs on the connection ends with it.
+    /// Announces `connection-lost`, and ends the relays of the connection.
     fn lose(&self, guest: &Rc<G>, connection: G::Connection, lost: &Lost) -> Stage<G> {
         self.record(lost);
         self.end_relays(lost);
-        // A trap here has been logged, and the connection ends anyway.
+        // A trap in this call is logged, and the connection ends anyway.
         let _ = guest.connection_lost(connection, lost.as_ref());
         self.leave(lost)
     }
 
-    /// The same for the guest's streams.
+    /// Ends the guest's streams, and wakes the connection relayed to this one.
     fn lose_streams(&self, stream: &Stream, lost: &Lost) -> Stage<G> {
         if !self.transport.is_parked() {
             self.record(lost);
@@ -387,7 +388,7 @@ impl<G: EventGuest> Driver<G> {
         stage
     }
 
-    /// The guest is no more.
+    /// Ends a connection whose guest is gone.
     fn lose_guest(&self, guest: &G) -> Stage<G> {
         if guest.has_exited() {
             self.transport.close();
@@ -434,13 +435,13 @@ impl<G: EventGuest> Driver<G> {
         }
     }
 
-    /// What is to be done without the guest.
+    /// Finishes a connection that the guest no longer has.
     fn leave(&self, lost: &Lost) -> Stage<G> {
         let transport = &self.transport;
         match lost {
             None => {}
-            // TLS says it by itself: by an alert, which is to arrive, or for
-            // want of `close_notify`.
+            // TLS shows the failure by itself: by an alert, which has to
+            // arrive, or by the lack of `close_notify`.
             Some(ConnectionError::Tls(_) | ConnectionError::TlsTruncated)
                 if transport.queued() == 0 => {}
             Some(_) => return self.cut(),
@@ -457,8 +458,8 @@ impl<G: EventGuest> Driver<G> {
         }
     }
 
-    /// Ends a connection that failed by a reset: what was cut short must not
-    /// look whole. A Unix socket knows none, and just ends.
+    /// Ends a failed connection by a reset, so that a stream cut short does not
+    /// look complete. A Unix socket has no resets, and just ends.
     fn cut(&self) -> Stage<G> {
         self.transport.reset_on_close();
         Stage::Over

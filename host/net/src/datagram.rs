@@ -1,4 +1,4 @@
-//! Datagram sockets of guests that await: one call, one datagram.
+//! Datagram sockets of async guests: one call, one datagram.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -15,7 +15,7 @@ use netwasm_base::error::ConnectionError;
 use crate::io::Watched;
 use crate::thread::Thread;
 
-/// A socket, and its peer where it has only one.
+/// A datagram socket, connected to a peer or not.
 #[derive(Debug)]
 pub struct DatagramSocket {
     socket: Watched,
@@ -24,19 +24,20 @@ pub struct DatagramSocket {
 }
 
 impl DatagramSocket {
+    /// Binds a socket.
+    ///
     /// # Errors
-    /// The address cannot be bound.
+    /// Fails if the address cannot be bound.
     pub fn bind(local: SocketAddr) -> Result<Self, ConnectionError> {
         let socket = create(local)?;
         socket.bind(&local.into())?;
         Self::new(socket, local.is_ipv4(), None)
     }
 
-    /// One that is connected to the first of these peers to which there is a
-    /// route.
+    /// Connects a socket to the first of `peers` to which there is a route.
     ///
     /// # Errors
-    /// Why not to the last.
+    /// Fails with the reason of the last peer.
     pub fn connect(peers: &[SocketAddr]) -> Result<Self, ConnectionError> {
         let mut failure = ConnectionError::NoAddress;
         for &peer in peers {
@@ -67,13 +68,15 @@ impl DatagramSocket {
         })
     }
 
-    /// Its only peer, where it has one.
+    /// Returns the peer of a connected socket.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
     }
 
+    /// Returns the local address.
+    ///
     /// # Errors
-    /// What getsockname(2) says.
+    /// Fails as getsockname(2) does.
     pub fn local(&self) -> Result<SocketAddr, ConnectionError> {
         match rustix::net::getsockname(self.socket.fd())?.into() {
             Address::Ip(address) => Ok(address),
@@ -81,11 +84,12 @@ impl DatagramSocket {
         }
     }
 
-    /// Whether datagrams can be sent from here to an address at all: to one of
-    /// its family and to one peer.
+    /// Checks that the socket can send to an address at all: a single peer, and
+    /// of the socket's family.
     ///
     /// # Errors
-    /// `InvalidState` where it is connected to another, or `InvalidArgument`.
+    /// - `InvalidState`: the socket is connected to another peer.
+    /// - `InvalidArgument`: the address is unusable or of the other family.
     pub fn check(&self, to: SocketAddr) -> Result<(), ConnectionError> {
         match self.peer {
             Some(peer) if peer != to => Err(ConnectionError::InvalidState),
@@ -95,10 +99,10 @@ impl DatagramSocket {
         }
     }
 
-    /// Sends a datagram, to its own peer where none is given.
+    /// Sends a datagram; to the socket's peer if it is connected.
     ///
     /// # Errors
-    /// It is too long, or the system says so.
+    /// Fails if the datagram is too long, or if the system refuses it.
     pub async fn send(&self, data: &[u8], to: Option<SocketAddr>) -> Result<(), ConnectionError> {
         let to = to.filter(|_| self.peer.is_none());
         let send = |socket: &OwnedFd| {
@@ -113,10 +117,11 @@ impl DatagramSocket {
         sent.map(|_| ()).map_err(not_sent)
     }
 
-    /// Waits for a datagram, and says who sent it.
+    /// Waits for a datagram, and returns it with its sender.
     ///
     /// # Errors
-    /// What was sent before reached nobody, or the system says so.
+    /// Fails if an earlier datagram was not delivered, or if the system reports
+    /// an error.
     pub async fn receive(&self, thread: &Thread) -> Result<(Vec<u8>, SocketAddr), ConnectionError> {
         let receive = |socket: &OwnedFd| {
             let mut scratch = thread.scratch.borrow_mut();
@@ -125,7 +130,7 @@ impl DatagramSocket {
             let (count, _, from) = rustix::net::recvfrom(socket, &mut *buffer, flags)?;
             Ok((buffer.get(..count).unwrap_or_default().to_vec(), from))
         };
-        // That a datagram reached nobody is an error, and nothing to read.
+        // An undelivered datagram shows as an error, with nothing to read.
         let interest = Interest::READABLE | Interest::ERROR;
         let received = self.socket.when(interest, receive).await;
         let (data, from) = received?;
@@ -145,8 +150,8 @@ fn create(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Whether an address is one peer's. An IPv4 address in IPv6 clothes would
-/// evade the socket's family.
+/// True if the address is that of a single peer. IPv4-mapped IPv6 addresses are
+/// refused, since they would evade the socket's family.
 fn is_usable(address: SocketAddr) -> bool {
     let one = match address.ip() {
         IpAddr::V4(ip) => !ip.is_multicast() && !ip.is_broadcast(),

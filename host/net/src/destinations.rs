@@ -1,10 +1,8 @@
-//! The order in which the addresses of a name should be tried: RFC 6724,
-//! section 6.
+//! Order in which to try the addresses of a name: RFC 6724, section 6.
 //!
-//! Of its ten rules these are left out: 3, 4 and 7, which need to know more of
-//! the machine's own addresses than a socket tells, and 9, the longest common
-//! prefix, which would undo the order by which a DNS server spreads its
-//! clients.
+//! Four of its rules are left out. Rules 3, 4 and 7 need to know more about the
+//! machine's own addresses than a socket tells. Rule 9, the longest common
+//! prefix, would undo the order by which a DNS server spreads its clients.
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -14,24 +12,24 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-/// Any port: nothing is sent.
+/// Arbitrary port: nothing is sent.
 const PORT: u16 = 9;
 
-/// How long a source is remembered: by then a change of the routes is noticed.
+/// Time that a source is remembered, after which a change of routes is noticed.
 const MEMORY: Duration = Duration::from_secs(1);
 
-/// How many sources are remembered.
+/// Maximum of sources remembered.
 const MOST: usize = 1024;
 
-/// Puts the addresses of names in order, for the guests of a worker.
+/// Sorts the addresses of names, for the guests of a worker.
 ///
-/// To know the source of a destination takes system calls, which cost several
-/// times what a cached name does. So a source is remembered for a second.
+/// Finding the source of a destination takes system calls, which cost several
+/// times as much as a cached name. So a source is remembered for a second.
 #[derive(Debug, Default)]
 pub(crate) struct Destinations(RefCell<SourceAddresses>);
 
 impl Destinations {
-    /// Sorts addresses, the best first; equals stay as they are.
+    /// Sorts addresses, the best first. The sort is stable.
     pub(crate) fn sort(&self, addresses: &mut [IpAddr]) {
         if addresses.len() < 2 {
             return;
@@ -45,16 +43,16 @@ impl Destinations {
     }
 }
 
-/// The addresses that the kernel sends from, by destination.
+/// Source addresses that the kernel sends from, by destination.
 #[derive(Debug, Default)]
 struct SourceAddresses {
     known: HashMap<IpAddr, Option<IpAddr>>,
-    /// When the first of them was asked for.
+    /// Time at which the first of them was found.
     since: Option<Instant>,
 }
 
 impl SourceAddresses {
-    /// Forgets them when they are old, or too many.
+    /// Forgets the sources if they are old, or too many.
     fn refresh(&mut self, now: Instant) {
         let is_old = |since| now.duration_since(since) >= MEMORY;
         if self.since.is_none_or(is_old) || self.known.len() > MOST {
@@ -63,7 +61,7 @@ impl SourceAddresses {
         }
     }
 
-    /// The source of a destination, which is asked for where it is not known.
+    /// Returns the source of a destination, asking for it if it is unknown.
     fn of(
         &mut self,
         destination: IpAddr,
@@ -76,7 +74,7 @@ impl SourceAddresses {
     }
 }
 
-/// Asks the kernel for sources, with a socket for each family.
+/// Asks the kernel for sources, by one socket for each family.
 #[derive(Debug, Default)]
 struct Probe {
     ipv4: Option<Socket>,
@@ -84,7 +82,7 @@ struct Probe {
 }
 
 impl Probe {
-    /// The address that the kernel would send from, if it has a route.
+    /// Returns the address that the kernel would send from, if it has a route.
     /// Connecting a datagram socket sends nothing.
     fn source(&mut self, destination: IpAddr) -> Option<IpAddr> {
         let kept = match destination {
@@ -94,7 +92,7 @@ impl Probe {
         let destination = SocketAddr::new(destination, PORT);
         let socket = match kept {
             Some(socket) => {
-                // It would go on with the source that it has: connect(2).
+                // Without this, the socket would keep its source: connect(2).
                 rustix::net::connect_unspec(&*socket).ok()?;
                 socket
             }
@@ -109,7 +107,7 @@ impl Probe {
     }
 }
 
-/// The rules that decide, in their order; smaller is better.
+/// The rules that decide, in order; smaller is better.
 type Rank = (bool, bool, bool, Reverse<u8>, Scope);
 
 fn rank(destination: IpAddr, source: Option<IpAddr>) -> Rank {
@@ -129,7 +127,7 @@ fn rank(destination: IpAddr, source: Option<IpAddr>) -> Rank {
     )
 }
 
-/// How far an address reaches: sections 3.1 and 3.2.
+/// Scope of an address: sections 3.1 and 3.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Scope {
     Link,
@@ -149,7 +147,7 @@ impl Scope {
     }
 }
 
-/// Precedence and label: the table of section 2.1.
+/// Returns precedence and label, by the table of section 2.1.
 fn policy(ip: IpAddr) -> (u8, u8) {
     let ip = match ip {
         IpAddr::V4(ip) => ip.to_ipv6_mapped(),
@@ -174,8 +172,8 @@ mod tests {
 
     use super::*;
 
-    /// Whether the first of two destinations is the better one, with these
-    /// sources: the examples of section 10.2.
+    /// True if the first of two destinations is the better one, given these
+    /// sources. The examples are those of section 10.2.
     fn prefers(first: (&str, Option<&str>), second: (&str, Option<&str>)) -> bool {
         let parse = |text: &str| text.parse::<IpAddr>().expect("an address");
         let [first, second] = [first, second]
@@ -221,7 +219,8 @@ mod tests {
     #[test]
     fn one_socket_says_the_same_of_many_destinations_as_one_for_each() {
         let mut probe = Probe::default();
-        // The first of each family would leave its source to those that follow.
+        // Each family's first destination would leave its source to those that
+        // follow.
         for text in [
             "127.0.0.1",
             "192.0.2.1",

@@ -1,14 +1,14 @@
-//! Names to addresses.
+//! Resolves names to addresses.
 //!
-//! An address as text is its own answer and `localhost` is loopback (RFC 6761,
-//! section 6.3); then the hosts file is asked, then DNS servers: those of
-//! `--dns-server`, or of the system with its search list, as resolv.conf(5)
-//! says. Both families are asked at once, and answers are kept for as long as
-//! they say.
+//! An address in text form is its own answer, and `localhost` is loopback (RFC
+//! 6761, section 6.3). Then the hosts file is searched, then DNS servers are
+//! asked: those of `--dns-server`, or the system's with its search list, as in
+//! resolv.conf(5). Both families are asked at once. Answers are cached for
+//! their TTL.
 //!
-//! The files and what servers answered are shared by all workers. Each worker
-//! asks by itself, since its sockets are its runtime's; a name that several of
-//! its guests wait for is asked for once.
+//! All workers share the files and the answers of servers. Each worker asks by
+//! itself, since its sockets belong to its runtime. A name that several of its
+//! guests wait for is asked for once.
 
 mod cache;
 mod exchange;
@@ -37,17 +37,17 @@ use crate::destinations::Destinations;
 use self::files::{Conf, HOSTS, Hosts, RESOLV_CONF};
 use self::servers::{Found, Servers};
 
-/// Said where no server answers in time.
+/// Error text if no server answers in time.
 pub const SILENT: &str = "the resolver does not answer (--dns-timeout)";
 
-/// How often the two files are looked at for changes.
+/// Interval between checks of the two files for changes.
 const REFRESH: Duration = Duration::from_secs(5);
 
-/// Looks names up for the guests of a worker.
+/// Resolves names for the guests of a worker.
 pub struct Resolver {
     sources: Arc<Sources>,
     questions: Rc<Questions>,
-    /// What names led to, for the policy.
+    /// Addresses that names resolved to, for the policy.
     names: RefCell<Resolved>,
     destinations: Destinations,
 }
@@ -62,21 +62,21 @@ impl Resolver {
         }
     }
 
-    /// What names led to so far.
+    /// Returns the addresses that names resolved to so far.
     pub fn names(&self) -> Ref<'_, Resolved> {
         self.names.borrow()
     }
 
-    /// The order in which addresses should be tried.
+    /// Returns the order in which to try addresses.
     pub(crate) fn destinations(&self) -> &Destinations {
         &self.destinations
     }
 
-    /// Looks a name up: all its addresses, in the order in which they should
-    /// be tried.
+    /// Resolves a name. Returns all its addresses, in the order in which to try
+    /// them.
     ///
     /// # Errors
-    /// There is none, or nobody says so.
+    /// Fails if the name has no address, or if no server answers.
     pub async fn resolve(&self, host: &str) -> Result<Vec<IpAddr>, ConnectionError> {
         let mut answers = self.answers(host);
         let mut addresses = Vec::new();
@@ -88,8 +88,8 @@ impl Resolver {
         Ok(addresses)
     }
 
-    /// The same as it comes: each family's addresses when they are there. It
-    /// is given up where the answers are dropped.
+    /// Like [`Self::resolve`], but gives each family's addresses as they
+    /// arrive. Dropping the answers gives up.
     pub(crate) fn answers(&self, host: &str) -> Answers {
         let canonical = canonical_name(host);
         if let Ok(ip) = canonical.parse() {
@@ -117,14 +117,14 @@ impl Resolver {
                     Ok(Err(missing)) => missing,
                     Err(_) => Missing::TimedOut,
                 };
-                // Nobody else has an interest in it.
+                // It fails only if nobody waits any more.
                 let _ = sender.send(Err(missing.into()));
             })),
             any: false,
         }
     }
 
-    /// Keeps in mind what a name led to.
+    /// Remembers what a name resolved to.
     pub(crate) fn remember(&self, host: &str, addresses: &[IpAddr]) {
         let mut names = self.names.borrow_mut();
         names.remember(host, addresses.iter().copied());
@@ -139,28 +139,28 @@ impl fmt::Debug for Resolver {
     }
 }
 
-/// True for names of which RFC 6761 (section 6.4) and RFC 7686 say that no DNS
-/// server is asked.
+/// True for names that must not be sent to a DNS server: RFC 6761 (section 6.4)
+/// and RFC 7686.
 fn is_invalid(name: &str) -> bool {
     matches!(name.rsplit('.').next(), Some("invalid" | "onion"))
 }
 
-/// The addresses of a name, as they come.
+/// The addresses of a name, as they arrive.
 pub(crate) struct Answers {
-    /// The look-up, until it is done: it runs only while somebody waits.
+    /// The look-up, until it is done. It runs only while a task waits for it.
     search: Option<Pin<Box<dyn Future<Output = ()>>>>,
     found: mpsc::UnboundedReceiver<Addresses>,
-    /// Whether there were any addresses.
+    /// True if any addresses have arrived.
     any: bool,
 }
 
 type Addresses = Result<Vec<IpAddr>, ConnectionError>;
 
 impl Answers {
-    /// One that is known already.
+    /// Returns answers that are known already.
     pub(crate) fn ready(addresses: Addresses) -> Self {
         let (sender, found) = mpsc::unbounded_channel();
-        // The receiver is there.
+        // The receiver exists.
         let _ = sender.send(addresses);
         Self {
             search: None,
@@ -169,8 +169,8 @@ impl Answers {
         }
     }
 
-    /// The addresses of one family; none after the last. An error comes only
-    /// where there are no addresses at all.
+    /// Waits for the addresses of one family. Returns `None` after the last. An
+    /// error comes only if there are no addresses at all.
     pub(crate) async fn next(&mut self) -> Option<Addresses> {
         let answer = std::future::poll_fn(|cx| {
             if let Some(search) = &mut self.search
@@ -192,8 +192,8 @@ impl Answers {
     }
 }
 
-/// Looks in the hosts file, then asks for a name and for what the search list
-/// makes of it.
+/// Searches the hosts file, then asks for a name and for its combinations with
+/// the search list.
 async fn search(
     sources: &Sources,
     questions: &Rc<Questions>,
@@ -204,7 +204,7 @@ async fn search(
     let source = sources.current().await;
     let known = source.hosts.addresses(name);
     if !known.is_empty() {
-        // Nobody waits any more where this fails.
+        // It fails only if nobody waits any more.
         let _ = found.send(Ok(known.to_vec()));
         return Ok(());
     }
@@ -212,7 +212,7 @@ async fn search(
     for name in source.servers.candidates(name, ends) {
         match questions.ask(&source.servers, &name, found).await {
             Ok(()) => return Ok(()),
-            // As with glibc, a server that is silent ends the search.
+            // As with glibc, a silent server ends the search.
             Err(Missing::TimedOut) => return Err(Missing::TimedOut),
             Err(missing) => worst = worst.max(missing),
         }
@@ -220,21 +220,21 @@ async fn search(
     Err(worst)
 }
 
-/// What a worker is asking servers for.
+/// The questions that a worker is asking servers.
 #[derive(Default)]
 struct Questions(RefCell<HashMap<Name, Weak<Question>>>);
 
-/// A name that servers are asked for, as long as somebody waits for it.
+/// A name being asked for, as long as a task waits for it.
 struct Question {
     name: Name,
     found: watch::Receiver<Found>,
-    /// None where all was known.
+    /// The asking task; `None` if everything was in the cache.
     asking: Option<AbortHandle>,
     all: Rc<Questions>,
 }
 
 impl Questions {
-    /// Asks for a name, and passes the addresses on as they come.
+    /// Asks for a name, and passes on the addresses as they arrive.
     async fn ask(
         self: &Rc<Self>,
         servers: &Arc<Servers>,
@@ -253,26 +253,27 @@ impl Questions {
                     && !*passed_on
                 {
                     *passed_on = true;
-                    // Nobody waits any more where this fails.
+                    // It fails only if nobody waits any more.
                     let _ = addresses.send(Ok(some.to_vec()));
                 }
             }
             if let [Some(one), Some(other)] = now {
                 return match (one, other) {
                     (Ok(_), _) | (_, Ok(_)) => Ok(()),
-                    // What does not exist has no family at all.
+                    // A name that does not exist has addresses of no family.
                     (Err(Missing::NoName), _) | (_, Err(Missing::NoName)) => Err(Missing::NoName),
                     (Err(one), Err(other)) => Err(one.max(other)),
                 };
             }
             if found.changed().await.is_err() {
-                // It ended without an answer: a panic, which was logged.
+                // The task ended without an answer: by a panic, which was
+                // logged.
                 return Err(Missing::Failed);
             }
         }
     }
 
-    /// The question that somebody asks already, or a new one.
+    /// Returns the question if it is being asked already, or asks it.
     fn question(self: &Rc<Self>, servers: &Arc<Servers>, name: Name) -> Rc<Question> {
         let mut questions = self.0.borrow_mut();
         if let Some(question) = questions.get(&name).and_then(Weak::upgrade) {
@@ -308,8 +309,7 @@ impl Drop for Question {
 /// What is known of one family of a name.
 type Answer = Result<Arc<[IpAddr]>, Missing>;
 
-/// Why a name has no address; the later ones tell more, and go before the
-/// others.
+/// Reason why a name has no address. Later ones say more, and take precedence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Missing {
     NoName,
@@ -329,8 +329,8 @@ impl From<Missing> for ConnectionError {
     }
 }
 
-/// Where all workers look names up: read once a name is asked for, and anew
-/// where a file has changed.
+/// The sources of names, shared by all workers. They are read when the first
+/// name is asked for, and again when a file has changed.
 #[derive(Debug)]
 pub(crate) struct Sources {
     config: DnsConfig,
@@ -345,7 +345,8 @@ impl Sources {
         }
     }
 
-    /// The files may be long, so they are read on another thread.
+    /// Returns the present sources. The files may be long, so they are read on
+    /// another thread.
     async fn current(&self) -> Arc<Source> {
         let mut loaded = self.loaded.lock().await;
         if let Some(loaded) = loaded.as_mut()
@@ -355,7 +356,7 @@ impl Sources {
         }
         let config = self.config.clone();
         let reading = tokio::task::spawn_blocking(move || Loaded::new(&config));
-        // Should the thread fail, they are read here.
+        // If that thread fails, the files are read here.
         let read = reading.await.unwrap_or_else(|_| Loaded::new(&self.config));
         Arc::clone(&loaded.insert(read).source)
     }
@@ -365,14 +366,14 @@ impl Sources {
 #[derive(Debug)]
 struct Loaded {
     source: Arc<Source>,
-    /// When the files were last looked at, and when they had been changed.
+    /// Time of the last check of the files, and their times of change then.
     looked: Instant,
     changed: [Option<SystemTime>; 2],
 }
 
 impl Loaded {
     fn new(config: &DnsConfig) -> Self {
-        // Before they are read: a change in the meantime is then seen later.
+        // Taken before reading: a change in the meantime is then noticed later.
         let changed = changed();
         let servers = Servers::new(Conf::load(config), config.timeout);
         Self {
@@ -394,7 +395,7 @@ impl Loaded {
     }
 }
 
-/// When the files were changed.
+/// Returns the times of change of the files.
 fn changed() -> [Option<SystemTime>; 2] {
     [HOSTS, RESOLV_CONF].map(|path| {
         let metadata = std::fs::metadata(path);
@@ -418,7 +419,7 @@ mod tests {
         let resolver = Resolver::new(&Arc::new(Sources::new(&DnsConfig::default())));
         let resolve = |host: &str| {
             let runtime = tokio::runtime::Builder::new_current_thread().build();
-            // Without its drivers nothing could be sent.
+            // Without its drivers the runtime cannot send anything.
             runtime.expect("a runtime").block_on(resolver.resolve(host))
         };
         for (host, address) in [

@@ -1,4 +1,4 @@
-//! Where outgoing connections lead, and how they are made.
+//! Destinations and options of outgoing connections.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use netwasm_base::error::ConnectionError;
 
-/// Where to connect to.
+/// Destination of an outgoing connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// An IP address and a port.
     Address(SocketAddr),
-    /// A name, which has yet to be looked up.
+    /// A name that has yet to be resolved.
     Name {
-        /// As the guest gave it.
+        /// Host name, as the guest gave it.
         host: String,
-        /// Of TCP.
+        /// TCP port.
         port: u16,
     },
     /// The path of a Unix domain socket.
@@ -23,7 +23,7 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// A name, or an address as text.
+    /// Returns an address if `host` is one in text form, otherwise a name.
     pub fn named(host: String, port: u16) -> Self {
         match host.parse() {
             Ok(ip) => Self::Address(SocketAddr::new(ip, port)),
@@ -31,8 +31,10 @@ impl Endpoint {
         }
     }
 
+    /// Returns the endpoint if a server can exist there.
+    ///
     /// # Errors
-    /// `InvalidArgument` where nobody can be there.
+    /// `InvalidArgument`: the port is 0, or the host or path is empty.
     pub fn checked(self) -> Result<Self, ConnectionError> {
         let usable = match &self {
             Self::Address(address) => address.port() != 0,
@@ -44,7 +46,7 @@ impl Endpoint {
             .ok_or(ConnectionError::InvalidArgument)
     }
 
-    /// The name that a server there is expected to have.
+    /// Returns the name to expect in the server's certificate.
     pub fn server_name(&self) -> Option<String> {
         match self {
             Self::Address(address) => Some(address.ip().to_string()),
@@ -54,11 +56,11 @@ impl Endpoint {
     }
 }
 
-/// How to connect.
+/// Options of an outgoing connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ConnectOptions {
-    /// How long it may take in all, unless 30 s.
+    /// Total time limit; 30 s if `None`.
     pub timeout: Option<Duration>,
-    /// The address to connect from, unless the system picks one.
+    /// Local address to connect from; the system's choice if `None`.
     pub local: Option<IpAddr>,
 }

@@ -1,4 +1,4 @@
-//! What all workers share of the network.
+//! Network state that all workers share.
 
 use std::sync::Arc;
 
@@ -15,52 +15,52 @@ use crate::places::Places;
 use crate::tls::Tls;
 use crate::turns::Steps;
 
-/// See the module.
+/// The network state of a run, shared by all workers.
 #[derive(Debug)]
 pub struct Env {
     /// Limits and deadlines.
     pub limits: Limits,
     /// The guest's name in the log.
     pub guest: String,
-    /// What the guest may reach.
+    /// Destinations and listeners that the guest is allowed.
     pub policy: Policy,
     pub(crate) names: Arc<Sources>,
-    /// Certificates, and whom to trust.
+    /// Certificates and trust roots.
     pub tls: Arc<Tls>,
-    /// What is counted.
+    /// Counters of the run.
     pub counters: Arc<Counters>,
-    /// Of accepted connections.
+    /// Places for accepted connections (`--max-connections`).
     pub places: Arc<Places>,
-    /// Outgoing connections that are still allowed.
+    /// Permits for outgoing connections (`--max-outgoing`).
     outgoing: Arc<Semaphore>,
-    /// Connections that are kept for the next.
+    /// Connections kept for reuse.
     pub pools: Pools,
-    /// The clock of the workers' turns.
+    /// Clock of the workers' turns.
     pub steps: Steps,
 }
 
-/// What an [`Env`] is made from.
+/// Settings of an [`Env`].
 #[derive(Clone, Debug)]
 pub struct Settings<'a> {
-    /// See [`Env`].
+    /// See [`Env::limits`].
     pub limits: Limits,
-    /// See [`Env`].
+    /// See [`Env::guest`].
     pub guest: &'a str,
-    /// See [`Env`].
+    /// See [`Env::policy`].
     pub policy: Policy,
-    /// How names become addresses.
+    /// Sources of name resolution.
     pub dns: DnsConfig,
-    /// See [`Env`].
+    /// See [`Env::tls`].
     pub tls: Arc<Tls>,
-    /// Accepted connections that there is room for.
+    /// Maximum of accepted connections.
     pub places: usize,
 }
 
 impl Env {
-    /// Builds what can go wrong before a run begins.
+    /// Builds the shared state, before a run begins.
     ///
     /// # Errors
-    /// No descriptor is left.
+    /// Fails if no descriptor is left.
     pub fn new(settings: Settings<'_>) -> Result<Self, Error> {
         let Settings {
             limits,
@@ -89,24 +89,24 @@ impl Env {
         })
     }
 
-    /// One more outgoing connection.
+    /// Takes a permit for an outgoing connection.
     ///
     /// # Errors
-    /// There are as many as are allowed.
+    /// Fails if `--max-outgoing` connections exist already.
     pub fn try_outgoing_permit(&self) -> Result<OwnedSemaphorePermit, ConnectionError> {
         Arc::clone(&self.outgoing)
             .try_acquire_owned()
             .map_err(|_| ConnectionError::LimitExceeded("--max-outgoing is reached"))
     }
 
-    /// Logs all that was denied of something, as of the addresses of a name.
+    /// Logs several denials, such as those of a name's addresses.
     pub fn deny_all(&self, denied: &[Denied]) {
         for denied in denied {
             self.deny(denied);
         }
     }
 
-    /// Logs what the policy denied, with the flag that would allow it.
+    /// Logs and counts a denial, with the flag that would allow it.
     pub fn deny(&self, denied: &Denied) {
         self.counters.denied.add();
         tracing::warn!(guest = %self.guest, "{denied}");

@@ -1,5 +1,5 @@
-//! Files that guests send without reading them: opened beneath a `--dir`, and
-//! never outside of it.
+//! Files that guests send without reading them. They are opened beneath a
+//! `--dir`, never outside of it.
 
 use std::cell::Cell;
 use std::fs;
@@ -20,7 +20,7 @@ pub struct Roots(Vec<Root>);
 
 #[derive(Debug)]
 struct Root {
-    /// Where the guest sees it, without a slash at the end; empty for `/`.
+    /// Path in the guest, without a trailing slash; empty for `/`.
     guest: PathBuf,
     directory: fs::File,
 }
@@ -29,7 +29,7 @@ impl Roots {
     /// Opens the directories.
     ///
     /// # Errors
-    /// Names the first that is no directory or cannot be read.
+    /// Fails with the first that is no directory or cannot be opened.
     pub fn open(directories: &[Directory]) -> Result<Self, Error> {
         directories
             .iter()
@@ -51,17 +51,21 @@ impl Roots {
             .map(Self)
     }
 
-    /// Whether a directory holds a path of the guest, so that it may ask.
+    /// True if a directory holds this path of the guest, so that it may be
+    /// asked for.
     pub fn hold(&self, path: &str) -> bool {
         self.locate(path).is_some()
     }
 
-    /// Opens a regular file by its path as the guest sees it.
+    /// Opens a regular file by its path in the guest.
     ///
     /// # Errors
-    /// `AccessDenied` where no directory holds the path or the file may not
-    /// be read; `NotFound` where there is none, it lies outside, or it is no
-    /// regular file; `LimitExceeded` where no descriptor is left.
+    /// - `AccessDenied`: no directory holds the path, or the file may not be
+    ///   read.
+    /// - `NotFound`: no file is there, it lies outside, or it is no regular
+    ///   file.
+    /// - `LimitExceeded`: no descriptor is left, or another program has a lease
+    ///   on the file.
     pub fn open_file(&self, path: &str) -> Result<File, ConnectionError> {
         if path.contains('\0') {
             return Err(ConnectionError::NotFound);
@@ -73,8 +77,8 @@ impl Roots {
         root.open_file(index, rest.into())
     }
 
-    /// The root that holds a path of the guest, and the path beneath it. It is
-    /// the one of the longest guest path, as with mounts.
+    /// Returns the root that holds a path of the guest, and the path beneath
+    /// it. The longest guest path wins, as with mounts.
     fn locate<'a>(&self, path: &'a str) -> Option<(usize, &Root, &'a str)> {
         let path = unrooted(path);
         let roots = self.0.iter().enumerate();
@@ -84,11 +88,11 @@ impl Roots {
         Some((index, root, rest.to_str()?))
     }
 
-    /// Opens the file beside another whose name is longer by a suffix, such
-    /// as `.gz`; where the other is a link, beside the link.
+    /// Opens the file beside another, whose name is longer by a suffix such as
+    /// `.gz`. If the other is a link, looks beside the link.
     ///
     /// # Errors
-    /// As [`Self::open_file`].
+    /// Fails as [`Self::open_file`] does.
     pub fn open_sibling(&self, file: &File, suffix: &str) -> Result<File, ConnectionError> {
         let root = self.0.get(file.root).ok_or(ConnectionError::AccessDenied)?;
         root.open_file(file.root, format!("{}{suffix}", file.path).into())
@@ -99,12 +103,12 @@ impl Root {
     /// Opens a regular file by its path beneath the directory.
     fn open_file(&self, index: usize, path: Box<str>) -> Result<File, ConnectionError> {
         let file = match self.open_beneath(&path) {
-            // A socket, or a device without a driver; a name that is longer
-            // than any there can be.
+            // A socket, a device without a driver, or a name longer than any
+            // that can exist.
             Err(Errno::NXIO | Errno::NODEV | Errno::NAMETOOLONG) => {
                 return Err(ConnectionError::NotFound);
             }
-            // The other program was told, and will let go of it in a moment.
+            // The lease holder was notified, and will release it in a moment.
             Err(Errno::AGAIN) => {
                 return Err(ConnectionError::LimitExceeded(
                     "another program has a lease on the file",
@@ -126,17 +130,17 @@ impl Root {
     }
 }
 
-/// How often a walk that races with renames is tried.
+/// Maximum of tries if a walk races with renames.
 const MOST_TRIES: u32 = 32;
 
-/// Without O_NONBLOCK, opening a FIFO would wait for a writer, and opening a
-/// file that another program has a lease on (fcntl(2), `F_SETLEASE`) for that
-/// program, for up to 45 seconds.
+/// O_NONBLOCK prevents waits. Without it, opening a FIFO would wait for a
+/// writer. Opening a file on which another program has a lease (fcntl(2),
+/// `F_SETLEASE`) would wait for that program, for up to 45 seconds.
 const FLAGS: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY);
 
 impl Root {
-    /// Opens whatever a path leads to beneath the directory; `XDEV` where it
-    /// leads out.
+    /// Opens whatever a path leads to beneath the directory. Fails with `XDEV`
+    /// if it leads out.
     fn open_beneath(&self, path: &str) -> Result<fs::File, Errno> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | FLAGS;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
@@ -145,39 +149,40 @@ impl Root {
             tries += 1;
             match rustix::fs::openat2(&self.directory, path, flags, Mode::empty(), resolve) {
                 Err(Errno::INTR) => {}
-                // A rename raced with the walk (openat2(2)). Where that goes
-                // on, it was no rename.
+                // A rename raced with the walk (openat2(2)). If the error
+                // persists, the cause is another.
                 Err(Errno::AGAIN) if tries < MOST_TRIES => {}
                 // An old kernel, or a container whose filter does not know the
-                // call: some say that it is not permitted.
+                // call. Some filters say that it is not permitted.
                 Err(Errno::NOSYS | Errno::PERM) => return self.walk(path),
                 result => return result.map(fs::File::from),
             }
         }
     }
 
-    /// The same without openat2(2): directory by directory, each link read and
-    /// followed by hand.
+    /// Like [`Self::open_beneath`], without openat2(2): directory by directory,
+    /// reading and following each link by hand.
     fn walk(&self, path: &str) -> Result<fs::File, Errno> {
         let mut options = OpenOptions::new();
         let flags = FLAGS.bits().cast_signed();
         options.read(true).custom_flags(flags);
         let opened = cap_primitives::fs::open(&self.directory, Path::new(path), &options);
-        // An error that is not the system's is that the path leads out.
+        // An error that is not the system's means that the path leads out.
         opened.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::XDEV))
     }
 }
 
-/// The path without its root, so that it can be opened beneath a directory.
-/// `..` stays: openat2(2) is to see and to refuse it where it leads out.
+/// Returns the path without its root, so that it can be opened beneath a
+/// directory. `..` stays, so that openat2(2) sees it and refuses it if it leads
+/// out.
 fn relative(path: &Path) -> PathBuf {
     path.components()
         .filter(|part| !matches!(part, Component::RootDir | Component::CurDir))
         .collect()
 }
 
-/// The guest's path as [`relative`] has it but for `.` and empty parts in the
-/// middle, which the system passes over. It costs no memory.
+/// Like [`relative`], but keeps `.` and empty parts in the middle, which the
+/// system ignores. It allocates nothing.
 fn unrooted(path: &str) -> &Path {
     let path = Path::new(path);
     path.strip_prefix("/")
@@ -189,21 +194,20 @@ fn unrooted(path: &str) -> &Path {
 #[derive(Debug)]
 pub struct File {
     file: fs::File,
-    /// Which of the [`Roots`] it lies beneath, so that siblings can be opened.
+    /// Index in [`Roots`], so that siblings can be opened.
     root: usize,
-    /// Its path there.
+    /// Path beneath the root.
     path: Box<str>,
     metadata: Cell<Metadata>,
     refuses_sendfile: Cell<bool>,
 }
 
-/// What fstat(2) says of a file.
+/// Metadata of a file, by fstat(2).
 #[derive(Clone, Copy, Debug)]
 pub struct Metadata {
-    /// Bytes.
+    /// Length in bytes.
     pub length: u64,
-    /// When its content was last changed: seconds since 1970, and nanoseconds
-    /// of the next.
+    /// Time of the last change of content: seconds since 1970, and nanoseconds.
     pub modified: (i64, u32),
 }
 
@@ -220,10 +224,10 @@ impl From<&Stat> for Metadata {
 }
 
 impl File {
-    /// One that was opened elsewhere: it has no siblings and no name.
+    /// Wraps a file that was opened elsewhere. It has no siblings and no name.
     ///
     /// # Errors
-    /// What fstat(2) says.
+    /// Fails as fstat(2) does.
     pub fn of(file: fs::File) -> Result<Self, ConnectionError> {
         let stat = rustix::fs::fstat(&file)?;
         Ok(Self {
@@ -235,31 +239,31 @@ impl File {
         })
     }
 
-    /// Its name, without directories.
+    /// Returns the name, without directories.
     pub fn name(&self) -> &str {
         self.path
             .rsplit_once('/')
             .map_or(&*self.path, |(_, name)| name)
     }
 
-    /// What was known of it when it was opened, or last looked at.
+    /// Returns the metadata as of opening, or of the last [`Self::refresh`].
     pub fn metadata(&self) -> Metadata {
         self.metadata.get()
     }
 
-    /// Looks at it anew, for one that has been open for a while.
+    /// Reads the metadata again, for a file that has been open for a while.
     pub fn refresh(&self) -> Result<(), ConnectionError> {
         let stat = rustix::fs::fstat(&self.file)?;
         self.metadata.set(Metadata::from(&stat));
         Ok(())
     }
 
-    /// Its length now, bytes.
+    /// Returns the present length in bytes.
     pub fn size(&self) -> Result<u64, ConnectionError> {
         Ok(self.file.metadata()?.len())
     }
 
-    /// Reads at an offset, bytes from the start; pread(2).
+    /// Reads at an offset in bytes, by pread(2).
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         loop {
             match std::os::unix::fs::FileExt::read_at(&self.file, buffer, offset) {
@@ -272,7 +276,7 @@ impl File {
     /// Fills a buffer.
     ///
     /// # Errors
-    /// It cannot be read, or is shorter by now.
+    /// Fails if the file cannot be read, or if it has become shorter.
     pub fn read_exact_at(&self, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
         while !buffer.is_empty() {
             match self.read_at(buffer, offset) {
@@ -291,7 +295,7 @@ impl File {
         self.file.as_fd()
     }
 
-    /// Whether sendfile(2) was seen to fail on it.
+    /// True if sendfile(2) has failed on the file.
     pub(crate) fn refuses_sendfile(&self) -> bool {
         self.refuses_sendfile.get()
     }
@@ -300,7 +304,7 @@ impl File {
         self.refuses_sendfile.set(true);
     }
 
-    /// What to say of a file that ends too early.
+    /// Returns the error text for a file that ends too early.
     pub(crate) fn shortened(&self) -> &'static str {
         "the file became shorter while it was sent"
     }
@@ -312,7 +316,7 @@ mod tests {
 
     use super::*;
 
-    /// A directory, and its roots as a guest sees them under `/data`.
+    /// Creates a directory, which a guest sees as `/data`.
     fn roots() -> (tempfile::TempDir, Roots) {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let roots = Roots::open(&[Directory {
@@ -429,7 +433,7 @@ mod tests {
         let linked = within.open_file("/linked").expect("open");
         let sibling = within.open_sibling(&linked, ".gz").expect("open");
         assert_eq!(sibling.name(), "linked.gz");
-        // The link does not lead out of the wider root.
+        // Within the wider root, the link does not lead out.
         let file = roots.open_file("/data/inside/x").expect("open");
         assert!(roots.open_sibling(&file, ".zst").is_ok());
     }

@@ -1,5 +1,5 @@
-//! Guests that events drive, as the drivers of connections and of datagram
-//! sockets see them.
+//! Event-driven guests, as the drivers of connections and of datagram sockets
+//! see them.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,11 +11,11 @@ use crate::stream::Stream;
 use crate::transport::Transport;
 use crate::udp::Datagrams;
 
-/// The guest is no more: it trapped, or exited. Why was logged.
+/// The guest trapped or exited. The reason is already in the log.
 #[derive(Clone, Copy, Debug)]
 pub struct Gone;
 
-/// Why there is no guest for a connection or a request, in one line.
+/// Reason why no guest is available for a connection or a request, in one line.
 #[derive(Clone, Debug)]
 pub struct NoGuest(pub String);
 
@@ -25,55 +25,56 @@ impl fmt::Display for NoGuest {
     }
 }
 
-/// Gets the events of byte-stream connections, in the order
-/// `made -> data* -> eof? -> lost`, with `pause_writing` and `resume_writing`
-/// between, in pairs.
+/// Receives the events of byte-stream connections, in the order `made -> data*
+/// -> eof? -> lost`. `pause_writing` and `resume_writing` come in pairs in
+/// between.
 ///
-/// Each call may end by [`Gone`], after which none is made any more.
+/// Each call may fail with [`Gone`]. No call follows it.
 pub trait EventGuest: fmt::Debug + 'static {
-    /// What the guest has made of a connection.
+    /// The guest's handle of a connection.
     type Connection: Copy + fmt::Debug + Unpin + 'static;
 
-    /// A connection stands.
+    /// Announces a new connection.
     fn connection_made(&self, transport: &Rc<Transport>) -> Result<Self::Connection, Gone>;
 
-    /// Bytes have come; never none.
+    /// Delivers received bytes; never empty.
     fn data_received(&self, connection: Self::Connection, data: &[u8]) -> Result<(), Gone>;
 
-    /// The peer has ended its stream. Whether the connection is to stay open for
-    /// sending.
+    /// Announces the end of the peer's stream. Returns true if the connection
+    /// is to stay open for sending.
     fn eof_received(&self, connection: Self::Connection) -> Result<bool, Gone>;
 
-    /// More is queued than the high watermark.
+    /// Announces that more bytes are queued than the high watermark.
     fn pause_writing(&self, connection: Self::Connection) -> Result<(), Gone>;
 
-    /// No more is queued than the low watermark.
+    /// Announces that the queue has fallen to the low watermark.
     fn resume_writing(&self, connection: Self::Connection) -> Result<(), Gone>;
 
-    /// The connection is over; for no reason where it was closed in order.
+    /// Announces the end of the connection. `reason` is `None` after an orderly
+    /// close.
     fn connection_lost(
         &self,
         connection: Self::Connection,
         reason: Option<&ConnectionError>,
     ) -> Result<(), Gone>;
 
-    /// Whether nothing can be asked of it any more.
+    /// True if the guest takes no more calls.
     fn is_dead(&self) -> bool;
 
-    /// Whether it exited with success: what it wrote is whole.
+    /// True if it exited with success, so that what it wrote is complete.
     fn has_exited(&self) -> bool;
 }
 
-/// Gets the events of datagram sockets. Each call may end by [`Gone`], after
-/// which none is made any more.
+/// Receives the events of datagram sockets. Each call may fail with [`Gone`].
+/// No call follows it.
 pub trait DatagramGuest: 'static {
-    /// What the guest has made of a socket.
+    /// The guest's handle of a socket.
     type Endpoint: Copy + 'static;
 
-    /// A socket stands.
+    /// Announces a new socket.
     fn endpoint_made(&self, datagrams: &Rc<Datagrams>) -> Result<Self::Endpoint, Gone>;
 
-    /// A datagram has come; perhaps of no bytes.
+    /// Delivers a datagram, which may be empty.
     fn datagram_received(
         &self,
         endpoint: Self::Endpoint,
@@ -81,7 +82,8 @@ pub trait DatagramGuest: 'static {
         peer: SocketAddr,
     ) -> Result<(), Gone>;
 
-    /// A datagram that was sent earlier was not delivered, to whom that is known.
+    /// Announces that an earlier datagram was not delivered. `peer` is its
+    /// destination, if known.
     fn error_received(
         &self,
         endpoint: Self::Endpoint,
@@ -89,24 +91,24 @@ pub trait DatagramGuest: 'static {
         peer: Option<SocketAddr>,
     ) -> Result<(), Gone>;
 
-    /// The socket is closed.
+    /// Announces that the socket is closed.
     fn endpoint_lost(&self, endpoint: Self::Endpoint) -> Result<(), Gone>;
 
-    /// Whether nothing can be asked of it any more.
+    /// True if the guest takes no more calls.
     fn is_dead(&self) -> bool;
 }
 
-/// The guests of a worker: who shares one is decided here.
+/// The guests of a worker. Implementations decide which connections share one.
 pub trait Guests<G> {
-    /// The guest for a new connection, or a new socket.
+    /// Returns the guest for a new connection or a new socket.
     ///
     /// # Errors
-    /// None can be made.
+    /// Fails if none can be made.
     fn guest(&self) -> Result<Rc<G>, NoGuest>;
 }
 
-/// Begins calls of guests that take a connection as streams.
+/// Guests that take a connection as streams.
 pub trait StreamGuests {
-    /// Begins the call for a connection.
+    /// Begins the guest's call for a connection.
     fn serve(&self, transport: &Rc<Transport>) -> Rc<Stream>;
 }

@@ -1,84 +1,84 @@
-//! How an instance fares, as those see it that hold its connections, requests
-//! and bodies.
+//! The state of an instance, for those that hold its connections, requests and
+//! bodies.
 
 use std::cell::Cell;
 
 use tokio::sync::Notify;
 
-/// How the instance is that holds a connection's handle and streams.
+/// State of the instance that holds a connection's handle and streams.
 #[derive(Debug, Default)]
 pub struct Health {
     life: Cell<Fate>,
-    /// How often it was its turn.
+    /// Number of turns that the instance has had.
     turn: Cell<u64>,
-    /// Whether it gave its turn up in the midst of it.
+    /// True if it yielded in the middle of a turn.
     yielded: Cell<bool>,
-    /// Told when it need not wait for responses of upstreams any more.
+    /// Notified when upstreams' responses are no longer wanted.
     unwanted: Notify,
 }
 
 /// How an instance ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// It has not, or by itself.
+    /// It has not ended, or ended by itself.
     #[default]
     Well,
-    /// It exited with success: what it had ended by then is whole.
+    /// It exited with success: whatever it had ended by then is complete.
     Exited,
     Trapped,
 }
 
 impl Health {
-    /// It is its turn: a new one, or the rest of one that it gave up.
+    /// Begins a turn, or resumes one that was yielded.
     pub fn begin_turn(&self) {
         if !self.yielded.replace(false) {
             self.turn.set(self.turn.get() + 1);
         }
     }
 
-    /// Bytes moved for it: it has awaited something, and whatever it computes
-    /// from now on counts anew.
+    /// Notes that bytes moved for the instance. It has awaited something, so
+    /// its computing time counts anew.
     pub fn moved(&self) {
         self.turn.set(self.turn.get() + 1);
     }
 
-    /// It gives its turn up, and goes on with it later.
+    /// Yields the turn, to resume it later.
     pub fn yields(&self) {
         self.yielded.set(true);
     }
 
-    /// How often it was its turn.
+    /// Returns the number of turns so far.
     pub fn turn(&self) -> u64 {
         self.turn.get()
     }
 
-    /// Nobody wants what it waits for from upstreams.
+    /// Notifies the waiters that upstreams' responses are no longer wanted.
     pub fn give_up(&self) {
         self.unwanted.notify_waiters();
     }
 
-    /// Waits until that is so.
+    /// Waits until upstreams' responses are no longer wanted.
     pub async fn given_up(&self) {
         self.unwanted.notified().await;
     }
 
-    /// It trapped: what it lets go of from now on was not let go of on purpose.
+    /// Notes a trap: from now on the instance drops things involuntarily.
     pub fn trapped(&self) {
         self.life.set(Fate::Trapped);
     }
 
-    /// It exited with success: what it lets go of from now on and had not ended
-    /// is not whole.
+    /// Notes an exit with success: whatever the instance drops unfinished from
+    /// now on is incomplete.
     pub fn exited(&self) {
         self.life.set(Fate::Exited);
     }
 
-    /// How it ended, if it has.
+    /// Returns how the instance ended.
     pub(crate) fn fate(&self) -> Fate {
         self.life.get()
     }
 
-    /// True if the instance can be called no more.
+    /// True if the instance takes no more calls.
     pub fn is_gone(&self) -> bool {
         self.life.get() != Fate::Well
     }

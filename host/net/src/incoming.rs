@@ -1,11 +1,10 @@
-//! The connections of a listening socket that a guest has, for its stream of
-//! them: it cannot fail, and it ends when the run
-//! drains.
+//! Connections of a listener that a guest opened, as the source of the guest's
+//! stream of them. Accepting cannot fail. The stream ends when the run drains.
 //!
-//! Those of WASI 0.2, and so of `std::net`, are wasmtime-wasi's and not these,
-//! and do not end. There `accept` knows connections and errors but no end, and
-//! most programs try again after an error, which would spin. When the run
-//! drains, such a program ends by itself or is aborted by
+//! Listeners of WASI 0.2, and so of `std::net`, are in wasmtime-wasi rather
+//! than here, and do not end. Their `accept` knows connections and errors but
+//! no end, and most programs retry after an error, which would spin. When the
+//! run drains, such a program ends by itself or is aborted by
 //! `--shutdown-timeout`.
 
 use std::fmt;
@@ -18,11 +17,11 @@ use crate::listener::Acceptor;
 use crate::thread::Thread;
 use crate::transport::Transport;
 
-/// What arrives at a listening socket.
+/// The connections that arrive at a listener.
 pub struct Incoming {
     thread: Rc<Thread>,
     acceptor: Acceptor,
-    /// `None` once the run drains.
+    /// Waits for the run to drain; `None` once it does.
     drained: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
@@ -35,7 +34,7 @@ impl fmt::Debug for Incoming {
 }
 
 impl Incoming {
-    /// Those of a listening socket.
+    /// Returns the connections of a listener.
     pub fn new(thread: Rc<Thread>, listener: Rc<Watched>) -> Self {
         Self {
             drained: Some(Box::pin(Rc::clone(&thread).drained())),
@@ -44,7 +43,7 @@ impl Incoming {
         }
     }
 
-    /// Waits until there is one, or may be, or there will be none.
+    /// Waits until there is, or may be, a connection, or there will be none.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self.is_drained(cx) {
             true => Poll::Ready(()),
@@ -60,12 +59,13 @@ impl Incoming {
         self.drained.is_none()
     }
 
-    /// Nobody waits for the next connection any more: its place is for others.
+    /// Releases the place requested for the next connection, as nobody waits
+    /// for it.
     pub fn cancel(&mut self) {
         self.acceptor.cancel();
     }
 
-    /// The next connection; `None` when there will be none.
+    /// Accepts the next connection. Returns `None` if there will be none.
     pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Rc<Transport>>> {
         loop {
             if self.is_drained(cx) {

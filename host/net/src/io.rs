@@ -1,5 +1,5 @@
-//! Descriptors that the runtime watches, and what their peers acknowledged. The
-//! one place that knows tokio's `AsyncFd`.
+//! Descriptors that the runtime watches, and what their peers acknowledged.
+//! Only this module uses tokio's `AsyncFd`.
 
 use std::ffi::c_int;
 use std::io;
@@ -16,69 +16,69 @@ use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 #[derive(Debug)]
 pub struct Watched(AsyncFd<OwnedFd>);
 
-/// What is known of a [`Watched`] one: it may be read or written.
+/// Readiness of a [`Watched`] descriptor, for reading or writing.
 pub(crate) struct Ready<'a>(AsyncFdReadyGuard<'a, OwnedFd>);
 
-/// An operation found that it was not ready after all.
+/// The operation would have blocked.
 pub(crate) struct NotReady;
 
 impl Watched {
-    /// Has the runtime watch a descriptor.
+    /// Registers a descriptor with the runtime.
     ///
     /// # Errors
-    /// What epoll_ctl(2) says.
+    /// Fails as epoll_ctl(2) does.
     #[expect(unsafe_code, reason = "tokio wants a promise about the descriptor")]
     pub fn new(fd: OwnedFd, interest: Interest) -> io::Result<Self> {
-        // SAFETY: the descriptor must stay open and the same as long as it is
-        // watched. An `OwnedFd` owns it and never changes it, and `AsyncFd` ends
-        // the watch before it drops it.
+        // SAFETY: the descriptor must stay open and unchanged while it is
+        // registered. An `OwnedFd` owns it and never changes it, and `AsyncFd`
+        // deregisters it before dropping it.
         let watched = unsafe { AsyncFd::register_with_interest(fd, interest) };
         watched.map(Self).map_err(io::Error::from)
     }
 
-    /// A socket, to be read and written.
+    /// Registers a socket for reading and writing.
     ///
     /// # Errors
-    /// Those of [`Self::new`].
+    /// Fails as [`Self::new`] does.
     pub(crate) fn stream(fd: OwnedFd) -> io::Result<Self> {
         Self::new(fd, Interest::READABLE | Interest::WRITABLE)
     }
 
-    /// The descriptor itself.
+    /// Returns the descriptor.
     #[inline]
     pub fn fd(&self) -> &OwnedFd {
         self.0.get_ref()
     }
 
-    /// Has the runtime watch it no more.
+    /// Deregisters the descriptor from the runtime.
     pub(crate) fn into_fd(self) -> OwnedFd {
         self.0.into_inner()
     }
 
-    /// Waits until it may be read.
+    /// Waits until the descriptor is readable.
     #[inline]
     pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready<'_>>> {
         self.0.poll_read_ready(cx).map_ok(Ready)
     }
 
-    /// Waits until it may be written.
+    /// Waits until the descriptor is writable.
     #[inline]
     pub(crate) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready<'_>>> {
         self.0.poll_write_ready(cx).map_ok(Ready)
     }
 
-    /// The same, for either or an error.
+    /// Waits for any readiness of `interest`, or an error.
     pub(crate) async fn ready(&self, interest: Interest) -> io::Result<Ready<'_>> {
         self.0.ready(interest).await.map(Ready)
     }
 
-    /// Waits until it can be written.
+    /// Waits until the descriptor is writable.
     pub(crate) async fn writable(&self) -> io::Result<Ready<'_>> {
         self.0.writable().await.map(Ready)
     }
 
-    /// Tries an operation that may find no room, keeping the runtime's idea of
-    /// its readiness right.
+    /// Tries an operation that may find no room, and keeps the runtime's record
+    /// of readiness correct.
     pub(crate) fn try_write<R>(
         &self,
         operation: impl FnOnce(&OwnedFd) -> io::Result<R>,
@@ -86,7 +86,7 @@ impl Watched {
         self.0.try_io(Interest::WRITABLE, operation)
     }
 
-    /// Does something as soon as that is possible.
+    /// Performs an operation as soon as the descriptor is ready for it.
     pub(crate) async fn when<R>(
         &self,
         interest: Interest,
@@ -95,10 +95,10 @@ impl Watched {
         self.0.async_io(interest, operation).await
     }
 
-    /// Receives as soon as there is something, or the end: 0.
+    /// Receives as soon as bytes arrive; 0 is the end.
     ///
     /// # Errors
-    /// Those of recv(2).
+    /// Fails as recv(2) does.
     pub fn poll_recv(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
             let mut guard = ready!(self.poll_read_ready(cx))?;
@@ -106,8 +106,8 @@ impl Watched {
             let result = guard.try_io(|fd| {
                 let (count, _) = rustix::net::recv(fd, &mut *buffer, RecvFlags::DONTWAIT)?;
                 if 0 < count && count < buffer.len() {
-                    // The socket is empty now: that is as good as EAGAIN, and
-                    // saves the call that would only say so.
+                    // The socket is empty now. Treating that as EAGAIN saves
+                    // the call that would only say so.
                     short = Some(count);
                     return Err(io::ErrorKind::WouldBlock.into());
                 }
@@ -122,10 +122,10 @@ impl Watched {
         }
     }
 
-    /// Writes, by some call of send(2)'s kind, as soon as there is room.
+    /// Writes by `send`, a call like send(2), as soon as there is room.
     ///
     /// # Errors
-    /// Those of the call.
+    /// Fails as `send` does.
     pub fn poll_send(
         &self,
         cx: &mut Context<'_>,
@@ -149,7 +149,7 @@ impl AsFd for Watched {
 }
 
 impl Ready<'_> {
-    /// Does something; where that says `WouldBlock`, it is not ready any more.
+    /// Performs an operation. If it says `WouldBlock`, clears the readiness.
     #[inline]
     pub(crate) fn try_io<R>(
         &mut self,
@@ -159,26 +159,26 @@ impl Ready<'_> {
         tried.map_err(|_would_block| NotReady)
     }
 
-    /// It is not ready, as was found by other means.
+    /// Clears the readiness, which the caller found to be gone.
     pub(crate) fn clear(&mut self) {
         self.0.clear_ready();
     }
 
-    /// Whether there is an error to be read.
+    /// True if the descriptor has an error to report.
     pub(crate) fn is_error(&self) -> bool {
         self.0.ready().is_error()
     }
 }
 
-/// Bytes that a TCP socket has taken and its peer has not acknowledged, sent or
-/// not (SIOCOUTQ of tcp(7)). For a Unix socket, memory that holds what the peer
-/// has not read (unix(7)).
+/// Returns the bytes in a TCP socket's send queue that the peer has not
+/// acknowledged, sent or not (SIOCOUTQ of tcp(7)). For a Unix socket, returns
+/// the memory that holds what the peer has not read (unix(7)).
 ///
 /// # Errors
-/// The descriptor is no such socket.
+/// Fails if the descriptor is no such socket.
 #[expect(unsafe_code, reason = "rustix has no safe call for it")]
 pub fn unacknowledged(socket: impl AsFd) -> Result<u64, Errno> {
-    /// SIOCOUTQ has the same number.
+    /// SIOCOUTQ, which has the number of TIOCOUTQ.
     const OUTQ: Opcode = libc::TIOCOUTQ as Opcode;
     // SAFETY: this request writes one int, and nothing else.
     let count = unsafe { ioctl(socket, Getter::<OUTQ, c_int>::new()) }?;

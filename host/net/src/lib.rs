@@ -1,6 +1,6 @@
-//! Sockets, TLS, names and worker threads: byte streams and datagrams between
-//! peers and whoever drives them, by traits. Nothing here knows what is spoken
-//! there, or what a guest is made of.
+//! Sockets, TLS, DNS and worker threads. The crate moves byte streams and
+//! datagrams between peers and drivers, which it knows by traits. It knows
+//! neither the protocols spoken on them nor how guests are built.
 //!
 //! ```text
 //!   listener --accept--> worker --Service::accept--> a driver, one task each
@@ -11,37 +11,37 @@
 //!                          |  sendfile
 //!   peer <== datagrams <== udp ------------------------------DatagramGuest--> guest
 //!
-//!   connect (dns, destinations) --> transport;  pool, parked: kept for the next
+//!   connect (dns, destinations) --> transport;  pool, parked: kept for reuse
 //! ```
 //!
-//! A byte goes from the socket to the thread's scratch buffer, from there to the
-//! guest, and what the guest writes goes to the socket in the same call. Bytes
+//! A byte goes from the socket to the thread's scratch buffer and from there to
+//! the guest. What the guest writes goes to the socket in the same call. Bytes
 //! that a guest does not need to see (relays, files) do not leave the kernel.
 //!
 //! # Modules
 //!
-//! | module | lives there | does not |
+//! | module | contents | not here |
 //! | --- | --- | --- |
 //! | [`io`] | descriptors in the runtime, and what their peers acknowledged | |
-//! | [`turns`] | fairness: which of a worker's tasks goes on, and when sockets are looked at in between | what tasks do |
-//! | [`health`] | how an instance fares, for whoever holds something of it | |
-//! | [`files`], `sendfile`, [`queue`] | files beneath `--dir`; what is yet to be sent, and sending it | TLS |
+//! | [`turns`] | fairness: which of a worker's tasks runs next, and when sockets are polled in between | what tasks do |
+//! | [`health`] | the state of an instance, for holders of its parts | |
+//! | [`files`], `sendfile`, [`queue`] | files beneath `--dir`; the write queue, and sending it | TLS |
 //! | [`protocol`] | the grammar of events, without I/O | tokio |
-//! | [`tls`], [`trust`] | certificates and sessions; whom outgoing TLS trusts | sockets |
-//! | [`places`] | `--max-connections`: who gets a place, and what is closed for it | sockets |
-//! | [`endpoint`], [`dns`], [`destinations`] | where to connect to; names to addresses; which of them to try first | connecting |
-//! | [`mod@env`] | what all workers share | |
+//! | [`tls`], [`trust`] | certificates and sessions; trust roots of outgoing TLS | sockets |
+//! | [`places`] | `--max-connections`: which connection gets a place, and which is closed for it | sockets |
+//! | [`endpoint`], [`dns`], [`destinations`] | where to connect to; names to addresses; the order in which addresses are tried | connecting |
+//! | [`mod@env`] | state that all workers share | |
 //! | [`thread`] | a worker's thread: clock, scratch buffers, tasks that it waits for | connections |
-//! | [`transport`], [`relay`], `pipe` | a socket with its TLS session and its queue; deadlines, by what the peer acknowledged; copying natively from one to another | policy |
-//! | [`pool`], [`parked`] | connections that are kept for the next: who gets one, and how it goes from worker to worker | waiting |
+//! | [`transport`], [`relay`], `pipe` | a socket with its TLS session and its queue; deadlines, by what the peer acknowledged; native copying between connections | policy |
+//! | [`pool`], [`parked`] | connections kept for reuse: who gets one, and how it moves between workers | waiting |
 //! | [`stream`] | a connection as a guest's streams see it | WIT |
-//! | [`listener`], [`incoming`] | bind, socket options, an accept that cannot fail the server; the same for sockets that a guest listens on | handshakes |
-//! | [`guest`], [`service`] | the traits: who gets events, what is spoken on a listener | |
+//! | [`listener`], [`incoming`] | bind, socket options, an accept that cannot fail the server; listeners that a guest opens | handshakes |
+//! | [`guest`], [`service`] | the traits of event-driven guests, and of services on listeners | |
 //! | [`connection`], [`udp`] | the drivers of byte streams and of datagrams | parsing |
-//! | [`worker`] | a thread's connections, from accept to the end of a run | what is spoken |
-//! | [`connect`], [`datagram`] | outgoing connections, and sockets of guests that await | |
+//! | [`worker`] | a thread's connections, from accept to the end of a run | protocols |
+//! | [`connect`], [`datagram`] | outgoing connections; datagram sockets of async guests | |
 //!
-//! `unsafe` is denied but in `io`.
+//! `unsafe` is denied except in `io`.
 
 pub mod connect;
 pub mod connection;

@@ -1,5 +1,5 @@
-//! Listening sockets: bound before the first worker runs, so that what is
-//! wrong with an address is told at start; and an `accept` that cannot fail.
+//! Listeners. They are bound before the first worker runs, so that a bad
+//! address is reported at start. Their `accept` cannot fail.
 
 use std::fmt;
 use std::io;
@@ -28,10 +28,10 @@ use netwasm_base::error::Error;
 use crate::io::Watched;
 use crate::places::Places;
 
-/// How long an acceptor rests when the system has no descriptor left.
+/// Pause of an acceptor when the system has no descriptor left.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A socket for one worker.
+/// A listener or datagram socket of one worker.
 #[derive(Debug)]
 pub enum Listener {
     /// Byte streams.
@@ -40,7 +40,7 @@ pub enum Listener {
     Datagram(UdpSocket),
 }
 
-/// A listening socket of byte streams.
+/// A byte-stream listener.
 #[derive(Debug)]
 pub struct StreamListener {
     socket: OwnedFd,
@@ -48,17 +48,18 @@ pub struct StreamListener {
     share: Share,
 }
 
-/// Where connections go in turn; empty: to the worker that accepts them.
+/// Workers that take connections in turn; empty if the accepting worker keeps
+/// them.
 pub(crate) type Share = Vec<mpsc::UnboundedSender<Accepted>>;
 
-/// All sockets of one listener of the command line.
+/// The sockets of one listener of the command line.
 #[derive(Debug)]
 pub struct Bound {
-    /// What the `listening` lines say.
+    /// URLs for the `listening` lines.
     pub urls: Vec<String>,
-    /// A socket for each worker; for a Unix socket, one in all.
+    /// One socket for each worker; for a Unix socket, one in all.
     pub sockets: Vec<Listener>,
-    /// The file of a Unix socket, removed when this is dropped.
+    /// File of a Unix socket, removed when this is dropped.
     pub file: Option<SocketFile>,
 }
 
@@ -66,7 +67,7 @@ pub struct Bound {
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    /// Device and inode: only one's own file is removed.
+    /// Device and inode, so that only the process's own file is removed.
     identity: (u64, u64),
 }
 
@@ -88,7 +89,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 /// Binds a listener, with one socket for each of `workers`.
 ///
 /// # Errors
-/// Names the address, what happened and what to do.
+/// Fails with the address, what happened and what to do.
 pub fn bind(
     config: &ListenerConfig,
     workers: usize,
@@ -103,8 +104,7 @@ pub fn bind(
     }
 }
 
-/// How often a port that is free for IPv4 but not for IPv6 is given up for
-/// another.
+/// Maximum of tries to find a port that is free for both IPv4 and IPv6.
 const PORT_TRIES: usize = 16;
 
 fn bind_localhost(
@@ -160,7 +160,7 @@ fn scheme(kind: ListenerKind) -> &'static str {
     }
 }
 
-/// Whether the machine does not speak IPv6.
+/// True if the machine has no IPv6.
 fn no_such_family(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
@@ -188,7 +188,7 @@ fn listen_error(kind: ListenerKind, address: SocketAddr, error: &io::Error) -> E
     }
 }
 
-/// A socket for each worker, all of one address. The kernel spreads
+/// Binds a socket for each worker, all to one address. The kernel spreads
 /// connections and datagrams among them by the peer's address.
 fn bind_sockets(
     address: SocketAddr,
@@ -197,7 +197,7 @@ fn bind_sockets(
     limits: &Limits,
 ) -> io::Result<(Vec<Listener>, SocketAddr)> {
     // With SO_REUSEPORT alone, another server of the same user would share the
-    // port unnoticed: a first socket without it finds that out.
+    // port unnoticed. A first socket without it finds that out.
     let probe = socket(address, kind, false)?;
     probe.bind(&address.into())?;
     let chosen = probe.local_addr()?.as_socket().unwrap_or(address);
@@ -207,7 +207,7 @@ fn bind_sockets(
         return Ok((sockets, chosen));
     }
     if kind != ListenerKind::Udp {
-        // Only listening shows whether somebody listens (SO_REUSEADDR).
+        // With SO_REUSEADDR, only listening shows that another server listens.
         probe.listen(1)?;
     }
     drop(probe);
@@ -225,9 +225,9 @@ fn socket(address: SocketAddr, kind: ListenerKind, shared: bool) -> io::Result<S
         ListenerKind::Udp => Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?,
         _ => {
             let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-            // A port is free again at once after a restart.
+            // The port is free again at once after a restart.
             socket.set_reuse_address(true)?;
-            // Accepted sockets inherit it: a call less for each of them.
+            // Accepted sockets inherit the option, which saves a call for each.
             socket.set_tcp_nodelay(true)?;
             socket
         }
@@ -245,7 +245,7 @@ fn listen(socket: Socket, kind: ListenerKind, limits: &Limits) -> io::Result<Lis
         ListenerKind::Udp => Listener::Datagram(socket.into()),
         _ => {
             if let Some(silence) = limits.tcp_keepalive {
-                // Inherited as well.
+                // Accepted sockets inherit this option too.
                 socket.set_tcp_keepalive(&keepalive(silence))?;
             }
             socket.listen(limits.backlog)?;
@@ -258,8 +258,8 @@ fn listen(socket: Socket, kind: ListenerKind, limits: &Limits) -> io::Result<Lis
     })
 }
 
-/// How the kernel asks whether the peer of a silent TCP connection is still
-/// there: a peer that is not ends the connection within twice the time.
+/// Returns the keep-alive settings of a TCP connection. If the peer of a silent
+/// connection is gone, the kernel ends it within twice the time.
 pub(crate) fn keepalive(silence: Duration) -> TcpKeepalive {
     const PROBES: u32 = 4;
     TcpKeepalive::new()
@@ -319,7 +319,8 @@ fn bind_unix(
 /// Removes a socket file that a server left behind.
 ///
 /// # Errors
-/// `AddrInUse` where a server answers; else what is there is no socket.
+/// `AddrInUse`: a server answers, or the socket cannot be probed. Other errors:
+/// the file is no socket, or it cannot be removed.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let Ok(metadata) = std::fs::symlink_metadata(path) else {
         return Ok(());
@@ -338,11 +339,12 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 impl StreamListener {
-    /// Watches the socket from the runtime of this thread, and takes it apart:
-    /// what accepts there, what is spoken, and whom connections go to in turn.
+    /// Watches the socket from the runtime of this thread, and splits the
+    /// listener into its acceptor, its kind, and the workers that take
+    /// connections in turn.
     ///
     /// # Errors
-    /// The runtime cannot watch it.
+    /// Fails if the runtime cannot watch the socket.
     pub(crate) fn into_parts(self) -> io::Result<(Acceptor, ListenerKind, Share)> {
         let socket = Watched::new(self.socket, Interest::READABLE)?;
         Ok((Acceptor::new(Rc::new(socket)), self.kind, self.share))
@@ -351,19 +353,18 @@ impl StreamListener {
 
 type Waiting<T> = Pin<Box<dyn Future<Output = T>>>;
 
-/// Accepts the connections of a listening socket, of the command line or of a
-/// guest.
+/// Accepts the connections of a listener, of the command line or of a guest.
 ///
-/// What goes wrong with one is logged and never ends the server: a client that
-/// left is skipped, and where the system has no descriptor or memory left, the
-/// backlog waits for a moment. A place is asked for only when there is something
-/// to accept, so that an idle worker keeps none from the others.
+/// An error is logged and never ends the server. A client that left is skipped.
+/// If the system has no descriptor or memory left, the backlog waits for a
+/// moment. A place is requested only when there is something to accept, so that
+/// an idle worker keeps none from the others.
 pub(crate) struct Acceptor {
     socket: Rc<Watched>,
-    /// The next connection's place among `--max-connections`.
+    /// Place of the next connection among `--max-connections`.
     permit: Option<OwnedSemaphorePermit>,
     permitting: Option<Waiting<Result<OwnedSemaphorePermit, AcquireError>>>,
-    /// A rest after an error that is the system's.
+    /// Pause after an error of the system.
     pause: Option<Waiting<()>>,
     reported: bool,
 }
@@ -387,18 +388,19 @@ impl Acceptor {
         }
     }
 
-    /// Waits until there is a connection, or may be.
+    /// Waits until there is, or may be, a connection.
     pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.socket.poll_read_ready(cx).map(|_| ())
     }
 
-    /// Nobody waits for the next connection any more: its place is for others.
+    /// Releases the place requested for the next connection, as nobody waits
+    /// for it.
     pub(crate) fn cancel(&mut self) {
         self.permitting = None;
     }
 
-    /// The next connection, whose place it has. `None` when the socket can be
-    /// watched no more.
+    /// Accepts the next connection, together with its place. Returns `None` if
+    /// the socket can no longer be watched.
     pub(crate) fn poll_accept(
         &mut self,
         places: &Arc<Places>,
@@ -414,7 +416,8 @@ impl Acceptor {
             };
             if self.permit.is_none() && self.permitting.is_none() {
                 self.permit = places.free();
-                // Nobody is closed for a client that is not there.
+                // No connection is closed to make room for a client that is not
+                // there.
                 if self.permit.is_none() && !has_come(&self.socket) {
                     ready.clear();
                     continue;
@@ -437,7 +440,8 @@ impl Acceptor {
             let accepted =
                 ready.try_io(|socket| accept_one(socket.as_fd()).map_err(io::Error::from));
             let error = match accepted {
-                // Others may have more use for the place meanwhile.
+                // The place is released: others may have more use for it
+                // meanwhile.
                 Err(_would_block) => continue,
                 Ok(Ok((socket, peer))) => return Poll::Ready(Some((socket, peer, permit))),
                 Ok(Err(error)) => error,
@@ -450,14 +454,14 @@ impl Acceptor {
         }
     }
 
-    /// A connection was taken.
+    /// Notes that a connection was taken.
     pub(crate) fn works(&mut self) {
         if std::mem::take(&mut self.reported) {
             tracing::info!("accepting connections again");
         }
     }
 
-    /// The system gives no connection at present: rests for a moment.
+    /// Pauses for a moment, as the system gives no connection at present.
     pub(crate) fn fail(&mut self, error: &io::Error) {
         if !std::mem::replace(&mut self.reported, true) {
             tracing::warn!(%error, "cannot accept connections; trying again");
@@ -466,24 +470,24 @@ impl Acceptor {
     }
 }
 
-/// True if a listening socket has a connection to accept.
+/// True if a listener has a connection to accept.
 fn has_come(socket: &Watched) -> bool {
     let mut watched = [PollFd::new(socket, PollFlags::IN)];
-    // In doubt, accept(2) tells.
+    // On error, accept(2) tells.
     !matches!(
         rustix::event::poll(&mut watched, Some(&Timespec::default())),
         Ok(0)
     )
 }
 
-/// A connection that was accepted, for this worker or another.
+/// An accepted connection, for this worker or another.
 #[derive(Debug)]
 pub struct Accepted {
     pub(crate) socket: OwnedFd,
     pub(crate) peer: Address,
-    /// What is spoken there.
+    /// Kind of the listener.
     pub(crate) kind: ListenerKind,
-    /// Counts it against `--max-connections`.
+    /// Counts the connection against `--max-connections`.
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
@@ -493,7 +497,7 @@ fn accept_one(socket: impl AsFd) -> Result<(OwnedFd, Address), Errno> {
     Ok((accepted, peer.map_or(Address::Unix(None), Address::from)))
 }
 
-/// Errors that are the new connection's, and not the listener's (accept(2)).
+/// True if an error concerns the new connection, not the listener (accept(2)).
 fn is_about_one_client(errno: Errno) -> bool {
     matches!(
         errno,

@@ -1,9 +1,9 @@
-//! Connections that a pool keeps: taken out of one worker's hands, and later
-//! given into another's, with their TLS sessions.
+//! Connections kept in a pool: taken from one worker, and later given to
+//! another, with their TLS sessions.
 //!
-//! No worker watches one while it is parked. That its peer closed it, or spoke
-//! unasked, shows when the pool looks at it: after its lookout tells of it, and
-//! before it is handed out.
+//! No worker watches a parked connection. The pool finds out that its peer
+//! closed it or sent something unasked: when the lookout reports the
+//! connection, and before handing it out.
 
 use std::collections::HashMap;
 use std::io;
@@ -24,19 +24,20 @@ use crate::pool::lookout::Lookout;
 use crate::pool::{Keep, Pool, PoolError, PoolLimits};
 use crate::tls::{ClientTls, ParkedSession};
 
-/// Pools of a run; each is some hundred bytes and its connections.
+/// Maximum of pools in a run; each takes some hundred bytes besides its
+/// connections.
 const POOLS: usize = 1024;
 
-/// How much ciphertext is taken in at a time to see whether it says anything.
+/// Ciphertext read at a time to check a parked TLS session, in bytes.
 const LOOK: usize = 4 << 10;
 
-/// A connection that nothing is under way on.
+/// A connection with nothing under way.
 #[derive(Debug)]
 pub struct Parked {
     pub(crate) socket: OwnedFd,
     pub(crate) peer: Address,
     pub(crate) session: Option<ParkedSession>,
-    /// It still counts against `--max-outgoing`.
+    /// The permit: a parked connection still counts against `--max-outgoing`.
     pub(crate) permit: Option<OwnedSemaphorePermit>,
     pub(crate) counted: Counted,
 }
@@ -52,7 +53,7 @@ impl Keep for Parked {
         let Some(session) = &mut self.session else {
             return is_quiet(&self.socket);
         };
-        // What arrives may be the session's own, such as tickets.
+        // Arriving bytes may be the session's own, such as tickets.
         let mut buffer = [0; LOOK];
         loop {
             match recv(&self.socket, &mut buffer, RecvFlags::DONTWAIT) {
@@ -70,26 +71,26 @@ impl Keep for Parked {
     }
 }
 
-/// Whether there is nothing to read from a socket, not even an end.
+/// True if the socket has nothing to read, not even an end.
 pub(crate) fn is_quiet(socket: impl AsFd) -> bool {
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
     matches!(recv(socket, &mut [0; 1], flags), Err(Errno::AGAIN))
 }
 
-/// What tells a pool from others.
+/// Identity of a pool: connections of one pool are interchangeable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
-    /// Where its connections lead.
+    /// Destination of the connections.
     pub endpoint: Endpoint,
-    /// Their TLS, where they have it.
+    /// TLS settings; `None` for plain connections.
     pub tls: Option<ClientTls>,
-    /// How they are made.
+    /// Options of connecting.
     pub connect: ConnectOptions,
-    /// How many, and for how long.
+    /// Limits of the pool.
     pub limits: PoolLimits,
 }
 
-/// The pools of a run, which all workers share.
+/// The pools of a run, shared by all workers.
 #[derive(Debug)]
 pub struct Pools {
     pools: Mutex<HashMap<Key, Arc<Pool<Parked>>>>,
@@ -97,8 +98,10 @@ pub struct Pools {
 }
 
 impl Pools {
+    /// Creates an empty set of pools.
+    ///
     /// # Errors
-    /// No descriptor is left.
+    /// Fails if no descriptor is left.
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             pools: Mutex::default(),
@@ -106,10 +109,10 @@ impl Pools {
         })
     }
 
-    /// The pool of this key.
+    /// Returns the pool of this key, creating it if necessary.
     ///
     /// # Errors
-    /// There are too many.
+    /// Fails if there are too many pools.
     pub fn open(&self, key: &Key) -> Result<Arc<Pool<Parked>>, ConnectionError> {
         let mut pools = self.pools();
         if let Some(pool) = pools.get(key)
@@ -127,8 +130,8 @@ impl Pools {
         Ok(pool)
     }
 
-    /// Closes what was kept for too long or closed by its peer, and forgets
-    /// the pools that nobody uses; to be called from time to time.
+    /// Closes connections that were kept too long or closed by their peers, and
+    /// drops unused pools. To be called from time to time.
     pub fn expire(&self) {
         let stirred = self.lookout.stirred();
         let mut pools = self.pools();
@@ -138,7 +141,7 @@ impl Pools {
         });
     }
 
-    /// Closes all that is kept; the run is at its end.
+    /// Closes all kept connections, as the run is ending.
     pub fn close(&self) {
         for (_, pool) in self.pools().drain() {
             pool.close();
@@ -146,7 +149,7 @@ impl Pools {
     }
 
     fn pools(&self) -> MutexGuard<'_, HashMap<Key, Arc<Pool<Parked>>>> {
-        // Nothing panics while it is held.
+        // No code panics while it holds the lock.
         self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -160,8 +163,8 @@ impl From<PoolError> for ConnectionError {
     }
 }
 
-/// How long a connection may be kept, where a guest does not say.
+/// Default time that a connection may be kept idle.
 pub const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// How old one may become, where a guest does not say.
+/// Default maximum age of a connection.
 pub const MAX_AGE: Duration = Duration::from_hours(1);

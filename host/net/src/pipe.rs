@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags};
 
-/// The size asked for a pipe, bytes. Larger ones (1 MiB is what the kernel
-/// allows everybody) were not measurably faster.
+/// Pipe capacity to request, in bytes. Larger pipes (any process may have 1
+/// MiB) were not measurably faster.
 const PIPE: usize = 256 << 10;
 
 /// A pipe for splicing, kept by its thread between uses.
@@ -15,18 +15,18 @@ const PIPE: usize = 256 << 10;
 pub(crate) struct Pipe {
     pub(crate) read: OwnedFd,
     pub(crate) write: OwnedFd,
-    /// Bytes.
+    /// Capacity in bytes.
     pub(crate) capacity: usize,
 }
 
 impl Pipe {
-    /// One of those that are kept, or a new one; `None` where no descriptor is
-    /// left.
+    /// Takes a kept pipe, or makes a new one. Returns `None` if no descriptor
+    /// is left.
     pub(crate) fn take(kept: &RefCell<Vec<Self>>) -> Option<Self> {
         kept.borrow_mut().pop().or_else(|| {
             let (read, write) =
                 rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
-            // Where it is refused the size is the default.
+            // If the request is refused, the pipe keeps its default capacity.
             let _ = rustix::pipe::fcntl_setpipe_size(&write, PIPE);
             let capacity = rustix::pipe::fcntl_getpipe_size(&write).ok()?;
             Some(Self {
@@ -38,7 +38,7 @@ impl Pipe {
     }
 }
 
-/// splice(2) between a pipe and a socket.
+/// Calls splice(2) between a pipe and a socket.
 pub(crate) fn splice(from: &OwnedFd, to: &OwnedFd, most: usize) -> Result<usize, Errno> {
     let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
     loop {

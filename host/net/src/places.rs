@@ -1,7 +1,8 @@
 //! Places for accepted connections: `--max-connections`.
 //!
-//! When all are taken, workers close HTTP connections between two requests, the
-//! longest idle first. Then the backlog waits.
+//! When all are taken, workers close HTTP connections that are between two
+//! requests, the longest idle first. After that, new connections wait in the
+//! backlog.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,20 +12,20 @@ use tokio::time::Instant;
 
 use netwasm_base::counters::Counters;
 
-/// Time between two rounds of closing idle connections while new ones wait:
-/// those that were busy may be idle by then.
+/// Time between two rounds of closing idle connections while new ones wait.
+/// Connections that were busy may be idle by then.
 const ROUND: Duration = Duration::from_millis(100);
 
-/// Time between two lines of the log that say that all places are taken.
+/// Minimum time between two log lines that say that all places are taken.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
-/// See the module.
+/// The places for accepted connections.
 #[derive(Debug)]
 pub struct Places {
     free: Arc<Semaphore>,
     most: usize,
     wanted: Notify,
-    /// When it was last logged that all are taken.
+    /// Time of the last such log line.
     logged: Mutex<Option<Instant>>,
     counters: Arc<Counters>,
 }
@@ -40,22 +41,22 @@ impl Places {
         })
     }
 
-    /// A place that is free.
+    /// Takes a place if one is free.
     pub(crate) fn free(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.free).try_acquire_owned().ok()
     }
 
-    /// Takes a place. Where none is free, it asks the workers for one, and waits.
+    /// Takes a place. If none is free, asks the workers for one and waits.
     ///
     /// # Errors
-    /// Never: places are not closed.
+    /// Never fails: the semaphore is not closed.
     pub async fn take(self: Arc<Self>) -> Result<OwnedSemaphorePermit, AcquireError> {
         if let Some(permit) = self.free() {
             return Ok(permit);
         }
         self.counters.connections_waited.add();
         self.log();
-        // It keeps its place in the queue over all rounds.
+        // The future keeps its position in the queue over all rounds.
         let mut taking = std::pin::pin!(Arc::clone(&self.free).acquire_owned());
         loop {
             self.wanted.notify_waiters();

@@ -1,21 +1,21 @@
-//! Connections to one endpoint that are kept for the next who needs one.
+//! Connections to one endpoint, kept for reuse.
 //!
-//! At most `size` are open at once. Who asks while all are out waits in order.
-//! One that is given back is kept, and handed out again if it is neither too
-//! old nor was idle for too long, and if its peer has not closed it in the
-//! meantime.
+//! At most `size` are open at once. When all are in use, callers wait in order.
+//! A connection that is put back is kept. It is handed out again if it is not
+//! too old, was not idle for too long, and was not closed by its peer
+//! meanwhile.
 //!
 //! ```text
-//!   get --> a place (waits in order) --> with a kept one that is alive --+
-//!                                   \--> for one that is made anew     --+--> in use
+//!   get --> a place (waits in order) --> with a kept, live connection  --+
+//!                                   \--> for a new connection          --+--> in use
 //!                                                                           |
 //!   kept, newest first <--------------------- put --------------------------+
 //!   closed, and its place free <------------- drop -------------------------+
 //! ```
 //!
-//! A pool is shared by all workers, so what it keeps may go from one thread to
-//! another. How a connection is taken out of a worker's hands and put into
-//! another's is [`parked`](crate::parked)'s.
+//! All workers share a pool, so a kept connection may move between threads.
+//! [`parked`](crate::parked) takes a connection from one worker and gives it to
+//! another.
 
 pub(crate) mod lookout;
 
@@ -29,32 +29,32 @@ use tokio::time::Instant;
 
 use self::lookout::Lookout;
 
-/// After this time a connection that is kept is watched: until then the next
-/// one who needs it has mostly taken it, and looks at it anyway.
+/// Time after which the lookout watches a kept connection. Until then, the next
+/// user has mostly taken it, which checks it anyway.
 const SETTLED: Duration = Duration::from_millis(500);
 
-/// What a pool may keep, and for how long.
+/// Limits of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PoolLimits {
-    /// Connections at once, in use and kept.
+    /// Maximum of connections, in use and kept.
     pub size: usize,
-    /// How long one may be kept without being used.
+    /// Maximum time that a connection may be kept unused.
     pub idle_timeout: Duration,
-    /// How old one may become.
+    /// Maximum age of a connection.
     pub max_age: Duration,
 }
 
-/// A connection that a pool can keep, by its socket.
+/// A connection that a pool can keep. The lookout watches its socket.
 pub trait Keep: AsFd {
-    /// Whether the peer has neither closed it nor said anything that nobody
-    /// asked for, so that it can be handed out again.
+    /// True if the peer has neither closed the connection nor sent anything
+    /// unasked, so that it can be handed out again.
     fn is_alive(&mut self) -> bool;
 }
 
-/// Why a pool gives no connection.
+/// Reason why a pool gives no connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
-    /// All were in use for too long.
+    /// All connections were in use for too long.
     #[error("no connection of the pool became free in time")]
     Timeout,
     /// The pool was closed.
@@ -62,30 +62,30 @@ pub enum PoolError {
     Closed,
 }
 
-/// What a pool has done and has at present.
+/// Counters of a pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolCounts {
-    /// Connections that are in use, or being made.
+    /// Connections in use, or being opened.
     pub in_use: usize,
-    /// Those that are kept.
+    /// Connections kept.
     pub idle: usize,
-    /// Who waits for one.
+    /// Tasks waiting for a connection.
     pub waiting: usize,
-    /// Those that were made in all.
+    /// Connections opened so far.
     pub opened: u64,
-    /// How often one that was kept was handed out again.
+    /// Times that a kept connection was handed out again.
     pub reused: u64,
-    /// Those that were kept and then closed: by their peer, or by a limit.
+    /// Kept connections that were closed, by their peer or by a limit.
     pub expired: u64,
 }
 
-/// Connections to one endpoint.
+/// A pool of connections to one endpoint.
 #[derive(Debug)]
 pub struct Pool<C> {
     limits: PoolLimits,
-    /// All places: `limits.size`, but at least one.
+    /// Number of places: `limits.size`, but at least one.
     size: usize,
-    /// The places that are free; it hands them out in order.
+    /// Free places, given out in order.
     places: Arc<Semaphore>,
     lookout: Arc<Lookout>,
     state: Mutex<State<C>>,
@@ -93,23 +93,23 @@ pub struct Pool<C> {
 
 #[derive(Debug)]
 struct State<C> {
-    /// The one that was used last at the end.
+    /// Kept connections; the most recently used is last.
     idle: Vec<Kept<C>>,
     counts: PoolCounts,
 }
 
-/// A connection that nobody uses.
+/// A connection that is kept, unused.
 #[derive(Debug)]
 struct Kept<C> {
     connection: C,
     made: Instant,
     since: Instant,
-    /// Its number at the lookout, where it is watched.
+    /// Number at the lookout, if it is watched there.
     watched: Option<u64>,
 }
 
 impl<C: Keep> Pool<C> {
-    /// A pool whose kept connections are watched by a lookout.
+    /// Creates a pool whose kept connections a lookout watches.
     pub(crate) fn new(limits: PoolLimits, lookout: &Arc<Lookout>) -> Arc<Self> {
         let size = limits.size.clamp(1, Semaphore::MAX_PERMITS);
         Arc::new(Self {
@@ -124,12 +124,12 @@ impl<C: Keep> Pool<C> {
         })
     }
 
-    /// A place for a connection, with one that was kept if there is one. Where
-    /// all are out this waits, in order, for at most `timeout`. Dropping the
-    /// future gives the place up.
+    /// Takes a place for a connection, with a kept connection if there is one.
+    /// If all places are taken, waits in order, for at most `timeout`. Dropping
+    /// the future gives up the place.
     ///
     /// # Errors
-    /// None became free in time, or the pool is closed.
+    /// Fails if no place became free in time, or if the pool is closed.
     pub async fn get(
         self: &Arc<Self>,
         timeout: Option<Duration>,
@@ -162,7 +162,8 @@ impl<C: Keep> Pool<C> {
         acquired.map_err(|_| PoolError::Closed)
     }
 
-    /// The kept one that was used last, of those that are still good.
+    /// Takes the most recently used of the kept connections that are still
+    /// good.
     fn take_alive(&self) -> Option<Kept<C>> {
         let mut state = self.state();
         while let Some(mut kept) = state.idle.pop() {
@@ -183,8 +184,8 @@ impl<C: Keep> Pool<C> {
             && now.duration_since(kept.made) < self.limits.max_age
     }
 
-    /// Closes what was kept for too long, or was closed by its peer; to be
-    /// called from time to time, with the numbers that the lookout tells of.
+    /// Closes connections that were kept too long or closed by their peers. To
+    /// be called from time to time, with the numbers that the lookout reports.
     pub(crate) fn expire(&self, stirred: &HashSet<u64>) {
         let now = Instant::now();
         let mut state = self.state();
@@ -200,19 +201,19 @@ impl<C: Keep> Pool<C> {
         state.counts.expired += expired as u64;
     }
 
-    /// Ends the pool: what is kept is closed, who waits gets an error, and
-    /// what is in use is closed when it is given back.
+    /// Closes the pool. Kept connections are closed, waiting tasks get an
+    /// error, and connections in use are closed when they are put back.
     pub fn close(&self) {
         self.places.close();
         self.state().idle.clear();
     }
 
-    /// Whether it was closed.
+    /// True if the pool was closed.
     pub(crate) fn is_closed(&self) -> bool {
         self.places.is_closed()
     }
 
-    /// How many it has.
+    /// Returns the counters.
     pub fn counts(&self) -> PoolCounts {
         let state = self.state();
         PoolCounts {
@@ -225,12 +226,12 @@ impl<C: Keep> Pool<C> {
 
 impl<C> Pool<C> {
     fn state(&self) -> MutexGuard<'_, State<C>> {
-        // Nothing panics while it is held.
+        // No code panics while it holds the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One who waits, as far as the counts go.
+/// Counts a waiting task while it exists.
 struct Waiting<'a, C>(&'a Pool<C>);
 
 impl<'a, C> Waiting<'a, C> {
@@ -246,8 +247,8 @@ impl<C> Drop for Waiting<'_, C> {
     }
 }
 
-/// The place of a connection that is in use. Dropping it, with the connection,
-/// makes it free; `put` keeps the connection.
+/// The place of a connection in use. Dropping it, with the connection, frees
+/// it; `put` keeps the connection.
 #[derive(Debug)]
 pub struct Place<C> {
     made: Instant,
@@ -256,19 +257,18 @@ pub struct Place<C> {
 }
 
 impl<C> Place<C> {
-    /// A connection was made for it.
+    /// Notes that a connection was opened for the place.
     pub fn opened(&mut self) {
         self.made = Instant::now();
         self.pool.state().counts.opened += 1;
     }
 
-    /// Whether it is one of this pool.
+    /// True if the place belongs to `pool`.
     pub(crate) fn is_of(&self, pool: &Arc<Pool<C>>) -> bool {
         Arc::ptr_eq(&self.pool, pool)
     }
 
-    /// Gives its connection back, for the next who needs one. Nothing may be
-    /// under way on it.
+    /// Puts the connection back for reuse. Nothing may be under way on it.
     pub(crate) fn put(self, connection: C) {
         let Self {
             made,
@@ -283,7 +283,7 @@ impl<C> Place<C> {
                 watched: None,
             });
         }
-        // Only now, so that who waits finds it.
+        // Dropped only now, so that a waiting task finds the connection.
         drop(permit);
         if pool.places.is_closed() {
             pool.state().idle.clear();
@@ -324,12 +324,12 @@ mod tests {
         Pool::new(limits, &Arc::new(Lookout::new().expect("a descriptor")))
     }
 
-    /// What happens from time to time.
+    /// Runs the periodic work.
     fn expire(pool: &TcpPool) {
         pool.expire(&pool.lookout.stirred());
     }
 
-    /// An echo that closes each connection after so many bytes.
+    /// Runs an echo server that closes each connection after so many bytes.
     async fn echo(bytes: usize) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
@@ -390,7 +390,7 @@ mod tests {
         Ok(())
     }
 
-    /// Waits until the peer's end has arrived.
+    /// Waits until the peers' ends have arrived.
     async fn closed_by_peer(pool: &TcpPool) {
         while pool
             .state()
@@ -425,7 +425,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_its_peer_closed_is_never_handed_out() {
-        // Each is closed after three bytes, at the latest while it is kept.
+        // The server closes each after three bytes, at the latest while it is
+        // kept.
         let address = echo(3).await;
         let pool = pool(LIMITS);
         for round in 0..30 {
@@ -493,7 +494,7 @@ mod tests {
                 order.lock().expect("the order").push(number);
                 lease.put();
             });
-            // It waits before the next comes.
+            // The task waits before the next one starts.
             while pool.counts().waiting <= number {
                 tokio::task::yield_now().await;
             }
@@ -535,7 +536,7 @@ mod tests {
                 .is_err()
         );
         assert_eq!(pool.counts().waiting, 0);
-        // One that is dropped rather than put is closed.
+        // A connection that is dropped rather than put back is closed.
         drop(lease);
         let counts = pool.counts();
         assert_eq!((counts.in_use, counts.idle), (0, 0));
@@ -580,7 +581,7 @@ mod tests {
         let close = async { pool.close() };
         let (result, ()) = tokio::join!(waiting, close);
         assert_eq!(result.expect_err("it is closed"), PoolError::Closed);
-        // What is out can still be used, and is not kept.
+        // A connection in use can still be used, and is not kept.
         round_trip(&mut one).await.expect("an echo");
         one.put();
         drop(other);

@@ -4,10 +4,10 @@
 //!   connection-made  data-received*  eof-received?  connection-lost
 //! ```
 //!
-//! [`Flow`] knows what has happened and what was asked for, and answers what
-//! may happen next: whether to receive, whether a write is taken, which
+//! [`Flow`] records what has happened and what was requested, and decides what
+//! may happen next: whether to receive, whether a write is accepted, which
 //! watermark event is due, whether the sending side is to be shut, and whether
-//! and why the connection is over. Sockets and guests are other modules'.
+//! and why the connection is over. Sockets and guests are in other modules.
 
 use netwasm_base::error::ConnectionError;
 
@@ -23,37 +23,37 @@ pub struct Flow {
     watermark: Mark,
 }
 
-/// Where the guest is between `pause-writing` and `resume-writing`.
+/// State of the guest between `pause-writing` and `resume-writing`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mark {
-    /// It may write.
+    /// The guest may write.
     Below,
-    /// It has passed the high watermark and is yet to be told, even if all was
-    /// sent meanwhile: a guest that saw the queue's size waits for the events.
+    /// The queue has passed the high watermark, and the guest is yet to be
+    /// told. It gets the events even if the queue has drained since, because a
+    /// guest that saw the queue's size waits for them.
     Passed,
-    /// It was told to pause.
+    /// The guest was told to pause.
     Paused,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Receiving {
     Open,
-    /// The peer ended its stream.
+    /// The peer has ended its stream.
     Ended,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sending {
     Open,
-    /// To be shut as soon as all that is queued was sent.
+    /// To be shut once the queue is empty.
     Shutting,
-    /// Shut.
     Ended,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Ending {
-    /// Over once all that is queued was sent.
+    /// Over once the queue is empty.
     AfterFlush,
     /// Over now.
     Now(ConnectionError),
@@ -68,11 +68,11 @@ pub(crate) enum Watermark {
     Resume,
 }
 
-/// How a connection ended: `connection-lost`'s reason.
+/// How a connection ended: the reason of `connection-lost`.
 pub type Lost = Option<ConnectionError>;
 
 impl Flow {
-    /// A connection that was just made, with its watermarks in bytes.
+    /// Returns the state of a new connection. Watermarks are in bytes.
     pub(crate) fn new(high: u64, low: u64) -> Self {
         Self {
             receiving: Receiving::Open,
@@ -85,32 +85,32 @@ impl Flow {
         }
     }
 
-    /// Whether bytes are to be taken from the socket.
+    /// True if bytes are to be read from the socket.
     pub(crate) fn receives(&self) -> bool {
         self.receiving == Receiving::Open && !self.paused && self.ending.is_none()
     }
 
-    /// Whether nothing is due with an empty queue but receiving.
+    /// True if receiving is all that is due, given an empty queue.
     pub(crate) fn only_receives(&self) -> bool {
         self.receives() && self.watermark == Mark::Below && self.sending != Sending::Shutting
     }
 
-    /// Whether the peer may still send.
+    /// True if the peer may still send.
     pub fn receiving_open(&self) -> bool {
         self.receiving == Receiving::Open
     }
 
-    /// Whether a write is taken; otherwise it is ignored.
+    /// True if writes are accepted; otherwise they are ignored.
     pub(crate) fn accepts_writes(&self) -> bool {
         self.sending == Sending::Open && self.ending.is_none()
     }
 
-    /// Whether the sending side is still to be flushed.
+    /// True if the queue is still to be flushed.
     pub(crate) fn flushes(&self) -> bool {
         !matches!(self.ending, Some(Ending::Now(_)))
     }
 
-    /// Whether the connection is on its way to its end.
+    /// True if the connection has been closed or has failed.
     pub(crate) fn is_closing(&self) -> bool {
         self.ending.is_some()
     }
@@ -123,13 +123,13 @@ impl Flow {
         self.paused = false;
     }
 
-    /// The peer ended its stream.
+    /// Notes that the peer ended its stream.
     pub fn peer_ended(&mut self) {
         self.receiving = Receiving::Ended;
     }
 
-    /// Asks to shut the sending side once the queue is empty. False where
-    /// that was asked before, or the connection is closing.
+    /// Asks to shut the sending side once the queue is empty. Returns false if
+    /// it was already asked, or if the connection is closing.
     pub(crate) fn shut_sending(&mut self) -> bool {
         let open = self.accepts_writes();
         if open {
@@ -138,22 +138,22 @@ impl Flow {
         open
     }
 
-    /// Whether the sending side is to be shut now.
+    /// True if the sending side is to be shut now.
     pub(crate) fn shut_is_due(&self, queued: u64) -> bool {
         self.sending == Sending::Shutting && queued == 0 && self.flushes()
     }
 
-    /// The sending side was shut.
+    /// Notes that the sending side was shut.
     pub(crate) fn sending_ended(&mut self) {
         self.sending = Sending::Ended;
     }
 
-    /// Whether the sending side was shut.
+    /// True if the sending side was shut.
     pub(crate) fn is_shut(&self) -> bool {
         self.sending == Sending::Ended
     }
 
-    /// Why the connection failed.
+    /// Returns the reason of a failure.
     pub(crate) fn failure(&self) -> Option<&ConnectionError> {
         match &self.ending {
             Some(Ending::Now(reason)) => Some(reason),
@@ -161,39 +161,39 @@ impl Flow {
         }
     }
 
-    /// Ends the connection after the queue is sent.
+    /// Ends the connection once the queue is empty.
     pub(crate) fn close(&mut self) {
         self.ending.get_or_insert(Ending::AfterFlush);
     }
 
-    /// Ends the connection now; the first reason counts.
+    /// Ends the connection now. The first reason is kept.
     pub(crate) fn fail(&mut self, reason: ConnectionError) {
         if !matches!(self.ending, Some(Ending::Now(_))) {
             self.ending = Some(Ending::Now(reason));
         }
     }
 
-    /// Sets the watermarks, in bytes, with so many queued.
+    /// Sets the watermarks, in bytes, given the bytes queued.
     pub(crate) fn set_watermarks(&mut self, high: u64, low: u64, queued: u64) {
         self.high = high;
         self.low = low.min(high);
         self.wrote(queued);
     }
 
-    /// The guest wrote, and so many bytes are queued now.
+    /// Notes that the guest wrote, given the bytes now queued.
     pub(crate) fn wrote(&mut self, queued: u64) {
         if self.watermark == Mark::Below && queued > self.high {
             self.watermark = Mark::Passed;
         }
     }
 
-    /// The watermarks: high, low.
+    /// Returns the high watermark and the low one.
     pub(crate) fn watermarks(&self) -> (u64, u64) {
         (self.high, self.low)
     }
 
-    /// Which watermark event is due with so many bytes queued. It counts as
-    /// delivered. None is due on a connection that is closing.
+    /// Returns the watermark event that is due, given the bytes queued, and
+    /// counts it as delivered. None is due on a connection that is closing.
     pub(crate) fn watermark(&mut self, queued: u64) -> Option<Watermark> {
         if self.ending.is_some() {
             return None;
@@ -212,7 +212,8 @@ impl Flow {
         }
     }
 
-    /// Whether the connection is over with so many bytes queued, and why.
+    /// Returns how the connection ended, given the bytes queued; `None` if it
+    /// goes on.
     pub(crate) fn over(&self, queued: u64) -> Option<Lost> {
         match &self.ending {
             Some(Ending::Now(reason)) => Some(Some(reason.clone())),

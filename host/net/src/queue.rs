@@ -1,4 +1,4 @@
-//! What a connection has yet to send: bytes and parts of files, in order.
+//! Write queue of a connection: bytes and file parts, in order.
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,14 +11,14 @@ use rustix::net::SendFlags;
 use crate::files::File;
 use crate::sendfile;
 
-/// Small writes are joined up to this size, in bytes.
+/// Size up to which small writes are joined, in bytes.
 const CHUNK: usize = 64 << 10;
 
-/// How much one call sends at most, bytes: other connections of the worker
-/// wait meanwhile.
+/// Maximum that one call sends, in bytes: other connections of the worker wait
+/// meanwhile.
 const SLICE: usize = 256 << 10;
 
-/// The queue of one connection.
+/// The write queue of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct WriteQueue {
     chunks: VecDeque<Chunk>,
@@ -31,44 +31,44 @@ pub(crate) struct WriteQueue {
 /// One entry of the queue.
 #[derive(Debug)]
 pub(crate) enum Chunk {
-    /// Bytes in memory, of which the first `sent` are gone.
+    /// Bytes in memory, of which the first `sent` have been sent.
     Bytes { data: Vec<u8>, sent: usize },
     /// A part of a file.
     File(FilePart),
 }
 
-/// A part of a file that is to be sent.
+/// A part of a file to be sent.
 #[derive(Debug)]
 pub struct FilePart {
     /// The file.
     pub file: Rc<File>,
-    /// Where what is left begins, bytes.
+    /// Start of the remaining part, in bytes.
     pub offset: u64,
-    /// How much is left, bytes.
+    /// Length of the remaining part, in bytes.
     pub remaining: u64,
 }
 
-/// What a socket took.
+/// Result of a send.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sent {
-    /// Bytes.
+    /// Bytes that the socket took.
     pub(crate) count: usize,
-    /// Whether it was given more.
+    /// True if the socket took less than it was given.
     pub(crate) short: bool,
 }
 
 impl WriteQueue {
-    /// All that is queued, bytes.
+    /// Returns the bytes queued, in all.
     pub(crate) fn len(&self) -> u64 {
         self.bytes + self.file_bytes
     }
 
-    /// What is queued in memory, bytes.
+    /// Returns the bytes queued in memory.
     pub(crate) fn in_memory(&self) -> u64 {
         self.bytes
     }
 
-    /// How many parts of files are queued.
+    /// Returns the number of file parts queued.
     pub(crate) fn file_parts(&self) -> usize {
         self.chunks
             .iter()
@@ -103,8 +103,8 @@ impl WriteQueue {
         }
     }
 
-    /// Takes the front out, as the TLS layer does to encrypt it. The caller
-    /// puts a file that is not at its end back by [`Self::unshift_file`].
+    /// Takes out the front, for the TLS layer to encrypt. If that is a file not
+    /// at its end, the caller puts it back by [`Self::unshift_file`].
     pub(crate) fn shift(&mut self) -> Option<Chunk> {
         let chunk = self.chunks.pop_front()?;
         match &chunk {
@@ -122,12 +122,11 @@ impl WriteQueue {
         }
     }
 
-    /// Hands some of the front to the socket, and returns how much it took of
-    /// how much. The queue must not be empty.
+    /// Sends some of the front to the socket. The queue must not be empty.
     ///
     /// # Errors
-    /// What send(2) and sendfile(2) say; `WouldBlock` where the socket is
-    /// full; `UnexpectedEof` where a file is shorter than was promised.
+    /// Fails as send(2) and sendfile(2) do. `WouldBlock`: the socket is full.
+    /// `UnexpectedEof`: a file is shorter than promised.
     pub(crate) fn send_front(&mut self, socket: BorrowedFd<'_>) -> io::Result<Sent> {
         let more = self.chunks.len() > 1;
         let Some(front) = self.chunks.front_mut() else {
@@ -161,8 +160,8 @@ impl WriteQueue {
     }
 }
 
-/// send(2), never SIGPIPE. Where `more` follows at once, a segment that is not
-/// full waits for that.
+/// Calls send(2), without SIGPIPE. If `more` follows at once, a segment that is
+/// not full waits for it.
 pub(crate) fn send(socket: impl AsFd, data: &[u8], more: bool) -> Result<usize, Errno> {
     let mut flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     flags.set(SendFlags::MORE, more);

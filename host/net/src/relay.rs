@@ -1,10 +1,10 @@
-//! Copying one connection's stream to another without showing it to the guest.
+//! Native copying of one connection's stream to another, unseen by the guest.
 //!
-//! Between plain sockets a stream that comes in large pieces is moved by
-//! splice(2) through a pipe, so that no byte is copied to user space. Small
-//! pieces, and everything where TLS is on either side, are copied through the
-//! worker's scratch buffer: two system calls rather than four for a small
-//! message, and no pipe for an idle connection.
+//! Between plain sockets, splice(2) moves large pieces through a pipe, so that
+//! no byte is copied to user space. Small pieces, and everything if TLS is on
+//! either side, are copied through the worker's scratch buffer. That takes two
+//! system calls rather than four for a small message, and an idle connection
+//! needs no pipe.
 
 use std::io;
 use std::rc::{Rc, Weak};
@@ -18,31 +18,31 @@ use crate::pipe::{Pipe, splice};
 use crate::thread::Scratch;
 use crate::transport::Transport;
 
-/// Pieces below this size, bytes, are cheaper to copy than to splice.
+/// Pieces below this size, in bytes, are cheaper to copy than to splice.
 const SMALL: usize = 16 << 10;
 
-/// After so many small pieces in a row, splicing stops.
+/// Number of consecutive small pieces after which splicing stops.
 const SMALL_IN_A_ROW: u8 = 8;
 
-/// Where a connection's stream goes, and how far it is.
+/// Target and progress of native copying.
 #[derive(Debug)]
 pub(crate) struct Relay {
     target: Rc<Transport>,
     pipe: Option<Pipe>,
     /// Bytes in the pipe.
     held: usize,
-    /// Small pieces in a row.
+    /// Consecutive small pieces.
     small: u8,
-    /// Whether splice(2) was refused.
+    /// True if splice(2) was refused.
     refused: bool,
-    /// Whether the stream has ended.
+    /// True if the stream has ended.
     ended: bool,
 }
 
-/// What a step came to.
+/// Outcome of a step.
 enum Step {
     Moved(usize),
-    /// The target has no room. It tells when it has.
+    /// The target has no room, and will wake the source when it has.
     Blocked,
     Ended,
 }
@@ -73,7 +73,7 @@ impl Relay {
             return Poll::Ready(Err(ConnectionError::Aborted));
         }
         if self.target.is_closing() {
-            // It takes no more. When it has sent what it has, it ends, and
+            // The target accepts no more. Once its queue is sent it ends, and
             // closes the source.
             return Poll::Pending;
         }
@@ -97,7 +97,7 @@ impl Relay {
             return Poll::Ready(Ok(Step::Moved(0)));
         }
         self.target.write_relayed(data);
-        // A full buffer means that more is there: worth a pipe.
+        // A full buffer means that more is waiting: worth a pipe.
         if received.filled()
             && !self.refused
             && source.core.borrow().is_plain()
@@ -167,8 +167,8 @@ impl Relay {
         }
     }
 
-    /// Copies what the pipe holds, where the target's socket refuses splice(2),
-    /// and splices no more.
+    /// Copies what the pipe holds, if the target's socket refuses splice(2).
+    /// Splices no more after that.
     fn copy_pipe(&mut self) -> Result<Step, ConnectionError> {
         self.refused = true;
         let Some(pipe) = &self.pipe else {
@@ -186,7 +186,7 @@ impl Relay {
     }
 
     fn give_pipe_back(&mut self) {
-        // One that still holds bytes must not be used for another stream.
+        // A pipe that still holds bytes must not be reused for another stream.
         if let Some(pipe) = self.pipe.take()
             && self.held == 0
         {
@@ -201,18 +201,18 @@ impl Drop for Relay {
     }
 }
 
-/// Copies until there is nothing to copy, or no room. Ready once the stream
-/// has ended and all of it was given to the target, which is returned so that
-/// its sending side can be shut.
+/// Copies until nothing is left to copy, or the target has no room. Becomes
+/// ready once the stream has ended and all of it is with the target. Returns
+/// the target, so that the caller can shut its sending side.
 ///
 /// # Errors
-/// Either connection failed.
+/// Fails if either connection failed.
 pub(crate) fn poll(
     source: &Rc<Transport>,
     cx: &mut Context<'_>,
     scratch: &mut Scratch,
 ) -> Poll<Result<Option<Rc<Transport>>, ConnectionError>> {
-    // Out of the cell, since source and target may be one and the same.
+    // Taken out of the cell, since source and target may be the same transport.
     let Some(mut relay) = source.core.borrow_mut().relay.take() else {
         return Poll::Ready(Ok(None));
     };
@@ -242,8 +242,8 @@ pub(crate) fn poll(
     result
 }
 
-/// True if splice(2) is not to be had: of a socket or file system that cannot,
-/// or behind a seccomp filter.
+/// True if splice(2) is unavailable: the socket or file system does not support
+/// it, or a seccomp filter blocks it.
 fn refuses(errno: Errno) -> bool {
     matches!(errno, Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
 }

@@ -1,4 +1,4 @@
-//! Parts of files to sockets by sendfile(2), or by a copy where the kernel
+//! Sends parts of files to sockets by sendfile(2), or by a copy if the kernel
 //! refuses.
 
 use std::io;
@@ -8,19 +8,19 @@ use rustix::io::Errno;
 
 use crate::queue::{self, FilePart, Sent};
 
-/// How much one call sends at most, bytes: other connections of the worker
-/// wait meanwhile. Half of it costs a fifth more CPU time a byte, twice as much
-/// lets others wait longer and is hardly cheaper.
+/// Maximum that one call sends, in bytes: other connections of the worker wait
+/// meanwhile. Half of it costs a fifth more CPU time per byte. Twice as much
+/// makes others wait longer and is hardly cheaper.
 const SLICE: u64 = 1 << 20;
 
-/// How much the copy path reads at a time, bytes.
+/// Read size of the copy path, in bytes.
 const COPY: usize = 64 << 10;
 
-/// Sends some of a part of a file, and returns how much the socket took.
+/// Sends some of a file part, and returns how much the socket took.
 ///
 /// # Errors
-/// `UnexpectedEof` where the file ends before the part does, so that the
-/// connection can be closed rather than padded; else what the system says.
+/// `UnexpectedEof`: the file ends before the part does. The connection can then
+/// be closed rather than padded. Otherwise fails as the system calls do.
 pub(crate) fn send(socket: BorrowedFd<'_>, part: &mut FilePart) -> io::Result<Sent> {
     let wanted = usize::try_from(part.remaining.min(SLICE)).unwrap_or(usize::MAX);
     let mut offset = part.offset;
@@ -34,7 +34,8 @@ pub(crate) fn send(socket: BorrowedFd<'_>, part: &mut FilePart) -> io::Result<Se
             }
         };
         match sendfile() {
-            // A file system that cannot, or a seccomp filter that does not let.
+            // The file system does not support it, or a seccomp filter blocks
+            // it.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
                 part.file.note_sendfile_refused();
                 copy(socket, part, wanted)?
@@ -57,8 +58,8 @@ pub(crate) fn send(socket: BorrowedFd<'_>, part: &mut FilePart) -> io::Result<Se
     Ok(sent)
 }
 
-/// Reads and sends a piece. What the socket does not take is read again the
-/// next time, from the page cache.
+/// Reads and sends a piece. What the socket does not take is read again next
+/// time, from the page cache.
 fn copy(socket: BorrowedFd<'_>, part: &FilePart, wanted: usize) -> io::Result<Sent> {
     let mut buffer = vec![0; wanted.min(COPY)];
     let read = part.file.read_at(&mut buffer, part.offset)?;

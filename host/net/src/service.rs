@@ -1,4 +1,4 @@
-//! What is spoken on a listener, as a worker that accepts there sees it.
+//! Services: the protocols on a worker's listeners.
 
 use std::fmt;
 use std::io;
@@ -13,21 +13,21 @@ use crate::transport::Transport;
 use crate::turns::Turn;
 use crate::worker::Worker;
 
-/// Serves connections of byte streams. One call for each of them; what follows
-/// is the task that it begins by [`Worker::drive`].
+/// Serves byte-stream connections. The worker calls it once per connection; the
+/// service then starts the connection's task by [`Worker::drive`].
 pub trait Service {
-    /// Takes a connection that was accepted; where it is of TLS, the session has
-    /// begun.
+    /// Takes an accepted connection. On a TLS listener, its session has begun.
     fn accept(&self, worker: &Rc<Worker>, transport: Rc<Transport>);
 
-    /// Some time has passed: called with each tick of the clock, and once at the
+    /// Runs periodic work. Called on each tick of the clock, and once at the
     /// end of the run.
     fn tick(&self) {}
 }
 
 /// Serves a datagram socket until the run drains.
 pub trait DatagramService {
-    /// The future fails where the runtime cannot watch the socket.
+    /// Returns the socket's task, which fails if the runtime cannot watch the
+    /// socket.
     fn serve(&self, thread: &Rc<Thread>, socket: UdpSocket, turn: &Rc<Turn>) -> Serving;
 }
 
@@ -37,7 +37,7 @@ pub(crate) type Serving = Pin<Box<dyn Future<Output = io::Result<()>>>>;
 /// A program: one call, whose result is the exit code.
 pub type Program = Pin<Box<dyn Future<Output = u8>>>;
 
-/// What a worker speaks on its listeners.
+/// The services of a worker, by kind of listener.
 #[derive(Default)]
 pub struct Services {
     /// `--tcp` and `--tls`.
@@ -46,7 +46,7 @@ pub struct Services {
     pub http: Option<Rc<dyn Service>>,
     /// `--udp`.
     pub datagrams: Option<Rc<dyn DatagramService>>,
-    /// What is run in place of waiting for connections.
+    /// The program to run instead of waiting for connections.
     pub program: Option<Program>,
 }
 
@@ -57,7 +57,7 @@ impl fmt::Debug for Services {
 }
 
 impl Services {
-    /// What is spoken on a listener of byte streams.
+    /// Returns the service for a byte-stream listener.
     pub(crate) fn of(&self, kind: ListenerKind) -> Option<&dyn Service> {
         match kind {
             ListenerKind::Tcp | ListenerKind::Tls => self.streams.as_deref(),
@@ -66,7 +66,7 @@ impl Services {
         }
     }
 
-    /// Some time has passed.
+    /// Passes a tick of the clock to the services.
     pub(crate) fn tick(&self) {
         for service in [&self.streams, &self.http].into_iter().flatten() {
             service.tick();

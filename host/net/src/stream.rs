@@ -1,11 +1,11 @@
-//! A connection whose bytes a guest takes and gives as streams.
+//! A connection that a guest reads and writes as streams.
 //!
-//! Either direction is begun at most once, and each has an outcome that is
-//! told once: to the guest, by a future. The guest's streams work on the
-//! transport directly, a read or a write a system call; the connection's own
-//! task only flushes, shuts, relays and ends. It closes the connection when
-//! both directions are over and the guest has dropped its handle. A connection
-//! of a pool has a place there as long; or it is put back, and the streams end.
+//! Either direction begins at most once. Its outcome is reported once, by a
+//! future of the guest. The guest's streams work on the transport directly: a
+//! read or a write is a system call. The connection's own task only flushes,
+//! shuts, relays and ends. It closes the connection once both directions are
+//! over and the guest has dropped its handle. A pooled connection holds its
+//! place in the pool until then, or is put back, which ends the streams.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -35,13 +35,14 @@ pub struct Stream {
     health: Rc<Health>,
     receiving: RefCell<Direction>,
     sending: RefCell<Direction>,
-    /// Whether the guest has dropped its handle.
+    /// True if the guest has dropped its handle.
     released: Cell<bool>,
-    /// The connection that what arrives here is copied to natively.
+    /// The target of native copying: the connection that receives what arrives
+    /// here.
     feeds: RefCell<Option<Rc<Self>>>,
-    /// The file that is sent.
+    /// The file that is being sent.
     sends: RefCell<Option<Sends>>,
-    /// Its place in the pool that it came from.
+    /// The connection's place in its pool.
     place: RefCell<Option<Place<Parked>>>,
     over: Notify,
 }
@@ -49,18 +50,18 @@ pub struct Stream {
 #[derive(Debug)]
 struct Sends {
     file: Rc<File>,
-    /// Up to where it was given to the transport.
+    /// End of the part already given to the transport.
     offset: u64,
-    /// What is to be dropped when it is no longer read.
+    /// Held until the file is no longer read.
     _reading: Box<dyn Any>,
 }
 
 #[derive(Debug)]
 enum Direction {
     Unused,
-    /// Under way. The outcome is told here.
+    /// Under way. The sender reports the outcome.
     Open(oneshot::Sender<Outcome>),
-    /// All that is to be sent was given to the transport.
+    /// All bytes to be sent are with the transport.
     Finishing(oneshot::Sender<Outcome>),
     Over,
 }
@@ -73,13 +74,13 @@ impl Direction {
         Some(outcome)
     }
 
-    /// Tells how it ended. One that was not begun still can be, to be told of
-    /// the connection's end.
+    /// Reports how the direction ended. An unused direction stays unused: it can
+    /// begin later, to report the connection's end.
     fn end(&mut self, outcome: Outcome) {
         if matches!(self, Self::Open(_) | Self::Finishing(_))
             && let Self::Open(told) | Self::Finishing(told) = mem::replace(self, Self::Over)
         {
-            // The guest may not want to know.
+            // The guest may have dropped the receiver.
             let _ = told.send(outcome);
         }
     }
@@ -90,7 +91,7 @@ impl Direction {
 }
 
 impl Stream {
-    /// A connection for an instance.
+    /// Wraps a connection for an instance.
     pub fn new(transport: &Rc<Transport>, health: &Rc<Health>) -> Rc<Self> {
         transport.has_streams();
         Rc::new(Self {
@@ -106,12 +107,12 @@ impl Stream {
         })
     }
 
-    /// It is of a pool.
+    /// Sets the connection's place in a pool.
     pub fn take_place(&self, place: Place<Parked>) {
         *self.place.borrow_mut() = Some(place);
     }
 
-    /// Puts it back into the pool that it came from, or closes it.
+    /// Puts the connection back into its pool, or closes it.
     pub fn put(&self, pool: &Arc<Pool<Parked>>) {
         let place = self.place.take().filter(|place| place.is_of(pool));
         let unsent = self.sends.borrow().is_some() || self.feeds.borrow().is_some();
@@ -135,27 +136,28 @@ impl Stream {
         self.transport.wake_streams();
     }
 
-    /// The connection itself.
+    /// Returns the underlying transport.
     pub fn transport(&self) -> &Rc<Transport> {
         &self.transport
     }
 
-    /// Bytes moved between the guest and the connection.
+    /// Notes that bytes moved between the guest and the connection.
     pub fn moved(&self) {
         self.health.moved();
     }
 
-    /// Begins to receive; `None` where that was done before.
+    /// Begins to receive. Returns `None` if receiving has begun before.
     pub fn begin_receiving(&self) -> Option<oneshot::Receiver<Outcome>> {
         self.receiving.borrow_mut().begin()
     }
 
-    /// Begins to send; `None` where that was done before.
+    /// Begins to send. Returns `None` if sending has begun before.
     pub fn begin_sending(&self) -> Option<oneshot::Receiver<Outcome>> {
         self.sending.borrow_mut().begin()
     }
 
-    /// The peer's stream has ended, failed, or is no longer wanted.
+    /// Ends receiving: the peer's stream has ended, failed, or is no longer
+    /// wanted.
     pub fn end_receiving(&self, outcome: Outcome) {
         if let Err(reason) = &outcome {
             self.transport.fail(reason.clone());
@@ -164,13 +166,13 @@ impl Stream {
         self.close_if_over();
     }
 
-    /// The guest reads no more.
+    /// Ends receiving, as the guest reads no more.
     pub fn drop_receiving(&self) {
         self.abort_if_unfinished();
         self.end_receiving(Ok(()));
     }
 
-    /// All that is to be sent was given to the transport.
+    /// Ends sending: all bytes to be sent are with the transport.
     pub fn finish_sending(&self) {
         self.abort_if_unfinished();
         let mut sending = self.sending.borrow_mut();
@@ -180,31 +182,31 @@ impl Stream {
         }
         drop(sending);
         self.transport.cancel_send();
-        // Where it is refused, the end of the connection does it.
+        // If it is refused, the end of the connection ends sending too.
         let _ = self.transport.write_eof();
         self.transport.nudge();
     }
 
-    /// The peer takes no more.
+    /// Fails sending: the peer accepts no more.
     pub fn fail_sending(&self, reason: &ConnectionError) {
         self.transport.fail(reason.clone());
         self.sending.borrow_mut().end(Err(reason.clone()));
         self.close_if_over();
     }
 
-    /// The guest has dropped its handle.
+    /// Notes that the guest has dropped its handle.
     pub fn release(&self) {
         self.abort_if_unfinished();
         self.released.set(true);
         self.close_if_over();
     }
 
-    /// Has the host copy what arrives here to another connection, which has
-    /// begun to send, until either is over.
+    /// Copies what arrives here to another connection natively, until either is
+    /// over. The target must have begun to send.
     pub fn feed(&self, target: &Rc<Self>) {
         match self.transport.relay(&target.transport) {
             Ok(()) => *self.feeds.borrow_mut() = Some(Rc::clone(target)),
-            // Whichever has failed tells of it itself.
+            // A connection that has failed reports it itself.
             Err(_) => {
                 self.end_receiving(Ok(()));
                 target.finish_sending();
@@ -212,8 +214,8 @@ impl Stream {
         }
     }
 
-    /// Sends a file from an offset to where it ends, and then finishes.
-    /// `reading` is dropped when the file is no longer read.
+    /// Sends a file from an offset to its end, then finishes. `reading` is
+    /// dropped when the file is no longer read.
     pub fn send_file(&self, file: &fs::File, offset: u64, reading: Box<dyn Any>) {
         let file = file.try_clone().map_err(ConnectionError::from);
         match file.and_then(File::of) {
@@ -230,7 +232,7 @@ impl Stream {
         }
     }
 
-    /// Sends what a file has by now. It may have become longer meanwhile: the
+    /// Sends the file up to its present size. The file may grow meanwhile: its
     /// end is where a read would find it.
     fn send_on(&self) {
         let mut sends = self.sends.borrow_mut();
@@ -259,8 +261,8 @@ impl Stream {
         }
     }
 
-    /// Whether what failed was but a file that became shorter while it was
-    /// sent, which is where it ends.
+    /// Returns true if a send failed only because a file became shorter, which
+    /// then counts as the file's end.
     pub(crate) fn ends_file(&self, reason: &ConnectionError) -> bool {
         let ends = *reason == ConnectionError::FileShortened && self.sends.take().is_some();
         if ends {
@@ -270,21 +272,21 @@ impl Stream {
         ends
     }
 
-    /// The copying is over: the stream has ended, or one side has failed.
+    /// Ends native copying: the stream has ended, or one side has failed.
     pub(crate) fn fed(&self, outcome: Outcome) {
         let Some(target) = self.feeds.take() else {
             return;
         };
         self.transport.stop_relay();
         let target_failed = target.transport.has_failed();
-        // A target that takes no more is to this side as a stream that is no
-        // longer wanted.
+        // If the target accepts no more, this side's stream is no longer
+        // wanted, which is no failure.
         self.end_receiving(if target_failed { Ok(()) } else { outcome });
         target.finish_sending();
     }
 
-    /// Goes on once the transport has sent all, or tells of the end of sending.
-    /// Returns whether there may be more to do.
+    /// Continues sending a file once the queue is empty, or reports the end of
+    /// sending. Returns true if there may be more to do.
     pub(crate) fn settle(&self) -> bool {
         if self.sends.borrow().is_some() && self.transport.queued() == 0 {
             self.send_on();
@@ -300,7 +302,7 @@ impl Stream {
         false
     }
 
-    /// The connection is over: whatever was under way is too.
+    /// Ends everything under way, as the connection is over.
     pub(crate) fn lost(&self, lost: &Lost) {
         let outcome = || lost.clone().map_or(Ok(()), Err);
         self.receiving.borrow_mut().end(outcome());
@@ -308,7 +310,7 @@ impl Stream {
         self.sends.take();
         self.place.take();
         if let Some(target) = self.feeds.take() {
-            // It waits for room no more on behalf of this one.
+            // The target no longer waits for room on behalf of this connection.
             self.transport.stop_relay();
             target.finish_sending();
         }
@@ -316,7 +318,7 @@ impl Stream {
         self.over.notify_one();
     }
 
-    /// Waits until the connection is over; for one task.
+    /// Waits until the connection is over. At most one task may wait.
     pub async fn over(&self) {
         self.over.notified().await;
     }
@@ -329,8 +331,8 @@ impl Stream {
         }
     }
 
-    /// Aborts what an instance that is gone leaves unfinished: it must not look
-    /// whole.
+    /// Aborts a stream that a lost instance left unfinished, so that it does
+    /// not look complete.
     fn abort_if_unfinished(&self) {
         let unfinished = match self.health.fate() {
             Fate::Well => false,
@@ -343,7 +345,7 @@ impl Stream {
         }
     }
 
-    /// True if the guest sends, and has not given all of it.
+    /// True if the guest is sending and has not given all of its bytes.
     fn awaits_the_guest(&self) -> bool {
         let relayed = self.transport.core.borrow().fed_by.strong_count() > 0;
         let open = matches!(*self.sending.borrow(), Direction::Open(_));

@@ -1,5 +1,5 @@
-//! What tests of drivers need: a worker without listeners, and connections
-//! whose other end the test has. Not for other use.
+//! Support for tests of drivers: a worker without listeners, and connections
+//! whose other end the test holds. Not for other use.
 
 use std::future::poll_fn;
 use std::os::unix::net::UnixStream;
@@ -20,14 +20,15 @@ use crate::tls::Tls;
 use crate::transport::Transport;
 use crate::worker::Worker;
 
-/// How often a test has all other tasks go on before it gives up waiting.
+/// Number of times that a test lets all other tasks run before it gives up
+/// waiting.
 const MANY: usize = 10_000;
 
-/// Runs a test as the main task of a worker that has these limits. Its clock
-/// stands still but for what [`Worker::tick`] says.
+/// Runs a test as the main task of a worker with these limits. The worker's
+/// clock moves only by [`Worker::tick`].
 ///
 /// # Panics
-/// The test does, or the system gives no runtime.
+/// Panics if the test does, or if the system gives no runtime.
 pub fn in_worker<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Rc<Worker>) -> F) {
     let tls = Tls::load(&TlsFiles::default()).expect("no files");
     let env = Env::new(Settings {
@@ -50,10 +51,10 @@ pub fn in_worker<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Rc<Wo
     });
 }
 
-/// A connection, and its other end, which blocks.
+/// Returns a connection, and its other end, which blocks.
 ///
 /// # Panics
-/// The system gives no sockets.
+/// Panics if the system gives no sockets.
 pub fn connection(worker: &Rc<Worker>) -> (Rc<Transport>, UnixStream) {
     let (here, there) = UnixStream::pair().expect("a pair of sockets");
     here.set_nonblocking(true).expect("O_NONBLOCK");
@@ -61,19 +62,19 @@ pub fn connection(worker: &Rc<Worker>) -> (Rc<Transport>, UnixStream) {
     (transport.expect("it is watched"), there)
 }
 
-/// The other end of a connection as a test awaits it.
+/// Returns the other end of a connection, for async use.
 ///
 /// # Panics
-/// The runtime cannot watch it.
+/// Panics if the runtime cannot watch it.
 pub fn peer(there: UnixStream) -> tokio::net::UnixStream {
     there.set_nonblocking(true).expect("O_NONBLOCK");
     tokio::net::UnixStream::from_std(there).expect("it is watched")
 }
 
-/// Waits for what needs no time, but only the other tasks.
+/// Waits for an event that needs no time to pass, only other tasks to run.
 ///
 /// # Panics
-/// It does not come, however often these go on.
+/// Panics if the event does not come, however often they run.
 pub async fn soon<T>(what: &str, wait: impl Future<Output = T>) -> T {
     let mut wait = pin!(wait);
     for _ in 0..MANY {
@@ -86,10 +87,10 @@ pub async fn soon<T>(what: &str, wait: impl Future<Output = T>) -> T {
     panic!("in vain a test waited for this: {what}");
 }
 
-/// The same for a condition.
+/// Like [`soon`], for a condition.
 ///
 /// # Panics
-/// It does not become true.
+/// Panics if the condition does not become true.
 pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let holds = poll_fn(|_| match condition() {
         true => Poll::Ready(()),
@@ -98,14 +99,14 @@ pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     soon(what, holds).await;
 }
 
-/// Has the other tasks do all that they can do by themselves.
+/// Lets the other tasks do all that they can do by themselves.
 pub async fn settle() {
     for _ in 0..100 {
         yield_now().await;
     }
 }
 
-/// Has time pass, tick by tick.
+/// Lets time pass, tick by tick.
 pub async fn pass(worker: &Rc<Worker>, time: Duration) {
     let end = worker.thread.tick_after(time);
     for tick in worker.thread.now() + 1..=end {

@@ -1,6 +1,6 @@
-//! A worker's thread as all that runs on it sees it: the clock, the turns, and
-//! buffers that are used in turn. A connection lives and dies on one thread, so
-//! nothing here is locked.
+//! A worker's thread as its tasks see it: the clock, the turns, and shared
+//! buffers. A connection lives and dies on one thread, so nothing here is
+//! locked.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -16,30 +16,30 @@ use crate::env::Env;
 use crate::pipe::Pipe;
 use crate::turns::{Turn, Turns};
 
-/// What one read may bring, bytes. Larger than what mostly arrives, so that a
-/// short read tells that the socket is empty.
+/// Read buffer size in bytes. It exceeds what mostly arrives, so that a short
+/// read tells that the socket is empty.
 const SCRATCH: usize = 64 << 10;
 
-/// A point in time, in the thread's own coarse unit since it began.
+/// A point in time since the thread began, in the thread's coarse unit.
 pub type Tick = u32;
 
-/// See the module.
+/// State shared by the tasks of a worker's thread.
 #[derive(Debug)]
 pub struct Thread {
-    /// What all workers share.
+    /// State that all workers share.
     pub env: Arc<Env>,
-    /// The turns that tasks take.
+    /// Turns of the tasks.
     pub turns: Rc<Turns>,
-    /// For what arrives, and only during one poll.
+    /// Receive buffers; borrowed only during one poll.
     pub scratch: RefCell<Scratch>,
-    /// Empty pipes, for relays.
+    /// Empty pipes for relays.
     pub(crate) pipes: RefCell<Vec<Pipe>>,
-    /// Whether the run is at its end, and what is idle should go.
+    /// True if the run is ending and idle connections should close.
     draining: Cell<bool>,
     drained: Notify,
     clock: Cell<Tick>,
     tick: Duration,
-    /// Tasks that must end before the worker may.
+    /// Number of tasks that must end before the worker may.
     active: Cell<usize>,
     ended: Notify,
 }
@@ -60,7 +60,7 @@ impl Thread {
         })
     }
 
-    /// The time, as of the last tick.
+    /// Returns the time, as of the last tick.
     #[inline]
     pub fn now(&self) -> Tick {
         self.clock.get()
@@ -69,29 +69,29 @@ impl Thread {
     /// Sets the time.
     pub(crate) fn set_clock(&self, now: Tick) {
         self.clock.set(now);
-        // A pipe that was not used since would only hold descriptors.
+        // A pipe unused since the last tick would only hold descriptors.
         self.pipes.borrow_mut().clear();
     }
 
-    /// Whether a length of time has passed since a tick.
+    /// True if `limit` has passed since a tick.
     pub fn passed(&self, since: Tick, limit: Duration) -> bool {
         self.now().saturating_sub(since) >= self.ticks(limit)
     }
 
-    /// A length of time in ticks, rounded up; one more, since the present
-    /// tick has begun already.
+    /// Converts a duration to ticks, rounded up, plus one because the present
+    /// tick has already begun.
     fn ticks(&self, time: Duration) -> Tick {
         let ticks = time.as_nanos().div_ceil(self.tick.as_nanos().max(1)) + 1;
         Tick::try_from(ticks).unwrap_or(Tick::MAX)
     }
 
-    /// The tick by which a length of time will have passed.
+    /// Returns the tick by which a duration will have passed.
     pub fn tick_after(&self, time: Duration) -> Tick {
         self.now().saturating_add(self.ticks(time))
     }
 
-    /// When a TLS handshake that begins now must be over, and what is said where
-    /// it is not.
+    /// Returns the deadline of a TLS handshake that begins now, and the message
+    /// for missing it.
     pub(crate) fn handshake_deadline(&self) -> (Tick, &'static str) {
         let due = self.tick_after(self.env.limits.handshake_timeout);
         (
@@ -100,19 +100,20 @@ impl Thread {
         )
     }
 
-    /// Whether connections are to end as soon as they can.
+    /// True if connections are to end as soon as they can.
     #[inline]
     pub fn is_draining(&self) -> bool {
         self.draining.get()
     }
 
-    /// Has those know who wait for the end of the run.
+    /// Begins graceful shutdown: notifies the tasks that wait for the end of
+    /// the run.
     pub(crate) fn drain(&self) {
         self.draining.set(true);
         self.drained.notify_waiters();
     }
 
-    /// Waits until the run is at its end.
+    /// Waits until the run is ending.
     pub(crate) async fn drained(self: Rc<Self>) {
         let notified = self.drained.notified();
         if !self.is_draining() {
@@ -120,24 +121,24 @@ impl Thread {
         }
     }
 
-    /// Waits until the run is at its end, and no task is left.
+    /// Waits until the run is ending and no task is left.
     pub async fn all_drained(self: &Rc<Self>) {
         Rc::clone(self).drained().await;
         self.all_ended().await;
     }
 
-    /// Has the worker wait, before it ends, until what this returns is dropped.
+    /// Returns a guard. The worker does not end before the guard is dropped.
     pub fn active(self: &Rc<Self>) -> Active {
         Active::new(self)
     }
 
-    /// Whether a task is left that the worker waits for.
+    /// True if a task is left that the worker waits for.
     pub(crate) fn is_active(&self) -> bool {
         self.active.get() > 0
     }
 
     /// Runs a task in the turns of a connection. The worker waits for it before
-    /// it ends; it may be aborted before that.
+    /// it ends. The returned handle can abort the task earlier.
     pub fn spawn(
         self: &Rc<Self>,
         turn: Rc<Turn>,
@@ -165,14 +166,14 @@ impl Thread {
     }
 }
 
-/// Runs a task on this thread in the turns of a connection. It ends with the
-/// worker, which does not wait for it.
+/// Runs a task on this thread, in the turns of a connection. The worker does
+/// not wait for it: the task ends with the worker.
 pub fn spawn_in_turns(turn: Rc<Turn>, task: impl Future<Output = ()> + 'static) -> AbortHandle {
     let task = tokio::task::spawn_local(async move { turn.run(task).await });
     task.abort_handle()
 }
 
-/// How fine the deadlines are: a fraction of the shortest.
+/// Returns the resolution of deadlines: a fraction of the shortest.
 pub fn tick(limits: &Limits) -> Duration {
     let http = &limits.http;
     let times = [
@@ -192,7 +193,7 @@ pub fn tick(limits: &Limits) -> Duration {
     (shortest / 16).clamp(Duration::from_millis(5), Duration::from_millis(500))
 }
 
-/// A task that the worker waits for before it ends.
+/// Guard of a task that the worker waits for before it ends.
 #[derive(Debug)]
 pub struct Active(Rc<Thread>);
 
@@ -209,36 +210,36 @@ impl Drop for Active {
     }
 }
 
-/// Buffers that are used during one poll.
+/// Buffers used during one poll.
 #[derive(Debug, Default)]
 pub struct Scratch {
     wire: Vec<u8>,
     plain: Vec<u8>,
 }
 
-/// Where in the scratch buffers something was received, and how much.
+/// Location and length of received bytes in the scratch buffers.
 #[derive(Clone, Copy, Debug)]
 pub enum Received {
-    /// As it came from the socket.
+    /// Bytes as they came from the socket.
     Wire(usize),
-    /// Out of a TLS session.
+    /// Plain text from a TLS session.
     Plain(usize),
 }
 
 impl Received {
-    /// Bytes.
+    /// Returns the number of bytes.
     pub(crate) fn count(self) -> usize {
         match self {
             Self::Wire(count) | Self::Plain(count) => count,
         }
     }
 
-    /// Whether it is the end of the stream.
+    /// True at the end of the stream.
     pub fn is_end(self) -> bool {
         matches!(self, Self::Wire(0) | Self::Plain(0))
     }
 
-    /// Whether the buffer was filled, so that there may be more.
+    /// True if the buffer was filled, so that there may be more.
     pub(crate) fn filled(self) -> bool {
         matches!(self, Self::Wire(SCRATCH..) | Self::Plain(SCRATCH..))
     }
@@ -249,12 +250,13 @@ impl Scratch {
         buffer(&mut self.wire)
     }
 
-    /// Both: for what comes from the socket, and for what a session makes of it.
+    /// Returns both buffers: for bytes from the socket, and for a session's
+    /// plain text.
     pub(crate) fn both(&mut self) -> (&mut [u8], &mut [u8]) {
         (buffer(&mut self.wire), buffer(&mut self.plain))
     }
 
-    /// What was received.
+    /// Returns the received bytes.
     pub fn get(&self, received: Received) -> &[u8] {
         let (buffer, count) = match received {
             Received::Wire(count) => (&self.wire, count),
@@ -264,7 +266,7 @@ impl Scratch {
     }
 }
 
-/// Allocated when first used.
+/// Allocates a buffer on first use.
 fn buffer(buffer: &mut Vec<u8>) -> &mut [u8] {
     if buffer.is_empty() {
         buffer.resize(SCRATCH, 0);

@@ -1,6 +1,6 @@
-//! TLS: what a run needs for it, which files say. `session` is that of one
-//! connection, `certificates` are what servers show, `clients` what they ask
-//! of those that show one.
+//! TLS of a run, built from files. `session` has the session of one connection,
+//! `certificates` the certificates of servers, and `clients` the verification
+//! of clients that present one.
 
 mod certificates;
 mod clients;
@@ -23,27 +23,27 @@ use self::certificates::{BySni, bad_file, read_certificates};
 use self::clients::Clients;
 pub use self::session::{KeptCiphertext, ParkedSession, Session, SessionInfo, Sink};
 
-/// What a run needs for TLS: built at start, shared by all workers.
+/// TLS state of a run: built at start, shared by all workers.
 pub struct Tls {
-    /// Where `--cert` was given; replaced when the files are read anew.
+    /// Server configurations, if `--cert` was given; replaced on reload.
     servers: RwLock<Option<ServerConfigs>>,
     trust: Trust,
     client: OnceLock<Result<ClientConfig, String>>,
-    /// The same for HTTP.
+    /// Like `client`, for HTTP.
     http_client: OnceLock<Arc<ClientConfig>>,
 }
 
-/// The server's sides of a run.
+/// The server configurations of a run.
 #[derive(Clone)]
 struct ServerConfigs {
     tls: Arc<ServerConfig>,
-    /// The same for `--https`, with the protocols that are spoken there.
+    /// Like `tls`, for `--https`, with the protocols of HTTP.
     https: Arc<ServerConfig>,
-    /// Where clients show certificates: `--client-ca`.
+    /// Verification of client certificates: `--client-ca`.
     clients: Option<Arc<Clients>>,
 }
 
-/// What a server says and expects on a listener.
+/// Server configuration of a listener.
 pub struct ServerTls {
     config: Arc<ServerConfig>,
     clients: Option<Arc<Clients>>,
@@ -61,7 +61,7 @@ impl Tls {
     /// Reads the certificates and keys.
     ///
     /// # Errors
-    /// Names the file and what is wrong with it.
+    /// Fails with the file and what is wrong with it.
     pub fn load(files: &TlsFiles) -> Result<Self, Error> {
         let servers = ServerConfigs::load(files, None)?;
         if files.insecure {
@@ -85,51 +85,53 @@ impl Tls {
         })
     }
 
-    /// Reads certificates, keys and the authorities of clients anew, for
-    /// handshakes from now on.
+    /// Reloads certificates, keys and client authorities, for future
+    /// handshakes.
     ///
     /// # Errors
-    /// Names the file and what is wrong with it; then all stays as it was.
+    /// Fails with the file and what is wrong with it. Everything then stays as
+    /// it was.
     pub fn reload(&self, files: &TlsFiles) -> Result<(), Error> {
         let servers = ServerConfigs::load(files, self.servers().as_ref())?;
         *self.servers.write().unwrap_or_else(PoisonError::into_inner) = servers;
         Ok(())
     }
 
-    /// Reads the authorities that outgoing connections trust, on a thread of
-    /// its own: there are many, and no handler is to wait for them.
+    /// Reads the trust roots of outgoing connections on a thread of its own:
+    /// there are many, and no handler should wait for them.
     pub fn prepare_client(self: &Arc<Self>) {
         let tls = Arc::clone(self);
         let prepare = move || {
             tls.client_config();
         };
-        // Without the thread the first connection does it.
+        // If the thread cannot start, the first connection reads them.
         let _ = std::thread::Builder::new()
             .name("roots".into())
             .spawn(prepare);
     }
 
-    /// Waits until those authorities are read.
+    /// Waits until the trust roots have been read.
     pub async fn client_prepared(self: &Arc<Self>) {
         if self.client.get().is_none() {
             let tls = Arc::clone(self);
             let prepare = move || {
                 tls.client_config();
             };
-            // Should the thread fail, the caller reads them itself.
+            // If the thread fails, the caller reads them itself.
             let _ = tokio::task::spawn_blocking(prepare).await;
         }
     }
 
-    /// What all clients begin with; made when first asked for.
+    /// Returns the configuration common to all clients, created on first use.
     fn client_config(&self) -> &Result<ClientConfig, String> {
         self.client.get_or_init(|| self.trust.client_config())
     }
 
-    /// The client's side of HTTP, whichever version the server prefers.
+    /// Returns the client configuration of HTTP, which offers HTTP/2 and
+    /// HTTP/1.1.
     ///
     /// # Errors
-    /// No authority is known.
+    /// Fails if no trust root is known.
     pub fn http_client(&self) -> Result<Arc<ClientConfig>, ConnectionError> {
         let config = match self.client_config() {
             Ok(config) => config,
@@ -143,7 +145,7 @@ impl Tls {
         Ok(Arc::clone(self.http_client.get_or_init(with_protocols)))
     }
 
-    /// The server's side, where `--cert` was given.
+    /// Returns the server configuration, if `--cert` was given.
     pub fn server(&self) -> Option<ServerTls> {
         self.servers().map(|servers| ServerTls {
             config: servers.tls,
@@ -151,7 +153,7 @@ impl Tls {
         })
     }
 
-    /// The server's side of `--https`.
+    /// Returns the server configuration of `--https`, if `--cert` was given.
     pub(crate) fn https_server(&self) -> Option<ServerTls> {
         self.servers().map(|servers| ServerTls {
             config: servers.https,
@@ -164,16 +166,16 @@ impl Tls {
         servers.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A session as a server.
+    /// Begins a session as a server.
     pub fn accept(server: ServerTls) -> Result<Session, ConnectionError> {
         let connection = ServerConnection::new(server.config).map_err(tls_error)?;
         Ok(Session::new(connection.into(), server.clients))
     }
 
-    /// A session as a client.
+    /// Begins a session as a client.
     ///
     /// # Errors
-    /// No authority is known.
+    /// Fails if no trust root is known.
     pub fn connect(&self, client: &ClientTls) -> Result<Session, ConnectionError> {
         let mut config = match self.client_config() {
             Ok(config) => config.clone(),
@@ -187,17 +189,17 @@ impl Tls {
 }
 
 impl ServerConfigs {
-    /// Reads the files; without certificates there is no server.
+    /// Reads the files. Without certificates there is no server.
     ///
-    /// Sessions of the server before can be resumed, unless clients show
-    /// certificates: those of an authority that is gone need a handshake.
+    /// Sessions from before a reload can be resumed, unless clients present
+    /// certificates: clients of a removed authority then need a new handshake.
     fn load(files: &TlsFiles, before: Option<&Self>) -> Result<Option<Self>, Error> {
         if files.certificates.is_empty() {
             return Ok(None);
         }
         let clients = clients(files)?;
         let mut config = server_config(files, clients.as_ref())?;
-        // Stateless tickets, so that a session can be resumed at any worker.
+        // Stateless tickets, so that any worker can resume a session.
         match (&clients, before) {
             (Some(clients), _) => {
                 config.ticketer = Arc::clone(&clients.tickets) as _;
@@ -219,7 +221,7 @@ impl ServerConfigs {
     }
 }
 
-/// How clients are verified, where they show certificates.
+/// Returns the verification of clients, if they present certificates.
 fn clients(files: &TlsFiles) -> Result<Option<Clients>, Error> {
     let Some(path) = &files.client_ca else {
         return Ok(None);
@@ -258,8 +260,8 @@ fn unusable(error: rustls::Error) -> Error {
     Error::Tls(error.to_string())
 }
 
-/// What HTTP listeners agree to, the best first: those of HTTP that the user
-/// names, and the order in which that is done; else all that there is.
+/// Returns the protocols that HTTP listeners accept, the best first: the HTTP
+/// ones that the user names, in that order, or else all.
 fn https_protocols(named: &[Vec<u8>]) -> Vec<Vec<u8>> {
     const ALL: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];
     let http = named.iter().filter(|name| ALL.contains(&name.as_slice()));
@@ -278,7 +280,8 @@ fn tls_error(error: rustls::Error) -> ConnectionError {
     ConnectionError::Tls(trust::describe(&error))
 }
 
-/// What a client says and expects: `client-tls` of the WIT package, checked.
+/// Client configuration of a connection: `client-tls` of the WIT package,
+/// checked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ClientTls {
     server_name: ServerName<'static>,
@@ -286,12 +289,14 @@ pub struct ClientTls {
 }
 
 impl ClientTls {
+    /// Checks a server name and protocols.
+    ///
     /// # Errors
-    /// `InvalidArgument` where the server name is none, or a protocol's name
-    /// is empty or too long.
+    /// `InvalidArgument`: the server name is invalid, or a protocol's name is
+    /// empty or too long, or there are too many.
     pub fn new(server_name: String, alpn: Vec<String>) -> Result<Self, ConnectionError> {
-        // RFC 7301, section 3.1: names of 1 to 255 bytes, in a list whose
-        // length two bytes tell.
+        // RFC 7301, section 3.1: names have 1 to 255 bytes, and two bytes hold
+        // the length of their list.
         let fits = alpn.iter().all(|name| (1..=255).contains(&name.len()))
             && alpn.iter().map(|name| name.len() + 1).sum::<usize>() <= 65_535;
         if !fits {

@@ -1,4 +1,4 @@
-//! Whom outgoing TLS connections trust, and how a failure is told.
+//! Trust roots of outgoing TLS connections, and error texts of sessions.
 
 use std::sync::Arc;
 
@@ -11,26 +11,27 @@ use rustls::{
     RootCertStore, SignatureScheme,
 };
 
-/// Servers whose sessions are kept, so that the next connection resumes one.
+/// Maximum of servers whose sessions are kept for resumption.
 const SESSIONS: usize = 1024;
 
-/// Variables that name the system's authorities, as OpenSSL reads them.
+/// Variables that name the system's trust roots, as in OpenSSL.
 const VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
-/// Whom outgoing connections trust.
+/// Authorities that outgoing connections trust.
 #[derive(Debug)]
 pub(crate) enum Trust {
-    /// The system's authorities and these.
+    /// The system's trust roots and these.
     Authorities(Vec<CertificateDer<'static>>),
-    /// Anybody: `--tls-insecure`.
+    /// Any certificate: `--tls-insecure`.
     Anybody,
 }
 
 impl Trust {
-    /// What all clients begin with. They share the sessions that it keeps.
+    /// Returns the configuration common to all clients. They share the sessions
+    /// that it keeps.
     ///
     /// # Errors
-    /// No authority is known.
+    /// Fails if no trust root is known.
     pub(crate) fn client_config(&self) -> Result<ClientConfig, String> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let verifier: Arc<dyn ServerCertVerifier> = match self {
@@ -54,10 +55,10 @@ impl Trust {
     }
 }
 
-/// What the system trusts.
+/// The system's trust roots.
 struct System {
     certificates: Vec<CertificateDer<'static>>,
-    /// Whether a variable says where they are: then these and no others.
+    /// True if a variable names their location; then no others are trusted.
     named: bool,
 }
 
@@ -92,8 +93,8 @@ fn roots(system: System, extra: &[CertificateDer<'static>]) -> Result<RootCertSt
     Ok(roots)
 }
 
-/// Verifies as usual, and tells a certificate that vouches for itself from one
-/// of an authority that is unknown.
+/// Verifies as usual, but tells self-signed certificates from those of an
+/// unknown authority.
 #[derive(Debug)]
 struct Verifier(Arc<WebPkiServerVerifier>);
 
@@ -147,13 +148,13 @@ impl ServerCertVerifier for Verifier {
 #[error("it is self-signed")]
 struct SelfSigned;
 
-/// Whether a certificate names itself as its issuer.
+/// True if a certificate names itself as its issuer.
 fn is_self_signed(certificate: &CertificateDer<'_>) -> bool {
     webpki::EndEntityCert::try_from(certificate)
         .is_ok_and(|certificate| certificate.issuer() == certificate.subject())
 }
 
-/// Takes any certificate. That the peer has its key is verified all the same.
+/// Accepts any certificate, but verifies that the peer has its key.
 #[derive(Debug)]
 struct NoVerifier(Arc<CryptoProvider>);
 
@@ -194,7 +195,7 @@ impl ServerCertVerifier for NoVerifier {
     }
 }
 
-/// What went wrong in a session, for people.
+/// Describes a session's error to users.
 pub fn describe(error: &Error) -> String {
     let reason = match error {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => {

@@ -1,10 +1,10 @@
 //! Fairness among the tasks of a worker.
 //!
-//! Tokio polls tasks in the order in which they are woken, and looks at sockets
-//! and timers when none is left, or after many polls. A task that wakes itself
-//! is therefore polled again before anybody learns that another connection has
-//! something to do. So a task that has more to do *gives way*: it joins a queue
-//! of the worker, and its next poll comes after a look at sockets and timers.
+//! Tokio polls tasks in the order in which they are woken. It looks at sockets
+//! and timers only when no task is left, or after many polls. A task that wakes
+//! itself is therefore polled again before other connections' events are
+//! noticed. So a task that has more to do *gives way*: it joins a queue of the
+//! worker, and its next poll comes after a look at sockets and timers.
 //!
 //! ```text
 //!   look at sockets --> main task: a new round --> tasks that the look woke
@@ -15,16 +15,17 @@
 //!                the queue  <--------------------  is time
 //! ```
 //!
-//! Time is the worker's, not a task's: a round has `SLICE`, whoever uses it.
-//! After that, tasks that would go on give way. After `OVERDUE` even tasks
-//! that only begin do, because a guest's call may take long. The clock is read
-//! once in so much work, so a small event costs a few loads and stores.
+//! Time belongs to the worker, not to a task: a round lasts `SLICE`, whoever
+//! uses it. After that, tasks that would continue give way. After `OVERDUE`
+//! even tasks that only begin give way, because a guest's call may take long.
+//! The clock is read once per `WORK` units of work, so a small event costs a
+//! few loads and stores.
 //!
-//! Time that was used is counted for each [`Turn`], which all tasks of a
-//! connection share. The queue is served by least time used, so a connection
-//! whose guest computes for long is behind all that used less. A call that runs
-//! into its time-out counts `PENALTY` besides, for the connection and for a
-//! while for new ones of its client.
+//! Used time is counted for each [`Turn`], which all tasks of a connection
+//! share. The queue is served by least time used, so a connection whose guest
+//! computes for long comes after all that used less. A call that runs into its
+//! time-out counts `PENALTY` besides: for its connection, and for a while for
+//! new connections of its client.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -37,43 +38,44 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
-/// How long tasks may go on before sockets and timers are looked at: what they
-/// do at once, such as a TLS echo of 64 KiB, takes about as long.
+/// Time for which tasks may run before sockets and timers are looked at. A
+/// task's work in one go, such as a TLS echo of 64 KiB, takes about as long.
 const SLICE: Duration = Duration::from_micros(125);
 
-/// How long after a look at sockets and timers no task begins, either.
+/// Time since the last look at sockets and timers after which no task begins
+/// either.
 const OVERDUE: Duration = Duration::from_millis(10);
 
-/// What a call counts that runs into its time-out, besides the time that it took.
+/// Extra time counted for a call that runs into its time-out.
 const PENALTY: Duration = Duration::from_millis(100);
 
-/// The most that a new connection counts for what its client did before.
+/// Maximum of time counted as used for a new connection, for its client's past.
 const MOST_DEBT: Duration = Duration::from_secs(1);
 
-/// How many clients are remembered; beyond it all are forgotten.
+/// Maximum of clients remembered. When it is reached, all are forgotten.
 const MOST_DEBTORS: usize = 4096;
 
-/// Bytes that count as much as a poll. Few enough for the clock to be read
-/// after each large piece, though encrypting it takes ten times as long as
-/// splicing it.
+/// Bytes that count as much as a poll. The unit is small enough for the clock
+/// to be read after each large piece, though encrypting a piece takes ten times
+/// as long as splicing it.
 const UNIT: usize = 2 << 10;
 
-/// How much work is done between two looks at the clock, in polls.
+/// Work between two reads of the clock, in polls.
 const WORK: usize = 16;
 
-/// Work of unknown length, in bytes: the clock is read after it.
+/// Work of unknown length, in bytes. The clock is read after it.
 pub(crate) const HEAVY: usize = WORK * UNIT;
 
-/// How much work a request is: about that of so many bytes.
+/// Work of a request, in bytes.
 pub const REQUEST: usize = HEAVY / 4;
 
-/// A coarse clock that a thread advances, so that a long call of a guest is
-/// noticed without reading a clock around each call.
+/// A coarse clock that a thread advances. It reveals a long call of a guest
+/// without reading the time around each call.
 #[derive(Clone, Debug, Default)]
 pub struct Steps(Arc<AtomicU32>);
 
 impl Steps {
-    /// Advances it.
+    /// Advances the clock by a step.
     pub fn advance(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
@@ -87,38 +89,38 @@ impl Steps {
 #[derive(Debug)]
 pub struct Turns {
     steps: Steps,
-    /// How many polls there were: tells one from the next.
+    /// Number of polls so far; identifies the present one.
     polls: Cell<u32>,
-    /// The step in which the round began.
+    /// Step in which the round began.
     step: Cell<u32>,
     /// Work since the clock was last read, in polls.
     work: Cell<usize>,
-    /// Since when the round lasts, once the clock was read.
+    /// Start of the round; `None` until the clock is read.
     begun: Cell<Option<Instant>>,
-    /// Up to when its time is counted.
+    /// Time up to which use has been counted.
     counted: Cell<Option<Instant>>,
     /// True once [`SLICE`] is used.
     over: Cell<bool>,
     /// True once [`OVERDUE`] is used.
     overdue: Cell<bool>,
-    /// Tasks that gave way, by the time used and the order in which they came.
+    /// Tasks that gave way, by time used and then by order of arrival.
     queue: RefCell<BTreeMap<(u64, u64), Rc<Turn>>>,
-    /// The next number of that order.
+    /// Next number in the order of arrival.
     next: Cell<u64>,
     /// True if a guest ran into its time-out in the present poll.
     timed_out: Cell<bool>,
-    /// Clients whose guests did so lately.
+    /// Clients whose guests ran into the time-out lately.
     debtors: RefCell<HashMap<IpAddr, Debt>>,
-    /// The time that the task resumed last had used, nanoseconds: an idle
-    /// connection saves up none.
+    /// Time used by the task resumed last, in nanoseconds. Tasks that used less
+    /// count as this, so that an idle connection saves up no time.
     floor: Cell<u64>,
-    /// Wakes the main task, which tokio polls first after a look.
+    /// Waker of the main task, which tokio polls first after a look at sockets.
     main: RefCell<Option<Waker>>,
-    /// True if that was asked for since the round began.
+    /// True if a new round was requested since this one began.
     requested: Cell<bool>,
 }
 
-/// What new connections of a client count at first. It halves every second.
+/// Time counted as used for a client's new connections. It halves every second.
 #[derive(Clone, Copy, Debug)]
 struct Debt {
     time: Duration,
@@ -132,31 +134,31 @@ impl Debt {
     }
 }
 
-/// A connection's part in the turns, shared by its tasks.
+/// A connection's share in the turns, common to its tasks.
 #[derive(Debug)]
 pub struct Turn {
     turns: Rc<Turns>,
     client: Option<IpAddr>,
-    /// Time used, nanoseconds.
+    /// Time used, in nanoseconds.
     used: Cell<u64>,
-    /// The place in the queue, kept until the turn comes.
+    /// Number in the queue, kept until the turn comes.
     place: Cell<Option<u64>>,
     waits: Cell<bool>,
     resumed: Cell<Resumed>,
-    /// The step up to which its long work was counted.
+    /// Step up to which the connection's long work was counted.
     seen: Cell<u32>,
-    /// The tasks that wait.
+    /// Wakers of the waiting tasks.
     wakers: RefCell<Vec<Waker>>,
 }
 
-/// How a task came out of the queue.
+/// How a task left the queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Resumed {
     #[default]
     No,
-    /// By the one before it, if there is time left.
+    /// Resumed by the task before it, if time is left.
     InTime,
-    /// By the main task: one in each round, so that the queue moves.
+    /// Resumed by the main task: one in each round, so that the queue moves.
     First,
 }
 
@@ -181,12 +183,12 @@ impl Turns {
         })
     }
 
-    /// A part in the turns, for what is of no client.
+    /// Returns a share in the turns for work of no client.
     pub fn turn(self: &Rc<Self>) -> Rc<Turn> {
         self.turn_of(None)
     }
 
-    /// A part in the turns, for a connection.
+    /// Returns a share in the turns for a connection.
     pub(crate) fn turn_of(self: &Rc<Self>, client: Option<IpAddr>) -> Rc<Turn> {
         let debtors = self.debtors.borrow();
         let debt = client.and_then(|client| debtors.get(&client));
@@ -203,8 +205,8 @@ impl Turns {
         })
     }
 
-    /// Runs the worker's main task: tokio polls it first after a look at sockets
-    /// and timers, so each of its polls begins a round.
+    /// Runs the worker's main task. Tokio polls it first after a look at
+    /// sockets and timers, so each of its polls begins a round.
     pub(crate) async fn run<R>(&self, main: impl Future<Output = R>) -> R {
         let mut main = pin!(main);
         poll_fn(|cx| {
@@ -238,7 +240,7 @@ impl Turns {
         self.timed_out.set(true);
     }
 
-    /// Has new connections of a client begin further back.
+    /// Adds a penalty to the time counted as used for a client's new connections.
     fn lend(&self, client: IpAddr) {
         let now = Instant::now();
         let mut debtors = self.debtors.borrow_mut();
@@ -250,7 +252,8 @@ impl Turns {
         debtors.insert(client, Debt { time, since: now });
     }
 
-    /// Has the main task polled after the next look at sockets and timers.
+    /// Requests a poll of the main task after the next look at sockets and
+    /// timers.
     fn request_round(&self) {
         if let Some(main) = &*self.main.borrow()
             && !self.requested.replace(true)
@@ -259,7 +262,7 @@ impl Turns {
         }
     }
 
-    /// Wakes the first of the queue.
+    /// Wakes the first task of the queue.
     fn resume(&self, resumed: Resumed) {
         let first = self.queue.borrow_mut().pop_first();
         if let Some(((used, _), turn)) = first {
@@ -272,7 +275,7 @@ impl Turns {
         }
     }
 
-    /// Reads the clock, and counts the time since it was last read.
+    /// Reads the clock and counts the time since the last read.
     fn read_clock(&self, turn: &Turn) {
         let now = Instant::now();
         if let Some(counted) = self.counted.replace(Some(now)) {
@@ -295,12 +298,12 @@ impl Turns {
         }
     }
 
-    /// True if even a task that begins is to let others begin first.
+    /// True if even a task that begins has to wait.
     pub fn is_overdue(&self) -> bool {
         self.overdue.get() || self.steps.get() != self.step.get()
     }
 
-    /// Notes some work, and says whether the round is over.
+    /// Notes work. Returns true if the round is over.
     fn worked(&self, turn: &Turn, work: usize) -> bool {
         let work = self.work.get() + work;
         if work < WORK {
@@ -314,7 +317,7 @@ impl Turns {
 }
 
 impl Turn {
-    /// Polls a task of the connection, unless others are to be polled first.
+    /// Polls a task of the connection, unless other tasks come first.
     pub(crate) fn poll<R>(
         self: &Rc<Self>,
         cx: &mut Context<'_>,
@@ -362,27 +365,28 @@ impl Turn {
             return Poll::Pending;
         }
         if self.place.take().is_some() {
-            // Its turn has come; there may be time for the next one's.
+            // This task's turn has come. There may be time for the next one
+            // too.
             turns.resume(Resumed::InTime);
         }
         Poll::Ready(())
     }
 
-    /// Notes that some bytes were moved, or `HEAVY` work was done.
+    /// Notes that bytes were moved, or that `HEAVY` work was done.
     pub fn note(&self, bytes: usize) {
         self.is_over(bytes);
     }
 
-    /// Notes that some bytes were moved, or `HEAVY` work was done, and says
-    /// whether the task is to give way before it goes on.
+    /// Notes that bytes were moved, or that `HEAVY` work was done. Returns
+    /// true if the task is to give way before it continues.
     pub fn is_over(&self, bytes: usize) -> bool {
         self.took_a_step();
         self.turns.worked(self, 1 + bytes / UNIT)
     }
 
-    /// Counts work that took as long as a step of the coarse clock by what it
-    /// took: such work is over before the clock is read. A task that were not
-    /// charged would stay first in the queue.
+    /// Counts the time of work that lasted a step of the coarse clock or more.
+    /// Such work is over before the clock is read. If its task were not
+    /// charged, it would stay first in the queue.
     fn took_a_step(&self) -> bool {
         let turns = &self.turns;
         let step = turns.steps.get();
@@ -408,7 +412,7 @@ impl Turn {
         }
     }
 
-    /// The number of the present poll.
+    /// Returns the number of the present poll.
     pub(crate) fn number(&self) -> u32 {
         self.turns.polls.get()
     }
@@ -441,7 +445,7 @@ impl Turn {
     fn wait(self: &Rc<Self>, cx: &Context<'_>) {
         let turns = &self.turns;
         if turns.main.borrow().is_none() {
-            // Nothing runs the queue, as in a test.
+            // Nothing serves the queue, as in a test.
             return defer(cx.waker());
         }
         self.keep(cx);
@@ -458,7 +462,7 @@ impl Turn {
         turns.request_round();
     }
 
-    /// Keeps a task's waker until the turn comes.
+    /// Stores a task's waker until the turn comes.
     fn keep(&self, cx: &Context<'_>) {
         let mut wakers = self.wakers.borrow_mut();
         if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
@@ -476,9 +480,9 @@ fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Has a task woken after the next look at sockets and timers.
+/// Wakes a task after the next look at sockets and timers.
 fn defer(waker: &Waker) {
-    // The first poll is what leaves the waker with the runtime.
+    // The first poll leaves the waker with the runtime.
     let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(waker));
 }
 
@@ -534,7 +538,7 @@ mod tests {
                 receiver.read_u8().await.expect("a byte");
                 noted.set(true);
             });
-            // The other waits for the byte.
+            // The receiver waits for the byte.
             yield_now().await;
             tasks.spawn_local(async move {
                 let sending = async {
@@ -614,7 +618,7 @@ mod tests {
                             return Poll::Ready(());
                         }
                         turn.give_way(cx);
-                        // It is woken all the same.
+                        // The task is woken all the same.
                         cx.waker().wake_by_ref();
                         Poll::Pending
                     })

@@ -1,6 +1,6 @@
-//! Datagram sockets: bursts in by recvmmsg(2), bursts out by segmentation
-//! offload (UDP_SEGMENT, udp(7)) where several datagrams of one size go to one
-//! peer.
+//! Datagram sockets. Bursts are received by recvmmsg(2), and sent by
+//! segmentation offload (UDP_SEGMENT, udp(7)) if several datagrams of one size
+//! go to one peer.
 
 mod burst;
 mod datagrams;
@@ -25,8 +25,8 @@ use self::datagrams::Closing;
 pub use self::datagrams::Datagrams;
 use self::errors::{allow_fragments, next_error};
 
-/// What one receive may bring, bytes: a datagram, or several that the kernel
-/// joined (UDP_GRO).
+/// Size of one receive buffer, in bytes: for a datagram, or for several that
+/// the kernel joined (UDP_GRO).
 const BUFFER: usize = 64 << 10;
 
 /// Hands the datagrams of a socket to guests.
@@ -35,7 +35,7 @@ pub struct DatagramsToGuests<G> {
 }
 
 impl<G> DatagramsToGuests<G> {
-    /// To those of a worker.
+    /// Hands datagrams to the guests of a worker.
     pub fn new(guests: Rc<dyn Guests<G>>) -> Self {
         Self { guests }
     }
@@ -51,7 +51,7 @@ impl<G: DatagramGuest> DatagramService for DatagramsToGuests<G> {
                 () = drained => Ok(()),
                 error = server.run() => Err(error),
             };
-            // What has come is handled while there is time.
+            // Datagrams that have arrived are handled while there is time.
             server.deliver_burst();
             server.end_sending();
             result
@@ -68,18 +68,18 @@ struct Server<G: DatagramGuest> {
     local: SocketAddr,
     endpoint: Option<OpenEndpoint<G>>,
     buffers: Vec<u8>,
-    /// What was received there and has yet to be handed to the guest.
+    /// Datagrams received and not yet handed to the guest.
     burst: ReceivedBurst,
     turn: Rc<Turn>,
 }
 
-/// Datagrams that were received at once.
+/// Datagrams received at once.
 #[derive(Default)]
 struct ReceivedBurst {
     metas: [RecvMeta; BATCH_SIZE],
-    /// How many buffers were filled.
+    /// Number of filled buffers.
     count: usize,
-    /// The next buffer, and how much of it was handed over, in bytes.
+    /// Next buffer, and the number of its bytes already handed over.
     next: usize,
     offset: usize,
 }
@@ -89,7 +89,7 @@ impl ReceivedBurst {
         self.next >= self.count
     }
 
-    /// The next datagram: what is known of it, and where it is in the buffers.
+    /// Returns the next datagram: its metadata, and its range in the buffers.
     fn next(&mut self) -> Option<(RecvMeta, Range<usize>)> {
         if self.is_empty() {
             return None;
@@ -108,7 +108,7 @@ impl ReceivedBurst {
     }
 }
 
-/// The guest's side of it.
+/// The guest's side of a socket.
 struct OpenEndpoint<G: DatagramGuest> {
     guest: Rc<G>,
     resource: G::Endpoint,
@@ -168,7 +168,7 @@ impl<G: DatagramGuest> Server<G> {
             let more = self.receive(guard);
             self.deliver_burst();
             if more && self.burst.is_empty() {
-                // Peers that never stop must not have the worker for themselves.
+                // Peers that never stop must not monopolize the worker.
                 self.flush().await;
                 turn.pause(0).await;
             }
@@ -186,8 +186,8 @@ impl<G: DatagramGuest> Server<G> {
         let result = guard.try_io(|socket| {
             let count = self.state.recv(socket.into(), &mut slices, metas)?;
             if count < BATCH_SIZE {
-                // There is no more: as good as EAGAIN, and saves the call
-                // that would only say so.
+                // There is no more. Treating that as EAGAIN saves the call that
+                // would only say so.
                 short = count;
                 return Err(io::ErrorKind::WouldBlock.into());
             }
@@ -196,7 +196,7 @@ impl<G: DatagramGuest> Server<G> {
         let count = match result {
             Ok(Ok(count)) => count,
             Err(_would_block) => short,
-            // The error of an earlier datagram.
+            // The error concerns an earlier datagram.
             Ok(Err(_)) => 0,
         };
         if count == 0 || reports {
@@ -236,7 +236,7 @@ impl<G: DatagramGuest> Server<G> {
         });
     }
 
-    /// Calls the guest, with an endpoint made if there is none, and ends the
+    /// Calls the guest, first making an endpoint if there is none. Ends the
     /// endpoint if the guest traps.
     fn event(
         &mut self,
@@ -245,7 +245,7 @@ impl<G: DatagramGuest> Server<G> {
     ) {
         match &self.endpoint {
             Some(endpoint) if endpoint.guest.is_dead() => self.endpoint = None,
-            // The guest closed it while it handled this burst.
+            // The guest closed it while handling this burst.
             Some(endpoint) if endpoint.datagrams.is_closing() => self.end_sending(),
             _ => {}
         }
@@ -284,7 +284,7 @@ impl<G: DatagramGuest> Server<G> {
         })
     }
 
-    /// Tells the guest what became of earlier datagrams.
+    /// Reports the errors of earlier datagrams to the guest.
     fn report_errors(&mut self) {
         while let Some((error, peer)) = next_error(self.socket.fd()) {
             self.error(&error, peer);
@@ -300,8 +300,8 @@ impl<G: DatagramGuest> Server<G> {
         });
     }
 
-    /// Sends what the guest has queued, and ends the endpoint if it asked for
-    /// that.
+    /// Sends what the guest has queued, and ends the endpoint if the guest
+    /// asked for that.
     async fn flush(&mut self) {
         let mut errors = Vec::new();
         let Some(endpoint) = &self.endpoint else {
@@ -341,21 +341,21 @@ impl<G: DatagramGuest> Server<G> {
         }
     }
 
-    /// Ends an endpoint in the middle of a burst, with one try to send what it
-    /// has queued.
+    /// Ends an endpoint in the middle of a burst, after one attempt to send its
+    /// queue.
     fn end_sending(&mut self) {
         if let Some(endpoint) = &self.endpoint
             && endpoint.datagrams.ending.get() == Some(Closing::AfterFlush)
         {
             let mut outgoing = endpoint.datagrams.outgoing.borrow_mut();
-            // What finds no room is lost, as datagrams may be.
+            // Datagrams that find no room are lost, as UDP permits.
             let (socket, state) = (self.socket.fd(), &self.state);
             let _ = outgoing.send(socket, state, &self.turn, &mut Vec::new());
         }
         self.end();
     }
 
-    /// `connection-lost`.
+    /// Ends the endpoint (`connection-lost`).
     fn end(&mut self) {
         if let Some(endpoint) = self.endpoint.take() {
             let _ = endpoint.guest.endpoint_lost(endpoint.resource);

@@ -1,5 +1,4 @@
-//! A worker: one thread with its own runtime, listening sockets and
-//! connections.
+//! A worker: one thread with its own runtime, listeners and connections.
 
 mod run;
 
@@ -28,21 +27,21 @@ use crate::turns::{HEAVY, Turn};
 
 pub use self::run::{Assignment, Ended, Phase, run};
 
-/// How much work it is to accept a connection: about that of so many bytes.
+/// Work of accepting a connection, in bytes.
 const ACCEPT: usize = HEAVY / 4;
 
-/// The connections of a thread, and what looks names up for them.
+/// The connections of a thread, and the resolver that they use.
 #[derive(Debug)]
 pub struct Worker {
-    /// What all that runs here shares.
+    /// State of the worker's thread.
     pub thread: Rc<Thread>,
-    /// Looks names up.
+    /// DNS resolver of the worker.
     pub resolver: Resolver,
     transports: RefCell<Slab<Rc<Transport>>>,
 }
 
 impl Worker {
-    /// The one of this thread.
+    /// Returns the worker of this thread.
     pub fn new(env: Arc<Env>) -> Rc<Self> {
         Rc::new(Self {
             resolver: Resolver::new(&env.names),
@@ -51,7 +50,7 @@ impl Worker {
         })
     }
 
-    /// What all workers share.
+    /// Returns the state that all workers share.
     pub fn env(&self) -> &Arc<Env> {
         &self.thread.env
     }
@@ -75,7 +74,7 @@ impl Worker {
         });
     }
 
-    /// Takes a connection that was accepted.
+    /// Takes an accepted connection.
     fn accept(self: &Rc<Self>, services: &Services, accepted: Accepted) {
         let Accepted {
             socket,
@@ -97,9 +96,8 @@ impl Worker {
         self.enter(service, kind, transport);
     }
 
-    /// Begins what is spoken on a connection: TLS, where its listener has that,
-    /// and what its service does then. What comes before TLS is to be read before
-    /// this is called.
+    /// Begins TLS if the listener has it, then the listener's service. Bytes
+    /// that precede TLS must be read before this call.
     fn enter(self: &Rc<Self>, service: &dyn Service, kind: ListenerKind, transport: Rc<Transport>) {
         let env = self.env();
         if kind.is_encrypted() {
@@ -127,14 +125,15 @@ impl Worker {
         }
     }
 
-    /// Closes a part of the connections that are idle, the longest idle first.
+    /// Closes some of the idle connections, the longest idle first.
     fn close_idle(&self) {
         let now = self.thread.now();
         let all = self.transports.borrow();
-        // One that has just become so may have its next request on the way.
+        // A connection that has just become idle may have its next request on
+        // the way.
         let idle = |it: &&Rc<Transport>| it.idle.get() && it.moved() < now;
         let mut idle: Vec<_> = all.iter().map(|(_, it)| it).filter(idle).collect();
-        // As many as nginx closes.
+        // nginx closes as many.
         let count = (idle.len() / 8).clamp(1, 32);
         idle.sort_by_key(|transport| transport.moved());
         let quiet = idle.into_iter().filter(|transport| transport.is_quiet());
@@ -146,14 +145,14 @@ impl Worker {
         }
     }
 
-    /// Ends all connections, for a reason.
+    /// Fails all connections, for a reason.
     fn fail_all(&self, reason: &ConnectionError) {
         for transport in self.all_transports() {
             transport.fail(reason.clone());
         }
     }
 
-    /// The connections; a copy, since ending one may end others.
+    /// Returns the connections. A copy, since ending one may end others.
     fn all_transports(&self) -> Vec<Rc<Transport>> {
         self.transports
             .borrow()
@@ -162,27 +161,27 @@ impl Worker {
             .collect()
     }
 
-    /// Closes what is left, without waiting for its peers.
+    /// Closes the remaining connections, without waiting for their peers.
     async fn close_all(&self) {
         for transport in self.all_transports() {
             transport.close();
         }
-        // Each connection's task has its turn.
+        // Let each connection's task have its turn.
         tokio::task::yield_now().await;
     }
 
-    /// Ends what is left, and says how many connections that were; a guest that
-    /// goes on without any counts as one.
+    /// Aborts the remaining connections, and returns their number. A guest that
+    /// goes on without connections counts as one.
     async fn abort(&self) -> usize {
         let going_on = usize::from(self.thread.is_active());
         let aborted = self.transports.borrow().len().max(going_on);
         self.fail_all(&ConnectionError::Aborted);
-        // What is left has a moment to tell its guests.
+        // The aborted tasks have a moment to tell their guests.
         let _ = tokio::time::timeout(Duration::from_secs(1), self.thread.all_ended()).await;
         aborted
     }
 
-    /// It is so late by now: ends what took too long.
+    /// Sets the time, and ends connections whose deadline has passed.
     pub fn tick(&self, now: Tick) {
         self.thread.set_clock(now);
         for (_, transport) in &*self.transports.borrow() {
@@ -190,10 +189,10 @@ impl Worker {
         }
     }
 
-    /// Keeps the clock, and ends what is late.
+    /// Keeps the clock, and ends connections whose deadline has passed.
     ///
     /// # Errors
-    /// The clock has stopped.
+    /// Fails if the clock has stopped.
     async fn watch_deadlines(
         self: Rc<Self>,
         services: Rc<Services>,
@@ -208,7 +207,7 @@ impl Worker {
         }
     }
 
-    /// Has connections end that need not go on.
+    /// Begins graceful shutdown: ends connections that need not go on.
     fn drain(&self) {
         self.thread.drain();
         for (_, transport) in &*self.transports.borrow() {
@@ -217,7 +216,7 @@ impl Worker {
     }
 }
 
-/// A connection's place among those of its worker.
+/// Registration of a connection with its worker.
 #[derive(Debug)]
 struct Registered {
     worker: Rc<Worker>,
@@ -237,8 +236,8 @@ impl Drop for Registered {
     }
 }
 
-/// A driver with its registration: a future of its own, so that the hot path
-/// has no layer more than it needs.
+/// A driver with its registration. It is a future of its own, so that the hot
+/// path has no needless layer.
 struct Driving<D> {
     driver: D,
     turn: Rc<Turn>,

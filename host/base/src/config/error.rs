@@ -1,23 +1,23 @@
-//! Why a configuration cannot be run.
+//! Errors of a configuration.
 
 use std::path::PathBuf;
 
 use crate::listen::{ListenAddress, ListenerConfig};
 
-/// Why a configuration cannot be run.
+/// Reason why a configuration cannot be run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// There is nothing to listen on, and the component is no command: that
-    /// is known when it was read.
+    /// There is nothing to listen on, and the component is not a program. That
+    /// is known once the component is read.
     #[error(
         "nothing to listen on: give --tcp, --tls, --udp, --http or --https with PORT (of \
          localhost), IP:PORT, [IPV6]:PORT or, not for --udp, unix:PATH"
     )]
     NoListener,
-    /// An instance for each request, where there are none.
+    /// `--isolation request` for a listener that has no requests.
     #[error("--isolation request is for --http and --https: {0} has connections, not requests")]
     NoRequests(&'static str),
-    /// The same for a component that is not made for it.
+    /// `--isolation request` for a component that does not support it.
     #[error(
         "--isolation request is for components that export wasi:http/incoming-handler or \
          wasi:http/handler: all others take connection or worker"
@@ -35,10 +35,10 @@ pub enum ConfigError {
         .0.kind.flag(), .0.address
     )]
     NoCertificate(ListenerConfig),
-    /// An access log where nothing speaks HTTP.
+    /// An access log without an HTTP listener.
     #[error("--access-log is of HTTP requests, and there is neither --http nor --https")]
     NothingToLog,
-    /// A protocol's name has no byte, or more than a length byte can say.
+    /// A protocol's name is empty, or longer than a length byte can express.
     #[error("--alpn takes a name of 1 to 255 bytes, and this has {0}")]
     Alpn(usize),
     /// Two directories have one path in the guest.
@@ -47,13 +47,14 @@ pub enum ConfigError {
     /// A limit is zero.
     #[error("{0} must not be zero")]
     Zero(&'static str),
-    /// A time is longer than anybody waits.
+    /// A time-out is too long.
     #[error("{0} takes at most 365 days")]
     TooLong(&'static str),
-    /// More or less memory than there can be.
+    /// The memory limit is less than a page, or more than 32-bit memory can
+    /// have.
     #[error("--max-memory takes 64KiB, a page of WebAssembly, to 4GiB, and this is {0} bytes")]
     Memory(usize),
-    /// More than a head needs.
+    /// The limit of a head is more than a head needs.
     #[error("--max-head takes at most 16MiB, and this is {0} bytes")]
     Head(usize),
     /// The low watermark is above the high one.
@@ -64,7 +65,7 @@ pub enum ConfigError {
         /// `--write-high`.
         high: usize,
     },
-    /// The high watermark is above what may be queued.
+    /// The high watermark is above the maximum of the queue.
     #[error("--write-high ({high} bytes) must not be above --max-write-buffer ({max} bytes)")]
     WriteBuffer {
         /// `--write-high`.

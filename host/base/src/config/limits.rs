@@ -1,4 +1,4 @@
-//! Limits and deadlines, and what they may be.
+//! Limits and deadlines, and their ranges.
 
 use std::time::Duration;
 
@@ -6,101 +6,103 @@ use crate::descriptors;
 
 use crate::config::error::ConfigError;
 
-/// A page of WebAssembly, bytes: less memory is none.
+/// Page size of WebAssembly, in bytes: the least memory that is any use.
 const PAGE: usize = 64 << 10;
 
-/// The end of 32-bit memory, bytes.
+/// Maximum of 32-bit memory, in bytes.
 const MAX_MEMORY: usize = 4 << 30;
 
-/// The largest head of a request that may be allowed, bytes: it is kept whole,
-/// and looked at again when more of it comes.
+/// Maximum of `--max-head`, in bytes. A head is kept whole, and scanned again
+/// whenever more of it arrives.
 const MAX_HEAD: usize = 16 << 20;
 
-/// The longest time-out. What is meant to be for ever is `None`, and clocks
-/// overflow if they are asked for centuries.
+/// Longest time-out. `None` means for ever, and clocks overflow if they are
+/// asked for centuries.
 const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Limits and deadlines. None is zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Accepted connections at once; beyond it the backlog waits.
+    /// Maximum of accepted connections; beyond it new ones wait in the backlog.
     pub max_connections: usize,
-    /// True if that number was asked for: then it is an error if so many do not
-    /// fit, and not a reason for fewer.
+    /// True if that number was given. If so many do not fit, that is then an
+    /// error rather than a reason for fewer.
     pub connections_given: bool,
-    /// Outgoing connections at once, in use and kept; beyond it connecting fails.
+    /// Maximum of outgoing connections, in use and kept; beyond it connecting
+    /// fails.
     pub max_outgoing: usize,
-    /// Connections that the kernel keeps until they are accepted.
+    /// Length of the backlog: connections that the kernel keeps until they are
+    /// accepted.
     pub backlog: i32,
-    /// Linear memory of an instance, bytes.
+    /// Maximum of an instance's linear memory, in bytes.
     pub max_memory: usize,
-    /// How long one event may take in the guest.
+    /// Time limit of one event in the guest.
     pub event_timeout: Duration,
-    /// How long a connection may be without a byte in either direction;
-    /// `None` is for ever.
+    /// Maximum time without a byte in either direction; `None` is for ever.
     pub idle_timeout: Option<Duration>,
-    /// How long a connection may be without a byte in either direction after the
-    /// peer has ended its sending side; `None` is for ever.
+    /// Maximum time without a byte in either direction after the peer has ended
+    /// its sending side; `None` is for ever.
     pub half_close_timeout: Option<Duration>,
-    /// How long a TCP connection may be silent before the kernel asks whether the
-    /// peer is still there; `None` is never.
+    /// Silence on a TCP connection before the kernel probes the peer
+    /// (keep-alive); `None` is never.
     pub tcp_keepalive: Option<Duration>,
-    /// How long a TLS handshake may take.
+    /// Time limit of a TLS handshake.
     pub handshake_timeout: Duration,
-    /// How long a peer may take nothing of what is queued for it.
+    /// Maximum time for which a peer may take nothing of its queue.
     pub write_timeout: Duration,
-    /// The high watermark of a connection's queue, bytes.
+    /// High watermark of a connection's queue, in bytes.
     pub write_high: usize,
-    /// The low watermark, bytes.
+    /// Low watermark, in bytes.
     pub write_low: usize,
-    /// How much may be queued for a connection at all, bytes.
+    /// Maximum of bytes queued for a connection.
     pub max_write_buffer: usize,
-    /// Handles of each kind that an instance may hold at once, besides its
-    /// accepted connections: timers, questions, pending connects, files.
+    /// Maximum of handles of each kind that an instance may hold, besides its
+    /// accepted connections: timers, DNS look-ups, pending connects, files.
     pub max_handles: usize,
-    /// How long an instance that awaits may go on after its last response, or
+    /// Time for which an async instance may go on after its last response, or
     /// after the end of its connection.
     pub background_timeout: Duration,
-    /// How many instances may do so at once.
+    /// Maximum of instances that go on like that.
     pub max_background: usize,
-    /// How long to wait for connections to end at shutdown.
+    /// Time to wait for connections to end at graceful shutdown.
     pub shutdown_timeout: Duration,
-    /// The largest component that is read, bytes.
+    /// Maximum size of a component, in bytes.
     pub max_component_size: u64,
-    /// How long compiling it may take.
+    /// Time limit of compiling a component.
     pub compile_timeout: Duration,
-    /// What an HTTP client may send, and how slowly.
+    /// Limits and deadlines of HTTP requests.
     pub http: HttpLimits,
 }
 
 /// Limits and deadlines of HTTP requests. None is zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpLimits {
-    /// The head of a request, bytes.
+    /// Maximum size of a request's head, in bytes.
     pub max_head: usize,
-    /// The first line of it, bytes.
+    /// Maximum size of its first line, in bytes.
     pub max_request_line: usize,
-    /// Lines of headers.
+    /// Maximum number of header lines.
     pub max_headers: usize,
-    /// The body of a request, bytes.
+    /// Maximum size of a request's body, in bytes.
     pub max_body: usize,
-    /// How long a client may take to send a head, from its first byte or, for
-    /// a connection's first request, from when the connection was made.
+    /// Time limit for a client to send a head, from its first byte. For a
+    /// connection's first request, the time starts when the connection is made.
     pub head_timeout: Duration,
-    /// How long a client may send nothing of a body.
+    /// Maximum time for which a client may send nothing of a body.
     pub body_timeout: Duration,
-    /// How long a connection may be idle between requests.
+    /// Maximum idle time between requests of a connection (keep-alive).
     pub keep_alive_timeout: Duration,
-    /// How long a guest that awaits may take to begin its response, since it
-    /// got what came last of the request, and to tell its trailers once its
+    /// Time limit for an async guest to begin its response, counted from the
+    /// last part of the request that it got. Also for its trailers, once its
     /// body is over.
     pub response_timeout: Duration,
-    /// How long it may make nothing of a response that it has begun.
+    /// Maximum time for which an async guest may produce nothing of a response
+    /// that it has begun.
     pub response_body_timeout: Duration,
-    /// How many requests an instance answers that awaits, before another one
-    /// takes its place.
+    /// Number of requests that an async instance answers before another
+    /// replaces it.
     pub max_instance_reuse: usize,
-    /// How many of them at once.
+    /// Number of requests that an async instance answers at once.
     pub max_instance_concurrency: usize,
     /// Instances of an async component that answer requests of one connection
     /// at once; `None` is a quarter of the connections.
@@ -141,10 +143,10 @@ impl HttpLimits {
 }
 
 impl Limits {
-    /// Checks that none is zero, and what they must have in common.
+    /// Checks that no limit is zero, and that they go together.
     ///
     /// # Errors
-    /// The first one that is wrong, by its flag.
+    /// Fails with the first wrong limit, by its flag.
     pub fn check(&self) -> Result<(), ConfigError> {
         let counts = [
             ("--max-connections", self.max_connections),
@@ -250,7 +252,7 @@ impl Default for Limits {
 /// Checks a time-out.
 ///
 /// # Errors
-/// It is zero, or centuries.
+/// Fails if the time is zero or too long.
 pub(super) fn check_time(flag: &'static str, time: Option<Duration>) -> Result<(), ConfigError> {
     match time {
         Some(Duration::ZERO) => Err(ConfigError::Zero(flag)),

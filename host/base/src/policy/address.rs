@@ -1,10 +1,10 @@
-//! Which addresses are of the public Internet.
+//! Classification of addresses as public or not.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether an address is one of the public Internet: "globally reachable" in
-/// IANA's registries of special-purpose addresses (RFC 6890), unicast, and no
-/// vehicle for an IPv4 address that is not.
+/// True if an address is of the public Internet: "globally reachable" in IANA's
+/// registries of special-purpose addresses (RFC 6890), unicast, and not
+/// embedding an IPv4 address that is not public.
 pub(super) fn is_public(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => is_public_v4(ip),
@@ -28,11 +28,11 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
 
 fn is_public_v6(ip: Ipv6Addr) -> bool {
     match ip.segments() {
-        // NAT64 (RFC 6052): as public as the IPv4 address inside.
+        // NAT64 (RFC 6052): public if the embedded IPv4 address is.
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
             is_public_v4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
         }
-        // Protocol assignments, among them Teredo.
+        // Protocol assignments, including Teredo.
         [0x2001, 0..=0x1ff, ..] => false,
         [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => false, // documentation
         [0x2002, ..] => false,                                  // 6to4

@@ -1,4 +1,4 @@
-//! A denial, and how it is told.
+//! A denial, and its text.
 
 use std::fmt::{self, Display, Formatter};
 use std::net::{IpAddr, SocketAddr};
@@ -6,20 +6,20 @@ use std::path::Path;
 
 use super::name::valid_name;
 
-/// What the policy does not allow, and which flag would.
+/// A denied operation, and the flag that would allow it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denied {
     what: String,
-    /// The flag and its argument; none where no argument could say it.
+    /// Flag and argument; `None` if no argument could express it.
     pub(super) remedy: Option<(&'static str, String)>,
 }
 
 impl Denied {
-    /// Something may not be used in a way.
+    /// Denies a use of a target.
     pub(super) fn target(way: Way, target: &Target<'_>) -> Self {
         let pattern = match target {
             Target::Name(host, _) if !valid_name(host) => None,
-            // What is not text cannot be written as a pattern.
+            // A path that is not text cannot be written as a pattern.
             Target::Unix(path) => path.to_str().map(|_| target.to_string()),
             _ => Some(target.to_string()),
         };
@@ -29,7 +29,7 @@ impl Denied {
         }
     }
 
-    /// A name is allowed, but not where it leads.
+    /// Denies an allowed name because of the address that it resolves to.
     pub(super) fn not_public(way: Way, host: &str, address: SocketAddr) -> Self {
         let (verb, target) = (way.verb(), Target::name(host, address.port()));
         let ip = address.ip();
@@ -39,8 +39,9 @@ impl Denied {
         }
     }
 
-    /// A name may not be looked up. Clients mostly do that to connect, which
-    /// the flag for looking up does not allow: that for connecting comes first.
+    /// Denies resolving a name. Clients mostly resolve a name to connect, which
+    /// `--allow-resolve` does not allow, so the text first names
+    /// `--allow-connect`.
     pub(super) fn name(host: &str) -> Self {
         let to_connect = match valid_name(host) {
             true => format!("; --allow-connect {host}:PORT lets the guest connect, too"),
@@ -65,7 +66,7 @@ impl Display for Denied {
 
 impl std::error::Error for Denied {}
 
-/// How a guest would use an address.
+/// Use of an address by a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     Connect,
@@ -91,7 +92,7 @@ impl Way {
     }
 }
 
-/// What a rule is about, as a pattern would name it.
+/// Target of a rule, in the form of a pattern.
 pub(super) enum Target<'a> {
     Name(&'a str, u16),
     Address(SocketAddr),
@@ -111,14 +112,15 @@ impl Display for Target<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(host, port) => write!(f, "{}:{port}", printable(host)),
-            // Not its own form: a scope such as %2 is no part of a pattern.
+            // Formatted without its scope, such as %2, which is no part of a
+            // pattern.
             Self::Address(address) => SocketAddr::new(address.ip(), address.port()).fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", printable(&path.to_string_lossy())),
         }
     }
 }
 
-/// A guest's text for the log: one line, and not a long one.
+/// Escapes a guest's text for the log: one line of limited length.
 fn printable(text: &str) -> String {
     text.chars()
         .take(253)

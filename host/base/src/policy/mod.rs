@@ -1,12 +1,12 @@
-//! What a guest may reach: every allow and deny, in one place, asked before
-//! any system call.
+//! The policy of a guest: every allow and deny, in one place, asked before any
+//! system call.
 //!
-//! Nothing is allowed unless a rule allows it. A rule is about the text that a
-//! guest asks for or about an address, and never turns one into the other:
-//! whoever answers DNS questions for a name must not be able to lead a guest
-//! that may reach this name into the network that the host stands in. So an
-//! address that is not of the public Internet needs a rule that names it,
-//! whatever name led there and however wide the other rules are.
+//! Nothing is allowed unless a rule allows it. A rule is about an address, or
+//! about the text that a guest asks for, and never turns one into the other.
+//! Otherwise, whoever answers DNS questions for a name could lead a guest that
+//! may reach this name into the host's own network. So an address outside the
+//! public Internet needs a rule that names it, whatever name led there and
+//! however wide the other rules are.
 
 mod address;
 mod denied;
@@ -25,60 +25,60 @@ pub use name::{canonical_name, is_host_name};
 pub use pattern::{ConnectPattern, HostPattern, HostPort, NamePattern, PatternError};
 pub use resolved::Resolved;
 
-/// All that a guest may reach; nothing by default.
+/// Rules of what a guest may reach; nothing by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// What it may connect to: `--allow-connect`.
+    /// Destinations of connections: `--allow-connect`.
     pub connect: Vec<ConnectPattern>,
-    /// Whom it may send datagrams to: `--allow-udp`.
+    /// Destinations of datagrams: `--allow-udp`.
     pub udp: Vec<HostPort>,
-    /// Names that it may look up besides those that it may connect or send to:
+    /// Names to resolve, besides those that the guest may connect or send to:
     /// `--allow-resolve`.
     pub resolve: Vec<NamePattern>,
-    /// What it may listen on by itself: `--allow-listen`.
+    /// Addresses of the guest's own listeners: `--allow-listen`.
     pub listen: Vec<ListenAddress>,
 }
 
 impl Policy {
-    /// Whether a connection to a host may be begun: before its name is looked
-    /// up. An address as text is judged as an address.
+    /// Checks that a connection to a host may begin, before its name is
+    /// resolved. An address in text form is judged as an address.
     ///
-    /// A name that this allows does not allow all that it resolves to: see
+    /// An allowed name does not allow everything that it resolves to: see
     /// [`resolved_address`](Self::resolved_address).
     ///
     /// # Errors
-    /// No rule matches.
+    /// Fails if no rule matches.
     pub fn connect_name(&self, host: &str, port: u16) -> Result<(), Denied> {
         self.name(Way::Connect, host, port)
     }
 
-    /// Whether a connection to an address that the guest itself named may be
-    /// begun: a rule names it, or a name that led there.
+    /// Checks that a connection to an address that the guest itself named may
+    /// begin. A rule must name the address, or a name that resolved to it.
     ///
     /// # Errors
-    /// No rule matches.
+    /// Fails if no rule matches.
     pub fn connect_address(&self, address: SocketAddr, names: &Resolved) -> Result<(), Denied> {
         self.address(Way::Connect, address, names)
     }
 
-    /// Whether an address may be connected to that a name was resolved to.
+    /// Checks that an address that a name resolved to may be connected to.
     ///
     /// Public addresses are allowed by the rule that allows the name. Others
     /// (loopback, private, link-local, shared, multicast, reserved) need a rule
-    /// that names them, except loopback where a rule names `localhost`.
+    /// that names them. The exception is loopback, if a rule names `localhost`.
     ///
     /// # Errors
-    /// The name is not allowed, or its address is not.
+    /// Fails if the name or its address is not allowed.
     pub fn resolved_address(&self, host: &str, address: SocketAddr) -> Result<(), Denied> {
         self.resolved(Way::Connect, host, address)
     }
 
-    /// Whether a connection to a Unix domain socket may be begun. The path must
-    /// be the one of a rule; `..` and symbolic links are not followed to
+    /// Checks that a connection to a Unix domain socket may begin. The path
+    /// must be equal to a rule's; `..` and symbolic links are not resolved to
     /// compare them.
     ///
     /// # Errors
-    /// No rule matches.
+    /// Fails if no rule matches.
     pub fn connect_unix(&self, path: &Path) -> Result<(), Denied> {
         let mut allowed = self.connect.iter().filter_map(ConnectPattern::unix);
         if allowed.any(|allowed| allowed == path) {
@@ -87,38 +87,40 @@ impl Policy {
         Err(Denied::target(Way::Connect, &Target::Unix(path)))
     }
 
-    /// Whether a datagram may be sent to an address: as for connections, by
-    /// rules of its own.
+    /// Checks that a datagram may be sent to an address. Like
+    /// [`connect_address`](Self::connect_address), with the rules of datagrams.
     ///
     /// # Errors
-    /// No rule matches.
+    /// Fails if no rule matches.
     pub fn send_to(&self, address: SocketAddr, names: &Resolved) -> Result<(), Denied> {
         self.address(Way::Send, address, names)
     }
 
-    /// The same by name: before it is looked up.
+    /// Checks that datagrams may be sent to a host, before its name is
+    /// resolved.
     ///
     /// # Errors
-    /// No rule matches.
+    /// Fails if no rule matches.
     pub fn send_name(&self, host: &str, port: u16) -> Result<(), Denied> {
         self.name(Way::Send, host, port)
     }
 
-    /// Whether datagrams may be sent to an address that a name was resolved to:
-    /// as for connections.
+    /// Checks that datagrams may be sent to an address that a name resolved to.
+    /// Like [`resolved_address`](Self::resolved_address), with the rules of
+    /// datagrams.
     ///
     /// # Errors
-    /// The name is not allowed, or its address is not.
+    /// Fails if the name or its address is not allowed.
     pub fn resolved_peer(&self, host: &str, address: SocketAddr) -> Result<(), Denied> {
         self.resolved(Way::Send, host, address)
     }
 
-    /// Whether a name may be looked up: where a rule says so, or would allow to
-    /// connect or send to it on any port. An address as text is its own answer
-    /// and always allowed.
+    /// Checks that a name may be resolved. A rule must allow that, or allow to
+    /// connect or send to the name on any port. An address in text form is its
+    /// own answer, and always allowed.
     ///
     /// # Errors
-    /// No rule matches.
+    /// Fails if no rule matches.
     pub fn resolve(&self, host: &str) -> Result<(), Denied> {
         let host = canonical_name(host);
         let connect = self.connect.iter().filter_map(ConnectPattern::host);
@@ -132,12 +134,12 @@ impl Policy {
         Err(Denied::name(&host))
     }
 
-    /// Whether the guest may listen on an address itself. A rule for all
-    /// addresses of the machine (`0.0.0.0`, `[::]`) is one for each of them;
-    /// port 0 is the port that the system picks.
+    /// Checks that the guest may listen on an address. A rule for all addresses
+    /// of the machine (`0.0.0.0`, `[::]`) allows each of them. Port 0 is the
+    /// port that the system picks.
     ///
     /// # Errors
-    /// No rule matches.
+    /// Fails if no rule matches.
     pub fn listen(&self, address: SocketAddr) -> Result<(), Denied> {
         let ip = address.ip().to_canonical();
         let address = SocketAddr::new(ip, address.port());
@@ -183,7 +185,7 @@ impl Policy {
         for name in names.names(ip) {
             match self.resolved(way, name, address) {
                 Ok(()) => return Ok(()),
-                // Then the address is what is wrong, not the name.
+                // The name is allowed, so report its address as the cause.
                 Err(error) if self.name(way, name, port).is_ok() => denied = error,
                 Err(_) => {}
             }
@@ -206,13 +208,13 @@ impl Policy {
         Err(Denied::not_public(way, &host, SocketAddr::new(ip, port)))
     }
 
-    /// Whether a rule names this address, rather than only allow all hosts.
+    /// True if a rule names this address, rather than just allowing all hosts.
     fn names_address(&self, way: Way, ip: IpAddr, port: u16) -> bool {
         self.rules(way, port)
             .any(|rule| matches!(rule, HostPattern::Network(net) if net.contains(&ip)))
     }
 
-    /// The rules for hosts that speak of a port.
+    /// Returns the host patterns of the rules for a port.
     fn rules(&self, way: Way, port: u16) -> impl Iterator<Item = &HostPattern> {
         let connect = self.connect.iter().filter_map(ConnectPattern::host);
         let connect = connect.filter(move |_| way == Way::Connect);

@@ -1,12 +1,12 @@
-//! Names of hosts as text.
+//! Host names as text.
 
-/// The one form of a name that rules and the resolver go by: in lower case,
-/// without the dot that may end it, and in its `xn--` form (RFC 5890) where it
-/// is not ASCII.
+/// Returns the canonical form of a name, which rules and the resolver use: in
+/// lower case, without a final dot, and in its `xn--` form (RFC 5890) if it is
+/// not ASCII.
 pub fn canonical_name(name: &str) -> String {
     let ascii = match name.is_ascii() {
         true => name.to_ascii_lowercase(),
-        // What has no such form is no name, and stays as it is.
+        // A text without such a form is no name, and only becomes lower-case.
         false => idna::domain_to_ascii(name).unwrap_or_else(|_| name.to_lowercase()),
     };
     match ascii.strip_suffix('.') {
@@ -15,14 +15,14 @@ pub fn canonical_name(name: &str) -> String {
     }
 }
 
-/// Whether a canonical text can be the name of a host: not what inet_aton(3)
-/// takes for an address, such as `127.1`, either.
+/// True if a canonical text can be a host name, and is not an address for
+/// inet_aton(3), such as `127.1`.
 pub fn is_host_name(name: &str) -> bool {
     valid_name(name) && !name.rsplit('.').next().is_some_and(ends_as_number)
 }
 
-/// Whether a text has the form of a host name: RFC 1123, section 2.1, and the
-/// underscore that is used in practice.
+/// True if a text has the form of a host name: RFC 1123, section 2.1, plus the
+/// underscore, which is used in practice.
 pub(super) fn valid_name(name: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -35,7 +35,7 @@ pub(super) fn valid_name(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(label)
 }
 
-/// Whether a last label makes inet_aton(3) take the whole for an address.
+/// True if a last label makes inet_aton(3) take the whole name for an address.
 pub(super) fn ends_as_number(label: &str) -> bool {
     let hexadecimal = label.strip_prefix("0x");
     match hexadecimal {
@@ -55,7 +55,8 @@ mod tests {
             ("example.org", "example.org"),
             ("b\u{fc}cher.example", "xn--bcher-kva.example"),
             ("B\u{dc}CHER.example.", "xn--bcher-kva.example"),
-            // Full-width digits and dots become what they look like.
+            // Full-width digits and dots become the ASCII ones that they look
+            // like.
             ("\u{ff11}27\u{3002}0.0.1", "127.0.0.1"),
             (".", ""),
         ] {

@@ -1,4 +1,4 @@
-//! What is written after a flag: which hosts, which ports.
+//! Patterns of hosts and ports, as arguments of flags.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -50,7 +50,7 @@ impl FromStr for ConnectPattern {
 pub struct HostPort {
     /// The hosts.
     pub host: HostPattern,
-    /// The port; none is any.
+    /// The port; `None` is any.
     pub port: Option<u16>,
 }
 
@@ -59,7 +59,7 @@ pub struct HostPort {
 pub enum HostPattern {
     /// `*`: all names, and all public addresses.
     Any,
-    /// One name, in lower case.
+    /// One name, in canonical form.
     Name(String),
     /// `*.NAME`: all names below this one, but not itself.
     Below(String),
@@ -68,7 +68,7 @@ pub enum HostPattern {
 }
 
 impl HostPattern {
-    /// Whether this allows a name that is in lower case, without a final dot.
+    /// True if the pattern allows a name, given in canonical form.
     pub(super) fn matches_name(&self, name: &str) -> bool {
         match self {
             Self::Any => true,
@@ -132,7 +132,7 @@ impl FromStr for HostPattern {
         if !valid_name(&lower) {
             return Err(PatternError::Name(text.to_owned()));
         }
-        // `127.1` would be an address to getaddrinfo(3).
+        // getaddrinfo(3) would take `127.1` for an address.
         if lower.rsplit('.').next().is_some_and(ends_as_number) {
             return Err(PatternError::Address(text.to_owned()));
         }
@@ -193,7 +193,7 @@ impl FromStr for HostPort {
     }
 }
 
-/// Why the text is no pattern.
+/// Reason why a text is no pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
     /// No port was given.
@@ -202,37 +202,37 @@ pub enum PatternError {
     /// No host was given.
     #[error("no host: write '*{0}' for all hosts")]
     NoHost(String),
-    /// What follows the last colon is no port.
+    /// The text after the last colon is no port.
     #[error("'{0}' is not a port: write a number from 1 to 65535, or *")]
     Port(String),
     /// A `[` has no `]`.
     #[error("a [ without its ]")]
     Bracket,
-    /// An IPv6 address stands without brackets.
+    /// An IPv6 address lacks brackets.
     #[error("an IPv6 address needs brackets: [{0}]:443")]
     Brackets(String),
-    /// It is neither an address nor a network.
+    /// The text is neither an address nor a network.
     #[error("'{0}' is neither an IP address nor a network, such as 10.0.0.0/8 or [fd00::/8]")]
     Address(String),
     /// The network's address has bits that its prefix does not cover.
     #[error("{0} has bits set after its prefix: did you mean {1}?")]
     HostBits(IpNet, IpNet),
-    /// A star stands elsewhere than as the first label.
+    /// A star is not the first label.
     #[error("'{0}': a * stands for a whole host, or for what precedes a name as in *.example.org")]
     Wildcard(String),
-    /// It is no host name.
+    /// The text is no host name.
     #[error("'{0}' is not a host name")]
     Name(String),
-    /// It is a URL.
+    /// The text is a URL.
     #[error("a host and a port are wanted, not a URL: write {0}")]
     Url(String),
-    /// A Unix socket where hosts are wanted.
+    /// A Unix socket was given instead of a host.
     #[error("a host and a port are wanted, not a Unix socket")]
     Unix,
-    /// A port where only a name is wanted.
+    /// A port was given with a name.
     #[error("a name is wanted, without a port: write {0}")]
     NeedlessPort(String),
-    /// An address where names are wanted.
+    /// An address was given instead of a name.
     #[error("'{0}' is an address, its own answer: no name needs to be looked up")]
     NotAName(String),
     /// `unix:` is followed by nothing.
@@ -240,7 +240,7 @@ pub enum PatternError {
     Path,
 }
 
-/// The address or network that a text stands for, if it is meant as one.
+/// Parses an address or a network; `None` if the text is neither form.
 fn network(text: &str) -> Result<Option<IpNet>, PatternError> {
     if let Ok(ip) = text.parse::<IpAddr>() {
         return Ok(Some(IpNet::from(ip.to_canonical())));
@@ -254,7 +254,8 @@ fn network(text: &str) -> Result<Option<IpNet>, PatternError> {
     if net != net.trunc() {
         return Err(PatternError::HostBits(net, net.trunc()));
     }
-    // Addresses are compared in their canonical form, so networks must be.
+    // Addresses are compared in canonical form, so networks must be canonical
+    // too.
     if let IpNet::V6(v6) = net
         && v6.prefix_len() >= 96
         && let Some(v4) = v6.addr().to_ipv4_mapped()

@@ -1,28 +1,28 @@
-//! Which names led to which addresses.
+//! Record of which names resolved to which addresses.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
 use super::name::canonical_name;
 
-/// Addresses that are remembered; beyond it the oldest are forgotten.
+/// Maximum of addresses remembered; beyond it the oldest are forgotten.
 const ADDRESSES: usize = 1024;
 
-/// Names that are remembered of one address.
+/// Maximum of names remembered for one address.
 const NAMES: usize = 16;
 
-/// The addresses that names were resolved to, so that a rule for a name also
-/// holds where a guest resolves it first and then connects to an address, as
-/// every standard library does.
+/// The addresses that names resolved to. With it, a rule for a name also holds
+/// if a guest resolves the name first and then connects to an address, as every
+/// standard library does.
 #[derive(Clone, Debug, Default)]
 pub struct Resolved {
     names: HashMap<IpAddr, VecDeque<String>>,
-    /// The addresses, the oldest first.
+    /// Addresses, the oldest first.
     order: VecDeque<IpAddr>,
 }
 
 impl Resolved {
-    /// Remembers that a name led to these addresses.
+    /// Remembers that a name resolved to these addresses.
     pub fn remember(&mut self, name: &str, addresses: impl IntoIterator<Item = IpAddr>) {
         let name = canonical_name(name);
         for ip in addresses {
@@ -45,7 +45,7 @@ impl Resolved {
         }
     }
 
-    /// The names that led to an address.
+    /// Returns the names that resolved to an address.
     pub(super) fn names(&self, ip: IpAddr) -> impl Iterator<Item = &str> {
         self.names
             .get(&ip.to_canonical())

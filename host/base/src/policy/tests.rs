@@ -12,7 +12,7 @@ fn address(text: &str) -> SocketAddr {
     text.parse().unwrap_or_else(|e| panic!("{text}: {e}"))
 }
 
-/// No name was looked up.
+/// Returns an empty record: no name was resolved.
 fn unknown() -> Resolved {
     Resolved::default()
 }
@@ -59,7 +59,7 @@ fn names_match_by_whole_labels_and_port() {
         ("b\u{fc}cher.example:1", "xn--bcher-kva.example.", 1, true),
         // A network allows addresses, not the names that lead there.
         ("0.0.0.0/0:*", "example.org", 443, false),
-        // An address as text is an address.
+        // An address in text form is an address.
         ("*:443", "93.184.216.34", 443, true),
         ("*:443", "127.0.0.1", 443, false),
         ("*:443", "127.0.0.1.", 443, false),
@@ -100,7 +100,7 @@ fn addresses_need_a_network_or_to_be_public() {
         ("*:443", "[::ffff:10.0.0.1]:443", false),
         ("*:443", "[64:ff9b::5db8:d822]:443", true),
         ("*:443", "[64:ff9b::a00:1]:443", false),
-        // A name's rule says nothing of addresses.
+        // A rule for a name says nothing about addresses.
         ("localhost:80", "127.0.0.1:80", false),
         ("example.org:80", "93.184.216.34:80", false),
     ] {
@@ -226,7 +226,7 @@ fn a_name_may_be_looked_up_without_being_connected_to() {
         ("www.example.org", true),
         ("ntp.example", true),
         ("example.org", false),
-        // What it looks like must not depend on who looks.
+        // Look-alike dots are canonicalized before the comparison.
         ("a\u{3002}example\u{ff0e}org", true),
     ] {
         assert_eq!(only.resolve(host).is_ok(), allowed, "{host}");
@@ -274,7 +274,7 @@ fn a_names_rule_holds_for_the_addresses_that_it_resolved_to() {
         ("localhost:80", "127.0.0.1:80", true),
         ("localhost:80", "127.0.0.2:80", false),
         ("*:80", "127.0.0.1:80", false),
-        // Whoever answers for a name cannot open what is private.
+        // Whoever answers for a name cannot open private addresses.
         ("example.org:443", "10.0.0.1:443", false),
         ("*:443", "10.0.0.1:443", false),
     ] {

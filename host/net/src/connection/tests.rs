@@ -13,10 +13,10 @@ use netwasm_base::config::Limits;
 use crate::guest::NoGuest;
 use crate::testing::{connection, in_worker, pass, peer, settle, soon, until};
 
-/// More than a socket takes and the high watermark, bytes.
+/// More than the high watermark plus what a socket takes, in bytes.
 const LARGE: usize = 1 << 20;
 
-/// What a guest was told.
+/// An event delivered to a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Event {
     Made,
@@ -29,11 +29,10 @@ enum Event {
 
 use Event::{Data, Eof, Made, Pause, Resume};
 
-/// What a guest does at an event; what it says counts for the end of the peer's
-/// stream.
+/// A guest's reaction to an event. Its result counts for `Eof`.
 type Act = Box<dyn Fn(&Rc<Transport>, &Event) -> Result<bool, Gone>>;
 
-/// A guest of one connection, which notes its events.
+/// A guest of one connection, which records its events.
 struct Noting {
     events: RefCell<Vec<Event>>,
     transport: RefCell<Option<Rc<Transport>>>,
@@ -53,12 +52,12 @@ impl Noting {
         })
     }
 
-    /// One that does nothing, and goes on after the peer's end.
+    /// Returns a guest that does nothing, and stays open after the peer's end.
     fn passive() -> Rc<Self> {
         Self::new(|_, _| Ok(true))
     }
 
-    /// One that sends back what it gets.
+    /// Returns a guest that echoes.
     fn echo() -> Rc<Self> {
         Self::new(|transport, event| {
             if let Data(data) = event {
@@ -78,7 +77,7 @@ impl Noting {
         self.dead.set(said.is_err());
         let mut events = self.events.borrow_mut();
         match (events.last_mut(), event) {
-            // How it is cut in pieces does not matter.
+            // Where the data is split does not matter.
             (Some(Data(before)), Data(data)) => before.extend(data),
             (_, event) => events.push(event),
         }
@@ -89,7 +88,7 @@ impl Noting {
         self.events.borrow().contains(event)
     }
 
-    /// Waits until the connection is over, and says why it is.
+    /// Waits until the connection is over, and returns the reason.
     async fn lost(&self) -> Lost {
         let lost = || match self.events.borrow().last() {
             Some(Event::Lost(lost)) => Some(lost.clone()),
@@ -147,7 +146,7 @@ impl EventGuest for Noting {
     }
 }
 
-/// Guests for connections, in their order.
+/// Guests for successive connections.
 struct Each(RefCell<VecDeque<Rc<Noting>>>);
 
 impl Guests<Noting> for Each {
@@ -171,7 +170,7 @@ fn accept(worker: &Rc<Worker>, guest: &Rc<Noting>) -> UnixStream {
     peer(there)
 }
 
-/// Takes so much from the other end.
+/// Reads `count` bytes from the other end.
 async fn take(peer: &mut UnixStream, count: usize) -> Vec<u8> {
     let mut taken = vec![0; count];
     soon("bytes for the peer", peer.read_exact(&mut taken))
@@ -180,7 +179,7 @@ async fn take(peer: &mut UnixStream, count: usize) -> Vec<u8> {
     taken
 }
 
-/// Takes all up to the end of the stream.
+/// Reads up to the end of the stream.
 async fn take_all(peer: &mut UnixStream) -> Vec<u8> {
     let mut all = Vec::new();
     soon("the end of the stream", peer.read_to_end(&mut all))
@@ -309,7 +308,7 @@ fn what_a_guest_does_not_receive_waits() {
     });
 }
 
-/// Asserts that a connection ended for want of time, by this flag.
+/// Asserts that a connection ended by the time-out of this flag.
 fn assert_late(lost: Lost, flag: &str) {
     match lost {
         Some(ConnectionError::Timeout(why)) => assert!(why.contains(flag), "{why}"),
@@ -329,7 +328,7 @@ fn a_peer_that_takes_nothing_is_cut_off() {
         until("it is made", || guest.has(&Made)).await;
         guest.transport().write(&vec![1; LARGE]);
         pass(&worker, limit - 3 * SECOND).await;
-        // That begins its time anew.
+        // Progress restarts the time-out.
         take(&mut peer, 200 << 10).await;
         pass(&worker, limit - 3 * SECOND).await;
         assert_eq!(*guest.events.borrow(), [Made, Pause]);
@@ -392,7 +391,7 @@ fn a_small_request_does_not_wait_for_a_connection_that_always_has_more() {
         let bulk = Noting::new(move |_, event| {
             if let Data(_) = event {
                 counted.set(counted.get() + 1);
-                // As if it took long; and there is more at once.
+                // Pretends that the call took long, and sends more at once.
                 steps.advance();
                 let _ = (&send_more).write(&[2; 64 << 10]);
             }
@@ -438,7 +437,7 @@ fn a_guest_that_fails_costs_its_own_connection_alone() {
         assert_eq!(take_all(&mut lost).await, b"");
         send(&mut kept, b"y").await;
         assert_eq!(take(&mut kept, 1).await, b"y");
-        // It is told no more, not even of the end.
+        // The guest is told nothing more, not even the end.
         let expected = [Made, Data(b"x".to_vec())];
         assert_eq!(*failing.events.borrow(), expected);
         assert_eq!(worker.env().counters.connections_lost.get(), 1);

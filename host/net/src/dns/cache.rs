@@ -1,4 +1,4 @@
-//! What servers said, for as long as they say.
+//! Cache of servers' answers, for their TTL.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,13 +8,13 @@ use hickory_proto::rr::{Name, RecordType};
 
 use super::Answer;
 
-/// Answers that are kept.
+/// Maximum of cached answers.
 const MOST: usize = 8192;
 
-/// How long an answer is kept at most.
+/// Maximum time that an answer is cached.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The answers that all workers share.
+/// The answers, shared by all workers.
 #[derive(Debug, Default)]
 pub(super) struct Cache(Mutex<Answers>);
 
@@ -27,8 +27,8 @@ impl Cache {
         (*until > Instant::now()).then(|| answer.clone())
     }
 
-    /// Keeps an answer for a time. When there are too many, those go that are
-    /// no longer good, or else all.
+    /// Caches an answer for a time. A full cache drops the expired answers, or
+    /// else all.
     pub(super) fn put(&self, name: &Name, family: RecordType, answer: &Answer, time: Duration) {
         if time.is_zero() {
             return;

@@ -1,4 +1,4 @@
-//! One question to one server, and what its answer says: RFC 1035.
+//! One question to one server, and its answer: RFC 1035.
 
 use std::collections::HashMap;
 use std::io;
@@ -16,38 +16,38 @@ use tokio::time::Instant;
 
 use super::{Answer, Missing};
 
-/// The longest answer by UDP that is asked for with EDNS, bytes: what fits the
-/// MTU of IPv6 and so is never fragmented.
+/// Maximum answer by UDP to ask for with EDNS, in bytes. It fits the MTU of
+/// IPv6, and so is never fragmented.
 const EDNS_PAYLOAD: u16 = 1232;
 
-/// A datagram is not longer, bytes.
+/// Maximum length of a datagram, in bytes.
 const DATAGRAM: usize = 65_535;
 
-/// How many more times a server is asked that tells aliases one by one.
+/// Maximum of further questions to a server that tells aliases one by one.
 const ALIASES: usize = 16;
 
-/// How long an answer by UDP is waited for before the question is sent again: a
+/// Time to wait for an answer by UDP before the question is sent again, as a
 /// packet may be lost.
 const RESEND: Duration = Duration::from_secs(1);
 
-/// The length of a message's header, bytes, and what its third byte says.
+/// Length of a message's header in bytes, and the TC flag in its third byte.
 const HEADER: usize = 12;
 const TRUNCATED: u8 = 0b10;
 
-/// How a server is asked.
+/// How to ask a server.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Way {
     pub(super) server: SocketAddr,
-    /// Says that answers by UDP may be longer.
+    /// True if longer answers by UDP are accepted.
     pub(super) edns: bool,
-    /// Not by UDP at all.
+    /// True if UDP is not used at all.
     pub(super) tcp: bool,
 }
 
-/// What a server says of a name, and for how long that is good.
+/// A server's answer for a name, and the time for which it holds.
 pub(super) type Verdict = (Answer, Duration);
 
-/// Why a server's answer decides nothing: the next is asked.
+/// Reason why a server's answer decides nothing. The next server is asked.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Undecided {
     #[error(transparent)]
@@ -68,7 +68,7 @@ pub(super) enum Undecided {
 pub(super) async fn ask(way: Way, name: &Name, family: RecordType) -> Result<Verdict, Undecided> {
     let mut owner = name.clone();
     let mut seconds = u32::MAX;
-    // A server may tell a part of the aliases, and is asked for the rest.
+    // A server may tell only some of the aliases, and is asked for the rest.
     for _ in 0..=ALIASES {
         let asked = owner.clone();
         let message = exchange(way, Query::query(asked.clone(), family)).await?;
@@ -112,13 +112,13 @@ fn alias(record: &Record) -> Option<(&Name, (&Name, u32))> {
     }
 }
 
-/// How long it holds that there is nothing: RFC 2308, section 5.
+/// Returns the time for which a negative answer holds: RFC 2308, section 5.
 fn negative(message: &Message, seconds: u32) -> Duration {
     let seconds = soa(message).map_or(0, |soa| soa.min(seconds));
     Duration::from_secs(seconds.into())
 }
 
-/// How long an authority's `no` is good, seconds.
+/// Returns the time for which an authority's negative answer holds, in seconds.
 fn soa(message: &Message) -> Option<u32> {
     message
         .authorities
@@ -129,16 +129,16 @@ fn soa(message: &Message) -> Option<u32> {
         })
 }
 
-/// True if the server neither knows the name nor asks others for it.
+/// True if the server neither knows the name nor asks other servers.
 fn is_referral(message: &Message) -> bool {
     let metadata = &message.metadata;
     let says = metadata.authoritative || metadata.recursion_available;
     !says && message.answers.is_empty() && soa(message).is_none()
 }
 
-/// Sends a question and waits for its answer: without EDNS where the server
-/// does not understand that (RFC 6891, section 7), and by TCP where the answer
-/// does not fit a datagram.
+/// Sends a question and waits for its answer. Falls back to no EDNS if the
+/// server does not understand it (RFC 6891, section 7), and to TCP if the
+/// answer does not fit a datagram.
 async fn exchange(way: Way, query: Query) -> Result<Message, Undecided> {
     let answer = send(way, &query, way.edns).await?;
     match answer.metadata.response_code {
@@ -148,7 +148,7 @@ async fn exchange(way: Way, query: Query) -> Result<Message, Undecided> {
 }
 
 async fn send(way: Way, query: &Query, edns: bool) -> Result<Message, Undecided> {
-    // Its number is random.
+    // The message's ID is random.
     let mut question = Message::query();
     question.metadata.recursion_desired = true;
     question.add_query(query.clone());
@@ -167,8 +167,8 @@ async fn send(way: Way, query: &Query, edns: bool) -> Result<Message, Undecided>
     by_tcp(way.server, &question, &bytes).await
 }
 
-/// Asks by UDP, from a port that the system picks at random. None is an answer
-/// that is cut short.
+/// Asks by UDP, from a port that the system picks at random. Returns `None` if
+/// the answer is truncated.
 async fn by_udp(
     server: SocketAddr,
     question: &Message,
@@ -179,7 +179,8 @@ async fn by_udp(
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let socket = UdpSocket::bind((any, 0)).await?;
-    // Others cannot answer then, and it is heard if nobody listens there.
+    // On a connected socket no other host can answer, and an unreachable port
+    // is reported.
     socket.connect(server).await?;
     socket.send(bytes).await?;
     let mut buffer = Vec::with_capacity(DATAGRAM);
@@ -193,7 +194,7 @@ async fn by_udp(
         if !is_reply(&buffer, bytes) {
             continue;
         }
-        // What is cut short may break off anywhere.
+        // A truncated message may break off anywhere, so it is not parsed.
         if buffer[2] & TRUNCATED != 0 {
             return Ok(None);
         }
@@ -204,7 +205,7 @@ async fn by_udp(
     }
 }
 
-/// Asks by TCP, where lengths go first.
+/// Asks by TCP, where a length precedes each message.
 async fn by_tcp(
     server: SocketAddr,
     question: &Message,
@@ -229,13 +230,12 @@ async fn by_tcp(
     }
 }
 
-/// True if a message has a question's number and a whole header.
+/// True if a message has the question's ID and a whole header.
 fn is_reply(message: &[u8], question: &[u8]) -> bool {
     message.len() >= HEADER && message[..2] == question[..2]
 }
 
-/// True if a message answers a question. Where it is an error, the question may
-/// be left out.
+/// True if a message answers a question. An error may leave out the question.
 fn answers(message: &Message, question: &Message) -> bool {
     let errs = message.metadata.response_code != ResponseCode::NoError;
     message.metadata.message_type == MessageType::Response

@@ -1,7 +1,7 @@
 //! `/etc/hosts` and `/etc/resolv.conf`.
 //!
-//! Both are read as bytes, and an entry that makes no sense is lost alone: it
-//! is told in the log, and the rest of its line and file holds.
+//! Both are read as bytes. A bad entry is ignored alone: it is logged, and the
+//! rest of its line and file still counts.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,10 +14,10 @@ use netwasm_base::policy::{canonical_name, is_host_name};
 pub(super) const HOSTS: &str = "/etc/hosts";
 pub(super) const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// This machine's name.
+/// File with this machine's name.
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 
-/// Entries of one file that are told as ignored; of more only the number.
+/// Maximum of ignored entries of a file to log; of the rest, only the number.
 const TOLD: usize = 5;
 
 /// Limits of glibc: seconds, rounds and dots.
@@ -25,9 +25,9 @@ const MOST_TIMEOUT: u64 = 30;
 const MOST_ATTEMPTS: u32 = 5;
 const MOST_DOTS: usize = 15;
 
-/// Options of resolv.conf(5) that change nothing here: debugging, what only
-/// reverse look-ups use, a change of the file (it is always noticed), and the
-/// order of the two questions (each has a socket of its own).
+/// Options of resolv.conf(5) without effect here: debugging, options of reverse
+/// look-ups, reloading the file (a change is always noticed), and the order of
+/// the two questions (each has its own socket).
 const WITHOUT_EFFECT: [&str; 11] = [
     "debug",
     "inet6",
@@ -42,12 +42,12 @@ const WITHOUT_EFFECT: [&str; 11] = [
     "single-request-reopen",
 ];
 
-/// The addresses that the hosts file has for names, in their canonical form.
+/// Addresses in the hosts file, by canonical name.
 #[derive(Debug, Default)]
 pub(super) struct Hosts(HashMap<String, Vec<IpAddr>>);
 
 impl Hosts {
-    /// Reads [`HOSTS`]; a file that cannot be read says nothing.
+    /// Reads [`HOSTS`]. An unreadable file counts as empty.
     pub(super) fn load() -> Self {
         let mut ignored = Ignored::of(HOSTS);
         let hosts = Self::parse(&read(HOSTS), &mut ignored);
@@ -80,24 +80,24 @@ impl Hosts {
         Self(hosts)
     }
 
-    /// The addresses of a canonical name; none where the file does not have it.
+    /// Returns the addresses of a canonical name; empty if the file lacks it.
     pub(super) fn addresses(&self, name: &str) -> &[IpAddr] {
         self.0.get(name).map_or(&[], Vec::as_slice)
     }
 }
 
-/// How servers are asked: resolv.conf(5), with its defaults.
+/// How to ask servers: resolv.conf(5), with its defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Conf {
-    /// In the order in which they are asked.
+    /// Servers, in the order of asking.
     pub(super) servers: Vec<SocketAddr>,
-    /// Names that are appended, in their canonical form.
+    /// Domains to append, in canonical form.
     search: Vec<String>,
-    /// A name with fewer dots is first looked for in the search list.
+    /// Names with fewer dots are looked up in the search list first.
     dots: usize,
-    /// How long a server may be silent before the next is asked.
+    /// Time that a server may be silent before the next is asked.
     pub(super) timeout: Duration,
-    /// How many times all servers are asked.
+    /// Number of times that all servers are asked.
     pub(super) attempts: u32,
     switches: Vec<Switch>,
 }
@@ -107,7 +107,7 @@ pub(super) struct Conf {
 pub(super) enum Switch {
     /// Begin each look-up with another server.
     Rotate,
-    /// Take answers by UDP of more than 512 bytes: RFC 6891.
+    /// Accept answers by UDP of more than 512 bytes: RFC 6891.
     Edns,
     /// Ask by TCP only.
     Tcp,
@@ -129,7 +129,8 @@ impl Default for Conf {
 }
 
 impl Conf {
-    /// The servers of `--dns-server`, or what [`RESOLV_CONF`] says.
+    /// Returns the servers of `--dns-server`, or the contents of
+    /// [`RESOLV_CONF`].
     pub(super) fn load(config: &DnsConfig) -> Self {
         if !config.servers.is_empty() {
             return Self {
@@ -145,8 +146,8 @@ impl Conf {
         conf
     }
 
-    /// Without a server there is the one of this machine, and without a search
-    /// list the domain of this machine's name.
+    /// Parses resolv.conf(5). The default server is this machine's. The default
+    /// search list is the domain of this machine's name.
     fn parse(text: &str, host: &str, ignored: &mut Ignored) -> Self {
         let mut conf = Self::default();
         let mut search = None;
@@ -199,8 +200,10 @@ impl Conf {
         domains
     }
 
+    /// Applies an option.
+    ///
     /// # Errors
-    /// Why it is ignored.
+    /// Fails with the reason why the option is ignored.
     fn option(&mut self, option: &str) -> Result<(), &'static str> {
         let (name, value) = option.split_once(':').unwrap_or((option, ""));
         let number = value.parse::<u32>().map_err(|_| "not a number");
@@ -215,7 +218,7 @@ impl Conf {
             "edns0" => self.switches.push(Switch::Edns),
             "use-vc" => self.switches.push(Switch::Tcp),
             "no-aaaa" => self.switches.push(Switch::NoIpv6),
-            // What a server says of DNSSEC is not looked at.
+            // A server's statement about DNSSEC is not used.
             "trust-ad" => {}
             name if WITHOUT_EFFECT.contains(&name) => {}
             _ => return Err("not supported"),
@@ -227,8 +230,8 @@ impl Conf {
         self.switches.contains(&switch)
     }
 
-    /// The names to ask for in turn, for a canonical name: `search` and
-    /// `ndots`. One that `ends` with a dot is asked for as it is.
+    /// Returns the names to ask for in turn, for a canonical name: `search` and
+    /// `ndots`. A name that `ends` with a dot is asked for as it is.
     pub(super) fn candidates(&self, name: &str, ends: bool) -> Vec<String> {
         if ends {
             return vec![name.to_owned()];
@@ -245,7 +248,7 @@ impl Conf {
         }
         let mut distinct = Vec::new();
         for candidate in candidates {
-            // Too long a name is none.
+            // A name that is too long is not a host name.
             if is_host_name(&candidate) && !distinct.contains(&candidate) {
                 distinct.push(candidate);
             }
@@ -254,7 +257,8 @@ impl Conf {
     }
 }
 
-/// A server's address, with its scope where it is link-local: `fe80::1%eth0`.
+/// Parses a server's address, with its scope if it is link-local:
+/// `fe80::1%eth0`.
 fn server(text: &str) -> Option<SocketAddr> {
     let Some((ip, scope)) = text.split_once('%') else {
         return Some((text.parse::<IpAddr>().ok()?, DNS_PORT).into());
@@ -264,13 +268,14 @@ fn server(text: &str) -> Option<SocketAddr> {
     Some(SocketAddrV6::new(ip, DNS_PORT, 0, scope).into())
 }
 
-/// The number of a network interface.
+/// Returns the index of a network interface.
 fn interface(name: &str) -> Option<u32> {
     let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
     rustix::net::netdevice::name_to_index(socket, name).ok()
 }
 
-/// A file's text, without what is not UTF-8; empty where it cannot be read.
+/// Reads a file, replacing what is not UTF-8; returns nothing if it is
+/// unreadable.
 fn read(path: &str) -> String {
     let bytes = std::fs::read(path).unwrap_or_else(|error| {
         let told = error.kind() != io::ErrorKind::NotFound;
@@ -284,7 +289,7 @@ fn read(path: &str) -> String {
     text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned()
 }
 
-/// The words of each line, without its comment, and the line's number.
+/// Returns the number of each line, and its words without the comment.
 fn lines<'a>(text: &'a str, comment: &[char]) -> impl Iterator<Item = (usize, Vec<&'a str>)> {
     let numbered = (1..).zip(text.lines());
     numbered.map(move |(number, line)| {
@@ -293,7 +298,7 @@ fn lines<'a>(text: &'a str, comment: &[char]) -> impl Iterator<Item = (usize, Ve
     })
 }
 
-/// What of a file is ignored.
+/// The ignored entries of a file.
 struct Ignored {
     path: &'static str,
     entries: Vec<String>,
@@ -312,7 +317,7 @@ impl Ignored {
     fn add(&mut self, line: usize, entry: &str, why: &str) {
         self.count += 1;
         if self.entries.len() < TOLD {
-            // As a quoted text: it may hold anything.
+            // Quoted, as it may contain anything.
             self.entries
                 .push(format!("line {line}: {entry:?} is {why}"));
         }

@@ -1,10 +1,10 @@
-//! Asks servers in their order, as resolv.conf(5) says.
+//! Asks servers in their order, as in resolv.conf(5).
 //!
-//! The first server is asked for both families at once. The next is asked
-//! where it is silent, or its answer decides nothing: SERVFAIL, REFUSED, NOTIMP
-//! and the like. Whoever decides one family (addresses, no data, no such name)
-//! is the one to decide the other too: servers that know different names are
-//! not mixed. A late answer of a server that was given up still counts.
+//! The first server is asked for both families at once. The next is asked if it
+//! is silent, or if its answer decides nothing (SERVFAIL, REFUSED, NOTIMP and
+//! so on). The server that decides one family (addresses, no data, no such
+//! name) decides the other too: servers that know different names are not
+//! mixed. A late answer of a server that was given up still counts.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,29 +22,29 @@ use super::exchange::{self, Verdict, Way};
 use super::files::{Conf, Switch};
 use super::{Answer, Missing};
 
-/// The families, the one first that RFC 8305 prefers.
+/// The families, the one preferred by RFC 8305 first.
 const FAMILIES: [RecordType; 2] = [RecordType::AAAA, RecordType::A];
 
 /// What is known of each family.
 pub(super) type Found = [Option<Answer>; 2];
 
-/// The servers, and what they answered.
+/// The servers, and the cache of their answers.
 #[derive(Debug)]
 pub(super) struct Servers {
     conf: Conf,
-    /// How long a server may be silent before the next is asked.
+    /// Time that a server may be silent before the next is asked.
     patience: Duration,
-    /// The server that the next look-up begins with: `rotate`.
+    /// Index of the server that begins the next look-up (`rotate`).
     first: AtomicUsize,
     cache: Cache,
 }
 
 impl Servers {
-    /// `timeout` is the time for a look-up as a whole.
+    /// Creates the list of servers. `timeout` limits a whole look-up.
     pub(super) fn new(conf: Conf, timeout: Duration) -> Self {
         let turns = conf.attempts * u32::try_from(conf.servers.len()).unwrap_or(u32::MAX);
         Self {
-            // Each has its turns within the time.
+            // Each server has all its turns within `timeout`.
             patience: conf.timeout.min(timeout / turns.max(1)),
             conf,
             first: AtomicUsize::new(0),
@@ -52,12 +52,12 @@ impl Servers {
         }
     }
 
-    /// The names to ask for in turn: see [`Conf::candidates`].
+    /// Returns the names to ask for in turn: see [`Conf::candidates`].
     pub(super) fn candidates(&self, name: &str, ends: bool) -> Vec<String> {
         self.conf.candidates(name, ends)
     }
 
-    /// What needs no server: answers that are still good.
+    /// Returns the answers that need no server.
     pub(super) fn known(&self, name: &Name) -> Found {
         FAMILIES.map(|family| match family {
             RecordType::AAAA if self.conf.has(Switch::NoIpv6) => Some(Err(Missing::NoAddress)),
@@ -65,12 +65,13 @@ impl Servers {
         })
     }
 
-    /// Asks for what is not known of a name, and tells it as it comes.
+    /// Asks for the unknown families of a name, and reports answers as they
+    /// arrive.
     pub(super) async fn ask(self: Arc<Self>, name: Name, found: watch::Sender<Found>) {
         let mut turns = self.turns().into_iter();
         let mut asked = FuturesUnordered::new();
         let mut turn = 0_usize;
-        // Questions of this turn that are not answered yet.
+        // Unanswered questions of this turn.
         let mut open = 0_usize;
         let mut due = Instant::now();
         let mut decided = None;
@@ -123,7 +124,7 @@ impl Servers {
         }
     }
 
-    /// The servers in the order in which they are asked.
+    /// Returns the servers in the order of asking.
     fn turns(&self) -> Vec<SocketAddr> {
         let mut servers = self.conf.servers.clone();
         if self.conf.has(Switch::Rotate) {
@@ -149,14 +150,14 @@ impl Servers {
         found: &watch::Sender<Found>,
     ) {
         self.cache.put(name, FAMILIES[place], &answer, time);
-        // A server may answer twice, where it was asked twice.
+        // A server that was asked twice may answer twice.
         found.send_modify(|found| {
             found[place].get_or_insert(answer);
         });
     }
 }
 
-/// Says the same of each family that nothing is known of.
+/// Sets each family that is still unknown to `missing`.
 fn fill(found: &watch::Sender<Found>, missing: Missing) {
     found.send_modify(|found| {
         for answer in found {

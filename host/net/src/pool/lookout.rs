@@ -1,6 +1,6 @@
-//! Watching the sockets of kept connections for what their peers do unasked,
-//! without a system call for each: all are in one epoll(7) instance, which is
-//! asked from time to time.
+//! Watches the sockets of kept connections for anything that their peers do
+//! unasked. All sockets are in one epoll(7) instance, polled from time to time,
+//! which saves a system call for each.
 
 use std::collections::HashSet;
 use std::io;
@@ -11,20 +11,22 @@ use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
-/// How many sockets are told of at a time.
+/// Maximum of sockets reported at a time.
 const EVENTS: usize = 256;
 
-/// Sockets that are watched.
+/// The watched sockets.
 #[derive(Debug)]
 pub(crate) struct Lookout {
     epoll: OwnedFd,
-    /// The next number.
+    /// Number of the next socket.
     next: AtomicU64,
 }
 
 impl Lookout {
+    /// Creates an empty lookout.
+    ///
     /// # Errors
-    /// No descriptor is left.
+    /// Fails if no descriptor is left.
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
@@ -32,8 +34,8 @@ impl Lookout {
         })
     }
 
-    /// Watches a socket. Returns the number by which it is told of; `None`
-    /// where the kernel watches no more.
+    /// Watches a socket. Returns its number for [`Self::stirred`], or `None` if
+    /// the kernel watches no more.
     pub(super) fn add(&self, socket: impl AsFd) -> Option<u64> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let data = EventData::new_u64(number);
@@ -47,17 +49,17 @@ impl Lookout {
         Some(number)
     }
 
-    /// Watches a socket no more, which stays open.
+    /// Stops watching a socket, which stays open.
     pub(super) fn remove(&self, socket: impl AsFd) {
-        // It was added.
+        // It cannot fail: the socket was added.
         let _ = epoll::delete(&self.epoll, socket);
     }
 
-    /// The numbers of sockets that have something to read, or an end.
+    /// Returns the numbers of sockets that have something to read, or an end.
     pub(crate) fn stirred(&self) -> HashSet<u64> {
         let mut events = Vec::with_capacity(EVENTS);
         let now = Timespec::default();
-        // A signal may interrupt it: the next time will do.
+        // A signal may interrupt the call. The next call will do.
         let _ = epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&now));
         events.iter().map(|event| event.data.u64()).collect()
     }

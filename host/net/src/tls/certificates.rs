@@ -1,4 +1,4 @@
-//! The certificates that servers show, and how files are read that hold some.
+//! Certificates of servers, and reading certificate files.
 
 use std::fmt;
 use std::path::Path;
@@ -13,8 +13,8 @@ use rustls::sign::CertifiedKey;
 use netwasm_base::config::CertificateFiles;
 use netwasm_base::error::Error;
 
-/// The server's certificates; the first is for clients that ask for none of
-/// their names, or for no name.
+/// The server's certificates. The first is for clients that send no name, or a
+/// name of none of them.
 #[derive(Debug)]
 pub(super) struct BySni(Vec<Arc<CertifiedKey>>);
 
@@ -22,7 +22,7 @@ impl BySni {
     /// Reads chains and keys.
     ///
     /// # Errors
-    /// Names the file and what is wrong with it.
+    /// Fails with the file and what is wrong with it.
     pub(super) fn load(
         provider: &CryptoProvider,
         certificates: &[CertificateFiles],

@@ -1,8 +1,8 @@
-//! Clients that show a certificate: `--client-ca`.
+//! Clients that present a certificate: `--client-ca`.
 //!
-//! A session is resumed without its handshake's certificates: rustls takes them
-//! from the ticket, as they were. So they are verified again here, at the time
-//! and by the authorities of the resumption.
+//! Resuming a session does not verify certificates: rustls takes them from the
+//! ticket, as they were at the handshake. So they are verified again here, as
+//! of the time of the resumption and by the authorities of that time.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -12,7 +12,7 @@ use rustls::server::ProducesTickets;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{Error, HandshakeKind, ServerConnection};
 
-/// How clients are verified, and the tickets that they resume sessions by.
+/// Verification of clients, and the tickets by which they resume sessions.
 #[derive(Debug)]
 pub(super) struct Clients {
     pub(super) verifier: Arc<dyn ClientCertVerifier>,
@@ -20,8 +20,10 @@ pub(super) struct Clients {
 }
 
 impl Clients {
+    /// Creates the verification, with a new ticket key.
+    ///
     /// # Errors
-    /// There is no randomness for a key.
+    /// Fails if no randomness is available for the key.
     pub(super) fn new(verifier: Arc<dyn ClientCertVerifier>) -> Result<Self, Error> {
         Ok(Self {
             verifier,
@@ -29,13 +31,12 @@ impl Clients {
         })
     }
 
-    /// Verifies the client of a handshake that has ended, if it resumed a
-    /// session.
+    /// Verifies the client of a completed handshake, if it resumed a session.
     ///
     /// # Errors
-    /// What is wrong with its certificate. All tickets are forgotten then: this
-    /// client, too, may have another certificate by now, and is asked for it
-    /// the next time.
+    /// Fails with what is wrong with its certificate, and invalidates all
+    /// tickets. A client that has another certificate by now is then asked for
+    /// it the next time.
     pub(super) fn verify_again(&self, session: &ServerConnection) -> Result<(), Error> {
         if session.handshake_kind() != Some(HandshakeKind::Resumed) {
             return Ok(());
@@ -59,10 +60,10 @@ impl Clients {
 pub(super) struct Tickets(RwLock<Arc<dyn ProducesTickets>>);
 
 impl Tickets {
-    /// Makes all tickets useless that were given so far.
+    /// Invalidates all tickets issued so far.
     fn forget(&self) {
-        // Without randomness for another key the old one stays, and the
-        // certificates in its tickets are refused each time.
+        // Without randomness for a new key the old one stays. The certificates
+        // in its tickets are then refused each time.
         if let Ok(tickets) = Ticketer::new() {
             *self.0.write().unwrap_or_else(PoisonError::into_inner) = tickets;
         }

@@ -1,9 +1,9 @@
-//! The session of one connection.
+//! The TLS session of one connection.
 //!
 //! It works on the connection's own buffers: what arrives is decrypted from the
 //! worker's scratch buffer, and what a guest writes is encrypted straight from
-//! its memory. It uses rustls itself rather than tokio-rustls, which reads
-//! 4 KiB of ciphertext a system call where this reads what there is.
+//! its memory. It uses rustls directly rather than tokio-rustls, which reads 4
+//! KiB of ciphertext per system call; this code reads all that is there.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -18,22 +18,23 @@ use crate::queue::{Chunk, WriteQueue};
 use super::clients::Clients;
 use super::tls_error;
 
-/// How much of a file is encrypted at a time, bytes: one record's worth.
+/// Bytes of a file to encrypt at a time: one record's worth.
 const FILE_STEP: usize = 16 << 10;
 
 /// The TLS session of one connection.
 pub struct Session {
     connection: Connection,
-    /// Of a server whose clients show certificates.
+    /// Verification of clients, if this is a server that asks for certificates.
     clients: Option<Arc<Clients>>,
-    /// What was written but may not be encrypted yet: it follows a part of a
-    /// file that is still being sent.
+    /// Plain text that may not be encrypted yet, as it follows a part of a file
+    /// that is still being sent.
     staged: WriteQueue,
-    /// Ciphertext that arrived but was not taken yet, since the guest paused.
+    /// Ciphertext that has arrived but was not used yet, since the guest
+    /// paused.
     incoming: KeptCiphertext,
-    /// Plain bytes that rustls keeps until the handshake is done.
+    /// Plain bytes that rustls holds until the handshake is done.
     waiting: u64,
-    /// Whether the peer said `close_notify`.
+    /// True if the peer sent `close_notify`.
     peer_closed: bool,
 }
 
@@ -63,8 +64,8 @@ impl Session {
         self.connection.is_handshaking()
     }
 
-    /// What is queued as plain text: all, and the part of it that is in
-    /// memory; bytes.
+    /// Returns the plain text queued, in bytes: all of it, and the part in
+    /// memory.
     pub(crate) fn staged(&self) -> (u64, u64) {
         (
             self.staged.len() + self.waiting,
@@ -72,13 +73,13 @@ impl Session {
         )
     }
 
-    /// Parts of files among what is queued as plain text.
+    /// Returns the number of file parts in the queue of plain text.
     pub(crate) fn staged_parts(&self) -> usize {
         self.staged.file_parts()
     }
 
-    /// Whether the sending side can be shut without ending the other:
-    /// TLS 1.3 (RFC 8446, section 6.1), not before.
+    /// True if the session can be half-closed: in TLS 1.3 (RFC 8446, section
+    /// 6.1), not before.
     pub(crate) fn can_half_close(&self) -> bool {
         !self.is_handshaking()
             && self.connection.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3)
@@ -89,29 +90,29 @@ impl Session {
         self.incoming.data.extend_from_slice(ciphertext);
     }
 
-    /// What was kept, if anything.
+    /// Takes the kept ciphertext, if any.
     pub(crate) fn take_kept(&mut self) -> Option<KeptCiphertext> {
         (!self.incoming.rest().is_empty()).then(|| std::mem::take(&mut self.incoming))
     }
 
-    /// Keeps what [`Self::take_kept`] gave and was not used.
+    /// Puts back the unused rest of [`Self::take_kept`].
     pub(crate) fn put_back(&mut self, kept: KeptCiphertext) {
         if !kept.rest().is_empty() {
             self.incoming = kept;
         }
     }
 
-    /// Takes some ciphertext in, and says how much. Plain text is then to be
-    /// taken out by [`Self::read`] before more is given.
+    /// Takes some ciphertext, and returns how much. The caller must then take
+    /// out the plain text by [`Self::read`] before giving more.
     ///
     /// # Errors
-    /// The peer broke the protocol, or its certificate is refused. An alert
-    /// for it may be waiting to be sent.
+    /// Fails if the peer broke the protocol, or if its certificate is refused.
+    /// An alert for the peer may be waiting to be sent.
     pub(crate) fn feed(&mut self, ciphertext: &[u8]) -> Result<usize, ConnectionError> {
         let mut rest = ciphertext;
         let was_handshaking = self.is_handshaking();
         while !rest.is_empty() && !self.peer_closed {
-            // It takes a few KiB at a time, and refuses while its buffer of
+            // rustls takes a few KiB at a time, and refuses while its buffer of
             // plain text is full.
             if !matches!(self.connection.read_tls(&mut rest), Ok(1..)) {
                 break;
@@ -131,25 +132,26 @@ impl Session {
         Ok(ciphertext.len() - rest.len())
     }
 
-    /// Takes plain text out: 0 is none at present.
+    /// Takes out plain text; 0 means none at present.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> usize {
-        // `WouldBlock` is none at present, 0 the end; `peer_closed` knows.
+        // rustls reports none at present as `WouldBlock`, and the end as 0.
+        // `peer_closed` tells the end here.
         self.connection.reader().read(buffer).unwrap_or(0)
     }
 
-    /// Whether [`Self::read`] would yield some, or may after what was kept is
-    /// taken in.
+    /// True if [`Self::read`] would yield plain text, or may do so once the
+    /// kept ciphertext is taken in.
     pub(crate) fn has_plain_text(&mut self) -> bool {
         let chunk = self.connection.reader().into_first_chunk();
         chunk.is_ok_and(|chunk| !chunk.is_empty()) || !self.incoming.rest().is_empty()
     }
 
-    /// Whether the peer ended its stream by `close_notify`.
+    /// True if the peer ended its stream by `close_notify`.
     pub(crate) fn peer_closed(&self) -> bool {
         self.peer_closed
     }
 
-    /// Encrypts into `out`, or stages what has to wait for a file.
+    /// Encrypts into `out`, or stages what must wait for a file.
     pub(crate) fn write(&mut self, data: &[u8], out: &mut dyn Sink) {
         if self.staged.is_empty() {
             self.encrypt(data, out);
@@ -169,15 +171,16 @@ impl Session {
         }
     }
 
-    /// Stages what [`Self::pump`] is to encrypt when its turn comes.
+    /// Returns the queue of plain text that [`Self::pump`] encrypts.
     pub(crate) fn stage(&mut self) -> &mut WriteQueue {
         &mut self.staged
     }
 
-    /// Encrypts the next of what is staged, once all before it is gone.
+    /// Encrypts the next piece of the staged plain text, once all before it is
+    /// gone.
     ///
     /// # Errors
-    /// The file cannot be read, or became shorter.
+    /// Fails if the file cannot be read, or became shorter.
     pub(crate) fn pump(&mut self, out: &mut dyn Sink) -> io::Result<()> {
         if self.is_handshaking() {
             return Ok(());
@@ -202,13 +205,13 @@ impl Session {
         Ok(())
     }
 
-    /// Says `close_notify`.
+    /// Sends `close_notify`.
     pub(crate) fn close(&mut self, out: &mut dyn Sink) {
         self.connection.send_close_notify();
         self.flush(out);
     }
 
-    /// Whether nothing is under way on it, so that it can be parked.
+    /// True if nothing is under way, so that the session can be parked.
     pub(crate) fn is_quiet(&mut self) -> bool {
         !self.peer_closed
             && !self.is_handshaking()
@@ -217,17 +220,17 @@ impl Session {
             && !self.has_plain_text()
     }
 
-    /// The session without what only a transport has.
+    /// Returns the session without its transport's parts.
     pub(crate) fn park(self) -> ParkedSession {
         ParkedSession(self.connection)
     }
 
-    /// Hands the records that rustls made to `out`: handshake, alerts.
+    /// Hands the records that rustls produced (handshake, alerts) to `out`.
     pub(crate) fn flush(&mut self, out: &mut dyn Sink) {
         let mut adapter = Adapter(out);
         while self.connection.wants_write() {
-            // The sink takes all, so neither an error nor a zero ends this
-            // early.
+            // The sink takes everything, so neither an error nor a zero ends
+            // this early.
             if !matches!(self.connection.write_tls(&mut adapter), Ok(1..)) {
                 break;
             }
@@ -238,17 +241,17 @@ impl Session {
         if self.is_handshaking() {
             self.waiting += data.len() as u64;
         }
-        // Without a buffer limit this takes all.
+        // Without a buffer limit this takes everything.
         let _ = self.connection.writer().write_all(data);
         self.flush(out);
     }
 
-    /// Whether both ends have agreed on a protocol.
+    /// True if both ends have agreed on a protocol.
     pub(crate) fn speaks(&self, protocol: &[u8]) -> bool {
         self.connection.alpn_protocol() == Some(protocol)
     }
 
-    /// What is known of the session, once its handshake is done.
+    /// Returns what is known of the session, once its handshake is done.
     pub(crate) fn info(&self) -> Option<SessionInfo> {
         if self.is_handshaking() {
             return None;
@@ -275,7 +278,7 @@ impl Session {
     }
 }
 
-/// A session whose connection nobody uses at present.
+/// A session whose connection is not in use.
 pub struct ParkedSession(Connection);
 
 impl fmt::Debug for ParkedSession {
@@ -285,8 +288,8 @@ impl fmt::Debug for ParkedSession {
 }
 
 impl ParkedSession {
-    /// Takes ciphertext in, and says whether it was nothing but the session's
-    /// own: no plain text, no end, nothing to answer.
+    /// Takes in ciphertext. Returns true if it held only the session's own
+    /// messages: no plain text, no end, nothing to answer.
     pub(crate) fn takes_quietly(&mut self, mut ciphertext: &[u8]) -> bool {
         while !ciphertext.is_empty() {
             if !matches!(self.0.read_tls(&mut ciphertext), Ok(1..)) {
@@ -321,10 +324,11 @@ impl KeptCiphertext {
         self.data.get(self.used..).unwrap_or_default()
     }
 
-    /// Counts some as used.
+    /// Marks `count` bytes as used.
     ///
     /// # Errors
-    /// None was: the session is stuck, and must not be asked for ever.
+    /// Fails if `count` is 0: the session is stuck, and retrying would never
+    /// end.
     pub(crate) fn advance(&mut self, count: usize) -> Result<(), ConnectionError> {
         if count == 0 {
             return Err(ConnectionError::Tls("the session takes no more".into()));
@@ -337,20 +341,20 @@ impl KeptCiphertext {
 /// What is known of a session: `tls-info` of the WIT package.
 #[derive(Debug)]
 pub struct SessionInfo {
-    /// Such as `TLSv1.3`.
+    /// Version, such as `TLSv1.3`.
     pub version: &'static str,
-    /// The suite's name as IANA has it.
+    /// IANA name of the cipher suite.
     pub cipher: &'static str,
-    /// The protocol that was agreed on (RFC 7301).
+    /// Agreed protocol (RFC 7301).
     pub alpn: Option<Vec<u8>>,
-    /// Whom the client asked for (RFC 6066, section 3).
+    /// Server name that the client asked for (RFC 6066, section 3).
     pub server_name: Option<String>,
-    /// The peer's own certificate, DER.
+    /// The peer's own certificate, in DER.
     pub peer_certificate: Option<Vec<u8>>,
 }
 
-/// Where ciphertext goes: the socket, and the queue for what that does not
-/// take. It takes everything.
+/// Destination of ciphertext: the socket, and the queue for what the socket
+/// does not take. A sink takes everything.
 pub trait Sink {
     /// Takes the slices, in order.
     fn accept(&mut self, slices: &[io::IoSlice<'_>]);

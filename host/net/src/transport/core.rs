@@ -1,4 +1,4 @@
-//! What changes in the life of a transport, and what goes straight to its
+//! The mutable state of a transport, and the operations that go straight to its
 //! socket.
 
 use std::io::{self, IoSlice};
@@ -22,55 +22,57 @@ use crate::tls::{KeptCiphertext, Session, Sink};
 use crate::transport::Transport;
 use crate::transport::delivery::{Delivery, Leaving};
 
-/// What changes in the life of a [`Transport`].
+/// The mutable state of a [`Transport`].
 #[derive(Debug)]
 pub struct Core {
     /// `None` once the connection is lost.
     pub socket: Option<Watched>,
     pub flow: Flow,
-    /// Bytes for the socket as they are: plain text, or records.
+    /// Bytes for the socket as they are: plain text, or TLS records.
     pub(crate) queue: WriteQueue,
     pub(crate) tls: Option<Box<Session>>,
-    /// Where the host copies what arrives.
+    /// Relay that copies what arrives to another transport.
     pub(crate) relay: Option<Box<Relay>>,
-    /// The transport whose stream the host copies to this one.
+    /// The source of native copying to this transport.
     pub(crate) fed_by: Weak<Transport>,
-    /// Whether that copying waits for room in this one's socket.
+    /// True if that copying waits for room in this transport's socket.
     pub(crate) wants_room: bool,
-    /// Whether that copying is to be told when all that is queued is sent.
+    /// True if that copying is to be woken once the queue is empty.
     pub(crate) feeder_waits: bool,
     pub(super) waker: Option<Waker>,
-    /// The guest's stream of what arrives, where it waits.
+    /// Waker of the guest's receiving stream, if it waits.
     pub(super) receiver: Option<Waker>,
-    /// The guest's stream of what is to be sent, where it waits.
+    /// Waker of the guest's sending stream, if it waits.
     pub(super) sender: Option<Waker>,
-    /// What a guest's streams received and sent in the present poll.
+    /// Bytes that the guest's streams received and sent in the present poll.
     pub(super) received: Moved,
     pub(super) sent: Moved,
-    /// When a byte last moved.
+    /// Tick at which a byte last moved.
     pub(super) touched: Tick,
-    /// When the peer last took some of what is queued, or the queue was empty.
+    /// Tick at which the peer last took some of the queue, or the queue was
+    /// empty.
     pub(super) progressed: Tick,
-    /// What the peer has acknowledged.
+    /// Bytes that the peer has acknowledged.
     pub(super) delivery: Delivery,
-    /// When the present stage (handshake) must be over.
+    /// Time limit of the present stage (the handshake), and its name.
     pub(super) deadline: Option<(Tick, &'static str)>,
-    /// When the task is to be told that time has passed.
+    /// Tick at which the task is to be woken by the alarm.
     pub(super) alarm: Option<Tick>,
-    /// The time of an alarm that begins when the peer has acknowledged all.
+    /// Duration of an alarm that starts once the peer has acknowledged
+    /// everything.
     pub(super) rest: Option<Duration>,
-    /// Whether it was not yet told.
+    /// True if the alarm has rung and the task has yet to be told.
     pub(super) rang: bool,
-    /// What the peer did that nobody has read yet.
+    /// What the peer did while nobody was reading.
     pub(super) leaving: Leaving,
-    /// True for a connection that a guest has as streams.
+    /// True if a guest has the connection as streams.
     pub(super) has_streams: bool,
     /// True while the guest's stream waits for something to receive.
     pub(super) reads: bool,
     /// Counts the connection against `--max-connections` or `--max-outgoing`.
     pub(super) permit: Option<OwnedSemaphorePermit>,
 }
-/// What was moved in one poll of a task.
+/// Bytes moved in one poll of a task.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Moved {
     poll: u32,
@@ -78,25 +80,25 @@ pub(super) struct Moved {
 }
 
 impl Moved {
-    /// Adds bytes that were moved in a poll.
+    /// Adds bytes moved in a poll.
     pub(super) fn add(&mut self, poll: u32, bytes: usize) {
         self.bytes = self.in_poll(poll).saturating_add(bytes);
         self.poll = poll;
     }
 
-    /// Bytes that were moved in a poll.
+    /// Returns the bytes moved in a poll.
     pub(super) fn in_poll(self, poll: u32) -> usize {
         if self.poll == poll { self.bytes } else { 0 }
     }
 }
 
 impl Core {
-    /// All that is queued, bytes.
+    /// Returns the bytes queued, in all.
     pub(crate) fn queued(&self) -> u64 {
         self.queue.len() + self.tls.as_ref().map_or(0, |session| session.staged().0)
     }
 
-    /// Sees whether what the guest has written passed the high watermark.
+    /// Notes if the guest's writes have passed the high watermark.
     pub(super) fn note_watermark(&mut self) {
         let queued = self.queued();
         self.flow.wrote(queued);
@@ -106,7 +108,7 @@ impl Core {
         self.queue.in_memory() + self.tls.as_ref().map_or(0, |session| session.staged().1)
     }
 
-    /// How many parts of files are queued.
+    /// Returns the number of file parts queued.
     pub(super) fn file_parts(&self) -> usize {
         self.queue.file_parts()
             + self
@@ -115,7 +117,7 @@ impl Core {
                 .map_or(0, |session| session.staged_parts())
     }
 
-    /// Whether TLS can begin here.
+    /// True if TLS can begin.
     pub(super) fn can_start_tls(&self) -> bool {
         self.flow.accepts_writes()
             && self.tls.is_none()
@@ -129,7 +131,7 @@ impl Core {
             .is_none_or(|session| session.can_half_close())
     }
 
-    /// Queues a part of a file, after what is queued already.
+    /// Queues a part of a file after what is queued already.
     pub(super) fn push_file(&mut self, part: FilePart) {
         match &mut self.tls {
             Some(session) => session.stage().push_file(part),
@@ -137,13 +139,13 @@ impl Core {
         }
     }
 
-    /// Whether it may be read and written past the TLS layer.
+    /// True if no TLS session stands between the socket and the plain text.
     pub(crate) fn is_plain(&self) -> bool {
         self.tls.is_none()
     }
 
-    /// Begins a TLS session; what a client has to say first goes to the
-    /// queue, after what is there.
+    /// Begins a TLS session. A client's first flight is queued after what is
+    /// queued already.
     pub(crate) fn begin_tls(&mut self, mut session: Session) {
         let mut out = Out {
             socket: &self.socket,
@@ -154,8 +156,8 @@ impl Core {
         self.tls = Some(Box::new(session));
     }
 
-    /// Gives ciphertext to the session, and sends what it answers. Returns
-    /// how much was taken.
+    /// Feeds ciphertext to the session and sends the session's answer. Returns
+    /// the number of bytes taken.
     pub(crate) fn feed_tls(&mut self, ciphertext: &[u8]) -> Result<usize, ConnectionError> {
         let Some(session) = &mut self.tls else {
             return Ok(0);
@@ -163,7 +165,7 @@ impl Core {
         let handshaking = session.is_handshaking();
         let result = session.feed(ciphertext);
         if handshaking && !session.is_handshaking() {
-            // That it was to be over in time is over.
+            // The handshake met its deadline.
             self.deadline = None;
         }
         let mut out = Out {
@@ -171,14 +173,14 @@ impl Core {
             queue: &mut self.queue,
             error: None,
         };
-        // Even after an error: the alert says why.
+        // Flush even after an error: the alert tells the peer why.
         session.flush(&mut out);
         let failed = out.error;
         let taken = result?;
         failed.map_or(Ok(taken), |errno| Err(errno.into()))
     }
 
-    /// Gives ciphertext that was received to the session, and keeps the rest.
+    /// Feeds received ciphertext to the session, and keeps the rest.
     pub(super) fn feed_received(&mut self, received: &[u8]) -> Result<(), ConnectionError> {
         let taken = self.feed_tls(received)?;
         if let Some(rest) = received.get(taken..)
@@ -189,7 +191,7 @@ impl Core {
         Ok(())
     }
 
-    /// Gives ciphertext that was kept to the session, and keeps the rest.
+    /// Feeds kept ciphertext to the session, and keeps the rest.
     pub(super) fn feed_kept(&mut self, mut kept: KeptCiphertext) -> Result<(), ConnectionError> {
         let taken = self.feed_tls(kept.rest())?;
         kept.advance(taken)?;
@@ -199,7 +201,7 @@ impl Core {
         Ok(())
     }
 
-    /// Sends bytes or queues them; `more` is whether something follows at once.
+    /// Sends bytes or queues them. `more` is true if more follows at once.
     pub(crate) fn write(&mut self, data: &[u8], more: bool) {
         match &mut self.tls {
             None if self.queue.is_empty() => {
@@ -255,7 +257,7 @@ impl Core {
         socket.poll_recv(cx, buffer)
     }
 
-    /// Waits until there is more to receive, or may be.
+    /// Waits until there is, or may be, more to receive.
     pub(super) fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.has_plain_text() {
             return Poll::Ready(());
@@ -266,7 +268,7 @@ impl Core {
         }
     }
 
-    /// Receives plain text out of the TLS session; 0 is the end.
+    /// Receives plain text from the TLS session; 0 is the end.
     pub(super) fn poll_receive_tls(
         &mut self,
         cx: &mut Context<'_>,
@@ -293,7 +295,7 @@ impl Core {
             }
             self.feed_received(wire.get(..count).unwrap_or_default())?;
             if !self.queue.is_empty() {
-                // An answer of the session's own found no room.
+                // The session's own answer found no room.
                 match &self.waker {
                     Some(driver) => driver.wake_by_ref(),
                     None => cx.waker().wake_by_ref(),
@@ -302,15 +304,15 @@ impl Core {
         }
     }
 
-    /// Whether plain text was received and not yet taken.
+    /// True if received plain text has not been taken yet.
     pub(super) fn has_plain_text(&mut self) -> bool {
         self.tls
             .as_mut()
             .is_some_and(|session| session.peer_closed() || session.has_plain_text())
     }
 
-    /// Tries an operation on the socket that may find no room, keeping the
-    /// runtime's idea of its readiness right.
+    /// Tries an operation on the socket that may find no room, and keeps the
+    /// runtime's record of readiness correct.
     pub(crate) fn try_write<R>(
         &self,
         operation: impl FnOnce(&OwnedFd) -> Result<R, Errno>,
@@ -321,7 +323,7 @@ impl Core {
         }
     }
 }
-/// Sends what it can and queues the rest.
+/// Sends as much as the socket takes and queues the rest.
 pub(super) struct Out<'a> {
     pub(super) socket: &'a Option<Watched>,
     pub(super) queue: &'a mut WriteQueue,
@@ -355,7 +357,7 @@ impl Sink for Out<'_> {
     }
 }
 
-/// sendmsg(2), never SIGPIPE.
+/// Calls sendmsg(2), without SIGPIPE.
 fn send_vectored(socket: &OwnedFd, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
     /// IOV_MAX of Linux.
     const MOST: usize = 1024;

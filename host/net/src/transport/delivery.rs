@@ -1,10 +1,10 @@
 //! Deadlines of a connection, and what its peer has acknowledged.
 //!
-//! A socket takes megabytes that its peer has yet to receive, and has room again
-//! in steps of a third of them. So time-outs of idleness and of progress count
-//! from what the peer's kernel acknowledged. That costs a system call for each
-//! look, and so a connection is looked at from time to time, and only after
-//! something moved on it.
+//! A socket takes megabytes that its peer has yet to receive, and has room
+//! again in steps of a third of them. So idle and progress time-outs count from
+//! what the peer's kernel acknowledged. Each look at that costs a system call.
+//! So the host looks at a connection only from time to time, and only after
+//! something moved.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -18,11 +18,11 @@ use crate::thread::Tick;
 use crate::transport::Transport;
 use crate::transport::core::Core;
 
-/// Ticks between two looks at one connection: at most a quarter of the shortest
+/// Ticks between two looks at a connection: at most a quarter of the shortest
 /// time-out, and 2 s.
 const BETWEEN_LOOKS: Tick = 4;
 
-/// Time between two looks whether a peer has left that nobody reads from.
+/// Time between two checks for the departure of a peer that nobody reads from.
 pub const LOOK: Duration = Duration::from_millis(500);
 
 /// What the peer has acknowledged, as of the last look.
@@ -31,26 +31,26 @@ pub(super) struct Delivery {
     /// Bytes that the socket held for the peer.
     held: u64,
     looked: Tick,
-    /// When the peer was last seen to have acknowledged all, or some of what the
-    /// socket held at the look before.
+    /// Tick of the last look at which the peer had acknowledged everything, or
+    /// some of what the socket held at the look before.
     moved: Tick,
-    /// When it was last seen to acknowledge some of that.
+    /// Tick of the last look at which the peer had acknowledged some of that.
     took: Tick,
 }
 
-/// What a look at a socket tells of its peer, without reading.
+/// The peer's state, as the socket shows it without reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// It may still be there.
+    /// The peer may still be there.
     There,
-    /// It has ended its sending side: it has closed, or sends no more and still
-    /// reads.
+    /// The peer has ended its sending side: it has closed, or it sends no more
+    /// and still reads.
     Ended,
-    /// It has reset the connection, or both sides were shut.
+    /// The peer has reset the connection, or both sides were shut.
     Gone,
 }
 
-/// What is known of a peer that nobody reads from.
+/// State of a peer that nobody reads from.
 #[derive(Debug, Default)]
 pub(super) struct Leaving {
     looked: Tick,
@@ -74,7 +74,7 @@ impl Delivery {
 
     fn look(&mut self, socket: &Watched, now: Tick) {
         let before = self.held;
-        // Without an answer, nothing is held against the peer.
+        // Without an answer, the peer gets the benefit of the doubt.
         self.held = unacknowledged(socket.fd()).unwrap_or(0);
         self.looked = now;
         if self.held < before {
@@ -87,7 +87,7 @@ impl Delivery {
 }
 
 impl Core {
-    /// Looks at what the peer has acknowledged, if it is time for that.
+    /// Looks at what the peer has acknowledged, if a look is due.
     fn look(&mut self, now: Tick, at_once: bool) {
         let since = now.saturating_sub(self.delivery.looked);
         let due = since >= BETWEEN_LOOKS || (at_once && since > 0);
@@ -99,12 +99,14 @@ impl Core {
         }
     }
 
-    /// When the peer was last seen to send, to take, or to acknowledge.
+    /// Returns the tick at which the peer last sent, took or acknowledged
+    /// something.
     fn moved(&self) -> Tick {
         self.touched.max(self.delivery.moved)
     }
 
-    /// True if nobody would notice that the peer leaves, as nothing is read.
+    /// True if nothing is being read, so that nobody would notice the peer
+    /// leave.
     fn is_unread(&self) -> bool {
         match self.has_streams {
             true => !self.reads && self.relay.is_none(),
@@ -114,17 +116,18 @@ impl Core {
 }
 
 impl Transport {
-    /// What the peer has done, told without reading.
+    /// Returns the peer's state, without reading.
     pub fn presence(&self) -> Presence {
         presence(&self.core.borrow())
     }
 
-    /// When the peer was last seen to take some of what the socket held for it.
+    /// Returns the tick at which the peer last took some of what the socket
+    /// held for it.
     pub fn took(&self) -> Tick {
         self.core.borrow().delivery.took
     }
 
-    /// When the peer was last seen to send, to take, or to acknowledge
+    /// Returns the tick at which the peer last sent, took or acknowledged
     /// something.
     pub fn moved(&self) -> Tick {
         self.core.borrow().moved()
@@ -175,8 +178,9 @@ impl Transport {
         }
     }
 
-    /// When something last moved on a connection, or between it and the one
-    /// that it is relayed to: a target that takes slowly keeps the source waiting.
+    /// Returns the tick at which something last moved on a connection, or
+    /// between it and the target that it is relayed to. A slow target keeps the
+    /// source waiting.
     fn moved_in_relay(&self, core: &Core) -> Tick {
         let target = core.relay.as_ref().map(|relay| relay.target());
         match target.filter(|target| !std::ptr::eq(Rc::as_ptr(target), self)) {
@@ -185,8 +189,8 @@ impl Transport {
         }
     }
 
-    /// Looks whether a peer that nobody reads from is still there, and bounds
-    /// how long one that has ended its side may wait for the next byte.
+    /// Checks that a peer that nobody reads from is still there, and limits how
+    /// long a peer that has ended its side may stay without a byte moving.
     fn check_leaving(&self, core: &mut Core) -> Option<ConnectionError> {
         let ended = !core.flow.receiving_open();
         if core.flow.is_closing() || !(ended || core.is_unread()) {
@@ -212,11 +216,11 @@ fn presence(core: &Core) -> Presence {
     let Some(socket) = &core.socket else {
         return Presence::Gone;
     };
-    // An error and a hang-up are told always.
+    // poll(2) always reports errors and hang-ups.
     let mut watched = [PollFd::new(socket, PollFlags::RDHUP)];
     match rustix::event::poll(&mut watched, Some(&Timespec::default())) {
         Ok(1..) => {}
-        // In doubt, reading and writing tell.
+        // On error, reading and writing tell.
         Ok(0) | Err(_) => return Presence::There,
     }
     let told = watched.map(|it| it.revents());

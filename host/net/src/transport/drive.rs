@@ -1,4 +1,4 @@
-//! What the task that drives a transport does: all that polls.
+//! Operations of the task that drives a transport: everything that polls.
 
 use std::cell::Cell;
 use std::io;
@@ -21,12 +21,12 @@ use crate::transport::Transport;
 use crate::transport::core::{Core, Out};
 use crate::turns::HEAVY;
 
-/// Bytes of a file that are encrypted at once, as one record.
+/// Bytes of a file to encrypt at once, as one record.
 const RECORD: usize = 16 << 10;
 
 impl Transport {
-    /// Marks the task as running until the guard is dropped, and has it woken
-    /// from now on where it is needed.
+    /// Marks the task as running until the guard is dropped, and registers its
+    /// waker for later.
     pub fn drive(&self, cx: &Context<'_>) -> Driven<'_> {
         let mut core = self.core.borrow_mut();
         if !core
@@ -40,7 +40,7 @@ impl Transport {
         Driven(&self.driven)
     }
 
-    /// Wakes the task, unless it runs.
+    /// Wakes the task, unless it is running.
     pub(super) fn wake(&self, core: &Core) {
         if !self.driven.get()
             && let Some(waker) = &core.waker
@@ -49,13 +49,15 @@ impl Transport {
         }
     }
 
-    /// The same, for the transport on the other end of a relay.
+    /// Wakes the task, unless it is running. For the transport on the other end
+    /// of a relay.
     pub fn nudge(&self) {
         self.wake(&self.core.borrow());
     }
 
-    /// Notes that a task of the connection has moved bytes. True if its poll is
-    /// to end: others have their turn before what more there is to receive.
+    /// Notes that a task of the connection has moved bytes. Returns true if its
+    /// poll is to end, so that other tasks have their turn before more is
+    /// received.
     pub fn pauses(&self, cx: &mut Context<'_>, bytes: usize) -> bool {
         let over = self.turn.is_over(bytes);
         if over && self.core.borrow_mut().poll_more(cx).is_ready() {
@@ -64,10 +66,10 @@ impl Transport {
         over
     }
 
-    /// Receives and forgets; 0 is the end.
+    /// Receives and discards; 0 is the end.
     ///
     /// # Errors
-    /// The connection failed.
+    /// Fails if the connection failed.
     pub(crate) fn poll_discard(
         &self,
         cx: &mut Context<'_>,
@@ -79,7 +81,7 @@ impl Transport {
     /// Receives the next piece of plain text; an empty one is the end.
     ///
     /// # Errors
-    /// The connection failed, or its TLS stream was cut short.
+    /// Fails if the connection failed, or its TLS stream was cut short.
     pub fn poll_receive(
         &self,
         cx: &mut Context<'_>,
@@ -99,8 +101,8 @@ impl Transport {
     /// Advances the TLS handshake until it is done.
     ///
     /// # Errors
-    /// The connection or the handshake failed; an alert for the peer is
-    /// queued or sent.
+    /// Fails if the connection or the handshake failed. An alert for the peer
+    /// is then queued or sent.
     pub(crate) fn poll_handshake(
         &self,
         cx: &mut Context<'_>,
@@ -113,8 +115,8 @@ impl Transport {
             let mut core = self.core.borrow_mut();
             let kept = match &mut core.tls {
                 Some(session) if session.is_handshaking() => session.take_kept(),
-                // The last flight may still be queued; it is sent with what
-                // the guest writes.
+                // The last flight may still be queued. It is sent with what the
+                // guest writes.
                 _ => {
                     self.turn.note(HEAVY);
                     return Poll::Ready(Ok(()));
@@ -138,7 +140,7 @@ impl Transport {
     /// Moves what arrives to a pipe; 0 is the end.
     ///
     /// # Errors
-    /// What splice(2) says.
+    /// Fails as splice(2) does.
     pub(crate) fn poll_splice(
         &self,
         cx: &mut Context<'_>,
@@ -182,13 +184,13 @@ impl Transport {
         result
     }
 
-    /// Sends what is queued until it is all gone.
+    /// Sends until the queue is empty.
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
         let flushed = self.poll_flush_queue(cx);
         if let Poll::Ready(Ok(())) = flushed
             && let Some(sender) = self.core.borrow_mut().sender.take()
         {
-            // There is room for what a guest's stream brings.
+            // The guest's sending stream has room now.
             sender.wake();
         }
         flushed
@@ -272,8 +274,8 @@ impl Transport {
         Poll::Ready(())
     }
 
-    /// Shuts the sending side where that is due, in TLS after `close_notify`.
-    /// Returns whether something was done, so that there may be more to do.
+    /// Shuts the sending side if that is due; in TLS, after `close_notify`.
+    /// Returns true if something was done, so that there may be more to do.
     pub(crate) fn shut_if_due(&self) -> bool {
         let core = self.core.borrow();
         let queued = core.queued();
@@ -298,8 +300,8 @@ impl Transport {
         }
     }
 
-    /// Ends the TLS session's sending side; the record goes to the queue
-    /// where the socket is full.
+    /// Ends the TLS session's sending side. The record is queued if the socket
+    /// is full.
     pub fn say_close_notify(&self) {
         let mut core = self.core.borrow_mut();
         let core = &mut *core;
@@ -313,7 +315,7 @@ impl Transport {
         }
     }
 
-    /// Lets go of the socket and all that is queued.
+    /// Drops the socket and everything queued.
     pub fn release(&self) {
         let mut core = self.core.borrow_mut();
         core.socket = None;
@@ -325,8 +327,9 @@ impl Transport {
         core.permit = None;
     }
 
-    /// Ends a connection that nobody drives any more: by a reset, since what
-    /// was cut short must not look whole, and with what hangs on it.
+    /// Ends a connection that no task drives any more, together with its
+    /// relays. It sends a reset, so that a stream cut short does not look
+    /// complete.
     pub(crate) fn abandon(&self) {
         let core = self.core.borrow();
         if core.socket.is_none() {
@@ -347,8 +350,8 @@ impl Transport {
         }
     }
 
-    /// Has the close send a reset, so that the peer cannot take a stream
-    /// that was cut short for a whole one.
+    /// Makes the close send a reset, so that the peer cannot take a stream cut
+    /// short for a complete one.
     pub fn reset_on_close(&self) {
         if let Some(socket) = &self.core.borrow().socket {
             let linger = Some(Duration::ZERO);
@@ -356,20 +359,21 @@ impl Transport {
         }
     }
 
-    /// Sets when the present stage must be over, or that it need not.
+    /// Sets the deadline of the present stage, or removes it.
     pub(crate) fn set_deadline(&self, deadline: Option<(Tick, &'static str)>) {
         self.core.borrow_mut().deadline = deadline;
     }
 
-    /// Sets when the task is to be told that time has passed, in place of
-    /// what was set before. The time begins when the peer has acknowledged all
-    /// that was sent: until then it is the peer's kernel that is busy.
+    /// Sets the alarm, which wakes the task, in place of the one before. Its
+    /// time starts once the peer has acknowledged all that was sent: until then
+    /// the peer's kernel is busy.
     pub fn set_alarm(&self, after: Option<Duration>) {
         self.set_alarm_at(after.map(|after| self.thread.tick_after(after)));
         self.core.borrow_mut().rest = after;
     }
 
-    /// Like `set_alarm`, at a tick, whatever the peer has acknowledged.
+    /// Like [`Self::set_alarm`], for a tick, whatever the peer has
+    /// acknowledged.
     pub fn set_alarm_at(&self, tick: Option<Tick>) {
         let mut core = self.core.borrow_mut();
         core.alarm = tick;
@@ -377,12 +381,12 @@ impl Transport {
         core.rang = false;
     }
 
-    /// Whether that time has passed; told once.
+    /// True if the alarm has rung. Reported once.
     pub fn alarm_rang(&self) -> bool {
         std::mem::take(&mut self.core.borrow_mut().rang)
     }
 
-    /// Whether there is nothing to do but to receive: the usual case, told
+    /// True if receiving is all there is to do. This is the usual case, decided
     /// by a few loads.
     pub(crate) fn only_receives(&self) -> bool {
         let core = self.core.borrow();
@@ -397,16 +401,16 @@ impl Transport {
             && core.fed_by.strong_count() == 0
     }
 
-    /// Whether the connection is over, and why.
+    /// Returns how the connection ended; `None` if it goes on.
     pub fn over(&self) -> Option<Lost> {
         let core = self.core.borrow();
         core.flow.over(core.queued())
     }
 
-    /// The watermark event that is due.
+    /// Returns the watermark event that is due.
     pub(crate) fn watermark(&self) -> Option<Watermark> {
         let mut core = self.core.borrow_mut();
-        // What a relay queues is not the guest's.
+        // Bytes queued by a relay are not the guest's.
         let queued = if core.fed_by.strong_count() > 0 {
             0
         } else {
@@ -415,7 +419,7 @@ impl Transport {
         core.flow.watermark(queued)
     }
 }
-/// See [`Transport::drive`].
+/// Guard of [`Transport::drive`].
 #[derive(Debug)]
 pub struct Driven<'a>(&'a Cell<bool>);
 
@@ -425,19 +429,19 @@ impl Drop for Driven<'_> {
     }
 }
 
-/// Whether a socket that did not take all has much room again. As poll(2) sees
-/// it that is a third of its buffer: to run after a reader with whatever it has
-/// just made room for would wake it for every few bytes.
+/// True if a socket that did not take everything has ample room again. For
+/// poll(2) that is a third of its buffer. Without this check, the sender would
+/// wake a slow reader for every few bytes of room that it makes.
 fn has_room(socket: &OwnedFd) -> bool {
     let mut watched = [PollFd::new(socket, PollFlags::OUT)];
-    // In doubt, the next attempt tells.
+    // On error, the next attempt tells.
     !matches!(
         rustix::event::poll(&mut watched, Some(&Timespec::default())),
         Ok(0)
     )
 }
 
-/// What a failure to send means; a file's own failure is told in its words.
+/// Converts an error of sending; a file's own failure gets its own case.
 fn file_error(error: io::Error) -> ConnectionError {
     if error.kind() == io::ErrorKind::UnexpectedEof {
         ConnectionError::FileShortened

@@ -1,5 +1,5 @@
-//! How every connection begins and ends, whatever is spoken on it: the TLS
-//! handshake of one that was accepted, and the lingering close.
+//! Beginning and end of every connection, whatever its protocol: the TLS
+//! handshake of an accepted connection, and the lingering close.
 
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -8,15 +8,15 @@ use netwasm_base::error::ConnectionError;
 
 use crate::transport::Transport;
 
-/// How long a closed connection waits for its peer to close too.
+/// Time that a closed connection waits for its peer to close too.
 pub const LINGER: Duration = Duration::from_secs(2);
 
-/// How much a peer may still send after the answer or the close, bytes.
+/// Maximum that a peer may still send after the answer or the close, in bytes.
 pub const LINGER_MOST: usize = 16 << 20;
 
-/// The end of a connection. What is queued is sent, the sending side is shut,
-/// and what the peer still sends is read and forgotten, so that a reset does
-/// not destroy what it has yet to read.
+/// The end of a connection. It sends the queue, shuts the sending side, and
+/// reads and discards what the peer still sends. Otherwise a reset would
+/// destroy what the peer has yet to read.
 #[derive(Debug)]
 pub struct Linger {
     shut: bool,
@@ -24,7 +24,8 @@ pub struct Linger {
 }
 
 impl Linger {
-    /// Begins it. Its time begins when the peer has all that was sent.
+    /// Begins the lingering close. Its time starts once the peer has all that
+    /// was sent.
     pub fn begin(transport: &Transport) -> Self {
         transport.set_alarm(Some(LINGER));
         transport.set_deadline(None);
@@ -34,9 +35,9 @@ impl Linger {
         }
     }
 
-    /// Ready when the peer has closed too, or has had its time.
+    /// Becomes ready when the peer has closed too, or its time is over.
     pub fn poll(&mut self, transport: &Transport, cx: &mut Context<'_>) -> Poll<()> {
-        // Only a deadline or the end of the run fails it now.
+        // Only a deadline or the end of the run can fail the connection now.
         if transport.alarm_rang() || matches!(transport.over(), Some(Some(_))) {
             return Poll::Ready(());
         }
@@ -64,8 +65,8 @@ impl Linger {
 }
 
 impl Transport {
-    /// Whether the connection begins with a handshake, which then has a
-    /// deadline.
+    /// Returns true if the connection begins with a handshake, and sets the
+    /// handshake's deadline.
     pub fn begin_handshake(&self) -> bool {
         let handshaking = self.core.borrow().tls.is_some();
         if handshaking {
@@ -74,11 +75,10 @@ impl Transport {
         handshaking
     }
 
-    /// Advances the handshake of a connection that was accepted. One that
-    /// fails is logged.
+    /// Advances the handshake of an accepted connection. Logs a failure.
     ///
     /// # Errors
-    /// How the connection is to end.
+    /// Fails with how the connection is to end.
     pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<Result<(), HandshakeFailed>> {
         let result = match self.over() {
             Some(lost) => Err(lost.unwrap_or(ConnectionError::Aborted)),
@@ -89,7 +89,7 @@ impl Transport {
             self.thread().env.counters.handshakes_failed.add();
             tracing::info!(peer = %self.peer(), %reason, "TLS handshake failed");
             match reason {
-                // The alert that was sent is to arrive.
+                // The alert that was sent has to arrive.
                 ConnectionError::Tls(_) => HandshakeFailed::Linger,
                 _ => HandshakeFailed::Over,
             }
@@ -97,7 +97,7 @@ impl Transport {
     }
 }
 
-/// How a connection ends whose handshake failed.
+/// How to end a connection whose handshake failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandshakeFailed {
     /// By a lingering close.

@@ -1,12 +1,12 @@
-//! A byte-stream connection as the host holds it: the socket, its TLS session
-//! and what is queued for the peer.
+//! A byte-stream connection on the host's side: the socket, its TLS session and
+//! the queue for the peer.
 //!
 //! Two parties work on a [`Transport`]: the task that drives it
 //! (`connection.rs`), which polls, and the guest, whose calls never wait. Both
-//! run on one thread and in turns, so a `RefCell` is all the locking there is.
-//! A guest's call that leaves the task something to do wakes it.
+//! run on one thread, in turns, so a `RefCell` is all the locking needed. A
+//! guest's call wakes the task if it leaves the task something to do.
 //!
-//! The grammar of events is `protocol.rs`'s; no policy is decided here.
+//! `protocol.rs` has the grammar of events. No policy is decided here.
 
 mod core;
 mod delivery;
@@ -40,31 +40,32 @@ use self::delivery::{Delivery, Leaving};
 pub use self::delivery::{LOOK, Presence};
 pub use self::linger::{HandshakeFailed, LINGER, LINGER_MOST, Linger};
 
-/// Parts of files that may be queued for a connection. Each may hold a
-/// descriptor, even after the guest has dropped its file.
+/// Maximum of file parts queued for a connection. Each may hold a descriptor,
+/// even after the guest has dropped its file.
 const MOST_FILE_PARTS: usize = 64;
 
-/// One connection.
+/// One byte-stream connection.
 #[derive(Debug)]
 pub struct Transport {
     thread: Rc<Thread>,
     peer: Address,
-    /// Whether the driving task runs at present, and so need not be woken.
+    /// True while the driving task runs, and so need not be woken.
     driven: Cell<bool>,
-    /// True while nothing is under way, so that it may be closed for another.
+    /// True while nothing is under way, so that the connection may be closed to
+    /// make room for another.
     pub idle: Cell<bool>,
-    /// True if it is closed for another.
+    /// True if the connection is being closed to make room for another.
     reclaimed: Cell<bool>,
-    /// The turns of the connection's tasks among those of the thread.
+    /// Turns of the connection's tasks among those of the thread.
     pub turn: Rc<Turn>,
-    /// What changes.
+    /// The mutable state.
     pub core: RefCell<Core>,
 }
 impl Transport {
-    /// Takes a connected, non-blocking socket.
+    /// Wraps a connected, non-blocking socket.
     ///
     /// # Errors
-    /// The runtime cannot watch it.
+    /// Fails if the runtime cannot watch the socket.
     pub(crate) fn new(
         thread: &Rc<Thread>,
         socket: OwnedFd,
@@ -75,7 +76,7 @@ impl Transport {
         Ok(Self::watched(thread, socket, peer, permit))
     }
 
-    /// Takes a connected, non-blocking socket that the runtime watches, for
+    /// Wraps a connected, non-blocking socket that the runtime watches for
     /// reading and writing.
     pub fn watched(
         thread: &Rc<Thread>,
@@ -86,7 +87,7 @@ impl Transport {
         Rc::new(Self::with_socket(thread, Some(socket), peer, permit))
     }
 
-    /// One without a socket, which takes writes and forgets them.
+    /// Returns a transport without a socket, which discards writes.
     pub fn unconnected(thread: &Rc<Thread>) -> Self {
         Self::with_socket(thread, None, Address::Unix(None), None)
     }
@@ -139,17 +140,17 @@ impl Transport {
         }
     }
 
-    /// The thread on which it lives.
+    /// Returns the thread of the connection.
     pub fn thread(&self) -> &Rc<Thread> {
         &self.thread
     }
 
-    /// The other end.
+    /// Returns the peer's address.
     pub fn peer(&self) -> &Address {
         &self.peer
     }
 
-    // What a guest asks for. None of these waits.
+    // Operations of guests. None of them waits.
 
     /// Sends bytes or queues them.
     pub fn write(&self, data: &[u8]) {
@@ -159,14 +160,14 @@ impl Transport {
         });
     }
 
-    /// Sends bytes of a relay or queues them: they are not the guest's, and
+    /// Sends bytes of a relay or queues them. They are not the guest's, and
     /// give it no watermark events.
     pub(crate) fn write_relayed(&self, data: &[u8]) {
         self.write_with(|core| core.write(data, false));
     }
 
-    /// Sends bytes and then a part of a file, or queues them. The caller
-    /// knows the file to be that long.
+    /// Sends bytes and then a part of a file, or queues them. The caller must
+    /// have checked that the file is long enough.
     pub fn write_with_file(&self, data: &[u8], part: FilePart) {
         self.write_with(|core| {
             core.write(data, part.remaining > 0);
@@ -174,7 +175,7 @@ impl Transport {
         });
     }
 
-    /// Sends several slices or queues them, in one system call where possible.
+    /// Sends several slices or queues them, in one system call if possible.
     pub fn write_vectored(&self, slices: &[&[u8]]) {
         self.write_with(|core| {
             core.write_vectored(slices);
@@ -203,7 +204,7 @@ impl Transport {
         }
     }
 
-    /// Queues a part of a file. Returns how many bytes that is.
+    /// Queues a part of a file. Returns its length in bytes.
     pub fn send_file(
         &self,
         file: &Rc<File>,
@@ -241,7 +242,7 @@ impl Transport {
         Ok(length)
     }
 
-    /// Shuts the sending side after the queue.
+    /// Shuts the sending side once the queue is empty.
     pub fn write_eof(&self) -> Result<(), ConnectionError> {
         let mut core = self.core.borrow_mut();
         if !core.can_write_eof() {
@@ -254,12 +255,12 @@ impl Transport {
         Ok(())
     }
 
-    /// Whether the sending side can be shut alone.
+    /// True if the connection can be half-closed.
     pub fn can_write_eof(&self) -> bool {
         self.core.borrow().can_write_eof()
     }
 
-    /// Has the host copy what arrives here to `to`.
+    /// Copies what arrives here to `to`, natively.
     pub fn relay(self: &Rc<Self>, to: &Rc<Self>) -> Result<(), ConnectionError> {
         let ready = |core: &Core| core.socket.is_some() && !core.flow.is_closing();
         {
@@ -282,7 +283,7 @@ impl Transport {
         Ok(())
     }
 
-    /// Continues in TLS, with what already arrived of it.
+    /// Begins TLS. `received` is the part of it that has already arrived.
     pub fn start_tls(&self, session: Session, received: &[u8]) -> Result<(), ConnectionError> {
         let mut core = self.core.borrow_mut();
         if !core.can_start_tls() {
@@ -297,62 +298,62 @@ impl Transport {
         Ok(())
     }
 
-    /// Whether TLS has begun, or the connection is closing or relayed: then
-    /// it cannot begin.
+    /// True if TLS can begin: it has not begun yet, and the connection is
+    /// neither closing nor relayed.
     pub fn can_start_tls(&self) -> bool {
         self.core.borrow().can_start_tls()
     }
 
-    /// Ends it after what is queued.
+    /// Closes the connection once the queue is empty.
     pub fn close(&self) {
         let mut core = self.core.borrow_mut();
         core.flow.close();
         self.wake(&core);
     }
 
-    /// Ends it at once.
+    /// Closes the connection at once.
     pub fn abort(&self) {
         self.fail(ConnectionError::Aborted);
     }
 
-    /// Ends the connection for a reason.
+    /// Closes the connection at once, for a reason.
     pub fn fail(&self, reason: ConnectionError) {
         let mut core = self.core.borrow_mut();
         core.flow.fail(reason);
         self.wake(&core);
     }
 
-    /// Asks the driving task to close it, as its place is wanted.
+    /// Asks the driving task to close the connection, as its place is wanted.
     pub(crate) fn reclaim(&self) {
         self.idle.set(false);
         self.reclaimed.set(true);
         self.nudge();
     }
 
-    /// True if nothing has come that was not read.
+    /// True if no unread bytes have arrived.
     pub(crate) fn is_quiet(&self) -> bool {
         let core = self.core.borrow();
         core.socket.as_ref().is_some_and(|it| is_quiet(it.fd()))
     }
 
-    /// Whether its place is wanted for another connection.
+    /// True if the connection's place is wanted for another.
     pub fn is_reclaimed(&self) -> bool {
         self.reclaimed.get()
     }
 
-    /// Whether it ends, or has ended.
+    /// True if the connection is closing or over.
     pub fn is_closing(&self) -> bool {
         let core = self.core.borrow();
         core.flow.is_closing() || core.socket.is_none()
     }
 
-    /// Whether it is over, or will be without sending what is queued.
+    /// True if the connection is over, or will end without sending its queue.
     pub fn has_failed(&self) -> bool {
         let core = self.core.borrow();
         !core.flow.flushes() || core.socket.is_none()
     }
 
-    /// Whether a TLS handshake is under way.
+    /// True if a TLS handshake is under way.
     pub(crate) fn is_handshaking(&self) -> bool {
         let core = self.core.borrow();
         core.tls
@@ -360,20 +361,20 @@ impl Transport {
             .is_some_and(|session| session.is_handshaking())
     }
 
-    /// Receives no more until told to.
+    /// Stops receiving until [`Self::resume_receiving`].
     pub fn pause_receiving(&self) {
         self.core.borrow_mut().flow.pause_receiving();
     }
 
-    /// Receives again.
+    /// Resumes receiving.
     pub fn resume_receiving(&self) {
         let mut core = self.core.borrow_mut();
         core.flow.resume_receiving();
         self.wake(&core);
     }
 
-    /// Sets between which sizes of the queue, in bytes, the guest is told to
-    /// pause and to go on.
+    /// Sets the queue sizes, in bytes, at which the guest is told to pause and
+    /// to resume writing.
     pub fn set_watermarks(&self, high: u64, low: u64) {
         let mut core = self.core.borrow_mut();
         let queued = core.queued();
@@ -381,17 +382,17 @@ impl Transport {
         self.wake(&core);
     }
 
-    /// The high watermark and the low one, bytes.
+    /// Returns the high watermark and the low one, in bytes.
     pub fn watermarks(&self) -> (u64, u64) {
         self.core.borrow().flow.watermarks()
     }
 
-    /// What is queued, bytes.
+    /// Returns the bytes queued.
     pub fn queued(&self) -> u64 {
         self.core.borrow().queued()
     }
 
-    /// The address of this end; `None` once the connection is lost.
+    /// Returns the local address; `None` once the connection is lost.
     pub fn local(&self) -> Option<Address> {
         let core = self.core.borrow();
         let socket = core.socket.as_ref()?;
@@ -400,7 +401,7 @@ impl Transport {
             .map(Address::from)
     }
 
-    /// Whether the TLS session was made for a protocol.
+    /// True if TLS agreed on the protocol (ALPN).
     pub fn speaks(&self, protocol: &[u8]) -> bool {
         let core = self.core.borrow();
         core.tls
@@ -408,7 +409,7 @@ impl Transport {
             .is_some_and(|session| session.speaks(protocol))
     }
 
-    /// What was agreed on in TLS, once the handshake is over.
+    /// Returns what TLS agreed on, once the handshake is over.
     pub fn session_info(&self) -> Option<SessionInfo> {
         self.core.borrow().tls.as_ref()?.info()
     }

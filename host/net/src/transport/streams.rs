@@ -1,6 +1,6 @@
-//! What a guest's streams do to a transport: they read and write it directly,
-//! and wait for it themselves. The driving task shares the work: it flushes
-//! what TLS has queued, and wakes them when the connection is over.
+//! Operations of a guest's streams on a transport. They read and write it
+//! directly, and wait for it themselves. The driving task flushes what TLS has
+//! queued, and wakes the streams when the connection is over.
 
 use std::io;
 use std::rc::Rc;
@@ -17,19 +17,19 @@ use crate::queue::{WriteQueue, send};
 use crate::thread::{Received, Scratch, Thread};
 use crate::transport::Transport;
 
-/// The most that one write gives to a TLS session, bytes: so much may be
-/// queued for a peer that does not read.
+/// Maximum of one write to a TLS session, in bytes: as much as may be queued
+/// for a peer that does not read.
 const TLS_WRITE: usize = 64 << 10;
 
-/// What a guest may send in one poll though the round is over, bytes: it mostly
-/// sends no more.
+/// Bytes that a guest may send in one poll even after its turn is over. Most
+/// polls send no more.
 const LITTLE: usize = 16 << 10;
 
 impl Transport {
     /// Receives plain text; 0 is the end.
     ///
     /// # Errors
-    /// The connection failed, or its TLS stream was cut short.
+    /// Fails if the connection failed, or its TLS stream was cut short.
     pub fn poll_receive_into(
         &self,
         cx: &mut Context<'_>,
@@ -60,13 +60,14 @@ impl Transport {
         received
     }
 
-    /// Waits for the connection's turn, where something was received in this
-    /// poll already and there is more.
+    /// Waits for the connection's turn, if this poll has already received
+    /// something and there is more.
     fn poll_turn_to_receive(&self, cx: &mut Context<'_>) -> Poll<()> {
         let bytes = self.core.borrow().received.in_poll(self.turn.number());
         if bytes > 0 && self.pauses(cx, bytes) {
             let mut core = self.core.borrow_mut();
-            // One that found nothing more waits for it.
+            // If nothing more is there yet, the stream waits for bytes rather
+            // than for its turn.
             core.reads = !self.turn.waits();
             keep(&mut core.receiver, cx);
             return Poll::Pending;
@@ -74,10 +75,11 @@ impl Transport {
         Poll::Ready(())
     }
 
-    /// Receives into the scratch buffers, at most so many bytes; none is the end.
+    /// Receives into the scratch buffers, at most `most` bytes; none is the
+    /// end.
     ///
     /// # Errors
-    /// The connection failed, or its TLS stream was cut short.
+    /// Fails if the connection failed, or its TLS stream was cut short.
     pub fn poll_receive_part(
         &self,
         cx: &mut Context<'_>,
@@ -114,11 +116,11 @@ impl Transport {
         received
     }
 
-    /// Receives the next piece of plain text, for a guest; an empty one is the
+    /// Receives the next piece of plain text for a guest; an empty one is the
     /// end.
     ///
     /// # Errors
-    /// The connection failed, or its TLS stream was cut short.
+    /// Fails if the connection failed, or its TLS stream was cut short.
     pub fn poll_receive_piece(
         &self,
         cx: &mut Context<'_>,
@@ -138,7 +140,7 @@ impl Transport {
         received
     }
 
-    /// Waits until there is something to receive, or may be.
+    /// Waits until there is, or may be, something to receive.
     pub fn poll_receivable(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut core = self.core.borrow_mut();
         if core.flow.failure().is_some() {
@@ -153,10 +155,11 @@ impl Transport {
         Poll::Pending
     }
 
-    /// Sends a part of these bytes. Without any it waits until some could be.
+    /// Sends a part of `data`. If `data` is empty, waits until a send is
+    /// possible.
     ///
     /// # Errors
-    /// The connection failed, or its sending side was shut.
+    /// Fails if the connection failed, or its sending side was shut.
     pub fn poll_send(
         &self,
         cx: &mut Context<'_>,
@@ -177,7 +180,7 @@ impl Transport {
         } else if core.is_plain() && core.queue.is_empty() {
             core.poll_send_plain(cx, data)
         } else if core.queued() > 0 {
-            // The driving task flushes it, and tells when that is done.
+            // The driving task flushes the queue and wakes the stream then.
             self.wake(&core);
             Poll::Pending
         } else {
@@ -208,39 +211,40 @@ impl Transport {
         sent
     }
 
-    /// A guest has it as streams, and reads when it wants to.
+    /// Notes that a guest has the connection as streams, and reads when it
+    /// wants to.
     pub(crate) fn has_streams(&self) {
         self.core.borrow_mut().has_streams = true;
     }
 
-    /// The guest no longer waits for something to receive.
+    /// Notes that the guest no longer waits for something to receive.
     pub fn cancel_receive(&self) {
         self.core.borrow_mut().reads = false;
     }
 
-    /// The guest no longer wants to send what found no room.
+    /// Notes that the guest no longer wants to send what found no room.
     pub fn cancel_send(&self) {
         self.core.borrow_mut().sender = None;
     }
 
-    /// Forgets what is left in the queue of a file that ended early, where
-    /// nothing else is there.
+    /// Drops the queued rest of a file that ended early, provided that nothing
+    /// else is queued.
     pub(crate) fn forget_file(&self) {
         let mut core = self.core.borrow_mut();
-        // A TLS session takes a part out before it reads it.
+        // A TLS session removes a part from the queue before reading it.
         if core.is_plain() {
             core.queue = WriteQueue::default();
         }
     }
 
-    /// Whether all that was written has been sent, and the sending side shut
-    /// where that can be done.
+    /// True if everything written has been sent, and the sending side was shut
+    /// if the connection can be half-closed.
     pub(crate) fn has_sent_all(&self) -> bool {
         let core = self.core.borrow();
         core.flow.is_shut() || (core.queued() == 0 && !core.can_write_eof())
     }
 
-    /// Why it failed.
+    /// Returns the reason of a failure.
     pub fn failure(&self) -> Option<ConnectionError> {
         self.core.borrow().flow.failure().cloned()
     }
@@ -264,10 +268,10 @@ impl Transport {
         }
     }
 
-    /// Takes a connection that a pool kept.
+    /// Takes over a connection that a pool kept.
     ///
     /// # Errors
-    /// The runtime cannot watch it.
+    /// Fails if the runtime cannot watch the socket.
     pub fn resume(thread: &Rc<Thread>, parked: Parked) -> io::Result<Rc<Self>> {
         let Parked {
             socket,
@@ -284,8 +288,8 @@ impl Transport {
         Ok(transport)
     }
 
-    /// Takes the connection out of the worker's hands, and ends the driving
-    /// task; `None` where something is under way, or one side has ended.
+    /// Takes the connection from the worker and ends the driving task. Returns
+    /// `None` if something is under way or one side has ended.
     pub(crate) fn park(&self) -> Option<Parked> {
         let mut core = self.core.borrow_mut();
         let rests = core.flow.accepts_writes()
@@ -310,7 +314,7 @@ impl Transport {
         })
     }
 
-    /// Whether it was parked: the connection goes on without it.
+    /// True if the connection was parked, and goes on without this transport.
     pub(crate) fn is_parked(&self) -> bool {
         self.core.borrow().socket.is_none()
     }
@@ -331,7 +335,7 @@ impl super::Core {
                 .map_ok(|_| 0)
                 .map_err(Into::into);
         }
-        // Mostly there is room: try it before asking.
+        // There is mostly room: try before waiting for readiness.
         match send(socket.fd(), data, false) {
             Err(Errno::AGAIN) => {}
             result => return Poll::Ready(result.map_err(Into::into)),
@@ -341,7 +345,7 @@ impl super::Core {
     }
 }
 
-/// Keeps who is to be woken.
+/// Stores the waker of the current task.
 fn keep(place: &mut Option<Waker>, cx: &Context<'_>) {
     match place {
         Some(waker) => waker.clone_from(cx.waker()),

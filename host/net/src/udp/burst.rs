@@ -1,5 +1,5 @@
-//! Datagrams on their way out, those to one peer together: bursts by segmentation
-//! offload (UDP_SEGMENT, udp(7)) where several are of one size.
+//! Outgoing datagrams, grouped by peer: bursts by segmentation offload
+//! (UDP_SEGMENT, udp(7)) if several have one size.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,32 +12,36 @@ use rustix::io::Errno;
 
 use crate::turns::Turn;
 
-/// The longest datagram, bytes: what the length fields of UDP and IPv4 leave.
+/// Maximum length of a datagram over IPv4, in bytes: what the length fields of
+/// UDP and IPv4 leave.
 pub(super) const LONGEST_V4: usize = 65_507;
-/// The same for IPv6, whose length does not count its own header.
+/// Maximum length over IPv6, in bytes; its length field does not count its own
+/// header.
 pub(super) const LONGEST_V6: usize = 65_527;
 
-/// Only datagrams up to this size, bytes, are sent as segments: every link
-/// carries them whole (RFC 8200, section 5: 1,280 with headers).
+/// Maximum size of datagrams sent as segments, in bytes. Every link carries
+/// them whole (RFC 8200, section 5: 1,280 with headers).
 const SEGMENT: usize = 1232;
 
-/// How many of the last peers are looked at for a burst to join.
+/// Number of latest bursts that a datagram may join.
 const OPEN_BURSTS: usize = 16;
 
-/// How much may wait for the kernel, bytes; beyond it datagrams are dropped.
+/// Maximum that may wait for the kernel, in bytes; beyond it datagrams are
+/// dropped.
 const MOST_QUEUED: usize = 4 << 20;
 
-/// What is to be sent, in the order in which it was given for each peer.
+/// Datagrams to send, in order for each peer.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
     pub(super) bursts: VecDeque<Burst>,
     pub(super) queued: usize,
     pub(super) dropped: u64,
-    /// A buffer to use again.
+    /// A buffer to reuse.
     pub(super) spare: Vec<u8>,
 }
 
-/// Datagrams to one peer, all of one size but the last, which may be shorter.
+/// Datagrams to one peer, all of one size except the last, which may be
+/// shorter.
 #[derive(Debug)]
 pub(super) struct Burst {
     to: SocketAddr,
@@ -45,7 +49,7 @@ pub(super) struct Burst {
     size: usize,
     count: usize,
     data: Vec<u8>,
-    /// Datagrams that the kernel has taken already, one by one.
+    /// Datagrams that the kernel has already taken one by one.
     sent: usize,
 }
 
@@ -62,7 +66,7 @@ impl Burst {
 
 impl Outgoing {
     pub(super) fn push(&mut self, data: &[u8], to: SocketAddr, from: Option<IpAddr>) {
-        // An empty datagram takes room as well.
+        // An empty datagram takes room too.
         let size = data.len() + size_of::<Burst>();
         if self.queued + size > MOST_QUEUED {
             self.dropped += 1;
@@ -96,11 +100,11 @@ impl Outgoing {
         });
     }
 
-    /// Sends what the kernel takes, until others have their turn.
+    /// Sends until the kernel takes no more, or others have their turn.
     ///
     /// # Errors
-    /// `WouldBlock` where it takes no more at present. What else goes wrong
-    /// with a burst is that burst's, and is added to `errors`.
+    /// `WouldBlock`: the kernel takes no more at present. Other errors concern
+    /// one burst, and are added to `errors`.
     pub(super) fn send(
         &mut self,
         socket: &OwnedFd,
@@ -131,12 +135,12 @@ impl Outgoing {
 }
 
 impl Burst {
-    /// Sends what is left of it: as segments of one call where that is
-    /// possible, or one by one.
+    /// Sends the rest of the burst: as segments of one call if possible,
+    /// otherwise one by one.
     fn send(&mut self, socket: &OwnedFd, state: &UdpSocketState) -> io::Result<()> {
         if (2..=state.max_gso_segments()).contains(&(self.count - self.sent)) {
             match self.transmit(socket, state, self.left(), Some(self.size)) {
-                // The device cannot: one by one, then.
+                // The device cannot segment: send one by one.
                 Err(error)
                     if matches!(
                         Errno::from_io_error(&error),
@@ -154,7 +158,7 @@ impl Burst {
         Ok(())
     }
 
-    /// The datagrams that are yet to be sent.
+    /// Returns the datagrams that are yet to be sent.
     fn left(&self) -> &[u8] {
         self.data.get(self.sent * self.size..).unwrap_or_default()
     }
@@ -174,9 +178,9 @@ impl Burst {
             src_ip: self.from,
         };
         match state.try_send(socket.into(), &transmit) {
-            // Perhaps the error of an earlier datagram, by ICMP, which the
-            // error queue tells too; this one was not sent. Its own error
-            // comes again.
+            // This may be the error of an earlier datagram, by ICMP, which the
+            // error queue reports too. This datagram was not sent. Its own
+            // error would come again.
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
                 state.try_send(socket.into(), &transmit)
             }

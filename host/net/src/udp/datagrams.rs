@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use crate::udp::burst::{LONGEST_V4, LONGEST_V6, Outgoing};
 
-/// How many peers an endpoint remembers at least: those it may send to.
+/// Minimum of peers that an endpoint remembers, and may send to.
 const KNOWN_PEERS: usize = 16 << 10;
 
 /// A datagram socket as a guest holds it.
@@ -19,18 +19,19 @@ pub struct Datagrams {
     pub(super) local: SocketAddr,
     pub(super) outgoing: RefCell<Outgoing>,
     pub(super) ending: Cell<Option<Closing>>,
-    /// The datagram being handled: from whom, and to which of our addresses.
+    /// Peer of the datagram being handled, and the local address that it was
+    /// sent to.
     pub(super) handled: Cell<Option<(SocketAddr, Option<IpAddr>)>>,
     pub(super) known: RefCell<KnownPeers>,
     pub(super) wake: Notify,
 }
 
-/// The peers that have sent something lately. A guest may answer them; any
-/// other address has to be allowed.
+/// Peers that have sent something lately. A guest may answer them; any other
+/// address must be allowed.
 #[derive(Debug, Default)]
 pub(super) struct KnownPeers {
     recent: HashSet<SocketAddr>,
-    /// Those before, forgotten when `recent` is full again.
+    /// Earlier peers, forgotten when `recent` is full again.
     older: HashSet<SocketAddr>,
 }
 
@@ -65,12 +66,12 @@ impl Datagrams {
         })
     }
 
-    /// The address of this end.
+    /// Returns the local address.
     pub fn local(&self) -> SocketAddr {
         self.local
     }
 
-    /// Whether the address has sent something to this endpoint lately.
+    /// True if the address has sent something to this endpoint lately.
     pub fn knows(&self, peer: SocketAddr) -> bool {
         self.handled
             .get()
@@ -78,7 +79,7 @@ impl Datagrams {
             || self.known.borrow().contains(&peer)
     }
 
-    /// Queues a datagram for the end of the burst.
+    /// Queues a datagram, to be sent at the end of the burst.
     pub fn send_to(&self, data: &[u8], to: SocketAddr) -> Result<(), ConnectionError> {
         if self.ending.get().is_some() {
             return Err(ConnectionError::InvalidState);
@@ -88,7 +89,7 @@ impl Datagrams {
             return Err(ConnectionError::InvalidArgument);
         }
         let handled = self.handled.get();
-        // An answer leaves from the address that was asked.
+        // An answer is sent from the address that was asked.
         let from = handled
             .filter(|(peer, _)| *peer == to)
             .and_then(|(_, local)| local);
@@ -99,7 +100,7 @@ impl Datagrams {
         Ok(())
     }
 
-    /// Ends it after what is queued.
+    /// Closes the endpoint once its queue is sent.
     pub fn close(&self) {
         if self.ending.get().is_none() {
             self.ending.set(Some(Closing::AfterFlush));
@@ -107,13 +108,13 @@ impl Datagrams {
         }
     }
 
-    /// Ends it at once.
+    /// Closes the endpoint at once.
     pub fn abort(&self) {
         self.ending.set(Some(Closing::Now));
         self.wake.notify_one();
     }
 
-    /// Whether it ends, or has ended.
+    /// True if the endpoint is closing or closed.
     pub fn is_closing(&self) -> bool {
         self.ending.get().is_some()
     }

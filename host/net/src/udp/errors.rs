@@ -1,4 +1,4 @@
-//! What became of datagrams that were sent, and of those too long for a packet.
+//! Errors of sent datagrams, and fragmentation of long ones.
 
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
@@ -8,8 +8,8 @@ use netwasm_base::error::ConnectionError;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, sockopt};
 use rustix::io::Errno;
 
-/// Lets the kernel send a datagram that is longer than a packet in fragments.
-/// quinn-udp, made for QUIC, forbids that.
+/// Lets the kernel fragment a datagram that is longer than a packet. quinn-udp,
+/// made for QUIC, forbids that.
 pub(super) fn allow_fragments(socket: &UdpSocket, local: SocketAddr) -> io::Result<()> {
     if local.is_ipv4() {
         let want = rustix::net::sockopt::Ipv4PathMtuDiscovery::WANT;
@@ -22,8 +22,8 @@ pub(super) fn allow_fragments(socket: &UdpSocket, local: SocketAddr) -> io::Resu
     Ok(())
 }
 
-/// Takes the next entry of a socket's error queue: what went wrong, and with
-/// which peer (IP_RECVERR, ip(7)).
+/// Takes the next entry of a socket's error queue: the error, and the peer it
+/// concerns (IP_RECVERR, ip(7)).
 pub(super) fn next_error(socket: &OwnedFd) -> Option<(ConnectionError, Option<SocketAddr>)> {
     let mut payload = [0; 1];
     let mut slices = [IoSliceMut::new(&mut payload)];

@@ -1,5 +1,5 @@
 //! A worker's part in a run: it serves until the run drains, or runs a program
-//! until that ends.
+//! to its end.
 
 use std::future::poll_fn;
 use std::io;
@@ -14,17 +14,17 @@ use crate::service::{Program, Services};
 use crate::thread::Tick;
 use crate::worker::{ACCEPT, Worker};
 
-/// Tasks without which a worker does not do its work.
+/// Tasks that the worker depends on.
 #[derive(Debug, Default)]
 struct Vital(JoinSet<io::Result<()>>);
 
 impl Vital {
-    /// Runs a task, which may come to its end but must not fail.
+    /// Runs a task, which may end but must not fail.
     fn spawn(&mut self, task: impl Future<Output = io::Result<()>> + 'static) -> AbortHandle {
         self.0.spawn_local(task)
     }
 
-    /// Waits until one of them has failed, by an error or a panic.
+    /// Waits until one of the tasks fails, by an error or a panic.
     async fn failed(&mut self) {
         loop {
             match self.0.join_next().await {
@@ -42,38 +42,38 @@ impl Vital {
     }
 }
 
-/// How far a run is.
+/// Stage of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// New connections are accepted.
     Serving,
-    /// No new connections; those that are there come to their end.
+    /// Graceful shutdown: no new connections; existing ones come to their end.
     Draining,
-    /// Nothing is waited for.
+    /// The run waits for nothing more.
     Aborting,
 }
 
-/// What a worker is given to serve.
+/// Listeners and connections of a worker.
 #[derive(Debug)]
 pub struct Assignment {
-    /// Its own listening sockets.
+    /// The worker's own listeners.
     pub listeners: Vec<Listener>,
-    /// Connections that another worker accepted for it.
+    /// Connections that another worker accepted for this one.
     pub handed: mpsc::UnboundedReceiver<Accepted>,
 }
 
 /// How a worker ended.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ended {
-    /// Connections, and the command, that had to be aborted.
+    /// Number of aborted connections; 1 for an aborted program.
     pub aborted: usize,
-    /// What the command said of itself.
+    /// Exit code of the program.
     pub code: Option<u8>,
     /// True if the worker could not go on, or never began.
     pub failed: bool,
 }
 
-/// Serves until the run ends, or runs the program until that ends.
+/// Serves until the run ends, or runs the program to its end.
 pub async fn run(
     worker: Rc<Worker>,
     services: Services,
@@ -138,7 +138,7 @@ async fn serve(
         return command(&worker, program, phase, vital).await;
     }
     let mut failed = tokio::select! {
-        // An error means that the server is gone, which is an end as well.
+        // An error means that the server is gone, which ends the run as well.
         _ = phase.wait_for(|phase| *phase != Phase::Serving) => false,
         () = vital.failed() => true,
     };
@@ -151,7 +151,8 @@ async fn serve(
             () = vital.failed() => failed = true,
         }
     }
-    // Connections of a worker that fails have nobody who ends them in time.
+    // A worker that fails has nothing left to enforce its connections'
+    // deadlines.
     let aborted = worker.abort().await;
     services.tick();
     Ended {
@@ -161,8 +162,8 @@ async fn serve(
     }
 }
 
-/// Runs the program until it ends, or has to. Its connections go with it, as
-/// those of a process do.
+/// Runs the program until it ends, or is made to end. Its connections end with
+/// it, as a process's do.
 async fn command(
     worker: &Rc<Worker>,
     program: Program,
@@ -172,19 +173,20 @@ async fn command(
     let mut aborting = phase.clone();
     let draining = Rc::clone(worker);
     tokio::task::spawn_local(async move {
-        // An error means that the server is gone, which is an end as well.
+        // An error means that the server is gone, which ends the run as well.
         let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
         draining.drain();
     });
     let mut failed = false;
     let turn = worker.thread.turns.turn();
-    // Not the main task, whose polls begin the rounds of the turns.
+    // A task of its own, since the main task's polls begin the rounds of the
+    // turns.
     let mut running = JoinSet::new();
     running.spawn_local(async move { turn.run(program).await });
     let code = tokio::select! {
         code = running.join_next() => {
             let code = code.and_then(Result::ok);
-            // It panicked, which was logged.
+            // `None` means a panic, which was logged.
             failed = code.is_none();
             code
         }
@@ -209,7 +211,7 @@ async fn command(
 /// Accepts connections for ever.
 ///
 /// # Errors
-/// The runtime cannot watch the socket.
+/// Fails if the runtime cannot watch the socket.
 async fn accept(
     worker: Rc<Worker>,
     services: Rc<Services>,
@@ -227,7 +229,7 @@ async fn accept(
         };
         acceptor.works();
         if poll.replace(turn.number()) == Some(turn.number()) {
-            // Another was accepted in the same poll: there may be more.
+            // A second accept in one poll: there may be more.
             turn.pause(ACCEPT).await;
         }
         let accepted = Accepted {
@@ -241,7 +243,7 @@ async fn accept(
             others => {
                 next = (next + 1) % others.len();
                 if let Some(other) = others.get(next) {
-                    // One that is gone has nobody to serve it either.
+                    // If the worker has exited, drop the connection.
                     let _ = other.send(accepted);
                 }
             }
