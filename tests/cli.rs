@@ -195,6 +195,20 @@ fn bad_limits_are_usage_errors() {
 }
 
 #[test]
+fn directories_at_one_path_of_the_guest_are_refused() {
+    for (one, other) in [
+        ("/data", "/data/"),
+        ("/data", "data"),
+        ("/", "."),
+        ("/a//b", "/a/./b"),
+    ] {
+        let dirs = [one, other].map(|path| format!("/::{path}"));
+        let args = ["--tcp", "127.0.0.1:0", "--dir", &dirs[0], "--dir", &dirs[1]];
+        refused(2, &args, &["two --dir", other]);
+    }
+}
+
+#[test]
 fn tls_without_a_certificate_says_what_is_missing() {
     refused(2, &["--tls", "127.0.0.1:0"], &["--cert", "--key"]);
     let chain = cert("cert.pem");

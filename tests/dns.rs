@@ -283,6 +283,21 @@ fn an_answer_that_comes_late_still_counts() {
 }
 
 #[test]
+fn a_server_that_decides_late_is_waited_for_beside_the_next() {
+    let after = |reply: Reply, milliseconds| reply.after(Duration::from_millis(milliseconds));
+    let slow = Dns::new(move |_, family| match family {
+        RecordType::A => after(Reply::addresses(&["192.0.2.1"]), 3500),
+        _ => after(Reply::NoData, 2500),
+    });
+    // It is asked after 2 s, a quarter of the time, and answers between the two.
+    let next = Dns::new(move |_, _| after(Reply::addresses(&["192.0.2.66"]), 1000));
+    let args = ["--allow-resolve", "*", "--dns-timeout", "8s"];
+    let server = probe_of(&[&slow, &next], &args);
+    assert_eq!(server.connect().ask("resolve name.example"), "192.0.2.1");
+    assert_ne!(next.questions(), [], "the next was not asked");
+}
+
+#[test]
 fn a_server_that_does_not_know_edns_is_asked_without() {
     let dns = Dns::new(|_, family| match family {
         RecordType::A => Reply::Plain(Box::new(Reply::addresses(&["192.0.2.1"]))),

@@ -111,13 +111,20 @@ impl Config {
             .guest
             .dirs
             .iter()
-            .find(|directory| !guest_paths.insert(&directory.guest))
+            .find(|directory| !guest_paths.insert(plain(&directory.guest)))
         {
             return Err(ConfigError::DirectoryTwice(twice.guest.clone()));
         }
         check_time("--dns-timeout", Some(self.dns.timeout))?;
         self.limits.check()
     }
+}
+
+/// Returns the parts of a guest path without those that say nothing, so that
+/// `/data`, `data/` and `./data` are one.
+fn plain(path: &str) -> Vec<&str> {
+    let says = |part: &&str| !matches!(*part, "" | ".");
+    path.split('/').filter(says).collect()
 }
 
 /// Source of a component's bytes.

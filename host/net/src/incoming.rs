@@ -12,8 +12,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use crate::accept::Acceptor;
 use crate::io::Watched;
-use crate::listener::Acceptor;
 use crate::thread::Thread;
 use crate::transport::Transport;
 

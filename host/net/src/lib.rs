@@ -35,7 +35,8 @@
 //! | [`transport`], [`relay`], `pipe` | a socket with its TLS session and its queue; deadlines, by what the peer acknowledged; native copying between connections | policy |
 //! | [`pool`], [`parked`] | connections kept for reuse: who gets one, and how it moves between workers | waiting |
 //! | [`stream`] | a connection as a guest's streams see it | WIT |
-//! | [`listener`], [`incoming`] | bind, socket options, an accept that cannot fail the server; listeners that a guest opens | handshakes |
+//! | [`accept`] | an accept that cannot fail the server; the place of a preamble before TLS | handshakes |
+//! | [`listener`], [`incoming`] | bind and socket options; the connections of listeners that a guest opens | |
 //! | [`guest`], [`service`] | the traits of event-driven guests, and of services on listeners | |
 //! | [`connection`], [`udp`] | the drivers of byte streams and of datagrams | parsing |
 //! | [`worker`] | a thread's connections, from accept to the end of a run | protocols |
@@ -43,6 +44,7 @@
 //!
 //! `unsafe` is denied except in `io`.
 
+pub mod accept;
 pub mod connect;
 pub mod connection;
 pub mod datagram;

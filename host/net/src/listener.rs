@@ -1,35 +1,24 @@
 //! Listeners. They are bound before the first worker runs, so that a bad
-//! address is reported at start. Their `accept` cannot fail.
+//! address is reported at start.
 
-use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::io::Errno;
-use rustix::net::SocketFlags;
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use tokio::io::Interest;
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
-use netwasm_base::address::Address;
 use netwasm_base::config::{Limits, ListenAddress, ListenerConfig, ListenerKind};
 use netwasm_base::error::Error;
 
+use crate::accept::{Accepted, Acceptor};
 use crate::io::Watched;
-use crate::places::Places;
-
-/// Pause of an acceptor when the system has no descriptor left.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// A listener or datagram socket of one worker.
 #[derive(Debug)]
@@ -349,168 +338,4 @@ impl StreamListener {
         let socket = Watched::new(self.socket, Interest::READABLE)?;
         Ok((Acceptor::new(Rc::new(socket)), self.kind, self.share))
     }
-}
-
-type Waiting<T> = Pin<Box<dyn Future<Output = T>>>;
-
-/// Accepts the connections of a listener, of the command line or of a guest.
-///
-/// An error is logged and never ends the server. A client that left is skipped.
-/// If the system has no descriptor or memory left, the backlog waits for a
-/// moment. A place is requested only when there is something to accept, so that
-/// an idle worker keeps none from the others.
-pub(crate) struct Acceptor {
-    socket: Rc<Watched>,
-    /// Place of the next connection among `--max-connections`.
-    permit: Option<OwnedSemaphorePermit>,
-    permitting: Option<Waiting<Result<OwnedSemaphorePermit, AcquireError>>>,
-    /// Pause after an error of the system.
-    pause: Option<Waiting<()>>,
-    reported: bool,
-}
-
-impl fmt::Debug for Acceptor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Acceptor")
-            .field("socket", &self.socket)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Acceptor {
-    pub(crate) fn new(socket: Rc<Watched>) -> Self {
-        Self {
-            socket,
-            permit: None,
-            permitting: None,
-            pause: None,
-            reported: false,
-        }
-    }
-
-    /// Waits until there is, or may be, a connection.
-    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.socket.poll_read_ready(cx).map(|_| ())
-    }
-
-    /// Releases the place requested for the next connection, as nobody waits
-    /// for it.
-    pub(crate) fn cancel(&mut self) {
-        self.permitting = None;
-    }
-
-    /// Accepts the next connection, together with its place. Returns `None` if
-    /// the socket can no longer be watched.
-    pub(crate) fn poll_accept(
-        &mut self,
-        places: &Arc<Places>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<(OwnedFd, Address, OwnedSemaphorePermit)>> {
-        loop {
-            if let Some(pause) = &mut self.pause {
-                ready!(pause.as_mut().poll(cx));
-                self.pause = None;
-            }
-            let Ok(mut ready) = ready!(self.socket.poll_read_ready(cx)) else {
-                return Poll::Ready(None);
-            };
-            if self.permit.is_none() && self.permitting.is_none() {
-                self.permit = places.free();
-                // No connection is closed to make room for a client that is not
-                // there.
-                if self.permit.is_none() && !has_come(&self.socket) {
-                    ready.clear();
-                    continue;
-                }
-            }
-            let permit = match self.permit.take() {
-                Some(permit) => permit,
-                None => {
-                    let take = || Box::pin(Arc::clone(places).take()) as Waiting<_>;
-                    let permitting = self.permitting.get_or_insert_with(take);
-                    let taken = ready!(permitting.as_mut().poll(cx));
-                    self.permitting = None;
-                    match taken {
-                        Ok(permit) => permit,
-                        // Places are not closed.
-                        Err(_) => return Poll::Ready(None),
-                    }
-                }
-            };
-            let accepted =
-                ready.try_io(|socket| accept_one(socket.as_fd()).map_err(io::Error::from));
-            let error = match accepted {
-                // The place is released: others may have more use for it
-                // meanwhile.
-                Err(_would_block) => continue,
-                Ok(Ok((socket, peer))) => return Poll::Ready(Some((socket, peer, permit))),
-                Ok(Err(error)) => error,
-            };
-            if Errno::from_io_error(&error).is_some_and(is_about_one_client) {
-                self.permit = Some(permit);
-            } else {
-                self.fail(&error);
-            }
-        }
-    }
-
-    /// Notes that a connection was taken.
-    pub(crate) fn works(&mut self) {
-        if std::mem::take(&mut self.reported) {
-            tracing::info!("accepting connections again");
-        }
-    }
-
-    /// Pauses for a moment, as the system gives no connection at present.
-    pub(crate) fn fail(&mut self, error: &io::Error) {
-        if !std::mem::replace(&mut self.reported, true) {
-            tracing::warn!(%error, "cannot accept connections; trying again");
-        }
-        self.pause = Some(Box::pin(tokio::time::sleep(PAUSE)));
-    }
-}
-
-/// True if a listener has a connection to accept.
-fn has_come(socket: &Watched) -> bool {
-    let mut watched = [PollFd::new(socket, PollFlags::IN)];
-    // On error, accept(2) tells.
-    !matches!(
-        rustix::event::poll(&mut watched, Some(&Timespec::default())),
-        Ok(0)
-    )
-}
-
-/// An accepted connection, for this worker or another.
-#[derive(Debug)]
-pub struct Accepted {
-    pub(crate) socket: OwnedFd,
-    pub(crate) peer: Address,
-    /// Kind of the listener.
-    pub(crate) kind: ListenerKind,
-    /// Counts the connection against `--max-connections`.
-    pub(crate) permit: OwnedSemaphorePermit,
-}
-
-fn accept_one(socket: impl AsFd) -> Result<(OwnedFd, Address), Errno> {
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let (accepted, peer) = rustix::net::acceptfrom_with(socket, flags)?;
-    Ok((accepted, peer.map_or(Address::Unix(None), Address::from)))
-}
-
-/// True if an error concerns the new connection, not the listener (accept(2)).
-fn is_about_one_client(errno: Errno) -> bool {
-    matches!(
-        errno,
-        Errno::CONNABORTED
-            | Errno::INTR
-            | Errno::PROTO
-            | Errno::NETDOWN
-            | Errno::NOPROTOOPT
-            | Errno::HOSTDOWN
-            | Errno::NONET
-            | Errno::HOSTUNREACH
-            | Errno::OPNOTSUPP
-            | Errno::NETUNREACH
-            | Errno::PERM
-    )
 }

@@ -16,9 +16,9 @@ use tokio::sync::watch;
 use netwasm_base::config::ListenerKind;
 use netwasm_base::error::ConnectionError;
 
+use crate::accept::Accepted;
 use crate::dns::Resolver;
 use crate::env::Env;
-use crate::listener::Accepted;
 use crate::service::{Service, Services};
 use crate::thread::{Active, Thread, Tick};
 use crate::tls::Tls;

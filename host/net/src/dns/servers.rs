@@ -71,14 +71,18 @@ impl Servers {
         let mut turns = self.turns().into_iter();
         let mut asked = FuturesUnordered::new();
         let mut turn = 0_usize;
-        // Unanswered questions of this turn.
+        // Unanswered questions of this turn, and the servers of all unanswered ones.
         let mut open = 0_usize;
+        let mut waiting = Vec::new();
         let mut due = Instant::now();
         let mut decided = None;
         while found.borrow().iter().any(Option::is_none) {
             tokio::select! {
                 biased;
                 Some((server, of_turn, place, outcome)) = asked.next() => {
+                    if let Some(index) = waiting.iter().position(|it| *it == server) {
+                        waiting.swap_remove(index);
+                    }
                     match outcome {
                         Ok(verdict) if decided.is_none_or(|it| it == server) => {
                             decided = Some(server);
@@ -92,10 +96,13 @@ impl Servers {
                     if of_turn == turn {
                         open -= 1;
                     }
-                    if open == 0 && decided.is_none() {
-                        due = Instant::now();
-                    } else if open == 0 {
-                        fill(&found, Missing::Failed);
+                    match decided {
+                        None if open == 0 => due = Instant::now(),
+                        // It may have been asked in an earlier turn.
+                        Some(server) if open == 0 && !waiting.contains(&server) => {
+                            fill(&found, Missing::Failed);
+                        }
+                        _ => {}
                     }
                 }
                 () = tokio::time::sleep_until(due) => {
@@ -113,6 +120,7 @@ impl Servers {
                     open = unknown.len();
                     for place in unknown {
                         let (way, name) = (self.way(server), &name);
+                        waiting.push(server);
                         asked.push(async move {
                             let outcome = exchange::ask(way, name, FAMILIES[place]).await;
                             (server, turn, place, outcome)

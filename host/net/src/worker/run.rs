@@ -9,7 +9,8 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::listener::{Accepted, Listener, StreamListener};
+use crate::accept::Accepted;
+use crate::listener::{Listener, StreamListener};
 use crate::service::{Program, Services};
 use crate::thread::Tick;
 use crate::worker::{ACCEPT, Worker};
