@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         // Help goes to standard output and is a success.
         Err(error) => error.exit(),
     };
-    // A panic that was logged should still reach the log's reader.
+    // Catches panics, so that their log lines are still written.
     match catch_unwind(AssertUnwindSafe(|| run(command))) {
         Ok(Ok(code)) => {
             let _ = logging::finish(None);
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
                 let _ = logging::finish(None);
                 cli::usage(wrong).exit();
             }
-            // If standard error is closed, nobody wants to know.
+            // Fails only if standard error is closed.
             let _ = logging::finish(Some(&format!("netwasm: {}", one_line(&error))));
             ExitCode::FAILURE
         }

@@ -127,7 +127,6 @@ impl Loaded {
     ///
     /// # Errors
     /// Fails if the system gives no thread.
-    /// The system gives no thread.
     pub(crate) fn start_ticker(&self, limits: &Limits, steps: Steps) -> io::Result<Ticker> {
         let engine = match self {
             Self::Events(program) => &program.engine,
