@@ -87,8 +87,8 @@ pub(crate) fn waiting_time(pid: u32) -> io::Result<Duration> {
     Ok(total)
 }
 
-/// Returns the memory of a process in bytes, with a fair share of what it
-/// shares with others (`Pss` of proc_pid_smaps(5)).
+/// Returns the memory of a process in bytes, with its fair share of the pages
+/// that others use too (`Pss` of proc_pid_smaps(5)).
 pub(crate) fn pss(pid: u32) -> io::Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     text.lines()

@@ -26,8 +26,8 @@ pub(crate) const AUTHORITY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../cert
 const GUESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../guests");
 /// netwasm's cache of compiled code for measurements.
 const CACHE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");
-/// wasmtime's command, of the version that netwasm is built with: `cargo
-/// install wasmtime-cli@48`.
+/// wasmtime's command, of the version that netwasm is built with:
+/// `cargo install wasmtime-cli@48`.
 const WASMTIME: &str = "wasmtime";
 const PYTHON: &str = "python3";
 const PYTHON_PEER: &str = include_str!("peer.py");
@@ -94,7 +94,7 @@ pub(crate) enum Peer {
     Handler {
         /// Name of the guest.
         guest: &'static str,
-        /// `request` or `worker`.
+        /// `request`, `connection` or `worker`.
         isolation: &'static str,
         reuse: Reuse,
     },

@@ -286,7 +286,7 @@ fn machine(plan: &Plan) -> String {
     let congestion_control = read("/proc/sys/net/ipv4/tcp_congestion_control");
     let congestion_control = match congestion_control.trim() {
         "cubic" => "cubic".to_owned(),
-        // It distorts bulk transfers of all servers, and by chance.
+        // It distorts bulk transfers of all servers, and at random.
         "bbr" => "bbr, which paces even over loopback (`sysctl \
                   net.ipv4.tcp_congestion_control=cubic` is Linux's own default)"
             .to_owned(),

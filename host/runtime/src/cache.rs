@@ -1,9 +1,9 @@
 //! A cache of compiled code, in a directory of the user's own.
 //!
-//! Compiled code is run as it is, so a file that was damaged or belongs to
-//! somebody else must not be. Each file has a checksum, keyed by the component
-//! and the engine's settings. A file whose checksum is wrong is reported and
-//! replaced.
+//! Compiled code is run as it is, so the code of a file that was damaged or
+//! belongs to somebody else must not be run. Each file has a checksum, keyed by
+//! the component and the engine's settings. A file whose checksum is wrong is
+//! reported and replaced.
 
 use std::fmt::Display;
 use std::fs::{self, DirBuilder, File, OpenOptions};

@@ -318,7 +318,7 @@ impl Interface {
             .any(|(name, function)| is_sockets(name) && LISTEN.contains(&function.as_str()))
     }
 
-    /// True if it can send datagrams of its own accord.
+    /// True if it can send datagrams unasked.
     fn sends_datagrams(&self) -> bool {
         self.calls("client", "[static]datagram-socket.connect")
             || self.calls("client", "[method]datagram-socket.send-to")

@@ -3,13 +3,13 @@
 //!
 //! Between an instance and its connection, every body is frames of bytes. So
 //! the connection asks before it takes the first frame, and a file body then
-//! gives its file. If the connection does not ask, the file is read.
+//! hands its file over. If the connection does not ask, the file is read.
 
 use std::cell::{Cell, RefCell};
 
 use netwasm_exchange::content::FileContent;
 
-/// Takes files from the bodies of one worker to their connections.
+/// Carries files from the bodies of one worker to their connections.
 #[derive(Debug, Default)]
 pub(crate) struct HandBack {
     /// Number of file bodies that nobody has begun to read.

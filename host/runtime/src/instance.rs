@@ -324,7 +324,7 @@ fn answer(state: &mut State, response: Response) -> wasmtime::Result<Answer> {
     })
 }
 
-/// Returns a handler. The checks at start ensure that it is there where needed.
+/// Returns a handler. The checks at start ensure that no needed one is missing.
 fn exported<T>(handler: Option<&T>) -> wasmtime::Result<&T> {
     handler.ok_or_else(|| wasmtime::Error::msg("the component exports no handler for this event"))
 }

@@ -1,4 +1,4 @@
-//! What drives a component, told by the names that it exports. It must be known
+//! The kind of a component, told by the names that it exports. It must be known
 //! before compiling, because the two engines compile differently.
 
 use std::collections::BTreeSet;
@@ -7,7 +7,7 @@ use wasmparser::{Parser, Payload};
 
 use netwasm_base::config::Isolation;
 
-/// What drives a component.
+/// How a component is driven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Event handlers, called synchronously.
@@ -20,7 +20,7 @@ pub(crate) enum Kind {
     /// An async call for each HTTP request: `wasi:http/handler@0.3`, the world
     /// `service`.
     Service,
-    /// A program: one async call.
+    /// A program: one call.
     Command,
 }
 

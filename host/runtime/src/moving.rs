@@ -16,8 +16,8 @@ use netwasm_net::health::Health;
 use crate::hand_back::HandBack;
 
 /// A body that begins a new turn of the instance with each piece. If data is
-/// always ready, a whole body passes in one poll of the instance's loop, and
-/// that is not endless computing.
+/// always ready, a whole body passes in one poll of the instance's loop, which
+/// must not count as endless computing.
 pub(crate) struct Moving<B: Body> {
     body: B,
     /// A frame that was polled already.

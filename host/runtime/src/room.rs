@@ -212,7 +212,8 @@ impl Room {
         // Instances of datagram sockets, instances that end while others begin,
         // and instances that outlive their connections.
         let others = workers * (2 + sockets.count()) + left_behind;
-        // A worker has as many instances that answer HTTP requests as are busy.
+        // Instances that answer HTTP requests are not shared like others: a
+        // worker has as many as are busy.
         let shared = isolation == Isolation::Worker && !kind.answers_requests();
         let awaits = !matches!(kind, Kind::Events | Kind::Command);
         let mut room = Self {
@@ -282,7 +283,7 @@ impl Room {
         self.needs.table_elements
     }
 
-    /// Returns the configuration of a pool of this size.
+    /// Returns the configuration of a pool with this room.
     pub(crate) fn pool(&self) -> PoolingAllocationConfig {
         let Needs {
             memories,

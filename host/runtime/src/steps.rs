@@ -8,7 +8,7 @@ use netwasm_base::config::Limits;
 /// sockets.
 const STEP: Duration = Duration::from_millis(10);
 
-/// Fewest epoch steps that an event may take. Its timeout is exact to one step.
+/// Fewest epoch steps in an event's timeout, which is exact to one step.
 const STEPS: u32 = 8;
 
 /// Returns the length of an epoch step.

@@ -49,7 +49,7 @@ pub(crate) trait Load {
 }
 
 /// Waits for sockets, which have numbers here. Level-triggered: one read for
-/// each ready socket suffices, and no read only learns that there is no more.
+/// each ready socket suffices, and none is wasted to learn that no data is left.
 struct Poll {
     epoll: OwnedFd,
     events: Vec<epoll::Event>,

@@ -45,8 +45,7 @@ pub(super) fn of_failure(failure: Failure) -> Error {
     }
 }
 
-/// Converts a guest's error about a body that it made, for whoever sends the
-/// body on.
+/// Converts a guest's error about a body that it made, for the body's sender.
 pub(super) fn of_guest(error: Error) -> Failure {
     Failure::Handler(Box::new(error))
 }

@@ -221,7 +221,7 @@ async fn call(
     guest.call_handle(accessor, handle).await
 }
 
-/// Makes an instance for its first connection, which fails if that is
+/// Makes an instance for its first connection. Fails that connection if this is
 /// impossible.
 async fn instantiate(
     local: &Rc<Local>,

@@ -1,4 +1,4 @@
-//! What async guests may import.
+//! Imports of async guests.
 
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Engine};

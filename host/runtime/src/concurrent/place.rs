@@ -2,7 +2,7 @@
 //!
 //! A connection has a place for one instance. Another instance at the same
 //! time, as for the second stream of HTTP/2, counts as a connection does, and
-//! waits if as many as are allowed exist.
+//! waits if no place is free.
 
 use std::cell::Cell;
 use std::pin::pin;

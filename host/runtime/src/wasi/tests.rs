@@ -47,8 +47,8 @@ const LEAVER: &str = r#"(component
     (core instance $i (instantiate $m (with "" (instance (export "exit" (func $exit))))))
     (func (export "leave") (canon lift (core func $i "leave"))))"#;
 
-/// A component that takes handles to standard output and keeps them: `hoard:
-/// func(handles: u32)`.
+/// A component that takes handles to standard output and keeps them:
+/// `hoard: func(handles: u32)`.
 const HOARDER: &str = r#"(component
     (import "wasi:io/streams@0.2.0" (instance $io
         (export "output-stream" (type (sub resource)))))
