@@ -1,5 +1,5 @@
-//! What one event costs, in nanoseconds, by how many bytes it brings; one
-//! instance, from its making to its end; and one request of HTTP. Without
+//! Measures the cost of one event in nanoseconds, by its number of bytes; of
+//! one instance, from its making to its end; and of one HTTP request. Uses no
 //! sockets, so that a regression is found where it starts.
 //!
 //! `cargo bench --bench event`
@@ -13,12 +13,12 @@ use netwasm::bench::Bench;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-/// How many times each is measured; the median is printed, and the fastest.
+/// Number of measurements of each. The median and the fastest are printed.
 const ROUNDS: usize = 15;
 
-/// What wrk sends.
+/// wrk's request.
 const SMALL: &[u8] = b"GET / HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n";
-/// What a browser sends.
+/// A browser's request.
 const BROWSER: &[u8] = b"GET / HTTP/1.1\r\n\
     Host: localhost:8080\r\n\
     User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n\
@@ -33,9 +33,9 @@ const BROWSER: &[u8] = b"GET / HTTP/1.1\r\n\
     Priority: u=0, i\r\n\
     \r\n";
 
-/// Answers requests by an empty 200, and does what stands in the marked place
-/// first: the least that a guest can do, so that what is measured is the host.
-/// What the host passes is never kept and always lies in the same place.
+/// A handler that runs the marked place, then answers with an empty 200. It
+/// does as little as a guest can, so the host is measured. What the host passes
+/// is never kept and always lies in the same place.
 const HANDLER: &str = r#"
 (module
   (import "netwasm:net/http@0.1.0" "[method]request.header"
@@ -57,11 +57,11 @@ const TWO_HEADERS: &str = "
     (call $header (local.get $request) (i32.const 0) (i32.const 4) (i32.const 128))
     (call $header (local.get $request) (i32.const 4) (i32.const 6) (i32.const 128))
 ";
-/// Instances that have events in turn.
+/// Number of instances that get events in turn.
 const INSTANCES: u32 = 256;
 
 fn main() -> Result<(), String> {
-    // `cargo test --benches` wants to know whether it runs at all.
+    // `cargo test --benches` only checks that this runs.
     let measured = std::env::args().any(|arg| arg == "--bench");
     let count = |wanted: u32| if measured { wanted } else { 1 };
     let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guests");
@@ -78,7 +78,8 @@ fn main() -> Result<(), String> {
             || connection.data_received(black_box(&data)),
         )?;
     }
-    // As many as a busy worker has, so that none finds its own in the cache.
+    // As many as a busy worker has, so that no instance is in the cache at its
+    // turn.
     let connections = (0..INSTANCES)
         .map(|_| bench.connect())
         .collect::<Result<Vec<_>, _>>()?;
@@ -122,7 +123,7 @@ fn main() -> Result<(), String> {
     Ok(())
 }
 
-/// Makes a component that answers requests of a core module in text.
+/// Makes a component that answers requests from a core module in text form.
 fn component(text: &str) -> anyhow::Result<Vec<u8>> {
     let mut module = wat::parse_str(text)?;
     let mut resolve = Resolve::default();

@@ -1,5 +1,5 @@
-//! What the micro-benchmarks need of the inside: an instance, its events and
-//! requests, without sockets. Not for other use.
+//! Internals for the micro-benchmarks: an instance, its events and requests,
+//! without sockets. Not for other use.
 
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -25,18 +25,18 @@ pub struct Bench {
     guests: OfThread,
 }
 
-/// A connection that goes nowhere: its host takes every write and forgets it.
+/// A connection that leads nowhere: the host takes every write and forgets it.
 #[derive(Debug)]
 pub struct Connection {
     instance: Rc<Instance>,
     resource: <Instance as EventGuest>::Connection,
 }
 
-/// A request that is made over and over, on a connection that goes nowhere.
+/// A request that is made over and over, on a connection that leads nowhere.
 pub struct Requests {
     worker: Rc<Worker>,
     instance: Rc<Instance>,
-    /// `None` only while the guest has it.
+    /// `None` only while the guest has the request.
     request: RefCell<Option<Box<Request>>>,
 }
 
@@ -47,10 +47,10 @@ impl fmt::Debug for Requests {
 }
 
 impl Bench {
-    /// Compiles a component, for a flag that listens: `--tcp` or `--http`.
+    /// Compiles a component for a listener's flag: `--tcp` or `--http`.
     ///
     /// # Errors
-    /// It cannot be used; the text says why.
+    /// Fails if the component cannot be used; the text says why.
     pub fn new(component: &Path, listener: &str) -> Result<Self, String> {
         let args = ["netwasm", "run", listener, "0"].map(OsString::from);
         let args = args.into_iter().chain([component.into()]);
@@ -67,11 +67,11 @@ impl Bench {
         })
     }
 
-    /// Makes an instance and tells it of a connection. Dropping that drops
-    /// the instance.
+    /// Makes an instance, and tells it of a connection. Dropping the connection
+    /// drops the instance.
     ///
     /// # Errors
-    /// The instance cannot be made, or traps.
+    /// Fails if the instance cannot be made, or traps.
     pub fn connect(&self) -> Result<Connection, String> {
         let instance = self.guests.guest().map_err(|error| error.to_string())?;
         let transport = Rc::new(Transport::unconnected(&self.worker.thread));
@@ -82,10 +82,11 @@ impl Bench {
         })
     }
 
-    /// Makes an instance for requests that have this head, and no body.
+    /// Makes an instance for requests with this head and no body.
     ///
     /// # Errors
-    /// The instance cannot be made, or nobody could send such a head.
+    /// Fails if the instance cannot be made, or if no client could send such a
+    /// head.
     pub fn requests(&self, head: &[u8]) -> Result<Requests, String> {
         let instance = self.guests.guest().map_err(|error| error.to_string())?;
         let mut request = Box::<Request>::default();
@@ -104,7 +105,7 @@ impl Requests {
     /// Parses the head of the next request.
     ///
     /// # Errors
-    /// It is not the whole head of a request.
+    /// Fails if this is not the whole head of a request.
     pub fn parse(&self, head: &[u8]) -> Result<(), String> {
         let limits = (&self.worker.env().limits.http).into();
         let mut request = self.request.take().unwrap_or_default();
@@ -117,10 +118,10 @@ impl Requests {
         }
     }
 
-    /// Has the guest answer the request whose head was parsed last.
+    /// Calls the guest's `handle` with the request whose head was parsed last.
     ///
     /// # Errors
-    /// The guest traps.
+    /// Fails if the guest traps.
     pub fn handle(&self) -> Result<(), String> {
         let request = self.request.take().unwrap_or_default();
         let (request, answer) = self.instance.handle_request(request);
@@ -130,10 +131,10 @@ impl Requests {
 }
 
 impl Connection {
-    /// `data-received`.
+    /// Calls the guest's `data-received`.
     ///
     /// # Errors
-    /// The guest traps.
+    /// Fails if the guest traps.
     pub fn data_received(&self, data: &[u8]) -> Result<(), String> {
         let received = self.instance.data_received(self.resource, data);
         received.map_err(|_| "the guest trapped".into())

@@ -1,15 +1,15 @@
 //! The log: lines on standard error, as text or as JSON.
 //!
-//! Standard output carries only what a program that started us waits for, the
-//! `listening` lines.
+//! Standard output carries only the `listening` lines, for the program that
+//! started this one.
 //!
 //! ```text
 //!   tracing --> verbosity --> kinds --> a line --> spool --thread--> standard error
 //!                             (so many a second)   (so many bytes)
 //! ```
 //!
-//! Nobody who logs waits: a thread writes, and what it cannot keep up with is
-//! dropped and counted.
+//! Logging never waits. A thread writes, and drops and counts the lines that it
+//! cannot keep up with.
 
 mod kinds;
 
@@ -27,10 +27,10 @@ use netwasm_base::spool::{Output, Spool};
 
 use self::kinds::Kinds;
 
-/// How much may wait to be written, bytes.
+/// Largest size of the lines that wait to be written, in bytes.
 const WAITING: usize = 1 << 20;
 
-/// How long the end of the program waits for the last lines.
+/// Longest wait for the last lines at the end of the program.
 const LAST: Duration = Duration::from_secs(2);
 
 static LOG: OnceLock<Log> = OnceLock::new();
@@ -45,11 +45,11 @@ struct Log {
 /// How the log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogOptions {
-    /// The form of a line.
+    /// Format of a line.
     pub format: LogFormat,
-    /// How much is shown.
+    /// Amount of detail.
     pub verbosity: Verbosity,
-    /// Lines a second of one kind in the long run.
+    /// Sustained rate of lines of one kind, per second.
     pub rate: u32,
 }
 
@@ -63,30 +63,30 @@ impl Default for LogOptions {
     }
 }
 
-/// The form of a line.
+/// Format of a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Text, for people.
     #[default]
     Text,
-    /// An object a line, for programs.
+    /// One JSON object per line, for programs.
     Json,
 }
 
-/// How much is shown.
+/// Amount of detail in the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verbosity {
-    /// What happens, and what is wrong.
+    /// Normal events, warnings and errors.
     #[default]
     Info,
-    /// Also what helps to find a fault.
+    /// Also details that help to find a fault.
     Debug,
     /// Every step.
     Trace,
 }
 
 impl From<u8> for Verbosity {
-    /// From the number of `-v`.
+    /// Converts the number of `-v`.
     fn from(count: u8) -> Self {
         match count {
             0 => Self::Info,
@@ -96,12 +96,12 @@ impl From<u8> for Verbosity {
     }
 }
 
-/// Begins to write the log. `RUST_LOG`, where it is set, decides what is shown
-/// in place of the verbosity. Panics become lines of the log, too.
+/// Starts the log. If `RUST_LOG` is set, it decides what is shown, in place of
+/// the verbosity. Panics are logged, too.
 ///
 /// # Errors
-/// `RUST_LOG` is not a filter, the system gives no thread, or a log was begun
-/// before.
+/// Fails if `RUST_LOG` is no valid filter, if the system gives no thread, or if
+/// a log was started before.
 pub fn start(options: LogOptions) -> io::Result<()> {
     let filter = match std::env::var(EnvFilter::DEFAULT_ENV) {
         Ok(directives) if !directives.is_empty() => EnvFilter::try_new(&directives)
@@ -115,9 +115,10 @@ pub fn start(options: LogOptions) -> io::Result<()> {
     let lines = fmt::layer()
         .with_timer(SystemTime)
         .with_writer(move || writer.clone())
-        // It would print to standard error what standard error does not take.
+        // These would go to standard error, which is what failed.
         .log_internal_errors(false)
-        // One that guests' text passes through is no place for escapes.
+        // Escape codes only on a terminal: guests' text passes through this
+        // log.
         .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
     let lines = match options.format {
         LogFormat::Text => lines.compact().with_target(false).boxed(),
@@ -129,7 +130,7 @@ pub fn start(options: LogOptions) -> io::Result<()> {
         .with(filter)
         .try_init()
         .map_err(io::Error::other)?;
-    // Nobody else can have set it, since a log was not begun before.
+    // Not set yet: `try_init` fails if a log was started before.
     let _ = LOG.set(Log { spool, kinds });
     std::panic::set_hook(Box::new(|panic| {
         let message = panic.payload_as_str().unwrap_or("no message");
@@ -144,18 +145,18 @@ pub fn start(options: LogOptions) -> io::Result<()> {
     Ok(())
 }
 
-/// Tells of lines that were withheld; to be called from time to time.
+/// Reports suppressed lines. To be called from time to time.
 pub(crate) fn tell() {
     if let Some(log) = LOG.get() {
         log.kinds.tell(false);
     }
 }
 
-/// Writes what is left of the log, and a last line that is no part of it:
-/// waits for that, but not long where nobody reads.
+/// Writes the rest of the log, then a last line that is not part of it. Waits
+/// for that, but not long if nobody reads.
 ///
 /// # Errors
-/// Standard error does not take the line.
+/// Fails if no log was started and standard error does not take the line.
 pub fn finish(last: Option<&str>) -> io::Result<()> {
     let line = last.map(|last| format!("{last}\n").into_bytes());
     let Some(log) = LOG.get() else {
@@ -170,7 +171,7 @@ pub fn finish(last: Option<&str>) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes lines for the spool: `tracing` writes each in one piece.
+/// Passes lines to the spool. `tracing` writes each in one piece.
 #[derive(Clone, Debug)]
 struct Lines(Spool);
 
@@ -185,7 +186,8 @@ impl io::Write for Lines {
     }
 }
 
-/// Ours and the guest's, and of the libraries only what is wrong.
+/// Returns the filter: lines of netwasm and the guest by verbosity, warnings of
+/// libraries.
 fn directives(verbosity: Verbosity) -> &'static str {
     match verbosity {
         Verbosity::Info => "warn,netwasm=info,guest=info",

@@ -13,8 +13,9 @@ use netwasm_base::config::Config;
 use netwasm_base::{Error, descriptors};
 use netwasm_runtime::{compile, inspect};
 
-/// A request of `wasi:http` makes many small allocations, and frees them where
-/// they were made: with the C library's it costs an eighth more.
+/// A request of `wasi:http` makes many small allocations, and frees them on the
+/// thread that made them. With the C library's allocator, a request costs an
+/// eighth more.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
         // Help goes to standard output and is a success.
         Err(error) => error.exit(),
     };
-    // A panic that was logged should be read, too.
+    // Catches panics, so that their log lines are still written.
     match catch_unwind(AssertUnwindSafe(|| run(command))) {
         Ok(Ok(code)) => {
             let _ = logging::finish(None);
@@ -35,12 +36,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Ok(Err(error)) => {
-            // As a mistake in the arguments, which it is.
+            // Reported like a mistake in the arguments, which it is.
             if let Some(Error::Config(wrong)) = error.downcast_ref() {
                 let _ = logging::finish(None);
                 cli::usage(wrong).exit();
             }
-            // Whoever closed standard error does not want to know.
+            // Fails only if standard error is closed.
             let _ = logging::finish(Some(&format!("netwasm: {}", one_line(&error))));
             ExitCode::FAILURE
         }
@@ -71,8 +72,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Success is that all connections came to their own end, and that a command
-/// says so.
+/// Runs a server or a command. Succeeds if all connections ended by themselves
+/// and the command reports success.
 fn serve(config: &Config, log: LogOptions) -> anyhow::Result<ExitCode> {
     logging::start(log)?;
     match descriptors::raise_limit() {
@@ -113,14 +114,14 @@ fn serve(config: &Config, log: LogOptions) -> anyhow::Result<ExitCode> {
 fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // `netwasm inspect FILE | head -1`
+        // `netwasm inspect FILE | head -1` closes the pipe early.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         result => result.context("cannot write to standard output"),
     }
 }
 
-/// The error and its causes, in one line. A cause that the error before it
-/// tells already is left out.
+/// Joins an error and its causes in one line. Leaves out a cause that the error
+/// before it already tells.
 fn one_line(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {

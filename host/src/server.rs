@@ -1,5 +1,5 @@
-//! A run from its beginning to its end: build what is shared, bind, start the
-//! workers, wait for a signal, drain, and say how it went.
+//! A run from start to end: builds the shared state, binds, starts the workers,
+//! waits for a signal, drains, and reports how it went.
 
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,34 +21,34 @@ use netwasm_net::worker::{self, Assignment, Ended, Phase};
 use crate::logging;
 use crate::wiring::Run;
 
-/// How many tasks a worker polls before it looks for new events of its sockets.
-/// Most rounds end before that: no task is left, or those that have more to do
-/// have given way (`turns`).
+/// Number of tasks that a worker polls before it looks for new socket events.
+/// Most rounds end before that: no task is left, or tasks with more to do have
+/// given way (`turns`).
 const EVENT_INTERVAL: u32 = 256;
 
-/// How often it is looked for what is no longer needed.
+/// Interval for closing expired connections of pools and reporting suppressed
+/// lines.
 const TIDY: Duration = Duration::from_millis(500);
 
-/// How long the end of a run waits for workers that have nothing left to do, or
-/// were told to end.
+/// Longest wait, at the end of a run, for workers that have nothing left to do
+/// or were told to end.
 const STUCK: Duration = Duration::from_secs(10);
 
-/// The stack of a worker's thread, bytes: a guest's stack is on it.
+/// Stack size of a worker's thread in bytes. A guest's stack is on it.
 const STACK: usize = 4 << 20;
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// True if all connections, and the command, had ended by themselves, and
-    /// no worker failed.
+    /// True if all connections and the command ended by themselves, and no
+    /// worker failed.
     pub drained: bool,
-    /// What a command said of itself; 0 is success.
+    /// Exit code of a command; 0 is success.
     pub code: u8,
 }
 
-/// Reads certificates and the authorities of clients anew and opens the access
-/// log anew, as after a renewal and a rotation. What cannot be read stays as it
-/// was.
+/// Reloads certificates and client authorities, and reopens the access log, as
+/// after a renewal and a rotation. Whatever cannot be read stays as it was.
 fn reload(shared: &Run, config: &Config) {
     match shared.net.tls.reload(&config.tls) {
         Ok(()) => tracing::info!(
@@ -64,20 +64,20 @@ fn reload(shared: &Run, config: &Config) {
     }
 }
 
-/// Names what the machine did not give.
+/// Names what the system did not give.
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::System { what, source }
 }
 
-/// Runs until a signal ends it, or the command that it runs. SIGTERM and SIGINT
-/// drain, a second one aborts what is left; SIGHUP reads certificates and
-/// `--client-ca` anew and opens the access log anew.
+/// Runs until a signal ends the run, or until its command ends. SIGTERM and
+/// SIGINT start a graceful shutdown, and a second one aborts what is left.
+/// SIGHUP reloads certificates and `--client-ca`, and reopens the access log.
 ///
 /// # Errors
-/// What keeps it from starting.
+/// Fails if the run cannot start.
 pub fn run(config: &Config) -> Result<Outcome, Error> {
-    // Signals are caught from here on, so that one that comes while the
-    // component is compiled is not lost.
+    // Signals are caught from here on, so that a signal during compilation is
+    // not lost.
     let main = Builder::new_current_thread()
         .enable_all()
         .build()
@@ -123,7 +123,7 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
         .guests
         .start_ticker(&config.limits, shared.net.steps.clone());
     let _ticker = ticker.map_err(Error::Thread)?;
-    // As of each tick, the time that the workers' deadlines go by.
+    // The time by which the workers' deadlines go, sent at each tick.
     let (clock, ticks) = watch::channel::<Tick>(0);
     let begun = Instant::now();
     let tick = thread::tick(&config.limits);
@@ -136,7 +136,7 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
             logging::tell();
         }
         let now = begun.elapsed().as_nanos() / tick.as_nanos().max(1);
-        // Without workers nobody wants to know.
+        // Sending fails once no worker is left.
         let _ = clock.send(Tick::try_from(now).unwrap_or(Tick::MAX));
     };
     let _clock = Ticker::start("clock", tick, keep_clock).map_err(Error::Thread)?;
@@ -152,7 +152,7 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
             .name(format!("worker-{number}"))
             .stack_size(STACK)
             .spawn(move || {
-                // The panic was logged.
+                // The panic is already logged.
                 let ended = catch_unwind(AssertUnwindSafe(serve)).unwrap_or_else(|_| Ended {
                     failed: true,
                     ..Ended::default()
@@ -217,7 +217,7 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
     if let Some(log) = &shared.http.access_log {
         log.finish();
     }
-    // Nobody asks a program for an account of how it went.
+    // A program that went well needs no report.
     if !shared.guests.is_program() || aborted > 0 || failed > 0 {
         report(&shared.net.counters, aborted, failed);
     }
@@ -227,7 +227,7 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
     })
 }
 
-/// The thread of a worker.
+/// Runs the thread of a worker.
 fn serve(
     shared: &Run,
     assignment: Assignment,
@@ -244,7 +244,7 @@ fn serve(
                 let (worker, services) = shared.worker();
                 worker::run(worker, services, assignment, phase, clock).await
             });
-            // A thread that still reads authorities must not hold up the end.
+            // A thread that still reads authorities must not delay the end.
             runtime.shutdown_background();
             ended
         }
@@ -258,8 +258,8 @@ fn serve(
     }
 }
 
-/// Tells on standard output where to connect to, in one write, so that a
-/// reader never sees half a line.
+/// Prints the addresses of the listeners on standard output, in one write, so
+/// that a reader never sees half a line.
 fn announce(urls: &[String]) -> io::Result<()> {
     let lines: String = urls
         .iter()
@@ -267,13 +267,13 @@ fn announce(urls: &[String]) -> io::Result<()> {
         .collect();
     let mut out = io::stdout().lock();
     match out.write_all(lines.as_bytes()).and_then(|()| out.flush()) {
-        // Whoever started us does not want to know.
+        // The program that started this one may not read its output.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
 }
 
-/// Tells how a run went.
+/// Logs how a run went.
 fn report(counters: &Counters, aborted: usize, workers_failed: usize) {
     tracing::info!(
         accepted = counters.connections_accepted.get(),

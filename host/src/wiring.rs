@@ -18,7 +18,7 @@ use netwasm_net::{connection, udp};
 use netwasm_runtime::guests::{LoadedComponent, OfRun, OfThread};
 use netwasm_runtime::instance::Instance;
 
-/// What all workers of a run share.
+/// State that all workers of a run share.
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
     pub(crate) net: Arc<Env>,
@@ -27,15 +27,16 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Builds all that a run needs and that can go wrong before it begins.
+    /// Builds everything that a run needs and that can fail before it begins.
     ///
     /// # Errors
-    /// The component, a certificate or a directory cannot be used.
+    /// Fails if the component, a certificate, a directory or the access log
+    /// cannot be used.
     pub(crate) fn new(config: &Config) -> Result<Self, Error> {
         let roots = Arc::new(Roots::open(&config.guest.dirs)?);
         let tls = Arc::new(Tls::load(&config.tls)?);
         if !config.policy.connect.is_empty() {
-            // While the component is compiled.
+            // This runs while the component is compiled.
             tls.prepare_client();
         }
         let ready = LoadedComponent::load(config)?;
@@ -59,7 +60,7 @@ impl Run {
         })
     }
 
-    /// A worker of this thread, and what it serves.
+    /// Makes a worker for this thread, and its services.
     pub(crate) fn worker(&self) -> (Rc<Worker>, Services) {
         let worker = Worker::new(Arc::clone(&self.net));
         let guests = self.guests_of(&worker);
@@ -67,13 +68,13 @@ impl Run {
         (worker, services)
     }
 
-    /// The guests of a worker.
+    /// Makes the guests of a worker.
     pub(crate) fn guests_of(&self, worker: &Rc<Worker>) -> OfThread {
         let outgoing = Rc::new(http::client::Client::new(worker));
         self.guests.of_thread(worker, outgoing)
     }
 
-    /// Each kind of listener, what is spoken there, and who answers.
+    /// Returns the protocol of each kind of listener, with its handler.
     fn services(&self, guests: &OfThread) -> Services {
         let all = || Rc::new(guests.clone());
         let streams: connection::ToGuests<Instance> = match guests.streams() {

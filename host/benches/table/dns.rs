@@ -1,4 +1,4 @@
-//! A DNS server that has one name.
+//! A DNS server with one name.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -7,16 +7,16 @@ use std::thread;
 use hickory_proto::op::Message;
 use hickory_proto::rr::{RData, Record, RecordType};
 
-/// The name.
+/// The one name.
 pub(crate) const NAME: &str = "cached.example";
 
-/// Its address.
+/// Address of [`NAME`].
 pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
-/// For how long it may be kept, seconds.
+/// Lifetime of an answer in seconds.
 const TTL: u32 = 3600;
 
-/// Answers until the process ends.
+/// Serves until the process ends.
 pub(crate) fn serve() -> io::Result<SocketAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = socket.local_addr()?;
@@ -24,7 +24,7 @@ pub(crate) fn serve() -> io::Result<SocketAddr> {
         let mut buffer = [0; 4096];
         while let Ok((length, peer)) = socket.recv_from(&mut buffer) {
             if let Some(answer) = answer(&buffer[..length]) {
-                // Who asked may be gone.
+                // The asker may be gone.
                 let _ = socket.send_to(&answer, peer);
             }
         }

@@ -1,26 +1,26 @@
-//! How fast netwasm is, next to what people would use instead of it.
+//! Measures how fast netwasm is, next to what people would use instead of it.
 //!
 //! `cargo bench --bench table` starts netwasm and its peers in turn, pins the
 //! server to one core and this process, the load generator, to another, and
 //! prints a table. There is no pass or fail.
 //!
-//! The peers are a tokio program (this executable runs itself again for it,
-//! see [`native`]), what asyncio and uvloop do where Python has them, and for
-//! HTTP nginx where it is installed. A turn is a fresh server, a warm-up, and a measured time. The turns
-//! of a round follow each other (A B C, A B C, ...), so that whatever
-//! disturbs the machine meets all of them; the table shows medians.
+//! The peers are a tokio program (this executable, run again: see [`native`]),
+//! asyncio and uvloop if Python has them, and wasmtime and nginx if they are
+//! installed. A turn is a fresh server, a warm-up, and a measured time. The
+//! turns of a round follow each other (A B C, A B C, ...), so that whatever
+//! disturbs the machine affects all of them. The table shows medians.
 //!
-//! What counts is the server's CPU time per operation. Over loopback, on one
-//! core each, the load generator often bounds the rate, and then the rate says
-//! more about it than about the server. A ratio is the peer's CPU time per
-//! operation divided by netwasm's: more is better. Next to it stand the
-//! smallest and the largest ratio of any one round, which is the noise.
+//! The server's CPU time per operation is what counts. Over loopback, with one
+//! core each, the load generator often limits the rate, which then says more
+//! about it than about the server. A ratio is the peer's CPU time per operation
+//! divided by netwasm's: more is better. Next to it stand the smallest and the
+//! largest ratio of any one round, which show the noise.
 //!
-//! It wants a machine that does nothing else: the last line under the table
-//! tells how far that was so. Where it is not, many short rounds are better
-//! than few long ones (`cargo bench --bench table -- --rounds 25 --seconds 0.3`).
+//! The machine should do nothing else. The last line under the table tells how
+//! far that was so. If it was not, many short rounds are better than few long
+//! ones (`cargo bench --bench table -- --rounds 25 --seconds 0.3`).
 //!
-//! `cargo test --benches` runs every work for a moment, to see that it does.
+//! `cargo test --benches` runs every work for a moment, to check that it runs.
 
 use std::fs::File;
 use std::io;
@@ -58,16 +58,17 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Be the tokio program.
+    /// Run the tokio program.
     #[command(hide = true)]
     NativePeer {
-        /// What to serve.
+        /// Service to provide.
         #[arg(value_enum)]
         service: Service,
-        /// Bytes that a connection reads at most at once.
+        /// Read buffer of a connection in bytes.
         #[arg(long, default_value_t = 65_536)]
         buffer: usize,
-        /// Where a proxy or a client connects to, or the DNS server.
+        /// Address that a proxy or a client connects to, or that of the DNS
+        /// server.
         #[arg(long)]
         upstream: Option<SocketAddr>,
     },
@@ -75,25 +76,25 @@ enum Command {
 
 #[derive(Args)]
 struct Options {
-    /// Only the works whose name contains this; repeatable.
+    /// Run only the works whose name contains this; repeatable.
     #[arg(long, value_name = "NAME")]
     filter: Vec<String>,
-    /// How often each server has its turn [default: 5].
+    /// Number of turns of each server [default: 5].
     #[arg(long)]
     rounds: Option<usize>,
-    /// How long a turn is measured, in seconds [default: 1.5].
+    /// Measured time of a turn, in seconds [default: 1.5].
     #[arg(long)]
     seconds: Option<f64>,
-    /// Another netwasm to measure than the one of this build.
+    /// Measure this netwasm in place of the one of this build.
     #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_netwasm"))]
     netwasm: PathBuf,
-    /// Write every single measurement there too.
+    /// Also write every single measurement to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Print the names of the works, and measure nothing.
     #[arg(long)]
     list: bool,
-    /// What `cargo bench` passes, and `cargo test --benches` does not.
+    /// Passed by `cargo bench`, but not by `cargo test --benches`.
     #[arg(long, hide = true)]
     bench: bool,
 }

@@ -1,4 +1,5 @@
-//! What the kernel knows of a server: CPU time and memory; and where it runs.
+//! CPU time and memory of a server, from the kernel; and the cores of both
+//! sides.
 
 use std::fs;
 use std::io;
@@ -10,18 +11,18 @@ use nix::unistd::Pid;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// Which core does what.
+/// Cores of the server and of the load generator.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cores {
-    /// The server's.
+    /// Core of the server.
     pub(crate) server: usize,
-    /// The load generator's.
+    /// Core of the load generator.
     pub(crate) load: usize,
 }
 
 impl Cores {
-    /// The first and the last core that this process may use: the same one
-    /// where there is only one.
+    /// Picks the first and the last core that this process may use. They are
+    /// one if there is only one.
     pub(crate) fn pick() -> io::Result<Self> {
         let allowed = sched_getaffinity(None)?;
         let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
@@ -34,15 +35,14 @@ impl Cores {
         })
     }
 
-    /// Keeps the calling thread, and all it will start, to the load
+    /// Pins the calling thread, and all that it will start, to the load
     /// generator's core.
     pub(crate) fn pin_load(self) -> io::Result<()> {
         pin(self.load)
     }
 
-    /// Starts a process on the server's core. The threads of a process begin
-    /// on the cores of whoever started them, so there is no moment at which
-    /// it runs elsewhere.
+    /// Starts a process on the server's core. The threads of a process begin on
+    /// the cores of whoever started them, so it never runs elsewhere.
     pub(crate) fn spawn_server(self, command: &mut Command) -> io::Result<Child> {
         pin(self.server)?;
         let child = command.spawn();
@@ -57,21 +57,21 @@ fn pin(core: usize) -> io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
-/// The CPU time, user and system, that a process and all its threads have
-/// taken so far, those that have ended included.
+/// Returns the CPU time, user and system, that a process and all its threads
+/// have taken so far, including ended threads.
 ///
 /// The process's CPU clock (clock_getcpuclockid(3)) is the same sum as utime
 /// and stime of /proc/PID/stat, which the kernel scales to it, but in
-/// nanoseconds rather than ticks of 10 ms; and unlike the schedstat files of
-/// /proc/PID/task it keeps the time of threads that are gone. It may be late
-/// by one tick of the scheduler, at most 10 ms, for a thread that is running.
+/// nanoseconds rather than ticks of 10 ms. Unlike the schedstat files of
+/// /proc/PID/task, it keeps the time of ended threads. For a running thread, it
+/// may be late by one tick of the scheduler, at most 10 ms.
 pub(crate) fn cpu_time(pid: u32) -> io::Result<Duration> {
     let clock = clock_getcpuclockid(Pid::from_raw(pid.cast_signed()))?;
     Ok(clock_gettime(clock)?.into())
 }
 
-/// How long the threads of a process have been ready to run while their core
-/// was busy with something else (`run_delay` of schedstat). It shows who else
+/// Returns how long the threads of a process have been ready to run while their
+/// core was busy with something else (`run_delay` of schedstat). Shows who else
 /// used the server's core.
 pub(crate) fn waiting_time(pid: u32) -> io::Result<Duration> {
     let mut total = Duration::ZERO;
@@ -87,8 +87,8 @@ pub(crate) fn waiting_time(pid: u32) -> io::Result<Duration> {
     Ok(total)
 }
 
-/// The memory of a process in bytes, with a fair share of what it has in
-/// common with others (`Pss` of proc_pid_smaps(5)).
+/// Returns the memory of a process in bytes, with its fair share of the pages
+/// that others use too (`Pss` of proc_pid_smaps(5)).
 pub(crate) fn pss(pid: u32) -> io::Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     text.lines()
@@ -103,8 +103,8 @@ pub(crate) fn pss(pid: u32) -> io::Result<u64> {
         .ok_or_else(|| io::Error::other("smaps_rollup has no Pss"))
 }
 
-/// Thousands of connections need as many descriptors, here and in the servers,
-/// which inherit the limit.
+/// Raises the limit of descriptors to its maximum. Thousands of connections
+/// need as many descriptors, here and in the servers, which inherit the limit.
 pub(crate) fn raise_descriptor_limit() -> io::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     Ok(setrlimit(
@@ -116,8 +116,8 @@ pub(crate) fn raise_descriptor_limit() -> io::Result<()> {
     )?)
 }
 
-/// The middle of some values, which are not NaN; of two in the middle their
-/// mean. NaN where there are none.
+/// Returns the median of values that are not NaN; of two in the middle, their
+/// mean. NaN if there are none.
 pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);

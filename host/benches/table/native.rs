@@ -1,5 +1,5 @@
-//! The tokio program that netwasm is compared with: what a careful author
-//! would write by hand, on a current-thread runtime, as netwasm has one worker.
+//! The tokio program that netwasm is compared with: what a careful author would
+//! write by hand, on a current-thread runtime, because netwasm has one worker.
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,8 +20,8 @@ use crate::{native_client, native_http};
 
 const ANY_PORT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
-/// Serves until it is killed, with `buffer` bytes for a connection. It tells
-/// where as netwasm does: by a line `listening tcp://127.0.0.1:PORT`.
+/// Serves until it is killed, with `buffer` bytes per connection. Announces its
+/// address as netwasm does: by a line `listening tcp://127.0.0.1:PORT`.
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn serve(
     service: Service,
@@ -82,8 +82,8 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-/// Gives every connection a task. An error in one is its client's, and ends
-/// nothing else.
+/// Spawns a task for every connection. An error in one task ends only its
+/// connection.
 async fn accept<F>(scheme: &str, serve: impl Fn(TcpStream) -> F) -> io::Result<()>
 where
     F: Future<Output = io::Result<()>> + Send + 'static,
@@ -105,7 +105,7 @@ async fn echo(mut stream: impl AsyncRead + AsyncWrite + Unpin, buffer: usize) ->
             return Ok(());
         }
         stream.write_all(&buffer[..length]).await?;
-        // Nothing to do for TCP; a TLS session may hold a record back.
+        // Does nothing for TCP; a TLS session may hold a record back.
         stream.flush().await?;
     }
 }

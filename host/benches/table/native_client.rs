@@ -1,6 +1,6 @@
-//! The tokio program as a client. It takes the same lines as the guest
-//! `stream-probe`, but knows what to do from how it was started, so that only
-//! their count matters.
+//! The tokio program as a client. It takes the lines of the guest
+//! `stream-probe`, but its errand is set when it starts, so that only the count
+//! in a line matters.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use crate::dns;
 use crate::peers::AUTHORITY;
 
-/// Runs an errand as often as each line says, and answers it.
+/// Runs an errand as often as each line says, and answers the line.
 pub(crate) async fn obey(
     stream: TcpStream,
     errand: impl AsyncFn() -> io::Result<String>,
@@ -41,7 +41,7 @@ pub(crate) async fn obey(
     Ok(())
 }
 
-/// A resolver that asks one server, and keeps what it says.
+/// Makes a resolver that asks one server and caches its answers.
 pub(crate) fn resolver(server: SocketAddr) -> anyhow::Result<TokioResolver> {
     let mut servers = NameServerConfig::udp(server.ip());
     for connection in &mut servers.connections {
@@ -69,8 +69,8 @@ pub(crate) fn connector() -> anyhow::Result<TlsConnector> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// Connects, and sends a byte to and fro: after that the session is one that
-/// can be resumed.
+/// Connects, and sends a byte to and fro. After that, the session can be
+/// resumed.
 pub(crate) async fn connect(connector: &TlsConnector, server: SocketAddr) -> io::Result<String> {
     let stream = TcpStream::connect(server).await?;
     stream.set_nodelay(true)?;

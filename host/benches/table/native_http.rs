@@ -1,4 +1,4 @@
-//! What the router guest does, by hyper.
+//! The router guest's answers, by hyper.
 
 use std::convert::Infallible;
 use std::io;
@@ -25,7 +25,7 @@ pub(crate) async fn serve(
         .map_err(io::Error::other)
 }
 
-/// The same in HTTP/2.
+/// Like [`serve`], in HTTP/2.
 pub(crate) async fn serve_http2(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) -> io::Result<()> {

@@ -1,5 +1,5 @@
-//! How nginx is set up: one process that does everything, as netwasm has one
-//! worker, and tuned as its manual has it for what is measured.
+//! The set-up of nginx: one process that does everything, because netwasm has
+//! one worker, tuned by its manual for what is measured.
 
 use std::fs;
 use std::io;
@@ -12,7 +12,7 @@ use crate::site::{self, PAGE, PAGE_TYPE};
 
 pub(crate) const PROGRAM: &str = "nginx";
 
-/// Connections are kept, and nothing goes to the disk.
+/// Forwarding that keeps connections and writes nothing to the disk.
 const PASSED_ON: &str = r#"location / {
             proxy_pass http://other;
             proxy_http_version 1.1;
@@ -23,8 +23,8 @@ const PASSED_ON: &str = r#"location / {
             proxy_max_temp_file_size 0;
         }"#;
 
-/// What starts it, with its configuration and whatever else it writes in
-/// `directory`.
+/// Returns the command that starts nginx. Its configuration and whatever else
+/// it writes are in `directory`.
 pub(crate) fn command(
     directory: &Path,
     address: SocketAddr,

@@ -1,4 +1,4 @@
-//! Starts netwasm and its peers, and learns where they listen.
+//! Starts netwasm and its peers, and finds out where they listen.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader};
@@ -16,15 +16,15 @@ use tempfile::TempDir;
 use crate::measure::Cores;
 use crate::{dns, nginx, site};
 
-/// The server's certificate, and the authority that signed it.
+/// The server's certificate.
 pub(crate) const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../certs/cert.pem");
 /// The server's key.
 pub(crate) const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../certs/key.pem");
-/// Who signed it.
+/// The authority that signed the certificate.
 pub(crate) const AUTHORITY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../certs/ca.pem");
 
 const GUESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../guests");
-/// Where netwasm keeps compiled code while it is measured.
+/// netwasm's cache of compiled code for measurements.
 const CACHE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");
 /// wasmtime's command, of the version that netwasm is built with:
 /// `cargo install wasmtime-cli@48`.
@@ -33,7 +33,7 @@ const PYTHON: &str = "python3";
 const PYTHON_PEER: &str = include_str!("peer.py");
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a server is to do.
+/// Service that a server provides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Service {
     /// Echo over TCP.
@@ -50,7 +50,7 @@ pub(crate) enum Service {
     TlsClient,
     /// The page and the files of [`site`].
     Http,
-    /// The same over TLS.
+    /// The page and the files of [`site`], over TLS.
     Https,
     /// Pass HTTP requests on to another server.
     Forward,
@@ -75,63 +75,63 @@ impl Service {
     }
 }
 
-/// Who does it.
+/// A program that provides a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
     /// A guest in netwasm.
     Netwasm {
-        /// The name of the guest.
+        /// Name of the guest.
         guest: &'static str,
         /// `connection` or `worker`.
         isolation: &'static str,
     },
     /// A program in netwasm that listens by itself.
     Program {
-        /// The name of the guest.
+        /// Name of the guest.
         guest: &'static str,
     },
     /// A guest of `wasi:http` in netwasm.
     Handler {
-        /// The name of the guest.
+        /// Name of the guest.
         guest: &'static str,
-        /// `request` or `worker`.
+        /// `request`, `connection` or `worker`.
         isolation: &'static str,
         reuse: Reuse,
     },
-    /// The same in wasmtime's own server.
+    /// A guest of `wasi:http` in wasmtime's own server.
     Serve {
-        /// The name of the guest.
+        /// Name of the guest.
         guest: &'static str,
         reuse: Reuse,
     },
-    /// The same program in wasmtime's own command.
+    /// A program in wasmtime's own command.
     Wasmtime {
-        /// The name of the guest.
+        /// Name of the guest.
         guest: &'static str,
     },
     /// The tokio program.
     Native {
-        /// Bytes that a connection reads at most at once.
+        /// Read buffer of a connection in bytes.
         buffer: usize,
     },
     /// Python with the event loop of its standard library.
     Asyncio,
-    /// Python with uvloop's.
+    /// Python with the event loop of uvloop.
     Uvloop,
     Nginx,
 }
 
-/// How an instance that answers HTTP requests is used.
+/// Reuse of an instance that answers HTTP requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reuse {
-    /// How many requests it gets.
+    /// Number of requests that an instance gets.
     pub(crate) count: u32,
-    /// How many of them at once.
+    /// Number of requests that it gets at once.
     pub(crate) at_once: u32,
 }
 
 impl Reuse {
-    /// The flags of netwasm, which are wasmtime's.
+    /// Returns the flags of netwasm, which are also wasmtime's.
     fn flags(self) -> [String; 2] {
         let Self { count, at_once } = self;
         [
@@ -168,7 +168,7 @@ impl fmt::Display for Peer {
     }
 }
 
-/// The peers that this machine has.
+/// Peers that this machine has.
 pub(crate) struct Peers {
     netwasm: PathBuf,
     asyncio: bool,
@@ -178,7 +178,7 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    /// Looks for the programs that are not of this repository, and says what
+    /// Looks for the programs that are not of this repository, and prints what
     /// is missing.
     pub(crate) fn find(netwasm: PathBuf) -> Self {
         let works = |program: &str, arguments: &[&str]| {
@@ -210,7 +210,7 @@ impl Peers {
         found
     }
 
-    /// Whether a peer can be started here.
+    /// True if a peer can be started here.
     pub(crate) fn has(&self, peer: Peer) -> bool {
         match peer {
             Peer::Netwasm { .. }
@@ -227,7 +227,8 @@ impl Peers {
     /// Starts a server on its core, and waits until it listens.
     ///
     /// # Errors
-    /// It cannot be started, ends, or does not listen within a minute.
+    /// Fails if the server cannot be started, ends, or does not listen within a
+    /// minute.
     pub(crate) fn start(
         &self,
         peer: Peer,
@@ -342,7 +343,7 @@ fn serve(address: SocketAddr) -> Command {
     command
 }
 
-/// This executable, once more.
+/// Returns the command that runs this executable again.
 fn native(buffer: usize, service: Service, upstream: Option<SocketAddr>) -> io::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("native-peer").arg(service.name());
@@ -369,12 +370,13 @@ fn start_nginx(
     start_silent(&mut command, address, Some(directory), cores)
 }
 
-/// Nobody else takes this port in the moment in which it is free.
+/// Returns a free address. Nobody else takes its port in the moment until it is
+/// used.
 fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
-/// Starts a server that does not tell when it listens.
+/// Starts a server that does not print that it listens.
 fn start_silent(
     command: &mut Command,
     address: SocketAddr,
@@ -404,16 +406,16 @@ fn spawn(command: &mut Command, cores: Cores) -> anyhow::Result<Child> {
         .with_context(|| command.get_program().display().to_string())
 }
 
-/// A running server; dropping it kills it.
+/// A running server. Dropping it kills it.
 pub(crate) struct Server {
     child: Child,
-    /// Where it listens.
+    /// Address that the server listens on.
     pub(crate) address: SocketAddr,
-    /// The time from its start to the line that says so.
+    /// Time from the start until the server listens.
     pub(crate) start_up: Duration,
-    /// Keeps the pipe open, so that a server may go on to print.
+    /// Keeps the pipe open, so that the server may go on printing.
     _output: Option<BufReader<ChildStdout>>,
-    /// What it reads and writes there goes with it.
+    /// Directory of the server's files, which is removed with the server.
     _directory: Option<TempDir>,
 }
 
@@ -455,7 +457,7 @@ impl Server {
         Ok((line, output))
     }
 
-    /// Waits until one that does not tell takes connections.
+    /// Waits until a server that prints nothing takes connections.
     fn wait_for_accept(&mut self, start: Instant) -> anyhow::Result<()> {
         while TcpStream::connect(self.address).is_err() {
             if let Some(status) = self.child.try_wait()? {
@@ -470,7 +472,7 @@ impl Server {
         Ok(())
     }
 
-    /// Its process.
+    /// Returns the id of the process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -483,7 +485,7 @@ impl Drop for Server {
 }
 
 fn end(child: &mut Child) {
-    // Either fails only where the process is gone already.
+    // Either fails only if the process is already gone.
     drop(child.kill());
     drop(child.wait());
 }

@@ -24,7 +24,7 @@ const BESIDE: [&str; 8] = [
     "carried",
 ];
 
-/// Writes the tables, as Markdown.
+/// Writes the tables as Markdown.
 pub(crate) fn print(out: &mut impl Write, plan: &Plan, results: &[Done<'_>]) -> io::Result<()> {
     let (beside, alone): (Vec<_>, Vec<_>) = results
         .iter()
@@ -101,7 +101,7 @@ fn lines<const N: usize>(
     writeln!(out)
 }
 
-/// The rows of one server beside bulk connections.
+/// Returns the table rows of one server beside bulk connections.
 fn beside_cells(done: &Done<'_>, row: &Row) -> Vec<[String; BESIDE.len()]> {
     let ours = done
         .outcomes
@@ -132,7 +132,7 @@ fn beside_cells(done: &Done<'_>, row: &Row) -> Vec<[String; BESIDE.len()]> {
     rows
 }
 
-/// The medians of what a server's rounds saw.
+/// Returns the medians over a server's rounds.
 fn beside(outcome: &Outcome, index: usize) -> Option<Beside> {
     let seen = outcome.samples.iter().filter_map(|it| it.beside.get(index));
     let connections = seen.clone().next()?.connections;
@@ -214,7 +214,8 @@ fn median_cost(outcome: &Outcome) -> f64 {
     median(outcome.samples.iter().map(|sample| sample.cost))
 }
 
-/// The ratio of the medians, and the least and the greatest of a round.
+/// Formats the ratio of the medians, with the least and the greatest of a
+/// round.
 fn with_extremes(
     over: &Outcome,
     under: &Outcome,
@@ -285,7 +286,7 @@ fn machine(plan: &Plan) -> String {
     let congestion_control = read("/proc/sys/net/ipv4/tcp_congestion_control");
     let congestion_control = match congestion_control.trim() {
         "cubic" => "cubic".to_owned(),
-        // It spoils what is sent in bulk for everyone, and by chance.
+        // It distorts bulk transfers of all servers, and at random.
         "bbr" => "bbr, which paces even over loopback (`sysctl \
                   net.ipv4.tcp_congestion_control=cubic` is Linux's own default)"
             .to_owned(),
@@ -305,7 +306,7 @@ fn machine(plan: &Plan) -> String {
     )
 }
 
-/// Writes every sample. Costs are in seconds, or bytes for memory.
+/// Writes every sample as JSON. Costs are in seconds, or in bytes for memory.
 pub(crate) fn write_json(out: impl Write, plan: &Plan, results: &[Done<'_>]) -> io::Result<()> {
     let outcome = |outcome: &Outcome| {
         json!({

@@ -1,28 +1,28 @@
-//! What the HTTP servers serve: a page that they make, and files.
+//! Content of the HTTP servers: a page that they make, and files.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// What `GET /` gives, of every server.
+/// Body that every server returns for `GET /`.
 pub(crate) const PAGE: &str = "<h1>Home</h1>";
-/// Its `Content-Type`.
+/// `Content-Type` of [`PAGE`].
 pub(crate) const PAGE_TYPE: &str = "text/html; charset=utf-8";
 
 const DIRECTORY: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/site");
 const FILES: [Resource; 3] = [Resource::Small, Resource::Large, Resource::Huge];
 
-/// What is asked for.
+/// Resource that is requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resource {
     /// The page.
     Page,
-    /// What the probes of `wasi:http` answer.
+    /// The answer of the `wasi:http` probes.
     Hello,
-    /// What the probe of events answers.
+    /// The answer of the probe of events.
     Done,
-    /// A MiB that they make, piece by piece.
+    /// A MiB that the server makes, piece by piece.
     Made,
     /// A file of 1 KiB.
     Small,
@@ -45,7 +45,7 @@ impl Resource {
         }
     }
 
-    /// What the response carries.
+    /// Returns the body of the response.
     pub(crate) fn body(self) -> Vec<u8> {
         let text = |size| b"Once upon a time, ".iter().copied().cycle().take(size);
         match self {
@@ -60,7 +60,7 @@ impl Resource {
     }
 }
 
-/// The directory of the files, which are written where they are missing.
+/// Returns the directory of the files, and writes those that are missing.
 pub(crate) fn directory() -> io::Result<&'static str> {
     fs::create_dir_all(DIRECTORY)?;
     for resource in FILES {
@@ -70,7 +70,7 @@ pub(crate) fn directory() -> io::Result<&'static str> {
             continue;
         }
         fs::write(&path, body)?;
-        // The ETag of a file that was written just now is weak, and so longer.
+        // The ETag of a file that was just written is weak, and so longer.
         let before = SystemTime::now() - Duration::from_secs(3600);
         File::options()
             .write(true)

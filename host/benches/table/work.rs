@@ -1,4 +1,4 @@
-//! The works that servers are given, and the turns they take.
+//! The works that servers are given, and their turns.
 
 use std::fmt;
 use std::io;
@@ -16,14 +16,14 @@ use crate::measure::{self, Cores};
 use crate::peers::{Peer, Peers, Reuse, Server, Service};
 use crate::site::Resource;
 
-/// Something that netwasm and its peers can both do.
+/// A work that netwasm and its peers can both do.
 pub(crate) struct Work {
-    /// What `--filter` looks at.
+    /// Name that `--filter` matches.
     pub(crate) name: &'static str,
     kind: Kind,
-    /// What netwasm does it with: a row of the table each.
+    /// Ways in which netwasm does the work: a row of the table each.
     pub(crate) rows: Vec<Row>,
-    /// Whom it is compared with.
+    /// Servers that netwasm is compared with.
     peers: Vec<Peer>,
 }
 
@@ -31,19 +31,19 @@ pub(crate) struct Work {
 pub(crate) struct Row {
     pub(crate) title: &'static str,
     pub(crate) peer: Peer,
-    /// `None` where there is nobody who does the same.
+    /// `None` if no other server does this work.
     pub(crate) rival: Option<Rival>,
     pub(crate) target: Target,
 }
 
-/// Whom netwasm is compared with.
+/// The server that netwasm is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rival {
-    /// The variant of the tokio program that does it at the least cost.
+    /// The variant of the tokio program with the least cost.
     Native,
     /// wasmtime's own command with the same program.
     Wasmtime,
-    /// Its server, used like this, with the same component.
+    /// wasmtime's own server, with this reuse and the same component.
     Serve(Peer),
     Nginx,
 }
@@ -58,20 +58,20 @@ impl fmt::Display for Rival {
     }
 }
 
-/// What was aimed at.
+/// The aim for a row.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target {
-    /// A ratio of at least this.
+    /// A ratio of costs of at least this: the rival's by ours.
     Ratio(f64),
-    /// The same of the rates: ours by the rival's.
+    /// A ratio of rates of at least this: ours by the rival's.
     Rate(f64),
     /// A cost of at most this.
     Cost(f64),
-    /// None.
+    /// No aim.
     Report,
 }
 
-/// What is done, and so what is measured.
+/// Kind of a work, which decides what is measured.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Echo {
@@ -98,7 +98,7 @@ enum Kind {
         connections: usize,
         resource: Resource,
     },
-    /// The same by way of another server.
+    /// HTTP requests that the server forwards to another server.
     Forward {
         connections: usize,
         resource: Resource,
@@ -116,14 +116,14 @@ enum Kind {
         at_once: usize,
         size: usize,
     },
-    /// Small requests beside bulk connections: beside each of [`BULK`].
+    /// Small requests beside bulk connections, for each number of [`BULK`].
     Beside(Carried),
     /// Small requests beside a connection whose requests each take the guest
-    /// [`CALL`].
+    /// [`CALL`] milliseconds.
     BesideCalls,
-    /// Looking a name up again and again.
+    /// Lookups of one name, again and again.
     Resolve,
-    /// Connecting to one TLS server again and again.
+    /// Connections to one TLS server, again and again.
     Resume,
     Idle {
         connections: usize,
@@ -131,10 +131,10 @@ enum Kind {
     Start,
 }
 
-/// What bulk connections carry while small requests are made.
+/// Traffic of bulk connections while small requests are made.
 #[derive(Clone, Copy, Debug)]
 enum Carried {
-    /// Both ways, and back.
+    /// Data that is sent to the server and comes back.
     Echo,
     Proxy,
     Tls,
@@ -145,20 +145,20 @@ enum Carried {
     Http2,
 }
 
-/// Bytes of a message that goes to and fro in TLS: no more than the sockets of
-/// both ends hold.
+/// Size of a message that goes to and fro in TLS, in bytes: no more than the
+/// sockets of both ends hold.
 const BLOCK: usize = 128 << 10;
 
-/// How many bulk connections there are, in turn.
+/// Numbers of bulk connections, in turn.
 pub(crate) const BULK: [usize; 3] = [1, 2, 8];
 
-/// How many requests of [`CALL`] are sent ahead.
+/// Number of requests of [`CALL`] that are sent ahead.
 const CALLS: usize = 200;
 
-/// How long such a request takes the guest, in milliseconds.
+/// Time that such a request takes the guest, in milliseconds.
 const CALL: u32 = 20;
 
-/// What a cost is.
+/// Unit of a cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
     /// Seconds of CPU time per operation.
@@ -171,24 +171,24 @@ pub(crate) enum Unit {
     Beside,
 }
 
-/// What small requests took beside bulk connections.
+/// Latency of small requests beside bulk connections.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub(crate) struct Beside {
-    /// Bulk connections.
+    /// Number of bulk connections.
     pub(crate) connections: usize,
-    /// What they carried, operations a second.
+    /// Operations per second of the bulk connections.
     pub(crate) rate: f64,
-    /// Seconds: the median, the 99th percentile, and the most.
+    /// Latencies in seconds: the median, the 99th percentile, and the maximum.
     pub(crate) p50: f64,
     pub(crate) p99: f64,
     pub(crate) most: f64,
 }
 
-/// How works are done.
+/// Settings for all works.
 pub(crate) struct Plan {
-    /// How often each server has its turn.
+    /// Number of turns of each server.
     pub(crate) rounds: usize,
-    /// How long a turn is measured.
+    /// Measured time of a turn.
     pub(crate) time: Duration,
     pub(crate) cores: Cores,
     pub(crate) peers: Peers,
@@ -197,14 +197,14 @@ pub(crate) struct Plan {
 /// One measurement.
 #[derive(Clone, Debug, serde::Serialize)]
 pub(crate) struct Sample {
-    /// Operations a second, where that means something.
+    /// Operations per second, if that means something.
     pub(crate) rate: Option<f64>,
-    /// See [`Work::unit`]; less is better.
+    /// Cost, in the unit of [`Work::unit`]; less is better.
     pub(crate) cost: f64,
-    /// Seconds that the server waited, in each one measured, while something
+    /// Seconds that the server waited, per second measured, while something
     /// else had its core.
     pub(crate) waited: Option<f64>,
-    /// Small requests, of a work that has them.
+    /// Latencies of small requests, for works that make them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) beside: Vec<Beside>,
 }
@@ -227,16 +227,16 @@ impl Sample {
     }
 }
 
-/// What became of one server in one work.
+/// Results of one server in one work.
 pub(crate) struct Outcome {
     pub(crate) peer: Peer,
-    /// A sample a round, as far as it came.
+    /// One sample per round, up to a failure.
     pub(crate) samples: Vec<Sample>,
-    /// Why it came no further.
+    /// Reason why the server failed.
     pub(crate) failure: Option<String>,
 }
 
-/// A work, and what became of everyone.
+/// Results of all servers in a work.
 pub(crate) struct Done<'a> {
     pub(crate) work: &'a Work,
     pub(crate) outcomes: Vec<Outcome>,
@@ -247,7 +247,7 @@ const ONCE: Reuse = Reuse {
     at_once: 1,
 };
 
-/// What `wasmtime serve` has by default for 0.3.
+/// Default of `wasmtime serve` for 0.3.
 const AS_WASMTIME: Reuse = Reuse {
     count: 128,
     at_once: 16,
@@ -258,7 +258,7 @@ const ALWAYS: Reuse = Reuse {
     at_once: 16,
 };
 
-/// Everything that is measured.
+/// Returns everything that is measured.
 pub(crate) fn all() -> Vec<Work> {
     let netwasm = |guest, isolation| Peer::Netwasm { guest, isolation };
     let row = |title, peer, target| Row {
@@ -327,8 +327,8 @@ pub(crate) fn all() -> Vec<Work> {
         rows,
         peers,
     };
-    // Which buffer is the better one depends on the work; the comparison is
-    // with the better one.
+    // The better buffer depends on the work. The comparison is with the better
+    // one.
     let any_native = Peer::Native { buffer: 64 << 10 };
     let messages = || native(&[64 << 10, 16 << 10]);
     let bulk = || native(&[64 << 10, 256 << 10]);
@@ -818,7 +818,7 @@ pub(crate) fn all() -> Vec<Work> {
 }
 
 impl Work {
-    /// What the cost of a sample is.
+    /// Returns the unit of a sample's cost.
     pub(crate) fn unit(&self) -> Unit {
         match self.kind {
             Kind::Idle { .. } => Unit::Memory,
@@ -850,10 +850,10 @@ impl Work {
 }
 
 impl Plan {
-    /// Gives everyone their turns. A server that fails has no further ones.
+    /// Gives all servers their turns. A server that fails gets no further ones.
     ///
     /// # Errors
-    /// What a proxy is to connect to cannot be started.
+    /// Fails if the upstream of a proxy or a client cannot be started.
     pub(crate) fn run<'a>(&self, work: &'a Work) -> anyhow::Result<Done<'a>> {
         let peers = work
             .rows
@@ -865,7 +865,7 @@ impl Plan {
             .chain(work.peers.iter().copied());
         let mut outcomes: Vec<Outcome> = Vec::new();
         for peer in peers.filter(|&peer| self.peers.has(peer)) {
-            // Rows of one server differ in whom it is compared with.
+            // Rows of one server differ in the rival.
             if outcomes.iter().all(|outcome| outcome.peer != peer) {
                 outcomes.push(Outcome {
                     peer,
@@ -907,7 +907,8 @@ impl Plan {
         Ok(Done { work, outcomes })
     }
 
-    /// An echo for proxies and clients. It shares the load generator's core.
+    /// Starts an echo server for proxies and clients, on the load generator's
+    /// core.
     fn upstream(&self, service: Service) -> anyhow::Result<Server> {
         let cores = Cores {
             server: self.cores.load,
@@ -917,8 +918,8 @@ impl Plan {
             .start(Peer::Native { buffer: 64 << 10 }, service, None, cores)
     }
 
-    /// A server of files for those that pass requests on, which shares that
-    /// core too.
+    /// Starts a file server for servers that forward requests, on the load
+    /// generator's core.
     fn http_upstream(&self) -> anyhow::Result<Server> {
         let cores = Cores {
             server: self.cores.load,
@@ -942,7 +943,7 @@ impl Plan {
     ) -> anyhow::Result<Sample> {
         let start = || self.peers.start(peer, work.service(), upstream, self.cores);
         if let Kind::Start = work.kind {
-            // The first one fills the caches, of compiled code and of files.
+            // The first start fills the caches of compiled code and of files.
             drop(start()?);
         }
         let server = start()?;
@@ -1018,7 +1019,7 @@ impl Plan {
         self.drive(&server, load.as_mut())
     }
 
-    /// A warm-up, then the measured time.
+    /// Warms the server up, then measures it.
     fn drive(&self, server: &Server, load: &mut dyn Load) -> anyhow::Result<Sample> {
         load.drive(Instant::now() + self.time / 4)?;
         let (cpu, waited) = usage(server)?;
@@ -1035,7 +1036,7 @@ impl Plan {
         })
     }
 
-    /// A warm-up, then small requests beside bulk connections.
+    /// Warms the server up, then makes small requests beside bulk connections.
     fn beside(
         &self,
         bulk: &mut dyn Load,
@@ -1064,7 +1065,8 @@ impl Plan {
 }
 
 impl Carried {
-    /// The bulk connections. An operation is a MiB, or a datagram.
+    /// Opens the bulk connections. An operation is a MiB, a datagram, or a
+    /// round trip of [`BLOCK`] bytes.
     fn bulk(self, peer: Peer, server: SocketAddr, connections: usize) -> io::Result<Box<dyn Load>> {
         let file = match peer {
             Peer::Handler { .. } => Resource::Made,
@@ -1101,7 +1103,7 @@ fn usage(server: &Server) -> anyhow::Result<(Duration, Duration)> {
     ))
 }
 
-/// How long requests take of which no more than a hundredth takes longer.
+/// Measures the 99th percentile of the latency.
 fn latency(server: &Server, connections: usize, time: Duration) -> anyhow::Result<Sample> {
     let mut load = Latency::new(server.address, connections, "/", "/loop")?;
     load.drive(time / 4)?;
@@ -1117,9 +1119,9 @@ fn latency(server: &Server, connections: usize, time: Duration) -> anyhow::Resul
     })
 }
 
-/// How much a server grows by a connection that does nothing.
+/// Measures how much a server grows by an idle connection.
 fn idle(server: &Server, connections: usize) -> anyhow::Result<Sample> {
-    // What the first connections set up is not theirs alone.
+    // What the first connections set up is shared by all.
     drop(Idle::new(server.address, 16)?);
     let before = measure::pss(server.pid())?;
     let idle = Idle::new(server.address, connections)?;

@@ -1,9 +1,9 @@
-//! Compiled code that is kept between runs, in a directory of the user's own.
+//! A cache of compiled code, in a directory of the user's own.
 //!
-//! Compiled code is run as it is, so a file that was damaged, or belongs to
-//! somebody else, must not be: each has a checksum, keyed by what it was
-//! compiled from and how. A file that does not have the right one is told of
-//! and replaced.
+//! Compiled code is run as it is, so the code of a file that was damaged or
+//! belongs to somebody else must not be run. Each file has a checksum, keyed by
+//! the component and the engine's settings. A file whose checksum is wrong is
+//! reported and replaced.
 
 use std::fmt::Display;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -17,29 +17,30 @@ use aws_lc_rs::digest::{self, Context, SHA256};
 use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use wasmtime::Engine;
 
-/// The checksum at the beginning of a file, bytes.
+/// Length of the checksum at the start of a file, in bytes.
 const CHECKSUM: usize = 32;
 
-/// How much the files may be in all, bytes: beyond that those go that were
-/// used least recently.
+/// Largest total size of the files in bytes. Beyond it, the least recently used
+/// files are removed.
 const MOST: u64 = 1 << 30;
 
-/// The end of the name of a file that is not yet whole.
+/// Extension of a file that is not yet whole.
 const UNFINISHED: &str = "tmp";
 
-/// After this time nobody still writes a file.
+/// Age at which nobody is still writing an unfinished file.
 const ABANDONED: Duration = Duration::from_hours(1);
 
-/// The directory.
+/// The cache's directory.
 #[derive(Clone, Debug)]
 pub(super) struct Cache(PathBuf);
 
-/// What code was compiled from, and how.
+/// Identifies code: a hash of the component and of the engine's settings.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Key(digest::Digest);
 
 impl Key {
-    /// For a component in binary form, and the engine that compiles it.
+    /// Hashes a component in binary form, and the settings of the engine that
+    /// compiles it.
     pub(super) fn new(engine: &Engine, component: &[u8]) -> Self {
         let mut hasher = Sha256(Context::new(&SHA256));
         engine.precompile_compatibility_hash().hash(&mut hasher);
@@ -58,8 +59,8 @@ impl Key {
 }
 
 impl Cache {
-    /// `$XDG_CACHE_HOME/netwasm` or `~/.cache/netwasm`; `None` where the
-    /// environment has neither.
+    /// Returns `$XDG_CACHE_HOME/netwasm/code` or `~/.cache/netwasm/code`;
+    /// `None` if the environment has neither.
     pub(super) fn of_user() -> Option<Self> {
         let home = |name, below: &str| {
             let path = PathBuf::from(std::env::var_os(name)?);
@@ -71,7 +72,7 @@ impl Cache {
             .map(Self)
     }
 
-    /// The code that was kept, which is as it was when it was kept.
+    /// Returns the cached code, if it is unchanged since it was stored.
     pub(super) fn get(&self, key: &Key) -> Option<Vec<u8>> {
         let path = self.0.join(key.name());
         match read(&path, key) {
@@ -84,13 +85,13 @@ impl Cache {
         }
     }
 
-    /// Says that code is not used, which is then compiled and kept anew.
+    /// Logs why cached code is not used. It is then compiled and stored anew.
     pub(super) fn refuse(&self, key: &Key, reason: &dyn Display) {
         let path = self.0.join(key.name());
         tracing::warn!(path = %path.display(), "compiling anew: the cached code is not used: {reason}");
     }
 
-    /// Keeps code for the next run.
+    /// Stores code for the next run.
     pub(super) fn put(&self, key: &Key, code: &[u8]) {
         if let Err(error) = self.write(key, code) {
             tracing::info!(directory = %self.0.display(), %error, "compiled code is not kept");
@@ -110,14 +111,14 @@ impl Cache {
             fs::rename(&unfinished, &path)
         });
         if written.is_err() {
-            // It may be what fills the disk.
+            // An unfinished file may be what fills the disk.
             let _ = fs::remove_file(&unfinished);
         }
         written.and_then(|()| self.tidy(&path))
     }
 
-    /// Removes the files that were used least recently where there are too
-    /// many, and those that nobody finished.
+    /// Removes the least recently used files beyond [`MOST`], and unfinished
+    /// files that were abandoned.
     fn tidy(&self, newest: &Path) -> io::Result<()> {
         let now = SystemTime::now();
         let mut files = Vec::new();
@@ -145,10 +146,11 @@ impl Cache {
     }
 }
 
-/// Reads a file of the cache.
+/// Reads and verifies a file of the cache.
 ///
 /// # Errors
-/// There is none, it is damaged, or somebody else could have written it.
+/// Fails if the file is missing or damaged, or if another user could have
+/// written it.
 fn read(path: &Path, key: &Key) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     let metadata = file.metadata()?;
@@ -162,12 +164,12 @@ fn read(path: &Path, key: &Key) -> io::Result<Vec<u8>> {
     file.read_to_end(&mut code)?;
     hmac::verify(&key.checksum(), &code, &checksum)
         .map_err(|_| io::Error::other("the file is damaged"))?;
-    // That it was used. Where it is not the user's to change, it just ages.
+    // Marks the file as used. If the user may not do that, the file just ages.
     let _ = file.set_modified(SystemTime::now());
     Ok(code)
 }
 
-/// SHA-256 of what is hashed.
+/// SHA-256 as a [`Hasher`].
 struct Sha256(Context);
 
 impl Hasher for Sha256 {
@@ -175,7 +177,7 @@ impl Hasher for Sha256 {
         self.0.update(bytes);
     }
 
-    /// Not asked for: the digest is longer.
+    /// Unused: the digest is longer.
     fn finish(&self) -> u64 {
         0
     }

@@ -1,5 +1,5 @@
-//! The bytes of a component, before any engine: where they come from, what they
-//! are instead, and what to say of those that the compiler refuses.
+//! The bytes of a component, before any engine: reading them, recognising what
+//! is no component, and explaining what the compiler refuses.
 
 use netwasm_base::config::{ComponentSource, Limits};
 use netwasm_base::error::Error;
@@ -7,11 +7,11 @@ use wasmtime::{Engine, Precompiled};
 
 use crate::kind;
 
-/// The version of the binary form of components that there is.
+/// Version of the component binary format that this host reads.
 const VERSION: u8 = 0x0d;
 
-/// Features that this host refuses, as the compiler names them, and what to do
-/// about each.
+/// Features that this host refuses, as the compiler names them, with a remedy
+/// for each.
 const REFUSED_FEATURES: [(&str, &str); 2] = [
     (
         "legacy_exceptions",
@@ -26,14 +26,15 @@ const REFUSED_FEATURES: [(&str, &str); 2] = [
     ),
 ];
 
-/// What to say of memory that threads share.
+/// Error message for memory that threads share.
 pub(crate) const SHARED_MEMORY: &str = "it has memory that threads share, and a component has one \
      thread: build it without threads (no `-pthread`, no target with `threads` in its name)";
 
-/// A component's bytes, as they are.
+/// Reads a component's bytes.
 ///
 /// # Errors
-/// They cannot be read, or are too many.
+/// Fails with [`Error::Read`] if the file cannot be read, and with
+/// [`Error::Component`] if it is larger than `--max-component-size`.
 pub(crate) fn read(source: &ComponentSource, limits: &Limits) -> Result<Vec<u8>, Error> {
     use std::io::Read;
     let path = match source {
@@ -63,10 +64,10 @@ pub(crate) fn read(source: &ComponentSource, limits: &Limits) -> Result<Vec<u8>,
     Ok(bytes)
 }
 
-/// Turns a component in text form into binary form, and checks that it is one.
+/// Converts text form to binary form, and checks that it is a component.
 ///
 /// # Errors
-/// A sentence that says what it is instead, and what would be right.
+/// Says what the bytes are instead, and what would be right.
 pub(crate) fn to_binary(bytes: Vec<u8>) -> Result<Vec<u8>, String> {
     let bytes = match is_text(&bytes) {
         true => wat::parse_bytes(&bytes)
@@ -94,8 +95,8 @@ pub(crate) fn to_binary(bytes: Vec<u8>) -> Result<Vec<u8>, String> {
     }
 }
 
-/// What to say of a component that the compiler refuses, by what that says.
-/// A feature that is not enabled is no fault of the file.
+/// Explains the compiler's error. A feature that is not enabled is no fault of
+/// the file.
 pub(crate) fn not_compiled(error: &str) -> String {
     let found = |(needle, _): &&(&str, &str)| error.contains(needle);
     if let Some((_, remedy)) = REFUSED_FEATURES.iter().find(found) {
@@ -114,8 +115,8 @@ pub(crate) fn not_compiled(error: &str) -> String {
     error.to_owned()
 }
 
-/// What to say of a core module. Where it imports what belongs to a host of
-/// another kind, no tool makes a component of it.
+/// Explains a core module. If it imports what belongs to another kind of host,
+/// no tool makes a component of it.
 fn core_module(module: &[u8]) -> String {
     let foreign: Vec<String> = kind::module_imports(module)
         .into_iter()
@@ -141,7 +142,7 @@ fn core_module(module: &[u8]) -> String {
     )
 }
 
-/// Whether a core module that imports from there may become a component.
+/// True if a core module with imports from there may become a component.
 fn is_of_toolchains(from: &str) -> bool {
     let names = ["env", "wasi_snapshot_preview1", "wasi_unstable"];
     names.contains(&from)
@@ -151,7 +152,7 @@ fn is_of_toolchains(from: &str) -> bool {
         || from.contains(':')
 }
 
-/// Whether these bytes are meant as a component or a module in text form.
+/// True if the bytes look like a component or a module in text form.
 fn is_text(bytes: &[u8]) -> bool {
     let Ok(text) = str::from_utf8(bytes) else {
         return false;
@@ -160,8 +161,8 @@ fn is_text(bytes: &[u8]) -> bool {
     text.starts_with('(') || text.starts_with(";;")
 }
 
-/// The first line of a parser's message, with the place that its second line
-/// draws.
+/// Returns the first line of a parser's message, with the position that its
+/// second line draws.
 fn text_error(error: &wat::Error) -> String {
     let message = error.to_string();
     let mut lines = message.lines();

@@ -1,4 +1,4 @@
-//! Between the core's types and the WIT package's.
+//! Conversions between the core's types and those of the WIT package.
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
@@ -48,7 +48,7 @@ impl From<ConnectionError> for ErrorCode {
     }
 }
 
-/// As `wasi:sockets` has it.
+/// Converts an error to that of `wasi:sockets`.
 pub(crate) fn socket_error(error: ConnectionError) -> sockets::ErrorCode {
     match error {
         ConnectionError::AccessDenied => sockets::ErrorCode::AccessDenied,

@@ -1,11 +1,10 @@
-//! The engine that compiles components and makes instances of them: for
-//! events, and what it has in common with the one for guests that await
-//! (`concurrent`).
+//! The engine that compiles components and makes instances of them: the one for
+//! events, and what it shares with the one for async guests (`concurrent`).
 //!
-//! Instances come from a pool whose slots are reserved as address space at
-//! start and reset after use, so that making one takes microseconds. Compiled
-//! code is kept in a cache between runs. A thread advances the epoch by which
-//! a handler that takes too long is interrupted.
+//! Instances come from a pool. It reserves address space for its slots at start
+//! and resets a slot after use, so making an instance takes microseconds. A
+//! cache keeps compiled code between runs. A thread advances the epoch, which
+//! interrupts handlers that take too long.
 
 use std::io;
 use std::sync::{Arc, mpsc};
@@ -29,25 +28,26 @@ use crate::state::State;
 use crate::steps::step;
 use crate::{component, fit, host, wasi};
 
-/// The stack of a guest, bytes.
+/// Size of a guest's stack in bytes.
 const GUEST_STACK: usize = 512 << 10;
 
-/// A component that was loaded, by how it is driven.
+/// A loaded component, by how it is driven.
 #[derive(Debug)]
 pub(crate) enum Loaded {
-    /// By events.
+    /// Driven by events.
     Events(Box<EventProgram>),
-    /// By calls that await: handlers of streams, and commands.
+    /// Async guests: handlers of streams and of `wasi:http`, and commands.
     Concurrent(Arc<Program>),
 }
 
 impl Loaded {
-    /// Compiles the component, or takes it from the cache; also tells who is to
-    /// share an instance, and how many there may be.
+    /// Compiles the component or loads it from the cache. Also returns which
+    /// connections share an instance, and how many instances there may be.
     ///
     /// # Errors
-    /// It is no component, is too large, takes too long, imports what the
-    /// host does not have, or does not go with the listeners.
+    /// Fails if the file is no component, is too large, takes too long to
+    /// compile, imports what the host does not have, or does not fit the
+    /// listeners or `--isolation`.
     pub(crate) fn load(config: &Config) -> Result<(Self, Isolation, Room), Error> {
         let Ready {
             component,
@@ -87,10 +87,10 @@ impl Loaded {
         Ok((loaded, isolation, room))
     }
 
-    /// The program that events drive.
+    /// Returns the program that events drive.
     ///
     /// # Errors
-    /// Something else drives it, and nobody should have asked.
+    /// Fails if the component is an async guest: the caller has a bug.
     pub(crate) fn events(&self) -> wasmtime::Result<&EventProgram> {
         match self {
             Self::Events(program) => Ok(program),
@@ -98,7 +98,7 @@ impl Loaded {
         }
     }
 
-    /// The program that takes connections as streams.
+    /// Returns the program that takes connections as streams.
     pub(crate) fn streams(&self) -> Option<&Arc<Program>> {
         match self {
             Self::Concurrent(program) if program.takes_streams() => Some(program),
@@ -106,7 +106,7 @@ impl Loaded {
         }
     }
 
-    /// The program that answers HTTP requests and awaits.
+    /// Returns the async program that answers HTTP requests.
     pub(crate) fn requests(&self) -> Option<&Arc<Program>> {
         match self {
             Self::Concurrent(program) if program.takes_requests() => Some(program),
@@ -114,7 +114,7 @@ impl Loaded {
         }
     }
 
-    /// The program that is one call.
+    /// Returns the program that is one call.
     pub(crate) fn command(&self) -> Option<&Arc<Program>> {
         match self {
             Self::Concurrent(program) if program.is_command() => Some(program),
@@ -122,11 +122,11 @@ impl Loaded {
         }
     }
 
-    /// Starts the thread that advances the epoch, and the workers' clock of
-    /// their turns with it.
+    /// Starts the thread that advances the epoch and the clock of the workers'
+    /// turns.
     ///
     /// # Errors
-    /// The system gives no thread.
+    /// Fails if the system gives no thread.
     pub(crate) fn start_ticker(&self, limits: &Limits, steps: Steps) -> io::Result<Ticker> {
         let engine = match self {
             Self::Events(program) => &program.engine,
@@ -140,10 +140,11 @@ impl Loaded {
     }
 }
 
-/// Compiles a component ahead of time: what `netwasm compile` writes.
+/// Compiles a component ahead of time, for `netwasm compile`.
 ///
 /// # Errors
-/// It is no component, is too large, or takes too long.
+/// Fails if the file is no component, is too large, or takes too long to
+/// compile.
 pub fn compile(source: &ComponentSource, limits: &Limits) -> Result<Vec<u8>, Error> {
     let name = source.to_string();
     let bytes = component::read(source, limits)?;
@@ -157,12 +158,12 @@ pub fn compile(source: &ComponentSource, limits: &Limits) -> Result<Vec<u8>, Err
     })
 }
 
-/// An engine for looking at components and compiling them, without a pool.
+/// Returns an engine without a pool, for inspecting and compiling components.
 pub(crate) fn plain_engine(kind: Kind, limits: &Limits) -> Result<Engine, Error> {
     engine(kind, limits, None)
 }
 
-/// All that guests may import.
+/// Returns a linker with all that event guests may import.
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     wasi::add_to_linker(&mut linker)?;
@@ -182,13 +183,13 @@ fn engine(kind: Kind, limits: &Limits, room: Option<&Room>) -> Result<Engine, Er
     }
     config
         .wasm_component_model(true)
-        // Tools write both unasked, and wasmtime has them off for the present.
+        // Tools emit both unasked, and wasmtime disables them by default for
+        // now.
         .wasm_component_model_map(true)
         .wasm_component_model_implements(true)
         .epoch_interruption(true)
         .max_wasm_stack(GUEST_STACK)
-        // These shape the compiled code, so they are the same with a pool and
-        // without one.
+        // These shape the compiled code, so they do not depend on the pool.
         .memory_reservation(room::reservation(limits) as u64)
         .memory_guard_size(room::GUARD as u64)
         .memory_may_move(false);
@@ -213,14 +214,15 @@ struct Ready {
     room: Room,
 }
 
-/// The component, compiled, with room for its instances.
+/// Compiles or loads the component, and makes room for its instances.
 fn compile_for(config: &Config) -> Result<Ready, Error> {
     let name = config.component.to_string();
     let listens = !config.listeners.is_empty();
     let bytes = component::read(&config.component, &config.limits)?;
     if Engine::detect_precompiled(&bytes) == Some(Precompiled::Component) {
         let (component, engine, kind) = trusted(config, &bytes)?;
-        // What it uses is not told of compiled code, so there is room for it.
+        // Compiled code does not tell whether it collects garbage, so assume
+        // it.
         let uses = Uses {
             gc: true,
             ..Uses::default()
@@ -245,10 +247,11 @@ fn compile_for(config: &Config) -> Result<Ready, Error> {
     make_room(config, component, engine, kind, uses)
 }
 
-/// Compiles a component, or takes it from the cache.
+/// Compiles a component, or loads it from the cache.
 ///
 /// # Errors
-/// It cannot be compiled, or the system gives no threads for that.
+/// Fails if the component cannot be compiled, or if the system gives no
+/// threads.
 pub(crate) fn compiled(engine: &Engine, bytes: &[u8], cached: bool) -> Result<Component, String> {
     let text = |error: wasmtime::Error| format!("{error:#}");
     let cache = cached.then(Cache::of_user).flatten();
@@ -270,11 +273,11 @@ pub(crate) fn compiled(engine: &Engine, bytes: &[u8], cached: bool) -> Result<Co
     Ok(component)
 }
 
-/// Starts the threads that compile. wasmtime would do it, and panic where the
-/// system gives none.
+/// Starts the compiler threads. wasmtime would start them too, but panics if
+/// the system gives none.
 fn start_compilers() -> Result<(), String> {
     match rayon::ThreadPoolBuilder::new().build_global() {
-        // The other error is that they have been started.
+        // An error without a source means that they are running already.
         Err(error) if std::error::Error::source(&error).is_some() => {
             Err(Error::Thread(io::Error::other(error)).to_string())
         }
@@ -282,8 +285,8 @@ fn start_compilers() -> Result<(), String> {
     }
 }
 
-/// Moves a component to an engine that has a pool for as many instances as the
-/// run may need.
+/// Moves a component to an engine whose pool has a slot for each instance that
+/// the run may need.
 fn make_room(
     config: &Config,
     component: Component,
@@ -318,7 +321,7 @@ fn make_room(
     })
 }
 
-/// Loads compiled code, with the engine of the kind that it was made for.
+/// Loads compiled code, with an engine of the kind that it was compiled for.
 fn trusted(config: &Config, bytes: &[u8]) -> Result<(Component, Engine, Kind), Error> {
     let wrong = |reason: String| Error::Component {
         name: config.component.to_string(),
@@ -361,14 +364,14 @@ fn trusted(config: &Config, bytes: &[u8]) -> Result<(Component, Engine, Kind), E
 #[expect(unsafe_code, reason = "compiled code is run as it is")]
 fn deserialize(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: `deserialize` needs bytes that wasmtime made. Either this process
-    // had them from it just now; or the cache has them, whose checksum is keyed
-    // by what they were compiled from and is right, in a file that only the user
-    // may write; or `netwasm compile` made them, for which the user vouches by
-    // the flag. wasmtime checks version and settings.
+    // just serialized them; or they come from the cache, whose checksum is
+    // keyed by what they were compiled from and is right, in a file that only
+    // the user or root may write; or `netwasm compile` made them, for which the
+    // user vouches by the flag. wasmtime checks version and settings.
     unsafe { Component::deserialize(engine, bytes) }
 }
 
-/// Text to binary, and a plain word for what is no component.
+/// Converts text to binary, and explains bytes that are no component.
 fn check_binary(name: &str, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
     component::to_binary(bytes).map_err(|reason| Error::Component {
         name: name.into(),
@@ -376,7 +379,7 @@ fn check_binary(name: &str, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
     })
 }
 
-/// Does it on a thread of its own, and gives up when that takes too long.
+/// Runs `work` on its own thread, and gives up after `--compile-timeout`.
 fn within<T: Send + 'static>(
     limits: &Limits,
     name: &str,
@@ -390,7 +393,7 @@ fn within<T: Send + 'static>(
     thread::Builder::new()
         .name("compile".into())
         .spawn(move || {
-            // Nobody waits for it any more after the time is up.
+            // After the timeout, nobody receives the result.
             let _ = done.send(work());
         })
         .map_err(Error::Thread)?;

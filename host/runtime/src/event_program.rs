@@ -1,4 +1,4 @@
-//! A component that events drive, ready to make instances of.
+//! Components driven by events, ready to be instantiated.
 
 use std::fmt;
 
@@ -10,11 +10,11 @@ use crate::bindings::exports::netwasm::net::{
 };
 use crate::state::State;
 
-/// What one call of the guest may have the host copy out of its memory, in
-/// units of about a byte: `Store::set_hostcall_fuel`.
+/// What the host may copy out of guest memory in one call, in units of about a
+/// byte. See `Store::set_hostcall_fuel`.
 pub(crate) const HOSTCALL_FUEL: usize = 32 << 20;
 
-/// A component, ready to make instances of.
+/// A component driven by events, ready to be instantiated.
 pub(crate) struct EventProgram {
     pub(crate) engine: Engine,
     pre: InstancePre<State>,
@@ -37,7 +37,7 @@ impl fmt::Debug for EventProgram {
 }
 
 impl EventProgram {
-    /// From what was linked.
+    /// Looks up the handlers of a linked component.
     pub(crate) fn new(engine: Engine, pre: InstancePre<State>) -> Self {
         Self {
             handlers: Indices::new(&pre),
@@ -49,7 +49,7 @@ impl EventProgram {
     /// Makes an instance.
     ///
     /// # Errors
-    /// The pool is used up, or the instance's start traps.
+    /// Fails if the pool is used up, or if the guest's start traps.
     pub(crate) fn instantiate(&self, state: State) -> wasmtime::Result<EventExports> {
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.memory);
@@ -95,7 +95,7 @@ impl EventProgram {
 
 impl Indices {
     fn new(pre: &InstancePre<State>) -> Self {
-        // What is missing is an error only of the lookup.
+        // A missing handler is an error only of the lookup.
         Self {
             tcp: tcp_handler::GuestIndices::new(pre).ok(),
             udp: udp_handler::GuestIndices::new(pre).ok(),
@@ -107,13 +107,13 @@ impl Indices {
     }
 }
 
-/// The store and the functions that the component exports.
+/// The store of an instance, and the handlers that the component exports.
 pub(crate) struct EventExports {
     pub(crate) store: Store<State>,
     pub(crate) handlers: Handlers,
 }
 
-/// What a component exports; each part may be missing.
+/// Handlers that a component exports. Each may be missing.
 pub(crate) struct Handlers {
     pub(crate) tcp: Option<tcp_handler::Guest>,
     pub(crate) udp: Option<udp_handler::Guest>,

@@ -1,5 +1,5 @@
-//! What a component exports and imports, whether this host can run it, and
-//! what is to be said to a person when it cannot.
+//! The exports and imports of a component: whether this host can run it, and
+//! what to tell the user if not.
 
 use std::collections::BTreeSet;
 
@@ -13,8 +13,8 @@ use crate::kind::Kind;
 /// The package whose handlers this host drives.
 const PACKAGE: &str = "netwasm:net";
 
-/// Handlers that listeners drive, the line of versions that this host speaks,
-/// the flags of those, and what arrives there.
+/// Handlers that listeners drive: the version line that this host speaks, the
+/// listeners' flags, and what arrives there.
 const LISTENING: [(&str, &str, &[ListenerKind], &str); 6] = [
     (
         "netwasm:net/tcp-handler",
@@ -54,19 +54,19 @@ const LISTENING: [(&str, &str, &[ListenerKind], &str); 6] = [
     ),
 ];
 
-/// The handler that awaits, in place of the one that gets events.
+/// The async handler of connections, in place of the event handler.
 const STREAM_HANDLER: &str = "netwasm:net/stream-handler";
 
-/// The standard handlers of HTTP requests.
+/// The standard handlers of HTTP requests: WASI 0.3 and 0.2.
 const SERVICE: &str = "wasi:http/handler";
 const PROXY: &str = "wasi:http/incoming-handler";
 
-/// What sends them.
+/// The standard clients that send HTTP requests: WASI 0.3 and 0.2.
 const CLIENT: &str = "wasi:http/client";
 const OUTGOING: &str = "wasi:http/outgoing-handler";
 
-/// What looks names up in `wasi:sockets`, and what there, in 0.2 or in 0.3,
-/// connects, sends, and listens.
+/// The interface of `wasi:sockets` that resolves names, and the functions of
+/// 0.2 and 0.3 that connect, send and listen.
 const LOOKUP: &str = "wasi:sockets/ip-name-lookup";
 const TCP_CONNECT: [&str; 2] = [
     "[method]tcp-socket.start-connect",
@@ -81,10 +81,11 @@ const LISTEN: [&str; 2] = [
     "[method]tcp-socket.listen",
 ];
 
-/// What a program exports.
+/// The export of a program.
 const RUN: &str = "wasi:cli/run";
 
-/// Whose packages belong to hosts of another kind.
+/// Owners of packages that belong to other kinds of hosts, and the hosts'
+/// names.
 const OTHER_HOSTS: [(&str, &str); 7] = [
     ("fermyon", "Spin"),
     ("spin", "Spin"),
@@ -95,16 +96,16 @@ const OTHER_HOSTS: [(&str, &str); 7] = [
     ("zed", "Zed"),
 ];
 
-/// Handlers that get the end of what a function began: interface and name of
-/// the function, and the handler.
+/// Functions whose result arrives as an event: interface, function, and the
+/// handler that gets the result.
 const COMPLETING: [(&str, &str, &str); 3] = [
     ("connector", "connect", "connect-handler"),
     ("timers", "call-later", "timer-handler"),
     ("resolver", "resolve", "resolve-handler"),
 ];
 
-/// What there is to import for handlers of events: package, version, and
-/// interfaces. The linker decides; this is for telling a person what it misses.
+/// Imports for event guests: package, version line, and interfaces. The linker
+/// decides; this table is for error messages.
 pub(crate) const EVENT_IMPORTS: &[(&str, &str, &[&str])] = &[
     (
         PACKAGE,
@@ -127,7 +128,7 @@ pub(crate) const EVENT_IMPORTS: &[(&str, &str, &[&str])] = &[
     ("wasi:random", "0.2.", RANDOM),
 ];
 
-/// The same for guests that await.
+/// Like [`EVENT_IMPORTS`], for async guests.
 pub(crate) const CONCURRENT_IMPORTS: &[(&str, &str, &[&str])] = &[
     (PACKAGE, "0.1.", &["client", "log", "streams", "types"]),
     ("wasi:cli", "0.2.", CLI),
@@ -177,14 +178,13 @@ const CLI: &[&str] = &[
 
 const RANDOM: &[&str] = &["insecure", "insecure-seed", "random"];
 
-/// Checks that a component is one that this host drives, and that the
-/// listeners are ones that drive it.
+/// Checks that this host drives the component, and that the listeners fit it.
 ///
-/// An export that no listener drives is no error as long as another one is
-/// driven: a component may offer more than a run uses.
+/// A component may offer more than a run uses: an export that no listener
+/// drives is no error as long as another is driven.
 ///
 /// # Errors
-/// A sentence that names the exports and the flags in question.
+/// Names the exports and the flags in question.
 pub(crate) fn check(
     component: &Component,
     engine: &Engine,
@@ -196,8 +196,8 @@ pub(crate) fn check(
     interface.check_listeners(kind, listeners)
 }
 
-/// Why the linker refuses a component: all imports that this host does not
-/// have, or else what the linker says.
+/// Explains why the linker refuses a component: names all imports that this
+/// host lacks, or else repeats the linker's error.
 pub(crate) fn unlinkable(component: &Component, kind: Kind, error: &wasmtime::Error) -> String {
     let ty = component.component_type();
     let imports = ty.imports(component.engine());
@@ -239,10 +239,10 @@ pub(crate) fn unlinkable(component: &Component, kind: Kind, error: &wasmtime::Er
 pub(crate) struct Interface {
     pub(crate) exports: Vec<String>,
     pub(crate) imports: Vec<String>,
-    /// The functions that it imports, by interface; that an interface is
-    /// imported may just mean that one of its types is.
+    /// Imported functions, by interface. An interface may be imported just for
+    /// a type.
     functions: BTreeSet<(String, String)>,
-    /// Whether it exports types, and nothing that could be called.
+    /// True if it exports types, and nothing that could be called.
     types_only: bool,
 }
 
@@ -273,7 +273,7 @@ impl Interface {
         interface
     }
 
-    /// Whether it exports a handler in a version that this host drives.
+    /// True if it exports a handler in a version that this host drives.
     fn handles(&self, handler: &str) -> bool {
         let line = LISTENING
             .iter()
@@ -284,13 +284,13 @@ impl Interface {
             .any(|name| speaks(name, line) == Some(handler))
     }
 
-    /// Whether it can call a function of this host's own package.
+    /// True if it imports a function of this host's own package.
     fn calls(&self, interface: &str, function: &str) -> bool {
         self.functions
             .contains(&(format!("{PACKAGE}/{interface}"), function.to_owned()))
     }
 
-    /// Whether it can connect.
+    /// True if it can make outgoing connections.
     fn connects(&self) -> bool {
         let ours = [
             ("connector", "connect"),
@@ -311,14 +311,14 @@ impl Interface {
             })
     }
 
-    /// Whether it can listen by itself.
+    /// True if it can listen by itself.
     fn listens(&self) -> bool {
         self.functions
             .iter()
             .any(|(name, function)| is_sockets(name) && LISTEN.contains(&function.as_str()))
     }
 
-    /// Whether it can send datagrams of its own accord.
+    /// True if it can send datagrams unasked.
     fn sends_datagrams(&self) -> bool {
         self.calls("client", "[static]datagram-socket.connect")
             || self.calls("client", "[method]datagram-socket.send-to")
@@ -335,7 +335,7 @@ impl Interface {
             || self.functions.contains(&by_wasi)
     }
 
-    /// Whether it can open files that `--dir` gives.
+    /// True if it can open files of `--dir`.
     fn opens_files(&self) -> bool {
         self.calls("files", "[static]file.open")
             || self
@@ -344,7 +344,8 @@ impl Interface {
                 .any(|(name, _)| name == "wasi:filesystem/preopens")
     }
 
-    /// Whether this host drives it, and what it begins can be told to it.
+    /// Checks that this host drives the component, and that the component
+    /// exports a handler for the result of each function that it imports.
     pub(crate) fn check_world(&self, kind: Kind) -> Result<(), String> {
         if kind == Kind::Command {
             return match self.exports.iter().any(|name| is_run(name)) {
@@ -484,7 +485,7 @@ impl Interface {
     }
 }
 
-/// The name of an interface that has a version of this line, whatever the
+/// Returns the interface of a name whose version is of this line, whatever the
 /// patch.
 fn speaks<'a>(name: &'a str, line: &str) -> Option<&'a str> {
     let (interface, version) = name.split_once('@')?;
@@ -493,8 +494,8 @@ fn speaks<'a>(name: &'a str, line: &str) -> Option<&'a str> {
     (numbered && is_released(name)).then_some(interface)
 }
 
-/// Whether the version of an interface is none that came before a release: a
-/// candidate or a draft, which no other fits.
+/// True unless the version is a candidate or a draft, which no other version
+/// fits.
 fn is_released(name: &str) -> bool {
     name.split_once('@')
         .is_none_or(|(_, version)| !version.contains('-'))
@@ -504,8 +505,8 @@ fn is_type(item: &ComponentItem) -> bool {
     matches!(item, ComponentItem::Type(_) | ComponentItem::Component(_))
 }
 
-/// Whether listeners look for this handler in a component of a kind: of those
-/// that take the same, one is asked for.
+/// True if listeners look for this handler in a component of a kind. Of several
+/// handlers for one listener, only one counts.
 fn is_asked_for(handler: &str, kind: Kind) -> bool {
     match handler {
         "netwasm:net/tcp-handler" => kind != Kind::Streams,
@@ -525,8 +526,8 @@ fn is_sockets(interface: &str) -> bool {
     interface.starts_with("wasi:sockets/")
 }
 
-/// Whether an export is a program in a version that this host runs: 0.2 or
-/// 0.3, whatever the patch.
+/// True if an export is a program in a version that this host runs: 0.2 or 0.3,
+/// whatever the patch.
 fn is_run(name: &str) -> bool {
     let version = name.strip_prefix(RUN).and_then(|it| it.strip_prefix('@'));
     version.is_some_and(|version| {
@@ -535,7 +536,7 @@ fn is_run(name: &str) -> bool {
     })
 }
 
-/// What this host has for components of a kind.
+/// Returns the imports that this host has for components of a kind.
 fn imports(kind: Kind) -> &'static [(&'static str, &'static str, &'static [&'static str])] {
     match kind {
         Kind::Events => EVENT_IMPORTS,
@@ -543,7 +544,7 @@ fn imports(kind: Kind) -> &'static [(&'static str, &'static str, &'static [&'sta
     }
 }
 
-/// Whether an import has the name and version of one that this host has.
+/// True if this host has an import of this name and version.
 fn provided(import: &str, kind: Kind) -> bool {
     let Some((bare, version)) = import.split_once('@') else {
         return false;
@@ -559,7 +560,7 @@ fn provided(import: &str, kind: Kind) -> bool {
     })
 }
 
-/// What to do where an import is missing that this host has something like.
+/// Returns advice on a missing import, if this host has something like it.
 fn hint(import: &str, kind: Kind) -> Option<&'static str> {
     let version = import.split_once('@').map_or("", |(_, version)| version);
     let package = package(import);
@@ -595,20 +596,20 @@ fn hint(import: &str, kind: Kind) -> Option<&'static str> {
     })
 }
 
-/// The kind of host that has what an import of no package of this one is.
+/// Returns the kind of host that an import of a foreign package belongs to.
 fn belongs_to(import: &str) -> &'static str {
     let owner = package(import).split_once(':').map(|(owner, _)| owner);
     let host = OTHER_HOSTS.iter().find(|(name, _)| Some(*name) == owner);
     host.map_or("other hosts", |(_, host)| host)
 }
 
-/// The package of an interface.
+/// Returns the package of an interface.
 fn package(interface: &str) -> &str {
     let bare = without_version(interface);
     bare.split_once('/').map_or(bare, |(package, _)| package)
 }
 
-/// The flags of some kinds of listeners, as a person lists them.
+/// Lists the flags of some kinds of listeners for a sentence.
 fn flags(kinds: &[ListenerKind]) -> String {
     kinds
         .iter()
@@ -617,7 +618,7 @@ fn flags(kinds: &[ListenerKind]) -> String {
         .join(" or ")
 }
 
-/// A word for a shell.
+/// Quotes a word for a shell.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./+:@%,=".contains(c);
     match !word.is_empty() && word.chars().all(plain) {

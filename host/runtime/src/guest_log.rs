@@ -1,12 +1,12 @@
-//! What guests say, in the host's log.
+//! Guest output in the host's log.
 //!
-//! A guest talks through `netwasm:net/log`, standard output and standard
-//! error; a Rust panic arrives on the last one. All of it becomes `tracing`
+//! A guest writes through `netwasm:net/log`, standard output and standard
+//! error. A Rust panic arrives on standard error. All of it becomes `tracing`
 //! events with the target `guest` and the guest's name.
 //!
-//! A guest is not trusted with the log either: an entry is one line whatever
-//! it holds, no longer than [`MAX_LINE`], and a flood is counted instead of
-//! written. Nothing here ever waits, as handlers run on the worker's thread.
+//! A guest is not trusted with the log either. An entry is one line whatever it
+//! holds, no longer than [`MAX_LINE`], and a flood is counted instead of
+//! written. Nothing here waits, because handlers run on the worker's thread.
 
 use std::io;
 use std::pin::Pin;
@@ -24,23 +24,23 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 use netwasm_base::limiter::{Limiter, Verdict};
 use netwasm_base::spool::GUEST as TARGET;
 
-/// The longest entry, bytes, before anything in it is escaped.
+/// Length of the longest entry in bytes, before escaping.
 const MAX_LINE: usize = 4096;
 
-/// Stands at the end of a piece of a longer line.
+/// Marks the end of a piece of a longer line.
 const MARK: &str = "…";
 
-/// How many lines a second may be written in the long run.
+/// Sustained rate, in lines per second.
 const LINES_A_SECOND: u32 = 200;
 
-/// How many lines may come at once.
+/// Largest burst, in lines.
 const BURST: u32 = 1000;
 
-/// What one `write` to a stream may bring, bytes.
+/// Largest `write` to a stream in bytes.
 const PERMIT: usize = 64 * 1024;
 
-/// A guest's way into the log. Clones share one limit: there is one for all
-/// instances of a guest.
+/// A guest's access to the log. Clones share one rate limit, so a guest has one
+/// limit for all its instances.
 #[derive(Clone, Debug)]
 pub(crate) struct GuestLog(Arc<Shared>);
 
@@ -51,7 +51,7 @@ struct Shared {
 }
 
 impl GuestLog {
-    /// The log of the guest of this name.
+    /// Returns the log of the guest of this name.
     pub(crate) fn new(guest: impl Into<String>) -> Self {
         Self(Arc::new(Shared {
             guest: guest.into(),
@@ -59,30 +59,32 @@ impl GuestLog {
         }))
     }
 
-    /// Writes an entry. What exceeds 4 KiB is cut off.
+    /// Writes an entry, cut off at 4 KiB.
     pub(crate) fn write(&self, level: Level, message: &str) {
         let cut = message.floor_char_boundary(MAX_LINE);
         self.entry(level, None, &message[..cut], cut < message.len());
     }
 
-    /// A new standard output for one instance: each line an entry, `info`.
+    /// Returns a standard output for one instance. Each line is an entry at
+    /// `info`.
     pub(crate) fn stdout(&self) -> LogStream {
         LogStream::new(self.clone(), "stdout", Level::INFO)
     }
 
-    /// A new standard error for one instance: each line an entry, `warn`.
+    /// Returns a standard error for one instance. Each line is an entry at
+    /// `warn`.
     pub(crate) fn stderr(&self) -> LogStream {
         LogStream::new(self.clone(), "stderr", Level::WARN)
     }
 
     fn entry(&self, level: Level, stream: Option<&'static str>, text: &str, cut: bool) {
         let guest = self.0.guest.as_str();
-        // `tracing` wants the level of an event at compile time.
+        // `tracing` needs an event's level at compile time.
         macro_rules! emit {
             ($($level:ident)*) => {
                 match level {
                     $(Level::$level => {
-                        // What nobody reads does not count.
+                        // An entry that nobody reads does not count.
                         if tracing::enabled!(target: TARGET, Level::$level) && self.admit() {
                             let text = Line { text, cut };
                             tracing::event!(target: TARGET, Level::$level, guest, stream, "{text}");
@@ -94,7 +96,7 @@ impl GuestLog {
         emit!(TRACE DEBUG INFO WARN ERROR);
     }
 
-    /// True if a line may be written; says so where lines are withheld.
+    /// Returns true if a line may be written. Logs that lines are suppressed.
     fn admit(&self) -> bool {
         let guest = self.0.guest.as_str();
         let now = Instant::now();
@@ -132,8 +134,8 @@ impl Drop for Shared {
     }
 }
 
-/// Text as it is written: nothing in it can end the line, steer a terminal or
-/// reorder what stands around it.
+/// Text as it is written. Nothing in it can end the line, control a terminal or
+/// reorder the text around it.
 struct Line<'a> {
     text: &'a str,
     cut: bool,
@@ -158,8 +160,8 @@ impl std::fmt::Display for Line<'_> {
     }
 }
 
-/// Neither a control character (but for tab), nor a line or paragraph
-/// separator, nor one that changes the direction of text.
+/// True unless the character is a control character other than tab, separates
+/// lines or paragraphs, or changes the direction of text.
 fn is_harmless(c: char) -> bool {
     match c {
         '\t' => true,
@@ -173,19 +175,19 @@ fn is_harmless(c: char) -> bool {
 /// Standard output or standard error of one instance.
 ///
 /// Always ready, and never waits. Clones, and the streams that the guest asks
-/// for, are all the same stream: a line may be written in pieces through
-/// several of them. What has no line end comes out when the last one is
-/// dropped, that is, with the instance.
+/// for, are one stream: a line may be written in pieces through several of
+/// them. An unfinished line is written when the last one is dropped, that is,
+/// with the instance.
 #[derive(Clone, Debug)]
 pub(crate) struct LogStream(Arc<Mutex<Lines>>);
 
-/// A stream's line in the making.
+/// The unfinished line of a stream.
 #[derive(Debug)]
 struct Lines {
     log: GuestLog,
     stream: &'static str,
     level: Level,
-    /// The beginning of a line, at most [`MAX_LINE`].
+    /// Start of the line, at most [`MAX_LINE`] bytes.
     partial: Vec<u8>,
 }
 
@@ -211,7 +213,7 @@ impl Lines {
         self.extend(bytes);
     }
 
-    /// Adds to the line; a full piece is written as soon as more follows.
+    /// Adds to the line. Writes a full piece as soon as more follows.
     fn extend(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.partial.len() == MAX_LINE {
@@ -226,8 +228,8 @@ impl Lines {
         }
     }
 
-    /// Writes what there is of the line. Empty lines are left out: they are
-    /// there for the eye on a terminal, as before a panic's message.
+    /// Writes what there is of the line. Empty lines are left out: they serve
+    /// the eye on a terminal, as before a panic's message.
     fn flush(&mut self) {
         let line = self.partial.strip_suffix(b"\r").unwrap_or(&self.partial);
         if !line.is_empty() {
@@ -249,8 +251,9 @@ impl Drop for Lines {
     }
 }
 
-/// Where to cut full `bytes` so as not to cut a character: before the last one
-/// if that is incomplete. What is not UTF-8 may be cut anywhere.
+/// Returns where to cut full `bytes` without splitting a character: before the
+/// last one if that is incomplete. Bytes that are not UTF-8 may be cut
+/// anywhere.
 fn floor_char_boundary(bytes: &[u8]) -> usize {
     match std::str::from_utf8(bytes) {
         Err(e) if e.error_len().is_none() && e.valid_up_to() > 0 => e.valid_up_to(),
@@ -288,7 +291,7 @@ impl OutputStream for LogStream {
         Ok(())
     }
 
-    /// Does nothing: a line that is still open stays so.
+    /// Does nothing: an unfinished line stays unfinished.
     fn flush(&mut self) -> StreamResult<()> {
         Ok(())
     }
@@ -317,7 +320,7 @@ impl AsyncWrite for LogStream {
     }
 }
 
-/// Nothing that is locked here is left half-done by a panic.
+/// Locks a mutex and ignores poison: a panic leaves nothing here half-done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -328,7 +331,7 @@ mod tests {
 
     use super::*;
 
-    /// What is written to the log, as text without time and colour.
+    /// Output of the log, as text without time and colour.
     #[derive(Clone, Default)]
     struct Captured(Arc<Mutex<Vec<u8>>>);
 

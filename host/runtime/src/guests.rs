@@ -1,5 +1,5 @@
-//! The guests of a run and of a thread, for whoever drives them: who shares an
-//! instance is decided here.
+//! The guests of a run and of a thread, for their drivers. Decides which
+//! connections share an instance.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -34,7 +34,7 @@ use crate::instance::{Instance, one_line};
 use crate::local::{Driven, Env, Local};
 use crate::room::Room;
 
-/// A component that was loaded, before a run has all that it needs.
+/// A loaded component, before the rest of a run is set up.
 #[derive(Debug)]
 pub struct LoadedComponent {
     program: Loaded,
@@ -43,11 +43,12 @@ pub struct LoadedComponent {
 }
 
 impl LoadedComponent {
-    /// Compiles the component, or takes it from the cache.
+    /// Compiles the component or loads it from the cache.
     ///
     /// # Errors
-    /// It is no component, is too large, takes too long, imports what the
-    /// host does not have, or does not go with the listeners.
+    /// Fails if the file is no component, is too large, takes too long to
+    /// compile, imports what the host does not have, or does not fit the
+    /// listeners or `--isolation`.
     pub fn load(config: &Config) -> Result<Self, Error> {
         let (program, isolation, room) = Loaded::load(config)?;
         Ok(Self {
@@ -57,7 +58,7 @@ impl LoadedComponent {
         })
     }
 
-    /// Connections that there is room for.
+    /// Returns how many connections there is room for.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.room.connections
@@ -72,10 +73,10 @@ pub struct OfRun {
 }
 
 impl OfRun {
-    /// With all that it needs.
+    /// Joins the component with all that a run needs.
     ///
     /// # Errors
-    /// A directory cannot be given to it.
+    /// Fails if a directory cannot be given to the guest.
     pub fn new(
         config: &Config,
         net: &Arc<NetEnv>,
@@ -98,22 +99,22 @@ impl OfRun {
         })
     }
 
-    /// Whether it is run in place of serving connections.
+    /// True if the component runs in place of serving connections.
     #[must_use]
     pub fn is_program(&self) -> bool {
         self.env.is_program
     }
 
-    /// Starts the thread that interrupts calls which take too long, and advances
-    /// the workers' clock of their turns.
+    /// Starts the thread that interrupts calls which take too long, and
+    /// advances the clock of the workers' turns.
     ///
     /// # Errors
-    /// The system gives no thread.
+    /// Fails if the system gives no thread.
     pub fn start_ticker(&self, limits: &Limits, steps: Steps) -> io::Result<Ticker> {
         self.program.start_ticker(limits, steps)
     }
 
-    /// Those of a thread.
+    /// Returns the guests of a thread.
     #[must_use]
     pub fn of_thread(&self, worker: &Rc<Worker>, outgoing: Rc<dyn Outgoing>) -> OfThread {
         OfThread(Rc::new(Kept {
@@ -131,19 +132,19 @@ impl OfRun {
     }
 }
 
-/// The guests of a thread. Clones are the same.
+/// The guests of a thread. Clones share their state.
 #[derive(Clone, Debug)]
 pub struct OfThread(Rc<Kept>);
 
-/// What a thread keeps of them.
+/// State that a thread keeps for its guests.
 struct Kept {
     program: Arc<Loaded>,
     local: Rc<Local>,
-    /// The instance that all share under `--isolation worker`.
+    /// Instance that all connections share under `--isolation worker`.
     instance: RefCell<Option<Rc<Instance>>>,
-    /// The same for guests that await.
+    /// Like `instance`, for async guests.
     calls: KeptCalls,
-    /// The same for those that answer HTTP requests.
+    /// Like `instance`, for async guests that answer HTTP requests.
     requests: KeptRequests,
 }
 
@@ -154,8 +155,8 @@ impl fmt::Debug for Kept {
 }
 
 impl OfThread {
-    /// The call that is run in place of serving connections, where the component
-    /// is a program.
+    /// Returns the call that runs in place of serving connections, if the
+    /// component is a program.
     #[must_use]
     pub fn program(&self) -> Option<Program> {
         let program = Arc::clone(self.0.program.command()?);
@@ -165,7 +166,7 @@ impl OfThread {
         ))
     }
 
-    /// Those that take connections as streams, where the component does.
+    /// Returns guests that take connections as streams, if the component does.
     #[must_use]
     pub fn streams(&self) -> Option<Rc<dyn StreamGuests>> {
         Some(Rc::new(OfStreams {
@@ -219,29 +220,30 @@ impl Handlers for OfThread {
     }
 }
 
-/// What answers the requests of one connection.
+/// Answers the requests of one connection.
 #[derive(Debug)]
 struct OfConnection {
     guests: OfThread,
-    /// Made for the first request, and anew after one that trapped. Not the one
-    /// that a worker's connections share.
+    /// Made for the first request, and anew after a trap. Not used under
+    /// `--isolation worker`.
     instance: Option<Rc<Instance>>,
-    /// The same of a guest that awaits.
+    /// Like `instance`, for async guests.
     own: Own,
 }
 
 impl OfConnection {
-    /// The instance that answers: the connection's, or the worker's.
+    /// Returns the connection's instance, or the worker's.
     fn instance(&mut self) -> Result<Rc<Instance>, NoAnswer> {
         if self.guests.0.local.env.isolation == Isolation::Worker {
-            // It is not kept: an idle connection would keep one that another
-            // has had trap, and soon there would be no place for the next.
+            // Not kept: an idle connection would hold an instance that ended in
+            // another connection's call, and soon no slot would be left for the
+            // next.
             return self.guests.guest().map_err(NoAnswer::NoGuest);
         }
         match &self.instance {
             Some(instance) if !instance.is_dead() => Ok(Rc::clone(instance)),
             _ => {
-                // Its place is free before another is taken.
+                // Frees its slot before another is taken.
                 self.instance = None;
                 let instance = self.guests.guest().map_err(NoAnswer::NoGuest)?;
                 Ok(Rc::clone(self.instance.insert(instance)))
@@ -281,7 +283,7 @@ impl Handler for OfConnection {
     }
 }
 
-/// Stands for an instance where there is none.
+/// Placeholder where there is no instance.
 #[derive(Debug)]
 struct Nobody;
 

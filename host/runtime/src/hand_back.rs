@@ -1,25 +1,25 @@
-//! A file as the body of a guest's response, whose stream the guest passed on
-//! unread: it comes back to the host, which has the kernel send it.
+//! Response bodies that are files. If the guest passes a file's stream on
+//! unread, the file comes back to the host, and the kernel sends it.
 //!
-//! Between an instance and its connection a body is frames of bytes, whatever it
-//! is. So the connection asks before it takes the first frame, and a body that is
-//! a file then gives itself. For one that does not ask it is read.
+//! Between an instance and its connection, every body is frames of bytes. So
+//! the connection asks before it takes the first frame, and a file body then
+//! hands its file over. If the connection does not ask, the file is read.
 
 use std::cell::{Cell, RefCell};
 
 use netwasm_exchange::content::FileContent;
 
-/// Where bodies of one worker give themselves.
+/// Carries files from the bodies of one worker to their connections.
 #[derive(Debug, Default)]
 pub(crate) struct HandBack {
-    /// Bodies that are files, and that nobody has begun to read.
+    /// Number of file bodies that nobody has begun to read.
     bodies: Cell<usize>,
     asked: Cell<bool>,
     given: RefCell<Option<FileContent>>,
 }
 
 impl HandBack {
-    /// There is one more body that is a file, or one less.
+    /// Counts one more file body, or one less.
     pub(crate) fn count(&self, more: bool) {
         let count = self.bodies.get();
         self.bodies.set(match more {
@@ -28,12 +28,12 @@ impl HandBack {
         });
     }
 
-    /// Whether no body would give itself.
+    /// True if no body could give a file.
     pub(crate) fn is_unused(&self) -> bool {
         self.bodies.get() == 0
     }
 
-    /// Asks whatever body is polled within.
+    /// Asks for the file of the body that `poll` polls.
     pub(crate) fn ask<R>(&self, poll: impl FnOnce() -> R) -> (R, Option<FileContent>) {
         self.asked.set(true);
         let polled = poll();

@@ -1,4 +1,4 @@
-//! What the handles of guests of events stand for, by type.
+//! The types behind the handles of event guests.
 
 /// The WIT resource `transport`.
 #[derive(Debug)]

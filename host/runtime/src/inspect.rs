@@ -1,4 +1,4 @@
-//! `netwasm inspect`: what there is to say of a component.
+//! `netwasm inspect`: a report on a component.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -12,11 +12,11 @@ use crate::fit::{Interface, unlinkable};
 use crate::kind::Kind;
 use crate::{component, engine};
 
-/// Looks at a component without running it.
+/// Examines a component without running it.
 ///
 /// # Errors
-/// It cannot be read, or is no component; not that this host cannot run it,
-/// which is [`Report::problem`].
+/// Fails if the file cannot be read or is no component. A component that this
+/// host cannot run is no error: see [`Report::problem`].
 pub fn inspect(source: &ComponentSource, limits: &Limits) -> Result<Report, Error> {
     let name = source.to_string();
     let wrong = |reason| Error::Component {
@@ -42,21 +42,21 @@ pub fn inspect(source: &ComponentSource, limits: &Limits) -> Result<Report, Erro
     })
 }
 
-/// What there is to say of a component; displayed as some lines of text.
+/// A report on a component. Displays as some lines of text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Its file, or its name where it is built in.
+    /// File name, or the name of a built-in component.
     pub(crate) name: String,
-    /// The size of the file, bytes.
+    /// Size of the file in bytes.
     pub(crate) size: u64,
-    /// What it exports, with versions.
+    /// Exports, with versions.
     pub(crate) exports: Vec<String>,
-    /// What it imports, with versions.
+    /// Imports, with versions.
     pub(crate) imports: Vec<String>,
-    /// The command line that would run it; words in capitals are to be filled
-    /// in.
+    /// Command line that would run the component. Words in capitals are to be
+    /// filled in.
     pub(crate) command: String,
-    /// Why this host cannot run it.
+    /// Reason why this host cannot run the component.
     pub problem: Option<String>,
 }
 
@@ -210,7 +210,7 @@ mod tests {
         );
         let both = interface(&[TCP, "netwasm:net/timer-handler@0.1.0"], CALL_LATER);
         assert_eq!(both.check_world(Kind::Events), Ok(()));
-        // One that only has a type of it calls nothing.
+        // A component that imports only a type calls nothing.
         let types = "(import \"netwasm:net/timers@0.1.0\" (instance))";
         assert_eq!(interface(&[TCP], types).check_world(Kind::Events), Ok(()));
     }
@@ -342,9 +342,9 @@ mod tests {
         for (package, line, interfaces) in imports {
             for interface in *interfaces {
                 if (*package, *interface, *line) == ("wasi:cli", "types", "0.3.") {
-                    continue; // It has a type and nothing to define.
+                    continue; // It only has types, so nothing to define.
                 }
-                // What has the name already cannot be defined again.
+                // A name that is defined already cannot be defined again.
                 let defined = (0..20).any(|patch| {
                     let name = format!("{package}/{interface}@{line}{patch}");
                     linker.root().func_wrap(&name, |_, (): ()| Ok(())).is_err()
@@ -426,7 +426,7 @@ mod tests {
         );
     }
 
-    /// As [`interface`], with names of one length.
+    /// Like [`interface`], for names of the same length.
     fn interface_of(exports: &[&str], imports: &str) -> Interface {
         let mut all = interface(&[], imports);
         all.exports = exports.iter().map(|&name| name.to_owned()).collect();

@@ -1,7 +1,7 @@
-//! An instance of the component, and the calls into it.
+//! An event instance of the component, and the calls into it.
 //!
-//! Every call goes through `Instance::call`, which sets its deadline and
-//! sees to it that an instance that trapped is never called again.
+//! Every call goes through `Instance::call`, which sets its deadline and never
+//! calls an instance again after a trap.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -27,19 +27,19 @@ use crate::local::Local;
 use crate::state::{Later, MemoryLimit, State};
 use crate::wasi;
 
-/// One instance: of one connection, or of one worker's.
+/// An event instance, of one connection or of a worker.
 pub struct Instance {
-    /// None once it is gone: others may need its room before the last of its
-    /// connections has ended.
+    /// `None` after a trap. That frees the slot for others before the
+    /// instance's last connection has ended.
     guest: RefCell<Option<EventExports>>,
     life: Cell<Life>,
 }
 
-/// The state of an instance; only one that is alive can be called.
+/// State of an instance. Only a live instance can be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
     Alive,
-    /// It exited with success: what it wrote is whole.
+    /// The guest exited with success: what it wrote is whole.
     Exited,
     Trapped,
 }
@@ -53,10 +53,11 @@ impl fmt::Debug for Instance {
 }
 
 impl Instance {
-    /// Makes one.
+    /// Makes an instance.
     ///
     /// # Errors
-    /// All that the engine may hold at once are in use, or its start traps.
+    /// Fails if all slots of the pool are in use, or if the guest's start
+    /// traps.
     pub(crate) fn new(program: &EventProgram, local: &Rc<Local>) -> Result<Rc<Self>, NoGuest> {
         let none = |error: wasmtime::Error| NoGuest(one_line(&error));
         let mut guest = program.instantiate(State::new(local)).map_err(none)?;
@@ -103,7 +104,7 @@ impl Instance {
         }
     }
 
-    /// An outgoing connection stands. Fails where it was cancelled meanwhile.
+    /// Calls the guest's `connected` for an established outgoing connection.
     pub(crate) fn connected(
         &self,
         id: u64,
@@ -125,7 +126,7 @@ impl Instance {
         })
     }
 
-    /// Has the guest answer a request, and gives it back.
+    /// Calls the guest's `handle`, and returns the request with the answer.
     pub fn handle_request(
         &self,
         mut request: Box<Request>,
@@ -140,7 +141,7 @@ impl Instance {
             let state = store.data_mut();
             state.refresh_files();
             state.request = slot.take();
-            // There is one request at a time, so its number says nothing.
+            // There is one request at a time, so the number means nothing.
             let handle = Resource::new_borrow(0);
             let response = http.call_handle(&mut *store, &method, &target, handle);
             slot = store.data_mut().request.take();
@@ -223,7 +224,7 @@ impl EventGuest for Instance {
         })
     }
 
-    /// `connection-lost`, after which the guest's resource is dropped.
+    /// Calls `connection-lost`, then drops the guest's resource.
     fn connection_lost(
         &self,
         connection: Self::Connection,
@@ -238,12 +239,12 @@ impl EventGuest for Instance {
         })
     }
 
-    /// True if it trapped or exited, so that nothing can be asked of it.
+    /// True if the guest trapped or exited, so that it cannot be called.
     fn is_dead(&self) -> bool {
         self.life.get() != Life::Alive
     }
 
-    /// True if it exited with success.
+    /// True if the guest exited with success.
     fn has_exited(&self) -> bool {
         self.life.get() == Life::Exited
     }
@@ -287,8 +288,8 @@ impl DatagramGuest for Instance {
         })
     }
 
-    /// `connection-lost` of a datagram socket, after which the guest's
-    /// resource is dropped.
+    /// Calls `connection-lost` of a datagram socket, then drops the guest's
+    /// resource.
     fn endpoint_lost(&self, endpoint: Self::Endpoint) -> Result<(), Gone> {
         self.call("connection-lost", |store, handlers| {
             let udp = exported(handlers.udp.as_ref())?;
@@ -298,13 +299,13 @@ impl DatagramGuest for Instance {
         })
     }
 
-    /// True if it trapped or exited, so that nothing can be asked of it.
+    /// True if the guest trapped or exited, so that it cannot be called.
     fn is_dead(&self) -> bool {
         self.life.get() != Life::Alive
     }
 }
 
-/// Takes a response out of the guest's handles.
+/// Converts a response, and takes its file out of the guest's handles.
 fn answer(state: &mut State, response: Response) -> wasmtime::Result<Answer> {
     let body = match response.body {
         WitBody::Empty => Body::Empty,
@@ -323,7 +324,7 @@ fn answer(state: &mut State, response: Response) -> wasmtime::Result<Answer> {
     })
 }
 
-/// A handler that the start has seen to be there where it is needed.
+/// Returns a handler. The checks at start ensure that no needed one is missing.
 fn exported<T>(handler: Option<&T>) -> wasmtime::Result<&T> {
     handler.ok_or_else(|| wasmtime::Error::msg("the component exports no handler for this event"))
 }
@@ -336,7 +337,7 @@ fn report(state: &State, event: &str, error: &wasmtime::Error) {
     tracing::debug!(guest = %net.guest, "{error:?}");
 }
 
-/// Counts a trap, has a time-out count against the client, and says why it came.
+/// Counts a trap, counts a timeout against the client, and returns the reason.
 pub(crate) fn note_trap(local: &Local, memory: &MemoryLimit, error: &wasmtime::Error) -> String {
     let net = &local.env.net;
     net.counters.traps.add();
@@ -346,7 +347,7 @@ pub(crate) fn note_trap(local: &Local, memory: &MemoryLimit, error: &wasmtime::E
     reason(error, &net.limits, memory)
 }
 
-/// Why a guest trapped, and what may have led to it.
+/// Returns why a guest trapped, and what may have led to it.
 fn reason(error: &wasmtime::Error, limits: &Limits, memory: &MemoryLimit) -> String {
     let mut reason = match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => format!(
@@ -362,12 +363,12 @@ fn reason(error: &wasmtime::Error, limits: &Limits, memory: &MemoryLimit) -> Str
     reason
 }
 
-/// An error and what caused it, without a backtrace.
+/// Joins an error and its causes in one line, without a backtrace.
 pub(crate) fn one_line(error: &wasmtime::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in error.chain() {
         let text = cause.to_string();
-        // A backtrace is told by `-v`.
+        // `-v` shows the backtrace.
         let text = text.lines().next().unwrap_or_default().trim().to_owned();
         if !text.starts_with("error while executing") && parts.last() != Some(&text) {
             parts.push(text);

@@ -1,5 +1,5 @@
-//! What drives a component, told by the names that it exports: that is to be
-//! known before it is compiled, since the two engines compile differently.
+//! The kind of a component, told by the names that it exports. It must be known
+//! before compiling, because the two engines compile differently.
 
 use std::collections::BTreeSet;
 
@@ -7,27 +7,26 @@ use wasmparser::{Parser, Payload};
 
 use netwasm_base::config::Isolation;
 
-/// What drives a component.
+/// How a component is driven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Events: synchronous calls.
+    /// Event handlers, called synchronously.
     Events,
-    /// A call that awaits, for each connection.
+    /// An async call for each connection.
     Streams,
     /// A call for each HTTP request: `wasi:http/incoming-handler@0.2`, the
     /// world `proxy`.
     Proxy,
-    /// A call that awaits, for each HTTP request: `wasi:http/handler@0.3`, the
-    /// world `service`.
+    /// An async call for each HTTP request: `wasi:http/handler@0.3`, the world
+    /// `service`.
     Service,
-    /// One call: a program.
+    /// A program: one call.
     Command,
 }
 
 impl Kind {
-    /// The kind of a component that exports these names, in a run with or
-    /// without listeners. Which versions there are is not asked here, nor
-    /// whether the exports are enough.
+    /// Returns the kind of a component with these exports, in a run with or
+    /// without listeners. Checks neither versions nor that the exports suffice.
     pub(crate) fn of(exports: &[&str], listens: bool) -> Self {
         let exported = |wanted: &str| {
             exports
@@ -51,15 +50,15 @@ impl Kind {
             () if exported("wasi:http/handler") => Self::Service,
             () if exported("wasi:http/incoming-handler") => Self::Proxy,
             () if handles => Self::Events,
-            // Nothing drives it; this engine compiles whatever there is, so
-            // that a person is told of its exports.
+            // Nothing drives it. The async engine compiles any component, so
+            // the error can name its exports.
             () => Self::Streams,
         }
     }
 
-    /// Who shares an instance unless told otherwise. What one client sends can
-    /// never be read by another; components for WASI 0.2 are made for hosts
-    /// that give every request an instance of its own.
+    /// Returns the default isolation. No client can ever read what another
+    /// sends. Components for WASI 0.2 are made for hosts that give every
+    /// request its own instance.
     pub(crate) fn isolation(self) -> Isolation {
         match self {
             Self::Proxy => Isolation::Request,
@@ -67,14 +66,14 @@ impl Kind {
         }
     }
 
-    /// Whether it is one of `wasi:http`: those may have an instance for each
+    /// True for components of `wasi:http`, which may have an instance for each
     /// request.
     pub(crate) fn answers_requests(self) -> bool {
         matches!(self, Self::Proxy | Self::Service)
     }
 
-    /// The kind of a component in binary form. What cannot be read is left to
-    /// the compiler to complain of.
+    /// Returns the kind of a component in binary form. Leaves unreadable bytes
+    /// to the compiler to report.
     pub(crate) fn of_binary(component: &[u8], listens: bool) -> Self {
         let exports = exports(component);
         let exports: Vec<&str> = exports.iter().map(String::as_str).collect();
@@ -82,10 +81,10 @@ impl Kind {
     }
 }
 
-/// The names that a component in binary form exports.
+/// Returns the names that a component in binary form exports.
 fn exports(component: &[u8]) -> Vec<String> {
     let mut names = Vec::new();
-    // Components and modules that lie within are not asked.
+    // Nested components and modules do not count.
     let mut depth = 0_usize;
     for payload in Parser::new(0).parse_all(component) {
         match payload {
@@ -102,7 +101,7 @@ fn exports(component: &[u8]) -> Vec<String> {
     names
 }
 
-/// From where a core module in binary form imports, each named once.
+/// Returns the names of the modules that a core module imports from.
 pub(crate) fn module_imports(module: &[u8]) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for payload in Parser::new(0).parse_all(module) {
@@ -111,7 +110,7 @@ pub(crate) fn module_imports(module: &[u8]) -> BTreeSet<String> {
                 let imports = section.into_imports().filter_map(Result::ok);
                 names.extend(imports.map(|import| import.module.to_owned()));
             }
-            // No import comes after code.
+            // Imports precede code.
             Ok(Payload::CodeSectionStart { .. }) | Err(_) => break,
             Ok(_) => {}
         }

@@ -1,5 +1,5 @@
-//! Work that a guest of events begins and that ends as an event: outgoing
-//! connections, and questions to the resolver.
+//! Work that an event guest begins and that ends as an event: outgoing
+//! connections and resolver queries.
 
 use std::rc::{Rc, Weak};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use netwasm_net::worker::Worker;
 
 use crate::instance::Instance;
 
-/// Connects for a guest, which learns of the end by an event.
+/// Connects for a guest, and reports the result as an event.
 pub(crate) async fn connect(
     worker: Rc<Worker>,
     instance: Weak<Instance>,
@@ -32,7 +32,7 @@ pub(crate) async fn connect(
     match result {
         Err(error) => {
             tracing::debug!(%error, "cannot connect");
-            // A trap was logged.
+            // A trap is already logged.
             let _ = instance.connect_failed(id, &error);
         }
         Ok(transport) => match instance.connected(id, &transport) {
@@ -47,11 +47,11 @@ pub(crate) async fn connect(
     }
 }
 
-/// Looks a name up for a guest, which learns of the answer by an event.
+/// Resolves a name for a guest, and reports the answer as an event.
 pub(crate) async fn resolve(worker: Rc<Worker>, instance: Weak<Instance>, id: u64, host: String) {
     let answer = worker.resolver.resolve(&host).await;
     if let Some(instance) = instance.upgrade() {
-        // A trap was logged.
+        // A trap is already logged.
         let _ = instance.resolved(id, answer);
     }
 }

@@ -1,5 +1,5 @@
-//! Components: the engines that compile and instantiate them, the instances,
-//! and what they may call.
+//! Components: the engines that compile and instantiate them, their instances,
+//! and their host functions.
 //!
 //! ```text
 //!   bytes --> component, fit --> engine (cache, room) --> a program, ready to
@@ -13,27 +13,27 @@
 //! ```
 //!
 //! There are two engines. Events call a guest synchronously ([`instance`]).
-//! Guests that await (handlers of streams, of `wasi:http`, and programs) have an
-//! engine of their own (`concurrent`), whose instances are tasks.
+//! Async guests (handlers of streams and of `wasi:http`, and programs) have
+//! their own engine (`concurrent`), whose instances are tasks.
 //!
 //! # Modules
 //!
-//! | module | lives there | does not |
+//! | module | contents | not there |
 //! | --- | --- | --- |
-//! | `kind`, `component`, `fit` | by what a component is driven; its bytes, before any engine; what it exports and imports, and whether that fits | running it |
-//! | `handles`, `bindings`, `convert` | what handles stand for; the types of the WIT package, and ours | rules |
-//! | `steps`, `room`, `cache` | interrupting what takes too long; what an instance takes, and how many connections that is room for; compiled code between runs | instances |
-//! | `hand_back`, `moving` | bodies: a file's way back to the connection; that they move is told | |
-//! | `guest_log`, `wasi` | what guests say; WASI for guests of events | |
-//! | `local` | what instances share: those of a run, and those of a thread | |
-//! | `state`, `host`, `later` | what the host keeps for an instance of events; what that may call, thin; work that ends as an event | rules |
-//! | `event_program`, [`instance`] | a component that events drive; its instances | |
-//! | `concurrent` | the same for guests that await | |
+//! | `kind`, `component`, `fit` | what drives a component; its bytes, before any engine; its exports and imports, and whether this host can run it | running it |
+//! | `handles`, `bindings`, `convert` | the types behind WIT handles; the types of the WIT package; conversions to and from ours | rules |
+//! | `steps`, `room`, `cache` | interrupting slow calls; the room an instance takes, and how many connections fit; compiled code between runs | instances |
+//! | `hand_back`, `moving` | bodies: returning a file to the connection; reporting progress | |
+//! | `guest_log`, `wasi` | guest output in the log; WASI for event guests | |
+//! | `local` | state shared by the instances of a run, and by those of a thread | |
+//! | `state`, `host`, `later` | the host's state of an event instance; its host functions, thin; work that ends as an event | rules |
+//! | `event_program`, [`instance`] | a component driven by events; its instances | |
+//! | `concurrent` | async guests: their programs, instances and host functions | |
 //! | `engine` | compiling, loading, linking | |
-//! | [`guests`] | who shares an instance; what drivers are given | HTTP |
-//! | [`inspect`] | what there is to say of a component | |
+//! | [`guests`] | which connections share an instance; what drivers get | HTTP |
+//! | [`inspect`] | the report on a component | |
 //!
-//! `unsafe` is denied but for loading compiled code, in `engine`.
+//! `unsafe` is denied except in `engine`, which loads compiled code.
 
 mod bindings;
 mod cache;

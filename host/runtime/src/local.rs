@@ -1,4 +1,4 @@
-//! What instances share: those of a run, and those of one thread.
+//! State that the instances of a run share, and that those of a thread share.
 
 use std::fmt;
 use std::rc::Rc;
@@ -17,7 +17,7 @@ use crate::hand_back::HandBack;
 use crate::room::Room;
 use crate::wasi::WasiSetup;
 
-/// What the instances of a run share.
+/// State that the instances of a run share.
 #[derive(Debug)]
 pub(crate) struct Env {
     pub(crate) net: Arc<NetEnv>,
@@ -31,7 +31,7 @@ pub(crate) struct Env {
     pub(crate) background: Background,
 }
 
-/// How a component is driven, as was found when it was loaded.
+/// How a component is driven, known once it is loaded.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Driven {
     pub(crate) awaits: bool,
@@ -39,10 +39,10 @@ pub(crate) struct Driven {
 }
 
 impl Env {
-    /// For a component that was loaded.
+    /// Sets up the environment of a loaded component.
     ///
     /// # Errors
-    /// A directory cannot be given to it.
+    /// Fails if a directory cannot be given to the guest.
     pub(crate) fn new(
         config: &Config,
         net: &Arc<NetEnv>,
@@ -65,13 +65,13 @@ impl Env {
     }
 }
 
-/// What the instances of a thread share.
+/// State that the instances of a thread share.
 pub(crate) struct Local {
     pub(crate) worker: Rc<Worker>,
     pub(crate) env: Arc<Env>,
-    /// What sends their HTTP requests.
+    /// Sends the guests' HTTP requests.
     pub(crate) outgoing: Rc<dyn Outgoing>,
-    /// Where bodies that are files give themselves to a connection.
+    /// Returns the files of bodies to their connections.
     pub(crate) hand_back: HandBack,
 }
 

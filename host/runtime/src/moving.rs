@@ -1,4 +1,4 @@
-//! Bodies whose moving is told to the instance that reads or makes them.
+//! Bodies that report progress to the instance that reads or makes them.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -15,12 +15,12 @@ use netwasm_net::health::Health;
 
 use crate::hand_back::HandBack;
 
-/// A body of which each piece begins a new turn of the instance: where data is
-/// always at hand, a whole body passes in one poll of its loop, and that is no
-/// computing without end.
+/// A body that begins a new turn of the instance with each piece. If data is
+/// always ready, a whole body passes in one poll of the instance's loop, which
+/// must not count as endless computing.
 pub(crate) struct Moving<B: Body> {
     body: B,
-    /// What was taken of it already.
+    /// A frame that was polled already.
     first: Option<Polled<B>>,
     health: SendWrapper<Rc<Health>>,
 }
@@ -37,14 +37,14 @@ impl<B: Body + Unpin> Moving<B> {
         }
     }
 
-    /// The file that it is; `None` where it is something else. To be asked
-    /// before it is polled.
+    /// Returns the file of a file body, otherwise `None`. To be called before
+    /// the body is polled.
     pub(crate) fn take_file(&mut self, hand_back: &HandBack) -> Option<FileContent> {
         if hand_back.is_unused() || self.first.is_some() {
             return None;
         }
         let body = Pin::new(&mut self.body);
-        // Whoever polls it next waits.
+        // The next poll registers a waker.
         let mut cx = Context::from_waker(Waker::noop());
         let (polled, given) = hand_back.ask(|| body.poll_frame(&mut cx));
         if given.is_none()
@@ -72,9 +72,9 @@ where
             self.health.moved();
             return Poll::Ready(first);
         }
-        // Tokio's channels feign to be empty when a task has used them often
-        // enough. Here that would look like a guest that has made no more; turns
-        // are taken by those who ask.
+        // Tokio's channels pretend to be empty once a task has used them often
+        // enough. Here that would look like a guest that has made no more.
+        // Turns are taken by the callers.
         let body = &mut self.body;
         let mut frame = unconstrained(poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)));
         let polled = Pin::new(&mut frame).poll(cx);

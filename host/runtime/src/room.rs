@@ -1,9 +1,9 @@
-//! The room that instances of a component take in the process, and so how
-//! many connections there may be at once.
+//! How much room a component's instances take in the process, and so how many
+//! connections fit at once.
 //!
-//! A pool reserves address space for all of its slots at start. What a
-//! component has is counted from its compiled code, so that no connection
-//! within `--max-connections` is refused for want of a slot.
+//! A pool reserves address space for all its slots at start. Slots are counted
+//! from the compiled component, so that no connection within
+//! `--max-connections` is refused for want of a slot.
 
 use bytesize::ByteSize;
 use rustix::process::{Resource, getrlimit};
@@ -15,41 +15,41 @@ use netwasm_base::config::{Config, Isolation, Limits, ListenerKind};
 
 use crate::kind::Kind;
 
-/// A page of WebAssembly, bytes.
+/// Size of a WebAssembly page in bytes.
 const PAGE: u64 = 64 << 10;
 
-/// Elements by which a table may grow.
+/// Number of elements by which a table may grow.
 const TABLE_GROWTH: usize = 20_000;
 
-/// What code relies on to lie behind each memory, bytes.
+/// Size of the guard behind each memory in bytes. Compiled code relies on it.
 pub(crate) const GUARD: usize = 64 << 10;
 
-/// Address space of a memory, bytes: code is compiled for one of these, and so
-/// is good for any `--max-memory` up to it.
+/// Address space reserved for a memory, in bytes. Code is compiled for one of
+/// these sizes, and so is good for any `--max-memory` up to that size.
 const RESERVATIONS: [usize; 3] = [64 << 20, 1 << 30, 4 << 30];
 
-/// Address space that a pool may take, bytes: half of what 47 bits reach.
+/// Largest address space of a pool in bytes: half of what 47 bits reach.
 const ADDRESS_SPACE: usize = 1 << 46;
 
-/// What Linux allows a process unless told otherwise: `vm.max_map_count`.
+/// Linux's default for `vm.max_map_count`, the mappings that a process may
+/// have.
 const DEFAULT_MAPPINGS: usize = 65_530;
 
-/// Mappings that are not of instances: code, heaps, threads.
+/// Mappings that do not belong to instances: code, heaps, threads.
 const OTHER_MAPPINGS: usize = 1024;
 
 /// Mappings of a memory: below, in and above its image, and the rest of its
 /// reservation.
 const MEMORY_MAPPINGS: usize = 4;
 
-/// Mappings of the stack of a guest that awaits: itself and its guard.
+/// Mappings of an async guest's stack: the stack and its guard.
 const STACK_MAPPINGS: usize = 2;
 
-/// Async instances of a worker that go on for a moment after their connections,
-/// before they take a place of `--max-background`.
+/// Async instances of a worker that briefly outlive their connections, before
+/// they take a place of `--max-background`.
 const MOMENTARY: usize = 64;
 
-/// Address space that each memory of an instance takes without its guard,
-/// bytes.
+/// Returns the address space of each memory without its guard, in bytes.
 pub(crate) fn reservation(limits: &Limits) -> usize {
     let fits = |reservation: &usize| *reservation >= limits.max_memory;
     RESERVATIONS
@@ -58,18 +58,19 @@ pub(crate) fn reservation(limits: &Limits) -> usize {
         .unwrap_or(limits.max_memory)
 }
 
-/// Uses of WebAssembly that are told from a component's binary form.
+/// Features of WebAssembly that a component uses, as its binary form tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Uses {
-    /// Objects on a heap of their own: of languages that are collected, and
-    /// exceptions.
+    /// True if it needs a heap of collected objects: for languages with garbage
+    /// collection, and for exceptions.
     pub(crate) gc: bool,
-    /// Memory that threads share.
+    /// True if it has memory that threads share.
     pub(crate) shared_memory: bool,
 }
 
 impl Uses {
-    /// What cannot be read is left to the compiler to complain of.
+    /// Reads a component in binary form. Leaves unreadable bytes to the
+    /// compiler to report.
     pub(crate) fn of_binary(component: &[u8]) -> Self {
         let mut uses = Self::default();
         for payload in Parser::new(0).parse_all(component) {
@@ -117,8 +118,8 @@ impl Uses {
     }
 }
 
-/// True of references that are not to a collected object; of a type by number,
-/// its definition tells.
+/// True if references are not to collected objects. For a type given by number,
+/// its definition decides.
 fn of_functions(references: RefType) -> bool {
     match references.heap_type() {
         HeapType::Abstract { .. } => references.is_func_ref(),
@@ -126,10 +127,10 @@ fn of_functions(references: RefType) -> bool {
     }
 }
 
-/// Slots of a pool that an instance takes.
+/// Pool slots that an instance takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Needs {
-    /// With the heap of collected objects, which is one too.
+    /// Number of memories. The heap of collected objects is one too.
     memories: usize,
     collected: bool,
     tables: usize,
@@ -138,12 +139,12 @@ pub(crate) struct Needs {
 }
 
 impl Needs {
-    /// Counts what the component has, with all components within.
+    /// Counts what the component has, including all nested components.
     ///
     /// # Errors
-    /// A memory is larger than `--max-memory` from its beginning.
+    /// Fails if a memory is larger than `--max-memory` from the start.
     pub(crate) fn of(component: &Component, uses: Uses, limits: &Limits) -> Result<Self, String> {
-        // A component that imports modules tells nothing; no host has those.
+        // `None` for a component that imports modules, which no host has.
         let resources = component.resources_required();
         let (memories, tables, elements, pages) = resources.map_or((1, 1, 0, 0), |it| {
             (
@@ -172,24 +173,24 @@ impl Needs {
     }
 }
 
-/// How many instances there may be at once, and of what.
+/// How many instances and connections fit at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Room {
     needs: Needs,
-    /// Connections at once.
+    /// Largest number of connections at once.
     pub connections: usize,
     instances: usize,
-    /// Stacks of guests that await.
+    /// Number of stacks for async guests.
     stacks: usize,
     max_memory: usize,
 }
 
 impl Room {
-    /// Room for all connections that are allowed; where the command line does
-    /// not say how many, for as many of them as fit.
+    /// Makes room for all connections that are allowed. If the command line
+    /// gives no number, makes room for as many as fit.
     ///
     /// # Errors
-    /// They do not fit, with what helps.
+    /// Fails if the connections do not fit, and says what helps.
     pub(crate) fn new(
         kind: Kind,
         isolation: Isolation,
@@ -208,10 +209,11 @@ impl Room {
             }
             Kind::Events | Kind::Command => 0,
         };
-        // Instances of datagram sockets, those that end while others begin, and
-        // those that go on after their connections.
+        // Instances of datagram sockets, instances that end while others begin,
+        // and instances that outlive their connections.
         let others = workers * (2 + sockets.count()) + left_behind;
-        // A worker has as many of those that answer requests as are busy.
+        // Instances that answer HTTP requests are not shared like others: a
+        // worker has as many as are busy.
         let shared = isolation == Isolation::Worker && !kind.answers_requests();
         let awaits = !matches!(kind, Kind::Events | Kind::Command);
         let mut room = Self {
@@ -269,19 +271,19 @@ impl Room {
             room.instances += room.connections;
         }
         if awaits {
-            // A call that waits in the midst of a host call keeps one, and each
-            // instance one for the next call.
+            // A call that waits inside a host call holds a stack, and each
+            // instance needs one for its next call.
             room.stacks = room.connections + others;
         }
         Ok(room)
     }
 
-    /// Elements that a table may have.
+    /// Returns how many elements a table may have.
     pub(crate) fn table_elements(&self) -> usize {
         self.needs.table_elements
     }
 
-    /// The pool of this size.
+    /// Returns the configuration of a pool with this room.
     pub(crate) fn pool(&self) -> PoolingAllocationConfig {
         let Needs {
             memories,
@@ -292,8 +294,8 @@ impl Room {
         let count = |each: usize| u32::try_from(self.instances * each).unwrap_or(u32::MAX);
         let each = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let mut pool = PoolingAllocationConfig::new();
-        // Instances are counted by what they take; what is reserved for none
-        // has no limit of its own.
+        // Instances are limited by what they take. What reserves nothing has no
+        // limit.
         pool.total_component_instances(u32::MAX)
             .total_core_instances(u32::MAX)
             .max_core_instances_per_component(u32::MAX)
@@ -304,7 +306,7 @@ impl Room {
             .total_tables(count(tables).max(UNUSED))
             .total_gc_heaps(count(usize::from(collected)).max(1))
             .max_memories_per_component(each(memories))
-            // wasmtime goes through so many of each module that it unloads.
+            // wasmtime iterates over this many for each module that it unloads.
             .max_memories_per_module(each(memories).max(UNUSED))
             .max_tables_per_component(each(tables))
             .max_tables_per_module(each(tables).max(UNUSED))
@@ -318,15 +320,15 @@ impl Room {
     }
 }
 
-/// What the host keeps of an instance of a core module, bytes: bounded by the
-/// size of the component, so that nothing needs to bound it here.
+/// Largest size of the host's data for an instance of a core module, in bytes.
+/// The size of the component bounds it, so nothing needs to bound it here.
 const MAX_INSTANCE: usize = 1 << 30;
 
-/// Slots for modules of which the component makes no instance: they too are
-/// compared with the pool.
+/// Slots for modules that the component never instantiates: wasmtime checks
+/// those too against the pool.
 const UNUSED: u32 = 64;
 
-/// Address space that an instance takes, bytes.
+/// Returns the address space of an instance in bytes; `None` if it takes none.
 fn memory_space(needs: Needs, limits: &Limits, shared: bool) -> Option<usize> {
     let memories = needs.memories * (reservation(limits) + GUARD);
     let tables = needs
@@ -336,14 +338,14 @@ fn memory_space(needs: Needs, limits: &Limits, shared: bool) -> Option<usize> {
     (!shared && each > 0).then_some(each)
 }
 
-/// Address space for a pool, bytes.
+/// Returns the address space for a pool in bytes.
 fn address_space() -> usize {
     let limit = getrlimit(Resource::As).current.map(|limit| limit / 2);
     let limit = limit.and_then(|limit| usize::try_from(limit).ok());
     limit.map_or(ADDRESS_SPACE, |limit| limit.min(ADDRESS_SPACE))
 }
 
-/// How many mappings the system allows a process.
+/// Returns the number of mappings that the system allows a process.
 fn mappings_allowed() -> usize {
     std::fs::read_to_string("/proc/sys/vm/max_map_count")
         .ok()
@@ -358,7 +360,7 @@ mod tests {
     use super::*;
 
     fn uses(module: &str) -> Uses {
-        // In a component within, as tools nest them.
+        // In a nested component, as tools emit them.
         let text = format!("(component (component (core module {module})))");
         Uses::of_binary(&wat::parse_str(text).expect("a component"))
     }

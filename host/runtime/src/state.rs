@@ -1,5 +1,5 @@
-//! What the host keeps for one instance: the objects that its handles stand
-//! for, work that was begun for it, and its limits.
+//! The host's state of one event instance: the objects behind its handles, the
+//! work begun for it, and its limits.
 
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
@@ -32,11 +32,11 @@ pub(crate) struct State {
     pub(crate) instance: Weak<Instance>,
     pub(crate) wasi: Wasi,
     pub(crate) memory: MemoryLimit,
-    /// The request that is being handled.
+    /// The request being handled.
     pub(crate) request: Option<Box<Request>>,
-    /// The turns of what was begun for it.
+    /// Turn shared by all work begun for the instance.
     turn: Rc<Turn>,
-    /// Steps of the epoch that an event may take.
+    /// Epoch steps that an event may take.
     steps: u64,
     transports: Slab<Rc<Transport>>,
     datagrams: Slab<Rc<Datagrams>>,
@@ -62,18 +62,20 @@ impl State {
         }
     }
 
-    /// The deadline of an event, in steps of the epoch from now; one more, since
-    /// the present step has begun already.
+    /// Returns the deadline of an event, in epoch steps from now. One step more
+    /// than the limit, because the present step has already begun.
     pub(crate) fn deadline(&self) -> u64 {
         self.steps + 1
     }
 
-    // Handles. wasmtime has checked that the guest owns what it passes; a
-    // number without an object is a fault of the host, and traps.
+    // Handles. wasmtime has checked that the guest owns what it passes. A
+    // number without an object is a bug of the host, and traps.
 
+    /// Adds a transport and returns its handle.
+    ///
     /// # Errors
-    /// The guest keeps the handles of too many connections that are lost: a
-    /// trap, by which the leak ends.
+    /// Fails if the guest keeps the handles of too many lost connections. The
+    /// guest then traps, which ends the leak.
     pub(crate) fn add_transport(
         &mut self,
         transport: &Rc<Transport>,
@@ -106,8 +108,8 @@ impl State {
             .ok_or_else(unknown)
     }
 
-    /// Closes all connections of an instance that exited, as a process that
-    /// exits closes its sockets: what it wrote is sent.
+    /// Closes all connections after the instance exited, as exit closes the
+    /// sockets of a process: what the guest wrote is sent.
     pub(crate) fn close_all(&mut self) {
         for (_, transport) in &self.transports {
             transport.close();
@@ -115,7 +117,7 @@ impl State {
         self.pending = Pending::default();
     }
 
-    /// Ends all connections of an instance that is no more.
+    /// Fails all connections after the instance trapped.
     pub(crate) fn abandon(&mut self) {
         for (_, transport) in &self.transports {
             transport.fail(ConnectionError::Aborted);
@@ -145,8 +147,10 @@ impl State {
             .ok_or_else(unknown)
     }
 
+    /// Adds a file and returns its handle.
+    ///
     /// # Errors
-    /// `LimitExceeded` where the instance holds too many.
+    /// Fails with `LimitExceeded` if the instance holds too many files.
     pub(crate) fn add_file(&mut self, file: File) -> Result<Resource<FileHandle>, ConnectionError> {
         if self.files.len() >= self.local.env.net.limits.max_handles {
             return Err(TOO_MANY_HANDLES);
@@ -167,26 +171,26 @@ impl State {
             .ok_or_else(unknown)
     }
 
-    /// Looks anew at files that the guest has kept from one request to the
-    /// next; mostly there are none.
+    /// Refreshes the files that the guest kept from an earlier request. Mostly
+    /// there are none.
     pub(crate) fn refresh_files(&self) {
         for (_, file) in &self.files {
-            // One that cannot be looked at is told of when it is sent.
+            // A file that cannot be refreshed fails when it is sent.
             let _ = file.refresh();
         }
     }
 
-    /// The request that the handle stands for: there is one at a time.
+    /// Returns the request behind the handle: there is one at a time.
     pub(crate) fn request(&self) -> wasmtime::Result<&Request> {
         self.request.as_deref().ok_or_else(unknown)
     }
 
     // Work that ends as an event.
 
-    /// Begins some, and returns its number among those of its kind.
+    /// Begins work, and returns its number among those of its kind.
     ///
     /// # Errors
-    /// `LimitExceeded` where too much is pending.
+    /// Fails with `LimitExceeded` if too much is pending.
     pub(crate) fn begin<F: Future<Output = ()> + 'static>(
         &mut self,
         kind: Later,
@@ -201,12 +205,12 @@ impl State {
         Ok(id)
     }
 
-    /// Notes that it has ended. False where it was cancelled before.
+    /// Notes that work has ended. Returns false if it was cancelled before.
     pub(crate) fn finish(&mut self, kind: Later, id: u64) -> bool {
         self.pending.tasks.remove(&(kind, id)).is_some()
     }
 
-    /// Gives it up.
+    /// Aborts work, which then ends without an event.
     pub(crate) fn cancel(&mut self, kind: Later, id: u64) {
         if let Some(task) = self.pending.tasks.remove(&(kind, id)) {
             task.abort();
@@ -228,7 +232,7 @@ const TOO_MANY_HANDLES: ConnectionError =
     ConnectionError::LimitExceeded("the instance holds too many handles (--max-handles)");
 
 fn number(key: usize) -> u32 {
-    // The descriptor limit keeps it far below.
+    // The limit on open descriptors keeps the key far below.
     u32::try_from(key).unwrap_or(u32::MAX)
 }
 
@@ -236,25 +240,25 @@ fn unknown() -> wasmtime::Error {
     wasmtime::Error::msg("the handle stands for nothing")
 }
 
-/// What ends as an event. Each kind has numbers of its own.
+/// Work that ends as an event. Each kind is numbered separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Later {
     Timer,
     Connection,
-    /// A question to the resolver.
+    /// A resolver query.
     Question,
 }
 
-/// Timers, questions and connections that are under way.
+/// Timers, resolver queries and connections under way.
 #[derive(Debug, Default)]
 struct Pending {
-    /// The last number of each kind.
+    /// Last number used, by kind.
     last: [u64; 3],
     tasks: HashMap<(Later, u64), AbortHandle>,
 }
 
 impl Pending {
-    /// The next number of a kind; the first is 1.
+    /// Returns the next number of a kind. The first is 1.
     fn next(&mut self, kind: Later) -> u64 {
         let last = match kind {
             Later::Timer => &mut self.last[0],
@@ -274,19 +278,19 @@ impl Drop for Pending {
     }
 }
 
-/// The bounds of what an instance may grow.
+/// Limits on the growth of an instance's memories and tables.
 #[derive(Debug)]
 pub(crate) struct MemoryLimit {
     env: Arc<Env>,
-    /// Bytes, of all memories.
+    /// Size of all memories together, in bytes.
     used: usize,
-    /// True if growth was denied: the log says so once, and again where the
-    /// guest traps.
+    /// True if growth was denied. The log says so once, and again if the guest
+    /// traps.
     pub(crate) denied: bool,
 }
 
 impl MemoryLimit {
-    /// The limit of an instance that has nothing yet.
+    /// Returns the limit of an instance that has no memory yet.
     pub(crate) fn new(env: &Arc<Env>) -> Self {
         Self {
             env: Arc::clone(env),
@@ -317,7 +321,7 @@ impl ResourceLimiter for MemoryLimit {
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         if maximum.is_some_and(|maximum| desired > maximum) {
-            // The memory's own limit denies it.
+            // The memory's own maximum denies it.
             return Ok(false);
         }
         // All memories of the instance together.

@@ -1,23 +1,22 @@
-//! The steps of the epoch, by which calls that take too long are interrupted.
+//! Epoch steps, by which calls that take too long are interrupted.
 
 use std::time::Duration;
 
 use netwasm_base::config::Limits;
 
-/// The most that a step of the epoch may last: as long as a guest may keep its
-/// worker from looking at sockets.
+/// Longest epoch step: how long a guest may keep its worker from looking at
+/// sockets.
 const STEP: Duration = Duration::from_millis(10);
 
-/// Steps of the epoch that an event may take, at least: the timeout is exact to
-/// one of them.
+/// Fewest epoch steps in an event's timeout, which is exact to one step.
 const STEPS: u32 = 8;
 
-/// How long a step of the epoch lasts.
+/// Returns the length of an epoch step.
 pub(crate) fn step(limits: &Limits) -> Duration {
     (limits.event_timeout / STEPS).clamp(Duration::from_millis(1), STEP)
 }
 
-/// How many steps of the epoch an event may take.
+/// Returns the number of epoch steps that an event may take.
 pub(crate) fn event_steps(limits: &Limits) -> u32 {
     let steps = limits
         .event_timeout

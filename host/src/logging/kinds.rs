@@ -1,5 +1,5 @@
-//! A limit for each kind of line, since clients cause many of them: those that
-//! one place in the code logs are of a kind.
+//! A rate limit for each kind of line, because clients cause many lines. Lines
+//! logged by one place in the code are of one kind.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write};
@@ -15,29 +15,29 @@ use tracing_subscriber::layer::{Context, Layer};
 use netwasm_base::limiter::{Limiter, Verdict};
 use netwasm_base::spool;
 
-/// Seconds for which a kind of line may save up what it does not use.
+/// Seconds for which a kind may save up lines that it does not use.
 const SAVED: u32 = 10;
 
-/// The longest description of a kind, bytes.
+/// Length of the longest description of a kind, in bytes.
 const MOST_TEXT: usize = 200;
 
-/// Lets through so many lines a second of each kind. Clones share the counts.
+/// Lets through so many lines per second of each kind. Clones share the counts.
 #[derive(Clone, Debug)]
 pub(super) struct Kinds(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// Lines a second of a kind.
+    /// Lines per second of one kind.
     rate: u32,
     kinds: Mutex<HashMap<Identifier, Kind>>,
-    /// True if lines of some kind were withheld and not told of.
+    /// True if lines of some kind were suppressed and not yet reported.
     owes: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Kind {
     limiter: Limiter,
-    /// The message of the first line that was withheld.
+    /// Message of the first line that was suppressed.
     like: String,
 }
 
@@ -73,8 +73,8 @@ impl Kinds {
         verdict == Verdict::Write
     }
 
-    /// Tells of lines that were withheld; where this is not the `last` time,
-    /// once a second for each kind.
+    /// Reports suppressed lines: at most once a second for each kind, unless
+    /// this is the `last` time.
     pub(super) fn tell(&self, last: bool) {
         if !self.0.owes.load(Ordering::Relaxed) {
             return;
@@ -93,7 +93,7 @@ impl Kinds {
             .collect();
         let owes = kinds.values().any(|kind| kind.limiter.owes());
         self.0.owes.store(owes, Ordering::Relaxed);
-        // Logging asks for the kinds.
+        // Logging locks the kinds.
         drop(kinds);
         for (suppressed, like) in told {
             tracing::warn!(target: spool::TARGET, suppressed, like, "lines of a kind were suppressed (--log-rate)");
@@ -104,15 +104,15 @@ impl Kinds {
 impl<S: Subscriber> Layer<S> for Kinds {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let metadata = event.metadata();
-        // Who asks for more than `info` wants to see all of it. Guests have a
-        // limit of their own.
+        // Whoever asks for more than `info` wants to see all of it. Guests have
+        // their own limit.
         *metadata.level() > Level::INFO
             || matches!(metadata.target(), spool::GUEST | spool::TARGET)
             || self.admit(event)
     }
 }
 
-/// Takes the message of an event.
+/// Collects the message of an event.
 struct Message<'a>(&'a mut String);
 
 impl Visit for Message<'_> {

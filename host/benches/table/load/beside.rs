@@ -15,13 +15,13 @@ use super::tls::{Session, client_config};
 use super::{Load, PATIENCE, connect, ended, pattern};
 use crate::site::Resource;
 
-/// The time between two small requests.
+/// Time between two small requests.
 const PACE: Duration = Duration::from_millis(1);
 
-/// Bytes of a small message.
+/// Size of a small message in bytes.
 const SIZE: usize = 16;
 
-/// A connection over which one small request after another is made.
+/// A connection that makes one small request after another.
 pub(crate) struct Small(Kind);
 
 enum Kind {
@@ -36,9 +36,9 @@ enum Kind {
     Http2(http2::Connection),
 }
 
-/// What was seen while both went on.
+/// Measurements while both went on.
 pub(crate) struct Seen {
-    /// How long each small request took.
+    /// Latency of each small request.
     pub(crate) latencies: Vec<Duration>,
     /// Operations of the other load.
     pub(crate) operations: u64,
@@ -46,18 +46,18 @@ pub(crate) struct Seen {
 }
 
 impl Small {
-    /// Messages over TCP that come back.
+    /// Connects for messages over TCP that come back.
     pub(crate) fn tcp(server: SocketAddr) -> io::Result<Self> {
         Ok(Self(Kind::Tcp(connect(server)?)))
     }
 
-    /// Messages over TLS that come back.
+    /// Connects for messages over TLS that come back.
     pub(crate) fn tls(server: SocketAddr) -> io::Result<Self> {
         let session = Session::connect(server, &Arc::new(client_config()?))?;
         Ok(Self(Kind::Tls(Box::new(session))))
     }
 
-    /// Datagrams that come back.
+    /// Makes a socket for datagrams that come back.
     pub(crate) fn udp(server: SocketAddr) -> io::Result<Self> {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         socket.connect(server)?;
@@ -65,7 +65,7 @@ impl Small {
         Ok(Self(Kind::Udp(socket)))
     }
 
-    /// Requests of HTTP/1.1.
+    /// Connects for requests of HTTP/1.1.
     pub(crate) fn http(server: SocketAddr, secure: bool, resource: Resource) -> io::Result<Self> {
         let wire = if secure {
             let config = Arc::new(client_config()?);
@@ -80,12 +80,12 @@ impl Small {
         }))
     }
 
-    /// Requests of HTTP/2.
+    /// Connects for requests of HTTP/2.
     pub(crate) fn http2(server: SocketAddr, resource: Resource) -> io::Result<Self> {
         Ok(Self(Kind::Http2(http2::Connection::new(server, resource)?)))
     }
 
-    /// Makes a request, and waits for what must come of it.
+    /// Makes a request, and waits for its answer.
     fn ask(&mut self) -> io::Result<()> {
         match &mut self.0 {
             Kind::Tcp(stream) => round_trip(stream),
@@ -120,7 +120,7 @@ pub(crate) fn beside(load: &mut dyn Load, small: &mut Small, time: Duration) -> 
     let deadline = begun + time;
     thread::scope(|scope| {
         let asking = scope.spawn(|| {
-            // Where it is allowed, the other load does not delay it.
+            // If this is allowed, the other load does not delay this thread.
             let _ = setpriority_process(Some(gettid()), -20);
             let mut latencies = Vec::new();
             while Instant::now() < deadline {
@@ -148,13 +148,14 @@ pub(crate) struct Calls {
     stream: TcpStream,
     request: Vec<u8>,
     discarded: Vec<u8>,
-    /// Bytes of a response.
+    /// Length of a response in bytes.
     response: usize,
     rest: usize,
 }
 
 impl Calls {
-    /// Connects, makes one request to see what comes, and sends so many.
+    /// Connects, makes one request to learn the length of a response, and sends
+    /// `ahead` more.
     pub(crate) fn new(server: SocketAddr, path: &str, ahead: usize) -> io::Result<Self> {
         let mut stream = plain(server)?;
         let request = request(server, path);

@@ -14,26 +14,26 @@ pub(crate) struct Bulk {
     connections: Vec<Connection>,
     chunk: Vec<u8>,
     discarded: Vec<u8>,
-    /// Bytes that came back and make no MiB yet.
+    /// Bytes that came back but do not make a MiB yet.
     rest: u64,
 }
 
 struct Connection {
-    /// Not blocking.
+    /// Non-blocking.
     stream: TcpStream,
     /// Bytes that were sent and have not come back.
     under_way: usize,
 }
 
 const MIB: u64 = 1 << 20;
-/// Bytes in a system call that sends.
+/// Size of a write in bytes.
 const CHUNK: usize = 256 << 10;
-/// Bytes under way on a connection at most: enough that a server which reads
-/// 64 KiB at a time never waits, and little enough to stay in a cache.
+/// Most bytes under way on a connection: enough that a server which reads 64
+/// KiB at a time never waits, and few enough to stay in a cache.
 const WINDOW: usize = 1 << 20;
 
 impl Bulk {
-    /// Connects.
+    /// Connects, and fills the window of every connection.
     pub(crate) fn new(server: SocketAddr, connections: usize) -> io::Result<Self> {
         let mut load = Self {
             poll: Poll::new(connections)?,
@@ -60,7 +60,7 @@ impl Bulk {
 
 impl Connection {
     /// Sends until the window or the socket is full. In both cases bytes will
-    /// come back and give the occasion to go on.
+    /// come back, and sending then goes on.
     fn fill(&mut self, chunk: &[u8]) -> io::Result<()> {
         while self.under_way + chunk.len() <= WINDOW {
             match self.stream.write(chunk) {

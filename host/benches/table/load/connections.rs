@@ -10,19 +10,19 @@ use socket2::{Domain, Socket, Type};
 use super::{Load, Poll, connect, ended, pattern};
 
 /// Connections that are opened, carry one message to and fro, and are closed.
-/// An operation is one of them, from the connect to the server's close.
+/// An operation is one connection, from the connect to the server's close.
 ///
-/// The end is the orderly one, and the same for every server: the client
-/// shuts its sending side, the server sees the end of the stream and closes,
-/// the client sees that. The client was first, so the waiting time (TIME_WAIT)
-/// is on its side and takes a port of its for a minute, or over loopback for a
-/// second (`tcp_tw_reuse`). A port is one for a pair of addresses: so the
+/// The end is orderly, and alike for every server: the client shuts its sending
+/// side, the server sees the end of the stream and closes, the client sees
+/// that. Because the client was first, the waiting time (TIME_WAIT) is on its
+/// side and occupies one of its ports for a minute, or over loopback for a
+/// second (`tcp_tw_reuse`). A port belongs to a pair of addresses, so the
 /// clients come from many addresses of 127.0.0.0/8 in turn.
 pub(crate) struct Connections {
     server: SocketAddr,
     poll: Poll,
     ready: Vec<usize>,
-    /// How many were opened so far.
+    /// Number of connections opened so far.
     opened: u32,
     connections: Vec<Connection>,
     message: Vec<u8>,
@@ -30,13 +30,13 @@ pub(crate) struct Connections {
 }
 
 struct Connection {
-    /// Blocking: it is read only when there is something.
+    /// Blocking: it is read only when there is data.
     stream: TcpStream,
-    /// How much of the answer has yet to come.
+    /// Bytes of the answer that are yet to come.
     missing: usize,
 }
 
-/// From how many addresses the clients come.
+/// Number of addresses that the clients come from.
 const SOURCES: u32 = 64;
 
 impl Connections {
@@ -64,7 +64,7 @@ impl Connections {
         let [a, b, c, d] = (0x7f00_0002 + self.opened % SOURCES).to_be_bytes();
         let source = SocketAddr::from((IpAddr::V4(Ipv4Addr::new(a, b, c, d)), 0));
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        // The port is chosen by connect(2), which knows the whole pair.
+        // connect(2) chooses the port, because it knows the whole pair.
         setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
         socket.bind(&source.into())?;
         socket.connect(&self.server.into())?;

@@ -12,9 +12,9 @@ use super::{Load, PATIENCE, Poll, pattern};
 /// Sockets that each keep a window of datagrams under way. An operation is a
 /// datagram that came back.
 ///
-/// A batch goes out with one sendmmsg(2), as separate datagrams, since that is
-/// how they arrive from a network. What has come back is received with one
-/// recvmmsg(2), where a batch that the server sent with UDP_SEGMENT still is in
+/// A batch goes out with one sendmmsg(2), as separate datagrams, because that
+/// is how they arrive from a network. What has come back is received with one
+/// recvmmsg(2), where a batch that the server sent with UDP_SEGMENT is still in
 /// one piece.
 pub(crate) struct Datagrams {
     poll: Poll,
@@ -28,11 +28,11 @@ pub(crate) struct Datagrams {
 struct Flow {
     socket: UdpSocket,
     state: UdpSocketState,
-    /// Datagrams that came back and whose successors were not sent yet.
+    /// Datagrams that came back and whose successors are not sent yet.
     answered: usize,
 }
 
-/// After so long without any answer, what was under way has been lost.
+/// Time without any answer after which what was under way is lost.
 const LOST: Duration = Duration::from_millis(50);
 const BUFFER: usize = 65_536;
 
@@ -84,7 +84,7 @@ impl Flow {
                 "the server sends back something else than it got",
             ));
         }
-        // This makes the socket not blocking.
+        // This makes the socket non-blocking.
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         Ok(Self {
             socket,
@@ -111,7 +111,7 @@ impl Flow {
         Ok(())
     }
 
-    /// Receives what is there, and returns how many datagrams it was.
+    /// Receives what is there, and returns the number of datagrams.
     fn receive(&mut self, buffers: &mut [Vec<u8>]) -> io::Result<usize> {
         let mut metas = [RecvMeta::default(); BATCH_SIZE];
         let mut slices: Vec<_> = buffers

@@ -1,4 +1,4 @@
-//! What a server does as a client of others, when it is told to.
+//! Errands that a server runs as a client of others, when it is told to.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::{Load, PATIENCE, ended};
 
-/// How often an errand is run at one word, so that the word costs nothing.
+/// Number of runs per line, so that the line costs nothing.
 const TIMES: u64 = 100;
 
 /// Tells a server to run an errand, again and again.
@@ -17,8 +17,8 @@ pub(crate) struct Errands {
 }
 
 impl Errands {
-    /// `errand` is in the words of the guest `stream-probe`; its reply contains
-    /// `reply`.
+    /// Connects. `errand` is a command of the guest `stream-probe`, and its
+    /// reply contains `reply`.
     pub(crate) fn new(server: SocketAddr, errand: &str, reply: &'static str) -> io::Result<Self> {
         let stream = TcpStream::connect(server)?;
         stream.set_nodelay(true)?;

@@ -1,4 +1,4 @@
-//! Requests over connections that are kept.
+//! Requests over keep-alive connections.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,23 +10,22 @@ use super::tls::{Buffers, Session, client_config};
 use super::{Load, PATIENCE, Poll, ended};
 use crate::site::Resource;
 
-/// Connections over each of which one request after another asks for the same.
-/// An operation is a response; of files so large that few come in a second it
+/// Keep-alive connections that each request the same resource again and again.
+/// An operation is a response; for files so large that few come in a second, it
 /// is a MiB.
 ///
-/// Every connection's first response is looked at closely. Those that follow
-/// must have its length, and no more is asked of them, so that this is cheaper
-/// than any server.
+/// Every connection's first response is checked closely. Of those that follow,
+/// only the length is checked, so that this is cheaper than any server.
 pub(crate) struct Http {
     poll: Poll,
     ready: Vec<usize>,
     connections: Vec<Connection>,
     request: Vec<u8>,
-    /// Bytes of a response.
+    /// Length of a response in bytes.
     response: usize,
-    /// Bytes of an operation.
+    /// Length of an operation in bytes.
     operation: u64,
-    /// Bytes that came and make no operation yet.
+    /// Bytes that came but do not make an operation yet.
     rest: u64,
     discarded: Vec<u8>,
     buffers: Buffers,
@@ -34,18 +33,18 @@ pub(crate) struct Http {
 
 struct Connection {
     wire: Wire,
-    /// How much of the response has yet to come.
+    /// Bytes of the response that are yet to come.
     missing: usize,
 }
 
 pub(super) enum Wire {
-    /// Blocking: it is read only when there is something.
+    /// Blocking: it is read only when there is data.
     Plain(TcpStream),
     Tls(Box<Session>),
 }
 
 const MIB: usize = 1 << 20;
-/// Bytes of a read: wrk's.
+/// Size of a read in bytes, as wrk has it.
 const READ: usize = 8 << 10;
 const LONGEST_HEAD: usize = 8 << 10;
 
@@ -146,13 +145,13 @@ pub(super) fn plain(server: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// What wrk sends.
+/// Returns the request that wrk sends.
 pub(super) fn request(server: SocketAddr, path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: {server}\r\n\r\n").into()
 }
 
-/// Reads as a client would that uses what it gets. A `MSG_TRUNC` (tcp(7)) would
-/// spare the copy; but a receiver on loopback that is faster than the sender
+/// Reads like a client that uses what it gets. A `MSG_TRUNC` (tcp(7)) would
+/// spare the copy. But a receiver on loopback that is faster than the sender
 /// sleeps after every segment, and then waking it is what is measured.
 fn discard(mut stream: &TcpStream, discarded: &mut [u8]) -> io::Result<usize> {
     match stream.read(discarded)? {
@@ -161,8 +160,8 @@ fn discard(mut stream: &TcpStream, discarded: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-/// Makes a request whose response must have this body, and returns how long
-/// the response was with its head.
+/// Makes a request, checks the body of its response, and returns the length of
+/// the response with its head.
 pub(super) fn check(wire: &mut Wire, request: &[u8], body: &[u8]) -> io::Result<usize> {
     match wire {
         Wire::Plain(stream) => exchange(stream, request, body),
@@ -198,20 +197,20 @@ fn exchange(mut stream: impl Read + Write, request: &[u8], body: &[u8]) -> io::R
     }
 }
 
-/// What a response says of itself.
+/// Head of a response.
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) status: u16,
-    /// Its own length.
+    /// Length of the head in bytes.
     pub(super) length: usize,
     /// `Content-Length`.
     pub(super) body: usize,
-    /// Whether the connection ends after it.
+    /// True if the connection ends after the response.
     pub(super) closes: bool,
 }
 
 impl Head {
-    /// `None` where more bytes are needed.
+    /// Parses a head. `None` if more bytes are needed.
     pub(super) fn parse(bytes: &[u8]) -> io::Result<Option<Self>> {
         let mut fields = [httparse::EMPTY_HEADER; 32];
         let mut response = httparse::Response::new(&mut fields);

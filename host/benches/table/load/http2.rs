@@ -1,4 +1,4 @@
-//! Requests over the streams of connections of HTTP/2.
+//! Requests over the streams of HTTP/2 connections.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,42 +8,43 @@ use super::http::plain;
 use super::{Load, Poll, ended};
 use crate::site::Resource;
 
-/// Connections with so many requests under way on each at any time. An operation
-/// is a response; of files so large that few come in a second it is a MiB.
+/// Connections that each keep a number of requests under way. An operation is a
+/// response; for files so large that few come in a second, it is a MiB.
 ///
-/// Heads are encoded as if every one were the first: to the server, all are the
-/// same work. The first response of a connection is looked at; of others only
-/// that they end.
+/// Every head is encoded as if it were the first, so that all are the same work
+/// to the server. The first response of a connection is checked; of later ones,
+/// only the end is noticed.
 pub(crate) struct Http2 {
     poll: Poll,
     ready: Vec<usize>,
     connections: Vec<Connection>,
-    /// Whether an operation is a MiB.
+    /// True if an operation is a MiB.
     large: bool,
-    /// Bytes that came and make no operation yet.
+    /// Bytes that came but do not make an operation yet.
     rest: u64,
 }
 
 pub(super) struct Connection {
     stream: TcpStream,
-    /// What a response must carry.
+    /// Body that a response must have.
     expected: Vec<u8>,
-    /// Bytes of DATA that came, in all, and since the window was last opened.
+    /// Bytes of DATA received: in all, and (`taken`) since the last window
+    /// update.
     received: u64,
     taken: u32,
-    /// The request's head, in HPACK.
+    /// Head of the request, in HPACK.
     request: Vec<u8>,
     next: u32,
     input: Vec<u8>,
     output: Vec<u8>,
-    /// What came as DATA, where it is looked at.
+    /// DATA received, if the body is to be checked.
     body: Option<Vec<u8>>,
 }
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const READ: usize = 64 << 10;
 const MIB: u64 = 1 << 20;
-/// How much the server may send before it is told to go on, bytes.
+/// Bytes that the server may send before a window update.
 const WINDOW: u32 = 0x7000_0000;
 
 const DATA: u8 = 0;
@@ -128,7 +129,7 @@ impl Connection {
             output: PREFACE.to_vec(),
             body: None,
         };
-        // SETTINGS_INITIAL_WINDOW_SIZE: of a stream.
+        // SETTINGS_INITIAL_WINDOW_SIZE, which is that of a stream.
         let mut settings = vec![0, 4];
         settings.extend(WINDOW.to_be_bytes());
         connection.frame(SETTINGS, 0, 0, &settings);
@@ -157,8 +158,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Makes a request, and sees that the response has the body that it must
-    /// have.
+    /// Makes a request, and checks that the response has the expected body.
     pub(super) fn check(&mut self) -> io::Result<()> {
         self.body = Some(Vec::new());
         self.ask();
@@ -175,7 +175,7 @@ impl Connection {
         }
     }
 
-    /// Reads once, and returns how many responses have ended.
+    /// Reads once, and returns the number of responses that have ended.
     fn receive(&mut self) -> io::Result<u64> {
         let begin = self.input.len();
         self.input.resize(begin + READ, 0);

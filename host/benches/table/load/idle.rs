@@ -1,17 +1,17 @@
-//! Connections that do nothing any more.
+//! Idle connections.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 
 use super::connect;
 
-/// Connections that each did one round trip, and then nothing.
+/// Connections that each made one round trip, and then do nothing.
 pub(crate) struct Idle {
     _connections: Vec<TcpStream>,
 }
 
 impl Idle {
-    /// Opens them, one after the other.
+    /// Opens the connections, one after the other.
     pub(crate) fn new(server: SocketAddr, connections: usize) -> io::Result<Self> {
         let connections = (0..connections)
             .map(|_| connect(server))

@@ -1,4 +1,4 @@
-//! How long fast requests take beside others that never end by themselves.
+//! Latency of fast requests beside requests that never end by themselves.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,24 +7,25 @@ use std::time::{Duration, Instant};
 use super::http::{Head, plain, request};
 use super::{Poll, ended};
 
-/// One request in so many is one that the guest never answers.
+/// One request in this many never ends by itself.
 const STUCK: usize = 10;
 
-/// Connections over each of which one request after another is made. A tenth
-/// of all has the guest loop until it is stopped: they get a 500.
+/// Connections that each make one request after another. For a tenth of all
+/// requests, the guest loops until it is interrupted, and the client gets a
+/// 500.
 pub(crate) struct Latency {
     server: SocketAddr,
     poll: Poll,
     connections: Vec<Connection>,
     fast: Vec<u8>,
     stuck: Vec<u8>,
-    /// How many requests there were.
+    /// Number of requests made.
     requests: usize,
     buffer: Vec<u8>,
 }
 
 struct Connection {
-    /// Blocking: it is read only when there is something.
+    /// Blocking: it is read only when there is data.
     stream: TcpStream,
     received: Vec<u8>,
     sent: Instant,
@@ -32,7 +33,7 @@ struct Connection {
 }
 
 impl Latency {
-    /// Connects, and makes the first requests: of `fast`, and of `stuck`.
+    /// Connects, and makes the first requests, to the paths `fast` and `stuck`.
     pub(crate) fn new(
         server: SocketAddr,
         connections: usize,
@@ -55,8 +56,8 @@ impl Latency {
         Ok(load)
     }
 
-    /// Goes on for this long, and returns how long each of the fast requests
-    /// took that ended meanwhile.
+    /// Goes on for this long, and returns the latency of each fast request that
+    /// ended meanwhile.
     pub(crate) fn drive(&mut self, time: Duration) -> io::Result<Vec<Duration>> {
         let deadline = Instant::now() + time;
         let mut latencies = Vec::new();
@@ -70,8 +71,8 @@ impl Latency {
         Ok(latencies)
     }
 
-    /// Reads of a response, and asks anew after its end. Returns how long the
-    /// response took if it has come whole and was a fast one.
+    /// Reads a part of a response, and makes the next request after its end.
+    /// Returns the latency if the response is complete and was a fast one.
     fn answered(&mut self, number: usize) -> io::Result<Option<Duration>> {
         let connection = &mut self.connections[number];
         let length = connection.stream.read(&mut self.buffer)?;

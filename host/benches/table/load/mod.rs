@@ -1,7 +1,7 @@
 //! The load generator: one thread, epoll, and as few system calls as the work
-//! allows, so that the server is the one that has most to do.
+//! allows, so that the server has most to do.
 //!
-//! Every kind of load first checks that the server does answer what it should.
+//! Every kind of load first checks that the server answers as it should.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -35,21 +35,21 @@ pub(crate) use latency::Latency;
 pub(crate) use ping_pong::PingPong;
 pub(crate) use tls::TlsPingPong;
 
-/// A server that answers nothing for so long has failed.
+/// Time without an answer after which a server has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Keeps a server busy.
 pub(crate) trait Load {
-    /// Goes on until the deadline, and returns how many operations ended
-    /// meanwhile. What is under way then stays so for the next call.
+    /// Goes on until the deadline, and returns the number of operations that
+    /// ended meanwhile. What is under way then stays so for the next call.
     ///
     /// # Errors
-    /// The server ends a connection or does not answer.
+    /// Fails if the server ends a connection or does not answer.
     fn drive(&mut self, deadline: Instant) -> io::Result<u64>;
 }
 
 /// Waits for sockets, which have numbers here. Level-triggered: one read for
-/// each that is ready suffices, and none only learns that there is no more.
+/// each ready socket suffices, and none is wasted to learn that no data is left.
 struct Poll {
     epoll: OwnedFd,
     events: Vec<epoll::Event>,
@@ -64,8 +64,7 @@ impl Poll {
         })
     }
 
-    /// Tells from now on when there is something to read. Closing the socket
-    /// ends it.
+    /// Watches a socket for data to read, until the socket is closed.
     fn add(&self, socket: impl AsFd, number: usize) -> io::Result<()> {
         let data = epoll::EventData::new_u64(number as u64);
         Ok(epoll::add(
@@ -76,8 +75,8 @@ impl Poll {
         )?)
     }
 
-    /// Waits until some sockets can be read, and puts their numbers into
-    /// `ready`: none if `timeout` passes.
+    /// Waits until sockets can be read, and puts their numbers into `ready`,
+    /// which stays empty if `timeout` passes.
     fn wait(&mut self, timeout: Duration, ready: &mut Vec<usize>) -> io::Result<()> {
         let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
         self.events.clear();
@@ -94,7 +93,7 @@ impl Poll {
         Ok(())
     }
 
-    /// The same, for those who always await an answer.
+    /// Like [`Self::wait`], but fails if no answer comes.
     fn wait_for_answer(&mut self, ready: &mut Vec<usize>) -> io::Result<()> {
         self.wait(PATIENCE, ready)?;
         if ready.is_empty() {
@@ -107,7 +106,7 @@ impl Poll {
     }
 }
 
-/// Connects, and sees that an echo comes back.
+/// Connects, and checks that an echo comes back.
 fn connect(server: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(server)?;
     stream.set_nodelay(true)?;
@@ -116,7 +115,7 @@ fn connect(server: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// One round trip of bytes that differ.
+/// Checks one round trip of bytes that differ.
 fn check_echo(mut stream: impl Read + Write) -> io::Result<()> {
     let message = pattern(64);
     let mut answer = vec![0; message.len()];

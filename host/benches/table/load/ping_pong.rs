@@ -1,4 +1,4 @@
-//! Connections on each of which one message goes to and fro.
+//! Connections that each send one message to and fro.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use super::{Load, Poll, connect, ended, pattern};
 
-/// Connections over which one message each goes to and fro. An operation is a
-/// round trip.
+/// Connections that each send one message to and fro. An operation is a round
+/// trip.
 pub(crate) struct PingPong {
     poll: Poll,
     ready: Vec<usize>,
@@ -17,10 +17,10 @@ pub(crate) struct PingPong {
 }
 
 struct Connection {
-    /// Blocking: it is read only when there is something, and a message fits
-    /// the socket's buffer.
+    /// Blocking: it is read only when there is data, and a message fits the
+    /// socket's buffer.
     stream: TcpStream,
-    /// How much of the answer has yet to come.
+    /// Bytes of the answer that are yet to come.
     missing: usize,
 }
 

@@ -13,8 +13,8 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, Stream};
 use super::{Load, PATIENCE, Poll, check_echo, ended, pattern};
 use crate::peers::AUTHORITY;
 
-/// Connections over which one message each goes to and fro in TLS 1.3. An
-/// operation is a round trip.
+/// Connections that each send one message to and fro in TLS 1.3. An operation
+/// is a round trip.
 pub(crate) struct TlsPingPong {
     poll: Poll,
     ready: Vec<usize>,
@@ -25,24 +25,24 @@ pub(crate) struct TlsPingPong {
 
 struct Connection {
     session: Session,
-    /// How much of the answer has yet to come, decrypted.
+    /// Decrypted bytes of the answer that are yet to come.
     missing: usize,
 }
 
-/// A client's side of TLS 1.3, over a blocking socket.
+/// A TLS 1.3 client over a blocking socket.
 pub(super) struct Session {
     stream: TcpStream,
     tls: ClientConnection,
 }
 
-/// What sessions read into, in turn.
+/// Read buffers that sessions use in turn.
 pub(super) struct Buffers {
     received: Vec<u8>,
     plain: Vec<u8>,
 }
 
 impl TlsPingPong {
-    /// Connects, shakes hands, and sends the first message over every
+    /// Connects, does the handshakes, and sends the first message over every
     /// connection.
     pub(crate) fn new(server: SocketAddr, connections: usize, size: usize) -> io::Result<Self> {
         let config = Arc::new(client_config()?);
@@ -79,19 +79,19 @@ impl Buffers {
 }
 
 impl Session {
-    /// Connects; the handshake happens with the first bytes.
+    /// Connects. The handshake happens with the first bytes.
     pub(super) fn connect(server: SocketAddr, config: &Arc<ClientConfig>) -> io::Result<Self> {
         let stream = TcpStream::connect(server)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let name = ServerName::from(server.ip());
         let mut tls = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
-        // Messages may be longer than the usual 64 KiB.
+        // Messages may be longer than the default limit of 64 KiB.
         tls.set_buffer_limit(None);
         Ok(Self { stream, tls })
     }
 
-    /// For those who are in no hurry.
+    /// Returns a blocking stream, for code in no hurry.
     pub(super) fn stream(&mut self) -> Stream<'_, ClientConnection, TcpStream> {
         Stream::new(&mut self.tls, &mut self.stream)
     }
@@ -105,7 +105,7 @@ impl Session {
     }
 
     /// Reads what is there with one system call, where rustls by itself would
-    /// take 4 KiB at a time, and returns how much it was when decrypted.
+    /// take 4 KiB at a time. Returns the number of decrypted bytes.
     pub(super) fn receive(&mut self, buffers: &mut Buffers) -> io::Result<usize> {
         let length = self.stream.read(&mut buffers.received)?;
         if length == 0 {

@@ -1,6 +1,6 @@
-//! Work that async guests leave behind: after the last response of an instance,
-//! after the end of its connection, or for a client that has left. Nobody waits
-//! for it, and so it is bounded by time and number.
+//! Background work of async guests: after an instance's last response, after
+//! the end of its connection, or for a client that has left. Nobody waits for
+//! such work, so its time and number are limited.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use netwasm_base::counters::Counters;
 /// Work that ends within this time needs no place.
 const MOMENT: Duration = Duration::from_millis(10);
 
-/// The places for such work.
+/// Places for background work.
 #[derive(Debug)]
 pub(crate) struct Background {
     places: Arc<Semaphore>,
@@ -32,12 +32,13 @@ impl Background {
         }
     }
 
-    /// How long it may go on.
+    /// Returns how long background work may go on.
     pub(super) fn limit(&self) -> Duration {
         self.limit
     }
 
-    /// Counts such work, and takes a place for it. `None` is logged.
+    /// Counts background work, and takes a place for it. Returns `None`, and
+    /// logs that, if there is no place.
     pub(super) fn place(&self) -> Option<OwnedSemaphorePermit> {
         self.counters.left_behind.add();
         let place = Arc::clone(&self.places).try_acquire_owned().ok();
@@ -47,8 +48,8 @@ impl Background {
         place
     }
 
-    /// Runs something that may go on for a while after `over`. `None` is that it
-    /// was ended, which is logged.
+    /// Runs something that may go on for a while after `over`. Returns `None`,
+    /// and logs that, if it was ended.
     pub(super) async fn bound<T>(
         &self,
         over: impl Future<Output = ()>,
@@ -71,7 +72,7 @@ impl Background {
         ended.ok()
     }
 
-    /// Counts and logs that such work was ended.
+    /// Counts and logs that background work was ended.
     pub(super) fn ended(&self, why: &str) {
         self.counters.left_behind_ended.add();
         tracing::warn!("ended the work of a guest that nobody waits for: {why}");

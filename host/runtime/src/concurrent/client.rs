@@ -1,6 +1,6 @@
-//! `netwasm:net/client`: what a guest may open, look up and keep. Connections
-//! are those of `streams`, so that what is passed from one to another, or to
-//! one that was accepted, is copied natively.
+//! `netwasm:net/client`: what a guest may open, resolve and keep. Its
+//! connections are those of `streams`, so data that is passed from one to
+//! another, or to an accepted one, is copied natively.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -33,12 +33,12 @@ use crate::concurrent::tcp::drive;
 use crate::local::Local;
 
 type Access = Accessor<AsyncState, HasSelf<AsyncState>>;
-/// What a call ends with; the outer error is a trap.
+/// Result of a call. The outer error is a trap.
 type Ended<T> = wasmtime::Result<Result<T, ErrorCode>>;
 type Outcome<T> = Result<T, ConnectionError>;
 type Connection = Resource<ConnectionHandle>;
 
-/// What a call of a guest works with.
+/// Context of a guest's call.
 struct Caller {
     local: Rc<Local>,
     permissions: Arc<Permissions>,
@@ -99,7 +99,7 @@ impl Caller {
         DatagramSocket::connect(&peers)
     }
 
-    /// A connection of a pool, with its place there.
+    /// Returns a connection of a pool, with its place there.
     async fn get(
         &self,
         pool: &Arc<Pool<Parked>>,
@@ -223,7 +223,7 @@ impl HostDatagramSocketWithStore<AsyncState> for HasSelf<AsyncState> {
             let (socket, to) = (socket?, SocketAddr::from(to));
             let sent = match socket.check(to) {
                 Err(error) => Err(error),
-                // That it may was asked when it was connected.
+                // The policy was asked when the socket was connected.
                 Ok(()) if socket.peer().is_some() => socket.send(&data, None).await,
                 Ok(()) => match caller.permissions.allows(to, SocketAddrUse::UdpSend) {
                     true => socket.send(&data, Some(to)).await,
@@ -247,8 +247,9 @@ impl HostDatagramSocketWithStore<AsyncState> for HasSelf<AsyncState> {
                     Ok(received) => received,
                     Err(error) => return Ok(Err(error.into())),
                 };
-                // The peer of a connected one was judged when it was connected.
-                // What others send is dropped where nobody is listened to.
+                // The policy judged the peer of a connected socket when it was
+                // connected. Strangers are dropped unless the instance may
+                // listen.
                 if socket.peer().is_some()
                     || caller.permissions.allows(from, SocketAddrUse::UdpReceive)
                 {
@@ -403,7 +404,7 @@ impl HostPool for AsyncState {
     }
 }
 
-/// What a client says, with the endpoint's name where it gives none.
+/// Returns a client's TLS options, with the endpoint's name if they give none.
 fn client_tls(tls: TlsOptions, endpoint: &Endpoint) -> Outcome<ClientTls> {
     let name = tls.server_name.or_else(|| endpoint.server_name());
     ClientTls::new(name.ok_or(ConnectionError::InvalidArgument)?, tls.alpn)

@@ -1,9 +1,9 @@
-//! Between the names that the host and `wasi:http` have for what fails.
+//! Conversions between the host's failures and the errors of `wasi:http`.
 
 use netwasm_exchange::failure::Failure;
 use wasmtime_wasi_http::Error;
 
-/// As `wasi:http` has it.
+/// Converts a failure to an error of `wasi:http`.
 pub(super) fn of_failure(failure: Failure) -> Error {
     match failure {
         Failure::DnsTimeout => Error::DnsTimeout,
@@ -45,7 +45,7 @@ pub(super) fn of_failure(failure: Failure) -> Error {
     }
 }
 
-/// What a guest says of a body that it made, for whoever sends it on.
+/// Converts a guest's error about a body that it made, for the body's sender.
 pub(super) fn of_guest(error: Error) -> Failure {
     Failure::Handler(Box::new(error))
 }

@@ -1,6 +1,6 @@
-//! `read-via-stream` of `wasi:filesystem@0.3`, in place of wasmtime-wasi's: a
-//! file whose stream a guest passes to a connection unread is sent by
-//! sendfile(2).
+//! `read-via-stream` of `wasi:filesystem@0.3`, in place of wasmtime-wasi's. A
+//! file is sent by sendfile(2) if the guest passes its stream to a connection
+//! unread.
 
 use std::any::{Any, TypeId};
 use std::fs;
@@ -26,15 +26,15 @@ use netwasm_net::health::Health;
 use crate::concurrent::state::AsyncState;
 use crate::concurrent::streams::NoStream;
 
-/// What a host that reads such a stream gets at once, bytes.
+/// Buffer size for a host reader of such a stream, in bytes.
 const HOST_BUFFER: usize = 64 << 10;
 
 type Told = Result<(), ErrorCode>;
 
-/// Gives the linker the function, in place of the one that is there.
+/// Replaces the function in the linker.
 ///
 /// # Errors
-/// The interface is not linked yet.
+/// Fails if the interface is not linked yet.
 pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     let mut types = linker.instance("wasi:filesystem/types@0.3.0")?;
@@ -80,20 +80,20 @@ fn read_via_stream(
 }
 
 async fn told(failed: oneshot::Receiver<ErrorCode>) -> wasmtime::Result<Told> {
-    // What has no failure to tell is dropped when all was read.
+    // Without a failure, the sender is dropped when all was read.
     Ok(failed.await.map_or(Ok(()), Err))
 }
 
-/// The content of a file.
+/// The content of a file, as a stream.
 struct Reading {
     health: SendWrapper<Rc<Health>>,
-    /// Whether it was opened so.
+    /// True if the file was opened for reading.
     readable: bool,
-    /// `None` after its end.
+    /// `None` after the end of the file.
     rest: Option<Rest>,
 }
 
-/// What is yet to be read of a file.
+/// The part of a file that is yet to be read.
 pub(crate) struct Rest {
     file: Arc<fs::File>,
     offset: u64,
@@ -101,21 +101,22 @@ pub(crate) struct Rest {
 }
 
 impl Rest {
-    /// The file, where in it, and what is to be dropped when that was read.
+    /// Returns the file, the offset, and an object to be dropped when the rest
+    /// was read.
     pub(crate) fn into_parts(self) -> (Arc<fs::File>, u64, Box<dyn Any>) {
         (self.file, self.offset, Box::new(self.failure))
     }
 
-    /// Reads on the spot, as a read of a regular file is done; 0 is the end.
+    /// Reads without waiting, as a regular file is read. Returns 0 at the end.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.file.read_at(buffer, self.offset)?;
         self.offset += count as u64;
         Ok(count)
     }
 
-    /// Tells the guest that it cannot be read.
+    /// Tells the guest that the file cannot be read.
     pub(crate) fn fail(self, error: io::Error) {
-        // The guest may not want to know.
+        // The guest may have dropped the future.
         let _ = self.failure.send(error.into());
     }
 }

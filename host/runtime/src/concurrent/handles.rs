@@ -1,4 +1,4 @@
-//! What the handles of guests that await stand for.
+//! The types behind the handles of async guests.
 
 use std::rc::Rc;
 use std::sync::Arc;

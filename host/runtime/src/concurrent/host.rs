@@ -1,4 +1,4 @@
-//! What a guest that awaits may call of the package.
+//! Host functions of the package for async guests.
 
 use std::rc::Rc;
 
@@ -17,10 +17,10 @@ use crate::concurrent::streams;
 
 type Told = Result<(), types::ErrorCode>;
 
-/// Gives the linker the interfaces that event handlers have too.
+/// Adds the interfaces that event guests have too.
 ///
 /// # Errors
-/// One of them is linked already.
+/// Fails if one of them is already linked.
 pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result<()> {
     log::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     types::add_to_linker::<_, HasSelf<_>>(linker, |state| state)

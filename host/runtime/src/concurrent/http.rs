@@ -1,10 +1,10 @@
 //! Instances that answer HTTP requests: `wasi:http/incoming-handler@0.2` and
 //! `wasi:http/handler@0.3`.
 //!
-//! An instance is a task. Requests come to it by a queue of its own, one at a
-//! time to a handler of 0.2, whose calls exclude each other, and several at once
-//! to one of 0.3. A response goes to the connection as soon as it has begun; its
-//! body is taken by the connection itself.
+//! An instance is a task with its own queue of requests. A handler of 0.2 takes
+//! one at a time, because its calls exclude each other; a handler of 0.3 takes
+//! several at once. A response goes to the connection as soon as it has begun.
+//! The connection takes its body itself.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -49,15 +49,15 @@ use crate::local::{Env, Local};
 use crate::moving::Moving;
 use crate::wasi;
 
-/// Requests that wait for an instance, and those that it is at.
+/// The requests of an instance: those that wait, and those being handled.
 #[derive(Debug)]
 pub(crate) struct Requests {
-    /// Whether it may get another one.
+    /// True if the instance may get another request.
     open: Cell<bool>,
     waiting: RefCell<VecDeque<Call>>,
-    /// Those that were given to it and are not over, the oldest first.
+    /// Requests given to the instance that are not over, oldest first.
     running: RefCell<Vec<Weak<Reply>>>,
-    /// How many it was given.
+    /// Number of requests given to the instance.
     taken: Cell<usize>,
     program: Arc<Program>,
     most: usize,
@@ -67,20 +67,20 @@ pub(crate) struct Requests {
     health: Rc<Health>,
     /// True for 0.2, whose calls exclude each other.
     one_at_a_time: bool,
-    /// For an instance that the connections of a worker share.
+    /// Set for an instance that the connections of a worker share.
     shared: Option<Arc<Env>>,
-    /// Requests whose clients have left and that it is still at.
+    /// Requests still being handled whose clients have left.
     left: RefCell<Vec<(Weak<Reply>, OwnedSemaphorePermit)>>,
-    /// How many of them went on for too long.
+    /// Number of calls that went on for too long after their clients left.
     overdue: Cell<usize>,
 }
 
-/// The instances that all connections of a worker share; as many as it takes.
+/// Instances that all connections of a worker share, as many as it takes.
 pub(crate) type KeptRequests = RefCell<Vec<Rc<Requests>>>;
 
-/// Gives a request of a connection to an instance: to a new one, to the one of
-/// the connection, which is kept in `own`, or to one of the worker's. Returns
-/// which.
+/// Gives a request of a connection to an instance: a new one, the connection's
+/// own, which is kept in `own`, or one of the worker's. Returns that instance's
+/// requests.
 pub(crate) fn begin(
     local: &Rc<Local>,
     program: &Arc<Program>,
@@ -151,7 +151,7 @@ impl Requests {
         })
     }
 
-    /// Whether it takes another request at present.
+    /// True if the instance takes another request at present.
     fn takes(&self) -> bool {
         if !self.open.get() {
             return false;
@@ -173,14 +173,14 @@ impl Requests {
         self.wake();
     }
 
-    /// Gives it no more requests; it ends after those that it has.
+    /// Gives the instance no more requests. It ends after those that it has.
     pub(crate) fn close(&self) {
         self.open.set(false);
         self.wake();
     }
 
-    /// Bounds what goes on in a shared instance for a client that has left. A
-    /// call cannot be ended by itself.
+    /// Limits what goes on in a shared instance for a client that has left. A
+    /// single call cannot be ended.
     fn leave_behind(self: &Rc<Self>, shared: &Arc<Env>, reply: &Rc<Reply>) {
         let Some(place) = shared.background.place() else {
             return self.overdue(shared);
@@ -202,8 +202,8 @@ impl Requests {
         });
     }
 
-    /// A call goes on for too long. The instance is at its end where it is at
-    /// as many such calls as it may be at requests.
+    /// Counts a call that goes on for too long. Closes the instance once it has
+    /// as many such calls as it may handle requests at once.
     fn overdue(&self, shared: &Env) {
         self.overdue.set(self.overdue.get() + 1);
         if self.overdue.get() >= self.most_at_once && self.open.get() {
@@ -216,7 +216,7 @@ impl Requests {
         self.end_if_unwanted();
     }
 
-    /// Ends an instance that is at nothing but requests for which nobody waits.
+    /// Ends an instance that handles only requests for which nobody waits.
     fn end_if_unwanted(&self) {
         if self.shared.is_some() && self.open.get() {
             return;
@@ -228,7 +228,7 @@ impl Requests {
         }
     }
 
-    /// True if it is at requests, and nobody waits for any of them.
+    /// True if it handles requests, and nobody waits for any of them.
     fn is_unwanted(&self) -> bool {
         let wanted = |reply: &Weak<Reply>| reply.upgrade().is_some_and(|it| !it.is_abandoned());
         let running = self.running.borrow();
@@ -241,7 +241,7 @@ impl Requests {
         }
     }
 
-    /// The next request; `None` where there will be none.
+    /// Polls for the next request; `None` if there will be none.
     fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<Call>> {
         if let Some(request) = self.waiting.borrow_mut().pop_front() {
             return Poll::Ready(Some(request));
@@ -258,7 +258,7 @@ impl Requests {
         !self.waiting.borrow().is_empty()
     }
 
-    /// Whether requests wait for it.
+    /// True if requests wait, or several are being handled.
     fn is_behind(&self) -> bool {
         self.is_waited_for() || self.running.borrow().len() > 1
     }
@@ -274,13 +274,14 @@ impl Requests {
         self.end_if_unwanted();
     }
 
-    /// Waits until a call of 0.2 has gone on for too long, of which nobody wants
-    /// more. Until then it may block all that is in its store, so that nobody
-    /// there can look at a clock.
+    /// Waits until a call of 0.2 that nobody wants any more has gone on for too
+    /// long. Until then it may block all that is in its store, so nothing there
+    /// can look at a clock.
     async fn left_behind(&self, background: &Background) {
         loop {
             let reply = poll_fn(|cx| self.poll_unwanted(cx)).await;
-            // The store's task polls this too, whenever something returns in it.
+            // The store's task polls this too, whenever something returns in
+            // it.
             let returned = poll_fn(|_| match reply.has_returned() {
                 true => Poll::Ready(()),
                 false => Poll::Pending,
@@ -291,17 +292,18 @@ impl Requests {
         }
     }
 
-    /// Waits for a request that is over for its client and not for the guest.
+    /// Waits for a request that is over for its client but not for the guest.
     fn poll_unwanted(&self, cx: &Context<'_>) -> Poll<Rc<Reply>> {
         let running = self.running.borrow();
-        // The wait of one that has returned is another's.
+        // Once a call has returned, `Answering` waits for the reply, which
+        // keeps one waker.
         match running.last().and_then(Weak::upgrade) {
             Some(reply) if !reply.has_returned() => reply.poll_over(cx).map(|()| reply),
             _ => Poll::Pending,
         }
     }
 
-    /// Waits until none is running.
+    /// Waits until no request is being handled.
     async fn all_finished(&self) {
         poll_fn(|cx| {
             if self.running.borrow().is_empty() {
@@ -313,8 +315,8 @@ impl Requests {
         .await;
     }
 
-    /// The guest exited with success. Waits until the connections have what it
-    /// answered: a body that it has ended is whole, and only such a one.
+    /// Waits, after the guest exited with success, until the connections have
+    /// what it answered. A body is whole only if the guest had ended it.
     async fn exited(&self) {
         self.open.set(false);
         self.waiting.borrow_mut().clear();
@@ -342,7 +344,8 @@ impl Requests {
         self.waiting.borrow_mut().clear();
     }
 
-    /// Begins its life, in the turns of its connection if it is of one.
+    /// Starts the instance's task, in the turns of its connection unless it is
+    /// shared.
     fn start(self: &Rc<Self>, local: &Rc<Local>, seat: Rc<Seat>, turn: Rc<Turn>) {
         let shared = local.env.isolation == Isolation::Worker;
         let turn = if shared {
@@ -352,7 +355,8 @@ impl Requests {
         };
         let (requests, serving, own) = (Rc::clone(self), Rc::clone(local), Rc::clone(&turn));
         let life = async move {
-            // One that is shared lives on for requests of any connection.
+            // A shared instance serves requests of any connection, and takes no
+            // place.
             let place = match shared {
                 true => None,
                 false => Some(seat.take(&serving.env.net.places).await),
@@ -361,7 +365,8 @@ impl Requests {
             serve(&serving, &requests, &own, &place).await;
         };
         let task = if shared {
-            // It ends with the worker, and its connections are waited for.
+            // Shutdown waits for the connections; this task ends with the
+            // worker.
             spawn_in_turns(turn, life)
         } else {
             local.worker.thread.spawn(turn, life)
@@ -371,9 +376,8 @@ impl Requests {
 }
 
 impl Awaiting for Requests {
-    /// Nobody waits for one of its requests any more. An instance of one
-    /// connection is at its end where it has no others. One that is shared goes
-    /// on: its state is not the client's.
+    /// Gives up a request. An instance of one connection ends if it has no
+    /// others. A shared instance goes on: its state is not the client's.
     fn abandon(self: Rc<Self>, reply: &Rc<Reply>) {
         reply.abandon();
         let Some(shared) = &self.shared else {
@@ -381,17 +385,18 @@ impl Awaiting for Requests {
             return self.end_if_unwanted();
         };
         if self.is_unwanted() {
-            // What it waits for is nobody else's. Its calls go on with an error.
+            // Nobody else needs what it waits for. Its calls go on with an
+            // error.
             self.health.give_up();
         }
-        // A call of 0.2 is bounded where it is made.
+        // `left_behind` limits a call of 0.2.
         if !self.one_at_a_time {
             self.leave_behind(shared, reply);
         }
     }
 }
 
-/// An instance from its beginning to its end.
+/// Runs an instance from its start to its end.
 async fn serve(
     local: &Rc<Local>,
     requests: &Rc<Requests>,
@@ -419,7 +424,7 @@ async fn serve(
                 requests: SendWrapper::new(Rc::clone(requests)),
             };
             match &*guest {
-                // A task of its own is for what goes on beside others.
+                // Only a request that runs beside others needs its own task.
                 HttpGuest::Service(_) if requests.open.get() || requests.is_behind() => {
                     accessor.spawn(answering)?;
                 }
@@ -427,16 +432,16 @@ async fn serve(
             }
             if requests.is_waited_for() {
                 turn.pause(REQUEST).await;
-                // Each request has the time of an event: the one that was begun
+                // Each request has the time of an event: the one just begun
                 // runs before the next.
                 tokio::task::yield_now().await;
                 health.moved();
             }
         }
         requests.all_finished().await;
-        // What goes on from here has a place of its own.
+        // What goes on from here takes a place of `--max-background`.
         drop(place.take());
-        // What it spawned goes on, for a while.
+        // Tasks that the guest spawned go on for a while.
         let rest = poll_fn(|cx| accessor.poll_no_interesting_tasks(cx));
         Ok(background.bound(ready(()), rest).await.is_some())
     });
@@ -454,7 +459,7 @@ async fn serve(
         Ok(false) => requests.fail_all(&NoResponse::TimedOut),
         Err(error) if wasi::has_exited(&error) => {
             note_exit(&store, "handle");
-            // The store has the other ends of the bodies.
+            // The store holds the other ends of the bodies.
             requests.exited().await;
         }
         Err(error) => {
@@ -481,13 +486,13 @@ async fn instantiate(
     Ok((store, guest))
 }
 
-/// What is called.
+/// The exported handler.
 enum HttpGuest {
     Proxy(Proxy),
     Service(Service),
 }
 
-/// A request as a task of its store.
+/// Answers a request, as a task of its store.
 struct Answering {
     guest: Arc<HttpGuest>,
     request: SendWrapper<Call>,
@@ -504,7 +509,7 @@ impl AccessorTask<AsyncState, HasSelf<AsyncState>> for Answering {
                 answer_by_service(accessor, service, self.request).await?;
             }
         }
-        // The store has the other end of the body.
+        // The store holds the other end of the body.
         poll_fn(|cx| reply.poll_over(cx)).await;
         self.requests.finished(&reply);
         Ok(())

@@ -1,5 +1,5 @@
-//! `http-error-code` of `wasi:http/types@0.2`, in place of wasmtime-wasi-http's,
-//! which in version 48 finds no error of a body.
+//! `http-error-code` of `wasi:http/types@0.2`, in place of
+//! wasmtime-wasi-http's, which in version 48 recognises no error of a body.
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};
@@ -8,10 +8,10 @@ use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, IoError};
 
 use crate::concurrent::state::AsyncState;
 
-/// Gives the linker the function, in place of the one that is there.
+/// Replaces the function in the linker.
 ///
 /// # Errors
-/// It is not linked yet.
+/// Fails if it is not linked yet.
 pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     linker.instance("wasi:http/types@0.2.12")?.func_wrap(
@@ -29,7 +29,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result
     Ok(())
 }
 
-/// The errors that bodies end with.
+/// Converts the errors that bodies end with.
 fn code_of(error: &Error) -> ErrorCode {
     match error {
         Error::ConnectionReadTimeout => ErrorCode::ConnectionReadTimeout,

@@ -1,4 +1,4 @@
-//! Instances and the calls into them.
+//! Async instances, and the calls into them.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -29,25 +29,26 @@ use crate::instance::{note_trap, one_line};
 use crate::local::Local;
 use crate::wasi;
 
-/// The instance that all connections of a worker share.
+/// Instance that all connections of a worker share.
 pub(crate) type KeptCalls = RefCell<Option<Calls>>;
 
-/// A way to an instance that all connections of a worker share.
+/// Gives connections to an instance that all connections of a worker share.
 #[derive(Debug)]
 pub(crate) struct Calls {
     coming: Rc<Coming>,
     health: Rc<Health>,
 }
 
-/// Connections that wait for their call. A queue of its own, since the instance
-/// looks into it at every step that it makes.
+/// Connections that wait for their call. A simple queue, because the instance
+/// polls it at every step.
 #[derive(Debug, Default)]
 struct Coming {
     streams: RefCell<VecDeque<Arrived>>,
     waker: RefCell<Option<Waker>>,
 }
 
-/// A connection that waits for its call, and the worker for the end of that.
+/// A connection that waits for its call. The worker's shutdown waits for the
+/// call's end.
 #[derive(Debug)]
 struct Arrived {
     stream: Rc<Stream>,
@@ -117,7 +118,7 @@ pub(crate) fn serve(
 }
 
 impl Calls {
-    /// Makes an instance that takes connections until it traps.
+    /// Starts an instance that takes connections until it traps or exits.
     pub(crate) fn begin(local: &Rc<Local>, program: &Arc<Program>) -> Self {
         let calls = Self {
             coming: Rc::default(),
@@ -128,18 +129,18 @@ impl Calls {
         let turn = local.worker.thread.turns.turn();
         let life = async move {
             serve_all(&local, &program, &health, &coming).await;
-            // Whatever came too late for it.
+            // Connections that came too late.
             for arrived in coming.streams.take() {
                 arrived.stream.transport().fail(ConnectionError::Aborted);
             }
         };
-        // Its connections are waited for, and it ends with the worker.
+        // Shutdown waits for the connections; this task ends with the worker.
         spawn_in_turns(turn, life);
         calls
     }
 }
 
-/// The life of an instance of one connection.
+/// Runs an instance of one connection.
 async fn serve_one(local: &Rc<Local>, program: &Program, health: &Rc<Health>, stream: Rc<Stream>) {
     let Some((mut store, guest)) = instantiate(local, program, health, &stream).await else {
         return;
@@ -147,7 +148,7 @@ async fn serve_one(local: &Rc<Local>, program: &Program, health: &Rc<Health>, st
     let connection = Rc::clone(&stream);
     let running = store.run_concurrent(async |accessor| {
         call(accessor, &guest, SendWrapper::new(stream)).await?;
-        // What it spawned goes on.
+        // Tasks that the guest spawned go on.
         poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
         Ok(())
     });
@@ -159,11 +160,11 @@ async fn serve_one(local: &Rc<Local>, program: &Program, health: &Rc<Health>, st
     }
 }
 
-/// The life of an instance of all connections of a worker.
+/// Runs an instance of all connections of a worker.
 async fn serve_all(local: &Rc<Local>, program: &Program, health: &Rc<Health>, coming: &Coming) {
     let first = coming.next().await;
     let Some((mut store, guest)) = instantiate(local, program, health, &first.stream).await else {
-        // The next connection gets another one.
+        // The next connection gets a new instance.
         health.trapped();
         return;
     };
@@ -182,11 +183,12 @@ async fn serve_all(local: &Rc<Local>, program: &Program, health: &Rc<Health>, co
     settle(&store, health, ended);
 }
 
-/// Runs an instance's loop, a poll a turn.
+/// Runs an instance's loop, one turn a poll.
 ///
-/// A guest may make many host calls in a poll. tokio's budget for a task would
-/// have the 129th find nothing ready, which a guest of WASI 0.2 that just
-/// polled takes for a full buffer; the guest's time bounds the poll instead.
+/// A guest may make many host calls in a poll. With tokio's budget for a task,
+/// the 129th would find nothing ready, and a guest of WASI 0.2 that has just
+/// polled takes that for a full buffer. The guest's time limits the poll
+/// instead.
 pub(super) async fn in_turns<R>(health: &Health, running: impl Future<Output = R>) -> R {
     let mut running = pin!(unconstrained(running));
     poll_fn(|cx| {
@@ -196,7 +198,7 @@ pub(super) async fn in_turns<R>(health: &Health, running: impl Future<Output = R
     .await
 }
 
-/// A call as a task of its store.
+/// A call, as a task of its store.
 struct Call {
     guest: Arc<Guest>,
     arrived: SendWrapper<Arrived>,
@@ -219,7 +221,8 @@ async fn call(
     guest.call_handle(accessor, handle).await
 }
 
-/// An instance, for a connection first.
+/// Makes an instance for its first connection. Fails that connection if this is
+/// impossible.
 async fn instantiate(
     local: &Rc<Local>,
     program: &Program,
@@ -247,7 +250,7 @@ async fn instantiate(
     }
 }
 
-/// Sees to what an instance leaves when it has ended.
+/// Records and logs how an instance ended.
 fn settle(
     store: &Store<AsyncState>,
     health: &Health,
@@ -283,7 +286,7 @@ pub(super) fn report(store: &Store<AsyncState>, call: &str, error: &wasmtime::Er
     tracing::debug!(guest = %env.net.guest, "{error:?}");
 }
 
-/// Runs a command to its end, and returns its exit code: 1 where it trapped.
+/// Runs a command to its end. Returns its exit code, which is 1 after a trap.
 pub(crate) async fn run(local: &Rc<Local>, program: &Program) -> u8 {
     let health = Rc::default();
     let made = program.instantiate(AsyncState::new(local, &health)).await;
@@ -304,7 +307,8 @@ pub(crate) async fn run(local: &Rc<Local>, program: &Program) -> u8 {
         Err(error) => match error.downcast_ref() {
             Some(I32Exit(code)) => {
                 running.end();
-                // What does not fit a byte is a failure nonetheless.
+                // An exit code that does not fit a byte is a failure
+                // nonetheless.
                 u8::try_from(*code).unwrap_or(1)
             }
             None => {
@@ -326,8 +330,9 @@ async fn call_run(
             let command = indices.load(&mut *store, instance)?;
             let run = async |accessor: &Accessor<AsyncState>| {
                 let ended = command.wasi_cli_run().call_run(accessor).await;
-                // What it spawned goes on: a server that accepts no more still
-                // has its clients. In a drain, only those are waited for.
+                // Tasks that it spawned go on: a server that has stopped
+                // accepting still has clients. Graceful shutdown waits only for
+                // those.
                 let rest = poll_fn(|cx| accessor.poll_no_interesting_tasks(cx));
                 tokio::select! {
                     () = rest => {}
@@ -347,7 +352,7 @@ async fn call_run(
     }
 }
 
-/// A command, or an instance that answers requests. Where it does not end by
+/// Guards a command, or an instance that answers requests. Unless it ends by
 /// itself, what it sends must not look whole.
 pub(super) struct Running<'a> {
     health: &'a Health,
@@ -362,7 +367,7 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// It has ended by itself.
+    /// Notes that it ended by itself.
     pub(super) fn end(&mut self) {
         self.ended = true;
     }

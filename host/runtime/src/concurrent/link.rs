@@ -1,4 +1,4 @@
-//! What guests that await may import.
+//! Imports of async guests.
 
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Engine};
@@ -9,18 +9,19 @@ use crate::concurrent::state::AsyncState;
 use crate::concurrent::{bindings, files, host, http_error, lookup, opening, response, tcp};
 use crate::wasi::random;
 
-/// The stack on which a guest runs, and host functions that it calls, bytes:
-/// so much more than the guest's own part.
+/// Stack for the host functions that a guest calls, in bytes. It comes on top
+/// of the guest's own.
 const HOST_STACK: usize = 512 << 10;
 
-/// Sets an engine up for guests that await, with so much stack for the guest.
+/// Sets an engine up for async guests, with this much stack for the guest in
+/// bytes.
 pub(crate) fn configure(config: &mut Config, guest_stack: usize) {
     config
         .wasm_component_model_async(true)
         .async_stack_size(guest_stack + HOST_STACK);
 }
 
-/// All that guests may import.
+/// Returns a linker with all that async guests may import.
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<AsyncState>> {
     let mut linker = Linker::new(engine);
     p2::add_to_linker_async(&mut linker)?;

@@ -1,6 +1,6 @@
-//! `wasi:sockets/ip-name-lookup`, 0.2 and 0.3, in place of wasmtime-wasi's: the
-//! policy is asked for every name, and what a name led to is remembered, since
-//! its rule holds for these addresses.
+//! `wasi:sockets/ip-name-lookup`, 0.2 and 0.3, in place of wasmtime-wasi's. The
+//! policy is asked for every name. The addresses of a name are remembered,
+//! because its rule holds for them.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -24,10 +24,10 @@ use crate::local::Local;
 
 type Answer = Result<Vec<IpAddr>, ConnectionError>;
 
-/// Gives the linker both, in place of those that are there.
+/// Replaces both versions in the linker.
 ///
 /// # Errors
-/// They are not linked yet.
+/// Fails if they are not linked yet.
 pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     let mut p3 = linker.instance("wasi:sockets/ip-name-lookup@0.3.0")?;
@@ -53,7 +53,7 @@ fn parts(state: &AsyncState) -> (SendWrapper<Rc<Local>>, Arc<Permissions>) {
     (local, Arc::clone(&state.permissions))
 }
 
-/// Looks a name up, if the guest may.
+/// Resolves a name, if the policy allows it.
 fn resolve(
     local: SendWrapper<Rc<Local>>,
     permissions: Arc<Permissions>,

@@ -1,11 +1,11 @@
-//! The engine for guests that await: handlers of streams
+//! The engine for async guests: handlers of streams
 //! (`netwasm:net/stream-handler`), of HTTP requests (`wasi:http`), and commands
 //! (`wasi:cli/run`).
 //!
 //! An instance's calls, and the streams between it and the host, run as tasks
 //! of its store's own loop (`Store::run_concurrent`), which is one task of the
-//! worker. So one instance may hold many connections, each call of which waits
-//! while others run.
+//! worker. So one instance may hold many connections, and a call waits while
+//! others run.
 
 pub(crate) mod background;
 mod bindings;

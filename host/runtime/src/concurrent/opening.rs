@@ -1,10 +1,11 @@
-//! `open-at` and `stat-at` of `wasi:filesystem@0.3`, before wasmtime-wasi's: a
-//! file is found and opened for reading on the spot, as web servers do it. The
-//! way to another thread and back is many times longer than that work.
+//! `open-at` and `stat-at` of `wasi:filesystem@0.3`, ahead of wasmtime-wasi's.
+//! A file is found and opened for reading on the worker's thread, as web
+//! servers do it. Going to another thread and back takes many times longer than
+//! that work.
 //!
-//! What may wait for longer goes that way still: creating, truncating and
-//! writing, and everything that is not a regular file. So does whatever fails,
-//! so that errors are wasmtime-wasi's.
+//! Whatever may wait longer still goes to another thread: creating, truncating
+//! and writing, and everything that is not a regular file. So does whatever
+//! fails, so that errors are wasmtime-wasi's.
 
 use std::fs;
 
@@ -20,10 +21,10 @@ use wasmtime_wasi::{FsPerms, OpenMode};
 
 use crate::concurrent::state::AsyncState;
 
-/// Gives the linker both, in place of those that are there.
+/// Replaces both functions in the linker.
 ///
 /// # Errors
-/// The interface is not linked yet.
+/// Fails if the interface is not linked yet.
 pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result<()> {
     type ToStat = (Resource<Descriptor>, PathFlags, String);
     type ToOpen = (
@@ -65,7 +66,7 @@ async fn stat(
         let Some(directory) = directory_of(state, &directory) else {
             return Ok(None);
         };
-        // Found, not opened: that may wait.
+        // Found with O_PATH, not opened: opening may wait.
         let found = beneath(&directory, how, &path, OFlags::PATH).ok();
         keep(state, directory.perms, found, OpenMode::empty())
     })?;
@@ -104,7 +105,8 @@ async fn open_at(
     WasiFilesystem::open_at(accessor, directory, how, path, open, flags).await
 }
 
-/// `None` for a handle that is none, or a file's.
+/// Returns the directory of a handle; `None` if the handle is unknown or a
+/// file's.
 fn directory_of(state: &AsyncState, handle: &Resource<Descriptor>) -> Option<Dir> {
     match state.table.get(handle) {
         Ok(Descriptor::Dir(directory)) => Some(directory.clone()),
@@ -112,7 +114,7 @@ fn directory_of(state: &AsyncState, handle: &Resource<Descriptor>) -> Option<Dir
     }
 }
 
-/// Gives the guest a file, which it reads, if at all, on the spot.
+/// Gives the guest a file. Reading it does not go to another thread.
 fn keep(
     state: &mut AsyncState,
     permissions: FsPerms,
@@ -124,7 +126,7 @@ fn keep(
     Ok(Some(state.table.push(Descriptor::File(file))?))
 }
 
-/// Opens a regular file for reading; `None` where there is none.
+/// Opens a regular file for reading; `None` if there is none.
 fn open_file(directory: &Dir, how: PathFlags, path: &str) -> Option<fs::File> {
     // Without O_NONBLOCK, opening a FIFO would wait for a writer.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -133,7 +135,7 @@ fn open_file(directory: &Dir, how: PathFlags, path: &str) -> Option<fs::File> {
     (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then_some(file)
 }
 
-/// openat2(2), as wasmtime-wasi uses it.
+/// Calls openat2(2) as wasmtime-wasi does.
 fn beneath(
     directory: &Dir,
     how: PathFlags,
@@ -148,7 +150,7 @@ fn beneath(
     rustix::fs::openat2(&*directory.dir, path, flags, Mode::empty(), resolve).map(fs::File::from)
 }
 
-/// The error as the guest gets it, or the trap.
+/// Returns the error for the guest, or the trap.
 fn told<T>(result: FilesystemResult<T>) -> wasmtime::Result<Result<T, ErrorCode>> {
     match result.map_err(FilesystemError::downcast) {
         Ok(value) => Ok(Ok(value)),
@@ -187,7 +189,7 @@ mod tests {
         for path in ["page", "./page", "sub/../page", "link"] {
             assert!(opens(PathFlags::SYMLINK_FOLLOW, path), "{path}");
         }
-        // The FIFO has no writer: to open it as a file would wait for one.
+        // The FIFO has no writer: opening it like a file would wait for one.
         for path in [
             "",
             ".",

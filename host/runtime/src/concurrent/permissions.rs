@@ -1,4 +1,4 @@
-//! What the sockets of `wasi:sockets` may do: the policy, asked before every
+//! Permissions of a guest's sockets and names: the policy, asked before every
 //! system call.
 
 use std::collections::VecDeque;
@@ -12,7 +12,7 @@ use netwasm_base::policy::{Denied, Resolved};
 use netwasm_net::endpoint::Endpoint;
 use netwasm_net::env::Env;
 
-/// Peers that may be answered; beyond it the oldest are forgotten.
+/// Most peers that may be answered. Beyond it, the oldest are forgotten.
 const PEERS: usize = 1024;
 
 /// The permissions of one instance.
@@ -21,15 +21,15 @@ pub(crate) struct Permissions {
     known: Mutex<Known>,
 }
 
-/// What an instance has learnt, and what follows from that.
+/// What an instance has learnt, and what it may do because of that.
 #[derive(Default)]
 struct Known {
-    /// A name's rule holds for what it resolved to.
+    /// Resolved names. A name's rule holds for its addresses.
     names: Resolved,
-    /// Whether a socket may take datagrams from anybody: `--allow-listen` has
+    /// True if a socket may take datagrams from anybody: `--allow-listen` has
     /// its address.
     listens: bool,
-    /// Whoever sent a datagram to such a one may be sent one.
+    /// Peers that sent a datagram to such a socket. They may be sent one.
     peers: VecDeque<SocketAddr>,
 }
 
@@ -41,7 +41,7 @@ impl Permissions {
         }
     }
 
-    /// Whether a socket may use an address so. Why not is logged.
+    /// True if a socket may use an address this way. Logs a denial.
     pub(crate) fn allows(&self, address: SocketAddr, used: SocketAddrUse) -> bool {
         let policy = &self.env.policy;
         let mut known = self.known();
@@ -51,12 +51,12 @@ impl Permissions {
                 if matches!(used, SocketAddrUse::UdpBind) && allowed.is_ok() {
                     known.listens = true;
                 }
-                // A socket that is only to connect, or to send, gets a port
-                // from the system.
+                // The system picks the port of a socket that only connects or
+                // sends.
                 if address.port() == 0 { Ok(()) } else { allowed }
             }
-            // A port that no rule names was not asked for, or binding had been
-            // denied: the system picked it.
+            // If no rule names the port, the system picked it: binding to it
+            // would have been denied.
             SocketAddrUse::TcpListen => policy
                 .listen(address)
                 .or_else(|_| policy.listen(SocketAddr::new(address.ip(), 0))),
@@ -73,8 +73,8 @@ impl Permissions {
                     return true;
                 }
                 if !known.listens {
-                    // Nobody asked this one; to log it would be to log
-                    // whatever anybody sends.
+                    // Nobody asked this peer. A warning would log whatever
+                    // anybody sends.
                     tracing::debug!(peer = %address, "a datagram from a stranger is dropped");
                     return false;
                 }
@@ -86,10 +86,10 @@ impl Permissions {
         self.decide(decided).is_ok()
     }
 
-    /// Whether a connection to an endpoint may be begun. Why not is logged.
+    /// Checks that a connection to an endpoint may be begun. Logs a denial.
     ///
     /// # Errors
-    /// `AccessDenied`.
+    /// Fails with `AccessDenied` if the policy forbids it.
     pub(crate) fn connect(&self, endpoint: &Endpoint) -> Result<(), ConnectionError> {
         let policy = &self.env.policy;
         let decided = match endpoint {
@@ -100,19 +100,19 @@ impl Permissions {
         self.decide(decided)
     }
 
-    /// Whether datagrams may be sent to a host. Why not is logged.
+    /// Checks that datagrams may be sent to a host. Logs a denial.
     ///
     /// # Errors
-    /// `AccessDenied`.
+    /// Fails with `AccessDenied` if the policy forbids it.
     pub(crate) fn send_name(&self, host: &str, port: u16) -> Result<(), ConnectionError> {
         self.decide(self.env.policy.send_name(host, port))
     }
 
-    /// Those of a host's addresses that datagrams may be sent to. If there are
-    /// none, why not is logged.
+    /// Returns those of a host's addresses that datagrams may be sent to. Logs
+    /// a denial if there are none.
     ///
     /// # Errors
-    /// `AccessDenied`: it has no other.
+    /// Fails with `AccessDenied` if there are none.
     pub(crate) fn peers(
         &self,
         host: &str,
@@ -138,15 +138,15 @@ impl Permissions {
         Ok(allowed)
     }
 
-    /// Whether a name may be looked up. Why not is logged.
+    /// Checks that a name may be resolved. Logs a denial.
     ///
     /// # Errors
-    /// `AccessDenied`.
+    /// Fails with `AccessDenied` if the policy forbids it.
     pub(crate) fn resolve(&self, name: &str) -> Result<(), ConnectionError> {
         self.decide(self.env.policy.resolve(name))
     }
 
-    /// Remembers what a name led to.
+    /// Remembers the addresses of a name.
     pub(crate) fn remember(&self, name: &str, addresses: &[IpAddr]) {
         let addresses = addresses.iter().copied();
         self.known().names.remember(name, addresses);

@@ -1,10 +1,9 @@
-//! Places of instances that answer requests, of which there are no more than
-//! `--max-connections`.
+//! Places of instances that answer requests, at most `--max-connections`.
 //!
-//! A connection has a place for one instance. Another one at the same time, as
-//! for the second stream of HTTP/2, counts as a connection does, and waits where
-//! there are as many as are allowed: in the process (`--max-connections`), or for
-//! one connection (`--max-connection-instances`), so that one client of HTTP/2
+//! A connection has a place for one instance. Another instance at the same
+//! time, as for the second stream of HTTP/2, counts as a connection does. It
+//! waits if no place is free in the process (`--max-connections`) or for its
+//! connection (`--max-connection-instances`), so that one client of HTTP/2
 //! cannot take the places of all others.
 
 use std::cell::Cell;
@@ -18,17 +17,17 @@ use netwasm_net::places::Places;
 
 use crate::concurrent::http::Requests;
 
-/// What a connection keeps of the instances that answer its requests.
+/// A connection's state about the instances that answer its requests.
 #[derive(Debug, Default)]
 pub(crate) struct Own {
-    /// The instance for the next request, if it is not one of the worker's.
+    /// Instance for the next request, unless it is one of the worker's.
     pub(super) requests: Option<Rc<Requests>>,
     /// Made for the first request.
     seat: Option<Rc<Seat>>,
 }
 
 impl Own {
-    /// The connection is at its end.
+    /// Closes the instance at the end of the connection.
     pub(crate) fn close(&mut self) {
         if let Some(requests) = self.requests.take() {
             requests.close();
@@ -58,8 +57,8 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    /// Takes the place of the connection, or else one of another connection
-    /// that is not there, whichever is free first.
+    /// Takes the connection's own place, or an unused place of
+    /// `--max-connections`, whichever is free first.
     pub(super) async fn take(self: &Rc<Self>, places: &Arc<Places>) -> Place {
         let mut permits = pin!(async {
             let other = Arc::clone(&self.others).acquire_owned().await.ok()?;
@@ -84,7 +83,7 @@ impl Seat {
     }
 }
 
-/// The place of an instance, until that ends.
+/// The place of an instance, held until the instance ends.
 #[derive(Debug)]
 pub(super) struct Place {
     seat: Option<Rc<Seat>>,

@@ -1,4 +1,4 @@
-//! A component of guests that await, ready to make instances of.
+//! Components of async guests, ready to be instantiated.
 
 use std::fmt;
 
@@ -13,19 +13,19 @@ use crate::event_program::HOSTCALL_FUEL;
 use crate::kind::Kind;
 use crate::steps::event_steps;
 
-/// Handles that a guest may have for each object of the host that it may have:
-/// what arrives on a connection, what is sent, how either ended, and what waits
-/// for that are handles, too.
+/// Handles that a guest may have for each host object that it may have. What
+/// arrives on a connection, what is sent, how either ended, and what waits for
+/// that are handles, too.
 const HANDLES: usize = 8;
 
-/// A component, ready to make instances of.
+/// A component, ready to be instantiated.
 pub(crate) struct Program {
     engine: Engine,
     pre: InstancePre<AsyncState>,
     pub(super) entry: Entry,
 }
 
-/// What is called.
+/// The export to call.
 pub(super) enum Entry {
     Streams(stream_handler::GuestIndices),
     /// `wasi:http/incoming-handler@0.2`.
@@ -45,10 +45,10 @@ impl fmt::Debug for Program {
 }
 
 impl Program {
-    /// A program of some kind.
+    /// Makes a program of a kind.
     ///
     /// # Errors
-    /// What it exports is not of the form that its name promises.
+    /// Fails if an export is not of the type that its name promises.
     pub(crate) fn new(
         engine: Engine,
         pre: InstancePre<AsyncState>,
@@ -87,7 +87,7 @@ impl Program {
     /// Makes an instance.
     ///
     /// # Errors
-    /// The pool is used up, or the instance's start traps.
+    /// Fails if the pool is used up, or if the guest's start traps.
     pub(super) async fn instantiate(
         &self,
         state: AsyncState,
@@ -99,11 +99,12 @@ impl Program {
         store.set_max_component_handles(most.saturating_mul(HANDLES));
         store.set_epoch_deadline(1);
         if self.is_command() {
-            // It may compute as long as it likes, but not keep the worker.
+            // A command may compute as long as it likes, but not keep the
+            // worker.
             store.epoch_deadline_async_yield_and_update(1);
         } else {
-            // A turn may take as long as an event. Another instance has its
-            // own in between.
+            // A turn may take as long as an event. Other instances get their
+            // turns in between.
             let most = event_steps(&store.data().env().net.limits);
             store.epoch_deadline_callback(move |mut store| {
                 let state = store.data_mut();
@@ -116,7 +117,8 @@ impl Program {
                 } else {
                     (state.turn, state.steps) = (turn, 0);
                     if !state.local.worker.thread.turns.is_overdue() {
-                        // The deadline is of a turn before, however long ago.
+                        // The deadline is from an earlier turn, however long
+                        // ago.
                         return Ok(UpdateDeadline::Continue(1));
                     }
                 }

@@ -1,4 +1,4 @@
-//! `response.new` of `wasi:http@0.3`, in place of wasmtime-wasi-http's: a body
+//! `response.new` of `wasi:http@0.3`, in place of wasmtime-wasi-http's. A body
 //! that is the stream of a file is handed back to the connection.
 
 use std::pin::Pin;
@@ -27,16 +27,16 @@ use crate::concurrent::files::Rest;
 use crate::concurrent::state::{AsyncState, Store};
 use crate::local::Local;
 
-/// What is read of a file at once for who wants its bytes.
+/// Read size in bytes for a file body that is taken as bytes.
 const PIECE: usize = 64 << 10;
 
 type Trailers = Result<Option<Resource<FieldMap>>, ErrorCode>;
 type Sent = Result<(), ErrorCode>;
 
-/// Gives the linker the function, in place of the one that is there.
+/// Replaces the function in the linker.
 ///
 /// # Errors
-/// The interface is not linked yet.
+/// Fails if the interface is not linked yet.
 pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result<()> {
     type Parameters = (
         Resource<FieldMap>,
@@ -88,14 +88,14 @@ fn of_file(
     Ok((response, FutureReader::new(store.as_context_mut(), sent)?))
 }
 
-/// Makes a guest's response one for the connection, with its trailers apart
-/// from its body: so the end of the body shows by itself, and the guest is told
-/// that it was sent even if it tells its trailers only after that. `told` says
-/// when it was sent. A body whose length is told shows its end, and is left as
-/// it is.
+/// Makes a guest's response one for the connection, and takes its trailers out
+/// of its body. So the end of the body shows by itself, and the guest learns
+/// that the body was sent even if it gives its trailers only after that. `told`
+/// resolves when the response was sent. A body of known length shows its end
+/// anyway, and is left as it is.
 ///
 /// # Errors
-/// The instance has too much of something.
+/// Fails if the instance holds too many handles.
 pub(crate) fn into_http(
     mut store: impl AsContextMut<Data = AsyncState>,
     response: Response,
@@ -148,14 +148,14 @@ impl FutureConsumer<AsyncState> for Passing {
         let mut outcome = None;
         source.read(store, &mut outcome)?;
         if let (Some(sender), Some(outcome)) = (self.0.take(), outcome) {
-            // The guest may not want to know.
+            // The guest may have dropped the future.
             let _ = sender.send(outcome);
         }
         Poll::Ready(Ok(()))
     }
 }
 
-/// Why a response was not sent, as a guest is told.
+/// Returns why a response was not sent, for the guest.
 fn code(error: &Error) -> ErrorCode {
     match error {
         Error::HttpResponseBodySize(size) => ErrorCode::HttpResponseBodySize(*size),
@@ -163,7 +163,7 @@ fn code(error: &Error) -> ErrorCode {
     }
 }
 
-/// Takes the guest's trailers.
+/// Passes on the guest's trailers.
 struct Telling(Option<oneshot::Sender<Result<Option<HeaderMap>, Failure>>>);
 
 impl FutureConsumer<AsyncState> for Telling {
@@ -194,7 +194,7 @@ impl FutureConsumer<AsyncState> for Telling {
 /// A body that is a file.
 struct FileBody {
     local: SendWrapper<Rc<Local>>,
-    /// `None` after its end.
+    /// `None` after the end of the file.
     file: Option<Rest>,
     ended: Option<Ended>,
 }
@@ -209,7 +209,7 @@ impl FileBody {
         }
     }
 
-    /// The next piece; `None` at the end.
+    /// Reads the next piece; `None` at the end.
     fn read(&mut self) -> Option<Result<Bytes, Error>> {
         let mut buffer = vec![0; PIECE];
         let read = self.file.as_mut()?.read(&mut buffer);
@@ -269,7 +269,7 @@ impl Body for FileBody {
         this.ended = None;
         Poll::Ready(match told {
             Ok(Ok(Some(trailers))) => Some(Ok(Frame::trailers(trailers))),
-            // An instance that ends without a word has no trailers.
+            // An instance that ends without giving trailers has none.
             Ok(Ok(None)) | Err(_) => None,
             Ok(Err(failure)) => Some(Err(of_failure(failure))),
         })

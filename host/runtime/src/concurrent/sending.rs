@@ -1,5 +1,5 @@
-//! Requests that guests send by `wasi:http`: what the policy allows, within
-//! bounds.
+//! HTTP requests that guests send by `wasi:http`: allowed by the policy, and
+//! limited in number and memory.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,11 +20,11 @@ use crate::concurrent::permissions::Permissions;
 use crate::local::Local;
 use crate::moving::Moving;
 
-/// The largest piece of a body that is copied out of a guest at once, bytes: so
-/// much of it, and a little more, may be in memory.
+/// Largest piece of a body copied out of a guest at once, in bytes. That much
+/// of a body, and a little more, may be in memory.
 const CHUNK: usize = 256 << 10;
 
-/// What `wasi:http` needs of an instance.
+/// State of an instance for `wasi:http`.
 pub(crate) struct Http {
     pub(super) context: WasiHttpCtx,
     pub(super) hooks: Hooks,
@@ -49,19 +49,19 @@ impl Http {
     }
 }
 
-/// Sends the requests of an instance, where the policy allows that.
+/// Sends the requests of an instance, if the policy allows it.
 pub(super) struct Hooks {
     local: SendWrapper<Rc<Local>>,
     health: SendWrapper<Rc<Health>>,
     permissions: Arc<Permissions>,
-    /// Requests that it may send besides those that are under way; made when
-    /// first used.
+    /// Places for further requests, besides those under way. Made when first
+    /// used.
     exchanges: Option<Arc<Semaphore>>,
-    /// Whether it wanted more, which is logged once.
+    /// True if the guest wanted more, which is logged once.
     refused: bool,
 }
 
-/// A response, and what sees to the rest of the connection.
+/// A response, and a future for the rest of the exchange.
 type SentRequest = HttpResult<(
     http::Response<WasiBody>,
     Box<dyn Future<Output = HttpResult<()>> + Send>,
@@ -103,7 +103,8 @@ impl Hooks {
 }
 
 impl WasiHttpHooks for Hooks {
-    /// What the guest made of the response is nothing to the peer.
+    /// Sends a request. What the guest makes of the response does not concern
+    /// the peer.
     fn send_request(
         &mut self,
         request: http::Request<WasiBody>,

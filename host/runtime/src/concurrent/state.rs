@@ -1,8 +1,8 @@
-//! What the host keeps for one instance of the async engine.
+//! The host's state of one async instance.
 //!
-//! wasmtime asks for store data that may go to another thread. An instance
-//! never does, and a worker's objects may not: [`SendWrapper`] promises the
-//! one and checks the other.
+//! wasmtime needs store data that may go to another thread. An instance never
+//! does, and a worker's objects must not: [`SendWrapper`] promises the one and
+//! checks the other.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::concurrent::sending::Http;
 use crate::local::{Env, Local};
 use crate::state::MemoryLimit;
 
-/// What a host function of a guest that awaits is given.
+/// Store access of a host function for async guests.
 pub(crate) type Store<'a> = StoreContextMut<'a, AsyncState>;
 
 /// The data of an instance's store.
@@ -30,11 +30,11 @@ pub(crate) struct AsyncState {
     pub(crate) health: SendWrapper<Rc<Health>>,
     pub(crate) memory: MemoryLimit,
     pub(crate) permissions: Arc<Permissions>,
-    /// The turn of its own in which it was last interrupted.
+    /// Turn of the instance in which it was last interrupted.
     pub(crate) turn: u64,
-    /// Steps of the epoch that passed in it.
+    /// Epoch steps that passed in that turn.
     pub(crate) steps: u32,
-    /// Made when first used: a handler of streams may never.
+    /// Made when first used: a handler of streams may never need it.
     context: Option<Box<WasiCtx>>,
     pub(crate) http: Http,
     pub(crate) table: ResourceTable,
@@ -64,8 +64,8 @@ impl AsyncState {
     }
 }
 
-/// How many objects of the host an instance may have: connections are counted
-/// besides.
+/// Returns how many host objects an instance may have: `--max-handles`, and its
+/// connections besides.
 pub(crate) fn most_resources(env: &Env) -> usize {
     let limits = &env.net.limits;
     let alone = env.isolation != Isolation::Worker && !env.is_program;

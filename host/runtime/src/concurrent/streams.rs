@@ -1,8 +1,8 @@
-//! The ends of a guest's streams that the host holds: they work on a
-//! transport directly, without a task or a buffer between.
+//! The host's ends of a guest's streams. They work on a transport directly,
+//! without a task or a buffer between.
 //!
 //! A stream that the host made and the guest passes back unread is recovered
-//! ([`StreamReader::try_into`]) and never reaches the guest at all.
+//! ([`StreamReader::try_into`]), and its data never reaches the guest.
 
 use std::any::{Any, TypeId};
 use std::pin::Pin;
@@ -26,18 +26,18 @@ use crate::bindings::netwasm::net::types;
 use crate::concurrent::files::Rest;
 use crate::convert::socket_error;
 
-/// What a host that reads such a stream gets at once, bytes. No host does but
-/// by recovering it.
+/// Buffer size for a host reader of such a stream, in bytes. Host code recovers
+/// the stream instead of reading it.
 const HOST_BUFFER: usize = 64 << 10;
 
-/// What a guest is told of a direction's end.
+/// How a direction ended, as the guest is told.
 type Told<E> = Result<(), E>;
 
-/// A connection's `receive`; without a connection, or the second time, the
-/// guest is told that this is not possible.
+/// A connection's `receive`. Without a connection, or the second time, the
+/// guest gets `invalid-state`.
 ///
 /// # Errors
-/// The instance has too much of something.
+/// Fails if the instance holds too many handles.
 pub(crate) fn begin_receive<E: FromConnection>(
     mut store: impl AsContextMut,
     stream: Option<Rc<Stream>>,
@@ -55,10 +55,10 @@ pub(crate) fn begin_receive<E: FromConnection>(
     })
 }
 
-/// A connection's `send`, in the same way.
+/// A connection's `send`, under the rules of [`begin_receive`].
 ///
 /// # Errors
-/// The instance has too much of something.
+/// Fails if the instance holds too many handles.
 pub(crate) fn begin_send<E: FromConnection>(
     mut store: impl AsContextMut,
     stream: Option<Rc<Stream>>,
@@ -82,7 +82,7 @@ pub(crate) fn begin_send<E: FromConnection>(
 pub(crate) trait FromConnection:
     ComponentType + Lower + Lift + Send + Sync + 'static
 {
-    /// What it calls this.
+    /// Converts the host's error.
     fn from_connection(error: ConnectionError) -> Self;
 }
 
@@ -103,12 +103,12 @@ fn invalid_state<E: FromConnection>() -> wasmtime::Result<Told<E>> {
 }
 
 async fn told<E: FromConnection>(outcome: oneshot::Receiver<Outcome>) -> wasmtime::Result<Told<E>> {
-    // It is always told before the connection is forgotten.
+    // The outcome is always sent before the connection is dropped.
     let outcome = outcome.await.unwrap_or(Err(ConnectionError::Aborted));
     Ok(outcome.map_err(E::from_connection))
 }
 
-/// Sends what a stream brings.
+/// Sends the data of a stream.
 fn send<S: AsContextMut>(
     mut store: S,
     to: Rc<Stream>,
@@ -132,7 +132,7 @@ fn send<S: AsContextMut>(
     data.pipe(&mut store, Sending(Some(SendWrapper::new(to))))
 }
 
-/// What arrives on a connection; none after its end.
+/// Data that arrives on a connection. `None` after its end.
 struct Receiving(Option<SendWrapper<Rc<Stream>>>);
 
 /// The connection of a [`Receiving`] that was passed back.
@@ -161,7 +161,7 @@ impl<D> StreamProducer<D> for Receiving {
             return Poll::Ready(Ok(StreamResult::Dropped));
         };
         let received = if destination.remaining(store.as_context_mut()) == Some(0) {
-            // The guest only asks whether there is something.
+            // The guest only asks whether data is ready.
             stream.transport().poll_receivable(cx).map(|()| None)
         } else {
             let mut destination = destination.as_direct(store, HOST_BUFFER);
@@ -201,7 +201,7 @@ impl<D> StreamProducer<D> for Receiving {
     }
 }
 
-/// Where what is to be sent goes; none once that is over.
+/// Destination of data to be sent. `None` once sending is over.
 struct Sending(Option<SendWrapper<Rc<Stream>>>);
 
 impl Drop for Sending {
@@ -248,7 +248,7 @@ impl<D> StreamConsumer<D> for Sending {
     }
 }
 
-/// A stream that is at its end.
+/// A stream at its end.
 pub(crate) struct NoStream;
 
 impl<D> StreamProducer<D> for NoStream {

@@ -1,9 +1,9 @@
-//! TCP sockets of `wasi:sockets@0.3`, in place of wasmtime-wasi's: a connected
-//! one is a [`Stream`] like those that the host accepts, so that what a guest
-//! passes from one to another is copied natively.
+//! TCP sockets of `wasi:sockets@0.3`, in place of wasmtime-wasi's. A connected
+//! socket is a [`Stream`] like those that the host accepts, so data that a
+//! guest passes from one to another is copied natively.
 //!
-//! The states are those of wasmtime-wasi: a socket is made, may be bound, and
-//! then listens or connects for the rest of its life.
+//! The states are those of wasmtime-wasi: a socket is created, may be bound,
+//! and then listens or connects for the rest of its life.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -39,7 +39,7 @@ use crate::concurrent::state::{AsyncState, Store};
 use crate::concurrent::streams;
 use crate::instance::Instance;
 
-/// Connections that the kernel keeps waiting, unless the guest says otherwise.
+/// Length of the backlog, unless the guest sets another.
 const BACKLOG: i32 = 128;
 
 type SocketResult<T> = Result<T, ErrorCode>;
@@ -69,7 +69,7 @@ impl TcpSocket {
         };
         let socket = Socket::new(domain, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
-        // Small messages are sent at once; accepted sockets inherit it.
+        // Small messages are sent at once. Accepted sockets inherit this.
         socket.set_tcp_nodelay(true)?;
         if family == IpAddressFamily::Ipv6 {
             socket.set_only_v6(true)?;
@@ -117,7 +117,7 @@ impl TcpSocket {
         Ok(listener)
     }
 
-    /// Does something with the socket itself.
+    /// Runs `work` on the socket itself.
     fn with<R>(&self, work: impl FnOnce(SockRef<'_>) -> io::Result<R>) -> SocketResult<R> {
         let result = match &self.state {
             TcpState::Unbound(socket) | TcpState::Bound(socket) => work(SockRef::from(socket)),
@@ -160,7 +160,7 @@ impl TcpSocket {
         };
         match &self.state {
             TcpState::Unbound(_) | TcpState::Bound(_) => {}
-            // listen(2) again changes it.
+            // Calling listen(2) again changes the backlog.
             TcpState::Listening(_) => self.with(|socket| socket.listen(backlog))?,
             _ => return Err(ErrorCode::InvalidState),
         }
@@ -176,7 +176,7 @@ impl TcpSocket {
         if value == 0 {
             return Err(ErrorCode::InvalidArgument);
         }
-        // What Linux takes: whole seconds up to i16::MAX.
+        // Linux takes whole seconds, up to `i16::MAX`.
         let seconds = value.div_ceil(1_000_000_000).clamp(1, 32_767);
         let keepalive = set(TcpKeepalive::new(), Duration::from_secs(seconds));
         self.with(|socket| socket.set_tcp_keepalive(&keepalive))
@@ -209,11 +209,11 @@ impl Drop for TcpSocket {
     }
 }
 
-/// Whether a socket of a family may use such an address at all.
+/// True if sockets of a family can use an address of this kind at all.
 fn is_valid(address: SocketAddr, family: IpAddressFamily) -> bool {
     let fits = match (address.ip(), family) {
         (IpAddr::V4(_), IpAddressFamily::Ipv4) => true,
-        // An IPv4 address in IPv6 clothes would evade the policy.
+        // An IPv4 address in the form of IPv6 would evade the policy.
         (IpAddr::V6(ip), IpAddressFamily::Ipv6) => {
             ip.to_ipv4().is_none() || ip.is_loopback() || ip.is_unspecified()
         }
@@ -226,10 +226,10 @@ fn is_valid(address: SocketAddr, family: IpAddressFamily) -> bool {
     fits && unicast
 }
 
-/// Gives the linker `tcp-socket`, in place of the one that is there.
+/// Replaces `tcp-socket` in the linker.
 ///
 /// # Errors
-/// The interface is not linked yet.
+/// Fails if the interface is not linked yet.
 pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     let added = add_tcp_socket(&mut linker.instance("wasi:sockets/types@0.3.0")?);
@@ -239,7 +239,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result
 
 type Handle = Resource<TcpSocket>;
 
-/// Links methods that look at a socket or set something of it.
+/// Links methods that query a socket or set an option of it.
 macro_rules! link_methods {
     ($linker:ident: $($name:literal => |$socket:ident $(, $argument:ident: $type:ty)*| $body:expr;)*) => {$(
         $linker.func_wrap(
@@ -337,7 +337,7 @@ fn add_tcp_socket(l: &mut LinkerInstance<'_, AsyncState>) -> wasmtime::Result<()
         "get-keep-alive-count" => |socket| socket.with(|it| it.tcp_keepalive_retries());
         "set-keep-alive-count" => |socket, count: u32| match count {
             0 => Err(ErrorCode::InvalidArgument),
-            // What Linux takes.
+            // Linux takes at most 127.
             count => socket.with(|it| {
                 it.set_tcp_keepalive(&TcpKeepalive::new().with_retries(count.min(127)))
             }),
@@ -362,7 +362,8 @@ fn nanoseconds(time: Duration) -> Nanoseconds {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Linux doubles the sizes of buffers that it is given: socket(7).
+/// Halves a buffer size, because Linux doubles the sizes that it is given:
+/// socket(7).
 fn halved(size: usize) -> u64 {
     size as u64 / 2
 }
@@ -371,7 +372,7 @@ fn buffer(size: u64) -> usize {
     usize::try_from(size).map_or(i32::MAX as usize, |size| size.min(i32::MAX as usize))
 }
 
-/// The connection of a socket; `None` where it has none.
+/// Returns the connection of a socket; `None` if it has none.
 fn connected(store: &Store<'_>, socket: &Handle) -> wasmtime::Result<Option<Rc<Stream>>> {
     Ok(match &store.data().table.get(socket)?.state {
         TcpState::Connected(stream) => Some(Rc::clone(stream)),
@@ -408,7 +409,7 @@ async fn connect(
     })
 }
 
-/// The socket that is to connect, if it may.
+/// Takes a socket that is to connect, if it may.
 fn begin_connect(
     state: &mut AsyncState,
     handle: &Handle,
@@ -434,7 +435,7 @@ fn begin_connect(
     )
 }
 
-/// Takes a connection that was made.
+/// Turns an established connection into a stream.
 fn adopt(
     state: &AsyncState,
     connected: Result<io::Result<Dialed>, ConnectionError>,
@@ -446,7 +447,7 @@ fn adopt(
     Ok(drive(state, &dialed.into_transport(&local.worker.thread)))
 }
 
-/// Has a connection's own task see to it.
+/// Makes a connection's stream, and starts the task that drives it.
 pub(super) fn drive(state: &AsyncState, transport: &Rc<Transport>) -> Rc<Stream> {
     let stream = Stream::new(transport, &state.health);
     let driver: Driver<Instance> = Driver::streaming(Rc::clone(transport), Rc::clone(&stream));
@@ -490,7 +491,7 @@ fn listen(
     })
 }
 
-/// The connections of a listening socket, until the run drains.
+/// Connections of a listener, until graceful shutdown begins.
 struct Accepting {
     incoming: SendWrapper<Incoming>,
     family: IpAddressFamily,

@@ -13,7 +13,8 @@ impl files::Host for State {}
 /// Opens a file for a guest, if a `--dir` holds it.
 ///
 /// # Errors
-/// See [`netwasm_net::files::Roots::open_file`].
+/// Fails with `AccessDenied` if no `--dir` holds it, and as
+/// [`netwasm_net::files::Roots::open_file`] does.
 pub(crate) fn open(state: &State, path: &str) -> Result<File, ConnectionError> {
     let env = &state.local.env;
     if !env.roots.hold(path) {

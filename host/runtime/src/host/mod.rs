@@ -1,5 +1,5 @@
-//! What a guest may call, an interface a file. Thin: look the handle up, call
-//! the core, convert.
+//! Host functions for event guests, one file per interface. Thin: look the
+//! handle up, call the core, convert.
 
 mod connector;
 pub(crate) mod files;
@@ -14,10 +14,10 @@ use wasmtime::component::{HasSelf, Linker};
 use crate::bindings::{Everything, netwasm};
 use crate::state::State;
 
-/// Gives the linker all of the package's imports.
+/// Adds all imports of the package to the linker.
 ///
 /// # Errors
-/// Two of them have one name.
+/// Fails if two of them have one name.
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     Everything::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     transports::add_to_linker(linker)

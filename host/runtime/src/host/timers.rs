@@ -11,7 +11,7 @@ impl Host for State {
             async move {
                 tokio::time::sleep(Duration::from_nanos(delay)).await;
                 if let Some(instance) = instance.upgrade() {
-                    // A trap was logged.
+                    // A trap is already logged.
                     let _ = instance.timer_fired(id);
                 }
             }

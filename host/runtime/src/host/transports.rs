@@ -11,9 +11,9 @@ use crate::bindings::netwasm::net::types::{ConnectionInfo, ErrorCode, IpSocketAd
 use crate::handles::{DatagramHandle, FileHandle, TransportHandle};
 use crate::state::State;
 
-/// Puts the calls that carry many bytes in place of the generated ones: these
-/// read the guest's memory where it lies, so that a write goes from there to
-/// the socket without a copy.
+/// Replaces the generated functions that carry many bytes. These read the
+/// guest's memory in place, so a write goes from there to the socket without a
+/// copy.
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     let mut interface = linker.instance("netwasm:net/transports@0.1.0")?;

@@ -1,4 +1,5 @@
-//! `wasi:filesystem/types`: files, on the spot; but for what may take long.
+//! `wasi:filesystem/types`: files are read and written at once; `sync` has a
+//! timeout.
 
 use std::fs;
 use std::io;
@@ -17,7 +18,7 @@ use wasmtime_wasi::p2::{FsResult, IoError};
 
 use super::{Wasi, WasiHost, at_once, drop_handle, files};
 
-/// `result<_, error-code>` as the guest gets it.
+/// Converts a result to `result<_, error-code>` for the guest.
 fn file_result<R>(result: FsResult<R>) -> wasmtime::Result<(Result<R, types::ErrorCode>,)> {
     Ok((match result {
         Ok(value) => Ok(value),
@@ -25,8 +26,8 @@ fn file_result<R>(result: FsResult<R>) -> wasmtime::Result<(Result<R, types::Err
     },))
 }
 
-/// Links methods of `descriptor`, each to the method of [`HostDescriptor`]
-/// that implements it, which is given the handle and these arguments.
+/// Links methods of `descriptor`, each to the method of [`HostDescriptor`] that
+/// implements it. Passes on the handle and these arguments.
 macro_rules! link_descriptor_methods {
     ($linker:ident: $($name:literal => $method:ident($($argument:ident: $type:ty),*);)*) => {$(
         $linker.func_wrap(
@@ -161,9 +162,9 @@ pub(super) fn add_to_linker<T: WasiHost>(l: &mut LinkerInstance<'_, T>) -> wasmt
     )
 }
 
-/// Whether to open what the path leads to. Opening a pipe waits for its other
-/// end, and a device may do anything: neither is for a thread that serves
-/// others. A path that leads nowhere is for `open` to judge.
+/// Returns false if the path leads to a pipe or a device. Opening a pipe waits
+/// for its other end, and a device may do anything: neither suits a thread that
+/// serves others. A path that leads nowhere is left to `open` to judge.
 pub(super) fn may_open(
     files: &mut WasiFilesystemCtxView<'_>,
     directory: &Resource<Descriptor>,
@@ -182,9 +183,9 @@ pub(super) fn may_open(
     }))
 }
 
-/// True if another program has a lease on the file (fcntl(2), `F_SETLEASE`):
-/// opening it would wait until that lets go of it, for up to 45 seconds. It is
-/// told to by the attempt.
+/// True if another program has a lease on the file (fcntl(2), `F_SETLEASE`).
+/// Opening it would wait until that program lets go of it, for up to 45
+/// seconds. The attempt made here tells that program to let go.
 fn is_leased(
     files: &WasiFilesystemCtxView<'_>,
     directory: &Resource<Descriptor>,
@@ -215,8 +216,8 @@ fn is_leased(
     Ok(opened.is_err_and(|errno| errno == Errno::AGAIN))
 }
 
-/// Waits for the disk, on a thread of its own: the worker goes on, with a trap,
-/// once that has taken as long as an event may.
+/// Waits for the disk on a separate thread. Once that has taken as long as an
+/// event may, the guest traps and the worker goes on.
 fn sync(
     wasi: &Wasi,
     descriptor: &Resource<Descriptor>,
@@ -234,7 +235,7 @@ fn sync(
     };
     let (done, result) = mpsc::channel();
     let waiting = move || {
-        // After the trap nobody wants to know.
+        // After the trap, nobody receives the result.
         let _ = done.send(wait(&file));
     };
     if let Err(error) = thread::Builder::new().name("sync".into()).spawn(waiting) {

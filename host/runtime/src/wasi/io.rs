@@ -1,5 +1,5 @@
-//! `wasi:io` and `wasi:clocks/monotonic-clock`: streams that are ready at all
-//! times, and timers that are or are not.
+//! `wasi:io` and `wasi:clocks/monotonic-clock`: streams that are always ready,
+//! and timers that are due or not.
 
 use std::time::{Duration, Instant};
 
@@ -11,12 +11,12 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, IoError, StreamError, S
 
 use super::{MAX_TRANSFER, WasiHost, at_once, clocks, drop_handle, table};
 
-/// What a guest may ask the readiness of: a stream, always ready, or a timer.
+/// A WASI pollable: a stream, always ready, or a timer.
 #[derive(Clone, Copy)]
 enum Pollable {
     Stream,
     Timer {
-        /// `None` is later than the clock can tell.
+        /// `None` if later than the clock can express.
         due: Option<Instant>,
     },
 }
@@ -128,7 +128,7 @@ pub(super) fn add_error<T: WasiHost>(l: &mut LinkerInstance<'_, T>) -> wasmtime:
     )
 }
 
-/// `result<_, stream-error>` as the guest gets it.
+/// Converts a result to `result<_, stream-error>` for the guest.
 fn stream_result<R>(
     table: &mut ResourceTable,
     result: StreamResult<R>,
@@ -143,8 +143,8 @@ fn stream_result<R>(
     },))
 }
 
-/// Reads at once, which for a file is its blocking way: the other one would
-/// make a thread read while the guest waits.
+/// Reads at once. For a file, that takes `blocking_read`: `read` would start a
+/// thread to read while the guest waits.
 pub(super) fn read(
     table: &mut ResourceTable,
     stream: &Resource<DynInputStream>,
@@ -153,7 +153,7 @@ pub(super) fn read(
     let stream = table.get_mut(stream)?;
     let len = usize::try_from(len).map_or(MAX_TRANSFER, |len| len.min(MAX_TRANSFER));
     let bytes = if len == 0 {
-        // The blocking way takes a read of nothing for the end of the file.
+        // `blocking_read` takes a read of nothing for the end of the file.
         stream.read(0)?
     } else {
         at_once(stream.blocking_read(len)).map_err(StreamError::Trap)??
@@ -198,8 +198,8 @@ pub(super) fn splice(
     Ok(spliced)
 }
 
-/// As every stream is ready, what blocks and what does not are the same here,
-/// and each is linked under both names.
+/// Links `input-stream`. Every stream is always ready, so a function that
+/// blocks and its counterpart are one, linked under both names.
 pub(super) fn add_input_stream<T: WasiHost>(l: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
     type Handle = Resource<DynInputStream>;
 
@@ -236,7 +236,7 @@ pub(super) fn add_input_stream<T: WasiHost>(l: &mut LinkerInstance<'_, T>) -> wa
     )
 }
 
-/// See [`add_input_stream`].
+/// Links `output-stream`; see [`add_input_stream`].
 pub(super) fn add_output_stream<T: WasiHost>(
     l: &mut LinkerInstance<'_, T>,
 ) -> wasmtime::Result<()> {

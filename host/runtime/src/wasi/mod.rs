@@ -1,25 +1,24 @@
 //! WASI 0.2 for event guests.
 //!
 //! A handler is a synchronous call on a thread that serves many connections,
-//! inside a tokio runtime. There it must not wait, and it could not:
-//! `wasmtime_wasi::p2::add_to_linker_sync` turns whatever is asynchronous
-//! underneath into `Handle::block_on`, which panics inside a runtime. It also
-//! asks for store data that is `Send`, and a worker's is not.
+//! inside a tokio runtime. It must not wait there, and it could not:
+//! `wasmtime_wasi::p2::add_to_linker_sync` turns async functions into
+//! `Handle::block_on`, which panics inside a runtime. It also needs store data
+//! that is `Send`, and a worker's is not.
 //!
-//! So the interfaces that never wait are wasmtime-wasi's, and the three that
+//! So wasmtime-wasi provides the interfaces that never wait. The three that
 //! may, `wasi:io`, `wasi:filesystem/types` and `wasi:clocks/monotonic-clock`,
 //! are linked here, under these rules:
 //!
-//! - Every stream is ready at all times. Standard input is at its end,
-//!   standard output and error go to the log, and files are read and written
-//!   on the spot, as `read` and `write` on a regular file are. A thread waits
-//!   for `sync`, and the handler for the thread, no longer than an event may
-//!   take.
-//! - A timer is ready or it is not. To wait for one that is not, as
-//!   `std::thread::sleep` does, is a trap that says what to do instead.
-//! - Files that may keep `open` waiting (pipes, devices, files on which another
+//! - Every stream is always ready. Standard input is at its end, standard
+//!   output and error go to the log, and files are read and written at once, as
+//!   `read` and `write` on a regular file are. For `sync`, a thread waits, and
+//!   the handler waits for the thread, no longer than an event may take.
+//! - A timer is due or it is not. Waiting for one that is not due, as
+//!   `std::thread::sleep` does, traps with advice on what to do instead.
+//! - Files that may block `open` (pipes, devices, files on which another
 //!   program has a lease) are not opened.
-//! - `wasi:cli/exit` ends the instance; with a failure it is a trap. See
+//! - `wasi:cli/exit` ends the instance. With a failure, it traps. See
 //!   [`has_exited`] and [`reason`].
 //! - There is no `wasi:sockets`: the host owns all sockets.
 
@@ -48,26 +47,26 @@ use netwasm_base::error::Error;
 use crate::concurrent::permissions::Permissions;
 use crate::guest_log::GuestLog;
 
-/// The version that is linked; guests of any 0.2 find it.
+/// Version that is linked. Guests of any 0.2 find it.
 const VERSION: &str = "0.2.12";
 
-/// What one `write` may bring and one `read` yields at most, bytes.
+/// Largest `write` and largest result of a `read`, in bytes.
 const MAX_TRANSFER: usize = 64 * 1024;
 
-/// What one call for random bytes of WASI 0.3 yields at most, bytes: there,
-/// fewer than were asked for will do. See [`random`] for 0.2.
+/// Largest result of one call for random bytes of WASI 0.3, in bytes. There,
+/// fewer bytes than requested are allowed. See [`random`] for 0.2.
 const MAX_RANDOM: u64 = 64 * 1024;
 
 /// Store data through which a guest reaches WASI.
 pub(crate) trait WasiHost: 'static {
-    /// This instance's WASI.
+    /// Returns this instance's WASI.
     fn wasi(&mut self) -> &mut Wasi;
 
-    /// The memory that the instance may have, bytes.
+    /// Returns the memory limit of the instance in bytes.
     fn max_memory(&self) -> usize;
 }
 
-/// What all instances of a guest are given alike: made once, cheap to clone.
+/// Setup that all instances of a guest share. Made once, cheap to clone.
 #[derive(Clone)]
 pub(crate) struct WasiSetup(Arc<Setup>);
 
@@ -79,10 +78,10 @@ impl std::fmt::Debug for WasiSetup {
 
 struct Setup {
     guest: GuestConfig,
-    /// The directories, opened; instances share the descriptors.
+    /// Directories, opened. Instances share the descriptors.
     files: WasiFilesystemCtx,
     max_handles: usize,
-    /// How long a handler may wait for a disk.
+    /// Longest time that a handler may wait for a disk.
     event_timeout: Duration,
     log: GuestLog,
 }
@@ -90,12 +89,12 @@ struct Setup {
 impl WasiSetup {
     /// Opens the guest's directories. An instance may hold up to
     /// `limits.max_handles` WASI resources at once: files, streams, pollables.
-    /// Whatever may wait for
-    /// a disk, or for the other end of a pipe, does so on another thread where
-    /// the guest can await it, and on the spot where it cannot.
+    /// If the guest `awaits`, operations that may wait for a disk or for the
+    /// other end of a pipe run on another thread; otherwise they run in place.
     ///
     /// # Errors
-    /// [`Error::Directory`], naming it, where one cannot be opened.
+    /// Fails with [`Error::Directory`], naming the directory, if one cannot be
+    /// opened.
     pub(crate) fn new(
         guest: &GuestConfig,
         limits: &Limits,
@@ -126,8 +125,8 @@ impl WasiSetup {
         })))
     }
 
-    /// A context of an instance's own for guests that await, where calls may
-    /// wait. A command has the program's standard streams.
+    /// Makes the context of one async instance, whose calls may wait. A command
+    /// has the process's standard streams.
     pub(crate) fn concurrent_context(
         &self,
         command: bool,
@@ -143,7 +142,7 @@ impl WasiSetup {
             .envs(&guest.env)
             .max_random_size(MAX_RANDOM)
             .wall_clock(WallClock)
-            // What of them is allowed is asked for each address.
+            // `socket_addr_check` decides which addresses are allowed.
             .allow_tcp(true)
             .allow_udp(true);
         if command {
@@ -161,7 +160,7 @@ impl WasiSetup {
         context
     }
 
-    /// A context of an instance's own.
+    /// Makes the context of one event instance.
     fn context(&self) -> WasiCtx {
         let Setup {
             guest, files, log, ..
@@ -193,7 +192,7 @@ impl HostWallClock for WallClock {
     }
 }
 
-/// One instance's WASI. Costs next to nothing until the guest first uses it.
+/// WASI of one instance. Costs next to nothing until the guest first uses it.
 pub(crate) struct Wasi {
     setup: WasiSetup,
     context: Option<Box<WasiCtx>>,
@@ -201,7 +200,7 @@ pub(crate) struct Wasi {
 }
 
 impl Wasi {
-    /// WASI for a new instance.
+    /// Makes WASI for a new instance.
     pub(crate) fn new(setup: WasiSetup) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(setup.0.max_handles);
@@ -212,7 +211,7 @@ impl Wasi {
         }
     }
 
-    /// The instance's context and resources.
+    /// Returns the instance's context and resources.
     pub(crate) fn view(&mut self) -> WasiCtxView<'_> {
         let Self {
             setup,
@@ -224,13 +223,13 @@ impl Wasi {
     }
 }
 
-/// True if a call ended since the guest exited with success: it is done, and
-/// has not failed.
+/// True if a call ended because the guest exited with success, which is no
+/// failure.
 pub(crate) fn has_exited(error: &wasmtime::Error) -> bool {
     matches!(error.downcast_ref(), Some(I32Exit(0)))
 }
 
-/// Why a call ended, where an error of this module says it less well than this.
+/// Returns why a call ended, if that says more than the error's own text.
 pub(crate) fn reason(error: &wasmtime::Error) -> Option<String> {
     if let Some(I32Exit(code)) = error.downcast_ref() {
         return Some(format!("the guest exited with code {code}"));
@@ -247,7 +246,7 @@ pub(crate) fn reason(error: &wasmtime::Error) -> Option<String> {
 /// `wasi:random`.
 ///
 /// # Errors
-/// One of them is linked already.
+/// Fails if one of them is already linked.
 pub(crate) fn add_to_linker<T: WasiHost>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     let l = linker;
     cli::environment::add_to_linker::<T, WasiCli>(l, cli)?;
@@ -314,7 +313,7 @@ fn instance<'a, T>(
     linker.instance(&format!("{name}@{VERSION}"))
 }
 
-/// Ends a handle of a guest's.
+/// Drops a guest's handle.
 fn drop_handle<T: WasiHost, R: Send + 'static>(
     mut store: StoreContextMut<'_, T>,
     handle: u32,
@@ -323,10 +322,10 @@ fn drop_handle<T: WasiHost, R: Send + 'static>(
     Ok(())
 }
 
-/// The value of a future that needs no waiting.
+/// Returns the value of a future that needs no waiting.
 ///
 /// # Errors
-/// It does need it. That traps, rather than block the worker.
+/// Fails if the future is not ready. That traps rather than blocks the worker.
 fn at_once<F: Future>(future: F) -> wasmtime::Result<F::Output> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => Ok(value),

@@ -1,8 +1,8 @@
 //! `get-random-bytes` and `get-insecure-random-bytes` of `wasi:random@0.2`,
-//! which promise as many bytes as are asked for.
+//! which must return as many bytes as requested.
 //!
-//! wasmtime-wasi makes each byte of a number of its own: 64 MiB take longer
-//! than an event may, and nothing interrupts that.
+//! wasmtime-wasi draws a separate number for each byte: 64 MiB take longer than
+//! an event may, and nothing interrupts that.
 
 use rustls::crypto::aws_lc_rs;
 use wasmtime::StoreContextMut;
@@ -10,13 +10,13 @@ use wasmtime::component::Linker;
 
 use super::instance;
 
-/// What one call yields at most, bytes; wasmtime's own limit.
+/// Largest result of one call in bytes; wasmtime's own limit.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// Gives the linker both functions, in place of those that are there.
+/// Replaces both functions in the linker.
 ///
 /// # Errors
-/// They are not linked yet.
+/// Fails if they are not linked yet.
 pub(crate) fn add_to_linker<T: 'static>(
     linker: &mut Linker<T>,
     max_memory: impl Fn(&T) -> usize + Copy + Send + Sync + 'static,
@@ -37,8 +37,10 @@ pub(crate) fn add_to_linker<T: 'static>(
     Ok(())
 }
 
+/// Returns random bytes.
+///
 /// # Errors
-/// They are more than a guest may have, or the system has none.
+/// Fails if they exceed the guest's limit, or if the system has none.
 fn bytes(len: u64, max_memory: usize) -> wasmtime::Result<Vec<u8>> {
     let most = MAX_BYTES.min(max_memory as u64);
     let len = usize::try_from(len).unwrap_or(usize::MAX);

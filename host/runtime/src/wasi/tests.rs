@@ -15,7 +15,7 @@ use super::filesystem::may_open;
 use super::io::{read, write, write_zeroes};
 use super::*;
 
-/// Waits for a timer: `sleep: func(nanoseconds: u64)`.
+/// A component that waits for a timer: `sleep: func(nanoseconds: u64)`.
 const SLEEPER: &str = r#"(component
     (import "wasi:io/poll@0.2.0" (instance $poll
         (export "pollable" (type $p (sub resource)))
@@ -36,7 +36,7 @@ const SLEEPER: &str = r#"(component
         (export "block" (func $block))))))
     (func (export "sleep") (param "nanoseconds" u64) (canon lift (core func $i "sleep"))))"#;
 
-/// Leaves the program: `leave: func()`.
+/// A component that exits with a failure: `leave: func()`.
 const LEAVER: &str = r#"(component
     (import "wasi:cli/exit@0.2.0" (instance $cli
         (export "exit" (func (param "status" (result))))))
@@ -47,7 +47,7 @@ const LEAVER: &str = r#"(component
     (core instance $i (instantiate $m (with "" (instance (export "exit" (func $exit))))))
     (func (export "leave") (canon lift (core func $i "leave"))))"#;
 
-/// Takes handles to standard output and keeps them:
+/// A component that takes handles to standard output and keeps them:
 /// `hoard: func(handles: u32)`.
 const HOARDER: &str = r#"(component
     (import "wasi:io/streams@0.2.0" (instance $io
@@ -69,7 +69,7 @@ const HOARDER: &str = r#"(component
 
 struct State {
     wasi: Wasi,
-    // As a worker's store data: not `Send`.
+    // Not `Send`, like a worker's store data.
     _worker: Rc<()>,
 }
 
@@ -111,8 +111,8 @@ fn directory(host: &Path, writable: bool) -> Directory {
     }
 }
 
-/// Calls a component's function from a task of a current-thread runtime,
-/// as a worker does.
+/// Calls a component's function from a task of a current-thread runtime, as a
+/// worker does.
 fn call<P>(component: &str, function: &str, parameters: P) -> wasmtime::Result<()>
 where
     P: ComponentNamedList + Lower + Lift + 'static,
