@@ -692,8 +692,10 @@ fn strangers_are_not_heard_where_nobody_listens() {
     let stranger = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let friend = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let allowed = friend.local_addr().expect("an address").to_string();
-    let server = probe(&["--allow-udp", &allowed]);
+    let server = probe(&["--allow-udp", &allowed, "--allow-listen", "127.0.0.2:0"]);
     let mut peer = session(&server);
+    // Another socket may listen; this one may not.
+    assert_eq!(peer.ask("bind 127.0.0.2:0"), "ok");
     assert_eq!(peer.ask("bind 127.0.0.1:0"), "ok");
     let address = peer.ask("socket-address");
     for (socket, message) in [(&stranger, "strange"), (&friend, "known")] {

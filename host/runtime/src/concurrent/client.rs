@@ -248,11 +248,10 @@ impl HostDatagramSocketWithStore<AsyncState> for HasSelf<AsyncState> {
                     Err(error) => return Ok(Err(error.into())),
                 };
                 // The policy judged the peer of a connected socket when it was
-                // connected. Strangers are dropped unless the instance may
-                // listen.
-                if socket.peer().is_some()
-                    || caller.permissions.allows(from, SocketAddrUse::UdpReceive)
-                {
+                // connected.
+                let allowed = socket.peer().is_some()
+                    || (socket.local()).is_ok_and(|local| caller.permissions.receives(local, from));
+                if allowed {
                     let from = from.into();
                     return Ok(Ok(Datagram { data, from }));
                 }

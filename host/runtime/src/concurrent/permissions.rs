@@ -26,8 +26,9 @@ pub(crate) struct Permissions {
 struct Known {
     /// Resolved names. A name's rule holds for its addresses.
     names: Resolved,
-    /// True if a socket may take datagrams from anybody: `--allow-listen` has
-    /// its address.
+    /// True if a socket of `wasi:sockets` may take datagrams from anybody:
+    /// `--allow-listen` has its address. wasmtime does not tell which socket a
+    /// datagram arrives at.
     listens: bool,
     /// Peers that sent a datagram to such a socket. They may be sent one.
     peers: VecDeque<SocketAddr>,
@@ -55,11 +56,7 @@ impl Permissions {
                 // sends.
                 if address.port() == 0 { Ok(()) } else { allowed }
             }
-            // If no rule names the port, the system picked it: binding to it
-            // would have been denied.
-            SocketAddrUse::TcpListen => policy
-                .listen(address)
-                .or_else(|_| policy.listen(SocketAddr::new(address.ip(), 0))),
+            SocketAddrUse::TcpListen => self.listen(address),
             SocketAddrUse::TcpAccept => Ok(()),
             SocketAddrUse::TcpConnect => policy.connect_address(address, &known.names),
             SocketAddrUse::UdpSend => {
@@ -84,6 +81,29 @@ impl Permissions {
         };
         drop(known);
         self.decide(decided).is_ok()
+    }
+
+    /// True if the socket bound to `local` may take a datagram: the guest may
+    /// send to its sender, or listen at that address. Then it may answer.
+    pub(crate) fn receives(&self, local: SocketAddr, from: SocketAddr) -> bool {
+        let mut known = self.known();
+        if self.env.policy.send_to(from, &known.names).is_ok() {
+            return true;
+        }
+        let listens = self.listen(local).is_ok();
+        if listens {
+            known.heard_from(from);
+        }
+        listens
+    }
+
+    /// Checks an address that a socket is bound to. If no rule names the port,
+    /// the system picked it: binding to it would have been denied.
+    fn listen(&self, local: SocketAddr) -> Result<(), Denied> {
+        let policy = &self.env.policy;
+        policy
+            .listen(local)
+            .or_else(|_| policy.listen(SocketAddr::new(local.ip(), 0)))
     }
 
     /// Checks that a connection to an endpoint may be begun. Logs a denial.
