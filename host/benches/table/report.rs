@@ -41,7 +41,7 @@ pub(crate) fn print(out: &mut impl Write, plan: &Plan, results: &[Done<'_>]) -> 
         writeln!(
             out,
             "Small requests beside bulk connections: the median, the 99th percentile and the most \
-             in ms, then what the bulk carries (MiB, datagrams or calls a second); ratio: \
+             in ms, then what the bulk carries (MiB, round trips of 128 KiB in TLS, datagrams or calls a second); ratio: \
              netwasm's by the rival's."
         )?;
     }

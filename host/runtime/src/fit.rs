@@ -1,6 +1,8 @@
 //! The exports and imports of a component: whether this host can run it, and
 //! what to tell the user if not.
 
+mod imports;
+
 use std::collections::BTreeSet;
 
 use netwasm_base::config::{ListenerConfig, ListenerKind};
@@ -10,48 +12,34 @@ use wasmtime::component::types::ComponentItem;
 
 use crate::kind::Kind;
 
+#[cfg(test)]
+pub(crate) use self::imports::{CONCURRENT_IMPORTS, EVENT_IMPORTS};
+pub(crate) use self::imports::unlinkable;
+
 /// The package whose handlers this host drives.
 const PACKAGE: &str = "netwasm:net";
 
-/// Handlers that listeners drive: the version line that this host speaks, the
-/// listeners' flags, and what arrives there.
-const LISTENING: [(&str, &str, &[ListenerKind], &str); 6] = [
+/// Handlers that listeners drive: the version line that this host speaks, and
+/// the listeners' flags.
+const LISTENING: [(&str, &str, &[ListenerKind]); 6] = [
     (
         "netwasm:net/tcp-handler",
         "0.1.",
         &[ListenerKind::Tcp, ListenerKind::Tls],
-        "byte-stream connections",
     ),
-    (
-        "netwasm:net/udp-handler",
-        "0.1.",
-        &[ListenerKind::Udp],
-        "datagrams",
-    ),
+    ("netwasm:net/udp-handler", "0.1.", &[ListenerKind::Udp]),
     (
         "netwasm:net/http-handler",
         "0.1.",
         &[ListenerKind::Http, ListenerKind::Https],
-        "HTTP requests",
     ),
     (
         STREAM_HANDLER,
         "0.1.",
         &[ListenerKind::Tcp, ListenerKind::Tls],
-        "byte-stream connections",
     ),
-    (
-        SERVICE,
-        "0.3.",
-        &[ListenerKind::Http, ListenerKind::Https],
-        "HTTP requests",
-    ),
-    (
-        PROXY,
-        "0.2.",
-        &[ListenerKind::Http, ListenerKind::Https],
-        "HTTP requests",
-    ),
+    (SERVICE, "0.3.", &[ListenerKind::Http, ListenerKind::Https]),
+    (PROXY, "0.2.", &[ListenerKind::Http, ListenerKind::Https]),
 ];
 
 /// The async handler of connections, in place of the event handler.
@@ -84,18 +72,6 @@ const LISTEN: [&str; 2] = [
 /// The export of a program.
 const RUN: &str = "wasi:cli/run";
 
-/// Owners of packages that belong to other kinds of hosts, and the hosts'
-/// names.
-const OTHER_HOSTS: [(&str, &str); 7] = [
-    ("fermyon", "Spin"),
-    ("spin", "Spin"),
-    ("fastly", "Fastly Compute"),
-    ("wasmcloud", "wasmCloud"),
-    ("golem", "Golem"),
-    ("edgee", "Edgee"),
-    ("zed", "Zed"),
-];
-
 /// Functions whose result arrives as an event: interface, function, and the
 /// handler that gets the result.
 const COMPLETING: [(&str, &str, &str); 3] = [
@@ -103,80 +79,6 @@ const COMPLETING: [(&str, &str, &str); 3] = [
     ("timers", "call-later", "timer-handler"),
     ("resolver", "resolve", "resolve-handler"),
 ];
-
-/// Imports for event guests: package, version line, and interfaces. The linker
-/// decides; this table is for error messages.
-pub(crate) const EVENT_IMPORTS: &[(&str, &str, &[&str])] = &[
-    (
-        PACKAGE,
-        "0.1.",
-        &[
-            "connector",
-            "files",
-            "http",
-            "log",
-            "resolver",
-            "timers",
-            "transports",
-            "types",
-        ],
-    ),
-    ("wasi:cli", "0.2.", CLI),
-    ("wasi:clocks", "0.2.", &["monotonic-clock", "wall-clock"]),
-    ("wasi:filesystem", "0.2.", &["preopens", "types"]),
-    ("wasi:io", "0.2.", &["error", "poll", "streams"]),
-    ("wasi:random", "0.2.", RANDOM),
-];
-
-/// Like [`EVENT_IMPORTS`], for async guests.
-pub(crate) const CONCURRENT_IMPORTS: &[(&str, &str, &[&str])] = &[
-    (PACKAGE, "0.1.", &["client", "log", "streams", "types"]),
-    ("wasi:cli", "0.2.", CLI),
-    ("wasi:cli", "0.3.", CLI),
-    ("wasi:cli", "0.3.", &["types"]),
-    ("wasi:clocks", "0.2.", &["monotonic-clock", "wall-clock"]),
-    (
-        "wasi:clocks",
-        "0.3.",
-        &["monotonic-clock", "system-clock", "types"],
-    ),
-    ("wasi:filesystem", "0.2.", &["preopens", "types"]),
-    ("wasi:filesystem", "0.3.", &["preopens", "types"]),
-    ("wasi:http", "0.2.", &["outgoing-handler", "types"]),
-    ("wasi:http", "0.3.", &["client", "types"]),
-    ("wasi:io", "0.2.", &["error", "poll", "streams"]),
-    ("wasi:random", "0.2.", RANDOM),
-    ("wasi:random", "0.3.", RANDOM),
-    (
-        "wasi:sockets",
-        "0.2.",
-        &[
-            "instance-network",
-            "ip-name-lookup",
-            "network",
-            "tcp",
-            "tcp-create-socket",
-            "udp",
-            "udp-create-socket",
-        ],
-    ),
-    ("wasi:sockets", "0.3.", &["ip-name-lookup", "types"]),
-];
-
-const CLI: &[&str] = &[
-    "environment",
-    "exit",
-    "stderr",
-    "stdin",
-    "stdout",
-    "terminal-input",
-    "terminal-output",
-    "terminal-stderr",
-    "terminal-stdin",
-    "terminal-stdout",
-];
-
-const RANDOM: &[&str] = &["insecure", "insecure-seed", "random"];
 
 /// Checks that this host drives the component, and that the listeners fit it.
 ///
@@ -194,44 +96,6 @@ pub(crate) fn check(
     let interface = Interface::of(component, engine);
     interface.check_world(kind)?;
     interface.check_listeners(kind, listeners)
-}
-
-/// Explains why the linker refuses a component: names all imports that this
-/// host lacks, or else repeats the linker's error.
-pub(crate) fn unlinkable(component: &Component, kind: Kind, error: &wasmtime::Error) -> String {
-    let ty = component.component_type();
-    let imports = ty.imports(component.engine());
-    let missing: Vec<&str> = imports
-        .map(|(name, _)| name)
-        .filter(|name| !provided(name, kind))
-        .collect();
-    if missing.is_empty() {
-        return format!("{error:#}");
-    }
-    let mut reason = format!(
-        "it imports what this host does not have: {}",
-        missing.join(", ")
-    );
-    let mut hints = BTreeSet::new();
-    let mut others = BTreeSet::new();
-    for name in missing {
-        match hint(name, kind) {
-            Some(hint) => drop(hints.insert(hint)),
-            None => drop(others.insert(belongs_to(name))),
-        }
-    }
-    for hint in hints {
-        reason.push_str("; ");
-        reason.push_str(hint);
-    }
-    if !others.is_empty() {
-        let others = Vec::from_iter(others).join(" and ");
-        reason.push_str(&format!(
-            "; build it without what belongs to {others}, or compose it with a component that \
-             exports that (`wac plug`)"
-        ));
-    }
-    reason
 }
 
 /// Imports and exports of a component, by name.
@@ -425,7 +289,7 @@ impl Interface {
         kind: Kind,
         listeners: &[ListenerConfig],
     ) -> Result<(), String> {
-        for (handler, _, kinds, _) in LISTENING {
+        for (handler, _, kinds) in LISTENING {
             if !is_asked_for(handler, kind) {
                 continue;
             }
@@ -436,9 +300,7 @@ impl Interface {
                 Some(listener) if !self.handles(handler) => {
                     let exported = LISTENING.iter().filter(|(other, ..)| self.handles(other));
                     let mut driven: Vec<String> = exported
-                        .map(|(other, _, kinds, _)| {
-                            format!("{other}, which {} drives", flags(kinds))
-                        })
+                        .map(|(other, _, kinds)| format!("{other}, which {} drives", flags(kinds)))
                         .collect();
                     if kind == Kind::Command {
                         driven.push(format!("{RUN}, which no listener drives"));
@@ -460,7 +322,7 @@ impl Interface {
 
     pub(crate) fn command(&self, kind: Kind, name: &str) -> String {
         let mut command = format!("netwasm run {}", quoted(name));
-        for (handler, _, kinds, _) in LISTENING {
+        for (handler, _, kinds) in LISTENING {
             if kind != Kind::Command && is_asked_for(handler, kind) && self.handles(handler) {
                 command.push_str(&format!(" {} 8888", kinds[0].flag()));
             }
@@ -534,79 +396,6 @@ fn is_run(name: &str) -> bool {
         let released = |line: &str| version.starts_with(line) && is_released(name);
         released("0.2.") || released("0.3.")
     })
-}
-
-/// Returns the imports that this host has for components of a kind.
-fn imports(kind: Kind) -> &'static [(&'static str, &'static str, &'static [&'static str])] {
-    match kind {
-        Kind::Events => EVENT_IMPORTS,
-        Kind::Streams | Kind::Proxy | Kind::Service | Kind::Command => CONCURRENT_IMPORTS,
-    }
-}
-
-/// True if this host has an import of this name and version.
-fn provided(import: &str, kind: Kind) -> bool {
-    let Some((bare, version)) = import.split_once('@') else {
-        return false;
-    };
-    let Some((package, interface)) = bare.split_once('/') else {
-        return false;
-    };
-    imports(kind).iter().any(|(name, line, interfaces)| {
-        *name == package
-            && version.starts_with(line)
-            && is_released(import)
-            && interfaces.contains(&interface)
-    })
-}
-
-/// Returns advice on a missing import, if this host has something like it.
-fn hint(import: &str, kind: Kind) -> Option<&'static str> {
-    let version = import.split_once('@').map_or("", |(_, version)| version);
-    let package = package(import);
-    let has_package = CONCURRENT_IMPORTS.iter().any(|(name, ..)| *name == package);
-    Some(match without_version(import) {
-        name if name.starts_with("netwasm:net/") => {
-            if !version.starts_with("0.1.") {
-                "this host has netwasm:net 0.1"
-            } else if provided(import, Kind::Events) {
-                "of netwasm:net, guests that await can use client, log, streams and types"
-            } else if provided(import, Kind::Streams) {
-                "handlers of events have transports in place of streams, and connector and \
-                 resolver in place of client"
-            } else {
-                "a newer netwasm has more of netwasm:net 0.1"
-            }
-        }
-        SERVICE | PROXY => {
-            "it is to stand before another handler: compose it with that (`wac plug`)"
-        }
-        name if is_sockets(name) && kind == Kind::Events => {
-            "sockets belong to the host: see netwasm:net/connector and resolver"
-        }
-        _ if has_package && !is_released(import) => {
-            "of WASI, this host has the released versions: build it anew with current tools"
-        }
-        _ if has_package && kind == Kind::Events => {
-            "of WASI, handlers of events can use version 0.2 of cli, clocks, filesystem, io and \
-             random"
-        }
-        _ if has_package => "of WASI, this host has versions 0.2 and 0.3",
-        _ => return None,
-    })
-}
-
-/// Returns the kind of host that an import of a foreign package belongs to.
-fn belongs_to(import: &str) -> &'static str {
-    let owner = package(import).split_once(':').map(|(owner, _)| owner);
-    let host = OTHER_HOSTS.iter().find(|(name, _)| Some(*name) == owner);
-    host.map_or("other hosts", |(_, host)| host)
-}
-
-/// Returns the package of an interface.
-fn package(interface: &str) -> &str {
-    let bare = without_version(interface);
-    bare.split_once('/').map_or(bare, |(package, _)| package)
 }
 
 /// Lists the flags of some kinds of listeners for a sentence.

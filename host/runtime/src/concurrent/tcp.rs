@@ -5,8 +5,10 @@
 //! The states are those of wasmtime-wasi: a socket is created, may be bound,
 //! and then listens or connects for the rest of its life.
 
+mod socket;
+
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,8 +16,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use send_wrapper::SendWrapper;
-use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
-use tokio::io::Interest;
+use socket2::{Socket, TcpKeepalive};
 use wasmtime::AsContextMut;
 use wasmtime::component::{
     Accessor, Destination, FutureReader, Linker, LinkerInstance, Resource, ResourceType,
@@ -26,205 +27,17 @@ use wasmtime_wasi::p3::bindings::sockets::types::{
 };
 use wasmtime_wasi::sockets::SocketAddrUse;
 
-use netwasm_base::address::Address;
 use netwasm_base::error::ConnectionError;
 use netwasm_net::connect::{self, Dialed};
 use netwasm_net::connection::Driver;
 use netwasm_net::incoming::Incoming;
-use netwasm_net::io::Watched;
 use netwasm_net::stream::Stream;
 use netwasm_net::transport::Transport;
 
 use crate::concurrent::state::{AsyncState, Store};
 use crate::concurrent::streams;
+use crate::concurrent::tcp::socket::{SocketResult, TcpSocket, TcpState, is_valid};
 use crate::instance::Instance;
-
-/// Length of the backlog, unless the guest sets another.
-const BACKLOG: i32 = 128;
-
-type SocketResult<T> = Result<T, ErrorCode>;
-
-/// The WIT resource `tcp-socket`.
-struct TcpSocket {
-    family: IpAddressFamily,
-    backlog: i32,
-    state: TcpState,
-}
-
-enum TcpState {
-    Unbound(Socket),
-    Bound(Socket),
-    Connecting,
-    Listening(SendWrapper<Rc<Watched>>),
-    Connected(SendWrapper<Rc<Stream>>),
-    /// Connecting failed.
-    Closed,
-}
-
-impl TcpSocket {
-    fn create(family: IpAddressFamily) -> io::Result<Self> {
-        let domain = match family {
-            IpAddressFamily::Ipv4 => Domain::IPV4,
-            IpAddressFamily::Ipv6 => Domain::IPV6,
-        };
-        let socket = Socket::new(domain, Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
-        // Small messages are sent at once. Accepted sockets inherit this.
-        socket.set_tcp_nodelay(true)?;
-        if family == IpAddressFamily::Ipv6 {
-            socket.set_only_v6(true)?;
-        }
-        Ok(Self {
-            family,
-            backlog: BACKLOG,
-            state: TcpState::Unbound(socket),
-        })
-    }
-
-    fn connected(stream: Rc<Stream>, family: IpAddressFamily) -> Self {
-        Self {
-            family,
-            backlog: BACKLOG,
-            state: TcpState::Connected(SendWrapper::new(stream)),
-        }
-    }
-
-    fn bind(&mut self, address: SocketAddr) -> SocketResult<()> {
-        let TcpState::Unbound(socket) = &self.state else {
-            return Err(ErrorCode::InvalidState);
-        };
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())?;
-        let TcpState::Unbound(socket) = std::mem::replace(&mut self.state, TcpState::Closed) else {
-            return Err(ErrorCode::InvalidState);
-        };
-        self.state = TcpState::Bound(socket);
-        Ok(())
-    }
-
-    fn listen(&mut self) -> SocketResult<Rc<Watched>> {
-        let (TcpState::Unbound(socket) | TcpState::Bound(socket)) = &self.state else {
-            return Err(ErrorCode::InvalidState);
-        };
-        socket.listen(self.backlog)?;
-        let (TcpState::Unbound(socket) | TcpState::Bound(socket)) =
-            std::mem::replace(&mut self.state, TcpState::Closed)
-        else {
-            return Err(ErrorCode::InvalidState);
-        };
-        let listener = Rc::new(Watched::new(socket.into(), Interest::READABLE)?);
-        self.state = TcpState::Listening(SendWrapper::new(Rc::clone(&listener)));
-        Ok(listener)
-    }
-
-    /// Runs `work` on the socket itself.
-    fn with<R>(&self, work: impl FnOnce(SockRef<'_>) -> io::Result<R>) -> SocketResult<R> {
-        let result = match &self.state {
-            TcpState::Unbound(socket) | TcpState::Bound(socket) => work(SockRef::from(socket)),
-            TcpState::Listening(listener) => work(SockRef::from(listener.fd())),
-            TcpState::Connected(stream) => match &stream.transport().core.borrow().socket {
-                Some(socket) => work(SockRef::from(socket.fd())),
-                None => return Err(ErrorCode::InvalidState),
-            },
-            TcpState::Connecting | TcpState::Closed => return Err(ErrorCode::InvalidState),
-        };
-        Ok(result?)
-    }
-
-    fn local_address(&self) -> SocketResult<IpSocketAddress> {
-        if matches!(self.state, TcpState::Unbound(_)) {
-            return Err(ErrorCode::InvalidState);
-        }
-        let address = self.with(|socket| socket.local_addr())?;
-        address
-            .as_socket()
-            .map(Into::into)
-            .ok_or(ErrorCode::InvalidState)
-    }
-
-    fn remote_address(&self) -> SocketResult<IpSocketAddress> {
-        let TcpState::Connected(stream) = &self.state else {
-            return Err(ErrorCode::InvalidState);
-        };
-        match stream.transport().peer() {
-            Address::Ip(address) => Ok((*address).into()),
-            Address::Unix(_) => Err(ErrorCode::InvalidState),
-        }
-    }
-
-    fn set_backlog(&mut self, size: u64) -> SocketResult<()> {
-        let backlog = match i32::try_from(size) {
-            Ok(0) => return Err(ErrorCode::InvalidArgument),
-            Ok(size) => size,
-            Err(_) => i32::MAX,
-        };
-        match &self.state {
-            TcpState::Unbound(_) | TcpState::Bound(_) => {}
-            // Calling listen(2) again changes the backlog.
-            TcpState::Listening(_) => self.with(|socket| socket.listen(backlog))?,
-            _ => return Err(ErrorCode::InvalidState),
-        }
-        self.backlog = backlog;
-        Ok(())
-    }
-
-    fn set_keepalive(
-        &self,
-        value: Nanoseconds,
-        set: impl FnOnce(TcpKeepalive, Duration) -> TcpKeepalive,
-    ) -> SocketResult<()> {
-        if value == 0 {
-            return Err(ErrorCode::InvalidArgument);
-        }
-        // Linux takes whole seconds, up to `i16::MAX`.
-        let seconds = value.div_ceil(1_000_000_000).clamp(1, 32_767);
-        let keepalive = set(TcpKeepalive::new(), Duration::from_secs(seconds));
-        self.with(|socket| socket.set_tcp_keepalive(&keepalive))
-    }
-
-    fn hop_limit(&self) -> SocketResult<u8> {
-        let limit = self.with(|socket| match self.family {
-            IpAddressFamily::Ipv4 => socket.ttl_v4(),
-            IpAddressFamily::Ipv6 => socket.unicast_hops_v6(),
-        })?;
-        u8::try_from(limit).map_err(|_| ErrorCode::NotSupported)
-    }
-
-    fn set_hop_limit(&self, limit: u8) -> SocketResult<()> {
-        if limit == 0 {
-            return Err(ErrorCode::InvalidArgument);
-        }
-        self.with(|socket| match self.family {
-            IpAddressFamily::Ipv4 => socket.set_ttl_v4(limit.into()),
-            IpAddressFamily::Ipv6 => socket.set_unicast_hops_v6(limit.into()),
-        })
-    }
-}
-
-impl Drop for TcpSocket {
-    fn drop(&mut self) {
-        if let TcpState::Connected(stream) = &self.state {
-            stream.release();
-        }
-    }
-}
-
-/// True if sockets of a family can use an address of this kind at all.
-fn is_valid(address: SocketAddr, family: IpAddressFamily) -> bool {
-    let fits = match (address.ip(), family) {
-        (IpAddr::V4(_), IpAddressFamily::Ipv4) => true,
-        // An IPv4 address in the form of IPv6 would evade the policy.
-        (IpAddr::V6(ip), IpAddressFamily::Ipv6) => {
-            ip.to_ipv4().is_none() || ip.is_loopback() || ip.is_unspecified()
-        }
-        _ => false,
-    };
-    let unicast = match address.ip() {
-        IpAddr::V4(ip) => !ip.is_multicast() && !ip.is_broadcast(),
-        IpAddr::V6(ip) => !ip.is_multicast(),
-    };
-    fits && unicast
-}
 
 /// Replaces `tcp-socket` in the linker.
 ///
