@@ -12,9 +12,9 @@ use wasmtime::component::types::ComponentItem;
 
 use crate::kind::Kind;
 
+pub(crate) use self::imports::unlinkable;
 #[cfg(test)]
 pub(crate) use self::imports::{CONCURRENT_IMPORTS, EVENT_IMPORTS};
-pub(crate) use self::imports::unlinkable;
 
 /// The package whose handlers this host drives.
 const PACKAGE: &str = "netwasm:net";

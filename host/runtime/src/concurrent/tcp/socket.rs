@@ -95,7 +95,10 @@ impl TcpSocket {
     }
 
     /// Runs `work` on the socket itself.
-    pub(super) fn with<R>(&self, work: impl FnOnce(SockRef<'_>) -> io::Result<R>) -> SocketResult<R> {
+    pub(super) fn with<R>(
+        &self,
+        work: impl FnOnce(SockRef<'_>) -> io::Result<R>,
+    ) -> SocketResult<R> {
         let result = match &self.state {
             TcpState::Unbound(socket) | TcpState::Bound(socket) => work(SockRef::from(socket)),
             TcpState::Listening(listener) => work(SockRef::from(listener.fd())),
