@@ -51,7 +51,7 @@ fn fetched(server: &TlsServer, host: &str, response: &str, end: End, args: &[&st
         .args(args)
         .guest_args(&[&format!("https://{host}:{port}/page?q=1")]);
     thread::scope(|scope| {
-        // Fails if the client refuses the handshake, which a test may want.
+        // This fails, too, if the client refuses the handshake.
         scope.spawn(|| answer(server, response, end));
         fetch.output()
     })

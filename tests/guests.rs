@@ -503,7 +503,7 @@ fn a_corrupt_component_is_refused() {
         *byte = !*byte;
     }
     let bent = write(scratch.path(), "bent.wasm", bent);
-    // A bent constant may leave it valid, so its size is what is refused.
+    // A bent constant may leave the component valid, so a size limit refuses it.
     let finished = Run::component(&bent)
         .args(["--max-component-size", "1KiB"])
         .tcp()

@@ -88,7 +88,7 @@ fn a_client_that_half_closes_gets_what_takes_long() {
         let mut peer = server.connect_http();
         peer.send(&get("/late?5000"));
         peer.finish();
-        // By 100 Continue the server asks whether the client is still there.
+        // The server sends it to see whether the client is still there.
         peer.goes_on();
         let mut line = peer.line();
         while line != "HTTP/1.1 200 OK" {
@@ -110,7 +110,7 @@ fn a_client_that_half_closes_is_not_answered_for_ever() {
     peer.finish();
     peer.ends();
     server.log.wait_for(&["--half-close-timeout"]);
-    // A client that is asked by 100 Continue is not kept for ever, either.
+    // A client of HTTP/1.1, which is sent 100 Continue, is not kept either.
     let mut peer = server.connect_http();
     peer.send(&get("/stall?5"));
     peer.finish();

@@ -1,5 +1,5 @@
-//! Tests of the crates below `host/`: which of them may depend on which, and
-//! what each must not reach. The table is that of `host/src/lib.rs`.
+//! Tests of the crates below `host/`: the dependencies that each may have, and
+//! the crates that it must not reach. The table is that of `host/src/lib.rs`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;

@@ -68,7 +68,7 @@ impl<S: Read + Write> Peer<S> {
         }
     }
 
-    /// Receives what is there, at most a buffer full. 0 is the end.
+    /// Receives the bytes that have come, at most a buffer full. 0 is the end.
     pub(crate) fn read_some(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         self.stream.read(buffer)
     }
