@@ -1,5 +1,5 @@
-//! Much at once through every path that guests of the async engine have, and
-//! connections that end at any point of it.
+//! Bulk data through every path of async guests, and connections that end at
+//! any point of it.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
@@ -12,11 +12,10 @@ use crate::harness::{
 
 const MIB: usize = 1 << 20;
 
-/// Long enough that every buffer on the way is filled many times.
+/// Size in bytes that fills every buffer on the way many times.
 const MUCH: usize = 100 * MIB;
 
-/// Sends all from one thread while it receives in another, ends the sending
-/// side, and checks that the same comes back.
+/// Like [`echoes`], over a Unix socket.
 fn echoes_unix(stream: UnixStream, bytes: &[u8]) {
     let mut sender = stream.try_clone().expect("a second handle");
     let mut receiver = stream;
@@ -98,11 +97,11 @@ fn a_long_file_goes_to_a_socket_of_either_kind() {
     command.stdout.wait_for(&["read Ok(()), sent Ok(())"]);
 }
 
-/// Numbers that are the same in every run.
+/// Pseudo-random numbers, alike in every run.
 struct Random(u64);
 
 impl Random {
-    /// One below a bound.
+    /// Returns a number below a bound.
     fn below(&mut self, bound: usize) -> usize {
         // xorshift64
         self.0 ^= self.0 << 13;
@@ -112,7 +111,7 @@ impl Random {
     }
 }
 
-/// Sends some, receives some, and ends in one way or another.
+/// Sends some bytes, receives some of them, and ends in one of several ways.
 fn comes_and_goes(address: SocketAddr, random: &mut Random, bytes: &[u8]) {
     let mut peer = Peer::connect(address);
     let sent = random.below(bytes.len());
@@ -120,7 +119,7 @@ fn comes_and_goes(address: SocketAddr, random: &mut Random, bytes: &[u8]) {
     let received = random.below(sent.len() + 1);
     let mut sender = peer.get().try_clone().expect("a second handle");
     thread::scope(|scope| {
-        // It may be reset before all is taken.
+        // The connection may be reset before all is taken.
         scope.spawn(move || sender.write_all(sent));
         same(
             &peer.take(received),
@@ -132,7 +131,7 @@ fn comes_and_goes(address: SocketAddr, random: &mut Random, bytes: &[u8]) {
                 let socket = socket2::SockRef::from(&*stream);
                 let reset = socket.set_linger(Some(std::time::Duration::ZERO));
                 reset.expect("SO_LINGER");
-                // The other handle has it, too: that send fails.
+                // This ends the other handle's side, too, and its send fails.
                 let _ = stream.shutdown(Shutdown::Both);
             }
             2 => {
@@ -146,9 +145,10 @@ fn comes_and_goes(address: SocketAddr, random: &mut Random, bytes: &[u8]) {
     }
 }
 
-/// Has many clients come and go at any point, and checks that nothing stays.
+/// Opens many connections that end at any point, and checks that they leave
+/// nothing.
 fn survives(server: &Server, address: SocketAddr, seed: u64) {
-    /// A few pipes, for relays to come.
+    /// Descriptors of the few pipes that are kept for later relays.
     const KEPT: usize = 16;
     let bytes = pattern(MIB);
     echoes(Peer::connect(address), &bytes);

@@ -1,5 +1,5 @@
-//! `netwasm:net/client`: the guests `fetch` and `resolve`, and what they do
-//! not exercise by the probe.
+//! Tests of `netwasm:net/client`: by the guests `fetch` and `resolve`, and by
+//! the probe for what these do not use.
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
@@ -20,14 +20,14 @@ const MIB: usize = 1 << 20;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
-/// How a server ends its response.
+/// The end of a server's response.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
     CloseNotify,
     Truncated,
 }
 
-/// Answers one request, and returns it; or the handshake's failure.
+/// Answers one request, and returns it. Fails if the handshake fails.
 fn answer(server: &TlsServer, response: &str, end: End) -> std::io::Result<String> {
     let mut peer = server.accept()?;
     let mut request = String::new();
@@ -43,7 +43,7 @@ fn answer(server: &TlsServer, response: &str, end: End) -> std::io::Result<Strin
     Ok(request)
 }
 
-/// `fetch` of a URL, from a server that answers so.
+/// Runs `fetch` on a URL of a server that answers with `response`.
 fn fetched(server: &TlsServer, host: &str, response: &str, end: End, args: &[&str]) -> Finished {
     let port = server.address.port();
     let fetch = Run::guest("fetch")
@@ -51,13 +51,13 @@ fn fetched(server: &TlsServer, host: &str, response: &str, end: End, args: &[&st
         .args(args)
         .guest_args(&[&format!("https://{host}:{port}/page?q=1")]);
     thread::scope(|scope| {
-        // A handshake that the client refuses is an error here, too.
+        // This fails, too, if the client refuses the handshake.
         scope.spawn(|| answer(server, response, end));
         fetch.output()
     })
 }
 
-/// Checks that a fetch failed, and for this reason.
+/// Checks that a fetch failed for these reasons.
 fn failed(finished: &Finished, reasons: &[&str]) {
     assert_eq!(finished.code, Some(1), "{finished:#?}");
     let line = finished.stdout.trim_end();
@@ -146,7 +146,7 @@ fn urls_are_fetched_at_once() {
         .args(["--allow-connect", "localhost:*"])
         .guest_args(&urls.each_ref().map(String::as_str));
     let finished = thread::scope(|scope| {
-        // None is answered before all have asked.
+        // No request is answered before all have come.
         scope.spawn(|| {
             let mut peers = servers.each_ref().map(|it| it.accept().expect("a session"));
             for peer in &mut peers {
@@ -227,7 +227,7 @@ fn a_response_that_was_cut_short_is_a_failure() {
     failed(&fetch(longer, End::Truncated), &["200 OK", "truncated"]);
     failed(&fetch(longer, End::CloseNotify), &["cut short", "the end"]);
     failed(&fetch("SSH-2.0\r\n", End::CloseNotify), &["something else"]);
-    // Its length says that this is all.
+    // By its length, the response is complete.
     assert_eq!(fetch(OK, End::Truncated).code, Some(0));
     assert_eq!(fetch(until_the_end, End::CloseNotify).code, Some(0));
 }
@@ -260,7 +260,7 @@ fn what_fails_does_not_keep_the_others_from_their_answers() {
     server.stop();
 }
 
-/// `resolve` of names, with a DNS server.
+/// Runs `resolve` on names, with a DNS server.
 fn resolved(dns: &Dns, names: &[&str]) -> Finished {
     Run::guest("resolve")
         .args(["--dns-server", &dns.address.to_string()])
@@ -322,7 +322,7 @@ fn each_failure_to_resolve_is_told_in_words_of_its_own() {
 fn names_are_asked_for_at_once() {
     let asked = Mutex::new(HashSet::new());
     let all = Condvar::new();
-    // None is answered before all were asked for.
+    // No question is answered before all names were asked for.
     let dns = Dns::new(move |name, _| {
         let mut asked = asked.lock().expect("the names");
         asked.insert(name.to_owned());
@@ -362,7 +362,7 @@ fn a_name_that_is_not_allowed_is_not_asked_for() {
     assert!(dns.questions().is_empty());
 }
 
-/// A server for the guest that does what it is told.
+/// Starts the guest `stream-probe`, which runs commands.
 fn probe(args: &[&str]) -> Server {
     Run::guest("stream-probe")
         .tcp()
@@ -371,7 +371,7 @@ fn probe(args: &[&str]) -> Server {
         .start()
 }
 
-/// An instance that does with the client interface what it is told.
+/// Connects to an instance that runs commands on the client interface.
 fn session(server: &Server) -> TcpPeer {
     let mut peer = server.connect();
     peer.say("client");
@@ -391,7 +391,7 @@ fn a_made_and_an_accepted_connection_are_copied_natively_both_ways() {
     server.log.wait_for(&["relayed: (Ok(()), Ok(()), Ok(()))"]);
     if let Some(strace) = strace {
         let moved = spliced(&strace.detach());
-        // In and out of a pipe, in both directions.
+        // Each byte goes in and out of a pipe, in both directions.
         assert!(moved > 3 * bytes.len(), "{moved} bytes by splice(2)");
     }
     server.stop();
@@ -422,7 +422,7 @@ fn a_session_is_resumed_by_the_next_connection() {
     ]);
     let mut kinds = Vec::new();
     for alpn in ["a", "a", "b"] {
-        // Each client has an instance of its own.
+        // Each client has its own instance.
         let mut peer = session(&server);
         peer.say(&format!("connect tls:localhost:{port} alpn={alpn}"));
         let mut accepted = tls.accept().expect("a session");
@@ -484,7 +484,7 @@ fn connecting_is_denied_without_its_flag_before_anything_is_sent() {
         "connect unix:/run/nothing.sock",
         &["--allow-connect unix:/run/nothing.sock"],
     );
-    // A name that may be connected to does not lead into this machine.
+    // A rule for a name does not allow the addresses of this machine.
     denied(
         &format!("connect tcp:name.example:{port}"),
         &["name.example", "which is not a public address"],
@@ -500,7 +500,7 @@ fn connecting_is_denied_without_its_flag_before_anything_is_sent() {
     denied("bind 127.0.0.1:39999", &["--allow-listen 127.0.0.1:39999"]);
     denied("resolve other.example", &["--allow-resolve other.example"]);
     assert_eq!(peer.ask("resolve name.example").matches("Ipv4").count(), 1);
-    // Nor by its address, now that the name has led there.
+    // The address stays denied, now that the name has led there.
     assert_eq!(
         peer.ask(&format!("connect tcp:127.0.0.1:{port}")),
         "ErrorCode::AccessDenied"
@@ -530,7 +530,7 @@ fn what_cannot_be_connected_to_is_told_apart() {
         ask("connect tcp:127.0.0.1:0".into()),
         "ErrorCode::InvalidArgument"
     );
-    // 192.0.2.1 is for examples, and not of this machine.
+    // 192.0.2.1 is an example address, not one of this machine.
     assert_eq!(
         ask(format!("connect tcp:{refused} local=192.0.2.1")),
         "ErrorCode::AddressNotBindable"
@@ -596,15 +596,15 @@ fn datagrams_go_to_and_fro() {
     let allowed = format!("localhost:{}", address.port());
     let server = probe(&["--allow-udp", &allowed, "--allow-udp", &address.to_string()]);
     let mut peer = session(&server);
-    // Connected, by name. `localhost` is an IPv6 address first where there is
-    // one, and the echo has none.
+    // A connected socket, by address: `localhost` leads to an IPv6 address
+    // first if there is one, and the echo has none.
     assert_eq!(peer.ask(&format!("socket {address}")), "ok");
     for message in ["one", "two", ""] {
         assert_eq!(peer.ask(&format!("datagram {message}")), "ok");
         let answer = peer.ask("receive");
         assert_eq!(answer.trim_end(), format!("{address} {message}").trim_end());
     }
-    // The longest, and one byte more.
+    // The longest datagram, and one byte more.
     assert_eq!(peer.ask("long-datagram 65507"), "ok");
     assert_eq!(peer.ask("receive"), format!("{address} 65507"));
     assert_eq!(
@@ -616,7 +616,7 @@ fn datagrams_go_to_and_fro() {
         "ErrorCode::InvalidState"
     );
 
-    // Not connected.
+    // A socket that is not connected.
     assert_eq!(peer.ask("bind 127.0.0.1:0"), "ok");
     assert_eq!(peer.ask("datagram x"), "ErrorCode::InvalidState");
     assert_eq!(peer.ask(&format!("datagram-to {address} hello")), "ok");
@@ -642,7 +642,7 @@ fn datagrams_larger_than_a_packet_arrive_and_those_too_long_are_an_error() {
         return;
     }
     set_mtu(1500);
-    // `localhost` is an IPv6 address first.
+    // `localhost` leads to an IPv6 address first.
     for (any, host, longest) in [
         ("127.0.0.1:0", "127.0.0.1", 65_507),
         ("[::1]:0", "localhost", 65_527),
@@ -694,7 +694,7 @@ fn strangers_are_not_heard_where_nobody_listens() {
     let allowed = friend.local_addr().expect("an address").to_string();
     let server = probe(&["--allow-udp", &allowed, "--allow-listen", "127.0.0.2:0"]);
     let mut peer = session(&server);
-    // Another socket may listen; this one may not.
+    // The first socket may listen. The second may not.
     assert_eq!(peer.ask("bind 127.0.0.2:0"), "ok");
     assert_eq!(peer.ask("bind 127.0.0.1:0"), "ok");
     let address = peer.ask("socket-address");
@@ -716,7 +716,7 @@ fn a_datagram_that_reaches_nobody_is_told_and_the_socket_stays() {
     assert_eq!(peer.ask(&format!("socket {address}")), "ok");
     assert_eq!(peer.ask("datagram x"), "ok");
     assert_eq!(peer.ask("receive"), "ErrorCode::ConnectionRefused");
-    // Now somebody listens there.
+    // Now the address takes datagrams from the program.
     let program = peer.ask("socket-address");
     socket.connect(&*program).expect("another peer");
     assert_eq!(peer.ask("datagram x"), "ok");
@@ -755,7 +755,7 @@ fn giving_up_leaves_nothing() {
     }
     assert_eq!(peer.ask("bind 127.0.0.1:0"), "ok");
     assert_eq!(peer.ask("give-up receive"), "given up");
-    // What was not given up works.
+    // The socket itself was not given up, and works.
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let address = peer.ask("socket-address");
     socket.send_to(b"hello", &*address).expect("it is sent");
@@ -763,7 +763,7 @@ fn giving_up_leaves_nothing() {
     drop(peer);
     server.wait_for_descriptors(before);
 
-    // A client that leaves in the midst of it.
+    // A client leaves while its connection is pending.
     let mut peer = session(&server);
     peer.say(&format!("connect tcp:{silent} timeout=300"));
     peer.reset();

@@ -1,4 +1,5 @@
-//! Programs: `wasi:cli/run`, 0.2 from the standard library, 0.3 by hand.
+//! Tests of programs: `wasi:cli/run` 0.2 from the standard library, and 0.3 by
+//! hand.
 
 use std::net::TcpListener;
 use std::thread;
@@ -12,12 +13,12 @@ use rustix::process::Signal;
 
 const MIB: usize = 1 << 20;
 
-/// `netwasm run command-probe.wasm`, with these words for the guest.
+/// Makes `netwasm run command-probe.wasm`, with these words for the guest.
 fn probe(words: &[&str]) -> Run {
     Run::guest("command-probe").guest_args(words)
 }
 
-/// A program that leaves with an exit code.
+/// A program that exits with the code `CODE`.
 const LEAVER: &str = r#"(component
     (import "wasi:cli/exit@0.2.0" (instance $cli
         (export "exit-with-code" (func (param "status-code" u8)))))
@@ -32,7 +33,7 @@ const LEAVER: &str = r#"(component
     (instance $program (export "run" (func $run)))
     (export "wasi:cli/run@0.2.0" (instance $program)))"#;
 
-/// Checks that it went well, and returns what it printed.
+/// Checks that the exit code is 0, and returns the standard output.
 fn printed(finished: &Finished) -> &str {
     assert_eq!(finished.code, Some(0), "{finished:#?}");
     &finished.stdout
@@ -46,14 +47,14 @@ fn arguments_variables_and_standard_output_are_the_guests() {
         .args(["--env", "COLOUR=blue"])
         .output();
     assert_eq!(printed(&finished), "blue\n");
-    // Nothing of the host's is given unasked.
+    // A guest gets no variable of the host unasked.
     let finished = probe(&["variable", "HOME"]).output();
     assert_eq!(printed(&finished), "\n");
 }
 
 #[test]
 fn standard_input_is_the_guests() {
-    // More than pipes hold; text, since that is what the harness reads.
+    // More than pipes hold, and text, because the harness reads lines.
     let lines = "a line of the input\n".repeat(50_000);
     let finished = probe(&["copy"]).input(lines.as_bytes()).output();
     assert_eq!(finished.code, Some(0));
@@ -62,7 +63,7 @@ fn standard_input_is_the_guests() {
 
 #[test]
 fn the_exit_code_is_passed_through() {
-    // The standard library tells WASI 0.2 only whether it went well.
+    // The standard library tells WASI 0.2 only success or failure.
     for (code, exit) in [("0", 0), ("1", 1), ("7", 1)] {
         let finished = probe(&["exit", code]).output();
         assert_eq!(finished.code, Some(exit), "{finished:#?}");
@@ -166,7 +167,8 @@ fn a_signal_ends_a_command_that_sleeps_or_spins() {
     }
 }
 
-/// What nobody allowed fails at once, and the log names the flag.
+/// Checks that an operation without its flag fails at once, and that the log
+/// names the flag.
 fn denied(words: &[&str], flag: &str) {
     let finished = probe(words).output();
     assert_eq!(finished.code, Some(1), "{words:?}: {finished:#?}");
@@ -220,7 +222,7 @@ fn a_client_of_the_standard_library_speaks_to_an_echo() {
         .output();
     assert_eq!(printed(&finished), "Hello!\n");
 
-    // By name: the rule holds for what the name leads to.
+    // By name: a rule for a name holds for the addresses that it leads to.
     let by_name = format!("localhost:{}", address.port());
     let finished = probe(&["connect", &by_name, "Hello!"])
         .args(["--allow-connect", &by_name])
@@ -335,7 +337,7 @@ fn an_echo_on_wasi_sockets_serves_many_at_once() {
             });
         }
     });
-    // It ends when its listener does, and its connections have.
+    // The program ends once its listener and its connections have ended.
     let mut peer = Peer::connect(address);
     peer.send(b"before");
     assert_eq!(peer.take(6), b"before");

@@ -1,5 +1,6 @@
-//! Components larger than a hello, or of other languages: what they have and
-//! use, and what is said where this host cannot run them.
+//! Tests of components that are larger than a hello, or made from other
+//! languages: the features they may use, and the messages where this host
+//! cannot run them.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -9,8 +10,9 @@ use crate::harness::{
     DEADLINE, Finished, Http2, Run, Server, directory, handler, handler_that_has, text, write,
 };
 
-/// A program whose module has `definitions`, and is instantiated `copies`
-/// times; `run` returns the value of `result`, an i32 that is 0 for success.
+/// Returns a program whose module has `definitions` and is instantiated
+/// `copies` times. Its `run` returns the value of `result`, an i32 that is 0
+/// for success.
 fn program(copies: usize, definitions: &str, result: &str) -> String {
     let copy = "(core instance (instantiate $m))\n".repeat(copies - 1);
     format!(
@@ -24,8 +26,9 @@ fn program(copies: usize, definitions: &str, result: &str) -> String {
     )
 }
 
-/// A handler of `wasi:http` 0.2 that takes a second, and then answers nothing,
-/// which is status 500; besides its own module it has some of `module`.
+/// Returns a handler of `wasi:http` 0.2 that takes a second and sets no
+/// response, which becomes status 500. Besides its own module, it instantiates
+/// `module` `copies` times.
 fn slow_handler(copies: usize, module: &str) -> String {
     let copies = "(core instance (instantiate $more))\n".repeat(copies);
     format!(
@@ -62,20 +65,20 @@ fn slow_handler(copies: usize, module: &str) -> String {
     )
 }
 
-/// Runs a component in text form that has no listener.
+/// Runs a component in text form, without a listener.
 fn run(text: &str) -> Finished {
     let scratch = directory();
     Run::component(&write(scratch.path(), "large.wat", text)).output()
 }
 
-/// Checks that a program in text form goes well.
+/// Checks that a program in text form exits with code 0.
 fn goes_well(text: &str) {
     let finished = run(text);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
 }
 
-/// Asks a server for a response on each of so many connections at once, and
-/// checks that all are told that the handler answered nothing.
+/// Sends a request over each of `connections` connections at once, and checks
+/// that all reach the handler, whose missing response becomes status 500.
 fn all_reach_the_handler(server: &Server, connections: usize) {
     let mut clients: Vec<TcpStream> = (0..connections)
         .map(|_| {
@@ -103,7 +106,7 @@ fn a_program_may_have_many_instances_memories_and_large_tables() {
         "i32.const 0",
     ));
     goes_well(&program(3, "(table 30000 funcref)", "i32.const 0"));
-    // A table that is large may grow as others may.
+    // A large table may grow as others may.
     let grows = "(i32.eq (table.grow 0 (ref.null func) (i32.const 1000)) (i32.const -1))";
     goes_well(&program(1, "(table 30000 funcref)", grows));
 }
@@ -116,7 +119,7 @@ fn no_request_lacks_an_instance_below_the_limit_of_connections() {
         (79, "(func (export \"f\"))"),
         (20, "(table 10 funcref)"),
         (1, "(table 30000 funcref)"),
-        // Objects of its own, and exceptions, are on a heap that is made at once.
+        // Collected objects and exceptions need a heap, which is made at once.
         (1, "(table 10 externref)"),
     ] {
         let scratch = directory();
@@ -177,7 +180,8 @@ fn instances_that_trapped_keep_no_room() {
         .args(["--max-connections", "40", "--workers", "1"])
         .args(["--isolation", "worker"])
         .start();
-    // Each has others on its instance that stay, and do not read their end.
+    // Other connections stay on each instance that traps, and do not read their
+    // end.
     let mut left = Vec::new();
     for _ in 0..12 {
         left.extend((0..2).map(|_| server.connect()));
@@ -202,7 +206,7 @@ fn more_connections_than_have_room_are_refused_with_what_helps() {
     };
     start("15000", "64MiB").refused(1, &["large.wat", "--max-connections"]);
     start("15000", "4GiB").refused(1, &["--max-connections", "there is room for"]);
-    // Unless so many are asked for, there are as many as fit.
+    // Without the flag, the limit is the number that fits.
     let server = Run::component(&file)
         .http()
         .args(["--max-memory", "4GiB"])
@@ -266,7 +270,7 @@ fn features_that_are_refused_are_named_with_what_helps() {
             .output()
             .refused(1, needles);
     };
-    // No tool writes the legacy form of exceptions any more: a block becomes one.
+    // No tool writes legacy exceptions any more, so a block is turned into one.
     let text = program(1, "", "block nop end i32.const 0");
     let mut binary = wat::parse_str(text).expect("a component");
     let block = binary
@@ -297,7 +301,7 @@ fn maps_and_labels_of_interfaces_that_tools_write_unasked_are_read() {
         (instance $program (export "run" (func $run)))
         (export "wasi:cli/run@0.2.0" (instance $program)))"#,
     );
-    // What a label stands for is said where this host does not have it.
+    // If this host lacks a labelled interface, the message names the label.
     let finished = run(r#"(component
         (import "cache" (implements "acme:store/keys@1.0.0") (instance (export "f" (func))))
         (core module $m (func (export "run") (result i32) i32.const 0))
@@ -334,7 +338,7 @@ fn a_component_that_exports_functions_of_its_own_says_so() {
     }
 }
 
-/// A program that asks for random bytes, and checks that there are as many.
+/// Returns a program that asks for random bytes, and checks their number.
 fn asks_for_random_bytes(count: usize) -> String {
     let pages = count.div_ceil(64 << 10) + 1;
     format!(
@@ -365,7 +369,7 @@ fn asks_for_random_bytes(count: usize) -> String {
 fn many_random_bytes_come_at_once() {
     goes_well(&asks_for_random_bytes(1 << 20));
     goes_well(&asks_for_random_bytes(32 << 20));
-    // A guest that has no room for them is not worth the host's time.
+    // The host makes no random bytes that a guest has no room for.
     let scratch = directory();
     let file = write(scratch.path(), "large.wat", asks_for_random_bytes(32 << 20));
     let text = std::fs::read_to_string(&file).expect("the text");
@@ -381,7 +385,7 @@ fn many_random_bytes_come_at_once() {
 
 #[test]
 fn the_first_argument_is_the_name_of_the_file() {
-    // Its length, since that is what an exit code can tell.
+    // The program exits with the argument's length, because a code is a number.
     let text = r#"(component
         (import "wasi:cli/environment@0.2.0" (instance $cli
             (export "get-arguments" (func (result (list string))))))
@@ -419,7 +423,7 @@ fn the_first_argument_is_the_name_of_the_file() {
     assert_eq!(finished.code, i32::try_from(length).ok(), "{finished:#?}");
 }
 
-/// The files below a directory.
+/// Returns the number of files below a directory.
 fn files(directory: &Path) -> usize {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     entries
@@ -452,7 +456,7 @@ fn another_limit_of_memory_does_not_compile_anew() {
     for memory in ["1MiB", "5MiB", "33MiB"] {
         assert_eq!(kept(memory), first, "{memory}");
     }
-    // Code for larger memories has its own bounds.
+    // Larger memories share code for a larger reservation of address space.
     let second = kept("100MiB");
     assert_eq!(kept("1GiB"), second);
 }

@@ -1,5 +1,5 @@
-//! Outgoing connections: the proxy, what may be reached, names, and TLS as a
-//! client.
+//! Tests of outgoing connections: the proxy, the addresses that are allowed,
+//! names, and TLS as a client.
 
 use std::net::{SocketAddr, TcpListener};
 
@@ -8,13 +8,13 @@ use crate::harness::{
     full_backlog, pattern, text, unix_address,
 };
 
-/// An address that refuses: a port that was just given back.
+/// Returns an address that refuses connections: a port that was just freed.
 fn nobody() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("its address")
 }
 
-/// The probe, allowed to connect to whatever `patterns` say.
+/// Makes a run of the probe that may connect to `patterns`.
 fn probe(patterns: &[&str]) -> Run {
     let run = Run::guest("probe").tcp();
     patterns
@@ -22,7 +22,7 @@ fn probe(patterns: &[&str]) -> Run {
         .fold(run, |run, pattern| run.args(["--allow-connect", pattern]))
 }
 
-/// A proxy in front of these addresses.
+/// Starts a proxy in front of these addresses.
 fn proxy(upstreams: &[&str]) -> Server {
     let run = Run::guest("proxy").tcp();
     upstreams
@@ -82,7 +82,7 @@ fn a_proxy_takes_its_addresses_in_turn() {
         .map(|upstream| upstream.address.to_string());
     let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
     let proxy = proxy(&addresses);
-    // Both are reached, whichever is the first.
+    // Both are reached, in either order.
     let mut reached = [false; 2];
     let mut peers = Vec::new();
     eventually("a connection to each upstream", || {
@@ -104,7 +104,7 @@ fn a_proxy_skips_an_upstream_that_does_not_answer() {
     ]);
     for _ in 0..8 {
         let mut peer = proxy.connect();
-        // This waits in the proxy until an upstream stands.
+        // The bytes wait in the proxy until an upstream is connected.
         peer.send(b"whoever answers");
         assert_eq!(peer.take(15), b"whoever answers");
     }
@@ -115,7 +115,7 @@ fn a_proxy_gives_up_on_an_upstream_that_stays_silent() {
     let (silent, _kept) = full_backlog([127, 0, 0, 1].into());
     let upstream = Run::guest("echo").tcp().start();
     let proxy = proxy(&[&silent.to_string(), &upstream.address("tcp").to_string()]);
-    // One of several begins with the silent one.
+    // At least one of these tries the silent upstream first.
     let mut peers: Vec<_> = (0..6).map(|_| proxy.connect()).collect();
     for peer in &mut peers {
         peer.send(b"sooner or later");
@@ -181,7 +181,7 @@ fn an_upstream_that_resets_ends_the_client_too() {
     proxy.log.wait_for(&["reset"]);
 }
 
-/// Somebody to connect to, in this process.
+/// An upstream in this process.
 struct Upstream {
     listener: TcpListener,
     address: SocketAddr,
@@ -197,7 +197,7 @@ impl Upstream {
         Self { listener, address }
     }
 
-    /// The next connection.
+    /// Waits for the next connection.
     fn accept(&self) -> TcpPeer {
         eventually("a connection to the upstream", || self.try_accept())
     }
@@ -261,7 +261,7 @@ fn a_rule_for_every_name_does_not_open_this_machine() {
 
 #[test]
 fn a_name_is_connected_to_at_whichever_address_answers() {
-    // Nobody listens at the ::1 of this port.
+    // Nobody listens on ::1 at this port.
     let upstream = Run::guest("echo").tcp().start();
     let port = upstream.address("tcp").port();
     let server = probe(&[&format!("localhost:{port}")]).start();
@@ -314,7 +314,7 @@ fn localhost_resolves_and_an_address_is_its_own_answer() {
 
 #[test]
 fn pending_connections_go_with_the_client_that_asked() {
-    // A full backlog: the kernel answers no further SYN.
+    // The backlog is full: the kernel answers no further SYN.
     let listener = full_backlog([127, 0, 0, 1].into());
     let address = listener.0.to_string();
     let server = probe(&[&address]).start();
@@ -328,7 +328,8 @@ fn pending_connections_go_with_the_client_that_asked() {
     server.wait_for_descriptors(before);
 }
 
-/// An echo over TLS that shows this certificate, and what asks it.
+/// Asks a TLS echo with this certificate, as a client that expects `name`, and
+/// returns the answer.
 fn over_tls(chain: &str, key: &str, name: &str, trusted: bool) -> String {
     let upstream = Run::guest("echo")
         .listen("--tls", "127.0.0.1:0")
@@ -411,7 +412,7 @@ fn a_self_signed_certificate_is_refused_and_said_to_be_one() {
         answer.contains("error: tls") && answer.contains("self-signed"),
         "{answer}"
     );
-    // An authority's own certificate is no other.
+    // An authority's own certificate is self-signed, too.
     let answer = over_tls("ca.pem", "ca.key", "localhost", false);
     assert!(
         answer.contains("error: tls") && answer.contains("self-signed"),
@@ -419,7 +420,8 @@ fn a_self_signed_certificate_is_refused_and_said_to_be_one() {
     );
 }
 
-/// The probe, allowed to connect to a server, and the command that makes it.
+/// Starts the probe, allowed to connect to a server, and returns it with the
+/// command that connects.
 fn client_of(server: &TlsServer, protocol: &str, args: &[&str]) -> (Server, String) {
     let address = server.address.to_string();
     let (ip, port) = (server.address.ip(), server.address.port());
@@ -490,7 +492,7 @@ fn a_stream_that_is_cut_short_is_told_from_one_that_ended() {
     peer.say(&command);
     let mut accepted = server.accept().expect("a session");
     assert_eq!(accepted.line(), "hello");
-    // The socket ends, without a word.
+    // The socket closes without close_notify.
     drop(accepted.into_inner().sock);
     assert_eq!(peer.line(), "error: tls-truncated");
 
@@ -513,7 +515,7 @@ fn a_session_is_resumed_by_the_next_connection() {
     let (client, command) = client_of(&server, "", &["--ca", text(&cert("ca.pem"))]);
     let mut kinds = Vec::new();
     for _ in 0..3 {
-        // Each client has an instance of its own.
+        // Each client has its own instance.
         let mut peer = client.connect();
         peer.say(&command);
         let mut accepted = server.accept().expect("a session");

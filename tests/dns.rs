@@ -1,5 +1,5 @@
-//! Names: what each answer of a DNS server becomes, the cache, special names,
-//! and that no answer widens what is allowed.
+//! Tests of names: the outcome of each answer of a DNS server, the cache,
+//! special names, and that no answer widens what is allowed.
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::harness::{
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 
-/// The probe, which asks this server for names.
+/// Starts the probe with a DNS server.
 fn probe(dns: &Dns, args: &[&str]) -> Server {
     Run::guest("probe")
         .tcp()
@@ -20,15 +20,14 @@ fn probe(dns: &Dns, args: &[&str]) -> Server {
         .start()
 }
 
-/// The answer where all questions get this reply.
+/// Returns the probe's answer if every question gets `reply`.
 fn resolved(reply: Reply) -> String {
     let dns = Dns::new(move |_, _| reply.clone());
     let server = probe(&dns, &["--allow-resolve", "*", "--dns-timeout", "1s"]);
     server.connect().ask("resolve name.example")
 }
 
-/// A port where an echo listens at the first address, and nobody at the
-/// others.
+/// Starts an echo, and returns its port. Nobody listens at other addresses.
 fn echo_at(address: &str) -> (Server, u16) {
     let server = Run::guest("echo")
         .listen("--tcp", &format!("{address}:0"))
@@ -115,7 +114,7 @@ fn an_answer_that_does_not_fit_comes_by_tcp() {
 #[test]
 fn aliases_are_followed() {
     let address = || vec!["192.0.2.1".parse().expect("an address")];
-    // In one answer, and where each has to be asked for.
+    // Aliases come in one answer, or each has to be asked for.
     let dns = Dns::new(move |name, _| match name {
         "whole.example." => Reply::Aliases(vec!["b.example.", "c.example."], address()),
         "parts.example." => Reply::Aliases(vec!["d.example."], Vec::new()),
@@ -185,7 +184,7 @@ fn an_answer_is_kept_for_as_long_as_it_says() {
     });
 }
 
-/// The probe, which asks these servers in this order.
+/// Starts the probe with these DNS servers, in this order.
 fn probe_of(servers: &[&Dns], args: &[&str]) -> Server {
     let more = servers[1..].iter();
     let more = more.flat_map(|dns| ["--dns-server".to_owned(), dns.address.to_string()]);
@@ -225,7 +224,7 @@ fn servers_that_are_of_no_help_leave_it_to_the_next() {
 
 #[test]
 fn nobody_at_the_first_servers_address_is_noticed_at_once() {
-    // The port is taken, by nobody who would answer.
+    // The socket is connected elsewhere, so the kernel refuses the questions.
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
     taken.connect("127.0.0.1:9").expect("another peer");
     let next = Dns::new(|_, _| Reply::addresses(&["192.0.2.1"]));
@@ -289,7 +288,8 @@ fn a_server_that_decides_late_is_waited_for_beside_the_next() {
         RecordType::A => after(Reply::addresses(&["192.0.2.1"]), 3500),
         _ => after(Reply::NoData, 2500),
     });
-    // It is asked after 2 s, a quarter of the time, and answers between the two.
+    // The next is asked after 2 s, a quarter of the time-out, and answers after
+    // 3 s, between the other's two answers.
     let next = Dns::new(move |_, _| after(Reply::addresses(&["192.0.2.66"]), 1000));
     let args = ["--allow-resolve", "*", "--dns-timeout", "8s"];
     let server = probe_of(&[&slow, &next], &args);
@@ -321,7 +321,7 @@ fn a_name_that_many_wait_for_is_asked_for_once() {
         peer.say("resolve name.example");
     }
     eventually("a question", || (!dns.questions().is_empty()).then_some(()));
-    // One that leaves takes nothing from the others.
+    // A client that leaves takes nothing from the others.
     peers.remove(0).reset();
     for mut peer in peers {
         let answer = peer.line();
@@ -481,11 +481,11 @@ fn a_public_name_does_not_lead_into_this_machine() {
             "127.0.0.1, which is not a public address",
             &format!("--allow-connect 127.0.0.1:{port} would allow it"),
         ]);
-        // Nor by its address, now that the name has led there.
+        // The address stays denied, now that the name has led there.
         let answer = peer.ask(&format!("connect 127.0.0.1:{port} hello"));
         assert_eq!(answer, "error: access-denied");
     }
-    // Where the address is named too, it is meant.
+    // A rule for the address allows it.
     let address = format!("127.0.0.1:{port}");
     let server = probe(
         &dns,
@@ -509,7 +509,8 @@ fn a_denied_address_is_no_warning_where_another_connects() {
     );
     let mut peer = server.connect();
     assert_eq!(peer.ask(&format!("connect {name} hello")), "hello");
-    // What is denied altogether is a warning, which then is the first.
+    // A connection that is denied altogether is a warning. It must be the
+    // first.
     let other = format!("connect other.example:{port} hello");
     assert_eq!(peer.ask(&other), "error: access-denied");
     server.log.wait_for(&["other.example"]);
@@ -520,7 +521,7 @@ fn a_denied_address_is_no_warning_where_another_connects() {
 fn a_name_that_becomes_private_later_is_denied_then() {
     let (_echo, port) = echo_at("127.0.0.1");
     let second = std::sync::atomic::AtomicBool::new(false);
-    // First somewhere else, then here: a rebinding attack.
+    // The name leads elsewhere first, then to this machine: a rebinding attack.
     let dns = Dns::new(move |_, family| match family {
         RecordType::A if second.swap(true, std::sync::atomic::Ordering::Relaxed) => {
             Reply::addresses_for(&["127.0.0.1"], 0)
@@ -540,7 +541,7 @@ fn a_dead_address_does_not_hold_up_a_living_one() {
     if !with_ipv6("a_dead_address_does_not_hold_up_a_living_one") {
         return;
     }
-    // The dead one is of IPv6, which is tried first.
+    // The dead address is of IPv6, which is tried first.
     let (dead, _kept) = full_backlog(Ipv6Addr::LOCALHOST.into());
     let port = dead.port();
     let address = SocketAddr::new([127, 0, 0, 1].into(), port);
@@ -616,8 +617,8 @@ fn a_late_family_is_used_where_the_first_does_not_answer() {
     let (_echo, port) = echo_at("127.0.0.1");
     let (dead, _kept) = full_backlog([127, 0, 0, 2].into());
     let dead_port = dead.port();
-    // Nobody listens at the first family's address of this port, or nobody
-    // answers there.
+    // The first family's address refuses at the one port, and is silent at the
+    // other.
     for port in [port, dead_port] {
         let _second = (port == dead_port).then(|| {
             let address = SocketAddr::new([127, 0, 0, 1].into(), port);
@@ -647,8 +648,8 @@ fn a_late_family_is_used_where_the_first_does_not_answer() {
 
 #[test]
 fn a_rule_for_a_name_holds_for_the_address_that_it_led_to() {
-    // Loopback stands for what is public: it may be named, but not connected
-    // to unless the name led there.
+    // Loopback stands for public addresses: a rule for the name allows its
+    // address only once the name has led there.
     let (_echo, port) = echo_at("127.0.0.1");
     let dns = Dns::new(|_, _| Reply::NoName);
     let server = probe(&dns, &["--allow-connect", &format!("localhost:{port}")]);

@@ -1,5 +1,5 @@
-//! Connections that keep their worker busy, and small requests on others beside
-//! them.
+//! Tests of fairness: connections that keep their worker busy, and small
+//! requests on others beside them.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -11,23 +11,23 @@ use rustix::process::Signal;
 
 use crate::harness::{self, Client, Http2, Peer, Run, Server, TcpPeer, directory, pattern, text};
 
-/// Small requests that are made beside what keeps the worker busy.
+/// Number of small requests that are made beside a busy connection.
 const REQUESTS: usize = 20;
 
-/// How long one of them may take, in the median. A worker that looked at its
-/// sockets only after a thousand polls would take many times as long.
+/// Longest median time of a small request. A worker that looked at its sockets
+/// only after a thousand polls would take many times as long.
 const BOUND: Duration = Duration::from_millis(250);
 
-/// How long a call of a guest takes, in milliseconds.
+/// Time of a guest's call in milliseconds.
 const CALL: u64 = 20;
 
-/// How many of them are asked for at once.
+/// Number of calls that are asked for at once.
 const CALLS: usize = 60;
 
-/// How many calls run into the time-out.
+/// Number of calls that run into the time-out.
 const LOOPS: usize = 20;
 
-/// Tells work to end when it is dropped.
+/// Ends the busy work when it is dropped.
 struct Ends<'a>(&'a AtomicBool);
 
 impl Drop for Ends<'_> {
@@ -36,14 +36,14 @@ impl Drop for Ends<'_> {
     }
 }
 
-/// Runs work on a thread of its own until small requests were made beside it,
-/// and checks how long these took.
+/// Runs work on its own thread while small requests are made, and checks how
+/// long these take.
 #[track_caller]
 fn beside(busy: impl FnOnce(&AtomicBool) + Send, mut ask: impl FnMut()) {
     let done = AtomicBool::new(false);
     let mut times = thread::scope(|scope| {
         scope.spawn(|| busy(&done));
-        // Also where a request fails.
+        // The work ends even if a request fails.
         let _ends = Ends(&done);
         let timed = |_| {
             let begun = Instant::now();
@@ -57,7 +57,7 @@ fn beside(busy: impl FnOnce(&AtomicBool) + Send, mut ask: impl FnMut()) {
     assert!(median < BOUND, "{times:?}");
 }
 
-/// Sends and receives as much as goes, on one connection.
+/// Sends and receives as fast as possible on one connection.
 fn echo_much(address: SocketAddr, done: &AtomicBool) {
     let stream = Peer::connect(address).into_inner();
     let (mut sender, mut receiver) = (&stream, &stream);
@@ -68,12 +68,12 @@ fn echo_much(address: SocketAddr, done: &AtomicBool) {
         while !done.load(Ordering::Relaxed) {
             assert_ne!(receiver.read(&mut buffer).expect("bytes"), 0);
         }
-        // The sender ends with an error.
+        // The sender's write fails.
         let _ = stream.shutdown(Shutdown::Both);
     });
 }
 
-/// Receives as much as goes of a response.
+/// Receives a response as fast as possible.
 fn receive_much(mut stream: impl Read + Write, done: &AtomicBool) {
     let request = b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n";
     stream.write_all(request).expect("a request");
@@ -134,7 +134,7 @@ fn a_tls_connection_that_moves_much_leaves_others_their_turn() {
     beside(busy, || ping(&mut peer));
 }
 
-/// A server of files, one of which is so large that it is never sent.
+/// Starts a server of files, one of which is too large ever to be sent whole.
 fn files() -> (tempfile::TempDir, Server) {
     let scratch = directory();
     let file = std::fs::File::create(scratch.path().join("big")).expect("a file");
@@ -184,8 +184,8 @@ fn a_body_that_a_guest_makes_leaves_others_their_turn() {
     }
 }
 
-/// Has a guest compute for many requests of one connection, and checks that
-/// requests of another are answered in between.
+/// Runs `computing`, the requests of one connection that take a guest long, and
+/// checks that the requests of another are answered in between.
 #[track_caller]
 fn in_between(computing: impl FnOnce() + Send, mut ask: impl FnMut()) {
     let (times, all) = thread::scope(|scope| {
@@ -210,8 +210,8 @@ fn in_between(computing: impl FnOnce() + Send, mut ask: impl FnMut()) {
     );
 }
 
-/// Sends requests ahead on one connection, and reads the responses. Returns
-/// their status.
+/// Pipelines requests on one connection, and returns the status of each
+/// response.
 fn pipelined(address: SocketAddr, target: &str, count: usize) -> Vec<u16> {
     let mut peer = Peer::connect(address);
     let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");

@@ -1,4 +1,4 @@
-//! Guests that misbehave: each loses its own connection, and no other.
+//! Tests of guests that misbehave: each loses its own connection, and no other.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use crate::harness::{
     Run, Server, TcpPeer, directory, guest, handler, handler_of_another_host, write,
 };
 
-/// A server for the guest that does what it is told.
+/// Makes a run of the guest `probe`, which runs commands.
 fn probe() -> Run {
     Run::guest("probe")
         .tcp()
@@ -18,9 +18,9 @@ fn answers(peer: &mut TcpPeer) {
     assert_eq!(peer.ask("half-close off"), "ok");
 }
 
-/// Has one connection misbehave while another one stands; that one and the
-/// next are to work, and the log is to say what happened, in a line with
-/// `reason`, under the guest's name.
+/// Misbehaves on one connection beside another. Checks that the other and a new
+/// connection work, and that the log has a line with `reason` under the guest's
+/// name.
 fn misbehaves_alone(server: Server, command: &str, reason: &str) {
     let mut other = server.connect();
     answers(&mut other);
@@ -154,7 +154,7 @@ fn one_instance_for_a_worker_is_replaced_after_a_trap() {
     let mut peer = server.connect();
     peer.say("panic");
     peer.cut();
-    // They shared the instance, so it is gone for both.
+    // Both shared the instance, so both connections end.
     other.cut();
     server.log.wait_for(&["probe", "panicked"]);
     answers(&mut server.connect());
@@ -167,7 +167,7 @@ fn connections_on_other_workers_do_not_notice_a_loop() {
         .tcp()
         .args(["--workers", "2", "--event-timeout", "2s"])
         .start();
-    // Enough that both workers have some.
+    // Enough for both workers to have some.
     let mut peers: Vec<_> = (0..16).map(|_| server.connect()).collect();
     peers.iter_mut().for_each(answers);
     let mut looping = server.connect();
@@ -230,7 +230,7 @@ fn a_flood_of_log_lines_is_cut() {
     assert!(lines < 2500, "{lines} lines");
 }
 
-/// The answer to a question, whatever came before it.
+/// Waits for an answer, past the lines before it.
 fn answers_after_log(peer: &mut TcpPeer) {
     peer.say("size");
     while peer.line() != "0" {}
@@ -264,7 +264,8 @@ fn arguments_and_variables_reach_the_guest() {
     );
 }
 
-/// Has a hand-made guest misbehave on one connection beside another one.
+/// Runs `misbehaviour` in a hand-made guest on one connection, and checks that
+/// another is unharmed.
 fn traps_alone(misbehaviour: &str, reason: &str) {
     let scratch = directory();
     let guest = handler(scratch.path(), misbehaviour);
@@ -355,7 +356,8 @@ fn a_huge_list_is_a_trap() {
 
 #[test]
 fn a_list_of_many_overlapping_lists_is_bounded() {
-    // 100,000 times the same 1 MiB: 100 GB to send, out of 1.8 MiB of memory.
+    // 1 MiB that is listed 100,000 times: 100 GB to send, out of 1.8 MiB of
+    // memory.
     traps_alone(
         "(local $at i32)
          (local.set $at (i32.const 1100000))
@@ -415,7 +417,7 @@ fn memory_growth_beyond_the_limit_fails_without_a_trap() {
     drop(peer);
     let line = server.log.wait_for(&["misbehaving", "--max-memory"]);
     assert!(line.contains("4.0 MiB"), "{line}");
-    // Once for an instance.
+    // It is logged once for each instance.
     assert_eq!(server.log.count("--max-memory"), 1);
     server.stop();
 }
@@ -471,7 +473,7 @@ fn a_memory_larger_than_the_limit_is_refused() {
         .refused(1, &["misbehaving", "--max-memory"]);
 }
 
-/// A run that must be refused at its start.
+/// Checks that a component is refused at its start.
 fn refused(component: &std::path::Path, needles: &[&str]) {
     Run::component(component).tcp().output().refused(1, needles);
 }
@@ -501,7 +503,7 @@ fn a_corrupt_component_is_refused() {
         *byte = !*byte;
     }
     let bent = write(scratch.path(), "bent.wasm", bent);
-    // A bit in a constant changes what it does, not whether it is valid.
+    // A bent constant may leave the component valid, so a size limit refuses it.
     let finished = Run::component(&bent)
         .args(["--max-component-size", "1KiB"])
         .tcp()

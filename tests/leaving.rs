@@ -1,5 +1,5 @@
-//! Clients that leave, clients that are slow, and connections that make room for
-//! others.
+//! Tests of clients that leave or are slow, and of connections that make room
+//! for others.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ fn probe(guest: &str) -> Run {
     Run::guest(guest).args(["--workers", "1"])
 }
 
-/// A connection of HTTP/1.1 in TLS.
+/// Connects over TLS for HTTP/1.1.
 fn secure(address: SocketAddr) -> harness::TlsPeer {
     https().connect(address)
 }
@@ -30,7 +30,7 @@ fn get(target: &str) -> Vec<u8> {
 }
 
 fn close<S: Read + Write>(peer: Peer<S>) {
-    // A FIN, and no more.
+    // Sends a FIN, and nothing else.
     drop(peer);
 }
 
@@ -88,7 +88,7 @@ fn a_client_that_half_closes_gets_what_takes_long() {
         let mut peer = server.connect_http();
         peer.send(&get("/late?5000"));
         peer.finish();
-        // It was asked whether it is still there.
+        // The server sends it to see whether the client is still there.
         peer.goes_on();
         let mut line = peer.line();
         while line != "HTTP/1.1 200 OK" {
@@ -110,7 +110,7 @@ fn a_client_that_half_closes_is_not_answered_for_ever() {
     peer.finish();
     peer.ends();
     server.log.wait_for(&["--half-close-timeout"]);
-    // One that is asked is not kept for ever either.
+    // A client of HTTP/1.1, which is sent 100 Continue, is not kept either.
     let mut peer = server.connect_http();
     peer.send(&get("/stall?5"));
     peer.finish();
@@ -172,7 +172,7 @@ fn a_guest_that_has_half_a_connection_learns_that_the_peer_is_gone() {
     let mut peer = server.connect();
     assert_eq!(peer.ask("half-close on"), "ok");
     peer.finish();
-    // Long before --half-close-timeout.
+    // This is long before --half-close-timeout.
     peer.reset();
     server.log.wait_for(&["reset by the peer"]);
     server.wait_for_descriptors(before);
@@ -198,8 +198,8 @@ fn a_guest_that_does_not_read_its_stream_does_not_keep_a_peer_that_left() {
     server.stop();
 }
 
-/// Reads slowly, but never pauses, for much longer than `--write-timeout`: the
-/// socket of the server has no room meanwhile, or none that poll(2) would tell of.
+/// Reads slowly but steadily for much longer than `--write-timeout`. Meanwhile
+/// the server's socket has no room, or too little for poll(2) to report.
 fn reads_slowly(peer: &mut Peer<impl Read + Write>) {
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_millis(3500) {
@@ -217,7 +217,7 @@ fn a_peer_that_reads_slowly_but_steadily_is_not_cut_off() {
     let limits = ["--write-timeout", "800ms", "--idle-timeout", "900ms"];
     let site = || Run::guest("static").http().args(["--dir", &dir]);
     let serves = site().https().args(limits).start();
-    // A relay reads when its target has room, which is now and then.
+    // A relay reads only now and then, when its target has room.
     let behind = site().start();
     let relays = Run::guest("proxy")
         .tcp()
@@ -249,11 +249,12 @@ fn a_peer_that_reads_slowly_but_steadily_is_not_cut_off() {
     }
 }
 
-/// Has a server with three places full of idle connections, and one more.
+/// Fills the three places of a server with idle connections, and checks that
+/// the first makes room for one more.
 fn makes_room(server: &Server, mut fill: impl FnMut(), mut is_first_ended: impl FnMut()) {
     for _ in 0..3 {
         fill();
-        // So that one is idle for longer than the next.
+        // Each is idle for longer than the next.
         std::thread::sleep(Duration::from_millis(50));
     }
     let mut peer = server.connect_http();
@@ -273,7 +274,7 @@ fn idle_clients_do_not_lock_new_ones_out() {
         let mut idle = Vec::new();
         for number in 0..3 {
             let mut peer = server.connect_http();
-            // Silent ones are idle, too.
+            // A silent connection is idle, too.
             if number != 1 {
                 assert_eq!(peer.fetch("/").status, 200);
             }
@@ -296,7 +297,7 @@ fn idle_clients_do_not_lock_new_ones_out() {
 #[test]
 fn the_longest_idle_connection_makes_room_first() {
     let run = |run: Run| {
-        // By a short time-out the clock is fine enough to tell them apart.
+        // A short time-out makes the clock fine enough to tell them apart.
         run.args(["--max-connections", "3", "--workers", "1"])
             .args(["--handshake-timeout", "300ms"])
             .start()
@@ -327,7 +328,7 @@ fn the_longest_idle_connection_makes_room_first() {
             idle.borrow_mut().push(peer);
         },
         || {
-            // It is told by GOAWAY that nothing was under way.
+            // GOAWAY says that nothing was under way.
             idle.borrow_mut().remove(0).ends().expect("an orderly end");
         },
     );
@@ -344,7 +345,7 @@ fn connections_that_are_at_work_make_no_room() {
     let mut waiting = server.connect_http();
     waiting.send(&get("/hello"));
     peer.response().is(200, "late");
-    // Only now it is idle.
+    // Only now is the connection idle.
     waiting.response().is(200, "hello");
     drop(peer);
     drop(waiting);
@@ -363,7 +364,7 @@ fn outgoing_connections_have_a_limit_of_their_own() {
             .guest_args(&[&address])
             .start()
     };
-    // Each accepted connection takes one that goes out.
+    // Each accepted connection takes one outgoing connection.
     let server = proxy(["--max-connections", "2", "--max-outgoing", "2"]);
     let mut peers = [server.connect(), server.connect()];
     for peer in &mut peers {
@@ -475,7 +476,8 @@ fn calls_that_never_end_do_not_pile_up_in_a_shared_instance() {
     server.stop();
 }
 
-/// Timers of the established connections at a local port: /proc/net/tcp.
+/// Returns the timers of the established connections at a local port, from
+/// /proc/net/tcp.
 fn timers(port: u16) -> Vec<String> {
     let table = std::fs::read_to_string("/proc/net/tcp").expect("the connections");
     let port = format!(":{port:04X}");

@@ -1,8 +1,8 @@
-//! Tests of the real program, with real sockets, files and guests. One crate, so
-//! that what runs the program is compiled once:
+//! Tests of the real program, with real sockets, files and guests. They are one
+//! crate, so that the harness is compiled once. To run one module:
 //!
 //! ```text
-//! cargo test --workspace --test all http::      those of one module
+//! cargo test --workspace --test all http::
 //! ```
 
 mod harness;

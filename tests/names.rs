@@ -1,5 +1,5 @@
-//! /etc/hosts and /etc/resolv.conf: names are looked up as glibc does it, by
-//! servers at the ports where those files have them.
+//! Tests of /etc/hosts and /etc/resolv.conf: names are looked up as glibc does,
+//! from servers at the addresses and the port of those files.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,7 +17,7 @@ use hickory_proto::rr::RecordType;
 
 const LOCALHOST: &[u8] = b"127.0.0.1 localhost\n";
 
-/// Looks names up by getaddrinfo(3).
+/// Python that looks names up by getaddrinfo(3).
 const GETADDRINFO: &str = "
 import socket, sys
 for name in sys.argv[1:]:
@@ -28,7 +28,7 @@ for name in sys.argv[1:]:
         print('error:', names.get(error.errno, 'failed'))
 ";
 
-/// The files of the system, as a test sets them.
+/// System files that a test sets.
 struct System {
     hosts: SystemFile,
     resolv_conf: SystemFile,
@@ -43,8 +43,8 @@ impl System {
     }
 }
 
-/// The outcome of a look-up in the words of both: addresses in some order, or
-/// why there are none.
+/// Returns the outcome of a look-up in words common to netwasm and glibc:
+/// addresses in any order, or the reason why there are none.
 fn outcome(text: &str) -> BTreeSet<String> {
     match text {
         "error: name-unresolvable" => ["no name".into()].into(),
@@ -67,7 +67,7 @@ fn glibc(names: &[&str]) -> Vec<BTreeSet<String>> {
     answers.lines().map(outcome).collect()
 }
 
-/// The probe, which asks the servers of the system.
+/// Starts the probe, with the DNS servers of the system.
 fn probe() -> Server {
     Run::guest("probe")
         .tcp()
@@ -81,7 +81,7 @@ fn netwasm(server: &Server, names: &[&str]) -> Vec<BTreeSet<String>> {
     names.iter().map(ask).collect()
 }
 
-/// Checks that both find the same, and gives what they find.
+/// Checks that netwasm and glibc find the same, and returns it.
 fn same(names: &[&str], what: &str) -> Vec<BTreeSet<String>> {
     let found = netwasm(&probe(), names);
     let expected = glibc(names);
@@ -192,7 +192,7 @@ fn odd_entries_of_resolv_conf_are_lost_alone() {
         system.resolv_conf.set(conf.as_bytes());
         same(&["db", "db.test", "x.y", "db."], &conf);
     }
-    // What is lost is told, once.
+    // Lost entries are logged, once.
     system
         .resolv_conf
         .set(b"search -x one.test\nnameserver 127.0.0.2\noptions foo\nsortlist 10.0.0.0\n");
@@ -207,7 +207,7 @@ fn odd_entries_of_resolv_conf_are_lost_alone() {
     }
     assert_eq!(server.log.count("/etc/resolv.conf"), 1);
 
-    // Options that change what is sent.
+    // Options that change the questions.
     let asked = dns.questions().len();
     system
         .resolv_conf
@@ -301,11 +301,11 @@ fn the_time_for_a_server_is_that_of_resolv_conf() {
     assert!(begun.elapsed() >= Duration::from_millis(900));
 }
 
-/// A process that ends with the test.
+/// A process that is killed when it is dropped.
 struct Daemon(Child);
 
 impl Daemon {
-    /// A DNS server that listens at this address.
+    /// Starts a DNS server, and waits until it listens at this address.
     fn start(command: &mut Command, address: &str) -> Self {
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -322,8 +322,8 @@ impl Drop for Daemon {
     }
 }
 
-/// BIND, which knows `zone.test` and refuses to say anything else. It listens
-/// only at addresses that interfaces have.
+/// Starts BIND, which knows `zone.test` and refuses other names. It listens
+/// only on addresses that interfaces have.
 fn bind9(directory: &Path) -> Daemon {
     let mut zone = "$TTL 60\n@ SOA ns h 1 60 60 60 60\n@ NS ns\nns A 127.0.0.1\n\
                     www A 192.0.2.1\nwww AAAA 2001:db8::1\nfour A 192.0.2.4\nempty TXT x\n"
@@ -331,7 +331,7 @@ fn bind9(directory: &Path) -> Daemon {
     for number in 1..=99 {
         zone += &format!("many A 192.0.2.{number}\n");
     }
-    // BIND 9.18 follows eleven.
+    // BIND 9.18 follows eleven aliases.
     for number in 0..10 {
         zone += &format!("chain{number} CNAME chain{}\n", number + 1);
     }
@@ -351,7 +351,7 @@ fn bind9(directory: &Path) -> Daemon {
     )
 }
 
-/// Unbound, which knows `local.test` and refuses to say anything else.
+/// Starts Unbound, which knows `local.test` and refuses other names.
 fn unbound(directory: &Path) -> Daemon {
     let conf = format!(
         "server:\n directory: \"{}\"\n interface: 127.0.0.3\n do-daemonize: no\n\

@@ -1,5 +1,5 @@
-//! Pools of connections: the guest `pool`, and each rule by the probe, whose
-//! clients are instances of their own that share the host's pools.
+//! Tests of connection pools: by the guest `pool`, and each rule by the probe.
+//! There, each client has its own instance, and all share the host's pools.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,7 +14,7 @@ use crate::harness::{
 use socket2::SockRef;
 
 /// An echo in the test's own process, which counts its connections and closes
-/// each after so many reads.
+/// each after a number of reads.
 struct Echo {
     address: SocketAddr,
     accepted: Arc<AtomicUsize>,
@@ -39,7 +39,7 @@ impl Echo {
         self.accepted.load(Ordering::SeqCst)
     }
 
-    /// The probe, which may connect here, with so many workers.
+    /// Starts the probe, which may connect here, with this many workers.
     fn client(&self, workers: &str) -> Server {
         probe(self.address, workers)
     }
@@ -57,7 +57,7 @@ fn serve(mut stream: &TcpStream, reads: usize) {
             return;
         };
         if number == reads {
-            // The end comes with the answer, not a moment later.
+            // The cork sends the answer and the end together.
             SockRef::from(stream).set_tcp_cork(true).expect("TCP_CORK");
         }
         let Some(Ok(())) = buffer.get(..count).map(|it| stream.write_all(it)) else {
@@ -74,14 +74,14 @@ fn probe(to: SocketAddr, workers: &str) -> Server {
         .start()
 }
 
-/// An instance that does with the client interface what it is told.
+/// Connects to an instance that runs commands on the client interface.
 fn session(server: &Server) -> TcpPeer {
     let mut peer = server.connect();
     peer.say("client");
     peer
 }
 
-/// One that has a pool.
+/// Like [`session`], with a pool.
 fn pooled(server: &Server, pool: &str) -> TcpPeer {
     let mut peer = session(server);
     assert_eq!(peer.ask(&format!("pool {pool}")), "ok");
@@ -159,7 +159,8 @@ fn instances_of_a_run_share_a_pool_on_all_workers() {
     let echo = Echo::new(usize::MAX);
     let server = echo.client("2");
     let pool = format!("{} size=1", echo.target());
-    // Where a connection is accepted is the kernel's choice: of so many, both.
+    // The kernel chooses the worker of each connection. Of this many, both get
+    // some.
     for _ in 0..32 {
         let mut peer = pooled(&server, &pool);
         assert_eq!(peer.ask("get"), "ok");
@@ -172,7 +173,7 @@ fn instances_of_a_run_share_a_pool_on_all_workers() {
         "in-use 0 idle 1 waiting 0 opened 1 reused 31 expired 0"
     );
     assert_eq!(echo.accepted(), 1);
-    // Other options are another pool.
+    // Other options make another pool.
     let other = pooled(&server, &format!("{} size=2", echo.target())).ask("counts");
     assert_eq!(
         other,
@@ -230,21 +231,21 @@ fn giving_up_leaves_no_place_taken_and_no_descriptor() {
     let server = echo.client("1");
     let before = server.descriptors_at_rest();
     let mut peer = pooled(&server, &echo.target());
-    // While connecting.
+    // Giving up while connecting.
     assert_eq!(peer.ask("give-up get"), "given up");
     wait_for_counts(&mut peer, "in-use 0 idle 0 waiting 0");
-    // While waiting.
+    // Giving up while waiting.
     let mut holder = pooled(&server, &echo.target());
     assert_eq!(holder.ask("get"), "ok");
     assert_eq!(peer.ask("give-up get"), "given up");
     wait_for_counts(&mut peer, "in-use 1 idle 0 waiting 0");
-    // The one who waits leaves, with its instance.
+    // A waiting client gets the connection that is put back.
     let mut leaver = pooled(&server, &echo.target());
     leaver.say("get");
     wait_for_counts(&mut peer, "waiting 1 ");
     assert_eq!(holder.ask("put"), "ok");
     assert_eq!(leaver.line(), "ok");
-    // One who has a connection leaves without a word.
+    // It leaves without putting the connection back.
     drop(leaver);
     wait_for_counts(&mut peer, "in-use 0 idle 0 waiting 0");
     assert_eq!(peer.ask("get"), "ok");
@@ -267,7 +268,7 @@ fn a_connection_that_its_peer_closed_is_not_handed_out() {
         assert_eq!(peer.ask("put"), "ok");
         assert_eq!(echo.accepted(), number);
     }
-    // Nobody needs to ask for it: its descriptor is closed in time.
+    // No `get` is needed for that: the descriptor is closed in time.
     wait_for_counts(
         &mut peer,
         "in-use 0 idle 0 waiting 0 opened 5 reused 0 expired 5",
@@ -304,11 +305,11 @@ fn what_cannot_be_used_again_is_closed_when_it_is_put_back() {
     assert_eq!(peer.ask("end-sending"), "ok");
     assert_eq!(peer.ask("put"), "ok");
     wait_for_counts(&mut peer, "in-use 0 idle 0 waiting 0 opened 1");
-    // One of another pool, or of none.
+    // A connection of another pool, or of none.
     assert_eq!(peer.ask(&format!("connect {}", echo.target())), "ok");
     assert_eq!(peer.ask("put"), "ok");
     wait_for_counts(&mut peer, "in-use 0 idle 0 waiting 0 opened 1");
-    // In the midst of a read it can be put back all the same.
+    // A connection whose read was given up can still be put back.
     assert_eq!(peer.ask("get"), "ok");
     assert_eq!(peer.ask("give-up read"), "given up");
     assert_eq!(peer.ask("put"), "ok");
@@ -374,8 +375,8 @@ fn connections_that_are_kept_cost_no_system_calls() {
     let Some(strace) = Strace::attach(&server, &["-e", calls]) else {
         return;
     };
-    // The lookout, which is asked for more at a time than runtimes are, twice a
-    // second.
+    // The lookout polls twice a second, and asks for more events at a time than
+    // the runtimes do.
     strace.wait_for_several(&["epoll", ", 256, "], 4);
     let trace = strace.detach();
     let looks = trace.iter().filter(|line| line.contains("recv")).count();
@@ -397,7 +398,7 @@ fn a_pool_of_tls_sessions_keeps_them_and_notices_their_end() {
     let mut accepted = tls.accept().expect("a session");
     assert_eq!(peer.line(), "ok");
     for number in 0..10 {
-        // In another instance each time, maybe of another worker.
+        // In another instance each time, perhaps on another worker.
         peer.say("ask hello");
         assert_eq!(accepted.take(5), b"hello");
         accepted.send(b"hello");
@@ -411,12 +412,12 @@ fn a_pool_of_tls_sessions_keeps_them_and_notices_their_end() {
             "{counts}"
         );
     }
-    // It says something unasked.
+    // The server sends bytes unasked.
     assert_eq!(peer.ask("put"), "ok");
     accepted.send(b"unasked");
     wait_for_counts(&mut peer, "idle 0 waiting 0 opened 1 reused 10 expired 1");
 
-    // Or that it ends, and keeps the socket.
+    // The server sends close_notify, and keeps the socket open.
     peer.say("get");
     let mut accepted = tls.accept().expect("a session");
     assert_eq!(peer.line(), "ok");
@@ -477,8 +478,8 @@ fn a_failure_to_connect_frees_the_place() {
 
 #[test]
 fn each_connection_that_was_made_is_counted_as_closed() {
-    // Some are closed by their peer while they are kept, one is closed instead
-    // of kept, one is closed by the guest, and one is kept until the end.
+    // The peer closes some while they are kept, one is closed instead of kept,
+    // the guest closes one, and one is kept until the end.
     let echo = Echo::new(2);
     let server = echo.client("1");
     let mut peer = pooled(&server, &echo.target());

@@ -1,4 +1,4 @@
-//! What the host copies by itself.
+//! Tests of relays, whose bytes the host copies itself.
 
 use crate::harness::{
     self, Client, Peer, Run, Strace, TcpPeer, directory, echoes, eventually, pattern, same,
@@ -55,7 +55,7 @@ fn a_relay_works_where_splice_does_not() {
 #[test]
 fn what_a_pipe_holds_is_copied_where_its_target_refuses_splice() {
     let server = Run::guest("relay-echo").tcp().start();
-    // The first fills the pipe, the second is to empty it.
+    // The first call fills the pipe. The second, which would empty it, fails.
     let options = [
         "-e",
         "trace=splice",
@@ -101,7 +101,7 @@ fn a_relay_works_over_a_unix_socket() {
     server.stop();
 }
 
-/// How many descriptors a worker may keep for relays to come: a few pipes.
+/// Number of descriptors that a worker may keep for later relays: a few pipes.
 const KEPT: usize = 16;
 
 #[test]

@@ -1,5 +1,5 @@
-//! `wasi:sockets` 0.3 in a program: what it may reach, and what it passes on
-//! unread.
+//! Tests of `wasi:sockets` 0.3 in a program: the addresses it may reach, and
+//! the streams it passes on unread.
 
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpListener, UdpSocket};
@@ -23,7 +23,8 @@ fn listener() -> (TcpListener, String) {
     (listener, address.to_string())
 }
 
-/// What is not allowed fails at once, and the log names the flag.
+/// Checks that a call without its flag fails at once, and that the log names
+/// the flag.
 #[track_caller]
 fn denied(words: &[&str], flag: &str) {
     let finished = probe(words).output();
@@ -89,7 +90,7 @@ fn a_rule_for_one_thing_allows_no_other() {
         "127.0.0.1:9991",
         &["connect", "127.0.0.1:9991"],
     );
-    // To look a name up is not to reach it.
+    // A name that may be looked up may not be connected to.
     everything(
         "--allow-resolve",
         "localhost",
@@ -134,7 +135,7 @@ fn what_a_flag_allows_works() {
             .args(["--allow-listen", "127.0.0.1:0"])
             .output(),
     );
-    // All addresses of the machine are each of them.
+    // A rule for all addresses of the machine holds for each of them.
     went_well(
         &probe(&["listen", "127.0.0.1:0"])
             .args(["--allow-listen", "0.0.0.0:0"])
@@ -161,8 +162,8 @@ fn sockets_are_bounded() {
     assert!(finished.stderr.contains("--max-handles"), "{finished:#?}");
 }
 
-/// Whom a program answers that waits for a datagram: the words are for the
-/// host.
+/// Starts a program that waits for a datagram, with these flags for the host.
+/// Returns true if it answers a stranger.
 fn answers_a_stranger(flags: &[&str]) -> bool {
     let known = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     known.set_read_timeout(Some(DEADLINE)).expect("a time-out");
@@ -234,7 +235,7 @@ fn a_datagram_of_a_stranger_is_for_those_who_may_listen() {
     assert!(answers_a_stranger(&["--allow-listen", "127.0.0.1:0"]));
 }
 
-/// Starts to forward, and returns both ends of what is forwarded.
+/// Starts a program that forwards a connection, and returns both ends of it.
 fn forwarding() -> (harness::Server, TcpPeer, TcpPeer) {
     let (listener, target) = listener();
     let command = probe(&["forward", "127.0.0.1:0", &target])
@@ -260,7 +261,7 @@ fn what_goes_from_one_socket_to_another_is_moved_by_the_kernel() {
         scope.spawn(move || {
             client.send(sender);
             client.finish();
-            // Half-closed: the other direction goes on.
+            // This is a half-close: the other direction goes on.
             assert_eq!(client.rest(), b"the reply");
         });
         same(&server.rest(), &bytes);
@@ -293,7 +294,7 @@ fn a_reset_of_either_end_reaches_the_futures_of_the_other() {
     server.send(b"x");
     assert_eq!(client.take(1), b"x");
     server.reset();
-    // Its end shows once something is sent to it, at the latest.
+    // The reset shows at the latest once something is sent to the program.
     for _ in 0..64 {
         if client.get().write_all(&[0; 4096]).is_err() {
             break;
@@ -338,7 +339,7 @@ fn a_file_goes_to_a_socket_by_sendfile() {
         .start_command();
     let (stream, _) = listener.accept().expect("a connection");
     let mut peer = TcpPeer::accepted(stream);
-    // It has begun by now; most of it does not fit the sockets.
+    // Sending has begun by now. Most of the file does not fit the sockets.
     let strace = Strace::attach(&command, &["-e", "trace=sendfile"]);
     same(&peer.rest(), &bytes);
     command.stdout.wait_for(&["read Ok(()), sent Ok(())"]);
@@ -365,7 +366,7 @@ fn links_that_lead_out_of_a_directory_are_no_way_out() {
         assert_eq!(finished.code, Some(1), "{path}: {finished:#?}");
         assert!(finished.stdout.starts_with("ErrorCode::"), "{finished:#?}");
     }
-    // Without a directory there is none.
+    // Without --dir there is no directory.
     let finished = probe(&["send-file", "secret", &address])
         .args(["--allow-connect", &address])
         .output();

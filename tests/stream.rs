@@ -1,4 +1,5 @@
-//! Handlers that await: connections as streams, through the guest and past it.
+//! Tests of async guests: connections as streams, through the guest and past
+//! it.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use crate::harness::{
 
 const MIB: usize = 1 << 20;
 
-/// Servers of a guest with either isolation.
+/// Starts servers of a guest, one with each isolation.
 fn servers(guest: &str) -> impl Iterator<Item = Server> {
     ["connection", "worker"].into_iter().map(move |isolation| {
         Run::guest(guest)
@@ -20,7 +21,7 @@ fn servers(guest: &str) -> impl Iterator<Item = Server> {
     })
 }
 
-/// A server for the guest that does what it is told.
+/// Makes a run of the guest `stream-probe`, which runs commands.
 fn probe() -> Run {
     Run::guest("stream-probe")
         .tcp()
@@ -226,7 +227,7 @@ fn a_reset_in_mid_stream_leaves_the_others_alone() {
     }
 }
 
-/// How many descriptors a worker may keep for relays to come: a few pipes.
+/// Number of descriptors that a worker may keep for later relays: a few pipes.
 const KEPT: usize = 16;
 
 #[test]
@@ -300,8 +301,8 @@ fn a_task_of_the_guest_goes_on_after_the_call_returned() {
     }
 }
 
-/// Has one connection misbehave while another one stands, with an instance for
-/// each.
+/// Misbehaves on one connection beside another, with an instance for each, and
+/// checks that only this connection ends.
 fn misbehaves_alone(command: &str, reason: &str) {
     let server = probe().start();
     let mut other = holding(&server);
@@ -332,7 +333,7 @@ fn a_guest_that_exits_with_success_has_what_it_ended_sent() {
         peer.say("exit");
         assert_eq!(peer.rest(), b"bye\n");
         server.log.wait_for(&["the guest exited"]);
-        // What it did not end is not whole.
+        // A stream that it did not end is cut, because its data is not whole.
         let mut peer = server.connect();
         peer.say("exit-open");
         peer.cut();
@@ -414,7 +415,7 @@ fn a_guest_may_read_a_file_for_longer_than_an_event_may_take() {
             .start();
         let mut reading = server.connect();
         reading.say("sum long");
-        // Others have their turns meanwhile.
+        // Another connection has its turn meanwhile.
         assert!(server.connect().ask("info").starts_with("SocketAddress"));
         assert_eq!(reading.line(), "268435456 0 Ok(())");
         server.stop();
@@ -528,7 +529,7 @@ fn a_trap_ends_all_connections_of_its_instance_and_no_other() {
         other.cut();
     }
     server.log.wait_for(&["the guest trapped"]);
-    // The next one gets an instance that lives.
+    // The next connection gets a new instance.
     holding(&server);
     server.stop();
 }

@@ -1,5 +1,5 @@
-//! The crates below `host/`: which of them may know which, and what none of
-//! them may bring along. The table is that of `host/src/lib.rs`.
+//! Tests of the crates below `host/`: the dependencies that each may have, and
+//! the crates that it must not reach. The table is that of `host/src/lib.rs`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -8,8 +8,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// A crate, those of ours that it may depend on, and what it never reaches by
-/// way of any dependency.
+/// A crate, the crates of ours that it may depend on, and the crates that it
+/// must not reach through any dependency.
 const CRATES: [(&str, &[&str], &[&str]); 6] = [
     ("netwasm-base", &[], &["tokio", "rustls", "wasmtime"]),
     ("netwasm-net", &["base"], &["netwasm-http", "wasmtime"]),
@@ -35,8 +35,8 @@ const CRATES: [(&str, &[&str], &[&str]); 6] = [
     ),
 ];
 
-/// The packages of the workspace's graph, by their identity: the name of each,
-/// and its normal dependencies.
+/// The packages of the workspace's graph, by their identity: the name and the
+/// normal dependencies of each.
 struct Graph {
     names: HashMap<String, String>,
     edges: HashMap<String, Vec<String>>,
@@ -90,7 +90,7 @@ impl Graph {
         edges.iter().map(|id| self.names[id].as_str()).collect()
     }
 
-    /// All that a package brings along.
+    /// Returns all packages that a package brings along.
     fn reached(&self, name: &str) -> BTreeSet<&str> {
         let mut reached = BTreeSet::new();
         let mut left = vec![self.package(name)];
@@ -124,8 +124,8 @@ fn no_crate_reaches_what_it_is_not_to_know() {
     }
 }
 
-/// How many modules of a crate may import each other in a circle: so many can be
-/// read as one thing. A transport is one of five.
+/// Largest number of modules that may import each other in a circle, in each
+/// crate. That many can be read as one thing. A transport is one of five.
 const LARGEST_CIRCLES: [(&str, usize); 5] = [
     ("base", 0),
     ("net", 5),
@@ -168,7 +168,8 @@ fn reached_from<'a>(
     reached
 }
 
-/// The modules of a crate, as paths, and which others each of them imports from.
+/// Returns the modules of a crate as paths, and the other modules that each
+/// imports from.
 fn imports(root: &Path) -> BTreeMap<String, BTreeSet<String>> {
     let mut files = Vec::new();
     find_sources(root, &mut files);
@@ -183,7 +184,7 @@ fn imports(root: &Path) -> BTreeMap<String, BTreeSet<String>> {
     let modules: BTreeSet<String> = files.iter().map(name).collect();
     let imported = |file: &PathBuf| {
         let text = fs::read_to_string(file).expect("it can be read");
-        // Tests may import what they like.
+        // Tests may import anything.
         let text = text
             .split("#[cfg(test)]\nmod tests {")
             .next()
@@ -218,7 +219,7 @@ fn find_sources(directory: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// The paths of a tree of imports, such as `a::{b, c::{d, e}}`.
+/// Returns the paths of a tree of imports, such as `a::{b, c::{d, e}}`.
 fn flat(prefix: &str, tree: &str) -> Vec<String> {
     let Some(open) = tree.find('{') else {
         return vec![format!("{prefix}{tree}")];
@@ -243,7 +244,7 @@ fn flat(prefix: &str, tree: &str) -> Vec<String> {
     paths
 }
 
-/// The module that a path leads to, or into.
+/// Returns the module that a path leads to, or into.
 fn module_of(path: &str, modules: &BTreeSet<String>) -> Option<String> {
     let mut path = path;
     loop {

@@ -1,5 +1,5 @@
-//! Byte streams over TCP: echo, half-close, resets, and each operation of a
-//! transport.
+//! Tests of byte streams over TCP: echo, half-close, resets, and each operation
+//! of a transport.
 
 use std::io::{Read, Write};
 use std::net::Ipv6Addr;
@@ -115,7 +115,7 @@ fn a_guest_may_go_on_sending_after_a_half_close() {
     peer.say("timer 50");
     peer.finish();
     assert_eq!(peer.line(), "fired");
-    // It is the guest's turn to close now, which it does not.
+    // The guest has to close now, and does not.
     peer.is_held();
 }
 
@@ -125,7 +125,7 @@ fn a_guest_may_end_its_side_and_still_receive() {
     let mut peer = server.connect();
     peer.say("write-eof last words");
     assert_eq!(peer.rest(), b"last words\n");
-    // Nothing can come back any more; the log tells that it was received.
+    // No answer can come back any more, so the log shows what was received.
     peer.say("print heard after the end");
     server.log.wait_for(&["heard after the end"]);
     peer.finish();
@@ -206,7 +206,7 @@ fn a_reply_survives_what_the_client_still_sends() {
         let mut bytes = b"close bye\n".to_vec();
         bytes.resize(1_000_000, b'\n');
         peer.send(&bytes);
-        // Unread bytes at a close would have the kernel send a reset.
+        // Bytes left unread at a close would make the kernel send a reset.
         assert_eq!(peer.line(), "bye");
     }
     server.stop();
@@ -222,7 +222,7 @@ fn abort_ends_the_connection_at_once() {
     assert_eq!(server.connect().ask("half-close off"), "ok");
 }
 
-/// Takes a long stream of a guest that obeys its watermarks.
+/// Receives a long stream from a guest that obeys its watermarks.
 fn streams_to_the_end<S: Read + Write>(mut peer: Peer<S>, limits: &str) {
     const LENGTH: usize = 32 * MIB;
     assert_ne!(peer.ask(&format!("limits {limits}")), "");
@@ -252,8 +252,8 @@ fn a_guest_that_obeys_the_watermarks_never_waits_in_vain() {
         .tls()
         .args(["--event-timeout", "30s"])
         .start();
-    // Passing the mark and draining fall together by chance: the lower the
-    // marks are, the more often.
+    // Passing the mark and draining coincide by chance: the lower the marks
+    // are, the more often.
     for limits in ["65536 16384", "1000 1000", "0 0"] {
         streams_to_the_end(server.connect(), limits);
         let peer = Client::of("localhost").connect(server.address("tls"));
@@ -317,7 +317,7 @@ fn reading_can_be_paused_and_resumed() {
     let mut peer = server.connect();
     peer.say("pause 200");
     let start = std::time::Instant::now();
-    // This waits in the socket until the guest reads again.
+    // The guest answers this once it reads again.
     assert_eq!(
         eventually("the pause's end", || Some(peer.line())),
         "resumed"
@@ -381,7 +381,7 @@ fn a_timer_fires_once_and_not_early_and_can_be_cancelled() {
     );
 }
 
-/// A room that all clients share, and one of them in it.
+/// Starts a chat, with one room that all clients share.
 fn chat(options: &[&str]) -> Server {
     Run::guest("chat")
         .tcp()
@@ -400,7 +400,7 @@ fn join(server: &Server, name: &str) -> TcpPeer {
     peer
 }
 
-/// The next line that somebody said.
+/// Receives the next line that somebody said.
 fn said(peer: &mut TcpPeer) -> String {
     loop {
         let line = peer.line();
@@ -442,7 +442,7 @@ fn a_slow_reader_in_the_chat_holds_up_nobody_and_learns_what_it_missed() {
     let mut reader = join(&server, "reader");
     let before = server.resident();
     let text = "x".repeat(1000);
-    // More than the kernel's buffers on the way take.
+    // In all, more than the kernel's buffers on the way hold.
     for _ in 0..100 {
         for _ in 0..100 {
             talker.say(&text);

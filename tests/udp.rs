@@ -1,4 +1,4 @@
-//! Datagrams.
+//! Tests of datagrams.
 
 use std::collections::HashSet;
 use std::net::UdpSocket;
@@ -8,7 +8,7 @@ use crate::harness::{
     set_mtu, with_ipv6,
 };
 
-/// The most that an IPv4 datagram carries.
+/// Longest payload of an IPv4 datagram in bytes.
 const MOST: usize = 65_507;
 
 fn echo() -> Server {
@@ -47,7 +47,7 @@ fn datagrams_larger_than_a_packet_are_sent_in_fragments() {
         return;
     }
     set_mtu(1500);
-    // IPv6's length does not count its own header.
+    // The length field of IPv6 does not count the header.
     for (any, longest) in [("127.0.0.1:0", MOST), ("[::1]:0", 65_527)] {
         let server = Run::guest("echo").listen("--udp", any).start();
         let peer = server.datagrams();
@@ -67,14 +67,14 @@ fn a_burst_of_datagrams_larger_than_a_packet_comes_back() {
     set_mtu(1000);
     let server = echo();
     let peer = server.datagrams();
-    // As segments of one system call they fit no packet here.
+    // The longer ones fit no packet here as segments of one system call.
     for size in [900, 1232, 3000] {
         comes_back(&peer, size);
     }
     server.stop();
 }
 
-/// Sends a burst of datagrams of one size, and waits until each was echoed.
+/// Sends a burst of datagrams of one size, and waits for the echo of each.
 fn comes_back(peer: &UdpPeer, size: usize) {
     let datagrams: HashSet<Vec<u8>> = (0..32_u8)
         .map(|number| {
@@ -85,7 +85,7 @@ fn comes_back(peer: &UdpPeer, size: usize) {
         .collect();
     let mut seen = HashSet::new();
     eventually("a whole burst", || {
-        // Those that got lost are sent once more.
+        // Lost datagrams are sent again.
         for datagram in datagrams.difference(&seen) {
             peer.send(datagram);
         }
@@ -104,14 +104,14 @@ fn a_kernel_that_takes_no_more_for_now_does_not_use_the_queue_up() {
     let peer = server.datagrams();
     let trace = ["-e", "trace=sendmsg", "-e"];
     let attach = |inject: &str| Strace::attach(&server, &[&trace[..], &[inject]].concat());
-    // A device that has no segmentation offload says so once.
+    // A device without segmentation offload says so once, by EIO.
     let Some(strace) = attach("inject=sendmsg:error=EIO:when=1") else {
         return;
     };
     peer.ask(b"first");
     strace.detach();
-    // Now datagrams go one by one, and every second one has to wait. There is
-    // room for 4 MiB in the queue.
+    // Now datagrams go one by one, and every second one has to wait. The queue
+    // has room for 4 MiB.
     let Some(strace) = attach("inject=sendmsg:error=EAGAIN:when=2+2") else {
         return;
     };
@@ -135,7 +135,7 @@ fn a_burst_comes_back_whole_and_to_the_one_who_sent_it() {
     }
     for (number, peer) in (0_u8..).zip(&peers) {
         let mut seen = HashSet::new();
-        // A datagram may be lost; then it is sent once more.
+        // A lost datagram is sent again.
         eventually("all of a burst", || {
             while let Some(datagram) = peer.receive() {
                 assert_eq!(datagram.first(), Some(&number), "somebody else's datagram");
@@ -187,7 +187,8 @@ fn a_refused_answer_is_reported_and_the_socket_stays_open() {
         .start();
     let peer = server.datagrams();
     eventually("error-received", || {
-        // Gone before the answer comes, so that ICMP tells the server.
+        // The socket is gone before the answer comes, so that ICMP tells the
+        // server.
         let gone = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         for _ in 0..8 {
             gone.send_to(b"no need to answer", server.address("udp"))
@@ -234,8 +235,8 @@ fn datagrams_to_strangers_need_a_rule_of_their_own() {
     let scratch = directory();
     let stranger = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let address = stranger.local_addr().expect("its address");
-    // Sends to the stranger, then tells the peer how that went: 0, or 1 and
-    // the case of error-code, of which access-denied is the first.
+    // Sends to the stranger, then tells the peer the outcome: 0 for success, or
+    // 1 plus the case of error-code, of which access-denied is the first.
     let guest = datagram_handler(
         scratch.path(),
         &format!(

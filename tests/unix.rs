@@ -1,4 +1,4 @@
-//! Unix domain sockets.
+//! Tests of Unix domain sockets.
 
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixListener;

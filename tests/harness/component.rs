@@ -1,5 +1,5 @@
-//! Guests that no compiler of a language would make: a core module in text
-//! whose misbehaviour is written in the test itself.
+//! Guests that no compiler would make: core modules in text form, whose
+//! misbehaviour each test writes itself.
 
 use std::path::{Path, PathBuf};
 
@@ -9,13 +9,13 @@ use wit_parser::Resolve;
 use super::repository;
 use super::server::write;
 
-/// A `tcp-handler` that echoes, but does `misbehaviour` with what begins with
-/// an exclamation mark; `fixtures/handler.wat` says what it may use.
+/// Makes a `tcp-handler` that echoes. Data that begins with an exclamation mark
+/// runs `misbehaviour` instead; `fixtures/handler.wat` lists what that may use.
 pub(crate) fn handler(directory: &Path, misbehaviour: &str) -> PathBuf {
     handler_that_has(directory, "", misbehaviour)
 }
 
-/// Like [`handler`], with further definitions in its module.
+/// Like [`handler`], with further `definitions` in its module.
 pub(crate) fn handler_that_has(directory: &Path, definitions: &str, misbehaviour: &str) -> PathBuf {
     let text = HANDLER.replace(BODY, misbehaviour);
     let module = text.trim_end().strip_suffix(')').expect("a module");
@@ -23,7 +23,8 @@ pub(crate) fn handler_that_has(directory: &Path, definitions: &str, misbehaviour
     component(directory, "netwasm:net/tcp-server@0.1.0", &text)
 }
 
-/// The same, but it imports `ignite` of `acme:rocket/engine@1.0.0` as well.
+/// Like [`handler`], but imports `ignite` of `acme:rocket/engine@1.0.0`, and
+/// calls it as its misbehaviour.
 pub(crate) fn handler_of_another_host(directory: &Path) -> PathBuf {
     let import = r#"(import "acme:rocket/engine@1.0.0" "ignite" (func $ignite))"#;
     let text = HANDLER
@@ -32,8 +33,9 @@ pub(crate) fn handler_of_another_host(directory: &Path) -> PathBuf {
     component(directory, "acme:rocket/server@1.0.0", &text)
 }
 
-/// A `udp-handler` that echoes, but does `misbehaviour` with what begins with
-/// an exclamation mark; `fixtures/datagrams.wat` says what it may use.
+/// Makes a `udp-handler` that echoes. A datagram that begins with an
+/// exclamation mark runs `misbehaviour` instead; `fixtures/datagrams.wat` lists
+/// what that may use.
 pub(crate) fn datagram_handler(directory: &Path, misbehaviour: &str) -> PathBuf {
     let text = include_str!("../fixtures/datagrams.wat").replace(BODY, misbehaviour);
     component(directory, "netwasm:net/udp-server@0.1.0", &text)
@@ -41,11 +43,11 @@ pub(crate) fn datagram_handler(directory: &Path, misbehaviour: &str) -> PathBuf 
 
 const HANDLER: &str = include_str!("../fixtures/handler.wat");
 
-/// Places in the fixtures.
+/// Placeholders in the fixtures.
 const BODY: &str = ";; MISBEHAVIOUR";
 const IMPORTS: &str = ";; IMPORTS";
 
-/// A package that no host has.
+/// A package that no host provides.
 const ACME: &str = "
     package acme:rocket@1.0.0;
     interface engine {
@@ -57,7 +59,7 @@ const ACME: &str = "
     }
 ";
 
-/// Makes a component of a core module in text, for a world.
+/// Makes a component for a world from a core module in text form.
 fn component(directory: &Path, world: &str, text: &str) -> PathBuf {
     let mut module = wat::parse_str(text).expect("a core module in text");
     let mut resolve = Resolve::default();

@@ -1,4 +1,4 @@
-//! A DNS server on loopback that answers as a test tells it.
+//! A DNS server on loopback whose answers the test decides.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -11,41 +11,42 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use super::DEADLINE;
 
-/// What is answered to a question.
+/// The answer to a question.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
-    /// These addresses, as far as they are of the family that is asked for,
-    /// for so many seconds.
+    /// The addresses of the family that is asked for, and their lifetime in
+    /// seconds.
     Addresses(Vec<IpAddr>, u32),
-    /// Names, each an alias of the next, and the last one's addresses.
+    /// A chain of aliases, and the addresses of its last name.
     Aliases(Vec<&'static str>, Vec<IpAddr>),
-    /// There is no such name.
+    /// NXDOMAIN: the name does not exist.
     NoName,
-    /// The name has nothing of this type.
+    /// No records: the name has none of this type.
     NoData,
-    /// An error.
+    /// An error response.
     Fails(ResponseCode),
-    /// Nothing.
+    /// No response.
     Silence,
-    /// By UDP only that there is more; by TCP this.
+    /// A truncated response by UDP; these addresses by TCP.
     Truncated(Vec<IpAddr>),
-    /// The same, but later.
+    /// A reply after a delay.
     After(Duration, Box<Self>),
-    /// FORMERR to a question with EDNS, and to others this.
+    /// FORMERR to a question with EDNS, and this reply to others.
     Plain(Box<Self>),
-    /// An error that leaves the question out.
+    /// An error response that leaves the question out.
     Bare(ResponseCode),
-    /// These addresses, but before the aliases that lead to them.
+    /// Like `Aliases`, but in reverse order: the addresses come before the
+    /// aliases that lead to them.
     Backwards(Vec<&'static str>, Vec<IpAddr>),
 }
 
 impl Reply {
-    /// Addresses that are good for a minute.
+    /// Returns addresses with a lifetime of a minute.
     pub(crate) fn addresses(addresses: &[&str]) -> Self {
         Self::addresses_for(addresses, 60)
     }
 
-    /// Addresses that are good for so many seconds.
+    /// Returns addresses with a lifetime in seconds.
     pub(crate) fn addresses_for(addresses: &[&str], seconds: u32) -> Self {
         Self::Addresses(addresses.iter().map(|it| parse(it)).collect(), seconds)
     }
@@ -59,7 +60,7 @@ impl Reply {
     }
 }
 
-/// Aliases, each of the next: `STEM0.example.`, `STEM1.example.` and so on.
+/// Returns a chain of aliases: `STEM0.example.`, `STEM1.example.` and so on.
 pub(crate) fn aliases(stem: &str, count: usize) -> Vec<&'static str> {
     let names = (0..count).map(|number| &*format!("{stem}{number}.example.").leak());
     names.collect()
@@ -69,34 +70,35 @@ fn parse(address: &str) -> IpAddr {
     address.parse().expect("an address")
 }
 
-/// A question that was asked.
+/// A question that the server received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Question {
     /// The name, in lower case and with its final dot.
     pub(crate) name: String,
     /// `A` or `AAAA`.
     pub(crate) family: RecordType,
-    /// Whether it came by TCP.
+    /// True if it came by TCP.
     pub(crate) tcp: bool,
-    /// Whether it came with EDNS.
+    /// True if it came with EDNS.
     pub(crate) edns: bool,
 }
 
 type Zone = dyn Fn(&str, RecordType) -> Reply + Send + Sync;
 
-/// The server. It answers until the test ends.
+/// The server. It answers until the process ends.
 pub(crate) struct Dns {
     pub(crate) address: SocketAddr,
     questions: Arc<Mutex<Vec<Question>>>,
 }
 
 impl Dns {
-    /// One that answers what `zone` says to a name and a family.
+    /// Starts a server on a free port. `zone` gives the reply for a name and a
+    /// family.
     pub(crate) fn new(zone: impl Fn(&str, RecordType) -> Reply + Send + Sync + 'static) -> Self {
         Self::at("127.0.0.1:0", zone)
     }
 
-    /// The same at an address.
+    /// Like [`Self::new`], at an address.
     pub(crate) fn at(
         address: &str,
         zone: impl Fn(&str, RecordType) -> Reply + Send + Sync + 'static,
@@ -124,12 +126,12 @@ impl Dns {
         Self { address, questions }
     }
 
-    /// What was asked so far.
+    /// Returns the questions so far.
     pub(crate) fn questions(&self) -> Vec<Question> {
         self.questions.lock().expect("the questions").clone()
     }
 
-    /// The names and families that were asked for, each once.
+    /// Returns the names and families that were asked for, each once.
     pub(crate) fn asked(&self) -> Vec<(String, RecordType)> {
         let mut asked: Vec<_> = self
             .questions()
@@ -159,11 +161,11 @@ impl Responder {
                 continue;
             };
             let (responder, socket) = (self.clone(), socket.try_clone().expect("its socket"));
-            // A slow answer holds up no other.
+            // On a thread, so that a slow answer delays no other.
             std::thread::spawn(move || {
                 if let Some(answer) = responder.answer(&query, false) {
                     let bytes = answer.to_vec().expect("a message");
-                    // Who asked may be gone.
+                    // The asker may be gone.
                     let _ = socket.send_to(&bytes, peer);
                 }
             });
@@ -248,7 +250,7 @@ impl Responder {
         let code = message.metadata.response_code;
         let negative = matches!(code, ResponseCode::NoError | ResponseCode::NXDomain);
         if negative && message.answers.is_empty() && !message.metadata.truncation {
-            // RFC 2308: how long there is nothing.
+            // RFC 2308: the SOA says how long the absence may be cached.
             let root = Name::root();
             let soa = SOA::new(root.clone(), root.clone(), 1, 60, 60, 60, 60);
             message.add_authority(Record::from_rdata(root, 60, RData::SOA(soa)));
@@ -257,7 +259,8 @@ impl Responder {
     }
 }
 
-/// Adds aliases, the question's name first, and says where they lead.
+/// Adds a chain of aliases that begins at the question's name, and returns its
+/// last name.
 fn lead(message: &mut Message, question: &Query, aliases: Vec<&str>) -> Name {
     let mut owner = question.name().clone();
     for alias in aliases {

@@ -1,38 +1,38 @@
-//! A client of HTTP/1.1 that sends what it is told, byte for byte, and reads
-//! responses strictly: what a lenient client would overlook fails a test.
+//! An HTTP/1.1 client that sends requests byte for byte and parses responses
+//! strictly: a fault that a lenient client would overlook fails a test.
 
 use std::io::{Read, Write};
 
 use super::Peer;
 
-/// A final response, read whole.
+/// A final response, read to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Response {
     pub(crate) status: u16,
-    /// In their order, as they were sent.
+    /// Names and values as sent, in their order.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
     pub(crate) trailers: Vec<(String, String)>,
 }
 
 impl Response {
-    /// The value of a header, which must not be there twice.
+    /// Returns the value of a header. Panics if it occurs twice.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         value(&self.headers, name)
     }
 
-    /// Whether it says that the connection ends.
+    /// True if the response closes the connection.
     pub(crate) fn closes(&self) -> bool {
         self.header("Connection") == Some("close")
     }
 
-    /// The body as text, without its last line end.
+    /// Returns the body as text, without its last line end.
     pub(crate) fn text(&self) -> &str {
         let text = std::str::from_utf8(&self.body).expect("text");
         text.strip_suffix('\n').unwrap_or(text)
     }
 
-    /// Checks status and body, and returns itself.
+    /// Checks status and body, and returns the response.
     #[track_caller]
     pub(crate) fn is(self, status: u16, text: &str) -> Self {
         assert_eq!((self.status, self.text()), (status, text), "{self:?}");
@@ -50,13 +50,13 @@ fn value<'a>(fields: &'a [(String, String)], name: &str) -> Option<&'a str> {
     value
 }
 
-/// A request without a body, with these header lines.
+/// Returns a request without a body, with these header lines.
 pub(crate) fn message(method: &str, target: &str, lines: &[&str]) -> String {
     let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
     format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n")
 }
 
-/// A request with a body of this length.
+/// Returns a POST request with this body.
 pub(crate) fn post(target: &str, body: &[u8]) -> Vec<u8> {
     let length = format!("Content-Length: {}", body.len());
     let mut bytes = message("POST", target, &[&length]).into_bytes();
@@ -65,7 +65,7 @@ pub(crate) fn post(target: &str, body: &[u8]) -> Vec<u8> {
 }
 
 impl<S: Read + Write> Peer<S> {
-    /// GET, and the response.
+    /// Sends a GET, and returns the response.
     #[track_caller]
     pub(crate) fn fetch(&mut self, target: &str) -> Response {
         self.send(message("GET", target, &[]).as_bytes());
@@ -79,7 +79,7 @@ impl<S: Read + Write> Peer<S> {
         self.response()
     }
 
-    /// Receives a response to anything but HEAD.
+    /// Receives a response to any method but HEAD.
     #[track_caller]
     pub(crate) fn response(&mut self) -> Response {
         let (status, headers) = self.head();
@@ -105,7 +105,7 @@ impl<S: Read + Write> Peer<S> {
         assert_eq!(self.strict_line(), "");
     }
 
-    /// Receives a head: its status and headers.
+    /// Receives a head, and returns status and headers.
     #[track_caller]
     fn head(&mut self) -> (u16, Vec<(String, String)>) {
         let line = self.strict_line();
@@ -160,7 +160,7 @@ impl<S: Read + Write> Peer<S> {
         }
     }
 
-    /// Lines of a header up to the empty one.
+    /// Receives header or trailer lines up to the empty line.
     #[track_caller]
     fn fields(&mut self) -> Vec<(String, String)> {
         let mut fields = Vec::new();
@@ -178,7 +178,7 @@ impl<S: Read + Write> Peer<S> {
         }
     }
 
-    /// A line that ends in CRLF, without that.
+    /// Receives a line that ends in CRLF, and returns it without that.
     #[track_caller]
     fn strict_line(&mut self) -> String {
         let line = self.whole_line();
@@ -188,7 +188,8 @@ impl<S: Read + Write> Peer<S> {
         text.to_owned()
     }
 
-    /// Checks that the server ends the connection in order, and says no more.
+    /// Checks that the server closes the connection in order, without a further
+    /// byte.
     #[track_caller]
     pub(crate) fn ends(&mut self) {
         let rest = self.rest();

@@ -1,5 +1,5 @@
-//! A client of HTTP/2: a good one by the `h2` crate, and one that sends what
-//! frames it is told.
+//! HTTP/2 clients: a well-behaved one by the `h2` crate, and functions that
+//! send and receive single frames.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -25,12 +25,12 @@ pub(crate) struct Http2 {
 }
 
 impl Http2 {
-    /// Connects, knowing the server to speak HTTP/2.
+    /// Connects with prior knowledge of HTTP/2.
     pub(crate) fn connect(address: SocketAddr) -> Self {
         Self::with(address, &settings())
     }
 
-    /// The same with settings of one's own.
+    /// Like [`Self::connect`], with other settings.
     pub(crate) fn with(address: SocketAddr, settings: &client::Builder) -> Self {
         let runtime = runtime();
         let stream = runtime.block_on(TcpStream::connect(address));
@@ -39,7 +39,7 @@ impl Http2 {
         Self::over(runtime, stream, settings)
     }
 
-    /// Connects in TLS, and agrees on HTTP/2 there.
+    /// Connects over TLS, and negotiates HTTP/2 by ALPN.
     pub(crate) fn secure(address: SocketAddr) -> Self {
         let config = Client::of("localhost").alpn("h2").config();
         let name = "localhost".try_into().expect("a name");
@@ -69,20 +69,21 @@ impl Http2 {
         }
     }
 
-    /// Runs something beside the connection, with a deadline.
+    /// Runs a future beside the connection, under the deadline.
     #[track_caller]
     pub(crate) fn run<T>(&self, what: impl Future<Output = T>) -> T {
         let what = async { tokio::time::timeout(DEADLINE, what).await };
         self.runtime.block_on(what).expect("it happens in time")
     }
 
-    /// Waits until the server has read all that was sent so far.
+    /// Waits until the server has read everything sent so far.
     #[track_caller]
     pub(crate) fn settle(&mut self) {
-        // RFC 9113, section 6.7: the answer comes after what was sent before.
+        // A PING (RFC 9113, section 6.7) is answered after what was sent before
+        // it.
         let mut pings = self.pings.take().expect("there is only one");
         let answered = async {
-            // Streams are sent first, then the ping.
+            // The frames of streams go out first, then the ping.
             tokio::task::yield_now().await;
             pings.ping(Ping::opaque()).await
         };
@@ -90,14 +91,14 @@ impl Http2 {
         self.pings = Some(pings);
     }
 
-    /// The pause of a client that is slow on purpose, in which the connection
-    /// goes on. What waits for the server uses [`Self::settle`].
+    /// Pauses as a slow client does, while the connection goes on. To wait for
+    /// the server, use [`Self::settle`].
     pub(crate) fn rest(&self, time: Duration) {
         self.runtime
             .block_on(async { tokio::time::sleep(time).await });
     }
 
-    /// Sends the head of a request, and the end where `ends`.
+    /// Sends the head of a request, and ends the stream if `ends`.
     pub(crate) fn begin(
         &mut self,
         request: Request<()>,
@@ -124,7 +125,7 @@ impl Http2 {
         self.run(async { tokio::join!(read(response), send).0 })
     }
 
-    /// The same where that must not fail.
+    /// Like [`Self::try_exchange`], but panics on an error.
     #[track_caller]
     pub(crate) fn exchange(&mut self, request: Request<()>, body: &[u8]) -> Response {
         self.try_exchange(request, body).expect("a response")
@@ -135,7 +136,7 @@ impl Http2 {
         self.exchange(ask("GET", target), b"")
     }
 
-    /// Sends this many requests at once and reads all responses.
+    /// Sends `count` requests at once, and reads all responses.
     #[track_caller]
     pub(crate) fn fetch_at_once(&mut self, target: &str, count: usize) -> Vec<Response> {
         let sender = &self.sender;
@@ -164,8 +165,8 @@ impl Http2 {
     }
 }
 
-/// Those of a client that opens no more than 100 streams before it knows how many
-/// it may open, as most do.
+/// Returns the settings of a client that opens at most 100 streams before it
+/// knows the server's limit, as most clients do.
 pub(crate) fn settings() -> client::Builder {
     let mut settings = client::Builder::new();
     settings.initial_max_send_streams(100);
@@ -177,14 +178,14 @@ fn runtime() -> Runtime {
     builder.enable_all().build().expect("a runtime")
 }
 
-/// A request.
+/// Returns a request without a body.
 pub(crate) fn ask(method: &str, target: &str) -> Request<()> {
     let request = Request::builder().method(method);
     let request = request.uri(format!("http://localhost{target}"));
     request.body(()).expect("a request")
 }
 
-/// Reads a response whole.
+/// Reads a response to its end.
 pub(crate) async fn read(response: ResponseFuture) -> Result<Response, h2::Error> {
     let (head, mut body) = response.await?.into_parts();
     let all = read_body(&mut body).await?;
@@ -207,7 +208,7 @@ async fn read_body(body: &mut RecvStream) -> Result<Vec<u8>, h2::Error> {
     Ok(all)
 }
 
-/// Sends bytes as fast as they are taken.
+/// Sends bytes as fast as flow control allows.
 pub(crate) async fn send_all(
     stream: &mut SendStream<Bytes>,
     mut bytes: Bytes,
@@ -234,10 +235,10 @@ fn fields(map: &http::HeaderMap) -> Vec<(String, String)> {
         .collect()
 }
 
-/// What a client begins with.
+/// The client's connection preface.
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Types of frames.
+/// Frame types.
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
 pub(crate) const PRIORITY: u8 = 2;
@@ -248,17 +249,17 @@ pub(crate) const GOAWAY: u8 = 7;
 pub(crate) const WINDOW_UPDATE: u8 = 8;
 pub(crate) const CONTINUATION: u8 = 9;
 
-/// Flags of frames.
+/// Frame flags.
 pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
 
-/// `:method GET`, `:scheme http`, `:path /`, `:authority localhost`, in HPACK.
+/// HPACK of `:method GET`, `:scheme http`, `:path /`, `:authority localhost`.
 pub(crate) const GET: &[u8] = b"\x82\x86\x84\x01\x09localhost";
 
-/// The same with `:method POST`.
+/// Like [`GET`], with `:method POST`.
 pub(crate) const POST: &[u8] = b"\x83\x86\x84\x01\x09localhost";
 
-/// A frame.
+/// Encodes a frame.
 pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("a length");
     let [_, high, middle, low] = length.to_be_bytes();
@@ -268,7 +269,7 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     frame
 }
 
-/// A field whose name and value are written out, in HPACK.
+/// Encodes a field in HPACK, as a literal that is not indexed.
 pub(crate) fn literal(name: &str, value: &str) -> Vec<u8> {
     let mut field = vec![0];
     for text in [name, value] {
@@ -278,7 +279,7 @@ pub(crate) fn literal(name: &str, value: &str) -> Vec<u8> {
     field
 }
 
-/// A frame as it was received.
+/// A received frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
     pub(crate) kind: u8,
@@ -288,7 +289,7 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// The error code of GOAWAY or RST_STREAM.
+    /// Returns the error code of a GOAWAY or RST_STREAM.
     pub(crate) fn code(&self) -> u32 {
         let code = match self.kind {
             GOAWAY => self.payload.get(4..8),
@@ -299,13 +300,13 @@ impl Frame {
     }
 }
 
-/// Begins a connection by hand: the preface, and settings.
+/// Sends the preface and empty SETTINGS.
 pub(crate) fn begin(peer: &mut Peer<impl Read + Write>) {
     peer.send(PREFACE);
     peer.send(&frame(SETTINGS, 0, 0, b""));
 }
 
-/// The next frame.
+/// Receives the next frame.
 pub(crate) fn next_frame(peer: &mut Peer<impl Read + Write>) -> Frame {
     let head = peer.take(9);
     let number = |part: &[u8]| part.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte));
@@ -318,7 +319,7 @@ pub(crate) fn next_frame(peer: &mut Peer<impl Read + Write>) -> Frame {
     }
 }
 
-/// The next frame of a kind.
+/// Receives frames up to the next one of a kind, and returns that one.
 pub(crate) fn next_of(peer: &mut Peer<impl Read + Write>, kind: u8) -> Frame {
     loop {
         let frame = next_frame(peer);

@@ -1,5 +1,5 @@
-//! Sites: directories that the `static` guest serves, and a client that asks
-//! for files of them.
+//! Sites (directories that the `static` guest serves), and a client that
+//! requests their files.
 
 use std::collections::VecDeque;
 use std::fs::{self, FileTimes};
@@ -13,27 +13,27 @@ use rustls::{ClientConnection, StreamOwned};
 
 use super::{Client, Peer, Run, Server, write};
 
-/// When the files of [`write_old`] were changed, as headers have it. A file
-/// that was changed just now has but a weak tag.
+/// Modification time of the files of [`write_old`], as headers have it. A file
+/// that was changed just now has only a weak entity tag.
 pub(crate) const LONG_AGO: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 
-/// A request, as many times as one likes over the same connection.
+/// A client that requests files over one keep-alive connection.
 pub(crate) struct FileClient<S: Read + Write> {
     peer: Peer<S>,
 }
 
-/// A response: all of it, or its head.
+/// A response, or its head alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
-    /// Names in lower case.
+    /// Names in lower case, and values.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
 }
 
 type Headers<'a> = &'a [(&'a str, &'a str)];
 
-/// Serves a directory, as `/`, with one worker.
+/// Serves a directory as `/`, with one worker.
 pub(crate) fn site(directory: &Path) -> Run {
     Run::guest("static")
         .args(["--workers", "1"])
@@ -41,14 +41,14 @@ pub(crate) fn site(directory: &Path) -> Run {
         .listen("--http", "127.0.0.1:0")
 }
 
-/// Writes a file as [`write`] does, with a time that is [`LONG_AGO`].
+/// Writes a file like [`write`], with [`LONG_AGO`] as its modification time.
 pub(crate) fn write_old(directory: &Path, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
     let path = write(directory, name, contents);
     make_old(&path);
     path
 }
 
-/// Gives a file a time that is [`LONG_AGO`].
+/// Sets a file's modification time to [`LONG_AGO`].
 pub(crate) fn make_old(path: &Path) {
     let time = UNIX_EPOCH + Duration::from_secs(784_111_777);
     fs::File::options()
@@ -59,26 +59,26 @@ pub(crate) fn make_old(path: &Path) {
 }
 
 impl Server {
-    /// A client of the HTTP listener.
+    /// Connects a client to the HTTP listener.
     pub(crate) fn browse(&self) -> FileClient<TcpStream> {
         FileClient {
             peer: Peer::connect(self.address("http")),
         }
     }
 
-    /// A client of the HTTPS listener.
+    /// Connects a client to the HTTPS listener.
     pub(crate) fn browse_secure(&self) -> FileClient<StreamOwned<ClientConnection, TcpStream>> {
         FileClient {
             peer: Client::of("localhost").connect(self.address("https")),
         }
     }
 
-    /// Asks for a file over a new connection.
+    /// Requests a file over a new connection.
     pub(crate) fn get(&self, target: &str) -> Reply {
         self.browse().get(target, &[])
     }
 
-    /// Counts descriptors once clients have come and gone.
+    /// Requests `/`, then counts the descriptors at rest.
     pub(crate) fn descriptors_after_a_request(&self) -> usize {
         self.get("/");
         self.descriptors_at_rest()
@@ -98,7 +98,7 @@ impl<S: Read + Write> FileClient<S> {
         Self { peer }
     }
 
-    /// The connection below.
+    /// Returns the connection below.
     pub(crate) fn peer(&mut self) -> &mut Peer<S> {
         &mut self.peer
     }
@@ -107,17 +107,17 @@ impl<S: Read + Write> FileClient<S> {
         self.peer
     }
 
-    /// GET, and the whole response.
+    /// Sends a GET, and returns the whole response.
     pub(crate) fn get(&mut self, target: &str, headers: Headers<'_>) -> Reply {
         self.ask("GET", target, headers)
     }
 
-    /// HEAD.
+    /// Sends a HEAD, and returns the head of the response.
     pub(crate) fn head(&mut self, target: &str, headers: Headers<'_>) -> Reply {
         self.ask("HEAD", target, headers)
     }
 
-    /// Any method without a body, and the whole response.
+    /// Sends a request without a body, and returns the whole response.
     pub(crate) fn ask(&mut self, method: &str, target: &str, headers: Headers<'_>) -> Reply {
         self.send(method, target, headers);
         let mut reply = self.reply_head();
@@ -156,7 +156,7 @@ impl<S: Read + Write> FileClient<S> {
     }
 }
 
-/// The head of a request.
+/// Returns the head of a request.
 pub(crate) fn request(method: &str, target: &str, headers: Headers<'_>) -> String {
     let lines = headers
         .iter()
@@ -168,7 +168,7 @@ pub(crate) fn request(method: &str, target: &str, headers: Headers<'_>) -> Strin
 }
 
 impl Reply {
-    /// The value of a header, which must not come twice.
+    /// Returns the value of a header. Panics if it occurs twice.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|line| line.0 == name);
         let value = values.next().map(|line| line.1.as_str());
@@ -176,7 +176,8 @@ impl Reply {
         value
     }
 
-    /// How many bytes of a body follow the head of a response to GET.
+    /// Returns the length in bytes of the body that follows the head of a
+    /// response to GET.
     pub(crate) fn length(&self) -> usize {
         match self.header("content-length") {
             Some(length) => length.parse().expect("a number"),
@@ -187,13 +188,13 @@ impl Reply {
         }
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("text")
     }
 
-    /// The parts of a `multipart/byteranges`: the headers and the bytes of
-    /// each. All of the body must be used.
+    /// Returns the parts of a `multipart/byteranges`, each with its headers and
+    /// bytes. Panics if the body holds anything else.
     pub(crate) fn parts(&self) -> Vec<Self> {
         let boundary = self
             .header("content-type")

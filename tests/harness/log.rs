@@ -1,4 +1,4 @@
-//! The server's log, read while it is written.
+//! A log of the server, read while the server writes it.
 
 use std::io::{BufRead, BufReader, Read};
 use std::sync::{Arc, Condvar, Mutex};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::DEADLINE;
 
-/// All lines that a stream has given so far.
+/// The lines that a stream has given so far.
 #[derive(Clone, Default)]
 pub(crate) struct Log {
     shared: Arc<(Mutex<Lines>, Condvar)>,
@@ -19,7 +19,7 @@ struct Lines {
 }
 
 impl Log {
-    /// Reads a stream to its end, on a thread of its own.
+    /// Reads a stream to its end, on its own thread.
     pub(crate) fn follow(stream: impl Read + Send + 'static) -> Self {
         let log = Self::default();
         let writer = log.clone();
@@ -41,7 +41,7 @@ impl Log {
         self.shared.1.notify_all();
     }
 
-    /// Waits for a line that has all of these in it, and returns it.
+    /// Waits for a line that contains all needles, and returns it.
     pub(crate) fn wait_for(&self, needles: &[&str]) -> String {
         self.wait(DEADLINE, &format!("a line with {needles:?}"), |lines| {
             lines
@@ -51,7 +51,7 @@ impl Log {
         })
     }
 
-    /// Waits until so many lines have this in them.
+    /// Waits until exactly `count` lines contain `needle`.
     pub(crate) fn wait_for_count(&self, needle: &str, count: usize) {
         self.wait(
             DEADLINE,
@@ -63,7 +63,7 @@ impl Log {
         );
     }
 
-    /// Waits until `find` finds something in the lines.
+    /// Waits until `find` returns a value for the lines.
     pub(crate) fn wait<T>(
         &self,
         within: Duration,
@@ -90,7 +90,7 @@ impl Log {
         }
     }
 
-    /// How many lines have this in them by now.
+    /// Returns the number of lines so far that contain `needle`.
     pub(crate) fn count(&self, needle: &str) -> usize {
         self.lines()
             .iter()
@@ -98,7 +98,7 @@ impl Log {
             .count()
     }
 
-    /// The lines by now.
+    /// Returns the lines so far.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.shared.0.lock().expect("the log's lock").lines.clone()
     }

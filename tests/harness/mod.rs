@@ -1,8 +1,8 @@
-//! Runs the real `netwasm` binary for the tests: starts it on ports that it
-//! picks, reads what it prints and logs, looks into `/proc`, and ends it.
+//! Runs the real `netwasm` binary in tests: starts it on ports that it picks,
+//! reads its output and its log, looks into `/proc`, and ends it.
 //!
-//! Everything that waits has a deadline and waits for a condition; a server
-//! that a failed test leaves behind is killed, and its log is printed.
+//! Every wait has a condition and a deadline. If a test fails, its server is
+//! killed and the log is printed.
 
 mod component;
 mod dns;
@@ -39,22 +39,23 @@ pub(crate) use strace::{Strace, sent_by_sendfile, spliced};
 pub(crate) use tls::{Client, TlsPeer, TlsServer, certificates, server_config};
 pub(crate) use upstream::Upstream;
 
-/// How long anything may take that should happen at once, on a slow machine.
+/// Deadline for anything that should happen at once, on a slow machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
-/// How long a start may take, where the component must be compiled by a host
-/// that was built without optimisation, beside others that do the same.
+/// Deadline for a start. A host that was built without optimisation may have to
+/// compile the component, beside other such hosts.
 pub(crate) const START: Duration = Duration::from_secs(150);
 
-/// Waits for a condition: calls `probe` until it gives something.
+/// Waits for a condition: calls `probe` until it returns a value.
 ///
 /// # Panics
-/// After [`DEADLINE`], saying that `what` did not happen.
+/// Panics if there is no value within [`DEADLINE`], and says that `what` did
+/// not happen.
 pub(crate) fn eventually<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
     within(DEADLINE, what, probe)
 }
 
-/// The same with another deadline.
+/// Like [`eventually`], with another deadline.
 pub(crate) fn within<T>(deadline: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
@@ -69,8 +70,8 @@ pub(crate) fn within<T>(deadline: Duration, what: &str, mut probe: impl FnMut() 
     }
 }
 
-/// Says that a test proves nothing here, and why. In CI, which has all that a
-/// test needs, it fails instead.
+/// Prints that a test proves nothing here, and why. In CI, which has all that
+/// tests need, the test fails instead.
 #[track_caller]
 pub(crate) fn skipped(why: &str) {
     let in_ci = std::env::var_os("CI").is_some();
@@ -78,30 +79,30 @@ pub(crate) fn skipped(why: &str) {
     eprintln!("skipped: {why}");
 }
 
-/// A compiled guest: `guests/NAME.wasm`, or one that was just built in the
-/// directory that `NETWASM_GUESTS` names.
+/// Returns the path of a compiled guest: `guests/NAME.wasm`, or a guest that
+/// was just built in the directory that `NETWASM_GUESTS` names.
 pub(crate) fn guest(name: &str) -> PathBuf {
     std::env::var_os("NETWASM_GUESTS")
         .map_or_else(|| repository().join("guests"), PathBuf::from)
         .join(format!("{name}.wasm"))
 }
 
-/// A file of the test certificates.
+/// Returns the path of a file in `certs/`.
 pub(crate) fn cert(name: &str) -> PathBuf {
     repository().join("certs").join(name)
 }
 
-/// The workspace's root.
+/// Returns the workspace's root.
 pub(crate) fn repository() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// A directory that is removed with the value.
+/// Makes a directory that is removed when the value is dropped.
 pub(crate) fn directory() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary directory")
 }
 
-/// A path as an argument.
+/// Returns a path as an argument.
 pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }

@@ -1,4 +1,4 @@
-//! A network and system files of a test's own.
+//! A network and system files that a test has to itself.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,12 +8,12 @@ use tempfile::TempDir;
 
 use super::{directory, skipped, text};
 
-/// Says, in the environment, that a test runs in its own namespace.
+/// Environment variable that is set if a test runs in its own namespaces.
 const INSIDE: &str = "NETWASM_TEST_INSIDE";
 
-/// Runs a test again, alone, where the network has nothing but loopback, all of
-/// whose ports are free, and where files can be mounted over those of the
-/// system. True there; outside it is false, once that run has succeeded.
+/// Runs a test again, alone, in its own namespaces: the network has only
+/// loopback, with all ports free, and files can be mounted over system files.
+/// Returns true inside. Outside, returns false once that run has succeeded.
 pub(crate) fn in_own_network(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         run(Command::new("ip").args(["link", "set", "lo", "up"]));
@@ -46,7 +46,7 @@ pub(crate) fn in_own_network(test: &str) -> bool {
     false
 }
 
-/// A file that lies over one of the system, within a namespace.
+/// A file that is mounted over a system file, within a namespace.
 pub(crate) struct SystemFile {
     file: PathBuf,
     _directory: TempDir,

@@ -1,4 +1,4 @@
-//! Addresses where nobody is, and what the kernel knows of a connection.
+//! Addresses where nobody listens, and the kernel's view of a connection.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
@@ -8,8 +8,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::{eventually, in_own_network};
 
-/// Makes packets of loopback no longer than this, in bytes. For a network of a
-/// test's own.
+/// Sets the MTU of loopback in bytes. For use in a test's own network only.
 pub(crate) fn set_mtu(mtu: u32) {
     let status = Command::new("ip")
         .args(["link", "set", "lo", "mtu", &mtu.to_string()])
@@ -17,15 +16,15 @@ pub(crate) fn set_mtu(mtu: u32) {
     assert!(status.expect("ip(8) of iproute2").success());
 }
 
-/// Returns true if a test can go on with IPv6: here, or in a network of its own
-/// where it runs again.
+/// Returns true if a test can go on with IPv6. If this network has none, runs
+/// the test again in a network of its own.
 #[must_use]
 pub(crate) fn with_ipv6(test: &str) -> bool {
     UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() || in_own_network(test)
 }
 
-/// An address whose connections are refused, as long as the socket is kept: it
-/// is bound, and does not listen.
+/// Returns an address that refuses connections while the socket is kept. The
+/// socket is bound but does not listen.
 pub(crate) fn refusing() -> (SocketAddr, Socket) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -34,8 +33,8 @@ pub(crate) fn refusing() -> (SocketAddr, Socket) {
     (address.as_socket().expect("an IP address"), socket)
 }
 
-/// An address whose datagrams are refused, as long as the socket is kept: it
-/// hears none but its own.
+/// Returns an address that refuses datagrams while the socket is kept. The
+/// socket is connected to itself, and so receives only its own datagrams.
 pub(crate) fn refusing_datagrams() -> (SocketAddr, UdpSocket) {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let address = socket.local_addr().expect("its address");
@@ -43,7 +42,7 @@ pub(crate) fn refusing_datagrams() -> (SocketAddr, UdpSocket) {
     (address, socket)
 }
 
-/// Waits until the other end, which is a process of this machine, has read all
+/// Waits until the other end, a process on this machine, has read everything
 /// that was sent on a connection.
 pub(crate) fn taken(stream: &TcpStream) {
     let own = stream.local_addr().expect("its address");
@@ -55,8 +54,8 @@ pub(crate) fn taken(stream: &TcpStream) {
     });
 }
 
-/// Waits until the other end, which is a process of this machine, cannot send
-/// any more: its queue has been the same for a moment.
+/// Waits until the other end, a process on this machine, cannot send any more:
+/// its queues have not changed for 20 ms.
 pub(crate) fn stalled(stream: &TcpStream) {
     let own = stream.local_addr().expect("its address");
     let other = stream.peer_addr().expect("the peer's address");
@@ -71,21 +70,21 @@ pub(crate) fn stalled(stream: &TcpStream) {
     });
 }
 
-/// Bytes of a connection's end that are not yet acknowledged, and bytes that
-/// are not yet read. `None` where there is no such end.
+/// Returns the bytes that one end has sent without an acknowledgement, and the
+/// bytes that it has not read. Returns `None` if there is no such end.
 fn queues(local: SocketAddr, remote: SocketAddr) -> Option<(u64, u64)> {
     let file = if local.is_ipv4() { "tcp" } else { "tcp6" };
     let table = std::fs::read_to_string(format!("/proc/thread-self/net/{file}")).expect("/proc");
     let ends = format!(" {} {} ", in_table(local), in_table(remote));
     let line = table.lines().find(|line| line.contains(&ends))?;
-    // proc_pid_net(5): sl, both addresses, the state, then tx:rx.
+    // proc_pid_net(5): the columns are sl, both addresses, the state, tx:rx.
     let (unsent, unread) = line.split_whitespace().nth(4)?.split_once(':')?;
     let number = |text| u64::from_str_radix(text, 16).ok();
     Some((number(unsent)?, number(unread)?))
 }
 
-/// An address as `/proc/net/tcp` writes it: words of four bytes in the
-/// machine's order.
+/// Formats an address like `/proc/net/tcp`: words of four bytes in the
+/// machine's byte order.
 fn in_table(address: SocketAddr) -> String {
     let bytes = match address.ip() {
         IpAddr::V4(ip) => ip.octets().to_vec(),

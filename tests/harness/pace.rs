@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// The pace of a peer that does a little at a time. It is what a test is
-/// about; what waits for something to happen uses [`super::eventually`].
+/// The pace of a peer that does a little at a time. It is for tests of slow
+/// peers only; to wait for something to happen, use [`super::eventually`].
 pub(crate) struct Pace {
     interval: Duration,
     last: Instant,
@@ -17,8 +17,8 @@ impl Pace {
         }
     }
 
-    /// Waits for the time of the next step: an interval after the last one, or
-    /// now if that has passed.
+    /// Waits until an interval after the last step. Returns at once if that has
+    /// passed.
     pub(crate) fn step(&mut self) {
         let next = self.last + self.interval;
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
@@ -26,7 +26,7 @@ impl Pace {
     }
 }
 
-/// Gives each item an interval after the one before.
+/// Yields each item an interval after the one before.
 pub(crate) fn slowly<T>(
     interval: Duration,
     items: impl IntoIterator<Item = T>,

@@ -1,4 +1,4 @@
-//! Clients with blocking sockets, each operation under the deadline.
+//! Clients with blocking sockets. Every operation has a deadline.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, UdpSocket};
@@ -10,12 +10,12 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::{DEADLINE, network};
 
-/// One end of a byte stream, with what tests do to it.
+/// One end of a byte stream, with operations for tests.
 pub(crate) struct Peer<S: Read + Write> {
     stream: BufReader<S>,
 }
 
-/// A client over TCP.
+/// A TCP client.
 pub(crate) type TcpPeer = Peer<TcpStream>;
 
 impl<S: Read + Write> Peer<S> {
@@ -25,7 +25,7 @@ impl<S: Read + Write> Peer<S> {
         }
     }
 
-    /// The stream below.
+    /// Returns the stream below.
     pub(crate) fn get(&mut self) -> &mut S {
         self.stream.get_mut()
     }
@@ -34,13 +34,13 @@ impl<S: Read + Write> Peer<S> {
         self.stream.into_inner()
     }
 
-    /// The stream, and what was received from it but not yet taken.
+    /// Returns the stream, and the bytes that were received but not yet taken.
     pub(crate) fn into_parts(self) -> (S, Vec<u8>) {
         let early = self.stream.buffer().to_vec();
         (self.stream.into_inner(), early)
     }
 
-    /// Sends bytes, all of them.
+    /// Sends all bytes.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         let stream = self.stream.get_mut();
         stream
@@ -49,7 +49,7 @@ impl<S: Read + Write> Peer<S> {
         stream.flush().expect("the server takes what is sent");
     }
 
-    /// Receives so many bytes.
+    /// Receives exactly `count` bytes.
     #[track_caller]
     pub(crate) fn take(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
@@ -59,7 +59,8 @@ impl<S: Read + Write> Peer<S> {
         bytes
     }
 
-    /// Sends bytes piece by piece, and receives each before the next.
+    /// Sends bytes in pieces of `length`, and receives the echo of each before
+    /// the next.
     pub(crate) fn echoes_by(&mut self, length: usize, bytes: &[u8]) {
         for piece in bytes.chunks(length) {
             self.send(piece);
@@ -67,17 +68,17 @@ impl<S: Read + Write> Peer<S> {
         }
     }
 
-    /// Receives what is there, at most a buffer full; 0 is the end.
+    /// Receives the bytes that have come, at most a buffer full. 0 is the end.
     pub(crate) fn read_some(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         self.stream.read(buffer)
     }
 
-    /// Receives a line, and returns it without its end.
+    /// Receives a line, and returns it without its line end.
     pub(crate) fn line(&mut self) -> String {
         self.whole_line().trim_end().to_owned()
     }
 
-    /// Receives a line, and returns it with its end.
+    /// Receives a line, and returns it with its line end.
     #[track_caller]
     pub(crate) fn whole_line(&mut self) -> String {
         let mut line = String::new();
@@ -86,7 +87,7 @@ impl<S: Read + Write> Peer<S> {
         line
     }
 
-    /// Receives a line of any bytes, and returns it with its end.
+    /// Receives a line of arbitrary bytes, and returns it with its line end.
     pub(crate) fn whole_bytes_line(&mut self) -> Vec<u8> {
         let mut line = Vec::new();
         self.stream.read_until(b'\n', &mut line).expect("a line");
@@ -94,7 +95,7 @@ impl<S: Read + Write> Peer<S> {
         line
     }
 
-    /// Sends a line, and returns the one that answers it.
+    /// Sends a line, and returns the line that answers it.
     pub(crate) fn ask(&mut self, question: &str) -> String {
         self.say(question);
         self.line()
@@ -105,15 +106,15 @@ impl<S: Read + Write> Peer<S> {
         self.send(format!("{line}\n").as_bytes());
     }
 
-    /// Receives all that still comes, to an orderly end.
+    /// Receives everything up to an orderly end.
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         self.stream.read_to_end(&mut rest).expect("an orderly end");
         rest
     }
 
-    /// Waits for the end of the connection, orderly or not, and returns what
-    /// came before it.
+    /// Waits for the end of the connection, orderly or not, and returns the
+    /// bytes before it.
     pub(crate) fn lost(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         match self.stream.read_to_end(&mut rest) {
@@ -126,7 +127,7 @@ impl<S: Read + Write> Peer<S> {
         rest
     }
 
-    /// Receives all that still comes before a reset.
+    /// Receives everything up to a reset.
     #[track_caller]
     pub(crate) fn cut(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
@@ -135,9 +136,9 @@ impl<S: Read + Write> Peer<S> {
         rest
     }
 
-    /// Receives nothing and sees no end for a short while.
+    /// Checks that nothing arrives for 100 ms, not even the end.
     ///
-    /// This cannot prove that nothing would come later: use it only to show
+    /// This cannot prove that nothing would come later. Use it only to show
     /// that a connection is held, never to order events.
     pub(crate) fn waits(&mut self, set_timeout: impl Fn(&S, Duration)) {
         set_timeout(self.stream.get_ref(), Duration::from_millis(100));
@@ -159,15 +160,15 @@ impl TcpPeer {
         Self::new(connect(address))
     }
 
-    /// The other end: a connection that a listener of this process accepted.
+    /// Makes a peer of a connection that a listener of this process accepted.
     pub(crate) fn accepted(stream: TcpStream) -> Self {
         stream.set_nonblocking(false).expect("a socket that waits");
         set_timeouts(&stream);
         Self::new(stream)
     }
 
-    /// Connects to a server that resets the connection at once: connect(2) tells
-    /// that itself where it is late.
+    /// Connects to a server that resets the connection at once. If connect(2)
+    /// returns late, it reports the reset itself.
     #[track_caller]
     pub(crate) fn connect_to_be_cut(address: SocketAddr) {
         match TcpStream::connect_timeout(&address, DEADLINE) {
@@ -193,36 +194,38 @@ impl TcpPeer {
         Self::new(stream)
     }
 
-    /// Ends the sending side.
+    /// Half-closes the connection.
     pub(crate) fn finish(&mut self) {
         self.get().shutdown(Shutdown::Write).expect("a half-close");
     }
 
-    /// Waits until the server has read all that was sent.
+    /// Waits until the server has read everything that was sent.
     pub(crate) fn taken(&mut self) {
         network::taken(self.get());
     }
 
-    /// Waits until the server cannot send any more, since nothing is read here.
+    /// Waits until the server cannot send any more, because nothing is read
+    /// here.
     pub(crate) fn stalled(&mut self) {
         network::stalled(self.get());
     }
 
-    /// Sends until the server takes no more.
+    /// Sends until the server takes nothing for 300 ms.
     pub(crate) fn fill(&mut self) {
         let timeout = Some(Duration::from_millis(300));
         self.get().set_write_timeout(timeout).expect("a timeout");
         fill(self.get());
     }
 
-    /// Ends the sending side, and waits until the server has ended, too.
+    /// Half-closes the connection, and waits until the server has ended it,
+    /// too.
     pub(crate) fn finish_and_wait(mut self) {
-        // The server may be the first.
+        // The server may have ended it first.
         let _ = self.get().shutdown(Shutdown::Write);
         self.lost();
     }
 
-    /// Ends the connection with a reset.
+    /// Resets the connection.
     pub(crate) fn reset(self) {
         let stream = self.into_inner();
         SockRef::from(&stream)
@@ -230,7 +233,7 @@ impl TcpPeer {
             .expect("SO_LINGER");
     }
 
-    /// Shows that the server says nothing and keeps the connection.
+    /// Checks that the server sends nothing and keeps the connection.
     pub(crate) fn is_held(&mut self) {
         self.waits(|stream, timeout| {
             stream.set_read_timeout(Some(timeout)).expect("a timeout");
@@ -246,13 +249,13 @@ impl Peer<UnixStream> {
         Self::new(stream)
     }
 
-    /// Ends the sending side.
+    /// Half-closes the connection.
     pub(crate) fn finish(&mut self) {
         self.get().shutdown(Shutdown::Write).expect("a half-close");
     }
 }
 
-/// A TCP connection under the deadline.
+/// Opens a TCP connection under the deadline.
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&address, DEADLINE).expect("the server accepts");
     set_timeouts(&stream);
@@ -265,7 +268,7 @@ pub(crate) fn set_timeouts(stream: &TcpStream) {
     stream.set_write_timeout(Some(DEADLINE)).expect("a timeout");
 }
 
-/// A client over UDP.
+/// A UDP client.
 pub(crate) struct UdpPeer {
     pub(crate) socket: UdpSocket,
 }
@@ -274,7 +277,7 @@ impl UdpPeer {
     pub(crate) fn connect(server: SocketAddr) -> Self {
         let socket = UdpSocket::bind((server.ip(), 0)).expect("a socket");
         socket.connect(server).expect("an address");
-        // A datagram that got lost is sent once more, so this is short.
+        // This is short because a lost datagram is sent again.
         socket
             .set_read_timeout(Some(Duration::from_secs(1)))
             .expect("a timeout");
@@ -285,7 +288,7 @@ impl UdpPeer {
         self.socket.send(datagram).expect("a datagram is sent");
     }
 
-    /// Receives a datagram, if one comes within a second.
+    /// Receives a datagram. Returns `None` if none comes within a second.
     pub(crate) fn receive(&self) -> Option<Vec<u8>> {
         let mut buffer = vec![0; 1 << 16];
         let length = self.socket.recv(&mut buffer).ok()?;
@@ -293,7 +296,7 @@ impl UdpPeer {
         Some(buffer)
     }
 
-    /// Sends a datagram until there is an answer, and returns it.
+    /// Sends a datagram until an answer comes, and returns the answer.
     pub(crate) fn ask(&self, datagram: &[u8]) -> Vec<u8> {
         super::eventually("an answer over UDP", || {
             self.send(datagram);
@@ -302,7 +305,7 @@ impl UdpPeer {
     }
 }
 
-/// Bytes that repeat in no short period, so that a shifted or doubled part
+/// Returns bytes without a short period, so that a shifted or doubled part
 /// shows.
 pub(crate) fn pattern(count: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -318,8 +321,8 @@ pub(crate) fn pattern(count: usize) -> Vec<u8> {
     bytes
 }
 
-/// Sends all bytes from one thread while it receives in another, ends the
-/// sending side, and checks that exactly these bytes come back.
+/// Sends all bytes from one thread while another receives, half-closes the
+/// connection, and checks that exactly these bytes come back.
 pub(crate) fn echoes(peer: TcpPeer, bytes: &[u8]) {
     let mut receiver = peer.into_inner();
     let mut sender = receiver.try_clone().expect("a second handle");
@@ -337,7 +340,7 @@ pub(crate) fn echoes(peer: TcpPeer, bytes: &[u8]) {
     same(&received, bytes);
 }
 
-/// Writes until there is an error, such as that of a time-out.
+/// Writes until an error, such as a time-out.
 pub(crate) fn fill(stream: &mut impl Write) {
     let bytes = pattern(1 << 16);
     let mut sent = 0_usize;
@@ -364,7 +367,8 @@ pub(crate) fn same(received: &[u8], expected: &[u8]) {
     );
 }
 
-/// An address where nobody accepts, and what keeps it so.
+/// Returns the address of a listener whose backlog is full, and the sockets
+/// that keep it full.
 pub(crate) fn full_backlog(ip: IpAddr) -> (SocketAddr, Vec<Socket>) {
     let any = SocketAddr::new(ip, 0);
     let stream = || Socket::new(Domain::for_address(any), Type::STREAM, None).expect("a socket");
@@ -378,7 +382,7 @@ pub(crate) fn full_backlog(ip: IpAddr) -> (SocketAddr, Vec<Socket>) {
         socket
             .set_nonblocking(true)
             .expect("a socket that does not wait");
-        // In progress, or established and never accepted.
+        // The connection is in progress, or established but never accepted.
         let _ = socket.connect(&address);
         kept.push(socket);
     }

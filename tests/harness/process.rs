@@ -1,4 +1,4 @@
-//! What the system knows of a process, and what can be done to it.
+//! The system's view of a process, and operations on it.
 
 use std::collections::HashSet;
 use std::io;
@@ -11,12 +11,12 @@ fn pid(id: u32) -> Pid {
     Pid::from_raw(id.cast_signed()).expect("a process id")
 }
 
-/// How many descriptors a process has open.
+/// Returns the number of descriptors that a process has open.
 pub(crate) fn descriptors(id: u32) -> usize {
     std::fs::read_dir(format!("/proc/{id}/fd")).map_or(0, Iterator::count)
 }
 
-/// The number that the next descriptor of a process will have.
+/// Returns the number that a process's next descriptor will have.
 pub(crate) fn lowest_unused_descriptor(id: u32) -> u64 {
     let used: HashSet<u64> = std::fs::read_dir(format!("/proc/{id}/fd"))
         .expect("/proc")
@@ -27,8 +27,9 @@ pub(crate) fn lowest_unused_descriptor(id: u32) -> u64 {
         .expect("a number")
 }
 
-/// The resident memory of a process, bytes, without what is mapped from files: of
-/// the program itself, more becomes resident as more of it is used.
+/// Returns the anonymous resident memory of a process in bytes. Mapped files
+/// are left out: the more of the program itself is used, the more of it becomes
+/// resident.
 pub(crate) fn resident(id: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("/proc");
     let line = status
@@ -43,11 +44,12 @@ pub(crate) fn resident(id: u32) -> u64 {
     kib << 10
 }
 
-/// The CPU time that a process has used, user and system, seconds.
+/// Returns the CPU time of a process, user and system, in seconds.
 pub(crate) fn cpu_seconds(id: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("/proc");
     let (_, fields) = stat.rsplit_once(')').expect("the name in brackets");
-    // proc_pid_stat(5): utime and stime are fields 14 and 15, ticks of 10 ms.
+    // proc_pid_stat(5): utime and stime are fields 14 and 15, in ticks of 10
+    // ms.
     let ticks: u64 = fields
         .split_whitespace()
         .skip(11)
@@ -57,14 +59,14 @@ pub(crate) fn cpu_seconds(id: u32) -> f64 {
     f64::from(u32::try_from(ticks).expect("less than a year")) / 100.0
 }
 
-/// Starts a program without root's right to override the permissions of files,
-/// capabilities(7).
+/// Starts a program without root's right to override file permissions
+/// (capabilities(7)).
 pub(crate) fn spawn_without_override(command: &mut Command) -> io::Result<Child> {
-    // The bounding set is a thread's; a process inherits that of the thread
-    // which starts it.
+    // The bounding set belongs to a thread. A process inherits it from the
+    // thread that starts it.
     let spawn = || {
         for right in [CapabilitySet::DAC_OVERRIDE, CapabilitySet::DAC_READ_SEARCH] {
-            // A user who may not give it up does not have it.
+            // A user who may not drop a right does not have it.
             let _ = remove_capability_from_bounding_set(right);
         }
         command.spawn()
@@ -77,7 +79,7 @@ pub(crate) fn signal(id: u32, signal: Signal) {
     rustix::process::kill_process(pid(id), signal).expect("the process is there");
 }
 
-/// Sets a process's soft limit of descriptors.
+/// Sets the soft limit of a process's descriptors.
 pub(crate) fn limit_descriptors(id: u32, soft: u64) {
     let limit = Rlimit {
         current: Some(soft),
@@ -86,7 +88,7 @@ pub(crate) fn limit_descriptors(id: u32, soft: u64) {
     rustix::process::prlimit(Some(pid(id)), Resource::Nofile, limit).expect("prlimit(2)");
 }
 
-/// Allows this process as many descriptors as it may have.
+/// Raises this process's soft limit of descriptors to the hard limit.
 pub(crate) fn raise_descriptor_limit() {
     let limit = Rlimit {
         current: maximum(),

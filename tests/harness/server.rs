@@ -1,4 +1,4 @@
-//! A run of the binary: its arguments, then the server, then its end.
+//! A run of the binary: its command line, the running server, and its end.
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -15,32 +15,33 @@ use super::{
     within,
 };
 
-/// A command line that is being put together.
+/// A command line under construction.
 pub(crate) struct Run {
     command: Command,
-    /// How many `listening` lines it will print.
+    /// Number of `listening` lines it will print.
     listening: usize,
     guest_args: Vec<String>,
-    /// What it is given on standard input.
+    /// Bytes for standard input.
     input: Vec<u8>,
     obeys_permissions: bool,
 }
 
 impl Run {
-    /// `netwasm run guests/NAME.wasm`, with one worker unless said otherwise.
+    /// Makes `netwasm run guests/NAME.wasm`.
     pub(crate) fn guest(name: &str) -> Self {
         Self::component(&guest(name))
     }
 
-    /// `netwasm run FILE`.
+    /// Makes `netwasm run FILE`.
     pub(crate) fn component(file: &Path) -> Self {
         Self::command(&["run", text(file)])
     }
 
-    /// `netwasm ...`
+    /// Makes `netwasm ARGS`.
     pub(crate) fn command(args: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_netwasm"));
-        // What is compiled once need not be compiled by the next test.
+        // Tests share a cache, so that a component is compiled once for all of
+        // them.
         let cache = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");
         command
             .args(args)
@@ -68,7 +69,8 @@ impl Run {
         self.listen("--udp", "127.0.0.1:0")
     }
 
-    /// Listens for TLS on a port that the system picks, as `localhost`.
+    /// Listens for TLS on a port that the system picks, with a certificate for
+    /// `localhost`.
     pub(crate) fn tls(self) -> Self {
         self.listen("--tls", "127.0.0.1:0")
             .certificate("cert.pem", "key.pem")
@@ -79,13 +81,14 @@ impl Run {
         self.listen("--http", "127.0.0.1:0")
     }
 
-    /// Listens for HTTPS on a port that the system picks, as `localhost`.
+    /// Listens for HTTPS on a port that the system picks, with a certificate
+    /// for `localhost`.
     pub(crate) fn https(self) -> Self {
         self.listen("--https", "127.0.0.1:0")
             .certificate("cert.pem", "key.pem")
     }
 
-    /// Listens somewhere.
+    /// Adds a listener. A port alone counts as two if this machine has IPv6.
     pub(crate) fn listen(mut self, flag: &str, address: &str) -> Self {
         let both = address.parse::<u16>().is_ok() && TcpListener::bind("[::1]:0").is_ok();
         self.listening += if both { 2 } else { 1 };
@@ -109,38 +112,38 @@ impl Run {
         self
     }
 
-    /// Adds arguments for the guest: what follows `--`.
+    /// Adds arguments for the guest, which follow `--`.
     pub(crate) fn guest_args(mut self, args: &[&str]) -> Self {
         self.guest_args.extend(args.iter().map(ToString::to_string));
         self
     }
 
-    /// Logs to somewhere else; the harness then sees nothing of it.
+    /// Sends the log elsewhere. The harness then sees none of it.
     pub(crate) fn log_to(mut self, log: impl Into<Stdio>) -> Self {
         self.command.stderr(log);
         self
     }
 
-    /// Prints to somewhere else; the harness then sees nothing of it.
+    /// Sends the output elsewhere. The harness then sees none of it.
     pub(crate) fn print_to(mut self, output: impl Into<Stdio>) -> Self {
         self.command.stdout(output);
         self
     }
 
-    /// Starts it without root's right to read what permissions forbid.
+    /// Runs without root's right to override file permissions.
     pub(crate) fn obeys_permissions(mut self) -> Self {
         self.obeys_permissions = true;
         self
     }
 
-    /// Starts it under a limit of ulimit(1), such as `-n 64`.
+    /// Runs under a limit of ulimit(1), such as `-n 64`.
     pub(crate) fn ulimit(self, limit: &str) -> Self {
         let script = format!("ulimit {limit} && exec \"$0\" \"$@\"");
         self.by("sh", &["-c", &script])
     }
 
-    /// Starts it under strace(1), from its first system call on; what strace
-    /// itself says is lost. `None`, with a word, where there is no strace.
+    /// Runs under strace(1) from the first system call; strace's own messages
+    /// are lost. Returns `None`, and prints why, if there is no strace.
     pub(crate) fn traced(self, options: &[&str]) -> Option<Self> {
         let found = Command::new("strace")
             .arg("-V")
@@ -154,7 +157,7 @@ impl Run {
         Some(self.by("strace", &[&always, options].concat()))
     }
 
-    /// Has another program start it.
+    /// Starts the run through another program.
     fn by(mut self, program: &str, args: &[&str]) -> Self {
         let mut command = Command::new(program);
         command
@@ -174,14 +177,15 @@ impl Run {
         self
     }
 
-    /// Gives it something on standard input, and then the end.
+    /// Writes these bytes to standard input, then closes it.
     pub(crate) fn input(mut self, bytes: &[u8]) -> Self {
         self.command.stdin(Stdio::piped());
         self.input = bytes.to_vec();
         self
     }
 
-    /// Starts a program, which listens by itself if at all.
+    /// Starts a program, without waiting for listeners. A program opens its
+    /// own.
     pub(crate) fn start_command(self) -> Server {
         let (child, stdout, log) = self.spawn();
         Server {
@@ -193,7 +197,7 @@ impl Run {
         }
     }
 
-    /// Starts the echo on `wasi:sockets@0.3`; returns its address, too.
+    /// Starts the echo on `wasi:sockets@0.3`, and returns its address, too.
     pub(crate) fn socket_echo() -> (Server, SocketAddr) {
         let any = "127.0.0.1:0";
         let command = Self::guest("socket-echo")
@@ -204,7 +208,7 @@ impl Run {
         (command, address)
     }
 
-    /// Starts it, and waits until all listeners accept.
+    /// Starts the server, and waits until all listeners accept.
     pub(crate) fn start(self) -> Server {
         let expected = self.listening;
         assert!(expected > 0, "a server has a listener");
@@ -225,7 +229,7 @@ impl Run {
         server
     }
 
-    /// Runs it to its end, which must come by itself.
+    /// Runs the command until it ends by itself.
     pub(crate) fn output(self) -> Finished {
         let mut server = self.start_command();
         let status = server.wait_within(START);
@@ -247,7 +251,7 @@ impl Run {
         }
         .expect("netwasm starts");
         if let Some(mut stdin) = child.stdin.take() {
-            // On a thread, since what it prints fills a pipe as well.
+            // On a thread, because its output may fill a pipe meanwhile.
             let input = self.input;
             std::thread::spawn(move || stdin.write_all(&input));
         }
@@ -257,7 +261,7 @@ impl Run {
     }
 }
 
-/// What a command left behind.
+/// The result of a run.
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) code: Option<i32>,
@@ -266,8 +270,9 @@ pub(crate) struct Finished {
 }
 
 impl Finished {
-    /// Checks that it refused: with this exit code, and one line that has all
-    /// of these in it, which is neither a panic nor a backtrace.
+    /// Checks that the command was refused: with this exit code, no output, and
+    /// a message that contains all needles and is neither a panic nor a
+    /// backtrace. With code 1 the message is one line.
     pub(crate) fn refused(&self, code: i32, needles: &[&str]) {
         assert_eq!(self.code, Some(code), "{self:#?}");
         assert_eq!(self.stdout, "", "nothing is printed where nothing listens");
@@ -287,21 +292,21 @@ impl Finished {
     }
 }
 
-/// A server that accepts connections.
+/// A running server.
 pub(crate) struct Server {
     child: Child,
-    /// What it prints.
+    /// Its standard output.
     pub(crate) stdout: Log,
-    /// What it logs.
+    /// Its log, on standard error.
     pub(crate) log: Log,
-    /// What it listens on, as URLs, in the order of the command line.
+    /// URLs of the listeners, in the order of the command line.
     pub(crate) listening: Vec<String>,
     status: Option<ExitStatus>,
 }
 
 impl Server {
-    /// The address of the first listener for `tcp`, `tls`, `udp`, `http` or
-    /// `https`.
+    /// Returns the address of the first listener for `tcp`, `tls`, `udp`,
+    /// `http` or `https`.
     pub(crate) fn address(&self, scheme: &str) -> SocketAddr {
         let prefix = format!("{scheme}://");
         let address = self
@@ -312,8 +317,8 @@ impl Server {
         address.parse().expect("an address")
     }
 
-    /// Waits for the line `listening on ADDRESS` of a program that listens by
-    /// itself, and returns the address.
+    /// Waits for the line `listening on ADDRESS` of a program that opens its
+    /// own listener, and returns the address.
     pub(crate) fn own_listener(&self) -> SocketAddr {
         let line = self.stdout.wait(START, "its address", |lines| {
             let mut lines = lines.iter();
@@ -332,7 +337,7 @@ impl Server {
         Peer::connect(self.address("http"))
     }
 
-    /// A socket to talk to the UDP listener with.
+    /// Returns a client of the UDP listener.
     pub(crate) fn datagrams(&self) -> UdpPeer {
         UdpPeer::connect(self.address("udp"))
     }
@@ -341,16 +346,16 @@ impl Server {
         self.child.id()
     }
 
-    /// How many descriptors it has open.
+    /// Returns the number of open descriptors.
     pub(crate) fn descriptors(&self) -> usize {
         process::descriptors(self.pid())
     }
 
-    /// How many descriptors it has open with nothing under way: after its
-    /// threads have started, and a connection has come and gone.
+    /// Returns the number of open descriptors at rest: after all threads have
+    /// started, and a connection has come and gone.
     pub(crate) fn descriptors_at_rest(&self) -> usize {
         if self.listening.iter().any(|url| url.starts_with("http://")) {
-            // The first instance is made for the first request.
+            // The first request makes the first instance.
             self.connect_http().fetch("/");
         }
         let stream = ["tcp://", "tls://", "http://", "https://"];
@@ -363,8 +368,8 @@ impl Server {
         self.settled_descriptors()
     }
 
-    /// How many descriptors it has open, once that does not change for a
-    /// while.
+    /// Returns the number of open descriptors, once it has not changed for 200
+    /// ms.
     pub(crate) fn settled_descriptors(&self) -> usize {
         let (mut last, mut since) = (0, Instant::now());
         eventually("descriptors at rest", || {
@@ -376,8 +381,8 @@ impl Server {
         })
     }
 
-    /// Waits until it has nothing to do: it uses hardly any CPU time for a
-    /// while.
+    /// Waits until the server is idle: it has used at most 50 ms of CPU time
+    /// within 300 ms.
     pub(crate) fn idles(&self) {
         let (mut cpu, mut since) = (self.cpu_seconds(), Instant::now());
         eventually("it idles", || {
@@ -389,24 +394,24 @@ impl Server {
         });
     }
 
-    /// Waits until it has no more descriptors open than that.
+    /// Waits until at most `at_most` descriptors are open.
     pub(crate) fn wait_for_descriptors(&self, at_most: usize) {
         eventually(&format!("no more than {at_most} descriptors"), || {
             (self.descriptors() <= at_most).then_some(())
         });
     }
 
-    /// Its resident memory, bytes.
+    /// Returns the anonymous resident memory in bytes.
     pub(crate) fn resident(&self) -> u64 {
         process::resident(self.pid())
     }
 
-    /// The CPU time it has used, seconds.
+    /// Returns the CPU time used so far, in seconds.
     pub(crate) fn cpu_seconds(&self) -> f64 {
         process::cpu_seconds(self.pid())
     }
 
-    /// Takes from it all descriptors that it does not use, until
+    /// Limits the server to the descriptors that it has open, until
     /// [`Self::give_descriptors_back`].
     pub(crate) fn take_descriptors_away(&self) {
         let unused = process::lowest_unused_descriptor(self.pid());
@@ -421,12 +426,12 @@ impl Server {
         process::signal(self.pid(), signal);
     }
 
-    /// True once it has ended.
+    /// True if the server has ended.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("its status").is_some()
     }
 
-    /// Waits for its end.
+    /// Waits until the server ends.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         self.wait_within(DEADLINE)
     }
@@ -441,20 +446,20 @@ impl Server {
         status
     }
 
-    /// Asks it to end, and checks that it does so in order.
+    /// Sends SIGTERM, and checks that the server drains and exits with code 0.
     pub(crate) fn stop(mut self) {
         self.signal(Signal::TERM);
         assert_eq!(self.wait().code(), Some(0), "drained");
     }
 
-    /// Checks that it still serves: an echo on a new connection.
+    /// Checks that the server still serves: it echoes on a new connection.
     pub(crate) fn serves_echo(&self) {
         let mut peer = self.connect();
         peer.send(b"still there?");
         assert_eq!(peer.take(12), b"still there?");
     }
 
-    /// Waits until nobody can connect to the HTTP listener any more.
+    /// Waits until the HTTP listener refuses connections.
     pub(crate) fn refuses_http(&self) {
         let address = self.address("http");
         eventually("a closed listener", || {
@@ -464,7 +469,7 @@ impl Server {
         });
     }
 
-    /// Checks that it still answers requests on a new connection.
+    /// Checks that the server still answers a request on a new connection.
     #[track_caller]
     pub(crate) fn serves_http(&self) {
         let response = self.connect_http().fetch("/request?still-there");
@@ -475,7 +480,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if self.status.is_none() {
-            // It may have ended in the meantime.
+            // The server may have ended in the meantime.
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
@@ -485,7 +490,7 @@ impl Drop for Server {
     }
 }
 
-/// Where a Unix listener's file is to be.
+/// Returns the address of a Unix listener at a path.
 pub(crate) fn unix_address(path: &Path) -> String {
     format!("unix:{}", path.display())
 }

@@ -1,5 +1,5 @@
-//! strace(1) on a running server: which system calls it makes, and what it
-//! does when one of them fails.
+//! strace(1) on a running server: shows its system calls, and makes some of
+//! them fail.
 
 use std::process::{Child, Command, Stdio};
 
@@ -7,15 +7,15 @@ use rustix::process::Signal;
 
 use super::{DEADLINE, Log, Server, eventually, process, skipped};
 
-/// A tracer, attached until it is dropped.
+/// A tracer that is attached until it is dropped.
 pub(crate) struct Strace {
     child: Child,
     trace: Log,
 }
 
 impl Strace {
-    /// Attaches to all threads of a server. `None`, with a word, where this
-    /// machine has no strace or does not let it work.
+    /// Attaches to all threads of a server. Returns `None`, and prints why, if
+    /// this machine has no strace or does not let it work.
     pub(crate) fn attach(server: &Server, options: &[&str]) -> Option<Self> {
         let child = Command::new("strace")
             .args(["-f", "-p", &server.pid().to_string()])
@@ -30,7 +30,8 @@ impl Strace {
         };
         let trace = Log::follow(child.stderr.take().expect("its output"));
         let tracer = Self { child, trace };
-        // "attached with N threads", or "attach: ptrace(...): why not".
+        // strace prints "attached with N threads", or "attach: ptrace(...):
+        // REASON".
         let line = tracer.trace.wait_for(&["attach"]);
         if line.contains("ptrace") {
             skipped(&line);
@@ -39,12 +40,12 @@ impl Strace {
         Some(tracer)
     }
 
-    /// Waits for a call that has all of these in its line.
+    /// Waits for a call whose line contains all needles.
     pub(crate) fn wait_for(&self, needles: &[&str]) {
         self.trace.wait_for(needles);
     }
 
-    /// Waits for so many calls that have all of these in their line.
+    /// Waits for at least `count` calls whose lines contain all needles.
     pub(crate) fn wait_for_several(&self, needles: &[&str], count: usize) {
         let what = format!("{count} lines with {needles:?}");
         self.trace.wait(DEADLINE, &what, |lines| {
@@ -55,7 +56,7 @@ impl Strace {
         });
     }
 
-    /// Detaches.
+    /// Detaches, and returns the lines of the trace.
     pub(crate) fn detach(mut self) -> Vec<String> {
         process::signal(self.child.id(), Signal::INT);
         eventually("strace's end", || {
@@ -65,24 +66,24 @@ impl Strace {
     }
 }
 
-/// How many bytes a trace shows to be moved by splice(2): each once into a pipe
-/// and once out of it.
+/// Returns the number of bytes that splice(2) moved in a trace. Each byte
+/// counts twice: once into a pipe and once out of it.
 pub(crate) fn spliced(trace: &[String]) -> usize {
     moved_by("splice", trace)
 }
 
-/// How many bytes of files a trace shows to be sent by sendfile(2).
+/// Returns the number of bytes that sendfile(2) sent in a trace.
 pub(crate) fn sent_by_sendfile(trace: &[String]) -> usize {
     moved_by("sendfile", trace)
 }
 
-/// The sum of what calls returned.
+/// Returns the sum of a call's results.
 fn moved_by(call: &str, trace: &[String]) -> usize {
     let calls = trace.iter().filter(|line| line.contains(call));
     calls.filter_map(|line| result(line)).sum()
 }
 
-/// What a system call returned, if that was a number.
+/// Returns the result of a system call, if it is a number.
 fn result(line: &str) -> Option<usize> {
     line.rsplit_once("= ")?
         .1

@@ -14,10 +14,10 @@ use rustls::{
 use super::peer::connect;
 use super::{DEADLINE, Peer, cert};
 
-/// A client over TLS.
+/// A TLS client.
 pub(crate) type TlsPeer = Peer<StreamOwned<ClientConnection, TcpStream>>;
 
-/// How a client is to open its session.
+/// Settings of a client's session.
 #[derive(Clone)]
 pub(crate) struct Client {
     name: &'static str,
@@ -27,7 +27,8 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// One that asks for a server of this name and trusts the test authority.
+    /// Makes settings for a server of this name, with trust in the test
+    /// authority.
     pub(crate) fn of(name: &'static str) -> Self {
         Self {
             name,
@@ -37,31 +38,31 @@ impl Client {
         }
     }
 
-    /// Offers a protocol.
+    /// Offers a protocol by ALPN.
     pub(crate) fn alpn(mut self, protocol: &str) -> Self {
         self.alpn.push(protocol.into());
         self
     }
 
-    /// Shows a certificate of `certs/`.
+    /// Presents a client certificate of `certs/`.
     pub(crate) fn certificate(mut self, chain: &'static str, key: &'static str) -> Self {
         self.certificate = Some((chain, key));
         self
     }
 
-    /// Speaks only this version.
+    /// Speaks only this version of TLS.
     pub(crate) fn version(mut self, version: &'static SupportedProtocolVersion) -> Self {
         self.versions = vec![version];
         self
     }
 
-    /// A session that has said nothing yet.
+    /// Returns a session whose handshake has not begun.
     pub(crate) fn session(&self) -> ClientConnection {
         let name = ServerName::try_from(self.name).expect("a name");
         ClientConnection::new(self.config(), name).expect("a session")
     }
 
-    /// What sessions are made of.
+    /// Returns the configuration of the sessions.
     pub(crate) fn config(&self) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         for authority in certificates(&cert("ca.pem")) {
@@ -85,17 +86,17 @@ impl Client {
         Arc::new(config)
     }
 
-    /// Connects and shakes hands.
+    /// Connects, and completes the handshake.
     pub(crate) fn connect(&self, address: SocketAddr) -> TlsPeer {
         self.try_connect(address).expect("a TLS session")
     }
 
-    /// The same, where that may fail.
+    /// Like [`Self::connect`], but returns an error if the handshake fails.
     pub(crate) fn try_connect(&self, address: SocketAddr) -> std::io::Result<TlsPeer> {
         self.over(connect(address))
     }
 
-    /// Shakes hands over a connection that is there already.
+    /// Completes the handshake over an open connection.
     pub(crate) fn over(&self, mut socket: TcpStream) -> std::io::Result<TlsPeer> {
         let mut session = self.session();
         while session.is_handshaking() {
@@ -106,7 +107,7 @@ impl Client {
 }
 
 impl TlsPeer {
-    /// Ends the sending side: close_notify, and nothing else.
+    /// Half-closes the session: sends close_notify, and leaves TCP open.
     pub(crate) fn finish(&mut self) {
         let stream = self.get();
         stream.conn.send_close_notify();
@@ -117,7 +118,7 @@ impl TlsPeer {
     }
 }
 
-/// A server in the test's own process, which can then do what no good one does.
+/// A server in the test's own process, so that it can misbehave.
 pub(crate) struct TlsServer {
     pub(crate) address: SocketAddr,
     listener: TcpListener,
@@ -125,7 +126,8 @@ pub(crate) struct TlsServer {
 }
 
 impl TlsServer {
-    /// One that shows this certificate, and agrees on one of these protocols.
+    /// Binds a server that presents this certificate, and negotiates one of
+    /// these protocols by ALPN.
     pub(crate) fn new(chain: &str, key: &str, alpn: &[&str]) -> Self {
         let config = server_config(chain, key, alpn);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -136,7 +138,7 @@ impl TlsServer {
         }
     }
 
-    /// Waits for a client, and shakes hands.
+    /// Accepts a client, and completes the handshake.
     pub(crate) fn accept(&self) -> std::io::Result<Peer<StreamOwned<ServerConnection, TcpStream>>> {
         let (mut socket, _) = self.listener.accept()?;
         socket.set_read_timeout(Some(DEADLINE))?;
@@ -148,7 +150,8 @@ impl TlsServer {
     }
 }
 
-/// What a server shows, and the protocols of which it agrees on one.
+/// Returns the configuration of a server that presents this certificate, and
+/// negotiates one of these protocols by ALPN.
 pub(crate) fn server_config(chain: &str, key: &str, alpn: &[&str]) -> ServerConfig {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let key = PrivateKeyDer::from_pem_file(cert(key)).expect("a key");
@@ -162,7 +165,7 @@ pub(crate) fn server_config(chain: &str, key: &str, alpn: &[&str]) -> ServerConf
     config
 }
 
-/// The certificates in a PEM file.
+/// Returns the certificates in a PEM file.
 pub(crate) fn certificates(path: &Path) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_file_iter(path)
         .expect("a PEM file")

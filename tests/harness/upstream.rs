@@ -1,5 +1,5 @@
-//! A server for HTTP clients, in the test's own process: it says what a test
-//! wants, byte for byte.
+//! An upstream for HTTP clients, in the test's own process. The test decides
+//! its answers, byte for byte.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,14 +8,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::DEADLINE;
 
-/// The server. It serves until the test ends.
+/// The server. It serves until the process ends.
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     connections: Arc<AtomicUsize>,
 }
 
 impl Upstream {
-    /// One that gives each connection to `serve`, with its number from 1.
+    /// Starts a server that passes each connection to `serve`, with its number
+    /// from 1.
     pub(crate) fn new(serve: impl Fn(Asker, usize) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("its address");
@@ -34,7 +35,7 @@ impl Upstream {
         }
     }
 
-    /// One that answers every request by the same bytes.
+    /// Starts a server that answers every request with the bytes of `answer`.
     pub(crate) fn answering(answer: &'static str) -> Self {
         Self::new(move |mut asker, _| {
             while asker.head().is_some() {
@@ -43,18 +44,18 @@ impl Upstream {
         })
     }
 
-    /// How many connections there were.
+    /// Returns the number of connections so far.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// The URL of a path that begins with a slash.
+    /// Returns the URL of a path, which begins with a slash.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 }
 
-/// One connection of a client.
+/// A connection from a client.
 pub(crate) struct Asker(BufReader<TcpStream>);
 
 impl Asker {
@@ -64,7 +65,7 @@ impl Asker {
         Self(BufReader::new(stream))
     }
 
-    /// The head of the next request; `None` at the end.
+    /// Receives the head of the next request. Returns `None` at the end.
     pub(crate) fn head(&mut self) -> Option<String> {
         let mut head = String::new();
         loop {
@@ -78,12 +79,12 @@ impl Asker {
         }
     }
 
-    /// Says something, as far as the client takes it. Returns whether it did.
+    /// Sends bytes. Returns false if the connection fails.
     pub(crate) fn say(&mut self, answer: impl AsRef<[u8]>) -> bool {
         self.0.get_mut().write_all(answer.as_ref()).is_ok()
     }
 
-    /// Takes so many bytes, and returns how many came.
+    /// Receives up to `count` bytes, and returns the number that came.
     pub(crate) fn take(&mut self, count: usize) -> usize {
         let taken = std::io::copy(
             &mut self.0.by_ref().take(count as u64),
@@ -92,8 +93,8 @@ impl Asker {
         taken.map_or(0, |taken| usize::try_from(taken).unwrap_or_default())
     }
 
-    /// Takes a chunked body and its trailers, and returns its length; 0 where it
-    /// is not whole.
+    /// Receives a chunked body and its trailers, and returns the body's length,
+    /// or 0 if it is incomplete.
     pub(crate) fn take_chunks(&mut self) -> usize {
         let mut length = 0;
         loop {
@@ -106,7 +107,7 @@ impl Asker {
                 while self.0.read_line(&mut line).is_ok_and(|count| count > 2) {}
                 return length;
             }
-            // With the end of the line.
+            // The CRLF after the chunk is taken, too.
             if self.take(size + 2) != size + 2 {
                 return 0;
             }
@@ -114,7 +115,7 @@ impl Asker {
         }
     }
 
-    /// All that comes up to the client's end of the connection.
+    /// Receives everything up to the client's end of the connection.
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         // A reset is an end, too.

@@ -1,12 +1,12 @@
-//! What must hold for netwasm's HTTP/1.1 parser whatever it is given. Each
-//! function panics where it does not; `run` calls them by libFuzzer.
+//! Invariants of netwasm's HTTP/1.1 parser for any input. Each function panics
+//! if one is broken. `run` calls the functions by libFuzzer.
 
 mod compare;
 
 use netwasm_exchange::chunked::Chunked;
 use netwasm_exchange::head::{Framing, Head, HeadLimits, Refusal};
 
-/// Small, so that they are met often.
+/// Small limits, so that inputs often reach them.
 const LIMITS: HeadLimits = HeadLimits {
     bytes: 512,
     fields: 8,
@@ -14,8 +14,8 @@ const LIMITS: HeadLimits = HeadLimits {
 };
 const MAX_BODY: u64 = 256;
 
-/// A head is understood or refused in the same way however it is cut, and an
-/// accepted one keeps what its getters promise.
+/// Checks that a head is parsed or refused alike however it is cut, and that an
+/// accepted head keeps what its getters promise.
 pub fn head(input: &[u8]) {
     let mut whole = Head::default();
     let result = whole.parse(input, &LIMITS);
@@ -36,7 +36,7 @@ pub fn head(input: &[u8]) {
             }
         }
         if result.is_err() {
-            // How much of it is known depends on when it was refused.
+            // The part of it that is known depends on when it was refused.
             assert!(whole.request_line().starts_with(head.request_line()));
         } else {
             assert_eq!(summary(&head), summary(&whole), "cut at {cut}");
@@ -90,7 +90,7 @@ fn check_head(head: &Head, input: &[u8], length: usize) {
     }
 }
 
-/// All that is to be known of a head.
+/// Returns everything that a head tells.
 fn summary(head: &Head) -> impl PartialEq + std::fmt::Debug {
     let fields: Vec<(String, Vec<u8>)> = head
         .fields()
@@ -112,8 +112,8 @@ fn summary(head: &Head) -> impl PartialEq + std::fmt::Debug {
     )
 }
 
-/// A chunked body is decoded or refused in the same way however it is cut, and
-/// never larger than allowed.
+/// Checks that a chunked body is decoded or refused alike however it is cut,
+/// and is never larger than allowed.
 pub fn chunked(input: &[u8]) {
     let whole = decode(&[input]);
     assert!(whole.body.len() as u64 <= MAX_BODY);
@@ -158,16 +158,16 @@ fn decode(pieces: &[&[u8]]) -> Decoded {
     decoded
 }
 
-/// Our parser and hyper see the same requests in the same bytes, but for the
-/// differences that are explained.
+/// Checks that our parser and hyper see the same requests in the same bytes,
+/// except for the differences that are explained.
 pub fn against_hyper(input: &[u8]) {
     if let Err(difference) = compare::compare(input) {
         panic!("{difference}");
     }
 }
 
-/// Where to cut: everywhere in a short input, else at a few places that the
-/// input itself decides.
+/// Returns the places to cut: everywhere in a short input, else a few places
+/// that the input itself decides.
 fn cuts(input: &[u8]) -> Vec<usize> {
     if input.len() <= 64 {
         return (0..input.len()).collect();

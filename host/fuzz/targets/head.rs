@@ -1,4 +1,4 @@
-//! A request's head.
+//! Fuzz target: a request's head.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| netwasm_fuzz::head(input));
