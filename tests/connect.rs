@@ -5,14 +5,8 @@ use std::net::{SocketAddr, TcpListener};
 
 use crate::harness::{
     self, Run, Server, Strace, TcpPeer, TlsServer, cert, directory, echoes, eventually,
-    full_backlog, pattern, text, unix_address,
+    full_backlog, pattern, refusing, text, unix_address,
 };
-
-/// Returns an address that refuses connections: a port that was just freed.
-fn nobody() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its address")
-}
 
 /// Makes a run of the probe that may connect to `patterns`.
 fn probe(patterns: &[&str]) -> Run {
@@ -97,9 +91,10 @@ fn a_proxy_takes_its_addresses_in_turn() {
 #[test]
 fn a_proxy_skips_an_upstream_that_does_not_answer() {
     let upstream = Run::guest("echo").tcp().start();
+    let (nobody, others) = (refusing(), refusing());
     let proxy = proxy(&[
-        &nobody().to_string(),
-        &nobody().to_string(),
+        &nobody.0.to_string(),
+        &others.0.to_string(),
         &upstream.address("tcp").to_string(),
     ]);
     for _ in 0..8 {
@@ -127,7 +122,8 @@ fn a_proxy_gives_up_on_an_upstream_that_stays_silent() {
 
 #[test]
 fn a_proxy_without_a_living_upstream_ends_the_client() {
-    let proxy = proxy(&[&nobody().to_string(), &nobody().to_string()]);
+    let (nobody, others) = (refusing(), refusing());
+    let proxy = proxy(&[&nobody.0.to_string(), &others.0.to_string()]);
     let before = proxy.descriptors_at_rest();
     let mut peer = proxy.connect();
     assert_eq!(peer.lost(), b"");
@@ -237,7 +233,7 @@ fn what_is_not_allowed_is_denied_before_any_packet() {
 fn a_rule_for_one_port_is_none_for_another() {
     let upstream = Run::guest("echo").tcp().start();
     let address = upstream.address("tcp").to_string();
-    let other = nobody().to_string();
+    let (other, _kept) = refusing();
     let server = probe(&[&address]).start();
     let mut peer = server.connect();
     assert_eq!(peer.ask(&format!("connect {address} hello")), "hello");
@@ -275,7 +271,8 @@ fn a_name_is_connected_to_at_whichever_address_answers() {
 
 #[test]
 fn a_refusal_is_told_from_a_denial() {
-    let address = nobody().to_string();
+    let (address, _kept) = refusing();
+    let address = address.to_string();
     let server = probe(&[&address]).start();
     let answer = server.connect().ask(&format!("connect {address} hello"));
     assert_eq!(answer, "error: connection-refused");

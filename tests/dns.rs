@@ -538,7 +538,7 @@ fn a_name_that_becomes_private_later_is_denied_then() {
 
 #[test]
 fn a_dead_address_does_not_hold_up_a_living_one() {
-    if !with_ipv6("a_dead_address_does_not_hold_up_a_living_one") {
+    if !with_ipv6("dns::a_dead_address_does_not_hold_up_a_living_one") {
         return;
     }
     // The dead address is of IPv6, which is tried first.

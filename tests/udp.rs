@@ -214,7 +214,7 @@ fn an_answer_to_nobody_does_not_stop_the_echo() {
 
 #[test]
 fn a_datagram_too_long_to_send_is_an_error_to_the_guest() {
-    if !with_ipv6("a_datagram_too_long_to_send_is_an_error_to_the_guest") {
+    if !with_ipv6("udp::a_datagram_too_long_to_send_is_an_error_to_the_guest") {
         return;
     }
     let scratch = directory();
@@ -301,7 +301,7 @@ fn several_workers_answer_from_one_address() {
 
 #[test]
 fn a_guest_for_datagrams_is_reached_over_ipv6() {
-    if !with_ipv6("a_guest_for_datagrams_is_reached_over_ipv6") {
+    if !with_ipv6("udp::a_guest_for_datagrams_is_reached_over_ipv6") {
         return;
     }
     let server = Run::guest("echo").listen("--udp", "[::1]:0").start();
