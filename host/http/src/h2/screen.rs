@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use crate::h2::meter::{CONTINUATION, END_HEADERS, END_STREAM, HEADERS};
 use crate::h2::screen::hpack::{Decoder, Found};
-use crate::h2::stream::{MOST_STREAMS, PREFACE};
+use crate::h2::stream::PREFACE;
 
 /// Bytes of the head of a frame.
 const HEAD: usize = 9;
@@ -32,8 +32,12 @@ const MOST_PAYLOAD: usize = 16 << 10;
 /// Frames of a header block that is looked at; `h2` takes fewer.
 const MOST_FRAMES: usize = 16;
 
-/// How many targets wait to be asked for: `h2` may have refused their streams.
-const MOST_HIDDEN: usize = 2 * MOST_STREAMS as usize;
+/// How much is kept of targets, bytes. They are asked for soon, unless `h2` has
+/// refused their streams.
+const MOST_HIDDEN: usize = 1 << 20;
+
+/// What is kept of a target beside it, bytes.
+const ENTRY: usize = 64;
 
 const PADDED: u8 = 8;
 const PRIORITY: u8 = 0x20;
@@ -66,6 +70,8 @@ pub(super) struct Screen {
     latest: u32,
     /// Targets that are hidden, and their streams, which ascend.
     hidden: VecDeque<(u32, Arc<[u8]>)>,
+    /// How much that is, bytes.
+    kept: usize,
 }
 
 impl Default for Screen {
@@ -78,6 +84,7 @@ impl Default for Screen {
             decoder: Decoder::default(),
             latest: 0,
             hidden: VecDeque::new(),
+            kept: 0,
         }
     }
 }
@@ -151,12 +158,28 @@ impl Screen {
     /// The target in whose place the one of a stream is. What streams before it
     /// had is forgotten.
     pub(super) fn take(&mut self, stream: u32) -> Option<Arc<[u8]>> {
-        while let Some((other, target)) = self.hidden.pop_front_if(|(other, _)| *other <= stream) {
+        while self.hidden.front().is_some_and(|(it, _)| *it <= stream)
+            && let Some((other, target)) = self.forget_oldest()
+        {
             if other == stream {
                 return Some(target);
             }
         }
         None
+    }
+
+    fn forget_oldest(&mut self) -> Option<(u32, Arc<[u8]>)> {
+        let (stream, target) = self.hidden.pop_front()?;
+        self.kept -= ENTRY + target.len();
+        Some((stream, target))
+    }
+
+    fn keep(&mut self, stream: u32, target: Arc<[u8]>) {
+        self.kept += ENTRY + target.len();
+        self.hidden.push_back((stream, target));
+        while self.kept > MOST_HIDDEN {
+            self.forget_oldest();
+        }
     }
 
     /// Looks at what has come: how much of it is done with, and what takes the
@@ -249,11 +272,8 @@ impl Screen {
         };
         let opens = frame.stream > self.latest;
         self.latest = self.latest.max(frame.stream);
-        if opens
-            && let Some(target) = found.target.clone()
-            && self.hidden.len() < MOST_HIDDEN
-        {
-            self.hidden.push_back((frame.stream, target));
+        if opens && let Some(target) = found.target.clone() {
+            self.keep(frame.stream, target);
         }
         let refused = found.pseudo && !opens;
         if !refused && found.written.is_empty() {
