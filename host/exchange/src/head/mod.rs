@@ -406,8 +406,12 @@ impl Head {
         self.text.clear();
         self.text.extend_from_slice(sent);
         let (start, end) = (raw_target.start as usize, raw_target.end as usize);
-        match target::text(sent.get(start..end).unwrap_or_default()) {
+        let sent = sent.get(start..end).unwrap_or_default();
+        match target::text(sent) {
             Cow::Borrowed(_) => self.interpret_target(method, target, raw_target)?,
+            Cow::Owned(_) if !target::has_ascii_origin(sent) => {
+                return Err(bad("malformed authority in the target"));
+            }
             Cow::Owned(encoded) => {
                 let target = self.push(encoded.as_bytes());
                 self.interpret_target(method, &encoded, target)?;

@@ -83,6 +83,18 @@ pub fn for_uri(target: &str) -> Cow<'_, str> {
     Cow::Owned(encoded)
 }
 
+/// Whether that is ASCII which a whole URL has before its path: a host must not
+/// become another by being percent-encoded.
+pub(super) fn has_ascii_origin(target: &[u8]) -> bool {
+    if target.starts_with(b"/") {
+        return true;
+    }
+    let host = memchr::memmem::find(target, b"://").map_or(0, |at| at + 3);
+    let rest = target.get(host..).unwrap_or_default();
+    let length = memchr::memchr2(b'/', b'?', rest).unwrap_or(rest.len());
+    target.get(..host + length).is_some_and(<[u8]>::is_ascii)
+}
+
 /// A copy of a head in which others stand for those bytes of the target that are
 /// no UTF-8, which httparse does not take. None where there are none, or the
 /// request line is not whole.

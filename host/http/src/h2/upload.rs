@@ -61,7 +61,7 @@ async fn receive(
 ) -> Result<Fields, UploadBroken> {
     let limits = &link.thread().env.limits.http;
     while let Some(piece) = in_time(limits.body_timeout, incoming.data()).await? {
-        let piece = piece.map_err(broken)?;
+        let piece = piece.map_err(|error| broken(&error))?;
         if held.len() + piece.len() > limits.max_body {
             return Err(UploadBroken::Refused(TOO_LARGE));
         }
@@ -73,12 +73,12 @@ async fn receive(
             .map_err(|_| UploadBroken::Left)?;
     }
     let trailers = in_time(limits.body_timeout, incoming.trailers()).await?;
-    let trailers = trailers.map_err(broken)?;
+    let trailers = trailers.map_err(|error| broken(&error))?;
     Ok(trailers.as_ref().map(fields).unwrap_or_default())
 }
 
 /// `h2` resets the stream where the client breaks a rule.
-fn broken(error: h2::Error) -> UploadBroken {
+fn broken(error: &h2::Error) -> UploadBroken {
     match error.is_reset() && error.is_library() {
         true => UploadBroken::Refused(MALFORMED),
         false => UploadBroken::Left,

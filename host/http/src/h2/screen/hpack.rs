@@ -88,8 +88,7 @@ impl Decoder {
         let mut input = Input { block, at: 0 };
         while let Some(first) = input.peek() {
             if first & 0x80 != 0 {
-                let (kind, target) = self.indexed(input.number(7)?)?;
-                found.note(kind, target);
+                self.indexed(input.number(7)?, &mut found)?;
             } else if first & 0xe0 == 0x20 {
                 let most = input.number(5)?;
                 if most > TABLE {
@@ -108,11 +107,10 @@ impl Decoder {
     }
 
     /// A field of a table.
-    fn indexed(&self, index: usize) -> Result<(Kind, Option<Arc<[u8]>>), Malformed> {
-        match self.name(index)? {
-            (kind, _, None) => Ok((kind, None)),
-            (kind, _, Some(entry)) => Ok((kind, entry.target.clone())),
-        }
+    fn indexed(&self, index: usize, found: &mut Found) -> Result<(), Malformed> {
+        let (kind, _, entry) = self.name(index)?;
+        found.note(kind, entry.and_then(|entry| entry.target.clone()));
+        Ok(())
     }
 
     /// The name of a field of a table: what it is, its length, and the field,
