@@ -207,30 +207,6 @@ fn a_request_looks_to_the_guest_as_one_of_http_1_1_does() {
 }
 
 #[test]
-fn a_target_is_what_was_asked_for_without_a_fragment() {
-    let server = probe();
-    let localhost = b"\x01\x09localhost";
-    let head = |method: &str, path: &str| {
-        let method = http2::literal(":method", method);
-        let path = http2::literal(":path", path);
-        [&method, &b"\x86"[..], &path, localhost].concat()
-    };
-    for (method, path, seen) in [
-        ("GET", "/request?a=b#c?d", "GET /request?a=b"),
-        ("GET", "#c", "GET /"),
-        ("OPTIONS", "*", "OPTIONS *"),
-    ] {
-        let mut peer = server.connect_http();
-        http2::begin(&mut peer);
-        peer.send(&http2::frame(http2::HEADERS, 5, 1, &head(method, path)));
-        let body = http2::next_of(&mut peer, http2::DATA).payload;
-        let seen = format!("{seen} 1.1 http localhost\n");
-        assert_eq!(String::from_utf8_lossy(&body), seen);
-    }
-    server.stop();
-}
-
-#[test]
 fn a_request_without_an_authority_may_have_a_host() {
     let server = probe();
     let mut peer = server.connect_http();

@@ -37,6 +37,14 @@ const TAKEN_BY_BOTH: &[(&[u8], usize)] = &[
     ),
     (b"POST / HTTP/1.0\r\nContent-Length: 0005\r\n\r\nhello", 1),
     (
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nX: 1\r\nContent-Length: 05\r\n\r\nhello",
+        1,
+    ),
+    (
+        b"GET /\xc3\xa9{}|\\^?\xc3\xa9{}|\\^` HTTP/1.1\r\nHost: a\r\n\r\n",
+        1,
+    ),
+    (
         b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n\
           5;a=\"b\"\r\nhello\r\n00A ;c\r\n0123456789\r\n0\r\nX: 1\r\nContent-Length: 5\r\n\r\n\
           GET / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -106,7 +114,6 @@ const REQUESTS_REFUSED_BY_BOTH: &[&[u8]] = &[
     b" GET / HTTP/1.1\r\nHost: a\r\n\r\n",
     b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n",
     b"GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n",
     b"G(T / HTTP/1.1\r\nHost: a\r\n\r\n",
     b"GET / HTTP/9.9\r\nHost: a\r\n\r\n",
     b"GET / HTTP/2.0\r\nHost: a\r\n\r\n",
@@ -142,10 +149,6 @@ const REFUSED_BY_US_ALONE: &[(&str, &[u8])] = &[
         b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n",
     ),
     (
-        "byte outside ASCII in the target",
-        b"GET /\xc3\xa9 HTTP/1.1\r\nHost: a\r\n\r\n",
-    ),
-    (
         "fragment in the target",
         b"GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n",
     ),
@@ -172,10 +175,6 @@ const REFUSED_BY_US_ALONE: &[(&str, &[u8])] = &[
     ("malformed Host", b"GET / HTTP/1.1\r\nHost:\r\n\r\n"),
     ("malformed Host", b"GET / HTTP/1.1\r\nHost: user@a\r\n\r\n"),
     ("no Host header", b"GET / HTTP/1.1\r\n\r\n"),
-    (
-        "two Content-Length headers",
-        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
-    ),
     (
         "malformed Content-Length",
         b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: x\r\n\r\n\
@@ -226,6 +225,9 @@ const REFUSED_BY_US_ALONE: &[(&str, &[u8])] = &[
 const TAKEN_BY_US_ALONE: &[&[u8]] = &[
     b"GET /<a> HTTP/1.1\r\nHost: a\r\n\r\n",
     b"GET /?\"a\" HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /` HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET http://b/\xe9?\xff HTTP/1.1\r\nHost: a\r\n\r\n",
     b"GET http://%41/ HTTP/1.1\r\nHost: a\r\n\r\n",
 ];
 

@@ -102,15 +102,54 @@ fn a_client_must_show_a_certificate_where_one_is_wanted() {
 }
 
 #[test]
-fn plain_http_on_the_tls_port_gets_an_alert_and_harms_nobody() {
-    let server = Run::guest("probe").https().start();
+fn plain_http_on_the_tls_port_is_told_so_in_plain_http() {
+    let directory = directory();
+    let log = directory.path().join("access.log");
+    let server = Run::guest("probe")
+        .https()
+        .args(["--access-log", text(&log)])
+        .start();
+    let words = "The plain HTTP request was sent to HTTPS port";
+    for method in ["GET", "POST"] {
+        let mut peer = Peer::connect(server.address("https"));
+        let response = peer.exchange(message(method, "/request", &[]));
+        assert_eq!(response.status, 400);
+        assert!(response.closes());
+        assert!(response.text().contains(words), "{}", response.text());
+        peer.ends();
+    }
+    server.log.wait_for(&["request refused", words]);
+    // What is neither gets an alert: RFC 8446, section 5.1.
     let mut peer = Peer::connect(server.address("https"));
-    peer.send(message("GET", "/request", &[]).as_bytes());
+    peer.send(&[0; 100]);
     let answer = peer.rest();
-    // RFC 8446, section 5.1: an alert is a record of type 21.
     assert!(answer.first() == Some(&21), "{answer:?}");
-    server.log.wait_for(&["TLS"]);
+    server.log.wait_for(&["TLS handshake failed"]);
     connect(&server).fetch("/request");
+    server.stop();
+    let lines = std::fs::read_to_string(&log).expect("the log");
+    for line in [
+        "\"GET /request HTTP/1.1\" 400 ",
+        "\"POST /request HTTP/1.1\" 400 ",
+    ] {
+        assert!(lines.contains(line), "{lines}");
+    }
+}
+
+#[test]
+fn tls_on_a_plain_port_is_told_in_the_log() {
+    let server = Run::guest("probe").http().start();
+    let refused = Client::of("localhost").try_connect(server.address("http"));
+    assert!(refused.is_err());
+    server
+        .log
+        .wait_for(&["request refused", "TLS was spoken to a port for plain HTTP"]);
+    let mut peer = server.connect_http();
+    peer.send(b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03");
+    assert_eq!(peer.response().status, 400);
+    peer.ends();
+    server.connect_http().fetch("/request");
+    server.stop();
 }
 
 #[test]

@@ -36,6 +36,7 @@ mod shutdown;
 mod sockets;
 mod stream;
 mod structure;
+mod targets;
 mod tcp;
 mod tls;
 mod udp;

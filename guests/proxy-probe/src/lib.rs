@@ -30,7 +30,7 @@ impl Guest for Probe {
         match path {
             "/hello" => text(out, 200, "hello\n"),
             "/count" => text(out, 200, &COUNT.get().to_string()),
-            "/request" => text(out, 200, &describe(&request)),
+            "/request" | "*" => text(out, 200, &describe(&request)),
             "/echo" => {
                 let incoming = request.consume().expect("a body");
                 let data = incoming.stream().expect("a stream");

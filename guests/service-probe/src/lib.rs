@@ -33,7 +33,7 @@ impl Guest for Probe {
         match path {
             "/hello" => Ok(text(200, "hello\n")),
             "/count" => Ok(text(200, &COUNT.get().to_string())),
-            "/request" => Ok(text(200, &describe(&request))),
+            "/request" | "*" => Ok(text(200, &describe(&request))),
             "/echo" => {
                 let (_, ok) = wit_future::new(|| Ok(()));
                 let (body, trailers) = Request::consume_body(request, ok);

@@ -45,7 +45,8 @@ pub enum NoAnswer {
 
 /// A request for a handler that awaits.
 pub struct Call {
-    /// The request; its URI has scheme and authority.
+    /// The request; its URI has scheme and authority, and the target as
+    /// [`for_uri`](crate::head::target::for_uri) has it.
     pub head: http::Request<RequestBody>,
     /// Whether it came in TLS.
     pub secure: bool,

@@ -51,7 +51,8 @@ fn check_head(head: &Head, input: &[u8], length: usize) {
     assert!(head.fields().count() <= LIMITS.fields);
     assert!(!head.method().is_empty());
     assert!(head.target().starts_with('/') || head.target() == "*");
-    assert!(head.target().bytes().all(|byte| byte.is_ascii_graphic()));
+    let refused = |byte: u8| byte <= b' ' || byte == 0x7f || byte == b'#';
+    assert!(!head.target().bytes().any(refused));
     for (name, value) in head.fields() {
         assert!(!name.is_empty());
         assert!(

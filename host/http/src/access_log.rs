@@ -7,6 +7,8 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
+use serde_json::Serializer;
+use serde_json::ser::Formatter;
 
 use netwasm_base::address::Address;
 use netwasm_base::config::{AccessLogConfig, AccessLogFormat};
@@ -172,10 +174,32 @@ impl Entry {
             referer: referer.as_deref(),
             user_agent: user_agent.as_deref(),
         };
+        let mut json = Serializer::with_formatter(&mut *out, Printable);
         // Text and numbers always have a form in JSON.
-        if serde_json::to_writer(&mut *out, &line).is_ok() {
+        if line.serialize(&mut json).is_ok() {
             out.push(b'\n');
         }
+    }
+}
+
+/// Escapes the control characters too that JSON lets be as they are: a terminal
+/// would obey them.
+struct Printable;
+
+impl Formatter for Printable {
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        for part in fragment.split_inclusive(char::is_control) {
+            let text = part.trim_end_matches(char::is_control);
+            writer.write_all(text.as_bytes())?;
+            if let Some(control) = part.chars().next_back().filter(|it| it.is_control()) {
+                write!(writer, "\\u{:04x}", u32::from(control))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -240,14 +264,21 @@ mod tests {
     #[test]
     fn a_line_of_json_is_an_object() {
         let mut out = Vec::new();
-        let referer = Some(b"\"\n".to_vec());
-        Entry { referer, ..entry() }.write_json(7, &mut out);
+        let entry = Entry {
+            referer: Some(b"\"\n".to_vec()),
+            user_agent: Some("a\u{9b}\u{9d}b\u{7f}é".into()),
+            ..entry()
+        };
+        entry.write_json(7, &mut out);
+        let text = String::from_utf8_lossy(&out);
+        assert!(text.contains("\"a\\u009b\\u009db\\u007fé\""), "{text}");
         let line: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
         assert_eq!(line["time"], "1994-11-06T08:49:37.000Z");
         assert_eq!(line["peer"], "127.0.0.1:12345");
         assert_eq!(line["request"], "GET /a?b HTTP/1.1");
         assert_eq!((&line["status"], &line["bytes"]), (&200.into(), &7.into()));
         assert_eq!(line["referer"], "\"\n");
+        assert_eq!(line["user_agent"], "a\u{9b}\u{9d}b\u{7f}é");
         assert_eq!(out.iter().filter(|&&byte| byte == b'\n').count(), 1);
     }
 }

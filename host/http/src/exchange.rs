@@ -29,6 +29,26 @@ pub(crate) const SLOW_BODY: Refusal = Refusal {
     reason: "the body took too long",
 };
 
+/// What follows the head of a request breaks a rule of HTTP/2: its length is
+/// another than was told, or its trailers are none.
+pub(crate) const MALFORMED: Refusal = Refusal {
+    status: 400,
+    reason: "malformed body or trailers",
+};
+
+/// TLS is spoken where plain HTTP is expected.
+pub(crate) const NOT_PLAIN: Refusal = Refusal {
+    status: 400,
+    reason: "TLS was spoken to a port for plain HTTP",
+};
+
+/// Plain HTTP is spoken where TLS is expected; in the words of nginx, which
+/// people search for.
+pub(crate) const NOT_TLS: Refusal = Refusal {
+    status: 400,
+    reason: "The plain HTTP request was sent to HTTPS port",
+};
+
 /// What the access log says of a request that its client did not wait for, as
 /// nginx does.
 pub(super) const CLIENT_LEFT: u16 = 499;

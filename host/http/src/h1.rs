@@ -117,6 +117,7 @@ impl Driver {
     /// A connection that was just accepted.
     pub(crate) fn accepted(local: Rc<Local>, transport: Rc<Transport>) -> Self {
         let secure = transport.begin_handshake();
+        transport.take_plain_text();
         let mut driver = Self {
             transport,
             local,
@@ -416,6 +417,11 @@ impl Future for Driver {
             this.stage = match &mut this.stage {
                 Stage::Handshake => match ready!(transport.poll_accept(cx)) {
                     Ok(()) => this.begin(),
+                    Err(HandshakeFailed::PlainText(received)) => {
+                        this.exchange.secure = false;
+                        this.refuse_plain(&received);
+                        Stage::Open
+                    }
                     Err(HandshakeFailed::Linger) => Stage::Lingering(Linger::begin(&transport)),
                     Err(HandshakeFailed::Over) => Stage::Over,
                 },

@@ -507,8 +507,8 @@ impl<G: EventGuest> Future for Driver<G> {
             this.stage = match &this.stage {
                 Stage::Handshake(taker) => match ready!(transport.poll_accept(cx)) {
                     Ok(()) => Stage::Accepted(taker.clone()),
-                    Err(HandshakeFailed::Linger) => Stage::Lingering(Linger::begin(&transport)),
                     Err(HandshakeFailed::Over) => Stage::Over,
+                    Err(_) => Stage::Lingering(Linger::begin(&transport)),
                 },
                 Stage::Accepted(taker) => this.begin(taker),
                 Stage::Open { guest, connection } => {

@@ -2,9 +2,9 @@
 //! body ends, and what becomes of the connection.
 
 use httparse::Header;
-use memchr::memchr;
 
 use super::authority::is_authority;
+use super::target::{self, Form};
 use super::{Framing, Head, Refusal, Span, bad};
 
 impl Head {
@@ -20,24 +20,13 @@ impl Head {
                 reason: "this is no proxy",
             });
         }
-        if !target.is_ascii() {
-            return Err(bad("byte outside ASCII in the target"));
-        }
-        if memchr(b'#', target.as_bytes()).is_some() {
-            return Err(bad("fragment in the target"));
-        }
+        let form = target::form(method, target.as_bytes())?;
         self.authority = None;
         self.target = raw_target;
-        if target.starts_with('/') {
-            return Ok(());
+        match form {
+            Form::Path | Form::Asterisk => Ok(()),
+            Form::Other => self.interpret_absolute_target(target, raw_target),
         }
-        if target == "*" {
-            return match method {
-                "OPTIONS" => Ok(()),
-                _ => Err(bad("target * of another method than OPTIONS")),
-            };
-        }
-        self.interpret_absolute_target(target, raw_target)
     }
 
     /// RFC 9112, section 3.2.2.
@@ -75,6 +64,7 @@ impl Head {
         let mut host = None;
         let mut hosts = 0;
         let mut length = None;
+        let mut lengths = 0;
         let mut codings = None;
         let mut close = false;
         let mut stay = false;
@@ -110,15 +100,19 @@ impl Head {
                     let Some(value) = content_length(value) else {
                         return Err(bad("malformed Content-Length"));
                     };
-                    if length.replace(value).is_some() {
-                        return Err(bad("two Content-Length headers"));
+                    if length.replace(value).is_some_and(|other| other != value) {
+                        return Err(bad("two Content-Length headers that differ"));
                     }
+                    lengths += 1;
                 }
                 17 if name.eq_ignore_ascii_case("transfer-encoding") => {
                     codings.get_or_insert_with(Codings::default).add(value)?;
                 }
                 _ => {}
             }
+        }
+        if lengths > 1 {
+            self.keep_first("content-length");
         }
         let modern = self.minor_version == 1;
         match host {
@@ -141,6 +135,15 @@ impl Head {
         self.expects_continue = modern && expects;
         self.accepts_trailers = modern && trailers;
         Ok(())
+    }
+
+    /// Forgets all lines of a header but the first, so that nobody has to know
+    /// that there were several (RFC 9110, section 8.6).
+    fn keep_first(&mut self, name: &str) {
+        let mut fields = std::mem::take(&mut self.fields);
+        let mut found = false;
+        fields.retain(|field| !self.is_named(field, name) || !std::mem::replace(&mut found, true));
+        self.fields = fields;
     }
 }
 

@@ -2,8 +2,8 @@
 //! and what the host itself must understand of it.
 //!
 //! httparse tells the tokens apart. It also takes lines that end in a bare LF,
-//! and targets with a fragment or outside ASCII; here that is refused, as is
-//! whatever two parsers in a row might understand differently.
+//! and targets with a fragment; here that is refused, as is whatever two parsers
+//! in a row might understand differently.
 //!
 //! A head that has come whole is parsed in one go. Of one that comes in pieces
 //! each line is checked once, when it is whole, so that the work is the same
@@ -12,9 +12,11 @@
 pub mod authority;
 mod meaning;
 pub mod scan;
+pub mod target;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
 use httparse::{Header, Request, Status};
@@ -24,8 +26,8 @@ use netwasm_base::config::HttpLimits;
 use self::scan::{Scan, empty_lines};
 
 /// A head's bytes whatever the limit, so that 32 bits tell where a part is, also
-/// of a target that is kept twice.
-const MOST_BYTES: usize = (u32::MAX / 2) as usize;
+/// of a target that is kept several times, and percent-encoded.
+const MOST_BYTES: usize = (u32::MAX / 8) as usize;
 
 /// Header lines for which there is room on the stack.
 const FIELDS_AT_ONCE: usize = 128;
@@ -221,7 +223,8 @@ impl Head {
     }
 
     /// Path and query, percent signs and all: `/` where an absolute target has
-    /// no path, `*` of `OPTIONS *`.
+    /// no path, `*` of `OPTIONS *`. It is as it was sent, but for bytes that are
+    /// no UTF-8: these are percent-encoded.
     pub fn target(&self) -> &str {
         self.str(self.target)
     }
@@ -337,10 +340,39 @@ impl Head {
         limits: &HeadLimits,
     ) -> Result<Option<usize>, Refusal> {
         let mut request = Request::new(&mut []);
-        let Ok(Status::Complete(length)) = request.parse_with_uninit_headers(input, headers) else {
+        match request.parse_with_uninit_headers(input, headers) {
+            Ok(Status::Complete(length)) => self.keep(&request, input, input, length, limits),
+            Ok(Status::Partial) => Ok(None),
+            Err(_) => self.take_masked(input, limits),
+        }
+    }
+
+    /// Does the same where the target is not UTF-8.
+    fn take_masked(&mut self, input: &[u8], limits: &HeadLimits) -> Result<Option<usize>, Refusal> {
+        let Some(masked) = target::masked(input) else {
             return Ok(None);
         };
-        let (Some(head), Some(method), Some(target), Some(version)) = (
+        let mut headers = Vec::new();
+        headers.resize_with(limits.fields, MaybeUninit::uninit);
+        let mut request = Request::new(&mut []);
+        match request.parse_with_uninit_headers(&masked, &mut headers) {
+            Ok(Status::Complete(length)) => self.keep(&request, &masked, input, length, limits),
+            _ => Ok(None),
+        }
+    }
+
+    /// Keeps a head of this length that httparse has understood; `parsed` is
+    /// what it saw of `input`.
+    fn keep(
+        &mut self,
+        request: &Request<'_, '_>,
+        parsed: &[u8],
+        input: &[u8],
+        length: usize,
+        limits: &HeadLimits,
+    ) -> Result<Option<usize>, Refusal> {
+        let (Some(head), Some(sent), Some(method), Some(target), Some(version)) = (
+            parsed.get(..length),
             input.get(..length),
             request.method,
             request.path,
@@ -372,8 +404,19 @@ impl Head {
             return Ok(None);
         }
         self.text.clear();
-        self.text.extend_from_slice(head);
-        self.interpret_target(method, target, raw_target)?;
+        self.text.extend_from_slice(sent);
+        let (start, end) = (raw_target.start as usize, raw_target.end as usize);
+        let sent = sent.get(start..end).unwrap_or_default();
+        match target::text(sent) {
+            Cow::Borrowed(_) => self.interpret_target(method, target, raw_target)?,
+            Cow::Owned(_) if !target::has_ascii_origin(sent) => {
+                return Err(bad("malformed authority in the target"));
+            }
+            Cow::Owned(encoded) => {
+                let target = self.push(encoded.as_bytes());
+                self.interpret_target(method, &encoded, target)?;
+            }
+        }
         self.interpret_fields(request.headers, head)?;
         Ok(Some(length))
     }
@@ -403,7 +446,7 @@ impl Head {
             .unwrap_or_default()
     }
 
-    /// What is asked for with this was checked to be ASCII.
+    /// What is asked for with this was checked to be UTF-8.
     fn str(&self, span: Span) -> &str {
         str::from_utf8(self.bytes(span)).unwrap_or_default()
     }

@@ -4,6 +4,7 @@ use httparse::{EMPTY_HEADER, Request};
 use memchr::memchr;
 
 use super::authority::characters;
+use super::target::masked;
 use super::{HeadLimits, LINE_TOO_LONG, Refusal, TOO_MANY_FIELDS, bad};
 
 /// Empty lines that are ignored before a request (RFC 9112, section 2.2).
@@ -111,7 +112,10 @@ fn check_request_line(line: &[u8]) -> Result<(), Refusal> {
             status: 505,
             reason: "HTTP version other than 1.0 and 1.1",
         }),
-        Err(_) => Err(bad("malformed request line")),
+        Err(_) => match masked(line) {
+            Some(masked) => check_request_line(&masked),
+            None => Err(bad("malformed request line")),
+        },
     }
 }
 

@@ -1,11 +1,13 @@
 //! Requests in HTTP/1.1: heads, and the bodies that are collected before a guest
 //! is asked.
 
+use std::rc::Rc;
+
 use netwasm_exchange::chunked::{Chunked, Fed};
 use netwasm_exchange::head::{Framing, HeadLimits};
 use netwasm_exchange::request::Request;
 
-use crate::exchange::TOO_LARGE;
+use crate::exchange::{NOT_PLAIN, NOT_TLS, TOO_LARGE};
 use crate::h1::{Collecting, Driver, Reading};
 use crate::upload::Remaining;
 use crate::{h2, response};
@@ -52,11 +54,27 @@ impl Driver {
                 self.local.put_request(request);
                 None
             }
+            Err(_) if self.exchange.fresh && !self.exchange.secure && is_handshake(input) => {
+                self.refuse(request, NOT_PLAIN, out);
+                None
+            }
             Err(refusal) => {
                 self.refuse(request, refusal, out);
                 None
             }
         }
+    }
+
+    /// Answers a client that speaks plain HTTP on a port for TLS; `input` is what
+    /// has come of its request.
+    pub(super) fn refuse_plain(&mut self, input: &[u8]) {
+        let local = Rc::clone(&self.local);
+        let mut request = local.take_request();
+        // What is known of it is for the access log.
+        let _ = request.head.parse(input, &HeadLimits::from(self.limits()));
+        let mut out = local.out();
+        self.refuse(request, NOT_TLS, &mut out);
+        self.write_out(&mut out);
     }
 
     /// Takes a request whose head is known, and what has come of its body.
@@ -139,4 +157,10 @@ fn is_preface(input: &[u8]) -> bool {
     let most = h2::PREFACE.len();
     input.len() >= "PRI * HTTP/2.0\r\n".len()
         && h2::PREFACE.starts_with(input.get(..most).unwrap_or(input))
+}
+
+/// Whether it is how a client of TLS begins: a record of a handshake (RFC 8446,
+/// section 5.1).
+fn is_handshake(input: &[u8]) -> bool {
+    matches!(input, [22] | [22, 3, ..])
 }

@@ -15,6 +15,7 @@ use netwasm_base::error::ConnectionError;
 use netwasm_exchange::chunked::Chunked;
 use netwasm_exchange::content::RequestBody;
 use netwasm_exchange::handler::Awaiting;
+use netwasm_exchange::head::target;
 use netwasm_exchange::head::{Framing, HeadLimits, Refusal};
 use netwasm_exchange::reply::{NoResponse, Reply};
 use netwasm_exchange::request::Request;
@@ -359,15 +360,16 @@ fn http_request(request: &Request) -> Option<http::Request<()>> {
     *made.method_mut() = Method::from_bytes(head.method().as_bytes()).ok()?;
     // An HTTP/1.0 client need not say whom it asks.
     let authority = head.authority().unwrap_or("localhost");
+    let target = target::for_uri(head.target());
     let uri = Uri::builder()
         .scheme(request.scheme())
         .authority(authority)
-        .path_and_query(head.target())
+        .path_and_query(&*target)
         .build();
     *made.uri_mut() = match uri {
         Ok(uri) => uri,
-        // `OPTIONS *` asks for no path.
-        Err(_) => head.target().parse().ok()?,
+        // Its authority may be none to the `http` crate. Host still tells it.
+        Err(_) => target.parse().ok()?,
     };
     let mut headers = HeaderMap::with_capacity(8);
     for (name, value) in head.fields() {

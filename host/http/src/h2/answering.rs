@@ -169,7 +169,7 @@ impl AnsweringStream {
     }
 
     fn path(&self) -> &str {
-        request::target(&self.head.uri)
+        request::target(&self.head)
     }
 
     /// Nothing more is wanted of the guest.
@@ -512,9 +512,11 @@ fn uri(link: &Link, head: &Parts) -> Uri {
         let nobody = || Authority::from_static("localhost");
         parts.authority = Some(host.unwrap_or_else(nobody));
     }
+    if let Some(target) = request::revealed(head) {
+        parts.path_and_query = Some(target.clone());
+    }
     let root = || PathAndQuery::from_static("/");
     parts.path_and_query.get_or_insert_with(root);
-    // `OPTIONS *` asks for no path.
     Uri::from_parts(parts).unwrap_or_else(|_| head.uri.clone())
 }
 

@@ -16,7 +16,7 @@ use netwasm_exchange::head::Refusal;
 use netwasm_net::thread::Thread;
 use netwasm_net::transport::LINGER;
 
-use crate::exchange::{SLOW_BODY, TOO_LARGE};
+use crate::exchange::{MALFORMED, SLOW_BODY, TOO_LARGE};
 use crate::h2::request;
 use crate::h2::window::{Coming, Window};
 
@@ -170,6 +170,9 @@ impl Incoming {
             Some(IncomingEnd::Refused(TOO_LARGE)) => {
                 return Poll::Ready(Some(Err(Failure::HttpRequestBodySize(None))));
             }
+            Some(IncomingEnd::Refused(MALFORMED)) => {
+                return Poll::Ready(Some(Err(Failure::HttpProtocolError)));
+            }
             Some(IncomingEnd::Refused(_)) => {
                 return Poll::Ready(Some(Err(Failure::ConnectionReadTimeout)));
             }
@@ -201,18 +204,14 @@ impl Incoming {
                 }
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
-            Poll::Ready(Some(Err(_))) => {
-                return state.fail(IncomingEnd::Lost, Failure::ConnectionTerminated);
-            }
+            Poll::Ready(Some(Err(error))) => return state.broken(&error),
             Poll::Ready(None) => match stream.poll_trailers(cx) {
                 Poll::Ready(Ok(trailers)) => {
                     state.ended(IncomingEnd::Whole);
                     let trailers = trailers.map(request::without_dropped);
                     return Poll::Ready(trailers.map(|it| Ok(Frame::trailers(it))));
                 }
-                Poll::Ready(Err(_)) => {
-                    return state.fail(IncomingEnd::Lost, Failure::ConnectionTerminated);
-                }
+                Poll::Ready(Err(error)) => return state.broken(&error),
                 Poll::Pending => {}
             },
             Poll::Pending => {}
@@ -254,6 +253,14 @@ impl IncomingState {
     ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         self.ended(end);
         Poll::Ready(Some(Err(error)))
+    }
+
+    /// `h2` resets the stream where the client breaks a rule.
+    fn broken(&mut self, error: &h2::Error) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        match error.is_reset() && error.is_library() {
+            true => self.fail(IncomingEnd::Refused(MALFORMED), Failure::HttpProtocolError),
+            false => self.fail(IncomingEnd::Lost, Failure::ConnectionTerminated),
+        }
     }
 
     fn ended(&mut self, end: IncomingEnd) {

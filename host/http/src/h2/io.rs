@@ -19,6 +19,7 @@ use netwasm_net::thread::Tick;
 use netwasm_net::transport::Transport;
 
 use crate::h2::meter::Meter;
+use crate::h2::screen::Screen;
 
 /// The most that is received at once, bytes.
 const PIECE: usize = 16 << 10;
@@ -27,6 +28,7 @@ const PIECE: usize = 16 << 10;
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     pub(super) meter: RefCell<Meter>,
+    pub(super) screen: RefCell<Screen>,
     /// Bytes that were received since it was last asked whether the round is over.
     received: Cell<usize>,
     /// True if others have their turn before more is received.
@@ -104,6 +106,8 @@ pub(super) struct Io {
     gate: Rc<Gate>,
     /// What came before it was known what it is.
     kept: Vec<u8>,
+    /// What was looked at and did not fit where it was read to.
+    screened: Vec<u8>,
 }
 
 impl Io {
@@ -112,6 +116,74 @@ impl Io {
             transport: Rc::clone(transport),
             gate: Rc::clone(gate),
             kept,
+            screened: Vec::new(),
+        }
+    }
+
+    /// Has the screen look at what has come, and hands over what it lets through.
+    /// False if that is nothing for now.
+    fn hand_over(&mut self, received: &[u8], buffer: &mut ReadBuf<'_>) -> bool {
+        let mut screen = self.gate.screen.borrow_mut();
+        let screened = screen.screen(received);
+        let (now, later) = screened.split_at(screened.len().min(buffer.remaining()));
+        buffer.put_slice(now);
+        self.screened.extend_from_slice(later);
+        !now.is_empty()
+    }
+
+    /// Receives a piece. False if more is needed before there is something to
+    /// read.
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<bool>> {
+        let room = buffer.remaining().min(PIECE);
+        if !self.kept.is_empty() {
+            let later = self.kept.split_off(room.min(self.kept.len()));
+            let kept = std::mem::replace(&mut self.kept, later);
+            let noted = self.gate.note(&kept, &self.transport);
+            return match noted {
+                Some(kept) => Poll::Ready(Ok(self.hand_over(kept, buffer))),
+                None => Poll::Pending,
+            };
+        }
+        let received = self.gate.received.take();
+        if received > 0 && self.transport.turn.is_over(received) {
+            match self.transport.poll_receivable(cx) {
+                Poll::Ready(()) => self.gate.over.set(true),
+                Poll::Pending => self.gate.dry.set(true),
+            }
+            return Poll::Pending;
+        }
+        let transport = Rc::clone(&self.transport);
+        let mut scratch = transport.thread().scratch.borrow_mut();
+        match self.transport.poll_receive_part(cx, &mut scratch, room) {
+            Poll::Pending => {
+                self.gate.dry.set(true);
+                Poll::Pending
+            }
+            Poll::Ready(Ok(received)) if received.is_end() => {
+                self.gate.ending.replace(Ending::Noticed);
+                Poll::Pending
+            }
+            Poll::Ready(Ok(received)) => {
+                let received = scratch.get(received);
+                self.gate.received.set(received.len());
+                let Some(received) = self.gate.note(received, &self.transport) else {
+                    return Poll::Pending;
+                };
+                Poll::Ready(Ok(self.hand_over(received, buffer)))
+            }
+            // Frames and messages tell their ends.
+            Poll::Ready(Err(ConnectionError::TlsTruncated)) => {
+                self.gate.tell_end();
+                Poll::Ready(Ok(true))
+            }
+            Poll::Ready(Err(reason)) => {
+                self.transport.fail(reason.clone());
+                Poll::Ready(Err(io::Error::other(reason)))
+            }
         }
     }
 
@@ -145,6 +217,12 @@ impl AsyncRead for Io {
             // The driver sees to it.
             return Poll::Pending;
         }
+        if !this.screened.is_empty() {
+            let count = this.screened.len().min(buffer.remaining());
+            buffer.put_slice(this.screened.get(..count).unwrap_or_default());
+            this.screened.drain(..count);
+            return Poll::Ready(Ok(()));
+        }
         match &mut *this.gate.ending.borrow_mut() {
             // Asked before, it will wake the task.
             Ending::No if this.gate.dry.get() => return Poll::Pending,
@@ -159,57 +237,8 @@ impl AsyncRead for Io {
             }
             Ending::Told => return Poll::Ready(Ok(())),
         }
-        let room = buffer.remaining().min(PIECE);
-        if !this.kept.is_empty() {
-            let kept = this.kept.get(..room).unwrap_or(&this.kept);
-            let count = kept.len();
-            let Some(kept) = this.gate.note(kept, &this.transport) else {
-                return Poll::Pending;
-            };
-            buffer.put_slice(kept);
-            this.kept.drain(..count);
-            if this.kept.is_empty() {
-                this.kept = Vec::new();
-            }
-            return Poll::Ready(Ok(()));
-        }
-        let received = this.gate.received.take();
-        if received > 0 && this.transport.turn.is_over(received) {
-            match this.transport.poll_receivable(cx) {
-                Poll::Ready(()) => this.gate.over.set(true),
-                Poll::Pending => this.gate.dry.set(true),
-            }
-            return Poll::Pending;
-        }
-        let mut scratch = this.transport.thread().scratch.borrow_mut();
-        match this.transport.poll_receive_part(cx, &mut scratch, room) {
-            Poll::Pending => {
-                this.gate.dry.set(true);
-                Poll::Pending
-            }
-            Poll::Ready(Ok(received)) if received.is_end() => {
-                this.gate.ending.replace(Ending::Noticed);
-                Poll::Pending
-            }
-            Poll::Ready(Ok(received)) => {
-                let received = scratch.get(received);
-                this.gate.received.set(received.len());
-                let Some(received) = this.gate.note(received, &this.transport) else {
-                    return Poll::Pending;
-                };
-                buffer.put_slice(received);
-                Poll::Ready(Ok(()))
-            }
-            // Frames and messages tell their ends.
-            Poll::Ready(Err(ConnectionError::TlsTruncated)) => {
-                this.gate.tell_end();
-                Poll::Ready(Ok(()))
-            }
-            Poll::Ready(Err(reason)) => {
-                this.transport.fail(reason.clone());
-                Poll::Ready(Err(io::Error::other(reason)))
-            }
-        }
+        while !std::task::ready!(this.poll_receive(cx, buffer))? {}
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -157,7 +157,7 @@ impl Link {
         let mut request = self.local.take_request();
         request.head.compose(
             head.method.as_str(),
-            request::target(&head.uri),
+            request::target(&head),
             request::authority(&head).unwrap_or_default(),
             head.headers
                 .iter()

@@ -2,7 +2,7 @@
 //! client that knows the server to speak it.
 //!
 //! ```text
-//!   bytes --> io (meter) --> h2 --> request --> upload --> guest --> link --> h2
+//!   bytes --> io (meter, screen) --> h2 --> request --> upload --> guest --> link --> h2
 //!                                        \--> answering <--> guest that awaits
 //! ```
 //!
@@ -19,6 +19,7 @@ mod link;
 mod meter;
 mod nudge;
 mod request;
+mod screen;
 mod stream;
 mod unread;
 mod upload;
@@ -271,10 +272,15 @@ impl Connection {
     /// Takes a request of which the head has come.
     fn begin(&mut self, request: http::Request<RecvStream>, outgoing: SendResponse<Bytes>) {
         self.idle = None;
-        let (head, incoming) = request.into_parts();
+        let (mut head, incoming) = request.into_parts();
+        if screen::is_hidden(request::target(&head)) {
+            let stream = incoming.stream_id().as_u32();
+            let target = self.gate.screen.borrow_mut().take(stream);
+            request::reveal(&mut head, target);
+        }
         let thread = self.link.thread();
         let limits = &thread.env.limits.http;
-        if let Err(refusal) = request::check(&head, limits) {
+        if let Err(refusal) = request::check(&mut head, limits) {
             let sending = self.link.refuse(&head, refusal, outgoing);
             self.push(unread::forget_after(sending, Some(incoming)));
             return;

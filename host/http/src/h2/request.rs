@@ -1,20 +1,21 @@
 //! The head of a request as HTTP/2 brings it (RFC 9113, section 8.3). `h2` has
 //! refused what is malformed by then: fields of the connection, wrong or
-//! repeated pseudo-fields, a Content-Length that the body does not have. It has
-//! also cut off the fragment of a target, which HTTP/1.1 refuses, and dropped
-//! pseudo-fields among trailers: no guest sees either.
+//! repeated pseudo-fields, a Content-Length that the body does not have, or two
+//! that differ. What it does not take of targets, the screen has hidden from it.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::request::Parts;
-use http::uri::Authority;
-use http::{HeaderMap, HeaderValue, Method, Uri, header};
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderMap, HeaderValue, Method, header};
 
 use netwasm_base::address::Address;
 use netwasm_base::config::HttpLimits;
 use netwasm_exchange::chunked::is_dropped;
 use netwasm_exchange::head::Refusal;
 use netwasm_exchange::head::authority::is_authority;
+use netwasm_exchange::head::target::{self, Form};
 
 use crate::access_log::Entry;
 use crate::exchange::TOO_LARGE;
@@ -24,7 +25,7 @@ use crate::local::Local;
 ///
 /// # Errors
 /// What the client is to be told.
-pub(super) fn check(head: &Parts, limits: &HttpLimits) -> Result<(), Refusal> {
+pub(super) fn check(head: &mut Parts, limits: &HttpLimits) -> Result<(), Refusal> {
     if head.method == Method::CONNECT {
         return Err(Refusal {
             status: 501,
@@ -37,28 +38,14 @@ pub(super) fn check(head: &Parts, limits: &HttpLimits) -> Result<(), Refusal> {
             reason: "too many header lines",
         });
     }
-    let target = target(&head.uri);
-    if target.len() > limits.max_request_line {
-        return Err(Refusal {
-            status: 414,
-            reason: "the target is too long",
-        });
-    }
-    if !target.is_ascii() {
-        return Err(bad("byte outside ASCII in the target"));
-    }
-    match target {
-        "*" if head.method == Method::OPTIONS => {}
-        "*" => return Err(bad("target * of another method than OPTIONS")),
-        path if path.starts_with('/') => {}
-        _ => return Err(bad("target that is no path")),
-    }
+    check_target(head, limits)?;
     // It is not told where Host alone says whom is asked.
     if !matches!(head.uri.scheme_str(), Some("http" | "https") | None) {
         return Err(bad("target of another scheme than http and https"));
     }
     // Most requests have few: to look at each is less than to look for three.
     let mut host = None;
+    let mut lengths = 0;
     for (name, value) in &head.headers {
         if is_padded(value) {
             return Err(bad("space around the value of a header"));
@@ -72,13 +59,39 @@ pub(super) fn check(head: &Parts, limits: &HttpLimits) -> Result<(), Refusal> {
                 reason: "unknown expectation",
             });
         }
-        if name == header::CONTENT_LENGTH
-            && number(value).is_some_and(|length| length > limits.max_body as u64)
-        {
-            return Err(TOO_LARGE);
+        if name == header::CONTENT_LENGTH {
+            lengths += 1;
+            if number(value).is_some_and(|length| length > limits.max_body as u64) {
+                return Err(TOO_LARGE);
+            }
         }
     }
-    check_authority(head.uri.authority(), host)
+    check_authority(head.uri.authority(), host)?;
+    if lengths > 1
+        && let Some(length) = head.headers.get(header::CONTENT_LENGTH).cloned()
+    {
+        // They are equal: nobody has to know that there were several.
+        head.headers.insert(header::CONTENT_LENGTH, length);
+    }
+    Ok(())
+}
+
+fn check_target(head: &Parts, limits: &HttpLimits) -> Result<(), Refusal> {
+    const TOO_LONG: Refusal = Refusal {
+        status: 414,
+        reason: "the target is too long",
+    };
+    let sent = sent_target(head);
+    if sent.len() > limits.max_request_line {
+        return Err(TOO_LONG);
+    }
+    if target::form(head.method.as_str(), sent)? == Form::Other {
+        return Err(bad("target that is no path"));
+    }
+    match head.extensions.get::<Revealed>() {
+        Some(Revealed { uri: None, .. }) => Err(TOO_LONG),
+        _ => Ok(()),
+    }
 }
 
 /// There is one of whom is asked, and no other one in `Host` (RFC 9113, section
@@ -102,9 +115,45 @@ fn is_padded(value: &HeaderValue) -> bool {
     space(value.as_bytes().first()) || space(value.as_bytes().last())
 }
 
+/// A target that was hidden from `h2`.
+#[derive(Clone, Debug)]
+struct Revealed {
+    /// As it was sent.
+    sent: Arc<[u8]>,
+    /// As a handler of whole requests gets it.
+    text: String,
+    /// As one that awaits gets it.
+    uri: Option<PathAndQuery>,
+}
+
+/// Gives a request the target that was hidden from `h2`. Where none is known, the
+/// one that took its place stays, and is refused.
+pub(super) fn reveal(head: &mut Parts, sent: Option<Arc<[u8]>>) {
+    let Some(sent) = sent else { return };
+    let text = target::text(&sent).into_owned();
+    let uri = target::for_uri(&text).parse().ok();
+    head.extensions.insert(Revealed { sent, text, uri });
+}
+
+/// A target that was hidden from `h2`, as a handler that awaits gets it.
+pub(super) fn revealed(head: &Parts) -> Option<&PathAndQuery> {
+    head.extensions.get::<Revealed>()?.uri.as_ref()
+}
+
 /// Path and query; `*` of `OPTIONS *`.
-pub(super) fn target(uri: &Uri) -> &str {
-    uri.path_and_query().map_or("/", |it| it.as_str())
+pub(super) fn target(head: &Parts) -> &str {
+    match head.extensions.get::<Revealed>() {
+        Some(target) => &target.text,
+        None => head.uri.path_and_query().map_or("/", |it| it.as_str()),
+    }
+}
+
+/// The same as it was sent.
+fn sent_target(head: &Parts) -> &[u8] {
+    match head.extensions.get::<Revealed>() {
+        Some(target) => &target.sent,
+        None => target(head).as_bytes(),
+    }
 }
 
 /// Host and port as they were asked for.
@@ -136,7 +185,12 @@ pub(super) fn entry(head: &Parts, peer: &Address, local: &Local) -> Option<Box<E
     };
     Some(Box::new(Entry {
         peer: peer.clone(),
-        line: format!("{} {} HTTP/2.0", head.method, target(&head.uri)).into_bytes(),
+        line: [
+            head.method.as_str().as_bytes(),
+            sent_target(head),
+            b"HTTP/2.0",
+        ]
+        .join(&b' '),
         host: authority(head).map(str::to_owned),
         referer: field(header::REFERER),
         user_agent: field(header::USER_AGENT),
@@ -178,7 +232,7 @@ mod tests {
             let value = HeaderValue::from_str(value).expect("a value");
             head.headers.append(name, value);
         }
-        check(&head, &HttpLimits::default()).map_err(|refusal| refusal.status)
+        check(&mut head, &HttpLimits::default()).map_err(|refusal| refusal.status)
     }
 
     #[test]

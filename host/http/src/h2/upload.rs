@@ -10,7 +10,7 @@ use netwasm_exchange::answer::Fields;
 use netwasm_exchange::chunked::is_dropped;
 use netwasm_exchange::head::Refusal;
 
-use crate::exchange::{self, SLOW_BODY, TOO_LARGE};
+use crate::exchange::{self, MALFORMED, SLOW_BODY, TOO_LARGE};
 use crate::h2::held::Held;
 use crate::h2::link::Link;
 use crate::h2::stream::{Outcome, WholeRequest};
@@ -62,7 +62,7 @@ async fn receive(
 ) -> Result<Fields, UploadBroken> {
     let limits = &link.thread().env.limits.http;
     while let Some(piece) = in_time(limits.body_timeout, incoming.data()).await? {
-        let piece = piece.map_err(|_| UploadBroken::Left)?;
+        let piece = piece.map_err(|error| broken(&error))?;
         if held.len() + piece.len() > limits.max_body {
             return Err(UploadBroken::Refused(TOO_LARGE));
         }
@@ -74,8 +74,16 @@ async fn receive(
             .map_err(|_| UploadBroken::Left)?;
     }
     let trailers = in_time(limits.body_timeout, incoming.trailers()).await?;
-    let trailers = trailers.map_err(|_| UploadBroken::Left)?;
+    let trailers = trailers.map_err(|error| broken(&error))?;
     Ok(trailers.as_ref().map(fields).unwrap_or_default())
+}
+
+/// `h2` resets the stream where the client breaks a rule.
+fn broken(error: &h2::Error) -> UploadBroken {
+    match error.is_reset() && error.is_library() {
+        true => UploadBroken::Refused(MALFORMED),
+        false => UploadBroken::Left,
+    }
 }
 
 async fn in_time<T>(limit: Duration, coming: impl Future<Output = T>) -> Result<T, UploadBroken> {

@@ -36,6 +36,20 @@ pub struct Session {
     waiting: u64,
     /// True if the peer sent `close_notify`.
     peer_closed: bool,
+    start: Start,
+}
+
+/// How the peer began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    /// Nothing has come. True if plain text is wanted.
+    Unknown { wanted: bool },
+    /// By a record of TLS, or by what is neither.
+    Tls,
+    /// By plain text.
+    PlainText,
+    /// By plain text, which is wanted and was kept.
+    Wanted,
 }
 
 impl fmt::Debug for Session {
@@ -57,7 +71,38 @@ impl Session {
             incoming: KeptCiphertext::default(),
             waiting: 0,
             peer_closed: false,
+            start: Start::Unknown { wanted: false },
         }
+    }
+
+    /// Keeps plain text that comes in place of a handshake, without an alert.
+    pub(crate) fn take_plain_text(&mut self) {
+        if let Start::Unknown { wanted } = &mut self.start {
+            *wanted = true;
+        }
+    }
+
+    /// The plain text that came in place of a handshake, where it was wanted.
+    pub(crate) fn plain_text(&mut self) -> Option<Vec<u8>> {
+        (self.start == Start::Wanted).then(|| std::mem::take(&mut self.incoming.data))
+    }
+
+    /// Looks at the first bytes that come.
+    fn begin(&mut self, received: &[u8]) -> Result<(), ConnectionError> {
+        let (Start::Unknown { wanted }, Some(first)) = (self.start, received.first()) else {
+            return Ok(());
+        };
+        // A record's type is 20 to 24 (RFC 8446, section 5.1).
+        self.start = match first.is_ascii_graphic() {
+            false => Start::Tls,
+            true if wanted => Start::Wanted,
+            true => Start::PlainText,
+        };
+        if self.start == Start::Wanted {
+            self.keep(received);
+            return Err(no_tls());
+        }
+        Ok(())
     }
 
     pub(crate) fn is_handshaking(&self) -> bool {
@@ -109,6 +154,7 @@ impl Session {
     /// Fails if the peer broke the protocol, or if its certificate is refused.
     /// An alert for the peer may be waiting to be sent.
     pub(crate) fn feed(&mut self, ciphertext: &[u8]) -> Result<usize, ConnectionError> {
+        self.begin(ciphertext)?;
         let mut rest = ciphertext;
         let was_handshaking = self.is_handshaking();
         while !rest.is_empty() && !self.peer_closed {
@@ -117,7 +163,11 @@ impl Session {
             if !matches!(self.connection.read_tls(&mut rest), Ok(1..)) {
                 break;
             }
-            let state = self.connection.process_new_packets().map_err(tls_error)?;
+            let state = self.connection.process_new_packets();
+            let state = state.map_err(|error| match self.start {
+                Start::PlainText => no_tls(),
+                _ => tls_error(error),
+            })?;
             self.peer_closed = state.peer_has_closed();
             if state.plaintext_bytes_to_read() > 0 {
                 break;
@@ -276,6 +326,11 @@ impl Session {
                 .map(|certificate| certificate.to_vec()),
         })
     }
+}
+
+/// The error of a peer that does not speak TLS.
+fn no_tls() -> ConnectionError {
+    ConnectionError::Tls("the peer speaks plain text, and no TLS".into())
 }
 
 /// A session whose connection is not in use.

@@ -75,6 +75,14 @@ impl Transport {
         handshaking
     }
 
+    /// Leaves a client that does not speak TLS to the driver of the connection,
+    /// which answers in plain text, in place of an alert.
+    pub fn take_plain_text(&self) {
+        if let Some(session) = &mut self.core.borrow_mut().tls {
+            session.take_plain_text();
+        }
+    }
+
     /// Advances the handshake of an accepted connection. Logs a failure.
     ///
     /// # Errors
@@ -87,6 +95,9 @@ impl Transport {
         self.set_deadline(None);
         Poll::Ready(result.map_err(|reason| {
             self.thread().env.counters.handshakes_failed.add();
+            if let Some(received) = self.end_tls_for_plain_text() {
+                return HandshakeFailed::PlainText(received);
+            }
             tracing::info!(peer = %self.peer(), %reason, "TLS handshake failed");
             match reason {
                 // The alert that was sent has to arrive.
@@ -95,11 +106,22 @@ impl Transport {
             }
         }))
     }
+
+    /// Goes on without TLS where plain text came that the driver wants: that.
+    fn end_tls_for_plain_text(&self) -> Option<Vec<u8>> {
+        let mut core = self.core.borrow_mut();
+        let received = core.tls.as_mut()?.plain_text()?;
+        core.tls = None;
+        Some(received)
+    }
 }
 
 /// How to end a connection whose handshake failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HandshakeFailed {
+    /// As its driver will have it, who asked by [`Transport::take_plain_text`]:
+    /// these bytes have come, which are plain text. So is what is sent now.
+    PlainText(Vec<u8>),
     /// By a lingering close.
     Linger,
     /// At once.

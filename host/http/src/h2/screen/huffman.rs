@@ -1,0 +1,169 @@
+//! The Huffman code of HPACK (RFC 7541, appendix B).
+
+use super::hpack::Malformed;
+
+/// Bits of the longest code.
+const LONGEST: usize = 30;
+
+/// Stands for the end of a string, which no string may have.
+const END: u16 = 256;
+
+/// Appends what a string says: 8 bytes for 5, at most.
+pub(super) fn decode(input: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
+    // Bits that were not used yet, at the upper end.
+    let mut window: u64 = 0;
+    let mut count = 0;
+    let mut input = input.iter();
+    loop {
+        while count <= 56
+            && let Some(&byte) = input.next()
+        {
+            window |= u64::from(byte) << (56 - count);
+            count += 8;
+        }
+        let (symbol, length) = first(window).ok_or(Malformed)?;
+        if length > count {
+            // Less than a byte of ones may follow the last code.
+            let padding = !(u64::MAX >> count);
+            return match count < 8 && window == padding {
+                true => Ok(()),
+                false => Err(Malformed),
+            };
+        }
+        out.push(u8::try_from(symbol).map_err(|_| Malformed)?);
+        window <<= length;
+        count -= length;
+    }
+}
+
+/// The symbol that the first bits stand for, and how many these are.
+fn first(window: u64) -> Option<(u16, usize)> {
+    let bits = (window >> (64 - LONGEST)) as u32;
+    for row in &ROWS {
+        if bits < row.end {
+            let number = (bits - row.begin) >> (LONGEST - row.length);
+            let symbol = SYMBOLS.get(row.symbols + number as usize)?;
+            return Some((*symbol, row.length));
+        }
+    }
+    None
+}
+
+/// The codes of one length, which follow one another.
+#[derive(Clone, Copy)]
+struct Row {
+    /// Bits.
+    length: usize,
+    /// The first code, and what follows the last, as if they were the longest.
+    begin: u32,
+    end: u32,
+    /// Where their symbols begin.
+    symbols: usize,
+}
+
+/// How many lengths there are from the shortest to the longest.
+const COUNT: usize = LONGEST - 4;
+
+/// From the shortest to the longest. The code is canonical: codes of a length
+/// follow those that are shorter, in the order of their symbols.
+const ROWS: [Row; COUNT] = {
+    let mut rows = [Row {
+        length: 0,
+        begin: 0,
+        end: 0,
+        symbols: 0,
+    }; COUNT];
+    let (mut code, mut symbols, mut at) = (0, 0, 0);
+    while at < COUNT {
+        let length = at + 5;
+        let mut count = 0;
+        let mut symbol = 0;
+        while symbol <= END as usize {
+            count += (LENGTHS[symbol] as usize == length) as u32;
+            symbol += 1;
+        }
+        let begin = code;
+        code += count << (LONGEST - length);
+        rows[at] = Row {
+            length,
+            begin,
+            end: code,
+            symbols,
+        };
+        symbols += count as usize;
+        at += 1;
+    }
+    rows
+};
+
+/// Symbols by the lengths of their codes.
+const SYMBOLS: [u16; LENGTHS.len()] = {
+    let mut symbols = [0; LENGTHS.len()];
+    let (mut length, mut at) = (5, 0);
+    while length <= LONGEST {
+        let mut symbol = 0;
+        while symbol < LENGTHS.len() {
+            if LENGTHS[symbol] as usize == length {
+                symbols[at] = symbol as u16;
+                at += 1;
+            }
+            symbol += 1;
+        }
+        length += 1;
+    }
+    symbols
+};
+
+/// Bits of the code of each symbol.
+#[rustfmt::skip]
+const LENGTHS: [u8; END as usize + 1] = [
+    13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28,
+    28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 28, 6, 10, 10, 12, 13, 6, 8, 11,
+    10, 10, 8, 11, 8, 6, 6, 6, 5, 5, 5, 6, 6, 6, 6, 6, 6, 6, 7, 8,
+    15, 6, 12, 10, 13, 6, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7,
+    7, 7, 7, 7, 7, 7, 7, 7, 8, 7, 8, 13, 19, 13, 14, 6, 15, 5, 6, 5,
+    6, 5, 6, 6, 6, 5, 7, 7, 6, 6, 6, 5, 6, 7, 6, 5, 5, 6, 7, 7,
+    7, 7, 7, 15, 11, 14, 13, 28, 20, 22, 20, 20, 22, 22, 22, 23, 22, 23, 23, 23,
+    23, 23, 24, 23, 24, 24, 22, 23, 24, 23, 23, 23, 23, 21, 22, 23, 22, 23, 23, 24,
+    22, 21, 20, 22, 22, 23, 23, 21, 23, 22, 22, 24, 21, 22, 23, 23, 21, 21, 22, 21,
+    23, 22, 23, 23, 20, 22, 22, 22, 23, 22, 22, 23, 26, 26, 20, 19, 22, 23, 22, 25,
+    26, 26, 26, 27, 27, 26, 24, 25, 19, 21, 26, 27, 27, 26, 27, 24, 21, 21, 26, 26,
+    28, 27, 27, 27, 20, 24, 20, 21, 22, 21, 21, 23, 22, 22, 25, 25, 24, 24, 26, 23,
+    26, 27, 26, 26, 27, 27, 27, 27, 27, 28, 27, 27, 27, 27, 27, 26, 30,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(input: &[u8]) -> Result<String, Malformed> {
+        let mut out = Vec::new();
+        decode(input, &mut out)?;
+        Ok(String::from_utf8_lossy(&out).into_owned())
+    }
+
+    #[test]
+    fn strings_of_the_rfc_are_read() {
+        // RFC 7541, appendix C.4 and C.6.
+        let host = b"\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4\xff";
+        assert_eq!(decoded(host), Ok("www.example.com".into()));
+        assert_eq!(decoded(b"\xa8\xeb\x10\x64\x9c\xbf"), Ok("no-cache".into()));
+        let date = b"\xd0\x7a\xbe\x94\x10\x54\xd4\x44\xa8\x20\x05\x95\x04\x0b\x81\x66\xe0\x82\xa6\x2d\x1b\xff";
+        assert_eq!(decoded(date), Ok("Mon, 21 Oct 2013 20:13:21 GMT".into()));
+        assert_eq!(decoded(b""), Ok(String::new()));
+    }
+
+    #[test]
+    fn what_is_none_is_refused() {
+        // A whole byte of ones, zeros at the end, the end of a string.
+        assert_eq!(decoded(b"\xa8\xeb\x10\x64\x9c\xbf\xff"), Err(Malformed));
+        assert_eq!(decoded(b"\xa8\xeb\x10\x64\x9c\xb8"), Err(Malformed));
+        assert_eq!(decoded(b"\xff\xff\xff\xff"), Err(Malformed));
+    }
+
+    #[test]
+    fn the_code_is_complete() {
+        let last = ROWS.last().expect("a row");
+        assert_eq!(last.end, 1 << LONGEST);
+    }
+}
