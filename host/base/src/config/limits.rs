@@ -16,6 +16,10 @@ const MAX_MEMORY: usize = 4 << 30;
 /// and looked at again when more of it comes.
 const MAX_HEAD: usize = 16 << 20;
 
+/// The most headers of a response that may be allowed: a map of headers has an
+/// end, and there is no head with so many.
+const MAX_RESPONSE_HEADERS: usize = 10_000;
+
 /// The longest time-out. What is meant to be for ever is `None`, and clocks
 /// overflow if they are asked for centuries.
 const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -82,6 +86,8 @@ pub struct HttpLimits {
     pub max_request_line: usize,
     /// Lines of headers.
     pub max_headers: usize,
+    /// Lines of headers of a response to a request that a guest sends.
+    pub max_response_headers: usize,
     /// The body of a request, bytes.
     pub max_body: usize,
     /// How long a client may take to send a head, from its first byte or, for
@@ -110,6 +116,7 @@ impl Default for HttpLimits {
             max_head: 32 << 10,
             max_request_line: 8 << 10,
             max_headers: 100,
+            max_response_headers: 200,
             max_body: 1 << 20,
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
@@ -140,6 +147,7 @@ impl Limits {
             ("--max-head", self.http.max_head),
             ("--max-request-line", self.http.max_request_line),
             ("--max-headers", self.http.max_headers),
+            ("--max-response-headers", self.http.max_response_headers),
             ("--max-body", self.http.max_body),
             ("--max-instance-reuse-count", self.http.max_instance_reuse),
             (
@@ -191,6 +199,10 @@ impl Limits {
         }
         if self.http.max_head > MAX_HEAD {
             return Err(ConfigError::Head(self.http.max_head));
+        }
+        if self.http.max_response_headers > MAX_RESPONSE_HEADERS {
+            let given = self.http.max_response_headers;
+            return Err(ConfigError::ResponseHeaders(given));
         }
         Ok(())
     }

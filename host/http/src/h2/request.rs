@@ -12,7 +12,6 @@ use http::{HeaderMap, HeaderValue, Method, Uri, header};
 
 use netwasm_base::address::Address;
 use netwasm_base::config::HttpLimits;
-use netwasm_exchange::chunked::is_dropped;
 use netwasm_exchange::head::Refusal;
 use netwasm_exchange::head::authority::is_authority;
 
@@ -59,6 +58,7 @@ pub(super) fn check(head: &Parts, limits: &HttpLimits) -> Result<(), Refusal> {
     }
     // Most requests have few: to look at each is less than to look for three.
     let mut host = None;
+    let mut told = false;
     for (name, value) in &head.headers {
         if is_padded(value) {
             return Err(bad("space around the value of a header"));
@@ -72,10 +72,14 @@ pub(super) fn check(head: &Parts, limits: &HttpLimits) -> Result<(), Refusal> {
                 reason: "unknown expectation",
             });
         }
-        if name == header::CONTENT_LENGTH
-            && number(value).is_some_and(|length| length > limits.max_body as u64)
-        {
-            return Err(TOO_LARGE);
+        if name == header::CONTENT_LENGTH {
+            // `h2` lets equal ones pass, which HTTP/1.1 refuses.
+            if std::mem::replace(&mut told, true) {
+                return Err(bad("two Content-Length headers"));
+            }
+            if number(value).is_some_and(|length| length > limits.max_body as u64) {
+                return Err(TOO_LARGE);
+            }
         }
     }
     check_authority(head.uri.authority(), host)
@@ -147,16 +151,6 @@ pub(super) fn entry(head: &Parts, peer: &Address, local: &Local) -> Option<Box<E
     }))
 }
 
-/// Trailers without what may not be one.
-pub(super) fn without_dropped(mut trailers: HeaderMap) -> HeaderMap {
-    for name in trailers.keys().cloned().collect::<Vec<_>>() {
-        if is_dropped(name.as_str()) {
-            trailers.remove(name);
-        }
-    }
-    trailers
-}
-
 const fn bad(reason: &'static str) -> Refusal {
     Refusal {
         status: 400,
@@ -193,6 +187,8 @@ mod tests {
         assert_eq!(checked("GET", "http://a.example/", &many), Err(431));
         let large = [("content-length", "1048577")];
         assert_eq!(checked("PUT", "http://a.example/", &large), Err(413));
+        let twice = [("content-length", "1"); 2];
+        assert_eq!(checked("PUT", "http://a.example/", &twice), Err(400));
         let expects = [("expect", "100-Continue")];
         assert_eq!(checked("PUT", "http://a.example/", &expects), Ok(()));
         let other = [("expect", "more")];

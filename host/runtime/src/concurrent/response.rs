@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame};
 use send_wrapper::SendWrapper;
 use tokio::sync::oneshot;
@@ -86,6 +86,31 @@ fn of_file(
     let response = state.table.push(response)?;
     let sent = async move { Ok::<Sent, wasmtime::Error>(sent.await.map_err(|it| code(&it))) };
     Ok((response, FutureReader::new(store.as_context_mut(), sent)?))
+}
+
+/// Whether the head of a response tells one length at most. wasmtime-wasi-http
+/// takes another one for a reason to end the instance.
+pub(crate) fn is_clear(response: &Response) -> bool {
+    let mut lengths = response.headers.get_all(CONTENT_LENGTH).iter();
+    let number = |value: &HeaderValue| {
+        let digits = value.as_bytes().iter().all(u8::is_ascii_digit);
+        digits && value.to_str().is_ok_and(|it| it.parse::<u64>().is_ok())
+    };
+    lengths.next().is_none_or(number) && lengths.next().is_none()
+}
+
+/// Lets go of a response that cannot be sent.
+///
+/// # Errors
+/// The instance has too much of something.
+pub(crate) fn discard(
+    mut store: impl AsContextMut<Data = AsyncState>,
+    response: Response,
+) -> wasmtime::Result<()> {
+    let mut store = store.as_context_mut();
+    let response = store.data_mut().table.push(response)?;
+    let access = Access::<AsyncState, WasiHttp>::new(store, AsyncState::http);
+    <WasiHttp as HostResponseWithStore<AsyncState>>::drop(access, response)
 }
 
 /// Makes a guest's response one for the connection, with its trailers apart
