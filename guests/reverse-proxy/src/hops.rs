@@ -53,17 +53,18 @@ pub(crate) fn write(left: u64, headers: &Fields) {
 /// The answer of the last proxy: the request itself to a TRACE, and nothing to
 /// OPTIONS.
 pub(crate) fn answer(request: &Request) -> Response {
-    if !matches!(request.get_method(), Method::Trace) {
-        return super::empty(200);
-    }
     let headers = Fields::new();
+    let (_, no_trailers) = wit_future::new(|| Ok(None));
+    if !matches!(request.get_method(), Method::Trace) {
+        let _ = headers.append("content-length", b"0");
+        return Response::new(headers, None, no_trailers).0;
+    }
     let _ = headers.append("content-type", b"message/http");
     let (mut out, body) = wit_stream::new();
     let text = shown(request);
     wasip3::spawn_local(async move {
         out.write_all(text).await;
     });
-    let (_, no_trailers) = wit_future::new(|| Ok(None));
     Response::new(headers, Some(body), no_trailers).0
 }
 

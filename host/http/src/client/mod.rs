@@ -12,6 +12,9 @@
 //! one thread, so that nothing goes from one thread to another. A connection
 //! on which an exchange was given up is not kept.
 //!
+//! `begin` finds out whether a request has a body, and `head` what of a
+//! response's head may be believed: hyper leaves both to whom it serves.
+//!
 //! What may be reached was judged before a request comes here; an address that
 //! a name leads to is judged when it is connected to.
 
@@ -183,12 +186,7 @@ impl KeptLines {
         }
         let (response, mut guard) =
             outcome.map_err(|failed| upload.take_failure().unwrap_or(failed.error))?;
-        let (mut parts, body) = response.into_parts();
-        if let Err(refused) = head::receive(&mut parts, self.most_fields) {
-            // What follows it may be anything.
-            guard.cut();
-            return Err(refused);
-        }
+        let (parts, body) = response.into_parts();
         let between = options.between_bytes_timeout.unwrap_or(RESPONSE_TIMEOUT);
         guard.place = Some(place);
         let guard = Arc::new(guard);
@@ -217,7 +215,7 @@ impl KeptLines {
             result = &mut sending => {
                 let (guard, kept) = self.guard(&captured, upload);
                 let response = result.map_err(|error| Failed::new(&error, kept))?;
-                return Ok((response, guard));
+                return self.receive(response, guard, &captured);
             }
             connected = connecting.wait_for_connection_metadata() => drop(connected),
             () = tokio::time::sleep(limit) => return Err(Failure::ConnectionTimeout.into()),
@@ -229,9 +227,32 @@ impl KeptLines {
             biased;
             result = &mut sending => {
                 let response = result.map_err(|error| Failed::new(&error, kept))?;
-                Ok((response, guard))
+                self.receive(response, guard, &captured)
             }
             error = upload.stalled(limit, guard.line.as_ref()) => Err(error.into()),
+        }
+    }
+
+    /// Looks at the head of a response. What follows one that is refused may be
+    /// anything: the connection ends, and serves no other exchange.
+    fn receive(
+        &self,
+        response: Response<Incoming>,
+        guard: Guard,
+        captured: &CaptureConnection,
+    ) -> Result<(Response<Incoming>, Guard), Failed> {
+        let (mut parts, body) = response.into_parts();
+        match head::receive(&mut parts, self.most_fields) {
+            Ok(()) => Ok((Response::from_parts(parts, body), guard)),
+            Err(refused) => {
+                if guard.cuts
+                    && let Some(connected) = &*captured.connection_metadata()
+                {
+                    connected.poison();
+                }
+                guard.cut();
+                Err(refused.into())
+            }
         }
     }
 
