@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Uri};
 
 use crate::harness::http2::{ask, read};
@@ -367,7 +368,7 @@ fn a_reverse_proxy_passes_an_asterisk_on() {
     client.exchange(asterisk(), b"").is(200, "hello");
     for _ in 0..2 {
         let head = next(&heads);
-        let target = head.uri.path_and_query().map(|it| it.as_str());
+        let target = head.uri.path_and_query().map(PathAndQuery::as_str);
         assert_eq!(target, Some("*"));
         assert_eq!(head.headers.get("content-length"), None);
     }

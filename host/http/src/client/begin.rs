@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method};
 use http_body::{Body, Frame};
 
@@ -71,7 +72,7 @@ pub(super) async fn begin(head: &mut Parts, body: &mut WireBody) -> Result<Begin
 
 /// Asterisk-form is of OPTIONS alone (RFC 9112, section 3.2.4).
 fn check_target(head: &Parts) -> Result<(), Failure> {
-    let path = head.uri.path_and_query().map(|it| it.as_str());
+    let path = head.uri.path_and_query().map(PathAndQuery::as_str);
     match path {
         Some("*") if head.method != Method::OPTIONS => Err(Failure::HttpRequestUriInvalid),
         _ => Ok(()),
