@@ -61,6 +61,7 @@ fn short_help_is_shorter_and_both_name_the_listeners() {
         "--half-close-timeout",
         "--tcp-keepalive",
         "--response-body-timeout",
+        "--max-response-headers",
         "--background-timeout",
         "--max-background",
     ] {
@@ -172,6 +173,8 @@ fn bad_limits_are_usage_errors() {
         ("--max-memory", "lots"),
         ("--max-memory", "0"),
         ("--max-connections", "0"),
+        ("--max-response-headers", "0"),
+        ("--max-response-headers", "10001"),
         ("--event-timeout", "0"),
         ("--event-timeout", "soon"),
         ("--workers", "0"),

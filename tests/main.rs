@@ -25,6 +25,7 @@ mod http_faults;
 mod http_files;
 mod http_parser;
 mod http_sending;
+mod http_upstreams;
 mod https;
 mod leaving;
 mod limits;

@@ -2,7 +2,6 @@
 //! `wasi:http/client@0.3`.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
@@ -12,8 +11,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::harness::{
-    self, Dns, DnsReply, Run, Server, TcpPeer, TlsServer, Upstream, cert, eventually, full_backlog,
-    message, refusing, text,
+    self, Dns, DnsReply, Run, SecureUpstream, Secured, Server, TcpPeer, TlsServer, Upstream, cert,
+    eventually, full_backlog, message, refusing, text,
 };
 use hickory_proto::op::ResponseCode;
 use http::uri::Authority;
@@ -788,7 +787,7 @@ fn http_2_is_spoken_where_the_server_does() {
         (&["http/1.1"], "HTTP/1.1", "", 21),
     ] {
         for guest in PROBES {
-            let upstream = Versions::new(protocols);
+            let upstream = versions(protocols);
             let server = probe(guest, "127.0.0.1:*")
                 .args(["--allow-connect", "localhost:*"])
                 .args(["--ca", text(&cert("ca.pem"))])
@@ -811,7 +810,7 @@ fn http_2_is_spoken_where_the_server_does() {
 
 #[test]
 fn a_request_that_its_server_did_not_take_is_sent_once_more() {
-    let upstream = Versions::serving(&["h2"], refuse);
+    let upstream = SecureUpstream::new(&["h2"], refuse);
     for (number, guest) in PROBES.into_iter().enumerate() {
         let server = probe(guest, "127.0.0.1:*")
             .args(["--allow-connect", "localhost:*"])
@@ -829,7 +828,7 @@ fn a_request_that_its_server_did_not_take_is_sent_once_more() {
 
 #[test]
 fn a_large_body_passes_both_ways_by_http_2() {
-    let upstream = Versions::new(&["h2"]);
+    let upstream = versions(&["h2"]);
     let size = 64 * MIB;
     for guest in PROBES {
         let server = probe(guest, "127.0.0.1:*")
@@ -851,63 +850,13 @@ fn a_large_body_passes_both_ways_by_http_2() {
 
 /// A server for TLS that says which version of HTTP a request came by, for
 /// whom it was, and how long its body was; or sends as much as the path says.
-struct Versions {
-    address: SocketAddr,
-    connections: Arc<AtomicUsize>,
+fn versions(protocols: &[&str]) -> SecureUpstream {
+    SecureUpstream::new(protocols, serve_version)
 }
-
-impl Versions {
-    fn new(protocols: &[&str]) -> Self {
-        Self::serving(protocols, serve_version)
-    }
-
-    /// One that gives each connection to `serve`.
-    fn serving<F>(protocols: &[&str], serve: fn(Tls) -> F) -> Self
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let config = Arc::new(harness::server_config("cert.pem", "key.pem", protocols));
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let set = listener.set_nonblocking(true);
-        set.expect("a listener for tokio");
-        let address = listener.local_addr().expect("its address");
-        let connections = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&connections);
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime");
-            runtime.block_on(async move {
-                let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-                let acceptor = tokio_rustls::TlsAcceptor::from(config);
-                while let Ok((stream, _)) = listener.accept().await {
-                    count.fetch_add(1, Ordering::SeqCst);
-                    let acceptor = acceptor.clone();
-                    tokio::spawn(async move {
-                        if let Ok(stream) = acceptor.accept(stream).await {
-                            serve(stream).await;
-                        }
-                    });
-                }
-            });
-        });
-        Self {
-            address,
-            connections,
-        }
-    }
-
-    fn connections(&self) -> usize {
-        self.connections.load(Ordering::SeqCst)
-    }
-}
-
-type Tls = tokio_rustls::server::TlsStream<tokio::net::TcpStream>;
 
 /// Refuses every second request of a connection, from the first on, and all for
 /// `/never`.
-async fn refuse(stream: Tls) {
+async fn refuse(stream: Secured) {
     let Ok(mut connection) = h2::server::handshake(stream).await else {
         return;
     };
@@ -926,7 +875,7 @@ async fn refuse(stream: Tls) {
     }
 }
 
-async fn serve_version(stream: Tls) {
+async fn serve_version(stream: Secured) {
     let by_two = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let stream = TokioIo::new(stream);
     let service = service_fn(|request: Request<Incoming>| async move {

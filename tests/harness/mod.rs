@@ -37,7 +37,7 @@ pub(crate) use process::raise_descriptor_limit;
 pub(crate) use server::{Finished, Run, Server, unix_address, write};
 pub(crate) use strace::{Strace, sent_by_sendfile, spliced};
 pub(crate) use tls::{Client, TlsPeer, TlsServer, certificates, server_config};
-pub(crate) use upstream::Upstream;
+pub(crate) use upstream::{SecureUpstream, Secured, Upstream};
 
 /// Deadline for anything that should happen at once, on a slow machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);

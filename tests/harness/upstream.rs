@@ -1,12 +1,12 @@
-//! An upstream for HTTP clients, in the test's own process. The test decides
-//! its answers, byte for byte.
+//! Upstreams for HTTP clients, in the test's own process. In one, the test
+//! decides the answers, byte for byte; the other speaks TLS, and HTTP/2 if told to.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::DEADLINE;
+use super::{DEADLINE, server_config};
 
 /// The server. It serves until the process ends.
 pub(crate) struct Upstream {
@@ -52,6 +52,68 @@ impl Upstream {
     /// Returns the URL of a path, which begins with a slash.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
+    }
+}
+
+/// A TLS server with the test's certificate for `localhost`. It serves until the
+/// process ends.
+pub(crate) struct SecureUpstream {
+    pub(crate) address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+}
+
+/// A connection to it.
+pub(crate) type Secured = tokio_rustls::server::TlsStream<tokio::net::TcpStream>;
+
+impl SecureUpstream {
+    /// One that agrees on a protocol, and gives each connection to `serve`.
+    pub(crate) fn new<F>(
+        protocols: &[&str],
+        serve: impl Fn(Secured) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let config = Arc::new(server_config("cert.pem", "key.pem", protocols));
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let set = listener.set_nonblocking(true);
+        set.expect("a listener for tokio");
+        let address = listener.local_addr().expect("its address");
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (count, serve) = (Arc::clone(&connections), Arc::new(serve));
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            runtime.block_on(async move {
+                let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+                let acceptor = tokio_rustls::TlsAcceptor::from(config);
+                while let Ok((stream, _)) = listener.accept().await {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    let (acceptor, serve) = (acceptor.clone(), Arc::clone(&serve));
+                    tokio::spawn(async move {
+                        if let Ok(stream) = acceptor.accept(stream).await {
+                            serve(stream).await;
+                        }
+                    });
+                }
+            });
+        });
+        Self {
+            address,
+            connections,
+        }
+    }
+
+    /// How many connections there were.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// The URL of a path that begins with a slash.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("https://localhost:{}{path}", self.address.port())
     }
 }
 

@@ -33,6 +33,16 @@ impl Guest for Probe {
                 Ok(response) => told(response).await,
                 Err(error) => format!("error: {error:?}"),
             },
+            // To the server itself.
+            "/asterisk" => {
+                let sent = message(request.get_method(), None);
+                let set = sent.set_path_with_query(Some("*"));
+                set.expect("a target");
+                match client::send(sent).await {
+                    Ok(response) => told(response).await,
+                    Err(error) => format!("error: {error:?}"),
+                }
+            }
             "/upload" | "/get-with" => {
                 let method = match path {
                     "/upload" => Method::Post,

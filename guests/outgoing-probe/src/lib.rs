@@ -30,6 +30,32 @@ impl Guest for Probe {
                 let _ = OutgoingBody::finish(body, None);
                 said(send(&request, sent).and_then(wait))
             }
+            // The body is dropped, and not finished: before the request is sent,
+            // or after.
+            "/get-unfinished" => {
+                let sent = outgoing(&request.method(), url, &[]);
+                drop(sent.body().expect("a body"));
+                said(send(&request, sent).and_then(wait))
+            }
+            "/get-unfinished-late" => {
+                let sent = outgoing(&request.method(), url, &[]);
+                let body = sent.body().expect("a body");
+                let response = send(&request, sent);
+                drop(body);
+                said(response.and_then(wait))
+            }
+            // No body is taken.
+            "/get-bodiless" => {
+                let sent = outgoing(&request.method(), url, &[]);
+                said(send(&request, sent).and_then(wait))
+            }
+            // To the server itself.
+            "/asterisk" => {
+                let sent = outgoing(&request.method(), url, &[]);
+                let set = sent.set_path_with_query(Some("*"));
+                set.expect("a target");
+                said(send(&request, sent).and_then(wait))
+            }
             "/upload" | "/upload-fails" | "/upload-trap" | "/get-with" | "/get-sized" => {
                 let length = number.to_string();
                 let sent = match path {

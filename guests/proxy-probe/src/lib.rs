@@ -87,6 +87,19 @@ impl Guest for Probe {
                 write(&body.write().expect("a stream"), b"body");
                 let _ = OutgoingBody::finish(body, None);
             }
+            // A second content-length, which the interface refuses.
+            "/twice" => {
+                let fields = Fields::new();
+                let _ = fields.append("content-length", b"0");
+                let answer = match fields.append("Content-Length", query.as_bytes()) {
+                    Ok(()) => Ok(OutgoingResponse::new(fields)),
+                    Err(error) => {
+                        println!("twice: {error:?}");
+                        Err(ErrorCode::InternalError(None))
+                    }
+                };
+                ResponseOutparam::set(out, answer);
+            }
             "/unfinished" => {
                 let body = respond(out, 200, &[]);
                 write(&body.write().expect("a stream"), b"body");

@@ -4,7 +4,10 @@
 //!     netwasm run reverse-proxy --http 8080 --allow-connect 127.0.0.1:9000 -- http://127.0.0.1:9000
 //!
 //! Bodies are passed on as the streams that they come as: the component never
-//! sees their bytes.
+//! sees their bytes. TRACE and OPTIONS go as far as `Max-Forwards` lets them, and
+//! `OPTIONS *` asks the upstream about itself, as it asked this one.
+
+mod hops;
 
 use std::sync::OnceLock;
 
@@ -13,6 +16,8 @@ use wasip3::exports::http::handler::Guest;
 use wasip3::http::client;
 use wasip3::http::types::{ErrorCode, Fields, Request, Response, Scheme};
 use wasip3::wit_future;
+
+use hops::Hops;
 
 /// What is of one connection and not of the message: RFC 9110, section 7.6.1.
 /// (The host takes away most of it, and what `Connection` names.)
@@ -34,7 +39,12 @@ impl Guest for Proxy {
             eprintln!("give the server to pass requests on to: -- http://HOST[:PORT]");
             return Ok(empty(500));
         };
-        match client::send(forwarded(request, upstream)).await {
+        let left = match Hops::of(&request) {
+            Hops::Forward(left) => left,
+            Hops::Last => return Ok(hops::answer(&request)),
+            Hops::Malformed => return Ok(empty(400)),
+        };
+        match client::send(forwarded(request, upstream, left)).await {
             Ok(response) => Ok(returned(response)),
             Err(error) => {
                 eprintln!("{}: {error}", upstream.authority);
@@ -68,13 +78,17 @@ fn upstream() -> Option<&'static Upstream> {
     UPSTREAM.get_or_init(parse).as_ref()
 }
 
-/// The request as the upstream gets it.
-fn forwarded(request: Request, upstream: &Upstream) -> Request {
+/// The request as the upstream gets it, with so many hops left where they are
+/// counted.
+fn forwarded(request: Request, upstream: &Upstream, left: Option<u64>) -> Request {
     let asked = request.get_headers();
     let headers = end_to_end(&asked);
     // The client takes trailers, and so can what stands between.
     if asked.get("te").iter().any(|value| value == b"trailers") {
         let _ = headers.append("te", b"trailers");
+    }
+    if let Some(left) = left {
+        hops::write(left, &headers);
     }
     let authority = request.get_authority().unwrap_or_default();
     let scheme = match request.get_scheme() {

@@ -117,6 +117,18 @@ impl Guest for Probe {
                 let length = ("content-length", length);
                 Ok(respond(200, &[length], Some(body), no_trailers()))
             }
+            // A second content-length, which the interface refuses.
+            "/twice" => {
+                let fields = Fields::new();
+                let _ = fields.append("content-length", b"0");
+                match fields.append("Content-Length", query.as_bytes()) {
+                    Ok(()) => Ok(Response::new(fields, None, no_trailers()).0),
+                    Err(error) => {
+                        println!("twice: {error:?}");
+                        Err(ErrorCode::InternalError(None))
+                    }
+                }
+            }
             // Writes so much, and then nothing for a while.
             "/stall" => {
                 let (mut out, body) = wit_stream::new();

@@ -1,5 +1,6 @@
 //! The chunked transfer coding of a request's body (RFC 9112, section 7.1).
 
+use http::HeaderMap;
 use httparse::EMPTY_HEADER;
 use memchr::memchr;
 
@@ -287,6 +288,16 @@ pub fn is_dropped(name: &str) -> bool {
     NOT_IN_TRAILERS
         .iter()
         .any(|dropped| name.eq_ignore_ascii_case(dropped))
+}
+
+/// Trailers without what may not be one.
+pub fn without_dropped(mut trailers: HeaderMap) -> HeaderMap {
+    for name in trailers.keys().cloned().collect::<Vec<_>>() {
+        if is_dropped(name.as_str()) {
+            trailers.remove(name);
+        }
+    }
+    trailers
 }
 
 const fn bad(reason: &'static str) -> Refusal {

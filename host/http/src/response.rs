@@ -106,11 +106,15 @@ pub(super) fn write_continue(out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
 }
 
-/// The length that a response tells.
+/// The length that a guest's message tells, once at most.
 pub(super) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Failure> {
-    let Some(value) = headers.get(header::CONTENT_LENGTH) else {
+    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(value) = values.next() else {
         return Ok(None);
     };
+    if values.next().is_some() {
+        return Err(Failure::HttpResponseBodySize(None));
+    }
     let text = value
         .to_str()
         .ok()
@@ -318,6 +322,23 @@ mod tests {
             fault(&answer(200, &[("content-length", "4")], "four")),
             None
         );
+    }
+
+    #[test]
+    fn a_length_that_is_there_twice_is_refused() {
+        for other in ["4", "5"] {
+            let fields = [("Content-Length", "4"), ("content-length", other)];
+            assert_eq!(fault(&answer(200, &fields, "four")), Some(Fault::Twice));
+            let to_head = answer(200, &fields, "");
+            let checked = Checked::new(&to_head, true, MOST);
+            assert_eq!(checked.err(), Some(Fault::Twice));
+            let mut headers = HeaderMap::new();
+            for (_, value) in fields {
+                let value = HeaderValue::from_static(value);
+                headers.append(header::CONTENT_LENGTH, value);
+            }
+            assert!(content_length(&headers).is_err());
+        }
     }
 
     #[test]

@@ -76,6 +76,10 @@ pub(super) struct Http {
     #[arg(long, value_name = "N", value_parser = count, default_value = "100")]
     #[arg(hide_short_help = true)]
     max_headers: usize,
+    /// The most headers of a response to a request that a wasi:http component sends
+    #[arg(long, value_name = "N", value_parser = count, default_value = "200")]
+    #[arg(hide_short_help = true)]
+    max_response_headers: usize,
     /// How long a client may take to send the head of a request
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "10s")]
     #[arg(hide_short_help = true)]
@@ -310,6 +314,7 @@ impl Http {
             max_head: self.max_head,
             max_request_line: self.max_request_line,
             max_headers: self.max_headers,
+            max_response_headers: self.max_response_headers,
             max_body: self.max_body,
             head_timeout: self.head_timeout,
             body_timeout: self.body_timeout,

@@ -79,6 +79,7 @@ fn each_flag_reaches_its_place() {
          --max-write-buffer 1.5MB --max-handles 12 --shutdown-timeout 4s --max-memory 1MiB \
          --http 4 --https unix:/t --access-log - --access-log-format json --max-body 1k \
          --max-head 2k --max-request-line 3k --max-headers 4 --head-timeout 6s \
+         --max-response-headers 18 \
          --body-timeout 7s --keep-alive-timeout 8s --response-timeout 9s \
          --max-instance-reuse-count 5 --max-instance-concurrent-reuse-count 6 --max-connection-instances 18 --max-unread 19kB \
          --max-component-size 2M --compile-timeout 5s -vv --log-format json --log-rate 7 -- --tcp x",
@@ -163,6 +164,7 @@ fn each_flag_reaches_its_place() {
             max_head: 2000,
             max_request_line: 3000,
             max_headers: 4,
+            max_response_headers: 18,
             max_body: 1000,
             head_timeout: Duration::from_secs(6),
             body_timeout: Duration::from_secs(7),

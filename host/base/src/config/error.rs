@@ -57,6 +57,9 @@ pub enum ConfigError {
     /// The limit of a head is more than a head needs.
     #[error("--max-head takes at most 16MiB, and this is {0} bytes")]
     Head(usize),
+    /// More than a head has.
+    #[error("--max-response-headers takes at most 10000, and this is {0}")]
+    ResponseHeaders(usize),
     /// The low watermark is above the high one.
     #[error("--write-low ({low} bytes) must not be above --write-high ({high} bytes)")]
     Watermarks {

@@ -16,6 +16,10 @@ const MAX_MEMORY: usize = 4 << 30;
 /// whenever more of it arrives.
 const MAX_HEAD: usize = 16 << 20;
 
+/// Maximum of `--max-response-headers`: a map of headers has an end, and no head
+/// has that many.
+const MAX_RESPONSE_HEADERS: usize = 10_000;
+
 /// Longest time-out. `None` means for ever, and clocks overflow if they are
 /// asked for centuries.
 const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -83,6 +87,8 @@ pub struct HttpLimits {
     pub max_request_line: usize,
     /// Maximum number of header lines.
     pub max_headers: usize,
+    /// Maximum number of header lines of a response to a guest's own request.
+    pub max_response_headers: usize,
     /// Maximum size of a request's body, in bytes.
     pub max_body: usize,
     /// Time limit for a client to send a head, from its first byte. For a
@@ -118,6 +124,7 @@ impl Default for HttpLimits {
             max_head: 32 << 10,
             max_request_line: 8 << 10,
             max_headers: 100,
+            max_response_headers: 200,
             max_body: 1 << 20,
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
@@ -160,6 +167,7 @@ impl Limits {
             ("--max-head", self.http.max_head),
             ("--max-request-line", self.http.max_request_line),
             ("--max-headers", self.http.max_headers),
+            ("--max-response-headers", self.http.max_response_headers),
             ("--max-body", self.http.max_body),
             ("--max-instance-reuse-count", self.http.max_instance_reuse),
             (
@@ -216,6 +224,10 @@ impl Limits {
         }
         if self.http.max_head > MAX_HEAD {
             return Err(ConfigError::Head(self.http.max_head));
+        }
+        if self.http.max_response_headers > MAX_RESPONSE_HEADERS {
+            let given = self.http.max_response_headers;
+            return Err(ConfigError::ResponseHeaders(given));
         }
         Ok(())
     }

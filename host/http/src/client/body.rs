@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use send_wrapper::SendWrapper;
 use tokio::time::{Instant, Sleep};
 
+use netwasm_exchange::chunked::without_dropped;
 use netwasm_exchange::failure::Failure;
 use netwasm_exchange::outgoing::WireBody;
 use netwasm_net::health::Health;
@@ -362,7 +363,8 @@ impl Body for SentBody {
                 (None, Some(_)) => SizeHint::default(),
                 (None, None) => sending.body.size_hint(),
             },
-            None => SizeHint::with_exact(0),
+            // Hyper would have HTTP/2 tell a length of 0 with any method but a few.
+            None => SizeHint::default(),
         }
     }
 }
@@ -440,7 +442,7 @@ impl Body for ReceivedBody {
         let failure = match Pin::new(body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.waiting = false;
-                return Poll::Ready(Some(Ok(frame)));
+                return Poll::Ready(Some(Ok(proper(frame))));
             }
             Poll::Ready(None) => {
                 self.end();
@@ -468,6 +470,15 @@ impl Body for ReceivedBody {
             Some(body) => body.size_hint(),
             None => SizeHint::with_exact(0),
         }
+    }
+}
+
+/// A frame, without trailers that must not be any: a guest might make them the
+/// head of another message.
+fn proper(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(trailers) => Frame::trailers(without_dropped(trailers)),
+        Err(frame) => frame,
     }
 }
 

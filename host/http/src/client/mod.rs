@@ -12,26 +12,29 @@
 //! one thread, so that nothing goes from one thread to another. A connection
 //! on which an exchange was given up is not kept.
 //!
+//! `begin` finds out whether a request has a body, and `head` what of a
+//! response's head may be believed: hyper leaves both to whom it serves.
+//!
 //! What may be reached was judged before a request comes here; an address that
 //! a name leads to is judged when it is connected to.
 
+mod begin;
 mod body;
 mod connector;
 mod failure;
+mod head;
 mod line;
 mod plain;
 
 use std::cell::OnceCell;
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body::{Body, Frame};
+use http::header::HOST;
+use http::uri::Authority;
+use http::{Method, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -41,15 +44,13 @@ use hyper_util::rt::TokioTimer;
 use tokio::sync::OwnedSemaphorePermit;
 
 use netwasm_exchange::failure::Failure;
-use netwasm_exchange::hop;
 use netwasm_exchange::outgoing::{Exchange, Outgoing, Received, SendOptions, Sending, WireBody};
+use netwasm_net::env::Env;
 use netwasm_net::worker::Worker;
 
-use crate::response;
-
+use self::begin::{Beginning, begin};
 use self::body::{ReceivedBody, RequestUpload, SentBody};
 use self::connector::Connector;
-
 use self::line::{Idle, Line};
 
 /// How long a connection may take to be made, unless the guest says otherwise.
@@ -66,19 +67,12 @@ const MOST_IDLE: usize = 32;
 
 /// The largest head of a response, and the most of its body that is read ahead
 /// of the guest, bytes.
-const READ_BUFFER: usize = 256 << 10;
+const MOST_HEAD: u32 = 256 << 10;
 
-/// Fields of a response's head.
-const MOST_FIELDS: usize = 100;
-
-/// The same for HTTP/2, where the peer sends ahead: of one exchange, and of all
-/// on a connection.
+/// The most of a body that is read ahead in HTTP/2, where the peer sends ahead:
+/// of one exchange, and of all on a connection.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
-const MOST_HEAD: u32 = 64 << 10;
-
-/// How long a GET is kept back whose body has neither begun nor ended.
-const BEGIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often the peer of a connection with exchanges is asked, in HTTP/2,
 /// whether it is still there.
@@ -87,6 +81,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// Sends the requests of a worker's guests.
 #[derive(Debug)]
 pub struct Client {
+    env: Arc<Env>,
     worker: Weak<Worker>,
     /// Made when first used.
     lines: OnceCell<Rc<KeptLines>>,
@@ -94,9 +89,22 @@ pub struct Client {
 
 impl Outgoing for Client {
     fn send(&self, request: Request<WireBody>, exchange: Exchange) -> Sending {
-        let make = || Rc::new(KeptLines::new(Weak::clone(&self.worker)));
+        let make = || Rc::new(KeptLines::new(&self.env, Weak::clone(&self.worker)));
         let lines = Rc::clone(self.lines.get_or_init(make));
-        Box::pin(async move { lines.send(request, exchange).await })
+        let (env, asked) = (Arc::clone(&self.env), request.uri().authority().cloned());
+        Box::pin(async move {
+            let sent = lines.send(request, exchange).await;
+            if let Err(Failure::HttpResponseHeaderSectionSize) = &sent {
+                let from = asked.as_ref().map_or("", Authority::as_str);
+                tracing::warn!(
+                    guest = %env.guest, from,
+                    "the head of a response has more than {} headers (--max-response-headers), or \
+                     more than {} KiB",
+                    env.limits.http.max_response_headers, MOST_HEAD >> 10
+                );
+            }
+            sent
+        })
     }
 }
 
@@ -104,6 +112,7 @@ impl Client {
     /// For a worker.
     pub fn new(worker: &Rc<Worker>) -> Self {
         Self {
+            env: Arc::clone(worker.env()),
             worker: Rc::downgrade(worker),
             lines: OnceCell::new(),
         }
@@ -115,17 +124,20 @@ impl Client {
 struct KeptLines {
     exchanges: legacy::Client<Connector, SentBody>,
     idle: Idle,
+    /// Lines of headers that a response may have.
+    most_fields: usize,
 }
 
 impl KeptLines {
-    fn new(worker: Weak<Worker>) -> Self {
+    fn new(env: &Env, worker: Weak<Worker>) -> Self {
+        let most_fields = env.limits.http.max_response_headers;
         let exchanges = legacy::Client::builder(Tasks)
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(MOST_IDLE)
-            .http1_max_buf_size(READ_BUFFER)
-            .http1_max_headers(MOST_FIELDS)
+            .http1_max_buf_size(MOST_HEAD as usize)
+            .http1_max_headers(most_fields)
             .http2_initial_stream_window_size(STREAM_WINDOW)
             .http2_initial_connection_window_size(CONNECTION_WINDOW)
             .http2_max_header_list_size(MOST_HEAD)
@@ -134,6 +146,7 @@ impl KeptLines {
         Self {
             exchanges,
             idle: Idle::default(),
+            most_fields,
         }
     }
 
@@ -153,25 +166,8 @@ impl KeptLines {
         }
         // The client derives it from the URI, and HTTP/2 has none.
         parts.headers.remove(HOST);
-        let told = told_length(&parts.headers)?;
+        let Beginning { told, first, empty } = begin(&mut parts, &mut body).await?;
         let upload = Arc::new(RequestUpload::default());
-        let unasked =
-            matches!(parts.method, Method::GET | Method::HEAD) && told.is_none_or(|it| it == 0);
-        let (first, empty) = match unasked && body.size_hint().exact().is_none() {
-            true => match first_frame(&mut body).await? {
-                First::End => (None, true),
-                first => {
-                    // Else hyper would take none of it.
-                    let chunked = HeaderValue::from_static("chunked");
-                    parts.headers.insert(TRANSFER_ENCODING, chunked);
-                    (first.into_frame(), false)
-                }
-            },
-            false => (None, body.is_end_stream()),
-        };
-        if empty && told.is_some_and(|it| it > 0) {
-            return Err(Failure::HttpRequestBodySize(Some(0)));
-        }
         let again = empty.then(|| parts.clone());
         let body = match empty {
             true => SentBody::empty(&upload),
@@ -190,15 +186,7 @@ impl KeptLines {
         }
         let (response, mut guard) =
             outcome.map_err(|failed| upload.take_failure().unwrap_or(failed.error))?;
-        let (mut parts, body) = response.into_parts();
-        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Failure::HttpUpgradeFailed);
-        }
-        hop::remove_named(&mut parts.headers);
-        if parts.headers.contains_key(TRANSFER_ENCODING) {
-            // It says nothing (RFC 9112, section 6.3).
-            parts.headers.remove(CONTENT_LENGTH);
-        }
+        let (parts, body) = response.into_parts();
         let between = options.between_bytes_timeout.unwrap_or(RESPONSE_TIMEOUT);
         guard.place = Some(place);
         let guard = Arc::new(guard);
@@ -227,7 +215,7 @@ impl KeptLines {
             result = &mut sending => {
                 let (guard, kept) = self.guard(&captured, upload);
                 let response = result.map_err(|error| Failed::new(&error, kept))?;
-                return Ok((response, guard));
+                return self.receive(response, guard, &captured);
             }
             connected = connecting.wait_for_connection_metadata() => drop(connected),
             () = tokio::time::sleep(limit) => return Err(Failure::ConnectionTimeout.into()),
@@ -239,9 +227,32 @@ impl KeptLines {
             biased;
             result = &mut sending => {
                 let response = result.map_err(|error| Failed::new(&error, kept))?;
-                Ok((response, guard))
+                self.receive(response, guard, &captured)
             }
             error = upload.stalled(limit, guard.line.as_ref()) => Err(error.into()),
+        }
+    }
+
+    /// Looks at the head of a response. What follows one that is refused may be
+    /// anything: the connection ends, and serves no other exchange.
+    fn receive(
+        &self,
+        response: Response<Incoming>,
+        guard: Guard,
+        captured: &CaptureConnection,
+    ) -> Result<(Response<Incoming>, Guard), Failed> {
+        let (mut parts, body) = response.into_parts();
+        match head::receive(&mut parts, self.most_fields) {
+            Ok(()) => Ok((Response::from_parts(parts, body), guard)),
+            Err(refused) => {
+                if guard.cuts
+                    && let Some(connected) = &*captured.connection_metadata()
+                {
+                    connected.poison();
+                }
+                guard.cut();
+                Err(refused.into())
+            }
         }
     }
 
@@ -264,42 +275,6 @@ impl KeptLines {
         };
         (guard, kept)
     }
-}
-
-/// The length of its body that a request tells.
-fn told_length(headers: &HeaderMap) -> Result<Option<u64>, Failure> {
-    if headers.get_all(CONTENT_LENGTH).iter().count() > 1 {
-        return Err(Failure::HttpRequestBodySize(None));
-    }
-    response::content_length(headers).map_err(|_| Failure::HttpRequestBodySize(None))
-}
-
-/// What a body begins with, where such requests mostly have none.
-enum First {
-    End,
-    Frame(Frame<Bytes>),
-    /// It has not begun.
-    Nothing,
-}
-
-impl First {
-    fn into_frame(self) -> Option<Frame<Bytes>> {
-        match self {
-            Self::Frame(frame) => Some(frame),
-            Self::End | Self::Nothing => None,
-        }
-    }
-}
-
-/// Waits a while for a body to begin or to end. A guest that sends none may not
-/// have said so yet.
-async fn first_frame(body: &mut WireBody) -> Result<First, Failure> {
-    let first = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
-    Ok(match tokio::time::timeout(BEGIN_TIMEOUT, first).await {
-        Ok(None) => First::End,
-        Ok(Some(frame)) => First::Frame(frame?),
-        Err(_) => First::Nothing,
-    })
 }
 
 /// Why an attempt failed.

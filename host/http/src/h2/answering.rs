@@ -16,6 +16,7 @@ use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use http_body::Body;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use netwasm_exchange::chunked::without_dropped;
 use netwasm_exchange::content::{BoxContent, Ended, RequestBody};
 use netwasm_exchange::handler::Awaiting;
 use netwasm_exchange::head::Refusal;
@@ -456,9 +457,7 @@ impl AnsweringStream {
                 return Err(Broken::Guest(UNFINISHED));
             }
             self.settle().await;
-            let trailers = last
-                .map(request::without_dropped)
-                .filter(|it| !it.is_empty());
+            let trailers = last.map(without_dropped).filter(|it| !it.is_empty());
             let sent = match trailers {
                 Some(trailers) => stream.send_trailers(trailers),
                 None => stream.send_data(Bytes::new(), true),

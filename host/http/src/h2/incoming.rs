@@ -11,13 +11,13 @@ use h2::RecvStream;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
+use netwasm_exchange::chunked::without_dropped;
 use netwasm_exchange::failure::Failure;
 use netwasm_exchange::head::Refusal;
 use netwasm_net::thread::Thread;
 use netwasm_net::transport::LINGER;
 
 use crate::exchange::{MALFORMED, SLOW_BODY, TOO_LARGE};
-use crate::h2::request;
 use crate::h2::window::{Coming, Window};
 
 /// See the module.
@@ -208,7 +208,7 @@ impl Incoming {
             Poll::Ready(None) => match stream.poll_trailers(cx) {
                 Poll::Ready(Ok(trailers)) => {
                     state.ended(IncomingEnd::Whole);
-                    let trailers = trailers.map(request::without_dropped);
+                    let trailers = trailers.map(without_dropped);
                     return Poll::Ready(trailers.map(|it| Ok(Frame::trailers(it))));
                 }
                 Poll::Ready(Err(error)) => return state.broken(&error),

@@ -12,7 +12,6 @@ use http::{HeaderMap, HeaderValue, Method, header};
 
 use netwasm_base::address::Address;
 use netwasm_base::config::HttpLimits;
-use netwasm_exchange::chunked::is_dropped;
 use netwasm_exchange::head::Refusal;
 use netwasm_exchange::head::authority::is_authority;
 use netwasm_exchange::head::target::{self, Form};
@@ -201,16 +200,6 @@ pub(super) fn entry(head: &Parts, peer: &Address, local: &Local) -> Option<Box<E
     }))
 }
 
-/// Trailers without what may not be one.
-pub(super) fn without_dropped(mut trailers: HeaderMap) -> HeaderMap {
-    for name in trailers.keys().cloned().collect::<Vec<_>>() {
-        if is_dropped(name.as_str()) {
-            trailers.remove(name);
-        }
-    }
-    trailers
-}
-
 const fn bad(reason: &'static str) -> Refusal {
     Refusal {
         status: 400,
@@ -247,6 +236,8 @@ mod tests {
         assert_eq!(checked("GET", "http://a.example/", &many), Err(431));
         let large = [("content-length", "1048577")];
         assert_eq!(checked("PUT", "http://a.example/", &large), Err(413));
+        let twice = [("content-length", "1"); 2];
+        assert_eq!(checked("PUT", "http://a.example/", &twice), Err(400));
         let expects = [("expect", "100-Continue")];
         assert_eq!(checked("PUT", "http://a.example/", &expects), Ok(()));
         let other = [("expect", "more")];

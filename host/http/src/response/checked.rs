@@ -19,6 +19,8 @@ pub(crate) enum Fault {
     Framing(String),
     #[error("Content-Length is not the length of the body, {0} bytes")]
     Length(u64),
+    #[error("the header Content-Length is there twice")]
+    Twice,
     #[error("a response with status {0} has no body")]
     Body(u16),
     #[error("a body of {0} bytes is more than --max-write-buffer allows")]
@@ -105,6 +107,9 @@ impl<'a> Checked<'a> {
                 self.closes = true;
             }
             14 if is("content-length") => {
+                if self.length.is_some() {
+                    return Err(Fault::Twice);
+                }
                 let told = std::str::from_utf8(value)
                     .ok()
                     .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))

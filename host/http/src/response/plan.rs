@@ -23,7 +23,7 @@ pub(crate) struct Plan {
 pub(crate) enum Unsendable {
     #[error("{0} is no status of a response")]
     Status(u16),
-    #[error("its content-length is no number")]
+    #[error("its content-length is not one number")]
     Length,
     #[error("its content-length is {told}, and its file has {file} bytes")]
     File { told: u64, file: u64 },

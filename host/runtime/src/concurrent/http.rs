@@ -590,6 +590,11 @@ async fn answer_by_service(
         Moving::new(body.map_err(of_failure), &health),
     );
     match service.handle(accessor, request).await? {
+        Ok(response) if !response::is_clear(&response) => {
+            accessor.with(|store| response::discard(store, response))?;
+            let why = "its content-length is not one number";
+            reply.answer(Err(NoResponse::Failed(why.into())));
+        }
         Ok(response) => {
             let (sent, told) = oneshot::channel();
             let told = async move {

@@ -6,7 +6,9 @@ use wasmtime_wasi::{p2, p3};
 use wasmtime_wasi_http::{p2 as http_p2, p3 as http_p3};
 
 use crate::concurrent::state::AsyncState;
-use crate::concurrent::{bindings, files, host, http_error, lookup, opening, response, tcp};
+use crate::concurrent::{
+    bindings, files, host, http_error, lookup, opening, outgoing, response, tcp,
+};
 use crate::wasi::random;
 
 /// Stack for the host functions that a guest calls, in bytes. It comes on top
@@ -38,6 +40,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<AsyncState>> {
     http_error::add_to_linker(&mut linker)?;
     files::add_to_linker(&mut linker)?;
     opening::add_to_linker(&mut linker)?;
+    outgoing::add_to_linker(&mut linker)?;
     response::add_to_linker(&mut linker)?;
     host::add_to_linker(&mut linker)?;
     Ok(linker)

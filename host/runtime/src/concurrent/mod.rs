@@ -20,6 +20,7 @@ pub(crate) mod instance;
 pub(crate) mod link;
 mod lookup;
 mod opening;
+mod outgoing;
 pub(crate) mod permissions;
 pub(crate) mod place;
 pub(crate) mod program;

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame};
 use send_wrapper::SendWrapper;
 use tokio::sync::oneshot;
@@ -86,6 +86,31 @@ fn of_file(
     let response = state.table.push(response)?;
     let sent = async move { Ok::<Sent, wasmtime::Error>(sent.await.map_err(|it| code(&it))) };
     Ok((response, FutureReader::new(store.as_context_mut(), sent)?))
+}
+
+/// True if the head of a response has one length at most. wasmtime-wasi-http
+/// ends the instance for a second one.
+pub(crate) fn is_clear(response: &Response) -> bool {
+    let mut lengths = response.headers.get_all(CONTENT_LENGTH).iter();
+    let number = |value: &HeaderValue| {
+        let digits = value.as_bytes().iter().all(u8::is_ascii_digit);
+        digits && value.to_str().is_ok_and(|it| it.parse::<u64>().is_ok())
+    };
+    lengths.next().is_none_or(number) && lengths.next().is_none()
+}
+
+/// Drops a response that cannot be sent.
+///
+/// # Errors
+/// Fails if the instance holds too many handles.
+pub(crate) fn discard(
+    mut store: impl AsContextMut<Data = AsyncState>,
+    response: Response,
+) -> wasmtime::Result<()> {
+    let mut store = store.as_context_mut();
+    let response = store.data_mut().table.push(response)?;
+    let access = Access::<AsyncState, WasiHttp>::new(store, AsyncState::http);
+    <WasiHttp as HostResponseWithStore<AsyncState>>::drop(access, response)
 }
 
 /// Makes a guest's response one for the connection, and takes its trailers out

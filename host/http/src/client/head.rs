@@ -1,0 +1,116 @@
+//! The head of a response, before a guest gets it: what is refused, and what is
+//! said more plainly than the peer did.
+
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::response::Parts;
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use netwasm_exchange::failure::Failure;
+use netwasm_exchange::hop;
+
+/// Checks a head with so many lines at most, and takes away what is of the
+/// connection.
+///
+/// # Errors
+/// Nothing of the response may be used.
+pub(super) fn receive(head: &mut Parts, most_fields: usize) -> Result<(), Failure> {
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Failure::HttpUpgradeFailed);
+    }
+    // In HTTP/1.1 hyper has counted them already.
+    if head.headers.len() > most_fields {
+        return Err(Failure::HttpResponseHeaderSectionSize);
+    }
+    hop::remove_named(&mut head.headers);
+    if head.headers.contains_key(TRANSFER_ENCODING) {
+        // It says nothing (RFC 9112, section 6.3).
+        head.headers.remove(CONTENT_LENGTH);
+    }
+    tell_once(&mut head.headers)
+}
+
+/// Makes several Content-Lengths, or a list of them, one (RFC 9110, section
+/// 8.6). Hyper looks at those alone that end a body: not at those of 204, 304,
+/// or in answer to HEAD.
+fn tell_once(headers: &mut HeaderMap) -> Result<(), Failure> {
+    let mut told = None;
+    for value in headers.get_all(CONTENT_LENGTH) {
+        for number in value.as_bytes().split(|&byte| byte == b',') {
+            let number = number.trim_ascii();
+            let digits = number.iter().all(u8::is_ascii_digit);
+            let number = str::from_utf8(number).ok().filter(|_| digits);
+            let length: u64 = number
+                .and_then(|number| number.parse().ok())
+                .ok_or(Failure::HttpProtocolError)?;
+            if told.is_some_and(|other| other != length) {
+                return Err(Failure::HttpProtocolError);
+            }
+            told = Some(length);
+        }
+    }
+    if let Some(length) = told {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn received(status: u16, fields: &[(&'static str, &'static str)]) -> Result<Parts, Failure> {
+        let response = http::Response::builder().status(status).body(());
+        let (mut head, ()) = response.expect("a response").into_parts();
+        for (name, value) in fields {
+            head.headers.append(*name, HeaderValue::from_static(value));
+        }
+        receive(&mut head, 5).map(|()| head)
+    }
+
+    #[test]
+    fn equal_lengths_are_one() {
+        for lengths in [&["12"][..], &["12", "12"], &["12, 12"], &["012", "12,12"]] {
+            let fields: Vec<_> = lengths.iter().map(|it| ("content-length", *it)).collect();
+            let head = received(200, &fields).expect("a head");
+            let told: Vec<_> = head.headers.get_all(CONTENT_LENGTH).iter().collect();
+            assert_eq!(told, ["12"], "{lengths:?}");
+        }
+    }
+
+    #[test]
+    fn other_lengths_are_a_protocol_error_whether_a_body_follows_or_not() {
+        for status in [200, 204, 304] {
+            for lengths in [
+                &["1", "2"][..],
+                &["1,2"],
+                &["", "1"],
+                &["1,"],
+                &["+1"],
+                &["x"],
+                &["18446744073709551616"],
+            ] {
+                let fields: Vec<_> = lengths.iter().map(|it| ("content-length", *it)).collect();
+                let refused = received(status, &fields).err();
+                assert!(
+                    matches!(refused, Some(Failure::HttpProtocolError)),
+                    "{status} {lengths:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_beside_a_coding_is_not_looked_at() {
+        let fields = [("content-length", "x"), ("transfer-encoding", "chunked")];
+        let head = received(200, &fields).expect("a head");
+        assert!(!head.headers.contains_key(CONTENT_LENGTH));
+    }
+
+    #[test]
+    fn lines_are_counted() {
+        assert!(received(200, &[("x", "y"); 5]).is_ok());
+        let refused = received(200, &[("x", "y"); 6]).err();
+        let expected = matches!(refused, Some(Failure::HttpResponseHeaderSectionSize));
+        assert!(expected, "{refused:?}");
+    }
+}
