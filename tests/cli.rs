@@ -175,7 +175,7 @@ fn bad_limits_are_usage_errors() {
         ("--max-connections", "0"),
         ("--max-response-headers", "0"),
         ("--max-response-headers", "10001"),
-        ("--event-timeout", "0"),
+        ("--event-timeout", "5"),
         ("--event-timeout", "soon"),
         ("--workers", "0"),
         ("--isolation", "splendid"),

@@ -63,6 +63,7 @@
 //! | [`cli`] | the command line | its meaning |
 //! | [`logging`] | where the log goes, and how much of it | what is logged |
 //! | `wiring` | the protocol of each listener, and its handler: the one place that names a transport, a protocol and a guest together | |
+//! | `signals` | the signals of a run, and what each asks for | what is done then |
 //! | [`server`] | a run from start to end | TLS or WIT details |
 //! | [`bench`] | internals for micro-benchmarks | |
 
@@ -71,4 +72,5 @@ pub mod bench;
 pub mod cli;
 pub mod logging;
 pub mod server;
+mod signals;
 mod wiring;

@@ -60,6 +60,16 @@ impl Run {
         })
     }
 
+    /// Makes an instance of an event guest and drops it, so that a guest that
+    /// cannot work says so at the start, not to each client.
+    ///
+    /// # Errors
+    /// Fails if the guest's start traps or exits.
+    pub(crate) fn try_guest(&self) -> Result<(), Error> {
+        let worker = Worker::new(Arc::clone(&self.net));
+        self.guests_of(&worker).try_start()
+    }
+
     /// Makes a worker for this thread, and its services.
     pub(crate) fn worker(&self) -> (Rc<Worker>, Services) {
         let worker = Worker::new(Arc::clone(&self.net));

@@ -6,15 +6,19 @@
 //! ```
 //!
 //! A directory is answered by its `index.html`. Hidden files, whose names begin
-//! with a dot, are not sent.
+//! with a dot, are not sent. Clients may ask for a file only if it has changed,
+//! and for a part of it ([`conditions`], [`range`]).
 //!
 //! The body of a response is the stream of the file, which the guest passes on
 //! unread: so the host may leave the copying to the kernel, and netwasm does.
 
+mod conditions;
+mod range;
+
 use std::sync::LazyLock;
-use std::time::{Duration, UNIX_EPOCH};
 
 use percent_encoding::percent_decode_str;
+use wasip3::clocks::system_clock;
 use wasip3::exports::http::handler::Guest;
 use wasip3::filesystem::preopens::get_directories;
 use wasip3::filesystem::types::{
@@ -22,7 +26,14 @@ use wasip3::filesystem::types::{
     PathFlags,
 };
 use wasip3::http::types::{ErrorCode, Fields, Method, Request, Response};
-use wasip3::wit_future;
+use wasip3::wit_bindgen::{StreamReader, StreamResult};
+use wasip3::{spawn_local, wit_future, wit_stream};
+
+use conditions::{Validators, Verdict};
+use range::Selected;
+
+/// How much of a part is copied at once, bytes.
+const CHUNK: u64 = 64 << 10;
 
 struct FileServer;
 wasip3::http::service::export!(FileServer);
@@ -35,7 +46,7 @@ impl Guest for FileServer {
             _ => return Ok(empty(405, &[("allow", "GET, HEAD")])),
         };
         let target = request.get_path_with_query().unwrap_or_default();
-        let path = target.split_once('?').map_or(&*target, |(path, _)| path);
+        let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
         let Ok(decoded) = percent_decode_str(path).decode_utf8() else {
             return Ok(empty(400, &[]));
         };
@@ -45,7 +56,7 @@ impl Guest for FileServer {
         Ok(match find(&decoded).await {
             Ok(Found::File(file, stat)) => send(&request, head, &decoded, &file, &stat),
             // So that the links of its page lead into it.
-            Ok(Found::Directory) => empty(301, &[("location", &format!("{path}/"))]),
+            Ok(Found::Directory) => empty(301, &[("location", &format!("{path}/{query}"))]),
             Err(FileError::Access) => empty(403, &[]),
             Err(FileError::Other(reason)) => {
                 eprintln!("cannot open {decoded:?}: {reason:?}");
@@ -92,6 +103,7 @@ async fn find(path: &str) -> Result<Found, FileError> {
     Ok(Found::File(file, stat))
 }
 
+/// Answers with a file, or with what the client's conditions make of that.
 fn send(
     request: &Request,
     head: bool,
@@ -99,58 +111,95 @@ fn send(
     file: &Descriptor,
     stat: &DescriptorStat,
 ) -> Response {
-    let modified = stat.data_modification_timestamp.as_ref();
-    let (seconds, nanoseconds) = modified.map_or((0, 0), |time| (time.seconds, time.nanoseconds));
-    let tag = format!("\"{seconds:x}.{nanoseconds:x}-{:x}\"", stat.size);
-    let time = UNIX_EPOCH + Duration::from_secs(seconds.try_into().unwrap_or(0));
-    let date = httpdate::fmt_http_date(time);
-    let validators = [("etag", &*tag), ("last-modified", &*date)];
-
-    let asked = request.get_headers();
-    let tags = asked.get("if-none-match");
-    let unchanged = match tags.is_empty() {
-        // A client sends back the date that it got.
-        true => asked.get("if-modified-since") == [date.as_bytes()],
-        false => tags.iter().any(|tags| names(tags, &tag)),
+    let fields = request.get_headers();
+    let asked = |name: &str| -> Vec<String> {
+        let values = fields.get(name);
+        let text = |value: &Vec<u8>| String::from_utf8_lossy(value).into_owned();
+        values.iter().map(text).collect()
     };
-    if unchanged {
-        return respond(304, &validators, None);
+    let changed = stat.data_modification_timestamp.as_ref();
+    let changed = changed.map(|time| (time.seconds, time.nanoseconds));
+    let now = u64::try_from(system_clock::now().seconds).unwrap_or(0);
+    let validators = Validators::of(changed, stat.size, now);
+
+    let mut headers = vec![("accept-ranges", "bytes".to_owned())];
+    headers.extend(validators.tag.clone().map(|tag| ("etag", tag)));
+    let date = validators.modified.map(conditions::format_date);
+    headers.extend(date.map(|date| ("last-modified", date)));
+    match validators.evaluate(&asked) {
+        Verdict::Failed => return empty(412, &[]),
+        Verdict::NotModified => return respond(304, headers, None),
+        Verdict::Proceed => {}
     }
-    let size = stat.size.to_string();
-    let content = [
-        ("content-type", content_type(path)),
-        ("content-length", &*size),
-    ];
-    let body = (!head).then_some(file);
-    respond(200, &[content, validators].concat(), body)
+
+    let ranges = asked("range");
+    let selected = match &*ranges {
+        // HEAD has none.
+        [range] if !head && validators.allow_range(&asked) => range::select(range, stat.size),
+        _ => Selected::Whole,
+    };
+    let (status, first, length) = match selected {
+        Selected::Whole => (200, 0, stat.size),
+        Selected::Part { first, length } => (206, first, length),
+        Selected::Nothing => {
+            return empty(416, &[("content-range", &format!("bytes */{}", stat.size))]);
+        }
+    };
+    if status == 206 {
+        let last = first + length - 1;
+        let range = format!("bytes {first}-{last}/{}", stat.size);
+        headers.push(("content-range", range));
+    }
+    headers.push(("content-type", content_type(path).to_owned()));
+    headers.push(("content-length", length.to_string()));
+    let content = (!head).then(|| {
+        // Why reading ends early is the client's to see: less comes than was
+        // told.
+        let (content, _) = file.read_via_stream(first);
+        match first + length == stat.size {
+            true => content,
+            false => front(content, length),
+        }
+    });
+    respond(status, headers, content)
 }
 
-/// Whether the value of an `If-None-Match` names a tag.
-fn names(value: &[u8], tag: &str) -> bool {
-    let text = String::from_utf8_lossy(value);
-    let mut names = text.split(',').map(str::trim);
-    names.any(|name| name == "*" || name.strip_prefix("W/").unwrap_or(name) == tag)
+/// The first so many bytes of a stream. These the guest copies: a stream that is
+/// passed on unread goes to its end.
+fn front(mut content: StreamReader<u8>, mut left: u64) -> StreamReader<u8> {
+    let (mut writer, front) = wit_stream::new();
+    spawn_local(async move {
+        while left > 0 {
+            let room = Vec::with_capacity(left.min(CHUNK) as usize);
+            let (status, piece) = content.read(room).await;
+            left -= piece.len() as u64;
+            let client_left = !writer.write_all(piece).await.is_empty();
+            if client_left || !matches!(status, StreamResult::Complete(_)) {
+                break;
+            }
+        }
+    });
+    front
 }
 
-fn empty(status: u16, headers: &[(&str, &str)]) -> Response {
-    respond(
-        status,
-        &[headers, &[("content-length", "0")]].concat(),
-        None,
-    )
+fn empty(status: u16, headers: &[(&'static str, &str)]) -> Response {
+    let headers = headers.iter().copied().chain([("content-length", "0")]);
+    let headers = headers.map(|(name, value)| (name, value.to_owned()));
+    respond(status, headers.collect(), None)
 }
 
-/// A response, the body of which is a file.
-fn respond(status: u16, headers: &[(&str, &str)], body: Option<&Descriptor>) -> Response {
+fn respond(
+    status: u16,
+    headers: Vec<(&'static str, String)>,
+    content: Option<StreamReader<u8>>,
+) -> Response {
     let headers: Vec<_> = headers
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.into_bytes()))
         .collect();
     let headers = Fields::from_list(&headers).expect("proper headers");
-    // Why reading ends early is the client's to see: less comes than was told.
-    let contents = body.map(|file| file.read_via_stream(0).0);
     let (_, no_trailers) = wit_future::new(|| Ok(None));
-    let (response, _sent) = Response::new(headers, contents, no_trailers);
+    let (response, _sent) = Response::new(headers, content, no_trailers);
     response.set_status_code(status).expect("a status");
     response
 }

@@ -33,6 +33,8 @@ use crate::hand_back::HandBack;
 use crate::instance::{Instance, one_line};
 use crate::local::{Driven, Env, Local};
 use crate::room::Room;
+use crate::state::State;
+use crate::wasi;
 
 /// A loaded component, before the rest of a run is set up.
 #[derive(Debug)]
@@ -164,6 +166,24 @@ impl OfThread {
         Some(Box::pin(
             async move { instance::run(&local, &program).await },
         ))
+    }
+
+    /// Makes an instance of an event guest and drops it.
+    ///
+    /// # Errors
+    /// Fails if the guest's start traps or exits.
+    pub fn try_start(&self) -> Result<(), Error> {
+        let Ok(program) = self.0.program.events() else {
+            return Ok(());
+        };
+        let made = program.instantiate(State::new(&self.0.local));
+        made.map(drop).map_err(|error| Error::Component {
+            name: self.0.local.env.net.guest.to_string(),
+            reason: format!(
+                "it does not start: {}",
+                wasi::reason(&error).unwrap_or_else(|| one_line(&error))
+            ),
+        })
     }
 
     /// Returns guests that take connections as streams, if the component does.

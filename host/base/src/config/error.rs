@@ -48,7 +48,7 @@ pub enum ConfigError {
     #[error("{0} must not be zero")]
     Zero(&'static str),
     /// A time-out is too long.
-    #[error("{0} takes at most 365 days")]
+    #[error("{0} takes at most 365 days, or 0 for no limit")]
     TooLong(&'static str),
     /// The memory limit is less than a page, or more than 32-bit memory can
     /// have.

@@ -20,11 +20,15 @@ const MAX_HEAD: usize = 16 << 20;
 /// has that many.
 const MAX_RESPONSE_HEADERS: usize = 10_000;
 
-/// Longest time-out. `None` means for ever, and clocks overflow if they are
-/// asked for centuries.
+/// Time-out that never comes. It is a time like others, so that waiting needs no
+/// case for it: longer than a process lives, and short enough for all clocks.
+pub const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// Longest time-out but for [`NEVER`]: clocks overflow if they are asked for
+/// centuries.
 const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Limits and deadlines. None is zero.
+/// Limits and deadlines. None is zero; a deadline may be [`NEVER`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Maximum of accepted connections; beyond it new ones wait in the backlog.
@@ -78,7 +82,8 @@ pub struct Limits {
     pub http: HttpLimits,
 }
 
-/// Limits and deadlines of HTTP requests. None is zero.
+/// Limits and deadlines of HTTP requests. None is zero; a deadline may be
+/// [`NEVER`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpLimits {
     /// Maximum size of a request's head, in bytes.
@@ -268,7 +273,7 @@ impl Default for Limits {
 pub(super) fn check_time(flag: &'static str, time: Option<Duration>) -> Result<(), ConfigError> {
     match time {
         Some(Duration::ZERO) => Err(ConfigError::Zero(flag)),
-        Some(time) if time > MAX_TIMEOUT => Err(ConfigError::TooLong(flag)),
+        Some(time) if time > MAX_TIMEOUT && time != NEVER => Err(ConfigError::TooLong(flag)),
         _ => Ok(()),
     }
 }
