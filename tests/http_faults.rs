@@ -100,6 +100,7 @@ fn a_content_length_that_is_no_number_is_refused() {
 fn a_message_that_is_framed_in_two_ways_is_refused() {
     let lines = [
         "Content-Length: 5\r\nContent-Length: 6",
+        "Content-Length: 5\r\nContent-Length: 5",
         "Content-Length: 5\r\nTransfer-Encoding: chunked",
         "Transfer-Encoding: chunked\r\nContent-Length: 5",
         "Transfer-Encoding: chunked\r\nContent-Length: 0",

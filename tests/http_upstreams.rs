@@ -265,20 +265,6 @@ fn a_length_that_a_guest_tells_twice_costs_its_response_alone() {
 }
 
 #[test]
-fn a_request_of_http_2_with_two_lengths_is_refused_as_one_of_http_1_1() {
-    let server = shared("probe").start();
-    let mut request = ask("POST", "/length");
-    for _ in 0..2 {
-        let length = HeaderValue::from_static("5");
-        request.headers_mut().append("content-length", length);
-    }
-    let mut client = Http2::connect(server.address("http"));
-    assert_eq!(client.exchange(request, b"hello").status, 400);
-    drop(client);
-    server.stop();
-}
-
-#[test]
 fn a_response_may_have_so_many_headers_and_no_more() {
     let many = |count: usize| vec![("link", "</style.css>; rel=preload"); count];
     // Each has a Content-Length besides.

@@ -337,24 +337,18 @@ fn max_forwards_reaches_handlers_of_all_kinds() {
 }
 
 #[test]
-fn equal_lengths_are_one_and_differing_ones_are_refused() {
-    let told = [
-        ("probe", "/header?name=content-length", "4 1 4"),
-        ("proxy-probe", "/sum", "4"),
-        ("service-probe", "/sum", "4"),
-    ];
-    for (guest, path, seen) in told {
+fn two_lengths_are_refused_even_if_they_are_equal() {
+    for (guest, path) in [
+        ("probe", "/length"),
+        ("proxy-probe", "/sum"),
+        ("service-probe", "/sum"),
+    ] {
         let server = Run::guest(guest).http().start();
-        let request = |second: &str| {
+        for second in ["4", "04", "5"] {
             let head = format!("POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n");
-            format!("{head}Content-Length: {second}\r\n\r\nbody")
-        };
-        for second in ["4", "04"] {
-            let response = server.connect_http().exchange(request(second));
-            assert_eq!((response.status, response.text()), (200, seen), "{guest}");
+            let request = format!("{head}Content-Length: {second}\r\n\r\nbody");
+            assert_eq!(server.connect_http().exchange(request).status, 400);
         }
-        let response = server.connect_http().exchange(request("5"));
-        assert_eq!(response.status, 400);
         let fields = |second| {
             let lengths = ["4", second].map(|it| http2::literal("content-length", it));
             [head("POST", path.as_bytes()), lengths.concat()].concat()
@@ -363,7 +357,7 @@ fn equal_lengths_are_one_and_differing_ones_are_refused() {
         for (stream, second) in [(1, "4"), (3, "04")] {
             peer.send(&frame(HEADERS, END_HEADERS, stream, &fields(second)));
             peer.send(&frame(DATA, END_STREAM, stream, b"body"));
-            assert_eq!(answer(&mut peer, stream), (200, seen.to_owned()));
+            assert_eq!(answer(&mut peer, stream).0, 400);
         }
         // RFC 9113, section 8.1.1.
         peer.send(&frame(HEADERS, END_HEADERS, 5, &fields("5")));

@@ -59,6 +59,10 @@ pub(crate) const STRICTER: &[(&str, &str)] = &[
         "RFC 9110, 4.2.4 has user information refused; hyper leaves it to the application",
     ),
     (
+        "two Content-Length headers",
+        "RFC 9112, 6.3 lets a recipient take them where they are the same, as hyper does",
+    ),
+    (
         "two Host headers",
         "RFC 9112, 3.2 asks for 400; hyper leaves it to the application",
     ),

@@ -64,7 +64,6 @@ impl Head {
         let mut host = None;
         let mut hosts = 0;
         let mut length = None;
-        let mut lengths = 0;
         let mut codings = None;
         let mut close = false;
         let mut stay = false;
@@ -100,19 +99,15 @@ impl Head {
                     let Some(value) = content_length(value) else {
                         return Err(bad("malformed Content-Length"));
                     };
-                    if length.replace(value).is_some_and(|other| other != value) {
-                        return Err(bad("two Content-Length headers that differ"));
+                    if length.replace(value).is_some() {
+                        return Err(bad("two Content-Length headers"));
                     }
-                    lengths += 1;
                 }
                 17 if name.eq_ignore_ascii_case("transfer-encoding") => {
                     codings.get_or_insert_with(Codings::default).add(value)?;
                 }
                 _ => {}
             }
-        }
-        if lengths > 1 {
-            self.keep_first("content-length");
         }
         let modern = self.minor_version == 1;
         match host {
@@ -135,15 +130,6 @@ impl Head {
         self.expects_continue = modern && expects;
         self.accepts_trailers = modern && trailers;
         Ok(())
-    }
-
-    /// Forgets all lines of a header but the first, so that nobody has to know
-    /// that there were several (RFC 9110, section 8.6).
-    fn keep_first(&mut self, name: &str) {
-        let mut fields = std::mem::take(&mut self.fields);
-        let mut found = false;
-        fields.retain(|field| !self.is_named(field, name) || !std::mem::replace(&mut found, true));
-        self.fields = fields;
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) fn check(head: &mut Parts, limits: &HttpLimits) -> Result<(), Refusal
     }
     // Most requests have few: to look at each is less than to look for three.
     let mut host = None;
-    let mut lengths = 0;
+    let mut has_length = false;
     for (name, value) in &head.headers {
         if is_padded(value) {
             return Err(bad("space around the value of a header"));
@@ -59,20 +59,16 @@ pub(super) fn check(head: &mut Parts, limits: &HttpLimits) -> Result<(), Refusal
             });
         }
         if name == header::CONTENT_LENGTH {
-            lengths += 1;
+            // `h2` lets equal ones pass, which HTTP/1.1 refuses.
+            if std::mem::replace(&mut has_length, true) {
+                return Err(bad("two Content-Length headers"));
+            }
             if number(value).is_some_and(|length| length > limits.max_body as u64) {
                 return Err(TOO_LARGE);
             }
         }
     }
-    check_authority(head.uri.authority(), host)?;
-    if lengths > 1
-        && let Some(length) = head.headers.get(header::CONTENT_LENGTH).cloned()
-    {
-        // They are equal: nobody has to know that there were several.
-        head.headers.insert(header::CONTENT_LENGTH, length);
-    }
-    Ok(())
+    check_authority(head.uri.authority(), host)
 }
 
 fn check_target(head: &Parts, limits: &HttpLimits) -> Result<(), Refusal> {
