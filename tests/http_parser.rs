@@ -172,6 +172,10 @@ const REFUSED_BY_US_ALONE: &[(&str, &[u8])] = &[
     ("malformed Host", b"GET / HTTP/1.1\r\nHost: user@a\r\n\r\n"),
     ("no Host header", b"GET / HTTP/1.1\r\n\r\n"),
     (
+        "two Content-Length headers",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+    ),
+    (
         "malformed Content-Length",
         b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: x\r\n\r\n\
           0\r\n\r\n",
