@@ -1,24 +1,36 @@
 //! The head of a response, before a guest gets it: what is refused, and what is
 //! said more plainly than the peer did.
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
 use http::response::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use netwasm_exchange::failure::Failure;
 use netwasm_exchange::hop;
 
-/// Checks a head with so many lines at most, and takes away what is of the
-/// connection.
+/// Fields of framing and of the connection, which do not count against
+/// `--max-response-headers`.
+const FRAMING: [HeaderName; 3] = [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING];
+
+/// Header lines that hyper may take, so that a head with this many counted lines
+/// and those of framing gets through.
+pub(super) const fn most_lines(most_fields: usize) -> usize {
+    most_fields + 2 * FRAMING.len()
+}
+
+/// Checks a head, which may have `most_fields` lines beside those of framing.
+/// Removes fields of the connection.
 ///
 /// # Errors
-/// Nothing of the response may be used.
+/// Fails if nothing of the response may be used.
 pub(super) fn receive(head: &mut Parts, most_fields: usize) -> Result<(), Failure> {
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Failure::HttpUpgradeFailed);
     }
-    // In HTTP/1.1 hyper has counted them already.
-    if head.headers.len() > most_fields {
+    let framing = FRAMING
+        .iter()
+        .map(|name| head.headers.get_all(name).iter().count());
+    if head.headers.len() > most_fields + framing.sum::<usize>() {
         return Err(Failure::HttpResponseHeaderSectionSize);
     }
     hop::remove_named(&mut head.headers);

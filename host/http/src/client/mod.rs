@@ -137,7 +137,7 @@ impl KeptLines {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(MOST_IDLE)
             .http1_max_buf_size(MOST_HEAD as usize)
-            .http1_max_headers(most_fields)
+            .http1_max_headers(head::most_lines(most_fields))
             .http2_initial_stream_window_size(STREAM_WINDOW)
             .http2_initial_connection_window_size(CONNECTION_WINDOW)
             .http2_max_header_list_size(MOST_HEAD)
