@@ -300,19 +300,6 @@ fn a_status_that_is_no_final_one_is_a_500() {
 }
 
 #[test]
-fn a_request_that_wasi_http_cannot_express_is_a_400() {
-    for guest in PROBES {
-        let server = probe(guest).start();
-        let mut peer = server.connect_http();
-        assert_eq!(peer.fetch("/a<b").status, 400);
-        peer.ends();
-        server.connect_http().fetch("/hello").is(200, "hello");
-        drop(peer);
-        server.stop();
-    }
-}
-
-#[test]
 fn clients_that_leave_do_not_take_those_along_who_share_their_instance() {
     let isolation = ["--isolation", "worker"];
     let server = probe("service-probe").args(isolation).start();
