@@ -111,7 +111,7 @@ pub(crate) fn respond<'g>(
     let tag = FileTag::new(metadata, coding.map(Coding::name), now);
     let validators = Validators {
         tag: given("etag")
-            .or(tag.as_ref().map(FileTag::as_bytes))
+            .or_else(|| tag.as_ref().map(FileTag::as_bytes))
             .and_then(EntityTag::parse),
         modified: match given("last-modified") {
             Some(text) => Modified::parse(text, now),

@@ -178,7 +178,7 @@ impl OfThread {
         };
         let made = program.instantiate(State::new(&self.0.local));
         made.map(drop).map_err(|error| Error::Component {
-            name: self.0.local.env.net.guest.to_string(),
+            name: self.0.local.env.net.guest.clone(),
             reason: format!(
                 "it does not start: {}",
                 wasi::reason(&error).unwrap_or_else(|| one_line(&error))
