@@ -12,6 +12,7 @@ mod cli;
 mod client;
 mod command;
 mod components;
+mod conditions;
 mod connect;
 mod dns;
 mod fairness;

@@ -7,11 +7,8 @@ use httpdate::HttpDate;
 use netwasm_net::files::Metadata;
 
 use crate::asked::Asked;
-
-/// A file that was changed more recently than this may change again without
-/// its time showing it, as clocks and file systems have it (RFC 9110, section
-/// 8.8.1 and 8.8.2.2).
-const SETTLED: Duration = Duration::from_secs(2);
+use crate::date::{read, seconds};
+use crate::version::{self, SETTLED, Version};
 
 /// The last second that a date in a header can name.
 const LAST_SECOND: u64 = 253_402_300_799;
@@ -63,63 +60,6 @@ enum Comparison {
     Weak,
 }
 
-/// A file's own entity tag: of its time, its length and its coding.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct FileTag {
-    bytes: [u8; 48],
-    length: usize,
-}
-
-impl FileTag {
-    /// `coding` is that of a file that is sent in place of another.
-    pub(crate) fn new(metadata: Metadata, coding: Option<&str>, now: SystemTime) -> Self {
-        let (seconds, nanoseconds) = metadata.modified;
-        let nanoseconds = seconds
-            .wrapping_mul(1_000_000_000)
-            .wrapping_add(i64::from(nanoseconds));
-        let mut tag = Self {
-            bytes: [0; 48],
-            length: 0,
-        };
-        tag.push(if is_settled(metadata, now) {
-            b"\""
-        } else {
-            b"W/\""
-        });
-        tag.push_hexadecimal(nanoseconds.cast_unsigned());
-        tag.push(b"-");
-        tag.push_hexadecimal(metadata.length);
-        if let Some(coding) = coding {
-            tag.push(b"-");
-            tag.push(coding.as_bytes());
-        }
-        tag.push(b"\"");
-        tag
-    }
-
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
-    }
-
-    fn push(&mut self, bytes: &[u8]) {
-        let end = self.length + bytes.len();
-        // The longest needs 42: two numbers of 16 digits, `W/`, the quotes,
-        // and a coding of 4 letters, with two dashes.
-        if let Some(free) = self.bytes.get_mut(self.length..end) {
-            free.copy_from_slice(bytes);
-            self.length = end;
-        }
-    }
-
-    fn push_hexadecimal(&mut self, number: u64) {
-        let digits = (64 - (number | 1).leading_zeros()).div_ceil(4);
-        for place in (0..digits).rev() {
-            let digit = (number >> (4 * place)) as u8 & 0xf;
-            self.push(&[digit + if digit < 10 { b'0' } else { b'a' - 10 }]);
-        }
-    }
-}
-
 /// A date, in seconds since 1970, and whether it tells versions of a file
 /// apart.
 #[derive(Clone, Copy, Debug)]
@@ -130,19 +70,23 @@ pub(crate) struct Modified {
 
 impl Modified {
     /// When a file was changed: never later than now (RFC 9110, section
-    /// 8.8.2.1), nor before what a date can say.
-    pub(crate) fn of(metadata: Metadata, now: SystemTime) -> Self {
+    /// 8.8.2.1). `None` where that is not known: caches would keep a file of
+    /// 1970 for years (RFC 9111, section 4.2.2).
+    pub(crate) fn of(metadata: Metadata, now: SystemTime) -> Option<Self> {
+        let Version::Modified(time) = Version::of(metadata) else {
+            return None;
+        };
         let now_seconds = seconds(now).min(LAST_SECOND);
-        let modified = u64::try_from(metadata.modified.0).unwrap_or_default();
-        Self {
+        let modified = u64::try_from(time.0).unwrap_or_default();
+        Some(Self {
             seconds: modified.min(now_seconds),
-            strong: is_settled(metadata, now),
-        }
+            strong: version::is_settled(time, now),
+        })
     }
 
     /// What a `Last-Modified` header says.
     pub(crate) fn parse(text: &[u8], now: SystemTime) -> Option<Self> {
-        let date = date(text)?;
+        let date = read(text, now)?;
         Some(Self {
             seconds: date,
             strong: date.saturating_add(SETTLED.as_secs()) <= seconds(now),
@@ -159,6 +103,7 @@ impl Modified {
 pub(crate) struct Validators<'a> {
     pub(crate) tag: Option<EntityTag<'a>>,
     pub(crate) modified: Option<Modified>,
+    pub(crate) now: SystemTime,
 }
 
 /// What comes of the conditions.
@@ -207,7 +152,7 @@ impl Validators<'_> {
                 .tag
                 .is_some_and(|tag| tag.equals(wanted, Comparison::Strong));
         }
-        match (date(line), self.modified) {
+        match (read(line, self.now), self.modified) {
             (Some(wanted), Some(modified)) => modified.strong && modified.seconds == wanted,
             _ => false,
         }
@@ -234,7 +179,7 @@ impl Validators<'_> {
         let [line] = lines.as_slice() else {
             return None;
         };
-        Some(self.modified?.seconds > date(line)?)
+        Some(self.modified?.seconds > read(line, self.now)?)
     }
 }
 
@@ -260,30 +205,6 @@ fn tags(mut text: &[u8]) -> impl Iterator<Item = EntityTag<'_>> {
     })
 }
 
-/// A date in any of the three forms (RFC 9110, section 5.6.7), in seconds
-/// since 1970.
-fn date(text: &[u8]) -> Option<u64> {
-    let date: HttpDate = std::str::from_utf8(text).ok()?.parse().ok()?;
-    Some(seconds(date.into()))
-}
-
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
-}
-
-/// Whether a file was last changed long enough ago. One from the future is
-/// not, for then one of the clocks is wrong.
-fn is_settled(metadata: Metadata, now: SystemTime) -> bool {
-    let (seconds, nanoseconds) = metadata.modified;
-    let Ok(seconds) = u64::try_from(seconds) else {
-        return true;
-    };
-    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    now.checked_sub(Duration::new(seconds, nanoseconds))
-        .is_some_and(|age| age >= SETTLED)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -302,6 +223,7 @@ mod tests {
         Validators {
             tag: EntityTag::parse(tag.as_bytes()),
             modified: Modified::parse(MODIFIED.as_bytes(), at(1_000_000_000)),
+            now: at(1_000_000_000),
         }
     }
 
@@ -314,13 +236,13 @@ mod tests {
         validators(tag).allow_range(&HeadLines(lines))
     }
 
-    fn metadata(modified: (i64, u32), length: u64) -> Metadata {
-        Metadata { length, modified }
-    }
-
-    fn own(modified: (i64, u32), length: u64, now: SystemTime) -> String {
-        let tag = FileTag::new(metadata(modified, length), None, now);
-        String::from_utf8(tag.as_bytes().to_vec()).expect("text")
+    fn metadata(modified: (i64, u32)) -> Metadata {
+        Metadata {
+            length: 1,
+            modified,
+            changed: modified,
+            inode: 1,
+        }
     }
 
     #[test]
@@ -417,18 +339,6 @@ mod tests {
     }
 
     #[test]
-    fn all_three_forms_of_a_date_are_read() {
-        for value in [
-            "Sun, 06 Nov 1994 08:49:37 GMT",
-            "Sunday, 06-Nov-94 08:49:37 GMT",
-            "Sun Nov  6 08:49:37 1994",
-        ] {
-            let verdict = evaluated(TAG, &[("if-modified-since", value)]);
-            assert_eq!(verdict, Verdict::NotModified, "{value}");
-        }
-    }
-
-    #[test]
     fn a_date_that_cannot_be_read_is_ignored() {
         for value in [
             "",
@@ -493,11 +403,12 @@ mod tests {
 
     #[test]
     fn a_date_that_is_too_recent_lets_no_range_be_sent() {
-        let file = metadata((784_111_777, 0), 1);
+        let file = metadata((784_111_777, 0));
         for (now, allowed) in [(784_111_778, false), (784_111_779, true)] {
             let validators = Validators {
                 tag: None,
-                modified: Some(Modified::of(file, at(now))),
+                modified: Modified::of(file, at(now)),
+                now: at(now),
             };
             let allows = validators.allow_range(&HeadLines(&[("if-range", MODIFIED)]));
             assert_eq!(allows, allowed, "{now}");
@@ -505,54 +416,26 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_tells_apart_times_lengths_and_codings() {
-        let now = at(2_000_000_000);
-        let tag = own((1_000_000_000, 1), 0x400, now);
-        assert_eq!(tag, "\"de0b6b3a7640001-400\"");
-        assert_ne!(tag, own((1_000_000_000, 2), 0x400, now));
-        assert_ne!(tag, own((1_000_000_001, 1), 0x400, now));
-        assert_ne!(tag, own((1_000_000_000, 1), 0x401, now));
-        assert_eq!(own((0, 0), 0, now), "\"0-0\"");
-        let coded = FileTag::new(metadata((0, 0), 0), Some("gzip"), now);
-        assert_eq!(coded.as_bytes(), b"\"0-0-gzip\"");
-    }
-
-    #[test]
-    fn the_longest_tag_is_whole() {
-        let tag = FileTag::new(metadata((-1, 0), u64::MAX), Some("zstd"), UNIX_EPOCH);
-        let text = String::from_utf8_lossy(tag.as_bytes());
-        assert_eq!(text, "\"ffffffffc4653600-ffffffffffffffff-zstd\"");
-        let tag = FileTag::new(metadata((i64::MAX, 0), u64::MAX), Some("zstd"), UNIX_EPOCH);
-        let parsed = EntityTag::parse(tag.as_bytes()).expect("a tag");
-        assert!(parsed.weak && parsed.opaque.ends_with(b"-zstd\""));
-    }
-
-    #[test]
-    fn the_tag_of_a_file_that_may_change_again_is_weak() {
-        for (modified, weak) in [
-            ((998, 0), false),
-            ((998, 1), true),
-            ((1000, 0), true),
-            ((5000, 0), true),
-            ((-5, 0), false),
-        ] {
-            let tag = own(modified, 1, at(1000));
-            assert_eq!(tag.starts_with("W/\""), weak, "{modified:?}");
-        }
-    }
-
-    #[test]
     fn last_modified_is_never_in_the_future() {
         let date = |modified, now| {
-            let modified = Modified::of(metadata((modified, 999_999_999), 1), now);
-            modified.date().to_string()
+            let modified = Modified::of(metadata((modified, 999_999_999)), now);
+            modified.map(|modified| modified.date().to_string())
         };
         let now = at(784_111_777);
-        assert_eq!(date(784_111_778, now), MODIFIED);
-        assert_eq!(date(i64::MAX, now), MODIFIED);
-        assert_eq!(date(784_111_776, now), BEFORE);
-        assert_eq!(date(i64::MIN, now), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(date(784_111_778, now).as_deref(), Some(MODIFIED));
+        assert_eq!(date(i64::MAX, now).as_deref(), Some(MODIFIED));
+        assert_eq!(date(784_111_776, now).as_deref(), Some(BEFORE));
         let now = at(LAST_SECOND + 1);
-        assert_eq!(date(i64::MAX, now), "Fri, 31 Dec 9999 23:59:59 GMT");
+        let last = "Fri, 31 Dec 9999 23:59:59 GMT";
+        assert_eq!(date(i64::MAX, now).as_deref(), Some(last));
+    }
+
+    #[test]
+    fn a_time_that_tools_set_is_no_last_modified() {
+        let now = at(1_500_000_000);
+        for time in [i64::MIN, 0, 1, 315_532_800, 946_684_800] {
+            let modified = Modified::of(metadata((time, 0)), now);
+            assert!(modified.is_none(), "{time}");
+        }
     }
 }

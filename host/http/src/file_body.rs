@@ -14,9 +14,10 @@ use netwasm_net::files::{File, Roots};
 
 use crate::asked::Asked;
 use crate::coding::{self, Coding};
-use crate::conditional::{EntityTag, FileTag, Modified, Validators, Verdict};
+use crate::conditional::{EntityTag, Modified, Validators, Verdict};
 use crate::media::Media;
 use crate::range::{Range, Selected};
+use crate::version::FileTag;
 
 /// What a file is to be the answer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,11 +110,14 @@ pub(crate) fn respond<'g>(
     let metadata = file.metadata();
     let tag = FileTag::new(metadata, coding.map(Coding::name), now);
     let validators = Validators {
-        tag: EntityTag::parse(given("etag").unwrap_or(tag.as_bytes())),
+        tag: given("etag")
+            .or_else(|| tag.as_ref().map(FileTag::as_bytes))
+            .and_then(EntityTag::parse),
         modified: match given("last-modified") {
             Some(text) => Modified::parse(text, now),
-            None => Some(Modified::of(metadata, now)),
+            None => Modified::of(metadata, now),
         },
+        now,
     };
 
     let verdict = validators.evaluate(asked);
@@ -123,7 +127,9 @@ pub(crate) fn respond<'g>(
     if negotiates && !given("vary").is_some_and(names_accept_encoding) {
         headers.extend_from_slice(b"Vary: Accept-Encoding\r\n");
     }
-    if given("etag").is_none() {
+    if given("etag").is_none()
+        && let Some(tag) = &tag
+    {
         push(headers, &[b"ETag: ", tag.as_bytes(), b"\r\n"]);
     }
     if given("last-modified").is_none()

@@ -26,7 +26,8 @@
 //!
 //! | module | lives there |
 //! | --- | --- |
-//! | `asked`, `media`, `coding`, `range`, `conditional` | what a client asks of a file, its type, its compressed forms, parts of it, and whether the client has it |
+//! | `asked`, `media`, `coding`, `range` | what a client asks of a file, its type, its compressed forms, and parts of it |
+//! | `date`, `version`, `conditional` | dates in headers, what tells versions of a file apart, and whether the client has this one |
 //! | `file_body` | a file as the answer to a request |
 //! | [`access_log`] | a line for each request |
 //! | [`local`] | what the HTTP connections of a run and of a thread share |
@@ -42,6 +43,7 @@ mod asked;
 pub mod client;
 mod coding;
 mod conditional;
+mod date;
 mod exchange;
 mod file_body;
 mod h1;
@@ -53,6 +55,7 @@ mod response;
 #[cfg(test)]
 mod testing;
 mod upload;
+mod version;
 
 use std::rc::Rc;
 

@@ -205,16 +205,21 @@ pub struct Metadata {
     /// When its content was last changed: seconds since 1970, and nanoseconds
     /// of the next.
     pub modified: (i64, u32),
+    /// When anything of it was last changed, its times among that. No program
+    /// can set this one.
+    pub changed: (i64, u32),
+    /// Its number in the file system.
+    pub inode: u64,
 }
 
 impl From<&Stat> for Metadata {
     fn from(stat: &Stat) -> Self {
+        let nanoseconds = |count| u32::try_from(count).unwrap_or_default();
         Self {
             length: u64::try_from(stat.st_size).unwrap_or_default(),
-            modified: (
-                stat.st_mtime,
-                u32::try_from(stat.st_mtime_nsec).unwrap_or_default(),
-            ),
+            modified: (stat.st_mtime, nanoseconds(stat.st_mtime_nsec)),
+            changed: (stat.st_ctime, nanoseconds(stat.st_ctime_nsec)),
+            inode: stat.st_ino,
         }
     }
 }

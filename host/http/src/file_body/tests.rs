@@ -489,13 +489,32 @@ fn a_sibling_has_its_own_tag_and_ranges() {
 }
 
 #[test]
+fn a_file_whose_time_is_a_constant_has_a_tag_and_no_date() {
+    let site = Site::new(&[("code.js", "let x;"), ("new", "let y;")]);
+    for seconds in [0, 1, 315_532_800] {
+        site.date("code.js", seconds);
+        let served = site.get("code.js", &[]);
+        assert_eq!(served.header("Last-Modified"), None);
+        let tag = served.header("ETag").expect("a tag").to_owned();
+        let condition = [("if-none-match", &*tag)];
+        assert_eq!(site.get("code.js", &condition).status(), 304);
+        // The date of a cache that got one elsewhere says nothing.
+        let condition = [("if-modified-since", MODIFIED)];
+        assert_eq!(site.get("code.js", &condition).status(), 200);
+        site.date("new", seconds);
+        let other = site.get("new", &[]);
+        assert_ne!(other.header("ETag"), Some(&*tag), "it is another file");
+    }
+}
+
+#[test]
 fn a_sibling_that_is_older_is_sent_all_the_same() {
     let site = Site::new(&[("code.js", "let x;"), ("code.js.gz", "gzip")]);
-    site.date("code.js.gz", 1000);
+    site.date("code.js.gz", 700_000_000);
     let served = site.get("code.js", &[("accept-encoding", "gzip")]);
     assert_eq!(
         served.header("Last-Modified"),
-        Some("Thu, 01 Jan 1970 00:16:40 GMT")
+        Some("Sat, 07 Mar 1992 20:26:40 GMT")
     );
     assert_eq!(served.body(), "gzip");
 }
