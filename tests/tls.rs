@@ -558,6 +558,13 @@ impl ResolvesClientCert for Renewed {
 
 /// A client's certificate that is good for some seconds from now on.
 fn short_lived(directory: &Path, seconds: i64) -> PathBuf {
+    let end = format!("now + {seconds} seconds");
+    dated(directory, "2020-01-01", &end, "clientAuth")
+}
+
+/// A certificate for `client.key` that is good from one date to another, as
+/// date(1) reads them.
+fn dated(directory: &Path, start: &str, end: &str, usage: &str) -> PathBuf {
     let run = |program: &str, args: &[&str]| {
         let done = Command::new(program).args(args).output();
         let done = done.unwrap_or_else(|error| panic!("{program}: {error}"));
@@ -565,15 +572,15 @@ fn short_lived(directory: &Path, seconds: i64) -> PathBuf {
         String::from_utf8_lossy(&done.stdout).trim().to_owned()
     };
     let at = |name: &str| directory.join(name);
-    let end = format!("now + {seconds} seconds");
-    let end = run("date", &["--utc", "--date", &end, "+%Y%m%d%H%M%SZ"]);
+    let date = |text| run("date", &["--utc", "--date", text, "+%Y%m%d%H%M%SZ"]);
+    let (start, end) = (date(start), date(end));
     fs::write(at("index"), "").expect("a file");
     let config = format!(
         "[ca]\ndefault_ca = authority\n[authority]\ncertificate = {}\nprivate_key = {}\n\
          database = {}\nnew_certs_dir = {}\nrand_serial = yes\ndefault_md = sha256\n\
          policy = subject\nunique_subject = no\nx509_extensions = extensions\n\
          [subject]\ncommonName = supplied\n[extensions]\nbasicConstraints = critical, CA:FALSE\n\
-         extendedKeyUsage = clientAuth\nauthorityKeyIdentifier = keyid\n",
+         extendedKeyUsage = {usage}\nauthorityKeyIdentifier = keyid\n",
         text(&cert("ca.pem")),
         text(&cert("ca.key")),
         text(&at("index")),
@@ -607,7 +614,7 @@ fn short_lived(directory: &Path, seconds: i64) -> PathBuf {
             "-out",
             text(&certificate),
             "-startdate",
-            "20200101000000Z",
+            &start,
             "-enddate",
             &end,
         ],
@@ -698,4 +705,38 @@ fn a_certificate_that_has_expired_resumes_no_session() {
             "{kind} {version:?}: the new session is not resumed"
         );
     }
+}
+
+#[test]
+fn a_certificate_that_clients_will_refuse_for_its_dates_is_a_warning() {
+    let scratch = directory();
+    let early = dated(scratch.path(), "2100-01-02", "2101-01-01", "serverAuth");
+    let expired = (cert("expired.pem"), cert("expired.key"), "expired on 2021-");
+    let early = (
+        early,
+        cert("client.key"),
+        "not valid before 2100-01-02T00:00:00Z",
+    );
+    for (chain, key, says) in [expired, early] {
+        for (guest, listener) in [("echo", "--tls"), ("hello", "--https")] {
+            let files = ["--cert", text(&chain), "--key", text(&key)];
+            let server = Run::guest(guest)
+                .listen(listener, "127.0.0.1:0")
+                .args(files)
+                .start();
+            server.log.wait_for(&["WARN", "--cert", text(&chain), says]);
+            // A renewal that is none is told of, too.
+            server.signal(Signal::HUP);
+            server.log.wait_for(&["reloaded"]);
+            server.log.wait_for_count(says, 2);
+            server.stop();
+        }
+    }
+    let mut server = Run::guest("echo").tls().start();
+    server.signal(Signal::TERM);
+    server.wait();
+    assert!(
+        !server.log.text().contains("WARN"),
+        "there is nothing to warn of"
+    );
 }

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
@@ -57,6 +58,7 @@ fn certified_key(
     files: &CertificateFiles,
 ) -> Result<Arc<CertifiedKey>, Error> {
     let chain = read_certificates(&files.chain)?;
+    warn_of_dates(files, &chain);
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| match error {
         rustls::pki_types::pem::Error::Io(source) => Error::Read {
             path: files.key.clone(),
@@ -79,6 +81,42 @@ fn certified_key(
             files.chain.display()
         ))),
     }
+}
+
+/// Says so where clients will refuse a certificate for its dates: of those that
+/// are no longer or not yet valid the first. It is no error: a clock may be
+/// wrong, and a server with one that has expired is of use to those who renew it.
+fn warn_of_dates(files: &CertificateFiles, chain: &[CertificateDer<'_>]) {
+    let file = files.chain.display();
+    for certificate in chain {
+        match dates(certificate, UnixTime::now()) {
+            Err(webpki::Error::CertExpired { not_after, .. }) => {
+                let date = date(not_after);
+                return tracing::warn!("--cert {file} expired on {date}: clients will refuse it");
+            }
+            Err(webpki::Error::CertNotValidYet { not_before, .. }) => {
+                let date = date(not_before);
+                return tracing::warn!(
+                    "--cert {file} is not valid before {date}: clients will refuse it"
+                );
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Checks the dates of a certificate. The library does so first of all, before
+/// it looks for an authority, of which there is none here.
+fn dates(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), webpki::Error> {
+    let certificate = webpki::EndEntityCert::try_from(certificate)?;
+    let usage = webpki::KeyUsage::server_auth();
+    let verified = certificate.verify_for_usage(&[], &[], &[], now, usage, None, None);
+    verified.map(drop)
+}
+
+fn date(time: UnixTime) -> impl fmt::Display {
+    let time = UNIX_EPOCH + Duration::from_secs(time.as_secs());
+    humantime::format_rfc3339_seconds(time)
 }
 
 pub(super) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
