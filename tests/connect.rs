@@ -33,6 +33,24 @@ fn proxy(upstreams: &[&str]) -> Server {
 }
 
 #[test]
+fn a_proxy_without_a_server_does_not_start() {
+    for args in [&[][..], &["nonsense"]] {
+        let finished = Run::guest("proxy")
+            .tcp()
+            .args(["--allow-connect", "*:*"])
+            .guest_args(args)
+            .output();
+        assert_eq!((finished.code, &*finished.stdout), (Some(1), ""));
+        for needle in [
+            "no server: name the servers to connect to, as HOST:PORT",
+            "netwasm: proxy: it does not start: the guest exited with code 1",
+        ] {
+            assert!(finished.stderr.contains(needle), "{finished:#?}");
+        }
+    }
+}
+
+#[test]
 fn a_proxy_relays_both_ways_and_half_closes() {
     let upstream = Run::guest("echo").tcp().start();
     let proxy = proxy(&[&upstream.address("tcp").to_string()]);

@@ -123,6 +123,7 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
         .guests
         .start_ticker(&config.limits, shared.net.steps.clone());
     let _ticker = ticker.map_err(Error::Thread)?;
+    shared.try_guest()?;
     // As of each tick, the time that the workers' deadlines go by.
     let (clock, ticks) = watch::channel::<Tick>(0);
     let begun = Instant::now();

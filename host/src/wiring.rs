@@ -57,6 +57,16 @@ impl Run {
         })
     }
 
+    /// Makes an instance and drops it, where connections have some: what it
+    /// cannot do without is told at the start, not to each client.
+    ///
+    /// # Errors
+    /// The guest's start traps, or it exits.
+    pub(crate) fn try_guest(&self) -> Result<(), Error> {
+        let worker = Worker::new(Arc::clone(&self.net));
+        self.guests_of(&worker).try_start()
+    }
+
     /// A worker of this thread, and what it serves.
     pub(crate) fn worker(&self) -> (Rc<Worker>, Services) {
         let worker = Worker::new(Arc::clone(&self.net));

@@ -52,6 +52,18 @@ thread_local! {
 struct Proxy;
 export!(Proxy);
 
+/// What components call when an instance is made. The host makes one before it
+/// listens: so it does not begin to listen where there is no server.
+#[cfg(target_family = "wasm")]
+#[unsafe(no_mangle)]
+extern "C" fn _initialize() {
+    if SERVERS.with(Vec::is_empty) {
+        let wanted = "name the servers to connect to, as HOST:PORT, [IPV6]:PORT or unix:PATH";
+        log(Level::Error, &format!("no server: {wanted}, after --"));
+        std::process::exit(1);
+    }
+}
+
 impl tcp_handler::Guest for Proxy {
     type Connection = Connection;
 }

@@ -33,6 +33,8 @@ use crate::hand_back::HandBack;
 use crate::instance::{Instance, one_line};
 use crate::local::{Driven, Env, Local};
 use crate::room::Room;
+use crate::state::State;
+use crate::wasi;
 
 /// A component that was loaded, before a run has all that it needs.
 #[derive(Debug)]
@@ -163,6 +165,24 @@ impl OfThread {
         Some(Box::pin(
             async move { instance::run(&local, &program).await },
         ))
+    }
+
+    /// Makes an instance that nobody uses, where events drive the component.
+    ///
+    /// # Errors
+    /// Its start traps, or it exits.
+    pub fn try_start(&self) -> Result<(), Error> {
+        let Ok(program) = self.0.program.events() else {
+            return Ok(());
+        };
+        let made = program.instantiate(State::new(&self.0.local));
+        made.map(drop).map_err(|error| Error::Component {
+            name: self.0.local.env.net.guest.clone(),
+            reason: format!(
+                "it does not start: {}",
+                wasi::reason(&error).unwrap_or_else(|| one_line(&error))
+            ),
+        })
     }
 
     /// Those that take connections as streams, where the component does.
