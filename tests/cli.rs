@@ -172,7 +172,7 @@ fn bad_limits_are_usage_errors() {
         ("--max-memory", "lots"),
         ("--max-memory", "0"),
         ("--max-connections", "0"),
-        ("--event-timeout", "0"),
+        ("--event-timeout", "5"),
         ("--event-timeout", "soon"),
         ("--workers", "0"),
         ("--isolation", "splendid"),

@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    self, Http2, Run, Server, Strace, TcpPeer, UdpPeer, echoes, eventually, fill, message, pattern,
-    raise_descriptor_limit, slowly,
+    Client, Http2, Run, Server, Strace, TcpPeer, UdpPeer, echoes, eventually, fill, message,
+    pattern, raise_descriptor_limit, slowly,
 };
 
 /// Connects, has a few bytes echoed, and ends in order.
@@ -207,9 +207,7 @@ fn an_echo_to_a_client_that_never_reads_is_held_at_the_watermark() {
         let before = server.resident();
         if flag == "--tls" {
             let socket = peer.into_inner();
-            let mut peer = harness::Client::of("localhost")
-                .over(socket)
-                .expect("a session");
+            let mut peer = Client::of("localhost").over(socket).expect("a session");
             let socket = peer.get();
             socket
                 .sock
@@ -343,7 +341,7 @@ fn load(echo: &Server, sites: &[(Server, &str)], time: Duration) {
         scope.spawn(|| again(&|| echoes(echo.connect(), &pattern(1 << 20))));
         scope.spawn(|| {
             again(&|| {
-                let mut peer = harness::Client::of("localhost").connect(echo.address("tls"));
+                let mut peer = Client::of("localhost").connect(echo.address("tls"));
                 peer.echoes_by(16 << 10, &pattern(1 << 18));
                 peer.finish();
                 assert_eq!(peer.rest(), b"");
@@ -382,4 +380,45 @@ fn load(echo: &Server, sites: &[(Server, &str)], time: Duration) {
             });
         }
     });
+}
+
+#[test]
+fn with_no_limit_of_time_all_is_served() {
+    let no_limits = [
+        "background",
+        "body",
+        "compile",
+        "dns",
+        "event",
+        "half-close",
+        "handshake",
+        "head",
+        "idle",
+        "keep-alive",
+        "response-body",
+        "response",
+        "shutdown",
+        "write",
+    ];
+    let mut args: Vec<_> = no_limits.map(|name| format!("--{name}-timeout=0")).into();
+    args.push("--tcp-keepalive=0".to_owned());
+    for guest in ["hello", "service-probe"] {
+        let server = Run::guest(guest).http().https().args(&args).start();
+        let mut peer = server.connect_http();
+        let mut http2 = Http2::secure(server.address("https"));
+        for _ in 0..3 {
+            assert_eq!(peer.fetch("/hello").status, 200);
+            assert_eq!(http2.fetch("/hello").status, 200);
+        }
+        drop((peer, http2));
+        server.stop();
+    }
+    let server = Run::guest("echo").tcp().tls().args(&args).start();
+    server.serves_echo();
+    let mut peer = Client::of("localhost").connect(server.address("tls"));
+    peer.send(b"in TLS");
+    assert_eq!(peer.take(6), b"in TLS");
+    peer.finish();
+    assert_eq!(peer.rest(), b"");
+    server.stop();
 }

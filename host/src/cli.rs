@@ -77,8 +77,7 @@ PATTERN  HOST:PORT or unix:PATH. HOST is a name, *.NAME, an IP address, a networ
 NAME     a name, *.NAME, or * for all
 DIR      HOST[::GUEST][:ro|:rw]; without GUEST it has the same path there, without the end :ro
 SIZE     a number of bytes, or one with a unit: 64KiB, 1.5MB, 1GiB
-TIME     a number with a unit: 100ms, 30s, 5m; for --idle-timeout, --half-close-timeout and
-         --tcp-keepalive also none
+TIME     a number with a unit: 100ms, 30s, 5m, 1h, 1d; 0 or none is no limit
 
 Examples:
   netwasm run echo --tcp 8888 --udp 8888

@@ -19,7 +19,7 @@ use crate::policy::Policy;
 
 pub use self::error::ConfigError;
 use self::limits::check_time;
-pub use self::limits::{HttpLimits, Limits};
+pub use self::limits::{HttpLimits, Limits, NEVER};
 pub use crate::listen::{AddressError, ListenAddress, ListenerConfig, ListenerKind};
 
 /// Where DNS servers listen unless said otherwise: RFC 1035, section 4.2.

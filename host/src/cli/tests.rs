@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use netwasm_base::config::{
     AccessLogConfig, AccessLogFormat, CertificateFiles, Directory, HttpLimits, Isolation,
-    ListenerConfig, ListenerKind, TlsFiles,
+    ListenerConfig, ListenerKind, NEVER, TlsFiles,
 };
 use netwasm_base::descriptors;
 
@@ -192,10 +192,66 @@ fn each_flag_reaches_its_place() {
 }
 
 #[test]
-fn an_idle_connection_may_stay_for_ever() {
-    for never in ["none", "0", "0s"] {
-        let (config, _) = run(&format!("a.wasm --tcp 1 --idle-timeout {never}"));
-        assert_eq!(config.limits.idle_timeout, None, "{never}");
+fn zero_is_no_limit_for_every_time() {
+    let flags = [
+        "--background-timeout",
+        "--body-timeout",
+        "--compile-timeout",
+        "--dns-timeout",
+        "--event-timeout",
+        "--half-close-timeout",
+        "--handshake-timeout",
+        "--head-timeout",
+        "--idle-timeout",
+        "--keep-alive-timeout",
+        "--response-body-timeout",
+        "--response-timeout",
+        "--shutdown-timeout",
+        "--tcp-keepalive",
+        "--write-timeout",
+    ];
+    let command = Cli::command();
+    let run = command.find_subcommand("run").expect("run");
+    let takes_time = |arg: &&clap::Arg| arg.get_value_names() == Some(&["TIME".into()]);
+    let mut named: Vec<_> = run.get_arguments().filter(takes_time).collect();
+    named.sort_by_key(|arg| arg.get_long());
+    let named = named.into_iter().filter_map(clap::Arg::get_long);
+    assert_eq!(
+        named.map(|name| format!("--{name}")).collect::<Vec<_>>(),
+        flags
+    );
+    for zero in ["0", "0s", "0ms", "none"] {
+        let line = flags.map(|flag| format!("{flag} {zero}")).join(" ");
+        let (config, _) = self::run(&format!("a.wasm --tcp 1 {line}"));
+        assert_eq!(config.dns.timeout, NEVER, "{zero}");
+        let limits = Limits {
+            max_connections: config.limits.max_connections,
+            max_outgoing: config.limits.max_outgoing,
+            event_timeout: NEVER,
+            idle_timeout: None,
+            half_close_timeout: None,
+            tcp_keepalive: None,
+            background_timeout: NEVER,
+            handshake_timeout: NEVER,
+            write_timeout: NEVER,
+            shutdown_timeout: NEVER,
+            compile_timeout: NEVER,
+            http: HttpLimits {
+                head_timeout: NEVER,
+                body_timeout: NEVER,
+                keep_alive_timeout: NEVER,
+                response_timeout: NEVER,
+                response_body_timeout: NEVER,
+                ..HttpLimits::default()
+            },
+            ..Limits::default()
+        };
+        assert_eq!(config.limits, limits, "{zero}");
+        for flag in flags {
+            let found = error(&format!("run a.wasm --tcp 1 {flag} 5"));
+            let message = "a time has a unit, ms, s, m, h or d: write 5s for seconds";
+            assert!(found.contains(message) && found.contains(flag), "{found}");
+        }
     }
 }
 
@@ -287,11 +343,11 @@ fn mistakes_are_told_with_the_flags_to_change() {
         ),
         (
             "run a.wasm --tcp 1 --write-timeout 2years",
-            "--write-timeout takes at most 365 days",
+            "--write-timeout takes at most 365 days, or 0 for no limit",
         ),
         (
             "run a.wasm --tcp 1 --dns-timeout 2years",
-            "--dns-timeout takes at most 365 days",
+            "--dns-timeout takes at most 365 days, or 0 for no limit",
         ),
         (
             "run a.wasm --tcp 1 --dir a::/ --dir b::/",
@@ -306,12 +362,12 @@ fn mistakes_are_told_with_the_flags_to_change() {
 fn values_that_cannot_be_used_say_what_to_write() {
     for (flag, message) in [
         ("--tcp *:80", "write 0.0.0.0:80 for all IPv4 addresses"),
-        ("--event-timeout 0", "it must not be zero"),
+        ("--event-timeout 30", "write 30s for seconds"),
         (
-            "--event-timeout 30",
-            "write a number with its unit, such as 100ms",
+            "--event-timeout soon",
+            "write a number with a unit, ms, s, m, h or d, such as 100ms",
         ),
-        ("--idle-timeout never", "or none for never"),
+        ("--idle-timeout never", "0 or none is no limit"),
         (
             "--max-memory many",
             "write a number of bytes, or one with its unit",
@@ -335,7 +391,7 @@ fn values_that_cannot_be_used_say_what_to_write() {
         ("--allow-resolve a:80", "without a port: write a"),
         ("--allow-listen *:80", "write 0.0.0.0:80"),
         ("--dns-server dns.example", "is not an IP address"),
-        ("--dns-timeout 5", "write a number with its unit"),
+        ("--dns-timeout five", "write a number with a unit"),
         (
             "--isolation none",
             "[possible values: request, connection, worker]",

@@ -8,7 +8,7 @@ use bytesize::ByteSize;
 use clap::ValueEnum;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-use netwasm_base::config::{AccessLogFormat, Isolation};
+use netwasm_base::config::{AccessLogFormat, Isolation, NEVER};
 
 use crate::logging::LogFormat;
 
@@ -53,7 +53,7 @@ fn one_of<T: Clone + Send + Sync + 'static, const N: usize>(
     })
 }
 
-/// A time, or none: clap takes an `Option` for a flag that may be left out.
+/// A time, or none, which is no limit: clap takes an `Option` for a flag that may be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TimeOrNone(pub(super) Option<Duration>);
 
@@ -61,24 +61,27 @@ pub(super) struct TimeOrNone(pub(super) Option<Duration>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Variable(pub(super) Option<(String, String)>);
 
+/// The value of a time-out flag.
 pub(super) fn time(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err("it must not be zero".into()),
-        Ok(time) => Ok(time),
-        Err(_) => Err("write a number with its unit, such as 100ms, 30s or 5m".into()),
-    }
+    Ok(time_or_none(text)?.0.unwrap_or(NEVER))
 }
 
+/// The same for those whose setting has no time where there is no limit.
 pub(super) fn time_or_none(text: &str) -> Result<TimeOrNone, String> {
-    match text {
-        "none" => Ok(TimeOrNone(None)),
-        _ => match humantime::parse_duration(text) {
-            Ok(Duration::ZERO) => Ok(TimeOrNone(None)),
-            Ok(time) => Ok(TimeOrNone(Some(time))),
-            Err(_) => {
-                Err("write a number with its unit, such as 30s or 5m, or none for never".into())
-            }
-        },
+    if text == "none" {
+        return Ok(TimeOrNone(None));
+    }
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Ok(TimeOrNone(None)),
+        Ok(time) => Ok(TimeOrNone(Some(time))),
+        Err(_) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => Err(
+            format!("a time has a unit, ms, s, m, h or d: write {text}s for seconds"),
+        ),
+        Err(_) => Err(
+            "write a number with a unit, ms, s, m, h or d, such as 100ms or 30s; 0 or none is no \
+             limit"
+                .into(),
+        ),
     }
 }
 

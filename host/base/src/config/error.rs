@@ -48,7 +48,7 @@ pub enum ConfigError {
     #[error("{0} must not be zero")]
     Zero(&'static str),
     /// A time is longer than anybody waits.
-    #[error("{0} takes at most 365 days")]
+    #[error("{0} takes at most 365 days, or 0 for no limit")]
     TooLong(&'static str),
     /// More or less memory than there can be.
     #[error("--max-memory takes 64KiB, a page of WebAssembly, to 4GiB, and this is {0} bytes")]

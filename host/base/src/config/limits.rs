@@ -16,11 +16,16 @@ const MAX_MEMORY: usize = 4 << 30;
 /// and looked at again when more of it comes.
 const MAX_HEAD: usize = 16 << 20;
 
-/// The longest time-out. What is meant to be for ever is `None`, and clocks
-/// overflow if they are asked for centuries.
+/// A time-out that never comes. It is a time like others, so that whoever waits
+/// needs no case for it: longer than a process lives, and short enough for all
+/// clocks.
+pub const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// The longest time-out but for [`NEVER`]: clocks overflow if they are asked for
+/// centuries.
 const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Limits and deadlines. None is zero.
+/// Limits and deadlines. None is zero; a deadline may be [`NEVER`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Accepted connections at once; beyond it the backlog waits.
@@ -73,7 +78,8 @@ pub struct Limits {
     pub http: HttpLimits,
 }
 
-/// Limits and deadlines of HTTP requests. None is zero.
+/// Limits and deadlines of HTTP requests. None is zero; a deadline may be
+/// [`NEVER`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpLimits {
     /// The head of a request, bytes.
@@ -231,7 +237,7 @@ impl Default for Limits {
 pub(super) fn check_time(flag: &'static str, time: Option<Duration>) -> Result<(), ConfigError> {
     match time {
         Some(Duration::ZERO) => Err(ConfigError::Zero(flag)),
-        Some(time) if time > MAX_TIMEOUT => Err(ConfigError::TooLong(flag)),
+        Some(time) if time > MAX_TIMEOUT && time != NEVER => Err(ConfigError::TooLong(flag)),
         _ => Ok(()),
     }
 }
