@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 
-use crate::harness::{Log, Peer, Run, Server, eventually};
+use crate::harness::{Http2, Log, Peer, Run, Server, directory, eventually, text};
 use rustix::process::Signal;
 
 /// A pipe of one page: what a program that does not read leaves to a server.
@@ -138,4 +138,62 @@ fn an_access_log_that_nobody_reads_stops_nothing() {
         TcpStream::connect(address).is_err().then_some(())
     });
     drop(reader);
+}
+
+#[test]
+fn lines_of_before_a_rotation_are_in_the_old_file() {
+    const ROTATIONS: usize = 10;
+    for signal in [Signal::USR1, Signal::HUP] {
+        let scratch = directory();
+        let path = scratch.path().join("access.log");
+        let server = Run::guest("hello")
+            .http()
+            .args(["--workers", "2", "--access-log", text(&path)])
+            .start();
+        let mut one = server.connect_http();
+        let mut two = Http2::connect(server.address("http"));
+        for rotation in 0..ROTATIONS {
+            assert_eq!(one.fetch(&format!("/{rotation}/one")).status, 200);
+            assert_eq!(two.fetch(&format!("/{rotation}/two")).status, 200);
+            // By now the first ones are logged.
+            assert_eq!(one.fetch("/next").status, 200);
+            assert_eq!(two.fetch("/next").status, 200);
+            let old = scratch.path().join(rotation.to_string());
+            std::fs::rename(&path, &old).expect("another name");
+            server.signal(signal);
+            eventually("a new file", || path.exists().then_some(()));
+            let old = std::fs::read_to_string(old).expect("the old log");
+            for protocol in ["one", "two"] {
+                let line = format!("GET /{rotation}/{protocol} ");
+                assert_eq!(old.matches(&line).count(), 1, "{line} in\n{old}");
+            }
+        }
+        server.stop();
+        let all: String = std::fs::read_dir(scratch.path())
+            .expect("the directory")
+            .map(|entry| std::fs::read_to_string(entry.expect("an entry").path()).expect("a log"))
+            .collect();
+        // None is lost, and none is there twice.
+        assert_eq!(all.lines().count(), 4 * ROTATIONS, "{all}");
+    }
+}
+
+#[test]
+fn sigusr1_without_a_log_file_does_nothing() {
+    let logs = [&[][..], &["--access-log", "-"]];
+    for args in logs {
+        let server = Run::guest("hello").http().args(args).start();
+        server.serves_http();
+        server.signal(Signal::USR1);
+        server
+            .log
+            .wait_for(&["SIGUSR1", "no log file", "--access-log"]);
+        server.serves_http();
+        server.stop();
+    }
+    let server = Run::guest("echo").tcp().udp().start();
+    server.signal(Signal::USR1);
+    server.log.wait_for(&["SIGUSR1", "no log file"]);
+    server.serves_echo();
+    server.stop();
 }

@@ -110,18 +110,47 @@ fn what_does_not_end_in_time_is_aborted() {
     server.log.wait_for(&["--shutdown-timeout"]);
 }
 
+/// A server with a connection that stays, and has been told to end.
+fn draining(first: Signal) -> (Server, harness::TcpPeer) {
+    let server = echo(&["--shutdown-timeout", "10m"]);
+    let mut peer = server.connect();
+    peer.send(b"here to stay");
+    assert_eq!(peer.take(12), b"here to stay");
+    server.signal(first);
+    server.log.wait_for(&["drain"]);
+    (server, peer)
+}
+
 #[test]
 fn a_second_signal_forces_the_end() {
     for second in [Signal::TERM, Signal::INT] {
-        let mut server = echo(&["--shutdown-timeout", "10m"]);
-        let mut peer = server.connect();
-        peer.send(b"here to stay");
-        assert_eq!(peer.take(12), b"here to stay");
-        server.signal(Signal::TERM);
-        server.log.wait_for(&["drain"]);
-        server.signal(second);
+        let start = Instant::now();
+        let (mut server, mut peer) = draining(Signal::TERM);
+        eventually("the end", || {
+            let ended = server.has_ended();
+            if !ended {
+                server.signal(second);
+            }
+            ended.then_some(())
+        });
+        assert!(start.elapsed() >= Duration::from_secs(1), "it was too soon");
         assert_eq!(server.wait().code(), Some(1));
         peer.cut();
+    }
+}
+
+/// timeout(1) sends a signal to its command, and then to their group.
+#[test]
+fn a_signal_that_comes_again_within_a_second_is_no_second_one() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let (mut server, mut peer) = draining(signal);
+        server.signal(signal);
+        server.log.wait_for(&["not a second one"]);
+        peer.send(b"still here");
+        assert_eq!(peer.take(10), b"still here");
+        peer.finish();
+        assert_eq!(peer.rest(), b"");
+        assert_eq!(server.wait().code(), Some(0));
     }
 }
 

@@ -64,6 +64,7 @@
 //! | [`cli`] | the command line | what it means |
 //! | [`logging`] | where the log goes, and how much of it | what is logged |
 //! | `wiring` | what is spoken on each listener, and who answers: the one place that names a transport, a protocol and a guest together | |
+//! | `signals` | which signal asks for what | what is done then |
 //! | [`server`] | a run from beginning to end | TLS or WIT details |
 //! | [`bench`] | what micro-benchmarks need of the inside | |
 
@@ -72,4 +73,5 @@ pub mod bench;
 pub mod cli;
 pub mod logging;
 pub mod server;
+mod signals;
 mod wiring;

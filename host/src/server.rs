@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use netwasm_base::config::Config;
@@ -19,6 +18,7 @@ use netwasm_net::thread::{self, Tick};
 use netwasm_net::worker::{self, Assignment, Ended, Phase};
 
 use crate::logging;
+use crate::signals::{Asked, Signals};
 use crate::wiring::Run;
 
 /// How many tasks a worker polls before it looks for new events of its sockets.
@@ -64,14 +64,23 @@ fn reload(shared: &Run, config: &Config) {
     }
 }
 
+/// Opens the access log anew, as after a rotation.
+fn reopen(shared: &Run) {
+    match &shared.http.access_log {
+        Some(log) if log.reopen() => tracing::info!("SIGUSR1: opening the access log anew"),
+        _ => tracing::info!("SIGUSR1: there is no log file to open anew (--access-log FILE)"),
+    }
+}
+
 /// Names what the machine did not give.
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::System { what, source }
 }
 
 /// Runs until a signal ends it, or the command that it runs. SIGTERM and SIGINT
-/// drain, a second one aborts what is left; SIGHUP reads certificates and
-/// `--client-ca` anew and opens the access log anew.
+/// drain, a second one, at least a second later, aborts what is left; SIGHUP
+/// reads certificates and `--client-ca` anew and opens the access log anew,
+/// SIGUSR1 does the latter alone.
 ///
 /// # Errors
 /// What keeps it from starting.
@@ -82,14 +91,9 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
         .enable_all()
         .build()
         .map_err(system("a runtime"))?;
-    let (mut terminate, mut interrupt, mut hangup) = {
+    let mut signals = {
         let _entered = main.enter();
-        let catch = |kind| signal(kind).map_err(system("catching signals"));
-        (
-            catch(SignalKind::terminate())?,
-            catch(SignalKind::interrupt())?,
-            catch(SignalKind::hangup())?,
-        )
+        Signals::catch().map_err(system("catching signals"))?
     };
     let started = Instant::now();
     let shared = Run::new(config)?;
@@ -171,10 +175,10 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
     main.block_on(async {
         let mut next_signal = async || {
             loop {
-                tokio::select! {
-                    _ = terminate.recv() => return "SIGTERM",
-                    _ = interrupt.recv() => return "SIGINT",
-                    _ = hangup.recv() => reload(&shared, config),
+                match signals.next().await {
+                    Asked::End(name) => return name,
+                    Asked::Reload => reload(&shared, config),
+                    Asked::Reopen => reopen(&shared),
                 }
             }
         };

@@ -1,9 +1,11 @@
 //! The access log: a line for each request, once its response has been sent.
 //!
 //! Workers gather lines and put them into a [`Spool`], so that a slow or full
-//! disk holds up nobody.
+//! disk holds up nobody. Before the file is opened anew, what all of them have
+//! gathered is put there: it belongs to the old one.
 
 use std::io::{self, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
@@ -27,6 +29,10 @@ const LAST: Duration = Duration::from_secs(2);
 pub struct AccessLog {
     format: AccessLogFormat,
     spool: Spool,
+    /// False for standard output.
+    is_file: bool,
+    /// Of each worker.
+    gathered: Mutex<Vec<Arc<Gathered>>>,
 }
 
 impl AccessLog {
@@ -35,9 +41,10 @@ impl AccessLog {
     /// # Errors
     /// It cannot be written, or the system gives no thread.
     pub fn open(config: &AccessLogConfig) -> Result<Self, Error> {
-        let output = match config.path.as_os_str() == "-" {
-            true => Output::Stdout(io::stdout()),
-            false => Output::file(&config.path).map_err(|source| Error::Write {
+        let is_file = config.path.as_os_str() != "-";
+        let output = match is_file {
+            false => Output::Stdout(io::stdout()),
+            true => Output::file(&config.path).map_err(|source| Error::Write {
                 path: config.path.clone(),
                 source,
             })?,
@@ -46,20 +53,31 @@ impl AccessLog {
         Ok(Self {
             format: config.format,
             spool: spool.map_err(Error::Thread)?,
+            is_file,
+            gathered: Mutex::default(),
         })
     }
 
     /// Has the file opened anew by its name, so that it can be renamed and a
-    /// new one be begun.
-    pub fn reopen(&self) {
-        self.spool.reopen();
+    /// new one be begun: for requests whose lines are not written by now.
+    /// Returns false where the log is no file.
+    pub fn reopen(&self) -> bool {
+        if self.is_file {
+            for gathered in &*locked(&self.gathered) {
+                gathered.flush(&self.spool);
+            }
+            self.spool.reopen();
+        }
+        self.is_file
     }
 
     /// A worker's own.
     pub(super) fn lines(&self) -> Lines {
+        let gathered = Arc::<Gathered>::default();
+        locked(&self.gathered).push(Arc::clone(&gathered));
         Lines {
             format: self.format,
-            gathered: Vec::new(),
+            gathered,
             spool: self.spool.clone(),
         }
     }
@@ -73,31 +91,52 @@ impl AccessLog {
     }
 }
 
-/// Lines that a worker has gathered.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whole lines. Nobody but their worker wants them, except to open the file
+/// anew: the lock is free.
+#[derive(Debug, Default)]
+struct Gathered(Mutex<Vec<u8>>);
+
+impl Gathered {
+    /// Hands on what was gathered. The lock is held until it is, so that no
+    /// later line comes before it.
+    fn flush(&self, spool: &Spool) {
+        let mut lines = locked(&self.0);
+        if !lines.is_empty() {
+            spool.put(std::mem::take(&mut lines));
+        }
+    }
+}
+
+/// The log as a worker sees it.
 #[derive(Debug)]
 pub(crate) struct Lines {
     format: AccessLogFormat,
-    gathered: Vec<u8>,
+    gathered: Arc<Gathered>,
     spool: Spool,
 }
 
 impl Lines {
     /// Adds a line.
     pub(super) fn add(&mut self, entry: &Entry, sent: u64) {
+        let mut gathered = locked(&self.gathered.0);
         match self.format {
-            AccessLogFormat::Combined => entry.write_combined(sent, &mut self.gathered),
-            AccessLogFormat::Json => entry.write_json(sent, &mut self.gathered),
+            AccessLogFormat::Combined => entry.write_combined(sent, &mut gathered),
+            AccessLogFormat::Json => entry.write_json(sent, &mut gathered),
         }
-        if self.gathered.len() > GATHER {
+        let is_much = gathered.len() > GATHER;
+        drop(gathered);
+        if is_much {
             self.flush();
         }
     }
 
     /// Hands on what was gathered.
     pub(super) fn flush(&mut self) {
-        if !self.gathered.is_empty() {
-            self.spool.put(std::mem::take(&mut self.gathered));
-        }
+        self.gathered.flush(&self.spool);
     }
 }
 
