@@ -771,7 +771,9 @@ fn a_guest_cannot_break_the_framing_of_a_response() {
 
 #[test]
 fn a_body_beyond_the_write_buffer_is_refused_and_one_that_fills_it_is_not() {
-    let server = probe().args(["--max-write-buffer", "1MiB"]).start();
+    // An unoptimised host takes a while for so much.
+    let limits = ["--max-write-buffer", "1MiB", "--event-timeout", "10s"];
+    let server = probe().args(limits).start();
     // With something queued before it, for a client that takes nothing yet.
     let mut peer = TcpPeer::connect_narrow(server.address("http"));
     let small = message("GET", "/big?n=60000", &[]);

@@ -38,6 +38,8 @@ fn the_kernel_sends_large_files_over_tcp_and_unix_sockets() {
     same(&local.get("/some.bin", &[]).body, &bytes);
     let part = local.get("/some.bin", &[("Range", "bytes=1000-900999")]);
     same(&part.body, &bytes[1000..901_000]);
+    // By then all calls of the connection have returned.
+    assert_eq!(local.get("/missing", &[]).status, 404);
     let trace = strace.detach();
     assert_eq!(sent_by_sendfile(&trace), 6_900_000, "{trace:#?}");
     // Nothing of it was read to memory.

@@ -385,6 +385,8 @@ fn chat(options: &[&str]) -> Server {
     Run::guest("chat")
         .tcp()
         .args(["--isolation", "worker", "--workers", "1"])
+        // An unoptimised host is slow beside other tests.
+        .args(["--event-timeout", "10s"])
         .args(options)
         .start()
 }

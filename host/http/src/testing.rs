@@ -1,7 +1,7 @@
 //! What the tests of both drivers need: a handler that does what a test says,
 //! and clients.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
@@ -44,6 +44,7 @@ struct Inner {
     asked: RefCell<Vec<String>>,
     calls: RefCell<VecDeque<Call>>,
     abandoned: Cell<usize>,
+    env: OnceCell<Arc<Env>>,
 }
 
 impl Script {
@@ -63,6 +64,7 @@ impl Script {
             asked: RefCell::default(),
             calls: RefCell::default(),
             abandoned: Cell::default(),
+            env: OnceCell::new(),
         }))
     }
 
@@ -96,13 +98,15 @@ impl Script {
 
     /// Has it answer on a new connection, and returns the other end.
     pub(crate) fn connect(&self, worker: &Rc<Worker>) -> UnixStream {
-        let roots = Roots::open(&[]).expect("no directories");
-        let env = Env {
-            access_log: None,
-            roots: Arc::new(roots),
-            flow_limit: FlowLimit::new(worker.env().limits.http.max_unread),
-        };
-        let local = Local::new(Arc::new(env), Rc::new(self.clone()));
+        let env = self.0.env.get_or_init(|| {
+            let roots = Roots::open(&[]).expect("no directories");
+            Arc::new(Env {
+                access_log: None,
+                roots: Arc::new(roots),
+                flow_limit: FlowLimit::new(worker.env().limits.http.max_unread),
+            })
+        });
+        let local = Local::new(Arc::clone(env), Rc::new(self.clone()));
         let (transport, there) = connection(worker);
         Service::new(local).accept(worker, transport);
         peer(there)
