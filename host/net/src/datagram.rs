@@ -6,13 +6,14 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, Socket};
 use tokio::io::Interest;
 
 use netwasm_base::address::Address;
 use netwasm_base::error::ConnectionError;
 
 use crate::io::Watched;
+use crate::listener::datagram_socket;
 use crate::thread::Thread;
 
 /// A datagram socket, connected to a peer or not.
@@ -142,7 +143,7 @@ impl DatagramSocket {
 }
 
 fn create(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
+    let socket = datagram_socket(Domain::for_address(address))?;
     socket.set_nonblocking(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;

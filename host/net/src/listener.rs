@@ -212,7 +212,7 @@ fn bind_sockets(
 fn socket(address: SocketAddr, kind: ListenerKind, shared: bool) -> io::Result<Socket> {
     let domain = Domain::for_address(address);
     let socket = match kind {
-        ListenerKind::Udp => Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?,
+        ListenerKind::Udp => datagram_socket(domain)?,
         _ => {
             let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
             // The port is free again at once after a restart.
@@ -227,6 +227,17 @@ fn socket(address: SocketAddr, kind: ListenerKind, shared: bool) -> io::Result<S
     }
     socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Creates a datagram socket. Datagrams wait in its buffer while guests run, and
+/// a burst beyond it is lost.
+pub(crate) fn datagram_socket(domain: Domain) -> io::Result<Socket> {
+    /// Bytes. Linux grants at most `net.core.rmem_max`, by default twice what a
+    /// socket has otherwise (socket(7)).
+    const BUFFER: usize = 4 << 20;
+    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_recv_buffer_size(BUFFER)?;
     Ok(socket)
 }
 
@@ -338,5 +349,23 @@ impl StreamListener {
     pub(crate) fn into_parts(self) -> io::Result<(Acceptor, ListenerKind, Share)> {
         let socket = Watched::new(self.socket, Interest::READABLE)?;
         Ok((Acceptor::new(Rc::new(socket)), self.kind, self.share))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn datagram_sockets_have_the_largest_buffer_that_the_system_grants() {
+        let plain = Socket::new(Domain::IPV4, Type::DGRAM, None).expect("a socket");
+        let socket = datagram_socket(Domain::IPV4).expect("a socket");
+        let size = |socket: &Socket| socket.recv_buffer_size().expect("its size");
+        assert!(size(&socket) >= size(&plain));
+        let most = std::fs::read_to_string("/proc/sys/net/core/rmem_max");
+        if let Some(most) = most.ok().and_then(|it| it.trim().parse::<usize>().ok()) {
+            // The kernel doubles what is asked for.
+            assert_eq!(size(&socket), 2 * most.min(4 << 20));
+        }
     }
 }
