@@ -1,4 +1,4 @@
-//! One HTTP/1.1 connection: requests in, responses out, in their order.
+//! One HTTP connection: requests in, responses out, in their order.
 //!
 //! Like the task of a byte stream (`netwasm_net::connection`), the connection's
 //! task is a hand-written future that reads into the worker's scratch buffer.
@@ -338,7 +338,7 @@ impl Driver {
         }
         self.write_out(&mut out);
         if self.exchange.last {
-            // What follows gets no response.
+            // Later requests get no response.
             return input.len();
         }
         used
@@ -399,7 +399,7 @@ impl Driver {
                 counters.connections_lost.add();
                 tracing::info!(peer = %transport.peer(), %reason, "connection lost");
                 if sending || transport.queued() > 0 {
-                    // What was cut short must not look whole.
+                    // An incomplete response must not look whole.
                     transport.reset_on_close();
                 }
             }

@@ -70,7 +70,7 @@ impl Driver {
     pub(super) fn refuse_plain(&mut self, input: &[u8]) {
         let local = Rc::clone(&self.local);
         let mut request = local.take_request();
-        // What can be parsed is for the access log.
+        // The access log gets the fields that can be parsed.
         let _ = request.head.parse(input, &HeadLimits::from(self.limits()));
         let mut out = local.out();
         self.refuse(request, NOT_TLS, &mut out);

@@ -178,7 +178,7 @@ impl Driver {
             Some(answering) => {
                 self.exchange.reading = Reading::Answer(answering);
                 self.arm();
-                // What found no room is flushed, now or later.
+                // Queued output is flushed, now or later.
                 match wrote && self.transport.queued() > 0 {
                     true => Poll::Ready(()),
                     false => Poll::Pending,

@@ -50,7 +50,7 @@ struct IncomingState {
     watcher: Option<Waker>,
 }
 
-/// How a body has ended.
+/// End of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum IncomingEnd {
     Whole,

@@ -39,7 +39,7 @@ pub(super) const CONTINUATION: u8 = 9;
 pub(super) const END_STREAM: u8 = 1;
 pub(super) const END_HEADERS: u8 = 4;
 
-/// Counter of empty frames. See the module.
+/// Counter of frames that carry nothing. See the module.
 #[derive(Debug)]
 pub(super) struct Meter {
     /// Bytes of the preface or of a frame's payload that are yet to arrive.

@@ -261,8 +261,8 @@ impl Connection {
         let words = self.gate.meter.borrow().last_words();
         match (&mut self.stage, words) {
             (Setup::Open(connection), Some(words)) if connection.has_streams() => {
-                // A client that has closed its socket altogether answers the
-                // GOAWAY with a TCP reset.
+                // The GOAWAY is also a probe: a client that has closed its
+                // socket altogether answers it with a TCP reset.
                 connection.graceful_shutdown();
                 if self.leaving == Leaving::No {
                     self.leaving = Leaving::Told(self.link.thread().now());

@@ -1,7 +1,7 @@
 //! Head of a request in HTTP/2 (RFC 9113, section 8.3). `h2` has already
 //! refused malformed ones: connection-specific fields, wrong or repeated
 //! pseudo-fields, a Content-Length that differs from the body, or two that
-//! differ. Targets that `h2` does not take, the screen has hidden from it.
+//! differ. The screen has hidden from it the targets that it would not take.
 
 use std::sync::Arc;
 use std::time::Instant;

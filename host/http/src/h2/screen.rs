@@ -189,7 +189,7 @@ impl Screen {
     /// that if it changes.
     fn look(&mut self, input: &[u8]) -> (usize, Option<Vec<u8>>) {
         let mut out: Option<Vec<u8>> = None;
-        // How much of `input` is copied to `out`, and how much is inspected.
+        // Bytes of `input` that are copied to `out`, and that are inspected.
         let (mut copied, mut at) = (0, 0);
         while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
             if self.passing > 0 {

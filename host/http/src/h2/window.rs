@@ -60,7 +60,7 @@ impl Window {
         let limit = &self.env.flow_limit;
         let count = usize::try_from(received - self.received.replace(received));
         let wanted = self.bodies.get().saturating_mul(WINDOW).min(limit.each());
-        // What was received used up part of the grant, and `h2` renewed it up
+        // Received bytes used up part of the grant, and `h2` renewed it up
         // to the window.
         let promised = self.taken.get().saturating_sub(count.unwrap_or(usize::MAX));
         let promised = promised.max(self.more.get());

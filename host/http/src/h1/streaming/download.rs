@@ -48,7 +48,7 @@ impl Download {
 /// guest that is still writing must not fail for what it has sent.
 const LEFT_OPEN: Duration = Duration::from_secs(1);
 
-/// What is still to send.
+/// Content that is still to send.
 enum Content {
     Nothing,
     Frames(BoxContent),
@@ -77,7 +77,7 @@ impl std::fmt::Debug for Download {
     }
 }
 
-/// How the client finds the end of a body.
+/// Framing: the way in which the client finds the end of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framed {
     /// By its length in bytes.

@@ -68,7 +68,7 @@ impl Driver {
         if let Some(upload) = answering.upload {
             upload.stop(End::Lost(ConnectionError::Aborted));
         }
-        // What was sent arrives. Length or chunks show that it is incomplete.
+        // The sent part arrives. Length or chunks show that it is incomplete.
         self.exchange.last = true;
         if closed {
             self.transport.reset_on_close();
@@ -210,7 +210,7 @@ impl Driver {
         limit.is_some_and(|limit| thread.passed(since, limit))
     }
 
-    /// Probes whether a half-closed client is still there, where HTTP/1.1 has
+    /// Probes whether a half-closed client is still there, if HTTP/1.1 has
     /// bytes that change nothing. A client that has closed its socket answers
     /// any byte by a reset. A client that waits for the rest of its response
     /// skips them. Returns true if a probe was sent.

@@ -1,7 +1,7 @@
 //! Decoder of HPACK (RFC 7541), as far as needed to find the target of a
 //! request and to detect pseudo-fields.
 //!
-//! Of a field that enters the dynamic table, the decoder keeps only its size,
+//! For a field that enters the dynamic table, the decoder keeps only its size,
 //! whether it is a pseudo-field, and a target that is not plain.
 
 use std::collections::VecDeque;
