@@ -1,8 +1,8 @@
-//! The access log: a line for each request, once its response has been sent.
+//! Access log: a line for each request, once its response has been sent.
 //!
 //! Workers gather lines and put them into a [`Spool`], so that a slow or full
-//! disk holds up nobody. Before the file is opened anew, what all of them have
-//! gathered is put there: it belongs to the old one.
+//! disk blocks nobody. Before the file is reopened, the lines gathered so far
+//! are put there, because they belong to the old file.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,31 +17,31 @@ use netwasm_base::config::{AccessLogConfig, AccessLogFormat};
 use netwasm_base::error::Error;
 use netwasm_base::spool::{Output, Spool};
 
-/// How much a worker gathers before it hands it on, bytes.
+/// Bytes that a worker gathers before it hands them on.
 const GATHER: usize = 32 << 10;
 
-/// How much may wait to be written, bytes.
+/// Maximum of bytes that wait to be written.
 const WAITING: usize = 8 << 20;
 
-/// How long the end of a run waits for the last lines.
+/// Time that the end of a run waits for the last lines.
 const LAST: Duration = Duration::from_secs(2);
 
-/// The log of a run.
+/// The access log of a run.
 #[derive(Debug)]
 pub struct AccessLog {
     format: AccessLogFormat,
     spool: Spool,
     /// False for standard output.
     is_file: bool,
-    /// Of each worker.
+    /// Gathered lines of each worker.
     gathered: Mutex<Vec<Arc<Gathered>>>,
 }
 
 impl AccessLog {
-    /// Opens the file, to add to it.
+    /// Opens the log for appending.
     ///
     /// # Errors
-    /// It cannot be written, or the system gives no thread.
+    /// Fails if the file cannot be written, or the system provides no thread.
     pub fn open(config: &AccessLogConfig) -> Result<Self, Error> {
         let is_file = config.path.as_os_str() != "-";
         let output = match is_file {
@@ -60,9 +60,9 @@ impl AccessLog {
         })
     }
 
-    /// Has the file opened anew by its name, so that it can be renamed and a
-    /// new one be begun: for requests whose lines are not written by now.
-    /// Returns false where the log is no file.
+    /// Reopens the file by its name, so that it can be rotated. Requests whose
+    /// lines are not yet gathered go to the new file. Returns false if the log
+    /// is not a file.
     pub fn reopen(&self) -> bool {
         if self.is_file {
             for gathered in &*locked(&self.gathered) {
@@ -73,7 +73,7 @@ impl AccessLog {
         self.is_file
     }
 
-    /// A worker's own.
+    /// Returns the log for a worker.
     pub(super) fn lines(&self) -> Lines {
         let gathered = Arc::<Gathered>::default();
         locked(&self.gathered).push(Arc::clone(&gathered));
@@ -84,8 +84,8 @@ impl AccessLog {
         }
     }
 
-    /// Waits for the last lines, at the end of a run. Whoever reads the log and
-    /// does not go on is not waited for.
+    /// Waits for the last lines at the end of a run, but not for a stalled
+    /// reader.
     pub fn finish(&self) {
         if !self.spool.finish(LAST) {
             tracing::warn!("the access log takes no more lines: the last ones are lost");
@@ -97,14 +97,14 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whole lines. Nobody but their worker wants them, except to open the file
-/// anew: the lock is free.
+/// Whole lines. Only their worker uses them, except when the file is reopened,
+/// so the lock is usually free.
 #[derive(Debug, Default)]
 struct Gathered(Mutex<Vec<u8>>);
 
 impl Gathered {
-    /// Hands on what was gathered. The lock is held until it is, so that no
-    /// later line comes before it.
+    /// Hands on the gathered lines. Holds the lock meanwhile, so that no later
+    /// line overtakes them.
     fn flush(&self, spool: &Spool) {
         let mut lines = locked(&self.0);
         if !lines.is_empty() {
@@ -113,7 +113,7 @@ impl Gathered {
     }
 }
 
-/// The log as a worker sees it.
+/// A worker's end of the log.
 #[derive(Debug)]
 pub(crate) struct Lines {
     format: AccessLogFormat,
@@ -136,25 +136,25 @@ impl Lines {
         }
     }
 
-    /// Hands on what was gathered.
+    /// Hands on the gathered lines.
     pub(super) fn flush(&mut self) {
         self.gathered.flush(&self.spool);
     }
 }
 
-/// What is said of a request.
+/// Log entry of a request.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) peer: Address,
-    /// The first line of the request, as it was sent.
+    /// The request line, as sent.
     pub(super) line: Vec<u8>,
     pub(super) host: Option<String>,
     pub(super) referer: Option<Vec<u8>>,
     pub(super) user_agent: Option<Vec<u8>>,
     pub(super) status: u16,
-    /// The length of the body that the response has, bytes.
+    /// Length of the response's body in bytes.
     pub(super) length: u64,
-    /// When it had arrived.
+    /// Time of the request's arrival.
     pub(super) time: SystemTime,
     pub(super) begun: Instant,
 }
@@ -173,9 +173,9 @@ struct JsonLine<'a> {
 }
 
 impl Entry {
-    /// `PEER - - [TIME] "REQUEST" STATUS BYTES "REFERER" "USER-AGENT"`.
+    /// Writes `PEER - - [TIME] "REQUEST" STATUS BYTES "REFERER" "USER-AGENT"`.
     fn write_combined(&self, sent: u64, out: &mut Vec<u8>) {
-        // As nginx has it: no port, and none of a name that the client chose.
+        // As nginx does: no port, and no Unix path, which the client chose.
         // Writing to memory cannot fail.
         let _ = match &self.peer {
             Address::Ip(address) => write!(out, "{}", address.ip()),
@@ -221,8 +221,8 @@ impl Entry {
     }
 }
 
-/// Escapes the control characters too that JSON lets be as they are: a terminal
-/// would obey them.
+/// Formatter that also escapes control characters that JSON permits, because a
+/// terminal would obey them.
 struct Printable;
 
 impl Formatter for Printable {
@@ -242,8 +242,8 @@ impl Formatter for Printable {
     }
 }
 
-/// As nginx does it: quotes, backslashes, and what is not printable ASCII as
-/// `\xHH`, so that a client can forge neither a line nor a field.
+/// Escapes quotes, backslashes and non-printable or non-ASCII bytes as `\xHH`,
+/// as nginx does, so that a client can forge neither a line nor a field.
 fn escape(bytes: &[u8], out: &mut Vec<u8>) {
     for &byte in bytes {
         match byte {

@@ -1,13 +1,13 @@
-//! What a client asks of a file, by the fields of its request.
+//! Fields of a request that decide how a file is served.
 
 use netwasm_exchange::request::Request;
 
-/// What of a request decides how a file is served. Names are in lower case.
+/// Fields of a request, by names in lower case.
 pub(crate) trait Asked {
-    /// The first value of a header.
+    /// Returns the first value of a header.
     fn first(&self, name: &str) -> Option<&[u8]>;
 
-    /// All values of a header, one for each line.
+    /// Returns all values of a header, one for each line.
     fn all(&self, name: &str) -> Vec<&[u8]>;
 }
 

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-/// A coding that files are kept in beside the plain ones.
+/// A coding of precompressed siblings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coding {
     Brotli,
@@ -11,10 +11,11 @@ pub(crate) enum Coding {
 }
 
 impl Coding {
-    /// The host's preference where the client has none: what is smallest.
+    /// All codings in the host's order of preference: the smallest result
+    /// first.
     const ALL: [Self; 3] = [Self::Brotli, Self::Zstandard, Self::Gzip];
 
-    /// Its name in `Content-Encoding`.
+    /// Returns the name in `Content-Encoding`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Brotli => "br",
@@ -23,7 +24,7 @@ impl Coding {
         }
     }
 
-    /// What a file's name has at its end.
+    /// Returns the suffix of a file's name.
     pub(crate) fn suffix(self) -> &'static str {
         match self {
             Self::Brotli => ".br",
@@ -39,9 +40,9 @@ impl Coding {
     }
 }
 
-/// The codings that the lines of `Accept-Encoding` allow (RFC 9110, section
-/// 12.5.3), the most welcome first. None of them where the client would rather
-/// have the file as it is.
+/// Returns the codings that the lines of `Accept-Encoding` allow, the most
+/// welcome first (RFC 9110, section 12.5.3). None of them if the client prefers
+/// the plain file.
 pub(crate) fn accepted(lines: &[&[u8]]) -> impl Iterator<Item = Coding> + use<> {
     let mut named = [None; 3];
     let mut any = 0;
@@ -65,7 +66,7 @@ pub(crate) fn accepted(lines: &[&[u8]]) -> impl Iterator<Item = Coding> + use<> 
         let weight = named.get(index).copied().flatten().unwrap_or(any);
         (Coding::ALL.get(index).copied(), weight)
     });
-    // Stable, so that the host's preference stands among equals.
+    // The sort is stable, so the host's preference decides among equals.
     weighed.sort_by_key(|(_, weight)| Reverse(*weight));
     weighed
         .into_iter()
@@ -73,8 +74,8 @@ pub(crate) fn accepted(lines: &[&[u8]]) -> impl Iterator<Item = Coding> + use<> 
         .filter_map(|(coding, _)| coding)
 }
 
-/// A coding's name and its weight in thousandths, none where that cannot be
-/// understood.
+/// Parses a coding's name and its weight in thousandths; 0 if the weight is
+/// malformed.
 fn member(text: &[u8]) -> (&[u8], u16) {
     let mut parts = text.splitn(2, |byte| *byte == b';');
     let name = parts.next().unwrap_or_default().trim_ascii();
@@ -86,7 +87,7 @@ fn member(text: &[u8]) -> (&[u8], u16) {
     (name, weight.unwrap_or(0))
 }
 
-/// A `qvalue` (RFC 9110, section 12.4.2).
+/// Parses a `qvalue` (RFC 9110, section 12.4.2).
 fn thousandths(text: &[u8]) -> Option<u16> {
     let (whole, fraction) = match text {
         [whole @ (b'0' | b'1')] => (whole, &[][..]),
@@ -106,7 +107,7 @@ fn thousandths(text: &[u8]) -> Option<u16> {
 mod tests {
     use super::*;
 
-    /// What is accepted, by the names of the codings.
+    /// Returns the names of the accepted codings.
     fn names(lines: &[&str]) -> Vec<&'static str> {
         let lines: Vec<_> = lines.iter().map(|line| line.as_bytes()).collect();
         accepted(&lines).map(Coding::name).collect()

@@ -10,7 +10,7 @@ use crate::asked::Asked;
 use crate::date::{read, seconds};
 use crate::version::{self, SETTLED, Version};
 
-/// The last second that a date in a header can name.
+/// The last second that a date in a header can name, since 1970.
 const LAST_SECOND: u64 = 253_402_300_799;
 
 /// An entity tag (RFC 9110, section 8.8.3).
@@ -22,13 +22,13 @@ pub(crate) struct EntityTag<'a> {
 }
 
 impl<'a> EntityTag<'a> {
-    /// A header's value that is one tag.
+    /// Parses a header's value that is one tag.
     pub(crate) fn parse(text: &'a [u8]) -> Option<Self> {
         let (tag, rest) = Self::parse_front(text.trim_ascii())?;
         rest.is_empty().then_some(tag)
     }
 
-    /// The tag that a text begins with, and what follows it.
+    /// Parses the tag at the start of a text. Returns it and the rest.
     fn parse_front(text: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let (weak, rest) = match text {
             [b'W', b'/', rest @ ..] => (true, rest),
@@ -37,7 +37,7 @@ impl<'a> EntityTag<'a> {
         let inside = rest.strip_prefix(b"\"")?;
         let length = inside.iter().position(|byte| *byte == b'"')?;
         let (opaque, rest) = rest.split_at_checked(length + 2)?;
-        // RFC 9110 allows what is visible, and bytes above ASCII.
+        // RFC 9110 allows visible characters and bytes above ASCII.
         let allowed = |byte: &u8| *byte > b' ' && *byte != 0x7f;
         opaque
             .iter()
@@ -51,16 +51,16 @@ impl<'a> EntityTag<'a> {
     }
 }
 
-/// How entity tags are compared (RFC 9110, section 8.8.3.2).
+/// Comparison of entity tags (RFC 9110, section 8.8.3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Comparison {
     /// A weak tag equals none.
     Strong,
-    /// Weakness does not matter.
+    /// Weakness is ignored.
     Weak,
 }
 
-/// A date, in seconds since 1970, and whether it tells versions of a file
+/// A date in seconds since 1970. If `strong`, it tells versions of a file
 /// apart.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Modified {
@@ -69,9 +69,9 @@ pub(crate) struct Modified {
 }
 
 impl Modified {
-    /// When a file was changed: never later than now (RFC 9110, section
-    /// 8.8.2.1). `None` where that is not known: caches would keep a file of
-    /// 1970 for years (RFC 9111, section 4.2.2).
+    /// Returns the time of a file's last change, never later than now (RFC
+    /// 9110, section 8.8.2.1). `None` if it is unknown: caches would keep a
+    /// file of 1970 for years (RFC 9111, section 4.2.2).
     pub(crate) fn of(metadata: Metadata, now: SystemTime) -> Option<Self> {
         let Version::Modified(time) = Version::of(metadata) else {
             return None;
@@ -84,7 +84,7 @@ impl Modified {
         })
     }
 
-    /// What a `Last-Modified` header says.
+    /// Parses a `Last-Modified` header.
     pub(crate) fn parse(text: &[u8], now: SystemTime) -> Option<Self> {
         let date = read(text, now)?;
         Some(Self {
@@ -98,7 +98,7 @@ impl Modified {
     }
 }
 
-/// What the response says by which a client can recognise the file.
+/// Validators in the response, by which a client recognises the file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Validators<'a> {
     pub(crate) tag: Option<EntityTag<'a>>,
@@ -106,10 +106,10 @@ pub(crate) struct Validators<'a> {
     pub(crate) now: SystemTime,
 }
 
-/// What comes of the conditions.
+/// Result of the conditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// The request is to be answered.
+    /// The request is answered.
     Proceed,
     /// 304.
     NotModified,
@@ -119,7 +119,7 @@ pub(crate) enum Verdict {
 
 impl Validators<'_> {
     /// Evaluates the conditions of a GET or HEAD in the order of RFC 9110,
-    /// section 13.2.2. `If-Range` is not among them: [`Self::allow_range`].
+    /// section 13.2.2. [`Self::allow_range`] checks `If-Range`.
     pub(crate) fn evaluate(&self, asked: &impl Asked) -> Verdict {
         if let Some(matches) = self.listed(asked, "if-match", Comparison::Strong) {
             if !matches {
@@ -138,7 +138,7 @@ impl Validators<'_> {
         Verdict::Proceed
     }
 
-    /// Whether `If-Range` lets a `Range` be answered (section 13.1.5).
+    /// True if `If-Range` allows a `Range` (section 13.1.5).
     pub(crate) fn allow_range(&self, asked: &impl Asked) -> bool {
         if asked.first("if-range").is_none() {
             return true;
@@ -158,7 +158,7 @@ impl Validators<'_> {
         }
     }
 
-    /// Whether the tag is in a list of tags; `None` where there is no list.
+    /// True if the tag is in a list of tags; `None` if there is no list.
     fn listed(&self, asked: &impl Asked, name: &str, comparison: Comparison) -> Option<bool> {
         asked.first(name)?;
         let lines = asked.all(name);
@@ -171,8 +171,8 @@ impl Validators<'_> {
         Some(lines.iter().any(is_listed))
     }
 
-    /// Whether the file was changed after a date; `None` where there is no
-    /// date, more than one, or one that cannot be read.
+    /// True if the file was changed after a date; `None` if there is no date,
+    /// more than one, or an invalid one.
     fn is_newer_than(&self, asked: &impl Asked, name: &str) -> Option<bool> {
         asked.first(name)?;
         let lines = asked.all(name);
@@ -183,7 +183,7 @@ impl Validators<'_> {
     }
 }
 
-/// The tags of a list. What is none is passed over to the next comma.
+/// Returns the tags of a list. Skips malformed ones up to the next comma.
 fn tags(mut text: &[u8]) -> impl Iterator<Item = EntityTag<'_>> {
     std::iter::from_fn(move || {
         loop {
@@ -227,7 +227,7 @@ mod tests {
         }
     }
 
-    /// What comes of the headers for a file with a tag.
+    /// Evaluates headers for a file with a tag.
     fn evaluated(tag: &str, lines: &[(&str, &str)]) -> Verdict {
         validators(tag).evaluate(&HeadLines(lines))
     }

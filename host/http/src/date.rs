@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use httpdate::HttpDate;
 
-/// A year of the calendar in the long run, seconds.
+/// Average calendar year in seconds.
 const YEAR: u64 = 31_556_952;
 
 const DAYS: [&str; 7] = [
@@ -17,7 +17,7 @@ const DAYS: [&str; 7] = [
     "Sunday",
 ];
 
-/// A date in any of the three forms, in seconds since 1970.
+/// Parses a date in any of the three forms. Returns seconds since 1970.
 pub(crate) fn read(text: &[u8], now: SystemTime) -> Option<u64> {
     let text = std::str::from_utf8(text).ok()?;
     match text.split_once(", ") {
@@ -26,14 +26,14 @@ pub(crate) fn read(text: &[u8], now: SystemTime) -> Option<u64> {
     }
 }
 
-/// All but the form of RFC 850.
+/// Parses the two forms other than that of RFC 850.
 fn read_full(text: &str) -> Option<u64> {
     let date: HttpDate = text.parse().ok()?;
     Some(seconds(date.into()))
 }
 
-/// The form of RFC 850, behind its day. Of a year it has two digits: they stand
-/// for the latest year that is not more than 50 years ahead.
+/// Parses the form of RFC 850, without its day. Its two-digit year is the
+/// latest that is not more than 50 years ahead.
 fn read_short(day: &str, text: &str, now: u64) -> Option<u64> {
     let (date, rest) = text.split_once('-')?;
     let (month, rest) = rest.split_once('-')?;

@@ -1,6 +1,6 @@
-//! What HTTP/1.1 and HTTP/2 do alike around one request: asking the handler,
-//! checking what it answers, and counting and logging what goes wrong. They
-//! differ in how they write what is decided here.
+//! Decisions about one request that HTTP/1.1 and HTTP/2 share: calling the
+//! handler, checking its answer, and counting and logging failures. The
+//! protocols differ in how they write what is decided here.
 
 use std::rc::Rc;
 
@@ -17,55 +17,55 @@ use netwasm_net::transport::Transport;
 use crate::local::Local;
 use crate::response::Checked;
 
-/// The body of a request is larger than `--max-body`.
+/// The body of a request exceeds `--max-body`.
 pub(crate) const TOO_LARGE: Refusal = Refusal {
     status: 413,
     reason: "the body is too large",
 };
 
-/// The body of a request did not go on within `--body-timeout`.
+/// The body of a request did not continue within `--body-timeout`.
 pub(crate) const SLOW_BODY: Refusal = Refusal {
     status: 408,
     reason: "the body took too long",
 };
 
-/// What follows the head of a request breaks a rule of HTTP/2: its length is
-/// another than was told, or its trailers are none.
+/// An HTTP/2 request is malformed after its head: its length differs from the
+/// told one, or its trailers are invalid.
 pub(crate) const MALFORMED: Refusal = Refusal {
     status: 400,
     reason: "malformed body or trailers",
 };
 
-/// TLS is spoken where plain HTTP is expected.
+/// A client speaks TLS to a port for plain HTTP.
 pub(crate) const NOT_PLAIN: Refusal = Refusal {
     status: 400,
     reason: "TLS was spoken to a port for plain HTTP",
 };
 
-/// Plain HTTP is spoken where TLS is expected; in the words of nginx, which
+/// A client speaks plain HTTP to a port for TLS. The words are nginx's, which
 /// people search for.
 pub(crate) const NOT_TLS: Refusal = Refusal {
     status: 400,
     reason: "The plain HTTP request was sent to HTTPS port",
 };
 
-/// What the access log says of a request that its client did not wait for, as
-/// nginx does.
+/// Status in the access log if the client did not wait for the response, as
+/// nginx has it.
 pub(super) const CLIENT_LEFT: u16 = 499;
 
-/// What a connection keeps of who answers its requests. Dropped, it is given up.
+/// Handler of a connection. Dropping it cancels its requests.
 #[derive(Debug, Default)]
 pub(super) struct Own(Option<Box<dyn Handler>>);
 
 impl Own {
-    /// Made for the first request.
+    /// Returns the handler, made for the first request.
     fn handler(&mut self, local: &Local) -> &mut dyn Handler {
         let make = || local.handlers.connection();
         &mut **self.0.get_or_insert_with(make)
     }
 
-    /// Has the handler answer a request that came whole, or answers in its place
-    /// where there is none (503) or it fails (500).
+    /// Calls the handler with a request that arrived whole. If there is no
+    /// handler (503) or it fails (500), the host answers instead.
     pub(super) fn handle(
         &mut self,
         local: &Local,
@@ -86,7 +86,7 @@ impl Own {
         (request, answer)
     }
 
-    /// Gives it a request whose body is yet to come.
+    /// Gives the handler a request whose body is yet to arrive.
     pub(super) fn begin(
         &mut self,
         local: &Local,
@@ -105,7 +105,7 @@ impl Own {
         (reply, self.handler(local).begin(call))
     }
 
-    /// The connection is at its end.
+    /// Drops the handler at the end of the connection.
     pub(super) fn close(&mut self) {
         self.0 = None;
     }
@@ -114,8 +114,8 @@ impl Own {
 /// Checks an answer to a request.
 ///
 /// # Errors
-/// What is answered in its place: it must not be sent, which was counted and
-/// logged, or its file could not be opened.
+/// Fails with the answer to send instead: the guest's must not be sent, which
+/// was counted and logged, or its file could not be opened.
 pub(super) fn check<'a>(
     answer: &'a Answer,
     request: &Request,
@@ -136,8 +136,8 @@ pub(super) fn check<'a>(
     })
 }
 
-/// Counts and logs a request that is no proper one, or too much, and says how it
-/// is answered.
+/// Counts and logs a malformed request, or one over a limit. Returns the
+/// answer.
 pub(super) fn refused(transport: &Transport, refusal: Refusal) -> Answer {
     let Refusal { status, reason } = refusal;
     transport.thread().env.counters.requests_refused.add();
@@ -145,8 +145,7 @@ pub(super) fn refused(transport: &Transport, refusal: Refusal) -> Answer {
     Answer::status(status, reason)
 }
 
-/// Counts and logs that a handler that awaits has no response, and says how the
-/// request is answered.
+/// Counts and logs that an async guest made no response. Returns the answer.
 pub(super) fn missing(env: &Env, path: &str, reason: &NoResponse) -> Answer {
     if let NoResponse::Failed(what) = reason {
         env.counters.responses_refused.add();
@@ -155,13 +154,13 @@ pub(super) fn missing(env: &Env, path: &str, reason: &NoResponse) -> Answer {
     Answer::status(reason.status(), "")
 }
 
-/// Logs that a handler has no response within `--response-timeout`.
+/// Logs that a guest made no response within `--response-timeout`.
 pub(super) fn late(env: &Env, path: &str) {
     tracing::error!(guest = %env.guest, path,
         "the guest has no response in time (--response-timeout)");
 }
 
-/// Counts and logs why a response that has begun is not whole.
+/// Counts and logs why a response that has begun is incomplete.
 pub(super) fn broken(env: &Env, path: &str, why: &str) {
     env.counters.responses_refused.add();
     tracing::error!(guest = %env.guest, path, "the guest's response {why}");
@@ -172,7 +171,7 @@ pub(super) fn left(transport: &Transport) {
     tracing::info!(peer = %transport.peer(), "the client left within a request");
 }
 
-/// Counts and logs that a file cannot be read any more.
+/// Counts and logs that a file can no longer be read.
 pub(super) fn file_failed(env: &Env, path: &str, error: &std::io::Error) {
     env.counters.files_failed.add();
     tracing::warn!(path, "the file cannot be read: {error}");
@@ -181,7 +180,7 @@ pub(super) fn file_failed(env: &Env, path: &str, error: &std::io::Error) {
 /// Appends a part of a file.
 ///
 /// # Errors
-/// It cannot be read, or is shorter by now.
+/// Fails if the file cannot be read or has become shorter.
 pub(super) fn read(
     file: &File,
     offset: u64,
@@ -189,7 +188,7 @@ pub(super) fn read(
     out: &mut Vec<u8>,
 ) -> std::io::Result<()> {
     let begin = out.len();
-    // It is little.
+    // Parts read here are small.
     out.resize(begin + usize::try_from(length).unwrap_or_default(), 0);
     file.read_exact_at(out.get_mut(begin..).unwrap_or_default(), offset)
 }

@@ -1,8 +1,8 @@
-//! A file as the body of a response (RFC 9110): what a file server does.
+//! File as the body of a response (RFC 9110), as a file server sends it.
 //!
-//! Of a file, its name and its metadata, and of the request's headers, this
-//! makes a status, headers and the parts of the file to send. It reads no
-//! byte of the file.
+//! From a file's name and metadata, and the request's headers, this module
+//! derives the status, headers and parts of the file to send. It reads no byte
+//! of the file.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
@@ -19,20 +19,21 @@ use crate::media::Media;
 use crate::range::{Range, Selected};
 use crate::version::FileTag;
 
-/// What a file is to be the answer to.
+/// Kind of response that a file is sent in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// GET, for which the guest has status 200.
+    /// To GET, with status 200 from the guest.
     Get,
-    /// HEAD, likewise. It knows no ranges (RFC 9110, section 14.2).
+    /// To HEAD, with status 200 from the guest. HEAD has no ranges (RFC 9110,
+    /// section 14.2).
     Head,
     /// Anything else, such as the page of a 404: the whole file with this
-    /// status, and nothing by which a client could ask for it again.
+    /// status, and without validators by which a client could ask for it again.
     Whole(u16),
 }
 
 impl Purpose {
-    /// For a request, and the status that the guest answers with.
+    /// Returns the purpose for a request and the guest's status.
     pub(crate) fn of(request: &Request, status: u16) -> Self {
         match (status, request.head.method()) {
             (200, "GET") => Self::Get,
@@ -42,29 +43,28 @@ impl Purpose {
     }
 }
 
-/// A response of which only the headers of the guest and of the connection
-/// are missing.
+/// A response that lacks only the headers of the guest and of the connection.
 #[derive(Debug)]
 pub(crate) struct FileResponse {
     pub(crate) status: u16,
-    /// Bytes, for `Content-Length`. A 304 has none, and no such header.
+    /// Content-Length in bytes. A 304 has none, and no such header.
     pub(crate) length: u64,
-    /// What to send after the head: nothing to HEAD.
+    /// Parts to send after the head; none to HEAD.
     pub(crate) parts: Parts,
-    /// Headers of the guest that do not go with this status, in lower case:
-    /// it meant them for the whole file.
+    /// Headers of the guest that do not suit this status, in lower case: they
+    /// were meant for the whole file.
     pub(crate) omitted: &'static [&'static str],
 }
 
-/// The body, in order.
+/// The parts of a body, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Parts {
     first: Option<Part>,
-    /// Mostly empty, which takes no memory.
+    /// Usually empty, which takes no memory.
     rest: Vec<Part>,
 }
 
-/// A piece of a body. None is empty.
+/// A part of a body, never empty.
 #[derive(Debug)]
 pub(crate) enum Part {
     Bytes(Vec<u8>),
@@ -75,14 +75,14 @@ pub(crate) enum Part {
     },
 }
 
-/// Serves a file. `given` has the headers that the guest has set: the first
-/// value by the name in lower case. Complete lines of the others are appended
+/// Serves a file. `given` returns the first value of a header that the guest
+/// has set, by its name in lower case. Lines of the other headers are appended
 /// to `headers`.
 ///
-/// A precompressed sibling is sent whatever its age: tools that keep the time
-/// of the file and tools that do not both exist, and whoever changes a file
-/// has to compress it again. nginx has it so, too. Where a sibling cannot be
-/// opened, for whatever reason, the file itself is sent.
+/// A precompressed sibling is sent whatever its age. Some tools keep the file's
+/// time and some do not, and whoever changes a file must compress it again.
+/// nginx does so, too. If a sibling cannot be opened, for whatever reason, the
+/// file itself is sent.
 pub(crate) fn respond<'g>(
     file: Rc<File>,
     roots: &Roots,
@@ -98,8 +98,8 @@ pub(crate) fn respond<'g>(
         return whole(file, status, false);
     }
 
-    // A sibling is another representation: it needs a tag of its own, and the
-    // guest's would be on both.
+    // A sibling is another representation and needs its own tag. The guest's
+    // tag would be on both.
     let negotiates =
         media.compresses() && given("content-encoding").is_none() && given("etag").is_none();
     let (file, coding) = if negotiates {
@@ -135,7 +135,7 @@ pub(crate) fn respond<'g>(
     if given("last-modified").is_none()
         && let Some(modified) = validators.modified
     {
-        // Writing to memory does not fail.
+        // Writing to memory cannot fail.
         let _ = write!(headers, "Last-Modified: {}\r\n", modified.date());
     }
     if verdict == Verdict::NotModified {
@@ -189,7 +189,8 @@ pub(crate) fn respond<'g>(
     }
 }
 
-/// A 304 is about what the client has (RFC 9110, section 15.4.5).
+/// Headers that a 304 omits, as it is about the client's copy (RFC 9110,
+/// section 15.4.5).
 const NOT_MODIFIED_OMITS: &[&str] = &[
     "content-type",
     "content-length",
@@ -198,7 +199,8 @@ const NOT_MODIFIED_OMITS: &[&str] = &[
     "content-range",
 ];
 
-/// 412 and 416 have no content, and must not be kept in the file's place.
+/// Headers that 412 and 416 omit, as these have no content and must not be
+/// cached in the file's place.
 const ERROR_OMITS: &[&str] = &[
     "content-type",
     "content-length",
@@ -212,7 +214,7 @@ const ERROR_OMITS: &[&str] = &[
 
 const PART_OMITS: &[&str] = &["content-length", "content-range"];
 
-/// The type is that of the parts, which say it themselves.
+/// Headers that a multipart response omits. Its parts state their own type.
 const MULTIPART_OMITS: &[&str] = &["content-type", "content-length", "content-range"];
 
 impl FileResponse {
@@ -269,7 +271,7 @@ fn whole(file: Rc<File>, status: u16, is_head: bool) -> FileResponse {
     }
 }
 
-/// The file to send in a file's place, with its coding; else the file.
+/// Returns the accepted sibling of a file with its coding, or else the file.
 fn negotiate(file: Rc<File>, roots: &Roots, asked: &impl Asked) -> (Rc<File>, Option<Coding>) {
     if asked.first("accept-encoding").is_none() {
         return (file, None);
@@ -282,19 +284,19 @@ fn negotiate(file: Rc<File>, roots: &Roots, asked: &impl Asked) -> (Rc<File>, Op
     (file, None)
 }
 
-/// What of a file of `size` bytes a GET asks for.
+/// Returns the part of a file of `size` bytes that a GET asks for.
 fn select(validators: &Validators<'_>, asked: &impl Asked, size: u64) -> Selected {
     if asked.first("range").is_none() || !validators.allow_range(asked) {
         return Selected::Whole;
     }
-    // It is no list that may stand in several lines.
+    // Range is not a list, so it must not stand in several lines.
     match asked.all("range").as_slice() {
         [value] => Selected::of(value.trim_ascii(), size),
         _ => Selected::Whole,
     }
 }
 
-/// Several ranges, each with its own head (RFC 9110, section 14.6).
+/// Returns several ranges, each with its own head (RFC 9110, section 14.6).
 fn multipart(
     file: &Rc<File>,
     media: Media,
@@ -337,7 +339,7 @@ fn multipart(
 }
 
 impl Part {
-    /// Bytes.
+    /// Returns the length in bytes.
     fn length(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
@@ -346,8 +348,8 @@ impl Part {
     }
 }
 
-/// 128 bits that nobody can foresee, and so put into a file: the standard
-/// library keys its hashes with the system's randomness.
+/// Returns 128 random bits, which nobody can predict and put into a file: the
+/// standard library keys its hashes with the system's randomness.
 fn boundary() -> String {
     let random = RandomState::new();
     format!("{:016x}{:016x}", random.hash_one(0), random.hash_one(1))
@@ -366,7 +368,7 @@ fn push(bytes: &mut Vec<u8>, pieces: &[&[u8]]) {
     }
 }
 
-/// Whether a value of `Vary` says already what the host would add.
+/// True if a value of `Vary` already says what the host would add.
 fn names_accept_encoding(value: &[u8]) -> bool {
     value.split(|byte| *byte == b',').any(|name| {
         let name = name.trim_ascii();

@@ -1,12 +1,12 @@
-//! The limit of a run on what clients send ahead of the guests: `--max-unread`.
+//! Limit of a run on what clients send ahead of the guests: `--max-unread`.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Part of it that one connection may take.
+/// Divisor of the limit for one connection's maximum.
 const SHARE: usize = 8;
 
-/// Bytes that the clients of a run may send before guests take them, besides the
-/// least window of each connection.
+/// Bytes that the clients of a run may send before guests take them, besides
+/// the smallest window of each connection.
 #[derive(Debug)]
 pub struct FlowLimit {
     left: AtomicUsize,
@@ -14,7 +14,7 @@ pub struct FlowLimit {
 }
 
 impl FlowLimit {
-    /// A limit in bytes.
+    /// Returns a limit in bytes.
     #[must_use]
     pub fn new(most: usize) -> Self {
         Self {
@@ -23,18 +23,18 @@ impl FlowLimit {
         }
     }
 
-    /// Most bytes that one connection may take.
+    /// Returns the maximum that one connection may take, in bytes.
     pub(crate) fn each(&self) -> usize {
         self.each
     }
 
-    /// Bytes that nobody has taken.
+    /// Returns the bytes that are left.
     #[cfg(test)]
     pub(crate) fn left(&self) -> usize {
         self.left.load(Ordering::Relaxed)
     }
 
-    /// Takes up to so many bytes, and returns how many.
+    /// Takes up to `wanted` bytes. Returns how many.
     pub(crate) fn take(&self, wanted: usize) -> usize {
         let less = |left: usize| Some(left.saturating_sub(wanted));
         let before = self

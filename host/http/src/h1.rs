@@ -1,9 +1,10 @@
 //! One HTTP connection: requests in, responses out, in their order.
 //!
-//! Like that of a byte stream (`netwasm_net::connection`), its task is a hand-written
-//! future that reads into the worker's scratch buffer. What has come whole is
-//! answered at once from there; a connection keeps only what is incomplete.
-//! Responses to requests that came together go out together.
+//! Like the task of a byte stream (`netwasm_net::connection`), the connection's
+//! task is a hand-written future that reads into the worker's scratch buffer.
+//! Requests that have arrived whole are answered from there at once. A
+//! connection keeps only incomplete input. Responses to requests that arrived
+//! together are sent together.
 
 mod logged;
 mod reading;
@@ -31,15 +32,15 @@ use crate::h2;
 use crate::local::{Local, clear};
 use crate::upload::Remaining;
 
-/// A body of up to so many bytes is copied behind its head, a larger one is
-/// sent from where it is.
+/// Maximum size of a body that is copied behind its head, in bytes. A larger
+/// one is sent from where it is.
 const JOIN: usize = 16 << 10;
 
-/// A file of up to so many bytes is read and sent with the head: for so little,
-/// sendfile(2) costs more than the copy.
+/// Maximum size of a file that is read and sent with the head, in bytes. For so
+/// little, sendfile(2) costs more than the copy.
 const SMALL_FILE: u64 = 8 << 10;
 
-/// Drives one connection to its end.
+/// Driver of one connection, to its end.
 #[derive(Debug)]
 pub(crate) struct Driver {
     transport: Rc<Transport>,
@@ -53,56 +54,57 @@ enum Stage {
     /// The TLS handshake.
     Handshake,
     Open,
-    /// The same in HTTP/2.
+    /// An open connection that speaks HTTP/2.
     Http2(Box<h2::Connection>),
     Lingering(Linger),
     Over,
 }
 
-/// Why nothing more is done in HTTP/1.1.
+/// Why the connection leaves HTTP/1.1.
 enum Left {
     Over(Lost),
-    /// What has come is HTTP/2.
+    /// The input is HTTP/2.
     Http2,
 }
 
-/// Where the exchange of requests and responses is.
+/// State of the exchange of requests and responses.
 #[derive(Debug)]
 struct Conversation {
-    /// Who answers.
+    /// The handler of the connection.
     own: Own,
     reading: Reading,
-    /// What arrived and was not used yet.
+    /// Input that is not used yet.
     kept: Vec<u8>,
-    /// Whether that waits for responses to be sent or for others to have their
-    /// turn, rather than for more of it.
+    /// True if `kept` waits until responses are sent or other tasks had their
+    /// turn, rather than for more input.
     held: bool,
-    /// Whether something of what was written is yet to be sent.
+    /// True if some of what was written is not sent yet.
     sending: bool,
-    /// Whether the peer has ended its stream.
+    /// True if the peer has ended its stream.
     ended: bool,
-    /// Whether the response that was written last is the last one.
+    /// True if the last response has been written.
     last: bool,
     secure: bool,
-    /// Whether the first request has yet to come whole.
+    /// True if the first request has not arrived whole yet.
     fresh: bool,
-    /// What was written to the transport so far, bytes.
+    /// Bytes written to the transport so far.
     written: u64,
-    /// Requests whose responses are being sent, for the access log, with what
-    /// was written up to the end of each.
+    /// Log entries of requests whose responses are being sent, with `written`
+    /// at the end of each.
     unlogged: VecDeque<(Entry, u64)>,
-    /// Guests that are to be told when their response was sent, in the same way.
+    /// Guests that wait for their response to be sent, with `written` at its
+    /// end.
     untold: VecDeque<(streaming::Told, u64)>,
 }
 
 #[derive(Debug)]
 enum Reading {
-    /// A head; `Some` as soon as a byte of it has come.
+    /// A head; `Some` once its first byte has arrived.
     Head(Option<Box<Request>>),
     Body(Box<Collecting>),
-    /// What comes is for the instance that is at the request.
+    /// Input belongs to the instance that is handling the request.
     Answer(Box<streaming::Answering>),
-    /// What has come begins as HTTP/2 does.
+    /// The input begins as HTTP/2 does.
     Http2,
 }
 
@@ -114,7 +116,7 @@ struct Collecting {
 }
 
 impl Driver {
-    /// A connection that was just accepted.
+    /// Returns the driver of a new connection.
     pub(crate) fn accepted(local: Rc<Local>, transport: Rc<Transport>) -> Self {
         let secure = transport.begin_handshake();
         transport.take_plain_text();
@@ -151,7 +153,7 @@ impl Driver {
         Stage::Open
     }
 
-    /// Goes on in HTTP/2, with what has come of it.
+    /// Continues in HTTP/2; `kept` is what has arrived of it.
     fn begin_http2(&self, kept: Vec<u8>) -> Stage {
         Stage::Http2(Box::new(h2::Connection::new(
             &self.local,
@@ -169,7 +171,7 @@ impl Driver {
         &self.thread().env.limits.http
     }
 
-    /// How much may be queued for the peer before its next request waits.
+    /// True if so much is queued for the peer that its next request waits.
     fn is_full(&self) -> bool {
         self.transport.queued() > self.thread().env.limits.write_high as u64
     }
@@ -245,16 +247,15 @@ impl Driver {
         }
     }
 
-    /// The client has taken all of the responses, and is the next to do
-    /// something. What it could not do meanwhile, as nothing was received, does
-    /// not count against it.
+    /// Starts the client's time to act, since it has taken all responses. While
+    /// they were sent, nothing was received, so that time does not count.
     fn begin_waiting(&self) {
         let limits = self.limits();
         let time = match &self.exchange.reading {
             Reading::Head(None) => limits.keep_alive_timeout,
             Reading::Head(Some(_)) => limits.head_timeout,
             Reading::Body(_) => limits.body_timeout,
-            // Their deadlines are of their own.
+            // These have deadlines of their own.
             Reading::Answer(_) | Reading::Http2 => return,
         };
         self.transport.set_alarm(Some(time));
@@ -269,8 +270,8 @@ impl Driver {
         self.transport.idle.set(idle);
         let mut bytes = 0;
         match ready!(received) {
-            // A request tells its length, so nothing can be cut off that would
-            // not be missed (RFC 9112, section 9.8).
+            // A request tells its length, so a missing close_notify cannot hide
+            // that it was cut (RFC 9112, section 9.8).
             Err(ConnectionError::TlsTruncated) => self.client_ended(),
             Err(reason) => self.transport.fail(reason),
             Ok(received) if received.is_end() => self.client_ended(),
@@ -307,13 +308,13 @@ impl Driver {
         }
     }
 
-    /// Whether the connection waits for a request of which nothing has come.
+    /// True if nothing of the next request has arrived.
     fn is_idle(&self) -> bool {
         matches!(self.exchange.reading, Reading::Head(None)) && self.exchange.kept.is_empty()
     }
 
-    /// Answers all requests that are whole, and returns how many bytes were
-    /// used. The rest waits for more, or for responses to be sent.
+    /// Answers all requests that are whole, and returns the bytes used. The
+    /// rest waits for more input, or until responses are sent.
     fn consume(&mut self, input: &[u8]) -> usize {
         let local = Rc::clone(&self.local);
         let mut out = local.out();
@@ -337,13 +338,13 @@ impl Driver {
         }
         self.write_out(&mut out);
         if self.exchange.last {
-            // What follows has no answer.
+            // Later requests get no response.
             return input.len();
         }
         used
     }
 
-    /// Sends what was put together, or queues it.
+    /// Sends or queues the output.
     fn write_out(&mut self, out: &mut Vec<u8>) {
         if out.is_empty() {
             return;
@@ -354,13 +355,14 @@ impl Driver {
         self.exchange.sending = self.transport.queued() > 0;
     }
 
-    /// The client took too long for what it had begun, or began nothing.
+    /// Handles the alarm: the client took too long over what it had begun, or
+    /// began nothing.
     fn time_out(&mut self) {
         let local = Rc::clone(&self.local);
         let mut out = local.out();
         match std::mem::replace(&mut self.exchange.reading, Reading::Head(None)) {
-            // It still takes the last response, which has its own time-out; its
-            // time for the next request begins after that.
+            // The client still takes the last response, which has its own
+            // time-out. The time for its next request begins after that.
             Reading::Head(None) if self.exchange.sending || self.exchange.held => {}
             Reading::Head(None) => self.exchange.last = true,
             Reading::Head(Some(request)) => self.refuse(request, SLOW_HEAD, &mut out),
@@ -371,7 +373,7 @@ impl Driver {
         self.write_out(&mut out);
     }
 
-    /// The connection is at its end.
+    /// Ends the connection. Returns the next stage.
     fn lose(&mut self, lost: &Lost) -> Stage {
         let sending = match &self.exchange.reading {
             Reading::Answer(answering) => answering.is_sending(),
@@ -388,7 +390,7 @@ impl Driver {
                 tracing::debug!(peer = %transport.peer(), "connection closed");
                 let receives = transport.core.borrow().flow.receiving_open();
                 transport.say_close_notify();
-                // One that was idle has nothing to lose by a reset.
+                // A reset does no harm to a connection that was idle.
                 if !transport.is_reclaimed() && (receives || transport.queued() > 0) {
                     return Stage::Lingering(Linger::begin(transport));
                 }
@@ -397,7 +399,7 @@ impl Driver {
                 counters.connections_lost.add();
                 tracing::info!(peer = %transport.peer(), %reason, "connection lost");
                 if sending || transport.queued() > 0 {
-                    // What was cut short must not look whole.
+                    // An incomplete response must not look whole.
                     transport.reset_on_close();
                 }
             }

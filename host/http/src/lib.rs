@@ -1,5 +1,5 @@
-//! HTTP/1.1 (RFC 9110, RFC 9112) and HTTP/2 (RFC 9113) for handlers that answer
-//! requests, and the client for requests that guests send.
+//! HTTP/1.1 (RFC 9110, RFC 9112) and HTTP/2 (RFC 9113) for handlers of requests,
+//! and the client for requests that guests send.
 //!
 //! ```text
 //!   bytes --> head, chunked --> h1 --\                     /--> h1 --> bytes
@@ -11,33 +11,33 @@
 //!   a guest's own request --> client (hyper) --> connect, TLS --> peer
 //! ```
 //!
-//! The host parses, the handler decides: it sees one request after another, and
-//! nothing of how they were framed. No task, channel or allocation is made for
-//! a request that has come whole.
+//! The host parses, the handler decides. A handler sees one request after
+//! another, without their framing. A request that has arrived whole costs no
+//! task, channel or allocation.
 //!
-//! A handler that awaits gets its request before the body has come, and reads
-//! that itself (`upload`, `h2`); what it answers is sent as it makes it, or by
-//! the kernel where that is a file.
+//! An async guest gets its request before the body has arrived, and reads the
+//! body itself (`upload`, `h2`). Its response is sent as it is made. If the
+//! response's body is a file, the kernel sends it.
 //!
 //! # Modules
 //!
-//! A module imports only those above it; `h1` and `h2` do not know each other
-//! but for the first bytes of a connection.
+//! A module imports only those above it. `h1` and `h2` share only the first
+//! bytes of a connection.
 //!
-//! | module | lives there |
+//! | module | contents |
 //! | --- | --- |
-//! | `asked`, `media`, `coding`, `range` | what a client asks of a file, its type, its compressed forms, and parts of it |
-//! | `date`, `version`, `conditional` | dates in headers, what tells versions of a file apart, and whether the client has this one |
-//! | `file_body` | a file as the answer to a request |
+//! | `asked`, `media`, `coding`, `range` | request fields, media types, codings, ranges |
+//! | `date`, `version`, `conditional` | dates, versions of files, conditional requests |
+//! | `file_body` | a file as the body of a response |
 //! | [`access_log`] | a line for each request |
-//! | [`flow_limit`] | what clients send ahead of the guests, in all |
-//! | [`local`] | what the HTTP connections of a run and of a thread share |
-//! | `response` | what a response must not say, and the bytes of a head |
-//! | `exchange` | what HTTP/1.1 and HTTP/2 do alike around one request |
-//! | `upload` | the body of a request in HTTP/1.1 as a handler reads it |
-//! | `h2` | HTTP/2 by the `h2` crate: streams instead of a connection; floods |
+//! | [`flow_limit`] | limit of a run on what clients send ahead of the guests |
+//! | [`local`] | state shared by the HTTP connections of a run and of a thread |
+//! | `response` | check of a response, and the bytes of its head |
+//! | `exchange` | decisions about a request that HTTP/1.1 and HTTP/2 share |
+//! | `upload` | body of an HTTP/1.1 request, read by an async guest |
+//! | `h2` | HTTP/2 by the `h2` crate: streams, flow control, floods |
 //! | `h1` | HTTP/1.1: requests in, responses out, in their order |
-//! | [`client`] | HTTP requests that guests send: their connections, bodies, time-outs |
+//! | [`client`] | requests that guests send: connections, bodies, time-outs |
 
 pub mod access_log;
 mod asked;
@@ -67,12 +67,12 @@ use netwasm_net::worker::Worker;
 
 use crate::local::Local;
 
-/// Speaks HTTP on a listener.
+/// HTTP service of a listener.
 #[derive(Debug)]
 pub struct Service(Rc<Local>);
 
 impl Service {
-    /// For the connections of a thread.
+    /// Returns the service for the connections of a thread.
     pub fn new(local: Rc<Local>) -> Self {
         Self(local)
     }

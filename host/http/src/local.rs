@@ -1,5 +1,5 @@
-//! What the HTTP connections of one worker share, so that none of them needs
-//! buffers of its own while it is idle.
+//! State shared by the HTTP connections of a worker, so that no idle one needs
+//! buffers of its own.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -14,38 +14,38 @@ use netwasm_net::files::Roots;
 use crate::access_log::{AccessLog, Lines};
 use crate::flow_limit::FlowLimit;
 
-/// What the buffer for responses may keep, bytes.
+/// Maximum capacity that the response buffer keeps, in bytes.
 const KEEP: usize = 256 << 10;
 
-/// A date as headers have it: `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110,
-/// section 5.6.7).
+/// A date in a header: `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section
+/// 5.6.7).
 pub(crate) type Date = [u8; 29];
 
-/// What the HTTP connections of a run share.
+/// State shared by the HTTP connections of a run.
 #[derive(Debug)]
 pub struct Env {
-    /// Where a line for each request goes.
+    /// The access log, if there is one.
     pub access_log: Option<AccessLog>,
-    /// For files that another one stands beside, such as a compressed form.
+    /// Roots for opening siblings of files, such as compressed forms.
     pub roots: Arc<Roots>,
-    /// What clients of HTTP/2 may send before it is taken.
+    /// Limit of what HTTP/2 clients send ahead.
     pub flow_limit: FlowLimit,
 }
 
-/// See the module.
+/// State shared by the HTTP connections of a thread.
 pub struct Local {
     pub(super) env: Arc<Env>,
-    /// Who answers.
+    /// The handlers of requests.
     pub(super) handlers: Rc<dyn Handlers>,
-    /// For responses that are put together; empty between polls.
+    /// Buffer for responses, empty between polls.
     out: RefCell<Vec<u8>>,
-    /// For the headers of a file; empty between polls.
+    /// Buffer for the headers of a file, empty between polls.
     fields: RefCell<Vec<u8>>,
-    /// For the next request.
+    /// A request for reuse.
     spare: Cell<Option<Box<Request>>>,
     now: Cell<SystemTime>,
     date: Cell<Date>,
-    /// The access log, where there is one.
+    /// The access log, if there is one.
     lines: Option<RefCell<Lines>>,
 }
 
@@ -56,7 +56,7 @@ impl fmt::Debug for Local {
 }
 
 impl Local {
-    /// For a thread.
+    /// Returns the state of a thread.
     pub fn new(env: Arc<Env>, handlers: Rc<dyn Handlers>) -> Rc<Self> {
         let now = wall_clock();
         Rc::new(Self {
@@ -71,7 +71,7 @@ impl Local {
         })
     }
 
-    /// What happens a few times a second.
+    /// Updates the time and flushes the log. Called a few times a second.
     pub(crate) fn tick(&self) {
         let now = wall_clock();
         self.now.set(now);
@@ -79,19 +79,19 @@ impl Local {
         self.flush_log();
     }
 
-    /// Hands on what was logged.
+    /// Hands on the gathered lines of the log.
     fn flush_log(&self) {
         if let Some(lines) = &self.lines {
             lines.borrow_mut().flush();
         }
     }
 
-    /// The time, as of the last tick.
+    /// Returns the time of the last tick.
     pub(super) fn now(&self) -> SystemTime {
         self.now.get()
     }
 
-    /// The same as a header has it.
+    /// Returns the time of the last tick as a header's value.
     pub(super) fn date(&self) -> Date {
         self.date.get()
     }
@@ -108,26 +108,26 @@ impl Local {
         self.fields.borrow_mut()
     }
 
-    /// A request to fill in.
+    /// Returns a request to fill in.
     pub(super) fn take_request(&self) -> Box<Request> {
         self.spare.take().unwrap_or_default()
     }
 
-    /// Takes a request back that was answered.
+    /// Takes back an answered request for reuse.
     pub(super) fn put_request(&self, mut request: Box<Request>) {
         request.reset();
         self.spare.set(Some(request));
     }
 }
 
-/// Empties the buffer, and keeps of it what is worth keeping.
+/// Empties the buffer. Keeps capacity up to [`KEEP`].
 pub(super) fn clear(out: &mut Vec<u8>) {
     out.clear();
     out.shrink_to(KEEP);
 }
 
-/// The wall clock, which may be set to anything; what is not between 1970 and
-/// 9999 has no form in a header or a log.
+/// Returns the wall clock, which may be set to anything. It is clamped to the
+/// years 1970 to 9999, because other times have no form in a header or a log.
 fn wall_clock() -> SystemTime {
     with_form(SystemTime::now())
 }
@@ -160,7 +160,7 @@ mod tests {
         ] {
             let time = with_form(time);
             assert_eq!(date(time), expected.as_bytes());
-            // The access log's form.
+            // The form in the access log.
             let logged = humantime::format_rfc3339_millis(time).to_string();
             assert!(logged.ends_with('Z'), "{logged}");
         }

@@ -1,12 +1,12 @@
-//! What kind of file a name stands for.
+//! Media types of files, by their names.
 
 /// A media type (RFC 9110, section 8.3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Media(&'static str);
 
 impl Media {
-    /// By the extension of a file's name, in any case; `application/octet-stream`
-    /// where it is not known.
+    /// Returns the type for the extension of a file's name, in any case;
+    /// `application/octet-stream` if it is unknown.
     pub(crate) fn of(name: &str) -> Self {
         let extension = match name.rsplit_once('.') {
             // A name such as `.html` is hidden, and has no extension.
@@ -24,9 +24,8 @@ impl Media {
         self.0
     }
 
-    /// The value of `Content-Type` is the name and this. XML says by itself
-    /// how it is encoded, and a parameter would overrule that (RFC 7303,
-    /// section 3).
+    /// Returns what follows the name in `Content-Type`. XML declares its own
+    /// encoding, and a parameter would override that (RFC 7303, section 3).
     pub(crate) fn parameter(self) -> &'static str {
         if self.0.starts_with("text/") && self.0 != "text/xml" {
             "; charset=utf-8"
@@ -35,7 +34,7 @@ impl Media {
         }
     }
 
-    /// Whether compression is worth it, so that there may be siblings.
+    /// True if compression is worthwhile, so that there may be siblings.
     pub(crate) fn compresses(self) -> bool {
         self.0.starts_with("text/")
             || self.0.ends_with("+xml")
@@ -63,8 +62,8 @@ impl Media {
     }
 }
 
-/// What most requests are for, found sooner than in the large table, and what
-/// that has under names that are no longer right.
+/// Returns the type of a common extension, found sooner than in the large
+/// table, or of one for which that table has an outdated name.
 fn current(extension: &str) -> Option<&'static str> {
     let mut lower = [0; 11];
     let lower = lower.get_mut(..extension.len())?;
@@ -111,7 +110,7 @@ fn current(extension: &str) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    /// The value of `Content-Type`.
+    /// Returns the value of `Content-Type`.
     fn content_type(name: &str) -> String {
         let media = Media::of(name);
         format!("{}{}", media.name(), media.parameter())

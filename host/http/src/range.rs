@@ -1,12 +1,12 @@
 //! Ranges of bytes (RFC 9110, section 14).
 
-/// How many ranges one request may have. Each costs a part of its own with
-/// some hundred bytes around it, so a flood of them asks for much more than
-/// it gets; viewers of documents ask for a handful. Apache allows 200, but 20
-/// that overlap; nginx has no limit unless it is given one.
+/// Maximum of ranges in a request. Each costs a part of its own with some
+/// hundred bytes around it, so a flood of them asks for much more than it gets.
+/// Document viewers ask for a handful. Apache allows 200, of which 20 may overlap;
+/// nginx has no limit unless configured.
 const MOST: usize = 16;
 
-/// A part of a file: never empty, never beyond its end.
+/// A part of a file, never empty and never beyond its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Range {
     pub(crate) first: u64,
@@ -14,27 +14,27 @@ pub(crate) struct Range {
     pub(crate) last: u64,
 }
 
-/// What a `Range` header asks of a file.
+/// Result of a `Range` header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Selected {
-    /// The whole of it: the header is to be ignored.
+    /// The whole file: the header is ignored.
     Whole,
     One(Range),
-    /// At least two, in the order that was asked for.
+    /// At least two, in the order of the request.
     Several(Vec<Range>),
-    /// Nothing that is there: 416.
+    /// Nothing that exists: 416.
     Unsatisfiable,
 }
 
 impl Range {
-    /// Bytes.
+    /// Returns the length in bytes.
     pub(crate) fn length(self) -> u64 {
         self.last - self.first + 1
     }
 }
 
 impl Selected {
-    /// What the value of a `Range` header selects of a file of `size` bytes.
+    /// Applies a `Range` header to a file of `size` bytes.
     pub(crate) fn of(header: &[u8], size: u64) -> Self {
         let Some((unit, set)) = header.split_at_checked(6) else {
             return Self::Whole;
@@ -56,8 +56,7 @@ impl Selected {
         if specifiers == 0 {
             return Self::Whole;
         }
-        // Ranges that overlap until they are more than the whole are made to
-        // do harm.
+        // Ranges that overlap to more than the whole file are an attack.
         let left = ranges
             .iter()
             .try_fold(size, |left, range| left.checked_sub(range.length()));
@@ -77,12 +76,12 @@ impl Selected {
 enum Specifier {
     From(u64),
     Between(u64, u64),
-    /// So many bytes at the end.
+    /// The last so many bytes.
     Suffix(u64),
 }
 
 impl Specifier {
-    /// `None` where it is invalid.
+    /// Parses a `range-spec`; `None` if it is invalid.
     fn parse(text: &[u8]) -> Option<Self> {
         let dash = text.iter().position(|byte| *byte == b'-')?;
         let (first, last) = text.split_at_checked(dash)?;
@@ -96,7 +95,7 @@ impl Specifier {
         }
     }
 
-    /// What it is of a file of `size` bytes; `None` where nothing.
+    /// Returns its range in a file of `size` bytes; `None` if that is empty.
     fn resolve(self, size: u64) -> Option<Range> {
         let end = size.checked_sub(1)?;
         let (first, last) = match self {
@@ -109,8 +108,8 @@ impl Specifier {
     }
 }
 
-/// Digits; as many as one likes, for a number beyond every file is as good as
-/// the largest.
+/// Parses digits, however many: a number beyond the largest file is as good as
+/// the maximum.
 fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;

@@ -1,7 +1,7 @@
-//! What a guest answers: checked before a byte is sent, then written.
+//! Response of a guest, checked before a byte is sent, then written.
 //!
-//! A guest's response cannot break the framing of the connection. What it must
-//! not say is told here once, in [`Checked::new`]; what follows writes what was
+//! A guest's response cannot break the framing of the connection. Only
+//! [`Checked::new`] decides what it must not say; the rest writes what was
 //! checked.
 
 mod checked;
@@ -21,12 +21,12 @@ use crate::local::Date;
 pub(crate) use self::checked::Checked;
 pub(crate) use self::plan::{Plan, Unsendable};
 
-/// How the connection goes on after a response.
+/// Persistence of the connection after a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Persistence {
-    /// As every HTTP/1.1 connection does.
+    /// The default of HTTP/1.1.
     Kept,
-    /// Kept for an HTTP/1.0 client that asked for that.
+    /// Kept for an HTTP/1.0 client that asked for it.
     KeptOnRequest,
     Closed,
 }
@@ -42,7 +42,7 @@ pub(super) fn finish(length: Option<u64>, persistence: Persistence, out: &mut Ve
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes the end of a head, a body in one chunk, and what follows it.
+/// Writes the end of a head, the body as one chunk, and the trailers.
 pub(super) fn finish_chunked(
     body: &[u8],
     trailers: &Fields,
@@ -72,8 +72,8 @@ pub(super) fn finish_chunked(
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes the head of a response whose headers were checked, up to what frames
-/// the body.
+/// Writes the head of a response whose headers were checked, up to the framing
+/// of the body.
 pub(super) fn write_head(status: u16, headers: &HeaderMap, date: &Date, out: &mut Vec<u8>) {
     write_status(status, out);
     if !headers.contains_key(header::SERVER) {
@@ -85,14 +85,14 @@ pub(super) fn write_head(status: u16, headers: &HeaderMap, date: &Date, out: &mu
         out.extend_from_slice(b"\r\n");
     }
     for (name, value) in headers {
-        // What frames the body is written by what really is.
+        // The framing is written later, according to the real body.
         if *name != header::CONTENT_LENGTH && !is_framing(name.as_str()) {
             write_field(name.as_str(), value.as_bytes(), out);
         }
     }
 }
 
-/// Writes the fields that follow a chunked body, without those that must not.
+/// Writes the trailers of a chunked body, without forbidden ones.
 pub(super) fn write_trailers(trailers: Option<&HeaderMap>, out: &mut Vec<u8>) {
     for (name, value) in trailers.into_iter().flatten() {
         if !is_dropped(name.as_str()) {
@@ -101,12 +101,15 @@ pub(super) fn write_trailers(trailers: Option<&HeaderMap>, out: &mut Vec<u8>) {
     }
 }
 
-/// `100 Continue` (RFC 9110, section 10.1.1).
+/// Writes `100 Continue` (RFC 9110, section 10.1.1).
 pub(super) fn write_continue(out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
 }
 
-/// The length that a guest's message tells, once at most.
+/// Returns the Content-Length of a guest's message.
+///
+/// # Errors
+/// Fails if there are several, or if it is not a number.
 pub(super) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Failure> {
     let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
     let Some(value) = values.next() else {
@@ -123,15 +126,15 @@ pub(super) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Failure
     length.map(Some).ok_or(Failure::HttpResponseBodySize(None))
 }
 
-/// Removes what is the connection's, or tells how the message is framed.
+/// Removes headers of the connection and of the framing.
 pub(super) fn drop_framing(headers: &mut HeaderMap) {
     for name in FRAMING {
         headers.remove(name);
     }
 }
 
-/// Appends headers that were checked, without those named in `omitted`, in lower
-/// case, and those that tell of what really is.
+/// Appends checked headers, except those named in `omitted`, in lower case, and
+/// those that the host sets itself.
 pub(super) fn append_all(fields: Fields, omitted: &[&str], headers: &mut HeaderMap) {
     for (name, value) in fields {
         let is = |other: &&str| name.eq_ignore_ascii_case(other);
@@ -155,7 +158,7 @@ pub(super) fn append_lines(lines: &[u8], headers: &mut HeaderMap) {
     }
 }
 
-/// Trailers that were checked; none where there are none.
+/// Converts checked trailers; `None` if there are none.
 pub(super) fn trailers(trailers: &Fields) -> Option<HeaderMap> {
     let mut map = HeaderMap::new();
     for (name, value) in trailers {
@@ -164,7 +167,7 @@ pub(super) fn trailers(trailers: &Fields) -> Option<HeaderMap> {
     (!map.is_empty()).then_some(map)
 }
 
-/// Appends a header that was checked. What a map cannot hold is left out.
+/// Appends a checked header. Headers beyond the map's capacity are left out.
 fn append(name: &[u8], value: Bytes, headers: &mut HeaderMap) {
     let name = match name {
         // Nearly every response has it.
@@ -176,8 +179,8 @@ fn append(name: &[u8], value: Bytes, headers: &mut HeaderMap) {
     }
 }
 
-/// Whether a response with this status ends with its head, or has a body of no
-/// bytes.
+/// True if a response with this status ends with its head, or has an empty
+/// body.
 pub(super) fn bodiless(status: u16) -> bool {
     matches!(status, 204 | 205 | 304)
 }
@@ -211,7 +214,7 @@ fn write_number(number: u64, out: &mut Vec<u8>) {
     let _ = write!(out, "{number}");
 }
 
-/// Headers that tell how a message is framed, or of the connection itself.
+/// Headers of the framing or of the connection.
 const FRAMING: [&str; 7] = [
     "connection",
     "keep-alive",

@@ -1,5 +1,4 @@
-//! What the tests of both drivers need: a handler that does what a test says,
-//! and clients.
+//! Handler and clients for the tests of both drivers.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
@@ -32,11 +31,11 @@ use crate::Service;
 use crate::flow_limit::FlowLimit;
 use crate::local::{Env, Local};
 
-/// A handler, and all of them: it notes what it is asked.
+/// A scripted handler, which serves all connections and notes its requests.
 #[derive(Clone)]
 pub(crate) struct Script(Rc<Inner>);
 
-/// Answers a request that came whole, by its target.
+/// Answers a request that arrived whole, by its target.
 type Answers = Box<dyn Fn(&str) -> Result<Answer, NoAnswer>>;
 
 struct Inner {
@@ -48,12 +47,12 @@ struct Inner {
 }
 
 impl Script {
-    /// One that answers requests that came whole.
+    /// Returns a handler that takes requests whole.
     pub(crate) fn whole(answers: impl Fn(&str) -> Result<Answer, NoAnswer> + 'static) -> Self {
         Self::new(Some(Box::new(answers)))
     }
 
-    /// One that awaits: the test answers.
+    /// Returns an async handler, for which the test answers.
     pub(crate) fn awaiting() -> Self {
         Self::new(None)
     }
@@ -68,17 +67,18 @@ impl Script {
         }))
     }
 
-    /// The targets of all requests, in the order in which they were handed over.
+    /// Returns the targets of all requests, in the order of arrival at the
+    /// handler.
     pub(crate) fn asked(&self) -> Vec<String> {
         self.0.asked.borrow().clone()
     }
 
-    /// How many requests were given up.
+    /// Returns how many requests were cancelled.
     pub(crate) fn abandoned(&self) -> usize {
         self.0.abandoned.get()
     }
 
-    /// Waits until it was asked for this, after so many others.
+    /// Waits for a request with this target, after so many others.
     pub(crate) async fn asked_for(&self, target: &str, others: usize) {
         let asked = || {
             self.0
@@ -90,13 +90,13 @@ impl Script {
         until(&format!("the handler is asked for {target}"), asked).await;
     }
 
-    /// Waits for the next request to one that awaits.
+    /// Waits for the next request to an async handler.
     pub(crate) async fn call(&self) -> Call {
         until("the handler is asked", || !self.0.calls.borrow().is_empty()).await;
         self.0.calls.borrow_mut().pop_front().expect("there is one")
     }
 
-    /// Has it answer on a new connection, and returns the other end.
+    /// Serves a new connection, and returns the client's end.
     pub(crate) fn connect(&self, worker: &Rc<Worker>) -> UnixStream {
         let env = self.0.env.get_or_init(|| {
             let roots = Roots::open(&[]).expect("no directories");
@@ -112,7 +112,7 @@ impl Script {
         peer(there)
     }
 
-    /// The same for a client of HTTP/1.1.
+    /// Like `connect`, with an HTTP/1.1 client.
     pub(crate) fn client(&self, worker: &Rc<Worker>) -> Client {
         Client {
             stream: self.connect(worker),
@@ -121,13 +121,12 @@ impl Script {
     }
 }
 
-/// A script of whole requests, each of which is answered as if it took long, but
-/// for `/small`.
+/// Script whose requests, except `/small`, seem to take long.
 pub(crate) struct Busy {
     pub(crate) script: Script,
-    /// How many of the others were answered.
+    /// Number of other requests answered.
     pub(crate) bulk: Rc<Cell<usize>>,
-    /// How many of them before the last `/small`.
+    /// Their number before the last `/small`.
     pub(crate) handled: Rc<Cell<Option<usize>>>,
 }
 
@@ -194,7 +193,7 @@ impl Awaiting for Script {
     }
 }
 
-/// An answer of 200.
+/// Returns an answer with status 200.
 pub(crate) fn ok(body: impl Into<Vec<u8>>) -> Result<Answer, NoAnswer> {
     Ok(Answer {
         status: 200,
@@ -204,7 +203,7 @@ pub(crate) fn ok(body: impl Into<Vec<u8>>) -> Result<Answer, NoAnswer> {
     })
 }
 
-/// Answers a request of a handler that awaits.
+/// Answers a request to an async handler.
 pub(crate) fn answer(call: &Call, response: http::response::Builder, body: Pieces) {
     let body: BoxContent = Box::new(body);
     call.reply.answer(Ok(Answered {
@@ -214,33 +213,32 @@ pub(crate) fn answer(call: &Call, response: http::response::Builder, body: Piece
     }));
 }
 
-/// The same by 200 and a body of so much.
+/// Answers with status 200 and a body.
 pub(crate) fn answer_ok(call: &Call, body: impl Into<Bytes>) {
     answer(call, http::Response::builder(), Pieces::of(body));
 }
 
-/// A body that is made piece by piece.
+/// A body made piece by piece.
 pub(crate) struct Pieces {
     left: Box<dyn Iterator<Item = Bytes>>,
     next: Option<Bytes>,
-    /// What follows the last piece.
+    /// Behaviour after the last piece.
     then: Then,
 }
 
-/// How a body goes on after its last piece.
+/// Behaviour of a body after its last piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Then {
-    /// It has ended, which shows before it is asked for more.
+    /// It has ended, which shows before the next poll.
     Ended,
-    /// It ends when it is asked for more.
+    /// It ends at the next poll.
     Ends,
-    /// There is nothing for ever.
+    /// It stays pending for ever.
     Stalls,
 }
 
 impl Pieces {
-    /// A body of these pieces, which are made when they are asked for, but for
-    /// the first.
+    /// Returns a body of these pieces. All but the first are made on demand.
     pub(crate) fn new(pieces: impl Iterator<Item = Bytes> + 'static, then: Then) -> Self {
         let mut left: Box<dyn Iterator<Item = Bytes>> = Box::new(pieces);
         Self {
@@ -250,7 +248,7 @@ impl Pieces {
         }
     }
 
-    /// A body of one piece, or none.
+    /// Returns a body of one piece, or an empty one.
     pub(crate) fn of(body: impl Into<Bytes>) -> Self {
         let body = body.into();
         Self::new(
@@ -289,10 +287,10 @@ impl Content for Pieces {
     }
 }
 
-/// A client of HTTP/1.1.
+/// An HTTP/1.1 client.
 pub(crate) struct Client {
     stream: UnixStream,
-    /// What came after the last response.
+    /// Input after the last response.
     kept: Vec<u8>,
 }
 
@@ -300,10 +298,10 @@ pub(crate) struct Client {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Received {
     pub(crate) status: u16,
-    /// The Content-Length that was told.
+    /// Content-Length of the response.
     pub(crate) told: Option<u64>,
     pub(crate) body: Vec<u8>,
-    /// Whether all of the body came.
+    /// True if all of the body arrived.
     pub(crate) whole: bool,
 }
 
@@ -317,12 +315,12 @@ impl Client {
         sent.expect("it is sent");
     }
 
-    /// Asks by GET.
+    /// Sends a GET request.
     pub(crate) async fn get(&mut self, target: &str) {
         self.send(&get(target)).await;
     }
 
-    /// Ends its sending side.
+    /// Half-closes the connection.
     pub(crate) async fn end(&mut self) {
         self.stream.shutdown().await.expect("it is shut");
     }
@@ -332,7 +330,7 @@ impl Client {
         self.receive(false).await
     }
 
-    /// Receives a response: to HEAD, where `head`.
+    /// Receives a response; to HEAD, if `head`.
     pub(crate) async fn receive(&mut self, head: bool) -> Received {
         loop {
             let length = loop {
@@ -389,7 +387,7 @@ impl Client {
         }
     }
 
-    /// Waits for the end of the stream, before which nothing more may come.
+    /// Waits for the end of the connection. Nothing more may arrive.
     pub(crate) async fn ended(&mut self) {
         assert!(
             !self.more().await && self.kept.is_empty(),
@@ -398,20 +396,20 @@ impl Client {
         );
     }
 
-    /// Receives some more; false at the end.
+    /// Receives some more. Returns false at the end.
     async fn more(&mut self) -> bool {
         let receive = self.stream.read_buf(&mut self.kept);
         let received = soon("something for the client, or the end", receive).await;
         received.expect("it ends in order") > 0
     }
 
-    /// Whether something has come that was not received yet.
+    /// True if there is more input, or its end.
     pub(crate) fn has_more(&mut self) -> bool {
         !self.kept.is_empty() || self.stream.try_read_buf(&mut self.kept).is_ok()
     }
 }
 
-/// A request by GET.
+/// Returns a GET request.
 pub(crate) fn get(target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n")
 }

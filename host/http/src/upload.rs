@@ -1,5 +1,6 @@
-//! The body of a request as a guest that awaits reads it: out of the socket
-//! when it asks for more. What it does not read stays with the client.
+//! Body of an HTTP/1.1 request, read by an async guest. It is received from the
+//! socket as the guest reads. What the guest does not read stays with the
+//! client.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -17,10 +18,10 @@ use netwasm_exchange::head::Refusal;
 use netwasm_net::thread::Tick;
 use netwasm_net::transport::Transport;
 
-/// What of a body is yet to come.
+/// Rest of a body.
 #[derive(Debug)]
 pub(super) enum Remaining {
-    /// Bytes.
+    /// Remaining bytes.
     Length(u64),
     Chunked(Chunked),
 }
@@ -35,35 +36,36 @@ pub(crate) struct Upload {
 #[derive(Debug)]
 struct UploadState {
     remaining: Remaining,
-    /// What arrived and was not used yet.
+    /// Input that is not used yet.
     kept: Vec<u8>,
     trailers: Option<HeaderMap>,
     end: Option<End>,
-    /// Whether the client waits to be told to go on.
+    /// True if the client waits for `100 Continue`.
     expects_continue: bool,
-    /// Whether the guest wants what the client waits with.
+    /// True if the guest wants the body for which the client waits.
     wants_continue: bool,
-    /// Until when the next piece is to come; none while nobody asks for it.
+    /// Deadline of the next piece; `None` if the guest does not wait for one.
     deadline: Option<Tick>,
-    /// When the guest got the last piece; at first, when the body began.
+    /// Time at which the guest got the last piece; at first, the body's start.
     moved: Tick,
-    /// True if the guest has begun to read it.
+    /// True if the guest has begun to read.
     begun: bool,
-    /// True if the guest gets nothing more of it.
+    /// True if the guest gets no more of the body.
     closed: bool,
 }
 
-/// How a body has ended.
+/// End of a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum End {
     Whole,
-    /// The client is to be told.
+    /// The client is answered with this refusal.
     Refused(Refusal),
     Lost(ConnectionError),
 }
 
 impl Upload {
-    /// The body of a request; `kept` is what has come of it, and maybe more.
+    /// Returns the body of a request. `kept` is what has arrived of it, and
+    /// perhaps of the next request.
     pub(super) fn new(
         transport: &Rc<Transport>,
         remaining: Remaining,
@@ -92,18 +94,18 @@ impl Upload {
         self.state.borrow().end.clone()
     }
 
-    /// Ends it, where it has not ended yet.
+    /// Ends the body, unless it has ended.
     pub(super) fn stop(&self, end: End) {
         self.state.borrow_mut().end.get_or_insert(end);
         self.transport.wake_streams();
     }
 
-    /// True if the guest has begun to read it and has not let go of it.
+    /// True if the guest has begun to read the body and still holds it.
     pub(super) fn is_read(self: &Rc<Self>) -> bool {
         self.state.borrow().begun && Rc::strong_count(self) > 1
     }
 
-    /// Gives the guest nothing more of it: what is left is the connection's.
+    /// Gives the guest no more of the body. The connection reads the rest.
     pub(super) fn close(&self) {
         let mut state = self.state.borrow_mut();
         state.closed = state.end.is_none();
@@ -111,7 +113,7 @@ impl Upload {
         self.transport.wake_streams();
     }
 
-    /// What arrived after its end.
+    /// Returns what arrived after the body's end.
     pub(super) fn take_rest(&self) -> Vec<u8> {
         std::mem::take(&mut self.state.borrow_mut().kept)
     }
@@ -120,7 +122,8 @@ impl Upload {
         self.state.borrow().deadline
     }
 
-    /// When the guest got the last piece of it; now, where it waits for one.
+    /// Returns the time at which the guest got the last piece; now, if it waits
+    /// for one.
     pub(super) fn moved(&self) -> Tick {
         let state = self.state.borrow();
         match state.deadline {
@@ -129,7 +132,7 @@ impl Upload {
         }
     }
 
-    /// Whether the client is to be told to go on; said once.
+    /// True if `100 Continue` is due. Reported once.
     pub(super) fn take_continue(&self) -> bool {
         let mut state = self.state.borrow_mut();
         let wanted = state.wants_continue;
@@ -138,12 +141,12 @@ impl Upload {
         wanted
     }
 
-    /// Whether the client still waits to be told to go on.
+    /// True if the client still waits for `100 Continue`.
     pub(super) fn expects_continue(&self) -> bool {
         self.state.borrow().expects_continue
     }
 
-    /// The next piece of it; `None` at its end, however that came.
+    /// Returns the next piece; `None` once the body has ended in any way.
     pub(super) fn poll_piece(&self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let mut state = self.state.borrow_mut();
         loop {
@@ -184,7 +187,7 @@ impl Upload {
         }
     }
 
-    /// Nothing has come, and the guest waits for it.
+    /// Starts the wait for the next piece.
     fn wait(&self, state: &mut UploadState) {
         let begins = state.deadline.is_none();
         if begins {
@@ -196,7 +199,7 @@ impl Upload {
             state.wants_continue = true;
         }
         if begins {
-            // The driver sets the alarm and says `100 Continue`.
+            // The driver sets the alarm and sends `100 Continue`.
             self.transport.nudge();
         }
     }
@@ -217,7 +220,8 @@ impl UploadState {
         }
     }
 
-    /// Takes what is body of a piece, and keeps what follows it.
+    /// Returns the part of a piece that belongs to the body, and keeps the
+    /// rest.
     fn take(&mut self, piece: &[u8]) -> Bytes {
         let (body, used) = match &mut self.remaining {
             Remaining::Length(remaining) => {
@@ -252,7 +256,7 @@ impl UploadState {
     }
 }
 
-/// Trailers as a guest gets them.
+/// Converts trailers for a guest.
 fn header_map(trailers: &[(String, Vec<u8>)]) -> Option<HeaderMap> {
     let mut map = HeaderMap::new();
     for (name, value) in trailers {
@@ -260,14 +264,14 @@ fn header_map(trailers: &[(String, Vec<u8>)]) -> Option<HeaderMap> {
             HeaderName::from_bytes(name.as_bytes()),
             HeaderValue::from_bytes(value),
         ) {
-            // What is beyond what a map can hold is left out.
+            // Trailers beyond the map's capacity are left out.
             let _ = map.try_append(name, value);
         }
     }
     (!map.is_empty()).then_some(map)
 }
 
-/// The body as the guest has it.
+/// The guest's end of a body.
 #[derive(Debug)]
 pub(super) struct UploadBody(pub(super) Rc<Upload>);
 
@@ -320,7 +324,7 @@ impl Body for UploadBody {
 
 impl Drop for UploadBody {
     fn drop(&mut self) {
-        // The connection may go on without it.
+        // The connection may continue without the guest.
         self.0.transport.nudge();
     }
 }

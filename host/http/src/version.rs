@@ -1,34 +1,34 @@
-//! What tells the versions of a file apart, and the entity tag that is made of
-//! it (RFC 9110, section 8.8.3).
+//! Version of a file, and the entity tag made from it (RFC 9110, section
+//! 8.8.3).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use netwasm_net::files::Metadata;
 
-/// A file that was changed more recently than this may change again without
-/// its time showing it, as clocks and file systems have it (RFC 9110, section
-/// 8.8.1 and 8.8.2.2).
+/// Age from which a file's time is reliable. A younger file may change again
+/// without its time showing it, because of the resolution of clocks and file
+/// systems (RFC 9110, section 8.8.1 and 8.8.2.2).
 pub(crate) const SETTLED: Duration = Duration::from_secs(2);
 
-/// Seconds since 1970, and nanoseconds of the next, as file systems have it.
+/// Seconds since 1970, and nanoseconds of the next, as in file systems.
 type FileTime = (i64, u32);
 
-/// No file of the web is older: 1990. Tools that make builds reproducible give
-/// all files one time, mostly of before: 0 or 1 (Nix, `OSTree`, Bazel), 1980
-/// (zip) or 1985 (npm).
+/// Earliest time that counts as genuine, in seconds since 1970: 1990, as the
+/// web is no older. Reproducible builds give all files one time, usually an
+/// earlier one: 0 or 1 (Nix, `OSTree`, Bazel), 1980 (zip) or 1985 (npm).
 const OLDEST: i64 = 631_152_000;
 
-/// Such times of later: 2000 and 2010 (Bazel's rules).
+/// Later such times: 2000 and 2010 (Bazel's rules).
 const CONSTANTS: [FileTime; 2] = [(946_684_800, 0), (1_262_304_000, 0)];
 
-/// What tells the versions of a file apart, besides its length.
+/// Version of a file, which tells files of one length apart.
 ///
-/// The time of the last change of the content is best: copies on several
-/// machines have it in common, so that a client may ask any of them. Where tools
-/// have set it to a constant, two builds have it in common, too. Then the time
-/// of the last change of the inode does. Each machine has its own, which costs
-/// but a transfer; and it is no date of the content, so no `Last-Modified`. An
-/// image that is read-only may have constants there, too.
+/// The time of the content's last change is best: copies on several machines
+/// share it, so that a client may ask any of them. If tools have set it to a
+/// constant, two builds share it, too. Then the time of the inode's last change
+/// serves. It differs between machines, which only costs a transfer. It is not
+/// a date of the content, so there is no `Last-Modified`. A read-only image may
+/// have constants there, too.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Version {
     Modified(FileTime),
@@ -47,7 +47,7 @@ impl Version {
     }
 }
 
-/// A file's own entity tag: of its time, its length and its coding.
+/// A file's own entity tag, made from its time, length and coding.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FileTag {
     bytes: [u8; 64],
@@ -55,8 +55,8 @@ pub(crate) struct FileTag {
 }
 
 impl FileTag {
-    /// `coding` is that of a file that is sent in place of another. `None` where
-    /// nothing tells versions of the file apart.
+    /// Returns the tag of a file. `coding` is set for a compressed sibling.
+    /// `None` if nothing tells versions of the file apart.
     pub(crate) fn new(metadata: Metadata, coding: Option<&str>, now: SystemTime) -> Option<Self> {
         let (time, inode) = match Version::of(metadata) {
             Version::Modified(time) => (time, None),
@@ -112,8 +112,8 @@ impl FileTag {
     }
 }
 
-/// Whether a file was last changed long enough ago. One from the future is
-/// not, for then one of the clocks is wrong.
+/// True if a file was last changed long enough ago. A time in the future does
+/// not count, because then one of the clocks is wrong.
 pub(crate) fn is_settled((seconds, nanoseconds): FileTime, now: SystemTime) -> bool {
     let Ok(seconds) = u64::try_from(seconds) else {
         return true;

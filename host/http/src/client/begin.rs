@@ -1,5 +1,5 @@
-//! How a request begins: whether it has a body shows with some only when that
-//! is asked for its first piece.
+//! Start of a request. For some requests, only polling the body shows whether
+//! there is one.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -17,34 +17,36 @@ use netwasm_exchange::outgoing::WireBody;
 
 use crate::response;
 
-/// How long a request is kept back whose body has neither begun nor ended, with
-/// a method that has none mostly.
+/// Time for which a request is held back while its body has neither begun nor
+/// ended, for methods that rarely have one.
 const RARELY: Duration = Duration::from_secs(1);
 
-/// The same with others: who sends no body may not have said so yet, and who
-/// sends one later may wait for the response's head before.
+/// Like [`RARELY`], for the other methods. A guest without a body may not have
+/// said so yet, and a guest that sends one later may first wait for the
+/// response's head.
 const MOSTLY: Duration = Duration::from_millis(100);
 
-/// What is known of a request's body before its head is sent.
+/// Knowledge of a request's body before its head is sent.
 pub(super) struct Beginning {
-    /// Bytes that the head tells.
+    /// Content-Length of the head.
     pub(super) told: Option<u64>,
-    /// What was taken of it already.
+    /// A frame that was taken already.
     pub(super) first: Option<Frame<Bytes>>,
-    /// True if there is none.
+    /// True if there is no body.
     pub(super) empty: bool,
 }
 
-/// Looks whether there is a body, and has the head say so.
+/// Finds out whether there is a body, and makes the head say so.
 ///
 /// # Errors
-/// The head tells another length, the body has failed before it began, or the
-/// target is none of the method.
+/// Fails if the head tells another length, the body fails before it begins, or
+/// the method does not allow the target.
 pub(super) async fn begin(head: &mut Parts, body: &mut WireBody) -> Result<Beginning, Failure> {
     check_target(head)?;
     let told =
         response::content_length(&head.headers).map_err(|_| Failure::HttpRequestBodySize(None))?;
-    // Hyper takes nothing of such a body, unless its length or coding is told.
+    // Hyper ignores a body of these methods, unless its length or coding is
+    // told.
     let unasked = matches!(head.method, Method::GET | Method::HEAD);
     let unknown = told.is_none() || unasked && told == Some(0);
     let (first, empty) = match unknown && body.size_hint().exact().is_none() {
@@ -70,7 +72,7 @@ pub(super) async fn begin(head: &mut Parts, body: &mut WireBody) -> Result<Begin
     Ok(Beginning { told, first, empty })
 }
 
-/// Asterisk-form is of OPTIONS alone (RFC 9112, section 3.2.4).
+/// Checks that only OPTIONS has the asterisk-form (RFC 9112, section 3.2.4).
 fn check_target(head: &Parts) -> Result<(), Failure> {
     let path = head.uri.path_and_query().map(PathAndQuery::as_str);
     match path {
@@ -79,15 +81,14 @@ fn check_target(head: &Parts) -> Result<(), Failure> {
     }
 }
 
-/// Says that there is no body, where the method leads to expect one (RFC 9110,
-/// section 8.6).
+/// Sets a length of 0 if the method anticipates a body (RFC 9110, section 8.6).
 fn tell_none(method: &Method, headers: &mut HeaderMap) {
     if matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
     }
 }
 
-/// How long the beginning of a body is waited for.
+/// Returns how long to wait for a body to begin.
 fn patience(method: &Method) -> Duration {
     match *method {
         Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS | Method::TRACE => RARELY,
@@ -95,11 +96,11 @@ fn patience(method: &Method) -> Duration {
     }
 }
 
-/// What a body begins with.
+/// Start of a body.
 enum First {
     End,
     Frame(Frame<Bytes>),
-    /// It has not begun.
+    /// It has not begun in time.
     Nothing,
 }
 
@@ -112,7 +113,7 @@ impl First {
     }
 }
 
-/// Waits for so long for a body to begin or to end.
+/// Waits up to `patience` for a body to begin or to end.
 async fn first_frame(body: &mut WireBody, patience: Duration) -> Result<First, Failure> {
     if body.is_end_stream() {
         return Ok(First::End);

@@ -1,5 +1,5 @@
-//! The bodies of an exchange, as hyper and the guest see each other's, and for
-//! how long one waits for the other.
+//! Bodies of an exchange, between hyper and the guest, and the time limits of
+//! each side's waiting.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -22,47 +22,47 @@ use netwasm_net::health::Health;
 use crate::client::line::Line;
 use crate::client::{Guard, failure};
 
-/// What is known of a request's body while it is sent.
+/// Progress of a request's body.
 #[derive(Default)]
 pub(super) struct RequestUpload(Mutex<Progress>);
 
 #[derive(Default)]
 struct Progress {
     waits_for: WaitsFor,
-    /// How it ended; the error is told once.
+    /// Result of the body. The error is reported once.
     end: Option<Result<(), Option<Failure>>>,
-    /// Wakes the [`Watch`].
+    /// Waker of the [`Watch`].
     watch: Option<Waker>,
     /// True if the [`Watch`] was dropped.
     unwatched: bool,
     response: ResponseRead,
-    /// Wakes [`RequestUpload::rest`].
+    /// Waker of [`RequestUpload::rest`].
     rest: Option<Waker>,
 }
 
-/// How far the response is, while the request's body is still sent.
+/// Progress of the response while the request's body is still being sent.
 #[derive(Default)]
 enum ResponseRead {
     #[default]
     Open,
     Whole,
-    /// The guest has dropped it before its end. What is left of it is read and
-    /// forgotten, since hyper would end the connection.
+    /// The guest has dropped it before its end. The rest is read and dropped,
+    /// as hyper would otherwise end the connection.
     Dropped(Option<Incoming>),
 }
 
 #[derive(Clone, Copy, Default)]
 enum WaitsFor {
-    /// Nobody: there is no connection yet.
+    /// Nobody, because there is no connection yet.
     #[default]
     Nobody,
     Guest,
-    /// The peer: since when.
+    /// The peer, since this time.
     Peer(Instant),
 }
 
 impl RequestUpload {
-    /// There is a connection.
+    /// Starts the peer's time, as there is a connection.
     pub(super) fn begin(&self) {
         let mut progress = self.progress();
         if let WaitsFor::Nobody = progress.waits_for {
@@ -74,7 +74,8 @@ impl RequestUpload {
         self.progress().end.is_some()
     }
 
-    /// Why it is not whole, if that is not the peer's fault; told once.
+    /// Returns why the body is incomplete, unless that is the peer's fault.
+    /// Reported once.
     pub(super) fn take_failure(&self) -> Option<Failure> {
         match &mut self.progress().end {
             Some(Err(error)) => error.take(),
@@ -82,12 +83,12 @@ impl RequestUpload {
         }
     }
 
-    /// Waits until the peer has done nothing for so long, neither answered nor
-    /// taken anything of the body, and says what that is called. While the
-    /// guest has more to send, nobody waits for the peer.
+    /// Waits until the peer has been silent for `limit`: it has neither
+    /// answered nor taken any of the body. Returns the failure for that. While
+    /// the guest has more to send, the peer's time does not run.
     pub(super) async fn stalled(&self, limit: Duration, line: Option<&Line>) -> Failure {
-        // How often is looked whether the peer has acknowledged something: a
-        // socket may hold more than it takes within the time.
+        // Interval of checks whether the peer has acknowledged something: a
+        // socket may hold more than the peer takes within `limit`.
         let step = limit / 4;
         let (mut held, mut moved) = (0, Instant::now());
         loop {
@@ -98,7 +99,7 @@ impl RequestUpload {
             }
             let due = match self.progress().waits_for {
                 WaitsFor::Peer(since) => since.max(moved) + limit,
-                // When the peer's turn has come is looked at then.
+                // The peer's turn is noticed at the next check.
                 WaitsFor::Nobody | WaitsFor::Guest => now + limit,
             };
             if due <= now {
@@ -111,12 +112,12 @@ impl RequestUpload {
         }
     }
 
-    /// For the guest, which is told of its end.
+    /// Returns the guest's watch of the body's end.
     pub(super) fn watch(self: &Arc<Self>) -> Watch {
         Watch(Arc::clone(self))
     }
 
-    /// The response has ended, or is read no more.
+    /// Notes that the response has ended, or is no longer read.
     fn answered(&self, how: ResponseRead) {
         let mut progress = self.progress();
         if progress.end.is_none() {
@@ -125,16 +126,16 @@ impl RequestUpload {
         }
     }
 
-    /// Nobody wants anything of the exchange any more.
+    /// Notes that nobody wants the exchange any more.
     fn give_up(&self) {
         self.progress().unwatched = true;
         self.answered(ResponseRead::Dropped(None));
     }
 
-    /// Waits until it has ended: a peer that answers before it has the whole
-    /// may want the rest nonetheless. False if the rest is not to be sent: the
-    /// guest has dropped the exchange, or the peer has answered and takes
-    /// nothing for so long.
+    /// Waits until the body has ended. A peer that answers early may still want
+    /// the rest. Returns false if the rest must not be sent: the guest has
+    /// dropped the exchange, or the peer has answered and takes nothing within
+    /// `limit`.
     pub(super) async fn rest(&self, limit: Duration, line: Option<&Line>) -> bool {
         let ended = poll_fn(|cx| {
             let mut progress = self.progress();
@@ -148,7 +149,7 @@ impl RequestUpload {
         });
         let stalled = async {
             poll_fn(|_| match self.progress().response {
-                // `ended` is woken by it.
+                // `ended` is woken when this changes.
                 ResponseRead::Open => Poll::Pending,
                 ResponseRead::Whole | ResponseRead::Dropped(_) => Poll::Ready(()),
             })
@@ -192,7 +193,7 @@ impl RequestUpload {
 }
 
 impl Progress {
-    /// Reads what is left of a response that was dropped.
+    /// Reads and drops the rest of a dropped response.
     fn poll_forget(&mut self, cx: &mut Context<'_>) {
         if let ResponseRead::Dropped(dropped) = &mut self.response
             && let Some(response) = dropped
@@ -215,16 +216,17 @@ fn wake(waker: &mut Option<Waker>) {
     }
 }
 
-/// Tells the guest how the body of its request ended. Dropped, nobody wants to
-/// know.
+/// Watch that tells the guest how the body of its request ended. If dropped,
+/// nobody wants to know.
 pub(super) struct Watch(Arc<RequestUpload>);
 
 impl Watch {
-    /// Waits for its end. An error is never told at the first poll, in which
-    /// wasmtime-wasi-http would take it for the response's.
+    /// Waits for the end of the body. An error is never returned by the first
+    /// poll, because wasmtime-wasi-http would take it for the response's.
     ///
     /// # Errors
-    /// Why it is not whole; `ConnectionTerminated` where the peer took no more.
+    /// Fails with the reason if the body is incomplete; with
+    /// `ConnectionTerminated` if the peer took no more.
     pub(super) async fn ended(self) -> Result<(), Failure> {
         let mut first = true;
         poll_fn(|cx| {
@@ -253,22 +255,22 @@ impl Drop for Watch {
     }
 }
 
-/// The body of a request, as hyper takes it from the guest.
+/// Body of a request, from the guest to hyper.
 pub(super) struct SentBody(Option<Sending>);
 
 struct Sending {
     body: WireBody,
-    /// What was taken of it already.
+    /// A frame that was taken already.
     first: Option<Frame<Bytes>>,
-    /// Bytes that the head tells.
+    /// Content-Length of the head.
     told: Option<u64>,
-    /// Bytes yet to come, where that is known.
+    /// Remaining bytes, if known.
     remaining: Option<u64>,
     upload: Arc<RequestUpload>,
     health: SendWrapper<Rc<Health>>,
 }
 
-/// The body of a request ended before its time; `RequestUpload` knows why.
+/// The body of a request ended early. `RequestUpload` knows why.
 #[derive(Debug, thiserror::Error)]
 #[error("the request's body is not whole")]
 pub(super) struct NotWhole;
@@ -304,7 +306,7 @@ impl Sending {
         if let (Some(remaining), Some(data)) = (&mut self.remaining, frame.data_ref()) {
             *remaining = remaining.saturating_sub(data.len() as u64);
         }
-        // It may not be asked for more.
+        // Hyper may not poll for more.
         if self.is_at_end() {
             self.upload.end(Ok(()));
         }
@@ -340,7 +342,7 @@ impl Body for SentBody {
                 return Poll::Ready(Some(Ok(frame)));
             }
             Poll::Ready(Some(Err(error))) => error,
-            // That nothing more comes may be for want of an instance.
+            // If the instance is gone, the end of the body is not genuine.
             Poll::Ready(None) if sending.health.is_gone() => Failure::ConnectionTerminated,
             Poll::Ready(None) => {
                 sending.upload.end(Ok(()));
@@ -358,12 +360,13 @@ impl Body for SentBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Some(sending) => match (sending.told, &sending.first) {
-                // Hyper sends so much, or fails.
+                // Hyper sends this many bytes, or fails.
                 (Some(length), _) => SizeHint::with_exact(length),
                 (None, Some(_)) => SizeHint::default(),
                 (None, None) => sending.body.size_hint(),
             },
-            // Hyper would have HTTP/2 tell a length of 0 with any method but a few.
+            // In HTTP/2, hyper would send a length of 0 with all methods but a
+            // few.
             None => SizeHint::default(),
         }
     }
@@ -373,21 +376,21 @@ impl Drop for Sending {
     fn drop(&mut self) {
         self.upload.end(match self.remaining {
             Some(0) => Ok(()),
-            // The connection was lost, or the exchange given up.
+            // The connection was lost, or the exchange dropped.
             _ => Err(None),
         });
     }
 }
 
-/// The body of a response, as the guest takes it from hyper.
+/// Body of a response, from hyper to the guest.
 pub(super) struct ReceivedBody {
-    /// Until it fails: then the connection is not to be used any more.
+    /// `None` after a failure: the connection must not be used any more.
     body: Option<Incoming>,
     limit: Duration,
-    /// When something should have come, while it is waited for.
+    /// Timer of the next frame.
     late: Option<Pin<Box<Sleep>>>,
     waiting: bool,
-    /// Until its end.
+    /// `None` once the body has ended.
     guard: Option<Arc<Guard>>,
 }
 
@@ -407,14 +410,14 @@ impl ReceivedBody {
         received
     }
 
-    /// It has ended.
+    /// Notes the end of the body.
     fn end(&mut self) {
         if let Some(guard) = self.guard.take() {
             guard.upload.answered(ResponseRead::Whole);
         }
     }
 
-    /// Whether nothing has come for too long.
+    /// Ready once nothing has arrived for too long.
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let due = Instant::now() + self.limit;
         let late = self
@@ -473,7 +476,7 @@ impl Body for ReceivedBody {
     }
 }
 
-/// A frame, without trailers that must not be any: a guest might make them the
+/// Returns a frame without forbidden trailers. A guest might copy them into the
 /// head of another message.
 fn proper(frame: Frame<Bytes>) -> Frame<Bytes> {
     match frame.into_trailers() {

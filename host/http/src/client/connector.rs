@@ -1,5 +1,5 @@
-//! Makes the connections of the client: as `connect` does it, and TLS where
-//! the scheme says so, with HTTP/2 where the peer speaks it.
+//! Connector of the client. It connects as `connect` does, with TLS if the
+//! scheme says so, and with HTTP/2 if the peer speaks it.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -29,14 +29,14 @@ use crate::client::failure::ConnectFailure;
 use crate::client::line::Line;
 use crate::client::plain::Plain;
 
-/// How long a connection may take to be made that nobody waits for any more,
-/// since another has become free.
+/// Time limit for a connection that nobody waits for any more, since another
+/// has become free.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Ciphertext that is read at once, bytes: rustls by itself asks for 4 KiB.
+/// Maximum of ciphertext read at once, in bytes. By itself, rustls reads 4 KiB.
 const CIPHERTEXT: usize = 32 << 10;
 
-/// Makes connections for a worker.
+/// Connector of a worker.
 #[derive(Clone)]
 pub(super) struct Connector {
     worker: SendWrapper<Weak<Worker>>,
@@ -99,7 +99,7 @@ async fn make(worker: &Rc<Worker>, uri: &Uri) -> Result<Wire, ConnectFailure> {
     })
 }
 
-/// What is received at once where there is mostly no more, bytes.
+/// Maximum of a receive after which there is usually no more, in bytes.
 const LITTLE: usize = 4 << 10;
 
 /// A connection of the client.
@@ -107,9 +107,9 @@ pub(super) struct Wire {
     socket: Socket,
     line: Line,
     turn: SendWrapper<Rc<Turn>>,
-    /// Bytes that were received at once, so many that there may be more.
+    /// Bytes of the last receive, if there may be more.
     received: usize,
-    /// What counts it against `--max-outgoing`.
+    /// Counts the connection against `--max-outgoing`.
     _permit: OwnedSemaphorePermit,
     _counted: Counted,
 }
@@ -132,8 +132,11 @@ impl Connection for Wire {
 }
 
 impl Wire {
+    /// Measures the held bytes if asked, and checks that the connection was not
+    /// cut.
+    ///
     /// # Errors
-    /// It was cut.
+    /// Fails if the connection was cut.
     fn check(&self) -> io::Result<()> {
         self.line.tell_held(match &self.socket {
             Socket::Plain(stream) => stream,
@@ -152,8 +155,8 @@ impl AsyncRead for Wire {
         self.check()?;
         let received = std::mem::take(&mut self.received);
         if received > 0 && self.turn.is_over(received) {
-            // Hyper reads for as long as there is something: interim responses
-            // without end, for one.
+            // Hyper reads as long as there is something, for example endless
+            // interim responses.
             self.line.keep(cx);
             self.turn.give_way(cx);
             return Poll::Pending;

@@ -1,5 +1,5 @@
-//! What went wrong, by the names that `wasi:http` has for it: those of
-//! RFC 9209, section 2.3.
+//! Errors by the names that `wasi:http` has for them, which are those of RFC
+//! 9209, section 2.3.
 
 use std::error::Error as StdError;
 use std::io;
@@ -38,7 +38,7 @@ impl From<&ConnectFailure> for Failure {
     }
 }
 
-/// Why there is no response.
+/// Returns why there is no response.
 pub(super) fn of_exchange(error: &legacy::Error) -> Failure {
     for cause in causes(error) {
         if let Some(failure) = cause.downcast_ref::<ConnectFailure>() {
@@ -69,7 +69,7 @@ pub(super) fn of_exchange(error: &legacy::Error) -> Failure {
     }
 }
 
-/// Whether a connection ended before a response began.
+/// True if the connection ended before a response began.
 pub(super) fn is_lost(error: &legacy::Error) -> bool {
     causes(error).any(|cause| {
         let ended = |error: &hyper::Error| {
@@ -82,15 +82,15 @@ pub(super) fn is_lost(error: &legacy::Error) -> bool {
     })
 }
 
-/// Whether the peer of HTTP/2 says that it has done nothing with the request:
-/// RFC 9113, section 8.7.
+/// True if an HTTP/2 peer says that it did nothing with the request (RFC 9113,
+/// section 8.7).
 pub(super) fn is_refused(error: &legacy::Error) -> bool {
     let refused =
         |error: &h2::Error| error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
     causes(error).any(|cause| cause.downcast_ref().is_some_and(refused))
 }
 
-/// Why the body of a response is not whole.
+/// Returns why the body of a response is incomplete.
 pub(super) fn of_body(error: &hyper::Error) -> Failure {
     tracing::debug!(?error, "a response is not whole");
     for cause in causes(error) {
@@ -107,7 +107,7 @@ pub(super) fn of_body(error: &hyper::Error) -> Failure {
     Failure::HttpResponseIncomplete
 }
 
-/// What hyper itself found.
+/// Returns hyper's own verdict, if it has one.
 fn of_head(error: &hyper::Error) -> Option<Failure> {
     Some(match () {
         () if error.is_parse_too_large() => Failure::HttpResponseHeaderSectionSize,
@@ -123,12 +123,12 @@ fn of_head(error: &hyper::Error) -> Option<Failure> {
 fn of_connection(error: &ConnectionError) -> Failure {
     match error {
         ConnectionError::NameUnresolvable => Failure::DnsError("NXDOMAIN"),
-        // The name is there, and nothing else.
+        // The name exists, but has no address.
         ConnectionError::NoAddress => Failure::DnsError("NOERROR"),
         ConnectionError::ResolverFailure => Failure::DnsError("SERVFAIL"),
         ConnectionError::Timeout(what) if *what == dns::SILENT => Failure::DnsTimeout,
         ConnectionError::Timeout(_) => Failure::ConnectionTimeout,
-        // The name was allowed before; what it led to is not.
+        // The name was allowed before; the address that it resolves to is not.
         ConnectionError::AccessDenied => Failure::DestinationIpProhibited,
         ConnectionError::Refused => Failure::ConnectionRefused,
         ConnectionError::Unreachable | ConnectionError::NotBindable => {
@@ -136,7 +136,7 @@ fn of_connection(error: &ConnectionError) -> Failure {
         }
         ConnectionError::LimitExceeded(_) => Failure::ConnectionLimitReached,
         ConnectionError::InvalidArgument => Failure::HttpRequestUriInvalid,
-        // No authority is known.
+        // No trust root is known.
         ConnectionError::Tls(_) => Failure::ConfigurationError,
         ConnectionError::Reset
         | ConnectionError::Aborted
@@ -162,7 +162,7 @@ fn of_tls(error: &TlsError) -> Failure {
     }
 }
 
-/// As the RFC writes them: `no_application_protocol`.
+/// Returns an alert's name as in the RFC: `no_application_protocol`.
 fn alert_name(alert: AlertDescription) -> String {
     let mut name = String::new();
     for letter in format!("{alert:?}").chars() {
@@ -178,7 +178,7 @@ fn tls_error(error: &io::Error) -> Option<&TlsError> {
     error.get_ref()?.downcast_ref()
 }
 
-/// An error and what it came from.
+/// Returns an error and its causes.
 fn causes<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {

@@ -1,5 +1,5 @@
-//! The head of a response, before a guest gets it: what is refused, and what is
-//! said more plainly than the peer did.
+//! Check of a response's head before a guest gets it. Some heads are refused,
+//! some are simplified.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
 use http::response::Parts;
@@ -12,13 +12,13 @@ use netwasm_exchange::hop;
 /// `--max-response-headers`.
 const FRAMING: [HeaderName; 3] = [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING];
 
-/// Header lines that hyper may take, so that a head with this many counted lines
-/// and those of framing gets through.
+/// Returns the header lines that hyper may accept, so that a head with
+/// `most_fields` counted lines and those of framing gets through.
 pub(super) fn most_lines(most_fields: usize) -> usize {
     most_fields + 2 * FRAMING.len()
 }
 
-/// Checks a head, which may have `most_fields` lines beside those of framing.
+/// Checks a head, which may have `most_fields` lines besides those of framing.
 /// Removes fields of the connection.
 ///
 /// # Errors
@@ -35,15 +35,15 @@ pub(super) fn receive(head: &mut Parts, most_fields: usize) -> Result<(), Failur
     }
     hop::remove_named(&mut head.headers);
     if head.headers.contains_key(TRANSFER_ENCODING) {
-        // It says nothing (RFC 9112, section 6.3).
+        // Content-Length has no meaning here (RFC 9112, section 6.3).
         head.headers.remove(CONTENT_LENGTH);
     }
     tell_once(&mut head.headers)
 }
 
-/// Makes several Content-Lengths, or a list of them, one (RFC 9110, section
-/// 8.6). Hyper looks at those alone that end a body: not at those of 204, 304,
-/// or in answer to HEAD.
+/// Merges several Content-Lengths, or a list of them (RFC 9110, section 8.6).
+/// Hyper checks only those that delimit a body: not with 204 or 304, nor in
+/// reply to HEAD.
 fn tell_once(headers: &mut HeaderMap) -> Result<(), Failure> {
     let mut told = None;
     for value in headers.get_all(CONTENT_LENGTH) {

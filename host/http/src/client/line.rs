@@ -1,4 +1,4 @@
-//! A connection as its exchanges see it, and how many are kept that have none.
+//! A connection as its exchanges see it, and the list of idle connections.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,44 +9,46 @@ use std::task::{Context, Waker};
 
 use netwasm_net::io::unacknowledged;
 
-/// How many idle ones a worker keeps, of all hosts, and for a while up to twice
-/// as many: each counts against `--max-outgoing`.
+/// Maximum of idle connections of a worker, to all hosts. For a while there may
+/// be up to twice as many. Each counts against `--max-outgoing`.
 const MOST_IDLE: usize = 128;
 
-/// One connection.
+/// Handle of a connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Line(Arc<LineState>);
 
 #[derive(Debug, Default)]
 struct LineState {
-    /// How often it was taken for an exchange.
+    /// Number of exchanges begun so far.
     uses: AtomicUsize,
-    /// How many are under way.
+    /// Number of exchanges under way.
     exchanges: AtomicUsize,
     cut: AtomicBool,
-    /// True if an exchange wants to know `held`.
+    /// True if an exchange has asked for `held`.
     asked: AtomicBool,
-    /// Bytes that the socket held for the peer when that was asked last.
+    /// Bytes that the socket held for the peer when last asked.
     held: AtomicU64,
-    /// Who reads and writes it.
+    /// Waker of the task that reads and writes.
     waker: Mutex<Option<Waker>>,
 }
 
 impl Line {
-    /// Begins an exchange, and tells whether there were others before.
+    /// Begins an exchange. Returns true if there were others before.
     pub(super) fn begin(&self) -> bool {
         self.0.exchanges.fetch_add(1, Ordering::Relaxed);
         self.0.uses.fetch_add(1, Ordering::Relaxed) > 0
     }
 
-    /// Ends the connection: hyper alone would wait for a peer that takes nothing
-    /// of a request, though nobody waits for the response any more.
+    /// Ends the connection. Hyper alone would wait for a peer that takes
+    /// nothing of a request, though nobody waits for the response any more.
     pub(super) fn cut(&self) {
         self.0.cut();
     }
 
+    /// Checks that the connection was not cut.
+    ///
     /// # Errors
-    /// It was cut.
+    /// Fails with `ConnectionAborted` if the connection was cut.
     pub(super) fn check(&self) -> io::Result<()> {
         match self.0.cut.load(Ordering::Relaxed) {
             true => Err(io::ErrorKind::ConnectionAborted.into()),
@@ -54,8 +56,8 @@ impl Line {
         }
     }
 
-    /// Bytes that the socket held for the peer when this was last called. Who
-    /// has the socket looks again.
+    /// Returns the bytes that the socket held for the peer at the last call.
+    /// The socket's owner then measures again.
     pub(super) fn held(&self) -> u64 {
         self.0.asked.store(true, Ordering::Relaxed);
         if let Some(waker) = self.0.waker().take() {
@@ -64,7 +66,7 @@ impl Line {
         self.0.held.load(Ordering::Relaxed)
     }
 
-    /// Answers that, if it was asked.
+    /// Measures the held bytes, if asked.
     pub(super) fn tell_held(&self, socket: impl AsFd) {
         if self.0.asked.load(Ordering::Relaxed) && self.0.asked.swap(false, Ordering::Relaxed) {
             let held = unacknowledged(socket).unwrap_or(0);
@@ -72,7 +74,7 @@ impl Line {
         }
     }
 
-    /// Keeps who is to be woken when it is cut, or asked.
+    /// Stores the waker of the task that is woken by `cut` and `held`.
     pub(super) fn keep(&self, cx: &Context<'_>) {
         let mut waker = self.0.waker();
         match &mut *waker {
@@ -90,7 +92,7 @@ impl LineState {
         }
     }
 
-    /// Whether nothing has been under way on it since so many uses.
+    /// True if the connection is idle and was not used since.
     fn idles_since(&self, uses: usize) -> bool {
         self.exchanges.load(Ordering::Relaxed) == 0 && self.uses.load(Ordering::Relaxed) == uses
     }
@@ -100,19 +102,20 @@ impl LineState {
     }
 }
 
-/// The connections of a worker that may be idle, the longest idle first.
+/// Connections of a worker that may be idle, the longest idle first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Idle(Arc<Mutex<VecDeque<Idling>>>);
 
 #[derive(Debug)]
 struct Idling {
     state: Weak<LineState>,
-    /// How often it had been used when it became so.
+    /// Number of its uses when it became idle.
     uses: usize,
 }
 
 impl Idle {
-    /// Ends an exchange. Where too many are idle then, the first goes.
+    /// Ends an exchange. If too many connections are idle, ends the longest
+    /// idle ones.
     pub(super) fn end(&self, line: &Line) {
         let state = &line.0;
         if state.exchanges.fetch_sub(1, Ordering::Relaxed) > 1 {

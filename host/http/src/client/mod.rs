@@ -1,22 +1,22 @@
-//! Requests that guests send: `wasi:http/outgoing-handler@0.2` and
+//! Client for requests that guests send: `wasi:http/outgoing-handler@0.2` and
 //! `wasi:http/client@0.3`.
 //!
 //! ```text
 //!   guest --> SentBody --> hyper's client --> Connector --> connect, TLS --> peer
 //!   guest <-- ReceivedBody <--+   |
-//!                                 +-- connections that are kept, for every instance
+//!                                 +-- idle connections, shared by all instances
 //! ```
 //!
-//! The exchange is hyper's, and so are the connections that are kept for the
-//! next one: they are a worker's, and shared by all its instances. A worker is
-//! one thread, so that nothing goes from one thread to another. A connection
-//! on which an exchange was given up is not kept.
+//! Hyper does the exchange, and keeps idle connections for the next one. Each
+//! worker has its own, shared by all its instances. A worker is one thread, so
+//! nothing passes between threads. A connection whose exchange was cancelled is
+//! not kept.
 //!
-//! `begin` finds out whether a request has a body, and `head` what of a
-//! response's head may be believed: hyper leaves both to whom it serves.
+//! `begin` finds out whether a request has a body, and `head` checks what a
+//! response's head claims. Hyper leaves both to its callers.
 //!
-//! What may be reached was judged before a request comes here; an address that
-//! a name leads to is judged when it is connected to.
+//! Requests arrive here only if their destination is allowed. An address that a
+//! name resolves to is checked when it is connected to.
 
 mod begin;
 mod body;
@@ -53,37 +53,36 @@ use self::body::{ReceivedBody, RequestUpload, SentBody};
 use self::connector::Connector;
 use self::line::{Idle, Line};
 
-/// How long a connection may take to be made, unless the guest says otherwise.
+/// Time limit for making a connection, unless the guest sets another.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long nothing may come of a response, unless the guest says otherwise.
+/// Limit of a response's silence, unless the guest sets another.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// How long a connection is kept that nothing is under way on.
+/// Time for which an idle connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How many of them are kept for each host, by each worker.
+/// Maximum of idle connections that a worker keeps for each host.
 const MOST_IDLE: usize = 32;
 
-/// The largest head of a response, and the most of its body that is read ahead
-/// of the guest, bytes.
+/// Maximum of a response's head, and of its body read ahead of the guest, in
+/// bytes.
 const MOST_HEAD: u32 = 256 << 10;
 
-/// The most of a body that is read ahead in HTTP/2, where the peer sends ahead:
-/// of one exchange, and of all on a connection.
+/// Maximum that is read ahead of a body in HTTP/2, in bytes: for one stream,
+/// and for all on a connection. There the peer may send ahead.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 
-/// How often the peer of a connection with exchanges is asked, in HTTP/2,
-/// whether it is still there.
+/// Interval of HTTP/2 pings, while the connection has exchanges.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 
-/// Sends the requests of a worker's guests.
+/// Sender of the requests of a worker's guests.
 #[derive(Debug)]
 pub struct Client {
     env: Arc<Env>,
     worker: Weak<Worker>,
-    /// Made when first used.
+    /// Made on first use.
     lines: OnceCell<Rc<KeptLines>>,
 }
 
@@ -109,7 +108,7 @@ impl Outgoing for Client {
 }
 
 impl Client {
-    /// For a worker.
+    /// Returns the client of a worker.
     pub fn new(worker: &Rc<Worker>) -> Self {
         Self {
             env: Arc::clone(worker.env()),
@@ -119,12 +118,12 @@ impl Client {
     }
 }
 
-/// The connections of a worker's client.
+/// Connections of a worker's client.
 #[derive(Debug)]
 struct KeptLines {
     exchanges: legacy::Client<Connector, SentBody>,
     idle: Idle,
-    /// Lines of headers that a response may have.
+    /// Maximum of header lines in a response.
     most_fields: usize,
 }
 
@@ -199,7 +198,7 @@ impl KeptLines {
         Ok((Response::from_parts(parts, body), Box::pin(sent)))
     }
 
-    /// Sends it on a connection that is kept, or on a new one.
+    /// Sends a request on an idle connection or on a new one.
     async fn attempt(
         &self,
         mut request: Request<SentBody>,
@@ -233,8 +232,8 @@ impl KeptLines {
         }
     }
 
-    /// Looks at the head of a response. What follows one that is refused may be
-    /// anything: the connection ends, and serves no other exchange.
+    /// Checks the head of a response. If it is refused, the connection ends and
+    /// serves no other exchange, as anything may follow.
     fn receive(
         &self,
         response: Response<Incoming>,
@@ -256,8 +255,8 @@ impl KeptLines {
         }
     }
 
-    /// That of the connection that an exchange has begun on; and whether this
-    /// had been used before.
+    /// Returns the guard of the connection on which an exchange has begun, and
+    /// true if the connection had been used before.
     fn guard(&self, captured: &CaptureConnection, upload: &Arc<RequestUpload>) -> (Guard, bool) {
         let connected = captured.connection_metadata();
         let mut extras = http::Extensions::new();
@@ -280,15 +279,15 @@ impl KeptLines {
 /// Why an attempt failed.
 struct Failed {
     error: Failure,
-    /// Whether that was the connection's end, which may have come before the
-    /// request.
+    /// True if the connection ended, perhaps before the request arrived.
     stale: bool,
-    /// Whether the peer says that it did nothing with the request.
+    /// True if the peer says that it did nothing with the request.
     refused: bool,
 }
 
 impl Failed {
-    /// For one on a connection that was kept, or a new one.
+    /// Classifies an error. `kept` is true if the connection had been used
+    /// before.
     fn new(error: &legacy::Error, kept: bool) -> Self {
         Self {
             error: failure::of_exchange(error),
@@ -308,27 +307,27 @@ impl From<Failure> for Failed {
     }
 }
 
-/// Sees to a request's body that the peer has answered before its end.
+/// Supervises a request's body that the peer has answered before its end.
 async fn send_rest(guard: Arc<Guard>, limit: Duration) {
     if !guard.upload.rest(limit, guard.line.as_ref()).await {
         guard.cut();
     }
 }
 
-/// An exchange on its connection, until the response has ended or was given up,
-/// and the request was sent. A connection of HTTP/1.1 ends with an exchange that
-/// is given up while the request is still being sent.
+/// Guard of an exchange on its connection, until the response has ended or was
+/// dropped, and the request was sent. If an exchange is dropped while the
+/// request is still being sent, its HTTP/1.1 connection ends.
 struct Guard {
     line: Option<Line>,
     cuts: bool,
     upload: Arc<RequestUpload>,
     idle: Idle,
-    /// Given back at its end.
+    /// Released at the end.
     place: Option<OwnedSemaphorePermit>,
 }
 
 impl Guard {
-    /// Ends the connection, where it is not for other exchanges too.
+    /// Ends the connection, unless it serves other exchanges too.
     fn cut(&self) {
         if let Some(line) = &self.line
             && self.cuts
@@ -349,7 +348,8 @@ impl Drop for Guard {
     }
 }
 
-/// Runs the client's tasks, of which each connection has one, on the worker.
+/// Executor that runs the client's tasks, one for each connection, on the
+/// worker.
 #[derive(Clone)]
 struct Tasks;
 

@@ -1,5 +1,5 @@
-//! A socket as hyper and tokio-rustls want it: `connect` gives one that the
-//! runtime watches already.
+//! Socket for hyper and tokio-rustls. `connect` returns one that the runtime
+//! already watches.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,11 +11,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use netwasm_net::io::Watched;
 
-/// Bytes that are received at once: hyper takes them apart before it receives
-/// more, and others have their turn in between.
+/// Maximum of one receive, in bytes. Hyper parses it before it receives more,
+/// and other tasks have their turn in between.
 const MOST: usize = 64 << 10;
 
-/// Neither SIGPIPE nor waiting.
+/// No SIGPIPE, no blocking.
 const FLAGS: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 
 /// A connected socket.

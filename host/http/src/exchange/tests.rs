@@ -1,4 +1,4 @@
-//! What HTTP/1.1 and HTTP/2 make of the same responses.
+//! Tests that HTTP/1.1 and HTTP/2 treat responses alike.
 
 use std::rc::Rc;
 
@@ -12,12 +12,12 @@ use netwasm_net::worker::Worker;
 
 use crate::testing::{Pieces, Received, Script, Then, answer};
 
-/// A response of a handler that awaits, and the request that it is for.
+/// A response of an async guest, and its request.
 #[derive(Clone, Debug)]
 struct Case {
     method: Method,
     status: u16,
-    /// The Content-Length that the handler tells.
+    /// Content-Length of the response.
     told: Option<&'static str>,
     body: &'static str,
     then: Then,
@@ -49,7 +49,7 @@ impl Case {
         all
     }
 
-    /// Has the handler answer the next request.
+    /// Answers the next request.
     async fn answer(&self, script: &Script) {
         let mut response = http::Response::builder().status(self.status);
         if let Some(told) = self.told {
@@ -61,23 +61,23 @@ impl Case {
         answer(&call, response, Pieces::new(pieces.into_iter(), self.then));
     }
 
-    /// Whether a body follows the head.
+    /// True if a body follows the head.
     fn has_body(&self) -> bool {
         self.method == Method::GET && self.status == 200
     }
 
-    /// What is sent of the body.
+    /// Returns the body that is sent.
     fn sent(&self) -> &'static str {
         if self.has_body() { self.body } else { "" }
     }
 
-    /// Whether the length that is told is not that of the body.
+    /// True if the Content-Length is wrong for the body.
     fn lies(&self) -> bool {
         let length = self.body.len().to_string();
         self.has_body() && self.told.is_some_and(|told| told != length)
     }
 
-    /// What a client of HTTP/1.1 gets; `None` where it is not whole.
+    /// Returns what an HTTP/1.1 client receives; `None` if it is incomplete.
     async fn by_http1(&self, worker: &Rc<Worker>) -> Option<Received> {
         let script = Script::awaiting();
         let mut client = script.client(worker);
@@ -86,13 +86,13 @@ impl Case {
         client.send(&request).await;
         self.answer(&script).await;
         let received = client.receive(*method == Method::HEAD).await;
-        // Not a byte more.
+        // Nothing follows.
         client.ended().await;
         received.whole.then_some(received)
     }
 
-    /// The same of HTTP/2, where not even the head comes of what is cut short at
-    /// once.
+    /// Like `by_http1`, for HTTP/2. There, not even the head arrives of a
+    /// response that is cut short at once.
     async fn by_http2(&self, worker: &Rc<Worker>) -> Option<Received> {
         let script = Script::awaiting();
         let handshake = h2::client::handshake(script.connect(worker));
@@ -126,8 +126,8 @@ fn both_protocols_make_the_same_of_what_a_handler_that_awaits_answers() {
             let (one, two) = (case.by_http1(&worker).await, case.by_http2(&worker).await);
             if case.lies() {
                 assert_eq!(two, None, "{case:?}");
-                // In HTTP/1.1 nothing can follow a head that tells of no body, not
-                // even trailers: it is whole.
+                // In HTTP/1.1 nothing can follow a head without a body, not
+                // even trailers, so the response is complete.
                 assert_eq!(one.is_some(), case.told == Some("0"), "{case:?}");
                 continue;
             }

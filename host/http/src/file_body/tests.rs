@@ -14,7 +14,7 @@ struct Site {
     now: SystemTime,
 }
 
-/// What came of a request.
+/// Result of a request.
 struct Served {
     response: FileResponse,
     headers: Vec<String>,
@@ -106,7 +106,7 @@ impl Served {
         names.map(Option::unwrap_or_default).collect()
     }
 
-    /// The parts, read; as long as the response says.
+    /// Reads all parts, and checks their length.
     fn body(self) -> String {
         let length = self.response.length;
         let mut body = Vec::new();
@@ -256,7 +256,7 @@ fn a_file_that_was_just_changed_has_a_weak_tag() {
     let served = site.get("page.html", &[]);
     let tag = served.header("ETag").expect("a tag");
     assert!(tag.starts_with("W/\""), "{tag}");
-    // It can be asked for anew, but not for a range of it.
+    // A weak tag serves to revalidate, but not for ranges.
     let same = site.get("page.html", &[("if-none-match", tag)]);
     assert_eq!(same.status(), 304);
     let range = [("range", "bytes=0-1"), ("if-range", tag)];
@@ -333,7 +333,7 @@ fn several_ranges_are_parts_in_the_order_that_was_asked_for() {
     let parts = [part("7-9", "789"), part("0-0", "0"), part("4-5", "45")];
     let expected = format!("{}\r\n--{boundary}--\r\n", parts.concat());
     assert_eq!(served.body(), expected);
-    // Every response has a boundary of its own.
+    // Every response has its own boundary.
     let again = site.get("some.txt", &asked);
     assert!(
         again
@@ -390,7 +390,7 @@ fn if_range_that_does_not_match_gives_the_whole_file() {
             assert_eq!(served.status(), status, "{value} {range}");
         }
     }
-    // Without a range it says nothing.
+    // Without Range, If-Range has no effect.
     assert_eq!(
         site.get("some.bin", &[("if-range", "\"other\"")]).status(),
         200
@@ -498,7 +498,7 @@ fn a_file_whose_time_is_a_constant_has_a_tag_and_no_date() {
         let tag = served.header("ETag").expect("a tag").to_owned();
         let condition = [("if-none-match", &*tag)];
         assert_eq!(site.get("code.js", &condition).status(), 304);
-        // The date of a cache that got one elsewhere says nothing.
+        // A date that a cache got elsewhere has no effect.
         let condition = [("if-modified-since", MODIFIED)];
         assert_eq!(site.get("code.js", &condition).status(), 200);
         site.date("new", seconds);

@@ -1,4 +1,4 @@
-//! What the access log gets, as soon as a response was sent.
+//! Access log lines, written as soon as a response was sent.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use crate::access_log::Entry;
 use crate::h1::Driver;
 
 impl Driver {
-    /// What the access log says of a request, where there is one.
+    /// Returns the entry of a request for the access log, if there is a log.
     pub(super) fn entry(&self, head: &Head) -> Option<Entry> {
         let http = &self.local;
         http.lines()?;
@@ -25,7 +25,7 @@ impl Driver {
         })
     }
 
-    /// Has a line logged as soon as all that was written up to here is sent.
+    /// Logs a request once all that was written so far is sent.
     pub(super) fn log_later(&mut self, entry: Option<Entry>, status: u16, length: u64, out: &[u8]) {
         if let Some(entry) = entry {
             let entry = Entry {
@@ -38,7 +38,7 @@ impl Driver {
         }
     }
 
-    /// Logs the requests whose responses were sent.
+    /// Logs the requests whose responses have been sent.
     pub(super) fn log_sent(&mut self) {
         if self.exchange.unlogged.is_empty() {
             return;
@@ -55,22 +55,22 @@ impl Driver {
         }
     }
 
-    /// Logs those too whose responses are never sent whole.
+    /// Logs also the requests whose responses are never sent whole.
     pub(super) fn log_unsent(&mut self) {
         self.log_sent();
         let sent = self.sent();
         if let Some(lines) = self.local.lines() {
             let mut lines = lines.borrow_mut();
             for (entry, end) in self.exchange.unlogged.drain(..) {
-                // The body is what comes last.
+                // The body comes last, so it is what is missing.
                 let missing = end.saturating_sub(sent);
                 lines.add(&entry, entry.length.saturating_sub(missing));
             }
         }
     }
 
-    /// What of all that was written has left for the socket. Under TLS it may
-    /// be a little more: records are longer than what is in them.
+    /// Returns how many of the written bytes the socket has taken. Under TLS
+    /// this may be slightly less, as records are longer than their content.
     pub(super) fn sent(&self) -> u64 {
         self.exchange
             .written

@@ -1,5 +1,5 @@
-//! Requests in HTTP/1.1: heads, and the bodies that are collected before a guest
-//! is asked.
+//! Requests in HTTP/1.1: heads, and the bodies that are collected before a
+//! guest is called.
 
 use std::rc::Rc;
 
@@ -13,13 +13,13 @@ use crate::upload::Remaining;
 use crate::{h2, response};
 
 impl Driver {
-    /// Uses some of the input; `None` where more is needed for that.
+    /// Uses some of the input. Returns the bytes used; `None` if it needs more.
     pub(super) fn step(&mut self, input: &[u8], out: &mut Vec<u8>) -> Option<usize> {
         match std::mem::replace(&mut self.exchange.reading, Reading::Head(None)) {
             Reading::Head(partial) => self.read_head(partial, input, out),
             Reading::Body(upload) => Some(self.read_body(upload, input, out)),
             other @ (Reading::Answer(_) | Reading::Http2) => {
-                // It comes after the response to this one.
+                // This input comes after the response to the present request.
                 self.exchange.reading = other;
                 None
             }
@@ -65,20 +65,20 @@ impl Driver {
         }
     }
 
-    /// Answers a client that speaks plain HTTP on a port for TLS; `input` is what
-    /// has come of its request.
+    /// Refuses a client that speaks plain HTTP on a port for TLS. `input` is
+    /// what has arrived of its request.
     pub(super) fn refuse_plain(&mut self, input: &[u8]) {
         let local = Rc::clone(&self.local);
         let mut request = local.take_request();
-        // What is known of it is for the access log.
+        // The access log gets the fields that can be parsed.
         let _ = request.head.parse(input, &HeadLimits::from(self.limits()));
         let mut out = local.out();
         self.refuse(request, NOT_TLS, &mut out);
         self.write_out(&mut out);
     }
 
-    /// Takes a request whose head is known, and what has come of its body.
-    /// Returns how much of that was used.
+    /// Begins a request whose head has arrived, with what has arrived of its
+    /// body. Returns the bytes used of that.
     fn begin_request(
         &mut self,
         mut request: Box<Request>,
@@ -113,7 +113,7 @@ impl Driver {
         self.read_body(upload, input, out)
     }
 
-    /// Uses what has come of a body, and returns how much that was.
+    /// Uses what has arrived of a body, and returns the bytes used.
     fn read_body(&mut self, mut upload: Box<Collecting>, input: &[u8], out: &mut Vec<u8>) -> usize {
         let body = &mut upload.request.body;
         let (used, done) = match &mut upload.remaining {
@@ -150,17 +150,16 @@ impl Driver {
     }
 }
 
-/// Whether it is how a client begins that knows the server to speak HTTP/2 (RFC
-/// 9113, section 3.4), or the beginning of that. In HTTP/1.1 it is a request
-/// that is refused.
+/// True if the input is the preface of HTTP/2 with prior knowledge, or its
+/// start (RFC 9113, section 3.4). HTTP/1.1 would refuse it as a request.
 fn is_preface(input: &[u8]) -> bool {
     let most = h2::PREFACE.len();
     input.len() >= "PRI * HTTP/2.0\r\n".len()
         && h2::PREFACE.starts_with(input.get(..most).unwrap_or(input))
 }
 
-/// Whether it is how a client of TLS begins: a record of a handshake (RFC 8446,
-/// section 5.1).
+/// True if the input is a TLS handshake record, or its start (RFC 8446, section
+/// 5.1).
 fn is_handshake(input: &[u8]) -> bool {
     matches!(input, [22] | [22, 3, ..])
 }

@@ -1,4 +1,4 @@
-//! Responses to requests that came whole: a guest's, and the host's own.
+//! Responses to requests that arrived whole: a guest's, and the host's own.
 
 use std::io;
 use std::rc::Rc;
@@ -18,7 +18,7 @@ use crate::local::clear;
 use crate::response::{self, Checked, Persistence};
 
 impl Driver {
-    /// Has the guest answer a request.
+    /// Calls the guest to answer a request.
     pub(super) fn respond(&mut self, mut request: Box<Request>, out: &mut Vec<u8>) {
         self.exchange.fresh = false;
         let entry = self.entry(&request.head);
@@ -32,7 +32,7 @@ impl Driver {
             .set_alarm(Some(self.limits().keep_alive_timeout));
     }
 
-    /// Writes a response, checked first.
+    /// Checks a response and writes it.
     fn send(
         &mut self,
         request: &Request,
@@ -75,8 +75,8 @@ impl Driver {
         self.log_later(entry, status, length, out);
     }
 
-    /// Writes a response with a body of bytes. Returns how many of these are
-    /// sent.
+    /// Writes a response with a body of bytes. Returns the bytes of the body
+    /// that are sent.
     fn write_bytes(
         &mut self,
         request: &Request,
@@ -109,8 +109,8 @@ impl Driver {
         bytes.len() as u64
     }
 
-    /// Writes a response with a file. Returns its status, and how many bytes
-    /// of a body are sent.
+    /// Writes a response with a file. Returns its status, and the bytes of the
+    /// body that are sent.
     fn write_file(
         &mut self,
         request: &Request,
@@ -173,8 +173,8 @@ impl Driver {
         (served.status, served.length)
     }
 
-    /// Answers in place of a file of which nothing was sent yet. Returns its
-    /// status, and how many bytes of a body are sent.
+    /// Answers in place of a file of which nothing was sent yet. Returns the
+    /// status, and the bytes of the body that are sent.
     fn file_failed(
         &mut self,
         request: &Request,
@@ -193,7 +193,7 @@ impl Driver {
         (answer.status, length)
     }
 
-    /// Writes an answer in the host's own words.
+    /// Writes the host's own response.
     pub(super) fn answer_for(
         &mut self,
         request: &Request,
@@ -206,8 +206,8 @@ impl Driver {
         self.write(request, &checked, entry, out);
     }
 
-    /// Answers what is no proper request, or too much. The connection ends
-    /// after that, since nobody knows where the next request would begin.
+    /// Answers a malformed request, or one over a limit. The connection ends
+    /// after that, since the start of the next request is unknown.
     pub(super) fn refuse(&mut self, request: Box<Request>, refusal: Refusal, out: &mut Vec<u8>) {
         let local = Rc::clone(&self.local);
         let answer = exchange::refused(&self.transport, refusal);

@@ -1,5 +1,5 @@
-//! Requests to guests that await: the request goes to an instance before its
-//! body has come, and the response is sent while it is made.
+//! Requests to async guests. A request goes to an instance before its body has
+//! arrived, and the response is sent while it is made.
 
 mod download;
 mod failing;
@@ -28,15 +28,15 @@ use crate::access_log::Entry;
 use crate::response::{self, Persistence};
 use crate::upload::{End, Remaining, Upload, UploadBody};
 
-/// How many bytes of a body that the guest did not read are read for it, so
-/// that the connection can go on.
+/// Maximum of an unread body that is received and dropped to keep the
+/// connection alive, in bytes.
 const DISCARD: u64 = 256 << 10;
 
-/// How often a client that has ended its sending side is asked whether it is
-/// still there. More than once, since a proxy may be between.
+/// Maximum of probes that ask a half-closed client whether it is still there.
+/// One is not enough if a proxy is between.
 const MOST_PROBES: u8 = 3;
 
-/// How soon the reset of a closed socket is looked for, once it was asked.
+/// Time after a probe until the reset of a closed socket is looked for.
 const PROBED: Duration = Duration::from_millis(200);
 
 const UNTRANSLATABLE: Refusal = Refusal {
@@ -44,28 +44,27 @@ const UNTRANSLATABLE: Refusal = Refusal {
     reason: "wasi:http has no such request",
 };
 
-/// A request that an instance is at.
+/// A request that an instance is handling.
 #[derive(Debug)]
 pub(super) struct Answering {
-    /// Its head.
+    /// The request's head.
     request: Box<Request>,
     entry: Option<Entry>,
     upload: Option<Rc<Upload>>,
     reply: Rc<Reply>,
-    /// The instance that is at it.
+    /// The instance that is handling the request.
     requests: Rc<dyn Awaiting>,
-    /// Until when the response is to begin, the next piece of it or its trailers
-    /// to be made, or the guest to read on in the request.
+    /// Deadline for the response to begin, for its next piece or trailers, or
+    /// for the guest to read on in the request.
     deadline: Option<Tick>,
-    /// When the guest last made something of a response.
+    /// Time at which the guest last made some of the response.
     made: Tick,
-    /// How often a client that has ended its sending side was asked whether it is
-    /// still there.
+    /// Number of probes sent to the half-closed client.
     probes: u8,
-    /// When it was noticed to have ended its sending side.
+    /// Time at which the client was found to have half-closed.
     ended: Option<Tick>,
-    /// When to look whether the client is still there, until it is sent: nothing
-    /// is received meanwhile.
+    /// Time of the next check that the client is still there. Nothing is
+    /// received until the response is sent.
     look: Tick,
     stage: AnswerStage,
 }
@@ -82,18 +81,19 @@ enum AnswerStage {
     /// The response has not begun.
     Waiting,
     Sending(Box<Download>),
-    /// The response was sent, and the guest still reads the request: to pass it
-    /// on, for one. The connection ends after the last request.
+    /// The response was sent, and the guest still reads the request, for
+    /// example to forward it. If `last`, the connection ends after this
+    /// request.
     Reading {
         last: bool,
     },
-    /// The response was sent; so many bytes of the request are yet to be read.
+    /// The response was sent. Up to so many bytes of the request are dropped.
     Discarding(u64),
 }
 
 impl Driver {
-    /// Gives a request to an instance, with what has come of its body. Returns
-    /// how much of that was used.
+    /// Gives a request to an instance, with what has arrived of its body.
+    /// Returns the bytes used of that.
     pub(super) fn begin_answering(
         &mut self,
         mut request: Box<Request>,
@@ -146,7 +146,7 @@ impl Driver {
         used
     }
 
-    /// Sets the alarm for the deadline that comes first.
+    /// Sets the alarm for the first deadline.
     fn arm(&self) {
         let Reading::Answer(answering) = &self.exchange.reading else {
             return;
@@ -158,7 +158,7 @@ impl Driver {
         self.transport.set_alarm_at(first);
     }
 
-    /// Goes on with the request that an instance is at; ready when something
+    /// Continues the request that an instance is handling. Ready once something
     /// has changed.
     pub(super) fn poll_answering(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Reading::Answer(answering) =
@@ -178,7 +178,7 @@ impl Driver {
             Some(answering) => {
                 self.exchange.reading = Reading::Answer(answering);
                 self.arm();
-                // What found no room is flushed, now or when there is some.
+                // Queued output is flushed, now or later.
                 match wrote && self.transport.queued() > 0 {
                     true => Poll::Ready(()),
                     false => Poll::Pending,
@@ -188,7 +188,7 @@ impl Driver {
         }
     }
 
-    /// Returns what is still under way.
+    /// Returns the request unless it is done with.
     fn go_on(
         &mut self,
         mut answering: Box<Answering>,
@@ -280,8 +280,7 @@ impl Driver {
         }
     }
 
-    /// The response is complete. Returns what is left to do before the next
-    /// request.
+    /// Ends the response. Returns what is left to do before the next request.
     fn complete(&mut self, mut answering: Box<Answering>, out: &[u8]) -> Option<Box<Answering>> {
         let AnswerStage::Sending(download) = &mut answering.stage else {
             return None;
@@ -295,8 +294,8 @@ impl Driver {
         Some(answering)
     }
 
-    /// The guest reads no more of the request. Returns what is left to do before
-    /// the next one.
+    /// Ends the guest's reading of the request. Returns what is left to do
+    /// before the next request.
     fn stop_reading(&mut self, mut answering: Box<Answering>) -> Option<Box<Answering>> {
         answering.reply.finish();
         answering.deadline = None;
@@ -315,8 +314,8 @@ impl Driver {
         Some(answering)
     }
 
-    /// Has a guest told once all is sent that was written so far; false where
-    /// that was done before.
+    /// Tells a guest once all that was written so far is sent. Returns false if
+    /// the guest was registered before.
     fn tell_when_sent(&mut self, told: &mut Option<Told>, out: &[u8]) -> bool {
         let Some(told) = told.take() else {
             return false;
@@ -326,22 +325,22 @@ impl Driver {
         true
     }
 
-    /// Tells guests of what was sent.
+    /// Tells guests whose responses have been sent.
     pub(super) fn tell_sent(&mut self) {
         let sent = self.sent();
         while let Some((mut told, _)) = self.exchange.untold.pop_front_if(|(_, end)| *end <= sent) {
             if let Some(told) = told.sent.take() {
-                // The guest may not want to know.
+                // The guest may not listen.
                 let _ = told.send(Ok(()));
             }
         }
     }
 
-    /// Goes on with what follows the request.
+    /// Continues with what follows the request.
     fn next_request(&mut self, answering: Answering) -> Option<Box<Answering>> {
         if let Some(upload) = &answering.upload {
             self.exchange.kept = upload.take_rest();
-            // Who still holds it reads no more.
+            // A guest that still holds the body reads no more.
             upload.stop(End::Lost(ConnectionError::Aborted));
         }
         self.exchange.held = !self.exchange.kept.is_empty();
@@ -352,13 +351,13 @@ impl Driver {
     }
 }
 
-/// The head of a request as `wasi:http` has it, which has no place for all that
+/// Returns the head of a request for `wasi:http`, which cannot express all that
 /// HTTP allows.
 fn http_request(request: &Request) -> Option<http::Request<()>> {
     let head = &request.head;
     let mut made = http::Request::new(());
     *made.method_mut() = Method::from_bytes(head.method().as_bytes()).ok()?;
-    // An HTTP/1.0 client need not say whom it asks.
+    // An HTTP/1.0 client need not name the host.
     let authority = head.authority().unwrap_or("localhost");
     let target = target::for_uri(head.target());
     let uri = Uri::builder()
@@ -368,7 +367,7 @@ fn http_request(request: &Request) -> Option<http::Request<()>> {
         .build();
     *made.uri_mut() = match uri {
         Ok(uri) => uri,
-        // Its authority may be none to the `http` crate. Host still tells it.
+        // The `http` crate may reject the authority. `Host` still tells it.
         Err(_) => target.parse().ok()?,
     };
     let mut headers = HeaderMap::with_capacity(8);

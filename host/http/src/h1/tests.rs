@@ -1,4 +1,4 @@
-//! The driver with a handler and a client in one thread.
+//! Tests of the driver, with a handler and a client in one thread.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -14,12 +14,13 @@ use netwasm_net::testing::{in_worker, pass, settle, until};
 
 use crate::testing::{Busy, Pieces, Script, Then, answer, answer_ok, get, ok};
 
-/// More than a socket takes and the high watermark, bytes.
+/// Body size in bytes, above what a socket takes plus the high watermark.
 const LARGE: usize = 1 << 20;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Handlers that answer `/large` by much, and anything else by its target.
+/// Returns a handler that answers `/large` with a large body, and other targets
+/// with their names.
 fn echo() -> Script {
     Script::whole(|target| match target {
         "/large" => ok(vec![1; LARGE]),
@@ -142,7 +143,7 @@ fn a_client_that_ends_its_side_still_gets_its_answer() {
 
 #[test]
 fn a_client_that_ends_its_side_still_gets_the_answer_of_a_handler_that_awaits() {
-    // At once, and after the client was asked whether it is still there.
+    // At once, and after the client was probed.
     for waits in [Duration::ZERO, 10 * SECOND] {
         in_worker(Limits::default(), async |worker| {
             let script = Script::awaiting();
@@ -202,7 +203,7 @@ fn a_body_that_takes_too_long_is_answered_by_408() {
             .send("POST /1 HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\n1234")
             .await;
         pass(&worker, limit - 3 * SECOND).await;
-        // That begins its time anew.
+        // This restarts the time-out.
         client.send("5678").await;
         pass(&worker, limit - 3 * SECOND).await;
         assert!(!client.has_more());
@@ -247,7 +248,7 @@ fn a_handler_without_an_answer_in_time_gives_504() {
         pass(&worker, 6 * SECOND).await;
         assert_eq!(client.response().await.status, 504);
         assert_eq!(script.abandoned(), 1);
-        // What it says now is for nobody.
+        // Nobody gets this answer.
         answer_ok(&late, "late");
         answer_ok(&script.call().await, "two");
         assert_eq!(client.response().await.body, b"two");

@@ -1,5 +1,5 @@
-//! Requests to guests that await: the request goes to an instance before its
-//! body has come, and the response is sent while it is made.
+//! Requests to async guests. A request goes to an instance before its body has
+//! arrived, and the response is sent while it is made.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -29,7 +29,7 @@ use crate::h2::stream::{Outcome, Stream};
 use crate::h2::{request, unread};
 use crate::response::{self, Plan};
 
-/// Has a guest answer a request.
+/// Calls an async guest to answer a request.
 pub(super) async fn answer(
     link: Rc<Link>,
     head: Parts,
@@ -43,20 +43,21 @@ pub(super) async fn answer(
     unread::forget_after(rest, unread).await
 }
 
-/// A request that an instance is at. Dropped before its end, it is given up.
+/// A request that an instance is handling. If dropped before its end, it is
+/// cancelled.
 struct AnsweringStream {
     link: Rc<Link>,
-    /// Without its fields.
+    /// The head, without its fields.
     head: Parts,
     incoming: Rc<Incoming>,
     outgoing: Option<SendResponse<Bytes>>,
     reply: Rc<Reply>,
-    /// The instance that is at it.
+    /// The instance that is handling the request.
     requests: Rc<dyn Awaiting>,
     line: Option<LogLine>,
-    /// Whether the response tells where it ends.
+    /// True if the response tells its length.
     tells_length: bool,
-    /// What is left of the request once it has its answer.
+    /// The unread rest of the request, once the response was sent.
     unread: Option<RecvStream>,
     over: bool,
 }
@@ -66,19 +67,19 @@ enum Missing {
     Refused(Refusal),
     /// The client has left.
     Left,
-    /// It is the guest that has none.
+    /// The guest made none.
     Guest(NoResponse),
 }
 
 /// A response that is being sent.
 struct StreamDownload {
     stream: SendStream<Bytes>,
-    /// None where none is sent.
+    /// `None` if the response has no body.
     body: Option<BoxContent>,
-    /// Bytes of the body, where that is told.
+    /// Length of the body in bytes, if known.
     length: Option<u64>,
     told: Option<Sent>,
-    /// Trailers that come apart from the body.
+    /// Trailers that the guest delivers apart from the body.
     trailers: Option<Ended>,
 }
 
@@ -86,9 +87,9 @@ const UNFINISHED: &str = "ends before its end";
 
 const SILENT: &str = "does not go on in time (--response-body-timeout)";
 
-/// Why a response is not complete.
+/// Why a response is incomplete.
 enum Broken {
-    /// The guest has not made all of it: why.
+    /// The guest did not finish it, for this reason.
     Guest(&'static str),
     Client(Stopped),
 }
@@ -132,8 +133,8 @@ impl AnsweringStream {
         }
     }
 
-    /// Sends the response. An answer in the guest's place that finds no room is
-    /// returned.
+    /// Sends the response. If the host answers instead, returns what finds no
+    /// room.
     async fn finish(&mut self) -> Option<Stream> {
         let env = &Rc::clone(self.link.thread()).env;
         let limit = env.limits.http.response_timeout;
@@ -173,15 +174,16 @@ impl AnsweringStream {
         request::target(&self.head)
     }
 
-    /// Nothing more is wanted of the guest.
+    /// Ends the exchange with the guest.
     fn finished(&mut self) {
         self.over = true;
         self.reply.finish();
         self.unread = self.incoming.stop().filter(|_| self.tells_length);
     }
 
-    /// Waits for the response to begin, and that since the guest got what came
-    /// last of the request: a body that still comes has its own time-out.
+    /// Waits until the response begins. `limit` runs from when the guest last
+    /// got a piece of the request, because an arriving body has its own
+    /// time-out.
     async fn response_within(&mut self, limit: Duration) -> Option<Result<Answered, Missing>> {
         let incoming = Rc::clone(&self.incoming);
         let mut response = pin!(self.response());
@@ -195,7 +197,7 @@ impl AnsweringStream {
         }
     }
 
-    /// Waits for the response to begin.
+    /// Waits until the response begins.
     async fn response(&mut self) -> Result<Answered, Missing> {
         let Self {
             incoming,
@@ -216,7 +218,7 @@ impl AnsweringStream {
             }
             if incoming.take_continue() {
                 let response = link::head(100, HeaderMap::new());
-                // An error is that the client has left.
+                // An error means that the client has left.
                 let _ = response.map(|it| outgoing.send_informational(it));
             }
             if outgoing.poll_reset(cx).is_ready() {
@@ -250,10 +252,10 @@ impl AnsweringStream {
         self.link.send_ours(is_head, answer, outgoing, line)
     }
 
-    /// Sends the head of a response. None where the client has left.
+    /// Sends the head of a response. Returns `None` if the client has left.
     ///
     /// # Errors
-    /// It cannot be sent: why.
+    /// Fails with the reason if the response cannot be sent.
     fn begin_response(
         &mut self,
         answered: Answered,
@@ -275,7 +277,7 @@ impl AnsweringStream {
         self.link.sign(&mut headers, server, date);
         match plan.told {
             Some(length) => headers.insert(header::CONTENT_LENGTH, self.link.length(length)),
-            // To a 204 it may not be told (RFC 9110, section 8.6).
+            // A 204 must not have one (RFC 9110, section 8.6).
             None => headers.remove(header::CONTENT_LENGTH),
         };
         let (length, body) = match plan.has_body {
@@ -290,7 +292,7 @@ impl AnsweringStream {
             return Ok(None);
         };
         let response = link::head(plan.status, headers).ok_or("its status is none")?;
-        // An error is that the client has left.
+        // An error means that the client has left.
         let Ok(stream) = outgoing.send_response(response, ends) else {
             return Ok(None);
         };
@@ -303,7 +305,8 @@ impl AnsweringStream {
         }))
     }
 
-    /// Waits while the guest still reads the request, to pass it on for one.
+    /// Waits while the guest still reads the request, for example to forward
+    /// it.
     async fn read_on(&self) {
         let mut read = pin!(poll_fn(|cx| {
             self.reply.watch(cx);
@@ -323,11 +326,11 @@ impl AnsweringStream {
         }
     }
 
-    /// Waits for the rest of a request, before the end of its answer is told.
+    /// Waits for the rest of a request before the response ends.
     ///
-    /// Where nothing but the end of the stream tells the end of an answer, some
-    /// clients overlook one that comes while they send (see [`unread`]). How
-    /// much that is they have told, or the end is not held back.
+    /// If only the end of the stream ends the response, some clients overlook
+    /// an end that comes while they send (see [`unread`]). This waits only if
+    /// the request tells its length.
     async fn settle(&self) {
         if self.tells_length || !self.incoming.is_coming() {
             return;
@@ -338,8 +341,8 @@ impl AnsweringStream {
         }
     }
 
-    /// Waits for what follows a body. Of trailers that do not come within
-    /// `--response-timeout` there are none.
+    /// Waits for the trailers that follow a body. If they do not come within
+    /// `--response-timeout`, there are none.
     async fn trailers(
         &self,
         stream: &mut SendStream<Bytes>,
@@ -351,7 +354,7 @@ impl AnsweringStream {
                 return Poll::Ready(match told {
                     Ok(Ok(trailers)) => Ok(trailers),
                     Ok(Err(_)) => Err(Broken::Guest(UNFINISHED)),
-                    // An instance that ends without a word has none.
+                    // The instance ended without setting trailers.
                     Err(_) => Ok(None),
                 });
             }
@@ -395,7 +398,7 @@ impl AnsweringStream {
                 false => limits.response_body_timeout,
             };
             if all {
-                // The guest may wait for that before it tells its trailers.
+                // The guest may wait for this before it sets its trailers.
                 tell_sent(told);
             }
             let next = poll_fn(|cx| {
@@ -412,7 +415,7 @@ impl AnsweringStream {
                 }
             });
             let next = timeout(limit, next).await.unwrap_or(match all {
-                // Of trailers that do not come there are none.
+                // The trailers did not come in time, so there are none.
                 true => Ok(None),
                 false => Err(Broken::Guest(SILENT)),
             });
@@ -452,7 +455,7 @@ impl AnsweringStream {
                     None => None,
                 },
             };
-            // The end of a body whose instance has failed is none.
+            // If the instance has failed, the end of its body is not genuine.
             if self.reply.is_broken() || length.is_some_and(|length| length != line.sent) {
                 return Err(Broken::Guest(UNFINISHED));
             }
@@ -470,7 +473,7 @@ impl AnsweringStream {
 /// Tells the guest that its response was sent.
 fn tell_sent(told: &mut Option<Sent>) {
     if let Some(told) = told.take() {
-        // The guest may not want to know.
+        // The guest may not listen.
         let _ = told.send(Ok(()));
     }
 }
@@ -499,7 +502,7 @@ async fn send(
     sent.map_err(Broken::Client)
 }
 
-/// Where a request goes, as `wasi:http` has it.
+/// Returns the URI of a request for `wasi:http`.
 fn uri(link: &Link, head: &Parts) -> Uri {
     let mut parts = head.uri.clone().into_parts();
     parts.scheme = Some(match link.secure {
@@ -519,8 +522,8 @@ fn uri(link: &Link, head: &Parts) -> Uri {
     Uri::from_parts(parts).unwrap_or_else(|_| head.uri.clone())
 }
 
-/// Joins what a client has cut in pieces, so that they compress better (RFC
-/// 9113, section 8.2.3).
+/// Joins the `Cookie` fields that a client has split for better compression
+/// (RFC 9113, section 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     let mut pieces = headers.get_all(header::COOKIE).iter();
     let (Some(first), Some(second)) = (pieces.next(), pieces.next()) else {

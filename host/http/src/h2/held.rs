@@ -1,4 +1,4 @@
-//! What the bodies of requests take in memory that guests get whole.
+//! Memory for the bodies of requests to guests that take requests whole.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -6,21 +6,21 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-/// How many of the largest bodies the streams of a connection may have in memory
-/// before all but the one that began first wait.
+/// Number of bodies of the largest size that a connection may hold in memory.
+/// Beyond that, all but the oldest wait.
 const LARGEST: usize = 4;
 
-/// How many bytes the bodies of a connection have come to.
+/// Memory for the bodies of a connection.
 #[derive(Debug)]
 pub(super) struct Budget {
     most: usize,
     kept: Cell<usize>,
-    /// Those that are coming, in the order in which they began; who waits.
+    /// Arriving bodies by age, and the wakers of those that wait.
     coming: RefCell<BTreeMap<u64, Option<Waker>>>,
     next: Cell<u64>,
 }
 
-/// A body, or what has come of it.
+/// A body, or the part of it that has arrived.
 pub(super) struct Held {
     budget: Rc<Budget>,
     number: u64,
@@ -77,17 +77,17 @@ impl Held {
         self.bytes.extend_from_slice(piece);
     }
 
-    /// Bytes so far.
+    /// Returns the bytes so far.
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Waits until it may grow.
+    /// Waits until the body may grow.
     pub(super) async fn room(&self) {
         self.budget.room(self.number).await;
     }
 
-    /// The body, for the guest.
+    /// Returns the body, for the guest.
     pub(super) fn take(mut self) -> Vec<u8> {
         let bytes = std::mem::take(&mut self.bytes);
         self.free(bytes.len());
@@ -99,7 +99,7 @@ impl Held {
         budget.kept.set(budget.kept.get() - count);
     }
 
-    /// All of it has come.
+    /// Marks the body as complete.
     pub(super) fn arrived(&self) {
         self.budget.coming.borrow_mut().remove(&self.number);
         self.budget.wake_all();

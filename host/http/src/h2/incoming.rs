@@ -1,5 +1,5 @@
-//! The body of a request as a guest that awaits reads it. What it does not read
-//! stays with the client, but for what the window of the stream allows.
+//! Body of a request, read by an async guest. What the guest does not read
+//! stays with the client, except for what the stream's window allows.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -20,41 +20,41 @@ use netwasm_net::transport::LINGER;
 use crate::exchange::{MALFORMED, SLOW_BODY, TOO_LARGE};
 use crate::h2::window::{Coming, Window};
 
-/// See the module.
+/// Body of a request. See the module.
 pub(super) struct Incoming {
     thread: Rc<Thread>,
     state: RefCell<IncomingState>,
 }
 
 struct IncomingState {
-    /// None once nobody reads it any more.
+    /// `None` once nobody reads it any more.
     stream: Option<RecvStream>,
-    /// None once nothing more of it comes to wait here.
+    /// `None` once no more of the body arrives.
     coming: Option<Coming>,
-    /// Bytes that are yet to come, where that is told.
+    /// Length of the body in bytes, if told.
     length: Option<u64>,
-    /// Bytes that have come.
+    /// Bytes that have arrived.
     received: u64,
     end: Option<IncomingEnd>,
-    /// Whether the client waits to be told to go on.
+    /// True if the client waits for `100 Continue`.
     expects_continue: bool,
-    /// Whether the guest wants what the client waits with.
+    /// True if the guest wants the body for which the client waits.
     wants_continue: bool,
-    /// Until when the next piece is to come; none while nobody asks for it.
+    /// Deadline of the next piece; `None` if the guest does not wait for one.
     deadline: Option<Pin<Box<Sleep>>>,
-    /// When the guest got the last piece; at first, when the body began.
+    /// Time at which the guest got the last piece; at first, the body's start.
     moved: Instant,
-    /// True if the guest has begun to read it.
+    /// True if the guest has begun to read.
     begun: bool,
-    /// The exchange, which is to know of an end.
+    /// Waker of the exchange, for the end of the body.
     watcher: Option<Waker>,
 }
 
-/// How a body has ended.
+/// End of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum IncomingEnd {
     Whole,
-    /// The client is to be told.
+    /// The client is answered with this refusal.
     Refused(Refusal),
     Lost,
 }
@@ -92,7 +92,8 @@ impl Incoming {
         })
     }
 
-    /// How it has ended; until then, the exchange is woken when it does.
+    /// Ready when the body has ended. Registers the exchange's waker until
+    /// then.
     pub(super) fn poll_end(&self, cx: &Context<'_>) -> Poll<IncomingEnd> {
         let mut state = self.state.borrow_mut();
         match state.end {
@@ -104,7 +105,8 @@ impl Incoming {
         }
     }
 
-    /// When the guest got the last piece of it; now, where it waits for one.
+    /// Returns the time at which the guest got the last piece; now, if it waits
+    /// for one.
     pub(super) fn moved(&self) -> Instant {
         let state = self.state.borrow();
         match state.deadline {
@@ -113,14 +115,15 @@ impl Incoming {
         }
     }
 
-    /// True if the guest has begun to read it and has not let go of it.
+    /// True if the guest has begun to read the body and still holds it.
     pub(super) fn is_read(self: &Rc<Self>) -> bool {
         self.state.borrow().begun && Rc::strong_count(self) > 1
     }
 
-    /// When nobody is to wait for more of it once it has its answer: the guest
-    /// takes nothing within `--body-timeout`, or the client sends nothing. Some
-    /// clients stop where they have their answer (curl 7), and wait themselves.
+    /// Returns the time at which the rest is given up once the response was
+    /// sent: the guest takes nothing within `--body-timeout`, or the client
+    /// sends nothing. Some clients stop sending at the response (curl 7) and
+    /// then wait.
     pub(super) fn given_up_at(&self) -> Instant {
         let state = self.state.borrow();
         let limit = self.thread.env.limits.http.body_timeout;
@@ -135,8 +138,8 @@ impl Incoming {
         self.state.borrow_mut().wake();
     }
 
-    /// Ends it, where it has not ended yet: nobody wants it any more. Returns
-    /// what is still to come of it.
+    /// Ends the body unless it has ended: nobody wants it any more. Returns the
+    /// stream of its rest.
     pub(super) fn stop(&self) -> Option<RecvStream> {
         let mut state = self.state.borrow_mut();
         state.end.get_or_insert(IncomingEnd::Lost);
@@ -145,13 +148,13 @@ impl Incoming {
         state.stream.take()
     }
 
-    /// Whether the client has told how much is to come, and sends it.
+    /// True if the body's length is known and the client is sending it.
     pub(super) fn is_coming(&self) -> bool {
         let state = self.state.borrow();
         state.end.is_none() && state.length.is_some() && !state.expects_continue
     }
 
-    /// Whether the client is to be told to go on; said once.
+    /// True if `100 Continue` is due. Reported once.
     pub(super) fn take_continue(&self) -> bool {
         let mut state = self.state.borrow_mut();
         let wanted = std::mem::take(&mut state.wants_continue);
@@ -159,7 +162,7 @@ impl Incoming {
         wanted
     }
 
-    /// The next piece of it, or its trailers.
+    /// Returns the next piece, or the trailers.
     fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
@@ -255,7 +258,7 @@ impl IncomingState {
         Poll::Ready(Some(Err(error)))
     }
 
-    /// `h2` resets the stream where the client breaks a rule.
+    /// Handles an error. `h2` resets the stream if the client breaks a rule.
     fn broken(&mut self, error: &h2::Error) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         match error.is_reset() && error.is_library() {
             true => self.fail(IncomingEnd::Refused(MALFORMED), Failure::HttpProtocolError),
@@ -277,7 +280,7 @@ impl IncomingState {
     }
 }
 
-/// The body as the guest has it.
+/// The guest's end of a body.
 pub(super) struct IncomingBody(pub(super) Rc<Incoming>);
 
 impl Body for IncomingBody {
@@ -302,7 +305,7 @@ impl Body for IncomingBody {
 
 impl Drop for IncomingBody {
     fn drop(&mut self) {
-        // The exchange may go on without it.
+        // The exchange may continue without the guest.
         self.0.wake();
     }
 }

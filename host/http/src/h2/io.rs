@@ -1,9 +1,9 @@
-//! The connection as the `h2` crate reads and writes it.
+//! Byte stream that the `h2` crate reads and writes.
 //!
-//! To `h2` the end of what a client sends is the end of every stream. A client
-//! may send nothing more and still want its responses, so that end is kept from
-//! it until they are sent: it gets the frames instead by which the client would
-//! have said as much.
+//! To `h2`, the end of input is the end of every stream. But a client may
+//! half-close and still want its responses. So the end is hidden from `h2`
+//! until they are sent. Instead `h2` reads the frames by which the client would
+//! have said that it sends no more.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
@@ -21,37 +21,37 @@ use netwasm_net::transport::Transport;
 use crate::h2::meter::Meter;
 use crate::h2::screen::Screen;
 
-/// The most that is received at once, bytes.
+/// Maximum of one receive, in bytes.
 const PIECE: usize = 16 << 10;
 
-/// What the connection's driver and what `h2` reads through both see.
+/// State shared by the connection's driver and the [`Io`] that `h2` reads.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     pub(super) meter: RefCell<Meter>,
     pub(super) screen: RefCell<Screen>,
-    /// Bytes that were received since it was last asked whether the round is over.
+    /// Bytes received since the turn was last checked.
     received: Cell<usize>,
-    /// True if others have their turn before more is received.
+    /// True if other tasks have their turn before more is received.
     over: Cell<bool>,
-    /// Whether nothing more can be received in this turn.
+    /// True if nothing more can be received in this turn.
     dry: Cell<bool>,
-    /// Whether something waits until what is queued is sent.
+    /// True if `h2` waits until the queue is sent.
     blocked: Cell<bool>,
     ending: RefCell<Ending>,
-    /// When the meter was last given credit.
+    /// Time at which the meter last got credit.
     credited: Cell<Tick>,
 }
 
-/// Whether the client may send more, and what `h2` learns where it does not.
+/// State of the input's end, and what `h2` knows of it.
 #[derive(Debug, Default)]
 enum Ending {
     #[default]
     No,
-    /// It has ended its stream; the driver is to say what follows.
+    /// The client has half-closed. The driver decides what `h2` reads next.
     Noticed,
-    /// These bytes are still to be read, and no end.
+    /// `h2` still reads these bytes, and no end.
     Saying(Vec<u8>),
-    /// The end.
+    /// `h2` reads the end.
     Told,
 }
 
@@ -62,17 +62,17 @@ impl Gate {
         self.dry.set(false);
     }
 
-    /// Whether the client has ended its stream, and `h2` does not know yet.
+    /// True if the client has half-closed and `h2` does not know yet.
     pub(super) fn end_is_noticed(&self) -> bool {
         matches!(*self.ending.borrow(), Ending::Noticed)
     }
 
-    /// Has `h2` read these bytes, and then wait for ever.
+    /// Lets `h2` read these bytes, and then wait for ever.
     pub(super) fn say(&self, last: Vec<u8>) {
         self.ending.replace(Ending::Saying(last));
     }
 
-    /// Counts what was received, and returns it unless it is too much.
+    /// Counts what was received. Returns it, or `None` after a flood.
     fn note<'a>(&self, received: &'a [u8], transport: &Transport) -> Option<&'a [u8]> {
         let thread = transport.thread();
         let mut meter = self.meter.borrow_mut();
@@ -84,7 +84,7 @@ impl Gate {
         meter.flood().is_none().then_some(received)
     }
 
-    /// Has `h2` know of the end.
+    /// Lets `h2` read the end.
     pub(super) fn tell_end(&self) {
         self.ending.replace(Ending::Told);
     }
@@ -93,20 +93,20 @@ impl Gate {
         self.over.get()
     }
 
-    /// Whether something waited until what was queued is sent; told once.
+    /// True if `h2` waited until the queue was sent. Reported once.
     pub(super) fn take_blocked(&self) -> bool {
         self.blocked.take()
     }
 }
 
-/// A transport between bytes and frames. It leaves no waker behind for what is
-/// to be sent: the driver flushes, and lets `h2` go on after that.
+/// Adapter of a transport for `h2`. It registers no waker for writing: the
+/// driver flushes, and then polls `h2` again.
 pub(super) struct Io {
     transport: Rc<Transport>,
     gate: Rc<Gate>,
-    /// What came before it was known what it is.
+    /// Bytes received before the protocol was known to be HTTP/2.
     kept: Vec<u8>,
-    /// What was looked at and did not fit where it was read to.
+    /// Screened bytes that did not fit into the reader's buffer.
     screened: Vec<u8>,
 }
 
@@ -120,8 +120,8 @@ impl Io {
         }
     }
 
-    /// Has the screen look at what has come, and hands over what it lets through.
-    /// False if that is nothing for now.
+    /// Screens what was received, and hands over the result. Returns false if
+    /// there is nothing to read for now.
     fn hand_over(&mut self, received: &[u8], buffer: &mut ReadBuf<'_>) -> bool {
         let mut screen = self.gate.screen.borrow_mut();
         let screened = screen.screen(received);
@@ -131,8 +131,8 @@ impl Io {
         !now.is_empty()
     }
 
-    /// Receives a piece. False if more is needed before there is something to
-    /// read.
+    /// Receives a piece. Returns false if more is needed before there is
+    /// something to read.
     fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,
@@ -175,7 +175,7 @@ impl Io {
                 };
                 Poll::Ready(Ok(self.hand_over(received, buffer)))
             }
-            // Frames and messages tell their ends.
+            // Frames and messages tell their own ends, so TLS need not.
             Poll::Ready(Err(ConnectionError::TlsTruncated)) => {
                 self.gate.tell_end();
                 Poll::Ready(Ok(true))
@@ -214,7 +214,7 @@ impl AsyncRead for Io {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.gate.over.get() || this.gate.meter.borrow().flood().is_some() {
-            // The driver sees to it.
+            // The driver handles this.
             return Poll::Pending;
         }
         if !this.screened.is_empty() {
@@ -224,7 +224,7 @@ impl AsyncRead for Io {
             return Poll::Ready(Ok(()));
         }
         match &mut *this.gate.ending.borrow_mut() {
-            // Asked before, it will wake the task.
+            // The transport was polled before and will wake the task.
             Ending::No if this.gate.dry.get() => return Poll::Pending,
             Ending::No => {}
             Ending::Noticed => return Poll::Pending,
@@ -256,7 +256,7 @@ impl AsyncWrite for Io {
         _: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        // A frame's head and what it carries.
+        // Usually a frame's header and its payload.
         match slices {
             [] => Poll::Ready(Ok(0)),
             [one] => self.send(&[one]),
@@ -283,7 +283,7 @@ impl AsyncWrite for Io {
         Poll::Ready(Ok(()))
     }
 
-    /// The driver closes, in the way in which every connection is closed.
+    /// Only flushes. The driver closes, as it closes every connection.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_flush(cx)
     }

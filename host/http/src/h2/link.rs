@@ -1,4 +1,4 @@
-//! What the streams of one connection share, and how each of them is answered.
+//! State shared by the streams of a connection, and the sending of responses.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -30,44 +30,44 @@ use crate::h2::window::Window;
 use crate::local::{Date, Local};
 use crate::response;
 
-/// The most that is given to `h2` for one stream, bytes: of a file it is read at
-/// once.
+/// Maximum handed to `h2` at once for a stream, and of one read from a file, in
+/// bytes.
 pub(super) const PIECE: usize = 64 << 10;
 
-/// A file of up to so many bytes is read before its head is sent.
+/// Maximum size of a file that is read before its head is sent, in bytes.
 const SMALL_FILE: u64 = 16 << 10;
 
-/// See the module.
+/// State shared by the streams of a connection.
 pub(super) struct Link {
     pub(super) transport: Rc<Transport>,
     pub(super) local: Rc<Local>,
     pub(super) secure: bool,
-    /// Who answers.
+    /// The handler of the connection.
     pub(super) own: RefCell<Own>,
-    /// What the bodies of requests may take.
+    /// Memory for the bodies of requests.
     pub(super) budget: Rc<Budget>,
-    /// What the client may send of them ahead of the guests.
+    /// Flow-control window of the connection.
     pub(super) window: Rc<Window>,
-    /// What is kept of responses, bytes.
+    /// Bytes of responses that wait to be sent.
     queued: Cell<usize>,
-    /// Whether a guest wants the connection to end.
+    /// True if a guest asked to close the connection.
     pub(super) closes: Cell<bool>,
-    /// The date as of the last response.
+    /// `Date` of the last response.
     date: Kept<Date>,
-    /// The length of the last response.
+    /// `Content-Length` of the last response.
     length: Kept<u64>,
 }
 
-/// The value of a header that is often the one of the last response.
+/// Cached value of a header, which the next response often repeats.
 type Kept<T> = RefCell<Option<(T, HeaderValue)>>;
 
-/// What follows the head of a response.
+/// Body of a response.
 enum Payload {
     Bytes(Bytes),
     Parts(Vec<Part>),
 }
 
-/// A line of the access log. It is written when the stream is done with.
+/// Line of the access log, written when the stream is done.
 pub(super) struct LogLine {
     link: Rc<Link>,
     entry: Option<Box<Entry>>,
@@ -77,11 +77,11 @@ pub(super) struct LogLine {
 
 /// Why a response cannot be sent to its end.
 pub(super) enum Stopped {
-    /// The client wants no more of it, or is gone.
+    /// The client reset the stream, or is gone.
     Left,
-    /// The client takes nothing of it.
+    /// The client takes nothing (`--write-timeout`).
     Slow,
-    /// The file cannot be read, or is shorter by now.
+    /// The file cannot be read, or has become shorter.
     File(io::Error),
 }
 
@@ -106,8 +106,8 @@ impl Link {
         self.transport.thread()
     }
 
-    /// Waits for room on a stream, for as long as the client takes something of
-    /// what was sent: it may have megabytes to take before it makes room.
+    /// Waits for room on a stream, as long as the client takes some of what was
+    /// sent. It may have to take megabytes before it makes room.
     async fn while_taken(
         &self,
         grown: impl Future<Output = Result<usize, Stopped>>,
@@ -128,7 +128,8 @@ impl Link {
         }
     }
 
-    /// Whether so much is kept of responses that the next ones wait.
+    /// True if the queued responses exceed the limit, so that the next ones
+    /// wait.
     pub(super) fn is_full(&self) -> bool {
         self.queued.get() > self.thread().env.limits.max_write_buffer
     }
@@ -142,7 +143,8 @@ impl Link {
         }
     }
 
-    /// Has the guest answer a request. What cannot be sent at once is returned.
+    /// Calls the guest to answer a request. Returns what cannot be sent at
+    /// once.
     pub(super) fn respond(self: &Rc<Self>, exchange: Box<WholeRequest>) -> Option<Stream> {
         let WholeRequest {
             head,
@@ -151,7 +153,7 @@ impl Link {
             body,
             trailers,
         } = *exchange;
-        // It has come to its end.
+        // The request has ended, so nothing is lost by this.
         drop(incoming);
         let line = self.line(&head);
         let mut request = self.local.take_request();
@@ -177,7 +179,7 @@ impl Link {
         sending
     }
 
-    /// Sends a response, checked first.
+    /// Checks a response and sends it.
     fn send(
         self: &Rc<Self>,
         request: &Request,
@@ -243,7 +245,7 @@ impl Link {
         self.deliver(status, headers, payload, trailers, outgoing, line)
     }
 
-    /// Sends an answer in the host's own words.
+    /// Sends the host's own response.
     pub(super) fn send_ours(
         self: &Rc<Self>,
         is_head: bool,
@@ -263,7 +265,7 @@ impl Link {
         self.deliver(answer.status, headers, payload, None, outgoing, line)
     }
 
-    /// Answers what is no proper request, or too much.
+    /// Answers a malformed request, or one over a limit.
     pub(super) fn refuse(
         self: &Rc<Self>,
         head: &Parts,
@@ -276,7 +278,7 @@ impl Link {
         self.send_ours(is_head, answer, outgoing, line)
     }
 
-    /// Adds what the host adds to a response.
+    /// Adds `Server` and `Date`.
     pub(super) fn sign(&self, headers: &mut HeaderMap, server: bool, date: bool) {
         if server {
             let name = HeaderValue::from_static("netwasm");
@@ -301,7 +303,7 @@ impl Link {
         exchange::file_failed(&self.thread().env, path, error);
     }
 
-    /// Sends a response, as much of it as can be sent at once, and returns the
+    /// Sends as much of a response as can be sent at once, and returns the
     /// rest.
     fn deliver(
         self: &Rc<Self>,
@@ -316,7 +318,7 @@ impl Link {
         let response = head(status, headers)?;
         let empty = matches!(&payload, Payload::Bytes(bytes) if bytes.is_empty());
         let ends = empty && trailers.is_none();
-        // An error is that the client has left.
+        // An error means that the client has left.
         let mut stream = outgoing.send_response(response, ends).ok()?;
         if ends {
             return None;
@@ -328,13 +330,13 @@ impl Link {
                 line.sent = length as u64;
                 let bytes = bytes.clone();
                 if empty || stream.send_data(bytes, trailers.is_none()).is_ok() {
-                    // The same.
+                    // An error means that the client has left.
                     let _ = trailers.map(|trailers| stream.send_trailers(trailers));
                 }
                 return None;
             }
         }
-        // It counts from now on, not only when its turn comes.
+        // The bytes count at once, not only when the future is first polled.
         let queued = match &payload {
             Payload::Bytes(bytes) => Some(Queued::new(self, bytes.len())),
             Payload::Parts(_) => None,
@@ -361,7 +363,7 @@ impl Link {
     }
 }
 
-/// The value of a header, made unless it is the last one's.
+/// Returns a header's value: the cached one, or a new one.
 fn kept<T: PartialEq>(kept: &Kept<T>, now: T, make: impl FnOnce(&T) -> HeaderValue) -> HeaderValue {
     let mut kept = kept.borrow_mut();
     match &*kept {
@@ -373,7 +375,7 @@ fn kept<T: PartialEq>(kept: &Kept<T>, now: T, make: impl FnOnce(&T) -> HeaderVal
     }
 }
 
-/// A response without its body.
+/// Returns a response without its body.
 pub(super) fn head(status: u16, headers: HeaderMap) -> Option<http::Response<()>> {
     let mut response = http::Response::new(());
     *response.status_mut() = http::StatusCode::from_u16(status).ok()?;
@@ -442,7 +444,8 @@ async fn send_file(
     Ok(())
 }
 
-/// Waits until some of so many bytes can be sent, and returns how many.
+/// Waits for room on a stream, and returns the bytes that can be sent, up to
+/// `wanted`.
 pub(super) async fn capacity(
     stream: &mut SendStream<Bytes>,
     wanted: usize,
@@ -465,7 +468,7 @@ pub(super) async fn capacity(
     Ok(room.min(wanted))
 }
 
-/// Reads all of the parts, which are few bytes.
+/// Reads all of a few small parts.
 fn read_all(parts: &[Part]) -> io::Result<Vec<u8>> {
     let mut all = Vec::new();
     for part in parts {
@@ -482,7 +485,8 @@ fn read_all(parts: &[Part]) -> io::Result<Vec<u8>> {
 }
 
 impl LogLine {
-    /// The response ends before its end, and is not to look whole.
+    /// Logs why a response stops before its end, and resets the stream, so that
+    /// it does not look whole.
     pub(super) fn stopped(&self, stopped: &Stopped, stream: &mut SendStream<Bytes>) {
         let peer = self.link.transport.peer();
         match stopped {
@@ -519,7 +523,7 @@ impl Drop for LogLine {
     }
 }
 
-/// Bytes of a response that are kept until the client takes them.
+/// Bytes of a response that wait until the client takes them.
 struct Queued {
     link: Rc<Link>,
     bytes: usize,

@@ -1,14 +1,14 @@
-//! Counts the frames that bring nothing, before they are understood: a client
-//! that sends them without end keeps a server at work for nothing.
+//! Counter of frames that carry nothing, before `h2` parses them. A client that
+//! sends them endlessly would keep a server busy for nothing.
 //!
-//! `h2` itself bounds what a client can make it keep: answers to PING and
-//! SETTINGS wait for the one before, CONTINUATION frames are counted, small DATA
-//! frames have a budget, streams that a client resets before they are accepted,
-//! or has the server reset, are counted. What that leaves is work without end:
-//! PING, SETTINGS, PRIORITY, WINDOW_UPDATE, and requests that are given up at
+//! `h2` itself bounds what a client can make it keep: a reply to PING or
+//! SETTINGS waits for the one before, CONTINUATION frames are counted, small
+//! DATA frames have a budget, and streams are counted that a client resets
+//! before they are accepted, or makes the server reset. Endless work is left:
+//! PING, SETTINGS, PRIORITY, WINDOW_UPDATE, and requests that are cancelled at
 //! once (CVE-2019-9511 to 9518, CVE-2023-44487, CVE-2024-27316, CVE-2025-8671).
 //!
-//! It also knows which requests are yet to come to their ends.
+//! The meter also knows which requests have not yet ended.
 
 use std::collections::BTreeSet;
 
@@ -18,16 +18,16 @@ use netwasm_net::thread::Tick;
 
 use crate::h2::stream::{MOST_STREAMS, PREFACE};
 
-/// How many such frames a connection may send at once.
+/// Maximum of such frames at once.
 const BURST: u32 = 1000;
 
-/// And how many a second in the long run.
+/// Rate of such frames in the long run, per second.
 const RATE: u32 = 100;
 
-/// For so many bytes that were sent a client may enlarge a window once more.
+/// Sent bytes that allow the client one more WINDOW_UPDATE.
 const UPDATE: usize = 64;
 
-/// Of how many requests it is remembered that they have not come whole.
+/// Maximum of unfinished requests remembered.
 const MOST_UNFINISHED: usize = 2 * MOST_STREAMS as usize;
 
 const DATA: u8 = 0;
@@ -39,26 +39,26 @@ pub(super) const CONTINUATION: u8 = 9;
 pub(super) const END_STREAM: u8 = 1;
 pub(super) const END_HEADERS: u8 = 4;
 
-/// See the module.
+/// Counter of frames that carry nothing. See the module.
 #[derive(Debug)]
 pub(super) struct Meter {
-    /// Bytes of the preface, or of a frame's payload, that are yet to come.
+    /// Bytes of the preface or of a frame's payload that are yet to arrive.
     ahead: usize,
-    /// The beginning of a frame's head.
+    /// Start of a frame's header.
     head: [u8; 9],
-    /// How much of that there is, bytes.
+    /// Bytes of `head` that are filled.
     has: usize,
-    /// Since when the head of a request has been coming.
+    /// Time since which the head of a request has been arriving.
     since: Option<Tick>,
-    /// Whether that ends with the present frame.
+    /// True if the head ends with the present frame.
     ends: bool,
     allowance: u32,
-    /// Bytes sent, less what windows were enlarged for.
+    /// Bytes sent, less those used up by WINDOW_UPDATE frames.
     sent: usize,
-    /// Payload bytes of DATA frames, with their padding.
+    /// Payload bytes of DATA frames, with padding.
     payload: u64,
     flood: Option<&'static str>,
-    /// The streams whose requests have not come whole.
+    /// Streams whose requests have not arrived whole.
     unfinished: BTreeSet<u32>,
 }
 
@@ -80,7 +80,7 @@ impl Default for Meter {
 }
 
 impl Meter {
-    /// Takes what has come.
+    /// Counts the frames in what has arrived.
     pub(super) fn received(&mut self, mut input: &[u8], now: Tick) {
         loop {
             let skipped = self.ahead.min(input.len());
@@ -106,7 +106,7 @@ impl Meter {
         }
     }
 
-    /// Takes the head of a frame.
+    /// Counts a frame by its header.
     fn frame(&mut self, now: Tick) {
         let [high, middle, low, kind, flags, stream @ ..] = self.head;
         let length = u32::from_be_bytes([0, high, middle, low]);
@@ -157,30 +157,30 @@ impl Meter {
         }
     }
 
-    /// Notes what was sent to the client.
+    /// Adds to the bytes sent to the client.
     pub(super) fn sent(&mut self, count: usize) {
         self.sent = self.sent.saturating_add(count);
     }
 
-    /// A second has passed since it began, or since this was last said.
+    /// Adds a second's credit.
     pub(super) fn second_passed(&mut self) {
         self.allowance = self.allowance.saturating_add(RATE).min(BURST);
     }
 
-    /// Payload bytes of the DATA frames that have begun to come, with padding: what
-    /// flow control counts.
+    /// Returns the payload bytes of DATA frames whose header has arrived, with
+    /// padding. Flow control counts these.
     pub(super) fn payload(&self) -> u64 {
         self.payload
     }
 
-    /// What there were too many of.
+    /// Returns the frames of which there were too many.
     pub(super) fn flood(&self) -> Option<&'static str> {
         self.flood
     }
 
-    /// What a client that sends nothing more would say: that it gives up the
-    /// requests that it has not sent to their ends, and begins no others. None
-    /// where it has stopped within a frame, or within a head.
+    /// Returns the frames with which a half-closed client would have cancelled
+    /// its unfinished requests, and begun no others. `None` if it stopped
+    /// within a frame or a head.
     pub(super) fn last_words(&self) -> Option<Vec<u8>> {
         if self.ahead > 0 || self.has > 0 || self.since.is_some() {
             return None;
@@ -191,13 +191,13 @@ impl Meter {
             words.extend(stream.to_be_bytes());
             words.extend(u32::from(Reason::CANCEL).to_be_bytes());
         }
-        // No stream of ours, no error.
+        // Last stream 0, as the server opens none; NO_ERROR.
         words.extend([0, 0, 8, GOAWAY, 0, 0, 0, 0, 0]);
         words.extend([0; 8]);
         Some(words)
     }
 
-    /// Since when the head of a request has been coming that is not whole.
+    /// Returns the time since which an incomplete head has been arriving.
     pub(super) fn head_since(&self) -> Option<Tick> {
         self.since
     }

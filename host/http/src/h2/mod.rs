@@ -1,15 +1,15 @@
-//! HTTP/2 (RFC 9113), by the `h2` crate: agreed on in TLS (ALPN), or spoken by a
-//! client that knows the server to speak it.
+//! HTTP/2 (RFC 9113) by the `h2` crate. It is negotiated in TLS (ALPN), or begun
+//! by a client with prior knowledge.
 //!
 //! ```text
 //!   bytes --> io (meter, screen) --> h2 --> request --> upload --> guest --> link --> h2
-//!                                        \--> answering <--> guest that awaits
+//!                                        \--> answering <--> async guest
 //! ```
 //!
-//! A connection is one task. Streams that wait for something are futures in it,
-//! a request that has come whole and whose response finds room is none. `h2`
-//! knows frames, HPACK and windows, and takes turns among streams; what a guest
-//! may answer, limits and deadlines are as in HTTP/1.1.
+//! A connection is one task. Streams that wait for something are futures in it.
+//! A request that has arrived whole, and whose response finds room, needs no
+//! future. `h2` knows frames, HPACK and windows, and takes turns among streams.
+//! Rules for responses, limits and deadlines are those of HTTP/1.1.
 
 mod answering;
 mod held;
@@ -50,39 +50,42 @@ use crate::local::Local;
 
 pub(crate) use self::stream::PREFACE;
 
-/// How often the task goes round though the worker's round is over: what it has
-/// begun with is then sent.
+/// Extra loops of the task after the worker's round is over, so that what it
+/// has begun is sent.
 const LITTLE: u32 = 3;
 
-/// How long a client that was told to go has to say that it has understood.
+/// Time for a client to acknowledge a graceful shutdown.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Drives one connection, from the preface to the end.
+/// Driver of one connection, from the preface to the end.
 pub(crate) struct Connection {
     stage: Setup,
     link: Rc<Link>,
     gate: Rc<Gate>,
     streams: FuturesUnordered<Stream>,
-    /// Requests that have come whole; boxed, as the queue keeps its size.
+    /// Requests that have arrived whole. They are boxed because the queue keeps
+    /// its capacity.
     ready: VecDeque<Box<WholeRequest>>,
-    /// Since when no stream is open; at first, since when it stands.
+    /// Time since which no stream is open; at first, the start of the
+    /// connection.
     idle: Option<Tick>,
     leaving: Leaving,
-    /// Whether requests that are ready have been so for more than a round, and
-    /// may have been given up since.
+    /// True if requests in `ready` have waited for more than a round. The
+    /// client may have reset them since.
     waited: bool,
     /// True if a request was answered in this poll.
     answered: bool,
     nudge: Nudge,
 }
 
-/// Whether the connection is to end.
+/// State of the shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Leaving {
     No,
-    /// After the streams that are open; since when the client is told so.
+    /// The client was told at this time. The connection ends after the open
+    /// streams.
     Told(Tick),
-    /// As soon as the client was told why.
+    /// The connection ends once the client is told why.
     Now,
 }
 
@@ -98,7 +101,7 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// A connection of which some bytes may have come.
+    /// Returns a driver; `kept` is what has arrived already.
     pub(crate) fn new(
         local: &Rc<Local>,
         transport: &Rc<Transport>,
@@ -135,7 +138,7 @@ impl Connection {
         self.link.thread()
     }
 
-    /// Ready when the connection is at its end.
+    /// Ready at the end of the connection.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
         let waker = self.nudge.begin(cx);
         let mut inner = Context::from_waker(&waker);
@@ -176,7 +179,7 @@ impl Connection {
         if let Some(lost) = transport.over() {
             return Poll::Ready(lost);
         }
-        // It rang for what `arm` looks at.
+        // `end_if_due` checks what the alarm was set for.
         transport.alarm_rang();
         if let Poll::Ready(Err(reason)) = transport.poll_flush(cx) {
             return Poll::Ready(Some(reason));
@@ -185,7 +188,7 @@ impl Connection {
         self.fit_window();
         if let Poll::Ready(lost) = self.poll_frames(cx) {
             if lost.is_none() {
-                // What is left of the streams learns of the end, and tells of it.
+                // Remaining streams notice the end and report it.
                 while let Poll::Ready(Some(_)) = self.streams.poll_next_unpin(cx) {}
             }
             return Poll::Ready(lost);
@@ -202,7 +205,7 @@ impl Connection {
         Poll::Pending
     }
 
-    /// Receives frames and sends what is to be sent, and takes requests.
+    /// Receives and sends frames, and accepts requests.
     fn poll_frames(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
         loop {
             let connection = match &mut self.stage {
@@ -241,7 +244,7 @@ impl Connection {
         }
     }
 
-    /// Fits the connection's window to the bodies that are coming.
+    /// Fits the connection's window to the arriving bodies.
     fn fit_window(&mut self) {
         let received = self.gate.meter.borrow().payload();
         if let Setup::Open(connection) = &mut self.stage
@@ -251,14 +254,15 @@ impl Connection {
         }
     }
 
-    /// Nothing more comes from the client. What it has asked for whole is still
-    /// answered.
+    /// Handles a half-close by the client. Requests that arrived whole are
+    /// still answered.
     fn client_ended(&mut self) {
         self.nudge.wake();
         let words = self.gate.meter.borrow().last_words();
         match (&mut self.stage, words) {
             (Setup::Open(connection), Some(words)) if connection.has_streams() => {
-                // What is sent now comes back from one that is no more.
+                // The GOAWAY is also a probe: a client that has closed its
+                // socket altogether answers it with a TCP reset.
                 connection.graceful_shutdown();
                 if self.leaving == Leaving::No {
                     self.leaving = Leaving::Told(self.link.thread().now());
@@ -269,7 +273,7 @@ impl Connection {
         }
     }
 
-    /// Takes a request of which the head has come.
+    /// Begins a request whose head has arrived.
     fn begin(&mut self, request: http::Request<RecvStream>, outgoing: SendResponse<Bytes>) {
         self.idle = None;
         let (mut head, incoming) = request.into_parts();
@@ -305,9 +309,9 @@ impl Connection {
         }
     }
 
-    /// Goes on with streams.
+    /// Polls the streams, and answers requests that are ready.
     fn poll_streams(&mut self, cx: &mut Context<'_>) {
-        // To ask where there is none leaves a waker with it all the same.
+        // Polling an empty set would still leave a waker with it.
         while !self.streams.is_empty()
             && let Poll::Ready(Some(outcome)) = self.streams.poll_next_unpin(cx)
         {
@@ -323,7 +327,7 @@ impl Connection {
             && let Some(mut exchange) = self.ready.pop_front()
         {
             if self.waited && exchange.outgoing.poll_reset(cx).is_ready() {
-                // The client wants no answer any more.
+                // The client has reset the stream.
                 drop(self.link.line(&exchange.head));
                 continue;
             }
@@ -335,21 +339,21 @@ impl Connection {
         self.waited = !self.ready.is_empty();
     }
 
-    /// Adds a stream. It is not to be held back for what others have done in the
-    /// same turn: turns are taken here.
+    /// Adds a stream. It is exempt from tokio's budget, which the streams of
+    /// the connection would share: turns are taken here.
     fn push(&mut self, stream: impl Future<Output = Outcome> + 'static) {
         self.streams
             .push(Box::pin(tokio::task::unconstrained(stream)));
         self.nudge.wake();
     }
 
-    /// Whether no stream is open.
+    /// True if no stream is open.
     fn is_idle(&self) -> bool {
         self.streams.is_empty() && self.ready.is_empty()
     }
 
-    /// Does what is due: tells the client that the connection is to end, or ends
-    /// it. Returns whether something was done.
+    /// Begins the shutdown or ends the connection, if that is due. Returns true
+    /// if something was done.
     fn end_if_due(&mut self) -> bool {
         let thread = Rc::clone(self.thread());
         let limits = &thread.env.limits.http;
@@ -360,7 +364,8 @@ impl Connection {
             (true, None) => self.idle = Some(now),
             (true, Some(_)) => {}
         }
-        // It is not idle before the client has taken all that was sent.
+        // The connection is idle only once the client has taken all that was
+        // sent.
         let since = self.idle.unwrap_or(now).max(self.link.transport.moved());
         let slow = self.gate.meter.borrow().head_since();
         let slow = slow.is_some_and(|since| thread.passed(since, limits.head_timeout));
@@ -409,7 +414,7 @@ impl Connection {
         }
     }
 
-    /// Has the task woken when something is due.
+    /// Sets the alarm for the next deadline.
     fn arm(&self) {
         let thread = self.thread();
         let limits = &thread.env.limits.http;
@@ -428,7 +433,8 @@ impl Connection {
         self.link.transport.set_alarm_at(first);
     }
 
-    /// The client broke a rule, or left.
+    /// Returns how the connection ends after an error of `h2`: the client broke
+    /// a rule, or left.
     fn failed(&self, error: &h2::Error) -> Lost {
         if let Some(reason) = self.link.transport.failure() {
             return Some(reason);
@@ -441,7 +447,7 @@ impl Connection {
         error.is_io().then_some(ConnectionError::Broken)
     }
 
-    /// Notes that what a client does is not answered.
+    /// Counts and logs a refused connection.
     fn refused(&self, reason: &str) {
         self.thread().env.counters.requests_refused.add();
         tracing::info!(peer = %self.link.transport.peer(), reason, "connection refused");
@@ -450,7 +456,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // What they hold is the link's.
+        // They use the link, so they are dropped before its handler.
         self.ready.clear();
         self.streams.clear();
         self.link.own.borrow_mut().close();

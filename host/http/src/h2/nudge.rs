@@ -1,15 +1,14 @@
-//! Who wakes a connection's task.
+//! Waking of a connection's task.
 //!
-//! What one stream does is something to do for the connection, and the other way
-//! round. While the task runs, it need not be woken for that: it goes round once
-//! more. It would be woken before the sockets are looked at, and so be served
-//! before all the others.
+//! Progress of a stream is work for the connection, and vice versa. While the
+//! task runs, a wake-up only makes it loop once more. A real one would poll the
+//! task again before sockets are looked at, and so serve it before all others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
 
-/// See the module.
+/// Waker of a connection's task. See the module.
 #[derive(Debug, Default)]
 pub(super) struct Nudge(Option<(Arc<Task>, Waker)>);
 
@@ -17,12 +16,12 @@ pub(super) struct Nudge(Option<(Arc<Task>, Waker)>);
 struct Task {
     waker: Waker,
     running: AtomicBool,
-    /// Whether it was to be woken while it ran.
+    /// True if it was woken while it ran.
     again: AtomicBool,
 }
 
 impl Nudge {
-    /// The task begins to run. Returns what wakes it from now on.
+    /// Marks the task as running. Returns the waker for this poll.
     pub(super) fn begin(&mut self, cx: &Context<'_>) -> Waker {
         match &self.0 {
             Some((task, waker)) if task.waker.will_wake(cx.waker()) => {
@@ -42,13 +41,13 @@ impl Nudge {
         }
     }
 
-    /// Whether the task was to be woken since this was last asked.
+    /// True if the task was woken since the last call.
     pub(super) fn again(&self) -> bool {
         let task = self.0.as_ref();
         task.is_some_and(|(task, _)| task.again.swap(false, Ordering::AcqRel))
     }
 
-    /// The task runs no more. Returns whether it is to be woken at once.
+    /// Marks the task as not running. Returns true if it must be woken at once.
     pub(super) fn end(&self) -> bool {
         if let Some((task, _)) = &self.0 {
             task.running.store(false, Ordering::Release);
@@ -56,7 +55,7 @@ impl Nudge {
         self.again()
     }
 
-    /// Has it go round once more.
+    /// Makes the task loop once more.
     pub(super) fn wake(&self) {
         if let Some((_, waker)) = &self.0 {
             waker.wake_by_ref();

@@ -1,7 +1,7 @@
-//! The head of a request as HTTP/2 brings it (RFC 9113, section 8.3). `h2` has
-//! refused what is malformed by then: fields of the connection, wrong or
-//! repeated pseudo-fields, a Content-Length that the body does not have, or two
-//! that differ. What it does not take of targets, the screen has hidden from it.
+//! Head of a request in HTTP/2 (RFC 9113, section 8.3). `h2` has already
+//! refused malformed ones: connection-specific fields, wrong or repeated
+//! pseudo-fields, a Content-Length that differs from the body, or two that
+//! differ. The screen has hidden from it the targets that it would not take.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,10 +20,10 @@ use crate::access_log::Entry;
 use crate::exchange::TOO_LARGE;
 use crate::local::Local;
 
-/// Checks what `h2` leaves to be checked.
+/// Checks what `h2` leaves unchecked.
 ///
 /// # Errors
-/// What the client is to be told.
+/// Fails with the refusal that the client gets.
 pub(super) fn check(head: &mut Parts, limits: &HttpLimits) -> Result<(), Refusal> {
     if head.method == Method::CONNECT {
         return Err(Refusal {
@@ -38,11 +38,11 @@ pub(super) fn check(head: &mut Parts, limits: &HttpLimits) -> Result<(), Refusal
         });
     }
     check_target(head, limits)?;
-    // It is not told where Host alone says whom is asked.
+    // A request with `Host` and no `:authority` lacks the scheme here.
     if !matches!(head.uri.scheme_str(), Some("http" | "https") | None) {
         return Err(bad("target of another scheme than http and https"));
     }
-    // Most requests have few: to look at each is less than to look for three.
+    // Most requests have few fields: one pass is cheaper than three lookups.
     let mut host = None;
     let mut has_length = false;
     for (name, value) in &head.headers {
@@ -59,7 +59,7 @@ pub(super) fn check(head: &mut Parts, limits: &HttpLimits) -> Result<(), Refusal
             });
         }
         if name == header::CONTENT_LENGTH {
-            // `h2` lets equal ones pass, which HTTP/1.1 refuses.
+            // `h2` accepts equal ones; HTTP/1.1 refuses them.
             if std::mem::replace(&mut has_length, true) {
                 return Err(bad("two Content-Length headers"));
             }
@@ -89,8 +89,8 @@ fn check_target(head: &Parts, limits: &HttpLimits) -> Result<(), Refusal> {
     }
 }
 
-/// There is one of whom is asked, and no other one in `Host` (RFC 9113, section
-/// 8.3.1).
+/// Checks that `:authority` or `Host` is there, and that they agree if both are
+/// (RFC 9113, section 8.3.1).
 fn check_authority(asked: Option<&Authority>, host: Option<&HeaderValue>) -> Result<(), Refusal> {
     match (asked.map(Authority::as_str), host) {
         (None, None) => Err(bad("neither :authority nor Host")),
@@ -103,7 +103,7 @@ fn check_authority(asked: Option<&Authority>, host: Option<&HeaderValue>) -> Res
     }
 }
 
-/// Whether a value begins or ends with a space or a tab (RFC 9113, section
+/// True if a value begins or ends with a space or a tab (RFC 9113, section
 /// 8.2.1).
 fn is_padded(value: &HeaderValue) -> bool {
     let space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
@@ -113,16 +113,16 @@ fn is_padded(value: &HeaderValue) -> bool {
 /// A target that was hidden from `h2`.
 #[derive(Clone, Debug)]
 struct Revealed {
-    /// As it was sent.
+    /// As sent.
     sent: Arc<[u8]>,
-    /// As a handler of whole requests gets it.
+    /// For guests that take requests whole.
     text: String,
-    /// As one that awaits gets it.
+    /// For async guests.
     uri: Option<PathAndQuery>,
 }
 
-/// Gives a request the target that was hidden from `h2`. Where none is known, the
-/// one that took its place stays, and is refused.
+/// Restores the target that was hidden from `h2`. If it is unknown, the
+/// replacement stays and is refused.
 pub(super) fn reveal(head: &mut Parts, sent: Option<Arc<[u8]>>) {
     let Some(sent) = sent else { return };
     let text = target::text(&sent).into_owned();
@@ -130,12 +130,12 @@ pub(super) fn reveal(head: &mut Parts, sent: Option<Arc<[u8]>>) {
     head.extensions.insert(Revealed { sent, text, uri });
 }
 
-/// A target that was hidden from `h2`, as a handler that awaits gets it.
+/// Returns a target that was hidden from `h2`, for an async guest.
 pub(super) fn revealed(head: &Parts) -> Option<&PathAndQuery> {
     head.extensions.get::<Revealed>()?.uri.as_ref()
 }
 
-/// Path and query; `*` of `OPTIONS *`.
+/// Returns path and query, or `*` for `OPTIONS *`.
 pub(super) fn target(head: &Parts) -> &str {
     match head.extensions.get::<Revealed>() {
         Some(target) => &target.text,
@@ -143,7 +143,7 @@ pub(super) fn target(head: &Parts) -> &str {
     }
 }
 
-/// The same as it was sent.
+/// Returns path and query as sent.
 fn sent_target(head: &Parts) -> &[u8] {
     match head.extensions.get::<Revealed>() {
         Some(target) => &target.sent,
@@ -151,13 +151,13 @@ fn sent_target(head: &Parts) -> &[u8] {
     }
 }
 
-/// Host and port as they were asked for.
+/// Returns the requested host and port.
 pub(super) fn authority(head: &Parts) -> Option<&str> {
     let asked = head.uri.authority().map(Authority::as_str);
     asked.or_else(|| head.headers.get(header::HOST)?.to_str().ok())
 }
 
-/// The length of the body, where it is told.
+/// Returns the told length of the body.
 pub(super) fn length(headers: &HeaderMap) -> Option<u64> {
     number(headers.get(header::CONTENT_LENGTH)?)
 }
@@ -166,12 +166,12 @@ fn number(value: &HeaderValue) -> Option<u64> {
     value.to_str().ok()?.parse().ok()
 }
 
-/// Whether the client waits with the body until it is told to send it.
+/// True if the client waits for `100 Continue` before it sends the body.
 pub(super) fn expects_continue(headers: &HeaderMap) -> bool {
     headers.contains_key(header::EXPECT)
 }
 
-/// What the access log says of a request, where there is one.
+/// Returns the entry of a request for the access log, if there is a log.
 pub(super) fn entry(head: &Parts, peer: &Address, local: &Local) -> Option<Box<Entry>> {
     local.lines()?;
     let field = |name| {

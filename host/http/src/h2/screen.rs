@@ -1,16 +1,17 @@
-//! Looks at header blocks before `h2` does, for what `h2` would not let through.
+//! Inspection of header blocks before `h2` parses them, for what `h2` would not
+//! let through.
 //!
-//! `h2` makes a URI of a target before anybody else sees it: it resets the stream
-//! where the target has a `<` or a space, ends the connection where it is no
-//! UTF-8, and cuts off a fragment. HTTP/1.1 takes such a target, or answers 400
-//! and logs why. To do alike, a target that is not plain is hidden: one of the
-//! same length takes its place that begins with `?`, as no other does, so that
-//! the tables of HPACK stay alike. The driver asks for what was hidden by the
-//! number of the stream. Whatever goes wrong here leaves a target that is
-//! refused.
+//! `h2` parses a target into a URI before anybody else sees it. It resets the
+//! stream if the target has a `<` or a space, ends the connection if it is not
+//! UTF-8, and cuts off a fragment. HTTP/1.1 accepts such a target, or answers
+//! 400 and logs why. To match that, the screen hides a target that is not plain
+//! behind a replacement. This has the same length, so that the HPACK tables
+//! stay in step, and begins with `?`, as no valid target does. The driver asks
+//! for the hidden target by the stream's number. Any error here leaves a target
+//! that is refused.
 //!
-//! `h2` also overlooks pseudo-fields among trailers (RFC 9113, section 8.1). It
-//! gets a field beside them that it refuses.
+//! `h2` also overlooks pseudo-fields among trailers (RFC 9113, section 8.1).
+//! The screen adds a field that `h2` refuses.
 
 mod hpack;
 mod huffman;
@@ -23,54 +24,56 @@ use crate::h2::meter::{CONTINUATION, END_HEADERS, END_STREAM, HEADERS};
 use crate::h2::screen::hpack::{Decoder, Found};
 use crate::h2::stream::PREFACE;
 
-/// Bytes of the head of a frame.
+/// Size of a frame's header in bytes.
 const HEAD: usize = 9;
 
-/// Bytes of the payload of a frame that `h2` lets a client send.
+/// Maximum payload of a frame that `h2` accepts, in bytes.
 const MOST_PAYLOAD: usize = 16 << 10;
 
-/// Frames of a header block that is looked at; `h2` takes fewer.
+/// Maximum of frames in an inspected header block. `h2` accepts fewer.
 const MOST_FRAMES: usize = 16;
 
-/// How much is kept of targets, bytes. They are asked for soon, unless `h2` has
-/// refused their streams.
+/// Maximum of hidden targets kept, in bytes. The driver asks for them soon,
+/// unless `h2` has refused their streams.
 const MOST_HIDDEN: usize = 1 << 20;
 
-/// What is kept of a target beside it, bytes.
+/// Overhead of a kept target in bytes.
 const ENTRY: usize = 64;
 
 const PADDED: u8 = 8;
 const PRIORITY: u8 = 0x20;
 
-/// The first byte of what takes the place of a target.
+/// First byte of a replacement.
 const MARK: u8 = b'?';
 
-/// `connection:`, which no message has in HTTP/2 (RFC 9113, section 8.2.2).
+/// `connection:`, which no message may have in HTTP/2 (RFC 9113, section
+/// 8.2.2).
 const REFUSED: &[u8] = b"\x00\x0aconnection\x00";
 
-/// True if something else has taken the place of this target.
+/// True if this target is a replacement.
 pub(super) fn is_hidden(target: &str) -> bool {
     target.as_bytes().first() == Some(&MARK)
 }
 
-/// See the module.
+/// Inspector of header blocks. See the module.
 #[derive(Debug)]
 pub(super) struct Screen {
-    /// Bytes of the preface or of a frame, yet to come, that are not looked at.
+    /// Bytes of the preface or of a frame that are yet to arrive and are not
+    /// inspected.
     passing: usize,
-    /// What came of frames that are looked at once they are whole.
+    /// Start of an incomplete header block.
     held: Vec<u8>,
-    /// How much of that there must be to go on.
+    /// Size that `held` needs before the inspection continues, in bytes.
     wanted: usize,
-    /// True if nothing is looked at any more: the client has broken a rule for
-    /// which `h2` ends the connection.
+    /// True if inspection has ended: the client broke a rule for which `h2`
+    /// ends the connection.
     blind: bool,
     decoder: Decoder,
-    /// The last stream that the client has opened.
+    /// Highest stream that the client has opened.
     latest: u32,
-    /// Targets that are hidden, and their streams, which ascend.
+    /// Hidden targets with their streams, in ascending order.
     hidden: VecDeque<(u32, Arc<[u8]>)>,
-    /// How much that is, bytes.
+    /// Size of `hidden` in bytes.
     kept: usize,
 }
 
@@ -89,17 +92,17 @@ impl Default for Screen {
     }
 }
 
-/// Frames that are a header block.
+/// Result of inspecting a header block.
 enum Block {
-    /// So many bytes are needed to tell more.
+    /// This many bytes are needed.
     Needs(usize),
-    /// It has this length, and is replaced by this.
+    /// The block's length, and its replacement if it changes.
     Whole(usize, Option<Vec<u8>>),
-    /// It is none.
+    /// The block is malformed.
     Broken,
 }
 
-/// The head of a frame.
+/// Header of a frame.
 struct Frame {
     length: usize,
     kind: u8,
@@ -108,7 +111,7 @@ struct Frame {
 }
 
 impl Frame {
-    /// The one at the beginning, if it is whole.
+    /// Reads the header at the start of `input`, if it is whole.
     fn of(input: &[u8]) -> Option<Self> {
         let &[high, middle, low, kind, flags, a, b, c, d] = input.first_chunk::<HEAD>()?;
         Some(Self {
@@ -119,8 +122,8 @@ impl Frame {
         })
     }
 
-    /// Where a header block is in a payload: without padding and priority. None
-    /// where that is not right.
+    /// Returns the header block's fragment in a payload, without padding and
+    /// priority. `None` if these are malformed.
     fn fragment<'a>(&self, payload: &'a [u8]) -> Option<&'a [u8]> {
         let flag = |flag| self.kind == HEADERS && self.flags & flag != 0;
         let (padding, payload) = match flag(PADDED) {
@@ -133,13 +136,13 @@ impl Frame {
 }
 
 impl Screen {
-    /// Takes what has come, and returns what `h2` is to see of it for now.
+    /// Inspects what has arrived, and returns what `h2` may read for now.
     pub(super) fn screen<'a>(&mut self, input: &'a [u8]) -> Cow<'a, [u8]> {
         if self.blind {
             return Cow::Borrowed(input);
         }
         if self.held.is_empty() {
-            // It is looked at where it lies.
+            // Inspect in place, without a copy.
             let (length, replaced) = self.look(input);
             let (seen, rest) = input.split_at(length.min(input.len()));
             self.held.extend_from_slice(rest);
@@ -155,8 +158,8 @@ impl Screen {
         Cow::Owned(replaced.unwrap_or(held))
     }
 
-    /// The target in whose place the one of a stream is. What streams before it
-    /// had is forgotten.
+    /// Returns the hidden target of a stream, and forgets those of earlier
+    /// streams.
     pub(super) fn take(&mut self, stream: u32) -> Option<Arc<[u8]>> {
         while self.hidden.front().is_some_and(|(it, _)| *it <= stream)
             && let Some((other, target)) = self.forget_oldest()
@@ -182,11 +185,11 @@ impl Screen {
         }
     }
 
-    /// Looks at what has come: how much of it is done with, and what takes the
-    /// place of that, if it is anything else.
+    /// Inspects `input`. Returns how much of it is done, and the replacement of
+    /// that if it changes.
     fn look(&mut self, input: &[u8]) -> (usize, Option<Vec<u8>>) {
         let mut out: Option<Vec<u8>> = None;
-        // Up to where `out` has it, and up to where it was looked at.
+        // Bytes of `input` that are copied to `out`, and that are inspected.
         let (mut copied, mut at) = (0, 0);
         while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
             if self.passing > 0 {
@@ -229,7 +232,7 @@ impl Screen {
         (at, out)
     }
 
-    /// Looks at the header block that begins here.
+    /// Inspects the header block at the start of `input`.
     fn block(&mut self, input: &[u8]) -> Block {
         let Some(first) = Frame::of(input) else {
             return Block::Needs(HEAD);
@@ -265,7 +268,7 @@ impl Screen {
         Block::Broken
     }
 
-    /// Looks at the fields of a header block.
+    /// Inspects the fields of a header block.
     fn fields(&mut self, frame: &Frame, length: usize, block: &[u8]) -> Block {
         let Ok(found) = self.decoder.read(block) else {
             return Block::Broken;
@@ -287,7 +290,7 @@ impl Screen {
     }
 }
 
-/// Replaces the targets that are to be hidden.
+/// Replaces the targets to be hidden.
 fn hide(block: &[u8], found: &Found) -> Vec<u8> {
     let mut out = Vec::with_capacity(2 * block.len() + REFUSED.len());
     let mut copied = 0;
@@ -301,7 +304,7 @@ fn hide(block: &[u8], found: &Found) -> Vec<u8> {
     out
 }
 
-/// Writes a header block as the frames of a stream.
+/// Writes a header block as frames.
 fn frames(first: &Frame, block: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(block.len() + 2 * HEAD);
     let mut rest = block;

@@ -1,4 +1,4 @@
-//! Streams of a connection, as its task and whoever serves them see them.
+//! Streams of a connection, as its task and their futures see them.
 
 use std::pin::Pin;
 
@@ -10,23 +10,23 @@ use netwasm_exchange::answer::Fields;
 
 use crate::h2::held::Held;
 
-/// What a client begins with (RFC 9113, section 3.4).
+/// Preface of a client (RFC 9113, section 3.4).
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// How many streams a client may have open at once.
+/// Maximum of streams that a client may have open.
 pub(super) const MOST_STREAMS: u32 = 100;
 
 /// A stream that waits for something.
 pub(super) type Stream = Pin<Box<dyn Future<Output = Outcome>>>;
 
-/// What came of one.
+/// Result of a stream's future.
 pub(super) enum Outcome {
-    /// The request has come whole.
+    /// The request has arrived whole.
     Ready(Box<WholeRequest>),
     Over,
 }
 
-/// A request that has come whole.
+/// A request that has arrived whole.
 pub(super) struct WholeRequest {
     pub(super) head: Parts,
     pub(super) incoming: RecvStream,

@@ -1,4 +1,4 @@
-//! The driver with a handler and a client in one thread.
+//! Tests of the driver, with a handler and a client in one thread.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -24,10 +24,10 @@ use crate::testing::{Busy, Pieces, Script, Then, answer, answer_ok, ok};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What a client lets come on a stream, as HTTP/2 begins, bytes.
+/// Initial window of a stream in HTTP/2, in bytes.
 const WINDOW: usize = 65_535;
 
-/// More than that, and less than a socket takes.
+/// Body size in bytes, above that window and below what a socket takes.
 const LARGE: usize = 150 << 10;
 
 /// A client, and the task of its connection.
@@ -37,8 +37,8 @@ struct Client {
 }
 
 impl Client {
-    /// One whose connection has a large window, and whose streams have the usual
-    /// one.
+    /// Connects with a large window for the connection and the usual one for
+    /// streams.
     async fn new(script: &Script, worker: &Rc<Worker>) -> Self {
         let stream = script.connect(worker);
         let mut builder = client::Builder::new();
@@ -52,7 +52,7 @@ impl Client {
         }
     }
 
-    /// Asks for something.
+    /// Sends a GET request.
     async fn get(&mut self, target: &str) -> ResponseFuture {
         self.begin(http::Method::GET, target, true).await.0
     }
@@ -87,7 +87,7 @@ async fn until_ready(requests: &mut SendRequest<Bytes>) -> Result<(), h2::Error>
     soon("room for a request", ready).await
 }
 
-/// Receives a response: its status and its body.
+/// Receives a response. Returns its status and body.
 async fn receive(response: ResponseFuture) -> Result<(u16, Vec<u8>), h2::Error> {
     let response = soon("a response", response).await?;
     let status = response.status().as_u16();
@@ -101,13 +101,14 @@ async fn receive(response: ResponseFuture) -> Result<(u16, Vec<u8>), h2::Error> 
     Ok((status, body.to_vec()))
 }
 
-/// Opens the window by so much.
+/// Opens the window by so many bytes.
 fn release(stream: &mut RecvStream, count: usize) {
     let released = stream.flow_control().release_capacity(count);
     released.expect("so much was received");
 }
 
-/// Receives all that comes without opening the window.
+/// Receives until `most` bytes have come, without opening the window. Returns
+/// their number.
 async fn receive_unreleased(stream: &mut RecvStream, most: usize) -> usize {
     let mut count = 0;
     while count < most {
@@ -120,7 +121,8 @@ async fn receive_unreleased(stream: &mut RecvStream, most: usize) -> usize {
     count
 }
 
-/// Handlers that answer `/large` by much, and anything else by its target.
+/// Returns a handler that answers `/large` with a large body, and other targets
+/// with their names.
 fn echo() -> Script {
     Script::whole(|target| match target {
         "/large" => ok(vec![1; LARGE]),
@@ -178,7 +180,7 @@ fn a_response_goes_on_when_the_client_opens_the_window() {
                 .into_body();
             let mut count = receive_unreleased(&mut body, WINDOW).await;
             assert_eq!(count, WINDOW);
-            // Others go on meanwhile.
+            // Other streams go on meanwhile.
             let other = client.get("/other").await;
             if awaits {
                 answer_ok(&script.call().await, "/other");
@@ -222,7 +224,7 @@ fn a_body_is_made_as_the_client_takes_it() {
 #[test]
 fn requests_wait_while_much_is_kept_of_responses() {
     let limits = Limits {
-        // Two of the large ones are more.
+        // Room for one large response, not for two.
         max_write_buffer: LARGE + LARGE / 2,
         ..Limits::default()
     };
@@ -242,8 +244,7 @@ fn requests_wait_while_much_is_kept_of_responses() {
     });
 }
 
-/// A frame's kind, its flags, its stream and what it carries: RFC 9113, section
-/// 4.1.
+/// A frame's type, flags, stream and payload (RFC 9113, section 4.1).
 type Frame = (u8, u8, u32, Vec<u8>);
 
 const DATA: u8 = 0;
@@ -263,7 +264,7 @@ async fn send_frame(stream: &mut UnixStream, (kind, flags, number, carried): Fra
     sent.expect("it is sent");
 }
 
-/// Receives all frames up to the end of the stream.
+/// Receives all frames up to the end of the connection.
 async fn receive_frames(stream: &mut UnixStream) -> Vec<Frame> {
     let mut bytes = Vec::new();
     let received = soon("the end of the stream", stream.read_to_end(&mut bytes)).await;
@@ -354,7 +355,7 @@ fn a_client_that_does_not_heed_a_goaway_is_left_soon() {
         pass(&worker, limit + 10 * SECOND).await;
         let frames = receive_frames(&mut stream).await;
         let goaway = frames.iter().filter(|frame| frame.0 == GOAWAY);
-        // The streams that were taken, and no error.
+        // The last accepted stream, and NO_ERROR.
         let last = goaway.map(|frame| &frame.3[..8]).collect::<Vec<_>>();
         assert_eq!(last, [[0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0], [0; 8]]);
     });
@@ -510,7 +511,7 @@ fn clients_send_no_more_than_may_be_unread() {
         for body in &mut bodies {
             body.reserve_capacity(1 << 20);
         }
-        // One after another gets what there is.
+        // Bodies get window one after another.
         let mut before = usize::MAX;
         while std::mem::replace(&mut before, sent) != sent {
             settle().await;
@@ -523,7 +524,7 @@ fn clients_send_no_more_than_may_be_unread() {
         let windows = STREAMS * super::window::WINDOW;
         assert!(sent > most / 2, "{sent}");
         assert!(sent <= most + windows, "{sent}");
-        // What is over makes room.
+        // Finished bodies make room.
         for call in calls {
             answer_ok(&call, "well");
         }

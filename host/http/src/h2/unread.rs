@@ -1,10 +1,10 @@
-//! What a client still sends of a request that nobody reads any more. It is
-//! read and forgotten for a while, as in the lingering close of a connection.
+//! Rest of a request that nobody reads any more. It is received and dropped for
+//! a while, as in the lingering close of a connection.
 //!
 //! A server may answer and reset such a stream at once, without an error, and
-//! the client must not lose the answer by that (RFC 9113, section 8.1). But there
-//! are clients that do, even if all of a short body was on its way already: curl
-//! before version 8 is one.
+//! the client must not discard the response for that (RFC 9113, section 8.1).
+//! But some clients do, such as curl before version 8, even if all of a short
+//! body was already on its way.
 
 use h2::RecvStream;
 use tokio::time::timeout;
@@ -13,8 +13,8 @@ use netwasm_net::transport::{LINGER, LINGER_MOST};
 
 use crate::h2::stream::{Outcome, Stream};
 
-/// Sends what is left of an answer, then forgets what the client still sends.
-/// After that the stream is reset: the client is to stop.
+/// Sends the rest of a response, then drops what the client still sends. After
+/// that the stream is reset, so that the client stops.
 pub(super) async fn forget_after(answer: Option<Stream>, body: Option<RecvStream>) -> Outcome {
     let outcome = match answer {
         Some(answer) => answer.await,
@@ -26,7 +26,7 @@ pub(super) async fn forget_after(answer: Option<Stream>, body: Option<RecvStream
     outcome
 }
 
-/// Forgets what is still to come of a body.
+/// Drops the rest of a body.
 pub(super) async fn forget(mut body: RecvStream) {
     let forgotten = async {
         let mut count = 0;
@@ -38,6 +38,6 @@ pub(super) async fn forget(mut body: RecvStream) {
             }
         }
     };
-    // Some clients never come to an end.
+    // Some clients never end.
     let _ = timeout(LINGER, forgotten).await;
 }

@@ -1,4 +1,4 @@
-//! The bodies of requests to guests that get them whole.
+//! Bodies of requests to guests that take requests whole.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -16,15 +16,15 @@ use crate::h2::link::Link;
 use crate::h2::stream::{Outcome, WholeRequest};
 use crate::h2::{request, unread};
 
-/// Why a body does not come whole.
+/// Why a body does not arrive whole.
 enum UploadBroken {
     Refused(Refusal),
     /// The client has left.
     Left,
 }
 
-/// Takes the body of a request, then the request is ready; what is wrong with it
-/// is answered.
+/// Collects the body of a request, and returns the request as ready. Answers a
+/// bad body with a refusal.
 pub(super) async fn collect(link: Rc<Link>, mut exchange: Box<WholeRequest>) -> Outcome {
     if request::expects_continue(&exchange.head.headers) {
         let mut response = http::Response::new(());
@@ -78,7 +78,7 @@ async fn receive(
     Ok(trailers.as_ref().map(fields).unwrap_or_default())
 }
 
-/// `h2` resets the stream where the client breaks a rule.
+/// Classifies an error. `h2` resets the stream if the client breaks a rule.
 fn broken(error: &h2::Error) -> UploadBroken {
     match error.is_reset() && error.is_library() {
         true => UploadBroken::Refused(MALFORMED),
@@ -91,7 +91,7 @@ async fn in_time<T>(limit: Duration, coming: impl Future<Output = T>) -> Result<
     coming.map_err(|_elapsed| UploadBroken::Refused(SLOW_BODY))
 }
 
-/// Trailers as a guest gets them.
+/// Converts trailers for a guest.
 fn fields(trailers: &HeaderMap) -> Fields {
     trailers
         .iter()

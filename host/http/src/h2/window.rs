@@ -1,10 +1,10 @@
 //! Flow control of a connection (RFC 9113, section 5.2): how much a client may
 //! send ahead of the guests.
 //!
-//! A stream has a window of its own. That of the connection grows with each body
-//! that is coming, so that a body which no guest reads does not stop the others.
-//! What it grows by is taken from a limit of the run, `--max-unread`; beyond
-//! that, the bodies of a connection share what it has.
+//! Each stream has a window of its own. The connection's window grows with each
+//! arriving body, so that a body that no guest reads does not block the others.
+//! The growth is taken from a limit of the run, `--max-unread`. Beyond that,
+//! the bodies of a connection share its window.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -12,27 +12,27 @@ use std::sync::Arc;
 
 use crate::local::Env;
 
-/// Window of a stream, and the least of a connection, in bytes.
+/// Window of a stream, and smallest window of a connection, in bytes.
 pub(super) const WINDOW: usize = 128 << 10;
 
-/// The window of a connection.
+/// Window of a connection.
 #[derive(Debug)]
 pub(super) struct Window {
     env: Arc<Env>,
-    /// Bodies that are coming or not yet taken.
+    /// Bodies that are arriving, or not yet taken.
     bodies: Cell<usize>,
-    /// What the window is larger by than the least one, bytes.
+    /// Bytes by which the window exceeds [`WINDOW`].
     more: Cell<usize>,
-    /// What was taken of the limit: as much as the client may have been promised
-    /// beyond the least window. A promise cannot be withdrawn.
+    /// Bytes taken from the limit: the most that the client may have been
+    /// granted beyond [`WINDOW`]. A grant cannot be withdrawn.
     taken: Cell<usize>,
-    /// Payload bytes that have come when this was last counted.
+    /// Payload bytes that had arrived at the last count.
     received: Cell<u64>,
-    /// True after the limit was found used up, until it is not.
+    /// True from when the limit is found used up until it is not.
     short: Cell<bool>,
 }
 
-/// A body that is coming.
+/// A body that is arriving.
 #[derive(Debug)]
 pub(super) struct Coming(Rc<Window>);
 
@@ -54,13 +54,14 @@ impl Window {
         Coming(Rc::clone(self))
     }
 
-    /// Fits the window to the bodies that are coming, after so many payload bytes
-    /// have come in all. Returns the new one in bytes, if it is another.
+    /// Fits the window to the arriving bodies. `received` is the total of
+    /// payload bytes so far. Returns the new window in bytes, if it changes.
     pub(super) fn fit(&self, received: u64) -> Option<u32> {
         let limit = &self.env.flow_limit;
         let count = usize::try_from(received - self.received.replace(received));
         let wanted = self.bodies.get().saturating_mul(WINDOW).min(limit.each());
-        // What was received used up a promise, and h2 renewed it up to the window.
+        // Received bytes used up part of the grant, and `h2` renewed it up
+        // to the window.
         let promised = self.taken.get().saturating_sub(count.unwrap_or(usize::MAX));
         let promised = promised.max(self.more.get());
         if wanted > self.taken.get() {

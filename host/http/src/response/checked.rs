@@ -1,4 +1,4 @@
-//! What a handler must not say in an answer, told before a byte is sent.
+//! Check of a handler's answer, before a byte is sent.
 
 use netwasm_exchange::answer::{Answer, Body};
 use netwasm_exchange::head::scan::is_token;
@@ -6,7 +6,7 @@ use netwasm_exchange::head::scan::is_token;
 use crate::local::Date;
 use crate::response::{bodiless, is_framing, write_field, write_status};
 
-/// What is wrong with a response.
+/// Fault of a response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Fault {
     #[error("the status {0} is none of 200 to 599")]
@@ -27,7 +27,7 @@ pub(crate) enum Fault {
     TooLarge(usize),
 }
 
-/// Names that a response has, of those that the host would add.
+/// Headers that the guest has set, of those that the host would add.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Given {
     pub(crate) date: bool,
@@ -39,17 +39,19 @@ pub(crate) struct Given {
 pub(crate) struct Checked<'a> {
     pub(crate) answer: &'a Answer,
     given: Given,
-    /// Whether the guest wants the connection to end.
+    /// True if the guest asked to close the connection.
     pub(crate) closes: bool,
-    /// What a guest says is the length that a response to HEAD stands for.
+    /// Content-Length that the guest has set. To HEAD, it may stand for a body
+    /// that was not made.
     length: Option<u64>,
 }
 
 impl<'a> Checked<'a> {
-    /// Checks a response to a request, of a HEAD request where `head`.
+    /// Checks a response. `head` is true if the request is HEAD. `most` is the
+    /// maximum of a body in bytes.
     ///
     /// # Errors
-    /// The first thing that must not be sent.
+    /// Fails with the first fault.
     pub(crate) fn new(answer: &'a Answer, head: bool, most: usize) -> Result<Self, Fault> {
         let status = answer.status;
         if !(200..600).contains(&status) {
@@ -78,7 +80,7 @@ impl<'a> Checked<'a> {
         Ok(checked)
     }
 
-    /// An answer of the host's own.
+    /// Returns a response of the host's own, unchecked.
     pub(crate) fn ours(answer: &'a Answer) -> Self {
         Self {
             answer,
@@ -88,7 +90,7 @@ impl<'a> Checked<'a> {
         }
     }
 
-    /// Looks at a header that means something to the host.
+    /// Checks a header that means something to the host.
     fn note(
         &mut self,
         name: &str,
@@ -114,7 +116,7 @@ impl<'a> Checked<'a> {
                     .ok()
                     .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
                     .and_then(|text| text.parse().ok());
-                // To HEAD, a guest need not make the body only to have it
+                // To HEAD, a guest need not make the body just to have it
                 // measured.
                 let free = head && length == Some(0);
                 match (told, length) {
@@ -130,14 +132,14 @@ impl<'a> Checked<'a> {
         Ok(())
     }
 
-    /// The first value of a header that the guest has set.
+    /// Returns the first value of a header that the guest has set.
     pub(crate) fn first(&self, name: &str) -> Option<&'a [u8]> {
         let mut headers = self.answer.headers.iter();
         let found = headers.find(|(given, _)| given.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_slice())
     }
 
-    /// Writes the head up to what frames the body, without the headers named
+    /// Writes the head up to the framing of the body, without the headers named
     /// in `omitted`, in lower case.
     pub(crate) fn start(&self, status: u16, date: &Date, omitted: &[&str], out: &mut Vec<u8>) {
         write_status(status, out);
@@ -150,7 +152,7 @@ impl<'a> Checked<'a> {
             out.extend_from_slice(b"\r\n");
         }
         for (name, value) in &self.answer.headers {
-            // Those two are written at the end, by what really is.
+            // These two are written at the end, according to the real body.
             let ours = matches!(name.len(), 10 | 14)
                 && (name.eq_ignore_ascii_case("connection")
                     || name.eq_ignore_ascii_case("content-length"));
@@ -161,18 +163,18 @@ impl<'a> Checked<'a> {
         }
     }
 
-    /// Whether the host is to say who serves.
+    /// True if the host must add `Server`.
     pub(crate) fn lacks_server(&self) -> bool {
         !self.given.server
     }
 
-    /// Whether the host is to say when.
+    /// True if the host must add `Date`.
     pub(crate) fn lacks_date(&self) -> bool {
         !self.given.date
     }
 
-    /// The length that the head tells of a body with so many bytes; none where
-    /// the status has no length.
+    /// Returns the Content-Length for a body of `length` bytes; `None` if the
+    /// status has none.
     pub(crate) fn told_length(&self, status: u16, length: u64) -> Option<u64> {
         match status {
             // RFC 9110, section 8.6.
@@ -186,8 +188,8 @@ fn check_field(name: &str, value: &[u8]) -> Result<(), Fault> {
     if name.is_empty() || !name.bytes().all(is_token) {
         return Err(Fault::Name(name.into()));
     }
-    // RFC 9110, section 5.5: visible characters, spaces and tabs, and what is
-    // beyond ASCII.
+    // Visible characters, spaces, tabs and bytes beyond ASCII (RFC 9110,
+    // section 5.5).
     let allowed = |&byte: &u8| byte == b'\t' || (byte >= b' ' && byte != 0x7f);
     if !value.iter().all(allowed) {
         return Err(Fault::Value(name.into()));

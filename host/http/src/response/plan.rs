@@ -1,24 +1,24 @@
-//! How a response of a handler that awaits goes out: decided once, and written by
-//! HTTP/1.1 and HTTP/2 alike.
+//! Plan for the response of an async guest, made once and written by HTTP/1.1
+//! and HTTP/2.
 
 use http::response::Parts;
 
 use crate::response::{bodiless, content_length};
 
-/// How a response of a handler that awaits goes out, decided before a byte of it
-/// is written.
+/// Plan for the response of an async guest, made before a byte of it is
+/// written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) status: u16,
-    /// Bytes of the body, where that is known before its end.
+    /// Length of the body in bytes, if known before its end.
     pub(crate) length: Option<u64>,
-    /// The Content-Length that the head tells, if any.
+    /// Content-Length to send.
     pub(crate) told: Option<u64>,
-    /// Whether the body follows the head.
+    /// True if the body follows the head.
     pub(crate) has_body: bool,
 }
 
-/// Why a response of a handler that awaits cannot be sent.
+/// Why the response of an async guest cannot be sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unsendable {
     #[error("{0} is no status of a response")]
@@ -30,12 +30,12 @@ pub(crate) enum Unsendable {
 }
 
 impl Plan {
-    /// For a response to a request, of a HEAD request where `head`. The body is a
-    /// file of so many bytes, where `file` says so; or else it has ended already,
-    /// where `ended`.
+    /// Plans a response. `head` is true if the request is HEAD. `file` is the
+    /// length of the body in bytes if that is a file. `ended` is true if
+    /// another body has already ended.
     ///
     /// # Errors
-    /// Nothing may be sent of it.
+    /// Fails if the response must not be sent.
     pub(crate) fn new(
         parts: &Parts,
         head: bool,
@@ -63,7 +63,7 @@ impl Plan {
                 // RFC 9110, section 8.6.
                 204 | 304 => None,
                 205 => Some(0),
-                // To HEAD, nobody knows what the length would be.
+                // To HEAD, the length of the body is unknown.
                 _ if head && given.is_none() && file.is_none() => None,
                 _ => length,
             },

@@ -1,4 +1,4 @@
-//! A response that is sent while it is made, or whose file is sent.
+//! Response that is sent while it is made, or whose body is a file.
 
 use std::any::Any;
 use std::io::{self, Write as _};
@@ -28,39 +28,40 @@ pub(super) struct Download {
     content: Content,
     pub(super) framing: Framed,
     pub(super) status: u16,
-    /// Bytes of the body that were sent.
+    /// Bytes of the body sent so far.
     pub(super) sent: u64,
     /// Taken once the body was given to the transport.
     pub(super) told: Option<Told>,
-    /// Trailers that come apart from the body.
+    /// Trailers that the guest delivers apart from the body.
     trailers: Option<Ended>,
     pub(super) persistence: Persistence,
 }
 
 impl Download {
-    /// True if nothing but trailers may be missing.
+    /// True if nothing but trailers can be missing.
     pub(super) fn is_whole(&self) -> bool {
         matches!(self.content, Content::Trailers(_)) || self.framing == Framed::Length(self.sent)
     }
 }
 
-/// How long a response that is whole by its length waits for its guest to end
-/// it: one that still writes is not to fail for what it has sent.
+/// Time that a response of complete length waits for its guest to end it. A
+/// guest that is still writing must not fail for what it has sent.
 const LEFT_OPEN: Duration = Duration::from_secs(1);
 
-/// What is sent.
+/// Content that is still to send.
 enum Content {
     Nothing,
     Frames(BoxContent),
-    /// The trailers; all of the body was given to the transport.
+    /// The trailers. All of the body was given to the transport.
     Trailers(Ended),
 }
 
-/// Whom to tell when a response was sent. Dropped, it tells that it was not.
+/// Notification of a guest that its response was sent. If dropped, it says that
+/// the response was not.
 #[derive(Default)]
 pub(in crate::h1) struct Told {
     pub(super) sent: Option<Sent>,
-    /// What goes when a file is no longer read.
+    /// Dropped when the file is no longer read.
     _reading: Option<Box<dyn Any>>,
 }
 
@@ -76,29 +77,29 @@ impl std::fmt::Debug for Download {
     }
 }
 
-/// How the client finds the end of it.
+/// Framing: the way in which the client finds the end of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framed {
-    /// By its length, bytes.
+    /// By its length in bytes.
     Length(u64),
     Chunked,
     /// By the end of the connection.
     Closed,
 }
 
-/// What becomes of the exchange.
+/// Result of sending a body.
 pub(super) enum Next {
     /// The response is complete.
     Complete,
-    /// It cannot be completed: what was sent must not look whole.
+    /// The response cannot be completed. What was sent must not look whole.
     Broken,
 }
 
 impl Driver {
-    /// Writes the head of a response, and the body where that is a file.
+    /// Writes the head of a response, and its body if that is a file.
     ///
     /// # Errors
-    /// It cannot be sent, and nothing was written of it.
+    /// Fails if the response cannot be sent. Nothing of it was written then.
     pub(super) fn begin_response(
         &mut self,
         answering: &mut Answering,
@@ -124,7 +125,7 @@ impl Driver {
             Ok(plan) => plan,
             Err(fault) => {
                 if let (Unsendable::File { file, .. }, Some(told)) = (&fault, told) {
-                    // The guest may not want to know.
+                    // The guest may not listen.
                     let _ = told.send(Err(Failure::HttpResponseBodySize(Some(*file))));
                 }
                 return Err(fault.to_string());
@@ -134,7 +135,7 @@ impl Driver {
         let one_zero = request.head.minor_version() == 0;
         let told_length = parts.headers.contains_key(header::CONTENT_LENGTH);
         let framing = match plan.length {
-            // Its trailers need chunks.
+            // A file's trailers need chunks.
             _ if file.is_some() && !told_length && request.head.accepts_trailers() && !one_zero => {
                 Framed::Chunked
             }
@@ -193,10 +194,10 @@ impl Driver {
         Ok(())
     }
 
-    /// Has a file sent.
+    /// Sends a file, or queues it.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// Fails if the file cannot be read.
     fn send_file(
         &mut self,
         content: &OpenContent,
@@ -258,14 +259,14 @@ impl Driver {
                 Content::Nothing => return Poll::Ready(Next::Complete),
                 Content::Frames(body) => body,
                 Content::Trailers(ended) => {
-                    // The guest may wait for that before it tells them.
+                    // The guest may wait for this before it sets its trailers.
                     if self.tell_when_sent(&mut download.told, out) {
                         *deadline = Some(due);
                     }
                     let late = deadline.is_some_and(|it| now >= it);
                     let trailers = match Pin::new(ended).poll(cx) {
                         Poll::Pending if reply.is_broken() => return Poll::Ready(Next::Broken),
-                        // There are none in time, or the guest has exited.
+                        // They did not come in time, or the guest has exited.
                         Poll::Pending if late || reply.has_returned() => None,
                         Poll::Pending => {
                             reply.watch(cx);
@@ -273,7 +274,7 @@ impl Driver {
                         }
                         Poll::Ready(Ok(Err(_))) => return Poll::Ready(Next::Broken),
                         Poll::Ready(Ok(Ok(trailers))) => trailers,
-                        // An instance that ends without a word has none.
+                        // The instance ended without setting trailers.
                         Poll::Ready(Err(_)) => None,
                     };
                     return Poll::Ready(finish_body(request, download, trailers.as_ref(), out));
@@ -307,7 +308,7 @@ impl Driver {
                     if !download.is_whole() {
                         return Poll::Pending;
                     }
-                    // Only its trailers are missing, which have no place.
+                    // Only trailers are missing, and they cannot be sent.
                     if self.tell_when_sent(&mut download.told, out) {
                         *deadline = Some(due);
                     }
@@ -331,7 +332,7 @@ impl Driver {
                 Some(Err(_)) => return Poll::Ready(Next::Broken),
                 None => None,
             };
-            // The end of a body whose instance has failed is none.
+            // If the instance has failed, the end of its body is not genuine.
             if reply.is_broken() {
                 return Poll::Ready(Next::Broken);
             }
@@ -345,7 +346,7 @@ impl Driver {
         }
     }
 
-    /// Sends a piece of a body; false where it is too much.
+    /// Sends a piece of a body. Returns false if the body is longer than told.
     fn exchange_data(&mut self, download: &mut Download, data: &Bytes, out: &mut Vec<u8>) -> bool {
         if data.is_empty() {
             return true;

@@ -1,23 +1,22 @@
-//! Requests that get no response, or not all of it: by the guest's fault, by the
-//! client's, or for want of time.
+//! Requests that get no response, or an incomplete one: by the guest's fault,
+//! by the client's, or for lack of time.
 //!
-//! A client that ends its sending side has closed its socket, or waits for its
-//! response and has no more to send: to TCP both are a FIN. It is noticed within
-//! a second, without reading. From then on:
+//! A client that ends its sending side has closed its socket, or half-closed
+//! and waits for its response. To TCP both are a FIN. It is noticed within a
+//! second, without reading. From then on:
 //!
-//! - The client is asked by a byte that changes nothing: `100 Continue` before
-//!   the response, a leading zero of the next chunk's size within. A closed
+//! - The client is probed by a byte that changes nothing: `100 Continue` before
+//!   the response, a leading zero of the next chunk's size within it. A closed
 //!   socket answers by a reset, and the guest is told.
-//! - Where HTTP has no such byte (HTTP/1.0, a body of a told length), and where
-//!   the client is there, it waits for as long as bytes come:
-//!   `--half-close-timeout` bounds the silence between two. The kernel of a
-//!   closed socket acknowledges probes of TCP keepalive for 60 s, so these cannot
-//!   tell sooner.
+//! - If HTTP has no such byte (HTTP/1.0, a body of known length), or if the
+//!   client is there, it waits as long as bytes come. `--half-close-timeout`
+//!   bounds the silence between two. The kernel of a closed socket acknowledges
+//!   TCP keepalive probes for 60 s, so these cannot tell sooner.
 //!
 //! Each stage of a response has its limit of silence, whatever the client does:
 //! `--response-timeout` until it begins, `--response-body-timeout` until its
-//! next piece, `--response-timeout` again until its trailers, `--write-timeout`
-//! for the client to take it.
+//! next piece, `--response-timeout` again until its trailers, and
+//! `--write-timeout` for the client to take it.
 
 use netwasm_base::error::ConnectionError;
 use netwasm_exchange::head::Refusal;
@@ -33,7 +32,7 @@ use crate::response;
 use crate::upload::End;
 
 impl Driver {
-    /// Answers in the guest's place, as it has no response.
+    /// Answers in the guest's place, which has no response.
     pub(super) fn refuse_response(
         &mut self,
         mut answering: Answering,
@@ -55,7 +54,8 @@ impl Driver {
         self.next_request(answering);
     }
 
-    /// The response cannot be completed: what was sent must not look whole.
+    /// Ends a response that cannot be completed. What was sent must not look
+    /// whole.
     pub(super) fn break_off(&mut self, mut answering: Answering, why: &str, out: &mut Vec<u8>) {
         exchange::broken(&self.thread().env, answering.request.head.target(), why);
         let mut closed = false;
@@ -68,7 +68,7 @@ impl Driver {
         if let Some(upload) = answering.upload {
             upload.stop(End::Lost(ConnectionError::Aborted));
         }
-        // What is there arrives; length or chunks tell that it is not all.
+        // The sent part arrives. Length or chunks show that it is incomplete.
         self.exchange.last = true;
         if closed {
             self.transport.reset_on_close();
@@ -82,7 +82,7 @@ impl Driver {
         self.abandon(answering, None, out);
     }
 
-    /// Gives a request up whose client is gone, or is refused.
+    /// Cancels a request whose client is gone, or that is refused.
     pub(super) fn abandon(
         &mut self,
         answering: Answering,
@@ -108,7 +108,7 @@ impl Driver {
         }
     }
 
-    /// Time has passed for the request that an instance is at.
+    /// Handles the alarm while an instance is handling a request.
     pub(in crate::h1) fn answer_late(&mut self, mut answering: Box<Answering>, out: &mut Vec<u8>) {
         let now = self.thread().now();
         let late = |deadline: Option<Tick>| deadline.is_some_and(|it| now >= it);
@@ -133,8 +133,8 @@ impl Driver {
             answering.look = self.thread().tick_after(next);
         }
         if late(answering.deadline) && matches!(answering.stage, AnswerStage::Waiting) {
-            // A body that still comes has its own time-out. The time for the
-            // response begins with what the guest got of it last.
+            // An arriving body has its own time-out. The time for the response
+            // begins when the guest last got some of it.
             let limit = self.limits().response_timeout;
             if let Some(upload) = &answering.upload {
                 let since = now.saturating_sub(upload.moved());
@@ -168,7 +168,7 @@ impl Driver {
             AnswerStage::Sending(download) if late(answering.deadline) && !download.is_whole() => {
                 let limit = self.limits().response_body_timeout;
                 if self.transport.queued() > 0 {
-                    // It is for the client to take what there is.
+                    // The client must first take what is queued.
                     answering.made = now;
                 }
                 if !self.thread().passed(answering.made, limit) {
@@ -202,7 +202,7 @@ impl Driver {
         self.arm();
     }
 
-    /// True if a client that has ended its sending side got nothing for too long.
+    /// True if a half-closed client got nothing for too long.
     fn waited_too_long(&self, ended: Tick) -> bool {
         let thread = self.thread();
         let since = ended.max(self.transport.moved());
@@ -210,17 +210,17 @@ impl Driver {
         limit.is_some_and(|limit| thread.passed(since, limit))
     }
 
-    /// Asks a client that has ended its sending side whether it is still there,
-    /// where HTTP/1.1 has words for that which change nothing. A client that has
-    /// closed its socket answers any byte by a reset, and one that waits for the
-    /// rest of its response passes over them.
-    /// Says whether it was asked.
+    /// Probes whether a half-closed client is still there, if HTTP/1.1 has
+    /// bytes that change nothing. A client that has closed its socket answers
+    /// any byte by a reset. A client that waits for the rest of its response
+    /// skips them. Returns true if a probe was sent.
     fn probe(&self, answering: &mut Answering, out: &mut Vec<u8>) -> bool {
         if answering.probes >= MOST_PROBES || self.transport.queued() > 0 {
             return false;
         }
         match &answering.stage {
-            // RFC 9110, section 15.2: also one that does not expect it.
+            // Also to a client that does not expect it (RFC 9110, section
+            // 15.2).
             AnswerStage::Waiting if answering.request.head.minor_version() > 0 => {
                 response::write_continue(out);
             }
@@ -232,7 +232,8 @@ impl Driver {
         true
     }
 
-    /// The connection is lost, and with it the request that an instance is at.
+    /// Ends the request that an instance is handling, as the connection is
+    /// lost.
     pub(in crate::h1) fn lose_answering(&mut self) {
         if let Reading::Answer(answering) =
             std::mem::replace(&mut self.exchange.reading, Reading::Head(None))

@@ -1,8 +1,8 @@
-//! HPACK (RFC 7541) as far as it tells what the target of a request is, and
-//! whether a field is a pseudo-field.
+//! Decoder of HPACK (RFC 7541), as far as needed to find the target of a
+//! request and to detect pseudo-fields.
 //!
-//! Of a field that the client has the receiver remember, no more is kept than its
-//! size, whether its name is a pseudo-field's, and a target that is not plain.
+//! For a field that enters the dynamic table, the decoder keeps only its size,
+//! whether it is a pseudo-field, and a target that is not plain.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -12,33 +12,35 @@ use netwasm_exchange::head::target;
 
 use super::huffman;
 
-/// The size of the table, bytes, that `h2` grants and a client may make smaller
+/// Size of the dynamic table that `h2` grants, in bytes. A client may reduce it
 /// (RFC 9113, section 6.5.2).
 const TABLE: usize = 4096;
 
-/// Lengths of the names of the static table, in its order (RFC 7541, appendix A).
+/// Lengths of the names of the static table, in its order (RFC 7541, appendix
+/// A).
 const STATIC: [u8; 61] = [
     10, 7, 7, 5, 5, 7, 7, 7, 7, 7, 7, 7, 7, 7, 14, 15, 15, 13, 6, 27, 3, 5, 13, 13, 19, 16, 16, 14,
     16, 13, 12, 6, 4, 4, 6, 7, 4, 4, 8, 17, 13, 8, 19, 13, 4, 8, 12, 18, 19, 5, 7, 7, 11, 6, 10,
     25, 17, 10, 4, 3, 16,
 ];
 
-/// The client breaks the rules of HPACK; `h2` will say so.
+/// The client breaks the rules of HPACK. `h2` will report it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
-/// What is in a header block.
+/// Content of a header block.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// True if there is a pseudo-field.
     pub(super) pseudo: bool,
-    /// The target, where that is not plain.
+    /// The target, if it is not plain.
     pub(super) target: Option<Arc<[u8]>>,
-    /// Where such a one is written out, and how long it is, bytes.
+    /// Positions of such targets that are written out, with their decoded
+    /// lengths in bytes.
     pub(super) written: Vec<(Range<usize>, usize)>,
 }
 
-/// What of the names of fields matters.
+/// Kind of a field's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Path,
@@ -46,27 +48,27 @@ enum Kind {
     Regular,
 }
 
-/// A field that is remembered.
+/// A field in the dynamic table.
 #[derive(Debug)]
 struct Entry {
     kind: Kind,
-    /// Bytes of the name.
+    /// Length of the name in bytes.
     name: usize,
-    /// What it counts for in the table, bytes.
+    /// Size in the table in bytes (RFC 7541, section 4.1).
     size: usize,
     target: Option<Arc<[u8]>>,
 }
 
-/// The state of one direction of a connection.
+/// Decoder of one direction of a connection.
 #[derive(Debug)]
 pub(super) struct Decoder {
-    /// The latest first.
+    /// Dynamic table, latest entry first.
     table: VecDeque<Entry>,
-    /// Bytes of it.
+    /// Size of the table in bytes.
     size: usize,
-    /// The most it may have.
+    /// Maximum size of the table in bytes.
     most: usize,
-    /// A string that is looked at.
+    /// Buffer for a decoded string.
     text: Vec<u8>,
 }
 
@@ -106,15 +108,15 @@ impl Decoder {
         Ok(found)
     }
 
-    /// A field of a table.
+    /// Reads an indexed field.
     fn indexed(&self, index: usize, found: &mut Found) -> Result<(), Malformed> {
         let (kind, _, entry) = self.name(index)?;
         found.note(kind, entry.and_then(|entry| entry.target.clone()));
         Ok(())
     }
 
-    /// The name of a field of a table: what it is, its length, and the field,
-    /// where it is none of the static table.
+    /// Returns the kind and length of an indexed name, and its entry if it is
+    /// in the dynamic table.
     fn name(&self, index: usize) -> Result<(Kind, usize, Option<&Entry>), Malformed> {
         let index = index.checked_sub(1).ok_or(Malformed)?;
         if let Some(&length) = STATIC.get(index) {
@@ -129,7 +131,7 @@ impl Decoder {
         Ok((entry.kind, entry.name, Some(entry)))
     }
 
-    /// A field whose value is written out.
+    /// Reads a field with a literal value.
     fn literal(
         &mut self,
         index: usize,
@@ -173,7 +175,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Makes room for a field of so many bytes (RFC 7541, section 4.4).
+    /// Makes room for a field of this size in bytes (RFC 7541, section 4.4).
     fn evict(&mut self, size: usize) {
         while self.size + size > self.most
             && let Some(entry) = self.table.pop_back()
@@ -192,7 +194,7 @@ impl Found {
     }
 }
 
-/// A header block that is read.
+/// A header block with a read position.
 struct Input<'a> {
     block: &'a [u8],
     at: usize,
@@ -209,8 +211,7 @@ impl Input<'_> {
         Ok(byte)
     }
 
-    /// A number whose beginning is in so many bits of the first byte (RFC 7541,
-    /// section 5.1).
+    /// Reads an integer with a prefix of so many bits (RFC 7541, section 5.1).
     fn number(&mut self, bits: u32) -> Result<usize, Malformed> {
         let full = (1 << bits) - 1;
         let mut number = usize::from(self.next()?) & full;
@@ -227,7 +228,7 @@ impl Input<'_> {
         Err(Malformed)
     }
 
-    /// A string (RFC 7541, section 5.2). Returns where it is written.
+    /// Reads a string (RFC 7541, section 5.2). Returns its position.
     fn string(&mut self, text: &mut Vec<u8>) -> Result<Range<usize>, Malformed> {
         let begin = self.at;
         let coded = self.peek().is_some_and(|first| first & 0x80 != 0);
@@ -244,7 +245,7 @@ impl Input<'_> {
     }
 }
 
-/// Appends a string as it is.
+/// Appends a string without Huffman coding.
 pub(super) fn write_string(string: impl ExactSizeIterator<Item = u8>, out: &mut Vec<u8>) {
     let length = string.len();
     if let Some(rest) = length.checked_sub(0x7f) {
@@ -271,7 +272,7 @@ mod tests {
 
     #[test]
     fn the_requests_of_the_rfc_are_read() {
-        // RFC 7541, appendix C.4, and the sizes that it tells of the table.
+        // RFC 7541, appendix C.4, with the table sizes given there.
         let mut decoder = Decoder::default();
         let blocks: [(&[u8], usize); 3] = [
             (
@@ -297,14 +298,14 @@ mod tests {
         let found = read(&mut decoder, b"\x82\x44\x04/a<b\x40\x01x\x01y");
         assert_eq!(found.target.as_deref(), Some(b"/a<b".as_slice()));
         assert_eq!(found.written, [(2..7, 4)]);
-        // It is the one but last.
+        // The last entry but one.
         let found = read(&mut decoder, b"\xbf");
         assert_eq!(found.target.as_deref(), Some(b"/a<b".as_slice()));
         assert!(found.written.is_empty());
         // Its name alone.
         let found = read(&mut decoder, b"\x0f\x30\x02/b");
         assert!(found.pseudo && found.target.is_none());
-        // Nothing is remembered any more.
+        // The table is emptied.
         read(&mut decoder, b"\x20");
         assert_eq!(decoder.read(b"\xbe").err(), Some(Malformed));
     }

@@ -1,16 +1,16 @@
-//! The Huffman code of HPACK (RFC 7541, appendix B).
+//! Huffman code of HPACK (RFC 7541, appendix B).
 
 use super::hpack::Malformed;
 
 /// Bits of the longest code.
 const LONGEST: usize = 30;
 
-/// Stands for the end of a string, which no string may have.
+/// Symbol for the end of a string, which no string may contain.
 const END: u16 = 256;
 
-/// Appends what a string says: 8 bytes for 5, at most.
+/// Appends the decoded string, at most 8 bytes for 5.
 pub(super) fn decode(input: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
-    // Bits that were not used yet, at the upper end.
+    // Unused bits, left-aligned.
     let mut window: u64 = 0;
     let mut count = 0;
     let mut input = input.iter();
@@ -23,7 +23,7 @@ pub(super) fn decode(input: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
         }
         let (symbol, length) = first(window).ok_or(Malformed)?;
         if length > count {
-            // Less than a byte of ones may follow the last code.
+            // Padding after the last code is less than a byte of ones.
             let padding = !(u64::MAX >> count);
             return match count < 8 && window == padding {
                 true => Ok(()),
@@ -36,7 +36,7 @@ pub(super) fn decode(input: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
     }
 }
 
-/// The symbol that the first bits stand for, and how many these are.
+/// Returns the first symbol and the bits of its code.
 fn first(window: u64) -> Option<(u16, usize)> {
     let bits = (window >> (64 - LONGEST)) as u32;
     for row in &ROWS {
@@ -49,23 +49,23 @@ fn first(window: u64) -> Option<(u16, usize)> {
     None
 }
 
-/// The codes of one length, which follow one another.
+/// Codes of one length, which are consecutive.
 #[derive(Clone, Copy)]
 struct Row {
-    /// Bits.
+    /// Length of a code in bits.
     length: usize,
-    /// The first code, and what follows the last, as if they were the longest.
+    /// First code, and end after the last, left-aligned to [`LONGEST`] bits.
     begin: u32,
     end: u32,
-    /// Where their symbols begin.
+    /// Index of the first symbol in [`SYMBOLS`].
     symbols: usize,
 }
 
-/// How many lengths there are from the shortest to the longest.
+/// Number of lengths from the shortest to the longest.
 const COUNT: usize = LONGEST - 4;
 
-/// From the shortest to the longest. The code is canonical: codes of a length
-/// follow those that are shorter, in the order of their symbols.
+/// Rows from the shortest to the longest. The code is canonical: codes of a
+/// length follow the shorter ones, in the order of their symbols.
 const ROWS: [Row; COUNT] = {
     let mut rows = [Row {
         length: 0,
@@ -96,7 +96,7 @@ const ROWS: [Row; COUNT] = {
     rows
 };
 
-/// Symbols by the lengths of their codes.
+/// Symbols, sorted by the length of their codes.
 const SYMBOLS: [u16; LENGTHS.len()] = {
     let mut symbols = [0; LENGTHS.len()];
     let (mut length, mut at) = (5, 0);
@@ -114,7 +114,7 @@ const SYMBOLS: [u16; LENGTHS.len()] = {
     symbols
 };
 
-/// Bits of the code of each symbol.
+/// Length of each symbol's code in bits.
 #[rustfmt::skip]
 const LENGTHS: [u8; END as usize + 1] = [
     13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28,
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn what_is_none_is_refused() {
-        // A whole byte of ones, zeros at the end, the end of a string.
+        // A whole byte of ones, zero padding, the end symbol.
         assert_eq!(decoded(b"\xa8\xeb\x10\x64\x9c\xbf\xff"), Err(Malformed));
         assert_eq!(decoded(b"\xa8\xeb\x10\x64\x9c\xb8"), Err(Malformed));
         assert_eq!(decoded(b"\xff\xff\xff\xff"), Err(Malformed));

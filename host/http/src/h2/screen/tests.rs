@@ -1,4 +1,4 @@
-//! Frames in, frames out.
+//! Tests of frames in and frames out.
 
 use super::*;
 
@@ -13,14 +13,15 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// `:path` that is not remembered, or is.
+/// Returns a `:path` field that enters the table (`kept`), or does not.
 fn path(kept: bool, path: &[u8]) -> Vec<u8> {
     let mut field = vec![if kept { 0x44 } else { 0x04 }];
     hpack::write_string(path.iter().copied(), &mut field);
     field
 }
 
-/// What is seen of these bytes, however they are cut, and what was hidden.
+/// Returns what `h2` reads of these frames, and the hidden targets. Checks that
+/// the size of the pieces makes no difference.
 fn seen(frames: &[Vec<u8>], streams: &[u32]) -> (Vec<u8>, Vec<Option<Vec<u8>>>) {
     let input = [PREFACE, &frames.concat()].concat();
     let cut = |size| {
@@ -72,7 +73,7 @@ fn a_target_that_is_not_plain_is_hidden_and_known_by_its_stream() {
             frame(DATA, 0, 1, b"data"),
             frame(HEADERS, END_STREAM | PADDED, 3, &padded),
             frame(CONTINUATION, END_HEADERS, 3, two),
-            // The one that is remembered.
+            // The target from the table.
             frame(HEADERS, WHOLE, 5, b"\x82\x86\xbe"),
         ],
         &[1, 3, 4, 5],
@@ -137,8 +138,9 @@ fn trailers_with_a_pseudo_field_are_made_to_be_refused() {
 #[test]
 fn what_breaks_a_rule_is_left_to_h2() {
     let broken = [
-        // An index of nothing, a padding longer than the frame, a frame between
-        // those of a block, one of another stream, too large a frame.
+        // An unknown index, padding longer than the frame, a frame within a
+        // block, a CONTINUATION of another stream, a frame that is too large,
+        // and too many frames.
         vec![frame(HEADERS, WHOLE, 1, b"\xff\x20")],
         vec![frame(HEADERS, WHOLE | PADDED, 1, b"\x05\x82")],
         vec![frame(HEADERS, 0, 1, b"\x82"), frame(DATA, 0, 1, b"")],
