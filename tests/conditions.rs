@@ -99,8 +99,7 @@ fn another_build_is_sent_where_all_files_have_one_time() {
                 let again = get(&server, "/app.js", &[("If-None-Match", tag)]);
                 assert_eq!(again.status, 304, "{guest}");
             }
-            // The host sees the file's change time, which WASI hides from a
-            // guest.
+            // The host sees inode and change time; the guest does not.
             assert_eq!(tag.is_some(), guest == "static");
 
             let path = write(scratch.path(), "new", "after!");

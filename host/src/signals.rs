@@ -12,7 +12,7 @@ const ONE: Duration = Duration::from_secs(1);
 /// Request of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
-    /// Drain; at the second time, abort. With the signal's name.
+    /// Drain; the second time, abort. Has the signal's name.
     End(&'static str),
     /// Reload certificates and reopen the access log: SIGHUP.
     Reload,

@@ -64,7 +64,7 @@ impl FileContent {
     /// Reads the file's length.
     ///
     /// # Errors
-    /// Fails if no file descriptor is left for it.
+    /// Fails if no file descriptor is left for it, or as fstat(2) does.
     pub fn open(self) -> Result<OpenContent, ConnectionError> {
         let Self {
             file,

@@ -1,8 +1,8 @@
 //! The handlers of requests, as the HTTP drivers see them.
 //!
 //! A handler gets a buffered request ([`Handler::handle`]), or a request whose
-//! body it reads as a stream ([`Handler::begin`]). Each request is one dynamic
-//! call; an idle connection makes none.
+//! body it reads as a stream ([`Handler::begin`]). Each request is one call
+//! through a vtable. A connection without requests has no handler.
 
 use std::fmt;
 use std::rc::Rc;

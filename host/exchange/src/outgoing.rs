@@ -15,7 +15,7 @@ use netwasm_net::health::Health;
 
 use crate::failure::Failure;
 
-/// Most exchanges of an instance at once.
+/// Largest number of exchanges that an instance may have at once.
 pub const MOST_EXCHANGES: usize = 128;
 
 /// Body of a request that a guest sends, or of its response.
