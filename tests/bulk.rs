@@ -97,7 +97,7 @@ fn a_long_file_goes_to_a_socket_of_either_kind() {
     command.stdout.wait_for(&["read Ok(()), sent Ok(())"]);
 }
 
-/// Pseudo-random numbers, alike in every run.
+/// Deterministic pseudo-random numbers.
 struct Random(u64);
 
 impl Random {
@@ -119,7 +119,7 @@ fn comes_and_goes(address: SocketAddr, random: &mut Random, bytes: &[u8]) {
     let received = random.below(sent.len() + 1);
     let mut sender = peer.get().try_clone().expect("a second handle");
     thread::scope(|scope| {
-        // The connection may be reset before all is taken.
+        // The connection may be reset before everything is sent.
         scope.spawn(move || sender.write_all(sent));
         same(
             &peer.take(received),
@@ -131,7 +131,8 @@ fn comes_and_goes(address: SocketAddr, random: &mut Random, bytes: &[u8]) {
                 let socket = socket2::SockRef::from(&*stream);
                 let reset = socket.set_linger(Some(std::time::Duration::ZERO));
                 reset.expect("SO_LINGER");
-                // This ends the other handle's side, too, and its send fails.
+                // This also ends the other handle's side, whose send then
+                // fails.
                 let _ = stream.shutdown(Shutdown::Both);
             }
             2 => {
@@ -145,10 +146,10 @@ fn comes_and_goes(address: SocketAddr, random: &mut Random, bytes: &[u8]) {
     }
 }
 
-/// Opens many connections that end at any point, and checks that they leave
-/// nothing.
+/// Opens many connections that end at arbitrary points, and checks that nothing
+/// is left of them.
 fn survives(server: &Server, address: SocketAddr, seed: u64) {
-    /// Descriptors of the few pipes that are kept for later relays.
+    /// Number of descriptors of the pipes that are kept for later relays.
     const KEPT: usize = 16;
     let bytes = pattern(MIB);
     echoes(Peer::connect(address), &bytes);

@@ -11,7 +11,7 @@ fn netwasm(args: &[&str]) -> Finished {
     Run::command(args).output()
 }
 
-/// `netwasm run guests/echo.wasm ...`, which must be refused.
+/// Checks that `netwasm run guests/echo.wasm ...` is refused.
 fn refused(code: i32, args: &[&str], needles: &[&str]) {
     let echo = guest("echo");
     let all: Vec<&str> = ["run", text(&echo)].iter().chain(args).copied().collect();
@@ -124,7 +124,7 @@ fn a_udp_port_in_use_is_named() {
 
 #[test]
 fn a_second_server_does_not_share_the_port_of_the_first() {
-    // The listening sockets of one server's workers do.
+    // The listening sockets of one server's workers do share it.
     let first = Run::guest("echo")
         .tcp()
         .udp()
@@ -147,7 +147,7 @@ fn a_second_server_does_not_share_the_port_of_the_first() {
 
 #[test]
 fn an_address_of_another_machine_is_named() {
-    // RFC 5737 keeps these for documentation: nobody has one.
+    // An address for documentation (RFC 5737), which no machine has.
     refused(1, &["--tcp", "192.0.2.1:8888"], &["192.0.2.1:8888"]);
 }
 
@@ -457,7 +457,7 @@ fn too_few_descriptors_are_a_failure_and_never_a_success() {
 
 #[test]
 fn too_few_threads_are_told_in_one_line() {
-    // The log's, the one that compiles, the epoch's, the clock's, a worker's.
+    // The threads in order: log, compilation, epoch, clock, a worker.
     for first in 1..=5 {
         let inject = format!("inject=clone3:error=EAGAIN:when={first}+");
         let run = Run::guest("echo").tcp();
@@ -471,7 +471,7 @@ fn too_few_threads_are_told_in_one_line() {
 
 #[test]
 fn a_component_in_text_form_runs() {
-    // What is wrong with it is its world, so the text was read.
+    // The text is read, because only its world is refused.
     let scratch = directory();
     let file = write(scratch.path(), "empty.wat", "(component)");
     Run::component(&file)
@@ -480,7 +480,7 @@ fn a_component_in_text_form_runs() {
         .refused(1, &["netwasm:net/tcp-handler"]);
 }
 
-/// A server that logs a connection that was reset.
+/// Starts a server that logs a connection that was reset.
 fn with_a_reset(args: &[&str]) -> Server {
     let server = Run::guest("echo").tcp().args(args).start();
     let mut peer = server.connect();

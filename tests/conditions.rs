@@ -1,6 +1,5 @@
-//! Files of which a client has some version, or some part, already: what the
-//! `file-server` guest answers, and the host to what `static` answers, over
-//! HTTP/1.1 and HTTP/2.
+//! Conditional and range requests for files: what the `file-server` guest
+//! answers, and the host for the `static` guest, over HTTP/1.1 and HTTP/2.
 
 use std::fs::{self, File, FileTimes};
 use std::path::Path;
@@ -23,7 +22,8 @@ fn serve(guest: &str, directory: &Path) -> Server {
         .start()
 }
 
-/// Asks by HTTP/1.1 and by HTTP/2, which must make no difference.
+/// Sends a request by HTTP/1.1 and by HTTP/2, and checks that the responses
+/// agree.
 #[track_caller]
 fn ask(server: &Server, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
     let lines = headers
@@ -64,7 +64,7 @@ fn get(server: &Server, target: &str, headers: &[(&str, &str)]) -> Response {
     ask(server, "GET", target, headers)
 }
 
-/// Gives a file a time, seconds since 1970.
+/// Sets the time of a file, in seconds since 1970.
 fn set_time(path: &Path, seconds: u64) {
     let time = UNIX_EPOCH + Duration::from_secs(seconds);
     File::options()
@@ -74,7 +74,7 @@ fn set_time(path: &Path, seconds: u64) {
         .expect("a time");
 }
 
-/// As the tools of reproducible builds set it.
+/// Times that the tools of reproducible builds set.
 const CONSTANTS: [(u64, &str); 4] = [
     (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
     (1, "Thu, 01 Jan 1970 00:00:01 GMT"),
@@ -92,14 +92,14 @@ fn another_build_is_sent_where_all_files_have_one_time() {
             set_time(&path, seconds);
             let before = get(&server, "/app.js", &[]);
             assert_eq!(before.text(), "before");
-            // Caches would keep it for years.
+            // With a date, caches would keep the file for years.
             assert_eq!(before.header("last-modified"), None, "{guest}");
             let tag = before.header("etag");
             if let Some(tag) = tag {
                 let again = get(&server, "/app.js", &[("If-None-Match", tag)]);
                 assert_eq!(again.status, 304, "{guest}");
             }
-            // The host sees what a guest of WASI does not.
+            // The host sees inode and change time; the guest does not.
             assert_eq!(tag.is_some(), guest == "static");
 
             let path = write(scratch.path(), "new", "after!");
@@ -114,7 +114,7 @@ fn another_build_is_sent_where_all_files_have_one_time() {
                 let after = get(&server, "/app.js", lines);
                 assert_eq!((after.status, after.text()), (200, "after!"), "{lines:?}");
             }
-            // Nor is a part of it taken for one of the old.
+            // A part of the new file is not taken for a part of the old one.
             for version in [tag, date] {
                 let lines = [("Range", "bytes=3-"), ("If-Range", version)];
                 let after = get(&server, "/app.js", &lines);
@@ -122,7 +122,7 @@ fn another_build_is_sent_where_all_files_have_one_time() {
             }
             let lines = [("If-Match", tag)];
             assert_eq!(get(&server, "/app.js", &lines).status, 412, "{guest}");
-            // A file without a date has not changed since any.
+            // A file without a date counts as unmodified.
             let lines = [("If-Unmodified-Since", EARLIER)];
             assert_eq!(get(&server, "/app.js", &lines).status, 200, "{guest}");
         }
@@ -160,7 +160,7 @@ fn a_file_of_the_future_was_changed_just_now() {
             let date = reply.header(name).expect("a date");
             httpdate::parse_http_date(date).expect("a date")
         };
-        // The clock of Date stands still for up to a tick.
+        // The clock of `Date` may lag by up to a tick.
         let apart = Duration::from_secs(2);
         assert!(date("last-modified") <= date("date") + apart, "{reply:?}");
         assert!(reply.header("etag").expect("a tag").starts_with("W/"));
@@ -168,7 +168,7 @@ fn a_file_of_the_future_was_changed_just_now() {
     }
 }
 
-/// The year of two digits is at most 50 years ahead.
+/// A two-digit year is at most 50 years ahead.
 const IN_DASHES: &str = "Sunday, 06-Nov-94 08:49:37 GMT";
 const IN_SPACES: &str = "Sun Nov  6 08:49:37 1994";
 
@@ -193,7 +193,7 @@ fn conditions_are_answered_in_the_order_of_the_rfc() {
         (&[("If-Modified-Since", LATER)], 304),
         (&[("If-Modified-Since", IN_DASHES)], 304),
         (&[("If-Modified-Since", IN_SPACES)], 304),
-        // 2070.
+        // The year 2070.
         (
             &[("If-Modified-Since", "Sunday, 09-Nov-70 08:49:37 GMT")],
             304,
@@ -290,7 +290,7 @@ fn a_part_of_a_file_is_sent_where_one_is_asked_for() {
             assert_eq!((reply.status, reply.text()), (200, WHOLE), "{lines:?}");
         }
     }
-    // Several are more than it does, and what is none is ignored.
+    // The guest supports only one range, and ignores malformed ones.
     for range in [
         "bytes=0-0,5-6",
         "bytes=5-2",

@@ -1,4 +1,4 @@
-//! Files: what `send-file` sends, and what a guest may and may not open.
+//! Files: what `send-file` sends, and what a guest may open.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -13,14 +13,14 @@ use crate::harness::{
 };
 use tempfile::TempDir;
 
-/// The probe with a directory as its `/data`.
+/// Returns a run of the probe with a directory as its `/data`.
 fn probe(directory: &Path, mode: &str) -> Run {
     Run::guest("probe")
         .tcp()
         .args(["--dir", &format!("{}::/data{mode}", directory.display())])
 }
 
-/// Asks for a part of a file, and for the connection to be closed after it.
+/// Requests a part of a file, then the end of the connection. Returns the part.
 fn fetch(peer: &mut TcpPeer, path: &str, offset: u64, length: &str) -> Vec<u8> {
     peer.say(&format!("sendfile {path} {offset} {length}"));
     peer.say("close .");
@@ -207,7 +207,7 @@ fn a_signal_in_the_midst_of_reading_a_file_costs_nothing() {
     let scratch = directory();
     let bytes = pattern(1_000_000);
     write(scratch.path(), "some.bin", &bytes);
-    // In TLS a file is read, in clear it is sent by the kernel.
+    // In TLS the host reads the file; without TLS the kernel sends it.
     let server = probe(scratch.path(), "").tls().start();
     let inject = "inject=pread64,sendfile:error=EINTR:when=1+3";
     let options = ["-e", "trace=pread64,sendfile", "-e", inject];
@@ -226,8 +226,8 @@ fn a_signal_in_the_midst_of_reading_a_file_costs_nothing() {
     strace.detach();
 }
 
-/// A program that has a lease on a file until this is dropped, whatever it is
-/// told meanwhile.
+/// A program that holds a lease on a file until this is dropped, and ignores
+/// the kernel's SIGIO.
 struct Lease(Child);
 
 impl Lease {
@@ -255,7 +255,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // Its end is the lease's.
+        // The lease ends with the program.
         drop(self.0.stdin.take());
         let _ = self.0.wait();
     }
@@ -275,7 +275,7 @@ fn a_file_with_a_lease_holds_up_nobody() {
     let used = server.cpu_seconds();
     let refused = peer.ask("sendfile /data/leased.txt 0 -");
     assert_eq!(refused, "error: limit-exceeded");
-    // By the standard library, in an event as well.
+    // Also through the standard library, within an event.
     let refused = peer.ask("read /data/leased.txt");
     assert!(refused.starts_with("error"), "{refused}");
     let refused = peer.ask("write-file /data/leased.txt text");
@@ -408,7 +408,8 @@ fn no_path_leads_out_of_the_directory() {
 
 #[test]
 fn no_path_leads_out_where_a_filter_refuses_openat2() {
-    // What a kernel before 5.6 says, and what old container runtimes do.
+    // ENOSYS is what a kernel before 5.6 returns, EPERM an old container
+    // runtime.
     for errno in ["ENOSYS", "EPERM"] {
         let (_scratch, server) = confined();
         let refuse = format!("inject=openat2:error={errno}");
@@ -422,8 +423,8 @@ fn no_path_leads_out_where_a_filter_refuses_openat2() {
     }
 }
 
-/// A server of a directory that has a file, a subdirectory, and links that lead
-/// to a secret beside it.
+/// Starts a server for a directory that has a file, a subdirectory, and links,
+/// some of which lead to a secret beside the directory.
 fn confined() -> (TempDir, Server) {
     let scratch = directory();
     let inside = scratch.path().join("inside");

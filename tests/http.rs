@@ -1,5 +1,5 @@
-//! HTTP/1.1 as well-behaved clients speak it: methods, targets, bodies,
-//! persistence, trailers, the access log, and how a server ends.
+//! HTTP/1.1 with well-behaved clients: methods, targets, bodies, keep-alive,
+//! trailers, the access log, and graceful shutdown.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,7 +15,7 @@ fn probe() -> Run {
     Run::guest("probe").http()
 }
 
-/// A request in the words of HTTP/1.0.
+/// Returns an HTTP/1.0 request.
 fn old(target: &str, lines: &str) -> String {
     format!("GET {target} HTTP/1.0\r\n{lines}\r\n")
 }
@@ -45,7 +45,7 @@ fn methods_reach_the_guest_as_they_were_sent() {
         let response = peer.exchange(message(method, "/request", &[]));
         response.is(200, &format!("{method} /request 1.1 http localhost"));
     }
-    // This is no proxy.
+    // The server is no proxy.
     let response = peer.exchange("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n");
     assert_eq!(response.status, 501);
     peer.ends();
@@ -147,7 +147,7 @@ fn a_chunked_body_comes_back_however_it_is_cut() {
         peer.send(byte);
     }
     peer.response().is(200, "hello, chunked !");
-    // What follows it at once is the next request.
+    // The next request follows at once.
     let next = message("GET", "/request", &[]);
     peer.send(&[bytes, next.into_bytes()].concat());
     peer.response().is(200, "hello, chunked !");
@@ -174,7 +174,7 @@ fn trailers_go_both_ways_where_they_may() {
     let chunked = "Transfer-Encoding: chunked";
     let with = message("POST", "/trailers", &[chunked, "TE: trailers"]);
     let response = peer.exchange(format!("{with}{body}"));
-    // One that frames is dropped.
+    // A trailer that would frame the message is dropped.
     let response = response.is(200, "X-Check: 900150983\nX-Sum: 294");
     assert_eq!(response.header("Trailer"), Some("X-Check, X-Sum"));
     let trailers = response.trailers.iter();
@@ -182,13 +182,13 @@ fn trailers_go_both_ways_where_they_may() {
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
     assert_eq!(trailers, ["X-Check=900150983", "X-Sum=294"]);
-    // Not to a client that does not ask.
+    // A client that does not ask for trailers gets none.
     let without = message("POST", "/trailers", &[chunked]);
     let response = peer.exchange(format!("{without}{body}"));
     let response = response.is(200, "X-Check: 900150983\nX-Sum: 294");
     assert_eq!(response.header("Trailer"), None);
     assert_eq!(response.trailers, []);
-    // Not with a response that has no body.
+    // A response without a body has no trailers.
     for status in ["204", "205", "304"] {
         let target = format!("/answer?status={status}&body=&trailer=X-A:1");
         let response = peer.exchange(message("GET", &target, &["TE: trailers"]));
@@ -220,14 +220,14 @@ fn head_gets_the_head_of_what_get_gets() {
         }
         assert_eq!((head.status, head.headers), (get.status, get.headers));
     }
-    // A guest need not make the body.
+    // For HEAD, a guest need not make the body.
     let target = "/answer?header=Content-Length:1234";
     peer.send(message("HEAD", target, &[]).as_bytes());
     assert_eq!(
         peer.response_to_head().header("Content-Length"),
         Some("1234")
     );
-    // What is refused has no body either.
+    // A refusal of HEAD has no body either.
     peer.send(message("HEAD", "/", &["Content-Length: 9999999"]).as_bytes());
     assert_eq!(peer.response_to_head().status, 413);
     peer.ends();
@@ -245,7 +245,7 @@ fn statuses_without_a_body_have_none() {
     assert_eq!(response.header("Content-Length"), Some("0"));
     let response = peer.fetch("/answer?status=299&body=odd");
     response.is(299, "odd");
-    // A body with them is a fault of the guest.
+    // A body with these statuses is a fault of the guest.
     for status in [204, 205, 304] {
         let response = peer.fetch(&format!("/answer?status={status}&body=x"));
         response.is(500, "500 Internal Server Error");
@@ -267,7 +267,7 @@ fn http_1_0_closes_unless_the_client_asks_otherwise() {
         let response = response.is(200, "GET /request 1.0 http h");
         assert_eq!(response.header("Connection"), Some("keep-alive"));
     }
-    // It gets neither chunks nor an interim response.
+    // An HTTP/1.0 client gets neither chunks nor an interim response.
     let lines = "Connection: keep-alive\r\nTE: trailers\r\n";
     let response = peer.exchange(old("/answer?body=b&trailer=X-A:1", lines));
     assert_eq!(response.header("Content-Length"), Some("1"));
@@ -312,12 +312,12 @@ fn a_client_that_waits_is_told_to_go_on() {
     peer.send(message("POST", "/body", &chunked).as_bytes());
     peer.goes_on();
     peer.exchange("2\r\nab\r\n0\r\n\r\n").is(200, "ab");
-    // Not where the body has come, or there is none.
+    // No `100 Continue` if the body has already arrived, or is empty.
     peer.exchange(format!("{}body", expecting(4)))
         .is(200, "body");
     peer.exchange(expecting(0)).is(200, "");
     peer.exchange(message("GET", "/request", &["Expect: 100-continue"]));
-    // A body that is too large is refused without it.
+    // A body that is too large is refused without `100 Continue`.
     let response = peer.exchange(expecting(1025));
     assert!(response.closes());
     assert_eq!(response.status, 413);
@@ -373,11 +373,12 @@ fn a_thousand_pipelined_requests_are_answered_in_order() {
 fn large_responses_to_pipelined_requests_wait_for_the_client() {
     let server = probe().start();
     let mut peer = TcpPeer::connect_narrow(server.address("http"));
-    // 200 times a MiB.
+    // 200 responses of 1 MiB each.
     peer.send(message("GET", "/big?n=1048576", &[]).repeat(200).as_bytes());
     peer.take(1);
     let before = server.resident();
-    // It answers others meanwhile, and this one no more than it takes.
+    // Meanwhile the server answers others, and this client only as fast as it
+    // reads.
     for _ in 0..200 {
         server.serves_http();
     }
@@ -466,7 +467,7 @@ fn one_component_takes_all_that_it_exports() {
     server.stop();
 }
 
-// Files; `tests/http_files.rs` says more.
+// Files; more in `tests/http_files.rs`.
 
 #[test]
 fn a_file_is_a_body() {
@@ -483,7 +484,7 @@ fn a_file_is_a_body() {
         same(&peer.fetch(&format!("{way}/large.bin")).body, &large);
     }
     assert_eq!(peer.fetch("/path?file=/none").status, 404);
-    // Pipelined, the one behind the other.
+    // Pipelined requests.
     let one = message("GET", "/path?file=/large.bin", &[]);
     let other = message("GET", "/path?file=/small.txt", &[]);
     peer.send(format!("{one}{other}{one}").as_bytes());
@@ -492,14 +493,14 @@ fn a_file_is_a_body() {
     same(&peer.response().body, &large);
 }
 
-/// `--dir` for a directory that the guest sees as `/`.
+/// Returns the value of `--dir` for a directory that the guest sees as `/`.
 fn files(path: &Path) -> String {
     format!("{}::/", text(path))
 }
 
 #[test]
 fn a_client_that_takes_long_is_not_idle() {
-    // Longer than the pause between requests may be.
+    // The response takes longer than `--keep-alive-timeout`.
     let server = probe().args(["--keep-alive-timeout", "400ms"]).start();
     let mut peer = TcpPeer::connect_narrow(server.address("http"));
     let large = message("GET", "/big?n=3000000", &[]);
@@ -516,7 +517,7 @@ fn a_client_that_takes_long_is_not_idle() {
         }
     }
     while !peer.line().starts_with("GET /request?last") {}
-    // Only now it is idle.
+    // Only now is the connection idle.
     peer.fetch("/request")
         .is(200, "GET /request 1.1 http localhost");
     let begun = Instant::now();
@@ -530,7 +531,7 @@ fn a_client_that_takes_long_is_not_idle() {
 
 // The access log.
 
-/// The lines of an access log, once there are so many.
+/// Returns the lines of an access log, once there are at least `count`.
 fn logged(path: &Path, count: usize) -> Vec<String> {
     eventually("lines of the access log", || {
         let text = std::fs::read_to_string(path).ok()?;
@@ -590,7 +591,7 @@ fn the_access_log_is_json_where_that_is_asked_for() {
     let mut peer = server.connect_http();
     peer.exchange(message("GET", "/big?n=10", &["User-Agent: \"\t\\"]));
     let own = peer.get().local_addr().expect("an address").to_string();
-    // What is logged last is there when the server has ended.
+    // The last line is written by the time the server has ended.
     peer.fetch("/request");
     drop(peer);
     server.stop();
@@ -644,7 +645,7 @@ fn the_access_log_grows_while_a_client_takes_little_by_little() {
     let path = scratch.path().join("access.log");
     let server = probe().args(["--access-log", text(&path)]).start();
     let mut peer = TcpPeer::connect_narrow(server.address("http"));
-    // There is always something queued for it.
+    // Output is always queued for this client.
     peer.send(message("GET", "/big?n=60000", &[]).repeat(400).as_bytes());
     peer.take(12_000_000);
     assert!(logged(&path, 100).len() < 400);
@@ -665,7 +666,7 @@ fn an_access_log_that_cannot_be_written_is_an_error_at_the_start() {
     finished.refused(2, &["--access-log", "--http"]);
 }
 
-// The end.
+// Shutdown.
 
 #[test]
 fn idle_connections_end_at_once_when_the_server_does() {
@@ -705,13 +706,14 @@ fn a_request_that_is_under_way_is_answered_before_the_end() {
     let response = sending.exchange("67890");
     assert!(response.is(200, "1234567890").closes());
     sending.ends();
-    // The first was begun; the second is the last one that is answered.
+    // The first response was under way. The second is the last that is
+    // answered.
     let rest = taking.rest();
     assert!(rest.len() > 5_000_000);
     assert_eq!(server.wait().code(), Some(0));
 }
 
-// Another client.
+// curl.
 
 fn curl(server: &Server, args: &[&str]) -> Option<String> {
     let output = Command::new("curl")
@@ -737,12 +739,12 @@ fn curl_is_served() {
     };
     assert_eq!(answer, "some data");
     let count = [&*url("/count"), &url("/count"), &url("/count")];
-    // One connection for all.
+    // One connection serves all three.
     assert_eq!(curl(&server, &count).as_deref(), Some("1\n2\n3\n"));
     let scratch = directory();
     let file = write(scratch.path(), "upload", pattern(1 << 20));
     let data = format!("@{}", text(&file));
-    // It waits for 100 Continue.
+    // curl waits for `100 Continue`.
     let upload = ["--data-binary", &data, &url("/length")];
     assert_eq!(curl(&server, &upload).as_deref(), Some("1048576\n"));
     let chunked = ["-H", "Transfer-Encoding: chunked"];

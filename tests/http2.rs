@@ -1,5 +1,5 @@
-//! HTTP/2: agreed on in TLS or known before, for guests that get requests whole
-//! and for guests that await.
+//! HTTP/2, negotiated in TLS or by prior knowledge, for guests that get
+//! buffered requests and for async guests.
 
 use std::process::Command;
 
@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 const MIB: usize = 1 << 20;
 
-/// The guests that await: for 0.2 and for 0.3 of `wasi:http`.
+/// Async guests, for `wasi:http` 0.2 and 0.3.
 const AWAITING: [&str; 2] = ["proxy-probe", "service-probe"];
 
 fn probe() -> Server {
@@ -62,7 +62,8 @@ fn http_2_is_agreed_on_in_tls_where_the_client_offers_it() {
         .is(200, "GET /request 1.1 https localhost");
     let info = client.fetch("/info");
     assert!(info.text().contains("alpn h2"), "{info:?}");
-    // One that offers both gets it, one that offers the other gets the other.
+    // A client that offers both gets h2. A client that offers only HTTP/1.1, or
+    // nothing, gets HTTP/1.1.
     let both = Client::of("localhost").alpn("http/1.1").alpn("h2");
     let mut peer = both.connect(server.address("https"));
     assert_eq!(peer.get().conn.alpn_protocol(), Some(&b"h2"[..]));
@@ -235,7 +236,7 @@ fn bodies_and_trailers_go_both_ways() {
     server.stop();
 }
 
-/// Sends a short body and a trailer, which is to come back.
+/// Sends a short body and a trailer, and checks that the trailer comes back.
 #[track_caller]
 fn exchange_with_trailers(client: &mut Http2, target: &str) -> harness::Response {
     let (response, mut stream) = client.begin(ask("POST", target), false).expect("begun");
@@ -311,7 +312,7 @@ fn a_client_that_sends_nothing_more_still_gets_its_responses() {
             };
             let whole = head(b"\x82", path);
             peer.send(&http2::frame(http2::HEADERS, 5, 1, &whole));
-            // Beside it, one that never comes to its end.
+            // Next to it, a request that never ends.
             let cut = head(b"\x83", length);
             peer.send(&http2::frame(http2::HEADERS, 4, 3, &cut));
             peer.finish();
@@ -323,7 +324,8 @@ fn a_client_that_sends_nothing_more_still_gets_its_responses() {
                 ended = data.flags & http2::END_STREAM != 0;
             }
             assert_eq!(http2::next_of(&mut peer, http2::GOAWAY).code(), 0);
-            // Where the response was first, it is told to go before it is gone.
+            // If the response was sent first, frames of a graceful shutdown
+            // follow.
             let rest = peer.rest();
             let mut rest = rest.as_slice();
             while let [high, middle, low, kind, ..] = *rest {
@@ -528,7 +530,7 @@ fn guests_that_await_answer_as_over_http_1_1() {
         assert_eq!(response.header("server"), Some("netwasm"));
         assert_eq!(response.header("content-length"), Some("6"));
         let mut request = ask("PROPFIND", "/request?a=b%20c");
-        // Cut in pieces as a browser does.
+        // Split cookies, as browsers send them.
         for (name, value) in [("x-one", "1"), ("cookie", "a=b"), ("cookie", "c=d")] {
             let value = value.parse().expect("a value");
             request.headers_mut().append(name, value);
@@ -665,7 +667,7 @@ fn a_server_that_is_to_end_takes_the_rest_of_a_body() {
         server.log.wait_for(&["draining"]);
         send(b"def", false);
         client.settle();
-        // With that the server may end, and answer no more.
+        // After this piece, the server may end, and answers nothing more.
         send(b"ghi", true);
         client.run(read(response)).expect("a response").is(200, "9");
         client.ends().expect("a good end");

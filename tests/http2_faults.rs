@@ -1,4 +1,4 @@
-//! Clients of HTTP/2 that break rules, send floods, or take their time.
+//! HTTP/2 clients that break rules, send floods, or are slow.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -26,7 +26,8 @@ fn probe() -> Run {
     Run::guest("probe").http().args(["--workers", "1"])
 }
 
-/// Each kind of guest, and where it tells the length of a body.
+/// Returns a guest of each kind, and the path at which it reports a body's
+/// length.
 fn kinds() -> impl Iterator<Item = (Run, &'static str)> {
     let kinds = [
         ("probe", "/length"),
@@ -38,7 +39,7 @@ fn kinds() -> impl Iterator<Item = (Run, &'static str)> {
         .map(|(guest, path)| (Run::guest(guest).http().args(["--workers", "1"]), path))
 }
 
-/// A connection by hand.
+/// Returns a connection whose frames the test writes by hand.
 fn raw(server: &Server) -> TcpPeer {
     let mut peer = server.connect_http();
     begin(&mut peer);
@@ -52,7 +53,8 @@ fn serves(server: &Server) {
     other.fetch("/length").is(200, "0");
 }
 
-/// Checks that what is sent ends the connection, which says why.
+/// Checks that a flood ends the connection with `ENHANCE_YOUR_CALM`, takes
+/// little memory, and leaves another client served.
 #[track_caller]
 fn is_too_much(server: &Server, what: &str, flood: &[u8]) {
     let before = server.resident();
@@ -149,7 +151,7 @@ fn streams_that_the_server_has_to_reset_end_the_connection_in_the_end() {
     for number in 0..3000 {
         let stream = 2 * number + 1;
         flood.extend(frame(HEADERS, WHOLE, stream, GET));
-        // A window must not be as large as that.
+        // This makes the stream's window too large.
         let most = 0x7fff_ffff_u32.to_be_bytes();
         flood.extend(frame(WINDOW_UPDATE, 0, stream, &most));
     }
@@ -263,7 +265,8 @@ fn malformed_trailers_cost_their_stream() {
     for (flags, trailers) in [
         (WHOLE, literal("connection", "close")),
         (END_HEADERS, literal("x-sum", "3")),
-        // RFC 9113, section 8.1.
+        // Pseudo-header fields are not allowed in trailers: RFC 9113, section
+        // 8.1.
         (WHOLE, b"\x84".to_vec()),
         (
             WHOLE,
@@ -383,12 +386,13 @@ fn a_client_that_still_sends_when_it_has_its_answer_is_not_reset_at_once() {
             client.run(read(response)).expect("a response").status,
             status
         );
-        // More than the window of the stream: it is taken all the same.
+        // More than the stream's window. The server still reads all of it.
         let rest = Bytes::from(pattern(MIB));
         let sent = client.run(harness::http2::send_all(&mut stream, rest, true));
         sent.expect("all of it is taken");
 
-        // One that does not come to an end is told to stop, without an error.
+        // If a body does not end, the server resets the stream without an
+        // error.
         let (response, mut stream) = client.begin(ask("POST", "/"), false).expect("begun");
         let piece = Bytes::from(pattern(2000));
         stream.send_data(piece, false).expect("sent");
@@ -414,7 +418,7 @@ fn the_end_of_an_answer_without_a_length_is_not_told_before_the_body_has_come() 
         told.headers_mut().insert("content-length", length);
         let (response, mut stream) = client.begin(told, false).expect("begun");
         let mut body = client.run(response).expect("a response").into_body();
-        // All of it but the end.
+        // The whole response body, but not its end.
         let piece = client.run(body.data()).expect("a piece").expect("a piece");
         assert_eq!(piece.len(), 10, "{guest}");
         client.fetch("/nowhere");
@@ -430,7 +434,8 @@ fn the_end_of_an_answer_without_a_length_is_not_told_before_the_body_has_come() 
         assert!(body.is_end_stream(), "{guest}");
         client.fetch("/nowhere");
 
-        // Whose length is not told is not waited for.
+        // If the request gives no length, the server does not wait for its
+        // body.
         let begun = Instant::now();
         let (response, mut stream) = client
             .begin(ask("POST", "/bytes?10"), false)
@@ -500,7 +505,7 @@ fn a_body_that_is_given_up_costs_its_request_alone() {
         stream.send_reset(Reason::CANCEL);
         client.run(read(given_up)).expect_err("no response");
         client.settle();
-        // Long before --body-timeout.
+        // Long before `--body-timeout`.
         server.log.wait_for(&["the client left within a request"]);
         let rest = harness::http2::send_all(&mut beside, pattern(200_000).into(), true);
         client.run(rest).expect("sent");
@@ -522,7 +527,8 @@ fn a_body_ends_with_what_a_client_sends() {
         peer.send(&frame(DATA, 0, 1, b"abc"));
         peer.taken();
         peer.finish();
-        // Long before --body-timeout; and nothing is said of so much of it.
+        // Long before `--body-timeout`, and without a response to a partial
+        // body.
         server.log.wait_for(&["the client left within a request"]);
         next_of(&mut peer, GOAWAY);
         peer.rest();
@@ -544,7 +550,8 @@ fn a_client_that_is_gone_is_not_waited_for() {
         let mut gone = raw(&server);
         let head = b"\x82\x86\x04\x06/never\x01\x09localhost";
         gone.send(&frame(HEADERS, WHOLE, 1, head));
-        // It has taken all that came, so that its end is no reset.
+        // The client has read everything, so that closing its socket sends no
+        // reset.
         let (mut heard, mut enlarged) = (false, false);
         while !(heard && enlarged) {
             let frame = next_frame(&mut gone);
@@ -553,7 +560,7 @@ fn a_client_that_is_gone_is_not_waited_for() {
         }
         gone.taken();
         drop(gone);
-        // Long before --response-timeout.
+        // Long before `--response-timeout`.
         server.wait_for_descriptors(at_rest);
         server.stop();
     }
@@ -662,7 +669,7 @@ fn what_is_kept_for_clients_that_open_no_window_is_bounded() {
             begun.expect("begun")
         })
         .unzip();
-    // Every response begins, as those before it make room.
+    // Every response begins, because earlier ones make room.
     let responses = client.run(futures_util::future::join_all(open));
     server.idles();
     let grown = (server.resident() as usize).saturating_sub(before);
@@ -693,7 +700,7 @@ fn an_idle_connection_is_told_and_ended() {
     let mut client = Http2::connect(server.address("http"));
     client.fetch("/length");
     client.ends().expect("a good end");
-    // One that does not answer what it is asked then.
+    // This client does not answer the server's PING.
     let mut peer = raw(&server);
     assert_eq!(next_of(&mut peer, GOAWAY).code(), 0);
     peer.rest();
@@ -710,7 +717,7 @@ fn a_client_that_never_begins_is_not_waited_for() {
     let mut peer = Client::of("localhost")
         .alpn("h2")
         .connect(server.address("https"));
-    // The server's settings, and then the end.
+    // Only the server's SETTINGS, then the end.
     assert!(peer.rest().len() < 100);
     let mut peer = server.connect_http();
     peer.send(b"PRI * HTTP/2.0\r\n\r\nSM");
@@ -752,7 +759,7 @@ fn an_instance_at_nothing_but_what_was_given_up_ends() {
         .http()
         .args(["--workers", "1", "--max-connections", "4"])
         .start();
-    // There are no more instances than connections.
+    // There are at most as many instances as connections.
     for _ in 0..12 {
         let mut client = Http2::connect(server.address("http"));
         let (never, stream) = client.begin(ask("GET", "/never"), true).expect("a stream");
@@ -780,7 +787,7 @@ fn one_connection_cannot_take_the_places_of_all_others() {
             .map(|_| greedy.begin(ask("GET", "/never"), true).expect("begun"))
             .collect();
         greedy.settle();
-        // Beside its place and another one, two are left.
+        // The greedy connection has two of the four places.
         let mut others = [server.connect_http(), server.connect_http()];
         for other in &mut others {
             other.fetch("/hello").is(200, "hello");

@@ -1,4 +1,4 @@
-//! Files for the clients that people use: curl and a browser.
+//! Files for widely used clients: curl and a browser.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -17,17 +17,17 @@ struct Curl {
     directory: std::path::PathBuf,
 }
 
-/// What curl did.
+/// Outcome of a run of curl.
 #[derive(Debug)]
 struct Done {
     code: Option<i32>,
-    /// What `--write-out` wrote: the status, and how many bytes came.
+    /// Output of `--write-out`: the status, and the number of bytes received.
     told: String,
 }
 
 impl Curl {
     fn new(server: &Server, scheme: &str, directory: &Path) -> Self {
-        // The name that the certificate is for.
+        // The certificate is for the name `localhost`.
         let port = server.address(scheme).port();
         Self {
             base: format!("{scheme}://localhost:{port}"),
@@ -35,14 +35,15 @@ impl Curl {
         }
     }
 
-    /// Runs it; what it receives goes to the file `out`, unless said otherwise.
+    /// Runs curl. It writes what it receives to the file `out`, unless
+    /// `arguments` say otherwise.
     fn run(&self, arguments: &[&str], target: &str) -> Done {
         let output = Command::new("curl")
             .args(["--silent", "--show-error", "--noproxy", "*"])
             .args(["--max-time", "60", "--cacert", text(&cert("ca.pem"))])
             .args(["--write-out", "%{http_code} %{size_download}"])
             .args(arguments)
-            // It takes the first of two.
+            // curl uses the first `--output`.
             .args(["--output", "out"])
             .arg(format!("{}{target}", self.base))
             .current_dir(&self.directory)
@@ -54,18 +55,18 @@ impl Curl {
         }
     }
 
-    /// Runs it, and returns what it wrote to `out`.
+    /// Runs curl, checks what it reports, and returns what it wrote to `out`.
     fn fetch(&self, arguments: &[&str], target: &str, told: &str) -> Vec<u8> {
         let out = self.directory.join("out");
         let _ = fs::remove_file(&out);
         let done = self.run(arguments, target);
         assert_eq!((done.code, done.told.as_str()), (Some(0), told), "{target}");
-        // It writes no file for no bytes.
+        // curl writes no file for an empty body.
         fs::read(out).unwrap_or_default()
     }
 }
 
-/// Whether a program is there; else says so.
+/// Returns true if a program is installed. If not, reports the test as skipped.
 fn is_there(program: &str) -> bool {
     let tried = Command::new(program)
         .arg("--version")
@@ -111,7 +112,7 @@ fn curl_downloads_resumes_and_asks_for_parts() {
             Some("405")
         );
 
-        // Resumed where it was cut.
+        // Resumes a partial download.
         write(here.path(), "part.bin", &bytes[..1_234_567]);
         let resumed = ["--continue-at", "-", "--output", "part.bin"];
         let done = curl.run(&resumed, "/some.bin");
@@ -120,7 +121,7 @@ fn curl_downloads_resumes_and_asks_for_parts() {
             &fs::read(here.path().join("part.bin")).expect("the file"),
             &bytes,
         );
-        // There is nothing left to resume.
+        // Nothing is left to resume.
         let done = curl.run(&resumed, "/some.bin");
         assert_eq!(done.told.get(..3), Some("416"), "{done:?}");
         same(
@@ -128,14 +129,14 @@ fn curl_downloads_resumes_and_asks_for_parts() {
             &bytes,
         );
 
-        // Only where it is newer than what is there.
+        // Downloads only if the file is newer than the local one.
         let out = here.path().join("out");
         let newer = ["--time-cond", text(&out)];
         curl.fetch(&["--remote-time"], "/some.txt", "200 10");
         assert_eq!(curl.run(&newer, "/some.txt").told, "304 0");
         let date = ["--time-cond", "1 Jan 1990"];
         assert_eq!(curl.run(&date, "/some.txt").told, "200 10");
-        // By the tag that it saved.
+        // Compares with the tag that was saved.
         let save = ["--etag-save", "etag.txt"];
         curl.fetch(&save, "/some.txt", "200 10");
         let compare = ["--etag-compare", "etag.txt"];
@@ -222,11 +223,11 @@ fn curl_asks_over_a_unix_socket() {
     same(&curl.fetch(&over, "/some.bin", "200 1000000"), &bytes);
 }
 
-/// A browser without a window, until it is dropped.
+/// A headless browser, killed on drop.
 struct Browser(Child);
 
 impl Browser {
-    /// Opens a page with Chromium; `None` where there is none.
+    /// Opens a page with Chromium. Returns `None` if none is installed.
     fn open(url: &str, profile: &Path) -> Option<Self> {
         let programs = ["chromium", "chromium-browser", "google-chrome"];
         let spawn = |program: &&str| {
@@ -256,14 +257,14 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Its own children end with it.
+        // Its child processes end with it.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// A page that asks for `/report?...` once all is loaded and the video was
-/// watched from the middle and from its end.
+/// A page that requests `/report?...` once everything is loaded, and the video
+/// was sought near its end and near its start, and played from the middle.
 const PAGE: &str = r#"<!doctype html>
 <meta charset="utf-8">
 <title>A page</title>
@@ -310,12 +311,12 @@ try {
 </script>
 "#;
 
-/// What is put into the middle of the film, so that it cannot be loaded
-/// whole: what a browser shows of its end it must have asked for by a range.
+/// Size in bytes of a gap in the middle of the film. The film is then too large
+/// to be loaded whole: a browser must request its end by a range.
 const GAP: u32 = 512 << 20;
 
-/// Writes the film of the fixtures, 16 seconds in VP9 and Opus, with a hole in
-/// the middle. It was made by
+/// Writes the film of the fixtures, 16 seconds in VP9 and Opus, with a gap in
+/// the middle. This made the film:
 ///
 /// ```sh
 /// ffmpeg -f lavfi -i testsrc=size=64x48:rate=4:duration=16 \
@@ -339,8 +340,8 @@ fn write_film(path: &Path) {
         let at = rest.windows(4).position(|window| window == name)?;
         Some(from + at)
     };
-    // ISO/IEC 14496-12: `stco` has the offsets of a track's chunks, behind its
-    // version and their number. Those in the second half move by the gap.
+    // ISO/IEC 14496-12: `stco` holds the offsets of a track's chunks, after its
+    // version and their number. Offsets in the second half move by the gap.
     let half = film.len() / 2;
     let (mut cut, mut from) = (film.len(), 0);
     let mut offsets = Vec::new();
@@ -387,7 +388,7 @@ fn a_browser_shows_a_page_with_images_styles_and_a_video_that_is_sought() {
     );
     write(&inside, "dot.png", dot());
     write_film(&inside.join("film.mp4"));
-    // Browsers speak HTTP/2 inside TLS alone.
+    // Browsers use HTTP/2 only in TLS.
     for (scheme, version) in [("http", "HTTP/1.1"), ("https", "HTTP/2.0")] {
         let log = scratch.path().join(format!("{scheme}.log"));
         let server = both(&inside).args(["--access-log", text(&log)]).start();
@@ -416,7 +417,7 @@ fn a_browser_shows_a_page_with_images_styles_and_a_video_that_is_sought() {
             let line = format!("\"GET {name} {version}\" 200 ");
             assert!(lines.contains(&line), "{line}in {lines}");
         }
-        // The film came in parts, and the gap not at all.
+        // The film came in parts, without the gap.
         let part = format!("\"GET /film.mp4 {version}\" 206 ");
         let parts = lines.matches(&part).count();
         assert!(parts >= 2, "{lines}");
@@ -424,7 +425,7 @@ fn a_browser_shows_a_page_with_images_styles_and_a_video_that_is_sought() {
     }
 }
 
-/// A PNG of one black dot.
+/// Returns a PNG of one black dot.
 fn dot() -> Vec<u8> {
     let chunk = |name: &[u8; 4], data: &[u8], check: u32| {
         let length = u32::try_from(data.len()).expect("a length");
@@ -433,7 +434,7 @@ fn dot() -> Vec<u8> {
     [
         b"\x89PNG\r\n\x1a\n".to_vec(),
         chunk(b"IHDR", b"\0\0\0\x01\0\0\0\x01\x08\0\0\0\0", 0x3a7e_9b55),
-        // A row of its filter and one grey value, in zlib's stored form.
+        // One row, its filter and one grey value, in zlib's stored form.
         chunk(
             b"IDAT",
             b"\x78\x01\x01\x02\0\xfd\xff\0\0\0\x02\0\x01",

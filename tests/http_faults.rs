@@ -1,5 +1,5 @@
-//! What HTTP clients and guests do wrong, on purpose or not: each gets what it
-//! must, and nobody else notices.
+//! Faults of HTTP clients and guests, intended or not: each gets its due
+//! response, and nobody else notices.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -16,9 +16,10 @@ fn probe() -> Run {
 
 const GET: &str = "GET /request HTTP/1.1\r\nHost: h\r\n\r\n";
 
-/// Checks that each of these, on a connection of its own and followed by a
-/// proper request, gets this status and no other answer; that the log says why,
-/// once for each, and counts them; and that another connection goes on.
+/// Checks that each of these requests, on its own connection and followed by a
+/// valid request, gets this status and no other response. Checks that the log
+/// has one line with a reason for each, and counts them, and that another
+/// connection goes on.
 #[track_caller]
 fn refused(requests: &[(&str, &str)], status: u16) {
     let server = probe().start();
@@ -50,17 +51,17 @@ fn refused(requests: &[(&str, &str)], status: u16) {
     log.wait_for(&["ended", &counted, "lost=0"]);
 }
 
-/// A request with these header lines.
+/// Returns a request with these header lines.
 fn with(lines: &str) -> String {
     format!("POST /body HTTP/1.1\r\nHost: h\r\n{lines}\r\n\r\n")
 }
 
-/// A request with this chunked body.
+/// Returns a request with this chunked body.
 fn chunked(body: &str) -> String {
     format!("{}{body}", with("Transfer-Encoding: chunked"))
 }
 
-/// The same for many at once, made of the part that is wrong.
+/// Like `refused`, for requests that are made from their bad parts.
 #[track_caller]
 fn all_refused(parts: &[&str], make: impl Fn(&str) -> String, status: u16) {
     let requests: Vec<_> = parts.iter().map(|part| make(part)).collect();
@@ -172,7 +173,7 @@ fn a_malformed_chunk_is_refused() {
         "0\r\n\n",
     ];
     all_refused(&bodies, chunked, 400);
-    // The largest size that there is, and one that would overflow a sum.
+    // The largest size, and a size that would overflow a sum.
     all_refused(
         &["ffffffffffffffff\r\n", "5\r\nhello\r\nfffffffffffffffe\r\n"],
         chunked,
@@ -250,7 +251,7 @@ fn a_host_that_is_missing_or_malformed_is_refused() {
         |line| format!("GET / HTTP/1.1\r\n{line}\r\n\r\n"),
         400,
     );
-    // Not even one that an absolute target makes superfluous.
+    // Also with an absolute target, which makes `Host` superfluous.
     let absolute = |line: &str| format!("GET http://a/ HTTP/1.1\r\n{line}\r\n\r\n");
     all_refused(&["X: y", "Host: a\r\nHost: a", "Host: @"], absolute, 400);
 }
@@ -386,7 +387,7 @@ fn a_request_hidden_in_a_body_is_never_answered() {
         assert_eq!(response.body, hidden.as_bytes());
         peer.response().is(200, "GET /request 1.1 http h");
     }
-    // Whatever makes the end of the body a matter of taste ends the connection.
+    // An ambiguous end of the body closes the connection.
     for lines in [
         format!("{length}\r\nTransfer-Encoding: chunked"),
         "Content-Length: 0\r\nContent-Length: 44".to_owned(),
@@ -426,7 +427,7 @@ fn a_refusal_reaches_a_client_that_is_still_sending() {
 
 #[test]
 fn a_connection_that_is_reset_within_a_request_or_a_response_leaves_nothing() {
-    // An unoptimised host may take long to make so large a response.
+    // An unoptimised host may take long for such a large response.
     let server = probe().args(["--event-timeout", "10s"]).start();
     let before = server.descriptors_at_rest();
     for _ in 0..20 {
@@ -474,7 +475,7 @@ fn a_client_that_leaves_within_a_request_is_told_of_in_the_log() {
     });
 }
 
-// Time.
+// Timeouts.
 
 #[test]
 fn a_head_has_its_time_however_it_trickles() {
@@ -484,7 +485,7 @@ fn a_head_has_its_time_however_it_trickles() {
     let mut later = server.connect_http();
     later.fetch("/request");
     let begun = Instant::now();
-    // The clock of a later request begins with its first byte.
+    // The time limit of a later request begins with its first byte.
     slow.send(b"GET / HTTP/1.1\r\n");
     later.send(b"GET / HTTP/1.1\r\n");
     for number in slowly(Duration::from_millis(10), 0..40) {
@@ -505,7 +506,7 @@ fn a_head_has_its_time_however_it_trickles() {
     );
     slow.ends();
     assert_eq!(later.response().status, 408);
-    // Where nothing was said there is nothing to answer.
+    // If nothing was received, there is nothing to answer.
     silent.ends();
     server.log.wait_for(&["408", "head"]);
     server.serves_http();
@@ -601,14 +602,14 @@ fn a_thousand_slow_clients_do_not_slow_a_fast_one() {
         beside < Duration::from_millis(50).max(alone * 10),
         "{beside:?} beside a thousand, {alone:?} alone"
     );
-    // They are not forgotten either.
+    // The slow clients are served, too.
     trickle(b"Host: h\r\n\r\n");
     for peer in &mut slow {
         assert_eq!(peer.response().status, 200);
     }
 }
 
-/// The time of the slowest but one in a hundred requests.
+/// Returns the 99th percentile of the time of a request.
 fn slowest_of(peer: &mut TcpPeer) -> Duration {
     let mut times: Vec<_> = (0..200)
         .map(|_| {
@@ -621,10 +622,10 @@ fn slowest_of(peer: &mut TcpPeer) -> Duration {
     times.get(197).copied().expect("a time")
 }
 
-// Guests.
+// Faults of guests.
 
-/// Checks that a target gets a 500 for this reason, that the connection goes on
-/// with a fresh instance, and that others keep theirs.
+/// Checks that a target gets a 500, with this reason in the log. Checks that
+/// the connection goes on with a fresh instance, and that others keep theirs.
 #[track_caller]
 fn misbehaves_alone(server: &Server, target: &str, reason: &str) {
     let mut other = server.connect_http();
@@ -660,8 +661,8 @@ fn a_guest_that_fails_under_worker_isolation_leaves_a_place_for_the_next() {
     let server = probe()
         .args(["--isolation", "worker", "--workers", "1"])
         .start();
-    // Each has used an instance that was lost after that. There are not so many
-    // places for instances.
+    // Each connection has used an instance that was lost later. There are fewer
+    // places for instances than connections here.
     let mut idle = Vec::new();
     for _ in 0..40 {
         let mut peer = server.connect_http();
@@ -758,7 +759,7 @@ fn a_guest_cannot_break_the_framing_of_a_response() {
         });
         assert!(line.contains(reason), "{answer}: {line}");
     }
-    // What is right goes through as it is.
+    // A valid response passes unchanged.
     let right = "/answer?status=201&header=Content-Length:4&header=X-A:b&header=x-a:c&body=four";
     let response = peer.fetch(right).is(201, "four");
     let headers = response
@@ -771,10 +772,11 @@ fn a_guest_cannot_break_the_framing_of_a_response() {
 
 #[test]
 fn a_body_beyond_the_write_buffer_is_refused_and_one_that_fills_it_is_not() {
-    // An unoptimised host takes a while for so much.
+    // An unoptimised host takes long for this much.
     let limits = ["--max-write-buffer", "1MiB", "--event-timeout", "10s"];
     let server = probe().args(limits).start();
-    // With something queued before it, for a client that takes nothing yet.
+    // Each large body is queued behind a small one, for a client that does not
+    // read yet.
     let mut peer = TcpPeer::connect_narrow(server.address("http"));
     let small = message("GET", "/big?n=60000", &[]);
     let full = message("GET", "/big?n=1048576", &[]);
@@ -827,7 +829,7 @@ fn a_file_that_cannot_be_opened_is_told_by_a_status() {
     peer.fetch("/path?file=/file").is(200, "x");
 }
 
-// The start.
+// Startup.
 
 #[test]
 fn a_listener_without_its_export_is_an_error_that_names_both() {
@@ -861,7 +863,7 @@ fn noise_is_refused_and_harms_nobody() {
     for seed in 0..20_usize {
         let mut peer = server.connect_http();
         let noise = pattern(4096 + seed);
-        // It may be cut off before all of it is sent.
+        // The server may close the connection before all of it is sent.
         let _ = peer.get().write_all(noise.get(seed..).expect("noise"));
         peer.lost();
         other.fetch("/request");

@@ -1,5 +1,5 @@
-//! What the `static` guest and the host answer where a file is asked for.
-//! How its bytes are sent is in `http_sending.rs`.
+//! Requests for files: the responses of the `static` guest and the host. The
+//! sending of the bytes is tested in `http_sending.rs`.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
@@ -35,13 +35,13 @@ fn no_spelling_of_a_path_leads_out_of_the_directory() {
         "/%252e%252e/secret.txt",
         "/%252e%252e%252fsecret.txt",
         "/%25252e%25252e/secret.txt",
-        // A dot and a slash in more bytes than they need.
+        // Overlong UTF-8 of a dot and a slash.
         "/%c0%ae%c0%ae/secret.txt",
         "/%c0%ae%c0%ae%c0%afsecret.txt",
         "/%e0%80%ae%e0%80%ae/secret.txt",
         "/%f0%80%80%ae%f0%80%80%ae/secret.txt",
         "/%u002e%u002e/secret.txt",
-        // A full-width dot is a character like others.
+        // A full-width dot is an ordinary character.
         "/%ef%bc%8e%ef%bc%8e/secret.txt",
         "/..%5csecret.txt",
         "/%5c..%5csecret.txt",
@@ -169,7 +169,7 @@ fn what_is_no_regular_file_is_not_found_and_does_not_block() {
         "/nothing/",
     ];
     let start = Instant::now();
-    // And a terminal that a process without one could get.
+    // Opening `/dev/tty` could give the server a controlling terminal.
     let devices = ["/zero", "/zero/", "/tty"];
     for (directory, targets) in [
         (scratch.path(), targets.as_slice()),
@@ -287,13 +287,13 @@ fn head_says_what_get_would_say_and_sends_nothing() {
         let head = client.head(target, &[]);
         assert_eq!(without_date(head), without_date(get), "{target}");
     }
-    // It knows no ranges (RFC 9110, section 14.2).
+    // HEAD ignores ranges (RFC 9110, section 14.2).
     let head = client.head("/some.txt", &[("Range", "bytes=1-2")]);
     assert_eq!((head.status, head.length()), (200, 10));
     let tag = head.header("etag").expect("a tag").to_owned();
     let head = client.head("/some.txt", &[("If-None-Match", &tag)]);
     assert_eq!(head.status, 304);
-    // Nothing was sent that is now taken for the next response.
+    // HEAD sent no body that would be taken for the next response.
     assert_eq!(client.get("/some.txt", &[]).text(), WHOLE);
 }
 
@@ -360,7 +360,7 @@ fn a_range_is_cut_to_what_is_there_or_refused() {
         assert_eq!(reply.header("content-type"), None);
         assert_eq!(reply.body, b"");
     }
-    // What cannot be understood is ignored (RFC 9110, section 14.2).
+    // A range that cannot be understood is ignored (RFC 9110, section 14.2).
     for range in [
         "bytes",
         "bytes=",
@@ -384,7 +384,7 @@ fn a_range_is_cut_to_what_is_there_or_refused() {
 #[test]
 fn several_ranges_come_in_parts_byte_for_byte() {
     let scratch = directory();
-    // Small enough to be sent with the head, and not.
+    // One file is small enough to be sent with the head, the other is not.
     let (small, large) = (harness::pattern(2000), harness::pattern(3_000_000));
     write_old(scratch.path(), "small.bin", &small);
     write_old(scratch.path(), "large.bin", &large);
@@ -475,13 +475,13 @@ fn if_range_that_does_not_match_gets_the_whole_file() {
     ] {
         let asked = [("Range", "bytes=1-2"), ("If-Range", value)];
         assert_eq!(client.get("/some.txt", &asked).status, status, "{value}");
-        // Where it matches, 416 is the answer to what is not there.
+        // If the version matches, a range beyond the file is a 416.
         let asked = [("Range", "bytes=99-"), ("If-Range", value)];
         let status = if status == 206 { 416 } else { 200 };
         assert_eq!(client.get("/some.txt", &asked).status, status, "{value}");
     }
-    // A file that may change again within the second has a weak tag, which is
-    // good for no range.
+    // A file that may change again within the second has a weak tag, which
+    // matches no `If-Range`.
     let new = client.get("/new.txt", &[]);
     let tag = new.header("etag").expect("a tag");
     assert!(tag.starts_with("W/"), "{tag}");
@@ -517,7 +517,7 @@ fn conditions_are_answered_in_the_order_of_the_rfc() {
         (&[("If-Modified-Since", spaces)], 304),
         (&[("If-Modified-Since", EARLIER)], 200),
         (&[("If-Modified-Since", "yesterday")], 200),
-        // The tag is better, so the date does not count.
+        // The tag takes precedence over the date.
         (
             &[("If-None-Match", "\"a\""), ("If-Modified-Since", LONG_AGO)],
             200,
@@ -568,7 +568,7 @@ fn a_file_that_changes_has_another_tag_and_its_new_bytes() {
     let mut client = server.browse();
     let before = client.get("/some.txt", &[]);
     let tag = before.header("etag").expect("a tag").to_owned();
-    // Of the same length.
+    // The new content has the old length.
     write(scratch.path(), "some.txt", "after!");
     let after = client.get("/some.txt", &[("If-None-Match", &tag)]);
     assert_eq!((after.status, after.text()), (200, "after!"));
@@ -627,14 +627,14 @@ fn a_precompressed_sibling_is_sent_to_who_accepts_it() {
     let media = Some("text/html; charset=utf-8");
     assert_eq!(compressed.header("content-type"), media);
     let tag = compressed.header("etag").expect("a tag");
-    // A tag is good for its own coding only.
+    // A tag is valid only for its own coding.
     assert_eq!(
         plain.get("/page.html", &[("If-None-Match", tag)]).status,
         200
     );
     let again = [("Accept-Encoding", "gzip"), ("If-None-Match", tag)];
     assert_eq!(plain.get("/page.html", &again).status, 304);
-    // Ranges are of what is sent.
+    // Ranges apply to the compressed bytes.
     let part = [("Accept-Encoding", "gzip"), ("Range", "bytes=3-6")];
     let part = secure.get("/page.html", &part);
     assert_eq!((part.status, part.text()), (206, "gzip"));
@@ -709,7 +709,7 @@ fn a_directory_is_its_index_behind_a_slash() {
         ("/sub", "/sub/"),
         ("/sub?a=b&c=%2f", "/sub/?a=b&c=%2f"),
         ("/a%20dir", "/a%20dir/"),
-        // Never to another host.
+        // The location never names another host.
         ("//sub", "/sub/"),
         ("//localhost/..", ""),
     ] {
@@ -721,7 +721,8 @@ fn a_directory_is_its_index_behind_a_slash() {
             assert_eq!(reply.header("location"), Some(location));
         }
     }
-    // One without an index, and a file with a slash behind it.
+    // A directory without an index, a file with a trailing slash, a path below
+    // a file.
     for target in ["/empty/", "/index.html/", "/sub/index.html/x"] {
         assert_eq!(client.get(target, &[]).status, 404, "{target}");
     }
@@ -753,7 +754,7 @@ fn a_directory_is_listed_only_where_that_is_asked_for() {
         assert!(page.contains(shown), "{shown} in {page}");
     }
     assert!(!page.contains("hidden") && !page.contains("out"), "{page}");
-    // Every link leads somewhere.
+    // Every link works.
     for link in page.split("href=\"").skip(1) {
         let link = link.split('"').next().expect("its end");
         let status = client.get(&format!("/files/{link}"), &[]).status;
@@ -777,7 +778,7 @@ fn a_fallback_answers_where_nothing_exists() {
         let reply = client.get(target, &[]);
         let expected = (200, "the application");
         if target == "/" {
-            // It exists, but has no index.
+            // The directory exists but has no index.
             assert_eq!(reply.status, 404);
             continue;
         }
@@ -788,7 +789,7 @@ fn a_fallback_answers_where_nothing_exists() {
     let tag = tag.header("etag").expect("a tag");
     let asked = [("If-None-Match", tag)];
     assert_eq!(client.get("/users/6", &asked).status, 304);
-    // What is refused stays refused.
+    // The fallback does not apply to refused paths.
     assert_eq!(client.get("/%2e%2e/x", &[]).status, 400);
     assert_eq!(client.get("/.git/config", &[]).status, 404);
 }
@@ -811,8 +812,8 @@ fn other_methods_are_refused_with_those_that_are_allowed() {
     assert_eq!(client.get("/some.txt", &[]).text(), WHOLE);
 }
 
-/// A file of 5 GiB that takes no room, with something to find around 4 GiB
-/// and at its end.
+/// Makes a sparse file of 5 GiB, with bytes to find around 4 GiB and at its
+/// end.
 fn sparse(path: &Path) {
     let file = File::create(path).expect("a file");
     file.set_len(5 << 30).expect("a sparse file");
@@ -867,7 +868,7 @@ fn lengths_and_ranges_reach_beyond_four_gibibytes() {
             assert_eq!(part.header("content-range"), Some(expected));
         }
     }
-    // More than is sent at once, across 4 GiB.
+    // A range across 4 GiB that is too long for a single send.
     let asked = [("Range", "bytes=4294000000-4296000000")];
     let mut expected = vec![0; 2_000_001];
     let at = (4_usize << 30) - 8 - 4_294_000_000;

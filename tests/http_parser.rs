@@ -1,5 +1,5 @@
-//! The HTTP/1.1 parser beside hyper's server, each with the same bytes: what
-//! both take, what both refuse, and the differences, with their reasons.
+//! Compares the HTTP/1.1 parser with hyper's server on equal bytes: what both
+//! accept, what both refuse, and the differences, with their reasons.
 
 #[path = "../host/fuzz/src/compare.rs"]
 mod compare;
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use compare::{STRICTER, compare, hypers, ours};
 
-/// Bytes on a connection, and how many requests both are to see in them.
+/// Bytes of a connection, and the number of requests that both must see.
 const TAKEN_BY_BOTH: &[(&[u8], usize)] = &[
     (b"", 0),
     (b"GET / HTTP/1.1\r\nHost: a\r\n", 0),
@@ -46,13 +46,13 @@ const TAKEN_BY_BOTH: &[(&[u8], usize)] = &[
           GET / HTTP/1.1\r\nHost: a\r\n\r\n",
         2,
     ),
-    // The body of one is not a request, whatever it looks like.
+    // A body is not a request, whatever it looks like.
     (
         b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 27\r\n\r\n\
           GET / HTTP/1.1\r\nHost: a\r\n\r\n",
         1,
     ),
-    // What comes after the last one is not looked at.
+    // Bytes after the last request are ignored.
     (
         b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
         1,
@@ -64,7 +64,7 @@ const TAKEN_BY_BOTH: &[(&[u8], usize)] = &[
     ),
 ];
 
-/// What comes after `GET / HTTP/1.1` and a Host, where both refuse the request.
+/// Text after `GET / HTTP/1.1` and a `Host` that makes both refuse the request.
 const REFUSED_BY_BOTH: &[&[u8]] = &[
     b"X: 1\r\n 2\r\n\r\n",
     b"X : 1\r\n\r\n",
@@ -121,8 +121,8 @@ const REQUESTS_REFUSED_BY_BOTH: &[&[u8]] = &[
     b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03",
 ];
 
-/// Requests that hyper takes, and the reason for which we do not; why we do not
-/// is said beside that in `STRICTER`.
+/// Requests that hyper accepts and we refuse, with our reason. `STRICTER` has
+/// the explanations.
 const REFUSED_BY_US_ALONE: &[(&str, &[u8])] = &[
     (
         "line feed without a carriage return",
@@ -221,7 +221,7 @@ const REFUSED_BY_US_ALONE: &[(&str, &[u8])] = &[
     ),
 ];
 
-/// Requests that hyper refuses and we do not; the reasons are in `compare`.
+/// Requests that we accept and hyper refuses. `compare` has the reasons.
 const TAKEN_BY_US_ALONE: &[&[u8]] = &[
     b"GET /<a> HTTP/1.1\r\nHost: a\r\n\r\n",
     b"GET /?\"a\" HTTP/1.1\r\nHost: a\r\n\r\n",

@@ -1,5 +1,5 @@
-//! How the bytes of files reach HTTP clients: by sendfile or a copy, fairly,
-//! and never as something that they are not. What is answered is in
+//! The sending of files to HTTP clients: by sendfile or a copy, fairly, and
+//! never with other bytes than the file's. The responses are tested in
 //! `http_files.rs`.
 
 use std::fs::{self, File};
@@ -13,7 +13,7 @@ use crate::harness::{
     request, same, sent_by_sendfile, site, unix_address, write,
 };
 
-/// A site over plain and encrypted connections.
+/// Returns a run of a site over plain and encrypted connections.
 fn both(directory: &Path) -> Run {
     site(directory)
         .listen("--https", "127.0.0.1:0")
@@ -38,11 +38,11 @@ fn the_kernel_sends_large_files_over_tcp_and_unix_sockets() {
     same(&local.get("/some.bin", &[]).body, &bytes);
     let part = local.get("/some.bin", &[("Range", "bytes=1000-900999")]);
     same(&part.body, &bytes[1000..901_000]);
-    // By then all calls of the connection have returned.
+    // By now all calls of the connection have returned.
     assert_eq!(local.get("/missing", &[]).status, 404);
     let trace = strace.detach();
     assert_eq!(sent_by_sendfile(&trace), 6_900_000, "{trace:#?}");
-    // Nothing of it was read to memory.
+    // No part of it was read to memory.
     assert!(!trace.iter().any(|line| line.contains("pread64")));
 }
 
@@ -95,11 +95,11 @@ fn ten_mebibytes_are_the_same_inside_tls() {
     server.stop();
 }
 
-/// How much of a file is received before something happens to it, bytes.
+/// Number of bytes received before the interruption.
 const EARLY: usize = 10_000;
 
-/// Asks for a file over plain TCP or TLS, receives some of it, lets something
-/// happen, and returns all that came of the body until the connection ended.
+/// Requests a file over plain TCP or TLS, receives some of it, calls `happens`,
+/// and returns the part of the body that arrived before the connection ended.
 fn interrupted(server: &Server, secure: bool, target: &str, happens: impl FnOnce()) -> Vec<u8> {
     fn receive<S: Read + Write>(
         peer: Peer<S>,
@@ -155,9 +155,9 @@ fn a_file_that_is_cut_while_it_is_sent_ends_the_connection_by_a_reset() {
             let file = File::options().write(true).open(&path).expect("the file");
             file.set_len(50_000).expect("a shorter file");
         });
-        // All that came is the file's. Only the kernel itself may have zeroed
-        // what it had already queued, since that lies in the very pages that
-        // were cut off; TLS had copied it.
+        // All bytes received are the file's. The kernel may only have zeroed
+        // bytes that it had already queued, because they lie in the very pages
+        // that were cut off. TLS had copied them.
         let zeroed = body.iter().zip(&bytes).skip(EARLY);
         let zeroed = zeroed.filter(|(sent, byte)| sent != byte);
         assert!(zeroed.clone().all(|(sent, _)| *sent == 0), "other bytes");
@@ -179,7 +179,7 @@ fn a_small_file_that_is_cut_before_it_is_read_is_a_500_and_not_padded() {
     write(scratch.path(), "some.txt", "some text");
     let server = both(scratch.path()).start();
     server.get("/some.txt");
-    // As if the file had become empty after its length was told.
+    // As if the file had become empty after its length was sent.
     let options = ["-e", "trace=pread64", "-e", "inject=pread64:retval=0"];
     let Some(strace) = Strace::attach(&server, &options) else {
         return;
@@ -324,7 +324,8 @@ fn a_client_that_ends_its_side_after_the_request_gets_the_whole_file() {
 #[test]
 fn pipelined_requests_for_files_of_all_sizes_are_answered_in_order() {
     let scratch = directory();
-    // Below and above what is copied behind the head, and an empty one.
+    // Sizes below and above the limit for a copy behind the head, and an empty
+    // file.
     let sizes = [0, 1, 8 << 10, (8 << 10) + 1, 70_000, 1_000_000];
     let files: Vec<_> = sizes.iter().map(|size| pattern(*size)).collect();
     for (size, bytes) in sizes.iter().zip(&files) {
@@ -368,7 +369,7 @@ fn a_slow_download_holds_up_nobody() {
     let done = AtomicBool::new(false);
     let mut latencies = Vec::new();
     std::thread::scope(|scope| {
-        // One takes a little at a time, one as fast as it can, one in TLS.
+        // One client reads slowly, one as fast as it can, one slowly in TLS.
         for kind in 0..3 {
             let (server, done) = (&server, &done);
             scope.spawn(move || {

@@ -1,4 +1,4 @@
-//! Upstreams that answer oddly, and what requests to them look like, over
+//! Upstreams with odd responses, and the form of requests to them, over
 //! HTTP/1.1 and HTTP/2.
 
 use std::sync::{Mutex, mpsc};
@@ -15,13 +15,14 @@ use crate::harness::{
     text,
 };
 
-/// The guests that send what they are told: for 0.2 and for 0.3.
+/// Guests that send requests as told, for `wasi:http` 0.2 and 0.3.
 const PROBES: [&str; 2] = ["outgoing-probe", "client-probe"];
 
-/// The guests that answer: for 0.2 and for 0.3.
+/// Guests that answer requests, for `wasi:http` 0.2 and 0.3.
 const HANDLERS: [&str; 2] = ["proxy-probe", "service-probe"];
 
-/// One instance for all, so that one that ends takes along what it is at.
+/// Returns a run with one instance for all. If it ended, it would end all its
+/// exchanges.
 fn shared(guest: &str) -> Run {
     Run::guest(guest)
         .http()
@@ -39,7 +40,8 @@ fn probes() -> impl Iterator<Item = Server> {
     PROBES.into_iter().map(|guest| shared(guest).start())
 }
 
-/// Has a probe send a request by a method, and returns what it says.
+/// Asks a probe to send a request with this method, and returns what it
+/// reports.
 #[track_caller]
 fn told(server: &Server, method: &str, target: &str) -> String {
     let mut peer = server.connect_http();
@@ -48,7 +50,7 @@ fn told(server: &Server, method: &str, target: &str) -> String {
     response.text().to_owned()
 }
 
-/// GET, over both versions.
+/// Sends a GET over HTTP/1.1 and over HTTP/2.
 fn both(server: &Server, target: &str) -> [Response; 2] {
     [
         server.connect_http().fetch(target),
@@ -56,8 +58,8 @@ fn both(server: &Server, target: &str) -> [Response; 2] {
     ]
 }
 
-/// An upstream of HTTP/2 that answers each head by other fields and `hello`, and
-/// tells what it was asked.
+/// Starts an HTTP/2 upstream that answers every request with these fields and
+/// `hello`. The receiver gets the heads of the requests.
 fn upstream_h2(fields: &[(&'static str, &str)]) -> (SecureUpstream, mpsc::Receiver<Parts>) {
     let mut headers = HeaderMap::new();
     for (name, value) in fields {
@@ -87,8 +89,8 @@ async fn answer_h2(stream: Secured, fields: HeaderMap, asked: mpsc::Sender<Parts
     }
 }
 
-/// An upstream of HTTP/1.1 that answers by no content, and tells what it was
-/// asked.
+/// Starts an HTTP/1.1 upstream that answers without content. The receiver gets
+/// the heads of the requests.
 fn upstream_h1() -> (Upstream, mpsc::Receiver<String>) {
     let (asked, heads) = mpsc::channel();
     let upstream = Upstream::new(move |mut asker, _| {
@@ -105,7 +107,8 @@ fn next<T>(heads: &mpsc::Receiver<T>) -> T {
     heads.recv_timeout(harness::DEADLINE).expect("a request")
 }
 
-/// The value of a field of a head that came by HTTP/1.1, in lower case.
+/// Returns the value of a field in a head of HTTP/1.1, in which names are in
+/// lower case.
 fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     let mut values = head.lines().filter_map(|line| {
         let (other, value) = line.split_once(": ")?;
@@ -183,7 +186,7 @@ fn odd_lengths_of_an_upstream_cost_their_request_alone() {
             true => path.to_owned(),
             false => format!("/get?{}", upstream.url(path)),
         };
-        // An instance of 0.2 is at one request at a time.
+        // An instance of `wasi:http` 0.2 handles one request at a time.
         let mut other = (guest != "outgoing-probe").then(|| {
             let mut other = server.connect_http();
             other.send(message("GET", &target("/slow"), &[]).as_bytes());
@@ -267,7 +270,7 @@ fn a_length_that_a_guest_tells_twice_costs_its_response_alone() {
 #[test]
 fn a_response_may_have_so_many_headers_and_no_more() {
     let many = |count: usize| vec![("link", "</style.css>; rel=preload"); count];
-    // Each has a Content-Length besides, which does not count.
+    // Each response also has a Content-Length, which does not count.
     for (flag, most) in [(None, 200), (Some("300"), 300), (Some("5"), 5)] {
         let most: usize = most;
         let flags = flag.map_or_else(Vec::new, |it| vec!["--max-response-headers", it]);
@@ -318,7 +321,7 @@ fn a_large_head_of_a_response_passes_by_both_versions() {
     }
 }
 
-/// OPTIONS of the server itself, by HTTP/2.
+/// Returns `OPTIONS *` for HTTP/2.
 fn asterisk() -> Request<()> {
     let uri = Uri::builder().scheme("http").authority("localhost");
     let uri = uri.path_and_query("*").build().expect("a target");
@@ -339,7 +342,7 @@ fn a_reverse_proxy_passes_an_asterisk_on() {
     assert_eq!(client.exchange(asterisk(), b"").status, 204);
     let head = next(&lines);
     assert!(head.starts_with("OPTIONS * HTTP/1.1\r\n"), "{head}");
-    // A path stays one.
+    // A path stays a path.
     assert_eq!(peer.exchange(message("OPTIONS", "/a", &[])).status, 204);
     let head = next(&lines);
     assert!(head.starts_with("OPTIONS /a HTTP/1.1\r\n"), "{head}");
@@ -401,7 +404,7 @@ fn a_reverse_proxy_counts_the_hops_of_trace_and_options() {
         ("OPTIONS", "3", "2"),
         ("TRACE", "1", "0"),
         ("OPTIONS", "99999999999999999999", "18446744073709551614"),
-        // It means nothing.
+        // With these methods, the field has no meaning.
         ("GET", "0", "0"),
         ("DELETE", "3", "3"),
         ("GET", "x", "x"),
@@ -434,10 +437,10 @@ fn a_reverse_proxy_counts_the_hops_of_trace_and_options() {
     proxy.stop();
 }
 
-/// When the body of a request is late.
+/// Delay of a request's late body.
 const LATE: Duration = Duration::from_millis(300);
 
-/// Methods, and whether a request by them without a body tells a length of 0.
+/// Methods, with true if a request without a body has `Content-Length: 0`.
 const METHODS: [(&str, bool); 7] = [
     ("POST", true),
     ("PUT", true),
@@ -475,7 +478,7 @@ fn a_request_without_a_body_says_so_where_one_is_expected() {
         }
         server.stop();
     }
-    // As a client says or does not say it.
+    // Whether or not the client sends a Content-Length.
     let proxy = reverse_proxy(&h1.url("")).start();
     let mut peer = proxy.connect_http();
     for lines_of in [&[][..], &["Content-Length: 0"]] {
@@ -504,7 +507,7 @@ fn a_body_that_comes_late_is_sent_as_any_other() {
     let proxy = reverse_proxy(&upstream.url("")).start();
     let mut peer = proxy.connect_http();
     let head = message("POST", "/", &["Transfer-Encoding: chunked"]);
-    // Slower than is waited for.
+    // Longer than the host waits for a body to begin.
     for piece in slowly(LATE, [head.as_str(), "5\r\nhello\r\n0\r\n\r\n"]) {
         peer.send(piece.as_bytes());
     }

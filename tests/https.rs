@@ -1,5 +1,5 @@
-//! HTTP inside TLS: certificates and names, the protocol that is agreed on, and
-//! what the guest learns.
+//! HTTP in TLS: certificates and names, the negotiated protocol, and what the
+//! guest learns.
 
 use std::net::Shutdown;
 use std::process::Command;
@@ -42,7 +42,7 @@ fn only_what_is_spoken_is_agreed_on() {
     let mut peer = client.connect(address);
     assert_eq!(peer.get().conn.alpn_protocol(), Some(&b"http/1.1"[..]));
     peer.fetch("/request");
-    // One that offers nothing is served.
+    // A client that offers no protocol is served.
     connect(&server).fetch("/request");
     let error = Client::of("localhost").alpn("spdy/3").try_connect(address);
     let error = error.err().expect("no session").to_string();
@@ -91,7 +91,7 @@ fn a_client_must_show_a_certificate_where_one_is_wanted() {
     let info = peer.fetch("/info");
     assert!(info.text().contains("peer-certificate"), "{info:?}");
     if let Ok(mut peer) = Client::of("localhost").try_connect(server.address("https")) {
-        // Under TLS 1.3 the alert comes after the client's own handshake.
+        // Under TLS 1.3 the alert arrives after the client's own handshake.
         use std::io::{Read, Write};
         let stream = peer.get();
         let sent = stream.write_all(message("GET", "/request", &[]).as_bytes());
@@ -119,7 +119,7 @@ fn plain_http_on_the_tls_port_is_told_so_in_plain_http() {
         peer.ends();
     }
     server.log.wait_for(&["request refused", words]);
-    // What is neither gets an alert: RFC 8446, section 5.1.
+    // Input that is neither TLS nor HTTP gets an alert: RFC 8446, section 5.1.
     let mut peer = Peer::connect(server.address("https"));
     peer.send(&[0; 100]);
     let answer = peer.rest();
@@ -170,7 +170,7 @@ fn bodies_of_all_sizes_go_both_ways() {
     }
     assert_eq!(peer.fetch("/big?n=10000000").body.len(), 10_000_000);
     same(&peer.fetch("/path?file=/large.bin").body, &file);
-    // Pipelined: each behind the other.
+    // Pipelined requests.
     let targets = [
         "/path?file=/large.bin",
         "/path?file=/small.txt",
@@ -198,7 +198,7 @@ fn an_end_without_close_notify_is_no_error_of_a_client_that_has_its_answers() {
     peer.get().sock.shutdown(Shutdown::Both).expect("an end");
     server.log.wait_for(&["connection closed"]);
     assert_eq!(server.log.count("connection lost"), 0);
-    // Within a request it is one that the log tells.
+    // Within a request, the log reports it.
     let mut peer = connect(&server);
     peer.send(b"GET / HTTP/1.1\r\n");
     peer.get().sock.shutdown(Shutdown::Both).expect("an end");
@@ -237,7 +237,7 @@ fn idle_sessions_end_in_order_when_the_server_does() {
     let mut idle = connect(&server);
     idle.fetch("/request");
     let mut sending = connect(&server);
-    // With the first response, the second request has begun.
+    // The first response shows that the second request has begun.
     let requests =
         message("GET", "/request", &[]) + &message("POST", "/body", &["Content-Length: 2"]) + "a";
     sending.send(requests.as_bytes());

@@ -1,5 +1,5 @@
-//! Many connections, slow ones, and none left: what is bounded stays bounded,
-//! and comes back.
+//! Many connections, slow connections, and exhausted limits: usage stays
+//! bounded, and resources come back.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::harness::{
     pattern, raise_descriptor_limit, slowly,
 };
 
-/// Connects, has a few bytes echoed, and ends in order.
+/// Connects, gets a few bytes echoed, and closes in order.
 fn one_round(server: &Server) {
     let mut peer = server.connect();
     peer.send(b"round trip");
@@ -71,14 +71,15 @@ fn no_descriptor_left_on_accept_is_a_pause_and_not_the_end() {
 
     server.descriptors_at_rest();
     server.take_descriptors_away();
-    // The kernel completes these; nobody can accept them.
+    // The kernel completes these connections, but nobody can accept them.
     let mut waiting: Vec<_> = (0..3).map(|_| server.connect()).collect();
     for peer in &mut waiting {
         peer.send(b"patience");
     }
     server.log.wait_for(&["cannot accept"]);
 
-    // It must not spin meanwhile, and serve those that it has.
+    // Meanwhile the server must not spin, and must serve the connections it
+    // has.
     let cpu = server.cpu_seconds();
     let start = Instant::now();
     for _ in slowly(Duration::from_millis(20), 0..30) {
@@ -139,7 +140,7 @@ fn a_socket_option_that_fails_never_ends_the_server() {
     let Some(strace) = Strace::attach(&server, &options) else {
         return;
     };
-    // Its own connection may be lost.
+    // This connection itself may be lost.
     server.connect().finish_and_wait();
     strace.detach();
     server.serves_echo();
@@ -148,7 +149,7 @@ fn a_socket_option_that_fails_never_ends_the_server() {
 
 #[test]
 fn beyond_the_most_connections_the_backlog_waits() {
-    // A worker that has nothing to accept must not keep a place from another.
+    // A worker with nothing to accept must not hold a place that another needs.
     for workers in ["1", "4"] {
         let server = Run::guest("echo")
             .tcp()
@@ -175,12 +176,12 @@ fn a_client_that_never_reads_pauses_the_guest_and_bounds_memory() {
     let server = Run::guest("probe").tcp().start();
     let mut peer = TcpPeer::connect_narrow(server.address("tcp"));
     assert_eq!(peer.ask("limits 65536 16384"), "65536 16384");
-    // More than all the buffers in between take.
+    // More than all the buffers on the way hold.
     let before = server.resident();
     peer.say("write 12000000");
     let grown = server.resident().saturating_sub(before);
     assert!(grown < 32 << 20, "{grown} bytes");
-    // Now it reads, and learns that the guest was told.
+    // Now the client reads, and the guest is told to resume.
     let received = peer.take(12_000_000);
     assert!(received.iter().all(|&byte| byte == b'x'));
     let events = eventually("resume-writing", || {
@@ -271,7 +272,7 @@ fn a_peer_that_reads_slowly_is_not_closed() {
     peer.say("write 6000000");
     peer.say("close the end");
     let mut received = 0;
-    // Twice the time-out, in small steps.
+    // Twice the timeout, in small steps.
     for _ in slowly(Duration::from_millis(50), 0..30) {
         received += peer.take(100_000).len();
     }
@@ -329,7 +330,7 @@ fn minutes_of_mixed_load_leave_nothing_behind() {
     }
 }
 
-/// Clients of every kind for a while, of which some leave without a word.
+/// Runs clients of every kind for a while, some of which leave without a word.
 fn load(echo: &Server, sites: &[(Server, &str)], time: Duration) {
     let end = Instant::now() + time;
     let again = |work: &dyn Fn()| {

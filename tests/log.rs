@@ -1,5 +1,5 @@
-//! The log and the access log where nobody reads them, where the disk is full,
-//! and where clients cause a flood of lines.
+//! The log and the access log with no reader, with a full disk, and with a
+//! flood of lines caused by clients.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
@@ -7,14 +7,14 @@ use std::net::TcpStream;
 use crate::harness::{Http2, Log, Peer, Run, Server, directory, eventually, text};
 use rustix::process::Signal;
 
-/// A pipe of one page: what a program that does not read leaves to a server.
+/// Returns a pipe of one page, which a server soon fills if nobody reads.
 fn small_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     rustix::pipe::fcntl_setpipe_size(&writer, 4096).expect("F_SETPIPE_SZ");
     (reader, writer)
 }
 
-/// Sends what is no request, which is logged.
+/// Sends a malformed request, which is logged.
 fn malformed(server: &Server) {
     let mut peer = server.connect_http();
     peer.send(b"nonsense\r\n\r\n");
@@ -22,7 +22,7 @@ fn malformed(server: &Server) {
     assert!(peer.rest().starts_with(b"HTTP/1.1 400"));
 }
 
-/// The sum of the numbers that the lines with a text have in a field.
+/// Returns the sum of a numeric field over the lines that contain `text`.
 fn sum(lines: &[String], text: &str, field: &str) -> usize {
     let with = lines.iter().filter(|line| line.contains(text));
     with.filter_map(|line| {
@@ -54,7 +54,7 @@ fn lines_that_nobody_read_are_counted_once_somebody_reads() {
     let (reader, writer) = small_pipe();
     let server = Run::guest("probe").tcp().log_to(writer).start();
     let mut peer = server.connect();
-    // More than is queued, by lines of a guest.
+    // A guest logs more lines than the queue holds.
     let long = "x".repeat(4000);
     for _ in 0..500 {
         peer.say(&format!("log warn {long}"));
@@ -155,7 +155,7 @@ fn lines_of_before_a_rotation_are_in_the_old_file() {
         for rotation in 0..ROTATIONS {
             assert_eq!(one.fetch(&format!("/{rotation}/one")).status, 200);
             assert_eq!(two.fetch(&format!("/{rotation}/two")).status, 200);
-            // By now the first ones are logged.
+            // By now the first requests are logged.
             assert_eq!(one.fetch("/next").status, 200);
             assert_eq!(two.fetch("/next").status, 200);
             let old = scratch.path().join(rotation.to_string());
@@ -173,7 +173,7 @@ fn lines_of_before_a_rotation_are_in_the_old_file() {
             .expect("the directory")
             .map(|entry| std::fs::read_to_string(entry.expect("an entry").path()).expect("a log"))
             .collect();
-        // None is lost, and none is there twice.
+        // No line is lost or duplicated.
         assert_eq!(all.lines().count(), 4 * ROTATIONS, "{all}");
     }
 }

@@ -1,4 +1,4 @@
-//! How a server ends.
+//! Shutdown of a server.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -110,7 +110,7 @@ fn what_does_not_end_in_time_is_aborted() {
     server.log.wait_for(&["--shutdown-timeout"]);
 }
 
-/// A server with a connection that stays, and has been told to end.
+/// Starts a server with a connection that stays open, and tells it to end.
 fn draining(first: Signal) -> (Server, harness::TcpPeer) {
     let server = echo(&["--shutdown-timeout", "10m"]);
     let mut peer = server.connect();
@@ -139,7 +139,7 @@ fn a_second_signal_forces_the_end() {
     }
 }
 
-/// timeout(1) sends a signal to its command, and then to their group.
+/// timeout(1) sends a signal to its command, then to their process group.
 #[test]
 fn a_signal_that_comes_again_within_a_second_is_no_second_one() {
     for signal in [Signal::TERM, Signal::INT] {

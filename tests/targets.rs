@@ -1,4 +1,4 @@
-//! What a request may ask for, over both protocols, with handlers of all kinds.
+//! Request targets over both protocols, with handlers of all kinds.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,8 @@ use crate::harness::{Run, Server, TcpPeer, write};
 
 const WHOLE: u8 = END_STREAM | END_HEADERS;
 
-/// Queries that a client sends as they are: as text, and as a URI holds them.
+/// Queries that clients send unencoded: as sent, as text, and as a URI holds
+/// them.
 const QUERIES: &[(&[u8], &str, &str)] = &[
     (b"a|b{c}[d]\\e^f", "a|b{c}[d]\\e^f", "a|b{c}[d]\\e^f"),
     (
@@ -23,7 +24,7 @@ const QUERIES: &[(&[u8], &str, &str)] = &[
     (b"?'!$&()*+,;=:@/~", "?'!$&()*+,;=:@/~", "?'!$&()*+,;=:@/~"),
 ];
 
-/// What no target may have.
+/// Targets that are refused, and a part of the reason.
 const REFUSED: &[(&[u8], &str)] = &[
     (b"/request?a#b", "fragment"),
     (b"/#", "fragment"),
@@ -32,7 +33,8 @@ const REFUSED: &[(&[u8], &str)] = &[
     (b"*", "another method than OPTIONS"),
 ];
 
-/// What ends a request line of HTTP/1.1, or does so for some parsers.
+/// Targets with bytes that end a request line of HTTP/1.1, or do so for some
+/// parsers.
 const CONTROL: &[&[u8]] = &[
     b"/a b",
     b"/a\0",
@@ -43,7 +45,7 @@ const CONTROL: &[&[u8]] = &[
     b"/?a\nb",
 ];
 
-/// A server of each kind, and whether its handler gets URIs.
+/// Returns a server of each kind, and true if its handler gets URIs.
 fn kinds() -> impl Iterator<Item = (Server, bool)> {
     let kinds = [
         ("probe", false),
@@ -58,7 +60,7 @@ fn kinds() -> impl Iterator<Item = (Server, bool)> {
 /// A status and a body.
 type Answer = (u16, String);
 
-/// Asks over HTTP/1.1.
+/// Sends a request over HTTP/1.1.
 fn over_http_1(server: &Server, method: &str, target: &[u8]) -> Answer {
     let mut peer = server.connect_http();
     let line = [method.as_bytes(), b" ", target, b" HTTP/1.1\r\n"].concat();
@@ -66,17 +68,19 @@ fn over_http_1(server: &Server, method: &str, target: &[u8]) -> Answer {
     (response.status, response.text().to_owned())
 }
 
-/// The head of a request in HPACK.
+/// Returns the head of a request in HPACK.
 fn head(method: &str, target: &[u8]) -> Vec<u8> {
     let mut head = http2::literal(":method", method);
-    // `:scheme http`, then `:path`, which is to be remembered, and `:authority`.
+    // `:scheme http`, then `:path`, added to the dynamic table, and
+    // `:authority`.
     head.extend([0x86, 0x44, u8::try_from(target.len()).expect("a short one")]);
     head.extend(target);
     head.extend(b"\x01\x09localhost");
     head
 }
 
-/// Asks over HTTP/2, twice: the second time as the table of HPACK has it.
+/// Sends a request over HTTP/2 twice, the second time with the path from
+/// HPACK's dynamic table.
 fn over_http_2(server: &Server, method: &str, target: &[u8]) -> Answer {
     let mut peer = begun(server);
     peer.send(&frame(HEADERS, WHOLE, 1, &head(method, target)));
@@ -97,7 +101,7 @@ fn begun(server: &Server) -> TcpPeer {
     peer
 }
 
-/// The next frame of a stream, or the one that ends the connection.
+/// Returns the next frame of a stream. Fails on a GOAWAY.
 fn next_of_stream(peer: &mut TcpPeer, stream: u32) -> Frame {
     loop {
         let frame = next_frame(peer);
@@ -112,7 +116,7 @@ fn next_of_stream(peer: &mut TcpPeer, stream: u32) -> Frame {
 fn answer(peer: &mut TcpPeer, stream: u32) -> Answer {
     let head = next_of_stream(peer, stream);
     assert_eq!(head.kind, HEADERS, "{head:?}");
-    // Of the static table of HPACK.
+    // Statuses of HPACK's static table.
     let status = match head.payload.first() {
         Some(0x88) => 200,
         Some(0x8c) => 400,
@@ -204,7 +208,7 @@ fn what_no_target_may_have_is_a_400_and_a_line_in_the_log() {
             count += 3;
         }
         for target in CONTROL {
-            // In HTTP/1.1 it ends the target, which is no use.
+            // In HTTP/1.1 such a byte may end the target, which is refused too.
             assert_eq!(over_http_1(&server, "GET", target).0, 400, "{target:?}");
             assert_eq!(over_http_2(&server, "GET", target).0, 400, "{target:?}");
             count += 3;
@@ -305,7 +309,7 @@ fn options_of_the_server_itself_reach_every_handler() {
                 false => "OPTIONS * 1.1 http localhost",
             };
             assert!(body.starts_with(told), "{body}");
-            // A handler of any kind may ask for it.
+            // OPTIONS of a path reaches every handler, too.
             let (status, body) = ask(&server, "OPTIONS", b"/request");
             assert_eq!(status, 200);
             assert!(body.starts_with("OPTIONS "), "{body}");
@@ -359,7 +363,8 @@ fn two_lengths_are_refused_even_if_they_are_equal() {
             peer.send(&frame(DATA, END_STREAM, stream, b"body"));
             assert_eq!(answer(&mut peer, stream).0, 400);
         }
-        // RFC 9113, section 8.1.1.
+        // Different lengths make the request malformed: RFC 9113, section
+        // 8.1.1.
         peer.send(&frame(HEADERS, END_HEADERS, 5, &fields("5")));
         assert_eq!(next_of_stream(&mut peer, 5).kind, RST_STREAM);
         server.stop();

@@ -1,4 +1,4 @@
-//! TLS as a server: certificates, names, clients' certificates, ALPN, bad
+//! TLS as a server: certificates, names, client certificates, ALPN, bad
 //! handshakes and ends, and `start-tls`.
 
 use std::fs;
@@ -20,14 +20,15 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, SignatureScheme, StreamOwned};
 
-/// The certificate that a server shows to a client that asks for a name.
+/// Returns the certificate that the server presents to a client that asks for a
+/// name.
 fn shown(server: &Server, name: &'static str) -> Vec<u8> {
     let mut peer = Client::of(name).connect(server.address("tls"));
     let certificates = peer.get().conn.peer_certificates().expect("a certificate");
     certificates.first().expect("its own").to_vec()
 }
 
-/// The first certificate in a file of `certs/`.
+/// Returns the first certificate in a file of `certs/`.
 fn leaf(name: &str) -> Vec<u8> {
     harness::certificates(&cert(name))
         .first()
@@ -85,13 +86,13 @@ fn an_unknown_name_gets_the_first_certificate() {
         .certificate("other.pem", "other.key")
         .start();
     let client = Client::of("unknown.example");
-    // That is the client's word: the server does go on with its first one.
+    // The client says so. The server goes on with its first certificate.
     let error = client
         .try_connect(server.address("tls"))
         .err()
         .expect("a wrong name");
     assert!(error.to_string().contains("not valid for name"), "{error}");
-    // No name at all is sent for an address.
+    // A client sends no name for an IP address.
     assert!(shown(&server, "127.0.0.1") == leaf("cert.pem"));
 }
 
@@ -142,7 +143,7 @@ fn a_clients_certificate_that_is_not_for_clients_or_expired_is_refused() {
     );
 }
 
-/// Checks that a client gets an alert; under TLS 1.3 it comes only after the
+/// Checks that a client gets an alert. Under TLS 1.3 it arrives only after the
 /// client's own handshake is done.
 fn refused(server: &Server, client: &Client) {
     let Ok(peer) = client.try_connect(server.address("tls")) else {
@@ -321,7 +322,8 @@ fn tls_over_a_unix_socket() {
     assert_eq!(peer.take(4), b"both");
 }
 
-/// Lines in plain text until the guest is ready for TLS.
+/// Connects, and exchanges lines in plain text until the guest is ready for
+/// TLS.
 fn upgrade_until(server: &Server, question: &str) -> harness::TcpPeer {
     let mut peer = server.connect();
     let greeting = peer.line();
@@ -401,7 +403,7 @@ fn start_tls_without_a_certificate_is_not_supported() {
     let server = Run::guest("upgrade").tcp().start();
     let mut peer = upgrade_until(&server, "HELLO");
     peer.say("STARTTLS");
-    // The guest says so or gives up; either way nobody gets a session.
+    // The guest reports it or gives up; either way nobody gets a session.
     let answer = String::from_utf8_lossy(&peer.lost()).into_owned();
     assert!(!answer.contains('\u{16}'), "{answer}");
     assert!(!upgrade_until(&server, "HELLO").ask("HELLO").is_empty());
@@ -443,7 +445,7 @@ fn sighup_reads_certificates_anew_and_keeps_the_old_ones_where_the_new_are_bad()
     server.stop();
 }
 
-/// Has a server read its files anew, and waits until it has.
+/// Makes a server reload its files, and waits until it has.
 fn reload(server: &Server) {
     let before = server.log.count("reloaded");
     server.signal(Signal::HUP);
@@ -531,7 +533,7 @@ fn a_session_is_not_resumed_once_the_clients_authority_is_gone() {
     }
 }
 
-/// Shows a certificate that can be replaced, as clients do that renew theirs.
+/// A client's certificate that can be replaced, as by a renewal.
 #[derive(Debug)]
 struct Renewed(Mutex<Arc<CertifiedKey>>);
 
@@ -540,7 +542,7 @@ impl Renewed {
         *self.0.lock().expect("its lock") = Self::key(certificate);
     }
 
-    /// All belong to the key of `client.pem`.
+    /// Loads a certificate. All have the key of `client.pem`.
     fn key(certificate: &Path) -> Arc<CertifiedKey> {
         let key = PrivateKeyDer::from_pem_file(cert("client.key")).expect("a key");
         let provider = rustls::crypto::aws_lc_rs::default_provider();
@@ -559,13 +561,13 @@ impl ResolvesClientCert for Renewed {
     }
 }
 
-/// A client's certificate that is good for some seconds from now on.
+/// Makes a client certificate that is valid for some seconds from now on.
 fn short_lived(directory: &Path, seconds: i64) -> PathBuf {
     let end = format!("now + {seconds} seconds");
     dated(directory, "2020-01-01", &end, "clientAuth")
 }
 
-/// A certificate for `client.key` that is good from one date to another, as
+/// Makes a certificate for `client.key` that is valid between two dates, as
 /// date(1) reads them.
 fn dated(directory: &Path, start: &str, end: &str, usage: &str) -> PathBuf {
     let run = |program: &str, args: &[&str]| {
@@ -629,7 +631,8 @@ fn dated(directory: &Path, start: &str, end: &str, usage: &str) -> PathBuf {
 fn a_certificate_that_has_expired_resumes_no_session() {
     let directory = directory();
     let authority = cert("ca.pem");
-    // Each has a server of its own: who is refused ends all its sessions.
+    // One server for each case, because a refused client invalidates all
+    // tickets of its server.
     let start = |kind: &str| {
         let run = match kind {
             "tls" => Run::guest("echo").tls(),
@@ -644,7 +647,7 @@ fn a_certificate_that_has_expired_resumes_no_session() {
         .into_iter()
         .flat_map(|kind| [&TLS13, &TLS12].map(|version| (start(kind), kind, version)))
         .collect();
-    // Opens a session, and says whether it was resumed.
+    // Opens a session, and returns true if it was resumed.
     let resumes = |server: &Server, kind: &str, client: &Arc<ClientConfig>| {
         let socket = match kind {
             "tcp" => {
@@ -696,7 +699,7 @@ fn a_certificate_that_has_expired_resumes_no_session() {
         let again = resumes(server, kind, config);
         assert!(again.is_err(), "{kind} {version:?}: it was let in");
         server.log.wait_for(&["expired"]);
-        // The client has another certificate now, and still its old session.
+        // The client has another certificate now, but still its old session.
         renewed.show(&cert("client.pem"));
         let again = resumes(server, kind, config);
         assert!(
@@ -728,7 +731,7 @@ fn a_certificate_that_clients_will_refuse_for_its_dates_is_a_warning() {
                 .args(files)
                 .start();
             server.log.wait_for(&["WARN", "--cert", text(&chain), says]);
-            // A renewal that is none is told of, too.
+            // A reload warns again if the certificate is still bad.
             server.signal(Signal::HUP);
             server.log.wait_for(&["reloaded"]);
             server.log.wait_for_count(says, 2);

@@ -4,7 +4,7 @@ use crate::harness::{Run, Server, directory, eventually, message, pattern, post,
 
 const MIB: usize = 1 << 20;
 
-/// The guests that do what they are told: for 0.2 and for 0.3.
+/// Guests that do as told, for `wasi:http` 0.2 and 0.3.
 const PROBES: [&str; 2] = ["proxy-probe", "service-probe"];
 
 fn servers() -> impl Iterator<Item = Server> {
@@ -127,7 +127,8 @@ fn a_client_that_waits_to_go_on_is_told_so_when_the_guest_reads() {
         peer.goes_on();
         peer.send(b"hello");
         peer.response().is(200, "5");
-        // Nobody reads it: then nobody knows what follows.
+        // If the guest does not read the body, nobody knows what follows on the
+        // connection.
         peer.send(head.replace("/sum", "/hello").as_bytes());
         assert!(peer.response().is(200, "hello").closes());
         peer.ends();
@@ -193,7 +194,7 @@ fn who_shares_an_instance_is_told_by_isolation() {
             server.stop();
         }
     }
-    // What each is made for.
+    // Defaults by kind of guest.
     let [proxy, service] = PROBES;
     assert_eq!(counts(&probe(proxy).start()), ["1", "1", "1"]);
     assert_eq!(counts(&probe(service).start()), ["1", "2", "1"]);

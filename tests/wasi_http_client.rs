@@ -25,12 +25,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 
 const MIB: usize = 1 << 20;
 
-/// The guests that send what they are told: for 0.2 and for 0.3.
+/// Guests that send requests as told, for `wasi:http` 0.2 and 0.3.
 const PROBES: [&str; 2] = ["outgoing-probe", "client-probe"];
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
-/// What a probe says of that.
+/// What a probe reports of `OK`.
 const SAID: &str = "200 length 5 hello";
 
 fn probe(guest: &str, allowed: &str) -> Run {
@@ -39,15 +39,15 @@ fn probe(guest: &str, allowed: &str) -> Run {
     run.args(["--allow-connect", allowed])
 }
 
-/// Both, allowed to connect to all of loopback.
+/// Starts both probes, allowed to connect to all of loopback.
 fn probes() -> impl Iterator<Item = Server> {
     PROBES
         .into_iter()
         .map(|guest| probe(guest, "127.0.0.1:*").start())
 }
 
-/// Has a probe send a request, on a connection and mostly an instance of its
-/// own, and returns what it says.
+/// Asks a probe to send a request, on a connection and mostly an instance of
+/// its own. Returns what it reports.
 #[track_caller]
 fn ask(server: &Server, path: &str) -> String {
     ask_with(server, path, &[])
@@ -93,7 +93,8 @@ fn requests_are_sent_and_their_responses_read() {
 fn the_body_of_a_get_is_sent_as_any_other() {
     let upstream = service();
     let next = |server: &Server| {
-        // A body that was told and not sent would take the next request for it.
+        // If a body were announced but not sent, the next request would be
+        // taken for it.
         let said = ask(server, &format!("/get?{}", url(&upstream, "/hello")));
         assert_eq!(said, "200 length 6 hello");
     };
@@ -157,7 +158,7 @@ fn interim_responses_without_end_leave_others_their_turn() {
     for _ in 0..20 {
         others.fetch("/none");
     }
-    // Each would wait for seconds.
+    // Otherwise each request would wait for seconds.
     assert!(begun.elapsed() < Duration::from_secs(10), "{begun:?}");
     flooded.reset();
     server.stop();
@@ -199,7 +200,7 @@ fn a_large_body_passes_both_ways_in_little_memory() {
     let upstream = service();
     let size = 64 * MIB;
     for guest in PROBES {
-        // Much longer than one event: each piece of a body is one.
+        // Much longer than `--event-timeout`: each piece of a body is an event.
         let server = probe(guest, "127.0.0.1:*")
             .args(["--event-timeout", "20ms"])
             .start();
@@ -234,7 +235,7 @@ fn a_connection_serves_one_instance_after_the_other() {
 
 #[test]
 fn a_kept_connection_that_its_peer_closes_costs_no_request_that_may_be_repeated() {
-    // It takes the second request, and says nothing.
+    // The upstream reads the second request, and closes without an answer.
     let upstream = || {
         Upstream::new(|mut asker, _| {
             asker.head();
@@ -466,7 +467,7 @@ fn each_time_out_has_its_name() {
         asker.say("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello");
         asker.rest();
     });
-    // It lives, and reads no more, until the test ends.
+    // This upstream stays open, but reads no more, until the test ends.
     let (_test, lives) = mpsc::channel::<()>();
     let lives = Mutex::new(lives);
     let unread = Upstream::new(move |mut asker, _| {
@@ -560,14 +561,15 @@ fn a_guest_that_drops_a_response_ends_the_exchange() {
     }
 }
 
-/// An upstream that answers before it reads the request: what of the body came.
+/// Starts an upstream that answers before it reads the request. The receiver
+/// gets the number of body bytes that arrived.
 fn answering_early(answer: &'static str) -> (Upstream, mpsc::Receiver<usize>) {
     let (ended, told) = mpsc::channel();
     let upstream = Upstream::new(move |mut asker, _| {
         while let Some(head) = asker.head() {
             asker.say(answer);
             if answer.contains("close") {
-                // More than is written before the answer is read.
+                // More than the host writes before it reads the response.
                 asker.take(32 * MIB);
                 return;
             }
@@ -597,7 +599,7 @@ fn a_peer_that_answers_at_once_gets_the_whole_body_nonetheless() {
     let target = format!("/upload-told?{size}+{}", upstream.url("/"));
     assert_eq!(ask(&server, &target), format!("{SAID}, sent Ok(())"));
     assert_eq!(told.recv_timeout(harness::DEADLINE), Ok(size));
-    // Even where the guest lets go of the response.
+    // Even if the guest drops the response.
     let target = format!("/upload-drop?{size}+{}", upstream.url("/"));
     assert_eq!(ask(&server, &target), "200, sent Ok(())");
     assert_eq!(told.recv_timeout(harness::DEADLINE), Ok(size));
@@ -631,7 +633,7 @@ fn a_reverse_proxy_sends_the_rest_of_a_request_that_was_answered_at_once() {
     let bytes = Bytes::from(vec![b'x'; size]);
     let sent = client.run(harness::http2::send_all(&mut body, bytes, true));
     sent.expect("it is taken");
-    // The client's connection goes on only while something runs.
+    // The client's connection makes progress only while its runtime runs.
     let told = move || told.recv_timeout(harness::DEADLINE);
     let told = client.run(async { tokio::task::spawn_blocking(told).await });
     assert_eq!(told.expect("its thread"), Ok(size));
@@ -649,7 +651,7 @@ fn a_peer_that_answers_and_closes_need_not_take_the_whole_body() {
         assert_eq!(ask(&server, &target), "413 length 0");
         server.stop();
     }
-    // What was not sent is never well.
+    // A body that was not fully sent is never reported as sent.
     let server = probe("client-probe", "127.0.0.1:*").start();
     let target = format!("/upload-told?{}+{}", 64 * MIB, upstream.url("/"));
     let said = ask(&server, &target);
@@ -732,7 +734,8 @@ fn an_instance_has_so_many_exchanges_at_once_and_no_more() {
         let server = probe(guest, "127.0.0.1:*")
             .args(["--event-timeout", "5s"])
             .start();
-        // Nothing is answered before as many are there as there may be.
+        // The upstream answers only once as many requests have arrived as are
+        // allowed.
         let asked = AtomicUsize::new(0);
         let upstream = Upstream::new(move |mut asker, _| {
             while asker.head().is_some() {
@@ -783,7 +786,7 @@ fn a_drain_lets_an_exchange_be_completed() {
 fn http_2_is_spoken_where_the_server_does() {
     for (protocols, said, trailer, connections) in [
         (&["h2", "http/1.1"][..], "HTTP/2.0", " x-sum: ", 1),
-        // There, a length leaves no place for trailers.
+        // In HTTP/1.1, a response with a length has no trailers.
         (&["http/1.1"], "HTTP/1.1", "", 21),
     ] {
         for guest in PROBES {
@@ -797,7 +800,7 @@ fn http_2_is_spoken_where_the_server_does() {
             let zero = if trailer.is_empty() { "" } else { "0" };
             let told = format!("200 length {} {answer}{trailer}{zero}", answer.len());
             assert_eq!(ask(&server, &format!("/get?{url}/")), told);
-            // One connection takes all of them.
+            // With HTTP/2, one connection serves all of them.
             let many = ask(&server, &format!("/flood?20+{url}/"));
             assert_eq!(many, "20 answered, 0 refused");
             assert!(upstream.connections() <= connections, "{protocols:?}");
@@ -848,14 +851,15 @@ fn a_large_body_passes_both_ways_by_http_2() {
     }
 }
 
-/// A server for TLS that says which version of HTTP a request came by, for
-/// whom it was, and how long its body was; or sends as much as the path says.
+/// Starts a TLS server that answers with the HTTP version of a request, its
+/// authority, and the length of its body. If the path is a number, it sends
+/// that many bytes instead.
 fn versions(protocols: &[&str]) -> SecureUpstream {
     SecureUpstream::new(protocols, serve_version)
 }
 
-/// Refuses every second request of a connection, from the first on, and all for
-/// `/never`.
+/// Refuses every second request of a connection, beginning with the first, and
+/// all requests for `/never`.
 async fn refuse(stream: Secured) {
     let Ok(mut connection) = h2::server::handshake(stream).await else {
         return;
@@ -900,7 +904,7 @@ async fn serve_version(stream: Secured) {
         };
         response.body(body.with_trailers(trailers))
     });
-    // The client ends it.
+    // The client closes the connection.
     let _ = match by_two {
         true => {
             let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
@@ -913,7 +917,7 @@ async fn serve_version(stream: Secured) {
     };
 }
 
-/// So many bytes.
+/// A body of this many bytes.
 struct Pieces(usize);
 
 impl Body for Pieces {

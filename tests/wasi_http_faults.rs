@@ -1,5 +1,5 @@
-//! What goes wrong with standard HTTP components, and what it must not take
-//! along.
+//! Faults of standard HTTP components and their clients, and what they must not
+//! affect.
 
 use std::time::{Duration, Instant};
 
@@ -61,15 +61,15 @@ fn a_client_that_resets_is_not_answered_any_more() {
         let mut peer = server.connect_http();
         peer.fetch("/hello").is(200, "hello");
         peer.send(message("GET", "/never", &[]).as_bytes());
-        // It waits for an answer, also when it has nothing more to say.
+        // This client has half-closed, and still waits for an answer.
         let mut waiting = server.connect_http();
         waiting.send(message("GET", "/never", &[]).as_bytes());
         waiting.finish();
         peer.reset();
-        // Long before --response-timeout.
+        // Long before `--response-timeout`.
         server.log.wait_for(&["the client left within a request"]);
         server.wait_for_descriptors(before + 1);
-        // The other was but asked whether it is still there.
+        // The half-closed client was only probed, by `100 Continue`.
         waiting.goes_on();
         waiting.reset();
         server.wait_for_descriptors(before);
@@ -102,7 +102,7 @@ fn a_body_that_keeps_moving_is_not_cut_short() {
 #[test]
 fn what_found_no_room_is_sent_while_the_guest_waits() {
     let server = probe("service-probe").start();
-    // Some of these are a little more than the kernel takes at once.
+    // Some of these sizes are slightly more than the kernel takes at once.
     for size in (600_000..4_800_000).step_by(60_000) {
         let mut peer = TcpPeer::connect_narrow(server.address("http"));
         peer.send(message("GET", &format!("/stall?{size}"), &[]).as_bytes());
@@ -112,7 +112,7 @@ fn what_found_no_room_is_sent_while_the_guest_waits() {
         let took = begun.elapsed();
         assert!(took < Duration::from_secs(10), "{size} bytes: {took:?}");
     }
-    // Its instances still wait.
+    // Not stopped in order, because its instances still wait.
     drop(server);
 }
 
@@ -171,7 +171,7 @@ fn a_response_that_is_cut_short_does_not_look_whole() {
 #[test]
 fn a_guest_that_exits_with_success_has_its_answer_sent_if_that_is_whole() {
     for server in servers() {
-        // A shared instance takes others' requests until then.
+        // A shared instance takes others' requests until it has exited.
         let mut exits = 0;
         let mut exited = || {
             exits += 1;
@@ -182,7 +182,7 @@ fn a_guest_that_exits_with_success_has_its_answer_sent_if_that_is_whole() {
                 let target = format!("{target}?{size}");
                 let response = server.connect_http().fetch(&target);
                 if response.status == 404 {
-                    // Each probe has two of them.
+                    // Each probe has two of these targets.
                     continue;
                 }
                 assert_eq!(response.status, 200, "{target}");
@@ -225,7 +225,7 @@ fn a_guest_that_tells_its_trailers_after_its_body_was_sent_hangs_nobody() {
     let response = peer.exchange(message("GET", "/sent-first", &["TE: trailers"]));
     let response = response.is(200, "body");
     assert_eq!(response.trailers, [("x-sum".to_owned(), "4".to_owned())]);
-    // Trailers that never come are not waited for without end.
+    // The wait for missing trailers is limited.
     peer.fetch("/trailers-never").is(200, "body");
     client.fetch("/trailers-never").is(200, "body");
     server.log.wait_for_count("sent Ok(())", 7);

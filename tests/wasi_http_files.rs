@@ -1,4 +1,4 @@
-//! Files that standard components pass on as the bodies of their responses.
+//! Files that standard components pass on as bodies of their responses.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -11,7 +11,7 @@ use crate::harness::{
     same, sent_by_sendfile, text, write, write_old,
 };
 
-/// Serves a directory by a guest that knows but WASI 0.3.
+/// Serves a directory by a guest that uses only WASI 0.3.
 fn site(directory: &Path) -> Run {
     serving("file-server", directory)
 }
@@ -139,9 +139,9 @@ fn the_kernel_sends_a_file_whose_stream_is_passed_on_unread() {
         }
         let trace = strace.detach();
         assert_eq!(sent_by_sendfile(&trace), 6_000_000, "{trace:#?}");
-        // Nothing of it was read to memory.
+        // No part of it was read to memory.
         assert!(!trace.iter().any(|line| line.contains("pread64")));
-        // Nor was another thread asked to open it.
+        // No other thread opened it.
         let calls = trace.iter().filter(|line| line.contains('('));
         let threads = calls.filter_map(|line| line.split_whitespace().next());
         assert_eq!(threads.collect::<HashSet<_>>().len(), 1, "{trace:#?}");
@@ -211,7 +211,7 @@ fn a_file_beyond_four_gibibytes_is_sent_to_its_end() {
     make_old(&path);
     let server = both(probe(scratch.path())).start();
     fs::rename(&path, scratch.path().join("content")).expect("another name");
-    // The last of it, from an offset that 32 bits cannot hold.
+    // The end of the file, from an offset that 32 bits cannot hold.
     let tail = format!("/file?{}", SIZE - 100_000);
     for reply in [
         server.browse().get(&tail, &[]),
@@ -262,7 +262,7 @@ fn a_file_goes_by_any_framing_and_from_any_offset() {
             same(&reply.body, bytes.get(offset..).unwrap_or_default());
         }
         assert_eq!(client.head("/file", &[]).length(), size);
-        // Where trailers may follow, in a chunk.
+        // If trailers may follow, the file is sent as a chunk.
         let mut peer = server.connect_http();
         let response = peer.exchange(message("GET", "/file-trailers", &["TE: trailers"]));
         same(&response.body, &bytes);
@@ -270,7 +270,7 @@ fn a_file_goes_by_any_framing_and_from_any_offset() {
         same(&peer.fetch("/file-trailers").body, &bytes);
         let response = peer.exchange(message("GET", &format!("/file?{size}"), &["TE: trailers"]));
         response.is(200, "");
-        // By a guest that reads it after all.
+        // This guest reads the file itself.
         same(&peer.fetch("/file-again").body, &bytes);
         peer.fetch("/hello").is(200, "hello");
 
@@ -282,7 +282,7 @@ fn a_file_goes_by_any_framing_and_from_any_offset() {
     }
 }
 
-/// What follows the head of a response.
+/// Returns the body of a response.
 fn body(response: &[u8]) -> &[u8] {
     let end = response.windows(4).position(|four| four == b"\r\n\r\n");
     &response[end.expect("the end of a head") + 4..]
@@ -348,8 +348,8 @@ fn a_file_that_is_cut_while_it_is_sent_ends_the_connection_by_a_reset() {
     server.stop();
 }
 
-/// Asks for a file, lets something happen after the first of it, and returns
-/// how much came of it until the connection was cut.
+/// Requests a file, calls `happens` after its first bytes, and returns the
+/// number of bytes that arrived before the connection was cut.
 fn received<S: Read + Write>(mut client: FileClient<S>, happens: impl FnOnce()) -> usize {
     client.send("GET", "/cut.bin", &[]);
     let length = client.reply_head().length();
@@ -384,7 +384,7 @@ fn a_file_that_grows_or_is_replaced_while_it_is_sent_is_sent_as_it_was() {
 }
 
 impl Server {
-    /// A client that soon takes no more.
+    /// Connects with a small receive buffer.
     fn browse_narrowly(&self) -> FileClient<std::net::TcpStream> {
         FileClient::new(TcpPeer::connect_narrow(self.address("http")))
     }

@@ -32,7 +32,7 @@ pub struct Connection {
     resource: <Instance as EventGuest>::Connection,
 }
 
-/// A request that is made over and over, on a connection that leads nowhere.
+/// A request that is made repeatedly, on a connection that leads nowhere.
 pub struct Requests {
     worker: Rc<Worker>,
     instance: Rc<Instance>,

@@ -1,4 +1,4 @@
-//! The command line: raw arguments, turned once into a checked [`Config`].
+//! The command line: raw arguments are parsed once into a checked [`Config`].
 
 mod flags;
 mod values;
@@ -20,7 +20,7 @@ use crate::logging::LogOptions;
 use self::flags::{Compiling, Guest, Http, LimitFlags, Listeners, LogFlags, Reach, Tls};
 use self::values::Variable;
 
-/// Components that are part of the program, for those who have nothing else.
+/// Components that are part of the program.
 const BUILT_IN: [(&str, &[u8]); 17] = [
     ("chat", include_bytes!("../../guests/chat.wasm")),
     ("echo", include_bytes!("../../guests/echo.wasm")),
@@ -87,16 +87,16 @@ Examples:
   netwasm run guests/proxy.wasm --tcp 8080 --allow-connect 10.0.0.0/8:80 -- 10.0.0.1:80 10.0.0.2:80
   netwasm run guests/chat.wasm --tcp unix:/run/chat.sock --isolation worker --workers 1";
 
-/// What the program is to do.
+/// A command of the program.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Serve with a component.
+    /// Run a component.
     Run(Box<Config>, LogOptions),
-    /// Say what a component is.
+    /// Describe a component.
     Inspect {
         /// The component.
         component: ComponentSource,
-        /// Of these, those that reading and compiling have.
+        /// Limits, of which only those of reading and compiling apply.
         limits: Limits,
     },
     /// Compile a component ahead of time.
@@ -105,17 +105,17 @@ pub enum Command {
         component: ComponentSource,
         /// The file to write.
         output: PathBuf,
-        /// Of these, those that reading and compiling have; the code is made
-        /// for guests with this much memory.
+        /// Limits, of which only those of reading and compiling apply. The code
+        /// is compiled for guests with this much memory.
         limits: Limits,
     },
 }
 
-/// Reads the program's arguments, its name the first one.
+/// Parses the program's arguments, with the program's name first.
 ///
 /// # Errors
-/// They cannot be used, or ask for help; the error prints itself and has its
-/// own exit code.
+/// Fails if the arguments cannot be used, or ask for help. The error prints
+/// itself, and has its own exit code.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
     let args: Vec<OsString> = args.into_iter().collect();
     let matches = command(&args).try_get_matches_from(&args)?;
@@ -262,7 +262,8 @@ impl RunFlags {
     }
 }
 
-/// A file, or a built-in component: a plain word that is no file.
+/// Returns a file, or a built-in component if the argument is a plain word and
+/// no such file exists.
 fn component_source(component: &Path) -> Result<ComponentSource, clap::Error> {
     let file = || Ok(ComponentSource::File(component.to_owned()));
     let Some(name) = component.to_str() else {
@@ -280,7 +281,7 @@ fn component_source(component: &Path) -> Result<ComponentSource, clap::Error> {
     }
 }
 
-/// The name of the file without what follows a dot.
+/// Returns the file's name without its extension.
 fn guest_name(component: &Path) -> String {
     let stem = component.file_stem().unwrap_or(component.as_os_str());
     stem.to_string_lossy().into_owned()
@@ -291,14 +292,14 @@ fn file_name(component: &Path) -> String {
     name.to_string_lossy().into_owned()
 }
 
-/// A mistake in the arguments that no single one of them shows.
+/// Returns the error for a mistake that involves several arguments.
 #[must_use]
 pub fn usage(message: &dyn Display) -> clap::Error {
     clap::Error::raw(ErrorKind::ValueValidation, format!("{message}\n"))
 }
 
-/// The flags. clap's `--help` takes three lines a flag where `-h` leaves some
-/// out; where it is asked for, none is left out of the short form instead.
+/// Returns the flags. If some are hidden from `-h`, clap's `--help` takes three
+/// lines per flag. For `--help`, this therefore hides none from the short form.
 fn command(args: &[OsString]) -> clap::Command {
     let command = Cli::command();
     let mut flags = args.iter().take_while(|arg| *arg != "--");

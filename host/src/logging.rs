@@ -115,7 +115,7 @@ pub fn start(options: LogOptions) -> io::Result<()> {
     let lines = fmt::layer()
         .with_timer(SystemTime)
         .with_writer(move || writer.clone())
-        // These would go to standard error, which is what failed.
+        // These would go to standard error, which has just failed.
         .log_internal_errors(false)
         // Escape codes only on a terminal: guests' text passes through this
         // log.
@@ -145,7 +145,7 @@ pub fn start(options: LogOptions) -> io::Result<()> {
     Ok(())
 }
 
-/// Reports suppressed lines. To be called from time to time.
+/// Reports suppressed lines. To be called periodically.
 pub(crate) fn tell() {
     if let Some(log) = LOG.get() {
         log.kinds.tell(false);
@@ -186,8 +186,8 @@ impl io::Write for Lines {
     }
 }
 
-/// Returns the filter: lines of netwasm and the guest by verbosity, warnings of
-/// libraries.
+/// Returns the filter. It shows lines of netwasm and the guest by verbosity,
+/// and warnings of libraries.
 fn directives(verbosity: Verbosity) -> &'static str {
     match verbosity {
         Verbosity::Info => "warn,netwasm=info,guest=info",

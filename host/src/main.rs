@@ -13,9 +13,9 @@ use netwasm_base::config::Config;
 use netwasm_base::{Error, descriptors};
 use netwasm_runtime::{compile, inspect};
 
-/// A request of `wasi:http` makes many small allocations, and frees them on the
-/// thread that made them. With the C library's allocator, a request costs an
-/// eighth more.
+/// mimalloc, because a request of `wasi:http` makes many small allocations and
+/// frees them on the thread that made them. With the C library's allocator, a
+/// request costs an eighth more.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Ok(Err(error)) => {
-            // Reported like a mistake in the arguments, which it is.
+            // Reported like a mistake in the arguments, because it is one.
             if let Some(Error::Config(wrong)) = error.downcast_ref() {
                 let _ = logging::finish(None);
                 cli::usage(wrong).exit();
@@ -120,8 +120,8 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Joins an error and its causes in one line. Leaves out a cause that the error
-/// before it already tells.
+/// Joins an error and its causes in one line. Leaves out a cause if the error
+/// before it already ends with its text.
 fn one_line(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {

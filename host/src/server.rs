@@ -47,8 +47,9 @@ pub struct Outcome {
     pub code: u8,
 }
 
-/// Reloads certificates and client authorities, and reopens the access log, as
-/// after a renewal and a rotation. Whatever cannot be read stays as it was.
+/// Reloads certificates and client authorities after a renewal, and reopens the
+/// access log after a rotation. A file that cannot be read leaves the old
+/// state.
 fn reload(shared: &Run, config: &Config) {
     match shared.net.tls.reload(&config.tls) {
         Ok(()) => tracing::info!(
@@ -64,7 +65,7 @@ fn reload(shared: &Run, config: &Config) {
     }
 }
 
-/// Opens the access log anew, as after a rotation.
+/// Reopens the access log after a rotation.
 fn reopen(shared: &Run) {
     match &shared.http.access_log {
         Some(log) if log.reopen() => tracing::info!("SIGUSR1: opening the access log anew"),
@@ -72,7 +73,7 @@ fn reopen(shared: &Run) {
     }
 }
 
-/// Names what the system did not give.
+/// Names the system resource that was refused.
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::System { what, source }
 }
@@ -128,7 +129,7 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
         .start_ticker(&config.limits, shared.net.steps.clone());
     let _ticker = ticker.map_err(Error::Thread)?;
     shared.try_guest()?;
-    // The time by which the workers' deadlines go, sent at each tick.
+    // Clock of the workers' deadlines, sent at each tick.
     let (clock, ticks) = watch::channel::<Tick>(0);
     let begun = Instant::now();
     let tick = thread::tick(&config.limits);

@@ -1,41 +1,41 @@
-//! Signals, and what each asks for.
+//! The signals of a run, and what each asks for.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Signals to end that come within this time are one: timeout(1) sends one to
-/// the process and one to its group, and so do some service managers.
+/// Time within which termination signals count as one. timeout(1) and some
+/// service managers send one to the process and one to its process group.
 const ONE: Duration = Duration::from_secs(1);
 
-/// What a signal asks for.
+/// Request of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
-    /// To end: drain, and the second time abort. With the signal's name.
+    /// Drain; the second time, abort. Has the signal's name.
     End(&'static str),
-    /// To read certificates anew and open the access log anew: SIGHUP.
+    /// Reload certificates and reopen the access log: SIGHUP.
     Reload,
-    /// To open the access log anew: SIGUSR1, as nginx has it.
+    /// Reopen the access log: SIGUSR1, as in nginx.
     Reopen,
 }
 
-/// The signals that a run obeys, caught as long as this lives.
+/// The signals of a run, caught as long as this exists.
 #[derive(Debug)]
 pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
     user: Signal,
-    /// When one to end came first.
+    /// Time of the first termination signal.
     ends: Option<Instant>,
 }
 
 impl Signals {
-    /// Catches them from now on; within a runtime.
+    /// Catches the signals from now on. To be called within a runtime.
     ///
     /// # Errors
-    /// The system does not let them be caught.
+    /// Fails if the system does not let a signal be caught.
     pub(crate) fn catch() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -46,7 +46,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next that asks for something.
+    /// Waits for the next request.
     pub(crate) async fn next(&mut self) -> Asked {
         loop {
             let name = tokio::select! {

@@ -1,4 +1,4 @@
-//! What a handler answers a request that came whole.
+//! A handler's answer to a buffered request.
 
 use std::rc::Rc;
 
@@ -7,37 +7,37 @@ use http::StatusCode;
 use netwasm_base::error::ConnectionError;
 use netwasm_net::files::File;
 
-/// Names and values.
+/// Names and values of fields.
 pub type Fields = Vec<(String, Vec<u8>)>;
 
 /// A response as a guest gave it.
 #[derive(Debug)]
 pub struct Answer {
-    /// 200 to 599.
+    /// Status, 200 to 599.
     pub status: u16,
-    /// The fields, in their order.
+    /// Header fields, in order.
     pub headers: Fields,
     /// See [`Body`].
     pub body: Body,
-    /// Sent after a body of bytes, to clients that asked for that.
+    /// Trailers: sent after a body of bytes, to clients that asked for them.
     pub trailers: Fields,
 }
 
-/// What a response carries.
+/// A response's body.
 #[derive(Debug)]
 pub enum Body {
-    /// Nothing.
+    /// No body.
     Empty,
-    /// So many bytes.
+    /// Bytes in memory.
     Bytes(Vec<u8>),
-    /// All of a file.
+    /// A whole file.
     File(Rc<File>),
     /// A file that could not be opened.
     Unopened(ConnectionError),
 }
 
 impl Answer {
-    /// An answer in the host's own words.
+    /// Returns an answer in the host's own words.
     pub fn status(status: u16, reason: &str) -> Self {
         let name = canonical(status);
         let text = match reason {
@@ -52,7 +52,7 @@ impl Answer {
         }
     }
 
-    /// What a file that could not be opened is answered by.
+    /// Returns the answer for a file that could not be opened.
     pub fn unopened(error: &ConnectionError) -> Self {
         Self::status(
             match error {
@@ -66,7 +66,7 @@ impl Answer {
     }
 }
 
-/// What a status is called: RFC 9110, section 15.
+/// Returns the name of a status: RFC 9110, section 15.
 pub fn canonical(status: u16) -> &'static str {
     StatusCode::from_u16(status)
         .ok()

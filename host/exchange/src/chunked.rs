@@ -6,12 +6,13 @@ use memchr::memchr;
 
 use super::head::{HeadLimits, Refusal};
 
-/// Digits of a chunk's size: as many as 64 bits have, leading zeros counted.
+/// Most digits of a chunk's size, leading zeros included: as many as 64 bits
+/// need.
 const DIGITS: u8 = 16;
 
-/// Trailer fields that are dropped: those that frame or route a message, say
-/// who sends it, on what condition it is to be handled or how its body is to be
-/// read (RFC 9110, section 6.5.1). They would have had to be known before.
+/// Trailer fields that are dropped: those that frame or route a message,
+/// identify its sender, set a condition on it, or tell how to read its body
+/// (RFC 9110, section 6.5.1). A recipient needs them before the body.
 const NOT_IN_TRAILERS: [&str; 36] = [
     "accept-encoding",
     "age",
@@ -51,38 +52,38 @@ const NOT_IN_TRAILERS: [&str; 36] = [
     "www-authenticate",
 ];
 
-/// Decodes a chunked body that is fed in pieces of any cut.
+/// Decodes a chunked body that is fed in arbitrary pieces.
 ///
-/// What is not body is bounded too, over the whole of it: the extensions of
-/// all chunks together and the trailers by the limits of a request's head.
+/// The framing is limited too, over the whole body: the extensions of all
+/// chunks together, and the trailers, by the limits of a request's head.
 #[derive(Debug)]
 pub struct Chunked {
     state: State,
-    /// Bytes that the body may still grow by.
+    /// Bytes by which the body may still grow.
     room: u64,
-    /// Bytes that extensions may still have.
+    /// Bytes left for extensions.
     extensions: usize,
-    /// Bytes and lines that trailers may still have.
+    /// Bytes and lines left for trailers.
     trailer_bytes: usize,
     trailer_fields: usize,
-    /// The trailer line that is not whole yet.
+    /// Trailer line that is still partial.
     line: Vec<u8>,
     trailers: Vec<(String, Vec<u8>)>,
 }
 
-/// What became of a piece.
+/// Outcome of feeding a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fed {
-    /// How much of it was body and framing: all of it, unless done.
+    /// Number of bytes of body and framing: all of the piece, unless done.
     pub consumed: usize,
-    /// Whether the body has ended.
+    /// True if the body has ended.
     pub done: bool,
 }
 
 /// What comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// The digits of a chunk's size, some of which were there.
+    /// Digits of a chunk's size, or what follows them.
     Size {
         size: u64,
         digits: u8,
@@ -99,20 +100,20 @@ enum State {
     SizeEnd {
         size: u64,
     },
-    /// The data, so many bytes of it.
+    /// Data; `left` bytes are missing.
     Data {
         left: u64,
     },
     /// The line end after the data.
     DataReturn,
     DataEnd,
-    /// A line of the trailers, or the empty one at their end.
+    /// A line of the trailers, or the empty line at their end.
     Trailers,
     Done,
 }
 
 impl Chunked {
-    /// For a body of at most `max_body` bytes.
+    /// Makes a decoder for a body of at most `max_body` bytes.
     pub fn new(max_body: u64, limits: &HeadLimits) -> Self {
         Self {
             state: State::Size { size: 0, digits: 0 },
@@ -125,13 +126,15 @@ impl Chunked {
         }
     }
 
-    /// Takes the next piece of the message and appends to `body` what of it is
-    /// body.
+    /// Takes the next piece of the message, and appends its share of the body
+    /// to `body`.
     ///
     /// # Errors
-    /// 413 as soon as a chunk is announced that is too large, 431 for too many
-    /// trailers, 400 for all that is malformed. Then the connection has to be
-    /// closed, and nothing may be fed anymore.
+    /// - 413: the announced chunk makes the body too large.
+    /// - 431: the trailers are too large or too many.
+    /// - 400: the input is malformed, or the extensions are too large.
+    ///
+    /// Close the connection then, and feed no more.
     pub fn feed(&mut self, input: &[u8], body: &mut Vec<u8>) -> Result<Fed, Refusal> {
         let mut rest = input;
         while self.state != State::Done {
@@ -168,13 +171,13 @@ impl Chunked {
         })
     }
 
-    /// The trailer fields in their order, those left out that a recipient must
+    /// Returns the trailer fields in order, without those that a recipient must
     /// not merge into the header.
     pub fn trailers(&self) -> &[(String, Vec<u8>)] {
         &self.trailers
     }
 
-    /// What follows a byte of the framing.
+    /// Returns the state after a byte of the framing.
     fn next(&mut self, byte: u8) -> Result<State, Refusal> {
         Ok(match (self.state, byte) {
             (State::Size { size, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
@@ -226,7 +229,8 @@ impl Chunked {
         Ok(())
     }
 
-    /// Takes the next line, or what there is of it, and returns what follows.
+    /// Takes the next line, or the part of it that is there. Returns what
+    /// follows.
     fn trailer<'input>(&mut self, input: &'input [u8]) -> Result<&'input [u8], Refusal> {
         let end = memchr(b'\n', input).map(|at| at + 1);
         let (part, rest) = input
@@ -283,14 +287,14 @@ const TRAILERS_TOO_LARGE: Refusal = Refusal {
     reason: "trailers too large",
 };
 
-/// Whether a field has no place in trailers (RFC 9110, section 6.5.1).
+/// True if a field is not allowed in trailers: RFC 9110, section 6.5.1.
 pub fn is_dropped(name: &str) -> bool {
     NOT_IN_TRAILERS
         .iter()
         .any(|dropped| name.eq_ignore_ascii_case(dropped))
 }
 
-/// Trailers without what may not be one.
+/// Removes the fields that are not allowed in trailers.
 pub fn without_dropped(mut trailers: HeaderMap) -> HeaderMap {
     for name in trailers.keys().cloned().collect::<Vec<_>>() {
         if is_dropped(name.as_str()) {
@@ -318,7 +322,8 @@ mod tests {
     };
     const MAX: u64 = 100;
 
-    /// The body and the length of the message, however it is cut.
+    /// Returns the body and the length of the message. Checks that no cut
+    /// changes them.
     fn decoded(message: &[u8]) -> (Vec<u8>, usize, Chunked) {
         let mut chunked = Chunked::new(MAX, &LIMITS);
         let mut body = Vec::new();
@@ -348,7 +353,7 @@ mod tests {
         Ok((body, consumed))
     }
 
-    /// The status with which the message is refused, however it is cut.
+    /// Returns the status of the refusal, which no cut changes.
     fn refused(message: &[u8]) -> u16 {
         let refusal = in_pieces(&[message]).expect_err("a refusal");
         let bytes: Vec<&[u8]> = message.chunks(1).collect();

@@ -1,4 +1,4 @@
-//! The body of a handler's response: bytes as they are made, or a file.
+//! The body of a handler's response: a stream of bytes, or a file.
 
 use std::any::Any;
 use std::fs;
@@ -18,18 +18,18 @@ use netwasm_net::files::File;
 
 use crate::failure::Failure;
 
-/// What follows a body: its trailers, or why it is not whole.
+/// Receives, after a body, its trailers, or the reason why it is incomplete.
 pub type Ended = oneshot::Receiver<Result<Option<HeaderMap>, Failure>>;
 
-/// A body, perhaps of a file that its handler passed on unread: then the kernel
-/// sends it.
+/// A response's body. If its handler passed on a file unread, the kernel sends
+/// the file.
 pub trait Content: Body<Data = Bytes, Error = Failure> {
-    /// The file that it is; `None` where it is something else. To be asked
-    /// before it is polled.
+    /// Takes the file, if the body is one. To be called before the body is
+    /// polled.
     fn take_file(&mut self) -> Option<FileContent>;
 }
 
-/// Any of them.
+/// Any body of a response.
 pub type BoxContent = Box<dyn Content + Unpin>;
 
 /// A file from an offset on.
@@ -37,34 +37,34 @@ pub type BoxContent = Box<dyn Content + Unpin>;
 pub struct FileContent {
     /// The file, opened for reading.
     pub file: Arc<fs::File>,
-    /// Where the body begins, bytes.
+    /// Offset of the body's first byte.
     pub offset: u64,
-    /// What is to be dropped when the file is no longer read.
+    /// Guard, to be dropped when the file is no longer read.
     pub reading: Box<dyn Any>,
-    /// What follows it.
+    /// Receiver of what follows the body.
     pub ended: Ended,
 }
 
-/// One that is ready to be sent.
+/// A file that is ready to be sent.
 #[derive(Debug)]
 pub struct OpenContent {
     /// The file, opened for reading.
     pub file: Rc<File>,
-    /// Where the body begins, bytes.
+    /// Offset of the body's first byte.
     pub offset: u64,
-    /// Bytes, by now.
+    /// Bytes from the offset to the end of the file, when it was opened.
     pub length: u64,
-    /// To be dropped when the file is no longer read.
+    /// Guard, to be dropped when the file is no longer read.
     pub reading: Box<dyn Any>,
-    /// What follows it.
+    /// Receiver of what follows the body.
     pub ended: Ended,
 }
 
 impl FileContent {
-    /// Looks how long it is.
+    /// Reads the file's length.
     ///
     /// # Errors
-    /// No descriptor is left for it.
+    /// Fails if no file descriptor is left for it, or as fstat(2) does.
     pub fn open(self) -> Result<OpenContent, ConnectionError> {
         let Self {
             file,
@@ -74,7 +74,7 @@ impl FileContent {
         } = self;
         let file = match Arc::try_unwrap(file) {
             Ok(file) => file,
-            // The guest still has it.
+            // The guest still has the file.
             Err(file) => file.try_clone()?,
         };
         let file = File::of(file)?;
@@ -88,16 +88,16 @@ impl FileContent {
     }
 }
 
-/// The body of a request, for a handler that reads it as it comes.
+/// A request's body, for a handler that reads it as a stream.
 pub enum RequestBody {
-    /// There is none.
+    /// No body.
     Empty,
-    /// It comes while it is read.
+    /// A body that arrives while it is read.
     Coming(SendWrapper<Box<dyn Body<Data = Bytes, Error = Failure> + Unpin>>),
 }
 
 impl RequestBody {
-    /// One that comes.
+    /// Wraps a body that arrives while it is read.
     pub fn new(body: impl Body<Data = Bytes, Error = Failure> + Unpin + 'static) -> Self {
         Self::Coming(SendWrapper::new(Box::new(body)))
     }

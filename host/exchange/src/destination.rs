@@ -1,4 +1,4 @@
-//! Whom a request is for.
+//! The destination of a request.
 
 use http::Uri;
 use http::uri::Scheme;
@@ -7,19 +7,22 @@ use netwasm_net::endpoint::Endpoint;
 
 use crate::failure::Failure;
 
-/// Where a request goes, and whether by TLS.
+/// The host and port that a request goes to, and whether by TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
     /// Host and port.
     pub endpoint: Endpoint,
-    /// Whether the scheme is `https`.
+    /// True if the scheme is `https`.
     pub secure: bool,
 }
 
 impl Destination {
+    /// Returns the destination that a URI names.
+    ///
     /// # Errors
-    /// `HTTP-protocol-error` for another scheme than `http` and `https`,
-    /// `HTTP-request-URI-invalid` where the authority is none.
+    /// - `HTTP-protocol-error`: the scheme is neither `http` nor `https`.
+    /// - `HTTP-request-URI-invalid`: the authority is not a valid host and
+    ///   port.
     pub fn of(uri: &Uri) -> Result<Self, Failure> {
         let secure = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTP => false,
@@ -28,7 +31,7 @@ impl Destination {
         };
         let authority = uri.authority().ok_or(Failure::HttpRequestUriInvalid)?;
         let host = authority.host();
-        // A user and a password have no place there: RFC 9110, section 4.2.4.
+        // User information is not allowed here: RFC 9110, section 4.2.4.
         let rest = authority
             .as_str()
             .strip_prefix(host)

@@ -1,20 +1,19 @@
-//! Why an exchange failed, by the names of RFC 9209, section 2.3, which are
-//! those of `wasi:http`.
+//! Reasons why an exchange failed, by the names of RFC 9209, section 2.3, which
+//! `wasi:http` uses too.
 
 use std::error::Error;
 use std::fmt;
 
-/// Why there is no request or response, or not all of it.
+/// Reason why a request or a response is missing or incomplete.
 #[derive(Debug)]
 pub enum Failure {
     /// `DNS-timeout`.
     DnsTimeout,
-    /// The code of the answer, such as `NXDOMAIN`.
+    /// `DNS-error`, with the answer's code, such as `NXDOMAIN`.
     DnsError(&'static str),
     /// `destination-unavailable`.
     DestinationUnavailable,
-    /// `destination-IP-prohibited`: the policy does not allow where a name
-    /// leads.
+    /// `destination-IP-prohibited`: the policy forbids the address of a name.
     DestinationIpProhibited,
     /// `destination-IP-unroutable`.
     DestinationIpUnroutable,
@@ -22,11 +21,11 @@ pub enum Failure {
     ConnectionRefused,
     /// `connection-terminated`.
     ConnectionTerminated,
-    /// `connection-timeout`: none in time.
+    /// `connection-timeout`: no connection in time.
     ConnectionTimeout,
-    /// `connection-read-timeout`: nothing came in time.
+    /// `connection-read-timeout`: nothing arrived in time.
     ConnectionReadTimeout,
-    /// `connection-write-timeout`: the peer took nothing in time.
+    /// `connection-write-timeout`: the peer read nothing in time.
     ConnectionWriteTimeout,
     /// `connection-limit-reached`.
     ConnectionLimitReached,
@@ -34,9 +33,10 @@ pub enum Failure {
     TlsProtocolError,
     /// `TLS-certificate-error`.
     TlsCertificateError,
-    /// The alert's number and name: RFC 8446, section 6.
+    /// `TLS-alert-received`, with the alert's number and name: RFC 8446,
+    /// section 6.
     TlsAlertReceived(u8, String),
-    /// Bytes, where that is known.
+    /// `HTTP-request-body-size`, with the size in bytes, if known.
     HttpRequestBodySize(Option<u64>),
     /// `HTTP-request-method-invalid`.
     HttpRequestMethodInvalid,
@@ -44,19 +44,19 @@ pub enum Failure {
     HttpRequestUriInvalid,
     /// `HTTP-response-incomplete`.
     HttpResponseIncomplete,
-    /// `HTTP-response-header-section-size`: it is too large.
+    /// `HTTP-response-header-section-size`: the section is too large.
     HttpResponseHeaderSectionSize,
-    /// Bytes, where that is known.
+    /// `HTTP-response-body-size`, with the size in bytes, if known.
     HttpResponseBodySize(Option<u64>),
-    /// The coding's name.
+    /// `HTTP-response-transfer-coding`, with the coding's name.
     HttpResponseTransferCoding(&'static str),
     /// `HTTP-upgrade-failed`.
     HttpUpgradeFailed,
     /// `HTTP-protocol-error`.
     HttpProtocolError,
-    /// `configuration-error`: no authority of TLS is known.
+    /// `configuration-error`: no TLS authority is known.
     ConfigurationError,
-    /// What a handler itself says of a body that it made.
+    /// A handler's own error about a body that it made.
     Handler(Box<dyn Error + Send + Sync>),
 }
 

@@ -1,8 +1,8 @@
-//! Who answers requests, as the drivers of HTTP see it.
+//! The handlers of requests, as the HTTP drivers see them.
 //!
-//! A handler gets a request that came whole ([`Handler::handle`]), or one whose
-//! body it reads as it comes ([`Handler::begin`]). One call for each request, by
-//! a vtable; a connection that asks for nothing has none.
+//! A handler gets a buffered request ([`Handler::handle`]), or a request whose
+//! body it reads as a stream ([`Handler::begin`]). Each request is one call
+//! through a vtable. A connection without requests has no handler.
 
 use std::fmt;
 use std::rc::Rc;
@@ -17,42 +17,43 @@ use crate::request::Request;
 
 /// The handlers of a worker.
 pub trait Handlers {
-    /// Whether they read the bodies of requests by themselves, and take calls by
+    /// True if the handlers read requests' bodies as streams, and take calls by
     /// [`Handler::begin`].
     fn awaits(&self) -> bool;
 
-    /// The one for a connection. Who shares an instance is decided there.
+    /// Returns the handler for a connection. The handler decides which requests
+    /// share an instance.
     fn connection(&self) -> Box<dyn Handler>;
 }
 
 /// Answers the requests of a connection.
 pub trait Handler: fmt::Debug {
-    /// Has it answer a request that came whole, and gives that back.
+    /// Answers a buffered request, and gives the request back.
     fn handle(&mut self, request: Box<Request>) -> (Box<Request>, Result<Answer, NoAnswer>);
 
-    /// Gives it a request whose body is yet to come.
+    /// Begins a request whose body is yet to arrive.
     fn begin(&mut self, call: Call) -> Rc<dyn Awaiting>;
 }
 
-/// Why a handler has no answer.
+/// Reason why a handler has no answer.
 #[derive(Debug)]
 pub enum NoAnswer {
-    /// There is none.
+    /// No guest is available.
     NoGuest(NoGuest),
-    /// It is no more; why was logged.
+    /// The guest is gone; the reason was logged.
     Gone,
 }
 
-/// A request for a handler that awaits.
+/// A request for an async handler.
 pub struct Call {
-    /// The request; its URI has scheme and authority, and the target as
-    /// [`for_uri`](crate::head::target::for_uri) has it.
+    /// The request. Its URI has scheme and authority, and its target is as
+    /// [`for_uri`](crate::head::target::for_uri) returns it.
     pub head: http::Request<RequestBody>,
-    /// Whether it came in TLS.
+    /// True if the request arrived by TLS.
     pub secure: bool,
-    /// Where the answer goes.
+    /// Place for the answer.
     pub reply: Rc<Reply>,
-    /// The turns of the connection that it came on.
+    /// Turns of the request's connection.
     pub turn: Rc<Turn>,
 }
 
@@ -62,8 +63,8 @@ impl fmt::Debug for Call {
     }
 }
 
-/// A handler that is at a request.
+/// An async handler that is working on a request.
 pub trait Awaiting: fmt::Debug {
-    /// Nobody waits for the answer any more.
+    /// Tells the handler that nobody waits for the answer any more.
     fn abandon(self: Rc<Self>, reply: &Rc<Reply>);
 }

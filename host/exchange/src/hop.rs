@@ -1,14 +1,15 @@
-//! What a message says of the connection that it came by, and not of itself.
+//! Hop-by-hop fields: those of the connection, not of the message.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE};
 use http::{HeaderMap, HeaderName};
 
-/// Fields that a guest gets although `Connection` names them: without the first
-/// two the message would be another, and the third tells what may be answered.
+/// Fields that a guest gets although `Connection` names them. Without the first
+/// two the message would be a different one, and the third tells whether
+/// trailers may be sent.
 const KEPT: [HeaderName; 3] = [CONTENT_LENGTH, HOST, TE];
 
 /// Removes the fields that `Connection` names: RFC 9110, section 7.6.1. A guest
-/// cannot, since it never sees that one.
+/// cannot, since it never sees `Connection`.
 pub fn remove_named(headers: &mut HeaderMap) {
     let values = headers.get_all(CONNECTION).iter();
     let names: Vec<HeaderName> = values

@@ -1,31 +1,31 @@
-//! What an HTTP driver and a handler say to each other: a request's head, an
-//! answer, bodies, failures by name. Neither side knows the other.
+//! The types between an HTTP driver and a handler: a request's head, an answer,
+//! bodies, failures by name. Neither side knows the other.
 //!
 //! ```text
 //!   bytes --> head, chunked --> Request ----Handler::handle----> Answer
 //!                               Call -------Handler::begin-----> Reply: Answered
-//!                               (its body comes as it is read)   (Content: bytes
+//!                               (its body is streamed)           (Content: bytes
 //!                                                                 or a file)
 //!   a guest's own request --> Outgoing::send --> Received
 //! ```
 //!
-//! `head` and `chunked` are what hostile bytes meet first. They do no I/O, and
-//! are fuzzed and compared with hyper.
+//! `head` and `chunked` parse a client's untrusted bytes. They do no I/O, and are
+//! fuzzed and compared with hyper.
 //!
 //! # Modules
 //!
 //! A module imports only those above it.
 //!
-//! | module | lives there |
+//! | module | contents |
 //! | --- | --- |
 //! | [`head`] | HTTP/1.1 heads: what is refused, and what a head means |
 //! | [`chunked`] | the chunked coding |
-//! | [`hop`] | fields of the connection, not of the message |
-//! | [`failure`] | why an exchange failed, by the names of RFC 9209 |
-//! | [`request`], [`answer`] | a request that came whole, and what is answered |
-//! | [`content`] | bodies: of a response, perhaps a file; of a request that is read as it comes |
-//! | [`reply`] | a response between the instance that makes it and the connection that sends it |
-//! | [`handler`] | the traits: who answers |
+//! | [`hop`] | hop-by-hop fields |
+//! | [`failure`] | reasons why an exchange failed, by the names of RFC 9209 |
+//! | [`request`], [`answer`] | a buffered request, and its answer |
+//! | [`content`] | bodies: of a response, perhaps a file; of a streamed request |
+//! | [`reply`] | a response, between the instance that makes it and the connection that sends it |
+//! | [`handler`] | the traits of a handler |
 //! | [`destination`], [`outgoing`] | requests that guests send |
 
 pub mod answer;

@@ -1,4 +1,4 @@
-//! Requests that guests send, as their instances see it.
+//! Requests that guests send, as seen by their instances.
 
 use std::fmt;
 use std::pin::Pin;
@@ -15,48 +15,49 @@ use netwasm_net::health::Health;
 
 use crate::failure::Failure;
 
-/// Exchanges that an instance may have under way at once.
+/// Largest number of exchanges that an instance may have at once.
 pub const MOST_EXCHANGES: usize = 128;
 
-/// A body on its way from a guest or to it.
+/// Body of a request that a guest sends, or of its response.
 pub type WireBody = UnsyncBoxBody<Bytes, Failure>;
 
-/// How long an exchange may take, where the guest says so.
+/// Time limits that a guest sets for an exchange.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SendOptions {
-    /// Until there is a connection.
+    /// Limit until there is a connection.
     pub connect_timeout: Option<Duration>,
-    /// From then until the response begins.
+    /// Limit from then until the response begins.
     pub first_byte_timeout: Option<Duration>,
-    /// Between two pieces of its body.
+    /// Limit between two pieces of the response's body.
     pub between_bytes_timeout: Option<Duration>,
 }
 
-/// What an exchange is of its guest.
+/// The guest's side of an exchange.
 pub struct Exchange {
-    /// Given back at its end.
+    /// Permit of the instance's limit, given back at the end of the exchange.
     pub place: OwnedSemaphorePermit,
-    /// How the instance fares: where it fails, what it sent is not whole.
+    /// State of the instance. If the instance fails, what it sent is
+    /// incomplete.
     pub health: SendWrapper<Rc<Health>>,
-    /// Its time-outs.
+    /// Time limits.
     pub options: SendOptions,
 }
 
-/// A response, and what tells how the request's body has ended.
+/// A response, and a future that tells how the request's body ended.
 pub type Received = (
     Response<WireBody>,
     Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>,
 );
 
-/// Waits for a response.
+/// Future of a response.
 pub type Sending = Pin<Box<dyn Future<Output = Result<Received, Failure>>>>;
 
 /// Sends the requests of a worker's guests.
 pub trait Outgoing: fmt::Debug {
-    /// Sends a request, and waits for the head of its response. Dropping this,
-    /// or the response's body before its end, gives the exchange up.
+    /// Sends a request, and waits for the head of its response. To abandon the
+    /// exchange, drop this future, or the response's body before its end.
     ///
-    /// What may be reached was judged before; an address that a name leads to is
-    /// judged when it is connected to.
+    /// The caller has checked the destination against the policy. The addresses
+    /// of a name are checked when they are connected to.
     fn send(&self, request: Request<WireBody>, exchange: Exchange) -> Sending;
 }

@@ -1,5 +1,5 @@
-//! What a guest that awaits answers, between its instance and the connection:
-//! the one puts a response in, the other takes it and sends it.
+//! The reply of an async guest, between its instance and the connection: the
+//! instance puts a response in, the connection takes and sends it.
 
 use std::cell::{Cell, RefCell};
 use std::task::{Context, Poll, Waker};
@@ -9,26 +9,26 @@ use tokio::sync::oneshot;
 use crate::content::{BoxContent, Ended};
 use crate::failure::Failure;
 
-/// A response, the body of which is yet to come.
+/// A response whose body is yet to come.
 pub(crate) type Response = http::Response<BoxContent>;
 
 /// Told when a response was sent, or why not.
 pub type Sent = oneshot::Sender<Result<(), Failure>>;
 
-/// What a guest answers.
+/// Outcome of a guest's call.
 pub(crate) type ReplyResult = Result<Answered, NoResponse>;
 
 /// A response, with the ends of its futures.
 pub struct Answered {
     /// The response.
     pub response: Response,
-    /// Told when it was sent.
+    /// Sender to be told when the response was sent.
     pub sent: Option<Sent>,
-    /// Trailers that come apart from the body.
+    /// Receiver of trailers that come apart from the body.
     pub trailers: Option<Ended>,
 }
 
-/// Why there is no response.
+/// Reason why there is no response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoResponse {
     /// No instance could be made.
@@ -37,12 +37,12 @@ pub enum NoResponse {
     Trapped,
     /// The guest took too long.
     TimedOut,
-    /// The guest answered by an error, or not at all.
+    /// The guest answered with an error, or not at all.
     Failed(String),
 }
 
 impl NoResponse {
-    /// The status that a client gets for it.
+    /// Returns the status for the client.
     pub fn status(&self) -> u16 {
         match self {
             Self::NoInstance => 503,
@@ -52,18 +52,19 @@ impl NoResponse {
     }
 }
 
-/// One exchange, as both sides see it.
+/// One exchange, shared by the instance and the connection.
 #[derive(Default)]
 pub struct Reply {
     answer: RefCell<Option<ReplyResult>>,
     answered: Cell<bool>,
-    /// Whether what is there of the response must not look whole.
+    /// True if the response is broken: the client must not take it for
+    /// complete.
     broken: Cell<bool>,
-    /// Whether nothing more is put into the body.
+    /// True if the guest's call has returned: nothing more is put into the body.
     returned: Cell<bool>,
-    /// Whether the connection is done with it.
+    /// True if the connection is done with the exchange.
     over: Cell<bool>,
-    /// Whether the connection gave it up before its end.
+    /// True if the connection abandoned the exchange before its end.
     abandoned: Cell<bool>,
     connection: RefCell<Option<Waker>>,
     instance: RefCell<Option<Waker>>,
@@ -84,35 +85,37 @@ impl Reply {
         wake(&self.connection);
     }
 
-    /// The instance has failed: there is no response, or not the end of it.
+    /// Notes that the instance has failed: the response, or the end of it, is
+    /// missing.
     pub fn fail(&self, reason: NoResponse) {
         self.broken.set(true);
         self.answer(Err(reason));
     }
 
-    /// The guest's call has returned, and puts nothing more into the body.
+    /// Notes that the guest's call has returned: nothing more is put into the
+    /// body.
     pub fn returned(&self) {
         self.returned.set(true);
         wake(&self.connection);
     }
 
-    /// Whether both sides are done with it.
+    /// True if both sides are done with the exchange.
     pub fn is_done(&self) -> bool {
         self.over.get() && self.returned.get()
     }
 
-    /// Gives it up before its end.
+    /// Abandons the exchange before its end.
     pub fn abandon(&self) {
         self.abandoned.set(true);
         self.finish();
     }
 
-    /// Whether the connection gave it up before its end.
+    /// True if the connection abandoned the exchange before its end.
     pub fn is_abandoned(&self) -> bool {
         self.abandoned.get()
     }
 
-    /// Waits until the connection is done with it.
+    /// Waits until the connection is done with the exchange.
     pub fn poll_over(&self, cx: &Context<'_>) -> Poll<()> {
         if self.over.get() {
             return Poll::Ready(());
@@ -121,7 +124,7 @@ impl Reply {
         Poll::Pending
     }
 
-    /// What was answered.
+    /// Waits for the answer.
     pub fn poll_answer(&self, cx: &Context<'_>) -> Poll<ReplyResult> {
         if let Some(answer) = self.answer.borrow_mut().take() {
             return Poll::Ready(answer);
@@ -130,22 +133,23 @@ impl Reply {
         Poll::Pending
     }
 
-    /// Has the connection woken when something changes.
+    /// Registers the connection's task, to be woken when something changes.
     pub fn watch(&self, cx: &Context<'_>) {
         keep(&self.connection, cx);
     }
 
-    /// Whether what is there of the response must not look whole.
+    /// True if the response is broken: the client must not take it for
+    /// complete.
     pub fn is_broken(&self) -> bool {
         self.broken.get()
     }
 
-    /// Whether the handler's call has returned.
+    /// True if the guest's call has returned.
     pub fn has_returned(&self) -> bool {
         self.returned.get()
     }
 
-    /// The connection is done with it.
+    /// Notes that the connection is done with the exchange.
     pub fn finish(&self) {
         self.over.set(true);
         wake(&self.instance);

@@ -1,4 +1,4 @@
-//! A request as a guest asks about it.
+//! A request as a guest sees it.
 
 use std::rc::Rc;
 
@@ -6,28 +6,28 @@ use netwasm_net::transport::Transport;
 
 use crate::head::Head;
 
-/// What a body's buffer may keep for the next request, bytes.
+/// Largest capacity that a body's buffer keeps for the next request, in bytes.
 const KEEP: usize = 64 << 10;
 
-/// A request that has come whole.
+/// A buffered request: all of it has arrived.
 #[derive(Debug, Default)]
 pub struct Request {
     /// Its head.
     pub head: Head,
-    /// What of the target a guest is given.
+    /// The part of the target that a guest gets.
     pub target: String,
-    /// Its body, without its coding.
+    /// The body, decoded.
     pub body: Vec<u8>,
-    /// The fields that followed a chunked body.
+    /// Trailers of a chunked body.
     pub trailers: Vec<(String, Vec<u8>)>,
-    /// Whose it is; `None` between requests.
+    /// The request's connection; `None` between requests.
     pub transport: Option<Rc<Transport>>,
-    /// Whether it came in TLS.
+    /// True if the request arrived by TLS.
     pub secure: bool,
 }
 
 impl Request {
-    /// Forgets all but the buffers, which the next request uses.
+    /// Clears all but the buffers, which the next request uses.
     pub fn reset(&mut self) {
         self.head.clear();
         self.body.clear();
@@ -36,12 +36,12 @@ impl Request {
         self.transport = None;
     }
 
-    /// `http` or `https`.
+    /// Returns `http` or `https`.
     pub fn scheme(&self) -> &'static str {
         if self.secure { "https" } else { "http" }
     }
 
-    /// Whether only the head of the response is wanted.
+    /// True if the method is `HEAD`: only the head of the response is wanted.
     pub fn is_head(&self) -> bool {
         self.head.method() == "HEAD"
     }

@@ -1,4 +1,4 @@
-//! What our parser and hyper's server make of the same bytes on a connection.
+//! Compares our parser and hyper's server on the same bytes of a connection.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -23,8 +23,8 @@ pub(crate) const LIMITS: HeadLimits = HeadLimits {
     line: 8 << 10,
 };
 
-/// What we refuse and hyper may take, by the reason of the refusal, with the
-/// reason for that. Whatever else we refuse, hyper has to refuse.
+/// Refusals of ours that hyper may not share: our reason, and an explanation.
+/// hyper must refuse whatever else we refuse.
 pub(crate) const STRICTER: &[(&str, &str)] = &[
     (
         "line feed without a carriage return",
@@ -109,7 +109,7 @@ pub(crate) const STRICTER: &[(&str, &str)] = &[
     ),
 ];
 
-/// A request as it is handed to the application.
+/// A request as the application gets it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) method: String,
@@ -121,22 +121,22 @@ pub(crate) struct Seen {
     trailers: Fields,
 }
 
-/// All values by the name in lower case; hyper does not keep the order of names.
+/// All values by lower-case name. hyper does not keep the order of names.
 type Fields = BTreeMap<String, Vec<Vec<u8>>>;
 
-/// What became of the bytes of a connection.
+/// Outcome of the bytes of a connection.
 #[derive(Debug)]
 pub(crate) struct Outcome<Refused> {
-    /// The requests that were there whole.
+    /// The complete requests.
     pub(crate) requests: Vec<Seen>,
-    /// Why there was not a further one.
+    /// Reason why no further request follows.
     pub(crate) refused: Option<Refused>,
 }
 
-/// Whether both see the same. The explanation where one is needed.
+/// Compares what both see. Returns the explanation of a known difference.
 ///
 /// # Errors
-/// A difference that nobody explained.
+/// Fails if a difference has no explanation.
 pub(crate) fn compare(input: &[u8]) -> Result<Option<&'static str>, String> {
     let (ours, hypers) = (ours(input), hypers(input));
     for (our, their) in ours.requests.iter().zip(&hypers.requests) {
@@ -198,7 +198,7 @@ fn kept_or_closed_by_us_alone(last: &Seen) -> Option<&'static str> {
     unread.then_some("hyper reads no Connection that is not all ASCII; its other options count")
 }
 
-/// What our parser sees.
+/// Returns what our parser sees.
 pub(crate) fn ours(mut input: &[u8]) -> Outcome<Refusal> {
     let mut head = Head::default();
     let mut requests = Vec::new();
@@ -215,7 +215,7 @@ pub(crate) fn ours(mut input: &[u8]) -> Outcome<Refusal> {
     Outcome { requests, refused }
 }
 
-/// The next request that is there whole.
+/// Returns the next complete request.
 fn next(head: &mut Head, input: &mut &[u8]) -> Result<Option<Seen>, Refusal> {
     let Some(length) = head.parse(input, &LIMITS)? else {
         return Ok(None);
@@ -266,7 +266,7 @@ fn add(fields: &mut Fields, name: &str, value: &[u8]) {
     values.push(value.to_owned());
 }
 
-/// What hyper's server sees.
+/// Returns what hyper's server sees.
 pub(crate) fn hypers(input: &[u8]) -> Outcome<hyper::Error> {
     let seen = RefCell::new(Vec::new());
     let service = service_fn(|request| async {
@@ -297,7 +297,8 @@ async fn receive(request: Request<Incoming>) -> Option<Seen> {
             }
         }
     }
-    // What came too late is left out by us, and by hyper to its users.
+    // We drop fields that are not allowed in trailers. hyper leaves that to the
+    // application.
     trailers.retain(|name, _| !netwasm_exchange::chunked::is_dropped(name));
     let target = parts.uri.path_and_query().map(ToString::to_string);
     let headers = fields(&parts.headers);
@@ -324,7 +325,7 @@ fn fields(map: &HeaderMap) -> Fields {
     fields
 }
 
-/// Polls to the end a future that never has to wait for anybody else.
+/// Polls to completion a future that never waits for another task.
 fn finish<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let mut context = Context::from_waker(Waker::noop());
@@ -336,8 +337,8 @@ fn finish<F: Future>(future: F) -> F::Output {
     panic!("hyper waits for what does not come");
 }
 
-/// A connection in memory: the client sends this and ends its stream, and takes
-/// whatever it is sent.
+/// A connection in memory. The client sends `input`, ends its stream, and
+/// accepts every response.
 struct Wire<'input> {
     input: &'input [u8],
 }

@@ -1,5 +1,5 @@
-//! The flags of `netwasm run`, in the groups that its help shows, and what each
-//! group becomes.
+//! The flags of `netwasm run`, in the groups of its help, and their conversion
+//! to settings.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
@@ -359,7 +359,8 @@ impl Tls {
 }
 
 impl LimitFlags {
-    /// `connects` is true if the guest may connect somewhere.
+    /// Returns the limits. `connects` is true if the guest may connect
+    /// somewhere.
     pub(super) fn into_limits(self, compiling: &Compiling, connects: bool) -> Limits {
         let share = || descriptors::connections(connects);
         Limits {

@@ -9,7 +9,7 @@ use netwasm_base::descriptors;
 use super::*;
 use crate::logging::{LogFormat, Verbosity};
 
-/// The arguments after `netwasm`, in one string.
+/// Parses the arguments after `netwasm`, given as one string.
 fn parse_line(line: &str) -> Result<Command, clap::Error> {
     parse(
         std::iter::once("netwasm")
@@ -277,7 +277,7 @@ fn a_plain_word_that_is_no_file_is_a_built_in_component() {
         ComponentSource::BuiltIn { name: "echo", .. }
     ));
     assert_eq!(config.guest.name, "echo");
-    // Of these, what is missing is told when they are read.
+    // These are files. A missing one is reported when it is read.
     for file in ["echo.wasm", "./echo", "dir/echo"] {
         let (config, _) = run(&format!("{file} --tcp 1"));
         assert_eq!(config.component, ComponentSource::File(file.into()));
@@ -438,7 +438,7 @@ fn short_help_fits_a_screen_and_long_help_has_all_flags() {
     }
     assert!(long.lines().count() <= 145, "{long}");
     assert!(error("--help").contains("Examples:"));
-    // It is the guest's here.
+    // After `--`, `--help` is an argument of the guest.
     run("a.wasm --tcp 1 -- --help");
 }
 

@@ -1,5 +1,4 @@
-//! The values of flags: how they are written, and what to say of those that
-//! are not.
+//! Parsers of flags' values, and messages for malformed ones.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -25,7 +24,7 @@ impl ValueEnum for LogFormat {
     }
 }
 
-/// `--isolation`.
+/// Parser of `--isolation`.
 pub(super) fn isolation() -> impl TypedValueParser<Value = Isolation> {
     one_of([
         ("request", Isolation::Request),
@@ -34,7 +33,7 @@ pub(super) fn isolation() -> impl TypedValueParser<Value = Isolation> {
     ])
 }
 
-/// `--access-log-format`.
+/// Parser of `--access-log-format`.
 pub(super) fn access_log_format() -> impl TypedValueParser<Value = AccessLogFormat> {
     one_of([
         ("combined", AccessLogFormat::Combined),
@@ -42,7 +41,7 @@ pub(super) fn access_log_format() -> impl TypedValueParser<Value = AccessLogForm
     ])
 }
 
-/// A word that stands for a value.
+/// Returns a parser that maps each word to a value.
 fn one_of<T: Clone + Send + Sync + 'static, const N: usize>(
     words: [(&'static str, T); N],
 ) -> impl TypedValueParser<Value = T> {
@@ -53,20 +52,21 @@ fn one_of<T: Clone + Send + Sync + 'static, const N: usize>(
     })
 }
 
-/// A time, or none, which is no limit: clap takes an `Option` for a flag that may be left out.
+/// A time, or none for no limit. A type of its own because clap takes `Option`
+/// for an optional flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TimeOrNone(pub(super) Option<Duration>);
 
-/// A variable of the guest's; none where it would be inherited but is not set.
+/// A variable of the guest; `None` if it is to be inherited but is not set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Variable(pub(super) Option<(String, String)>);
 
-/// The value of a time-out flag.
+/// Parses the time of a flag; no limit is [`NEVER`].
 pub(super) fn time(text: &str) -> Result<Duration, String> {
     Ok(time_or_none(text)?.0.unwrap_or(NEVER))
 }
 
-/// The same for those whose setting has no time where there is no limit.
+/// Like `time`, but no limit is `None`.
 pub(super) fn time_or_none(text: &str) -> Result<TimeOrNone, String> {
     if text == "none" {
         return Ok(TimeOrNone(None));

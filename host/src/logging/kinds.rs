@@ -1,5 +1,5 @@
-//! A rate limit for each kind of line, because clients cause many lines. Lines
-//! logged by one place in the code are of one kind.
+//! A rate limit for each kind of line, because clients can cause many lines.
+//! Lines from one place in the code are of one kind.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write};
@@ -15,7 +15,7 @@ use tracing_subscriber::layer::{Context, Layer};
 use netwasm_base::limiter::{Limiter, Verdict};
 use netwasm_base::spool;
 
-/// Seconds for which a kind may save up lines that it does not use.
+/// Seconds for which a kind may save up unused lines.
 const SAVED: u32 = 10;
 
 /// Length of the longest description of a kind, in bytes.
@@ -73,8 +73,8 @@ impl Kinds {
         verdict == Verdict::Write
     }
 
-    /// Reports suppressed lines: at most once a second for each kind, unless
-    /// this is the `last` time.
+    /// Reports suppressed lines. Reports each kind at most once a second,
+    /// unless this is the `last` time.
     pub(super) fn tell(&self, last: bool) {
         if !self.0.owes.load(Ordering::Relaxed) {
             return;
@@ -104,8 +104,8 @@ impl Kinds {
 impl<S: Subscriber> Layer<S> for Kinds {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let metadata = event.metadata();
-        // Whoever asks for more than `info` wants to see all of it. Guests have
-        // their own limit.
+        // Levels below `info` were asked for, so all of their lines are shown.
+        // Guests have their own limit.
         *metadata.level() > Level::INFO
             || matches!(metadata.target(), spool::GUEST | spool::TARGET)
             || self.admit(event)

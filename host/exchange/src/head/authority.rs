@@ -1,4 +1,4 @@
-//! Host and port, as a target and the `Host` header have them.
+//! Host and port, as a target or the `Host` header gives them.
 
 use std::net::Ipv6Addr;
 
@@ -6,7 +6,7 @@ use memchr::memchr;
 
 use super::meaning::content_length;
 
-/// Whether this is a host, perhaps with a port (RFC 3986, section 3.2), without
+/// True if this is a host, perhaps with a port (RFC 3986, section 3.2), without
 /// user information.
 pub fn is_authority(text: &[u8]) -> bool {
     if let Some(rest) = text.strip_prefix(b"[") {
@@ -21,7 +21,7 @@ pub fn is_authority(text: &[u8]) -> bool {
     !name.is_empty() && is_port(port)
 }
 
-/// Whether this is nothing, or a colon with a port, which may be empty.
+/// True if this is empty, or a colon with a port, which may be empty.
 fn is_port(text: &[u8]) -> bool {
     let Some(digits) = text.strip_prefix(b":") else {
         return text.is_empty();
@@ -29,8 +29,8 @@ fn is_port(text: &[u8]) -> bool {
     digits.is_empty() || content_length(digits).is_some_and(|port| port <= u64::from(u16::MAX))
 }
 
-/// A registered name (RFC 3986, section 3.2.2), addresses of IPv4 among them,
-/// and what follows it.
+/// Splits off a registered name (RFC 3986, section 3.2.2). An IPv4 address is
+/// one too.
 fn split_registered_name(text: &[u8]) -> (&[u8], &[u8]) {
     let mut length = 0;
     while let Some(rest) = text.get(length..) {
@@ -46,7 +46,7 @@ fn split_registered_name(text: &[u8]) -> (&[u8], &[u8]) {
 /// Unreserved characters and sub-delimiters.
 const NAME_CHARACTERS: [bool; 256] = characters(b"-._~!$&'()*+,;=");
 
-/// Letters, digits and these.
+/// Returns a table of letters, digits and `others`.
 pub(super) const fn characters(others: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
     let mut byte = 0;

@@ -1,5 +1,5 @@
-//! What the host itself must understand of a request: where it goes, how its
-//! body ends, and what becomes of the connection.
+//! The parts of a request that the host itself must understand: its target, its
+//! framing, and whether the connection persists.
 
 use httparse::Header;
 
@@ -29,7 +29,7 @@ impl Head {
         }
     }
 
-    /// RFC 9112, section 3.2.2.
+    /// Interprets an absolute target: RFC 9112, section 3.2.2.
     fn interpret_absolute_target(&mut self, target: &str, raw_target: Span) -> Result<(), Refusal> {
         let Some((scheme, rest)) = target.split_once("://") else {
             return Err(bad("target that is neither a path nor a URL"));
@@ -133,7 +133,7 @@ impl Head {
     }
 }
 
-/// The transfer codings of a request (RFC 9112, section 6.1).
+/// Transfer codings of a request: RFC 9112, section 6.1.
 #[derive(Default)]
 struct Codings {
     unknown: bool,
@@ -170,12 +170,12 @@ impl Codings {
     }
 }
 
-/// The members of a comma-separated list, empty ones among them.
+/// Returns the members of a comma-separated list, empty ones included.
 fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
 }
 
-/// Digits and nothing else: no sign, no list.
+/// Parses digits and nothing else: no sign, no list.
 pub(super) fn content_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() {
         return None;

@@ -1,13 +1,13 @@
-//! The head of an HTTP/1.1 request (RFC 9112, sections 2 to 6): its syntax,
-//! and what the host itself must understand of it.
+//! The head of an HTTP/1.1 request (RFC 9112, sections 2 to 6): its syntax, and
+//! the parts that the host itself must understand.
 //!
-//! httparse tells the tokens apart. It also takes lines that end in a bare LF,
-//! and targets with a fragment; here that is refused, as is whatever two parsers
+//! httparse splits the tokens. It also accepts lines that end in a bare LF, and
+//! targets with a fragment. This module refuses those, and whatever two parsers
 //! in a row might understand differently.
 //!
-//! A head that has come whole is parsed in one go. Of one that comes in pieces
-//! each line is checked once, when it is whole, so that the work is the same
-//! however it is cut, and so is the answer.
+//! A complete head is parsed in one go. If a head arrives in pieces, each line
+//! is checked once, when it is complete. The cuts therefore change neither the
+//! work nor the result.
 
 pub mod authority;
 mod meaning;
@@ -25,21 +25,22 @@ use netwasm_base::config::HttpLimits;
 
 use self::scan::{Scan, empty_lines};
 
-/// A head's bytes whatever the limit, so that 32 bits tell where a part is, also
-/// of a target that is kept several times, and percent-encoded.
+/// Largest head in bytes, whatever the configured limit. A [`Span`] has 32
+/// bits, and the buffer may also hold copies of the target, percent-encoded.
 const MOST_BYTES: usize = (u32::MAX / 8) as usize;
 
-/// Header lines for which there is room on the stack.
+/// Number of header lines that fit on the stack.
 const FIELDS_AT_ONCE: usize = 128;
 
 /// Limits of a request's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
-    /// Bytes of the whole head, with its line ends and the empty lines before it.
+    /// Size of the whole head in bytes, with its line ends and the empty lines
+    /// before it.
     pub bytes: usize,
-    /// Header lines.
+    /// Number of header lines.
     pub fields: usize,
-    /// Bytes of the request line, without its line end.
+    /// Length of the request line in bytes, without its line end.
     pub line: usize,
 }
 
@@ -53,33 +54,33 @@ impl From<&HttpLimits> for HeadLimits {
     }
 }
 
-/// Why a request is refused: what the client gets.
+/// Refusal of a request, as the client gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What the client is answered.
+    /// Status of the response.
     pub status: u16,
-    /// For the log and the response's body.
+    /// Reason, for the log and the response's body.
     pub reason: &'static str,
 }
 
-/// How the end of a request's body is found (RFC 9112, section 6.3).
+/// How the end of a request's body is found: RFC 9112, section 6.3.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
-    /// There is no body.
+    /// No body.
     #[default]
     None,
-    /// By its length in bytes, which may be 0.
+    /// By length in bytes, which may be 0.
     Length(u64),
     /// By the last chunk.
     Chunked,
 }
 
-/// The head of one request. It is reused from request to request with its
-/// buffers, so that parsing allocates nothing once they have grown.
+/// The head of one request. It and its buffers are reused for later requests,
+/// so that parsing allocates nothing once the buffers have grown.
 #[derive(Debug, Default)]
 pub struct Head {
-    /// The head as it came, but for the empty lines before it; then the target
-    /// where that is not to be found in it.
+    /// The head as received, without the empty lines before it. The target
+    /// follows, if it differs from what was received.
     text: Vec<u8>,
     fields: Vec<Field>,
     request_line: Span,
@@ -91,11 +92,11 @@ pub struct Head {
     keep_alive: bool,
     expects_continue: bool,
     accepts_trailers: bool,
-    /// How far a head was checked that is not whole yet.
+    /// Progress of the check of a partial head.
     scan: Scan,
 }
 
-/// Where something lies in `Head::text`.
+/// Position in `Head::text`.
 #[derive(Clone, Copy, Debug, Default)]
 struct Span {
     start: u32,
@@ -109,15 +110,15 @@ struct Field {
 }
 
 impl Head {
-    /// Parses the request at the beginning of `input`. Some(n): its head is in
-    /// the first n bytes. None: more is needed; the next call is to have the
-    /// same bytes and those that followed them. What is over a limit is refused
-    /// without waiting for the rest.
+    /// Parses the request at the beginning of `input`. Returns `Some(n)` if its
+    /// head is the first n bytes, and `None` if more bytes are needed: call
+    /// again with these bytes and those that followed. A head over a limit is
+    /// refused before the rest of it has arrived.
     ///
     /// # Errors
-    /// Whatever is not a request to an origin server, with what the client is
-    /// to be told. The connection has to be closed, as nobody knows where the
-    /// next request would begin.
+    /// Fails if this is not a request to an origin server, with the status for
+    /// the client. Close the connection then: nobody knows where the next
+    /// request would begin.
     pub fn parse(&mut self, input: &[u8], limits: &HeadLimits) -> Result<Option<usize>, Refusal> {
         let most = limits.bytes.min(MOST_BYTES);
         let window = input.get(..most).unwrap_or(input);
@@ -148,8 +149,8 @@ impl Head {
         result
     }
 
-    /// Takes a head that came by HTTP/2 (RFC 9113, section 8.3), and was checked.
-    /// It looks as if HTTP/1.1 had brought it, but for the request line.
+    /// Takes the head of an HTTP/2 request (RFC 9113, section 8.3) that was
+    /// checked. All but the request line reads like a head of HTTP/1.1.
     pub fn compose<'a>(
         &mut self,
         method: &str,
@@ -172,8 +173,8 @@ impl Head {
         self.fields.push(Field { name, value });
         let mut cookie = false;
         for (name, value) in fields.filter(|(name, _)| *name != "host") {
-            // What a client has cut in pieces, so that they compress better
-            // (RFC 9113, section 8.2.3), and which follow each other.
+            // Clients split cookies so that they compress better (RFC 9113,
+            // section 8.2.3). A `HeaderMap` yields the pieces consecutively.
             if name == "cookie" && std::mem::replace(&mut cookie, true) {
                 self.text.extend_from_slice(b"; ");
                 let end = self.push(value).end;
@@ -200,8 +201,7 @@ impl Head {
         }
     }
 
-    /// Forgets the last request, also where it was not whole, but keeps the
-    /// buffers.
+    /// Clears the last request, even if it was partial, but keeps the buffers.
     pub(crate) fn clear(&mut self) {
         self.text.clear();
         self.fields.clear();
@@ -217,65 +217,66 @@ impl Head {
         self.scan = Scan::default();
     }
 
-    /// The method: any token, in the case in which it was sent.
+    /// Returns the method: any token, in the case in which it was sent.
     pub fn method(&self) -> &str {
         self.str(self.method)
     }
 
-    /// Path and query, percent signs and all: `/` where an absolute target has
-    /// no path, `*` of `OPTIONS *`. It is as it was sent, but for bytes that are
-    /// no UTF-8: these are percent-encoded.
+    /// Returns path and query, still percent-encoded: `/` if an absolute target
+    /// has no path, `*` for `OPTIONS *`. It is as it was sent, except that
+    /// bytes which are not UTF-8 are percent-encoded.
     pub fn target(&self) -> &str {
         self.str(self.target)
     }
 
-    /// The request line as it was sent, for the access log. It is known as soon
-    /// as the line is whole, and, cut at the limit, after a refusal.
+    /// Returns the request line as it was sent, for the access log. It is known
+    /// as soon as the line is complete and, cut at the limit, after a refusal.
     pub fn request_line(&self) -> &[u8] {
         self.bytes(self.request_line)
     }
 
-    /// Host and port as they were asked for: of an absolute target, else of the
-    /// `Host` header. None only where an HTTP/1.0 client sent neither.
+    /// Returns host and port as the client sent them: those of an absolute
+    /// target, else those of the `Host` header. `None` only if an HTTP/1.0
+    /// client sent neither.
     pub fn authority(&self) -> Option<&str> {
         self.authority.map(|span| self.str(span))
     }
 
-    /// 0 for HTTP/1.0, 1 for HTTP/1.1.
+    /// Returns 0 for HTTP/1.0, and 1 for HTTP/1.1.
     pub fn minor_version(&self) -> u8 {
         self.minor_version
     }
 
-    /// How the end of the body is found (RFC 9112, section 6.3).
+    /// Returns how the end of the body is found: RFC 9112, section 6.3.
     pub fn framing(&self) -> Framing {
         self.framing
     }
 
-    /// Whether the client wants to send another request (RFC 9112, section 9.3).
+    /// True if the client wants to send another request: RFC 9112, section 9.3.
     pub fn keep_alive(&self) -> bool {
         self.keep_alive
     }
 
-    /// Whether the client waits for a `100 Continue` before it sends the body.
-    /// An HTTP/1.0 client does not, whatever it says (RFC 9110, section 10.1.1).
+    /// True if the client waits for a `100 Continue` before it sends the body.
+    /// False for HTTP/1.0, whatever the client says: RFC 9110, section 10.1.1.
     pub fn expects_continue(&self) -> bool {
         self.expects_continue
     }
 
-    /// Whether trailers may be sent: HTTP/1.1 with `TE: trailers`.
+    /// True if trailers may be sent: HTTP/1.1 with `TE: trailers`.
     pub fn accepts_trailers(&self) -> bool {
         self.accepts_trailers
     }
 
-    /// All header lines in their order. No name or value has a CR, LF or NUL in
-    /// it, and values have no white space around them.
+    /// Returns all header lines in order. Names and values contain no CR, LF or
+    /// NUL, and values have no white space around them.
     pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.fields
             .iter()
             .map(|field| (self.str(field.name), self.bytes(field.value)))
     }
 
-    /// The first value of a header; names are matched without regard to case.
+    /// Returns the first value of a header. Names match regardless of case.
     pub fn first(&self, name: &str) -> Option<&[u8]> {
         self.fields
             .iter()
@@ -283,7 +284,7 @@ impl Head {
             .map(|field| self.bytes(field.value))
     }
 
-    /// All values of a header, one for each line.
+    /// Returns all values of a header, one for each line.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         self.fields
             .iter()
@@ -291,8 +292,8 @@ impl Head {
             .map(|field| self.bytes(field.value))
     }
 
-    /// The usual case: the whole head is there, and there is nothing wrong with
-    /// its syntax. None where it has to be looked at line by line.
+    /// Parses the usual case: a complete head with correct syntax. Returns
+    /// `None` if the head must be checked line by line.
     fn parse_at_once(
         &mut self,
         window: &[u8],
@@ -331,8 +332,8 @@ impl Head {
         }
     }
 
-    /// Reads the head at the beginning of `input`. None where it is not whole or
-    /// not right.
+    /// Reads the head at the beginning of `input`. Returns `None` if it is
+    /// partial or malformed.
     fn take<'input>(
         &mut self,
         input: &'input [u8],
@@ -347,7 +348,7 @@ impl Head {
         }
     }
 
-    /// Does the same where the target is not UTF-8.
+    /// Like `take`, for a target that is not UTF-8.
     fn take_masked(&mut self, input: &[u8], limits: &HeadLimits) -> Result<Option<usize>, Refusal> {
         let Some(masked) = target::masked(input) else {
             return Ok(None);
@@ -361,8 +362,8 @@ impl Head {
         }
     }
 
-    /// Keeps a head of this length that httparse has understood; `parsed` is
-    /// what it saw of `input`.
+    /// Keeps a head of this length that httparse has parsed. `parsed` is what
+    /// httparse saw of `input`.
     fn keep(
         &mut self,
         request: &Request<'_, '_>,
@@ -421,7 +422,7 @@ impl Head {
         Ok(Some(length))
     }
 
-    /// Keeps no more than the request line, for the log.
+    /// Keeps only the request line, for the log.
     fn keep_request_line(&mut self, window: &[u8], start: usize, limits: &HeadLimits) {
         let line = window.get(start..).unwrap_or_default();
         let line = line.get(..limits.line).unwrap_or(line);
@@ -446,14 +447,14 @@ impl Head {
             .unwrap_or_default()
     }
 
-    /// What is asked for with this was checked to be UTF-8.
+    /// Returns a part that was checked to be UTF-8.
     fn str(&self, span: Span) -> &str {
         str::from_utf8(self.bytes(span)).unwrap_or_default()
     }
 }
 
 impl Span {
-    /// Where `part` lies in `whole`, of which it was borrowed.
+    /// Returns the position of `part` in `whole`, from which it was borrowed.
     fn of(part: &[u8], whole: &[u8]) -> Self {
         let start = part.as_ptr().addr().wrapping_sub(whole.as_ptr().addr());
         Self {
@@ -483,7 +484,8 @@ const fn bad(reason: &'static str) -> Refusal {
     }
 }
 
-/// Whether a line, known to be one of httparse, that ends at `at` ends in CRLF.
+/// True if the line that ends at `at` ends in CRLF. httparse has accepted the
+/// line.
 fn follows_crlf(head: &[u8], at: usize) -> bool {
     head.get(at.wrapping_sub(2)) == Some(&b'\r')
 }

@@ -1,4 +1,4 @@
-//! The check of a head that comes in pieces.
+//! The check of a head that arrives in pieces.
 
 use httparse::{EMPTY_HEADER, Request};
 use memchr::memchr;
@@ -7,24 +7,25 @@ use super::authority::characters;
 use super::target::masked;
 use super::{HeadLimits, LINE_TOO_LONG, Refusal, TOO_MANY_FIELDS, bad};
 
-/// Empty lines that are ignored before a request (RFC 9112, section 2.2).
+/// Number of empty lines that are ignored before a request: RFC 9112, section
+/// 2.2.
 const EMPTY_LINES: usize = 4;
 
-/// The check of a head that comes in pieces, line by line.
+/// State of the check, which goes line by line.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
-    /// Where the line begins that is not whole yet.
+    /// Start of the line that is still partial.
     pub(super) line: usize,
-    /// Up to where there is no line feed in it.
+    /// End of the part of that line that is known to have no line feed.
     pub(super) searched: usize,
     empty_lines: usize,
-    /// Where the request line begins; none before it is whole.
+    /// Start of the request line; `None` until that line is complete.
     pub(super) start: Option<usize>,
     pub(super) fields: usize,
 }
 
 impl Scan {
-    /// Goes on to the end of the head, or of what there is of it.
+    /// Continues to the end of the head, or of the part that has arrived.
     pub(super) fn advance(
         &mut self,
         window: &[u8],
@@ -44,7 +45,7 @@ impl Scan {
         }
     }
 
-    /// Checks what can be checked before a line is whole.
+    /// Checks what can be checked before a line is complete.
     fn check_part(&self, line: &[u8], limits: &HeadLimits) -> Result<(), Refusal> {
         let Some(&first) = line.first() else {
             return Ok(());
@@ -66,7 +67,8 @@ impl Scan {
         Ok(())
     }
 
-    /// Checks a line with its end. True where it is the one that ends the head.
+    /// Checks a line with its end. Returns true if it is the line that ends the
+    /// head.
     fn check_line(&mut self, line: &[u8]) -> Result<bool, Refusal> {
         let Some(content) = line.strip_suffix(b"\r\n") else {
             return Err(bad("line feed without a carriage return"));
@@ -92,7 +94,7 @@ impl Scan {
     }
 }
 
-/// The length of the empty lines that are ignored before a request.
+/// Returns the length of the empty lines that are ignored before a request.
 pub(super) fn empty_lines(window: &[u8]) -> usize {
     let mut length = 0;
     while length < 2 * EMPTY_LINES
@@ -119,7 +121,7 @@ fn check_request_line(line: &[u8]) -> Result<(), Refusal> {
     }
 }
 
-/// Whether a malformed request line ends in a version that is well-formed.
+/// True if a malformed request line ends in a well-formed version.
 fn has_another_version(line: &[u8]) -> bool {
     matches!(
         line,
@@ -138,7 +140,7 @@ fn check_field_line(line: &[u8]) -> Result<(), Refusal> {
     }
 }
 
-/// Whether a token may have this character (RFC 9110, section 5.6.2).
+/// True if a token may contain this character: RFC 9110, section 5.6.2.
 pub fn is_token(byte: u8) -> bool {
     TOKEN_CHARACTERS[usize::from(byte)]
 }

@@ -1,9 +1,9 @@
-//! Request targets (RFC 9112, section 3.2), the same for HTTP/1.1 and HTTP/2.
+//! Request targets (RFC 9112, section 3.2) of HTTP/1.1 and HTTP/2.
 //!
-//! Many clients send in a target what a URI must have percent-encoded: UTF-8,
-//! quotes, `<`, `>`, `|`, a backtick. As nginx does, the host takes all of it.
-//! It refuses spaces and control characters, where parsers disagree about the
-//! end of a target, and fragments, which a server never gets (CVE-2023-45539).
+//! Many clients send unencoded what a URI must percent-encode: UTF-8, quotes,
+//! `<`, `>`, `|`, a backtick. Like nginx, the host accepts all of it. It
+//! refuses spaces and control characters, where parsers disagree about the end
+//! of a target, and fragments, which a server never gets (CVE-2023-45539).
 //!
 //! A handler gets a target as it was sent, as far as its types can hold that:
 //! see [`text`] and [`for_uri`].
@@ -13,21 +13,22 @@ use std::fmt::Write;
 
 use super::{Refusal, bad};
 
-/// What is asked for.
+/// Form of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// A path, perhaps with a query.
     Path,
-    /// The server itself: `*` of `OPTIONS *`.
+    /// The server itself: `*` in `OPTIONS *`.
     Asterisk,
-    /// None of these; in HTTP/1.1, perhaps a whole URL.
+    /// Neither of these; in HTTP/1.1, perhaps a whole URL.
     Other,
 }
 
-/// Tells what a target asks for.
+/// Returns the form of a target.
 ///
 /// # Errors
-/// It has what no target may have, in whatever form.
+/// Fails if the target has a byte that no form allows, or is `*` and the method
+/// is not `OPTIONS`.
 pub fn form(method: &str, target: &[u8]) -> Result<Form, Refusal> {
     if let Some(byte) = target.iter().find(|&&byte| REFUSED[usize::from(byte)]) {
         return Err(match byte {
@@ -52,7 +53,7 @@ pub fn is_plain(target: &[u8]) -> bool {
     }
 }
 
-/// A target as text: bytes that are no UTF-8 are percent-encoded.
+/// Returns a target as text. Bytes that are not UTF-8 are percent-encoded.
 pub fn text(target: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = str::from_utf8(target) {
         return Cow::Borrowed(text);
@@ -67,8 +68,8 @@ pub fn text(target: &[u8]) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// A target as the `http` crate and `wasi:http` take it: `"`, `<`, `>` and the
-/// backtick are percent-encoded too.
+/// Returns a target as the `http` crate and `wasi:http` accept it: `"`, `<`,
+/// `>` and the backtick are percent-encoded too.
 pub fn for_uri(target: &str) -> Cow<'_, str> {
     if !target.bytes().any(is_encoded) {
         return Cow::Borrowed(target);
@@ -83,8 +84,8 @@ pub fn for_uri(target: &str) -> Cow<'_, str> {
     Cow::Owned(encoded)
 }
 
-/// Whether that is ASCII which a whole URL has before its path: a host must not
-/// become another by being percent-encoded.
+/// True if a target is ASCII up to its path. Percent-encoding must not turn a
+/// host into another one.
 pub(super) fn has_ascii_origin(target: &[u8]) -> bool {
     if target.starts_with(b"/") {
         return true;
@@ -95,9 +96,9 @@ pub(super) fn has_ascii_origin(target: &[u8]) -> bool {
     target.get(..host + length).is_some_and(<[u8]>::is_ascii)
 }
 
-/// A copy of a head in which others stand for those bytes of the target that are
-/// no UTF-8, which httparse does not take. None where there are none, or the
-/// request line is not whole.
+/// Returns a copy of a head for httparse, which refuses a target that is not
+/// UTF-8: the target's non-ASCII bytes are replaced. Returns `None` if the
+/// target is UTF-8, or the request line is partial.
 pub(super) fn masked(head: &[u8]) -> Option<Vec<u8>> {
     let line = head.get(..memchr::memchr(b'\n', head)?)?;
     let start = memchr::memchr(b' ', line)? + 1;
@@ -123,7 +124,7 @@ fn is_encoded(byte: u8) -> bool {
     matches!(byte, b'"' | b'<' | b'>' | b'`')
 }
 
-/// Spaces, control characters and the sign of a fragment.
+/// Spaces, control characters and `#`, which begins a fragment.
 const REFUSED: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0;

@@ -6,8 +6,8 @@ const LIMITS: HeadLimits = HeadLimits {
     line: 8 << 10,
 };
 
-/// The request's head, parsed whole, and with a cut anywhere: first there
-/// has to come more, then it is the same.
+/// Returns the request's head, parsed in one go. Checks that every cut first
+/// asks for more, then gives an equal head.
 fn accepted(request: &str) -> Head {
     let input = request.as_bytes();
     let mut head = Head::default();
@@ -43,7 +43,7 @@ fn assert_same(one: &Head, other: &Head) {
     assert!(one.fields().eq(other.fields()));
 }
 
-/// The status with which the request is refused, however it is cut.
+/// Returns the status of the refusal, which no cut changes.
 fn refused(request: &[u8]) -> u16 {
     refused_within(request, &LIMITS)
 }
@@ -66,7 +66,7 @@ fn refused_within(request: &[u8], limits: &HeadLimits) -> u16 {
     panic!("not refused in pieces");
 }
 
-/// A GET with this header line after a Host.
+/// Returns a GET with this header line after a `Host`.
 fn with(line: &str) -> String {
     format!("GET / HTTP/1.1\r\nHost: a\r\n{line}\r\n\r\n")
 }
@@ -325,7 +325,7 @@ fn bytes_of_a_target_that_are_no_utf_8_are_percent_encoded() {
     ] {
         assert_eq!(refused(request), 400, "{}", request.escape_ascii());
     }
-    // The limit is for what is sent.
+    // The limit applies to the bytes as sent, not to their encoding.
     let limits = HeadLimits { line: 16, ..LIMITS };
     let parsed = Head::default().parse(b"GET /\xff\xff HTTP/1.0\r\n\r\n", &limits);
     assert_eq!(parsed, Ok(Some(20)));
