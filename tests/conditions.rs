@@ -75,11 +75,13 @@ fn set_time(path: &Path, seconds: u64) {
 }
 
 /// Times that the tools of reproducible builds set.
-const CONSTANTS: [(u64, &str); 4] = [
+const CONSTANTS: [(u64, &str); 6] = [
     (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
     (1, "Thu, 01 Jan 1970 00:00:01 GMT"),
     (315_532_800, "Tue, 01 Jan 1980 00:00:00 GMT"),
     (499_162_500, "Sat, 26 Oct 1985 08:15:00 GMT"),
+    (946_684_800, "Sat, 01 Jan 2000 00:00:00 GMT"),
+    (1_262_304_000, "Fri, 01 Jan 2010 00:00:00 GMT"),
 ];
 
 #[test]

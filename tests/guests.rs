@@ -479,6 +479,20 @@ fn refused(component: &std::path::Path, needles: &[&str]) {
 }
 
 #[test]
+fn a_guest_may_ask_for_events_when_it_is_made() {
+    let server = Run::guest("probe")
+        .tcp()
+        .args(["--allow-resolve", "*"])
+        .guest_args(&["ask-at-start"])
+        .start();
+    // The host makes an instance at its start, and one for each connection.
+    for _ in 0..3 {
+        assert_eq!(server.connect().ask("size"), "0");
+    }
+    server.stop();
+}
+
+#[test]
 fn garbage_is_refused_with_its_name() {
     let scratch = directory();
     refused(

@@ -111,21 +111,22 @@ fn what_does_not_end_in_time_is_aborted() {
 }
 
 /// Starts a server with a connection that stays open, and tells it to end.
-fn draining(first: Signal) -> (Server, harness::TcpPeer) {
+/// Also returns when.
+fn draining(first: Signal) -> (Server, harness::TcpPeer, Instant) {
     let server = echo(&["--shutdown-timeout", "10m"]);
     let mut peer = server.connect();
     peer.send(b"here to stay");
     assert_eq!(peer.take(12), b"here to stay");
+    let told = Instant::now();
     server.signal(first);
     server.log.wait_for(&["drain"]);
-    (server, peer)
+    (server, peer, told)
 }
 
 #[test]
 fn a_second_signal_forces_the_end() {
     for second in [Signal::TERM, Signal::INT] {
-        let start = Instant::now();
-        let (mut server, mut peer) = draining(Signal::TERM);
+        let (mut server, mut peer, told) = draining(Signal::TERM);
         eventually("the end", || {
             let ended = server.has_ended();
             if !ended {
@@ -133,7 +134,7 @@ fn a_second_signal_forces_the_end() {
             }
             ended.then_some(())
         });
-        assert!(start.elapsed() >= Duration::from_secs(1), "it was too soon");
+        assert!(told.elapsed() >= Duration::from_secs(1), "it was too soon");
         assert_eq!(server.wait().code(), Some(1));
         peer.cut();
     }
@@ -143,8 +144,12 @@ fn a_second_signal_forces_the_end() {
 #[test]
 fn a_signal_that_comes_again_within_a_second_is_no_second_one() {
     for signal in [Signal::TERM, Signal::INT] {
-        let (mut server, mut peer) = draining(signal);
-        server.signal(signal);
+        // A slow machine may need several attempts to be within the second.
+        let (mut server, mut peer) = eventually("a signal in time", || {
+            let (server, peer, told) = draining(signal);
+            server.signal(signal);
+            (told.elapsed() < Duration::from_millis(900)).then_some((server, peer))
+        });
         server.log.wait_for(&["not a second one"]);
         peer.send(b"still here");
         assert_eq!(peer.take(10), b"still here");

@@ -98,6 +98,16 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
     };
     let started = Instant::now();
     let shared = Run::new(config)?;
+    let guests = &shared.guests;
+    let ticker = guests.start_ticker(&config.limits, shared.net.steps.clone());
+    let _ticker = ticker.map_err(Error::Thread)?;
+    // A guest may ask for timers at its start, as on a worker.
+    let trial = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default());
+    trial
+        .map_err(system("starting a runtime"))?
+        .block_on(shared.try_guest())?;
     // A command is one call.
     let workers = match shared.guests.is_program() {
         true => 1,
@@ -124,11 +134,6 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
         }
     }
     drop(handing);
-    let ticker = shared
-        .guests
-        .start_ticker(&config.limits, shared.net.steps.clone());
-    let _ticker = ticker.map_err(Error::Thread)?;
-    shared.try_guest()?;
     // Clock of the workers' deadlines, sent at each tick.
     let (clock, ticks) = watch::channel::<Tick>(0);
     let begun = Instant::now();

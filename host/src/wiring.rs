@@ -65,7 +65,7 @@ impl Run {
     ///
     /// # Errors
     /// Fails if the guest's start traps or exits.
-    pub(crate) fn try_guest(&self) -> Result<(), Error> {
+    pub(crate) async fn try_guest(&self) -> Result<(), Error> {
         let worker = Worker::new(Arc::clone(&self.net));
         self.guests_of(&worker).try_start()
     }

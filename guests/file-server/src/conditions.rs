@@ -12,6 +12,9 @@ const SETTLED: u64 = 2;
 /// all files one time, such as 0, 1 or 1980, which tells no versions apart.
 const OLDEST: i64 = 631_152_000;
 
+/// Such times of later, in whole seconds: 2000 and 2010 (Bazel's rules).
+const CONSTANTS: [i64; 2] = [946_684_800, 1_262_304_000];
+
 /// A year of the calendar in the long run, seconds.
 const YEAR: u64 = 31_556_952;
 
@@ -41,7 +44,10 @@ pub enum Verdict {
 impl Validators {
     /// Of a file that was changed then, in seconds and nanoseconds since 1970.
     pub fn of(changed: Option<(i64, u32)>, size: u64, now: u64) -> Self {
-        let known = changed.filter(|(seconds, _)| *seconds >= OLDEST);
+        let tells = |(seconds, nanoseconds): &(i64, u32)| {
+            *seconds >= OLDEST && !(*nanoseconds == 0 && CONSTANTS.contains(seconds))
+        };
+        let known = changed.filter(tells);
         let tag = known.map(|(seconds, nanoseconds)| {
             let weak = match is_settled(seconds.unsigned_abs(), now) {
                 true => "",

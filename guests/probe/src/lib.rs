@@ -13,7 +13,8 @@
 //! does and answers. An answer is a line, a failure `error: NAME` with a name
 //! of WIT's `error-code` or of [`std::io::ErrorKind`] in kebab case. An
 //! argument called TEXT is the rest of the line. With `panic-on-connect` as the
-//! first argument of the guest it panics when a client connects.
+//! first argument of the guest it panics when a client connects; with
+//! `ask-at-start` it asks for a timer and a look-up when an instance is made.
 wit_bindgen::generate!({
     path: "../../wit",
     inline: "
@@ -108,6 +109,16 @@ fn asked(id: ConnectId) -> (Rc<Client>, String) {
     CONNECTS
         .with_borrow_mut(|connects| connects.remove(&id))
         .expect("the event of a connection that was asked for, once")
+}
+
+/// What components call when an instance is made.
+#[cfg(target_family = "wasm")]
+#[unsafe(no_mangle)]
+extern "C" fn _initialize() {
+    if std::env::args().nth(1).as_deref() == Some("ask-at-start") {
+        let _ = netwasm::net::timers::call_later(1);
+        let _ = netwasm::net::resolver::resolve("localhost");
+    }
 }
 
 /// A client that sends commands, or a connection that one of them asked for.

@@ -2,6 +2,7 @@
 //! handler, checking its answer, and counting and logging failures. The
 //! protocols differ in how they write what is decided here.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use netwasm_exchange::answer::{Answer, Body};
@@ -129,7 +130,7 @@ pub(super) fn check<'a>(
         env.counters.responses_refused.add();
         tracing::error!(
             guest = %env.guest,
-            path = request.head.target(),
+            path = &*shown(request.head.target()),
             "the guest's response cannot be sent: {fault}"
         );
         Answer::status(500, "")
@@ -149,21 +150,21 @@ pub(super) fn refused(transport: &Transport, refusal: Refusal) -> Answer {
 pub(super) fn missing(env: &Env, path: &str, reason: &NoResponse) -> Answer {
     if let NoResponse::Failed(what) = reason {
         env.counters.responses_refused.add();
-        tracing::error!(guest = %env.guest, path, "the guest has no response: {what}");
+        tracing::error!(guest = %env.guest, path = &*shown(path), "the guest has no response: {what}");
     }
     Answer::status(reason.status(), "")
 }
 
 /// Logs that a guest made no response within `--response-timeout`.
 pub(super) fn late(env: &Env, path: &str) {
-    tracing::error!(guest = %env.guest, path,
+    tracing::error!(guest = %env.guest, path = &*shown(path),
         "the guest has no response in time (--response-timeout)");
 }
 
 /// Counts and logs why a response that has begun is incomplete.
 pub(super) fn broken(env: &Env, path: &str, why: &str) {
     env.counters.responses_refused.add();
-    tracing::error!(guest = %env.guest, path, "the guest's response {why}");
+    tracing::error!(guest = %env.guest, path = &*shown(path), "the guest's response {why}");
 }
 
 /// Logs that a client did not wait for its response.
@@ -174,7 +175,16 @@ pub(super) fn left(transport: &Transport) {
 /// Counts and logs that a file can no longer be read.
 pub(super) fn file_failed(env: &Env, path: &str, error: &std::io::Error) {
     env.counters.files_failed.add();
-    tracing::warn!(path, "the file cannot be read: {error}");
+    tracing::warn!(path = &*shown(path), "the file cannot be read: {error}");
+}
+
+/// Escapes control characters, which a target may have as UTF-8 (C1), for the
+/// log: JSON permits them, and a terminal would obey them.
+fn shown(path: &str) -> Cow<'_, str> {
+    match path.contains(char::is_control) {
+        true => path.escape_debug().to_string().into(),
+        false => path.into(),
+    }
 }
 
 /// Appends a part of a file.

@@ -81,7 +81,9 @@ impl Env {
             names: Arc::new(Sources::new(&dns)),
             tls,
             places: Places::new(places, &counters),
-            outgoing: Arc::new(Semaphore::new(limits.max_outgoing)),
+            outgoing: Arc::new(Semaphore::new(
+                limits.max_outgoing.min(Semaphore::MAX_PERMITS),
+            )),
             counters,
             pools,
             steps: Steps::default(),

@@ -33,7 +33,7 @@ pub struct Places {
 impl Places {
     pub(crate) fn new(most: usize, counters: &Arc<Counters>) -> Arc<Self> {
         Arc::new(Self {
-            free: Arc::new(Semaphore::new(most)),
+            free: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
             most,
             wanted: Notify::new(),
             logged: Mutex::default(),

@@ -21,7 +21,7 @@ use crate::turns::{Turn, Turns};
 const SCRATCH: usize = 64 << 10;
 
 /// A point in time since the thread began, in the thread's coarse unit.
-pub type Tick = u32;
+pub type Tick = u64;
 
 /// State shared by the tasks of a worker's thread.
 #[derive(Debug)]

@@ -24,7 +24,7 @@ const RARELY: Duration = Duration::from_secs(1);
 /// Like [`RARELY`], for the other methods. A guest without a body may not have
 /// said so yet, and a guest that sends one later may first wait for the
 /// response's head.
-const MOSTLY: Duration = Duration::from_millis(100);
+const MOSTLY: Duration = Duration::from_millis(20);
 
 /// Knowledge of a request's body before its head is sent.
 pub(super) struct Beginning {
@@ -52,8 +52,11 @@ pub(super) async fn begin(head: &mut Parts, body: &mut WireBody) -> Result<Begin
     let (first, empty) = match unknown && body.size_hint().exact().is_none() {
         true => match first_frame(body, patience(&head.method)).await? {
             First::End => (None, true),
+            First::Frame(frame) if told.is_some() && frame.is_data() => {
+                return Err(Failure::HttpRequestBodySize(None));
+            }
             first => {
-                if unasked {
+                if unasked && told.is_none() {
                     let chunked = HeaderValue::from_static("chunked");
                     head.headers.insert(TRANSFER_ENCODING, chunked);
                 }

@@ -8,6 +8,8 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use netwasm_exchange::failure::Failure;
 use netwasm_exchange::hop;
 
+use crate::client::MOST_HEAD;
+
 /// Fields of framing and of the connection, which do not count against
 /// `--max-response-headers`.
 const FRAMING: [HeaderName; 3] = [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING];
@@ -30,7 +32,11 @@ pub(super) fn receive(head: &mut Parts, most_fields: usize) -> Result<(), Failur
     let framing = FRAMING
         .iter()
         .map(|name| head.headers.get_all(name).iter().count());
-    if head.headers.len() > most_fields + framing.sum::<usize>() {
+    // As HTTP/2 counts it (RFC 9113, section 6.5.2), but for the overhead.
+    let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+    if head.headers.len() > most_fields + framing.sum::<usize>()
+        || head.headers.iter().map(size).sum::<usize>() > MOST_HEAD as usize
+    {
         return Err(Failure::HttpResponseHeaderSectionSize);
     }
     hop::remove_named(&mut head.headers);

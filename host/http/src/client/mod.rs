@@ -67,7 +67,7 @@ const MOST_IDLE: usize = 32;
 
 /// Maximum of a response's head, and of its body read ahead of the guest, in
 /// bytes.
-const MOST_HEAD: u32 = 256 << 10;
+pub(super) const MOST_HEAD: u32 = 256 << 10;
 
 /// Maximum that is read ahead of a body in HTTP/2, in bytes: for one stream,
 /// and for all on a connection. There the peer may send ahead.
@@ -139,7 +139,9 @@ impl KeptLines {
             .http1_max_headers(head::most_lines(most_fields))
             .http2_initial_stream_window_size(STREAM_WINDOW)
             .http2_initial_connection_window_size(CONNECTION_WINDOW)
-            .http2_max_header_list_size(MOST_HEAD)
+            // What is beyond `MOST_HEAD` is refused by `head::receive`: h2 would
+            // not say why.
+            .http2_max_header_list_size(2 * MOST_HEAD)
             .http2_keep_alive_interval(PING_INTERVAL)
             .build(Connector::new(worker));
         Self {

@@ -26,7 +26,9 @@ pub(crate) struct Background {
 impl Background {
     pub(crate) fn new(limits: &Limits, counters: &Arc<Counters>) -> Self {
         Self {
-            places: Arc::new(Semaphore::new(limits.max_background)),
+            places: Arc::new(Semaphore::new(
+                limits.max_background.min(Semaphore::MAX_PERMITS),
+            )),
             limit: limits.background_timeout,
             counters: Arc::clone(counters),
         }

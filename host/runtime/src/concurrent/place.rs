@@ -40,7 +40,9 @@ impl Own {
             Rc::new(Seat {
                 taken: Cell::new(false),
                 freed: Notify::new(),
-                others: Arc::new(Semaphore::new(most.saturating_sub(1))),
+                others: Arc::new(Semaphore::new(
+                    most.saturating_sub(1).min(Semaphore::MAX_PERMITS),
+                )),
             })
         };
         Rc::clone(self.seat.get_or_insert_with(make))
