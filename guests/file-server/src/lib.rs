@@ -7,7 +7,7 @@
 //!
 //! A directory is answered by its `index.html`. Hidden files, whose names begin
 //! with a dot, are not sent. Clients may ask for a file only if it has changed,
-//! and for a part of it ([`conditions`], [`range`]).
+//! and for a part of it (`conditions`, `range`).
 //!
 //! The body of a response is the stream of the file, which the guest passes on
 //! unread: so the host may leave the copying to the kernel, and netwasm does.
