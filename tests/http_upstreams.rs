@@ -2,7 +2,6 @@
 //! HTTP/1.1 and HTTP/2.
 
 use std::sync::{Mutex, mpsc};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
