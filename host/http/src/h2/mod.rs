@@ -57,6 +57,9 @@ const LITTLE: u32 = 3;
 /// How long a client that was told to go has to say that it has understood.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// After how long the window is fitted again where there was too little for it.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Drives one connection, from the preface to the end.
 pub(crate) struct Connection {
     stage: Setup,
@@ -424,7 +427,9 @@ impl Connection {
             (_, Leaving::Told(since), Some(_)) => Some(after(since, GRACE)),
             (_, Leaving::No, Some(since)) => Some(after(since, limits.keep_alive_timeout)),
         };
-        let first = [head, idle].into_iter().flatten().min();
+        let window = self.link.window.is_short();
+        let window = window.then(|| thread.tick_after(AGAIN));
+        let first = [head, idle, window].into_iter().flatten().min();
         self.link.transport.set_alarm_at(first);
     }
 

@@ -540,3 +540,36 @@ fn clients_send_no_more_than_may_be_unread() {
         receive(response).await.expect("a response");
     });
 }
+
+#[test]
+fn a_body_goes_on_when_others_have_made_room() {
+    const STREAM: usize = super::window::WINDOW;
+    let mut limits = Limits::default();
+    limits.http.max_unread = 8 * STREAM;
+    in_worker(limits, async |worker| {
+        let script = Script::awaiting();
+        let mut others = Vec::new();
+        for _ in 0..8 {
+            let mut client = Client::new(&script, &worker).await;
+            let (response, body) = client.post("/").await;
+            others.push((client, response, body, script.call().await));
+        }
+        // The first body takes what the connection has.
+        let mut client = Client::new(&script, &worker).await;
+        let (_response, mut first) = client.post("/").await;
+        let (_other_response, mut second) = client.post("/").await;
+        let _calls = (script.call().await, script.call().await);
+        first.reserve_capacity(STREAM);
+        until("there is room", || first.capacity() == STREAM).await;
+        first
+            .send_data(vec![0; STREAM].into(), false)
+            .expect("sent");
+        second.reserve_capacity(1000);
+        settle().await;
+        assert_eq!(second.capacity(), 0);
+        drop(others);
+        settle().await;
+        pass(&worker, 2 * SECOND).await;
+        until("there is room", || second.capacity() == 1000).await;
+    });
+}

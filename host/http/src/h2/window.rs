@@ -54,12 +54,24 @@ impl Window {
         Coming(Rc::clone(self))
     }
 
+    /// What it is to be larger by than the least one, bytes.
+    fn wanted(&self) -> usize {
+        let all = self.bodies.get().saturating_mul(WINDOW);
+        all.min(self.env.flow_limit.each())
+    }
+
+    /// True if the limit had too little for it. Others give back later, which
+    /// nobody tells: it is to be asked for again.
+    pub(super) fn is_short(&self) -> bool {
+        self.wanted() > self.taken.get()
+    }
+
     /// Fits the window to the bodies that are coming, after so many payload bytes
     /// have come in all. Returns the new one in bytes, if it is another.
     pub(super) fn fit(&self, received: u64) -> Option<u32> {
         let limit = &self.env.flow_limit;
         let count = usize::try_from(received - self.received.replace(received));
-        let wanted = self.bodies.get().saturating_mul(WINDOW).min(limit.each());
+        let wanted = self.wanted();
         // What was received used up a promise, and h2 renewed it up to the window.
         let promised = self.taken.get().saturating_sub(count.unwrap_or(usize::MAX));
         let promised = promised.max(self.more.get());
