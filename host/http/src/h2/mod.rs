@@ -110,9 +110,9 @@ impl Connection {
     ) -> Self {
         let thread = transport.thread();
         let limits = &thread.env.limits.http;
-        let gate: Rc<Gate> = Rc::default();
         const WINDOW: u32 = window::WINDOW as u32;
         let most = u32::try_from(limits.max_head).unwrap_or(u32::MAX);
+        let gate = Rc::new(Gate::new(limits.max_head));
         let handshake = server::Builder::new()
             .max_concurrent_streams(MOST_STREAMS)
             .max_header_list_size(most)
@@ -221,6 +221,7 @@ impl Connection {
             };
             match connection.poll_accept(cx) {
                 Poll::Pending => {
+                    self.gate.all_are_taken();
                     let flood = self.gate.meter.borrow().flood();
                     let Some(what) = flood.filter(|_| self.leaving != Leaving::Now) else {
                         return Poll::Pending;

@@ -10,7 +10,14 @@
 //! refused.
 //!
 //! `h2` also overlooks pseudo-fields among trailers (RFC 9113, section 8.1). It
-//! gets a field beside them that it refuses.
+//! gets them without the END_STREAM flag, and refuses them for that.
+//!
+//! `h2` leaves the table of HPACK as it is where a stream depends on itself, and
+//! reads a PUSH_PROMISE of a client before it refuses that, perhaps without an
+//! end of the connection. Both would leave it with another table than the client
+//! has, or than is known here. The former gets a field that `h2` refuses once it
+//! has read the fields. The latter is replaced by one that ends the connection
+//! (RFC 9113, section 8.4).
 
 mod hpack;
 mod huffman;
@@ -29,15 +36,21 @@ const HEAD: usize = 9;
 /// Bytes of the payload of a frame that `h2` lets a client send.
 const MOST_PAYLOAD: usize = 16 << 10;
 
-/// Frames of a header block that is looked at; `h2` takes fewer.
-const MOST_FRAMES: usize = 16;
+/// Frames of a header block that `h2` takes, however small the limit on heads.
+const LEAST_FRAMES: usize = 7;
 
-/// How much is kept of targets, bytes. They are asked for soon, unless `h2` has
-/// refused their streams.
+/// How much is kept of targets, bytes. They are asked for soon, or forgotten
+/// where `h2` has refused their streams.
 const MOST_HIDDEN: usize = 1 << 20;
 
 /// What is kept of a target beside it, bytes.
 const ENTRY: usize = 64;
+
+/// The frame that promises a response which nobody has asked for.
+const PUSH_PROMISE: u8 = 5;
+
+/// One of no stream, for which `h2` ends the connection.
+const PROMISED: [u8; HEAD] = [0, 0, 0, PUSH_PROMISE, END_HEADERS, 0, 0, 0, 0];
 
 const PADDED: u8 = 8;
 const PRIORITY: u8 = 0x20;
@@ -62,6 +75,11 @@ pub(super) struct Screen {
     held: Vec<u8>,
     /// How much of that there must be to go on.
     wanted: usize,
+    /// Frames of a header block that were found whole in it, and their bytes.
+    whole: (usize, usize),
+    /// Frames of a header block that are looked at. `h2` ends the connection where
+    /// there are more.
+    most_frames: usize,
     /// True if nothing is looked at any more: the client has broken a rule for
     /// which `h2` ends the connection.
     blind: bool,
@@ -80,6 +98,8 @@ impl Default for Screen {
             passing: PREFACE.len(),
             held: Vec::new(),
             wanted: 0,
+            whole: (0, 0),
+            most_frames: LEAST_FRAMES,
             blind: false,
             decoder: Decoder::default(),
             latest: 0,
@@ -100,6 +120,7 @@ enum Block {
 }
 
 /// The head of a frame.
+#[derive(Clone, Copy)]
 struct Frame {
     length: usize,
     kind: u8,
@@ -133,6 +154,24 @@ impl Frame {
 }
 
 impl Screen {
+    /// One for heads of up to so many bytes, as `h2` knows them.
+    pub(super) fn new(max_head: usize) -> Self {
+        // As many as `h2` takes: see its `calc_max_continuation_frames`. It does
+        // not count the first and the last.
+        let full = (max_head / MOST_PAYLOAD).max(1);
+        Self {
+            most_frames: (full + full / 4 + 2).max(LEAST_FRAMES),
+            ..Self::default()
+        }
+    }
+
+    /// Forgets all targets: `h2` has read all that it was given, and the requests
+    /// of which it knows were taken.
+    pub(super) fn forget(&mut self) {
+        self.hidden.clear();
+        self.kept = 0;
+    }
+
     /// Takes what has come, and returns what `h2` is to see of it for now.
     pub(super) fn screen<'a>(&mut self, input: &'a [u8]) -> Cow<'a, [u8]> {
         if self.blind {
@@ -199,6 +238,15 @@ impl Screen {
                 self.wanted = HEAD;
                 break;
             };
+            if frame.kind == PUSH_PROMISE {
+                let out = out.get_or_insert_default();
+                out.extend_from_slice(input.get(copied..at).unwrap_or_default());
+                out.extend(PROMISED);
+                at = input.len();
+                copied = at;
+                self.end();
+                break;
+            }
             if frame.kind != HEADERS {
                 self.passing = HEAD + frame.length;
                 continue;
@@ -217,9 +265,8 @@ impl Screen {
                     copied = at;
                 }
                 Block::Broken => {
-                    self.blind = true;
-                    self.decoder = Decoder::default();
                     at = input.len();
+                    self.end();
                 }
             }
         }
@@ -229,44 +276,50 @@ impl Screen {
         (at, out)
     }
 
+    /// Looks at nothing any more.
+    fn end(&mut self) {
+        self.blind = true;
+        self.decoder = Decoder::default();
+    }
+
     /// Looks at the header block that begins here.
     fn block(&mut self, input: &[u8]) -> Block {
         let Some(first) = Frame::of(input) else {
             return Block::Needs(HEAD);
         };
-        let mut joined: Option<Vec<u8>> = None;
-        let mut at = 0;
-        for number in 0..MOST_FRAMES {
-            let rest = input.get(at..).unwrap_or_default();
-            let Some(frame) = Frame::of(rest) else {
+        let (mut count, mut at) = self.whole;
+        loop {
+            let Some(frame) = input.get(at..).and_then(Frame::of) else {
                 return Block::Needs(at + HEAD);
             };
             let follows = frame.kind == CONTINUATION && frame.stream == first.stream;
-            if frame.length > MOST_PAYLOAD || (number > 0 && !follows) {
+            if frame.length > MOST_PAYLOAD || (count > 0 && !follows) {
                 return Block::Broken;
             }
-            at += HEAD + frame.length;
-            let Some(payload) = rest.get(HEAD..HEAD + frame.length) else {
-                return Block::Needs(at);
-            };
-            let Some(fragment) = frame.fragment(payload) else {
+            let end = at + HEAD + frame.length;
+            if input.len() < end {
+                return Block::Needs(end);
+            }
+            (count, at) = (count + 1, end);
+            if frame.flags & END_HEADERS != 0 {
+                break;
+            }
+            if count == self.most_frames {
                 return Block::Broken;
-            };
-            let ends = frame.flags & END_HEADERS != 0;
-            if number == 0 && ends {
-                return self.fields(&first, at, fragment);
             }
-            let joined = joined.get_or_insert_default();
-            joined.extend_from_slice(fragment);
-            if ends {
-                return self.fields(&first, at, joined);
-            }
+            // It is not looked at again when more has come.
+            self.whole = (count, at);
         }
-        Block::Broken
+        self.whole = (0, 0);
+        let Some(block) = input.get(..at).and_then(joined) else {
+            return Block::Broken;
+        };
+        let own = depends_on_itself(&first, input.get(HEAD..).unwrap_or_default());
+        self.fields(first, own, at, &block)
     }
 
-    /// Looks at the fields of a header block.
-    fn fields(&mut self, frame: &Frame, length: usize, block: &[u8]) -> Block {
+    /// Looks at the fields of a header block, which is to be refused or not.
+    fn fields(&mut self, frame: Frame, refused: bool, length: usize, block: &[u8]) -> Block {
         let Ok(found) = self.decoder.read(block) else {
             return Block::Broken;
         };
@@ -275,16 +328,45 @@ impl Screen {
         if opens && let Some(target) = found.target.clone() {
             self.keep(frame.stream, target);
         }
-        let refused = found.pseudo && !opens;
-        if !refused && found.written.is_empty() {
+        let mut flags = frame.flags & END_STREAM;
+        if found.pseudo && !opens {
+            flags = 0;
+        }
+        let ends_alike = flags == frame.flags & END_STREAM;
+        if ends_alike && !refused && found.written.is_empty() {
             return Block::Whole(length, None);
         }
         let mut block = hide(block, &found);
         if refused {
             block.extend_from_slice(REFUSED);
         }
-        Block::Whole(length, Some(frames(frame, &block)))
+        Block::Whole(length, Some(frames(frame.stream, flags, &block)))
     }
+}
+
+/// The header block in these frames, which are whole. None where padding or
+/// priority are not right.
+fn joined(mut frames: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let mut joined: Option<Cow<'_, [u8]>> = None;
+    while !frames.is_empty() {
+        let frame = Frame::of(frames)?;
+        let (payload, rest) = frames.get(HEAD..)?.split_at_checked(frame.length)?;
+        let fragment = frame.fragment(payload)?;
+        match &mut joined {
+            Some(joined) => joined.to_mut().extend_from_slice(fragment),
+            None => joined = Some(Cow::Borrowed(fragment)),
+        }
+        frames = rest;
+    }
+    joined
+}
+
+/// True if HEADERS have a stream depend on itself, for which `h2` resets it.
+fn depends_on_itself(frame: &Frame, payload: &[u8]) -> bool {
+    let at = usize::from(frame.flags & PADDED != 0);
+    let on = payload.get(at..).and_then(<[u8]>::first_chunk);
+    let on = on.map(|&on| u32::from_be_bytes(on) & (u32::MAX >> 1));
+    frame.flags & PRIORITY != 0 && on == Some(frame.stream)
 }
 
 /// Replaces the targets that are to be hidden.
@@ -301,8 +383,8 @@ fn hide(block: &[u8], found: &Found) -> Vec<u8> {
     out
 }
 
-/// Writes a header block as the frames of a stream.
-fn frames(first: &Frame, block: &[u8]) -> Vec<u8> {
+/// Writes a header block as the frames of a stream, the first with these flags.
+fn frames(stream: u32, first: u8, block: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(block.len() + 2 * HEAD);
     let mut rest = block;
     let mut kind = HEADERS;
@@ -311,10 +393,10 @@ fn frames(first: &Frame, block: &[u8]) -> Vec<u8> {
         let [_, high, middle, low] = (piece.len() as u32).to_be_bytes();
         let mut flags = if after.is_empty() { END_HEADERS } else { 0 };
         if kind == HEADERS {
-            flags |= first.flags & END_STREAM;
+            flags |= first;
         }
         out.extend([high, middle, low, kind, flags]);
-        out.extend(first.stream.to_be_bytes());
+        out.extend(stream.to_be_bytes());
         out.extend_from_slice(piece);
         if after.is_empty() {
             return out;
@@ -323,5 +405,7 @@ fn frames(first: &Frame, block: &[u8]) -> Vec<u8> {
     }
 }
 
+#[cfg(test)]
+mod random;
 #[cfg(test)]
 mod tests;
