@@ -277,6 +277,14 @@ fn a_promise_that_h2_would_overlook_ends_the_connection() {
     assert!(ends && received.len() < 2, "{received:?}");
 }
 
+#[test]
+fn a_stream_before_the_last_ends_the_connection() {
+    let head = b"\x82\x86\x84\x41\x04test";
+    let whole = END_HEADERS | END_STREAM;
+    let (received, ends) = screened(&[5, 3].map(|stream| frame(HEADERS, whole, stream, head)));
+    assert!(ends && received.len() < 2, "{received:?}");
+}
+
 /// Frames that nobody knows: as much as the longest frame.
 fn unknown() -> Vec<u8> {
     frame(0x20, 0, 0, &[0x20; 100]).repeat(200)
