@@ -21,7 +21,10 @@ pub(super) fn decode(input: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
             window |= u64::from(byte) << (56 - count);
             count += 8;
         }
-        let (symbol, length) = first(window).ok_or(Malformed)?;
+        let (symbol, length) = match SHORT[(window >> 56) as usize] {
+            (symbol, length) if length > 0 => (u16::from(symbol), usize::from(length)),
+            _ => first(window).ok_or(Malformed)?,
+        };
         if length > count {
             // Less than a byte of ones may follow the last code.
             let padding = !(u64::MAX >> count);
@@ -94,6 +97,29 @@ const ROWS: [Row; COUNT] = {
         at += 1;
     }
     rows
+};
+
+/// The symbol that each byte begins with, and the bits of its code; 0 where that
+/// is longer than a byte. Most of what is sent is in it.
+const SHORT: [(u8, u8); 256] = {
+    let mut short = [(0, 0); 256];
+    let mut row = 0;
+    while row < COUNT && ROWS[row].length <= 8 {
+        let Row {
+            length,
+            begin,
+            end,
+            symbols,
+        } = ROWS[row];
+        let mut byte = begin >> (LONGEST - 8);
+        while byte < end >> (LONGEST - 8) {
+            let number = (byte - (begin >> (LONGEST - 8))) >> (8 - length);
+            short[byte as usize] = (SYMBOLS[symbols + number as usize] as u8, length as u8);
+            byte += 1;
+        }
+        row += 1;
+    }
+    short
 };
 
 /// Symbols by the lengths of their codes.
