@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use netwasm_base::error::ConnectionError;
@@ -56,6 +57,14 @@ enum Ending {
 }
 
 impl Gate {
+    /// One for heads of up to so many bytes, as `h2` knows them.
+    pub(super) fn new(max_head: usize) -> Self {
+        Self {
+            screen: RefCell::new(Screen::new(max_head)),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn begin_turn(&self) {
         self.received.set(0);
         self.over.set(false);
@@ -93,6 +102,14 @@ impl Gate {
         self.over.get()
     }
 
+    /// Notes that the driver has taken all requests that `h2` knows. If `h2` has
+    /// asked for more than it was given, those are all there were.
+    pub(super) fn all_are_taken(&self) {
+        if self.dry.get() || self.over.get() {
+            self.screen.borrow_mut().forget();
+        }
+    }
+
     /// True if `h2` waited until the queue was sent. Reported once.
     pub(super) fn take_blocked(&self) -> bool {
         self.blocked.take()
@@ -107,7 +124,7 @@ pub(super) struct Io {
     /// Bytes received before the protocol was known to be HTTP/2.
     kept: Vec<u8>,
     /// Screened bytes that did not fit into the reader's buffer.
-    screened: Vec<u8>,
+    screened: Bytes,
 }
 
 impl Io {
@@ -116,7 +133,7 @@ impl Io {
             transport: Rc::clone(transport),
             gate: Rc::clone(gate),
             kept,
-            screened: Vec::new(),
+            screened: Bytes::new(),
         }
     }
 
@@ -127,7 +144,8 @@ impl Io {
         let screened = screen.screen(received);
         let (now, later) = screened.split_at(screened.len().min(buffer.remaining()));
         buffer.put_slice(now);
-        self.screened.extend_from_slice(later);
+        // It is empty: nothing is received before it is read.
+        self.screened = Bytes::copy_from_slice(later);
         !now.is_empty()
     }
 
@@ -219,8 +237,7 @@ impl AsyncRead for Io {
         }
         if !this.screened.is_empty() {
             let count = this.screened.len().min(buffer.remaining());
-            buffer.put_slice(this.screened.get(..count).unwrap_or_default());
-            this.screened.drain(..count);
+            buffer.put_slice(&this.screened.split_to(count));
             return Poll::Ready(Ok(()));
         }
         match &mut *this.gate.ending.borrow_mut() {
@@ -286,5 +303,33 @@ impl AsyncWrite for Io {
     /// Only flushes. The driver closes, as it closes every connection.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_flush(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::h2::PREFACE;
+
+    #[test]
+    fn targets_that_h2_has_refused_are_forgotten_once_all_requests_are_taken() {
+        let gate = Gate::new(1000);
+        let request = b"\0\0\x05\x01\x05\0\0\0\x01\x82\x04\x02/<";
+        let again = || {
+            let input = [PREFACE, request].concat();
+            gate.screen.replace(Screen::default());
+            gate.screen.borrow_mut().screen(&input);
+        };
+        again();
+        // There may be a request that h2 has yet to read.
+        gate.all_are_taken();
+        assert!(gate.screen.borrow_mut().take(1).is_some());
+        for asked in [&gate.dry, &gate.over] {
+            again();
+            asked.set(true);
+            gate.all_are_taken();
+            assert!(gate.screen.borrow_mut().take(1).is_none());
+            gate.begin_turn();
+        }
     }
 }

@@ -57,6 +57,9 @@ const LITTLE: u32 = 3;
 /// Time for a client to acknowledge a graceful shutdown.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// Time after which a window is fitted again if the limit had too little for it.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Driver of one connection, from the preface to the end.
 pub(crate) struct Connection {
     stage: Setup,
@@ -110,9 +113,9 @@ impl Connection {
     ) -> Self {
         let thread = transport.thread();
         let limits = &thread.env.limits.http;
-        let gate: Rc<Gate> = Rc::default();
         const WINDOW: u32 = window::WINDOW as u32;
         let most = u32::try_from(limits.max_head).unwrap_or(u32::MAX);
+        let gate = Rc::new(Gate::new(limits.max_head));
         let handshake = server::Builder::new()
             .max_concurrent_streams(MOST_STREAMS)
             .max_header_list_size(most)
@@ -221,6 +224,7 @@ impl Connection {
             };
             match connection.poll_accept(cx) {
                 Poll::Pending => {
+                    self.gate.all_are_taken();
                     let flood = self.gate.meter.borrow().flood();
                     let Some(what) = flood.filter(|_| self.leaving != Leaving::Now) else {
                         return Poll::Pending;
@@ -429,7 +433,9 @@ impl Connection {
             (_, Leaving::Told(since), Some(_)) => Some(after(since, GRACE)),
             (_, Leaving::No, Some(since)) => Some(after(since, limits.keep_alive_timeout)),
         };
-        let first = [head, idle].into_iter().flatten().min();
+        let window = self.link.window.is_short();
+        let window = window.then(|| thread.tick_after(AGAIN));
+        let first = [head, idle, window].into_iter().flatten().min();
         self.link.transport.set_alarm_at(first);
     }
 

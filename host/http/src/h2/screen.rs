@@ -11,7 +11,14 @@
 //! that is refused.
 //!
 //! `h2` also overlooks pseudo-fields among trailers (RFC 9113, section 8.1).
-//! The screen adds a field that `h2` refuses.
+//! The screen clears END_STREAM of such a block, for which `h2` refuses it.
+//!
+//! In two cases the dynamic table of `h2` would differ from the client's, and
+//! from the screen's: it does not decode the block of a stream that depends on
+//! itself, and it decodes a client's PUSH_PROMISE before refusing it, perhaps
+//! without ending the connection. The former gets a field that `h2` refuses
+//! after decoding. The latter is replaced by a frame that ends the connection
+//! (RFC 9113, section 8.4).
 
 mod hpack;
 mod huffman;
@@ -30,15 +37,21 @@ const HEAD: usize = 9;
 /// Maximum payload of a frame that `h2` accepts, in bytes.
 const MOST_PAYLOAD: usize = 16 << 10;
 
-/// Maximum of frames in an inspected header block. `h2` accepts fewer.
-const MOST_FRAMES: usize = 16;
+/// Frames of a header block that `h2` accepts, however small the limit of heads.
+const LEAST_FRAMES: usize = 7;
 
-/// Maximum of hidden targets kept, in bytes. The driver asks for them soon,
-/// unless `h2` has refused their streams.
+/// Maximum of hidden targets kept, in bytes. The driver asks for them soon, or
+/// they are forgotten if `h2` has refused their streams.
 const MOST_HIDDEN: usize = 1 << 20;
 
 /// Overhead of a kept target in bytes.
 const ENTRY: usize = 64;
+
+/// The frame that promises a response which nobody has asked for.
+const PUSH_PROMISE: u8 = 5;
+
+/// One of no stream, for which `h2` ends the connection.
+const PROMISED: [u8; HEAD] = [0, 0, 0, PUSH_PROMISE, END_HEADERS, 0, 0, 0, 0];
 
 const PADDED: u8 = 8;
 const PRIORITY: u8 = 0x20;
@@ -65,6 +78,11 @@ pub(super) struct Screen {
     held: Vec<u8>,
     /// Size that `held` needs before the inspection continues, in bytes.
     wanted: usize,
+    /// Number of frames of the block in `held` found complete, and their bytes.
+    whole: (usize, usize),
+    /// Maximum of frames in an inspected header block. For more, `h2` ends the
+    /// connection.
+    most_frames: usize,
     /// True if inspection has ended: the client broke a rule for which `h2`
     /// ends the connection.
     blind: bool,
@@ -83,6 +101,8 @@ impl Default for Screen {
             passing: PREFACE.len(),
             held: Vec::new(),
             wanted: 0,
+            whole: (0, 0),
+            most_frames: LEAST_FRAMES,
             blind: false,
             decoder: Decoder::default(),
             latest: 0,
@@ -103,6 +123,7 @@ enum Block {
 }
 
 /// Header of a frame.
+#[derive(Clone, Copy)]
 struct Frame {
     length: usize,
     kind: u8,
@@ -136,6 +157,24 @@ impl Frame {
 }
 
 impl Screen {
+    /// Makes a screen for heads of up to `max_head` bytes, as `h2` counts them.
+    pub(super) fn new(max_head: usize) -> Self {
+        // As many as `h2` accepts: its `calc_max_continuation_frames` does not
+        // count the first and the last.
+        let full = (max_head / MOST_PAYLOAD).max(1);
+        Self {
+            most_frames: (full + full / 4 + 2).max(LEAST_FRAMES),
+            ..Self::default()
+        }
+    }
+
+    /// Forgets all targets: `h2` has read everything, and the driver has taken
+    /// the requests that `h2` accepted.
+    pub(super) fn forget(&mut self) {
+        self.hidden.clear();
+        self.kept = 0;
+    }
+
     /// Inspects what has arrived, and returns what `h2` may read for now.
     pub(super) fn screen<'a>(&mut self, input: &'a [u8]) -> Cow<'a, [u8]> {
         if self.blind {
@@ -202,6 +241,15 @@ impl Screen {
                 self.wanted = HEAD;
                 break;
             };
+            if frame.kind == PUSH_PROMISE {
+                let out = out.get_or_insert_default();
+                out.extend_from_slice(input.get(copied..at).unwrap_or_default());
+                out.extend(PROMISED);
+                at = input.len();
+                copied = at;
+                self.end();
+                break;
+            }
             if frame.kind != HEADERS {
                 self.passing = HEAD + frame.length;
                 continue;
@@ -220,9 +268,8 @@ impl Screen {
                     copied = at;
                 }
                 Block::Broken => {
-                    self.blind = true;
-                    self.decoder = Decoder::default();
                     at = input.len();
+                    self.end();
                 }
             }
         }
@@ -232,44 +279,50 @@ impl Screen {
         (at, out)
     }
 
+    /// Ends the inspection.
+    fn end(&mut self) {
+        self.blind = true;
+        self.decoder = Decoder::default();
+    }
+
     /// Inspects the header block at the start of `input`.
     fn block(&mut self, input: &[u8]) -> Block {
         let Some(first) = Frame::of(input) else {
             return Block::Needs(HEAD);
         };
-        let mut joined: Option<Vec<u8>> = None;
-        let mut at = 0;
-        for number in 0..MOST_FRAMES {
-            let rest = input.get(at..).unwrap_or_default();
-            let Some(frame) = Frame::of(rest) else {
+        let (mut count, mut at) = self.whole;
+        loop {
+            let Some(frame) = input.get(at..).and_then(Frame::of) else {
                 return Block::Needs(at + HEAD);
             };
             let follows = frame.kind == CONTINUATION && frame.stream == first.stream;
-            if frame.length > MOST_PAYLOAD || (number > 0 && !follows) {
+            if frame.length > MOST_PAYLOAD || (count > 0 && !follows) {
                 return Block::Broken;
             }
-            at += HEAD + frame.length;
-            let Some(payload) = rest.get(HEAD..HEAD + frame.length) else {
-                return Block::Needs(at);
-            };
-            let Some(fragment) = frame.fragment(payload) else {
+            let end = at + HEAD + frame.length;
+            if input.len() < end {
+                return Block::Needs(end);
+            }
+            (count, at) = (count + 1, end);
+            if frame.flags & END_HEADERS != 0 {
+                break;
+            }
+            if count == self.most_frames {
                 return Block::Broken;
-            };
-            let ends = frame.flags & END_HEADERS != 0;
-            if number == 0 && ends {
-                return self.fields(&first, at, fragment);
             }
-            let joined = joined.get_or_insert_default();
-            joined.extend_from_slice(fragment);
-            if ends {
-                return self.fields(&first, at, joined);
-            }
+            // It is not looked at again when more has come.
+            self.whole = (count, at);
         }
-        Block::Broken
+        self.whole = (0, 0);
+        let Some(block) = input.get(..at).and_then(joined) else {
+            return Block::Broken;
+        };
+        let own = depends_on_itself(&first, input.get(HEAD..).unwrap_or_default());
+        self.fields(first, own, at, &block)
     }
 
-    /// Inspects the fields of a header block.
-    fn fields(&mut self, frame: &Frame, length: usize, block: &[u8]) -> Block {
+    /// Inspects the fields of a header block. If `refused`, `h2` is to refuse it.
+    fn fields(&mut self, frame: Frame, refused: bool, length: usize, block: &[u8]) -> Block {
         let Ok(found) = self.decoder.read(block) else {
             return Block::Broken;
         };
@@ -278,16 +331,45 @@ impl Screen {
         if opens && let Some(target) = found.target.clone() {
             self.keep(frame.stream, target);
         }
-        let refused = found.pseudo && !opens;
-        if !refused && found.written.is_empty() {
+        let mut flags = frame.flags & END_STREAM;
+        if found.pseudo && !opens {
+            flags = 0;
+        }
+        let ends_alike = flags == frame.flags & END_STREAM;
+        if ends_alike && !refused && found.written.is_empty() {
             return Block::Whole(length, None);
         }
         let mut block = hide(block, &found);
         if refused {
             block.extend_from_slice(REFUSED);
         }
-        Block::Whole(length, Some(frames(frame, &block)))
+        Block::Whole(length, Some(frames(frame.stream, flags, &block)))
     }
+}
+
+/// Returns the header block in complete frames; `None` if padding or priority
+/// are malformed.
+fn joined(mut frames: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let mut joined: Option<Cow<'_, [u8]>> = None;
+    while !frames.is_empty() {
+        let frame = Frame::of(frames)?;
+        let (payload, rest) = frames.get(HEAD..)?.split_at_checked(frame.length)?;
+        let fragment = frame.fragment(payload)?;
+        match &mut joined {
+            Some(joined) => joined.to_mut().extend_from_slice(fragment),
+            None => joined = Some(Cow::Borrowed(fragment)),
+        }
+        frames = rest;
+    }
+    joined
+}
+
+/// True if HEADERS make a stream depend on itself, for which `h2` resets it.
+fn depends_on_itself(frame: &Frame, payload: &[u8]) -> bool {
+    let at = usize::from(frame.flags & PADDED != 0);
+    let on = payload.get(at..).and_then(<[u8]>::first_chunk);
+    let on = on.map(|&on| u32::from_be_bytes(on) & (u32::MAX >> 1));
+    frame.flags & PRIORITY != 0 && on == Some(frame.stream)
 }
 
 /// Replaces the targets to be hidden.
@@ -304,8 +386,8 @@ fn hide(block: &[u8], found: &Found) -> Vec<u8> {
     out
 }
 
-/// Writes a header block as frames.
-fn frames(first: &Frame, block: &[u8]) -> Vec<u8> {
+/// Writes a header block as frames, the first with these flags.
+fn frames(stream: u32, first: u8, block: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(block.len() + 2 * HEAD);
     let mut rest = block;
     let mut kind = HEADERS;
@@ -314,10 +396,10 @@ fn frames(first: &Frame, block: &[u8]) -> Vec<u8> {
         let [_, high, middle, low] = (piece.len() as u32).to_be_bytes();
         let mut flags = if after.is_empty() { END_HEADERS } else { 0 };
         if kind == HEADERS {
-            flags |= first.flags & END_STREAM;
+            flags |= first;
         }
         out.extend([high, middle, low, kind, flags]);
-        out.extend(first.stream.to_be_bytes());
+        out.extend(stream.to_be_bytes());
         out.extend_from_slice(piece);
         if after.is_empty() {
             return out;
@@ -326,5 +408,7 @@ fn frames(first: &Frame, block: &[u8]) -> Vec<u8> {
     }
 }
 
+#[cfg(test)]
+mod random;
 #[cfg(test)]
 mod tests;

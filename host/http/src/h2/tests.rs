@@ -541,3 +541,63 @@ fn clients_send_no_more_than_may_be_unread() {
         receive(response).await.expect("a response");
     });
 }
+
+#[test]
+fn a_body_goes_on_when_others_have_made_room() {
+    const STREAM: usize = super::window::WINDOW;
+    let mut limits = Limits::default();
+    limits.http.max_unread = 8 * STREAM;
+    in_worker(limits, async |worker| {
+        let script = Script::awaiting();
+        let mut others = Vec::new();
+        for _ in 0..8 {
+            let mut client = Client::new(&script, &worker).await;
+            let (response, body) = client.post("/").await;
+            others.push((client, response, body, script.call().await));
+        }
+        // The first body takes what the connection has.
+        let mut client = Client::new(&script, &worker).await;
+        let (_response, mut first) = client.post("/").await;
+        let (_other_response, mut second) = client.post("/").await;
+        let _calls = (script.call().await, script.call().await);
+        first.reserve_capacity(STREAM);
+        until("there is room", || first.capacity() == STREAM).await;
+        first
+            .send_data(vec![0; STREAM].into(), false)
+            .expect("sent");
+        second.reserve_capacity(1000);
+        settle().await;
+        assert_eq!(second.capacity(), 0);
+        drop(others);
+        settle().await;
+        pass(&worker, 2 * SECOND).await;
+        until("there is room", || second.capacity() == 1000).await;
+    });
+}
+
+#[test]
+fn a_head_that_comes_bit_by_bit_is_seen_once_it_is_whole() {
+    in_worker(Limits::default(), async |worker| {
+        let script = Script::whole(|_| ok("well"));
+        let mut stream = script.connect(&worker);
+        let mut input = [PREFACE, b"\0\0\0\x04\0\0\0\0\0"].concat();
+        // GET, http, the target and a large field, in three frames of one byte,
+        // of as much as a frame may have, and of the rest.
+        let mut block = b"\x82\x86\x41\x04test\x04\x02/<\x00\x01x\x7f\xa1\x9b\x01".to_vec();
+        block.resize(block.len() + 20_000, b'a');
+        let (first, rest) = block.split_at(1);
+        let (second, third) = rest.split_at(16 << 10);
+        for (piece, kind, flags) in [(first, 1, 1), (second, 9, 0), (third, 9, 4)] {
+            let [_, length @ ..] = (piece.len() as u32).to_be_bytes();
+            input.extend(length);
+            input.extend([kind, flags, 0, 0, 0, 1]);
+            input.extend(piece);
+        }
+        for piece in input.chunks(500) {
+            assert!(script.asked().is_empty());
+            stream.write_all(piece).await.expect("sent");
+            settle().await;
+        }
+        script.asked_for("/<", 0).await;
+    });
+}

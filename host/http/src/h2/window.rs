@@ -54,12 +54,24 @@ impl Window {
         Coming(Rc::clone(self))
     }
 
+    /// Returns the wanted size beyond the minimum, in bytes.
+    fn wanted(&self) -> usize {
+        let all = self.bodies.get().saturating_mul(WINDOW);
+        all.min(self.env.flow_limit.each())
+    }
+
+    /// True if the limit had too little left. Others give back later without
+    /// notice, so the window is to be fitted again.
+    pub(super) fn is_short(&self) -> bool {
+        self.wanted() > self.taken.get()
+    }
+
     /// Fits the window to the arriving bodies. `received` is the total of
     /// payload bytes so far. Returns the new window in bytes, if it changes.
     pub(super) fn fit(&self, received: u64) -> Option<u32> {
         let limit = &self.env.flow_limit;
         let count = usize::try_from(received - self.received.replace(received));
-        let wanted = self.bodies.get().saturating_mul(WINDOW).min(limit.each());
+        let wanted = self.wanted();
         // Received bytes used up part of the grant, and `h2` renewed it up
         // to the window.
         let promised = self.taken.get().saturating_sub(count.unwrap_or(usize::MAX));

@@ -151,6 +151,11 @@ impl Decoder {
             };
             (kind, self.text.len())
         };
+        if kind == Kind::Regular && !kept {
+            // Its value does not matter; `h2` says whether that is right.
+            input.raw_string()?;
+            return Ok(());
+        }
         let place = input.string(&mut self.text)?;
         let length = self.text.len();
         let odd = kind == Kind::Path && length > 0 && !target::is_plain(&self.text);
@@ -200,7 +205,7 @@ struct Input<'a> {
     at: usize,
 }
 
-impl Input<'_> {
+impl<'a> Input<'a> {
     fn peek(&self) -> Option<u8> {
         self.block.get(self.at).copied()
     }
@@ -231,17 +236,23 @@ impl Input<'_> {
     /// Reads a string (RFC 7541, section 5.2). Returns its position.
     fn string(&mut self, text: &mut Vec<u8>) -> Result<Range<usize>, Malformed> {
         let begin = self.at;
-        let coded = self.peek().is_some_and(|first| first & 0x80 != 0);
-        let length = self.number(7)?;
-        let end = self.at.checked_add(length).ok_or(Malformed)?;
-        let string = self.block.get(self.at..end).ok_or(Malformed)?;
-        self.at = end;
+        let (coded, string) = self.raw_string()?;
         text.clear();
         match coded {
             true => huffman::decode(string, text)?,
             false => text.extend_from_slice(string),
         }
-        Ok(begin..end)
+        Ok(begin..self.at)
+    }
+
+    /// A string as it is written, and whether that is in the Huffman code.
+    fn raw_string(&mut self) -> Result<(bool, &'a [u8]), Malformed> {
+        let coded = self.peek().is_some_and(|first| first & 0x80 != 0);
+        let length = self.number(7)?;
+        let end = self.at.checked_add(length).ok_or(Malformed)?;
+        let string = self.block.get(self.at..end).ok_or(Malformed)?;
+        self.at = end;
+        Ok((coded, string))
     }
 }
 

@@ -21,7 +21,10 @@ pub(super) fn decode(input: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
             window |= u64::from(byte) << (56 - count);
             count += 8;
         }
-        let (symbol, length) = first(window).ok_or(Malformed)?;
+        let (symbol, length) = match SHORT[(window >> 56) as usize] {
+            (symbol, length) if length > 0 => (u16::from(symbol), usize::from(length)),
+            _ => first(window).ok_or(Malformed)?,
+        };
         if length > count {
             // Padding after the last code is less than a byte of ones.
             let padding = !(u64::MAX >> count);
@@ -96,6 +99,29 @@ const ROWS: [Row; COUNT] = {
     rows
 };
 
+/// Symbol at the start of each byte, and the bits of its code, or 0 if the code
+/// is longer than a byte. Most symbols that clients send have short codes.
+const SHORT: [(u8, u8); 256] = {
+    let mut short = [(0, 0); 256];
+    let mut row = 0;
+    while row < COUNT && ROWS[row].length <= 8 {
+        let Row {
+            length,
+            begin,
+            end,
+            symbols,
+        } = ROWS[row];
+        let mut byte = begin >> (LONGEST - 8);
+        while byte < end >> (LONGEST - 8) {
+            let number = (byte - (begin >> (LONGEST - 8))) >> (8 - length);
+            short[byte as usize] = (SYMBOLS[symbols + number as usize] as u8, length as u8);
+            byte += 1;
+        }
+        row += 1;
+    }
+    short
+};
+
 /// Symbols, sorted by the length of their codes.
 const SYMBOLS: [u16; LENGTHS.len()] = {
     let mut symbols = [0; LENGTHS.len()];
@@ -132,6 +158,47 @@ const LENGTHS: [u8; END as usize + 1] = [
     26, 27, 26, 26, 27, 27, 27, 27, 27, 28, 27, 27, 27, 27, 27, 26, 30,
 ];
 
+/// Appends the code of a string.
+#[cfg(test)]
+pub(super) fn encode(string: &[u8], out: &mut Vec<u8>) {
+    let (mut bits, mut count) = (0_u64, 0);
+    for byte in string {
+        let length = usize::from(LENGTHS[usize::from(*byte)]);
+        bits = bits << length | u64::from(CODES[usize::from(*byte)]);
+        count += length;
+        while count >= 8 {
+            count -= 8;
+            out.push((bits >> count) as u8);
+        }
+    }
+    if count > 0 {
+        out.push((bits << (8 - count)) as u8 | 0xff >> count);
+    }
+}
+
+/// The code of each symbol.
+#[cfg(test)]
+const CODES: [u32; LENGTHS.len()] = {
+    let mut codes = [0; LENGTHS.len()];
+    let mut row = 0;
+    while row < COUNT {
+        let Row {
+            length,
+            begin,
+            end,
+            symbols,
+        } = ROWS[row];
+        let mut code = begin >> (LONGEST - length);
+        let mut at = symbols;
+        while code < end >> (LONGEST - length) {
+            codes[SYMBOLS[at] as usize] = code;
+            (code, at) = (code + 1, at + 1);
+        }
+        row += 1;
+    }
+    codes
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,6 +226,18 @@ mod tests {
         assert_eq!(decoded(b"\xa8\xeb\x10\x64\x9c\xbf\xff"), Err(Malformed));
         assert_eq!(decoded(b"\xa8\xeb\x10\x64\x9c\xb8"), Err(Malformed));
         assert_eq!(decoded(b"\xff\xff\xff\xff"), Err(Malformed));
+    }
+
+    #[test]
+    fn strings_are_read_as_they_are_written() {
+        let all: Vec<u8> = (0..=u8::MAX).collect();
+        for length in 0..=all.len() {
+            let string = &all[all.len() - length..];
+            let (mut code, mut out) = (Vec::new(), Vec::new());
+            encode(string, &mut code);
+            assert_eq!(decode(&code, &mut out), Ok(()));
+            assert_eq!(out, string);
+        }
     }
 
     #[test]

@@ -126,12 +126,54 @@ fn trailers_with_a_pseudo_field_are_made_to_be_refused() {
             ],
             &[],
         );
-        let refused = [pseudo, REFUSED].concat();
         let expected = [
             frame(HEADERS, END_HEADERS, 1, b"\x83\x86\x84"),
-            frame(HEADERS, WHOLE, 1, &refused),
+            frame(HEADERS, END_HEADERS, 1, pseudo),
         ];
         assert_eq!(out, expected.concat());
+    }
+}
+
+#[test]
+fn a_stream_that_depends_on_itself_is_refused_after_its_fields_were_read() {
+    let field = path(true, b"/a");
+    let on_itself = [&b"\x80\0\0\x01\0"[..], &field].concat();
+    let padded = [&b"\x02"[..], &on_itself, b"\0\0"].concat();
+    for (flags, payload) in [(PRIORITY, &on_itself), (PRIORITY | PADDED, &padded)] {
+        let (out, _) = seen(&[frame(HEADERS, WHOLE | flags, 1, payload)], &[]);
+        let expected = [&field, REFUSED].concat();
+        assert_eq!(out, frame(HEADERS, WHOLE, 1, &expected));
+        let other = frame(HEADERS, WHOLE | flags, 3, payload);
+        assert_eq!(seen(std::slice::from_ref(&other), &[]).0, other);
+    }
+}
+
+#[test]
+fn a_promise_ends_the_connection() {
+    let odd = frame(HEADERS, WHOLE, 1, &path(false, b"/<"));
+    let promise = frame(PUSH_PROMISE, END_HEADERS, 1, b"");
+    let (out, hidden) = seen(&[odd, promise], &[1]);
+    let filler = frame(HEADERS, WHOLE, 1, &path(false, b"?x"));
+    assert!(out.starts_with(&[&filler[..], &PROMISED].concat()));
+    assert_eq!(hidden, [Some(b"/<".to_vec())]);
+}
+
+#[test]
+fn a_head_has_as_many_frames_as_h2_takes() {
+    let input = |count: usize| {
+        let field = path(false, b"/<");
+        let mut frames = vec![frame(HEADERS, 0, 1, &field)];
+        frames.resize(count - 1, frame(CONTINUATION, 0, 1, b""));
+        frames.push(frame(CONTINUATION, END_HEADERS, 1, b""));
+        [PREFACE, &frames.concat()].concat()
+    };
+    for (most_head, most) in [(1, 7), (32 << 10, 7), (1 << 20, 82), (16 << 20, 1282)] {
+        let mut screen = Screen::new(most_head);
+        screen.screen(&input(most));
+        assert!(screen.take(1).is_some(), "{most_head}");
+        let mut screen = Screen::new(most_head);
+        screen.screen(&input(most + 1));
+        assert!(screen.blind, "{most_head}");
     }
 }
 
@@ -151,7 +193,7 @@ fn what_breaks_a_rule_is_left_to_h2() {
         vec![frame(HEADERS, WHOLE, 1, &[0x82; MOST_PAYLOAD + 1])],
         vec![
             frame(HEADERS, 0, 1, b"\x82"),
-            frame(CONTINUATION, 0, 1, b"").repeat(MOST_FRAMES),
+            frame(CONTINUATION, 0, 1, b"").repeat(LEAST_FRAMES),
         ],
     ];
     for mut frames in broken {
@@ -175,5 +217,9 @@ fn targets_that_nobody_asks_for_are_not_kept_for_ever() {
     }
     assert!(screen.hidden.len() > 100);
     assert_eq!(screen.take(stream), None);
+    assert!(screen.hidden.is_empty() && screen.kept == 0);
+    screen.screen(&frame(HEADERS, WHOLE, stream, &path(false, &target)));
+    assert!(screen.kept > 8000);
+    screen.forget();
     assert!(screen.hidden.is_empty() && screen.kept == 0);
 }
