@@ -24,7 +24,9 @@ use netwasm_exchange::reply::{Answered, NoResponse, Reply, Sent};
 
 use crate::exchange;
 use crate::h2::incoming::{Incoming, IncomingBody, IncomingEnd};
-use crate::h2::link::{self, Link, LogLine, Stopped};
+use crate::h2::line::LogLine;
+use crate::h2::link::{self, Link};
+use crate::h2::sending::{Stopped, send_bytes};
 use crate::h2::stream::{Outcome, Stream};
 use crate::h2::{request, unread};
 use crate::response::{self, Plan};
@@ -498,7 +500,7 @@ async fn send(
         let sent = stream.send_data(data, ends);
         return sent.map_err(|_| Broken::Client(Stopped::Left));
     }
-    let sent = link::send_bytes(stream, data, ends, line).await;
+    let sent = send_bytes(stream, data, ends, line).await;
     sent.map_err(Broken::Client)
 }
 

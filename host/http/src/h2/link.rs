@@ -1,38 +1,30 @@
 //! State shared by the streams of a connection, and the sending of responses.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
 use std::io;
-use std::ops::Range;
-use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use h2::{Reason, SendStream};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, header};
 
 use netwasm_exchange::answer::{Answer, Body};
 use netwasm_exchange::head::Refusal;
 use netwasm_exchange::request::Request;
-use netwasm_net::files::File;
 use netwasm_net::thread::Thread;
 use netwasm_net::transport::Transport;
 
-use crate::access_log::Entry;
-use crate::exchange::{self, CLIENT_LEFT, Own};
+use crate::exchange::{self, Own};
 use crate::file_body::{self, Part, Purpose};
 use crate::h2::held::Budget;
+use crate::h2::line::LogLine;
 use crate::h2::request;
+use crate::h2::sending::{read_all, send_bytes, send_parts};
 use crate::h2::stream::{Outcome, Stream, WholeRequest};
 use crate::h2::window::Window;
 use crate::local::{Date, Local};
 use crate::response;
-
-/// Maximum handed to `h2` at once for a stream, and of one read from a file, in
-/// bytes.
-pub(super) const PIECE: usize = 64 << 10;
 
 /// Maximum size of a file that is read before its head is sent, in bytes.
 const SMALL_FILE: u64 = 16 << 10;
@@ -67,24 +59,6 @@ enum Payload {
     Parts(Vec<Part>),
 }
 
-/// Line of the access log, written when the stream is done.
-pub(super) struct LogLine {
-    link: Rc<Link>,
-    entry: Option<Box<Entry>>,
-    pub(super) status: u16,
-    pub(super) sent: u64,
-}
-
-/// Why a response cannot be sent to its end.
-pub(super) enum Stopped {
-    /// The client reset the stream, or is gone.
-    Left,
-    /// The client takes nothing (`--write-timeout`).
-    Slow,
-    /// The file cannot be read, or has become shorter.
-    File(io::Error),
-}
-
 impl Link {
     pub(super) fn new(local: &Rc<Local>, transport: &Rc<Transport>, secure: bool) -> Rc<Self> {
         let limits = &transport.thread().env.limits.http;
@@ -106,41 +80,10 @@ impl Link {
         self.transport.thread()
     }
 
-    /// Waits for room on a stream, as long as the client takes some of what was
-    /// sent. It may have to take megabytes before it makes room.
-    async fn while_taken(
-        &self,
-        grown: impl Future<Output = Result<usize, Stopped>>,
-    ) -> Result<usize, Stopped> {
-        let thread = self.thread();
-        let limit = thread.env.limits.write_timeout;
-        let mut grown = pin!(grown);
-        let mut before = self.transport.took();
-        loop {
-            if let Ok(room) = tokio::time::timeout(limit, grown.as_mut()).await {
-                return room;
-            }
-            let now = self.transport.took();
-            if now == before {
-                return Err(Stopped::Slow);
-            }
-            before = now;
-        }
-    }
-
     /// True if the queued responses exceed the limit, so that the next ones
     /// wait.
     pub(super) fn is_full(&self) -> bool {
         self.queued.get() > self.thread().env.limits.max_write_buffer
-    }
-
-    pub(super) fn line(self: &Rc<Self>, head: &Parts) -> LogLine {
-        LogLine {
-            link: Rc::clone(self),
-            entry: request::entry(head, self.transport.peer(), &self.local),
-            status: CLIENT_LEFT,
-            sent: 0,
-        }
     }
 
     /// Calls the guest to answer a request. Returns what cannot be sent at
@@ -299,7 +242,7 @@ impl Link {
         kept(&self.length, length, |length| (*length).into())
     }
 
-    fn file_failed(&self, path: &str, error: &io::Error) {
+    pub(super) fn file_failed(&self, path: &str, error: &io::Error) {
         exchange::file_failed(&self.thread().env, path, error);
     }
 
@@ -381,146 +324,6 @@ pub(super) fn head(status: u16, headers: HeaderMap) -> Option<http::Response<()>
     *response.status_mut() = http::StatusCode::from_u16(status).ok()?;
     *response.headers_mut() = headers;
     Some(response)
-}
-
-/// Sends bytes as fast as the client takes them.
-pub(super) async fn send_bytes(
-    stream: &mut SendStream<Bytes>,
-    mut bytes: Bytes,
-    ends: bool,
-    line: &mut LogLine,
-) -> Result<(), Stopped> {
-    while !bytes.is_empty() {
-        let count = capacity(stream, bytes.len().min(PIECE), &line.link).await?;
-        let piece = bytes.split_to(count);
-        line.sent += count as u64;
-        let last = ends && bytes.is_empty();
-        stream.send_data(piece, last).map_err(|_| Stopped::Left)?;
-    }
-    Ok(())
-}
-
-async fn send_parts(
-    stream: &mut SendStream<Bytes>,
-    parts: Vec<Part>,
-    ends: bool,
-    line: &mut LogLine,
-) -> Result<(), Stopped> {
-    let count = parts.len();
-    for (number, part) in parts.into_iter().enumerate() {
-        let ends = ends && number + 1 == count;
-        match part {
-            Part::Bytes(bytes) => send_bytes(stream, bytes.into(), ends, line).await?,
-            Part::File {
-                file,
-                offset,
-                length,
-            } => send_file(stream, &file, offset..offset + length, ends, line).await?,
-        }
-    }
-    Ok(())
-}
-
-async fn send_file(
-    stream: &mut SendStream<Bytes>,
-    file: &File,
-    mut range: Range<u64>,
-    ends: bool,
-    line: &mut LogLine,
-) -> Result<(), Stopped> {
-    while !range.is_empty() {
-        let left = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-        let room = capacity(stream, left.min(PIECE), &line.link).await?;
-        let mut piece = vec![0; room];
-        file.read_exact_at(&mut piece, range.start)
-            .map_err(Stopped::File)?;
-        range.start += room as u64;
-        line.sent += room as u64;
-        let last = ends && range.is_empty();
-        stream
-            .send_data(piece.into(), last)
-            .map_err(|_| Stopped::Left)?;
-    }
-    Ok(())
-}
-
-/// Waits for room on a stream, and returns the bytes that can be sent, up to
-/// `wanted`.
-pub(super) async fn capacity(
-    stream: &mut SendStream<Bytes>,
-    wanted: usize,
-    link: &Link,
-) -> Result<usize, Stopped> {
-    stream.reserve_capacity(wanted);
-    let mut room = stream.capacity();
-    if room == 0 {
-        let grown = async {
-            loop {
-                match poll_fn(|cx| stream.poll_capacity(cx)).await {
-                    Some(Ok(0)) => {}
-                    Some(Ok(room)) => return Ok(room),
-                    Some(Err(_)) | None => return Err(Stopped::Left),
-                }
-            }
-        };
-        room = link.while_taken(grown).await?;
-    }
-    Ok(room.min(wanted))
-}
-
-/// Reads all of a few small parts.
-fn read_all(parts: &[Part]) -> io::Result<Vec<u8>> {
-    let mut all = Vec::new();
-    for part in parts {
-        match part {
-            Part::Bytes(bytes) => all.extend_from_slice(bytes),
-            Part::File {
-                file,
-                offset,
-                length,
-            } => exchange::read(file, *offset, *length, &mut all)?,
-        }
-    }
-    Ok(all)
-}
-
-impl LogLine {
-    /// Logs why a response stops before its end, and resets the stream, so that
-    /// it does not look whole.
-    pub(super) fn stopped(&self, stopped: &Stopped, stream: &mut SendStream<Bytes>) {
-        let peer = self.link.transport.peer();
-        match stopped {
-            Stopped::Left => {
-                tracing::debug!(%peer, "the client wants no more of a response");
-                stream.send_reset(Reason::CANCEL);
-            }
-            Stopped::Slow => {
-                tracing::info!(%peer, "the client takes nothing of a response (--write-timeout)");
-                stream.send_reset(Reason::CANCEL);
-            }
-            Stopped::File(error) => {
-                let path = self.entry.as_ref().map(|it| it.line.as_slice());
-                let path = String::from_utf8_lossy(path.unwrap_or_default()).into_owned();
-                self.link.file_failed(&path, error);
-                stream.send_reset(Reason::INTERNAL_ERROR);
-            }
-        }
-    }
-}
-
-impl Drop for LogLine {
-    fn drop(&mut self) {
-        if let Some(entry) = self.entry.take()
-            && let Some(lines) = self.link.local.lines()
-        {
-            let entry = Entry {
-                status: self.status,
-                length: self.sent,
-                ..*entry
-            };
-            lines.borrow_mut().add(&entry, self.sent);
-        }
-    }
 }
 
 /// Bytes of a response that wait until the client takes them.

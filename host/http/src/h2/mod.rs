@@ -15,11 +15,13 @@ mod answering;
 mod held;
 mod incoming;
 mod io;
+mod line;
 mod link;
 mod meter;
 mod nudge;
 mod request;
 mod screen;
+mod sending;
 mod stream;
 mod unread;
 mod upload;
@@ -121,7 +123,7 @@ impl Connection {
             .max_header_list_size(most)
             .initial_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)
-            .max_send_buffer_size(link::PIECE)
+            .max_send_buffer_size(sending::PIECE)
             .handshake(Io::new(transport, &gate, kept));
         Self {
             stage: Setup::Preface(handshake),

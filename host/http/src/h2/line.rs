@@ -1,0 +1,71 @@
+//! A stream's line of the access log.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use h2::{Reason, SendStream};
+use http::request::Parts;
+
+use crate::access_log::Entry;
+use crate::exchange::CLIENT_LEFT;
+use crate::h2::link::Link;
+use crate::h2::request;
+use crate::h2::sending::Stopped;
+
+/// Line of the access log, written when the stream is done.
+pub(super) struct LogLine {
+    pub(super) link: Rc<Link>,
+    entry: Option<Box<Entry>>,
+    pub(super) status: u16,
+    pub(super) sent: u64,
+}
+
+impl Link {
+    pub(super) fn line(self: &Rc<Self>, head: &Parts) -> LogLine {
+        LogLine {
+            link: Rc::clone(self),
+            entry: request::entry(head, self.transport.peer(), &self.local),
+            status: CLIENT_LEFT,
+            sent: 0,
+        }
+    }
+}
+
+impl LogLine {
+    /// Logs why a response stops before its end, and resets the stream, so that
+    /// it does not look whole.
+    pub(super) fn stopped(&self, stopped: &Stopped, stream: &mut SendStream<Bytes>) {
+        let peer = self.link.transport.peer();
+        match stopped {
+            Stopped::Left => {
+                tracing::debug!(%peer, "the client wants no more of a response");
+                stream.send_reset(Reason::CANCEL);
+            }
+            Stopped::Slow => {
+                tracing::info!(%peer, "the client takes nothing of a response (--write-timeout)");
+                stream.send_reset(Reason::CANCEL);
+            }
+            Stopped::File(error) => {
+                let path = self.entry.as_ref().map(|it| it.line.as_slice());
+                let path = String::from_utf8_lossy(path.unwrap_or_default()).into_owned();
+                self.link.file_failed(&path, error);
+                stream.send_reset(Reason::INTERNAL_ERROR);
+            }
+        }
+    }
+}
+
+impl Drop for LogLine {
+    fn drop(&mut self) {
+        if let Some(entry) = self.entry.take()
+            && let Some(lines) = self.link.local.lines()
+        {
+            let entry = Entry {
+                status: self.status,
+                length: self.sent,
+                ..*entry
+            };
+            lines.borrow_mut().add(&entry, self.sent);
+        }
+    }
+}
