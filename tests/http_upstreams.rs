@@ -100,6 +100,20 @@ fn upstream_h1() -> (Upstream, mpsc::Receiver<String>) {
     (upstream, heads)
 }
 
+/// Starts an HTTP/1.1 server that answers `hello` with these fields.
+fn upstream_h1_with(fields: &[(&str, &str)]) -> Upstream {
+    let lines: String = fields
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect();
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n{lines}\r\nhello");
+    Upstream::new(move |mut asker, _| {
+        while asker.head().is_some() {
+            asker.say(&answer);
+        }
+    })
+}
+
 #[track_caller]
 fn next<T>(heads: &mpsc::Receiver<T>) -> T {
     heads.recv_timeout(harness::DEADLINE).expect("a request")
@@ -273,16 +287,7 @@ fn a_response_may_have_so_many_headers_and_no_more() {
         let most: usize = most;
         let flags = flag.map_or_else(Vec::new, |it| vec!["--max-response-headers", it]);
         for (count, allowed) in [(most, true), (most + 1, false), (most + 200, false)] {
-            let lines: String = many(count)
-                .into_iter()
-                .map(|(name, value)| format!("{name}: {value}\r\n"))
-                .collect();
-            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n{lines}\r\nhello");
-            let h1 = Upstream::new(move |mut asker, _| {
-                while asker.head().is_some() {
-                    asker.say(&answer);
-                }
-            });
+            let h1 = upstream_h1_with(&many(count));
             let fields = [vec![("content-length", "5")], many(count)].concat();
             let (h2, _heads) = upstream_h2(&fields);
             for url in [h1.url(""), h2.url("")] {
@@ -312,16 +317,7 @@ fn a_head_of_a_response_that_is_too_large_is_named_in_both_versions() {
     let value = "y".repeat(3000);
     let fields = vec![("link", value.as_str()); 100];
     let (h2, _heads) = upstream_h2(&fields);
-    let lines: String = fields
-        .iter()
-        .map(|(name, value)| format!("{name}: {value}\r\n"))
-        .collect();
-    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n{lines}\r\nhello");
-    let h1 = Upstream::new(move |mut asker, _| {
-        while asker.head().is_some() {
-            asker.say(&answer);
-        }
-    });
+    let h1 = upstream_h1_with(&fields);
     for url in [h1.url(""), h2.url("")] {
         let proxy = reverse_proxy(&url).start();
         for response in both(&proxy, "/") {

@@ -4,7 +4,7 @@ use http::HeaderMap;
 use httparse::EMPTY_HEADER;
 use memchr::memchr;
 
-use super::head::{HeadLimits, Refusal};
+use super::head::{HeadLimits, Refusal, bad};
 
 /// Most digits of a chunk's size, leading zeros included: as many as 64 bits
 /// need.
@@ -302,13 +302,6 @@ pub fn without_dropped(mut trailers: HeaderMap) -> HeaderMap {
         }
     }
     trailers
-}
-
-const fn bad(reason: &'static str) -> Refusal {
-    Refusal {
-        status: 400,
-        reason,
-    }
 }
 
 #[cfg(test)]

@@ -7,11 +7,8 @@ use httpdate::HttpDate;
 use netwasm_net::files::Metadata;
 
 use crate::asked::Asked;
-use crate::date::{read, seconds};
+use crate::date::{LAST_SECOND, read, seconds};
 use crate::version::{self, SETTLED, Version};
-
-/// The last second that a date in a header can name, since 1970.
-const LAST_SECOND: u64 = 253_402_300_799;
 
 /// An entity tag (RFC 9110, section 8.8.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use httpdate::HttpDate;
 
+/// The last second that a date in a header can name, since 1970: the end of 9999.
+pub(crate) const LAST_SECOND: u64 = 253_402_300_799;
+
 /// Average calendar year in seconds.
 const YEAR: u64 = 31_556_952;
 

@@ -12,6 +12,7 @@ use netwasm_exchange::request::Request;
 use netwasm_net::files::Roots;
 
 use crate::access_log::{AccessLog, Lines};
+use crate::date::LAST_SECOND;
 use crate::flow_limit::FlowLimit;
 
 /// Maximum capacity that the response buffer keeps, in bytes.
@@ -133,9 +134,7 @@ fn wall_clock() -> SystemTime {
 }
 
 fn with_form(time: SystemTime) -> SystemTime {
-    /// The last second of 9999, since 1970.
-    const LAST: Duration = Duration::from_secs(253_402_300_799);
-    time.clamp(UNIX_EPOCH, UNIX_EPOCH + LAST)
+    time.clamp(UNIX_EPOCH, UNIX_EPOCH + Duration::from_secs(LAST_SECOND))
 }
 
 fn date(time: SystemTime) -> Date {

@@ -477,7 +477,8 @@ const TOO_MANY_FIELDS: Refusal = Refusal {
     reason: "too many header lines",
 };
 
-const fn bad(reason: &'static str) -> Refusal {
+/// Makes the refusal of a malformed request: 400.
+pub const fn bad(reason: &'static str) -> Refusal {
     Refusal {
         status: 400,
         reason,

@@ -12,9 +12,9 @@ use http::{HeaderMap, HeaderValue, Method, header};
 
 use netwasm_base::address::Address;
 use netwasm_base::config::HttpLimits;
-use netwasm_exchange::head::Refusal;
 use netwasm_exchange::head::authority::is_authority;
 use netwasm_exchange::head::target::{self, Form};
+use netwasm_exchange::head::{Refusal, bad};
 
 use crate::access_log::Entry;
 use crate::exchange::TOO_LARGE;
@@ -194,13 +194,6 @@ pub(super) fn entry(head: &Parts, peer: &Address, local: &Local) -> Option<Box<E
         time: local.now(),
         begun: Instant::now(),
     }))
-}
-
-const fn bad(reason: &'static str) -> Refusal {
-    Refusal {
-        status: 400,
-        reason,
-    }
 }
 
 #[cfg(test)]

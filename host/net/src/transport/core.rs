@@ -63,7 +63,7 @@ pub struct Core {
     pub(super) rest: Option<Duration>,
     /// True if the alarm has rung and the task has yet to be told.
     pub(super) rang: bool,
-    /// What the peer did while nobody was reading.
+    /// End or error of the peer, not read yet.
     pub(super) leaving: Leaving,
     /// True if a guest has the connection as streams.
     pub(super) has_streams: bool,

@@ -66,17 +66,8 @@ impl Permissions {
                 policy.send_to(address, &known.names)
             }
             SocketAddrUse::UdpReceive => {
-                if policy.send_to(address, &known.names).is_ok() {
-                    return true;
-                }
-                if !known.listens {
-                    // Nobody asked this peer. A warning would log whatever
-                    // anybody sends.
-                    tracing::debug!(peer = %address, "a datagram from a stranger is dropped");
-                    return false;
-                }
-                known.heard_from(address);
-                Ok(())
+                let listens = known.listens;
+                return self.hears(&mut known, address, || listens);
             }
         };
         drop(known);
@@ -86,15 +77,22 @@ impl Permissions {
     /// True if the socket bound to `local` may take a datagram: the guest may
     /// send to its sender, or listen at that address. Then it may answer.
     pub(crate) fn receives(&self, local: SocketAddr, from: SocketAddr) -> bool {
-        let mut known = self.known();
+        self.hears(&mut self.known(), from, || self.listen(local).is_ok())
+    }
+
+    /// True if a socket may take a datagram. The guest may answer a stranger that
+    /// it hears because the socket listens.
+    fn hears(&self, known: &mut Known, from: SocketAddr, listens: impl Fn() -> bool) -> bool {
         if self.env.policy.send_to(from, &known.names).is_ok() {
             return true;
         }
-        let listens = self.listen(local).is_ok();
-        if listens {
+        if listens() {
             known.heard_from(from);
+            return true;
         }
-        listens
+        // Nobody asked this peer. A warning would log whatever anybody sends.
+        tracing::debug!(peer = %from, "a datagram from a stranger is dropped");
+        false
     }
 
     /// Checks an address that a socket is bound to. If no rule names the port,
