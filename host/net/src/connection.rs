@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 use netwasm_base::error::ConnectionError;
 
 use crate::guest::{EventGuest, Gone, Guests, StreamGuests};
-use crate::protocol::{Lost, Watermark};
+use crate::protocol::Lost;
 use crate::relay;
 use crate::service::Service;
 use crate::stream::Stream;
@@ -66,6 +66,9 @@ impl<G> fmt::Debug for Taker<G> {
     }
 }
 
+/// Bytes that a guest is taken to write when it is told of room.
+const PIECE: usize = 64 << 10;
+
 /// Drives one connection to its end.
 #[derive(Debug)]
 pub struct Driver<G: EventGuest> {
@@ -100,6 +103,9 @@ enum Next {
     Receive,
     /// Something changed: check again.
     Again,
+    /// The guest had `writable`, and probably wrote: check again, after others
+    /// had their turn.
+    Wrote,
     Sleep,
     End(Lost),
 }
@@ -169,6 +175,14 @@ impl<G: EventGuest> Driver<G> {
                 match self.attend(cx, guest, connection)? {
                     Next::Receive => {}
                     Next::Again => continue,
+                    Next::Wrote => {
+                        // A guest may ask for the next one each time.
+                        if transport.turn.is_over(PIECE) {
+                            transport.turn.give_way(cx);
+                            return Poll::Pending;
+                        }
+                        continue;
+                    }
                     Next::Sleep => return Poll::Pending,
                     Next::End(lost) => return Poll::Ready(Ok(lost)),
                 }
@@ -240,8 +254,8 @@ impl<G: EventGuest> Driver<G> {
         }
     }
 
-    /// Does everything besides receiving: sends the queue, delivers watermark
-    /// events, shuts, relays.
+    /// Does everything besides receiving: sends the queue, tells of room and of
+    /// TLS, shuts, relays.
     fn attend(
         &self,
         cx: &mut Context<'_>,
@@ -260,22 +274,19 @@ impl<G: EventGuest> Driver<G> {
             Poll::Pending if transport.turn.waits() => return Ok(Next::Sleep),
             Poll::Ready(Ok(())) | Poll::Pending => {}
         }
-        match transport.watermark() {
-            None => {}
-            Some(Watermark::Pause) => {
-                guest.pause_writing(connection)?;
-                return Ok(Next::Again);
-            }
-            Some(Watermark::Resume) => {
-                guest.resume_writing(connection)?;
-                return Ok(Next::Again);
-            }
+        if transport.is_writable() {
+            guest.writable(connection)?;
+            return Ok(Next::Wrote);
         }
         if transport.shut_if_due() || transport.over().is_some() {
             return Ok(Next::Again);
         }
         if transport.is_handshaking() {
             return Ok(self.attend_handshake(cx));
+        }
+        if let Some(info) = transport.started_tls() {
+            guest.tls_started(connection, info)?;
+            return Ok(Next::Again);
         }
         if transport.core.borrow().wants_room {
             // Registers the waker. Readiness shows in `wants_room`.

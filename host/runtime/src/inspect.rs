@@ -113,9 +113,9 @@ mod tests {
     use crate::component::to_binary;
     use crate::fit::{CONCURRENT_IMPORTS, EVENT_IMPORTS};
 
-    const TCP: &str = "netwasm:net/tcp-handler@0.1.0";
-    const UDP: &str = "netwasm:net/udp-handler@0.1.0";
-    const CALL_LATER: &str = "(import \"netwasm:net/timers@0.1.0\" (instance \
+    const TCP: &str = "netwasm:net/tcp-handler@0.2.0";
+    const UDP: &str = "netwasm:net/udp-handler@0.2.0";
+    const CALL_LATER: &str = "(import \"netwasm:net/timers@0.2.0\" (instance \
         (export \"call-later\" (func (param \"delay\" u64) (result u64)))))";
 
     fn interface(exports: &[&str], imports: &str) -> Interface {
@@ -208,10 +208,10 @@ mod tests {
                     .to_owned()
             )
         );
-        let both = interface(&[TCP, "netwasm:net/timer-handler@0.1.0"], CALL_LATER);
+        let both = interface(&[TCP, "netwasm:net/timer-handler@0.2.0"], CALL_LATER);
         assert_eq!(both.check_world(Kind::Events), Ok(()));
         // A component that imports only a type calls nothing.
-        let types = "(import \"netwasm:net/timers@0.1.0\" (instance))";
+        let types = "(import \"netwasm:net/timers@0.2.0\" (instance))";
         assert_eq!(interface(&[TCP], types).check_world(Kind::Events), Ok(()));
     }
 
@@ -245,7 +245,7 @@ mod tests {
     fn all_missing_imports_are_named_at_once() {
         let component = component(
             &[TCP],
-            "(import \"netwasm:net/log@0.1.0\" (instance)) \
+            "(import \"netwasm:net/log@0.2.0\" (instance)) \
              (import \"netwasm:net/log@0.2.0\" (instance)) \
              (import \"wasi:sockets/tcp@0.2.6\" (instance)) \
              (import \"wasi:cli/run@0.3.0\" (instance)) \
@@ -356,7 +356,7 @@ mod tests {
 
     #[test]
     fn a_report_shows_the_command_that_runs_it() {
-        let connect = "(import \"netwasm:net/connector@0.1.0\" (instance \
+        let connect = "(import \"netwasm:net/connector@0.2.0\" (instance \
             (export \"connect\" (func))))";
         let preopens = "(import \"wasi:filesystem/preopens@0.2.6\" (instance \
             (export \"get-directories\" (func))))";

@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::{Rc, Weak};
+use std::time::Duration;
 
 use wasmtime::component::{Resource, ResourceAny};
 use wasmtime::{Store, Trap};
@@ -16,11 +17,13 @@ use netwasm_base::error::ConnectionError;
 use netwasm_exchange::answer::{Answer, Body};
 use netwasm_exchange::request::Request;
 use netwasm_net::guest::{DatagramGuest, EventGuest, Gone, NoGuest};
+use netwasm_net::tls::SessionInfo;
 use netwasm_net::transport::Transport;
 use netwasm_net::udp::Datagrams;
 
 use crate::bindings::netwasm::net::http::{Body as WitBody, Method, Response};
-use crate::bindings::netwasm::net::types::{ErrorCode, IpAddress};
+use crate::bindings::netwasm::net::types::IpAddress;
+use crate::convert::{connecting, lost, resolving, sending};
 use crate::event_program::{EventExports, EventProgram, Handlers};
 use crate::host::files;
 use crate::local::Local;
@@ -105,24 +108,31 @@ impl Instance {
     }
 
     /// Calls the guest's `connected` for an established outgoing connection.
+    /// Returns `None` if the guest does not want it.
     pub(crate) fn connected(
         &self,
-        id: u64,
+        token: u64,
         transport: &Rc<Transport>,
-    ) -> Result<ResourceAny, Gone> {
+    ) -> Result<Option<ResourceAny>, Gone> {
         self.call("connected", |store, handlers| {
             let connect = exported(handlers.connect.as_ref())?;
-            store.data_mut().finish(Later::Connection, id);
+            store.data_mut().finish(Later::Connection, token);
             let handle = store.data_mut().add_transport(transport)?;
-            connect.call_connected(store, id, handle)
+            connect.call_connected(store, token, Ok(handle))
         })
     }
 
-    pub(crate) fn connect_failed(&self, id: u64, error: &ConnectionError) -> Result<(), Gone> {
-        self.call("connect-failed", |store, handlers| {
+    /// Calls the guest's `connected` with an error.
+    pub(crate) fn connect_failed(&self, token: u64, error: &ConnectionError) -> Result<(), Gone> {
+        self.call("connected", |store, handlers| {
             let connect = exported(handlers.connect.as_ref())?;
-            store.data_mut().finish(Later::Connection, id);
-            connect.call_connect_failed(store, id, &error.into())
+            store.data_mut().finish(Later::Connection, token);
+            let error = connecting(error);
+            let returned = connect.call_connected(&mut *store, token, Err(&error))?;
+            match returned {
+                Some(connection) => connection.resource_drop(store),
+                None => Ok(()),
+            }
         })
     }
 
@@ -152,22 +162,32 @@ impl Instance {
         (request, answer)
     }
 
-    pub(crate) fn timer_fired(&self, id: u64) -> Result<(), Gone> {
-        self.call("timer-fired", |store, handlers| {
-            let timer = exported(handlers.timer.as_ref())?;
-            store.data_mut().finish(Later::Timer, id);
-            timer.call_timer_fired(store, id)
+    /// Calls the guest's `woken`.
+    pub(crate) fn woken(&self) -> Result<(), Gone> {
+        self.call("woken", |store, handlers| {
+            exported(handlers.timer.as_ref())?.call_woken(store)
+        })
+    }
+
+    /// Calls the guest's `shutting-down`, if it exports that.
+    pub(crate) fn shutting_down(&self, deadline: Option<Duration>) -> Result<(), Gone> {
+        self.call("shutting-down", |store, handlers| {
+            let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+            match &handlers.lifecycle {
+                Some(lifecycle) => lifecycle.call_shutting_down(store, deadline.map(nanos)),
+                None => Ok(()),
+            }
         })
     }
 
     pub(crate) fn resolved(
         &self,
-        id: u64,
+        token: u64,
         answer: Result<Vec<IpAddr>, ConnectionError>,
     ) -> Result<(), Gone> {
         self.call("resolved", |store, handlers| {
             let resolve = exported(handlers.resolve.as_ref())?;
-            store.data_mut().finish(Later::Question, id);
+            store.data_mut().finish(Later::Question, token);
             let answer = answer
                 .map(|addresses| {
                     addresses
@@ -175,9 +195,9 @@ impl Instance {
                         .map(IpAddress::from)
                         .collect::<Vec<_>>()
                 })
-                .map_err(ErrorCode::from);
+                .map_err(|error| resolving(&error));
             let answer = answer.as_ref().map(Vec::as_slice);
-            resolve.call_resolved(store, id, answer)
+            resolve.call_resolved(store, token, answer)
         })
     }
 }
@@ -208,19 +228,19 @@ impl EventGuest for Instance {
         })
     }
 
-    fn pause_writing(&self, connection: Self::Connection) -> Result<(), Gone> {
-        self.call("pause-writing", |store, handlers| {
+    fn writable(&self, connection: Self::Connection) -> Result<(), Gone> {
+        self.call("writable", |store, handlers| {
             exported(handlers.tcp.as_ref())?
                 .connection()
-                .call_pause_writing(store, connection)
+                .call_writable(store, connection)
         })
     }
 
-    fn resume_writing(&self, connection: Self::Connection) -> Result<(), Gone> {
-        self.call("resume-writing", |store, handlers| {
+    fn tls_started(&self, connection: Self::Connection, info: SessionInfo) -> Result<(), Gone> {
+        self.call("tls-started", |store, handlers| {
             exported(handlers.tcp.as_ref())?
                 .connection()
-                .call_resume_writing(store, connection)
+                .call_tls_started(store, connection, &info.into())
         })
     }
 
@@ -231,7 +251,7 @@ impl EventGuest for Instance {
         reason: Option<&ConnectionError>,
     ) -> Result<(), Gone> {
         self.call("connection-lost", |store, handlers| {
-            let reason = reason.map(ErrorCode::from);
+            let reason = reason.map(lost);
             let tcp = exported(handlers.tcp.as_ref())?;
             tcp.connection()
                 .call_connection_lost(&mut *store, connection, reason.as_ref())?;
@@ -284,7 +304,7 @@ impl DatagramGuest for Instance {
             let udp = exported(handlers.udp.as_ref())?;
             let peer = peer.map(Into::into);
             udp.endpoint()
-                .call_error_received(store, endpoint, &error.into(), peer)
+                .call_error_received(store, endpoint, &sending(error), peer)
         })
     }
 

@@ -26,7 +26,7 @@
 //! | `hand_back`, `moving` | bodies: returning a file to the connection; reporting progress | |
 //! | `guest_log`, `wasi` | guest output in the log; WASI for event guests | |
 //! | `local` | state shared by the instances of a run, and by those of a thread | |
-//! | `state`, `host`, `later` | the host's state of an event instance; its host functions, thin; work that ends as an event | rules |
+//! | `state`, `host`, `later`, `timer` | the host's state of an event instance; its host functions, thin; work that ends as an event; its one timer | rules |
 //! | `event_program`, [`instance`] | a component driven by events; its instances | |
 //! | `concurrent` | async guests: their programs, instances and host functions | |
 //! | `engine` | compiling, loading, linking | |
@@ -57,6 +57,7 @@ mod moving;
 mod room;
 mod state;
 mod steps;
+mod timer;
 mod wasi;
 
 pub use engine::compile;

@@ -23,6 +23,7 @@ use crate::handles::{DatagramHandle, FileHandle, TransportHandle};
 use crate::instance::Instance;
 use crate::local::{Env, Local};
 use crate::steps::event_steps;
+use crate::timer::Timer;
 use crate::wasi::{Wasi, WasiHost};
 
 /// The data of an instance's store.
@@ -35,7 +36,8 @@ pub(crate) struct State {
     /// The request being handled.
     pub(crate) request: Option<Box<Request>>,
     /// Turn shared by all work begun for the instance.
-    turn: Rc<Turn>,
+    pub(crate) turn: Rc<Turn>,
+    pub(crate) timer: Timer,
     /// Epoch steps that an event may take.
     steps: u64,
     transports: Slab<Rc<Transport>>,
@@ -54,6 +56,7 @@ impl State {
             memory: MemoryLimit::new(env),
             request: None,
             turn: local.worker.thread.turns.turn(),
+            timer: Timer::default(),
             steps: event_steps(&env.net.limits).into(),
             transports: Slab::new(),
             datagrams: Slab::new(),
@@ -114,6 +117,7 @@ impl State {
         for (_, transport) in &self.transports {
             transport.close();
         }
+        self.timer.stop();
         self.pending = Pending::default();
     }
 
@@ -122,6 +126,7 @@ impl State {
         for (_, transport) in &self.transports {
             transport.fail(ConnectionError::Aborted);
         }
+        self.timer.stop();
         self.pending = Pending::default();
     }
 
@@ -187,32 +192,36 @@ impl State {
 
     // Work that ends as an event.
 
-    /// Begins work, and returns its number among those of its kind.
+    /// Begins work under the guest's token for it.
     ///
     /// # Errors
-    /// Fails with `LimitExceeded` if too much is pending.
+    /// Fails with `InvalidState` if work of this kind is pending under that
+    /// token, and with `LimitExceeded` if too much is pending.
     pub(crate) fn begin<F: Future<Output = ()> + 'static>(
         &mut self,
         kind: Later,
-        start: impl FnOnce(&Self, u64) -> F,
-    ) -> Result<u64, ConnectionError> {
+        token: u64,
+        start: impl FnOnce(&Self) -> F,
+    ) -> Result<(), ConnectionError> {
+        if self.pending.tasks.contains_key(&(kind, token)) {
+            return Err(ConnectionError::InvalidState);
+        }
         if self.pending.tasks.len() >= self.local.env.net.limits.max_handles {
             return Err(TOO_MANY_HANDLES);
         }
-        let id = self.pending.next(kind);
-        let task = spawn_in_turns(Rc::clone(&self.turn), start(self, id));
-        self.pending.tasks.insert((kind, id), task);
-        Ok(id)
+        let task = spawn_in_turns(Rc::clone(&self.turn), start(self));
+        self.pending.tasks.insert((kind, token), task);
+        Ok(())
     }
 
-    /// Notes that work has ended. Returns false if it was cancelled before.
-    pub(crate) fn finish(&mut self, kind: Later, id: u64) -> bool {
-        self.pending.tasks.remove(&(kind, id)).is_some()
+    /// Notes that work has ended, so that its token may be used again.
+    pub(crate) fn finish(&mut self, kind: Later, token: u64) {
+        self.pending.tasks.remove(&(kind, token));
     }
 
     /// Aborts work, which then ends without an event.
-    pub(crate) fn cancel(&mut self, kind: Later, id: u64) {
-        if let Some(task) = self.pending.tasks.remove(&(kind, id)) {
+    pub(crate) fn cancel(&mut self, kind: Later, token: u64) {
+        if let Some(task) = self.pending.tasks.remove(&(kind, token)) {
             task.abort();
         }
     }
@@ -240,34 +249,18 @@ fn unknown() -> wasmtime::Error {
     wasmtime::Error::msg("the handle stands for nothing")
 }
 
-/// Work that ends as an event. Each kind is numbered separately.
+/// Work that ends as an event. Each kind has tokens of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Later {
-    Timer,
     Connection,
     /// A resolver query.
     Question,
 }
 
-/// Timers, resolver queries and connections under way.
+/// Resolver queries and connections under way, by the guest's tokens.
 #[derive(Debug, Default)]
 struct Pending {
-    /// Last number used, by kind.
-    last: [u64; 3],
     tasks: HashMap<(Later, u64), AbortHandle>,
-}
-
-impl Pending {
-    /// Returns the next number of a kind. The first is 1.
-    fn next(&mut self, kind: Later) -> u64 {
-        let last = match kind {
-            Later::Timer => &mut self.last[0],
-            Later::Connection => &mut self.last[1],
-            Later::Question => &mut self.last[2],
-        };
-        *last += 1;
-        *last
-    }
 }
 
 impl Drop for Pending {
@@ -341,19 +334,5 @@ impl ResourceLimiter for MemoryLimit {
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         Ok(desired <= self.env.room.table_elements())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_kind_has_numbers_of_its_own() {
-        let mut pending = Pending::default();
-        let kinds = [Later::Timer, Later::Connection, Later::Question];
-        for number in 1..3 {
-            assert_eq!(kinds.map(|kind| pending.next(kind)), [number; 3]);
-        }
     }
 }

@@ -1,13 +1,16 @@
+use std::time::Duration;
+
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource, WasmList};
 
 use netwasm_base::error::ConnectionError;
-use netwasm_net::tls::{ClientTls, Tls};
+use netwasm_net::tls::Tls;
 
 use crate::bindings::netwasm::net::transports::{
     Host, HostDatagramTransport, HostTransport, TlsRole,
 };
-use crate::bindings::netwasm::net::types::{ConnectionInfo, ErrorCode, IpSocketAddress};
+use crate::bindings::netwasm::net::types::{ConnectionInfo, Error as WitError, IpSocketAddress};
+use crate::convert::{called, client_tls};
 use crate::handles::{DatagramHandle, FileHandle, TransportHandle};
 use crate::state::State;
 
@@ -16,14 +19,14 @@ use crate::state::State;
 /// copy.
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
-    let mut interface = linker.instance("netwasm:net/transports@0.1.0")?;
+    let mut interface = linker.instance("netwasm:net/transports@0.2.0")?;
     interface.func_wrap(
         "[method]transport.write",
         |store: StoreContextMut<'_, State>,
          (this, data): (Resource<TransportHandle>, WasmList<u8>)| {
             let transport = store.data().transport(&this)?;
             transport.write(data.as_le_slice(&store));
-            Ok(())
+            Ok((transport.room(),))
         },
     )?;
     interface.func_wrap(
@@ -31,7 +34,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
         |store: StoreContextMut<'_, State>,
          (this, data, to): (Resource<DatagramHandle>, WasmList<u8>, IpSocketAddress)| {
             let sent = send_to(store.data(), &this, data.as_le_slice(&store), to)?;
-            Ok((sent.map_err(ErrorCode::from),))
+            Ok((sent.map_err(called),))
         },
     )?;
     linker.allow_shadowing(false);
@@ -61,26 +64,37 @@ fn send_to(
 impl Host for State {}
 
 impl HostTransport for State {
-    fn write(&mut self, this: Resource<TransportHandle>, data: Vec<u8>) -> wasmtime::Result<()> {
-        self.transport(&this)?.write(&data);
-        Ok(())
+    fn write(&mut self, this: Resource<TransportHandle>, data: Vec<u8>) -> wasmtime::Result<u64> {
+        let transport = self.transport(&this)?;
+        transport.write(&data);
+        Ok(transport.room())
     }
 
     fn writelines(
         &mut self,
         this: Resource<TransportHandle>,
         data: Vec<Vec<u8>>,
-    ) -> wasmtime::Result<()> {
+    ) -> wasmtime::Result<u64> {
         let slices: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
-        self.transport(&this)?.write_vectored(&slices);
+        let transport = self.transport(&this)?;
+        transport.write_vectored(&slices);
+        Ok(transport.room())
+    }
+
+    fn room(&mut self, this: Resource<TransportHandle>) -> wasmtime::Result<u64> {
+        Ok(self.transport(&this)?.room())
+    }
+
+    fn want_write(&mut self, this: Resource<TransportHandle>) -> wasmtime::Result<()> {
+        self.transport(&this)?.want_write();
         Ok(())
     }
 
     fn write_eof(
         &mut self,
         this: Resource<TransportHandle>,
-    ) -> wasmtime::Result<Result<(), ErrorCode>> {
-        Ok(self.transport(&this)?.write_eof().map_err(ErrorCode::from))
+    ) -> wasmtime::Result<Result<(), WitError>> {
+        Ok(self.transport(&this)?.write_eof().map_err(called))
     }
 
     fn can_write_eof(&mut self, this: Resource<TransportHandle>) -> wasmtime::Result<bool> {
@@ -93,19 +107,19 @@ impl HostTransport for State {
         file: Resource<FileHandle>,
         offset: u64,
         length: Option<u64>,
-    ) -> wasmtime::Result<Result<u64, ErrorCode>> {
+    ) -> wasmtime::Result<Result<u64, WitError>> {
         let file = self.file(&file)?;
         let sent = self.transport(&this)?.send_file(file, offset, length);
-        Ok(sent.map_err(ErrorCode::from))
+        Ok(sent.map_err(called))
     }
 
     fn relay(
         &mut self,
         this: Resource<TransportHandle>,
         to: Resource<TransportHandle>,
-    ) -> wasmtime::Result<Result<(), ErrorCode>> {
+    ) -> wasmtime::Result<Result<(), WitError>> {
         let relayed = self.transport(&this)?.relay(self.transport(&to)?);
-        Ok(relayed.map_err(ErrorCode::from))
+        Ok(relayed.map_err(called))
     }
 
     fn start_tls(
@@ -113,10 +127,10 @@ impl HostTransport for State {
         this: Resource<TransportHandle>,
         role: TlsRole,
         received: Vec<u8>,
-    ) -> wasmtime::Result<Result<(), ErrorCode>> {
+    ) -> wasmtime::Result<Result<(), WitError>> {
         let transport = self.transport(&this)?;
         if !transport.can_start_tls() {
-            return Ok(Err(ErrorCode::InvalidState));
+            return Ok(Err(called(ConnectionError::InvalidState)));
         }
         let tls = &self.local.env.net.tls;
         let session = match role {
@@ -127,11 +141,12 @@ impl HostTransport for State {
                     Err(ConnectionError::NotSupported)
                 }
             },
-            TlsRole::Client(client) => ClientTls::new(client.server_name, client.alpn)
-                .and_then(|client| tls.connect(&client)),
+            TlsRole::Client(client) => {
+                client_tls(client, None).and_then(|client| tls.connect(&client))
+            }
         };
         let started = session.and_then(|session| transport.start_tls(session, &received));
-        Ok(started.map_err(ErrorCode::from))
+        Ok(started.map_err(called))
     }
 
     fn close(&mut self, this: Resource<TransportHandle>) -> wasmtime::Result<()> {
@@ -155,6 +170,16 @@ impl HostTransport for State {
 
     fn resume_reading(&mut self, this: Resource<TransportHandle>) -> wasmtime::Result<()> {
         self.transport(&this)?.resume_receiving();
+        Ok(())
+    }
+
+    fn set_idle_timeout(
+        &mut self,
+        this: Resource<TransportHandle>,
+        after: Option<u64>,
+    ) -> wasmtime::Result<()> {
+        let transport = self.transport(&this)?;
+        transport.set_idle_timeout(after.map(Duration::from_nanos));
         Ok(())
     }
 
@@ -195,8 +220,8 @@ impl HostDatagramTransport for State {
         this: Resource<DatagramHandle>,
         data: Vec<u8>,
         to: IpSocketAddress,
-    ) -> wasmtime::Result<Result<(), ErrorCode>> {
-        Ok(send_to(self, &this, &data, to)?.map_err(ErrorCode::from))
+    ) -> wasmtime::Result<Result<(), WitError>> {
+        Ok(send_to(self, &this, &data, to)?.map_err(called))
     }
 
     fn local_address(
