@@ -87,10 +87,12 @@ fn memory_beyond_the_limit_is_denied_to_the_guest() {
 }
 
 #[test]
-fn timers_are_limited() {
-    let server = probe().args(["--max-handles", "100"]).start();
+fn pending_look_ups_are_limited() {
+    let server = probe()
+        .args(["--max-handles", "100", "--allow-resolve", "*"])
+        .start();
     let mut peer = server.connect();
-    let answer = peer.ask("leak-timers");
+    let answer = peer.ask("leak-questions");
     assert!(answer.contains("limit-exceeded"), "{answer}");
     let mut next = server.connect();
     answers(&mut next);

@@ -15,6 +15,7 @@ mod components;
 mod conditions;
 mod connect;
 mod dns;
+mod events;
 mod fairness;
 mod files;
 mod guests;

@@ -8,16 +8,16 @@
 //! With other settings each instance is a room of its own. `/nick NAME` sets
 //! the name that others see.
 //!
-//! A client that reads too slowly holds up nobody. When the host says that its
-//! queue is full (`pause-writing`), the newest `BACKLOG` lines are kept for
-//! it, and when it reads again (`resume-writing`) it gets those, after a line
-//! that says how many older ones it missed.
+//! A client that reads too slowly holds up nobody. When its queue is full
+//! (`write` returns no room), the newest `BACKLOG` lines are kept for it, and
+//! when it reads again (`writable`) it gets those, after a line that says how
+//! many older ones it missed.
 wit_bindgen::generate!({
     path: "../../wit",
     inline: "
         package netwasm:chat;
         world chat {
-            include netwasm:net/tcp-server@0.1.0;
+            include netwasm:net/tcp-server@0.2.0;
         }
     ",
     world: "netwasm:chat/chat",
@@ -30,7 +30,7 @@ use std::rc::Rc;
 
 use exports::netwasm::net::tcp_handler;
 use netwasm::net::transports::Transport;
-use netwasm::net::types::ErrorCode;
+use netwasm::net::types::{Error, TlsInfo};
 
 /// The longest line that is passed on, bytes; longer ones are refused.
 const MAX_LINE: usize = 1024;
@@ -100,16 +100,14 @@ impl tcp_handler::GuestConnection for Connection {
         false
     }
 
-    fn pause_writing(&self) {
-        self.member.paused.set(true);
-    }
+    fn tls_started(&self, _info: TlsInfo) {}
 
-    fn resume_writing(&self) {
+    fn writable(&self) {
         self.member.paused.set(false);
         self.member.catch_up();
     }
 
-    fn connection_lost(&self, _reason: Option<ErrorCode>) {
+    fn connection_lost(&self, _reason: Option<Error>) {
         ROOM.with_borrow_mut(|room| room.retain(|other| !Rc::ptr_eq(other, &self.member)));
         self.member
             .tell_others(&format!("* {} left", self.member.name.borrow()));
@@ -120,9 +118,9 @@ impl tcp_handler::GuestConnection for Connection {
 struct Member {
     transport: Transport,
     name: RefCell<String>,
-    /// Between `pause-writing` and `resume-writing`.
+    /// Until `writable`, after there was no room.
     paused: Cell<bool>,
-    /// Lines that wait for `resume-writing`, the oldest one first. They are
+    /// Lines that wait for `writable`, the oldest one first. They are
     /// shared by all for whom they wait.
     backlog: RefCell<VecDeque<Rc<str>>>,
     /// How many lines found no room in the backlog.
@@ -174,7 +172,7 @@ impl Member {
     /// Sends this client a line, or keeps it until the client reads.
     fn tell(&self, line: &Rc<str>) {
         if !self.paused.get() {
-            return self.transport.write(line.as_bytes());
+            return self.send(line.as_bytes());
         }
         let mut backlog = self.backlog.borrow_mut();
         if backlog.len() == BACKLOG {
@@ -193,7 +191,12 @@ impl Member {
         }
         lines.extend(self.backlog.take().iter().map(|line| &**line));
         if !lines.is_empty() {
-            self.transport.write(lines.as_bytes());
+            self.send(lines.as_bytes());
         }
+    }
+
+    /// Sends bytes, and notes if there is no room for more.
+    fn send(&self, data: &[u8]) {
+        self.paused.set(self.transport.write(data) == 0);
     }
 }

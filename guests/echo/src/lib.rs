@@ -4,8 +4,8 @@ wit_bindgen::generate!({
     inline: "
         package netwasm:echo;
         world echo {
-            include netwasm:net/tcp-server@0.1.0;
-            include netwasm:net/udp-server@0.1.0;
+            include netwasm:net/tcp-server@0.2.0;
+            include netwasm:net/udp-server@0.2.0;
         }
     ",
     world: "netwasm:echo/echo",
@@ -14,7 +14,7 @@ wit_bindgen::generate!({
 
 use exports::netwasm::net::{tcp_handler, udp_handler};
 use netwasm::net::transports::{DatagramTransport, Transport};
-use netwasm::net::types::{ErrorCode, IpSocketAddress};
+use netwasm::net::types::{Error, IpSocketAddress, TlsInfo};
 
 struct Echo;
 export!(Echo);
@@ -35,20 +35,20 @@ impl tcp_handler::GuestConnection for Connection {
         Self { transport }
     }
     fn data_received(&self, data: Vec<u8>) {
-        self.transport.write(&data);
+        // The client does not read: take no more from it until it does.
+        if self.transport.write(&data) == 0 {
+            self.transport.pause_reading();
+        }
     }
     /// False: the host sends what is still queued, then closes.
     fn eof_received(&self) -> bool {
         false
     }
-    /// The client does not read: take no more from it until it does.
-    fn pause_writing(&self) {
-        self.transport.pause_reading();
-    }
-    fn resume_writing(&self) {
+    fn writable(&self) {
         self.transport.resume_reading();
     }
-    fn connection_lost(&self, _reason: Option<ErrorCode>) {}
+    fn tls_started(&self, _info: TlsInfo) {}
+    fn connection_lost(&self, _reason: Option<Error>) {}
 }
 
 struct Endpoint {
@@ -63,6 +63,6 @@ impl udp_handler::GuestEndpoint for Endpoint {
         // A datagram that cannot be sent back is lost, as datagrams may be.
         let _ = self.transport.send_to(&data, peer);
     }
-    fn error_received(&self, _error: ErrorCode, _peer: Option<IpSocketAddress>) {}
-    fn connection_lost(&self, _reason: Option<ErrorCode>) {}
+    fn error_received(&self, _error: Error, _peer: Option<IpSocketAddress>) {}
+    fn connection_lost(&self, _reason: Option<Error>) {}
 }

@@ -10,7 +10,7 @@ wit_bindgen::generate!({
     inline: "
         package netwasm:hello;
         world hello {
-            include netwasm:net/http-server@0.1.0;
+            include netwasm:net/http-server@0.2.0;
         }
     ",
     world: "netwasm:hello/hello",

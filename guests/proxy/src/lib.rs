@@ -17,8 +17,8 @@ wit_bindgen::generate!({
     inline: "
         package netwasm:proxy;
         world proxy {
-            include netwasm:net/tcp-server@0.1.0;
-            include netwasm:net/connecting@0.1.0;
+            include netwasm:net/tcp-server@0.2.0;
+            include netwasm:net/connecting@0.2.0;
         }
     ",
     world: "netwasm:proxy/proxy",
@@ -31,10 +31,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 
 use exports::netwasm::net::{connect_handler, tcp_handler};
-use netwasm::net::connector::{self, ConnectId, ConnectOptions, Endpoint};
+use netwasm::net::connector;
 use netwasm::net::log::{Level, log};
 use netwasm::net::transports::Transport;
-use netwasm::net::types::ErrorCode;
+use netwasm::net::types::{ConnectOptions, Endpoint, Error, TlsInfo};
 
 /// How long a server may take to answer before the next one is tried, in
 /// nanoseconds.
@@ -46,7 +46,9 @@ thread_local! {
     /// Whose turn it is.
     static TURN: Cell<usize> = Cell::new(random());
     /// The clients whose servers are being connected to.
-    static PENDING: RefCell<HashMap<ConnectId, Rc<Client>>> = RefCell::default();
+    /// The token of the last attempt.
+    static LAST: Cell<u64> = const { Cell::new(0) };
+    static PENDING: RefCell<HashMap<u64, Rc<Client>>> = RefCell::default();
 }
 
 struct Proxy;
@@ -94,7 +96,7 @@ impl tcp_handler::GuestConnection for Connection {
 
     /// Whoever is left is closed by the host; a server that is still being
     /// connected to is not wanted any more.
-    fn connection_lost(&self, _reason: Option<ErrorCode>) {
+    fn connection_lost(&self, _reason: Option<Error>) {
         if let Self::Client(client) = self {
             client.give_up();
         }
@@ -105,23 +107,27 @@ impl tcp_handler::GuestConnection for Connection {
     fn eof_received(&self) -> bool {
         false
     }
-    fn pause_writing(&self) {}
-    fn resume_writing(&self) {}
+    fn writable(&self) {}
+    fn tls_started(&self, _info: TlsInfo) {}
 }
 
 impl connect_handler::Guest for Proxy {
-    fn connected(id: ConnectId, server: Transport) -> tcp_handler::Connection {
-        match PENDING.with_borrow_mut(|pending| pending.remove(&id)) {
-            Some(client) => client.join(&server),
-            None => server.close(),
-        }
-        tcp_handler::Connection::new(Connection::Server { _transport: server })
-    }
-
-    fn connect_failed(id: ConnectId, error: ErrorCode) {
-        if let Some(client) = PENDING.with_borrow_mut(|pending| pending.remove(&id)) {
-            client.failed(&error);
-            client.connect();
+    fn connected(
+        token: u64,
+        outcome: Result<Transport, Error>,
+    ) -> Option<tcp_handler::Connection> {
+        let client = PENDING.with_borrow_mut(|pending| pending.remove(&token))?;
+        match outcome {
+            Ok(server) => {
+                client.join(&server);
+                let server = Connection::Server { _transport: server };
+                Some(tcp_handler::Connection::new(server))
+            }
+            Err(error) => {
+                client.failed(&error);
+                client.connect();
+                None
+            }
         }
     }
 }
@@ -130,7 +136,7 @@ impl connect_handler::Guest for Proxy {
 struct Client {
     transport: Transport,
     /// The attempt that is under way; 0 where none is.
-    pending: Cell<ConnectId>,
+    pending: Cell<u64>,
     /// Where the search began, counted on without end.
     first: usize,
     /// How many servers were tried.
@@ -148,11 +154,14 @@ impl Client {
                 let options = ConnectOptions {
                     tls: None,
                     timeout: Some(CONNECT_TIMEOUT),
+                    local_address: None,
                 };
-                match connector::connect(&server.endpoint(), &options) {
-                    Ok(id) => {
-                        self.pending.set(id);
-                        PENDING.with_borrow_mut(|pending| pending.insert(id, self.clone()));
+                let token = LAST.get() + 1;
+                LAST.set(token);
+                match connector::connect(token, &server.endpoint(), &options) {
+                    Ok(()) => {
+                        self.pending.set(token);
+                        PENDING.with_borrow_mut(|pending| pending.insert(token, self.clone()));
                         return;
                     }
                     Err(error) => self.failed(&error),
@@ -164,12 +173,12 @@ impl Client {
     }
 
     /// The server that was tried last cannot be had.
-    fn failed(&self, error: &ErrorCode) {
+    fn failed(&self, error: &Error) {
         self.pending.set(0);
         let index = self.first.wrapping_add(self.tried.get() - 1);
         SERVERS.with(|servers| {
             let server = &servers[index % servers.len()];
-            log(Level::Warn, &format!("{server}: {}", reason(error)));
+            log(Level::Warn, &format!("{server}: {}", error.text));
         });
     }
 
@@ -253,20 +262,6 @@ fn servers(arguments: impl Iterator<Item = String>) -> Vec<Server> {
             server
         })
         .collect()
-}
-
-/// An error as people put it.
-fn reason(error: &ErrorCode) -> String {
-    match error {
-        ErrorCode::AccessDenied => "not allowed".to_owned(),
-        ErrorCode::Timeout => "no answer in time".to_owned(),
-        ErrorCode::ConnectionRefused => "connection refused".to_owned(),
-        ErrorCode::RemoteUnreachable => "no route to it".to_owned(),
-        ErrorCode::NameUnresolvable => "no such name".to_owned(),
-        ErrorCode::NoAddress => "the name has no address".to_owned(),
-        ErrorCode::NotFound => "no such socket".to_owned(),
-        error => error.to_string(),
-    }
 }
 
 /// A random number, by way of what the standard library seeds its maps with.

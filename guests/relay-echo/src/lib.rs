@@ -11,7 +11,7 @@ wit_bindgen::generate!({
     inline: "
         package netwasm:relay-echo;
         world relay-echo {
-            include netwasm:net/tcp-server@0.1.0;
+            include netwasm:net/tcp-server@0.2.0;
         }
     ",
     world: "netwasm:relay-echo/relay-echo",
@@ -20,7 +20,7 @@ wit_bindgen::generate!({
 
 use exports::netwasm::net::tcp_handler;
 use netwasm::net::transports::Transport;
-use netwasm::net::types::ErrorCode;
+use netwasm::net::types::{Error, TlsInfo};
 
 struct RelayEcho;
 export!(RelayEcho);
@@ -50,7 +50,7 @@ impl tcp_handler::GuestConnection for Connection {
     fn eof_received(&self) -> bool {
         false
     }
-    fn pause_writing(&self) {}
-    fn resume_writing(&self) {}
-    fn connection_lost(&self, _reason: Option<ErrorCode>) {}
+    fn writable(&self) {}
+    fn tls_started(&self, _info: TlsInfo) {}
+    fn connection_lost(&self, _reason: Option<Error>) {}
 }

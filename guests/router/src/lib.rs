@@ -15,7 +15,7 @@ wit_bindgen::generate!({
     inline: "
         package netwasm:router;
         world router {
-            include netwasm:net/http-server@0.1.0;
+            include netwasm:net/http-server@0.2.0;
         }
     ",
     world: "netwasm:router/router",

@@ -21,7 +21,7 @@ wit_bindgen::generate!({
     inline: "
         package netwasm:static-files;
         world static-files {
-            include netwasm:net/http-server@0.1.0;
+            include netwasm:net/http-server@0.2.0;
         }
     ",
     world: "netwasm:static-files/static-files",
@@ -41,7 +41,7 @@ use html_escape::encode_text;
 use netwasm::net::files::File;
 use netwasm::net::http::{Body, Method, Request, Response};
 use netwasm::net::log::{Level, log};
-use netwasm::net::types::ErrorCode;
+use netwasm::net::types::{Error, ErrorCode};
 use options::Options;
 
 /// What the command line asks for; `None`, and a line in the log, where that
@@ -82,7 +82,10 @@ impl http_handler::Guest for Static {
         match file {
             Ok(file) => send(file),
             // The second is a name that is longer than names can be.
-            Err(ErrorCode::NotFound | ErrorCode::InvalidArgument) => {
+            Err(Error {
+                code: ErrorCode::NotFound | ErrorCode::InvalidArgument,
+                ..
+            }) => {
                 without_file(&path, query, options)
             }
             Err(error) => failed(&path, &error),
@@ -161,13 +164,16 @@ fn send(file: File) -> Response {
 }
 
 /// Answers where a file cannot be opened.
-fn failed(path: &str, error: &ErrorCode) -> Response {
-    match error {
+fn failed(path: &str, error: &Error) -> Response {
+    match error.code {
         ErrorCode::NotFound => not_found(),
         ErrorCode::AccessDenied => page(403, "Forbidden"),
         ErrorCode::LimitExceeded => page(503, "Service Unavailable"),
-        error => {
-            log(Level::Error, &format!("cannot open {path:?}: {error}"));
+        _ => {
+            log(
+                Level::Error,
+                &format!("cannot open {path:?}: {}", error.text),
+            );
             page(500, "Internal Server Error")
         }
     }

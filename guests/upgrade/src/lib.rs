@@ -13,7 +13,7 @@ wit_bindgen::generate!({
     inline: "
         package netwasm:upgrade;
         world upgrade {
-            include netwasm:net/tcp-server@0.1.0;
+            include netwasm:net/tcp-server@0.2.0;
         }
     ",
     world: "netwasm:upgrade/upgrade",
@@ -25,7 +25,7 @@ use std::cell::{Cell, RefCell};
 use exports::netwasm::net::tcp_handler;
 use netwasm::net::log::{Level, log};
 use netwasm::net::transports::{TlsRole, Transport};
-use netwasm::net::types::ErrorCode;
+use netwasm::net::types::{Error, TlsInfo};
 
 /// The longest line, bytes; a client that sends a longer one is closed.
 const MAX_LINE: usize = 1024;
@@ -61,7 +61,7 @@ impl tcp_handler::GuestConnection for Connection {
             match line.trim_end() {
                 "STARTTLS" if !self.secure.get() => self.start_tls(),
                 "INFO" if self.secure.get() => self.say(&self.session()),
-                _ if self.secure.get() => self.transport.write(line.as_bytes()),
+                _ if self.secure.get() => self.send(line.as_bytes()),
                 "HELLO" => self.say("OK hello"),
                 "QUIT" => {
                     self.say("OK goodbye");
@@ -80,14 +80,11 @@ impl tcp_handler::GuestConnection for Connection {
         false
     }
 
-    /// The client does not read: take no more from it until it does.
-    fn pause_writing(&self) {
-        self.transport.pause_reading();
-    }
-    fn resume_writing(&self) {
+    fn writable(&self) {
         self.transport.resume_reading();
     }
-    fn connection_lost(&self, _reason: Option<ErrorCode>) {}
+    fn tls_started(&self, _info: TlsInfo) {}
+    fn connection_lost(&self, _reason: Option<Error>) {}
 }
 
 impl Connection {
@@ -100,7 +97,15 @@ impl Connection {
     }
 
     fn say(&self, line: &str) {
-        self.transport.write(format!("{line}\n").as_bytes());
+        self.send(format!("{line}\n").as_bytes());
+    }
+
+    /// Sends bytes. If the client does not read, takes no more from it until it
+    /// does.
+    fn send(&self, data: &[u8]) {
+        if self.transport.write(data) == 0 {
+            self.transport.pause_reading();
+        }
     }
 
     /// Goes on in TLS after one last line in plain text.
@@ -117,7 +122,7 @@ impl Connection {
             Err(error) => {
                 log(
                     Level::Error,
-                    &format!("{error}: are --cert and --key given?"),
+                    &format!("{}: are --cert and --key given?", error.text),
                 );
                 self.transport.close();
             }
