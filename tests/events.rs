@@ -122,10 +122,7 @@ fn a_guest_sets_how_long_its_connection_may_be_idle() {
 fn a_token_is_for_one_look_up_at_a_time() {
     let server = probe(&["--allow-resolve", "*"]);
     let mut peer = server.connect();
-    assert_eq!(
-        peer.ask("resolve-twice localhost"),
-        "error: invalid-state"
-    );
+    assert_eq!(peer.ask("resolve-twice localhost"), "error: invalid-state");
     let answer = peer.ask("resolve localhost");
     assert!(answer.contains("127.0.0.1"), "{answer}");
     server.stop();
@@ -134,10 +131,7 @@ fn a_token_is_for_one_look_up_at_a_time() {
 #[test]
 fn every_guest_is_told_of_the_shutdown_and_how_long_it_has() {
     for isolation in ["connection", "worker"] {
-        for (limit, told) in [
-            ("7s", "shutting down in 7000 ms"),
-            ("0", "shutting down"),
-        ] {
+        for (limit, told) in [("7s", "shutting down in 7000 ms"), ("0", "shutting down")] {
             let mut server = probe(&[
                 "--isolation",
                 isolation,

@@ -12,7 +12,7 @@ use super::netwasm::net::types::{ConnectOptions, Endpoint, Error, TlsOptions};
 use super::netwasm::net::{resolver, timers};
 use super::{CONNECTS, Client, QUESTIONS, Wake, next_token, text, timer};
 
-/// What `leak-questions` and `leak-files` try at most.
+/// Maximum of attempts of `leak-questions` and `leak-files`.
 const ENOUGH: u32 = 1_000_000;
 
 impl Client {
@@ -124,8 +124,8 @@ impl Client {
             // resolve-twice NAME: two look-ups under one token; the error.
             ("resolve-twice", [name]) => {
                 let token = next_token();
-                let both = resolver::resolve(token, name)
-                    .and_then(|()| resolver::resolve(token, name));
+                let both =
+                    resolver::resolve(token, name).and_then(|()| resolver::resolve(token, name));
                 resolver::cancel(token);
                 match both {
                     Ok(()) => self.answer("both"),
@@ -136,7 +136,8 @@ impl Client {
             ("now", []) => self.answer(&timers::now().to_string()),
             ("idle", [limit]) => {
                 let limit: Option<u64> = limit.parse().ok();
-                self.transport.set_idle_timeout(limit.map(|limit| limit * 1_000_000));
+                self.transport
+                    .set_idle_timeout(limit.map(|limit| limit * 1_000_000));
                 self.answer("ok");
             }
             // start-tls: continues in TLS as a server; no answer.

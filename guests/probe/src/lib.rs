@@ -53,9 +53,9 @@ thread_local! {
     static TOKEN: Cell<u64> = const { Cell::new(0) };
     /// All clients that have come.
     static CLIENTS: RefCell<Vec<Weak<Client>>> = RefCell::default();
-    /// Who asked for each name.
+    /// Client of each look-up.
     static QUESTIONS: RefCell<HashMap<u64, Rc<Client>>> = RefCell::default();
-    /// Who asked for each outgoing connection, and what to send there.
+    /// Client of each outgoing connection, and the text to send there.
     static CONNECTS: RefCell<HashMap<u64, (Rc<Client>, String)>> = RefCell::default();
 }
 
@@ -103,10 +103,7 @@ impl resolve_handler::Guest for Probe {
 }
 
 impl connect_handler::Guest for Probe {
-    fn connected(
-        token: u64,
-        outcome: Result<Transport, Error>,
-    ) -> Option<tcp_handler::Connection> {
+    fn connected(token: u64, outcome: Result<Transport, Error>) -> Option<tcp_handler::Connection> {
         let (client, text) = CONNECTS
             .with_borrow_mut(|connects| connects.remove(&token))
             .expect("the event of a connection that was asked for, once");
@@ -150,7 +147,7 @@ fn next_token() -> u64 {
     TOKEN.get()
 }
 
-/// What components call when an instance is made.
+/// Runs when an instance is made.
 #[cfg(target_family = "wasm")]
 #[unsafe(no_mangle)]
 extern "C" fn _initialize() {
@@ -248,11 +245,11 @@ impl tcp_handler::GuestConnection for Connection {
 /// A client that sends commands.
 struct Client {
     transport: Transport,
-    /// What arrived and is not a whole command yet.
+    /// Received bytes that are not a whole command yet.
     received: RefCell<Vec<u8>>,
     /// The events so far; `data-received` once for any number in a row.
     events: RefCell<Vec<&'static str>>,
-    /// What `eof-received` returns.
+    /// Return value of `eof-received`.
     half_close: Cell<bool>,
     /// The timer that `cancel-timer` is about.
     timer: Cell<(u64, u64)>,
@@ -262,7 +259,7 @@ struct Client {
     goaded: Cell<u64>,
 }
 
-/// What a timer is for.
+/// Purpose of a timer.
 enum Wake {
     Answer,
     Resume,

@@ -11,7 +11,7 @@ use super::{Client, Wake};
 type Timer = (u64, u64);
 
 thread_local! {
-    /// Who asked for each timer, and what for.
+    /// Client of each timer, and its purpose.
     static TIMERS: RefCell<BTreeMap<Timer, (Rc<Client>, Wake)>> = RefCell::default();
     static LAST: Cell<u64> = const { Cell::new(0) };
 }

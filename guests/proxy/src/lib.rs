@@ -112,10 +112,7 @@ impl tcp_handler::GuestConnection for Connection {
 }
 
 impl connect_handler::Guest for Proxy {
-    fn connected(
-        token: u64,
-        outcome: Result<Transport, Error>,
-    ) -> Option<tcp_handler::Connection> {
+    fn connected(token: u64, outcome: Result<Transport, Error>) -> Option<tcp_handler::Connection> {
         let client = PENDING.with_borrow_mut(|pending| pending.remove(&token))?;
         match outcome {
             Ok(server) => {

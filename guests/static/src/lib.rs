@@ -85,9 +85,7 @@ impl http_handler::Guest for Static {
             Err(Error {
                 code: ErrorCode::NotFound | ErrorCode::InvalidArgument,
                 ..
-            }) => {
-                without_file(&path, query, options)
-            }
+            }) => without_file(&path, query, options),
             Err(error) => failed(&path, &error),
         }
     }

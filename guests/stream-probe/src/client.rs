@@ -10,9 +10,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use futures_util::FutureExt;
 use wit_bindgen::{StreamReader, StreamWriter};
 
-use crate::netwasm::net::client::{
-    self, DatagramSocket, Pool, PoolOptions,
-};
+use crate::netwasm::net::client::{self, DatagramSocket, Pool, PoolOptions};
 use crate::netwasm::net::log::{Level, log};
 use crate::netwasm::net::streams::Connection;
 use crate::netwasm::net::types::{

@@ -76,10 +76,7 @@ impl Flow {
 
     /// True if receiving is all that is due, given an empty queue.
     pub(crate) fn only_receives(&self) -> bool {
-        self.receives()
-            && !self.promised
-            && !self.upgrading
-            && self.sending != Sending::Shutting
+        self.receives() && !self.promised && !self.upgrading && self.sending != Sending::Shutting
     }
 
     /// True if the peer may still send.

@@ -11,7 +11,7 @@ use crate::bindings::exports::netwasm::net::{
 };
 use crate::state::State;
 
-/// What the host may copy out of guest memory in one call, in units of about a
+/// Maximum that the host copies out of guest memory in one call, in units of about a
 /// byte. See `Store::set_hostcall_fuel`.
 pub(crate) const HOSTCALL_FUEL: usize = 32 << 20;
 

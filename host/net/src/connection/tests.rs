@@ -11,8 +11,8 @@ use tokio::net::UnixStream;
 use netwasm_base::config::Limits;
 
 use crate::guest::NoGuest;
-use crate::tls::SessionInfo;
 use crate::testing::{connection, in_worker, pass, peer, settle, soon, until};
+use crate::tls::SessionInfo;
 
 /// More than the high watermark plus what a socket takes, in bytes.
 const LARGE: usize = 1 << 20;

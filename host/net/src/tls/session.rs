@@ -398,7 +398,7 @@ impl KeptCiphertext {
     }
 }
 
-/// What is known of a session: `tls-info` of the WIT package.
+/// Facts of a session: `tls-info` of the WIT package.
 #[derive(Debug)]
 pub struct SessionInfo {
     /// Version, such as `TLSv1.3`.

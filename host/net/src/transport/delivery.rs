@@ -25,7 +25,7 @@ const BETWEEN_LOOKS: Tick = 4;
 /// Time between two checks for the departure of a peer that nobody reads from.
 pub const LOOK: Duration = Duration::from_millis(500);
 
-/// What the peer has acknowledged, as of the last look.
+/// Acknowledgements of the peer, as of the last look.
 #[derive(Debug)]
 pub(super) struct Delivery {
     /// Bytes that the socket held for the peer.

@@ -25,8 +25,8 @@ use crate::bindings::netwasm::net::types::{
     IpSocketAddress,
 };
 use crate::concurrent::bindings::netwasm::net::client::{
-    Datagram, Host, HostDatagramSocket, HostDatagramSocketWithStore, HostPool,
-    HostPoolWithStore, HostWithStore, PoolCounts, PoolOptions,
+    Datagram, Host, HostDatagramSocket, HostDatagramSocketWithStore, HostPool, HostPoolWithStore,
+    HostWithStore, PoolCounts, PoolOptions,
 };
 use crate::concurrent::handles::{ConnectionHandle, DatagramSocketHandle, PoolHandle};
 use crate::concurrent::permissions::Permissions;
@@ -59,11 +59,7 @@ impl Caller {
         accessor.with(|mut store| Self::new(store.get()))
     }
 
-    async fn connect(
-        &self,
-        to: WitEndpoint,
-        options: WitConnectOptions,
-    ) -> Outcome<Rc<Transport>> {
+    async fn connect(&self, to: WitEndpoint, options: WitConnectOptions) -> Outcome<Rc<Transport>> {
         let endpoint = Endpoint::from(to).checked()?;
         let (tls, options) = connect_options(options, &endpoint)?;
         self.permissions.connect(&endpoint)?;

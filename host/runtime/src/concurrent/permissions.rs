@@ -21,7 +21,7 @@ pub(crate) struct Permissions {
     known: Mutex<Known>,
 }
 
-/// What an instance has learnt, and what it may do because of that.
+/// Facts that an instance has learnt, and its permissions because of them.
 #[derive(Default)]
 struct Known {
     /// Resolved names. A name's rule holds for its addresses.

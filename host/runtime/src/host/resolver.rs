@@ -9,11 +9,7 @@ use crate::later;
 use crate::state::{Later, State};
 
 impl Host for State {
-    fn resolve(
-        &mut self,
-        token: u64,
-        name: String,
-    ) -> wasmtime::Result<Result<(), WitError>> {
+    fn resolve(&mut self, token: u64, name: String) -> wasmtime::Result<Result<(), WitError>> {
         if name.is_empty() {
             return Ok(Err(called(ConnectionError::InvalidArgument)));
         }
