@@ -14,6 +14,7 @@ mod command;
 mod components;
 mod conditions;
 mod connect;
+mod deferring;
 mod dns;
 mod events;
 mod fairness;

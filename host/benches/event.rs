@@ -43,7 +43,8 @@ const HANDLER: &str = r#"
   (import "netwasm:net/http@0.2.0" "[resource-drop]request" (func $drop (param i32)))
   (memory (export "memory") 2)
   (data (i32.const 0) "hostaccept")
-  (data (i32.const 64) "\c8") ;; a response whose status is 200
+  ;; `respond` with a response whose status is 200
+  (data (i32.const 64) "\00\00\00\00\00\00\00\00\c8")
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
     (i32.const 65536))
   (func (export "netwasm:net/http-handler@0.2.0#handle")

@@ -18,7 +18,7 @@ wit_bindgen::generate!({
 });
 
 use exports::netwasm::net::http_handler;
-use netwasm::net::http::{Body, Method, Request, Response};
+use netwasm::net::http::{Answer, Body, Method, Request, Response};
 
 const PAGE: &str = "<html><body><h1>Hello HTTPS!</h1></body></html>";
 
@@ -26,7 +26,7 @@ struct Hello;
 export!(Hello);
 
 impl http_handler::Guest for Hello {
-    fn handle(method: Method, _target: String, _request: &Request) -> Response {
+    fn handle(method: Method, _target: String, _request: &Request) -> Answer {
         let (status, name, value, body) = match method {
             // To HEAD the host sends only the length of the body.
             Method::Get | Method::Head => {
@@ -35,11 +35,11 @@ impl http_handler::Guest for Hello {
             }
             _ => (405, "allow", "GET, HEAD", Body::Empty),
         };
-        Response {
+        Answer::Respond(Response {
             status,
             headers: vec![(name.into(), value.into())],
             body,
             trailers: Vec::new(),
-        }
+        })
     }
 }

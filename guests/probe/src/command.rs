@@ -100,10 +100,10 @@ impl Client {
 
             // timer MILLIS: answers `fired`. pause MILLIS: does not read
             // meanwhile, then answers `resumed`.
-            ("timer", [delay]) => self.wake(delay, Wake::Answer),
+            ("timer", [delay]) => self.wake(delay, Wake::Answer(self.clone())),
             ("pause", [delay]) => {
                 self.transport.pause_reading();
-                self.wake(delay, Wake::Resume);
+                self.wake(delay, Wake::Resume(self.clone()));
             }
             // cancel-timer: the last one of `timer`; answers `ok`.
             ("cancel-timer", []) => {
@@ -265,8 +265,8 @@ impl Client {
         else {
             return self.refuse("usage");
         };
-        let answers = matches!(wake, Wake::Answer);
-        let timer = timer::start(delay, self.clone(), wake);
+        let answers = matches!(wake, Wake::Answer(_));
+        let timer = timer::start(delay, wake);
         if answers {
             self.timer.set(timer);
         }

@@ -26,6 +26,7 @@ wit_bindgen::generate!({
             include netwasm:net/resolving@0.2.0;
             include netwasm:net/draining@0.2.0;
             include netwasm:net/http-server@0.2.0;
+            include netwasm:net/deferring@0.2.0;
         }
     ",
     world: "netwasm:probe/probe",
@@ -75,10 +76,11 @@ impl timer_handler::Guest for Probe {
         if std::env::args().nth(1).as_deref() == Some("ask-at-start") {
             return;
         }
-        for (client, wake) in timer::due() {
+        for wake in timer::due() {
             match wake {
-                Wake::Answer => client.answer("fired"),
-                Wake::Resume => {
+                Wake::Answer(client) => client.answer("fired"),
+                Wake::Respond(token, file) => http::respond(token, file),
+                Wake::Resume(client) => {
                     client.transport.resume_reading();
                     client.answer("resumed");
                 }
@@ -261,8 +263,10 @@ struct Client {
 
 /// Purpose of a timer.
 enum Wake {
-    Answer,
-    Resume,
+    Answer(Rc<Client>),
+    Resume(Rc<Client>),
+    /// Answers a deferred request, perhaps by a file.
+    Respond(u64, Option<String>),
 }
 
 impl Client {
@@ -306,7 +310,10 @@ impl Client {
             });
         }
         let is_self = |other: &Rc<Self>| Rc::ptr_eq(other, self);
-        timer::forget(self);
+        timer::forget(|wake| match wake {
+            Wake::Answer(client) | Wake::Resume(client) => is_self(client),
+            Wake::Respond(..) => false,
+        });
         QUESTIONS.with(|all| remove(all, is_self, resolver::cancel));
         CONNECTS.with(|all| remove(all, |(client, _)| is_self(client), connector::cancel));
     }

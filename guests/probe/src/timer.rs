@@ -2,25 +2,24 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
+use super::Wake;
 use super::netwasm::net::timers;
-use super::{Client, Wake};
 
 /// When a timer is due, and its number.
 type Timer = (u64, u64);
 
 thread_local! {
-    /// Client of each timer, and its purpose.
-    static TIMERS: RefCell<BTreeMap<Timer, (Rc<Client>, Wake)>> = RefCell::default();
+    /// Purpose of each timer.
+    static TIMERS: RefCell<BTreeMap<Timer, Wake>> = RefCell::default();
     static LAST: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Starts a timer, `delay` nanoseconds from now.
-pub(super) fn start(delay: u64, client: Rc<Client>, wake: Wake) -> Timer {
+pub(super) fn start(delay: u64, wake: Wake) -> Timer {
     LAST.set(LAST.get() + 1);
     let timer = (timers::now().saturating_add(delay), LAST.get());
-    TIMERS.with_borrow_mut(|timers| timers.insert(timer, (client, wake)));
+    TIMERS.with_borrow_mut(|timers| timers.insert(timer, wake));
     arm();
     timer
 }
@@ -30,9 +29,9 @@ pub(super) fn cancel(timer: Timer) {
     arm();
 }
 
-/// Cancels the timers of a client.
-pub(super) fn forget(client: &Rc<Client>) {
-    TIMERS.with_borrow_mut(|timers| timers.retain(|_, (other, _)| !Rc::ptr_eq(other, client)));
+/// Cancels some timers.
+pub(super) fn forget(which: impl Fn(&Wake) -> bool) {
+    TIMERS.with_borrow_mut(|timers| timers.retain(|_, wake| !which(wake)));
     arm();
 }
 
@@ -43,7 +42,7 @@ fn arm() {
 }
 
 /// Takes those that are due.
-pub(super) fn due() -> Vec<(Rc<Client>, Wake)> {
+pub(super) fn due() -> Vec<Wake> {
     let now = timers::now();
     let due = TIMERS.with_borrow_mut(|timers| {
         let later = timers.split_off(&(now.saturating_add(1), 0));

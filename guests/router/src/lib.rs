@@ -27,7 +27,7 @@ use std::sync::LazyLock;
 use exports::netwasm::net::http_handler;
 use html_escape::encode_text;
 use matchit::Params;
-use netwasm::net::http::{Body, Method, Request, Response};
+use netwasm::net::http::{Answer, Body, Method, Request, Response};
 use percent_encoding::percent_decode_str;
 use serde_json::value::RawValue;
 
@@ -59,27 +59,31 @@ struct Router;
 export!(Router);
 
 impl http_handler::Guest for Router {
-    fn handle(method: Method, target: String, request: &Request) -> Response {
-        if target == "*" {
-            return options(METHODS);
-        }
-        let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-        let Ok(route) = ROUTES.at(path) else {
-            return html(404, "<h1>404 Not Found</h1>");
-        };
-        let Some(handler) = route.value.handler(&method) else {
-            let allow = route.value.allow();
-            return match method {
-                Method::Options => options(&allow),
-                _ => not_allowed(&allow),
-            };
-        };
-        handler(&Call {
-            request,
-            query,
-            parameters: route.params,
-        })
+    fn handle(method: Method, target: String, request: &Request) -> Answer {
+        Answer::Respond(respond(method, &target, request))
     }
+}
+
+fn respond(method: Method, target: &str, request: &Request) -> Response {
+    if target == "*" {
+        return options(METHODS);
+    }
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    let Ok(route) = ROUTES.at(path) else {
+        return html(404, "<h1>404 Not Found</h1>");
+    };
+    let Some(handler) = route.value.handler(&method) else {
+        let allow = route.value.allow();
+        return match method {
+            Method::Options => options(&allow),
+            _ => not_allowed(&allow),
+        };
+    };
+    handler(&Call {
+        request,
+        query,
+        parameters: route.params,
+    })
 }
 
 /// A request on its way to a handler.

@@ -39,7 +39,7 @@ use std::sync::LazyLock;
 use exports::netwasm::net::http_handler;
 use html_escape::encode_text;
 use netwasm::net::files::File;
-use netwasm::net::http::{Body, Method, Request, Response};
+use netwasm::net::http::{Answer, Body, Method, Request, Response};
 use netwasm::net::log::{Level, log};
 use netwasm::net::types::{Error, ErrorCode};
 use options::Options;
@@ -59,35 +59,39 @@ struct Static;
 export!(Static);
 
 impl http_handler::Guest for Static {
-    fn handle(method: Method, target: String, _request: &Request) -> Response {
-        let Some(options) = &*OPTIONS else {
-            return page(500, "Internal Server Error");
-        };
-        if !matches!(method, Method::Get | Method::Head) {
-            let mut refusal = page(405, "Method Not Allowed");
-            refusal.headers.push(("allow".into(), "GET, HEAD".into()));
-            return refusal;
-        }
-        let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
-        let path = match path::decode(path) {
-            Ok(path) if path::is_hidden(&path) => return not_found(),
-            Ok(path) => path,
-            Err(reason) => return bad_request(reason),
-        };
-        let file = if path.ends_with('/') {
-            File::open(&[&path, "index.html"].concat())
-        } else {
-            File::open(&path)
-        };
-        match file {
-            Ok(file) => send(file),
-            // The second is a name that is longer than names can be.
-            Err(Error {
-                code: ErrorCode::NotFound | ErrorCode::InvalidArgument,
-                ..
-            }) => without_file(&path, query, options),
-            Err(error) => failed(&path, &error),
-        }
+    fn handle(method: Method, target: String, _request: &Request) -> Answer {
+        Answer::Respond(respond(&method, &target))
+    }
+}
+
+fn respond(method: &Method, target: &str) -> Response {
+    let Some(options) = &*OPTIONS else {
+        return page(500, "Internal Server Error");
+    };
+    if !matches!(method, Method::Get | Method::Head) {
+        let mut refusal = page(405, "Method Not Allowed");
+        refusal.headers.push(("allow".into(), "GET, HEAD".into()));
+        return refusal;
+    }
+    let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
+    let path = match path::decode(path) {
+        Ok(path) if path::is_hidden(&path) => return not_found(),
+        Ok(path) => path,
+        Err(reason) => return bad_request(reason),
+    };
+    let file = if path.ends_with('/') {
+        File::open(&[&path, "index.html"].concat())
+    } else {
+        File::open(&path)
+    };
+    match file {
+        Ok(file) => send(file),
+        // The second is a name that is longer than names can be.
+        Err(Error {
+            code: ErrorCode::NotFound | ErrorCode::InvalidArgument,
+            ..
+        }) => without_file(&path, query, options),
+        Err(error) => failed(&path, &error),
     }
 }
 

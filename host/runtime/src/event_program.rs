@@ -6,8 +6,8 @@ use wasmtime::component::InstancePre;
 use wasmtime::{Engine, Store};
 
 use crate::bindings::exports::netwasm::net::{
-    connect_handler, http_handler, lifecycle, resolve_handler, tcp_handler, timer_handler,
-    udp_handler,
+    connect_handler, deferral_handler, http_handler, lifecycle, resolve_handler, tcp_handler,
+    timer_handler, udp_handler,
 };
 use crate::state::State;
 
@@ -30,6 +30,7 @@ struct Indices {
     timer: Option<timer_handler::GuestIndices>,
     resolve: Option<resolve_handler::GuestIndices>,
     lifecycle: Option<lifecycle::GuestIndices>,
+    deferral: Option<deferral_handler::GuestIndices>,
 }
 
 impl fmt::Debug for EventProgram {
@@ -100,6 +101,11 @@ impl EventProgram {
                 .as_ref()
                 .map(|it| it.load(&mut store, &instance))
                 .transpose()?,
+            deferral: indices
+                .deferral
+                .as_ref()
+                .map(|it| it.load(&mut store, &instance))
+                .transpose()?,
         };
         Ok(EventExports { store, handlers })
     }
@@ -116,6 +122,7 @@ impl Indices {
             timer: timer_handler::GuestIndices::new(pre).ok(),
             resolve: resolve_handler::GuestIndices::new(pre).ok(),
             lifecycle: lifecycle::GuestIndices::new(pre).ok(),
+            deferral: deferral_handler::GuestIndices::new(pre).ok(),
         }
     }
 }
@@ -135,4 +142,5 @@ pub(crate) struct Handlers {
     pub(crate) timer: Option<timer_handler::Guest>,
     pub(crate) resolve: Option<resolve_handler::Guest>,
     pub(crate) lifecycle: Option<lifecycle::Guest>,
+    pub(crate) deferral: Option<deferral_handler::Guest>,
 }

@@ -10,8 +10,7 @@ use std::sync::Arc;
 use netwasm_base::config::{Config, Isolation, Limits, NEVER};
 use netwasm_base::error::Error;
 use netwasm_base::ticker::Ticker;
-use netwasm_exchange::answer::Answer;
-use netwasm_exchange::handler::{Awaiting, Call, Handler, Handlers, NoAnswer};
+use netwasm_exchange::handler::{Awaiting, Call, Decision, Handler, Handlers, NoAnswer};
 use netwasm_exchange::outgoing::Outgoing;
 use netwasm_exchange::reply::{NoResponse, Reply};
 use netwasm_exchange::request::Request;
@@ -313,7 +312,7 @@ impl OfConnection {
 }
 
 impl Handler for OfConnection {
-    fn handle(&mut self, request: Box<Request>) -> (Box<Request>, Result<Answer, NoAnswer>) {
+    fn handle(&mut self, request: Box<Request>) -> (Box<Request>, Result<Decision, NoAnswer>) {
         let instance = match self.instance() {
             Ok(instance) => instance,
             Err(none) => return (request, Err(none)),

@@ -15,13 +15,14 @@ use wasmtime::{Store, Trap};
 use netwasm_base::config::Limits;
 use netwasm_base::error::ConnectionError;
 use netwasm_exchange::answer::{Answer, Body};
+use netwasm_exchange::handler::Decision;
 use netwasm_exchange::request::Request;
 use netwasm_net::guest::{DatagramGuest, EventGuest, Gone, NoGuest};
 use netwasm_net::tls::SessionInfo;
 use netwasm_net::transport::Transport;
 use netwasm_net::udp::Datagrams;
 
-use crate::bindings::netwasm::net::http::{Body as WitBody, Method, Response};
+use crate::bindings::netwasm::net::http::{Answer as WitAnswer, Body as WitBody, Method, Response};
 use crate::bindings::netwasm::net::types::IpAddress;
 use crate::convert::{connecting, lost, resolving, sending};
 use crate::event_program::{EventExports, EventProgram, Handlers};
@@ -140,26 +141,46 @@ impl Instance {
     pub fn handle_request(
         &self,
         mut request: Box<Request>,
-    ) -> (Box<Request>, Result<Answer, Gone>) {
+    ) -> (Box<Request>, Result<Decision, Gone>) {
         let method = Method::from(request.head.method());
         let mut target = std::mem::take(&mut request.target);
         target.clear();
         target.push_str(request.head.target());
         let mut slot = Some(request);
-        let answer = self.call("handle", |store, handlers| {
+        let decision = self.call("handle", |store, handlers| {
             let http = exported(handlers.http.as_ref())?;
             let state = store.data_mut();
             state.refresh_files();
             state.request = slot.take();
             // There is one request at a time, so the number means nothing.
             let handle = Resource::new_borrow(0);
-            let response = http.call_handle(&mut *store, &method, &target, handle);
-            slot = store.data_mut().request.take();
-            answer(store.data_mut(), response?)
+            let decided = http.call_handle(&mut *store, &method, &target, handle);
+            let state = store.data_mut();
+            slot = state.request.take();
+            match decided? {
+                WitAnswer::Respond(response) => answer(state, response).map(Decision::Answer),
+                WitAnswer::Defer(token) => match state.defer(token) {
+                    Ok(deferred) => Ok(Decision::Later(deferred)),
+                    Err(error) => Err(wasmtime::Error::msg(format!(
+                        "the request cannot be deferred under the token {token}: {error}"
+                    ))),
+                },
+            }
         });
         let mut request = slot.unwrap_or_default();
         request.target = target;
-        (request, answer)
+        (request, decision)
+    }
+
+    /// Calls the guest's `abandoned` for a deferred request, if it exports that.
+    pub(crate) fn abandoned(&self, token: u64) -> Result<(), Gone> {
+        self.call("abandoned", |store, handlers| {
+            store.data_mut().deferred.take(token);
+            match &handlers.deferral {
+                Some(deferral) => deferral.call_abandoned(store, token),
+                None => Ok(()),
+            }
+        })
     }
 
     /// Calls the guest's `woken`.
@@ -326,7 +347,7 @@ impl DatagramGuest for Instance {
 }
 
 /// Converts a response, and takes its file out of the guest's handles.
-fn answer(state: &mut State, response: Response) -> wasmtime::Result<Answer> {
+pub(crate) fn answer(state: &mut State, response: Response) -> wasmtime::Result<Answer> {
     let body = match response.body {
         WitBody::Empty => Body::Empty,
         WitBody::Bytes(bytes) => Body::Bytes(bytes),

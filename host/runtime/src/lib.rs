@@ -26,7 +26,7 @@
 //! | `hand_back`, `moving` | bodies: returning a file to the connection; reporting progress | |
 //! | `guest_log`, `wasi` | guest output in the log; WASI for event guests | |
 //! | `local` | state shared by the instances of a run, and by those of a thread | |
-//! | `state`, `host`, `later`, `timer` | the host's state of an event instance; its host functions, thin; work that ends as an event; its one timer | rules |
+//! | `state`, `host`, `later`, `timer`, `deferrals` | the host's state of an event instance; its host functions, thin; work that ends as an event; its one timer; requests to answer later | rules |
 //! | `event_program`, [`instance`] | a component driven by events; its instances | |
 //! | `concurrent` | async guests: their programs, instances and host functions | |
 //! | `engine` | compiling, loading, linking | |
@@ -40,6 +40,7 @@ mod cache;
 mod component;
 mod concurrent;
 mod convert;
+mod deferrals;
 mod engine;
 mod event_program;
 mod fit;

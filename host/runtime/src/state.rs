@@ -12,6 +12,7 @@ use wasmtime::ResourceLimiter;
 use wasmtime::component::Resource;
 
 use netwasm_base::error::ConnectionError;
+use netwasm_exchange::deferred::Deferred;
 use netwasm_exchange::request::Request;
 use netwasm_net::files::File;
 use netwasm_net::thread::spawn_in_turns;
@@ -19,6 +20,7 @@ use netwasm_net::transport::Transport;
 use netwasm_net::turns::Turn;
 use netwasm_net::udp::Datagrams;
 
+use crate::deferrals::Deferrals;
 use crate::handles::{DatagramHandle, FileHandle, TransportHandle};
 use crate::instance::Instance;
 use crate::local::{Env, Local};
@@ -38,6 +40,7 @@ pub(crate) struct State {
     /// Turn shared by all work begun for the instance.
     pub(crate) turn: Rc<Turn>,
     pub(crate) timer: Timer,
+    pub(crate) deferred: Deferrals,
     /// Epoch steps that an event may take.
     steps: u64,
     transports: Slab<Rc<Transport>>,
@@ -57,6 +60,7 @@ impl State {
             request: None,
             turn: local.worker.thread.turns.turn(),
             timer: Timer::default(),
+            deferred: Deferrals::default(),
             steps: event_steps(&env.net.limits).into(),
             transports: Slab::new(),
             datagrams: Slab::new(),
@@ -118,6 +122,7 @@ impl State {
             transport.close();
         }
         self.timer.stop();
+        self.deferred = Deferrals::default();
         self.pending = Pending::default();
     }
 
@@ -127,6 +132,7 @@ impl State {
             transport.fail(ConnectionError::Aborted);
         }
         self.timer.stop();
+        self.deferred = Deferrals::default();
         self.pending = Pending::default();
     }
 
@@ -223,6 +229,30 @@ impl State {
     pub(crate) fn cancel(&mut self, kind: Later, token: u64) {
         if let Some(task) = self.pending.tasks.remove(&(kind, token)) {
             task.abort();
+        }
+    }
+}
+
+impl State {
+    /// Notes that a request is answered later.
+    ///
+    /// # Errors
+    /// Fails with `InvalidState` if the token is in use, and with
+    /// `LimitExceeded` if too many requests are deferred.
+    pub(crate) fn defer(&mut self, token: u64) -> Result<Rc<Deferred>, ConnectionError> {
+        if self.deferred.len() >= self.local.env.net.limits.max_handles {
+            return Err(TOO_MANY_HANDLES);
+        }
+        let instance = Weak::clone(&self.instance);
+        let deferred = Deferred::new(move || {
+            if let Some(instance) = instance.upgrade() {
+                // A trap is already logged.
+                let _ = instance.abandoned(token);
+            }
+        });
+        match self.deferred.add(token, &deferred) {
+            true => Ok(deferred),
+            false => Err(ConnectionError::InvalidState),
         }
     }
 }
