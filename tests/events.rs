@@ -25,6 +25,7 @@ fn a_guest_that_asks_for_room_gets_an_event_each_time_and_others_have_their_turn
     let received = peer.take(TIMES);
     assert!(received.iter().all(|&byte| byte == b'x'));
     assert_eq!(peer.ask("size"), "0", "and no more");
+    drop((peer, other));
     server.stop();
 }
 
@@ -40,6 +41,7 @@ fn the_clock_advances_and_a_time_that_has_passed_wakes_at_once() {
         assert_eq!(peer.ask("timer 0"), "fired");
         assert!(start.elapsed() < Duration::from_secs(5));
     }
+    drop(peer);
     server.stop();
 }
 
@@ -56,6 +58,7 @@ fn timers_fire_in_the_order_of_their_times() {
     assert!(start.elapsed() >= Duration::from_millis(99));
     assert_eq!(peer.line(), "fired");
     assert!(start.elapsed() >= Duration::from_millis(350));
+    drop(peer);
     server.stop();
 }
 
@@ -76,6 +79,7 @@ fn the_end_of_a_handshake_is_an_event() {
         peer.ask("events"),
         "connection-made data-received tls-started data-received"
     );
+    drop(peer);
     server.stop();
 }
 
@@ -115,6 +119,7 @@ fn a_guest_sets_how_long_its_connection_may_be_idle() {
     idle.cut();
     assert_eq!(busy.ask("size"), "0");
     assert_eq!(back.ask("size"), "0");
+    drop((busy, back));
     server.stop();
 }
 
@@ -125,6 +130,7 @@ fn a_token_is_for_one_look_up_at_a_time() {
     assert_eq!(peer.ask("resolve-twice localhost"), "error: invalid-state");
     let answer = peer.ask("resolve localhost");
     assert!(answer.contains("127.0.0.1"), "{answer}");
+    drop(peer);
     server.stop();
 }
 

@@ -37,6 +37,7 @@ mod command;
 mod http;
 mod text;
 mod timer;
+mod transport;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -45,13 +46,15 @@ use std::rc::{Rc, Weak};
 use exports::netwasm::net::{
     connect_handler, lifecycle, resolve_handler, tcp_handler, timer_handler,
 };
-use netwasm::net::transports::Transport;
-use netwasm::net::types::{Error, IpAddress, TlsInfo};
+use netwasm::net::types::{ConnectionId, Error, IpAddress, TlsInfo};
 use netwasm::net::{connector, resolver};
+use transport::Transport;
 
 thread_local! {
     /// The last token.
     static TOKEN: Cell<u64> = const { Cell::new(0) };
+    /// Connections by their tokens.
+    static CONNECTIONS: RefCell<HashMap<u64, Rc<Connection>>> = RefCell::default();
     /// All clients that have come.
     static CLIENTS: RefCell<Vec<Weak<Client>>> = RefCell::default();
     /// Client of each look-up.
@@ -67,7 +70,57 @@ struct Probe;
 export!(Probe);
 
 impl tcp_handler::Guest for Probe {
-    type Connection = Connection;
+    fn connection_made(connection: ConnectionId) -> u64 {
+        let first = std::env::args().nth(1);
+        assert_ne!(first.as_deref(), Some("panic-on-connect"), "as it was told");
+        let client = Rc::new(Client {
+            transport: Transport(connection),
+            received: RefCell::default(),
+            events: RefCell::new(vec!["connection-made"]),
+            half_close: Cell::new(false),
+            timer: Cell::default(),
+            left: Cell::new(0),
+            goaded: Cell::new(0),
+        });
+        CLIENTS.with_borrow_mut(|clients| clients.push(Rc::downgrade(&client)));
+        let token = next_token();
+        keep(token, Connection::Client(client));
+        token
+    }
+
+    fn data_received(token: u64, data: Vec<u8>) {
+        connection(token).data_received(&data);
+    }
+
+    fn eof_received(token: u64) -> bool {
+        connection(token).eof_received()
+    }
+
+    fn writable(token: u64) {
+        connection(token).writable();
+    }
+
+    fn tls_started(token: u64, info: TlsInfo) {
+        connection(token).tls_started(&info);
+    }
+
+    fn connection_lost(token: u64, reason: Option<Error>) {
+        let connection = CONNECTIONS
+            .with_borrow_mut(|connections| connections.remove(&token))
+            .expect("a connection is lost once");
+        connection.lost(reason.as_ref());
+    }
+}
+
+fn keep(token: u64, connection: Connection) {
+    let before = CONNECTIONS.with_borrow_mut(|all| all.insert(token, Rc::new(connection)));
+    assert!(before.is_none(), "a connection is made once");
+}
+
+fn connection(token: u64) -> Rc<Connection> {
+    CONNECTIONS
+        .with_borrow(|all| all.get(&token).cloned())
+        .expect("a connection that was made and is not lost")
 }
 
 impl timer_handler::Guest for Probe {
@@ -105,26 +158,23 @@ impl resolve_handler::Guest for Probe {
 }
 
 impl connect_handler::Guest for Probe {
-    fn connected(token: u64, outcome: Result<Transport, Error>) -> Option<tcp_handler::Connection> {
+    fn connected(token: u64, outcome: Result<ConnectionId, Error>) {
         let (client, text) = CONNECTS
             .with_borrow_mut(|connects| connects.remove(&token))
             .expect("the event of a connection that was asked for, once");
         match outcome {
-            Ok(transport) => {
+            Ok(connection) => {
+                let transport = Transport(connection);
                 transport.write(format!("{text}\n").as_bytes());
-                Some(tcp_handler::Connection::new(Connection::Outgoing(
-                    Outgoing {
-                        transport,
-                        client,
-                        reply: RefCell::default(),
-                        answered: Cell::new(false),
-                    },
-                )))
+                let outgoing = Outgoing {
+                    transport,
+                    client,
+                    reply: RefCell::default(),
+                    answered: Cell::new(false),
+                };
+                keep(token, Connection::Outgoing(outgoing));
             }
-            Err(error) => {
-                client.refuse(&text::error(&error));
-                None
-            }
+            Err(error) => client.refuse(&text::error(&error)),
         }
     }
 }
@@ -165,35 +215,18 @@ enum Connection {
     Outgoing(Outgoing),
 }
 
-impl tcp_handler::GuestConnection for Connection {
-    fn new(transport: Transport) -> Self {
-        let first = std::env::args().nth(1);
-        assert_ne!(first.as_deref(), Some("panic-on-connect"), "as it was told");
-        let client = Client {
-            transport,
-            received: RefCell::default(),
-            events: RefCell::new(vec!["connection-made"]),
-            half_close: Cell::new(false),
-            timer: Cell::default(),
-            left: Cell::new(0),
-            goaded: Cell::new(0),
-        };
-        let client = Rc::new(client);
-        CLIENTS.with_borrow_mut(|clients| clients.push(Rc::downgrade(&client)));
-        Self::Client(client)
-    }
-
-    fn data_received(&self, data: Vec<u8>) {
+impl Connection {
+    fn data_received(&self, data: &[u8]) {
         match self {
             Self::Client(client) => {
                 client.saw("data-received");
-                client.received.borrow_mut().extend_from_slice(&data);
+                client.received.borrow_mut().extend_from_slice(data);
                 while let Some(line) = client.next_line() {
                     client.execute(line.trim_end_matches(['\r', '\n']));
                 }
             }
             Self::Outgoing(outgoing) => {
-                outgoing.reply.borrow_mut().extend_from_slice(&data);
+                outgoing.reply.borrow_mut().extend_from_slice(data);
                 if data.contains(&b'\n') {
                     outgoing.pass_on(None);
                     outgoing.transport.close();
@@ -229,17 +262,17 @@ impl tcp_handler::GuestConnection for Connection {
         }
     }
 
-    fn tls_started(&self, info: TlsInfo) {
+    fn tls_started(&self, info: &TlsInfo) {
         if let Self::Client(client) = self {
             client.saw("tls-started");
             client.answer(&format!("{} {}", info.version, info.cipher));
         }
     }
 
-    fn connection_lost(&self, reason: Option<Error>) {
+    fn lost(&self, reason: Option<&Error>) {
         match self {
             Self::Client(client) => client.forget(),
-            Self::Outgoing(outgoing) => outgoing.pass_on(reason.as_ref()),
+            Self::Outgoing(outgoing) => outgoing.pass_on(reason),
         }
     }
 }

@@ -70,7 +70,7 @@ impl Deferred {
 
     /// Notes that nobody waits for the answer any more, and tells the handler
     /// unless it has given one.
-    pub fn abandon(&self) {
+    pub fn give_up(&self) {
         *self.state.borrow_mut() = State::Over;
         if let Some(tell) = self.on_abandon.take() {
             tell();
@@ -80,7 +80,7 @@ impl Deferred {
 
 impl Awaiting for Deferred {
     fn abandon(self: Rc<Self>, _reply: &Rc<Reply>) {
-        Self::abandon(&self);
+        self.give_up();
     }
 }
 
@@ -109,15 +109,15 @@ mod tests {
             taken,
             Poll::Ready(Some(Answer { status: 200, .. }))
         ));
-        deferred.abandon();
+        deferred.give_up();
         assert_eq!(count.get(), 0);
     }
 
     #[test]
     fn the_handler_is_told_once_that_nobody_waits() {
         let (deferred, count) = told();
-        deferred.abandon();
-        deferred.abandon();
+        deferred.give_up();
+        deferred.give_up();
         deferred.give(Some(Answer::status(200, "")));
         assert_eq!(count.get(), 1);
         assert!(matches!(poll(&deferred), Poll::Ready(None)));

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use wasmtime::component::{Resource, ResourceAny};
+use wasmtime::component::Resource;
 use wasmtime::{Store, Trap};
 
 use netwasm_base::config::Limits;
@@ -23,7 +23,7 @@ use netwasm_net::transport::Transport;
 use netwasm_net::udp::Datagrams;
 
 use crate::bindings::netwasm::net::http::{Answer as WitAnswer, Body as WitBody, Method, Response};
-use crate::bindings::netwasm::net::types::IpAddress;
+use crate::bindings::netwasm::net::types::{ConnectionId, IpAddress, SocketId};
 use crate::convert::{connecting, lost, resolving, sending};
 use crate::event_program::{EventExports, EventProgram, Handlers};
 use crate::host::files;
@@ -46,6 +46,15 @@ enum Life {
     /// The guest exited with success: what it wrote is whole.
     Exited,
     Trapped,
+}
+
+/// A connection or datagram socket of a guest.
+#[derive(Clone, Copy, Debug)]
+pub struct Numbered {
+    /// The host's number.
+    number: u64,
+    /// The guest's number, which events carry.
+    token: u64,
 }
 
 impl fmt::Debug for Instance {
@@ -109,17 +118,18 @@ impl Instance {
     }
 
     /// Calls the guest's `connected` for an established outgoing connection.
-    /// Returns `None` if the guest does not want it.
     pub(crate) fn connected(
         &self,
         token: u64,
         transport: &Rc<Transport>,
-    ) -> Result<Option<ResourceAny>, Gone> {
+    ) -> Result<Numbered, Gone> {
         self.call("connected", |store, handlers| {
             let connect = exported(handlers.connect.as_ref())?;
-            store.data_mut().finish(Later::Connection, token);
-            let handle = store.data_mut().add_transport(transport)?;
-            connect.call_connected(store, token, Ok(handle))
+            let state = store.data_mut();
+            state.finish(Later::Connection, token);
+            let number = state.transports.add(Rc::clone(transport));
+            connect.call_connected(store, token, Ok(ConnectionId { number }))?;
+            Ok(Numbered { number, token })
         })
     }
 
@@ -128,12 +138,7 @@ impl Instance {
         self.call("connected", |store, handlers| {
             let connect = exported(handlers.connect.as_ref())?;
             store.data_mut().finish(Later::Connection, token);
-            let error = connecting(error);
-            let returned = connect.call_connected(&mut *store, token, Err(&error))?;
-            match returned {
-                Some(connection) => connection.resource_drop(store),
-                None => Ok(()),
-            }
+            connect.call_connected(store, token, Err(&connecting(error)))
         })
     }
 
@@ -224,48 +229,43 @@ impl Instance {
 }
 
 impl EventGuest for Instance {
-    type Connection = ResourceAny;
+    type Connection = Numbered;
 
     fn connection_made(&self, transport: &Rc<Transport>) -> Result<Self::Connection, Gone> {
         self.call("connection-made", |store, handlers| {
             let tcp = exported(handlers.tcp.as_ref())?;
-            let handle = store.data_mut().add_transport(transport)?;
-            tcp.connection().call_constructor(store, handle)
+            let number = store.data_mut().transports.add(Rc::clone(transport));
+            let token = tcp.call_connection_made(store, ConnectionId { number })?;
+            Ok(Numbered { number, token })
         })
     }
 
     fn data_received(&self, connection: Self::Connection, data: &[u8]) -> Result<(), Gone> {
         self.call("data-received", |store, handlers| {
             let tcp = exported(handlers.tcp.as_ref())?;
-            tcp.connection().call_data_received(store, connection, data)
+            tcp.call_data_received(store, connection.token, data)
         })
     }
 
     fn eof_received(&self, connection: Self::Connection) -> Result<bool, Gone> {
         self.call("eof-received", |store, handlers| {
-            exported(handlers.tcp.as_ref())?
-                .connection()
-                .call_eof_received(store, connection)
+            exported(handlers.tcp.as_ref())?.call_eof_received(store, connection.token)
         })
     }
 
     fn writable(&self, connection: Self::Connection) -> Result<(), Gone> {
         self.call("writable", |store, handlers| {
-            exported(handlers.tcp.as_ref())?
-                .connection()
-                .call_writable(store, connection)
+            exported(handlers.tcp.as_ref())?.call_writable(store, connection.token)
         })
     }
 
     fn tls_started(&self, connection: Self::Connection, info: SessionInfo) -> Result<(), Gone> {
         self.call("tls-started", |store, handlers| {
-            exported(handlers.tcp.as_ref())?
-                .connection()
-                .call_tls_started(store, connection, &info.into())
+            exported(handlers.tcp.as_ref())?.call_tls_started(store, connection.token, &info.into())
         })
     }
 
-    /// Calls `connection-lost`, then drops the guest's resource.
+    /// Calls `connection-lost`, after which the number means nothing.
     fn connection_lost(
         &self,
         connection: Self::Connection,
@@ -274,9 +274,10 @@ impl EventGuest for Instance {
         self.call("connection-lost", |store, handlers| {
             let reason = reason.map(lost);
             let tcp = exported(handlers.tcp.as_ref())?;
-            tcp.connection()
-                .call_connection_lost(&mut *store, connection, reason.as_ref())?;
-            connection.resource_drop(store)
+            let Numbered { number, token } = connection;
+            tcp.call_connection_lost(&mut *store, token, reason.as_ref())?;
+            store.data_mut().transports.remove(number);
+            Ok(())
         })
     }
 
@@ -292,13 +293,14 @@ impl EventGuest for Instance {
 }
 
 impl DatagramGuest for Instance {
-    type Endpoint = ResourceAny;
+    type Endpoint = Numbered;
 
     fn endpoint_made(&self, datagrams: &Rc<Datagrams>) -> Result<Self::Endpoint, Gone> {
         self.call("connection-made", |store, handlers| {
             let udp = exported(handlers.udp.as_ref())?;
-            let handle = store.data_mut().add_datagrams(datagrams);
-            udp.endpoint().call_constructor(store, handle)
+            let number = store.data_mut().datagrams.add(Rc::clone(datagrams));
+            let token = udp.call_connection_made(store, SocketId { number })?;
+            Ok(Numbered { number, token })
         })
     }
 
@@ -310,8 +312,7 @@ impl DatagramGuest for Instance {
     ) -> Result<(), Gone> {
         self.call("datagram-received", |store, handlers| {
             let udp = exported(handlers.udp.as_ref())?;
-            udp.endpoint()
-                .call_datagram_received(store, endpoint, data, peer.into())
+            udp.call_datagram_received(store, endpoint.token, data, peer.into())
         })
     }
 
@@ -324,19 +325,18 @@ impl DatagramGuest for Instance {
         self.call("error-received", |store, handlers| {
             let udp = exported(handlers.udp.as_ref())?;
             let peer = peer.map(Into::into);
-            udp.endpoint()
-                .call_error_received(store, endpoint, &sending(error), peer)
+            udp.call_error_received(store, endpoint.token, &sending(error), peer)
         })
     }
 
-    /// Calls `connection-lost` of a datagram socket, then drops the guest's
-    /// resource.
+    /// Calls `connection-lost` of a datagram socket, after which the number
+    /// means nothing.
     fn endpoint_lost(&self, endpoint: Self::Endpoint) -> Result<(), Gone> {
         self.call("connection-lost", |store, handlers| {
             let udp = exported(handlers.udp.as_ref())?;
-            udp.endpoint()
-                .call_connection_lost(&mut *store, endpoint, None)?;
-            endpoint.resource_drop(store)
+            udp.call_connection_lost(&mut *store, endpoint.token, None)?;
+            store.data_mut().datagrams.remove(endpoint.number);
+            Ok(())
         })
     }
 

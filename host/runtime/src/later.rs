@@ -31,13 +31,13 @@ pub(crate) async fn connect(
             let _ = instance.connect_failed(token, &error);
         }
         Ok(transport) => match instance.connected(token, &transport) {
-            Ok(Some(connection)) => {
+            Ok(connection) => {
                 worker.env().counters.connections_made.add();
                 let driver =
                     Driver::connected(Rc::clone(&transport), Rc::clone(&instance), connection);
                 worker.drive(&transport, driver);
             }
-            Ok(None) | Err(_) => transport.release(),
+            Err(_) => transport.release(),
         },
     }
 }

@@ -26,7 +26,7 @@
 //! | `hand_back`, `moving` | bodies: returning a file to the connection; reporting progress | |
 //! | `guest_log`, `wasi` | guest output in the log; WASI for event guests | |
 //! | `local` | state shared by the instances of a run, and by those of a thread | |
-//! | `state`, `host`, `later`, `timer`, `deferrals` | the host's state of an event instance; its host functions, thin; work that ends as an event; its one timer; requests to answer later | rules |
+//! | `state`, `host`, `later`, `timer`, `deferrals`, `numbers` | the host's state of an event instance; its host functions, thin; work that ends as an event; its one timer; requests to answer later; objects behind numbers | rules |
 //! | `event_program`, [`instance`] | a component driven by events; its instances | |
 //! | `concurrent` | async guests: their programs, instances and host functions | |
 //! | `engine` | compiling, loading, linking | |
@@ -55,6 +55,7 @@ mod kind;
 mod later;
 mod local;
 mod moving;
+mod numbers;
 mod room;
 mod state;
 mod steps;

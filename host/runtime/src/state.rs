@@ -21,9 +21,10 @@ use netwasm_net::turns::Turn;
 use netwasm_net::udp::Datagrams;
 
 use crate::deferrals::Deferrals;
-use crate::handles::{DatagramHandle, FileHandle, TransportHandle};
+use crate::handles::FileHandle;
 use crate::instance::Instance;
 use crate::local::{Env, Local};
+use crate::numbers::Numbers;
 use crate::steps::event_steps;
 use crate::timer::Timer;
 use crate::wasi::{Wasi, WasiHost};
@@ -43,8 +44,8 @@ pub(crate) struct State {
     pub(crate) deferred: Deferrals,
     /// Epoch steps that an event may take.
     steps: u64,
-    transports: Slab<Rc<Transport>>,
-    datagrams: Slab<Rc<Datagrams>>,
+    pub(crate) transports: Numbers<Rc<Transport>>,
+    pub(crate) datagrams: Numbers<Rc<Datagrams>>,
     files: Slab<Rc<File>>,
     pending: Pending,
 }
@@ -62,8 +63,8 @@ impl State {
             timer: Timer::default(),
             deferred: Deferrals::default(),
             steps: event_steps(&env.net.limits).into(),
-            transports: Slab::new(),
-            datagrams: Slab::new(),
+            transports: Numbers::default(),
+            datagrams: Numbers::default(),
             files: Slab::new(),
             pending: Pending::default(),
         }
@@ -78,47 +79,10 @@ impl State {
     // Handles. wasmtime has checked that the guest owns what it passes. A
     // number without an object is a bug of the host, and traps.
 
-    /// Adds a transport and returns its handle.
-    ///
-    /// # Errors
-    /// Fails if the guest keeps the handles of too many lost connections. The
-    /// guest then traps, which ends the leak.
-    pub(crate) fn add_transport(
-        &mut self,
-        transport: &Rc<Transport>,
-    ) -> wasmtime::Result<Resource<TransportHandle>> {
-        let limits = &self.local.env.net.limits;
-        let most = limits.max_connections + limits.max_outgoing + limits.max_handles;
-        if self.transports.len() >= most {
-            let reason = "the guest keeps too many lost transports (--max-handles)";
-            return Err(wasmtime::Error::msg(reason));
-        }
-        let key = self.transports.insert(Rc::clone(transport));
-        Ok(Resource::new_own(number(key)))
-    }
-
-    pub(crate) fn transport(
-        &self,
-        handle: &Resource<TransportHandle>,
-    ) -> wasmtime::Result<&Rc<Transport>> {
-        self.transports
-            .get(handle.rep() as usize)
-            .ok_or_else(unknown)
-    }
-
-    pub(crate) fn remove_transport(
-        &mut self,
-        handle: &Resource<TransportHandle>,
-    ) -> wasmtime::Result<Rc<Transport>> {
-        self.transports
-            .try_remove(handle.rep() as usize)
-            .ok_or_else(unknown)
-    }
-
     /// Closes all connections after the instance exited, as exit closes the
     /// sockets of a process: what the guest wrote is sent.
     pub(crate) fn close_all(&mut self) {
-        for (_, transport) in &self.transports {
+        for transport in self.transports.iter() {
             transport.close();
         }
         self.timer.stop();
@@ -128,34 +92,12 @@ impl State {
 
     /// Fails all connections after the instance trapped.
     pub(crate) fn abandon(&mut self) {
-        for (_, transport) in &self.transports {
+        for transport in self.transports.iter() {
             transport.fail(ConnectionError::Aborted);
         }
         self.timer.stop();
         self.deferred = Deferrals::default();
         self.pending = Pending::default();
-    }
-
-    pub(crate) fn add_datagrams(&mut self, datagrams: &Rc<Datagrams>) -> Resource<DatagramHandle> {
-        Resource::new_own(number(self.datagrams.insert(Rc::clone(datagrams))))
-    }
-
-    pub(crate) fn datagrams(
-        &self,
-        handle: &Resource<DatagramHandle>,
-    ) -> wasmtime::Result<&Rc<Datagrams>> {
-        self.datagrams
-            .get(handle.rep() as usize)
-            .ok_or_else(unknown)
-    }
-
-    pub(crate) fn remove_datagrams(
-        &mut self,
-        handle: &Resource<DatagramHandle>,
-    ) -> wasmtime::Result<Rc<Datagrams>> {
-        self.datagrams
-            .try_remove(handle.rep() as usize)
-            .ok_or_else(unknown)
     }
 
     /// Adds a file and returns its handle.

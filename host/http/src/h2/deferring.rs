@@ -61,6 +61,6 @@ struct WaitingFor(Rc<Deferred>);
 
 impl Drop for WaitingFor {
     fn drop(&mut self) {
-        self.0.abandon();
+        self.0.give_up();
     }
 }
