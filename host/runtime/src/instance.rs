@@ -11,6 +11,7 @@ use std::rc::{Rc, Weak};
 use wasmtime::component::{Resource, ResourceAny};
 use wasmtime::{Store, Trap};
 
+use netwasm_base::address::Address;
 use netwasm_base::config::Limits;
 use netwasm_base::error::ConnectionError;
 use netwasm_exchange::answer::{Answer, Body};
@@ -22,6 +23,7 @@ use netwasm_net::udp::Datagrams;
 use crate::bindings::netwasm::net::http::{Body as WitBody, Method, Response};
 use crate::bindings::netwasm::net::types::{ErrorCode, IpAddress};
 use crate::event_program::{EventExports, EventProgram, Handlers};
+use crate::frames;
 use crate::host::files;
 use crate::local::Local;
 use crate::state::{Later, MemoryLimit, State};
@@ -42,6 +44,39 @@ enum Life {
     /// The guest exited with success: what it wrote is whole.
     Exited,
     Trapped,
+}
+
+/// A connection as the guest has it.
+#[derive(Clone, Copy, Debug)]
+pub struct EventConnection {
+    resource: ResourceAny,
+    client: Client,
+}
+
+/// The peer of an event, for the log. Unlike an [`Address`] it can be copied,
+/// so that each event may bring it.
+#[derive(Clone, Copy, Debug)]
+enum Client {
+    Ip(SocketAddr),
+    Unix,
+}
+
+impl From<&Address> for Client {
+    fn from(address: &Address) -> Self {
+        match address {
+            Address::Ip(address) => Self::Ip(*address),
+            Address::Unix(_) => Self::Unix,
+        }
+    }
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
 }
 
 impl fmt::Debug for Instance {
@@ -73,6 +108,7 @@ impl Instance {
     fn call<R>(
         &self,
         event: &'static str,
+        client: Option<Client>,
         call: impl FnOnce(&mut Store<State>, &Handlers) -> wasmtime::Result<R>,
     ) -> Result<R, Gone> {
         if self.life.get() != Life::Alive {
@@ -94,7 +130,7 @@ impl Instance {
             }
             Err(error) => {
                 self.life.set(Life::Trapped);
-                report(store.data(), event, &error);
+                report(store.data(), event, client, &error);
                 store.data_mut().abandon();
                 let trapped = guest.take();
                 drop(guest);
@@ -109,17 +145,19 @@ impl Instance {
         &self,
         id: u64,
         transport: &Rc<Transport>,
-    ) -> Result<ResourceAny, Gone> {
-        self.call("connected", |store, handlers| {
+    ) -> Result<EventConnection, Gone> {
+        let client = Client::from(transport.peer());
+        let resource = self.call("connected", Some(client), |store, handlers| {
             let connect = exported(handlers.connect.as_ref())?;
             store.data_mut().finish(Later::Connection, id);
             let handle = store.data_mut().add_transport(transport)?;
             connect.call_connected(store, id, handle)
-        })
+        })?;
+        Ok(EventConnection { resource, client })
     }
 
     pub(crate) fn connect_failed(&self, id: u64, error: &ConnectionError) -> Result<(), Gone> {
-        self.call("connect-failed", |store, handlers| {
+        self.call("connect-failed", None, |store, handlers| {
             let connect = exported(handlers.connect.as_ref())?;
             store.data_mut().finish(Later::Connection, id);
             connect.call_connect_failed(store, id, &error.into())
@@ -135,8 +173,10 @@ impl Instance {
         let mut target = std::mem::take(&mut request.target);
         target.clear();
         target.push_str(request.head.target());
+        let client = request.transport.as_ref();
+        let client = client.map(|transport| Client::from(transport.peer()));
         let mut slot = Some(request);
-        let answer = self.call("handle", |store, handlers| {
+        let answer = self.call("handle", client, |store, handlers| {
             let http = exported(handlers.http.as_ref())?;
             let state = store.data_mut();
             state.refresh_files();
@@ -153,7 +193,7 @@ impl Instance {
     }
 
     pub(crate) fn timer_fired(&self, id: u64) -> Result<(), Gone> {
-        self.call("timer-fired", |store, handlers| {
+        self.call("timer-fired", None, |store, handlers| {
             let timer = exported(handlers.timer.as_ref())?;
             store.data_mut().finish(Later::Timer, id);
             timer.call_timer_fired(store, id)
@@ -165,7 +205,7 @@ impl Instance {
         id: u64,
         answer: Result<Vec<IpAddr>, ConnectionError>,
     ) -> Result<(), Gone> {
-        self.call("resolved", |store, handlers| {
+        self.call("resolved", None, |store, handlers| {
             let resolve = exported(handlers.resolve.as_ref())?;
             store.data_mut().finish(Later::Question, id);
             let answer = answer
@@ -183,44 +223,50 @@ impl Instance {
 }
 
 impl EventGuest for Instance {
-    type Connection = ResourceAny;
+    type Connection = EventConnection;
 
     fn connection_made(&self, transport: &Rc<Transport>) -> Result<Self::Connection, Gone> {
-        self.call("connection-made", |store, handlers| {
+        let client = Client::from(transport.peer());
+        let resource = self.call("connection-made", Some(client), |store, handlers| {
             let tcp = exported(handlers.tcp.as_ref())?;
             let handle = store.data_mut().add_transport(transport)?;
             tcp.connection().call_constructor(store, handle)
-        })
+        })?;
+        Ok(EventConnection { resource, client })
     }
 
     fn data_received(&self, connection: Self::Connection, data: &[u8]) -> Result<(), Gone> {
-        self.call("data-received", |store, handlers| {
+        let EventConnection { resource, client } = connection;
+        self.call("data-received", Some(client), |store, handlers| {
             let tcp = exported(handlers.tcp.as_ref())?;
-            tcp.connection().call_data_received(store, connection, data)
+            tcp.connection().call_data_received(store, resource, data)
         })
     }
 
     fn eof_received(&self, connection: Self::Connection) -> Result<bool, Gone> {
-        self.call("eof-received", |store, handlers| {
+        let EventConnection { resource, client } = connection;
+        self.call("eof-received", Some(client), |store, handlers| {
             exported(handlers.tcp.as_ref())?
                 .connection()
-                .call_eof_received(store, connection)
+                .call_eof_received(store, resource)
         })
     }
 
     fn pause_writing(&self, connection: Self::Connection) -> Result<(), Gone> {
-        self.call("pause-writing", |store, handlers| {
+        let EventConnection { resource, client } = connection;
+        self.call("pause-writing", Some(client), |store, handlers| {
             exported(handlers.tcp.as_ref())?
                 .connection()
-                .call_pause_writing(store, connection)
+                .call_pause_writing(store, resource)
         })
     }
 
     fn resume_writing(&self, connection: Self::Connection) -> Result<(), Gone> {
-        self.call("resume-writing", |store, handlers| {
+        let EventConnection { resource, client } = connection;
+        self.call("resume-writing", Some(client), |store, handlers| {
             exported(handlers.tcp.as_ref())?
                 .connection()
-                .call_resume_writing(store, connection)
+                .call_resume_writing(store, resource)
         })
     }
 
@@ -230,12 +276,13 @@ impl EventGuest for Instance {
         connection: Self::Connection,
         reason: Option<&ConnectionError>,
     ) -> Result<(), Gone> {
-        self.call("connection-lost", |store, handlers| {
+        let EventConnection { resource, client } = connection;
+        self.call("connection-lost", Some(client), |store, handlers| {
             let reason = reason.map(ErrorCode::from);
             let tcp = exported(handlers.tcp.as_ref())?;
             tcp.connection()
-                .call_connection_lost(&mut *store, connection, reason.as_ref())?;
-            connection.resource_drop(store)
+                .call_connection_lost(&mut *store, resource, reason.as_ref())?;
+            resource.resource_drop(store)
         })
     }
 
@@ -254,7 +301,7 @@ impl DatagramGuest for Instance {
     type Endpoint = ResourceAny;
 
     fn endpoint_made(&self, datagrams: &Rc<Datagrams>) -> Result<Self::Endpoint, Gone> {
-        self.call("connection-made", |store, handlers| {
+        self.call("connection-made", None, |store, handlers| {
             let udp = exported(handlers.udp.as_ref())?;
             let handle = store.data_mut().add_datagrams(datagrams);
             udp.endpoint().call_constructor(store, handle)
@@ -267,11 +314,15 @@ impl DatagramGuest for Instance {
         data: &[u8],
         peer: SocketAddr,
     ) -> Result<(), Gone> {
-        self.call("datagram-received", |store, handlers| {
-            let udp = exported(handlers.udp.as_ref())?;
-            udp.endpoint()
-                .call_datagram_received(store, endpoint, data, peer.into())
-        })
+        self.call(
+            "datagram-received",
+            Some(Client::Ip(peer)),
+            |store, handlers| {
+                let udp = exported(handlers.udp.as_ref())?;
+                udp.endpoint()
+                    .call_datagram_received(store, endpoint, data, peer.into())
+            },
+        )
     }
 
     fn error_received(
@@ -280,7 +331,7 @@ impl DatagramGuest for Instance {
         error: &ConnectionError,
         peer: Option<SocketAddr>,
     ) -> Result<(), Gone> {
-        self.call("error-received", |store, handlers| {
+        self.call("error-received", peer.map(Client::Ip), |store, handlers| {
             let udp = exported(handlers.udp.as_ref())?;
             let peer = peer.map(Into::into);
             udp.endpoint()
@@ -291,7 +342,7 @@ impl DatagramGuest for Instance {
     /// Calls `connection-lost` of a datagram socket, then drops the guest's
     /// resource.
     fn endpoint_lost(&self, endpoint: Self::Endpoint) -> Result<(), Gone> {
-        self.call("connection-lost", |store, handlers| {
+        self.call("connection-lost", None, |store, handlers| {
             let udp = exported(handlers.udp.as_ref())?;
             udp.endpoint()
                 .call_connection_lost(&mut *store, endpoint, None)?;
@@ -330,10 +381,12 @@ fn exported<T>(handler: Option<&T>) -> wasmtime::Result<&T> {
 }
 
 /// Logs why an instance ended.
-fn report(state: &State, event: &str, error: &wasmtime::Error) {
+fn report(state: &State, event: &str, client: Option<Client>, error: &wasmtime::Error) {
     let net = &state.local.env.net;
     let reason = note_trap(&state.local, &state.memory, error);
-    tracing::error!(guest = %net.guest, event, "the guest trapped: {reason}");
+    let peer = client.map(tracing::field::display);
+    let frames = frames::of_trap(error);
+    tracing::error!(guest = %net.guest, event, peer, frames, "the guest trapped: {reason}");
     tracing::debug!(guest = %net.guest, "{error:?}");
 }
 
