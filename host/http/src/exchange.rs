@@ -98,7 +98,7 @@ impl Own {
         secure: bool,
     ) -> (Rc<Reply>, Rc<dyn Awaiting>) {
         transport.thread().env.counters.requests.add();
-        let reply: Rc<Reply> = Rc::default();
+        let reply = Rc::new(Reply::to(transport.peer().clone()));
         let call = Call {
             head,
             secure,

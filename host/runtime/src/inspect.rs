@@ -28,7 +28,7 @@ pub fn inspect(source: &ComponentSource, limits: &Limits) -> Result<Report, Erro
     let bytes = component::to_binary(bytes).map_err(wrong)?;
     let kind = Kind::of_binary(&bytes, true);
     let engine = engine::plain_engine(kind, limits)?;
-    let component = engine::compiled(&engine, &bytes, true).map_err(wrong)?;
+    let component = engine::compiled(&engine, &bytes, true, &|| {}).map_err(wrong)?;
     let failed = |error: wasmtime::Error| Error::Engine(format!("{error:#}"));
     Ok(match kind {
         Kind::Events => {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use wasmtime::component::Resource;
 use wasmtime::{Store, Trap};
 
+use netwasm_base::address::Address;
 use netwasm_base::config::Limits;
 use netwasm_base::error::ConnectionError;
 use netwasm_exchange::answer::{Answer, Body};
@@ -26,6 +27,7 @@ use crate::bindings::netwasm::net::http::{Answer as WitAnswer, Body as WitBody, 
 use crate::bindings::netwasm::net::types::{ConnectionId, IpAddress, SocketId};
 use crate::convert::{connecting, lost, resolving, sending};
 use crate::event_program::{EventExports, EventProgram, Handlers};
+use crate::frames;
 use crate::host::files;
 use crate::local::Local;
 use crate::state::{Later, MemoryLimit, State};
@@ -57,6 +59,28 @@ pub struct Numbered {
     token: u64,
 }
 
+/// The other end of an event's connection, for the log.
+#[derive(Clone, Copy, Debug)]
+enum Party<'a> {
+    /// The event has none.
+    Nobody,
+    /// The peer of the connection of this number.
+    Connection(u64),
+    Peer(SocketAddr),
+    Requester(Option<&'a Transport>),
+}
+
+impl Party<'_> {
+    fn address(self, state: &State) -> Option<Address> {
+        match self {
+            Self::Nobody => None,
+            Self::Connection(number) => Some(state.transports.get(number)?.peer().clone()),
+            Self::Peer(address) => Some(Address::Ip(address)),
+            Self::Requester(transport) => Some(transport?.peer().clone()),
+        }
+    }
+}
+
 impl fmt::Debug for Instance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Instance")
@@ -86,6 +110,7 @@ impl Instance {
     fn call<R>(
         &self,
         event: &'static str,
+        party: Party<'_>,
         call: impl FnOnce(&mut Store<State>, &Handlers) -> wasmtime::Result<R>,
     ) -> Result<R, Gone> {
         if self.life.get() != Life::Alive {
@@ -107,7 +132,7 @@ impl Instance {
             }
             Err(error) => {
                 self.life.set(Life::Trapped);
-                report(store.data(), event, &error);
+                report(store.data(), event, party, &error);
                 store.data_mut().abandon();
                 let trapped = guest.take();
                 drop(guest);
@@ -123,19 +148,23 @@ impl Instance {
         token: u64,
         transport: &Rc<Transport>,
     ) -> Result<Numbered, Gone> {
-        self.call("connected", |store, handlers| {
-            let connect = exported(handlers.connect.as_ref())?;
-            let state = store.data_mut();
-            state.finish(Later::Connection, token);
-            let number = state.transports.add(Rc::clone(transport));
-            connect.call_connected(store, token, Ok(ConnectionId { number }))?;
-            Ok(Numbered { number, token })
-        })
+        self.call(
+            "connected",
+            Party::Requester(Some(transport)),
+            |store, handlers| {
+                let connect = exported(handlers.connect.as_ref())?;
+                let state = store.data_mut();
+                state.finish(Later::Connection, token);
+                let number = state.transports.add(Rc::clone(transport));
+                connect.call_connected(store, token, Ok(ConnectionId { number }))?;
+                Ok(Numbered { number, token })
+            },
+        )
     }
 
     /// Calls the guest's `connected` with an error.
     pub(crate) fn connect_failed(&self, token: u64, error: &ConnectionError) -> Result<(), Gone> {
-        self.call("connected", |store, handlers| {
+        self.call("connected", Party::Nobody, |store, handlers| {
             let connect = exported(handlers.connect.as_ref())?;
             store.data_mut().finish(Later::Connection, token);
             connect.call_connected(store, token, Err(&connecting(error)))
@@ -151,8 +180,10 @@ impl Instance {
         let mut target = std::mem::take(&mut request.target);
         target.clear();
         target.push_str(request.head.target());
+        let transport = request.transport.clone();
+        let party = Party::Requester(transport.as_deref());
         let mut slot = Some(request);
-        let decision = self.call("handle", |store, handlers| {
+        let decision = self.call("handle", party, |store, handlers| {
             let http = exported(handlers.http.as_ref())?;
             let state = store.data_mut();
             state.refresh_files();
@@ -179,7 +210,7 @@ impl Instance {
 
     /// Calls the guest's `abandoned` for a deferred request, if it exports that.
     pub(crate) fn abandoned(&self, token: u64) -> Result<(), Gone> {
-        self.call("abandoned", |store, handlers| {
+        self.call("abandoned", Party::Nobody, |store, handlers| {
             store.data_mut().deferred.take(token);
             match &handlers.deferral {
                 Some(deferral) => deferral.call_abandoned(store, token),
@@ -190,14 +221,14 @@ impl Instance {
 
     /// Calls the guest's `woken`.
     pub(crate) fn woken(&self) -> Result<(), Gone> {
-        self.call("woken", |store, handlers| {
+        self.call("woken", Party::Nobody, |store, handlers| {
             exported(handlers.timer.as_ref())?.call_woken(store)
         })
     }
 
     /// Calls the guest's `shutting-down`, if it exports that.
     pub(crate) fn shutting_down(&self, deadline: Option<Duration>) -> Result<(), Gone> {
-        self.call("shutting-down", |store, handlers| {
+        self.call("shutting-down", Party::Nobody, |store, handlers| {
             let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
             match &handlers.lifecycle {
                 Some(lifecycle) => lifecycle.call_shutting_down(store, deadline.map(nanos)),
@@ -211,7 +242,7 @@ impl Instance {
         token: u64,
         answer: Result<Vec<IpAddr>, ConnectionError>,
     ) -> Result<(), Gone> {
-        self.call("resolved", |store, handlers| {
+        self.call("resolved", Party::Nobody, |store, handlers| {
             let resolve = exported(handlers.resolve.as_ref())?;
             store.data_mut().finish(Later::Question, token);
             let answer = answer
@@ -232,35 +263,43 @@ impl EventGuest for Instance {
     type Connection = Numbered;
 
     fn connection_made(&self, transport: &Rc<Transport>) -> Result<Self::Connection, Gone> {
-        self.call("connection-made", |store, handlers| {
-            let tcp = exported(handlers.tcp.as_ref())?;
-            let number = store.data_mut().transports.add(Rc::clone(transport));
-            let token = tcp.call_connection_made(store, ConnectionId { number })?;
-            Ok(Numbered { number, token })
-        })
+        self.call(
+            "connection-made",
+            Party::Requester(Some(transport)),
+            |store, handlers| {
+                let tcp = exported(handlers.tcp.as_ref())?;
+                let number = store.data_mut().transports.add(Rc::clone(transport));
+                let token = tcp.call_connection_made(store, ConnectionId { number })?;
+                Ok(Numbered { number, token })
+            },
+        )
     }
 
     fn data_received(&self, connection: Self::Connection, data: &[u8]) -> Result<(), Gone> {
-        self.call("data-received", |store, handlers| {
+        let party = Party::Connection(connection.number);
+        self.call("data-received", party, |store, handlers| {
             let tcp = exported(handlers.tcp.as_ref())?;
             tcp.call_data_received(store, connection.token, data)
         })
     }
 
     fn eof_received(&self, connection: Self::Connection) -> Result<bool, Gone> {
-        self.call("eof-received", |store, handlers| {
+        let party = Party::Connection(connection.number);
+        self.call("eof-received", party, |store, handlers| {
             exported(handlers.tcp.as_ref())?.call_eof_received(store, connection.token)
         })
     }
 
     fn writable(&self, connection: Self::Connection) -> Result<(), Gone> {
-        self.call("writable", |store, handlers| {
+        let party = Party::Connection(connection.number);
+        self.call("writable", party, |store, handlers| {
             exported(handlers.tcp.as_ref())?.call_writable(store, connection.token)
         })
     }
 
     fn tls_started(&self, connection: Self::Connection, info: SessionInfo) -> Result<(), Gone> {
-        self.call("tls-started", |store, handlers| {
+        let party = Party::Connection(connection.number);
+        self.call("tls-started", party, |store, handlers| {
             exported(handlers.tcp.as_ref())?.call_tls_started(store, connection.token, &info.into())
         })
     }
@@ -271,7 +310,8 @@ impl EventGuest for Instance {
         connection: Self::Connection,
         reason: Option<&ConnectionError>,
     ) -> Result<(), Gone> {
-        self.call("connection-lost", |store, handlers| {
+        let party = Party::Connection(connection.number);
+        self.call("connection-lost", party, |store, handlers| {
             let reason = reason.map(lost);
             let tcp = exported(handlers.tcp.as_ref())?;
             let Numbered { number, token } = connection;
@@ -296,7 +336,7 @@ impl DatagramGuest for Instance {
     type Endpoint = Numbered;
 
     fn endpoint_made(&self, datagrams: &Rc<Datagrams>) -> Result<Self::Endpoint, Gone> {
-        self.call("connection-made", |store, handlers| {
+        self.call("connection-made", Party::Nobody, |store, handlers| {
             let udp = exported(handlers.udp.as_ref())?;
             let number = store.data_mut().datagrams.add(Rc::clone(datagrams));
             let token = udp.call_connection_made(store, SocketId { number })?;
@@ -310,7 +350,7 @@ impl DatagramGuest for Instance {
         data: &[u8],
         peer: SocketAddr,
     ) -> Result<(), Gone> {
-        self.call("datagram-received", |store, handlers| {
+        self.call("datagram-received", Party::Peer(peer), |store, handlers| {
             let udp = exported(handlers.udp.as_ref())?;
             udp.call_datagram_received(store, endpoint.token, data, peer.into())
         })
@@ -322,7 +362,8 @@ impl DatagramGuest for Instance {
         error: &ConnectionError,
         peer: Option<SocketAddr>,
     ) -> Result<(), Gone> {
-        self.call("error-received", |store, handlers| {
+        let party = peer.map_or(Party::Nobody, Party::Peer);
+        self.call("error-received", party, |store, handlers| {
             let udp = exported(handlers.udp.as_ref())?;
             let peer = peer.map(Into::into);
             udp.call_error_received(store, endpoint.token, &sending(error), peer)
@@ -332,7 +373,7 @@ impl DatagramGuest for Instance {
     /// Calls `connection-lost` of a datagram socket, after which the number
     /// means nothing.
     fn endpoint_lost(&self, endpoint: Self::Endpoint) -> Result<(), Gone> {
-        self.call("connection-lost", |store, handlers| {
+        self.call("connection-lost", Party::Nobody, |store, handlers| {
             let udp = exported(handlers.udp.as_ref())?;
             udp.call_connection_lost(&mut *store, endpoint.token, None)?;
             store.data_mut().datagrams.remove(endpoint.number);
@@ -371,10 +412,13 @@ fn exported<T>(handler: Option<&T>) -> wasmtime::Result<&T> {
 }
 
 /// Logs why an instance ended.
-fn report(state: &State, event: &str, error: &wasmtime::Error) {
+fn report(state: &State, event: &str, party: Party<'_>, error: &wasmtime::Error) {
     let net = &state.local.env.net;
     let reason = note_trap(&state.local, &state.memory, error);
-    tracing::error!(guest = %net.guest, event, "the guest trapped: {reason}");
+    let peer = party.address(state);
+    let peer = peer.as_ref().map(tracing::field::display);
+    let frames = frames::of_trap(error);
+    tracing::error!(guest = %net.guest, event, peer, frames, "the guest trapped: {reason}");
     tracing::debug!(guest = %net.guest, "{error:?}");
 }
 

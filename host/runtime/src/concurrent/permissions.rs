@@ -182,6 +182,11 @@ impl Permissions {
     }
 }
 
+/// Logs where a guest listens, as the host says it of its own listeners.
+pub(crate) fn note_listener(guest: &str, address: SocketAddr) {
+    tracing::info!(guest, "the guest listens on tcp://{address}");
+}
+
 impl Known {
     fn heard_from(&mut self, peer: SocketAddr) {
         if self.peers.back() == Some(&peer) || self.peers.contains(&peer) {
