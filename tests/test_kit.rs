@@ -118,7 +118,7 @@ fn requests_over_http_and_https() {
 }
 
 #[test]
-fn a_body_of_many_chunks_is_joined() {
+fn a_large_body_is_whole_either_way() {
     let server = probe().http().start();
     let response = server.http().get("/big?n=3000000");
     assert!(response.body == vec![b'x'; 3_000_000]);
