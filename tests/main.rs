@@ -42,6 +42,7 @@ mod stream;
 mod structure;
 mod targets;
 mod tcp;
+mod test_kit;
 mod tls;
 mod udp;
 mod unix;
