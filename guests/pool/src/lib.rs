@@ -29,7 +29,7 @@ impl Guest for Pooled {
         let pool = match pool {
             Ok(pool) => pool,
             Err(error) => {
-                eprintln!("no pool: {error:?}");
+                eprintln!("no pool: {}", error.text);
                 return Err(());
             }
         };
@@ -41,7 +41,7 @@ impl Guest for Pooled {
             match reply {
                 Ok(reply) => println!("{reply}"),
                 Err(error) => {
-                    eprintln!("failed: {error:?}");
+                    eprintln!("failed: {}", error.text);
                     failed = true;
                 }
             }

@@ -35,7 +35,7 @@ pub(crate) async fn relay(connection: &Connection, reader: StreamReader<u8>, to:
             let outcomes = (sent.await, received.await, returned.await);
             log(Level::Info, &format!("relayed: {outcomes:?}"));
         }
-        Err(error) => log(Level::Info, &format!("not relayed: {error:?}")),
+        Err(error) => log(Level::Info, &format!("not relayed: {:?}", error.code)),
     }
 }
 
@@ -63,7 +63,7 @@ pub(crate) async fn obey(reader: &mut StreamReader<u8>, writer: &mut StreamWrite
             Some(lines) => held.repeat(lines).await,
             None => held.obey(&line).await,
         };
-        let reply = reply.unwrap_or_else(|error| format!("{error:?}"));
+        let reply = reply.unwrap_or_else(|error| format!("{:?}", error.code));
         say(writer, &reply).await;
     }
 }

@@ -13,6 +13,7 @@ use netwasm::net::log::{Level, log};
 use netwasm::net::streams::Connection;
 use wasip3::clocks::monotonic_clock;
 use wasip3::filesystem::preopens;
+use netwasm::net::types::{Error, ErrorCode as NetCode};
 use wasip3::filesystem::types::{Descriptor, DescriptorFlags, ErrorCode, OpenFlags, PathFlags};
 use wit_bindgen::{StreamReader, StreamWriter};
 
@@ -34,8 +35,8 @@ impl Guest for Probe {
         }
         // What is left of the stream after that line goes back, unread.
         if line == "rest" {
-            let sent = connection.send(reader).await;
-            let message = format!("received {:?}, sent {sent:?}", received.await);
+            let sent = code(connection.send(reader).await);
+            let message = format!("received {:?}, sent {sent:?}", code(received.await));
             return log(Level::Info, &message);
         }
         let (mut writer, data) = wit_stream::new();
@@ -63,11 +64,11 @@ impl Guest for Probe {
             "again" => {
                 let (mut nothing, again) = connection.receive();
                 let (result, _) = nothing.read(Vec::with_capacity(1)).await;
-                say(&mut writer, &format!("{result:?} {:?}", again.await)).await;
+                say(&mut writer, &format!("{result:?} {:?}", code(again.await))).await;
                 let (mut more, data) = wit_stream::new();
                 let again = connection.send(data);
                 let rest = more.write_all(vec![0]).await;
-                say(&mut writer, &format!("{} {:?}", rest.len(), again.await)).await;
+                say(&mut writer, &format!("{} {:?}", rest.len(), code(again.await))).await;
             }
             // What comes is not read, and the connection stands.
             "hold" => {
@@ -88,9 +89,9 @@ impl Guest for Probe {
             "outcome" => {
                 say(&mut writer, "ok").await;
                 while reader.next().await.is_some() {}
-                let received = received.await;
+                let received = code(received.await);
                 drop(writer);
-                let message = format!("received {received:?}, sent {:?}", sent.await);
+                let message = format!("received {received:?}, sent {:?}", code(sent.await));
                 log(Level::Info, &message);
                 return;
             }
@@ -107,7 +108,7 @@ impl Guest for Probe {
                 while reader.next().await.is_some() {
                     count += 1;
                 }
-                let message = format!("{count} after that, received {:?}", received.await);
+                let message = format!("{count} after that, received {:?}", code(received.await));
                 return log(Level::Info, &message);
             }
             // A read that waits is given up, and begun anew.
@@ -131,10 +132,10 @@ impl Guest for Probe {
             }
             "drop-reader" => {
                 drop(reader);
-                say(&mut writer, &format!("{:?}", received.await)).await;
+                say(&mut writer, &format!("{:?}", code(received.await))).await;
                 drop(connection);
                 drop(writer);
-                let message = format!("sent {:?}", sent.await);
+                let message = format!("sent {:?}", code(sent.await));
                 return log(Level::Info, &message);
             }
             "hoard-streams" => {
@@ -239,7 +240,7 @@ async fn send_file(connection: &Connection, path: &str) {
     match open(path).await {
         Ok(file) => {
             let (content, read) = file.read_via_stream(0);
-            let sent = connection.send(content).await;
+            let sent = code(connection.send(content).await);
             let message = format!("read {:?}, sent {sent:?}", read.await);
             log(Level::Info, &message);
         }
@@ -259,4 +260,9 @@ async fn line(reader: &mut StreamReader<u8>) -> String {
 
 async fn say(writer: &mut StreamWriter<u8>, text: &str) {
     writer.write_all(format!("{text}\n").into_bytes()).await;
+}
+
+/// Returns the code of a connection's error.
+fn code(result: Result<(), Error>) -> Result<(), NetCode> {
+    result.map_err(|error| error.code)
 }

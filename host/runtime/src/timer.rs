@@ -1,14 +1,12 @@
 //! The one timer of an event instance.
 
 use std::cell::Cell;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-
-use crate::instance::Instance;
 
 /// Start of the guests' clock. A minute before the first look at it, so that no
 /// time is 0.
@@ -36,8 +34,9 @@ pub(crate) struct Timer {
     task: Option<AbortHandle>,
 }
 
+/// The time of a timer, as its task sees it.
 #[derive(Debug, Default)]
-struct Alarm {
+pub(crate) struct Alarm {
     at: Cell<Option<Instant>>,
     /// Tells the task that its time has come nearer.
     nearer: Notify,
@@ -45,23 +44,18 @@ struct Alarm {
 
 impl Timer {
     /// Moves the timer to a time of the guests' clock; `None` stops it. Calls
-    /// `start` with its task if that does not run yet.
+    /// `start` if no task waits for the timer yet, which is then to call
+    /// [`Alarm::run`].
     pub(crate) fn set(
         &mut self,
         time: Option<u64>,
-        instance: &Weak<Instance>,
-        start: impl FnOnce(TimerTask) -> AbortHandle,
+        start: impl FnOnce(Rc<Alarm>) -> AbortHandle,
     ) {
         let at = time.and_then(instant);
         let before = self.alarm.at.replace(at);
         match (&self.task, at) {
             (None, None) => {}
-            (None, Some(_)) => {
-                self.task = Some(start(TimerTask {
-                    alarm: Rc::clone(&self.alarm),
-                    instance: Weak::clone(instance),
-                }));
-            }
+            (None, Some(_)) => self.task = Some(start(Rc::clone(&self.alarm))),
             // A task that wakes too early sleeps again.
             (Some(_), Some(at)) if before.is_none_or(|before| at < before) => {
                 self.alarm.nearer.notify_one();
@@ -84,27 +78,15 @@ impl Drop for Timer {
     }
 }
 
-/// The task of a timer.
-#[derive(Debug)]
-pub(crate) struct TimerTask {
-    alarm: Rc<Alarm>,
-    instance: Weak<Instance>,
-}
-
-impl TimerTask {
-    /// Calls the guest at its times, until the instance is gone.
-    pub(crate) async fn run(self) {
+impl Alarm {
+    /// Calls `wake` at the timer's times, until that returns false.
+    pub(crate) async fn run(self: Rc<Self>, wake: impl Fn() -> bool) {
         loop {
-            let alarm = &self.alarm;
-            match alarm.at.get() {
-                None => alarm.nearer.notified().await,
+            match self.at.get() {
+                None => self.nearer.notified().await,
                 Some(at) if at <= Instant::now() => {
-                    alarm.at.set(None);
-                    let Some(instance) = self.instance.upgrade() else {
-                        return;
-                    };
-                    // A trap is already logged.
-                    if instance.woken().is_err() {
+                    self.at.set(None);
+                    if !wake() {
                         return;
                     }
                     // A guest may ask to be woken at once, again and again.
@@ -113,7 +95,7 @@ impl TimerTask {
                 Some(at) => {
                     tokio::select! {
                         () = tokio::time::sleep_until(at.into()) => {}
-                        () = alarm.nearer.notified() => {}
+                        () = self.nearer.notified() => {}
                     }
                 }
             }
