@@ -8,29 +8,16 @@
 //! With other settings each instance is a room of its own. `/nick NAME` sets
 //! the name that others see.
 //!
-//! A client that reads too slowly holds up nobody. When its queue is full
-//! (`write` returns no room), the newest `BACKLOG` lines are kept for it, and
-//! when it reads again (`writable`) it gets those, after a line that says how
-//! many older ones it missed.
-wit_bindgen::generate!({
-    path: "../../wit",
-    inline: "
-        package netwasm:chat;
-        world chat {
-            include netwasm:net/tcp-server@0.2.0;
-        }
-    ",
-    world: "netwasm:chat/chat",
-    generate_all,
-});
-
+//! A client that reads too slowly holds up nobody: the newest `BACKLOG` lines
+//! are kept for it, and when it reads again it gets those, after a line that
+//! says how many older ones it missed.
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::rc::Rc;
 
-use exports::netwasm::net::tcp_handler;
-use netwasm::net::transports::Transport;
-use netwasm::net::types::{Error, TlsInfo};
+use netwasm_guest::channel::broadcast::{self, Received};
+use netwasm_guest::{Connection, Either, ErrorKind, Result, select};
+
+netwasm_guest::export!(tcp: serve);
 
 /// The longest line that is passed on, bytes; longer ones are refused.
 const MAX_LINE: usize = 1024;
@@ -41,162 +28,184 @@ const MAX_NAME: usize = 20;
 /// How many lines are kept for a client that does not read.
 const BACKLOG: usize = 100;
 
-thread_local! {
-    /// Everybody in the room, in the order of their coming.
-    static ROOM: RefCell<Vec<Rc<Member>>> = RefCell::default();
+/// A line, and who said it.
+type Said = (u64, Rc<str>);
+
+struct Room {
+    lines: broadcast::Sender<Said>,
+    /// The names of everybody in the room.
+    names: RefCell<Vec<(u64, String)>>,
     /// How many have come so far.
-    static COUNT: Cell<u64> = const { Cell::new(0) };
+    count: Cell<u64>,
 }
 
-struct Chat;
-export!(Chat);
-
-impl tcp_handler::Guest for Chat {
-    type Connection = Connection;
+thread_local! {
+    static ROOM: Rc<Room> = Rc::new(Room {
+        lines: broadcast::channel(BACKLOG),
+        names: RefCell::default(),
+        count: Cell::new(0),
+    });
 }
 
-struct Connection {
-    member: Rc<Member>,
-    /// What arrived of a line that has not ended yet.
-    line: RefCell<Vec<u8>>,
-}
-
-impl tcp_handler::GuestConnection for Connection {
-    fn new(transport: Transport) -> Self {
-        COUNT.set(COUNT.get() + 1);
-        let name = format!("guest{}", COUNT.get());
-        let member = Rc::new(Member {
-            transport,
-            name: RefCell::new(name.clone()),
-            paused: Cell::new(false),
-            backlog: RefCell::default(),
-            missed: Cell::new(0),
-        });
-        member.tell(&format!("* you are {name}; /nick NAME changes that\n").into());
-        ROOM.with_borrow_mut(|room| room.push(member.clone()));
-        member.tell_others(&format!("* {name} joined"));
-        Self {
-            member,
-            line: RefCell::default(),
-        }
-    }
-
-    /// Cuts what arrives into lines.
-    fn data_received(&self, data: Vec<u8>) {
-        let mut line = self.line.borrow_mut();
-        for part in data.split_inclusive(|&byte| byte == b'\n') {
-            // One byte more than allowed is enough to see that it is too long.
-            let room = (MAX_LINE + 1).saturating_sub(line.len());
-            line.extend_from_slice(&part[..part.len().min(room)]);
-            if part.ends_with(b"\n") {
-                self.member.said(&line);
-                line.clear();
+async fn serve(conn: Connection) -> Result<()> {
+    let (mut reader, mut writer) = conn.split();
+    let member = Member::join();
+    let mut others = member.room.lines.subscribe();
+    let name = member.name();
+    writer
+        .write_all(format!("* you are {name}; /nick NAME changes that\n"))
+        .await?;
+    loop {
+        let next = select(reader.read_until(b'\n', MAX_LINE + 1), others.recv()).await;
+        match next {
+            Either::Left(Ok(Some(line))) => {
+                if let Some(reply) = member.said(&line) {
+                    writer.write_all(reply).await?;
+                }
             }
+            Either::Left(Err(error)) if error.kind() == ErrorKind::TooLong => {
+                reader.skip_until(b'\n').await?;
+                let refusal = format!("* not sent: longer than {MAX_LINE} bytes\n");
+                writer.write_all(refusal).await?;
+            }
+            Either::Left(Err(error)) if error.kind() == ErrorKind::UnexpectedEnd => return Ok(()),
+            Either::Left(ended) => return ended.map(|_| ()),
+            Either::Right(Some(Received::Value((who, line)))) if who != member.id => {
+                writer.write_all(line.as_bytes()).await?;
+            }
+            Either::Right(Some(Received::Missed(count))) => {
+                writer
+                    .write_all(format!("* you missed {count} lines\n"))
+                    .await?;
+            }
+            Either::Right(_) => {}
         }
-    }
-
-    /// False: it gets what is still queued, then leaves the room.
-    fn eof_received(&self) -> bool {
-        false
-    }
-
-    fn tls_started(&self, _info: TlsInfo) {}
-
-    fn writable(&self) {
-        self.member.paused.set(false);
-        self.member.catch_up();
-    }
-
-    fn connection_lost(&self, _reason: Option<Error>) {
-        ROOM.with_borrow_mut(|room| room.retain(|other| !Rc::ptr_eq(other, &self.member)));
-        self.member
-            .tell_others(&format!("* {} left", self.member.name.borrow()));
     }
 }
 
-/// Somebody in the room.
+/// Somebody in the room, until it is dropped.
 struct Member {
-    transport: Transport,
-    name: RefCell<String>,
-    /// Until `writable`, after there was no room.
-    paused: Cell<bool>,
-    /// Lines that wait for `writable`, the oldest one first. They are
-    /// shared by all for whom they wait.
-    backlog: RefCell<VecDeque<Rc<str>>>,
-    /// How many lines found no room in the backlog.
-    missed: Cell<u64>,
+    room: Rc<Room>,
+    id: u64,
 }
 
 impl Member {
-    /// Deals with a line that this client sent.
-    fn said(self: &Rc<Self>, line: &[u8]) {
-        if line.len() > MAX_LINE {
-            let refusal = format!("* not sent: longer than {MAX_LINE} bytes\n");
-            return self.tell(&refusal.into());
-        }
+    fn join() -> Self {
+        let room = ROOM.with(Rc::clone);
+        let id = room.count.get() + 1;
+        room.count.set(id);
+        let name = format!("guest{id}");
+        room.names.borrow_mut().push((id, name.clone()));
+        let member = Self { room, id };
+        member.tell_others(&format!("* {name} joined"));
+        member
+    }
+
+    fn name(&self) -> String {
+        let names = self.room.names.borrow();
+        let own = names.iter().find(|(id, _)| *id == self.id);
+        own.map(|(_, name)| name.clone()).unwrap_or_default()
+    }
+
+    /// Deals with a line that this client sent. Returns what to tell it.
+    fn said(&self, line: &[u8]) -> Option<String> {
         // Control characters could play tricks on the others' terminals.
         let mut text = String::from_utf8_lossy(line).into_owned();
         text.retain(|c| !c.is_control());
         match text.strip_prefix("/nick ") {
-            Some(name) => self.rename(name.trim()),
+            Some(name) => return Some(self.rename(name.trim())),
             None if text.trim().is_empty() => {}
-            None => self.tell_others(&format!("{}: {text}", self.name.borrow())),
+            None => self.tell_others(&format!("{}: {text}", self.name())),
         }
+        None
     }
 
-    fn rename(self: &Rc<Self>, name: &str) {
-        let taken = || {
-            ROOM.with_borrow(|room| {
-                room.iter()
-                    .any(|other| !Rc::ptr_eq(other, self) && *other.name.borrow() == name)
-            })
-        };
-        if name.is_empty() || name.chars().count() > MAX_NAME || taken() {
-            return self.tell(&format!("* {name:?} is taken, empty or too long\n").into());
+    fn rename(&self, name: &str) -> String {
+        let old = self.name();
+        let mut names = self.room.names.borrow_mut();
+        let taken = names.iter().any(|(id, other)| *id != self.id && other == name);
+        if name.is_empty() || name.chars().count() > MAX_NAME || taken {
+            return format!("* {name:?} is taken, empty or too long\n");
         }
-        let old = self.name.replace(name.to_owned());
-        self.tell(&format!("* you are {name}\n").into());
+        for (id, own) in names.iter_mut() {
+            if *id == self.id {
+                name.clone_into(own);
+            }
+        }
+        drop(names);
         self.tell_others(&format!("* {old} is now {name}"));
+        format!("* you are {name}\n")
     }
 
     /// Sends a line to everybody but this one.
-    fn tell_others(self: &Rc<Self>, line: &str) {
-        let line = format!("{line}\n").into();
-        ROOM.with_borrow(|room| {
-            for other in room.iter().filter(|other| !Rc::ptr_eq(other, self)) {
-                other.tell(&line);
+    fn tell_others(&self, line: &str) {
+        self.room.lines.send((self.id, format!("{line}\n").into()));
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let name = self.name();
+        self.room.names.borrow_mut().retain(|(id, _)| *id != self.id);
+        self.tell_others(&format!("* {name} left"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netwasm_guest::testing::{self, Peer};
+
+    fn join(name: &str) -> Peer {
+        let mut peer = testing::serve(serve);
+        assert!(peer.read_line().starts_with("* you are guest"));
+        peer.send(format!("/nick {name}\n"));
+        assert_eq!(peer.read_line(), format!("* you are {name}"));
+        peer
+    }
+
+    #[test]
+    fn lines_go_to_all_others() {
+        let mut ann = join("ann");
+        let mut bob = join("bob");
+        for line in ["* guest2 joined", "* guest2 is now bob"] {
+            assert_eq!(ann.read_line(), line);
+        }
+        ann.send("good ");
+        ann.send("morning\n\x1b[2Jhow are you?\r\n");
+        bob.expect("ann: good morning\nann: [2Jhow are you?\n");
+        ann.expect_nothing();
+        bob.send("/nick ann\n");
+        assert_eq!(bob.read_line(), "* \"ann\" is taken, empty or too long");
+        bob.send([&[b'x'; 1024][..], b"\n", &[b'x'; 1025][..], b"\nafter\n"].concat());
+        assert_eq!(bob.read_line(), "* not sent: longer than 1024 bytes");
+        assert_eq!(ann.read_line(), format!("bob: {}", "x".repeat(1024)));
+        assert_eq!(ann.read_line(), "bob: after");
+        bob.reset();
+        assert_eq!(ann.read_line(), "* bob left");
+        ann.finish();
+        ann.expect_end();
+    }
+
+    #[test]
+    fn a_slow_reader_learns_what_it_missed() {
+        let mut slow = join("slow");
+        let mut talker = join("talker");
+        let text = "x".repeat(1000);
+        for _ in 0..500 {
+            talker.send(format!("{text}\n"));
+        }
+        talker.send("the last line\n");
+        let mut missed = None;
+        loop {
+            let line = slow.read_line();
+            if let Some(rest) = line.strip_prefix("* you missed ") {
+                missed = Some(rest.to_owned());
             }
-        });
-    }
-
-    /// Sends this client a line, or keeps it until the client reads.
-    fn tell(&self, line: &Rc<str>) {
-        if !self.paused.get() {
-            return self.send(line.as_bytes());
+            if line == "talker: the last line" {
+                break;
+            }
         }
-        let mut backlog = self.backlog.borrow_mut();
-        if backlog.len() == BACKLOG {
-            backlog.pop_front();
-            self.missed.set(self.missed.get() + 1);
-        }
-        backlog.push_back(line.clone());
-    }
-
-    /// Sends what was kept.
-    fn catch_up(&self) {
-        let mut lines = String::new();
-        let missed = self.missed.take();
-        if missed > 0 {
-            lines = format!("* you missed {missed} lines\n");
-        }
-        lines.extend(self.backlog.take().iter().map(|line| &**line));
-        if !lines.is_empty() {
-            self.send(lines.as_bytes());
-        }
-    }
-
-    /// Sends bytes, and notes if there is no room for more.
-    fn send(&self, data: &[u8]) {
-        self.paused.set(self.transport.write(data) == 0);
+        assert!(missed.is_some());
     }
 }

@@ -16,33 +16,19 @@
 //! The guest only says which file it is. Everything else that a file server
 //! does, from ranges to compression, the host does: see `body` in
 //! `wit/http.wit`.
-wit_bindgen::generate!({
-    path: "../../wit",
-    inline: "
-        package netwasm:static-files;
-        world static-files {
-            include netwasm:net/http-server@0.2.0;
-        }
-    ",
-    world: "netwasm:static-files/static-files",
-    generate_all,
-});
-
 mod listing;
 mod options;
 mod path;
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::ErrorKind as IoErrorKind;
 use std::sync::LazyLock;
 
-use exports::netwasm::net::http_handler;
-use html_escape::encode_text;
-use netwasm::net::files::File;
-use netwasm::net::http::{Answer, Body, Method, Request, Response};
-use netwasm::net::log::{Level, log};
-use netwasm::net::types::{Error, ErrorCode};
+use netwasm_guest::http::{Method, Request, Response};
+use netwasm_guest::{Error, ErrorKind, File, error, warn};
 use options::Options;
+
+netwasm_guest::export!(http: serve);
 
 /// What the command line asks for; `None`, and a line in the log, where that
 /// makes no sense.
@@ -50,34 +36,26 @@ static OPTIONS: LazyLock<Option<Options>> =
     LazyLock::new(|| match Options::parse(std::env::args().skip(1)) {
         Ok(options) => Some(options),
         Err(reason) => {
-            log(Level::Error, &reason);
+            error!("{reason}");
             None
         }
     });
 
-struct Static;
-export!(Static);
-
-impl http_handler::Guest for Static {
-    fn handle(method: Method, target: String, _request: &Request) -> Answer {
-        Answer::Respond(respond(&method, &target))
-    }
+async fn serve(request: Request<'_>) -> Response {
+    let Some(options) = &*OPTIONS else {
+        return Response::error(500);
+    };
+    answer(&request, options)
 }
 
-fn respond(method: &Method, target: &str) -> Response {
-    let Some(options) = &*OPTIONS else {
-        return page(500, "Internal Server Error");
-    };
-    if !matches!(method, Method::Get | Method::Head) {
-        let mut refusal = page(405, "Method Not Allowed");
-        refusal.headers.push(("allow".into(), "GET, HEAD".into()));
-        return refusal;
+fn answer(request: &Request<'_>, options: &Options) -> Response {
+    if !matches!(request.method(), Method::Get | Method::Head) {
+        return Response::error(405).header("allow", "GET, HEAD");
     }
-    let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
-    let path = match path::decode(path) {
-        Ok(path) if path::is_hidden(&path) => return not_found(),
+    let path = match path::decode(request.path()) {
+        Ok(path) if path::is_hidden(&path) => return Response::error(404),
         Ok(path) => path,
-        Err(reason) => return bad_request(reason),
+        Err(reason) => return Response::error_because(400, reason),
     };
     let file = if path.ends_with('/') {
         File::open(&[&path, "index.html"].concat())
@@ -85,31 +63,33 @@ fn respond(method: &Method, target: &str) -> Response {
         File::open(&path)
     };
     match file {
-        Ok(file) => send(file),
+        Ok(file) => file.into(),
         // The second is a name that is longer than names can be.
-        Err(Error {
-            code: ErrorCode::NotFound | ErrorCode::InvalidArgument,
-            ..
-        }) => without_file(&path, query, options),
-        Err(error) => failed(&path, &error),
+        Err(error) => match error.kind() {
+            ErrorKind::NotFound | ErrorKind::InvalidArgument => {
+                without_file(&path, request.query(), options)
+            }
+            _ => failed(&path, &error),
+        },
     }
 }
 
-/// Answers where there is no file to send. The query has its question mark.
+/// Answers where there is no file to send.
 fn without_file(path: &str, query: &str, options: &Options) -> Response {
     match look(path) {
         Found::Directory if !path.ends_with('/') => {
-            let location = format!("{}/{query}", path::encode(path));
-            response(301, "location", &location, Body::Empty)
+            let mark = if query.is_empty() { "" } else { "?" };
+            let location = format!("{}/{mark}{query}", path::encode(path));
+            Response::new(301).header("location", location)
         }
         Found::Directory if options.list => list(path),
-        Found::Directory | Found::Other => not_found(),
+        Found::Directory | Found::Other => Response::error(404),
         Found::Nothing => match &options.fallback {
-            None => not_found(),
+            None => Response::error(404),
             Some(fallback) => match File::open(fallback) {
-                Ok(file) => send(file),
+                Ok(file) => file.into(),
                 Err(error) => {
-                    log(Level::Warn, &format!("cannot open the --fallback: {error}"));
+                    warn!("cannot open the --fallback: {error}");
                     failed(fallback, &error)
                 }
             },
@@ -135,7 +115,7 @@ fn look(path: &str) -> Found {
         Ok(metadata) if metadata.is_dir() => Found::Directory,
         Ok(_) => Found::Other,
         Err(error) => match error.kind() {
-            ErrorKind::NotFound | ErrorKind::NotADirectory => Found::Nothing,
+            IoErrorKind::NotFound | IoErrorKind::NotADirectory => Found::Nothing,
             _ => Found::Other,
         },
     }
@@ -143,68 +123,51 @@ fn look(path: &str) -> Found {
 
 fn list(path: &str) -> Response {
     match listing::page(path) {
-        Ok(listing) => html(200, listing),
+        Ok(listing) => Response::html(listing),
         Err(error) => match error.kind() {
-            ErrorKind::NotFound => not_found(),
-            ErrorKind::PermissionDenied => page(403, "Forbidden"),
+            IoErrorKind::NotFound => Response::error(404),
+            IoErrorKind::PermissionDenied => Response::error(403),
             // Where no descriptor is left, WASI says no more than that.
             _ => {
-                log(Level::Error, &format!("cannot list {path:?}: {error}"));
-                page(503, "Service Unavailable")
+                error!("cannot list {path:?}: {error}");
+                Response::error(503)
             }
         },
     }
 }
 
-fn send(file: File) -> Response {
-    Response {
-        status: 200,
-        headers: Vec::new(),
-        body: Body::File(file),
-        trailers: Vec::new(),
-    }
-}
-
 /// Answers where a file cannot be opened.
 fn failed(path: &str, error: &Error) -> Response {
-    match error.code {
-        ErrorCode::NotFound => not_found(),
-        ErrorCode::AccessDenied => page(403, "Forbidden"),
-        ErrorCode::LimitExceeded => page(503, "Service Unavailable"),
+    match error.kind() {
+        ErrorKind::NotFound => Response::error(404),
+        ErrorKind::AccessDenied => Response::error(403),
+        ErrorKind::LimitExceeded => Response::error(503),
         _ => {
-            log(
-                Level::Error,
-                &format!("cannot open {path:?}: {}", error.text),
-            );
-            page(500, "Internal Server Error")
+            error!("cannot open {path:?}: {error}");
+            Response::error(500)
         }
     }
 }
 
-fn not_found() -> Response {
-    page(404, "Not Found")
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netwasm_guest::testing::{self, Client};
 
-fn bad_request(reason: &str) -> Response {
-    let reason = encode_text(reason);
-    html(400, format!("<h1>400 Bad Request</h1><p>{reason}</p>"))
-}
-
-/// What went wrong, as a page.
-fn page(status: u16, title: &str) -> Response {
-    html(status, format!("<h1>{status} {title}</h1>"))
-}
-
-fn html(status: u16, page: String) -> Response {
-    let body = Body::Bytes(page.into());
-    response(status, "content-type", "text/html; charset=utf-8", body)
-}
-
-fn response(status: u16, name: &str, value: &str, body: Body) -> Response {
-    Response {
-        status,
-        headers: vec![(name.into(), value.into())],
-        body,
-        trailers: Vec::new(),
+    #[test]
+    fn files_are_found_and_hidden_ones_are_not() {
+        testing::add_file("/index.html", "index");
+        testing::add_file("/a b.txt", "a");
+        testing::add_file("/.env", "secret");
+        let client = Client::new(async |request: Request<'_>| {
+            answer(&request, &Options::default())
+        });
+        assert_eq!(client.get("/").send().text(), "index");
+        assert_eq!(client.get("/a%20b.txt?x").send().text(), "a");
+        assert_eq!(client.get("/.env").send().status(), 404);
+        assert_eq!(client.get("/..%2fx").send().status(), 400);
+        let refused = client.post("/", "").send();
+        assert_eq!(refused.status(), 405);
+        assert_eq!(refused.header("allow").as_deref(), Some("GET, HEAD"));
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 
-use html_escape::encode_text;
+use netwasm_guest::http::escape;
 
 use crate::path;
 
@@ -48,7 +48,7 @@ impl Entry {
 }
 
 fn render(directory: &str, entries: &[Entry]) -> String {
-    let title = format!("Index of {}", encode_text(directory));
+    let title = format!("Index of {}", escape(directory));
     let mut page = format!(
         "<!doctype html>\n<meta charset=\"utf-8\">\n<title>{title}</title>\n<h1>{title}</h1>\n<ul>\n"
     );
@@ -60,7 +60,7 @@ fn render(directory: &str, entries: &[Entry]) -> String {
             Entry::Directory(name) => (name, "/"),
             Entry::File(name) => (name, ""),
         };
-        let (link, text) = (path::encode_segment(name), encode_text(name));
+        let (link, text) = (path::encode_segment(name), escape(name));
         page += &format!("<li><a href=\"{link}{slash}\">{text}{slash}</a>\n");
     }
     page + "</ul>\n"
@@ -78,7 +78,7 @@ mod tests {
         );
         assert!(page.contains("<h1>Index of /&lt;b&gt;/</h1>"), "{page}");
         let link = "<a href=\"javascript%3A%22%27%3Ca%3E%3F%23%25.txt\">";
-        let text = "javascript:\"'&lt;a&gt;?#%.txt</a>";
+        let text = "javascript:&quot;&#39;&lt;a&gt;?#%.txt</a>";
         assert!(page.contains(&format!("{link}{text}")), "{page}");
     }
 

@@ -2,15 +2,7 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-
-/// What is encoded in a segment of a path: all but the unreserved characters
-/// of RFC 3986, section 2.3.
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
+use netwasm_guest::http;
 
 /// The path that a request asks for, decoded once. It begins with a slash, and
 /// no segment is empty but the last.
@@ -37,15 +29,10 @@ fn decode_with_care(path: &str) -> Result<Cow<'_, str>, &'static str> {
     if !path.starts_with('/') {
         return Err("a path begins with a slash");
     }
-    for escape in path.split('%').skip(1) {
-        match escape.as_bytes() {
-            [b'2', b'f' | b'F', ..] => return Err("a name holds a slash"),
-            [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {}
-            _ => return Err("a percent sign without two hexadecimal digits"),
-        }
+    if path.contains("%2f") || path.contains("%2F") {
+        return Err("a name holds a slash");
     }
-    let path = percent_decode_str(path).decode_utf8();
-    let path = path.map_err(|_| "the path is not UTF-8")?;
+    let path = http::decode(path).ok_or("the path is not percent-encoded UTF-8")?;
     if path.contains(['\0', '\\']) {
         return Err("a name holds a NUL or a backslash");
     }
@@ -89,7 +76,7 @@ pub(crate) fn encode(path: &str) -> String {
 
 /// A name as a segment of a link.
 pub(crate) fn encode_segment(name: &str) -> String {
-    utf8_percent_encode(name, RESERVED).to_string()
+    http::encode(name)
 }
 
 #[cfg(test)]

@@ -1,0 +1,335 @@
+//! Outgoing connections, and names.
+
+use std::cell::Cell;
+use std::mem::ManuallyDrop;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::cell::with;
+use crate::channel::oneshot;
+use crate::connection::{Connection, Shared};
+use crate::host::{self, ConnectOptions, Endpoint, TlsOptions, Transport};
+use crate::{Error, ErrorKind, Result, executor};
+
+/// What was asked for, and who waits for the answer.
+struct Pending<T>(Cell<Vec<(u64, oneshot::Sender<T>)>>);
+
+impl<T> Pending<T> {
+    const fn new() -> Self {
+        Self(Cell::new(Vec::new()))
+    }
+
+    fn insert(&self, token: u64) -> oneshot::Receiver<T> {
+        let (sender, receiver) = oneshot::channel();
+        with(&self.0, |all| all.push((token, sender)));
+        receiver
+    }
+
+    fn remove(&self, token: u64) -> Option<oneshot::Sender<T>> {
+        with(&self.0, |all| {
+            let at = all.iter().position(|(other, _)| *other == token)?;
+            Some(all.swap_remove(at).1)
+        })
+    }
+}
+
+struct Awaited {
+    connections: Pending<Result<Connection>>,
+    addresses: Pending<Result<Vec<IpAddr>>>,
+    last_token: Cell<u64>,
+}
+
+thread_local! {
+    static AWAITED: ManuallyDrop<Awaited> = const {
+        ManuallyDrop::new(Awaited {
+            connections: Pending::new(),
+            addresses: Pending::new(),
+            last_token: Cell::new(0),
+        })
+    };
+}
+
+fn next_token() -> u64 {
+    AWAITED.with(|awaited| {
+        let token = awaited.last_token.get() + 1;
+        awaited.last_token.set(token);
+        token
+    })
+}
+
+/// Cancels what is pending when it is dropped.
+struct Cancel<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for Cancel<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// Connects to `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`; asyncio's
+/// `open_connection`. Needs `--allow-connect`. Dropping the future cancels it.
+///
+/// ```no_run
+/// # use netwasm_guest::{Result, connect};
+/// # async fn f() -> Result<()> {
+/// let mut conn = connect("example.org:7").await?;
+/// conn.write_all("hello\n").await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// - `AccessDenied`: no `--allow-connect` allows it.
+/// - `InvalidArgument`: the endpoint is not one.
+/// - `NameUnresolvable`, `NoAddress`, `ResolverFailure`: see [`resolve`].
+/// - `Timeout`: it took longer than allowed, 30 s unless set.
+/// - `ConnectionRefused`, `RemoteUnreachable` and so on: the error of the last
+///   address that was tried.
+pub async fn connect(to: &str) -> Result<Connection> {
+    Connect::to(to).open().await
+}
+
+/// How to connect.
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # use netwasm_guest::{Connect, Result};
+/// # async fn f() -> Result<()> {
+/// let conn = Connect::to("example.org:443")
+///     .tls()
+///     .alpn(["http/1.1"])
+///     .timeout(Duration::from_secs(5))
+///     .open()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a connection is made by `open`"]
+pub struct Connect {
+    to: String,
+    options: ConnectOptions,
+}
+
+impl Connect {
+    /// Begins with the endpoint: `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`.
+    pub fn to(endpoint: impl Into<String>) -> Self {
+        Self {
+            to: endpoint.into(),
+            options: ConnectOptions::default(),
+        }
+    }
+
+    /// Opens a TLS session. The server's certificate must carry the name of
+    /// the endpoint.
+    pub fn tls(mut self) -> Self {
+        self.options.tls.get_or_insert_default();
+        self
+    }
+
+    /// Opens a TLS session. The server's certificate must carry this name, a
+    /// DNS name or an IP address.
+    pub fn tls_name(mut self, name: impl Into<String>) -> Self {
+        let tls = self.options.tls.get_or_insert_default();
+        tls.server_name = Some(name.into());
+        self
+    }
+
+    /// Opens a TLS session, and offers these protocols, best first.
+    /// [`Info::tls`](crate::Info::tls) tells which one was agreed on.
+    pub fn alpn<P: Into<String>>(mut self, protocols: impl IntoIterator<Item = P>) -> Self {
+        let tls: &mut TlsOptions = self.options.tls.get_or_insert_default();
+        tls.alpn = protocols.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets the time that resolving, connecting and the TLS handshake may take
+    /// together; 30 s unless set.
+    pub const fn timeout(mut self, limit: Duration) -> Self {
+        self.options.timeout = Some(limit);
+        self
+    }
+
+    /// Sets the local address to connect from.
+    pub const fn local_address(mut self, address: IpAddr) -> Self {
+        self.options.local_address = Some(address);
+        self
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// See [`connect`].
+    pub async fn open(self) -> Result<Connection> {
+        let endpoint = parse(&self.to)?;
+        let token = next_token();
+        host::connect(token, endpoint, self.options)?;
+        let connection = AWAITED.with(|awaited| awaited.connections.insert(token));
+        let _cancel = Cancel(move || {
+            AWAITED.with(|awaited| {
+                if awaited.connections.remove(token).is_some() {
+                    host::cancel_connect(token);
+                }
+            });
+        });
+        connection.await?
+    }
+}
+
+/// Resolves a host name to its addresses, in the order in which they should be
+/// tried; asyncio's `getaddrinfo`. Needs `--allow-resolve` or
+/// `--allow-connect`.
+///
+/// # Errors
+/// - `AccessDenied`: no rule of the command line names this host.
+/// - `NameUnresolvable`: there is no such name.
+/// - `NoAddress`: the name exists, but has no address.
+/// - `ResolverFailure`: the resolver failed or refused.
+/// - `Timeout`: the resolver did not answer.
+pub async fn resolve(name: &str) -> Result<Vec<IpAddr>> {
+    let token = next_token();
+    host::resolve(token, name)?;
+    let addresses = AWAITED.with(|awaited| awaited.addresses.insert(token));
+    let _cancel = Cancel(move || {
+        AWAITED.with(|awaited| {
+            if awaited.addresses.remove(token).is_some() {
+                host::cancel_resolve(token);
+            }
+        });
+    });
+    addresses.await?
+}
+
+pub(crate) fn parse(endpoint: &str) -> Result<Endpoint> {
+    let wanted = || {
+        let text = "an endpoint is HOST:PORT, [IPV6]:PORT or unix:PATH";
+        Error::new(ErrorKind::InvalidArgument, text)
+    };
+    if let Some(path) = endpoint.strip_prefix("unix:") {
+        return if path.is_empty() {
+            Err(wanted())
+        } else {
+            Ok(Endpoint::Unix(path.to_owned()))
+        };
+    }
+    let (host, port) = endpoint.rsplit_once(':').ok_or_else(wanted)?;
+    let in_brackets = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let name = in_brackets.unwrap_or(host);
+    if name.is_empty() || (in_brackets.is_none() && name.contains(':')) {
+        return Err(wanted());
+    }
+    let port = port.parse().map_err(|_| wanted())?;
+    Ok(Endpoint::Name(name.to_owned(), port))
+}
+
+/// Returns the endpoint in words if it is one: `HOST:PORT`, `[IPV6]:PORT` or
+/// `unix:PATH`.
+///
+/// # Errors
+/// `InvalidArgument`: it is not one; the text says what it takes.
+pub fn check_endpoint(endpoint: &str) -> Result<()> {
+    parse(endpoint).map(|_| ())
+}
+
+/// Handles the end of an attempt to connect. Returns the state of the
+/// connection; `None` if nobody wants it any more.
+pub(crate) fn connected(token: u64, outcome: Result<Transport>) -> Option<std::rc::Rc<Shared>> {
+    let waiting = AWAITED.with(|awaited| awaited.connections.remove(token))?;
+    let (shared, outcome) = match outcome {
+        Ok(transport) => {
+            let shared = Shared::new(transport);
+            let connection = Connection::new(&shared);
+            (Some(shared), Ok(connection))
+        }
+        Err(error) => (None, Err(error)),
+    };
+    // Dropped, and so closed, if nobody waits.
+    let _ = waiting.send(outcome);
+    executor::run();
+    shared
+}
+
+/// Handles an answer of the resolver.
+pub(crate) fn resolved(token: u64, answer: Result<Vec<IpAddr>>) {
+    if let Some(waiting) = AWAITED.with(|awaited| awaited.addresses.remove(token)) {
+        let _ = waiting.send(answer);
+    }
+    executor::run();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{self, block_on};
+    use crate::{spawn, timeout, yield_now};
+
+    #[test]
+    fn endpoints_are_read_as_people_write_them() {
+        let name = |name: &str, port| Some(Endpoint::Name(name.to_owned(), port));
+        for (text, endpoint) in [
+            ("localhost:80", name("localhost", 80)),
+            ("127.0.0.1:8080", name("127.0.0.1", 8080)),
+            ("[::1]:443", name("::1", 443)),
+            ("unix:/run/a.sock", Some(Endpoint::Unix("/run/a.sock".to_owned()))),
+        ] {
+            assert_eq!(parse(text).ok(), endpoint, "{text}");
+        }
+        for text in ["", "80", "a", "::1:80", ":80", "[]:80", "a:", "a:99999", "unix:"] {
+            let error = parse(text).expect_err(text);
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_connection_reaches_who_listens() {
+        block_on(async {
+            let mut server = testing::listen("example.org:7");
+            let task = spawn(async {
+                let mut conn = connect("example.org:7").await?;
+                conn.write_all("hello").await?;
+                conn.read().await
+            });
+            yield_now().await;
+            let mut peer = server.accept();
+            peer.expect("hello");
+            peer.send("welcome");
+            let read = task.await.expect("it ends").expect("it is read");
+            assert_eq!(read.as_deref(), Some(&b"welcome"[..]));
+        });
+    }
+
+    #[test]
+    fn nobody_listens_and_the_error_says_so() {
+        block_on(async {
+            let error = connect("example.org:7").await.err().expect("nobody listens");
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+            assert_eq!(error.to_string(), "connecting failed: connection refused");
+        });
+    }
+
+    #[test]
+    fn a_connection_that_is_given_up_is_cancelled() {
+        block_on(async {
+            let mut server = testing::listen("example.org:7");
+            server.set_delay(Duration::from_secs(60));
+            let attempt = connect("example.org:7");
+            let error = timeout(Duration::from_secs(5), attempt).await.err();
+            assert_eq!(error.map(|error| error.kind()), Some(ErrorKind::Timeout));
+            crate::sleep(Duration::from_secs(100)).await;
+            assert!(server.try_accept().is_none());
+        });
+    }
+
+    #[test]
+    fn names_are_resolved() {
+        block_on(async {
+            testing::set_addresses("example.org", &[IpAddr::from([192, 0, 2, 1])]);
+            let addresses = resolve("example.org").await.expect("there is one");
+            assert_eq!(addresses, [IpAddr::from([192, 0, 2, 1])]);
+            let error = resolve("example.net").await.expect_err("there is none");
+            assert_eq!(error.to_string(), "looking up the name failed: no such name");
+        });
+    }
+}

@@ -1,0 +1,186 @@
+//! What makes a component of handlers.
+
+/// Makes a component of the functions that handle what comes.
+///
+/// ```
+/// # use netwasm_guest::{Connection, Result, UdpSocket, http::Request};
+/// # async fn serve(conn: Connection) -> Result<()> { Ok(()) }
+/// # async fn answer(socket: UdpSocket) -> Result<()> { Ok(()) }
+/// # async fn site(request: Request<'_>) -> &'static str { "" }
+/// # mod a {
+/// # use super::*;
+/// netwasm_guest::export!(tcp: serve);
+/// # }
+/// # mod b {
+/// # use super::*;
+/// netwasm_guest::export!(tcp: serve, udp: answer, http: site);
+/// # }
+/// # fn main() {}
+/// ```
+///
+/// - `tcp` takes an async function of a [`Connection`](crate::Connection). It
+///   returns nothing, or a result, whose error goes to the log at the level
+///   `debug`, with the name of the peer.
+/// - `udp` takes an async function of a [`UdpSocket`](crate::UdpSocket).
+/// - `http` takes what [`http::App`](crate::http::App) stands for: an async
+///   function of a request, or a function that makes a router.
+///
+/// - `start`, before the others, takes a function without arguments that returns
+///   a result. It is called when an instance is made: the first time, before
+///   the host listens. On an error, the instance ends with an entry in the log,
+///   and the host does not start.
+///
+/// The component exports what it handles. `tcp` and `udp` also export what
+/// timers, names and the host's shutdown need, and `tcp` what outgoing
+/// connections need. So a component that only opens connections exports `tcp`.
+#[macro_export]
+macro_rules! export {
+    (start: $start:expr, $($rest:tt)+) => {
+        $crate::__export!(start $start);
+        $crate::export!($($rest)+);
+    };
+    (http: $http:expr $(,)?) => {
+        $crate::__export!(begin);
+        $crate::__export!(http $http);
+    };
+    ($($kind:ident: $handler:expr),+ $(,)?) => {
+        $crate::__export!(begin);
+        $crate::__export!(waiting);
+        $($crate::__export!($kind $handler);)+
+    };
+}
+
+/// In a component: implements the exported interfaces.
+#[cfg(target_family = "wasm")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export {
+    (begin) => {
+        struct NetwasmApp;
+    };
+    (start $start:expr) => {
+        // What a component calls when an instance is made.
+        #[unsafe(no_mangle)]
+        extern "C" fn _initialize() {
+            $crate::handler::start($start());
+        }
+    };
+    (waiting) => {
+        impl $crate::bindings::waiting::exports::netwasm::net::timer_handler::Guest for NetwasmApp {
+            fn woken() {
+                $crate::handler::woken();
+            }
+        }
+        impl $crate::bindings::waiting::exports::netwasm::net::resolve_handler::Guest
+            for NetwasmApp
+        {
+            fn resolved(
+                token: u64,
+                answer: ::std::result::Result<
+                    ::std::vec::Vec<$crate::bindings::netwasm::net::types::IpAddress>,
+                    $crate::bindings::netwasm::net::types::Error,
+                >,
+            ) {
+                $crate::handler::resolved(token, answer);
+            }
+        }
+        impl $crate::bindings::waiting::exports::netwasm::net::lifecycle::Guest for NetwasmApp {
+            fn shutting_down(deadline: ::std::option::Option<u64>) {
+                $crate::handler::shutting_down(deadline);
+            }
+        }
+        $crate::bindings::waiting::export_waiting!(
+            NetwasmApp with_types_in $crate::bindings::waiting
+        );
+    };
+    (tcp $handler:expr) => {
+        impl $crate::handler::TcpApp for NetwasmApp {
+            fn serve(connection: &$crate::handler::Accepted) {
+                connection.serve($handler);
+            }
+        }
+        impl $crate::bindings::tcp::exports::netwasm::net::tcp_handler::Guest for NetwasmApp {
+            type Connection = $crate::handler::Connection<Self>;
+        }
+        impl $crate::bindings::tcp::exports::netwasm::net::connect_handler::Guest for NetwasmApp {
+            fn connected(
+                token: u64,
+                outcome: ::std::result::Result<
+                    $crate::bindings::netwasm::net::transports::Transport,
+                    $crate::bindings::netwasm::net::types::Error,
+                >,
+            ) -> ::std::option::Option<
+                $crate::bindings::tcp::exports::netwasm::net::tcp_handler::Connection,
+            > {
+                $crate::handler::connected::<Self>(token, outcome)
+                    .map($crate::bindings::tcp::exports::netwasm::net::tcp_handler::Connection::new)
+            }
+        }
+        $crate::bindings::tcp::export_tcp!(NetwasmApp with_types_in $crate::bindings::tcp);
+    };
+    (udp $handler:expr) => {
+        impl $crate::handler::UdpApp for NetwasmApp {
+            fn serve(socket: &$crate::handler::Bound) {
+                socket.serve($handler);
+            }
+        }
+        impl $crate::bindings::udp::exports::netwasm::net::udp_handler::Guest for NetwasmApp {
+            type Endpoint = $crate::handler::Endpoint<Self>;
+        }
+        $crate::bindings::udp::export_udp!(NetwasmApp with_types_in $crate::bindings::udp);
+    };
+    (http $handler:expr) => {
+        impl $crate::bindings::http::exports::netwasm::net::http_handler::Guest for NetwasmApp {
+            fn handle(
+                method: $crate::bindings::netwasm::net::http::Method,
+                target: ::std::string::String,
+                request: &$crate::bindings::netwasm::net::http::Request,
+            ) -> $crate::bindings::netwasm::net::http::Response {
+                $crate::handler::handle($handler, method, &target, request)
+            }
+        }
+        $crate::bindings::http::export_http!(NetwasmApp with_types_in $crate::bindings::http);
+    };
+}
+
+/// Natively: checks the types of the handlers, so that a crate with tests
+/// compiles as its component does.
+#[cfg(not(target_family = "wasm"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export {
+    (begin) => {};
+    (waiting) => {};
+    (start $start:expr) => {
+        const _: fn() = || $crate::private::start($start());
+    };
+    ($kind:ident $handler:expr) => {
+        const _: fn() = || $crate::private::$kind($handler);
+    };
+}
+
+/// What `export!` checks.
+#[doc(hidden)]
+pub mod private {
+
+    use crate::executor::Outcome;
+    use crate::{Connection, UdpSocket, http};
+
+    pub fn start<E: std::fmt::Display>(_: Result<(), E>) {}
+
+    pub fn tcp<F>(_: impl FnOnce(Connection) -> F)
+    where
+        F: Future + 'static,
+        F::Output: Outcome,
+    {
+    }
+
+    pub fn udp<F>(_: impl FnOnce(UdpSocket) -> F)
+    where
+        F: Future + 'static,
+        F::Output: Outcome,
+    {
+    }
+
+    pub fn http<M>(_: impl http::App<M>) {}
+}

@@ -1,0 +1,373 @@
+//! The host of a component, by the bindings.
+
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::time::Duration;
+
+use super::{Body, ConnectOptions, Endpoint, RawResponse, TlsOptions, TlsRole};
+use crate::bindings::netwasm::net::{
+    connector, files, http, log as raw_log, resolver, timers, transports, types,
+};
+use crate::http::Method;
+use crate::log::Level;
+use crate::time::nanoseconds;
+use crate::{Address, Error, ErrorKind, Info, Operation, Result, TlsInfo};
+
+/// A byte-stream connection.
+pub(crate) struct Transport(transports::Transport);
+
+impl From<transports::Transport> for Transport {
+    fn from(raw: transports::Transport) -> Self {
+        Self(raw)
+    }
+}
+
+impl Transport {
+    pub(crate) fn write(&self, data: &[u8]) -> u64 {
+        self.0.write(data)
+    }
+
+    pub(crate) fn writelines(&self, data: &[Vec<u8>]) -> u64 {
+        self.0.writelines(data)
+    }
+
+    pub(crate) fn room(&self) -> u64 {
+        self.0.room()
+    }
+
+    pub(crate) fn want_write(&self) {
+        self.0.want_write();
+    }
+
+    pub(crate) fn write_eof(&self) -> Result<()> {
+        Ok(self.0.write_eof()?)
+    }
+
+    pub(crate) fn send_file(&self, file: &File, offset: u64, length: Option<u64>) -> Result<u64> {
+        Ok(self.0.send_file(&file.0, offset, length)?)
+    }
+
+    pub(crate) fn relay(&self, to: &Self) -> Result<()> {
+        Ok(self.0.relay(&to.0)?)
+    }
+
+    pub(crate) fn start_tls(&self, role: TlsRole, received: &[u8]) -> Result<()> {
+        let role = match role {
+            TlsRole::Server => transports::TlsRole::Server,
+            TlsRole::Client(options) => transports::TlsRole::Client(options.into()),
+        };
+        Ok(self.0.start_tls(&role, received)?)
+    }
+
+    pub(crate) fn close(&self) {
+        self.0.close();
+    }
+
+    pub(crate) fn abort(&self) {
+        self.0.abort();
+    }
+
+    pub(crate) fn pause_reading(&self) {
+        self.0.pause_reading();
+    }
+
+    pub(crate) fn resume_reading(&self) {
+        self.0.resume_reading();
+    }
+
+    pub(crate) fn set_idle_timeout(&self, after: Option<Duration>) {
+        self.0.set_idle_timeout(after.map(nanoseconds));
+    }
+
+    pub(crate) fn set_write_buffer_limits(&self, high: u64, low: u64) {
+        self.0.set_write_buffer_limits(high, low);
+    }
+
+    pub(crate) fn info(&self) -> Info {
+        self.0.info().into()
+    }
+}
+
+/// A datagram socket.
+pub(crate) struct DatagramTransport(transports::DatagramTransport);
+
+impl From<transports::DatagramTransport> for DatagramTransport {
+    fn from(raw: transports::DatagramTransport) -> Self {
+        Self(raw)
+    }
+}
+
+impl DatagramTransport {
+    pub(crate) fn send_to(&self, data: &[u8], to: SocketAddr) -> Result<()> {
+        Ok(self.0.send_to(data, to.into())?)
+    }
+
+    pub(crate) fn local_address(&self) -> SocketAddr {
+        self.0.local_address().into()
+    }
+
+    pub(crate) fn close(&self) {
+        self.0.close();
+    }
+}
+
+/// A file that the host sends.
+pub(crate) struct File(files::File);
+
+impl File {
+    pub(crate) fn open(path: &str) -> Result<Self> {
+        Ok(Self(files::File::open(path)?))
+    }
+
+    pub(crate) fn size(&self) -> Result<u64> {
+        Ok(self.0.size()?)
+    }
+}
+
+pub(crate) fn now() -> u64 {
+    timers::now()
+}
+
+pub(crate) fn wake_at(when: Option<u64>) {
+    timers::wake_at(when);
+}
+
+pub(crate) fn connect(token: u64, to: Endpoint, options: ConnectOptions) -> Result<()> {
+    let to = match to {
+        Endpoint::Name(name, port) => types::Endpoint::Name((name, port)),
+        Endpoint::Unix(path) => types::Endpoint::Unix(path),
+    };
+    let options = types::ConnectOptions {
+        tls: options.tls.map(Into::into),
+        timeout: options.timeout.map(nanoseconds),
+        local_address: options.local_address.map(Into::into),
+    };
+    Ok(connector::connect(token, &to, &options)?)
+}
+
+pub(crate) fn cancel_connect(token: u64) {
+    connector::cancel(token);
+}
+
+pub(crate) fn resolve(token: u64, name: &str) -> Result<()> {
+    Ok(resolver::resolve(token, name)?)
+}
+
+pub(crate) fn cancel_resolve(token: u64) {
+    resolver::cancel(token);
+}
+
+pub(crate) fn log(level: Level, message: &str) {
+    let level = match level {
+        Level::Trace => raw_log::Level::Trace,
+        Level::Debug => raw_log::Level::Debug,
+        Level::Info => raw_log::Level::Info,
+        Level::Warn => raw_log::Level::Warn,
+        Level::Error => raw_log::Level::Error,
+    };
+    raw_log::log(level, message);
+}
+
+/// A request, apart from its method and target.
+#[derive(Clone, Copy)]
+pub(crate) struct RawRequest<'a>(&'a http::Request);
+
+impl<'a> From<&'a http::Request> for RawRequest<'a> {
+    fn from(raw: &'a http::Request) -> Self {
+        Self(raw)
+    }
+}
+
+impl RawRequest<'_> {
+    pub(crate) fn header(&self, name: &str) -> Option<Vec<u8>> {
+        self.0.header(name)
+    }
+
+    pub(crate) fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
+        self.0.header_values(name)
+    }
+
+    pub(crate) fn headers(&self) -> Vec<(String, Vec<u8>)> {
+        self.0.headers()
+    }
+
+    pub(crate) fn body(&self) -> Vec<u8> {
+        self.0.body()
+    }
+
+    pub(crate) fn trailers(&self) -> Vec<(String, Vec<u8>)> {
+        self.0.trailers()
+    }
+
+    pub(crate) fn scheme(&self) -> String {
+        self.0.scheme()
+    }
+
+    pub(crate) fn authority(&self) -> Option<String> {
+        self.0.authority()
+    }
+
+    pub(crate) fn info(&self) -> Info {
+        self.0.info().into()
+    }
+}
+
+impl From<RawResponse> for http::Response {
+    fn from(response: RawResponse) -> Self {
+        Self {
+            status: response.status,
+            headers: response.headers,
+            body: match response.body {
+                Body::Empty => http::Body::Empty,
+                Body::Bytes(bytes) => http::Body::Bytes(bytes),
+                Body::File(file) => http::Body::File(file.0),
+                Body::Path(path) => http::Body::Path(path),
+            },
+            trailers: response.trailers,
+        }
+    }
+}
+
+impl From<TlsOptions> for types::TlsOptions {
+    fn from(options: TlsOptions) -> Self {
+        Self {
+            server_name: options.server_name,
+            alpn: options.alpn,
+        }
+    }
+}
+
+impl From<types::ConnectionInfo> for Info {
+    fn from(info: types::ConnectionInfo) -> Self {
+        Self {
+            peer: info.peer.into(),
+            local: info.local.into(),
+            tls: info.tls.map(Into::into),
+        }
+    }
+}
+
+impl From<types::TlsInfo> for TlsInfo {
+    fn from(info: types::TlsInfo) -> Self {
+        Self {
+            version: info.version,
+            cipher: info.cipher,
+            alpn: info.alpn,
+            server_name: info.server_name,
+            peer_certificates: info.peer_certificates,
+        }
+    }
+}
+
+impl From<types::SocketAddress> for Address {
+    fn from(address: types::SocketAddress) -> Self {
+        match address {
+            types::SocketAddress::Ip(address) => Self::Ip(address.into()),
+            types::SocketAddress::Unix(path) => Self::Unix(path),
+        }
+    }
+}
+
+impl From<types::IpSocketAddress> for SocketAddr {
+    fn from(address: types::IpSocketAddress) -> Self {
+        match address {
+            types::IpSocketAddress::Ipv4(address) => {
+                (<[u8; 4]>::from(address.address), address.port).into()
+            }
+            types::IpSocketAddress::Ipv6(address) => SocketAddrV6::new(
+                <[u16; 8]>::from(address.address).into(),
+                address.port,
+                address.flow_info,
+                address.scope_id,
+            )
+            .into(),
+        }
+    }
+}
+
+impl From<SocketAddr> for types::IpSocketAddress {
+    fn from(address: SocketAddr) -> Self {
+        match address {
+            SocketAddr::V4(address) => Self::Ipv4(types::Ipv4SocketAddress {
+                port: address.port(),
+                address: address.ip().octets().into(),
+            }),
+            SocketAddr::V6(address) => Self::Ipv6(types::Ipv6SocketAddress {
+                port: address.port(),
+                flow_info: address.flowinfo(),
+                address: address.ip().segments().into(),
+                scope_id: address.scope_id(),
+            }),
+        }
+    }
+}
+
+impl From<types::IpAddress> for IpAddr {
+    fn from(address: types::IpAddress) -> Self {
+        match address {
+            types::IpAddress::Ipv4(octets) => <[u8; 4]>::from(octets).into(),
+            types::IpAddress::Ipv6(segments) => <[u16; 8]>::from(segments).into(),
+        }
+    }
+}
+
+impl From<IpAddr> for types::IpAddress {
+    fn from(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => Self::Ipv4(address.octets().into()),
+            IpAddr::V6(address) => Self::Ipv6(address.segments().into()),
+        }
+    }
+}
+
+impl From<types::Error> for Error {
+    fn from(error: types::Error) -> Self {
+        use types::ErrorCode as Code;
+        let kind = match error.code {
+            Code::AccessDenied => ErrorKind::AccessDenied,
+            Code::InvalidState => ErrorKind::InvalidState,
+            Code::InvalidArgument => ErrorKind::InvalidArgument,
+            Code::NotSupported => ErrorKind::NotSupported,
+            Code::LimitExceeded => ErrorKind::LimitExceeded,
+            Code::Timeout => ErrorKind::Timeout,
+            Code::ConnectionRefused => ErrorKind::ConnectionRefused,
+            Code::ConnectionReset => ErrorKind::ConnectionReset,
+            Code::ConnectionAborted => ErrorKind::ConnectionAborted,
+            Code::ConnectionBroken => ErrorKind::ConnectionBroken,
+            Code::RemoteUnreachable => ErrorKind::RemoteUnreachable,
+            Code::AddressNotBindable => ErrorKind::AddressNotBindable,
+            Code::NameUnresolvable => ErrorKind::NameUnresolvable,
+            Code::NoAddress => ErrorKind::NoAddress,
+            Code::ResolverFailure => ErrorKind::ResolverFailure,
+            Code::NotFound => ErrorKind::NotFound,
+            Code::Tls => ErrorKind::Tls,
+            Code::TlsTruncated => ErrorKind::TlsTruncated,
+            Code::Other => ErrorKind::Other,
+        };
+        let operation = match error.during {
+            types::Operation::Call => Operation::Call,
+            types::Operation::Resolve => Operation::Resolve,
+            types::Operation::Connect => Operation::Connect,
+            types::Operation::Handshake => Operation::Handshake,
+            types::Operation::Receive => Operation::Receive,
+            types::Operation::Send => Operation::Send,
+            types::Operation::Connection => Operation::Connection,
+        };
+        Self::of_host(kind, operation, error.text)
+    }
+}
+
+impl From<http::Method> for Method {
+    fn from(method: http::Method) -> Self {
+        match method {
+            http::Method::Get => Self::Get,
+            http::Method::Head => Self::Head,
+            http::Method::Post => Self::Post,
+            http::Method::Put => Self::Put,
+            http::Method::Delete => Self::Delete,
+            http::Method::Options => Self::Options,
+            http::Method::Trace => Self::Trace,
+            http::Method::Patch => Self::Patch,
+            http::Method::Other(name) => Self::Other(name),
+        }
+    }
+}

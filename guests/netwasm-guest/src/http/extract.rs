@@ -1,0 +1,358 @@
+//! What handlers take as arguments.
+
+use std::str::FromStr;
+
+use super::percent::{Pairs, decode};
+use super::{Cookies, Method, Request, Response};
+use crate::Info;
+
+/// What a handler may take as an argument: it is made of the request.
+///
+/// ```
+/// use netwasm_guest::http::{FromRequest, Request, Response};
+///
+/// struct User(String);
+///
+/// impl FromRequest for User {
+///     fn from_request(request: &Request<'_>) -> Result<Self, Response> {
+///         let name = request.cookies().get("user").map(str::to_owned);
+///         name.map(Self).ok_or_else(|| Response::error(401))
+///     }
+/// }
+///
+/// async fn home(User(name): User) -> String {
+///     format!("Welcome back, {name}!")
+/// }
+/// # let router = netwasm_guest::http::Router::new().get("/", home);
+/// # let client = netwasm_guest::testing::Client::new(router);
+/// # assert_eq!(client.get("/").send().status(), 401);
+/// # let answer = client.get("/").header("cookie", "user=Ada").send();
+/// # assert_eq!(answer.text(), "Welcome back, Ada!");
+/// ```
+pub trait FromRequest: Sized {
+    /// Makes it of the request.
+    ///
+    /// # Errors
+    /// The response if that is not possible. The handler is not called then.
+    fn from_request(request: &Request<'_>) -> Result<Self, Response>;
+}
+
+fn bad_request(reason: &str) -> Response {
+    Response::error_because(400, reason)
+}
+
+/// A parameter of the path, decoded: the first `Path` of a handler is the first
+/// parameter, and so on. One that `T` cannot be parsed from is answered by 404.
+pub struct Path<T>(pub T);
+
+impl<T: FromStr> FromRequest for Path<T> {
+    fn from_request(request: &Request<'_>) -> Result<Self, Response> {
+        let Some((name, value)) = request.next_parameter() else {
+            return Err(Response::error(404));
+        };
+        let Some(value) = decode(value) else {
+            return Err(bad_request(&format!("the {name} is not UTF-8")));
+        };
+        let value = value.parse().map_err(|_| Response::error(404))?;
+        Ok(Self(value))
+    }
+}
+
+/// What a `{*name}` at the end of a pattern stands for, as it was sent, not
+/// decoded: slashes separate segments.
+pub struct Remainder(pub String);
+
+impl FromRequest for Remainder {
+    fn from_request(request: &Request<'_>) -> Result<Self, Response> {
+        let parameter = request.next_parameter();
+        Ok(Self(parameter.unwrap_or_default().1.to_owned()))
+    }
+}
+
+/// What can be made of the names and values of a query or a form: [`Pairs`],
+/// and with the feature `json` everything that serde deserializes.
+pub trait FromPairs: Sized {
+    /// Makes it.
+    ///
+    /// # Errors
+    /// What is wrong, for the one who sent it.
+    fn from_pairs(pairs: Pairs) -> Result<Self, String>;
+}
+
+impl FromPairs for Pairs {
+    fn from_pairs(pairs: Pairs) -> Result<Self, String> {
+        Ok(pairs)
+    }
+}
+
+#[cfg(feature = "json")]
+impl<T: serde::de::DeserializeOwned> FromPairs for T {
+    fn from_pairs(pairs: Pairs) -> Result<Self, String> {
+        super::form::read(pairs).map_err(|error| error.to_string())
+    }
+}
+
+/// The query. One that `T` cannot be made of is answered by 400.
+pub struct Query<T>(pub T);
+
+impl<T: FromPairs> FromRequest for Query<T> {
+    fn from_request(request: &Request<'_>) -> Result<Self, Response> {
+        T::from_pairs(request.pairs())
+            .map(Self)
+            .map_err(|reason| bad_request(&reason))
+    }
+}
+
+/// The fields of a form in the body (`application/x-www-form-urlencoded`).
+/// Another type is answered by 415, and one that `T` cannot be made of by 400.
+pub struct Form<T>(pub T);
+
+impl<T: FromPairs> FromRequest for Form<T> {
+    fn from_request(request: &Request<'_>) -> Result<Self, Response> {
+        const TYPE: &str = "application/x-www-form-urlencoded";
+        if !request.has_type(TYPE) {
+            return Err(Response::error_because(415, &format!("send {TYPE}")));
+        }
+        let body = request.body();
+        let text = str::from_utf8(&body).map_err(|_| bad_request("the form is not UTF-8"))?;
+        T::from_pairs(Pairs::parse(text))
+            .map(Self)
+            .map_err(|reason| bad_request(&reason))
+    }
+}
+
+/// JSON in the body of a request or a response. In a request, another type is
+/// answered by 415, and what `T` cannot be made of by 400.
+#[cfg(feature = "json")]
+pub struct Json<T>(pub T);
+
+#[cfg(feature = "json")]
+impl<T: serde::de::DeserializeOwned> FromRequest for Json<T> {
+    fn from_request(request: &Request<'_>) -> Result<Self, Response> {
+        if !request.has_type("application/json") {
+            return Err(Response::error_because(415, "send application/json"));
+        }
+        serde_json::from_slice(&request.body())
+            .map(Self)
+            .map_err(|error| bad_request(&error.to_string()))
+    }
+}
+
+#[cfg(feature = "json")]
+impl<T: serde::Serialize> From<Json<T>> for Response {
+    fn from(Json(value): Json<T>) -> Self {
+        Self::json(&value)
+    }
+}
+
+/// The bytes of the body.
+pub struct Body(pub Vec<u8>);
+
+impl FromRequest for Body {
+    fn from_request(request: &Request<'_>) -> Result<Self, Response> {
+        Ok(Self(request.body()))
+    }
+}
+
+/// The body as text. One that is not UTF-8 is answered by 400.
+impl FromRequest for String {
+    fn from_request(request: &Request<'_>) -> Result<Self, Response> {
+        Self::from_utf8(request.body()).map_err(|_| bad_request("the body is not UTF-8"))
+    }
+}
+
+/// A header that has a type of its own.
+///
+/// ```
+/// use netwasm_guest::http::{Header, HeaderField, Router};
+///
+/// struct ApiKey(String);
+///
+/// impl HeaderField for ApiKey {
+///     const NAME: &'static str = "x-api-key";
+///     type Value = String;
+///     fn from_value(value: String) -> Self {
+///         Self(value)
+///     }
+/// }
+///
+/// async fn secret(Header(ApiKey(key)): Header<ApiKey>) -> Option<&'static str> {
+///     (key == "open sesame").then_some("42")
+/// }
+/// # let client = netwasm_guest::testing::Client::new(Router::new().get("/", secret));
+/// # assert_eq!(client.get("/").send().status(), 400);
+/// # let answer = client.get("/").header("X-API-Key", "open sesame").send();
+/// # assert_eq!(answer.text(), "42");
+/// ```
+pub trait HeaderField: Sized {
+    /// The name of the header.
+    const NAME: &'static str;
+    /// What the value is parsed as.
+    type Value: FromStr;
+    /// Makes it of the parsed value.
+    fn from_value(value: Self::Value) -> Self;
+}
+
+/// A header. One that is missing or cannot be parsed is answered by 400. Take
+/// `Option<Header<T>>` for one that may be missing.
+pub struct Header<T>(pub T);
+
+impl<T: HeaderField> FromRequest for Header<T> {
+    fn from_request(request: &Request<'_>) -> Result<Self, Response> {
+        let value = request.header(T::NAME).map(|value| value.trim().parse());
+        match value {
+            Some(Ok(value)) => Ok(Self(T::from_value(value))),
+            Some(Err(_)) => Err(bad_request(&format!("the header {} is invalid", T::NAME))),
+            None => Err(bad_request(&format!("the header {} is missing", T::NAME))),
+        }
+    }
+}
+
+impl FromRequest for Cookies {
+    fn from_request(request: &Request<'_>) -> Result<Self, Response> {
+        Ok(request.cookies())
+    }
+}
+
+impl FromRequest for Method {
+    fn from_request(request: &Request<'_>) -> Result<Self, Response> {
+        Ok(request.method().clone())
+    }
+}
+
+impl FromRequest for Info {
+    fn from_request(request: &Request<'_>) -> Result<Self, Response> {
+        Ok(request.info())
+    }
+}
+
+/// `None` where it cannot be made.
+impl<T: FromRequest> FromRequest for Option<T> {
+    fn from_request(request: &Request<'_>) -> Result<Self, Response> {
+        Ok(T::from_request(request).ok())
+    }
+}
+
+/// The response where it cannot be made: for a handler that answers in its own
+/// words.
+impl<T: FromRequest> FromRequest for Result<T, Response> {
+    fn from_request(request: &Request<'_>) -> Result<Self, Response> {
+        Ok(T::from_request(request))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::{Router, escape};
+    use crate::testing::Client;
+
+    #[test]
+    fn each_path_argument_is_the_next_parameter() {
+        async fn pair(Path(a): Path<u32>, Path(b): Path<String>) -> String {
+            format!("{a} {b}")
+        }
+        let client = Client::new(Router::new().get("/{a}/x/{b}", pair));
+        assert_eq!(client.get("/7/x/a%2Fb%20c").send().text(), "7 a/b c");
+        assert_eq!(client.get("/seven/x/y").send().status(), 404);
+        let answer = client.get("/7/x/%ff").send();
+        assert_eq!(answer.status(), 400);
+        assert_eq!(answer.text(), "<h1>400 Bad Request</h1><p>the b is not UTF-8</p>");
+    }
+
+    #[test]
+    fn forms_need_their_type() {
+        async fn show(Form(form): Form<Pairs>) -> String {
+            form.get("a").unwrap_or("none").to_owned()
+        }
+        let client = Client::new(Router::new().post("/", show));
+        let form = "application/x-www-form-urlencoded";
+        let post = |media_type| client.post("/", "a=1+2").header("content-type", media_type);
+        assert_eq!(post(form).send().text(), "1 2");
+        assert_eq!(post("Application/X-WWW-Form-Urlencoded; a=b").send().text(), "1 2");
+        assert_eq!(post("application/json").send().status(), 415);
+        assert_eq!(client.post("/", "a=1").send().status(), 415);
+    }
+
+    #[test]
+    fn bodies_are_bytes_or_text() {
+        async fn count(Body(body): Body) -> String {
+            body.len().to_string()
+        }
+        let router = Router::new()
+            .post("/count", count)
+            .post("/text", async |text: String| escape(&text).into_owned());
+        let client = Client::new(router);
+        assert_eq!(client.post("/count", [0xff, 0]).send().text(), "2");
+        assert_eq!(client.post("/text", "<é>").send().text(), "&lt;é&gt;");
+        assert_eq!(client.post("/text", [0xff]).send().status(), 400);
+    }
+
+    #[test]
+    fn what_may_be_missing_is_optional() {
+        struct Length(usize);
+        impl HeaderField for Length {
+            const NAME: &'static str = "x-length";
+            type Value = usize;
+            fn from_value(value: usize) -> Self {
+                Self(value)
+            }
+        }
+        async fn handler(length: Option<Header<Length>>) -> String {
+            length.map_or_else(|| "none".to_owned(), |Header(length)| length.0.to_string())
+        }
+        let client = Client::new(Router::new().get("/", handler));
+        assert_eq!(client.get("/").send().text(), "none");
+        assert_eq!(client.get("/").header("x-length", "x").send().text(), "none");
+        assert_eq!(client.get("/").header("X-Length", " 12 ").send().text(), "12");
+    }
+
+    #[cfg(feature = "json")]
+    mod json {
+        use serde::{Deserialize, Serialize};
+
+        use super::*;
+
+        #[derive(Serialize, Deserialize)]
+        struct Item {
+            name: String,
+            #[serde(default)]
+            count: u8,
+        }
+
+        #[test]
+        fn json_goes_both_ways() {
+            async fn twice(Json(mut item): Json<Item>) -> Json<Item> {
+                item.count *= 2;
+                Json(item)
+            }
+            let client = Client::new(Router::new().post("/", twice));
+            let post = |body| {
+                let request = client.post("/", body);
+                request.header("content-type", "application/json; charset=utf-8")
+            };
+            let answer = post(r#"{"name": "a", "count": 2}"#).send();
+            assert_eq!(answer.text(), r#"{"name":"a","count":4}"#);
+            assert_eq!(answer.header("content-type").as_deref(), Some("application/json"));
+            let answer = post("{").send();
+            assert_eq!(answer.status(), 400);
+            assert!(answer.text().contains("EOF"), "{}", answer.text());
+            assert_eq!(client.post("/", "{}").send().status(), 415);
+        }
+
+        #[test]
+        fn queries_become_structs() {
+            async fn show(Query(item): Query<Item>) -> Json<Item> {
+                Json(item)
+            }
+            let client = Client::new(Router::new().get("/", show));
+            let answer = client.get("/?count=3&name=a+b&more=x").send();
+            assert_eq!(answer.text(), r#"{"name":"a b","count":3}"#);
+            assert_eq!(client.get("/?name=").send().text(), r#"{"name":"","count":0}"#);
+            for query in ["", "?count=3", "?name=x&count=300", "?name=x&count="] {
+                let answer = client.get(&format!("/{query}")).send();
+                assert_eq!(answer.status(), 400, "{query}");
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Handlers of HTTP requests.
+//!
+//! A handler is an async function. The host speaks HTTP/1.1 and HTTP/2 with the
+//! client, checks what it sends, and frames the response.
+//!
+//! ```
+//! use netwasm_guest::http::{Request, Response};
+//!
+//! # #[cfg(not(doctest))]
+//! netwasm_guest::export!(http: site);
+//!
+//! async fn site(request: Request<'_>) -> Response {
+//!     match request.path() {
+//!         "/" => Response::html("<h1>Home</h1>"),
+//!         "/old" => Response::redirect("/"),
+//!         _ => Response::error(404),
+//!     }
+//! }
+//! # let client = netwasm_guest::testing::Client::new(site);
+//! # assert_eq!(client.get("/").send().text(), "<h1>Home</h1>");
+//! # assert_eq!(client.get("/x").send().status(), 404);
+//! ```
+//!
+//! Or a function that makes a [`Router`], called once in each instance. What
+//! its handlers take as arguments is taken from the request:
+//!
+//! ```
+//! use netwasm_guest::http::{Path, Query, Router, Pairs};
+//!
+//! # #[cfg(not(doctest))]
+//! netwasm_guest::export!(http: site);
+//!
+//! fn site() -> Router {
+//!     Router::new()
+//!         .get("/hello/{name}", hello)
+//!         .get("/add", add)
+//!         .files("/static", "/public")
+//! }
+//!
+//! async fn hello(Path(name): Path<String>) -> String {
+//!     format!("Hello, {name}!")
+//! }
+//!
+//! async fn add(Query(query): Query<Pairs>) -> Option<String> {
+//!     let number = |name| query.get(name)?.parse::<u32>().ok();
+//!     Some((number("a")? + number("b")?).to_string())
+//! }
+//! # let client = netwasm_guest::testing::Client::new(site);
+//! # assert_eq!(client.get("/hello/Ada%20Lovelace").send().text(), "Hello, Ada Lovelace!");
+//! # assert_eq!(client.get("/add?a=1&b=2").send().text(), "3");
+//! # assert_eq!(client.get("/add").send().status(), 404);
+//! ```
+//!
+//! In this version of the host's interface, a handler must answer at once: it
+//! cannot wait for a timer, a name or a connection. One that does is answered
+//! by a 500, and the log says so.
+
+mod answer;
+mod cookie;
+mod extract;
+mod files;
+mod method;
+mod percent;
+mod request;
+mod response;
+mod router;
+#[cfg(not(target_family = "wasm"))]
+pub(crate) mod testing;
+
+#[cfg(feature = "json")]
+mod form;
+
+pub use answer::App;
+pub use cookie::{Cookie, Cookies, SameSite};
+pub use extract::{
+    Body, Form, FromPairs, FromRequest, Header, HeaderField, Path, Query, Remainder,
+};
+#[cfg(feature = "json")]
+pub use extract::Json;
+pub use method::Method;
+pub use percent::{Pairs, decode, encode, escape};
+pub use request::Request;
+pub use response::{Html, Response};
+pub use router::{Handler, Router};
+
+#[cfg(not(target_family = "wasm"))]
+pub(crate) use answer::Prepared;

@@ -1,0 +1,155 @@
+//! Requests.
+
+use std::cell::Cell;
+
+use super::percent::{Pairs, decode};
+use super::{Cookies, Method};
+use crate::host::RawRequest;
+use crate::{Address, Info};
+
+/// A request. It asks the host for what is wanted of it, and so costs no more
+/// than that.
+pub struct Request<'a> {
+    method: Method,
+    target: &'a str,
+    raw: RawRequest<'a>,
+    /// The parameters of the path, as they were sent, in their order.
+    parameters: &'a [(&'a str, &'a str)],
+    /// How many of them were given to arguments of the handler.
+    taken: Cell<usize>,
+}
+
+impl<'a> Request<'a> {
+    pub(crate) const fn new(method: Method, target: &'a str, raw: RawRequest<'a>) -> Self {
+        Self {
+            method,
+            target,
+            raw,
+            parameters: &[],
+            taken: Cell::new(0),
+        }
+    }
+
+    pub(crate) fn with_parameters<'b>(
+        self,
+        parameters: &'b [(&'b str, &'b str)],
+    ) -> Request<'b>
+    where
+        'a: 'b,
+    {
+        Request {
+            method: self.method,
+            target: self.target,
+            raw: self.raw,
+            parameters,
+            taken: Cell::new(0),
+        }
+    }
+
+    /// Returns the method.
+    pub const fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// Returns the path and the query as the client sent them, percent signs
+    /// and all; `*` for `OPTIONS *`.
+    pub const fn target(&self) -> &'a str {
+        self.target
+    }
+
+    /// Returns the path as the client sent it.
+    pub fn path(&self) -> &'a str {
+        self.split().0
+    }
+
+    /// Returns the query as the client sent it: what follows the question
+    /// mark, empty if there is none.
+    pub fn query(&self) -> &'a str {
+        self.split().1
+    }
+
+    fn split(&self) -> (&'a str, &'a str) {
+        self.target.split_once('?').unwrap_or((self.target, ""))
+    }
+
+    /// Returns the decoded names and values of the query.
+    pub fn pairs(&self) -> Pairs {
+        Pairs::parse(self.query())
+    }
+
+    /// Returns a parameter of the path, decoded: `name` of `/hello/{name}`.
+    /// Returns `None` if the path has no such parameter, or if it is not
+    /// UTF-8.
+    pub fn parameter(&self, name: &str) -> Option<String> {
+        let found = self.parameters.iter().find(|(other, _)| *other == name);
+        decode(found?.1).map(Into::into)
+    }
+
+    /// The next parameter that no argument of the handler has got.
+    pub(super) fn next_parameter(&self) -> Option<(&'a str, &'a str)> {
+        let at = self.taken.get();
+        self.taken.set(at + 1);
+        self.parameters.get(at).copied()
+    }
+
+    /// Returns the first value of a header; `None` if it was not sent, or is
+    /// not UTF-8.
+    pub fn header(&self, name: &str) -> Option<String> {
+        String::from_utf8(self.raw.header(name)?).ok()
+    }
+
+    /// Returns all values of a header, one for each line in which it was sent.
+    pub fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
+        self.raw.header_values(name)
+    }
+
+    /// Returns all headers, in the order in which they were sent.
+    pub fn headers(&self) -> Vec<(String, Vec<u8>)> {
+        self.raw.headers()
+    }
+
+    /// Returns the cookies.
+    pub fn cookies(&self) -> Cookies {
+        Cookies::parse(&self.raw.header_values("cookie"))
+    }
+
+    /// Returns the whole body. A body beyond `--max-body` never comes here.
+    pub fn body(&self) -> Vec<u8> {
+        self.raw.body()
+    }
+
+    /// Returns the trailers.
+    pub fn trailers(&self) -> Vec<(String, Vec<u8>)> {
+        self.raw.trailers()
+    }
+
+    /// Returns `http` or `https`.
+    pub fn scheme(&self) -> String {
+        self.raw.scheme()
+    }
+
+    /// Returns the requested host and port; `None` only if an HTTP/1.0 client
+    /// named none.
+    pub fn authority(&self) -> Option<String> {
+        self.raw.authority()
+    }
+
+    /// Returns the addresses and the TLS session of the connection.
+    pub fn info(&self) -> Info {
+        self.raw.info()
+    }
+
+    /// Returns the address of the client.
+    pub fn peer(&self) -> Address {
+        self.info().peer
+    }
+
+    /// Returns true if the request's `Content-Type` is this one, with
+    /// parameters or without (RFC 9110, section 8.3.1).
+    pub fn has_type(&self, media_type: &str) -> bool {
+        let value = self.raw.header("content-type").unwrap_or_default();
+        let essence = value.split(|&byte| byte == b';').next();
+        let essence = essence.unwrap_or_default().trim_ascii();
+        essence.eq_ignore_ascii_case(media_type.as_bytes())
+    }
+}

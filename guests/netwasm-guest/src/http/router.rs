@@ -1,0 +1,534 @@
+//! Requests by their paths.
+
+
+use super::percent::decode;
+use super::response::{is_reading, options};
+use super::{FromRequest, Method, Request, Response, answer, files};
+
+/// Answers requests by their paths and methods.
+///
+/// A pattern is a path whose segments are text, or `{name}` for any one segment
+/// that is not empty. A last segment `{*name}` stands for all that follows, be
+/// it nothing. Text goes before `{name}`, and that before `{*name}`, in
+/// whatever order they were added. Segments are compared decoded, and a `%2F`
+/// does not separate any.
+///
+/// - A path without a pattern is answered by 404, or by the
+///   [`fallback`](Self::fallback).
+/// - A method that a path has no handler for is answered by 405 with `Allow`.
+/// - HEAD is answered as GET; the host then sends no body.
+/// - OPTIONS is answered by 204 with `Allow`.
+#[derive(Default)]
+#[must_use = "it answers nothing unless it is exported"]
+pub struct Router {
+    root: Node,
+    fallback: Option<Route>,
+}
+
+type Route = Box<dyn Fn(Request<'_>) -> Response>;
+
+/// What may follow at one place of a path.
+#[derive(Default)]
+struct Node {
+    literals: Vec<(String, Self)>,
+    parameter: Option<Box<Self>>,
+    rest: Option<Resource>,
+    /// What the path is if it ends here.
+    resource: Option<Resource>,
+}
+
+/// What answers the requests for a pattern.
+#[derive(Default)]
+struct Resource {
+    routes: Vec<(Method, Vec<String>, Route)>,
+}
+
+impl Router {
+    /// Makes one without any paths.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Answers GET and HEAD.
+    pub fn get<M>(self, pattern: &str, handler: impl Handler<M>) -> Self {
+        self.route(Method::Get, pattern, handler)
+    }
+
+    /// Answers POST.
+    pub fn post<M>(self, pattern: &str, handler: impl Handler<M>) -> Self {
+        self.route(Method::Post, pattern, handler)
+    }
+
+    /// Answers PUT.
+    pub fn put<M>(self, pattern: &str, handler: impl Handler<M>) -> Self {
+        self.route(Method::Put, pattern, handler)
+    }
+
+    /// Answers PATCH.
+    pub fn patch<M>(self, pattern: &str, handler: impl Handler<M>) -> Self {
+        self.route(Method::Patch, pattern, handler)
+    }
+
+    /// Answers DELETE.
+    pub fn delete<M>(self, pattern: &str, handler: impl Handler<M>) -> Self {
+        self.route(Method::Delete, pattern, handler)
+    }
+
+    /// Answers a method.
+    ///
+    /// # Panics
+    /// If the pattern is not one, or has a handler for the method.
+    pub fn route<M>(self, method: Method, pattern: &str, handler: impl Handler<M>) -> Self {
+        let route = move |request: Request<'_>| handler.call(request);
+        self.add(method, pattern, Box::new(route))
+    }
+
+    /// Sends the files of a directory, by their paths below a prefix; a
+    /// directory's `index.html` for a path that ends in a slash. The directory
+    /// is one of the guest's, from `--dir`.
+    ///
+    /// Names that begin with a dot are refused (404), except what is in
+    /// `/.well-known/`, and so are paths that `..` or escapes could lead
+    /// elsewhere (400). The host keeps to the directories of `--dir` in any
+    /// case.
+    ///
+    /// ```
+    /// # use netwasm_guest::http::Router;
+    /// // /static/style.css is /public/style.css, of `--dir ./public::/public`.
+    /// let router = Router::new().files("/static", "/public");
+    /// ```
+    pub fn files(self, prefix: &str, directory: &str) -> Self {
+        let prefix = prefix.trim_end_matches('/');
+        let directory = directory.trim_end_matches('/').to_owned();
+        let send = move |request: Request<'_>| {
+            let rest = request.next_parameter().unwrap_or_default().1;
+            match files::locate(&directory, rest) {
+                Ok(path) => Response::file(path),
+                Err(response) => response,
+            }
+        };
+        let router = self.add(Method::Get, &format!("{prefix}/{{*path}}"), Box::new(send));
+        if prefix.is_empty() {
+            return router;
+        }
+        let add_slash = |request: Request<'_>| {
+            let (path, query) = (request.path(), request.query());
+            let mark = if query.is_empty() { "" } else { "?" };
+            Response::new(301).header("location", format!("{path}/{mark}{query}"))
+        };
+        router.add(Method::Get, prefix, Box::new(add_slash))
+    }
+
+    /// Answers all paths that no pattern stands for, whatever the method.
+    pub fn fallback<M>(mut self, handler: impl Handler<M>) -> Self {
+        let route = move |request: Request<'_>| handler.call(request);
+        self.fallback = Some(Box::new(route));
+        self
+    }
+
+    fn add(mut self, method: Method, pattern: &str, route: Route) -> Self {
+        let Some(path) = pattern.strip_prefix('/') else {
+            panic!("the pattern {pattern} does not begin with a slash");
+        };
+        let mut names = Vec::new();
+        let resource = self.root.resource_of(pattern, path, &mut names);
+        if resource.routes.iter().any(|(other, ..)| *other == method) {
+            panic!("{method} {pattern} has two handlers");
+        }
+        resource.routes.push((method, names, route));
+        self
+    }
+
+    /// Answers a request.
+    pub(crate) fn respond(&self, request: Request<'_>) -> Response {
+        let target = request.target();
+        if target == "*" {
+            let mut methods = Vec::new();
+            self.root.collect(&mut methods);
+            return options(&allow(methods));
+        }
+        let mut values = Vec::new();
+        let path = request.path().strip_prefix('/');
+        let found = path.and_then(|path| self.root.find(Some(path), &mut values));
+        let Some(resource) = found else {
+            return match &self.fallback {
+                Some(fallback) => fallback(request),
+                None => Response::error(404),
+            };
+        };
+        if let Some((_, names, route)) = resource.route(request.method()) {
+            let names = names.iter().map(|name| &**name);
+            let parameters: Vec<_> = names.zip(values).collect();
+            return route(request.with_parameters(&parameters));
+        }
+        let allow = allow(resource.methods());
+        if *request.method() == Method::Options {
+            options(&allow)
+        } else {
+            Response::not_allowed(&allow)
+        }
+    }
+}
+
+impl Node {
+    /// The resource of a pattern below this node.
+    fn resource_of(
+        &mut self,
+        pattern: &str,
+        path: &str,
+        names: &mut Vec<String>,
+    ) -> &mut Resource {
+        let (segment, rest) = match path.split_once('/') {
+            Some((segment, rest)) => (segment, Some(rest)),
+            None => (path, None),
+        };
+        let in_braces = segment
+            .strip_prefix('{')
+            .and_then(|name| name.strip_suffix('}'));
+        let next = match in_braces {
+            Some(name) => {
+                if let Some(name) = name.strip_prefix('*') {
+                    if rest.is_some() {
+                        panic!("in the pattern {pattern}, {segment} is not the last segment");
+                    }
+                    names.push(name.to_owned());
+                    return self.rest.get_or_insert_default();
+                }
+                names.push(name.to_owned());
+                &mut **self.parameter.get_or_insert_default()
+            }
+            None if segment.contains(['{', '}']) => {
+                panic!("in the pattern {pattern}, a parameter is a whole segment")
+            }
+            None => self.literal(segment),
+        };
+        match rest {
+            Some(rest) => next.resource_of(pattern, rest, names),
+            None => next.resource.get_or_insert_default(),
+        }
+    }
+
+    fn literal(&mut self, segment: &str) -> &mut Self {
+        let at = self.literals.iter().position(|(text, _)| text == segment);
+        let at = at.unwrap_or_else(|| {
+            self.literals.push((segment.to_owned(), Self::default()));
+            self.literals.len() - 1
+        });
+        &mut self.literals[at].1
+    }
+
+    /// Finds what a path is. `path` is what is left of it, `None` at its end.
+    fn find<'r, 'p>(
+        &'r self,
+        path: Option<&'p str>,
+        values: &mut Vec<&'p str>,
+    ) -> Option<&'r Resource> {
+        let Some(path) = path else {
+            return self.resource.as_ref();
+        };
+        let (segment, rest) = match path.split_once('/') {
+            Some((segment, rest)) => (segment, Some(rest)),
+            None => (path, None),
+        };
+        if !self.literals.is_empty()
+            && let Some(text) = decode(segment)
+            && let Some((_, node)) = self.literals.iter().find(|(literal, _)| *literal == text)
+            && let Some(resource) = node.find(rest, values)
+        {
+            return Some(resource);
+        }
+        if let Some(node) = &self.parameter
+            && !segment.is_empty()
+        {
+            values.push(segment);
+            if let Some(resource) = node.find(rest, values) {
+                return Some(resource);
+            }
+            values.pop();
+        }
+        let resource = self.rest.as_ref()?;
+        values.push(path);
+        Some(resource)
+    }
+
+    /// Adds the methods of all resources.
+    fn collect<'r>(&'r self, methods: &mut Vec<&'r Method>) {
+        for resource in self.resource.iter().chain(&self.rest) {
+            methods.extend(resource.methods());
+        }
+        let nodes = self.literals.iter().map(|(_, node)| node);
+        for node in nodes.chain(self.parameter.as_deref()) {
+            node.collect(methods);
+        }
+    }
+}
+
+impl Resource {
+    fn route(&self, method: &Method) -> Option<&(Method, Vec<String>, Route)> {
+        let find = |wanted: &Method| self.routes.iter().find(|(method, ..)| method == wanted);
+        let found = find(method);
+        if found.is_none() && is_reading(method) {
+            return find(&Method::Get);
+        }
+        found
+    }
+
+    fn methods(&self) -> impl Iterator<Item = &Method> {
+        self.routes.iter().map(|(method, ..)| method)
+    }
+}
+
+/// The value of `Allow` (RFC 9110, section 10.2.1).
+fn allow<'a>(methods: impl IntoIterator<Item = &'a Method>) -> String {
+    let mut names = vec!["OPTIONS"];
+    for method in methods {
+        let also = (*method == Method::Get).then_some("HEAD");
+        for name in [method.as_str()].into_iter().chain(also) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
+    // In the order of the standard, so that it does not depend on that of the
+    // patterns; others follow.
+    const ORDER: [&str; 4] = ["OPTIONS", "GET", "HEAD", "POST"];
+    names.sort_by_key(|name| ORDER.iter().position(|other| other == name).unwrap_or(ORDER.len()));
+    names.join(", ")
+}
+
+/// What answers requests: an async function whose arguments are made of the
+/// request, and whose result can be turned into a [`Response`].
+///
+/// It takes up to six arguments that implement [`FromRequest`], and before them
+/// the [`Request`] itself if it wants that.
+pub trait Handler<Marker>: 'static {
+    /// Answers a request.
+    #[doc(hidden)]
+    fn call(&self, request: Request<'_>) -> Response;
+}
+
+macro_rules! handler {
+    ($($argument:ident)*) => {
+        #[allow(non_snake_case, reason = "the arguments are named as their types")]
+        #[allow(unused_variables, reason = "there may be no arguments")]
+        impl<F, R, $($argument,)*> Handler<fn($($argument,)*) -> R> for F
+        where
+            F: AsyncFn($($argument,)*) -> R + 'static,
+            R: Into<Response>,
+            $($argument: FromRequest,)*
+        {
+            fn call(&self, request: Request<'_>) -> Response {
+                $(let $argument = match $argument::from_request(&request) {
+                    Ok(argument) => argument,
+                    Err(response) => return response,
+                };)*
+                let called = self($($argument),*);
+                answer::complete(request.target(), async move { called.await.into() })
+            }
+        }
+
+        #[allow(non_snake_case, reason = "the arguments are named as their types")]
+        impl<F, R, $($argument,)*> Handler<(Request<'static>, fn($($argument,)*) -> R)> for F
+        where
+            F: AsyncFn(Request<'_>, $($argument,)*) -> R + 'static,
+            R: Into<Response>,
+            $($argument: FromRequest,)*
+        {
+            fn call(&self, request: Request<'_>) -> Response {
+                $(let $argument = match $argument::from_request(&request) {
+                    Ok(argument) => argument,
+                    Err(response) => return response,
+                };)*
+                let target = request.target();
+                let called = self(request, $($argument),*);
+                answer::complete(target, async move { called.await.into() })
+            }
+        }
+    };
+}
+
+handler!();
+handler!(A);
+handler!(A B);
+handler!(A B C);
+handler!(A B C D);
+handler!(A B C D E);
+handler!(A B C D E G);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::{Path, Remainder};
+    use crate::testing::Client;
+    use crate::{sleep, spawn, testing};
+
+    async fn ok() -> &'static str {
+        "ok"
+    }
+
+    fn client() -> Client {
+        Client::new(
+            Router::new()
+                .get("/", async || "home")
+                .get("/about", async || "about")
+                .get("/users/me", async || "me")
+                .get("/users/{id}", async |Path(id): Path<u64>| format!("user {id}"))
+                .post("/users/{name}", async |Path(name): Path<String>| format!("new {name}"))
+                .get("/users/{id}/posts", async |request: Request<'_>| {
+                    format!("posts of {}", request.parameter("id").unwrap_or_default())
+                })
+                .get("/rest/{*all}", async |Remainder(all): Remainder| format!("[{all}]"))
+                .get("/rest/fixed", async || "fixed")
+                .route("PROPFIND".into(), "/dav", ok),
+        )
+    }
+
+    #[test]
+    fn paths_find_their_handlers() {
+        let client = client();
+        for (path, text) in [
+            ("/", "home"),
+            ("/?x=/about", "home"),
+            ("/about", "about"),
+            ("/%61bout", "about"),
+            ("/users/me", "me"),
+            ("/users/7?a=b", "user 7"),
+            ("/users/me/posts", "posts of me"),
+            ("/users/a%2Fb/posts", "posts of a/b"),
+            ("/rest/", "[]"),
+            ("/rest/a//b%2F", "[a//b%2F]"),
+            ("/rest/fixed", "fixed"),
+            ("/rest/fixed/x", "[fixed/x]"),
+        ] {
+            assert_eq!(client.get(path).send().text(), text, "{path}");
+        }
+        for path in ["", "//", "/About", "/about/", "/users/", "/users//posts", "/rest", "/%ff"] {
+            assert_eq!(client.get(path).send().status(), 404, "{path}");
+        }
+    }
+
+    #[test]
+    fn methods_find_their_handlers() {
+        let client = client();
+        let send = |method: &str, path| client.request(method, path).send();
+        assert_eq!(send("POST", "/users/ada").text(), "new ada");
+        assert_eq!(send("PROPFIND", "/dav").text(), "ok");
+        let head = send("HEAD", "/about");
+        assert_eq!((head.status(), head.body()), (200, &b""[..]));
+        let refused = send("POST", "/about");
+        assert_eq!(refused.status(), 405);
+        assert_eq!(refused.header("allow").as_deref(), Some("OPTIONS, GET, HEAD"));
+        assert_eq!(send("propfind", "/dav").status(), 405);
+        assert_eq!(send("HEAD", "/dav").status(), 405);
+        for (path, allow) in [
+            ("/users/ada", "OPTIONS, GET, HEAD, POST"),
+            ("/dav", "OPTIONS, PROPFIND"),
+            ("*", "OPTIONS, GET, HEAD, POST, PROPFIND"),
+        ] {
+            let answer = send("OPTIONS", path);
+            assert_eq!(answer.status(), 204, "{path}");
+            assert_eq!(answer.header("allow").as_deref(), Some(allow), "{path}");
+        }
+        assert_eq!(send("OPTIONS", "/none").status(), 404);
+    }
+
+    #[test]
+    fn a_fallback_answers_the_rest() {
+        let router = Router::new().get("/", ok).fallback(async |request: Request<'_>| {
+            (404, format!("no {}", request.path()))
+        });
+        let client = Client::new(router);
+        let answer = client.post("/x", "").send();
+        assert_eq!((answer.status(), &*answer.text()), (404, "no /x"));
+        assert_eq!(client.post("/", "").send().status(), 405);
+    }
+
+    #[test]
+    fn files_are_found_below_their_prefix_only() {
+        testing::add_file("/public/index.html", "index");
+        testing::add_file("/public/a b/c.txt", "c");
+        testing::add_file("/public/.well-known/x", "x");
+        testing::add_file("/public/.env", "secret");
+        testing::add_file("/secret", "secret");
+        let client = Client::new(Router::new().files("/static", "/public/"));
+        for (path, text) in [
+            ("/static/", "index"),
+            ("/static/index.html", "index"),
+            ("/static/a%20b/c.txt?x", "c"),
+            ("/static//a%20b//c.txt", "c"),
+            ("/static/.well-known/x", "x"),
+        ] {
+            assert_eq!(client.get(path).send().text(), text, "{path}");
+        }
+        for path in [
+            "/static/../secret",
+            "/static/%2e%2e/secret",
+            "/static/..%2fsecret",
+            "/static/..%5csecret",
+            "/static/a%00",
+            "/static/%",
+            "/static/.env",
+            "/static/%2Eenv",
+            "/static/a%20b/.x",
+            "/static/none",
+            "/secret",
+        ] {
+            let status = client.get(path).send().status();
+            assert!(matches!(status, 400 | 404), "{path}: {status}");
+        }
+        let answer = client.get("/static?a=b").send();
+        assert_eq!(answer.status(), 301);
+        assert_eq!(answer.header("location").as_deref(), Some("/static/?a=b"));
+        assert_eq!(client.post("/static/index.html", "").send().status(), 405);
+    }
+
+    #[test]
+    fn files_of_the_root() {
+        testing::add_file("/index.html", "index");
+        testing::add_file("/a/b", "b");
+        let client = Client::new(Router::new().files("/", "/").get("/a", async || "a"));
+        assert_eq!(client.get("/").send().text(), "index");
+        assert_eq!(client.get("/a/b").send().text(), "b");
+        assert_eq!(client.get("/a").send().text(), "a");
+    }
+
+    #[test]
+    fn a_handler_may_wait_for_tasks_but_not_for_the_clock() {
+        let router = Router::new()
+            .get("/task", async || spawn(async { "done" }).await)
+            .get("/sleep", async || {
+                sleep(std::time::Duration::from_secs(1)).await;
+                "never"
+            });
+        let client = Client::new(router);
+        assert_eq!(client.get("/task").send().text(), "done");
+        let answer = client.get("/sleep").send();
+        assert_eq!(answer.status(), 500);
+        let log = testing::take_log();
+        assert!(log.iter().any(|(_, text)| text.contains("/sleep")));
+    }
+
+    #[test]
+    fn handlers_are_plain_functions_too() {
+        async fn both(request: Request<'_>, Path(a): Path<u8>) -> Result<String, u16> {
+            if a == 0 { Err(418) } else { Ok(format!("{} {a}", request.method())) }
+        }
+        let client = Client::new(Router::new().put("/{a}", both));
+        assert_eq!(client.request("PUT", "/1").send().text(), "PUT 1");
+        assert_eq!(client.request("PUT", "/0").send().status(), 418);
+        let client = Client::new(async |request: Request<'_>| request.path().to_owned());
+        assert_eq!(client.get("/x?y").send().text(), "/x");
+    }
+
+    #[test]
+    #[should_panic(expected = "GET / has two handlers")]
+    fn two_handlers_contradict_each_other() {
+        let _ = Router::new().get("/", ok).get("/", ok);
+    }
+
+    #[test]
+    #[should_panic(expected = "is not the last segment")]
+    fn a_remainder_comes_last() {
+        let _ = Router::new().get("/{*a}/b", ok);
+    }
+}

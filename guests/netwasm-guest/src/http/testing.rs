@@ -1,0 +1,140 @@
+//! A client of handlers in memory.
+
+use std::borrow::Cow;
+
+use super::{App, Method, Prepared, Request};
+use crate::host::memory::{Answer as RawAnswer, File, RawRequest, RequestData};
+use crate::host::Body;
+
+/// Sends requests to a handler or a router: to what `export!(http: ...)` takes.
+///
+/// ```
+/// use netwasm_guest::testing::Client;
+///
+/// async fn hello() -> &'static str {
+///     "Hello!"
+/// }
+///
+/// let client = Client::new(hello);
+/// let answer = client.get("/").header("accept", "text/plain").send();
+/// assert_eq!(answer.status(), 200);
+/// assert_eq!(answer.text(), "Hello!");
+/// ```
+pub struct Client(Prepared);
+
+impl Client {
+    /// Makes a client of an app.
+    pub fn new<M>(app: impl App<M>) -> Self {
+        Self(app.prepare())
+    }
+
+    /// Begins a request by GET.
+    pub fn get(&self, target: &str) -> RequestBuilder<'_> {
+        self.request("GET", target)
+    }
+
+    /// Begins a request by POST, with a body.
+    pub fn post(&self, target: &str, body: impl AsRef<[u8]>) -> RequestBuilder<'_> {
+        self.request("POST", target).body(body)
+    }
+
+    /// Begins a request by any method.
+    pub fn request(&self, method: &str, target: &str) -> RequestBuilder<'_> {
+        RequestBuilder {
+            client: self,
+            method: method.into(),
+            target: target.to_owned(),
+            data: RequestData {
+                headers: vec![("host".to_owned(), b"test.example".to_vec())],
+                body: Vec::new(),
+            },
+        }
+    }
+}
+
+/// A request that is being made; sent by [`send`](Self::send).
+#[must_use = "a request is sent by `send`"]
+pub struct RequestBuilder<'a> {
+    client: &'a Client,
+    method: Method,
+    target: String,
+    data: RequestData,
+}
+
+impl RequestBuilder<'_> {
+    /// Adds a header.
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        let value = value.as_ref().to_vec();
+        self.data.headers.push((name.to_owned(), value));
+        self
+    }
+
+    /// Sets the body.
+    pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
+        self.data.body = body.as_ref().to_vec();
+        self
+    }
+
+    /// Sends the request, and returns the response.
+    pub fn send(self) -> Answer {
+        let is_head = self.method == Method::Head;
+        let request = Request::new(self.method, &self.target, RawRequest(&self.data));
+        let response = match &self.client.0 {
+            Prepared::Router(router) => router.respond(request),
+            Prepared::Handler(handler) => handler(request),
+        };
+        Answer::new(response.into_raw(), is_head)
+    }
+}
+
+/// A response, as a client sees it.
+pub struct Answer {
+    status: u16,
+    headers: Vec<(String, Vec<u8>)>,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn new(raw: RawAnswer, is_head: bool) -> Self {
+        let mut status = raw.status;
+        let body = match raw.body {
+            Body::Empty => Vec::new(),
+            Body::Bytes(bytes) => bytes,
+            Body::File(file) => file.content().to_vec(),
+            Body::Path(path) => match File::open(&path) {
+                Ok(file) => file.content().to_vec(),
+                Err(_) => {
+                    status = 404;
+                    Vec::new()
+                }
+            },
+        };
+        Self {
+            status,
+            headers: raw.headers,
+            body: if is_head { Vec::new() } else { body },
+        }
+    }
+
+    /// Returns the status.
+    pub const fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Returns the first value of a header.
+    pub fn header(&self, name: &str) -> Option<String> {
+        let named = |(other, _): &&(String, Vec<u8>)| other.eq_ignore_ascii_case(name);
+        let (_, value) = self.headers.iter().find(named)?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    }
+
+    /// Returns the body.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Returns the body as text.
+    pub fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.body)
+    }
+}

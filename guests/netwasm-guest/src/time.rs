@@ -1,0 +1,506 @@
+//! The clock and timers.
+//!
+//! The host has one timer for an instance. This library keeps the times of all
+//! who wait, and asks the host for the first of them: only when that is earlier
+//! than what it asked for before. So a timeout that is cancelled again costs no
+//! call into the host but one for the time.
+
+use std::cell::Cell;
+use std::mem::ManuallyDrop;
+use std::ops::{Add, AddAssign, Sub};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::cell::with;
+use crate::slab::Slab;
+use crate::{Error, Result, executor, host};
+
+/// A time of the host's monotonic clock.
+///
+/// It stands for `std::time::Instant`, which brings the texts of all errors of
+/// WASI into a component: memory that each instance pays for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// Returns the current time.
+    pub fn now() -> Self {
+        Self(host::now())
+    }
+
+    /// Returns the time since then.
+    pub fn elapsed(self) -> Duration {
+        Self::now() - self
+    }
+
+    /// Returns the time from another instant to this one; zero if the other one
+    /// is later.
+    pub const fn duration_since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(nanoseconds(duration)))
+    }
+}
+
+impl AddAssign<Duration> for Instant {
+    fn add_assign(&mut self, duration: Duration) {
+        *self = *self + duration;
+    }
+}
+
+impl Sub<Duration> for Instant {
+    type Output = Self;
+
+    fn sub(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(nanoseconds(duration)))
+    }
+}
+
+impl Sub for Instant {
+    type Output = Duration;
+
+    fn sub(self, earlier: Self) -> Duration {
+        self.duration_since(earlier)
+    }
+}
+
+/// Returns a duration in nanoseconds; the greatest number for one that is
+/// longer than five centuries.
+pub(crate) fn nanoseconds(duration: Duration) -> u64 {
+    duration
+        .as_secs()
+        .saturating_mul(1_000_000_000)
+        .saturating_add(u64::from(duration.subsec_nanos()))
+}
+
+/// Waits. The resolution is a millisecond.
+pub fn sleep(duration: Duration) -> Sleep {
+    sleep_until(Instant::now() + duration)
+}
+
+/// Waits until a time has come.
+pub const fn sleep_until(time: Instant) -> Sleep {
+    Sleep {
+        when: time.0,
+        timer: None,
+    }
+}
+
+/// Waits for a future, but no longer than a duration. After that, the future is
+/// dropped.
+///
+/// # Errors
+/// `Timeout`: the future took longer.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use netwasm_guest::{ErrorKind, testing, timeout};
+/// # testing::block_on(async {
+/// let never = std::future::pending::<()>();
+/// let error = timeout(Duration::from_secs(10), never).await.unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Timeout);
+/// # });
+/// ```
+pub async fn timeout<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T> {
+    let mut future = pin!(future);
+    let mut sleep = sleep(limit);
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(value) = future.as_mut().poll(cx) {
+            return Poll::Ready(Ok(value));
+        }
+        Pin::new(&mut sleep).poll(cx).map(|()| Err(Error::timed_out()))
+    })
+    .await
+}
+
+/// Returns an [`Interval`], whose first tick is one period from now.
+pub fn interval(period: Duration) -> Interval {
+    Interval {
+        next: Instant::now() + period,
+        period,
+    }
+}
+
+/// Ticks at equal distances.
+pub struct Interval {
+    next: Instant,
+    period: Duration,
+}
+
+impl Interval {
+    /// Waits for the next tick, and returns when it was due. Ticks that were
+    /// missed are skipped.
+    pub async fn tick(&mut self) -> Instant {
+        sleep_until(self.next).await;
+        let due = self.next;
+        let now = Instant::now();
+        self.next += self.period;
+        if self.next <= now {
+            self.next = now + self.period;
+        }
+        due
+    }
+}
+
+/// Waits for a time; made by [`sleep`].
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct Sleep {
+    when: u64,
+    timer: Option<usize>,
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        TIMERS.with(|timers| {
+            let waker = cx.waker().clone();
+            match self.timer {
+                None => {
+                    let when = self.when;
+                    self.timer = Some(with(&timers.heap, |heap| heap.insert(when, waker)));
+                    arm(timers, when);
+                    Poll::Pending
+                }
+                Some(timer) => match with(&timers.heap, |heap| heap.renew(timer, waker)) {
+                    // The old waker, which may be the last of its kind.
+                    Ok(old) => {
+                        drop(old);
+                        Poll::Pending
+                    }
+                    Err(waker) => {
+                        drop(waker);
+                        Poll::Ready(())
+                    }
+                },
+            }
+        })
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        if let Some(timer) = self.timer {
+            drop(TIMERS.with(|timers| with(&timers.heap, |heap| heap.remove(timer))));
+        }
+    }
+}
+
+/// Who waits for which time, and when the host will wake us.
+struct Timers {
+    heap: Cell<Heap>,
+    /// The time that the host was asked for; `NEVER` if for none.
+    armed: Cell<u64>,
+}
+
+const NEVER: u64 = u64::MAX;
+
+thread_local! {
+    static TIMERS: ManuallyDrop<Timers> = const {
+        ManuallyDrop::new(Timers {
+            heap: Cell::new(Heap::new()),
+            armed: Cell::new(NEVER),
+        })
+    };
+}
+
+/// Asks the host to wake the instance at a time, unless it does so before.
+fn arm(timers: &Timers, when: u64) {
+    if when < timers.armed.get() {
+        timers.armed.set(when);
+        host::wake_at(Some(when));
+    }
+}
+
+/// Asks the host to wake the instance as soon as others had their turn.
+pub(crate) fn wake_soon() {
+    TIMERS.with(|timers| arm(timers, 0));
+}
+
+/// Handles the event of the timer.
+pub(crate) fn woken() {
+    TIMERS.with(|timers| {
+        timers.armed.set(NEVER);
+        let now = host::now();
+        while let Some(waker) = with(&timers.heap, |heap| heap.pop_due(now)) {
+            waker.wake();
+        }
+        executor::run();
+        // Not before: most of what runs sets its timers anew.
+        if let Some(first) = with(&timers.heap, |heap| heap.first()) {
+            arm(timers, first);
+        }
+    });
+}
+
+/// A binary heap of times, from which any entry may be removed.
+#[derive(Default)]
+struct Heap {
+    entries: Vec<Entry>,
+    /// For each timer, where its entry is; `None` if it has fired.
+    positions: Slab<Option<usize>>,
+}
+
+struct Entry {
+    when: u64,
+    timer: usize,
+    waker: Waker,
+}
+
+impl Heap {
+    const fn new() -> Self {
+        Self {
+            entries: Vec::new(),
+            positions: Slab::new(),
+        }
+    }
+
+    fn first(&self) -> Option<u64> {
+        self.entries.first().map(|entry| entry.when)
+    }
+
+    fn insert(&mut self, when: u64, waker: Waker) -> usize {
+        let at = self.entries.len();
+        let timer = self.positions.insert(Some(at));
+        self.entries.push(Entry { when, timer, waker });
+        self.rise(at);
+        timer
+    }
+
+    /// Replaces the waker of a timer. Gives it back if the timer has fired.
+    fn renew(&mut self, timer: usize, waker: Waker) -> std::result::Result<Option<Waker>, Waker> {
+        let Some(Some(at)) = self.positions.get_mut(timer) else {
+            return Err(waker);
+        };
+        let entry = self.entries.get_mut(*at);
+        Ok(entry.map(|entry| std::mem::replace(&mut entry.waker, waker)))
+    }
+
+    /// Ends the use of a timer.
+    fn remove(&mut self, timer: usize) -> Option<Waker> {
+        let at = self.positions.remove(timer)??;
+        self.take(at).map(|entry| entry.waker)
+    }
+
+    /// Takes the first entry if its time has come.
+    fn pop_due(&mut self, now: u64) -> Option<Waker> {
+        if self.first()? > now {
+            return None;
+        }
+        let entry = self.take(0)?;
+        self.place(entry.timer, None);
+        Some(entry.waker)
+    }
+
+    fn take(&mut self, at: usize) -> Option<Entry> {
+        let last = self.entries.pop()?;
+        let Some(place) = self.entries.get_mut(at) else {
+            return Some(last);
+        };
+        let moved = last.timer;
+        let taken = std::mem::replace(place, last);
+        self.place(moved, Some(at));
+        self.rise(at);
+        self.sink(at);
+        Some(taken)
+    }
+
+    fn place(&mut self, timer: usize, position: Option<usize>) {
+        if let Some(place) = self.positions.get_mut(timer) {
+            *place = position;
+        }
+    }
+
+    fn when(&self, at: usize) -> u64 {
+        self.entries.get(at).map_or(NEVER, |entry| entry.when)
+    }
+
+    fn swap(&mut self, a: usize, b: usize) {
+        self.entries.swap(a, b);
+        for at in [a, b] {
+            if let Some(entry) = self.entries.get(at) {
+                let timer = entry.timer;
+                self.place(timer, Some(at));
+            }
+        }
+    }
+
+    fn rise(&mut self, mut at: usize) {
+        while at > 0 {
+            let parent = (at - 1) / 2;
+            if self.when(parent) <= self.when(at) {
+                return;
+            }
+            self.swap(parent, at);
+            at = parent;
+        }
+    }
+
+    fn sink(&mut self, mut at: usize) {
+        loop {
+            let (left, right) = (2 * at + 1, 2 * at + 2);
+            let child = if self.when(right) < self.when(left) {
+                right
+            } else {
+                left
+            };
+            if child >= self.entries.len() || self.when(at) <= self.when(child) {
+                return;
+            }
+            self.swap(at, child);
+            at = child;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::testing::block_on;
+    use crate::{Either, ErrorKind, join_all, select, spawn};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn sleeping_takes_as_long_as_asked_for() {
+        block_on(async {
+            let start = Instant::now();
+            sleep(3 * SECOND).await;
+            assert_eq!(start.elapsed(), 3 * SECOND);
+            sleep(Duration::ZERO).await;
+            assert_eq!(start.elapsed(), 3 * SECOND);
+        });
+    }
+
+    #[test]
+    fn sleepers_wake_in_the_order_of_their_times() {
+        block_on(async {
+            let order = Rc::new(RefCell::new(Vec::new()));
+            let sleeps = [5, 1, 4, 2, 3, 9, 7, 8, 6].map(|seconds| {
+                let order = order.clone();
+                async move {
+                    sleep(SECOND * seconds).await;
+                    order.borrow_mut().push(seconds);
+                }
+            });
+            join_all(sleeps).await;
+            assert_eq!(*order.borrow(), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        });
+    }
+
+    #[test]
+    fn a_timeout_drops_what_takes_too_long() {
+        block_on(async {
+            let held = Rc::new(());
+            let kept = held.clone();
+            let slow = async move {
+                sleep(2 * SECOND).await;
+                drop(kept);
+            };
+            let error = timeout(SECOND, slow).await.expect_err("it is too slow");
+            assert_eq!(error.kind(), ErrorKind::Timeout);
+            assert_eq!(error.to_string(), "timed out");
+            assert_eq!(Rc::strong_count(&held), 1);
+            assert_eq!(timeout(SECOND, async { 1 }).await.ok(), Some(1));
+        });
+    }
+
+    #[test]
+    fn cancelled_timeouts_ask_the_host_once() {
+        block_on(async {
+            for _ in 0..1000 {
+                let read = crate::yield_now();
+                timeout(10 * SECOND, read).await.expect("in time");
+            }
+            assert_eq!(host::memory::wakes_requested(), 1);
+            // What the host was asked for comes to nothing, and later timers
+            // are still due in time.
+            let start = Instant::now();
+            sleep(20 * SECOND).await;
+            assert_eq!(start.elapsed(), 20 * SECOND);
+            assert_eq!(host::memory::wakes_requested(), 2);
+        });
+    }
+
+    #[test]
+    fn any_timer_may_be_removed() {
+        block_on(async {
+            // Numbers that look random, and always the same.
+            let mut state = 1_u32;
+            let mut random = move || {
+                state = state.wrapping_mul(1_103_515_245).wrapping_add(12345);
+                state >> 16
+            };
+            let order = Rc::new(RefCell::new(Vec::new()));
+            let tasks: Vec<_> = (0..500)
+                .map(|_| {
+                    let time = 1 + random() % 1000;
+                    let order = order.clone();
+                    let task = spawn(async move {
+                        sleep(SECOND * time).await;
+                        order.borrow_mut().push(time);
+                    });
+                    (time, task)
+                })
+                .collect();
+            crate::yield_now().await;
+            let mut expected = Vec::new();
+            for (time, task) in tasks {
+                if random() % 2 == 0 {
+                    task.abort();
+                } else {
+                    expected.push(time);
+                }
+            }
+            sleep(2000 * SECOND).await;
+            expected.sort_unstable();
+            assert_eq!(*order.borrow(), expected);
+        });
+    }
+
+    #[test]
+    fn an_interval_ticks_and_skips_what_was_missed() {
+        block_on(async {
+            let start = Instant::now();
+            let mut ticks = interval(SECOND);
+            assert_eq!(ticks.tick().await - start, SECOND);
+            assert_eq!(ticks.tick().await - start, 2 * SECOND);
+            sleep(5 * SECOND).await;
+            assert_eq!(ticks.tick().await - start, 3 * SECOND);
+            assert_eq!(ticks.tick().await - start, 8 * SECOND);
+        });
+    }
+
+    #[test]
+    fn a_sleep_may_be_polled_by_another_task() {
+        block_on(async {
+            let nap = sleep(SECOND);
+            let Either::Right(nap) = select(nap_briefly(), async {
+                let mut nap = nap;
+                let _ = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut nap).poll(cx))).await;
+                nap
+            })
+            .await
+            else {
+                panic!("the second one is ready at once");
+            };
+            let start = Instant::now();
+            assert_eq!(spawn(nap).await, Some(()));
+            assert_eq!(start.elapsed(), SECOND);
+        });
+    }
+
+    async fn nap_briefly() {
+        sleep(SECOND / 2).await;
+    }
+}
