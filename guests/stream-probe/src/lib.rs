@@ -11,9 +11,9 @@ use std::task::Poll;
 use exports::netwasm::net::stream_handler::Guest;
 use netwasm::net::log::{Level, log};
 use netwasm::net::streams::Connection;
+use netwasm::net::types::{Error, ErrorCode as NetCode};
 use wasip3::clocks::monotonic_clock;
 use wasip3::filesystem::preopens;
-use netwasm::net::types::{Error, ErrorCode as NetCode};
 use wasip3::filesystem::types::{Descriptor, DescriptorFlags, ErrorCode, OpenFlags, PathFlags};
 use wit_bindgen::{StreamReader, StreamWriter};
 
@@ -68,7 +68,11 @@ impl Guest for Probe {
                 let (mut more, data) = wit_stream::new();
                 let again = connection.send(data);
                 let rest = more.write_all(vec![0]).await;
-                say(&mut writer, &format!("{} {:?}", rest.len(), code(again.await))).await;
+                say(
+                    &mut writer,
+                    &format!("{} {:?}", rest.len(), code(again.await)),
+                )
+                .await;
             }
             // What comes is not read, and the connection stands.
             "hold" => {

@@ -46,11 +46,7 @@ impl Timer {
     /// Moves the timer to a time of the guests' clock; `None` stops it. Calls
     /// `start` if no task waits for the timer yet, which is then to call
     /// [`Alarm::run`].
-    pub(crate) fn set(
-        &mut self,
-        time: Option<u64>,
-        start: impl FnOnce(Rc<Alarm>) -> AbortHandle,
-    ) {
+    pub(crate) fn set(&mut self, time: Option<u64>, start: impl FnOnce(Rc<Alarm>) -> AbortHandle) {
         let at = time.and_then(instant);
         let before = self.alarm.at.replace(at);
         match (&self.task, at) {

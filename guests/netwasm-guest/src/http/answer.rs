@@ -82,7 +82,10 @@ impl Wake for Flag {
 pub(super) fn complete(target: &str, future: impl Future<Output = Response>) -> Response {
     let mut future = pin!(future);
     // Most answer at once, and so need no waker that wakes.
-    if let Poll::Ready(response) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+    if let Poll::Ready(response) = future
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+    {
         return response;
     }
     let flag = Arc::new(Flag(AtomicBool::new(true)));
