@@ -8,6 +8,7 @@ use std::task::Poll;
 
 use crate::cell::with;
 use crate::host::DatagramTransport;
+#[cfg(target_family = "wasm")]
 use crate::log::{self, Level};
 use crate::wait::Waiter;
 use crate::{Error, Result, executor};

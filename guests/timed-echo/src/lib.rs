@@ -29,11 +29,11 @@ mod tests {
     fn a_client_that_is_silent_for_too_long_is_closed() {
         let mut client = testing::serve(echo);
         for _ in 0..3 {
-            testing::run(async { netwasm_guest::sleep(LIMIT / 2).await });
+            testing::advance(LIMIT / 2);
             client.send("hello");
             client.expect("hello");
         }
-        testing::run(async { netwasm_guest::sleep(LIMIT * 2).await });
+        testing::advance(LIMIT * 2);
         client.expect_end();
     }
 }
