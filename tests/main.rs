@@ -31,6 +31,7 @@ mod https;
 mod leaving;
 mod limits;
 mod log;
+mod messages;
 mod names;
 mod pool;
 mod relay;

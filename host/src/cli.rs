@@ -1,6 +1,9 @@
 //! The command line: raw arguments are parsed once into a checked [`Config`].
 
+mod built_in;
 mod flags;
+mod help;
+mod mistakes;
 mod values;
 
 use std::ffi::OsString;
@@ -19,73 +22,6 @@ use crate::logging::LogOptions;
 
 use self::flags::{Compiling, Guest, Http, LimitFlags, Listeners, LogFlags, Reach, Tls};
 use self::values::Variable;
-
-/// Components that are part of the program.
-const BUILT_IN: [(&str, &[u8]); 17] = [
-    ("chat", include_bytes!("../../guests/chat.wasm")),
-    ("echo", include_bytes!("../../guests/echo.wasm")),
-    ("fetch", include_bytes!("../../guests/fetch.wasm")),
-    (
-        "file-server",
-        include_bytes!("../../guests/file-server.wasm"),
-    ),
-    ("hello", include_bytes!("../../guests/hello.wasm")),
-    ("pool", include_bytes!("../../guests/pool.wasm")),
-    ("proxy", include_bytes!("../../guests/proxy.wasm")),
-    ("relay-echo", include_bytes!("../../guests/relay-echo.wasm")),
-    ("resolve", include_bytes!("../../guests/resolve.wasm")),
-    (
-        "reverse-proxy",
-        include_bytes!("../../guests/reverse-proxy.wasm"),
-    ),
-    ("router", include_bytes!("../../guests/router.wasm")),
-    (
-        "socket-echo",
-        include_bytes!("../../guests/socket-echo.wasm"),
-    ),
-    ("static", include_bytes!("../../guests/static.wasm")),
-    (
-        "stream-echo",
-        include_bytes!("../../guests/stream-echo.wasm"),
-    ),
-    (
-        "stream-relay",
-        include_bytes!("../../guests/stream-relay.wasm"),
-    ),
-    ("tcp-client", include_bytes!("../../guests/tcp-client.wasm")),
-    ("upgrade", include_bytes!("../../guests/upgrade.wasm")),
-];
-
-const EXAMPLES: &str = "\
-Examples:
-  netwasm run echo --tcp 8888 --udp 8888
-  netwasm run guests/echo.wasm --tls 0.0.0.0:8889 --cert certs/cert.pem --key certs/key.pem
-  netwasm run router --http 8080
-  netwasm run static --https 8443 --cert certs/cert.pem --key certs/key.pem --dir ./public::/
-  netwasm run guests/proxy.wasm --tcp 8080 --allow-connect 127.0.0.1:80 -- 127.0.0.1:80
-  netwasm run reverse-proxy --http 8080 --allow-connect 127.0.0.1:80 -- http://127.0.0.1:80
-  netwasm run guests/chat.wasm --tcp unix:/run/chat.sock --isolation worker --workers 1
-  netwasm run fetch --allow-connect '*:443' -- https://example.org/ https://example.com/
-  netwasm inspect guests/echo.wasm";
-
-const RUN_EXAMPLES: &str = "\
-ADDR     PORT (of localhost: 127.0.0.1 and ::1), IP:PORT, [IPV6]:PORT, or unix:PATH (not for --udp);
-         port 0 picks one that is free
-PATTERN  HOST:PORT or unix:PATH. HOST is a name, *.NAME, an IP address, a network (10.0.0.0/8,
-         [fd00::/8]), or *; PORT a number or *. An address that is not of the public Internet needs
-         a pattern that names it; localhost names loopback. For --allow-udp it is HOST:PORT
-NAME     a name, *.NAME, or * for all
-DIR      HOST[::GUEST][:ro|:rw]; without GUEST it has the same path there, without the end :ro
-SIZE     a number of bytes, or one with a unit: 64KiB, 1.5MB, 1GiB
-TIME     a number with a unit: 100ms, 30s, 5m, 1h, 1d; 0 or none is no limit
-
-Examples:
-  netwasm run echo --tcp 8888 --udp 8888
-  netwasm run guests/echo.wasm --tls 0.0.0.0:8889 --cert certs/cert.pem --key certs/key.pem
-  netwasm run router --http 8080 --access-log -
-  netwasm run static --https 8443 --cert certs/cert.pem --key certs/key.pem --dir ./public::/
-  netwasm run guests/proxy.wasm --tcp 8080 --allow-connect 10.0.0.0/8:80 -- 10.0.0.1:80 10.0.0.2:80
-  netwasm run guests/chat.wasm --tcp unix:/run/chat.sock --isolation worker --workers 1";
 
 /// A command of the program.
 #[derive(Clone, Debug)]
@@ -117,8 +53,10 @@ pub enum Command {
 /// Fails if the arguments cannot be used, or ask for help. The error prints
 /// itself, and has its own exit code.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
-    let args: Vec<OsString> = args.into_iter().collect();
-    let matches = command(&args).try_get_matches_from(&args)?;
+    let args = plain(args.into_iter().collect());
+    let mut command = command(&args);
+    let matches = command.try_get_matches_from_mut(&args);
+    let matches = matches.map_err(|error| mistakes::explain(error, &args, &command))?;
     match Cli::from_arg_matches(&matches)?.command {
         Subcommands::Run(run) => run.into_command(),
         Subcommands::Inspect(Inspect {
@@ -142,7 +80,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
 
 /// Runs network servers whose logic is a sandboxed WebAssembly component
 #[derive(Debug, Parser)]
-#[command(name = "netwasm", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "netwasm", version, after_help = help::EXAMPLES, max_term_width = 100)]
 #[command(disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
@@ -152,9 +90,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Subcommands {
     /// Listens, and drives a component with what happens
-    #[command(
-        after_help = "--help lists all flags, explains ADDR, PATTERN, DIR, SIZE and TIME, and has examples."
-    )]
+    #[command(after_help = help::RUN_SHORT)]
     Run(Box<RunFlags>),
     /// Says what a component exports and imports, and how to run it
     Inspect(Inspect),
@@ -272,13 +208,15 @@ fn component_source(component: &Path) -> Result<ComponentSource, clap::Error> {
     if name.contains(['/', '.']) || component.exists() {
         return file();
     }
-    match BUILT_IN.iter().find(|(built_in, _)| *built_in == name) {
-        Some((name, bytes)) => Ok(ComponentSource::BuiltIn { name, bytes }),
-        None => Err(usage(&format!(
-            "there is neither a file nor a built-in component '{name}'; built in: {}",
-            BUILT_IN.map(|(name, _)| name).join(", ")
-        ))),
-    }
+    built_in::find(name).ok_or_else(|| {
+        let names = built_in::names();
+        let meant = mistakes::nearest(name, names.into_iter());
+        let meant = meant.map_or_else(String::new, |it| format!(" Did you mean {it}?"));
+        usage(&format!(
+            "there is neither a file nor a built-in component '{name}'.{meant} Built in: {}",
+            names.join(", ")
+        ))
+    })
 }
 
 /// Returns the file's name without its extension.
@@ -298,6 +236,24 @@ pub fn usage(message: &dyn Display) -> clap::Error {
     clap::Error::raw(ErrorKind::ValueValidation, format!("{message}\n"))
 }
 
+/// Returns the arguments with `help` and `version` as the flags that they
+/// stand for: `netwasm help run` is `netwasm run --help`.
+fn plain(mut args: Vec<OsString>) -> Vec<OsString> {
+    match args.get(1).and_then(|word| word.to_str()) {
+        Some("help") => {
+            args.remove(1);
+            args.truncate(2);
+            args.push("--help".into());
+        }
+        Some("version") if args.len() == 2 => {
+            args.truncate(1);
+            args.push("--version".into());
+        }
+        _ => {}
+    }
+    args
+}
+
 /// Returns the flags. If some are hidden from `-h`, clap's `--help` takes three
 /// lines per flag. For `--help`, this therefore hides none from the short form.
 fn command(args: &[OsString]) -> clap::Command {
@@ -307,8 +263,9 @@ fn command(args: &[OsString]) -> clap::Command {
         return command;
     }
     command
+        .after_help(help::program())
         .mut_subcommands(|command| command.mut_args(|arg| arg.hide_short_help(false)))
-        .mut_subcommand("run", |run| run.after_help(RUN_EXAMPLES))
+        .mut_subcommand("run", |run| run.after_help(help::run()))
 }
 
 #[cfg(test)]
