@@ -34,6 +34,7 @@ mod log;
 mod messages;
 mod names;
 mod pool;
+mod project;
 mod relay;
 mod shutdown;
 mod sockets;

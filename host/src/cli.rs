@@ -5,6 +5,7 @@ mod flags;
 mod help;
 mod mistakes;
 mod values;
+mod writing;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -19,6 +20,9 @@ use netwasm_base::config::{ComponentSource, Config, DnsConfig, GuestConfig, Limi
 use netwasm_base::policy::Policy;
 
 use crate::logging::LogOptions;
+use crate::project::build::BuildOptions;
+use crate::project::new::{Language, ProjectKind};
+use crate::project::watch::Watch;
 
 use self::flags::{Compiling, Guest, Http, LimitFlags, Listeners, LogFlags, Reach, Tls};
 use self::values::Variable;
@@ -28,6 +32,8 @@ use self::values::Variable;
 pub enum Command {
     /// Run a component.
     Run(Box<Config>, LogOptions),
+    /// Build and run a component, and do so again after each change.
+    Watch(Watch),
     /// Describe a component.
     Inspect {
         /// The component.
@@ -45,6 +51,29 @@ pub enum Command {
         /// is compiled for guests with this much memory.
         limits: Limits,
     },
+    /// Make a project.
+    New {
+        /// Its directory.
+        directory: PathBuf,
+        /// What drives its component.
+        kind: ProjectKind,
+        /// Its language.
+        language: Language,
+    },
+    /// Build a project's component.
+    Build {
+        /// Its directory.
+        directory: PathBuf,
+        /// How it is built.
+        options: BuildOptions,
+    },
+    /// Print or write the interface.
+    Wit {
+        /// The directory to write to; `None` prints.
+        out: Option<PathBuf>,
+        /// Set to write WASI 0.2 instead, as of a release; `None` is the host's.
+        wasi: Option<Option<String>>,
+    },
 }
 
 /// Parses the program's arguments, with the program's name first.
@@ -58,7 +87,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
     let matches = command.try_get_matches_from_mut(&args);
     let matches = matches.map_err(|error| mistakes::explain(error, &args, &command))?;
     match Cli::from_arg_matches(&matches)?.command {
+        Subcommands::Run(run) if run.watch => run.into_watch(&args),
         Subcommands::Run(run) => run.into_command(),
+        Subcommands::New(new) => Ok(new.into_command()),
+        Subcommands::Build(build) => build.into_command(),
+        Subcommands::Wit(wit) => Ok(wit.into_command()),
         Subcommands::Inspect(Inspect {
             component,
             compiling,
@@ -92,6 +125,12 @@ enum Subcommands {
     /// Listens, and drives a component with what happens
     #[command(after_help = help::RUN_SHORT)]
     Run(Box<RunFlags>),
+    /// Makes a project: a handler with its test, which builds and runs
+    New(writing::NewFlags),
+    /// Builds a project's component, and prints its path
+    Build(writing::BuildFlags),
+    /// Prints the interface of this host, in WIT
+    Wit(writing::WitFlags),
     /// Says what a component exports and imports, and how to run it
     Inspect(Inspect),
     /// Compiles a component ahead of time, for `run --allow-compiled`
@@ -100,8 +139,16 @@ enum Subcommands {
 
 #[derive(Args, Debug)]
 struct RunFlags {
-    /// The component: a file, or the name of a built-in one (echo)
+    /// The component: a file, a project's directory, or the name of a built-in one (echo)
     component: PathBuf,
+
+    /// Build and start anew after each change of the component, or of its project
+    #[arg(long)]
+    watch: bool,
+
+    /// The file that the component was built to: --watch adds this
+    #[arg(long, value_name = "FILE", hide = true)]
+    built: Option<PathBuf>,
 
     /// Arguments of the guest
     #[arg(last = true, value_name = "ARGS")]
@@ -127,7 +174,7 @@ struct RunFlags {
 
 #[derive(Args, Debug)]
 struct Inspect {
-    /// The component: a file, or the name of a built-in one (echo)
+    /// The component: a file, a project's directory, or the name of a built-in one (echo)
     component: PathBuf,
     #[command(flatten)]
     compiling: Compiling,
@@ -135,7 +182,7 @@ struct Inspect {
 
 #[derive(Args, Debug)]
 struct Compile {
-    /// The component: a file, or the name of a built-in one (echo)
+    /// The component: a file, a project's directory, or the name of a built-in one (echo)
     component: PathBuf,
     /// The file to write
     #[arg(short, long, value_name = "FILE.cwasm")]
@@ -145,9 +192,31 @@ struct Compile {
 }
 
 impl RunFlags {
+    /// Returns the command that runs `netwasm run` as a child.
+    fn into_watch(self, args: &[OsString]) -> Result<Command, clap::Error> {
+        let component = self.component.clone();
+        let mut own = true;
+        let passed_on = args.iter().skip(2).filter(|arg| {
+            own &= *arg != "--";
+            !own || *arg != "--watch"
+        });
+        let args = passed_on.cloned().collect();
+        // Mistakes are told at once.
+        match self.into_command()? {
+            Command::Run(config, _) if matches!(config.component, ComponentSource::File(_)) => {
+                Ok(Command::Watch(Watch { component, args }))
+            }
+            _ => Err(usage(
+                &"--watch is for a file or a project's directory: a built-in component does not \
+                  change",
+            )),
+        }
+    }
+
     fn into_command(self) -> Result<Command, clap::Error> {
+        let component = self.built.unwrap_or(self.component);
         let config = Config {
-            component: component_source(&self.component)?,
+            component: component_source(&component)?,
             trust_compiled: self.guest.allow_compiled,
             cache: !self.guest.no_cache,
             listeners: self.listeners.into_configs(),
@@ -166,8 +235,8 @@ impl RunFlags {
             },
             access_log: self.http.access_log(),
             guest: GuestConfig {
-                name: guest_name(&self.component),
-                program: file_name(&self.component),
+                name: guest_name(&component),
+                program: file_name(&component),
                 args: self.args,
                 env: self
                     .guest
@@ -198,14 +267,23 @@ impl RunFlags {
     }
 }
 
-/// Returns a file, or a built-in component if the argument is a plain word and
-/// no such file exists.
+/// Puts the component that a project was built to in the place of the project.
+pub fn set_component(config: &mut Config, component: PathBuf) {
+    config.guest.name = guest_name(&component);
+    config.guest.program = file_name(&component);
+    config.component = ComponentSource::File(component);
+}
+
+/// Returns a file or a project's directory, or a built-in component if the
+/// argument is a plain word and there is neither.
 fn component_source(component: &Path) -> Result<ComponentSource, clap::Error> {
     let file = || Ok(ComponentSource::File(component.to_owned()));
     let Some(name) = component.to_str() else {
         return file();
     };
-    if name.contains(['/', '.']) || component.exists() {
+    let is_project = || ["Cargo.toml", "netwasm.toml"].map(|it| component.join(it).is_file());
+    let exists = component.is_file() || is_project().contains(&true);
+    if name.contains(['/', '.']) || exists {
         return file();
     }
     built_in::find(name).ok_or_else(|| {

@@ -465,3 +465,18 @@ fn the_other_commands_take_a_component() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn watching_passes_on_all_arguments_but_its_own() {
+    match parse_line("run a.wasm --watch --tcp 1 -- --watch") {
+        Ok(Command::Watch(watch)) => {
+            assert_eq!(watch.component, Path::new("a.wasm"));
+            assert_eq!(watch.args, ["a.wasm", "--tcp", "1", "--", "--watch"]);
+        }
+        other => panic!("{other:?}"),
+    }
+    let (config, _) = run("--built b.wasm dir --tcp 1");
+    assert_eq!(config.component, ComponentSource::File("b.wasm".into()));
+    assert_eq!(config.guest.name, "b");
+    assert!(error("run a.wasm --watch --tcp").contains("--tcp"));
+}
