@@ -83,6 +83,6 @@ pub(super) fn program() -> String {
 pub(super) fn modes() -> String {
     ISOLATION
         .iter()
-        .map(|(mode, shared)| format!("           {mode:<10} {shared}\n"))
+        .map(|(mode, shared)| format!("         {mode:<10}  {shared}\n"))
         .collect()
 }

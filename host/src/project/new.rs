@@ -205,7 +205,7 @@ fn manifest() -> String {
             }
         }
         // Crates of the host are not there.
-        if taken && !line.is_empty() && !line.contains("path = ") {
+        if taken && !line.is_empty() && !line.contains("path = \"host/") {
             text += line;
             text.push('\n');
         }

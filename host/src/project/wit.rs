@@ -9,6 +9,10 @@ use super::{ProjectError, write};
 /// First line of the file that names the package.
 const PACKAGE: &str = "package netwasm:net@";
 
+/// Oldest release of WASI 0.2 that can be written, by its last number. The
+/// texts do not tell 0.2.0 apart.
+const OLDEST: u32 = 1;
+
 /// Returns the package `netwasm:net` as one document.
 #[must_use]
 pub fn document() -> String {
@@ -56,10 +60,11 @@ pub fn write_wasi(directory: &Path, wanted: Option<&str>) -> Result<(), ProjectE
         ));
     };
     let wanted = wanted.unwrap_or(release);
-    let number = patch(wanted).filter(|number| Some(*number) <= patch(release));
+    let newest = patch(release).unwrap_or_default();
+    let number = patch(wanted).filter(|number| (OLDEST..=newest).contains(number));
     let Some(number) = number else {
         return Err(ProjectError::Told(format!(
-            "there is no WASI {wanted} here: write a release from 0.2.0 to {release}"
+            "there is no WASI {wanted} here: write a release from 0.2.{OLDEST} to {release}"
         )));
     };
     for (name, content) in WASI {
@@ -174,7 +179,7 @@ mod tests {
     fn older_releases_of_wasi_have_less_in_them() {
         let scratch = tempfile::tempdir().expect("a directory");
         let release = release().expect("a release");
-        for wanted in [release, "0.2.10", "0.2.0"] {
+        for wanted in [release, "0.2.10", "0.2.1"] {
             write_wasi(scratch.path(), Some(wanted)).expect("files");
             let mut resolve = Resolve::default();
             let (id, _) = resolve.push_dir(scratch.path()).expect("a package");
@@ -183,7 +188,7 @@ mod tests {
                 "{wanted}"
             );
         }
-        for wrong in ["0.2.999", "0.3.0", "latest", ""] {
+        for wrong in ["0.2.0", "0.2.999", "0.3.0", "latest", ""] {
             assert!(write_wasi(scratch.path(), Some(wrong)).is_err(), "{wrong}");
         }
     }
