@@ -35,7 +35,7 @@ fn short_help_is_shorter_and_both_name_the_listeners() {
             assert!(help.stdout.contains(flag), "no {flag} in {}", help.stdout);
         }
     }
-    assert!(short.stdout.lines().count() <= 50, "{}", short.stdout);
+    assert!(short.stdout.lines().count() <= 55, "{}", short.stdout);
     assert!(short.stdout.lines().count() < long.stdout.lines().count());
     for flag in [
         "--client-ca",
@@ -457,8 +457,8 @@ fn too_few_descriptors_are_a_failure_and_never_a_success() {
 
 #[test]
 fn too_few_threads_are_told_in_one_line() {
-    // The threads in order: log, compilation, epoch, clock, a worker.
-    for first in 1..=5 {
+    // The threads in order: log, start, compilation, epoch, clock, a worker.
+    for first in 1..=6 {
         let inject = format!("inject=clone3:error=EAGAIN:when={first}+");
         let run = Run::guest("echo").tcp();
         let Some(run) = run.traced(&["-e", "trace=clone3", "-e", &inject]) else {

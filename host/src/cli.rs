@@ -1,7 +1,11 @@
 //! The command line: raw arguments are parsed once into a checked [`Config`].
 
+mod built_in;
 mod flags;
+mod help;
+mod mistakes;
 mod values;
+mod writing;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -16,82 +20,20 @@ use netwasm_base::config::{ComponentSource, Config, DnsConfig, GuestConfig, Limi
 use netwasm_base::policy::Policy;
 
 use crate::logging::LogOptions;
+use crate::project::build::BuildOptions;
+use crate::project::new::{Language, ProjectKind};
+use crate::project::watch::Watch;
 
 use self::flags::{Compiling, Guest, Http, LimitFlags, Listeners, LogFlags, Reach, Tls};
 use self::values::Variable;
-
-/// Components that are part of the program.
-const BUILT_IN: [(&str, &[u8]); 17] = [
-    ("chat", include_bytes!("../../guests/chat.wasm")),
-    ("echo", include_bytes!("../../guests/echo.wasm")),
-    ("fetch", include_bytes!("../../guests/fetch.wasm")),
-    (
-        "file-server",
-        include_bytes!("../../guests/file-server.wasm"),
-    ),
-    ("hello", include_bytes!("../../guests/hello.wasm")),
-    ("pool", include_bytes!("../../guests/pool.wasm")),
-    ("proxy", include_bytes!("../../guests/proxy.wasm")),
-    ("relay-echo", include_bytes!("../../guests/relay-echo.wasm")),
-    ("resolve", include_bytes!("../../guests/resolve.wasm")),
-    (
-        "reverse-proxy",
-        include_bytes!("../../guests/reverse-proxy.wasm"),
-    ),
-    ("router", include_bytes!("../../guests/router.wasm")),
-    (
-        "socket-echo",
-        include_bytes!("../../guests/socket-echo.wasm"),
-    ),
-    ("static", include_bytes!("../../guests/static.wasm")),
-    (
-        "stream-echo",
-        include_bytes!("../../guests/stream-echo.wasm"),
-    ),
-    (
-        "stream-relay",
-        include_bytes!("../../guests/stream-relay.wasm"),
-    ),
-    ("tcp-client", include_bytes!("../../guests/tcp-client.wasm")),
-    ("upgrade", include_bytes!("../../guests/upgrade.wasm")),
-];
-
-const EXAMPLES: &str = "\
-Examples:
-  netwasm run echo --tcp 8888 --udp 8888
-  netwasm run guests/echo.wasm --tls 0.0.0.0:8889 --cert certs/cert.pem --key certs/key.pem
-  netwasm run router --http 8080
-  netwasm run static --https 8443 --cert certs/cert.pem --key certs/key.pem --dir ./public::/
-  netwasm run guests/proxy.wasm --tcp 8080 --allow-connect 127.0.0.1:80 -- 127.0.0.1:80
-  netwasm run reverse-proxy --http 8080 --allow-connect 127.0.0.1:80 -- http://127.0.0.1:80
-  netwasm run guests/chat.wasm --tcp unix:/run/chat.sock --isolation worker --workers 1
-  netwasm run fetch --allow-connect '*:443' -- https://example.org/ https://example.com/
-  netwasm inspect guests/echo.wasm";
-
-const RUN_EXAMPLES: &str = "\
-ADDR     PORT (of localhost: 127.0.0.1 and ::1), IP:PORT, [IPV6]:PORT, or unix:PATH (not for --udp);
-         port 0 picks one that is free
-PATTERN  HOST:PORT or unix:PATH. HOST is a name, *.NAME, an IP address, a network (10.0.0.0/8,
-         [fd00::/8]), or *; PORT a number or *. An address that is not of the public Internet needs
-         a pattern that names it; localhost names loopback. For --allow-udp it is HOST:PORT
-NAME     a name, *.NAME, or * for all
-DIR      HOST[::GUEST][:ro|:rw]; without GUEST it has the same path there, without the end :ro
-SIZE     a number of bytes, or one with a unit: 64KiB, 1.5MB, 1GiB
-TIME     a number with a unit: 100ms, 30s, 5m, 1h, 1d; 0 or none is no limit
-
-Examples:
-  netwasm run echo --tcp 8888 --udp 8888
-  netwasm run guests/echo.wasm --tls 0.0.0.0:8889 --cert certs/cert.pem --key certs/key.pem
-  netwasm run router --http 8080 --access-log -
-  netwasm run static --https 8443 --cert certs/cert.pem --key certs/key.pem --dir ./public::/
-  netwasm run guests/proxy.wasm --tcp 8080 --allow-connect 10.0.0.0/8:80 -- 10.0.0.1:80 10.0.0.2:80
-  netwasm run guests/chat.wasm --tcp unix:/run/chat.sock --isolation worker --workers 1";
 
 /// A command of the program.
 #[derive(Clone, Debug)]
 pub enum Command {
     /// Run a component.
     Run(Box<Config>, LogOptions),
+    /// Build and run a component, and do so again after each change.
+    Watch(Watch),
     /// Describe a component.
     Inspect {
         /// The component.
@@ -109,6 +51,29 @@ pub enum Command {
         /// is compiled for guests with this much memory.
         limits: Limits,
     },
+    /// Make a project.
+    New {
+        /// Its directory.
+        directory: PathBuf,
+        /// What drives its component.
+        kind: ProjectKind,
+        /// Its language.
+        language: Language,
+    },
+    /// Build a project's component.
+    Build {
+        /// Its directory.
+        directory: PathBuf,
+        /// How it is built.
+        options: BuildOptions,
+    },
+    /// Print or write the interface.
+    Wit {
+        /// The directory to write to; `None` prints.
+        out: Option<PathBuf>,
+        /// Set to write WASI 0.2 instead, as of a release; `None` is the host's.
+        wasi: Option<Option<String>>,
+    },
 }
 
 /// Parses the program's arguments, with the program's name first.
@@ -117,10 +82,16 @@ pub enum Command {
 /// Fails if the arguments cannot be used, or ask for help. The error prints
 /// itself, and has its own exit code.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
-    let args: Vec<OsString> = args.into_iter().collect();
-    let matches = command(&args).try_get_matches_from(&args)?;
+    let args = plain(args.into_iter().collect());
+    let mut command = command(&args);
+    let matches = command.try_get_matches_from_mut(&args);
+    let matches = matches.map_err(|error| mistakes::explain(error, &args, &command))?;
     match Cli::from_arg_matches(&matches)?.command {
+        Subcommands::Run(run) if run.watch => run.into_watch(&args),
         Subcommands::Run(run) => run.into_command(),
+        Subcommands::New(new) => Ok(new.into_command()),
+        Subcommands::Build(build) => build.into_command(),
+        Subcommands::Wit(wit) => Ok(wit.into_command()),
         Subcommands::Inspect(Inspect {
             component,
             compiling,
@@ -142,7 +113,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
 
 /// Runs network servers whose logic is a sandboxed WebAssembly component
 #[derive(Debug, Parser)]
-#[command(name = "netwasm", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "netwasm", version, after_help = help::EXAMPLES, max_term_width = 100)]
 #[command(disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
@@ -152,10 +123,14 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Subcommands {
     /// Listens, and drives a component with what happens
-    #[command(
-        after_help = "--help lists all flags, explains ADDR, PATTERN, DIR, SIZE and TIME, and has examples."
-    )]
+    #[command(after_help = help::RUN_SHORT)]
     Run(Box<RunFlags>),
+    /// Makes a project: a handler with its test, which builds and runs
+    New(writing::NewFlags),
+    /// Builds a project's component, and prints its path
+    Build(writing::BuildFlags),
+    /// Prints the interface of this host, in WIT
+    Wit(writing::WitFlags),
     /// Says what a component exports and imports, and how to run it
     Inspect(Inspect),
     /// Compiles a component ahead of time, for `run --allow-compiled`
@@ -164,8 +139,16 @@ enum Subcommands {
 
 #[derive(Args, Debug)]
 struct RunFlags {
-    /// The component: a file, or the name of a built-in one (echo)
+    /// The component: a file, a project's directory, or the name of a built-in one (echo)
     component: PathBuf,
+
+    /// Build and start anew after each change of the component, or of its project
+    #[arg(long)]
+    watch: bool,
+
+    /// The file that the component was built to: --watch adds this
+    #[arg(long, value_name = "FILE", hide = true)]
+    built: Option<PathBuf>,
 
     /// Arguments of the guest
     #[arg(last = true, value_name = "ARGS")]
@@ -191,7 +174,7 @@ struct RunFlags {
 
 #[derive(Args, Debug)]
 struct Inspect {
-    /// The component: a file, or the name of a built-in one (echo)
+    /// The component: a file, a project's directory, or the name of a built-in one (echo)
     component: PathBuf,
     #[command(flatten)]
     compiling: Compiling,
@@ -199,7 +182,7 @@ struct Inspect {
 
 #[derive(Args, Debug)]
 struct Compile {
-    /// The component: a file, or the name of a built-in one (echo)
+    /// The component: a file, a project's directory, or the name of a built-in one (echo)
     component: PathBuf,
     /// The file to write
     #[arg(short, long, value_name = "FILE.cwasm")]
@@ -209,9 +192,31 @@ struct Compile {
 }
 
 impl RunFlags {
+    /// Returns the command that runs `netwasm run` as a child.
+    fn into_watch(self, args: &[OsString]) -> Result<Command, clap::Error> {
+        let component = self.component.clone();
+        let mut own = true;
+        let passed_on = args.iter().skip(2).filter(|arg| {
+            own &= *arg != "--";
+            !own || *arg != "--watch"
+        });
+        let args = passed_on.cloned().collect();
+        // Mistakes are told at once.
+        match self.into_command()? {
+            Command::Run(config, _) if matches!(config.component, ComponentSource::File(_)) => {
+                Ok(Command::Watch(Watch { component, args }))
+            }
+            _ => Err(usage(
+                &"--watch is for a file or a project's directory: a built-in component does not \
+                  change",
+            )),
+        }
+    }
+
     fn into_command(self) -> Result<Command, clap::Error> {
+        let component = self.built.unwrap_or(self.component);
         let config = Config {
-            component: component_source(&self.component)?,
+            component: component_source(&component)?,
             trust_compiled: self.guest.allow_compiled,
             cache: !self.guest.no_cache,
             listeners: self.listeners.into_configs(),
@@ -230,8 +235,8 @@ impl RunFlags {
             },
             access_log: self.http.access_log(),
             guest: GuestConfig {
-                name: guest_name(&self.component),
-                program: file_name(&self.component),
+                name: guest_name(&component),
+                program: file_name(&component),
                 args: self.args,
                 env: self
                     .guest
@@ -262,23 +267,34 @@ impl RunFlags {
     }
 }
 
-/// Returns a file, or a built-in component if the argument is a plain word and
-/// no such file exists.
+/// Puts the component that a project was built to in the place of the project.
+pub fn set_component(config: &mut Config, component: PathBuf) {
+    config.guest.name = guest_name(&component);
+    config.guest.program = file_name(&component);
+    config.component = ComponentSource::File(component);
+}
+
+/// Returns a file or a project's directory, or a built-in component if the
+/// argument is a plain word and there is neither.
 fn component_source(component: &Path) -> Result<ComponentSource, clap::Error> {
     let file = || Ok(ComponentSource::File(component.to_owned()));
     let Some(name) = component.to_str() else {
         return file();
     };
-    if name.contains(['/', '.']) || component.exists() {
+    let is_project = || ["Cargo.toml", "netwasm.toml"].map(|it| component.join(it).is_file());
+    let exists = component.is_file() || is_project().contains(&true);
+    if name.contains(['/', '.']) || exists {
         return file();
     }
-    match BUILT_IN.iter().find(|(built_in, _)| *built_in == name) {
-        Some((name, bytes)) => Ok(ComponentSource::BuiltIn { name, bytes }),
-        None => Err(usage(&format!(
-            "there is neither a file nor a built-in component '{name}'; built in: {}",
-            BUILT_IN.map(|(name, _)| name).join(", ")
-        ))),
-    }
+    built_in::find(name).ok_or_else(|| {
+        let names = built_in::names();
+        let meant = mistakes::nearest(name, names.into_iter());
+        let meant = meant.map_or_else(String::new, |it| format!(" Did you mean {it}?"));
+        usage(&format!(
+            "there is neither a file nor a built-in component '{name}'.{meant} Built in: {}",
+            names.join(", ")
+        ))
+    })
 }
 
 /// Returns the file's name without its extension.
@@ -298,6 +314,24 @@ pub fn usage(message: &dyn Display) -> clap::Error {
     clap::Error::raw(ErrorKind::ValueValidation, format!("{message}\n"))
 }
 
+/// Returns the arguments with `help` and `version` as the flags that they
+/// stand for: `netwasm help run` is `netwasm run --help`.
+fn plain(mut args: Vec<OsString>) -> Vec<OsString> {
+    match args.get(1).and_then(|word| word.to_str()) {
+        Some("help") => {
+            args.remove(1);
+            args.truncate(2);
+            args.push("--help".into());
+        }
+        Some("version") if args.len() == 2 => {
+            args.truncate(1);
+            args.push("--version".into());
+        }
+        _ => {}
+    }
+    args
+}
+
 /// Returns the flags. If some are hidden from `-h`, clap's `--help` takes three
 /// lines per flag. For `--help`, this therefore hides none from the short form.
 fn command(args: &[OsString]) -> clap::Command {
@@ -307,8 +341,9 @@ fn command(args: &[OsString]) -> clap::Command {
         return command;
     }
     command
+        .after_help(help::program())
         .mut_subcommands(|command| command.mut_args(|arg| arg.hide_short_help(false)))
-        .mut_subcommand("run", |run| run.after_help(RUN_EXAMPLES))
+        .mut_subcommand("run", |run| run.after_help(help::run()))
 }
 
 #[cfg(test)]

@@ -65,12 +65,14 @@
 //! | `wiring` | the protocol of each listener, and its handler: the one place that names a transport, a protocol and a guest together | |
 //! | `signals` | the signals of a run, and what each asks for | what is done then |
 //! | [`server`] | a run from start to end | TLS or WIT details |
+//! | [`project`] | writing a handler: `new`, `build`, `wit`, `run --watch` | running a component |
 //! | [`bench`] | internals for micro-benchmarks | |
 
 #[doc(hidden)]
 pub mod bench;
 pub mod cli;
 pub mod logging;
+pub mod project;
 pub mod server;
 mod signals;
 mod wiring;

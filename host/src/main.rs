@@ -2,14 +2,17 @@
 
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use netwasm::cli::{self, Command};
 use netwasm::logging::{self, LogOptions};
+use netwasm::project::build::BuildOptions;
+use netwasm::project::{build, new, watch, wit};
 use netwasm::server;
 use netwasm::server::Outcome;
-use netwasm_base::config::Config;
+use netwasm_base::config::{ComponentSource, Config};
 use netwasm_base::{Error, descriptors};
 use netwasm_runtime::{compile, inspect};
 
@@ -50,8 +53,39 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Run(config, log) => serve(&config, log),
+        Command::Run(mut config, log) => {
+            if let Some(component) = built(&config.component)? {
+                cli::set_component(&mut config, component);
+            }
+            serve(&config, log)
+        }
+        Command::Watch(watched) => Ok(ExitCode::from(watch::watch(&watched)?)),
+        Command::New {
+            directory,
+            kind,
+            language,
+        } => {
+            let told = new::create(&directory, kind, language)?;
+            print(&format!("{told}\n"))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Build { directory, options } => {
+            let component = build::build(&directory, &options)?;
+            print(&format!("{}\n", build::shown(&component)))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Wit { out, wasi } => {
+            match (out, wasi) {
+                (Some(directory), Some(release)) => {
+                    wit::write_wasi(&directory, release.as_deref())?
+                }
+                (Some(directory), None) => wit::write_package(&directory)?,
+                (None, _) => print(&wit::document())?,
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Inspect { component, limits } => {
+            let component = built(&component)?.map_or(component, ComponentSource::File);
             let report = inspect::inspect(&component, &limits)?;
             print(&report.to_string())?;
             match report.problem {
@@ -64,11 +98,22 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             output,
             limits,
         } => {
+            let component = built(&component)?.map_or(component, ComponentSource::File);
             let code = compile(&component, &limits)?;
             std::fs::write(&output, code)
                 .with_context(|| format!("cannot write {}", output.display()))?;
             Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+/// Builds the component of a project; `None` if it is a component already.
+fn built(source: &ComponentSource) -> anyhow::Result<Option<PathBuf>> {
+    match source {
+        ComponentSource::File(path) if path.is_dir() => {
+            Ok(Some(build::build(path, &BuildOptions::default())?))
+        }
+        _ => Ok(None),
     }
 }
 

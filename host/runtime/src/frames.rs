@@ -10,7 +10,7 @@ const MOST: usize = 6;
 const PARTS: usize = 2;
 
 /// Beginnings of what a toolchain adds to a guest: panicking, allocating, glue.
-const OF_TOOLCHAINS: [&str; 12] = [
+const OF_TOOLCHAINS: [&str; 15] = [
     "core::",
     "std::",
     "alloc::",
@@ -22,6 +22,9 @@ const OF_TOOLCHAINS: [&str; 12] = [
     "rust_begin_unwind",
     "__rust",
     "__wasm",
+    "__main",
+    "__original_main",
+    "_start",
     "abort",
 ];
 
@@ -131,6 +134,7 @@ mod tests {
                 Some("Read::read"),
             ),
             ("core::panicking::panic_fmt", None),
+            ("__main_void", None),
             ("<alloc::vec::Vec<T> as core::ops::Index>::index", None),
             (
                 "netwasm:net/tcp-handler@0.1.0#[method]connection.data-received",
@@ -138,7 +142,7 @@ mod tests {
             ),
             ("shout::_export_method_connection_data_received_cabi", None),
             ("js_call", Some("js_call")),
-            ("<", Some("<")),
+            ("<", None),
         ] {
             assert_eq!(short(symbol).as_deref(), name, "{symbol}");
         }

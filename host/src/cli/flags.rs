@@ -147,8 +147,7 @@ pub(super) struct Tls {
 #[command(next_help_heading = "Guest")]
 pub(super) struct Guest {
     /// One instance a connection, worker or request [default: by kind]
-    #[arg(long, value_parser = isolation(), value_name = "MODE")]
-    #[arg(hide_possible_values = true)]
+    #[arg(long, value_parser = isolation, value_name = "MODE")]
     pub(super) isolation: Option<Isolation>,
     /// Threads that serve connections [default: one a core]
     #[arg(long, value_name = "N", value_parser = workers)]
@@ -269,7 +268,7 @@ pub(super) struct Compiling {
     #[arg(hide_short_help = true)]
     max_component_size: usize,
     /// How long compiling it may take
-    #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s")]
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "none")]
     #[arg(hide_short_help = true)]
     compile_timeout: Duration,
 }

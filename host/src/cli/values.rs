@@ -11,6 +11,8 @@ use netwasm_base::config::{AccessLogFormat, Isolation, NEVER};
 
 use crate::logging::LogFormat;
 
+use super::help;
+
 impl ValueEnum for LogFormat {
     fn value_variants<'a>() -> &'a [Self] {
         &[Self::Text, Self::Json]
@@ -24,13 +26,20 @@ impl ValueEnum for LogFormat {
     }
 }
 
-/// Parser of `--isolation`.
-pub(super) fn isolation() -> impl TypedValueParser<Value = Isolation> {
-    one_of([
-        ("request", Isolation::Request),
-        ("connection", Isolation::Connection),
-        ("worker", Isolation::Worker),
-    ])
+/// Parses the mode of `--isolation`.
+pub(super) fn isolation(text: &str) -> Result<Isolation, String> {
+    match text {
+        "request" => Ok(Isolation::Request),
+        "connection" => Ok(Isolation::Connection),
+        "worker" => Ok(Isolation::Worker),
+        _ => {
+            let modes = help::modes();
+            Err(format!(
+                "write one of these, by which clients share an instance:\n{}",
+                modes.trim_end()
+            ))
+        }
+    }
 }
 
 /// Parser of `--access-log-format`.

@@ -1,0 +1,371 @@
+//! `netwasm build`: makes a component of a project.
+//!
+//! A project in Rust has a `Cargo.toml`, and cargo builds it. One in another
+//! language has a `netwasm.toml` that names its source, and the script
+//! `componentize` builds it.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
+
+use serde_json::Value;
+
+use super::{ProjectError, children, say, write};
+
+/// The target that components in Rust are compiled for.
+const TARGET: &str = "wasm32-wasip2";
+
+/// The script that makes components of other languages.
+const COMPONENTIZE: &str = include_str!("../../../guests/componentize");
+
+/// How a project is built.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BuildOptions {
+    /// True to build without optimisation.
+    pub debug: bool,
+    /// More arguments for cargo.
+    pub cargo: Vec<OsString>,
+}
+
+/// A directory that a component can be built from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Project {
+    directory: PathBuf,
+    recipe: Recipe,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Recipe {
+    Cargo,
+    /// A file in another language, and what becomes of it.
+    Componentize {
+        source: PathBuf,
+        world: String,
+    },
+}
+
+impl Project {
+    /// Finds out how the project in a directory is built.
+    ///
+    /// # Errors
+    /// Fails if it is none, or in a language for which there is no recipe.
+    pub fn at(directory: &Path) -> Result<Self, ProjectError> {
+        let recipe = match (
+            directory.join("Cargo.toml").is_file(),
+            directory.join("netwasm.toml"),
+        ) {
+            (true, _) => Recipe::Cargo,
+            (false, manifest) if manifest.is_file() => of_manifest(&manifest)?,
+            (false, _) => {
+                return Err(ProjectError::Told(format!(
+                    "{} is no project: it has neither a Cargo.toml nor a netwasm.toml; `netwasm \
+                     new NAME` makes one",
+                    shown(directory)
+                )));
+            }
+        };
+        Ok(Self {
+            directory: directory.to_owned(),
+            recipe,
+        })
+    }
+
+    /// Begins to build.
+    ///
+    /// # Errors
+    /// Fails if a tool is missing.
+    pub(super) fn begin(&self, options: &BuildOptions) -> Result<Building, ProjectError> {
+        match &self.recipe {
+            Recipe::Cargo => self.begin_cargo(options),
+            Recipe::Componentize { source, world } => self.begin_script(source, world),
+        }
+    }
+
+    fn begin_cargo(&self, options: &BuildOptions) -> Result<Building, ProjectError> {
+        self.check_target()?;
+        let mut command = Command::new("cargo");
+        command
+            .args(["build", "--target", TARGET])
+            .arg("--message-format=json-render-diagnostics")
+            .args((!options.debug).then_some("--release"))
+            .args(&options.cargo)
+            .current_dir(&self.directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        let missing = "there is no cargo: install Rust, see https://rustup.rs";
+        Building::start("cargo build", command, missing, None)
+    }
+
+    /// Checks that rustc has the target.
+    fn check_target(&self) -> Result<(), ProjectError> {
+        let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+        let output = Command::new(rustc)
+            .args(["--print", "target-libdir", "--target", TARGET])
+            .current_dir(&self.directory)
+            .output();
+        let output = output.map_err(|error| {
+            let missing = "there is no rustc: install Rust, see https://rustup.rs";
+            of_tool("rustc", error, missing)
+        })?;
+        let libraries = String::from_utf8_lossy(&output.stdout);
+        let mut files = fs::read_dir(libraries.trim())
+            .into_iter()
+            .flatten()
+            .flatten();
+        let has_std = files.any(|file| file.file_name().to_string_lossy().starts_with("libstd-"));
+        match output.status.success() && has_std {
+            true => Ok(()),
+            false => Err(ProjectError::Told(format!(
+                "rustc has no target {TARGET}: `rustup target add {TARGET}` installs it"
+            ))),
+        }
+    }
+
+    fn begin_script(&self, source: &Path, world: &str) -> Result<Building, ProjectError> {
+        let output = self
+            .directory
+            .join("target")
+            .join(source)
+            .with_extension("wasm");
+        // The script also lies beside what it makes, for whoever wants to read
+        // it.
+        let script = self.directory.join("target/componentize");
+        write(&script, COMPONENTIZE)?;
+        let mut command = Command::new("bash");
+        command
+            .arg(&script)
+            .arg(self.directory.join(source))
+            .arg(&output)
+            .arg(world)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        if let Ok(own) = std::env::current_exe() {
+            command.env("NETWASM", own);
+        }
+        let missing = "there is no bash, which builds components in JavaScript and Python";
+        Building::start("componentize", command, missing, Some(output))
+    }
+}
+
+/// Reads a `netwasm.toml`: the source, and what is made of it.
+fn of_manifest(path: &Path) -> Result<Recipe, ProjectError> {
+    let wrong = |what: &str| ProjectError::Told(format!("{}: {what}", path.display()));
+    let text = fs::read_to_string(path).map_err(|source| ProjectError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let table: toml::Table = text
+        .parse()
+        .map_err(|error: toml::de::Error| wrong(error.message()))?;
+    let field = |name: &str| table.get(name).and_then(toml::Value::as_str);
+    let source = field("source")
+        .ok_or_else(|| wrong("it names no source: write `source = \"server.js\"`"))?;
+    let end = Path::new(source).extension().and_then(|end| end.to_str());
+    if !matches!(end, Some("js" | "py")) {
+        return Err(wrong(
+            "its source is neither .js nor .py: components in other languages are built by their \
+             own tools, and `netwasm run FILE.wasm` runs them",
+        ));
+    }
+    let world = field("world").unwrap_or("server");
+    if !matches!(world, "server" | "program") {
+        return Err(wrong("its world is neither server nor program"));
+    }
+    Ok(Recipe::Componentize {
+        source: source.into(),
+        world: world.to_owned(),
+    })
+}
+
+/// A tool that builds.
+#[derive(Debug)]
+pub(super) struct Building {
+    tool: &'static str,
+    child: Child,
+    /// Reads what it prints: cargo's messages.
+    printed: Option<JoinHandle<String>>,
+    /// The component, if it is known before.
+    output: Option<PathBuf>,
+}
+
+impl Building {
+    fn start(
+        tool: &'static str,
+        mut command: Command,
+        missing: &str,
+        output: Option<PathBuf>,
+    ) -> Result<Self, ProjectError> {
+        let mut child =
+            children::spawn(&mut command).map_err(|error| of_tool(tool, error, missing))?;
+        let printed = child.stdout.take().map(|mut stdout| {
+            std::thread::spawn(move || {
+                let mut text = Vec::new();
+                // What was read before an error may be enough.
+                let _ = stdout.read_to_end(&mut text);
+                String::from_utf8_lossy(&text).into_owned()
+            })
+        });
+        Ok(Self {
+            tool,
+            child,
+            printed,
+            output,
+        })
+    }
+
+    /// Waits for the component.
+    fn wait(mut self) -> Result<PathBuf, ProjectError> {
+        let status = self.child.wait();
+        self.ended(status)
+    }
+
+    /// Returns the component once it is built; `None` until then.
+    pub(super) fn poll(&mut self) -> Option<Result<PathBuf, ProjectError>> {
+        match self.child.try_wait() {
+            Ok(None) => None,
+            Ok(Some(status)) => Some(self.ended(Ok(status))),
+            Err(error) => Some(self.ended(Err(error))),
+        }
+    }
+
+    /// Ends the tool.
+    pub(super) fn cancel(mut self) {
+        children::signal(&self.child, rustix::process::Signal::TERM);
+        // It ends at once; otherwise it is waited for.
+        let _ = self.child.wait();
+    }
+
+    fn ended(&mut self, status: io::Result<ExitStatus>) -> Result<PathBuf, ProjectError> {
+        let tool = self.tool;
+        let status = status.map_err(|source| ProjectError::Tool {
+            tool: tool.into(),
+            source,
+        })?;
+        if !status.success() {
+            return Err(ProjectError::Told(format!("{tool} failed ({status})")));
+        }
+        if let Some(output) = self.output.take() {
+            return Ok(output);
+        }
+        let printed = self.printed.take().and_then(|reader| reader.join().ok());
+        the_component(&components(&printed.unwrap_or_default()))
+    }
+}
+
+/// Returns the components among the artifacts that cargo's messages name.
+fn components(messages: &str) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = Vec::new();
+    for message in messages.lines() {
+        let Ok(message) = serde_json::from_str::<Value>(message) else {
+            continue;
+        };
+        let files = message.get("filenames").and_then(Value::as_array);
+        let files = files.into_iter().flatten().filter_map(Value::as_str);
+        found.extend(
+            files
+                .filter(|file| file.ends_with(".wasm"))
+                .map(PathBuf::from),
+        );
+    }
+    found
+}
+
+fn the_component(found: &[PathBuf]) -> Result<PathBuf, ProjectError> {
+    match found {
+        [component] => Ok(component.clone()),
+        [] => Err(ProjectError::Told(
+            "the project makes no component: a handler is a library with `crate-type = \
+             [\"cdylib\"]` below [lib] of its Cargo.toml, and a program has a src/main.rs"
+                .into(),
+        )),
+        several => {
+            let names: Vec<_> = several.iter().map(|path| shown(path)).collect();
+            Err(ProjectError::Told(format!(
+                "the project makes several components: name the one to run: {}",
+                names.join(", ")
+            )))
+        }
+    }
+}
+
+fn of_tool(tool: &str, error: io::Error, missing: &str) -> ProjectError {
+    match error.kind() {
+        io::ErrorKind::NotFound => ProjectError::Told(missing.into()),
+        _ => ProjectError::Tool {
+            tool: tool.into(),
+            source: error,
+        },
+    }
+}
+
+/// Returns a path as one writes it here: below the current directory without
+/// that.
+#[must_use]
+pub fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    let short = path.strip_prefix(&here).unwrap_or(path);
+    match short.as_os_str().is_empty() {
+        true => ".".into(),
+        false => short.display().to_string(),
+    }
+}
+
+/// Builds the project in a directory, and returns the path of its component.
+/// What the tools say goes to standard error.
+///
+/// # Errors
+/// Fails if the directory is no project, or if a tool is missing or fails.
+pub fn build(directory: &Path, options: &BuildOptions) -> Result<PathBuf, ProjectError> {
+    let building = Project::at(directory)?.begin(options)?;
+    say(&format!("building {}", shown(directory)));
+    building.wait()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn components_are_found_in_the_messages_of_cargo() {
+        let messages = r#"{"reason":"compiler-artifact","filenames":["/t/deps/liba.rlib"]}
+not a message
+{"reason":"compiler-artifact","filenames":["/t/a.wasm"],"fresh":true}
+{"reason":"build-finished","success":true}"#;
+        let found = components(messages);
+        assert_eq!(found, [PathBuf::from("/t/a.wasm")]);
+        assert!(the_component(&found).is_ok());
+        for (found, told) in [
+            (vec![], "crate-type"),
+            (vec!["a.wasm".into(), "b.wasm".into()], "a.wasm, b.wasm"),
+        ] {
+            let error = the_component(&found).expect_err("not one");
+            assert!(error.to_string().contains(told), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_directory_that_is_no_project_says_what_is_missing() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let at = || Project::at(scratch.path()).map_err(|error| error.to_string());
+        assert!(at().is_err_and(|told| told.contains("neither a Cargo.toml nor")));
+        for (manifest, told) in [
+            ("sauce = 1", "source ="),
+            ("source = \"a.rb\"", "neither .js nor .py"),
+            (
+                "source = \"a.js\"\nworld = \"x\"",
+                "neither server nor program",
+            ),
+            ("source", "netwasm.toml"),
+        ] {
+            fs::write(scratch.path().join("netwasm.toml"), manifest).expect("a file");
+            assert!(at().is_err_and(|error| error.contains(told)), "{manifest}");
+        }
+        fs::write(scratch.path().join("netwasm.toml"), "source = \"a.py\"").expect("a file");
+        assert!(at().is_ok());
+        fs::write(scratch.path().join("Cargo.toml"), "").expect("a file");
+        assert_eq!(at().map(|it| it.recipe), Ok(Recipe::Cargo));
+    }
+}

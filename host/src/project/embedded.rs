@@ -1,0 +1,4 @@
+//! Files that are part of the program, by their paths: the build script makes
+//! the lists.
+
+include!(concat!(env!("OUT_DIR"), "/embedded.rs"));

@@ -1,0 +1,90 @@
+//! The sources of a component, and whether they have changed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// What builds write into a project.
+const BUILT: [&str; 4] = ["target", "node_modules", "__pycache__", "Cargo.lock"];
+
+/// Most files that are looked at.
+const MOST: usize = 20_000;
+
+/// The files that a component is made from, with the time and length of each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Snapshot(BTreeMap<PathBuf, (Option<SystemTime>, u64)>);
+
+impl Snapshot {
+    /// Looks at a file, or at all files below a directory but for hidden and
+    /// built ones. What cannot be read is left out: it may be written right
+    /// now.
+    pub(super) fn of(path: &Path) -> Self {
+        let mut snapshot = Self::default();
+        snapshot.add(path);
+        snapshot
+    }
+
+    /// True if there is no file: it was removed, perhaps to be written anew.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn add(&mut self, path: &Path) {
+        let Ok(metadata) = fs::metadata(path) else {
+            return;
+        };
+        if metadata.is_file() {
+            let state = (metadata.modified().ok(), metadata.len());
+            self.0.insert(path.to_owned(), state);
+            return;
+        }
+        let Ok(entries) = fs::read_dir(path) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+            let is_written = !name.starts_with('.') && !BUILT.contains(&&*name);
+            // A link may lead in circles, or out of the project.
+            if is_written && !is_link && self.0.len() < MOST {
+                self.add(&entry.path());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_any_source_is_seen_and_none_of_what_is_built() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let root = scratch.path();
+        let write = |name: &str, content: &str| {
+            let path = root.join(name);
+            fs::create_dir_all(path.parent().expect("a directory")).expect("it is made");
+            fs::write(path, content).expect("a file");
+        };
+        write("src/lib.rs", "one");
+        let first = Snapshot::of(root);
+        assert_eq!(first, Snapshot::of(root));
+        for built in [
+            "target/a.wasm",
+            ".git/index",
+            "node_modules/a/b.js",
+            "Cargo.lock",
+        ] {
+            write(built, "x");
+            assert_eq!(first, Snapshot::of(root), "{built}");
+        }
+        write("src/lib.rs", "three");
+        let second = Snapshot::of(root);
+        assert_ne!(first, second);
+        write("src/more.rs", "");
+        assert_ne!(second, Snapshot::of(root));
+        assert!(Snapshot::of(&root.join("nowhere")).is_empty());
+    }
+}

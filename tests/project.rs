@@ -1,0 +1,437 @@
+//! Writing a handler: `netwasm wit`, `build`, `new`, and `run --watch`.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::process::Signal;
+use wit_parser::Resolve;
+
+use crate::harness::{
+    Finished, Run, START, Server, directory, eventually, repository, skipped, text, write,
+};
+
+/// Makes a command that builds. It needs no network.
+fn building(args: &[&str]) -> Run {
+    Run::command(args).env("CARGO_NET_OFFLINE", "true")
+}
+
+/// True if this machine can compile components in Rust.
+fn has_target() -> bool {
+    let libraries = Command::new("rustc")
+        .args(["--print", "target-libdir", "--target", "wasm32-wasip2"])
+        .output();
+    let has =
+        libraries.is_ok_and(|it| Path::new(String::from_utf8_lossy(&it.stdout).trim()).is_dir());
+    if !has {
+        skipped("rustc has no target wasm32-wasip2");
+    }
+    has
+}
+
+/// Makes a project by `netwasm new`, and returns its directory.
+#[track_caller]
+fn project(parent: &Path, name: &str, flags: &[&str]) -> PathBuf {
+    let path = parent.join(name);
+    let finished = Run::command(&["new", text(&path)]).args(flags).output();
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let told = format!(
+        "created {0}; next: cd {0} && netwasm run . ",
+        path.display()
+    );
+    assert!(finished.stdout.starts_with(&told), "{finished:#?}");
+    path
+}
+
+fn went_well(finished: &Finished) -> &str {
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    &finished.stdout
+}
+
+#[test]
+fn the_interface_is_printed_as_one_document() {
+    let printed = Run::command(&["wit"]).output();
+    let mut resolve = Resolve::default();
+    let package = resolve.push_str("netwasm.wit", went_well(&printed));
+    let package = package.expect("a package");
+    for world in ["tcp-server", "udp-server", "http-server", "stream-server"] {
+        let worlds = &resolve.packages[package].worlds;
+        assert!(worlds.contains_key(world), "no {world}");
+    }
+}
+
+#[test]
+fn the_interface_is_written_as_the_files_of_the_repository() {
+    let scratch = directory();
+    let out = scratch.path().join("a/wit");
+    let finished = Run::command(&["wit", "--out", text(&out)]).output();
+    assert_eq!(went_well(&finished), "");
+    let written = fs::read_dir(&out).expect("a directory").count();
+    let mut own = 0;
+    for entry in fs::read_dir(repository().join("wit")).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|end| end == "wit") {
+            own += 1;
+            let other = out.join(path.file_name().expect("a name"));
+            assert_eq!(
+                fs::read(&path).expect("a file"),
+                fs::read(other).expect("a file")
+            );
+        }
+    }
+    assert_eq!(written, own);
+    let nowhere = Run::command(&["wit", "--out", "/proc/nowhere"]).output();
+    nowhere.refused(1, &["cannot write /proc/nowhere"]);
+}
+
+#[test]
+fn the_interfaces_of_wasi_are_written_as_of_a_release() {
+    for release in [&[][..], &["0.2.10"]] {
+        let scratch = directory();
+        let finished = Run::command(&["wit", "--out", text(scratch.path()), "--wasi"])
+            .args(release)
+            .output();
+        went_well(&finished);
+        let mut resolve = Resolve::default();
+        let (package, _) = resolve.push_dir(scratch.path()).expect("a package");
+        for world in ["server", "program"] {
+            assert!(resolve.packages[package].worlds.contains_key(world));
+        }
+    }
+    let args = ["wit", "--out", "a", "--wasi", "0.9.0"];
+    Run::command(&args)
+        .output()
+        .refused(1, &["0.9.0", "from 0.2.1 to"]);
+}
+
+/// Checks that the interfaces of WASI are those that the host is built with.
+#[test]
+fn the_interfaces_of_wasi_are_those_of_the_host() {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .current_dir(repository())
+        .output()
+        .expect("cargo runs");
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let packages = metadata["packages"].as_array().expect("packages");
+    let http = packages
+        .iter()
+        .find(|it| it["name"] == "wasmtime-wasi-http");
+    let manifest = http.expect("the package")["manifest_path"].as_str();
+    let theirs = Path::new(manifest.expect("a path")).with_file_name("wit/deps");
+    let ours = repository().join("host/src/project/wasi-0.2");
+    let names = |path: &Path| -> Vec<_> {
+        let entries = fs::read_dir(path).expect("a directory");
+        let mut names: Vec<_> = entries
+            .map(|it| it.expect("an entry").file_name())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(&ours), names(&theirs));
+    for name in names(&ours) {
+        let read = |path: &Path| fs::read_to_string(path.join(&name)).expect("a file");
+        assert!(
+            read(&ours) == read(&theirs),
+            "{name:?}: copy wit/deps of the crate anew"
+        );
+    }
+}
+
+#[test]
+fn a_program_is_built_and_run() {
+    if !has_target() {
+        return;
+    }
+    let scratch = directory();
+    let project = project(scratch.path(), "greeter", &["--program"]);
+    write(
+        &project.join("src"),
+        "main.rs",
+        "fn main() { println!(\"built\"); }",
+    );
+    let built = building(&["build", text(&project)]).output();
+    let component = went_well(&built).trim_end();
+    assert!(component.ends_with("/greeter.wasm"), "{built:#?}");
+    let ran = Run::command(&["run", component]).output();
+    assert_eq!(went_well(&ran), "built\n");
+    // The directory in the place of a file.
+    let ran = building(&["run", text(&project)]).output();
+    assert_eq!(went_well(&ran), "built\n");
+    let told = building(&["inspect", text(&project)]).output();
+    assert!(went_well(&told).contains("wasi:cli/run"), "{told:#?}");
+
+    write(&project.join("src"), "main.rs", "fn main() { nonsense }");
+    let failed = building(&["build", text(&project)]).output();
+    assert_eq!(failed.code, Some(1));
+    for told in [
+        "cannot find value `nonsense`",
+        "netwasm: cargo build failed",
+    ] {
+        assert!(failed.stderr.contains(told), "no {told} in {failed:#?}");
+    }
+    fs::remove_file(project.join("src/main.rs")).expect("it is there");
+    write(&project.join("src"), "lib.rs", "");
+    let failed = building(&["build", text(&project)]).output();
+    assert!(failed.stderr.contains("crate-type"), "{failed:#?}");
+}
+
+#[test]
+fn what_is_missing_for_a_build_is_named() {
+    let scratch = directory();
+    let at = scratch.path();
+    building(&["build", text(at)]).output().refused(
+        1,
+        &["neither a Cargo.toml nor a netwasm.toml", "netwasm new"],
+    );
+    building(&["build", "/nowhere"])
+        .output()
+        .refused(2, &["no directory /nowhere"]);
+    let project = project(at, "greeter", &["--program"]);
+    let rustc = write(at, "rustc", "#!/bin/sh\necho /nowhere\n");
+    fs::set_permissions(&rustc, fs::Permissions::from_mode(0o755)).expect("permissions");
+    building(&["build", text(&project)])
+        .env("RUSTC", text(&rustc))
+        .output()
+        .refused(1, &["`rustup target add wasm32-wasip2` installs it"]);
+    building(&["build", text(&project)])
+        .env("PATH", "/nowhere")
+        .output()
+        .refused(1, &["there is no rustc", "https://rustup.rs"]);
+}
+
+#[test]
+fn what_is_missing_for_other_languages_is_named() {
+    let scratch = directory();
+    let tools = scratch.path().join("bin");
+    fs::create_dir(&tools).expect("a directory");
+    for tool in ["bash", "realpath", "mkdir", "dirname", "mktemp", "rm"] {
+        let found = ["/usr/bin", "/bin"].map(|at| Path::new(at).join(tool));
+        let found = found.iter().find(|path| path.exists()).expect("a tool");
+        symlink(found, tools.join(tool)).expect("a link");
+    }
+    for (language, tool) in [("js", "node"), ("python", "python3")] {
+        let project = project(scratch.path(), language, &["--http", "--lang", language]);
+        let finished = building(&["build", text(&project)])
+            .env("PATH", text(&tools))
+            .env("NETWASM_TOOLS", text(&scratch.path().join("tools")))
+            .output();
+        assert_eq!(finished.code, Some(1));
+        let told = format!("there is no {tool}, which compiles");
+        assert!(finished.stderr.contains(&told), "{finished:#?}");
+        assert!(
+            finished.stderr.contains("componentize failed"),
+            "{finished:#?}"
+        );
+    }
+}
+
+#[test]
+fn every_new_project_in_rust_is_one_that_cargo_takes() {
+    let scratch = directory();
+    for kind in ["--tcp", "--udp", "--http", "--stream", "--program"] {
+        let name = format!("my{kind}");
+        let project = project(scratch.path(), &name, &[kind]);
+        let manifest = fs::read_to_string(project.join("Cargo.toml")).expect("a manifest");
+        let manifest: toml::Table = manifest.parse().expect("it is TOML");
+        assert_eq!(manifest["package"]["name"].as_str(), Some(&*name));
+        // Of no other workspace.
+        assert!(manifest.contains_key("workspace"), "{manifest:?}");
+        for file in ["README.md", ".gitignore"] {
+            assert!(project.join(file).is_file(), "no {file}");
+        }
+        let readme = fs::read_to_string(project.join("README.md")).expect("a file");
+        assert!(readme.contains(&name) && !readme.contains("{{"), "{readme}");
+        if kind != "--program" {
+            assert!(project.join("src/lib.rs").is_file());
+            assert!(project.join("netwasm/wit/types.wit").is_file());
+            assert!(project.join("netwasm/Cargo.toml").is_file());
+        }
+        let cargo = Command::new(env!("CARGO"))
+            .args([
+                "metadata",
+                "--offline",
+                "--no-deps",
+                "--format-version",
+                "1",
+            ])
+            .current_dir(&project)
+            .output()
+            .expect("cargo runs");
+        let told = String::from_utf8_lossy(&cargo.stderr);
+        assert!(cargo.status.success(), "{kind}: {told}");
+    }
+}
+
+#[test]
+fn a_new_project_overwrites_nothing() {
+    let scratch = directory();
+    let path = scratch.path().join("mine");
+    fs::create_dir(&path).expect("a directory");
+    let file = write(&path, "thesis.txt", "years of work");
+    let new = |name: &Path, flags: &[&str]| Run::command(&["new", text(name)]).args(flags).output();
+    new(&path, &["--tcp"]).refused(1, &["is there already", "choose another name"]);
+    assert_eq!(fs::read(&file).expect("the file"), b"years of work");
+    assert_eq!(fs::read_dir(&path).expect("a directory").count(), 1);
+    // An empty directory holds nothing.
+    let empty = scratch.path().join("empty");
+    fs::create_dir(&empty).expect("a directory");
+    went_well(&new(&empty, &["--program"]));
+    let name = scratch.path().join("2fast");
+    new(&name, &["--tcp"]).refused(1, &["'2fast' is no name for a project"]);
+    new(&path, &[]).refused(2, &["--tcp|--udp|--http|--stream|--program"]);
+    new(&path, &["--tcp", "--udp"]).refused(2, &["cannot be used with"]);
+    let other = scratch.path().join("other");
+    new(&other, &["--tcp", "--lang", "js"]).refused(1, &["--http --lang js", "--tcp --lang rust"]);
+    new(&other, &["--http", "--lang", "go"]).refused(1, &["--lang rust", "netwasm wit"]);
+    new(&other, &["--http", "--lang", "cobol"]).refused(2, &["rust, js or python"]);
+    assert!(!other.exists());
+}
+
+#[test]
+fn a_new_program_passes_its_own_test() {
+    let scratch = directory();
+    let project = project(scratch.path(), "loud", &["--program"]);
+    let tested = Command::new(env!("CARGO"))
+        .args(["test", "--offline"])
+        .env_remove("CARGO_TARGET_DIR")
+        .current_dir(&project)
+        .output()
+        .expect("cargo runs");
+    let told = String::from_utf8_lossy(&tested.stderr);
+    assert!(tested.status.success(), "{told}");
+}
+
+/// Starts the template of a program with `--watch`.
+fn watched(component: &Path) -> Server {
+    building(&["run", text(component), "--watch"])
+        .args([
+            "--allow-listen",
+            "127.0.0.1:0",
+            "--shutdown-timeout",
+            "100ms",
+        ])
+        .guest_args(&["127.0.0.1:0"])
+        .start_command()
+}
+
+/// Returns the address that the component printed at its start of this number.
+#[track_caller]
+fn address(server: &Server, start: usize) -> SocketAddr {
+    let line = server.stdout.wait(START, "its address", |lines| {
+        let told = lines
+            .iter()
+            .filter_map(|line| line.strip_prefix("listening on "));
+        told.map(str::to_owned).nth(start)
+    });
+    line.parse().expect("an address")
+}
+
+/// Returns the component's answer to a line.
+fn answer(address: SocketAddr) -> String {
+    let client = TcpStream::connect(address).expect("a connection");
+    (&client).write_all(b"Hello\n").expect("it is sent");
+    let mut line = String::new();
+    BufReader::new(client)
+        .read_line(&mut line)
+        .expect("an answer");
+    line
+}
+
+#[track_caller]
+fn is_gone(address: SocketAddr) {
+    eventually("the component's end", || TcpStream::connect(address).err());
+}
+
+#[test]
+fn a_change_of_a_source_is_built_and_started_anew() {
+    if !has_target() {
+        return;
+    }
+    let scratch = directory();
+    let project = project(scratch.path(), "loud", &["--program"]);
+    let source = project.join("src/main.rs");
+    let first = fs::read_to_string(&source).expect("the source");
+    let mut server = watched(&project);
+    let address_of_first = address(&server, 0);
+    assert_eq!(answer(address_of_first), "HELLO\n");
+
+    fs::write(&source, format!("{first}\nnonsense")).expect("it is written");
+    server
+        .log
+        .wait_for(&["cargo build failed", "the old component goes on"]);
+    assert_eq!(answer(address_of_first), "HELLO\n");
+
+    fs::write(
+        &source,
+        first.replace("line.to_uppercase()", "line.to_lowercase()"),
+    )
+    .expect("it is written");
+    let address_of_second = address(&server, 1);
+    assert_eq!(answer(address_of_second), "hello\n");
+    is_gone(address_of_first);
+
+    server.signal(Signal::INT);
+    server.wait();
+    is_gone(address_of_second);
+}
+
+#[test]
+fn a_change_of_a_component_is_started_anew_and_no_orphan_is_left() {
+    if !has_target() {
+        return;
+    }
+    let scratch = directory();
+    let project = project(scratch.path(), "loud", &["--program"]);
+    let built = building(&["build", text(&project)]).output();
+    let component = scratch.path().join("loud.wasm");
+    fs::copy(went_well(&built).trim_end(), &component).expect("a copy");
+    let server = watched(&component);
+    let address_of_first = address(&server, 0);
+    let bytes = fs::read(&component).expect("the component");
+    fs::remove_file(&component).expect("it is there");
+    assert_eq!(answer(address_of_first), "HELLO\n");
+    fs::write(&component, bytes).expect("it is written");
+    let address_of_second = address(&server, 1);
+    assert_eq!(answer(address_of_second), "HELLO\n");
+    is_gone(address_of_first);
+    server.signal(Signal::KILL);
+    is_gone(address_of_second);
+}
+
+#[test]
+fn a_component_that_ends_is_started_anew_after_a_change() {
+    let scratch = directory();
+    let program = |code: u8| {
+        format!(
+            r#"(component
+            (core module $m (func (export "run") (result i32) i32.const {code}))
+            (core instance $i (instantiate $m))
+            (func $run (result (result)) (canon lift (core func $i "run")))
+            (instance $program (export "run" (func $run)))
+            (export "wasi:cli/run@0.2.0" (instance $program)))"#
+        )
+    };
+    let file = write(scratch.path(), "program.wat", program(0));
+    let mut server = Run::command(&["run", text(&file), "--watch"]).start_command();
+    server.log.wait_for(&[
+        "the component ended (exit status: 0)",
+        "waiting for a change",
+    ]);
+    write(scratch.path(), "program.wat", program(1) + " ");
+    server
+        .log
+        .wait_for(&["the component ended (exit status: 1)"]);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(1));
+    let told = ["a built-in component does not change"];
+    Run::command(&["run", "echo", "--tcp", "0", "--watch"])
+        .output()
+        .refused(2, &told);
+    Run::command(&["run", "/nowhere.wasm", "--tcp", "0", "--watch"])
+        .output()
+        .refused(1, &["cannot read /nowhere.wasm"]);
+}
