@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    Run, Server, TcpPeer, directory, guest, handler, handler_of_another_host, write,
+    Run, Server, TcpPeer, directory, guest, handler, handler_of_another_host, handler_that_has,
+    write,
 };
 
 /// Makes a run of the guest `probe`, which runs commands.
@@ -87,10 +88,12 @@ fn memory_beyond_the_limit_is_denied_to_the_guest() {
 }
 
 #[test]
-fn timers_are_limited() {
-    let server = probe().args(["--max-handles", "100"]).start();
+fn pending_look_ups_are_limited() {
+    let server = probe()
+        .args(["--max-handles", "100", "--allow-resolve", "*"])
+        .start();
     let mut peer = server.connect();
-    let answer = peer.ask("leak-timers");
+    let answer = peer.ask("leak-questions");
     assert!(answer.contains("limit-exceeded"), "{answer}");
     let mut next = server.connect();
     answers(&mut next);
@@ -300,38 +303,67 @@ fn a_trap_ends_only_its_own_connection() {
 }
 
 #[test]
-fn a_handle_dropped_twice_is_a_trap() {
-    traps_alone(
-        "(call $drop-transport (global.get $transport))
-         (call $drop-transport (global.get $transport))",
-        "handle",
-    );
-}
-
-#[test]
-fn a_handle_that_was_never_owned_is_a_trap() {
-    traps_alone(
-        "(call $write (i32.const 77) (local.get $data) (i32.const 1))",
-        "handle",
-    );
-}
-
-#[test]
-fn a_transport_used_after_it_was_dropped_is_a_trap() {
-    traps_alone(
-        "(call $drop-transport (global.get $transport))
+fn numbers_that_the_host_never_gave_mean_nothing() {
+    let scratch = directory();
+    // Others' numbers are equal or near, and reach nobody else.
+    let guest = handler(
+        scratch.path(),
+        "(local $number i64)
+         (loop $next
+           (local.set $number (i64.add (local.get $number) (i64.const 1)))
+           (call $write (local.get $number) (local.get $data) (i32.const 1))
+           (call $close (local.get $number))
+           (br_if $next (i64.lt_u (local.get $number) (i64.const 1000))))
+         (call $close (i64.const -1))
+         (call $close (i64.const 0x100000000))
          (call $write (global.get $transport) (local.get $data) (i32.const 1))",
-        "handle",
     );
+    let server = Run::component(&guest)
+        .tcp()
+        .args(["--workers", "1"])
+        .start();
+    let mut others: Vec<_> = (0..3).map(|_| server.connect()).collect();
+    let mut peer = server.connect();
+    peer.send(b"!");
+    assert_eq!(peer.take(1), b"!");
+    for other in &mut others {
+        other.send(b"echo");
+        assert_eq!(other.take(4), b"echo");
+    }
+    drop((peer, others));
+    server.stop();
 }
 
 #[test]
-fn dropping_the_connection_resource_itself_is_a_trap_at_its_next_event() {
-    traps_alone(
-        "(call $drop-connection (global.get $connection))
-         (call $close (global.get $transport))",
-        "misbehaving",
+fn the_number_of_a_lost_connection_is_not_that_of_the_next() {
+    let scratch = directory();
+    // The connection of one client, kept until another one comes.
+    let guest = handler_that_has(
+        scratch.path(),
+        "(global $first (mut i64) (i64.const -1))",
+        "(if (i64.eq (global.get $first) (i64.const -1))
+           (then (global.set $first (global.get $transport)))
+           (else
+             (call $write (global.get $first) (local.get $data) (i32.const 1))
+             (call $close (global.get $first))))
+         (call $write (global.get $transport) (local.get $data) (i32.const 1))",
     );
+    let server = Run::component(&guest)
+        .tcp()
+        .args(["--isolation", "worker", "--workers", "1"])
+        .start();
+    let mut first = server.connect();
+    first.send(b"!");
+    assert_eq!(first.take(1), b"!");
+    first.finish();
+    assert_eq!(first.rest(), b"");
+    let mut second = server.connect();
+    second.send(b"!");
+    assert_eq!(second.take(1), b"!");
+    second.send(b"echo");
+    assert_eq!(second.take(4), b"echo", "and nothing before it");
+    drop(second);
+    server.stop();
 }
 
 #[test]

@@ -181,19 +181,14 @@ fn a_client_that_never_reads_pauses_the_guest_and_bounds_memory() {
     peer.say("write 12000000");
     let grown = server.resident().saturating_sub(before);
     assert!(grown < 32 << 20, "{grown} bytes");
-    // Now the client reads, and the guest is told to resume.
+    // Now the client reads.
     let received = peer.take(12_000_000);
     assert!(received.iter().all(|&byte| byte == b'x'));
-    let events = eventually("resume-writing", || {
-        Some(peer.ask("events")).filter(|events| events.contains("resume-writing"))
+    let events = eventually("room for more is told", || {
+        Some(peer.ask("events")).filter(|events| events.contains("writable"))
     });
-    let order: Vec<&str> = events
-        .split(' ')
-        .filter(|event| event.ends_with("-writing"))
-        .collect();
-    let alternates =
-        |(index, event): (usize, &&str)| *event == ["pause-writing", "resume-writing"][index % 2];
-    assert!(order.iter().enumerate().all(alternates), "{events}");
+    // However often it wrote without room.
+    assert_eq!(events.matches("writable").count(), 1, "{events}");
 }
 
 #[test]

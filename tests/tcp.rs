@@ -236,13 +236,7 @@ fn streams_to_the_end<S: Read + Write>(mut peer: Peer<S>, limits: &str) {
     }
     assert_eq!(received, LENGTH);
     let events = peer.ask("events");
-    let marks: Vec<_> = events
-        .split(' ')
-        .filter(|event| event.ends_with("-writing"))
-        .collect();
-    for pair in marks.chunks(2) {
-        assert_eq!(pair, ["pause-writing", "resume-writing"]);
-    }
+    assert!(events.contains("writable"), "it had to wait: {events}");
 }
 
 #[test]

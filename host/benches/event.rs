@@ -38,15 +38,16 @@ const BROWSER: &[u8] = b"GET / HTTP/1.1\r\n\
 /// is never kept and always lies in the same place.
 const HANDLER: &str = r#"
 (module
-  (import "netwasm:net/http@0.1.0" "[method]request.header"
+  (import "netwasm:net/http@0.2.0" "[method]request.header"
     (func $header (param $request i32) (param $name i32) (param $length i32) (param $value i32)))
-  (import "netwasm:net/http@0.1.0" "[resource-drop]request" (func $drop (param i32)))
+  (import "netwasm:net/http@0.2.0" "[resource-drop]request" (func $drop (param i32)))
   (memory (export "memory") 2)
   (data (i32.const 0) "hostaccept")
-  (data (i32.const 64) "\c8") ;; a response whose status is 200
+  ;; `respond` with a response whose status is 200
+  (data (i32.const 64) "\00\00\00\00\00\00\00\00\c8")
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
     (i32.const 65536))
-  (func (export "netwasm:net/http-handler@0.1.0#handle")
+  (func (export "netwasm:net/http-handler@0.2.0#handle")
     (param $method i32) (param i32 i32) (param $target i32) (param i32) (param $request i32)
     (result i32)
     ;; BODY
@@ -128,7 +129,7 @@ fn component(text: &str) -> anyhow::Result<Vec<u8>> {
     let mut module = wat::parse_str(text)?;
     let mut resolve = Resolve::default();
     let (netwasm, _) = resolve.push_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../wit"))?;
-    let world = resolve.select_world(&[netwasm], Some("netwasm:net/http-server@0.1.0"))?;
+    let world = resolve.select_world(&[netwasm], Some("netwasm:net/http-server@0.2.0"))?;
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)?;
     ComponentEncoder::default().module(&module)?.encode()
 }

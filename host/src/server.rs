@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{mpsc, watch};
+use tokio::runtime::{Builder, LocalOptions, Runtime};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use netwasm_base::config::Config;
 use netwasm_base::counters::Counters;
@@ -97,7 +97,13 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
         Signals::catch().map_err(system("catching signals"))?
     };
     let started = Instant::now();
-    let shared = Run::new(config)?;
+    let Some(shared) = prepare(config, &main, &mut signals)? else {
+        return Ok(Outcome {
+            // A program that has not run has not succeeded.
+            drained: !config.listeners.is_empty(),
+            code: 0,
+        });
+    };
     let guests = &shared.guests;
     let ticker = guests.start_ticker(&config.limits, shared.net.steps.clone());
     let _ticker = ticker.map_err(Error::Thread)?;
@@ -235,6 +241,36 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
     Ok(Outcome {
         drained: aborted == 0 && failed == 0,
         code,
+    })
+}
+
+/// Builds all that the run needs on a thread of its own, because compiling may
+/// take minutes. Returns `None` if a signal asked for the end meanwhile.
+fn prepare(config: &Config, main: &Runtime, signals: &mut Signals) -> Result<Option<Run>, Error> {
+    let (done, mut made) = oneshot::channel();
+    let config = config.clone();
+    std::thread::Builder::new()
+        .name("start".into())
+        .spawn(move || {
+            // After a signal, nobody receives it.
+            let _ = done.send(Run::new(&config));
+        })
+        .map_err(Error::Thread)?;
+    main.block_on(async {
+        loop {
+            tokio::select! {
+                biased;
+                made = &mut made => {
+                    // The panic is already logged.
+                    let failed = |_| Error::Engine("the start failed".into());
+                    return made.map_err(failed)?.map(Some);
+                }
+                asked = signals.next() => if let Asked::End(name) = asked {
+                    tracing::info!(signal = name, "ended before it served");
+                    return Ok(None);
+                },
+            }
+        }
     })
 }
 

@@ -20,7 +20,7 @@ pub(crate) fn handler_that_has(directory: &Path, definitions: &str, misbehaviour
     let text = HANDLER.replace(BODY, misbehaviour);
     let module = text.trim_end().strip_suffix(')').expect("a module");
     let text = format!("{module}\n{definitions})");
-    component(directory, "netwasm:net/tcp-server@0.1.0", &text)
+    component(directory, "netwasm:net/tcp-server@0.2.0", &text)
 }
 
 /// Like [`handler`], but imports `ignite` of `acme:rocket/engine@1.0.0`, and
@@ -38,7 +38,7 @@ pub(crate) fn handler_of_another_host(directory: &Path) -> PathBuf {
 /// what that may use.
 pub(crate) fn datagram_handler(directory: &Path, misbehaviour: &str) -> PathBuf {
     let text = include_str!("../fixtures/datagrams.wat").replace(BODY, misbehaviour);
-    component(directory, "netwasm:net/udp-server@0.1.0", &text)
+    component(directory, "netwasm:net/udp-server@0.2.0", &text)
 }
 
 const HANDLER: &str = include_str!("../fixtures/handler.wat");
@@ -54,7 +54,7 @@ const ACME: &str = "
         ignite: func();
     }
     world server {
-        include netwasm:net/tcp-server@0.1.0;
+        include netwasm:net/tcp-server@0.2.0;
         import engine;
     }
 ";

@@ -241,7 +241,7 @@ fn bytes(number: u64, end: End) -> (StreamReader<u8>, Ended) {
     (body, trailers)
 }
 
-/// What there is of a response: status, length, trailers, or why it ended.
+/// A response so far: status, length, trailers, or why it ended.
 async fn told(response: Response) -> String {
     let status = response.get_status_code();
     let length = response.get_headers().get("content-length").len();

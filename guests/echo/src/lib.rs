@@ -4,8 +4,8 @@ wit_bindgen::generate!({
     inline: "
         package netwasm:echo;
         world echo {
-            include netwasm:net/tcp-server@0.1.0;
-            include netwasm:net/udp-server@0.1.0;
+            include netwasm:net/tcp-server@0.2.0;
+            include netwasm:net/udp-server@0.2.0;
         }
     ",
     world: "netwasm:echo/echo",
@@ -13,56 +13,44 @@ wit_bindgen::generate!({
 });
 
 use exports::netwasm::net::{tcp_handler, udp_handler};
-use netwasm::net::transports::{DatagramTransport, Transport};
-use netwasm::net::types::{ErrorCode, IpSocketAddress};
+use netwasm::net::types::{ConnectionId, Error, IpSocketAddress, SocketId, TlsInfo};
+use netwasm::net::{datagrams, transports};
 
 struct Echo;
 export!(Echo);
 
+/// Nothing is kept of a connection, so its own number is the token with which
+/// its events come.
 impl tcp_handler::Guest for Echo {
-    type Connection = Connection;
-}
-impl udp_handler::Guest for Echo {
-    type Endpoint = Endpoint;
-}
-
-struct Connection {
-    transport: Transport,
-}
-
-impl tcp_handler::GuestConnection for Connection {
-    fn new(transport: Transport) -> Self {
-        Self { transport }
+    fn connection_made(connection: ConnectionId) -> u64 {
+        connection.number
     }
-    fn data_received(&self, data: Vec<u8>) {
-        self.transport.write(&data);
+    fn data_received(number: u64, data: Vec<u8>) {
+        let connection = ConnectionId { number };
+        if transports::write(connection, &data) == 0 {
+            // The client does not read: take no more from it until it does.
+            transports::pause_reading(connection);
+        }
+    }
+    fn writable(number: u64) {
+        transports::resume_reading(ConnectionId { number });
     }
     /// False: the host sends what is still queued, then closes.
-    fn eof_received(&self) -> bool {
+    fn eof_received(_number: u64) -> bool {
         false
     }
-    /// The client does not read: take no more from it until it does.
-    fn pause_writing(&self) {
-        self.transport.pause_reading();
-    }
-    fn resume_writing(&self) {
-        self.transport.resume_reading();
-    }
-    fn connection_lost(&self, _reason: Option<ErrorCode>) {}
+    fn tls_started(_number: u64, _info: TlsInfo) {}
+    fn connection_lost(_number: u64, _reason: Option<Error>) {}
 }
 
-struct Endpoint {
-    transport: DatagramTransport,
-}
-
-impl udp_handler::GuestEndpoint for Endpoint {
-    fn new(transport: DatagramTransport) -> Self {
-        Self { transport }
+impl udp_handler::Guest for Echo {
+    fn connection_made(socket: SocketId) -> u64 {
+        socket.number
     }
-    fn datagram_received(&self, data: Vec<u8>, peer: IpSocketAddress) {
+    fn datagram_received(number: u64, data: Vec<u8>, peer: IpSocketAddress) {
         // A datagram that cannot be sent back is lost, as datagrams may be.
-        let _ = self.transport.send_to(&data, peer);
+        let _ = datagrams::send_to(SocketId { number }, &data, peer);
     }
-    fn error_received(&self, _error: ErrorCode, _peer: Option<IpSocketAddress>) {}
-    fn connection_lost(&self, _reason: Option<ErrorCode>) {}
+    fn error_received(_number: u64, _error: Error, _peer: Option<IpSocketAddress>) {}
+    fn connection_lost(_number: u64, _reason: Option<Error>) {}
 }

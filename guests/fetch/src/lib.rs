@@ -9,9 +9,9 @@ mod url;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use netwasm::net::client::{ConnectOptions, Endpoint, TlsOptions, connect, connect_tls};
+use netwasm::net::client::connect;
 use netwasm::net::streams::Connection;
-use netwasm::net::types::ErrorCode;
+use netwasm::net::types::{ConnectOptions, Endpoint, Error, TlsOptions};
 use url::Url;
 use wasip3::cli::environment;
 use wasip3::exports::cli::run::Guest;
@@ -57,19 +57,15 @@ async fn fetch(url: &str) -> (&str, Result<String, String>) {
 async fn get(url: &Url<'_>) -> Result<String, String> {
     let endpoint = Endpoint::Name((url.host.into(), url.port));
     let options = ConnectOptions {
+        tls: url.is_encrypted.then(|| TlsOptions {
+            server_name: None,
+            alpn: vec!["http/1.1".into()],
+        }),
         timeout: None,
         local_address: None,
     };
-    let connected = if url.is_encrypted {
-        let tls = TlsOptions {
-            server_name: None,
-            alpn: vec!["http/1.1".into()],
-        };
-        connect_tls(endpoint, tls, options).await
-    } else {
-        connect(endpoint, options).await
-    };
-    exchange(&connected.map_err(explain)?, url).await
+    let connected = connect(endpoint, options).await;
+    exchange(&connected.map_err(|error| error.text)?, url).await
 }
 
 async fn exchange(connection: &Connection, url: &Url<'_>) -> Result<String, String> {
@@ -81,9 +77,8 @@ async fn exchange(connection: &Connection, url: &Url<'_>) -> Result<String, Stri
         url.path, url.authority,
     );
     if !writer.write_all(request.into_bytes()).await.is_empty() {
-        return Err(explain(
-            sent.await.err().unwrap_or(ErrorCode::ConnectionReset),
-        ));
+        let error = sent.await.err();
+        return Err(error.map_or_else(|| "it takes no request".into(), explain));
     }
     let (head, rest) = read_head(&mut reader).await;
     let Some(status) = head
@@ -158,18 +153,6 @@ fn content_length(head: &str) -> Option<u64> {
     })
 }
 
-fn explain(error: ErrorCode) -> String {
-    match error {
-        ErrorCode::Tls(reason) => reason,
-        ErrorCode::TlsTruncated => "the TLS stream was truncated".into(),
-        ErrorCode::AccessDenied => "connecting is not allowed".into(),
-        ErrorCode::NameUnresolvable => "no such name".into(),
-        ErrorCode::NoAddress => "the name has no address".into(),
-        ErrorCode::ResolverFailure => "the resolver failed".into(),
-        ErrorCode::ConnectionRefused => "connection refused".into(),
-        ErrorCode::ConnectionReset => "connection reset".into(),
-        ErrorCode::RemoteUnreachable => "unreachable".into(),
-        ErrorCode::Timeout => "it takes too long".into(),
-        other => format!("{other:?}"),
-    }
+fn explain(error: Error) -> String {
+    error.text
 }

@@ -20,6 +20,7 @@ wit_bindgen::generate!({
             import netwasm:net/types@0.2.0;
             import netwasm:net/files@0.2.0;
             import netwasm:net/transports@0.2.0;
+            import netwasm:net/datagrams@0.2.0;
             import netwasm:net/log@0.2.0;
             import netwasm:net/connector@0.2.0;
             import netwasm:net/timers@0.2.0;
@@ -69,8 +70,6 @@ pub mod tcp {
         world: "netwasm:guest-tcp/guest-tcp",
         with: {
             "netwasm:net/types@0.2.0": crate::bindings::netwasm::net::types,
-            "netwasm:net/files@0.2.0": crate::bindings::netwasm::net::files,
-            "netwasm:net/transports@0.2.0": crate::bindings::netwasm::net::transports,
         },
         generate_all,
         pub_export_macro: true,
@@ -92,8 +91,6 @@ pub mod udp {
         world: "netwasm:guest-udp/guest-udp",
         with: {
             "netwasm:net/types@0.2.0": crate::bindings::netwasm::net::types,
-            "netwasm:net/files@0.2.0": crate::bindings::netwasm::net::files,
-            "netwasm:net/transports@0.2.0": crate::bindings::netwasm::net::transports,
         },
         generate_all,
         pub_export_macro: true,
@@ -110,6 +107,7 @@ pub mod http {
             package netwasm:guest-http;
             world guest-http {
                 export netwasm:net/http-handler@0.2.0;
+                export netwasm:net/deferral-handler@0.2.0;
             }
         ",
         world: "netwasm:guest-http/guest-http",

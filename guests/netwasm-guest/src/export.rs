@@ -94,38 +94,71 @@ macro_rules! __export {
         );
     };
     (tcp $handler:expr) => {
-        impl $crate::handler::TcpApp for NetwasmApp {
-            fn serve(connection: &$crate::handler::Accepted) {
-                connection.serve($handler);
-            }
-        }
         impl $crate::bindings::tcp::exports::netwasm::net::tcp_handler::Guest for NetwasmApp {
-            type Connection = $crate::handler::Connection<Self>;
+            fn connection_made(
+                connection: $crate::bindings::netwasm::net::types::ConnectionId,
+            ) -> u64 {
+                $crate::handler::connection_made(connection, $handler)
+            }
+            fn data_received(token: u64, data: ::std::vec::Vec<u8>) {
+                $crate::handler::data_received(token, data);
+            }
+            fn eof_received(token: u64) -> bool {
+                $crate::handler::eof_received(token)
+            }
+            fn writable(token: u64) {
+                $crate::handler::writable(token);
+            }
+            fn tls_started(token: u64, info: $crate::bindings::netwasm::net::types::TlsInfo) {
+                $crate::handler::tls_started(token, info);
+            }
+            fn connection_lost(
+                token: u64,
+                reason: ::std::option::Option<$crate::bindings::netwasm::net::types::Error>,
+            ) {
+                $crate::handler::connection_lost(token, reason);
+            }
         }
         impl $crate::bindings::tcp::exports::netwasm::net::connect_handler::Guest for NetwasmApp {
             fn connected(
                 token: u64,
                 outcome: ::std::result::Result<
-                    $crate::bindings::netwasm::net::transports::Transport,
+                    $crate::bindings::netwasm::net::types::ConnectionId,
                     $crate::bindings::netwasm::net::types::Error,
                 >,
-            ) -> ::std::option::Option<
-                $crate::bindings::tcp::exports::netwasm::net::tcp_handler::Connection,
-            > {
-                $crate::handler::connected::<Self>(token, outcome)
-                    .map($crate::bindings::tcp::exports::netwasm::net::tcp_handler::Connection::new)
+            ) {
+                $crate::handler::connected(token, outcome);
             }
         }
         $crate::bindings::tcp::export_tcp!(NetwasmApp with_types_in $crate::bindings::tcp);
     };
     (udp $handler:expr) => {
-        impl $crate::handler::UdpApp for NetwasmApp {
-            fn serve(socket: &$crate::handler::Bound) {
-                socket.serve($handler);
-            }
-        }
         impl $crate::bindings::udp::exports::netwasm::net::udp_handler::Guest for NetwasmApp {
-            type Endpoint = $crate::handler::Endpoint<Self>;
+            fn connection_made(socket: $crate::bindings::netwasm::net::types::SocketId) -> u64 {
+                $crate::handler::socket_made(socket, $handler)
+            }
+            fn datagram_received(
+                token: u64,
+                data: ::std::vec::Vec<u8>,
+                peer: $crate::bindings::netwasm::net::types::IpSocketAddress,
+            ) {
+                $crate::handler::datagram_received(token, data, peer);
+            }
+            fn error_received(
+                token: u64,
+                error: $crate::bindings::netwasm::net::types::Error,
+                peer: ::std::option::Option<
+                    $crate::bindings::netwasm::net::types::IpSocketAddress,
+                >,
+            ) {
+                $crate::handler::error_received(token, error, peer);
+            }
+            fn connection_lost(
+                token: u64,
+                reason: ::std::option::Option<$crate::bindings::netwasm::net::types::Error>,
+            ) {
+                $crate::handler::socket_lost(token, reason);
+            }
         }
         $crate::bindings::udp::export_udp!(NetwasmApp with_types_in $crate::bindings::udp);
     };
@@ -135,8 +168,13 @@ macro_rules! __export {
                 method: $crate::bindings::netwasm::net::http::Method,
                 target: ::std::string::String,
                 request: &$crate::bindings::netwasm::net::http::Request,
-            ) -> $crate::bindings::netwasm::net::http::Response {
+            ) -> $crate::bindings::netwasm::net::http::Answer {
                 $crate::handler::handle($handler, method, &target, request)
+            }
+        }
+        impl $crate::bindings::http::exports::netwasm::net::deferral_handler::Guest for NetwasmApp {
+            fn abandoned(token: u64) {
+                $crate::handler::abandoned(token);
             }
         }
         $crate::bindings::http::export_http!(NetwasmApp with_types_in $crate::bindings::http);

@@ -1,134 +1,74 @@
 //! What the exports of a component call.
 
-use std::marker::PhantomData;
+use std::cell::Cell;
+use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
-use crate::bindings::netwasm::net::{http, transports, types};
-use crate::bindings::tcp::exports::netwasm::net::tcp_handler::GuestConnection;
-use crate::bindings::udp::exports::netwasm::net::udp_handler::GuestEndpoint;
+use crate::bindings::netwasm::net::types::{ConnectionId, SocketId};
+use crate::bindings::netwasm::net::{http, types};
+use crate::cell::with;
 use crate::connection::Shared;
 use crate::host::Transport;
+use crate::slab::Slab;
 use crate::udp::SharedSocket;
-use crate::{connect, executor, shutdown, time};
+use crate::{connect, connection, executor, shutdown, time, udp};
 
-/// What a component does with accepted connections.
-pub trait TcpApp: 'static {
-    /// Starts the task of a connection.
-    fn serve(connection: &Accepted);
+// `tcp-handler`.
+
+pub fn connection_made<F>(
+    connection: ConnectionId,
+    handler: impl FnOnce(crate::Connection) -> F,
+) -> u64
+where
+    F: Future + 'static,
+    F::Output: executor::Outcome,
+{
+    let shared = Shared::new(connection.into());
+    connection::serve(&shared, handler);
+    let token = connect::register(shared);
+    executor::run();
+    token as u64
 }
 
-/// What a component does with datagram sockets.
-pub trait UdpApp: 'static {
-    /// Starts the task of a socket.
-    fn serve(socket: &Bound);
+fn event(token: u64, handle: impl FnOnce(&Shared)) {
+    if let Some(shared) = connect::find(token) {
+        handle(&shared);
+    }
+    executor::run();
 }
 
-/// A connection that was accepted.
-pub struct Accepted(Rc<Shared>);
-
-impl Accepted {
-    /// Starts its task.
-    pub fn serve<F>(&self, handler: impl FnOnce(crate::Connection) -> F)
-    where
-        F: Future + 'static,
-        F::Output: executor::Outcome,
-    {
-        crate::connection::serve(&self.0, handler);
-    }
+pub fn data_received(token: u64, data: Vec<u8>) {
+    event(token, |shared| shared.data_received(data));
 }
 
-/// A socket that received its first datagram.
-pub struct Bound(Rc<SharedSocket>);
-
-impl Bound {
-    /// Starts its task.
-    pub fn serve<F>(&self, handler: impl FnOnce(crate::UdpSocket) -> F)
-    where
-        F: Future + 'static,
-        F::Output: executor::Outcome,
-    {
-        crate::udp::serve(&self.0, handler);
-    }
+pub fn eof_received(token: u64) -> bool {
+    event(token, Shared::eof_received);
+    // The connection is closed when the task drops it.
+    true
 }
 
-/// The state of a connection, as the host sees it.
-pub struct Connection<A>(Rc<Shared>, PhantomData<A>);
-
-impl<A: TcpApp> GuestConnection for Connection<A> {
-    fn new(transport: transports::Transport) -> Self {
-        let shared = Shared::new(transport.into());
-        let accepted = Accepted(shared.clone());
-        A::serve(&accepted);
-        executor::run();
-        Self(shared, PhantomData)
-    }
-
-    fn data_received(&self, data: Vec<u8>) {
-        self.0.data_received(data);
-        executor::run();
-    }
-
-    fn eof_received(&self) -> bool {
-        self.0.eof_received();
-        executor::run();
-        // The connection is closed when the task drops it.
-        true
-    }
-
-    fn writable(&self) {
-        self.0.writable();
-        executor::run();
-    }
-
-    fn tls_started(&self, info: types::TlsInfo) {
-        self.0.tls_started(info.into());
-        executor::run();
-    }
-
-    fn connection_lost(&self, reason: Option<types::Error>) {
-        self.0.connection_lost(reason.map(Into::into));
-        executor::run();
-    }
+pub fn writable(token: u64) {
+    event(token, Shared::writable);
 }
 
-/// The state of a datagram socket, as the host sees it.
-pub struct Endpoint<A>(Rc<SharedSocket>, PhantomData<A>);
-
-impl<A: UdpApp> GuestEndpoint for Endpoint<A> {
-    fn new(transport: transports::DatagramTransport) -> Self {
-        let shared = SharedSocket::new(transport.into());
-        let bound = Bound(shared.clone());
-        A::serve(&bound);
-        executor::run();
-        Self(shared, PhantomData)
-    }
-
-    fn datagram_received(&self, data: Vec<u8>, peer: types::IpSocketAddress) {
-        self.0.datagram_received(data, peer.into());
-        executor::run();
-    }
-
-    fn error_received(&self, error: types::Error, peer: Option<types::IpSocketAddress>) {
-        self.0.error_received(&error.into(), peer.map(Into::into));
-        executor::run();
-    }
-
-    fn connection_lost(&self, reason: Option<types::Error>) {
-        self.0.connection_lost(reason.map(Into::into));
-        executor::run();
-    }
+pub fn tls_started(token: u64, info: types::TlsInfo) {
+    event(token, |shared| shared.tls_started(info.into()));
 }
 
-/// Handles `connect-handler.connected`.
-pub fn connected<A>(
-    token: u64,
-    outcome: Result<transports::Transport, types::Error>,
-) -> Option<Connection<A>> {
+pub fn connection_lost(token: u64, reason: Option<types::Error>) {
+    if let Some(shared) = connect::release(token) {
+        shared.connection_lost(reason.map(Into::into));
+    }
+    executor::run();
+}
+
+// `connect-handler`, `resolve-handler`.
+
+pub fn connected(token: u64, outcome: Result<ConnectionId, types::Error>) {
     let outcome = outcome.map(Transport::from).map_err(Into::into);
-    connect::connected(token, outcome).map(|shared| Connection(shared, PhantomData))
+    connect::connected(token, outcome);
 }
 
-/// Handles `resolve-handler.resolved`.
 pub fn resolved(token: u64, answer: Result<Vec<types::IpAddress>, types::Error>) {
     let answer = answer
         .map(|addresses| addresses.into_iter().map(Into::into).collect())
@@ -136,28 +76,79 @@ pub fn resolved(token: u64, answer: Result<Vec<types::IpAddress>, types::Error>)
     connect::resolved(token, answer);
 }
 
-/// Handles `timer-handler.woken`.
+// `timer-handler`, `lifecycle`.
+
 pub fn woken() {
     time::woken();
 }
 
-/// Handles `lifecycle.shutting-down`.
 pub fn shutting_down(deadline: Option<types::Duration>) {
     shutdown::begin(deadline.map(std::time::Duration::from_nanos));
 }
 
-/// Handles `http-handler.handle`.
+// `udp-handler`.
+
+thread_local! {
+    static SOCKETS: ManuallyDrop<Cell<Slab<Rc<SharedSocket>>>> =
+        const { ManuallyDrop::new(Cell::new(Slab::new())) };
+}
+
+pub fn socket_made<F>(socket: SocketId, handler: impl FnOnce(crate::UdpSocket) -> F) -> u64
+where
+    F: Future + 'static,
+    F::Output: executor::Outcome,
+{
+    let shared = SharedSocket::new(socket.into());
+    udp::serve(&shared, handler);
+    let token = SOCKETS.with(|sockets| with(sockets, |all| all.insert(shared)));
+    executor::run();
+    token as u64
+}
+
+fn socket_event(token: u64, handle: impl FnOnce(&SharedSocket)) {
+    let find = |all: &mut Slab<Rc<SharedSocket>>| {
+        let token = usize::try_from(token).ok()?;
+        all.get_mut(token).map(|shared| shared.clone())
+    };
+    if let Some(shared) = SOCKETS.with(|sockets| with(sockets, find)) {
+        handle(&shared);
+    }
+    executor::run();
+}
+
+pub fn datagram_received(token: u64, data: Vec<u8>, peer: types::IpSocketAddress) {
+    socket_event(token, |shared| shared.datagram_received(data, peer.into()));
+}
+
+pub fn error_received(token: u64, error: types::Error, peer: Option<types::IpSocketAddress>) {
+    socket_event(token, |shared| {
+        shared.error_received(&error.into(), peer.map(Into::into));
+    });
+}
+
+pub fn socket_lost(token: u64, reason: Option<types::Error>) {
+    socket_event(token, |shared| shared.connection_lost(reason.map(Into::into)));
+    if let Ok(token) = usize::try_from(token) {
+        drop(SOCKETS.with(|sockets| with(sockets, |all| all.remove(token))));
+    }
+}
+
+// `http-handler`, `deferral-handler`.
+
 pub fn handle<M>(
     app: impl crate::http::App<M>,
     method: http::Method,
     target: &str,
     request: &http::Request,
-) -> http::Response {
+) -> http::Answer {
     let request = crate::http::Request::new(method.into(), target, request.into());
-    app.respond(request).into_raw().into()
+    http::Answer::Respond(app.respond(request).into_raw().into())
 }
 
-/// Handles the outcome of the function that is called at the start.
+pub fn abandoned(_token: u64) {}
+
+// What `export!(start: ...)` calls.
+
 pub fn start<E: std::fmt::Display>(outcome: Result<(), E>) {
     if let Err(error) = outcome {
         crate::log::write(crate::log::Level::Error, &error.to_string());

@@ -7,8 +7,8 @@ use std::str::FromStr;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use netwasm::net::client::{ConnectOptions, Endpoint, Pool, PoolOptions};
-use netwasm::net::types::ErrorCode;
+use netwasm::net::client::{Pool, PoolOptions};
+use netwasm::net::types::{ConnectOptions, Endpoint, Error, ErrorCode, Operation};
 use wasip3::cli::environment;
 use wasip3::exports::cli::run::Guest;
 
@@ -52,7 +52,7 @@ impl Guest for Pooled {
 }
 
 /// The pool that the arguments ask for, and the number of messages.
-fn open(arguments: &[String]) -> Option<(Result<Pool, ErrorCode>, u32)> {
+fn open(arguments: &[String]) -> Option<(Result<Pool, Error>, u32)> {
     let (host, port, rest) = match arguments {
         [host, port, rest @ ..] if rest.len() <= 2 => (host, port.parse().ok()?, rest),
         _ => return None,
@@ -63,8 +63,8 @@ fn open(arguments: &[String]) -> Option<(Result<Pool, ErrorCode>, u32)> {
     };
     let options = PoolOptions {
         size: number(0, 3)?,
-        tls: None,
         connect: ConnectOptions {
+            tls: None,
             timeout: None,
             local_address: None,
         },
@@ -78,22 +78,23 @@ fn open(arguments: &[String]) -> Option<(Result<Pool, ErrorCode>, u32)> {
     ))
 }
 
-async fn ask(pool: &Pool, message: String) -> Result<String, ErrorCode> {
-    let mut result = Err(ErrorCode::ConnectionBroken);
-    for _ in 0..TRIES {
-        result = exchange(pool, &message).await;
-        if !matches!(
-            result,
-            Err(ErrorCode::ConnectionReset | ErrorCode::ConnectionBroken)
-        ) {
-            break;
+async fn ask(pool: &Pool, message: String) -> Result<String, Error> {
+    for _ in 1..TRIES {
+        match exchange(pool, &message).await {
+            // The server closed it at that very moment.
+            Err(error)
+                if matches!(
+                    error.code,
+                    ErrorCode::ConnectionReset | ErrorCode::ConnectionBroken
+                ) => {}
+            result => return result,
         }
     }
-    result
+    exchange(pool, &message).await
 }
 
 /// Sends a message, and waits for as much to come back.
-async fn exchange(pool: &Pool, message: &str) -> Result<String, ErrorCode> {
+async fn exchange(pool: &Pool, message: &str) -> Result<String, Error> {
     let connection = pool.get(None).await?;
     let (mut writer, data) = wit_stream::new();
     let _sent = connection.send(data);
@@ -106,7 +107,11 @@ async fn exchange(pool: &Pool, message: &str) -> Result<String, ErrorCode> {
         (_, reply) = reader.read(reply).await;
         if reply.len() == before {
             received.await?;
-            return Err(ErrorCode::ConnectionReset);
+            return Err(Error {
+                code: ErrorCode::ConnectionReset,
+                during: Operation::Receive,
+                text: "the server ended it".into(),
+            });
         }
     }
     // Before the writer is dropped, which would end the sending side.

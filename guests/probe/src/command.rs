@@ -4,15 +4,15 @@ use std::hint::black_box;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::netwasm::net::connector::{self, ConnectOptions, Endpoint};
+use super::netwasm::net::connector;
 use super::netwasm::net::files::File;
 use super::netwasm::net::log::{Level, log};
-use super::netwasm::net::transports::ClientTls;
-use super::netwasm::net::types::ErrorCode;
+use super::netwasm::net::transports::TlsRole;
+use super::netwasm::net::types::{ConnectOptions, Endpoint, Error, TlsOptions};
 use super::netwasm::net::{resolver, timers};
-use super::{CONNECTS, Client, QUESTIONS, TIMERS, Wake, text};
+use super::{CONNECTS, Client, QUESTIONS, Wake, next_token, text, timer};
 
-/// What `leak-timers` and `leak-files` try at most.
+/// Maximum of attempts of `leak-questions` and `leak-files`.
 const ENOUGH: u32 = 1_000_000;
 
 impl Client {
@@ -47,7 +47,7 @@ impl Client {
                 Err(_) => self.refuse("usage"),
             },
             // stream N: so many bytes of `x`, and nothing else. Once the queue
-            // is above the high watermark it waits for `resume-writing`.
+            // is full it waits for `writable`.
             ("stream", [count]) => match count.parse() {
                 Ok(count) => {
                     self.left.set(count);
@@ -100,23 +100,61 @@ impl Client {
 
             // timer MILLIS: answers `fired`. pause MILLIS: does not read
             // meanwhile, then answers `resumed`.
-            ("timer", [delay]) => self.wake(delay, Wake::Answer),
+            ("timer", [delay]) => self.wake(delay, Wake::Answer(self.clone())),
             ("pause", [delay]) => {
                 self.transport.pause_reading();
-                self.wake(delay, Wake::Resume);
+                self.wake(delay, Wake::Resume(self.clone()));
             }
             // cancel-timer: the last one of `timer`; answers `ok`.
             ("cancel-timer", []) => {
-                timers::cancel(self.timer.get());
-                TIMERS.with_borrow_mut(|timers| timers.remove(&self.timer.take()));
+                timer::cancel(self.timer.take());
                 self.answer("ok");
             }
             // resolve NAME: the addresses, with spaces between.
-            ("resolve", [name]) => match resolver::resolve(name) {
-                Ok(id) => {
-                    QUESTIONS.with_borrow_mut(|questions| questions.insert(id, self.clone()));
+            ("resolve", [name]) => {
+                let token = next_token();
+                match resolver::resolve(token, name) {
+                    Ok(()) => {
+                        let asked = self.clone();
+                        QUESTIONS.with_borrow_mut(|questions| questions.insert(token, asked));
+                    }
+                    Err(error) => self.refuse(&text::error(&error)),
                 }
-                Err(error) => self.refuse(&text::error(&error)),
+            }
+            // resolve-twice NAME: two look-ups under one token; the error.
+            ("resolve-twice", [name]) => {
+                let token = next_token();
+                let both =
+                    resolver::resolve(token, name).and_then(|()| resolver::resolve(token, name));
+                resolver::cancel(token);
+                match both {
+                    Ok(()) => self.answer("both"),
+                    Err(error) => self.refuse(&text::error(&error)),
+                }
+            }
+            // now: the clock. idle MILLIS|-: the limit of idleness; `ok`.
+            ("now", []) => self.answer(&timers::now().to_string()),
+            ("idle", [limit]) => {
+                let limit: Option<u64> = limit.parse().ok();
+                self.transport
+                    .set_idle_timeout(limit.map(|limit| limit * 1_000_000));
+                self.answer("ok");
+            }
+            // start-tls: continues in TLS as a server; no answer.
+            ("start-tls", []) => {
+                let role = TlsRole::Server;
+                let received = self.received.take();
+                if let Err(error) = self.transport.start_tls(&role, &received) {
+                    self.refuse(&text::error(&error));
+                }
+            }
+            // goad N: so many `x`, one for each `writable` that it asks for.
+            ("goad", [count]) => match count.parse() {
+                Ok(count) => {
+                    self.goaded.set(count);
+                    self.transport.want_write();
+                }
+                Err(_) => self.refuse("usage"),
             },
 
             // connect ADDR TEXT: sends TEXT and an end of line, and answers
@@ -131,8 +169,8 @@ impl Client {
             ("connect-tls", [host, port, name, text @ ..]) => match port.parse() {
                 Ok(port) => {
                     let (name, alpn) = name.split_once('/').unwrap_or((name, ""));
-                    let tls = ClientTls {
-                        server_name: name.to_owned(),
+                    let tls = TlsOptions {
+                        server_name: Some(name.to_owned()),
                         alpn: alpn.split_terminator('/').map(str::to_owned).collect(),
                     };
                     let to = Endpoint::Name(((*host).to_owned(), port));
@@ -177,12 +215,9 @@ impl Client {
             ("flood", []) => loop {
                 black_box(self.transport.get_write_buffer_size());
             },
-            // leak-timers, leak-files PATH: until the host refuses; answers
+            // leak-questions, leak-files PATH: until the host refuses; answers
             // with its error and how many it gave.
-            ("leak-timers", []) => self.leak(|| {
-                timers::call_later(3_600_000_000_000)?;
-                Ok(())
-            }),
+            ("leak-questions", []) => self.leak(|| resolver::resolve(next_token(), "localhost")),
             ("leak-files", [path]) => self.leak(|| {
                 std::mem::forget(File::open(path)?);
                 Ok(())
@@ -212,11 +247,13 @@ impl Client {
     /// Goes on with `stream`.
     pub(super) fn stream_on(&self) {
         let bytes = vec![b'x'; 64 << 10];
-        let (high, _) = self.transport.get_write_buffer_limits();
-        while self.left.get() > 0 && self.transport.get_write_buffer_size() <= high {
+        while self.left.get() > 0 {
             let part = self.left.get().min(bytes.len() as u64);
-            self.transport.write(&bytes[..part as usize]);
+            let room = self.transport.write(&bytes[..part as usize]);
             self.left.set(self.left.get() - part);
+            if room == 0 {
+                break;
+            }
         }
     }
 
@@ -228,22 +265,24 @@ impl Client {
         else {
             return self.refuse("usage");
         };
-        match timers::call_later(delay) {
-            Ok(id) => {
-                if matches!(wake, Wake::Answer) {
-                    self.timer.set(id);
-                }
-                TIMERS.with_borrow_mut(|timers| timers.insert(id, (self.clone(), wake)));
-            }
-            Err(error) => self.refuse(&text::error(&error)),
+        let answers = matches!(wake, Wake::Answer(_));
+        let timer = timer::start(delay, wake);
+        if answers {
+            self.timer.set(timer);
         }
     }
 
-    fn connect(self: &Rc<Self>, to: &Endpoint, tls: Option<ClientTls>, text: &str) {
-        match connector::connect(to, &ConnectOptions { tls, timeout: None }) {
-            Ok(id) => {
+    fn connect(self: &Rc<Self>, to: &Endpoint, tls: Option<TlsOptions>, text: &str) {
+        let options = ConnectOptions {
+            tls,
+            timeout: None,
+            local_address: None,
+        };
+        let token = next_token();
+        match connector::connect(token, to, &options) {
+            Ok(()) => {
                 let asked = (self.clone(), text.to_owned());
-                CONNECTS.with_borrow_mut(|connects| connects.insert(id, asked));
+                CONNECTS.with_borrow_mut(|connects| connects.insert(token, asked));
             }
             Err(error) => self.refuse(&text::error(&error)),
         }
@@ -264,7 +303,7 @@ impl Client {
         }
     }
 
-    fn leak(&self, one: impl Fn() -> Result<(), ErrorCode>) {
+    fn leak(&self, one: impl Fn() -> Result<(), Error>) {
         for given in 0..ENOUGH {
             if let Err(error) = one() {
                 return self.refuse(&format!("{} after {given}", text::error(&error)));

@@ -4,10 +4,11 @@ use std::cell::Cell;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use super::exports::netwasm::net::http_handler::{Guest, Method, Request, Response};
+use super::exports::netwasm::net::{deferral_handler, http_handler::Guest};
 use super::netwasm::net::files::File;
-use super::netwasm::net::http::{Body, Fields};
-use super::{Probe, command, text};
+use super::netwasm::net::http::{self, Answer, Body, Fields, Method, Request, Response};
+use super::netwasm::net::log::{Level, log};
+use super::{Probe, Wake, command, next_token, text, timer};
 
 thread_local! {
     /// Requests that this instance has had.
@@ -15,10 +16,47 @@ thread_local! {
 }
 
 impl Guest for Probe {
-    fn handle(method: Method, target: String, request: &Request) -> Response {
+    fn handle(method: Method, target: String, request: &Request) -> Answer {
         COUNT.set(COUNT.get() + 1);
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-        answer(&method, path, &Query(query), &target, request)
+        let query = Query(query);
+        if path == "/defer" {
+            return defer(&query);
+        }
+        Answer::Respond(answer(&method, path, &query, &target, request))
+    }
+}
+
+/// `defer?ms=N&token=N`: `deferred`, and the file `file=PATH` if that is given,
+/// after so long; never for `ms=never`. The token is a new one by default.
+fn defer(query: &Query<'_>) -> Answer {
+    let token = match query.first("token") {
+        Some(_) => query.number("token") as u64,
+        None => next_token(),
+    };
+    let file = query.first("file");
+    if query.first("ms").as_deref() != Some("never") {
+        let delay = query.number("ms") as u64 * 1_000_000;
+        timer::start(delay, Wake::Respond(token, file));
+    }
+    Answer::Defer(token)
+}
+
+/// Answers a deferred request.
+pub(super) fn respond(token: u64, file: Option<String>) {
+    let response = match file {
+        Some(path) => with_body(Body::Path(path)),
+        None => said("deferred\n"),
+    };
+    if let Err(error) = http::respond(token, response) {
+        let text = format!("respond {token}: {}", text::error(&error));
+        log(Level::Warn, &text);
+    }
+}
+
+impl deferral_handler::Guest for Probe {
+    fn abandoned(token: u64) {
+        log(Level::Warn, &format!("abandoned {token}"));
     }
 }
 

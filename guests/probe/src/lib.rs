@@ -20,11 +20,13 @@ wit_bindgen::generate!({
     inline: "
         package netwasm:probe;
         world probe {
-            include netwasm:net/tcp-server@0.1.0;
-            include netwasm:net/connecting@0.1.0;
-            include netwasm:net/timing@0.1.0;
-            include netwasm:net/resolving@0.1.0;
-            include netwasm:net/http-server@0.1.0;
+            include netwasm:net/tcp-server@0.2.0;
+            include netwasm:net/connecting@0.2.0;
+            include netwasm:net/timing@0.2.0;
+            include netwasm:net/resolving@0.2.0;
+            include netwasm:net/draining@0.2.0;
+            include netwasm:net/http-server@0.2.0;
+            include netwasm:net/deferring@0.2.0;
         }
     ",
     world: "netwasm:probe/probe",
@@ -34,51 +36,119 @@ wit_bindgen::generate!({
 mod command;
 mod http;
 mod text;
+mod timer;
+mod transport;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
-use exports::netwasm::net::{connect_handler, resolve_handler, tcp_handler, timer_handler};
-use netwasm::net::connector::{self, ConnectId};
-use netwasm::net::resolver::{self, ResolveId};
-use netwasm::net::timers::{self, TimerId};
-use netwasm::net::transports::Transport;
-use netwasm::net::types::{ErrorCode, IpAddress};
+use exports::netwasm::net::{
+    connect_handler, lifecycle, resolve_handler, tcp_handler, timer_handler,
+};
+use netwasm::net::types::{ConnectionId, Error, IpAddress, TlsInfo};
+use netwasm::net::{connector, resolver};
+use transport::Transport;
 
 thread_local! {
-    /// Who asked for each timer, and what for.
-    static TIMERS: RefCell<HashMap<TimerId, (Rc<Client>, Wake)>> = RefCell::default();
-    /// Who asked for each name.
-    static QUESTIONS: RefCell<HashMap<ResolveId, Rc<Client>>> = RefCell::default();
-    /// Who asked for each outgoing connection, and what to send there.
-    static CONNECTS: RefCell<HashMap<ConnectId, (Rc<Client>, String)>> = RefCell::default();
+    /// The last token.
+    static TOKEN: Cell<u64> = const { Cell::new(0) };
+    /// Connections by their tokens.
+    static CONNECTIONS: RefCell<HashMap<u64, Rc<Connection>>> = RefCell::default();
+    /// All clients that have come.
+    static CLIENTS: RefCell<Vec<Weak<Client>>> = RefCell::default();
+    /// Client of each look-up.
+    static QUESTIONS: RefCell<HashMap<u64, Rc<Client>>> = RefCell::default();
+    /// Client of each outgoing connection, and the text to send there.
+    static CONNECTS: RefCell<HashMap<u64, (Rc<Client>, String)>> = RefCell::default();
 }
+
+/// The token of a look-up whose answer nobody waits for.
+const NOBODY: u64 = u64::MAX;
 
 struct Probe;
 export!(Probe);
 
 impl tcp_handler::Guest for Probe {
-    type Connection = Connection;
+    fn connection_made(connection: ConnectionId) -> u64 {
+        let first = std::env::args().nth(1);
+        assert_ne!(first.as_deref(), Some("panic-on-connect"), "as it was told");
+        let client = Rc::new(Client {
+            transport: Transport(connection),
+            received: RefCell::default(),
+            events: RefCell::new(vec!["connection-made"]),
+            half_close: Cell::new(false),
+            timer: Cell::default(),
+            left: Cell::new(0),
+            goaded: Cell::new(0),
+        });
+        CLIENTS.with_borrow_mut(|clients| clients.push(Rc::downgrade(&client)));
+        let token = next_token();
+        keep(token, Connection::Client(client));
+        token
+    }
+
+    fn data_received(token: u64, data: Vec<u8>) {
+        connection(token).data_received(&data);
+    }
+
+    fn eof_received(token: u64) -> bool {
+        connection(token).eof_received()
+    }
+
+    fn writable(token: u64) {
+        connection(token).writable();
+    }
+
+    fn tls_started(token: u64, info: TlsInfo) {
+        connection(token).tls_started(&info);
+    }
+
+    fn connection_lost(token: u64, reason: Option<Error>) {
+        let connection = CONNECTIONS
+            .with_borrow_mut(|connections| connections.remove(&token))
+            .expect("a connection is lost once");
+        connection.lost(reason.as_ref());
+    }
+}
+
+fn keep(token: u64, connection: Connection) {
+    let before = CONNECTIONS.with_borrow_mut(|all| all.insert(token, Rc::new(connection)));
+    assert!(before.is_none(), "a connection is made once");
+}
+
+fn connection(token: u64) -> Rc<Connection> {
+    CONNECTIONS
+        .with_borrow(|all| all.get(&token).cloned())
+        .expect("a connection that was made and is not lost")
 }
 
 impl timer_handler::Guest for Probe {
-    fn timer_fired(id: TimerId) {
-        match TIMERS.with_borrow_mut(|timers| timers.remove(&id)) {
-            Some((client, Wake::Answer)) => client.answer("fired"),
-            Some((client, Wake::Resume)) => {
-                client.transport.resume_reading();
-                client.answer("resumed");
+    fn woken() {
+        // That of `ask-at-start` has no client.
+        if std::env::args().nth(1).as_deref() == Some("ask-at-start") {
+            return;
+        }
+        for wake in timer::due() {
+            match wake {
+                Wake::Answer(client) => client.answer("fired"),
+                Wake::Respond(token, file) => http::respond(token, file),
+                Wake::Resume(client) => {
+                    client.transport.resume_reading();
+                    client.answer("resumed");
+                }
             }
-            None => panic!("timer {id} was cancelled or never asked for"),
         }
     }
 }
 
 impl resolve_handler::Guest for Probe {
-    fn resolved(id: ResolveId, answer: Result<Vec<IpAddress>, ErrorCode>) {
+    fn resolved(token: u64, answer: Result<Vec<IpAddress>, Error>) {
+        if token == NOBODY {
+            return;
+        }
         let client = QUESTIONS
-            .with_borrow_mut(|questions| questions.remove(&id))
+            .with_borrow_mut(|questions| questions.remove(&token))
             .expect("an answer follows a question");
         match answer {
             Ok(addresses) => client.answer(&text::addresses(&addresses)),
@@ -88,36 +158,54 @@ impl resolve_handler::Guest for Probe {
 }
 
 impl connect_handler::Guest for Probe {
-    fn connected(id: ConnectId, transport: Transport) -> tcp_handler::Connection {
-        let (client, text) = asked(id);
-        transport.write(format!("{text}\n").as_bytes());
-        tcp_handler::Connection::new(Connection::Outgoing(Outgoing {
-            transport,
-            client,
-            reply: RefCell::default(),
-            answered: Cell::new(false),
-        }))
-    }
-
-    fn connect_failed(id: ConnectId, error: ErrorCode) {
-        asked(id).0.refuse(&text::error(&error));
+    fn connected(token: u64, outcome: Result<ConnectionId, Error>) {
+        let (client, text) = CONNECTS
+            .with_borrow_mut(|connects| connects.remove(&token))
+            .expect("the event of a connection that was asked for, once");
+        match outcome {
+            Ok(connection) => {
+                let transport = Transport(connection);
+                transport.write(format!("{text}\n").as_bytes());
+                let outgoing = Outgoing {
+                    transport,
+                    client,
+                    reply: RefCell::default(),
+                    answered: Cell::new(false),
+                };
+                keep(token, Connection::Outgoing(outgoing));
+            }
+            Err(error) => client.refuse(&text::error(&error)),
+        }
     }
 }
 
-/// Who asked for a connection, and what to send there.
-fn asked(id: ConnectId) -> (Rc<Client>, String) {
-    CONNECTS
-        .with_borrow_mut(|connects| connects.remove(&id))
-        .expect("the event of a connection that was asked for, once")
+impl lifecycle::Guest for Probe {
+    fn shutting_down(deadline: Option<u64>) {
+        let text = match deadline {
+            Some(deadline) => format!("shutting down in {} ms", deadline / 1_000_000),
+            None => "shutting down".to_owned(),
+        };
+        CLIENTS.with_borrow(|clients| {
+            for client in clients.iter().filter_map(Weak::upgrade) {
+                client.answer(&text);
+            }
+        });
+    }
 }
 
-/// What components call when an instance is made.
+/// A number that no other pending work has.
+fn next_token() -> u64 {
+    TOKEN.set(TOKEN.get() + 1);
+    TOKEN.get()
+}
+
+/// Runs when an instance is made.
 #[cfg(target_family = "wasm")]
 #[unsafe(no_mangle)]
 extern "C" fn _initialize() {
     if std::env::args().nth(1).as_deref() == Some("ask-at-start") {
-        let _ = netwasm::net::timers::call_later(1);
-        let _ = netwasm::net::resolver::resolve("localhost");
+        netwasm::net::timers::wake_at(Some(0));
+        let _ = resolver::resolve(NOBODY, "localhost");
     }
 }
 
@@ -127,32 +215,18 @@ enum Connection {
     Outgoing(Outgoing),
 }
 
-impl tcp_handler::GuestConnection for Connection {
-    fn new(transport: Transport) -> Self {
-        let first = std::env::args().nth(1);
-        assert_ne!(first.as_deref(), Some("panic-on-connect"), "as it was told");
-        let client = Client {
-            transport,
-            received: RefCell::default(),
-            events: RefCell::new(vec!["connection-made"]),
-            half_close: Cell::new(false),
-            timer: Cell::new(0),
-            left: Cell::new(0),
-        };
-        Self::Client(Rc::new(client))
-    }
-
-    fn data_received(&self, data: Vec<u8>) {
+impl Connection {
+    fn data_received(&self, data: &[u8]) {
         match self {
             Self::Client(client) => {
                 client.saw("data-received");
-                client.received.borrow_mut().extend_from_slice(&data);
+                client.received.borrow_mut().extend_from_slice(data);
                 while let Some(line) = client.next_line() {
                     client.execute(line.trim_end_matches(['\r', '\n']));
                 }
             }
             Self::Outgoing(outgoing) => {
-                outgoing.reply.borrow_mut().extend_from_slice(&data);
+                outgoing.reply.borrow_mut().extend_from_slice(data);
                 if data.contains(&b'\n') {
                     outgoing.pass_on(None);
                     outgoing.transport.close();
@@ -171,23 +245,34 @@ impl tcp_handler::GuestConnection for Connection {
         }
     }
 
-    fn pause_writing(&self) {
-        if let Self::Client(client) = self {
-            client.saw("pause-writing");
+    fn writable(&self) {
+        let Self::Client(client) = self else { return };
+        match client.goaded.get() {
+            0 => {
+                client.saw("writable");
+                client.stream_on();
+            }
+            left => {
+                client.goaded.set(left - 1);
+                client.transport.write(b"x");
+                if left > 1 {
+                    client.transport.want_write();
+                }
+            }
         }
     }
 
-    fn resume_writing(&self) {
+    fn tls_started(&self, info: &TlsInfo) {
         if let Self::Client(client) = self {
-            client.saw("resume-writing");
-            client.stream_on();
+            client.saw("tls-started");
+            client.answer(&format!("{} {}", info.version, info.cipher));
         }
     }
 
-    fn connection_lost(&self, reason: Option<ErrorCode>) {
+    fn lost(&self, reason: Option<&Error>) {
         match self {
             Self::Client(client) => client.forget(),
-            Self::Outgoing(outgoing) => outgoing.pass_on(reason.as_ref()),
+            Self::Outgoing(outgoing) => outgoing.pass_on(reason),
         }
     }
 }
@@ -195,22 +280,26 @@ impl tcp_handler::GuestConnection for Connection {
 /// A client that sends commands.
 struct Client {
     transport: Transport,
-    /// What arrived and is not a whole command yet.
+    /// Received bytes that are not a whole command yet.
     received: RefCell<Vec<u8>>,
     /// The events so far; `data-received` once for any number in a row.
     events: RefCell<Vec<&'static str>>,
-    /// What `eof-received` returns.
+    /// Return value of `eof-received`.
     half_close: Cell<bool>,
     /// The timer that `cancel-timer` is about.
-    timer: Cell<TimerId>,
+    timer: Cell<(u64, u64)>,
     /// Bytes that `stream` has yet to write.
     left: Cell<u64>,
+    /// Times that `goad` has yet to ask for `writable`.
+    goaded: Cell<u64>,
 }
 
-/// What a timer is for.
+/// Purpose of a timer.
 enum Wake {
-    Answer,
-    Resume,
+    Answer(Rc<Client>),
+    Resume(Rc<Client>),
+    /// Answers a deferred request, perhaps by a file.
+    Respond(u64, Option<String>),
 }
 
 impl Client {
@@ -254,7 +343,10 @@ impl Client {
             });
         }
         let is_self = |other: &Rc<Self>| Rc::ptr_eq(other, self);
-        TIMERS.with(|all| remove(all, |(client, _)| is_self(client), timers::cancel));
+        timer::forget(|wake| match wake {
+            Wake::Answer(client) | Wake::Resume(client) => is_self(client),
+            Wake::Respond(..) => false,
+        });
         QUESTIONS.with(|all| remove(all, is_self, resolver::cancel));
         CONNECTS.with(|all| remove(all, |(client, _)| is_self(client), connector::cancel));
     }
@@ -272,7 +364,7 @@ struct Outgoing {
 impl Outgoing {
     /// Answers the client with the first line that came back, or with what
     /// there is of it, or with why there is none.
-    fn pass_on(&self, reason: Option<&ErrorCode>) {
+    fn pass_on(&self, reason: Option<&Error>) {
         if self.answered.replace(true) {
             return;
         }

@@ -3,21 +3,19 @@
 use std::fmt::Debug;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
-use super::netwasm::net::connector::Endpoint;
 use super::netwasm::net::types::{
-    ConnectionInfo, ErrorCode, IpAddress, IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress,
-    SocketAddress,
+    ConnectionInfo, Endpoint, Error, ErrorCode, IpAddress, IpSocketAddress, Ipv4SocketAddress,
+    Ipv6SocketAddress, SocketAddress,
 };
 
 /// An error's name in WIT, and what the system or TLS says of it.
-pub(super) fn error(error: &ErrorCode) -> String {
-    match error {
-        ErrorCode::Tls(text) => format!("tls: {text}"),
-        ErrorCode::Other(text) => format!("other: {}", text.as_deref().unwrap_or("")),
-        error => {
-            let name = format!("{error:?}");
-            kebab(name.trim_start_matches("ErrorCode::"))
-        }
+pub(super) fn error(error: &Error) -> String {
+    let code = error.code;
+    let name = format!("{code:?}");
+    let name = kebab(name.trim_start_matches("ErrorCode::"));
+    match code {
+        ErrorCode::Tls | ErrorCode::Other => format!("{name}: {}", error.text),
+        _ => name,
     }
 }
 
@@ -54,12 +52,12 @@ pub(super) fn info(info: &ConnectionInfo) -> String {
     if let Some(tls) = &info.tls {
         text += &format!(" tls {} {}", tls.version, tls.cipher);
         if let Some(alpn) = &tls.alpn {
-            text += &format!(" alpn {}", String::from_utf8_lossy(alpn));
+            text += &format!(" alpn {alpn}");
         }
         if let Some(name) = &tls.server_name {
             text += &format!(" server-name {name}");
         }
-        if let Some(certificate) = &tls.peer_certificate {
+        for certificate in &tls.peer_certificates {
             text += &format!(" peer-certificate {}", certificate.len());
         }
     }

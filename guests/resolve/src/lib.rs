@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use futures_util::future::join_all;
 use netwasm::net::client;
-use netwasm::net::types::{ErrorCode, IpAddress};
+use netwasm::net::types::IpAddress;
 use wasip3::cli::environment;
 use wasip3::exports::cli::run::Guest;
 
@@ -25,7 +25,7 @@ impl Guest for Resolve {
             match answer {
                 Ok(addresses) => addresses.iter().for_each(|address| print(name, address)),
                 Err(error) => {
-                    eprintln!("{name}: {}", explain(&error));
+                    eprintln!("{name}: {}", error.text);
                     failed = true;
                 }
             }
@@ -44,16 +44,5 @@ fn print(name: &str, address: &IpAddress) {
             let address = Ipv6Addr::from(<[u16; 8]>::from(segments));
             println!("{name} -> {address} (IPv6)");
         }
-    }
-}
-
-fn explain(error: &ErrorCode) -> String {
-    match error {
-        ErrorCode::NameUnresolvable => "no such name".into(),
-        ErrorCode::NoAddress => "it has no address".into(),
-        ErrorCode::ResolverFailure => "the resolver failed".into(),
-        ErrorCode::Timeout => "the resolver does not answer".into(),
-        ErrorCode::AccessDenied => "looking it up is not allowed".into(),
-        other => format!("{other:?}"),
     }
 }

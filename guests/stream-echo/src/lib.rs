@@ -5,7 +5,7 @@ use exports::netwasm::net::stream_handler::Guest;
 use netwasm::net::streams::Connection;
 use wit_bindgen::StreamResult;
 
-/// How much is read at once, bytes.
+/// Read buffer size in bytes.
 const CHUNK: usize = 64 << 10;
 
 struct Echo;

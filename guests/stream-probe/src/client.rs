@@ -10,18 +10,19 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use futures_util::FutureExt;
 use wit_bindgen::{StreamReader, StreamWriter};
 
-use crate::netwasm::net::client::{
-    self, ConnectOptions, DatagramSocket, Endpoint, Pool, PoolOptions, TlsOptions,
-};
+use crate::netwasm::net::client::{self, DatagramSocket, Pool, PoolOptions};
 use crate::netwasm::net::log::{Level, log};
 use crate::netwasm::net::streams::Connection;
-use crate::netwasm::net::types::{ErrorCode, IpAddress, IpSocketAddress, Ipv4SocketAddress};
+use crate::netwasm::net::types::{
+    ConnectOptions, Endpoint, Error, ErrorCode, IpAddress, IpSocketAddress, Ipv4SocketAddress,
+    Operation, TlsOptions,
+};
 use crate::{line, say, wit_stream};
 
 /// How often something is begun and given up.
 const TIMES: usize = 100;
 
-type Reply = Result<String, ErrorCode>;
+type Reply = Result<String, Error>;
 
 /// Passes what comes on to another connection, and the other way round, unread.
 pub(crate) async fn relay(connection: &Connection, reader: StreamReader<u8>, to: &str) {
@@ -91,10 +92,9 @@ impl Held {
                 self.connection = Some(Open::new(connection));
             }
             "info" => {
-                let open = self.connection.as_ref().ok_or(ErrorCode::InvalidState)?;
+                let open = self.connection.as_ref().ok_or_else(invalid_state)?;
                 let info = open.connection.info();
                 let alpn = info.tls.and_then(|tls| tls.alpn).unwrap_or_default();
-                let alpn = String::from_utf8_lossy(&alpn).into_owned();
                 return Ok(format!("{:?} {:?} {alpn}", info.local, info.peer));
             }
             "ask" => return self.connection()?.ask(rest).await,
@@ -115,7 +115,7 @@ impl Held {
                 self.connection = Some(Open::new(connection));
             }
             "put" => {
-                let open = self.connection.take().ok_or(ErrorCode::InvalidState)?;
+                let open = self.connection.take().ok_or_else(invalid_state)?;
                 self.pool()?.put(open.connection);
             }
             "counts" => {
@@ -186,16 +186,16 @@ impl Held {
         Ok("given up".into())
     }
 
-    fn pool(&self) -> Result<&Pool, ErrorCode> {
-        self.pool.as_ref().ok_or(ErrorCode::InvalidState)
+    fn pool(&self) -> Result<&Pool, Error> {
+        self.pool.as_ref().ok_or_else(invalid_state)
     }
 
-    fn connection(&mut self) -> Result<&mut Open, ErrorCode> {
-        self.connection.as_mut().ok_or(ErrorCode::InvalidState)
+    fn connection(&mut self) -> Result<&mut Open, Error> {
+        self.connection.as_mut().ok_or_else(invalid_state)
     }
 
-    fn socket(&self) -> Result<&DatagramSocket, ErrorCode> {
-        self.socket.as_ref().ok_or(ErrorCode::InvalidState)
+    fn socket(&self) -> Result<&DatagramSocket, Error> {
+        self.socket.as_ref().ok_or_else(invalid_state)
     }
 }
 
@@ -245,7 +245,6 @@ impl Open {
 /// Where to connect to, and how.
 struct Target {
     to: Endpoint,
-    tls: Option<TlsOptions>,
     connect: ConnectOptions,
     size: u32,
     idle_timeout: Option<u64>,
@@ -262,11 +261,11 @@ impl Target {
                 "unix" => Endpoint::Unix(place.into()),
                 _ => Endpoint::Name(host_port(place)),
             },
-            tls: (kind == "tls").then(|| TlsOptions {
-                server_name: None,
-                alpn: Vec::new(),
-            }),
             connect: ConnectOptions {
+                tls: (kind == "tls").then(|| TlsOptions {
+                    server_name: None,
+                    alpn: Vec::new(),
+                }),
                 timeout: None,
                 local_address: None,
             },
@@ -276,7 +275,7 @@ impl Target {
         };
         for (name, value) in words.filter_map(|word| word.split_once('=')) {
             let number = value.parse().unwrap_or(0);
-            match (name, &mut target.tls) {
+            match (name, &mut target.connect.tls) {
                 ("timeout", _) => target.connect.timeout = Some(milliseconds(number)),
                 ("local", _) => {
                     let ip: Ipv4Addr = value.parse().expect("an address");
@@ -293,17 +292,13 @@ impl Target {
         target
     }
 
-    async fn connect(self) -> Result<Connection, ErrorCode> {
-        match self.tls {
-            Some(tls) => client::connect_tls(self.to, tls, self.connect).await,
-            None => client::connect(self.to, self.connect).await,
-        }
+    async fn connect(self) -> Result<Connection, Error> {
+        client::connect(self.to, self.connect).await
     }
 
-    fn pool(self) -> Result<Pool, ErrorCode> {
+    fn pool(self) -> Result<Pool, Error> {
         let options = PoolOptions {
             size: self.size,
-            tls: self.tls,
             connect: self.connect,
             idle_timeout: self.idle_timeout,
             max_age: self.max_age,
@@ -336,5 +331,13 @@ fn text(address: IpSocketAddress) -> String {
             SocketAddrV4::new(octets.into(), v4.port).to_string()
         }
         IpSocketAddress::Ipv6(v6) => format!("{v6:?}"),
+    }
+}
+
+fn invalid_state() -> Error {
+    Error {
+        code: ErrorCode::InvalidState,
+        during: Operation::Call,
+        text: "there is none".into(),
     }
 }

@@ -39,7 +39,7 @@ pub enum Error {
     Component {
         /// File or name of the component.
         name: String,
-        /// What is wrong, and what would be right.
+        /// The fault, and the remedy.
         reason: String,
     },
     /// A listener cannot be opened.
@@ -47,7 +47,7 @@ pub enum Error {
     Listen {
         /// Address as a URL, such as `tcp://127.0.0.1:80`.
         address: String,
-        /// What happened, and what to do about it.
+        /// The failure, and the remedy.
         reason: String,
     },
     /// Certificates or keys cannot be used.

@@ -132,14 +132,19 @@ impl FromStr for ListenAddress {
                 port(digits).map(Self::Localhost)
             }
             Some(("" | "*", digits)) => Err(AddressError::Everywhere(port(digits)?)),
-            _ if bare.parse::<Ipv6Addr>().is_ok() => Err(AddressError::Brackets(bare.to_owned())),
+            // `::1:8888` is an IPv6 address, too, but rarely meant as one.
+            Some((host, digits))
+                if host.parse::<Ipv6Addr>().is_ok() && digits.parse::<u16>().is_ok() =>
+            {
+                Err(AddressError::Brackets(host.to_owned(), port(digits)?))
+            }
+            _ if bare.parse::<Ipv6Addr>().is_ok() => {
+                Err(AddressError::Brackets(bare.to_owned(), 8888))
+            }
             _ if bare.parse::<IpAddr>().is_ok() => Err(AddressError::NoPort(bare.to_owned())),
             Some((host, digits)) => {
                 port(digits)?;
-                match host.parse::<Ipv6Addr>() {
-                    Ok(_) => Err(AddressError::Brackets(host.to_owned())),
-                    Err(_) => Err(AddressError::Host(host.to_owned())),
-                }
+                Err(AddressError::Host(host.to_owned()))
             }
             None if text.starts_with('/') || text.starts_with('.') => {
                 Err(AddressError::Path(text.to_owned()))
@@ -165,8 +170,8 @@ pub enum AddressError {
     #[error("write 0.0.0.0:{0} for all IPv4 addresses of this machine, [::]:{0} for all of IPv6")]
     Everywhere(u16),
     /// An IPv6 address lacks brackets.
-    #[error("an IPv6 address needs brackets and a port: [{0}]:8888")]
-    Brackets(String),
+    #[error("an IPv6 address needs brackets and a port: write [{0}]:{1}")]
+    Brackets(String, u16),
     /// The host is a name.
     #[error("'{0}' is not an IP address: one listens on an address of this machine, or on PORT")]
     Host(String),
@@ -248,11 +253,19 @@ mod tests {
             ),
             (
                 "::1",
-                "an IPv6 address needs brackets and a port: [::1]:8888",
+                "an IPv6 address needs brackets and a port: write [::1]:8888",
             ),
             (
                 "[::1]",
-                "an IPv6 address needs brackets and a port: [::1]:8888",
+                "an IPv6 address needs brackets and a port: write [::1]:8888",
+            ),
+            (
+                "::1:80",
+                "an IPv6 address needs brackets and a port: write [::1]:80",
+            ),
+            (
+                "1:2:3:4:5:6:7:8:80",
+                "an IPv6 address needs brackets and a port: write [1:2:3:4:5:6:7:8]:80",
             ),
             (
                 "fe80::1%x:80",

@@ -201,7 +201,7 @@ fn outcome<'a>(done: &'a Done<'_>, rival: Rival) -> Option<&'a Outcome> {
     let is_rival = |peer: Peer| match rival {
         Rival::Native => matches!(peer, Peer::Native { .. }),
         Rival::Wasmtime => matches!(peer, Peer::Wasmtime { .. }),
-        Rival::Serve(served) => peer == served,
+        Rival::Serve(other) | Rival::Guest(other) => peer == other,
         Rival::Nginx => peer == Peer::Nginx,
     };
     done.outcomes

@@ -49,6 +49,8 @@ pub(crate) enum Rival {
     Wasmtime,
     /// wasmtime's own server, with this reuse and the same component.
     Serve(Peer),
+    /// Another guest in netwasm.
+    Guest(Peer),
     Nginx,
 }
 
@@ -57,6 +59,7 @@ impl fmt::Display for Rival {
         f.write_str(match self {
             Self::Native => "native",
             Self::Wasmtime | Self::Serve(_) => "wasmtime",
+            Self::Guest(_) => "netwasm",
             Self::Nginx => "nginx",
         })
     }
@@ -288,7 +291,7 @@ impl Plan {
             .rows
             .iter()
             .flat_map(|row| match row.rival {
-                Some(Rival::Serve(peer)) => vec![row.peer, peer],
+                Some(Rival::Serve(peer) | Rival::Guest(peer)) => vec![row.peer, peer],
                 _ => vec![row.peer],
             })
             .chain(work.peers.iter().copied());

@@ -80,7 +80,7 @@ pub struct Fed {
     pub done: bool,
 }
 
-/// What comes next.
+/// Next element to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Digits of a chunk's size, or what follows them.

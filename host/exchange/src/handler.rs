@@ -12,6 +12,7 @@ use netwasm_net::turns::Turn;
 
 use crate::answer::Answer;
 use crate::content::RequestBody;
+use crate::deferred::Deferred;
 use crate::reply::Reply;
 use crate::request::Request;
 
@@ -28,11 +29,20 @@ pub trait Handlers {
 
 /// Answers the requests of a connection.
 pub trait Handler: fmt::Debug {
-    /// Answers a buffered request, and gives the request back.
-    fn handle(&mut self, request: Box<Request>) -> (Box<Request>, Result<Answer, NoAnswer>);
+    /// Answers a buffered request, now or later, and gives the request back.
+    fn handle(&mut self, request: Box<Request>) -> (Box<Request>, Result<Decision, NoAnswer>);
 
     /// Begins a request whose body is yet to arrive.
     fn begin(&mut self, call: Call) -> Rc<dyn Awaiting>;
+}
+
+/// A handler's decision about a buffered request.
+#[derive(Debug)]
+pub enum Decision {
+    /// The answer.
+    Answer(Answer),
+    /// The answer comes later.
+    Later(Rc<Deferred>),
 }
 
 /// Reason why a handler has no answer.

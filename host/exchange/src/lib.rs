@@ -25,12 +25,13 @@
 //! | [`request`], [`answer`] | a buffered request, and its answer |
 //! | [`content`] | bodies: of a response, perhaps a file; of a streamed request |
 //! | [`reply`] | a response, between the instance that makes it and the connection that sends it |
-//! | [`handler`] | the traits of a handler |
+//! | [`handler`], [`deferred`] | the traits of a handler; an answer that it gives later |
 //! | [`destination`], [`outgoing`] | requests that guests send |
 
 pub mod answer;
 pub mod chunked;
 pub mod content;
+pub mod deferred;
 pub mod destination;
 pub mod failure;
 pub mod handler;

@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::task::{Context, Poll, Waker};
 
+use netwasm_base::address::Address;
 use tokio::sync::oneshot;
 
 use crate::content::{BoxContent, Ended};
@@ -68,6 +69,8 @@ pub struct Reply {
     abandoned: Cell<bool>,
     connection: RefCell<Option<Waker>>,
     instance: RefCell<Option<Waker>>,
+    /// The client, for the log.
+    peer: Option<Address>,
 }
 
 impl std::fmt::Debug for Reply {
@@ -77,6 +80,20 @@ impl std::fmt::Debug for Reply {
 }
 
 impl Reply {
+    /// Makes the place for an answer to a client.
+    #[must_use]
+    pub fn to(peer: Address) -> Self {
+        Self {
+            peer: Some(peer),
+            ..Self::default()
+        }
+    }
+
+    /// Returns the client, if it is known.
+    pub fn peer(&self) -> Option<&Address> {
+        self.peer.as_ref()
+    }
+
     /// Answers, unless that was done before.
     pub fn answer(&self, answer: ReplyResult) {
         if !self.answered.replace(true) {

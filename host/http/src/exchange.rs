@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use netwasm_exchange::answer::{Answer, Body};
 use netwasm_exchange::content::RequestBody;
-use netwasm_exchange::handler::{Awaiting, Call, Handler, NoAnswer};
+use netwasm_exchange::handler::{Awaiting, Call, Decision, Handler, NoAnswer};
 use netwasm_exchange::head::Refusal;
 use netwasm_exchange::reply::{NoResponse, Reply};
 use netwasm_exchange::request::Request;
@@ -72,19 +72,21 @@ impl Own {
         local: &Local,
         transport: &Transport,
         request: Box<Request>,
-    ) -> (Box<Request>, Answer) {
+    ) -> (Box<Request>, Decision) {
         let counters = &transport.thread().env.counters;
         counters.requests.add();
-        let (request, answer) = self.handler(local).handle(request);
-        let answer = answer.unwrap_or_else(|missing| match missing {
-            NoAnswer::Gone => Answer::status(500, ""),
-            NoAnswer::NoGuest(error) => {
-                counters.instances_failed.add();
-                tracing::error!(peer = %transport.peer(), %error, "no instance for a request");
-                Answer::status(503, "")
-            }
+        let (request, decision) = self.handler(local).handle(request);
+        let decision = decision.unwrap_or_else(|missing| {
+            Decision::Answer(match missing {
+                NoAnswer::Gone => gone(),
+                NoAnswer::NoGuest(error) => {
+                    counters.instances_failed.add();
+                    tracing::error!(peer = %transport.peer(), %error, "no instance for a request");
+                    Answer::status(503, "")
+                }
+            })
         });
-        (request, answer)
+        (request, decision)
     }
 
     /// Gives the handler a request whose body is yet to arrive.
@@ -96,7 +98,7 @@ impl Own {
         secure: bool,
     ) -> (Rc<Reply>, Rc<dyn Awaiting>) {
         transport.thread().env.counters.requests.add();
-        let reply: Rc<Reply> = Rc::default();
+        let reply = Rc::new(Reply::to(transport.peer().clone()));
         let call = Call {
             head,
             secure,
@@ -110,6 +112,11 @@ impl Own {
     pub(super) fn close(&mut self) {
         self.0 = None;
     }
+}
+
+/// Returns the answer in place of a handler's that is gone.
+pub(super) fn gone() -> Answer {
+    Answer::status(500, "")
 }
 
 /// Checks an answer to a request.

@@ -18,7 +18,7 @@ use netwasm_exchange::answer::{self, Answer};
 use netwasm_exchange::chunked::Chunked;
 use netwasm_exchange::content::{BoxContent, Content, FileContent};
 use netwasm_exchange::failure::Failure;
-use netwasm_exchange::handler::{Awaiting, Call, Handler, Handlers, NoAnswer};
+use netwasm_exchange::handler::{Awaiting, Call, Decision, Handler, Handlers, NoAnswer};
 use netwasm_exchange::head::HeadLimits;
 use netwasm_exchange::reply::{Answered, Reply};
 use netwasm_exchange::request::Request;
@@ -36,7 +36,7 @@ use crate::local::{Env, Local};
 pub(crate) struct Script(Rc<Inner>);
 
 /// Answers a request that arrived whole, by its target.
-type Answers = Box<dyn Fn(&str) -> Result<Answer, NoAnswer>>;
+type Answers = Box<dyn Fn(&str) -> Result<Decision, NoAnswer>>;
 
 struct Inner {
     answers: Option<Answers>,
@@ -48,7 +48,7 @@ struct Inner {
 
 impl Script {
     /// Returns a handler that takes requests whole.
-    pub(crate) fn whole(answers: impl Fn(&str) -> Result<Answer, NoAnswer> + 'static) -> Self {
+    pub(crate) fn whole(answers: impl Fn(&str) -> Result<Decision, NoAnswer> + 'static) -> Self {
         Self::new(Some(Box::new(answers)))
     }
 
@@ -170,7 +170,7 @@ impl Handlers for Script {
 }
 
 impl Handler for Script {
-    fn handle(&mut self, request: Box<Request>) -> (Box<Request>, Result<Answer, NoAnswer>) {
+    fn handle(&mut self, request: Box<Request>) -> (Box<Request>, Result<Decision, NoAnswer>) {
         let target = request.head.target().to_owned();
         let answers = self.0.answers.as_ref().expect("it awaits");
         let answer = answers(&target);
@@ -194,13 +194,13 @@ impl Awaiting for Script {
 }
 
 /// Returns an answer with status 200.
-pub(crate) fn ok(body: impl Into<Vec<u8>>) -> Result<Answer, NoAnswer> {
-    Ok(Answer {
+pub(crate) fn ok(body: impl Into<Vec<u8>>) -> Result<Decision, NoAnswer> {
+    Ok(Decision::Answer(Answer {
         status: 200,
         headers: Vec::new(),
         body: answer::Body::Bytes(body.into()),
         trailers: Vec::new(),
-    })
+    }))
 }
 
 /// Answers a request to an async handler.

@@ -5,6 +5,9 @@
 //! (bytes, room, the guest's requests) and is the hot path: a poll that finds
 //! nothing to do costs a few loads.
 
+mod ending;
+mod relaying;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -14,7 +17,7 @@ use std::task::{Context, Poll, ready};
 use netwasm_base::error::ConnectionError;
 
 use crate::guest::{EventGuest, Gone, Guests, StreamGuests};
-use crate::protocol::{Lost, Watermark};
+use crate::protocol::Lost;
 use crate::relay;
 use crate::service::Service;
 use crate::stream::Stream;
@@ -66,6 +69,9 @@ impl<G> fmt::Debug for Taker<G> {
     }
 }
 
+/// Bytes that a guest is taken to write when it is told of room.
+const PIECE: usize = 64 << 10;
+
 /// Drives one connection to its end.
 #[derive(Debug)]
 pub struct Driver<G: EventGuest> {
@@ -100,6 +106,9 @@ enum Next {
     Receive,
     /// Something changed: check again.
     Again,
+    /// The guest had `writable`, and probably wrote: check again, after others
+    /// had their turn.
+    Wrote,
     Sleep,
     End(Lost),
 }
@@ -169,6 +178,14 @@ impl<G: EventGuest> Driver<G> {
                 match self.attend(cx, guest, connection)? {
                     Next::Receive => {}
                     Next::Again => continue,
+                    Next::Wrote => {
+                        // A guest may ask for the next one each time.
+                        if transport.turn.is_over(PIECE) {
+                            transport.turn.give_way(cx);
+                            return Poll::Pending;
+                        }
+                        continue;
+                    }
                     Next::Sleep => return Poll::Pending,
                     Next::End(lost) => return Poll::Ready(Ok(lost)),
                 }
@@ -240,8 +257,8 @@ impl<G: EventGuest> Driver<G> {
         }
     }
 
-    /// Does everything besides receiving: sends the queue, delivers watermark
-    /// events, shuts, relays.
+    /// Does everything besides receiving: sends the queue, tells of room and of
+    /// TLS, shuts, relays.
     fn attend(
         &self,
         cx: &mut Context<'_>,
@@ -260,22 +277,19 @@ impl<G: EventGuest> Driver<G> {
             Poll::Pending if transport.turn.waits() => return Ok(Next::Sleep),
             Poll::Ready(Ok(())) | Poll::Pending => {}
         }
-        match transport.watermark() {
-            None => {}
-            Some(Watermark::Pause) => {
-                guest.pause_writing(connection)?;
-                return Ok(Next::Again);
-            }
-            Some(Watermark::Resume) => {
-                guest.resume_writing(connection)?;
-                return Ok(Next::Again);
-            }
+        if transport.is_writable() {
+            guest.writable(connection)?;
+            return Ok(Next::Wrote);
         }
         if transport.shut_if_due() || transport.over().is_some() {
             return Ok(Next::Again);
         }
         if transport.is_handshaking() {
             return Ok(self.attend_handshake(cx));
+        }
+        if let Some(info) = transport.started_tls() {
+            guest.tls_started(connection, info)?;
+            return Ok(Next::Again);
         }
         if transport.core.borrow().wants_room {
             // Registers the waker. Readiness shows in `wants_room`.
@@ -303,180 +317,6 @@ impl<G: EventGuest> Driver<G> {
             Poll::Ready(Err(reason)) => {
                 transport.fail(reason);
                 Next::Again
-            }
-        }
-    }
-
-    fn attend_relay(&self, cx: &mut Context<'_>) -> Next {
-        let transport = &self.transport;
-        let relayed = relay::poll(transport, cx, &mut transport.thread().scratch.borrow_mut());
-        match relayed {
-            Poll::Ready(Ok(Some(target))) => {
-                if target.write_eof().is_err() {
-                    target.close();
-                }
-            }
-            Poll::Ready(Ok(None)) => {}
-            Poll::Ready(Err(reason)) => transport.fail(reason),
-            // A connection relayed to itself may have just queued something, or
-            // may wait for room in its own socket. See to that before sleeping.
-            Poll::Pending if self.goes_on(cx) => {}
-            Poll::Pending => return Next::Sleep,
-        }
-        Next::Again
-    }
-
-    /// True if a connection relayed to itself has room at once, and its turn is
-    /// not over.
-    fn goes_on(&self, cx: &mut Context<'_>) -> bool {
-        !self.transport.turn.waits() && self.feeds_itself() && self.poll_own_room(cx).is_ready()
-    }
-
-    fn feeds_itself(&self) -> bool {
-        let core = self.transport.core.borrow();
-        std::ptr::eq(core.fed_by.as_ptr(), Rc::as_ptr(&self.transport))
-    }
-
-    /// Waits until a connection relayed to itself has room.
-    fn poll_own_room(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let core = self.transport.core.borrow();
-        let (wants_room, queued) = (core.wants_room, core.queued() > 0);
-        drop(core);
-        if wants_room {
-            self.transport.poll_room(cx)
-        } else if queued {
-            self.transport.poll_flush(cx).map(|_| ())
-        } else {
-            Poll::Pending
-        }
-    }
-
-    /// Wakes the connection relayed to this one, if it waits for room and there
-    /// is some.
-    fn tell_feeder(&self) {
-        let mut core = self.transport.core.borrow_mut();
-        if core.feeder_waits && core.queued() == 0 && !core.wants_room {
-            core.feeder_waits = false;
-            let feeder = core.fed_by.upgrade();
-            drop(core);
-            if let Some(feeder) = feeder {
-                feeder.nudge();
-            }
-        }
-    }
-
-    /// Announces `connection-lost`, and ends the relays of the connection.
-    fn lose(&self, guest: &Rc<G>, connection: G::Connection, lost: &Lost) -> Stage<G> {
-        self.record(lost);
-        self.end_relays(lost);
-        // A trap in this call is logged, and the connection ends anyway.
-        let _ = guest.connection_lost(connection, lost.as_ref());
-        self.leave(lost)
-    }
-
-    /// Ends the guest's streams, and wakes the connection relayed to this one.
-    fn lose_streams(&self, stream: &Stream, lost: &Lost) -> Stage<G> {
-        if !self.transport.is_parked() {
-            self.record(lost);
-        }
-        let feeder = self.transport.core.borrow().fed_by.upgrade();
-        let stage = self.leave(lost);
-        stream.lost(lost);
-        if let Some(feeder) = feeder {
-            feeder.nudge();
-        }
-        stage
-    }
-
-    /// Ends a connection whose guest is gone.
-    fn lose_guest(&self, guest: &G) -> Stage<G> {
-        if guest.has_exited() {
-            self.transport.close();
-            return Stage::Exited;
-        }
-        self.end_relays(&Some(ConnectionError::Aborted));
-        self.transport.thread().env.counters.connections_lost.add();
-        self.cut()
-    }
-
-    /// Sends what a guest that has exited wrote.
-    fn poll_exited(&self, cx: &mut Context<'_>) -> Poll<Lost> {
-        let transport = &self.transport;
-        loop {
-            if let Some(lost) = transport.over() {
-                return Poll::Ready(lost);
-            }
-            match transport.poll_flush(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(reason)) => transport.fail(reason),
-                Poll::Ready(Ok(())) if transport.is_handshaking() => {
-                    if let Next::Sleep = self.attend_handshake(cx) {
-                        return Poll::Pending;
-                    }
-                }
-                Poll::Ready(Ok(())) => {}
-            }
-        }
-    }
-
-    /// Counts and logs how a connection ended.
-    fn record(&self, lost: &Lost) {
-        let transport = &self.transport;
-        let counters = &transport.thread().env.counters;
-        match lost {
-            None => {
-                counters.connections_closed.add();
-                tracing::debug!(peer = %transport.peer(), "connection closed");
-            }
-            Some(reason) => {
-                counters.connections_lost.add();
-                tracing::info!(peer = %transport.peer(), %reason, "connection lost");
-            }
-        }
-    }
-
-    /// Finishes a connection that the guest no longer has.
-    fn leave(&self, lost: &Lost) -> Stage<G> {
-        let transport = &self.transport;
-        match lost {
-            None => {}
-            // TLS shows the failure by itself: by an alert, which has to
-            // arrive, or by the lack of `close_notify`.
-            Some(ConnectionError::Tls(_) | ConnectionError::TlsTruncated)
-                if transport.queued() == 0 => {}
-            Some(_) => return self.cut(),
-        }
-        let core = transport.core.borrow();
-        let flushing = core.tls.is_some() || core.flow.receiving_open();
-        let lingers = lost.is_none() && core.socket.is_some() && flushing;
-        drop(core);
-        if lingers {
-            transport.say_close_notify();
-            Stage::Lingering(Linger::begin(transport))
-        } else {
-            Stage::Over
-        }
-    }
-
-    /// Ends a failed connection by a reset, so that a stream cut short does not
-    /// look complete. A Unix socket has no resets, and just ends.
-    fn cut(&self) -> Stage<G> {
-        self.transport.reset_on_close();
-        Stage::Over
-    }
-
-    fn end_relays(&self, lost: &Lost) {
-        let core = self.transport.core.borrow();
-        let target = core.relay.as_ref().map(|relay| Rc::clone(relay.target()));
-        let feeder = core.fed_by.upgrade();
-        drop(core);
-        for other in target.into_iter().chain(feeder) {
-            if Rc::ptr_eq(&other, &self.transport) {
-                continue;
-            }
-            match lost {
-                None => other.close(),
-                Some(_) => other.fail(ConnectionError::Aborted),
             }
         }
     }

@@ -306,7 +306,7 @@ impl Drop for Question {
     }
 }
 
-/// What is known of one family of a name.
+/// Answers for one family of a name.
 type Answer = Result<Arc<[IpAddr]>, Missing>;
 
 /// Reason why a name has no address. Later ones say more, and take precedence.

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use netwasm_base::error::ConnectionError;
 
 use crate::stream::Stream;
+use crate::tls::SessionInfo;
 use crate::transport::Transport;
 use crate::udp::Datagrams;
 
@@ -26,8 +27,7 @@ impl fmt::Display for NoGuest {
 }
 
 /// Receives the events of byte-stream connections, in the order `made -> data*
-/// -> eof? -> lost`. `pause_writing` and `resume_writing` come in pairs in
-/// between.
+/// -> eof? -> lost`. `writable` and `tls_started` come in between.
 ///
 /// Each call may fail with [`Gone`]. No call follows it.
 pub trait EventGuest: fmt::Debug + 'static {
@@ -44,11 +44,12 @@ pub trait EventGuest: fmt::Debug + 'static {
     /// is to stay open for sending.
     fn eof_received(&self, connection: Self::Connection) -> Result<bool, Gone>;
 
-    /// Announces that more bytes are queued than the high watermark.
-    fn pause_writing(&self, connection: Self::Connection) -> Result<(), Gone>;
+    /// Announces that there is room for more, as promised by
+    /// [`Transport::room`] or requested by [`Transport::want_write`].
+    fn writable(&self, connection: Self::Connection) -> Result<(), Gone>;
 
-    /// Announces that the queue has fallen to the low watermark.
-    fn resume_writing(&self, connection: Self::Connection) -> Result<(), Gone>;
+    /// Announces the end of the handshake that [`Transport::start_tls`] began.
+    fn tls_started(&self, connection: Self::Connection, info: SessionInfo) -> Result<(), Gone>;
 
     /// Announces the end of the connection. `reason` is `None` after an orderly
     /// close.

@@ -5,9 +5,9 @@
 //! ```
 //!
 //! [`Flow`] records what has happened and what was requested, and decides what
-//! may happen next: whether to receive, whether a write is accepted, which
-//! watermark event is due, whether the sending side is to be shut, and whether
-//! and why the connection is over. Sockets and guests are in other modules.
+//! may happen next: whether to receive, whether a write is accepted, whether
+//! `writable` or `tls-started` is due, whether the sending side is to be shut,
+//! and whether and why the connection is over. Sockets and guests are in other modules.
 
 use netwasm_base::error::ConnectionError;
 
@@ -20,20 +20,12 @@ pub struct Flow {
     ending: Option<Ending>,
     high: u64,
     low: u64,
-    watermark: Mark,
-}
-
-/// State of the guest between `pause-writing` and `resume-writing`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mark {
-    /// The guest may write.
-    Below,
-    /// The queue has passed the high watermark, and the guest is yet to be
-    /// told. It gets the events even if the queue has drained since, because a
-    /// guest that saw the queue's size waits for them.
-    Passed,
-    /// The guest was told to pause.
-    Paused,
+    /// True if the guest was promised `writable`, or asked for it. It comes
+    /// even if the queue drains at once, because the guest waits for it.
+    promised: bool,
+    /// True if the guest began TLS, and is to be told when the handshake is
+    /// done.
+    upgrading: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,15 +51,6 @@ enum Ending {
     Now(ConnectionError),
 }
 
-/// An event about the queue of unsent bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Watermark {
-    /// `pause-writing`.
-    Pause,
-    /// `resume-writing`.
-    Resume,
-}
-
 /// How a connection ended: the reason of `connection-lost`.
 pub type Lost = Option<ConnectionError>;
 
@@ -79,9 +62,10 @@ impl Flow {
             paused: false,
             sending: Sending::Open,
             ending: None,
-            high,
+            high: high.max(1),
             low: low.min(high),
-            watermark: Mark::Below,
+            promised: false,
+            upgrading: false,
         }
     }
 
@@ -92,7 +76,7 @@ impl Flow {
 
     /// True if receiving is all that is due, given an empty queue.
     pub(crate) fn only_receives(&self) -> bool {
-        self.receives() && self.watermark == Mark::Below && self.sending != Sending::Shutting
+        self.receives() && !self.promised && !self.upgrading && self.sending != Sending::Shutting
     }
 
     /// True if the peer may still send.
@@ -173,18 +157,10 @@ impl Flow {
         }
     }
 
-    /// Sets the watermarks, in bytes, given the bytes queued.
-    pub(crate) fn set_watermarks(&mut self, high: u64, low: u64, queued: u64) {
-        self.high = high;
+    /// Sets the watermarks, in bytes.
+    pub(crate) fn set_watermarks(&mut self, high: u64, low: u64) {
+        self.high = high.max(1);
         self.low = low.min(high);
-        self.wrote(queued);
-    }
-
-    /// Notes that the guest wrote, given the bytes now queued.
-    pub(crate) fn wrote(&mut self, queued: u64) {
-        if self.watermark == Mark::Below && queued > self.high {
-            self.watermark = Mark::Passed;
-        }
     }
 
     /// Returns the high watermark and the low one.
@@ -192,24 +168,41 @@ impl Flow {
         (self.high, self.low)
     }
 
-    /// Returns the watermark event that is due, given the bytes queued, and
-    /// counts it as delivered. None is due on a connection that is closing.
-    pub(crate) fn watermark(&mut self, queued: u64) -> Option<Watermark> {
-        if self.ending.is_some() {
-            return None;
+    /// Returns how many bytes the guest may write, given the bytes queued. A
+    /// return of 0 promises `writable`. There is no limit on a connection that
+    /// is closing, because it ignores writes and has no events to come but its
+    /// end.
+    pub(crate) fn room(&mut self, queued: u64) -> u64 {
+        if !self.accepts_writes() {
+            return u64::MAX;
         }
-        self.wrote(queued);
-        match self.watermark {
-            Mark::Passed => {
-                self.watermark = Mark::Paused;
-                Some(Watermark::Pause)
-            }
-            Mark::Paused if queued <= self.low => {
-                self.watermark = Mark::Below;
-                Some(Watermark::Resume)
-            }
-            Mark::Below | Mark::Paused => None,
-        }
+        let room = self.high.saturating_sub(queued);
+        self.promised |= room == 0;
+        room
+    }
+
+    /// Promises `writable`, at the guest's request.
+    pub(crate) fn want_write(&mut self) {
+        self.promised = self.accepts_writes();
+    }
+
+    /// True if `writable` is due, given the bytes queued. Counts it as
+    /// delivered.
+    pub(crate) fn is_writable(&mut self, queued: u64) -> bool {
+        let due = self.promised && queued <= self.low && self.accepts_writes();
+        self.promised &= !due;
+        due
+    }
+
+    /// Notes that the guest began TLS.
+    pub(crate) fn begin_tls(&mut self) {
+        self.upgrading = true;
+    }
+
+    /// True if `tls-started` is due, given that no handshake is under way.
+    /// Counts it as delivered.
+    pub(crate) fn has_started_tls(&mut self) -> bool {
+        std::mem::take(&mut self.upgrading) && self.ending.is_none()
     }
 
     /// Returns how the connection ended, given the bytes queued; `None` if it
@@ -234,70 +227,66 @@ mod tests {
     }
 
     #[test]
-    fn watermark_events_come_in_turns() {
+    fn no_room_promises_one_event_at_the_low_watermark() {
         let mut flow = flow();
-        assert_eq!(
-            flow.watermark(100),
-            None,
-            "at the high watermark is not past it"
-        );
-        assert_eq!(flow.watermark(101), Some(Watermark::Pause));
-        assert_eq!(flow.watermark(500), None);
-        assert_eq!(flow.watermark(21), None);
-        assert_eq!(flow.watermark(20), Some(Watermark::Resume));
-        assert_eq!(flow.watermark(0), None);
+        assert_eq!(flow.room(0), 100);
+        assert_eq!(flow.room(99), 1);
+        assert!(!flow.is_writable(0), "nothing was promised");
+        assert_eq!(flow.room(100), 0);
+        assert_eq!(flow.room(500), 0);
+        assert!(!flow.is_writable(21));
+        assert!(flow.is_writable(20));
+        assert!(!flow.is_writable(0), "it comes once");
     }
 
     #[test]
-    fn a_queue_that_drains_before_anybody_looks_gives_both_events() {
+    fn a_queue_that_drains_before_anybody_looks_keeps_the_promise() {
         let mut flow = flow();
-        flow.wrote(101);
+        assert_eq!(flow.room(101), 0);
         assert!(!flow.only_receives(), "an event is due");
-        assert_eq!(flow.watermark(0), Some(Watermark::Pause));
-        assert!(!flow.only_receives(), "another one is due");
-        assert_eq!(flow.watermark(0), Some(Watermark::Resume));
+        assert!(flow.is_writable(0));
         assert!(flow.only_receives());
-        assert_eq!(flow.watermark(0), None);
     }
 
     #[test]
-    fn a_write_while_paused_delays_the_resume_and_begins_no_second_pause() {
+    fn an_event_that_was_asked_for_comes_with_room() {
         let mut flow = flow();
-        flow.wrote(101);
-        assert_eq!(flow.watermark(101), Some(Watermark::Pause));
-        flow.wrote(500);
-        assert_eq!(flow.watermark(21), None);
-        flow.wrote(200);
-        assert_eq!(flow.watermark(0), Some(Watermark::Resume));
-        assert_eq!(flow.watermark(0), None);
+        flow.want_write();
+        assert!(!flow.is_writable(21));
+        assert!(flow.is_writable(0));
+        assert!(!flow.is_writable(0));
     }
 
     #[test]
-    fn a_high_watermark_that_is_set_below_the_queue_counts_as_passed() {
+    fn a_connection_that_takes_no_more_promises_nothing() {
         let mut flow = flow();
-        flow.wrote(50);
-        assert_eq!(flow.watermark(50), None);
-        flow.set_watermarks(40, 10, 50);
-        assert_eq!(flow.watermark(0), Some(Watermark::Pause));
-        assert_eq!(flow.watermark(0), Some(Watermark::Resume));
-    }
-
-    #[test]
-    fn a_closing_connection_has_no_watermark_events() {
-        let mut flow = flow();
-        flow.wrote(1000);
+        assert_eq!(flow.room(1000), 0);
         flow.close();
-        assert_eq!(flow.watermark(1000), None);
-        assert_eq!(flow.watermark(0), None);
+        assert!(!flow.is_writable(0), "not even what was promised before");
+        assert_eq!(flow.room(1000), u64::MAX);
+        flow.want_write();
+        assert!(!flow.is_writable(0));
+        assert!(!flow.only_receives());
     }
 
     #[test]
-    fn a_low_watermark_above_the_high_one_counts_as_the_high_one() {
+    fn watermarks_are_in_order_and_leave_room() {
         let mut flow = flow();
-        flow.set_watermarks(0, 50, 0);
-        assert_eq!(flow.watermarks(), (0, 0));
-        assert_eq!(flow.watermark(1), Some(Watermark::Pause));
-        assert_eq!(flow.watermark(0), Some(Watermark::Resume));
+        flow.set_watermarks(0, 50);
+        assert_eq!(flow.watermarks(), (1, 0));
+        assert_eq!(flow.room(0), 1, "an empty queue has room");
+        assert_eq!(flow.room(1), 0);
+        assert!(flow.is_writable(0));
+    }
+
+    #[test]
+    fn the_end_of_a_handshake_is_told_once() {
+        let mut flow = flow();
+        assert!(!flow.has_started_tls());
+        flow.begin_tls();
+        assert!(!flow.only_receives());
+        assert!(flow.has_started_tls());
+        assert!(!flow.has_started_tls());
     }
 
     #[test]

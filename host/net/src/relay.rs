@@ -96,7 +96,7 @@ impl Relay {
             self.ended = true;
             return Poll::Ready(Ok(Step::Moved(0)));
         }
-        self.target.write_relayed(data);
+        self.target.write(data);
         // A full buffer means that more is waiting: worth a pipe.
         if received.filled()
             && !self.refused
@@ -176,8 +176,7 @@ impl Relay {
         };
         let mut data = vec![0; self.held];
         let count = rustix::io::retry_on_intr(|| rustix::io::read(&pipe.read, &mut *data))?;
-        self.target
-            .write_relayed(data.get(..count).unwrap_or_default());
+        self.target.write(data.get(..count).unwrap_or_default());
         self.held -= count.min(self.held);
         if self.held == 0 {
             self.pipe = None;

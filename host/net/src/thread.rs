@@ -114,7 +114,7 @@ impl Thread {
     }
 
     /// Waits until the run is ending.
-    pub(crate) async fn drained(self: Rc<Self>) {
+    pub async fn drained(self: Rc<Self>) {
         let notified = self.drained.notified();
         if !self.is_draining() {
             notified.await;

@@ -1,18 +1,22 @@
 //! Conversions between the core's types and those of the WIT package.
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use wasmtime_wasi::p3::bindings::sockets::types as sockets;
 
 use netwasm_base::address::Address;
 use netwasm_base::error::ConnectionError;
-use netwasm_net::tls::SessionInfo;
+use netwasm_net::endpoint::{ConnectOptions, Endpoint};
+use netwasm_net::tls::{ClientTls, SessionInfo};
 use netwasm_net::transport::Transport;
 
 use crate::bindings::netwasm::net::http::Method;
 use crate::bindings::netwasm::net::types::{
-    ConnectionInfo, ErrorCode, IpAddress, IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress,
-    SocketAddress, TlsInfo,
+    ConnectOptions as WitConnectOptions, ConnectionInfo, Endpoint as WitEndpoint,
+    Error as WitError, ErrorCode, IpAddress, IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress,
+    Operation, SocketAddress, TlsInfo, TlsOptions,
 };
 
 impl From<&ConnectionError> for ErrorCode {
@@ -34,17 +38,66 @@ impl From<&ConnectionError> for ErrorCode {
             ConnectionError::NoAddress => Self::NoAddress,
             ConnectionError::ResolverFailure => Self::ResolverFailure,
             ConnectionError::NotFound => Self::NotFound,
-            ConnectionError::Tls(reason) => Self::Tls(reason.clone()),
+            ConnectionError::Tls(_) => Self::Tls,
             ConnectionError::TlsTruncated => Self::TlsTruncated,
-            ConnectionError::FileShortened => Self::Other(Some(error.to_string())),
-            ConnectionError::Other(reason) => Self::Other(Some(reason.clone())),
+            ConnectionError::FileShortened | ConnectionError::Other(_) => Self::Other,
         }
     }
 }
 
-impl From<ConnectionError> for ErrorCode {
-    fn from(error: ConnectionError) -> Self {
-        Self::from(&error)
+/// Returns the error of a function that the guest called just now.
+pub(crate) fn called(error: ConnectionError) -> WitError {
+    told(&error, Operation::Call)
+}
+
+/// Returns the error of connecting, or of a step before or after it.
+pub(crate) fn connecting(error: &ConnectionError) -> WitError {
+    told(
+        error,
+        match error {
+            ConnectionError::NameUnresolvable
+            | ConnectionError::NoAddress
+            | ConnectionError::ResolverFailure => Operation::Resolve,
+            ConnectionError::Tls(_) | ConnectionError::TlsTruncated => Operation::Handshake,
+            _ => Operation::Connect,
+        },
+    )
+}
+
+/// Returns the error of a look-up.
+pub(crate) fn resolving(error: &ConnectionError) -> WitError {
+    told(error, Operation::Resolve)
+}
+
+/// Returns the reason why a connection was lost.
+pub(crate) fn lost(error: &ConnectionError) -> WitError {
+    told(
+        error,
+        match error {
+            ConnectionError::Reset | ConnectionError::TlsTruncated => Operation::Receive,
+            ConnectionError::Broken | ConnectionError::FileShortened => Operation::Send,
+            ConnectionError::Tls(_) => Operation::Handshake,
+            _ => Operation::Connection,
+        },
+    )
+}
+
+/// Returns the error of a datagram that was sent.
+pub(crate) fn sending(error: &ConnectionError) -> WitError {
+    told(error, Operation::Send)
+}
+
+fn told(error: &ConnectionError, during: Operation) -> WitError {
+    let text = match error {
+        // The handshake is in `during`.
+        ConnectionError::Tls(reason) => reason.clone(),
+        ConnectionError::AccessDenied => "the command line does not allow it".into(),
+        other => other.to_string(),
+    };
+    WitError {
+        code: error.into(),
+        during,
+        text,
     }
 }
 
@@ -170,7 +223,47 @@ impl From<SessionInfo> for TlsInfo {
             cipher: info.cipher.into(),
             alpn: info.alpn,
             server_name: info.server_name,
-            peer_certificate: info.peer_certificate,
+            peer_certificates: info.peer_certificates,
         }
     }
+}
+
+impl From<WitEndpoint> for Endpoint {
+    fn from(endpoint: WitEndpoint) -> Self {
+        match endpoint {
+            WitEndpoint::Ip(address) => Self::Address(address.into()),
+            WitEndpoint::Name((host, port)) => Self::named(host, port),
+            WitEndpoint::Unix(path) => Self::Unix(PathBuf::from(path)),
+        }
+    }
+}
+
+/// Converts the options for connecting to an endpoint, whose name the server's
+/// certificate must carry if the options give none.
+///
+/// # Errors
+/// Fails with `InvalidArgument` if the TLS options cannot be used.
+pub(crate) fn connect_options(
+    options: WitConnectOptions,
+    endpoint: &Endpoint,
+) -> Result<(Option<ClientTls>, ConnectOptions), ConnectionError> {
+    let tls = options.tls.map(|tls| client_tls(tls, Some(endpoint)));
+    let rest = ConnectOptions {
+        timeout: options.timeout.map(Duration::from_nanos),
+        local: options.local_address.map(Into::into),
+    };
+    Ok((tls.transpose()?, rest))
+}
+
+/// Converts a client's TLS options.
+///
+/// # Errors
+/// Fails with `InvalidArgument` if they cannot be used.
+pub(crate) fn client_tls(
+    tls: TlsOptions,
+    endpoint: Option<&Endpoint>,
+) -> Result<ClientTls, ConnectionError> {
+    let own = || endpoint.and_then(Endpoint::server_name);
+    let name = tls.server_name.or_else(own);
+    ClientTls::new(name.ok_or(ConnectionError::InvalidArgument)?, tls.alpn)
 }

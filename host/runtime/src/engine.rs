@@ -7,9 +7,12 @@
 //! interrupts handlers that take too long.
 
 use std::io;
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::{Duration, Instant};
 
+use bytesize::ByteSize;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, InstanceAllocationStrategy, Precompiled};
 
@@ -30,6 +33,9 @@ use crate::{component, fit, host, wasi};
 
 /// Size of a guest's stack in bytes.
 const GUEST_STACK: usize = 512 << 10;
+
+/// Time for compiling after which the log says what takes so long.
+const SLOW: Duration = Duration::from_secs(1);
 
 /// A loaded component, by how it is driven.
 #[derive(Debug)]
@@ -150,7 +156,12 @@ pub fn compile(source: &ComponentSource, limits: &Limits) -> Result<Vec<u8>, Err
     let bytes = component::read(source, limits)?;
     let bytes = check_binary(&name, bytes)?;
     let engine = engine(Kind::of_binary(&bytes, true), limits, None)?;
-    within(limits, &name, move || {
+    let compiling = Compiling {
+        name,
+        size: bytes.len(),
+        kept: false,
+    };
+    within(limits, &compiling, move |_| {
         start_compilers()?;
         engine
             .precompile_component(&bytes)
@@ -239,20 +250,30 @@ fn compile_for(config: &Config) -> Result<Ready, Error> {
         });
     }
     let engine = engine(kind, &config.limits, None)?;
-    let compiling = engine.clone();
-    let cached = config.cache;
-    let component = within(&config.limits, &name, move || {
-        compiled(&compiling, &bytes, cached)
+    let compiling = Compiling {
+        name,
+        size: bytes.len(),
+        kept: config.cache && Cache::of_user().is_some(),
+    };
+    let (compiler, cached) = (engine.clone(), config.cache);
+    let component = within(&config.limits, &compiling, move |compiles| {
+        compiled(&compiler, &bytes, cached, compiles)
     })?;
     make_room(config, component, engine, kind, uses)
 }
 
-/// Compiles a component, or loads it from the cache.
+/// Compiles a component, or loads it from the cache. Calls `compiles` if it is
+/// not there.
 ///
 /// # Errors
 /// Fails if the component cannot be compiled, or if the system gives no
 /// threads.
-pub(crate) fn compiled(engine: &Engine, bytes: &[u8], cached: bool) -> Result<Component, String> {
+pub(crate) fn compiled(
+    engine: &Engine,
+    bytes: &[u8],
+    cached: bool,
+    compiles: &dyn Fn(),
+) -> Result<Component, String> {
     let text = |error: wasmtime::Error| format!("{error:#}");
     let cache = cached.then(Cache::of_user).flatten();
     let kept = cache.map(|cache| (cache, Key::new(engine, bytes)));
@@ -264,6 +285,7 @@ pub(crate) fn compiled(engine: &Engine, bytes: &[u8], cached: bool) -> Result<Co
             Err(error) => cache.refuse(key, &text(error)),
         }
     }
+    compiles();
     start_compilers()?;
     let component = Component::from_binary(engine, bytes)
         .map_err(|error| component::not_compiled(&text(error)))?;
@@ -379,29 +401,76 @@ fn check_binary(name: &str, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
     })
 }
 
-/// Runs `work` on its own thread, and gives up after `--compile-timeout`.
+/// What is said of a component that takes long to compile.
+struct Compiling {
+    name: String,
+    size: usize,
+    /// True if the code is kept for the next start.
+    kept: bool,
+}
+
+impl Compiling {
+    fn say(&self) {
+        let size = ByteSize::b(self.size as u64).display().si();
+        let name = &self.name;
+        match self.kept {
+            true => tracing::info!(
+                "compiling {name} ({size}) for the first time; cached for the next start"
+            ),
+            false => tracing::info!("compiling {name} ({size})"),
+        }
+    }
+}
+
+/// Step of work on a thread.
+enum Step<T> {
+    /// It compiles. Code from the cache does not need that.
+    Compiles,
+    Done(Result<T, String>),
+}
+
+/// Runs `work` on its own thread, which calls its argument when it begins to
+/// compile. Says so if that takes long, and gives up after `--compile-timeout`.
 fn within<T: Send + 'static>(
     limits: &Limits,
-    name: &str,
-    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+    compiling: &Compiling,
+    work: impl FnOnce(&dyn Fn()) -> Result<T, String> + Send + 'static,
 ) -> Result<T, Error> {
-    let (done, result) = mpsc::channel();
+    let (sender, steps) = mpsc::channel();
     let wrong = |reason: String| Error::Component {
-        name: name.into(),
+        name: compiling.name.clone(),
         reason,
     };
     thread::Builder::new()
         .name("compile".into())
         .spawn(move || {
-            // After the timeout, nobody receives the result.
-            let _ = done.send(work());
+            // After the timeout, nobody receives the steps.
+            let compiles = || drop(sender.send(Step::Compiles));
+            let done = Step::Done(work(&compiles));
+            drop(sender.send(done));
         })
         .map_err(Error::Thread)?;
-    match result.recv_timeout(limits.compile_timeout) {
-        Ok(result) => result.map_err(wrong),
-        Err(_) => Err(wrong(format!(
-            "compiling it takes longer than {} (--compile-timeout)",
-            humantime::format_duration(limits.compile_timeout)
-        ))),
+    let deadline = Instant::now() + limits.compile_timeout;
+    let mut slow: Option<Instant> = None;
+    loop {
+        let next = slow.map_or(deadline, |slow| slow.min(deadline));
+        match steps.recv_timeout(next.saturating_duration_since(Instant::now())) {
+            Ok(Step::Done(result)) => return result.map_err(wrong),
+            Ok(Step::Compiles) => slow = Some(Instant::now() + SLOW),
+            Err(RecvTimeoutError::Timeout) if next < deadline => {
+                slow = None;
+                compiling.say();
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                return Err(wrong(format!(
+                    "compiling it takes longer than {} (--compile-timeout)",
+                    humantime::format_duration(limits.compile_timeout)
+                )));
+            }
+            // The panic is already logged.
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(wrong("compiling it failed".into()));
+            }
+        }
     }
 }

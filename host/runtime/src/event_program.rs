@@ -6,11 +6,12 @@ use wasmtime::component::InstancePre;
 use wasmtime::{Engine, Store};
 
 use crate::bindings::exports::netwasm::net::{
-    connect_handler, http_handler, resolve_handler, tcp_handler, timer_handler, udp_handler,
+    connect_handler, deferral_handler, http_handler, lifecycle, resolve_handler, tcp_handler,
+    timer_handler, udp_handler,
 };
 use crate::state::State;
 
-/// What the host may copy out of guest memory in one call, in units of about a
+/// Maximum that the host copies out of guest memory in one call, in units of about a
 /// byte. See `Store::set_hostcall_fuel`.
 pub(crate) const HOSTCALL_FUEL: usize = 32 << 20;
 
@@ -28,6 +29,8 @@ struct Indices {
     connect: Option<connect_handler::GuestIndices>,
     timer: Option<timer_handler::GuestIndices>,
     resolve: Option<resolve_handler::GuestIndices>,
+    lifecycle: Option<lifecycle::GuestIndices>,
+    deferral: Option<deferral_handler::GuestIndices>,
 }
 
 impl fmt::Debug for EventProgram {
@@ -44,6 +47,11 @@ impl EventProgram {
             pre,
             engine,
         }
+    }
+
+    /// True if the guest is to be told of the shutdown.
+    pub(crate) fn hears_of_shutdown(&self) -> bool {
+        self.handlers.lifecycle.is_some()
     }
 
     /// Makes an instance.
@@ -88,6 +96,16 @@ impl EventProgram {
                 .as_ref()
                 .map(|it| it.load(&mut store, &instance))
                 .transpose()?,
+            lifecycle: indices
+                .lifecycle
+                .as_ref()
+                .map(|it| it.load(&mut store, &instance))
+                .transpose()?,
+            deferral: indices
+                .deferral
+                .as_ref()
+                .map(|it| it.load(&mut store, &instance))
+                .transpose()?,
         };
         Ok(EventExports { store, handlers })
     }
@@ -103,6 +121,8 @@ impl Indices {
             connect: connect_handler::GuestIndices::new(pre).ok(),
             timer: timer_handler::GuestIndices::new(pre).ok(),
             resolve: resolve_handler::GuestIndices::new(pre).ok(),
+            lifecycle: lifecycle::GuestIndices::new(pre).ok(),
+            deferral: deferral_handler::GuestIndices::new(pre).ok(),
         }
     }
 }
@@ -121,4 +141,6 @@ pub(crate) struct Handlers {
     pub(crate) connect: Option<connect_handler::Guest>,
     pub(crate) timer: Option<timer_handler::Guest>,
     pub(crate) resolve: Option<resolve_handler::Guest>,
+    pub(crate) lifecycle: Option<lifecycle::Guest>,
+    pub(crate) deferral: Option<deferral_handler::Guest>,
 }

@@ -24,18 +24,18 @@ const PACKAGE: &str = "netwasm:net";
 const LISTENING: [(&str, &str, &[ListenerKind]); 6] = [
     (
         "netwasm:net/tcp-handler",
-        "0.1.",
+        "0.2.",
         &[ListenerKind::Tcp, ListenerKind::Tls],
     ),
-    ("netwasm:net/udp-handler", "0.1.", &[ListenerKind::Udp]),
+    ("netwasm:net/udp-handler", "0.2.", &[ListenerKind::Udp]),
     (
         "netwasm:net/http-handler",
-        "0.1.",
+        "0.2.",
         &[ListenerKind::Http, ListenerKind::Https],
     ),
     (
         STREAM_HANDLER,
-        "0.1.",
+        "0.2.",
         &[ListenerKind::Tcp, ListenerKind::Tls],
     ),
     (SERVICE, "0.3.", &[ListenerKind::Http, ListenerKind::Https]),
@@ -76,7 +76,7 @@ const RUN: &str = "wasi:cli/run";
 /// handler that gets the result.
 const COMPLETING: [(&str, &str, &str); 3] = [
     ("connector", "connect", "connect-handler"),
-    ("timers", "call-later", "timer-handler"),
+    ("timers", "wake-at", "timer-handler"),
     ("resolver", "resolve", "resolve-handler"),
 ];
 
@@ -142,7 +142,7 @@ impl Interface {
         let line = LISTENING
             .iter()
             .find(|(name, ..)| *name == handler)
-            .map_or("0.1.", |(_, line, ..)| line);
+            .map_or("0.2.", |(_, line, ..)| line);
         self.exports
             .iter()
             .any(|name| speaks(name, line) == Some(handler))

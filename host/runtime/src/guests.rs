@@ -4,14 +4,13 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use netwasm_base::config::{Config, Isolation, Limits};
+use netwasm_base::config::{Config, Isolation, Limits, NEVER};
 use netwasm_base::error::Error;
 use netwasm_base::ticker::Ticker;
-use netwasm_exchange::answer::Answer;
-use netwasm_exchange::handler::{Awaiting, Call, Handler, Handlers, NoAnswer};
+use netwasm_exchange::handler::{Awaiting, Call, Decision, Handler, Handlers, NoAnswer};
 use netwasm_exchange::outgoing::Outgoing;
 use netwasm_exchange::reply::{NoResponse, Reply};
 use netwasm_exchange::request::Request;
@@ -128,6 +127,7 @@ impl OfRun {
                 hand_back: HandBack::default(),
             }),
             instance: RefCell::default(),
+            listeners: RefCell::default(),
             calls: KeptCalls::default(),
             requests: KeptRequests::default(),
         }))
@@ -144,6 +144,8 @@ struct Kept {
     local: Rc<Local>,
     /// Instance that all connections share under `--isolation worker`.
     instance: RefCell<Option<Rc<Instance>>>,
+    /// Instances to tell of the shutdown.
+    listeners: RefCell<Vec<Weak<Instance>>>,
     /// Like `instance`, for async guests.
     calls: KeptCalls,
     /// Like `instance`, for async guests that answer HTTP requests.
@@ -153,6 +155,20 @@ struct Kept {
 impl fmt::Debug for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Kept").finish_non_exhaustive()
+    }
+}
+
+impl Kept {
+    /// Tells all instances that the run is ending.
+    fn shut_down(&self) {
+        let limit = self.local.env.net.limits.shutdown_timeout;
+        let deadline = (limit < NEVER).then_some(limit);
+        for listener in self.listeners.take() {
+            if let Some(instance) = listener.upgrade() {
+                // A trap is already logged.
+                let _ = instance.shutting_down(deadline);
+            }
+        }
     }
 }
 
@@ -186,6 +202,25 @@ impl OfThread {
         })
     }
 
+    /// Notes an instance, to call its `shutting-down` when the run is ending.
+    fn tell_of_shutdown(&self, instance: &Rc<Instance>) {
+        let mut listeners = self.0.listeners.borrow_mut();
+        if listeners.capacity() == 0 {
+            let kept = Rc::downgrade(&self.0);
+            let thread = Rc::clone(&self.0.local.worker.thread);
+            tokio::task::spawn_local(async move {
+                thread.drained().await;
+                if let Some(kept) = kept.upgrade() {
+                    kept.shut_down();
+                }
+            });
+        }
+        if listeners.len() == listeners.capacity() {
+            listeners.retain(|listener| listener.strong_count() > 0);
+        }
+        listeners.push(Rc::downgrade(instance));
+    }
+
     /// Returns guests that take connections as streams, if the component does.
     #[must_use]
     pub fn streams(&self) -> Option<Rc<dyn StreamGuests>> {
@@ -201,7 +236,11 @@ impl Guests<Instance> for OfThread {
         let make = || {
             let program = self.0.program.events();
             let program = program.map_err(|error| NoGuest(one_line(&error)))?;
-            Instance::new(program, &self.0.local)
+            let instance = Instance::new(program, &self.0.local)?;
+            if program.hears_of_shutdown() {
+                self.tell_of_shutdown(&instance);
+            }
+            Ok(instance)
         };
         if self.0.local.env.isolation != Isolation::Worker {
             return make();
@@ -273,7 +312,7 @@ impl OfConnection {
 }
 
 impl Handler for OfConnection {
-    fn handle(&mut self, request: Box<Request>) -> (Box<Request>, Result<Answer, NoAnswer>) {
+    fn handle(&mut self, request: Box<Request>) -> (Box<Request>, Result<Decision, NoAnswer>) {
         let instance = match self.instance() {
             Ok(instance) => instance,
             Err(none) => return (request, Err(none)),

@@ -1,15 +1,5 @@
 //! The types behind the handles of event guests.
 
-/// The WIT resource `transport`.
-#[derive(Debug)]
-#[expect(unreachable_pub, reason = "the generated bindings name it")]
-pub struct TransportHandle;
-
-/// The WIT resource `datagram-transport`.
-#[derive(Debug)]
-#[expect(unreachable_pub, reason = "the generated bindings name it")]
-pub struct DatagramHandle;
-
 /// The WIT resource `file`.
 #[derive(Debug)]
 #[expect(unreachable_pub, reason = "the generated bindings name it")]

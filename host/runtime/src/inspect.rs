@@ -28,7 +28,7 @@ pub fn inspect(source: &ComponentSource, limits: &Limits) -> Result<Report, Erro
     let bytes = component::to_binary(bytes).map_err(wrong)?;
     let kind = Kind::of_binary(&bytes, true);
     let engine = engine::plain_engine(kind, limits)?;
-    let component = engine::compiled(&engine, &bytes, true).map_err(wrong)?;
+    let component = engine::compiled(&engine, &bytes, true, &|| {}).map_err(wrong)?;
     let failed = |error: wasmtime::Error| Error::Engine(format!("{error:#}"));
     Ok(match kind {
         Kind::Events => {
@@ -113,10 +113,10 @@ mod tests {
     use crate::component::to_binary;
     use crate::fit::{CONCURRENT_IMPORTS, EVENT_IMPORTS};
 
-    const TCP: &str = "netwasm:net/tcp-handler@0.1.0";
-    const UDP: &str = "netwasm:net/udp-handler@0.1.0";
-    const CALL_LATER: &str = "(import \"netwasm:net/timers@0.1.0\" (instance \
-        (export \"call-later\" (func (param \"delay\" u64) (result u64)))))";
+    const TCP: &str = "netwasm:net/tcp-handler@0.2.0";
+    const UDP: &str = "netwasm:net/udp-handler@0.2.0";
+    const WAKE_AT: &str = "(import \"netwasm:net/timers@0.2.0\" (instance \
+        (export \"wake-at\" (func (param \"when\" (option u64))))))";
 
     fn interface(exports: &[&str], imports: &str) -> Interface {
         let component = component(exports, imports);
@@ -165,8 +165,8 @@ mod tests {
                  another host or component to call",
             ),
             (
-                &["netwasm:net/tcp-handler@0.2.0"],
-                "it exports netwasm:net/tcp-handler@0.2.0, and this host drives version 0.1",
+                &["netwasm:net/tcp-handler@0.1.0"],
+                "it exports netwasm:net/tcp-handler@0.1.0, and this host drives version 0.2",
             ),
             (
                 &["wasi:http/handler@0.3.0-rc-2026-03-15"],
@@ -188,7 +188,7 @@ mod tests {
             &[TCP][..],
             &[UDP],
             &[TCP, "x:y/udp"],
-            &["netwasm:net/tcp-handler@0.1.7"],
+            &["netwasm:net/tcp-handler@0.2.7"],
         ] {
             assert_eq!(
                 interface(exports, "").check_world(Kind::Events),
@@ -201,17 +201,17 @@ mod tests {
     #[test]
     fn a_function_that_completes_later_needs_its_handler() {
         assert_eq!(
-            interface(&[TCP], CALL_LATER).check_world(Kind::Events),
+            interface(&[TCP], WAKE_AT).check_world(Kind::Events),
             Err(
                 "it imports netwasm:net/timers but does not export netwasm:net/timer-handler, \
                  to which the answers go"
                     .to_owned()
             )
         );
-        let both = interface(&[TCP, "netwasm:net/timer-handler@0.1.0"], CALL_LATER);
+        let both = interface(&[TCP, "netwasm:net/timer-handler@0.2.0"], WAKE_AT);
         assert_eq!(both.check_world(Kind::Events), Ok(()));
         // A component that imports only a type calls nothing.
-        let types = "(import \"netwasm:net/timers@0.1.0\" (instance))";
+        let types = "(import \"netwasm:net/timers@0.2.0\" (instance))";
         assert_eq!(interface(&[TCP], types).check_world(Kind::Events), Ok(()));
     }
 
@@ -245,8 +245,8 @@ mod tests {
     fn all_missing_imports_are_named_at_once() {
         let component = component(
             &[TCP],
-            "(import \"netwasm:net/log@0.1.0\" (instance)) \
-             (import \"netwasm:net/log@0.2.0\" (instance)) \
+            "(import \"netwasm:net/log@0.2.0\" (instance)) \
+             (import \"netwasm:net/log@0.3.0\" (instance)) \
              (import \"wasi:sockets/tcp@0.2.6\" (instance)) \
              (import \"wasi:cli/run@0.3.0\" (instance)) \
              (import \"acme:store/keys\" (instance (export \"get\" (func))))",
@@ -257,12 +257,12 @@ mod tests {
             .expect("it is refused");
         assert_eq!(
             unlinkable(&component, Kind::Events, &error),
-            "it imports what this host does not have: netwasm:net/log@0.2.0, \
+            "it imports what this host does not have: netwasm:net/log@0.3.0, \
                  wasi:sockets/tcp@0.2.6, wasi:cli/run@0.3.0, acme:store/keys; \
                  of WASI, handlers of events can use version 0.2 of cli, clocks, filesystem, io \
                  and random; \
                  sockets belong to the host: see netwasm:net/connector and resolver; \
-                 this host has netwasm:net 0.1; \
+                 this host has netwasm:net 0.2; \
                  build it without what belongs to other hosts, or compose it with a component \
                  that exports that (`wac plug`)"
         );
@@ -314,13 +314,13 @@ mod tests {
 
     #[test]
     fn an_import_of_another_shape_is_named() {
-        let component = component(&[], CALL_LATER);
+        let component = component(&[], WAKE_AT);
         let error = Linker::<()>::new(component.engine())
             .instantiate_pre(&component)
             .err()
             .expect("it is refused");
         let reason = unlinkable(&component, Kind::Events, &error);
-        assert!(reason.contains("call-later"), "{reason}");
+        assert!(reason.contains("wake-at"), "{reason}");
     }
 
     #[test]
@@ -356,7 +356,7 @@ mod tests {
 
     #[test]
     fn a_report_shows_the_command_that_runs_it() {
-        let connect = "(import \"netwasm:net/connector@0.1.0\" (instance \
+        let connect = "(import \"netwasm:net/connector@0.2.0\" (instance \
             (export \"connect\" (func))))";
         let preopens = "(import \"wasi:filesystem/preopens@0.2.6\" (instance \
             (export \"get-directories\" (func))))";

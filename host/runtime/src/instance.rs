@@ -7,21 +7,27 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::{Rc, Weak};
+use std::time::Duration;
 
-use wasmtime::component::{Resource, ResourceAny};
+use wasmtime::component::Resource;
 use wasmtime::{Store, Trap};
 
+use netwasm_base::address::Address;
 use netwasm_base::config::Limits;
 use netwasm_base::error::ConnectionError;
 use netwasm_exchange::answer::{Answer, Body};
+use netwasm_exchange::handler::Decision;
 use netwasm_exchange::request::Request;
 use netwasm_net::guest::{DatagramGuest, EventGuest, Gone, NoGuest};
+use netwasm_net::tls::SessionInfo;
 use netwasm_net::transport::Transport;
 use netwasm_net::udp::Datagrams;
 
-use crate::bindings::netwasm::net::http::{Body as WitBody, Method, Response};
-use crate::bindings::netwasm::net::types::{ErrorCode, IpAddress};
+use crate::bindings::netwasm::net::http::{Answer as WitAnswer, Body as WitBody, Method, Response};
+use crate::bindings::netwasm::net::types::{ConnectionId, IpAddress, SocketId};
+use crate::convert::{connecting, lost, resolving, sending};
 use crate::event_program::{EventExports, EventProgram, Handlers};
+use crate::frames;
 use crate::host::files;
 use crate::local::Local;
 use crate::state::{Later, MemoryLimit, State};
@@ -42,6 +48,37 @@ enum Life {
     /// The guest exited with success: what it wrote is whole.
     Exited,
     Trapped,
+}
+
+/// A connection or datagram socket of a guest.
+#[derive(Clone, Copy, Debug)]
+pub struct Numbered {
+    /// The host's number.
+    number: u64,
+    /// The guest's number, which events carry.
+    token: u64,
+}
+
+/// The other end of an event's connection, for the log.
+#[derive(Clone, Copy, Debug)]
+enum Party<'a> {
+    /// The event has none.
+    Nobody,
+    /// The peer of the connection of this number.
+    Connection(u64),
+    Peer(SocketAddr),
+    Requester(Option<&'a Transport>),
+}
+
+impl Party<'_> {
+    fn address(self, state: &State) -> Option<Address> {
+        match self {
+            Self::Nobody => None,
+            Self::Connection(number) => Some(state.transports.get(number)?.peer().clone()),
+            Self::Peer(address) => Some(Address::Ip(address)),
+            Self::Requester(transport) => Some(transport?.peer().clone()),
+        }
+    }
 }
 
 impl fmt::Debug for Instance {
@@ -73,6 +110,7 @@ impl Instance {
     fn call<R>(
         &self,
         event: &'static str,
+        party: Party<'_>,
         call: impl FnOnce(&mut Store<State>, &Handlers) -> wasmtime::Result<R>,
     ) -> Result<R, Gone> {
         if self.life.get() != Life::Alive {
@@ -94,7 +132,7 @@ impl Instance {
             }
             Err(error) => {
                 self.life.set(Life::Trapped);
-                report(store.data(), event, &error);
+                report(store.data(), event, party, &error);
                 store.data_mut().abandon();
                 let trapped = guest.take();
                 drop(guest);
@@ -107,22 +145,29 @@ impl Instance {
     /// Calls the guest's `connected` for an established outgoing connection.
     pub(crate) fn connected(
         &self,
-        id: u64,
+        token: u64,
         transport: &Rc<Transport>,
-    ) -> Result<ResourceAny, Gone> {
-        self.call("connected", |store, handlers| {
-            let connect = exported(handlers.connect.as_ref())?;
-            store.data_mut().finish(Later::Connection, id);
-            let handle = store.data_mut().add_transport(transport)?;
-            connect.call_connected(store, id, handle)
-        })
+    ) -> Result<Numbered, Gone> {
+        self.call(
+            "connected",
+            Party::Requester(Some(transport)),
+            |store, handlers| {
+                let connect = exported(handlers.connect.as_ref())?;
+                let state = store.data_mut();
+                state.finish(Later::Connection, token);
+                let number = state.transports.add(Rc::clone(transport));
+                connect.call_connected(store, token, Ok(ConnectionId { number }))?;
+                Ok(Numbered { number, token })
+            },
+        )
     }
 
-    pub(crate) fn connect_failed(&self, id: u64, error: &ConnectionError) -> Result<(), Gone> {
-        self.call("connect-failed", |store, handlers| {
+    /// Calls the guest's `connected` with an error.
+    pub(crate) fn connect_failed(&self, token: u64, error: &ConnectionError) -> Result<(), Gone> {
+        self.call("connected", Party::Nobody, |store, handlers| {
             let connect = exported(handlers.connect.as_ref())?;
-            store.data_mut().finish(Later::Connection, id);
-            connect.call_connect_failed(store, id, &error.into())
+            store.data_mut().finish(Later::Connection, token);
+            connect.call_connected(store, token, Err(&connecting(error)))
         })
     }
 
@@ -130,44 +175,76 @@ impl Instance {
     pub fn handle_request(
         &self,
         mut request: Box<Request>,
-    ) -> (Box<Request>, Result<Answer, Gone>) {
+    ) -> (Box<Request>, Result<Decision, Gone>) {
         let method = Method::from(request.head.method());
         let mut target = std::mem::take(&mut request.target);
         target.clear();
         target.push_str(request.head.target());
+        let transport = request.transport.clone();
+        let party = Party::Requester(transport.as_deref());
         let mut slot = Some(request);
-        let answer = self.call("handle", |store, handlers| {
+        let decision = self.call("handle", party, |store, handlers| {
             let http = exported(handlers.http.as_ref())?;
             let state = store.data_mut();
             state.refresh_files();
             state.request = slot.take();
             // There is one request at a time, so the number means nothing.
             let handle = Resource::new_borrow(0);
-            let response = http.call_handle(&mut *store, &method, &target, handle);
-            slot = store.data_mut().request.take();
-            answer(store.data_mut(), response?)
+            let decided = http.call_handle(&mut *store, &method, &target, handle);
+            let state = store.data_mut();
+            slot = state.request.take();
+            match decided? {
+                WitAnswer::Respond(response) => answer(state, response).map(Decision::Answer),
+                WitAnswer::Defer(token) => match state.defer(token) {
+                    Ok(deferred) => Ok(Decision::Later(deferred)),
+                    Err(error) => Err(wasmtime::Error::msg(format!(
+                        "the request cannot be deferred under the token {token}: {error}"
+                    ))),
+                },
+            }
         });
         let mut request = slot.unwrap_or_default();
         request.target = target;
-        (request, answer)
+        (request, decision)
     }
 
-    pub(crate) fn timer_fired(&self, id: u64) -> Result<(), Gone> {
-        self.call("timer-fired", |store, handlers| {
-            let timer = exported(handlers.timer.as_ref())?;
-            store.data_mut().finish(Later::Timer, id);
-            timer.call_timer_fired(store, id)
+    /// Calls the guest's `abandoned` for a deferred request, if it exports that.
+    pub(crate) fn abandoned(&self, token: u64) -> Result<(), Gone> {
+        self.call("abandoned", Party::Nobody, |store, handlers| {
+            store.data_mut().deferred.take(token);
+            match &handlers.deferral {
+                Some(deferral) => deferral.call_abandoned(store, token),
+                None => Ok(()),
+            }
+        })
+    }
+
+    /// Calls the guest's `woken`.
+    pub(crate) fn woken(&self) -> Result<(), Gone> {
+        self.call("woken", Party::Nobody, |store, handlers| {
+            exported(handlers.timer.as_ref())?.call_woken(store)
+        })
+    }
+
+    /// Calls the guest's `shutting-down`, if it exports that.
+    pub(crate) fn shutting_down(&self, deadline: Option<Duration>) -> Result<(), Gone> {
+        self.call("shutting-down", Party::Nobody, |store, handlers| {
+            let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+            match &handlers.lifecycle {
+                Some(lifecycle) => lifecycle.call_shutting_down(store, deadline.map(nanos)),
+                None => Ok(()),
+            }
         })
     }
 
     pub(crate) fn resolved(
         &self,
-        id: u64,
+        token: u64,
         answer: Result<Vec<IpAddr>, ConnectionError>,
     ) -> Result<(), Gone> {
-        self.call("resolved", |store, handlers| {
+        self.call("resolved", Party::Nobody, |store, handlers| {
             let resolve = exported(handlers.resolve.as_ref())?;
-            store.data_mut().finish(Later::Question, id);
+            store.data_mut().finish(Later::Question, token);
             let answer = answer
                 .map(|addresses| {
                     addresses
@@ -175,67 +252,72 @@ impl Instance {
                         .map(IpAddress::from)
                         .collect::<Vec<_>>()
                 })
-                .map_err(ErrorCode::from);
+                .map_err(|error| resolving(&error));
             let answer = answer.as_ref().map(Vec::as_slice);
-            resolve.call_resolved(store, id, answer)
+            resolve.call_resolved(store, token, answer)
         })
     }
 }
 
 impl EventGuest for Instance {
-    type Connection = ResourceAny;
+    type Connection = Numbered;
 
     fn connection_made(&self, transport: &Rc<Transport>) -> Result<Self::Connection, Gone> {
-        self.call("connection-made", |store, handlers| {
-            let tcp = exported(handlers.tcp.as_ref())?;
-            let handle = store.data_mut().add_transport(transport)?;
-            tcp.connection().call_constructor(store, handle)
-        })
+        self.call(
+            "connection-made",
+            Party::Requester(Some(transport)),
+            |store, handlers| {
+                let tcp = exported(handlers.tcp.as_ref())?;
+                let number = store.data_mut().transports.add(Rc::clone(transport));
+                let token = tcp.call_connection_made(store, ConnectionId { number })?;
+                Ok(Numbered { number, token })
+            },
+        )
     }
 
     fn data_received(&self, connection: Self::Connection, data: &[u8]) -> Result<(), Gone> {
-        self.call("data-received", |store, handlers| {
+        let party = Party::Connection(connection.number);
+        self.call("data-received", party, |store, handlers| {
             let tcp = exported(handlers.tcp.as_ref())?;
-            tcp.connection().call_data_received(store, connection, data)
+            tcp.call_data_received(store, connection.token, data)
         })
     }
 
     fn eof_received(&self, connection: Self::Connection) -> Result<bool, Gone> {
-        self.call("eof-received", |store, handlers| {
-            exported(handlers.tcp.as_ref())?
-                .connection()
-                .call_eof_received(store, connection)
+        let party = Party::Connection(connection.number);
+        self.call("eof-received", party, |store, handlers| {
+            exported(handlers.tcp.as_ref())?.call_eof_received(store, connection.token)
         })
     }
 
-    fn pause_writing(&self, connection: Self::Connection) -> Result<(), Gone> {
-        self.call("pause-writing", |store, handlers| {
-            exported(handlers.tcp.as_ref())?
-                .connection()
-                .call_pause_writing(store, connection)
+    fn writable(&self, connection: Self::Connection) -> Result<(), Gone> {
+        let party = Party::Connection(connection.number);
+        self.call("writable", party, |store, handlers| {
+            exported(handlers.tcp.as_ref())?.call_writable(store, connection.token)
         })
     }
 
-    fn resume_writing(&self, connection: Self::Connection) -> Result<(), Gone> {
-        self.call("resume-writing", |store, handlers| {
-            exported(handlers.tcp.as_ref())?
-                .connection()
-                .call_resume_writing(store, connection)
+    fn tls_started(&self, connection: Self::Connection, info: SessionInfo) -> Result<(), Gone> {
+        let party = Party::Connection(connection.number);
+        self.call("tls-started", party, |store, handlers| {
+            exported(handlers.tcp.as_ref())?.call_tls_started(store, connection.token, &info.into())
         })
     }
 
-    /// Calls `connection-lost`, then drops the guest's resource.
+    /// Calls `connection-lost`, after which the number means nothing.
     fn connection_lost(
         &self,
         connection: Self::Connection,
         reason: Option<&ConnectionError>,
     ) -> Result<(), Gone> {
-        self.call("connection-lost", |store, handlers| {
-            let reason = reason.map(ErrorCode::from);
+        let party = Party::Connection(connection.number);
+        self.call("connection-lost", party, |store, handlers| {
+            let reason = reason.map(lost);
             let tcp = exported(handlers.tcp.as_ref())?;
-            tcp.connection()
-                .call_connection_lost(&mut *store, connection, reason.as_ref())?;
-            connection.resource_drop(store)
+            let Numbered { number, token } = connection;
+            tcp.call_connection_lost(&mut *store, token, reason.as_ref())?;
+            store.data_mut().transports.remove(number);
+            Ok(())
         })
     }
 
@@ -251,13 +333,14 @@ impl EventGuest for Instance {
 }
 
 impl DatagramGuest for Instance {
-    type Endpoint = ResourceAny;
+    type Endpoint = Numbered;
 
     fn endpoint_made(&self, datagrams: &Rc<Datagrams>) -> Result<Self::Endpoint, Gone> {
-        self.call("connection-made", |store, handlers| {
+        self.call("connection-made", Party::Nobody, |store, handlers| {
             let udp = exported(handlers.udp.as_ref())?;
-            let handle = store.data_mut().add_datagrams(datagrams);
-            udp.endpoint().call_constructor(store, handle)
+            let number = store.data_mut().datagrams.add(Rc::clone(datagrams));
+            let token = udp.call_connection_made(store, SocketId { number })?;
+            Ok(Numbered { number, token })
         })
     }
 
@@ -267,10 +350,9 @@ impl DatagramGuest for Instance {
         data: &[u8],
         peer: SocketAddr,
     ) -> Result<(), Gone> {
-        self.call("datagram-received", |store, handlers| {
+        self.call("datagram-received", Party::Peer(peer), |store, handlers| {
             let udp = exported(handlers.udp.as_ref())?;
-            udp.endpoint()
-                .call_datagram_received(store, endpoint, data, peer.into())
+            udp.call_datagram_received(store, endpoint.token, data, peer.into())
         })
     }
 
@@ -280,22 +362,22 @@ impl DatagramGuest for Instance {
         error: &ConnectionError,
         peer: Option<SocketAddr>,
     ) -> Result<(), Gone> {
-        self.call("error-received", |store, handlers| {
+        let party = peer.map_or(Party::Nobody, Party::Peer);
+        self.call("error-received", party, |store, handlers| {
             let udp = exported(handlers.udp.as_ref())?;
             let peer = peer.map(Into::into);
-            udp.endpoint()
-                .call_error_received(store, endpoint, &error.into(), peer)
+            udp.call_error_received(store, endpoint.token, &sending(error), peer)
         })
     }
 
-    /// Calls `connection-lost` of a datagram socket, then drops the guest's
-    /// resource.
+    /// Calls `connection-lost` of a datagram socket, after which the number
+    /// means nothing.
     fn endpoint_lost(&self, endpoint: Self::Endpoint) -> Result<(), Gone> {
-        self.call("connection-lost", |store, handlers| {
+        self.call("connection-lost", Party::Nobody, |store, handlers| {
             let udp = exported(handlers.udp.as_ref())?;
-            udp.endpoint()
-                .call_connection_lost(&mut *store, endpoint, None)?;
-            endpoint.resource_drop(store)
+            udp.call_connection_lost(&mut *store, endpoint.token, None)?;
+            store.data_mut().datagrams.remove(endpoint.number);
+            Ok(())
         })
     }
 
@@ -306,7 +388,7 @@ impl DatagramGuest for Instance {
 }
 
 /// Converts a response, and takes its file out of the guest's handles.
-fn answer(state: &mut State, response: Response) -> wasmtime::Result<Answer> {
+pub(crate) fn answer(state: &mut State, response: Response) -> wasmtime::Result<Answer> {
     let body = match response.body {
         WitBody::Empty => Body::Empty,
         WitBody::Bytes(bytes) => Body::Bytes(bytes),
@@ -330,10 +412,13 @@ fn exported<T>(handler: Option<&T>) -> wasmtime::Result<&T> {
 }
 
 /// Logs why an instance ended.
-fn report(state: &State, event: &str, error: &wasmtime::Error) {
+fn report(state: &State, event: &str, party: Party<'_>, error: &wasmtime::Error) {
     let net = &state.local.env.net;
     let reason = note_trap(&state.local, &state.memory, error);
-    tracing::error!(guest = %net.guest, event, "the guest trapped: {reason}");
+    let peer = party.address(state);
+    let peer = peer.as_ref().map(tracing::field::display);
+    let frames = frames::of_trap(error);
+    tracing::error!(guest = %net.guest, event, peer, frames, "the guest trapped: {reason}");
     tracing::debug!(guest = %net.guest, "{error:?}");
 }
 

@@ -124,8 +124,8 @@ mod tests {
 
     #[test]
     fn what_drives_a_component_is_told_by_its_exports() {
-        let stream = "netwasm:net/stream-handler@0.1.0";
-        let (tcp, run) = ("netwasm:net/tcp-handler@0.1.0", "wasi:cli/run@0.3.0");
+        let stream = "netwasm:net/stream-handler@0.2.0";
+        let (tcp, run) = ("netwasm:net/tcp-handler@0.2.0", "wasi:cli/run@0.3.0");
         let (proxy, service) = (
             "wasi:http/incoming-handler@0.2.4",
             "wasi:http/handler@0.3.0",
@@ -145,7 +145,7 @@ mod tests {
             (&[run, service], false, Kind::Command),
             (&[stream, service], true, Kind::Streams),
             (&["acme:store/keys"], true, Kind::Streams),
-            (&["netwasm:net/timer-handler@0.1.0"], true, Kind::Events),
+            (&["netwasm:net/timer-handler@0.2.0"], true, Kind::Events),
             (&[], false, Kind::Streams),
         ] {
             let found = Kind::of(exports, listens);
@@ -159,9 +159,9 @@ mod tests {
             (component $inner (instance $i) (export \"wasi:cli/run@0.2.0\" (instance $i)))
             (core module (func (export \"f\")))
             (instance $i)
-            (export \"netwasm:net/stream-handler@0.1.0\" (instance $i)))";
+            (export \"netwasm:net/stream-handler@0.2.0\" (instance $i)))";
         let binary = wat::parse_str(text).expect("a component");
-        assert_eq!(exports(&binary), ["netwasm:net/stream-handler@0.1.0"]);
+        assert_eq!(exports(&binary), ["netwasm:net/stream-handler@0.2.0"]);
         assert_eq!(Kind::of_binary(&binary, true), Kind::Streams);
         assert_eq!(Kind::of_binary(b"nonsense", false), Kind::Streams);
     }

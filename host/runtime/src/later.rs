@@ -2,7 +2,6 @@
 //! connections and resolver queries.
 
 use std::rc::{Rc, Weak};
-use std::time::Duration;
 
 use netwasm_net::connect;
 use netwasm_net::connection::Driver;
@@ -16,15 +15,11 @@ use crate::instance::Instance;
 pub(crate) async fn connect(
     worker: Rc<Worker>,
     instance: Weak<Instance>,
-    id: u64,
+    token: u64,
     endpoint: Endpoint,
     client: Option<ClientTls>,
-    timeout: Option<Duration>,
+    options: ConnectOptions,
 ) {
-    let options = ConnectOptions {
-        timeout,
-        local: None,
-    };
     let result = connect::make(&worker, &endpoint, client.as_ref(), options).await;
     let Some(instance) = instance.upgrade() else {
         return;
@@ -33,9 +28,9 @@ pub(crate) async fn connect(
         Err(error) => {
             tracing::debug!(%error, "cannot connect");
             // A trap is already logged.
-            let _ = instance.connect_failed(id, &error);
+            let _ = instance.connect_failed(token, &error);
         }
-        Ok(transport) => match instance.connected(id, &transport) {
+        Ok(transport) => match instance.connected(token, &transport) {
             Ok(connection) => {
                 worker.env().counters.connections_made.add();
                 let driver =
@@ -48,10 +43,15 @@ pub(crate) async fn connect(
 }
 
 /// Resolves a name for a guest, and reports the answer as an event.
-pub(crate) async fn resolve(worker: Rc<Worker>, instance: Weak<Instance>, id: u64, host: String) {
+pub(crate) async fn resolve(
+    worker: Rc<Worker>,
+    instance: Weak<Instance>,
+    token: u64,
+    host: String,
+) {
     let answer = worker.resolver.resolve(&host).await;
     if let Some(instance) = instance.upgrade() {
         // A trap is already logged.
-        let _ = instance.resolved(id, answer);
+        let _ = instance.resolved(token, answer);
     }
 }

@@ -24,9 +24,9 @@
 //! | `handles`, `bindings`, `convert` | the types behind WIT handles; the types of the WIT package; conversions to and from ours | rules |
 //! | `steps`, `room`, `cache` | interrupting slow calls; the room an instance takes, and how many connections fit; compiled code between runs | instances |
 //! | `hand_back`, `moving` | bodies: returning a file to the connection; reporting progress | |
-//! | `guest_log`, `wasi` | guest output in the log; WASI for event guests | |
+//! | `guest_log`, `frames`, `wasi` | guest output in the log; where a guest trapped; WASI for event guests | |
 //! | `local` | state shared by the instances of a run, and by those of a thread | |
-//! | `state`, `host`, `later` | the host's state of an event instance; its host functions, thin; work that ends as an event | rules |
+//! | `state`, `host`, `later`, `timer`, `deferrals`, `numbers` | the host's state of an event instance; its host functions, thin; work that ends as an event; its one timer; requests to answer later; objects behind numbers | rules |
 //! | `event_program`, [`instance`] | a component driven by events; its instances | |
 //! | `concurrent` | async guests: their programs, instances and host functions | |
 //! | `engine` | compiling, loading, linking | |
@@ -40,9 +40,11 @@ mod cache;
 mod component;
 mod concurrent;
 mod convert;
+mod deferrals;
 mod engine;
 mod event_program;
 mod fit;
+mod frames;
 mod guest_log;
 pub mod guests;
 mod hand_back;
@@ -54,9 +56,11 @@ mod kind;
 mod later;
 mod local;
 mod moving;
+mod numbers;
 mod room;
 mod state;
 mod steps;
+mod timer;
 mod wasi;
 
 pub use engine::compile;

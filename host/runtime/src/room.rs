@@ -1,4 +1,4 @@
-//! How much room a component's instances take in the process, and so how many
+//! The room that a component's instances take in the process, and so how many
 //! connections fit at once.
 //!
 //! A pool reserves address space for all its slots at start. Slots are counted
@@ -173,7 +173,7 @@ impl Needs {
     }
 }
 
-/// How many instances and connections fit at once.
+/// Numbers of instances and connections that fit at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Room {
     needs: Needs,

@@ -12,6 +12,7 @@ use wasmtime::ResourceLimiter;
 use wasmtime::component::Resource;
 
 use netwasm_base::error::ConnectionError;
+use netwasm_exchange::deferred::Deferred;
 use netwasm_exchange::request::Request;
 use netwasm_net::files::File;
 use netwasm_net::thread::spawn_in_turns;
@@ -19,10 +20,13 @@ use netwasm_net::transport::Transport;
 use netwasm_net::turns::Turn;
 use netwasm_net::udp::Datagrams;
 
-use crate::handles::{DatagramHandle, FileHandle, TransportHandle};
+use crate::deferrals::Deferrals;
+use crate::handles::FileHandle;
 use crate::instance::Instance;
 use crate::local::{Env, Local};
+use crate::numbers::Numbers;
 use crate::steps::event_steps;
+use crate::timer::Timer;
 use crate::wasi::{Wasi, WasiHost};
 
 /// The data of an instance's store.
@@ -35,11 +39,13 @@ pub(crate) struct State {
     /// The request being handled.
     pub(crate) request: Option<Box<Request>>,
     /// Turn shared by all work begun for the instance.
-    turn: Rc<Turn>,
+    pub(crate) turn: Rc<Turn>,
+    pub(crate) timer: Timer,
+    pub(crate) deferred: Deferrals,
     /// Epoch steps that an event may take.
     steps: u64,
-    transports: Slab<Rc<Transport>>,
-    datagrams: Slab<Rc<Datagrams>>,
+    pub(crate) transports: Numbers<Rc<Transport>>,
+    pub(crate) datagrams: Numbers<Rc<Datagrams>>,
     files: Slab<Rc<File>>,
     pending: Pending,
 }
@@ -54,9 +60,11 @@ impl State {
             memory: MemoryLimit::new(env),
             request: None,
             turn: local.worker.thread.turns.turn(),
+            timer: Timer::default(),
+            deferred: Deferrals::default(),
             steps: event_steps(&env.net.limits).into(),
-            transports: Slab::new(),
-            datagrams: Slab::new(),
+            transports: Numbers::default(),
+            datagrams: Numbers::default(),
             files: Slab::new(),
             pending: Pending::default(),
         }
@@ -71,80 +79,25 @@ impl State {
     // Handles. wasmtime has checked that the guest owns what it passes. A
     // number without an object is a bug of the host, and traps.
 
-    /// Adds a transport and returns its handle.
-    ///
-    /// # Errors
-    /// Fails if the guest keeps the handles of too many lost connections. The
-    /// guest then traps, which ends the leak.
-    pub(crate) fn add_transport(
-        &mut self,
-        transport: &Rc<Transport>,
-    ) -> wasmtime::Result<Resource<TransportHandle>> {
-        let limits = &self.local.env.net.limits;
-        let most = limits.max_connections + limits.max_outgoing + limits.max_handles;
-        if self.transports.len() >= most {
-            let reason = "the guest keeps too many lost transports (--max-handles)";
-            return Err(wasmtime::Error::msg(reason));
-        }
-        let key = self.transports.insert(Rc::clone(transport));
-        Ok(Resource::new_own(number(key)))
-    }
-
-    pub(crate) fn transport(
-        &self,
-        handle: &Resource<TransportHandle>,
-    ) -> wasmtime::Result<&Rc<Transport>> {
-        self.transports
-            .get(handle.rep() as usize)
-            .ok_or_else(unknown)
-    }
-
-    pub(crate) fn remove_transport(
-        &mut self,
-        handle: &Resource<TransportHandle>,
-    ) -> wasmtime::Result<Rc<Transport>> {
-        self.transports
-            .try_remove(handle.rep() as usize)
-            .ok_or_else(unknown)
-    }
-
     /// Closes all connections after the instance exited, as exit closes the
     /// sockets of a process: what the guest wrote is sent.
     pub(crate) fn close_all(&mut self) {
-        for (_, transport) in &self.transports {
+        for transport in self.transports.iter() {
             transport.close();
         }
+        self.timer.stop();
+        self.deferred = Deferrals::default();
         self.pending = Pending::default();
     }
 
     /// Fails all connections after the instance trapped.
     pub(crate) fn abandon(&mut self) {
-        for (_, transport) in &self.transports {
+        for transport in self.transports.iter() {
             transport.fail(ConnectionError::Aborted);
         }
+        self.timer.stop();
+        self.deferred = Deferrals::default();
         self.pending = Pending::default();
-    }
-
-    pub(crate) fn add_datagrams(&mut self, datagrams: &Rc<Datagrams>) -> Resource<DatagramHandle> {
-        Resource::new_own(number(self.datagrams.insert(Rc::clone(datagrams))))
-    }
-
-    pub(crate) fn datagrams(
-        &self,
-        handle: &Resource<DatagramHandle>,
-    ) -> wasmtime::Result<&Rc<Datagrams>> {
-        self.datagrams
-            .get(handle.rep() as usize)
-            .ok_or_else(unknown)
-    }
-
-    pub(crate) fn remove_datagrams(
-        &mut self,
-        handle: &Resource<DatagramHandle>,
-    ) -> wasmtime::Result<Rc<Datagrams>> {
-        self.datagrams
-            .try_remove(handle.rep() as usize)
-            .ok_or_else(unknown)
     }
 
     /// Adds a file and returns its handle.
@@ -187,33 +140,61 @@ impl State {
 
     // Work that ends as an event.
 
-    /// Begins work, and returns its number among those of its kind.
+    /// Begins work under the guest's token for it.
     ///
     /// # Errors
-    /// Fails with `LimitExceeded` if too much is pending.
+    /// Fails with `InvalidState` if work of this kind is pending under that
+    /// token, and with `LimitExceeded` if too much is pending.
     pub(crate) fn begin<F: Future<Output = ()> + 'static>(
         &mut self,
         kind: Later,
-        start: impl FnOnce(&Self, u64) -> F,
-    ) -> Result<u64, ConnectionError> {
+        token: u64,
+        start: impl FnOnce(&Self) -> F,
+    ) -> Result<(), ConnectionError> {
+        if self.pending.tasks.contains_key(&(kind, token)) {
+            return Err(ConnectionError::InvalidState);
+        }
         if self.pending.tasks.len() >= self.local.env.net.limits.max_handles {
             return Err(TOO_MANY_HANDLES);
         }
-        let id = self.pending.next(kind);
-        let task = spawn_in_turns(Rc::clone(&self.turn), start(self, id));
-        self.pending.tasks.insert((kind, id), task);
-        Ok(id)
+        let task = spawn_in_turns(Rc::clone(&self.turn), start(self));
+        self.pending.tasks.insert((kind, token), task);
+        Ok(())
     }
 
-    /// Notes that work has ended. Returns false if it was cancelled before.
-    pub(crate) fn finish(&mut self, kind: Later, id: u64) -> bool {
-        self.pending.tasks.remove(&(kind, id)).is_some()
+    /// Notes that work has ended, so that its token may be used again.
+    pub(crate) fn finish(&mut self, kind: Later, token: u64) {
+        self.pending.tasks.remove(&(kind, token));
     }
 
     /// Aborts work, which then ends without an event.
-    pub(crate) fn cancel(&mut self, kind: Later, id: u64) {
-        if let Some(task) = self.pending.tasks.remove(&(kind, id)) {
+    pub(crate) fn cancel(&mut self, kind: Later, token: u64) {
+        if let Some(task) = self.pending.tasks.remove(&(kind, token)) {
             task.abort();
+        }
+    }
+}
+
+impl State {
+    /// Notes that a request is answered later.
+    ///
+    /// # Errors
+    /// Fails with `InvalidState` if the token is in use, and with
+    /// `LimitExceeded` if too many requests are deferred.
+    pub(crate) fn defer(&mut self, token: u64) -> Result<Rc<Deferred>, ConnectionError> {
+        if self.deferred.len() >= self.local.env.net.limits.max_handles {
+            return Err(TOO_MANY_HANDLES);
+        }
+        let instance = Weak::clone(&self.instance);
+        let deferred = Deferred::new(move || {
+            if let Some(instance) = instance.upgrade() {
+                // A trap is already logged.
+                let _ = instance.abandoned(token);
+            }
+        });
+        match self.deferred.add(token, &deferred) {
+            true => Ok(deferred),
+            false => Err(ConnectionError::InvalidState),
         }
     }
 }
@@ -240,34 +221,18 @@ fn unknown() -> wasmtime::Error {
     wasmtime::Error::msg("the handle stands for nothing")
 }
 
-/// Work that ends as an event. Each kind is numbered separately.
+/// Work that ends as an event. Each kind has tokens of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Later {
-    Timer,
     Connection,
     /// A resolver query.
     Question,
 }
 
-/// Timers, resolver queries and connections under way.
+/// Resolver queries and connections under way, by the guest's tokens.
 #[derive(Debug, Default)]
 struct Pending {
-    /// Last number used, by kind.
-    last: [u64; 3],
     tasks: HashMap<(Later, u64), AbortHandle>,
-}
-
-impl Pending {
-    /// Returns the next number of a kind. The first is 1.
-    fn next(&mut self, kind: Later) -> u64 {
-        let last = match kind {
-            Later::Timer => &mut self.last[0],
-            Later::Connection => &mut self.last[1],
-            Later::Question => &mut self.last[2],
-        };
-        *last += 1;
-        *last
-    }
 }
 
 impl Drop for Pending {
@@ -341,19 +306,5 @@ impl ResourceLimiter for MemoryLimit {
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         Ok(desired <= self.env.room.table_elements())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_kind_has_numbers_of_its_own() {
-        let mut pending = Pending::default();
-        let kinds = [Later::Timer, Later::Connection, Later::Question];
-        for number in 1..3 {
-            assert_eq!(kinds.map(|kind| pending.next(kind)), [number; 3]);
-        }
     }
 }

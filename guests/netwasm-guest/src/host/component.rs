@@ -5,49 +5,50 @@ use std::time::Duration;
 
 use super::{Body, ConnectOptions, Endpoint, RawResponse, TlsOptions, TlsRole};
 use crate::bindings::netwasm::net::{
-    connector, files, http, log as raw_log, resolver, timers, transports, types,
+    connector, datagrams, files, http, log as raw_log, resolver, timers, transports, types,
 };
+use crate::bindings::netwasm::net::types::{ConnectionId, SocketId};
 use crate::http::Method;
 use crate::log::Level;
 use crate::time::nanoseconds;
 use crate::{Address, Error, ErrorKind, Info, Operation, Result, TlsInfo};
 
 /// A byte-stream connection.
-pub(crate) struct Transport(transports::Transport);
+pub(crate) struct Transport(ConnectionId);
 
-impl From<transports::Transport> for Transport {
-    fn from(raw: transports::Transport) -> Self {
-        Self(raw)
+impl From<ConnectionId> for Transport {
+    fn from(number: ConnectionId) -> Self {
+        Self(number)
     }
 }
 
 impl Transport {
     pub(crate) fn write(&self, data: &[u8]) -> u64 {
-        self.0.write(data)
+        transports::write(self.0, data)
     }
 
     pub(crate) fn writelines(&self, data: &[Vec<u8>]) -> u64 {
-        self.0.writelines(data)
+        transports::writelines(self.0, data)
     }
 
     pub(crate) fn room(&self) -> u64 {
-        self.0.room()
+        transports::room(self.0)
     }
 
     pub(crate) fn want_write(&self) {
-        self.0.want_write();
+        transports::want_write(self.0);
     }
 
     pub(crate) fn write_eof(&self) -> Result<()> {
-        Ok(self.0.write_eof()?)
+        Ok(transports::write_eof(self.0)?)
     }
 
     pub(crate) fn send_file(&self, file: &File, offset: u64, length: Option<u64>) -> Result<u64> {
-        Ok(self.0.send_file(&file.0, offset, length)?)
+        Ok(transports::send_file(self.0, &file.0, offset, length)?)
     }
 
     pub(crate) fn relay(&self, to: &Self) -> Result<()> {
-        Ok(self.0.relay(&to.0)?)
+        Ok(transports::relay(self.0, to.0)?)
     }
 
     pub(crate) fn start_tls(&self, role: TlsRole, received: &[u8]) -> Result<()> {
@@ -55,58 +56,58 @@ impl Transport {
             TlsRole::Server => transports::TlsRole::Server,
             TlsRole::Client(options) => transports::TlsRole::Client(options.into()),
         };
-        Ok(self.0.start_tls(&role, received)?)
+        Ok(transports::start_tls(self.0, &role, received)?)
     }
 
     pub(crate) fn close(&self) {
-        self.0.close();
+        transports::close(self.0);
     }
 
     pub(crate) fn abort(&self) {
-        self.0.abort();
+        transports::abort(self.0);
     }
 
     pub(crate) fn pause_reading(&self) {
-        self.0.pause_reading();
+        transports::pause_reading(self.0);
     }
 
     pub(crate) fn resume_reading(&self) {
-        self.0.resume_reading();
+        transports::resume_reading(self.0);
     }
 
     pub(crate) fn set_idle_timeout(&self, after: Option<Duration>) {
-        self.0.set_idle_timeout(after.map(nanoseconds));
+        transports::set_idle_timeout(self.0, after.map(nanoseconds));
     }
 
     pub(crate) fn set_write_buffer_limits(&self, high: u64, low: u64) {
-        self.0.set_write_buffer_limits(high, low);
+        transports::set_write_buffer_limits(self.0, high, low);
     }
 
     pub(crate) fn info(&self) -> Info {
-        self.0.info().into()
+        transports::info(self.0).into()
     }
 }
 
 /// A datagram socket.
-pub(crate) struct DatagramTransport(transports::DatagramTransport);
+pub(crate) struct DatagramTransport(SocketId);
 
-impl From<transports::DatagramTransport> for DatagramTransport {
-    fn from(raw: transports::DatagramTransport) -> Self {
-        Self(raw)
+impl From<SocketId> for DatagramTransport {
+    fn from(number: SocketId) -> Self {
+        Self(number)
     }
 }
 
 impl DatagramTransport {
     pub(crate) fn send_to(&self, data: &[u8], to: SocketAddr) -> Result<()> {
-        Ok(self.0.send_to(data, to.into())?)
+        Ok(datagrams::send_to(self.0, data, to.into())?)
     }
 
-    pub(crate) fn local_address(&self) -> SocketAddr {
-        self.0.local_address().into()
+    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
+        datagrams::local_address(self.0).map(Into::into)
     }
 
     pub(crate) fn close(&self) {
-        self.0.close();
+        datagrams::close(self.0);
     }
 }
 

@@ -400,8 +400,8 @@ impl DatagramTransport {
         Ok(())
     }
 
-    pub(crate) fn local_address(&self) -> SocketAddr {
-        ([192, 0, 2, 2], 53).into()
+    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
+        (!self.0.closed.get()).then(|| ([192, 0, 2, 2], 53).into())
     }
 
     pub(crate) fn close(&self) {

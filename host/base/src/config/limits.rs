@@ -260,7 +260,7 @@ impl Default for Limits {
             max_background: 256,
             shutdown_timeout: Duration::from_secs(30),
             max_component_size: 64 << 20,
-            compile_timeout: Duration::from_secs(60),
+            compile_timeout: NEVER,
             http: HttpLimits::default(),
         }
     }

@@ -12,7 +12,11 @@ pub struct Denied {
     what: String,
     /// Flag and argument; `None` if no argument could express it.
     pub(super) remedy: Option<(&'static str, String)>,
+    /// What that flag does.
+    effect: &'static str,
 }
+
+const ALLOWS_IT: &str = "would allow it";
 
 impl Denied {
     /// Denies a use of a target.
@@ -26,6 +30,7 @@ impl Denied {
         Self {
             what: format!("{} {target} is not allowed", way.verb()),
             remedy: pattern.map(|pattern| (way.flag(), pattern)),
+            effect: ALLOWS_IT,
         }
     }
 
@@ -36,6 +41,7 @@ impl Denied {
         Self {
             what: format!("{verb} {target} is not allowed at {ip}, which is not a public address"),
             remedy: Some((way.flag(), Target::Address(address).to_string())),
+            effect: ALLOWS_IT,
         }
     }
 
@@ -44,12 +50,13 @@ impl Denied {
     /// `--allow-connect`.
     pub(super) fn name(host: &str) -> Self {
         let to_connect = match valid_name(host) {
-            true => format!("; --allow-connect {host}:PORT lets the guest connect, too"),
+            true => format!("; --allow-connect {host}:PORT allows that and connecting"),
             false => String::new(),
         };
         Self {
             what: format!("looking {} up is not allowed{to_connect}", printable(host)),
             remedy: valid_name(host).then(|| ("--allow-resolve", host.to_owned())),
+            effect: "allows the look-up alone",
         }
     }
 }
@@ -58,7 +65,7 @@ impl Display for Denied {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
         match &self.remedy {
-            Some((flag, pattern)) => write!(f, "; {flag} {pattern} would allow it"),
+            Some((flag, pattern)) => write!(f, "; {flag} {pattern} {}", self.effect),
             None => Ok(()),
         }
     }

@@ -349,8 +349,8 @@ fn what_is_denied_says_which_flag_would_allow_it() {
     );
     assert_eq!(
         denied(none.resolve("example.org")),
-        "looking example.org up is not allowed; --allow-connect example.org:PORT lets the guest \
-         connect, too; --allow-resolve example.org would allow it"
+        "looking example.org up is not allowed; --allow-connect example.org:PORT allows that and \
+         connecting; --allow-resolve example.org allows the look-up alone"
     );
     assert_eq!(
         denied(policy(&["*:80"]).resolved_address("intranet.test", address("10.0.0.1:80"))),

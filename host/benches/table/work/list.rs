@@ -37,6 +37,10 @@ pub(crate) fn all() -> Vec<Work> {
         rival: Some(Rival::Wasmtime),
         ..row
     };
+    let against_events = |row| Row {
+        rival: Some(Rival::Guest(netwasm("echo", "connection"))),
+        ..row
+    };
     let program = Peer::Program {
         guest: "socket-echo",
     };
@@ -108,6 +112,21 @@ pub(crate) fn all() -> Vec<Work> {
                     Target::Ratio(0.95),
                 ),
                 row(
+                    "async-echo, 64 B, 64 connections",
+                    netwasm("async-echo", "connection"),
+                    Target::Ratio(0.88),
+                ),
+                against_events(row(
+                    "async-echo against echo, 64 B",
+                    netwasm("async-echo", "connection"),
+                    Target::Ratio(0.95),
+                )),
+                against_events(row(
+                    "async-echo with a time-out for each read against echo, 64 B",
+                    netwasm("timed-echo", "connection"),
+                    Target::Ratio(0.9),
+                )),
+                row(
                     "relay-echo, 64 B, 64 connections",
                     netwasm("relay-echo", "connection"),
                     Target::Ratio(1.0),
@@ -152,6 +171,11 @@ pub(crate) fn all() -> Vec<Work> {
                     netwasm("echo", "connection"),
                     Target::Ratio(0.92),
                 ),
+                against_events(row(
+                    "async-echo against echo, 16 KiB",
+                    netwasm("async-echo", "connection"),
+                    Target::Ratio(0.95),
+                )),
                 row(
                     "stream-echo through the guest, 16 KiB, 16 connections",
                     netwasm("stream-echo", "connection"),
@@ -557,6 +581,11 @@ pub(crate) fn all() -> Vec<Work> {
                     "idle connection; isolation connection",
                     netwasm("echo", "connection"),
                     Target::Cost(24.0 * 1024.0),
+                ),
+                row(
+                    "idle connection of async-echo; isolation connection",
+                    netwasm("async-echo", "connection"),
+                    Target::Cost(26.0 * 1024.0),
                 ),
                 row(
                     "idle connection; isolation worker",

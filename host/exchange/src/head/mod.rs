@@ -63,7 +63,7 @@ pub struct Refusal {
     pub reason: &'static str,
 }
 
-/// How the end of a request's body is found: RFC 9112, section 6.3.
+/// Rule for the end of a request's body: RFC 9112, section 6.3.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
     /// No body.

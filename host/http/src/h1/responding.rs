@@ -4,6 +4,7 @@ use std::io;
 use std::rc::Rc;
 
 use netwasm_exchange::answer::{Answer, Body};
+use netwasm_exchange::handler::Decision;
 use netwasm_exchange::head::Refusal;
 use netwasm_exchange::request::Request;
 use netwasm_net::files::File;
@@ -25,15 +26,20 @@ impl Driver {
         request.transport = Some(Rc::clone(&self.transport));
         request.secure = self.exchange.secure;
         let local = Rc::clone(&self.local);
-        let (request, answer) = self.exchange.own.handle(&local, &self.transport, request);
-        self.send(&request, &answer, entry, out);
-        self.local.put_request(request);
-        self.transport
-            .set_alarm(Some(self.limits().keep_alive_timeout));
+        let (request, decision) = self.exchange.own.handle(&local, &self.transport, request);
+        match decision {
+            Decision::Answer(answer) => {
+                self.send(&request, &answer, entry, out);
+                self.local.put_request(request);
+                self.transport
+                    .set_alarm(Some(self.limits().keep_alive_timeout));
+            }
+            Decision::Later(deferred) => self.defer(request, entry, deferred),
+        }
     }
 
     /// Checks a response and writes it.
-    fn send(
+    pub(super) fn send(
         &mut self,
         request: &Request,
         answer: &Answer,

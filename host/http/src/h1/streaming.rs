@@ -1,5 +1,6 @@
-//! Requests to async guests. A request goes to an instance before its body has
-//! arrived, and the response is sent while it is made.
+//! Requests that are answered later. A request to an async guest goes to an
+//! instance before its body has arrived, and the response is sent while it is
+//! made. An event guest may defer a request that it got whole.
 
 mod download;
 mod failing;
@@ -14,6 +15,7 @@ pub(super) use self::download::Told;
 use netwasm_base::error::ConnectionError;
 use netwasm_exchange::chunked::Chunked;
 use netwasm_exchange::content::RequestBody;
+use netwasm_exchange::deferred::Deferred;
 use netwasm_exchange::handler::Awaiting;
 use netwasm_exchange::head::target;
 use netwasm_exchange::head::{Framing, HeadLimits, Refusal};
@@ -25,6 +27,7 @@ use netwasm_net::transport::LOOK;
 use self::download::{Download, Next};
 use super::{Driver, Reading};
 use crate::access_log::Entry;
+use crate::exchange;
 use crate::response::{self, Persistence};
 use crate::upload::{End, Remaining, Upload, UploadBody};
 
@@ -74,12 +77,19 @@ impl Answering {
     pub(super) fn is_sending(&self) -> bool {
         matches!(self.stage, AnswerStage::Sending(_))
     }
+
+    /// True if the response has not begun.
+    fn is_waiting(&self) -> bool {
+        matches!(self.stage, AnswerStage::Waiting | AnswerStage::Deferred(_))
+    }
 }
 
 #[derive(Debug)]
 enum AnswerStage {
     /// The response has not begun.
     Waiting,
+    /// Like `Waiting`, for a request that an event guest deferred.
+    Deferred(Rc<Deferred>),
     Sending(Box<Download>),
     /// The response was sent, and the guest still reads the request, for
     /// example to forward it. If `last`, the connection ends after this
@@ -146,6 +156,31 @@ impl Driver {
         used
     }
 
+    /// Waits for the answer to a request that a guest deferred.
+    pub(super) fn defer(
+        &mut self,
+        request: Box<Request>,
+        entry: Option<Entry>,
+        deferred: Rc<Deferred>,
+    ) {
+        let thread = Rc::clone(self.thread());
+        let requests: Rc<dyn Awaiting> = Rc::<Deferred>::clone(&deferred);
+        self.exchange.reading = Reading::Answer(Box::new(Answering {
+            request,
+            entry,
+            upload: None,
+            reply: Rc::default(),
+            requests,
+            deadline: Some(thread.tick_after(self.limits().response_timeout)),
+            made: thread.now(),
+            probes: 0,
+            ended: None,
+            look: thread.tick_after(LOOK),
+            stage: AnswerStage::Deferred(deferred),
+        }));
+        self.arm();
+    }
+
     /// Sets the alarm for the first deadline.
     fn arm(&self) {
         let Reading::Answer(answering) = &self.exchange.reading else {
@@ -196,7 +231,7 @@ impl Driver {
         out: &mut Vec<u8>,
     ) -> Option<Box<Answering>> {
         if let Some(upload) = &answering.upload {
-            if upload.take_continue() && matches!(answering.stage, AnswerStage::Waiting) {
+            if upload.take_continue() && answering.is_waiting() {
                 response::write_continue(out);
             }
             match upload.end() {
@@ -227,6 +262,15 @@ impl Driver {
                     Poll::Ready(Err(reason)) => {
                         self.refuse_response(*answering, &reason, out);
                         return None;
+                    }
+                },
+                AnswerStage::Deferred(deferred) => match deferred.poll(cx) {
+                    Poll::Pending => return Some(answering),
+                    Poll::Ready(answer) => {
+                        let answer = answer.unwrap_or_else(exchange::gone);
+                        let entry = answering.entry.take();
+                        self.send(&answering.request, &answer, entry, out);
+                        return self.next_request(*answering);
                     }
                 },
                 AnswerStage::Sending(download) => {
@@ -343,6 +387,8 @@ impl Driver {
             // A guest that still holds the body reads no more.
             upload.stop(End::Lost(ConnectionError::Aborted));
         }
+        // Of a deferred request, the body was not read here, and what follows
+        // it is kept already.
         self.exchange.held = !self.exchange.kept.is_empty();
         let limits = self.limits();
         self.transport.set_alarm(Some(limits.keep_alive_timeout));

@@ -10,6 +10,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, header};
 
 use netwasm_exchange::answer::{Answer, Body};
+use netwasm_exchange::handler::Decision;
 use netwasm_exchange::head::Refusal;
 use netwasm_exchange::request::Request;
 use netwasm_net::thread::Thread;
@@ -17,6 +18,7 @@ use netwasm_net::transport::Transport;
 
 use crate::exchange::{self, Own};
 use crate::file_body::{self, Part, Purpose};
+use crate::h2::deferring;
 use crate::h2::held::Budget;
 use crate::h2::line::LogLine;
 use crate::h2::request;
@@ -115,15 +117,26 @@ impl Link {
         request.transport = Some(Rc::clone(&self.transport));
         request.secure = self.secure;
         let mut own = self.own.borrow_mut();
-        let (request, answer) = own.handle(&self.local, &self.transport, request);
+        let (request, decision) = own.handle(&self.local, &self.transport, request);
         drop(own);
-        let sending = self.send(&request, answer, outgoing, line);
-        self.local.put_request(request);
-        sending
+        match decision {
+            Decision::Answer(answer) => {
+                let sending = self.send(&request, answer, outgoing, line);
+                self.local.put_request(request);
+                sending
+            }
+            Decision::Later(deferred) => Some(Box::pin(deferring::answer_later(
+                Rc::clone(self),
+                request,
+                deferred,
+                outgoing,
+                line,
+            ))),
+        }
     }
 
     /// Checks a response and sends it.
-    fn send(
+    pub(super) fn send(
         self: &Rc<Self>,
         request: &Request,
         answer: Answer,

@@ -12,6 +12,7 @@
 //! Rules for responses, limits and deadlines are those of HTTP/1.1.
 
 mod answering;
+mod deferring;
 mod held;
 mod incoming;
 mod io;

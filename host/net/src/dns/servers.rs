@@ -25,7 +25,7 @@ use super::{Answer, Missing};
 /// The families, the one preferred by RFC 8305 first.
 const FAMILIES: [RecordType; 2] = [RecordType::AAAA, RecordType::A];
 
-/// What is known of each family.
+/// State of each family.
 pub(super) type Found = [Option<Answer>; 2];
 
 /// The servers, and the cache of their answers.

@@ -314,16 +314,21 @@ impl Session {
                 _ => "unknown",
             },
             cipher: suite.suite().as_str().unwrap_or("unknown"),
-            alpn: self.connection.alpn_protocol().map(<[u8]>::to_vec),
+            alpn: self
+                .connection
+                .alpn_protocol()
+                .map(|name| String::from_utf8_lossy(name).into_owned()),
             server_name: match &self.connection {
                 Connection::Server(server) => server.server_name().map(ToOwned::to_owned),
                 Connection::Client(_) => None,
             },
-            peer_certificate: self
+            peer_certificates: self
                 .connection
                 .peer_certificates()
-                .and_then(<[_]>::first)
-                .map(|certificate| certificate.to_vec()),
+                .unwrap_or_default()
+                .iter()
+                .map(|certificate| certificate.to_vec())
+                .collect(),
         })
     }
 }
@@ -393,7 +398,7 @@ impl KeptCiphertext {
     }
 }
 
-/// What is known of a session: `tls-info` of the WIT package.
+/// Facts of a session: `tls-info` of the WIT package.
 #[derive(Debug)]
 pub struct SessionInfo {
     /// Version, such as `TLSv1.3`.
@@ -401,11 +406,11 @@ pub struct SessionInfo {
     /// IANA name of the cipher suite.
     pub cipher: &'static str,
     /// Agreed protocol (RFC 7301).
-    pub alpn: Option<Vec<u8>>,
+    pub alpn: Option<String>,
     /// Server name that the client asked for (RFC 6066, section 3).
     pub server_name: Option<String>,
-    /// The peer's own certificate, in DER.
-    pub peer_certificate: Option<Vec<u8>>,
+    /// The peer's certificates in DER, its own first.
+    pub peer_certificates: Vec<Vec<u8>>,
 }
 
 /// Destination of ciphertext: the socket, and the queue for what the socket

@@ -52,6 +52,8 @@ pub struct Core {
     /// Tick at which the peer last took some of the queue, or the queue was
     /// empty.
     pub(super) progressed: Tick,
+    /// Limit of idleness in place of the run's.
+    pub(super) idle_timeout: Option<Duration>,
     /// Bytes that the peer has acknowledged.
     pub(super) delivery: Delivery,
     /// Time limit of the present stage (the handshake), and its name.
@@ -96,12 +98,6 @@ impl Core {
     /// Returns the bytes queued, in all.
     pub(crate) fn queued(&self) -> u64 {
         self.queue.len() + self.tls.as_ref().map_or(0, |session| session.staged().0)
-    }
-
-    /// Notes if the guest's writes have passed the high watermark.
-    pub(super) fn note_watermark(&mut self) {
-        let queued = self.queued();
-        self.flow.wrote(queued);
     }
 
     pub(super) fn in_memory(&self) -> u64 {

@@ -25,7 +25,7 @@ const BETWEEN_LOOKS: Tick = 4;
 /// Time between two checks for the departure of a peer that nobody reads from.
 pub const LOOK: Duration = Duration::from_millis(500);
 
-/// What the peer has acknowledged, as of the last look.
+/// Acknowledgements of the peer, as of the last look.
 #[derive(Debug)]
 pub(super) struct Delivery {
     /// Bytes that the socket held for the peer.
@@ -166,10 +166,14 @@ impl Transport {
             _ if waits && self.thread.passed(progressed, limits.write_timeout) => {
                 Some("the peer takes nothing of what is queued (--write-timeout)")
             }
-            _ => limits
+            _ => core
                 .idle_timeout
+                .or(limits.idle_timeout)
                 .filter(|&limit| self.thread.passed(self.moved_in_relay(&core), limit))
-                .map(|_| "nothing moved (--idle-timeout)"),
+                .map(|_| match core.idle_timeout {
+                    Some(_) => "nothing moved (the guest's set-idle-timeout)",
+                    None => "nothing moved (--idle-timeout)",
+                }),
         };
         let lost = late.map(ConnectionError::Timeout);
         if let Some(reason) = lost.or_else(|| self.check_leaving(&mut core)) {

@@ -14,9 +14,10 @@ use rustix::net::Shutdown;
 use netwasm_base::error::ConnectionError;
 
 use crate::pipe::splice;
-use crate::protocol::{Lost, Watermark};
+use crate::protocol::Lost;
 use crate::queue::WriteQueue;
 use crate::thread::{Received, Scratch, Tick};
+use crate::tls::SessionInfo;
 use crate::transport::Transport;
 use crate::transport::core::{Core, Out};
 use crate::turns::HEAVY;
@@ -407,8 +408,17 @@ impl Transport {
         core.flow.over(core.queued())
     }
 
-    /// Returns the watermark event that is due.
-    pub(crate) fn watermark(&self) -> Option<Watermark> {
+    /// Returns what TLS agreed on if the guest is to be told now.
+    pub(crate) fn started_tls(&self) -> Option<SessionInfo> {
+        let mut core = self.core.borrow_mut();
+        if !core.flow.has_started_tls() {
+            return None;
+        }
+        core.tls.as_ref()?.info()
+    }
+
+    /// True if the guest is to be told of room.
+    pub(crate) fn is_writable(&self) -> bool {
         let mut core = self.core.borrow_mut();
         // Bytes queued by a relay are not the guest's.
         let queued = if core.fed_by.strong_count() > 0 {
@@ -416,7 +426,7 @@ impl Transport {
         } else {
             core.queued()
         };
-        core.flow.watermark(queued)
+        core.flow.is_writable(queued)
     }
 }
 /// Guard of [`Transport::drive`].

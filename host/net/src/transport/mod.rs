@@ -18,6 +18,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
+use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -127,6 +128,7 @@ impl Transport {
                 sent: Moved::default(),
                 touched: now,
                 progressed: now,
+                idle_timeout: None,
                 delivery: Delivery::new(now),
                 deadline: None,
                 alarm: None,
@@ -154,15 +156,6 @@ impl Transport {
 
     /// Sends bytes or queues them.
     pub fn write(&self, data: &[u8]) {
-        self.write_with(|core| {
-            core.write(data, false);
-            core.note_watermark();
-        });
-    }
-
-    /// Sends bytes of a relay or queues them. They are not the guest's, and
-    /// give it no watermark events.
-    pub(crate) fn write_relayed(&self, data: &[u8]) {
         self.write_with(|core| core.write(data, false));
     }
 
@@ -177,10 +170,33 @@ impl Transport {
 
     /// Sends several slices or queues them, in one system call if possible.
     pub fn write_vectored(&self, slices: &[&[u8]]) {
-        self.write_with(|core| {
-            core.write_vectored(slices);
-            core.note_watermark();
-        });
+        self.write_with(|core| core.write_vectored(slices));
+    }
+
+    /// Returns how many bytes the guest may write before the queue reaches the
+    /// high watermark. After a return of 0, the guest is told when there is
+    /// room ([`EventGuest::writable`](crate::guest::EventGuest::writable)).
+    pub fn room(&self) -> u64 {
+        let mut core = self.core.borrow_mut();
+        let queued = core.queued();
+        let room = core.flow.room(queued);
+        if room == 0 {
+            self.wake(&core);
+        }
+        room
+    }
+
+    /// Asks that the guest be told when there is room, even if there is some.
+    pub fn want_write(&self) {
+        let mut core = self.core.borrow_mut();
+        core.flow.want_write();
+        self.wake(&core);
+    }
+
+    /// Sets how long nothing may move, in place of `--idle-timeout`, which
+    /// `None` restores.
+    pub fn set_idle_timeout(&self, after: Option<Duration>) {
+        self.core.borrow_mut().idle_timeout = after;
     }
 
     fn write_with(&self, write: impl FnOnce(&mut Core)) {
@@ -237,7 +253,6 @@ impl Transport {
             remaining: length,
         };
         core.push_file(part);
-        core.note_watermark();
         self.wake(&core);
         Ok(length)
     }
@@ -290,6 +305,7 @@ impl Transport {
             return Err(ConnectionError::InvalidState);
         }
         core.begin_tls(session);
+        core.flow.begin_tls();
         if let Some(session) = &mut core.tls {
             session.keep(received);
         }
@@ -373,12 +389,11 @@ impl Transport {
         self.wake(&core);
     }
 
-    /// Sets the queue sizes, in bytes, at which the guest is told to pause and
-    /// to resume writing.
+    /// Sets the queue sizes, in bytes, at which there is no room any more, and
+    /// some again.
     pub fn set_watermarks(&self, high: u64, low: u64) {
         let mut core = self.core.borrow_mut();
-        let queued = core.queued();
-        core.flow.set_watermarks(high, low, queued);
+        core.flow.set_watermarks(high, low);
         self.wake(&core);
     }
 

@@ -3,7 +3,6 @@
 //! another, or to an accepted one, is copied natively.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,20 +20,24 @@ use netwasm_net::pool::{Place, Pool, PoolLimits};
 use netwasm_net::tls::ClientTls;
 use netwasm_net::transport::Transport;
 
-use crate::bindings::netwasm::net::types::{ErrorCode, IpAddress, IpSocketAddress};
+use crate::bindings::netwasm::net::types::{
+    ConnectOptions as WitConnectOptions, Endpoint as WitEndpoint, Error as WitError, IpAddress,
+    IpSocketAddress,
+};
 use crate::concurrent::bindings::netwasm::net::client::{
-    self as wit, Datagram, Host, HostDatagramSocket, HostDatagramSocketWithStore, HostPool,
-    HostPoolWithStore, HostWithStore, PoolCounts, PoolOptions, TlsOptions,
+    Datagram, Host, HostDatagramSocket, HostDatagramSocketWithStore, HostPool, HostPoolWithStore,
+    HostWithStore, PoolCounts, PoolOptions,
 };
 use crate::concurrent::handles::{ConnectionHandle, DatagramSocketHandle, PoolHandle};
 use crate::concurrent::permissions::Permissions;
 use crate::concurrent::state::AsyncState;
 use crate::concurrent::tcp::drive;
+use crate::convert::{called, connect_options, connecting, resolving, sending};
 use crate::local::Local;
 
 type Access = Accessor<AsyncState, HasSelf<AsyncState>>;
 /// Result of a call. The outer error is a trap.
-type Ended<T> = wasmtime::Result<Result<T, ErrorCode>>;
+type Ended<T> = wasmtime::Result<Result<T, WitError>>;
 type Outcome<T> = Result<T, ConnectionError>;
 type Connection = Resource<ConnectionHandle>;
 
@@ -56,16 +59,11 @@ impl Caller {
         accessor.with(|mut store| Self::new(store.get()))
     }
 
-    async fn connect(
-        &self,
-        to: wit::Endpoint,
-        tls: Option<TlsOptions>,
-        options: wit::ConnectOptions,
-    ) -> Outcome<Rc<Transport>> {
+    async fn connect(&self, to: WitEndpoint, options: WitConnectOptions) -> Outcome<Rc<Transport>> {
         let endpoint = Endpoint::from(to).checked()?;
-        let tls = tls.map(|tls| client_tls(tls, &endpoint)).transpose()?;
+        let (tls, options) = connect_options(options, &endpoint)?;
         self.permissions.connect(&endpoint)?;
-        self.make(&endpoint, tls.as_ref(), options.into()).await
+        self.make(&endpoint, tls.as_ref(), options).await
     }
 
     async fn make(
@@ -130,7 +128,7 @@ fn give(
         Ok(made) => made,
         Err(error) => {
             tracing::debug!(%error, "cannot connect");
-            return Ok(Err(error.into()));
+            return Ok(Err(connecting(&error)));
         }
     };
     accessor.with(|mut store| {
@@ -147,25 +145,12 @@ fn give(
 impl HostWithStore<AsyncState> for HasSelf<AsyncState> {
     fn connect(
         accessor: &Access,
-        to: wit::Endpoint,
-        options: wit::ConnectOptions,
+        to: WitEndpoint,
+        options: WitConnectOptions,
     ) -> impl Future<Output = Ended<Connection>> + Send {
         let caller = Caller::of(accessor);
         SendWrapper::new(async move {
-            let made = caller.connect(to, None, options).await;
-            give(accessor, made.map(|made| (made, None)))
-        })
-    }
-
-    fn connect_tls(
-        accessor: &Access,
-        to: wit::Endpoint,
-        tls: TlsOptions,
-        options: wit::ConnectOptions,
-    ) -> impl Future<Output = Ended<Connection>> + Send {
-        let caller = Caller::of(accessor);
-        SendWrapper::new(async move {
-            let made = caller.connect(to, Some(tls), options).await;
+            let made = caller.connect(to, options).await;
             give(accessor, made.map(|made| (made, None)))
         })
     }
@@ -177,7 +162,7 @@ impl HostWithStore<AsyncState> for HasSelf<AsyncState> {
         let caller = Caller::of(accessor);
         SendWrapper::new(async move {
             let answer = caller.resolve(&name).await;
-            Ok(answer.map_err(ErrorCode::from))
+            Ok(answer.map_err(|error| resolving(&error)))
         })
     }
 }
@@ -207,7 +192,7 @@ impl HostDatagramSocketWithStore<AsyncState> for HasSelf<AsyncState> {
                 Some(_) => socket.send(&data, None).await,
                 None => Err(ConnectionError::InvalidState),
             };
-            Ok(sent.map_err(ErrorCode::from))
+            Ok(sent.map_err(|error| sending(&error)))
         })
     }
 
@@ -230,7 +215,7 @@ impl HostDatagramSocketWithStore<AsyncState> for HasSelf<AsyncState> {
                     false => Err(ConnectionError::AccessDenied),
                 },
             };
-            Ok(sent.map_err(ErrorCode::from))
+            Ok(sent.map_err(|error| sending(&error)))
         })
     }
 
@@ -245,7 +230,7 @@ impl HostDatagramSocketWithStore<AsyncState> for HasSelf<AsyncState> {
             loop {
                 let (data, from) = match socket.receive(&caller.local.worker.thread).await {
                     Ok(received) => received,
-                    Err(error) => return Ok(Err(error.into())),
+                    Err(error) => return Ok(Err(sending(&error))),
                 };
                 // The policy judged the peer of a connected socket when it was
                 // connected.
@@ -287,7 +272,7 @@ impl AsyncState {
                 let handle = DatagramSocketHandle(SendWrapper::new(Rc::new(socket)));
                 Ok(self.table.push(handle)?)
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(called(error)),
         })
     }
 
@@ -307,20 +292,19 @@ impl AsyncState {
         Ok((Arc::clone(&handle.pool), Arc::clone(&handle.key)))
     }
 
-    fn open_pool(&self, to: wit::Endpoint, options: PoolOptions) -> Outcome<PoolHandle> {
+    fn open_pool(&self, to: WitEndpoint, options: PoolOptions) -> Outcome<PoolHandle> {
         let endpoint = Endpoint::from(to).checked()?;
         let size = usize::try_from(options.size).unwrap_or(usize::MAX);
         if size == 0 {
             return Err(ConnectionError::InvalidArgument);
         }
-        let tls = options.tls.map(|tls| client_tls(tls, &endpoint));
-        let tls = tls.transpose()?;
+        let (tls, connect) = connect_options(options.connect, &endpoint)?;
         self.permissions.connect(&endpoint)?;
         let or = |given: Option<u64>, otherwise| given.map_or(otherwise, Duration::from_nanos);
         let key = Key {
             endpoint,
             tls,
-            connect: options.connect.into(),
+            connect,
             limits: PoolLimits {
                 size,
                 idle_timeout: or(options.idle_timeout, IDLE_TIMEOUT),
@@ -348,7 +332,7 @@ impl HostDatagramSocket for AsyncState {
 
     fn local_address(&mut self, socket: Resource<DatagramSocketHandle>) -> Ended<IpSocketAddress> {
         let local = self.socket(&socket)?.local();
-        Ok(local.map(Into::into).map_err(Into::into))
+        Ok(local.map(Into::into).map_err(called))
     }
 
     fn remote_address(
@@ -365,10 +349,10 @@ impl HostDatagramSocket for AsyncState {
 }
 
 impl HostPool for AsyncState {
-    fn open(&mut self, to: wit::Endpoint, options: PoolOptions) -> Ended<Resource<PoolHandle>> {
+    fn open(&mut self, to: WitEndpoint, options: PoolOptions) -> Ended<Resource<PoolHandle>> {
         Ok(match self.open_pool(to, options) {
             Ok(handle) => Ok(self.table.push(handle)?),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(called(error)),
         })
     }
 
@@ -400,30 +384,5 @@ impl HostPool for AsyncState {
     fn drop(&mut self, pool: Resource<PoolHandle>) -> wasmtime::Result<()> {
         self.table.delete(pool)?;
         Ok(())
-    }
-}
-
-/// Returns a client's TLS options, with the endpoint's name if they give none.
-fn client_tls(tls: TlsOptions, endpoint: &Endpoint) -> Outcome<ClientTls> {
-    let name = tls.server_name.or_else(|| endpoint.server_name());
-    ClientTls::new(name.ok_or(ConnectionError::InvalidArgument)?, tls.alpn)
-}
-
-impl From<wit::Endpoint> for Endpoint {
-    fn from(endpoint: wit::Endpoint) -> Self {
-        match endpoint {
-            wit::Endpoint::Ip(address) => Self::Address(address.into()),
-            wit::Endpoint::Name((host, port)) => Self::named(host, port),
-            wit::Endpoint::Unix(path) => Self::Unix(PathBuf::from(path)),
-        }
-    }
-}
-
-impl From<wit::ConnectOptions> for ConnectOptions {
-    fn from(options: wit::ConnectOptions) -> Self {
-        Self {
-            timeout: options.timeout.map(Duration::from_nanos),
-            local: options.local_address.map(Into::into),
-        }
     }
 }

@@ -15,7 +15,7 @@ use crate::concurrent::handles::ConnectionHandle;
 use crate::concurrent::state::AsyncState;
 use crate::concurrent::streams;
 
-type Told = Result<(), types::ErrorCode>;
+type Told = Result<(), types::Error>;
 
 /// Adds the interfaces that event guests have too.
 ///

@@ -21,6 +21,7 @@ use tokio::task::AbortHandle;
 use wasmtime::component::AccessorTask as _;
 use wasmtime::{Store, Trap};
 
+use netwasm_base::address::Address;
 use netwasm_base::config::Isolation;
 use netwasm_exchange::handler::{Awaiting, Call};
 use netwasm_exchange::reply::{NoResponse, Reply};
@@ -324,6 +325,17 @@ impl Requests {
         self.running.borrow_mut().clear();
     }
 
+    /// Returns the client of the request being handled; `None` if there are
+    /// several.
+    fn peer(&self) -> Option<Address> {
+        let running = self.running.borrow();
+        let mut replies = running.iter().filter_map(Weak::upgrade);
+        match (replies.next(), replies.next()) {
+            (Some(only), None) => only.peer().cloned(),
+            _ => None,
+        }
+    }
+
     fn fail_all(&self, reason: &NoResponse) {
         self.open.set(false);
         let running = self.running.take();
@@ -452,7 +464,7 @@ async fn serve(
             requests.exited().await;
         }
         Err(error) => {
-            report(&store, "handle", &error);
+            report(&store, "handle", requests.peer().as_ref(), &error);
             requests.fail_all(&match error.downcast_ref() {
                 Some(Trap::Interrupt) => NoResponse::TimedOut,
                 _ => NoResponse::Trapped,

@@ -14,6 +14,7 @@ use wasmtime::Store;
 use wasmtime::component::{Accessor, AccessorTask, HasSelf, Instance};
 use wasmtime_wasi::I32Exit;
 
+use netwasm_base::address::Address;
 use netwasm_base::config::Isolation;
 use netwasm_base::error::ConnectionError;
 use netwasm_net::health::Health;
@@ -25,6 +26,7 @@ use crate::concurrent::bindings::exports::netwasm::net::stream_handler::Guest;
 use crate::concurrent::handles::ConnectionHandle;
 use crate::concurrent::program::{Entry, Program};
 use crate::concurrent::state::AsyncState;
+use crate::frames;
 use crate::instance::{note_trap, one_line};
 use crate::local::Local;
 use crate::wasi;
@@ -155,7 +157,10 @@ async fn serve_one(local: &Rc<Local>, program: &Program, health: &Rc<Health>, st
     let running = in_turns(health, running);
     let background = &local.env.background;
     match background.bound(connection.over(), running).await {
-        Some(ended) => settle(&store, health, ended),
+        Some(ended) => {
+            let peer = connection.transport().peer();
+            settle(&store, health, Some(peer), ended);
+        }
         None => health.trapped(),
     }
 }
@@ -180,7 +185,8 @@ async fn serve_all(local: &Rc<Local>, program: &Program, health: &Rc<Health>, co
         }
     });
     let ended = in_turns(health, running).await;
-    settle(&store, health, ended);
+    // The guest does not tell for which connection it ran.
+    settle(&store, health, None, ended);
 }
 
 /// Runs an instance's loop, one turn a poll.
@@ -254,6 +260,7 @@ async fn instantiate(
 fn settle(
     store: &Store<AsyncState>,
     health: &Health,
+    peer: Option<&Address>,
     ended: wasmtime::Result<wasmtime::Result<()>>,
 ) {
     let Err(error) = ended.and_then(|ended| ended) else {
@@ -264,7 +271,7 @@ fn settle(
         note_exit(store, "handle");
     } else {
         health.trapped();
-        report(store, "handle", &error);
+        report(store, "handle", peer, &error);
     }
 }
 
@@ -275,14 +282,21 @@ pub(super) fn note_exit(store: &Store<AsyncState>, call: &str) {
 }
 
 /// Logs that a guest trapped.
-pub(super) fn report(store: &Store<AsyncState>, call: &str, error: &wasmtime::Error) {
+pub(super) fn report(
+    store: &Store<AsyncState>,
+    call: &str,
+    peer: Option<&Address>,
+    error: &wasmtime::Error,
+) {
     let state = store.data();
     let env = state.env();
     let mut reason = note_trap(&state.local, &state.memory, error);
     if reason.contains("handle limit exceeded") {
         reason = "the guest holds too many handles (--max-handles)".to_owned();
     }
-    tracing::error!(guest = %env.net.guest, call, "the guest trapped: {reason}");
+    let peer = peer.map(tracing::field::display);
+    let frames = frames::of_trap(error);
+    tracing::error!(guest = %env.net.guest, call, peer, frames, "the guest trapped: {reason}");
     tracing::debug!(guest = %env.net.guest, "{error:?}");
 }
 
@@ -312,7 +326,7 @@ pub(crate) async fn run(local: &Rc<Local>, program: &Program) -> u8 {
                 u8::try_from(*code).unwrap_or(1)
             }
             None => {
-                report(&store, "run", &error);
+                report(&store, "run", None, &error);
                 1
             }
         },

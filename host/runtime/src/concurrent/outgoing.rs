@@ -27,7 +27,7 @@ use crate::concurrent::state::{AsyncState, Store};
 /// The target that is no path.
 const ASTERISK: &str = "*";
 
-/// What a setter of a request returns; the outer error is a trap.
+/// Result of a setter of a request; the outer error is a trap.
 type Set = wasmtime::Result<Result<(), ()>>;
 
 /// Gives the linker the functions, in place of those that are there.

@@ -21,7 +21,7 @@ pub(crate) struct Permissions {
     known: Mutex<Known>,
 }
 
-/// What an instance has learnt, and what it may do because of that.
+/// Facts that an instance has learnt, and its permissions because of them.
 #[derive(Default)]
 struct Known {
     /// Resolved names. A name's rule holds for its addresses.
@@ -180,6 +180,11 @@ impl Permissions {
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Logs where a guest listens, as the host says it of its own listeners.
+pub(crate) fn note_listener(guest: &str, address: SocketAddr) {
+    tracing::info!(guest, "the guest listens on tcp://{address}");
 }
 
 impl Known {

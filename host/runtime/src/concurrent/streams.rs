@@ -24,7 +24,7 @@ use netwasm_net::stream::{Outcome, Stream};
 
 use crate::bindings::netwasm::net::types;
 use crate::concurrent::files::Rest;
-use crate::convert::socket_error;
+use crate::convert::{lost, socket_error};
 
 /// Buffer size for a host reader of such a stream, in bytes. Host code recovers
 /// the stream instead of reading it.
@@ -78,7 +78,7 @@ pub(crate) fn begin_send<E: FromConnection>(
     FutureReader::new(&mut store, told(outcome))
 }
 
-/// An interface's error code.
+/// An interface's error.
 pub(crate) trait FromConnection:
     ComponentType + Lower + Lift + Send + Sync + 'static
 {
@@ -86,9 +86,9 @@ pub(crate) trait FromConnection:
     fn from_connection(error: ConnectionError) -> Self;
 }
 
-impl FromConnection for types::ErrorCode {
+impl FromConnection for types::Error {
     fn from_connection(error: ConnectionError) -> Self {
-        error.into()
+        lost(&error)
     }
 }
 

@@ -34,6 +34,7 @@ use netwasm_net::incoming::Incoming;
 use netwasm_net::stream::Stream;
 use netwasm_net::transport::Transport;
 
+use crate::concurrent::permissions;
 use crate::concurrent::state::{AsyncState, Store};
 use crate::concurrent::streams;
 use crate::concurrent::tcp::socket::{SocketResult, TcpSocket, TcpState, is_valid};
@@ -274,7 +275,7 @@ fn listen(
 ) -> wasmtime::Result<SocketResult<StreamReader<Handle>>> {
     let state = store.data_mut();
     let permissions = Arc::clone(&state.permissions);
-    let thread = Rc::clone(&state.local.worker.thread);
+    let local = Rc::clone(&state.local);
     let socket = state.table.get_mut(handle)?;
     let address = match &socket.state {
         TcpState::Unbound(_) => match socket.family {
@@ -294,7 +295,9 @@ fn listen(
     Ok(match socket.listen() {
         Err(error) => Err(error),
         Ok(listener) => {
-            let incoming = Incoming::new(thread, listener);
+            let bound = socket.local_address().map_or(address, SocketAddr::from);
+            permissions::note_listener(&local.env.net.guest, bound);
+            let incoming = Incoming::new(Rc::clone(&local.worker.thread), listener);
             let accepting = Accepting {
                 incoming: SendWrapper::new(incoming),
                 family,

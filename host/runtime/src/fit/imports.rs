@@ -12,7 +12,7 @@ use crate::kind::Kind;
 pub(crate) const EVENT_IMPORTS: &[(&str, &str, &[&str])] = &[
     (
         PACKAGE,
-        "0.1.",
+        "0.2.",
         &[
             "connector",
             "files",
@@ -33,7 +33,7 @@ pub(crate) const EVENT_IMPORTS: &[(&str, &str, &[&str])] = &[
 
 /// Like [`EVENT_IMPORTS`], for async guests.
 pub(crate) const CONCURRENT_IMPORTS: &[(&str, &str, &[&str])] = &[
-    (PACKAGE, "0.1.", &["client", "log", "streams", "types"]),
+    (PACKAGE, "0.2.", &["client", "log", "streams", "types"]),
     ("wasi:cli", "0.2.", CLI),
     ("wasi:cli", "0.3.", CLI),
     ("wasi:cli", "0.3.", &["types"]),
@@ -162,15 +162,15 @@ fn hint(import: &str, kind: Kind) -> Option<&'static str> {
     let has_package = CONCURRENT_IMPORTS.iter().any(|(name, ..)| *name == package);
     Some(match without_version(import) {
         name if name.starts_with("netwasm:net/") => {
-            if !version.starts_with("0.1.") {
-                "this host has netwasm:net 0.1"
+            if !version.starts_with("0.2.") {
+                "this host has netwasm:net 0.2"
             } else if provided(import, Kind::Events) {
                 "of netwasm:net, guests that await can use client, log, streams and types"
             } else if provided(import, Kind::Streams) {
                 "handlers of events have transports in place of streams, and connector and \
                  resolver in place of client"
             } else {
-                "a newer netwasm has more of netwasm:net 0.1"
+                "a newer netwasm has more of netwasm:net 0.2"
             }
         }
         SERVICE | PROXY => {

@@ -1,62 +1,51 @@
-use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::Duration;
 
 use netwasm_base::error::ConnectionError;
 use netwasm_net::endpoint::Endpoint;
-use netwasm_net::tls::ClientTls;
 
-use crate::bindings::netwasm::net::connector::{ConnectOptions, Endpoint as WitEndpoint, Host};
-use crate::bindings::netwasm::net::types::ErrorCode;
+use crate::bindings::netwasm::net::connector::Host;
+use crate::bindings::netwasm::net::types::{
+    ConnectOptions as WitConnectOptions, Endpoint as WitEndpoint, Error as WitError,
+};
+use crate::convert::{called, connect_options};
 use crate::later;
 use crate::state::{Later, State};
 
 impl Host for State {
     fn connect(
         &mut self,
+        token: u64,
         to: WitEndpoint,
-        options: ConnectOptions,
-    ) -> wasmtime::Result<Result<u64, ErrorCode>> {
-        Ok(begin(self, to, options).map_err(ErrorCode::from))
+        options: WitConnectOptions,
+    ) -> wasmtime::Result<Result<(), WitError>> {
+        Ok(begin(self, token, to, options).map_err(called))
     }
 
-    fn cancel(&mut self, id: u64) -> wasmtime::Result<()> {
-        self.cancel(Later::Connection, id);
+    fn cancel(&mut self, token: u64) -> wasmtime::Result<()> {
+        self.cancel(Later::Connection, token);
         Ok(())
     }
 }
 
 fn begin(
     state: &mut State,
+    token: u64,
     to: WitEndpoint,
-    options: ConnectOptions,
-) -> Result<u64, ConnectionError> {
-    let endpoint = endpoint(to)?;
+    options: WitConnectOptions,
+) -> Result<(), ConnectionError> {
+    let endpoint = Endpoint::from(to).checked()?;
+    let (client, options) = connect_options(options, &endpoint)?;
     allow(state, &endpoint)?;
-    let client = options
-        .tls
-        .map(|tls| ClientTls::new(tls.server_name, tls.alpn))
-        .transpose()?;
-    let timeout = options.timeout.map(Duration::from_nanos);
-    state.begin(Later::Connection, |state, id| {
+    state.begin(Later::Connection, token, |state| {
         later::connect(
             Rc::clone(&state.local.worker),
             state.instance.clone(),
-            id,
+            token,
             endpoint,
             client,
-            timeout,
+            options,
         )
     })
-}
-
-fn endpoint(to: WitEndpoint) -> Result<Endpoint, ConnectionError> {
-    let endpoint = match to {
-        WitEndpoint::Ip(address) => Endpoint::Address(address.into()),
-        WitEndpoint::Unix(path) => Endpoint::Unix(PathBuf::from(path)),
-        WitEndpoint::Name((host, port)) => Endpoint::named(host, port),
-    };
-    endpoint.checked()
 }
 
 fn allow(state: &State, endpoint: &Endpoint) -> Result<(), ConnectionError> {

@@ -4,7 +4,8 @@ use netwasm_base::error::ConnectionError;
 use netwasm_net::files::File;
 
 use crate::bindings::netwasm::net::files;
-use crate::bindings::netwasm::net::types::ErrorCode;
+use crate::bindings::netwasm::net::types::Error as WitError;
+use crate::convert::called;
 use crate::handles::FileHandle;
 use crate::state::State;
 
@@ -37,13 +38,13 @@ pub(crate) fn open(state: &State, path: &str) -> Result<File, ConnectionError> {
 }
 
 impl files::HostFile for State {
-    fn open(&mut self, path: String) -> wasmtime::Result<Result<Resource<FileHandle>, ErrorCode>> {
+    fn open(&mut self, path: String) -> wasmtime::Result<Result<Resource<FileHandle>, WitError>> {
         let opened = open(self, &path).and_then(|file| self.add_file(file));
-        Ok(opened.map_err(ErrorCode::from))
+        Ok(opened.map_err(called))
     }
 
-    fn size(&mut self, this: Resource<FileHandle>) -> wasmtime::Result<Result<u64, ErrorCode>> {
-        Ok(self.file(&this)?.size().map_err(ErrorCode::from))
+    fn size(&mut self, this: Resource<FileHandle>) -> wasmtime::Result<Result<u64, WitError>> {
+        Ok(self.file(&this)?.size().map_err(called))
     }
 
     fn drop(&mut self, this: Resource<FileHandle>) -> wasmtime::Result<()> {

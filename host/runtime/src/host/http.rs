@@ -1,11 +1,28 @@
 use wasmtime::component::Resource;
 
-use crate::bindings::netwasm::net::http::{Fields, Host, HostRequest};
-use crate::bindings::netwasm::net::types::{ConnectionInfo, SocketAddress};
+use netwasm_base::error::ConnectionError;
+
+use crate::bindings::netwasm::net::http::{Fields, Host, HostRequest, Response};
+use crate::bindings::netwasm::net::types::{ConnectionInfo, Error as WitError, SocketAddress};
+use crate::convert::called;
 use crate::handles::RequestHandle;
+use crate::instance;
 use crate::state::State;
 
-impl Host for State {}
+impl Host for State {
+    fn respond(
+        &mut self,
+        token: u64,
+        response: Response,
+    ) -> wasmtime::Result<Result<(), WitError>> {
+        let Some(deferred) = self.deferred.take(token) else {
+            return Ok(Err(called(ConnectionError::InvalidState)));
+        };
+        self.refresh_files();
+        deferred.give(Some(instance::answer(self, response)?));
+        Ok(Ok(()))
+    }
+}
 
 impl HostRequest for State {
     fn header(

@@ -2,6 +2,7 @@
 //! handle up, call the core, convert.
 
 mod connector;
+mod datagrams;
 pub(crate) mod files;
 mod http;
 mod log;
@@ -20,7 +21,11 @@ use crate::state::State;
 /// Fails if two of them have one name.
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     Everything::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
-    transports::add_to_linker(linker)
+    linker.allow_shadowing(true);
+    transports::add_to_linker(linker)?;
+    datagrams::add_to_linker(linker)?;
+    linker.allow_shadowing(false);
+    Ok(())
 }
 
 impl netwasm::net::types::Host for State {}

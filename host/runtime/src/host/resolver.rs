@@ -3,33 +3,34 @@ use std::rc::Rc;
 use netwasm_base::error::ConnectionError;
 
 use crate::bindings::netwasm::net::resolver::Host;
-use crate::bindings::netwasm::net::types::ErrorCode;
+use crate::bindings::netwasm::net::types::Error as WitError;
+use crate::convert::called;
 use crate::later;
 use crate::state::{Later, State};
 
 impl Host for State {
-    fn resolve(&mut self, name: String) -> wasmtime::Result<Result<u64, ErrorCode>> {
+    fn resolve(&mut self, token: u64, name: String) -> wasmtime::Result<Result<(), WitError>> {
         if name.is_empty() {
-            return Ok(Err(ErrorCode::InvalidArgument));
+            return Ok(Err(called(ConnectionError::InvalidArgument)));
         }
         let env = &self.local.env;
         if let Err(denied) = env.net.policy.resolve(&name) {
             env.net.deny(&denied);
-            return Ok(Err(ConnectionError::AccessDenied.into()));
+            return Ok(Err(called(ConnectionError::AccessDenied)));
         }
-        let begun = self.begin(Later::Question, |state, id| {
+        let begun = self.begin(Later::Question, token, |state| {
             later::resolve(
                 Rc::clone(&state.local.worker),
                 state.instance.clone(),
-                id,
+                token,
                 name,
             )
         });
-        Ok(begun.map_err(ErrorCode::from))
+        Ok(begun.map_err(called))
     }
 
-    fn cancel(&mut self, id: u64) -> wasmtime::Result<()> {
-        self.cancel(Later::Question, id);
+    fn cancel(&mut self, token: u64) -> wasmtime::Result<()> {
+        self.cancel(Later::Question, token);
         Ok(())
     }
 }

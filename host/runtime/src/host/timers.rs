@@ -1,26 +1,19 @@
-use std::time::Duration;
+use netwasm_net::thread::spawn_in_turns;
 
 use crate::bindings::netwasm::net::timers::Host;
-use crate::bindings::netwasm::net::types::ErrorCode;
-use crate::state::{Later, State};
+use crate::state::State;
+use crate::timer;
 
 impl Host for State {
-    fn call_later(&mut self, delay: u64) -> wasmtime::Result<Result<u64, ErrorCode>> {
-        let begun = self.begin(Later::Timer, |state, id| {
-            let instance = state.instance.clone();
-            async move {
-                tokio::time::sleep(Duration::from_nanos(delay)).await;
-                if let Some(instance) = instance.upgrade() {
-                    // A trap is already logged.
-                    let _ = instance.timer_fired(id);
-                }
-            }
-        });
-        Ok(begun.map_err(ErrorCode::from))
+    fn now(&mut self) -> wasmtime::Result<u64> {
+        Ok(timer::now())
     }
 
-    fn cancel(&mut self, id: u64) -> wasmtime::Result<()> {
-        self.cancel(Later::Timer, id);
+    fn wake_at(&mut self, when: Option<u64>) -> wasmtime::Result<()> {
+        let turn = &self.turn;
+        self.timer.set(when, &self.instance, |task| {
+            spawn_in_turns(turn.clone(), task.run())
+        });
         Ok(())
     }
 }

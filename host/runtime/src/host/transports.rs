@@ -1,227 +1,212 @@
+use std::rc::Rc;
+use std::time::Duration;
+
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource, WasmList};
 
 use netwasm_base::error::ConnectionError;
-use netwasm_net::tls::{ClientTls, Tls};
+use netwasm_net::tls::Tls;
+use netwasm_net::transport::Transport;
 
-use crate::bindings::netwasm::net::transports::{
-    Host, HostDatagramTransport, HostTransport, TlsRole,
+use crate::bindings::netwasm::net::transports::{Host, TlsRole};
+use crate::bindings::netwasm::net::types::{
+    ConnectionId, ConnectionInfo, Error as WitError, SocketAddress,
 };
-use crate::bindings::netwasm::net::types::{ConnectionInfo, ErrorCode, IpSocketAddress};
-use crate::handles::{DatagramHandle, FileHandle, TransportHandle};
+use crate::convert::{called, client_tls};
+use crate::handles::FileHandle;
 use crate::state::State;
 
-/// Replaces the generated functions that carry many bytes. These read the
+/// Result of a function. The outer error is a trap.
+type Called<T> = wasmtime::Result<Result<T, WitError>>;
+
+/// Room on a connection that ignores writes.
+const UNLIMITED: u64 = u64::MAX;
+
+/// Replaces the generated function that carries many bytes. This one reads the
 /// guest's memory in place, so a write goes from there to the socket without a
 /// copy.
-pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    linker.allow_shadowing(true);
-    let mut interface = linker.instance("netwasm:net/transports@0.1.0")?;
+pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    let mut interface = linker.instance("netwasm:net/transports@0.2.0")?;
     interface.func_wrap(
-        "[method]transport.write",
-        |store: StoreContextMut<'_, State>,
-         (this, data): (Resource<TransportHandle>, WasmList<u8>)| {
-            let transport = store.data().transport(&this)?;
+        "write",
+        |store: StoreContextMut<'_, State>, (this, data): (ConnectionId, WasmList<u8>)| {
+            let Some(transport) = store.data().transport(this) else {
+                return Ok((UNLIMITED,));
+            };
             transport.write(data.as_le_slice(&store));
-            Ok(())
+            Ok((transport.room(),))
         },
-    )?;
-    interface.func_wrap(
-        "[method]datagram-transport.send-to",
-        |store: StoreContextMut<'_, State>,
-         (this, data, to): (Resource<DatagramHandle>, WasmList<u8>, IpSocketAddress)| {
-            let sent = send_to(store.data(), &this, data.as_le_slice(&store), to)?;
-            Ok((sent.map_err(ErrorCode::from),))
-        },
-    )?;
-    linker.allow_shadowing(false);
-    Ok(())
+    )
 }
 
-/// Sends to a peer that has sent something, or to an address that the command
-/// line allows.
-fn send_to(
-    state: &State,
-    this: &Resource<DatagramHandle>,
-    data: &[u8],
-    to: IpSocketAddress,
-) -> wasmtime::Result<Result<(), ConnectionError>> {
-    let datagrams = state.datagrams(this)?;
-    let to = to.into();
-    let (env, resolver) = (&state.local.env, &state.local.worker.resolver);
-    if !datagrams.knows(to)
-        && let Err(denied) = env.net.policy.send_to(to, &resolver.names())
-    {
-        env.net.deny(&denied);
-        return Ok(Err(ConnectionError::AccessDenied));
+impl State {
+    /// Returns the connection of a number; `None` if it is lost, or was never
+    /// given.
+    fn transport(&self, this: ConnectionId) -> Option<&Rc<Transport>> {
+        self.transports.get(this.number)
     }
-    Ok(datagrams.send_to(data, to))
+
+    /// Does something that may fail, and fails on a connection that is lost.
+    fn with_transport<T>(
+        &self,
+        this: ConnectionId,
+        operation: impl FnOnce(&Rc<Transport>) -> Result<T, ConnectionError>,
+    ) -> Called<T> {
+        let transport = self.transport(this).ok_or(ConnectionError::InvalidState);
+        Ok(transport.and_then(operation).map_err(called))
+    }
 }
 
-impl Host for State {}
+impl Host for State {
+    fn write(&mut self, this: ConnectionId, data: Vec<u8>) -> wasmtime::Result<u64> {
+        Ok(self.transport(this).map_or(UNLIMITED, |transport| {
+            transport.write(&data);
+            transport.room()
+        }))
+    }
 
-impl HostTransport for State {
-    fn write(&mut self, this: Resource<TransportHandle>, data: Vec<u8>) -> wasmtime::Result<()> {
-        self.transport(&this)?.write(&data);
+    fn writelines(&mut self, this: ConnectionId, data: Vec<Vec<u8>>) -> wasmtime::Result<u64> {
+        Ok(self.transport(this).map_or(UNLIMITED, |transport| {
+            let slices: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
+            transport.write_vectored(&slices);
+            transport.room()
+        }))
+    }
+
+    fn room(&mut self, this: ConnectionId) -> wasmtime::Result<u64> {
+        Ok(self
+            .transport(this)
+            .map_or(UNLIMITED, |transport| transport.room()))
+    }
+
+    fn want_write(&mut self, this: ConnectionId) -> wasmtime::Result<()> {
+        if let Some(transport) = self.transport(this) {
+            transport.want_write();
+        }
         Ok(())
     }
 
-    fn writelines(
-        &mut self,
-        this: Resource<TransportHandle>,
-        data: Vec<Vec<u8>>,
-    ) -> wasmtime::Result<()> {
-        let slices: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
-        self.transport(&this)?.write_vectored(&slices);
-        Ok(())
+    fn write_eof(&mut self, this: ConnectionId) -> Called<()> {
+        self.with_transport(this, |transport| transport.write_eof())
     }
 
-    fn write_eof(
-        &mut self,
-        this: Resource<TransportHandle>,
-    ) -> wasmtime::Result<Result<(), ErrorCode>> {
-        Ok(self.transport(&this)?.write_eof().map_err(ErrorCode::from))
-    }
-
-    fn can_write_eof(&mut self, this: Resource<TransportHandle>) -> wasmtime::Result<bool> {
-        Ok(self.transport(&this)?.can_write_eof())
+    fn can_write_eof(&mut self, this: ConnectionId) -> wasmtime::Result<bool> {
+        Ok(self
+            .transport(this)
+            .is_some_and(|transport| transport.can_write_eof()))
     }
 
     fn send_file(
         &mut self,
-        this: Resource<TransportHandle>,
+        this: ConnectionId,
         file: Resource<FileHandle>,
         offset: u64,
         length: Option<u64>,
-    ) -> wasmtime::Result<Result<u64, ErrorCode>> {
+    ) -> Called<u64> {
         let file = self.file(&file)?;
-        let sent = self.transport(&this)?.send_file(file, offset, length);
-        Ok(sent.map_err(ErrorCode::from))
+        self.with_transport(this, |transport| transport.send_file(file, offset, length))
     }
 
-    fn relay(
-        &mut self,
-        this: Resource<TransportHandle>,
-        to: Resource<TransportHandle>,
-    ) -> wasmtime::Result<Result<(), ErrorCode>> {
-        let relayed = self.transport(&this)?.relay(self.transport(&to)?);
-        Ok(relayed.map_err(ErrorCode::from))
+    fn relay(&mut self, this: ConnectionId, to: ConnectionId) -> Called<()> {
+        let to = self.transport(to).ok_or(ConnectionError::InvalidState);
+        self.with_transport(this, |transport| transport.relay(to?))
     }
 
-    fn start_tls(
-        &mut self,
-        this: Resource<TransportHandle>,
-        role: TlsRole,
-        received: Vec<u8>,
-    ) -> wasmtime::Result<Result<(), ErrorCode>> {
-        let transport = self.transport(&this)?;
-        if !transport.can_start_tls() {
-            return Ok(Err(ErrorCode::InvalidState));
-        }
-        let tls = &self.local.env.net.tls;
-        let session = match role {
-            TlsRole::Server => match tls.server() {
-                Some(config) => Tls::accept(config),
-                None => {
-                    tracing::warn!("start-tls needs a certificate: --cert FILE --key FILE");
-                    Err(ConnectionError::NotSupported)
+    fn start_tls(&mut self, this: ConnectionId, role: TlsRole, received: Vec<u8>) -> Called<()> {
+        self.with_transport(this, |transport| {
+            if !transport.can_start_tls() {
+                return Err(ConnectionError::InvalidState);
+            }
+            let tls = &self.local.env.net.tls;
+            let session = match role {
+                TlsRole::Server => match tls.server() {
+                    Some(config) => Tls::accept(config),
+                    None => {
+                        tracing::warn!("start-tls needs a certificate: --cert FILE --key FILE");
+                        Err(ConnectionError::NotSupported)
+                    }
+                },
+                TlsRole::Client(client) => {
+                    client_tls(client, None).and_then(|client| tls.connect(&client))
                 }
-            },
-            TlsRole::Client(client) => ClientTls::new(client.server_name, client.alpn)
-                .and_then(|client| tls.connect(&client)),
-        };
-        let started = session.and_then(|session| transport.start_tls(session, &received));
-        Ok(started.map_err(ErrorCode::from))
+            };
+            transport.start_tls(session?, &received)
+        })
     }
 
-    fn close(&mut self, this: Resource<TransportHandle>) -> wasmtime::Result<()> {
-        self.transport(&this)?.close();
+    fn close(&mut self, this: ConnectionId) -> wasmtime::Result<()> {
+        if let Some(transport) = self.transport(this) {
+            transport.close();
+        }
         Ok(())
     }
 
-    fn abort(&mut self, this: Resource<TransportHandle>) -> wasmtime::Result<()> {
-        self.transport(&this)?.abort();
+    fn abort(&mut self, this: ConnectionId) -> wasmtime::Result<()> {
+        if let Some(transport) = self.transport(this) {
+            transport.abort();
+        }
         Ok(())
     }
 
-    fn is_closing(&mut self, this: Resource<TransportHandle>) -> wasmtime::Result<bool> {
-        Ok(self.transport(&this)?.is_closing())
+    fn is_closing(&mut self, this: ConnectionId) -> wasmtime::Result<bool> {
+        Ok(self
+            .transport(this)
+            .is_none_or(|transport| transport.is_closing()))
     }
 
-    fn pause_reading(&mut self, this: Resource<TransportHandle>) -> wasmtime::Result<()> {
-        self.transport(&this)?.pause_receiving();
+    fn pause_reading(&mut self, this: ConnectionId) -> wasmtime::Result<()> {
+        if let Some(transport) = self.transport(this) {
+            transport.pause_receiving();
+        }
         Ok(())
     }
 
-    fn resume_reading(&mut self, this: Resource<TransportHandle>) -> wasmtime::Result<()> {
-        self.transport(&this)?.resume_receiving();
+    fn resume_reading(&mut self, this: ConnectionId) -> wasmtime::Result<()> {
+        if let Some(transport) = self.transport(this) {
+            transport.resume_receiving();
+        }
+        Ok(())
+    }
+
+    fn set_idle_timeout(&mut self, this: ConnectionId, after: Option<u64>) -> wasmtime::Result<()> {
+        if let Some(transport) = self.transport(this) {
+            transport.set_idle_timeout(after.map(Duration::from_nanos));
+        }
         Ok(())
     }
 
     fn set_write_buffer_limits(
         &mut self,
-        this: Resource<TransportHandle>,
+        this: ConnectionId,
         high: u64,
         low: u64,
     ) -> wasmtime::Result<()> {
-        self.transport(&this)?.set_watermarks(high, low);
+        if let Some(transport) = self.transport(this) {
+            transport.set_watermarks(high, low);
+        }
         Ok(())
     }
 
-    fn get_write_buffer_limits(
-        &mut self,
-        this: Resource<TransportHandle>,
-    ) -> wasmtime::Result<(u64, u64)> {
-        Ok(self.transport(&this)?.watermarks())
+    fn get_write_buffer_limits(&mut self, this: ConnectionId) -> wasmtime::Result<(u64, u64)> {
+        Ok(self
+            .transport(this)
+            .map_or((0, 0), |transport| transport.watermarks()))
     }
 
-    fn get_write_buffer_size(&mut self, this: Resource<TransportHandle>) -> wasmtime::Result<u64> {
-        Ok(self.transport(&this)?.queued())
+    fn get_write_buffer_size(&mut self, this: ConnectionId) -> wasmtime::Result<u64> {
+        Ok(self
+            .transport(this)
+            .map_or(0, |transport| transport.queued()))
     }
 
-    fn info(&mut self, this: Resource<TransportHandle>) -> wasmtime::Result<ConnectionInfo> {
-        Ok(ConnectionInfo::from(&**self.transport(&this)?))
-    }
-
-    fn drop(&mut self, this: Resource<TransportHandle>) -> wasmtime::Result<()> {
-        self.remove_transport(&this)?.close();
-        Ok(())
-    }
-}
-
-impl HostDatagramTransport for State {
-    fn send_to(
-        &mut self,
-        this: Resource<DatagramHandle>,
-        data: Vec<u8>,
-        to: IpSocketAddress,
-    ) -> wasmtime::Result<Result<(), ErrorCode>> {
-        Ok(send_to(self, &this, &data, to)?.map_err(ErrorCode::from))
-    }
-
-    fn local_address(
-        &mut self,
-        this: Resource<DatagramHandle>,
-    ) -> wasmtime::Result<IpSocketAddress> {
-        Ok(self.datagrams(&this)?.local().into())
-    }
-
-    fn close(&mut self, this: Resource<DatagramHandle>) -> wasmtime::Result<()> {
-        self.datagrams(&this)?.close();
-        Ok(())
-    }
-
-    fn abort(&mut self, this: Resource<DatagramHandle>) -> wasmtime::Result<()> {
-        self.datagrams(&this)?.abort();
-        Ok(())
-    }
-
-    fn is_closing(&mut self, this: Resource<DatagramHandle>) -> wasmtime::Result<bool> {
-        Ok(self.datagrams(&this)?.is_closing())
-    }
-
-    fn drop(&mut self, this: Resource<DatagramHandle>) -> wasmtime::Result<()> {
-        self.remove_datagrams(&this)?.close();
-        Ok(())
+    fn info(&mut self, this: ConnectionId) -> wasmtime::Result<ConnectionInfo> {
+        Ok(self.transport(this).map_or_else(
+            || ConnectionInfo {
+                peer: SocketAddress::Unix(None),
+                local: SocketAddress::Unix(None),
+                tls: None,
+            },
+            |transport| ConnectionInfo::from(&**transport),
+        ))
     }
 }

@@ -39,12 +39,13 @@ use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemCtx, WasiFilesyste
 use wasmtime_wasi::p2::bindings::filesystem::preopens;
 use wasmtime_wasi::p2::bindings::{cli, clocks, random as wasi_random};
 use wasmtime_wasi::random::{WasiRandom, WasiRandomCtx};
+use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxView};
 
 use netwasm_base::config::{GuestConfig, Limits};
 use netwasm_base::error::Error;
 
-use crate::concurrent::permissions::Permissions;
+use crate::concurrent::permissions::{Permissions, note_listener};
 use crate::guest_log::GuestLog;
 
 /// Version that is linked. Guests of any 0.2 find it.
@@ -151,8 +152,12 @@ impl WasiSetup {
             builder.stdout(log.stdout()).stderr(log.stderr());
         }
         let permissions = Arc::clone(permissions);
+        let name = guest.name.clone();
         builder.socket_addr_check(move |address, used| {
             let allowed = permissions.allows(address, used);
+            if allowed && matches!(used, SocketAddrUse::TcpListen) {
+                note_listener(&name, address);
+            }
             Box::pin(async move { allowed })
         });
         let mut context = builder.build();

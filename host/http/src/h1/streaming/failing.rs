@@ -91,14 +91,16 @@ impl Driver {
     ) {
         answering.requests.clone().abandon(&answering.reply);
         match (refusal, answering.stage) {
-            (Some(refusal), AnswerStage::Waiting) => self.refuse(answering.request, refusal, out),
+            (Some(refusal), AnswerStage::Waiting | AnswerStage::Deferred(_)) => {
+                self.refuse(answering.request, refusal, out);
+            }
             (_, AnswerStage::Sending(download)) => {
                 self.log_later(answering.entry, download.status, download.sent, out);
                 self.write_out(out);
                 self.transport.reset_on_close();
                 self.transport.fail(ConnectionError::Aborted);
             }
-            (None, AnswerStage::Waiting) => {
+            (None, AnswerStage::Waiting | AnswerStage::Deferred(_)) => {
                 self.log_later(answering.entry, CLIENT_LEFT, 0, out);
                 self.exchange.last = true;
             }
@@ -132,7 +134,7 @@ impl Driver {
             }
             answering.look = self.thread().tick_after(next);
         }
-        if late(answering.deadline) && matches!(answering.stage, AnswerStage::Waiting) {
+        if late(answering.deadline) && answering.is_waiting() {
             // An arriving body has its own time-out. The time for the response
             // begins when the guest last got some of it.
             let limit = self.limits().response_timeout;
@@ -156,7 +158,7 @@ impl Driver {
         if let Some(upload) = &answering.upload
             && late(upload.deadline())
         {
-            if matches!(answering.stage, AnswerStage::Waiting) {
+            if answering.is_waiting() {
                 upload.stop(End::Refused(SLOW_BODY));
             } else {
                 upload.stop(End::Lost(ConnectionError::Timeout(
@@ -221,7 +223,9 @@ impl Driver {
         match &answering.stage {
             // Also to a client that does not expect it (RFC 9110, section
             // 15.2).
-            AnswerStage::Waiting if answering.request.head.minor_version() > 0 => {
+            AnswerStage::Waiting | AnswerStage::Deferred(_)
+                if answering.request.head.minor_version() > 0 =>
+            {
                 response::write_continue(out);
             }
             // A leading zero of the next chunk's size.
@@ -251,9 +255,10 @@ impl Driver {
             }
             let (status, sent) = match &stage {
                 AnswerStage::Sending(download) => (download.status, download.sent),
-                AnswerStage::Waiting | AnswerStage::Reading { .. } | AnswerStage::Discarding(_) => {
-                    (CLIENT_LEFT, 0)
-                }
+                AnswerStage::Waiting
+                | AnswerStage::Deferred(_)
+                | AnswerStage::Reading { .. }
+                | AnswerStage::Discarding(_) => (CLIENT_LEFT, 0),
             };
             self.log_later(entry, status, sent, &[]);
             requests.abandon(&reply);

@@ -46,7 +46,7 @@ struct Message {
 
 type Fields = Vec<(String, Vec<u8>)>;
 
-/// What a client sends, piece by piece, as `h2` gets it. What `h2` sends is lost.
+/// A client's bytes, piece by piece, as `h2` gets them. Bytes that `h2` sends are lost.
 struct Feed {
     /// None where `h2` is to see all as it is.
     screen: Option<Rc<RefCell<Screen>>>,
@@ -166,7 +166,8 @@ impl Coming {
     }
 }
 
-/// What `h2` gets from these pieces, and whether it ends the connection.
+/// Returns the requests that `h2` gets from these pieces, and true if it ends the
+/// connection.
 fn received(
     pieces: VecDeque<Vec<u8>>,
     screen: Option<&Rc<RefCell<Screen>>>,
@@ -245,7 +246,7 @@ fn requests_arrive_as_they_were_sent() {
     assert!(arrived > 600, "{arrived}");
 }
 
-/// What `h2` gets of these frames.
+/// Returns the requests that `h2` gets from these frames.
 fn screened(frames: &[Vec<u8>]) -> (Vec<Message>, bool) {
     let screen = Rc::new(RefCell::new(Screen::new(MAX_HEAD)));
     let input = [PREFACE, &frame(4, 0, 0, b""), &frames.concat()].concat();

@@ -20,7 +20,7 @@ impl Random {
         it ^ (it >> 31)
     }
 
-    /// One that is less.
+    /// A smaller one.
     pub(super) fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
@@ -59,7 +59,7 @@ pub(super) struct Client<'a> {
     next: u32,
     /// True if it also does what is refused.
     pub(super) all_kinds: bool,
-    /// What arrives.
+    /// Arriving bytes.
     pub(super) sent: Vec<Message>,
     pub(super) output: Vec<u8>,
 }

@@ -1,0 +1,270 @@
+//! A component, and the flags to run it with.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::server::{Listener, Server};
+use crate::{cargo, host};
+
+/// Default limit of every wait.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A component, and the flags of the host that runs it.
+///
+/// Make one with [`Self::of_this_crate`], add listeners and flags, then
+/// [`start`](Self::start) it. Clones can be started, too: each is a server of its
+/// own.
+#[derive(Clone, Debug)]
+#[must_use = "a component does nothing until it is started"]
+pub struct Component {
+    source: OsString,
+    /// Directory for compiled code. `None` is the user's.
+    cache: Option<PathBuf>,
+    host: Option<PathBuf>,
+    listeners: Vec<Listener>,
+    flags: Vec<OsString>,
+    args: Vec<String>,
+    host_variables: Vec<(OsString, OsString)>,
+    limit: Duration,
+}
+
+impl Component {
+    /// Builds the crate under test, with `cargo build --release --target
+    /// wasm32-wasip2`. All tests of a run share one build.
+    ///
+    /// The build has a target directory of its own, `netwasm-test` below the
+    /// crate's target directory. It does not see the variables that the outer
+    /// cargo sets (`CARGO_*`), nor `RUSTFLAGS`.
+    ///
+    /// # Panics
+    /// Panics with cargo's messages if the crate cannot be built. If the target
+    /// is missing, the message names the command that installs it. Also panics
+    /// if the crate does not build exactly one component, and if cargo does not
+    /// run the test (`CARGO_MANIFEST_DIR` is not set).
+    #[track_caller]
+    pub fn of_this_crate() -> Self {
+        let Some(directory) = std::env::var_os("CARGO_MANIFEST_DIR") else {
+            panic!("CARGO_MANIFEST_DIR is not set: run the test by cargo, or use Component::file");
+        };
+        Self::of_crate(directory)
+    }
+
+    /// Like [`Self::of_this_crate`], for the crate in another directory.
+    ///
+    /// # Panics
+    /// Panics as [`Self::of_this_crate`] does.
+    #[track_caller]
+    pub fn of_crate(directory: impl AsRef<Path>) -> Self {
+        match cargo::component(directory.as_ref()) {
+            Ok(built) => {
+                let mut component = Self::from_source(built.file.into());
+                component.cache = Some(built.directory.join("cache"));
+                component
+            }
+            Err(fault) => panic!("{fault}"),
+        }
+    }
+
+    /// Takes a component from a file.
+    ///
+    /// # Panics
+    /// Panics if there is no such file.
+    #[track_caller]
+    pub fn file(path: impl AsRef<Path>) -> Self {
+        let path = path.as_ref();
+        // The host takes a plain word for the name of a built-in component.
+        match path.canonicalize() {
+            Ok(path) => Self::from_source(path.into()),
+            Err(error) => panic!("'{}' is no component: {error}", path.display()),
+        }
+    }
+
+    /// Takes an example that the host contains, such as `echo` or `router`. An
+    /// unknown name fails at the start.
+    pub fn built_in(name: &str) -> Self {
+        Self::from_source(name.into())
+    }
+
+    fn from_source(source: OsString) -> Self {
+        Self {
+            source,
+            cache: None,
+            host: None,
+            listeners: Vec::new(),
+            flags: Vec::new(),
+            args: Vec::new(),
+            host_variables: Vec::new(),
+            limit: LIMIT,
+        }
+    }
+
+    /// Listens for TCP on 127.0.0.1, on a port that the system picks.
+    pub fn tcp(self) -> Self {
+        self.listen(Listener::Tcp)
+    }
+
+    /// Listens for TLS on 127.0.0.1, on a port that the system picks. The
+    /// certificate is for `localhost`, from an authority made for this run.
+    pub fn tls(self) -> Self {
+        self.listen(Listener::Tls)
+    }
+
+    /// Receives UDP on 127.0.0.1, on a port that the system picks.
+    pub fn udp(self) -> Self {
+        self.listen(Listener::Udp)
+    }
+
+    /// Listens on a Unix socket in a temporary directory.
+    pub fn unix(self) -> Self {
+        self.listen(Listener::Unix)
+    }
+
+    /// Listens for HTTP on 127.0.0.1, on a port that the system picks.
+    pub fn http(self) -> Self {
+        self.listen(Listener::Http)
+    }
+
+    /// Listens for HTTPS on 127.0.0.1, on a port that the system picks, with the
+    /// certificate of [`Self::tls`].
+    pub fn https(self) -> Self {
+        self.listen(Listener::Https)
+    }
+
+    fn listen(mut self, listener: Listener) -> Self {
+        if !self.listeners.contains(&listener) {
+            self.listeners.push(listener);
+        }
+        self
+    }
+
+    /// Lets the component connect to what a pattern matches, such as
+    /// `127.0.0.1:*` (`--allow-connect`).
+    pub fn allow_connect(self, pattern: &str) -> Self {
+        self.flag_with("--allow-connect", pattern)
+    }
+
+    /// Lets the component read the files in a directory, which it sees as
+    /// `guest`, such as `/public` (`--dir`).
+    pub fn dir(self, host: impl AsRef<Path>, guest: &str) -> Self {
+        self.directory(host.as_ref(), guest, "")
+    }
+
+    /// Like [`Self::dir`], and lets the component write, too.
+    pub fn writable_dir(self, host: impl AsRef<Path>, guest: &str) -> Self {
+        self.directory(host.as_ref(), guest, ":rw")
+    }
+
+    fn directory(self, host: &Path, guest: &str, mode: &str) -> Self {
+        let mut value = host.as_os_str().to_owned();
+        value.push(format!("::{guest}{mode}"));
+        self.flag_with("--dir", value)
+    }
+
+    /// Adds an argument of the component.
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// Gives the component an environment variable (`--env`).
+    pub fn env(self, name: &str, value: &str) -> Self {
+        self.flag_with("--env", format!("{name}={value}"))
+    }
+
+    /// Makes one instance for each worker, which all its connections share
+    /// (`--isolation worker`).
+    pub fn isolation_worker(self) -> Self {
+        self.flag_with("--isolation", "worker")
+    }
+
+    /// Serves with this number of threads, instead of one for each core
+    /// (`--workers`).
+    pub fn workers(self, count: usize) -> Self {
+        self.flag_with("--workers", count.to_string())
+    }
+
+    /// Adds any flag of `netwasm run`. A value follows an equals sign:
+    /// `--event-timeout=1s`.
+    pub fn flag(mut self, flag: impl Into<OsString>) -> Self {
+        self.flags.push(flag.into());
+        self
+    }
+
+    fn flag_with(self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        let mut flag = OsString::from(name);
+        flag.push("=");
+        flag.push(value);
+        self.flag(flag)
+    }
+
+    /// Runs another host than the variable `NETWASM` names, or than `PATH` has.
+    pub fn host(mut self, program: impl Into<PathBuf>) -> Self {
+        self.host = Some(program.into());
+        self
+    }
+
+    /// Sets an environment variable of the host itself, such as `RUST_LOG`.
+    pub fn host_env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.host_variables.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets the limit of every wait, 10 seconds by default: for the start, for
+    /// each operation of a client, for a line of the log, and for the end.
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Starts the host, and waits until all listeners accept.
+    ///
+    /// Connections that are still open when the server is stopped are aborted
+    /// after 5 seconds, unless there is a flag `--shutdown-timeout=TIME`.
+    ///
+    /// # Panics
+    /// Panics if there is no host, if the component has no listener, or if the
+    /// host does not listen within the time limit. The message has the log.
+    #[track_caller]
+    #[must_use = "dropping a server ends it"]
+    pub fn start(self) -> Server {
+        match self.try_start() {
+            Ok(server) => server,
+            Err(fault) => panic!("{fault}"),
+        }
+    }
+
+    fn try_start(self) -> Result<Server, String> {
+        if self.listeners.is_empty() {
+            return Err("a server needs a listener, such as .tcp()".to_owned());
+        }
+        let host = match &self.host {
+            Some(host) => host.as_path(),
+            None => host::path()?,
+        };
+        let mut command = Command::new(host);
+        command
+            .arg("run")
+            .arg(&self.source)
+            .args(&self.flags)
+            // Only the flags decide what is logged.
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        if !self.has_flag("--shutdown-timeout") {
+            command.arg("--shutdown-timeout=5s");
+        }
+        if let Some(cache) = &self.cache {
+            command.env("XDG_CACHE_HOME", cache);
+        }
+        command.envs(self.host_variables);
+        Server::start(command, &self.listeners, &self.args, self.limit)
+    }
+
+    fn has_flag(&self, name: &str) -> bool {
+        let mut flags = self.flags.iter().filter_map(|flag| flag.to_str());
+        flags.any(|flag| flag.split('=').next() == Some(name))
+    }
+}

@@ -1,0 +1,42 @@
+#![doc = include_str!("../README.md")]
+//!
+//! # Data flow
+//!
+//! ```text
+//!   test --> Component --cargo--> component.wasm
+//!               |                      |
+//!               | start                v
+//!               +-----> Server ==> netwasm run component.wasm --tcp 127.0.0.1:0 ...
+//!                       |    ^         | listening lines, log lines
+//!                       |    +-- Log <-+
+//!                       v
+//!             Client, UdpClient, HttpClient == real sockets ==> the component
+//! ```
+//!
+//! [`Component`] is the start: it has the flags of the host. [`Server`] makes the
+//! clients and ends the host. All panics are failures of the test; nothing
+//! returns an error.
+#![forbid(unsafe_code)]
+
+mod cargo;
+mod certificate;
+mod client;
+mod component;
+mod counts;
+mod deadline;
+mod difference;
+mod guardian;
+mod host;
+mod http;
+mod log;
+mod server;
+mod tls;
+mod udp;
+
+pub use client::Client;
+pub use component::Component;
+pub use counts::Counts;
+pub use http::{HttpClient, Request, Response};
+pub use log::Log;
+pub use server::Server;
+pub use udp::UdpClient;

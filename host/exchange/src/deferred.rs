@@ -1,0 +1,125 @@
+//! An answer that a handler gives later, between its instance and the
+//! connection.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use crate::answer::Answer;
+use crate::handler::Awaiting;
+use crate::reply::Reply;
+
+/// An answer that a handler gives later.
+pub struct Deferred {
+    state: RefCell<State>,
+    /// Tells the handler that nobody waits any more.
+    on_abandon: Cell<Option<Box<dyn FnOnce()>>>,
+}
+
+enum State {
+    Waiting(Option<Waker>),
+    /// `None` if the handler is gone; the reason was logged.
+    Given(Option<Answer>),
+    /// The connection has the answer, or waits no more.
+    Over,
+}
+
+impl fmt::Debug for Deferred {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deferred").finish_non_exhaustive()
+    }
+}
+
+impl Deferred {
+    /// Returns an answer that is yet to be given. `on_abandon` is called if
+    /// nobody waits for it any more.
+    pub fn new(on_abandon: impl FnOnce() + 'static) -> Rc<Self> {
+        Rc::new(Self {
+            state: RefCell::new(State::Waiting(None)),
+            on_abandon: Cell::new(Some(Box::new(on_abandon))),
+        })
+    }
+
+    /// Gives the answer; `None` if the handler is gone. Only the first counts.
+    pub fn give(&self, answer: Option<Answer>) {
+        let mut state = self.state.borrow_mut();
+        if let State::Waiting(waker) = &mut *state {
+            let waker = waker.take();
+            *state = State::Given(answer);
+            drop(state);
+            self.on_abandon.take();
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Waits for the answer; `None` if the handler is gone.
+    pub fn poll(&self, cx: &Context<'_>) -> Poll<Option<Answer>> {
+        let mut state = self.state.borrow_mut();
+        match std::mem::replace(&mut *state, State::Over) {
+            State::Waiting(_) => {
+                *state = State::Waiting(Some(cx.waker().clone()));
+                Poll::Pending
+            }
+            State::Given(answer) => Poll::Ready(answer),
+            State::Over => Poll::Ready(None),
+        }
+    }
+
+    /// Notes that nobody waits for the answer any more, and tells the handler
+    /// unless it has given one.
+    pub fn give_up(&self) {
+        *self.state.borrow_mut() = State::Over;
+        if let Some(tell) = self.on_abandon.take() {
+            tell();
+        }
+    }
+}
+
+impl Awaiting for Deferred {
+    fn abandon(self: Rc<Self>, _reply: &Rc<Reply>) {
+        self.give_up();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told() -> (Rc<Deferred>, Rc<Cell<u32>>) {
+        let count = Rc::new(Cell::new(0));
+        let told = Rc::clone(&count);
+        (Deferred::new(move || told.set(told.get() + 1)), count)
+    }
+
+    fn poll(deferred: &Deferred) -> Poll<Option<Answer>> {
+        deferred.poll(&Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn an_answer_is_taken_once_and_is_not_abandoned_after_that() {
+        let (deferred, count) = told();
+        assert!(poll(&deferred).is_pending());
+        deferred.give(Some(Answer::status(200, "")));
+        deferred.give(None);
+        let taken = poll(&deferred);
+        assert!(matches!(
+            taken,
+            Poll::Ready(Some(Answer { status: 200, .. }))
+        ));
+        deferred.give_up();
+        assert_eq!(count.get(), 0);
+    }
+
+    #[test]
+    fn the_handler_is_told_once_that_nobody_waits() {
+        let (deferred, count) = told();
+        deferred.give_up();
+        deferred.give_up();
+        deferred.give(Some(Answer::status(200, "")));
+        assert_eq!(count.get(), 1);
+        assert!(matches!(poll(&deferred), Poll::Ready(None)));
+    }
+}

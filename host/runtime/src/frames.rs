@@ -1,0 +1,156 @@
+//! The guest's functions that were running at a trap, for its log line.
+
+use wasmtime::{FrameInfo, WasmBacktrace};
+
+/// Most functions that a line names.
+const MOST: usize = 6;
+
+/// Number of parts of a path that are kept: a type and its method, or a module
+/// and its function.
+const PARTS: usize = 2;
+
+/// Beginnings of what a toolchain adds to a guest: panicking, allocating, glue.
+const OF_TOOLCHAINS: [&str; 12] = [
+    "core::",
+    "std::",
+    "alloc::",
+    "panic_abort::",
+    "wit_bindgen::",
+    "wasip2::",
+    "wasip3::",
+    "dlmalloc::",
+    "rust_begin_unwind",
+    "__rust",
+    "__wasm",
+    "abort",
+];
+
+/// Returns the names of the guest's functions that were running, the innermost
+/// first, as `parse < Connection::data_received`. Leaves out those of its
+/// toolchain, and those without a name: a stripped guest has none.
+pub(crate) fn of_trap(error: &wasmtime::Error) -> Option<String> {
+    let backtrace: &WasmBacktrace = error.downcast_ref()?;
+    let symbols = backtrace.frames().iter().filter_map(FrameInfo::func_name);
+    line(symbols)
+}
+
+fn line<'a>(symbols: impl Iterator<Item = &'a str>) -> Option<String> {
+    let mut names: Vec<String> = symbols.filter_map(short).collect();
+    // Recursion, and closures of one function.
+    names.dedup();
+    let more = names.len() > MOST;
+    names.truncate(MOST);
+    if more {
+        names.push("…".to_owned());
+    }
+    (!names.is_empty()).then(|| names.join(" < "))
+}
+
+/// Returns the name of a function as a person would write it; `None` for one
+/// that nobody wrote.
+fn short(symbol: &str) -> Option<String> {
+    // Exports of a component, and glue that bindings generate.
+    if symbol.contains(['#', '@']) || symbol.contains("cabi") {
+        return None;
+    }
+    let name = match rustc_demangle::try_demangle(symbol) {
+        Ok(name) => format!("{name:#}"),
+        Err(_) => symbol.to_owned(),
+    };
+    let path = path(&name);
+    let is_of_toolchain = |start: &&str| path.starts_with(*start);
+    if OF_TOOLCHAINS.iter().any(|start| is_of_toolchain(&start)) {
+        return None;
+    }
+    let written = |part: &&str| !part.is_empty() && !part.starts_with('{');
+    let parts: Vec<&str> = path.split("::").filter(written).collect();
+    let kept = parts.len().saturating_sub(PARTS);
+    let name = parts.get(kept..).unwrap_or_default().join("::");
+    (!name.is_empty()).then_some(name)
+}
+
+/// Returns a path without the arguments of generics, with `<T as Trait>` as
+/// `T`.
+fn path(name: &str) -> String {
+    if let Some(qualified) = name.strip_prefix('<')
+        && let Some((inner, rest)) = split_at_close(qualified)
+    {
+        let of = inner.split(" as ").next().unwrap_or_default();
+        let of = of.trim_start_matches(['&', '*']);
+        let of = of.trim_start_matches("mut ").trim_start_matches("dyn ");
+        return path(of) + &path(rest);
+    }
+    match name.split_once('<') {
+        None => name.to_owned(),
+        Some((before, arguments)) => {
+            let rest = split_at_close(arguments).map_or("", |(_, rest)| rest);
+            before.to_owned() + &path(rest)
+        }
+    }
+}
+
+/// Splits at the `>` that closes a bracket opened before the text.
+fn split_at_close(text: &str) -> Option<(&str, &str)> {
+    let (mut depth, mut last) = (0, ' ');
+    for (at, letter) in text.char_indices() {
+        match letter {
+            '<' => depth += 1,
+            // An arrow closes nothing.
+            '>' if last == '-' => {}
+            '>' if depth == 0 => {
+                let (inside, rest) = text.split_at(at);
+                return Some((inside, rest.strip_prefix('>').unwrap_or_default()));
+            }
+            '>' => depth -= 1,
+            _ => {}
+        }
+        last = letter;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_that_a_person_wrote() {
+        for (symbol, name) in [
+            ("_ZN5shout5parse17h05af221e174051e9E", Some("shout::parse")),
+            (
+                "<shout::Connection as shout::exports::net::GuestConnection>::data_received",
+                Some("Connection::data_received"),
+            ),
+            ("shout::site::handle::{{closure}}", Some("site::handle")),
+            (
+                "shout::Table<u8, fn() -> u8>::insert::<Vec<u8>>",
+                Some("Table::insert"),
+            ),
+            (
+                "<&mut dyn shout::Read as Other<u8>>::read",
+                Some("Read::read"),
+            ),
+            ("core::panicking::panic_fmt", None),
+            ("<alloc::vec::Vec<T> as core::ops::Index>::index", None),
+            (
+                "netwasm:net/tcp-handler@0.1.0#[method]connection.data-received",
+                None,
+            ),
+            ("shout::_export_method_connection_data_received_cabi", None),
+            ("js_call", Some("js_call")),
+            ("<", Some("<")),
+        ] {
+            assert_eq!(short(symbol).as_deref(), name, "{symbol}");
+        }
+    }
+
+    #[test]
+    fn recursion_is_one_name_and_a_long_line_is_cut() {
+        let symbols = ["a", "b", "b", "b", "c"];
+        assert_eq!(line(symbols.into_iter()).as_deref(), Some("a < b < c"));
+        let many = ["a", "b"].into_iter().cycle().take(99);
+        let cut = "a < b < a < b < a < b < …";
+        assert_eq!(line(many).as_deref(), Some(cut));
+        assert_eq!(line(["abort"].into_iter()), None);
+    }
+}

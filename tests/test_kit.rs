@@ -1,0 +1,425 @@
+//! Tests of `netwasm-test`, the crate that handlers are tested with.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::Command;
+
+use netwasm_test::{Component, Server};
+
+use crate::harness::{START, directory, eventually, guest, pattern, same, text, write};
+
+/// Runs a component by the host that is under test, with its cache.
+fn by_this_host(component: Component) -> Component {
+    component
+        .host(env!("CARGO_BIN_EXE_netwasm"))
+        .host_env(
+            "XDG_CACHE_HOME",
+            concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"),
+        )
+        .time_limit(START)
+}
+
+fn built_in(name: &str) -> Component {
+    by_this_host(Component::built_in(name))
+}
+
+fn probe() -> Component {
+    by_this_host(Component::file(guest("probe")))
+}
+
+/// Returns the message of a failure.
+fn failure<T>(test: impl FnOnce() -> T) -> String {
+    let Err(payload) = catch_unwind(AssertUnwindSafe(test)) else {
+        panic!("it does not fail");
+    };
+    *payload.downcast::<String>().expect("a message")
+}
+
+/// True if a process runs. One that has ended and that nobody has waited for
+/// does not.
+fn runs(process: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"));
+    stat.is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[test]
+fn an_echo_over_every_transport() {
+    let server = built_in("echo").tcp().tls().udp().unix().start();
+    for connect in [
+        Server::connect_tcp,
+        Server::connect_tls,
+        Server::connect_unix,
+    ] {
+        let mut client = connect(&server);
+        client.send("one\r\ntwo\nthree");
+        assert_eq!(client.read_line(), "one");
+        client.expect("two");
+        assert_eq!(client.read(1), b"\n");
+        client.send([0, 255]);
+        client.finish();
+        client.expect(b"three\x00");
+        assert_eq!(client.read_to_end(), [255]);
+        client.expect_end();
+    }
+    let client = server.udp();
+    client.send("datagram");
+    client.expect("datagram");
+    client.send("");
+    assert_eq!(client.receive(), b"");
+    server.log().expect_none("WARN");
+    let counts = server.stop();
+    assert_eq!((counts.accepted, counts.closed, counts.lost), (3, 3, 0));
+    assert_eq!((counts.datagrams, counts.traps), (2, 0));
+}
+
+#[test]
+fn an_echo_larger_than_all_buffers_does_not_block() {
+    let server = built_in("echo").tcp().tls().start();
+    let bytes = pattern(8 << 20);
+    for mut client in [server.connect_tcp(), server.connect_tls()] {
+        client.send(&bytes);
+        client.finish();
+        same(&client.read_to_end(), &bytes);
+    }
+    server.stop();
+}
+
+#[test]
+fn requests_over_http_and_https() {
+    let server = built_in("router").http().https().start();
+    for mut client in [server.http(), server.https()] {
+        let response = client.get("/about");
+        assert_eq!(response.status, 200);
+        assert_eq!(
+            response.header("Content-Type"),
+            Some("text/html; charset=utf-8")
+        );
+        assert_eq!(response.text(), "<h1>About</h1>");
+        assert_eq!(client.get("/nowhere").status, 404);
+
+        assert_eq!(client.post("/echo", "[1]").status, 415);
+        let sent = r#"{"a": [1, 2]}"#;
+        let response = client
+            .request("POST", "/echo")
+            .header("Content-Type", "application/json")
+            .body(sent)
+            .send();
+        assert_eq!(response.body, sent.as_bytes());
+        assert_eq!(response.json()["a"][1], 2);
+
+        let response = client.request("HEAD", "/").send();
+        assert_eq!((response.status, response.body.len()), (200, 0));
+        assert_eq!(response.header("content-length"), Some("13"));
+        assert_eq!(client.request("OPTIONS", "*").send().status, 204);
+    }
+    let counts = server.stop();
+    // Each client has one connection.
+    assert_eq!((counts.accepted, counts.requests), (2, 12));
+}
+
+#[test]
+fn a_large_body_is_whole_either_way() {
+    let server = probe().http().start();
+    let response = server.http().get("/big?n=3000000");
+    assert!(response.body == vec![b'x'; 3_000_000]);
+    let sent = pattern(1 << 20);
+    let response = server.http().post("/body", sent.clone());
+    same(&response.body, &sent);
+    server.stop();
+}
+
+#[test]
+fn a_failed_expectation_shows_the_difference_and_the_log() {
+    let server = probe().tcp().start();
+    let mut client = server.connect_tcp();
+    client.send("log warn before the difference\nsize\n");
+    let message = failure(|| client.expect("7\n"));
+    assert!(message.contains("byte 0 differs"), "{message}");
+    assert!(
+        message.contains(r#"expected (2 bytes): "7\n""#),
+        "{message}"
+    );
+    assert!(
+        message.contains(r#"received (2 bytes): "0\n""#),
+        "{message}"
+    );
+    assert!(message.contains("the server's log:"), "{message}");
+    assert!(message.contains("before the difference"), "{message}");
+
+    // The bytes are still there.
+    client.expect("0\n");
+    client.send("close bye\n");
+    let message = failure(|| client.expect("bye\nbye\n"));
+    assert!(
+        message.contains("the server ended the connection after 4 of 8 bytes"),
+        "{message}"
+    );
+    let message = failure(|| client.expect_end());
+    assert!(
+        message.contains(r#"bytes instead of the end: "bye\n""#),
+        "{message}"
+    );
+    server.stop();
+}
+
+#[test]
+fn a_connection_that_the_component_aborts_is_reset() {
+    let server = probe().tcp().tls().start();
+    for mut client in [server.connect_tcp(), server.connect_tls()] {
+        client.send("abort\n");
+        let message = failure(|| client.expect_end());
+        assert!(message.contains("reset the connection"), "{message}");
+        client.expect_reset();
+    }
+    server.stop();
+}
+
+#[test]
+fn a_client_can_reset_its_connection() {
+    let server = built_in("echo").tcp().tls().start();
+    for mut client in [server.connect_tcp(), server.connect_tls()] {
+        client.send("there");
+        client.expect("there");
+        client.reset();
+    }
+    let counts = server.stop();
+    assert_eq!((counts.accepted, counts.lost), (2, 2));
+}
+
+/// Makes a component trap, and returns its server.
+fn trapped(component: Component) -> Server {
+    let server = component.tcp().start();
+    let mut client = server.connect_tcp();
+    client.send("panic\n");
+    client.expect_reset();
+    server
+}
+
+#[test]
+fn a_trap_fails_the_stop() {
+    let server = trapped(probe());
+    let message = failure(|| server.stop());
+    assert!(
+        message.contains("the component trapped: traps=1"),
+        "{message}"
+    );
+    assert!(message.contains("as it was told"), "{message}");
+}
+
+#[test]
+fn a_trap_can_be_what_a_test_wants() {
+    let server = trapped(probe());
+    server.log().expect("as it was told");
+    let message = failure(|| server.log().expect_none("as it was told"));
+    assert!(message.contains("a line of the log contains"), "{message}");
+    let counts = server.stop_despite_traps();
+    assert_eq!((counts.accepted, counts.traps), (1, 1));
+}
+
+#[test]
+fn counts_are_read_from_a_log_in_json() {
+    let server = trapped(probe().flag("--log-format=json"));
+    let log = server.log().clone();
+    let counts = server.stop_despite_traps();
+    assert_eq!((counts.accepted, counts.traps), (1, 1));
+    // The log is whole now.
+    assert!(log.expect("ended").starts_with('{'));
+}
+
+#[test]
+fn a_connection_that_is_open_fails_the_stop() {
+    let server = built_in("echo")
+        .tcp()
+        .flag("--shutdown-timeout=300ms")
+        .start();
+    let mut client = server.connect_tcp();
+    client.send("x");
+    client.expect("x");
+    let message = failure(|| server.stop());
+    assert!(
+        message.contains("1 connections were still open"),
+        "{message}"
+    );
+    client.expect_reset();
+}
+
+#[test]
+fn flags_reach_the_host_and_arguments_the_component() {
+    let scratch = directory();
+    write(scratch.path(), "read-me", "from a directory");
+    let server = probe()
+        .tcp()
+        .dir(scratch.path(), "/read")
+        .writable_dir(scratch.path(), "/write")
+        .env("PLACE", "here = there")
+        .arg("one")
+        .arg("--two")
+        .start();
+    let mut client = server.connect_tcp();
+    let mut ask = |question: &str| {
+        client.send(format!("{question}\n"));
+        client.read_line()
+    };
+    assert!(ask("args").ends_with(r#", "one", "--two"]"#));
+    assert_eq!(ask("env PLACE"), "here = there");
+    assert_eq!(ask("read /read/read-me"), "from a directory");
+    assert!(ask("write-file /read/new x").starts_with("error: "));
+    assert_eq!(ask("write-file /write/new x"), "ok");
+    assert_eq!(ask("connect 127.0.0.1:1 x"), "error: access-denied");
+    server
+        .log()
+        .expect("--allow-connect 127.0.0.1:1 would allow it");
+    drop(client);
+    assert_eq!(server.stop().denied, 1);
+}
+
+#[test]
+fn what_is_allowed_is_not_denied() {
+    let upstream = built_in("echo").tcp().start();
+    let server = probe().tcp().allow_connect("127.0.0.1:*").start();
+    let url = upstream.urls().first().expect("a listener");
+    let address = url.strip_prefix("tcp://").expect("TCP");
+    let mut client = server.connect_tcp();
+    client.send(format!("connect {address} hello\n"));
+    assert_eq!(client.read_line(), "hello");
+    client.finish();
+    client.expect_end();
+    let counts = server.stop();
+    assert_eq!((counts.made, counts.denied), (1, 0));
+    upstream.stop();
+}
+
+#[test]
+fn connections_share_an_instance_if_a_test_says_so() {
+    let component = probe().http().workers(1);
+    let counts = |component: Component| {
+        let server = component.start();
+        let counts = [(); 2].map(|()| server.http().get("/count").text().to_owned());
+        server.stop();
+        counts
+    };
+    assert_eq!(counts(component.clone()), ["1\n", "1\n"]);
+    assert_eq!(counts(component.isolation_worker()), ["1\n", "2\n"]);
+}
+
+#[test]
+fn other_clients_can_trust_the_authority_of_the_run() {
+    let server = built_in("router").https().start();
+    let url = server.urls().first().expect("a listener").clone();
+    let output = Command::new("curl")
+        .args(["--silent", "--show-error", "--max-time", "30", "--cacert"])
+        .arg(server.authority())
+        .arg(format!("{url}/about"))
+        .output()
+        .expect("curl(1)");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "<h1>About</h1>",
+        "{output:?}"
+    );
+    server.stop();
+}
+
+#[test]
+fn a_start_that_fails_says_why() {
+    let message = failure(|| built_in("ecko").tcp().start());
+    assert!(
+        message.contains("ended (exit status: 2) before it listened"),
+        "{message}"
+    );
+    assert!(
+        message.contains("neither a file nor a built-in component 'ecko'"),
+        "{message}"
+    );
+
+    let message = failure(|| built_in("echo").start());
+    assert!(message.contains("needs a listener"), "{message}");
+
+    let server = built_in("echo").tcp().start();
+    let message = failure(|| server.connect_tls());
+    assert!(message.contains("add .tls() before .start()"), "{message}");
+    let message = failure(|| server.authority().to_owned());
+    assert!(message.contains(".tls()"), "{message}");
+
+    let message = failure(|| Component::file("no-such.wasm"));
+    assert!(message.contains("'no-such.wasm'"), "{message}");
+}
+
+#[test]
+fn a_server_that_is_dropped_has_ended() {
+    let server = built_in("echo").tcp().start();
+    let mut client = server.connect_tcp();
+    client.send("x");
+    client.expect("x");
+    let process = server.id().to_string();
+    assert!(runs(&process));
+    drop(server);
+    assert!(!Path::new("/proc").join(process).exists());
+    client.expect_end();
+}
+
+/// Names the file for the process id of a server, in a run of this program that
+/// aborts.
+const ABORTS: &str = "NETWASM_TEST_ABORTS";
+
+#[test]
+fn a_server_ends_with_the_process_of_its_test() {
+    const NAME: &str = "test_kit::a_server_ends_with_the_process_of_its_test";
+    if let Some(file) = std::env::var_os(ABORTS) {
+        let server = built_in("echo").tcp().start();
+        std::fs::write(file, server.id().to_string()).expect("a file");
+        std::process::abort();
+    }
+    let scratch = directory();
+    let file = scratch.path().join("process");
+    let aborted = Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", NAME])
+        .env(ABORTS, text(&file))
+        .output()
+        .expect("it starts");
+    assert!(!aborted.status.success());
+    let process = std::fs::read_to_string(file).expect("the server's process id");
+    eventually("the server's end", || (!runs(&process)).then_some(()));
+}
+
+/// A machine without the target has the other half of this.
+#[test]
+fn a_crate_is_built_or_the_message_says_how() {
+    let scratch = directory();
+    write(
+        scratch.path(),
+        "Cargo.toml",
+        "[package]\nname = \"some-program\"\nedition = \"2024\"\n[workspace]\n",
+    );
+    std::fs::create_dir(scratch.path().join("src")).expect("a directory");
+    write(scratch.path(), "src/main.rs", "fn main() {}\n");
+    match catch_unwind(|| Component::of_crate(scratch.path())) {
+        Ok(_) => {
+            let built = "target/netwasm-test/wasm32-wasip2/release/some-program.wasm";
+            let bytes = std::fs::read(scratch.path().join(built)).expect("the component");
+            // The layer of components, not of modules.
+            assert_eq!(bytes[..8], *b"\0asm\x0d\0\x01\0");
+        }
+        Err(payload) => {
+            let message = *payload.downcast::<String>().expect("a message");
+            assert!(
+                message.contains("`rustup target add wasm32-wasip2`"),
+                "{message}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_crate_that_cannot_be_built_fails_with_the_compilers_words() {
+    let scratch = directory();
+    let manifest = "[package]\nname = \"broken\"\nedition = \"2024\"\n[workspace]\n";
+    write(scratch.path(), "Cargo.toml", manifest);
+    std::fs::create_dir(scratch.path().join("src")).expect("a directory");
+    write(scratch.path(), "src/lib.rs", "this is no Rust");
+    for _ in 0..2 {
+        let message = failure(|| Component::of_crate(scratch.path()));
+        assert!(message.contains("broken cannot be built"), "{message}");
+        assert!(message.contains("this is no Rust"), "{message}");
+    }
+}
