@@ -72,7 +72,7 @@ impl Unread {
         // Reading moves the start; what lies before it goes before the vector
         // grows.
         if self.start > self.data.len() / 2 {
-            self.data.drain(..self.start);
+            self.data = self.bytes().to_vec();
             self.start = 0;
         }
         self.data.extend_from_slice(&data);
@@ -80,12 +80,13 @@ impl Unread {
 
     /// Takes everything, without a copy if nothing of it was read.
     fn take(&mut self) -> Vec<u8> {
-        let mut data = std::mem::take(&mut self.data);
-        let start = std::mem::take(&mut self.start);
-        if start > 0 {
-            data.drain(..start.min(data.len()));
+        if self.start > 0 {
+            let rest = self.bytes().to_vec();
+            self.data = Vec::new();
+            self.start = 0;
+            return rest;
         }
-        data
+        std::mem::take(&mut self.data)
     }
 
     /// Drops everything up to a byte, and that byte. Returns true if it was

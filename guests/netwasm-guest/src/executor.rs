@@ -5,7 +5,7 @@
 //! that event, and nothing runs in between.
 
 use std::cell::Cell;
-use std::fmt::Display;
+use std::fmt::{Display, Write};
 use std::mem::ManuallyDrop;
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -239,8 +239,8 @@ impl<E: Display> Outcome for Result<(), E> {
     fn report(self, peer: impl FnOnce() -> String) {
         if let Err(error) = self {
             let mut message = peer();
-            message.push_str(": ");
-            message.push_str(&error.to_string());
+            // Writing to a string cannot fail.
+            let _ = write!(message, ": {error}");
             log::write(log::Level::Debug, &message);
         }
     }

@@ -30,23 +30,21 @@
 ///   the host listens. On an error, the instance ends with an entry in the log,
 ///   and the host does not start.
 ///
-/// The component exports what it handles. `tcp` and `udp` also export what
-/// timers, names and the host's shutdown need, and `tcp` what outgoing
-/// connections need. So a component that only opens connections exports `tcp`.
+/// - `connect` alone is for a component that opens connections without `tcp`,
+///   which includes it: `export!(http: site, connect)`.
+///
+/// The component exports what it handles, and what timers, names and the host's
+/// shutdown need.
 #[macro_export]
 macro_rules! export {
     (start: $start:expr, $($rest:tt)+) => {
         $crate::__export!(start $start);
         $crate::export!($($rest)+);
     };
-    (http: $http:expr $(,)?) => {
-        $crate::__export!(begin);
-        $crate::__export!(http $http);
-    };
-    ($($kind:ident: $handler:expr),+ $(,)?) => {
+    ($($kind:ident $(: $handler:expr)?),+ $(,)?) => {
         $crate::__export!(begin);
         $crate::__export!(waiting);
-        $($crate::__export!($kind $handler);)+
+        $($crate::__export!($kind $($handler)?);)+
     };
 }
 
@@ -92,6 +90,9 @@ macro_rules! __export {
         $crate::bindings::waiting::export_waiting!(
             NetwasmApp with_types_in $crate::bindings::waiting
         );
+    };
+    (connect) => {
+        $crate::__export!(tcp async |_: $crate::Connection| ());
     };
     (tcp $handler:expr) => {
         impl $crate::bindings::tcp::exports::netwasm::net::tcp_handler::Guest for NetwasmApp {
@@ -189,6 +190,7 @@ macro_rules! __export {
 macro_rules! __export {
     (begin) => {};
     (waiting) => {};
+    (connect) => {};
     (start $start:expr) => {
         const _: fn() = || $crate::private::start($start());
     };

@@ -2,13 +2,16 @@
 
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
+use std::pin::Pin;
 use std::rc::Rc;
 
 use crate::bindings::netwasm::net::types::{ConnectionId, SocketId};
 use crate::bindings::netwasm::net::{http, types};
 use crate::cell::with;
 use crate::connection::Shared;
+use crate::executor::Task;
 use crate::host::Transport;
+use crate::http::{Answered, Response};
 use crate::slab::Slab;
 use crate::udp::SharedSocket;
 use crate::{connect, connection, executor, shutdown, time, udp};
@@ -142,10 +145,68 @@ pub fn handle<M>(
     request: &http::Request,
 ) -> http::Answer {
     let request = crate::http::Request::new(method.into(), target, request.into());
-    http::Answer::Respond(app.respond(request).into_raw().into())
+    match app.respond(request) {
+        Answered::Ready(response) => http::Answer::Respond(response.into_raw().into()),
+        Answered::Later(future) => defer(future),
+    }
 }
 
-pub fn abandoned(_token: u64) {}
+thread_local! {
+    /// The tasks that answer later.
+    static DEFERRED: ManuallyDrop<Cell<Slab<Option<Task<()>>>>> =
+        const { ManuallyDrop::new(Cell::new(Slab::new())) };
+}
+
+/// What a task that answers shares with the call of the host.
+#[derive(Default)]
+struct Deferral {
+    /// True once the call has returned.
+    returned: Cell<bool>,
+    response: Cell<Option<Response>>,
+}
+
+/// Lets a task answer: at once if it can, and later if it waits.
+fn defer(future: Pin<Box<dyn Future<Output = Response>>>) -> http::Answer {
+    let deferral = Rc::new(Deferral::default());
+    let token = DEFERRED.with(|all| with(all, |all| all.insert(None)));
+    let task = executor::spawn({
+        let deferral = deferral.clone();
+        async move {
+            let response = future.await;
+            if deferral.returned.get() {
+                drop(DEFERRED.with(|all| with(all, |all| all.remove(token))));
+                // Fails if the client has left.
+                let _ = http::respond(token as u64, response.into_raw().into());
+            } else {
+                deferral.response.set(Some(response));
+            }
+        }
+    });
+    executor::run();
+    if let Some(response) = deferral.response.take() {
+        drop(DEFERRED.with(|all| with(all, |all| all.remove(token))));
+        return http::Answer::Respond(response.into_raw().into());
+    }
+    deferral.returned.set(true);
+    DEFERRED.with(|all| {
+        with(all, |all| {
+            if let Some(place) = all.get_mut(token) {
+                *place = Some(task);
+            }
+        });
+    });
+    http::Answer::Defer(token as u64)
+}
+
+pub fn abandoned(token: u64) {
+    let task = usize::try_from(token)
+        .ok()
+        .and_then(|token| DEFERRED.with(|all| with(all, |all| all.remove(token))));
+    if let Some(Some(task)) = task {
+        task.abort();
+    }
+    executor::run();
+}
 
 // What `export!(start: ...)` calls.
 

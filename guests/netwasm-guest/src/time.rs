@@ -323,7 +323,9 @@ impl Heap {
     }
 
     fn swap(&mut self, a: usize, b: usize) {
-        self.entries.swap(a, b);
+        if let Ok([a, b]) = self.entries.get_disjoint_mut([a, b]) {
+            std::mem::swap(a, b);
+        }
         for at in [a, b] {
             if let Some(entry) = self.entries.get(at) {
                 let timer = entry.timer;

@@ -41,6 +41,30 @@ fn bad_request(reason: &str) -> Response {
     Response::error_because(400, reason)
 }
 
+/// A whole request of its own: for a handler that reads it after it has waited.
+#[derive(Clone, Debug)]
+pub struct OwnedRequest {
+    /// The method.
+    pub method: Method,
+    /// The path and the query as the client sent them.
+    pub target: String,
+    /// All headers, in the order in which they were sent.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// The whole body.
+    pub body: Vec<u8>,
+}
+
+impl FromRequest for OwnedRequest {
+    fn from_request(request: &Request<'_>) -> Result<Self, Response> {
+        Ok(Self {
+            method: request.method().clone(),
+            target: request.target().to_owned(),
+            headers: request.headers(),
+            body: request.body(),
+        })
+    }
+}
+
 /// A parameter of the path, decoded: the first `Path` of a handler is the first
 /// parameter, and so on. One that `T` cannot be parsed from is answered by 404.
 pub struct Path<T>(pub T);
