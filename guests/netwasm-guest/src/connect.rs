@@ -3,59 +3,70 @@
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::cell::with;
 use crate::channel::oneshot;
 use crate::connection::{Connection, Shared};
 use crate::host::{self, ConnectOptions, Endpoint, TlsOptions, Transport};
+use crate::slab::Slab;
 use crate::{Error, ErrorKind, Result, executor};
 
-/// What was asked for, and who waits for the answer.
-struct Pending<T>(Cell<Vec<(u64, oneshot::Sender<T>)>>);
-
-impl<T> Pending<T> {
-    const fn new() -> Self {
-        Self(Cell::new(Vec::new()))
-    }
-
-    fn insert(&self, token: u64) -> oneshot::Receiver<T> {
-        let (sender, receiver) = oneshot::channel();
-        with(&self.0, |all| all.push((token, sender)));
-        receiver
-    }
-
-    fn remove(&self, token: u64) -> Option<oneshot::Sender<T>> {
-        with(&self.0, |all| {
-            let at = all.iter().position(|(other, _)| *other == token)?;
-            Some(all.swap_remove(at).1)
-        })
-    }
+/// What a token of the host stands for.
+enum Place {
+    /// An attempt to connect, and who waits for it.
+    Connecting(oneshot::Sender<Result<Connection>>),
+    #[cfg_attr(
+        not(target_family = "wasm"),
+        expect(dead_code, reason = "the host of tests finds connections by itself")
+    )]
+    Open(Rc<Shared>),
 }
 
-struct Awaited {
-    connections: Pending<Result<Connection>>,
-    addresses: Pending<Result<Vec<IpAddr>>>,
-    last_token: Cell<u64>,
+struct Tables {
+    /// The connections and the attempts, by their tokens.
+    connections: Cell<Slab<Place>>,
+    /// Who waits for the addresses of a name.
+    lookups: Cell<Slab<oneshot::Sender<Result<Vec<IpAddr>>>>>,
 }
 
 thread_local! {
-    static AWAITED: ManuallyDrop<Awaited> = const {
-        ManuallyDrop::new(Awaited {
-            connections: Pending::new(),
-            addresses: Pending::new(),
-            last_token: Cell::new(1),
+    static TABLES: ManuallyDrop<Tables> = const {
+        ManuallyDrop::new(Tables {
+            connections: Cell::new(Slab::new()),
+            lookups: Cell::new(Slab::new()),
         })
     };
 }
 
-fn next_token() -> u64 {
-    AWAITED.with(|awaited| {
-        // Odd: see `handler`.
-        let token = awaited.last_token.get() + 2;
-        awaited.last_token.set(token);
-        token
+/// Gives a connection a token.
+#[cfg(target_family = "wasm")]
+pub(crate) fn register(shared: Rc<Shared>) -> usize {
+    TABLES.with(|tables| with(&tables.connections, |all| all.insert(Place::Open(shared))))
+}
+
+/// Finds a connection by its token.
+#[cfg(target_family = "wasm")]
+pub(crate) fn find(token: u64) -> Option<Rc<Shared>> {
+    let token = usize::try_from(token).ok()?;
+    TABLES.with(|tables| {
+        with(&tables.connections, |all| match all.get_mut(token) {
+            Some(Place::Open(shared)) => Some(shared.clone()),
+            _ => None,
+        })
     })
+}
+
+/// Takes a connection from the table. Its token is free then.
+#[cfg(target_family = "wasm")]
+pub(crate) fn release(token: u64) -> Option<Rc<Shared>> {
+    let token = usize::try_from(token).ok()?;
+    let place = TABLES.with(|tables| with(&tables.connections, |all| all.remove(token)));
+    match place {
+        Some(Place::Open(shared)) => Some(shared),
+        _ => None,
+    }
 }
 
 /// Cancels what is pending when it is dropped.
@@ -163,16 +174,26 @@ impl Connect {
     /// See [`connect`].
     pub async fn open(self) -> Result<Connection> {
         let endpoint = parse(&self.to)?;
-        let token = next_token();
-        host::connect(token, endpoint, self.options)?;
-        let connection = AWAITED.with(|awaited| awaited.connections.insert(token));
-        let _cancel = Cancel(move || {
-            AWAITED.with(|awaited| {
-                if awaited.connections.remove(token).is_some() {
-                    host::cancel_connect(token);
-                }
-            });
+        let (sender, connection) = oneshot::channel();
+        let token = TABLES.with(|tables| {
+            with(&tables.connections, |all| all.insert(Place::Connecting(sender)))
         });
+        let give_up = move || {
+            let attempt = TABLES.with(|tables| {
+                with(&tables.connections, |all| match all.get_mut(token) {
+                    Some(Place::Connecting(sender)) if sender.is_closed() => all.remove(token),
+                    _ => None,
+                })
+            });
+            if attempt.is_some() {
+                host::cancel_connect(token as u64);
+            }
+            drop(attempt);
+        };
+        // Dropped in this order: the receiver, and then what gives up.
+        let _cancel = Cancel(give_up);
+        let connection = connection;
+        host::connect(token as u64, endpoint, self.options)?;
         connection.await?
     }
 }
@@ -188,16 +209,23 @@ impl Connect {
 /// - `ResolverFailure`: the resolver failed or refused.
 /// - `Timeout`: the resolver did not answer.
 pub async fn resolve(name: &str) -> Result<Vec<IpAddr>> {
-    let token = next_token();
-    host::resolve(token, name)?;
-    let addresses = AWAITED.with(|awaited| awaited.addresses.insert(token));
-    let _cancel = Cancel(move || {
-        AWAITED.with(|awaited| {
-            if awaited.addresses.remove(token).is_some() {
-                host::cancel_resolve(token);
-            }
+    let (sender, addresses) = oneshot::channel();
+    let token = TABLES.with(|tables| with(&tables.lookups, |all| all.insert(sender)));
+    let give_up = move || {
+        let lookup = TABLES.with(|tables| {
+            with(&tables.lookups, |all| match all.get_mut(token) {
+                Some(sender) if sender.is_closed() => all.remove(token),
+                _ => None,
+            })
         });
-    });
+        if lookup.is_some() {
+            host::cancel_resolve(token as u64);
+        }
+        drop(lookup);
+    };
+    let _cancel = Cancel(give_up);
+    let addresses = addresses;
+    host::resolve(token as u64, name)?;
     addresses.await?
 }
 
@@ -235,9 +263,9 @@ pub fn check_endpoint(endpoint: &str) -> Result<()> {
 }
 
 /// Handles the end of an attempt to connect. Returns the state of the
-/// connection; `None` if nobody wants it any more.
-pub(crate) fn connected(token: u64, outcome: Result<Transport>) -> Option<std::rc::Rc<Shared>> {
-    let waiting = AWAITED.with(|awaited| awaited.connections.remove(token))?;
+/// connection.
+pub(crate) fn connected(token: u64, outcome: Result<Transport>) -> Option<Rc<Shared>> {
+    let token = usize::try_from(token).ok()?;
     let (shared, outcome) = match outcome {
         Ok(transport) => {
             let shared = Shared::new(transport);
@@ -246,15 +274,29 @@ pub(crate) fn connected(token: u64, outcome: Result<Transport>) -> Option<std::r
         }
         Err(error) => (None, Err(error)),
     };
-    // Dropped, and so closed, if nobody waits.
-    let _ = waiting.send(outcome);
+    let place = TABLES.with(|tables| {
+        with(&tables.connections, |all| match &shared {
+            Some(shared) => {
+                let open = Place::Open(shared.clone());
+                all.get_mut(token).map(|place| std::mem::replace(place, open))
+            }
+            None => all.remove(token),
+        })
+    });
+    if let Some(Place::Connecting(waiting)) = place {
+        // Dropped, and so closed, if nobody waits.
+        let _ = waiting.send(outcome);
+    }
     executor::run();
     shared
 }
 
 /// Handles an answer of the resolver.
 pub(crate) fn resolved(token: u64, answer: Result<Vec<IpAddr>>) {
-    if let Some(waiting) = AWAITED.with(|awaited| awaited.addresses.remove(token)) {
+    let lookup = usize::try_from(token).ok().and_then(|token| {
+        TABLES.with(|tables| with(&tables.lookups, |all| all.remove(token)))
+    });
+    if let Some(waiting) = lookup {
         let _ = waiting.send(answer);
     }
     executor::run();
@@ -273,16 +315,11 @@ mod tests {
             ("localhost:80", name("localhost", 80)),
             ("127.0.0.1:8080", name("127.0.0.1", 8080)),
             ("[::1]:443", name("::1", 443)),
-            (
-                "unix:/run/a.sock",
-                Some(Endpoint::Unix("/run/a.sock".to_owned())),
-            ),
+            ("unix:/run/a.sock", Some(Endpoint::Unix("/run/a.sock".to_owned()))),
         ] {
             assert_eq!(parse(text).ok(), endpoint, "{text}");
         }
-        for text in [
-            "", "80", "a", "::1:80", ":80", "[]:80", "a:", "a:99999", "unix:",
-        ] {
+        for text in ["", "80", "a", "::1:80", ":80", "[]:80", "a:", "a:99999", "unix:"] {
             let error = parse(text).expect_err(text);
             assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{text}");
         }
@@ -309,10 +346,7 @@ mod tests {
     #[test]
     fn nobody_listens_and_the_error_says_so() {
         block_on(async {
-            let error = connect("example.org:7")
-                .await
-                .err()
-                .expect("nobody listens");
+            let error = connect("example.org:7").await.err().expect("nobody listens");
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
             assert_eq!(error.to_string(), "connecting failed: connection refused");
         });
@@ -338,10 +372,7 @@ mod tests {
             let addresses = resolve("example.org").await.expect("there is one");
             assert_eq!(addresses, [IpAddr::from([192, 0, 2, 1])]);
             let error = resolve("example.net").await.expect_err("there is none");
-            assert_eq!(
-                error.to_string(),
-                "looking up the name failed: no such name"
-            );
+            assert_eq!(error.to_string(), "looking up the name failed: no such name");
         });
     }
 }

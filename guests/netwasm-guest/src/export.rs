@@ -30,23 +30,21 @@
 ///   the host listens. On an error, the instance ends with an entry in the log,
 ///   and the host does not start.
 ///
-/// The component exports what it handles. `tcp` and `udp` also export what
-/// timers, names and the host's shutdown need, and `tcp` what outgoing
-/// connections need. So a component that only opens connections exports `tcp`.
+/// - `connect` alone is for a component that opens connections without `tcp`,
+///   which includes it: `export!(http: site, connect)`.
+///
+/// The component exports what it handles, and what timers, names and the host's
+/// shutdown need.
 #[macro_export]
 macro_rules! export {
     (start: $start:expr, $($rest:tt)+) => {
         $crate::__export!(start $start);
         $crate::export!($($rest)+);
     };
-    (http: $http:expr $(,)?) => {
-        $crate::__export!(begin);
-        $crate::__export!(http $http);
-    };
-    ($($kind:ident: $handler:expr),+ $(,)?) => {
+    ($($kind:ident $(: $handler:expr)?),+ $(,)?) => {
         $crate::__export!(begin);
         $crate::__export!(waiting);
-        $($crate::__export!($kind $handler);)+
+        $($crate::__export!($kind $($handler)?);)+
     };
 }
 
@@ -93,15 +91,15 @@ macro_rules! __export {
             NetwasmApp with_types_in $crate::bindings::waiting
         );
     };
+    (connect) => {
+        $crate::__export!(tcp async |_: $crate::Connection| ());
+    };
     (tcp $handler:expr) => {
-        impl $crate::handler::TcpApp for NetwasmApp {
-            fn serve(connection: &$crate::handler::Accepted) {
-                connection.serve($handler);
-            }
-        }
         impl $crate::bindings::tcp::exports::netwasm::net::tcp_handler::Guest for NetwasmApp {
-            fn connection_made(connection: $crate::bindings::netwasm::net::types::ConnectionId) -> u64 {
-                $crate::handler::connection_made::<Self>(connection)
+            fn connection_made(
+                connection: $crate::bindings::netwasm::net::types::ConnectionId,
+            ) -> u64 {
+                $crate::handler::connection_made(connection, $handler)
             }
             fn data_received(token: u64, data: ::std::vec::Vec<u8>) {
                 $crate::handler::data_received(token, data);
@@ -136,14 +134,9 @@ macro_rules! __export {
         $crate::bindings::tcp::export_tcp!(NetwasmApp with_types_in $crate::bindings::tcp);
     };
     (udp $handler:expr) => {
-        impl $crate::handler::UdpApp for NetwasmApp {
-            fn serve(socket: &$crate::handler::Bound) {
-                socket.serve($handler);
-            }
-        }
         impl $crate::bindings::udp::exports::netwasm::net::udp_handler::Guest for NetwasmApp {
             fn connection_made(socket: $crate::bindings::netwasm::net::types::SocketId) -> u64 {
-                $crate::handler::socket_made::<Self>(socket)
+                $crate::handler::socket_made(socket, $handler)
             }
             fn datagram_received(
                 token: u64,
@@ -155,7 +148,9 @@ macro_rules! __export {
             fn error_received(
                 token: u64,
                 error: $crate::bindings::netwasm::net::types::Error,
-                peer: ::std::option::Option<$crate::bindings::netwasm::net::types::IpSocketAddress>,
+                peer: ::std::option::Option<
+                    $crate::bindings::netwasm::net::types::IpSocketAddress,
+                >,
             ) {
                 $crate::handler::error_received(token, error, peer);
             }
@@ -178,6 +173,11 @@ macro_rules! __export {
                 $crate::handler::handle($handler, method, &target, request)
             }
         }
+        impl $crate::bindings::http::exports::netwasm::net::deferral_handler::Guest for NetwasmApp {
+            fn abandoned(token: u64) {
+                $crate::handler::abandoned(token);
+            }
+        }
         $crate::bindings::http::export_http!(NetwasmApp with_types_in $crate::bindings::http);
     };
 }
@@ -190,6 +190,7 @@ macro_rules! __export {
 macro_rules! __export {
     (begin) => {};
     (waiting) => {};
+    (connect) => {};
     (start $start:expr) => {
         const _: fn() = || $crate::private::start($start());
     };

@@ -115,9 +115,7 @@ pub async fn timeout<T>(limit: Duration, future: impl Future<Output = T>) -> Res
         if let Poll::Ready(value) = future.as_mut().poll(cx) {
             return Poll::Ready(Ok(value));
         }
-        Pin::new(&mut sleep)
-            .poll(cx)
-            .map(|()| Err(Error::timed_out()))
+        Pin::new(&mut sleep).poll(cx).map(|()| Err(Error::timed_out()))
     })
     .await
 }
@@ -325,7 +323,9 @@ impl Heap {
     }
 
     fn swap(&mut self, a: usize, b: usize) {
-        self.entries.swap(a, b);
+        if let Ok([a, b]) = self.entries.get_disjoint_mut([a, b]) {
+            std::mem::swap(a, b);
+        }
         for at in [a, b] {
             if let Some(entry) = self.entries.get(at) {
                 let timer = entry.timer;

@@ -8,8 +8,6 @@ use std::task::Poll;
 
 use crate::cell::with;
 use crate::host::DatagramTransport;
-#[cfg(target_family = "wasm")]
-use crate::log::{self, Level};
 use crate::wait::Waiter;
 use crate::{Error, Result, executor};
 
@@ -57,9 +55,10 @@ impl SharedSocket {
 
     #[cfg(target_family = "wasm")]
     pub(crate) fn error_received(&self, error: &Error, peer: Option<SocketAddr>) {
+        use crate::log;
         let mut message = peer.map_or_else(String::new, |peer| peer.to_string() + ": ");
         message.push_str(error.text());
-        log::write(Level::Debug, &message);
+        log::write(log::Level::Debug, &message);
     }
 
     pub(crate) fn connection_lost(&self, reason: Option<Error>) {
@@ -127,8 +126,8 @@ impl UdpSocket {
         self.0.transport.send_to(data.as_ref(), to)
     }
 
-    /// Returns the address that the socket is bound to.
-    pub fn local_address(&self) -> SocketAddr {
+    /// Returns the address that the socket is bound to; `None` if it is closed.
+    pub fn local_address(&self) -> Option<SocketAddr> {
         self.0.transport.local_address()
     }
 }

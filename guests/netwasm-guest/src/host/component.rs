@@ -7,13 +7,20 @@ use super::{Body, ConnectOptions, Endpoint, RawResponse, TlsOptions, TlsRole};
 use crate::bindings::netwasm::net::{
     connector, datagrams, files, http, log as raw_log, resolver, timers, transports, types,
 };
+use crate::bindings::netwasm::net::types::{ConnectionId, SocketId};
 use crate::http::Method;
 use crate::log::Level;
 use crate::time::nanoseconds;
 use crate::{Address, Error, ErrorKind, Info, Operation, Result, TlsInfo};
 
 /// A byte-stream connection.
-pub(crate) struct Transport(pub(crate) types::ConnectionId);
+pub(crate) struct Transport(ConnectionId);
+
+impl From<ConnectionId> for Transport {
+    fn from(number: ConnectionId) -> Self {
+        Self(number)
+    }
+}
 
 impl Transport {
     pub(crate) fn write(&self, data: &[u8]) -> u64 {
@@ -82,16 +89,21 @@ impl Transport {
 }
 
 /// A datagram socket.
-pub(crate) struct DatagramTransport(pub(crate) types::SocketId);
+pub(crate) struct DatagramTransport(SocketId);
+
+impl From<SocketId> for DatagramTransport {
+    fn from(number: SocketId) -> Self {
+        Self(number)
+    }
+}
 
 impl DatagramTransport {
     pub(crate) fn send_to(&self, data: &[u8], to: SocketAddr) -> Result<()> {
         Ok(datagrams::send_to(self.0, data, to.into())?)
     }
 
-    pub(crate) fn local_address(&self) -> SocketAddr {
-        let address = datagrams::local_address(self.0);
-        address.map_or_else(|| ([0, 0, 0, 0], 0).into(), Into::into)
+    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
+        datagrams::local_address(self.0).map(Into::into)
     }
 
     pub(crate) fn close(&self) {

@@ -400,8 +400,8 @@ impl DatagramTransport {
         Ok(())
     }
 
-    pub(crate) fn local_address(&self) -> SocketAddr {
-        ([192, 0, 2, 2], 53).into()
+    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
+        (!self.0.closed.get()).then(|| ([192, 0, 2, 2], 53).into())
     }
 
     pub(crate) fn close(&self) {
@@ -429,11 +429,7 @@ impl File {
 }
 
 pub(crate) fn add_file(path: &str, content: &[u8]) {
-    HOST.with(|host| {
-        host.files
-            .borrow_mut()
-            .insert(path.to_owned(), content.into())
-    });
+    HOST.with(|host| host.files.borrow_mut().insert(path.to_owned(), content.into()));
 }
 
 pub(crate) fn now() -> u64 {
@@ -487,9 +483,9 @@ pub(crate) fn connect(token: u64, to: Endpoint, options: ConnectOptions) -> Resu
             token,
             due: host.now.get() + nanoseconds(delay.min(limit)),
             backlog,
-            tls: options
-                .tls
-                .map(|tls| session(tls.server_name.or(own_name), tls.alpn.into_iter().next())),
+            tls: options.tls.map(|tls| {
+                session(tls.server_name.or(own_name), tls.alpn.into_iter().next())
+            }),
             failure: kind.map(|kind| Error::fixed(kind, Operation::Connect, kind.text())),
         });
     });
@@ -516,11 +512,7 @@ pub(crate) fn resolve(token: u64, name: &str) -> Result<()> {
 }
 
 pub(crate) fn cancel_resolve(token: u64) {
-    HOST.with(|host| {
-        host.resolving
-            .borrow_mut()
-            .retain(|(other, _)| *other != token)
-    });
+    HOST.with(|host| host.resolving.borrow_mut().retain(|(other, _)| *other != token));
 }
 
 pub(crate) fn log(level: Level, message: &str) {
@@ -580,11 +572,7 @@ pub(crate) fn deliver() -> bool {
         resolved(token, answer);
         return true;
     }
-    if HOST.with(|host| {
-        host.wake_at
-            .get()
-            .is_some_and(|when| when <= host.now.get())
-    }) {
+    if HOST.with(|host| host.wake_at.get().is_some_and(|when| when <= host.now.get())) {
         HOST.with(|host| host.wake_at.set(None));
         time::woken();
         return true;

@@ -1,6 +1,7 @@
 //! What the host does for this library: in a component by the bindings, and
 //! natively, for tests, in memory. Both offer the same functions.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::Address;
@@ -29,7 +30,7 @@ pub(crate) enum Endpoint {
 pub(crate) struct ConnectOptions {
     pub(crate) tls: Option<TlsOptions>,
     pub(crate) timeout: Option<Duration>,
-    pub(crate) local_address: Option<std::net::IpAddr>,
+    pub(crate) local_address: Option<IpAddr>,
 }
 
 /// A client's options of a TLS session.
@@ -63,9 +64,64 @@ pub(crate) struct RawResponse {
 }
 
 /// Returns the peer of a connection as text, for the log.
+///
+/// Every handler of connections needs this, so it is written by hand: what the
+/// standard library formats addresses with would be a third of the constants
+/// of a small component.
 pub(crate) fn peer_name(transport: &Transport) -> String {
+    let mut text = String::new();
     match transport.info().peer {
-        Address::Ip(address) => address.to_string(),
-        Address::Unix(path) => path.unwrap_or_else(|| "a Unix client".to_owned()),
+        Address::Ip(address) => {
+            match address.ip() {
+                IpAddr::V4(ip) => push_numbers(&mut text, ip.octets(), '.', 10),
+                IpAddr::V6(ip) => {
+                    text.push('[');
+                    push_numbers(&mut text, ip.segments(), ':', 16);
+                    text.push(']');
+                }
+            }
+            text.push(':');
+            push_number(&mut text, address.port().into(), 10);
+        }
+        Address::Unix(path) => {
+            text.push_str("unix:");
+            text.push_str(path.as_deref().unwrap_or_default());
+        }
+    }
+    text
+}
+
+fn push_numbers(
+    text: &mut String,
+    numbers: impl IntoIterator<Item = impl Into<u32>>,
+    separator: char,
+    radix: u32,
+) {
+    for (at, number) in numbers.into_iter().enumerate() {
+        if at > 0 {
+            text.push(separator);
+        }
+        push_number(text, number.into(), radix);
+    }
+}
+
+fn push_number(text: &mut String, number: u32, radix: u32) {
+    if number >= radix {
+        push_number(text, number / radix, radix);
+    }
+    text.extend(char::from_digit(number % radix, radix));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_in_full() {
+        let mut text = String::new();
+        push_numbers(&mut text, [192_u8, 0, 2, 255], '.', 10);
+        text.push(' ');
+        push_numbers(&mut text, [0x2001_u16, 0xdb8, 0, 1], ':', 16);
+        assert_eq!(text, "192.0.2.255 2001:db8:0:1");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 use std::mem::ManuallyDrop;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, Wake, Waker};
@@ -19,7 +19,7 @@ pub trait App<Marker>: Sized {
 
     /// Answers a request; for the one app of a component.
     #[doc(hidden)]
-    fn respond(self, request: Request<'_>) -> Response {
+    fn respond(self, request: Request<'_>) -> Answered {
         thread_local! {
             // Never dropped: an instance ends with its memory.
             static PREPARED: ManuallyDrop<OnceCell<Prepared>> =
@@ -36,7 +36,7 @@ pub trait App<Marker>: Sized {
 #[doc(hidden)]
 pub enum Prepared {
     Router(Router),
-    Handler(Box<dyn Fn(Request<'_>) -> Response>),
+    Handler(Box<dyn Fn(Request<'_>) -> Answered>),
 }
 
 /// Marks what is an app because it is a handler.
@@ -48,7 +48,7 @@ impl<H: Handler<Marker>, Marker> App<ByHandler<Marker>> for H {
         Prepared::Handler(Box::new(move |request| self.call(request)))
     }
 
-    fn respond(self, request: Request<'_>) -> Response {
+    fn respond(self, request: Request<'_>) -> Answered {
         self.call(request)
     }
 }
@@ -69,6 +69,29 @@ impl App<()> for Router {
     }
 }
 
+/// What became of a request within the call of the host.
+#[doc(hidden)]
+pub enum Answered {
+    Ready(Response),
+    /// The handler waits.
+    Later(Pin<Box<dyn Future<Output = Response>>>),
+}
+
+impl From<Response> for Answered {
+    fn from(response: Response) -> Self {
+        Self::Ready(response)
+    }
+}
+
+/// Begins to run a handler's future.
+pub(super) fn begin(mut future: Pin<Box<dyn Future<Output = Response>>>) -> Answered {
+    // Most answer at once, and so need no waker that wakes.
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(response) => Answered::Ready(response),
+        Poll::Pending => Answered::Later(future),
+    }
+}
+
 struct Flag(AtomicBool);
 
 impl Wake for Flag {
@@ -77,15 +100,12 @@ impl Wake for Flag {
     }
 }
 
-/// Runs a handler's future to its end, as far as that is possible within a call
-/// of the host.
+/// Runs the future of a handler that borrows its request to its end, as far as
+/// that is possible within the call of the host.
 pub(super) fn complete(target: &str, future: impl Future<Output = Response>) -> Response {
     let mut future = pin!(future);
     // Most answer at once, and so need no waker that wakes.
-    if let Poll::Ready(response) = future
-        .as_mut()
-        .poll(&mut Context::from_waker(Waker::noop()))
-    {
+    if let Poll::Ready(response) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         return response;
     }
     let flag = Arc::new(Flag(AtomicBool::new(true)));
@@ -99,8 +119,8 @@ pub(super) fn complete(target: &str, future: impl Future<Output = Response>) -> 
     let mut message = String::from("the handler of ");
     message.push_str(target);
     message.push_str(
-        " waits for a timer, a name or a connection, but it must answer at once: \
-         use wasi:http for what waits",
+        " waits while it holds a Request, which ends with the call of the host: \
+         let it take an OwnedRequest, or only what it needs",
     );
     log::write(log::Level::Error, &message);
     Response::error(500)

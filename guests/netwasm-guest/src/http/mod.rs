@@ -51,9 +51,11 @@
 //! # assert_eq!(client.get("/add").send().status(), 404);
 //! ```
 //!
-//! In this version of the host's interface, a handler must answer at once: it
-//! cannot wait for a timer, a name or a connection. One that does is answered
-//! by a 500, and the log says so.
+//! A handler may wait, for a timer, a name or a connection: the host then sends
+//! the response later. (For connections, export `connect` as well.) One that
+//! takes a `Request` must answer at once, because the request ends with the
+//! call of the host; one that waits takes what it needs as arguments, or an
+//! [`OwnedRequest`].
 
 mod answer;
 mod cookie;
@@ -72,16 +74,17 @@ mod form;
 
 pub use answer::App;
 pub use cookie::{Cookie, Cookies, SameSite};
+pub use extract::{
+    Body, Form, FromPairs, FromRequest, Header, HeaderField, OwnedRequest, Path, Query,
+    Remainder,
+};
 #[cfg(feature = "json")]
 pub use extract::Json;
-pub use extract::{
-    Body, Form, FromPairs, FromRequest, Header, HeaderField, Path, Query, Remainder,
-};
 pub use method::Method;
 pub use percent::{Pairs, decode, encode, escape};
 pub use request::Request;
 pub use response::{Html, Response};
 pub use router::{Handler, Router};
 
-#[cfg(not(target_family = "wasm"))]
-pub(crate) use answer::Prepared;
+#[doc(hidden)]
+pub use answer::{Answered, Prepared};

@@ -1,8 +1,9 @@
 //! Requests by their paths.
 
+
 use super::percent::decode;
 use super::response::{is_reading, options};
-use super::{FromRequest, Method, Request, Response, answer, files};
+use super::{Answered, FromRequest, Method, Request, Response, answer, files};
 
 /// Answers requests by their paths and methods.
 ///
@@ -24,7 +25,7 @@ pub struct Router {
     fallback: Option<Route>,
 }
 
-type Route = Box<dyn Fn(Request<'_>) -> Response>;
+type Route = Box<dyn Fn(Request<'_>) -> Answered>;
 
 /// What may follow at one place of a path.
 #[derive(Default)]
@@ -101,10 +102,11 @@ impl Router {
         let directory = directory.trim_end_matches('/').to_owned();
         let send = move |request: Request<'_>| {
             let rest = request.next_parameter().unwrap_or_default().1;
-            match files::locate(&directory, rest) {
+            let response = match files::locate(&directory, rest) {
                 Ok(path) => Response::file(path),
                 Err(response) => response,
-            }
+            };
+            Answered::from(response)
         };
         let router = self.add(Method::Get, &format!("{prefix}/{{*path}}"), Box::new(send));
         if prefix.is_empty() {
@@ -113,7 +115,8 @@ impl Router {
         let add_slash = |request: Request<'_>| {
             let (path, query) = (request.path(), request.query());
             let mark = if query.is_empty() { "" } else { "?" };
-            Response::new(301).header("location", format!("{path}/{mark}{query}"))
+            let location = format!("{path}/{mark}{query}");
+            Answered::from(Response::new(301).header("location", location))
         };
         router.add(Method::Get, prefix, Box::new(add_slash))
     }
@@ -139,12 +142,12 @@ impl Router {
     }
 
     /// Answers a request.
-    pub(crate) fn respond(&self, request: Request<'_>) -> Response {
+    pub(crate) fn respond(&self, request: Request<'_>) -> Answered {
         let target = request.target();
         if target == "*" {
             let mut methods = Vec::new();
             self.root.collect(&mut methods);
-            return options(&allow(methods));
+            return options(&allow(methods)).into();
         }
         let mut values = Vec::new();
         let path = request.path().strip_prefix('/');
@@ -152,7 +155,7 @@ impl Router {
         let Some(resource) = found else {
             return match &self.fallback {
                 Some(fallback) => fallback(request),
-                None => Response::error(404),
+                None => Response::error(404).into(),
             };
         };
         if let Some((_, names, route)) = resource.route(request.method()) {
@@ -162,16 +165,21 @@ impl Router {
         }
         let allow = allow(resource.methods());
         if *request.method() == Method::Options {
-            options(&allow)
+            options(&allow).into()
         } else {
-            Response::not_allowed(&allow)
+            Response::not_allowed(&allow).into()
         }
     }
 }
 
 impl Node {
     /// The resource of a pattern below this node.
-    fn resource_of(&mut self, pattern: &str, path: &str, names: &mut Vec<String>) -> &mut Resource {
+    fn resource_of(
+        &mut self,
+        pattern: &str,
+        path: &str,
+        names: &mut Vec<String>,
+    ) -> &mut Resource {
         let (segment, rest) = match path.split_once('/') {
             Some((segment, rest)) => (segment, Some(rest)),
             None => (path, None),
@@ -286,12 +294,7 @@ fn allow<'a>(methods: impl IntoIterator<Item = &'a Method>) -> String {
     // In the order of the standard, so that it does not depend on that of the
     // patterns; others follow.
     const ORDER: [&str; 4] = ["OPTIONS", "GET", "HEAD", "POST"];
-    names.sort_by_key(|name| {
-        ORDER
-            .iter()
-            .position(|other| other == name)
-            .unwrap_or(ORDER.len())
-    });
+    names.sort_by_key(|name| ORDER.iter().position(|other| other == name).unwrap_or(ORDER.len()));
     names.join(", ")
 }
 
@@ -303,26 +306,27 @@ fn allow<'a>(methods: impl IntoIterator<Item = &'a Method>) -> String {
 pub trait Handler<Marker>: 'static {
     /// Answers a request.
     #[doc(hidden)]
-    fn call(&self, request: Request<'_>) -> Response;
+    fn call(&self, request: Request<'_>) -> Answered;
 }
 
 macro_rules! handler {
     ($($argument:ident)*) => {
         #[allow(non_snake_case, reason = "the arguments are named as their types")]
         #[allow(unused_variables, reason = "there may be no arguments")]
-        impl<F, R, $($argument,)*> Handler<fn($($argument,)*) -> R> for F
+        impl<F, Fut, R, $($argument,)*> Handler<fn($($argument,)*) -> R> for F
         where
-            F: AsyncFn($($argument,)*) -> R + 'static,
+            F: Fn($($argument,)*) -> Fut + 'static,
+            Fut: Future<Output = R> + 'static,
             R: Into<Response>,
             $($argument: FromRequest,)*
         {
-            fn call(&self, request: Request<'_>) -> Response {
+            fn call(&self, request: Request<'_>) -> Answered {
                 $(let $argument = match $argument::from_request(&request) {
                     Ok(argument) => argument,
-                    Err(response) => return response,
+                    Err(response) => return response.into(),
                 };)*
                 let called = self($($argument),*);
-                answer::complete(request.target(), async move { called.await.into() })
+                answer::begin(Box::pin(async move { Into::<Response>::into(called.await) }))
             }
         }
 
@@ -333,14 +337,14 @@ macro_rules! handler {
             R: Into<Response>,
             $($argument: FromRequest,)*
         {
-            fn call(&self, request: Request<'_>) -> Response {
+            fn call(&self, request: Request<'_>) -> Answered {
                 $(let $argument = match $argument::from_request(&request) {
                     Ok(argument) => argument,
-                    Err(response) => return response,
+                    Err(response) => return response.into(),
                 };)*
                 let target = request.target();
                 let called = self(request, $($argument),*);
-                answer::complete(target, async move { called.await.into() })
+                answer::complete(target, async move { called.await.into() }).into()
             }
         }
     };
@@ -357,7 +361,7 @@ handler!(A B C D E G);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::{Path, Remainder};
+    use crate::http::{OwnedRequest, Path, Remainder};
     use crate::testing::Client;
     use crate::{sleep, spawn, testing};
 
@@ -371,18 +375,12 @@ mod tests {
                 .get("/", async || "home")
                 .get("/about", async || "about")
                 .get("/users/me", async || "me")
-                .get("/users/{id}", async |Path(id): Path<u64>| {
-                    format!("user {id}")
-                })
-                .post("/users/{name}", async |Path(name): Path<String>| {
-                    format!("new {name}")
-                })
+                .get("/users/{id}", async |Path(id): Path<u64>| format!("user {id}"))
+                .post("/users/{name}", async |Path(name): Path<String>| format!("new {name}"))
                 .get("/users/{id}/posts", async |request: Request<'_>| {
                     format!("posts of {}", request.parameter("id").unwrap_or_default())
                 })
-                .get("/rest/{*all}", async |Remainder(all): Remainder| {
-                    format!("[{all}]")
-                })
+                .get("/rest/{*all}", async |Remainder(all): Remainder| format!("[{all}]"))
                 .get("/rest/fixed", async || "fixed")
                 .route("PROPFIND".into(), "/dav", ok),
         )
@@ -407,16 +405,7 @@ mod tests {
         ] {
             assert_eq!(client.get(path).send().text(), text, "{path}");
         }
-        for path in [
-            "",
-            "//",
-            "/About",
-            "/about/",
-            "/users/",
-            "/users//posts",
-            "/rest",
-            "/%ff",
-        ] {
+        for path in ["", "//", "/About", "/about/", "/users/", "/users//posts", "/rest", "/%ff"] {
             assert_eq!(client.get(path).send().status(), 404, "{path}");
         }
     }
@@ -431,10 +420,7 @@ mod tests {
         assert_eq!((head.status(), head.body()), (200, &b""[..]));
         let refused = send("POST", "/about");
         assert_eq!(refused.status(), 405);
-        assert_eq!(
-            refused.header("allow").as_deref(),
-            Some("OPTIONS, GET, HEAD")
-        );
+        assert_eq!(refused.header("allow").as_deref(), Some("OPTIONS, GET, HEAD"));
         assert_eq!(send("propfind", "/dav").status(), 405);
         assert_eq!(send("HEAD", "/dav").status(), 405);
         for (path, allow) in [
@@ -451,9 +437,9 @@ mod tests {
 
     #[test]
     fn a_fallback_answers_the_rest() {
-        let router = Router::new()
-            .get("/", ok)
-            .fallback(async |request: Request<'_>| (404, format!("no {}", request.path())));
+        let router = Router::new().get("/", ok).fallback(async |request: Request<'_>| {
+            (404, format!("no {}", request.path()))
+        });
         let client = Client::new(router);
         let answer = client.post("/x", "").send();
         assert_eq!((answer.status(), &*answer.text()), (404, "no /x"));
@@ -510,15 +496,26 @@ mod tests {
     }
 
     #[test]
-    fn a_handler_may_wait_for_tasks_but_not_for_the_clock() {
+    fn a_handler_may_wait_unless_it_borrows_the_request() {
+        const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
         let router = Router::new()
-            .get("/task", async || spawn(async { "done" }).await)
-            .get("/sleep", async || {
-                sleep(std::time::Duration::from_secs(1)).await;
+            .get("/task", async |_: Request<'_>| spawn(async { "done" }).await)
+            .get("/late", async || {
+                sleep(SECOND).await;
+                "late"
+            })
+            .post("/late", async |request: OwnedRequest| {
+                sleep(SECOND).await;
+                (201, request.body)
+            })
+            .get("/sleep", async |_: Request<'_>| {
+                sleep(SECOND).await;
                 "never"
             });
         let client = Client::new(router);
         assert_eq!(client.get("/task").send().text(), "done");
+        assert_eq!(client.get("/late").send().text(), "late");
+        assert_eq!(client.post("/late", "kept").send().text(), "kept");
         let answer = client.get("/sleep").send();
         assert_eq!(answer.status(), 500);
         let log = testing::take_log();
@@ -528,11 +525,7 @@ mod tests {
     #[test]
     fn handlers_are_plain_functions_too() {
         async fn both(request: Request<'_>, Path(a): Path<u8>) -> Result<String, u16> {
-            if a == 0 {
-                Err(418)
-            } else {
-                Ok(format!("{} {a}", request.method()))
-            }
+            if a == 0 { Err(418) } else { Ok(format!("{} {a}", request.method())) }
         }
         let client = Client::new(Router::new().put("/{a}", both));
         assert_eq!(client.request("PUT", "/1").send().text(), "PUT 1");

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::{App, Method, Prepared, Request};
-use crate::host::Body;
+use super::{Answered, App, Method, Prepared, Request};
 use crate::host::memory::{Answer as RawAnswer, File, RawRequest, RequestData};
+use crate::host::Body;
 
 /// Sends requests to a handler or a router: to what `export!(http: ...)` takes.
 ///
@@ -79,9 +79,13 @@ impl RequestBuilder<'_> {
     pub fn send(self) -> Answer {
         let is_head = self.method == Method::Head;
         let request = Request::new(self.method, &self.target, RawRequest(&self.data));
-        let response = match &self.client.0 {
+        let answered = match &self.client.0 {
             Prepared::Router(router) => router.respond(request),
             Prepared::Handler(handler) => handler(request),
+        };
+        let response = match answered {
+            Answered::Ready(response) => response,
+            Answered::Later(future) => crate::testing::block_on(future),
         };
         Answer::new(response.into_raw(), is_head)
     }
