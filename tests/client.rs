@@ -352,7 +352,7 @@ fn a_name_that_is_not_allowed_is_not_asked_for() {
     assert!(
         finished
             .stderr
-            .contains("name.example: the command line does not allow it"),
+            .contains(": the command line does not allow it"),
         "{finished:#?}"
     );
     assert!(

@@ -5,9 +5,9 @@
 //! that event, and nothing runs in between.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::fmt::{Display, Write};
 use std::mem::ManuallyDrop;
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -92,7 +92,10 @@ impl Executor {
             return; // a waker of a task that has ended
         };
         job.state.queued.store(false, Relaxed);
-        let polled = job.future.as_mut().poll(&mut Context::from_waker(&job.waker));
+        let polled = job
+            .future
+            .as_mut()
+            .poll(&mut Context::from_waker(&job.waker));
         if polled.is_pending() && !job.state.aborted.load(Relaxed) {
             with(&self.tasks, |tasks| {
                 if let Some(place) = tasks.get_mut(key) {

@@ -115,7 +115,9 @@ pub async fn timeout<T>(limit: Duration, future: impl Future<Output = T>) -> Res
         if let Poll::Ready(value) = future.as_mut().poll(cx) {
             return Poll::Ready(Ok(value));
         }
-        Pin::new(&mut sleep).poll(cx).map(|()| Err(Error::timed_out()))
+        Pin::new(&mut sleep)
+            .poll(cx)
+            .map(|()| Err(Error::timed_out()))
     })
     .await
 }

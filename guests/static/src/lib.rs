@@ -67,7 +67,9 @@ fn answer(request: &Request<'_>, options: &Options) -> Response {
         // The second is a name that is longer than names can be.
         Err(error) => match error.kind() {
             ErrorKind::NotFound | ErrorKind::InvalidArgument => {
-                without_file(&path, request.query(), options)
+                // With its question mark, even if nothing follows that.
+                let query = request.target().strip_prefix(request.path());
+                without_file(&path, query.unwrap_or_default(), options)
             }
             _ => failed(&path, &error),
         },
@@ -78,8 +80,7 @@ fn answer(request: &Request<'_>, options: &Options) -> Response {
 fn without_file(path: &str, query: &str, options: &Options) -> Response {
     match look(path) {
         Found::Directory if !path.ends_with('/') => {
-            let mark = if query.is_empty() { "" } else { "?" };
-            let location = format!("{}/{mark}{query}", path::encode(path));
+            let location = format!("{}/{query}", path::encode(path));
             Response::new(301).header("location", location)
         }
         Found::Directory if options.list => list(path),
