@@ -123,7 +123,9 @@ impl Member {
     fn rename(&self, name: &str) -> String {
         let old = self.name();
         let mut names = self.room.names.borrow_mut();
-        let taken = names.iter().any(|(id, other)| *id != self.id && other == name);
+        let taken = names
+            .iter()
+            .any(|(id, other)| *id != self.id && other == name);
         if name.is_empty() || name.chars().count() > MAX_NAME || taken {
             return format!("* {name:?} is taken, empty or too long\n");
         }
@@ -146,7 +148,10 @@ impl Member {
 impl Drop for Member {
     fn drop(&mut self) {
         let name = self.name();
-        self.room.names.borrow_mut().retain(|(id, _)| *id != self.id);
+        self.room
+            .names
+            .borrow_mut()
+            .retain(|(id, _)| *id != self.id);
         self.tell_others(&format!("* {name} left"));
     }
 }

@@ -55,10 +55,7 @@ pub async fn race<T>(left: impl Future<Output = T>, right: impl Future<Output = 
 }
 
 /// Waits for two futures, and returns both results; asyncio's `gather`.
-pub async fn join<A, B>(
-    left: impl Future<Output = A>,
-    right: impl Future<Output = B>,
-) -> (A, B) {
+pub async fn join<A, B>(left: impl Future<Output = A>, right: impl Future<Output = B>) -> (A, B) {
     let (mut left, mut right) = (pin!(left), pin!(right));
     let (mut a, mut b) = (None, None);
     std::future::poll_fn(|cx| {
@@ -166,7 +163,10 @@ mod tests {
         block_on(async {
             assert_eq!(select(ready(1), ready('b')).await, Either::Left(1));
             assert_eq!(select(later(1), ready('b')).await, Either::Right('b'));
-            assert_eq!(select(pending::<()>(), later('b')).await, Either::Right('b'));
+            assert_eq!(
+                select(pending::<()>(), later('b')).await,
+                Either::Right('b')
+            );
             assert_eq!(race(later(1), ready(2)).await, 2);
         });
     }
@@ -182,7 +182,11 @@ mod tests {
                 turns
             });
             assert_eq!(join_all(slow).await, [3, 0, 2]);
-            assert!(join_all(Vec::<std::future::Ready<()>>::new()).await.is_empty());
+            assert!(
+                join_all(Vec::<std::future::Ready<()>>::new())
+                    .await
+                    .is_empty()
+            );
         });
     }
 

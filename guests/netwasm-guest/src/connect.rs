@@ -176,7 +176,9 @@ impl Connect {
         let endpoint = parse(&self.to)?;
         let (sender, connection) = oneshot::channel();
         let token = TABLES.with(|tables| {
-            with(&tables.connections, |all| all.insert(Place::Connecting(sender)))
+            with(&tables.connections, |all| {
+                all.insert(Place::Connecting(sender))
+            })
         });
         let give_up = move || {
             let attempt = TABLES.with(|tables| {
@@ -278,7 +280,8 @@ pub(crate) fn connected(token: u64, outcome: Result<Transport>) -> Option<Rc<Sha
         with(&tables.connections, |all| match &shared {
             Some(shared) => {
                 let open = Place::Open(shared.clone());
-                all.get_mut(token).map(|place| std::mem::replace(place, open))
+                all.get_mut(token)
+                    .map(|place| std::mem::replace(place, open))
             }
             None => all.remove(token),
         })
@@ -293,9 +296,9 @@ pub(crate) fn connected(token: u64, outcome: Result<Transport>) -> Option<Rc<Sha
 
 /// Handles an answer of the resolver.
 pub(crate) fn resolved(token: u64, answer: Result<Vec<IpAddr>>) {
-    let lookup = usize::try_from(token).ok().and_then(|token| {
-        TABLES.with(|tables| with(&tables.lookups, |all| all.remove(token)))
-    });
+    let lookup = usize::try_from(token)
+        .ok()
+        .and_then(|token| TABLES.with(|tables| with(&tables.lookups, |all| all.remove(token))));
     if let Some(waiting) = lookup {
         let _ = waiting.send(answer);
     }
@@ -315,11 +318,16 @@ mod tests {
             ("localhost:80", name("localhost", 80)),
             ("127.0.0.1:8080", name("127.0.0.1", 8080)),
             ("[::1]:443", name("::1", 443)),
-            ("unix:/run/a.sock", Some(Endpoint::Unix("/run/a.sock".to_owned()))),
+            (
+                "unix:/run/a.sock",
+                Some(Endpoint::Unix("/run/a.sock".to_owned())),
+            ),
         ] {
             assert_eq!(parse(text).ok(), endpoint, "{text}");
         }
-        for text in ["", "80", "a", "::1:80", ":80", "[]:80", "a:", "a:99999", "unix:"] {
+        for text in [
+            "", "80", "a", "::1:80", ":80", "[]:80", "a:", "a:99999", "unix:",
+        ] {
             let error = parse(text).expect_err(text);
             assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{text}");
         }
@@ -346,7 +354,10 @@ mod tests {
     #[test]
     fn nobody_listens_and_the_error_says_so() {
         block_on(async {
-            let error = connect("example.org:7").await.err().expect("nobody listens");
+            let error = connect("example.org:7")
+                .await
+                .err()
+                .expect("nobody listens");
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
             assert_eq!(error.to_string(), "connecting failed: connection refused");
         });
@@ -372,7 +383,10 @@ mod tests {
             let addresses = resolve("example.org").await.expect("there is one");
             assert_eq!(addresses, [IpAddr::from([192, 0, 2, 1])]);
             let error = resolve("example.net").await.expect_err("there is none");
-            assert_eq!(error.to_string(), "looking up the name failed: no such name");
+            assert_eq!(
+                error.to_string(),
+                "looking up the name failed: no such name"
+            );
         });
     }
 }

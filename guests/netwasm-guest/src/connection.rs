@@ -864,7 +864,11 @@ mod tests {
                 let mut parts = Vec::new();
                 parts.push(conn.read_exact(3).await);
                 parts.push(conn.read_exact(0).await);
-                parts.push(conn.read_until(b'f', 3).await.map(Option::unwrap_or_default));
+                parts.push(
+                    conn.read_until(b'f', 3)
+                        .await
+                        .map(Option::unwrap_or_default),
+                );
                 parts.push(conn.read_exact(4).await);
                 parts.push(conn.read_exact(2).await);
                 parts.push(conn.read().await.map(Option::unwrap_or_default));
@@ -902,7 +906,10 @@ mod tests {
             assert_eq!(line.as_deref(), Some(&b"abcd\n"[..]));
             let error = conn.read_line().await.expect_err("cut short");
             assert_eq!(error.kind(), ErrorKind::UnexpectedEnd);
-            assert_eq!(conn.read_to_end(1).await.map_err(|e| e.kind()), Err(ErrorKind::TooLong));
+            assert_eq!(
+                conn.read_to_end(1).await.map_err(|e| e.kind()),
+                Err(ErrorKind::TooLong)
+            );
             assert_eq!(conn.read_to_end(2).await.ok(), Some(b"ab".to_vec()));
             let (mut conn, mut peer) = pair();
             peer.send([b'a', 0xff, b'\n']);
@@ -917,7 +924,10 @@ mod tests {
             let (mut conn, mut peer) = pair();
             peer.send("half");
             let line = timeout(SECOND, conn.read_line()).await;
-            assert_eq!(line.err().map(|error| error.kind()), Some(ErrorKind::Timeout));
+            assert_eq!(
+                line.err().map(|error| error.kind()),
+                Some(ErrorKind::Timeout)
+            );
             peer.send(" a line\n");
             let line = conn.read_line().await.expect("a line");
             assert_eq!(line.as_deref(), Some("half a line"));
@@ -999,7 +1009,10 @@ mod tests {
             let (mut conn, mut peer) = pair();
             conn.write_all([1; 64 << 10]).await.expect("there is room");
             let late = timeout(SECOND, conn.write_all("x")).await;
-            assert_eq!(late.err().map(|error| error.kind()), Some(ErrorKind::Timeout));
+            assert_eq!(
+                late.err().map(|error| error.kind()),
+                Some(ErrorKind::Timeout)
+            );
             conn.abort();
             peer.expect_reset();
         });
@@ -1016,7 +1029,10 @@ mod tests {
             for _ in 0..2 {
                 let error = conn.read().await.expect_err("it was reset");
                 assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-                assert_eq!(error.to_string(), "receiving failed: connection reset by peer");
+                assert_eq!(
+                    error.to_string(),
+                    "receiving failed: connection reset by peer"
+                );
             }
             let error = conn.write_all("x").await.expect_err("it was reset");
             assert_eq!(error.kind(), ErrorKind::ConnectionReset);
@@ -1029,7 +1045,10 @@ mod tests {
             let (conn, mut peer) = pair();
             let (mut reader, mut writer) = conn.split();
             let task = spawn(async move { reader.read().await });
-            writer.write_all("from the writer").await.expect("there is room");
+            writer
+                .write_all("from the writer")
+                .await
+                .expect("there is room");
             writer.finish().expect("it can be ended");
             drop(writer);
             peer.expect("from the writer");
@@ -1141,7 +1160,10 @@ mod tests {
             assert_eq!(conn.write_file(&file, 2, Some(3)).await.ok(), Some(3));
             assert_eq!(conn.write_file(&file, 8, None).await.ok(), Some(2));
             conn.write_all(">").await.expect("there is room");
-            let error = conn.write_file(&file, 8, Some(3)).await.expect_err("too long");
+            let error = conn
+                .write_file(&file, 8, Some(3))
+                .await
+                .expect_err("too long");
             assert_eq!(error.kind(), ErrorKind::InvalidArgument);
             peer.expect("<23489>");
         });

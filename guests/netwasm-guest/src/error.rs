@@ -108,11 +108,7 @@ impl Error {
         Self::new(ErrorKind::Other, text)
     }
 
-    pub(crate) const fn fixed(
-        kind: ErrorKind,
-        operation: Operation,
-        text: &'static str,
-    ) -> Self {
+    pub(crate) const fn fixed(kind: ErrorKind, operation: Operation, text: &'static str) -> Self {
         Self {
             kind,
             operation,

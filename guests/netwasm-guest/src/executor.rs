@@ -5,9 +5,9 @@
 //! that event, and nothing runs in between.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::fmt::{Display, Write};
 use std::mem::ManuallyDrop;
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -92,7 +92,10 @@ impl Executor {
             return; // a waker of a task that has ended
         };
         job.state.queued.store(false, Relaxed);
-        let polled = job.future.as_mut().poll(&mut Context::from_waker(&job.waker));
+        let polled = job
+            .future
+            .as_mut()
+            .poll(&mut Context::from_waker(&job.waker));
         if polled.is_pending() && !job.state.aborted.load(Relaxed) {
             with(&self.tasks, |tasks| {
                 if let Some(place) = tasks.get_mut(key) {
@@ -185,7 +188,6 @@ pub fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
 ///
 /// Awaiting it returns what the task returns, or `None` if the task was
 /// aborted. Dropping it lets the task go on.
-#[must_use = "dropping a task lets it go on; `let _ =` says that this is meant"]
 pub struct Task<T> {
     state: Arc<State>,
     result: oneshot::Receiver<T>,
@@ -262,7 +264,7 @@ mod tests {
             async move {
                 for number in 0..3 {
                     let seen = seen.clone();
-                    let _ = spawn(async move {
+                    spawn(async move {
                         seen.borrow_mut().push(number);
                         yield_now().await;
                         seen.borrow_mut().push(number + 10);
@@ -282,7 +284,7 @@ mod tests {
             let done = done.clone();
             async move {
                 assert_eq!(spawn(async { 5 }).await, Some(5));
-                let _ = spawn(async move {
+                spawn(async move {
                     yield_now().await;
                     done.set(true);
                 });

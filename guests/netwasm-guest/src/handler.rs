@@ -130,7 +130,9 @@ pub fn error_received(token: u64, error: types::Error, peer: Option<types::IpSoc
 }
 
 pub fn socket_lost(token: u64, reason: Option<types::Error>) {
-    socket_event(token, |shared| shared.connection_lost(reason.map(Into::into)));
+    socket_event(token, |shared| {
+        shared.connection_lost(reason.map(Into::into))
+    });
     if let Ok(token) = usize::try_from(token) {
         drop(SOCKETS.with(|sockets| with(sockets, |all| all.remove(token))));
     }

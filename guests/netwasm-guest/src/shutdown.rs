@@ -85,7 +85,9 @@ pub fn is_shutting_down() -> bool {
 pub(crate) fn begin(deadline: Option<Duration>) {
     STATE.with(|state| {
         state.begun.set(true);
-        state.deadline.set(deadline.map(|after| Instant::now() + after));
+        state
+            .deadline
+            .set(deadline.map(|after| Instant::now() + after));
         state.waiters.wake_all();
     });
     executor::run();

@@ -92,6 +92,9 @@ mod tests {
         assert_eq!(slab.get_mut(1), None);
         assert_eq!(slab.next_key(), 3);
         assert_eq!((slab.insert(7), slab.insert(8), slab.insert(9)), (3, 1, 4));
-        assert_eq!(slab.values_mut().map(|it| *it).collect::<Vec<_>>(), [0, 8, 2, 7, 9]);
+        assert_eq!(
+            slab.values_mut().map(|it| *it).collect::<Vec<_>>(),
+            [0, 8, 2, 7, 9]
+        );
     }
 }

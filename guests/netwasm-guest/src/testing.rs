@@ -275,7 +275,10 @@ impl Peer {
     /// If bytes come, or no end, or a reset.
     #[track_caller]
     pub fn expect_end(&mut self) {
-        let ended = wait_for(|| self.0.end().is_some() || self.0.available() > 0, patience());
+        let ended = wait_for(
+            || self.0.end().is_some() || self.0.available() > 0,
+            patience(),
+        );
         self.expect_nothing();
         assert!(ended, "expected the end, but the connection is open");
         assert!(
@@ -341,7 +344,8 @@ impl Listener {
     pub fn accept(&mut self) -> Peer {
         let accepted = wait_for(|| !self.0.pipes.borrow().is_empty(), patience());
         assert!(accepted, "expected a connection");
-        self.try_accept().unwrap_or_else(|| unreachable!("it is there"))
+        self.try_accept()
+            .unwrap_or_else(|| unreachable!("it is there"))
     }
 
     /// Accepts a connection if there is one now.

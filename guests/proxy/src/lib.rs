@@ -96,7 +96,13 @@ mod tests {
 
     #[test]
     fn servers_that_make_no_sense_are_left_out() {
-        let named = ["localhost:80", "80", "[::1]:443", "::1:80", "unix:/run/app.sock"];
+        let named = [
+            "localhost:80",
+            "80",
+            "[::1]:443",
+            "::1:80",
+            "unix:/run/app.sock",
+        ];
         let servers = servers(named.into_iter().map(str::to_owned));
         assert_eq!(servers, ["localhost:80", "[::1]:443", "unix:/run/app.sock"]);
     }
@@ -110,7 +116,13 @@ mod tests {
         let task = spawn(async move { any_of(&servers).await.is_some() });
         let _peer = upstream.accept();
         assert_eq!(testing::block_on(task), Some(true));
-        let warnings: Vec<_> = testing::take_log().into_iter().map(|(_, text)| text).collect();
-        assert_eq!(warnings, ["refusing:1: connection refused", "silent:1: timed out"]);
+        let warnings: Vec<_> = testing::take_log()
+            .into_iter()
+            .map(|(_, text)| text)
+            .collect();
+        assert_eq!(
+            warnings,
+            ["refusing:1: connection refused", "silent:1: timed out"]
+        );
     }
 }

@@ -89,7 +89,10 @@ mod tests {
     #[test]
     fn a_query_is_decoded_as_browsers_encode_forms() {
         let page = |text| format!("<h1>Search</h1><p>{text}</p>");
-        assert_eq!(get("/search?x=1&q=tea+%26+cake&q=no"), page("tea &amp; cake"));
+        assert_eq!(
+            get("/search?x=1&q=tea+%26+cake&q=no"),
+            page("tea &amp; cake")
+        );
         assert_eq!(get("/search?q=%3Cb%3E"), page("&lt;b&gt;"));
         assert_eq!(get("/search?q="), page(""));
         for query in ["", "?Q=1", "?qq=1"] {
@@ -105,7 +108,10 @@ mod tests {
             let request = client.post("/echo", body);
             request.header("content-type", "Application/JSON ; charset=utf-8")
         };
-        assert_eq!(post(r#"{"a": [1,  2.50]}"#).send().text(), r#"{"a": [1,  2.50]}"#);
+        assert_eq!(
+            post(r#"{"a": [1,  2.50]}"#).send().text(),
+            r#"{"a": [1,  2.50]}"#
+        );
         assert_eq!(post("{").send().status(), 400);
         assert_eq!(client.post("/echo", "{}").send().status(), 415);
     }

@@ -159,9 +159,8 @@ mod tests {
         testing::add_file("/index.html", "index");
         testing::add_file("/a b.txt", "a");
         testing::add_file("/.env", "secret");
-        let client = Client::new(async |request: Request<'_>| {
-            answer(&request, &Options::default())
-        });
+        let client =
+            Client::new(async |request: Request<'_>| answer(&request, &Options::default()));
         assert_eq!(client.get("/").send().text(), "index");
         assert_eq!(client.get("/a%20b.txt?x").send().text(), "a");
         assert_eq!(client.get("/.env").send().status(), 404);

@@ -26,7 +26,8 @@ async fn serve(mut conn: Connection) -> Result<()> {
 }
 
 async fn talk(conn: &mut Connection) -> Result<()> {
-    conn.write_all("READY for HELLO, STARTTLS or QUIT\n").await?;
+    conn.write_all("READY for HELLO, STARTTLS or QUIT\n")
+        .await?;
     while let Some(line) = conn.read_until(b'\n', MAX_LINE).await? {
         match line.trim_ascii_end() {
             b"HELLO" => conn.write_all("OK hello\n").await?,

@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
 use super::{Body, ConnectOptions, Endpoint, RawResponse, TlsOptions, TlsRole};
+use crate::bindings::netwasm::net::types::{ConnectionId, SocketId};
 use crate::bindings::netwasm::net::{
     connector, datagrams, files, http, log as raw_log, resolver, timers, transports, types,
 };
-use crate::bindings::netwasm::net::types::{ConnectionId, SocketId};
 use crate::http::Method;
 use crate::log::Level;
 use crate::time::nanoseconds;

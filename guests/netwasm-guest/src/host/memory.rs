@@ -429,7 +429,11 @@ impl File {
 }
 
 pub(crate) fn add_file(path: &str, content: &[u8]) {
-    HOST.with(|host| host.files.borrow_mut().insert(path.to_owned(), content.into()));
+    HOST.with(|host| {
+        host.files
+            .borrow_mut()
+            .insert(path.to_owned(), content.into())
+    });
 }
 
 pub(crate) fn now() -> u64 {
@@ -483,9 +487,9 @@ pub(crate) fn connect(token: u64, to: Endpoint, options: ConnectOptions) -> Resu
             token,
             due: host.now.get() + nanoseconds(delay.min(limit)),
             backlog,
-            tls: options.tls.map(|tls| {
-                session(tls.server_name.or(own_name), tls.alpn.into_iter().next())
-            }),
+            tls: options
+                .tls
+                .map(|tls| session(tls.server_name.or(own_name), tls.alpn.into_iter().next())),
             failure: kind.map(|kind| Error::fixed(kind, Operation::Connect, kind.text())),
         });
     });
@@ -512,7 +516,11 @@ pub(crate) fn resolve(token: u64, name: &str) -> Result<()> {
 }
 
 pub(crate) fn cancel_resolve(token: u64) {
-    HOST.with(|host| host.resolving.borrow_mut().retain(|(other, _)| *other != token));
+    HOST.with(|host| {
+        host.resolving
+            .borrow_mut()
+            .retain(|(other, _)| *other != token);
+    });
 }
 
 pub(crate) fn log(level: Level, message: &str) {
@@ -572,7 +580,11 @@ pub(crate) fn deliver() -> bool {
         resolved(token, answer);
         return true;
     }
-    if HOST.with(|host| host.wake_at.get().is_some_and(|when| when <= host.now.get())) {
+    if HOST.with(|host| {
+        host.wake_at
+            .get()
+            .is_some_and(|when| when <= host.now.get())
+    }) {
         HOST.with(|host| host.wake_at.set(None));
         time::woken();
         return true;

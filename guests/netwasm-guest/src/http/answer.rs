@@ -86,7 +86,10 @@ impl From<Response> for Answered {
 /// Begins to run a handler's future.
 pub(super) fn begin(mut future: Pin<Box<dyn Future<Output = Response>>>) -> Answered {
     // Most answer at once, and so need no waker that wakes.
-    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+    match future
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+    {
         Poll::Ready(response) => Answered::Ready(response),
         Poll::Pending => Answered::Later(future),
     }
@@ -105,7 +108,10 @@ impl Wake for Flag {
 pub(super) fn complete(target: &str, future: impl Future<Output = Response>) -> Response {
     let mut future = pin!(future);
     // Most answer at once, and so need no waker that wakes.
-    if let Poll::Ready(response) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+    if let Poll::Ready(response) = future
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+    {
         return response;
     }
     let flag = Arc::new(Flag(AtomicBool::new(true)));

@@ -185,7 +185,10 @@ mod tests {
 
     #[test]
     fn cookies_are_read() {
-        let sent = [b"a=1; b=\"two\";c=x%20y;; odd; a=3".to_vec(), b"d=100%".to_vec()];
+        let sent = [
+            b"a=1; b=\"two\";c=x%20y;; odd; a=3".to_vec(),
+            b"d=100%".to_vec(),
+        ];
         let cookies = Cookies::parse(&sent);
         assert_eq!(cookies.get("a"), Some("1"));
         assert_eq!(cookies.get("b"), Some("two"));

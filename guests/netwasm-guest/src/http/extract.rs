@@ -281,7 +281,10 @@ mod tests {
         assert_eq!(client.get("/seven/x/y").send().status(), 404);
         let answer = client.get("/7/x/%ff").send();
         assert_eq!(answer.status(), 400);
-        assert_eq!(answer.text(), "<h1>400 Bad Request</h1><p>the b is not UTF-8</p>");
+        assert_eq!(
+            answer.text(),
+            "<h1>400 Bad Request</h1><p>the b is not UTF-8</p>"
+        );
     }
 
     #[test]
@@ -293,7 +296,10 @@ mod tests {
         let form = "application/x-www-form-urlencoded";
         let post = |media_type| client.post("/", "a=1+2").header("content-type", media_type);
         assert_eq!(post(form).send().text(), "1 2");
-        assert_eq!(post("Application/X-WWW-Form-Urlencoded; a=b").send().text(), "1 2");
+        assert_eq!(
+            post("Application/X-WWW-Form-Urlencoded; a=b").send().text(),
+            "1 2"
+        );
         assert_eq!(post("application/json").send().status(), 415);
         assert_eq!(client.post("/", "a=1").send().status(), 415);
     }
@@ -327,8 +333,14 @@ mod tests {
         }
         let client = Client::new(Router::new().get("/", handler));
         assert_eq!(client.get("/").send().text(), "none");
-        assert_eq!(client.get("/").header("x-length", "x").send().text(), "none");
-        assert_eq!(client.get("/").header("X-Length", " 12 ").send().text(), "12");
+        assert_eq!(
+            client.get("/").header("x-length", "x").send().text(),
+            "none"
+        );
+        assert_eq!(
+            client.get("/").header("X-Length", " 12 ").send().text(),
+            "12"
+        );
     }
 
     #[cfg(feature = "json")]
@@ -357,7 +369,10 @@ mod tests {
             };
             let answer = post(r#"{"name": "a", "count": 2}"#).send();
             assert_eq!(answer.text(), r#"{"name":"a","count":4}"#);
-            assert_eq!(answer.header("content-type").as_deref(), Some("application/json"));
+            assert_eq!(
+                answer.header("content-type").as_deref(),
+                Some("application/json")
+            );
             let answer = post("{").send();
             assert_eq!(answer.status(), 400);
             assert!(answer.text().contains("EOF"), "{}", answer.text());
@@ -372,7 +387,10 @@ mod tests {
             let client = Client::new(Router::new().get("/", show));
             let answer = client.get("/?count=3&name=a+b&more=x").send();
             assert_eq!(answer.text(), r#"{"name":"a b","count":3}"#);
-            assert_eq!(client.get("/?name=").send().text(), r#"{"name":"","count":0}"#);
+            assert_eq!(
+                client.get("/?name=").send().text(),
+                r#"{"name":"","count":0}"#
+            );
             for query in ["", "?count=3", "?name=x&count=300", "?name=x&count="] {
                 let answer = client.get(&format!("/{query}")).send();
                 assert_eq!(answer.status(), 400, "{query}");

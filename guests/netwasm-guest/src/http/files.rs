@@ -14,8 +14,8 @@ pub(super) fn locate(directory: &str, rest: &str) -> Result<String, Response> {
     let mut path = String::with_capacity(directory.len() + rest.len() + 1);
     path.push_str(directory);
     for (at, segment) in rest.split('/').enumerate() {
-        let name = decode(segment)
-            .ok_or_else(|| refused("the path is not percent-encoded UTF-8"))?;
+        let name =
+            decode(segment).ok_or_else(|| refused("the path is not percent-encoded UTF-8"))?;
         if name.contains(['/', '\\', '\0']) {
             return Err(refused("a name holds a slash, a backslash or a NUL"));
         }
@@ -73,9 +73,31 @@ mod tests {
     #[test]
     fn what_could_mean_another_file_is_refused() {
         for sent in [
-            "..", "../x", "a/../b", "a/..", ".", "./a", "%2e%2e/x", ".%2E/x", "a/%2e", "..%2fx",
-            "a%2Fb", "a\\b", "a%5cb", "%5C%5cevil.example", "a%00.html", "%", "%2", "%g0", "%2%66",
-            "%é", "%c0%ae%c0%ae/x", "%c0%af", "%e0%80%af", "%ff", "%c3",
+            "..",
+            "../x",
+            "a/../b",
+            "a/..",
+            ".",
+            "./a",
+            "%2e%2e/x",
+            ".%2E/x",
+            "a/%2e",
+            "..%2fx",
+            "a%2Fb",
+            "a\\b",
+            "a%5cb",
+            "%5C%5cevil.example",
+            "a%00.html",
+            "%",
+            "%2",
+            "%g0",
+            "%2%66",
+            "%é",
+            "%c0%ae%c0%ae/x",
+            "%c0%af",
+            "%e0%80%af",
+            "%ff",
+            "%c3",
         ] {
             assert_eq!(found(sent), None, "{sent}");
         }
@@ -83,7 +105,14 @@ mod tests {
 
     #[test]
     fn hidden_is_what_begins_with_a_dot_anywhere() {
-        for sent in [".git/config", "a/.env", ".a/", "a/.well-known/x", ".well-known/.x", ".well-knownx"] {
+        for sent in [
+            ".git/config",
+            "a/.env",
+            ".a/",
+            "a/.well-known/x",
+            ".well-known/.x",
+            ".well-knownx",
+        ] {
             assert_eq!(found(sent), None, "{sent}");
         }
     }

@@ -74,12 +74,11 @@ mod form;
 
 pub use answer::App;
 pub use cookie::{Cookie, Cookies, SameSite};
-pub use extract::{
-    Body, Form, FromPairs, FromRequest, Header, HeaderField, OwnedRequest, Path, Query,
-    Remainder,
-};
 #[cfg(feature = "json")]
 pub use extract::Json;
+pub use extract::{
+    Body, Form, FromPairs, FromRequest, Header, HeaderField, OwnedRequest, Path, Query, Remainder,
+};
 pub use method::Method;
 pub use percent::{Pairs, decode, encode, escape};
 pub use request::Request;

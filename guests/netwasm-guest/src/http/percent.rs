@@ -163,7 +163,7 @@ mod tests {
             ("%+1", None),
             ("%é", None),
             ("%ff", None),
-            ("%c0%af", None), // overlong
+            ("%c0%af", None),    // overlong
             ("%ed%a0%80", None), // a surrogate
         ] {
             assert_eq!(decode(text).as_deref(), decoded, "{text}");
@@ -204,7 +204,10 @@ mod tests {
 
     #[test]
     fn html_is_escaped() {
-        assert_eq!(escape("<a href=\"'&\">"), "&lt;a href=&quot;&#39;&amp;&quot;&gt;");
+        assert_eq!(
+            escape("<a href=\"'&\">"),
+            "&lt;a href=&quot;&#39;&amp;&quot;&gt;"
+        );
         assert!(matches!(escape("é"), Cow::Borrowed("é")));
     }
 }

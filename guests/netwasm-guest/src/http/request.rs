@@ -30,10 +30,7 @@ impl<'a> Request<'a> {
         }
     }
 
-    pub(crate) fn with_parameters<'b>(
-        self,
-        parameters: &'b [(&'b str, &'b str)],
-    ) -> Request<'b>
+    pub(crate) fn with_parameters<'b>(self, parameters: &'b [(&'b str, &'b str)]) -> Request<'b>
     where
         'a: 'b,
     {

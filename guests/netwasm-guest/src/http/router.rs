@@ -1,6 +1,5 @@
 //! Requests by their paths.
 
-
 use super::percent::decode;
 use super::response::{is_reading, options};
 use super::{Answered, FromRequest, Method, Request, Response, answer, files};
@@ -174,12 +173,7 @@ impl Router {
 
 impl Node {
     /// The resource of a pattern below this node.
-    fn resource_of(
-        &mut self,
-        pattern: &str,
-        path: &str,
-        names: &mut Vec<String>,
-    ) -> &mut Resource {
+    fn resource_of(&mut self, pattern: &str, path: &str, names: &mut Vec<String>) -> &mut Resource {
         let (segment, rest) = match path.split_once('/') {
             Some((segment, rest)) => (segment, Some(rest)),
             None => (path, None),
@@ -294,7 +288,12 @@ fn allow<'a>(methods: impl IntoIterator<Item = &'a Method>) -> String {
     // In the order of the standard, so that it does not depend on that of the
     // patterns; others follow.
     const ORDER: [&str; 4] = ["OPTIONS", "GET", "HEAD", "POST"];
-    names.sort_by_key(|name| ORDER.iter().position(|other| other == name).unwrap_or(ORDER.len()));
+    names.sort_by_key(|name| {
+        ORDER
+            .iter()
+            .position(|other| other == name)
+            .unwrap_or(ORDER.len())
+    });
     names.join(", ")
 }
 
@@ -375,12 +374,18 @@ mod tests {
                 .get("/", async || "home")
                 .get("/about", async || "about")
                 .get("/users/me", async || "me")
-                .get("/users/{id}", async |Path(id): Path<u64>| format!("user {id}"))
-                .post("/users/{name}", async |Path(name): Path<String>| format!("new {name}"))
+                .get("/users/{id}", async |Path(id): Path<u64>| {
+                    format!("user {id}")
+                })
+                .post("/users/{name}", async |Path(name): Path<String>| {
+                    format!("new {name}")
+                })
                 .get("/users/{id}/posts", async |request: Request<'_>| {
                     format!("posts of {}", request.parameter("id").unwrap_or_default())
                 })
-                .get("/rest/{*all}", async |Remainder(all): Remainder| format!("[{all}]"))
+                .get("/rest/{*all}", async |Remainder(all): Remainder| {
+                    format!("[{all}]")
+                })
                 .get("/rest/fixed", async || "fixed")
                 .route("PROPFIND".into(), "/dav", ok),
         )
@@ -405,7 +410,16 @@ mod tests {
         ] {
             assert_eq!(client.get(path).send().text(), text, "{path}");
         }
-        for path in ["", "//", "/About", "/about/", "/users/", "/users//posts", "/rest", "/%ff"] {
+        for path in [
+            "",
+            "//",
+            "/About",
+            "/about/",
+            "/users/",
+            "/users//posts",
+            "/rest",
+            "/%ff",
+        ] {
             assert_eq!(client.get(path).send().status(), 404, "{path}");
         }
     }
@@ -420,7 +434,10 @@ mod tests {
         assert_eq!((head.status(), head.body()), (200, &b""[..]));
         let refused = send("POST", "/about");
         assert_eq!(refused.status(), 405);
-        assert_eq!(refused.header("allow").as_deref(), Some("OPTIONS, GET, HEAD"));
+        assert_eq!(
+            refused.header("allow").as_deref(),
+            Some("OPTIONS, GET, HEAD")
+        );
         assert_eq!(send("propfind", "/dav").status(), 405);
         assert_eq!(send("HEAD", "/dav").status(), 405);
         for (path, allow) in [
@@ -437,9 +454,9 @@ mod tests {
 
     #[test]
     fn a_fallback_answers_the_rest() {
-        let router = Router::new().get("/", ok).fallback(async |request: Request<'_>| {
-            (404, format!("no {}", request.path()))
-        });
+        let router = Router::new()
+            .get("/", ok)
+            .fallback(async |request: Request<'_>| (404, format!("no {}", request.path())));
         let client = Client::new(router);
         let answer = client.post("/x", "").send();
         assert_eq!((answer.status(), &*answer.text()), (404, "no /x"));
@@ -499,7 +516,9 @@ mod tests {
     fn a_handler_may_wait_unless_it_borrows_the_request() {
         const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
         let router = Router::new()
-            .get("/task", async |_: Request<'_>| spawn(async { "done" }).await)
+            .get("/task", async |_: Request<'_>| {
+                spawn(async { "done" }).await
+            })
             .get("/late", async || {
                 sleep(SECOND).await;
                 "late"
@@ -525,7 +544,11 @@ mod tests {
     #[test]
     fn handlers_are_plain_functions_too() {
         async fn both(request: Request<'_>, Path(a): Path<u8>) -> Result<String, u16> {
-            if a == 0 { Err(418) } else { Ok(format!("{} {a}", request.method())) }
+            if a == 0 {
+                Err(418)
+            } else {
+                Ok(format!("{} {a}", request.method()))
+            }
         }
         let client = Client::new(Router::new().put("/{a}", both));
         assert_eq!(client.request("PUT", "/1").send().text(), "PUT 1");

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::{Answered, App, Method, Prepared, Request};
-use crate::host::memory::{Answer as RawAnswer, File, RawRequest, RequestData};
 use crate::host::Body;
+use crate::host::memory::{Answer as RawAnswer, File, RawRequest, RequestData};
 
 /// Sends requests to a handler or a router: to what `export!(http: ...)` takes.
 ///
