@@ -188,7 +188,6 @@ pub fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
 ///
 /// Awaiting it returns what the task returns, or `None` if the task was
 /// aborted. Dropping it lets the task go on.
-#[must_use = "dropping a task lets it go on; `let _ =` says that this is meant"]
 pub struct Task<T> {
     state: Arc<State>,
     result: oneshot::Receiver<T>,
@@ -265,7 +264,7 @@ mod tests {
             async move {
                 for number in 0..3 {
                     let seen = seen.clone();
-                    let _ = spawn(async move {
+                    spawn(async move {
                         seen.borrow_mut().push(number);
                         yield_now().await;
                         seen.borrow_mut().push(number + 10);
@@ -285,7 +284,7 @@ mod tests {
             let done = done.clone();
             async move {
                 assert_eq!(spawn(async { 5 }).await, Some(5));
-                let _ = spawn(async move {
+                spawn(async move {
                     yield_now().await;
                     done.set(true);
                 });

@@ -165,7 +165,7 @@ mod tests {
             let sent = Rc::new(Cell::new(0));
             for start in [0, 100] {
                 let (sender, sent) = (sender.clone(), sent.clone());
-                let _ = spawn(async move {
+                spawn(async move {
                     for number in start..start + 10 {
                         assert_eq!(sender.send(number).await, Ok(()));
                         sent.set(sent.get() + 1);

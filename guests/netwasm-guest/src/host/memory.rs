@@ -519,7 +519,7 @@ pub(crate) fn cancel_resolve(token: u64) {
     HOST.with(|host| {
         host.resolving
             .borrow_mut()
-            .retain(|(other, _)| *other != token)
+            .retain(|(other, _)| *other != token);
     });
 }
 
