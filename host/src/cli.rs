@@ -288,7 +288,7 @@ fn component_source(component: &Path) -> Result<ComponentSource, clap::Error> {
     }
     built_in::find(name).ok_or_else(|| {
         let names = built_in::names();
-        let meant = mistakes::nearest(name, names.into_iter());
+        let meant = mistakes::nearest(name, &names);
         let meant = meant.map_or_else(String::new, |it| format!(" Did you mean {it}?"));
         usage(&format!(
             "there is neither a file nor a built-in component '{name}'.{meant} Built in: {}",

@@ -77,7 +77,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Wit { out, wasi } => {
             match (out, wasi) {
                 (Some(directory), Some(release)) => {
-                    wit::write_wasi(&directory, release.as_deref())?
+                    wit::write_wasi(&directory, release.as_deref())?;
                 }
                 (Some(directory), None) => wit::write_package(&directory)?,
                 (None, _) => print(&wit::document())?,

@@ -61,8 +61,7 @@ fn short(symbol: &str) -> Option<String> {
         Err(_) => symbol.to_owned(),
     };
     let path = path(&name);
-    let is_of_toolchain = |start: &&str| path.starts_with(*start);
-    if OF_TOOLCHAINS.iter().any(|start| is_of_toolchain(&start)) {
+    if OF_TOOLCHAINS.iter().any(|start| path.starts_with(start)) {
         return None;
     }
     let written = |part: &&str| !part.is_empty() && !part.starts_with('{');

@@ -65,7 +65,7 @@ fn unknown_command(
         .map(clap::Command::get_name)
         .collect();
     commands.extend(["help", "version"]);
-    if let Some(meant) = nearest(first, commands.into_iter()) {
+    if let Some(meant) = nearest(first, &commands) {
         let meant = ContextValue::Strings(vec![meant.to_owned()]);
         error.insert(ContextKind::SuggestedSubcommand, meant);
     }
@@ -109,7 +109,7 @@ fn unknown_flag(
         ));
     }
     let own = flags(given);
-    if let Some(meant) = nearest(&flag, own.iter().map(|it| &**it)) {
+    if let Some(meant) = nearest(&flag, &own) {
         let meant = ContextValue::String(meant.to_owned());
         error.insert(ContextKind::SuggestedArg, meant);
         error.remove(ContextKind::Suggested);
@@ -131,19 +131,16 @@ fn flags(command: &clap::Command) -> Vec<String> {
 /// Returns the flag, or the one that was probably meant.
 fn known<'a>(flag: &str, flags: &'a [String]) -> Option<&'a str> {
     let same = flags.iter().find(|it| *it == flag).map(|it| &**it);
-    same.or_else(|| nearest(flag, flags.iter().map(|it| &**it)))
+    same.or_else(|| nearest(flag, flags))
 }
 
 /// Returns the word that was probably meant: the one that takes the fewest
 /// edits, and not too many for its length.
-pub(super) fn nearest<'a>(
-    word: &str,
-    known: impl Iterator<Item = &'a str> + Clone,
-) -> Option<&'a str> {
+pub(super) fn nearest<'a>(word: &str, known: &'a [impl AsRef<str>]) -> Option<&'a str> {
     let plain = word.trim_start_matches('-');
     let most = if plain.len() <= 3 { 1 } else { MOST_EDITS };
     (1..=most).find_map(|edits| {
-        let mut known = known.clone();
+        let mut known = known.iter().map(AsRef::as_ref);
         known.find(|other| is_near(word.as_bytes(), other.as_bytes(), edits))
     })
 }
@@ -196,7 +193,7 @@ mod tests {
             ("--quic", None),
             ("--x", None),
         ] {
-            assert_eq!(nearest(given, flags.into_iter()), meant, "{given}");
+            assert_eq!(nearest(given, &flags), meant, "{given}");
         }
     }
 
