@@ -642,7 +642,8 @@ fn misbehaves_alone(server: &Server, target: &str, reason: &str) {
 
 #[test]
 fn a_guest_that_fails_costs_its_client_one_response() {
-    let server = probe().start();
+    // Long enough to take all the memory first, on a machine that is busy.
+    let server = probe().args(["--event-timeout", "1s"]).start();
     for (target, reason) in [
         ("/trap", "panicked"),
         ("/loop", "--event-timeout"),

@@ -14,6 +14,7 @@ use netwasm_net::transport::Transport;
 use netwasm_net::worker::Worker;
 use netwasm_runtime::guests::OfThread;
 use netwasm_runtime::instance::Instance;
+use tokio::task::LocalSet;
 
 use crate::cli::{self, Command};
 use crate::wiring::Run;
@@ -23,6 +24,8 @@ use crate::wiring::Run;
 pub struct Bench {
     worker: Rc<Worker>,
     guests: OfThread,
+    /// Place for tasks of guests, which nobody runs.
+    tasks: LocalSet,
 }
 
 /// A connection that leads nowhere: the host takes every write and forgets it.
@@ -64,6 +67,7 @@ impl Bench {
         Ok(Self {
             guests: run.guests_of(&worker),
             worker,
+            tasks: LocalSet::new(),
         })
     }
 
@@ -73,6 +77,7 @@ impl Bench {
     /// # Errors
     /// Fails if the instance cannot be made, or traps.
     pub fn connect(&self) -> Result<Connection, String> {
+        let _tasks = self.tasks.enter();
         let instance = self.guests.guest().map_err(|error| error.to_string())?;
         let transport = Rc::new(Transport::unconnected(&self.worker.thread));
         let made = instance.connection_made(&transport);
@@ -88,6 +93,7 @@ impl Bench {
     /// Fails if the instance cannot be made, or if no client could send such a
     /// head.
     pub fn requests(&self, head: &[u8]) -> Result<Requests, String> {
+        let _tasks = self.tasks.enter();
         let instance = self.guests.guest().map_err(|error| error.to_string())?;
         let mut request = Box::<Request>::default();
         request.transport = Some(Rc::new(Transport::unconnected(&self.worker.thread)));

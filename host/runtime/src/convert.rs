@@ -46,6 +46,7 @@ impl From<&ConnectionError> for ErrorCode {
 }
 
 /// Returns the error of a function that the guest called just now.
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 pub(crate) fn called(error: ConnectionError) -> WitError {
     told(&error, Operation::Call)
 }
