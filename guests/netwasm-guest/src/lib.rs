@@ -47,7 +47,7 @@
 //! | `StreamReader`: `read`, `readexactly`, `readuntil`, `readline` | [`Connection`]: `read`, `read_exact`, `read_until`, `read_line`, `lines` |
 //! | `StreamWriter`: `write`, `drain`, `writelines`, `write_eof`, `close`, `wait_closed` | `write_all` (it waits as `drain` does), `write_vectored`, `finish`, dropping it, `close` |
 //! | `get_extra_info` | `info`, `peer` |
-//! | `open_connection`, `create_unix_connection` | [`connect`], [`Connect`] |
+//! | `open_connection`, `create_unix_connection` | [`connect()`], [`Connect`] |
 //! | `start_tls`, `sendfile` | `start_tls_server`, `start_tls_client`, `write_file` |
 //! | `DatagramProtocol` | `export!(udp: answer)`, [`UdpSocket`] |
 //! | `getaddrinfo` | [`resolve`] |
@@ -56,7 +56,7 @@
 //! | `gather`, `wait(FIRST_COMPLETED)` | [`join`], [`join_all`], [`try_join`], [`select`], [`race`] |
 //! | `Queue`, `Future` | [`channel()`], [`channel::oneshot`], [`channel::broadcast`], [`channel::watch`] |
 //! | `Event`, `Semaphore` | [`Notify`], [`Semaphore`] |
-//! | `add_signal_handler(SIGTERM, ...)` | [`shutdown`] |
+//! | `add_signal_handler(SIGTERM, ...)` | [`shutdown()`] |
 //! | (none) | `relay`, `relay_back`: the host copies |
 //!
 //! # Features
