@@ -79,6 +79,8 @@ struct ReceivedBurst {
     metas: [RecvMeta; BATCH_SIZE],
     /// Number of filled buffers.
     count: usize,
+    /// True if all are from one peer or two.
+    few_peers: bool,
     /// Next buffer, and the number of its bytes already handed over.
     next: usize,
     offset: usize,
@@ -106,6 +108,15 @@ impl ReceivedBurst {
         }
         Some((meta, datagram))
     }
+}
+
+/// True if there are at most two different addresses.
+fn are_few(mut peers: impl Iterator<Item = SocketAddr>) -> bool {
+    let Some(first) = peers.next() else {
+        return true;
+    };
+    let mut second = None;
+    peers.all(|peer| peer == first || *second.get_or_insert(peer) == peer)
 }
 
 /// The guest's side of a socket.
@@ -205,6 +216,7 @@ impl<G: DatagramGuest> Server<G> {
         self.burst = ReceivedBurst {
             metas: self.burst.metas,
             count,
+            few_peers: are_few(self.burst.metas.iter().take(count).map(|meta| meta.addr)),
             ..ReceivedBurst::default()
         };
         count == BATCH_SIZE
@@ -213,10 +225,10 @@ impl<G: DatagramGuest> Server<G> {
     /// Hands datagrams to the guest until others have their turn. Returns true
     /// if some are left.
     ///
-    /// Answers are sent after one datagram, then after two more, four more, and
-    /// so on. Sending all of a burst together costs least, but its first peer
-    /// would wait for the last, and a lone peer would wait while the host works
-    /// and the host while the peer does.
+    /// Sending all answers to a burst together costs least. But one or two peers
+    /// that wait for answers would do nothing while the host works, and the host
+    /// nothing while they do. So these get answers after one datagram, then after
+    /// two more, four more, and so on.
     fn deliver_burst(&mut self) -> bool {
         let buffers = std::mem::take(&mut self.buffers);
         let (mut delivered, mut next_send) = (0_usize, 1);
@@ -224,7 +236,7 @@ impl<G: DatagramGuest> Server<G> {
             let data = buffers.get(datagram).unwrap_or_default();
             self.deliver(data, &meta);
             delivered += 1;
-            if delivered == next_send && !self.burst.is_empty() {
+            if delivered == next_send && self.burst.few_peers && !self.burst.is_empty() {
                 self.send_queued();
                 next_send = 2 * delivered + 1;
             }
@@ -385,6 +397,28 @@ impl<G: DatagramGuest> Server<G> {
     fn end(&mut self) {
         if let Some(endpoint) = self.endpoint.take() {
             let _ = endpoint.guest.endpoint_lost(endpoint.resource);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn up_to_two_peers_are_few() {
+        let few = |ports: &[u16]| {
+            are_few(
+                ports
+                    .iter()
+                    .map(|port| SocketAddr::from(([127, 0, 0, 1], *port))),
+            )
+        };
+        for ports in [&[][..], &[1], &[1, 1, 1], &[1, 2, 1, 2, 2]] {
+            assert!(few(ports), "{ports:?}");
+        }
+        for ports in [&[1, 2, 3][..], &[1, 1, 2, 1, 3]] {
+            assert!(!few(ports), "{ports:?}");
         }
     }
 }
