@@ -236,7 +236,7 @@ fn a_component_that_takes_long_to_compile_says_so_once() {
     let uncached = run().args(["--no-cache"]).output();
     assert!(uncached.stderr.contains("compiling"), "{uncached:?}");
     assert!(!uncached.stderr.contains("cached for"), "{uncached:?}");
-    // What is quick is not worth a word.
+    // A quick compilation is not worth a word.
     let quick = Run::component(&guest("echo")).tcp().start();
     assert_eq!(quick.log.count("compiling"), 0);
 }

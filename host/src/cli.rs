@@ -55,7 +55,7 @@ pub enum Command {
     New {
         /// Its directory.
         directory: PathBuf,
-        /// What drives its component.
+        /// Kind of its component.
         kind: ProjectKind,
         /// Its language.
         language: Language,

@@ -1,4 +1,4 @@
-//! What wit-bindgen makes of `wit/`: the imports once, and the exports in
+//! The output of wit-bindgen for `wit/`: the imports once, and the exports in
 //! parts, so that a component exports no more than it handles.
 #![allow(
     missing_docs,

@@ -13,7 +13,7 @@ use crate::host::{self, ConnectOptions, Endpoint, TlsOptions, Transport};
 use crate::slab::Slab;
 use crate::{Error, ErrorKind, Result, executor};
 
-/// What a token of the host stands for.
+/// Meaning of a token of the host.
 enum Place {
     /// An attempt to connect, and who waits for it.
     Connecting(oneshot::Sender<Result<Connection>>),
@@ -27,7 +27,7 @@ enum Place {
 struct Tables {
     /// The connections and the attempts, by their tokens.
     connections: Cell<Slab<Place>>,
-    /// Who waits for the addresses of a name.
+    /// Tasks waiting for the addresses of a name.
     lookups: Cell<Slab<oneshot::Sender<Result<Vec<IpAddr>>>>>,
 }
 

@@ -22,10 +22,10 @@ const WRITE_PIECE: usize = 256 << 10;
 /// The longest line that `read_line` takes, in bytes.
 const MAX_LINE: usize = 8 << 10;
 
-/// What the events of a connection share with the task that handles it.
+/// State that the events of a connection share with the task that handles it.
 pub(crate) struct Shared {
     transport: Transport,
-    /// What was received and not read.
+    /// Received bytes that were not read.
     unread: Cell<Unread>,
     /// True once the peer has ended its sending side.
     ended: Cell<bool>,
@@ -39,9 +39,9 @@ pub(crate) struct Shared {
     reason: Cell<Option<Box<Error>>>,
     /// The session, between `tls-started` and the task that waits for it.
     session: Cell<Option<Box<TlsInfo>>>,
-    /// Who waits for data, for the end, or for the TLS session.
+    /// Task waiting for data, for the end, or for the TLS session.
     reader: Waiter,
-    /// Who waits for room.
+    /// Task waiting for room.
     writer: Waiter,
     /// How many of `Connection`, `Reader` and `Writer` there are.
     owners: Cell<u8>,
@@ -203,7 +203,7 @@ impl Shared {
         if self.lost.get() {
             return Poll::Ready(self.outcome().map(|()| false));
         }
-        // Whoever waits may want more than the mark.
+        // The waiting task may want more than the mark.
         self.resume();
         self.reader.register(cx);
         Poll::Pending
@@ -407,7 +407,7 @@ pub struct Reader(Rc<Shared>);
 /// were dropped.
 pub struct Writer(Rc<Shared>);
 
-/// What the halves of a connection and the whole of it share.
+/// State that the halves of a connection and the whole of it share.
 macro_rules! reading {
     () => {
         /// Receives what has arrived, at least one byte. Returns `None` once
@@ -663,7 +663,7 @@ impl Connection {
     /// Continues in TLS as a server, with the certificate of `--cert` and
     /// `--key`, and waits for the handshake.
     ///
-    /// What was received and not read is taken for the beginning of the
+    /// Received bytes that were not read are taken for the beginning of the
     /// handshake: nobody can slip plain text into the session.
     ///
     /// # Errors

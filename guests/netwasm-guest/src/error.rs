@@ -1,4 +1,4 @@
-//! What can go wrong.
+//! Errors.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -224,7 +224,7 @@ impl From<std::string::FromUtf8Error> for Error {
     }
 }
 
-/// What the standard library says of files, say.
+/// The standard library's errors, of files for example.
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
         use std::io::ErrorKind as Io;

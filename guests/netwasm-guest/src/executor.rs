@@ -46,7 +46,7 @@ struct Job {
     state: Arc<State>,
 }
 
-/// What a task shares with its wakers.
+/// State that a task shares with its wakers.
 struct State {
     key: usize,
     /// True if the task is in the list of those that are ready.
@@ -227,7 +227,7 @@ pub async fn yield_now() {
     .await;
 }
 
-/// What a handler may return: nothing, or a result whose error is logged.
+/// Return value of a handler: nothing, or a result whose error is logged.
 pub trait Outcome {
     #[doc(hidden)]
     fn report(self, peer: impl FnOnce() -> String);

@@ -1,4 +1,4 @@
-//! What makes a component of handlers.
+//! The macro that makes a component of handlers.
 
 /// Makes a component of the functions that handle what comes.
 ///
@@ -57,7 +57,7 @@ macro_rules! __export {
         struct NetwasmApp;
     };
     (start $start:expr) => {
-        // What a component calls when an instance is made.
+        // Called when an instance is made.
         #[unsafe(no_mangle)]
         extern "C" fn _initialize() {
             $crate::handler::start($start());
@@ -199,7 +199,7 @@ macro_rules! __export {
     };
 }
 
-/// What `export!` checks.
+/// Checks of `export!`.
 #[doc(hidden)]
 pub mod private {
 

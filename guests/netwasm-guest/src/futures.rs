@@ -31,7 +31,7 @@ macro_rules! reading {
                 }
             }
 
-            /// What arrives, as `read` returns it.
+            /// Arriving data, as `read` returns it.
             impl Stream for $name {
                 type Item = Result<Vec<u8>>;
 

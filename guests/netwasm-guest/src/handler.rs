@@ -1,4 +1,4 @@
-//! What the exports of a component call.
+//! Functions behind the exports of a component.
 
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
@@ -159,7 +159,7 @@ thread_local! {
         const { ManuallyDrop::new(Cell::new(Slab::new())) };
 }
 
-/// What a task that answers shares with the call of the host.
+/// State that a task that answers shares with the call of the host.
 #[derive(Default)]
 struct Deferral {
     /// True once the call has returned.
@@ -210,7 +210,7 @@ pub fn abandoned(token: u64) {
     executor::run();
 }
 
-// What `export!(start: ...)` calls.
+// `export!(start: ...)`.
 
 pub fn start<E: std::fmt::Display>(outcome: Result<(), E>) {
     if let Err(error) = outcome {

@@ -1,4 +1,4 @@
-//! What tasks wait for together.
+//! Objects that several tasks wait for.
 
 use std::cell::Cell;
 use std::collections::VecDeque;

@@ -332,7 +332,7 @@ pub fn listen(endpoint: &str) -> Listener {
     }
 }
 
-/// What handlers connect to; made by [`listen`].
+/// A server that handlers connect to; made by [`listen`].
 pub struct Listener(Rc<Backlog>);
 
 impl Listener {

@@ -195,7 +195,7 @@ impl Drop for Sleep {
     }
 }
 
-/// Who waits for which time, and when the host will wake us.
+/// Waiting tasks by their times, and the time at which the host will wake us.
 struct Timers {
     heap: Cell<Heap>,
     /// The time that the host was asked for; `NEVER` if for none.
@@ -427,7 +427,7 @@ mod tests {
                 timeout(10 * SECOND, read).await.expect("in time");
             }
             assert_eq!(host::memory::wakes_requested(), 1);
-            // What the host was asked for comes to nothing, and later timers
+            // The requested wake-up comes to nothing, and later timers
             // are still due in time.
             let start = Instant::now();
             sleep(20 * SECOND).await;

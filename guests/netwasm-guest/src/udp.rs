@@ -15,7 +15,7 @@ use crate::{Error, Result, executor};
 /// dropped, as by a kernel.
 const BACKLOG: usize = 256 << 10;
 
-/// What the events of a socket share with the task that handles it.
+/// State that the events of a socket share with the task that handles it.
 pub(crate) struct SharedSocket {
     transport: DatagramTransport,
     queue: Cell<VecDeque<(Vec<u8>, SocketAddr)>>,

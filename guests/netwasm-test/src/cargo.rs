@@ -80,7 +80,7 @@ fn build(manifest: &Path) -> Result<Built, String> {
     }
 }
 
-/// What cargo knows about a crate.
+/// Cargo's metadata of a crate.
 struct Package {
     id: String,
     name: String,

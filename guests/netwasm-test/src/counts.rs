@@ -1,4 +1,4 @@
-//! What the host counted during its run.
+//! The host's counts of its run.
 
 use serde_json::Value;
 

@@ -23,7 +23,7 @@ use crate::udp::UdpClient;
 /// `--shutdown-timeout`.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// What a server listens for.
+/// Kind of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Listener {
     Tcp,

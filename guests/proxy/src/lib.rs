@@ -42,7 +42,7 @@ fn check() -> Result<()> {
 }
 
 async fn forward(mut client: Connection) -> Result<()> {
-    // What it sends waits in its socket until there is a server.
+    // The client's data waits in its socket until there is a server.
     client.pause_reading();
     let turn = TURN.replace(TURN.get().wrapping_add(1));
     let mut servers = SERVERS.with(Vec::clone);

@@ -401,7 +401,7 @@ fn check_binary(name: &str, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
     })
 }
 
-/// What is said of a component that takes long to compile.
+/// Notice about a component that takes long to compile.
 struct Compiling {
     name: String,
     size: usize,

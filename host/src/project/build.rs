@@ -203,7 +203,7 @@ impl Building {
         let printed = child.stdout.take().map(|mut stdout| {
             std::thread::spawn(move || {
                 let mut text = Vec::new();
-                // What was read before an error may be enough.
+                // The part that was read before an error may be enough.
                 let _ = stdout.read_to_end(&mut text);
                 String::from_utf8_lossy(&text).into_owned()
             })
@@ -314,7 +314,7 @@ pub fn shown(path: &Path) -> String {
 }
 
 /// Builds the project in a directory, and returns the path of its component.
-/// What the tools say goes to standard error.
+/// The output of the tools goes to standard error.
 ///
 /// # Errors
 /// Fails if the directory is no project, or if a tool is missing or fails.

@@ -13,7 +13,7 @@ use super::{ProjectError, write};
 /// The manifest of the workspace that the libraries are from.
 const WORKSPACE: &str = include_str!("../../../Cargo.toml");
 
-/// What a component is driven by.
+/// Kind of a project: the driver of its component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProjectKind {
     /// Connections: `--tcp`, `--tls`.
@@ -61,7 +61,7 @@ struct Template {
     language: Language,
     /// The directory of its files.
     directory: &'static str,
-    /// What to do next in the project's directory.
+    /// Next command in the project's directory.
     next: &'static str,
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// What builds write into a project.
+/// Files that builds write into a project.
 const BUILT: [&str; 4] = ["target", "node_modules", "__pycache__", "Cargo.lock"];
 
 /// Most files that are looked at.

@@ -33,7 +33,7 @@ const DRAIN: Duration = Duration::from_millis(1100);
 /// Time to end after the second signal, before the child is killed.
 const ABORT: Duration = Duration::from_secs(5);
 
-/// What is watched and run.
+/// Component that is watched and run.
 #[derive(Clone, Debug)]
 pub struct Watch {
     /// The component's file, or the directory of a project.

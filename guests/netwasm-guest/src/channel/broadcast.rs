@@ -45,7 +45,7 @@ pub struct Receiver<T> {
     next: u64,
 }
 
-/// What a receiver gets.
+/// Result of receiving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received<T> {
     /// The next value.

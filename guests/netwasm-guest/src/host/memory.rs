@@ -50,11 +50,11 @@ struct Connecting {
 
 /// A connection between the guest and a test.
 pub(crate) struct Pipe {
-    /// Whom the events go to.
+    /// Receiver of the events.
     events: RefCell<Weak<Shared>>,
-    /// What the guest wrote and the test has not taken.
+    /// Bytes that the guest wrote and the test has not taken.
     written: RefCell<VecDeque<u8>>,
-    /// What the test sent and the guest has not got.
+    /// Bytes that the test sent and the guest has not got.
     sent: RefCell<VecDeque<Vec<u8>>>,
     limits: Cell<(u64, u64)>,
     /// True if `writable` is due once there is room.
@@ -119,7 +119,7 @@ impl Pipe {
         *self.events.borrow_mut() = Rc::downgrade(shared);
     }
 
-    // What the test does.
+    // Actions of the test.
 
     pub(crate) fn send(&self, data: &[u8]) {
         if !data.is_empty() {
@@ -166,7 +166,7 @@ impl Pipe {
         self.idle_timeout.get()
     }
 
-    // What the host does.
+    // Actions of the host.
 
     fn lose(&self, events: &Shared, reason: Option<Error>) {
         self.lost.set(true);
@@ -696,5 +696,5 @@ impl RawRequest<'_> {
     }
 }
 
-/// What a handler of a test answered.
+/// Answer of a test's handler.
 pub(crate) type Answer = RawResponse;

@@ -1,4 +1,4 @@
-//! What the host does for this library: in a component by the bindings, and
+//! The host, as this library sees it: in a component by the bindings, and
 //! natively, for tests, in memory. Both offer the same functions.
 
 use std::net::IpAddr;

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use super::{Handler, Request, Response, Router};
 use crate::{executor, log};
 
-/// What answers requests: a handler, such as `async fn(Request) -> Response`, a
+/// An app, which answers requests: a handler, such as `async fn(Request) -> Response`, a
 /// function that makes a [`Router`], or a router.
 pub trait App<Marker>: Sized {
     /// Prepares to answer. Called once for an instance.
@@ -69,7 +69,7 @@ impl App<()> for Router {
     }
 }
 
-/// What became of a request within the call of the host.
+/// Outcome of a request within the call of the host.
 #[doc(hidden)]
 pub enum Answered {
     Ready(Response),

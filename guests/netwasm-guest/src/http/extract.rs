@@ -1,4 +1,4 @@
-//! What handlers take as arguments.
+//! Arguments of handlers.
 
 use std::str::FromStr;
 
@@ -6,7 +6,7 @@ use super::percent::{Pairs, decode};
 use super::{Cookies, Method, Request, Response};
 use crate::Info;
 
-/// What a handler may take as an argument: it is made of the request.
+/// An argument of a handler, made of the request.
 ///
 /// ```
 /// use netwasm_guest::http::{FromRequest, Request, Response};
@@ -82,7 +82,7 @@ impl<T: FromStr> FromRequest for Path<T> {
     }
 }
 
-/// What a `{*name}` at the end of a pattern stands for, as it was sent, not
+/// The text that a `{*name}` at the end of a pattern stands for, as it was sent, not
 /// decoded: slashes separate segments.
 pub struct Remainder(pub String);
 
@@ -93,13 +93,13 @@ impl FromRequest for Remainder {
     }
 }
 
-/// What can be made of the names and values of a query or a form: [`Pairs`],
+/// Types made of the names and values of a query or a form: [`Pairs`],
 /// and with the feature `json` everything that serde deserializes.
 pub trait FromPairs: Sized {
     /// Makes it.
     ///
     /// # Errors
-    /// What is wrong, for the one who sent it.
+    /// The fault, for the client.
     fn from_pairs(pairs: Pairs) -> Result<Self, String>;
 }
 
@@ -211,7 +211,7 @@ impl FromRequest for String {
 pub trait HeaderField: Sized {
     /// The name of the header.
     const NAME: &'static str;
-    /// What the value is parsed as.
+    /// Type that the value is parsed as.
     type Value: FromStr;
     /// Makes it of the parsed value.
     fn from_value(value: Self::Value) -> Self;

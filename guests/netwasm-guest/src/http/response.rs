@@ -139,7 +139,7 @@ impl Response {
     }
 }
 
-/// What a status is called (RFC 9110, section 15).
+/// Name of a status (RFC 9110, section 15).
 const fn reason_phrase(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",

@@ -26,17 +26,17 @@ pub struct Router {
 
 type Route = Box<dyn Fn(Request<'_>) -> Answered>;
 
-/// What may follow at one place of a path.
+/// Continuations at one place of a path.
 #[derive(Default)]
 struct Node {
     literals: Vec<(String, Self)>,
     parameter: Option<Box<Self>>,
     rest: Option<Resource>,
-    /// What the path is if it ends here.
+    /// Route of a path that ends here.
     resource: Option<Resource>,
 }
 
-/// What answers the requests for a pattern.
+/// Handlers of the requests for a pattern.
 #[derive(Default)]
 struct Resource {
     routes: Vec<(Method, Vec<String>, Route)>,
@@ -297,7 +297,7 @@ fn allow<'a>(methods: impl IntoIterator<Item = &'a Method>) -> String {
     names.join(", ")
 }
 
-/// What answers requests: an async function whose arguments are made of the
+/// A handler of requests: an async function whose arguments are made of the
 /// request, and whose result can be turned into a [`Response`].
 ///
 /// It takes up to six arguments that implement [`FromRequest`], and before them

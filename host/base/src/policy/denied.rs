@@ -12,7 +12,7 @@ pub struct Denied {
     what: String,
     /// Flag and argument; `None` if no argument could express it.
     pub(super) remedy: Option<(&'static str, String)>,
-    /// What that flag does.
+    /// Effect of that flag.
     effect: &'static str,
 }
 
