@@ -250,17 +250,21 @@ impl<G: DatagramGuest> Server<G> {
 
     /// Sends what the kernel takes at once. [`Self::flush`] sends the rest.
     fn send_queued(&mut self) {
-        let mut errors = Vec::new();
-        if let Some(endpoint) = &self.endpoint
-            && !endpoint.datagrams.is_closing()
-        {
-            let (socket, state) = (self.socket.fd(), &self.state);
-            let mut outgoing = endpoint.datagrams.outgoing.borrow_mut();
-            let _ = outgoing.send(socket, state, &self.turn, &mut errors);
-        }
-        for (error, peer) in errors {
+        let open = self.endpoint.as_ref();
+        let open = open.filter(|endpoint| !endpoint.datagrams.is_closing());
+        for (error, peer) in open.map(|it| self.try_send(it)).unwrap_or_default() {
             self.error(&error, Some(peer));
         }
+    }
+
+    /// Tries once to send an endpoint's queue. Returns the errors of single
+    /// datagrams.
+    fn try_send(&self, endpoint: &OpenEndpoint<G>) -> Vec<(ConnectionError, SocketAddr)> {
+        let mut errors = Vec::new();
+        let (socket, state) = (self.socket.fd(), &self.state);
+        let mut outgoing = endpoint.datagrams.outgoing.borrow_mut();
+        let _ = outgoing.send(socket, state, &self.turn, &mut errors);
+        errors
     }
 
     fn deliver(&mut self, data: &[u8], meta: &RecvMeta) {
@@ -385,10 +389,8 @@ impl<G: DatagramGuest> Server<G> {
         if let Some(endpoint) = &self.endpoint
             && endpoint.datagrams.ending.get() == Some(Closing::AfterFlush)
         {
-            let mut outgoing = endpoint.datagrams.outgoing.borrow_mut();
             // Datagrams that find no room are lost, as UDP permits.
-            let (socket, state) = (self.socket.fd(), &self.state);
-            let _ = outgoing.send(socket, state, &self.turn, &mut Vec::new());
+            let _ = self.try_send(endpoint);
         }
         self.end();
     }

@@ -15,12 +15,16 @@ impl Host for State {
         token: u64,
         response: Response,
     ) -> wasmtime::Result<Result<(), WitError>> {
-        let Some(deferred) = self.deferred.take(token) else {
-            return Ok(Err(called(ConnectionError::InvalidState)));
-        };
         self.refresh_files();
-        deferred.give(Some(instance::answer(self, response)?));
-        Ok(Ok(()))
+        // A trap fails this request with the others that are deferred.
+        let answer = instance::answer(self, response)?;
+        Ok(match self.deferred.take(token) {
+            Some(deferred) => {
+                deferred.give(Some(answer));
+                Ok(())
+            }
+            None => Err(called(ConnectionError::InvalidState)),
+        })
     }
 }
 
