@@ -105,8 +105,11 @@ impl tcp_handler::Guest for Probe {
     fn tls_started(_: u64, _: TlsInfo) {}
 
     fn connection_lost(token: u64, reason: Option<Error>) {
-        STATE.with_borrow_mut(|state| state.connections.remove(&token));
-        if token != CLIENT {
+        if token == CLIENT {
+            let opened = STATE.take().connections;
+            opened.into_values().for_each(transports::close);
+        } else {
+            STATE.with_borrow_mut(|state| state.connections.remove(&token));
             match reason {
                 None => say(&format!("{token} lost")),
                 Some(reason) => say(&format!("{token} lost {}", name(&reason))),

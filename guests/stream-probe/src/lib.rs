@@ -52,10 +52,10 @@ impl Guest for Probe {
                 match connection.start_tls(TlsRole::Server, Vec::new()).await {
                     Ok(info) => say(&mut writer, &format!("in {}", info.version)).await,
                     Err(error) => {
+                        log(Level::Info, &format!("TLS {:?}", error.code));
+                        drop(writer);
                         let (received, sent) = (code(received.await), code(sent.await));
-                        let failed = error.code;
-                        let message = format!("TLS {failed:?}, {received:?}, {sent:?}");
-                        return log(Level::Info, &message);
+                        return log(Level::Info, &format!("ended {received:?}, {sent:?}"));
                     }
                 }
                 let again = connection.start_tls(TlsRole::Server, Vec::new()).await;
