@@ -167,16 +167,37 @@ impl TcpPeer {
         Self::new(stream)
     }
 
-    /// Connects to a server that resets the connection at once. If connect(2)
-    /// returns late, it reports the reset itself.
+    /// Connects to a server that resets the connection at once.
     #[track_caller]
     pub(crate) fn connect_to_be_cut(address: SocketAddr) {
+        if let Some(peer) = Self::connect_unless_reset(address) {
+            peer.cut();
+        }
+    }
+
+    /// Connects, half-closes, and waits until the server has ended the
+    /// connection, which it may reset at once.
+    #[track_caller]
+    pub(crate) fn come_and_go(address: SocketAddr) {
+        if let Some(peer) = Self::connect_unless_reset(address) {
+            peer.finish_and_wait();
+        }
+    }
+
+    /// Connects to a server that may reset the connection at once. If
+    /// connect(2) returns late, it reports the reset itself, and there is no
+    /// peer.
+    #[track_caller]
+    fn connect_unless_reset(address: SocketAddr) -> Option<Self> {
         match TcpStream::connect_timeout(&address, DEADLINE) {
             Ok(stream) => {
                 set_timeouts(&stream);
-                Self::new(stream).cut();
+                Some(Self::new(stream))
             }
-            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}"),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
+                None
+            }
         }
     }
 

@@ -362,7 +362,7 @@ impl Server {
         for url in &self.listening {
             let address = stream.iter().find_map(|scheme| url.strip_prefix(scheme));
             if let Some(address) = address {
-                Peer::connect(address.parse().expect("an address")).finish_and_wait();
+                Peer::come_and_go(address.parse().expect("an address"));
             }
         }
         self.settled_descriptors()
