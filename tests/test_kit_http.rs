@@ -119,7 +119,7 @@ fn a_request_over_http2_that_fails_says_why() {
     assert_eq!(client.get("/trap").status, 500);
     assert_eq!(client.get("/").status, 200);
     let mut late = server.http2();
-    server.stop_despite_traps();
+    assert_eq!(server.stop_despite_traps().traps, 1);
     let message = failure(|| late.get("/"));
     assert!(message.contains("cannot connect"), "{message}");
 }
