@@ -46,6 +46,7 @@ mod structure;
 mod targets;
 mod tcp;
 mod test_kit;
+mod test_kit_http;
 mod tls;
 mod udp;
 mod unix;

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use netwasm_test::{Component, Server};
 
@@ -19,16 +20,16 @@ fn by_this_host(component: Component) -> Component {
         .time_limit(START)
 }
 
-fn built_in(name: &str) -> Component {
+pub(crate) fn built_in(name: &str) -> Component {
     by_this_host(Component::built_in(name))
 }
 
-fn probe() -> Component {
+pub(crate) fn probe() -> Component {
     by_this_host(Component::file(guest("probe")))
 }
 
 /// Returns the message of a failure.
-fn failure<T>(test: impl FnOnce() -> T) -> String {
+pub(crate) fn failure<T>(test: impl FnOnce() -> T) -> String {
     let Err(payload) = catch_unwind(AssertUnwindSafe(test)) else {
         panic!("it does not fail");
     };
@@ -85,47 +86,109 @@ fn an_echo_larger_than_all_buffers_does_not_block() {
 }
 
 #[test]
-fn requests_over_http_and_https() {
-    let server = built_in("router").http().https().start();
-    for mut client in [server.http(), server.https()] {
-        let response = client.get("/about");
-        assert_eq!(response.status, 200);
-        assert_eq!(
-            response.header("Content-Type"),
-            Some("text/html; charset=utf-8")
-        );
-        assert_eq!(response.text(), "<h1>About</h1>");
-        assert_eq!(client.get("/nowhere").status, 404);
+fn a_client_has_a_certificate_and_offers_protocols() {
+    let server = probe().tls().alpn("one").alpn("two").start();
+    let mut client = server.connect_tls_alpn(&["two", "three"]);
+    assert_eq!(client.alpn(), Some("two"));
+    client.send("info\n");
+    let info = client.read_line();
+    assert!(info.contains(" alpn two "), "{info}");
+    drop(client);
+    assert_eq!(server.connect_tls().alpn(), None);
+    server.stop();
 
-        assert_eq!(client.post("/echo", "[1]").status, 415);
-        let sent = r#"{"a": [1, 2]}"#;
-        let response = client
-            .request("POST", "/echo")
-            .header("Content-Type", "application/json")
-            .body(sent)
-            .send();
-        assert_eq!(response.body, sent.as_bytes());
-        assert_eq!(response.json()["a"][1], 2);
-
-        let response = client.request("HEAD", "/").send();
-        assert_eq!((response.status, response.body.len()), (200, 0));
-        assert_eq!(response.header("content-length"), Some("13"));
-        assert_eq!(client.request("OPTIONS", "*").send().status, 204);
-    }
+    let server = probe().tls().client_certificates().start();
+    let mut client = server.connect_tls_as("alice");
+    client.send("info\n");
+    let info = client.read_line();
+    assert!(info.contains(" peer-certificate "), "{info}");
+    drop(client);
+    // With TLS 1.3, a client learns of the refusal after its handshake.
+    let message = failure(|| server.connect_tls().expect_end());
+    assert!(message.contains("CertificateRequired"), "{message}");
     let counts = server.stop();
-    // Each client has one connection.
-    assert_eq!((counts.accepted, counts.requests), (2, 12));
+    assert_eq!((counts.accepted, counts.handshakes_failed), (2, 1));
 }
 
 #[test]
-fn a_large_body_is_whole_either_way() {
-    let server = probe().http().start();
-    let response = server.http().get("/big?n=3000000");
-    assert!(response.body == vec![b'x'; 3_000_000]);
-    let sent = pattern(1 << 20);
-    let response = server.http().post("/body", sent.clone());
-    same(&response.body, &sent);
+fn a_program_runs_to_its_end() {
+    let upstream = built_in("echo").tcp().start();
+    let address = upstream.address("tcp");
+    let client = |allowed: &str| {
+        built_in("tcp-client")
+            .allow_connect(allowed)
+            .arg(address.ip().to_string())
+            .arg(address.port().to_string())
+            .arg("Hello!")
+            .start_program()
+            .wait()
+    };
+    let finished = client("127.0.0.1:*");
+    assert_eq!(finished.code, 0);
+    assert_eq!(
+        finished.output[..2],
+        ["Sending: 'Hello!'", "Received: 'Hello!'"]
+    );
+    assert_eq!(client("127.0.0.2:*").code, 1);
+    upstream.stop();
+}
+
+#[test]
+fn a_program_listens_by_itself() {
+    let server = built_in("socket-echo")
+        .allow_listen("127.0.0.1:0")
+        .arg("127.0.0.1:0")
+        .start_program();
+    let line = server.log().expect("listening on ");
+    let address = line.rsplit(' ').next().expect("an address");
+    let mut client = server.connect_to(address.parse().expect("an address"));
+    client.send("hello");
+    client.expect("hello");
+    client.finish();
+    client.expect_end();
     server.stop();
+}
+
+#[test]
+fn nothing_is_expected_for_a_while() {
+    let server = built_in("echo").tcp().udp().start();
+    let wait = Duration::from_millis(50);
+    let mut client = server.connect_tcp();
+    client.expect_nothing(wait);
+    client.send("x");
+    let message = failure(|| client.expect_nothing(START));
+    assert!(message.contains(r#"bytes came: "x""#), "{message}");
+    client.expect("x");
+    client.finish();
+    client.expect_end();
+    let message = failure(|| client.expect_nothing(wait));
+    assert!(message.contains("ended the connection"), "{message}");
+
+    let client = server.udp();
+    client.expect_nothing(wait);
+    client.send("y");
+    let message = failure(|| client.expect_nothing(START));
+    assert!(message.contains(r#"a datagram came: "y""#), "{message}");
+    server.stop();
+}
+
+#[test]
+fn lines_of_the_log_are_counted() {
+    let server = probe().tcp().start();
+    let mut client = server.connect_tcp();
+    client.send("log warn one more\nlog warn one more\nsize\n");
+    client.expect("0\n");
+    let lines = server.log().expect_times("one more", 2);
+    assert_eq!(lines.len(), 2);
+    client.finish();
+    client.expect_end();
+    let log = server.log().clone();
+    server.stop();
+    let message = failure(|| log.expect_times("one more", 3));
+    assert!(
+        message.starts_with("2 lines of the log contain \"one more\", not 3"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -277,8 +340,9 @@ fn flags_reach_the_host_and_arguments_the_component() {
 fn what_is_allowed_is_not_denied() {
     let upstream = built_in("echo").tcp().start();
     let server = probe().tcp().allow_connect("127.0.0.1:*").start();
-    let url = upstream.urls().first().expect("a listener");
-    let address = url.strip_prefix("tcp://").expect("TCP");
+    let address = upstream.address("tcp");
+    let message = failure(|| upstream.address("udp"));
+    assert!(message.contains("no udp listener"), "{message}");
     let mut client = server.connect_tcp();
     client.send(format!("connect {address} hello\n"));
     assert_eq!(client.read_line(), "hello");

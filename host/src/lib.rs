@@ -64,6 +64,7 @@
 //! | [`logging`] | where the log goes, and how much of it | what is logged |
 //! | `wiring` | the protocol of each listener, and its handler: the one place that names a transport, a protocol and a guest together | |
 //! | `signals` | the signals of a run, and what each asks for | what is done then |
+//! | [`program`] | the commands and their exit codes | how a run goes |
 //! | [`server`] | a run from start to end | TLS or WIT details |
 //! | [`project`] | writing a handler: `new`, `build`, `wit`, `run --watch` | running a component |
 //! | [`bench`] | internals for micro-benchmarks | |
@@ -72,6 +73,7 @@
 pub mod bench;
 pub mod cli;
 pub mod logging;
+pub mod program;
 pub mod project;
 pub mod server;
 mod signals;

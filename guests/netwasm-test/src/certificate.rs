@@ -1,23 +1,23 @@
-//! Certificates made for a run: an authority, and a server certificate that it
-//! signs. ECDSA on P-256, X.509 version 3 (RFC 5280) in DER.
+//! Certificates made for a run: an authority, and the certificates of servers
+//! and clients that it signs. ECDSA on P-256, X.509 version 3 (RFC 5280) in DER.
 
-use aws_lc_rs::digest;
-use aws_lc_rs::error::Unspecified;
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+use ring::digest;
+use ring::error::Unspecified;
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 
 /// A certificate with its private key.
 pub(crate) struct Certificate {
     /// The certificate in DER.
     pub(crate) der: Vec<u8>,
-    name: &'static str,
-    key: EcdsaKeyPair,
+    name: String,
+    key: Key,
 }
 
 impl Certificate {
     /// Makes an authority that signs itself.
-    pub(crate) fn authority(name: &'static str) -> Result<Self, Unspecified> {
-        let key = generate()?;
+    pub(crate) fn authority(name: &str) -> Result<Self, Unspecified> {
+        let key = Key::generate()?;
         let extensions = [
             extension(
                 BASIC_CONSTRAINTS,
@@ -29,13 +29,12 @@ impl Certificate {
             subject_key_identifier(&key),
         ];
         let der = sign((name, &key), (name, &key), &extensions)?;
+        let name = name.to_owned();
         Ok(Self { der, name, key })
     }
 
-    /// Makes a certificate of a server at `localhost`, 127.0.0.1 and ::1.
-    pub(crate) fn of_localhost(&self) -> Result<Self, Unspecified> {
-        let name = "localhost";
-        let key = generate()?;
+    /// Makes a certificate of a server with this name, 127.0.0.1 and ::1.
+    pub(crate) fn of_server(&self, name: &str) -> Result<Self, Unspecified> {
         let mut ipv6 = [0; 16];
         ipv6[15] = 1;
         let names = sequence(&[
@@ -43,21 +42,29 @@ impl Certificate {
             &der(IP_ADDRESS, &[127, 0, 0, 1]),
             &der(IP_ADDRESS, &ipv6),
         ]);
-        let authority = sequence(&[&der(KEY_IDENTIFIER, &identifier(&self.key))]);
-        let extensions = [
+        let names = extension(SUBJECT_ALT_NAME, false, &names);
+        self.of_peer(name, SERVER_AUTH, &[names])
+    }
+
+    /// Makes a certificate of a client with this common name.
+    pub(crate) fn of_client(&self, name: &str) -> Result<Self, Unspecified> {
+        self.of_peer(name, CLIENT_AUTH, &[])
+    }
+
+    fn of_peer(&self, name: &str, usage: &[u8], more: &[Vec<u8>]) -> Result<Self, Unspecified> {
+        let key = Key::generate()?;
+        let authority = sequence(&[&der(KEY_IDENTIFIER, &self.key.identifier())]);
+        let mut extensions = vec![
             extension(BASIC_CONSTRAINTS, true, &sequence(&[])),
             // digitalSignature.
             extension(KEY_USAGE, true, &der(BIT_STRING, &[7, 0x80])),
-            extension(
-                EXTENDED_KEY_USAGE,
-                false,
-                &sequence(&[&der(OID, SERVER_AUTH)]),
-            ),
-            extension(SUBJECT_ALT_NAME, false, &names),
+            extension(EXTENDED_KEY_USAGE, false, &sequence(&[&der(OID, usage)])),
             extension(AUTHORITY_KEY_IDENTIFIER, false, &authority),
             subject_key_identifier(&key),
         ];
-        let der = sign((self.name, &self.key), (name, &key), &extensions)?;
+        extensions.extend_from_slice(more);
+        let der = sign((&self.name, &self.key), (name, &key), &extensions)?;
+        let name = name.to_owned();
         Ok(Self { der, name, key })
     }
 
@@ -66,26 +73,58 @@ impl Certificate {
         pem("CERTIFICATE", &self.der)
     }
 
+    /// Returns the private key in DER, as PKCS#8.
+    pub(crate) fn key_der(&self) -> &[u8] {
+        &self.key.pkcs8
+    }
+
     /// Returns the private key in PEM, as PKCS#8.
-    pub(crate) fn key_pem(&self) -> Result<String, Unspecified> {
-        Ok(pem("PRIVATE KEY", self.key.to_pkcs8v1()?.as_ref()))
+    pub(crate) fn key_pem(&self) -> String {
+        pem("PRIVATE KEY", self.key_der())
     }
 }
 
-fn generate() -> Result<EcdsaKeyPair, Unspecified> {
-    EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING)
+/// A key pair, and its encoding.
+struct Key {
+    pair: EcdsaKeyPair,
+    pkcs8: Vec<u8>,
+}
+
+impl Key {
+    fn generate() -> Result<Self, Unspecified> {
+        let algorithm = &ECDSA_P256_SHA256_ASN1_SIGNING;
+        let random = SystemRandom::new();
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(algorithm, &random)?;
+        // It was made for this algorithm.
+        let pair = EcdsaKeyPair::from_pkcs8(algorithm, pkcs8.as_ref(), &random)
+            .map_err(|_rejected| Unspecified)?;
+        let pkcs8 = pkcs8.as_ref().to_vec();
+        Ok(Self { pair, pkcs8 })
+    }
+
+    fn public(&self) -> &[u8] {
+        self.pair.public_key().as_ref()
+    }
+
+    /// Returns an identifier: 160 bits of the digest (RFC 7093, section 2).
+    fn identifier(&self) -> [u8; 20] {
+        let digest = digest::digest(&digest::SHA256, self.public());
+        let mut identifier = [0; 20];
+        identifier.copy_from_slice(&digest.as_ref()[..20]);
+        identifier
+    }
 }
 
 /// Returns the certificate of a subject, signed by an issuer.
 fn sign(
-    (issuer, issuer_key): (&str, &EcdsaKeyPair),
-    (subject, key): (&str, &EcdsaKeyPair),
+    (issuer, issuer_key): (&str, &Key),
+    (subject, key): (&str, &Key),
     extensions: &[Vec<u8>],
 ) -> Result<Vec<u8>, Unspecified> {
     let algorithm = sequence(&[&der(OID, ECDSA_WITH_SHA256)]);
     let extensions: Vec<_> = extensions.iter().map(Vec::as_slice).collect();
     // A positive number that no other certificate of this issuer has.
-    let mut serial = identifier(key);
+    let mut serial = key.identifier();
     serial[0] = 1;
     let signed = sequence(&[
         &der(VERSION, &der(INTEGER, &[2])),
@@ -99,11 +138,11 @@ fn sign(
         &common_name(subject),
         &sequence(&[
             &sequence(&[&der(OID, EC_PUBLIC_KEY), &der(OID, PRIME256V1)]),
-            &bit_string(key.public_key().as_ref()),
+            &bit_string(key.public()),
         ]),
         &der(EXTENSIONS, &sequence(&extensions)),
     ]);
-    let signature = issuer_key.sign(&SystemRandom::new(), &signed)?;
+    let signature = issuer_key.pair.sign(&SystemRandom::new(), &signed)?;
     Ok(sequence(&[
         &signed,
         &algorithm,
@@ -116,17 +155,9 @@ fn common_name(name: &str) -> Vec<u8> {
     sequence(&[&der(SET, &attribute)])
 }
 
-fn subject_key_identifier(key: &EcdsaKeyPair) -> Vec<u8> {
-    let identifier = der(OCTET_STRING, &identifier(key));
+fn subject_key_identifier(key: &Key) -> Vec<u8> {
+    let identifier = der(OCTET_STRING, &key.identifier());
     extension(SUBJECT_KEY_IDENTIFIER, false, &identifier)
-}
-
-/// Returns an identifier of a key: 160 bits of its digest (RFC 7093, section 2).
-fn identifier(key: &EcdsaKeyPair) -> [u8; 20] {
-    let digest = digest::digest(&digest::SHA256, key.public_key().as_ref());
-    let mut identifier = [0; 20];
-    identifier.copy_from_slice(&digest.as_ref()[..20]);
-    identifier
 }
 
 fn extension(oid: &[u8], critical: bool, value: &[u8]) -> Vec<u8> {
@@ -222,6 +253,7 @@ const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
 const AUTHORITY_KEY_IDENTIFIER: &[u8] = &[0x55, 0x1d, 0x23];
 const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
 const SERVER_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
+const CLIENT_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02];
 const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
 const PRIME256V1: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 const ECDSA_WITH_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];

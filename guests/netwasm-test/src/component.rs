@@ -2,11 +2,13 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::server::{Listener, Server};
-use crate::{cargo, host};
+use crate::cargo;
+use crate::host::Host;
+use crate::listener::Listener;
+use crate::server::Server;
+use crate::start::Start;
 
 /// Default limit of every wait.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -22,11 +24,12 @@ pub struct Component {
     source: OsString,
     /// Directory for compiled code. `None` is the user's.
     cache: Option<PathBuf>,
-    host: Option<PathBuf>,
+    host: Option<Host>,
     listeners: Vec<Listener>,
     flags: Vec<OsString>,
     args: Vec<String>,
     host_variables: Vec<(OsString, OsString)>,
+    client_certificates: bool,
     limit: Duration,
 }
 
@@ -96,6 +99,7 @@ impl Component {
             flags: Vec::new(),
             args: Vec::new(),
             host_variables: Vec::new(),
+            client_certificates: false,
             limit: LIMIT,
         }
     }
@@ -143,6 +147,36 @@ impl Component {
     /// `127.0.0.1:*` (`--allow-connect`).
     pub fn allow_connect(self, pattern: &str) -> Self {
         self.flag_with("--allow-connect", pattern)
+    }
+
+    /// Lets a program listen on an address, such as `127.0.0.1:0`
+    /// (`--allow-listen`).
+    pub fn allow_listen(self, address: &str) -> Self {
+        self.flag_with("--allow-listen", address)
+    }
+
+    /// Lets the component look up a name (`--allow-resolve`).
+    pub fn allow_resolve(self, name: &str) -> Self {
+        self.flag_with("--allow-resolve", name)
+    }
+
+    /// Lets the component send datagrams to what a pattern matches, before it has
+    /// received one from there (`--allow-udp`).
+    pub fn allow_udp(self, pattern: &str) -> Self {
+        self.flag_with("--allow-udp", pattern)
+    }
+
+    /// Accepts a protocol by ALPN on the TLS listener (`--alpn`). The first one
+    /// that the client offers, too, is chosen.
+    pub fn alpn(self, protocol: &str) -> Self {
+        self.flag_with("--alpn", protocol)
+    }
+
+    /// Accepts only clients with a certificate of this run's authority, as
+    /// [`Server::connect_tls_as`] has one (`--client-ca`).
+    pub fn client_certificates(mut self) -> Self {
+        self.client_certificates = true;
+        self
     }
 
     /// Lets the component read the files in a directory, which it sees as
@@ -199,9 +233,10 @@ impl Component {
         self.flag(flag)
     }
 
-    /// Runs another host than the variable `NETWASM` names, or than `PATH` has.
-    pub fn host(mut self, program: impl Into<PathBuf>) -> Self {
-        self.host = Some(program.into());
+    /// Runs another host than the variable `NETWASM` names, or than `PATH` has:
+    /// a program, by its path, or the one of [`crate::embedded_host`].
+    pub fn host(mut self, host: impl Into<Host>) -> Self {
+        self.host = Some(host.into());
         self
     }
 
@@ -235,32 +270,56 @@ impl Component {
         }
     }
 
+    /// Starts a component that is a program (`wasi:cli/run`), with
+    /// [`Self::arg`]s, and does not wait.
+    ///
+    /// [`Server::wait`] waits for its end. A program that listens by itself
+    /// ([`Self::allow_listen`]) prints where: [`crate::Log::expect`] finds the
+    /// line, and [`Server::connect_to`] connects.
+    ///
+    /// # Panics
+    /// Panics if there is no host.
+    #[track_caller]
+    #[must_use = "dropping a server ends it"]
+    pub fn start_program(self) -> Server {
+        match self.launch() {
+            Ok(server) => server,
+            Err(fault) => panic!("{fault}"),
+        }
+    }
+
     fn try_start(self) -> Result<Server, String> {
         if self.listeners.is_empty() {
             return Err("a server needs a listener, such as .tcp()".to_owned());
         }
+        self.launch()
+    }
+
+    /// Starts the host, and waits for its listeners.
+    fn launch(self) -> Result<Server, String> {
         let host = match &self.host {
-            Some(host) => host.as_path(),
-            None => host::path()?,
+            Some(host) => host.clone(),
+            None => Host::look_for()?,
         };
-        let mut command = Command::new(host);
-        command
-            .arg("run")
-            .arg(&self.source)
-            .args(&self.flags)
-            // Only the flags decide what is logged.
-            .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        let mut flags = vec!["run".into(), self.source.clone()];
+        flags.extend_from_slice(&self.flags);
         if !self.has_flag("--shutdown-timeout") {
-            command.arg("--shutdown-timeout=5s");
+            flags.push("--shutdown-timeout=5s".into());
         }
-        if let Some(cache) = &self.cache {
-            command.env("XDG_CACHE_HOME", cache);
-        }
-        command.envs(self.host_variables);
-        Server::start(command, &self.listeners, &self.args, self.limit)
+        let cache = self
+            .cache
+            .map(|path| ("XDG_CACHE_HOME".into(), path.into()));
+        let mut variables: Vec<_> = cache.into_iter().collect();
+        variables.extend(self.host_variables);
+        Server::start(Start {
+            host,
+            flags,
+            listeners: &self.listeners,
+            args: &self.args,
+            variables,
+            client_certificates: self.client_certificates,
+            limit: self.limit,
+        })
     }
 
     fn has_flag(&self, name: &str) -> bool {

@@ -1,27 +1,69 @@
-//! Finds the host: the `netwasm` program.
+//! The host: the `netwasm` program, or this test binary.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use crate::embedded;
+
 /// Name of the variable that names the host.
 const VARIABLE: &str = "NETWASM";
 
-/// Returns the path of the host, which is looked for once.
-///
-/// # Errors
-/// Fails if there is no host, or only one of another version. The message says
-/// how to install one.
-pub(crate) fn path() -> Result<&'static Path, String> {
-    static FOUND: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let found = FOUND.get_or_init(|| {
-        find(
-            std::env::var_os(VARIABLE),
-            std::env::var_os("PATH").unwrap_or_default().as_os_str(),
-        )
-    });
-    found.as_deref().map_err(Clone::clone)
+/// The program that runs a component: see [`crate::Component::host`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host(Kind);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    Program(PathBuf),
+    /// This test binary. It is the host in the test of this name.
+    Embedded(String),
+}
+
+impl Host {
+    /// Takes a test of this binary for the host.
+    pub(crate) fn embedded(test: String) -> Self {
+        Self(Kind::Embedded(test))
+    }
+
+    /// Looks for the host, once.
+    ///
+    /// # Errors
+    /// Fails if there is no host, or only one of another version. The message
+    /// says how to install one.
+    pub(crate) fn look_for() -> Result<Self, String> {
+        static FOUND: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+        let found = FOUND.get_or_init(|| {
+            find(
+                std::env::var_os(VARIABLE),
+                std::env::var_os("PATH").unwrap_or_default().as_os_str(),
+            )
+        });
+        found.clone().map(Self::from)
+    }
+
+    /// Returns the command that runs the host with these arguments.
+    ///
+    /// # Errors
+    /// Fails if the system does not tell the path of this test binary.
+    pub(crate) fn command(&self, args: &[OsString]) -> Result<Command, String> {
+        match &self.0 {
+            Kind::Program(path) => {
+                let mut command = Command::new(path);
+                command.args(args);
+                Ok(command)
+            }
+            Kind::Embedded(test) => embedded::command(test, args)
+                .map_err(|error| format!("the path of this program is unknown: {error}")),
+        }
+    }
+}
+
+impl<T: Into<PathBuf>> From<T> for Host {
+    fn from(program: T) -> Self {
+        Self(Kind::Program(program.into()))
+    }
 }
 
 fn find(variable: Option<OsString>, path: &OsStr) -> Result<PathBuf, String> {

@@ -25,18 +25,31 @@ mod component;
 mod counts;
 mod deadline;
 mod difference;
+mod embedded;
 mod guardian;
 mod host;
 mod http;
+mod listener;
 mod log;
 mod server;
+mod start;
 mod tls;
 mod udp;
 
 pub use client::Client;
 pub use component::Component;
 pub use counts::Counts;
+pub use host::Host;
+#[cfg(feature = "http2")]
+pub use http::{Http2Client, Pending};
 pub use http::{HttpClient, Request, Response};
 pub use log::Log;
-pub use server::Server;
+pub use serde_json::{Value, json};
+pub use server::{Finished, Server};
 pub use udp::UdpClient;
+
+/// For [`embedded_host`].
+#[doc(hidden)]
+pub mod private {
+    pub use crate::embedded::{embedded_in, run_host};
+}

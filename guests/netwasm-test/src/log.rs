@@ -28,6 +28,8 @@ struct Lines {
     lines: Vec<String>,
     /// URLs of the `listening` lines.
     listening: Vec<String>,
+    /// Those lines that are of standard output.
+    output: Vec<String>,
     /// Streams that have not ended.
     open: usize,
     /// Number of lines that a failure has shown. `None` if none has.
@@ -60,6 +62,29 @@ impl Log {
         line
     }
 
+    /// Waits until `count` lines contain `text`, and returns them. Further ones
+    /// are not noticed.
+    ///
+    /// # Panics
+    /// Panics if there are fewer within the time limit, or when the server ends.
+    #[track_caller]
+    pub fn expect_times(&self, text: &str, count: usize) -> Vec<String> {
+        let find = |lines: &Lines| -> Vec<String> {
+            let found = lines.lines.iter().filter(|line| line.contains(text));
+            found.take(count).cloned().collect()
+        };
+        let found = self.wait(self.limit, |lines| {
+            Some(find(lines)).filter(|found| found.len() == count)
+        });
+        found.unwrap_or_else(|| {
+            let fewer = find(&self.lock()).len();
+            panic!(
+                "{fewer} lines of the log contain {text:?}, not {count}\n{}",
+                self.report()
+            )
+        })
+    }
+
     /// Checks that no line contains `text`, once no line has come for 100 ms.
     ///
     /// A line that comes later is not noticed. To check the whole log, keep a
@@ -88,11 +113,23 @@ impl Log {
     /// Reads the `listening` lines and others from standard output.
     pub(crate) fn follow_output(&self, stream: impl Read + Send + 'static) {
         self.follow(stream, |lines, line| {
-            match line.strip_prefix("listening ") {
+            // A program prints what it likes.
+            let url = line.strip_prefix("listening ").filter(|it| is_url(it));
+            match url {
                 Some(url) => lines.listening.push(url.to_owned()),
-                None => lines.lines.push(line),
+                // What the harness of a test prints before an embedded host.
+                None if line.is_empty() || line == "running 1 test" => {}
+                None => {
+                    lines.output.push(line.clone());
+                    lines.lines.push(line);
+                }
             }
         });
+    }
+
+    /// Returns the lines of standard output, without those of the listeners.
+    pub(crate) fn output(&self) -> Vec<String> {
+        self.lock().output.clone()
     }
 
     /// Reads lines from standard error.
@@ -201,6 +238,11 @@ impl Log {
     }
 }
 
+/// True for what follows `listening` where the host listens.
+fn is_url(text: &str) -> bool {
+    text.contains("://") || text.starts_with("unix:")
+}
+
 impl fmt::Debug for Log {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_list().entries(self.lines()).finish()
@@ -236,11 +278,13 @@ mod tests {
     #[test]
     fn listening_lines_are_no_lines_of_the_log() {
         let log = Log::new(LIMIT);
-        log.follow_output(&b"listening tcp://127.0.0.1:1\nGET / 200\n"[..]);
+        let output = b"listening tcp://127.0.0.1:1\nlistening on 127.0.0.1:2\nGET / 200\n";
+        log.follow_output(&output[..]);
         let urls = log.listeners(LIMIT, 1).expect("a listener");
         assert_eq!(urls, ["tcp://127.0.0.1:1"]);
         log.wait_for_end(LIMIT);
-        assert_eq!(log.lines(), ["GET / 200"]);
+        assert_eq!(log.lines(), ["listening on 127.0.0.1:2", "GET / 200"]);
+        assert_eq!(log.output(), log.lines());
         assert_eq!(log.listeners(LIMIT, 2), None);
     }
 

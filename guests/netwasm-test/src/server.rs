@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -14,65 +14,18 @@ use crate::client::Client;
 use crate::counts::Counts;
 use crate::deadline::Deadline;
 use crate::guardian::Guardian;
+#[cfg(feature = "http2")]
+use crate::http::Http2Client;
 use crate::http::HttpClient;
+use crate::listener::Listener;
 use crate::log::Log;
-use crate::tls;
+use crate::start::Start;
+use crate::tls::Settings;
 use crate::udp::UdpClient;
 
 /// Time that a shutdown takes beyond the time limit: the default of
 /// `--shutdown-timeout`.
 const DRAIN: Duration = Duration::from_secs(5);
-
-/// Kind of a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Listener {
-    Tcp,
-    Tls,
-    Udp,
-    Unix,
-    Http,
-    Https,
-}
-
-impl Listener {
-    fn is_secure(self) -> bool {
-        matches!(self, Self::Tls | Self::Https)
-    }
-
-    /// Returns the beginning of the listener's URL.
-    fn scheme(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp://",
-            Self::Tls => "tls://",
-            Self::Udp => "udp://",
-            Self::Unix => "unix:",
-            Self::Http => "http://",
-            Self::Https => "https://",
-        }
-    }
-
-    fn flag(self) -> &'static str {
-        match self {
-            Self::Tcp | Self::Unix => "--tcp",
-            Self::Tls => "--tls",
-            Self::Udp => "--udp",
-            Self::Http => "--http",
-            Self::Https => "--https",
-        }
-    }
-
-    /// Returns the method that adds the listener.
-    fn method(self) -> &'static str {
-        match self {
-            Self::Tcp => ".tcp()",
-            Self::Tls => ".tls()",
-            Self::Udp => ".udp()",
-            Self::Unix => ".unix()",
-            Self::Http => ".http()",
-            Self::Https => ".https()",
-        }
-    }
-}
 
 /// A running server: the host with a component.
 ///
@@ -116,9 +69,51 @@ impl Server {
     #[track_caller]
     #[must_use]
     pub fn connect_tls(&self) -> Client {
+        self.checked(self.secure(Listener::Tls, &Settings::default()))
+    }
+
+    /// Like [`Self::connect_tls`], and offers these protocols by ALPN
+    /// ([`crate::Component::alpn`]). [`Client::alpn`] tells which was chosen.
+    ///
+    /// # Panics
+    /// Panics as [`Self::connect_tls`] does.
+    #[track_caller]
+    #[must_use]
+    pub fn connect_tls_alpn(&self, protocols: &[&str]) -> Client {
+        let settings = Settings {
+            alpn: protocols,
+            ..Settings::default()
+        };
+        self.checked(self.secure(Listener::Tls, &settings))
+    }
+
+    /// Like [`Self::connect_tls`], with a certificate of the client, made for
+    /// this connection and with this common name
+    /// ([`crate::Component::client_certificates`]).
+    ///
+    /// # Panics
+    /// Panics as [`Self::connect_tls`] does.
+    #[track_caller]
+    #[must_use]
+    pub fn connect_tls_as(&self, name: &str) -> Client {
+        let settings = Settings {
+            certificate: Some(name),
+            ..Settings::default()
+        };
+        self.checked(self.secure(Listener::Tls, &settings))
+    }
+
+    /// Connects to the HTTP listener, for what [`Self::http`] cannot send or
+    /// receive: a malformed request, a response that does not end.
+    ///
+    /// # Panics
+    /// Panics if there is none, or if it does not accept within the time limit.
+    #[track_caller]
+    #[must_use]
+    pub fn connect_http(&self) -> Client {
         let client = self
-            .find(Listener::Tls)
-            .and_then(|address| Client::tls(address, &[], self.limit, &self.log));
+            .find(Listener::Http)
+            .and_then(|address| Client::tcp(address, self.limit, &self.log));
         self.checked(client)
     }
 
@@ -133,6 +128,16 @@ impl Server {
             .url(Listener::Unix)
             .and_then(|path| Client::unix(Path::new(path), self.limit, &self.log));
         self.checked(client)
+    }
+
+    /// Connects over TCP to an address, such as that of a program's own listener.
+    ///
+    /// # Panics
+    /// Panics if nobody accepts there within the time limit.
+    #[track_caller]
+    #[must_use]
+    pub fn connect_to(&self, address: SocketAddr) -> Client {
+        self.checked(Client::tcp(address, self.limit, &self.log))
     }
 
     /// Makes a client of the UDP listener.
@@ -170,6 +175,47 @@ impl Server {
     pub fn https(&self) -> HttpClient {
         let address = self.checked(self.find(Listener::Https));
         HttpClient::new(address, true, self.limit, &self.log)
+    }
+
+    /// Makes a client of the HTTP listener that speaks HTTP/2, without TLS. It
+    /// connects at its first request.
+    ///
+    /// # Panics
+    /// Panics if there is none.
+    #[cfg(feature = "http2")]
+    #[track_caller]
+    #[must_use]
+    pub fn http2(&self) -> Http2Client {
+        let address = self.checked(self.find(Listener::Http));
+        Http2Client::new(address, false, self.limit, &self.log)
+    }
+
+    /// Makes a client of the HTTPS listener that speaks HTTP/2, by ALPN. It
+    /// connects at its first request, and trusts only the authority of this run.
+    ///
+    /// # Panics
+    /// Panics if there is none.
+    #[cfg(feature = "http2")]
+    #[track_caller]
+    #[must_use]
+    pub fn https2(&self) -> Http2Client {
+        let address = self.checked(self.find(Listener::Https));
+        Http2Client::new(address, true, self.limit, &self.log)
+    }
+
+    /// Returns the address of the listener of a kind: `tcp`, `tls`, `udp`,
+    /// `http` or `https`. Another component may connect to it.
+    ///
+    /// # Panics
+    /// Panics if there is none.
+    #[track_caller]
+    #[must_use]
+    pub fn address(&self, kind: &str) -> SocketAddr {
+        let scheme = format!("{kind}://");
+        let mut urls = self.listening.iter();
+        let address = urls.find_map(|url| url.strip_prefix(&scheme)?.parse().ok());
+        let none = || format!("no {kind} listener among {:?}", self.listening);
+        self.checked(address.ok_or_else(none))
     }
 
     /// Returns the URLs of all listeners, for other clients, in the host's order:
@@ -226,6 +272,27 @@ impl Server {
         }
     }
 
+    /// Waits until a program ends by itself
+    /// ([`crate::Component::start_program`]).
+    ///
+    /// # Panics
+    /// Panics if it does not end within the time limit, or by a signal.
+    #[track_caller]
+    #[must_use = "the exit code tells if the program succeeded"]
+    pub fn wait(mut self) -> Finished {
+        let ended = self.wait_for(self.limit);
+        let ended = ended.ok_or_else(|| format!("no end within {:?}", self.limit));
+        self.log.wait_for_end(self.limit);
+        let code = ended.and_then(|status| {
+            let signal = || format!("the host was killed ({status})");
+            status.code().ok_or_else(signal)
+        });
+        Finished {
+            code: self.checked(code),
+            output: self.log.output(),
+        }
+    }
+
     /// Like [`Self::stop`], for tests of a component that traps: accepts traps.
     ///
     /// # Panics
@@ -240,40 +307,35 @@ impl Server {
     }
 }
 
+/// The end of a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Finished {
+    /// The exit code; 0 is success.
+    pub code: i32,
+    /// The lines that the program printed to standard output.
+    pub output: Vec<String>,
+}
+
 impl Server {
-    /// Starts a command of the host, with these listeners and arguments of the
-    /// component.
+    /// Starts the host.
     ///
     /// # Errors
     /// Fails if it does not start, or does not listen in time. The message has
     /// the log.
-    pub(crate) fn start(
-        mut command: Command,
-        listeners: &[Listener],
-        args: &[String],
-        limit: Duration,
-    ) -> Result<Self, String> {
+    pub(crate) fn start(start: Start<'_>) -> Result<Self, String> {
+        let limit = start.limit;
         let scratch = tempfile::tempdir()
             .map_err(|error| format!("there is no temporary directory: {error}"))?;
-        let directory = scratch.path();
-        let mut authority = None;
-        if listeners.iter().any(|listener| listener.is_secure()) {
-            let files = tls::Files::write(directory)
-                .map_err(|error| format!("the certificates cannot be written: {error}"))?;
-            command.arg("--cert").arg(files.certificate);
-            command.arg("--key").arg(files.key);
-            authority = Some(files.authority);
-        }
-        for listener in listeners {
-            command.arg(listener.flag());
-            match listener {
-                Listener::Unix => command.arg(format!("unix:{}/server.sock", directory.display())),
-                _ => command.arg("127.0.0.1:0"),
-            };
-        }
-        if !args.is_empty() {
-            command.arg("--").args(args);
-        }
+        let (args, authority) = start.args(scratch.path())?;
+        let mut command = start.host.command(&args)?;
+        command
+            // Only the flags decide what is logged.
+            .env_remove("RUST_LOG")
+            .envs(start.variables)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let log = Log::new(limit);
         let (child, guardian) = spawn(&mut command, &log)
             .map_err(|error| format!("{command:?} cannot be started: {error}"))?;
@@ -286,7 +348,7 @@ impl Server {
             _scratch: scratch,
             authority,
         };
-        match server.log.listeners(limit, listeners.len()) {
+        match server.log.listeners(limit, start.listeners.len()) {
             Some(listening) => {
                 server.listening = listening;
                 Ok(server)
@@ -314,6 +376,11 @@ impl Server {
             None => format!("the host did not listen within {limit:?}"),
         };
         format!("{fault}: {command:?}\n{}", self.log.report())
+    }
+
+    fn secure(&self, listener: Listener, settings: &Settings<'_>) -> Result<Client, String> {
+        let address = self.find(listener)?;
+        Client::tls(address, settings, self.limit, &self.log)
     }
 
     /// Returns the address of a listener.
@@ -349,7 +416,7 @@ impl Server {
             return Err(format!("SIGTERM cannot be sent: {error}"));
         }
         let limit = self.limit + DRAIN;
-        let Some(status) = self.wait(limit) else {
+        let Some(status) = self.wait_for(limit) else {
             return Err(format!("the host did not end within {limit:?}"));
         };
         self.log.wait_for_end(self.limit);
@@ -368,7 +435,7 @@ impl Server {
     }
 
     /// Waits for the host's end. Returns `None` if it does not end in time.
-    fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
+    fn wait_for(&mut self, limit: Duration) -> Option<ExitStatus> {
         let deadline = Deadline::after(limit);
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {

@@ -4,12 +4,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use aws_lc_rs::error::Unspecified;
-use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::{CertificateDer, ServerName};
+use ring::error::Unspecified;
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use crate::certificate::Certificate;
+
+/// Name in the certificate of every server.
+const SERVER: &str = "localhost";
 
 /// The authority of this process, and a server certificate. Their keys are made
 /// once per run; nothing outside the run trusts them.
@@ -26,7 +29,7 @@ impl Authority {
 
     fn new() -> Result<Self, Unspecified> {
         let authority = Certificate::authority("netwasm-test authority")?;
-        let server = authority.of_localhost()?;
+        let server = authority.of_server(SERVER)?;
         Ok(Self { authority, server })
     }
 }
@@ -51,26 +54,58 @@ impl Files {
             key: directory.join("key.pem"),
             authority: directory.join("ca.pem"),
         };
-        let key = run.server.key_pem().map_err(io::Error::other)?;
         std::fs::write(&files.certificate, run.server.pem())?;
-        std::fs::write(&files.key, key)?;
+        std::fs::write(&files.key, run.server.key_pem())?;
         std::fs::write(&files.authority, run.authority.pem())?;
         Ok(files)
     }
 }
 
-/// Returns a session with `localhost` that trusts the authority of this run, and
-/// offers these protocols by ALPN.
-pub(crate) fn session(alpn: &[&str]) -> Result<ClientConnection, rustls::Error> {
-    let authority = &Authority::of_this_run().authority;
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from(authority.der.as_slice()))?;
-    let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-    let name = ServerName::try_from("localhost")
-        .map_err(|error| rustls::Error::General(error.to_string()))?;
-    ClientConnection::new(Arc::new(config), name)
+/// Settings of a client's handshake.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Settings<'a> {
+    /// Protocols to offer by ALPN.
+    pub(crate) alpn: &'a [&'a str],
+    /// Common name of the client's certificate. `None` has no certificate.
+    pub(crate) certificate: Option<&'a str>,
+}
+
+impl Settings<'_> {
+    /// Returns a session with the server.
+    pub(crate) fn session(&self) -> Result<ClientConnection, rustls::Error> {
+        ClientConnection::new(Arc::new(self.config()?), server_name()?)
+    }
+
+    /// Returns a configuration that trusts the authority of this run, and no
+    /// other.
+    pub(crate) fn config(&self) -> Result<ClientConfig, rustls::Error> {
+        let authority = &Authority::of_this_run().authority;
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from(authority.der.as_slice()))?;
+        let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots);
+        let mut config = match self.certificate {
+            None => builder.with_no_client_auth(),
+            Some(name) => {
+                let client = authority
+                    .of_client(name)
+                    .map_err(|error| rustls::Error::General(error.to_string()))?;
+                let key = PrivatePkcs8KeyDer::from(client.key_der().to_vec());
+                let chain = vec![CertificateDer::from(client.der)];
+                builder.with_client_auth_cert(chain, PrivateKeyDer::from(key))?
+            }
+        };
+        config.alpn_protocols = self
+            .alpn
+            .iter()
+            .map(|name| name.as_bytes().into())
+            .collect();
+        Ok(config)
+    }
+}
+
+/// Returns the name that the server's certificate has.
+pub(crate) fn server_name() -> Result<ServerName<'static>, rustls::Error> {
+    ServerName::try_from(SERVER).map_err(|error| rustls::Error::General(error.to_string()))
 }

@@ -65,6 +65,22 @@ impl UdpClient {
         }
     }
 
+    /// Checks that no datagram comes for a while. One that comes later is not
+    /// noticed.
+    ///
+    /// # Panics
+    /// Panics if a datagram comes.
+    #[track_caller]
+    pub fn expect_nothing(&self, wait: Duration) {
+        match self.receive_within(wait) {
+            Ok(None) => {}
+            Ok(Some(datagram)) => {
+                self.fail(&format!("a datagram came: \"{}\"", datagram.escape_ascii()));
+            }
+            Err(fault) => self.fail(&fault),
+        }
+    }
+
     /// Opens a socket for datagrams to and from a server.
     pub(crate) fn connect(server: SocketAddr, limit: Duration, log: &Log) -> io::Result<Self> {
         let socket = UdpSocket::bind((server.ip(), 0))?;
@@ -78,7 +94,13 @@ impl UdpClient {
     }
 
     fn try_receive(&self) -> Result<Vec<u8>, String> {
-        let deadline = Deadline::after(self.limit);
+        let received = self.receive_within(self.limit)?;
+        received.ok_or_else(|| format!("no datagram came within {:?}", self.limit))
+    }
+
+    /// Receives a datagram. Returns `None` if none comes within the limit.
+    fn receive_within(&self, limit: Duration) -> Result<Option<Vec<u8>>, String> {
+        let deadline = Deadline::after(limit);
         let mut buffer = vec![0; 1 << 16];
         while let Some(left) = deadline.left() {
             let wait = left.max(Duration::from_millis(1));
@@ -89,7 +111,7 @@ impl UdpClient {
             match received {
                 Ok(length) => {
                     buffer.truncate(length);
-                    return Ok(buffer);
+                    return Ok(Some(buffer));
                 }
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {}
@@ -97,7 +119,7 @@ impl UdpClient {
                 },
             }
         }
-        Err(format!("no datagram came within {:?}", self.limit))
+        Ok(None)
     }
 
     #[track_caller]

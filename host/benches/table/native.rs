@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{
@@ -132,7 +133,8 @@ fn tls_acceptor() -> anyhow::Result<TlsAcceptor> {
         .and_then(Iterator::collect)
         .context(CERTIFICATE)?;
     let key = PrivateKeyDer::from_pem_file(KEY).context(KEY)?;
-    let config = ServerConfig::builder()
+    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
     Ok(TlsAcceptor::from(Arc::new(config)))

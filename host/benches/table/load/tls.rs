@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
+use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, Stream};
@@ -165,7 +166,10 @@ pub(super) fn client_config() -> io::Result<ClientConfig> {
     let authority = CertificateDer::from_pem_file(AUTHORITY)
         .map_err(|error| io::Error::other(format!("{AUTHORITY}: {error}")))?;
     roots.add(authority).map_err(io::Error::other)?;
-    Ok(ClientConfig::builder()
+    let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
+    Ok(builder
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
         .with_root_certificates(roots)
         .with_no_client_auth())
 }

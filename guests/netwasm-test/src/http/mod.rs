@@ -1,0 +1,133 @@
+//! Requests and responses, and the clients of HTTP/1.1 and HTTP/2.
+
+mod framing;
+mod http1;
+#[cfg(feature = "http2")]
+mod http2;
+
+use serde_json::Value;
+
+use crate::log::Log;
+
+pub use http1::HttpClient;
+#[cfg(feature = "http2")]
+pub use http2::{Http2Client, Pending};
+
+/// A request under construction, of a client `C`.
+#[derive(Debug)]
+#[must_use = "a request does nothing until it is sent"]
+pub struct Request<'a, C = HttpClient> {
+    client: &'a mut C,
+    message: Message,
+}
+
+/// The parts of a request.
+#[derive(Clone, Debug)]
+struct Message {
+    method: String,
+    target: String,
+    headers: Vec<(String, String)>,
+    body: Option<Vec<u8>>,
+}
+
+impl<'a, C> Request<'a, C> {
+    fn new(client: &'a mut C, method: &str, target: &str) -> Self {
+        let message = Message {
+            method: method.to_owned(),
+            target: target.to_owned(),
+            headers: Vec::new(),
+            body: None,
+        };
+        Self { client, message }
+    }
+
+    /// Adds a header line. Over HTTP/1.1, name and value are sent as they are.
+    ///
+    /// A `Host`, `Content-Length` or `Transfer-Encoding` of the test replaces
+    /// the client's own. Over HTTP/2, `Host` is sent as `:authority`.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        let header = (name.to_owned(), value.to_owned());
+        self.message.headers.push(header);
+        self
+    }
+
+    /// Sets the body, whose length is sent as `Content-Length`.
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.message.body = Some(body.into());
+        self
+    }
+
+    /// Sets a body of JSON, with its `Content-Type`.
+    pub fn json(self, value: &Value) -> Self {
+        self.header("Content-Type", "application/json")
+            .body(value.to_string())
+    }
+}
+
+impl Message {
+    fn has(&self, name: &str) -> bool {
+        value(&self.headers, name).is_some()
+    }
+
+    /// Fails the test, with the server's log.
+    #[track_caller]
+    fn fail(&self, fault: &str, log: &Log) -> ! {
+        panic!("{} {}: {fault}\n{}", self.method, self.target, log.report())
+    }
+}
+
+/// A response that was received to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Response {
+    /// The status code, such as 200.
+    pub status: u16,
+    /// Names and values of the headers, as they were sent and in their order.
+    /// Bytes of a value that are not UTF-8 are replaced by U+FFFD.
+    pub headers: Vec<(String, String)>,
+    /// The content, without the chunks of `Transfer-Encoding`.
+    pub body: Vec<u8>,
+    /// The trailers after a chunked body, like `headers`.
+    pub trailers: Vec<(String, String)>,
+}
+
+impl Response {
+    /// Returns the first value of a header. Case does not matter in its name.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        value(&self.headers, name)
+    }
+
+    /// Returns the body as text.
+    ///
+    /// # Panics
+    /// Panics if the body is not UTF-8.
+    #[track_caller]
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match std::str::from_utf8(&self.body) {
+            Ok(text) => text,
+            Err(error) => panic!("the body is not UTF-8: {error}; {self:?}"),
+        }
+    }
+
+    /// Returns the body as JSON. For a type of your own, give `body` to
+    /// `serde_json::from_slice`.
+    ///
+    /// # Panics
+    /// Panics if the body is not JSON.
+    #[track_caller]
+    #[must_use]
+    pub fn json(&self) -> Value {
+        match serde_json::from_slice(&self.body) {
+            Ok(value) => value,
+            Err(error) => panic!("the body is not JSON: {error}; {self:?}"),
+        }
+    }
+}
+
+fn value<'a>(fields: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    let mut fields = fields.iter();
+    let found = fields.find(|(other, _)| other.eq_ignore_ascii_case(name));
+    found.map(|(_, value)| value.as_str())
+}

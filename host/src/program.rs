@@ -1,0 +1,216 @@
+//! The program: arguments, log, and exit code.
+//!
+//! Not in `main.rs`, so that a test binary can be the program, too:
+//! `netwasm_test::embedded_host!`.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use netwasm_base::config::{ComponentSource, Config};
+use netwasm_base::{Error, descriptors};
+use netwasm_runtime::{compile, inspect};
+
+use crate::cli::{self, Command};
+use crate::logging::{self, LogOptions};
+use crate::project::build::BuildOptions;
+use crate::project::{build, new, watch, wit};
+use crate::server::{self, Outcome};
+
+const SUCCESS: u8 = 0;
+const FAILURE: u8 = 1;
+
+/// Runs the program with these arguments, the first of which is its own name,
+/// and returns its exit code. Arguments that are wrong, or ask for help, end the
+/// process.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let command = match cli::parse(args) {
+        Ok(command) => command,
+        // Help goes to standard output and is a success.
+        Err(error) => error.exit(),
+    };
+    // Catches panics, so that their log lines are still written.
+    match catch_unwind(AssertUnwindSafe(|| run(command))) {
+        Ok(Ok(code)) => {
+            let _ = logging::finish(None);
+            code
+        }
+        Err(_panicked) => {
+            let _ = logging::finish(None);
+            FAILURE
+        }
+        Ok(Err(error)) => {
+            // Reported like a mistake in the arguments, because it is one.
+            if let Some(Error::Config(wrong)) = error.downcast_ref() {
+                let _ = logging::finish(None);
+                cli::usage(wrong).exit();
+            }
+            // Fails only if standard error is closed.
+            let _ = logging::finish(Some(&format!("netwasm: {}", one_line(&error))));
+            FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<u8> {
+    match command {
+        Command::Run(mut config, log) => {
+            if let Some(component) = built(&config.component)? {
+                cli::set_component(&mut config, component);
+            }
+            serve(&config, log)
+        }
+        Command::Watch(watched) => Ok(watch::watch(&watched)?),
+        Command::New {
+            directory,
+            kind,
+            language,
+        } => {
+            let told = new::create(&directory, kind, language)?;
+            print(&format!("{told}\n"))?;
+            Ok(SUCCESS)
+        }
+        Command::Build { directory, options } => {
+            let component = build::build(&directory, &options)?;
+            print(&format!("{}\n", build::shown(&component)))?;
+            Ok(SUCCESS)
+        }
+        Command::Wit { out, wasi } => {
+            match (out, wasi) {
+                (Some(directory), Some(release)) => {
+                    wit::write_wasi(&directory, release.as_deref())?;
+                }
+                (Some(directory), None) => wit::write_package(&directory)?,
+                (None, _) => print(&wit::document())?,
+            }
+            Ok(SUCCESS)
+        }
+        Command::Inspect { component, limits } => {
+            let component = built(&component)?.map_or(component, ComponentSource::File);
+            let report = inspect::inspect(&component, &limits)?;
+            print(&report.to_string())?;
+            match report.problem {
+                Some(_) => Ok(FAILURE),
+                None => Ok(SUCCESS),
+            }
+        }
+        Command::Compile {
+            component,
+            output,
+            limits,
+        } => {
+            let component = built(&component)?.map_or(component, ComponentSource::File);
+            let code = compile(&component, &limits)?;
+            std::fs::write(&output, code)
+                .with_context(|| format!("cannot write {}", output.display()))?;
+            Ok(SUCCESS)
+        }
+    }
+}
+
+/// Builds the component of a project; `None` if it is a component already.
+fn built(source: &ComponentSource) -> anyhow::Result<Option<PathBuf>> {
+    match source {
+        ComponentSource::File(path) if path.is_dir() => {
+            Ok(Some(build::build(path, &BuildOptions::default())?))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Runs a server or a command. Succeeds if all connections ended by themselves
+/// and the command reports success.
+fn serve(config: &Config, log: LogOptions) -> anyhow::Result<u8> {
+    logging::start(log)?;
+    match descriptors::raise_limit() {
+        Ok(Some(limit @ ..descriptors::LEAST)) => anyhow::bail!(
+            "the limit of open files (ulimit -n) is {limit}: at least {} are needed",
+            descriptors::LEAST
+        ),
+        Ok(_) => {}
+        Err(error) => {
+            tracing::warn!(%error, "cannot raise the limit of open files to its hard limit");
+        }
+    }
+    let wanted = config.limits.max_connections;
+    let possible = descriptors::connections(false);
+    if wanted > possible && possible < descriptors::MAX_CONNECTIONS {
+        tracing::warn!(
+            wanted,
+            possible,
+            "the limit of open files (ulimit -n) allows fewer connections than --max-connections"
+        );
+    } else if possible < descriptors::FEW {
+        tracing::warn!(
+            connections = wanted,
+            "the limit of open files (ulimit -n) is low: so many connections at once, others wait"
+        );
+    }
+    let outcome = server::run(config)?;
+    Ok(match outcome {
+        Outcome {
+            drained: true,
+            code,
+        } => code,
+        Outcome { code: 0, .. } => FAILURE,
+        Outcome { code, .. } => code,
+    })
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // `netwasm inspect FILE | head -1` closes the pipe early.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("cannot write to standard output"),
+    }
+}
+
+/// Joins an error and its causes in one line. Leaves out a cause if the error
+/// before it already ends with its text.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use netwasm_test::Component;
+
+    netwasm_test::embedded_host!(super::main);
+
+    #[test]
+    fn a_test_binary_can_be_the_host_of_its_tests() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let component = Component::built_in("echo")
+            .host(embedded_host())
+            .host_env("XDG_CACHE_HOME", scratch.path())
+            .time_limit(Duration::from_secs(150));
+        let server = component.clone().tcp().arg("two words").start();
+        let mut client = server.connect_tcp();
+        client.send("hello");
+        client.expect("hello");
+        client.finish();
+        client.expect_end();
+        server.log().expect_none("running 1 test");
+        assert_eq!(server.stop().accepted, 1);
+
+        // A failure is the host's own, not one of a test.
+        let fault = std::panic::catch_unwind(|| component.tcp().flag("--no-such").start());
+        let message = fault.expect_err("no such flag").downcast::<String>();
+        let message = message.expect("a message");
+        assert!(message.contains("exit status: 2"), "{message}");
+        assert!(message.contains("--no-such"), "{message}");
+    }
+}
