@@ -155,6 +155,7 @@ extern void __wasm_import_netwasm_net_resolver_cancel(int64_t);
 
 // Exported Functions from `netwasm:net/http-handler@0.2.0`
 
+#ifdef NETWASM_HTTP
 __attribute__((__weak__, __export_name__("cabi_post_netwasm:net/http-handler@0.2.0#handle")))
 void __wasm_export_exports_netwasm_net_http_handler_handle_post_return(uint8_t * arg0) {
   switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + 0))) {
@@ -234,6 +235,7 @@ void __wasm_export_exports_netwasm_net_http_handler_handle_post_return(uint8_t *
     }
   }
 }
+#endif
 
 // Exported Functions from `netwasm:net/deferral-handler@0.2.0`
 
