@@ -8,7 +8,7 @@ use std::{env, fs};
 
 /// A tree of files: the name of its list, its directory from this package, the
 /// end of the files' names, and what the list is.
-const TREES: [(&str, &str, &str, &str); 5] = [
+const TREES: [(&str, &str, &str, &str); 7] = [
     ("WIT", "../wit", ".wit", "The WIT package of this host."),
     (
         "WASI",
@@ -33,6 +33,18 @@ const TREES: [(&str, &str, &str, &str); 5] = [
         "../guests/netwasm-test",
         "",
         "The library for handlers' tests.",
+    ),
+    (
+        "C",
+        "src/project/libraries/c",
+        "",
+        "The library for handlers in C.",
+    ),
+    (
+        "GO",
+        "src/project/libraries/go",
+        "",
+        "The library for handlers in Go.",
     ),
 ];
 

@@ -230,6 +230,92 @@ fn what_is_missing_for_other_languages_is_named() {
 }
 
 #[test]
+fn projects_in_c_and_go_bring_their_library_and_name_the_compiler_that_is_missing() {
+    let scratch = directory();
+    for (language, library, told) in [
+        (
+            "c",
+            "netwasm/netwasm.h",
+            "`pip install ziglang` installs one",
+        ),
+        ("go", "netwasm/go.mod", "https://go.dev/dl"),
+    ] {
+        for kind in ["tcp", "udp", "http"] {
+            let flag = format!("--{kind}");
+            let name = format!("{language}-{kind}");
+            let project = project(scratch.path(), &name, &[&flag, "--lang", language]);
+            for file in ["README.md", "test.sh", library] {
+                let text = fs::read_to_string(project.join(file)).expect("a file");
+                assert!(!text.contains("{{"), "{file}: {text}");
+            }
+            building(&["build", text(&project)])
+                .env("PATH", "/nowhere")
+                .env("WASI_SDK_PATH", "/nowhere")
+                .output()
+                .refused(1, &[told]);
+        }
+    }
+}
+
+/// Core module of an echo, as a compiler of C would write it. What the host
+/// passes always lies at one address.
+const ECHO: &str = r#"(module
+    (import "netwasm:net/transports@0.2.0" "write"
+        (func $write (param i64 i32 i32) (result i64)))
+    (memory (export "memory") 4)
+    (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 65536)
+    (func (export "netwasm:net/tcp-handler@0.2.0#connection-made") (param i64) (result i64)
+        local.get 0)
+    (func (export "netwasm:net/tcp-handler@0.2.0#data-received") (param i64 i32 i32)
+        (drop (call $write (local.get 0) (local.get 1) (local.get 2))))
+    (func (export "netwasm:net/tcp-handler@0.2.0#eof-received") (param i64) (result i32)
+        i32.const 0)
+    (func (export "netwasm:net/tcp-handler@0.2.0#writable") (param i64))
+    (func (export "netwasm:net/tcp-handler@0.2.0#tls-started")
+        (param i64 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32))
+    (func (export "netwasm:net/tcp-handler@0.2.0#connection-lost")
+        (param i64 i32 i32 i32 i32 i32))
+    (func (export "netwasm:net/timer-handler@0.2.0#woken")))"#;
+
+/// Checks all but the compiler, in whose place a script writes a module.
+#[test]
+fn a_component_is_made_of_what_a_compiler_of_c_writes() {
+    let scratch = directory();
+    let project = project(scratch.path(), "loud", &["--tcp", "--lang", "c"]);
+    let module = scratch.path().join("echo.wasm");
+    fs::write(&module, wat::parse_str(ECHO).expect("a module")).expect("a file");
+    let compiler = scratch.path().join("zig");
+    let compiles = |script: &str| {
+        fs::write(&compiler, format!("#!/bin/sh\n{script}\n")).expect("a file");
+        fs::set_permissions(&compiler, fs::Permissions::from_mode(0o755)).expect("permissions");
+        let path = format!("{}:/usr/bin:/bin", scratch.path().display());
+        building(&["build", text(&project)])
+            .env("PATH", &path)
+            .output()
+    };
+    // The module's path is the last argument.
+    let built = compiles(&format!(
+        "echo \"$@\" >&2; for last; do :; done; cp {} \"$last\"",
+        module.display()
+    ));
+    let component = PathBuf::from(went_well(&built).trim_end());
+    assert!(component.ends_with("loud/target/loud.wasm"), "{built:#?}");
+    for told in [
+        "cc --target=wasm32-wasi",
+        "-DNETWASM_TCP",
+        "handler.c netwasm/",
+    ] {
+        assert!(built.stderr.contains(told), "no {told} in {built:#?}");
+    }
+    Run::component(&component).tcp().start().serves_echo();
+
+    let failed = compiles("echo 'handler.c:1: no' >&2; exit 1");
+    failed.refused(1, &["handler.c:1: no", "the C compiler failed"]);
+    let nonsense = compiles("for last; do :; done; echo nonsense >\"$last\"");
+    nonsense.refused(1, &["no component can be made"]);
+}
+
+#[test]
 fn every_new_project_in_rust_is_one_that_cargo_takes() {
     let scratch = directory();
     for kind in ["--tcp", "--udp", "--http", "--stream", "--program"] {
@@ -286,8 +372,9 @@ fn a_new_project_overwrites_nothing() {
     new(&path, &["--tcp", "--udp"]).refused(2, &["cannot be used with"]);
     let other = scratch.path().join("other");
     new(&other, &["--tcp", "--lang", "js"]).refused(1, &["--http --lang js", "--tcp --lang rust"]);
-    new(&other, &["--http", "--lang", "go"]).refused(1, &["--lang rust", "netwasm wit"]);
-    new(&other, &["--http", "--lang", "cobol"]).refused(2, &["rust, js or python"]);
+    new(&other, &["--stream", "--lang", "go"])
+        .refused(1, &["--http with --lang go", "--stream --lang rust"]);
+    new(&other, &["--http", "--lang", "cobol"]).refused(2, &["js or python"]);
     assert!(!other.exists());
 }
 

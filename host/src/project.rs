@@ -5,7 +5,8 @@
 //!   netwasm new --> files of a project     netwasm wit --> the interface
 //!                        |
 //!                        v
-//!   netwasm build --> build (cargo, or componentize) --> a component
+//!   netwasm build --> build (cargo, componentize, or   --> a component
+//!                     native and component)
 //!                        ^                                    |
 //!                        |                                    v
 //!   run --watch ----> watch: sources changed ------> the same command, as a
@@ -14,9 +15,13 @@
 //!
 //! Nothing here runs a component: a run begins with the component's file.
 
+#[cfg(test)]
+mod bindings;
 pub mod build;
 mod children;
+mod component;
 mod embedded;
+mod native;
 pub mod new;
 mod sources;
 pub mod watch;

@@ -32,7 +32,8 @@ pub(super) struct NewFlags {
     /// A program, which opens connections or listeners by itself
     #[arg(long)]
     program: bool,
-    /// Its language: rust; for --http also js and python, for --program python
+    /// Its language: rust; for --tcp, --udp and --http also c and go, for --http js and python, for
+    /// --program python
     #[arg(long, value_name = "LANGUAGE", value_parser = language, default_value = "rust")]
     lang: Language,
 }
@@ -112,6 +113,6 @@ fn language(text: &str) -> Result<Language, String> {
         "python" | "py" => Ok(Language::Python),
         "c" => Ok(Language::C),
         "go" => Ok(Language::Go),
-        _ => Err("write rust, js or python".into()),
+        _ => Err("write rust, c, go, js or python".into()),
     }
 }

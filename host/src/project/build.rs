@@ -1,8 +1,8 @@
 //! `netwasm build`: makes a component of a project.
 //!
 //! A project in Rust has a `Cargo.toml`, and cargo builds it. One in another
-//! language has a `netwasm.toml` that names its source, and the script
-//! `componentize` builds it.
+//! language has a `netwasm.toml` that names its source: a compiler builds C and
+//! Go (`native`), and the script `componentize` the others.
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 
 use serde_json::Value;
 
+use super::native::Native;
 use super::{ProjectError, children, say, write};
 
 /// The target that components in Rust are compiled for.
@@ -40,6 +41,8 @@ pub struct Project {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Recipe {
     Cargo,
+    /// C or Go.
+    Native(Native),
     /// A file in another language, and what becomes of it.
     Componentize {
         source: PathBuf,
@@ -80,6 +83,7 @@ impl Project {
     pub(super) fn begin(&self, options: &BuildOptions) -> Result<Building, ProjectError> {
         match &self.recipe {
             Recipe::Cargo => self.begin_cargo(options),
+            Recipe::Native(native) => self.begin_native(native, options),
             Recipe::Componentize { source, world } => self.begin_script(source, world),
         }
     }
@@ -124,6 +128,27 @@ impl Project {
         }
     }
 
+    fn begin_native(
+        &self,
+        native: &Native,
+        options: &BuildOptions,
+    ) -> Result<Building, ProjectError> {
+        let directory = std::path::absolute(&self.directory);
+        let directory = directory.unwrap_or_else(|_| self.directory.clone());
+        let (output, module) = native.outputs(&directory);
+        let target = directory.join("target");
+        fs::create_dir_all(&target).map_err(|source| ProjectError::Write {
+            path: target,
+            source,
+        })?;
+        let mut command = native.command(&directory, options.debug, &module)?;
+        // What it prints is for the user; standard output is the component's path.
+        command.stdout(io::stderr());
+        let mut building = Building::start(native.tool(), command, native.missing(), Some(output))?;
+        building.module = Some((native.clone(), module));
+        Ok(building)
+    }
+
     fn begin_script(&self, source: &Path, world: &str) -> Result<Building, ProjectError> {
         let output = self
             .directory
@@ -160,13 +185,16 @@ fn of_manifest(path: &Path) -> Result<Recipe, ProjectError> {
     let table: toml::Table = text
         .parse()
         .map_err(|error: toml::de::Error| wrong(error.message()))?;
+    if let Some(native) = Native::of_manifest(&table).map_err(|what| wrong(&what))? {
+        return Ok(Recipe::Native(native));
+    }
     let field = |name: &str| table.get(name).and_then(toml::Value::as_str);
     let source = field("source")
         .ok_or_else(|| wrong("it names no source: write `source = \"server.js\"`"))?;
     let end = Path::new(source).extension().and_then(|end| end.to_str());
     if !matches!(end, Some("js" | "py")) {
         return Err(wrong(
-            "its source is neither .js nor .py: components in other languages are built by their \
+            "its source is none of .js, .py, .c and .go: components in other languages are built by their \
              own tools, and `netwasm run FILE.wasm` runs them",
         ));
     }
@@ -189,6 +217,8 @@ pub(super) struct Building {
     printed: Option<JoinHandle<String>>,
     /// The component, if it is known before.
     output: Option<PathBuf>,
+    /// The core module that a component is made of then.
+    module: Option<(Native, PathBuf)>,
 }
 
 impl Building {
@@ -213,6 +243,7 @@ impl Building {
             child,
             printed,
             output,
+            module: None,
         })
     }
 
@@ -248,6 +279,9 @@ impl Building {
             return Err(ProjectError::Told(format!("{tool} failed ({status})")));
         }
         if let Some(output) = self.output.take() {
+            if let Some((native, module)) = self.module.take() {
+                native.finish(&module, &output)?;
+            }
             return Ok(output);
         }
         let printed = self.printed.take().and_then(|reader| reader.join().ok());
@@ -353,7 +387,7 @@ not a message
         assert!(at().is_err_and(|told| told.contains("neither a Cargo.toml nor")));
         for (manifest, told) in [
             ("sauce = 1", "source ="),
-            ("source = \"a.rb\"", "neither .js nor .py"),
+            ("source = \"a.rb\"", "none of .js, .py"),
             (
                 "source = \"a.js\"\nworld = \"x\"",
                 "neither server nor program",

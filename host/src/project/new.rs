@@ -2,12 +2,13 @@
 //!
 //! A project in Rust brings the libraries for handlers and for tests along,
 //! with the WIT package: below `netwasm/`, where they lie to each other as in
-//! the repository that they are from.
+//! the repository that they are from. One in C or Go brings the library of its
+//! language.
 
 use std::fs;
 use std::path::Path;
 
-use super::embedded::{GUEST, TEMPLATES, TEST, WIT};
+use super::embedded::{C, GO, GUEST, TEMPLATES, TEST, WIT};
 use super::{ProjectError, write};
 
 /// The manifest of the workspace that the libraries are from.
@@ -49,9 +50,9 @@ pub enum Language {
     JavaScript,
     /// Python, built by componentize-py.
     Python,
-    /// C, for which there is no template yet.
+    /// C, built by zig or clang.
     C,
-    /// Go, for which there is no template yet.
+    /// Go, built by go.
     Go,
 }
 
@@ -65,7 +66,7 @@ struct Template {
     next: &'static str,
 }
 
-const ALL: [Template; 8] = [
+const ALL: [Template; 14] = [
     Template {
         kind: ProjectKind::Tcp,
         language: Language::Rust,
@@ -114,6 +115,42 @@ const ALL: [Template; 8] = [
         directory: "python-program",
         next: "netwasm run . --allow-connect localhost:8888 -- localhost 8888 'Hello!'",
     },
+    Template {
+        kind: ProjectKind::Tcp,
+        language: Language::C,
+        directory: "c-tcp",
+        next: "netwasm run . --tcp 8888",
+    },
+    Template {
+        kind: ProjectKind::Udp,
+        language: Language::C,
+        directory: "c-udp",
+        next: "netwasm run . --udp 8888",
+    },
+    Template {
+        kind: ProjectKind::Http,
+        language: Language::C,
+        directory: "c-http",
+        next: "netwasm run . --http 8080",
+    },
+    Template {
+        kind: ProjectKind::Tcp,
+        language: Language::Go,
+        directory: "go-tcp",
+        next: "netwasm run . --tcp 8888 --isolation worker",
+    },
+    Template {
+        kind: ProjectKind::Udp,
+        language: Language::Go,
+        directory: "go-udp",
+        next: "netwasm run . --udp 8888 --isolation worker",
+    },
+    Template {
+        kind: ProjectKind::Http,
+        language: Language::Go,
+        directory: "go-http",
+        next: "netwasm run . --http 8080 --isolation worker",
+    },
 ];
 
 /// Makes a project in a new directory, whose name is the project's. Returns
@@ -155,8 +192,17 @@ pub fn create(
             &content.replace("{{crate}}", &crate_name),
         )?;
     }
+    let libraries = directory.join("netwasm");
     if uses_libraries {
-        write_libraries(&directory.join("netwasm"))?;
+        write_libraries(&libraries)?;
+    }
+    let library = match language {
+        Language::C => C,
+        Language::Go => GO,
+        Language::Rust | Language::JavaScript | Language::Python => &[],
+    };
+    for (path, content) in library {
+        write(&libraries.join(path), content)?;
     }
     Ok(format!(
         "created {path}; next: cd {path} && {next}",
@@ -255,14 +301,13 @@ fn instead(kind: ProjectKind, language: Language) -> String {
              {flag} --lang rust"
         ),
         Language::C | Language::Go => {
-            let (name, tools) = match language {
-                Language::C => ("C", "wit-bindgen and the WASI SDK build"),
-                _ => ("Go", "TinyGo builds"),
+            let (name, short) = match language {
+                Language::C => ("C", "c"),
+                _ => ("Go", "go"),
             };
             format!(
-                "there is no template for {name} yet: take {flag} --lang rust. {tools} a component \
-                 by the interface that `netwasm wit --out DIR` writes, and `netwasm run FILE.wasm` \
-                 runs it"
+                "{flag} cannot be had in {name}, which awaits nothing here: take --tcp, --udp or \
+                 --http with --lang {short}, or {flag} --lang rust"
             )
         }
         Language::Rust => format!("{flag} cannot be had in Rust yet"),

@@ -35,6 +35,14 @@ pub fn document() -> String {
     text
 }
 
+/// Returns the version of the package.
+#[must_use]
+pub fn version() -> &'static str {
+    let mut lines = WIT.iter().flat_map(|(_, content)| content.lines());
+    let version = lines.find_map(|line| line.strip_prefix(PACKAGE));
+    version.unwrap_or_default().trim_end_matches(';')
+}
+
 /// Writes the package `netwasm:net` to a directory, a file for each interface.
 ///
 /// # Errors

@@ -1,0 +1,3 @@
+module github.com/netwasm/netwasm
+
+go 1.24
