@@ -32,7 +32,7 @@ pub(super) struct NewFlags {
     /// A program, which opens connections or listeners by itself
     #[arg(long)]
     program: bool,
-    /// Its language: rust; for --http also js and python, for --program python
+    /// Its language: rust, js, ts or python
     #[arg(long, value_name = "LANGUAGE", value_parser = language, default_value = "rust")]
     lang: Language,
 }
@@ -58,6 +58,9 @@ pub(super) struct WitFlags {
     /// Write WASI 0.2 instead, as of a release such as 0.2.10: worlds for tools of other languages
     #[arg(long, value_name = "RELEASE", requires = "out")]
     wasi: Option<Option<String>>,
+    /// Write what handlers in js or python are built from: the worlds, and the library
+    #[arg(long, value_name = "LANGUAGE", value_parser = language, requires = "out", conflicts_with = "wasi")]
+    lang: Option<Language>,
 }
 
 impl NewFlags {
@@ -101,6 +104,7 @@ impl WitFlags {
         Command::Wit {
             out: self.out,
             wasi: self.wasi,
+            language: self.lang,
         }
     }
 }
@@ -109,9 +113,10 @@ fn language(text: &str) -> Result<Language, String> {
     match text.to_ascii_lowercase().as_str() {
         "rust" | "rs" => Ok(Language::Rust),
         "js" | "javascript" => Ok(Language::JavaScript),
+        "ts" | "typescript" => Ok(Language::TypeScript),
         "python" | "py" => Ok(Language::Python),
         "c" => Ok(Language::C),
         "go" => Ok(Language::Go),
-        _ => Err("write rust, js or python".into()),
+        _ => Err("write rust, js, ts or python".into()),
     }
 }
