@@ -148,10 +148,7 @@ fn a_new_project_in_javascript_brings_the_types_of_what_it_imports() {
         let project = project(scratch.path(), &name, &[kind, "--lang", language]);
         assert_eq!(project.join("netwasm.d.ts").is_file(), has, "{name}");
         let readme = fs::read_to_string(project.join("README.md")).expect("a file");
-        assert!(
-            readme.contains(&name) && !readme.contains("{{"),
-            "{readme}"
-        );
+        assert!(readme.contains(&name) && !readme.contains("{{"), "{readme}");
     }
 }
 
@@ -337,7 +334,8 @@ fn a_new_project_overwrites_nothing() {
     new(&path, &[]).refused(2, &["--tcp|--udp|--http|--stream|--program"]);
     new(&path, &["--tcp", "--udp"]).refused(2, &["cannot be used with"]);
     let other = scratch.path().join("other");
-    new(&other, &["--stream", "--lang", "js"]).refused(1, &["--tcp, --udp", "--stream --lang rust"]);
+    new(&other, &["--stream", "--lang", "js"])
+        .refused(1, &["--tcp, --udp", "--stream --lang rust"]);
     new(&other, &["--http", "--lang", "go"]).refused(1, &["--lang rust", "netwasm wit"]);
     new(&other, &["--http", "--lang", "cobol"]).refused(2, &["rust, js, ts or python"]);
     assert!(!other.exists());

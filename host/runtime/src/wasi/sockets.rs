@@ -14,11 +14,11 @@ use super::{WasiHost, drop_handle, instance, table};
 struct Network;
 
 /// Resources of which there is none.
-struct TcpSocket;
-struct UdpSocket;
-struct Incoming;
-struct Outgoing;
-struct Answers;
+enum TcpSocket {}
+enum UdpSocket {}
+enum Incoming {}
+enum Outgoing {}
+enum Answers {}
 
 /// Functions that take a resource of which there is none, by interface.
 const METHODS: [(&str, &str, &[&str]); 5] = [
@@ -105,9 +105,7 @@ pub(super) fn add_to_linker<T: WasiHost>(linker: &mut Linker<T>) -> wasmtime::Re
     }
     instance(linker, "wasi:sockets/instance-network")?.func_wrap(
         "instance-network",
-        |mut store: StoreContextMut<'_, T>, (): ()| {
-            Ok((table(store.data_mut()).push(Network)?,))
-        },
+        |mut store: StoreContextMut<'_, T>, (): ()| Ok((table(store.data_mut()).push(Network)?,)),
     )?;
     instance(linker, "wasi:sockets/tcp-create-socket")?.func_wrap(
         "create-tcp-socket",

@@ -16,10 +16,10 @@ export function ipWire(text) {
     const val = four.slice(1).map(Number);
     if (val.every((part) => part < 256)) return { tag: 'ipv4', val };
   } else if (text.includes(':')) {
-    const [head, tail] = text.split('::').map((part) => (part ? part.split(':') : []));
+    const [head, tail, more] = text.split('::').map((part) => (part ? part.split(':') : []));
     const zeros = tail ? 8 - head.length - tail.length : 0;
     const val = [...head, ...Array(Math.max(zeros, 0)).fill('0'), ...(tail ?? [])];
-    if (val.length === 8 && val.every((word) => /^[0-9a-f]{1,4}$/i.test(word))) {
+    if (!more && val.length === 8 && val.every((word) => /^[0-9a-f]{1,4}$/i.test(word))) {
       return { tag: 'ipv6', val: val.map((word) => parseInt(word, 16)) };
     }
   }

@@ -10,6 +10,7 @@ import { bytes, checked, Inbox, nanoseconds, NetworkError, report, token } from 
 
 // Unread bytes beyond which a connection that is read by `await` is paused.
 const UNREAD = 64 << 10;
+const DISPOSE = Symbol.dispose ?? Symbol.for('dispose');
 
 const live = new Map();
 
@@ -117,7 +118,7 @@ export class Connection {
     const file = checked(() => File.open(path));
     const part = length == null ? undefined : BigInt(length);
     const sent = checked(() => transports.sendFile(this.#id, file, BigInt(offset), part));
-    file[Symbol.dispose]?.();
+    file[DISPOSE]?.();
     const room = transports.room(this.#id) === 0n ? this.#full() : Promise.resolve();
     return room.then(() => Number(sent));
   }
@@ -158,7 +159,7 @@ export class Connection {
       if (!handler) return;
       const failed = (error) => {
         // A peer that has gone is no fault of the handler.
-        if (!(error instanceof NetworkError)) report('the handler of a connection', error);
+        if (!conn.#lost || !(error instanceof NetworkError)) report('the handler of a connection', error);
         conn.abort();
       };
       Promise.resolve(handler(conn)).then(() => conn.close(), failed);

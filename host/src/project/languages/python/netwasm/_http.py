@@ -139,9 +139,9 @@ class Response:
         return cls(b"", status, {"location": location})
 
     @classmethod
-    def file(cls, path: str) -> "Response":
+    def file(cls, path: str, *, content_type: str | None = None) -> "Response":
         """A file of `--dir`, by sendfile(2): with types, conditions and ranges."""
-        return cls(path=path)
+        return cls(path=path, content_type=content_type)
 
     def _wire(self) -> http.Response:
         if self.path is not None:

@@ -232,12 +232,11 @@ def start_server(
             result = client_connected_cb(reader, writer)
             if result is not None:
                 await result
-        except ConnectionError:
-            # The peer is gone, and its end was reported to who reads.
+        except BaseException as error:
             writer.transport.abort()
-        except BaseException:
-            writer.transport.abort()
-            raise
+            # A peer that has gone is no fault of the handler.
+            if not (writer.transport._lost and isinstance(error, ConnectionError)):
+                raise
         else:
             writer.close()
 
