@@ -1,5 +1,7 @@
 """The exports of a component: handlers of the host's events."""
 
+import gc
+
 from wit_world import exports
 
 from . import _datagrams, _http, _streams
@@ -35,4 +37,8 @@ _ALL = {
 
 def handlers() -> dict[str, type]:
     """Returns the classes that the world of this component exports."""
+    # What there is now lies in pages that all instances share, until one writes
+    # to them, as the collector does.
+    gc.collect()
+    gc.freeze()
     return {name: made for name, made in _ALL.items() if hasattr(exports, name)}
