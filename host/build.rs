@@ -8,7 +8,7 @@ use std::{env, fs};
 
 /// A tree of files: the name of its list, its directory from this package, the
 /// end of the files' names, and what the list is.
-const TREES: [(&str, &str, &str, &str); 7] = [
+const TREES: [(&str, &str, &str, &str); 8] = [
     ("WIT", "../wit", ".wit", "The WIT package of this host."),
     (
         "WASI",
@@ -21,6 +21,12 @@ const TREES: [(&str, &str, &str, &str); 7] = [
         "src/project/new",
         "",
         "The files of new projects, in a directory for each kind.",
+    ),
+    (
+        "LANGUAGES",
+        "src/project/languages",
+        "",
+        "The worlds and libraries for handlers in other languages.",
     ),
     (
         "GUEST",

@@ -7,7 +7,8 @@ use std::net::TcpStream;
 use std::path::Path;
 
 use crate::harness::{
-    DEADLINE, Finished, Http2, Run, Server, directory, handler, handler_that_has, text, write,
+    DEADLINE, Finished, Http2, Run, Server, directory, handler, handler_that_has,
+    handler_with_sockets, text, write,
 };
 
 /// Returns a program whose module has `definitions` and is instantiated
@@ -381,6 +382,31 @@ fn many_random_bytes_come_at_once() {
     let finished = Run::component(&file).output();
     assert_eq!(finished.code, Some(1), "{finished:#?}");
     assert!(finished.stderr.contains("random bytes"), "{finished:#?}");
+}
+
+#[test]
+fn sockets_of_wasi_may_be_imported_by_a_handler_and_are_denied_at_the_call() {
+    let scratch = directory();
+    let calls = r#"
+        (call $tcp (i32.const 0) (i32.const 2048))
+        (call $udp (i32.const 1) (i32.const 2056))
+        (call $lookup (call $network) (i32.const 1024) (i32.const 0) (i32.const 2064))
+        (call $write (global.get $transport) (i32.const 2048) (i32.const 24))"#;
+    let server = Run::component(&handler_with_sockets(scratch.path(), calls))
+        .tcp()
+        .args(["--allow-connect", "*:*", "--allow-resolve", "*"])
+        .start();
+    let mut peer = server.connect();
+    peer.send(b"!");
+    // An error each, and its code: `access-denied`.
+    assert_eq!(peer.take(24), [[1, 0, 0, 0, 1, 0, 0, 0]; 3].concat());
+    peer.send(b"still here");
+    assert_eq!(peer.take(10), b"still here");
+    server
+        .log
+        .wait_for(&["no sockets of its own", "netwasm:net/connector"]);
+    drop(peer);
+    server.stop();
 }
 
 #[test]

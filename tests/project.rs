@@ -107,6 +107,51 @@ fn the_interfaces_of_wasi_are_written_as_of_a_release() {
         .refused(1, &["0.9.0", "from 0.2.1 to"]);
 }
 
+#[test]
+fn a_library_is_written_with_its_worlds_for_each_language_that_has_one() {
+    for (language, file) in [
+        ("js", "netwasm.js"),
+        ("ts", "netwasm.d.ts"),
+        ("python", "netwasm/__init__.py"),
+    ] {
+        let scratch = directory();
+        let out = text(scratch.path());
+        let finished = Run::command(&["wit", "--lang", language, "--out", out]).output();
+        went_well(&finished);
+        assert!(scratch.path().join(file).is_file(), "no {file}");
+        let mut resolve = Resolve::default();
+        let (package, _) = resolve
+            .push_dir(scratch.path().join("wit"))
+            .expect("a package");
+        for world in ["tcp", "udp", "http"] {
+            assert!(resolve.packages[package].worlds.contains_key(world));
+        }
+    }
+    Run::command(&["wit", "--lang", "rust", "--out", "/nowhere"])
+        .output()
+        .refused(1, &["libraries for js", "netwasm new"]);
+    Run::command(&["wit", "--lang", "js"])
+        .output()
+        .refused(2, &["--out"]);
+}
+
+#[test]
+fn a_new_project_in_javascript_brings_the_types_of_what_it_imports() {
+    let scratch = directory();
+    for (language, kind, has) in [
+        ("js", "--tcp", true),
+        ("ts", "--http", true),
+        ("js", "--http", false),
+        ("python", "--tcp", false),
+    ] {
+        let name = format!("{language}{kind}");
+        let project = project(scratch.path(), &name, &[kind, "--lang", language]);
+        assert_eq!(project.join("netwasm.d.ts").is_file(), has, "{name}");
+        let readme = fs::read_to_string(project.join("README.md")).expect("a file");
+        assert!(readme.contains(&name) && !readme.contains("{{"), "{readme}");
+    }
+}
+
 /// Checks that the interfaces of WASI are those that the host is built with.
 #[test]
 fn the_interfaces_of_wasi_are_those_of_the_host() {
@@ -213,8 +258,12 @@ fn what_is_missing_for_other_languages_is_named() {
         let found = found.iter().find(|path| path.exists()).expect("a tool");
         symlink(found, tools.join(tool)).expect("a link");
     }
-    for (language, tool) in [("js", "node"), ("python", "python3")] {
-        let project = project(scratch.path(), language, &["--http", "--lang", language]);
+    for (language, kind, tool) in [
+        ("js", "--http", "node"),
+        ("ts", "--tcp", "node"),
+        ("python", "--udp", "python3"),
+    ] {
+        let project = project(scratch.path(), language, &[kind, "--lang", language]);
         let finished = building(&["build", text(&project)])
             .env("PATH", text(&tools))
             .env("NETWASM_TOOLS", text(&scratch.path().join("tools")))
@@ -371,10 +420,11 @@ fn a_new_project_overwrites_nothing() {
     new(&path, &[]).refused(2, &["--tcp|--udp|--http|--stream|--program"]);
     new(&path, &["--tcp", "--udp"]).refused(2, &["cannot be used with"]);
     let other = scratch.path().join("other");
-    new(&other, &["--tcp", "--lang", "js"]).refused(1, &["--http --lang js", "--tcp --lang rust"]);
+    new(&other, &["--stream", "--lang", "js"])
+        .refused(1, &["--tcp, --udp", "--stream --lang rust"]);
     new(&other, &["--stream", "--lang", "go"])
         .refused(1, &["--http with --lang go", "--stream --lang rust"]);
-    new(&other, &["--http", "--lang", "cobol"]).refused(2, &["js or python"]);
+    new(&other, &["--http", "--lang", "cobol"]).refused(2, &["rust, js, ts, python, c or go"]);
     assert!(!other.exists());
 }
 

@@ -73,6 +73,8 @@ pub enum Command {
         out: Option<PathBuf>,
         /// Set to write WASI 0.2 instead, as of a release; `None` is the host's.
         wasi: Option<Option<String>>,
+        /// Set to write what handlers in another language are built from.
+        language: Option<Language>,
     },
 }
 

@@ -77,13 +77,23 @@ fn run(command: Command) -> anyhow::Result<u8> {
             print(&format!("{}\n", build::shown(&component)))?;
             Ok(SUCCESS)
         }
-        Command::Wit { out, wasi } => {
-            match (out, wasi) {
-                (Some(directory), Some(release)) => {
-                    wit::write_wasi(&directory, release.as_deref())?;
-                }
-                (Some(directory), None) => wit::write_package(&directory)?,
-                (None, _) => print(&wit::document())?,
+        Command::Wit {
+            out: None,
+            wasi: _,
+            language: _,
+        } => {
+            print(&wit::document())?;
+            Ok(SUCCESS)
+        }
+        Command::Wit {
+            out: Some(directory),
+            wasi,
+            language,
+        } => {
+            match (wasi, language) {
+                (Some(release), _) => wit::write_wasi(&directory, release.as_deref())?,
+                (None, Some(language)) => wit::write_for(&directory, language)?,
+                (None, None) => wit::write_package(&directory)?,
             }
             Ok(SUCCESS)
         }

@@ -33,6 +33,25 @@ pub(crate) fn handler_of_another_host(directory: &Path) -> PathBuf {
     component(directory, "acme:rocket/server@1.0.0", &text)
 }
 
+/// Like [`handler`], but imports `$tcp`, `$udp`, `$network` and `$lookup` of
+/// `wasi:sockets`, which `misbehaviour` may call.
+pub(crate) fn handler_with_sockets(directory: &Path, misbehaviour: &str) -> PathBuf {
+    let imports = r#"
+        (import "wasi:sockets/tcp-create-socket@0.2.6" "create-tcp-socket"
+          (func $tcp (param $family i32) (param $result i32)))
+        (import "wasi:sockets/udp-create-socket@0.2.6" "create-udp-socket"
+          (func $udp (param $family i32) (param $result i32)))
+        (import "wasi:sockets/instance-network@0.2.6" "instance-network"
+          (func $network (result i32)))
+        (import "wasi:sockets/ip-name-lookup@0.2.6" "resolve-addresses"
+          (func $lookup (param $network i32) (param $name i32) (param $length i32)
+            (param $result i32)))"#;
+    let text = HANDLER
+        .replace(IMPORTS, imports)
+        .replace(BODY, misbehaviour);
+    component(directory, "wasi:sockets/handler@0.2.6", &text)
+}
+
 /// Makes a `udp-handler` that echoes. A datagram that begins with an
 /// exclamation mark runs `misbehaviour` instead; `fixtures/datagrams.wat` lists
 /// what that may use.
@@ -59,6 +78,58 @@ const ACME: &str = "
     }
 ";
 
+/// What [`handler_with_sockets`] needs of `wasi:sockets`, and its world.
+const SOCKETS: &str = "
+    package wasi:sockets@0.2.6;
+    interface network {
+        resource network;
+        enum error-code {
+            unknown, access-denied, not-supported, invalid-argument, out-of-memory, timeout,
+            concurrency-conflict, not-in-progress, would-block, invalid-state, new-socket-limit,
+            address-not-bindable, address-in-use, remote-unreachable, connection-refused,
+            connection-reset, connection-aborted, datagram-too-large, name-unresolvable,
+            temporary-resolver-failure, permanent-resolver-failure,
+        }
+        enum ip-address-family { ipv4, ipv6 }
+    }
+    interface instance-network {
+        use network.{network};
+        instance-network: func() -> network;
+    }
+    interface tcp {
+        use network.{error-code};
+        resource tcp-socket {
+            start-listen: func() -> result<_, error-code>;
+        }
+    }
+    interface udp {
+        resource udp-socket;
+    }
+    interface tcp-create-socket {
+        use network.{error-code, ip-address-family};
+        use tcp.{tcp-socket};
+        create-tcp-socket: func(family: ip-address-family) -> result<tcp-socket, error-code>;
+    }
+    interface udp-create-socket {
+        use network.{error-code, ip-address-family};
+        use udp.{udp-socket};
+        create-udp-socket: func(family: ip-address-family) -> result<udp-socket, error-code>;
+    }
+    interface ip-name-lookup {
+        use network.{network, error-code};
+        resource resolve-address-stream;
+        resolve-addresses: func(network: borrow<network>, name: string)
+            -> result<resolve-address-stream, error-code>;
+    }
+    world handler {
+        include netwasm:net/tcp-server@0.2.0;
+        import instance-network;
+        import tcp-create-socket;
+        import udp-create-socket;
+        import ip-name-lookup;
+    }
+";
+
 /// Makes a component for a world from a core module in text form.
 fn component(directory: &Path, world: &str, text: &str) -> PathBuf {
     let mut module = wat::parse_str(text).expect("a core module in text");
@@ -67,8 +138,10 @@ fn component(directory: &Path, world: &str, text: &str) -> PathBuf {
         .push_path(repository().join("wit"))
         .expect("the WIT package");
     let acme = resolve.push_str("acme.wit", ACME).expect("a WIT package");
+    let sockets = resolve.push_str("sockets.wit", SOCKETS);
+    let sockets = sockets.expect("a WIT package");
     let world = resolve
-        .select_world(&[netwasm, acme], Some(world))
+        .select_world(&[netwasm, acme, sockets], Some(world))
         .expect("a world");
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
         .expect("the world in the module");

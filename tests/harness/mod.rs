@@ -23,7 +23,9 @@ mod upstream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-pub(crate) use component::{datagram_handler, handler, handler_of_another_host, handler_that_has};
+pub(crate) use component::{
+    datagram_handler, handler, handler_of_another_host, handler_that_has, handler_with_sockets,
+};
 pub(crate) use dns::{Dns, Reply as DnsReply, aliases};
 pub(crate) use http::{Response, message, post};
 pub(crate) use http_file::{FileClient, LONG_AGO, Reply, make_old, request, site, write_old};

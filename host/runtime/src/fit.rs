@@ -332,20 +332,25 @@ impl Interface {
                 command.push_str(&format!(" {} 8888", kinds[0].flag()));
             }
         }
-        let (connects, sends) = (self.connects(), self.sends_datagrams());
+        let mut used = self.clone();
+        if kind == Kind::Events {
+            // They are denied, and a language's library imports them unasked.
+            used.functions.retain(|(name, _)| !is_sockets(name));
+        }
+        let (connects, sends) = (used.connects(), used.sends_datagrams());
         if connects {
             command.push_str(" --allow-connect HOST:PORT");
         }
         if sends {
             command.push_str(" --allow-udp HOST:PORT");
         }
-        if self.resolves() && !connects && !sends {
+        if used.resolves() && !connects && !sends {
             command.push_str(" --allow-resolve NAME");
         }
-        if self.listens() {
+        if used.listens() {
             command.push_str(" --allow-listen ADDR");
         }
-        if self.opens_files() {
+        if used.opens_files() {
             command.push_str(" --dir HOST::GUEST");
         }
         command

@@ -247,7 +247,7 @@ mod tests {
             &[TCP],
             "(import \"netwasm:net/log@0.2.0\" (instance)) \
              (import \"netwasm:net/log@0.3.0\" (instance)) \
-             (import \"wasi:sockets/tcp@0.2.6\" (instance)) \
+             (import \"wasi:sockets/types@0.3.0\" (instance)) \
              (import \"wasi:cli/run@0.3.0\" (instance)) \
              (import \"acme:store/keys\" (instance (export \"get\" (func))))",
         );
@@ -258,7 +258,7 @@ mod tests {
         assert_eq!(
             unlinkable(&component, Kind::Events, &error),
             "it imports what this host does not have: netwasm:net/log@0.3.0, \
-                 wasi:sockets/tcp@0.2.6, wasi:cli/run@0.3.0, acme:store/keys; \
+                 wasi:sockets/types@0.3.0, wasi:cli/run@0.3.0, acme:store/keys; \
                  of WASI, handlers of events can use version 0.2 of cli, clocks, filesystem, io \
                  and random; \
                  sockets belong to the host: see netwasm:net/connector and resolver; \
@@ -419,6 +419,11 @@ mod tests {
         assert_eq!(
             interface(&[], lookup).command(Kind::Command, "a.wasm"),
             "netwasm run a.wasm --allow-resolve NAME"
+        );
+        assert_eq!(
+            interface(&[TCP], lookup).command(Kind::Events, "a.wasm"),
+            "netwasm run a.wasm --tcp 8888",
+            "what is denied"
         );
         assert_eq!(
             interface(&[TCP], "").command(Kind::Events, "it's"),

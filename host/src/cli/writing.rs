@@ -32,8 +32,8 @@ pub(super) struct NewFlags {
     /// A program, which opens connections or listeners by itself
     #[arg(long)]
     program: bool,
-    /// Its language: rust; for --tcp, --udp and --http also c and go, for --http js and python, for
-    /// --program python
+    /// Its language: rust; for --tcp, --udp and --http also js, ts, python, c and go; for --program
+    /// also python
     #[arg(long, value_name = "LANGUAGE", value_parser = language, default_value = "rust")]
     lang: Language,
 }
@@ -59,6 +59,9 @@ pub(super) struct WitFlags {
     /// Write WASI 0.2 instead, as of a release such as 0.2.10: worlds for tools of other languages
     #[arg(long, value_name = "RELEASE", requires = "out")]
     wasi: Option<Option<String>>,
+    /// Write what handlers in js, ts, python, c or go are built from, such as the library
+    #[arg(long, value_name = "LANGUAGE", value_parser = language, requires = "out", conflicts_with = "wasi")]
+    lang: Option<Language>,
 }
 
 impl NewFlags {
@@ -102,6 +105,7 @@ impl WitFlags {
         Command::Wit {
             out: self.out,
             wasi: self.wasi,
+            language: self.lang,
         }
     }
 }
@@ -110,9 +114,10 @@ fn language(text: &str) -> Result<Language, String> {
     match text.to_ascii_lowercase().as_str() {
         "rust" | "rs" => Ok(Language::Rust),
         "js" | "javascript" => Ok(Language::JavaScript),
+        "ts" | "typescript" => Ok(Language::TypeScript),
         "python" | "py" => Ok(Language::Python),
         "c" => Ok(Language::C),
         "go" => Ok(Language::Go),
-        _ => Err("write rust, c, go, js or python".into()),
+        _ => Err("write rust, js, ts, python, c or go".into()),
     }
 }

@@ -170,7 +170,7 @@ impl Project {
         if let Ok(own) = std::env::current_exe() {
             command.env("NETWASM", own);
         }
-        let missing = "there is no bash, which builds components in JavaScript and Python";
+        let missing = "there is no bash, which builds components in other languages";
         Building::start("componentize", command, missing, Some(output))
     }
 }
@@ -192,15 +192,17 @@ fn of_manifest(path: &Path) -> Result<Recipe, ProjectError> {
     let source = field("source")
         .ok_or_else(|| wrong("it names no source: write `source = \"server.js\"`"))?;
     let end = Path::new(source).extension().and_then(|end| end.to_str());
-    if !matches!(end, Some("js" | "py")) {
+    if !matches!(end, Some("js" | "ts" | "py")) {
         return Err(wrong(
-            "its source is none of .js, .py, .c and .go: components in other languages are built by their \
-             own tools, and `netwasm run FILE.wasm` runs them",
+            "its source is none of .js, .ts, .py, .c and .go: components in other languages are \
+             built by their own tools, and `netwasm run FILE.wasm` runs them",
         ));
     }
     let world = field("world").unwrap_or("server");
-    if !matches!(world, "server" | "program") {
-        return Err(wrong("its world is neither server nor program"));
+    if !matches!(world, "server" | "program" | "tcp" | "udp" | "http") {
+        return Err(wrong(
+            "its world is none of server, program, tcp, udp and http",
+        ));
     }
     Ok(Recipe::Componentize {
         source: source.into(),
@@ -387,10 +389,10 @@ not a message
         assert!(at().is_err_and(|told| told.contains("neither a Cargo.toml nor")));
         for (manifest, told) in [
             ("sauce = 1", "source ="),
-            ("source = \"a.rb\"", "none of .js, .py"),
+            ("source = \"a.rb\"", "none of .js, .ts, .py"),
             (
                 "source = \"a.js\"\nworld = \"x\"",
-                "neither server nor program",
+                "none of server, program",
             ),
             ("source", "netwasm.toml"),
         ] {

@@ -8,11 +8,14 @@
 use std::fs;
 use std::path::Path;
 
-use super::embedded::{C, GO, GUEST, TEMPLATES, TEST, WIT};
+use super::embedded::{C, GO, GUEST, LANGUAGES, TEMPLATES, TEST, WIT};
 use super::{ProjectError, write};
 
 /// The manifest of the workspace that the libraries are from.
 const WORKSPACE: &str = include_str!("../../../Cargo.toml");
+
+/// The types of the library for JavaScript, for editors.
+const TYPES: &str = "js/netwasm.d.ts";
 
 /// Kind of a project: the driver of its component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +51,8 @@ pub enum Language {
     Rust,
     /// JavaScript, built by ComponentizeJS.
     JavaScript,
+    /// TypeScript, built by esbuild and ComponentizeJS.
+    TypeScript,
     /// Python, built by componentize-py.
     Python,
     /// C, built by zig or clang.
@@ -66,7 +71,7 @@ struct Template {
     next: &'static str,
 }
 
-const ALL: [Template; 14] = [
+const ALL: [Template; 21] = [
     Template {
         kind: ProjectKind::Tcp,
         language: Language::Rust,
@@ -96,6 +101,48 @@ const ALL: [Template; 14] = [
         language: Language::Rust,
         directory: "rust-program",
         next: "netwasm run . --allow-listen 127.0.0.1:8888 -- 127.0.0.1:8888 && cargo test",
+    },
+    Template {
+        kind: ProjectKind::Tcp,
+        language: Language::JavaScript,
+        directory: "js-tcp",
+        next: "netwasm run . --tcp 8888",
+    },
+    Template {
+        kind: ProjectKind::Udp,
+        language: Language::JavaScript,
+        directory: "js-udp",
+        next: "netwasm run . --udp 8888",
+    },
+    Template {
+        kind: ProjectKind::Tcp,
+        language: Language::TypeScript,
+        directory: "ts-tcp",
+        next: "netwasm run . --tcp 8888",
+    },
+    Template {
+        kind: ProjectKind::Udp,
+        language: Language::TypeScript,
+        directory: "ts-udp",
+        next: "netwasm run . --udp 8888",
+    },
+    Template {
+        kind: ProjectKind::Http,
+        language: Language::TypeScript,
+        directory: "ts-http",
+        next: "netwasm run . --http 8080",
+    },
+    Template {
+        kind: ProjectKind::Tcp,
+        language: Language::Python,
+        directory: "python-tcp",
+        next: "netwasm run . --tcp 8888",
+    },
+    Template {
+        kind: ProjectKind::Udp,
+        language: Language::Python,
+        directory: "python-udp",
+        next: "netwasm run . --udp 8888",
     },
     Template {
         kind: ProjectKind::Http,
@@ -181,11 +228,13 @@ pub fn create(
     }
     let crate_name = name.replace('-', "_");
     let mut uses_libraries = false;
+    let mut uses_types = false;
     for (path, content) in TEMPLATES {
         let Ok(path) = Path::new(path).strip_prefix(template.directory) else {
             continue;
         };
         uses_libraries |= content.contains("netwasm-guest = ");
+        uses_types |= content.contains("from 'netwasm';");
         let content = content.replace("{{name}}", name);
         write(
             &directory.join(path),
@@ -199,10 +248,15 @@ pub fn create(
     let library = match language {
         Language::C => C,
         Language::Go => GO,
-        Language::Rust | Language::JavaScript | Language::Python => &[],
+        Language::Rust | Language::JavaScript | Language::TypeScript | Language::Python => &[],
     };
     for (path, content) in library {
         write(&libraries.join(path), content)?;
+    }
+    let types = LANGUAGES.iter().find(|(path, _)| *path == TYPES);
+    if let Some((path, content)) = types.filter(|_| uses_types) {
+        let name = Path::new(path).file_name().unwrap_or_default();
+        write(&directory.join(name), content)?;
     }
     Ok(format!(
         "created {path}; next: cd {path} && {next}",
@@ -292,13 +346,12 @@ fn check(name: &str) -> Result<(), ProjectError> {
 fn instead(kind: ProjectKind, language: Language) -> String {
     let flag = kind.flag();
     match language {
-        Language::JavaScript => format!(
-            "{flag} cannot be had in JavaScript yet: ComponentizeJS makes HTTP servers. Take --http \
-             --lang js, or {flag} --lang rust"
+        Language::JavaScript | Language::TypeScript => format!(
+            "{flag} cannot be had in JavaScript: take --tcp, --udp or --http, or {flag} --lang rust"
         ),
         Language::Python => format!(
-            "{flag} cannot be had in Python yet: take --http or --program with --lang python, or \
-             {flag} --lang rust"
+            "{flag} cannot be had in Python: take --tcp, --udp, --http or --program, or {flag} \
+             --lang rust"
         ),
         Language::C | Language::Go => {
             let (name, short) = match language {
@@ -352,6 +405,7 @@ mod tests {
         let scratch = tempfile::tempdir().expect("a directory");
         for language in [
             Language::JavaScript,
+            Language::TypeScript,
             Language::Python,
             Language::C,
             Language::Go,

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::embedded::{WASI, WIT};
+use super::embedded::{C, GO, LANGUAGES, WASI, WIT};
+use super::new::Language;
 use super::{ProjectError, write};
 
 /// First line of the file that names the package.
@@ -84,6 +85,42 @@ pub fn write_wasi(directory: &Path, wanted: Option<&str>) -> Result<(), ProjectE
          world program {{\n    include wasi:cli/command@{wanted};\n}}\n"
     );
     write(&directory.join("world.wit"), &world)
+}
+
+/// Writes what handlers in another language are built from: below `wit` the
+/// package `netwasm:guest`, which has a world for each kind of handler, and
+/// beside it the library.
+///
+/// # Errors
+/// Fails if there is no library for the language, or if a file cannot be
+/// written.
+pub fn write_for(directory: &Path, language: Language) -> Result<(), ProjectError> {
+    let library = match language {
+        Language::JavaScript | Language::TypeScript => "js",
+        Language::Python => "python",
+        Language::C => return write_all(directory, C),
+        Language::Go => return write_all(directory, GO),
+        Language::Rust => {
+            return Err(ProjectError::Told(
+                "there are libraries for js, ts, python, c and go; `netwasm wit --out DIR` writes \
+                 the interface, and `netwasm new` a project in Rust"
+                    .into(),
+            ));
+        }
+    };
+    for (path, content) in LANGUAGES {
+        match Path::new(path).strip_prefix(library) {
+            Ok(inner) => write(&directory.join(inner), content)?,
+            Err(_) if *path == "worlds.wit" => write(&directory.join("wit").join(path), content)?,
+            Err(_) => {}
+        }
+    }
+    write_package(&directory.join("wit/deps/netwasm"))
+}
+
+fn write_all(directory: &Path, files: &[(&str, &str)]) -> Result<(), ProjectError> {
+    let mut files = files.iter();
+    files.try_for_each(|(path, content)| write(&directory.join(path), content))
 }
 
 /// Returns the release of WASI 0.2 that this host has.
@@ -181,6 +218,34 @@ mod tests {
             (package.name.clone(), interfaces, worlds)
         };
         assert_eq!(names(&resolve, whole), names(&other, files));
+    }
+
+    #[test]
+    fn libraries_of_other_languages_have_a_world_for_each_kind() {
+        for (language, library) in [
+            (Language::JavaScript, "netwasm.js"),
+            (Language::TypeScript, "netwasm.d.ts"),
+            (Language::Python, "netwasm/__init__.py"),
+        ] {
+            let scratch = tempfile::tempdir().expect("a directory");
+            write_for(scratch.path(), language).expect("files");
+            assert!(scratch.path().join(library).is_file(), "{library}");
+            let mut resolve = Resolve::default();
+            let pushed = resolve.push_dir(scratch.path().join("wit"));
+            let (id, _) = pushed.expect("a package");
+            for world in ["tcp", "udp", "http"] {
+                let worlds = &resolve.packages[id].worlds;
+                assert!(worlds.contains_key(world), "{world}");
+            }
+        }
+        let scratch = tempfile::tempdir().expect("a directory");
+        for language in [Language::C, Language::Go] {
+            let scratch = tempfile::tempdir().expect("a directory");
+            write_for(scratch.path(), language).expect("files");
+            let written = std::fs::read_dir(scratch.path()).expect("a directory");
+            assert!(written.count() > 1, "{language:?}");
+        }
+        assert!(write_for(scratch.path(), Language::Rust).is_err());
     }
 
     #[test]

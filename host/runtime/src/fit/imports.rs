@@ -32,6 +32,7 @@ pub(crate) const EVENT_IMPORTS: &[(&str, &str, &[&str])] = &[
     ("wasi:filesystem", "0.2.", &["preopens", "types"]),
     ("wasi:io", "0.2.", &["error", "poll", "streams"]),
     ("wasi:random", "0.2.", RANDOM),
+    ("wasi:sockets", "0.2.", SOCKETS),
 ];
 
 /// Like [`EVENT_IMPORTS`], for async guests.
@@ -53,19 +54,7 @@ pub(crate) const CONCURRENT_IMPORTS: &[(&str, &str, &[&str])] = &[
     ("wasi:io", "0.2.", &["error", "poll", "streams"]),
     ("wasi:random", "0.2.", RANDOM),
     ("wasi:random", "0.3.", RANDOM),
-    (
-        "wasi:sockets",
-        "0.2.",
-        &[
-            "instance-network",
-            "ip-name-lookup",
-            "network",
-            "tcp",
-            "tcp-create-socket",
-            "udp",
-            "udp-create-socket",
-        ],
-    ),
+    ("wasi:sockets", "0.2.", SOCKETS),
     ("wasi:sockets", "0.3.", &["ip-name-lookup", "types"]),
 ];
 
@@ -83,6 +72,17 @@ const CLI: &[&str] = &[
 ];
 
 const RANDOM: &[&str] = &["insecure", "insecure-seed", "random"];
+
+/// Event guests may import them, and are denied at the call.
+const SOCKETS: &[&str] = &[
+    "instance-network",
+    "ip-name-lookup",
+    "network",
+    "tcp",
+    "tcp-create-socket",
+    "udp",
+    "udp-create-socket",
+];
 
 /// Owners of packages that belong to other kinds of hosts, and the hosts'
 /// names.

@@ -20,11 +20,12 @@
 //!   program has a lease) are not opened.
 //! - `wasi:cli/exit` ends the instance. With a failure, it traps. See
 //!   [`has_exited`] and [`reason`].
-//! - There is no `wasi:sockets`: the host owns all sockets.
+//! - `wasi:sockets` denies every call: the host owns all sockets.
 
 mod filesystem;
 mod io;
 pub(crate) mod random;
+mod sockets;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -247,8 +248,8 @@ pub(crate) fn reason(error: &wasmtime::Error) -> Option<String> {
     }
 }
 
-/// Links `wasi:cli`, `wasi:clocks`, `wasi:filesystem`, `wasi:io` and
-/// `wasi:random`.
+/// Links `wasi:cli`, `wasi:clocks`, `wasi:filesystem`, `wasi:io`,
+/// `wasi:random` and `wasi:sockets`.
 ///
 /// # Errors
 /// Fails if one of them is already linked.
@@ -276,7 +277,8 @@ pub(crate) fn add_to_linker<T: WasiHost>(linker: &mut Linker<T>) -> wasmtime::Re
     io::add_poll(&mut instance(l, "wasi:io/poll")?)?;
     io::add_input_stream(&mut instance(l, "wasi:io/streams")?)?;
     io::add_output_stream(&mut instance(l, "wasi:io/streams")?)?;
-    filesystem::add_to_linker(&mut instance(l, "wasi:filesystem/types")?)
+    filesystem::add_to_linker(&mut instance(l, "wasi:filesystem/types")?)?;
+    sockets::add_to_linker(l)
 }
 
 fn cli<T: WasiHost>(state: &mut T) -> WasiCliCtxView<'_> {

@@ -1,0 +1,201 @@
+/**
+ * Handlers of netwasm's events in JavaScript and TypeScript.
+ *
+ * A component calls one of `listen`, `listenDatagram` and `serve` when it is
+ * loaded. The host owns the sockets, so that these take no addresses: `netwasm
+ * run` does. Promises, `async` and timers work as they do anywhere, and nothing
+ * may block. Every time is in milliseconds.
+ */
+declare module 'netwasm' {
+  /** What can be sent: text goes as UTF-8. */
+  export type Data = string | Uint8Array | ArrayBuffer | ArrayBufferView;
+
+  export interface Address {
+    readonly hostname: string;
+    readonly port: number;
+  }
+
+  /** One end of a connection: an address, or the path of a Unix socket. */
+  export type End = Address | { readonly path?: string };
+
+  export interface TlsInfo {
+    /** `TLSv1.3` or `TLSv1.2`. */
+    readonly version: string;
+    readonly cipher: string;
+    readonly alpn?: string;
+    readonly serverName?: string;
+    /** DER: the peer's own first, then those that sign it. */
+    readonly peerCertificates: Uint8Array[];
+  }
+
+  /** An error of the host. */
+  export class NetworkError extends Error {
+    /** The word of node: `ECONNREFUSED`, `ENOTFOUND`, `ETIMEDOUT`. */
+    readonly code: string;
+    /** The word of the host: `connection-refused`, `name-unresolvable`. */
+    readonly kind: string;
+    /** The operation that failed: `connect`, `resolve`, `receive`. */
+    readonly during: string;
+  }
+
+  /** A connection: TCP, TLS, or a Unix socket. */
+  export class Connection implements AsyncIterable<Uint8Array> {
+    /**
+     * Sends bytes. Returns a promise if there is no room for more: it resolves
+     * when there is, or when the connection is lost. `await` suits either.
+     */
+    write(data: Data): Promise<void> | undefined;
+    /** Sends several pieces by one call. */
+    writev(list: Data[]): Promise<void> | undefined;
+    /**
+     * Returns what arrived next; `null` at the end. For connections whose handler
+     * is a function, and those of `connect`.
+     */
+    read(): Promise<Uint8Array | null>;
+    [Symbol.asyncIterator](): AsyncIterator<Uint8Array>;
+    /** Reads lines as text, without their ends. */
+    lines(options?: { limit?: number }): AsyncGenerator<string, void>;
+    /** Ends the sending side once all is sent; the other side stays open. */
+    end(): void;
+    /** Closes once all is sent. */
+    close(): void;
+    /** Ends at once, by a reset. */
+    abort(): void;
+    readonly closing: boolean;
+    pause(): void;
+    resume(): void;
+    /** The number of bytes that wait to be sent. */
+    readonly buffered: number;
+    /** There is room while fewer than `high` bytes wait, and again at `low`. */
+    setWriteBufferLimits(high: number, low?: number): void;
+    /** Loses the connection when nothing has moved for so long. */
+    setIdleTimeout(milliseconds: number | null): void;
+    /**
+     * Sends a file of `--dir` by sendfile(2), after what was written before.
+     * Resolves to its length once there is room for more.
+     */
+    sendFile(path: string, part?: { offset?: number; length?: number }): Promise<number>;
+    /** Copies all that arrives here to another connection, inside the host. */
+    relay(to: Connection): void;
+    /** Continues in TLS. `received` is what came after the last plain byte. */
+    startTls(options?: TlsOptions & { server?: boolean; received?: Data }): Promise<void>;
+    readonly peer: End;
+    readonly local: End;
+    /** The TLS session, if there is one. */
+    readonly tls: TlsInfo | null;
+    /** Whatever a handler keeps of the connection. */
+    data?: any;
+  }
+
+  /** Callbacks of connections. One that throws loses its connection. */
+  export interface ConnectionHandler {
+    open?(conn: Connection): void;
+    data?(conn: Connection, data: Uint8Array): void;
+    /** The peer ended its sending side. Return true to keep sending. */
+    end?(conn: Connection): boolean | void;
+    /** There is room again, after `write` returned a promise. */
+    drain?(conn: Connection): void;
+    /** It is lost; without an error if either side closed it. */
+    close?(conn: Connection, error?: NetworkError): void;
+  }
+
+  /**
+   * Handles the connections of `--tcp` and `--tls`: by callbacks, or by a
+   * function for each. When its promise resolves, the connection is closed;
+   * when it rejects, it is aborted.
+   */
+  export function listen(handler: ConnectionHandler | ((conn: Connection) => unknown)): void;
+
+  export interface TlsOptions {
+    /** The name of the server's certificate, unless it is that of the endpoint. */
+    serverName?: string;
+    alpn?: string[];
+  }
+
+  export interface ConnectOptions {
+    tls?: boolean | TlsOptions;
+    /** For resolving, connecting and TLS together: 30 s unless set. */
+    timeout?: number;
+    localAddress?: string;
+    signal?: AbortSignal;
+    /** Callbacks, if the connection is not to be read by `await`. */
+    handler?: ConnectionHandler;
+  }
+
+  /** Opens a connection (`--allow-connect`). */
+  export function connect(
+    to: { hostname: string; port: number } | { path: string },
+    options?: ConnectOptions,
+  ): Promise<Connection>;
+
+  /** Resolves a name to addresses (`--allow-resolve`, `--allow-connect`). */
+  export function lookup(name: string): Promise<string[]>;
+
+  /** A socket of `--udp`. */
+  export class DatagramSocket implements AsyncIterable<[Uint8Array, Address]> {
+    /** Sends to a peer who has sent something, or whom `--allow-udp` allows. */
+    send(data: Data, to: Address): void;
+    [Symbol.asyncIterator](): AsyncIterator<[Uint8Array, Address]>;
+    close(): void;
+    readonly local: Address | undefined;
+  }
+
+  export interface DatagramHandler {
+    open?(socket: DatagramSocket): void;
+    message?(socket: DatagramSocket, data: Uint8Array, peer: Address): void;
+    /** An earlier datagram could not be delivered. */
+    error?(socket: DatagramSocket, error: NetworkError, peer?: Address): void;
+    close?(socket: DatagramSocket, error?: NetworkError): void;
+  }
+
+  /** Handles the datagrams of `--udp`. */
+  export function listenDatagram(
+    handler: DatagramHandler | ((socket: DatagramSocket) => unknown),
+  ): void;
+
+  /** A request, like that of fetch. */
+  export class Request {
+    readonly method: string;
+    readonly url: string;
+    /** The path and query as the client sent them. */
+    readonly target: string;
+    readonly headers: Headers;
+    bytes(): Promise<Uint8Array>;
+    arrayBuffer(): Promise<ArrayBuffer>;
+    text(): Promise<string>;
+    json(): Promise<any>;
+    readonly peer: End;
+    readonly tls: TlsInfo | null;
+  }
+
+  export interface ResponseInit {
+    status?: number;
+    statusText?: string;
+    headers?: Headers | Record<string, string> | [string, string][];
+  }
+
+  /** A response, like that of fetch. */
+  export class Response {
+    constructor(body?: Data | URLSearchParams | null, init?: ResponseInit);
+    static json(value: unknown, init?: ResponseInit): Response;
+    static redirect(url: string | URL, status?: number): Response;
+    /** A file of `--dir` by sendfile(2): with types, conditions and ranges. */
+    static file(path: string, init?: ResponseInit): Response;
+    readonly status: number;
+    readonly statusText: string;
+    readonly ok: boolean;
+    readonly headers: Headers;
+    bytes(): Promise<Uint8Array>;
+    arrayBuffer(): Promise<ArrayBuffer>;
+    text(): Promise<string>;
+    json(): Promise<any>;
+  }
+
+  /** Answers the requests of `--http` and `--https`. */
+  export function serve(handler: (request: Request) => Response | Promise<Response>): void;
+
+  export function sleep(milliseconds: number): Promise<void>;
+
+  /** Calls back when the host shuts down, with the time that is left. */
+  export function onShutdown(callback: (milliseconds: number | null) => void): void;
+}

@@ -1,0 +1,43 @@
+"""Handlers of netwasm's events, in the words of asyncio.
+
+A component of a handler registers one thing when it is built:
+
+    create_server(Echo)                 # class Echo(asyncio.Protocol)
+    start_server(client)                # async def client(reader, writer)
+    create_datagram_endpoint(Echo)      # class Echo(asyncio.DatagramProtocol)
+    serve(site)                         # def or async def site(request)
+
+The host owns the sockets, so that these take no addresses: `netwasm run` does.
+The event loop (`asyncio.get_running_loop()`) is `loop`. It runs between events:
+tasks, futures, timers, `asyncio.sleep`, `asyncio.timeout`, queues, and
+`asyncio.open_connection` work as they do anywhere. Nothing may block.
+"""
+
+from asyncio import DatagramProtocol, Protocol
+
+from ._addresses import Address
+from ._datagrams import DatagramTransport, create_datagram_endpoint
+from ._errors import TLSError
+from ._http import Request, Response, serve
+from ._log import LogHandler
+from ._loop import Loop, loop
+from ._streams import TLS, Transport, create_server, start_server
+
+__all__ = [
+    "TLS",
+    "Address",
+    "DatagramProtocol",
+    "DatagramTransport",
+    "LogHandler",
+    "Loop",
+    "Protocol",
+    "Request",
+    "Response",
+    "TLSError",
+    "Transport",
+    "create_datagram_endpoint",
+    "create_server",
+    "loop",
+    "serve",
+    "start_server",
+]

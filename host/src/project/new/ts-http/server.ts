@@ -1,0 +1,21 @@
+// Answers HTTP requests: a page, one with a parameter, and JSON.
+
+import { Request, Response, serve } from 'netwasm';
+
+serve(handle);
+
+async function handle(request: Request): Promise<Response> {
+  const { pathname } = new URL(request.url);
+  if (pathname === '/') {
+    return new Response('<h1>Home</h1>', { headers: { 'Content-Type': 'text/html' } });
+  }
+  const hello = pathname.match(/^\/hello\/([^/]+)$/);
+  if (hello) {
+    return new Response(`Hello, ${decodeURIComponent(hello[1])}!\n`);
+  }
+  if (pathname === '/sum' && request.method === 'POST') {
+    const numbers: number[] = await request.json();
+    return Response.json(numbers.reduce((sum, number) => sum + number, 0));
+  }
+  return new Response('Not found\n', { status: 404 });
+}
