@@ -242,7 +242,7 @@ mod tests {
         for language in [Language::C, Language::Go] {
             let scratch = tempfile::tempdir().expect("a directory");
             write_for(scratch.path(), language).expect("files");
-            let written = std::fs::read_dir(scratch.path()).expect("a directory");
+            let written = fs::read_dir(scratch.path()).expect("a directory");
             assert!(written.count() > 1, "{language:?}");
         }
         assert!(write_for(scratch.path(), Language::Rust).is_err());
