@@ -31,7 +31,6 @@ use crate::convert::{connecting, lost, resolving, sending};
 use crate::event_program::{EventExports, EventProgram, Handlers};
 use crate::frames;
 use crate::host::files;
-use crate::later;
 use crate::local::Local;
 use crate::state::{Later, MemoryLimit, State};
 use crate::wasi;
@@ -179,30 +178,29 @@ impl Instance {
         })
     }
 
-    /// Calls the guest's `connected` of a datagram socket, and begins to drive
-    /// the socket.
+    /// Calls the guest's `connected` of a datagram socket. Returns the socket, to
+    /// be driven, if there is one.
     pub(crate) fn datagrams_connected(
         &self,
         token: u64,
         opened: Result<udp::Opened, ConnectionError>,
-    ) -> Result<(), Gone> {
+    ) -> Result<Option<(udp::Opened, Numbered)>, Gone> {
         self.call("connected", Party::Nobody, |store, handlers| {
             let connect = exported(handlers.datagram_connect.as_ref())?;
             let state = store.data_mut();
             state.finish(Later::Datagrams, token);
             let opened = opened.and_then(|opened| state.room_for_datagrams().map(|()| opened));
-            let outcome = match opened {
-                Ok(opened) => {
-                    let number = state.datagrams.add(Rc::clone(opened.datagrams()));
-                    later::drive_datagrams(state, opened, number, token);
-                    Ok(SocketId { number })
-                }
+            let opened = match opened {
+                Ok(opened) => opened,
                 Err(error) => {
                     tracing::debug!(%error, "cannot open a datagram socket");
-                    Err(connecting(&error))
+                    connect.call_connected(store, token, Err(&connecting(&error)))?;
+                    return Ok(None);
                 }
             };
-            connect.call_connected(store, token, outcome.as_ref().copied())
+            let number = state.datagrams.add(Rc::clone(opened.datagrams()));
+            connect.call_connected(store, token, Ok(SocketId { number }))?;
+            Ok(Some((opened, Numbered { number, token })))
         })
     }
 

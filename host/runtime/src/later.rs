@@ -20,7 +20,6 @@ use netwasm_net::worker::Worker;
 use crate::instance::{Instance, Numbered, OfInstance};
 use crate::local::Local;
 use crate::pooling::Opened;
-use crate::state::State;
 
 /// Connects for a guest, and reports the result as an event.
 pub(crate) async fn connect(
@@ -100,30 +99,33 @@ pub(crate) async fn connect_datagrams(
         udp::Opened::connect(&peers)
     });
     // A trap is already logged.
-    let _ = instance.datagrams_connected(token, opened);
+    if let Ok(Some((opened, socket))) = instance.datagrams_connected(token, opened) {
+        drive_datagrams(&local, Rc::downgrade(&instance), opened, socket);
+    }
 }
 
 /// Begins to drive a datagram socket that a guest opened.
-pub(crate) fn drive_datagrams(state: &State, opened: udp::Opened, number: u64, token: u64) {
-    let local = opened.datagrams().local();
-    let worker = Rc::clone(&state.local.worker);
-    let turn = worker.thread.turns.turn();
-    let env = Arc::clone(&state.local.env);
-    let may_listen = env.net.listens_at(local).is_ok();
-    let resolving = Rc::clone(&worker);
-    let sender = Sender::allowed(move |peer| {
-        let names = resolving.resolver.names();
-        may_listen || env.net.policy.send_to(peer, &names).is_ok()
-    });
-    let guest = Rc::new(OfInstance(Weak::clone(&state.instance)));
+pub(crate) fn drive_datagrams(
+    local: &Rc<Local>,
+    instance: Weak<Instance>,
+    opened: udp::Opened,
+    socket: Numbered,
+) {
+    let worker = Rc::clone(&local.worker);
     let thread = Rc::clone(&worker.thread);
-    let driven = opened.drive(
-        thread,
-        Rc::clone(&turn),
-        guest,
-        Numbered { number, token },
-        sender,
-    );
+    let env = Arc::clone(&local.env);
+    let may_listen = env.net.listens_at(opened.datagrams().local()).is_ok();
+    let sender = Sender::allowed(move |peer| {
+        may_listen
+            || env
+                .net
+                .policy
+                .send_to(peer, &worker.resolver.names())
+                .is_ok()
+    });
+    let turn = thread.turns.turn();
+    let guest = Rc::new(OfInstance(instance));
+    let driven = opened.drive(thread, Rc::clone(&turn), guest, socket, sender);
     spawn_in_turns(turn, driven);
 }
 

@@ -7,6 +7,7 @@ use netwasm_net::udp::Opened;
 use crate::bindings::netwasm::net::datagram_connector::Host;
 use crate::bindings::netwasm::net::types::{Error as WitError, IpSocketAddress, SocketId};
 use crate::convert::called;
+use crate::instance::Numbered;
 use crate::later;
 use crate::state::{Later, State, TOO_MANY_HANDLES};
 
@@ -47,7 +48,8 @@ fn bind(state: &mut State, token: u64, local: SocketAddr) -> Result<SocketId, Co
         .room_for_datagrams()
         .and_then(|()| Opened::bind(local))?;
     let number = state.datagrams.add(Rc::clone(opened.datagrams()));
-    later::drive_datagrams(state, opened, number, token);
+    let socket = Numbered { number, token };
+    later::drive_datagrams(&state.local, state.instance.clone(), opened, socket);
     Ok(SocketId { number })
 }
 
