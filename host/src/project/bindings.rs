@@ -185,6 +185,10 @@ fn of_this_library(text: &str) -> String {
         }
         out += line;
         out.push('\n');
+        // A panic is told, which Go could not do by itself: it waits first.
+        if bare.starts_with("func wasm_export_netwasm_net_") {
+            out += "defer witRuntime.Crash()\n";
+        }
         // The handler has returned.
         let calls = bare.strip_prefix("result := ").unwrap_or(bare);
         if calls.starts_with("export_netwasm_net_") {
