@@ -133,7 +133,7 @@ impl Native {
             .args(["--target=wasm32-wasi", "-mexec-model=reactor"])
             .args(match debug {
                 true => &["-O0", "-g"][..],
-                false => &["-O2", "-Wl,--strip-all"],
+                false => &["-O2", "-Wl,--strip-debug"],
             })
             // Ample, but not the 16 MiB that zig would take.
             .args(["-Wl,-z,stack-size=262144", "-Wl,--gc-sections"])
@@ -165,16 +165,15 @@ impl Native {
         let package = Path::new(".").join(package.unwrap_or(Path::new("")));
         let mut command = Command::new("go");
         command
-            .args(["build", "-buildmode=c-shared"])
+            // A project may lie in a repository that go cannot read.
+            .args(["build", "-buildmode=c-shared", "-buildvcs=false"])
             .args((!debug).then_some("-ldflags=-s -w"))
             .args(&self.flags)
             .arg("-o")
             .arg(module)
             .arg(package)
             .env("GOOS", "wasip1")
-            .env("GOARCH", "wasm")
-            // A project may lie in a repository that go cannot read.
-            .env("GOFLAGS", "-buildvcs=false");
+            .env("GOARCH", "wasm");
         command
     }
 }
