@@ -35,6 +35,7 @@ mod limits;
 mod log;
 mod messages;
 mod names;
+mod native;
 mod pool;
 mod project;
 mod relay;

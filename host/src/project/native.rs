@@ -197,7 +197,7 @@ fn c_compiler() -> Option<(OsString, Vec<OsString>)> {
         let first = first.iter().map(OsString::from).collect();
         Some((OsString::from(program), first))
     };
-    if let Some(sdk) = env::var_os("WASI_SDK_PATH") {
+    if let Some(sdk) = env::var_os("WASI_SDK_PATH").filter(|it| !it.is_empty()) {
         let clang = Path::new(&sdk).join("bin/clang");
         return clang.is_file().then(|| (clang.into(), Vec::new()));
     }
