@@ -187,6 +187,7 @@ void exports_netwasm_net_http_handler_handle(netwasm_net_http_method_t *method,
                                              bindings_string_t *target,
                                              netwasm_net_http_borrow_request_t handle,
                                              netwasm_net_http_answer_t *answer) {
+    _Static_assert(NETWASM_NET_HTTP_METHOD_OTHER == 8, "the methods have changed");
     static const char *const methods[] = {"GET",     "HEAD",    "POST",  "PUT",
                                           "DELETE",  "OPTIONS", "TRACE", "PATCH"};
     struct nw_request_parts parts = {.handle = handle};

@@ -240,6 +240,9 @@ func headers(from []wit.Tuple2[string, []uint8]) []Header {
 
 var methods = [...]string{"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"}
 
+// It does not compile if the methods have changed.
+var _ = [1]int{}[len(methods)-int(http.MethodOther)]
+
 func name(method http.Method) string {
 	if int(method.Tag()) < len(methods) {
 		return methods[method.Tag()]
