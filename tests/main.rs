@@ -36,6 +36,7 @@ mod limits;
 mod log;
 mod messages;
 mod names;
+mod native;
 mod pool;
 mod project;
 mod relay;

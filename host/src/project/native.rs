@@ -133,7 +133,7 @@ impl Native {
             .args(["--target=wasm32-wasi", "-mexec-model=reactor"])
             .args(match debug {
                 true => &["-O0", "-g"][..],
-                false => &["-O2", "-Wl,--strip-all"],
+                false => &["-O2", "-Wl,--strip-debug"],
             })
             // Ample, but not the 16 MiB that zig would take.
             .args(["-Wl,-z,stack-size=262144", "-Wl,--gc-sections"])
@@ -165,16 +165,15 @@ impl Native {
         let package = Path::new(".").join(package.unwrap_or(Path::new("")));
         let mut command = Command::new("go");
         command
-            .args(["build", "-buildmode=c-shared"])
+            // A project may lie in a repository that go cannot read.
+            .args(["build", "-buildmode=c-shared", "-buildvcs=false"])
             .args((!debug).then_some("-ldflags=-s -w"))
             .args(&self.flags)
             .arg("-o")
             .arg(module)
             .arg(package)
             .env("GOOS", "wasip1")
-            .env("GOARCH", "wasm")
-            // A project may lie in a repository that go cannot read.
-            .env("GOFLAGS", "-buildvcs=false");
+            .env("GOARCH", "wasm");
         command
     }
 }
@@ -198,7 +197,7 @@ fn c_compiler() -> Option<(OsString, Vec<OsString>)> {
         let first = first.iter().map(OsString::from).collect();
         Some((OsString::from(program), first))
     };
-    if let Some(sdk) = env::var_os("WASI_SDK_PATH") {
+    if let Some(sdk) = env::var_os("WASI_SDK_PATH").filter(|it| !it.is_empty()) {
         let clang = Path::new(&sdk).join("bin/clang");
         return clang.is_file().then(|| (clang.into(), Vec::new()));
     }

@@ -12,12 +12,16 @@ struct nw_deferred {
     void *user;
     /* True until the response, or until the client has left. */
     bool waits;
+    /* The request, until on_request returns. */
+    struct nw_request_parts *parts;
 };
 
 /* What a request has besides its fields. */
 struct nw_request_parts {
     netwasm_net_http_borrow_request_t handle;
     nw_deferred *deferred;
+    /* The response to a deferred request, if it came before on_request returned. */
+    nw_response *now;
     /* Memory that is freed with the request. */
     void **kept;
     size_t count;
@@ -148,12 +152,19 @@ nw_deferred *nw_defer(const nw_request *request, void *user) {
     if (!parts->deferred) parts->deferred = nw__alloc(sizeof *parts->deferred);
     parts->deferred->user = user;
     parts->deferred->waits = true;
+    parts->deferred->parts = parts;
     return parts->deferred;
 }
 
 nw_code nw_respond(nw_deferred *deferred, nw_response *response) {
     netwasm_net_types_error_t error;
     nw_code code = NW_INVALID_STATE;
+    if (deferred->parts) {
+        deferred->parts->now = response;
+        deferred->parts->deferred = NULL;
+        free(deferred);
+        return NW_OK;
+    }
     if (deferred->waits) {
         uint64_t token = (uintptr_t)deferred;
         bool sent = netwasm_net_http_respond(token, &response->inner, &error);
@@ -176,6 +187,7 @@ void exports_netwasm_net_http_handler_handle(netwasm_net_http_method_t *method,
                                              bindings_string_t *target,
                                              netwasm_net_http_borrow_request_t handle,
                                              netwasm_net_http_answer_t *answer) {
+    _Static_assert(NETWASM_NET_HTTP_METHOD_OTHER == 8, "the methods have changed");
     static const char *const methods[] = {"GET",     "HEAD",    "POST",  "PUT",
                                           "DELETE",  "OPTIONS", "TRACE", "PATCH"};
     struct nw_request_parts parts = {.handle = handle};
@@ -196,7 +208,13 @@ void exports_netwasm_net_http_handler_handle(netwasm_net_http_method_t *method,
     for (size_t i = 0; i < parts.count; i++) free(parts.kept[i]);
     free(parts.kept);
     netwasm_net_http_request_drop_borrow(handle);
+    if (parts.now) {
+        drop_response(&response.inner);
+        response = *parts.now;
+        free(parts.now);
+    }
     if (parts.deferred) {
+        parts.deferred->parts = NULL;
         drop_response(&response.inner);
         answer->tag = NETWASM_NET_HTTP_ANSWER_DEFER;
         answer->val.defer = (uintptr_t)parts.deferred;

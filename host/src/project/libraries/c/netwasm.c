@@ -9,6 +9,9 @@
 #include "bindings.h"
 #include "internal.h"
 
+_Static_assert(NW_OTHER == NETWASM_NET_TYPES_ERROR_CODE_OTHER + 1, "the kinds have changed");
+_Static_assert(NW_ERROR == (int)NETWASM_NET_LOG_LEVEL_ERROR, "the levels have changed");
+
 static char last_error[256];
 
 const char *nw_last_error(void) { return last_error; }

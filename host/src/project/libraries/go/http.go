@@ -23,6 +23,10 @@ type Request struct {
 
 	inner    *http.Request
 	deferred *uint64
+	// now is the response to a deferred request, if it came before the handler
+	// returned, and left is true once it has.
+	now  *Response
+	left bool
 }
 
 // Header is a field of a message.
@@ -55,7 +59,11 @@ func ServeHTTP(answer func(*Request) *Response) {
 		response := answer(r)
 		// It was lent for this call.
 		inner.Drop()
-		if r.deferred != nil {
+		r.left = true
+		switch {
+		case r.now != nil:
+			response = r.now
+		case r.deferred != nil:
 			return http.MakeAnswerDefer(*r.deferred)
 		}
 		if response == nil {
@@ -157,6 +165,10 @@ func (r *Request) Defer(abandoned func()) (respond func(*Response) error) {
 		}
 		over = true
 		deferrals.remove(token)
+		if !r.left {
+			r.now = response
+			return nil
+		}
 		return failed(http.Respond(token, response.wit()))
 	}
 }
@@ -227,6 +239,9 @@ func headers(from []wit.Tuple2[string, []uint8]) []Header {
 }
 
 var methods = [...]string{"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"}
+
+// It does not compile if the methods have changed.
+var _ = [1]int{}[len(methods)-int(http.MethodOther)]
 
 func name(method http.Method) string {
 	if int(method.Tag()) < len(methods) {

@@ -83,11 +83,11 @@ type Level uint8
 
 // Levels; Trace is shown by -vv, Debug by -v.
 const (
-	Trace = Level(log.LevelTrace)
-	Debug = Level(log.LevelDebug)
+	Trace       = Level(log.LevelTrace)
+	Debug       = Level(log.LevelDebug)
 	Information = Level(log.LevelInfo)
-	Warning = Level(log.LevelWarn)
-	Failure = Level(log.LevelError)
+	Warning     = Level(log.LevelWarn)
+	Failure     = Level(log.LevelError)
 )
 
 // Log writes an entry to the host's log. What is printed goes there, too.

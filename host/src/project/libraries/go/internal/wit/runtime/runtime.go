@@ -2,7 +2,11 @@
 // memory that the host fills, memory that the host reads, and handles.
 package runtime
 
-import "unsafe"
+import (
+	"runtime"
+	"syscall"
+	"unsafe"
+)
 
 // inbox is the memory for what the host passes. It is not the collector's: the
 // host asks for memory in the middle of a call, where nothing may call the host,
@@ -46,6 +50,28 @@ func cabiRealloc(old unsafe.Pointer, oldSize, align, size uint32) unsafe.Pointer
 
 // Reset ends an event: what the host passed is no longer needed.
 func Reset() { used = floor }
+
+// Crash ends the instance if the handler panics, and says why. Go's own way
+// would wait for other threads first, which nothing here may.
+func Crash() {
+	cause := recover()
+	if cause == nil {
+		return
+	}
+	text := "of another type"
+	switch cause := cause.(type) {
+	case error:
+		text = cause.Error()
+	case string:
+		text = cause
+	case interface{ String() string }:
+		text = cause.String()
+	}
+	stack := make([]byte, 8<<10)
+	stack = stack[:runtime.Stack(stack, false)]
+	print("panic: ", text, "\n", string(stack))
+	syscall.Exit(2)
+}
 
 // allocate returns zeroed memory at an address that is a multiple of 8.
 func allocate(size uint32) unsafe.Pointer {

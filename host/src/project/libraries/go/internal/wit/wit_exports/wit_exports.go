@@ -19,6 +19,7 @@ var syncExportPinner = witRuntime.Pinner{}
 
 //go:wasmexport netwasm:net/tcp-handler@0.2.0#connection-made
 func wasm_export_netwasm_net_tcp_handler_connection_made(arg0 int64) int64 {
+	defer witRuntime.Crash()
 
 	result := handlers.TcpHandler.ConnectionMade(netwasm_net_types.ConnectionId{Number: uint64(arg0)})
 	witRuntime.Reset()
@@ -28,6 +29,7 @@ func wasm_export_netwasm_net_tcp_handler_connection_made(arg0 int64) int64 {
 
 //go:wasmexport netwasm:net/tcp-handler@0.2.0#data-received
 func wasm_export_netwasm_net_tcp_handler_data_received(arg0 int64, arg1 uintptr, arg2 uint32)  {
+	defer witRuntime.Crash()
 
 	value := unsafe.Slice((*uint8)(unsafe.Pointer(arg1)), arg2)
 	witRuntime.Unpin()
@@ -38,6 +40,7 @@ func wasm_export_netwasm_net_tcp_handler_data_received(arg0 int64, arg1 uintptr,
 
 //go:wasmexport netwasm:net/tcp-handler@0.2.0#eof-received
 func wasm_export_netwasm_net_tcp_handler_eof_received(arg0 int64) int32 {
+	defer witRuntime.Crash()
 
 	result := handlers.TcpHandler.EofReceived(uint64(arg0))
 	witRuntime.Reset()
@@ -53,6 +56,7 @@ func wasm_export_netwasm_net_tcp_handler_eof_received(arg0 int64) int32 {
 
 //go:wasmexport netwasm:net/tcp-handler@0.2.0#writable
 func wasm_export_netwasm_net_tcp_handler_writable(arg0 int64)  {
+	defer witRuntime.Crash()
 
 	handlers.TcpHandler.Writable(uint64(arg0))
 	witRuntime.Reset()
@@ -61,6 +65,7 @@ func wasm_export_netwasm_net_tcp_handler_writable(arg0 int64)  {
 
 //go:wasmexport netwasm:net/tcp-handler@0.2.0#tls-started
 func wasm_export_netwasm_net_tcp_handler_tls_started(arg0 int64, arg1 uintptr, arg2 uint32, arg3 uintptr, arg4 uint32, arg5 int32, arg6 uintptr, arg7 uint32, arg8 int32, arg9 uintptr, arg10 uint32, arg11 uintptr, arg12 uint32)  {
+	defer witRuntime.Crash()
 
 	value := unsafe.String((*uint8)(unsafe.Pointer(arg1)), arg2)
 	value0 := unsafe.String((*uint8)(unsafe.Pointer(arg3)), arg4)
@@ -104,6 +109,7 @@ func wasm_export_netwasm_net_tcp_handler_tls_started(arg0 int64, arg1 uintptr, a
 
 //go:wasmexport netwasm:net/tcp-handler@0.2.0#connection-lost
 func wasm_export_netwasm_net_tcp_handler_connection_lost(arg0 int64, arg1 int32, arg2 int32, arg3 int32, arg4 uintptr, arg5 uint32)  {
+	defer witRuntime.Crash()
 
 	var option witTypes.Option[netwasm_net_types.Error]
 	switch arg1 {
@@ -125,6 +131,7 @@ func wasm_export_netwasm_net_tcp_handler_connection_lost(arg0 int64, arg1 int32,
 
 //go:wasmexport netwasm:net/udp-handler@0.2.0#connection-made
 func wasm_export_netwasm_net_udp_handler_connection_made(arg0 int64) int64 {
+	defer witRuntime.Crash()
 
 	result := handlers.UdpHandler.ConnectionMade(netwasm_net_types.SocketId{Number: uint64(arg0)})
 	witRuntime.Reset()
@@ -134,6 +141,7 @@ func wasm_export_netwasm_net_udp_handler_connection_made(arg0 int64) int64 {
 
 //go:wasmexport netwasm:net/udp-handler@0.2.0#datagram-received
 func wasm_export_netwasm_net_udp_handler_datagram_received(arg0 int64, arg1 uintptr, arg2 uint32, arg3 int32, arg4 int32, arg5 int32, arg6 int32, arg7 int32, arg8 int32, arg9 int32, arg10 int32, arg11 int32, arg12 int32, arg13 int32, arg14 int32)  {
+	defer witRuntime.Crash()
 
 	value := unsafe.Slice((*uint8)(unsafe.Pointer(arg1)), arg2)
 	var variant netwasm_net_types.IpSocketAddress
@@ -157,6 +165,7 @@ func wasm_export_netwasm_net_udp_handler_datagram_received(arg0 int64, arg1 uint
 
 //go:wasmexport netwasm:net/udp-handler@0.2.0#error-received
 func wasm_export_netwasm_net_udp_handler_error_received(arg0 uintptr)  {
+	defer witRuntime.Crash()
 
 	value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(arg0), (8+1*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(arg0), (8+2*4))))
 	var option witTypes.Option[netwasm_net_types.IpSocketAddress]
@@ -191,6 +200,7 @@ func wasm_export_netwasm_net_udp_handler_error_received(arg0 uintptr)  {
 
 //go:wasmexport netwasm:net/udp-handler@0.2.0#connection-lost
 func wasm_export_netwasm_net_udp_handler_connection_lost(arg0 int64, arg1 int32, arg2 int32, arg3 int32, arg4 uintptr, arg5 uint32)  {
+	defer witRuntime.Crash()
 
 	var option witTypes.Option[netwasm_net_types.Error]
 	switch arg1 {
@@ -212,6 +222,7 @@ func wasm_export_netwasm_net_udp_handler_connection_lost(arg0 int64, arg1 int32,
 
 //go:wasmexport netwasm:net/http-handler@0.2.0#handle
 func wasm_export_netwasm_net_http_handler_handle(arg0 int32, arg1 uintptr, arg2 uint32, arg3 uintptr, arg4 uint32, arg5 int32) uintptr {
+	defer witRuntime.Crash()
 
 	pinner := &syncExportPinner
 	var variant netwasm_net_http.Method
@@ -352,6 +363,7 @@ func wasm_export_post_return_netwasm_net_http_handler_handle(result uintptr) {
 
 //go:wasmexport netwasm:net/deferral-handler@0.2.0#abandoned
 func wasm_export_netwasm_net_deferral_handler_abandoned(arg0 int64)  {
+	defer witRuntime.Crash()
 
 	handlers.DeferralHandler.Abandoned(uint64(arg0))
 	witRuntime.Reset()
@@ -360,6 +372,7 @@ func wasm_export_netwasm_net_deferral_handler_abandoned(arg0 int64)  {
 
 //go:wasmexport netwasm:net/connect-handler@0.2.0#connected
 func wasm_export_netwasm_net_connect_handler_connected(arg0 int64, arg1 int32, arg2 int64, arg3 int32, arg4 uintptr, arg5 uint32)  {
+	defer witRuntime.Crash()
 
 	var result witTypes.Result[netwasm_net_types.ConnectionId, netwasm_net_types.Error]
 	switch arg1 {
@@ -381,6 +394,7 @@ func wasm_export_netwasm_net_connect_handler_connected(arg0 int64, arg1 int32, a
 
 //go:wasmexport netwasm:net/timer-handler@0.2.0#woken
 func wasm_export_netwasm_net_timer_handler_woken()  {
+	defer witRuntime.Crash()
 
 	handlers.TimerHandler.Woken()
 	witRuntime.Reset()
@@ -389,6 +403,7 @@ func wasm_export_netwasm_net_timer_handler_woken()  {
 
 //go:wasmexport netwasm:net/resolve-handler@0.2.0#resolved
 func wasm_export_netwasm_net_resolve_handler_resolved(arg0 int64, arg1 int32, arg2 uintptr, arg3 uint32, arg4 uintptr, arg5 uint32)  {
+	defer witRuntime.Crash()
 
 	var result0 witTypes.Result[[]netwasm_net_types.IpAddress, netwasm_net_types.Error]
 	switch arg1 {
@@ -429,6 +444,7 @@ func wasm_export_netwasm_net_resolve_handler_resolved(arg0 int64, arg1 int32, ar
 
 //go:wasmexport netwasm:net/lifecycle@0.2.0#shutting-down
 func wasm_export_netwasm_net_lifecycle_shutting_down(arg0 int32, arg1 int64)  {
+	defer witRuntime.Crash()
 
 	var option witTypes.Option[uint64]
 	switch arg0 {
