@@ -61,6 +61,10 @@ pub enum ErrorKind {
     /// The peer's TLS stream ended without `close_notify`: it may have been cut
     /// short.
     TlsTruncated,
+    /// Anything else.
+    Other,
+    // The order up to here is that of the interface, so that no table is
+    // needed to translate a code.
     /// The stream ended before all that was awaited had come.
     UnexpectedEnd,
     /// A line or record is longer than allowed.
@@ -69,8 +73,6 @@ pub enum ErrorKind {
     InvalidData,
     /// The other side of a channel is gone.
     Closed,
-    /// Anything else.
-    Other,
 }
 
 /// The operation that failed.

@@ -14,7 +14,7 @@ use crate::host::Transport;
 use crate::http::{Answered, Response};
 use crate::slab::Slab;
 use crate::udp::SharedSocket;
-use crate::{connect, connection, executor, shutdown, time, udp};
+use crate::{connect, connection, executor, shutdown, timers, udp};
 
 // `tcp-handler`.
 
@@ -82,7 +82,7 @@ pub fn resolved(token: u64, answer: Result<Vec<types::IpAddress>, types::Error>)
 // `timer-handler`, `lifecycle`.
 
 pub fn woken() {
-    time::woken();
+    timers::woken();
 }
 
 pub fn shutting_down(deadline: Option<types::Duration>) {

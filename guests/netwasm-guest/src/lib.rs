@@ -94,6 +94,7 @@ mod shutdown;
 mod slab;
 mod sync;
 mod time;
+mod timers;
 mod udp;
 mod wait;
 

@@ -47,7 +47,9 @@ use crate::host::memory::{self, Backlog, DatagramTransport, End, Pipe, Socket};
 use crate::log::Level;
 use crate::time::nanoseconds;
 use crate::udp::SharedSocket;
-use crate::{Connection, Error, ErrorKind, Operation, UdpSocket, connect, executor, shutdown};
+use crate::{
+    Connection, Error, ErrorKind, Operation, UdpSocket, connect, executor, shutdown, timers,
+};
 
 pub use crate::http::testing::{Answer, Client, RequestBuilder};
 
@@ -125,6 +127,7 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
 /// Forgets all tasks, connections, listeners, names and files of this thread.
 pub fn reset() {
     executor::clear();
+    timers::clear();
     memory::reset();
     shutdown::reset();
 }

@@ -12,7 +12,7 @@ use crate::connect::{connected, resolved};
 use crate::connection::Shared;
 use crate::log::Level;
 use crate::time::nanoseconds;
-use crate::{Address, Error, ErrorKind, Info, Operation, Result, TlsInfo, executor, time};
+use crate::{Address, Error, ErrorKind, Info, Operation, Result, TlsInfo, executor, timers};
 
 /// The host of a thread.
 #[derive(Default)]
@@ -586,7 +586,7 @@ pub(crate) fn deliver() -> bool {
             .is_some_and(|when| when <= host.now.get())
     }) {
         HOST.with(|host| host.wake_at.set(None));
-        time::woken();
+        timers::woken();
         return true;
     }
     false
