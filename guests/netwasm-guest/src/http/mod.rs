@@ -61,6 +61,7 @@ mod answer;
 mod cookie;
 mod extract;
 mod files;
+mod handler;
 mod method;
 mod percent;
 mod request;
@@ -79,11 +80,12 @@ pub use extract::Json;
 pub use extract::{
     Body, Form, FromPairs, FromRequest, Header, HeaderField, OwnedRequest, Path, Query, Remainder,
 };
+pub use handler::Handler;
 pub use method::Method;
 pub use percent::{Pairs, decode, encode, escape};
 pub use request::Request;
 pub use response::{Html, Response};
-pub use router::{Handler, Router};
+pub use router::Router;
 
 #[doc(hidden)]
 pub use answer::{Answered, Prepared};
