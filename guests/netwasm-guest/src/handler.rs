@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
-use std::pin::Pin;
 use std::rc::Rc;
 
 use crate::bindings::netwasm::net::types::{ConnectionId, SocketId};
@@ -11,7 +10,7 @@ use crate::cell::with;
 use crate::connection::Shared;
 use crate::executor::Task;
 use crate::host::Transport;
-use crate::http::{Answered, Response};
+use crate::http::{Answered, Later, Response};
 use crate::slab::Slab;
 use crate::udp::SharedSocket;
 use crate::{connect, connection, executor, shutdown, timers, udp};
@@ -146,11 +145,13 @@ pub fn handle<M>(
     target: &str,
     request: &http::Request,
 ) -> http::Answer {
-    let request = crate::http::Request::new(method.into(), target, request.into());
-    match app.respond(request) {
-        Answered::Ready(response) => http::Answer::Respond(response.into_raw().into()),
-        Answered::Later(future) => defer(future),
-    }
+    crate::http::within(request, || {
+        let request = crate::http::Request::new(method.into(), target, request.into());
+        match app.respond(request) {
+            Answered::Ready(response) => http::Answer::Respond(response.into_raw().into()),
+            Answered::Later(later) => defer(later),
+        }
+    })
 }
 
 thread_local! {
@@ -168,13 +169,14 @@ struct Deferral {
 }
 
 /// Lets a task answer: at once if it can, and later if it waits.
-fn defer(future: Pin<Box<dyn Future<Output = Response>>>) -> http::Answer {
+fn defer(later: Later) -> http::Answer {
     let deferral = Rc::new(Deferral::default());
     let token = DEFERRED.with(|all| with(all, |all| all.insert(None)));
+    let Later { answer, request } = later;
     let task = executor::spawn({
         let deferral = deferral.clone();
         async move {
-            let response = future.await;
+            let response = answer.await;
             if deferral.returned.get() {
                 drop(DEFERRED.with(|all| with(all, |all| all.remove(token))));
                 // Fails if the client has left.
@@ -188,6 +190,9 @@ fn defer(future: Pin<Box<dyn Future<Output = Response>>>) -> http::Answer {
     if let Some(response) = deferral.response.take() {
         drop(DEFERRED.with(|all| with(all, |all| all.remove(token))));
         return http::Answer::Respond(response.into_raw().into());
+    }
+    if let Some(request) = request {
+        request.keep();
     }
     deferral.returned.set(true);
     DEFERRED.with(|all| {

@@ -1,5 +1,7 @@
 //! Handlers of requests.
 
+use std::ops::Deref;
+
 use super::{Answered, FromRequest, Request, Response, answer};
 
 /// A handler of requests: an async function whose arguments are made of the
@@ -8,9 +10,9 @@ use super::{Answered, FromRequest, Request, Response, answer};
 /// It takes up to six arguments that implement [`FromRequest`], and before them
 /// the [`Request`] itself if it wants that.
 pub trait Handler<Marker>: 'static {
-    /// Answers a request.
+    /// Answers a request. A handler that waits keeps itself until it is done.
     #[doc(hidden)]
-    fn call(&self, request: Request<'_>) -> Answered;
+    fn call(this: impl Deref<Target = Self> + 'static, request: Request<'_>) -> Answered;
 }
 
 macro_rules! handler {
@@ -24,13 +26,16 @@ macro_rules! handler {
             R: Into<Response>,
             $($argument: FromRequest,)*
         {
-            fn call(&self, request: Request<'_>) -> Answered {
+            fn call(this: impl Deref<Target = Self> + 'static, request: Request<'_>) -> Answered {
                 $(let $argument = match $argument::from_request(&request) {
                     Ok(argument) => argument,
                     Err(response) => return response.into(),
                 };)*
-                let called = self($($argument),*);
-                answer::begin(Box::pin(async move { Into::<Response>::into(called.await) }))
+                let called = this($($argument),*);
+                answer::begin(
+                    Box::pin(async move { Into::<Response>::into(called.await) }),
+                    None,
+                )
             }
         }
 
@@ -39,16 +44,18 @@ macro_rules! handler {
         where
             F: AsyncFn(Request<'_>, $($argument,)*) -> R + 'static,
             R: Into<Response>,
-            $($argument: FromRequest,)*
+            $($argument: FromRequest + 'static,)*
         {
-            fn call(&self, request: Request<'_>) -> Answered {
+            fn call(this: impl Deref<Target = Self> + 'static, request: Request<'_>) -> Answered {
                 $(let $argument = match $argument::from_request(&request) {
                     Ok(argument) => argument,
                     Err(response) => return response.into(),
                 };)*
-                let target = request.target();
-                let called = self(request, $($argument),*);
-                answer::complete(target, async move { called.await.into() }).into()
+                let (parts, held) = request.into_parts();
+                let answer = async move {
+                    parts.call(async |request: Request<'_>| this(request, $($argument),*).await).await.into()
+                };
+                answer::begin(Box::pin(answer), Some(held))
             }
         }
     };

@@ -52,16 +52,17 @@
 //! ```
 //!
 //! A handler may wait, for a timer, a name or a connection: the host then sends
-//! the response later. (For connections, export `connect` as well.) One that
-//! takes a `Request` must answer at once, because the request ends with the
-//! call of the host; one that waits takes what it needs as arguments, or an
-//! [`OwnedRequest`].
+//! the response later. (For connections, export `connect` as well.) The
+//! request of a handler that waits and takes a [`Request`] is kept in memory,
+//! with its whole body, until it answers. One that takes what it needs as
+//! arguments keeps no more than that.
 
 mod answer;
 mod cookie;
 mod extract;
 mod files;
 mod handler;
+mod held;
 mod method;
 mod percent;
 mod request;
@@ -88,4 +89,5 @@ pub use response::{Html, Response};
 pub use router::Router;
 
 #[doc(hidden)]
-pub use answer::{Answered, Prepared};
+pub use answer::{Answered, Later, Prepared};
+pub(crate) use held::within;

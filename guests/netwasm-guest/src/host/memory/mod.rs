@@ -19,7 +19,7 @@ use crate::time::nanoseconds;
 use crate::{Address, Error, ErrorKind, Info, Operation, Result, TlsInfo, executor, timers};
 
 pub(crate) use self::pipe::{End, Pipe, Transport};
-pub(crate) use self::request::{RawRequest, RequestData};
+pub(crate) use self::request::{RawRequest, RequestData, RequestHandle};
 
 /// The host of a thread.
 #[derive(Default)]

@@ -9,9 +9,18 @@ pub(crate) struct RequestData {
     pub(crate) body: Vec<u8>,
 }
 
+/// What the host gives for a request.
+pub(crate) type RequestHandle = RequestData;
+
 /// A request, as a handler sees it.
 #[derive(Clone, Copy)]
 pub(crate) struct RawRequest<'a>(pub(crate) &'a RequestData);
+
+impl<'a> From<&'a RequestHandle> for RawRequest<'a> {
+    fn from(data: &'a RequestHandle) -> Self {
+        Self(data)
+    }
+}
 
 impl RawRequest<'_> {
     pub(crate) fn header(&self, name: &str) -> Option<Vec<u8>> {

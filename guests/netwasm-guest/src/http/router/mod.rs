@@ -1,5 +1,7 @@
 //! Requests by their paths.
 
+use std::rc::Rc;
+
 use super::percent::decode;
 use super::response::{is_reading, options};
 use super::{Answered, Handler, Method, Request, Response, files};
@@ -78,8 +80,7 @@ impl Router {
     /// # Panics
     /// If the pattern is not one, or has a handler for the method.
     pub fn route<M>(self, method: Method, pattern: &str, handler: impl Handler<M>) -> Self {
-        let route = move |request: Request<'_>| handler.call(request);
-        self.add(method, pattern, Box::new(route))
+        self.add(method, pattern, route_to(handler))
     }
 
     /// Sends the files of a directory, by their paths below a prefix; a
@@ -122,8 +123,7 @@ impl Router {
 
     /// Answers all paths that no pattern stands for, whatever the method.
     pub fn fallback<M>(mut self, handler: impl Handler<M>) -> Self {
-        let route = move |request: Request<'_>| handler.call(request);
-        self.fallback = Some(Box::new(route));
+        self.fallback = Some(route_to(handler));
         self
     }
 
@@ -272,6 +272,11 @@ impl Resource {
     fn methods(&self) -> impl Iterator<Item = &Method> {
         self.routes.iter().map(|(method, ..)| method)
     }
+}
+
+fn route_to<M, H: Handler<M>>(handler: H) -> Route {
+    let handler = Rc::new(handler);
+    Box::new(move |request| H::call(handler.clone(), request))
 }
 
 /// The value of `Allow` (RFC 9110, section 10.2.1).
