@@ -63,6 +63,8 @@
 //!
 //! - `json`: [`http`]'s `Json`, and queries and forms of types that serde
 //!   deserializes.
+//! - `http`: conversions from and to the types of the crate `http`, and handlers
+//!   that take and return them.
 //! - `futures`: `AsyncRead`, `AsyncWrite` and `Stream` of the futures crates.
 
 #[cfg(target_family = "wasm")]

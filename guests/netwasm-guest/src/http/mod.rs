@@ -56,6 +56,10 @@
 //! request of a handler that waits and takes a [`Request`] is kept in memory,
 //! with its whole body, until it answers. One that takes what it needs as
 //! arguments keeps no more than that.
+//!
+//! With the feature `http`, a handler may take `http::Request<Vec<u8>>`,
+//! `http::Method`, `Uri` and `HeaderMap`, and return `http::Response` and
+//! `http::StatusCode`, of the crate `http`.
 
 mod answer;
 mod cookie;
@@ -71,6 +75,8 @@ mod router;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) mod testing;
 
+#[cfg(feature = "http")]
+mod convert;
 #[cfg(feature = "json")]
 mod form;
 
