@@ -15,6 +15,7 @@ mod components;
 mod conditions;
 mod connect;
 mod deferring;
+mod dialing;
 mod dns;
 mod events;
 mod fairness;

@@ -559,3 +559,90 @@ fn draining_waits_for_connections_and_then_aborts_them() {
         server.log.text().contains("aborted=1").then_some(())
     });
 }
+
+#[test]
+fn streams_go_on_in_tls() {
+    let server = Run::guest("stream-probe")
+        .tcp()
+        .certificate("cert.pem", "key.pem")
+        .start();
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let mut peer = server.connect();
+        assert_eq!(peer.ask("start-tls"), "go ahead");
+        let client = Client::of("localhost").version(version);
+        let mut peer = client.over(peer.into_inner()).expect("a handshake");
+        let told = peer.line();
+        assert!(told.starts_with("in TLSv1."), "{told}");
+        assert_eq!(peer.line(), "Some(InvalidState)", "a second time");
+        assert!(peer.rest().is_empty());
+    }
+    // A client that does not speak TLS fails both streams, and the call.
+    let mut peer = server.connect();
+    assert_eq!(peer.ask("start-tls"), "go ahead");
+    peer.say("this is no handshake, but long enough to look like a record");
+    peer.lost();
+    server
+        .log
+        .wait_for(&["TLS ErrorCode::Tls, Err(ErrorCode::Tls), Err(ErrorCode::Tls)"]);
+    // So does one that leaves.
+    let mut peer = server.connect();
+    assert_eq!(peer.ask("start-tls"), "go ahead");
+    drop(peer);
+    server.log.wait_for_count("TLS ErrorCode::", 2);
+    server.stop();
+}
+
+#[test]
+fn a_handshake_on_streams_needs_a_certificate_and_meets_its_deadline() {
+    let server = Run::guest("stream-probe").tcp().start();
+    let mut peer = server.connect();
+    assert_eq!(peer.ask("start-tls"), "go ahead");
+    server
+        .log
+        .wait_for(&["TLS ErrorCode::NotSupported", "Ok(()), Ok(())"]);
+    drop(peer);
+    server.log.wait_for(&["--cert FILE --key FILE"]);
+    server.stop();
+
+    let server = Run::guest("stream-probe")
+        .tcp()
+        .certificate("cert.pem", "key.pem")
+        .args(["--handshake-timeout", "500ms"])
+        .start();
+    let mut peer = server.connect();
+    assert_eq!(peer.ask("start-tls"), "go ahead");
+    server.idles();
+    peer.lost();
+    server.log.wait_for(&["TLS ErrorCode::Timeout"]);
+    server.stop();
+}
+
+#[test]
+fn an_abort_of_streams_is_a_reset() {
+    let server = Run::guest("stream-probe").tcp().start();
+    let mut peer = server.connect();
+    peer.say("abort");
+    let whole = peer.cut();
+    assert!(whole.is_empty() || whole == b"whole\n", "{whole:?}");
+    let both = "received Err(ErrorCode::ConnectionAborted), sent Err(ErrorCode::ConnectionAborted)";
+    server.log.wait_for(&[both]);
+    server.stop();
+}
+
+#[test]
+fn a_guest_with_streams_sets_its_own_idle_time_and_options() {
+    let server = Run::guest("stream-probe").tcp().start();
+    let mut peer = server.connect();
+    assert_eq!(peer.ask("idle-timeout"), "ok");
+    peer.lost();
+    server
+        .log
+        .wait_for(&["received Err(ErrorCode::Timeout)"]);
+    let mut peer = server.connect();
+    assert_eq!(
+        peer.ask("options"),
+        "[Ok(()), Err(ErrorCode::InvalidArgument), Ok(())]"
+    );
+    drop(peer);
+    server.stop();
+}

@@ -60,6 +60,8 @@ async fn get(url: &Url<'_>) -> Result<String, String> {
         tls: url.is_encrypted.then(|| TlsOptions {
             server_name: None,
             alpn: vec!["http/1.1".into()],
+            authority: None,
+            identity: None,
         }),
         timeout: None,
         local_address: None,

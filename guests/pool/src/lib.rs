@@ -7,8 +7,8 @@ use std::str::FromStr;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use netwasm::net::client::{Pool, PoolOptions};
-use netwasm::net::types::{ConnectOptions, Endpoint, Error, ErrorCode, Operation};
+use netwasm::net::client::Pool;
+use netwasm::net::types::{ConnectOptions, Endpoint, Error, ErrorCode, Operation, PoolOptions};
 use wasip3::cli::environment;
 use wasip3::exports::cli::run::Guest;
 

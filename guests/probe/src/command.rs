@@ -7,8 +7,7 @@ use std::time::Duration;
 use super::netwasm::net::connector;
 use super::netwasm::net::files::File;
 use super::netwasm::net::log::{Level, log};
-use super::netwasm::net::transports::TlsRole;
-use super::netwasm::net::types::{ConnectOptions, Endpoint, Error, TlsOptions};
+use super::netwasm::net::types::{ConnectOptions, Endpoint, Error, TlsOptions, TlsRole};
 use super::netwasm::net::{resolver, timers};
 use super::{CONNECTS, Client, QUESTIONS, Wake, next_token, text, timer};
 
@@ -172,6 +171,8 @@ impl Client {
                     let tls = TlsOptions {
                         server_name: Some(name.to_owned()),
                         alpn: alpn.split_terminator('/').map(str::to_owned).collect(),
+                        authority: None,
+                        identity: None,
                     };
                     let to = Endpoint::Name(((*host).to_owned(), port));
                     self.connect(&to, Some(tls), &text.join(" "));

@@ -1,8 +1,8 @@
 //! A connection as an object, over the functions of `transports`.
 
 use super::netwasm::net::files::File;
-use super::netwasm::net::transports::{self, TlsRole};
-use super::netwasm::net::types::{ConnectionId, ConnectionInfo, Error};
+use super::netwasm::net::transports;
+use super::netwasm::net::types::{ConnectionId, ConnectionInfo, Error, TlsRole};
 
 /// A connection. Dropping it closes it.
 pub(super) struct Transport(pub(super) ConnectionId);

@@ -10,12 +10,12 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use futures_util::FutureExt;
 use wit_bindgen::{StreamReader, StreamWriter};
 
-use crate::netwasm::net::client::{self, DatagramSocket, Pool, PoolOptions};
+use crate::netwasm::net::client::{self, DatagramSocket, Pool};
 use crate::netwasm::net::log::{Level, log};
 use crate::netwasm::net::streams::Connection;
 use crate::netwasm::net::types::{
     ConnectOptions, Endpoint, Error, ErrorCode, IpAddress, IpSocketAddress, Ipv4SocketAddress,
-    Operation, TlsOptions,
+    Operation, PoolOptions, TlsOptions,
 };
 use crate::{line, say, wit_stream};
 
@@ -265,6 +265,8 @@ impl Target {
                 tls: (kind == "tls").then(|| TlsOptions {
                     server_name: None,
                     alpn: Vec::new(),
+                    authority: None,
+                    identity: None,
                 }),
                 timeout: None,
                 local_address: None,
@@ -283,6 +285,8 @@ impl Target {
                 }
                 ("name", Some(tls)) => tls.server_name = Some(value.into()),
                 ("alpn", Some(tls)) => tls.alpn.push(value.into()),
+                ("authority", Some(tls)) => tls.authority = Some(value.into()),
+                ("identity", Some(tls)) => tls.identity = Some(value.into()),
                 ("size", _) => target.size = u32::try_from(number).expect("a size"),
                 ("idle", _) => target.idle_timeout = Some(milliseconds(number)),
                 ("age", _) => target.max_age = Some(milliseconds(number)),

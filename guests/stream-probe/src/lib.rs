@@ -11,7 +11,7 @@ use std::task::Poll;
 use exports::netwasm::net::stream_handler::Guest;
 use netwasm::net::log::{Level, log};
 use netwasm::net::streams::Connection;
-use netwasm::net::types::{Error, ErrorCode as NetCode};
+use netwasm::net::types::{Error, ErrorCode as NetCode, SocketOption, TlsRole};
 use wasip3::clocks::monotonic_clock;
 use wasip3::filesystem::preopens;
 use wasip3::filesystem::types::{Descriptor, DescriptorFlags, ErrorCode, OpenFlags, PathFlags};
@@ -47,6 +47,49 @@ impl Guest for Probe {
                 say(&mut writer, &format!("{:?} {:?}", info.peer, info.tls)).await;
             }
             "panic" => panic!("as was asked for"),
+            "start-tls" => {
+                say(&mut writer, "go ahead").await;
+                match connection.start_tls(TlsRole::Server, Vec::new()).await {
+                    Ok(info) => say(&mut writer, &format!("in {}", info.version)).await,
+                    Err(error) => {
+                        let (received, sent) = (code(received.await), code(sent.await));
+                        let failed = error.code;
+                        let message = format!("TLS {failed:?}, {received:?}, {sent:?}");
+                        return log(Level::Info, &message);
+                    }
+                }
+                let again = connection.start_tls(TlsRole::Server, Vec::new()).await;
+                say(
+                    &mut writer,
+                    &format!("{:?}", again.map_err(|it| it.code).err()),
+                )
+                .await;
+            }
+            "abort" => {
+                say(&mut writer, "whole").await;
+                connection.abort();
+                let message = format!(
+                    "received {:?}, sent {:?}",
+                    code(received.await),
+                    code(sent.await)
+                );
+                return log(Level::Info, &message);
+            }
+            "idle-timeout" => {
+                connection.set_idle_timeout(Some(1_000_000_000));
+                say(&mut writer, "ok").await;
+                let message = format!("received {:?}", code(received.await));
+                return log(Level::Info, &message);
+            }
+            "options" => {
+                let set = |value| connection.set_option(value).map_err(|error| error.code);
+                let results = [
+                    set(SocketOption::NoDelay(false)),
+                    set(SocketOption::HopLimit(0)),
+                    set(SocketOption::TrafficClass(8)),
+                ];
+                say(&mut writer, &format!("{results:?}")).await;
+            }
             // It exits with success: all that it said is said, or not.
             "exit" => {
                 say(&mut writer, "bye").await;

@@ -150,7 +150,7 @@ impl fmt::Display for ComponentSource {
     }
 }
 
-/// The files that `--cert`, `--key`, `--client-ca` and `--ca` name.
+/// The files that the flags of TLS name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The server's certificates; the first one is the default.
@@ -164,6 +164,10 @@ pub struct TlsFiles {
     /// True if outgoing connections accept any certificate. Whoever answers can
     /// then read and change everything that is sent.
     pub insecure: bool,
+    /// Authorities that guests may choose for a connection, by name.
+    pub authorities: Vec<(String, PathBuf)>,
+    /// Certificates that guests may choose to present to a server, by name.
+    pub identities: Vec<(String, CertificateFiles)>,
 }
 
 /// A certificate chain and its private key, both in PEM.

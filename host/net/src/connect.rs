@@ -4,6 +4,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -21,6 +22,8 @@ use crate::endpoint::{ConnectOptions, Endpoint};
 use crate::env::Env;
 use crate::io::Watched;
 use crate::listener::keepalive;
+use crate::parked::{Key, Parked};
+use crate::pool::{Place, Pool};
 use crate::thread::Thread;
 use crate::tls::ClientTls;
 use crate::transport::Transport;
@@ -54,8 +57,8 @@ impl Dialed {
     }
 }
 
-/// Opens a connection, with a TLS session on request. Dropping the future
-/// closes whatever was begun.
+/// Opens a connection, with a TLS session on request, and counts it. Dropping
+/// the future closes whatever was begun.
 ///
 /// # Errors
 /// Fails as [`dial`] does, if the handshake fails, or if it takes too long.
@@ -70,6 +73,29 @@ pub async fn make(
         Ok(result) => result,
         Err(_) => Err(ConnectionError::Timeout("connecting takes too long")),
     }
+}
+
+/// Returns a connection of a pool, with its place there: a kept one, or a new
+/// one. Dropping the future gives up the place.
+///
+/// # Errors
+/// Fails as [`make`] and [`Pool::get`] do.
+pub async fn get(
+    worker: &Rc<Worker>,
+    pool: &Arc<Pool<Parked>>,
+    key: &Key,
+    timeout: Option<Duration>,
+) -> Result<(Rc<Transport>, Place<Parked>), ConnectionError> {
+    let (mut place, kept) = pool.get(timeout).await?;
+    let transport = match kept {
+        Some(parked) => Transport::resume(&worker.thread, parked)?,
+        None => {
+            let made = make(worker, &key.endpoint, key.tls.as_ref(), key.connect).await?;
+            place.opened();
+            made
+        }
+    };
+    Ok((transport, place))
 }
 
 async fn make_in_time(
@@ -91,6 +117,7 @@ async fn make_in_time(
         });
         handshake.await?;
     }
+    worker.env().counters.connections_made.add();
     Ok(transport)
 }
 

@@ -236,6 +236,15 @@ impl<G: EventGuest> Driver<G> {
             if transport.shut_if_due() {
                 continue;
             }
+            if transport.is_handshaking() {
+                match self.attend_handshake(cx) {
+                    Next::Sleep => return Poll::Pending,
+                    _ => continue,
+                }
+            }
+            if let Some(info) = transport.started_tls() {
+                stream.started_tls(Ok(info));
+            }
             if stream.settle() || transport.over().is_some() {
                 continue;
             }

@@ -1,4 +1,5 @@
-//! Datagram sockets of async guests: one call, one datagram.
+//! Datagram sockets that guests open, and those of async guests: one call, one
+//! datagram.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -14,6 +15,7 @@ use netwasm_base::error::ConnectionError;
 
 use crate::io::Watched;
 use crate::listener::datagram_socket;
+use crate::options::{self, SocketOption};
 use crate::thread::Thread;
 
 /// A datagram socket, connected to a peer or not.
@@ -30,9 +32,7 @@ impl DatagramSocket {
     /// # Errors
     /// Fails if the address cannot be bound.
     pub fn bind(local: SocketAddr) -> Result<Self, ConnectionError> {
-        let socket = create(local)?;
-        socket.bind(&local.into())?;
-        Self::new(socket, local.is_ipv4(), None)
+        Self::new(bind(local)?, local.is_ipv4(), None)
     }
 
     /// Connects a socket to the first of `peers` to which there is a route.
@@ -40,19 +40,8 @@ impl DatagramSocket {
     /// # Errors
     /// Fails with the reason of the last peer.
     pub fn connect(peers: &[SocketAddr]) -> Result<Self, ConnectionError> {
-        let mut failure = ConnectionError::NoAddress;
-        for &peer in peers {
-            if !is_usable(peer) {
-                failure = ConnectionError::InvalidArgument;
-                continue;
-            }
-            let socket = create(peer)?;
-            match socket.connect(&peer.into()) {
-                Ok(()) => return Self::new(socket, peer.is_ipv4(), Some(peer)),
-                Err(error) => failure = error.into(),
-            }
-        }
-        Err(failure)
+        let (socket, peer) = connect(peers)?;
+        Self::new(socket, peer.is_ipv4(), Some(peer))
     }
 
     fn new(
@@ -100,6 +89,15 @@ impl DatagramSocket {
         }
     }
 
+    /// Sets an option of the socket.
+    ///
+    /// # Errors
+    /// - `InvalidArgument`: the value is out of range.
+    /// - `NotSupported`: datagram sockets have no such option.
+    pub fn set_option(&self, option: SocketOption) -> Result<(), ConnectionError> {
+        options::set(self.socket.fd(), option)
+    }
+
     /// Sends a datagram; to the socket's peer if it is connected.
     ///
     /// # Errors
@@ -140,6 +138,31 @@ impl DatagramSocket {
             _ => Err(ConnectionError::InvalidState),
         }
     }
+}
+
+/// Returns a socket bound to an address.
+pub(crate) fn bind(local: SocketAddr) -> Result<Socket, ConnectionError> {
+    let socket = create(local)?;
+    socket.bind(&local.into())?;
+    Ok(socket)
+}
+
+/// Returns a socket that is connected to the first of `peers` to which there is
+/// a route, and that peer.
+pub(crate) fn connect(peers: &[SocketAddr]) -> Result<(Socket, SocketAddr), ConnectionError> {
+    let mut failure = ConnectionError::NoAddress;
+    for &peer in peers {
+        if !is_usable(peer) {
+            failure = ConnectionError::InvalidArgument;
+            continue;
+        }
+        let socket = create(peer)?;
+        match socket.connect(&peer.into()) {
+            Ok(()) => return Ok((socket, peer)),
+            Err(error) => failure = error.into(),
+        }
+    }
+    Err(failure)
 }
 
 fn create(address: SocketAddr) -> io::Result<Socket> {

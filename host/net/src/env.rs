@@ -1,5 +1,6 @@
 //! Network state that all workers share.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -7,12 +8,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use netwasm_base::config::{DnsConfig, Limits};
 use netwasm_base::counters::Counters;
 use netwasm_base::error::{ConnectionError, Error};
-use netwasm_base::policy::{Denied, Policy};
+use netwasm_base::policy::{Denied, Policy, Resolved};
 
 use crate::dns::Sources;
 use crate::parked::Pools;
 use crate::places::Places;
-use crate::tls::Tls;
+use crate::tls::{ClientTls, Tls};
 use crate::turns::Steps;
 
 /// The network state of a run, shared by all workers.
@@ -99,6 +100,59 @@ impl Env {
         Arc::clone(&self.outgoing)
             .try_acquire_owned()
             .map_err(|_| ConnectionError::LimitExceeded("--max-outgoing is reached"))
+    }
+
+    /// Checks that guests may choose what these options of a TLS session name.
+    /// Logs a denial.
+    ///
+    /// # Errors
+    /// Fails with `AccessDenied` if they may not.
+    pub fn check_tls(&self, client: &ClientTls) -> Result<(), ConnectionError> {
+        self.tls.check(client).map_err(|denied| {
+            self.deny(&denied);
+            ConnectionError::AccessDenied
+        })
+    }
+
+    /// Returns those of a host's addresses that datagrams may be sent to. Logs
+    /// a denial if there are none.
+    ///
+    /// # Errors
+    /// Fails with `AccessDenied` if there are none.
+    pub fn datagram_peers(
+        &self,
+        host: &str,
+        port: u16,
+        addresses: &[IpAddr],
+        names: &Resolved,
+    ) -> Result<Vec<SocketAddr>, ConnectionError> {
+        let peers = addresses.iter().map(|&ip| SocketAddr::new(ip, port));
+        let mut denied = Vec::new();
+        let allowed: Vec<_> = peers
+            .filter(|&peer| {
+                let decided = match host.parse::<IpAddr>() {
+                    Ok(_) => self.policy.send_to(peer, names),
+                    Err(_) => self.policy.resolved_peer(host, peer),
+                };
+                let decided = decided.inspect_err(|denied| tracing::debug!("{denied}"));
+                decided.map_err(|error| denied.push(error)).is_ok()
+            })
+            .collect();
+        if allowed.is_empty() {
+            self.deny_all(&denied);
+            return Err(ConnectionError::AccessDenied);
+        }
+        Ok(allowed)
+    }
+
+    /// Checks an address that a guest's socket is bound to. If no rule names the
+    /// port, the system picked it: binding to it would have been denied.
+    ///
+    /// # Errors
+    /// Fails if the guest may not listen there.
+    pub fn listens_at(&self, local: SocketAddr) -> Result<(), Denied> {
+        let any_port = || self.policy.listen(SocketAddr::new(local.ip(), 0));
+        self.policy.listen(local).or_else(|_| any_port())
     }
 
     /// Logs several denials, such as those of a name's addresses.

@@ -25,6 +25,7 @@
 //! | [`io`] | descriptors in the runtime, and what their peers acknowledged | |
 //! | [`turns`] | fairness: which of a worker's tasks runs next, and when sockets are polled in between | what tasks do |
 //! | [`health`] | the state of an instance, for holders of its parts | |
+//! | [`options`] | options of sockets that guests may set | |
 //! | [`files`], `sendfile`, [`queue`] | files beneath `--dir`; the write queue, and sending it | TLS |
 //! | [`protocol`] | the grammar of events, without I/O | tokio |
 //! | [`tls`], [`trust`] | certificates and sessions; trust roots of outgoing TLS | sockets |
@@ -40,7 +41,7 @@
 //! | [`guest`], [`service`] | the traits of event-driven guests, and of services on listeners | |
 //! | [`connection`], [`udp`] | the drivers of byte streams and of datagrams | parsing |
 //! | [`worker`] | a thread's connections, from accept to the end of a run | protocols |
-//! | [`connect`], [`datagram`] | outgoing connections; datagram sockets of async guests | |
+//! | [`connect`], [`datagram`] | outgoing connections; datagram sockets that guests open | |
 //!
 //! `unsafe` is denied except in `io`.
 
@@ -58,6 +59,7 @@ pub mod health;
 pub mod incoming;
 pub mod io;
 pub mod listener;
+pub mod options;
 pub mod parked;
 mod pipe;
 pub mod places;

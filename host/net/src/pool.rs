@@ -209,7 +209,7 @@ impl<C: Keep> Pool<C> {
     }
 
     /// True if the pool was closed.
-    pub(crate) fn is_closed(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         self.places.is_closed()
     }
 
@@ -269,7 +269,7 @@ impl<C> Place<C> {
     }
 
     /// Puts the connection back for reuse. Nothing may be under way on it.
-    pub(crate) fn put(self, connection: C) {
+    pub fn put(self, connection: C) {
         let Self {
             made,
             pool,

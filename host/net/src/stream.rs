@@ -23,6 +23,7 @@ use crate::health::{Fate, Health};
 use crate::parked::Parked;
 use crate::pool::{Place, Pool};
 use crate::protocol::Lost;
+use crate::tls::{Session, SessionInfo};
 use crate::transport::Transport;
 
 /// How a direction ended.
@@ -42,6 +43,8 @@ pub struct Stream {
     feeds: RefCell<Option<Rc<Self>>>,
     /// The file that is being sent.
     sends: RefCell<Option<Sends>>,
+    /// Where to report the end of a handshake.
+    upgrade: RefCell<Option<oneshot::Sender<Result<SessionInfo, ConnectionError>>>>,
     /// The connection's place in its pool.
     place: RefCell<Option<Place<Parked>>>,
     over: Notify,
@@ -102,6 +105,7 @@ impl Stream {
             released: Cell::new(false),
             feeds: RefCell::new(None),
             sends: RefCell::new(None),
+            upgrade: RefCell::new(None),
             place: RefCell::new(None),
             over: Notify::new(),
         })
@@ -134,6 +138,41 @@ impl Stream {
             None => self.transport.close(),
         }
         self.transport.wake_streams();
+    }
+
+    /// Begins TLS on the streams. The receiver gets what was agreed on once the
+    /// handshake is done, or why it failed.
+    ///
+    /// # Errors
+    /// - `InvalidState`: the connection is closing, relayed in either direction,
+    ///   sending a file, or in TLS already.
+    pub fn start_tls(
+        &self,
+        session: Session,
+        received: &[u8],
+    ) -> Result<oneshot::Receiver<Result<SessionInfo, ConnectionError>>, ConnectionError> {
+        if self.sends.borrow().is_some() {
+            return Err(ConnectionError::InvalidState);
+        }
+        self.transport.start_tls(session, received)?;
+        let (told, outcome) = oneshot::channel();
+        *self.upgrade.borrow_mut() = Some(told);
+        Ok(outcome)
+    }
+
+    /// Reports the end of the handshake that [`Self::start_tls`] began, and lets
+    /// the streams go on.
+    pub(crate) fn started_tls(&self, outcome: Result<SessionInfo, ConnectionError>) {
+        if let Some(told) = self.upgrade.take() {
+            // The guest may have cancelled the call.
+            let _ = told.send(outcome);
+        }
+        self.transport.wake_streams();
+    }
+
+    /// Ends the connection at once, by a reset.
+    pub fn abort(&self) {
+        self.transport.abort();
     }
 
     /// Returns the underlying transport.
@@ -309,6 +348,7 @@ impl Stream {
         self.sending.borrow_mut().end(outcome());
         self.sends.take();
         self.place.take();
+        self.started_tls(Err(lost.clone().unwrap_or(ConnectionError::Aborted)));
         if let Some(target) = self.feeds.take() {
             // The target no longer waits for room on behalf of this connection.
             self.transport.stop_relay();

@@ -1,13 +1,15 @@
 //! TLS of a run, built from files. `session` has the session of one connection,
-//! `certificates` the certificates of servers, and `clients` the verification
-//! of clients that present one.
+//! `certificates` the certificates of servers, `clients` the verification of
+//! clients that present one, and `choices` what guests may choose for an outgoing
+//! connection.
 
 mod certificates;
+mod choices;
 mod clients;
 mod session;
 
 use std::fmt;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::ServerName;
@@ -16,10 +18,12 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, Server
 
 use netwasm_base::config::TlsFiles;
 use netwasm_base::error::{ConnectionError, Error};
+use netwasm_base::policy::Denied;
 
 use crate::trust::{self, Trust};
 
 use self::certificates::{BySni, bad_file, read_certificates};
+use self::choices::{Choice, Choices};
 use self::clients::Clients;
 pub use self::session::{KeptCiphertext, ParkedSession, Session, SessionInfo, Sink};
 
@@ -31,6 +35,8 @@ pub struct Tls {
     client: OnceLock<Result<ClientConfig, String>>,
     /// Like `client`, for HTTP.
     http_client: OnceLock<Arc<ClientConfig>>,
+    /// Replaced on reload.
+    choices: Mutex<Choices>,
 }
 
 /// The server configurations of a run.
@@ -82,17 +88,20 @@ impl Tls {
             },
             client: OnceLock::new(),
             http_client: OnceLock::new(),
+            choices: Mutex::new(Choices::load(files)?),
         })
     }
 
-    /// Reloads certificates, keys and client authorities, for future
-    /// handshakes.
+    /// Reloads certificates, keys and client authorities, and what guests may
+    /// choose, for future handshakes.
     ///
     /// # Errors
     /// Fails with the file and what is wrong with it. Everything then stays as
     /// it was.
     pub fn reload(&self, files: &TlsFiles) -> Result<(), Error> {
         let servers = ServerConfigs::load(files, self.servers().as_ref())?;
+        let choices = Choices::load(files)?;
+        *self.choices() = choices;
         *self.servers.write().unwrap_or_else(PoisonError::into_inner) = servers;
         Ok(())
     }
@@ -166,6 +175,23 @@ impl Tls {
         servers.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    fn choices(&self) -> MutexGuard<'_, Choices> {
+        // No code panics while it holds the lock.
+        self.choices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Checks that guests may choose the authority and the identity of these
+    /// options.
+    ///
+    /// # Errors
+    /// Fails with the flag that would allow it.
+    pub fn check(&self, client: &ClientTls) -> Result<(), Denied> {
+        match client.choice == Choice::default() {
+            true => Ok(()),
+            false => self.choices().check(&client.choice),
+        }
+    }
+
     /// Begins a session as a server.
     pub fn accept(server: ServerTls) -> Result<Session, ConnectionError> {
         let connection = ServerConnection::new(server.config).map_err(tls_error)?;
@@ -177,10 +203,12 @@ impl Tls {
     /// # Errors
     /// Fails if no trust root is known.
     pub fn connect(&self, client: &ClientTls) -> Result<Session, ConnectionError> {
-        let mut config = match self.client_config() {
-            Ok(config) => config.clone(),
-            Err(reason) => return Err(ConnectionError::Tls(reason.clone())),
+        let common = || self.client_config().clone();
+        let config = match client.choice == Choice::default() {
+            true => common(),
+            false => self.choices().config(&client.choice, &self.trust, common),
         };
+        let mut config = config.map_err(ConnectionError::Tls)?;
         config.alpn_protocols.clone_from(&client.alpn);
         let name = client.server_name.clone();
         let connection = ClientConnection::new(Arc::new(config), name).map_err(tls_error)?;
@@ -280,12 +308,13 @@ fn tls_error(error: rustls::Error) -> ConnectionError {
     ConnectionError::Tls(trust::describe(&error))
 }
 
-/// Client configuration of a connection: `client-tls` of the WIT package,
+/// Client configuration of a connection: `tls-options` of the WIT package,
 /// checked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ClientTls {
     server_name: ServerName<'static>,
     alpn: Vec<Vec<u8>>,
+    choice: Choice,
 }
 
 impl ClientTls {
@@ -306,6 +335,18 @@ impl ClientTls {
             server_name: ServerName::try_from(server_name)
                 .map_err(|_| ConnectionError::InvalidArgument)?,
             alpn: alpn.into_iter().map(String::into_bytes).collect(),
+            choice: Choice::default(),
         })
+    }
+
+    /// Chooses an authority and an identity by their names, which
+    /// [`Tls::check`] checks.
+    #[must_use]
+    pub fn choosing(mut self, authority: Option<String>, identity: Option<String>) -> Self {
+        self.choice = Choice {
+            authority,
+            identity,
+        };
+        self
     }
 }

@@ -33,11 +33,36 @@ impl Trust {
     /// # Errors
     /// Fails if no trust root is known.
     pub(crate) fn client_config(&self) -> Result<ClientConfig, String> {
+        match self {
+            Self::Anybody => Self::config(None),
+            Self::Authorities(extra) => Self::config(Some(roots(system(), extra)?)),
+        }
+    }
+
+    /// Returns the configuration of clients that trust these authorities and no
+    /// others; or anybody, if all clients do.
+    ///
+    /// # Errors
+    /// Fails if none of them can be used.
+    pub(crate) fn client_config_of(
+        &self,
+        authorities: &[CertificateDer<'static>],
+    ) -> Result<ClientConfig, String> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(authorities.iter().cloned());
+        match self {
+            Self::Anybody => Self::config(None),
+            Self::Authorities(_) => Self::config(Some(roots)),
+        }
+    }
+
+    /// Returns a configuration that trusts these roots, or anybody.
+    fn config(roots: Option<RootCertStore>) -> Result<ClientConfig, String> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let verifier: Arc<dyn ServerCertVerifier> = match self {
-            Self::Anybody => Arc::new(NoVerifier(Arc::clone(&provider))),
-            Self::Authorities(extra) => {
-                let roots = Arc::new(roots(system(), extra)?);
+        let verifier: Arc<dyn ServerCertVerifier> = match roots {
+            None => Arc::new(NoVerifier(Arc::clone(&provider))),
+            Some(roots) => {
+                let roots = Arc::new(roots);
                 let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone());
                 Arc::new(Verifier(
                     verifier.build().map_err(|error| error.to_string())?,
@@ -50,9 +75,14 @@ impl Trust {
             .dangerous()
             .with_custom_certificate_verifier(verifier)
             .with_no_client_auth();
-        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        config.resumption = resumption();
         Ok(config)
     }
+}
+
+/// Returns an empty store of sessions to resume.
+pub(crate) fn resumption() -> Resumption {
+    Resumption::in_memory_sessions(SESSIONS)
 }
 
 /// The system's trust roots.

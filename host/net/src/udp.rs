@@ -5,6 +5,7 @@
 mod burst;
 mod datagrams;
 mod errors;
+mod opened;
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -24,6 +25,7 @@ use crate::turns::Turn;
 use self::datagrams::Closing;
 pub use self::datagrams::Datagrams;
 use self::errors::{allow_fragments, next_error};
+pub use self::opened::{Opened, Sender};
 
 /// Size of one receive buffer, in bytes: for a datagram, or for several that
 /// the kernel joined (UDP_GRO).
@@ -45,16 +47,8 @@ impl<G: DatagramGuest> DatagramService for DatagramsToGuests<G> {
     fn serve(&self, thread: &Rc<Thread>, socket: UdpSocket, turn: &Rc<Turn>) -> Serving {
         let (thread, guests, turn) = (Rc::clone(thread), Rc::clone(&self.guests), Rc::clone(turn));
         Box::pin(async move {
-            let drained = Rc::clone(&thread).drained();
-            let mut server = Server::new(thread, guests, socket, turn)?;
-            let result = tokio::select! {
-                () = drained => Ok(()),
-                error = server.run() => Err(error),
-            };
-            // Datagrams that have arrived are handled while there is time.
-            server.deliver_burst();
-            server.end_sending();
-            result
+            let mut server = Server::new(thread, Source::Guests(guests), socket, turn)?;
+            server.serve().await
         })
     }
 }
@@ -62,7 +56,7 @@ impl<G: DatagramGuest> DatagramService for DatagramsToGuests<G> {
 /// The task of one socket.
 struct Server<G: DatagramGuest> {
     thread: Rc<Thread>,
-    guests: Rc<dyn Guests<G>>,
+    source: Source<G>,
     socket: Rc<Watched>,
     state: UdpSocketState,
     local: SocketAddr,
@@ -71,6 +65,14 @@ struct Server<G: DatagramGuest> {
     /// Datagrams received and not yet handed to the guest.
     burst: ReceivedBurst,
     turn: Rc<Turn>,
+}
+
+/// Origin of a socket.
+enum Source<G> {
+    /// A listener. These guests get its datagrams, one after the other.
+    Guests(Rc<dyn Guests<G>>),
+    /// A guest, which takes datagrams of these senders.
+    Opened(Sender),
 }
 
 /// Datagrams received at once.
@@ -129,7 +131,7 @@ struct OpenEndpoint<G: DatagramGuest> {
 impl<G: DatagramGuest> Server<G> {
     fn new(
         thread: Rc<Thread>,
-        guests: Rc<dyn Guests<G>>,
+        source: Source<G>,
         socket: UdpSocket,
         turn: Rc<Turn>,
     ) -> io::Result<Self> {
@@ -140,7 +142,7 @@ impl<G: DatagramGuest> Server<G> {
         let interest = Interest::READABLE | Interest::WRITABLE | Interest::ERROR;
         Ok(Self {
             thread,
-            guests,
+            source,
             socket: Rc::new(Watched::new(socket.into(), interest)?),
             state,
             local,
@@ -151,11 +153,35 @@ impl<G: DatagramGuest> Server<G> {
         })
     }
 
-    /// Runs until the socket cannot be watched.
-    async fn run(&mut self) -> io::Error {
+    /// Runs until the run is ending, or the socket of a guest is closed.
+    ///
+    /// # Errors
+    /// Fails if the socket cannot be watched.
+    async fn serve(&mut self) -> io::Result<()> {
+        let drained = Rc::clone(&self.thread).drained();
+        let result = tokio::select! {
+            () = drained => Ok(()),
+            result = self.run() => result,
+        };
+        // Datagrams that have arrived are handled while there is time.
+        self.deliver_burst();
+        self.end_sending();
+        result
+    }
+
+    /// True if no datagram has anybody to go to any more.
+    fn is_over(&self) -> bool {
+        matches!(self.source, Source::Opened(_))
+            && (self.endpoint.as_ref()).is_none_or(|endpoint| endpoint.guest.is_dead())
+    }
+
+    async fn run(&mut self) -> io::Result<()> {
         let turn = Rc::clone(&self.turn);
         loop {
             self.flush().await;
+            if self.is_over() {
+                return Ok(());
+            }
             if !self.burst.is_empty() {
                 turn.pause(0).await;
                 self.deliver_burst();
@@ -172,7 +198,7 @@ impl<G: DatagramGuest> Server<G> {
                 biased;
                 ready = socket.ready(Interest::READABLE | Interest::ERROR) => match ready {
                     Ok(guard) => guard,
-                    Err(error) => return error,
+                    Err(error) => return Err(error),
                 },
                 () = wake => continue,
             };
@@ -268,6 +294,13 @@ impl<G: DatagramGuest> Server<G> {
     }
 
     fn deliver(&mut self, data: &[u8], meta: &RecvMeta) {
+        if let Source::Opened(sender) = &self.source
+            && !sender.may_send(meta.addr)
+        {
+            // Nobody asked this peer. A warning would log whatever anybody sends.
+            tracing::debug!(peer = %meta.addr, "a datagram from a stranger is dropped");
+            return;
+        }
         let unspecified = self.local.ip().is_unspecified();
         let ours = meta.dst_ip.filter(|_| unspecified);
         self.thread.env.counters.datagrams_received.add();
@@ -309,7 +342,10 @@ impl<G: DatagramGuest> Server<G> {
     }
 
     fn make_endpoint(&self) -> Option<OpenEndpoint<G>> {
-        let guest = match self.guests.guest() {
+        let Source::Guests(guests) = &self.source else {
+            return None;
+        };
+        let guest = match guests.guest() {
             Ok(guest) => guest,
             Err(error) => {
                 self.thread.env.counters.instances_failed.add();

@@ -9,14 +9,19 @@ use wasmtime_wasi::p3::bindings::sockets::types as sockets;
 use netwasm_base::address::Address;
 use netwasm_base::error::ConnectionError;
 use netwasm_net::endpoint::{ConnectOptions, Endpoint};
-use netwasm_net::tls::{ClientTls, SessionInfo};
+use netwasm_net::env::Env;
+use netwasm_net::options::{KeepAlive, SocketOption};
+use netwasm_net::parked::{IDLE_TIMEOUT, Key, MAX_AGE};
+use netwasm_net::pool::{self, PoolLimits};
+use netwasm_net::tls::{ClientTls, Session, SessionInfo, Tls};
 use netwasm_net::transport::Transport;
 
 use crate::bindings::netwasm::net::http::Method;
 use crate::bindings::netwasm::net::types::{
     ConnectOptions as WitConnectOptions, ConnectionInfo, Endpoint as WitEndpoint,
     Error as WitError, ErrorCode, IpAddress, IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress,
-    Operation, SocketAddress, TlsInfo, TlsOptions,
+    Operation, PoolCounts, PoolOptions, SocketAddress, SocketOption as WitSocketOption, TlsInfo,
+    TlsOptions, TlsRole,
 };
 
 impl From<&ConnectionError> for ErrorCode {
@@ -243,12 +248,14 @@ impl From<WitEndpoint> for Endpoint {
 /// certificate must carry if the options give none.
 ///
 /// # Errors
-/// Fails with `InvalidArgument` if the TLS options cannot be used.
+/// - `InvalidArgument`: the TLS options cannot be used.
+/// - `AccessDenied`: the guest may not choose what they name.
 pub(crate) fn connect_options(
     options: WitConnectOptions,
     endpoint: &Endpoint,
+    env: &Env,
 ) -> Result<(Option<ClientTls>, ConnectOptions), ConnectionError> {
-    let tls = options.tls.map(|tls| client_tls(tls, Some(endpoint)));
+    let tls = options.tls.map(|tls| client_tls(tls, Some(endpoint), env));
     let rest = ConnectOptions {
         timeout: options.timeout.map(Duration::from_nanos),
         local: options.local_address.map(Into::into),
@@ -259,12 +266,95 @@ pub(crate) fn connect_options(
 /// Converts a client's TLS options.
 ///
 /// # Errors
-/// Fails with `InvalidArgument` if they cannot be used.
-pub(crate) fn client_tls(
+/// - `InvalidArgument`: they cannot be used.
+/// - `AccessDenied`: the guest may not choose what they name.
+fn client_tls(
     tls: TlsOptions,
     endpoint: Option<&Endpoint>,
+    env: &Env,
 ) -> Result<ClientTls, ConnectionError> {
     let own = || endpoint.and_then(Endpoint::server_name);
     let name = tls.server_name.or_else(own);
-    ClientTls::new(name.ok_or(ConnectionError::InvalidArgument)?, tls.alpn)
+    let name = name.ok_or(ConnectionError::InvalidArgument)?;
+    let client = ClientTls::new(name, tls.alpn)?.choosing(tls.authority, tls.identity);
+    env.check_tls(&client)?;
+    Ok(client)
+}
+
+/// Begins a TLS session on a connection that has none.
+///
+/// # Errors
+/// - `NotSupported`: there is no certificate for a server.
+/// - `InvalidArgument`, `AccessDenied`: the client's options cannot be used, or
+///   name what the guest may not choose.
+pub(crate) fn session(role: TlsRole, env: &Env) -> Result<Session, ConnectionError> {
+    match role {
+        TlsRole::Server => match env.tls.server() {
+            Some(config) => Tls::accept(config),
+            None => {
+                tracing::warn!("start-tls needs a certificate: --cert FILE --key FILE");
+                Err(ConnectionError::NotSupported)
+            }
+        },
+        TlsRole::Client(client) => env.tls.connect(&client_tls(client, None, env)?),
+    }
+}
+
+/// Converts the options of a pool of connections to an endpoint.
+///
+/// # Errors
+/// - `InvalidArgument`: the size is 0.
+/// - those of [`connect_options`].
+pub(crate) fn pool_key(
+    endpoint: Endpoint,
+    options: PoolOptions,
+    env: &Env,
+) -> Result<Key, ConnectionError> {
+    let size = usize::try_from(options.size).unwrap_or(usize::MAX);
+    if size == 0 {
+        return Err(ConnectionError::InvalidArgument);
+    }
+    let (tls, connect) = connect_options(options.connect, &endpoint, env)?;
+    let or = |given: Option<u64>, otherwise| given.map_or(otherwise, Duration::from_nanos);
+    Ok(Key {
+        endpoint,
+        tls,
+        connect,
+        limits: PoolLimits {
+            size,
+            idle_timeout: or(options.idle_timeout, IDLE_TIMEOUT),
+            max_age: or(options.max_age, MAX_AGE),
+        },
+    })
+}
+
+impl From<pool::PoolCounts> for PoolCounts {
+    fn from(counts: pool::PoolCounts) -> Self {
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        Self {
+            in_use: count(counts.in_use),
+            idle: count(counts.idle),
+            waiting: count(counts.waiting),
+            opened: counts.opened,
+            reused: counts.reused,
+            expired: counts.expired,
+        }
+    }
+}
+
+impl From<WitSocketOption> for SocketOption {
+    fn from(option: WitSocketOption) -> Self {
+        match option {
+            WitSocketOption::NoDelay(on) => Self::NoDelay(on),
+            WitSocketOption::KeepAlive(probes) => Self::KeepAlive(probes.map(|probes| KeepAlive {
+                idle: Duration::from_nanos(probes.idle),
+                interval: probes.interval.map(Duration::from_nanos),
+                count: probes.count,
+            })),
+            WitSocketOption::ReceiveBufferSize(size) => Self::ReceiveBufferSize(size),
+            WitSocketOption::SendBufferSize(size) => Self::SendBufferSize(size),
+            WitSocketOption::HopLimit(limit) => Self::HopLimit(limit),
+            WitSocketOption::TrafficClass(class) => Self::TrafficClass(class),
+        }
+    }
 }

@@ -6,8 +6,8 @@ use wasmtime::component::InstancePre;
 use wasmtime::{Engine, Store};
 
 use crate::bindings::exports::netwasm::net::{
-    connect_handler, deferral_handler, http_handler, lifecycle, resolve_handler, tcp_handler,
-    timer_handler, udp_handler,
+    connect_handler, datagram_connect_handler, deferral_handler, http_handler, lifecycle,
+    resolve_handler, tcp_handler, timer_handler, udp_handler,
 };
 use crate::state::State;
 
@@ -27,6 +27,7 @@ struct Indices {
     udp: Option<udp_handler::GuestIndices>,
     http: Option<http_handler::GuestIndices>,
     connect: Option<connect_handler::GuestIndices>,
+    datagram_connect: Option<datagram_connect_handler::GuestIndices>,
     timer: Option<timer_handler::GuestIndices>,
     resolve: Option<resolve_handler::GuestIndices>,
     lifecycle: Option<lifecycle::GuestIndices>,
@@ -86,6 +87,11 @@ impl EventProgram {
                 .as_ref()
                 .map(|it| it.load(&mut store, &instance))
                 .transpose()?,
+            datagram_connect: indices
+                .datagram_connect
+                .as_ref()
+                .map(|it| it.load(&mut store, &instance))
+                .transpose()?,
             timer: indices
                 .timer
                 .as_ref()
@@ -119,6 +125,7 @@ impl Indices {
             udp: udp_handler::GuestIndices::new(pre).ok(),
             http: http_handler::GuestIndices::new(pre).ok(),
             connect: connect_handler::GuestIndices::new(pre).ok(),
+            datagram_connect: datagram_connect_handler::GuestIndices::new(pre).ok(),
             timer: timer_handler::GuestIndices::new(pre).ok(),
             resolve: resolve_handler::GuestIndices::new(pre).ok(),
             lifecycle: lifecycle::GuestIndices::new(pre).ok(),
@@ -139,6 +146,7 @@ pub(crate) struct Handlers {
     pub(crate) udp: Option<udp_handler::Guest>,
     pub(crate) http: Option<http_handler::Guest>,
     pub(crate) connect: Option<connect_handler::Guest>,
+    pub(crate) datagram_connect: Option<datagram_connect_handler::Guest>,
     pub(crate) timer: Option<timer_handler::Guest>,
     pub(crate) resolve: Option<resolve_handler::Guest>,
     pub(crate) lifecycle: Option<lifecycle::Guest>,

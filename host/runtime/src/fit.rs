@@ -74,8 +74,11 @@ const RUN: &str = "wasi:cli/run";
 
 /// Functions whose result arrives as an event: interface, function, and the
 /// handler that gets the result.
-const COMPLETING: [(&str, &str, &str); 3] = [
+const COMPLETING: [(&str, &str, &str); 6] = [
     ("connector", "connect", "connect-handler"),
+    ("datagram-connector", "bind", "udp-handler"),
+    ("datagram-connector", "connect", "datagram-connect-handler"),
+    ("pools", "get", "connect-handler"),
     ("timers", "wake-at", "timer-handler"),
     ("resolver", "resolve", "resolve-handler"),
 ];
@@ -158,8 +161,8 @@ impl Interface {
     fn connects(&self) -> bool {
         let ours = [
             ("connector", "connect"),
+            ("pools", "open"),
             ("client", "connect"),
-            ("client", "connect-tls"),
             ("client", "[static]pool.open"),
         ];
         let calls = ours
@@ -184,7 +187,9 @@ impl Interface {
 
     /// True if it can send datagrams unasked.
     fn sends_datagrams(&self) -> bool {
-        self.calls("client", "[static]datagram-socket.connect")
+        self.calls("datagram-connector", "connect")
+            || self.calls("datagram-connector", "bind")
+            || self.calls("client", "[static]datagram-socket.connect")
             || self.calls("client", "[method]datagram-socket.send-to")
             || self
                 .functions

@@ -19,9 +19,11 @@ use netwasm_exchange::answer::{Answer, Body};
 use netwasm_exchange::handler::Decision;
 use netwasm_exchange::request::Request;
 use netwasm_net::guest::{DatagramGuest, EventGuest, Gone, NoGuest};
+use netwasm_net::parked::Parked;
+use netwasm_net::pool::Place;
 use netwasm_net::tls::SessionInfo;
 use netwasm_net::transport::Transport;
-use netwasm_net::udp::Datagrams;
+use netwasm_net::udp::{self, Datagrams};
 
 use crate::bindings::netwasm::net::http::{Answer as WitAnswer, Body as WitBody, Method, Response};
 use crate::bindings::netwasm::net::types::{ConnectionId, IpAddress, SocketId};
@@ -29,6 +31,7 @@ use crate::convert::{connecting, lost, resolving, sending};
 use crate::event_program::{EventExports, EventProgram, Handlers};
 use crate::frames;
 use crate::host::files;
+use crate::later;
 use crate::local::Local;
 use crate::state::{Later, MemoryLimit, State};
 use crate::wasi;
@@ -54,9 +57,9 @@ enum Life {
 #[derive(Clone, Copy, Debug)]
 pub struct Numbered {
     /// The host's number.
-    number: u64,
+    pub(crate) number: u64,
     /// The guest's number, which events carry.
-    token: u64,
+    pub(crate) token: u64,
 }
 
 /// The other end of an event's connection, for the log.
@@ -142,11 +145,13 @@ impl Instance {
         }
     }
 
-    /// Calls the guest's `connected` for an established outgoing connection.
+    /// Calls the guest's `connected` for an established outgoing connection,
+    /// which may have a place in a pool.
     pub(crate) fn connected(
         &self,
         token: u64,
         transport: &Rc<Transport>,
+        place: Option<Place<Parked>>,
     ) -> Result<Numbered, Gone> {
         self.call(
             "connected",
@@ -156,6 +161,9 @@ impl Instance {
                 let state = store.data_mut();
                 state.finish(Later::Connection, token);
                 let number = state.transports.add(Rc::clone(transport));
+                if let Some(place) = place {
+                    state.pooling.take_place(number, place);
+                }
                 connect.call_connected(store, token, Ok(ConnectionId { number }))?;
                 Ok(Numbered { number, token })
             },
@@ -168,6 +176,33 @@ impl Instance {
             let connect = exported(handlers.connect.as_ref())?;
             store.data_mut().finish(Later::Connection, token);
             connect.call_connected(store, token, Err(&connecting(error)))
+        })
+    }
+
+    /// Calls the guest's `connected` of a datagram socket, and begins to drive
+    /// the socket.
+    pub(crate) fn datagrams_connected(
+        &self,
+        token: u64,
+        opened: Result<udp::Opened, ConnectionError>,
+    ) -> Result<(), Gone> {
+        self.call("connected", Party::Nobody, |store, handlers| {
+            let connect = exported(handlers.datagram_connect.as_ref())?;
+            let state = store.data_mut();
+            state.finish(Later::Datagrams, token);
+            let opened = opened.and_then(|opened| state.room_for_datagrams().map(|()| opened));
+            let outcome = match opened {
+                Ok(opened) => {
+                    let number = state.datagrams.add(Rc::clone(opened.datagrams()));
+                    later::drive_datagrams(state, opened, number, token);
+                    Ok(SocketId { number })
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "cannot open a datagram socket");
+                    Err(connecting(&error))
+                }
+            };
+            connect.call_connected(store, token, outcome.as_ref().copied())
         })
     }
 
@@ -316,7 +351,9 @@ impl EventGuest for Instance {
             let tcp = exported(handlers.tcp.as_ref())?;
             let Numbered { number, token } = connection;
             tcp.call_connection_lost(&mut *store, token, reason.as_ref())?;
-            store.data_mut().transports.remove(number);
+            let state = store.data_mut();
+            state.transports.remove(number);
+            state.pooling.give_place(number);
             Ok(())
         })
     }
@@ -384,6 +421,51 @@ impl DatagramGuest for Instance {
     /// True if the guest trapped or exited, so that it cannot be called.
     fn is_dead(&self) -> bool {
         self.life.get() != Life::Alive
+    }
+}
+
+/// The guest of a datagram socket that it opened: an instance, which the socket
+/// does not keep alive.
+#[derive(Debug)]
+pub(crate) struct OfInstance(pub(crate) Weak<Instance>);
+
+impl OfInstance {
+    fn instance(&self) -> Result<Rc<Instance>, Gone> {
+        self.0.upgrade().ok_or(Gone)
+    }
+}
+
+impl DatagramGuest for OfInstance {
+    type Endpoint = Numbered;
+
+    fn endpoint_made(&self, datagrams: &Rc<Datagrams>) -> Result<Self::Endpoint, Gone> {
+        self.instance()?.endpoint_made(datagrams)
+    }
+
+    fn datagram_received(
+        &self,
+        endpoint: Self::Endpoint,
+        data: &[u8],
+        peer: SocketAddr,
+    ) -> Result<(), Gone> {
+        self.instance()?.datagram_received(endpoint, data, peer)
+    }
+
+    fn error_received(
+        &self,
+        endpoint: Self::Endpoint,
+        error: &ConnectionError,
+        peer: Option<SocketAddr>,
+    ) -> Result<(), Gone> {
+        self.instance()?.error_received(endpoint, error, peer)
+    }
+
+    fn endpoint_lost(&self, endpoint: Self::Endpoint) -> Result<(), Gone> {
+        self.instance()?.endpoint_lost(endpoint)
+    }
+
+    fn is_dead(&self) -> bool {
+        (self.0.upgrade()).is_none_or(|instance| DatagramGuest::is_dead(&*instance))
     }
 }
 

@@ -1,15 +1,26 @@
 //! Work that an event guest begins and that ends as an event: outgoing
-//! connections and resolver queries.
+//! connections, datagram sockets and resolver queries.
 
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
 
-use netwasm_net::connect;
+use netwasm_base::error::ConnectionError;
+use netwasm_net::connect::{self, make};
 use netwasm_net::connection::Driver;
 use netwasm_net::endpoint::{ConnectOptions, Endpoint};
+use netwasm_net::parked::Parked;
+use netwasm_net::pool::Place;
+use netwasm_net::thread::spawn_in_turns;
 use netwasm_net::tls::ClientTls;
+use netwasm_net::transport::Transport;
+use netwasm_net::udp::{self, Sender};
 use netwasm_net::worker::Worker;
 
-use crate::instance::Instance;
+use crate::instance::{Instance, Numbered, OfInstance};
+use crate::local::Local;
+use crate::pooling::Opened;
+use crate::state::State;
 
 /// Connects for a guest, and reports the result as an event.
 pub(crate) async fn connect(
@@ -20,19 +31,44 @@ pub(crate) async fn connect(
     client: Option<ClientTls>,
     options: ConnectOptions,
 ) {
-    let result = connect::make(&worker, &endpoint, client.as_ref(), options).await;
+    let made = make(&worker, &endpoint, client.as_ref(), options).await;
+    give(&worker, &instance, token, made.map(|made| (made, None)));
+}
+
+/// Gets a connection of a pool for a guest, and reports the result as an event.
+pub(crate) async fn get(
+    worker: Rc<Worker>,
+    instance: Weak<Instance>,
+    token: u64,
+    opened: Opened,
+    timeout: Option<Duration>,
+) {
+    let got = connect::get(&worker, &opened.pool, &opened.key, timeout).await;
+    give(
+        &worker,
+        &instance,
+        token,
+        got.map(|(made, place)| (made, Some(place))),
+    );
+}
+
+fn give(
+    worker: &Rc<Worker>,
+    instance: &Weak<Instance>,
+    token: u64,
+    made: Result<(Rc<Transport>, Option<Place<Parked>>), ConnectionError>,
+) {
     let Some(instance) = instance.upgrade() else {
         return;
     };
-    match result {
+    match made {
         Err(error) => {
             tracing::debug!(%error, "cannot connect");
             // A trap is already logged.
             let _ = instance.connect_failed(token, &error);
         }
-        Ok(transport) => match instance.connected(token, &transport) {
+        Ok((transport, place)) => match instance.connected(token, &transport, place) {
             Ok(connection) => {
-                worker.env().counters.connections_made.add();
                 let driver =
                     Driver::connected(Rc::clone(&transport), Rc::clone(&instance), connection);
                 worker.drive(&transport, driver);
@@ -40,6 +76,55 @@ pub(crate) async fn connect(
             Err(_) => transport.release(),
         },
     }
+}
+
+/// Opens a datagram socket for a guest, and reports the result as an event.
+pub(crate) async fn connect_datagrams(
+    local: Rc<Local>,
+    instance: Weak<Instance>,
+    token: u64,
+    host: String,
+    port: u16,
+) {
+    let resolver = &local.worker.resolver;
+    let addresses = resolver.resolve(&host).await;
+    let Some(instance) = instance.upgrade() else {
+        return;
+    };
+    let opened = addresses.and_then(|addresses| {
+        let names = resolver.names();
+        let peers = local
+            .env
+            .net
+            .datagram_peers(&host, port, &addresses, &names)?;
+        udp::Opened::connect(&peers)
+    });
+    // A trap is already logged.
+    let _ = instance.datagrams_connected(token, opened);
+}
+
+/// Begins to drive a datagram socket that a guest opened.
+pub(crate) fn drive_datagrams(state: &State, opened: udp::Opened, number: u64, token: u64) {
+    let local = opened.datagrams().local();
+    let worker = Rc::clone(&state.local.worker);
+    let turn = worker.thread.turns.turn();
+    let env = Arc::clone(&state.local.env);
+    let may_listen = env.net.listens_at(local).is_ok();
+    let resolving = Rc::clone(&worker);
+    let sender = Sender::allowed(move |peer| {
+        let names = resolving.resolver.names();
+        may_listen || env.net.policy.send_to(peer, &names).is_ok()
+    });
+    let guest = Rc::new(OfInstance(Weak::clone(&state.instance)));
+    let thread = Rc::clone(&worker.thread);
+    let driven = opened.drive(
+        thread,
+        Rc::clone(&turn),
+        guest,
+        Numbered { number, token },
+        sender,
+    );
+    spawn_in_turns(turn, driven);
 }
 
 /// Resolves a name for a guest, and reports the answer as an event.

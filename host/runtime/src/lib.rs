@@ -26,7 +26,7 @@
 //! | `hand_back`, `moving` | bodies: returning a file to the connection; reporting progress | |
 //! | `guest_log`, `frames`, `wasi` | guest output in the log; where a guest trapped; WASI for event guests | |
 //! | `local` | state shared by the instances of a run, and by those of a thread | |
-//! | `state`, `host`, `later`, `timer`, `deferrals`, `numbers` | the host's state of an event instance; its host functions, thin; work that ends as an event; its one timer; requests to answer later; objects behind numbers | rules |
+//! | `state`, `host`, `later`, `timer`, `deferrals`, `numbers`, `pooling` | the host's state of an event instance; its host functions, thin; work that ends as an event; its one timer; requests to answer later; objects behind numbers; pools, and places in them | rules |
 //! | `event_program`, [`instance`] | a component driven by events; its instances | |
 //! | `concurrent` | async guests: their programs, instances and host functions | |
 //! | `engine` | compiling, loading, linking | |
@@ -57,6 +57,7 @@ mod later;
 mod local;
 mod moving;
 mod numbers;
+mod pooling;
 mod room;
 mod state;
 mod steps;

@@ -33,8 +33,7 @@ impl<T> Numbers<T> {
         // After 4 billion objects, a guest that kept the number of one that is
         // long gone could mean another by it. Both are its own.
         self.next = generation.wrapping_add(1);
-        let place = self.entries.insert(Entry { generation, value });
-        u64::from(generation) << 32 | place as u64
+        number(self.entries.insert(Entry { generation, value }), generation)
     }
 
     /// Returns the object of a number.
@@ -50,10 +49,31 @@ impl<T> Numbers<T> {
         }
     }
 
+    /// Returns the number of the first object for which `is_wanted` is true.
+    pub(crate) fn find(&self, is_wanted: impl Fn(&T) -> bool) -> Option<u64> {
+        let mut entries = self.entries.iter();
+        let found = entries.find(|(_, entry)| is_wanted(&entry.value));
+        found.map(|(place, entry)| number(place, entry.generation))
+    }
+
+    /// Removes all objects for which `stays` is false.
+    pub(crate) fn retain(&mut self, stays: impl Fn(&T) -> bool) {
+        self.entries.retain(|_, entry| stays(&entry.value));
+    }
+
+    /// Returns how many objects there are.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Returns all objects.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.entries.iter().map(|(_, entry)| &entry.value)
     }
+}
+
+fn number(place: usize, generation: u32) -> u64 {
+    u64::from(generation) << 32 | place as u64
 }
 
 fn place(number: u64) -> usize {
@@ -86,5 +106,11 @@ mod tests {
         assert_eq!(numbers.get(second), Some(&'b'));
         assert_eq!(numbers.get(u64::MAX), None);
         assert_eq!(numbers.iter().count(), 2);
+        assert_eq!(numbers.find(|value| *value == 'c'), Some(third));
+        numbers.retain(|value| *value == 'b');
+        assert_eq!(
+            (numbers.find(|value| *value == 'c'), numbers.len()),
+            (None, 1)
+        );
     }
 }

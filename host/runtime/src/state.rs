@@ -25,6 +25,7 @@ use crate::handles::FileHandle;
 use crate::instance::Instance;
 use crate::local::{Env, Local};
 use crate::numbers::Numbers;
+use crate::pooling::Pooling;
 use crate::steps::event_steps;
 use crate::timer::Timer;
 use crate::wasi::{Wasi, WasiHost};
@@ -46,6 +47,7 @@ pub(crate) struct State {
     steps: u64,
     pub(crate) transports: Numbers<Rc<Transport>>,
     pub(crate) datagrams: Numbers<Rc<Datagrams>>,
+    pub(crate) pooling: Pooling,
     files: Slab<Rc<File>>,
     pending: Pending,
 }
@@ -65,6 +67,7 @@ impl State {
             steps: event_steps(&env.net.limits).into(),
             transports: Numbers::default(),
             datagrams: Numbers::default(),
+            pooling: Pooling::default(),
             files: Slab::new(),
             pending: Pending::default(),
         }
@@ -85,6 +88,9 @@ impl State {
         for transport in self.transports.iter() {
             transport.close();
         }
+        for datagrams in self.datagrams.iter() {
+            datagrams.close();
+        }
         self.timer.stop();
         self.deferred = Deferrals::default();
         self.pending = Pending::default();
@@ -95,9 +101,17 @@ impl State {
         for transport in self.transports.iter() {
             transport.fail(ConnectionError::Aborted);
         }
+        self.close_datagrams();
         self.timer.stop();
         self.deferred = Deferrals::default();
         self.pending = Pending::default();
+    }
+
+    /// Closes all datagram sockets.
+    fn close_datagrams(&self) {
+        for datagrams in self.datagrams.iter() {
+            datagrams.abort();
+        }
     }
 
     /// Adds a file and returns its handle.
@@ -199,6 +213,13 @@ impl State {
     }
 }
 
+impl Drop for State {
+    fn drop(&mut self) {
+        // The tasks of sockets that the guest opened do not keep the instance.
+        self.close_datagrams();
+    }
+}
+
 impl WasiHost for State {
     fn wasi(&mut self) -> &mut Wasi {
         &mut self.wasi
@@ -209,7 +230,7 @@ impl WasiHost for State {
     }
 }
 
-const TOO_MANY_HANDLES: ConnectionError =
+pub(crate) const TOO_MANY_HANDLES: ConnectionError =
     ConnectionError::LimitExceeded("the instance holds too many handles (--max-handles)");
 
 fn number(key: usize) -> u32 {
@@ -227,6 +248,8 @@ pub(crate) enum Later {
     Connection,
     /// A resolver query.
     Question,
+    /// A connected datagram socket.
+    Datagrams,
 }
 
 /// Resolver queries and connections under way, by the guest's tokens.

@@ -18,8 +18,8 @@ use crate::logging::LogFormat;
 
 use super::usage;
 use super::values::{
-    TimeOrNone, Variable, access_log_format, count, isolation, size, time, time_or_none, variable,
-    workers,
+    TimeOrNone, Variable, access_log_format, count, identity, isolation, named_file, size, time,
+    time_or_none, variable, workers,
 };
 
 #[derive(Args, Debug)]
@@ -141,6 +141,14 @@ pub(super) struct Tls {
     /// Let outgoing connections take any certificate, whoever shows it: for tests only
     #[arg(long, hide_short_help = true)]
     tls_insecure: bool,
+    /// Authority that the guest may choose by this name for an outgoing connection, in place of
+    /// all others; repeatable
+    #[arg(long, value_name = "NAME=FILE", value_parser = named_file, hide_short_help = true)]
+    tls_authority: Vec<(String, PathBuf)>,
+    /// Certificate and key that it may present to a server by this name; repeatable. The key may
+    /// be in the same file
+    #[arg(long, value_name = "NAME=CERT[,KEY]", value_parser = identity, hide_short_help = true)]
+    tls_identity: Vec<(String, CertificateFiles)>,
 }
 
 #[derive(Args, Debug)]
@@ -353,6 +361,8 @@ impl Tls {
             alpn: self.alpn.into_iter().map(String::into_bytes).collect(),
             extra_roots: self.ca,
             insecure: self.tls_insecure,
+            authorities: self.tls_authority,
+            identities: self.tls_identity,
         })
     }
 }

@@ -71,6 +71,7 @@ fn each_flag_reaches_its_place() {
          --isolation worker --workers 3 --allow-connect *.example.org:443 --dir p::/:rw \
          --allow-udp 10.0.0.1:53 --allow-resolve example.com --allow-listen [::1]:9 \
          --dns-server 10.0.0.53 --dns-server [::1]:5353 --dns-timeout 2s --tls-insecure \
+         --tls-authority a=f=g --tls-identity b=c3,k3 --tls-identity d=e \
          --env A=b=c --env NETWASM_IS_NOT_SET --allow-compiled --no-cache \
          --event-timeout 1s --max-connections 10 --backlog 11 --idle-timeout 5m \
          --max-outgoing 13 --half-close-timeout none --tcp-keepalive 14s \
@@ -111,6 +112,8 @@ fn each_flag_reaches_its_place() {
         alpn: vec![b"h2".to_vec(), b"x".to_vec()],
         extra_roots: vec!["r1".into(), "r2".into()],
         insecure: true,
+        authorities: vec![("a".into(), "f=g".into())],
+        identities: vec![("b".into(), pair("c3", "k3")), ("d".into(), pair("e", "e"))],
     };
     assert_eq!(config.tls, tls);
     let guest = GuestConfig {

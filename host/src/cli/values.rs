@@ -1,13 +1,14 @@
 //! Parsers of flags' values, and messages for malformed ones.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::ValueEnum;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-use netwasm_base::config::{AccessLogFormat, Isolation, NEVER};
+use netwasm_base::config::{AccessLogFormat, CertificateFiles, Isolation, NEVER};
 
 use crate::logging::LogFormat;
 
@@ -118,6 +119,31 @@ pub(super) fn workers(text: &str) -> Result<NonZeroUsize, String> {
         Ok(workers) if workers.get() <= 1024 => Ok(workers),
         _ => Err("write a whole number from 1 to 1024".into()),
     }
+}
+
+/// Parses the name of a file that guests may choose.
+pub(super) fn named_file(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => {
+            Ok((name.to_owned(), file.into()))
+        }
+        _ => Err("write NAME=FILE".into()),
+    }
+}
+
+/// Parses the name of a certificate and a key that guests may choose.
+pub(super) fn identity(text: &str) -> Result<(String, CertificateFiles), String> {
+    let form = || "write NAME=CERT,KEY, or NAME=FILE if both are in one file".to_owned();
+    let (name, files) = text.split_once('=').ok_or_else(form)?;
+    let (chain, key) = files.split_once(',').unwrap_or((files, files));
+    if name.is_empty() || chain.is_empty() || key.is_empty() {
+        return Err(form());
+    }
+    let files = CertificateFiles {
+        chain: chain.into(),
+        key: key.into(),
+    };
+    Ok((name.to_owned(), files))
 }
 
 pub(super) fn variable(text: &str) -> Result<Variable, String> {

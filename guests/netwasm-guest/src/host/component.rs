@@ -53,8 +53,8 @@ impl Transport {
 
     pub(crate) fn start_tls(&self, role: TlsRole, received: &[u8]) -> Result<()> {
         let role = match role {
-            TlsRole::Server => transports::TlsRole::Server,
-            TlsRole::Client(options) => transports::TlsRole::Client(options.into()),
+            TlsRole::Server => types::TlsRole::Server,
+            TlsRole::Client(options) => types::TlsRole::Client(options.into()),
         };
         Ok(transports::start_tls(self.0, &role, received)?)
     }
@@ -236,6 +236,8 @@ impl From<TlsOptions> for types::TlsOptions {
         Self {
             server_name: options.server_name,
             alpn: options.alpn,
+            authority: None,
+            identity: None,
         }
     }
 }

@@ -45,6 +45,38 @@ impl Denied {
         }
     }
 
+    /// Denies a guest the choice of authorities that have no name on the command
+    /// line.
+    #[must_use]
+    pub fn authority(name: &str) -> Self {
+        Self::unnamed(
+            "trusting the authority",
+            name,
+            "--tls-authority",
+            "NAME=FILE",
+        )
+    }
+
+    /// Denies a guest the choice of a certificate that has no name on the command
+    /// line.
+    #[must_use]
+    pub fn identity(name: &str) -> Self {
+        Self::unnamed(
+            "presenting the certificate",
+            name,
+            "--tls-identity",
+            "NAME=CERT,KEY",
+        )
+    }
+
+    fn unnamed(verb: &str, name: &str, flag: &'static str, form: &str) -> Self {
+        Self {
+            what: format!("{verb} '{}' is not allowed", printable(name)),
+            remedy: Some((flag, form.replace("NAME", &printable(name)))),
+            effect: ALLOWS_IT,
+        }
+    }
+
     /// Denies resolving a name. Clients mostly resolve a name to connect, which
     /// `--allow-resolve` does not allow, so the text first names
     /// `--allow-connect`.

@@ -14,10 +14,14 @@ use crate::transport::Linger;
 impl<G: EventGuest> Driver<G> {
     /// Announces `connection-lost`, and ends the relays of the connection.
     pub(super) fn lose(&self, guest: &Rc<G>, connection: G::Connection, lost: &Lost) -> Stage<G> {
-        self.record(lost);
+        if !self.transport.is_parked() {
+            self.record(lost);
+        }
         self.end_relays(lost);
-        // A trap in this call is logged, and the connection ends anyway.
-        let _ = guest.connection_lost(connection, lost.as_ref());
+        if !self.transport.is_given_back() {
+            // A trap in this call is logged, and the connection ends anyway.
+            let _ = guest.connection_lost(connection, lost.as_ref());
+        }
         self.leave(lost)
     }
 

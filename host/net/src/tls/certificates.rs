@@ -28,9 +28,14 @@ impl BySni {
         provider: &CryptoProvider,
         certificates: &[CertificateFiles],
     ) -> Result<Self, Error> {
+        let flags = Flags {
+            chain: "--cert",
+            key: "--key",
+            verified_by: "clients",
+        };
         certificates
             .iter()
-            .map(|files| certified_key(provider, files))
+            .map(|files| certified_key(provider, files, &flags))
             .collect::<Result<_, _>>()
             .map(Self)
     }
@@ -53,51 +58,62 @@ fn is_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
     })
 }
 
-fn certified_key(
+/// Flags that name a chain and its key, and those who verify the chain; for
+/// messages.
+pub(super) struct Flags {
+    pub(super) chain: &'static str,
+    pub(super) key: &'static str,
+    pub(super) verified_by: &'static str,
+}
+
+pub(super) fn certified_key(
     provider: &CryptoProvider,
     files: &CertificateFiles,
+    flags: &Flags,
 ) -> Result<Arc<CertifiedKey>, Error> {
     let chain = read_certificates(&files.chain)?;
-    warn_of_dates(files, &chain);
+    warn_of_dates(files, flags, &chain);
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| match error {
         rustls::pki_types::pem::Error::Io(source) => Error::Read {
             path: files.key.clone(),
             source,
         },
-        _ => bad_file("--key", &files.key, &"it holds no private key in PEM"),
+        _ => bad_file(flags.key, &files.key, &"it holds no private key in PEM"),
     })?;
     let key = provider
         .key_provider
         .load_private_key(key)
-        .map_err(|error| bad_file("--key", &files.key, &error))?;
+        .map_err(|error| bad_file(flags.key, &files.key, &error))?;
     let certified = CertifiedKey::new(chain, key);
     match certified.keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
             Ok(Arc::new(certified))
         }
         Err(_) => Err(Error::Tls(format!(
-            "--key {} does not belong to --cert {}",
+            "{} {} does not belong to {} {}",
+            flags.key,
             files.key.display(),
+            flags.chain,
             files.chain.display()
         ))),
     }
 }
 
-/// Says so where clients will refuse a certificate for its dates: of those that
+/// Says so where peers will refuse a certificate for its dates: of those that
 /// are no longer or not yet valid the first. It is no error: a clock may be
 /// wrong, and a server with one that has expired is of use to those who renew it.
-fn warn_of_dates(files: &CertificateFiles, chain: &[CertificateDer<'_>]) {
-    let file = files.chain.display();
+fn warn_of_dates(files: &CertificateFiles, flags: &Flags, chain: &[CertificateDer<'_>]) {
+    let (flag, file, peers) = (flags.chain, files.chain.display(), flags.verified_by);
     for certificate in chain {
         match dates(certificate, UnixTime::now()) {
             Err(webpki::Error::CertExpired { not_after, .. }) => {
                 let date = date(not_after);
-                return tracing::warn!("--cert {file} expired on {date}: clients will refuse it");
+                return tracing::warn!("{flag} {file} expired on {date}: {peers} will refuse it");
             }
             Err(webpki::Error::CertNotValidYet { not_before, .. }) => {
                 let date = date(not_before);
                 return tracing::warn!(
-                    "--cert {file} is not valid before {date}: clients will refuse it"
+                    "{flag} {file} is not valid before {date}: {peers} will refuse it"
                 );
             }
             _ => {}

@@ -113,6 +113,13 @@ impl Core {
                 .map_or(0, |session| session.staged_parts())
     }
 
+    /// True if a TLS handshake is under way.
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.tls
+            .as_ref()
+            .is_some_and(|session| session.is_handshaking())
+    }
+
     /// True if TLS can begin.
     pub(super) fn can_start_tls(&self) -> bool {
         self.flow.accepts_writes()

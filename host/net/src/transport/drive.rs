@@ -188,11 +188,15 @@ impl Transport {
     /// Sends until the queue is empty.
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
         let flushed = self.poll_flush_queue(cx);
-        if let Poll::Ready(Ok(())) = flushed
-            && let Some(sender) = self.core.borrow_mut().sender.take()
-        {
-            // The guest's sending stream has room now.
-            sender.wake();
+        if let Poll::Ready(Ok(())) = flushed {
+            let mut core = self.core.borrow_mut();
+            // Bytes that wait for a handshake are not in the queue, but keep the
+            // stream waiting.
+            let waits = core.sender.is_some() && core.is_handshaking();
+            if !waits && let Some(sender) = core.sender.take() {
+                // The guest's sending stream has room now.
+                sender.wake();
+            }
         }
         flushed
     }

@@ -27,7 +27,8 @@ use netwasm_base::error::ConnectionError;
 
 use crate::files::File;
 use crate::io::Watched;
-use crate::parked::is_quiet;
+use crate::options::{self, SocketOption};
+use crate::parked::{Parked, is_quiet};
 use crate::protocol::Flow;
 use crate::queue::{FilePart, WriteQueue};
 use crate::relay::Relay;
@@ -57,6 +58,8 @@ pub struct Transport {
     pub idle: Cell<bool>,
     /// True if the connection is being closed to make room for another.
     reclaimed: Cell<bool>,
+    /// True if the guest gave the connection back to its pool.
+    given_back: Cell<bool>,
     /// Turns of the connection's tasks among those of the thread.
     pub turn: Rc<Turn>,
     /// The mutable state.
@@ -111,6 +114,7 @@ impl Transport {
             driven: Cell::new(false),
             idle: Cell::new(false),
             reclaimed: Cell::new(false),
+            given_back: Cell::new(false),
             turn: thread.turns.turn_of(client),
             core: RefCell::new(Core {
                 socket,
@@ -197,6 +201,20 @@ impl Transport {
     /// `None` restores.
     pub fn set_idle_timeout(&self, after: Option<Duration>) {
         self.core.borrow_mut().idle_timeout = after;
+    }
+
+    /// Sets an option of the socket.
+    ///
+    /// # Errors
+    /// - `InvalidArgument`: the value is out of range.
+    /// - `InvalidState`: the connection is closing.
+    /// - `NotSupported`: this kind of socket has no such option.
+    pub fn set_option(&self, option: SocketOption) -> Result<(), ConnectionError> {
+        let core = self.core.borrow();
+        match &core.socket {
+            Some(socket) if !core.flow.is_closing() => options::set(socket.fd(), option),
+            _ => Err(ConnectionError::InvalidState),
+        }
     }
 
     fn write_with(&self, write: impl FnOnce(&mut Core)) {
@@ -339,6 +357,29 @@ impl Transport {
         self.wake(&core);
     }
 
+    /// Takes the connection from its event guest, which hears no more of it.
+    /// Returns it if it can be kept for reuse; otherwise closes it.
+    pub fn give_back(&self) -> Option<Parked> {
+        self.given_back.set(true);
+        let parked = self.park();
+        if parked.is_none() {
+            self.close();
+        }
+        parked
+    }
+
+    /// Closes the connection. Its event guest hears no more of it.
+    pub fn give_up(&self) {
+        self.given_back.set(true);
+        self.close();
+    }
+
+    /// True if the guest has given the connection back, and so is told nothing
+    /// of it.
+    pub(crate) fn is_given_back(&self) -> bool {
+        self.given_back.get()
+    }
+
     /// Asks the driving task to close the connection, as its place is wanted.
     pub(crate) fn reclaim(&self) {
         self.idle.set(false);
@@ -371,10 +412,7 @@ impl Transport {
 
     /// True if a TLS handshake is under way.
     pub(crate) fn is_handshaking(&self) -> bool {
-        let core = self.core.borrow();
-        core.tls
-            .as_ref()
-            .is_some_and(|session| session.is_handshaking())
+        self.core.borrow().is_handshaking()
     }
 
     /// Stops receiving until [`Self::resume_receiving`].

@@ -60,9 +60,21 @@ impl Transport {
         received
     }
 
+    /// Waits while the driving task reads the handshake of `start-tls`.
+    fn poll_handshaken(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_handshaking() {
+            return Poll::Ready(());
+        }
+        let mut core = self.core.borrow_mut();
+        core.reads = true;
+        keep(&mut core.receiver, cx);
+        Poll::Pending
+    }
+
     /// Waits for the connection's turn, if this poll has already received
     /// something and there is more.
     fn poll_turn_to_receive(&self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.poll_handshaken(cx));
         let bytes = self.core.borrow().received.in_poll(self.turn.number());
         if bytes > 0 && self.pauses(cx, bytes) {
             let mut core = self.core.borrow_mut();
@@ -142,10 +154,13 @@ impl Transport {
 
     /// Waits until there is, or may be, something to receive.
     pub fn poll_receivable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut core = self.core.borrow_mut();
+        let core = self.core.borrow();
         if core.flow.failure().is_some() {
             return Poll::Ready(());
         }
+        drop(core);
+        ready!(self.poll_handshaken(cx));
+        let mut core = self.core.borrow_mut();
         let ready = core.poll_more(cx).is_ready();
         core.reads = !ready;
         if ready {

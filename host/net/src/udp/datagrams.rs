@@ -3,11 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use netwasm_base::error::ConnectionError;
 use tokio::sync::Notify;
 
+use crate::options::{self, SocketOption};
 use crate::udp::burst::{LONGEST_V4, LONGEST_V6, Outgoing};
 
 /// Minimum of peers that an endpoint remembers, and may send to.
@@ -17,6 +19,8 @@ const KNOWN_PEERS: usize = 16 << 10;
 #[derive(Debug)]
 pub struct Datagrams {
     pub(super) local: SocketAddr,
+    /// The socket that the guest opened; `None` for the socket of a listener.
+    opened: Option<Handle>,
     pub(super) outgoing: RefCell<Outgoing>,
     pub(super) ending: Cell<Option<Closing>>,
     /// Peer of the datagram being handled, and the local address that it was
@@ -24,6 +28,15 @@ pub struct Datagrams {
     pub(super) handled: Cell<Option<(SocketAddr, Option<IpAddr>)>>,
     pub(super) known: RefCell<KnownPeers>,
     pub(super) wake: Notify,
+}
+
+/// A socket that a guest opened.
+#[derive(Debug)]
+pub(super) struct Handle {
+    /// The peer of a connected socket.
+    pub(super) peer: Option<SocketAddr>,
+    /// A duplicate of its descriptor, to set options.
+    pub(super) socket: OwnedFd,
 }
 
 /// Peers that have sent something lately. A guest may answer them; any other
@@ -56,8 +69,13 @@ pub(super) enum Closing {
 
 impl Datagrams {
     pub(crate) fn new(local: SocketAddr) -> Rc<Self> {
+        Self::of(local, None)
+    }
+
+    pub(super) fn of(local: SocketAddr, opened: Option<Handle>) -> Rc<Self> {
         Rc::new(Self {
             local,
+            opened,
             outgoing: RefCell::default(),
             ending: Cell::new(None),
             handled: Cell::new(None),
@@ -71,6 +89,28 @@ impl Datagrams {
         self.local
     }
 
+    /// Returns the peer of a connected socket.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.opened.as_ref()?.peer
+    }
+
+    /// Sets an option of the socket.
+    ///
+    /// # Errors
+    /// - `InvalidArgument`: the value is out of range.
+    /// - `InvalidState`: the endpoint is closing.
+    /// - `NotSupported`: datagram sockets have no such option, or the socket is
+    ///   that of a listener.
+    pub fn set_option(&self, option: SocketOption) -> Result<(), ConnectionError> {
+        if self.is_closing() {
+            return Err(ConnectionError::InvalidState);
+        }
+        match &self.opened {
+            Some(opened) => options::set(&opened.socket, option),
+            None => Err(ConnectionError::NotSupported),
+        }
+    }
+
     /// True if the address has sent something to this endpoint lately.
     pub fn knows(&self, peer: SocketAddr) -> bool {
         self.handled
@@ -81,7 +121,7 @@ impl Datagrams {
 
     /// Queues a datagram, to be sent at the end of the burst.
     pub fn send_to(&self, data: &[u8], to: SocketAddr) -> Result<(), ConnectionError> {
-        if self.ending.get().is_some() {
+        if self.ending.get().is_some() || self.peer().is_some_and(|peer| peer != to) {
             return Err(ConnectionError::InvalidState);
         }
         let longest = if to.is_ipv4() { LONGEST_V4 } else { LONGEST_V6 };

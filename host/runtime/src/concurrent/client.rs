@@ -14,25 +14,24 @@ use wasmtime_wasi::sockets::SocketAddrUse;
 use netwasm_base::error::ConnectionError;
 use netwasm_net::connect;
 use netwasm_net::datagram::DatagramSocket;
-use netwasm_net::endpoint::{ConnectOptions, Endpoint};
-use netwasm_net::parked::{IDLE_TIMEOUT, Key, MAX_AGE, Parked};
-use netwasm_net::pool::{Place, Pool, PoolLimits};
-use netwasm_net::tls::ClientTls;
+use netwasm_net::endpoint::Endpoint;
+use netwasm_net::parked::{Key, Parked};
+use netwasm_net::pool::{Place, Pool};
 use netwasm_net::transport::Transport;
 
 use crate::bindings::netwasm::net::types::{
     ConnectOptions as WitConnectOptions, Endpoint as WitEndpoint, Error as WitError, IpAddress,
-    IpSocketAddress,
+    IpSocketAddress, PoolCounts, PoolOptions, SocketOption,
 };
 use crate::concurrent::bindings::netwasm::net::client::{
     Datagram, Host, HostDatagramSocket, HostDatagramSocketWithStore, HostPool, HostPoolWithStore,
-    HostWithStore, PoolCounts, PoolOptions,
+    HostWithStore,
 };
 use crate::concurrent::handles::{ConnectionHandle, DatagramSocketHandle, PoolHandle};
 use crate::concurrent::permissions::Permissions;
 use crate::concurrent::state::AsyncState;
 use crate::concurrent::tcp::drive;
-use crate::convert::{called, connect_options, connecting, resolving, sending};
+use crate::convert::{called, connect_options, connecting, pool_key, resolving, sending};
 use crate::local::Local;
 
 type Access = Accessor<AsyncState, HasSelf<AsyncState>>;
@@ -61,20 +60,9 @@ impl Caller {
 
     async fn connect(&self, to: WitEndpoint, options: WitConnectOptions) -> Outcome<Rc<Transport>> {
         let endpoint = Endpoint::from(to).checked()?;
-        let (tls, options) = connect_options(options, &endpoint)?;
+        let (tls, options) = connect_options(options, &endpoint, &self.local.env.net)?;
         self.permissions.connect(&endpoint)?;
-        self.make(&endpoint, tls.as_ref(), options).await
-    }
-
-    async fn make(
-        &self,
-        endpoint: &Endpoint,
-        tls: Option<&ClientTls>,
-        options: ConnectOptions,
-    ) -> Outcome<Rc<Transport>> {
-        let transport = connect::make(&self.local.worker, endpoint, tls, options).await?;
-        self.local.env.net.counters.connections_made.add();
-        Ok(transport)
+        connect::make(&self.local.worker, &endpoint, tls.as_ref(), options).await
     }
 
     async fn resolve(&self, name: &str) -> Outcome<Vec<IpAddress>> {
@@ -105,17 +93,7 @@ impl Caller {
         timeout: Option<Duration>,
     ) -> Outcome<(Rc<Transport>, Place<Parked>)> {
         self.permissions.connect(&key.endpoint)?;
-        let (mut place, kept) = pool.get(timeout).await?;
-        let transport = match kept {
-            Some(parked) => Transport::resume(&self.local.worker.thread, parked)?,
-            None => {
-                let tls = key.tls.as_ref();
-                let made = self.make(&key.endpoint, tls, key.connect).await?;
-                place.opened();
-                made
-            }
-        };
-        Ok((transport, place))
+        connect::get(&self.local.worker, pool, key, timeout).await
     }
 }
 
@@ -294,23 +272,8 @@ impl AsyncState {
 
     fn open_pool(&self, to: WitEndpoint, options: PoolOptions) -> Outcome<PoolHandle> {
         let endpoint = Endpoint::from(to).checked()?;
-        let size = usize::try_from(options.size).unwrap_or(usize::MAX);
-        if size == 0 {
-            return Err(ConnectionError::InvalidArgument);
-        }
-        let (tls, connect) = connect_options(options.connect, &endpoint)?;
-        self.permissions.connect(&endpoint)?;
-        let or = |given: Option<u64>, otherwise| given.map_or(otherwise, Duration::from_nanos);
-        let key = Key {
-            endpoint,
-            tls,
-            connect,
-            limits: PoolLimits {
-                size,
-                idle_timeout: or(options.idle_timeout, IDLE_TIMEOUT),
-                max_age: or(options.max_age, MAX_AGE),
-            },
-        };
+        let key = pool_key(endpoint, options, &self.env().net)?;
+        self.permissions.connect(&key.endpoint)?;
         Ok(PoolHandle {
             pool: self.env().net.pools.open(&key)?,
             key: Arc::new(key),
@@ -328,6 +291,15 @@ impl HostDatagramSocket for AsyncState {
             false => Err(ConnectionError::AccessDenied),
         };
         self.keep_socket(bound)
+    }
+
+    fn set_option(
+        &mut self,
+        socket: Resource<DatagramSocketHandle>,
+        option: SocketOption,
+    ) -> Ended<()> {
+        let set = self.socket(&socket)?.set_option(option.into());
+        Ok(set.map_err(called))
     }
 
     fn local_address(&mut self, socket: Resource<DatagramSocketHandle>) -> Ended<IpSocketAddress> {
@@ -369,16 +341,7 @@ impl HostPool for AsyncState {
     }
 
     fn counts(&mut self, pool: Resource<PoolHandle>) -> wasmtime::Result<PoolCounts> {
-        let counts = self.pool(&pool)?.0.counts();
-        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        Ok(PoolCounts {
-            in_use: count(counts.in_use),
-            idle: count(counts.idle),
-            waiting: count(counts.waiting),
-            opened: counts.opened,
-            reused: counts.reused,
-            expired: counts.expired,
-        })
+        Ok(self.pool(&pool)?.0.counts().into())
     }
 
     fn drop(&mut self, pool: Resource<PoolHandle>) -> wasmtime::Result<()> {

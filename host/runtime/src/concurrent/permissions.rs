@@ -56,7 +56,7 @@ impl Permissions {
                 // sends.
                 if address.port() == 0 { Ok(()) } else { allowed }
             }
-            SocketAddrUse::TcpListen => self.listen(address),
+            SocketAddrUse::TcpListen => self.env.listens_at(address),
             SocketAddrUse::TcpAccept => Ok(()),
             SocketAddrUse::TcpConnect => policy.connect_address(address, &known.names),
             SocketAddrUse::UdpSend => {
@@ -77,7 +77,9 @@ impl Permissions {
     /// True if the socket bound to `local` may take a datagram: the guest may
     /// send to its sender, or listen at that address. Then it may answer.
     pub(crate) fn receives(&self, local: SocketAddr, from: SocketAddr) -> bool {
-        self.hears(&mut self.known(), from, || self.listen(local).is_ok())
+        self.hears(&mut self.known(), from, || {
+            self.env.listens_at(local).is_ok()
+        })
     }
 
     /// True if a socket may take a datagram. The guest may answer a stranger that
@@ -93,15 +95,6 @@ impl Permissions {
         // Nobody asked this peer. A warning would log whatever anybody sends.
         tracing::debug!(peer = %from, "a datagram from a stranger is dropped");
         false
-    }
-
-    /// Checks an address that a socket is bound to. If no rule names the port,
-    /// the system picked it: binding to it would have been denied.
-    fn listen(&self, local: SocketAddr) -> Result<(), Denied> {
-        let policy = &self.env.policy;
-        policy
-            .listen(local)
-            .or_else(|_| policy.listen(SocketAddr::new(local.ip(), 0)))
     }
 
     /// Checks that a connection to an endpoint may be begun. Logs a denial.
@@ -137,23 +130,8 @@ impl Permissions {
         port: u16,
         addresses: &[IpAddr],
     ) -> Result<Vec<SocketAddr>, ConnectionError> {
-        let peers = addresses.iter().map(|&ip| SocketAddr::new(ip, port));
-        let mut denied = Vec::new();
-        let allowed: Vec<_> = peers
-            .filter(|&peer| {
-                let decided = match host.parse::<IpAddr>() {
-                    Ok(_) => self.env.policy.send_to(peer, &self.known().names),
-                    Err(_) => self.env.policy.resolved_peer(host, peer),
-                };
-                let decided = decided.inspect_err(|denied| tracing::debug!("{denied}"));
-                decided.map_err(|error| denied.push(error)).is_ok()
-            })
-            .collect();
-        if allowed.is_empty() {
-            self.env.deny_all(&denied);
-            return Err(ConnectionError::AccessDenied);
-        }
-        Ok(allowed)
+        let known = self.known();
+        self.env.datagram_peers(host, port, addresses, &known.names)
     }
 
     /// Checks that a name may be resolved. Logs a denial.

@@ -15,9 +15,12 @@ pub(crate) const EVENT_IMPORTS: &[(&str, &str, &[&str])] = &[
         "0.2.",
         &[
             "connector",
+            "datagram-connector",
+            "datagrams",
             "files",
             "http",
             "log",
+            "pools",
             "resolver",
             "timers",
             "transports",

@@ -34,7 +34,7 @@ fn begin(
     options: WitConnectOptions,
 ) -> Result<(), ConnectionError> {
     let endpoint = Endpoint::from(to).checked()?;
-    let (client, options) = connect_options(options, &endpoint)?;
+    let (client, options) = connect_options(options, &endpoint, &state.local.env.net)?;
     allow(state, &endpoint)?;
     state.begin(Later::Connection, token, |state| {
         later::connect(
@@ -48,7 +48,11 @@ fn begin(
     })
 }
 
-fn allow(state: &State, endpoint: &Endpoint) -> Result<(), ConnectionError> {
+/// Checks that a connection to an endpoint may be begun. Logs a denial.
+///
+/// # Errors
+/// Fails with `AccessDenied` if the policy forbids it.
+pub(super) fn allow(state: &State, endpoint: &Endpoint) -> Result<(), ConnectionError> {
     let (env, resolver) = (&state.local.env, &state.local.worker.resolver);
     let allowed = match endpoint {
         Endpoint::Address(address) => env.net.policy.connect_address(*address, &resolver.names()),

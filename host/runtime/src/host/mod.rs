@@ -2,10 +2,12 @@
 //! handle up, call the core, convert.
 
 mod connector;
+mod datagram_connector;
 mod datagrams;
 pub(crate) mod files;
 mod http;
 mod log;
+mod pools;
 mod resolver;
 mod timers;
 mod transports;

@@ -5,14 +5,13 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource, WasmList};
 
 use netwasm_base::error::ConnectionError;
-use netwasm_net::tls::Tls;
 use netwasm_net::transport::Transport;
 
-use crate::bindings::netwasm::net::transports::{Host, TlsRole};
+use crate::bindings::netwasm::net::transports::Host;
 use crate::bindings::netwasm::net::types::{
-    ConnectionId, ConnectionInfo, Error as WitError, SocketAddress,
+    ConnectionId, ConnectionInfo, Error as WitError, SocketAddress, SocketOption, TlsRole,
 };
-use crate::convert::{called, client_tls};
+use crate::convert::{called, session};
 use crate::handles::FileHandle;
 use crate::state::State;
 
@@ -117,20 +116,7 @@ impl Host for State {
             if !transport.can_start_tls() {
                 return Err(ConnectionError::InvalidState);
             }
-            let tls = &self.local.env.net.tls;
-            let session = match role {
-                TlsRole::Server => match tls.server() {
-                    Some(config) => Tls::accept(config),
-                    None => {
-                        tracing::warn!("start-tls needs a certificate: --cert FILE --key FILE");
-                        Err(ConnectionError::NotSupported)
-                    }
-                },
-                TlsRole::Client(client) => {
-                    client_tls(client, None).and_then(|client| tls.connect(&client))
-                }
-            };
-            transport.start_tls(session?, &received)
+            transport.start_tls(session(role, &self.local.env.net)?, &received)
         })
     }
 
@@ -173,6 +159,10 @@ impl Host for State {
             transport.set_idle_timeout(after.map(Duration::from_nanos));
         }
         Ok(())
+    }
+
+    fn set_option(&mut self, this: ConnectionId, option: SocketOption) -> Called<()> {
+        self.with_transport(this, |transport| transport.set_option(option.into()))
     }
 
     fn set_write_buffer_limits(

@@ -1,0 +1,113 @@
+//! Datagram sockets that a guest opens.
+
+use std::fmt;
+use std::net::{SocketAddr, UdpSocket};
+use std::rc::Rc;
+
+use netwasm_base::error::ConnectionError;
+
+use crate::datagram;
+use crate::guest::DatagramGuest;
+use crate::thread::Thread;
+use crate::turns::Turn;
+use crate::udp::datagrams::Handle;
+use crate::udp::{Datagrams, OpenEndpoint, Server, Source};
+
+/// Decides whose datagrams a socket takes.
+pub struct Sender(Option<Box<dyn Fn(SocketAddr) -> bool>>);
+
+impl Sender {
+    /// Takes the datagrams of peers for which `allowed` is true.
+    pub fn allowed(allowed: impl Fn(SocketAddr) -> bool + 'static) -> Self {
+        Self(Some(Box::new(allowed)))
+    }
+
+    pub(super) fn may_send(&self, peer: SocketAddr) -> bool {
+        self.0.as_ref().is_none_or(|allowed| allowed(peer))
+    }
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").finish_non_exhaustive()
+    }
+}
+
+/// A socket that a guest opened, before it is driven.
+#[derive(Debug)]
+pub struct Opened {
+    socket: UdpSocket,
+    datagrams: Rc<Datagrams>,
+}
+
+impl Opened {
+    /// Binds a socket.
+    ///
+    /// # Errors
+    /// Fails if the address cannot be bound, or no descriptor is left.
+    pub fn bind(local: SocketAddr) -> Result<Self, ConnectionError> {
+        Self::new(datagram::bind(local)?.into(), None)
+    }
+
+    /// Connects a socket to the first of `peers` to which there is a route.
+    ///
+    /// # Errors
+    /// Fails with the reason of the last peer.
+    pub fn connect(peers: &[SocketAddr]) -> Result<Self, ConnectionError> {
+        let (socket, peer) = datagram::connect(peers)?;
+        Self::new(socket.into(), Some(peer))
+    }
+
+    fn new(socket: UdpSocket, peer: Option<SocketAddr>) -> Result<Self, ConnectionError> {
+        let local = socket.local_addr()?;
+        let handle = Handle {
+            peer,
+            socket: socket.try_clone()?.into(),
+        };
+        Ok(Self {
+            socket,
+            datagrams: Datagrams::of(local, Some(handle)),
+        })
+    }
+
+    /// Returns the socket as its guest holds it.
+    pub fn datagrams(&self) -> &Rc<Datagrams> {
+        &self.datagrams
+    }
+
+    /// Drives the socket until it is closed, the guest is gone or the run is
+    /// ending. The kernel decides whose datagrams a connected socket takes.
+    pub async fn drive<G: DatagramGuest>(
+        self,
+        thread: Rc<Thread>,
+        turn: Rc<Turn>,
+        guest: Rc<G>,
+        endpoint: G::Endpoint,
+        sender: Sender,
+    ) {
+        let Self { socket, datagrams } = self;
+        let sender = match datagrams.peer() {
+            Some(_) => Sender(None),
+            None => sender,
+        };
+        let open = OpenEndpoint {
+            guest,
+            resource: endpoint,
+            datagrams,
+        };
+        let made = Server::new(thread, Source::Opened(sender), socket, turn);
+        let served = match made {
+            Ok(mut server) => {
+                server.endpoint = Some(open);
+                server.serve().await
+            }
+            Err(error) => {
+                let _ = open.guest.endpoint_lost(open.resource);
+                Err(error)
+            }
+        };
+        if let Err(error) = served {
+            tracing::warn!(%error, "a datagram socket of the guest cannot be driven");
+        }
+    }
+}

@@ -1,0 +1,483 @@
+//! What event handlers open by themselves: connections that a pool keeps,
+//! datagram sockets, and the authorities and certificates that they choose.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::harness::{Run, Server, TcpPeer, eventually, refusing_datagrams};
+
+fn probe(options: &[&str]) -> Server {
+    Run::guest("dial-probe").tcp().args(options).start()
+}
+
+/// A server that sends back what it gets, until the client ends the connection
+/// or says `bye`. Counts the connections that it took.
+fn echo() -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let address = listener.local_addr().expect("its address");
+    let taken = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&taken);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            count.fetch_add(1, Ordering::SeqCst);
+            let stream = stream.expect("a connection");
+            std::thread::spawn(move || answer(stream));
+        }
+    });
+    (address, taken)
+}
+
+fn answer(mut stream: TcpStream) {
+    let mut buffer = [0; 1024];
+    while let Ok(count @ 1..) = stream.read(&mut buffer) {
+        if buffer.starts_with(b"bye") || stream.write_all(&buffer[..count]).is_err() {
+            return;
+        }
+    }
+}
+
+fn open(peer: &mut TcpPeer, server: SocketAddr, size: usize) -> String {
+    peer.ask(&format!("pool {} {} {size}", server.ip(), server.port()))
+}
+
+/// Gets a connection of a pool.
+fn get(peer: &mut TcpPeer, token: usize, pool: &str) {
+    assert_eq!(peer.ask(&format!("get {token} {pool}")), "ok");
+    assert_eq!(peer.line(), format!("{token} connected"));
+}
+
+/// Checks that a connection carries bytes both ways.
+fn carries(peer: &mut TcpPeer, token: usize) {
+    assert_eq!(peer.ask(&format!("send {token} hello")), "ok");
+    assert_eq!(peer.line(), format!("{token} data hello"));
+}
+
+#[test]
+fn a_connection_that_is_put_back_is_used_again_without_an_event_of_its_end() {
+    let (server, taken) = echo();
+    let host = probe(&["--allow-connect", "127.0.0.1:*"]);
+    let mut peer = host.connect();
+    let pool = open(&mut peer, server, 2);
+    assert_eq!(open(&mut peer, server, 2), pool, "it is the same pool");
+    for round in 0..3 {
+        get(&mut peer, round, &pool);
+        carries(&mut peer, round);
+        assert_eq!(
+            peer.ask(&format!("counts {pool}")),
+            format!("1 0 0 1 {round} 0")
+        );
+        assert_eq!(peer.ask(&format!("put {round}")), "ok");
+        assert_eq!(
+            peer.ask(&format!("counts {pool}")),
+            format!("0 1 0 1 {round} 0")
+        );
+    }
+    assert_eq!(taken.load(Ordering::SeqCst), 1);
+    // Its number means nothing any more.
+    assert_eq!(peer.ask("send 0 lost"), "ok");
+    assert_eq!(peer.ask("option 0 no-delay 1"), "error: invalid-state");
+    drop(peer);
+    // The host keeps it after the instance has ended, for any other.
+    let mut other = host.connect();
+    let pool = open(&mut other, server, 2);
+    get(&mut other, 7, &pool);
+    carries(&mut other, 7);
+    assert_eq!(taken.load(Ordering::SeqCst), 1);
+    drop(other);
+    host.stop();
+}
+
+#[test]
+fn callers_of_all_instances_wait_their_turn_for_a_pool() {
+    let (server, taken) = echo();
+    let host = probe(&["--allow-connect", "127.0.0.1:*"]);
+    let (mut first, mut second) = (host.connect(), host.connect());
+    let pool = open(&mut first, server, 1);
+    let same = open(&mut second, server, 1);
+    get(&mut first, 1, &pool);
+    assert_eq!(second.ask(&format!("get 1 {same} 50")), "ok");
+    assert_eq!(second.line(), "1 error: timeout");
+    assert_eq!(second.ask(&format!("get 1 {same}")), "ok");
+    assert_eq!(
+        second.ask(&format!("get 1 {same}")),
+        "error: invalid-state",
+        "the token is in use"
+    );
+    eventually("it waits", || {
+        (first.ask(&format!("counts {pool}")) == "1 0 1 1 0 0").then_some(())
+    });
+    // A caller that gives up leaves its place in the queue to others.
+    let mut third = host.connect();
+    let again = open(&mut third, server, 1);
+    assert_eq!(third.ask(&format!("get 5 {again}")), "ok");
+    assert_eq!(third.ask("cancel 5"), "ok");
+    assert_eq!(first.ask("put 1"), "ok");
+    assert_eq!(second.line(), "1 connected");
+    carries(&mut second, 1);
+    // A client that leaves with its connection frees the place.
+    drop(second);
+    get(&mut first, 2, &pool);
+    carries(&mut first, 2);
+    assert!(taken.load(Ordering::SeqCst) <= 2);
+    drop((first, third));
+    host.stop();
+}
+
+#[test]
+fn a_connection_that_cannot_be_used_again_is_closed_without_an_event() {
+    let (server, taken) = echo();
+    let host = probe(&["--allow-connect", "127.0.0.1:*"]);
+    let mut peer = host.connect();
+    let pool = open(&mut peer, server, 4);
+    // One that the server has closed is not handed out.
+    get(&mut peer, 1, &pool);
+    carries(&mut peer, 1);
+    assert_eq!(peer.ask("send 1 bye"), "ok");
+    assert_eq!(peer.line(), "1 lost");
+    get(&mut peer, 2, &pool);
+    assert_eq!(taken.load(Ordering::SeqCst), 2);
+    // One that is closing is not kept.
+    assert_eq!(peer.ask("close 2"), "ok");
+    assert_eq!(peer.ask("put 2"), "ok");
+    assert_eq!(peer.ask(&format!("counts {pool}")), "0 0 0 2 0 0");
+    // Nor is one that no pool gave.
+    let (host_name, port) = (server.ip(), server.port());
+    assert_eq!(peer.ask(&format!("connect 3 {host_name} {port}")), "ok");
+    assert_eq!(peer.line(), "3 connected");
+    assert_eq!(peer.ask("put 3"), "ok");
+    assert_eq!(peer.ask("put 99"), "ok", "a number that was never given");
+    assert_eq!(peer.ask(&format!("counts {pool}")), "0 0 0 2 0 0");
+    // A closed pool keeps nothing.
+    get(&mut peer, 4, &pool);
+    assert_eq!(peer.ask(&format!("close-pool {pool}")), "ok");
+    assert_eq!(peer.ask("put 4"), "ok");
+    assert_eq!(peer.ask(&format!("get 5 {pool}")), "ok");
+    assert_eq!(peer.line(), "5 error: connection-aborted");
+    assert_eq!(peer.ask("get 6 12345"), "error: invalid-state");
+    assert_eq!(peer.ask("counts 12345"), "0 0 0 0 0 0");
+    let before = host.descriptors();
+    drop(peer);
+    host.wait_for_descriptors(before - 1);
+    host.stop();
+}
+
+#[test]
+fn what_a_pool_may_connect_to_is_denied_by_default() {
+    let (server, _) = echo();
+    let host = probe(&[]);
+    let mut peer = host.connect();
+    assert_eq!(open(&mut peer, server, 1), "error: access-denied");
+    host.log
+        .wait_for(&["not allowed", &format!("--allow-connect {server}")]);
+    assert_eq!(open(&mut peer, server, 0), "error: invalid-argument");
+    drop(peer);
+    host.stop();
+}
+
+/// A server of datagrams that answers each with its own text, and the address of
+/// the sender.
+fn datagrams() -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let address = socket.local_addr().expect("its address");
+    std::thread::spawn(move || {
+        let mut buffer = [0; 1024];
+        while let Ok((count, peer)) = socket.recv_from(&mut buffer) {
+            let _ = socket.send_to(&buffer[..count], peer);
+        }
+    });
+    address
+}
+
+/// Opens a connected socket, and returns its local address.
+fn bound(peer: &mut TcpPeer, token: usize, server: SocketAddr) -> SocketAddr {
+    let (host, port) = (server.ip(), server.port());
+    assert_eq!(peer.ask(&format!("udp {token} {host} {port}")), "ok");
+    let line = peer.line();
+    let local = line.strip_prefix(&format!("{token} bound "));
+    let local = local.and_then(|rest| rest.strip_suffix(&format!(" {server}")));
+    local
+        .unwrap_or_else(|| panic!("{line}"))
+        .parse()
+        .expect("an address")
+}
+
+#[test]
+fn a_connected_socket_sends_to_its_peer_and_hears_nobody_else() {
+    let server = datagrams();
+    let host = probe(&["--allow-udp", "127.0.0.1:*"]);
+    let mut peer = host.connect();
+    let local = bound(&mut peer, 1, server);
+    for text in ["one", "two"] {
+        assert_eq!(peer.ask(&format!("udp-send 1 {text}")), "ok");
+        assert_eq!(peer.line(), format!("1 datagram {server} {text}"));
+    }
+    assert_eq!(peer.ask(&format!("udp-send-to 1 {server} three")), "ok");
+    assert_eq!(peer.line(), format!("1 datagram {server} three"));
+    assert_eq!(
+        peer.ask("udp-send-to 1 127.0.0.1:9 x"),
+        "error: invalid-state"
+    );
+    let stranger = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    stranger.send_to(b"stranger", local).expect("a datagram");
+    assert_eq!(peer.ask("udp-send 1 four"), "ok");
+    assert_eq!(peer.line(), format!("1 datagram {server} four"));
+    assert_eq!(peer.ask("udp-close 1"), "ok");
+    assert_eq!(peer.line(), "1 closed");
+    assert_eq!(peer.ask("udp-send 1 five"), "error: invalid-state");
+    drop(peer);
+    host.stop();
+}
+
+#[test]
+fn a_peer_that_does_not_listen_is_reported_and_the_socket_stays() {
+    let nobody = refusing_datagrams();
+    let host = probe(&["--allow-udp", "127.0.0.1:*"]);
+    let mut peer = host.connect();
+    bound(&mut peer, 1, nobody.0);
+    for _ in 0..2 {
+        assert_eq!(peer.ask("udp-send 1 anybody"), "ok");
+        assert_eq!(peer.line(), "1 refused connection-refused");
+    }
+    drop(peer);
+    host.stop();
+}
+
+#[test]
+fn a_bound_socket_hears_those_that_it_may_send_to_or_all_where_it_may_listen() {
+    let (friend, stranger) = (
+        UdpSocket::bind("127.0.0.1:0").expect("a socket"),
+        UdpSocket::bind("127.0.0.1:0").expect("a socket"),
+    );
+    for socket in [&friend, &stranger] {
+        let timeout = Some(Duration::from_secs(30));
+        socket.set_read_timeout(timeout).expect("a timeout");
+    }
+    let (friendly, strange) = (
+        friend.local_addr().expect("an address"),
+        stranger.local_addr().expect("an address"),
+    );
+    let free = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let own = free.local_addr().expect("an address");
+    drop(free);
+    let host = probe(&[
+        "--allow-udp",
+        &friendly.to_string(),
+        "--allow-listen",
+        &own.to_string(),
+    ]);
+    let mut peer = host.connect();
+
+    let picked: SocketAddr = peer.ask("bind 1 127.0.0.1:0").parse().expect("an address");
+    stranger.send_to(b"strange", picked).expect("a datagram");
+    friend.send_to(b"friendly", picked).expect("a datagram");
+    assert_eq!(peer.line(), format!("1 datagram {friendly} friendly"));
+    assert_eq!(peer.ask(&format!("udp-send-to 1 {friendly} back")), "ok");
+    let mut buffer = [0; 64];
+    assert_eq!(
+        friend.recv_from(&mut buffer).expect("a datagram"),
+        (4, picked)
+    );
+    assert_eq!(
+        peer.ask(&format!("udp-send-to 1 {strange} x")),
+        "error: access-denied"
+    );
+    host.log
+        .wait_for(&["not allowed", &format!("--allow-udp {strange}")]);
+    assert_eq!(peer.ask("udp-send 1 x"), "error: invalid-state");
+
+    assert_eq!(peer.ask(&format!("bind 2 {own}")), own.to_string());
+    stranger.send_to(b"strange", own).expect("a datagram");
+    assert_eq!(peer.line(), format!("2 datagram {strange} strange"));
+    assert_eq!(peer.ask(&format!("udp-send-to 2 {strange} hello")), "ok");
+    assert_eq!(
+        stranger.recv_from(&mut buffer).expect("a datagram"),
+        (5, own)
+    );
+    assert_eq!(
+        peer.ask(&format!("bind 3 {own}")),
+        "error: address-not-bindable"
+    );
+
+    assert_eq!(peer.ask("bind 4 127.0.0.1:9"), "error: access-denied");
+    host.log
+        .wait_for(&["not allowed", "--allow-listen 127.0.0.1:9"]);
+    drop(peer);
+    host.stop();
+}
+
+#[test]
+fn datagram_sockets_need_a_permission_and_are_limited() {
+    let server = datagrams();
+    let host = probe(&["--max-handles", "3"]);
+    let mut peer = host.connect();
+    let (ip, port) = (server.ip(), server.port());
+    assert_eq!(
+        peer.ask(&format!("udp 1 {ip} {port}")),
+        "error: access-denied"
+    );
+    host.log
+        .wait_for(&["not allowed", &format!("--allow-udp {server}")]);
+    assert_eq!(peer.ask("udp 1 localhost 0"), "error: invalid-argument");
+    for token in 0..3 {
+        assert!(
+            !peer
+                .ask(&format!("bind {token} 127.0.0.1:0"))
+                .starts_with("error")
+        );
+    }
+    assert_eq!(peer.ask("bind 3 127.0.0.1:0"), "error: limit-exceeded");
+    assert_eq!(peer.ask("udp-close 0"), "ok");
+    assert_eq!(peer.line(), "0 closed");
+    assert!(!peer.ask("bind 3 127.0.0.1:0").starts_with("error"));
+    drop(peer);
+    host.stop();
+}
+
+#[test]
+fn datagram_sockets_end_with_their_instance_and_with_the_run() {
+    let server = datagrams();
+    let host = probe(&["--allow-udp", "127.0.0.1:*"]);
+    let before = host.descriptors_at_rest();
+    for _ in 0..3 {
+        let mut peer = host.connect();
+        bound(&mut peer, 1, server);
+        bound(&mut peer, 2, server);
+        assert!(!peer.ask("bind 3 127.0.0.1:0").starts_with("error"));
+        assert!(host.descriptors() >= before + 4);
+        drop(peer);
+        host.wait_for_descriptors(before);
+    }
+    // So it is after a trap.
+    let mut peer = host.connect();
+    bound(&mut peer, 1, server);
+    peer.say("nonsense");
+    peer.cut();
+    host.wait_for_descriptors(before);
+    // The end of the run is told.
+    let mut peer = host.connect();
+    bound(&mut peer, 1, server);
+    host.signal(Signal::TERM);
+    assert_eq!(peer.line(), "1 closed");
+    drop(peer);
+    host.stop();
+}
+
+#[test]
+fn options_of_sockets_are_set_and_others_refused() {
+    let (server, _) = echo();
+    let datagram = datagrams();
+    let host = probe(&[
+        "--allow-connect",
+        "127.0.0.1:*",
+        "--allow-udp",
+        "127.0.0.1:*",
+    ]);
+    let mut peer = host.connect();
+    let (ip, port) = (server.ip(), server.port());
+    assert_eq!(peer.ask(&format!("connect 1 {ip} {port}")), "ok");
+    assert_eq!(peer.line(), "1 connected");
+    bound(&mut peer, 2, datagram);
+    for (option, of_connection, of_datagrams) in [
+        ("no-delay 0", "ok", "error: not-supported"),
+        ("keep-alive 7", "ok", "error: not-supported"),
+        (
+            "keep-alive 0",
+            "error: invalid-argument",
+            "error: not-supported",
+        ),
+        (
+            "hop-limit 0",
+            "error: invalid-argument",
+            "error: invalid-argument",
+        ),
+        ("hop-limit 3", "ok", "ok"),
+        ("traffic-class 184", "ok", "ok"),
+        ("receive-buffer-size 65536", "ok", "ok"),
+        (
+            "send-buffer-size 0",
+            "error: invalid-argument",
+            "error: invalid-argument",
+        ),
+    ] {
+        assert_eq!(
+            peer.ask(&format!("option 1 {option}")),
+            of_connection,
+            "{option}"
+        );
+        assert_eq!(
+            peer.ask(&format!("option 2 {option}")),
+            of_datagrams,
+            "{option}"
+        );
+    }
+    carries(&mut peer, 1);
+    assert_eq!(peer.ask("udp-send 2 still"), "ok");
+    assert_eq!(peer.line(), format!("2 datagram {datagram} still"));
+    drop(peer);
+    host.stop();
+}
+
+#[test]
+fn a_guest_chooses_an_authority_and_a_certificate_by_name() {
+    let certs = concat!(env!("CARGO_MANIFEST_DIR"), "/../certs");
+    let server = Run::guest("probe")
+        .tls()
+        .certificate("cert.pem", "key.pem")
+        .args(["--client-ca", &format!("{certs}/ca.pem")])
+        .start();
+    let port = server.address("tls").port();
+    let host = probe(&[
+        "--allow-connect",
+        "localhost:*",
+        "--tls-authority",
+        &format!("own={certs}/ca.pem"),
+        "--tls-authority",
+        &format!("other={certs}/self.pem"),
+        "--tls-identity",
+        &format!("me={certs}/client.pem,{certs}/client.key"),
+    ]);
+    let mut peer = host.connect();
+    let mut token = 0;
+    let mut connect = |authority: &str, identity: &str| {
+        token += 1;
+        let command = format!("connect {token} localhost {port} {authority} {identity}");
+        match peer.ask(&command).as_str() {
+            "ok" => {}
+            refused => return refused.to_owned(),
+        }
+        let line = peer.line();
+        let line = line.strip_prefix(&format!("{token} ")).expect("its event");
+        if line != "connected" {
+            return line.to_owned();
+        }
+        // A server of TLS 1.3 refuses a client only after that.
+        peer.say(&format!("send {token} size\n"));
+        assert_eq!(peer.line(), "ok");
+        let line = peer.line();
+        line.strip_prefix(&format!("{token} "))
+            .expect("its event")
+            .to_owned()
+    };
+    assert_eq!(connect("own", "me"), "data 0");
+    let refused = connect("own", "-");
+    assert!(refused.starts_with("lost tls: "), "{refused}");
+    for (authority, identity) in [("other", "me"), ("-", "me")] {
+        let refused = connect(authority, identity);
+        assert!(refused.starts_with("error: tls: "), "{refused}");
+    }
+    assert_eq!(connect("own", "me"), "data 0", "and again");
+    assert_eq!(connect("nobody", "me"), "error: access-denied");
+    assert_eq!(connect("own", "nobody"), "error: access-denied");
+    host.log
+        .wait_for(&["'nobody'", "--tls-authority nobody=FILE"]);
+    host.log
+        .wait_for(&["'nobody'", "--tls-identity nobody=CERT,KEY"]);
+    drop(peer);
+    host.stop();
+    server.stop();
+}
