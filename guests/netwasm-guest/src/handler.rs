@@ -9,7 +9,7 @@ use crate::bindings::netwasm::net::{http, types};
 use crate::cell::with;
 use crate::connection::Shared;
 use crate::executor::Task;
-use crate::host::Transport;
+use crate::host::{DatagramTransport, Transport};
 use crate::http::{Answered, Later, Response};
 use crate::slab::Slab;
 use crate::udp::SharedSocket;
@@ -90,11 +90,6 @@ pub fn shutting_down(deadline: Option<types::Duration>) {
 
 // `udp-handler`.
 
-thread_local! {
-    static SOCKETS: ManuallyDrop<Cell<Slab<Rc<SharedSocket>>>> =
-        const { ManuallyDrop::new(Cell::new(Slab::new())) };
-}
-
 pub fn socket_made<F>(socket: SocketId, handler: impl FnOnce(crate::UdpSocket) -> F) -> u64
 where
     F: Future + 'static,
@@ -102,17 +97,13 @@ where
 {
     let shared = SharedSocket::new(socket.into());
     udp::serve(&shared, handler);
-    let token = SOCKETS.with(|sockets| with(sockets, |all| all.insert(shared)));
+    let token = udp::register(shared);
     executor::run();
     token as u64
 }
 
 fn socket_event(token: u64, handle: impl FnOnce(&SharedSocket)) {
-    let find = |all: &mut Slab<Rc<SharedSocket>>| {
-        let token = usize::try_from(token).ok()?;
-        all.get_mut(token).map(|shared| shared.clone())
-    };
-    if let Some(shared) = SOCKETS.with(|sockets| with(sockets, find)) {
+    if let Some(shared) = udp::find(token) {
         handle(&shared);
     }
     executor::run();
@@ -132,9 +123,14 @@ pub fn socket_lost(token: u64, reason: Option<types::Error>) {
     socket_event(token, |shared| {
         shared.connection_lost(reason.map(Into::into))
     });
-    if let Ok(token) = usize::try_from(token) {
-        drop(SOCKETS.with(|sockets| with(sockets, |all| all.remove(token))));
-    }
+    udp::release(token);
+}
+
+// `datagram-connect-handler`.
+
+pub fn datagrams_connected(token: u64, outcome: Result<SocketId, types::Error>) {
+    let outcome = outcome.map(DatagramTransport::from).map_err(Into::into);
+    udp::connected(token, outcome);
 }
 
 // `http-handler`, `deferral-handler`.

@@ -363,6 +363,24 @@ impl Listener {
     }
 }
 
+/// Returns the other end of the first datagram socket that a handler opened by
+/// itself, by `UdpSocket::bind` or `connect`, and that was not returned before.
+///
+/// # Panics
+/// If there is none.
+#[track_caller]
+pub fn accept_udp() -> Network {
+    run();
+    let Some(shared) = memory::next_opened() else {
+        panic!("expected a datagram socket");
+    };
+    Network {
+        socket: shared.transport.0.clone(),
+        shared,
+        lost: Cell::new(false),
+    }
+}
+
 /// Starts a handler with a datagram socket, and returns the network's end.
 pub fn serve_udp<F>(handler: impl FnOnce(UdpSocket) -> F) -> Network
 where

@@ -12,7 +12,9 @@ use std::time::Duration;
 use self::unread::Unread;
 use crate::cell::with;
 use crate::host::{self, TlsOptions, TlsRole};
-use crate::{Address, Error, File, Info, Result, TlsInfo, executor};
+use crate::{
+    Address, Error, File, Info, KeepAlive, Result, SocketOption, TlsInfo, connect, executor,
+};
 
 pub(crate) use self::shared::Shared;
 
@@ -238,6 +240,34 @@ macro_rules! common {
             self.info().peer
         }
 
+        /// Sets an option of the socket.
+        ///
+        /// # Errors
+        /// - `InvalidArgument`: the value is out of range.
+        /// - `InvalidState`: the connection is closing.
+        /// - `NotSupported`: this kind of socket has no such option.
+        pub fn set_option(&self, option: SocketOption) -> Result<()> {
+            self.0.transport.set_option(option)
+        }
+
+        /// Sends small pieces at once (`TCP_NODELAY`), as the host does unless
+        /// told otherwise.
+        ///
+        /// # Errors
+        /// Those of `set_option`.
+        pub fn set_nodelay(&self, on: bool) -> Result<()> {
+            self.set_option(SocketOption::NoDelay(on))
+        }
+
+        /// Lets the kernel ask a peer that has been silent for so long whether
+        /// it is still there (`SO_KEEPALIVE`); `None` does not.
+        ///
+        /// # Errors
+        /// Those of `set_option`.
+        pub fn set_keepalive(&self, idle: Option<Duration>) -> Result<()> {
+            self.set_option(SocketOption::KeepAlive(idle.map(KeepAlive::after)))
+        }
+
         /// Sets how long nothing may move in either direction. After that, the
         /// connection fails with `Timeout`. `None` returns to the command
         /// line's `--idle-timeout`. The host counts this time: it costs
@@ -251,6 +281,17 @@ macro_rules! common {
 impl Connection {
     pub(crate) fn new(shared: &Rc<Shared>) -> Self {
         Self(shared.own())
+    }
+
+    /// Puts the connection back into its pool, if nothing is left of its last
+    /// use. Otherwise it is closed.
+    pub(crate) fn put_back(self, token: usize) {
+        if self.0.is_clean() {
+            connect::forget(token);
+            // There are no events any more, and nothing is left to be closed.
+            self.0.forget();
+            host::put(&self.0.transport);
+        }
     }
 
     reading!();
@@ -309,6 +350,7 @@ impl Connection {
         let options = TlsOptions {
             server_name: Some(server_name.to_owned()),
             alpn: alpn.iter().map(|&name| name.to_owned()).collect(),
+            ..TlsOptions::default()
         };
         self.0.start_tls(TlsRole::Client(options)).await
     }

@@ -320,6 +320,17 @@ impl Shared {
         Ok(())
     }
 
+    /// True if the connection could carry another exchange.
+    pub(super) fn is_clean(&self) -> bool {
+        let is_used = self.lost.get() || self.ended.get() || self.full.get();
+        !is_used && self.owners.get() == 1 && with(&self.unread, |unread| unread.len()) == 0
+    }
+
+    /// Notes that the connection is another's.
+    pub(super) fn forget(&self) {
+        self.lost.set(true);
+    }
+
     pub(super) fn own(self: &Rc<Self>) -> Rc<Self> {
         self.owners.set(self.owners.get() + 1);
         self.clone()

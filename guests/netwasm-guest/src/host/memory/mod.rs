@@ -1,12 +1,14 @@
 //! A host in memory, with a clock that stands still until nothing else is
 //! left to do: for tests.
 
+mod datagrams;
 mod pipe;
+mod pool;
 mod request;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -16,9 +18,15 @@ use crate::connect::{connected, resolved};
 use crate::connection::Shared;
 use crate::log::Level;
 use crate::time::nanoseconds;
+use crate::udp::SharedSocket;
 use crate::{Address, Error, ErrorKind, Info, Operation, Result, TlsInfo, executor, timers};
 
+pub(crate) use self::datagrams::{
+    DatagramTransport, Socket, bind_datagrams, cancel_datagrams, connect_datagrams, next_opened,
+    opened,
+};
 pub(crate) use self::pipe::{End, Pipe, Transport};
+pub(crate) use self::pool::{PoolHandle, put};
 pub(crate) use self::request::{RawRequest, RequestData, RequestHandle};
 
 /// The host of a thread.
@@ -33,6 +41,10 @@ struct Host {
     files: RefCell<HashMap<String, Rc<[u8]>>>,
     connecting: RefCell<Vec<Connecting>>,
     resolving: RefCell<Vec<(u64, String)>>,
+    datagram_attempts: RefCell<Vec<datagrams::Attempt>>,
+    /// Datagram sockets that the guest opened.
+    sockets: RefCell<VecDeque<Rc<SharedSocket>>>,
+    pools: RefCell<Vec<pool::Shelf>>,
     log: RefCell<Vec<(Level, String)>>,
 }
 
@@ -49,6 +61,8 @@ pub(crate) struct Backlog {
 
 struct Connecting {
     token: u64,
+    /// The pool that the connection is made for.
+    pool: Option<usize>,
     due: u64,
     backlog: Option<Rc<Backlog>>,
     tls: Option<TlsInfo>,
@@ -61,37 +75,6 @@ pub(crate) fn example_info() -> Info {
         peer: Address::Ip(([192, 0, 2, 1], 50_000).into()),
         local: Address::Ip(([192, 0, 2, 2], 80).into()),
         tls: None,
-    }
-}
-
-/// A datagram socket of a test.
-#[derive(Default)]
-pub(crate) struct Socket {
-    pub(crate) sent: RefCell<VecDeque<(Vec<u8>, SocketAddr)>>,
-    pub(crate) closed: Cell<bool>,
-}
-
-/// The guest's end of a socket.
-pub(crate) struct DatagramTransport(pub(crate) Rc<Socket>);
-
-impl DatagramTransport {
-    pub(crate) fn send_to(&self, data: &[u8], to: SocketAddr) -> Result<()> {
-        if self.0.closed.get() {
-            return Err(ErrorKind::InvalidState.into());
-        }
-        if data.len() > 65_507 {
-            return Err(ErrorKind::InvalidArgument.into());
-        }
-        self.0.sent.borrow_mut().push_back((data.to_vec(), to));
-        Ok(())
-    }
-
-    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
-        (!self.0.closed.get()).then(|| ([192, 0, 2, 2], 53).into())
-    }
-
-    pub(crate) fn close(&self) {
-        self.0.closed.set(true);
     }
 }
 
@@ -156,6 +139,11 @@ pub(crate) fn listen(endpoint: &Endpoint) -> Rc<Backlog> {
 }
 
 pub(crate) fn connect(token: u64, to: Endpoint, options: ConnectOptions) -> Result<()> {
+    begin_connecting(token, to, options, None);
+    Ok(())
+}
+
+fn begin_connecting(token: u64, to: Endpoint, options: ConnectOptions, pool: Option<usize>) {
     HOST.with(|host| {
         let backlog = host.listeners.borrow().get(&name(&to)).cloned();
         let delay = backlog.as_ref().map_or(Duration::ZERO, |it| it.delay.get());
@@ -171,6 +159,7 @@ pub(crate) fn connect(token: u64, to: Endpoint, options: ConnectOptions) -> Resu
         };
         host.connecting.borrow_mut().push(Connecting {
             token,
+            pool,
             due: host.now.get() + nanoseconds(delay.min(limit)),
             backlog,
             tls: options
@@ -179,13 +168,14 @@ pub(crate) fn connect(token: u64, to: Endpoint, options: ConnectOptions) -> Resu
             failure: kind.map(|kind| Error::fixed(kind, Operation::Connect, kind.text())),
         });
     });
-    Ok(())
 }
 
 pub(crate) fn cancel_connect(token: u64) {
     HOST.with(|host| {
         let mut connecting = host.connecting.borrow_mut();
-        connecting.retain(|attempt| attempt.token != token);
+        let cancelled = connecting.extract_if(.., |attempt| attempt.token == token);
+        cancelled.for_each(|attempt| pool::give_place(host, attempt.pool));
+        pool::cancel(host, token);
     });
 }
 
@@ -241,10 +231,14 @@ pub(crate) fn deliver() -> bool {
             (None, Some(backlog)) => {
                 let pipe = Pipe::new();
                 *pipe.tls.borrow_mut() = attempt.tls;
+                pipe.pool.set(attempt.pool);
                 backlog.pipes.borrow_mut().push_back(pipe.clone());
                 Ok((Transport(pipe.clone()), pipe))
             }
-            (failure, _) => Err(failure.unwrap_or_else(|| ErrorKind::Other.into())),
+            (failure, _) => {
+                HOST.with(|host| pool::give_place(host, attempt.pool));
+                Err(failure.unwrap_or_else(|| ErrorKind::Other.into()))
+            }
         };
         let (outcome, pipe) = match outcome {
             Ok((transport, pipe)) => (Ok(transport), Some(pipe)),
@@ -256,6 +250,9 @@ pub(crate) fn deliver() -> bool {
             // As the host does, which keeps the guest's state until the end.
             HELD.with(|held| held.borrow_mut().push(shared));
         }
+        return true;
+    }
+    if pool::deliver() || datagrams::deliver() {
         return true;
     }
     let lookup = HOST.with(|host| host.resolving.borrow_mut().pop());
@@ -331,6 +328,9 @@ pub(crate) fn reset() {
         host.files.take();
         host.connecting.take();
         host.resolving.take();
+        host.datagram_attempts.take();
+        host.sockets.take();
+        host.pools.take();
         host.log.take();
     });
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{File, HOST, TlsRole, example_info};
 use crate::connection::Shared;
-use crate::{Error, ErrorKind, Info, Operation, Result, TlsInfo};
+use crate::{Error, ErrorKind, Info, Operation, Result, SocketOption, TlsInfo};
 
 /// A connection between the guest and a test.
 pub(crate) struct Pipe {
@@ -33,6 +33,8 @@ pub(crate) struct Pipe {
     pub(super) tls: RefCell<Option<TlsInfo>>,
     tls_told: Cell<bool>,
     idle_timeout: Cell<Option<Duration>>,
+    /// The pool that the connection has a place in.
+    pub(super) pool: Cell<Option<usize>>,
 }
 
 /// How a guest ended its side of a connection.
@@ -64,6 +66,7 @@ impl Pipe {
             tls: RefCell::default(),
             tls_told: Cell::new(true),
             idle_timeout: Cell::new(None),
+            pool: Cell::new(None),
         });
         HOST.with(|host| host.pipes.borrow_mut().push(Rc::downgrade(&pipe)));
         pipe
@@ -131,10 +134,28 @@ impl Pipe {
 
     fn lose(&self, events: &Shared, reason: Option<Error>) {
         self.lost.set(true);
+        HOST.with(|host| super::pool::give_place(host, self.pool.take()));
         if reason.is_some() {
             self.end.set(Some(End::Aborted));
         }
         events.connection_lost(reason);
+    }
+
+    /// True if the connection may be handed out again.
+    pub(super) fn is_fresh(&self) -> bool {
+        let is_over = self.lost.get() || self.end.get().is_some() || self.finished.get();
+        !is_over && self.failure.borrow().is_none() && self.sent.borrow().is_empty()
+    }
+
+    /// Lets nobody get the events of an idle connection.
+    pub(super) fn detach(&self) {
+        *self.events.borrow_mut() = Weak::new();
+    }
+
+    /// Closes an idle connection.
+    pub(super) fn close_idle(&self) {
+        self.end.set(Some(End::Closed));
+        self.lost.set(true);
     }
 
     /// Delivers an event if one is due.
@@ -305,6 +326,16 @@ impl Transport {
 
     pub(crate) fn set_idle_timeout(&self, after: Option<Duration>) {
         self.0.idle_timeout.set(after);
+    }
+
+    pub(crate) fn set_option(&self, option: SocketOption) -> Result<()> {
+        if self.is_closing() {
+            return Err(ErrorKind::InvalidState.into());
+        }
+        match option {
+            SocketOption::HopLimit(0) => Err(ErrorKind::InvalidArgument.into()),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn set_write_buffer_limits(&self, high: u64, low: u64) {
