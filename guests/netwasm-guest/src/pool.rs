@@ -40,7 +40,7 @@ use crate::{Connection, Result};
 /// # let (a, b) = task.await.unwrap();
 /// # assert_eq!((a?.unwrap(), b?.unwrap()), ("a".to_owned(), "b".to_owned()));
 /// # assert_eq!(pool.counts().opened, 1);
-/// # Result::Ok(())
+/// # Result::<()>::Ok(())
 /// # }).unwrap();
 /// ```
 #[derive(Clone)]

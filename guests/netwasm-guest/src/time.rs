@@ -159,7 +159,7 @@ impl Future for Sleep {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         match self.timer {
-            None => self.timer = Some(timers::set(self.when, cx)),
+            None => self.timer = timers::set(self.when, cx),
             Some(timer) if timers::renew(timer, cx) => {}
             Some(_) => return Poll::Ready(()),
         }

@@ -7,11 +7,10 @@
 //! belongs. A time-out around a read then costs a few stores, and nothing is
 //! sorted.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
 use std::task::{Context, Waker};
 
-use crate::cell::with;
 use crate::slab::Slab;
 use crate::{executor, host};
 
@@ -21,7 +20,7 @@ const NEVER: u64 = u64::MAX;
 /// Waiting tasks by their times, and the time at which the host will wake the
 /// instance.
 struct Timers {
-    queue: Cell<Queue>,
+    queue: RefCell<Queue>,
     /// The time that the host was asked for, no later than any in the queue;
     /// `NEVER` if for none.
     armed: Cell<u64>,
@@ -30,22 +29,31 @@ struct Timers {
 thread_local! {
     static TIMERS: ManuallyDrop<Timers> = const {
         ManuallyDrop::new(Timers {
-            queue: Cell::new(Queue::new()),
+            queue: RefCell::new(Queue::new()),
             armed: Cell::new(NEVER),
         })
     };
 }
 
+impl Timers {
+    /// Works on the queue where it is, because to take it out of a cell and put
+    /// it back costs more than the work. `work` must not come back here: it may
+    /// neither wake a task, nor drop what others gave.
+    fn with<R>(&self, work: impl FnOnce(&mut Queue) -> Option<R>) -> Option<R> {
+        // It is never borrowed already. A panic's text would cost memory.
+        work(&mut *self.queue.try_borrow_mut().ok()?)
+    }
+}
+
 /// Sets a timer, and returns its key. The task is woken when the time has come.
-pub(crate) fn set(due: u64, cx: &Context<'_>) -> usize {
+pub(crate) fn set(due: u64, cx: &Context<'_>) -> Option<usize> {
     TIMERS.with(|timers| {
-        let taken = with(&timers.queue, |queue| queue.take_spare(due, cx.waker()));
-        if let Some((key, old)) = taken {
+        if let Some((key, old)) = timers.with(|queue| queue.take_spare(due, cx.waker())) {
             drop(old);
-            return key;
+            return Some(key);
         }
         let waker = cx.waker().clone();
-        let key = with(&timers.queue, |queue| queue.insert(due, waker));
+        let key = timers.with(|queue| Some(queue.insert(due, waker)));
         arm(timers, due);
         key
     })
@@ -54,15 +62,15 @@ pub(crate) fn set(due: u64, cx: &Context<'_>) -> usize {
 /// Lets a timer wake the current task. Returns false if its time has come.
 pub(crate) fn renew(key: usize, cx: &Context<'_>) -> bool {
     TIMERS.with(|timers| {
-        let (waits, old) = with(&timers.queue, |queue| queue.renew(key, cx.waker()));
-        drop(old);
-        waits
+        let waits = timers.with(|queue| queue.renew(key, cx.waker()));
+        // Dropped here: the old waker, if there is one.
+        waits.is_some()
     })
 }
 
 /// Ends the use of a timer, whether or not its time has come.
 pub(crate) fn cancel(key: usize) {
-    drop(TIMERS.with(|timers| with(&timers.queue, |queue| queue.cancel(key))));
+    drop(TIMERS.with(|timers| timers.with(|queue| queue.cancel(key))));
 }
 
 /// Asks the host to wake the instance as soon as others had their turn.
@@ -75,14 +83,14 @@ pub(crate) fn woken() {
     TIMERS.with(|timers| {
         timers.armed.set(NEVER);
         let now = host::now();
-        drop(with(&timers.queue, Queue::drop_spare));
-        while let Some(waker) = with(&timers.queue, |queue| queue.pop_due(now)) {
+        drop(timers.with(Queue::drop_spare));
+        while let Some(waker) = timers.with(|queue| queue.pop_due(now)) {
             waker.wake();
         }
         executor::run();
         // Not before: most of what runs sets its timers anew.
-        drop(with(&timers.queue, Queue::drop_spare));
-        if let Some(first) = with(&timers.queue, |queue| queue.first()) {
+        drop(timers.with(Queue::drop_spare));
+        if let Some(first) = timers.with(|queue| queue.first()) {
             arm(timers, first);
         }
     });
@@ -93,7 +101,7 @@ pub(crate) fn woken() {
 pub(crate) fn clear() {
     TIMERS.with(|timers| {
         timers.armed.set(NEVER);
-        drop(timers.queue.take());
+        drop(timers.with(|queue| Some(std::mem::take(queue))));
     });
 }
 
@@ -166,13 +174,12 @@ impl Queue {
         Some((key, replace(&mut timer.waker, waker)))
     }
 
-    /// Gives a timer another waker. Returns false if its time has come, and a
-    /// waker to drop.
-    fn renew(&mut self, key: usize, waker: &Waker) -> (bool, Option<Waker>) {
-        match self.timers.get_mut(key) {
-            Some(timer) if timer.place.is_some() => (true, replace(&mut timer.waker, waker)),
-            _ => (false, None),
-        }
+    /// Gives a timer another waker, and returns the old one, to be dropped, if
+    /// it was another task's. Returns `None` if the time has come.
+    fn renew(&mut self, key: usize, waker: &Waker) -> Option<Option<Waker>> {
+        let timer = self.timers.get_mut(key)?;
+        timer.place?;
+        Some(replace(&mut timer.waker, waker))
     }
 
     fn cancel(&mut self, key: usize) -> Option<Timer> {
