@@ -32,6 +32,7 @@ mod http_sending;
 mod http_upstreams;
 mod https;
 mod leaving;
+mod library;
 mod limits;
 mod log;
 mod messages;

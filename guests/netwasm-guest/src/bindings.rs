@@ -26,6 +26,8 @@ wit_bindgen::generate!({
             import netwasm:net/timers@0.2.0;
             import netwasm:net/resolver@0.2.0;
             import netwasm:net/http@0.2.0;
+            import netwasm:net/pools@0.2.0;
+            import netwasm:net/datagram-connector@0.2.0;
         }
     ",
     world: "netwasm:guest-imports/guest-imports",
@@ -86,6 +88,7 @@ pub mod udp {
             package netwasm:guest-udp;
             world guest-udp {
                 export netwasm:net/udp-handler@0.2.0;
+                export netwasm:net/datagram-connect-handler@0.2.0;
             }
         ",
         world: "netwasm:guest-udp/guest-udp",

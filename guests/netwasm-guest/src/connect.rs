@@ -11,7 +11,7 @@ use crate::channel::oneshot;
 use crate::connection::{Connection, Shared};
 use crate::host::{self, ConnectOptions, Endpoint, TlsOptions, Transport};
 use crate::slab::Slab;
-use crate::{Error, ErrorKind, Result, executor};
+use crate::{Error, ErrorKind, PoolBuilder, Result, executor};
 
 /// Meaning of a token of the host.
 enum Place {
@@ -69,8 +69,13 @@ pub(crate) fn release(token: u64) -> Option<Rc<Shared>> {
     }
 }
 
+/// Frees the token of a connection of which no event follows.
+pub(crate) fn forget(token: usize) {
+    drop(TABLES.with(|tables| with(&tables.connections, |all| all.remove(token))));
+}
+
 /// Cancels what is pending when it is dropped.
-struct Cancel<F: FnMut()>(F);
+pub(crate) struct Cancel<F: FnMut()>(pub(crate) F);
 
 impl<F: FnMut()> Drop for Cancel<F> {
     fn drop(&mut self) {
@@ -168,36 +173,65 @@ impl Connect {
         self
     }
 
+    /// Opens a TLS session, and trusts the authorities of a `--tls-authority
+    /// NAME=FILE` by its name, in place of the system's and those of `--ca`.
+    pub fn tls_authority(mut self, name: impl Into<String>) -> Self {
+        let tls = self.options.tls.get_or_insert_default();
+        tls.authority = Some(name.into());
+        self
+    }
+
+    /// Opens a TLS session, and presents the certificate of a `--tls-identity
+    /// NAME=CERT,KEY`, by its name, to a server that asks for one.
+    pub fn tls_identity(mut self, name: impl Into<String>) -> Self {
+        let tls = self.options.tls.get_or_insert_default();
+        tls.identity = Some(name.into());
+        self
+    }
+
+    /// Begins a pool of such connections, with at most so many at once.
+    pub fn pool(self, size: u32) -> PoolBuilder {
+        PoolBuilder::new(self.to, self.options, size)
+    }
+
     /// Connects.
     ///
     /// # Errors
     /// See [`connect`].
     pub async fn open(self) -> Result<Connection> {
         let endpoint = parse(&self.to)?;
-        let (sender, connection) = oneshot::channel();
-        let token = TABLES.with(|tables| {
-            with(&tables.connections, |all| {
-                all.insert(Place::Connecting(sender))
+        let request = |token| host::connect(token, endpoint, self.options);
+        let (connection, _) = open(request).await?;
+        Ok(connection)
+    }
+}
+
+/// Waits for a connection that is requested from the host under a token.
+/// Returns it with this token.
+pub(crate) async fn open(request: impl FnOnce(u64) -> Result<()>) -> Result<(Connection, usize)> {
+    let (sender, connection) = oneshot::channel();
+    let token = TABLES.with(|tables| {
+        with(&tables.connections, |all| {
+            all.insert(Place::Connecting(sender))
+        })
+    });
+    let give_up = move || {
+        let attempt = TABLES.with(|tables| {
+            with(&tables.connections, |all| match all.get_mut(token) {
+                Some(Place::Connecting(sender)) if sender.is_closed() => all.remove(token),
+                _ => None,
             })
         });
-        let give_up = move || {
-            let attempt = TABLES.with(|tables| {
-                with(&tables.connections, |all| match all.get_mut(token) {
-                    Some(Place::Connecting(sender)) if sender.is_closed() => all.remove(token),
-                    _ => None,
-                })
-            });
-            if attempt.is_some() {
-                host::cancel_connect(token as u64);
-            }
-            drop(attempt);
-        };
-        // Dropped in this order: the receiver, and then what gives up.
-        let _cancel = Cancel(give_up);
-        let connection = connection;
-        host::connect(token as u64, endpoint, self.options)?;
-        connection.await?
-    }
+        if attempt.is_some() {
+            host::cancel_connect(token as u64);
+        }
+        drop(attempt);
+    };
+    // Dropped in this order: the receiver, and then what gives up.
+    let _cancel = Cancel(give_up);
+    let connection = connection;
+    request(token as u64)?;
+    Ok((connection.await??, token))
 }
 
 /// Resolves a host name to its addresses, in the order in which they should be

@@ -1,7 +1,7 @@
 //! Errors.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// The result of most functions of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -61,6 +61,10 @@ pub enum ErrorKind {
     /// The peer's TLS stream ended without `close_notify`: it may have been cut
     /// short.
     TlsTruncated,
+    /// Anything else.
+    Other,
+    // The order up to here is that of the interface, so that no table is
+    // needed to translate a code.
     /// The stream ended before all that was awaited had come.
     UnexpectedEnd,
     /// A line or record is longer than allowed.
@@ -69,8 +73,6 @@ pub enum ErrorKind {
     InvalidData,
     /// The other side of a channel is gone.
     Closed,
-    /// Anything else.
-    Other,
 }
 
 /// The operation that failed.
@@ -183,15 +185,24 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.operation {
-            Operation::Call => "",
-            Operation::Resolve => "looking up the name failed: ",
-            Operation::Connect => "connecting failed: ",
-            Operation::Handshake => "the TLS handshake failed: ",
-            Operation::Receive => "receiving failed: ",
-            Operation::Send => "sending failed: ",
-            Operation::Connection => "the connection ended: ",
-        })?;
+        // One text and no table, which each instance would pay for.
+        const OPERATIONS: &str =
+            "looking up the name|connecting|the TLS handshake|receiving|sending|the connection";
+        if self.operation != Operation::Call {
+            let mut place = Operation::Resolve as u8;
+            for letter in OPERATIONS.chars() {
+                if letter == '|' {
+                    place += 1;
+                } else if place == self.operation as u8 {
+                    f.write_char(letter)?;
+                }
+            }
+            f.write_str(if self.operation == Operation::Connection {
+                " ended: "
+            } else {
+                " failed: "
+            })?;
+        }
         f.write_str(&self.text)
     }
 }

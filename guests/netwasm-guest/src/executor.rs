@@ -16,7 +16,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use crate::cell::with;
 use crate::channel::oneshot;
 use crate::slab::Slab;
-use crate::{log, time};
+use crate::{log, timers};
 
 /// Polls within one event.
 const MAX_POLLS: usize = 256;
@@ -130,7 +130,7 @@ pub(crate) fn start(future: impl Future<Output = ()> + 'static) {
 /// come to rest, the host has its turn and then wakes the instance again.
 pub(crate) fn run() {
     if !run_ready() {
-        time::wake_soon();
+        timers::wake_soon();
     }
 }
 
@@ -357,7 +357,7 @@ mod tests {
         super::run();
         assert_eq!(polls.get(), MAX_POLLS);
         // The host was asked to come back at once, and does.
-        time::woken();
+        timers::woken();
         assert_eq!(polls.get(), 2 * MAX_POLLS);
         clear();
     }

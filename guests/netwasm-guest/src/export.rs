@@ -32,6 +32,8 @@
 ///
 /// - `connect` alone is for a component that opens connections without `tcp`,
 ///   which includes it: `export!(http: site, connect)`.
+/// - `datagrams` alone is for a component that opens datagram sockets without
+///   `udp`, which includes it: `export!(tcp: serve, datagrams)`.
 ///
 /// The component exports what it handles, and what timers, names and the host's
 /// shutdown need.
@@ -93,6 +95,9 @@ macro_rules! __export {
     };
     (connect) => {
         $crate::__export!(tcp async |_: $crate::Connection| ());
+    };
+    (datagrams) => {
+        $crate::__export!(udp async |_: $crate::UdpSocket| ());
     };
     (tcp $handler:expr) => {
         impl $crate::bindings::tcp::exports::netwasm::net::tcp_handler::Guest for NetwasmApp {
@@ -161,6 +166,19 @@ macro_rules! __export {
                 $crate::handler::socket_lost(token, reason);
             }
         }
+        impl $crate::bindings::udp::exports::netwasm::net::datagram_connect_handler::Guest
+            for NetwasmApp
+        {
+            fn connected(
+                token: u64,
+                outcome: ::std::result::Result<
+                    $crate::bindings::netwasm::net::types::SocketId,
+                    $crate::bindings::netwasm::net::types::Error,
+                >,
+            ) {
+                $crate::handler::datagrams_connected(token, outcome);
+            }
+        }
         $crate::bindings::udp::export_udp!(NetwasmApp with_types_in $crate::bindings::udp);
     };
     (http $handler:expr) => {
@@ -191,6 +209,7 @@ macro_rules! __export {
     (begin) => {};
     (waiting) => {};
     (connect) => {};
+    (datagrams) => {};
     (start $start:expr) => {
         const _: fn() = || $crate::private::start($start());
     };

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
-use std::pin::Pin;
 use std::rc::Rc;
 
 use crate::bindings::netwasm::net::types::{ConnectionId, SocketId};
@@ -10,11 +9,11 @@ use crate::bindings::netwasm::net::{http, types};
 use crate::cell::with;
 use crate::connection::Shared;
 use crate::executor::Task;
-use crate::host::Transport;
-use crate::http::{Answered, Response};
+use crate::host::{DatagramTransport, Transport};
+use crate::http::{Answered, Later, Response};
 use crate::slab::Slab;
 use crate::udp::SharedSocket;
-use crate::{connect, connection, executor, shutdown, time, udp};
+use crate::{connect, connection, executor, shutdown, timers, udp};
 
 // `tcp-handler`.
 
@@ -82,7 +81,7 @@ pub fn resolved(token: u64, answer: Result<Vec<types::IpAddress>, types::Error>)
 // `timer-handler`, `lifecycle`.
 
 pub fn woken() {
-    time::woken();
+    timers::woken();
 }
 
 pub fn shutting_down(deadline: Option<types::Duration>) {
@@ -91,11 +90,6 @@ pub fn shutting_down(deadline: Option<types::Duration>) {
 
 // `udp-handler`.
 
-thread_local! {
-    static SOCKETS: ManuallyDrop<Cell<Slab<Rc<SharedSocket>>>> =
-        const { ManuallyDrop::new(Cell::new(Slab::new())) };
-}
-
 pub fn socket_made<F>(socket: SocketId, handler: impl FnOnce(crate::UdpSocket) -> F) -> u64
 where
     F: Future + 'static,
@@ -103,17 +97,13 @@ where
 {
     let shared = SharedSocket::new(socket.into());
     udp::serve(&shared, handler);
-    let token = SOCKETS.with(|sockets| with(sockets, |all| all.insert(shared)));
+    let token = udp::register(shared);
     executor::run();
     token as u64
 }
 
 fn socket_event(token: u64, handle: impl FnOnce(&SharedSocket)) {
-    let find = |all: &mut Slab<Rc<SharedSocket>>| {
-        let token = usize::try_from(token).ok()?;
-        all.get_mut(token).map(|shared| shared.clone())
-    };
-    if let Some(shared) = SOCKETS.with(|sockets| with(sockets, find)) {
+    if let Some(shared) = udp::find(token) {
         handle(&shared);
     }
     executor::run();
@@ -133,9 +123,14 @@ pub fn socket_lost(token: u64, reason: Option<types::Error>) {
     socket_event(token, |shared| {
         shared.connection_lost(reason.map(Into::into))
     });
-    if let Ok(token) = usize::try_from(token) {
-        drop(SOCKETS.with(|sockets| with(sockets, |all| all.remove(token))));
-    }
+    udp::release(token);
+}
+
+// `datagram-connect-handler`.
+
+pub fn datagrams_connected(token: u64, outcome: Result<SocketId, types::Error>) {
+    let outcome = outcome.map(DatagramTransport::from).map_err(Into::into);
+    udp::connected(token, outcome);
 }
 
 // `http-handler`, `deferral-handler`.
@@ -146,11 +141,13 @@ pub fn handle<M>(
     target: &str,
     request: &http::Request,
 ) -> http::Answer {
-    let request = crate::http::Request::new(method.into(), target, request.into());
-    match app.respond(request) {
-        Answered::Ready(response) => http::Answer::Respond(response.into_raw().into()),
-        Answered::Later(future) => defer(future),
-    }
+    crate::http::within(request, || {
+        let request = crate::http::Request::new(method.into(), target, request.into());
+        match app.respond(request) {
+            Answered::Ready(response) => http::Answer::Respond(response.into_raw().into()),
+            Answered::Later(later) => defer(later),
+        }
+    })
 }
 
 thread_local! {
@@ -168,13 +165,14 @@ struct Deferral {
 }
 
 /// Lets a task answer: at once if it can, and later if it waits.
-fn defer(future: Pin<Box<dyn Future<Output = Response>>>) -> http::Answer {
+fn defer(later: Later) -> http::Answer {
     let deferral = Rc::new(Deferral::default());
     let token = DEFERRED.with(|all| with(all, |all| all.insert(None)));
+    let Later { answer, request } = later;
     let task = executor::spawn({
         let deferral = deferral.clone();
         async move {
-            let response = future.await;
+            let response = answer.await;
             if deferral.returned.get() {
                 drop(DEFERRED.with(|all| with(all, |all| all.remove(token))));
                 // Fails if the client has left.
@@ -188,6 +186,9 @@ fn defer(future: Pin<Box<dyn Future<Output = Response>>>) -> http::Answer {
     if let Some(response) = deferral.response.take() {
         drop(DEFERRED.with(|all| with(all, |all| all.remove(token))));
         return http::Answer::Respond(response.into_raw().into());
+    }
+    if let Some(request) = request {
+        request.keep();
     }
     deferral.returned.set(true);
     DEFERRED.with(|all| {

@@ -49,7 +49,9 @@
 //! | `get_extra_info` | `info`, `peer` |
 //! | `open_connection`, `create_unix_connection` | [`connect()`], [`Connect`] |
 //! | `start_tls`, `sendfile` | `start_tls_server`, `start_tls_client`, `write_file` |
-//! | `DatagramProtocol` | `export!(udp: answer)`, [`UdpSocket`] |
+//! | (a pool of connections) | [`Pool`] |
+//! | `DatagramProtocol`, `create_datagram_endpoint` | `export!(udp: answer)`; [`UdpSocket::bind`], [`UdpSocket::connect`] |
+//! | `get_extra_info('socket').setsockopt` | `set_option` |
 //! | `getaddrinfo` | [`resolve`] |
 //! | `sleep`, `timeout`, `wait_for`, `loop.time` | [`sleep`], [`timeout`], [`Instant`] |
 //! | `create_task`, `TaskGroup`, `Task.cancel` | [`spawn`], [`Task::abort`] |
@@ -63,6 +65,8 @@
 //!
 //! - `json`: [`http`]'s `Json`, and queries and forms of types that serde
 //!   deserializes.
+//! - `http`: conversions from and to the types of the crate `http`, and handlers
+//!   that take and return them.
 //! - `futures`: `AsyncRead`, `AsyncWrite` and `Stream` of the futures crates.
 
 #[cfg(target_family = "wasm")]
@@ -90,10 +94,13 @@ mod file;
 #[cfg(feature = "futures")]
 mod futures;
 mod host;
+mod option;
+mod pool;
 mod shutdown;
 mod slab;
 mod sync;
 mod time;
+mod timers;
 mod udp;
 mod wait;
 
@@ -106,6 +113,8 @@ pub use error::{Error, ErrorKind, Operation, Result};
 pub use executor::{Outcome, Task, spawn, yield_now};
 pub use export::private;
 pub use file::File;
+pub use option::{KeepAlive, SocketOption};
+pub use pool::{Pool, PoolBuilder, PoolCounts, Pooled};
 pub use shutdown::{is_shutting_down, shutdown};
 pub use sync::{Notify, Permit, Semaphore};
 pub use time::{Instant, Interval, Sleep, interval, sleep, sleep_until, timeout};

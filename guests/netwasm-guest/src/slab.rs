@@ -35,6 +35,10 @@ impl<T> Slab<T> {
                 }
             }
             None => {
+                if self.entries.is_empty() {
+                    // Most instances have one connection with one task.
+                    self.entries.reserve_exact(1);
+                }
                 self.entries.push(Entry::Taken(value));
                 self.vacant = self.entries.len();
             }

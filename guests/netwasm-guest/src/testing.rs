@@ -47,7 +47,9 @@ use crate::host::memory::{self, Backlog, DatagramTransport, End, Pipe, Socket};
 use crate::log::Level;
 use crate::time::nanoseconds;
 use crate::udp::SharedSocket;
-use crate::{Connection, Error, ErrorKind, Operation, UdpSocket, connect, executor, shutdown};
+use crate::{
+    Connection, Error, ErrorKind, Operation, UdpSocket, connect, executor, shutdown, timers,
+};
 
 pub use crate::http::testing::{Answer, Client, RequestBuilder};
 
@@ -125,6 +127,7 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
 /// Forgets all tasks, connections, listeners, names and files of this thread.
 pub fn reset() {
     executor::clear();
+    timers::clear();
     memory::reset();
     shutdown::reset();
 }
@@ -357,6 +360,24 @@ impl Listener {
     /// Sets how long connecting takes.
     pub fn set_delay(&mut self, delay: Duration) {
         self.0.delay.set(delay);
+    }
+}
+
+/// Returns the other end of the first datagram socket that a handler opened by
+/// itself, by `UdpSocket::bind` or `connect`, and that was not returned before.
+///
+/// # Panics
+/// If there is none.
+#[track_caller]
+pub fn accept_udp() -> Network {
+    run();
+    let Some(shared) = memory::next_opened() else {
+        panic!("expected a datagram socket");
+    };
+    Network {
+        socket: shared.transport.0.clone(),
+        shared,
+        lost: Cell::new(false),
     }
 }
 

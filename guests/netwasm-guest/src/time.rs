@@ -5,16 +5,12 @@
 //! than what it asked for before. So a timeout that is cancelled again costs no
 //! call into the host but one for the time.
 
-use std::cell::Cell;
-use std::mem::ManuallyDrop;
 use std::ops::{Add, AddAssign, Sub};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::cell::with;
-use crate::slab::Slab;
-use crate::{Error, Result, executor, host};
+use crate::{Error, Result, host, timers};
 
 /// A time of the host's monotonic clock.
 ///
@@ -94,7 +90,8 @@ pub const fn sleep_until(time: Instant) -> Sleep {
 }
 
 /// Waits for a future, but no longer than a duration. After that, the future is
-/// dropped.
+/// dropped. The clock starts when the future first has to wait: one that is
+/// ready at once costs nothing.
 ///
 /// # Errors
 /// `Timeout`: the future took longer.
@@ -110,14 +107,13 @@ pub const fn sleep_until(time: Instant) -> Sleep {
 /// ```
 pub async fn timeout<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T> {
     let mut future = pin!(future);
-    let mut sleep = sleep(limit);
+    let mut limiter = None;
     std::future::poll_fn(|cx| {
         if let Poll::Ready(value) = future.as_mut().poll(cx) {
             return Poll::Ready(Ok(value));
         }
-        Pin::new(&mut sleep)
-            .poll(cx)
-            .map(|()| Err(Error::timed_out()))
+        let sleep = limiter.get_or_insert_with(|| sleep(limit));
+        Pin::new(sleep).poll(cx).map(|()| Err(Error::timed_out()))
     })
     .await
 }
@@ -162,204 +158,19 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        TIMERS.with(|timers| {
-            let waker = cx.waker().clone();
-            match self.timer {
-                None => {
-                    let when = self.when;
-                    self.timer = Some(with(&timers.heap, |heap| heap.insert(when, waker)));
-                    arm(timers, when);
-                    Poll::Pending
-                }
-                Some(timer) => match with(&timers.heap, |heap| heap.renew(timer, waker)) {
-                    // The old waker, which may be the last of its kind.
-                    Ok(old) => {
-                        drop(old);
-                        Poll::Pending
-                    }
-                    Err(waker) => {
-                        drop(waker);
-                        Poll::Ready(())
-                    }
-                },
-            }
-        })
+        match self.timer {
+            None => self.timer = timers::set(self.when, cx),
+            Some(timer) if timers::renew(timer, cx) => {}
+            Some(_) => return Poll::Ready(()),
+        }
+        Poll::Pending
     }
 }
 
 impl Drop for Sleep {
     fn drop(&mut self) {
         if let Some(timer) = self.timer {
-            drop(TIMERS.with(|timers| with(&timers.heap, |heap| heap.remove(timer))));
-        }
-    }
-}
-
-/// Waiting tasks by their times, and the time at which the host will wake us.
-struct Timers {
-    heap: Cell<Heap>,
-    /// The time that the host was asked for; `NEVER` if for none.
-    armed: Cell<u64>,
-}
-
-const NEVER: u64 = u64::MAX;
-
-thread_local! {
-    static TIMERS: ManuallyDrop<Timers> = const {
-        ManuallyDrop::new(Timers {
-            heap: Cell::new(Heap::new()),
-            armed: Cell::new(NEVER),
-        })
-    };
-}
-
-/// Asks the host to wake the instance at a time, unless it does so before.
-fn arm(timers: &Timers, when: u64) {
-    if when < timers.armed.get() {
-        timers.armed.set(when);
-        host::wake_at(Some(when));
-    }
-}
-
-/// Asks the host to wake the instance as soon as others had their turn.
-pub(crate) fn wake_soon() {
-    TIMERS.with(|timers| arm(timers, 0));
-}
-
-/// Handles the event of the timer.
-pub(crate) fn woken() {
-    TIMERS.with(|timers| {
-        timers.armed.set(NEVER);
-        let now = host::now();
-        while let Some(waker) = with(&timers.heap, |heap| heap.pop_due(now)) {
-            waker.wake();
-        }
-        executor::run();
-        // Not before: most of what runs sets its timers anew.
-        if let Some(first) = with(&timers.heap, |heap| heap.first()) {
-            arm(timers, first);
-        }
-    });
-}
-
-/// A binary heap of times, from which any entry may be removed.
-#[derive(Default)]
-struct Heap {
-    entries: Vec<Entry>,
-    /// For each timer, where its entry is; `None` if it has fired.
-    positions: Slab<Option<usize>>,
-}
-
-struct Entry {
-    when: u64,
-    timer: usize,
-    waker: Waker,
-}
-
-impl Heap {
-    const fn new() -> Self {
-        Self {
-            entries: Vec::new(),
-            positions: Slab::new(),
-        }
-    }
-
-    fn first(&self) -> Option<u64> {
-        self.entries.first().map(|entry| entry.when)
-    }
-
-    fn insert(&mut self, when: u64, waker: Waker) -> usize {
-        let at = self.entries.len();
-        let timer = self.positions.insert(Some(at));
-        self.entries.push(Entry { when, timer, waker });
-        self.rise(at);
-        timer
-    }
-
-    /// Replaces the waker of a timer. Gives it back if the timer has fired.
-    fn renew(&mut self, timer: usize, waker: Waker) -> std::result::Result<Option<Waker>, Waker> {
-        let Some(Some(at)) = self.positions.get_mut(timer) else {
-            return Err(waker);
-        };
-        let entry = self.entries.get_mut(*at);
-        Ok(entry.map(|entry| std::mem::replace(&mut entry.waker, waker)))
-    }
-
-    /// Ends the use of a timer.
-    fn remove(&mut self, timer: usize) -> Option<Waker> {
-        let at = self.positions.remove(timer)??;
-        self.take(at).map(|entry| entry.waker)
-    }
-
-    /// Takes the first entry if its time has come.
-    fn pop_due(&mut self, now: u64) -> Option<Waker> {
-        if self.first()? > now {
-            return None;
-        }
-        let entry = self.take(0)?;
-        self.place(entry.timer, None);
-        Some(entry.waker)
-    }
-
-    fn take(&mut self, at: usize) -> Option<Entry> {
-        let last = self.entries.pop()?;
-        let Some(place) = self.entries.get_mut(at) else {
-            return Some(last);
-        };
-        let moved = last.timer;
-        let taken = std::mem::replace(place, last);
-        self.place(moved, Some(at));
-        self.rise(at);
-        self.sink(at);
-        Some(taken)
-    }
-
-    fn place(&mut self, timer: usize, position: Option<usize>) {
-        if let Some(place) = self.positions.get_mut(timer) {
-            *place = position;
-        }
-    }
-
-    fn when(&self, at: usize) -> u64 {
-        self.entries.get(at).map_or(NEVER, |entry| entry.when)
-    }
-
-    fn swap(&mut self, a: usize, b: usize) {
-        if let Ok([a, b]) = self.entries.get_disjoint_mut([a, b]) {
-            std::mem::swap(a, b);
-        }
-        for at in [a, b] {
-            if let Some(entry) = self.entries.get(at) {
-                let timer = entry.timer;
-                self.place(timer, Some(at));
-            }
-        }
-    }
-
-    fn rise(&mut self, mut at: usize) {
-        while at > 0 {
-            let parent = (at - 1) / 2;
-            if self.when(parent) <= self.when(at) {
-                return;
-            }
-            self.swap(parent, at);
-            at = parent;
-        }
-    }
-
-    fn sink(&mut self, mut at: usize) {
-        loop {
-            let (left, right) = (2 * at + 1, 2 * at + 2);
-            let child = if self.when(right) < self.when(left) {
-                right
-            } else {
-                left
-            };
-            if child >= self.entries.len() || self.when(at) <= self.when(child) {
-                return;
-            }
-            self.swap(at, child);
-            at = child;
+            timers::cancel(timer);
         }
     }
 }
@@ -416,23 +227,6 @@ mod tests {
             assert_eq!(error.to_string(), "timed out");
             assert_eq!(Rc::strong_count(&held), 1);
             assert_eq!(timeout(SECOND, async { 1 }).await.ok(), Some(1));
-        });
-    }
-
-    #[test]
-    fn cancelled_timeouts_ask_the_host_once() {
-        block_on(async {
-            for _ in 0..1000 {
-                let read = crate::yield_now();
-                timeout(10 * SECOND, read).await.expect("in time");
-            }
-            assert_eq!(host::memory::wakes_requested(), 1);
-            // The requested wake-up comes to nothing, and later timers
-            // are still due in time.
-            let start = Instant::now();
-            sleep(20 * SECOND).await;
-            assert_eq!(start.elapsed(), 20 * SECOND);
-            assert_eq!(host::memory::wakes_requested(), 2);
         });
     }
 

@@ -2,14 +2,17 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Poll;
 
 use crate::cell::with;
-use crate::host::DatagramTransport;
+use crate::channel::oneshot;
+use crate::host::{self, DatagramTransport, Endpoint};
+use crate::slab::Slab;
 use crate::wait::Waiter;
-use crate::{Error, Result, executor};
+use crate::{Error, ErrorKind, Result, SocketOption, connect, executor};
 
 /// The most bytes of datagrams that lie unread. After that, the newest are
 /// dropped, as by a kernel.
@@ -17,7 +20,7 @@ const BACKLOG: usize = 256 << 10;
 
 /// State that the events of a socket share with the task that handles it.
 pub(crate) struct SharedSocket {
-    transport: DatagramTransport,
+    pub(crate) transport: DatagramTransport,
     queue: Cell<VecDeque<(Vec<u8>, SocketAddr)>>,
     /// Bytes in the queue, each datagram counted as some more than it has.
     queued: Cell<usize>,
@@ -68,9 +71,91 @@ impl SharedSocket {
     }
 }
 
-/// A datagram socket of a listener (`--udp`); asyncio's `DatagramTransport`.
-/// Dropping it closes it: the next datagram then gets a fresh socket and a
-/// fresh task.
+/// Meaning of a token of the host.
+enum Place {
+    /// An attempt to connect, and who waits for it.
+    Connecting(oneshot::Sender<Result<UdpSocket>>),
+    #[cfg_attr(
+        not(target_family = "wasm"),
+        expect(dead_code, reason = "the host of tests finds sockets by itself")
+    )]
+    Open(Rc<SharedSocket>),
+    /// A socket that is being bound.
+    Binding,
+}
+
+thread_local! {
+    static SOCKETS: ManuallyDrop<Cell<Slab<Place>>> =
+        const { ManuallyDrop::new(Cell::new(Slab::new())) };
+}
+
+fn sockets<R>(work: impl FnOnce(&mut Slab<Place>) -> R) -> R {
+    SOCKETS.with(|sockets| with(sockets, work))
+}
+
+/// Gives a socket a token.
+#[cfg(target_family = "wasm")]
+pub(crate) fn register(shared: Rc<SharedSocket>) -> usize {
+    sockets(|all| all.insert(Place::Open(shared)))
+}
+
+/// Finds a socket by its token.
+#[cfg(target_family = "wasm")]
+pub(crate) fn find(token: u64) -> Option<Rc<SharedSocket>> {
+    let token = usize::try_from(token).ok()?;
+    sockets(|all| match all.get_mut(token) {
+        Some(Place::Open(shared)) => Some(shared.clone()),
+        _ => None,
+    })
+}
+
+/// Frees a token.
+#[cfg(target_family = "wasm")]
+pub(crate) fn release(token: u64) {
+    if let Ok(token) = usize::try_from(token) {
+        drop(sockets(|all| all.remove(token)));
+    }
+}
+
+/// Notes a socket of the guest's own.
+fn opened(token: usize, transport: DatagramTransport) -> (UdpSocket, Option<Place>) {
+    let shared = SharedSocket::new(transport);
+    #[cfg(not(target_family = "wasm"))]
+    host::opened(&shared);
+    let open = Place::Open(shared.clone());
+    let place = sockets(|all| {
+        let place = all.get_mut(token)?;
+        Some(std::mem::replace(place, open))
+    });
+    (UdpSocket(shared), place)
+}
+
+/// Handles the end of an attempt to open a connected socket.
+pub(crate) fn connected(token: u64, outcome: Result<DatagramTransport>) {
+    let Ok(token) = usize::try_from(token) else {
+        return;
+    };
+    let (outcome, place) = match outcome {
+        Ok(transport) => {
+            let (socket, place) = opened(token, transport);
+            (Ok(socket), place)
+        }
+        Err(error) => (Err(error), sockets(|all| all.remove(token))),
+    };
+    if let Some(Place::Connecting(waiting)) = place {
+        // Dropped, and so closed, if nobody waits.
+        let _ = waiting.send(outcome);
+    }
+    executor::run();
+}
+
+/// A datagram socket: one of a listener (`--udp`), or one that
+/// [`bind`](Self::bind) or [`connect`](Self::connect) opened; asyncio's
+/// `DatagramTransport`. Dropping it closes it. If it is a listener's, the next
+/// datagram then gets a fresh socket and a fresh task.
+///
+/// Sockets of one's own need `export!(udp: ...)`, or `datagrams` in
+/// [`export!`](crate::export).
 ///
 /// ```
 /// use netwasm_guest::{Result, UdpSocket};
@@ -89,6 +174,116 @@ impl SharedSocket {
 pub struct UdpSocket(Rc<SharedSocket>);
 
 impl UdpSocket {
+    /// Opens a socket at a local address. It sends to all peers that
+    /// `--allow-udp` allows, and receives from them; from everybody, if
+    /// `--allow-listen` has its address. With port 0, the system picks a port.
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    ///
+    /// use netwasm_guest::{Result, UdpSocket};
+    ///
+    /// async fn ask(server: SocketAddr) -> Result<Option<Vec<u8>>> {
+    ///     let mut socket = UdpSocket::bind(([0, 0, 0, 0], 0).into())?;
+    ///     socket.send_to("question", server)?;
+    ///     Ok(socket.recv_from().await?.map(|(answer, _)| answer))
+    /// }
+    /// # netwasm_guest::testing::block_on(async {
+    /// # let server = ([192, 0, 2, 1], 7).into();
+    /// # let task = netwasm_guest::spawn(ask(server));
+    /// # netwasm_guest::yield_now().await;
+    /// # let mut network = netwasm_guest::testing::accept_udp();
+    /// # network.expect_to(server, "question");
+    /// # network.send_from(server, "answer");
+    /// # assert_eq!(task.await.unwrap().unwrap().unwrap(), b"answer");
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    /// - `AccessDenied`: the port is not 0, and no `--allow-listen` has this
+    ///   address.
+    /// - `AddressNotBindable`: the address is in use, or not of this machine.
+    /// - `LimitExceeded`: there are too many sockets.
+    pub fn bind(local: SocketAddr) -> Result<Self> {
+        let token = sockets(|all| all.insert(Place::Binding));
+        match host::bind_datagrams(token as u64, local) {
+            Ok(transport) => Ok(opened(token, transport).0),
+            Err(error) => {
+                drop(sockets(|all| all.remove(token)));
+                Err(error)
+            }
+        }
+    }
+
+    /// Opens a socket that sends to one peer, and receives only from it:
+    /// `HOST:PORT` or `[IPV6]:PORT`. Needs `--allow-udp`. Nothing is sent yet.
+    ///
+    /// ```
+    /// use netwasm_guest::{Result, UdpSocket};
+    ///
+    /// async fn ask(server: &str) -> Result<Option<Vec<u8>>> {
+    ///     let mut socket = UdpSocket::connect(server).await?;
+    ///     socket.send("question")?;
+    ///     socket.recv().await
+    /// }
+    /// # netwasm_guest::testing::block_on(async {
+    /// # let server = ([192, 0, 2, 1], 7).into();
+    /// # let task = netwasm_guest::spawn(ask("192.0.2.1:7"));
+    /// # netwasm_guest::yield_now().await;
+    /// # let mut network = netwasm_guest::testing::accept_udp();
+    /// # network.expect_to(server, "question");
+    /// # network.send_from(server, "answer");
+    /// # assert_eq!(task.await.unwrap().unwrap().unwrap(), b"answer");
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    /// - `AccessDenied`: no `--allow-udp` allows it.
+    /// - `InvalidArgument`: it is not an endpoint.
+    /// - those of [`resolve`](crate::resolve), `RemoteUnreachable`, and
+    ///   `LimitExceeded`.
+    pub async fn connect(to: &str) -> Result<Self> {
+        let Endpoint::Name(name, port) = connect::parse(to)? else {
+            return Err(ErrorKind::InvalidArgument.into());
+        };
+        let (sender, socket) = oneshot::channel();
+        let token = sockets(|all| all.insert(Place::Connecting(sender)));
+        let give_up = move || {
+            let attempt = sockets(|all| match all.get_mut(token) {
+                Some(Place::Connecting(sender)) if sender.is_closed() => all.remove(token),
+                _ => None,
+            });
+            if attempt.is_some() {
+                host::cancel_datagrams(token as u64);
+            }
+            drop(attempt);
+        };
+        // Dropped in this order: the receiver, and then what gives up.
+        let _cancel = connect::Cancel(give_up);
+        let socket = socket;
+        host::connect_datagrams(token as u64, &name, port)?;
+        socket.await?
+    }
+
+    /// Waits for a datagram of the peer of a connected socket; see
+    /// [`recv_from`](Self::recv_from).
+    ///
+    /// # Errors
+    /// The socket failed.
+    pub async fn recv(&mut self) -> Result<Option<Vec<u8>>> {
+        Ok(self.recv_from().await?.map(|(data, _)| data))
+    }
+
+    /// Sends a datagram to the peer of a connected socket. A kernel without
+    /// room drops it, as UDP may.
+    ///
+    /// # Errors
+    /// - `InvalidArgument`: the data is too long for a datagram.
+    /// - `InvalidState`: the socket is closed, or not connected.
+    pub fn send(&self, data: impl AsRef<[u8]>) -> Result<()> {
+        self.0.transport.send(data.as_ref())
+    }
+
     /// Waits for a datagram, which may be empty, and returns it with its
     /// sender. Returns `None` once the socket is closed.
     ///
@@ -129,6 +324,23 @@ impl UdpSocket {
     /// Returns the address that the socket is bound to; `None` if it is closed.
     pub fn local_address(&self) -> Option<SocketAddr> {
         self.0.transport.local_address()
+    }
+
+    /// Returns the peer of a connected socket; `None` if it is not connected, or
+    /// closed.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.0.transport.remote_address()
+    }
+
+    /// Sets an option of a socket that was opened here.
+    ///
+    /// # Errors
+    /// - `InvalidArgument`: the value is out of range.
+    /// - `InvalidState`: the socket is closed.
+    /// - `NotSupported`: datagram sockets have no such option, or the socket is
+    ///   a listener's.
+    pub fn set_option(&self, option: SocketOption) -> Result<()> {
+        self.0.transport.set_option(option)
     }
 }
 
@@ -195,5 +407,55 @@ mod tests {
             socket.send_from(peer, [0; 960]);
         }
         socket.expect_to(peer, "256");
+    }
+
+    #[test]
+    fn a_bound_socket_sends_to_anyone_and_a_connected_one_to_its_peer() {
+        let peer: SocketAddr = ([192, 0, 2, 1], 7).into();
+        let other: SocketAddr = ([192, 0, 2, 9], 7).into();
+        testing::block_on(async {
+            testing::set_addresses("example.org", &[peer.ip()]);
+            let bound = UdpSocket::bind(([0, 0, 0, 0], 0).into()).expect("it binds");
+            assert_eq!(bound.peer(), None);
+            assert!(bound.local_address().is_some_and(|local| local.port() > 0));
+            bound.send_to("a", peer).expect("it is sent");
+            bound.send_to("b", other).expect("it is sent");
+            let error = bound.send("c").expect_err("it has no peer");
+            assert_eq!(error.kind(), ErrorKind::InvalidState);
+            let mut network = testing::accept_udp();
+            network.expect_to(peer, "a");
+            network.expect_to(other, "b");
+
+            let mut joined = UdpSocket::connect("example.org:7").await.expect("it opens");
+            assert_eq!(joined.peer(), Some(peer));
+            joined.send("d").expect("it is sent");
+            joined.send_to("e", other).expect_err("it has another peer");
+            let mut network = testing::accept_udp();
+            network.expect_to(peer, "d");
+            network.send_from(peer, "f");
+            assert_eq!(joined.recv().await.expect("it is read"), Some(b"f".into()));
+
+            let error = UdpSocket::connect("example.net:7").await.err();
+            let kind = error.map(|error| error.kind());
+            assert_eq!(kind, Some(ErrorKind::NameUnresolvable));
+        });
+    }
+
+    #[test]
+    fn options_are_those_of_the_socket() {
+        testing::block_on(async {
+            let socket = UdpSocket::bind(([0, 0, 0, 0], 0).into()).expect("it binds");
+            assert!(socket.set_option(SocketOption::HopLimit(5)).is_ok());
+            let error = socket.set_option(SocketOption::NoDelay(true));
+            let kind = error.err().map(|error| error.kind());
+            assert_eq!(kind, Some(ErrorKind::NotSupported));
+            let (conn, _peer) = testing::pair();
+            assert!(conn.set_nodelay(false).is_ok());
+            let idle = std::time::Duration::from_secs(60);
+            assert!(conn.set_keepalive(Some(idle)).is_ok());
+            let error = conn.set_option(SocketOption::HopLimit(0));
+            let kind = error.err().map(|error| error.kind());
+            assert_eq!(kind, Some(ErrorKind::InvalidArgument));
+        });
     }
 }

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::Poll;
 
+use super::senders::Senders;
 use crate::cell::with;
 use crate::wait::Waiters;
 
@@ -17,7 +18,7 @@ pub fn channel<T: Clone>(capacity: usize) -> Sender<T> {
         values: Cell::default(),
         capacity: capacity.max(1),
         end: Cell::new(0),
-        senders: Cell::new(1),
+        senders: Senders::one(),
         receivers: Cell::new(0),
         arrived: Waiters::new(),
     }))
@@ -28,8 +29,7 @@ struct Shared<T> {
     capacity: usize,
     /// How many values were sent.
     end: Cell<u64>,
-    /// The number of senders.
-    senders: Cell<usize>,
+    senders: Senders,
     /// The number of receivers.
     receivers: Cell<usize>,
     arrived: Waiters,
@@ -89,15 +89,14 @@ impl<T: Clone> Sender<T> {
 
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
-        self.0.senders.set(self.0.senders.get() + 1);
+        self.0.senders.enter();
         Self(self.0.clone())
     }
 }
 
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
-        self.0.senders.set(self.0.senders.get() - 1);
-        if self.0.senders.get() == 0 {
+        if self.0.senders.leave() {
             self.0.arrived.wake_all();
         }
     }
@@ -113,7 +112,7 @@ impl<T: Clone> Receiver<T> {
             if let Some(received) = self.try_recv() {
                 return Poll::Ready(Some(received));
             }
-            if shared.senders.get() == 0 {
+            if shared.senders.are_gone() {
                 return Poll::Ready(None);
             }
             registration.register(cx);

@@ -5,5 +5,6 @@ pub mod oneshot;
 pub mod watch;
 
 mod queue;
+mod senders;
 
 pub use queue::{Receiver, Sender, channel, unbounded};

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use super::senders::Senders;
 use crate::cell::with;
 use crate::wait::{Waiter, Waiters};
 
@@ -14,7 +15,7 @@ pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let shared = Rc::new(Shared {
         queue: Cell::default(),
         capacity: capacity.max(1),
-        senders: Cell::new(1),
+        senders: Senders::one(),
         received: Cell::new(true),
         arrived: Waiter::default(),
         room: Waiters::new(),
@@ -31,8 +32,7 @@ pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
 struct Shared<T> {
     queue: Cell<VecDeque<T>>,
     capacity: usize,
-    /// The number of senders.
-    senders: Cell<usize>,
+    senders: Senders,
     /// True while there is a receiver.
     received: Cell<bool>,
     arrived: Waiter,
@@ -99,15 +99,14 @@ impl<T> Sender<T> {
 
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
-        self.0.senders.set(self.0.senders.get() + 1);
+        self.0.senders.enter();
         Self(self.0.clone())
     }
 }
 
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
-        self.0.senders.set(self.0.senders.get() - 1);
-        if self.0.senders.get() == 0 {
+        if self.0.senders.leave() {
             self.0.arrived.wake();
         }
     }
@@ -134,7 +133,7 @@ impl<T> Receiver<T> {
         if let Some(value) = self.try_recv() {
             return Poll::Ready(Some(value));
         }
-        if self.0.senders.get() == 0 {
+        if self.0.senders.are_gone() {
             return Poll::Ready(None);
         }
         self.0.arrived.register(cx);

@@ -3,15 +3,18 @@
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
-use super::{Body, ConnectOptions, Endpoint, RawResponse, TlsOptions, TlsRole};
+use super::{Body, ConnectOptions, Endpoint, PoolOptions, RawResponse, TlsOptions, TlsRole};
 use crate::bindings::netwasm::net::types::{ConnectionId, SocketId};
 use crate::bindings::netwasm::net::{
-    connector, datagrams, files, http, log as raw_log, resolver, timers, transports, types,
+    connector, datagram_connector, datagrams, files, http, log as raw_log, pools, resolver, timers,
+    transports, types,
 };
 use crate::http::Method;
 use crate::log::Level;
 use crate::time::nanoseconds;
-use crate::{Address, Error, ErrorKind, Info, Operation, Result, TlsInfo};
+use crate::{
+    Address, Error, ErrorKind, Info, Operation, PoolCounts, Result, SocketOption, TlsInfo,
+};
 
 /// A byte-stream connection.
 pub(crate) struct Transport(ConnectionId);
@@ -79,6 +82,10 @@ impl Transport {
         transports::set_idle_timeout(self.0, after.map(nanoseconds));
     }
 
+    pub(crate) fn set_option(&self, option: SocketOption) -> Result<()> {
+        Ok(transports::set_option(self.0, option.into())?)
+    }
+
     pub(crate) fn set_write_buffer_limits(&self, high: u64, low: u64) {
         transports::set_write_buffer_limits(self.0, high, low);
     }
@@ -102,8 +109,20 @@ impl DatagramTransport {
         Ok(datagrams::send_to(self.0, data, to.into())?)
     }
 
+    pub(crate) fn send(&self, data: &[u8]) -> Result<()> {
+        Ok(datagrams::send(self.0, data)?)
+    }
+
     pub(crate) fn local_address(&self) -> Option<SocketAddr> {
         datagrams::local_address(self.0).map(Into::into)
+    }
+
+    pub(crate) fn remote_address(&self) -> Option<SocketAddr> {
+        datagrams::remote_address(self.0).map(Into::into)
+    }
+
+    pub(crate) fn set_option(&self, option: SocketOption) -> Result<()> {
+        Ok(datagrams::set_option(self.0, option.into())?)
     }
 
     pub(crate) fn close(&self) {
@@ -133,16 +152,7 @@ pub(crate) fn wake_at(when: Option<u64>) {
 }
 
 pub(crate) fn connect(token: u64, to: Endpoint, options: ConnectOptions) -> Result<()> {
-    let to = match to {
-        Endpoint::Name(name, port) => types::Endpoint::Name((name, port)),
-        Endpoint::Unix(path) => types::Endpoint::Unix(path),
-    };
-    let options = types::ConnectOptions {
-        tls: options.tls.map(Into::into),
-        timeout: options.timeout.map(nanoseconds),
-        local_address: options.local_address.map(Into::into),
-    };
-    Ok(connector::connect(token, &to, &options)?)
+    Ok(connector::connect(token, &to.into(), &options.into())?)
 }
 
 pub(crate) fn cancel_connect(token: u64) {
@@ -157,6 +167,62 @@ pub(crate) fn cancel_resolve(token: u64) {
     resolver::cancel(token);
 }
 
+/// A pool of the host.
+#[derive(Clone, Copy)]
+pub(crate) struct PoolHandle(types::PoolId);
+
+impl PoolHandle {
+    pub(crate) fn open(to: Endpoint, options: PoolOptions) -> Result<Self> {
+        let options = types::PoolOptions {
+            size: options.size,
+            connect: options.connect.into(),
+            idle_timeout: options.idle_timeout.map(nanoseconds),
+            max_age: options.max_age.map(nanoseconds),
+        };
+        Ok(Self(pools::open(&to.into(), &options)?))
+    }
+
+    pub(crate) fn get(self, token: u64, timeout: Option<Duration>) -> Result<()> {
+        Ok(pools::get(token, self.0, timeout.map(nanoseconds))?)
+    }
+
+    pub(crate) fn close(self) {
+        pools::close(self.0);
+    }
+
+    pub(crate) fn counts(self) -> PoolCounts {
+        let counts = pools::counts(self.0);
+        PoolCounts {
+            in_use: counts.in_use,
+            idle: counts.idle,
+            waiting: counts.waiting,
+            opened: counts.opened,
+            reused: counts.reused,
+            expired: counts.expired,
+        }
+    }
+}
+
+/// Puts a connection back into its pool.
+pub(crate) fn put(connection: &Transport) {
+    pools::put(connection.0);
+}
+
+pub(crate) fn bind_datagrams(token: u64, local: SocketAddr) -> Result<DatagramTransport> {
+    Ok(DatagramTransport(datagram_connector::bind(
+        token,
+        local.into(),
+    )?))
+}
+
+pub(crate) fn connect_datagrams(token: u64, host: &str, port: u16) -> Result<()> {
+    Ok(datagram_connector::connect(token, host, port)?)
+}
+
+pub(crate) fn cancel_datagrams(token: u64) {
+    datagram_connector::cancel(token);
+}
+
 pub(crate) fn log(level: Level, message: &str) {
     let level = match level {
         Level::Trace => raw_log::Level::Trace,
@@ -167,6 +233,9 @@ pub(crate) fn log(level: Level, message: &str) {
     };
     raw_log::log(level, message);
 }
+
+/// What the host gives for a request.
+pub(crate) type RequestHandle = http::Request;
 
 /// A request, apart from its method and target.
 #[derive(Clone, Copy)]
@@ -233,8 +302,46 @@ impl From<TlsOptions> for types::TlsOptions {
         Self {
             server_name: options.server_name,
             alpn: options.alpn,
-            authority: None,
-            identity: None,
+            authority: options.authority,
+            identity: options.identity,
+        }
+    }
+}
+
+impl From<Endpoint> for types::Endpoint {
+    fn from(endpoint: Endpoint) -> Self {
+        match endpoint {
+            Endpoint::Name(name, port) => Self::Name((name, port)),
+            Endpoint::Unix(path) => Self::Unix(path),
+        }
+    }
+}
+
+impl From<ConnectOptions> for types::ConnectOptions {
+    fn from(options: ConnectOptions) -> Self {
+        Self {
+            tls: options.tls.map(Into::into),
+            timeout: options.timeout.map(nanoseconds),
+            local_address: options.local_address.map(Into::into),
+        }
+    }
+}
+
+impl From<SocketOption> for types::SocketOption {
+    fn from(option: SocketOption) -> Self {
+        match option {
+            SocketOption::NoDelay(on) => Self::NoDelay(on),
+            SocketOption::KeepAlive(probes) => {
+                Self::KeepAlive(probes.map(|probes| types::KeepAlive {
+                    idle: nanoseconds(probes.idle),
+                    interval: probes.interval.map(nanoseconds),
+                    count: probes.count,
+                }))
+            }
+            SocketOption::ReceiveBufferSize(size) => Self::ReceiveBufferSize(size),
+            SocketOption::SendBufferSize(size) => Self::SendBufferSize(size),
+            SocketOption::HopLimit(limit) => Self::HopLimit(limit),
+            SocketOption::TrafficClass(class) => Self::TrafficClass(class),
         }
     }
 }

@@ -26,7 +26,7 @@ pub(crate) enum Endpoint {
 }
 
 /// How to connect.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ConnectOptions {
     pub(crate) tls: Option<TlsOptions>,
     pub(crate) timeout: Option<Duration>,
@@ -39,6 +39,19 @@ pub(crate) struct TlsOptions {
     /// `None` for the endpoint's own.
     pub(crate) server_name: Option<String>,
     pub(crate) alpn: Vec<String>,
+    /// Name of a `--tls-authority`.
+    pub(crate) authority: Option<String>,
+    /// Name of a `--tls-identity`.
+    pub(crate) identity: Option<String>,
+}
+
+/// Options of a pool and its connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PoolOptions {
+    pub(crate) size: u32,
+    pub(crate) connect: ConnectOptions,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) max_age: Option<Duration>,
 }
 
 /// The side of the TLS handshake to take.

@@ -2,13 +2,13 @@
 
 use std::cell::OnceCell;
 use std::mem::ManuallyDrop;
-use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::task::{Context, Poll, Wake, Waker};
+use std::ops::Deref;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 
+use super::held::Held;
 use super::{Handler, Request, Response, Router};
-use crate::{executor, log};
 
 /// An app, which answers requests: a handler, such as `async fn(Request) -> Response`, a
 /// function that makes a [`Router`], or a router.
@@ -45,11 +45,23 @@ pub struct ByHandler<Marker>(std::marker::PhantomData<Marker>);
 
 impl<H: Handler<Marker>, Marker> App<ByHandler<Marker>> for H {
     fn prepare(self) -> Prepared {
-        Prepared::Handler(Box::new(move |request| self.call(request)))
+        let handler = Rc::new(self);
+        Prepared::Handler(Box::new(move |request| H::call(handler.clone(), request)))
     }
 
     fn respond(self, request: Request<'_>) -> Answered {
-        self.call(request)
+        H::call(Own(self), request)
+    }
+}
+
+/// A handler by value, which an `Rc` would have to be allocated for.
+struct Own<T>(T);
+
+impl<T> Deref for Own<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
     }
 }
 
@@ -73,8 +85,15 @@ impl App<()> for Router {
 #[doc(hidden)]
 pub enum Answered {
     Ready(Response),
-    /// The handler waits.
-    Later(Pin<Box<dyn Future<Output = Response>>>),
+    Later(Later),
+}
+
+/// A handler that waits.
+#[doc(hidden)]
+pub struct Later {
+    pub(crate) answer: Pin<Box<dyn Future<Output = Response>>>,
+    /// Its request, to be kept if the call of the host ends first.
+    pub(crate) request: Option<Rc<Held>>,
 }
 
 impl From<Response> for Answered {
@@ -84,50 +103,14 @@ impl From<Response> for Answered {
 }
 
 /// Begins to run a handler's future.
-pub(super) fn begin(mut future: Pin<Box<dyn Future<Output = Response>>>) -> Answered {
+pub(super) fn begin(
+    mut answer: Pin<Box<dyn Future<Output = Response>>>,
+    request: Option<Rc<Held>>,
+) -> Answered {
     // Most answer at once, and so need no waker that wakes.
-    match future
-        .as_mut()
-        .poll(&mut Context::from_waker(Waker::noop()))
-    {
+    let mut cx = Context::from_waker(Waker::noop());
+    match answer.as_mut().poll(&mut cx) {
         Poll::Ready(response) => Answered::Ready(response),
-        Poll::Pending => Answered::Later(future),
+        Poll::Pending => Answered::Later(Later { answer, request }),
     }
-}
-
-struct Flag(AtomicBool);
-
-impl Wake for Flag {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Relaxed);
-    }
-}
-
-/// Runs the future of a handler that borrows its request to its end, as far as
-/// that is possible within the call of the host.
-pub(super) fn complete(target: &str, future: impl Future<Output = Response>) -> Response {
-    let mut future = pin!(future);
-    // Most answer at once, and so need no waker that wakes.
-    if let Poll::Ready(response) = future
-        .as_mut()
-        .poll(&mut Context::from_waker(Waker::noop()))
-    {
-        return response;
-    }
-    let flag = Arc::new(Flag(AtomicBool::new(true)));
-    let waker = Waker::from(flag.clone());
-    while flag.0.swap(false, Relaxed) {
-        if let Poll::Ready(response) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return response;
-        }
-        executor::run_ready();
-    }
-    let mut message = String::from("the handler of ");
-    message.push_str(target);
-    message.push_str(
-        " waits while it holds a Request, which ends with the call of the host: \
-         let it take an OwnedRequest, or only what it needs",
-    );
-    log::write(log::Level::Error, &message);
-    Response::error(500)
 }

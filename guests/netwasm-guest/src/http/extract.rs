@@ -41,7 +41,7 @@ fn bad_request(reason: &str) -> Response {
     Response::error_because(400, reason)
 }
 
-/// A whole request of its own: for a handler that reads it after it has waited.
+/// A whole request of its own, which may outlive the handler: for a task, say.
 #[derive(Clone, Debug)]
 pub struct OwnedRequest {
     /// The method.

@@ -52,15 +52,21 @@
 //! ```
 //!
 //! A handler may wait, for a timer, a name or a connection: the host then sends
-//! the response later. (For connections, export `connect` as well.) One that
-//! takes a `Request` must answer at once, because the request ends with the
-//! call of the host; one that waits takes what it needs as arguments, or an
-//! [`OwnedRequest`].
+//! the response later. (For connections, export `connect` as well.) The
+//! request of a handler that waits and takes a [`Request`] is kept in memory,
+//! with its whole body, until it answers. One that takes what it needs as
+//! arguments keeps no more than that.
+//!
+//! With the feature `http`, a handler may take `http::Request<Vec<u8>>`,
+//! `http::Method`, `Uri` and `HeaderMap`, and return `http::Response` and
+//! `http::StatusCode`, of the crate `http`.
 
 mod answer;
 mod cookie;
 mod extract;
 mod files;
+mod handler;
+mod held;
 mod method;
 mod percent;
 mod request;
@@ -69,6 +75,8 @@ mod router;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) mod testing;
 
+#[cfg(feature = "http")]
+mod convert;
 #[cfg(feature = "json")]
 mod form;
 
@@ -79,11 +87,13 @@ pub use extract::Json;
 pub use extract::{
     Body, Form, FromPairs, FromRequest, Header, HeaderField, OwnedRequest, Path, Query, Remainder,
 };
+pub use handler::Handler;
 pub use method::Method;
 pub use percent::{Pairs, decode, encode, escape};
 pub use request::Request;
 pub use response::{Html, Response};
-pub use router::{Handler, Router};
+pub use router::Router;
 
 #[doc(hidden)]
-pub use answer::{Answered, Prepared};
+pub use answer::{Answered, Later, Prepared};
+pub(crate) use held::within;

@@ -1,22 +1,57 @@
 //! Requests.
 
 use std::cell::Cell;
+use std::rc::Rc;
 
+use super::held::{Held, Kept};
 use super::percent::{Pairs, decode};
 use super::{Cookies, Method};
 use crate::host::RawRequest;
 use crate::{Address, Info};
 
 /// A request. It asks the host for what is wanted of it, and so costs no more
-/// than that.
+/// than that. If its handler waits, the whole request is kept until it answers.
 pub struct Request<'a> {
     method: Method,
     target: &'a str,
-    raw: RawRequest<'a>,
+    source: Source<'a>,
     /// The parameters of the path, as they were sent, in their order.
     parameters: &'a [(&'a str, &'a str)],
     /// How many of them were given to arguments of the handler.
     taken: Cell<usize>,
+}
+
+/// Where the rest of a request comes from.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    /// The host, within its call.
+    Host(RawRequest<'a>),
+    /// The host or memory, for a handler that may wait.
+    Held(&'a Held),
+}
+
+/// Parts of a request for a handler that may wait.
+pub(super) struct Parts {
+    method: Method,
+    target: String,
+    held: Rc<Held>,
+    parameters: Vec<(String, String)>,
+}
+
+impl Parts {
+    /// Calls a handler, which may wait.
+    pub(super) async fn call<R>(self, handler: impl AsyncFnOnce(Request<'_>) -> R) -> R {
+        let parameters = self.parameters.iter();
+        let parameters: Vec<_> = parameters.map(|(name, it)| (&**name, &**it)).collect();
+        let request = Request {
+            method: self.method,
+            target: &self.target,
+            source: Source::Held(&self.held),
+            parameters: &parameters,
+            taken: Cell::new(0),
+        };
+        handler(request).await
+    }
 }
 
 impl<'a> Request<'a> {
@@ -24,7 +59,7 @@ impl<'a> Request<'a> {
         Self {
             method,
             target,
-            raw,
+            source: Source::Host(raw),
             parameters: &[],
             taken: Cell::new(0),
         }
@@ -37,9 +72,31 @@ impl<'a> Request<'a> {
         Request {
             method: self.method,
             target: self.target,
-            raw: self.raw,
+            source: self.source,
             parameters,
             taken: Cell::new(0),
+        }
+    }
+
+    /// Returns the parts of the request, which outlive it, and what must be
+    /// kept if it ends first.
+    pub(super) fn into_parts(self) -> (Parts, Rc<Held>) {
+        let held = Rc::new(Held::default());
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let parts = Parts {
+            method: self.method,
+            target: self.target.to_owned(),
+            held: held.clone(),
+            parameters: self.parameters.iter().map(own).collect(),
+        };
+        (parts, held)
+    }
+
+    /// Asks the host, or the memory if the call of the host is over.
+    fn ask<T>(&self, host: impl FnOnce(RawRequest<'_>) -> T, memory: impl FnOnce(&Kept) -> T) -> T {
+        match self.source {
+            Source::Host(raw) => host(raw),
+            Source::Held(held) => held.ask(host, memory),
         }
     }
 
@@ -92,48 +149,55 @@ impl<'a> Request<'a> {
     /// Returns the first value of a header; `None` if it was not sent, or is
     /// not UTF-8.
     pub fn header(&self, name: &str) -> Option<String> {
-        String::from_utf8(self.raw.header(name)?).ok()
+        String::from_utf8(self.raw_header(name)?).ok()
+    }
+
+    fn raw_header(&self, name: &str) -> Option<Vec<u8>> {
+        self.ask(|raw| raw.header(name), |kept| kept.header(name))
     }
 
     /// Returns all values of a header, one for each line in which it was sent.
     pub fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
-        self.raw.header_values(name)
+        self.ask(
+            |raw| raw.header_values(name),
+            |kept| kept.header_values(name),
+        )
     }
 
     /// Returns all headers, in the order in which they were sent.
     pub fn headers(&self) -> Vec<(String, Vec<u8>)> {
-        self.raw.headers()
+        self.ask(|raw| raw.headers(), |kept| kept.headers.clone())
     }
 
     /// Returns the cookies.
     pub fn cookies(&self) -> Cookies {
-        Cookies::parse(&self.raw.header_values("cookie"))
+        Cookies::parse(&self.header_values("cookie"))
     }
 
     /// Returns the whole body. A body beyond `--max-body` never comes here.
     pub fn body(&self) -> Vec<u8> {
-        self.raw.body()
+        self.ask(|raw| raw.body(), |kept| kept.body.clone())
     }
 
     /// Returns the trailers.
     pub fn trailers(&self) -> Vec<(String, Vec<u8>)> {
-        self.raw.trailers()
+        self.ask(|raw| raw.trailers(), |kept| kept.trailers.clone())
     }
 
     /// Returns `http` or `https`.
     pub fn scheme(&self) -> String {
-        self.raw.scheme()
+        self.ask(|raw| raw.scheme(), |kept| kept.scheme.clone())
     }
 
     /// Returns the requested host and port; `None` only if an HTTP/1.0 client
     /// named none.
     pub fn authority(&self) -> Option<String> {
-        self.raw.authority()
+        self.ask(|raw| raw.authority(), |kept| kept.authority.clone())
     }
 
     /// Returns the addresses and the TLS session of the connection.
     pub fn info(&self) -> Info {
-        self.raw.info()
+        self.ask(|raw| raw.info(), |kept| kept.info.clone())
     }
 
     /// Returns the address of the client.
@@ -144,7 +208,7 @@ impl<'a> Request<'a> {
     /// Returns true if the request's `Content-Type` is this one, with
     /// parameters or without (RFC 9110, section 8.3.1).
     pub fn has_type(&self, media_type: &str) -> bool {
-        let value = self.raw.header("content-type").unwrap_or_default();
+        let value = self.raw_header("content-type").unwrap_or_default();
         let essence = value.split(|&byte| byte == b';').next();
         let essence = essence.unwrap_or_default().trim_ascii();
         essence.eq_ignore_ascii_case(media_type.as_bytes())

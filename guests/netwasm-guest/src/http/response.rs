@@ -134,6 +134,11 @@ impl Response {
         self
     }
 
+    #[cfg(feature = "http")]
+    pub(super) const fn from_raw(raw: RawResponse) -> Self {
+        Self(raw)
+    }
+
     pub(crate) fn into_raw(self) -> RawResponse {
         self.0
     }

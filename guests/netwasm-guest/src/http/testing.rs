@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Answered, App, Method, Prepared, Request};
+use super::{Answered, App, Later, Method, Prepared, Request};
 use crate::host::Body;
 use crate::host::memory::{Answer as RawAnswer, File, RawRequest, RequestData};
 
@@ -78,14 +78,24 @@ impl RequestBuilder<'_> {
     /// Sends the request, and returns the response.
     pub fn send(self) -> Answer {
         let is_head = self.method == Method::Head;
-        let request = Request::new(self.method, &self.target, RawRequest(&self.data));
-        let answered = match &self.client.0 {
-            Prepared::Router(router) => router.respond(request),
-            Prepared::Handler(handler) => handler(request),
-        };
+        let answered = super::within(&self.data, || {
+            let request = Request::new(self.method, &self.target, RawRequest(&self.data));
+            let answered = match &self.client.0 {
+                Prepared::Router(router) => router.respond(request),
+                Prepared::Handler(handler) => handler(request),
+            };
+            if let Answered::Later(Later {
+                request: Some(held),
+                ..
+            }) = &answered
+            {
+                held.keep();
+            }
+            answered
+        });
         let response = match answered {
             Answered::Ready(response) => response,
-            Answered::Later(future) => crate::testing::block_on(future),
+            Answered::Later(later) => crate::testing::block_on(later.answer),
         };
         Answer::new(response.into_raw(), is_head)
     }

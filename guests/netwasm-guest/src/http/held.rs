@@ -1,0 +1,84 @@
+//! Requests whose handlers may wait.
+//!
+//! A request ends with the call of the host. A handler that waits goes on after
+//! that, so what is left of the request is then copied into memory. One that
+//! answers at once asks the host, and nothing is copied.
+
+use std::cell::OnceCell;
+
+use scoped_tls::scoped_thread_local;
+
+use crate::Info;
+use crate::host::{RawRequest, RequestHandle};
+
+scoped_thread_local! {
+    /// The request of the current call of the host.
+    static CURRENT: RequestHandle
+}
+
+/// Works within a call of the host.
+pub(crate) fn within<T>(request: &RequestHandle, work: impl FnOnce() -> T) -> T {
+    CURRENT.set(request, work)
+}
+
+/// A request, which is the current one unless it is kept.
+#[derive(Default)]
+pub(crate) struct Held {
+    kept: OnceCell<Kept>,
+}
+
+impl Held {
+    /// Copies the request, before its call of the host ends.
+    pub(crate) fn keep(&self) {
+        self.kept
+            .get_or_init(|| CURRENT.with(|request| Kept::copy(RawRequest::from(request))));
+    }
+
+    pub(super) fn ask<T>(
+        &self,
+        host: impl FnOnce(RawRequest<'_>) -> T,
+        memory: impl FnOnce(&Kept) -> T,
+    ) -> T {
+        match self.kept.get() {
+            Some(kept) => memory(kept),
+            None => CURRENT.with(|request| host(RawRequest::from(request))),
+        }
+    }
+}
+
+/// A copy of a request, apart from its method and target.
+pub(super) struct Kept {
+    pub(super) headers: Vec<(String, Vec<u8>)>,
+    pub(super) body: Vec<u8>,
+    pub(super) trailers: Vec<(String, Vec<u8>)>,
+    pub(super) scheme: String,
+    pub(super) authority: Option<String>,
+    pub(super) info: Info,
+}
+
+impl Kept {
+    fn copy(raw: RawRequest<'_>) -> Self {
+        Self {
+            headers: raw.headers(),
+            body: raw.body(),
+            trailers: raw.trailers(),
+            scheme: raw.scheme(),
+            authority: raw.authority(),
+            info: raw.info(),
+        }
+    }
+
+    fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = Vec<u8>> + 'a {
+        let fields = self.headers.iter();
+        let named = fields.filter(move |(other, _)| other.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| value.clone())
+    }
+
+    pub(super) fn header(&self, name: &str) -> Option<Vec<u8>> {
+        self.named(name).next()
+    }
+
+    pub(super) fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
+        self.named(name).collect()
+    }
+}

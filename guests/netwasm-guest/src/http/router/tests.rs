@@ -1,0 +1,235 @@
+use super::*;
+use crate::http::{OwnedRequest, Path, Remainder};
+use crate::testing::Client;
+use crate::{sleep, spawn, testing};
+
+async fn ok() -> &'static str {
+    "ok"
+}
+
+fn client() -> Client {
+    Client::new(
+        Router::new()
+            .get("/", async || "home")
+            .get("/about", async || "about")
+            .get("/users/me", async || "me")
+            .get("/users/{id}", async |Path(id): Path<u64>| {
+                format!("user {id}")
+            })
+            .post("/users/{name}", async |Path(name): Path<String>| {
+                format!("new {name}")
+            })
+            .get("/users/{id}/posts", async |request: Request<'_>| {
+                format!("posts of {}", request.parameter("id").unwrap_or_default())
+            })
+            .get("/rest/{*all}", async |Remainder(all): Remainder| {
+                format!("[{all}]")
+            })
+            .get("/rest/fixed", async || "fixed")
+            .route("PROPFIND".into(), "/dav", ok),
+    )
+}
+
+#[test]
+fn paths_find_their_handlers() {
+    let client = client();
+    for (path, text) in [
+        ("/", "home"),
+        ("/?x=/about", "home"),
+        ("/about", "about"),
+        ("/%61bout", "about"),
+        ("/users/me", "me"),
+        ("/users/7?a=b", "user 7"),
+        ("/users/me/posts", "posts of me"),
+        ("/users/a%2Fb/posts", "posts of a/b"),
+        ("/rest/", "[]"),
+        ("/rest/a//b%2F", "[a//b%2F]"),
+        ("/rest/fixed", "fixed"),
+        ("/rest/fixed/x", "[fixed/x]"),
+    ] {
+        assert_eq!(client.get(path).send().text(), text, "{path}");
+    }
+    for path in [
+        "",
+        "//",
+        "/About",
+        "/about/",
+        "/users/",
+        "/users//posts",
+        "/rest",
+        "/%ff",
+    ] {
+        assert_eq!(client.get(path).send().status(), 404, "{path}");
+    }
+}
+
+#[test]
+fn methods_find_their_handlers() {
+    let client = client();
+    let send = |method: &str, path| client.request(method, path).send();
+    assert_eq!(send("POST", "/users/ada").text(), "new ada");
+    assert_eq!(send("PROPFIND", "/dav").text(), "ok");
+    let head = send("HEAD", "/about");
+    assert_eq!((head.status(), head.body()), (200, &b""[..]));
+    let refused = send("POST", "/about");
+    assert_eq!(refused.status(), 405);
+    assert_eq!(
+        refused.header("allow").as_deref(),
+        Some("OPTIONS, GET, HEAD")
+    );
+    assert_eq!(send("propfind", "/dav").status(), 405);
+    assert_eq!(send("HEAD", "/dav").status(), 405);
+    for (path, allow) in [
+        ("/users/ada", "OPTIONS, GET, HEAD, POST"),
+        ("/dav", "OPTIONS, PROPFIND"),
+        ("*", "OPTIONS, GET, HEAD, POST, PROPFIND"),
+    ] {
+        let answer = send("OPTIONS", path);
+        assert_eq!(answer.status(), 204, "{path}");
+        assert_eq!(answer.header("allow").as_deref(), Some(allow), "{path}");
+    }
+    assert_eq!(send("OPTIONS", "/none").status(), 404);
+}
+
+#[test]
+fn a_fallback_answers_the_rest() {
+    let router = Router::new()
+        .get("/", ok)
+        .fallback(async |request: Request<'_>| (404, format!("no {}", request.path())));
+    let client = Client::new(router);
+    let answer = client.post("/x", "").send();
+    assert_eq!((answer.status(), &*answer.text()), (404, "no /x"));
+    assert_eq!(client.post("/", "").send().status(), 405);
+}
+
+#[test]
+fn files_are_found_below_their_prefix_only() {
+    testing::add_file("/public/index.html", "index");
+    testing::add_file("/public/a b/c.txt", "c");
+    testing::add_file("/public/.well-known/x", "x");
+    testing::add_file("/public/.env", "secret");
+    testing::add_file("/secret", "secret");
+    let client = Client::new(Router::new().files("/static", "/public/"));
+    for (path, text) in [
+        ("/static/", "index"),
+        ("/static/index.html", "index"),
+        ("/static/a%20b/c.txt?x", "c"),
+        ("/static//a%20b//c.txt", "c"),
+        ("/static/.well-known/x", "x"),
+    ] {
+        assert_eq!(client.get(path).send().text(), text, "{path}");
+    }
+    for path in [
+        "/static/../secret",
+        "/static/%2e%2e/secret",
+        "/static/..%2fsecret",
+        "/static/..%5csecret",
+        "/static/a%00",
+        "/static/%",
+        "/static/.env",
+        "/static/%2Eenv",
+        "/static/a%20b/.x",
+        "/static/none",
+        "/secret",
+    ] {
+        let status = client.get(path).send().status();
+        assert!(matches!(status, 400 | 404), "{path}: {status}");
+    }
+    let answer = client.get("/static?a=b").send();
+    assert_eq!(answer.status(), 301);
+    assert_eq!(answer.header("location").as_deref(), Some("/static/?a=b"));
+    assert_eq!(client.post("/static/index.html", "").send().status(), 405);
+}
+
+#[test]
+fn files_of_the_root() {
+    testing::add_file("/index.html", "index");
+    testing::add_file("/a/b", "b");
+    let client = Client::new(Router::new().files("/", "/").get("/a", async || "a"));
+    assert_eq!(client.get("/").send().text(), "index");
+    assert_eq!(client.get("/a/b").send().text(), "b");
+    assert_eq!(client.get("/a").send().text(), "a");
+}
+
+#[test]
+fn a_handler_may_wait() {
+    const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
+    let router = Router::new()
+        .get("/task", async |_: Request<'_>| {
+            spawn(async { "done" }).await
+        })
+        .get("/late", async || {
+            sleep(SECOND).await;
+            "late"
+        })
+        .post("/late", async |request: OwnedRequest| {
+            sleep(SECOND).await;
+            (201, request.body)
+        });
+    let client = Client::new(router);
+    assert_eq!(client.get("/task").send().text(), "done");
+    assert_eq!(client.get("/late").send().text(), "late");
+    assert_eq!(client.post("/late", "kept").send().text(), "kept");
+}
+
+#[test]
+fn a_request_is_whole_after_its_handler_has_waited() {
+    const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
+    fn tell(request: &Request<'_>) -> String {
+        format!(
+            "{} {} of {}: {:?} {:?} {:?} {} {:?} {:?} {} {:?}",
+            request.method(),
+            request.target(),
+            request.parameter("id").unwrap_or_default(),
+            request.header("X-a"),
+            request.header_values("x-A"),
+            request.headers(),
+            String::from_utf8_lossy(&request.body()),
+            request.trailers(),
+            request.authority(),
+            request.scheme(),
+            request.peer(),
+        )
+    }
+    let router = Router::new().post("/{id}/x", async |request: Request<'_>, query: Method| {
+        assert_eq!(query, Method::Post);
+        let before = tell(&request);
+        sleep(SECOND).await;
+        let after = tell(&request);
+        assert_eq!(before, after);
+        after
+    });
+    let client = Client::new(router);
+    let request = client.post("/7/x?q", "body").header("x-a", "1");
+    let answer = request.header("X-A", "2").send();
+    assert!(answer.text().starts_with("POST /7/x?q of 7: Some(\"1\")"));
+    assert!(answer.text().contains("body"));
+}
+
+#[test]
+fn handlers_are_plain_functions_too() {
+    async fn both(request: Request<'_>, Path(a): Path<u8>) -> Result<String, u16> {
+        if a == 0 {
+            Err(418)
+        } else {
+            Ok(format!("{} {a}", request.method()))
+        }
+    }
+    let client = Client::new(Router::new().put("/{a}", both));
+    assert_eq!(client.request("PUT", "/1").send().text(), "PUT 1");
+    assert_eq!(client.request("PUT", "/0").send().status(), 418);
+    let client = Client::new(async |request: Request<'_>| request.path().to_owned());
+    assert_eq!(client.get("/x?y").send().text(), "/x");
+}
+
+#[test]
+#[should_panic(expected = "GET / has two handlers")]
+fn two_handlers_contradict_each_other() {
+    let _ = Router::new().get("/", ok).get("/", ok);
+}
+
+#[test]
+#[should_panic(expected = "is not the last segment")]
+fn a_remainder_comes_last() {
+    let _ = Router::new().get("/{*a}/b", ok);
+}
