@@ -146,7 +146,7 @@ fn a_program_listens_by_itself() {
     client.expect("hello");
     client.finish();
     client.expect_end();
-    server.stop();
+    assert_eq!(server.stop_program().code, 0);
 }
 
 #[test]

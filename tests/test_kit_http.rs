@@ -40,7 +40,7 @@ fn requests_over_http_and_https() {
 
 #[test]
 fn a_large_body_is_whole_either_way() {
-    let server = probe().http().start();
+    let server = probe().http().flag("--event-timeout=30s").start();
     let response = server.http().get("/big?n=3000000");
     assert!(response.body == vec![b'x'; 3_000_000]);
     let sent = pattern(1 << 20);
@@ -51,7 +51,7 @@ fn a_large_body_is_whole_either_way() {
 
 #[test]
 fn requests_over_http2_with_and_without_tls() {
-    let server = probe().http().https().start();
+    let server = probe().http().https().flag("--event-timeout=30s").start();
     for (mut client, scheme) in [(server.http2(), "http"), (server.https2(), "https")] {
         let response = client.get("/request?a=b");
         let port = server.address(scheme).port();

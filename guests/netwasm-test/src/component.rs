@@ -273,9 +273,9 @@ impl Component {
     /// Starts a component that is a program (`wasi:cli/run`), with
     /// [`Self::arg`]s, and does not wait.
     ///
-    /// [`Server::wait`] waits for its end. A program that listens by itself
-    /// ([`Self::allow_listen`]) prints where: [`crate::Log::expect`] finds the
-    /// line, and [`Server::connect_to`] connects.
+    /// [`Server::wait`] waits for its end, [`Server::stop_program`] asks for it.
+    /// A program that listens by itself ([`Self::allow_listen`]) prints where:
+    /// [`crate::Log::expect`] finds the line, and [`Server::connect_to`] connects.
     ///
     /// # Panics
     /// Panics if there is no host.

@@ -31,6 +31,7 @@ mod host;
 mod http;
 mod listener;
 mod log;
+mod program;
 mod server;
 mod start;
 mod tls;
@@ -44,8 +45,9 @@ pub use host::Host;
 pub use http::{Http2Client, Pending};
 pub use http::{HttpClient, Request, Response};
 pub use log::Log;
+pub use program::Finished;
 pub use serde_json::{Value, json};
-pub use server::{Finished, Server};
+pub use server::Server;
 pub use udp::UdpClient;
 
 /// For [`embedded_host`].

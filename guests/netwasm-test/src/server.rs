@@ -39,8 +39,8 @@ pub struct Server {
     guardian: Option<Guardian>,
     /// URLs of the listeners.
     listening: Vec<String>,
-    log: Log,
-    limit: Duration,
+    pub(crate) log: Log,
+    pub(crate) limit: Duration,
     /// Holds the socket and the certificates.
     _scratch: TempDir,
     authority: Option<PathBuf>,
@@ -272,27 +272,6 @@ impl Server {
         }
     }
 
-    /// Waits until a program ends by itself
-    /// ([`crate::Component::start_program`]).
-    ///
-    /// # Panics
-    /// Panics if it does not end within the time limit, or by a signal.
-    #[track_caller]
-    #[must_use = "the exit code tells if the program succeeded"]
-    pub fn wait(mut self) -> Finished {
-        let ended = self.wait_for(self.limit);
-        let ended = ended.ok_or_else(|| format!("no end within {:?}", self.limit));
-        self.log.wait_for_end(self.limit);
-        let code = ended.and_then(|status| {
-            let signal = || format!("the host was killed ({status})");
-            status.code().ok_or_else(signal)
-        });
-        Finished {
-            code: self.checked(code),
-            output: self.log.output(),
-        }
-    }
-
     /// Like [`Self::stop`], for tests of a component that traps: accepts traps.
     ///
     /// # Panics
@@ -305,16 +284,6 @@ impl Server {
             Err(fault) => panic!("{fault}\n{}", self.log.report()),
         }
     }
-}
-
-/// The end of a program.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Finished {
-    /// The exit code; 0 is success.
-    pub code: i32,
-    /// The lines that the program printed to standard output.
-    pub output: Vec<String>,
 }
 
 impl Server {
@@ -404,7 +373,7 @@ impl Server {
     }
 
     #[track_caller]
-    fn checked<T>(&self, result: Result<T, String>) -> T {
+    pub(crate) fn checked<T>(&self, result: Result<T, String>) -> T {
         match result {
             Ok(value) => value,
             Err(fault) => panic!("{fault}\n{}", self.log.report()),
@@ -429,13 +398,13 @@ impl Server {
         })
     }
 
-    fn terminate(&self) -> io::Result<()> {
+    pub(crate) fn terminate(&self) -> io::Result<()> {
         let process = Pid::from_child(&self.child);
         Ok(kill_process(process, Signal::TERM)?)
     }
 
     /// Waits for the host's end. Returns `None` if it does not end in time.
-    fn wait_for(&mut self, limit: Duration) -> Option<ExitStatus> {
+    pub(crate) fn wait_for(&mut self, limit: Duration) -> Option<ExitStatus> {
         let deadline = Deadline::after(limit);
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
