@@ -173,7 +173,9 @@ macro_rules! __export {
                 $crate::handler::handle($handler, method, &target, request)
             }
         }
-        impl $crate::bindings::http::exports::netwasm::net::deferral_handler::Guest for NetwasmApp {
+        impl $crate::bindings::http::exports::netwasm::net::response_handler::Guest for NetwasmApp {
+            // No body is streamed yet.
+            fn writable(_token: u64) {}
             fn abandoned(token: u64) {
                 $crate::handler::abandoned(token);
             }

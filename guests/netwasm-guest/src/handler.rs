@@ -138,7 +138,7 @@ pub fn socket_lost(token: u64, reason: Option<types::Error>) {
     }
 }
 
-// `http-handler`, `deferral-handler`.
+// `http-handler`, `response-handler`.
 
 pub fn handle<M>(
     app: impl crate::http::App<M>,

@@ -1,6 +1,7 @@
 //! The body of a handler's response: a stream of bytes, or a file.
 
 use std::any::Any;
+use std::fmt;
 use std::fs;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -94,6 +95,12 @@ pub enum RequestBody {
     Empty,
     /// A body that arrives while it is read.
     Coming(SendWrapper<Box<dyn Body<Data = Bytes, Error = Failure> + Unpin>>),
+}
+
+impl fmt::Debug for RequestBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestBody").finish_non_exhaustive()
+    }
 }
 
 impl RequestBody {

@@ -1,4 +1,4 @@
-//! Body of a request, read by an async guest. What the guest does not read
+//! Body of a request, read by a guest as it arrives. What the guest does not read
 //! stays with the client, except for what the stream's window allows.
 
 use std::cell::RefCell;
@@ -83,6 +83,26 @@ impl Incoming {
                 received: 0,
                 end: whole.then_some(IncomingEnd::Whole),
                 expects_continue: expects_continue && !whole,
+                wants_continue: false,
+                deadline: None,
+                moved: Instant::now(),
+                begun: false,
+                watcher: None,
+            }),
+        })
+    }
+
+    /// Returns the body of a request that has arrived whole.
+    pub(super) fn whole(thread: &Rc<Thread>) -> Rc<Self> {
+        Rc::new(Self {
+            thread: Rc::clone(thread),
+            state: RefCell::new(IncomingState {
+                stream: None,
+                coming: None,
+                length: None,
+                received: 0,
+                end: Some(IncomingEnd::Whole),
+                expects_continue: false,
                 wants_continue: false,
                 deadline: None,
                 moved: Instant::now(),
