@@ -174,8 +174,9 @@ macro_rules! __export {
             }
         }
         impl $crate::bindings::http::exports::netwasm::net::response_handler::Guest for NetwasmApp {
-            // No body is streamed yet.
-            fn writable(_token: u64) {}
+            fn writable(token: u64) {
+                $crate::handler::writable(token);
+            }
             fn abandoned(token: u64) {
                 $crate::handler::abandoned(token);
             }

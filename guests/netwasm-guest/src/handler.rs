@@ -200,7 +200,15 @@ fn defer(future: Pin<Box<dyn Future<Output = Response>>>) -> http::Answer {
     http::Answer::Defer(token as u64)
 }
 
+pub fn writable(token: u64) {
+    crate::body::writable(token);
+    executor::run();
+}
+
 pub fn abandoned(token: u64) {
+    if crate::body::abandoned(token) {
+        return executor::run();
+    }
     let task = usize::try_from(token)
         .ok()
         .and_then(|token| DEFERRED.with(|all| with(all, |all| all.remove(token))));

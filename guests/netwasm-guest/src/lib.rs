@@ -79,6 +79,8 @@ pub mod log;
 pub mod testing;
 
 mod address;
+#[cfg(target_family = "wasm")]
+mod body;
 mod cell;
 mod combine;
 mod connect;

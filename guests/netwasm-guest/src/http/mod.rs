@@ -66,6 +66,7 @@ mod percent;
 mod request;
 mod response;
 mod router;
+mod stream;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) mod testing;
 
@@ -84,6 +85,8 @@ pub use percent::{Pairs, decode, encode, escape};
 pub use request::Request;
 pub use response::{Html, Response};
 pub use router::{Handler, Router};
+pub use stream::{BodyWriter, Ended, Events};
 
 #[doc(hidden)]
 pub use answer::{Answered, Prepared};
+pub(crate) use stream::Maker as BodyMaker;

@@ -134,6 +134,12 @@ impl Response {
         self
     }
 
+    /// Sets the body.
+    pub(super) fn body(mut self, body: Body) -> Self {
+        self.0.body = body;
+        self
+    }
+
     pub(crate) fn into_raw(self) -> RawResponse {
         self.0
     }
