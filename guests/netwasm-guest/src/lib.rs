@@ -57,6 +57,7 @@
 //! | `Queue`, `Future` | [`channel()`], [`channel::oneshot`], [`channel::broadcast`], [`channel::watch`] |
 //! | `Event`, `Semaphore` | [`Notify`], [`Semaphore`] |
 //! | `add_signal_handler(SIGTERM, ...)` | [`shutdown()`] |
+//! | `StreamResponse`, `EventSourceResponse` (aiohttp) | [`http::Response::stream`], [`http::Response::events`] |
 //! | (none) | `relay`, `relay_back`: the host copies |
 //!
 //! # Features

@@ -141,6 +141,16 @@ impl Upload {
         wanted
     }
 
+    /// True if `100 Continue` is due before a response begins: the client waits
+    /// for it, and the guest goes on to read. Reported once.
+    pub(super) fn take_continue_for_reader(self: &Rc<Self>) -> bool {
+        let due = Rc::strong_count(self) > 1 && self.expects_continue();
+        if due {
+            self.state.borrow_mut().expects_continue = false;
+        }
+        due
+    }
+
     /// True if the client still waits for `100 Continue`.
     pub(super) fn expects_continue(&self) -> bool {
         self.state.borrow().expects_continue

@@ -21,6 +21,7 @@ use netwasm_exchange::request::Request;
 use netwasm_net::guest::{DatagramGuest, EventGuest, Gone, NoGuest};
 use netwasm_net::tls::SessionInfo;
 use netwasm_net::transport::Transport;
+use netwasm_net::turns::Turn;
 use netwasm_net::udp::Datagrams;
 
 use crate::bindings::netwasm::net::http::{Answer as WitAnswer, Body as WitBody, Method, Response};
@@ -193,11 +194,9 @@ impl Instance {
             let handle = Resource::new_borrow(0);
             let decided = http.call_handle(&mut *store, &method, &target, handle);
             let state = store.data_mut();
+            let decided = decided.and_then(|it| decision(state, it, handlers.response.is_some()));
             slot = state.request.take();
-            let arriving = slot
-                .as_ref()
-                .is_some_and(|request| request.coming.is_some());
-            decision(state, decided?, arriving, handlers.response.is_some())
+            decided
         });
         let mut request = slot.unwrap_or_default();
         request.target = target;
@@ -416,15 +415,9 @@ impl DatagramGuest for Instance {
     }
 }
 
-/// Converts a guest's decision about a request. `arriving` is true if the
-/// request has a body that nobody reads yet. `streams` is true if the guest
-/// hears of the bodies that it sends.
-fn decision(
-    state: &mut State,
-    decided: WitAnswer,
-    arriving: bool,
-    streams: bool,
-) -> wasmtime::Result<Decision> {
+/// Converts a guest's decision about the request that it handled. `streams` is
+/// true if the guest hears of the bodies that it sends.
+fn decision(state: &mut State, decided: WitAnswer, streams: bool) -> wasmtime::Result<Decision> {
     let decision = match decided {
         WitAnswer::Respond(response) => {
             if matches!(response.body, WitBody::Stream(_)) && !streams {
@@ -432,7 +425,8 @@ fn decision(
                     "it streams a body and does not export netwasm:net/response-handler"
                 );
             }
-            let answer = answer(state, response)?;
+            let turn = state.request_turn();
+            let answer = answer(state, response, &turn)?;
             let answer = answer.map_err(|error| {
                 wasmtime::Error::msg(format!("the body cannot be streamed: {error}"))
             })?;
@@ -447,7 +441,7 @@ fn decision(
                 wasmtime::bail!("the request cannot be deferred under the token {token}: {error}")
             }
         },
-        WitAnswer::Collect(most) if arriving => Decision::Collect(most),
+        WitAnswer::Collect(most) if state.request()?.coming.is_some() => Decision::Collect(most),
         WitAnswer::Collect(_) => {
             wasmtime::bail!("it collects a request that has arrived, or whose body it reads")
         }
@@ -463,6 +457,7 @@ fn decision(
 pub(crate) fn answer(
     state: &mut State,
     response: Response,
+    turn: &Rc<Turn>,
 ) -> wasmtime::Result<Result<Answer, ConnectionError>> {
     let body = match response.body {
         WitBody::Empty => Body::Empty,
@@ -472,7 +467,7 @@ pub(crate) fn answer(
             Ok(file) => Body::File(Rc::new(file)),
             Err(error) => Body::Unopened(error),
         },
-        WitBody::Stream(body) => match state.begin_body(body.token) {
+        WitBody::Stream(body) => match state.begin_body(body.token, turn) {
             Ok(content) => Body::Stream(streamed(content, body.length)),
             Err(error) => return Ok(Err(error)),
         },

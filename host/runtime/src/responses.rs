@@ -10,7 +10,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use netwasm_exchange::answer::{Fields, StreamedBody};
 use netwasm_exchange::chunked::is_dropped;
 use netwasm_exchange::deferred::Deferred;
-use netwasm_exchange::outlet::{Outlet, OutletGuest};
+use netwasm_exchange::outlet::{Outlet, OutletBody, OutletGuest};
+use netwasm_net::turns::Turn;
 
 use crate::instance::Instance;
 
@@ -25,7 +26,8 @@ pub(crate) struct Responses {
 
 #[derive(Debug)]
 enum OpenResponse {
-    Deferred(Rc<Deferred>),
+    /// With the turns of the request's connection.
+    Deferred(Rc<Deferred>, Rc<Turn>),
     Body(Rc<Outlet>),
 }
 
@@ -41,8 +43,8 @@ impl Responses {
     }
 
     /// Adds a deferred request under a token that is not in use.
-    pub(crate) fn add_deferred(&mut self, token: u64, deferred: &Rc<Deferred>) {
-        let response = OpenResponse::Deferred(Rc::clone(deferred));
+    pub(crate) fn add_deferred(&mut self, token: u64, deferred: &Rc<Deferred>, turn: Rc<Turn>) {
+        let response = OpenResponse::Deferred(Rc::clone(deferred), turn);
         self.open.insert(token, response);
     }
 
@@ -51,10 +53,10 @@ impl Responses {
         self.open.insert(token, OpenResponse::Body(outlet));
     }
 
-    /// Returns the deferred request of a token.
-    pub(crate) fn deferred(&self, token: u64) -> Option<&Rc<Deferred>> {
+    /// Returns the deferred request of a token, and the turns of its connection.
+    pub(crate) fn deferred(&self, token: u64) -> Option<(&Rc<Deferred>, &Rc<Turn>)> {
         match self.open.get(&token)? {
-            OpenResponse::Deferred(deferred) => Some(deferred),
+            OpenResponse::Deferred(deferred, turn) => Some((deferred, turn)),
             OpenResponse::Body(_) => None,
         }
     }
@@ -62,7 +64,7 @@ impl Responses {
     /// Returns the body of a token.
     pub(crate) fn body(&self, token: u64) -> Option<&Rc<Outlet>> {
         match self.open.get(&token)? {
-            OpenResponse::Deferred(_) => None,
+            OpenResponse::Deferred(..) => None,
             OpenResponse::Body(outlet) => Some(outlet),
         }
     }
@@ -77,7 +79,7 @@ impl Drop for Responses {
     fn drop(&mut self) {
         for response in self.open.values() {
             match response {
-                OpenResponse::Deferred(deferred) => deferred.give(None),
+                OpenResponse::Deferred(deferred, _) => deferred.give(None),
                 OpenResponse::Body(outlet) => outlet.cut(),
             }
         }
@@ -106,10 +108,7 @@ impl OutletGuest for BodyOfGuest {
 }
 
 /// Wraps the connection's end of a body.
-pub(crate) fn streamed(
-    content: netwasm_exchange::outlet::OutletBody,
-    length: Option<u64>,
-) -> StreamedBody {
+pub(crate) fn streamed(content: OutletBody, length: Option<u64>) -> StreamedBody {
     StreamedBody {
         content: Box::new(content),
         length,

@@ -203,6 +203,7 @@ impl State {
     /// Fails as [`Self::check_response`] does.
     pub(crate) fn defer(&mut self, token: u64) -> Result<Rc<Deferred>, ConnectionError> {
         self.check_response(token)?;
+        let turn = self.request_turn();
         let instance = Weak::clone(&self.instance);
         let deferred = Deferred::new(move || {
             if let Some(instance) = instance.upgrade() {
@@ -210,7 +211,7 @@ impl State {
                 let _ = instance.abandoned(token);
             }
         });
-        self.responses.add_deferred(token, &deferred);
+        self.responses.add_deferred(token, &deferred, turn);
         self.inform_all(&deferred);
         Ok(deferred)
     }
@@ -229,12 +230,23 @@ impl State {
         }
     }
 
-    /// Begins a body that the guest sends piece by piece. Returns the
-    /// connection's end.
+    /// Returns the turns of the connection of the request being handled.
+    pub(crate) fn request_turn(&self) -> Rc<Turn> {
+        let request = self.request.as_deref();
+        let transport = request.and_then(|request| request.transport.as_ref());
+        Rc::clone(transport.map_or(&self.turn, |transport| &transport.turn))
+    }
+
+    /// Begins a body that the guest sends piece by piece, in the turns of its
+    /// connection. Returns the connection's end.
     ///
     /// # Errors
     /// Fails as [`Self::check_response`] does.
-    pub(crate) fn begin_body(&mut self, token: u64) -> Result<OutletBody, ConnectionError> {
+    pub(crate) fn begin_body(
+        &mut self,
+        token: u64,
+        turn: &Rc<Turn>,
+    ) -> Result<OutletBody, ConnectionError> {
         self.check_response(token)?;
         let guest = BodyOfGuest {
             instance: Weak::clone(&self.instance),
@@ -246,7 +258,7 @@ impl State {
             low: limits.write_low,
             most: limits.max_write_buffer,
         };
-        let (outlet, body) = Outlet::new(guest, limits, &self.responses.held, &self.turn);
+        let (outlet, body) = Outlet::new(guest, limits, &self.responses.held, turn);
         self.responses.add_body(token, outlet);
         Ok(body)
     }
@@ -281,10 +293,9 @@ impl State {
             return Err(TOO_MANY_HANDLES);
         }
         let request = self.request.as_deref_mut();
-        let (body, transport) = request
-            .and_then(|request| Some((request.coming.take()?, request.transport.as_ref()?)))
-            .ok_or(ConnectionError::InvalidState)?;
-        let turn = Rc::clone(&transport.turn);
+        let body = request.and_then(|request| request.coming.take());
+        let body = body.ok_or(ConnectionError::InvalidState)?;
+        let turn = self.request_turn();
         let credit = Credit::new(credit);
         let reading = deliver(
             Weak::clone(&self.instance),

@@ -353,6 +353,10 @@ impl Driver {
         let limits = &thread.env.limits.http;
         match exchange::streamed(answer, &answering.request, &thread.env) {
             Ok(Streamed { answered, closes }) => {
+                let upload = answering.upload.as_ref();
+                if upload.is_some_and(|it| it.take_continue_for_reader()) {
+                    response::write_continue(out);
+                }
                 answering.deadline = Some(thread.tick_after(limits.response_body_timeout));
                 let begun = self.begin_response(&mut answering, answered, closes, out);
                 if let Err(what) = begun {

@@ -204,7 +204,10 @@ impl AnsweringStream {
         let answered = match response {
             Ok(Begun::Streamed(answered)) => answered,
             Ok(Begun::Answer(answer)) => match self.streamed(answer) {
-                Ok(answered) => answered,
+                Ok(answered) => {
+                    self.go_on_reading();
+                    answered
+                }
                 Err(answer) => return self.send_whole(answer).await,
             },
             Err(missing) => return self.refuse(missing),
@@ -250,6 +253,17 @@ impl AnsweringStream {
             self.link.closes.set(true);
         }
         Ok(answered)
+    }
+
+    /// Sends `100 Continue` before the response, if the guest goes on to read.
+    fn go_on_reading(&mut self) {
+        if self.incoming.take_continue_for_reader()
+            && let Some(outgoing) = &mut self.outgoing
+        {
+            let response = link::head(100, HeaderMap::new());
+            // An error means that the client has left.
+            let _ = response.map(|it| outgoing.send_informational(it));
+        }
     }
 
     /// Sends a whole answer, and waits while the guest still reads the request.

@@ -182,6 +182,14 @@ impl Incoming {
         wanted
     }
 
+    /// True if `100 Continue` is due before a response begins: the client waits
+    /// for it, and the guest goes on to read. Reported once.
+    pub(super) fn take_continue_for_reader(self: &Rc<Self>) -> bool {
+        let reads = Rc::strong_count(self) > 1;
+        let mut state = self.state.borrow_mut();
+        reads && std::mem::take(&mut state.expects_continue)
+    }
+
     /// Returns the next piece, or the trailers.
     fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         let mut state = self.state.borrow_mut();

@@ -1,3 +1,5 @@
+use std::rc::Rc;
+
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource, WasmList};
 
@@ -31,16 +33,17 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
 impl State {
     /// Answers a deferred request.
     fn respond_to(&mut self, token: u64, response: Response) -> Called<()> {
-        let Some(deferred) = self.responses.deferred(token).cloned() else {
+        let Some((deferred, turn)) = self.responses.deferred(token) else {
             if let Body::File(handle) = &response.body {
                 self.remove_file(handle)?;
             }
             return Ok(Err(called(ConnectionError::InvalidState)));
         };
+        let (deferred, turn) = (Rc::clone(deferred), Rc::clone(turn));
         // A trap fails this request with the others that are deferred.
         self.refresh_files();
         self.responses.remove(token);
-        let (answer, outcome) = match instance::answer(self, response)? {
+        let (answer, outcome) = match instance::answer(self, response, &turn)? {
             Ok(answer) => (answer, Ok(())),
             Err(error) => (Answer::status(500, ""), Err(called(error))),
         };
@@ -59,7 +62,7 @@ impl Host for State {
         let deferred = self.responses.deferred(token);
         Ok(interim
             .and_then(|interim| {
-                let deferred = deferred.ok_or(ConnectionError::InvalidState)?;
+                let (deferred, _) = deferred.ok_or(ConnectionError::InvalidState)?;
                 match deferred.inform(interim) {
                     true => Ok(()),
                     false => Err(TOO_MANY_INTERIM),
