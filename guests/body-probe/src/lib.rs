@@ -62,10 +62,10 @@ impl http_handler::Guest for Probe {
             }
             // upload?credit=N&more=N: reads the body, gives more credit with
             // each piece, and answers once the body has ended.
-            "/upload" => {
-                upload::begin(token, &query, request);
-                Answer::Defer(token)
-            }
+            "/upload" => match upload::begin(token, &query, request) {
+                true => Answer::Defer(token),
+                false => Answer::Respond(said("whole\n")),
+            },
             // The body, sent back while it arrives.
             "/echo" => {
                 upload::begin_echo(token, request);
@@ -117,7 +117,12 @@ impl http_handler::Guest for Probe {
             }
             "/give" => {
                 http::read_more(token, query.number("credit").unwrap_or_default());
-                Answer::Respond(said("done\n"))
+                let known = if upload::known(token) {
+                    "done"
+                } else {
+                    "unknown"
+                };
+                Answer::Respond(said(&format!("{known}\n")))
             }
             "/stop" => {
                 http::stop_reading(token);

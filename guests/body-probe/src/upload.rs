@@ -32,43 +32,41 @@ struct Upload {
 /// Credit of an echo, in bytes.
 const ECHO: u64 = 64 << 10;
 
-pub(super) fn begin(token: u64, query: &Query<'_>, request: &Request) {
-    let credit = query.number("credit").unwrap_or(64 << 10);
-    read(
-        token,
-        request,
-        Upload {
-            credit,
-            more: query.number("more").unwrap_or_default(),
-            ..Upload::default()
-        },
-    );
+/// Begins to read a body. Returns false if there is none to read.
+pub(super) fn begin(token: u64, query: &Query<'_>, request: &Request) -> bool {
+    let upload = Upload {
+        credit: query.number("credit").unwrap_or(64 << 10),
+        more: query.number("more").unwrap_or_default(),
+        ..Upload::default()
+    };
+    read(token, request, upload)
 }
 
-pub(super) fn begin_echo(token: u64, request: &Request) {
-    read(
-        token,
-        request,
-        Upload {
-            credit: ECHO,
-            echo: true,
-            ..Upload::default()
-        },
-    );
+pub(super) fn begin_echo(token: u64, request: &Request) -> bool {
+    let upload = Upload {
+        credit: ECHO,
+        echo: true,
+        ..Upload::default()
+    };
+    read(token, request, upload)
 }
 
-fn read(token: u64, request: &Request, upload: Upload) {
+fn read(token: u64, request: &Request, upload: Upload) -> bool {
     let upload = Upload {
         hash: 0xcbf2_9ce4_8422_2325,
         ..upload
     };
     let begun = request.read_body(token, upload.credit);
-    let failed = begun.is_err();
-    UPLOADS.with_borrow_mut(|all| all.insert(token, upload));
+    let reads = begun.is_ok();
     outcome("read-body", token, begun);
-    if failed {
-        end(token, &Vec::new());
+    if reads {
+        UPLOADS.with_borrow_mut(|all| all.insert(token, upload));
     }
+    reads
+}
+
+pub(super) fn known(token: u64) -> bool {
+    UPLOADS.with_borrow(|all| all.contains_key(&token))
 }
 
 pub(super) fn received(token: u64) -> u64 {

@@ -138,14 +138,15 @@ impl Outlet {
         Ok(room as u64)
     }
 
-    /// Ends the body after what is queued.
-    pub fn finish(&self, trailers: Option<HeaderMap>) {
-        self.end(OutletEnd::Finished(trailers));
+    /// Ends the body after what is queued. Returns false if it was cut.
+    pub fn finish(&self, trailers: Option<HeaderMap>) -> bool {
+        self.end(OutletEnd::Finished(trailers))
     }
 
-    /// Cuts the body off after what is queued, as the guest wants it.
-    pub fn fail(&self) {
-        self.end(OutletEnd::Failed);
+    /// Cuts the body off after what is queued, as the guest wants it. Returns
+    /// false if it was cut before.
+    pub fn fail(&self) -> bool {
+        self.end(OutletEnd::Failed)
     }
 
     /// Cuts the body off after what is queued, as its guest is gone.
@@ -153,12 +154,14 @@ impl Outlet {
         self.end(OutletEnd::Cut);
     }
 
-    fn end(&self, end: OutletEnd) {
+    fn end(&self, end: OutletEnd) -> bool {
         let mut state = self.state.borrow_mut();
-        if state.end.is_none() {
-            state.end = Some(end);
-            wake(state.waker.take());
+        if state.end.is_some() {
+            return false;
         }
+        state.end = Some(end);
+        wake(state.waker.take());
+        true
     }
 
     fn clear(&self, state: &mut OutletState) {
@@ -344,6 +347,7 @@ mod tests {
         assert_eq!(it.held.get(), 0);
         assert!(matches!(it.take(), Some(Err(_))));
         assert_eq!(it.outlet.send(&[0; 9], 1), Ok(u64::MAX));
+        assert!(!it.outlet.finish(None) && !it.outlet.fail());
         let guest = it.guest.clone();
         drop(it);
         assert_eq!(guest.abandoned.get(), 1);
@@ -362,7 +366,7 @@ mod tests {
     fn the_end_follows_what_is_queued_and_is_not_abandoned() {
         let mut it = begin();
         assert_eq!(it.outlet.send(b"last", 1), Ok(6));
-        it.outlet.finish(None);
+        assert!(it.outlet.finish(None));
         it.outlet.cut();
         assert!(!it.body.is_end_stream());
         assert_eq!(it.take().expect("a piece").expect("whole"), "last");

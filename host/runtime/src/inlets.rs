@@ -106,16 +106,19 @@ impl Credit {
     }
 
     /// Takes up to `wanted` bytes of credit, as soon as there is some.
-    async fn take(&self, wanted: usize) -> usize {
+    ///
+    /// # Errors
+    /// Fails if the body is lost while there is none.
+    async fn take(&self, wanted: usize, body: &RequestBody) -> Result<usize, Failure> {
         poll_fn(|cx| match self.bytes.get() {
             0 => {
                 *self.waker.borrow_mut() = Some(cx.waker().clone());
-                Poll::Pending
+                body.poll_lost(cx).map(Err)
             }
             left => {
                 let taken = usize::try_from(left).unwrap_or(usize::MAX).min(wanted);
                 self.bytes.set(left - taken as u64);
-                Poll::Ready(taken)
+                Poll::Ready(Ok(taken))
             }
         })
         .await
@@ -132,7 +135,9 @@ pub(crate) async fn deliver(
     mut body: RequestBody,
     turn: Rc<Turn>,
 ) {
-    credit.take(0).await;
+    if let Err(failure) = credit.take(0, &body).await {
+        return failed(&instance, token, &failure);
+    }
     loop {
         let frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
         let mut data = match frame {
@@ -148,17 +153,15 @@ pub(crate) async fn deliver(
                 }
             },
             None => return ended(&instance, token, &Vec::new()),
-            Some(Err(failure)) => {
-                if let Some(instance) = instance.upgrade() {
-                    // A trap is already logged.
-                    let _ = instance.body_failed(token, &reason(&failure));
-                }
-                return;
-            }
+            Some(Err(failure)) => return failed(&instance, token, &failure),
         };
         let size = data.len();
         while !data.is_empty() {
-            let piece = data.split_to(credit.take(data.len()).await);
+            let count = match credit.take(data.len(), &body).await {
+                Ok(count) => count,
+                Err(failure) => return failed(&instance, token, &failure),
+            };
+            let piece = data.split_to(count);
             let Some(instance) = instance.upgrade() else {
                 return;
             };
@@ -177,6 +180,13 @@ fn ended(instance: &Weak<Instance>, token: u64, trailers: &Fields) {
     if let Some(instance) = instance.upgrade() {
         // A trap is already logged.
         let _ = instance.body_ended(token, trailers);
+    }
+}
+
+fn failed(instance: &Weak<Instance>, token: u64, failure: &Failure) {
+    if let Some(instance) = instance.upgrade() {
+        // A trap is already logged.
+        let _ = instance.body_failed(token, &reason(failure));
     }
 }
 

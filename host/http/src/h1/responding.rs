@@ -65,7 +65,9 @@ impl Driver {
         request.coming = Some(RequestBody::new(UploadBody(Rc::clone(&upload))));
         let local = Rc::clone(&self.local);
         let (mut request, decision) = self.exchange.own.handle(&local, &self.transport, request);
-        request.coming = None;
+        if request.coming.take().is_none() {
+            upload.is_read_by_events();
+        }
         let deferred = match decision {
             Decision::Answer(answer) => Deferred::given(answer),
             Decision::Later(deferred) => deferred,

@@ -310,8 +310,7 @@ impl Driver {
                     }
                 }
                 AnswerStage::Reading { .. } => {
-                    let reads = |upload: &Rc<Upload>| upload.end().is_none() && upload.is_read();
-                    if answering.upload.as_ref().is_some_and(reads)
+                    if answering.upload.as_ref().is_some_and(|it| it.is_read())
                         && !answering.reply.has_returned()
                     {
                         answering.reply.watch(cx);

@@ -435,8 +435,8 @@ impl AnsweringStream {
     async fn read_on(&self) {
         let mut read = pin!(poll_fn(|cx| {
             self.reply.watch(cx);
-            let ended = self.incoming.poll_end(cx).is_ready();
-            match ended || !self.incoming.is_read() || self.reply.has_returned() {
+            self.incoming.watch(cx);
+            match !self.incoming.is_read() || self.reply.has_returned() {
                 true => Poll::Ready(()),
                 false => Poll::Pending,
             }

@@ -134,7 +134,11 @@ impl Link {
         let mut own = self.own.borrow_mut();
         let (mut request, decision) = own.handle(&self.local, &self.transport, request);
         drop(own);
-        request.coming = None;
+        if request.coming.take().is_none()
+            && let Some(coming) = &coming
+        {
+            coming.is_read_by_events();
+        }
         let deferred = match decision {
             Decision::Answer(answer) if coming.is_none() => {
                 let sending = self.send(&request, answer, outgoing, line);

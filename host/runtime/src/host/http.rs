@@ -82,14 +82,20 @@ impl Host for State {
         let Some(trailers) = trailers(&fields) else {
             return Ok(Err(called(ConnectionError::InvalidArgument)));
         };
-        outlet.finish(trailers);
+        if !outlet.finish(trailers) {
+            // The guest is still to be told that it was cut.
+            return Ok(Err(called(ConnectionError::InvalidState)));
+        }
         self.responses.remove(token);
         Ok(Ok(()))
     }
 
     fn fail(&mut self, token: u64) -> wasmtime::Result<()> {
-        if let Some(outlet) = self.responses.body(token) {
-            outlet.fail();
+        if self
+            .responses
+            .body(token)
+            .is_some_and(|outlet| outlet.fail())
+        {
             self.responses.remove(token);
         }
         Ok(())
