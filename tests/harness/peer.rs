@@ -170,7 +170,7 @@ impl TcpPeer {
     /// Connects to a server that resets the connection at once.
     #[track_caller]
     pub(crate) fn connect_to_be_cut(address: SocketAddr) {
-        if let Some(peer) = Self::connect_unless_reset(address) {
+        if let Some(mut peer) = Self::connect_unless_reset(address) {
             peer.cut();
         }
     }
