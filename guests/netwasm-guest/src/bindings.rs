@@ -110,7 +110,7 @@ pub mod http {
             package netwasm:guest-http;
             world guest-http {
                 export netwasm:net/http-handler@0.2.0;
-                export netwasm:net/deferral-handler@0.2.0;
+                export netwasm:net/response-handler@0.2.0;
             }
         ",
         world: "netwasm:guest-http/guest-http",

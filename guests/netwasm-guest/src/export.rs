@@ -191,7 +191,10 @@ macro_rules! __export {
                 $crate::handler::handle($handler, method, &target, request)
             }
         }
-        impl $crate::bindings::http::exports::netwasm::net::deferral_handler::Guest for NetwasmApp {
+        impl $crate::bindings::http::exports::netwasm::net::response_handler::Guest for NetwasmApp {
+            fn writable(token: u64) {
+                $crate::handler::writable(token);
+            }
             fn abandoned(token: u64) {
                 $crate::handler::abandoned(token);
             }

@@ -133,7 +133,7 @@ pub fn datagrams_connected(token: u64, outcome: Result<SocketId, types::Error>) 
     udp::connected(token, outcome);
 }
 
-// `http-handler`, `deferral-handler`.
+// `http-handler`, `response-handler`.
 
 pub fn handle<M>(
     app: impl crate::http::App<M>,
@@ -201,7 +201,15 @@ fn defer(later: Later) -> http::Answer {
     http::Answer::Defer(token as u64)
 }
 
+pub fn writable(token: u64) {
+    crate::body::writable(token);
+    executor::run();
+}
+
 pub fn abandoned(token: u64) {
+    if crate::body::abandoned(token) {
+        return executor::run();
+    }
     let task = usize::try_from(token)
         .ok()
         .and_then(|token| DEFERRED.with(|all| with(all, |all| all.remove(token))));

@@ -59,6 +59,7 @@
 //! | `Queue`, `Future` | [`channel()`], [`channel::oneshot`], [`channel::broadcast`], [`channel::watch`] |
 //! | `Event`, `Semaphore` | [`Notify`], [`Semaphore`] |
 //! | `add_signal_handler(SIGTERM, ...)` | [`shutdown()`] |
+//! | `StreamResponse`, `EventSourceResponse` (aiohttp) | [`http::Response::stream`], [`http::Response::events`] |
 //! | (none) | `relay`, `relay_back`: the host copies |
 //!
 //! # Features
@@ -83,6 +84,8 @@ pub mod log;
 pub mod testing;
 
 mod address;
+#[cfg(target_family = "wasm")]
+mod body;
 mod cell;
 mod combine;
 mod connect;

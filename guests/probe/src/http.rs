@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use super::exports::netwasm::net::{deferral_handler, http_handler::Guest};
+use super::exports::netwasm::net::{http_handler::Guest, response_handler};
 use super::netwasm::net::files::File;
 use super::netwasm::net::http::{self, Answer, Body, Fields, Method, Request, Response};
 use super::netwasm::net::log::{Level, log};
@@ -54,7 +54,9 @@ pub(super) fn respond(token: u64, file: Option<String>) {
     }
 }
 
-impl deferral_handler::Guest for Probe {
+impl response_handler::Guest for Probe {
+    fn writable(_token: u64) {}
+
     fn abandoned(token: u64) {
         log(Level::Warn, &format!("abandoned {token}"));
     }

@@ -1,11 +1,14 @@
 //! A handler's answer to a buffered request.
 
+use std::fmt;
 use std::rc::Rc;
 
 use http::StatusCode;
 
 use netwasm_base::error::ConnectionError;
 use netwasm_net::files::File;
+
+use crate::content::BoxContent;
 
 /// Names and values of fields.
 pub type Fields = Vec<(String, Vec<u8>)>;
@@ -34,6 +37,31 @@ pub enum Body {
     File(Rc<File>),
     /// A file that could not be opened.
     Unopened(ConnectionError),
+    /// A body that is yet to be made.
+    Stream(StreamedBody),
+}
+
+/// A body that is yet to be made.
+pub struct StreamedBody {
+    /// The body.
+    pub content: BoxContent,
+    /// Its length in bytes, if known.
+    pub length: Option<u64>,
+}
+
+impl fmt::Debug for StreamedBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamedBody").finish_non_exhaustive()
+    }
+}
+
+/// An interim response: RFC 9110, section 15.2.
+#[derive(Debug)]
+pub struct Interim {
+    /// Status, 102 to 199.
+    pub status: u16,
+    /// Header fields, in order.
+    pub headers: Fields,
 }
 
 impl Answer {

@@ -1,6 +1,7 @@
 //! The body of a handler's response: a stream of bytes, or a file.
 
 use std::any::Any;
+use std::fmt;
 use std::fs;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -88,18 +89,38 @@ impl FileContent {
     }
 }
 
+/// A request's body that arrives while it is read.
+pub trait Arriving: Body<Data = Bytes, Error = Failure> {
+    /// Waits until the rest of the body is lost. Reads nothing.
+    fn poll_lost(&self, cx: &Context<'_>) -> Poll<Failure>;
+}
+
 /// A request's body, for a handler that reads it as a stream.
 pub enum RequestBody {
     /// No body.
     Empty,
     /// A body that arrives while it is read.
-    Coming(SendWrapper<Box<dyn Body<Data = Bytes, Error = Failure> + Unpin>>),
+    Coming(SendWrapper<Box<dyn Arriving + Unpin>>),
+}
+
+impl fmt::Debug for RequestBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestBody").finish_non_exhaustive()
+    }
 }
 
 impl RequestBody {
     /// Wraps a body that arrives while it is read.
-    pub fn new(body: impl Body<Data = Bytes, Error = Failure> + Unpin + 'static) -> Self {
+    pub fn new(body: impl Arriving + Unpin + 'static) -> Self {
         Self::Coming(SendWrapper::new(Box::new(body)))
+    }
+
+    /// Waits until the rest of the body is lost. Reads nothing.
+    pub fn poll_lost(&self, cx: &Context<'_>) -> Poll<Failure> {
+        match self {
+            Self::Empty => Poll::Pending,
+            Self::Coming(body) => body.poll_lost(cx),
+        }
     }
 }
 

@@ -1,18 +1,23 @@
 //! An answer that a handler gives later, between its instance and the
-//! connection.
+//! connection, and the interim responses before it.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use crate::answer::Answer;
+use crate::answer::{Answer, Interim};
 use crate::handler::Awaiting;
 use crate::reply::Reply;
+
+/// Maximum of interim responses that wait to be sent.
+const MOST_INTERIM: usize = 16;
 
 /// An answer that a handler gives later.
 pub struct Deferred {
     state: RefCell<State>,
+    /// Interim responses that wait to be sent.
+    interim: RefCell<Vec<Interim>>,
     /// Tells the handler that nobody waits any more.
     on_abandon: Cell<Option<Box<dyn FnOnce()>>>,
 }
@@ -37,8 +42,39 @@ impl Deferred {
     pub fn new(on_abandon: impl FnOnce() + 'static) -> Rc<Self> {
         Rc::new(Self {
             state: RefCell::new(State::Waiting(None)),
+            interim: RefCell::default(),
             on_abandon: Cell::new(Some(Box::new(on_abandon))),
         })
+    }
+
+    /// Returns an answer that is given already.
+    pub fn given(answer: Answer) -> Rc<Self> {
+        Rc::new(Self {
+            state: RefCell::new(State::Given(Some(answer))),
+            interim: RefCell::default(),
+            on_abandon: Cell::new(None),
+        })
+    }
+
+    /// Adds an interim response. Returns false if too many wait.
+    pub fn inform(&self, interim: Interim) -> bool {
+        let mut waiting = self.interim.borrow_mut();
+        if waiting.len() >= MOST_INTERIM {
+            return false;
+        }
+        waiting.push(interim);
+        drop(waiting);
+        if let State::Waiting(waker) = &mut *self.state.borrow_mut()
+            && let Some(waker) = waker.take()
+        {
+            waker.wake();
+        }
+        true
+    }
+
+    /// Takes the interim responses that wait to be sent.
+    pub fn take_interim(&self) -> Vec<Interim> {
+        self.interim.take()
     }
 
     /// Gives the answer; `None` if the handler is gone. Only the first counts.
@@ -71,7 +107,8 @@ impl Deferred {
     /// Notes that nobody waits for the answer any more, and tells the handler
     /// unless it has given one.
     pub fn give_up(&self) {
-        *self.state.borrow_mut() = State::Over;
+        // Dropping an answer may tell the handler something.
+        drop(self.state.replace(State::Over));
         if let Some(tell) = self.on_abandon.take() {
             tell();
         }
@@ -111,6 +148,21 @@ mod tests {
         ));
         deferred.give_up();
         assert_eq!(count.get(), 0);
+    }
+
+    #[test]
+    fn interim_responses_are_bounded() {
+        let (deferred, _) = told();
+        let interim = || Interim {
+            status: 103,
+            headers: Vec::new(),
+        };
+        for _ in 0..MOST_INTERIM {
+            assert!(deferred.inform(interim()));
+        }
+        assert!(!deferred.inform(interim()));
+        assert_eq!(deferred.take_interim().len(), MOST_INTERIM);
+        assert!(deferred.inform(interim()));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The handlers of requests, as the HTTP drivers see them.
 //!
-//! A handler gets a buffered request ([`Handler::handle`]), or a request whose
-//! body it reads as a stream ([`Handler::begin`]). Each request is one call
+//! A handler gets a request that has arrived, or whose body it may read as events
+//! ([`Handler::handle`]), or a request whose body it reads as a stream
+//! ([`Handler::begin`]). Each request is one call
 //! through a vtable. A connection without requests has no handler.
 
 use std::fmt;
@@ -18,31 +19,45 @@ use crate::request::Request;
 
 /// The handlers of a worker.
 pub trait Handlers {
-    /// True if the handlers read requests' bodies as streams, and take calls by
-    /// [`Handler::begin`].
-    fn awaits(&self) -> bool;
+    /// Returns when a request goes to its handler.
+    fn takes(&self) -> Takes;
 
     /// Returns the handler for a connection. The handler decides which requests
     /// share an instance.
     fn connection(&self) -> Box<dyn Handler>;
 }
 
+/// Time at which a request goes to its handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// Once all of it has arrived, by [`Handler::handle`].
+    Whole,
+    /// Once its head has arrived, by [`Handler::handle`].
+    Heads,
+    /// Once its head has arrived, by [`Handler::begin`], for a handler that
+    /// reads the body as a stream.
+    Streams,
+}
+
 /// Answers the requests of a connection.
 pub trait Handler: fmt::Debug {
-    /// Answers a buffered request, now or later, and gives the request back.
+    /// Answers a request, now or later, and gives the request back.
     fn handle(&mut self, request: Box<Request>) -> (Box<Request>, Result<Decision, NoAnswer>);
 
     /// Begins a request whose body is yet to arrive.
     fn begin(&mut self, call: Call) -> Rc<dyn Awaiting>;
 }
 
-/// A handler's decision about a buffered request.
+/// A handler's decision about a request.
 #[derive(Debug)]
 pub enum Decision {
-    /// The answer.
+    /// The answer. Its body is no stream.
     Answer(Answer),
-    /// The answer comes later.
+    /// The answer comes later, or its body does.
     Later(Rc<Deferred>),
+    /// The handler takes the request once its body has arrived, if that is no
+    /// larger than this, in bytes. Only for a request whose body is arriving.
+    Collect(Option<u64>),
 }
 
 /// Reason why a handler has no answer.

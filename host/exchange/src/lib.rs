@@ -22,8 +22,9 @@
 //! | [`chunked`] | the chunked coding |
 //! | [`hop`] | hop-by-hop fields |
 //! | [`failure`] | reasons why an exchange failed, by the names of RFC 9209 |
-//! | [`request`], [`answer`] | a buffered request, and its answer |
 //! | [`content`] | bodies: of a response, perhaps a file; of a streamed request |
+//! | [`outlet`] | a response's body that an event guest sends piece by piece |
+//! | [`request`], [`answer`] | a request that is buffered, or whose body has yet to arrive; its answer |
 //! | [`reply`] | a response, between the instance that makes it and the connection that sends it |
 //! | [`handler`], [`deferred`] | the traits of a handler; an answer that it gives later |
 //! | [`destination`], [`outgoing`] | requests that guests send |
@@ -38,5 +39,6 @@ pub mod handler;
 pub mod head;
 pub mod hop;
 pub mod outgoing;
+pub mod outlet;
 pub mod reply;
 pub mod request;

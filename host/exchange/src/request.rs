@@ -4,12 +4,14 @@ use std::rc::Rc;
 
 use netwasm_net::transport::Transport;
 
+use crate::content::RequestBody;
 use crate::head::Head;
 
 /// Largest capacity that a body's buffer keeps for the next request, in bytes.
 const KEEP: usize = 64 << 10;
 
-/// A buffered request: all of it has arrived.
+/// A request that an event guest gets: all of it has arrived, or all but its
+/// body.
 #[derive(Debug, Default)]
 pub struct Request {
     /// Its head.
@@ -20,6 +22,10 @@ pub struct Request {
     pub body: Vec<u8>,
     /// Trailers of a chunked body.
     pub trailers: Vec<(String, Vec<u8>)>,
+    /// True if the body has yet to arrive.
+    pub arriving: bool,
+    /// That body, unless it is being read.
+    pub coming: Option<RequestBody>,
     /// The request's connection; `None` between requests.
     pub transport: Option<Rc<Transport>>,
     /// True if the request arrived by TLS.
@@ -33,6 +39,8 @@ impl Request {
         self.body.clear();
         self.body.shrink_to(KEEP);
         self.trailers.clear();
+        self.arriving = false;
+        self.coming = None;
         self.transport = None;
     }
 

@@ -5,18 +5,19 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use netwasm_exchange::answer::{Answer, Body};
+use http::{HeaderMap, header};
+use netwasm_exchange::answer::{Answer, Body, Interim};
 use netwasm_exchange::content::RequestBody;
 use netwasm_exchange::handler::{Awaiting, Call, Decision, Handler, NoAnswer};
 use netwasm_exchange::head::Refusal;
-use netwasm_exchange::reply::{NoResponse, Reply};
+use netwasm_exchange::reply::{Answered, NoResponse, Reply};
 use netwasm_exchange::request::Request;
 use netwasm_net::env::Env;
 use netwasm_net::files::File;
 use netwasm_net::transport::Transport;
 
 use crate::local::Local;
-use crate::response::Checked;
+use crate::response::{self, Checked};
 
 /// The body of a request exceeds `--max-body`.
 pub(crate) const TOO_LARGE: Refusal = Refusal {
@@ -65,8 +66,8 @@ impl Own {
         &mut **self.0.get_or_insert_with(make)
     }
 
-    /// Calls the handler with a request that arrived whole. If there is no
-    /// handler (503) or it fails (500), the host answers instead.
+    /// Calls the handler with a request that arrived whole, or at its head. If
+    /// there is no handler (503) or it fails (500), the host answers instead.
     pub(super) fn handle(
         &mut self,
         local: &Local,
@@ -74,8 +75,11 @@ impl Own {
         request: Box<Request>,
     ) -> (Box<Request>, Decision) {
         let counters = &transport.thread().env.counters;
-        counters.requests.add();
         let (request, decision) = self.handler(local).handle(request);
+        if !matches!(decision, Ok(Decision::Collect(_))) {
+            // A request that is collected comes again.
+            counters.requests.add();
+        }
         let decision = decision.unwrap_or_else(|missing| {
             Decision::Answer(match missing {
                 NoAnswer::Gone => gone(),
@@ -142,6 +146,69 @@ pub(super) fn check<'a>(
         );
         Answer::status(500, "")
     })
+}
+
+/// A response that a guest makes while it is sent.
+pub(super) struct Streamed {
+    pub(super) answered: Answered,
+    /// True if the guest asked to close the connection.
+    pub(super) closes: bool,
+}
+
+/// Checks an answer whose body is a stream.
+///
+/// # Errors
+/// Fails with the answer if its body is none, and with the answer to send
+/// instead if the guest's must not be sent, which was counted and logged.
+pub(super) fn streamed(answer: Answer, request: &Request, env: &Env) -> Result<Streamed, Answer> {
+    if !matches!(answer.body, Body::Stream(_)) {
+        return Err(answer);
+    }
+    let checked = check(&answer, request, env)?;
+    let (closes, told) = (checked.closes, checked.given_length());
+    let Answer {
+        status,
+        headers,
+        body: Body::Stream(body),
+        ..
+    } = answer
+    else {
+        return Err(gone());
+    };
+    let mut response = http::Response::new(body.content);
+    // A checked status is one of HTTP.
+    *response.status_mut() = http::StatusCode::from_u16(status).map_err(|_| gone())?;
+    let mut map = HeaderMap::with_capacity(headers.len() + 1);
+    response::append_all(headers, &[], &mut map);
+    if let Some(length) = body.length.or(told) {
+        map.insert(header::CONTENT_LENGTH, length.into());
+    }
+    *response.headers_mut() = map;
+    Ok(Streamed {
+        answered: Answered {
+            response,
+            sent: None,
+            trailers: None,
+        },
+        closes,
+    })
+}
+
+/// Returns the headers of an interim response; `None` if they must not be sent,
+/// which is counted and logged.
+pub(super) fn interim(interim: Interim, path: &str, env: &Env) -> Option<HeaderMap> {
+    if let Err(fault) = response::check_interim(&interim.headers) {
+        env.counters.responses_refused.add();
+        tracing::error!(
+            guest = %env.guest,
+            path = &*shown(path),
+            "the guest's interim response cannot be sent: {fault}"
+        );
+        return None;
+    }
+    let mut map = HeaderMap::with_capacity(interim.headers.len());
+    response::append_all(interim.headers, &[], &mut map);
+    Some(map)
 }
 
 /// Counts and logs a malformed request, or one over a limit. Returns the

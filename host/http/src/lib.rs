@@ -17,7 +17,8 @@
 //!
 //! An async guest gets its request before the body has arrived, and reads the
 //! body itself (`upload`, `h2`). Its response is sent as it is made. If the
-//! response's body is a file, the kernel sends it.
+//! response's body is a file, the kernel sends it. An event guest may do the
+//! same by events; its streamed bodies and deferred requests take that way too.
 //!
 //! # Modules
 //!

@@ -18,7 +18,7 @@ use netwasm_exchange::failure::Failure;
 
 use crate::local::Date;
 
-pub(crate) use self::checked::Checked;
+pub(crate) use self::checked::{Checked, check_interim};
 pub(crate) use self::plan::{Plan, Unsendable};
 
 /// Persistence of the connection after a response.
@@ -104,6 +104,15 @@ pub(super) fn write_trailers(trailers: Option<&HeaderMap>, out: &mut Vec<u8>) {
 /// Writes `100 Continue` (RFC 9110, section 10.1.1).
 pub(super) fn write_continue(out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+}
+
+/// Writes an interim response.
+pub(super) fn write_interim(status: u16, headers: &HeaderMap, out: &mut Vec<u8>) {
+    write_status(status, out);
+    for (name, value) in headers {
+        write_field(name.as_str(), value.as_bytes(), out);
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Returns the Content-Length of a guest's message.
@@ -387,6 +396,28 @@ mod tests {
             "Transfer-Encoding: chunked\r\nTrailer: X-A, X-B\r\n\r\n\
              10\r\n0123456789abcdef\r\n0\r\nX-A: 1\r\nX-B: 2\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn an_interim_response_does_not_frame_either() {
+        let field = |name: &str, value: &str| vec![(name.to_owned(), value.into())];
+        assert_eq!(
+            check_interim(&field("Link", "</a.css>; rel=preload")),
+            Ok(())
+        );
+        for (name, value) in [
+            ("Content-Length", "1"),
+            ("Upgrade", "x"),
+            ("X", "a\r\nY: b"),
+        ] {
+            assert!(check_interim(&field(name, value)).is_err(), "{name}");
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert("link", HeaderValue::from_static("</a.css>"));
+        let mut out = Vec::new();
+        write_interim(103, &headers, &mut out);
+        let expected = "HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n";
+        assert_eq!(String::from_utf8_lossy(&out), expected);
     }
 
     #[test]

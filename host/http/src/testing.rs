@@ -18,7 +18,7 @@ use netwasm_exchange::answer::{self, Answer};
 use netwasm_exchange::chunked::Chunked;
 use netwasm_exchange::content::{BoxContent, Content, FileContent};
 use netwasm_exchange::failure::Failure;
-use netwasm_exchange::handler::{Awaiting, Call, Decision, Handler, Handlers, NoAnswer};
+use netwasm_exchange::handler::{Awaiting, Call, Decision, Handler, Handlers, NoAnswer, Takes};
 use netwasm_exchange::head::HeadLimits;
 use netwasm_exchange::reply::{Answered, Reply};
 use netwasm_exchange::request::Request;
@@ -160,8 +160,11 @@ impl fmt::Debug for Script {
 }
 
 impl Handlers for Script {
-    fn awaits(&self) -> bool {
-        self.0.answers.is_none()
+    fn takes(&self) -> Takes {
+        match self.0.answers {
+            Some(_) => Takes::Whole,
+            None => Takes::Streams,
+        }
     }
 
     fn connection(&self) -> Box<dyn Handler> {

@@ -1,11 +1,11 @@
-//! Body of an HTTP/1.1 request, read by an async guest. It is received from the
+//! Body of an HTTP/1.1 request, read by a guest as it arrives. It is received from the
 //! socket as the guest reads. What the guest does not read stays with the
 //! client.
 
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -13,6 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use netwasm_base::error::ConnectionError;
 use netwasm_exchange::chunked::{Chunked, Fed};
+use netwasm_exchange::content::Arriving;
 use netwasm_exchange::failure::Failure;
 use netwasm_exchange::head::Refusal;
 use netwasm_net::thread::Tick;
@@ -52,6 +53,10 @@ struct UploadState {
     begun: bool,
     /// True if the guest gets no more of the body.
     closed: bool,
+    /// True if an event guest reads the body. It drops the body at its end.
+    by_events: bool,
+    /// Waker of a guest that does not read at present, for the loss of the body.
+    watcher: Option<Waker>,
 }
 
 /// End of a body.
@@ -86,6 +91,8 @@ impl Upload {
                 moved: transport.thread().now(),
                 begun: false,
                 closed: false,
+                by_events: false,
+                watcher: None,
             }),
         })
     }
@@ -94,21 +101,36 @@ impl Upload {
         self.state.borrow().end.clone()
     }
 
-    /// Ends the body, unless it has ended.
+    /// Ends the body, unless it has ended. The exchange is over.
     pub(super) fn stop(&self, end: End) {
-        self.state.borrow_mut().end.get_or_insert(end);
+        let mut state = self.state.borrow_mut();
+        state.end.get_or_insert(end);
+        state.closed |= state.by_events;
+        state.wake();
+        drop(state);
         self.transport.wake_streams();
     }
 
-    /// True if the guest has begun to read the body and still holds it.
+    /// Notes that an event guest reads the body.
+    pub(super) fn is_read_by_events(&self) {
+        let mut state = self.state.borrow_mut();
+        state.begun = true;
+        state.by_events = true;
+    }
+
+    /// True if the guest has begun to read the body, and gets more of it. An
+    /// event guest may have to take what has arrived.
     pub(super) fn is_read(self: &Rc<Self>) -> bool {
-        self.state.borrow().begun && Rc::strong_count(self) > 1
+        let state = self.state.borrow();
+        let more = state.end.is_none() || state.by_events;
+        state.begun && more && Rc::strong_count(self) > 1
     }
 
     /// Gives the guest no more of the body. The connection reads the rest.
     pub(super) fn close(&self) {
         let mut state = self.state.borrow_mut();
-        state.closed = state.end.is_none();
+        state.closed = state.end.is_none() || state.by_events;
+        state.wake();
         drop(state);
         self.transport.wake_streams();
     }
@@ -139,6 +161,16 @@ impl Upload {
         state.wants_continue = false;
         state.expects_continue &= !wanted;
         wanted
+    }
+
+    /// True if `100 Continue` is due before a response begins: the client waits
+    /// for it, and the guest goes on to read. Reported once.
+    pub(super) fn take_continue_for_reader(self: &Rc<Self>) -> bool {
+        let due = self.is_read() && self.expects_continue();
+        if due {
+            self.state.borrow_mut().expects_continue = false;
+        }
+        due
     }
 
     /// True if the client still waits for `100 Continue`.
@@ -206,6 +238,26 @@ impl Upload {
 }
 
 impl UploadState {
+    fn wake(&mut self) {
+        if let Some(watcher) = self.watcher.take() {
+            watcher.wake();
+        }
+    }
+
+    /// Returns why the guest gets no more of the body, if the body is lost.
+    fn lost(&self) -> Option<Failure> {
+        match &self.end {
+            Some(End::Refused(refusal)) => Some(match refusal.status {
+                413 => Failure::HttpRequestBodySize(None),
+                408 => Failure::ConnectionReadTimeout,
+                _ => Failure::HttpProtocolError,
+            }),
+            Some(End::Lost(ConnectionError::Timeout(_))) => Some(Failure::ConnectionReadTimeout),
+            Some(End::Lost(_)) => Some(Failure::ConnectionTerminated),
+            Some(End::Whole) | None => self.closed.then_some(Failure::ConnectionTerminated),
+        }
+    }
+
     fn take_kept(&mut self) -> Bytes {
         let kept = std::mem::take(&mut self.kept);
         match &mut self.remaining {
@@ -287,7 +339,7 @@ impl Body for UploadBody {
         let mut state = upload.state.borrow_mut();
         state.begun = true;
         if state.closed {
-            return Poll::Ready(Some(Err(Failure::ConnectionTerminated)));
+            return Poll::Ready(state.lost().map(Err));
         }
         drop(state);
         let piece = std::task::ready!(upload.poll_piece(cx));
@@ -295,17 +347,9 @@ impl Body for UploadBody {
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         let mut state = upload.state.borrow_mut();
-        Poll::Ready(match &state.end {
-            Some(End::Whole) | None => state.trailers.take().map(|it| Ok(Frame::trailers(it))),
-            Some(End::Refused(refusal)) => Some(Err(match refusal.status {
-                413 => Failure::HttpRequestBodySize(None),
-                408 => Failure::ConnectionReadTimeout,
-                _ => Failure::HttpProtocolError,
-            })),
-            Some(End::Lost(ConnectionError::Timeout(_))) => {
-                Some(Err(Failure::ConnectionReadTimeout))
-            }
-            Some(End::Lost(_)) => Some(Err(Failure::ConnectionTerminated)),
+        Poll::Ready(match state.lost() {
+            Some(failure) => Some(Err(failure)),
+            None => state.trailers.take().map(|it| Ok(Frame::trailers(it))),
         })
     }
 
@@ -318,6 +362,19 @@ impl Body for UploadBody {
         match self.0.state.borrow().remaining {
             Remaining::Length(length) => SizeHint::with_exact(length),
             Remaining::Chunked(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl Arriving for UploadBody {
+    fn poll_lost(&self, cx: &Context<'_>) -> Poll<Failure> {
+        let mut state = self.0.state.borrow_mut();
+        match state.lost() {
+            Some(failure) => Poll::Ready(failure),
+            None => {
+                state.watcher = Some(cx.waker().clone());
+                Poll::Pending
+            }
         }
     }
 }

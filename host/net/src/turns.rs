@@ -163,7 +163,8 @@ enum Resumed {
 }
 
 impl Turns {
-    pub(crate) fn new(steps: Steps) -> Rc<Self> {
+    /// Returns the turns of a worker, by a clock that is advanced elsewhere.
+    pub fn new(steps: Steps) -> Rc<Self> {
         Rc::new(Self {
             step: Cell::new(steps.get()),
             steps,

@@ -88,6 +88,11 @@ pub(crate) fn lost(error: &ConnectionError) -> WitError {
     )
 }
 
+/// Returns the reason why a request's body does not arrive whole.
+pub(crate) fn receiving(error: &ConnectionError) -> WitError {
+    told(error, Operation::Receive)
+}
+
 /// Returns the error of a datagram that was sent.
 pub(crate) fn sending(error: &ConnectionError) -> WitError {
     told(error, Operation::Send)

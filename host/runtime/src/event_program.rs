@@ -6,8 +6,8 @@ use wasmtime::component::InstancePre;
 use wasmtime::{Engine, Store};
 
 use crate::bindings::exports::netwasm::net::{
-    connect_handler, datagram_connect_handler, deferral_handler, http_handler, lifecycle,
-    resolve_handler, tcp_handler, timer_handler, udp_handler,
+    body_handler, connect_handler, datagram_connect_handler, http_handler, lifecycle,
+    resolve_handler, response_handler, tcp_handler, timer_handler, udp_handler,
 };
 use crate::state::State;
 
@@ -31,7 +31,8 @@ struct Indices {
     timer: Option<timer_handler::GuestIndices>,
     resolve: Option<resolve_handler::GuestIndices>,
     lifecycle: Option<lifecycle::GuestIndices>,
-    deferral: Option<deferral_handler::GuestIndices>,
+    response: Option<response_handler::GuestIndices>,
+    body: Option<body_handler::GuestIndices>,
 }
 
 impl fmt::Debug for EventProgram {
@@ -53,6 +54,11 @@ impl EventProgram {
     /// True if the guest is to be told of the shutdown.
     pub(crate) fn hears_of_shutdown(&self) -> bool {
         self.handlers.lifecycle.is_some()
+    }
+
+    /// True if the guest gets requests at their heads.
+    pub(crate) fn takes_heads(&self) -> bool {
+        self.handlers.body.is_some()
     }
 
     /// Makes an instance.
@@ -107,8 +113,13 @@ impl EventProgram {
                 .as_ref()
                 .map(|it| it.load(&mut store, &instance))
                 .transpose()?,
-            deferral: indices
-                .deferral
+            response: indices
+                .response
+                .as_ref()
+                .map(|it| it.load(&mut store, &instance))
+                .transpose()?,
+            body: indices
+                .body
                 .as_ref()
                 .map(|it| it.load(&mut store, &instance))
                 .transpose()?,
@@ -129,7 +140,8 @@ impl Indices {
             timer: timer_handler::GuestIndices::new(pre).ok(),
             resolve: resolve_handler::GuestIndices::new(pre).ok(),
             lifecycle: lifecycle::GuestIndices::new(pre).ok(),
-            deferral: deferral_handler::GuestIndices::new(pre).ok(),
+            response: response_handler::GuestIndices::new(pre).ok(),
+            body: body_handler::GuestIndices::new(pre).ok(),
         }
     }
 }
@@ -150,5 +162,6 @@ pub(crate) struct Handlers {
     pub(crate) timer: Option<timer_handler::Guest>,
     pub(crate) resolve: Option<resolve_handler::Guest>,
     pub(crate) lifecycle: Option<lifecycle::Guest>,
-    pub(crate) deferral: Option<deferral_handler::Guest>,
+    pub(crate) response: Option<response_handler::Guest>,
+    pub(crate) body: Option<body_handler::Guest>,
 }

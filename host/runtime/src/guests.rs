@@ -10,7 +10,7 @@ use std::sync::Arc;
 use netwasm_base::config::{Config, Isolation, Limits, NEVER};
 use netwasm_base::error::Error;
 use netwasm_base::ticker::Ticker;
-use netwasm_exchange::handler::{Awaiting, Call, Decision, Handler, Handlers, NoAnswer};
+use netwasm_exchange::handler::{Awaiting, Call, Decision, Handler, Handlers, NoAnswer, Takes};
 use netwasm_exchange::outgoing::Outgoing;
 use netwasm_exchange::reply::{NoResponse, Reply};
 use netwasm_exchange::request::Request;
@@ -266,8 +266,12 @@ impl StreamGuests for OfStreams {
 }
 
 impl Handlers for OfThread {
-    fn awaits(&self) -> bool {
-        self.0.program.requests().is_some()
+    fn takes(&self) -> Takes {
+        match &*self.0.program {
+            Loaded::Events(program) if program.takes_heads() => Takes::Heads,
+            Loaded::Events(_) => Takes::Whole,
+            Loaded::Concurrent(_) => Takes::Streams,
+        }
     }
 
     fn connection(&self) -> Box<dyn Handler> {

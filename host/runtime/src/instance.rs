@@ -15,7 +15,7 @@ use wasmtime::{Store, Trap};
 use netwasm_base::address::Address;
 use netwasm_base::config::Limits;
 use netwasm_base::error::ConnectionError;
-use netwasm_exchange::answer::{Answer, Body};
+use netwasm_exchange::answer::{Answer, Body, Fields};
 use netwasm_exchange::handler::Decision;
 use netwasm_exchange::request::Request;
 use netwasm_net::guest::{DatagramGuest, EventGuest, Gone, NoGuest};
@@ -23,15 +23,17 @@ use netwasm_net::parked::Parked;
 use netwasm_net::pool::Place;
 use netwasm_net::tls::SessionInfo;
 use netwasm_net::transport::Transport;
+use netwasm_net::turns::Turn;
 use netwasm_net::udp::{self, Datagrams};
 
 use crate::bindings::netwasm::net::http::{Answer as WitAnswer, Body as WitBody, Method, Response};
 use crate::bindings::netwasm::net::types::{ConnectionId, IpAddress, SocketId};
-use crate::convert::{connecting, lost, resolving, sending};
+use crate::convert::{connecting, lost, receiving, resolving, sending};
 use crate::event_program::{EventExports, EventProgram, Handlers};
 use crate::frames;
 use crate::host::files;
 use crate::local::Local;
+use crate::responses::streamed;
 use crate::state::{Later, MemoryLimit, State};
 use crate::wasi;
 
@@ -225,30 +227,56 @@ impl Instance {
             let handle = Resource::new_borrow(0);
             let decided = http.call_handle(&mut *store, &method, &target, handle);
             let state = store.data_mut();
+            let decided = decided.and_then(|it| decision(state, it, handlers.response.is_some()));
             slot = state.request.take();
-            match decided? {
-                WitAnswer::Respond(response) => answer(state, response).map(Decision::Answer),
-                WitAnswer::Defer(token) => match state.defer(token) {
-                    Ok(deferred) => Ok(Decision::Later(deferred)),
-                    Err(error) => Err(wasmtime::Error::msg(format!(
-                        "the request cannot be deferred under the token {token}: {error}"
-                    ))),
-                },
-            }
+            decided
         });
         let mut request = slot.unwrap_or_default();
         request.target = target;
         (request, decision)
     }
 
-    /// Calls the guest's `abandoned` for a deferred request, if it exports that.
+    /// Calls the guest's `abandoned` for a response that it has begun, if it
+    /// exports that.
     pub(crate) fn abandoned(&self, token: u64) -> Result<(), Gone> {
         self.call("abandoned", Party::Nobody, |store, handlers| {
-            store.data_mut().deferred.take(token);
-            match &handlers.deferral {
-                Some(deferral) => deferral.call_abandoned(store, token),
+            store.data_mut().responses.remove(token);
+            match &handlers.response {
+                Some(response) => response.call_abandoned(store, token),
                 None => Ok(()),
             }
+        })
+    }
+
+    /// Calls the guest's `writable` for a body that it sends.
+    pub(crate) fn response_writable(&self, token: u64) -> Result<(), Gone> {
+        self.call("writable", Party::Nobody, |store, handlers| {
+            exported(handlers.response.as_ref())?.call_writable(store, token)
+        })
+    }
+
+    /// Calls the guest's `body-received`.
+    pub(crate) fn body_received(&self, token: u64, data: &[u8]) -> Result<(), Gone> {
+        self.call("body-received", Party::Nobody, |store, handlers| {
+            exported(handlers.body.as_ref())?.call_body_received(store, token, data)
+        })
+    }
+
+    /// Calls the guest's `body-ended`, after which the token is free.
+    pub(crate) fn body_ended(&self, token: u64, trailers: &Fields) -> Result<(), Gone> {
+        self.call("body-ended", Party::Nobody, |store, handlers| {
+            let body = exported(handlers.body.as_ref())?;
+            store.data_mut().inlets.ended(token);
+            body.call_body_ended(store, token, trailers)
+        })
+    }
+
+    /// Calls the guest's `body-failed`, after which the token is free.
+    pub(crate) fn body_failed(&self, token: u64, reason: &ConnectionError) -> Result<(), Gone> {
+        self.call("body-failed", Party::Nobody, |store, handlers| {
+            let body = exported(handlers.body.as_ref())?;
+            store.data_mut().inlets.ended(token);
+            body.call_body_failed(store, token, &receiving(reason))
         })
     }
 
@@ -467,8 +495,50 @@ impl DatagramGuest for OfInstance {
     }
 }
 
+/// Converts a guest's decision about the request that it handled. `streams` is
+/// true if the guest hears of the bodies that it sends.
+fn decision(state: &mut State, decided: WitAnswer, streams: bool) -> wasmtime::Result<Decision> {
+    let decision = match decided {
+        WitAnswer::Respond(response) => {
+            if matches!(response.body, WitBody::Stream(_)) && !streams {
+                wasmtime::bail!(
+                    "it streams a body and does not export netwasm:net/response-handler"
+                );
+            }
+            let turn = state.request_turn();
+            let answer = answer(state, response, &turn)?;
+            let answer = answer.map_err(|error| {
+                wasmtime::Error::msg(format!("the body cannot be streamed: {error}"))
+            })?;
+            match answer.body {
+                Body::Stream(_) => Decision::Later(state.given(answer)),
+                _ => Decision::Answer(answer),
+            }
+        }
+        WitAnswer::Defer(token) => match state.defer(token) {
+            Ok(deferred) => Decision::Later(deferred),
+            Err(error) => {
+                wasmtime::bail!("the request cannot be deferred under the token {token}: {error}")
+            }
+        },
+        WitAnswer::Collect(most) if state.request()?.coming.is_some() => Decision::Collect(most),
+        WitAnswer::Collect(_) => {
+            wasmtime::bail!("it collects a request that has arrived, or whose body it reads")
+        }
+    };
+    state.interim.clear();
+    Ok(decision)
+}
+
 /// Converts a response, and takes its file out of the guest's handles.
-pub(crate) fn answer(state: &mut State, response: Response) -> wasmtime::Result<Answer> {
+///
+/// # Errors
+/// Fails if its streamed body cannot begin. The outer error is a trap.
+pub(crate) fn answer(
+    state: &mut State,
+    response: Response,
+    turn: &Rc<Turn>,
+) -> wasmtime::Result<Result<Answer, ConnectionError>> {
     let body = match response.body {
         WitBody::Empty => Body::Empty,
         WitBody::Bytes(bytes) => Body::Bytes(bytes),
@@ -477,13 +547,17 @@ pub(crate) fn answer(state: &mut State, response: Response) -> wasmtime::Result<
             Ok(file) => Body::File(Rc::new(file)),
             Err(error) => Body::Unopened(error),
         },
+        WitBody::Stream(body) => match state.begin_body(body.token, turn) {
+            Ok(content) => Body::Stream(streamed(content, body.length)),
+            Err(error) => return Ok(Err(error)),
+        },
     };
-    Ok(Answer {
+    Ok(Ok(Answer {
         status: response.status,
         headers: response.headers,
         body,
         trailers: response.trailers,
-    })
+    }))
 }
 
 /// Returns a handler. The checks at start ensure that no needed one is missing.

@@ -26,7 +26,8 @@
 //! | `hand_back`, `moving` | bodies: returning a file to the connection; reporting progress | |
 //! | `guest_log`, `frames`, `wasi` | guest output in the log; where a guest trapped; WASI for event guests | |
 //! | `local` | state shared by the instances of a run, and by those of a thread | |
-//! | `state`, `host`, `later`, `timer`, `deferrals`, `numbers`, `pooling` | the host's state of an event instance; its host functions, thin; work that ends as an event; its one timer; requests to answer later; objects behind numbers; pools, and places in them | rules |
+//! | `state`, `host`, `later`, `timer`, `numbers`, `pooling` | the host's state of an event instance; its host functions, thin; work that ends as an event; its one timer; objects behind numbers; pools, and places in them | rules |
+//! | `responses`, `inlets` | responses that an event instance makes later or piece by piece; bodies of requests that it reads as events | HTTP |
 //! | `event_program`, [`instance`] | a component driven by events; its instances | |
 //! | `concurrent` | async guests: their programs, instances and host functions | |
 //! | `engine` | compiling, loading, linking | |
@@ -40,7 +41,6 @@ mod cache;
 mod component;
 mod concurrent;
 mod convert;
-mod deferrals;
 mod engine;
 mod event_program;
 mod fit;
@@ -50,6 +50,7 @@ pub mod guests;
 mod hand_back;
 mod handles;
 mod host;
+mod inlets;
 pub mod inspect;
 pub mod instance;
 mod kind;
@@ -58,6 +59,7 @@ mod local;
 mod moving;
 mod numbers;
 mod pooling;
+mod responses;
 mod room;
 mod state;
 mod steps;

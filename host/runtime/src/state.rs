@@ -12,7 +12,9 @@ use wasmtime::ResourceLimiter;
 use wasmtime::component::Resource;
 
 use netwasm_base::error::ConnectionError;
+use netwasm_exchange::answer::{Answer, Interim};
 use netwasm_exchange::deferred::Deferred;
+use netwasm_exchange::outlet::{Outlet, OutletBody, OutletLimits};
 use netwasm_exchange::request::Request;
 use netwasm_net::files::File;
 use netwasm_net::thread::spawn_in_turns;
@@ -20,12 +22,13 @@ use netwasm_net::transport::Transport;
 use netwasm_net::turns::Turn;
 use netwasm_net::udp::Datagrams;
 
-use crate::deferrals::Deferrals;
 use crate::handles::FileHandle;
+use crate::inlets::{Credit, Inlets, deliver};
 use crate::instance::Instance;
 use crate::local::{Env, Local};
 use crate::numbers::Numbers;
 use crate::pooling::Pooling;
+use crate::responses::{BodyOfGuest, Responses};
 use crate::steps::event_steps;
 use crate::timer::Timer;
 use crate::wasi::{Wasi, WasiHost};
@@ -39,10 +42,13 @@ pub(crate) struct State {
     pub(crate) memory: MemoryLimit,
     /// The request being handled.
     pub(crate) request: Option<Box<Request>>,
+    /// Interim responses to it.
+    pub(crate) interim: Vec<Interim>,
     /// Turn shared by all work begun for the instance.
     pub(crate) turn: Rc<Turn>,
     pub(crate) timer: Timer,
-    pub(crate) deferred: Deferrals,
+    pub(crate) responses: Responses,
+    pub(crate) inlets: Inlets,
     /// Epoch steps that an event may take.
     steps: u64,
     pub(crate) transports: Numbers<Rc<Transport>>,
@@ -61,9 +67,11 @@ impl State {
             wasi: Wasi::new(env.wasi.clone()),
             memory: MemoryLimit::new(env),
             request: None,
+            interim: Vec::new(),
             turn: local.worker.thread.turns.turn(),
             timer: Timer::default(),
-            deferred: Deferrals::default(),
+            responses: Responses::default(),
+            inlets: Inlets::default(),
             steps: event_steps(&env.net.limits).into(),
             transports: Numbers::default(),
             datagrams: Numbers::default(),
@@ -91,9 +99,7 @@ impl State {
         for datagrams in self.datagrams.iter() {
             datagrams.close();
         }
-        self.timer.stop();
-        self.deferred = Deferrals::default();
-        self.pending = Pending::default();
+        self.stop_work();
     }
 
     /// Fails all connections after the instance trapped.
@@ -102,9 +108,7 @@ impl State {
             transport.fail(ConnectionError::Aborted);
         }
         self.close_datagrams();
-        self.timer.stop();
-        self.deferred = Deferrals::default();
-        self.pending = Pending::default();
+        self.stop_work();
     }
 
     /// Closes all datagram sockets.
@@ -189,16 +193,31 @@ impl State {
     }
 }
 
+// Requests and responses that are not over when `handle` returns.
+
 impl State {
-    /// Notes that a request is answered later.
+    /// Checks that a token can be used for a response.
     ///
     /// # Errors
     /// Fails with `InvalidState` if the token is in use, and with
-    /// `LimitExceeded` if too many requests are deferred.
-    pub(crate) fn defer(&mut self, token: u64) -> Result<Rc<Deferred>, ConnectionError> {
-        if self.deferred.len() >= self.local.env.net.limits.max_handles {
+    /// `LimitExceeded` if there are too many responses.
+    fn check_response(&self, token: u64) -> Result<(), ConnectionError> {
+        if self.responses.has(token) {
+            return Err(ConnectionError::InvalidState);
+        }
+        if self.responses.len() >= self.local.env.net.limits.max_handles {
             return Err(TOO_MANY_HANDLES);
         }
+        Ok(())
+    }
+
+    /// Notes that the request being handled is answered later.
+    ///
+    /// # Errors
+    /// Fails as [`Self::check_response`] does.
+    pub(crate) fn defer(&mut self, token: u64) -> Result<Rc<Deferred>, ConnectionError> {
+        self.check_response(token)?;
+        let turn = self.request_turn();
         let instance = Weak::clone(&self.instance);
         let deferred = Deferred::new(move || {
             if let Some(instance) = instance.upgrade() {
@@ -206,10 +225,110 @@ impl State {
                 let _ = instance.abandoned(token);
             }
         });
-        match self.deferred.add(token, &deferred) {
-            true => Ok(deferred),
-            false => Err(ConnectionError::InvalidState),
+        self.responses.add_deferred(token, &deferred, turn);
+        self.inform_all(&deferred);
+        Ok(deferred)
+    }
+
+    /// Returns an answer whose body is a stream, as one that was deferred.
+    pub(crate) fn given(&mut self, answer: Answer) -> Rc<Deferred> {
+        let deferred = Deferred::given(answer);
+        self.inform_all(&deferred);
+        deferred
+    }
+
+    /// Passes on the interim responses to the request being handled.
+    fn inform_all(&mut self, deferred: &Deferred) {
+        for interim in self.interim.drain(..) {
+            deferred.inform(interim);
         }
+    }
+
+    /// Returns the turns of the connection of the request being handled.
+    pub(crate) fn request_turn(&self) -> Rc<Turn> {
+        let request = self.request.as_deref();
+        let transport = request.and_then(|request| request.transport.as_ref());
+        Rc::clone(transport.map_or(&self.turn, |transport| &transport.turn))
+    }
+
+    /// Begins a body that the guest sends piece by piece, in the turns of its
+    /// connection. Returns the connection's end.
+    ///
+    /// # Errors
+    /// Fails as [`Self::check_response`] does.
+    pub(crate) fn begin_body(
+        &mut self,
+        token: u64,
+        turn: &Rc<Turn>,
+    ) -> Result<OutletBody, ConnectionError> {
+        self.check_response(token)?;
+        let guest = BodyOfGuest {
+            instance: Weak::clone(&self.instance),
+            token,
+        };
+        let limits = &self.local.env.net.limits;
+        let limits = OutletLimits {
+            high: limits.write_high,
+            low: limits.write_low,
+            most: limits.max_write_buffer,
+        };
+        let (outlet, body) = Outlet::new(guest, limits, &self.responses.held, turn);
+        self.responses.add_body(token, outlet);
+        Ok(body)
+    }
+
+    /// Queues a piece of a body. Returns the room that is left.
+    pub(crate) fn send_body(&self, token: u64, data: &[u8]) -> u64 {
+        let Some(outlet) = self.responses.body(token) else {
+            return u64::MAX;
+        };
+        outlet
+            .send(data, self.responses.len())
+            .unwrap_or_else(|_overflow| {
+                tracing::error!(
+                    guest = %self.local.env.net.guest,
+                    "the guest sends a body faster than its client takes it \
+                     (--max-write-buffer)"
+                );
+                u64::MAX
+            })
+    }
+
+    /// Begins to read the body of the request being handled.
+    ///
+    /// # Errors
+    /// Fails with `InvalidState` if there is none to read, or the token is in
+    /// use, and with `LimitExceeded` if too many bodies are being read.
+    pub(crate) fn read_body(&mut self, token: u64, credit: u64) -> Result<(), ConnectionError> {
+        if self.inlets.has(token) {
+            return Err(ConnectionError::InvalidState);
+        }
+        if self.inlets.len() >= self.local.env.net.limits.max_handles {
+            return Err(TOO_MANY_HANDLES);
+        }
+        let request = self.request.as_deref_mut();
+        let body = request.and_then(|request| request.coming.take());
+        let body = body.ok_or(ConnectionError::InvalidState)?;
+        let turn = self.request_turn();
+        let credit = Credit::new(credit);
+        let reading = deliver(
+            Weak::clone(&self.instance),
+            token,
+            Rc::clone(&credit),
+            body,
+            Rc::clone(&turn),
+        );
+        let task = spawn_in_turns(turn, reading);
+        self.inlets.add(token, credit, task);
+        Ok(())
+    }
+
+    /// Ends what is under way for an instance that is gone.
+    fn stop_work(&mut self) {
+        self.timer.stop();
+        self.responses = Responses::default();
+        self.inlets = Inlets::default();
+        self.pending = Pending::default();
     }
 }
 

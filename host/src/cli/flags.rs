@@ -92,9 +92,9 @@ pub(super) struct Http {
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s")]
     #[arg(hide_short_help = true)]
     keep_alive_timeout: Duration,
-    /// How long a wasi:http component may take to begin its response, counted
-    /// from the last piece of the request that it got; and to tell its trailers
-    /// once its body is over
+    /// How long a component that answers later may take to begin its response,
+    /// counted from the last piece of the request that it got; and to tell its
+    /// trailers once its body is over
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s")]
     #[arg(hide_short_help = true)]
     response_timeout: Duration,
@@ -117,6 +117,10 @@ pub(super) struct Http {
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB")]
     #[arg(hide_short_help = true)]
     max_unread: usize,
+    /// Send interim responses of the guest, such as 103, to clients of HTTP/1.1 too, some of
+    /// which take one for the answer
+    #[arg(long, hide_short_help = true)]
+    send_informational: bool,
 }
 
 #[derive(Args, Debug)]
@@ -332,6 +336,7 @@ impl Http {
             max_instance_concurrency: self.max_instance_concurrent_reuse_count,
             max_connection_instances: self.max_connection_instances,
             max_unread: self.max_unread,
+            send_informational: self.send_informational,
         }
     }
 

@@ -81,7 +81,7 @@ fn each_flag_reaches_its_place() {
          --http 4 --https unix:/t --access-log - --access-log-format json --max-body 1k \
          --max-head 2k --max-request-line 3k --max-headers 4 --head-timeout 6s \
          --max-response-headers 18 \
-         --body-timeout 7s --keep-alive-timeout 8s --response-timeout 9s \
+         --body-timeout 7s --keep-alive-timeout 8s --response-timeout 9s --send-informational \
          --max-instance-reuse-count 5 --max-instance-concurrent-reuse-count 6 --max-connection-instances 18 --max-unread 19kB \
          --max-component-size 2M --compile-timeout 5s -vv --log-format json --log-rate 7 -- --tcp x",
     );
@@ -178,6 +178,7 @@ fn each_flag_reaches_its_place() {
             max_instance_concurrency: 6,
             max_connection_instances: Some(18),
             max_unread: 19_000,
+            send_informational: true,
         },
     };
     assert_eq!(config.limits, limits);

@@ -109,7 +109,7 @@ fn guarded(text: &str) -> String {
     const KINDS: [(&str, &str); 3] = [
         ("netwasm:net/udp-handler@", "NETWASM_UDP"),
         ("netwasm:net/http-handler@", "NETWASM_HTTP"),
-        ("netwasm:net/deferral-handler@", "NETWASM_HTTP"),
+        ("netwasm:net/response-handler@", "NETWASM_HTTP"),
     ];
     let mut out = String::from("#pragma GCC diagnostic ignored \"-Wunused-variable\"\n");
     let mut inside = false;

@@ -35,7 +35,7 @@ const RESULTS: [(&str, &str, &str); 5] = [
     ("tcp-handler", "connector", "connect"),
     ("timer-handler", "timers", "wake-at"),
     ("resolve-handler", "resolver", "resolve"),
-    ("deferral-handler", "http", "respond"),
+    ("response-handler", "http", "respond"),
 ];
 
 /// Handlers that every component may have.

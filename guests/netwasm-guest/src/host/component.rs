@@ -291,6 +291,7 @@ impl From<RawResponse> for http::Response {
                 Body::Bytes(bytes) => http::Body::Bytes(bytes),
                 Body::File(file) => http::Body::File(file.0),
                 Body::Path(path) => http::Body::Path(path),
+                Body::Stream(maker) => http::Body::Stream(crate::body::start(maker)),
             },
             trailers: response.trailers,
         }

@@ -66,6 +66,7 @@ pub(crate) enum Body {
     Bytes(Vec<u8>),
     File(File),
     Path(String),
+    Stream(crate::http::BodyMaker),
 }
 
 /// A response, as the host takes it.

@@ -72,6 +72,7 @@ mod percent;
 mod request;
 mod response;
 mod router;
+mod stream;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) mod testing;
 
@@ -93,7 +94,9 @@ pub use percent::{Pairs, decode, encode, escape};
 pub use request::Request;
 pub use response::{Html, Response};
 pub use router::Router;
+pub use stream::{BodyWriter, Ended, Events};
 
 #[doc(hidden)]
 pub use answer::{Answered, Later, Prepared};
 pub(crate) use held::within;
+pub(crate) use stream::Maker as BodyMaker;

@@ -139,6 +139,12 @@ impl Response {
         Self(raw)
     }
 
+    /// Sets the body.
+    pub(super) fn body(mut self, body: Body) -> Self {
+        self.0.body = body;
+        self
+    }
+
     pub(crate) fn into_raw(self) -> RawResponse {
         self.0
     }

@@ -106,14 +106,20 @@ pub struct Answer {
     status: u16,
     headers: Vec<(String, Vec<u8>)>,
     body: Vec<u8>,
+    whole: bool,
 }
 
 impl Answer {
     fn new(raw: RawAnswer, is_head: bool) -> Self {
-        let mut status = raw.status;
+        let (mut status, mut whole) = (raw.status, true);
         let body = match raw.body {
             Body::Empty => Vec::new(),
             Body::Bytes(bytes) => bytes,
+            Body::Stream(maker) => {
+                let (bytes, is_whole) = super::stream::memory::make(maker);
+                whole = is_whole;
+                bytes
+            }
             Body::File(file) => file.content().to_vec(),
             Body::Path(path) => match File::open(&path) {
                 Ok(file) => file.content().to_vec(),
@@ -127,6 +133,7 @@ impl Answer {
             status,
             headers: raw.headers,
             body: if is_head { Vec::new() } else { body },
+            whole,
         }
     }
 
@@ -145,6 +152,11 @@ impl Answer {
     /// Returns the body.
     pub fn body(&self) -> &[u8] {
         &self.body
+    }
+
+    /// Returns true unless the body was cut off.
+    pub const fn is_whole(&self) -> bool {
+        self.whole
     }
 
     /// Returns the body as text.

@@ -103,11 +103,11 @@ pub struct HttpLimits {
     pub body_timeout: Duration,
     /// Maximum idle time between requests of a connection (keep-alive).
     pub keep_alive_timeout: Duration,
-    /// Time limit for an async guest to begin its response, counted from the
+    /// Time limit for a guest to begin its response, counted from the
     /// last part of the request that it got. Also for its trailers, once its
     /// body is over.
     pub response_timeout: Duration,
-    /// Maximum time for which an async guest may produce nothing of a response
+    /// Maximum time for which a guest may produce nothing of a response
     /// that it has begun.
     pub response_body_timeout: Duration,
     /// Number of requests that an async instance answers before another
@@ -121,6 +121,8 @@ pub struct HttpLimits {
     /// Bytes of request bodies that clients of HTTP/2 may have sent and no guest
     /// has taken, of all connections.
     pub max_unread: usize,
+    /// True if clients of HTTP/1.1 get the guests' interim responses too.
+    pub send_informational: bool,
 }
 
 impl Default for HttpLimits {
@@ -140,6 +142,7 @@ impl Default for HttpLimits {
             max_instance_concurrency: 16,
             max_connection_instances: None,
             max_unread: 64 << 20,
+            send_informational: false,
         }
     }
 }

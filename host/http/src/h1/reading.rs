@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use netwasm_exchange::chunked::{Chunked, Fed};
+use netwasm_exchange::handler::Takes;
 use netwasm_exchange::head::{Framing, HeadLimits};
 use netwasm_exchange::request::Request;
 
@@ -81,7 +82,7 @@ impl Driver {
     /// body. Returns the bytes used of that.
     fn begin_request(
         &mut self,
-        mut request: Box<Request>,
+        request: Box<Request>,
         limits: &HeadLimits,
         input: &[u8],
         out: &mut Vec<u8>,
@@ -93,9 +94,24 @@ impl Driver {
             self.refuse(request, TOO_LARGE, out);
             return 0;
         }
-        if self.local.handlers.awaits() {
-            return self.begin_answering(request, limits, input, out);
+        let comes = !matches!(request.head.framing(), Framing::None | Framing::Length(0));
+        match self.local.handlers.takes() {
+            Takes::Streams => self.begin_answering(request, limits, input, out),
+            Takes::Heads if comes => self.begin_at_head(request, limits, input, out),
+            Takes::Heads | Takes::Whole => self.collect(request, limits, most, input, out),
         }
+    }
+
+    /// Collects a body of up to `most` bytes, and then calls the guest. `input`
+    /// is what has arrived of it. Returns the bytes used of that.
+    pub(super) fn collect(
+        &mut self,
+        mut request: Box<Request>,
+        limits: &HeadLimits,
+        most: u64,
+        input: &[u8],
+        out: &mut Vec<u8>,
+    ) -> usize {
         let remaining = match request.head.framing() {
             Framing::None => {
                 self.respond(request, out);

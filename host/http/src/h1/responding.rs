@@ -1,22 +1,25 @@
-//! Responses to requests that arrived whole: a guest's, and the host's own.
+//! Responses of event guests, and the host's own.
 
 use std::io;
 use std::rc::Rc;
 
 use netwasm_exchange::answer::{Answer, Body};
+use netwasm_exchange::content::RequestBody;
+use netwasm_exchange::deferred::Deferred;
 use netwasm_exchange::handler::Decision;
-use netwasm_exchange::head::Refusal;
+use netwasm_exchange::head::{Framing, HeadLimits, Refusal};
 use netwasm_exchange::request::Request;
 use netwasm_net::files::File;
 use netwasm_net::queue::FilePart;
 
 use crate::access_log::Entry;
 use crate::exchange;
-use crate::exchange::read;
+use crate::exchange::{TOO_LARGE, read};
 use crate::file_body::{self, Part, Purpose};
 use crate::h1::{Driver, JOIN, SMALL_FILE};
 use crate::local::clear;
 use crate::response::{self, Checked, Persistence};
+use crate::upload::UploadBody;
 
 impl Driver {
     /// Calls the guest to answer a request.
@@ -34,8 +37,54 @@ impl Driver {
                 self.transport
                     .set_alarm(Some(self.limits().keep_alive_timeout));
             }
-            Decision::Later(deferred) => self.defer(request, entry, deferred),
+            Decision::Later(deferred) => self.defer(request, entry, None, deferred),
+            // The handler has the body, so this cannot be.
+            Decision::Collect(_) => self.send(&request, &exchange::gone(), entry, out),
         }
+    }
+
+    /// Calls the guest with a request whose body is yet to arrive. `input` is
+    /// what has arrived of it. Returns the bytes used of that.
+    pub(super) fn begin_at_head(
+        &mut self,
+        mut request: Box<Request>,
+        limits: &HeadLimits,
+        input: &[u8],
+        out: &mut Vec<u8>,
+    ) -> usize {
+        let most = self.limits().max_body as u64;
+        self.exchange.fresh = false;
+        let entry = self.entry(&request.head);
+        request.transport = Some(Rc::clone(&self.transport));
+        request.secure = self.exchange.secure;
+        let Some(upload) = self.upload(&request, most, limits, input) else {
+            self.respond(request, out);
+            return 0;
+        };
+        request.arriving = true;
+        request.coming = Some(RequestBody::new(UploadBody(Rc::clone(&upload))));
+        let local = Rc::clone(&self.local);
+        let (mut request, decision) = self.exchange.own.handle(&local, &self.transport, request);
+        if request.coming.take().is_none() {
+            upload.is_read_by_events();
+        }
+        let deferred = match decision {
+            Decision::Answer(answer) => Deferred::given(answer),
+            Decision::Later(deferred) => deferred,
+            Decision::Collect(wanted) => {
+                let most = wanted.map_or(most, |wanted| wanted.min(most));
+                request.arriving = false;
+                if let Framing::Length(length) = request.head.framing()
+                    && length > most
+                {
+                    self.refuse(request, TOO_LARGE, out);
+                    return 0;
+                }
+                return self.collect(request, limits, most, input, out);
+            }
+        };
+        self.defer(request, entry, Some(upload), deferred);
+        input.len()
     }
 
     /// Checks a response and writes it.
@@ -48,8 +97,11 @@ impl Driver {
     ) {
         let thread = Rc::clone(self.thread());
         match exchange::check(answer, request, &thread.env) {
-            Ok(checked) => self.write(request, &checked, entry, out),
-            Err(ours) => self.write(request, &Checked::ours(&ours), entry, out),
+            Ok(mut checked) => {
+                checked.closes |= self.exchange.last;
+                self.write(request, &checked, entry, out);
+            }
+            Err(ours) => self.answer_for(request, &ours, entry, out),
         }
     }
 

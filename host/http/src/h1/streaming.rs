@@ -1,6 +1,7 @@
 //! Requests that are answered later. A request to an async guest goes to an
 //! instance before its body has arrived, and the response is sent while it is
-//! made. An event guest may defer a request that it got whole.
+//! made. An event guest may defer a request, or make its response while it is
+//! sent, and read the body while it arrives.
 
 mod download;
 mod failing;
@@ -13,6 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 
 pub(super) use self::download::Told;
 use netwasm_base::error::ConnectionError;
+use netwasm_exchange::answer::Answer;
 use netwasm_exchange::chunked::Chunked;
 use netwasm_exchange::content::RequestBody;
 use netwasm_exchange::deferred::Deferred;
@@ -27,7 +29,7 @@ use netwasm_net::transport::LOOK;
 use self::download::{Download, Next};
 use super::{Driver, Reading};
 use crate::access_log::Entry;
-use crate::exchange;
+use crate::exchange::{self, Streamed};
 use crate::response::{self, Persistence};
 use crate::upload::{End, Remaining, Upload, UploadBody};
 
@@ -88,7 +90,7 @@ impl Answering {
 enum AnswerStage {
     /// The response has not begun.
     Waiting,
-    /// Like `Waiting`, for a request that an event guest deferred.
+    /// Like `Waiting`, for a request of an event guest.
     Deferred(Rc<Deferred>),
     Sending(Box<Download>),
     /// The response was sent, and the guest still reads the request, for
@@ -119,16 +121,8 @@ impl Driver {
             return 0;
         };
         self.exchange.fresh = false;
-        let remaining = match request.head.framing() {
-            Framing::None => None,
-            Framing::Length(length) => Some(Remaining::Length(length)),
-            Framing::Chunked => Some(Remaining::Chunked(Chunked::new(most, limits))),
-        };
-        let used = if remaining.is_some() { input.len() } else { 0 };
-        let upload = remaining.map(|remaining| {
-            let expects = request.head.expects_continue();
-            Upload::new(&self.transport, remaining, input.to_vec(), expects)
-        });
+        let upload = self.upload(&request, most, limits, input);
+        let used = if upload.is_some() { input.len() } else { 0 };
         let entry = self.entry(&request.head);
         let body = match &upload {
             Some(upload) => RequestBody::new(UploadBody(Rc::clone(upload))),
@@ -156,11 +150,32 @@ impl Driver {
         used
     }
 
-    /// Waits for the answer to a request that a guest deferred.
+    /// Returns the body of a request, of up to `most` bytes, with what has
+    /// arrived of it; `None` if there is none.
+    pub(super) fn upload(
+        &self,
+        request: &Request,
+        most: u64,
+        limits: &HeadLimits,
+        input: &[u8],
+    ) -> Option<Rc<Upload>> {
+        let remaining = match request.head.framing() {
+            Framing::None => return None,
+            Framing::Length(length) => Remaining::Length(length),
+            Framing::Chunked => Remaining::Chunked(Chunked::new(most, limits)),
+        };
+        let expects = request.head.expects_continue();
+        let upload = Upload::new(&self.transport, remaining, input.to_vec(), expects);
+        Some(upload)
+    }
+
+    /// Waits for the answer of an event guest to a request, whose body may be
+    /// arriving.
     pub(super) fn defer(
         &mut self,
         request: Box<Request>,
         entry: Option<Entry>,
+        upload: Option<Rc<Upload>>,
         deferred: Rc<Deferred>,
     ) {
         let thread = Rc::clone(self.thread());
@@ -168,7 +183,7 @@ impl Driver {
         self.exchange.reading = Reading::Answer(Box::new(Answering {
             request,
             entry,
-            upload: None,
+            upload,
             reply: Rc::default(),
             requests,
             deadline: Some(thread.tick_after(self.limits().response_timeout)),
@@ -253,7 +268,7 @@ impl Driver {
                     Poll::Ready(Ok(answered)) => {
                         let limit = self.limits().response_body_timeout;
                         answering.deadline = Some(self.thread().tick_after(limit));
-                        let begun = self.begin_response(&mut answering, answered, out);
+                        let begun = self.begin_response(&mut answering, answered, false, out);
                         if let Err(what) = begun {
                             self.refuse_response(*answering, &NoResponse::Failed(what), out);
                             return None;
@@ -264,15 +279,17 @@ impl Driver {
                         return None;
                     }
                 },
-                AnswerStage::Deferred(deferred) => match deferred.poll(cx) {
-                    Poll::Pending => return Some(answering),
-                    Poll::Ready(answer) => {
-                        let answer = answer.unwrap_or_else(exchange::gone);
-                        let entry = answering.entry.take();
-                        self.send(&answering.request, &answer, entry, out);
-                        return self.next_request(*answering);
+                AnswerStage::Deferred(deferred) => {
+                    let deferred = Rc::clone(deferred);
+                    self.send_interim(&answering.request, &deferred, out);
+                    match deferred.poll(cx) {
+                        Poll::Pending => return Some(answering),
+                        Poll::Ready(answer) => {
+                            let answer = answer.unwrap_or_else(exchange::gone);
+                            answering = self.begin_answer(answering, answer, out)?;
+                        }
                     }
-                },
+                }
                 AnswerStage::Sending(download) => {
                     let before = download.sent;
                     let polled = self.send_body(&mut answering, cx, out);
@@ -293,8 +310,7 @@ impl Driver {
                     }
                 }
                 AnswerStage::Reading { .. } => {
-                    let reads = |upload: &Rc<Upload>| upload.end().is_none() && upload.is_read();
-                    if answering.upload.as_ref().is_some_and(reads)
+                    if answering.upload.as_ref().is_some_and(|it| it.is_read())
                         && !answering.reply.has_returned()
                     {
                         answering.reply.watch(cx);
@@ -320,6 +336,59 @@ impl Driver {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    /// Begins an event guest's response, or sends it if it is whole. Returns what
+    /// is left to do.
+    fn begin_answer(
+        &mut self,
+        mut answering: Box<Answering>,
+        answer: Answer,
+        out: &mut Vec<u8>,
+    ) -> Option<Box<Answering>> {
+        let thread = Rc::clone(self.thread());
+        let limits = &thread.env.limits.http;
+        match exchange::streamed(answer, &answering.request, &thread.env) {
+            Ok(Streamed { answered, closes }) => {
+                let upload = answering.upload.as_ref();
+                if upload.is_some_and(|it| it.take_continue_for_reader()) {
+                    response::write_continue(out);
+                }
+                answering.deadline = Some(thread.tick_after(limits.response_body_timeout));
+                let begun = self.begin_response(&mut answering, answered, closes, out);
+                if let Err(what) = begun {
+                    self.refuse_response(*answering, &NoResponse::Failed(what), out);
+                    return None;
+                }
+            }
+            Err(answer) => {
+                let entry = answering.entry.take();
+                // A client that waits for `100 Continue` may send its body or
+                // not. Where the next request begins is unknown then.
+                let upload = answering.upload.as_ref();
+                self.exchange.last = upload.is_some_and(|it| it.expects_continue());
+                self.send(&answering.request, &answer, entry, out);
+                let last = std::mem::take(&mut self.exchange.last);
+                answering.stage = AnswerStage::Reading { last };
+                answering.deadline = Some(thread.tick_after(limits.body_timeout));
+            }
+        }
+        Some(answering)
+    }
+
+    /// Sends the interim responses that a guest has made. Some clients of
+    /// HTTP/1.1 would take one for the answer.
+    fn send_interim(&self, request: &Request, deferred: &Deferred, out: &mut Vec<u8>) {
+        for interim in deferred.take_interim() {
+            let status = interim.status;
+            if self.limits().send_informational
+                && request.head.minor_version() > 0
+                && let Some(headers) =
+                    exchange::interim(interim, request.head.target(), &self.thread().env)
+            {
+                response::write_interim(status, &headers, out);
             }
         }
     }

@@ -1,5 +1,6 @@
-//! Requests to async guests. A request goes to an instance before its body has
-//! arrived, and the response is sent while it is made.
+//! Requests that are answered later, or whose response is sent while it is made.
+//! A request to an async guest goes to an instance before its body has arrived.
+//! An event guest may defer a request, or make its response piece by piece.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -16,13 +17,16 @@ use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use http_body::Body;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use netwasm_exchange::answer::Answer;
 use netwasm_exchange::chunked::without_dropped;
 use netwasm_exchange::content::{BoxContent, Ended, RequestBody};
+use netwasm_exchange::deferred::Deferred;
 use netwasm_exchange::handler::Awaiting;
 use netwasm_exchange::head::Refusal;
 use netwasm_exchange::reply::{Answered, NoResponse, Reply, Sent};
+use netwasm_exchange::request::Request;
 
-use crate::exchange;
+use crate::exchange::{self, Streamed};
 use crate::h2::incoming::{Incoming, IncomingBody, IncomingEnd};
 use crate::h2::line::LogLine;
 use crate::h2::link::{self, Link};
@@ -45,6 +49,23 @@ pub(super) async fn answer(
     unread::forget_after(rest, unread).await
 }
 
+/// A request of an event guest that is answered later.
+pub(super) struct Later {
+    pub(super) request: Box<Request>,
+    pub(super) deferred: Rc<Deferred>,
+    pub(super) incoming: Rc<Incoming>,
+    pub(super) outgoing: SendResponse<Bytes>,
+}
+
+/// Waits for an event guest's answer to a request, and sends it.
+pub(super) async fn answer_later(later: Later, head: Parts, line: LogLine) -> Outcome {
+    let mut answering = AnsweringStream::of_event(later, head, line);
+    let rest = answering.finish().await;
+    let unread = answering.unread.take();
+    drop(answering);
+    unread::forget_after(rest, unread).await
+}
+
 /// A request that an instance is handling. If dropped before its end, it is
 /// cancelled.
 struct AnsweringStream {
@@ -56,12 +77,22 @@ struct AnsweringStream {
     reply: Rc<Reply>,
     /// The instance that is handling the request.
     requests: Rc<dyn Awaiting>,
+    /// The request and its answer, of an event guest.
+    event: Option<(Box<Request>, Rc<Deferred>)>,
     line: Option<LogLine>,
     /// True if the response tells its length.
     tells_length: bool,
     /// The unread rest of the request, once the response was sent.
     unread: Option<RecvStream>,
     over: bool,
+}
+
+/// A response that begins.
+enum Begun {
+    /// It is made while it is sent.
+    Streamed(Answered),
+    /// An event guest's, whole or not.
+    Answer(Answer),
 }
 
 /// Why there is no response.
@@ -128,6 +159,31 @@ impl AnsweringStream {
             outgoing: Some(outgoing),
             reply,
             requests,
+            event: None,
+            line: Some(line),
+            tells_length: true,
+            unread: None,
+            over: false,
+        }
+    }
+
+    fn of_event(later: Later, mut head: Parts, line: LogLine) -> Self {
+        // The request has its fields.
+        head.headers.clear();
+        let Later {
+            request,
+            deferred,
+            incoming,
+            outgoing,
+        } = later;
+        Self {
+            link: Rc::clone(&line.link),
+            head,
+            incoming,
+            outgoing: Some(outgoing),
+            reply: Rc::default(),
+            requests: Rc::<Deferred>::clone(&deferred),
+            event: Some((request, deferred)),
             line: Some(line),
             tells_length: true,
             unread: None,
@@ -146,7 +202,14 @@ impl AnsweringStream {
             Err(Missing::Guest(NoResponse::TimedOut))
         });
         let answered = match response {
-            Ok(answered) => answered,
+            Ok(Begun::Streamed(answered)) => answered,
+            Ok(Begun::Answer(answer)) => match self.streamed(answer) {
+                Ok(answered) => {
+                    self.go_on_reading();
+                    answered
+                }
+                Err(answer) => return self.send_whole(answer).await,
+            },
             Err(missing) => return self.refuse(missing),
         };
         let mut line = self.line.take()?;
@@ -176,6 +239,52 @@ impl AnsweringStream {
         request::target(&self.head)
     }
 
+    /// Returns the response of an event guest that streams its body.
+    ///
+    /// # Errors
+    /// Fails with an answer that is whole.
+    fn streamed(&self, answer: Answer) -> Result<Answered, Answer> {
+        let Some((request, _)) = &self.event else {
+            return Err(answer);
+        };
+        let Streamed { answered, closes } =
+            exchange::streamed(answer, request, &self.link.thread().env)?;
+        if closes {
+            self.link.closes.set(true);
+        }
+        Ok(answered)
+    }
+
+    /// Sends `100 Continue` before the response, if the guest goes on to read.
+    fn go_on_reading(&mut self) {
+        if self.incoming.take_continue_for_reader()
+            && let Some(outgoing) = &mut self.outgoing
+        {
+            let response = link::head(100, HeaderMap::new());
+            // An error means that the client has left.
+            let _ = response.map(|it| outgoing.send_informational(it));
+        }
+    }
+
+    /// Sends a whole answer, and waits while the guest still reads the request.
+    /// Returns what finds no room.
+    async fn send_whole(&mut self, answer: Answer) -> Option<Stream> {
+        let (request, _) = self.event.take()?;
+        let (outgoing, line) = (self.outgoing.take()?, self.line.take()?);
+        let sending = self.link.send(&request, answer, outgoing, line);
+        self.link.local.put_request(request);
+        if !self.incoming.is_read() {
+            self.finished();
+            return sending;
+        }
+        if let Some(sending) = sending {
+            sending.await;
+        }
+        self.read_on().await;
+        self.finished();
+        None
+    }
+
     /// Ends the exchange with the guest.
     fn finished(&mut self) {
         self.over = true;
@@ -186,7 +295,7 @@ impl AnsweringStream {
     /// Waits until the response begins. `limit` runs from when the guest last
     /// got a piece of the request, because an arriving body has its own
     /// time-out.
-    async fn response_within(&mut self, limit: Duration) -> Option<Result<Answered, Missing>> {
+    async fn response_within(&mut self, limit: Duration) -> Option<Result<Begun, Missing>> {
         let incoming = Rc::clone(&self.incoming);
         let mut response = pin!(self.response());
         loop {
@@ -200,11 +309,14 @@ impl AnsweringStream {
     }
 
     /// Waits until the response begins.
-    async fn response(&mut self) -> Result<Answered, Missing> {
+    async fn response(&mut self) -> Result<Begun, Missing> {
         let Self {
+            link,
+            head,
             incoming,
             outgoing: Some(outgoing),
             reply,
+            event,
             ..
         } = self
         else {
@@ -226,9 +338,20 @@ impl AnsweringStream {
             if outgoing.poll_reset(cx).is_ready() {
                 return Poll::Ready(Err(Missing::Left));
             }
-            reply
-                .poll_answer(cx)
-                .map(|answer| answer.map_err(Missing::Guest))
+            let Some((_, deferred)) = event else {
+                let answer = reply.poll_answer(cx);
+                return answer.map(|it| it.map(Begun::Streamed).map_err(Missing::Guest));
+            };
+            for interim in deferred.take_interim() {
+                let status = interim.status;
+                let path = request::target(head);
+                let headers = exchange::interim(interim, path, &link.thread().env);
+                let response = headers.and_then(|headers| link::head(status, headers));
+                // An error means that the client has left.
+                let _ = response.map(|it| outgoing.send_informational(it));
+            }
+            let answer = deferred.poll(cx);
+            answer.map(|it| Ok(Begun::Answer(it.unwrap_or_else(exchange::gone))))
         })
         .await
     }
@@ -312,8 +435,8 @@ impl AnsweringStream {
     async fn read_on(&self) {
         let mut read = pin!(poll_fn(|cx| {
             self.reply.watch(cx);
-            let ended = self.incoming.poll_end(cx).is_ready();
-            match ended || !self.incoming.is_read() || self.reply.has_returned() {
+            self.incoming.watch(cx);
+            match !self.incoming.is_read() || self.reply.has_returned() {
                 true => Poll::Ready(()),
                 false => Poll::Pending,
             }
@@ -486,6 +609,9 @@ impl Drop for AnsweringStream {
             // The client need not send the rest.
             drop(self.incoming.stop());
             self.requests.clone().abandon(&self.reply);
+        }
+        if let Some((request, _)) = self.event.take() {
+            self.link.local.put_request(request);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Body of a request, read by an async guest. What the guest does not read
+//! Body of a request, read by a guest as it arrives. What the guest does not read
 //! stays with the client, except for what the stream's window allows.
 
 use std::cell::RefCell;
@@ -12,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
 use netwasm_exchange::chunked::without_dropped;
+use netwasm_exchange::content::Arriving;
 use netwasm_exchange::failure::Failure;
 use netwasm_exchange::head::Refusal;
 use netwasm_net::thread::Thread;
@@ -46,8 +47,14 @@ struct IncomingState {
     moved: Instant,
     /// True if the guest has begun to read.
     begun: bool,
+    /// True if an event guest reads the body. It drops the body at its end.
+    by_events: bool,
+    /// True if the exchange is over: an event guest gets no more of the body.
+    closed: bool,
     /// Waker of the exchange, for the end of the body.
     watcher: Option<Waker>,
+    /// Waker of a guest that does not read at present, for the loss of the body.
+    reader: Option<Waker>,
 }
 
 /// End of a body.
@@ -87,7 +94,33 @@ impl Incoming {
                 deadline: None,
                 moved: Instant::now(),
                 begun: false,
+                by_events: false,
+                closed: false,
                 watcher: None,
+                reader: None,
+            }),
+        })
+    }
+
+    /// Returns the body of a request that has arrived whole.
+    pub(super) fn whole(thread: &Rc<Thread>) -> Rc<Self> {
+        Rc::new(Self {
+            thread: Rc::clone(thread),
+            state: RefCell::new(IncomingState {
+                stream: None,
+                coming: None,
+                length: None,
+                received: 0,
+                end: Some(IncomingEnd::Whole),
+                expects_continue: false,
+                wants_continue: false,
+                deadline: None,
+                moved: Instant::now(),
+                begun: false,
+                by_events: false,
+                closed: false,
+                watcher: None,
+                reader: None,
             }),
         })
     }
@@ -105,6 +138,12 @@ impl Incoming {
         }
     }
 
+    /// Registers the exchange's waker for the end of the body, or of the guest's
+    /// reading.
+    pub(super) fn watch(&self, cx: &Context<'_>) {
+        self.state.borrow_mut().watcher = Some(cx.waker().clone());
+    }
+
     /// Returns the time at which the guest got the last piece; now, if it waits
     /// for one.
     pub(super) fn moved(&self) -> Instant {
@@ -115,9 +154,19 @@ impl Incoming {
         }
     }
 
-    /// True if the guest has begun to read the body and still holds it.
+    /// Notes that an event guest reads the body.
+    pub(super) fn is_read_by_events(&self) {
+        let mut state = self.state.borrow_mut();
+        state.begun = true;
+        state.by_events = true;
+    }
+
+    /// True if the guest has begun to read the body, and gets more of it. An
+    /// event guest may have to take what has arrived.
     pub(super) fn is_read(self: &Rc<Self>) -> bool {
-        self.state.borrow().begun && Rc::strong_count(self) > 1
+        let state = self.state.borrow();
+        let more = state.end.is_none() || state.by_events;
+        state.begun && more && Rc::strong_count(self) > 1
     }
 
     /// Returns the time at which the rest is given up once the response was
@@ -143,6 +192,10 @@ impl Incoming {
     pub(super) fn stop(&self) -> Option<RecvStream> {
         let mut state = self.state.borrow_mut();
         state.end.get_or_insert(IncomingEnd::Lost);
+        state.closed = true;
+        if let Some(reader) = state.reader.take() {
+            reader.wake();
+        }
         state.deadline = None;
         state.coming = None;
         state.stream.take()
@@ -162,26 +215,24 @@ impl Incoming {
         wanted
     }
 
+    /// True if `100 Continue` is due before a response begins: the client waits
+    /// for it, and the guest goes on to read. Reported once.
+    pub(super) fn take_continue_for_reader(self: &Rc<Self>) -> bool {
+        let reads = self.is_read();
+        let mut state = self.state.borrow_mut();
+        reads && std::mem::take(&mut state.expects_continue)
+    }
+
     /// Returns the next piece, or the trailers.
     fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         state.begun = true;
-        match state.end {
-            None => {}
-            Some(IncomingEnd::Whole) => return Poll::Ready(None),
-            Some(IncomingEnd::Refused(TOO_LARGE)) => {
-                return Poll::Ready(Some(Err(Failure::HttpRequestBodySize(None))));
-            }
-            Some(IncomingEnd::Refused(MALFORMED)) => {
-                return Poll::Ready(Some(Err(Failure::HttpProtocolError)));
-            }
-            Some(IncomingEnd::Refused(_)) => {
-                return Poll::Ready(Some(Err(Failure::ConnectionReadTimeout)));
-            }
-            Some(IncomingEnd::Lost) => {
-                return Poll::Ready(Some(Err(Failure::ConnectionTerminated)));
-            }
+        if let Some(failure) = state.lost() {
+            return Poll::Ready(Some(Err(failure)));
+        }
+        if state.end.is_some() {
+            return Poll::Ready(None);
         }
         let limits = &self.thread.env.limits.http;
         let Some(stream) = &mut state.stream else {
@@ -266,6 +317,20 @@ impl IncomingState {
         }
     }
 
+    /// Returns why the guest gets no more of the body, if the body is lost.
+    fn lost(&self) -> Option<Failure> {
+        match self.end? {
+            IncomingEnd::Refused(TOO_LARGE) => Some(Failure::HttpRequestBodySize(None)),
+            IncomingEnd::Refused(MALFORMED) => Some(Failure::HttpProtocolError),
+            IncomingEnd::Refused(_) => Some(Failure::ConnectionReadTimeout),
+            IncomingEnd::Lost => Some(Failure::ConnectionTerminated),
+            IncomingEnd::Whole if self.closed && self.by_events => {
+                Some(Failure::ConnectionTerminated)
+            }
+            IncomingEnd::Whole => None,
+        }
+    }
+
     fn ended(&mut self, end: IncomingEnd) {
         self.end = Some(end);
         self.coming = None;
@@ -300,6 +365,19 @@ impl Body for IncomingBody {
 
     fn size_hint(&self) -> SizeHint {
         self.0.size_hint()
+    }
+}
+
+impl Arriving for IncomingBody {
+    fn poll_lost(&self, cx: &Context<'_>) -> Poll<Failure> {
+        let mut state = self.0.state.borrow_mut();
+        match state.lost() {
+            Some(failure) => Poll::Ready(failure),
+            None => {
+                state.reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
     }
 }
 

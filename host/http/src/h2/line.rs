@@ -32,6 +32,11 @@ impl Link {
 }
 
 impl LogLine {
+    /// Drops the line. The request comes again, with another.
+    pub(super) fn forget(mut self) {
+        self.entry = None;
+    }
+
     /// Logs why a response stops before its end, and resets the stream, so that
     /// it does not look whole.
     pub(super) fn stopped(&self, stopped: &Stopped, stream: &mut SendStream<Bytes>) {

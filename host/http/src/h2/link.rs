@@ -10,20 +10,25 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, header};
 
 use netwasm_exchange::answer::{Answer, Body};
+use netwasm_exchange::content::RequestBody;
+use netwasm_exchange::deferred::Deferred;
 use netwasm_exchange::handler::Decision;
 use netwasm_exchange::head::Refusal;
 use netwasm_exchange::request::Request;
 use netwasm_net::thread::Thread;
 use netwasm_net::transport::Transport;
 
-use crate::exchange::{self, Own};
+use crate::exchange::{self, Own, TOO_LARGE};
 use crate::file_body::{self, Part, Purpose};
-use crate::h2::deferring;
+use crate::h2::answering;
 use crate::h2::held::Budget;
+use crate::h2::incoming::{Incoming, IncomingBody};
 use crate::h2::line::LogLine;
 use crate::h2::request;
 use crate::h2::sending::{read_all, send_bytes, send_parts};
-use crate::h2::stream::{Outcome, Stream, WholeRequest};
+use crate::h2::stream::{Outcome, ReadyRequest, Stream};
+use crate::h2::unread;
+use crate::h2::upload;
 use crate::h2::window::Window;
 use crate::local::{Date, Local};
 use crate::response;
@@ -90,16 +95,14 @@ impl Link {
 
     /// Calls the guest to answer a request. Returns what cannot be sent at
     /// once.
-    pub(super) fn respond(self: &Rc<Self>, exchange: Box<WholeRequest>) -> Option<Stream> {
-        let WholeRequest {
+    pub(super) fn respond(self: &Rc<Self>, exchange: Box<ReadyRequest>) -> Option<Stream> {
+        let ReadyRequest {
             head,
             incoming,
             outgoing,
             body,
             trailers,
         } = *exchange;
-        // The request has ended, so nothing is lost by this.
-        drop(incoming);
         let line = self.line(&head);
         let mut request = self.local.take_request();
         request.head.compose(
@@ -110,29 +113,83 @@ impl Link {
                 .iter()
                 .map(|(name, value)| (name.as_str(), value.as_bytes())),
         );
-        if let Some(body) = body {
-            request.body = body.take();
-        }
         request.trailers = trailers;
         request.transport = Some(Rc::clone(&self.transport));
         request.secure = self.secure;
+        let mut coming = None;
+        match body {
+            Some(body) => request.body = body.take(),
+            // The guest gets the request at its head.
+            None if !incoming.is_end_stream() => {
+                let length = request::length(&head.headers);
+                let expects = request::expects_continue(&head.headers);
+                let body = Incoming::new(self.thread(), incoming, length, expects, &self.window);
+                request.arriving = true;
+                request.coming = Some(RequestBody::new(IncomingBody(Rc::clone(&body))));
+                coming = Some(body);
+            }
+            // The request has ended, so nothing is lost by dropping its stream.
+            None => {}
+        }
         let mut own = self.own.borrow_mut();
-        let (request, decision) = own.handle(&self.local, &self.transport, request);
+        let (mut request, decision) = own.handle(&self.local, &self.transport, request);
         drop(own);
-        match decision {
-            Decision::Answer(answer) => {
+        if request.coming.take().is_none()
+            && let Some(coming) = &coming
+        {
+            coming.is_read_by_events();
+        }
+        let deferred = match decision {
+            Decision::Answer(answer) if coming.is_none() => {
                 let sending = self.send(&request, answer, outgoing, line);
                 self.local.put_request(request);
-                sending
+                return sending;
             }
-            Decision::Later(deferred) => Some(Box::pin(deferring::answer_later(
-                Rc::clone(self),
-                request,
-                deferred,
+            Decision::Answer(answer) => Deferred::given(answer),
+            Decision::Later(deferred) => deferred,
+            Decision::Collect(wanted) => {
+                self.local.put_request(request);
+                line.forget();
+                let exchange = Box::new(ReadyRequest {
+                    head,
+                    incoming: coming?.stop()?,
+                    outgoing,
+                    body: None,
+                    trailers: Vec::new(),
+                });
+                return self.collect(exchange, wanted);
+            }
+        };
+        let incoming = coming.unwrap_or_else(|| Incoming::whole(self.thread()));
+        let answer = answering::Later {
+            request,
+            deferred,
+            incoming,
+            outgoing,
+        };
+        Some(Box::pin(answering::answer_later(answer, head, line)))
+    }
+
+    /// Collects the body of a request, if it is no longer than `wanted`.
+    fn collect(
+        self: &Rc<Self>,
+        exchange: Box<ReadyRequest>,
+        wanted: Option<u64>,
+    ) -> Option<Stream> {
+        let most = self.thread().env.limits.http.max_body;
+        let wanted = wanted.and_then(|wanted| usize::try_from(wanted).ok());
+        let most = wanted.map_or(most, |wanted| wanted.min(most));
+        if request::length(&exchange.head.headers).is_some_and(|length| length > most as u64) {
+            let ReadyRequest {
+                head,
+                incoming,
                 outgoing,
-                line,
-            ))),
+                ..
+            } = *exchange;
+            let sending = self.refuse(&head, TOO_LARGE, outgoing);
+            return Some(Box::pin(unread::forget_after(sending, Some(incoming))));
         }
+        Some(Box::pin(upload::collect(Rc::clone(self), exchange, most)))
     }
 
     /// Checks a response and sends it.
@@ -170,7 +227,10 @@ impl Link {
                 let length = bytes.len() as u64;
                 (answer.status, length, none, Vec::new(), Vec::new())
             }
-            Body::Empty | Body::Unopened(_) => (answer.status, 0, &[][..], Vec::new(), Vec::new()),
+            // A streamed body takes another way.
+            Body::Empty | Body::Unopened(_) | Body::Stream(_) => {
+                (answer.status, 0, &[][..], Vec::new(), Vec::new())
+            }
         };
         let mut headers = HeaderMap::with_capacity(answer.headers.len() + 3);
         self.sign(&mut headers, checked.lacks_server(), checked.lacks_date());

@@ -12,7 +12,6 @@
 //! Rules for responses, limits and deadlines are those of HTTP/1.1.
 
 mod answering;
-mod deferring;
 mod held;
 mod incoming;
 mod io;
@@ -40,6 +39,7 @@ use h2::server::{self, Handshake, SendResponse};
 use h2::{Reason, RecvStream};
 
 use netwasm_base::error::ConnectionError;
+use netwasm_exchange::handler::Takes;
 use netwasm_net::protocol::Lost;
 use netwasm_net::thread::{Thread, Tick};
 use netwasm_net::transport::Transport;
@@ -48,7 +48,7 @@ use netwasm_net::turns::REQUEST;
 use crate::h2::io::{Gate, Io};
 use crate::h2::link::Link;
 use crate::h2::nudge::Nudge;
-use crate::h2::stream::{MOST_STREAMS, Outcome, Stream, WholeRequest};
+use crate::h2::stream::{MOST_STREAMS, Outcome, ReadyRequest, Stream};
 use crate::local::Local;
 
 pub(crate) use self::stream::PREFACE;
@@ -69,9 +69,9 @@ pub(crate) struct Connection {
     link: Rc<Link>,
     gate: Rc<Gate>,
     streams: FuturesUnordered<Stream>,
-    /// Requests that have arrived whole. They are boxed because the queue keeps
-    /// its capacity.
-    ready: VecDeque<Box<WholeRequest>>,
+    /// Requests for an event guest that have arrived as far as it wants. They
+    /// are boxed because the queue keeps its capacity.
+    ready: VecDeque<Box<ReadyRequest>>,
     /// Time since which no stream is open; at first, the start of the
     /// connection.
     idle: Option<Tick>,
@@ -297,22 +297,23 @@ impl Connection {
             return;
         }
         let link = Rc::clone(&self.link);
-        if self.link.local.handlers.awaits() {
+        let takes = self.link.local.handlers.takes();
+        if takes == Takes::Streams {
             self.push(answering::answer(link, head, incoming, outgoing));
             return;
         }
-        let whole = incoming.is_end_stream();
-        let exchange = Box::new(WholeRequest {
+        let ready = takes == Takes::Heads || incoming.is_end_stream();
+        let exchange = Box::new(ReadyRequest {
             head,
             incoming,
             outgoing,
             body: None,
             trailers: Vec::new(),
         });
-        if whole {
+        if ready {
             self.ready.push_back(exchange);
         } else {
-            self.push(upload::collect(link, exchange));
+            self.push(upload::collect(link, exchange, limits.max_body));
         }
     }
 

@@ -21,16 +21,18 @@ pub(super) type Stream = Pin<Box<dyn Future<Output = Outcome>>>;
 
 /// Result of a stream's future.
 pub(super) enum Outcome {
-    /// The request has arrived whole.
-    Ready(Box<WholeRequest>),
+    /// The request has arrived whole, and its guest waits for that.
+    Ready(Box<ReadyRequest>),
     Over,
 }
 
-/// A request that has arrived whole.
-pub(super) struct WholeRequest {
+/// A request for an event guest. All of it has arrived, or its head and the guest
+/// gets it at its head.
+pub(super) struct ReadyRequest {
     pub(super) head: Parts,
     pub(super) incoming: RecvStream,
     pub(super) outgoing: SendResponse<Bytes>,
+    /// The body, once it was collected.
     pub(super) body: Option<Held>,
     pub(super) trailers: Fields,
 }

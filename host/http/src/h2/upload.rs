@@ -13,7 +13,7 @@ use netwasm_exchange::head::Refusal;
 use crate::exchange::{self, MALFORMED, SLOW_BODY, TOO_LARGE};
 use crate::h2::held::Held;
 use crate::h2::link::Link;
-use crate::h2::stream::{Outcome, WholeRequest};
+use crate::h2::stream::{Outcome, ReadyRequest};
 use crate::h2::{request, unread};
 
 /// Why a body does not arrive whole.
@@ -23,9 +23,13 @@ enum UploadBroken {
     Left,
 }
 
-/// Collects the body of a request, and returns the request as ready. Answers a
-/// bad body with a refusal.
-pub(super) async fn collect(link: Rc<Link>, mut exchange: Box<WholeRequest>) -> Outcome {
+/// Collects the body of a request, of up to `most` bytes, and returns the request
+/// as ready. Answers a bad body with a refusal.
+pub(super) async fn collect(
+    link: Rc<Link>,
+    mut exchange: Box<ReadyRequest>,
+    most: usize,
+) -> Outcome {
     if request::expects_continue(&exchange.head.headers) {
         let mut response = http::Response::new(());
         *response.status_mut() = http::StatusCode::CONTINUE;
@@ -35,7 +39,7 @@ pub(super) async fn collect(link: Rc<Link>, mut exchange: Box<WholeRequest>) -> 
     }
     let mut held = Held::new(&link.budget);
     let _coming = link.window.begin();
-    match receive(&link, &mut exchange.incoming, &mut held).await {
+    match receive(&link, &mut exchange.incoming, &mut held, most).await {
         Ok(trailers) => {
             held.arrived();
             exchange.body = Some(held);
@@ -59,11 +63,12 @@ async fn receive(
     link: &Rc<Link>,
     incoming: &mut RecvStream,
     held: &mut Held,
+    most: usize,
 ) -> Result<Fields, UploadBroken> {
     let limits = &link.thread().env.limits.http;
     while let Some(piece) = in_time(limits.body_timeout, incoming.data()).await? {
         let piece = piece.map_err(|error| broken(&error))?;
-        if held.len() + piece.len() > limits.max_body {
+        if held.len() + piece.len() > most {
             return Err(UploadBroken::Refused(TOO_LARGE));
         }
         held.add(&piece);

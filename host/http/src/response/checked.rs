@@ -1,6 +1,6 @@
 //! Check of a handler's answer, before a byte is sent.
 
-use netwasm_exchange::answer::{Answer, Body};
+use netwasm_exchange::answer::{Answer, Body, Fields, StreamedBody};
 use netwasm_exchange::head::scan::is_token;
 
 use crate::local::Date;
@@ -62,6 +62,7 @@ impl<'a> Checked<'a> {
             Body::Bytes(bytes) => Some(bytes.len() as u64),
             Body::Empty => Some(0),
             Body::File(_) | Body::Unopened(_) => None,
+            Body::Stream(StreamedBody { length, .. }) => *length,
         };
         if bodiless(status) && length != Some(0) {
             return Err(Fault::Body(status));
@@ -123,6 +124,10 @@ impl<'a> Checked<'a> {
                     (Some(told), Some(length)) if told == length || free => {
                         self.length = Some(told);
                     }
+                    // The length of a stream that tells none itself.
+                    (Some(told), None) if matches!(self.answer.body, Body::Stream(_)) => {
+                        self.length = Some(told);
+                    }
                     (_, length) => return Err(Fault::Length(length.unwrap_or_default())),
                 }
             }
@@ -130,6 +135,11 @@ impl<'a> Checked<'a> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Returns the Content-Length that the guest has set.
+    pub(crate) fn given_length(&self) -> Option<u64> {
+        self.length
     }
 
     /// Returns the first value of a header that the guest has set.
@@ -182,6 +192,20 @@ impl<'a> Checked<'a> {
             _ => Some(self.length.unwrap_or(length)),
         }
     }
+}
+
+/// Checks the headers of an interim response.
+///
+/// # Errors
+/// Fails with the first fault.
+pub(crate) fn check_interim(headers: &Fields) -> Result<(), Fault> {
+    for (name, value) in headers {
+        check_field(name, value)?;
+        if is_framing(name) || name.eq_ignore_ascii_case("content-length") {
+            return Err(Fault::Framing(name.clone()));
+        }
+    }
+    Ok(())
 }
 
 fn check_field(name: &str, value: &[u8]) -> Result<(), Fault> {

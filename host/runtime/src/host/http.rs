@@ -1,30 +1,128 @@
-use wasmtime::component::Resource;
+use std::rc::Rc;
+
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Linker, Resource, WasmList};
 
 use netwasm_base::error::ConnectionError;
+use netwasm_exchange::answer::{Answer, Interim};
 
-use crate::bindings::netwasm::net::http::{Fields, Host, HostRequest, Response};
+use crate::bindings::netwasm::net::http::{Body, Fields, Host, HostRequest, Response};
 use crate::bindings::netwasm::net::types::{ConnectionInfo, Error as WitError, SocketAddress};
 use crate::convert::called;
 use crate::handles::RequestHandle;
 use crate::instance;
+use crate::responses::trailers;
 use crate::state::State;
 
-impl Host for State {
-    fn respond(
-        &mut self,
-        token: u64,
-        response: Response,
-    ) -> wasmtime::Result<Result<(), WitError>> {
-        self.refresh_files();
-        // A trap fails this request with the others that are deferred.
-        let answer = instance::answer(self, response)?;
-        Ok(match self.deferred.take(token) {
-            Some(deferred) => {
-                deferred.give(Some(answer));
-                Ok(())
+/// Result of a function. The outer error is a trap.
+type Called<T> = wasmtime::Result<Result<T, WitError>>;
+
+/// Replaces the generated function that carries many bytes. This one reads the
+/// guest's memory in place.
+pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    let mut interface = linker.instance("netwasm:net/http@0.2.0")?;
+    interface.func_wrap(
+        "send",
+        |store: StoreContextMut<'_, State>, (token, data): (u64, WasmList<u8>)| {
+            let data = data.as_le_slice(&store);
+            Ok((store.data().send_body(token, data),))
+        },
+    )
+}
+
+impl State {
+    /// Answers a deferred request.
+    fn respond_to(&mut self, token: u64, response: Response) -> Called<()> {
+        let Some((deferred, turn)) = self.responses.deferred(token) else {
+            if let Body::File(handle) = &response.body {
+                self.remove_file(handle)?;
             }
-            None => Err(called(ConnectionError::InvalidState)),
-        })
+            return Ok(Err(called(ConnectionError::InvalidState)));
+        };
+        let (deferred, turn) = (Rc::clone(deferred), Rc::clone(turn));
+        // A trap fails this request with the others that are deferred.
+        self.refresh_files();
+        self.responses.remove(token);
+        let (answer, outcome) = match instance::answer(self, response, &turn)? {
+            Ok(answer) => (answer, Ok(())),
+            Err(error) => (Answer::status(500, ""), Err(called(error))),
+        };
+        deferred.give(Some(answer));
+        Ok(outcome)
+    }
+}
+
+impl Host for State {
+    fn respond(&mut self, token: u64, response: Response) -> Called<()> {
+        self.respond_to(token, response)
+    }
+
+    fn inform(&mut self, token: u64, status: u16, headers: Fields) -> Called<()> {
+        let interim = checked(status, headers);
+        let deferred = self.responses.deferred(token);
+        Ok(interim
+            .and_then(|interim| {
+                let (deferred, _) = deferred.ok_or(ConnectionError::InvalidState)?;
+                match deferred.inform(interim) {
+                    true => Ok(()),
+                    false => Err(TOO_MANY_INTERIM),
+                }
+            })
+            .map_err(called))
+    }
+
+    fn send(&mut self, token: u64, data: Vec<u8>) -> wasmtime::Result<u64> {
+        Ok(self.send_body(token, &data))
+    }
+
+    fn finish(&mut self, token: u64, fields: Fields) -> Called<()> {
+        let Some(outlet) = self.responses.body(token) else {
+            return Ok(Err(called(ConnectionError::InvalidState)));
+        };
+        let Some(trailers) = trailers(&fields) else {
+            return Ok(Err(called(ConnectionError::InvalidArgument)));
+        };
+        if !outlet.finish(trailers) {
+            // The guest is still to be told that it was cut.
+            return Ok(Err(called(ConnectionError::InvalidState)));
+        }
+        self.responses.remove(token);
+        Ok(Ok(()))
+    }
+
+    fn fail(&mut self, token: u64) -> wasmtime::Result<()> {
+        if self
+            .responses
+            .body(token)
+            .is_some_and(|outlet| outlet.fail())
+        {
+            self.responses.remove(token);
+        }
+        Ok(())
+    }
+
+    fn read_more(&mut self, token: u64, credit: u64) -> wasmtime::Result<()> {
+        self.inlets.give(token, credit);
+        Ok(())
+    }
+
+    fn stop_reading(&mut self, token: u64) -> wasmtime::Result<()> {
+        self.inlets.stop(token);
+        Ok(())
+    }
+}
+
+/// Maximum of interim responses to a request while it is being handled.
+const MOST_INTERIM: usize = 16;
+
+const TOO_MANY_INTERIM: ConnectionError =
+    ConnectionError::LimitExceeded("too many interim responses wait to be sent");
+
+/// Checks the status of an interim response. The connection checks the headers.
+fn checked(status: u16, headers: Fields) -> Result<Interim, ConnectionError> {
+    match status {
+        102..200 => Ok(Interim { status, headers }),
+        _ => Err(ConnectionError::InvalidArgument),
     }
 }
 
@@ -51,6 +149,27 @@ impl HostRequest for State {
         Ok(fields
             .map(|(name, value)| (name.to_owned(), value.to_vec()))
             .collect())
+    }
+
+    fn is_whole(&mut self, _this: Resource<RequestHandle>) -> wasmtime::Result<bool> {
+        Ok(!self.request()?.arriving)
+    }
+
+    fn read_body(&mut self, _this: Resource<RequestHandle>, token: u64, credit: u64) -> Called<()> {
+        Ok(State::read_body(self, token, credit).map_err(called))
+    }
+
+    fn inform(
+        &mut self,
+        _this: Resource<RequestHandle>,
+        status: u16,
+        headers: Fields,
+    ) -> Called<()> {
+        if self.interim.len() >= MOST_INTERIM {
+            return Ok(Err(called(TOO_MANY_INTERIM)));
+        }
+        let interim = checked(status, headers).map_err(called);
+        Ok(interim.map(|interim| self.interim.push(interim)))
     }
 
     fn body(&mut self, _this: Resource<RequestHandle>) -> wasmtime::Result<Vec<u8>> {

@@ -96,7 +96,8 @@ pub(super) enum Next {
 }
 
 impl Driver {
-    /// Writes the head of a response, and its body if that is a file.
+    /// Writes the head of a response, and its body if that is a file. `closes` is
+    /// true if the guest asked to close the connection.
     ///
     /// # Errors
     /// Fails if the response cannot be sent. Nothing of it was written then.
@@ -104,6 +105,7 @@ impl Driver {
         &mut self,
         answering: &mut Answering,
         answered: Answered,
+        closes: bool,
         out: &mut Vec<u8>,
     ) -> Result<(), String> {
         let Answered {
@@ -150,6 +152,7 @@ impl Driver {
         let keeps = request.head.keep_alive()
             && framing != Framed::Closed
             && !waits
+            && !closes
             && !self.thread().is_draining();
         let persistence = match (keeps, request.head.minor_version()) {
             (false, _) => Persistence::Closed,

@@ -90,6 +90,9 @@ impl Driver {
         out: &mut Vec<u8>,
     ) {
         answering.requests.clone().abandon(&answering.reply);
+        if let Some(upload) = &answering.upload {
+            upload.stop(End::Lost(ConnectionError::Reset));
+        }
         match (refusal, answering.stage) {
             (Some(refusal), AnswerStage::Waiting | AnswerStage::Deferred(_)) => {
                 self.refuse(answering.request, refusal, out);

@@ -3,6 +3,6 @@
 export { connectHandler, tcpHandler } from './connections.js';
 export { udpHandler } from './datagrams.js';
 export { lifecycle } from './host.js';
-export { deferralHandler, httpHandler } from './http.js';
+export { httpHandler, responseHandler } from './http.js';
 export { resolveHandler } from './names.js';
 export { timerHandler } from './timers.js';

@@ -208,7 +208,8 @@ export const httpHandler = {
   },
 };
 
-export const deferralHandler = {
+export const responseHandler = {
+  writable() {},
   abandoned(number) {
     deferred.delete(Number(number));
   },

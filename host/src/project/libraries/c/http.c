@@ -176,7 +176,12 @@ nw_code nw_respond(nw_deferred *deferred, nw_response *response) {
     return code;
 }
 
-void exports_netwasm_net_deferral_handler_abandoned(uint64_t token) {
+void exports_netwasm_net_response_handler_writable(uint64_t token) {
+    /* No body is streamed. */
+    (void)token;
+}
+
+void exports_netwasm_net_response_handler_abandoned(uint64_t token) {
     nw_deferred *deferred = (nw_deferred *)(uintptr_t)token;
     /* nw_respond frees it. */
     deferred->waits = false;

@@ -254,7 +254,8 @@ func init() {
 	handlers.HttpHandler.Handle = func(_ http.Method, _ string, _ *http.Request) http.Answer {
 		panic("nothing called netwasm.ServeHTTP: call it in an init function")
 	}
-	handlers.DeferralHandler.Abandoned = func(token uint64) {
+	handlers.ResponseHandler.Writable = func(uint64) {} // No body is streamed.
+	handlers.ResponseHandler.Abandoned = func(token uint64) {
 		if token < uint64(len(deferrals.entries)) && deferrals.entries[token] != nil {
 			deferrals.entries[token]()
 		}

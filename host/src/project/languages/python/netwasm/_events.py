@@ -27,7 +27,7 @@ _ALL = {
     "TcpHandler": _streams.TcpHandler,
     "UdpHandler": _datagrams.UdpHandler,
     "HttpHandler": _http.HttpHandler,
-    "DeferralHandler": _http.DeferralHandler,
+    "ResponseHandler": _http.ResponseHandler,
     "ConnectHandler": _streams.ConnectHandler,
     "TimerHandler": _TimerHandler,
     "ResolveHandler": _ResolveHandler,

@@ -241,7 +241,10 @@ def _respond(token: int, task: asyncio.Task) -> None:
         pass  # The client has left, or was told that it took too long.
 
 
-class DeferralHandler:
+class ResponseHandler:
+    def writable(self, token: int) -> None:
+        pass  # No body is streamed.
+
     def abandoned(self, token: int) -> None:
         if (task := _deferred.pop(token, None)) is not None:
             task.cancel()

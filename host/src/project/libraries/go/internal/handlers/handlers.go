@@ -31,8 +31,11 @@ var HttpHandler struct {
 	Handle func(http.Method, string, *http.Request) http.Answer
 }
 
-// DeferralHandler hears of deferred requests whose clients have left.
-var DeferralHandler struct{ Abandoned func(token uint64) }
+// ResponseHandler hears of deferred requests whose clients have left.
+var ResponseHandler struct {
+	Writable  func(token uint64)
+	Abandoned func(token uint64)
+}
 
 // ConnectHandler has the results of connecting.
 var ConnectHandler struct {

@@ -1,0 +1,146 @@
+//! Responses that an event instance has begun and not ended: deferred ones, and
+//! bodies that it sends piece by piece.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::rc::{Rc, Weak};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use netwasm_exchange::answer::{Fields, StreamedBody};
+use netwasm_exchange::chunked::is_dropped;
+use netwasm_exchange::deferred::Deferred;
+use netwasm_exchange::outlet::{Outlet, OutletBody, OutletGuest};
+use netwasm_net::turns::Turn;
+
+use crate::instance::Instance;
+
+/// Responses of an instance by the guest's tokens. Dropping them tells the
+/// connections that nothing more comes.
+#[derive(Debug, Default)]
+pub(crate) struct Responses {
+    open: HashMap<u64, OpenResponse>,
+    /// Bytes queued by all bodies of the instance.
+    pub(crate) held: Rc<Cell<usize>>,
+}
+
+#[derive(Debug)]
+enum OpenResponse {
+    /// With the turns of the request's connection.
+    Deferred(Rc<Deferred>, Rc<Turn>),
+    Body(Rc<Outlet>),
+}
+
+impl Responses {
+    /// Returns the number of responses.
+    pub(crate) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// True if a token is in use.
+    pub(crate) fn has(&self, token: u64) -> bool {
+        self.open.contains_key(&token)
+    }
+
+    /// Adds a deferred request under a token that is not in use.
+    pub(crate) fn add_deferred(&mut self, token: u64, deferred: &Rc<Deferred>, turn: Rc<Turn>) {
+        let response = OpenResponse::Deferred(Rc::clone(deferred), turn);
+        self.open.insert(token, response);
+    }
+
+    /// Adds a body under a token that is not in use.
+    pub(crate) fn add_body(&mut self, token: u64, outlet: Rc<Outlet>) {
+        self.open.insert(token, OpenResponse::Body(outlet));
+    }
+
+    /// Returns the deferred request of a token, and the turns of its connection.
+    pub(crate) fn deferred(&self, token: u64) -> Option<(&Rc<Deferred>, &Rc<Turn>)> {
+        match self.open.get(&token)? {
+            OpenResponse::Deferred(deferred, turn) => Some((deferred, turn)),
+            OpenResponse::Body(_) => None,
+        }
+    }
+
+    /// Returns the body of a token.
+    pub(crate) fn body(&self, token: u64) -> Option<&Rc<Outlet>> {
+        match self.open.get(&token)? {
+            OpenResponse::Deferred(..) => None,
+            OpenResponse::Body(outlet) => Some(outlet),
+        }
+    }
+
+    /// Frees a token.
+    pub(crate) fn remove(&mut self, token: u64) {
+        self.open.remove(&token);
+    }
+}
+
+impl Drop for Responses {
+    fn drop(&mut self) {
+        for response in self.open.values() {
+            match response {
+                OpenResponse::Deferred(deferred, _) => deferred.give(None),
+                OpenResponse::Body(outlet) => outlet.cut(),
+            }
+        }
+    }
+}
+
+/// The guest of a streamed body.
+pub(crate) struct BodyOfGuest {
+    pub(crate) instance: Weak<Instance>,
+    pub(crate) token: u64,
+}
+
+impl OutletGuest for BodyOfGuest {
+    fn writable(&self) {
+        if let Some(instance) = self.instance.upgrade() {
+            // A trap is already logged.
+            let _ = instance.response_writable(self.token);
+        }
+    }
+
+    fn abandoned(&self) {
+        if let Some(instance) = self.instance.upgrade() {
+            let _ = instance.abandoned(self.token);
+        }
+    }
+}
+
+/// Wraps the connection's end of a body.
+pub(crate) fn streamed(content: OutletBody, length: Option<u64>) -> StreamedBody {
+    StreamedBody {
+        content: Box::new(content),
+        length,
+    }
+}
+
+/// Converts a guest's trailers. Returns `None` if one of them is malformed or
+/// must not be a trailer.
+pub(crate) fn trailers(fields: &Fields) -> Option<Option<HeaderMap>> {
+    let mut map = HeaderMap::new();
+    for (name, value) in fields {
+        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+        let value = HeaderValue::from_bytes(value).ok()?;
+        if is_dropped(name.as_str()) {
+            return None;
+        }
+        map.try_append(name, value).ok()?;
+    }
+    Some((!map.is_empty()).then_some(map))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trailer_neither_frames_nor_breaks_a_line() {
+        let field = |name: &str, value: &str| vec![(name.to_owned(), value.into())];
+        assert_eq!(trailers(&Vec::new()), Some(None));
+        assert!(trailers(&field("x-sum", "1")).flatten().is_some());
+        for (name, value) in [("x sum", "1"), ("x", "1\r\n"), ("content-length", "1")] {
+            assert_eq!(trailers(&field(name, value)), None, "{name}");
+        }
+    }
+}
