@@ -130,7 +130,10 @@ export class Connection {
   startTls(options = {}) {
     const role = options.server ? { tag: 'server' } : { tag: 'client', val: tlsOptions(options) };
     checked(() => transports.startTls(this.#id, role, bytes(options.received ?? '')));
-    return new Promise((resolve, reject) => (this.#upgrade = { resolve, reject }));
+    const done = new Promise((resolve, reject) => (this.#upgrade = { resolve, reject }));
+    // Who does not wait for it hears of a failure as the connection is lost.
+    done.catch(() => {});
+    return done;
   }
 
   #information() {
