@@ -436,10 +436,13 @@ where
     F: Future + 'static,
     F::Output: executor::Outcome,
 {
-    let handled = handler(Connection::new(shared));
+    let mut handled = Box::pin(handler(Connection::new(shared)));
     let shared = shared.clone();
-    executor::start(async move {
-        let outcome = handled.await;
-        executor::Outcome::report(outcome, || host::peer_name(&shared.transport));
-    });
+    // Not an async block, whose panics would have texts that each instance
+    // pays for.
+    executor::start(std::future::poll_fn(move |cx| {
+        let name = || host::peer_name(&shared.transport);
+        let outcome = handled.as_mut().poll(cx);
+        outcome.map(|outcome| executor::Outcome::report(outcome, name))
+    }));
 }
