@@ -200,7 +200,7 @@ fn defer(future: Pin<Box<dyn Future<Output = Response>>>) -> http::Answer {
     http::Answer::Defer(token as u64)
 }
 
-pub fn writable(token: u64) {
+pub fn response_writable(token: u64) {
     crate::body::writable(token);
     executor::run();
 }

@@ -53,7 +53,7 @@ struct IncomingState {
     closed: bool,
     /// Waker of the exchange, for the end of the body.
     watcher: Option<Waker>,
-    /// Waker of a guest that does not read at present, for the loss of the body.
+    /// Waker of the guest, for the loss of the body.
     reader: Option<Waker>,
 }
 
@@ -278,7 +278,10 @@ impl Incoming {
             .deadline
             .get_or_insert_with(|| Box::pin(sleep(limits.body_timeout)));
         match deadline.as_mut().poll(cx) {
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                state.reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
             Poll::Ready(()) => state.fail(
                 IncomingEnd::Refused(SLOW_BODY),
                 Failure::ConnectionReadTimeout,
