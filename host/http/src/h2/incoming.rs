@@ -274,6 +274,10 @@ impl Incoming {
             state.wants_continue = true;
             state.wake();
         }
+        if state.by_events && state.deadline.is_none() {
+            // The exchange may wait for the guest.
+            state.wake();
+        }
         let deadline = state
             .deadline
             .get_or_insert_with(|| Box::pin(sleep(limits.body_timeout)));
