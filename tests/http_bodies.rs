@@ -332,6 +332,7 @@ fn a_deferred_request_is_answered_piece_by_piece() {
     let mut client = http2(&server);
     let stream = client.begin(ask("GET", "/defer?token=2"), true);
     let (response, _) = stream.expect("a stream");
+    client.settle();
     eventually("it is deferred", || {
         let told = tell(&server, "/respond?token=2&stream&n=100000");
         (told == "done").then_some(())

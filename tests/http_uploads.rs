@@ -285,7 +285,19 @@ fn an_answer_at_the_head_drops_the_body() {
     client
         .exchange(ask("POST", &target), &body)
         .is(200, "early");
+    client.settle();
     server.log.wait_for(&["ended 2: 1048576"]);
+    // A client that sends nothing after the answer is not waited for long.
+    let request = ask("POST", &target.replace("=2&", "=3&"));
+    let (response, stream) = client.begin(request, false).expect("a stream");
+    client
+        .run(read(response))
+        .expect("a response")
+        .is(200, "early");
+    server
+        .log
+        .wait_for(&["failed 3: ErrorCode::ConnectionReset after 0"]);
+    drop(stream);
     drop((peer, client));
     server.stop();
 }

@@ -193,7 +193,7 @@ macro_rules! __export {
         }
         impl $crate::bindings::http::exports::netwasm::net::response_handler::Guest for NetwasmApp {
             fn writable(token: u64) {
-                $crate::handler::writable(token);
+                $crate::handler::response_writable(token);
             }
             fn abandoned(token: u64) {
                 $crate::handler::abandoned(token);

@@ -201,7 +201,7 @@ fn defer(later: Later) -> http::Answer {
     http::Answer::Defer(token as u64)
 }
 
-pub fn writable(token: u64) {
+pub fn response_writable(token: u64) {
     crate::body::writable(token);
     executor::run();
 }

@@ -15,7 +15,7 @@ use wasmtime::{Store, Trap};
 use netwasm_base::address::Address;
 use netwasm_base::config::Limits;
 use netwasm_base::error::ConnectionError;
-use netwasm_exchange::answer::{Answer, Body, Fields};
+use netwasm_exchange::answer::Fields;
 use netwasm_exchange::handler::Decision;
 use netwasm_exchange::request::Request;
 use netwasm_net::guest::{DatagramGuest, EventGuest, Gone, NoGuest};
@@ -23,17 +23,15 @@ use netwasm_net::parked::Parked;
 use netwasm_net::pool::Place;
 use netwasm_net::tls::SessionInfo;
 use netwasm_net::transport::Transport;
-use netwasm_net::turns::Turn;
 use netwasm_net::udp::{self, Datagrams};
 
-use crate::bindings::netwasm::net::http::{Answer as WitAnswer, Body as WitBody, Method, Response};
+use crate::bindings::netwasm::net::http::Method;
 use crate::bindings::netwasm::net::types::{ConnectionId, IpAddress, SocketId};
 use crate::convert::{connecting, lost, receiving, resolving, sending};
+use crate::decisions::decision;
 use crate::event_program::{EventExports, EventProgram, Handlers};
 use crate::frames;
-use crate::host::files;
 use crate::local::Local;
-use crate::responses::streamed;
 use crate::state::{Later, MemoryLimit, State};
 use crate::wasi;
 
@@ -493,71 +491,6 @@ impl DatagramGuest for OfInstance {
     fn is_dead(&self) -> bool {
         (self.0.upgrade()).is_none_or(|instance| DatagramGuest::is_dead(&*instance))
     }
-}
-
-/// Converts a guest's decision about the request that it handled. `streams` is
-/// true if the guest hears of the bodies that it sends.
-fn decision(state: &mut State, decided: WitAnswer, streams: bool) -> wasmtime::Result<Decision> {
-    let decision = match decided {
-        WitAnswer::Respond(response) => {
-            if matches!(response.body, WitBody::Stream(_)) && !streams {
-                wasmtime::bail!(
-                    "it streams a body and does not export netwasm:net/response-handler"
-                );
-            }
-            let turn = state.request_turn();
-            let answer = answer(state, response, &turn)?;
-            let answer = answer.map_err(|error| {
-                wasmtime::Error::msg(format!("the body cannot be streamed: {error}"))
-            })?;
-            match answer.body {
-                Body::Stream(_) => Decision::Later(state.given(answer)),
-                _ => Decision::Answer(answer),
-            }
-        }
-        WitAnswer::Defer(token) => match state.defer(token) {
-            Ok(deferred) => Decision::Later(deferred),
-            Err(error) => {
-                wasmtime::bail!("the request cannot be deferred under the token {token}: {error}")
-            }
-        },
-        WitAnswer::Collect(most) if state.request()?.coming.is_some() => Decision::Collect(most),
-        WitAnswer::Collect(_) => {
-            wasmtime::bail!("it collects a request that has arrived, or whose body it reads")
-        }
-    };
-    state.interim.clear();
-    Ok(decision)
-}
-
-/// Converts a response, and takes its file out of the guest's handles.
-///
-/// # Errors
-/// Fails if its streamed body cannot begin. The outer error is a trap.
-pub(crate) fn answer(
-    state: &mut State,
-    response: Response,
-    turn: &Rc<Turn>,
-) -> wasmtime::Result<Result<Answer, ConnectionError>> {
-    let body = match response.body {
-        WitBody::Empty => Body::Empty,
-        WitBody::Bytes(bytes) => Body::Bytes(bytes),
-        WitBody::File(handle) => Body::File(state.remove_file(&handle)?),
-        WitBody::Path(path) => match files::open(state, &path) {
-            Ok(file) => Body::File(Rc::new(file)),
-            Err(error) => Body::Unopened(error),
-        },
-        WitBody::Stream(body) => match state.begin_body(body.token, turn) {
-            Ok(content) => Body::Stream(streamed(content, body.length)),
-            Err(error) => return Ok(Err(error)),
-        },
-    };
-    Ok(Ok(Answer {
-        status: response.status,
-        headers: response.headers,
-        body,
-        trailers: response.trailers,
-    }))
 }
 
 /// Returns a handler. The checks at start ensure that no needed one is missing.

@@ -27,7 +27,7 @@
 //! | `guest_log`, `frames`, `wasi` | guest output in the log; where a guest trapped; WASI for event guests | |
 //! | `local` | state shared by the instances of a run, and by those of a thread | |
 //! | `state`, `host`, `later`, `timer`, `numbers`, `pooling` | the host's state of an event instance; its host functions, thin; work that ends as an event; its one timer; objects behind numbers; pools, and places in them | rules |
-//! | `responses`, `inlets` | responses that an event instance makes later or piece by piece; bodies of requests that it reads as events | HTTP |
+//! | `decisions`, `responses`, `inlets` | what an event guest decides about a request; responses that an event instance makes later or piece by piece; bodies of requests that it reads as events | HTTP |
 //! | `event_program`, [`instance`] | a component driven by events; its instances | |
 //! | `concurrent` | async guests: their programs, instances and host functions | |
 //! | `engine` | compiling, loading, linking | |
@@ -41,6 +41,7 @@ mod cache;
 mod component;
 mod concurrent;
 mod convert;
+mod decisions;
 mod engine;
 mod event_program;
 mod fit;

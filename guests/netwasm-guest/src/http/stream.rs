@@ -38,15 +38,16 @@ impl Response {
     /// # let client = netwasm_guest::testing::Client::new(squares);
     /// # assert_eq!(client.get("/").send().text(), "1\n4\n9\n");
     /// ```
-    pub fn stream<T: Ended>(
+    pub fn stream<T: Ended + 'static>(
         media_type: &str,
         make: impl AsyncFnOnce(BodyWriter) -> T + 'static,
     ) -> Self {
-        let made: Maker =
-            Box::new(move |writer| Box::pin(async move { make(writer).await.whole() }));
+        let maker = move |writer| -> Pin<Box<dyn Future<Output = bool>>> {
+            Box::pin(async move { make(writer).await.whole() })
+        };
         Self::new(200)
             .header("content-type", media_type)
-            .body(Body::Stream(made))
+            .body(Body::Stream(Box::new(maker)))
     }
 
     /// Makes a response of server-sent events, for a browser's `EventSource`.
@@ -69,8 +70,8 @@ impl Response {
     /// # let answer = client.get("/").send();
     /// # assert_eq!(answer.text(), "data: 1\n\ndata: 2\n\ndata: 3\n\n");
     /// ```
-    pub fn events<T: Ended>(make: impl AsyncFnOnce(Events) -> T + 'static) -> Self {
-        let body = async move |writer| make(Events(writer)).await;
+    pub fn events<T: Ended + 'static>(make: impl AsyncFnOnce(Events) -> T + 'static) -> Self {
+        let body = async move |writer: BodyWriter| make(Events(writer)).await;
         Self::stream("text/event-stream", body).header("cache-control", "no-store")
     }
 }

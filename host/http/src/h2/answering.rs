@@ -2,6 +2,8 @@
 //! A request to an async guest goes to an instance before its body has arrived.
 //! An event guest may defer a request, or make its response piece by piece.
 
+mod of_events;
+
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -26,7 +28,7 @@ use netwasm_exchange::head::Refusal;
 use netwasm_exchange::reply::{Answered, NoResponse, Reply, Sent};
 use netwasm_exchange::request::Request;
 
-use crate::exchange::{self, Streamed};
+use crate::exchange;
 use crate::h2::incoming::{Incoming, IncomingBody, IncomingEnd};
 use crate::h2::line::LogLine;
 use crate::h2::link::{self, Link};
@@ -34,6 +36,8 @@ use crate::h2::sending::{Stopped, send_bytes};
 use crate::h2::stream::{Outcome, Stream};
 use crate::h2::{request, unread};
 use crate::response::{self, Plan};
+
+pub(super) use self::of_events::{Later, answer_later};
 
 /// Calls an async guest to answer a request.
 pub(super) async fn answer(
@@ -43,23 +47,6 @@ pub(super) async fn answer(
     outgoing: SendResponse<Bytes>,
 ) -> Outcome {
     let mut answering = AnsweringStream::begin(&link, head, stream, outgoing);
-    let rest = answering.finish().await;
-    let unread = answering.unread.take();
-    drop(answering);
-    unread::forget_after(rest, unread).await
-}
-
-/// A request of an event guest that is answered later.
-pub(super) struct Later {
-    pub(super) request: Box<Request>,
-    pub(super) deferred: Rc<Deferred>,
-    pub(super) incoming: Rc<Incoming>,
-    pub(super) outgoing: SendResponse<Bytes>,
-}
-
-/// Waits for an event guest's answer to a request, and sends it.
-pub(super) async fn answer_later(later: Later, head: Parts, line: LogLine) -> Outcome {
-    let mut answering = AnsweringStream::of_event(later, head, line);
     let rest = answering.finish().await;
     let unread = answering.unread.take();
     drop(answering);
@@ -167,30 +154,6 @@ impl AnsweringStream {
         }
     }
 
-    fn of_event(later: Later, mut head: Parts, line: LogLine) -> Self {
-        // The request has its fields.
-        head.headers.clear();
-        let Later {
-            request,
-            deferred,
-            incoming,
-            outgoing,
-        } = later;
-        Self {
-            link: Rc::clone(&line.link),
-            head,
-            incoming,
-            outgoing: Some(outgoing),
-            reply: Rc::default(),
-            requests: Rc::<Deferred>::clone(&deferred),
-            event: Some((request, deferred)),
-            line: Some(line),
-            tells_length: true,
-            unread: None,
-            over: false,
-        }
-    }
-
     /// Sends the response. If the host answers instead, returns what finds no
     /// room.
     async fn finish(&mut self) -> Option<Stream> {
@@ -237,52 +200,6 @@ impl AnsweringStream {
 
     fn path(&self) -> &str {
         request::target(&self.head)
-    }
-
-    /// Returns the response of an event guest that streams its body.
-    ///
-    /// # Errors
-    /// Fails with an answer that is whole.
-    fn streamed(&self, answer: Answer) -> Result<Answered, Answer> {
-        let Some((request, _)) = &self.event else {
-            return Err(answer);
-        };
-        let Streamed { answered, closes } =
-            exchange::streamed(answer, request, &self.link.thread().env)?;
-        if closes {
-            self.link.closes.set(true);
-        }
-        Ok(answered)
-    }
-
-    /// Sends `100 Continue` before the response, if the guest goes on to read.
-    fn go_on_reading(&mut self) {
-        if self.incoming.take_continue_for_reader()
-            && let Some(outgoing) = &mut self.outgoing
-        {
-            let response = link::head(100, HeaderMap::new());
-            // An error means that the client has left.
-            let _ = response.map(|it| outgoing.send_informational(it));
-        }
-    }
-
-    /// Sends a whole answer, and waits while the guest still reads the request.
-    /// Returns what finds no room.
-    async fn send_whole(&mut self, answer: Answer) -> Option<Stream> {
-        let (request, _) = self.event.take()?;
-        let (outgoing, line) = (self.outgoing.take()?, self.line.take()?);
-        let sending = self.link.send(&request, answer, outgoing, line);
-        self.link.local.put_request(request);
-        if !self.incoming.is_read() {
-            self.finished();
-            return sending;
-        }
-        if let Some(sending) = sending {
-            sending.await;
-        }
-        self.read_on().await;
-        self.finished();
-        None
     }
 
     /// Ends the exchange with the guest.
@@ -433,20 +350,25 @@ impl AnsweringStream {
     /// Waits while the guest still reads the request, for example to forward
     /// it.
     async fn read_on(&self) {
-        let mut read = pin!(poll_fn(|cx| {
-            self.reply.watch(cx);
-            self.incoming.watch(cx);
-            match !self.incoming.is_read() || self.reply.has_returned() {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            }
-        }));
         loop {
             let due = self.incoming.given_up_at();
-            if timeout_at(due, &mut read).await.is_ok()
-                || self.incoming.given_up_at() <= Instant::now()
-            {
-                return;
+            let read = poll_fn(|cx| {
+                self.reply.watch(cx);
+                self.incoming.watch(cx);
+                if !self.incoming.is_read() || self.reply.has_returned() {
+                    return Poll::Ready(true);
+                }
+                // Since it waits for the client, it is given up sooner.
+                match self.incoming.given_up_at() < due {
+                    true => Poll::Ready(false),
+                    false => Poll::Pending,
+                }
+            });
+            match timeout_at(due, read).await {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(_elapsed) if self.incoming.given_up_at() <= Instant::now() => return,
+                Err(_elapsed) => {}
             }
         }
     }

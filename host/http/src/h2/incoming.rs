@@ -53,7 +53,7 @@ struct IncomingState {
     closed: bool,
     /// Waker of the exchange, for the end of the body.
     watcher: Option<Waker>,
-    /// Waker of a guest that does not read at present, for the loss of the body.
+    /// Waker of the guest, for the loss of the body.
     reader: Option<Waker>,
 }
 
@@ -274,11 +274,18 @@ impl Incoming {
             state.wants_continue = true;
             state.wake();
         }
+        if state.by_events && state.deadline.is_none() {
+            // The exchange may wait for the guest.
+            state.wake();
+        }
         let deadline = state
             .deadline
             .get_or_insert_with(|| Box::pin(sleep(limits.body_timeout)));
         match deadline.as_mut().poll(cx) {
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                state.reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
             Poll::Ready(()) => state.fail(
                 IncomingEnd::Refused(SLOW_BODY),
                 Failure::ConnectionReadTimeout,

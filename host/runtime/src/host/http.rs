@@ -9,8 +9,8 @@ use netwasm_exchange::answer::{Answer, Interim};
 use crate::bindings::netwasm::net::http::{Body, Fields, Host, HostRequest, Response};
 use crate::bindings::netwasm::net::types::{ConnectionInfo, Error as WitError, SocketAddress};
 use crate::convert::called;
+use crate::decisions;
 use crate::handles::RequestHandle;
-use crate::instance;
 use crate::responses::trailers;
 use crate::state::State;
 
@@ -43,7 +43,7 @@ impl State {
         // A trap fails this request with the others that are deferred.
         self.refresh_files();
         self.responses.remove(token);
-        let (answer, outcome) = match instance::answer(self, response, &turn)? {
+        let (answer, outcome) = match decisions::answer(self, response, &turn)? {
             Ok(answer) => (answer, Ok(())),
             Err(error) => (Answer::status(500, ""), Err(called(error))),
         };

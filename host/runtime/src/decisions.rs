@@ -1,0 +1,82 @@
+//! What an event guest decides about a request, and its responses.
+
+use std::rc::Rc;
+
+use netwasm_base::error::ConnectionError;
+use netwasm_exchange::answer::{Answer, Body};
+use netwasm_exchange::handler::Decision;
+use netwasm_net::turns::Turn;
+
+use crate::bindings::netwasm::net::http::{Answer as WitAnswer, Body as WitBody, Response};
+use crate::host::files;
+use crate::responses::streamed;
+use crate::state::State;
+
+/// Converts a guest's decision about the request that it handled. `streams` is
+/// true if the guest hears of the bodies that it sends.
+pub(crate) fn decision(
+    state: &mut State,
+    decided: WitAnswer,
+    streams: bool,
+) -> wasmtime::Result<Decision> {
+    let decision = match decided {
+        WitAnswer::Respond(response) => {
+            if matches!(response.body, WitBody::Stream(_)) && !streams {
+                wasmtime::bail!(
+                    "it streams a body and does not export netwasm:net/response-handler"
+                );
+            }
+            let turn = state.request_turn();
+            let answer = answer(state, response, &turn)?;
+            let answer = answer.map_err(|error| {
+                wasmtime::Error::msg(format!("the body cannot be streamed: {error}"))
+            })?;
+            match answer.body {
+                Body::Stream(_) => Decision::Later(state.given(answer)),
+                _ => Decision::Answer(answer),
+            }
+        }
+        WitAnswer::Defer(token) => match state.defer(token) {
+            Ok(deferred) => Decision::Later(deferred),
+            Err(error) => {
+                wasmtime::bail!("the request cannot be deferred under the token {token}: {error}")
+            }
+        },
+        WitAnswer::Collect(most) if state.request()?.coming.is_some() => Decision::Collect(most),
+        WitAnswer::Collect(_) => {
+            wasmtime::bail!("it collects a request that has arrived, or whose body it reads")
+        }
+    };
+    state.interim.clear();
+    Ok(decision)
+}
+
+/// Converts a response, and takes its file out of the guest's handles.
+///
+/// # Errors
+/// Fails if its streamed body cannot begin. The outer error is a trap.
+pub(crate) fn answer(
+    state: &mut State,
+    response: Response,
+    turn: &Rc<Turn>,
+) -> wasmtime::Result<Result<Answer, ConnectionError>> {
+    let body = match response.body {
+        WitBody::Empty => Body::Empty,
+        WitBody::Bytes(bytes) => Body::Bytes(bytes),
+        WitBody::File(handle) => Body::File(state.remove_file(&handle)?),
+        WitBody::Path(path) => match files::open(state, &path) {
+            Ok(file) => Body::File(Rc::new(file)),
+            Err(error) => Body::Unopened(error),
+        },
+        WitBody::Stream(body) => match state.begin_body(body.token, turn) {
+            Ok(content) => Body::Stream(streamed(content, body.length)),
+            Err(error) => return Ok(Err(error)),
+        },
+    };
+    Ok(Ok(Answer {
+        status: response.status,
+        headers: response.headers,
+        body,
+        trailers: response.trailers,
+    }))
+}
