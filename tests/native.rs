@@ -97,8 +97,16 @@ fn a_component_is_made_of_what_a_compiler_of_c_writes() {
     }
     Run::component(&component).tcp().start().serves_echo();
 
-    let failed = compiles("echo 'handler.c:1: no' >&2; exit 1");
-    failed.refused(1, &["handler.c:1: no", "the C compiler failed"]);
-    let nonsense = compiles("for last; do :; done; echo nonsense >\"$last\"");
-    nonsense.refused(1, &["no component can be made"]);
+    for (script, told) in [
+        ("echo 'handler.c:1: no' >&2; exit 1", "handler.c:1: no"),
+        ("exit 1", "the C compiler failed (exit status: 1)"),
+        (
+            "for last; do :; done; echo nonsense >\"$last\"",
+            "no component can be made",
+        ),
+    ] {
+        let failed = compiles(script);
+        assert_eq!(failed.code, Some(1), "{failed:#?}");
+        assert!(failed.stderr.contains(told), "no {told} in {failed:#?}");
+    }
 }

@@ -98,7 +98,7 @@ impl Native {
     /// Returns the component's path, and the path of the core module. They have
     /// the name of the project's directory, which is absolute.
     pub(super) fn outputs(&self, directory: &Path) -> (PathBuf, PathBuf) {
-        let name = directory.file_name().unwrap_or("handler".as_ref());
+        let name = directory.file_name().unwrap_or_default();
         let name = name.to_string_lossy();
         let target = directory.join("target");
         (
@@ -162,7 +162,7 @@ impl Native {
 
     fn go(&self, debug: bool, module: &Path) -> Command {
         let package = Path::new(&self.sources[0]).parent();
-        let package = Path::new(".").join(package.unwrap_or(Path::new("")));
+        let package = Path::new(".").join(package.unwrap_or_else(|| Path::new("")));
         let mut command = Command::new("go");
         command
             // A project may lie in a repository that go cannot read.
