@@ -310,7 +310,7 @@ impl Driver {
                     }
                 }
                 AnswerStage::Reading { .. } => {
-                    if answering.upload.as_ref().is_some_and(|it| it.is_read())
+                    if answering.upload.as_ref().is_some_and(Upload::is_read)
                         && !answering.reply.has_returned()
                     {
                         answering.reply.watch(cx);
@@ -353,7 +353,7 @@ impl Driver {
         match exchange::streamed(answer, &answering.request, &thread.env) {
             Ok(Streamed { answered, closes }) => {
                 let upload = answering.upload.as_ref();
-                if upload.is_some_and(|it| it.take_continue_for_reader()) {
+                if upload.is_some_and(Upload::take_continue_for_reader) {
                     response::write_continue(out);
                 }
                 answering.deadline = Some(thread.tick_after(limits.response_body_timeout));

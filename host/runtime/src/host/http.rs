@@ -156,7 +156,7 @@ impl HostRequest for State {
     }
 
     fn read_body(&mut self, _this: Resource<RequestHandle>, token: u64, credit: u64) -> Called<()> {
-        Ok(State::read_body(self, token, credit).map_err(called))
+        Ok(Self::read_body(self, token, credit).map_err(called))
     }
 
     fn inform(
