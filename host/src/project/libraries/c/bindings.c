@@ -39,7 +39,7 @@ __attribute__((__import_module__("netwasm:net/transports@0.2.0"), __import_name_
 extern void __wasm_import_netwasm_net_transports_relay(int64_t, int64_t, uint8_t *);
 
 __attribute__((__import_module__("netwasm:net/transports@0.2.0"), __import_name__("start-tls")))
-extern void __wasm_import_netwasm_net_transports_start_tls(int64_t, int32_t, int32_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
+extern void __wasm_import_netwasm_net_transports_start_tls(int64_t, int32_t, int32_t, uint8_t *, size_t, uint8_t *, size_t, int32_t, uint8_t *, size_t, int32_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
 
 __attribute__((__import_module__("netwasm:net/transports@0.2.0"), __import_name__("close")))
 extern void __wasm_import_netwasm_net_transports_close(int64_t);
@@ -58,6 +58,9 @@ extern void __wasm_import_netwasm_net_transports_resume_reading(int64_t);
 
 __attribute__((__import_module__("netwasm:net/transports@0.2.0"), __import_name__("set-idle-timeout")))
 extern void __wasm_import_netwasm_net_transports_set_idle_timeout(int64_t, int32_t, int64_t);
+
+__attribute__((__import_module__("netwasm:net/transports@0.2.0"), __import_name__("set-option")))
+extern void __wasm_import_netwasm_net_transports_set_option(int64_t, int32_t, int32_t, int64_t, int32_t, int64_t, int32_t, int32_t, uint8_t *);
 
 __attribute__((__import_module__("netwasm:net/transports@0.2.0"), __import_name__("set-write-buffer-limits")))
 extern void __wasm_import_netwasm_net_transports_set_write_buffer_limits(int64_t, int64_t, int64_t);
@@ -81,8 +84,17 @@ extern void __wasm_import_netwasm_net_log_log(int32_t, uint8_t *, size_t);
 __attribute__((__import_module__("netwasm:net/datagrams@0.2.0"), __import_name__("send-to")))
 extern void __wasm_import_netwasm_net_datagrams_send_to(int64_t, uint8_t *, size_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, uint8_t *);
 
+__attribute__((__import_module__("netwasm:net/datagrams@0.2.0"), __import_name__("send")))
+extern void __wasm_import_netwasm_net_datagrams_send(int64_t, uint8_t *, size_t, uint8_t *);
+
 __attribute__((__import_module__("netwasm:net/datagrams@0.2.0"), __import_name__("local-address")))
 extern void __wasm_import_netwasm_net_datagrams_local_address(int64_t, uint8_t *);
+
+__attribute__((__import_module__("netwasm:net/datagrams@0.2.0"), __import_name__("remote-address")))
+extern void __wasm_import_netwasm_net_datagrams_remote_address(int64_t, uint8_t *);
+
+__attribute__((__import_module__("netwasm:net/datagrams@0.2.0"), __import_name__("set-option")))
+extern void __wasm_import_netwasm_net_datagrams_set_option(int64_t, int32_t, int32_t, int64_t, int32_t, int64_t, int32_t, int32_t, uint8_t *);
 
 __attribute__((__import_module__("netwasm:net/datagrams@0.2.0"), __import_name__("close")))
 extern void __wasm_import_netwasm_net_datagrams_close(int64_t);
@@ -104,8 +116,17 @@ extern void __wasm_import_netwasm_net_http_method_request_header_values(int32_t,
 __attribute__((__import_module__("netwasm:net/http@0.2.0"), __import_name__("[method]request.headers")))
 extern void __wasm_import_netwasm_net_http_method_request_headers(int32_t, uint8_t *);
 
+__attribute__((__import_module__("netwasm:net/http@0.2.0"), __import_name__("[method]request.is-whole")))
+extern int32_t __wasm_import_netwasm_net_http_method_request_is_whole(int32_t);
+
 __attribute__((__import_module__("netwasm:net/http@0.2.0"), __import_name__("[method]request.body")))
 extern void __wasm_import_netwasm_net_http_method_request_body(int32_t, uint8_t *);
+
+__attribute__((__import_module__("netwasm:net/http@0.2.0"), __import_name__("[method]request.read-body")))
+extern void __wasm_import_netwasm_net_http_method_request_read_body(int32_t, int64_t, int64_t, uint8_t *);
+
+__attribute__((__import_module__("netwasm:net/http@0.2.0"), __import_name__("[method]request.inform")))
+extern void __wasm_import_netwasm_net_http_method_request_inform(int32_t, int32_t, uint8_t *, size_t, uint8_t *);
 
 __attribute__((__import_module__("netwasm:net/http@0.2.0"), __import_name__("[method]request.trailers")))
 extern void __wasm_import_netwasm_net_http_method_request_trailers(int32_t, uint8_t *);
@@ -123,7 +144,25 @@ __attribute__((__import_module__("netwasm:net/http@0.2.0"), __import_name__("[me
 extern void __wasm_import_netwasm_net_http_method_request_info(int32_t, uint8_t *);
 
 __attribute__((__import_module__("netwasm:net/http@0.2.0"), __import_name__("respond")))
-extern void __wasm_import_netwasm_net_http_respond(int64_t, int32_t, uint8_t *, size_t, int32_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
+extern void __wasm_import_netwasm_net_http_respond(int64_t, int32_t, uint8_t *, size_t, int32_t, int64_t, size_t, int64_t, uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("netwasm:net/http@0.2.0"), __import_name__("inform")))
+extern void __wasm_import_netwasm_net_http_inform(int64_t, int32_t, uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("netwasm:net/http@0.2.0"), __import_name__("send")))
+extern int64_t __wasm_import_netwasm_net_http_send(int64_t, uint8_t *, size_t);
+
+__attribute__((__import_module__("netwasm:net/http@0.2.0"), __import_name__("finish")))
+extern void __wasm_import_netwasm_net_http_finish(int64_t, uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("netwasm:net/http@0.2.0"), __import_name__("fail")))
+extern void __wasm_import_netwasm_net_http_fail(int64_t);
+
+__attribute__((__import_module__("netwasm:net/http@0.2.0"), __import_name__("read-more")))
+extern void __wasm_import_netwasm_net_http_read_more(int64_t, int64_t);
+
+__attribute__((__import_module__("netwasm:net/http@0.2.0"), __import_name__("stop-reading")))
+extern void __wasm_import_netwasm_net_http_stop_reading(int64_t);
 
 // Imported Functions from `netwasm:net/connector@0.2.0`
 
@@ -181,14 +220,14 @@ void __wasm_export_exports_netwasm_net_http_handler_handle_post_return(uint8_t *
         }
         free(ptr1);
       }
-      switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + (8+3*sizeof(void*))))) {
+      switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + (16+2*sizeof(void*))))) {
         case 0: {
           break;
         }
         case 1: {
-          size_t len3 = *((size_t*) (arg0 + (8+5*sizeof(void*))));
+          size_t len3 = *((size_t*) (arg0 + (24+3*sizeof(void*))));
           if (len3 > 0) {
-            uint8_t *ptr4 = *((uint8_t **) (arg0 + (8+4*sizeof(void*))));
+            uint8_t *ptr4 = *((uint8_t **) (arg0 + (24+2*sizeof(void*))));
             for (size_t i5 = 0; i5 < len3; i5++) {
               uint8_t *base = ptr4 + i5 * 1;
               (void) base;
@@ -201,15 +240,18 @@ void __wasm_export_exports_netwasm_net_http_handler_handle_post_return(uint8_t *
           break;
         }
         case 3: {
-          if ((*((size_t*) (arg0 + (8+5*sizeof(void*))))) > 0) {
-            free(*((uint8_t **) (arg0 + (8+4*sizeof(void*)))));
+          if ((*((size_t*) (arg0 + (24+3*sizeof(void*))))) > 0) {
+            free(*((uint8_t **) (arg0 + (24+2*sizeof(void*)))));
           }
           break;
         }
+        case 4: {
+          break;
+        }
       }
-      size_t len9 = *((size_t*) (arg0 + (8+7*sizeof(void*))));
+      size_t len9 = *((size_t*) (arg0 + (48+3*sizeof(void*))));
       if (len9 > 0) {
-        uint8_t *ptr10 = *((uint8_t **) (arg0 + (8+6*sizeof(void*))));
+        uint8_t *ptr10 = *((uint8_t **) (arg0 + (48+2*sizeof(void*))));
         for (size_t i11 = 0; i11 < len9; i11++) {
           uint8_t *base = ptr10 + i11 * (4*sizeof(void*));
           (void) base;
@@ -233,11 +275,14 @@ void __wasm_export_exports_netwasm_net_http_handler_handle_post_return(uint8_t *
     case 1: {
       break;
     }
+    case 2: {
+      break;
+    }
   }
 }
 #endif
 
-// Exported Functions from `netwasm:net/deferral-handler@0.2.0`
+// Exported Functions from `netwasm:net/response-handler@0.2.0`
 
 // Exported Functions from `netwasm:net/connect-handler@0.2.0`
 
@@ -259,7 +304,7 @@ void *cabi_realloc(void *ptr, size_t old_size, size_t align, size_t new_size) {
 }
 
 __attribute__((__aligned__(8)))
-static uint8_t RET_AREA[(8+8*sizeof(void*))];
+static uint8_t RET_AREA[(48+4*sizeof(void*))];
 
 // Helper Functions
 
@@ -326,6 +371,8 @@ void bindings_list_string_free(bindings_list_string_t *ptr) {
 void netwasm_net_types_tls_options_free(netwasm_net_types_tls_options_t *ptr) {
   bindings_option_string_free(&ptr->server_name);
   bindings_list_string_free(&ptr->alpn);
+  bindings_option_string_free(&ptr->authority);
+  bindings_option_string_free(&ptr->identity);
 }
 
 void netwasm_net_types_option_tls_options_free(netwasm_net_types_option_tls_options_t *ptr) {
@@ -349,6 +396,61 @@ void netwasm_net_types_connect_options_free(netwasm_net_types_connect_options_t 
   netwasm_net_types_option_tls_options_free(&ptr->tls);
   netwasm_net_types_option_duration_free(&ptr->timeout);
   netwasm_net_types_option_ip_address_free(&ptr->local_address);
+}
+
+void netwasm_net_types_pool_options_free(netwasm_net_types_pool_options_t *ptr) {
+  netwasm_net_types_connect_options_free(&ptr->connect);
+  netwasm_net_types_option_duration_free(&ptr->idle_timeout);
+  netwasm_net_types_option_duration_free(&ptr->max_age);
+}
+
+void netwasm_net_types_tls_role_free(netwasm_net_types_tls_role_t *ptr) {
+  switch ((int32_t) ptr->tag) {
+    case 1: {
+      netwasm_net_types_tls_options_free(&ptr->val.client);
+      break;
+    }
+  }
+}
+
+void bindings_option_u32_free(bindings_option_u32_t *ptr) {
+  if (ptr->is_some) {
+  }
+}
+
+void netwasm_net_types_keep_alive_free(netwasm_net_types_keep_alive_t *ptr) {
+  netwasm_net_types_option_duration_free(&ptr->interval);
+  bindings_option_u32_free(&ptr->count);
+}
+
+void netwasm_net_types_option_keep_alive_free(netwasm_net_types_option_keep_alive_t *ptr) {
+  if (ptr->is_some) {
+    netwasm_net_types_keep_alive_free(&ptr->val);
+  }
+}
+
+void netwasm_net_types_socket_option_free(netwasm_net_types_socket_option_t *ptr) {
+  switch ((int32_t) ptr->tag) {
+    case 0: {
+      break;
+    }
+    case 1: {
+      netwasm_net_types_option_keep_alive_free(&ptr->val.keep_alive);
+      break;
+    }
+    case 2: {
+      break;
+    }
+    case 3: {
+      break;
+    }
+    case 4: {
+      break;
+    }
+    case 5: {
+      break;
+    }
+  }
 }
 
 void netwasm_net_types_socket_address_free(netwasm_net_types_socket_address_t *ptr) {
@@ -450,17 +552,12 @@ void netwasm_net_transports_error_free(netwasm_net_transports_error_t *ptr) {
   netwasm_net_types_error_free(ptr);
 }
 
-void netwasm_net_transports_tls_options_free(netwasm_net_transports_tls_options_t *ptr) {
-  netwasm_net_types_tls_options_free(ptr);
+void netwasm_net_transports_socket_option_free(netwasm_net_transports_socket_option_t *ptr) {
+  netwasm_net_types_socket_option_free(ptr);
 }
 
 void netwasm_net_transports_tls_role_free(netwasm_net_transports_tls_role_t *ptr) {
-  switch ((int32_t) ptr->tag) {
-    case 1: {
-      netwasm_net_transports_tls_options_free(&ptr->val.client);
-      break;
-    }
-  }
+  netwasm_net_types_tls_role_free(ptr);
 }
 
 void netwasm_net_transports_result_void_error_free(netwasm_net_transports_result_void_error_t *ptr) {
@@ -493,6 +590,10 @@ void netwasm_net_datagrams_error_free(netwasm_net_datagrams_error_t *ptr) {
 
 void netwasm_net_datagrams_ip_socket_address_free(netwasm_net_datagrams_ip_socket_address_t *ptr) {
   netwasm_net_types_ip_socket_address_free(ptr);
+}
+
+void netwasm_net_datagrams_socket_option_free(netwasm_net_datagrams_socket_option_t *ptr) {
+  netwasm_net_types_socket_option_free(ptr);
 }
 
 void netwasm_net_datagrams_result_void_error_free(netwasm_net_datagrams_result_void_error_t *ptr) {
@@ -556,6 +657,10 @@ netwasm_net_http_borrow_request_t netwasm_net_http_borrow_request(netwasm_net_ht
   return (netwasm_net_http_borrow_request_t) { arg.__handle };
 }
 
+void netwasm_net_http_outgoing_body_free(netwasm_net_http_outgoing_body_t *ptr) {
+  bindings_option_u64_free(&ptr->length);
+}
+
 void netwasm_net_http_body_free(netwasm_net_http_body_t *ptr) {
   switch ((int32_t) ptr->tag) {
     case 1: {
@@ -567,6 +672,10 @@ void netwasm_net_http_body_free(netwasm_net_http_body_t *ptr) {
     }
     case 3: {
       bindings_string_free(&ptr->val.path);
+      break;
+    }
+    case 4: {
+      netwasm_net_http_outgoing_body_free(&ptr->val.stream);
       break;
     }
   }
@@ -585,6 +694,10 @@ void netwasm_net_http_answer_free(netwasm_net_http_answer_t *ptr) {
       break;
     }
     case 1: {
+      break;
+    }
+    case 2: {
+      bindings_option_u64_free(&ptr->val.collect);
       break;
     }
   }
@@ -938,23 +1051,35 @@ bool netwasm_net_transports_start_tls(netwasm_net_transports_connection_id_t *co
   __attribute__((__aligned__(sizeof(void*))))
   uint8_t ret_area[(4*sizeof(void*))];
   int32_t variant;
-  int32_t variant5;
-  uint8_t * variant6;
-  size_t variant7;
-  uint8_t * variant8;
-  size_t variant9;
+  int32_t variant15;
+  uint8_t * variant16;
+  size_t variant17;
+  uint8_t * variant18;
+  size_t variant19;
+  int32_t variant20;
+  uint8_t * variant21;
+  size_t variant22;
+  int32_t variant23;
+  uint8_t * variant24;
+  size_t variant25;
   switch ((int32_t) (*role).tag) {
     case 0: {
       variant = 0;
-      variant5 = 0;
-      variant6 = 0;
-      variant7 = 0;
-      variant8 = 0;
-      variant9 = 0;
+      variant15 = 0;
+      variant16 = 0;
+      variant17 = 0;
+      variant18 = 0;
+      variant19 = 0;
+      variant20 = 0;
+      variant21 = 0;
+      variant22 = 0;
+      variant23 = 0;
+      variant24 = 0;
+      variant25 = 0;
       break;
     }
     case 1: {
-      const netwasm_net_transports_tls_options_t *payload0 = &(*role).val.client;
+      const netwasm_net_types_tls_options_t *payload0 = &(*role).val.client;
       int32_t option;
       uint8_t * option3;
       size_t option4;
@@ -968,17 +1093,49 @@ bool netwasm_net_transports_start_tls(netwasm_net_transports_connection_id_t *co
         option3 = 0;
         option4 = 0;
       }
+      int32_t option7;
+      uint8_t * option8;
+      size_t option9;
+      if (((*payload0).authority).is_some) {
+        const bindings_string_t *payload6 = &((*payload0).authority).val;
+        option7 = 1;
+        option8 = (uint8_t *) (*payload6).ptr;
+        option9 = (*payload6).len;
+      } else {
+        option7 = 0;
+        option8 = 0;
+        option9 = 0;
+      }
+      int32_t option12;
+      uint8_t * option13;
+      size_t option14;
+      if (((*payload0).identity).is_some) {
+        const bindings_string_t *payload11 = &((*payload0).identity).val;
+        option12 = 1;
+        option13 = (uint8_t *) (*payload11).ptr;
+        option14 = (*payload11).len;
+      } else {
+        option12 = 0;
+        option13 = 0;
+        option14 = 0;
+      }
       variant = 1;
-      variant5 = option;
-      variant6 = option3;
-      variant7 = option4;
-      variant8 = (uint8_t *) ((*payload0).alpn).ptr;
-      variant9 = ((*payload0).alpn).len;
+      variant15 = option;
+      variant16 = option3;
+      variant17 = option4;
+      variant18 = (uint8_t *) ((*payload0).alpn).ptr;
+      variant19 = ((*payload0).alpn).len;
+      variant20 = option7;
+      variant21 = option8;
+      variant22 = option9;
+      variant23 = option12;
+      variant24 = option13;
+      variant25 = option14;
       break;
     }
   }
   uint8_t *ptr = (uint8_t *) &ret_area;
-  __wasm_import_netwasm_net_transports_start_tls((int64_t) ((*connection).number), variant, variant5, variant6, variant7, variant8, variant9, (uint8_t *) (*received).ptr, (*received).len, ptr);
+  __wasm_import_netwasm_net_transports_start_tls((int64_t) ((*connection).number), variant, variant15, variant16, variant17, variant18, variant19, variant20, variant21, variant22, variant23, variant24, variant25, (uint8_t *) (*received).ptr, (*received).len, ptr);
   netwasm_net_transports_result_void_error_t result;
   switch ((int32_t) *((uint8_t*) (ptr + 0))) {
     case 0: {
@@ -1040,6 +1197,152 @@ void netwasm_net_transports_set_idle_timeout(netwasm_net_transports_connection_i
     option1 = 0;
   }
   __wasm_import_netwasm_net_transports_set_idle_timeout((int64_t) ((*connection).number), option, option1);
+}
+
+bool netwasm_net_transports_set_option(netwasm_net_transports_connection_id_t *connection, netwasm_net_transports_socket_option_t *value, netwasm_net_transports_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  int32_t variant;
+  int32_t variant20;
+  int64_t variant21;
+  int32_t variant22;
+  int64_t variant23;
+  int32_t variant24;
+  int32_t variant25;
+  switch ((int32_t) (*value).tag) {
+    case 0: {
+      const bool *payload = &(*value).val.no_delay;
+      variant = 0;
+      variant20 = *payload;
+      variant21 = 0;
+      variant22 = 0;
+      variant23 = 0;
+      variant24 = 0;
+      variant25 = 0;
+      break;
+    }
+    case 1: {
+      const netwasm_net_types_option_keep_alive_t *payload0 = &(*value).val.keep_alive;
+      int32_t option10;
+      int64_t option11;
+      int32_t option12;
+      int64_t option13;
+      int32_t option14;
+      int32_t option15;
+      if ((*payload0).is_some) {
+        const netwasm_net_types_keep_alive_t *payload2 = &(*payload0).val;
+        int32_t option;
+        int64_t option5;
+        if (((*payload2).interval).is_some) {
+          const netwasm_net_types_duration_t *payload4 = &((*payload2).interval).val;
+          option = 1;
+          option5 = (int64_t) (*payload4);
+        } else {
+          option = 0;
+          option5 = 0;
+        }
+        int32_t option8;
+        int32_t option9;
+        if (((*payload2).count).is_some) {
+          const uint32_t *payload7 = &((*payload2).count).val;
+          option8 = 1;
+          option9 = (int32_t) (*payload7);
+        } else {
+          option8 = 0;
+          option9 = 0;
+        }
+        option10 = 1;
+        option11 = (int64_t) ((*payload2).idle);
+        option12 = option;
+        option13 = option5;
+        option14 = option8;
+        option15 = option9;
+      } else {
+        option10 = 0;
+        option11 = 0;
+        option12 = 0;
+        option13 = 0;
+        option14 = 0;
+        option15 = 0;
+      }
+      variant = 1;
+      variant20 = option10;
+      variant21 = option11;
+      variant22 = option12;
+      variant23 = option13;
+      variant24 = option14;
+      variant25 = option15;
+      break;
+    }
+    case 2: {
+      const uint32_t *payload16 = &(*value).val.receive_buffer_size;
+      variant = 2;
+      variant20 = (int32_t) (*payload16);
+      variant21 = 0;
+      variant22 = 0;
+      variant23 = 0;
+      variant24 = 0;
+      variant25 = 0;
+      break;
+    }
+    case 3: {
+      const uint32_t *payload17 = &(*value).val.send_buffer_size;
+      variant = 3;
+      variant20 = (int32_t) (*payload17);
+      variant21 = 0;
+      variant22 = 0;
+      variant23 = 0;
+      variant24 = 0;
+      variant25 = 0;
+      break;
+    }
+    case 4: {
+      const uint8_t *payload18 = &(*value).val.hop_limit;
+      variant = 4;
+      variant20 = (int32_t) (*payload18);
+      variant21 = 0;
+      variant22 = 0;
+      variant23 = 0;
+      variant24 = 0;
+      variant25 = 0;
+      break;
+    }
+    case 5: {
+      const uint8_t *payload19 = &(*value).val.traffic_class;
+      variant = 5;
+      variant20 = (int32_t) (*payload19);
+      variant21 = 0;
+      variant22 = 0;
+      variant23 = 0;
+      variant24 = 0;
+      variant25 = 0;
+      break;
+    }
+  }
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_netwasm_net_transports_set_option((int64_t) ((*connection).number), variant, variant20, variant21, variant22, variant23, variant24, variant25, ptr);
+  netwasm_net_transports_result_void_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      result.val.err = (netwasm_net_types_error_t) {
+        (netwasm_net_types_error_code_t) (int32_t) *((uint8_t*) (ptr + sizeof(void*))),
+        (netwasm_net_types_operation_t) (int32_t) *((uint8_t*) (ptr + (1+1*sizeof(void*)))),
+        (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) },
+      };
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
 }
 
 void netwasm_net_transports_set_write_buffer_limits(netwasm_net_transports_connection_id_t *connection, uint64_t high, uint64_t low) {
@@ -1312,6 +1615,35 @@ bool netwasm_net_datagrams_send_to(netwasm_net_datagrams_socket_id_t *socket, bi
   }
 }
 
+bool netwasm_net_datagrams_send(netwasm_net_datagrams_socket_id_t *socket, bindings_list_u8_t *data, netwasm_net_datagrams_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_netwasm_net_datagrams_send((int64_t) ((*socket).number), (uint8_t *) (*data).ptr, (*data).len, ptr);
+  netwasm_net_datagrams_result_void_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      result.val.err = (netwasm_net_types_error_t) {
+        (netwasm_net_types_error_code_t) (int32_t) *((uint8_t*) (ptr + sizeof(void*))),
+        (netwasm_net_types_operation_t) (int32_t) *((uint8_t*) (ptr + (1+1*sizeof(void*)))),
+        (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) },
+      };
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
 bool netwasm_net_datagrams_local_address(netwasm_net_datagrams_socket_id_t *socket, netwasm_net_datagrams_ip_socket_address_t *ret) {
   __attribute__((__aligned__(4)))
   uint8_t ret_area[36];
@@ -1368,6 +1700,208 @@ bool netwasm_net_datagrams_local_address(netwasm_net_datagrams_socket_id_t *sock
   return option.is_some;
 }
 
+bool netwasm_net_datagrams_remote_address(netwasm_net_datagrams_socket_id_t *socket, netwasm_net_datagrams_ip_socket_address_t *ret) {
+  __attribute__((__aligned__(4)))
+  uint8_t ret_area[36];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_netwasm_net_datagrams_remote_address((int64_t) ((*socket).number), ptr);
+  netwasm_net_datagrams_option_ip_socket_address_t option;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      option.is_some = false;
+      break;
+    }
+    case 1: {
+      option.is_some = true;
+      netwasm_net_types_ip_socket_address_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + 4));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          variant.val.ipv4 = (netwasm_net_types_ipv4_socket_address_t) {
+            (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + 8))),
+            (netwasm_net_types_ipv4_address_t) (netwasm_net_types_ipv4_address_t) {
+              (uint8_t) (uint8_t) ((int32_t) *((uint8_t*) (ptr + 10))),
+              (uint8_t) (uint8_t) ((int32_t) *((uint8_t*) (ptr + 11))),
+              (uint8_t) (uint8_t) ((int32_t) *((uint8_t*) (ptr + 12))),
+              (uint8_t) (uint8_t) ((int32_t) *((uint8_t*) (ptr + 13))),
+            },
+          };
+          break;
+        }
+        case 1: {
+          variant.val.ipv6 = (netwasm_net_types_ipv6_socket_address_t) {
+            (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + 8))),
+            (uint32_t) (uint32_t) (*((int32_t*) (ptr + 12))),
+            (netwasm_net_types_ipv6_address_t) (netwasm_net_types_ipv6_address_t) {
+              (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + 16))),
+              (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + 18))),
+              (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + 20))),
+              (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + 22))),
+              (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + 24))),
+              (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + 26))),
+              (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + 28))),
+              (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + 30))),
+            },
+            (uint32_t) (uint32_t) (*((int32_t*) (ptr + 32))),
+          };
+          break;
+        }
+      }
+
+      option.val = variant;
+      break;
+    }
+  }
+  *ret = option.val;
+  return option.is_some;
+}
+
+bool netwasm_net_datagrams_set_option(netwasm_net_datagrams_socket_id_t *socket, netwasm_net_datagrams_socket_option_t *value, netwasm_net_datagrams_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  int32_t variant;
+  int32_t variant20;
+  int64_t variant21;
+  int32_t variant22;
+  int64_t variant23;
+  int32_t variant24;
+  int32_t variant25;
+  switch ((int32_t) (*value).tag) {
+    case 0: {
+      const bool *payload = &(*value).val.no_delay;
+      variant = 0;
+      variant20 = *payload;
+      variant21 = 0;
+      variant22 = 0;
+      variant23 = 0;
+      variant24 = 0;
+      variant25 = 0;
+      break;
+    }
+    case 1: {
+      const netwasm_net_types_option_keep_alive_t *payload0 = &(*value).val.keep_alive;
+      int32_t option10;
+      int64_t option11;
+      int32_t option12;
+      int64_t option13;
+      int32_t option14;
+      int32_t option15;
+      if ((*payload0).is_some) {
+        const netwasm_net_types_keep_alive_t *payload2 = &(*payload0).val;
+        int32_t option;
+        int64_t option5;
+        if (((*payload2).interval).is_some) {
+          const netwasm_net_types_duration_t *payload4 = &((*payload2).interval).val;
+          option = 1;
+          option5 = (int64_t) (*payload4);
+        } else {
+          option = 0;
+          option5 = 0;
+        }
+        int32_t option8;
+        int32_t option9;
+        if (((*payload2).count).is_some) {
+          const uint32_t *payload7 = &((*payload2).count).val;
+          option8 = 1;
+          option9 = (int32_t) (*payload7);
+        } else {
+          option8 = 0;
+          option9 = 0;
+        }
+        option10 = 1;
+        option11 = (int64_t) ((*payload2).idle);
+        option12 = option;
+        option13 = option5;
+        option14 = option8;
+        option15 = option9;
+      } else {
+        option10 = 0;
+        option11 = 0;
+        option12 = 0;
+        option13 = 0;
+        option14 = 0;
+        option15 = 0;
+      }
+      variant = 1;
+      variant20 = option10;
+      variant21 = option11;
+      variant22 = option12;
+      variant23 = option13;
+      variant24 = option14;
+      variant25 = option15;
+      break;
+    }
+    case 2: {
+      const uint32_t *payload16 = &(*value).val.receive_buffer_size;
+      variant = 2;
+      variant20 = (int32_t) (*payload16);
+      variant21 = 0;
+      variant22 = 0;
+      variant23 = 0;
+      variant24 = 0;
+      variant25 = 0;
+      break;
+    }
+    case 3: {
+      const uint32_t *payload17 = &(*value).val.send_buffer_size;
+      variant = 3;
+      variant20 = (int32_t) (*payload17);
+      variant21 = 0;
+      variant22 = 0;
+      variant23 = 0;
+      variant24 = 0;
+      variant25 = 0;
+      break;
+    }
+    case 4: {
+      const uint8_t *payload18 = &(*value).val.hop_limit;
+      variant = 4;
+      variant20 = (int32_t) (*payload18);
+      variant21 = 0;
+      variant22 = 0;
+      variant23 = 0;
+      variant24 = 0;
+      variant25 = 0;
+      break;
+    }
+    case 5: {
+      const uint8_t *payload19 = &(*value).val.traffic_class;
+      variant = 5;
+      variant20 = (int32_t) (*payload19);
+      variant21 = 0;
+      variant22 = 0;
+      variant23 = 0;
+      variant24 = 0;
+      variant25 = 0;
+      break;
+    }
+  }
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_netwasm_net_datagrams_set_option((int64_t) ((*socket).number), variant, variant20, variant21, variant22, variant23, variant24, variant25, ptr);
+  netwasm_net_datagrams_result_void_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      result.val.err = (netwasm_net_types_error_t) {
+        (netwasm_net_types_error_code_t) (int32_t) *((uint8_t*) (ptr + sizeof(void*))),
+        (netwasm_net_types_operation_t) (int32_t) *((uint8_t*) (ptr + (1+1*sizeof(void*)))),
+        (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) },
+      };
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
 void netwasm_net_datagrams_close(netwasm_net_datagrams_socket_id_t *socket) {
   __wasm_import_netwasm_net_datagrams_close((int64_t) ((*socket).number));
 }
@@ -1418,12 +1952,75 @@ void netwasm_net_http_method_request_headers(netwasm_net_http_borrow_request_t s
   *ret = (netwasm_net_http_fields_t) { (bindings_tuple2_string_list_u8_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
 }
 
+bool netwasm_net_http_method_request_is_whole(netwasm_net_http_borrow_request_t self) {
+  int32_t ret = __wasm_import_netwasm_net_http_method_request_is_whole((self).__handle);
+  return ret;
+}
+
 void netwasm_net_http_method_request_body(netwasm_net_http_borrow_request_t self, bindings_list_u8_t *ret) {
   __attribute__((__aligned__(sizeof(void*))))
   uint8_t ret_area[(2*sizeof(void*))];
   uint8_t *ptr = (uint8_t *) &ret_area;
   __wasm_import_netwasm_net_http_method_request_body((self).__handle, ptr);
   *ret = (bindings_list_u8_t) { (uint8_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
+}
+
+bool netwasm_net_http_method_request_read_body(netwasm_net_http_borrow_request_t self, uint64_t token, uint64_t credit, netwasm_net_http_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_netwasm_net_http_method_request_read_body((self).__handle, (int64_t) (token), (int64_t) (credit), ptr);
+  netwasm_net_http_result_void_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      result.val.err = (netwasm_net_types_error_t) {
+        (netwasm_net_types_error_code_t) (int32_t) *((uint8_t*) (ptr + sizeof(void*))),
+        (netwasm_net_types_operation_t) (int32_t) *((uint8_t*) (ptr + (1+1*sizeof(void*)))),
+        (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) },
+      };
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool netwasm_net_http_method_request_inform(netwasm_net_http_borrow_request_t self, uint16_t status, netwasm_net_http_fields_t *headers, netwasm_net_http_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_netwasm_net_http_method_request_inform((self).__handle, (int32_t) (status), (uint8_t *) (*headers).ptr, (*headers).len, ptr);
+  netwasm_net_http_result_void_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      result.val.err = (netwasm_net_types_error_t) {
+        (netwasm_net_types_error_code_t) (int32_t) *((uint8_t*) (ptr + sizeof(void*))),
+        (netwasm_net_types_operation_t) (int32_t) *((uint8_t*) (ptr + (1+1*sizeof(void*)))),
+        (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) },
+      };
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
 }
 
 void netwasm_net_http_method_request_trailers(netwasm_net_http_borrow_request_t self, netwasm_net_http_fields_t *ret) {
@@ -1643,39 +2240,62 @@ bool netwasm_net_http_respond(uint64_t token, netwasm_net_http_response_t *respo
   __attribute__((__aligned__(sizeof(void*))))
   uint8_t ret_area[(4*sizeof(void*))];
   int32_t variant;
-  uint8_t * variant3;
-  size_t variant4;
+  int64_t variant7;
+  size_t variant8;
+  int64_t variant9;
   switch ((int32_t) ((*response).body).tag) {
     case 0: {
       variant = 0;
-      variant3 = 0;
-      variant4 = 0;
+      variant7 = 0;
+      variant8 = 0;
+      variant9 = 0;
       break;
     }
     case 1: {
       const bindings_list_u8_t *payload0 = &((*response).body).val.bytes;
       variant = 1;
-      variant3 = (uint8_t *) (*payload0).ptr;
-      variant4 = (*payload0).len;
+      variant7 = (int64_t) (uint8_t *) (*payload0).ptr;
+      variant8 = (*payload0).len;
+      variant9 = 0;
       break;
     }
     case 2: {
       const netwasm_net_http_own_file_t *payload1 = &((*response).body).val.file;
       variant = 2;
-      variant3 = (uint8_t *) (*payload1).__handle;
-      variant4 = 0;
+      variant7 = (int64_t) (*payload1).__handle;
+      variant8 = 0;
+      variant9 = 0;
       break;
     }
     case 3: {
       const bindings_string_t *payload2 = &((*response).body).val.path;
       variant = 3;
-      variant3 = (uint8_t *) (*payload2).ptr;
-      variant4 = (*payload2).len;
+      variant7 = (int64_t) (uint8_t *) (*payload2).ptr;
+      variant8 = (*payload2).len;
+      variant9 = 0;
+      break;
+    }
+    case 4: {
+      const netwasm_net_http_outgoing_body_t *payload3 = &((*response).body).val.stream;
+      int32_t option;
+      int64_t option6;
+      if (((*payload3).length).is_some) {
+        const uint64_t *payload5 = &((*payload3).length).val;
+        option = 1;
+        option6 = (int64_t) (*payload5);
+      } else {
+        option = 0;
+        option6 = 0;
+      }
+      variant = 4;
+      variant7 = (int64_t) ((*payload3).token);
+      variant8 = option;
+      variant9 = option6;
       break;
     }
   }
   uint8_t *ptr = (uint8_t *) &ret_area;
-  __wasm_import_netwasm_net_http_respond((int64_t) (token), (int32_t) ((*response).status), (uint8_t *) ((*response).headers).ptr, ((*response).headers).len, variant, variant3, variant4, (uint8_t *) ((*response).trailers).ptr, ((*response).trailers).len, ptr);
+  __wasm_import_netwasm_net_http_respond((int64_t) (token), (int32_t) ((*response).status), (uint8_t *) ((*response).headers).ptr, ((*response).headers).len, variant, variant7, variant8, variant9, (uint8_t *) ((*response).trailers).ptr, ((*response).trailers).len, ptr);
   netwasm_net_http_result_void_error_t result;
   switch ((int32_t) *((uint8_t*) (ptr + 0))) {
     case 0: {
@@ -1700,9 +2320,84 @@ bool netwasm_net_http_respond(uint64_t token, netwasm_net_http_response_t *respo
   }
 }
 
+bool netwasm_net_http_inform(uint64_t token, uint16_t status, netwasm_net_http_fields_t *headers, netwasm_net_http_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_netwasm_net_http_inform((int64_t) (token), (int32_t) (status), (uint8_t *) (*headers).ptr, (*headers).len, ptr);
+  netwasm_net_http_result_void_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      result.val.err = (netwasm_net_types_error_t) {
+        (netwasm_net_types_error_code_t) (int32_t) *((uint8_t*) (ptr + sizeof(void*))),
+        (netwasm_net_types_operation_t) (int32_t) *((uint8_t*) (ptr + (1+1*sizeof(void*)))),
+        (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) },
+      };
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+uint64_t netwasm_net_http_send(uint64_t token, bindings_list_u8_t *data) {
+  int64_t ret = __wasm_import_netwasm_net_http_send((int64_t) (token), (uint8_t *) (*data).ptr, (*data).len);
+  return (uint64_t) (ret);
+}
+
+bool netwasm_net_http_finish(uint64_t token, netwasm_net_http_fields_t *trailers, netwasm_net_http_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_netwasm_net_http_finish((int64_t) (token), (uint8_t *) (*trailers).ptr, (*trailers).len, ptr);
+  netwasm_net_http_result_void_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      result.val.err = (netwasm_net_types_error_t) {
+        (netwasm_net_types_error_code_t) (int32_t) *((uint8_t*) (ptr + sizeof(void*))),
+        (netwasm_net_types_operation_t) (int32_t) *((uint8_t*) (ptr + (1+1*sizeof(void*)))),
+        (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) },
+      };
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+void netwasm_net_http_fail(uint64_t token) {
+  __wasm_import_netwasm_net_http_fail((int64_t) (token));
+}
+
+void netwasm_net_http_read_more(uint64_t token, uint64_t credit) {
+  __wasm_import_netwasm_net_http_read_more((int64_t) (token), (int64_t) (credit));
+}
+
+void netwasm_net_http_stop_reading(uint64_t token) {
+  __wasm_import_netwasm_net_http_stop_reading((int64_t) (token));
+}
+
 bool netwasm_net_connector_connect(uint64_t token, netwasm_net_connector_endpoint_t *to, netwasm_net_connector_connect_options_t *options, netwasm_net_connector_error_t *err) {
   __attribute__((__aligned__(8)))
-  uint8_t ret_area[(88+6*sizeof(void*))];
+  uint8_t ret_area[(88+12*sizeof(void*))];
   uint8_t *ptr = (uint8_t *) &ret_area;
   *((int64_t*)(ptr + 0)) = (int64_t) (token);
   switch ((int32_t) (*to).tag) {
@@ -1768,50 +2463,66 @@ bool netwasm_net_connector_connect(uint64_t token, netwasm_net_connector_endpoin
     }
     *((size_t*)(ptr + (48+5*sizeof(void*)))) = ((*payload5).alpn).len;
     *((uint8_t **)(ptr + (48+4*sizeof(void*)))) = (uint8_t *) ((*payload5).alpn).ptr;
+    if (((*payload5).authority).is_some) {
+      const bindings_string_t *payload9 = &((*payload5).authority).val;
+      *((int8_t*)(ptr + (48+6*sizeof(void*)))) = 1;
+      *((size_t*)(ptr + (48+8*sizeof(void*)))) = (*payload9).len;
+      *((uint8_t **)(ptr + (48+7*sizeof(void*)))) = (uint8_t *) (*payload9).ptr;
+    } else {
+      *((int8_t*)(ptr + (48+6*sizeof(void*)))) = 0;
+    }
+    if (((*payload5).identity).is_some) {
+      const bindings_string_t *payload11 = &((*payload5).identity).val;
+      *((int8_t*)(ptr + (48+9*sizeof(void*)))) = 1;
+      *((size_t*)(ptr + (48+11*sizeof(void*)))) = (*payload11).len;
+      *((uint8_t **)(ptr + (48+10*sizeof(void*)))) = (uint8_t *) (*payload11).ptr;
+    } else {
+      *((int8_t*)(ptr + (48+9*sizeof(void*)))) = 0;
+    }
   } else {
     *((int8_t*)(ptr + 48)) = 0;
   }
   if (((*options).timeout).is_some) {
-    const netwasm_net_types_duration_t *payload9 = &((*options).timeout).val;
-    *((int8_t*)(ptr + (48+6*sizeof(void*)))) = 1;
-    *((int64_t*)(ptr + (56+6*sizeof(void*)))) = (int64_t) (*payload9);
+    const netwasm_net_types_duration_t *payload13 = &((*options).timeout).val;
+    *((int8_t*)(ptr + (48+12*sizeof(void*)))) = 1;
+    *((int64_t*)(ptr + (56+12*sizeof(void*)))) = (int64_t) (*payload13);
   } else {
-    *((int8_t*)(ptr + (48+6*sizeof(void*)))) = 0;
+    *((int8_t*)(ptr + (48+12*sizeof(void*)))) = 0;
   }
   if (((*options).local_address).is_some) {
-    const netwasm_net_types_ip_address_t *payload11 = &((*options).local_address).val;
-    *((int8_t*)(ptr + (64+6*sizeof(void*)))) = 1;
-    switch ((int32_t) (*payload11).tag) {
+    const netwasm_net_types_ip_address_t *payload15 = &((*options).local_address).val;
+    *((int8_t*)(ptr + (64+12*sizeof(void*)))) = 1;
+    switch ((int32_t) (*payload15).tag) {
       case 0: {
-        const netwasm_net_types_ipv4_address_t *payload12 = &(*payload11).val.ipv4;
-        *((int8_t*)(ptr + (66+6*sizeof(void*)))) = 0;
-        *((int8_t*)(ptr + (68+6*sizeof(void*)))) = (int32_t) ((*payload12).f0);
-        *((int8_t*)(ptr + (69+6*sizeof(void*)))) = (int32_t) ((*payload12).f1);
-        *((int8_t*)(ptr + (70+6*sizeof(void*)))) = (int32_t) ((*payload12).f2);
-        *((int8_t*)(ptr + (71+6*sizeof(void*)))) = (int32_t) ((*payload12).f3);
+        const netwasm_net_types_ipv4_address_t *payload16 = &(*payload15).val.ipv4;
+        *((int8_t*)(ptr + (66+12*sizeof(void*)))) = 0;
+        *((int8_t*)(ptr + (68+12*sizeof(void*)))) = (int32_t) ((*payload16).f0);
+        *((int8_t*)(ptr + (69+12*sizeof(void*)))) = (int32_t) ((*payload16).f1);
+        *((int8_t*)(ptr + (70+12*sizeof(void*)))) = (int32_t) ((*payload16).f2);
+        *((int8_t*)(ptr + (71+12*sizeof(void*)))) = (int32_t) ((*payload16).f3);
         break;
       }
       case 1: {
-        const netwasm_net_types_ipv6_address_t *payload13 = &(*payload11).val.ipv6;
-        *((int8_t*)(ptr + (66+6*sizeof(void*)))) = 1;
-        *((int16_t*)(ptr + (68+6*sizeof(void*)))) = (int32_t) ((*payload13).f0);
-        *((int16_t*)(ptr + (70+6*sizeof(void*)))) = (int32_t) ((*payload13).f1);
-        *((int16_t*)(ptr + (72+6*sizeof(void*)))) = (int32_t) ((*payload13).f2);
-        *((int16_t*)(ptr + (74+6*sizeof(void*)))) = (int32_t) ((*payload13).f3);
-        *((int16_t*)(ptr + (76+6*sizeof(void*)))) = (int32_t) ((*payload13).f4);
-        *((int16_t*)(ptr + (78+6*sizeof(void*)))) = (int32_t) ((*payload13).f5);
-        *((int16_t*)(ptr + (80+6*sizeof(void*)))) = (int32_t) ((*payload13).f6);
-        *((int16_t*)(ptr + (82+6*sizeof(void*)))) = (int32_t) ((*payload13).f7);
+        const netwasm_net_types_ipv6_address_t *payload17 = &(*payload15).val.ipv6;
+        *((int8_t*)(ptr + (66+12*sizeof(void*)))) = 1;
+        *((int16_t*)(ptr + (68+12*sizeof(void*)))) = (int32_t) ((*payload17).f0);
+        *((int16_t*)(ptr + (70+12*sizeof(void*)))) = (int32_t) ((*payload17).f1);
+        *((int16_t*)(ptr + (72+12*sizeof(void*)))) = (int32_t) ((*payload17).f2);
+        *((int16_t*)(ptr + (74+12*sizeof(void*)))) = (int32_t) ((*payload17).f3);
+        *((int16_t*)(ptr + (76+12*sizeof(void*)))) = (int32_t) ((*payload17).f4);
+        *((int16_t*)(ptr + (78+12*sizeof(void*)))) = (int32_t) ((*payload17).f5);
+        *((int16_t*)(ptr + (80+12*sizeof(void*)))) = (int32_t) ((*payload17).f6);
+        *((int16_t*)(ptr + (82+12*sizeof(void*)))) = (int32_t) ((*payload17).f7);
         break;
       }
     }
   } else {
-    *((int8_t*)(ptr + (64+6*sizeof(void*)))) = 0;
+    *((int8_t*)(ptr + (64+12*sizeof(void*)))) = 0;
   }
-  uint8_t *ptr14 = (uint8_t *) &ret_area;
-  __wasm_import_netwasm_net_connector_connect(ptr, ptr14);
+  uint8_t *ptr18 = (uint8_t *) &ret_area;
+  __wasm_import_netwasm_net_connector_connect(ptr, ptr18);
   netwasm_net_connector_result_void_error_t result;
-  switch ((int32_t) *((uint8_t*) (ptr14 + 0))) {
+  switch ((int32_t) *((uint8_t*) (ptr18 + 0))) {
     case 0: {
       result.is_err = false;
       break;
@@ -1819,9 +2530,9 @@ bool netwasm_net_connector_connect(uint64_t token, netwasm_net_connector_endpoin
     case 1: {
       result.is_err = true;
       result.val.err = (netwasm_net_types_error_t) {
-        (netwasm_net_types_error_code_t) (int32_t) *((uint8_t*) (ptr14 + sizeof(void*))),
-        (netwasm_net_types_operation_t) (int32_t) *((uint8_t*) (ptr14 + (1+1*sizeof(void*)))),
-        (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr14 + (2*sizeof(void*))))), (*((size_t*) (ptr14 + (3*sizeof(void*))))) },
+        (netwasm_net_types_error_code_t) (int32_t) *((uint8_t*) (ptr18 + sizeof(void*))),
+        (netwasm_net_types_operation_t) (int32_t) *((uint8_t*) (ptr18 + (1+1*sizeof(void*)))),
+        (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr18 + (2*sizeof(void*))))), (*((size_t*) (ptr18 + (3*sizeof(void*))))) },
       };
       break;
     }
@@ -2163,38 +2874,63 @@ uint8_t * __wasm_export_exports_netwasm_net_http_handler_handle(int32_t arg, uin
       *((uint8_t **)(ptr + (8+1*sizeof(void*)))) = (uint8_t *) ((*payload).headers).ptr;
       switch ((int32_t) ((*payload).body).tag) {
         case 0: {
-          *((int8_t*)(ptr + (8+3*sizeof(void*)))) = 0;
+          *((int8_t*)(ptr + (16+2*sizeof(void*)))) = 0;
           break;
         }
         case 1: {
           const bindings_list_u8_t *payload8 = &((*payload).body).val.bytes;
-          *((int8_t*)(ptr + (8+3*sizeof(void*)))) = 1;
-          *((size_t*)(ptr + (8+5*sizeof(void*)))) = (*payload8).len;
-          *((uint8_t **)(ptr + (8+4*sizeof(void*)))) = (uint8_t *) (*payload8).ptr;
+          *((int8_t*)(ptr + (16+2*sizeof(void*)))) = 1;
+          *((size_t*)(ptr + (24+3*sizeof(void*)))) = (*payload8).len;
+          *((uint8_t **)(ptr + (24+2*sizeof(void*)))) = (uint8_t *) (*payload8).ptr;
           break;
         }
         case 2: {
           const netwasm_net_http_own_file_t *payload9 = &((*payload).body).val.file;
-          *((int8_t*)(ptr + (8+3*sizeof(void*)))) = 2;
-          *((int32_t*)(ptr + (8+4*sizeof(void*)))) = (*payload9).__handle;
+          *((int8_t*)(ptr + (16+2*sizeof(void*)))) = 2;
+          *((int32_t*)(ptr + (24+2*sizeof(void*)))) = (*payload9).__handle;
           break;
         }
         case 3: {
           const bindings_string_t *payload10 = &((*payload).body).val.path;
-          *((int8_t*)(ptr + (8+3*sizeof(void*)))) = 3;
-          *((size_t*)(ptr + (8+5*sizeof(void*)))) = (*payload10).len;
-          *((uint8_t **)(ptr + (8+4*sizeof(void*)))) = (uint8_t *) (*payload10).ptr;
+          *((int8_t*)(ptr + (16+2*sizeof(void*)))) = 3;
+          *((size_t*)(ptr + (24+3*sizeof(void*)))) = (*payload10).len;
+          *((uint8_t **)(ptr + (24+2*sizeof(void*)))) = (uint8_t *) (*payload10).ptr;
+          break;
+        }
+        case 4: {
+          const netwasm_net_http_outgoing_body_t *payload11 = &((*payload).body).val.stream;
+          *((int8_t*)(ptr + (16+2*sizeof(void*)))) = 4;
+          *((int64_t*)(ptr + (24+2*sizeof(void*)))) = (int64_t) ((*payload11).token);
+          if (((*payload11).length).is_some) {
+            const uint64_t *payload13 = &((*payload11).length).val;
+            *((int8_t*)(ptr + (32+2*sizeof(void*)))) = 1;
+            *((int64_t*)(ptr + (40+2*sizeof(void*)))) = (int64_t) (*payload13);
+          } else {
+            *((int8_t*)(ptr + (32+2*sizeof(void*)))) = 0;
+          }
           break;
         }
       }
-      *((size_t*)(ptr + (8+7*sizeof(void*)))) = ((*payload).trailers).len;
-      *((uint8_t **)(ptr + (8+6*sizeof(void*)))) = (uint8_t *) ((*payload).trailers).ptr;
+      *((size_t*)(ptr + (48+3*sizeof(void*)))) = ((*payload).trailers).len;
+      *((uint8_t **)(ptr + (48+2*sizeof(void*)))) = (uint8_t *) ((*payload).trailers).ptr;
       break;
     }
     case 1: {
-      const uint64_t *payload11 = &(ret).val.defer;
+      const uint64_t *payload14 = &(ret).val.defer;
       *((int8_t*)(ptr + 0)) = 1;
-      *((int64_t*)(ptr + 8)) = (int64_t) (*payload11);
+      *((int64_t*)(ptr + 8)) = (int64_t) (*payload14);
+      break;
+    }
+    case 2: {
+      const bindings_option_u64_t *payload15 = &(ret).val.collect;
+      *((int8_t*)(ptr + 0)) = 2;
+      if ((*payload15).is_some) {
+        const uint64_t *payload17 = &(*payload15).val;
+        *((int8_t*)(ptr + 8)) = 1;
+        *((int64_t*)(ptr + 16)) = (int64_t) (*payload17);
+      } else {
+        *((int8_t*)(ptr + 8)) = 0;
+      }
       break;
     }
   }
@@ -2203,9 +2939,16 @@ uint8_t * __wasm_export_exports_netwasm_net_http_handler_handle(int32_t arg, uin
 #endif
 
 #ifdef NETWASM_HTTP
-__attribute__((__export_name__("netwasm:net/deferral-handler@0.2.0#abandoned")))
-void __wasm_export_exports_netwasm_net_deferral_handler_abandoned(int64_t arg) {
-  exports_netwasm_net_deferral_handler_abandoned((uint64_t) (arg));
+__attribute__((__export_name__("netwasm:net/response-handler@0.2.0#writable")))
+void __wasm_export_exports_netwasm_net_response_handler_writable(int64_t arg) {
+  exports_netwasm_net_response_handler_writable((uint64_t) (arg));
+}
+#endif
+
+#ifdef NETWASM_HTTP
+__attribute__((__export_name__("netwasm:net/response-handler@0.2.0#abandoned")))
+void __wasm_export_exports_netwasm_net_response_handler_abandoned(int64_t arg) {
+  exports_netwasm_net_response_handler_abandoned((uint64_t) (arg));
 }
 #endif
 

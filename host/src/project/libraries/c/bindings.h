@@ -111,6 +111,11 @@ typedef struct netwasm_net_types_socket_id_t {
   uint64_t   number;
 } netwasm_net_types_socket_id_t;
 
+// The number of a pool of connections, with the rules of `connection-id`.
+typedef struct netwasm_net_types_pool_id_t {
+  uint64_t   number;
+} netwasm_net_types_pool_id_t;
+
 typedef struct {
   bool is_some;
   bindings_string_t val;
@@ -130,6 +135,12 @@ typedef struct netwasm_net_types_tls_options_t {
   // The protocols to offer, best first (RFC 7301). The connection's
   // `tls-info` tells which one was agreed on.
   bindings_list_string_t   alpn;
+  // The authorities to verify the server by, in place of the system's and
+  // those of `--ca`: the name of a `--tls-authority NAME=FILE`.
+  bindings_option_string_t   authority;
+  // The certificate to present to a server that asks for one: the name of
+  // a `--tls-identity NAME=CERT,KEY`. The key stays with the host.
+  bindings_option_string_t   identity;
 } netwasm_net_types_tls_options_t;
 
 typedef struct {
@@ -163,6 +174,104 @@ typedef struct netwasm_net_types_connect_options_t {
   // tried.
   netwasm_net_types_option_ip_address_t   local_address;
 } netwasm_net_types_connect_options_t;
+
+// Options of a pool and its connections.
+typedef struct netwasm_net_types_pool_options_t {
+  // The maximum number of connections, in use and idle; at least 1.
+  uint32_t   size;
+  // Options for making each connection, with TLS or without.
+  netwasm_net_types_connect_options_t   connect;
+  // The maximum idle time of a connection. `none` means one minute.
+  netwasm_net_types_option_duration_t   idle_timeout;
+  // The maximum age of a connection when it is handed out. `none` means
+  // one hour.
+  netwasm_net_types_option_duration_t   max_age;
+} netwasm_net_types_pool_options_t;
+
+// Counts of a pool's connections.
+typedef struct netwasm_net_types_pool_counts_t {
+  // Connections in use or being made.
+  uint32_t   in_use;
+  // Idle connections.
+  uint32_t   idle;
+  // Callers waiting for a connection.
+  uint32_t   waiting;
+  // Connections made in total.
+  uint64_t   opened;
+  // Times that an idle connection was handed out again.
+  uint64_t   reused;
+  // Idle connections that were closed: by their peer, or by a limit.
+  uint64_t   expired;
+} netwasm_net_types_pool_counts_t;
+
+// The side of the TLS handshake to take.
+typedef struct netwasm_net_types_tls_role_t {
+  uint8_t tag;
+  union {
+    netwasm_net_types_tls_options_t     client;
+  } val;
+} netwasm_net_types_tls_role_t;
+
+// The server, with the certificates of `--cert` and `--key`, and with
+// `--client-ca` and `--alpn`.
+#define NETWASM_NET_TYPES_TLS_ROLE_SERVER 0
+// The client.
+#define NETWASM_NET_TYPES_TLS_ROLE_CLIENT 1
+
+typedef struct {
+  bool is_some;
+  uint32_t val;
+} bindings_option_u32_t;
+
+// When the kernel asks a silent peer whether it is still there (tcp(7)).
+typedef struct netwasm_net_types_keep_alive_t {
+  // Silence before the first probe, in nanoseconds: a whole number of
+  // seconds, rounded up (`TCP_KEEPIDLE`).
+  netwasm_net_types_duration_t   idle;
+  // Time between two probes (`TCP_KEEPINTVL`). `none` leaves it as it is.
+  netwasm_net_types_option_duration_t   interval;
+  // Unanswered probes after which the connection is lost
+  // (`TCP_KEEPCNT`). `none` leaves it as it is.
+  bindings_option_u32_t   count;
+} netwasm_net_types_keep_alive_t;
+
+typedef struct {
+  bool is_some;
+  netwasm_net_types_keep_alive_t val;
+} netwasm_net_types_option_keep_alive_t;
+
+// An option of a socket, to be set.
+typedef struct netwasm_net_types_socket_option_t {
+  uint8_t tag;
+  union {
+    bool     no_delay;
+    netwasm_net_types_option_keep_alive_t     keep_alive;
+    uint32_t     receive_buffer_size;
+    uint32_t     send_buffer_size;
+    uint8_t     hop_limit;
+    uint8_t     traffic_class;
+  } val;
+} netwasm_net_types_socket_option_t;
+
+// Sends small pieces at once, without waiting for the acknowledgement
+// of earlier ones (`TCP_NODELAY`). The host turns it on for all
+// connections.
+#define NETWASM_NET_TYPES_SOCKET_OPTION_NO_DELAY 0
+// Probes a silent peer (`SO_KEEPALIVE`); `none` does not. The host
+// begins with `--tcp-keepalive`.
+#define NETWASM_NET_TYPES_SOCKET_OPTION_KEEP_ALIVE 1
+// The size of the kernel's receive buffer in bytes (`SO_RCVBUF`), as
+// far as the system's maximum allows.
+#define NETWASM_NET_TYPES_SOCKET_OPTION_RECEIVE_BUFFER_SIZE 2
+// The size of the kernel's send buffer in bytes (`SO_SNDBUF`), as far
+// as the system's maximum allows.
+#define NETWASM_NET_TYPES_SOCKET_OPTION_SEND_BUFFER_SIZE 3
+// The number of routers that a packet may pass, at least 1 (`IP_TTL`,
+// `IPV6_UNICAST_HOPS`).
+#define NETWASM_NET_TYPES_SOCKET_OPTION_HOP_LIMIT 4
+// The traffic class of packets, DSCP in its upper six bits (`IP_TOS`,
+// `IPV6_TCLASS`; RFC 2474). The lower two bits are the kernel's.
+#define NETWASM_NET_TYPES_SOCKET_OPTION_TRAFFIC_CLASS 5
 
 // One end of a connection.
 typedef struct netwasm_net_types_socket_address_t {
@@ -334,21 +443,9 @@ typedef netwasm_net_types_duration_t netwasm_net_transports_duration_t;
 
 typedef netwasm_net_types_error_t netwasm_net_transports_error_t;
 
-typedef netwasm_net_types_tls_options_t netwasm_net_transports_tls_options_t;
+typedef netwasm_net_types_socket_option_t netwasm_net_transports_socket_option_t;
 
-// The side of the TLS handshake to take.
-typedef struct netwasm_net_transports_tls_role_t {
-  uint8_t tag;
-  union {
-    netwasm_net_transports_tls_options_t     client;
-  } val;
-} netwasm_net_transports_tls_role_t;
-
-// The server, with the certificates of `--cert` and `--key`, and with
-// `--client-ca` and `--alpn`.
-#define NETWASM_NET_TRANSPORTS_TLS_ROLE_SERVER 0
-// The client.
-#define NETWASM_NET_TRANSPORTS_TLS_ROLE_CLIENT 1
+typedef netwasm_net_types_tls_role_t netwasm_net_transports_tls_role_t;
 
 typedef struct {
   bool is_err;
@@ -401,6 +498,8 @@ typedef netwasm_net_types_error_t netwasm_net_datagrams_error_t;
 typedef netwasm_net_types_ip_socket_address_t netwasm_net_datagrams_ip_socket_address_t;
 
 typedef netwasm_net_types_socket_id_t netwasm_net_datagrams_socket_id_t;
+
+typedef netwasm_net_types_socket_option_t netwasm_net_datagrams_socket_option_t;
 
 typedef struct {
   bool is_err;
@@ -458,6 +557,18 @@ typedef struct netwasm_net_http_borrow_request_t {
   int32_t __handle;
 } netwasm_net_http_borrow_request_t;
 
+// A body that the guest sends piece by piece.
+typedef struct netwasm_net_http_outgoing_body_t {
+  // The token for `send` and for the events of `response-handler`: a
+  // number that the guest chooses. It must not be in use for another
+  // response, and may be that of the deferred request that this answers.
+  uint64_t   token;
+  // The length in bytes, if it is known. A body that turns out shorter or
+  // longer is cut, and the log says so. Without a length, HTTP/1.1 sends
+  // chunks, and HTTP/1.0 ends the body with the connection.
+  bindings_option_u64_t   length;
+} netwasm_net_http_outgoing_body_t;
+
 typedef netwasm_net_files_own_file_t netwasm_net_http_own_file_t;
 
 // The body of a response.
@@ -467,6 +578,7 @@ typedef struct netwasm_net_http_body_t {
     bindings_list_u8_t     bytes;
     netwasm_net_http_own_file_t     file;
     bindings_string_t     path;
+    netwasm_net_http_outgoing_body_t     stream;
   } val;
 } netwasm_net_http_body_t;
 
@@ -502,6 +614,10 @@ typedef struct netwasm_net_http_body_t {
 // host answers in its own words: 404 if there is none, 403 if it must
 // not be read, 503 if no descriptor is left.
 #define NETWASM_NET_HTTP_BODY_PATH 3
+// A body that follows piece by piece, by `send` and `finish`. The head
+// is sent at once. Then `response-handler.writable` comes for the first
+// time, or `abandoned` if the client wants no body, as after HEAD.
+#define NETWASM_NET_HTTP_BODY_STREAM 4
 
 // A response. The host checks it before it sends a byte. A response that
 // breaks a rule below becomes a 500, and the log says which rule.
@@ -518,7 +634,8 @@ typedef struct netwasm_net_http_response_t {
   // sent.
   netwasm_net_http_body_t   body;
   // Trailers, which follow a body of bytes. They are sent to HTTP/2
-  // clients, and to HTTP/1.1 clients that sent `TE: trailers`.
+  // clients, and to HTTP/1.1 clients that sent `TE: trailers`. Those of a
+  // stream are given to `finish`.
   netwasm_net_http_fields_t   trailers;
 } netwasm_net_http_response_t;
 
@@ -528,17 +645,25 @@ typedef struct netwasm_net_http_answer_t {
   union {
     netwasm_net_http_response_t     respond;
     uint64_t     defer;
+    bindings_option_u64_t     collect;
   } val;
 } netwasm_net_http_answer_t;
 
-// Sends this response.
+// Sends this response. If the request has not arrived whole and is not
+// being read, the rest of it is dropped: up to 256 KiB are received for
+// that, and beyond it the connection ends after the response.
 #define NETWASM_NET_HTTP_ANSWER_RESPOND 0
-// Sends a response later: the guest needs a timer, a name or a
-// connection first. It calls `respond` with this token, a number that
-// it chooses. The request can no longer be read once `handle` has
-// returned. The client waits for `--response-timeout` and then gets a
+// Sends a response later: the guest needs a timer, a name, a
+// connection or the body first. It calls `respond` with this token, a
+// number that it chooses. The request can no longer be read once
+// `handle` has returned, but for a body for which `read-body` was
+// called. The client waits for `--response-timeout` and then gets a
 // 504.
 #define NETWASM_NET_HTTP_ANSWER_DEFER 1
+// Receives the body and calls `handle` again with the whole request.
+// More bytes than this, or than `--max-body`, are refused with 413. A
+// request that is whole cannot be collected.
+#define NETWASM_NET_HTTP_ANSWER_COLLECT 2
 
 typedef struct {
   bool is_some;
@@ -741,6 +866,8 @@ extern bool netwasm_net_transports_relay(netwasm_net_transports_connection_id_t 
 //   direction, or already in TLS.
 // - `invalid-argument`: the server name is invalid, or a protocol's
 //   name is empty or longer than 255 bytes.
+// - `access-denied`: the command line has no authority or identity of
+//   that name.
 // - `not-supported`: no certificate was given on the command line.
 extern bool netwasm_net_transports_start_tls(netwasm_net_transports_connection_id_t *connection, netwasm_net_transports_tls_role_t *role, bindings_list_u8_t *received, netwasm_net_transports_error_t *err);
 // Closes the connection: stops receiving, sends what is queued, then
@@ -766,6 +893,13 @@ extern void netwasm_net_transports_resume_reading(netwasm_net_transports_connect
 // limits, half a second at most. A server needs no timer of its own for
 // idle clients.
 extern void netwasm_net_transports_set_idle_timeout(netwasm_net_transports_connection_id_t *connection, netwasm_net_transports_duration_t *maybe_after);
+// Sets an option of the connection's socket.
+//
+// # Errors
+// - `invalid-argument`: the value is out of range.
+// - `invalid-state`: the connection is closing.
+// - `not-supported`: this kind of socket has no such option.
+extern bool netwasm_net_transports_set_option(netwasm_net_transports_connection_id_t *connection, netwasm_net_transports_socket_option_t *value, netwasm_net_transports_error_t *err);
 // Sets the watermarks in bytes. There is room while fewer than `high`
 // bytes are queued; after that, `writable` comes when `low` or fewer
 // are. The defaults are 64 KiB and 16 KiB, unless the command line
@@ -798,13 +932,31 @@ extern void netwasm_net_log_log(netwasm_net_log_level_t level, bindings_string_t
 //   `--allow-udp` allows it.
 // - `invalid-argument`: more than 65,507 bytes (65,527 for IPv6), or an
 //   address of the other family.
-// - `invalid-state`: the socket is closed.
+// - `invalid-state`: the socket is closed, or connected to another peer.
 extern bool netwasm_net_datagrams_send_to(netwasm_net_datagrams_socket_id_t *socket, bindings_list_u8_t *data, netwasm_net_datagrams_ip_socket_address_t *to, netwasm_net_datagrams_error_t *err);
+// Sends one datagram to the peer of a connected socket, as `send-to` does.
+//
+// # Errors
+// - `invalid-argument`: more than 65,507 bytes (65,527 for IPv6).
+// - `invalid-state`: the socket is closed, or not connected.
+extern bool netwasm_net_datagrams_send(netwasm_net_datagrams_socket_id_t *socket, bindings_list_u8_t *data, netwasm_net_datagrams_error_t *err);
 // Returns the address that the socket is bound to; `none` if it is closed.
 extern bool netwasm_net_datagrams_local_address(netwasm_net_datagrams_socket_id_t *socket, netwasm_net_datagrams_ip_socket_address_t *ret);
+// Returns the peer of a connected socket; `none` if it is not connected, or
+// closed.
+extern bool netwasm_net_datagrams_remote_address(netwasm_net_datagrams_socket_id_t *socket, netwasm_net_datagrams_ip_socket_address_t *ret);
+// Sets an option of a socket that `datagram-connector` opened. The socket
+// of a listener belongs to the host.
+//
+// # Errors
+// - `invalid-argument`: the value is out of range.
+// - `invalid-state`: the socket is closed.
+// - `not-supported`: datagram sockets have no such option, or this is the
+//   socket of a listener.
+extern bool netwasm_net_datagrams_set_option(netwasm_net_datagrams_socket_id_t *socket, netwasm_net_datagrams_socket_option_t *value, netwasm_net_datagrams_error_t *err);
 // Closes the socket for this instance once what was sent is with the
-// kernel. `connection-lost` with `none` follows. The host's listener stays:
-// the next datagram comes with `connection-made` of another socket.
+// kernel. `connection-lost` with `none` follows. A listener stays: its next
+// datagram comes with `connection-made` of another socket.
 extern void netwasm_net_datagrams_close(netwasm_net_datagrams_socket_id_t *socket);
 // Closes the socket like `close`, but drops what is not yet with the
 // kernel.
@@ -821,9 +973,29 @@ extern bool netwasm_net_http_method_request_header(netwasm_net_http_borrow_reque
 extern void netwasm_net_http_method_request_header_values(netwasm_net_http_borrow_request_t self, bindings_string_t *name, bindings_list_list_u8_t *ret);
 // Returns all headers, including those that frame the body.
 extern void netwasm_net_http_method_request_headers(netwasm_net_http_borrow_request_t self, netwasm_net_http_fields_t *ret);
-// Returns the whole body; empty if there is none. A body larger than
-// `--max-body` never reaches the handler.
+// Returns true if the whole request has arrived. Always true unless the
+// component exports `body-handler`.
+extern bool netwasm_net_http_method_request_is_whole(netwasm_net_http_borrow_request_t self);
+// Returns the whole body; empty if there is none, or if it has yet to
+// arrive. A body larger than `--max-body` never reaches the handler.
 extern void netwasm_net_http_method_request_body(netwasm_net_http_borrow_request_t self, bindings_list_u8_t *ret);
+// Begins to read a body that has yet to arrive, as events of
+// `body-handler` with this token, a number that the guest chooses.
+// `credit` is the number of bytes that may come before `read-more` is
+// called; with 0, none come until then. The client of a request with
+// `Expect: 100-continue` gets its 100 when there is credit.
+//
+// # Errors
+// - `invalid-state`: the request has arrived whole, or its body is
+//   being read, or another body is being read under this token.
+// - `limit-exceeded`: `--max-handles` bodies are being read.
+extern bool netwasm_net_http_method_request_read_body(netwasm_net_http_borrow_request_t self, uint64_t token, uint64_t credit, netwasm_net_http_error_t *err);
+// Sends an interim response, if the handler then defers or streams its
+// response. See the function `inform`.
+//
+// # Errors
+// Those of the function `inform`, except for `invalid-state`.
+extern bool netwasm_net_http_method_request_inform(netwasm_net_http_borrow_request_t self, uint16_t status, netwasm_net_http_fields_t *headers, netwasm_net_http_error_t *err);
 // Returns the trailers, which followed a chunked body (RFC 9112,
 // section 7.1.2) or the body of an HTTP/2 request.
 extern void netwasm_net_http_method_request_trailers(netwasm_net_http_borrow_request_t self, netwasm_net_http_fields_t *ret);
@@ -842,8 +1014,54 @@ extern void netwasm_net_http_method_request_info(netwasm_net_http_borrow_request
 //
 // # Errors
 // - `invalid-state`: no request is deferred under this token. It was
-//   answered, or timed out, or its client has left.
+//   answered, or timed out, or its client has left. Or the response's own
+//   token is in use, and the client gets a 500.
+// - `limit-exceeded`: `--max-handles` responses are deferred or streams,
+//   and the client gets a 500.
 extern bool netwasm_net_http_respond(uint64_t token, netwasm_net_http_response_t *response, netwasm_net_http_error_t *err);
+// Sends an interim response to a deferred request, such as 103 (Early
+// Hints, RFC 8297). HTTP/2 clients get it. HTTP/1.1 clients get it only
+// with `--send-informational`, since some take it for the answer, and
+// HTTP/1.0 clients never do. A response with a header that is not allowed
+// is dropped, and the log says so.
+//
+// # Errors
+// - `invalid-argument`: the status is not 102 to 199. The host sends 100
+//   and 101 itself.
+// - `invalid-state`: no request is deferred under this token.
+// - `limit-exceeded`: 16 interim responses wait to be sent.
+extern bool netwasm_net_http_inform(uint64_t token, uint16_t status, netwasm_net_http_fields_t *headers, netwasm_net_http_error_t *err);
+// Sends a piece of a streamed body, as soon as the client takes it. Returns
+// the room that is left: the number of bytes that may follow before the
+// queue reaches the high watermark (`--write-high`).
+//
+// All of `data` is taken, even if the room was less. A return of 0 promises
+// that `response-handler.writable` follows; a guest should send no more
+// until then. A guest that goes on regardless until the host's hard limit
+// (`--max-write-buffer`) has its body cut. For a token without a body,
+// nothing is sent and the room has no limit.
+extern uint64_t netwasm_net_http_send(uint64_t token, bindings_list_u8_t *data);
+// Ends a streamed body after all that was sent. Trailers go to HTTP/2
+// clients, and after chunks to HTTP/1.1 clients that sent `TE: trailers`.
+// The token is free again.
+//
+// # Errors
+// - `invalid-state`: no body is streamed under this token, for example
+//   because its client has left.
+// - `invalid-argument`: a trailer is malformed, or frames the message. The
+//   body is not ended.
+extern bool netwasm_net_http_finish(uint64_t token, netwasm_net_http_fields_t *trailers, netwasm_net_http_error_t *err);
+// Cuts a streamed body off after all that was sent, so that the client sees
+// that it is incomplete: no last chunk, or a reset of the HTTP/2 stream.
+// The token is free again. Ignored for a token without a body.
+extern void netwasm_net_http_fail(uint64_t token);
+// Gives more credit for a request's body: so many more bytes may come.
+// Ignored for a token without one, such as that of a body that has ended.
+extern void netwasm_net_http_read_more(uint64_t token, uint64_t credit);
+// Reads no more of a request's body, and gets no more events of it. What
+// follows is dropped as after `answer.respond`. Ignored for a token without
+// a body.
+extern void netwasm_net_http_stop_reading(uint64_t token);
 
 // Imported Functions from `netwasm:net/connector@0.2.0`
 // Begins to connect, and returns at once. One event follows,
@@ -851,7 +1069,8 @@ extern bool netwasm_net_http_respond(uint64_t token, netwasm_net_http_response_t
 // chooses.
 //
 // # Errors
-// - `access-denied`: no `--allow-connect` allows it. Nothing was sent.
+// - `access-denied`: no `--allow-connect` allows it, or the command line has
+//   no authority or identity of that name. Nothing was sent.
 // - `invalid-argument`: the name or path is empty, the port is 0, the TLS
 //   server name is invalid, or a protocol's name is empty or longer than
 //   255 bytes.
@@ -915,8 +1134,9 @@ void exports_netwasm_net_udp_handler_connection_lost(uint64_t token, exports_net
 // Exported Functions from `netwasm:net/http-handler@0.2.0`
 void exports_netwasm_net_http_handler_handle(exports_netwasm_net_http_handler_method_t *method, bindings_string_t *target, exports_netwasm_net_http_handler_borrow_request_t request, exports_netwasm_net_http_handler_answer_t *ret);
 
-// Exported Functions from `netwasm:net/deferral-handler@0.2.0`
-void exports_netwasm_net_deferral_handler_abandoned(uint64_t token);
+// Exported Functions from `netwasm:net/response-handler@0.2.0`
+void exports_netwasm_net_response_handler_writable(uint64_t token);
+void exports_netwasm_net_response_handler_abandoned(uint64_t token);
 
 // Exported Functions from `netwasm:net/connect-handler@0.2.0`
 void exports_netwasm_net_connect_handler_connected(uint64_t token, exports_netwasm_net_connect_handler_result_connection_id_error_t *outcome);
@@ -954,6 +1174,18 @@ void netwasm_net_types_option_ip_address_free(netwasm_net_types_option_ip_addres
 
 void netwasm_net_types_connect_options_free(netwasm_net_types_connect_options_t *ptr);
 
+void netwasm_net_types_pool_options_free(netwasm_net_types_pool_options_t *ptr);
+
+void netwasm_net_types_tls_role_free(netwasm_net_types_tls_role_t *ptr);
+
+void bindings_option_u32_free(bindings_option_u32_t *ptr);
+
+void netwasm_net_types_keep_alive_free(netwasm_net_types_keep_alive_t *ptr);
+
+void netwasm_net_types_option_keep_alive_free(netwasm_net_types_option_keep_alive_t *ptr);
+
+void netwasm_net_types_socket_option_free(netwasm_net_types_socket_option_t *ptr);
+
 void netwasm_net_types_socket_address_free(netwasm_net_types_socket_address_t *ptr);
 
 void netwasm_net_types_error_free(netwasm_net_types_error_t *ptr);
@@ -984,7 +1216,7 @@ void netwasm_net_transports_connection_info_free(netwasm_net_transports_connecti
 
 void netwasm_net_transports_error_free(netwasm_net_transports_error_t *ptr);
 
-void netwasm_net_transports_tls_options_free(netwasm_net_transports_tls_options_t *ptr);
+void netwasm_net_transports_socket_option_free(netwasm_net_transports_socket_option_t *ptr);
 
 void netwasm_net_transports_tls_role_free(netwasm_net_transports_tls_role_t *ptr);
 
@@ -999,6 +1231,8 @@ void netwasm_net_transports_option_duration_free(netwasm_net_transports_option_d
 void netwasm_net_datagrams_error_free(netwasm_net_datagrams_error_t *ptr);
 
 void netwasm_net_datagrams_ip_socket_address_free(netwasm_net_datagrams_ip_socket_address_t *ptr);
+
+void netwasm_net_datagrams_socket_option_free(netwasm_net_datagrams_socket_option_t *ptr);
 
 void netwasm_net_datagrams_result_void_error_free(netwasm_net_datagrams_result_void_error_t *ptr);
 
@@ -1019,6 +1253,8 @@ extern void netwasm_net_http_request_drop_own(netwasm_net_http_own_request_t han
 extern void netwasm_net_http_request_drop_borrow(netwasm_net_http_borrow_request_t handle);
 
 extern netwasm_net_http_borrow_request_t netwasm_net_http_borrow_request(netwasm_net_http_own_request_t handle);
+
+void netwasm_net_http_outgoing_body_free(netwasm_net_http_outgoing_body_t *ptr);
 
 void netwasm_net_http_body_free(netwasm_net_http_body_t *ptr);
 

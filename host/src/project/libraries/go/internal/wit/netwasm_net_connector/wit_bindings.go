@@ -23,7 +23,7 @@ func Connect(token uint64, to netwasm_net_types.Endpoint, options netwasm_net_ty
 	pinner := &witRuntime.Pinner{}
 	defer pinner.Unpin()
 
-	returnArea := uintptr(witRuntime.Allocate(pinner, (88+6*4), 8))
+	returnArea := uintptr(witRuntime.Allocate(pinner, (88+12*4), 8))
 	*(*int64)(unsafe.Add(unsafe.Pointer(returnArea), 0)) = int64(token)
 
 	switch to.Tag() {
@@ -119,18 +119,50 @@ func Connect(token uint64, to netwasm_net_types.Endpoint, options netwasm_net_ty
 		*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (48+5*4))) = uint32(length)
 		*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (48+4*4))) = uint32(uintptr(uintptr(result)))
 
+		switch (payload).Authority.Tag() {
+		case witTypes.OptionNone:
+			*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (48+6*4))) = int8(int32(0))
+
+		case witTypes.OptionSome:
+			payload := (payload).Authority.Some()
+			*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (48+6*4))) = int8(int32(1))
+			utf83 := unsafe.Pointer(unsafe.StringData(payload))
+			pinner.Pin(utf83)
+			*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (48+8*4))) = uint32(uint32(len(payload)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (48+7*4))) = uint32(uintptr(uintptr(utf83)))
+
+		default:
+			panic("unreachable")
+		}
+
+		switch (payload).Identity.Tag() {
+		case witTypes.OptionNone:
+			*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (48+9*4))) = int8(int32(0))
+
+		case witTypes.OptionSome:
+			payload := (payload).Identity.Some()
+			*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (48+9*4))) = int8(int32(1))
+			utf84 := unsafe.Pointer(unsafe.StringData(payload))
+			pinner.Pin(utf84)
+			*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (48+11*4))) = uint32(uint32(len(payload)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (48+10*4))) = uint32(uintptr(uintptr(utf84)))
+
+		default:
+			panic("unreachable")
+		}
+
 	default:
 		panic("unreachable")
 	}
 
 	switch (options).Timeout.Tag() {
 	case witTypes.OptionNone:
-		*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (48+6*4))) = int8(int32(0))
+		*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (48+12*4))) = int8(int32(0))
 
 	case witTypes.OptionSome:
 		payload := (options).Timeout.Some()
-		*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (48+6*4))) = int8(int32(1))
-		*(*int64)(unsafe.Add(unsafe.Pointer(returnArea), (56+6*4))) = int64(payload)
+		*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (48+12*4))) = int8(int32(1))
+		*(*int64)(unsafe.Add(unsafe.Pointer(returnArea), (56+12*4))) = int64(payload)
 
 	default:
 		panic("unreachable")
@@ -138,32 +170,32 @@ func Connect(token uint64, to netwasm_net_types.Endpoint, options netwasm_net_ty
 
 	switch (options).LocalAddress.Tag() {
 	case witTypes.OptionNone:
-		*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (64+6*4))) = int8(int32(0))
+		*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (64+12*4))) = int8(int32(0))
 
 	case witTypes.OptionSome:
 		payload := (options).LocalAddress.Some()
-		*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (64+6*4))) = int8(int32(1))
+		*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (64+12*4))) = int8(int32(1))
 
 		switch payload.Tag() {
 		case netwasm_net_types.IpAddressIpv4:
 			payload := payload.Ipv4()
-			*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (66+6*4))) = int8(int32(0))
-			*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (68+6*4))) = int8(int32((payload).F0))
-			*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (69+6*4))) = int8(int32((payload).F1))
-			*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (70+6*4))) = int8(int32((payload).F2))
-			*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (71+6*4))) = int8(int32((payload).F3))
+			*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (66+12*4))) = int8(int32(0))
+			*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (68+12*4))) = int8(int32((payload).F0))
+			*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (69+12*4))) = int8(int32((payload).F1))
+			*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (70+12*4))) = int8(int32((payload).F2))
+			*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (71+12*4))) = int8(int32((payload).F3))
 
 		case netwasm_net_types.IpAddressIpv6:
 			payload := payload.Ipv6()
-			*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (66+6*4))) = int8(int32(1))
-			*(*int16)(unsafe.Add(unsafe.Pointer(returnArea), (68+6*4))) = int16(int32((payload).F0))
-			*(*int16)(unsafe.Add(unsafe.Pointer(returnArea), (70+6*4))) = int16(int32((payload).F1))
-			*(*int16)(unsafe.Add(unsafe.Pointer(returnArea), (72+6*4))) = int16(int32((payload).F2))
-			*(*int16)(unsafe.Add(unsafe.Pointer(returnArea), (74+6*4))) = int16(int32((payload).F3))
-			*(*int16)(unsafe.Add(unsafe.Pointer(returnArea), (76+6*4))) = int16(int32((payload).F4))
-			*(*int16)(unsafe.Add(unsafe.Pointer(returnArea), (78+6*4))) = int16(int32((payload).F5))
-			*(*int16)(unsafe.Add(unsafe.Pointer(returnArea), (80+6*4))) = int16(int32((payload).F6))
-			*(*int16)(unsafe.Add(unsafe.Pointer(returnArea), (82+6*4))) = int16(int32((payload).F7))
+			*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (66+12*4))) = int8(int32(1))
+			*(*int16)(unsafe.Add(unsafe.Pointer(returnArea), (68+12*4))) = int16(int32((payload).F0))
+			*(*int16)(unsafe.Add(unsafe.Pointer(returnArea), (70+12*4))) = int16(int32((payload).F1))
+			*(*int16)(unsafe.Add(unsafe.Pointer(returnArea), (72+12*4))) = int16(int32((payload).F2))
+			*(*int16)(unsafe.Add(unsafe.Pointer(returnArea), (74+12*4))) = int16(int32((payload).F3))
+			*(*int16)(unsafe.Add(unsafe.Pointer(returnArea), (76+12*4))) = int16(int32((payload).F4))
+			*(*int16)(unsafe.Add(unsafe.Pointer(returnArea), (78+12*4))) = int16(int32((payload).F5))
+			*(*int16)(unsafe.Add(unsafe.Pointer(returnArea), (80+12*4))) = int16(int32((payload).F6))
+			*(*int16)(unsafe.Add(unsafe.Pointer(returnArea), (82+12*4))) = int16(int32((payload).F7))
 
 		default:
 			panic("unreachable")
@@ -173,20 +205,20 @@ func Connect(token uint64, to netwasm_net_types.Endpoint, options netwasm_net_ty
 		panic("unreachable")
 	}
 	wasm_import_connect(returnArea, returnArea)
-	var result3 witTypes.Result[witTypes.Unit, netwasm_net_types.Error]
+	var result5 witTypes.Result[witTypes.Unit, netwasm_net_types.Error]
 	switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 0))) {
 	case 0:
 
-		result3 = witTypes.Ok[witTypes.Unit, netwasm_net_types.Error](witTypes.Unit{})
+		result5 = witTypes.Ok[witTypes.Unit, netwasm_net_types.Error](witTypes.Unit{})
 	case 1:
 		value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3*4))))
 
-		result3 = witTypes.Err[witTypes.Unit, netwasm_net_types.Error](netwasm_net_types.Error{Code: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4)))), During: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (1+1*4))))), Text: value})
+		result5 = witTypes.Err[witTypes.Unit, netwasm_net_types.Error](netwasm_net_types.Error{Code: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4)))), During: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (1+1*4))))), Text: value})
 	default:
 		panic("unreachable")
 	}
-	result4 := result3;
-	return result4
+	result6 := result5;
+	return result6
 
 }
 

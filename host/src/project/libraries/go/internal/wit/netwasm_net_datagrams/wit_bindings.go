@@ -15,6 +15,7 @@ import (
 type Error = netwasm_net_types.Error
 type IpSocketAddress = netwasm_net_types.IpSocketAddress
 type SocketId = netwasm_net_types.SocketId
+type SocketOption = netwasm_net_types.SocketOption
 
 //go:wasmimport netwasm:net/datagrams@0.2.0 send-to
 func wasm_import_send_to(arg0 int64, arg1 uintptr, arg2 uint32, arg3 int32, arg4 int32, arg5 int32, arg6 int32, arg7 int32, arg8 int32, arg9 int32, arg10 int32, arg11 int32, arg12 int32, arg13 int32, arg14 int32, arg15 uintptr)
@@ -92,6 +93,34 @@ func SendTo(socket netwasm_net_types.SocketId, data []uint8, to netwasm_net_type
 
 }
 
+//go:wasmimport netwasm:net/datagrams@0.2.0 send
+func wasm_import_send(arg0 int64, arg1 uintptr, arg2 uint32, arg3 uintptr)
+
+func Send(socket netwasm_net_types.SocketId, data []uint8) witTypes.Result[witTypes.Unit, netwasm_net_types.Error] {
+	pinner := &witRuntime.Pinner{}
+	defer pinner.Unpin()
+
+	returnArea := uintptr(witRuntime.Allocate(pinner, (4*4), 4))
+	data0 := unsafe.Pointer(unsafe.SliceData(data))
+	pinner.Pin(data0)
+	wasm_import_send(int64((socket).Number), uintptr(data0), uint32(len(data)), returnArea)
+	var result witTypes.Result[witTypes.Unit, netwasm_net_types.Error]
+	switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 0))) {
+	case 0:
+
+		result = witTypes.Ok[witTypes.Unit, netwasm_net_types.Error](witTypes.Unit{})
+	case 1:
+		value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3*4))))
+
+		result = witTypes.Err[witTypes.Unit, netwasm_net_types.Error](netwasm_net_types.Error{Code: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4)))), During: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (1+1*4))))), Text: value})
+	default:
+		panic("unreachable")
+	}
+	result1 := result;
+	return result1
+
+}
+
 //go:wasmimport netwasm:net/datagrams@0.2.0 local-address
 func wasm_import_local_address(arg0 int64, arg1 uintptr)
 
@@ -127,6 +156,210 @@ func LocalAddress(socket netwasm_net_types.SocketId) witTypes.Option[netwasm_net
 	}
 	result := option;
 	return result
+
+}
+
+//go:wasmimport netwasm:net/datagrams@0.2.0 remote-address
+func wasm_import_remote_address(arg0 int64, arg1 uintptr)
+
+func RemoteAddress(socket netwasm_net_types.SocketId) witTypes.Option[netwasm_net_types.IpSocketAddress] {
+	pinner := &witRuntime.Pinner{}
+	defer pinner.Unpin()
+
+	returnArea := uintptr(witRuntime.Allocate(pinner, 36, 4))
+	wasm_import_remote_address(int64((socket).Number), returnArea)
+	var option witTypes.Option[netwasm_net_types.IpSocketAddress]
+	switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 0))) {
+	case 0:
+
+		option = witTypes.None[netwasm_net_types.IpSocketAddress]()
+	case 1:
+		var variant netwasm_net_types.IpSocketAddress
+		switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4))) {
+		case 0:
+
+			variant = netwasm_net_types.MakeIpSocketAddressIpv4(netwasm_net_types.Ipv4SocketAddress{Port: uint16(uint16(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 8)))), Address: witTypes.Tuple4[uint8, uint8, uint8, uint8]{F0: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 10)))), F1: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 11)))), F2: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 12)))), F3: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 13))))}})
+
+		case 1:
+
+			variant = netwasm_net_types.MakeIpSocketAddressIpv6(netwasm_net_types.Ipv6SocketAddress{Port: uint16(uint16(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 8)))), FlowInfo: uint32(*(*int32)(unsafe.Add(unsafe.Pointer(returnArea), 12))), Address: witTypes.Tuple8[uint16, uint16, uint16, uint16, uint16, uint16, uint16, uint16]{F0: uint16(uint16(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 16)))), F1: uint16(uint16(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 18)))), F2: uint16(uint16(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 20)))), F3: uint16(uint16(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 22)))), F4: uint16(uint16(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 24)))), F5: uint16(uint16(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 26)))), F6: uint16(uint16(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 28)))), F7: uint16(uint16(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 30))))}, ScopeId: uint32(*(*int32)(unsafe.Add(unsafe.Pointer(returnArea), 32)))})
+
+		default:
+			panic("unreachable")
+		}
+
+		option = witTypes.Some[netwasm_net_types.IpSocketAddress](variant)
+	default:
+		panic("unreachable")
+	}
+	result := option;
+	return result
+
+}
+
+//go:wasmimport netwasm:net/datagrams@0.2.0 set-option
+func wasm_import_set_option(arg0 int64, arg1 int32, arg2 int32, arg3 int64, arg4 int32, arg5 int64, arg6 int32, arg7 int32, arg8 uintptr)
+
+func SetOption(socket netwasm_net_types.SocketId, value netwasm_net_types.SocketOption) witTypes.Result[witTypes.Unit, netwasm_net_types.Error] {
+	pinner := &witRuntime.Pinner{}
+	defer pinner.Unpin()
+
+	returnArea := uintptr(witRuntime.Allocate(pinner, (4*4), 4))
+	var variant int32
+	var variant9 int32
+	var variant10 int64
+	var variant11 int32
+	var variant12 int64
+	var variant13 int32
+	var variant14 int32
+	switch value.Tag() {
+	case netwasm_net_types.SocketOptionNoDelay:
+		payload := value.NoDelay()
+		var result int32
+		if payload {
+			result = 1
+		} else {
+			result = 0
+		}
+
+		variant = int32(0)
+		variant9 = result
+		variant10 = 0
+		variant11 = 0
+		variant12 = 0
+		variant13 = 0
+		variant14 = 0
+
+	case netwasm_net_types.SocketOptionKeepAlive:
+		payload := value.KeepAlive()
+		var option3 int32
+		var option4 int64
+		var option5 int32
+		var option6 int64
+		var option7 int32
+		var option8 int32
+		switch payload.Tag() {
+		case witTypes.OptionNone:
+
+			option3 = int32(0)
+			option4 = 0
+			option5 = 0
+			option6 = 0
+			option7 = 0
+			option8 = 0
+		case witTypes.OptionSome:
+			payload := payload.Some()
+			var option int32
+			var option0 int64
+			switch (payload).Interval.Tag() {
+			case witTypes.OptionNone:
+
+				option = int32(0)
+				option0 = 0
+			case witTypes.OptionSome:
+				payload := (payload).Interval.Some()
+
+				option = int32(1)
+				option0 = int64(payload)
+			default:
+				panic("unreachable")
+			}
+			var option1 int32
+			var option2 int32
+			switch (payload).Count.Tag() {
+			case witTypes.OptionNone:
+
+				option1 = int32(0)
+				option2 = 0
+			case witTypes.OptionSome:
+				payload := (payload).Count.Some()
+
+				option1 = int32(1)
+				option2 = int32(payload)
+			default:
+				panic("unreachable")
+			}
+
+			option3 = int32(1)
+			option4 = int64((payload).Idle)
+			option5 = option
+			option6 = option0
+			option7 = option1
+			option8 = option2
+		default:
+			panic("unreachable")
+		}
+
+		variant = int32(1)
+		variant9 = option3
+		variant10 = option4
+		variant11 = option5
+		variant12 = option6
+		variant13 = option7
+		variant14 = option8
+
+	case netwasm_net_types.SocketOptionReceiveBufferSize:
+		payload := value.ReceiveBufferSize()
+
+		variant = int32(2)
+		variant9 = int32(payload)
+		variant10 = 0
+		variant11 = 0
+		variant12 = 0
+		variant13 = 0
+		variant14 = 0
+
+	case netwasm_net_types.SocketOptionSendBufferSize:
+		payload := value.SendBufferSize()
+
+		variant = int32(3)
+		variant9 = int32(payload)
+		variant10 = 0
+		variant11 = 0
+		variant12 = 0
+		variant13 = 0
+		variant14 = 0
+
+	case netwasm_net_types.SocketOptionHopLimit:
+		payload := value.HopLimit()
+
+		variant = int32(4)
+		variant9 = int32(payload)
+		variant10 = 0
+		variant11 = 0
+		variant12 = 0
+		variant13 = 0
+		variant14 = 0
+
+	case netwasm_net_types.SocketOptionTrafficClass:
+		payload := value.TrafficClass()
+
+		variant = int32(5)
+		variant9 = int32(payload)
+		variant10 = 0
+		variant11 = 0
+		variant12 = 0
+		variant13 = 0
+		variant14 = 0
+
+	default:
+		panic("unreachable")
+	}
+	wasm_import_set_option(int64((socket).Number), variant, variant9, variant10, variant11, variant12, variant13, variant14, returnArea)
+	var result16 witTypes.Result[witTypes.Unit, netwasm_net_types.Error]
+	switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 0))) {
+	case 0:
+
+		result16 = witTypes.Ok[witTypes.Unit, netwasm_net_types.Error](witTypes.Unit{})
+	case 1:
+		value15 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3*4))))
+
+		result16 = witTypes.Err[witTypes.Unit, netwasm_net_types.Error](netwasm_net_types.Error{Code: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4)))), During: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (1+1*4))))), Text: value15})
+	default:
+		panic("unreachable")
+	}
+	result17 := result16;
+	return result17
 
 }
 

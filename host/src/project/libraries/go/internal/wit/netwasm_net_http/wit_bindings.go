@@ -127,6 +127,18 @@ func RequestFromBorrowHandle(handleValue int32) *Request {
 	return &Request{handle}
 }
 
+// A body that the guest sends piece by piece.
+type OutgoingBody struct {
+	// The token for `send` and for the events of `response-handler`: a
+	// number that the guest chooses. It must not be in use for another
+	// response, and may be that of the deferred request that this answers.
+	Token uint64
+	// The length in bytes, if it is known. A body that turns out shorter or
+	// longer is cut, and the log says so. Without a length, HTTP/1.1 sends
+	// chunks, and HTTP/1.0 ends the body with the connection.
+	Length witTypes.Option[uint64]
+}
+
 const (
 	// No body: `Content-Length: 0`, if the status has a length at all.
 	BodyEmpty uint8 = 0
@@ -160,6 +172,10 @@ const (
 	// host answers in its own words: 404 if there is none, 403 if it must
 	// not be read, 503 if no descriptor is left.
 	BodyPath uint8 = 3
+	// A body that follows piece by piece, by `send` and `finish`. The head
+	// is sent at once. Then `response-handler.writable` comes for the first
+	// time, or `abandoned` if the client wants no body, as after HEAD.
+	BodyStream uint8 = 4
 )
 
 // The body of a response.
@@ -190,6 +206,12 @@ func (self Body) Path() string {
 	}
 	return self.value.(string)
 }
+func (self Body) Stream() OutgoingBody {
+	if self.tag != BodyStream {
+		panic("tag mismatch")
+	}
+	return self.value.(OutgoingBody)
+}
 
 func MakeBodyEmpty() Body {
 	return Body{BodyEmpty, nil}
@@ -202,6 +224,9 @@ func MakeBodyFile(value *netwasm_net_files.File) Body {
 }
 func MakeBodyPath(value string) Body {
 	return Body{BodyPath, value}
+}
+func MakeBodyStream(value OutgoingBody) Body {
+	return Body{BodyStream, value}
 }
 
 // A response. The host checks it before it sends a byte. A response that
@@ -219,19 +244,27 @@ type Response struct {
 	// sent.
 	Body Body
 	// Trailers, which follow a body of bytes. They are sent to HTTP/2
-	// clients, and to HTTP/1.1 clients that sent `TE: trailers`.
+	// clients, and to HTTP/1.1 clients that sent `TE: trailers`. Those of a
+	// stream are given to `finish`.
 	Trailers []witTypes.Tuple2[string, []uint8]
 }
 
 const (
-	// Sends this response.
+	// Sends this response. If the request has not arrived whole and is not
+	// being read, the rest of it is dropped: up to 256 KiB are received for
+	// that, and beyond it the connection ends after the response.
 	AnswerRespond uint8 = 0
-	// Sends a response later: the guest needs a timer, a name or a
-	// connection first. It calls `respond` with this token, a number that
-	// it chooses. The request can no longer be read once `handle` has
-	// returned. The client waits for `--response-timeout` and then gets a
+	// Sends a response later: the guest needs a timer, a name, a
+	// connection or the body first. It calls `respond` with this token, a
+	// number that it chooses. The request can no longer be read once
+	// `handle` has returned, but for a body for which `read-body` was
+	// called. The client waits for `--response-timeout` and then gets a
 	// 504.
 	AnswerDefer uint8 = 1
+	// Receives the body and calls `handle` again with the whole request.
+	// More bytes than this, or than `--max-body`, are refused with 413. A
+	// request that is whole cannot be collected.
+	AnswerCollect uint8 = 2
 )
 
 // A handler's decision about a request.
@@ -256,12 +289,21 @@ func (self Answer) Defer() uint64 {
 	}
 	return self.value.(uint64)
 }
+func (self Answer) Collect() witTypes.Option[uint64] {
+	if self.tag != AnswerCollect {
+		panic("tag mismatch")
+	}
+	return self.value.(witTypes.Option[uint64])
+}
 
 func MakeAnswerRespond(value Response) Answer {
 	return Answer{AnswerRespond, value}
 }
 func MakeAnswerDefer(value uint64) Answer {
 	return Answer{AnswerDefer, value}
+}
+func MakeAnswerCollect(value witTypes.Option[uint64]) Answer {
+	return Answer{AnswerCollect, value}
 }
 
 //go:wasmimport netwasm:net/http@0.2.0 [method]request.header
@@ -339,6 +381,16 @@ func (self *Request) Headers() []witTypes.Tuple2[string, []uint8] {
 
 }
 
+//go:wasmimport netwasm:net/http@0.2.0 [method]request.is-whole
+func wasm_import_method_request_is_whole(arg0 int32) int32
+
+func (self *Request) IsWhole() bool {
+
+	result := wasm_import_method_request_is_whole((self).Handle())
+	return (result != 0)
+
+}
+
 //go:wasmimport netwasm:net/http@0.2.0 [method]request.body
 func wasm_import_method_request_body(arg0 int32, arg1 uintptr)
 
@@ -351,6 +403,74 @@ func (self *Request) Body() []uint8 {
 	value := unsafe.Slice((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 0))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4)))
 	result := value;
 	return result
+
+}
+
+//go:wasmimport netwasm:net/http@0.2.0 [method]request.read-body
+func wasm_import_method_request_read_body(arg0 int32, arg1 int64, arg2 int64, arg3 uintptr)
+
+func (self *Request) ReadBody(token uint64, credit uint64) witTypes.Result[witTypes.Unit, netwasm_net_types.Error] {
+	pinner := &witRuntime.Pinner{}
+	defer pinner.Unpin()
+
+	returnArea := uintptr(witRuntime.Allocate(pinner, (4*4), 4))
+	wasm_import_method_request_read_body((self).Handle(), int64(token), int64(credit), returnArea)
+	var result witTypes.Result[witTypes.Unit, netwasm_net_types.Error]
+	switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 0))) {
+	case 0:
+
+		result = witTypes.Ok[witTypes.Unit, netwasm_net_types.Error](witTypes.Unit{})
+	case 1:
+		value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3*4))))
+
+		result = witTypes.Err[witTypes.Unit, netwasm_net_types.Error](netwasm_net_types.Error{Code: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4)))), During: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (1+1*4))))), Text: value})
+	default:
+		panic("unreachable")
+	}
+	result0 := result;
+	return result0
+
+}
+
+//go:wasmimport netwasm:net/http@0.2.0 [method]request.inform
+func wasm_import_method_request_inform(arg0 int32, arg1 int32, arg2 uintptr, arg3 uint32, arg4 uintptr)
+
+func (self *Request) Inform(status uint16, headers []witTypes.Tuple2[string, []uint8]) witTypes.Result[witTypes.Unit, netwasm_net_types.Error] {
+	pinner := &witRuntime.Pinner{}
+	defer pinner.Unpin()
+
+	returnArea := uintptr(witRuntime.Allocate(pinner, (4*4), 4))
+	slice := headers
+	length := uint32(len(slice))
+	result := witRuntime.Allocate(pinner, uintptr(length * (4*4)), 4)
+	for index, element := range slice {
+		base := unsafe.Add(result, index * (4*4))
+		utf8 := unsafe.Pointer(unsafe.StringData((element).F0))
+		pinner.Pin(utf8)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)) = uint32(uint32(len((element).F0)))
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf8)))
+		data := unsafe.Pointer(unsafe.SliceData((element).F1))
+		pinner.Pin(data)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), (3*4))) = uint32(uint32(len((element).F1)))
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), (2*4))) = uint32(uintptr(uintptr(data)))
+
+	}
+
+	wasm_import_method_request_inform((self).Handle(), int32(status), uintptr(result), length, returnArea)
+	var result0 witTypes.Result[witTypes.Unit, netwasm_net_types.Error]
+	switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 0))) {
+	case 0:
+
+		result0 = witTypes.Ok[witTypes.Unit, netwasm_net_types.Error](witTypes.Unit{})
+	case 1:
+		value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3*4))))
+
+		result0 = witTypes.Err[witTypes.Unit, netwasm_net_types.Error](netwasm_net_types.Error{Code: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4)))), During: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (1+1*4))))), Text: value})
+	default:
+		panic("unreachable")
+	}
+	result1 := result0;
+	return result1
 
 }
 
@@ -563,7 +683,7 @@ func (self *Request) Info() netwasm_net_types.ConnectionInfo {
 }
 
 //go:wasmimport netwasm:net/http@0.2.0 respond
-func wasm_import_respond(arg0 int64, arg1 int32, arg2 uintptr, arg3 uint32, arg4 int32, arg5 uintptr, arg6 uint32, arg7 uintptr, arg8 uint32, arg9 uintptr)
+func wasm_import_respond(arg0 int64, arg1 int32, arg2 uintptr, arg3 uint32, arg4 int32, arg5 int64, arg6 uint32, arg7 int64, arg8 uintptr, arg9 uint32, arg10 uintptr)
 
 func Respond(token uint64, response Response) witTypes.Result[witTypes.Unit, netwasm_net_types.Error] {
 	pinner := &witRuntime.Pinner{}
@@ -587,14 +707,16 @@ func Respond(token uint64, response Response) witTypes.Result[witTypes.Unit, net
 	}
 
 	var variant int32
-	var variant2 uintptr
-	var variant3 uint32
+	var variant3 int64
+	var variant4 uint32
+	var variant5 int64
 	switch (response).Body.Tag() {
 	case BodyEmpty:
 
 		variant = int32(0)
-		variant2 = 0
 		variant3 = 0
+		variant4 = 0
+		variant5 = 0
 
 	case BodyBytes:
 		payload := (response).Body.Bytes()
@@ -602,15 +724,17 @@ func Respond(token uint64, response Response) witTypes.Result[witTypes.Unit, net
 		pinner.Pin(data0)
 
 		variant = int32(1)
-		variant2 = uintptr(data0)
-		variant3 = uint32(len(payload))
+		variant3 = int64(uintptr(data0))
+		variant4 = uint32(len(payload))
+		variant5 = 0
 
 	case BodyFile:
 		payload := (response).Body.File()
 
 		variant = int32(2)
-		variant2 = uintptr((payload).TakeHandle())
-		variant3 = 0
+		variant3 = int64((payload).TakeHandle())
+		variant4 = 0
+		variant5 = 0
 
 	case BodyPath:
 		payload := (response).Body.Path()
@@ -618,42 +742,191 @@ func Respond(token uint64, response Response) witTypes.Result[witTypes.Unit, net
 		pinner.Pin(utf81)
 
 		variant = int32(3)
-		variant2 = uintptr(utf81)
-		variant3 = uint32(len(payload))
+		variant3 = int64(uintptr(utf81))
+		variant4 = uint32(len(payload))
+		variant5 = 0
+
+	case BodyStream:
+		payload := (response).Body.Stream()
+		var option int32
+		var option2 int64
+		switch (payload).Length.Tag() {
+		case witTypes.OptionNone:
+
+			option = int32(0)
+			option2 = 0
+		case witTypes.OptionSome:
+			payload := (payload).Length.Some()
+
+			option = int32(1)
+			option2 = int64(payload)
+		default:
+			panic("unreachable")
+		}
+
+		variant = int32(4)
+		variant3 = int64((payload).Token)
+		variant4 = uint32(option)
+		variant5 = option2
 
 	default:
 		panic("unreachable")
 	}
-	slice6 := (response).Trailers
-	length8 := uint32(len(slice6))
-	result7 := witRuntime.Allocate(pinner, uintptr(length8 * (4*4)), 4)
-	for index, element := range slice6 {
-		base := unsafe.Add(result7, index * (4*4))
-		utf84 := unsafe.Pointer(unsafe.StringData((element).F0))
-		pinner.Pin(utf84)
+	slice8 := (response).Trailers
+	length10 := uint32(len(slice8))
+	result9 := witRuntime.Allocate(pinner, uintptr(length10 * (4*4)), 4)
+	for index, element := range slice8 {
+		base := unsafe.Add(result9, index * (4*4))
+		utf86 := unsafe.Pointer(unsafe.StringData((element).F0))
+		pinner.Pin(utf86)
 		*(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)) = uint32(uint32(len((element).F0)))
-		*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf84)))
-		data5 := unsafe.Pointer(unsafe.SliceData((element).F1))
-		pinner.Pin(data5)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf86)))
+		data7 := unsafe.Pointer(unsafe.SliceData((element).F1))
+		pinner.Pin(data7)
 		*(*uint32)(unsafe.Add(unsafe.Pointer(base), (3*4))) = uint32(uint32(len((element).F1)))
-		*(*uint32)(unsafe.Add(unsafe.Pointer(base), (2*4))) = uint32(uintptr(uintptr(data5)))
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), (2*4))) = uint32(uintptr(uintptr(data7)))
 
 	}
 
-	wasm_import_respond(int64(token), int32((response).Status), uintptr(result), length, variant, variant2, variant3, uintptr(result7), length8, returnArea)
-	var result9 witTypes.Result[witTypes.Unit, netwasm_net_types.Error]
+	wasm_import_respond(int64(token), int32((response).Status), uintptr(result), length, variant, variant3, variant4, variant5, uintptr(result9), length10, returnArea)
+	var result11 witTypes.Result[witTypes.Unit, netwasm_net_types.Error]
 	switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 0))) {
 	case 0:
 
-		result9 = witTypes.Ok[witTypes.Unit, netwasm_net_types.Error](witTypes.Unit{})
+		result11 = witTypes.Ok[witTypes.Unit, netwasm_net_types.Error](witTypes.Unit{})
 	case 1:
 		value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3*4))))
 
-		result9 = witTypes.Err[witTypes.Unit, netwasm_net_types.Error](netwasm_net_types.Error{Code: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4)))), During: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (1+1*4))))), Text: value})
+		result11 = witTypes.Err[witTypes.Unit, netwasm_net_types.Error](netwasm_net_types.Error{Code: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4)))), During: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (1+1*4))))), Text: value})
 	default:
 		panic("unreachable")
 	}
-	result10 := result9;
-	return result10
+	result12 := result11;
+	return result12
+
+}
+
+//go:wasmimport netwasm:net/http@0.2.0 inform
+func wasm_import_inform(arg0 int64, arg1 int32, arg2 uintptr, arg3 uint32, arg4 uintptr)
+
+func Inform(token uint64, status uint16, headers []witTypes.Tuple2[string, []uint8]) witTypes.Result[witTypes.Unit, netwasm_net_types.Error] {
+	pinner := &witRuntime.Pinner{}
+	defer pinner.Unpin()
+
+	returnArea := uintptr(witRuntime.Allocate(pinner, (4*4), 4))
+	slice := headers
+	length := uint32(len(slice))
+	result := witRuntime.Allocate(pinner, uintptr(length * (4*4)), 4)
+	for index, element := range slice {
+		base := unsafe.Add(result, index * (4*4))
+		utf8 := unsafe.Pointer(unsafe.StringData((element).F0))
+		pinner.Pin(utf8)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)) = uint32(uint32(len((element).F0)))
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf8)))
+		data := unsafe.Pointer(unsafe.SliceData((element).F1))
+		pinner.Pin(data)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), (3*4))) = uint32(uint32(len((element).F1)))
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), (2*4))) = uint32(uintptr(uintptr(data)))
+
+	}
+
+	wasm_import_inform(int64(token), int32(status), uintptr(result), length, returnArea)
+	var result0 witTypes.Result[witTypes.Unit, netwasm_net_types.Error]
+	switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 0))) {
+	case 0:
+
+		result0 = witTypes.Ok[witTypes.Unit, netwasm_net_types.Error](witTypes.Unit{})
+	case 1:
+		value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3*4))))
+
+		result0 = witTypes.Err[witTypes.Unit, netwasm_net_types.Error](netwasm_net_types.Error{Code: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4)))), During: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (1+1*4))))), Text: value})
+	default:
+		panic("unreachable")
+	}
+	result1 := result0;
+	return result1
+
+}
+
+//go:wasmimport netwasm:net/http@0.2.0 send
+func wasm_import_send(arg0 int64, arg1 uintptr, arg2 uint32) int64
+
+func Send(token uint64, data []uint8) uint64 {
+	pinner := &witRuntime.Pinner{}
+	defer pinner.Unpin()
+
+	data0 := unsafe.Pointer(unsafe.SliceData(data))
+	pinner.Pin(data0)
+	result := wasm_import_send(int64(token), uintptr(data0), uint32(len(data)))
+	return uint64(result)
+
+}
+
+//go:wasmimport netwasm:net/http@0.2.0 finish
+func wasm_import_finish(arg0 int64, arg1 uintptr, arg2 uint32, arg3 uintptr)
+
+func Finish(token uint64, trailers []witTypes.Tuple2[string, []uint8]) witTypes.Result[witTypes.Unit, netwasm_net_types.Error] {
+	pinner := &witRuntime.Pinner{}
+	defer pinner.Unpin()
+
+	returnArea := uintptr(witRuntime.Allocate(pinner, (4*4), 4))
+	slice := trailers
+	length := uint32(len(slice))
+	result := witRuntime.Allocate(pinner, uintptr(length * (4*4)), 4)
+	for index, element := range slice {
+		base := unsafe.Add(result, index * (4*4))
+		utf8 := unsafe.Pointer(unsafe.StringData((element).F0))
+		pinner.Pin(utf8)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)) = uint32(uint32(len((element).F0)))
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf8)))
+		data := unsafe.Pointer(unsafe.SliceData((element).F1))
+		pinner.Pin(data)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), (3*4))) = uint32(uint32(len((element).F1)))
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), (2*4))) = uint32(uintptr(uintptr(data)))
+
+	}
+
+	wasm_import_finish(int64(token), uintptr(result), length, returnArea)
+	var result0 witTypes.Result[witTypes.Unit, netwasm_net_types.Error]
+	switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 0))) {
+	case 0:
+
+		result0 = witTypes.Ok[witTypes.Unit, netwasm_net_types.Error](witTypes.Unit{})
+	case 1:
+		value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3*4))))
+
+		result0 = witTypes.Err[witTypes.Unit, netwasm_net_types.Error](netwasm_net_types.Error{Code: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4)))), During: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (1+1*4))))), Text: value})
+	default:
+		panic("unreachable")
+	}
+	result1 := result0;
+	return result1
+
+}
+
+//go:wasmimport netwasm:net/http@0.2.0 fail
+func wasm_import_fail(arg0 int64)
+
+func Fail(token uint64)  {
+
+	wasm_import_fail(int64(token))
+
+}
+
+//go:wasmimport netwasm:net/http@0.2.0 read-more
+func wasm_import_read_more(arg0 int64, arg1 int64)
+
+func ReadMore(token uint64, credit uint64)  {
+
+	wasm_import_read_more(int64(token), int64(credit))
+
+}
+
+//go:wasmimport netwasm:net/http@0.2.0 stop-reading
+func wasm_import_stop_reading(arg0 int64)
+
+func StopReading(token uint64)  {
+
+	wasm_import_stop_reading(int64(token))
 
 }

@@ -17,40 +17,9 @@ type ConnectionId = netwasm_net_types.ConnectionId
 type ConnectionInfo = netwasm_net_types.ConnectionInfo
 type Duration = uint64
 type Error = netwasm_net_types.Error
-type TlsOptions = netwasm_net_types.TlsOptions
+type SocketOption = netwasm_net_types.SocketOption
+type TlsRole = netwasm_net_types.TlsRole
 type File = netwasm_net_files.File
-
-const (
-	// The server, with the certificates of `--cert` and `--key`, and with
-	// `--client-ca` and `--alpn`.
-	TlsRoleServer uint8 = 0
-	// The client.
-	TlsRoleClient uint8 = 1
-)
-
-// The side of the TLS handshake to take.
-type TlsRole struct {
-	tag uint8
-	value any
-}
-
-func (self TlsRole) Tag() uint8 {
-	return self.tag
-}
-
-func (self TlsRole) Client() netwasm_net_types.TlsOptions {
-	if self.tag != TlsRoleClient {
-		panic("tag mismatch")
-	}
-	return self.value.(netwasm_net_types.TlsOptions)
-}
-
-func MakeTlsRoleServer() TlsRole {
-	return TlsRole{TlsRoleServer, nil}
-}
-func MakeTlsRoleClient(value netwasm_net_types.TlsOptions) TlsRole {
-	return TlsRole{TlsRoleClient, value}
-}
 
 //go:wasmimport netwasm:net/transports@0.2.0 write
 func wasm_import_write(arg0 int64, arg1 uintptr, arg2 uint32) int64
@@ -213,30 +182,42 @@ func Relay(connection netwasm_net_types.ConnectionId, to netwasm_net_types.Conne
 }
 
 //go:wasmimport netwasm:net/transports@0.2.0 start-tls
-func wasm_import_start_tls(arg0 int64, arg1 int32, arg2 int32, arg3 uintptr, arg4 uint32, arg5 uintptr, arg6 uint32, arg7 uintptr, arg8 uint32, arg9 uintptr)
+func wasm_import_start_tls(arg0 int64, arg1 int32, arg2 int32, arg3 uintptr, arg4 uint32, arg5 uintptr, arg6 uint32, arg7 int32, arg8 uintptr, arg9 uint32, arg10 int32, arg11 uintptr, arg12 uint32, arg13 uintptr, arg14 uint32, arg15 uintptr)
 
-func StartTls(connection netwasm_net_types.ConnectionId, role TlsRole, received []uint8) witTypes.Result[witTypes.Unit, netwasm_net_types.Error] {
+func StartTls(connection netwasm_net_types.ConnectionId, role netwasm_net_types.TlsRole, received []uint8) witTypes.Result[witTypes.Unit, netwasm_net_types.Error] {
 	pinner := &witRuntime.Pinner{}
 	defer pinner.Unpin()
 
 	returnArea := uintptr(witRuntime.Allocate(pinner, (4*4), 4))
 	var variant int32
-	var variant3 int32
-	var variant4 uintptr
-	var variant5 uint32
-	var variant6 uintptr
-	var variant7 uint32
+	var variant11 int32
+	var variant12 uintptr
+	var variant13 uint32
+	var variant14 uintptr
+	var variant15 uint32
+	var variant16 int32
+	var variant17 uintptr
+	var variant18 uint32
+	var variant19 int32
+	var variant20 uintptr
+	var variant21 uint32
 	switch role.Tag() {
-	case TlsRoleServer:
+	case netwasm_net_types.TlsRoleServer:
 
 		variant = int32(0)
-		variant3 = 0
-		variant4 = 0
-		variant5 = 0
-		variant6 = 0
-		variant7 = 0
+		variant11 = 0
+		variant12 = 0
+		variant13 = 0
+		variant14 = 0
+		variant15 = 0
+		variant16 = 0
+		variant17 = 0
+		variant18 = 0
+		variant19 = 0
+		variant20 = 0
+		variant21 = 0
 
-	case TlsRoleClient:
+	case netwasm_net_types.TlsRoleClient:
 		payload := role.Client()
 		var option int32
 		var option0 uintptr
@@ -270,33 +251,80 @@ func StartTls(connection netwasm_net_types.ConnectionId, role TlsRole, received 
 
 		}
 
+		var option4 int32
+		var option5 uintptr
+		var option6 uint32
+		switch (payload).Authority.Tag() {
+		case witTypes.OptionNone:
+
+			option4 = int32(0)
+			option5 = 0
+			option6 = 0
+		case witTypes.OptionSome:
+			payload := (payload).Authority.Some()
+			utf83 := unsafe.Pointer(unsafe.StringData(payload))
+			pinner.Pin(utf83)
+
+			option4 = int32(1)
+			option5 = uintptr(utf83)
+			option6 = uint32(len(payload))
+		default:
+			panic("unreachable")
+		}
+		var option8 int32
+		var option9 uintptr
+		var option10 uint32
+		switch (payload).Identity.Tag() {
+		case witTypes.OptionNone:
+
+			option8 = int32(0)
+			option9 = 0
+			option10 = 0
+		case witTypes.OptionSome:
+			payload := (payload).Identity.Some()
+			utf87 := unsafe.Pointer(unsafe.StringData(payload))
+			pinner.Pin(utf87)
+
+			option8 = int32(1)
+			option9 = uintptr(utf87)
+			option10 = uint32(len(payload))
+		default:
+			panic("unreachable")
+		}
+
 		variant = int32(1)
-		variant3 = option
-		variant4 = option0
-		variant5 = option1
-		variant6 = uintptr(result)
-		variant7 = length
+		variant11 = option
+		variant12 = option0
+		variant13 = option1
+		variant14 = uintptr(result)
+		variant15 = length
+		variant16 = option4
+		variant17 = option5
+		variant18 = option6
+		variant19 = option8
+		variant20 = option9
+		variant21 = option10
 
 	default:
 		panic("unreachable")
 	}
 	data := unsafe.Pointer(unsafe.SliceData(received))
 	pinner.Pin(data)
-	wasm_import_start_tls(int64((connection).Number), variant, variant3, variant4, variant5, variant6, variant7, uintptr(data), uint32(len(received)), returnArea)
-	var result8 witTypes.Result[witTypes.Unit, netwasm_net_types.Error]
+	wasm_import_start_tls(int64((connection).Number), variant, variant11, variant12, variant13, variant14, variant15, variant16, variant17, variant18, variant19, variant20, variant21, uintptr(data), uint32(len(received)), returnArea)
+	var result22 witTypes.Result[witTypes.Unit, netwasm_net_types.Error]
 	switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 0))) {
 	case 0:
 
-		result8 = witTypes.Ok[witTypes.Unit, netwasm_net_types.Error](witTypes.Unit{})
+		result22 = witTypes.Ok[witTypes.Unit, netwasm_net_types.Error](witTypes.Unit{})
 	case 1:
 		value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3*4))))
 
-		result8 = witTypes.Err[witTypes.Unit, netwasm_net_types.Error](netwasm_net_types.Error{Code: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4)))), During: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (1+1*4))))), Text: value})
+		result22 = witTypes.Err[witTypes.Unit, netwasm_net_types.Error](netwasm_net_types.Error{Code: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4)))), During: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (1+1*4))))), Text: value})
 	default:
 		panic("unreachable")
 	}
-	result9 := result8;
-	return result9
+	result23 := result22;
+	return result23
 
 }
 
@@ -367,6 +395,172 @@ func SetIdleTimeout(connection netwasm_net_types.ConnectionId, after witTypes.Op
 		panic("unreachable")
 	}
 	wasm_import_set_idle_timeout(int64((connection).Number), option, option0)
+
+}
+
+//go:wasmimport netwasm:net/transports@0.2.0 set-option
+func wasm_import_set_option(arg0 int64, arg1 int32, arg2 int32, arg3 int64, arg4 int32, arg5 int64, arg6 int32, arg7 int32, arg8 uintptr)
+
+func SetOption(connection netwasm_net_types.ConnectionId, value netwasm_net_types.SocketOption) witTypes.Result[witTypes.Unit, netwasm_net_types.Error] {
+	pinner := &witRuntime.Pinner{}
+	defer pinner.Unpin()
+
+	returnArea := uintptr(witRuntime.Allocate(pinner, (4*4), 4))
+	var variant int32
+	var variant9 int32
+	var variant10 int64
+	var variant11 int32
+	var variant12 int64
+	var variant13 int32
+	var variant14 int32
+	switch value.Tag() {
+	case netwasm_net_types.SocketOptionNoDelay:
+		payload := value.NoDelay()
+		var result int32
+		if payload {
+			result = 1
+		} else {
+			result = 0
+		}
+
+		variant = int32(0)
+		variant9 = result
+		variant10 = 0
+		variant11 = 0
+		variant12 = 0
+		variant13 = 0
+		variant14 = 0
+
+	case netwasm_net_types.SocketOptionKeepAlive:
+		payload := value.KeepAlive()
+		var option3 int32
+		var option4 int64
+		var option5 int32
+		var option6 int64
+		var option7 int32
+		var option8 int32
+		switch payload.Tag() {
+		case witTypes.OptionNone:
+
+			option3 = int32(0)
+			option4 = 0
+			option5 = 0
+			option6 = 0
+			option7 = 0
+			option8 = 0
+		case witTypes.OptionSome:
+			payload := payload.Some()
+			var option int32
+			var option0 int64
+			switch (payload).Interval.Tag() {
+			case witTypes.OptionNone:
+
+				option = int32(0)
+				option0 = 0
+			case witTypes.OptionSome:
+				payload := (payload).Interval.Some()
+
+				option = int32(1)
+				option0 = int64(payload)
+			default:
+				panic("unreachable")
+			}
+			var option1 int32
+			var option2 int32
+			switch (payload).Count.Tag() {
+			case witTypes.OptionNone:
+
+				option1 = int32(0)
+				option2 = 0
+			case witTypes.OptionSome:
+				payload := (payload).Count.Some()
+
+				option1 = int32(1)
+				option2 = int32(payload)
+			default:
+				panic("unreachable")
+			}
+
+			option3 = int32(1)
+			option4 = int64((payload).Idle)
+			option5 = option
+			option6 = option0
+			option7 = option1
+			option8 = option2
+		default:
+			panic("unreachable")
+		}
+
+		variant = int32(1)
+		variant9 = option3
+		variant10 = option4
+		variant11 = option5
+		variant12 = option6
+		variant13 = option7
+		variant14 = option8
+
+	case netwasm_net_types.SocketOptionReceiveBufferSize:
+		payload := value.ReceiveBufferSize()
+
+		variant = int32(2)
+		variant9 = int32(payload)
+		variant10 = 0
+		variant11 = 0
+		variant12 = 0
+		variant13 = 0
+		variant14 = 0
+
+	case netwasm_net_types.SocketOptionSendBufferSize:
+		payload := value.SendBufferSize()
+
+		variant = int32(3)
+		variant9 = int32(payload)
+		variant10 = 0
+		variant11 = 0
+		variant12 = 0
+		variant13 = 0
+		variant14 = 0
+
+	case netwasm_net_types.SocketOptionHopLimit:
+		payload := value.HopLimit()
+
+		variant = int32(4)
+		variant9 = int32(payload)
+		variant10 = 0
+		variant11 = 0
+		variant12 = 0
+		variant13 = 0
+		variant14 = 0
+
+	case netwasm_net_types.SocketOptionTrafficClass:
+		payload := value.TrafficClass()
+
+		variant = int32(5)
+		variant9 = int32(payload)
+		variant10 = 0
+		variant11 = 0
+		variant12 = 0
+		variant13 = 0
+		variant14 = 0
+
+	default:
+		panic("unreachable")
+	}
+	wasm_import_set_option(int64((connection).Number), variant, variant9, variant10, variant11, variant12, variant13, variant14, returnArea)
+	var result16 witTypes.Result[witTypes.Unit, netwasm_net_types.Error]
+	switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 0))) {
+	case 0:
+
+		result16 = witTypes.Ok[witTypes.Unit, netwasm_net_types.Error](witTypes.Unit{})
+	case 1:
+		value15 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3*4))))
+
+		result16 = witTypes.Err[witTypes.Unit, netwasm_net_types.Error](netwasm_net_types.Error{Code: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4)))), During: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (1+1*4))))), Text: value15})
+	default:
+		panic("unreachable")
+	}
+	result17 := result16;
+	return result17
 
 }
 

@@ -162,6 +162,11 @@ type SocketId struct {
 	Number uint64
 }
 
+// The number of a pool of connections, with the rules of `connection-id`.
+type PoolId struct {
+	Number uint64
+}
+
 // Options of a client for a TLS session.
 type TlsOptions struct {
 	// The name that the server's certificate must carry, sent as SNI: a
@@ -171,6 +176,12 @@ type TlsOptions struct {
 	// The protocols to offer, best first (RFC 7301). The connection's
 	// `tls-info` tells which one was agreed on.
 	Alpn []string
+	// The authorities to verify the server by, in place of the system's and
+	// those of `--ca`: the name of a `--tls-authority NAME=FILE`.
+	Authority witTypes.Option[string]
+	// The certificate to present to a server that asks for one: the name of
+	// a `--tls-identity NAME=CERT,KEY`. The key stays with the host.
+	Identity witTypes.Option[string]
 }
 
 // Options for connecting.
@@ -188,6 +199,167 @@ type ConnectOptions struct {
 	// one; it always picks the port. Addresses of the other family are not
 	// tried.
 	LocalAddress witTypes.Option[IpAddress]
+}
+
+// Options of a pool and its connections.
+type PoolOptions struct {
+	// The maximum number of connections, in use and idle; at least 1.
+	Size uint32
+	// Options for making each connection, with TLS or without.
+	Connect ConnectOptions
+	// The maximum idle time of a connection. `none` means one minute.
+	IdleTimeout witTypes.Option[uint64]
+	// The maximum age of a connection when it is handed out. `none` means
+	// one hour.
+	MaxAge witTypes.Option[uint64]
+}
+
+// Counts of a pool's connections.
+type PoolCounts struct {
+	// Connections in use or being made.
+	InUse uint32
+	// Idle connections.
+	Idle uint32
+	// Callers waiting for a connection.
+	Waiting uint32
+	// Connections made in total.
+	Opened uint64
+	// Times that an idle connection was handed out again.
+	Reused uint64
+	// Idle connections that were closed: by their peer, or by a limit.
+	Expired uint64
+}
+
+const (
+	// The server, with the certificates of `--cert` and `--key`, and with
+	// `--client-ca` and `--alpn`.
+	TlsRoleServer uint8 = 0
+	// The client.
+	TlsRoleClient uint8 = 1
+)
+
+// The side of the TLS handshake to take.
+type TlsRole struct {
+	tag uint8
+	value any
+}
+
+func (self TlsRole) Tag() uint8 {
+	return self.tag
+}
+
+func (self TlsRole) Client() TlsOptions {
+	if self.tag != TlsRoleClient {
+		panic("tag mismatch")
+	}
+	return self.value.(TlsOptions)
+}
+
+func MakeTlsRoleServer() TlsRole {
+	return TlsRole{TlsRoleServer, nil}
+}
+func MakeTlsRoleClient(value TlsOptions) TlsRole {
+	return TlsRole{TlsRoleClient, value}
+}
+
+// When the kernel asks a silent peer whether it is still there (tcp(7)).
+type KeepAlive struct {
+	// Silence before the first probe, in nanoseconds: a whole number of
+	// seconds, rounded up (`TCP_KEEPIDLE`).
+	Idle uint64
+	// Time between two probes (`TCP_KEEPINTVL`). `none` leaves it as it is.
+	Interval witTypes.Option[uint64]
+	// Unanswered probes after which the connection is lost
+	// (`TCP_KEEPCNT`). `none` leaves it as it is.
+	Count witTypes.Option[uint32]
+}
+
+const (
+	// Sends small pieces at once, without waiting for the acknowledgement
+	// of earlier ones (`TCP_NODELAY`). The host turns it on for all
+	// connections.
+	SocketOptionNoDelay uint8 = 0
+	// Probes a silent peer (`SO_KEEPALIVE`); `none` does not. The host
+	// begins with `--tcp-keepalive`.
+	SocketOptionKeepAlive uint8 = 1
+	// The size of the kernel's receive buffer in bytes (`SO_RCVBUF`), as
+	// far as the system's maximum allows.
+	SocketOptionReceiveBufferSize uint8 = 2
+	// The size of the kernel's send buffer in bytes (`SO_SNDBUF`), as far
+	// as the system's maximum allows.
+	SocketOptionSendBufferSize uint8 = 3
+	// The number of routers that a packet may pass, at least 1 (`IP_TTL`,
+	// `IPV6_UNICAST_HOPS`).
+	SocketOptionHopLimit uint8 = 4
+	// The traffic class of packets, DSCP in its upper six bits (`IP_TOS`,
+	// `IPV6_TCLASS`; RFC 2474). The lower two bits are the kernel's.
+	SocketOptionTrafficClass uint8 = 5
+)
+
+// An option of a socket, to be set.
+type SocketOption struct {
+	tag uint8
+	value any
+}
+
+func (self SocketOption) Tag() uint8 {
+	return self.tag
+}
+
+func (self SocketOption) NoDelay() bool {
+	if self.tag != SocketOptionNoDelay {
+		panic("tag mismatch")
+	}
+	return self.value.(bool)
+}
+func (self SocketOption) KeepAlive() witTypes.Option[KeepAlive] {
+	if self.tag != SocketOptionKeepAlive {
+		panic("tag mismatch")
+	}
+	return self.value.(witTypes.Option[KeepAlive])
+}
+func (self SocketOption) ReceiveBufferSize() uint32 {
+	if self.tag != SocketOptionReceiveBufferSize {
+		panic("tag mismatch")
+	}
+	return self.value.(uint32)
+}
+func (self SocketOption) SendBufferSize() uint32 {
+	if self.tag != SocketOptionSendBufferSize {
+		panic("tag mismatch")
+	}
+	return self.value.(uint32)
+}
+func (self SocketOption) HopLimit() uint8 {
+	if self.tag != SocketOptionHopLimit {
+		panic("tag mismatch")
+	}
+	return self.value.(uint8)
+}
+func (self SocketOption) TrafficClass() uint8 {
+	if self.tag != SocketOptionTrafficClass {
+		panic("tag mismatch")
+	}
+	return self.value.(uint8)
+}
+
+func MakeSocketOptionNoDelay(value bool) SocketOption {
+	return SocketOption{SocketOptionNoDelay, value}
+}
+func MakeSocketOptionKeepAlive(value witTypes.Option[KeepAlive]) SocketOption {
+	return SocketOption{SocketOptionKeepAlive, value}
+}
+func MakeSocketOptionReceiveBufferSize(value uint32) SocketOption {
+	return SocketOption{SocketOptionReceiveBufferSize, value}
+}
+func MakeSocketOptionSendBufferSize(value uint32) SocketOption {
+	return SocketOption{SocketOptionSendBufferSize, value}
+}
+func MakeSocketOptionHopLimit(value uint8) SocketOption {
+	return SocketOption{SocketOptionHopLimit, value}
+}
+func MakeSocketOptionTrafficClass(value uint8) SocketOption {
+	return SocketOption{SocketOptionTrafficClass, value}
 }
 
 const (

@@ -14,7 +14,7 @@ import (
 	"unsafe"
 )
 
-var exportReturnArea = uintptr(witRuntime.Static((8+8*4), 8))
+var exportReturnArea = uintptr(witRuntime.Static((48+4*4), 8))
 var syncExportPinner = witRuntime.Pinner{}
 
 //go:wasmexport netwasm:net/tcp-handler@0.2.0#connection-made
@@ -299,28 +299,46 @@ func wasm_export_netwasm_net_http_handler_handle(arg0 int32, arg1 uintptr, arg2 
 		switch (payload).Body.Tag() {
 		case netwasm_net_http.BodyEmpty:
 
-			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+3*4))) = int8(int32(0))
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16+2*4))) = int8(int32(0))
 
 		case netwasm_net_http.BodyBytes:
 			payload := (payload).Body.Bytes()
-			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+3*4))) = int8(int32(1))
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16+2*4))) = int8(int32(1))
 			data2 := unsafe.Pointer(unsafe.SliceData(payload))
 			pinner.Pin(data2)
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+5*4))) = uint32(uint32(len(payload)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+4*4))) = uint32(uintptr(uintptr(data2)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (24+3*4))) = uint32(uint32(len(payload)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (24+2*4))) = uint32(uintptr(uintptr(data2)))
 
 		case netwasm_net_http.BodyFile:
 			payload := (payload).Body.File()
-			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+3*4))) = int8(int32(2))
-			*(*int32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+4*4))) = (payload).TakeHandle()
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16+2*4))) = int8(int32(2))
+			*(*int32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (24+2*4))) = (payload).TakeHandle()
 
 		case netwasm_net_http.BodyPath:
 			payload := (payload).Body.Path()
-			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+3*4))) = int8(int32(3))
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16+2*4))) = int8(int32(3))
 			utf83 := unsafe.Pointer(unsafe.StringData(payload))
 			pinner.Pin(utf83)
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+5*4))) = uint32(uint32(len(payload)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+4*4))) = uint32(uintptr(uintptr(utf83)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (24+3*4))) = uint32(uint32(len(payload)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (24+2*4))) = uint32(uintptr(uintptr(utf83)))
+
+		case netwasm_net_http.BodyStream:
+			payload := (payload).Body.Stream()
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16+2*4))) = int8(int32(4))
+			*(*int64)(unsafe.Add(unsafe.Pointer(exportReturnArea), (24+2*4))) = int64((payload).Token)
+
+			switch (payload).Length.Tag() {
+			case witTypes.OptionNone:
+				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (32+2*4))) = int8(int32(0))
+
+			case witTypes.OptionSome:
+				payload := (payload).Length.Some()
+				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (32+2*4))) = int8(int32(1))
+				*(*int64)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+2*4))) = int64(payload)
+
+			default:
+				panic("unreachable")
+			}
 
 		default:
 			panic("unreachable")
@@ -341,13 +359,30 @@ func wasm_export_netwasm_net_http_handler_handle(arg0 int32, arg1 uintptr, arg2 
 
 		}
 
-		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+7*4))) = uint32(length8)
-		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+6*4))) = uint32(uintptr(uintptr(result7)))
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (48+3*4))) = uint32(length8)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (48+2*4))) = uint32(uintptr(uintptr(result7)))
 
 	case netwasm_net_http.AnswerDefer:
 		payload := result.Defer()
 		*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), 0)) = int8(int32(1))
 		*(*int64)(unsafe.Add(unsafe.Pointer(exportReturnArea), 8)) = int64(payload)
+
+	case netwasm_net_http.AnswerCollect:
+		payload := result.Collect()
+		*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), 0)) = int8(int32(2))
+
+		switch payload.Tag() {
+		case witTypes.OptionNone:
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), 8)) = int8(int32(0))
+
+		case witTypes.OptionSome:
+			payload := payload.Some()
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), 8)) = int8(int32(1))
+			*(*int64)(unsafe.Add(unsafe.Pointer(exportReturnArea), 16)) = int64(payload)
+
+		default:
+			panic("unreachable")
+		}
 
 	default:
 		panic("unreachable")
@@ -361,11 +396,20 @@ func wasm_export_post_return_netwasm_net_http_handler_handle(result uintptr) {
 	syncExportPinner.Unpin()
 }
 
-//go:wasmexport netwasm:net/deferral-handler@0.2.0#abandoned
-func wasm_export_netwasm_net_deferral_handler_abandoned(arg0 int64)  {
+//go:wasmexport netwasm:net/response-handler@0.2.0#writable
+func wasm_export_netwasm_net_response_handler_writable(arg0 int64)  {
 	defer witRuntime.Crash()
 
-	handlers.DeferralHandler.Abandoned(uint64(arg0))
+	handlers.ResponseHandler.Writable(uint64(arg0))
+	witRuntime.Reset()
+
+}
+
+//go:wasmexport netwasm:net/response-handler@0.2.0#abandoned
+func wasm_export_netwasm_net_response_handler_abandoned(arg0 int64)  {
+	defer witRuntime.Crash()
+
+	handlers.ResponseHandler.Abandoned(uint64(arg0))
 	witRuntime.Reset()
 
 }
