@@ -8,7 +8,6 @@ use netwasm_exchange::handler::Decision;
 use netwasm_net::turns::Turn;
 
 use crate::bindings::netwasm::net::http::{Answer as WitAnswer, Body as WitBody, Response};
-use crate::host::files;
 use crate::responses::streamed;
 use crate::state::State;
 
@@ -64,7 +63,7 @@ pub(crate) fn answer(
         WitBody::Empty => Body::Empty,
         WitBody::Bytes(bytes) => Body::Bytes(bytes),
         WitBody::File(handle) => Body::File(state.remove_file(&handle)?),
-        WitBody::Path(path) => match files::open(state, &path) {
+        WitBody::Path(path) => match state.open_file(&path) {
             Ok(file) => Body::File(Rc::new(file)),
             Err(error) => Body::Unopened(error),
         },

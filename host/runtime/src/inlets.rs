@@ -15,9 +15,21 @@ use netwasm_base::error::ConnectionError;
 use netwasm_exchange::answer::Fields;
 use netwasm_exchange::content::RequestBody;
 use netwasm_exchange::failure::Failure;
+use netwasm_net::guest::Gone;
 use netwasm_net::turns::Turn;
 
-use crate::instance::Instance;
+/// A guest that reads bodies. Each call may fail with [`Gone`].
+pub(crate) trait Reads {
+    /// Delivers bytes of a body; never empty.
+    fn body_received(&self, token: u64, data: &[u8]) -> Result<(), Gone>;
+
+    /// Announces that a body is complete, after which its token is free.
+    fn body_ended(&self, token: u64, trailers: &Fields) -> Result<(), Gone>;
+
+    /// Announces that the rest of a body will not come, after which its token is
+    /// free.
+    fn body_failed(&self, token: u64, reason: &ConnectionError) -> Result<(), Gone>;
+}
 
 /// Bodies that an instance reads, by the guest's tokens. Dropping one stops the
 /// reading.
@@ -128,8 +140,8 @@ impl Credit {
 /// Reads a body and delivers it to its guest. Reads nothing before there is
 /// credit for the first byte. After that, one piece is read ahead of the credit,
 /// so that the end shows without any.
-pub(crate) async fn deliver(
-    instance: Weak<Instance>,
+pub(crate) async fn deliver<G: Reads>(
+    instance: Weak<G>,
     token: u64,
     credit: Rc<Credit>,
     mut body: RequestBody,
@@ -176,14 +188,14 @@ pub(crate) async fn deliver(
     }
 }
 
-fn ended(instance: &Weak<Instance>, token: u64, trailers: &Fields) {
+fn ended<G: Reads>(instance: &Weak<G>, token: u64, trailers: &Fields) {
     if let Some(instance) = instance.upgrade() {
         // A trap is already logged.
         let _ = instance.body_ended(token, trailers);
     }
 }
 
-fn failed(instance: &Weak<Instance>, token: u64, failure: &Failure) {
+fn failed<G: Reads>(instance: &Weak<G>, token: u64, failure: &Failure) {
     if let Some(instance) = instance.upgrade() {
         // A trap is already logged.
         let _ = instance.body_failed(token, &reason(failure));

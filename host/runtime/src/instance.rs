@@ -3,6 +3,9 @@
 //! Every call goes through `Instance::call`, which sets its deadline and never
 //! calls an instance again after a trap.
 
+mod bodies;
+pub(crate) mod sockets;
+
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -15,7 +18,6 @@ use wasmtime::{Store, Trap};
 use netwasm_base::address::Address;
 use netwasm_base::config::Limits;
 use netwasm_base::error::ConnectionError;
-use netwasm_exchange::answer::Fields;
 use netwasm_exchange::handler::Decision;
 use netwasm_exchange::request::Request;
 use netwasm_net::guest::{DatagramGuest, EventGuest, Gone, NoGuest};
@@ -27,7 +29,7 @@ use netwasm_net::udp::{self, Datagrams};
 
 use crate::bindings::netwasm::net::http::Method;
 use crate::bindings::netwasm::net::types::{ConnectionId, IpAddress, SocketId};
-use crate::convert::{connecting, lost, receiving, resolving, sending};
+use crate::convert::{connecting, lost, resolving, sending};
 use crate::decisions::decision;
 use crate::event_program::{EventExports, EventProgram, Handlers};
 use crate::frames;
@@ -234,50 +236,6 @@ impl Instance {
         (request, decision)
     }
 
-    /// Calls the guest's `abandoned` for a response that it has begun, if it
-    /// exports that.
-    pub(crate) fn abandoned(&self, token: u64) -> Result<(), Gone> {
-        self.call("abandoned", Party::Nobody, |store, handlers| {
-            store.data_mut().responses.remove(token);
-            match &handlers.response {
-                Some(response) => response.call_abandoned(store, token),
-                None => Ok(()),
-            }
-        })
-    }
-
-    /// Calls the guest's `writable` for a body that it sends.
-    pub(crate) fn response_writable(&self, token: u64) -> Result<(), Gone> {
-        self.call("writable", Party::Nobody, |store, handlers| {
-            exported(handlers.response.as_ref())?.call_writable(store, token)
-        })
-    }
-
-    /// Calls the guest's `body-received`.
-    pub(crate) fn body_received(&self, token: u64, data: &[u8]) -> Result<(), Gone> {
-        self.call("body-received", Party::Nobody, |store, handlers| {
-            exported(handlers.body.as_ref())?.call_body_received(store, token, data)
-        })
-    }
-
-    /// Calls the guest's `body-ended`, after which the token is free.
-    pub(crate) fn body_ended(&self, token: u64, trailers: &Fields) -> Result<(), Gone> {
-        self.call("body-ended", Party::Nobody, |store, handlers| {
-            let body = exported(handlers.body.as_ref())?;
-            store.data_mut().inlets.ended(token);
-            body.call_body_ended(store, token, trailers)
-        })
-    }
-
-    /// Calls the guest's `body-failed`, after which the token is free.
-    pub(crate) fn body_failed(&self, token: u64, reason: &ConnectionError) -> Result<(), Gone> {
-        self.call("body-failed", Party::Nobody, |store, handlers| {
-            let body = exported(handlers.body.as_ref())?;
-            store.data_mut().inlets.ended(token);
-            body.call_body_failed(store, token, &receiving(reason))
-        })
-    }
-
     /// Calls the guest's `woken`.
     pub(crate) fn woken(&self) -> Result<(), Gone> {
         self.call("woken", Party::Nobody, |store, handlers| {
@@ -445,51 +403,6 @@ impl DatagramGuest for Instance {
     /// True if the guest trapped or exited, so that it cannot be called.
     fn is_dead(&self) -> bool {
         self.life.get() != Life::Alive
-    }
-}
-
-/// The guest of a datagram socket that it opened: an instance, which the socket
-/// does not keep alive.
-#[derive(Debug)]
-pub(crate) struct OfInstance(pub(crate) Weak<Instance>);
-
-impl OfInstance {
-    fn instance(&self) -> Result<Rc<Instance>, Gone> {
-        self.0.upgrade().ok_or(Gone)
-    }
-}
-
-impl DatagramGuest for OfInstance {
-    type Endpoint = Numbered;
-
-    fn endpoint_made(&self, datagrams: &Rc<Datagrams>) -> Result<Self::Endpoint, Gone> {
-        self.instance()?.endpoint_made(datagrams)
-    }
-
-    fn datagram_received(
-        &self,
-        endpoint: Self::Endpoint,
-        data: &[u8],
-        peer: SocketAddr,
-    ) -> Result<(), Gone> {
-        self.instance()?.datagram_received(endpoint, data, peer)
-    }
-
-    fn error_received(
-        &self,
-        endpoint: Self::Endpoint,
-        error: &ConnectionError,
-        peer: Option<SocketAddr>,
-    ) -> Result<(), Gone> {
-        self.instance()?.error_received(endpoint, error, peer)
-    }
-
-    fn endpoint_lost(&self, endpoint: Self::Endpoint) -> Result<(), Gone> {
-        self.instance()?.endpoint_lost(endpoint)
-    }
-
-    fn is_dead(&self) -> bool {
-        (self.0.upgrade()).is_none_or(|instance| DatagramGuest::is_dead(&*instance))
     }
 }
 

@@ -17,7 +17,8 @@ use netwasm_net::transport::Transport;
 use netwasm_net::udp::{self, Sender};
 use netwasm_net::worker::Worker;
 
-use crate::instance::{Instance, Numbered, OfInstance};
+use crate::instance::sockets::OfInstance;
+use crate::instance::{Instance, Numbered};
 use crate::local::Local;
 use crate::pooling::Opened;
 

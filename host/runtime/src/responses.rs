@@ -11,9 +11,19 @@ use netwasm_exchange::answer::{Fields, StreamedBody};
 use netwasm_exchange::chunked::is_dropped;
 use netwasm_exchange::deferred::Deferred;
 use netwasm_exchange::outlet::{Outlet, OutletBody, OutletGuest};
+use netwasm_net::guest::Gone;
 use netwasm_net::turns::Turn;
 
-use crate::instance::Instance;
+/// A guest that responds later or piece by piece. Each call may fail with
+/// [`Gone`].
+pub(crate) trait Responds {
+    /// Announces that there is room for more of a body.
+    fn response_writable(&self, token: u64) -> Result<(), Gone>;
+
+    /// Announces that a response needs nothing more, after which its token is
+    /// free.
+    fn abandoned(&self, token: u64) -> Result<(), Gone>;
+}
 
 /// Responses of an instance by the guest's tokens. Dropping them tells the
 /// connections that nothing more comes.
@@ -87,12 +97,12 @@ impl Drop for Responses {
 }
 
 /// The guest of a streamed body.
-pub(crate) struct BodyOfGuest {
-    pub(crate) instance: Weak<Instance>,
+pub(crate) struct BodyOfGuest<G> {
+    pub(crate) instance: Weak<G>,
     pub(crate) token: u64,
 }
 
-impl OutletGuest for BodyOfGuest {
+impl<G: Responds> OutletGuest for BodyOfGuest<G> {
     fn writable(&self) {
         if let Some(instance) = self.instance.upgrade() {
             // A trap is already logged.

@@ -28,7 +28,7 @@ use crate::instance::Instance;
 use crate::local::{Env, Local};
 use crate::numbers::Numbers;
 use crate::pooling::Pooling;
-use crate::responses::{BodyOfGuest, Responses};
+use crate::responses::{BodyOfGuest, Responds as _, Responses};
 use crate::steps::event_steps;
 use crate::timer::Timer;
 use crate::wasi::{Wasi, WasiHost};

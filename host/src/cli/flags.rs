@@ -117,8 +117,7 @@ pub(super) struct Http {
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB")]
     #[arg(hide_short_help = true)]
     max_unread: usize,
-    /// Send interim responses of the guest, such as 103, to clients of HTTP/1.1 too, some of
-    /// which take one for the answer
+    /// Send interim responses such as 103 to HTTP/1.1 clients too; some take one for the answer
     #[arg(long, hide_short_help = true)]
     send_informational: bool,
 }
@@ -145,12 +144,10 @@ pub(super) struct Tls {
     /// Let outgoing connections take any certificate, whoever shows it: for tests only
     #[arg(long, hide_short_help = true)]
     tls_insecure: bool,
-    /// Authority that the guest may choose by this name for an outgoing connection, in place of
-    /// all others; repeatable
+    /// Authority that the guest may choose for a connection, in place of all others; repeatable
     #[arg(long, value_name = "NAME=FILE", value_parser = named_file, hide_short_help = true)]
     tls_authority: Vec<(String, PathBuf)>,
-    /// Certificate and key that it may present to a server by this name; repeatable. The key may
-    /// be in the same file
+    /// Certificate that the guest may choose to present to a server; repeatable
     #[arg(long, value_name = "NAME=CERT[,KEY]", value_parser = identity, hide_short_help = true)]
     tls_identity: Vec<(String, CertificateFiles)>,
 }
