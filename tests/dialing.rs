@@ -341,6 +341,22 @@ fn datagram_sockets_need_a_permission_and_are_limited() {
 }
 
 #[test]
+fn datagram_sockets_of_all_instances_count_as_outgoing() {
+    let host = probe(&["--max-outgoing", "2"]);
+    let (mut first, mut second) = (host.connect(), host.connect());
+    assert!(!first.ask("bind 1 127.0.0.1:0").starts_with("error"));
+    assert!(!second.ask("bind 1 127.0.0.1:0").starts_with("error"));
+    assert_eq!(first.ask("bind 2 127.0.0.1:0"), "error: limit-exceeded");
+    assert_eq!(second.ask("udp-close 1"), "ok");
+    assert_eq!(second.line(), "1 closed");
+    eventually("its place", || {
+        (!first.ask("bind 2 127.0.0.1:0").starts_with("error")).then_some(())
+    });
+    drop((first, second));
+    host.stop();
+}
+
+#[test]
 fn datagram_sockets_end_with_their_instance_and_with_the_run() {
     let server = datagrams();
     let host = probe(&["--allow-udp", "127.0.0.1:*"]);

@@ -31,6 +31,10 @@ pub use self::opened::{Opened, Sender};
 /// the kernel joined (UDP_GRO).
 const BUFFER: usize = 64 << 10;
 
+/// Number of receive buffers of a socket that a guest opened. There may be many
+/// of these, and mostly each has few datagrams.
+const FEW_BUFFERS: usize = 2;
+
 /// Hands the datagrams of a socket to guests.
 pub struct DatagramsToGuests<G> {
     guests: Rc<dyn Guests<G>>,
@@ -73,6 +77,17 @@ enum Source<G> {
     Guests(Rc<dyn Guests<G>>),
     /// A guest, which takes datagrams of these senders.
     Opened(Sender),
+}
+
+impl<G> Source<G> {
+    /// Returns the number of receive buffers, which is that of datagrams, or
+    /// joined ones, in a burst.
+    fn buffers(&self) -> usize {
+        match self {
+            Self::Guests(_) => BATCH_SIZE,
+            Self::Opened(_) => FEW_BUFFERS.min(BATCH_SIZE),
+        }
+    }
 }
 
 /// Datagrams received at once.
@@ -142,13 +157,13 @@ impl<G: DatagramGuest> Server<G> {
         let interest = Interest::READABLE | Interest::WRITABLE | Interest::ERROR;
         Ok(Self {
             thread,
-            source,
             socket: Rc::new(Watched::new(socket.into(), interest)?),
             state,
             local,
             endpoint: None,
-            buffers: vec![0; BATCH_SIZE * BUFFER],
+            buffers: vec![0; source.buffers() * BUFFER],
             burst: ReceivedBurst::default(),
+            source,
             turn,
         })
     }
@@ -214,6 +229,7 @@ impl<G: DatagramGuest> Server<G> {
 
     /// Receives a burst. Returns true if there may be more.
     fn receive(&mut self, mut guard: Ready<'_>) -> bool {
+        let most = self.source.buffers();
         let metas = &mut self.burst.metas;
         let mut slices = self.buffers.chunks_mut(BUFFER).map(IoSliceMut::new);
         let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
@@ -221,8 +237,10 @@ impl<G: DatagramGuest> Server<G> {
         let mut short = 0;
         let reports = guard.is_error();
         let result = guard.try_io(|socket| {
-            let count = self.state.recv(socket.into(), &mut slices, metas)?;
-            if count < BATCH_SIZE {
+            let (slices, metas) = (slices.get_mut(..most), metas.get_mut(..most));
+            let (slices, metas) = (slices.unwrap_or_default(), metas.unwrap_or_default());
+            let count = self.state.recv(socket.into(), slices, metas)?;
+            if count < most {
                 // There is no more. Treating that as EAGAIN saves the call that
                 // would only say so.
                 short = count;
@@ -245,7 +263,7 @@ impl<G: DatagramGuest> Server<G> {
             few_peers: are_few(self.burst.metas.iter().take(count).map(|meta| meta.addr)),
             ..ReceivedBurst::default()
         };
-        count == BATCH_SIZE
+        count == most
     }
 
     /// Hands datagrams to the guest until others have their turn. Returns true

@@ -97,7 +97,7 @@ pub(crate) async fn connect_datagrams(
             .env
             .net
             .datagram_peers(&host, port, &addresses, &names)?;
-        udp::Opened::connect(&peers)
+        udp::Opened::connect(&local.env.net, &peers)
     });
     // A trap is already logged.
     if let Ok(Some((opened, socket))) = instance.datagrams_connected(token, opened) {

@@ -5,8 +5,10 @@ use std::net::{SocketAddr, UdpSocket};
 use std::rc::Rc;
 
 use netwasm_base::error::ConnectionError;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::datagram;
+use crate::env::Env;
 use crate::guest::DatagramGuest;
 use crate::thread::Thread;
 use crate::turns::Turn;
@@ -38,27 +40,37 @@ impl fmt::Debug for Sender {
 pub struct Opened {
     socket: UdpSocket,
     datagrams: Rc<Datagrams>,
+    /// The socket counts against `--max-outgoing`.
+    permit: OwnedSemaphorePermit,
 }
 
 impl Opened {
     /// Binds a socket.
     ///
     /// # Errors
-    /// Fails if the address cannot be bound, or no descriptor is left.
-    pub fn bind(local: SocketAddr) -> Result<Self, ConnectionError> {
-        Self::new(datagram::bind(local)?.into(), None)
+    /// Fails if the address cannot be bound, no descriptor is left, or
+    /// `--max-outgoing` is reached.
+    pub fn bind(env: &Env, local: SocketAddr) -> Result<Self, ConnectionError> {
+        let permit = env.try_outgoing_permit()?;
+        Self::new(datagram::bind(local)?.into(), None, permit)
     }
 
     /// Connects a socket to the first of `peers` to which there is a route.
     ///
     /// # Errors
-    /// Fails with the reason of the last peer.
-    pub fn connect(peers: &[SocketAddr]) -> Result<Self, ConnectionError> {
+    /// Fails with the reason of the last peer, or if `--max-outgoing` is
+    /// reached.
+    pub fn connect(env: &Env, peers: &[SocketAddr]) -> Result<Self, ConnectionError> {
+        let permit = env.try_outgoing_permit()?;
         let (socket, peer) = datagram::connect(peers)?;
-        Self::new(socket.into(), Some(peer))
+        Self::new(socket.into(), Some(peer), permit)
     }
 
-    fn new(socket: UdpSocket, peer: Option<SocketAddr>) -> Result<Self, ConnectionError> {
+    fn new(
+        socket: UdpSocket,
+        peer: Option<SocketAddr>,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Self, ConnectionError> {
         let local = socket.local_addr()?;
         let handle = Handle {
             peer,
@@ -67,6 +79,7 @@ impl Opened {
         Ok(Self {
             socket,
             datagrams: Datagrams::of(local, Some(handle)),
+            permit,
         })
     }
 
@@ -85,7 +98,11 @@ impl Opened {
         endpoint: G::Endpoint,
         sender: Sender,
     ) {
-        let Self { socket, datagrams } = self;
+        let Self {
+            socket,
+            datagrams,
+            permit: _permit,
+        } = self;
         let sender = match datagrams.peer() {
             Some(_) => Sender(None),
             None => sender,

@@ -46,7 +46,7 @@ fn bind(state: &mut State, token: u64, local: SocketAddr) -> Result<SocketId, Co
     }
     let opened = state
         .room_for_datagrams()
-        .and_then(|()| Opened::bind(local))?;
+        .and_then(|()| Opened::bind(env, local))?;
     let number = state.datagrams.add(Rc::clone(opened.datagrams()));
     let socket = Numbered { number, token };
     later::drive_datagrams(&state.local, state.instance.clone(), opened, socket);
