@@ -155,7 +155,7 @@ pub(crate) fn connected(token: u64, outcome: Result<DatagramTransport>) {
 /// datagram then gets a fresh socket and a fresh task.
 ///
 /// Sockets of one's own need `export!(udp: ...)`, or `datagrams` in
-/// [`export!`](crate::export).
+/// [`export!`](crate::export!).
 ///
 /// ```
 /// use netwasm_guest::{Result, UdpSocket};
