@@ -370,17 +370,31 @@ fn datagram_sockets_end_with_their_instance_and_with_the_run() {
         drop(peer);
         host.wait_for_descriptors(before);
     }
+    // What the guest sends in its last event is sent.
+    let listener = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let timeout = Some(Duration::from_secs(30));
+    listener.set_read_timeout(timeout).expect("a timeout");
+    let mut peer = host.connect();
+    bound(&mut peer, 1, listener.local_addr().expect("an address"));
+    assert_eq!(peer.ask("last-words 1 farewell"), "ok");
+    drop(peer);
+    let mut buffer = [0; 64];
+    let (count, _) = listener.recv_from(&mut buffer).expect("a datagram");
+    assert_eq!(&buffer[..count], b"farewell");
+    host.wait_for_descriptors(before);
     // So it is after a trap.
     let mut peer = host.connect();
     bound(&mut peer, 1, server);
     peer.say("nonsense");
     peer.cut();
     host.wait_for_descriptors(before);
-    // The end of the run is told.
+    // A connection that goes on when the run is ending needs its sockets.
     let mut peer = host.connect();
     bound(&mut peer, 1, server);
     host.signal(Signal::TERM);
-    assert_eq!(peer.line(), "1 closed");
+    host.log.wait_for(&["draining"]);
+    assert_eq!(peer.ask("udp-send 1 still"), "ok");
+    assert_eq!(peer.line(), format!("1 datagram {server} still"));
     drop(peer);
     host.stop();
 }

@@ -409,3 +409,29 @@ fn a_drain_waits_for_streamed_bodies() {
     );
     assert_eq!(server.wait().code(), Some(0));
 }
+
+#[test]
+fn a_head_of_too_many_fields_is_refused_and_harms_nobody() {
+    let server = body_probe(&["--send-informational", "--max-head", "4MiB"]);
+    let mut client = http2(&server);
+    for fields in [1001, 24_577, 40_000] {
+        let target = format!("/stream?n=1&fields={fields}");
+        assert_eq!(server.connect_http().fetch(&target).status, 500);
+        assert_eq!(client.fetch(&target).status, 500);
+        let target = format!("/hint?token=1&fields={fields}");
+        let mut peer = server.connect_http();
+        peer.send(message("GET", &target, &[]).as_bytes());
+        server
+            .log
+            .wait_for_count("interim response cannot be sent", 1);
+        tell(&server, "/respond?token=1&text=after");
+        peer.response().is(200, "after");
+    }
+    server
+        .log
+        .wait_for(&["1001 headers or trailers are more than 1000"]);
+    assert_eq!(client.fetch("/stream?n=1&fields=1000").status, 200);
+    assert_eq!(server.log.count("panicked"), 0);
+    drop(client);
+    server.stop();
+}

@@ -541,3 +541,17 @@ fn a_wrong_interim_response_is_an_error_or_is_dropped() {
     drop(client);
     server.stop();
 }
+
+#[test]
+fn credit_of_nothing_changes_nothing() {
+    let server = body_probe(&[]);
+    let mut peer = server.connect_http();
+    let body = pattern(1000);
+    peer.send(&post("/upload?token=7&credit=10", &body));
+    wait_for(&server, 7, 10);
+    assert_eq!(tell(&server, "/give?token=7&credit=0"), "done");
+    assert_eq!(tell(&server, "/give?token=7&credit=990"), "done");
+    peer.response().is(200, &summary(&body));
+    drop(peer);
+    server.stop();
+}

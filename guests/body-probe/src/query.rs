@@ -26,12 +26,16 @@ impl<'a> Query<'a> {
         Some(text.parse().expect("a number"))
     }
 
+    /// Fields NAME:VALUE, and as many more as `fields` says.
     pub(super) fn fields(&self, name: &str) -> Fields {
+        let more = self.number("fields").unwrap_or_default();
+        let more = (0..more).map(|place| (format!("x-{place}"), b"1".to_vec()));
         self.all(name)
             .map(|field| {
                 let (name, value) = field.split_once(':').expect("NAME:VALUE");
                 (name.to_owned(), value.into())
             })
+            .chain(more)
             .collect()
     }
 }

@@ -25,6 +25,7 @@
 //! | `udp TOKEN HOST PORT` | `ok`; `TOKEN bound LOCAL PEER` |
 //! | `udp-send TOKEN TEXT` | `ok`; `TOKEN datagram PEER TEXT`, `TOKEN refused NAME` |
 //! | `udp-send-to TOKEN ADDRESS TEXT` | the same |
+//! | `last-words TOKEN TEXT` | `ok`; sent by a connected socket when the client has left |
 //! | `udp-close TOKEN` | `ok`; `TOKEN closed` |
 //! | `cancel TOKEN` | `ok` |
 wit_bindgen::generate!({
@@ -65,6 +66,8 @@ struct State {
     received: Vec<u8>,
     connections: HashMap<u64, ConnectionId>,
     sockets: HashMap<u64, SocketId>,
+    /// A socket, and what to send by it when the client has left.
+    last_words: Option<(u64, String)>,
 }
 
 struct Probe;
@@ -106,8 +109,17 @@ impl tcp_handler::Guest for Probe {
 
     fn connection_lost(token: u64, reason: Option<Error>) {
         if token == CLIENT {
-            let opened = STATE.take().connections;
-            opened.into_values().for_each(transports::close);
+            let State {
+                connections,
+                sockets,
+                last_words,
+                ..
+            } = STATE.take();
+            connections.into_values().for_each(transports::close);
+            if let Some((token, text)) = last_words {
+                // The instance ends with this event.
+                let _ = datagrams::send(sockets[&token], text.as_bytes());
+            }
         } else {
             STATE.with_borrow_mut(|state| state.connections.remove(&token));
             match reason {
@@ -241,6 +253,10 @@ fn execute(line: &str) -> Result<String, Error> {
         }
         "udp" => datagram_connector::connect(number(1), words[2], port(3))?,
         "udp-send" => datagrams::send(socket(number(1)), rest(2).as_bytes())?,
+        "last-words" => {
+            let last = (number(1), rest(2).to_owned());
+            STATE.with_borrow_mut(|state| state.last_words = Some(last));
+        }
         "udp-send-to" => {
             datagrams::send_to(socket(number(1)), rest(3).as_bytes(), parse(words[2]))?;
         }

@@ -122,7 +122,10 @@ impl Outlet {
         let OutletLimits { high, most, .. } = self.limits;
         let queued = state.queue.len().saturating_add(data.len());
         let held = self.held.get().saturating_add(data.len());
-        if queued > most || held > most.saturating_add(high.saturating_mul(bodies)) {
+        // Other bodies may fill the queues. One that is within its own is no less
+        // sent.
+        let fills = held > most.saturating_add(high.saturating_mul(bodies)) && queued > high;
+        if queued > most || fills {
             self.clear(&mut state);
             state.end = Some(OutletEnd::Cut);
             wake(state.waker.take());

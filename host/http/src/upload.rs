@@ -381,6 +381,11 @@ impl Arriving for UploadBody {
 
 impl Drop for UploadBody {
     fn drop(&mut self) {
+        // Nobody waits for a piece any more.
+        let mut state = self.0.state.borrow_mut();
+        state.deadline = None;
+        state.moved = self.0.transport.thread().now();
+        drop(state);
         // The connection may continue without the guest.
         self.0.transport.nudge();
     }

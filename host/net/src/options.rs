@@ -115,7 +115,8 @@ impl KeepAlive {
 
 /// Rounds a time up to whole seconds.
 fn seconds(time: Duration) -> Result<Duration, ConnectionError> {
-    let rounded = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+    let rest = u64::from(time.subsec_nanos() > 0);
+    let rounded = time.as_secs().saturating_add(rest);
     match (1..=MOST_SECONDS).contains(&rounded) {
         true => Ok(Duration::from_secs(rounded)),
         false => Err(ConnectionError::InvalidArgument),

@@ -137,7 +137,7 @@ impl Pools {
         let mut pools = self.pools();
         pools.retain(|_, pool| {
             pool.expire(&stirred);
-            Arc::strong_count(pool) > 1 || pool.counts().idle > 0
+            !pool.is_closed() && (Arc::strong_count(pool) > 1 || pool.counts().idle > 0)
         });
     }
 

@@ -163,6 +163,10 @@ impl Stream {
     /// Reports the end of the handshake that [`Self::start_tls`] began, and lets
     /// the streams go on.
     pub(crate) fn started_tls(&self, outcome: Result<SessionInfo, ConnectionError>) {
+        if outcome.is_ok() && matches!(*self.sending.borrow(), Direction::Finishing(_)) {
+            // The handshake had to end first.
+            let _ = self.transport.write_eof();
+        }
         if let Some(told) = self.upgrade.take() {
             // The guest may have cancelled the call.
             let _ = told.send(outcome);

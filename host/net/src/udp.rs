@@ -51,10 +51,18 @@ impl<G: DatagramGuest> DatagramService for DatagramsToGuests<G> {
     fn serve(&self, thread: &Rc<Thread>, socket: UdpSocket, turn: &Rc<Turn>) -> Serving {
         let (thread, guests, turn) = (Rc::clone(thread), Rc::clone(&self.guests), Rc::clone(turn));
         Box::pin(async move {
-            let mut server = Server::new(thread, Source::Guests(guests), socket, turn)?;
+            let local = socket.local_addr()?;
+            let socket = watched(socket)?;
+            let mut server = Server::new(thread, Source::Guests(guests), socket, local, turn)?;
             server.serve().await
         })
     }
+}
+
+/// Registers a socket.
+fn watched(socket: UdpSocket) -> io::Result<Rc<Watched>> {
+    let interest = Interest::READABLE | Interest::WRITABLE | Interest::ERROR;
+    Watched::new(socket.into(), interest).map(Rc::new)
 }
 
 /// The task of one socket.
@@ -147,17 +155,16 @@ impl<G: DatagramGuest> Server<G> {
     fn new(
         thread: Rc<Thread>,
         source: Source<G>,
-        socket: UdpSocket,
+        socket: Rc<Watched>,
+        local: SocketAddr,
         turn: Rc<Turn>,
     ) -> io::Result<Self> {
-        let local = socket.local_addr()?;
-        let state = UdpSocketState::new((&socket).into())?;
-        state.enable_transport_errors((&socket).into())?;
-        allow_fragments(&socket, local)?;
-        let interest = Interest::READABLE | Interest::WRITABLE | Interest::ERROR;
+        let state = UdpSocketState::new(socket.fd().into())?;
+        state.enable_transport_errors(socket.fd().into())?;
+        allow_fragments(socket.fd(), local)?;
         Ok(Self {
             thread,
-            socket: Rc::new(Watched::new(socket.into(), interest)?),
+            socket,
             state,
             local,
             endpoint: None,
@@ -173,7 +180,15 @@ impl<G: DatagramGuest> Server<G> {
     /// # Errors
     /// Fails if the socket cannot be watched.
     async fn serve(&mut self) -> io::Result<()> {
-        let drained = Rc::clone(&self.thread).drained();
+        // A guest needs its own sockets for the connections that go on.
+        let opened = matches!(self.source, Source::Opened(_));
+        let thread = Rc::clone(&self.thread);
+        let drained = async move {
+            match opened {
+                true => std::future::pending().await,
+                false => thread.drained().await,
+            }
+        };
         let result = tokio::select! {
             () = drained => Ok(()),
             result = self.run() => result,

@@ -11,16 +11,11 @@ use crate::bindings::netwasm::net::http::{Answer as WitAnswer, Body as WitBody, 
 use crate::responses::streamed;
 use crate::state::State;
 
-/// Converts a guest's decision about the request that it handled. `streams` is
-/// true if the guest hears of the bodies that it sends.
-pub(crate) fn decision(
-    state: &mut State,
-    decided: WitAnswer,
-    streams: bool,
-) -> wasmtime::Result<Decision> {
+/// Converts a guest's decision about the request that it handled.
+pub(crate) fn decision(state: &mut State, decided: WitAnswer) -> wasmtime::Result<Decision> {
     let decision = match decided {
         WitAnswer::Respond(response) => {
-            if matches!(response.body, WitBody::Stream(_)) && !streams {
+            if matches!(response.body, WitBody::Stream(_)) && !state.streams {
                 wasmtime::bail!(
                     "it streams a body and does not export netwasm:net/response-handler"
                 );

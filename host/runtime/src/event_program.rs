@@ -124,6 +124,7 @@ impl EventProgram {
                 .map(|it| it.load(&mut store, &instance))
                 .transpose()?,
         };
+        store.data_mut().streams = handlers.response.is_some();
         Ok(EventExports { store, handlers })
     }
 }

@@ -108,11 +108,11 @@ impl Credit {
     }
 
     fn give(&self, more: u64) {
+        if more == 0 {
+            return;
+        }
         self.bytes.set(self.bytes.get().saturating_add(more));
-        let waker = self.waker.take();
-        if more > 0
-            && let Some(waker) = waker
-        {
+        if let Some(waker) = self.waker.take() {
             waker.wake();
         }
     }

@@ -9,7 +9,7 @@ pub(crate) mod sockets;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::time::Duration;
 
 use wasmtime::component::Resource;
@@ -101,14 +101,16 @@ impl Instance {
     /// traps.
     pub(crate) fn new(program: &EventProgram, local: &Rc<Local>) -> Result<Rc<Self>, NoGuest> {
         let none = |error: wasmtime::Error| NoGuest(one_line(&error));
-        let mut guest = program.instantiate(State::new(local)).map_err(none)?;
-        Ok(Rc::new_cyclic(|instance| {
-            guest.store.data_mut().instance = Weak::clone(instance);
-            Self {
-                guest: RefCell::new(Some(guest)),
-                life: Cell::new(Life::Alive),
-            }
-        }))
+        let instance = Rc::new(Self {
+            guest: RefCell::new(None),
+            life: Cell::new(Life::Alive),
+        });
+        // What the guest begins at its start ends as an event, too.
+        let mut state = State::new(local);
+        state.instance = Rc::downgrade(&instance);
+        let guest = program.instantiate(state).map_err(none)?;
+        instance.guest.replace(Some(guest));
+        Ok(instance)
     }
 
     fn call<R>(
@@ -120,7 +122,11 @@ impl Instance {
         if self.life.get() != Life::Alive {
             return Err(Gone);
         }
-        let mut guest = self.guest.borrow_mut();
+        // A guest is never called within its own call.
+        let Ok(mut guest) = self.guest.try_borrow_mut() else {
+            tracing::error!(event, "an event within a call of the guest is dropped");
+            return Err(Gone);
+        };
         let Some(EventExports { store, handlers }) = &mut *guest else {
             return Err(Gone);
         };
@@ -227,7 +233,7 @@ impl Instance {
             let handle = Resource::new_borrow(0);
             let decided = http.call_handle(&mut *store, &method, &target, handle);
             let state = store.data_mut();
-            let decided = decided.and_then(|it| decision(state, it, handlers.response.is_some()));
+            let decided = decided.and_then(|it| decision(state, it));
             slot = state.request.take();
             decided
         });

@@ -48,6 +48,8 @@ pub(crate) struct State {
     pub(crate) turn: Rc<Turn>,
     pub(crate) timer: Timer,
     pub(crate) responses: Responses,
+    /// True if the guest hears of the bodies that it sends.
+    pub(crate) streams: bool,
     pub(crate) inlets: Inlets,
     /// Epoch steps that an event may take.
     steps: u64,
@@ -71,6 +73,7 @@ impl State {
             turn: local.worker.thread.turns.turn(),
             timer: Timer::default(),
             responses: Responses::default(),
+            streams: false,
             inlets: Inlets::default(),
             steps: event_steps(&env.net.limits).into(),
             transports: Numbers::default(),
@@ -99,6 +102,9 @@ impl State {
         for datagrams in self.datagrams.iter() {
             datagrams.close();
         }
+        // An instance that a worker keeps may stay for long.
+        self.datagrams = Numbers::default();
+        self.pooling = Pooling::default();
         self.stop_work();
     }
 
@@ -334,8 +340,11 @@ impl State {
 
 impl Drop for State {
     fn drop(&mut self) {
-        // The tasks of sockets that the guest opened do not keep the instance.
-        self.close_datagrams();
+        // The tasks of sockets that the guest opened do not keep the instance, and
+        // still send what it sent.
+        for datagrams in self.datagrams.iter() {
+            datagrams.close();
+        }
     }
 }
 

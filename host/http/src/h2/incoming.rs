@@ -390,6 +390,11 @@ impl Arriving for IncomingBody {
 
 impl Drop for IncomingBody {
     fn drop(&mut self) {
+        // Nobody waits for a piece any more.
+        let mut state = self.0.state.borrow_mut();
+        state.deadline = None;
+        state.moved = Instant::now();
+        drop(state);
         // The exchange may continue without the guest.
         self.0.wake();
     }

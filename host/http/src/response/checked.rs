@@ -25,7 +25,12 @@ pub(crate) enum Fault {
     Body(u16),
     #[error("a body of {0} bytes is more than --max-write-buffer allows")]
     TooLarge(usize),
+    #[error("{0} headers or trailers are more than {MOST_FIELDS}")]
+    TooMany(usize),
 }
+
+/// Maximum of headers, and of trailers, of a response.
+const MOST_FIELDS: usize = 1000;
 
 /// Headers that the guest has set, of those that the host would add.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,6 +72,8 @@ impl<'a> Checked<'a> {
         if bodiless(status) && length != Some(0) {
             return Err(Fault::Body(status));
         }
+        check_count(&answer.headers)?;
+        check_count(&answer.trailers)?;
         let mut checked = Self::ours(answer);
         for (name, value) in &answer.headers {
             check_field(name, value)?;
@@ -199,6 +206,7 @@ impl<'a> Checked<'a> {
 /// # Errors
 /// Fails with the first fault.
 pub(crate) fn check_interim(headers: &Fields) -> Result<(), Fault> {
+    check_count(headers)?;
     for (name, value) in headers {
         check_field(name, value)?;
         if is_framing(name) || name.eq_ignore_ascii_case("content-length") {
@@ -206,6 +214,13 @@ pub(crate) fn check_interim(headers: &Fields) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+fn check_count(fields: &Fields) -> Result<(), Fault> {
+    match fields.len() {
+        0..=MOST_FIELDS => Ok(()),
+        count => Err(Fault::TooMany(count)),
+    }
 }
 
 fn check_field(name: &str, value: &[u8]) -> Result<(), Fault> {

@@ -46,7 +46,9 @@ impl<G: EventGuest> Driver<G> {
             return Stage::Exited;
         }
         self.end_relays(&Some(ConnectionError::Aborted));
-        self.transport.thread().env.counters.connections_lost.add();
+        if !self.transport.is_parked() {
+            self.transport.thread().env.counters.connections_lost.add();
+        }
         self.cut()
     }
 

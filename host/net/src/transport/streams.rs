@@ -256,7 +256,8 @@ impl Transport {
     /// if the connection can be half-closed.
     pub(crate) fn has_sent_all(&self) -> bool {
         let core = self.core.borrow();
-        core.flow.is_shut() || (core.queued() == 0 && !core.can_write_eof())
+        let cannot_shut = !core.can_write_eof() && !core.is_handshaking();
+        core.flow.is_shut() || (core.queued() == 0 && cannot_shut)
     }
 
     /// Returns the reason of a failure.

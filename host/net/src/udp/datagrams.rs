@@ -3,12 +3,12 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use netwasm_base::error::ConnectionError;
 use tokio::sync::Notify;
 
+use crate::io::Watched;
 use crate::options::{self, SocketOption};
 use crate::udp::burst::{LONGEST_V4, LONGEST_V6, Outgoing};
 
@@ -35,8 +35,7 @@ pub struct Datagrams {
 pub(super) struct Handle {
     /// The peer of a connected socket.
     pub(super) peer: Option<SocketAddr>,
-    /// A duplicate of its descriptor, to set options.
-    pub(super) socket: OwnedFd,
+    pub(super) socket: Rc<Watched>,
 }
 
 /// Peers that have sent something lately. A guest may answer them; any other
@@ -106,7 +105,7 @@ impl Datagrams {
             return Err(ConnectionError::InvalidState);
         }
         match &self.opened {
-            Some(opened) => options::set(&opened.socket, option),
+            Some(opened) => options::set(opened.socket.fd(), option),
             None => Err(ConnectionError::NotSupported),
         }
     }

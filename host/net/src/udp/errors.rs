@@ -1,7 +1,7 @@
 //! Errors of sent datagrams, and fragmentation of long ones.
 
 use std::io::{self, IoSliceMut};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use netwasm_base::error::ConnectionError;
@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 /// Lets the kernel fragment a datagram that is longer than a packet. quinn-udp,
 /// made for QUIC, forbids that.
-pub(super) fn allow_fragments(socket: &UdpSocket, local: SocketAddr) -> io::Result<()> {
+pub(super) fn allow_fragments(socket: &OwnedFd, local: SocketAddr) -> io::Result<()> {
     if local.is_ipv4() {
         let want = rustix::net::sockopt::Ipv4PathMtuDiscovery::WANT;
         rustix::net::sockopt::set_ip_mtu_discover(socket, want)?;

@@ -10,22 +10,23 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::datagram;
 use crate::env::Env;
 use crate::guest::DatagramGuest;
+use crate::io::Watched;
 use crate::thread::Thread;
 use crate::turns::Turn;
 use crate::udp::datagrams::Handle;
-use crate::udp::{Datagrams, OpenEndpoint, Server, Source};
+use crate::udp::{Datagrams, OpenEndpoint, Server, Source, watched};
 
 /// Decides whose datagrams a socket takes.
-pub struct Sender(Option<Box<dyn Fn(SocketAddr) -> bool>>);
+pub struct Sender(Box<dyn Fn(SocketAddr) -> bool>);
 
 impl Sender {
     /// Takes the datagrams of peers for which `allowed` is true.
     pub fn allowed(allowed: impl Fn(SocketAddr) -> bool + 'static) -> Self {
-        Self(Some(Box::new(allowed)))
+        Self(Box::new(allowed))
     }
 
     pub(super) fn may_send(&self, peer: SocketAddr) -> bool {
-        self.0.as_ref().is_none_or(|allowed| allowed(peer))
+        (self.0)(peer)
     }
 }
 
@@ -38,7 +39,7 @@ impl fmt::Debug for Sender {
 /// A socket that a guest opened, before it is driven.
 #[derive(Debug)]
 pub struct Opened {
-    socket: UdpSocket,
+    socket: Rc<Watched>,
     datagrams: Rc<Datagrams>,
     /// The socket counts against `--max-outgoing`.
     permit: OwnedSemaphorePermit,
@@ -72,9 +73,10 @@ impl Opened {
         permit: OwnedSemaphorePermit,
     ) -> Result<Self, ConnectionError> {
         let local = socket.local_addr()?;
+        let socket = watched(socket)?;
         let handle = Handle {
             peer,
-            socket: socket.try_clone()?.into(),
+            socket: Rc::clone(&socket),
         };
         Ok(Self {
             socket,
@@ -88,8 +90,8 @@ impl Opened {
         &self.datagrams
     }
 
-    /// Drives the socket until it is closed, the guest is gone or the run is
-    /// ending. The kernel decides whose datagrams a connected socket takes.
+    /// Drives the socket until it is closed or the guest is gone. A connected
+    /// socket takes only its peer's datagrams, whatever `sender` allows.
     pub async fn drive<G: DatagramGuest>(
         self,
         thread: Rc<Thread>,
@@ -104,15 +106,17 @@ impl Opened {
             permit: _permit,
         } = self;
         let sender = match datagrams.peer() {
-            Some(_) => Sender(None),
+            // The kernel keeps what came before it knew the peer.
+            Some(peer) => Sender::allowed(move |other| other == peer),
             None => sender,
         };
+        let local = datagrams.local();
         let open = OpenEndpoint {
             guest,
             resource: endpoint,
             datagrams,
         };
-        let made = Server::new(thread, Source::Opened(sender), socket, turn);
+        let made = Server::new(thread, Source::Opened(sender), socket, local, turn);
         let served = match made {
             Ok(mut server) => {
                 server.endpoint = Some(open);

@@ -40,6 +40,15 @@ impl State {
             return Ok(Err(called(ConnectionError::InvalidState)));
         };
         let (deferred, turn) = (Rc::clone(deferred), Rc::clone(turn));
+        if matches!(response.body, Body::Stream(_)) && !self.streams {
+            self.responses.remove(token);
+            deferred.give(Some(Answer::status(500, "")));
+            tracing::error!(
+                guest = %self.local.env.net.guest,
+                "it streams a body and does not export netwasm:net/response-handler"
+            );
+            return Ok(Err(called(ConnectionError::NotSupported)));
+        }
         // A trap fails this request with the others that are deferred.
         self.refresh_files();
         self.responses.remove(token);
@@ -48,6 +57,11 @@ impl State {
             Err(error) => (Answer::status(500, ""), Err(called(error))),
         };
         deferred.give(Some(answer));
+        if Rc::strong_count(&deferred) == 1 {
+            // Nobody takes the answer. Dropping a body tells the guest, which
+            // cannot be called within its own call.
+            tokio::task::spawn_local(async move { drop(deferred) });
+        }
         Ok(outcome)
     }
 }
@@ -58,7 +72,7 @@ impl Host for State {
     }
 
     fn inform(&mut self, token: u64, status: u16, headers: Fields) -> Called<()> {
-        let interim = checked(status, headers);
+        let interim = self.checked(status, headers);
         let deferred = self.responses.deferred(token);
         Ok(interim
             .and_then(|interim| {
@@ -79,7 +93,8 @@ impl Host for State {
         let Some(outlet) = self.responses.body(token) else {
             return Ok(Err(called(ConnectionError::InvalidState)));
         };
-        let Some(trailers) = trailers(&fields) else {
+        let fitting = Some(&fields).filter(|fields| self.fits(fields));
+        let Some(trailers) = fitting.and_then(trailers) else {
             return Ok(Err(called(ConnectionError::InvalidArgument)));
         };
         if !outlet.finish(trailers) {
@@ -118,11 +133,24 @@ const MOST_INTERIM: usize = 16;
 const TOO_MANY_INTERIM: ConnectionError =
     ConnectionError::LimitExceeded("too many interim responses wait to be sent");
 
-/// Checks the status of an interim response. The connection checks the headers.
-fn checked(status: u16, headers: Fields) -> Result<Interim, ConnectionError> {
-    match status {
-        102..200 => Ok(Interim { status, headers }),
-        _ => Err(ConnectionError::InvalidArgument),
+impl State {
+    /// Checks the status and the size of an interim response. The connection
+    /// checks the headers.
+    fn checked(&self, status: u16, headers: Fields) -> Result<Interim, ConnectionError> {
+        match status {
+            102..200 if self.fits(&headers) => Ok(Interim { status, headers }),
+            102..200 => Err(ConnectionError::LimitExceeded(
+                "the headers are longer than --max-head",
+            )),
+            _ => Err(ConnectionError::InvalidArgument),
+        }
+    }
+
+    /// True if fields are no longer than `--max-head`.
+    fn fits(&self, fields: &Fields) -> bool {
+        let size = |(name, value): &(String, Vec<u8>)| name.len() + value.len();
+        let size: usize = fields.iter().map(size).sum();
+        size <= self.local.env.net.limits.http.max_head
     }
 }
 
@@ -168,7 +196,7 @@ impl HostRequest for State {
         if self.interim.len() >= MOST_INTERIM {
             return Ok(Err(called(TOO_MANY_INTERIM)));
         }
-        let interim = checked(status, headers).map_err(called);
+        let interim = self.checked(status, headers).map_err(called);
         Ok(interim.map(|interim| self.interim.push(interim)))
     }
 

@@ -28,13 +28,20 @@ pub(in crate::h2) struct Later {
     pub(in crate::h2) outgoing: SendResponse<Bytes>,
 }
 
-/// Waits for an event guest's answer to a request, and sends it.
-pub(in crate::h2) async fn answer_later(later: Later, head: Parts, line: LogLine) -> Outcome {
+/// Waits for an event guest's answer to a request, and sends it. If the future is
+/// dropped, even before it was polled, the guest hears that nobody waits.
+pub(in crate::h2) fn answer_later(
+    later: Later,
+    head: Parts,
+    line: LogLine,
+) -> impl Future<Output = Outcome> {
     let mut answering = AnsweringStream::of_event(later, head, line);
-    let rest = answering.finish().await;
-    let unread = answering.unread.take();
-    drop(answering);
-    unread::forget_after(rest, unread).await
+    async move {
+        let rest = answering.finish().await;
+        let unread = answering.unread.take();
+        drop(answering);
+        unread::forget_after(rest, unread).await
+    }
 }
 
 impl AnsweringStream {
