@@ -414,7 +414,7 @@ fn a_drain_waits_for_streamed_bodies() {
 fn a_head_of_too_many_fields_is_refused_and_harms_nobody() {
     let server = body_probe(&["--send-informational", "--max-head", "4MiB"]);
     let mut client = http2(&server);
-    for fields in [1001, 24_577, 40_000] {
+    for (round, fields) in [1001, 24_577, 40_000].into_iter().enumerate() {
         let target = format!("/stream?n=1&fields={fields}");
         assert_eq!(server.connect_http().fetch(&target).status, 500);
         assert_eq!(client.fetch(&target).status, 500);
@@ -423,7 +423,7 @@ fn a_head_of_too_many_fields_is_refused_and_harms_nobody() {
         peer.send(message("GET", &target, &[]).as_bytes());
         server
             .log
-            .wait_for_count("interim response cannot be sent", 1);
+            .wait_for_count("interim response cannot be sent", round + 1);
         tell(&server, "/respond?token=1&text=after");
         peer.response().is(200, "after");
     }

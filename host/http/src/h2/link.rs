@@ -21,7 +21,7 @@ use netwasm_net::transport::Transport;
 use crate::exchange::{self, Own, TOO_LARGE};
 use crate::file_body::{self, Part, Purpose};
 use crate::h2::answering;
-use crate::h2::held::Budget;
+use crate::h2::held::{Budget, Held};
 use crate::h2::incoming::{Incoming, IncomingBody};
 use crate::h2::line::LogLine;
 use crate::h2::request;
@@ -170,6 +170,43 @@ impl Link {
         Some(Box::pin(answering::answer_later(answer, head, line)))
     }
 
+    /// Collects the body of a request, of up to `most` bytes, and returns the request
+    /// as ready. Answers a bad body with a refusal.
+    pub(super) async fn receive_whole(
+        self: Rc<Self>,
+        mut exchange: Box<ReadyRequest>,
+        most: usize,
+    ) -> Outcome {
+        if request::expects_continue(&exchange.head.headers) {
+            let mut response = http::Response::new(());
+            *response.status_mut() = http::StatusCode::CONTINUE;
+            if exchange.outgoing.send_informational(response).is_err() {
+                return Outcome::Over;
+            }
+        }
+        let mut held = Held::new(&self.budget);
+        let _coming = self.window.begin();
+        let limit = self.thread().env.limits.http.body_timeout;
+        match upload::receive(limit, &mut exchange.incoming, &mut held, most).await {
+            Ok(trailers) => {
+                held.arrived();
+                exchange.body = Some(held);
+                exchange.trailers = trailers;
+                Outcome::Ready(exchange)
+            }
+            Err(upload::UploadBroken::Refused(refusal)) => {
+                drop(held);
+                let sending = self.refuse(&exchange.head, refusal, exchange.outgoing);
+                unread::forget_after(sending, Some(exchange.incoming)).await
+            }
+            Err(upload::UploadBroken::Left) => {
+                exchange::left(&self.transport);
+                drop(self.line(&exchange.head));
+                Outcome::Over
+            }
+        }
+    }
+
     /// Collects the body of a request, if it is no longer than `wanted`.
     fn collect(
         self: &Rc<Self>,
@@ -189,7 +226,7 @@ impl Link {
             let sending = self.refuse(&head, TOO_LARGE, outgoing);
             return Some(Box::pin(unread::forget_after(sending, Some(incoming))));
         }
-        Some(Box::pin(upload::collect(Rc::clone(self), exchange, most)))
+        Some(Box::pin(Rc::clone(self).receive_whole(exchange, most)))
     }
 
     /// Checks a response and sends it.

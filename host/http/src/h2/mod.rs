@@ -313,7 +313,7 @@ impl Connection {
         if ready {
             self.ready.push_back(exchange);
         } else {
-            self.push(upload::collect(link, exchange, limits.max_body));
+            self.push(link.receive_whole(exchange, limits.max_body));
         }
     }
 
