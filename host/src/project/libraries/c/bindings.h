@@ -622,9 +622,10 @@ typedef struct netwasm_net_http_body_t {
 // A response. The host checks it before it sends a byte. A response that
 // breaks a rule below becomes a 500, and the log says which rule.
 typedef struct netwasm_net_http_response_t {
-  // The status: 200 to 599. The host sends interim responses itself.
+  // The status: 200 to 599. Interim responses are sent by `inform`.
   uint16_t   status;
-  // A name must be a token, and a value has no CR, LF or NUL. The host
+  // At most 1,000. A name must be a token, and a value has no CR, LF or
+  // NUL. The host
   // frames the message: `Transfer-Encoding`, `Trailer`, `Upgrade` and
   // `Keep-Alive` are not allowed, `Content-Length` only if it is right,
   // and `Connection` only as `close`, which ends the connection after

@@ -232,9 +232,10 @@ func MakeBodyStream(value OutgoingBody) Body {
 // A response. The host checks it before it sends a byte. A response that
 // breaks a rule below becomes a 500, and the log says which rule.
 type Response struct {
-	// The status: 200 to 599. The host sends interim responses itself.
+	// The status: 200 to 599. Interim responses are sent by `inform`.
 	Status uint16
-	// A name must be a token, and a value has no CR, LF or NUL. The host
+	// At most 1,000. A name must be a token, and a value has no CR, LF or
+	// NUL. The host
 	// frames the message: `Transfer-Encoding`, `Trailer`, `Upgrade` and
 	// `Keep-Alive` are not allowed, `Content-Length` only if it is right,
 	// and `Connection` only as `close`, which ends the connection after
