@@ -185,12 +185,12 @@ static nw_code start_tls(nw_conn *conn, netwasm_net_transports_tls_role_t *role,
 }
 
 nw_code nw_start_tls_server(nw_conn *conn, const void *received, size_t length) {
-    netwasm_net_transports_tls_role_t role = {.tag = NETWASM_NET_TRANSPORTS_TLS_ROLE_SERVER};
+    netwasm_net_transports_tls_role_t role = {.tag = NETWASM_NET_TYPES_TLS_ROLE_SERVER};
     return start_tls(conn, &role, received, length);
 }
 
 nw_code nw_start_tls_client(nw_conn *conn, const char *server_name) {
-    netwasm_net_transports_tls_role_t role = {.tag = NETWASM_NET_TRANSPORTS_TLS_ROLE_CLIENT};
+    netwasm_net_transports_tls_role_t role = {.tag = NETWASM_NET_TYPES_TLS_ROLE_CLIENT};
     role.val.client.server_name.is_some = true;
     role.val.client.server_name.val = nw__string(server_name);
     return start_tls(conn, &role, NULL, 0);

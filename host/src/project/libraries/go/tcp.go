@@ -132,12 +132,12 @@ func (c *Conn) SetWriteLimits(high, low uint64) {
 // StartTLSServer continues in TLS, with the certificates of the command line.
 // received are bytes that came with the last Data and already belong to TLS.
 func (c *Conn) StartTLSServer(received []byte) error {
-	return failed(transports.StartTls(c.id, transports.MakeTlsRoleServer(), received))
+	return failed(transports.StartTls(c.id, types.MakeTlsRoleServer(), received))
 }
 
 // StartTLSClient continues in TLS as its client.
 func (c *Conn) StartTLSClient(tls TLS, received []byte) error {
-	role := transports.MakeTlsRoleClient(tls.options())
+	role := types.MakeTlsRoleClient(tls.options())
 	return failed(transports.StartTls(c.id, role, received))
 }
 

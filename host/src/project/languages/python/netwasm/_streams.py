@@ -10,13 +10,15 @@ from componentize_py_types import Err, Ok
 from wit_world.imports import connector, transports
 from wit_world.imports.files import File
 from wit_world.imports.types import (
-    ConnectionId,
     ConnectOptions,
+    ConnectionId,
     Endpoint_Name,
     Endpoint_Unix,
     Error,
     TlsInfo,
     TlsOptions,
+    TlsRole_Client,
+    TlsRole_Server,
 )
 
 from ._addresses import end, ip_to_wire
@@ -28,13 +30,21 @@ HIGH = 64 << 10
 
 @dataclass
 class TLS:
-    """Options of a TLS session, where asyncio takes an `SSLContext`."""
+    """Options of a TLS session, where asyncio takes an `SSLContext`. `authority`
+    and `identity` are names of `--tls-authority` and `--tls-identity`."""
 
     server_name: str | None = None
     alpn: list[str] = field(default_factory=list)
+    authority: str | None = None
+    identity: str | None = None
 
     def wire(self, name: str | None) -> TlsOptions:
-        return TlsOptions(server_name=self.server_name or name, alpn=self.alpn)
+        return TlsOptions(
+            server_name=self.server_name or name,
+            alpn=self.alpn,
+            authority=self.authority,
+            identity=self.identity,
+        )
 
 
 class Transport(asyncio.Transport):
@@ -129,9 +139,9 @@ class Transport(asyncio.Transport):
     ) -> Awaitable[None]:
         """Begins the handshake. The answer may be awaited."""
         if server_side:
-            role = transports.TlsRole_Server()
+            role = TlsRole_Server()
         else:
-            role = transports.TlsRole_Client(tls(options).wire(server_hostname))
+            role = TlsRole_Client(tls(options).wire(server_hostname))
         _checked(transports.start_tls, self._id, role, bytes(received))
         self._upgrade = loop.create_future()
         return self._upgrade
