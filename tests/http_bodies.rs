@@ -412,7 +412,14 @@ fn a_drain_waits_for_streamed_bodies() {
 
 #[test]
 fn a_head_of_too_many_fields_is_refused_and_harms_nobody() {
-    let server = body_probe(&["--send-informational", "--max-head", "4MiB"]);
+    // A debug build takes longer than 100 ms for so many.
+    let server = body_probe(&[
+        "--send-informational",
+        "--max-head",
+        "4MiB",
+        "--event-timeout",
+        "30s",
+    ]);
     let mut client = http2(&server);
     for (round, fields) in [1001, 24_577, 40_000].into_iter().enumerate() {
         let target = format!("/stream?n=1&fields={fields}");
