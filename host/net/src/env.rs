@@ -11,6 +11,7 @@ use netwasm_base::error::{ConnectionError, Error};
 use netwasm_base::policy::{Denied, Policy, Resolved};
 
 use crate::dns::Sources;
+use crate::endpoint::Endpoint;
 use crate::parked::Pools;
 use crate::places::Places;
 use crate::tls::{ClientTls, Tls};
@@ -108,7 +109,28 @@ impl Env {
     /// # Errors
     /// Fails with `AccessDenied` if they may not.
     pub fn check_tls(&self, client: &ClientTls) -> Result<(), ConnectionError> {
-        self.tls.check(client).map_err(|denied| {
+        self.decide(self.tls.check(client))
+    }
+
+    /// Checks that a guest may begin a connection to an endpoint. `names` are
+    /// those that it has resolved. Logs a denial.
+    ///
+    /// # Errors
+    /// Fails with `AccessDenied` if the policy forbids it.
+    pub fn may_connect(&self, to: &Endpoint, names: &Resolved) -> Result<(), ConnectionError> {
+        self.decide(match to {
+            Endpoint::Address(address) => self.policy.connect_address(*address, names),
+            Endpoint::Name { host, port } => self.policy.connect_name(host, *port),
+            Endpoint::Unix(path) => self.policy.connect_unix(path),
+        })
+    }
+
+    /// Logs and counts a denial.
+    ///
+    /// # Errors
+    /// Fails with `AccessDenied` if there is one.
+    pub fn decide(&self, decided: Result<(), Denied>) -> Result<(), ConnectionError> {
+        decided.map_err(|denied| {
             self.deny(&denied);
             ConnectionError::AccessDenied
         })

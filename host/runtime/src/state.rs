@@ -99,9 +99,7 @@ impl State {
         for transport in self.transports.iter() {
             transport.close();
         }
-        for datagrams in self.datagrams.iter() {
-            datagrams.close();
-        }
+        self.close_datagrams();
         // An instance that a worker keeps may stay for long.
         self.datagrams = Numbers::default();
         self.pooling = Pooling::default();
@@ -113,14 +111,16 @@ impl State {
         for transport in self.transports.iter() {
             transport.fail(ConnectionError::Aborted);
         }
-        self.close_datagrams();
+        for datagrams in self.datagrams.iter() {
+            datagrams.abort();
+        }
         self.stop_work();
     }
 
-    /// Closes all datagram sockets.
+    /// Closes all datagram sockets once what the guest sent is with the kernel.
     fn close_datagrams(&self) {
         for datagrams in self.datagrams.iter() {
-            datagrams.abort();
+            datagrams.close();
         }
     }
 
@@ -340,11 +340,8 @@ impl State {
 
 impl Drop for State {
     fn drop(&mut self) {
-        // The tasks of sockets that the guest opened do not keep the instance, and
-        // still send what it sent.
-        for datagrams in self.datagrams.iter() {
-            datagrams.close();
-        }
+        // The tasks of sockets that the guest opened do not keep the instance.
+        self.close_datagrams();
     }
 }
 

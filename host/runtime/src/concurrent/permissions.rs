@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wasmtime_wasi::sockets::SocketAddrUse;
 
 use netwasm_base::error::ConnectionError;
-use netwasm_base::policy::{Denied, Resolved};
+use netwasm_base::policy::Resolved;
 use netwasm_net::endpoint::Endpoint;
 use netwasm_net::env::Env;
 
@@ -71,7 +71,7 @@ impl Permissions {
             }
         };
         drop(known);
-        self.decide(decided).is_ok()
+        self.env.decide(decided).is_ok()
     }
 
     /// True if the socket bound to `local` may take a datagram: the guest may
@@ -102,13 +102,7 @@ impl Permissions {
     /// # Errors
     /// Fails with `AccessDenied` if the policy forbids it.
     pub(crate) fn connect(&self, endpoint: &Endpoint) -> Result<(), ConnectionError> {
-        let policy = &self.env.policy;
-        let decided = match endpoint {
-            Endpoint::Address(address) => policy.connect_address(*address, &self.known().names),
-            Endpoint::Name { host, port } => policy.connect_name(host, *port),
-            Endpoint::Unix(path) => policy.connect_unix(path),
-        };
-        self.decide(decided)
+        self.env.may_connect(endpoint, &self.known().names)
     }
 
     /// Checks that datagrams may be sent to a host. Logs a denial.
@@ -116,7 +110,7 @@ impl Permissions {
     /// # Errors
     /// Fails with `AccessDenied` if the policy forbids it.
     pub(crate) fn send_name(&self, host: &str, port: u16) -> Result<(), ConnectionError> {
-        self.decide(self.env.policy.send_name(host, port))
+        self.env.decide(self.env.policy.send_name(host, port))
     }
 
     /// Returns those of a host's addresses that datagrams may be sent to. Logs
@@ -139,20 +133,13 @@ impl Permissions {
     /// # Errors
     /// Fails with `AccessDenied` if the policy forbids it.
     pub(crate) fn resolve(&self, name: &str) -> Result<(), ConnectionError> {
-        self.decide(self.env.policy.resolve(name))
+        self.env.decide(self.env.policy.resolve(name))
     }
 
     /// Remembers the addresses of a name.
     pub(crate) fn remember(&self, name: &str, addresses: &[IpAddr]) {
         let addresses = addresses.iter().copied();
         self.known().names.remember(name, addresses);
-    }
-
-    fn decide(&self, decided: Result<(), Denied>) -> Result<(), ConnectionError> {
-        decided.map_err(|denied| {
-            self.env.deny(&denied);
-            ConnectionError::AccessDenied
-        })
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

@@ -53,14 +53,6 @@ fn begin(
 /// # Errors
 /// Fails with `AccessDenied` if the policy forbids it.
 pub(super) fn allow(state: &State, endpoint: &Endpoint) -> Result<(), ConnectionError> {
-    let (env, resolver) = (&state.local.env, &state.local.worker.resolver);
-    let allowed = match endpoint {
-        Endpoint::Address(address) => env.net.policy.connect_address(*address, &resolver.names()),
-        Endpoint::Name { host, port } => env.net.policy.connect_name(host, *port),
-        Endpoint::Unix(path) => env.net.policy.connect_unix(path),
-    };
-    allowed.map_err(|denied| {
-        env.net.deny(&denied);
-        ConnectionError::AccessDenied
-    })
+    let local = &state.local;
+    (local.env.net).may_connect(endpoint, &local.worker.resolver.names())
 }

@@ -38,11 +38,8 @@ impl Host for State {
 fn bind(state: &mut State, token: u64, local: SocketAddr) -> Result<SocketId, ConnectionError> {
     let env = &state.local.env.net;
     // The system picks the port of a socket that only sends.
-    if local.port() != 0
-        && let Err(denied) = env.policy.listen(local)
-    {
-        env.deny(&denied);
-        return Err(ConnectionError::AccessDenied);
+    if local.port() != 0 {
+        env.decide(env.policy.listen(local))?;
     }
     let opened = state
         .room_for_datagrams()
@@ -58,10 +55,7 @@ fn connect(state: &mut State, token: u64, host: String, port: u16) -> Result<(),
         return Err(ConnectionError::InvalidArgument);
     }
     let env = &state.local.env.net;
-    env.policy.send_name(&host, port).map_err(|denied| {
-        env.deny(&denied);
-        ConnectionError::AccessDenied
-    })?;
+    env.decide(env.policy.send_name(&host, port))?;
     state.room_for_datagrams()?;
     state.begin(Later::Datagrams, token, |state| {
         later::connect_datagrams(

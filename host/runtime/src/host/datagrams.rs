@@ -59,12 +59,9 @@ impl State {
         let socket = self.socket(this).ok_or(ConnectionError::InvalidState)?;
         let to = to.into();
         let (env, resolver) = (&self.local.env, &self.local.worker.resolver);
-        if socket.peer() != Some(to)
-            && !socket.knows(to)
-            && let Err(denied) = env.net.policy.send_to(to, &resolver.names())
-        {
-            env.net.deny(&denied);
-            return Err(ConnectionError::AccessDenied);
+        if socket.peer() != Some(to) && !socket.knows(to) {
+            let decided = env.net.policy.send_to(to, &resolver.names());
+            env.net.decide(decided)?;
         }
         socket.send_to(data, to)
     }

@@ -14,9 +14,8 @@ impl Host for State {
             return Ok(Err(called(ConnectionError::InvalidArgument)));
         }
         let env = &self.local.env;
-        if let Err(denied) = env.net.policy.resolve(&name) {
-            env.net.deny(&denied);
-            return Ok(Err(called(ConnectionError::AccessDenied)));
+        if let Err(denied) = env.net.decide(env.net.policy.resolve(&name)) {
+            return Ok(Err(called(denied)));
         }
         let begun = self.begin(Later::Question, token, |state| {
             later::resolve(
