@@ -81,38 +81,34 @@ impl Incoming {
         window: &Rc<Window>,
     ) -> Rc<Self> {
         let whole = stream.is_end_stream();
-        Rc::new(Self {
-            thread: Rc::clone(thread),
-            state: RefCell::new(IncomingState {
-                stream: Some(stream),
-                coming: (!whole).then(|| window.begin()),
-                length,
-                received: 0,
-                end: whole.then_some(IncomingEnd::Whole),
-                expects_continue: expects_continue && !whole,
-                wants_continue: false,
-                deadline: None,
-                moved: Instant::now(),
-                begun: false,
-                by_events: false,
-                closed: false,
-                watcher: None,
-                reader: None,
-            }),
-        })
+        let coming = (!whole).then(|| window.begin());
+        let expects_continue = expects_continue && !whole;
+        Self::of(thread, Some(stream), coming, length, expects_continue)
     }
 
     /// Returns the body of a request that has arrived whole.
     pub(super) fn whole(thread: &Rc<Thread>) -> Rc<Self> {
+        Self::of(thread, None, None, None, false)
+    }
+
+    /// Returns a body; a whole one if it is not coming.
+    fn of(
+        thread: &Rc<Thread>,
+        stream: Option<RecvStream>,
+        coming: Option<Coming>,
+        length: Option<u64>,
+        expects_continue: bool,
+    ) -> Rc<Self> {
+        let end = coming.is_none().then_some(IncomingEnd::Whole);
         Rc::new(Self {
             thread: Rc::clone(thread),
             state: RefCell::new(IncomingState {
-                stream: None,
-                coming: None,
-                length: None,
+                stream,
+                coming,
+                length,
                 received: 0,
-                end: Some(IncomingEnd::Whole),
-                expects_continue: false,
+                end,
+                expects_continue,
                 wants_continue: false,
                 deadline: None,
                 moved: Instant::now(),
