@@ -1,4 +1,4 @@
-//! What event handlers open by themselves: connections that a pool keeps,
+//! Tests of what event handlers open by themselves: connections that a pool keeps,
 //! datagram sockets, and the authorities and certificates that they choose.
 
 use std::io::{Read as _, Write as _};
@@ -370,7 +370,7 @@ fn datagram_sockets_end_with_their_instance_and_with_the_run() {
         drop(peer);
         host.wait_for_descriptors(before);
     }
-    // What the guest sends in its last event is sent.
+    // A datagram that the guest sends in its last event is sent.
     let listener = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let timeout = Some(Duration::from_secs(30));
     listener.set_read_timeout(timeout).expect("a timeout");

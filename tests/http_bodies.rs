@@ -31,7 +31,7 @@ fn begin(client: &mut Http2, target: &str) -> impl Sized + use<> {
     client.begin(ask("GET", target), true).expect("a stream")
 }
 
-/// What `/stream?n=N` sends.
+/// Returns the body that `/stream?n=N` sends.
 fn numbers(count: usize) -> Vec<u8> {
     (0..count).map(|place| place as u8).collect()
 }

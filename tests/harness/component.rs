@@ -78,7 +78,7 @@ const ACME: &str = "
     }
 ";
 
-/// What [`handler_with_sockets`] needs of `wasi:sockets`, and its world.
+/// The part that [`handler_with_sockets`] needs of `wasi:sockets`, and its world.
 const SOCKETS: &str = "
     package wasi:sockets@0.2.6;
     interface network {

@@ -1,4 +1,4 @@
-//! What follows the question mark of a target. Nothing is percent-encoded.
+//! The query of a target, after its question mark. Nothing is percent-encoded.
 
 use super::netwasm::net::http::Fields;
 

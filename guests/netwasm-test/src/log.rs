@@ -117,7 +117,7 @@ impl Log {
             let url = line.strip_prefix("listening ").filter(|it| is_url(it));
             match url {
                 Some(url) => lines.listening.push(url.to_owned()),
-                // What the harness of a test prints before an embedded host.
+                // The harness of a test prints these before an embedded host.
                 None if line.is_empty() || line == "running 1 test" => {}
                 None => {
                     lines.output.push(line.clone());

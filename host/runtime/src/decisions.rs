@@ -1,4 +1,4 @@
-//! What an event guest decides about a request, and its responses.
+//! Decisions of an event guest about a request, and its responses.
 
 use std::rc::Rc;
 

@@ -105,7 +105,7 @@ impl Instance {
             guest: RefCell::new(None),
             life: Cell::new(Life::Alive),
         });
-        // What the guest begins at its start ends as an event, too.
+        // Work that the guest begins at its start ends as an event, too.
         let mut state = State::new(local);
         state.instance = Rc::downgrade(&instance);
         let guest = program.instantiate(state).map_err(none)?;

@@ -142,7 +142,7 @@ impl Project {
             source,
         })?;
         let mut command = native.command(&directory, options.debug, &module)?;
-        // What it prints is for the user; standard output is the component's path.
+        // Its output is for the user; standard output is the component's path.
         command.stdout(io::stderr());
         let mut building = Building::start(native.tool(), command, native.missing(), Some(output))?;
         building.module = Some((native.clone(), module));

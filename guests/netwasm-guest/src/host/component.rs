@@ -234,7 +234,7 @@ pub(crate) fn log(level: Level, message: &str) {
     raw_log::log(level, message);
 }
 
-/// What the host gives for a request.
+/// Handle that the host gives for a request.
 pub(crate) type RequestHandle = http::Request;
 
 /// A request, apart from its method and target.

@@ -9,7 +9,7 @@ pub(crate) struct RequestData {
     pub(crate) body: Vec<u8>,
 }
 
-/// What the host gives for a request.
+/// Handle that the host gives for a request.
 pub(crate) type RequestHandle = RequestData;
 
 /// A request, as a handler sees it.

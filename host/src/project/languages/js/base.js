@@ -1,4 +1,4 @@
-// What the other modules share: errors, bytes, tokens, and queues.
+// Parts that the other modules share: errors, bytes, tokens, and queues.
 
 import { log } from 'netwasm:net/log@0.2.0';
 

@@ -18,7 +18,7 @@ export class Connection {
   #id;
   #handler;
   #info;
-  // What is read by `await`, if the handler is no object of callbacks.
+  // Data to be read by `await`, if the handler is no object of callbacks.
   #inbox;
   #unread = 0;
   #stopped = false;
@@ -131,7 +131,7 @@ export class Connection {
     const role = options.server ? { tag: 'server' } : { tag: 'client', val: tlsOptions(options) };
     checked(() => transports.startTls(this.#id, role, bytes(options.received ?? '')));
     const done = new Promise((resolve, reject) => (this.#upgrade = { resolve, reject }));
-    // Who does not wait for it hears of a failure as the connection is lost.
+    // A handler that does not wait for it hears of a failure as the connection is lost.
     done.catch(() => {});
     return done;
   }
@@ -178,7 +178,7 @@ export class Connection {
       }
     },
 
-    // What is sent after the peer's end needs an open connection.
+    // Data sent after the peer's end needs an open connection.
     end(conn) {
       if (conn.#inbox) {
         conn.#inbox.finish();

@@ -16,7 +16,7 @@ struct nw_deferred {
     struct nw_request_parts *parts;
 };
 
-/* What a request has besides its fields. */
+/* Parts of a request besides its fields. */
 struct nw_request_parts {
     netwasm_net_http_borrow_request_t handle;
     nw_deferred *deferred;

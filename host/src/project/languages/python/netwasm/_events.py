@@ -37,7 +37,7 @@ _ALL = {
 
 def handlers() -> dict[str, type]:
     """Returns the classes that the world of this component exports."""
-    # What there is now lies in pages that all instances share, until one writes
+    # All that there is now lies in pages that all instances share, until one writes
     # to them, as the collector does.
     gc.collect()
     gc.freeze()

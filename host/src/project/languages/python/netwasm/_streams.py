@@ -131,7 +131,7 @@ class Transport(asyncio.Transport):
             self._info = extra(transports.info(self._id))
         return self._info.get(name, default)
 
-    # What asyncio's transports do not have.
+    # Methods that asyncio's transports do not have.
 
     def start_tls(
         self, options: Any = True, server_side: bool = False, server_hostname: str | None = None,
@@ -209,7 +209,7 @@ class Transport(asyncio.Transport):
         upgrade, self._upgrade = self._upgrade, None
         if upgrade is not None and not upgrade.done():
             upgrade.set_exception(error or ConnectionResetError("the connection was closed"))
-            # Who used a callback instead of waiting hears of it there.
+            # A caller that used a callback instead of waiting hears of it there.
             upgrade.exception()
         self._protocol.connection_lost(error)
 
