@@ -109,3 +109,87 @@ fn a_handler_takes_and_returns_the_types_of_the_crate_http() {
     drop(peer);
     host.stop();
 }
+
+#[test]
+fn a_handler_streams_a_body_that_it_reads_piece_by_piece() {
+    let host = probe().http().args(["--max-body", "1GiB"]).start();
+    let before = host.resident();
+    let mut peer = TcpPeer::connect(host.address("http"));
+    let body: Vec<u8> = (0..48 << 20).map(|at: u32| (at % 251) as u8).collect();
+    let head = format!(
+        "POST /copy HTTP/1.1\r\nHost: example.org\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    peer.send(head.as_bytes());
+    let mut most = 0;
+    std::thread::scope(|scope| {
+        let mut sender = peer.get().try_clone().expect("a second handle");
+        let sending = scope.spawn(|| sender.write_all(&body).expect("it is sent"));
+        // Nobody reads the response, so the client is stopped after a while.
+        host.idles();
+        most = host.resident();
+        assert!(peer.response().body == body, "it comes back changed");
+        sending.join().expect("it is sent");
+    });
+    let grown = most.saturating_sub(before);
+    assert!(grown < 24 << 20, "{grown} bytes more");
+    drop(peer);
+    host.stop();
+}
+
+#[test]
+fn a_handler_that_reads_no_pieces_gets_the_body_whole() {
+    let host = probe().http().start();
+    let mut peer = TcpPeer::connect(host.address("http"));
+    let request = "POST /whole HTTP/1.1\r\nHost: example.org\r\nContent-Length: 8\r\n\r\n";
+    peer.send((request.to_owned() + "half").as_bytes());
+    peer.send(b"rest");
+    peer.response().is(200, "8");
+    drop(peer);
+    host.stop();
+}
+
+#[test]
+fn a_handler_may_answer_before_the_body_has_come() {
+    let host = probe().http().start();
+    let mut peer = TcpPeer::connect(host.address("http"));
+    let request = "POST /begin HTTP/1.1\r\nHost: example.org\r\nContent-Length: 8\r\n\r\nhalf";
+    peer.send(request.as_bytes());
+    peer.response().is(200, "half");
+    // The rest is dropped, and the connection goes on.
+    peer.send(b"rest");
+    peer.exchange("GET /hint HTTP/1.1\r\nHost: example.org\r\n\r\n");
+    drop(peer);
+    host.stop();
+}
+
+#[test]
+fn the_task_of_a_client_that_leaves_ends() {
+    let host = probe().http().start();
+    let before = host.descriptors_at_rest();
+    let mut peer = TcpPeer::connect(host.address("http"));
+    let request = "POST /copy HTTP/1.1\r\nHost: example.org\r\nContent-Length: 8\r\n\r\nhalf";
+    peer.send(request.as_bytes());
+    assert_eq!(peer.line(), "HTTP/1.1 200 OK");
+    drop(peer);
+    host.wait_for_descriptors(before);
+    host.stop();
+}
+
+#[test]
+fn interim_responses_are_sent_before_and_after_a_handler_waits() {
+    let host = probe().http().args(["--send-informational"]).start();
+    let mut peer = TcpPeer::connect(host.address("http"));
+    peer.send(b"GET /hint HTTP/1.1\r\nHost: example.org\r\n\r\n");
+    for style in ["a", "b"] {
+        assert_eq!(peer.line(), "HTTP/1.1 103 Early Hints");
+        assert_eq!(peer.line(), format!("link: {style}.css"));
+        assert_eq!(peer.line(), "");
+    }
+    let answer = peer.response();
+    assert_eq!(answer.status, 200);
+    let text = String::from_utf8(answer.body).expect("text");
+    assert!(text.contains("102 to 199"), "{text}");
+    drop(peer);
+    host.stop();
+}

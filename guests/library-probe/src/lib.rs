@@ -12,16 +12,18 @@
 //!
 //! By HTTP, `POST /late/{name}` answers after 20 ms with what it then reads of
 //! the request, and `POST /types` with a request's parts as the crate `http` has
-//! them.
+//! them. `/hint` sends early hints before it waits, and after. `/copy` streams
+//! the body back, `/begin` reads the first piece of it, and `/whole` counts a
+//! body that it takes whole.
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use netwasm_guest::http::{Request, Router};
+use netwasm_guest::http::{Body, BodyWriter, Request, Response, Router, Upload};
 use netwasm_guest::{
     Connect, Connection, Error, KeepAlive, Result, SocketOption, UdpSocket, sleep, timeout,
 };
 
-netwasm_guest::export!(tcp: serve, datagrams, http: site);
+netwasm_guest::export!(tcp: serve, datagrams, uploads: site);
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -92,6 +94,38 @@ fn site() -> Router {
     Router::new()
         .post("/late/{name}", late)
         .post("/types", types)
+        .get("/hint", hint)
+        .post("/copy", copy)
+        .post("/begin", begin)
+        .post("/whole", async |Body(body): Body| body.len().to_string())
+}
+
+async fn hint(request: Request<'_>) -> Result<String> {
+    request.inform(103, [("link", "a.css")])?;
+    sleep(Duration::from_millis(20)).await;
+    request.inform(103, [("link", "b.css")])?;
+    sleep(Duration::from_millis(20)).await;
+    let wrong = request.inform(200, [("link", "c.css")]);
+    Ok(wrong
+        .err()
+        .map_or_else(String::new, |error| error.to_string()))
+}
+
+async fn copy(mut upload: Upload) -> Response {
+    Response::stream(
+        "application/octet-stream",
+        async move |mut body: BodyWriter| {
+            while let Some(piece) = upload.read().await? {
+                body.write(piece).await;
+            }
+            Ok::<_, Error>(())
+        },
+    )
+}
+
+async fn begin(mut upload: Upload) -> Result<String> {
+    let piece = upload.read().await?;
+    Ok(words_of(&piece.unwrap_or_default()))
 }
 
 async fn late(request: Request<'_>) -> String {

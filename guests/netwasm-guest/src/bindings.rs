@@ -126,3 +126,26 @@ pub mod http {
         type_section_suffix: "http",
     });
 }
+
+pub mod uploads {
+    wit_bindgen::generate!({
+        path: "wit",
+        inline: "
+            package netwasm:guest-uploads;
+            world guest-uploads {
+                export netwasm:net/body-handler@0.2.0;
+            }
+        ",
+        world: "netwasm:guest-uploads/guest-uploads",
+        with: {
+            "netwasm:net/types@0.2.0": crate::bindings::netwasm::net::types,
+            "netwasm:net/files@0.2.0": crate::bindings::netwasm::net::files,
+            "netwasm:net/http@0.2.0": crate::bindings::netwasm::net::http,
+        },
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_uploads",
+        default_bindings_module: "netwasm_guest::bindings::uploads",
+        type_section_suffix: "uploads",
+    });
+}

@@ -25,6 +25,9 @@
 /// - `http` takes what [`http::App`](crate::http::App) stands for: an async
 ///   function of a request, or a function that makes a router.
 ///
+/// - `uploads` is like `http`, for an app of which a handler reads the body of a
+///   request piece by piece: [`http::Upload`](crate::http::Upload).
+///
 /// - `start`, before the others, takes a function without arguments that returns
 ///   a result. It is called when an instance is made: the first time, before
 ///   the host listens. On an error, the instance ends with an entry in the log,
@@ -182,13 +185,33 @@ macro_rules! __export {
         $crate::bindings::udp::export_udp!(NetwasmApp with_types_in $crate::bindings::udp);
     };
     (http $handler:expr) => {
+        $crate::__export!(requests $handler, handle);
+    };
+    (uploads $handler:expr) => {
+        $crate::__export!(requests $handler, handle_head);
+        impl $crate::bindings::uploads::exports::netwasm::net::body_handler::Guest for NetwasmApp {
+            fn body_received(token: u64, data: ::std::vec::Vec<u8>) {
+                $crate::handler::body_received(token, data);
+            }
+            fn body_ended(token: u64, trailers: $crate::bindings::netwasm::net::http::Fields) {
+                $crate::handler::body_ended(token, trailers);
+            }
+            fn body_failed(token: u64, error: $crate::bindings::netwasm::net::types::Error) {
+                $crate::handler::body_failed(token, error);
+            }
+        }
+        $crate::bindings::uploads::export_uploads!(
+            NetwasmApp with_types_in $crate::bindings::uploads
+        );
+    };
+    (requests $handler:expr, $handle:ident) => {
         impl $crate::bindings::http::exports::netwasm::net::http_handler::Guest for NetwasmApp {
             fn handle(
                 method: $crate::bindings::netwasm::net::http::Method,
                 target: ::std::string::String,
                 request: &$crate::bindings::netwasm::net::http::Request,
             ) -> $crate::bindings::netwasm::net::http::Answer {
-                $crate::handler::handle($handler, method, &target, request)
+                $crate::handler::$handle($handler, method, &target, request)
             }
         }
         impl $crate::bindings::http::exports::netwasm::net::response_handler::Guest for NetwasmApp {
@@ -245,4 +268,6 @@ pub mod private {
     }
 
     pub fn http<M>(_: impl http::App<M>) {}
+
+    pub fn uploads<M>(_: impl http::App<M>) {}
 }

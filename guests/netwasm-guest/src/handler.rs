@@ -133,7 +133,7 @@ pub fn datagrams_connected(token: u64, outcome: Result<SocketId, types::Error>) 
     udp::connected(token, outcome);
 }
 
-// `http-handler`, `response-handler`.
+// `http-handler`, `response-handler`, `body-handler`.
 
 pub fn handle<M>(
     app: impl crate::http::App<M>,
@@ -141,10 +141,31 @@ pub fn handle<M>(
     target: &str,
     request: &http::Request,
 ) -> http::Answer {
+    respond(app, method, target, request, true)
+}
+
+/// Handles a request whose body may have yet to arrive.
+pub fn handle_head<M>(
+    app: impl crate::http::App<M>,
+    method: http::Method,
+    target: &str,
+    request: &http::Request,
+) -> http::Answer {
+    respond(app, method, target, request, request.is_whole())
+}
+
+fn respond<M>(
+    app: impl crate::http::App<M>,
+    method: http::Method,
+    target: &str,
+    request: &http::Request,
+    whole: bool,
+) -> http::Answer {
     crate::http::within(request, || {
-        let request = crate::http::Request::new(method.into(), target, request.into());
+        let request = crate::http::Request::new(method.into(), target, request.into(), whole);
         match app.respond(request) {
             Answered::Ready(response) => http::Answer::Respond(response.into_raw().into()),
+            Answered::Collect => http::Answer::Collect(None),
             Answered::Later(later) => defer(later),
         }
     })
@@ -188,7 +209,7 @@ fn defer(later: Later) -> http::Answer {
         return http::Answer::Respond(response.into_raw().into());
     }
     if let Some(request) = request {
-        request.keep();
+        request.keep(token as u64);
     }
     deferral.returned.set(true);
     DEFERRED.with(|all| {
@@ -216,6 +237,21 @@ pub fn abandoned(token: u64) {
     if let Some(Some(task)) = task {
         task.abort();
     }
+    executor::run();
+}
+
+pub fn body_received(token: u64, data: Vec<u8>) {
+    crate::inlet::received(token, data);
+    executor::run();
+}
+
+pub fn body_ended(token: u64, trailers: http::Fields) {
+    crate::inlet::ended(token, Ok(trailers));
+    executor::run();
+}
+
+pub fn body_failed(token: u64, error: types::Error) {
+    crate::inlet::ended(token, Err(error.into()));
     executor::run();
 }
 

@@ -60,6 +60,7 @@
 //! | `Event`, `Semaphore` | [`Notify`], [`Semaphore`] |
 //! | `add_signal_handler(SIGTERM, ...)` | [`shutdown()`] |
 //! | `StreamResponse`, `EventSourceResponse` (aiohttp) | [`http::Response::stream`], [`http::Response::events`] |
+//! | `request.content.read` (aiohttp) | [`http::Upload`] |
 //! | (none) | `relay`, `relay_back`: the host copies |
 //!
 //! # Features
@@ -97,6 +98,8 @@ mod file;
 #[cfg(feature = "futures")]
 mod futures;
 mod host;
+#[cfg(target_family = "wasm")]
+mod inlet;
 mod option;
 mod pool;
 mod shutdown;
@@ -104,6 +107,7 @@ mod slab;
 mod sync;
 mod time;
 mod timers;
+mod tls;
 mod udp;
 mod wait;
 
@@ -121,4 +125,5 @@ pub use pool::{Pool, PoolBuilder, PoolCounts, Pooled};
 pub use shutdown::{is_shutting_down, shutdown};
 pub use sync::{Notify, Permit, Semaphore};
 pub use time::{Instant, Interval, Sleep, interval, sleep, sleep_until, timeout};
+pub use tls::TlsClient;
 pub use udp::UdpSocket;

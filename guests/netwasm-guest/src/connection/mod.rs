@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use self::unread::Unread;
 use crate::cell::with;
-use crate::host::{self, TlsOptions, TlsRole};
+use crate::host::{self, TlsRole};
 use crate::{
-    Address, Error, File, Info, KeepAlive, Result, SocketOption, TlsInfo, connect, executor,
+    Address, Error, File, Info, KeepAlive, Result, SocketOption, TlsClient, TlsInfo, connect,
+    executor,
 };
 
 pub(crate) use self::shared::Shared;
@@ -340,19 +341,15 @@ impl Connection {
     }
 
     /// Continues in TLS as a client, and waits for the handshake. The server's
-    /// certificate must carry the name. `alpn` are the protocols to offer,
-    /// best first; mostly none.
+    /// certificate must carry the name; [`TlsClient`] has more options.
     ///
     /// # Errors
     /// - `Tls`: the handshake failed: a bad certificate, say.
+    /// - `AccessDenied`: the command line has no authority or identity of that
+    ///   name.
     /// - the connection failed.
-    pub async fn start_tls_client(&mut self, server_name: &str, alpn: &[&str]) -> Result<TlsInfo> {
-        let options = TlsOptions {
-            server_name: Some(server_name.to_owned()),
-            alpn: alpn.iter().map(|&name| name.to_owned()).collect(),
-            ..TlsOptions::default()
-        };
-        self.0.start_tls(TlsRole::Client(options)).await
+    pub async fn start_tls_client(&mut self, options: impl Into<TlsClient>) -> Result<TlsInfo> {
+        self.0.start_tls(TlsRole::Client(options.into().0)).await
     }
 
     /// Closes the connection, and waits until everything is sent.

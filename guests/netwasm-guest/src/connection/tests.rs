@@ -3,7 +3,7 @@ use std::cell::Cell;
 use super::shared::WRITE_PIECE;
 use super::*;
 use crate::testing::{self, block_on, pair, run};
-use crate::{Either, ErrorKind, join, select, sleep, spawn, timeout};
+use crate::{Either, ErrorKind, TlsClient, join, select, sleep, spawn, timeout};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -343,7 +343,7 @@ fn plain_text_cannot_be_slipped_into_tls() {
 fn a_client_offers_protocols() {
     block_on(async {
         let (mut conn, _peer) = pair();
-        let session = conn.start_tls_client("example.org", &["h2", "http/1.1"]);
+        let session = conn.start_tls_client(TlsClient::new("example.org").alpn(["h2", "http/1.1"]));
         let session = session.await.expect("it is opened");
         assert_eq!(session.server_name.as_deref(), Some("example.org"));
         assert_eq!(session.alpn.as_deref(), Some("h2"));
@@ -359,7 +359,7 @@ fn a_handshake_that_fails_is_an_error() {
             let text = "certificate has expired";
             peer.fail(Error::fixed(kind, crate::Operation::Handshake, text));
         };
-        let (outcome, ()) = join(conn.start_tls_client("example.org", &[]), failing).await;
+        let (outcome, ()) = join(conn.start_tls_client("example.org"), failing).await;
         // The host of tests is done before it can fail.
         drop(outcome);
         let error = conn.read().await.expect_err("it failed");

@@ -279,6 +279,19 @@ impl RawRequest<'_> {
     pub(crate) fn info(&self) -> Info {
         self.0.info().into()
     }
+
+    pub(crate) fn read_body(&self, token: u64, credit: u64) -> Result<()> {
+        Ok(self.0.read_body(token, credit)?)
+    }
+
+    pub(crate) fn inform(&self, status: u16, headers: &[(String, Vec<u8>)]) -> Result<()> {
+        Ok(self.0.inform(status, headers)?)
+    }
+}
+
+/// Sends an interim response to a deferred request.
+pub(crate) fn inform(token: u64, status: u16, headers: &[(String, Vec<u8>)]) -> Result<()> {
+    Ok(http::inform(token, status, headers)?)
 }
 
 impl From<RawResponse> for http::Response {

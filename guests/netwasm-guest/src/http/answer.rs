@@ -85,6 +85,8 @@ impl App<()> for Router {
 #[doc(hidden)]
 pub enum Answered {
     Ready(Response),
+    /// The host is to collect the body, and to ask again.
+    Collect,
     Later(Later),
 }
 

@@ -30,6 +30,11 @@ use crate::Info;
 /// # assert_eq!(answer.text(), "Welcome back, Ada!");
 /// ```
 pub trait FromRequest: Sized {
+    /// True if it takes the body piece by piece, so that the request need not
+    /// have arrived whole: [`Upload`](super::Upload).
+    #[doc(hidden)]
+    const READS_PIECES: bool = false;
+
     /// Makes it of the request.
     ///
     /// # Errors

@@ -27,6 +27,9 @@ macro_rules! handler {
             $($argument: FromRequest,)*
         {
             fn call(this: impl Deref<Target = Self> + 'static, request: Request<'_>) -> Answered {
+                if !request.is_whole() && !(false $(|| $argument::READS_PIECES)*) {
+                    return Answered::Collect;
+                }
                 $(let $argument = match $argument::from_request(&request) {
                     Ok(argument) => argument,
                     Err(response) => return response.into(),
@@ -47,6 +50,9 @@ macro_rules! handler {
             $($argument: FromRequest + 'static,)*
         {
             fn call(this: impl Deref<Target = Self> + 'static, request: Request<'_>) -> Answered {
+                if !request.is_whole() && !(false $(|| $argument::READS_PIECES)*) {
+                    return Answered::Collect;
+                }
                 $(let $argument = match $argument::from_request(&request) {
                     Ok(argument) => argument,
                     Err(response) => return response.into(),

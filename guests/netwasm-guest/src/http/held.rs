@@ -4,12 +4,12 @@
 //! that, so what is left of the request is then copied into memory. One that
 //! answers at once asks the host, and nothing is copied.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 
 use scoped_tls::scoped_thread_local;
 
-use crate::Info;
-use crate::host::{RawRequest, RequestHandle};
+use crate::host::{self, RawRequest, RequestHandle};
+use crate::{Info, Result};
 
 scoped_thread_local! {
     /// The request of the current call of the host.
@@ -25,13 +25,25 @@ pub(crate) fn within<T>(request: &RequestHandle, work: impl FnOnce() -> T) -> T 
 #[derive(Default)]
 pub(crate) struct Held {
     kept: OnceCell<Kept>,
+    /// Token of the deferred request, once the call of the host is over.
+    token: Cell<u64>,
 }
 
 impl Held {
-    /// Copies the request, before its call of the host ends.
-    pub(crate) fn keep(&self) {
+    /// Copies the request, before its call of the host ends and it is deferred
+    /// under a token.
+    pub(crate) fn keep(&self, token: u64) {
+        self.token.set(token);
         self.kept
             .get_or_init(|| CURRENT.with(|request| Kept::copy(RawRequest::from(request))));
+    }
+
+    /// Sends an interim response.
+    pub(super) fn inform(&self, status: u16, headers: &[(String, Vec<u8>)]) -> Result<()> {
+        match self.kept.get() {
+            Some(_) => host::inform(self.token.get(), status, headers),
+            None => CURRENT.with(|request| RawRequest::from(request).inform(status, headers)),
+        }
     }
 
     pub(super) fn ask<T>(

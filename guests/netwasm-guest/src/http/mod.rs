@@ -75,6 +75,7 @@ mod router;
 mod stream;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) mod testing;
+mod upload;
 
 #[cfg(feature = "http")]
 mod convert;
@@ -95,8 +96,11 @@ pub use request::Request;
 pub use response::{Html, Response};
 pub use router::Router;
 pub use stream::{BodyWriter, Ended, Events};
+pub use upload::Upload;
 
 #[doc(hidden)]
 pub use answer::{Answered, Later, Prepared};
 pub(crate) use held::within;
 pub(crate) use stream::Maker as BodyMaker;
+#[cfg(target_family = "wasm")]
+pub(crate) use upload::{CREDIT, Pieces};

@@ -15,6 +15,8 @@ pub struct Request<'a> {
     method: Method,
     target: &'a str,
     source: Source<'a>,
+    /// True if the body has arrived.
+    whole: bool,
     /// The parameters of the path, as they were sent, in their order.
     parameters: &'a [(&'a str, &'a str)],
     /// How many of them were given to arguments of the handler.
@@ -35,6 +37,7 @@ pub(super) struct Parts {
     method: Method,
     target: String,
     held: Rc<Held>,
+    whole: bool,
     parameters: Vec<(String, String)>,
 }
 
@@ -47,6 +50,7 @@ impl Parts {
             method: self.method,
             target: &self.target,
             source: Source::Held(&self.held),
+            whole: self.whole,
             parameters: &parameters,
             taken: Cell::new(0),
         };
@@ -55,11 +59,18 @@ impl Parts {
 }
 
 impl<'a> Request<'a> {
-    pub(crate) const fn new(method: Method, target: &'a str, raw: RawRequest<'a>) -> Self {
+    /// Makes a request, which has arrived whole if `whole` is true.
+    pub(crate) const fn new(
+        method: Method,
+        target: &'a str,
+        raw: RawRequest<'a>,
+        whole: bool,
+    ) -> Self {
         Self {
             method,
             target,
             source: Source::Host(raw),
+            whole,
             parameters: &[],
             taken: Cell::new(0),
         }
@@ -73,6 +84,7 @@ impl<'a> Request<'a> {
             method: self.method,
             target: self.target,
             source: self.source,
+            whole: self.whole,
             parameters,
             taken: Cell::new(0),
         }
@@ -87,6 +99,7 @@ impl<'a> Request<'a> {
             method: self.method,
             target: self.target.to_owned(),
             held: held.clone(),
+            whole: self.whole,
             parameters: self.parameters.iter().map(own).collect(),
         };
         (parts, held)
@@ -174,7 +187,62 @@ impl<'a> Request<'a> {
         Cookies::parse(&self.header_values("cookie"))
     }
 
-    /// Returns the whole body. A body beyond `--max-body` never comes here.
+    /// True if the body has arrived: always, unless an argument of the handler
+    /// is an [`Upload`](super::Upload).
+    pub(super) const fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// Begins to read a body that has yet to arrive.
+    #[cfg(target_family = "wasm")]
+    pub(super) fn begin_reading(&self, token: u64) -> crate::Result<()> {
+        self.ask(
+            |raw| raw.read_body(token, super::CREDIT),
+            |_| Err(crate::Error::other("the body cannot be read any more")),
+        )
+    }
+
+    /// Sends an interim response, such as 103 (Early Hints, RFC 8297), to be
+    /// followed by the response. HTTP/2 clients get it; HTTP/1.1 clients get it
+    /// only with `--send-informational`, since some take it for the answer.
+    ///
+    /// A handler that answers without waiting for anything has nothing to send
+    /// before it: the host then drops the interim response.
+    ///
+    /// ```
+    /// use netwasm_guest::http::{Request, Response};
+    ///
+    /// async fn page(request: Request<'_>) -> Response {
+    ///     // The browser fetches it while the page is being made.
+    ///     let _ = request.inform(103, [("link", "</style.css>; rel=preload; as=style")]);
+    ///     # async fn slow() -> &'static str { "" }
+    ///     Response::html(slow().await)
+    /// }
+    /// # let client = netwasm_guest::testing::Client::new(page);
+    /// # assert_eq!(client.get("/").send().status(), 200);
+    /// ```
+    ///
+    /// # Errors
+    /// - `InvalidArgument`: the status is not 102 to 199.
+    /// - `InvalidState`: the client has left.
+    /// - `LimitExceeded`: 16 of them wait to be sent.
+    pub fn inform<N: Into<String>, V: Into<Vec<u8>>>(
+        &self,
+        status: u16,
+        headers: impl IntoIterator<Item = (N, V)>,
+    ) -> crate::Result<()> {
+        let headers = headers.into_iter();
+        let headers: Vec<_> = headers
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
+        match self.source {
+            Source::Host(raw) => raw.inform(status, &headers),
+            Source::Held(held) => held.inform(status, &headers),
+        }
+    }
+
+    /// Returns the whole body. A body beyond `--max-body` never comes here. Of a
+    /// handler with an [`Upload`](super::Upload), it is what that has.
     pub fn body(&self) -> Vec<u8> {
         self.ask(|raw| raw.body(), |kept| kept.body.clone())
     }

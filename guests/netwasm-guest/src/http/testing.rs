@@ -79,7 +79,7 @@ impl RequestBuilder<'_> {
     pub fn send(self) -> Answer {
         let is_head = self.method == Method::Head;
         let answered = super::within(&self.data, || {
-            let request = Request::new(self.method, &self.target, RawRequest(&self.data));
+            let request = Request::new(self.method, &self.target, RawRequest(&self.data), true);
             let answered = match &self.client.0 {
                 Prepared::Router(router) => router.respond(request),
                 Prepared::Handler(handler) => handler(request),
@@ -89,13 +89,14 @@ impl RequestBuilder<'_> {
                 ..
             }) = &answered
             {
-                held.keep();
+                held.keep(0);
             }
             answered
         });
         let response = match answered {
             Answered::Ready(response) => response,
             Answered::Later(later) => crate::testing::block_on(later.answer),
+            Answered::Collect => unreachable!("in memory, every request is whole"),
         };
         Answer::new(response.into_raw(), is_head)
     }

@@ -27,7 +27,7 @@ pub(crate) use self::datagrams::{
 };
 pub(crate) use self::pipe::{End, Pipe, Transport};
 pub(crate) use self::pool::{PoolHandle, put};
-pub(crate) use self::request::{RawRequest, RequestData, RequestHandle};
+pub(crate) use self::request::{RawRequest, RequestData, RequestHandle, inform};
 
 /// The host of a thread.
 #[derive(Default)]

@@ -1,7 +1,7 @@
 //! Requests of a test.
 
 use super::example_info;
-use crate::Info;
+use crate::{Error, ErrorKind, Info, Result};
 
 /// A request, apart from its method and target.
 pub(crate) struct RequestData {
@@ -54,7 +54,23 @@ impl RawRequest<'_> {
         String::from_utf8(host).ok()
     }
 
+    /// Drops an interim response, which no test asks for.
+    pub(crate) fn inform(&self, status: u16, _: &[(String, Vec<u8>)]) -> Result<()> {
+        inform(0, status, &[])
+    }
+
     pub(crate) fn info(&self) -> Info {
         example_info()
+    }
+}
+
+/// Drops an interim response to a deferred request.
+pub(crate) fn inform(_: u64, status: u16, _: &[(String, Vec<u8>)]) -> Result<()> {
+    match status {
+        102..200 => Ok(()),
+        _ => Err(Error::new(
+            ErrorKind::InvalidArgument,
+            "the status is not 102 to 199",
+        )),
     }
 }
