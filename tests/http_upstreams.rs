@@ -494,7 +494,7 @@ fn a_request_without_a_body_says_so_where_one_is_expected() {
         }
         server.stop();
     }
-    // Whether or not the client sends a Content-Length.
+    // With a Content-Length of the client and without.
     let proxy = reverse_proxy(&h1.url("")).start();
     let mut peer = proxy.connect_http();
     for lines_of in [&[][..], &["Content-Length: 0"]] {

@@ -30,7 +30,7 @@ const PROBES: [&str; 2] = ["outgoing-probe", "client-probe"];
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
-/// What a probe reports of `OK`.
+/// Report of a probe on `OK`.
 const SAID: &str = "200 length 5 hello";
 
 fn probe(guest: &str, allowed: &str) -> Run {

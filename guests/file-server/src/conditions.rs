@@ -1,4 +1,4 @@
-//! What a client asks of the version of a file (RFC 9110, section 13).
+//! Conditions of a client on the version of a file (RFC 9110, section 13).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -21,7 +21,7 @@ const YEAR: u64 = 31_556_952;
 /// The values of a header of the request, one a line.
 pub type Asked<'a> = &'a dyn Fn(&str) -> Vec<String>;
 
-/// What tells one version of a file from the next.
+/// Validators, which tell one version of a file from the next.
 #[derive(Debug)]
 pub struct Validators {
     /// An entity tag: `"TAG"`, or `W/"TAG"` of a file that may change unseen.
@@ -31,7 +31,7 @@ pub struct Validators {
     now: u64,
 }
 
-/// What comes of the conditions of a request.
+/// Outcome of the conditions of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
     Proceed,
@@ -82,7 +82,7 @@ impl Validators {
         }
     }
 
-    /// Whether a client that has a part of the file may get another: `If-Range`
+    /// True if a client that has a part of the file may get another: `If-Range`
     /// names the very version, or is not there.
     pub fn allow_range(&self, asked: Asked<'_>) -> bool {
         match &*asked("if-range") {
@@ -95,25 +95,25 @@ impl Validators {
         }
     }
 
-    /// Whether a list names the file; `*` is any file that there is.
+    /// True if a list names the file; `*` is any file that there is.
     fn is_in(&self, lines: &[String], is_it: impl Fn(&str) -> bool) -> bool {
         let mut tags = lines.iter().flat_map(|line| line.split(',')).map(str::trim);
         tags.any(|tag| tag == "*" || is_it(tag))
     }
 
-    /// Whether a tag stands for these very bytes.
+    /// True if a tag stands for these very bytes.
     fn is_strongly(&self, tag: &str) -> bool {
         !tag.starts_with("W/") && self.tag.as_deref() == Some(tag)
     }
 
-    /// Whether a tag stands for what is as good as these.
+    /// True if a tag stands for an equivalent of these bytes.
     fn is_weakly(&self, tag: &str) -> bool {
         let opaque = |tag: &str| tag.strip_prefix("W/").unwrap_or(tag).to_owned();
         self.tag.as_deref().map(opaque) == Some(opaque(tag))
     }
 
-    /// Whether the file was changed after a date; `None`, which lets the
-    /// condition be ignored, where there is not one date that can be read.
+    /// True if the file was changed after a date; `None`, so that the condition
+    /// is ignored, if there is not one date that can be read.
     fn is_newer(&self, lines: Vec<String>) -> Option<bool> {
         match &*lines {
             [line] => Some(self.modified? > parse_date(line, self.now)?),

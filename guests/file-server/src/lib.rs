@@ -68,7 +68,7 @@ impl Guest for FileServer {
     }
 }
 
-/// What the host gives, which does not change while the instance lives.
+/// Directories of the host, which do not change while the instance lives.
 static DIRECTORIES: LazyLock<Vec<(Descriptor, String)>> = LazyLock::new(get_directories);
 
 enum Found {

@@ -1,6 +1,6 @@
 //! Parts of a file (RFC 9110, section 14).
 
-/// What a `Range` header asks of a file.
+/// Part of a file that a `Range` header asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Selected {
     /// All of it: a server may ignore what it does not understand, or several

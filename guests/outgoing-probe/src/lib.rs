@@ -185,7 +185,7 @@ fn said(answer: Result<IncomingResponse, ErrorCode>) -> String {
     }
 }
 
-/// What there is of a response: status, length, trailers, or why it ended.
+/// Describes a response: status, length, trailers, or why it ended.
 fn told(response: &IncomingResponse) -> String {
     let status = response.status();
     let length = response.headers().get("content-length").len();
@@ -233,7 +233,7 @@ fn listed(fields: &Fields) -> String {
     lines.map(line).collect::<Vec<_>>().join(", ")
 }
 
-/// Whether so many bytes were taken.
+/// Writes so many bytes. Returns true if they were taken.
 fn write(stream: &OutputStream, number: u64) -> bool {
     let mut left = number;
     while left > 0 {

@@ -1,4 +1,4 @@
-//! What requests of HTTP get: see `answer` for the paths.
+//! Responses to HTTP requests: see `answer` for the paths.
 
 use std::cell::Cell;
 use std::hint::black_box;
@@ -222,7 +222,7 @@ fn name(method: &Method) -> String {
     }
 }
 
-/// What follows the question mark.
+/// Query of a target: the text after the question mark.
 struct Query<'a>(&'a str);
 
 impl Query<'_> {

@@ -356,7 +356,7 @@ impl Client {
 struct Outgoing {
     transport: Transport,
     client: Rc<Client>,
-    /// What has come back.
+    /// Bytes that have come back.
     reply: RefCell<Vec<u8>>,
     answered: Cell<bool>,
 }

@@ -196,7 +196,7 @@ fn read(data: &InputStream) -> Option<Vec<u8>> {
     }
 }
 
-/// Whether it was taken.
+/// Writes data. Returns true if it was taken.
 fn write(stream: &OutputStream, mut data: &[u8]) -> bool {
     while !data.is_empty() {
         stream.subscribe().block();

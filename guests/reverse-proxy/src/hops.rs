@@ -10,13 +10,13 @@ const MAX_FORWARDS: &str = "max-forwards";
 /// section 9.3.8).
 const SECRET: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
-/// What becomes of a request.
+/// Decision about a request.
 pub(crate) enum Hops {
     /// It is passed on, with so many hops left where they are counted.
     Forward(Option<u64>),
     /// This proxy is the last one, and answers.
     Last,
-    /// What it says is no number.
+    /// The number of hops cannot be read.
     Malformed,
 }
 

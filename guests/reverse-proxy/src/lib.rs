@@ -19,7 +19,7 @@ use wasip3::wit_future;
 
 use hops::Hops;
 
-/// What is of one connection and not of the message: RFC 9110, section 7.6.1.
+/// Headers of one connection and not of the message: RFC 9110, section 7.6.1.
 /// (The host takes away most of it, and what `Connection` names.)
 const HOP_BY_HOP: [&str; 6] = [
     "connection",
@@ -95,7 +95,7 @@ fn forwarded(request: Request, upstream: &Upstream, left: Option<u64>) -> Reques
         Some(Scheme::Https) => "https",
         _ => "http",
     };
-    // Who the client is, the interface does not tell (RFC 7239).
+    // The interface does not tell the client's address (RFC 7239).
     let origin = format!("host=\"{authority}\";proto={scheme}");
     let _ = headers.append("forwarded", origin.as_bytes());
     let _ = headers.append("via", b"1.1 reverse-proxy");
@@ -105,7 +105,7 @@ fn forwarded(request: Request, upstream: &Upstream, left: Option<u64>) -> Reques
     let (_, consumed) = wit_future::new(|| Ok(()));
     let (body, trailers) = Request::consume_body(request, consumed);
     let (forwarded, _) = Request::new(headers, Some(body), trailers, None);
-    // What came in a request is proper in another.
+    // These came in a request, so they are proper in another.
     let _ = forwarded.set_method(&method);
     let _ = forwarded.set_scheme(Some(&upstream.scheme));
     let _ = forwarded.set_authority(Some(&upstream.authority));

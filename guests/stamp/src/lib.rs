@@ -31,7 +31,7 @@ pub enum Error {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the system.
         error: std::io::Error,
     },
     /// A manifest or the lock file is not what Cargo writes.
@@ -39,7 +39,7 @@ pub enum Error {
     Format {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Fault, as a sentence.
         what: String,
     },
     /// The bytes are not a component: a core module, or cut short.
@@ -175,8 +175,8 @@ fn read_tree(
     Ok(())
 }
 
-/// What the workspace's manifest says of how a guest is compiled: the profile,
-/// and those dependencies that the guest takes from there.
+/// Returns the settings of the workspace's manifest that a guest is compiled by:
+/// the profile, and those dependencies that the guest takes from there.
 fn build_settings(workspace: &Path, guest: &str) -> Result<String, Error> {
     let path = workspace.join("Cargo.toml");
     let manifest = read_toml(&path)?;
@@ -329,7 +329,7 @@ fn write_leb128(mut value: usize, bytes: &mut Vec<u8>) {
     }
 }
 
-/// What a directory holds, sorted.
+/// Returns the entries of a directory, sorted.
 fn entries(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(at(directory))? {

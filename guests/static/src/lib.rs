@@ -30,8 +30,8 @@ use options::Options;
 
 netwasm_guest::export!(http: serve);
 
-/// What the command line asks for; `None`, and a line in the log, where that
-/// makes no sense.
+/// Options of the command line; `None`, and a line in the log, if they make no
+/// sense.
 static OPTIONS: LazyLock<Option<Options>> =
     LazyLock::new(|| match Options::parse(std::env::args().skip(1)) {
         Ok(options) => Some(options),
@@ -98,7 +98,7 @@ fn without_file(path: &str, query: &str, options: &Options) -> Response {
     }
 }
 
-/// What lies at a path that has no file to send.
+/// Content of a path that has no file to send.
 enum Found {
     Directory,
     /// A special file, or a link that leads out of the directory.

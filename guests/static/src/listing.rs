@@ -21,7 +21,7 @@ pub(crate) fn page(directory: &str) -> io::Result<String> {
     Ok(render(directory, &entries))
 }
 
-/// What a directory holds, in the order of the listing.
+/// Entry of a directory, in the order of the listing.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Entry {
     Directory(String),

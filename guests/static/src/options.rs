@@ -1,9 +1,9 @@
-//! What the command line asks for.
+//! Options of the command line.
 
 /// The arguments behind `--`.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Options {
-    /// Whether to list directories that have no index.
+    /// True to list directories that have no index.
     pub(crate) list: bool,
     /// The file to send where nothing exists.
     pub(crate) fallback: Option<String>,

@@ -17,7 +17,7 @@ pub(crate) fn decode(path: &str) -> Result<Cow<'_, str>, &'static str> {
     decode_with_care(path)
 }
 
-/// Whether there is nothing to decode or refuse, as with almost all paths.
+/// True if there is nothing to decode or refuse, as with almost all paths.
 fn is_plain(path: &str) -> bool {
     let bytes = path.as_bytes();
     bytes.starts_with(b"/")
@@ -46,8 +46,8 @@ fn decode_with_care(path: &str) -> Result<Cow<'_, str>, &'static str> {
     })
 }
 
-/// The same file, as everywhere on Unix. It matters for redirects: `//name` is
-/// not a path but another host (RFC 3986, section 4.2).
+/// Joins empty segments, which stand for nothing on Unix. It matters for
+/// redirects: `//name` is another host, not a path (RFC 3986, section 4.2).
 fn without_empty_segments(path: &str) -> String {
     let mut whole = String::with_capacity(path.len());
     for part in path.split_inclusive('/') {
@@ -58,7 +58,7 @@ fn without_empty_segments(path: &str) -> String {
     whole
 }
 
-/// Whether a name in the path begins with a dot. Such files are not for all
+/// True if a name in the path begins with a dot. Such files are not for all
 /// (`.git`, `.env`), except the directory that is there to be found (RFC 8615).
 pub(crate) fn is_hidden(path: &str) -> bool {
     let names = match path.strip_prefix("/.well-known") {

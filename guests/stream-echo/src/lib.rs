@@ -20,7 +20,7 @@ impl Guest for Echo {
         loop {
             let (result, chunk) = reader.read(buffer).await;
             if !chunk.is_empty() {
-                // What is left was not taken, since the client has gone.
+                // The rest was not taken, since the client has gone.
                 buffer = writer.write_all(chunk).await;
                 if !buffer.is_empty() {
                     return;

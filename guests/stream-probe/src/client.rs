@@ -39,7 +39,7 @@ pub(crate) async fn relay(connection: &Connection, reader: StreamReader<u8>, to:
     }
 }
 
-/// What a session holds.
+/// Handles that a session holds.
 #[derive(Default)]
 struct Held {
     pool: Option<Pool>,

@@ -33,7 +33,7 @@ impl Guest for Probe {
         if let Some(to) = line.strip_prefix("relay ") {
             return client::relay(&connection, reader, to).await;
         }
-        // What is left of the stream after that line goes back, unread.
+        // The rest of the stream after that line goes back, unread.
         if line == "rest" {
             let sent = code(connection.send(reader).await);
             let message = format!("received {:?}, sent {sent:?}", code(received.await));
@@ -117,7 +117,7 @@ impl Guest for Probe {
                 )
                 .await;
             }
-            // What comes is not read, and the connection stands.
+            // Nothing that comes is read, and the connection stands.
             "hold" => {
                 say(&mut writer, "ok").await;
                 let mut rest = reader.read(Vec::with_capacity(1)).await.1;
@@ -243,7 +243,7 @@ async fn impatient(reader: &mut StreamReader<u8>) {
     }
 }
 
-/// What a future is at present.
+/// Polls a future once. Returns its output if it is ready.
 async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(value) => Poll::Ready(Some(value)),

@@ -553,7 +553,7 @@ fn latency(server: &Server, connections: usize, time: Duration) -> anyhow::Resul
 
 /// Measures how much a server grows by an idle connection.
 fn idle(server: &Server, connections: usize) -> anyhow::Result<Sample> {
-    // What the first connections set up is shared by all.
+    // The first connections set up what all share.
     drop(Idle::new(server.address, 16)?);
     let before = measure::pss(server.pid())?;
     let idle = Idle::new(server.address, connections)?;

@@ -139,8 +139,8 @@ impl KeptLines {
             .http1_max_headers(head::most_lines(most_fields))
             .http2_initial_stream_window_size(STREAM_WINDOW)
             .http2_initial_connection_window_size(CONNECTION_WINDOW)
-            // What is beyond `MOST_HEAD` is refused by `head::receive`: h2 would
-            // not say why.
+            // `head::receive` refuses more than `MOST_HEAD`: h2 would not say
+            // why.
             .http2_max_header_list_size(2 * MOST_HEAD)
             .http2_keep_alive_interval(PING_INTERVAL)
             .build(Connector::new(worker));

@@ -440,7 +440,7 @@ async fn serve(
             }
         }
         requests.all_finished().await;
-        // What goes on from here takes a place of `--max-background`.
+        // From here on, the instance takes a place of `--max-background`.
         drop(place.take());
         // Tasks that the guest spawned go on for a while.
         let rest = poll_fn(|cx| accessor.poll_no_interesting_tasks(cx));
