@@ -24,6 +24,23 @@ _ABOVE = {__file__, "<frozen runpy>"}
 _ADAPTER = os.path.dirname(__file__) + os.sep
 
 
+# The name and the source of the script that a component brings, if it brings one.
+_bundled = None
+
+
+def bundle(name):
+    """Takes the script along that guests/componentize put beside the entry.
+    Called while a component is built."""
+    global _bundled
+    for folder in sys.path:
+        path = os.path.join(folder, "netwasm_script.txt")
+        if os.path.exists(path):
+            with open(path, "rb") as file:
+                _bundled = name, file.read()
+            return
+    raise ImportError("netwasm_script.txt is not there")
+
+
 class Run:
     """The export wasi:cli/run."""
 
@@ -45,7 +62,8 @@ def main():
         os.chdir(folder)
     sys.path[:0] = [path for path in os.environ.get("PYTHONPATH", "").split(":") if path]
     try:
-        status = _status_of(_chosen, sys.argv[1:])
+        run = _chosen if _bundled is None else _run_bundled
+        status = _status_of(run, sys.argv[1:])
         return _status_of(atexit._run_exitfuncs) or status
     finally:
         for stream in (sys.stdout, sys.stderr):
@@ -206,11 +224,23 @@ def _run_script(path, arguments):
             raise SystemExit(2) from None
         sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
     module = _main_module()
-    if path != "-":
-        module.__file__ = path
-    else:
-        text = importlib.util.decode_source(source)
-        linecache.cache[name] = (len(text), None, text.splitlines(True), name)
+    if path == "-":
+        return _run(module, source, name)
+    module.__file__ = path
+    exec(compile(source, name, "exec", dont_inherit=True), module.__dict__)
+
+
+def _run_bundled(arguments):
+    name, source = _bundled
+    sys.argv[:] = [name, *arguments]
+    module = _main_module()
+    _run(module, source, name)
+
+
+def _run(module, source, name):
+    """Runs source that is no file, and keeps its lines for tracebacks."""
+    text = importlib.util.decode_source(source)
+    linecache.cache[name] = (len(text), None, text.splitlines(True), name)
     exec(compile(source, name, "exec", dont_inherit=True), module.__dict__)
 
 

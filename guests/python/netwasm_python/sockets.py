@@ -6,6 +6,7 @@ after the host has said EAGAIN, which is what C does with poll(2).
 """
 
 import errno as _errno
+import operator as _operator
 import os as _os
 import time as _time
 import warnings as _warnings
@@ -80,7 +81,7 @@ def _checked_timeout(value):
 
 
 def _size(count, what):
-    count = count.__index__()
+    count = _operator.index(count)
     if count < 0:
         raise ValueError(f"negative buffersize in {what}")
     return min(count, _MAX_RECEIVED)
@@ -401,7 +402,7 @@ class socket:
         )
 
     def listen(self, backlog=128, /):
-        _waiting.checked(_call(_host.LISTEN, [self._number, max(0, min(int(backlog), 65535))]))
+        _waiting.checked(_call(_host.LISTEN, [self._number, max(0, min(_operator.index(backlog), 65535))]))
 
     def _accept(self):
         accepted = _call(_host.ACCEPT, [self._number])
@@ -448,7 +449,7 @@ class socket:
     # The rest
 
     def shutdown(self, how, /):
-        if how not in _DIRECTIONS:
+        if _operator.index(how) not in _DIRECTIONS:
             raise _error(_errno.EINVAL)
         _waiting.checked(_call(_host.SHUTDOWN, [self._number, _DIRECTIONS[how]]))
 
@@ -492,7 +493,7 @@ class socket:
     def setsockopt(self, level, option, value, optlen=None, /):
         if value is None:
             raise _error(_errno.ENOPROTOOPT)
-        if not isinstance(value, int):
+        if not hasattr(value, "__index__"):
             value = _octets(value)
         level, option = int(level), int(option)
         if (level, option) == (SOL_SOCKET, SO_LINGER):
@@ -530,6 +531,9 @@ def _is_open(number):
 
 def _room(octets, wanted, what):
     """The number of bytes to receive into a buffer."""
+    if octets.readonly:
+        raise TypeError(f"{what}() argument 1 must be read-write bytes-like object")
+    wanted = _operator.index(wanted)
     if wanted < 0:
         raise ValueError(f"negative buffersize in {what}")
     if wanted > len(octets):

@@ -3,6 +3,7 @@
 signals are in each of them.
 """
 
+import operator as _operator
 import os as _os
 import time as _time
 
@@ -90,15 +91,7 @@ def sleep(seconds, /):
     """time.sleep(), which signals can end."""
     global _single
     if not isinstance(seconds, float):
-        try:
-            seconds = seconds.__index__()
-        except AttributeError:
-            try:
-                seconds = float(seconds)
-            except (TypeError, ValueError):
-                raise TypeError(
-                    f"'{type(seconds).__name__}' object cannot be interpreted as an integer"
-                ) from None
+        seconds = _operator.index(seconds)
     if seconds != seconds:
         raise ValueError("Invalid value NaN (not a number)")
     if seconds < 0:
