@@ -19,6 +19,22 @@ def _replace(name, module):
     sys.modules[name] = module
 
 
+def _count_buffers():
+    """Lets os.sysconf() say how many buffers sendmsg() takes: asyncio asks."""
+    name, most = "SC_IOV_MAX", 1024
+    stock = getattr(os, "sysconf", None)
+
+    def sysconf(wanted, /):
+        if wanted == name:
+            return most
+        if stock is None:
+            raise ValueError("unrecognized configuration name")
+        return stock(wanted)
+
+    os.sysconf = sysconf
+    os.sysconf_names = {**getattr(os, "sysconf_names", {}), name: name}
+
+
 # The C module `signal` is built on is imported by the interpreter itself, and
 # stays below the one that takes its place.
 sys.modules["_signal"] = signals.module()
@@ -35,10 +51,7 @@ _replace("_socket", sockets)
 time.sleep = waiting.sleep
 os.kill = signals.kill
 sending_files.install()
-if not hasattr(os, "sysconf"):
-    # asyncio asks how many buffers sendmsg() takes.
-    os.sysconf_names = {"SC_IOV_MAX": 60, "SC_PAGESIZE": 30}
-    os.sysconf = lambda name: {"SC_IOV_MAX": 1024, "SC_PAGESIZE": 65536}[name]
+_count_buffers()
 
 sending_files.install_in_socket()
 

@@ -13,7 +13,7 @@ import select as _native
 import stat as _stat
 import time as _time
 
-from netwasm_python import host as _host, waiting as _waiting
+from netwasm_python import host as _host, signals as _signals, waiting as _waiting
 
 error = OSError
 
@@ -54,10 +54,13 @@ class _Watched:
         self.number = None
         # The readiness wanted of wasi-libc's descriptors, by number.
         self.files = {}
+        # True if it is open, and has none of those.
+        self.plain = False
 
     def open(self):
         if self.number is None:
             self.number = _waiting.open_list()
+            self.plain = not self.files
         return self.number
 
     def watch(self, number, readiness):
@@ -66,12 +69,15 @@ class _Watched:
         else:
             _os.fstat(number)
             self.files[number] = readiness
+            self.plain = False
 
     def forget(self, number):
         if number >= _waiting.FIRST:
             _waiting.checked(_call(_host.FORGET, [self.open(), number]))
         elif self.files.pop(number, None) is None:
             raise FileNotFoundError(_errno.ENOENT, _os.strerror(_errno.ENOENT))
+        else:
+            self.plain = self.number is not None and not self.files
 
     def wait(self, most, timeout):
         if self.files:
@@ -104,6 +110,7 @@ class _Watched:
 
     def close(self):
         self.files.clear()
+        self.plain = False
         if self.number is not None:
             number, self.number = self.number, None
             _waiting.checked(_call(_host.CLOSE, [number]))
@@ -175,15 +182,28 @@ class epoll:
         self._watched.forget(number)
 
     def poll(self, timeout=None, maxevents=-1):
+        watched = self._watched
+        if watched.plain and 0 < maxevents <= _MOST:
+            # The way of each turn of an event loop.
+            ready = _call(
+                _WAIT,
+                [
+                    watched.number,
+                    maxevents,
+                    None if timeout is None or timeout < 0 else int(timeout * 1e9),
+                ],
+            )
+            if type(ready) is list and _signals.reported not in ready:
+                return ready
+            # Back to the loop, which knows what time it is.
+            return _waiting.after_signals(ready)
         if self._closed:
             raise ValueError("I/O operation on closed epoll object")
         if maxevents == -1:
             maxevents = _MOST
         elif maxevents <= 0:
             raise ValueError(f"maxevents must be greater than 0, got {maxevents}")
-        elif maxevents > _MOST:
-            maxevents = _MOST
-        return self._watched.wait(maxevents, timeout)
+        return watched.wait(min(maxevents, _MOST), timeout)
 
     def close(self):
         if not self._closed:

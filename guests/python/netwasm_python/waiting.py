@@ -55,24 +55,24 @@ def wait(watch_list, most, timeout):
     descriptor and epoll(7)'s bits; nothing after `timeout` seconds. Runs the
     handlers of signals."""
     wanted = nanoseconds(timeout)
-    ready = _call(_WAIT, [watch_list, most, wanted])
-    if type(ready) is not list:
-        raise failed(ready)
-    if _signals.reported not in ready:
-        return ready
     until = None if wanted is None else _time.monotonic_ns() + wanted
     while True:
-        ready.remove(_signals.reported)
-        _signals.deliver()
+        ready = _call(_WAIT, [watch_list, most, wanted])
+        if type(ready) is list and _signals.reported not in ready:
+            return ready
+        ready = after_signals(ready)
         if ready:
             return ready
         if until is not None:
-            wanted = until - _time.monotonic_ns()
-            if wanted <= 0:
-                wanted = 0
-        ready = checked(_call(_WAIT, [watch_list, most, wanted]))
-        if _signals.reported not in ready:
-            return ready
+            wanted = max(until - _time.monotonic_ns(), 0)
+
+
+def after_signals(ready):
+    """Runs the handlers of the signals that are ready, and returns the rest.
+    Raises a failure."""
+    checked(ready).remove(_signals.reported)
+    _signals.deliver()
+    return ready
 
 
 def wait_for(descriptor, readiness, timeout):
