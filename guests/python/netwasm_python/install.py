@@ -45,12 +45,13 @@ from netwasm_python import polling  # noqa: E402
 
 sys.modules["select"] = polling
 
-from netwasm_python import sending_files, sockets, waiting  # noqa: E402
+from netwasm_python import descriptors, sending_files, sockets, waiting  # noqa: E402
 
 _replace("_socket", sockets)
 time.sleep = waiting.sleep
 os.kill = signals.kill
 sending_files.install()
+descriptors.install()
 _count_buffers()
 
 sending_files.install_in_socket()

@@ -268,8 +268,10 @@ class poll:
             pass
 
 
+@staticmethod
 def select(rlist, wlist, xlist, timeout=None, /):
-    """select.select"""
+    """select.select; static, since selectors.py makes it an attribute of a class,
+    and a function of C would not be bound by that."""
     if timeout is not None and timeout < 0:
         raise ValueError("timeout must be non-negative")
     wanted = {}

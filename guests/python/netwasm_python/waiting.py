@@ -87,8 +87,10 @@ def wait_for(descriptor, readiness, timeout):
         _call(_FORGET, [_single, descriptor])
 
 
+@staticmethod
 def sleep(seconds, /):
-    """time.sleep(), which signals can end."""
+    """time.sleep(), whose time signals' handlers may run in. Static, as `select`
+    is, for classes that have it as an attribute."""
     global _single
     if not isinstance(seconds, float):
         seconds = _operator.index(seconds)

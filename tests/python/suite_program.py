@@ -1,0 +1,71 @@
+"""Runs modules of CPython's own tests, and prints how each test ended:
+
+    python3 suite_program.py MODULE...
+
+A line has the outcome, the test's name, and the last line of what it raised.
+Tests whose peers are threads or processes are told apart: a component has neither.
+"""
+
+import sys
+import time
+import unittest
+
+from test import support
+
+# test.support knows WASI without sockets.
+support.has_socket_support = True
+# A test that waits for a peer that never comes would wait for long.
+support.SHORT_TIMEOUT = support.LONG_TIMEOUT = support.LOOPBACK_TIMEOUT = 5.0
+
+
+class Result(unittest.TestResult):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.begun = 0
+
+    def startTest(self, test):
+        super().startTest(test)
+        self.begun = time.monotonic()
+
+    def say(self, outcome, test, text=""):
+        took = time.monotonic() - self.begun
+        lines = str(text).strip().splitlines()
+        print(outcome, test.id(), f"{took:.1f}s", lines[-1][:200] if lines else "", sep="\t", flush=True)
+
+    def fail(self, outcome, test, error):
+        text = self._exc_info_to_string(error, test)
+        if "has no threads" in text or "can't start new thread" in text:
+            outcome = "threads"
+        elif "starts no processes" in text or "does not support processes" in text:
+            outcome = "processes"
+        self.say(outcome, test, text)
+
+    def addSuccess(self, test):
+        self.say("ok", test)
+
+    def addSkip(self, test, reason):
+        self.say("skipped", test, reason)
+
+    def addError(self, test, error):
+        self.fail("ERROR", test, error)
+
+    def addFailure(self, test, error):
+        self.fail("FAILED", test, error)
+
+    def addSubTest(self, test, subtest, error):
+        if error is not None:
+            self.fail("FAILED", test, error)
+
+    def addExpectedFailure(self, test, error):
+        self.say("ok", test)
+
+
+for name in sys.argv[1:]:
+    try:
+        tests = unittest.defaultTestLoader.loadTestsFromName(name)
+    except unittest.SkipTest as reason:
+        print("skipped", name, "", reason, sep="\t")
+        continue
+    result = Result()
+    tests.run(result)
+    print(f"{name}: {result.testsRun} run", flush=True)
