@@ -7,6 +7,7 @@ import asyncio.unix_events
 import concurrent.futures
 import concurrent.futures.thread
 import errno
+import socket
 import subprocess
 import threading
 import warnings
@@ -62,9 +63,14 @@ def _wake(future):
 
 async def getaddrinfo(self, host, port, *, family=0, type=0, proto=0, flags=0):
     query = addresses.Query(host, port, family, type, proto, flags)
-    if query.name is None:
-        return query.answer(query.numeric)
-    return query.answer(await _look_up(self, query.name))
+    found = query.numeric
+    if query.name is not None:
+        found = await _look_up(self, query.name)
+    return [
+        (socket._intenum_converter(entry[0], socket.AddressFamily),
+         socket._intenum_converter(entry[1], socket.SocketKind), *entry[2:])
+        for entry in query.answer(found)
+    ]
 
 
 async def getnameinfo(self, sockaddr, flags=0):
