@@ -1,16 +1,20 @@
 """Runs modules of CPython's own tests, and prints how each test ended:
 
-    python3 suite_program.py MODULE...
+    python3 suite_program.py MODULE [TEST TO LEAVE OUT]...
 
 A line has the outcome, the test's name, and the last line of what it raised.
 Tests whose peers are threads or processes are told apart: a component has neither.
 """
 
 import sys
+import sysconfig
 import time
 import unittest
 
-from test import support
+# It is not what a shell would split, and test.support splits it.
+sysconfig.get_config_vars()["CONFIG_ARGS"] = ""
+
+from test import support  # noqa: E402
 
 # test.support knows WASI without sockets.
 support.has_socket_support = True
@@ -60,12 +64,18 @@ class Result(unittest.TestResult):
         self.say("ok", test)
 
 
-for name in sys.argv[1:]:
-    try:
-        tests = unittest.defaultTestLoader.loadTestsFromName(name)
-    except unittest.SkipTest as reason:
-        print("skipped", name, "", reason, sep="\t")
-        continue
-    result = Result()
-    tests.run(result)
-    print(f"{name}: {result.testsRun} run", flush=True)
+def kept(tests, left_out):
+    """The tests of a suite but those that are left out, by the ends of their names."""
+    for test in tests:
+        if isinstance(test, unittest.TestSuite):
+            yield from kept(test, left_out)
+        elif not test.id().endswith(left_out):
+            yield test
+
+
+name, *left_out = sys.argv[1:]
+tests = unittest.defaultTestLoader.loadTestsFromName(name)
+result = Result()
+# A suite of all of them still calls setUpClass and setUpModule.
+unittest.TestSuite(kept(tests, tuple(left_out))).run(result)
+print(f"{name}: {result.testsRun} run", flush=True)

@@ -13,7 +13,7 @@ import threading
 import warnings
 import _thread
 
-from netwasm_python import addresses, host, sending_files
+from netwasm_python import addresses, host, sending_files, signals
 
 _NO_THREADS = (
     "a component has no threads: start a task instead, or an executor, which runs a "
@@ -171,4 +171,5 @@ def install():
     for name in ("start_new_thread", "start_new", "start_joinable_thread"):
         setattr(_thread, name, _start_no_thread)
     threading._start_joinable_thread = _start_no_thread
+    _thread.interrupt_main = signals.interrupt_main
     subprocess.Popen.__init__ = _start_no_process

@@ -121,6 +121,13 @@ def kill(pid, signalnum, /):
         raise_signal(signalnum)
 
 
+def interrupt_main(signum=SIGINT, /):
+    """_thread.interrupt_main(): does nothing where the signal has no handler."""
+    _check(signum)
+    if callable(_handlers[signum]):
+        raise_signal(signum)
+
+
 def module():
     """Makes the module to put in the place of `_signal`."""
     made = _types.ModuleType("_signal", _native.__doc__)
