@@ -39,7 +39,7 @@ fn a_script_runs_in_its_folder_with_its_arguments() {
     }
     let said = format!("the program may read its folder, {folder}");
     assert!(finished.stderr.contains(&said), "{finished:#?}");
-    assert!(finished.stderr.contains("guest=server"), "{finished:#?}");
+    assert!(finished.stderr.contains("guest=\"server\""), "{finished:#?}");
     assert!(!finished.stdout.contains("localhost"), "{finished:#?}");
 }
 

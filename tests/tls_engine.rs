@@ -223,9 +223,13 @@ fn clients_present_certificates_to_servers_that_want_them() {
             ("e = tls client localhost ca=ca.pem", "ok"),
             ("u = tls server", "ok"),
             (&format!("tls shake e u {SERVER} ca=ca.pem optional"), "done"),
-            ("f = tls client localhost ca=ca.pem cert=self.pem,self.key", "ok"),
+            ("f = tls client localhost ca=ca.pem cert=expired.pem,expired.key", "ok"),
             ("v = tls server", "ok"),
-            (&format!("tls shake f v {verifies}"), "server: certificate 20"),
+            (
+                &format!("tls shake f v {verifies}"),
+                "server: certificate 10 (certificate has expired); client: alert 45 \
+                 (certificate_expired)",
+            ),
         ],
     );
 }

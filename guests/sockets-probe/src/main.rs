@@ -333,9 +333,7 @@ impl Probe {
                     continue;
                 }
                 match sockets::receive(ready, 64 << 10) {
-                    Ok(data) if !data.is_empty() => {
-                        sockets::send(ready, &data).map_err(failed)?;
-                    }
+                    Ok(data) if !data.is_empty() && sockets::send(ready, &data).is_ok() => {}
                     Err(Failure { code: Errno::Again, .. }) => {}
                     Ok(_) | Err(_) => sockets::close(ready).map_err(failed)?,
                 }

@@ -218,21 +218,19 @@ fn shake(client: &Session, server: &Session, options: &[&str]) -> Said {
         let progress = client.handshake();
         server.feed(&client.take());
         let done = matches!(progress.map_err(|it| format!("client: {}", said(it)))?, Progress::Done);
-        let progress = server.handshake();
-        let progress = progress.map_err(|failure| {
+        // What the client hears of a refusal.
+        let refused = |why: String| {
             client.feed(&server.take());
-            let client = match client.handshake() {
-                Ok(_) => match client.read(1) {
-                    Err(failure) => said(failure),
-                    Ok(_) => "nothing".to_owned(),
-                },
-                Err(failure) => said(failure),
-            };
-            format!("server: {}; client: {client}", said(failure))
-        });
+            let heard = client.handshake().map(drop);
+            let heard = heard.and_then(|()| client.read(1).map(drop));
+            let heard = heard.map_or_else(said, |()| "nothing".to_owned());
+            format!("server: {why}; client: {heard}")
+        };
+        let progress = server.handshake();
+        let progress = progress.map_err(|failure| refused(said(failure)));
         match progress? {
             Progress::Greeted(_) => {
-                answer(server, options)?;
+                answer(server, options).map_err(refused)?;
             }
             Progress::Done if done => {
                 client.feed(&server.take());
