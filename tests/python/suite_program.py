@@ -6,13 +6,20 @@ A line has the outcome, the test's name, and the last line of what it raised.
 Tests whose peers are threads or processes are told apart: a component has neither.
 """
 
+import os
 import sys
 import sysconfig
 import time
+import types
 import unittest
 
 # It is not what a shell would split, and test.support splits it.
 sysconfig.get_config_vars()["CONFIG_ARGS"] = ""
+
+# test_events wants it for terminals, which it then finds to be missing.
+sys.modules["tty"] = types.ModuleType("tty")
+# Files are written where the program is.
+os.chdir(os.environ.get("TMPDIR", "."))
 
 from test import support  # noqa: E402
 

@@ -10,6 +10,7 @@ import asyncio
 import errno
 import importlib.resources
 import os
+import queue
 import select
 import selectors
 import signal
@@ -614,6 +615,19 @@ class Component(unittest.TestCase):
     def test_a_thread_is_refused_in_words(self):
         with self.assertRaisesRegex(RuntimeError, "no threads"):
             threading.Thread(target=print).start()
+
+    @in_component
+    def test_what_waits_for_a_thread_waits_for_its_time(self):
+        before = time.monotonic()
+        self.assertFalse(threading.Event().wait(0.05))
+        with self.assertRaises(queue.Empty):
+            queue.Queue().get(timeout=0.05)
+        with self.assertRaises(queue.Empty):
+            queue.SimpleQueue().get(timeout=0.05)
+        lock = threading.Lock()
+        with lock:
+            self.assertFalse(lock.acquire(timeout=0.05))
+        self.assertGreaterEqual(time.monotonic() - before, 0.2)
 
     @in_component
     def test_a_process_is_refused_in_words(self):

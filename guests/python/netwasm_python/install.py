@@ -64,9 +64,10 @@ import ssl  # noqa: E402
 
 ssl.CHANNEL_BINDING_TYPES.append("tls-exporter")
 
-from netwasm_python import loop  # noqa: E402
+from netwasm_python import locks, loop  # noqa: E402
 
 loop.install()
+locks.install()
 
 # What programs of the network import most.
 _PRELOADED = """

@@ -141,7 +141,7 @@ async def _sendfile_fallback(self, transp, file, offset, count):
     # The stock one reads into a single buffer again and again. A transport
     # keeps views of what it could not send yet, so what it sends later would
     # not be what was read.
-    if offset:
+    if hasattr(file, "seek"):
         file.seek(offset)
     size = 65536
     sent = 0

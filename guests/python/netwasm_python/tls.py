@@ -689,6 +689,8 @@ class _SSLSocket:
                 )
             if "\0" in server_hostname:
                 raise TypeError("argument must be encoded string without null bytes")
+        if context._check_name and not server_side and not server_hostname:
+            raise ValueError("check_hostname requires server_hostname")
         self._context, self._ends = context, ends
         self.server_side, self.server_hostname = bool(server_side), server_hostname
         self._owner = None if owner is None else _weakref.ref(owner)
@@ -724,8 +726,6 @@ class _SSLSocket:
             self._session = _call(_host.TLS_ACCEPT, [])
             return
         name = self.server_hostname
-        if context._check_name and not name:
-            raise ValueError("check_hostname requires server_hostname")
         self._session = _checked(
             _call(
                 _host.TLS_CONNECT,

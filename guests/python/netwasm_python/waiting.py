@@ -87,6 +87,17 @@ def wait_for(descriptor, readiness, timeout):
         _call(_FORGET, [_single, descriptor])
 
 
+def wait_for_signal(timeout):
+    """Waits until the handler of a signal has run, or `timeout` seconds, if not
+    None."""
+    global _single
+    if _single is None:
+        _single = open_list()
+    ready = _call(_WAIT, [_single, 1, nanoseconds(timeout)])
+    if type(ready) is not list or ready:
+        after_signals(ready)
+
+
 @staticmethod
 def sleep(seconds, /):
     """time.sleep(), whose time signals' handlers may run in. Static, as `select`
