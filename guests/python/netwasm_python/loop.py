@@ -74,7 +74,7 @@ async def getaddrinfo(self, host, port, *, family=0, type=0, proto=0, flags=0):
 
 
 async def getnameinfo(self, sockaddr, flags=0):
-    return addresses.getnameinfo(sockaddr, flags)
+    return socket.getnameinfo(sockaddr, flags)
 
 
 # Threads

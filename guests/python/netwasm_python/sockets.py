@@ -415,7 +415,11 @@ class socket:
     def connect(self, address, /):
         failed = self._connect(address)
         if failed is not None:
-            raise failed
+            try:
+                raise failed
+            finally:
+                # The exception knows this frame: no cycle for the collector.
+                del failed
 
     def connect_ex(self, address, /):
         failed = self._connect(address)
