@@ -45,7 +45,10 @@ fn fits(said: &str, expected: &str) -> bool {
     while let Some(part) = parts.next() {
         let found = match parts.peek() {
             Some(_) => rest.find(part),
-            None => rest.len().checked_sub(part.len()).filter(|_| rest.ends_with(part)),
+            None => rest
+                .len()
+                .checked_sub(part.len())
+                .filter(|_| rest.ends_with(part)),
         };
         match found {
             Some(at) => rest = rest.get(at + part.len()..).unwrap_or_default(),
@@ -112,29 +115,58 @@ fn every_use_of_an_address_needs_its_flag() {
             // Its own socket does not listen.
             ("c = open inet stream", "1000001"),
             ("connect c $s", "access (…--allow-connect…)"),
-            ("connect c 0.0.0.0:9991", "access (…--allow-connect 127.0.0.1:9991…)"),
+            (
+                "connect c 0.0.0.0:9991",
+                "access (…--allow-connect 127.0.0.1:9991…)",
+            ),
             ("v = open inet6 stream", "1000002"),
             (
                 "connect v [::ffff:127.0.0.1]:9991",
                 "access (…--allow-connect 127.0.0.1:9991…)",
             ),
-            ("connect v [::]:9991", "access (…--allow-connect [::1]:9991…)"),
+            (
+                "connect v [::]:9991",
+                "access (…--allow-connect [::1]:9991…)",
+            ),
             ("u = open inet datagram", "1000003"),
-            ("send-to u x 127.0.0.1:9991", "access (…--allow-udp 127.0.0.1:9991…)"),
-            ("connect u 127.0.0.1:9991", "access (…--allow-udp 127.0.0.1:9991…)"),
+            (
+                "send-to u x 127.0.0.1:9991",
+                "access (…--allow-udp 127.0.0.1:9991…)",
+            ),
+            (
+                "connect u 127.0.0.1:9991",
+                "access (…--allow-udp 127.0.0.1:9991…)",
+            ),
             (
                 "send-to u x 255.255.255.255:9991",
                 "access (…--allow-udp 255.255.255.255:9991…)",
             ),
             ("l = open unix stream", "1000004"),
-            ("bind l unix:/run/x", "access (…--allow-listen unix:/run/x…)"),
-            ("connect l unix:/run/x", "access (…--allow-connect unix:/run/x…)"),
-            ("look-up example.org", "access (…--allow-resolve example.org…)"),
+            (
+                "bind l unix:/run/x",
+                "access (…--allow-listen unix:/run/x…)",
+            ),
+            (
+                "connect l unix:/run/x",
+                "access (…--allow-connect unix:/run/x…)",
+            ),
+            (
+                "look-up example.org",
+                "access (…--allow-resolve example.org…)",
+            ),
             ("look-up localhost", "access (…--allow-resolve localhost…)"),
         ],
     );
-    for flag in ["--allow-listen", "--allow-connect", "--allow-udp", "--allow-resolve"] {
-        assert!(denied.stderr.contains(flag), "the log names {flag}: {denied:#?}");
+    for flag in [
+        "--allow-listen",
+        "--allow-connect",
+        "--allow-udp",
+        "--allow-resolve",
+    ] {
+        assert!(
+            denied.stderr.contains(flag),
+            "the log names {flag}: {denied:#?}"
+        );
     }
 }
 
@@ -237,7 +269,9 @@ fn datagrams_go_both_ways_and_those_of_strangers_are_dropped() {
 #[test]
 fn a_socket_that_listens_answers_whom_it_hears_and_no_other_socket_does() {
     let stranger = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    stranger.set_read_timeout(Some(DEADLINE)).expect("a time-out");
+    stranger
+        .set_read_timeout(Some(DEADLINE))
+        .expect("a time-out");
     let at = stranger.local_addr().expect("its address").to_string();
     let command = probe(&[
         "u = open inet datagram",
@@ -255,8 +289,12 @@ fn a_socket_that_listens_answers_whom_it_hears_and_no_other_socket_does() {
     let mut buffer = [0; 16];
     let (count, from) = stranger.recv_from(&mut buffer).expect("an answer");
     assert_eq!((buffer.get(..count), from), (Some(&b"answer"[..]), program));
-    command.stdout.wait_for(&[&format!("send-to other x {at}: access")]);
-    command.log.wait_for(&["the guest listens on udp://127.0.0.1:"]);
+    command
+        .stdout
+        .wait_for(&[&format!("send-to other x {at}: access")]);
+    command
+        .log
+        .wait_for(&["the guest listens on udp://127.0.0.1:"]);
 }
 
 #[test]
@@ -476,7 +514,10 @@ fn what_is_closed_is_not_watched_any_more() {
 
 #[test]
 fn nonsense_is_an_error_and_no_more() {
-    let mut steps = vec![("s = open inet stream", "1000000"), ("l = watch-list", "1000001")];
+    let mut steps = vec![
+        ("s = open inet stream", "1000000"),
+        ("l = watch-list", "1000001"),
+    ];
     for number in ["0", "3", "999999", "1000002", "4294967295"] {
         steps.push((
             Box::leak(format!("receive-now {number} 1").into_boxed_str()),
@@ -500,7 +541,10 @@ fn nonsense_is_an_error_and_no_more() {
         ("bind s unix:", "invalid"),
         ("bind s unix:/nowhere", "access…"),
         ("shutdown s both", "not-connected"),
-        ("send-file s /nowhere 0 10", "no-entry (no --dir has /nowhere)"),
+        (
+            "send-file s /nowhere 0 10",
+            "no-entry (no --dir has /nowhere)",
+        ),
         ("wait l 4294967295 0", "nothing"),
         ("wait l 0 0", "nothing"),
     ]);
@@ -624,7 +668,9 @@ fn signals_are_the_programs_to_act_on() {
         command.signal(signal);
         assert_eq!(command.wait().code(), Some(0));
         command.stdout.wait_for(&["take-signal s: again"]);
-        command.stdout.wait_for(&[&format!("await-signal s: {number}")]);
+        command
+            .stdout
+            .wait_for(&[&format!("await-signal s: {number}")]);
     }
 }
 
@@ -654,7 +700,9 @@ fn a_turn_costs_what_is_ready_and_not_what_is_watched() {
             .output();
         let (_, said) = finished.stdout.trim().rsplit_once(": ").expect("a line");
         let nanoseconds = said.strip_suffix(" ns").map(str::parse::<u64>);
-        nanoseconds.and_then(Result::ok).unwrap_or_else(|| panic!("{finished:#?}"))
+        nanoseconds
+            .and_then(Result::ok)
+            .unwrap_or_else(|| panic!("{finished:#?}"))
     };
     let (few, many) = (cost(1), cost(400));
     // A scan of 400 sockets takes some 100 µs.
@@ -689,7 +737,9 @@ fn many_clients_are_served_by_one_loop_and_a_signal_ends_it() {
     .args(LISTENS)
     .start_command();
     let address = command.own_listener();
-    command.log.wait_for(&[&format!("the guest listens on tcp://{address}")]);
+    command
+        .log
+        .wait_for(&[&format!("the guest listens on tcp://{address}")]);
     let mut peers: Vec<_> = (0..100)
         .map(|_| TcpStream::connect(address).expect("a connection"))
         .collect();
@@ -704,7 +754,9 @@ fn many_clients_are_served_by_one_loop_and_a_signal_ends_it() {
     }
     let open = command.descriptors();
     drop(peers);
-    eventually("closed connections", || (command.descriptors() + 100 <= open).then_some(()));
+    eventually("closed connections", || {
+        (command.descriptors() + 100 <= open).then_some(())
+    });
     command.signal(Signal::INT);
     assert_eq!(command.wait().code(), Some(0));
     command.stdout.wait_for(&["echo s: signal 2 after 100"]);
@@ -736,7 +788,10 @@ fn a_bulk_echo_loses_nothing() {
     let mut received = Vec::new();
     peer.read_to_end(&mut received).expect("an end");
     let line = command.stdout.wait_for(&["flood a 1000000 1: "]);
-    assert!(line.contains(&format!("{} bytes", received.len())), "{line}");
+    assert!(
+        line.contains(&format!("{} bytes", received.len())),
+        "{line}"
+    );
     let reader = TcpStream::connect(address).expect("a connection");
     // It does not read: there is no room at some time.
     let line = command.stdout.wait_for(&["flood b"]);
@@ -751,7 +806,9 @@ fn connections_of_a_program_that_traps_are_reset() {
     let at = listener.local_addr().expect("its address").to_string();
     let accepting = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("a connection");
-        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time-out");
+        stream
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .expect("a time-out");
         let mut all = Vec::new();
         stream.read_to_end(&mut all).map_err(|error| error.kind())
     });

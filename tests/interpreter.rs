@@ -12,7 +12,9 @@ fn run(args: &[&str]) -> Run {
 /// Returns the arguments that the stand-in got.
 fn got(finished: &Finished) -> Vec<&str> {
     let lines = finished.stdout.lines();
-    lines.map(|line| line.split(": ").next().unwrap_or_default()).collect()
+    lines
+        .map(|line| line.split(": ").next().unwrap_or_default())
+        .collect()
 }
 
 #[test]
@@ -39,7 +41,10 @@ fn a_script_runs_in_its_folder_with_its_arguments() {
     }
     let said = format!("the program may read its folder, {folder}");
     assert!(finished.stderr.contains(&said), "{finished:#?}");
-    assert!(finished.stderr.contains("guest=\"server\""), "{finished:#?}");
+    assert!(
+        finished.stderr.contains("guest=\"server\""),
+        "{finished:#?}"
+    );
     assert!(!finished.stdout.contains("localhost"), "{finished:#?}");
 }
 
@@ -49,7 +54,11 @@ fn a_module_is_found_in_the_present_folder_and_those_that_are_named() {
     let folder = text(scratch.path());
     write(scratch.path(), "more.py", "more");
     let finished = run(&["-m", "http.server", "--python-path", folder])
-        .guest_args(&["8000", "variable PYTHONPATH", &format!("file {folder}/more.py")])
+        .guest_args(&[
+            "8000",
+            "variable PYTHONPATH",
+            &format!("file {folder}/more.py"),
+        ])
         .output();
     assert_eq!(finished.code, Some(0), "{finished:#?}");
     assert_eq!(got(&finished)[..3], ["-m", "http.server", "8000"]);
@@ -87,7 +96,11 @@ fn a_missing_interpreter_or_script_says_what_to_do() {
         .env("XDG_DATA_HOME", text(scratch.path()))
         .output();
     assert_eq!(missing.code, Some(1), "{missing:#?}");
-    for needle in ["netwasm/python.wasm", "guests/componentize python", "--python FILE"] {
+    for needle in [
+        "netwasm/python.wasm",
+        "guests/componentize python",
+        "--python FILE",
+    ] {
         assert!(missing.stderr.contains(needle), "{missing:#?}");
     }
     let none = Run::command(&["run", "/nowhere.py"]).output();
@@ -106,11 +119,17 @@ fn a_watched_script_starts_anew_after_a_change_in_its_folder() {
     let command = run(&[text(&script), "--watch"])
         .guest_args(&[&format!("file {}/module.py", text(scratch.path()))])
         .start_command();
-    command.stdout.wait(crate::harness::START, "the first run", |lines| {
-        let mut lines = lines.iter();
-        lines.any(|line| line.ends_with("module.py: one")).then_some(())
-    });
-    command.log.wait_for(&["the program ended", "waiting for a change"]);
+    command
+        .stdout
+        .wait(crate::harness::START, "the first run", |lines| {
+            let mut lines = lines.iter();
+            lines
+                .any(|line| line.ends_with("module.py: one"))
+                .then_some(())
+        });
+    command
+        .log
+        .wait_for(&["the program ended", "waiting for a change"]);
     write(scratch.path(), "module.py", "another");
     within(DEADLINE, "another run", || {
         let text = command.stdout.text();

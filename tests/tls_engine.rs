@@ -39,7 +39,10 @@ fn both_ends_of_a_session_are_in_one_program() {
     says(
         &[],
         &[
-            ("c = tls client localhost ca=ca.pem alpn=h2 alpn=http/1.1", "ok"),
+            (
+                "c = tls client localhost ca=ca.pem alpn=h2 alpn=http/1.1",
+                "ok",
+            ),
             ("s = tls server", "ok"),
             ("tls handshake s", "want-read"),
             ("tls handshake c", "want-read"),
@@ -47,7 +50,10 @@ fn both_ends_of_a_session_are_in_one_program() {
             ("tls handshake s", "greeted localhost h2,http/1.1"),
             ("tls handshake s", "greeted localhost h2,http/1.1"),
             (&format!("tls answer s {SERVER} alpn=http/1.1"), "ok"),
-            ("tls answer s cert=cert.pem,key.pem", "invalid (there is no greeting"),
+            (
+                "tls answer s cert=cert.pem,key.pem",
+                "invalid (there is no greeting",
+            ),
             ("tls shake c s", "done"),
             (
                 "tls info c",
@@ -84,7 +90,10 @@ fn versions_and_protocols_are_agreed_on() {
             ("c = tls client localhost ca=ca.pem 1.2", "ok"),
             ("s = tls server", "ok"),
             (&format!("tls shake c s {SERVER}"), "done"),
-            ("tls info c", "TLSv1.2 TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 256"),
+            (
+                "tls info c",
+                "TLSv1.2 TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 256",
+            ),
             ("d = tls client localhost ca=ca.pem 1.2", "ok"),
             ("t = tls server", "ok"),
             (&format!("tls shake d t {SERVER} 1.3"), "server: protocol ("),
@@ -95,7 +104,10 @@ fn versions_and_protocols_are_agreed_on() {
                 "server: protocol (peer doesn't support any known protocol); client: alert 120 \
                  (no_application_protocol)",
             ),
-            ("f = tls client localhost ca=ca.pem 1.1", "invalid (only TLS 1.2 and 1.3"),
+            (
+                "f = tls client localhost ca=ca.pem 1.1",
+                "invalid (only TLS 1.2 and 1.3",
+            ),
         ],
     );
 }
@@ -151,7 +163,10 @@ fn a_certificate_that_is_named_itself_is_trusted() {
             ("tls shake c s cert=self.pem,self.key", "done"),
             ("d = tls client wrong.example ca=self.pem", "ok"),
             ("t = tls server", "ok"),
-            ("tls shake d t cert=self.pem,self.key", "client: certificate 62"),
+            (
+                "tls shake d t cert=self.pem,self.key",
+                "client: certificate 62",
+            ),
         ],
     );
 }
@@ -162,7 +177,10 @@ fn a_server_is_left_unverified_only_by_the_flag() {
         &[],
         &[
             ("c = tls client localhost unverified", "denied (leaving"),
-            ("d = tls client localhost unnamed ca=ca.pem", "denied (leaving"),
+            (
+                "d = tls client localhost unnamed ca=ca.pem",
+                "denied (leaving",
+            ),
         ],
     );
     assert!(denied.stdout.contains("--tls-insecure"), "{denied:#?}");
@@ -209,10 +227,16 @@ fn clients_present_certificates_to_servers_that_want_them() {
     says(
         &[],
         &[
-            ("c = tls client localhost ca=ca.pem cert=client.pem,client.key", "ok"),
+            (
+                "c = tls client localhost ca=ca.pem cert=client.pem,client.key",
+                "ok",
+            ),
             ("s = tls server", "ok"),
             (&format!("tls shake c s {verifies}"), "done"),
-            ("tls info s", "TLSv1.3 TLS_AES_256_GCM_SHA384 256 alpn= certificates=1"),
+            (
+                "tls info s",
+                "TLSv1.3 TLS_AES_256_GCM_SHA384 256 alpn= certificates=1",
+            ),
             ("d = tls client localhost ca=ca.pem", "ok"),
             ("t = tls server", "ok"),
             (
@@ -222,8 +246,14 @@ fn clients_present_certificates_to_servers_that_want_them() {
             ),
             ("e = tls client localhost ca=ca.pem", "ok"),
             ("u = tls server", "ok"),
-            (&format!("tls shake e u {SERVER} ca=ca.pem optional"), "done"),
-            ("f = tls client localhost ca=ca.pem cert=expired.pem,expired.key", "ok"),
+            (
+                &format!("tls shake e u {SERVER} ca=ca.pem optional"),
+                "done",
+            ),
+            (
+                "f = tls client localhost ca=ca.pem cert=expired.pem,expired.key",
+                "ok",
+            ),
             ("v = tls server", "ok"),
             (
                 &format!("tls shake f v {verifies}"),
@@ -260,14 +290,32 @@ fn what_cannot_be_used_is_told() {
     says(
         &[],
         &[
-            ("c = tls client bad..name ca=ca.pem", "invalid ('bad..name' is no server name)"),
-            ("c = tls client - ca=ca.pem", "invalid (a server's name is to be checked"),
-            ("c = tls client localhost ca=ca.pem cert=cert.pem,other.key", "invalid (the private key"),
-            ("c = tls client localhost ca=ca.pem cert=cert.pem,cert.pem", "invalid (there is no private"),
-            ("c = tls client localhost ca=ca.pem cert=key.pem,key.pem", "invalid (the certificate chain"),
+            (
+                "c = tls client bad..name ca=ca.pem",
+                "invalid ('bad..name' is no server name)",
+            ),
+            (
+                "c = tls client - ca=ca.pem",
+                "invalid (a server's name is to be checked",
+            ),
+            (
+                "c = tls client localhost ca=ca.pem cert=cert.pem,other.key",
+                "invalid (the private key",
+            ),
+            (
+                "c = tls client localhost ca=ca.pem cert=cert.pem,cert.pem",
+                "invalid (there is no private",
+            ),
+            (
+                "c = tls client localhost ca=ca.pem cert=key.pem,key.pem",
+                "invalid (the certificate chain",
+            ),
             ("s = tls server", "ok"),
             ("tls answer s", "invalid (a server has to present"),
-            ("tls answer s cert=cert.pem,key.pem", "invalid (there is no greeting"),
+            (
+                "tls answer s cert=cert.pem,key.pem",
+                "invalid (there is no greeting",
+            ),
             ("tls write s hello", "0"),
             ("tls read s 10", "want-read"),
             ("tls export s s 10", "invalid (the handshake is not done"),
@@ -335,7 +383,9 @@ fn writing_waits_for_what_is_taken() {
     let line = |step: &str| {
         let mut lines = finished.stdout.lines();
         let line = lines.find(|line| line.starts_with(step)).expect("its line");
-        let number = line.trim_start_matches(step).trim_matches(|c: char| !c.is_ascii_digit());
+        let number = line
+            .trim_start_matches(step)
+            .trim_matches(|c: char| !c.is_ascii_digit());
         number.parse::<usize>().expect("a number")
     };
     let written = line("tls fill c 10000000");

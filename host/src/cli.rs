@@ -147,8 +147,7 @@ enum Subcommands {
 
 #[derive(Args, Debug)]
 struct RunFlags {
-    /// The component: a file, a project's directory, or the name of a built-in one (echo); or a
-    /// program in Python (SCRIPT.py)
+    /// The component: a file, a project's directory, a built-in one (echo), or SCRIPT.py
     #[arg(required_unless_present = "module")]
     component: Option<PathBuf>,
 

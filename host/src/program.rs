@@ -148,7 +148,11 @@ fn serve(config: &Config, log: LogOptions, script: Option<&Script>) -> anyhow::R
     logging::start(log)?;
     if let Some(script) = script {
         let guest = &config.guest.name;
-        tracing::info!(guest, "the program may read its folder, {}", script.folder.display());
+        tracing::info!(
+            guest,
+            "the program may read its folder, {}",
+            script.folder.display()
+        );
     }
     match descriptors::raise_limit() {
         Ok(Some(limit @ ..descriptors::LEAST)) => anyhow::bail!(

@@ -21,9 +21,7 @@ mod bindings {
     });
 }
 
-use bindings::netwasm::net::sockets::{
-    self, Direction, Errno, Failure, Family, Kind, OptionName,
-};
+use bindings::netwasm::net::sockets::{self, Direction, Errno, Failure, Family, Kind, OptionName};
 
 const READABLE: u32 = 1;
 const WRITABLE: u32 = 4;
@@ -59,7 +57,8 @@ impl Probe {
         let words: Vec<&str> = words.split(' ').collect();
         match *words {
             ["number", number] => {
-                self.names.insert(names.to_owned(), number.parse().map_err(error)?);
+                self.names
+                    .insert(names.to_owned(), number.parse().map_err(error)?);
                 Ok("ok".to_owned())
             }
             ["open", family, kind] => {
@@ -135,14 +134,16 @@ impl Probe {
                 let truncated = if datagram.truncated { " truncated" } else { "" };
                 Ok(format!("{text:?} from {from}{truncated}"))
             }
-            ["send", socket, text] => {
-                said(sockets::send(self.number(socket)?, text.as_bytes()))
-            }
+            ["send", socket, text] => said(sockets::send(self.number(socket)?, text.as_bytes())),
             // Sends as often as is said, or until there is no room.
             ["flood", socket, times, size] => self.flood(socket, times, size),
             ["send-to", socket, text, to] => {
                 let socket = self.number(socket)?;
-                said(sockets::send_to(socket, text.as_bytes(), &self.address(to)?))
+                said(sockets::send_to(
+                    socket,
+                    text.as_bytes(),
+                    &self.address(to)?,
+                ))
             }
             ["send-file", socket, path, offset, most] => {
                 let (offset, most) = (offset.parse().map_err(error)?, most.parse().map_err(error)?);
@@ -165,12 +166,17 @@ impl Probe {
                 let peer = sockets::peer_address(self.number(socket)?);
                 peer.map(|it| shown(&it)).map_err(failed)
             }
-            ["get", socket, option] => {
-                said(sockets::get_option(self.number(socket)?, named_option(option)?))
-            }
+            ["get", socket, option] => said(sockets::get_option(
+                self.number(socket)?,
+                named_option(option)?,
+            )),
             ["set", socket, option, value] => {
                 let value = value.parse().map_err(error)?;
-                said(sockets::set_option(self.number(socket)?, named_option(option)?, value))
+                said(sockets::set_option(
+                    self.number(socket)?,
+                    named_option(option)?,
+                    value,
+                ))
             }
             ["look-up", name] => {
                 let look_up = sockets::look_up(name);
@@ -194,9 +200,7 @@ impl Probe {
                 let bits = bits.parse().map_err(error)?;
                 said(sockets::watch(self.number(list)?, self.number(what)?, bits))
             }
-            ["forget", list, what] => {
-                said(sockets::forget(self.number(list)?, self.number(what)?))
-            }
+            ["forget", list, what] => said(sockets::forget(self.number(list)?, self.number(what)?)),
             ["wait", list, most, milliseconds] => self.wait(list, most, milliseconds),
             // An echo, until a signal comes.
             ["echo", listener] => self.echo(listener),
@@ -224,7 +228,9 @@ impl Probe {
 
     fn number(&self, name: &str) -> Result<u32, String> {
         let named = self.names.get(name).copied();
-        named.or_else(|| name.parse().ok()).ok_or_else(|| format!("there is no {name}"))
+        named
+            .or_else(|| name.parse().ok())
+            .ok_or_else(|| format!("there is no {name}"))
     }
 
     fn address(&self, text: &str) -> Result<sockets::SocketAddress, String> {
@@ -280,7 +286,9 @@ impl Probe {
             match sockets::send_file(socket, path, offset, u64::MAX) {
                 Ok(0) => return Ok(format!("{offset} bytes")),
                 Ok(count) => offset += count,
-                Err(Failure { code: Errno::Again, .. }) => await_readiness(socket, WRITABLE)?,
+                Err(Failure {
+                    code: Errno::Again, ..
+                }) => await_readiness(socket, WRITABLE)?,
                 Err(failure) => return Err(failed(failure)),
             }
         }
@@ -327,14 +335,18 @@ impl Probe {
                             sockets::watch(list, socket, READABLE).map_err(failed)?;
                             served += 1;
                         }
-                        Err(Failure { code: Errno::Again, .. }) => {}
+                        Err(Failure {
+                            code: Errno::Again, ..
+                        }) => {}
                         Err(failure) => return Err(failed(failure)),
                     }
                     continue;
                 }
                 match sockets::receive(ready, 64 << 10) {
                     Ok(data) if !data.is_empty() && sockets::send(ready, &data).is_ok() => {}
-                    Err(Failure { code: Errno::Again, .. }) => {}
+                    Err(Failure {
+                        code: Errno::Again, ..
+                    }) => {}
                     Ok(_) | Err(_) => sockets::close(ready).map_err(failed)?,
                 }
             }
@@ -369,7 +381,10 @@ fn turns_among(watched: u32, turns: u32) -> Said {
         }
         sockets::receive(mine, 64).map_err(failed)?;
     }
-    Ok(format!("{} ns", began.elapsed().as_nanos() / u128::from(turns.max(1))))
+    Ok(format!(
+        "{} ns",
+        began.elapsed().as_nanos() / u128::from(turns.max(1))
+    ))
 }
 
 fn spin(times: u32) -> Said {
@@ -496,5 +511,7 @@ fn named_option(name: &str) -> Result<OptionName, String> {
         ("listens", OptionName::Listens),
     ];
     let found = ALL.iter().find(|(known, _)| *known == name);
-    found.map(|(_, option)| *option).ok_or_else(|| "an option".to_owned())
+    found
+        .map(|(_, option)| *option)
+        .ok_or_else(|| "an option".to_owned())
 }

@@ -21,7 +21,11 @@ pub(crate) fn run(
     name: &str,
     words: &[&str],
 ) -> Said {
-    let session = |name: &str| sessions.get(name).ok_or_else(|| format!("there is no {name}"));
+    let session = |name: &str| {
+        sessions
+            .get(name)
+            .ok_or_else(|| format!("there is no {name}"))
+    };
     match *words {
         // Options are words: ca=FILE, cert=FILE, key=FILE, alpn=NAME, default,
         // unverified, unnamed, 1.2, 1.3
@@ -184,7 +188,10 @@ fn der(pem: &str) -> Result<Vec<Vec<u8>>, String> {
 
 fn base64(text: &str) -> Result<Vec<u8>, String> {
     let (mut bytes, mut bits, mut count) = (Vec::new(), 0_u32, 0);
-    for letter in text.bytes().filter(|it| !it.is_ascii_whitespace() && *it != b'=') {
+    for letter in text
+        .bytes()
+        .filter(|it| !it.is_ascii_whitespace() && *it != b'=')
+    {
         let value = match letter {
             b'A'..=b'Z' => letter - b'A',
             b'a'..=b'z' => letter - b'a' + 26,
@@ -217,7 +224,10 @@ fn shake(client: &Session, server: &Session, options: &[&str]) -> Said {
     for _ in 0..FLIGHTS {
         let progress = client.handshake();
         server.feed(&client.take());
-        let done = matches!(progress.map_err(|it| format!("client: {}", said(it)))?, Progress::Done);
+        let done = matches!(
+            progress.map_err(|it| format!("client: {}", said(it)))?,
+            Progress::Done
+        );
         // What the client hears of a refusal.
         let refused = |why: String| {
             client.feed(&server.take());

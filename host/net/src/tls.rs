@@ -153,7 +153,9 @@ impl Tls {
     /// # Errors
     /// Fails if no trust root is known.
     fn default_roots(&self) -> Result<Arc<RootCertStore>, String> {
-        let roots = self.roots.get_or_init(|| trust::default_roots(&self.extra).map(Arc::new));
+        let roots = self
+            .roots
+            .get_or_init(|| trust::default_roots(&self.extra).map(Arc::new));
         roots.clone()
     }
 

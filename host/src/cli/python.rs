@@ -22,16 +22,16 @@ const MODULES: &str = "PYTHONPATH";
 const INSTALLED: &str = "netwasm/python.wasm";
 
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Python")]
+#[command(next_help_heading = "Guest")]
 pub(super) struct Python {
-    /// Run a module of Python, in place of SCRIPT.py: from this folder, or --python-path
+    /// Run a module of Python, from this folder, in place of SCRIPT.py
     #[arg(short = 'm', value_name = "MODULE", conflicts_with = "component")]
     #[arg(hide_short_help = true)]
     module: Option<String>,
-    /// The interpreter [default: $NETWASM_PYTHON, or ~/.local/share/netwasm/python.wasm]
+    /// Python's interpreter [default: ~/.local/share/netwasm/python.wasm]
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     python: Option<PathBuf>,
-    /// Another folder with modules, which the program may read; repeatable
+    /// Another folder with modules of Python, which it may read; repeatable
     #[arg(long, value_name = "DIR", hide_short_help = true)]
     python_path: Vec<PathBuf>,
 }
@@ -52,10 +52,7 @@ impl Python {
     ///
     /// # Errors
     /// Fails if there is no present folder, or if a path is no text.
-    pub(super) fn script(
-        &self,
-        component: Option<&Path>,
-    ) -> Result<Option<Script>, clap::Error> {
+    pub(super) fn script(&self, component: Option<&Path>) -> Result<Option<Script>, clap::Error> {
         let absolute = |path: &Path| {
             std::path::absolute(path)
                 .map_err(|error| usage(&format!("{}: {error}", path.display())))

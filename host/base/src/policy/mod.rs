@@ -152,7 +152,11 @@ impl Policy {
     pub fn listen(&self, address: SocketAddr) -> Result<(), Denied> {
         let ip = address.ip().to_canonical();
         let address = SocketAddr::new(ip, address.port());
-        if self.listen.iter().any(|rule| rule.allows(ip, address.port())) {
+        if self
+            .listen
+            .iter()
+            .any(|rule| rule.allows(ip, address.port()))
+        {
             return Ok(());
         }
         Err(Denied::target(Way::Listen, &Target::Address(address)))

@@ -95,7 +95,9 @@ impl FromStr for ListenPattern {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let any = text.strip_suffix(":*").filter(|_| !text.starts_with("unix:"));
+        let any = text
+            .strip_suffix(":*")
+            .filter(|_| !text.starts_with("unix:"));
         let address = match any {
             Some("" | "*") => return Err(AddressError::EverywhereAnyPort),
             None => text.parse()?,

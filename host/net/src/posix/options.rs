@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::sockopt;
 
-use super::socket::{SocketFamily, SocketKind, PosixSocket};
+use super::socket::{PosixSocket, SocketFamily, SocketKind};
 
 /// An option; a switch has 0 or 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,9 +142,7 @@ impl PosixSocket {
             PosixOption::ReceiveBuffer => sockopt::set_socket_recv_buffer_size(fd, size()?),
             PosixOption::SendBuffer => sockopt::set_socket_send_buffer_size(fd, size()?),
             PosixOption::OnlyIpv6 => sockopt::set_ipv6_v6only(fd, on),
-            PosixOption::HopLimit if is_ipv6 => {
-                sockopt::set_ipv6_unicast_hops(fd, Some(byte()?))
-            }
+            PosixOption::HopLimit if is_ipv6 => sockopt::set_ipv6_unicast_hops(fd, Some(byte()?)),
             PosixOption::HopLimit => sockopt::set_ip_ttl(fd, number()?),
             PosixOption::TrafficClass if is_ipv6 => sockopt::set_ipv6_tclass(fd, number()?),
             PosixOption::TrafficClass => sockopt::set_ip_tos(fd, byte()?),

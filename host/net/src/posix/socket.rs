@@ -245,9 +245,7 @@ impl PosixSocket {
         accepted.permit.replace(Some(permit));
         accepted.stage.set(Stage::Connected);
         env.counters.connections_accepted.add();
-        accepted
-            .counted
-            .replace(Some(Counted::new(&env.counters)));
+        accepted.counted.replace(Some(Counted::new(&env.counters)));
         Ok((accepted, peer.map_or(Address::Unix(None), Address::from)))
     }
 

@@ -119,7 +119,11 @@ impl WatchList {
     ///
     /// # Errors
     /// Fails as epoll_wait(2) does, or if the runtime is ending.
-    pub fn poll_ready(&self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<Vec<Readiness>>> {
+    pub fn poll_ready(
+        &self,
+        cx: &mut Context<'_>,
+        most: usize,
+    ) -> Poll<io::Result<Vec<Readiness>>> {
         loop {
             let mut readiness = ready!(self.epoll.poll_read_ready(cx))?;
             let ready = self.ready(most)?;

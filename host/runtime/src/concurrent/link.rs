@@ -7,7 +7,8 @@ use wasmtime_wasi_http::{p2 as http_p2, p3 as http_p3};
 
 use crate::concurrent::state::AsyncState;
 use crate::concurrent::{
-    bindings, files, host, http_error, lookup, opening, outgoing, response, sockets, tcp, tls_engine,
+    bindings, files, host, http_error, lookup, opening, outgoing, response, sockets, tcp,
+    tls_engine,
 };
 use crate::wasi::random;
 

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use wasmtime::component::{HasSelf, Linker, Resource, WasmList};
 
 use netwasm_net::tls::engine::{
-    ClientCertificates, Engine, EngineFailure, EngineOptions, Greeting, Identity, Plaintext,
-    HandshakeProgress, Verification,
+    ClientCertificates, Engine, EngineFailure, EngineOptions, Greeting, HandshakeProgress,
+    Identity, Plaintext, Verification,
 };
 
 use crate::concurrent::bindings::netwasm::net::tls_engine as wit;

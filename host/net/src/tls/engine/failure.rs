@@ -108,12 +108,12 @@ fn certificate(error: &CertificateError, name: &str) -> (u32, String) {
 /// Returns the name of an alert as RFC 8446 writes it.
 fn alert_name(alert: AlertDescription) -> String {
     let mut name = String::new();
+    let mut follows_lower = false;
     for letter in format!("{alert:?}").chars() {
-        let upper = letter.is_ascii_uppercase();
-        let follows_lower = name.ends_with(|last: char| last.is_ascii_lowercase());
-        if upper && follows_lower {
+        if letter.is_ascii_uppercase() && follows_lower {
             name.push('_');
         }
+        follows_lower = letter.is_ascii_lowercase();
         name.push(letter.to_ascii_lowercase());
     }
     name
@@ -151,6 +151,9 @@ mod tests {
                 "Hostname mismatch, certificate is not valid for 'wrong.example'.".into()
             )
         );
-        assert!(matches!(failure("192.0.2.1"), EngineFailure::Certificate(64, _)));
+        assert!(matches!(
+            failure("192.0.2.1"),
+            EngineFailure::Certificate(64, _)
+        ));
     }
 }

@@ -163,7 +163,9 @@ impl Engine {
             },
             side => {
                 self.side = side;
-                Err(EngineFailure::Invalid("there is no greeting to answer".into()))
+                Err(EngineFailure::Invalid(
+                    "there is no greeting to answer".into(),
+                ))
             }
         }
     }
@@ -228,7 +230,9 @@ impl Engine {
                         }
                     }
                 }
-                Side::Greeted(_, greeting) => return Ok(HandshakeProgress::Greeted(greeting.clone())),
+                Side::Greeted(_, greeting) => {
+                    return Ok(HandshakeProgress::Greeted(greeting.clone()));
+                }
                 Side::Connection(connection) => {
                     if !connection.is_handshaking() {
                         return Ok(HandshakeProgress::Done);
@@ -371,8 +375,8 @@ impl Engine {
     /// `Invalid`: the handshake is not done, or the length is 0 or too long.
     pub fn export(&self, label: &[u8], context: Option<&[u8]>, length: usize) -> Outcome<Vec<u8>> {
         let connection = self.connection().filter(|it| !it.is_handshaking());
-        let connection = connection
-            .ok_or_else(|| EngineFailure::Invalid("the handshake is not done".into()))?;
+        let connection =
+            connection.ok_or_else(|| EngineFailure::Invalid("the handshake is not done".into()))?;
         if !(1..=MOST_EXPORTED).contains(&length) {
             let reason = format!("keying material has 1 to {MOST_EXPORTED} bytes");
             return Err(EngineFailure::Invalid(reason));

@@ -164,7 +164,9 @@ fn client_config(
     named: bool,
 ) -> Outcome<ClientConfig> {
     if verification.chain && verification.name && !named {
-        return Err(invalid("a server's name is to be checked, and there is none"));
+        return Err(invalid(
+            "a server's name is to be checked, and there is none",
+        ));
     }
     let provider = Arc::new(aws_lc_rs::default_provider());
     let roots = match verification.chain {
@@ -205,7 +207,9 @@ fn server_config(
 ) -> Outcome<ServerConfig> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     if options.identities.is_empty() {
-        return Err(invalid("a server has to present a certificate, and there is none"));
+        return Err(invalid(
+            "a server has to present a certificate, and there is none",
+        ));
     }
     let identities = options.identities.iter();
     let identities = identities.map(|identity| identity.certified_key(&provider));
@@ -222,7 +226,9 @@ fn server_config(
                 ClientCertificates::Optional => verifier.allow_unauthenticated(),
                 _ => verifier,
             };
-            let verifier = verifier.build().map_err(|error| invalid(error.to_string()))?;
+            let verifier = verifier
+                .build()
+                .map_err(|error| invalid(error.to_string()))?;
             builder.with_client_cert_verifier(verifier)
         }
     };
@@ -282,7 +288,11 @@ impl EngineOptions {
         let fits = self.alpn.iter().all(|name| (1..=255).contains(&name.len()))
             && self.alpn.iter().map(|name| name.len() + 1).sum::<usize>() <= 65_535;
         match fits {
-            true => Ok(self.alpn.iter().map(|name| name.clone().into_bytes()).collect()),
+            true => Ok(self
+                .alpn
+                .iter()
+                .map(|name| name.clone().into_bytes())
+                .collect()),
             false => Err(invalid("a protocol's name has 1 to 255 bytes")),
         }
     }
@@ -316,7 +326,9 @@ impl Identity {
             Err(rustls::Error::InvalidCertificate(_)) => {
                 Err(invalid("the certificate cannot be parsed"))
             }
-            Err(_) => Err(invalid("the private key does not belong to the certificate")),
+            Err(_) => Err(invalid(
+                "the private key does not belong to the certificate",
+            )),
         }
     }
 

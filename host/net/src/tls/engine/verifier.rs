@@ -36,7 +36,11 @@ impl ChosenVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), Error> {
-        if self.named.iter().any(|named| named.as_ref() == end_entity.as_ref()) {
+        if self
+            .named
+            .iter()
+            .any(|named| named.as_ref() == end_entity.as_ref())
+        {
             return match dates(end_entity, now) {
                 Err(webpki::Error::CertExpired { .. }) => Err(CertificateError::Expired.into()),
                 Err(webpki::Error::CertNotValidYet { .. }) => {

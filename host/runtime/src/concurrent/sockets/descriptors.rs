@@ -105,7 +105,7 @@ fn number(place: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use netwasm_net::posix::{SocketFamily, SocketKind, PosixSocket};
+    use netwasm_net::posix::{PosixSocket, SocketFamily, SocketKind};
 
     use super::*;
 

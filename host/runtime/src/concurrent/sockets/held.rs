@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use netwasm_base::address::Address;
-use netwasm_net::posix::{SocketKind, PosixSocket};
+use netwasm_net::posix::{PosixSocket, SocketKind};
 
 use crate::concurrent::permissions::{Peers, Permissions};
 

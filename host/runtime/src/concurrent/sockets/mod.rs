@@ -31,7 +31,7 @@ use std::time::Duration;
 use netwasm_base::address::Address;
 use netwasm_net::health::Health;
 use netwasm_net::posix::{
-    Direction, SocketFamily, SocketKind, PosixSocket, Readiness, Receive, PosixOption, WatchList,
+    Direction, PosixOption, PosixSocket, Readiness, Receive, SocketFamily, SocketKind, WatchList,
 };
 use netwasm_net::turns::Turn;
 
@@ -221,7 +221,9 @@ impl Sockets {
                 if !self.own.borrow().has(kind, *to) {
                     match kind {
                         SocketKind::Stream => self.permissions.connects(*to)?,
-                        SocketKind::Datagram => self.permissions.sends(&held.heard().borrow(), *to)?,
+                        SocketKind::Datagram => {
+                            self.permissions.sends(&held.heard().borrow(), *to)?
+                        }
                     }
                 }
             }
@@ -256,7 +258,10 @@ impl Sockets {
             return Ok(self.datagram(&held, receiving)?.data);
         }
         let env = &self.local.env.net;
-        let data = held.socket.receive(env, &mut self.buffer, receiving)?.to_vec();
+        let data = held
+            .socket
+            .receive(env, &mut self.buffer, receiving)?
+            .to_vec();
         self.note(data.len());
         Ok(data)
     }
