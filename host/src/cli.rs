@@ -4,6 +4,7 @@ mod built_in;
 mod flags;
 mod help;
 mod mistakes;
+mod python;
 mod values;
 mod writing;
 
@@ -25,13 +26,18 @@ use crate::project::new::{Language, ProjectKind};
 use crate::project::watch::Watch;
 
 use self::flags::{Compiling, Guest, Http, LimitFlags, Listeners, LogFlags, Reach, Tls};
+use self::python::Python;
 use self::values::Variable;
+
+pub use self::python::Script;
 
 /// A command of the program.
 #[derive(Clone, Debug)]
 pub enum Command {
     /// Run a component.
     Run(Box<Config>, LogOptions),
+    /// Run a program in Python.
+    Script(Box<Config>, LogOptions, Script),
     /// Build and run a component, and do so again after each change.
     Watch(Watch),
     /// Describe a component.
@@ -141,8 +147,9 @@ enum Subcommands {
 
 #[derive(Args, Debug)]
 struct RunFlags {
-    /// The component: a file, a project's directory, or the name of a built-in one (echo)
-    component: PathBuf,
+    /// The component: a file, a project's directory, a built-in one (echo), or SCRIPT.py
+    #[arg(required_unless_present = "module")]
+    component: Option<PathBuf>,
 
     /// Build and start anew after each change of the component, or of its project
     #[arg(long)]
@@ -164,6 +171,8 @@ struct RunFlags {
     tls: Tls,
     #[command(flatten)]
     guest: Guest,
+    #[command(flatten)]
+    python: Python,
     #[command(flatten)]
     reach: Reach,
     #[command(flatten)]
@@ -204,9 +213,20 @@ impl RunFlags {
         });
         let args = passed_on.cloned().collect();
         // Mistakes are told at once.
-        match self.into_command()? {
-            Command::Run(config, _) if matches!(config.component, ComponentSource::File(_)) => {
-                Ok(Command::Watch(Watch { component, args }))
+        match (self.into_command()?, component) {
+            (Command::Script(_, _, script), _) => Ok(Command::Watch(Watch {
+                component: script.folder,
+                is_script: true,
+                args,
+            })),
+            (Command::Run(config, _), Some(component))
+                if matches!(config.component, ComponentSource::File(_)) =>
+            {
+                Ok(Command::Watch(Watch {
+                    component,
+                    is_script: false,
+                    args,
+                }))
             }
             _ => Err(usage(
                 &"--watch is for a file or a project's directory: a built-in component does not \
@@ -216,9 +236,21 @@ impl RunFlags {
     }
 
     fn into_command(self) -> Result<Command, clap::Error> {
-        let component = self.built.unwrap_or(self.component);
-        let config = Config {
-            component: component_source(&component)?,
+        let script = self.python.script(self.component.as_deref())?;
+        let component = match &script {
+            Some(_) => self.python.interpreter()?,
+            // One of them is given: the parser has checked that.
+            None => self.built.or(self.component).unwrap_or_default(),
+        };
+        let compiling = match &script {
+            Some(_) => self.compiling.of_interpreter(),
+            None => self.compiling,
+        };
+        let mut config = Config {
+            component: match &script {
+                Some(_) => ComponentSource::File(component.clone()),
+                None => component_source(&component)?,
+            },
             trust_compiled: self.guest.allow_compiled,
             cache: !self.guest.no_cache,
             listeners: self.listeners.into_configs(),
@@ -233,7 +265,7 @@ impl RunFlags {
                 http: self.http.limits(),
                 ..self
                     .limits
-                    .into_limits(&self.compiling, !self.reach.allow_connect.is_empty())
+                    .into_limits(&compiling, !self.reach.allow_connect.is_empty())
             },
             access_log: self.http.access_log(),
             guest: GuestConfig {
@@ -259,13 +291,19 @@ impl RunFlags {
                 timeout: self.reach.dns_timeout,
             },
         };
+        if let Some(script) = &script {
+            config.guest = self.python.guest(script, config.guest)?;
+        }
         config.check().map_err(|error| usage(&error))?;
         let log = LogOptions {
             format: self.log.log_format,
             verbosity: self.log.verbose.into(),
             rate: self.log.log_rate.get(),
         };
-        Ok(Command::Run(Box::new(config), log))
+        Ok(match script {
+            Some(script) => Command::Script(Box::new(config), log, script),
+            None => Command::Run(Box::new(config), log),
+        })
     }
 }
 

@@ -13,7 +13,7 @@ use netwasm_base::config::{ComponentSource, Config};
 use netwasm_base::{Error, descriptors};
 use netwasm_runtime::{compile, inspect};
 
-use crate::cli::{self, Command};
+use crate::cli::{self, Command, Script};
 use crate::logging::{self, LogOptions};
 use crate::project::build::BuildOptions;
 use crate::project::{build, new, watch, wit};
@@ -60,7 +60,19 @@ fn run(command: Command) -> anyhow::Result<u8> {
             if let Some(component) = built(&config.component)? {
                 cli::set_component(&mut config, component);
             }
-            serve(&config, log)
+            serve(&config, log, None)
+        }
+        Command::Script(config, log, script) => {
+            if let ComponentSource::File(interpreter) = &config.component
+                && !interpreter.is_file()
+            {
+                anyhow::bail!(
+                    "there is no Python interpreter {}: `guests/componentize python` of netwasm's \
+                     sources makes it, and --python FILE names another",
+                    interpreter.display()
+                );
+            }
+            serve(&config, log, Some(&script))
         }
         Command::Watch(watched) => Ok(watch::watch(&watched)?),
         Command::New {
@@ -132,8 +144,16 @@ fn built(source: &ComponentSource) -> anyhow::Result<Option<PathBuf>> {
 
 /// Runs a server or a command. Succeeds if all connections ended by themselves
 /// and the command reports success.
-fn serve(config: &Config, log: LogOptions) -> anyhow::Result<u8> {
+fn serve(config: &Config, log: LogOptions, script: Option<&Script>) -> anyhow::Result<u8> {
     logging::start(log)?;
+    if let Some(script) = script {
+        let guest = &config.guest.name;
+        tracing::info!(
+            guest,
+            "the program may read its folder, {}",
+            script.folder.display()
+        );
+    }
     match descriptors::raise_limit() {
         Ok(Some(limit @ ..descriptors::LEAST)) => anyhow::bail!(
             "the limit of open files (ulimit -n) is {limit}: at least {} are needed",

@@ -4,6 +4,7 @@
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, LocalOptions, Runtime};
@@ -188,7 +189,7 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
         let mut next_signal = async || {
             loop {
                 match signals.next().await {
-                    Asked::End(name) => return name,
+                    Asked::End(ending) => return ending,
                     Asked::Reload => reload(&shared, config),
                     Asked::Reopen => reopen(&shared),
                 }
@@ -200,7 +201,10 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
             Some(()) = failures.recv() => {
                 tracing::error!("a worker has failed: draining the others, to end with a failure");
             }
-            name = next_signal() => tracing::info!(signal = name, "draining: no new connections"),
+            ending = next_signal() => {
+                tracing::info!(signal = ending.name(), "draining: no new connections");
+                shared.net.signal.store(ending.number(), Ordering::Relaxed);
+            }
             // The command has ended.
             () = phase.closed() => return,
         }
@@ -210,7 +214,9 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
         tokio::select! {
             () = drained => return,
             () = deadline => tracing::warn!("aborting what is left (--shutdown-timeout)"),
-            name = next_signal() => tracing::warn!(signal = name, "aborting what is left"),
+            ending = next_signal() => {
+                tracing::warn!(signal = ending.name(), "aborting what is left");
+            }
         }
         let _ = phase.send(Phase::Aborting);
     });
@@ -265,8 +271,8 @@ fn prepare(config: &Config, main: &Runtime, signals: &mut Signals) -> Result<Opt
                     let failed = |_| Error::Engine("the start failed".into());
                     return made.map_err(failed)?.map(Some);
                 }
-                asked = signals.next() => if let Asked::End(name) = asked {
-                    tracing::info!(signal = name, "ended before it served");
+                asked = signals.next() => if let Asked::End(ending) = asked {
+                    tracing::info!(signal = ending.name(), "ended before it served");
                     return Ok(None);
                 },
             }

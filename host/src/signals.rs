@@ -12,12 +12,37 @@ const ONE: Duration = Duration::from_secs(1);
 /// Request of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
-    /// Drain; the second time, abort. Has the signal's name.
-    End(&'static str),
+    /// Drain; the second time, abort.
+    End(Ending),
     /// Reload certificates and reopen the access log: SIGHUP.
     Reload,
     /// Reopen the access log: SIGUSR1, as in nginx.
     Reopen,
+}
+
+/// A signal that ends a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Terminate,
+    Interrupt,
+}
+
+impl Ending {
+    /// Returns the signal's name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Terminate => "SIGTERM",
+            Self::Interrupt => "SIGINT",
+        }
+    }
+
+    /// Returns the signal's number: signal(7).
+    pub(crate) fn number(self) -> u32 {
+        match self {
+            Self::Terminate => 15,
+            Self::Interrupt => 2,
+        }
+    }
 }
 
 /// The signals of a run, caught as long as this exists.
@@ -49,18 +74,18 @@ impl Signals {
     /// Waits for the next request.
     pub(crate) async fn next(&mut self) -> Asked {
         loop {
-            let name = tokio::select! {
-                _ = self.terminate.recv() => "SIGTERM",
-                _ = self.interrupt.recv() => "SIGINT",
+            let ending = tokio::select! {
+                _ = self.terminate.recv() => Ending::Terminate,
+                _ = self.interrupt.recv() => Ending::Interrupt,
                 _ = self.hangup.recv() => return Asked::Reload,
                 _ = self.user.recv() => return Asked::Reopen,
             };
             if self.ends.is_none_or(|first| first.elapsed() >= ONE) {
                 self.ends.get_or_insert_with(Instant::now);
-                return Asked::End(name);
+                return Asked::End(ending);
             }
             tracing::info!(
-                signal = name,
+                signal = ending.name(),
                 "within a second of the first: not a second one"
             );
         }

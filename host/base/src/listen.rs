@@ -169,6 +169,9 @@ pub enum AddressError {
     /// The host is a star, or empty.
     #[error("write 0.0.0.0:{0} for all IPv4 addresses of this machine, [::]:{0} for all of IPv6")]
     Everywhere(u16),
+    /// The host is a star, or empty, and so is the port.
+    #[error("write '0.0.0.0:*' for all IPv4 addresses of this machine, '[::]:*' for all of IPv6")]
+    EverywhereAnyPort,
     /// An IPv6 address lacks brackets.
     #[error("an IPv6 address needs brackets and a port: write [{0}]:{1}")]
     Brackets(String, u16),

@@ -171,7 +171,7 @@ fn accept_one(socket: impl AsFd) -> Result<(OwnedFd, Address), Errno> {
 }
 
 /// True if an error concerns the new connection, not the listener (accept(2)).
-fn is_about_one_client(errno: Errno) -> bool {
+pub(crate) fn is_about_one_client(errno: Errno) -> bool {
     matches!(
         errno,
         Errno::CONNABORTED

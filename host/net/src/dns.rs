@@ -40,6 +40,9 @@ use self::servers::{Found, Servers};
 /// Error text if no server answers in time.
 pub const SILENT: &str = "the resolver does not answer (--dns-timeout)";
 
+/// The name of this machine's loopback addresses.
+const LOCALHOST: &str = "localhost";
+
 /// Interval between checks of the two files for changes.
 const REFRESH: Duration = Duration::from_secs(5);
 
@@ -88,6 +91,24 @@ impl Resolver {
         Ok(addresses)
     }
 
+    /// Like [`Self::resolve`], but `localhost` has the addresses that the hosts
+    /// file gives it, as in libc: a server that binds to the name listens where
+    /// others of the machine do.
+    ///
+    /// # Errors
+    /// Fails as [`Self::resolve`] does.
+    pub async fn resolve_as_libc(&self, host: &str) -> Result<Vec<IpAddr>, ConnectionError> {
+        let mut addresses = self.resolve(host).await?;
+        if canonical_name(host) == LOCALHOST {
+            let source = self.sources.current().await;
+            let known = source.hosts.addresses(LOCALHOST);
+            if addresses.iter().any(|ip| known.contains(ip)) {
+                addresses.retain(|ip| known.contains(ip));
+            }
+        }
+        Ok(addresses)
+    }
+
     /// Like [`Self::resolve`], but gives each family's addresses as they
     /// arrive. Dropping the answers gives up.
     pub(crate) fn answers(&self, host: &str) -> Answers {
@@ -98,7 +119,7 @@ impl Resolver {
         if !is_host_name(&canonical) || is_invalid(&canonical) {
             return Answers::ready(Err(ConnectionError::NameUnresolvable));
         }
-        if canonical == "localhost" || canonical.ends_with(".localhost") {
+        if canonical == LOCALHOST || canonical.ends_with(".localhost") {
             let loopback = [
                 IpAddr::from(Ipv6Addr::LOCALHOST),
                 Ipv4Addr::LOCALHOST.into(),

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -39,6 +40,8 @@ pub struct Env {
     pub pools: Pools,
     /// Clock of the workers' turns.
     pub steps: Steps,
+    /// Number of the signal that drains the run; 0 without one.
+    pub signal: AtomicU32,
 }
 
 /// Settings of an [`Env`].
@@ -89,6 +92,7 @@ impl Env {
             counters,
             pools,
             steps: Steps::default(),
+            signal: AtomicU32::new(0),
             limits,
         })
     }

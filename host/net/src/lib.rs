@@ -41,6 +41,7 @@
 //! | [`guest`], [`service`] | the traits of event-driven guests, and of services on listeners | |
 //! | [`connection`], [`udp`] | the drivers of byte streams and of datagrams | parsing |
 //! | [`worker`] | a thread's connections, from accept to the end of a run | protocols |
+//! | [`posix`] | sockets and watch lists of programs that bring their own event loop | policy |
 //! | [`connect`], [`datagram`] | outgoing connections; datagram sockets that guests open | |
 //!
 //! `unsafe` is denied except in `io`.
@@ -64,6 +65,7 @@ pub mod parked;
 mod pipe;
 pub mod places;
 pub mod pool;
+pub mod posix;
 pub mod protocol;
 pub mod queue;
 pub mod relay;

@@ -61,6 +61,16 @@ pub struct SocketFile {
     identity: (u64, u64),
 }
 
+impl SocketFile {
+    /// Returns the file that a socket was just bound to.
+    pub(crate) fn of(path: &Path) -> Option<Self> {
+        identity(path).map(|identity| Self {
+            path: path.to_owned(),
+            identity,
+        })
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if identity(&self.path) == Some(self.identity) {
@@ -291,10 +301,7 @@ fn bind_unix(
             Ok(socket)
         })
         .map_err(|problem| error(&problem))?;
-    let file = identity(path).map(|identity| SocketFile {
-        path: path.to_owned(),
-        identity,
-    });
+    let file = SocketFile::of(path);
     let share = if handed.len() > 1 {
         handed.to_vec()
     } else {
@@ -322,7 +329,7 @@ fn bind_unix(
 /// # Errors
 /// `AddrInUse`: a server answers, or the socket cannot be probed. Other errors:
 /// the file is no socket, or it cannot be removed.
-fn remove_stale(path: &Path) -> io::Result<()> {
+pub(crate) fn remove_stale(path: &Path) -> io::Result<()> {
     let Ok(metadata) = std::fs::symlink_metadata(path) else {
         return Ok(());
     };

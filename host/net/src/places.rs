@@ -46,6 +46,12 @@ impl Places {
         Arc::clone(&self.free).try_acquire_owned().ok()
     }
 
+    /// Notes that a connection waits because no place is free.
+    pub(crate) fn note_full(&self) {
+        self.counters.connections_waited.add();
+        self.log();
+    }
+
     /// Takes a place. If none is free, asks the workers for one and waits.
     ///
     /// # Errors
@@ -54,8 +60,7 @@ impl Places {
         if let Some(permit) = self.free() {
             return Ok(permit);
         }
-        self.counters.connections_waited.add();
-        self.log();
+        self.note_full();
         // The future keeps its position in the queue over all rounds.
         let mut taking = std::pin::pin!(Arc::clone(&self.free).acquire_owned());
         loop {

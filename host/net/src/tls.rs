@@ -1,18 +1,19 @@
 //! TLS of a run, built from files. `session` has the session of one connection,
 //! `certificates` the certificates of servers, `clients` the verification of
 //! clients that present one, and `choices` what guests may choose for an outgoing
-//! connection.
+//! connection. [`engine`] has sessions without input and output.
 
 mod certificates;
 mod choices;
 mod clients;
+pub mod engine;
 mod session;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
 
@@ -32,6 +33,13 @@ pub struct Tls {
     /// Server configurations, if `--cert` was given; replaced on reload.
     servers: RwLock<Option<ServerConfigs>>,
     trust: Trust,
+    /// Trust roots besides the system's.
+    extra: Vec<CertificateDer<'static>>,
+    /// True if guests may leave servers unverified: `--tls-insecure`.
+    insecure: bool,
+    /// The system's trust roots and `extra`, for guests that verify by
+    /// themselves.
+    roots: OnceLock<Result<Arc<RootCertStore>, String>>,
     client: OnceLock<Result<ClientConfig, String>>,
     /// Like `client`, for HTTP.
     http_client: OnceLock<Arc<ClientConfig>>,
@@ -84,8 +92,11 @@ impl Tls {
             servers: RwLock::new(servers),
             trust: match files.insecure {
                 true => Trust::Anybody,
-                false => Trust::Authorities(extra),
+                false => Trust::Authorities(extra.clone()),
             },
+            extra,
+            insecure: files.insecure,
+            roots: OnceLock::new(),
             client: OnceLock::new(),
             http_client: OnceLock::new(),
             choices: Mutex::new(Choices::load(files)?),
@@ -134,6 +145,18 @@ impl Tls {
     /// Returns the configuration common to all clients, created on first use.
     fn client_config(&self) -> &Result<ClientConfig, String> {
         self.client.get_or_init(|| self.trust.client_config())
+    }
+
+    /// Returns the trust roots that a guest verifies servers by, unless it names
+    /// its own.
+    ///
+    /// # Errors
+    /// Fails if no trust root is known.
+    fn default_roots(&self) -> Result<Arc<RootCertStore>, String> {
+        let roots = self
+            .roots
+            .get_or_init(|| trust::default_roots(&self.extra).map(Arc::new));
+        roots.clone()
     }
 
     /// Returns the client configuration of HTTP, which offers HTTP/2 and

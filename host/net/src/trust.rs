@@ -80,6 +80,14 @@ impl Trust {
     }
 }
 
+/// Returns the system's trust roots and these.
+///
+/// # Errors
+/// Fails if there are none.
+pub(crate) fn default_roots(extra: &[CertificateDer<'static>]) -> Result<RootCertStore, String> {
+    roots(system(), extra)
+}
+
 /// Returns an empty store of sessions to resume.
 pub(crate) fn resumption() -> Resumption {
     Resumption::in_memory_sessions(SESSIONS)
@@ -179,7 +187,7 @@ impl ServerCertVerifier for Verifier {
 struct SelfSigned;
 
 /// True if a certificate names itself as its issuer.
-fn is_self_signed(certificate: &CertificateDer<'_>) -> bool {
+pub(crate) fn is_self_signed(certificate: &CertificateDer<'_>) -> bool {
     webpki::EndEntityCert::try_from(certificate)
         .is_ok_and(|certificate| certificate.issuer() == certificate.subject())
 }

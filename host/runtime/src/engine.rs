@@ -192,6 +192,12 @@ fn engine(kind: Kind, limits: &Limits, room: Option<&Room>) -> Result<Engine, Er
             link::configure(&mut config, GUEST_STACK);
         }
     }
+    let reservation = match kind {
+        // The one instance of a command is in no pool, so that another limit
+        // does not compile it anew.
+        Kind::Command => room::LARGEST,
+        Kind::Events | Kind::Streams | Kind::Proxy | Kind::Service => room::reservation(limits),
+    };
     config
         .wasm_component_model(true)
         // Tools emit both unasked, and wasmtime disables them by default for
@@ -201,7 +207,7 @@ fn engine(kind: Kind, limits: &Limits, room: Option<&Room>) -> Result<Engine, Er
         .epoch_interruption(true)
         .max_wasm_stack(GUEST_STACK)
         // These shape the compiled code, so they do not depend on the pool.
-        .memory_reservation(room::reservation(limits) as u64)
+        .memory_reservation(reservation as u64)
         .memory_guard_size(room::GUARD as u64)
         .memory_may_move(false);
     if let Some(room) = room {

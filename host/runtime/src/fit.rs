@@ -164,6 +164,7 @@ impl Interface {
             ("pools", "open"),
             ("client", "connect"),
             ("client", "[static]pool.open"),
+            ("sockets", "connect"),
         ];
         let calls = ours
             .iter()
@@ -180,9 +181,11 @@ impl Interface {
 
     /// True if it can listen by itself.
     fn listens(&self) -> bool {
-        self.functions
-            .iter()
-            .any(|(name, function)| is_sockets(name) && LISTEN.contains(&function.as_str()))
+        self.calls("sockets", "listen")
+            || self
+                .functions
+                .iter()
+                .any(|(name, function)| is_sockets(name) && LISTEN.contains(&function.as_str()))
     }
 
     /// True if it can send datagrams unasked.
@@ -191,6 +194,7 @@ impl Interface {
             || self.calls("datagram-connector", "bind")
             || self.calls("client", "[static]datagram-socket.connect")
             || self.calls("client", "[method]datagram-socket.send-to")
+            || self.calls("sockets", "send-to")
             || self
                 .functions
                 .iter()
@@ -201,6 +205,7 @@ impl Interface {
         let by_wasi = (LOOKUP.to_owned(), "resolve-addresses".to_owned());
         self.calls("resolver", "resolve")
             || self.calls("client", "resolve")
+            || self.calls("sockets", "look-up")
             || self.functions.contains(&by_wasi)
     }
 

@@ -26,7 +26,10 @@ pub(crate) const GUARD: usize = 64 << 10;
 
 /// Address space reserved for a memory, in bytes. Code is compiled for one of
 /// these sizes, and so is good for any `--max-memory` up to that size.
-const RESERVATIONS: [usize; 3] = [64 << 20, 1 << 30, 4 << 30];
+const RESERVATIONS: [usize; 3] = [64 << 20, 1 << 30, LARGEST];
+
+/// The largest of these sizes: all that 32 bits reach.
+pub(crate) const LARGEST: usize = 4 << 30;
 
 /// Largest address space of a pool in bytes: half of what 47 bits reach.
 const ADDRESS_SPACE: usize = 1 << 46;

@@ -12,7 +12,7 @@ use netwasm_base::config::{
     Isolation, Limits, ListenAddress, ListenerConfig, ListenerKind, TlsFiles,
 };
 use netwasm_base::descriptors;
-use netwasm_base::policy::{ConnectPattern, HostPort, NamePattern};
+use netwasm_base::policy::{ConnectPattern, HostPort, ListenPattern, NamePattern};
 
 use crate::logging::LogFormat;
 
@@ -189,7 +189,7 @@ pub(super) struct Reach {
     pub(super) allow_resolve: Vec<NamePattern>,
     /// Let it listen on an address by itself; repeatable
     #[arg(long, value_name = "ADDR", hide_short_help = true)]
-    pub(super) allow_listen: Vec<ListenAddress>,
+    pub(super) allow_listen: Vec<ListenPattern>,
     /// Ask this server for names, not those of /etc/resolv.conf; repeatable, in order
     #[arg(long, value_name = "IP[:PORT]", hide_short_help = true)]
     pub(super) dns_server: Vec<DnsServer>,
@@ -269,13 +269,12 @@ pub(super) struct LimitFlags {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Limits")]
 pub(super) struct Compiling {
-    /// Memory of an instance
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB")]
-    max_memory: usize,
-    /// The largest component
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB")]
-    #[arg(hide_short_help = true)]
-    max_component_size: usize,
+    /// Memory of an instance [default: 64MiB, and 1GiB for Python]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_memory: Option<usize>,
+    /// The largest component [default: 64MiB, and 256MiB for Python]
+    #[arg(long, value_name = "SIZE", value_parser = size, hide_short_help = true)]
+    max_component_size: Option<usize>,
     /// How long compiling it may take
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "none")]
     #[arg(hide_short_help = true)]
@@ -398,12 +397,24 @@ impl LimitFlags {
 }
 
 impl Compiling {
+    /// Returns the limits of an interpreter, which is larger than components of
+    /// other languages. Limits that are given stay.
+    pub(super) fn of_interpreter(self) -> Self {
+        Self {
+            max_memory: self.max_memory.or(Some(1 << 30)),
+            max_component_size: self.max_component_size.or(Some(256 << 20)),
+            ..self
+        }
+    }
+
     pub(super) fn limits(&self) -> Limits {
+        let default = Limits::default();
+        let size = self.max_component_size.map(|size| size as u64);
         Limits {
-            max_memory: self.max_memory,
-            max_component_size: self.max_component_size as u64,
+            max_memory: self.max_memory.unwrap_or(default.max_memory),
+            max_component_size: size.unwrap_or(default.max_component_size),
             compile_timeout: self.compile_timeout,
-            ..Limits::default()
+            ..default
         }
     }
 

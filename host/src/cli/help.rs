@@ -12,6 +12,7 @@ Examples:
   netwasm run reverse-proxy --http 8080 --allow-connect 127.0.0.1:80 -- http://127.0.0.1:80
   netwasm run guests/chat.wasm --tcp unix:/run/chat.sock --isolation worker --workers 1
   netwasm run fetch --allow-connect '*:443' -- https://example.org/ https://example.com/
+  netwasm run server.py --allow-listen 127.0.0.1:8888 -- --verbose
   netwasm inspect guests/echo.wasm
 
 `netwasm help` lists the built-in components, `netwasm help COMMAND` the flags of a command.";
@@ -22,7 +23,7 @@ and has examples.";
 
 const RUN_TERMS: &str = "\
 ADDR     PORT (of localhost: 127.0.0.1 and ::1), IP:PORT, [IPV6]:PORT, or unix:PATH (not for --udp);
-         port 0 picks one that is free
+         port 0 picks one that is free. For --allow-listen * is any port: '127.0.0.1:*'
 PATTERN  HOST:PORT or unix:PATH. HOST is a name, *.NAME, an IP address, a network (10.0.0.0/8,
          [fd00::/8]), or *; PORT a number or *. An address that is not of the public Internet needs
          a pattern that names it; localhost names loopback. For --allow-udp it is HOST:PORT

@@ -36,8 +36,11 @@ const ABORT: Duration = Duration::from_secs(5);
 /// Component that is watched and run.
 #[derive(Clone, Debug)]
 pub struct Watch {
-    /// The component's file, or the directory of a project.
+    /// The component's file, the directory of a project, or the folder of a
+    /// program in Python.
     pub component: PathBuf,
+    /// True if it is such a folder, whose program the arguments name.
+    pub is_script: bool,
     /// The arguments that follow `netwasm run`, but for `--watch`.
     pub args: Vec<OsString>,
 }
@@ -48,11 +51,11 @@ pub struct Watch {
 /// # Errors
 /// Fails if there is nothing to build or to watch.
 pub fn watch(watch: &Watch) -> Result<u8, ProjectError> {
-    let project = match watch.component.is_dir() {
+    let project = match watch.component.is_dir() && !watch.is_script {
         true => Some(Project::at(&watch.component)?),
         false => None,
     };
-    if project.is_none() && !watch.component.is_file() {
+    if project.is_none() && !watch.is_script && !watch.component.is_file() {
         let source = io::ErrorKind::NotFound.into();
         let path = watch.component.clone();
         return Err(ProjectError::Read { path, source });
@@ -146,7 +149,11 @@ impl Supervisor<'_> {
         self.child = None;
         if !ending {
             let how = self.ended.map_or_else(String::new, |it| format!(" ({it})"));
-            say(&format!("the component ended{how}: waiting for a change"));
+            let what = match self.watch.is_script {
+                true => "program",
+                false => "component",
+            };
+            say(&format!("the {what} ended{how}: waiting for a change"));
         }
     }
 
@@ -214,11 +221,11 @@ impl Supervisor<'_> {
             self.ended = end(child).await;
         }
         let mut command = Command::new("/proc/self/exe");
-        command
-            .arg0("netwasm")
-            .args(["run", "--built"])
-            .arg(component)
-            .args(&self.watch.args);
+        command.arg0("netwasm").arg("run");
+        if !self.watch.is_script {
+            command.arg("--built").arg(component);
+        }
+        command.args(&self.watch.args);
         match children::spawn(&mut command) {
             Ok(child) => {
                 self.child = Some(child);

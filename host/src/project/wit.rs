@@ -55,10 +55,11 @@ pub fn write_package(directory: &Path) -> Result<(), ProjectError> {
     Ok(())
 }
 
-/// Writes a package with the worlds `server` and `program` of WASI 0.2, and
-/// all that they need, in what was there in a release such as `0.2.10`; `None`
-/// is the host's own. Tools of other languages want to know it. A host takes
-/// any release of 0.2.
+/// Writes a package with the worlds `server`, `program` and `interpreter`, and
+/// all that they need of WASI 0.2, in what was there in a release such as
+/// `0.2.10`; `None` is the host's own. Tools of other languages want to know it.
+/// A host takes any release of 0.2. An interpreter is a program whose language
+/// has sockets and an event loop of its own.
 ///
 /// # Errors
 /// Fails if there is no such release, or if a file cannot be written.
@@ -82,9 +83,13 @@ pub fn write_wasi(directory: &Path, wanted: Option<&str>) -> Result<(), ProjectE
     }
     let world = format!(
         "package netwasm:guest;\n\nworld server {{\n    include wasi:http/proxy@{wanted};\n}}\n\n\
-         world program {{\n    include wasi:cli/command@{wanted};\n}}\n"
+         world program {{\n    include wasi:cli/command@{wanted};\n}}\n\n\
+         world interpreter {{\n    include wasi:cli/command@{wanted};\n    \
+         include netwasm:net/sockets-program@{own};\n}}\n",
+        own = version()
     );
-    write(&directory.join("world.wit"), &world)
+    write(&directory.join("world.wit"), &world)?;
+    write_package(&directory.join("deps/netwasm"))
 }
 
 /// Writes what handlers in another language are built from: below `wit` the
@@ -256,10 +261,10 @@ mod tests {
             write_wasi(scratch.path(), Some(wanted)).expect("files");
             let mut resolve = Resolve::default();
             let (id, _) = resolve.push_dir(scratch.path()).expect("a package");
-            assert!(
-                resolve.packages[id].worlds.contains_key("server"),
-                "{wanted}"
-            );
+            for world in ["server", "program", "interpreter"] {
+                let worlds = &resolve.packages[id].worlds;
+                assert!(worlds.contains_key(world), "{world} of {wanted}");
+            }
         }
         for wrong in ["0.2.0", "0.2.999", "0.3.0", "latest", ""] {
             assert!(write_wasi(scratch.path(), Some(wrong)).is_err(), "{wrong}");

@@ -17,13 +17,18 @@ mod resolved;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use crate::listen::ListenAddress;
 use address::is_public;
 pub use denied::Denied;
 use denied::{Target, Way};
 pub use name::{canonical_name, is_host_name};
-pub use pattern::{ConnectPattern, HostPattern, HostPort, NamePattern, PatternError};
+use pattern::is_localhost;
+pub use pattern::{
+    ConnectPattern, HostPattern, HostPort, ListenPattern, NamePattern, PatternError,
+};
 pub use resolved::Resolved;
+
+/// The name of this machine's loopback addresses.
+const LOCALHOST: &str = "localhost";
 
 /// Rules of what a guest may reach; nothing by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,7 +41,7 @@ pub struct Policy {
     /// `--allow-resolve`.
     pub resolve: Vec<NamePattern>,
     /// Addresses of the guest's own listeners: `--allow-listen`.
-    pub listen: Vec<ListenAddress>,
+    pub listen: Vec<ListenPattern>,
 }
 
 impl Policy {
@@ -117,7 +122,8 @@ impl Policy {
 
     /// Checks that a name may be resolved. A rule must allow that, or allow to
     /// connect or send to the name on any port. An address in text form is its
-    /// own answer, and always allowed.
+    /// own answer, and always allowed. `localhost` is allowed to a guest that may
+    /// listen there.
     ///
     /// # Errors
     /// Fails if no rule matches.
@@ -129,6 +135,9 @@ impl Policy {
             .map(|pattern| &pattern.host)
             .chain(self.resolve.iter().map(|NamePattern(host)| host));
         if host.parse::<IpAddr>().is_ok() || rules.any(|rule| rule.matches_name(&host)) {
+            return Ok(());
+        }
+        if host == LOCALHOST && self.listen.iter().any(ListenPattern::is_local) {
             return Ok(());
         }
         Err(Denied::name(&host))
@@ -143,24 +152,27 @@ impl Policy {
     pub fn listen(&self, address: SocketAddr) -> Result<(), Denied> {
         let ip = address.ip().to_canonical();
         let address = SocketAddr::new(ip, address.port());
-        let allows = |rule: &ListenAddress| match rule {
-            ListenAddress::Localhost(port) => {
-                let loopback = [
-                    IpAddr::from([127, 0, 0, 1]),
-                    IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
-                ];
-                *port == address.port() && loopback.contains(&ip)
-            }
-            ListenAddress::Socket(rule) => {
-                let all = rule.ip().is_unspecified() && (rule.is_ipv6() || ip.is_ipv4());
-                rule.port() == address.port() && (all || rule.ip().to_canonical() == ip)
-            }
-            ListenAddress::Unix(_) => false,
-        };
-        if self.listen.iter().any(allows) {
+        if self
+            .listen
+            .iter()
+            .any(|rule| rule.allows(ip, address.port()))
+        {
             return Ok(());
         }
         Err(Denied::target(Way::Listen, &Target::Address(address)))
+    }
+
+    /// Checks that the guest may listen on a Unix domain socket. The path must
+    /// be equal to a rule's.
+    ///
+    /// # Errors
+    /// Fails if no rule matches.
+    pub fn listen_unix(&self, path: &Path) -> Result<(), Denied> {
+        let mut allowed = self.listen.iter().filter_map(ListenPattern::unix);
+        if allowed.any(|allowed| allowed == path) {
+            return Ok(());
+        }
+        Err(Denied::target(Way::Listen, &Target::Unix(path)))
     }
 
     fn name(&self, way: Way, host: &str, port: u16) -> Result<(), Denied> {
@@ -200,7 +212,7 @@ impl Policy {
         if is_public(ip) || self.names_address(way, ip, port) {
             return Ok(());
         }
-        let localhost = host == "localhost" || host.ends_with(".localhost");
+        let localhost = host == LOCALHOST || host.ends_with(".localhost");
         let named = |rule: &HostPattern| *rule != HostPattern::Any && rule.matches_name(&host);
         if localhost && ip.is_loopback() && self.rules(way, port).any(named) {
             return Ok(());
@@ -209,9 +221,13 @@ impl Policy {
     }
 
     /// True if a rule names this address, rather than just allowing all hosts.
+    /// The name `localhost` names its addresses, because nobody else can.
     fn names_address(&self, way: Way, ip: IpAddr, port: u16) -> bool {
-        self.rules(way, port)
-            .any(|rule| matches!(rule, HostPattern::Network(net) if net.contains(&ip)))
+        self.rules(way, port).any(|rule| match rule {
+            HostPattern::Network(net) => net.contains(&ip),
+            HostPattern::Name(name) => name == LOCALHOST && is_localhost(ip),
+            HostPattern::Any | HostPattern::Below(_) => false,
+        })
     }
 
     /// Returns the host patterns of the rules for a port.

@@ -1,10 +1,12 @@
 //! Patterns of hosts and ports, as arguments of flags.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net};
+
+use crate::listen::{AddressError, ListenAddress};
 
 use super::name::{canonical_name, ends_as_number, valid_name};
 
@@ -43,6 +45,80 @@ impl FromStr for ConnectPattern {
             None => text.parse().map(Self::Host),
         }
     }
+}
+
+/// The argument of one `--allow-listen`: an address of this machine, with `*` for
+/// any port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenPattern {
+    /// 127.0.0.1 and ::1, with a port; `None` is any.
+    Localhost(Option<u16>),
+    /// An address, with a port; `None` is any.
+    Address(IpAddr, Option<u16>),
+    /// `unix:PATH`: one Unix domain socket.
+    Unix(PathBuf),
+}
+
+impl ListenPattern {
+    /// True if the rule allows an address. A rule for all addresses of the
+    /// machine allows each of them.
+    pub(super) fn allows(&self, ip: IpAddr, port: u16) -> bool {
+        let fits = |allowed: &Option<u16>| allowed.is_none_or(|allowed| allowed == port);
+        match self {
+            Self::Localhost(allowed) => fits(allowed) && is_localhost(ip),
+            Self::Address(rule, allowed) => {
+                let all = rule.is_unspecified() && (rule.is_ipv6() || ip.is_ipv4());
+                fits(allowed) && (all || rule.to_canonical() == ip)
+            }
+            Self::Unix(_) => false,
+        }
+    }
+
+    /// True if the rule allows to listen on loopback.
+    pub(super) fn is_local(&self) -> bool {
+        match self {
+            Self::Localhost(_) => true,
+            Self::Address(ip, _) => ip.is_unspecified() || ip.to_canonical().is_loopback(),
+            Self::Unix(_) => false,
+        }
+    }
+
+    pub(super) fn unix(&self) -> Option<&Path> {
+        match self {
+            Self::Unix(path) => Some(path),
+            Self::Localhost(_) | Self::Address(..) => None,
+        }
+    }
+}
+
+impl FromStr for ListenPattern {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let any = text
+            .strip_suffix(":*")
+            .filter(|_| !text.starts_with("unix:"));
+        let address = match any {
+            Some("" | "*") => return Err(AddressError::EverywhereAnyPort),
+            None => text.parse()?,
+            Some(host) => format!("{host}:0").parse()?,
+        };
+        let port = |port: u16| any.is_none().then_some(port);
+        Ok(match address {
+            ListenAddress::Localhost(given) => Self::Localhost(port(given)),
+            ListenAddress::Socket(address) => Self::Address(address.ip(), port(address.port())),
+            ListenAddress::Unix(path) => Self::Unix(path),
+        })
+    }
+}
+
+/// True for the addresses that `localhost` stands for: RFC 6761, section 6.3.
+pub(super) fn is_localhost(ip: IpAddr) -> bool {
+    [
+        IpAddr::from(Ipv4Addr::LOCALHOST),
+        IpAddr::from(Ipv6Addr::LOCALHOST),
+    ]
+    .contains(&ip)
 }
 
 /// `HOST:PORT`: the argument of one `--allow-udp`.

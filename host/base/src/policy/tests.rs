@@ -100,8 +100,13 @@ fn addresses_need_a_network_or_to_be_public() {
         ("*:443", "[::ffff:10.0.0.1]:443", false),
         ("*:443", "[64:ff9b::5db8:d822]:443", true),
         ("*:443", "[64:ff9b::a00:1]:443", false),
-        // A rule for a name says nothing about addresses.
-        ("localhost:80", "127.0.0.1:80", false),
+        // Nobody can lead `localhost` elsewhere.
+        ("localhost:80", "127.0.0.1:80", true),
+        ("LOCALHOST.:80", "[::1]:80", true),
+        ("localhost:80", "127.0.0.1:81", false),
+        ("localhost:80", "127.0.0.2:80", false),
+        ("*.localhost:80", "127.0.0.1:80", false),
+        // A rule for another name says nothing about addresses.
         ("example.org:80", "93.184.216.34:80", false),
     ] {
         assert_eq!(
@@ -310,6 +315,12 @@ fn a_guest_listens_where_a_rule_says_so() {
         ("[::]:80", "[::1]:80", true),
         ("[::]:80", "127.0.0.1:80", true),
         ("[::1]:80", "[::]:80", false),
+        ("127.0.0.1:*", "127.0.0.1:80", true),
+        ("127.0.0.1:*", "127.0.0.1:0", true),
+        ("127.0.0.1:*", "[::1]:80", false),
+        ("localhost:*", "[::1]:80", true),
+        ("localhost:*", "127.0.0.2:80", false),
+        ("[::]:*", "10.0.0.1:80", true),
         ("unix:/run/a", "127.0.0.1:80", false),
     ] {
         let policy = Policy {
@@ -324,6 +335,47 @@ fn a_guest_listens_where_a_rule_says_so() {
         denied.expect_err("it is refused").to_string(),
         "listening on [::1]:80 is not allowed; --allow-listen [::1]:80 would allow it"
     );
+}
+
+#[test]
+fn a_guest_listens_at_the_path_that_a_rule_names() {
+    let policy = Policy {
+        listen: vec!["unix:/run/a:*".parse().expect("a path")],
+        ..Policy::default()
+    };
+    assert!(policy.listen_unix(Path::new("/run/a:*")).is_ok());
+    let denied = policy.listen_unix(Path::new("/run/b"));
+    assert_eq!(
+        denied.expect_err("it is refused").to_string(),
+        "listening on unix:/run/b is not allowed; --allow-listen unix:/run/b would allow it"
+    );
+}
+
+#[test]
+fn what_is_no_address_to_listen_on_says_what_to_write() {
+    for (text, error) in [
+        (
+            "*:*",
+            "write '0.0.0.0:*' for all IPv4 addresses of this machine, '[::]:*' for all of IPv6",
+        ),
+        ("unix:", "no path after unix:"),
+    ] {
+        let found = text.parse::<ListenPattern>().expect_err("no address");
+        assert_eq!(found.to_string(), error, "{text}");
+    }
+    assert!("example.org:*".parse::<ListenPattern>().is_err());
+}
+
+#[test]
+fn who_may_listen_on_loopback_may_look_its_name_up() {
+    for (rule, allowed) in [("8888", true), ("0.0.0.0:80", true), ("10.0.0.1:80", false)] {
+        let policy = Policy {
+            listen: vec![rule.parse().expect("an address")],
+            ..Policy::default()
+        };
+        assert_eq!(policy.resolve("localhost").is_ok(), allowed, "{rule}");
+        assert!(policy.resolve("example.org").is_err());
+    }
 }
 
 #[test]

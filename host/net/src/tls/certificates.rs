@@ -17,7 +17,7 @@ use netwasm_base::error::Error;
 /// The server's certificates. The first is for clients that send no name, or a
 /// name of none of them.
 #[derive(Debug)]
-pub(super) struct BySni(Vec<Arc<CertifiedKey>>);
+pub(super) struct BySni(pub(super) Vec<Arc<CertifiedKey>>);
 
 impl BySni {
     /// Reads chains and keys.
@@ -123,7 +123,7 @@ fn warn_of_dates(files: &CertificateFiles, flags: &Flags, chain: &[CertificateDe
 
 /// Checks the dates of a certificate. The library does so first of all, before
 /// it looks for an authority, of which there is none here.
-fn dates(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), webpki::Error> {
+pub(super) fn dates(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), webpki::Error> {
     let certificate = webpki::EndEntityCert::try_from(certificate)?;
     let usage = webpki::KeyUsage::server_auth();
     let verified = certificate.verify_for_usage(&[], &[], &[], now, usage, None, None);

@@ -4,6 +4,7 @@ wasmtime::component::bindgen!({
     imports: {
         "netwasm:net/streams.[method]connection.receive": store | trappable,
         "netwasm:net/streams.[method]connection.send": store | trappable,
+        "netwasm:net/sockets.wait": async | trappable,
         default: trappable,
     },
     exports: { default: async | store },
@@ -13,6 +14,7 @@ wasmtime::component::bindgen!({
         "netwasm:net/client.pool": crate::concurrent::handles::PoolHandle,
         "netwasm:net/log": crate::bindings::netwasm::net::log,
         "netwasm:net/streams.connection": crate::concurrent::handles::ConnectionHandle,
+        "netwasm:net/tls-engine.session": crate::concurrent::handles::TlsEngineHandle,
         "netwasm:net/types": crate::bindings::netwasm::net::types,
     },
 });

@@ -7,7 +7,8 @@ use wasmtime_wasi_http::{p2 as http_p2, p3 as http_p3};
 
 use crate::concurrent::state::AsyncState;
 use crate::concurrent::{
-    bindings, files, host, http_error, lookup, opening, outgoing, response, tcp,
+    bindings, files, host, http_error, lookup, opening, outgoing, response, sockets, tcp,
+    tls_engine,
 };
 use crate::wasi::random;
 
@@ -43,5 +44,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<AsyncState>> {
     outgoing::add_to_linker(&mut linker)?;
     response::add_to_linker(&mut linker)?;
     host::add_to_linker(&mut linker)?;
+    sockets::add_to_linker(&mut linker)?;
+    tls_engine::add_to_linker(&mut linker)?;
     Ok(linker)
 }

@@ -26,6 +26,8 @@ pub(crate) mod place;
 pub(crate) mod program;
 mod response;
 mod sending;
+mod sockets;
 mod state;
 mod streams;
 mod tcp;
+mod tls_engine;

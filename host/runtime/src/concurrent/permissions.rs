@@ -2,13 +2,15 @@
 //! system call.
 
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wasmtime_wasi::sockets::SocketAddrUse;
 
 use netwasm_base::error::ConnectionError;
-use netwasm_base::policy::Resolved;
+use netwasm_base::policy::{Denied, Resolved};
 use netwasm_net::endpoint::Endpoint;
 use netwasm_net::env::Env;
 
@@ -31,8 +33,12 @@ struct Known {
     /// datagram arrives at.
     listens: bool,
     /// Peers that sent a datagram to such a socket. They may be sent one.
-    peers: VecDeque<SocketAddr>,
+    peers: Peers,
 }
+
+/// Peers that a socket has heard, and may answer.
+#[derive(Debug, Default)]
+pub(crate) struct Peers(VecDeque<SocketAddr>);
 
 impl Permissions {
     pub(crate) fn new(env: &Arc<Env>) -> Self {
@@ -60,7 +66,7 @@ impl Permissions {
             SocketAddrUse::TcpAccept => Ok(()),
             SocketAddrUse::TcpConnect => policy.connect_address(address, &known.names),
             SocketAddrUse::UdpSend => {
-                if known.peers.contains(&address) {
+                if known.peers.has(address) {
                     return true;
                 }
                 policy.send_to(address, &known.names)
@@ -89,12 +95,105 @@ impl Permissions {
             return true;
         }
         if listens() {
-            known.heard_from(from);
+            known.peers.add(from);
             return true;
         }
         // Nobody asked this peer. A warning would log whatever anybody sends.
         tracing::debug!(peer = %from, "a datagram from a stranger is dropped");
         false
+    }
+
+    /// Checks that a socket may be bound to an address. The system picks the
+    /// port of one that only connects or sends. Logs a denial.
+    ///
+    /// # Errors
+    /// Fails with the flag that would allow it.
+    pub(crate) fn binds(&self, local: SocketAddr) -> Result<(), Denied> {
+        match local.port() {
+            0 => Ok(()),
+            _ => self.logged(self.env.policy.listen(local)),
+        }
+    }
+
+    /// Checks that a socket may be bound to a path. Logs a denial.
+    ///
+    /// # Errors
+    /// Fails with the flag that would allow it.
+    pub(crate) fn binds_unix(&self, path: &Path) -> Result<(), Denied> {
+        self.logged(self.env.policy.listen_unix(path))
+    }
+
+    /// Checks that a socket may listen at the address that it is bound to. Logs
+    /// a denial.
+    ///
+    /// # Errors
+    /// Fails with the flag that would allow it.
+    pub(crate) fn listens(&self, local: SocketAddr) -> Result<(), Denied> {
+        self.logged(self.env.listens_at(local))
+    }
+
+    /// Checks that a connection to an address may be begun. Logs a denial.
+    ///
+    /// # Errors
+    /// Fails with the flag that would allow it.
+    pub(crate) fn connects(&self, to: SocketAddr) -> Result<(), Denied> {
+        let decided = self.env.policy.connect_address(to, &self.known().names);
+        self.logged(decided)
+    }
+
+    /// Checks that a connection to a path may be begun. Logs a denial.
+    ///
+    /// # Errors
+    /// Fails with the flag that would allow it.
+    pub(crate) fn connects_unix(&self, path: &Path) -> Result<(), Denied> {
+        self.logged(self.env.policy.connect_unix(path))
+    }
+
+    /// Checks that a socket may send a datagram to an address. It may answer
+    /// those that it has heard. Logs a denial.
+    ///
+    /// # Errors
+    /// Fails with the flag that would allow it.
+    pub(crate) fn sends(&self, heard: &Peers, to: SocketAddr) -> Result<(), Denied> {
+        if heard.has(to) {
+            return Ok(());
+        }
+        let decided = self.env.policy.send_to(to, &self.known().names);
+        self.logged(decided)
+    }
+
+    /// True if a socket may take a datagram: the guest may send to its sender,
+    /// or the socket listens. Then it may answer.
+    pub(crate) fn hears_from(&self, heard: &mut Peers, from: SocketAddr, listens: bool) -> bool {
+        if heard.has(from) || self.env.policy.send_to(from, &self.known().names).is_ok() {
+            return true;
+        }
+        if listens {
+            heard.add(from);
+        } else {
+            // Nobody asked this peer. A warning would log whatever anybody
+            // sends.
+            tracing::debug!(peer = %from, "a datagram from a stranger is dropped");
+        }
+        listens
+    }
+
+    /// True if a socket that is bound to this address takes datagrams from
+    /// anybody.
+    pub(crate) fn is_open_at(&self, local: SocketAddr) -> bool {
+        self.env.listens_at(local).is_ok()
+    }
+
+    /// Checks that a name may be looked up. Logs a denial.
+    ///
+    /// # Errors
+    /// Fails with the flag that would allow it.
+    pub(crate) fn looks_up(&self, name: &str) -> Result<(), Denied> {
+        self.logged(self.env.policy.resolve(name))
+    }
+
+    fn logged(&self, decided: Result<(), Denied>) -> Result<(), Denied> {
+        decided.inspect_err(|denied| self.env.deny(denied))
     }
 
     /// Checks that a connection to an endpoint may be begun. Logs a denial.
@@ -147,19 +246,24 @@ impl Permissions {
     }
 }
 
-/// Logs where a guest listens, as the host says it of its own listeners.
-pub(crate) fn note_listener(guest: &str, address: SocketAddr) {
-    tracing::info!(guest, "the guest listens on tcp://{address}");
+/// Logs where a guest listens, as the host says it of its own listeners: on a URL
+/// such as `tcp://127.0.0.1:80`.
+pub(crate) fn note_listener(guest: &str, url: &dyn Display) {
+    tracing::info!(guest, "the guest listens on {url}");
 }
 
-impl Known {
-    fn heard_from(&mut self, peer: SocketAddr) {
-        if self.peers.back() == Some(&peer) || self.peers.contains(&peer) {
+impl Peers {
+    fn has(&self, peer: SocketAddr) -> bool {
+        self.0.back() == Some(&peer) || self.0.contains(&peer)
+    }
+
+    fn add(&mut self, peer: SocketAddr) {
+        if self.has(peer) {
             return;
         }
-        if self.peers.len() >= PEERS {
-            self.peers.pop_front();
+        if self.0.len() >= PEERS {
+            self.0.pop_front();
         }
-        self.peers.push_back(peer);
+        self.0.push_back(peer);
     }
 }

@@ -15,9 +15,11 @@ use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use netwasm_base::config::Isolation;
 use netwasm_net::health::Health;
+use netwasm_net::tls::engine::Configs;
 
 use crate::concurrent::permissions::Permissions;
 use crate::concurrent::sending::Http;
+use crate::concurrent::sockets::Sockets;
 use crate::local::{Env, Local};
 use crate::state::MemoryLimit;
 
@@ -37,6 +39,10 @@ pub(crate) struct AsyncState {
     /// Made when first used: a handler of streams may never need it.
     context: Option<Box<WasiCtx>>,
     pub(crate) http: Http,
+    /// Made when first used, like the context.
+    sockets: Option<Box<SendWrapper<Sockets>>>,
+    /// Configurations of the TLS sessions that it moves by itself.
+    pub(crate) tls_configs: Configs,
     pub(crate) table: ResourceTable,
 }
 
@@ -55,8 +61,35 @@ impl AsyncState {
             context: None,
             http: Http::new(local, health, &permissions),
             permissions,
+            sockets: None,
+            tls_configs: Configs::default(),
             table,
         }
+    }
+
+    /// Returns the sockets of a program that brings its own event loop.
+    pub(crate) fn sockets(&mut self) -> &mut Sockets {
+        let Self {
+            local,
+            health,
+            permissions,
+            sockets,
+            ..
+        } = self;
+        sockets.get_or_insert_with(|| {
+            let most = most_resources(&local.env);
+            Box::new(SendWrapper::new(Sockets::new(
+                local,
+                permissions,
+                health,
+                most,
+            )))
+        })
+    }
+
+    /// Returns these sockets, if there are any.
+    pub(crate) fn opened_sockets(&self) -> Option<&Sockets> {
+        self.sockets.as_ref().map(|sockets| &***sockets)
     }
 
     pub(crate) fn env(&self) -> &Arc<Env> {

@@ -296,7 +296,7 @@ fn listen(
         Err(error) => Err(error),
         Ok(listener) => {
             let bound = socket.local_address().map_or(address, SocketAddr::from);
-            permissions::note_listener(&local.env.net.guest, bound);
+            permissions::note_listener(&local.env.net.guest, &format_args!("tcp://{bound}"));
             let incoming = Incoming::new(Rc::clone(&local.worker.thread), listener);
             let accepting = Accepting {
                 incoming: SendWrapper::new(incoming),

@@ -37,7 +37,11 @@ pub(crate) const EVENT_IMPORTS: &[(&str, &str, &[&str])] = &[
 
 /// Like [`EVENT_IMPORTS`], for async guests.
 pub(crate) const CONCURRENT_IMPORTS: &[(&str, &str, &[&str])] = &[
-    (PACKAGE, "0.2.", &["client", "log", "streams", "types"]),
+    (
+        PACKAGE,
+        "0.2.",
+        &["client", "log", "sockets", "streams", "tls-engine", "types"],
+    ),
     ("wasi:cli", "0.2.", CLI),
     ("wasi:cli", "0.3.", CLI),
     ("wasi:cli", "0.3.", &["types"]),
@@ -168,7 +172,8 @@ fn hint(import: &str, kind: Kind) -> Option<&'static str> {
             if !version.starts_with("0.2.") {
                 "this host has netwasm:net 0.2"
             } else if provided(import, Kind::Events) {
-                "of netwasm:net, guests that await can use client, log, streams and types"
+                "of netwasm:net, guests that await can use client, log, sockets, streams, tls-engine \
+                 and types"
             } else if provided(import, Kind::Streams) {
                 "handlers of events have transports in place of streams, and connector and \
                  resolver in place of client"

@@ -157,7 +157,7 @@ impl WasiSetup {
         builder.socket_addr_check(move |address, used| {
             let allowed = permissions.allows(address, used);
             if allowed && matches!(used, SocketAddrUse::TcpListen) {
-                note_listener(&name, address);
+                note_listener(&name, &format_args!("tcp://{address}"));
             }
             Box::pin(async move { allowed })
         });

@@ -1,0 +1,553 @@
+//! One socket, and the system calls on it.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags, sockopt};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::sync::OwnedSemaphorePermit;
+
+use netwasm_base::address::Address;
+use netwasm_base::counters::Counted;
+use netwasm_base::error::ConnectionError;
+
+use crate::accept::is_about_one_client;
+use crate::env::Env;
+use crate::files::File;
+use crate::listener::{SocketFile, datagram_socket, keepalive, remove_stale};
+use crate::queue::{self, FilePart};
+use crate::sendfile;
+
+/// Maximum that one call receives, in bytes.
+pub const MOST_BYTES: usize = 1 << 20;
+
+/// The family of a socket's addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SocketFamily {
+    /// `AF_INET`.
+    Inet,
+    /// `AF_INET6`.
+    Inet6,
+    /// `AF_UNIX`.
+    Unix,
+}
+
+/// The type of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SocketKind {
+    /// `SOCK_STREAM`.
+    Stream,
+    /// `SOCK_DGRAM`.
+    Datagram,
+}
+
+/// Side of a connection to end: shutdown(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// `SHUT_RD`.
+    Receiving,
+    /// `SHUT_WR`.
+    Sending,
+    /// `SHUT_RDWR`.
+    Both,
+}
+
+/// Reason why a call failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PosixError {
+    /// The system refuses.
+    #[error("{0}")]
+    System(Errno),
+    /// A limit is reached, for which the text names the flag.
+    #[error("{0}")]
+    Limit(&'static str),
+}
+
+impl From<Errno> for PosixError {
+    fn from(errno: Errno) -> Self {
+        Self::System(errno)
+    }
+}
+
+impl From<io::Error> for PosixError {
+    fn from(error: io::Error) -> Self {
+        Self::System(Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    }
+}
+
+/// How far a socket's connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// There is none.
+    Apart,
+    /// connect(2) has begun, and nobody has asked how it went.
+    Connecting,
+    Connected,
+}
+
+/// A socket that never blocks. Dropping it closes it.
+#[derive(Debug)]
+pub struct PosixSocket {
+    fd: OwnedFd,
+    family: SocketFamily,
+    kind: SocketKind,
+    stage: Cell<Stage>,
+    /// Place among the connections accepted, or permit for an outgoing one.
+    permit: RefCell<Option<OwnedSemaphorePermit>>,
+    /// Counts the end of a connection.
+    counted: RefCell<Option<Counted>>,
+    /// File of a listener, removed with it.
+    file: RefCell<Option<SocketFile>>,
+    /// `SO_LINGER` in seconds; -1 is off. Closing would block for so long
+    /// (socket(7)), so the kernel is told 0 alone, which resets the connection.
+    linger: Cell<i32>,
+    /// True if the guest has decided about keep-alive probes.
+    keeps_alive: Cell<bool>,
+}
+
+impl PosixSocket {
+    /// Opens a socket.
+    ///
+    /// # Errors
+    /// - `PROTONOSUPPORT`: the family has no such kind.
+    /// - Otherwise fails as socket(2) does.
+    pub fn open(family: SocketFamily, kind: SocketKind) -> Result<Self, Errno> {
+        let domain = match family {
+            SocketFamily::Inet => Domain::IPV4,
+            SocketFamily::Inet6 => Domain::IPV6,
+            SocketFamily::Unix => Domain::UNIX,
+        };
+        let socket = match (family, kind) {
+            (SocketFamily::Unix, SocketKind::Datagram) => return Err(Errno::PROTONOSUPPORT),
+            (SocketFamily::Unix, SocketKind::Stream) => Socket::new(domain, Type::STREAM, None),
+            (_, SocketKind::Stream) => Socket::new(domain, Type::STREAM, Some(Protocol::TCP)),
+            (_, SocketKind::Datagram) => datagram_socket(domain),
+        };
+        let socket = socket
+            .and_then(|socket| socket.set_nonblocking(true).map(|()| socket))
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        Ok(Self::new(socket.into(), family, kind))
+    }
+
+    /// Opens two stream sockets of `AF_UNIX` that are connected to each other.
+    ///
+    /// # Errors
+    /// Fails as socketpair(2) does.
+    pub fn pair() -> Result<(Self, Self), Errno> {
+        let (one, other) = rustix::net::socketpair(
+            rustix::net::AddressFamily::UNIX,
+            rustix::net::SocketType::STREAM,
+            SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
+            None,
+        )?;
+        let connected = |fd| {
+            let socket = Self::new(fd, SocketFamily::Unix, SocketKind::Stream);
+            socket.stage.set(Stage::Connected);
+            socket
+        };
+        Ok((connected(one), connected(other)))
+    }
+
+    fn new(fd: OwnedFd, family: SocketFamily, kind: SocketKind) -> Self {
+        Self {
+            fd,
+            family,
+            kind,
+            stage: Cell::new(Stage::Apart),
+            permit: RefCell::default(),
+            counted: RefCell::default(),
+            file: RefCell::default(),
+            linger: Cell::new(-1),
+            keeps_alive: Cell::new(false),
+        }
+    }
+
+    /// Returns the family of its addresses.
+    pub fn family(&self) -> SocketFamily {
+        self.family
+    }
+
+    /// Returns its type.
+    pub fn kind(&self) -> SocketKind {
+        self.kind
+    }
+
+    /// Gives the socket its local address.
+    ///
+    /// # Errors
+    /// Fails as bind(2) does.
+    pub fn bind(&self, local: &Address) -> Result<(), Errno> {
+        if let Address::Unix(Some(path)) = local {
+            return self.bind_unix(path);
+        }
+        rustix::net::bind(&self.fd, &socket_address(local)?)
+    }
+
+    /// Binds to a path. A file that a server left behind is replaced, as
+    /// asyncio replaces it.
+    fn bind_unix(&self, path: &Path) -> Result<(), Errno> {
+        if self.family != SocketFamily::Unix {
+            return Err(Errno::INVAL);
+        }
+        let address = socket_address(&Address::Unix(Some(path.to_owned())))?;
+        // Whatever cannot be removed makes bind(2) fail.
+        let _ = remove_stale(path);
+        rustix::net::bind(&self.fd, &address)?;
+        *self.file.borrow_mut() = SocketFile::of(path);
+        Ok(())
+    }
+
+    /// Lets the socket accept connections.
+    ///
+    /// # Errors
+    /// Fails as listen(2) does.
+    pub fn listen(&self, env: &Env, backlog: u32) -> Result<(), Errno> {
+        // Accepted sockets inherit the probes.
+        self.probe(env);
+        let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+        rustix::net::listen(&self.fd, backlog)
+    }
+
+    /// Takes a connection that has been made, and counts it.
+    ///
+    /// # Errors
+    /// - `AGAIN`: there is none.
+    /// - `CONNABORTED`: its client has left.
+    /// - `Limit`: `--max-connections` is reached.
+    /// - Otherwise fails as accept(2) does.
+    pub fn accept(&self, env: &Env) -> Result<(Self, Address), PosixError> {
+        let Some(permit) = env.places.free() else {
+            return Err(match self.has_come() {
+                true => {
+                    env.places.note_full();
+                    PosixError::Limit("--max-connections is reached")
+                }
+                false => Errno::AGAIN.into(),
+            });
+        };
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let (fd, peer) = loop {
+            match rustix::net::acceptfrom_with(&self.fd, flags) {
+                Err(Errno::INTR) => {}
+                Err(errno) if is_about_one_client(errno) => {
+                    return Err(Errno::CONNABORTED.into());
+                }
+                result => break result?,
+            }
+        };
+        let accepted = Self::new(fd, self.family, self.kind);
+        accepted.permit.replace(Some(permit));
+        accepted.stage.set(Stage::Connected);
+        env.counters.connections_accepted.add();
+        accepted.counted.replace(Some(Counted::new(&env.counters)));
+        Ok((accepted, peer.map_or(Address::Unix(None), Address::from)))
+    }
+
+    /// True if there is a connection to accept.
+    fn has_come(&self) -> bool {
+        let mut watched = [PollFd::new(&self.fd, PollFlags::IN)];
+        // On error, accept(2) tells.
+        !matches!(
+            rustix::event::poll(&mut watched, Some(&Timespec::default())),
+            Ok(0)
+        )
+    }
+
+    /// Begins to connect. A connection counts against `--max-outgoing` from
+    /// here on.
+    ///
+    /// # Errors
+    /// - `INPROGRESS`: it has begun.
+    /// - `Limit`: `--max-outgoing` is reached.
+    /// - Otherwise fails as connect(2) does.
+    pub fn connect(&self, env: &Env, to: &Address) -> Result<(), PosixError> {
+        let address = socket_address(to)?;
+        if self.kind == SocketKind::Datagram {
+            return Ok(rustix::net::connect(&self.fd, &address)?);
+        }
+        if self.permit.borrow().is_none() {
+            let permit = env.try_outgoing_permit().map_err(|error| match error {
+                ConnectionError::LimitExceeded(text) => PosixError::Limit(text),
+                _ => Errno::MFILE.into(),
+            })?;
+            self.permit.replace(Some(permit));
+        }
+        self.probe(env);
+        match rustix::net::connect(&self.fd, &address) {
+            Ok(()) => {
+                self.connected(env);
+                Ok(())
+            }
+            Err(Errno::INPROGRESS | Errno::INTR) => {
+                self.stage.set(Stage::Connecting);
+                Err(Errno::INPROGRESS.into())
+            }
+            Err(errno @ (Errno::ALREADY | Errno::ISCONN)) => Err(errno.into()),
+            Err(errno) => {
+                self.not_connected();
+                Err(errno.into())
+            }
+        }
+    }
+
+    /// Sets the probes that find out that a silent peer is gone
+    /// (`--tcp-keepalive`), unless the guest has decided about them.
+    fn probe(&self, env: &Env) {
+        let Some(silence) = env.limits.tcp_keepalive else {
+            return;
+        };
+        if self.family != SocketFamily::Unix && !self.keeps_alive.replace(true) {
+            // A socket without probes works, too.
+            let _ = SockRef::from(&self.fd).set_tcp_keepalive(&keepalive(silence));
+        }
+    }
+
+    pub(super) fn note_keep_alive(&self) {
+        self.keeps_alive.set(true);
+    }
+
+    /// Counts the connection, once.
+    fn connected(&self, env: &Env) {
+        if self.stage.replace(Stage::Connected) != Stage::Connected {
+            env.counters.connections_made.add();
+            self.counted.replace(Some(Counted::new(&env.counters)));
+        }
+    }
+
+    /// Gives up what a connection has that was not made.
+    fn not_connected(&self) {
+        if self.stage.get() != Stage::Connected {
+            self.stage.set(Stage::Apart);
+            self.permit.replace(None);
+        }
+    }
+
+    /// Takes the failure that the socket keeps: how connecting ended, among
+    /// others.
+    ///
+    /// # Errors
+    /// Fails as getsockopt(2) does.
+    pub fn take_error(&self, env: &Env) -> Result<Option<Errno>, Errno> {
+        let kept = sockopt::socket_error(&self.fd)?.err();
+        if self.stage.get() == Stage::Connecting {
+            match kept {
+                Some(_) => self.not_connected(),
+                None if rustix::net::getpeername(&self.fd).is_ok() => self.connected(env),
+                None => {}
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Receives bytes of a stream into a buffer that grows as needed, and
+    /// returns them; none is the end.
+    ///
+    /// # Errors
+    /// - `AGAIN`: there is nothing yet.
+    /// - Otherwise fails as recv(2) does.
+    pub fn receive<'a>(
+        &self,
+        env: &Env,
+        buffer: &'a mut Vec<u8>,
+        receiving: Receive,
+    ) -> Result<&'a [u8], Errno> {
+        let room = receiving.room(buffer);
+        let count = loop {
+            match rustix::net::recv(&self.fd, &mut *room, receiving.flags()) {
+                Err(Errno::INTR) => {}
+                result => break result?.0,
+            }
+        };
+        if self.stage.get() == Stage::Connecting {
+            self.connected(env);
+        }
+        Ok(room.get(..count).unwrap_or_default())
+    }
+
+    /// Receives a datagram into a buffer that grows as needed.
+    ///
+    /// # Errors
+    /// - `AGAIN`: there is none.
+    /// - Otherwise fails as recvfrom(2) does.
+    pub fn receive_from<'a>(
+        &self,
+        buffer: &'a mut Vec<u8>,
+        receiving: Receive,
+    ) -> Result<PosixDatagram<'a>, Errno> {
+        let room = receiving.room(buffer);
+        // The length is then that of the datagram.
+        let flags = receiving.flags() | RecvFlags::TRUNC;
+        let (count, length, from) = loop {
+            match rustix::net::recvfrom(&self.fd, &mut *room, flags) {
+                Err(Errno::INTR) => {}
+                result => break result?,
+            }
+        };
+        Ok(PosixDatagram {
+            data: room.get(..count).unwrap_or_default(),
+            from: from.map_or(Address::Unix(None), Address::from),
+            truncated: length > count,
+        })
+    }
+
+    /// Sends what there is room for, and returns how many bytes that was.
+    ///
+    /// # Errors
+    /// - `AGAIN`: there is no room.
+    /// - Otherwise fails as send(2) does.
+    pub fn send(&self, env: &Env, data: &[u8]) -> Result<usize, Errno> {
+        let count = queue::send(&self.fd, data, false)?;
+        if self.stage.get() == Stage::Connecting {
+            self.connected(env);
+        }
+        Ok(count)
+    }
+
+    /// Sends a datagram.
+    ///
+    /// # Errors
+    /// Fails as sendto(2) does.
+    pub fn send_to(&self, data: &[u8], to: &Address) -> Result<usize, Errno> {
+        let address = socket_address(to)?;
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        loop {
+            match rustix::net::sendto(&self.fd, data, flags, &address) {
+                Err(Errno::INTR) => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Sends a part of a file, and returns how many bytes that was; 0 at the
+    /// end of the file.
+    ///
+    /// # Errors
+    /// - `AGAIN`: there is no room.
+    /// - Otherwise fails as sendfile(2) does.
+    pub fn send_file(&self, file: &Rc<File>, offset: u64, most: u64) -> Result<u64, Errno> {
+        if most == 0 {
+            return Ok(0);
+        }
+        let mut part = FilePart {
+            file: Rc::clone(file),
+            offset,
+            remaining: most,
+        };
+        match sendfile::send(self.fd.as_fd(), &mut part) {
+            Ok(_) => Ok(part.offset - offset),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+            Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+        }
+    }
+
+    /// Ends a direction of a connection.
+    ///
+    /// # Errors
+    /// Fails as shutdown(2) does.
+    pub fn shutdown(&self, direction: Direction) -> Result<(), Errno> {
+        let how = match direction {
+            Direction::Receiving => Shutdown::Read,
+            Direction::Sending => Shutdown::Write,
+            Direction::Both => Shutdown::Both,
+        };
+        rustix::net::shutdown(&self.fd, how)
+    }
+
+    /// Returns the local address.
+    ///
+    /// # Errors
+    /// Fails as getsockname(2) does.
+    pub fn local(&self) -> Result<Address, Errno> {
+        rustix::net::getsockname(&self.fd).map(Address::from)
+    }
+
+    /// Returns the peer's address.
+    ///
+    /// # Errors
+    /// Fails as getpeername(2) does.
+    pub fn peer(&self) -> Result<Address, Errno> {
+        let peer = rustix::net::getpeername(&self.fd)?;
+        Ok(peer.map_or(Address::Unix(None), Address::from))
+    }
+
+    pub(super) fn linger(&self) -> i32 {
+        self.linger.get()
+    }
+
+    /// Keeps what a program wants of `SO_LINGER`, and sets it where closing does
+    /// not block for it.
+    pub(super) fn set_linger(&self, seconds: i32) -> Result<(), Errno> {
+        let resets = (seconds == 0).then_some(Duration::ZERO);
+        sockopt::set_socket_linger(&self.fd, resets)?;
+        self.linger.set(seconds.max(-1));
+        Ok(())
+    }
+
+    /// Resets the connection when it is closed, so that what was sent does not
+    /// look whole to its peer.
+    pub fn abort(&self) {
+        if self.family != SocketFamily::Unix && self.kind == SocketKind::Stream {
+            // It fails only on what is no connection.
+            let _ = self.set_linger(0);
+        }
+    }
+}
+
+impl AsFd for PosixSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// What to receive.
+#[derive(Clone, Copy, Debug)]
+pub struct Receive {
+    /// Maximum of bytes, of which [`MOST_BYTES`] are used.
+    pub most: usize,
+    /// True to leave them there.
+    pub peek: bool,
+}
+
+impl Receive {
+    fn flags(self) -> RecvFlags {
+        let mut flags = RecvFlags::DONTWAIT;
+        flags.set(RecvFlags::PEEK, self.peek);
+        flags
+    }
+
+    fn room(self, buffer: &mut Vec<u8>) -> &mut [u8] {
+        let most = self.most.min(MOST_BYTES);
+        if buffer.len() < most {
+            buffer.resize(most, 0);
+        }
+        buffer.get_mut(..most).unwrap_or_default()
+    }
+}
+
+/// A datagram in a buffer.
+#[derive(Debug)]
+pub struct PosixDatagram<'a> {
+    /// Its bytes, as far as there was room.
+    pub data: &'a [u8],
+    /// Its sender.
+    pub from: Address,
+    /// True if there was no room for all of it.
+    pub truncated: bool,
+}
+
+fn socket_address(address: &Address) -> Result<rustix::net::SocketAddrAny, Errno> {
+    use rustix::net::SocketAddrUnix;
+    match address {
+        Address::Ip(address) => Ok((*address).into()),
+        // A name in the abstract namespace, or none at all, is no path.
+        Address::Unix(None) => Err(Errno::INVAL),
+        Address::Unix(Some(path)) if path.as_os_str().is_empty() => Err(Errno::INVAL),
+        Address::Unix(Some(path)) => Ok(SocketAddrUnix::new(path.as_path())?.into()),
+    }
+}

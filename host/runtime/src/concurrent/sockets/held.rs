@@ -1,0 +1,193 @@
+//! A socket with what its instance knows of it, and the addresses at which the
+//! instance listens.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use netwasm_base::address::Address;
+use netwasm_net::posix::{PosixSocket, SocketKind};
+
+use crate::concurrent::permissions::{Peers, Permissions};
+
+/// A socket of an instance. Duplicates share it.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) socket: PosixSocket,
+    /// Peers that the socket may answer.
+    heard: RefCell<Peers>,
+    /// True if the socket takes datagrams from anybody; `None` until it is bound.
+    open: Cell<Option<bool>>,
+    /// The address at which others of the instance reach the socket.
+    own: RefCell<Option<Listening>>,
+}
+
+impl Held {
+    pub(super) fn new(socket: PosixSocket) -> Self {
+        Self {
+            socket,
+            heard: RefCell::default(),
+            open: Cell::new(None),
+            own: RefCell::default(),
+        }
+    }
+
+    /// Returns the peers that the socket has heard.
+    pub(super) fn heard(&self) -> &RefCell<Peers> {
+        &self.heard
+    }
+
+    /// True if the socket takes datagrams from anybody: `--allow-listen` has its
+    /// address.
+    pub(super) fn is_open(&self, permissions: &Permissions) -> bool {
+        if let Some(open) = self.open.get() {
+            return open;
+        }
+        match self.socket.local() {
+            Ok(Address::Ip(local)) if local.port() != 0 => {
+                let open = permissions.is_open_at(local);
+                self.open.set(Some(open));
+                open
+            }
+            _ => false,
+        }
+    }
+
+    /// Notes that the instance can be reached at the address of the socket, once
+    /// it has one. Returns that address.
+    pub(super) fn note_own(&self, own: &Rc<RefCell<Own>>) -> Option<Address> {
+        let mut listening = self.own.borrow_mut();
+        if listening.is_some() {
+            return None;
+        }
+        let local = self.socket.local().ok()?;
+        let place = Place::of(self.socket.kind(), &local)?;
+        *own.borrow_mut().0.entry(place.clone()).or_default() += 1;
+        *listening = Some(Listening {
+            place,
+            own: Rc::clone(own),
+        });
+        Some(local)
+    }
+}
+
+/// Place where a socket is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Place {
+    Ip(SocketKind, SocketAddr),
+    Unix(PathBuf),
+}
+
+impl Place {
+    fn of(kind: SocketKind, local: &Address) -> Option<Self> {
+        match local {
+            Address::Ip(address) if address.port() != 0 => Some(Self::ip(kind, *address)),
+            Address::Ip(_) => None,
+            Address::Unix(path) => path.clone().map(Self::Unix),
+        }
+    }
+
+    fn ip(kind: SocketKind, address: SocketAddr) -> Self {
+        Self::Ip(
+            kind,
+            SocketAddr::new(address.ip().to_canonical(), address.port()),
+        )
+    }
+}
+
+/// The addresses at which an instance listens, with the number of sockets at
+/// each. A program may reach itself there, if the address is on loopback.
+#[derive(Debug, Default)]
+pub(super) struct Own(HashMap<Place, usize>);
+
+impl Own {
+    /// True if the instance itself listens at an address of loopback.
+    pub(super) fn has(&self, kind: SocketKind, address: SocketAddr) -> bool {
+        let (ip, port) = (address.ip().to_canonical(), address.port());
+        if self.0.is_empty() || !ip.is_loopback() {
+            return false;
+        }
+        let everywhere: &[IpAddr] = match ip {
+            IpAddr::V4(_) => &[
+                IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            ],
+            IpAddr::V6(_) => &[IpAddr::V6(Ipv6Addr::UNSPECIFIED)],
+        };
+        let has = |ip: IpAddr| self.0.contains_key(&Place::ip(kind, (ip, port).into()));
+        has(ip) || everywhere.iter().copied().any(has)
+    }
+
+    /// True if the instance itself listens at a path.
+    pub(super) fn has_unix(&self, path: &Path) -> bool {
+        !self.0.is_empty() && self.0.contains_key(&Place::Unix(path.to_owned()))
+    }
+}
+
+/// Entry of a socket in [`Own`], removed with it.
+#[derive(Debug)]
+struct Listening {
+    place: Place,
+    own: Rc<RefCell<Own>>,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        let mut own = self.own.borrow_mut();
+        if let Some(count) = own.0.get_mut(&self.place) {
+            *count -= 1;
+            if *count == 0 {
+                own.0.remove(&self.place);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netwasm_net::posix::SocketFamily;
+
+    use super::*;
+
+    fn bound(own: &Rc<RefCell<Own>>, family: SocketFamily, text: &str) -> (Held, u16) {
+        let socket = PosixSocket::open(family, SocketKind::Datagram).expect("a socket");
+        let local = Address::Ip(text.parse().expect("an address"));
+        socket.bind(&local).expect("bound");
+        let held = Held::new(socket);
+        match held.note_own(own) {
+            Some(Address::Ip(local)) => (held, local.port()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_instance_knows_where_it_listens_itself_until_it_closes_the_socket() {
+        let own = Rc::default();
+        let (held, port) = bound(&own, SocketFamily::Inet, "127.0.0.1:0");
+        let has = |kind, ip: &str| {
+            let ip: IpAddr = ip.parse().expect("an address");
+            own.borrow().has(kind, (ip, port).into())
+        };
+        assert!(has(SocketKind::Datagram, "127.0.0.1"));
+        assert!(has(SocketKind::Datagram, "::ffff:127.0.0.1"));
+        assert!(!has(SocketKind::Stream, "127.0.0.1"));
+        assert!(!has(SocketKind::Datagram, "127.0.0.2"));
+        assert!(!has(SocketKind::Datagram, "::1"));
+        drop(held);
+        assert!(!has(SocketKind::Datagram, "127.0.0.1"));
+    }
+
+    #[test]
+    fn a_socket_at_all_addresses_is_reached_on_loopback_alone() {
+        let own = Rc::default();
+        let (_held, port) = bound(&own, SocketFamily::Inet, "0.0.0.0:0");
+        let has = |ip: &str| {
+            let ip: IpAddr = ip.parse().expect("an address");
+            own.borrow().has(SocketKind::Datagram, (ip, port).into())
+        };
+        assert!(has("127.0.0.1") && has("127.0.0.2"));
+        assert!(!has("::1") && !has("192.0.2.1") && !has("0.0.0.0"));
+    }
+}
