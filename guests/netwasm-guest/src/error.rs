@@ -110,6 +110,21 @@ impl Error {
         Self::new(ErrorKind::Other, text)
     }
 
+    /// True if the peer or the network is at fault: it left, was too slow, or
+    /// sent too little.
+    pub(crate) const fn is_of_peer(&self) -> bool {
+        matches!(
+            self.kind,
+            ErrorKind::Timeout
+                | ErrorKind::ConnectionReset
+                | ErrorKind::ConnectionAborted
+                | ErrorKind::ConnectionBroken
+                | ErrorKind::Tls
+                | ErrorKind::TlsTruncated
+                | ErrorKind::UnexpectedEnd
+        )
+    }
+
     pub(crate) const fn fixed(kind: ErrorKind, operation: Operation, text: &'static str) -> Self {
         Self {
             kind,

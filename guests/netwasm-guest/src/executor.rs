@@ -4,6 +4,7 @@
 //! before it returns to the host. So a task that waits for an event runs within
 //! that event, and nothing runs in between.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt::{Display, Write};
@@ -16,7 +17,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use crate::cell::with;
 use crate::channel::oneshot;
 use crate::slab::Slab;
-use crate::{log, timers};
+use crate::{Error, log, timers};
 
 /// Polls within one event.
 const MAX_POLLS: usize = 256;
@@ -237,13 +238,18 @@ impl Outcome for () {
     fn report(self, _peer: impl FnOnce() -> String) {}
 }
 
-impl<E: Display> Outcome for Result<(), E> {
+impl<E: Display + 'static> Outcome for Result<(), E> {
     fn report(self, peer: impl FnOnce() -> String) {
         if let Err(error) = self {
             let mut message = peer();
             // Writing to a string cannot fail.
             let _ = write!(message, ": {error}");
-            log::write(log::Level::Debug, &message);
+            let known: Option<&Error> = (&error as &dyn Any).downcast_ref();
+            let level = match known.is_some_and(Error::is_of_peer) {
+                true => log::Level::Debug,
+                false => log::Level::Warn,
+            };
+            log::write(level, &message);
         }
     }
 }

@@ -19,8 +19,9 @@
 /// ```
 ///
 /// - `tcp` takes an async function of a [`Connection`](crate::Connection). It
-///   returns nothing, or a result, whose error goes to the log at the level
-///   `debug`, with the name of the peer.
+///   returns nothing, or a result, whose error goes to the log with the name of
+///   the peer: at the level `warn`, or `debug` if the peer is at fault (it reset
+///   the connection, say).
 /// - `udp` takes an async function of a [`UdpSocket`](crate::UdpSocket).
 /// - `http` takes what [`http::App`](crate::http::App) stands for: an async
 ///   function of a request, or a function that makes a router.

@@ -65,7 +65,7 @@ impl Project {
             (false, _) => {
                 return Err(ProjectError::Told(format!(
                     "{} is no project: it has neither a Cargo.toml nor a netwasm.toml; `netwasm \
-                     new NAME` makes one",
+                     new NAME --tcp` makes one",
                     shown(directory)
                 )));
             }

@@ -57,6 +57,18 @@
 //! with its whole body, until it answers. One that takes what it needs as
 //! arguments keeps no more than that.
 //!
+//! # State
+//!
+//! State that requests share is a `thread_local!` of the component, or an `Rc`
+//! that its handlers clone. Each connection has an instance of its own, and so
+//! its own state, unless netwasm is told otherwise:
+//!
+//! - `--isolation worker --workers 1`: one instance and one state for all clients.
+//! - `--isolation worker`: one for each thread.
+//!
+//! What must outlive the instance, or is shared by several threads, belongs in a
+//! server that keeps it, by [`connect`](crate::connect()).
+//!
 //! With the feature `http`, a handler may take `http::Request<Vec<u8>>`,
 //! `http::Method`, `Uri` and `HeaderMap`, and return `http::Response` and
 //! `http::StatusCode`, of the crate `http`.
