@@ -370,6 +370,114 @@ fn unix_sockets_need_the_flag_with_their_path() {
 }
 
 #[test]
+fn a_listener_of_ipv6_alone_does_not_open_the_way_to_ipv4() {
+    let native = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = native.local_addr().expect("its address").port();
+    says(
+        &["--allow-listen", &format!("[::]:{port}")],
+        &[
+            ("s = open inet6 stream", "1000000"),
+            ("set s only-ipv6 1", "ok"),
+            (&format!("bind s [::]:{port}"), "ok"),
+            ("listen s 5", "ok"),
+            ("c = open inet stream", "1000001"),
+            (
+                &format!("connect c 127.0.0.1:{port}"),
+                "access (…--allow-connect…)",
+            ),
+            ("v = open inet6 stream", "1000002"),
+            (
+                &format!("connect v [::ffff:127.0.0.1]:{port}"),
+                "access (…--allow-connect…)",
+            ),
+            (&format!("connect v [::1]:{port}"), "in-progress"),
+        ],
+    );
+}
+
+#[test]
+fn a_listener_that_was_shut_down_is_nobodys() {
+    says(
+        &LISTENS,
+        &[
+            ("s = open inet stream", "1000000"),
+            ("bind s 127.0.0.1:0", "ok"),
+            ("listen s 5", "ok"),
+            ("shutdown s receiving", "ok"),
+            ("c = open inet stream", "1000001"),
+            ("connect c $s", "access (…--allow-connect…)"),
+            ("t = open inet stream", "1000002"),
+            ("set t reuse-port 1", "ok"),
+            ("bind t 127.0.0.1:0", "ok"),
+            ("listen t 5", "ok"),
+            // Others may listen there, too.
+            ("connect c $t", "access (…--allow-connect…)"),
+        ],
+    );
+}
+
+#[test]
+fn a_server_whose_backlog_is_full_does_not_keep_who_binds_to_its_path() {
+    let scratch = directory();
+    let path = scratch.path().join("busy");
+    let listener = UnixListener::bind(&path).expect("a socket");
+    rustix::net::listen(&listener, 0).expect("a short backlog");
+    let mut waiting = Vec::new();
+    loop {
+        let socket = socket2::Socket::new(
+            socket2::Domain::UNIX,
+            socket2::Type::STREAM.nonblocking(),
+            None,
+        );
+        let socket = socket.expect("a socket");
+        let address = socket2::SockAddr::unix(&path).expect("an address");
+        let connected = socket.connect(&address);
+        waiting.push(socket);
+        if connected.is_err() {
+            break;
+        }
+    }
+    let at = unix_address(&path);
+    says(
+        &["--allow-listen", &at],
+        &[
+            ("s = open unix stream", "1000000"),
+            (&format!("bind s {at}"), "addr-in-use"),
+        ],
+    );
+    assert!(path.exists());
+}
+
+#[test]
+fn another_socket_at_the_path_of_its_own_is_not_its_own() {
+    let scratch = directory();
+    let (own, native) = (scratch.path().join("own"), scratch.path().join("native"));
+    let _listener = UnixListener::bind(&native).expect("a socket");
+    let at = unix_address(&own);
+    let command = probe(&[
+        "s = open unix stream",
+        &format!("bind s {at}"),
+        "listen s 5",
+        "u = open inet datagram",
+        "bind u 127.0.0.1:0",
+        "say-listener u",
+        "receive-from u 10",
+        "c = open unix stream",
+        &format!("connect c {at}"),
+    ])
+    .args(["--allow-listen", &at])
+    .args(LISTENS)
+    .start_command();
+    let program = command.own_listener();
+    std::fs::rename(&native, &own).expect("another file");
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    socket.send_to(b"go", program).expect("a datagram");
+    command
+        .stdout
+        .wait_for(&[&format!("connect c {at}: no-entry")]);
+}
+
+#[test]
 fn an_echo_of_a_program_serves_unix_clients_until_its_end() {
     let scratch = directory();
     let path = scratch.path().join("echo");

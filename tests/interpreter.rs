@@ -49,6 +49,25 @@ fn a_script_runs_in_its_folder_with_its_arguments() {
 }
 
 #[test]
+fn a_script_is_where_its_path_leads() {
+    let scratch = directory();
+    let inner = scratch.path().join("inner");
+    std::fs::create_dir(&inner).expect("a directory");
+    let script = write(scratch.path(), "a.py", "");
+    let by_parent = inner.join("../a.py");
+    let link = inner.join("link.py");
+    std::os::unix::fs::symlink(&script, &link).expect("a link");
+    for path in [by_parent, link] {
+        let finished = run(&[text(&path)])
+            .guest_args(&["variable NETWASM_PYTHON_FOLDER"])
+            .output();
+        let folder = format!("variable NETWASM_PYTHON_FOLDER: {}", text(scratch.path()));
+        assert_eq!(got(&finished)[0], text(&script), "{finished:#?}");
+        assert!(finished.stdout.contains(&folder), "{finished:#?}");
+    }
+}
+
+#[test]
 fn a_module_is_found_in_the_present_folder_and_those_that_are_named() {
     let scratch = directory();
     let folder = text(scratch.path());

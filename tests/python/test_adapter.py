@@ -252,6 +252,18 @@ class Sockets(unittest.TestCase):
             os.remove(path)
 
 
+class Memory(unittest.TestCase):
+    @in_component
+    def test_what_is_sent_does_not_stay(self):
+        # More than the memory that a program may have.
+        one, other = socket.socketpair()
+        with one, other:
+            data = bytes(100_000)
+            for _ in range(20_000):
+                one.sendall(data)
+                self.assertEqual(len(other.recv(200_000)), len(data))
+
+
 class Names(unittest.TestCase):
     def test_numbers_need_no_resolver(self):
         self.assertEqual(

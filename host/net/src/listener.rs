@@ -5,7 +5,6 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -62,6 +61,11 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
+    /// Returns the device and the inode of the file.
+    pub(crate) fn identity(&self) -> (u64, u64) {
+        self.identity
+    }
+
     /// Returns the file that a socket was just bound to.
     pub(crate) fn of(path: &Path) -> Option<Self> {
         identity(path).map(|identity| Self {
@@ -338,7 +342,9 @@ pub(crate) fn remove_stale(path: &Path) -> io::Result<()> {
             "there is a file of that name, and it is no socket",
         ));
     }
-    match UnixStream::connect(path) {
+    // A server whose backlog is full would keep a call that blocks.
+    let probe = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    match probe.connect(&SockAddr::unix(path)?) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             std::fs::remove_file(path)
         }

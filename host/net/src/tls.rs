@@ -92,7 +92,7 @@ impl Tls {
             servers: RwLock::new(servers),
             trust: match files.insecure {
                 true => Trust::Anybody,
-                false => Trust::Authorities(extra.clone()),
+                false => Trust::Authorities,
             },
             extra,
             insecure: files.insecure,
@@ -144,7 +144,8 @@ impl Tls {
 
     /// Returns the configuration common to all clients, created on first use.
     fn client_config(&self) -> &Result<ClientConfig, String> {
-        self.client.get_or_init(|| self.trust.client_config())
+        let roots = || self.default_roots();
+        self.client.get_or_init(|| self.trust.client_config(roots))
     }
 
     /// Returns the trust roots that a guest verifies servers by, unless it names

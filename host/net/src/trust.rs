@@ -20,22 +20,25 @@ const VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 /// Authorities that outgoing connections trust.
 #[derive(Debug)]
 pub(crate) enum Trust {
-    /// The system's trust roots and these.
-    Authorities(Vec<CertificateDer<'static>>),
+    /// The run's trust roots.
+    Authorities,
     /// Any certificate: `--tls-insecure`.
     Anybody,
 }
 
 impl Trust {
-    /// Returns the configuration common to all clients. They share the sessions
-    /// that it keeps.
+    /// Returns the configuration common to all clients, with the run's trust
+    /// roots. They share the sessions that it keeps.
     ///
     /// # Errors
     /// Fails if no trust root is known.
-    pub(crate) fn client_config(&self) -> Result<ClientConfig, String> {
+    pub(crate) fn client_config(
+        &self,
+        roots: impl FnOnce() -> Result<Arc<RootCertStore>, String>,
+    ) -> Result<ClientConfig, String> {
         match self {
             Self::Anybody => Self::config(None),
-            Self::Authorities(extra) => Self::config(Some(roots(system(), extra)?)),
+            Self::Authorities => Self::config(Some(roots()?)),
         }
     }
 
@@ -52,17 +55,16 @@ impl Trust {
         roots.add_parsable_certificates(authorities.iter().cloned());
         match self {
             Self::Anybody => Self::config(None),
-            Self::Authorities(_) => Self::config(Some(roots)),
+            Self::Authorities => Self::config(Some(Arc::new(roots))),
         }
     }
 
     /// Returns a configuration that trusts these roots, or anybody.
-    fn config(roots: Option<RootCertStore>) -> Result<ClientConfig, String> {
+    fn config(roots: Option<Arc<RootCertStore>>) -> Result<ClientConfig, String> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let verifier: Arc<dyn ServerCertVerifier> = match roots {
             None => Arc::new(NoVerifier(Arc::clone(&provider))),
             Some(roots) => {
-                let roots = Arc::new(roots);
                 let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone());
                 Arc::new(Verifier(
                     verifier.build().map_err(|error| error.to_string())?,

@@ -373,6 +373,11 @@ impl Turn {
         Poll::Ready(())
     }
 
+    /// Notes that the work goes on after a wait, whose time does not count.
+    pub fn resume(&self) {
+        self.seen.set(self.turns.steps.get());
+    }
+
     /// Notes that bytes were moved, or that `HEAVY` work was done.
     pub fn note(&self, bytes: usize) {
         self.is_over(bytes);

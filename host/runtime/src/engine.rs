@@ -195,8 +195,10 @@ fn engine(kind: Kind, limits: &Limits, room: Option<&Room>) -> Result<Engine, Er
     let reservation = match kind {
         // The one instance of a command is in no pool, so that another limit
         // does not compile it anew.
-        Kind::Command => room::LARGEST,
-        Kind::Events | Kind::Streams | Kind::Proxy | Kind::Service => room::reservation(limits),
+        Kind::Command if !room::is_space_limited() => room::LARGEST,
+        Kind::Command | Kind::Events | Kind::Streams | Kind::Proxy | Kind::Service => {
+            room::reservation(limits)
+        }
     };
     config
         .wasm_component_model(true)

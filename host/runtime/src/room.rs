@@ -61,6 +61,12 @@ pub(crate) fn reservation(limits: &Limits) -> usize {
         .unwrap_or(limits.max_memory)
 }
 
+/// True if the process may not have all address space that it likes (`ulimit
+/// -v`).
+pub(crate) fn is_space_limited() -> bool {
+    getrlimit(Resource::As).current.is_some()
+}
+
 /// Features of WebAssembly that a component uses, as its binary form tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Uses {

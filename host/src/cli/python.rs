@@ -53,9 +53,10 @@ impl Python {
     /// # Errors
     /// Fails if there is no present folder, or if a path is no text.
     pub(super) fn script(&self, component: Option<&Path>) -> Result<Option<Script>, clap::Error> {
+        // As Python does: a link leads to the folder of the file.
         let absolute = |path: &Path| {
-            std::path::absolute(path)
-                .map_err(|error| usage(&format!("{}: {error}", path.display())))
+            let real = path.canonicalize();
+            real.map_err(|error| usage(&format!("{}: {error}", path.display())))
         };
         if let Some(module) = &self.module {
             return Ok(Some(Script {
@@ -112,8 +113,9 @@ impl Python {
         let folder = text(&script.folder)?;
         let mut modules = Vec::new();
         for path in &self.python_path {
-            let path = std::path::absolute(path)
-                .map_err(|error| usage(&format!("--python-path {}: {error}", path.display())))?;
+            let real = path.canonicalize();
+            let path =
+                real.map_err(|error| usage(&format!("--python-path {}: {error}", path.display())))?;
             modules.push(text(&path)?);
         }
         for path in std::iter::once(&folder).chain(&modules) {

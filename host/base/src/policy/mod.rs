@@ -221,11 +221,12 @@ impl Policy {
     }
 
     /// True if a rule names this address, rather than just allowing all hosts.
-    /// The name `localhost` names its addresses, because nobody else can.
+    /// For datagrams the name `localhost` names its addresses, because nobody can
+    /// lead it elsewhere, and a datagram's peer is mostly given as an address.
     fn names_address(&self, way: Way, ip: IpAddr, port: u16) -> bool {
         self.rules(way, port).any(|rule| match rule {
             HostPattern::Network(net) => net.contains(&ip),
-            HostPattern::Name(name) => name == LOCALHOST && is_localhost(ip),
+            HostPattern::Name(name) => way == Way::Send && name == LOCALHOST && is_localhost(ip),
             HostPattern::Any | HostPattern::Below(_) => false,
         })
     }

@@ -100,13 +100,8 @@ fn addresses_need_a_network_or_to_be_public() {
         ("*:443", "[::ffff:10.0.0.1]:443", false),
         ("*:443", "[64:ff9b::5db8:d822]:443", true),
         ("*:443", "[64:ff9b::a00:1]:443", false),
-        // Nobody can lead `localhost` elsewhere.
-        ("localhost:80", "127.0.0.1:80", true),
-        ("LOCALHOST.:80", "[::1]:80", true),
-        ("localhost:80", "127.0.0.1:81", false),
-        ("localhost:80", "127.0.0.2:80", false),
-        ("*.localhost:80", "127.0.0.1:80", false),
-        // A rule for another name says nothing about addresses.
+        // A rule for a name says nothing about addresses.
+        ("localhost:80", "127.0.0.1:80", false),
         ("example.org:80", "93.184.216.34:80", false),
     ] {
         assert_eq!(
@@ -116,6 +111,24 @@ fn addresses_need_a_network_or_to_be_public() {
             allowed,
             "{pattern} and {target}"
         );
+    }
+}
+
+#[test]
+fn datagrams_to_localhost_may_go_to_its_addresses() {
+    let policy = Policy {
+        udp: vec!["LOCALHOST.:53".parse().expect("a pattern")],
+        ..Policy::default()
+    };
+    for (target, allowed) in [
+        ("127.0.0.1:53", true),
+        ("[::1]:53", true),
+        ("[::ffff:127.0.0.1]:53", true),
+        ("127.0.0.1:54", false),
+        ("127.0.0.2:53", false),
+    ] {
+        let sent = policy.send_to(address(target), &unknown());
+        assert_eq!(sent.is_ok(), allowed, "{target}");
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags, sockopt};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -196,6 +197,9 @@ impl PosixSocket {
             return Err(Errno::INVAL);
         }
         let address = socket_address(&Address::Unix(Some(path.to_owned())))?;
+        if matches!(self.local(), Ok(Address::Unix(Some(_)))) {
+            return Err(Errno::INVAL);
+        }
         // Whatever cannot be removed makes bind(2) fail.
         let _ = remove_stale(path);
         rustix::net::bind(&self.fd, &address)?;
@@ -243,6 +247,8 @@ impl PosixSocket {
         };
         let accepted = Self::new(fd, self.family, self.kind);
         accepted.permit.replace(Some(permit));
+        // The kernel passes it on.
+        accepted.linger.set(self.linger.get());
         accepted.stage.set(Stage::Connected);
         env.counters.connections_accepted.add();
         accepted.counted.replace(Some(Counted::new(&env.counters)));
@@ -288,7 +294,11 @@ impl PosixSocket {
                 self.stage.set(Stage::Connecting);
                 Err(Errno::INPROGRESS.into())
             }
-            Err(errno @ (Errno::ALREADY | Errno::ISCONN)) => Err(errno.into()),
+            Err(Errno::ALREADY) => Err(Errno::ALREADY.into()),
+            Err(Errno::ISCONN) if self.stage.get() == Stage::Connecting => {
+                self.connected(env);
+                Err(Errno::ISCONN.into())
+            }
             Err(errno) => {
                 self.not_connected();
                 Err(errno.into())
@@ -430,7 +440,13 @@ impl PosixSocket {
     /// # Errors
     /// - `AGAIN`: there is no room.
     /// - Otherwise fails as sendfile(2) does.
-    pub fn send_file(&self, file: &Rc<File>, offset: u64, most: u64) -> Result<u64, Errno> {
+    pub fn send_file(
+        &self,
+        env: &Env,
+        file: &Rc<File>,
+        offset: u64,
+        most: u64,
+    ) -> Result<u64, Errno> {
         if most == 0 {
             return Ok(0);
         }
@@ -440,7 +456,12 @@ impl PosixSocket {
             remaining: most,
         };
         match sendfile::send(self.fd.as_fd(), &mut part) {
-            Ok(_) => Ok(part.offset - offset),
+            Ok(_) => {
+                if self.stage.get() == Stage::Connecting {
+                    self.connected(env);
+                }
+                Ok(part.offset - offset)
+            }
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
             Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
         }
@@ -457,6 +478,36 @@ impl PosixSocket {
             Direction::Both => Shutdown::Both,
         };
         rustix::net::shutdown(&self.fd, how)
+    }
+
+    /// Returns the device and the inode of the file that the socket is bound to.
+    pub fn file_identity(&self) -> Option<(u64, u64)> {
+        self.file.borrow().as_ref().map(SocketFile::identity)
+    }
+
+    /// Connects to a path, if it still leads to a file that [`file_identity`]
+    /// has returned.
+    ///
+    /// [`file_identity`]: Self::file_identity
+    ///
+    /// # Errors
+    /// - `NOENT`: it leads elsewhere.
+    /// - Otherwise fails as [`Self::connect`] does.
+    pub fn connect_file(
+        &self,
+        env: &Env,
+        path: &Path,
+        identity: (u64, u64),
+    ) -> Result<(), PosixError> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::open(path, flags, Mode::empty())?;
+        let stat = rustix::fs::fstat(&file)?;
+        if (stat.st_dev, stat.st_ino) != identity {
+            return Err(Errno::NOENT.into());
+        }
+        // The very file, whatever the path leads to by now.
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        self.connect(env, &Address::Unix(Some(path.into())))
     }
 
     /// Returns the local address.

@@ -15,7 +15,7 @@ use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use netwasm_base::config::Isolation;
 use netwasm_net::health::Health;
-use netwasm_net::tls::engine::Configs;
+use netwasm_net::tls::engine::{Configs, Held};
 
 use crate::concurrent::permissions::Permissions;
 use crate::concurrent::sending::Http;
@@ -43,6 +43,8 @@ pub(crate) struct AsyncState {
     sockets: Option<Box<SendWrapper<Sockets>>>,
     /// Configurations of the TLS sessions that it moves by itself.
     pub(crate) tls_configs: Configs,
+    /// What these sessions hold.
+    pub(crate) tls_held: SendWrapper<Held>,
     pub(crate) table: ResourceTable,
 }
 
@@ -63,6 +65,7 @@ impl AsyncState {
             permissions,
             sockets: None,
             tls_configs: Configs::default(),
+            tls_held: SendWrapper::new(Held::default()),
             table,
         }
     }

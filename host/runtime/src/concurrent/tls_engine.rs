@@ -97,8 +97,10 @@ impl HostSession for AsyncState {
         let named = server_name.is_some();
         let config = self
             .tls_configs
-            .client(&net.tls, options.into(), verification, named);
-        let engine = config.and_then(|config| Engine::connect(config, server_name.as_deref()));
+            .client(&net.tls, &options.into(), verification, named);
+        let held = &self.tls_held;
+        let name = server_name.as_deref();
+        let engine = config.and_then(|config| Engine::connect(config, name, held));
         match engine {
             Ok(engine) => Ok(Ok(self.keep_engine(engine)?)),
             Err(failure) => {
@@ -112,7 +114,8 @@ impl HostSession for AsyncState {
     }
 
     fn accept(&mut self) -> wasmtime::Result<Handle> {
-        self.keep_engine(Engine::accept())
+        let engine = Engine::accept(&self.tls_held);
+        self.keep_engine(engine)
     }
 
     fn answer(
@@ -124,7 +127,7 @@ impl HostSession for AsyncState {
         let net = self.env().net.clone();
         let config = self
             .tls_configs
-            .server(&net.tls, options.into(), clients.into());
+            .server(&net.tls, &options.into(), clients.into());
         let answered = match config {
             Ok(config) => self.with_engine(&session, |engine| engine.answer(config))?,
             Err(failure) => Err(failure),
@@ -145,8 +148,9 @@ impl HostSession for AsyncState {
     }
 
     fn handshake(&mut self, session: Handle) -> Called<wit::Progress> {
-        let progress = self.with_engine(&session, Engine::handshake)?;
-        if progress.is_err() {
+        let (failed, progress) =
+            self.with_engine(&session, |engine| (engine.has_failed(), engine.handshake()))?;
+        if progress.is_err() && !failed {
             self.env().net.counters.handshakes_failed.add();
         }
         Ok(progress.map(Into::into).map_err(Into::into))

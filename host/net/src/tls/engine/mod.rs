@@ -13,9 +13,11 @@ mod failure;
 mod options;
 mod verifier;
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
@@ -28,8 +30,15 @@ use rustls::{
 pub use self::failure::EngineFailure;
 pub use self::options::{ClientCertificates, Configs, EngineOptions, Identity, Verification};
 
-/// Maximum of the network's bytes that wait to be read.
-const MOST_FED: usize = 16 << 20;
+/// Maximum of the network's bytes that wait to be read, of one session. A record
+/// has 16 KiB.
+const MOST_FED: usize = 1 << 20;
+
+/// The same of all sessions of an instance together.
+const MOST_FED_IN_ALL: usize = 64 << 20;
+
+/// Capacity from which an empty buffer is given back, in bytes.
+const KEPT: usize = 16 << 10;
 
 /// Maximum of encrypted bytes that wait to be taken, roughly.
 const MOST_WAITING: usize = 256 << 10;
@@ -78,7 +87,7 @@ pub enum Plaintext {
 pub struct Engine {
     side: Side,
     /// Bytes of the network that were not used yet.
-    fed: VecDeque<u8>,
+    fed: Fed,
     /// True if the network has ended.
     ended: bool,
     /// Bytes for the network besides those of `side`: the alert that refuses a
@@ -91,8 +100,8 @@ pub struct Engine {
 }
 
 enum Side {
-    Greeting(Acceptor),
-    Greeted(Accepted, Greeting),
+    Greeting(Box<Acceptor>),
+    Greeted(Box<Accepted>, Greeting),
     Connection(Box<Connection>),
     /// It failed before there was a connection.
     None,
@@ -107,10 +116,10 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
-    fn new(side: Side, name: Option<String>) -> Self {
+    fn new(side: Side, name: Option<String>, held: &Held) -> Self {
         Self {
             side,
-            fed: VecDeque::new(),
+            fed: Fed::new(held),
             ended: false,
             out: Vec::new(),
             name,
@@ -122,7 +131,7 @@ impl Engine {
     ///
     /// # Errors
     /// `Invalid`: the configuration cannot be used.
-    pub fn connect(config: Arc<ClientConfig>, name: Option<&str>) -> Outcome<Self> {
+    pub fn connect(config: Arc<ClientConfig>, name: Option<&str>, held: &Held) -> Outcome<Self> {
         let server = match name {
             Some(name) => ServerName::try_from(name.to_owned())
                 .map_err(|_| EngineFailure::Invalid(format!("'{name}' is no server name")))?,
@@ -133,13 +142,13 @@ impl Engine {
             .map_err(|error| EngineFailure::Invalid(error.to_string()))?;
         connection.set_buffer_limit(Some(MOST_WAITING));
         let side = Side::Connection(Box::new(connection.into()));
-        Ok(Self::new(side, name.map(ToOwned::to_owned)))
+        Ok(Self::new(side, name.map(ToOwned::to_owned), held))
     }
 
     /// Begins a server's session.
     #[must_use]
-    pub fn accept() -> Self {
-        Self::new(Side::Greeting(Acceptor::default()), None)
+    pub fn accept(held: &Held) -> Self {
+        Self::new(Side::Greeting(Box::default()), None, held)
     }
 
     /// Answers a client's greeting.
@@ -175,13 +184,18 @@ impl Engine {
         if self.failed.is_some() {
             return;
         }
-        if self.fed.len().saturating_add(data.len()) > MOST_FED {
-            let reason = format!("more than {} MiB were fed and not read", MOST_FED >> 20);
-            self.failed = Some(EngineFailure::Protocol(reason));
-            self.fed = VecDeque::new();
-            return;
+        if !self.fed.add(data) {
+            let (most, all) = (MOST_FED >> 20, MOST_FED_IN_ALL >> 20);
+            self.failed = Some(EngineFailure::Protocol(format!(
+                "more was fed and not read than {most} MiB, or {all} MiB of all sessions"
+            )));
+            self.fed.clear();
         }
-        self.fed.extend(data);
+    }
+
+    /// True if the session has failed.
+    pub fn has_failed(&self) -> bool {
+        self.failed.is_some()
     }
 
     /// Notes that the network has ended.
@@ -213,12 +227,12 @@ impl Engine {
         loop {
             match &mut self.side {
                 Side::Greeting(acceptor) => {
-                    let used = read_into(&mut self.fed, |fed| acceptor.read_tls(fed));
+                    let used = self.fed.give(|fed| acceptor.read_tls(fed));
                     let accepted = acceptor.accept();
                     match accepted {
                         Ok(Some(accepted)) => {
                             let greeting = greeting(&accepted);
-                            self.side = Side::Greeted(accepted, greeting);
+                            self.side = Side::Greeted(Box::new(accepted), greeting);
                         }
                         Ok(None) if used == 0 => return self.starve(),
                         Ok(None) => {}
@@ -252,37 +266,49 @@ impl Engine {
     /// Fails as [`Self::handshake`] does, or with `Truncated` if the network
     /// has ended.
     pub fn read(&mut self, most: usize) -> Outcome<Plaintext> {
-        self.check()?;
-        let mut data = vec![0; most.min(MOST_READ)];
-        let mut count = 0;
+        let most = most.min(MOST_READ);
+        let mut data = Vec::new();
         loop {
             let Side::Connection(connection) = &mut self.side else {
+                self.check()?;
                 return self.starve().map(|_| Plaintext::WantRead);
             };
-            let room = data.get_mut(count..).unwrap_or_default();
-            if room.is_empty() {
+            let mut reader = connection.reader();
+            let taken = match reader.fill_buf() {
+                Ok([]) if data.is_empty() => return Ok(Plaintext::End),
+                Ok([]) => break,
+                Ok(chunk) => {
+                    let taken = chunk.get(..most - data.len()).unwrap_or(chunk);
+                    data.extend_from_slice(taken);
+                    Some(taken.len())
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+                Err(_) if data.is_empty() => return Err(EngineFailure::Truncated),
+                Err(_) => break,
+            };
+            if let Some(taken) = taken {
+                reader.consume(taken);
+                if data.len() == most {
+                    break;
+                }
+                continue;
+            }
+            // What came before a failure is given first.
+            if self.failed.is_some() {
                 break;
             }
-            match connection.reader().read(room) {
-                Ok(0) if count == 0 => return Ok(Plaintext::End),
-                Ok(0) => break,
-                Ok(more) => count += more,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    match self.advance() {
-                        // What came before a failure is given first.
-                        Err(_) if count > 0 => break,
-                        Err(failure) => return Err(failure),
-                        Ok(0) if count > 0 => break,
-                        Ok(0) => return self.starve().map(|_| Plaintext::WantRead),
-                        Ok(_) => {}
-                    }
+            match self.advance() {
+                Ok(0) if data.is_empty() => {
+                    return self.starve().map(|_| Plaintext::WantRead);
                 }
-                Err(_) if count > 0 => break,
-                Err(_) => return Err(EngineFailure::Truncated),
+                Ok(0) => break,
+                // There may be data before what was wrong.
+                Ok(_) | Err(_) => {}
             }
         }
-        data.truncate(count);
-        data.shrink_to_fit();
+        if data.is_empty() && most > 0 {
+            self.check()?;
+        }
         Ok(Plaintext::Data(data))
     }
 
@@ -396,7 +422,7 @@ impl Engine {
         let Side::Connection(connection) = &mut self.side else {
             return Ok(0);
         };
-        let used = read_into(&mut self.fed, |fed| connection.read_tls(fed));
+        let used = self.fed.give(|fed| connection.read_tls(fed));
         match connection.process_new_packets() {
             Ok(_) => Ok(used),
             Err(error) => Err(self.fail(&error)),
@@ -414,25 +440,71 @@ impl Engine {
     fn fail(&mut self, error: &rustls::Error) -> EngineFailure {
         let failure = EngineFailure::of(error, self.name.as_deref());
         self.failed = Some(failure.clone());
-        self.fed = VecDeque::new();
+        self.fed.clear();
         failure
     }
 }
 
-/// Gives what was fed to a reader, and returns how many bytes it used.
-fn read_into(
-    fed: &mut VecDeque<u8>,
-    mut read: impl FnMut(&mut dyn Read) -> io::Result<usize>,
-) -> usize {
-    if fed.is_empty() {
-        return 0;
+/// Bytes that the sessions of an instance hold and have not used.
+#[derive(Clone, Debug, Default)]
+pub struct Held(Rc<Cell<usize>>);
+
+/// Bytes that were fed to a session, counted in [`Held`].
+struct Fed {
+    bytes: VecDeque<u8>,
+    held: Held,
+}
+
+impl Fed {
+    fn new(held: &Held) -> Self {
+        Self {
+            bytes: VecDeque::new(),
+            held: held.clone(),
+        }
     }
-    // It fails only while its buffer of plain text is full.
-    let used = read(fed).unwrap_or(0);
-    if fed.is_empty() && fed.capacity() > MOST_WAITING {
-        *fed = VecDeque::new();
+
+    /// Adds bytes. Returns false if they are too many.
+    fn add(&mut self, data: &[u8]) -> bool {
+        let all = self.held.0.get().saturating_add(data.len());
+        let own = self.bytes.len().saturating_add(data.len());
+        if own > MOST_FED || all > MOST_FED_IN_ALL {
+            return false;
+        }
+        self.held.0.set(all);
+        self.bytes.extend(data);
+        true
     }
-    used
+
+    /// Gives the bytes to a reader, and returns how many it used.
+    fn give(&mut self, mut read: impl FnMut(&mut dyn Read) -> io::Result<usize>) -> usize {
+        if self.bytes.is_empty() {
+            return 0;
+        }
+        let before = self.bytes.len();
+        // It fails only while its buffer of plain text is full.
+        let used = read(&mut self.bytes).unwrap_or(0);
+        self.count(before - self.bytes.len());
+        if self.bytes.is_empty() && self.bytes.capacity() > KEPT {
+            self.bytes = VecDeque::new();
+        }
+        used
+    }
+
+    fn clear(&mut self) {
+        self.count(self.bytes.len());
+        self.bytes = VecDeque::new();
+    }
+
+    /// Counts bytes that are held no more.
+    fn count(&self, gone: usize) {
+        self.held.0.set(self.held.0.get().saturating_sub(gone));
+    }
+}
+
+impl Drop for Fed {
+    fn drop(&mut self) {
+        self.clear();
+    }
 }
 
 fn greeting(accepted: &Accepted) -> Greeting {

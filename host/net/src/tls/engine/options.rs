@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::Hash;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{self, Context, SHA256};
 use rustls::client::Resumption;
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
@@ -22,7 +23,10 @@ use crate::tls::certificates::BySni;
 use crate::trust;
 
 /// Most configurations that are kept. When there are more, all are made anew.
-const MOST_KEPT: usize = 64;
+const MOST_KEPT: usize = 32;
+
+/// Maximum of all certificates and keys of a session, in bytes.
+const MOST_OPTIONS: usize = 4 << 20;
 
 /// TLS versions on the wire: RFC 8446, section 4.2.1.
 const TLS12: u16 = 0x0303;
@@ -95,8 +99,8 @@ pub struct EngineOptions {
 /// its certificate once, and clients of one configuration resume sessions.
 #[derive(Debug, Default)]
 pub struct Configs {
-    clients: HashMap<(EngineOptions, Verification, bool), Arc<ClientConfig>>,
-    servers: HashMap<(EngineOptions, ClientCertificates), Arc<ServerConfig>>,
+    clients: HashMap<Key, Arc<ClientConfig>>,
+    servers: HashMap<Key, Arc<ServerConfig>>,
 }
 
 impl Configs {
@@ -110,7 +114,7 @@ impl Configs {
     pub fn client(
         &mut self,
         tls: &Tls,
-        options: EngineOptions,
+        options: &EngineOptions,
         verification: Verification,
         named: bool,
     ) -> Outcome<Arc<ClientConfig>> {
@@ -121,11 +125,12 @@ impl Configs {
                  would allow it"
             )));
         }
-        let key = (options, verification, named);
+        options.check()?;
+        let key = Key::of(&(options, verification, named));
         if let Some(config) = self.clients.get(&key) {
             return Ok(Arc::clone(config));
         }
-        let config = Arc::new(client_config(tls, &key.0, verification, named)?);
+        let config = Arc::new(client_config(tls, options, verification, named)?);
         keep(&mut self.clients, key, &config);
         Ok(config)
     }
@@ -137,20 +142,52 @@ impl Configs {
     pub fn server(
         &mut self,
         tls: &Tls,
-        options: EngineOptions,
+        options: &EngineOptions,
         clients: ClientCertificates,
     ) -> Outcome<Arc<ServerConfig>> {
-        let key = (options, clients);
+        options.check()?;
+        let key = Key::of(&(options, clients));
         if let Some(config) = self.servers.get(&key) {
             return Ok(Arc::clone(config));
         }
-        let config = Arc::new(server_config(tls, &key.0, clients)?);
+        let config = Arc::new(server_config(tls, options, clients)?);
         keep(&mut self.servers, key, &config);
         Ok(config)
     }
 }
 
-fn keep<K: Eq + Hash, V>(kept: &mut HashMap<K, Arc<V>>, key: K, config: &Arc<V>) {
+/// SHA-256 of the options: with their certificates they may be long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key([u8; digest::SHA256_OUTPUT_LEN]);
+
+impl Key {
+    fn of(options: &impl Hash) -> Self {
+        let mut hasher = Sha256(Context::new(&SHA256));
+        options.hash(&mut hasher);
+        let mut key = [0; digest::SHA256_OUTPUT_LEN];
+        let digest = hasher.0.finish();
+        for (to, from) in key.iter_mut().zip(digest.as_ref()) {
+            *to = *from;
+        }
+        Self(key)
+    }
+}
+
+/// SHA-256 as a [`Hasher`].
+struct Sha256(Context);
+
+impl Hasher for Sha256 {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Unused: the digest is longer.
+    fn finish(&self) -> u64 {
+        0
+    }
+}
+
+fn keep<V>(kept: &mut HashMap<Key, Arc<V>>, key: Key, config: &Arc<V>) {
     if kept.len() >= MOST_KEPT {
         kept.clear();
     }
@@ -168,7 +205,7 @@ fn client_config(
             "a server's name is to be checked, and there is none",
         ));
     }
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = Arc::new(provider::default_provider());
     let roots = match verification.chain {
         true => options.roots(tls)?,
         false => Arc::new(RootCertStore::empty()),
@@ -205,7 +242,7 @@ fn server_config(
     options: &EngineOptions,
     clients: ClientCertificates,
 ) -> Outcome<ServerConfig> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = Arc::new(provider::default_provider());
     if options.identities.is_empty() {
         return Err(invalid(
             "a server has to present a certificate, and there is none",
@@ -236,7 +273,7 @@ fn server_config(
     config.alpn_protocols = options.protocols()?;
     match clients {
         ClientCertificates::None => {
-            let tickets = aws_lc_rs::Ticketer::new();
+            let tickets = provider::Ticketer::new();
             config.ticketer = tickets.map_err(|error| invalid(error.to_string()))?;
         }
         // A session that is resumed would not verify the certificate again.
@@ -249,6 +286,21 @@ fn server_config(
 }
 
 impl EngineOptions {
+    /// # Errors
+    /// `Invalid`: certificates and keys are too long.
+    fn check(&self) -> Outcome<()> {
+        let authorities = self.authorities.iter().map(Vec::len);
+        let identities = self.identities.iter();
+        let identities = identities.map(|it| it.chain.len() + it.key.len());
+        match authorities.chain(identities).sum::<usize>() > MOST_OPTIONS {
+            true => Err(invalid(format!(
+                "certificates and keys have more than {} MiB",
+                MOST_OPTIONS >> 20
+            ))),
+            false => Ok(()),
+        }
+    }
+
     /// Returns the authorities that were named.
     fn certificates(&self) -> impl Iterator<Item = CertificateDer<'static>> {
         let authorities = self.authorities.iter();

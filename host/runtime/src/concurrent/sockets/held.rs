@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use netwasm_base::address::Address;
-use netwasm_net::posix::{PosixSocket, SocketKind};
+use netwasm_net::posix::{PosixOption, PosixSocket, SocketFamily, SocketKind};
 
 use crate::concurrent::permissions::{Peers, Permissions};
 
@@ -22,6 +22,8 @@ pub(super) struct Held {
     open: Cell<Option<bool>>,
     /// The address at which others of the instance reach the socket.
     own: RefCell<Option<Listening>>,
+    /// True if that is decided.
+    noted: Cell<bool>,
 }
 
 impl Held {
@@ -31,6 +33,7 @@ impl Held {
             heard: RefCell::default(),
             open: Cell::new(None),
             own: RefCell::default(),
+            noted: Cell::new(false),
         }
     }
 
@@ -56,20 +59,48 @@ impl Held {
     }
 
     /// Notes that the instance can be reached at the address of the socket, once
-    /// it has one. Returns that address.
+    /// it has one, and if no other program can be there. Returns that address.
     pub(super) fn note_own(&self, own: &Rc<RefCell<Own>>) -> Option<Address> {
-        let mut listening = self.own.borrow_mut();
-        if listening.is_some() {
+        if self.noted.get() {
             return None;
         }
         let local = self.socket.local().ok()?;
-        let place = Place::of(self.socket.kind(), &local)?;
-        *own.borrow_mut().0.entry(place.clone()).or_default() += 1;
-        *listening = Some(Listening {
+        let place = Place::of(&self.socket, &local)?;
+        self.noted.set(true);
+        if self.shares() {
+            return Some(local);
+        }
+        own.borrow_mut().0.entry(place.clone()).or_default().0 += 1;
+        self.own.replace(Some(Listening {
             place,
             own: Rc::clone(own),
-        });
+        }));
         Some(local)
+    }
+
+    /// Notes that something was changed after which another program may be where
+    /// the socket was.
+    pub(super) fn check_own(&self) {
+        let is_stream = self.socket.kind() == SocketKind::Stream;
+        if !self.noted.get() {
+            return;
+        }
+        let gone = is_stream && self.socket.option(PosixOption::Listens) != Ok(1);
+        if gone || self.shares() {
+            self.own.replace(None);
+        }
+        if gone {
+            self.noted.set(false);
+        }
+    }
+
+    /// True if the socket lets others have its address, too (socket(7)). For
+    /// listeners of TCP, `SO_REUSEADDR` does not.
+    fn shares(&self) -> bool {
+        let is = |option| self.socket.option(option) != Ok(0);
+        let is_datagram = self.socket.kind() == SocketKind::Datagram;
+        self.socket.family() != SocketFamily::Unix
+            && (is(PosixOption::ReusePort) || (is_datagram && is(PosixOption::ReuseAddress)))
     }
 }
 
@@ -77,15 +108,27 @@ impl Held {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Place {
     Ip(SocketKind, SocketAddr),
-    Unix(PathBuf),
+    /// All addresses of the machine, those of IPv4 among them.
+    Everywhere(SocketKind, u16),
+    /// A path, with the device and the inode of the file.
+    Unix(PathBuf, (u64, u64)),
 }
 
 impl Place {
-    fn of(kind: SocketKind, local: &Address) -> Option<Self> {
+    fn of(socket: &PosixSocket, local: &Address) -> Option<Self> {
+        let kind = socket.kind();
         match local {
-            Address::Ip(address) if address.port() != 0 => Some(Self::ip(kind, *address)),
-            Address::Ip(_) => None,
-            Address::Unix(path) => path.clone().map(Self::Unix),
+            Address::Ip(address) if address.port() == 0 => None,
+            Address::Ip(address) => {
+                // IPV6_V6ONLY leaves the port of IPv4 to others.
+                let both = address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+                    && socket.option(PosixOption::OnlyIpv6) == Ok(0);
+                Some(match both {
+                    true => Self::Everywhere(kind, address.port()),
+                    false => Self::ip(kind, *address),
+                })
+            }
+            Address::Unix(path) => Some(Self::Unix(path.clone()?, socket.file_identity()?)),
         }
     }
 
@@ -100,7 +143,10 @@ impl Place {
 /// The addresses at which an instance listens, with the number of sockets at
 /// each. A program may reach itself there, if the address is on loopback.
 #[derive(Debug, Default)]
-pub(super) struct Own(HashMap<Place, usize>);
+pub(super) struct Own(HashMap<Place, Count>);
+
+#[derive(Debug, Default)]
+struct Count(usize);
 
 impl Own {
     /// True if the instance itself listens at an address of loopback.
@@ -109,20 +155,21 @@ impl Own {
         if self.0.is_empty() || !ip.is_loopback() {
             return false;
         }
-        let everywhere: &[IpAddr] = match ip {
-            IpAddr::V4(_) => &[
-                IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-                IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-            ],
-            IpAddr::V6(_) => &[IpAddr::V6(Ipv6Addr::UNSPECIFIED)],
+        let everywhere = match ip {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         };
         let has = |ip: IpAddr| self.0.contains_key(&Place::ip(kind, (ip, port).into()));
-        has(ip) || everywhere.iter().copied().any(has)
+        has(ip) || has(everywhere) || self.0.contains_key(&Place::Everywhere(kind, port))
     }
 
-    /// True if the instance itself listens at a path.
-    pub(super) fn has_unix(&self, path: &Path) -> bool {
-        !self.0.is_empty() && self.0.contains_key(&Place::Unix(path.to_owned()))
+    /// Returns the device and the inode of the file if the instance itself
+    /// listens at a path.
+    pub(super) fn file(&self, path: &Path) -> Option<(u64, u64)> {
+        self.0.keys().find_map(|place| match place {
+            Place::Unix(own, identity) if own == path => Some(*identity),
+            _ => None,
+        })
     }
 }
 
@@ -137,8 +184,8 @@ impl Drop for Listening {
     fn drop(&mut self) {
         let mut own = self.own.borrow_mut();
         if let Some(count) = own.0.get_mut(&self.place) {
-            *count -= 1;
-            if *count == 0 {
+            count.0 -= 1;
+            if count.0 == 0 {
                 own.0.remove(&self.place);
             }
         }
@@ -147,8 +194,6 @@ impl Drop for Listening {
 
 #[cfg(test)]
 mod tests {
-    use netwasm_net::posix::SocketFamily;
-
     use super::*;
 
     fn bound(own: &Rc<RefCell<Own>>, family: SocketFamily, text: &str) -> (Held, u16) {
@@ -177,6 +222,35 @@ mod tests {
         assert!(!has(SocketKind::Datagram, "::1"));
         drop(held);
         assert!(!has(SocketKind::Datagram, "127.0.0.1"));
+    }
+
+    #[test]
+    fn a_wildcard_of_ipv6_alone_is_not_where_ipv4_leads() {
+        for (only, reached) in [(1, false), (0, true)] {
+            let own = Rc::default();
+            let socket =
+                PosixSocket::open(SocketFamily::Inet6, SocketKind::Datagram).expect("a socket");
+            socket.set_option(PosixOption::OnlyIpv6, only).expect("set");
+            let any = Address::Ip("[::]:0".parse().expect("an address"));
+            socket.bind(&any).expect("bound");
+            let held = Held::new(socket);
+            let Some(Address::Ip(local)) = held.note_own(&own) else {
+                panic!("no address");
+            };
+            let has = |ip: &str| {
+                let ip: IpAddr = ip.parse().expect("an address");
+                own.borrow()
+                    .has(SocketKind::Datagram, (ip, local.port()).into())
+            };
+            assert_eq!(has("127.0.0.1"), reached, "IPV6_V6ONLY {only}");
+            assert!(has("::1"));
+            // Another program may come there from now on.
+            held.socket
+                .set_option(PosixOption::ReusePort, 1)
+                .expect("set");
+            held.check_own();
+            assert!(!has("::1"));
+        }
     }
 
     #[test]

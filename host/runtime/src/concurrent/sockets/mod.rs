@@ -214,28 +214,26 @@ impl Sockets {
 
     fn connect(&self, number: u32, to: Address) -> Outcome<()> {
         let held = self.socket(number)?;
+        let env = &self.local.env.net;
         let to = reachable(to);
+        let kind = held.socket.kind();
         match &to {
-            Address::Ip(to) => {
-                let kind = held.socket.kind();
-                if !self.own.borrow().has(kind, *to) {
-                    match kind {
-                        SocketKind::Stream => self.permissions.connects(*to)?,
-                        SocketKind::Datagram => {
-                            self.permissions.sends(&held.heard().borrow(), *to)?
-                        }
-                    }
-                }
-            }
+            Address::Ip(to) if self.own.borrow().has(kind, *to) => {}
+            Address::Ip(to) => match kind {
+                SocketKind::Stream => self.permissions.connects(*to)?,
+                SocketKind::Datagram => self.permissions.sends(&held.heard().borrow(), *to)?,
+            },
             Address::Unix(Some(path)) => {
-                if !self.own.borrow().has_unix(path) {
-                    self.permissions.connects_unix(path)?;
+                let own = self.own.borrow().file(path);
+                if let Some(identity) = own {
+                    return Ok(held.socket.connect_file(env, path, identity)?);
                 }
+                self.permissions.connects_unix(path)?;
             }
             Address::Unix(None) => {}
         }
-        held.socket.connect(&self.local.env.net, &to)?;
-        if held.socket.kind() == SocketKind::Datagram {
+        held.socket.connect(env, &to)?;
+        if kind == SocketKind::Datagram {
             held.note_own(&self.own);
         }
         Ok(())
@@ -344,7 +342,9 @@ impl Sockets {
         let roots = &self.local.env.roots;
         let file = roots.open_file(path);
         let file = file.map_err(|error| Failure::of_file(&error, path, roots.hold(path)))?;
-        let count = held.socket.send_file(&Rc::new(file), offset, most)?;
+        let count = held
+            .socket
+            .send_file(&self.local.env.net, &Rc::new(file), offset, most)?;
         self.note(usize::try_from(count).unwrap_or(usize::MAX));
         Ok(count)
     }
@@ -358,7 +358,11 @@ impl Sockets {
     }
 
     fn shutdown(&self, number: u32, direction: Direction) -> Outcome<()> {
-        Ok(self.socket(number)?.socket.shutdown(direction)?)
+        let held = self.socket(number)?;
+        held.socket.shutdown(direction)?;
+        // A listener does not listen any more.
+        held.check_own();
+        Ok(())
     }
 
     // Addresses and options.
@@ -376,7 +380,10 @@ impl Sockets {
     }
 
     fn set_option(&self, number: u32, option: PosixOption, value: i32) -> Outcome<()> {
-        Ok(self.socket(number)?.socket.set_option(option, value)?)
+        let held = self.socket(number)?;
+        held.socket.set_option(option, value)?;
+        held.check_own();
+        Ok(())
     }
 
     // Names and signals.
@@ -486,9 +493,11 @@ impl Waiting {
             None => waiting.await,
             Some(timeout) => match tokio::time::timeout(timeout, waiting).await {
                 Ok(waited) => waited,
-                Err(_) => return Ok(Vec::new()),
+                Err(_) => Ok(Vec::new()),
             },
         };
+        // The time of the wait was nobody's.
+        turn.resume();
         Ok(waited?)
     }
 }
