@@ -114,7 +114,11 @@ class Runner:
 
 
 LISTEN = ("--allow-listen", "localhost:*")
-CONNECT = ("--allow-connect", "localhost:*", "--allow-resolve", "localhost")
+# The name, and the address that some programs have instead.
+CONNECT = (
+    "--allow-connect", "localhost:*", "--allow-connect", "127.0.0.1:*",
+    "--allow-resolve", "localhost",
+)
 
 
 def expect(text, *parts):

@@ -873,6 +873,26 @@ class Tls(unittest.TestCase):
         with self.assertRaisesRegex(PermissionError, "--tls-insecure"):
             handshake(client, server_context())
 
+    @in_component
+    def test_lists_of_revoked_certificates_are_refused_in_words(self):
+        context = client_context()
+        for flag in (ssl.VERIFY_CRL_CHECK_LEAF, ssl.VERIFY_CRL_CHECK_CHAIN):
+            with self.assertRaisesRegex(ssl.SSLError, "revoked"):
+                context.verify_flags |= flag
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+
+    def test_much_is_read_at_once(self):
+        near, far, carry = handshake(client_context(), server_context())
+        data = bytes(5_000_000)
+        sent = 0
+        while sent < len(data):
+            sent += near.write(data[sent : sent + 100_000])
+        carry()
+        received = bytearray()
+        while len(received) < len(data):
+            received += far.read(200_000)
+        self.assertEqual(received, data)
+
     def test_a_context_knows_its_authorities(self):
         context = client_context()
         self.assertEqual(context.cert_store_stats(), {"x509": 1, "crl": 0, "x509_ca": 1})

@@ -339,7 +339,15 @@ class _SSLContext:
 
     @verify_flags.setter
     def verify_flags(self, value):
-        self._flags = int(value)
+        value = int(value)
+        if value & VERIFY_CRL_CHECK_CHAIN:
+            # Without an error a certificate that was revoked would pass.
+            raise _error(
+                SSLError,
+                SSL_ERROR_SSL,
+                "lists of revoked certificates are not supported: the host checks none",
+            )
+        self._flags = value
 
     @property
     def verify_mode(self):
@@ -621,7 +629,8 @@ class _MemoryEnds:
     def receive(self):
         """Bytes, or nothing at the end. Raises what says that it has none."""
         if self._incoming._size:
-            return self._incoming.read()
+            # The host keeps no more than 1 MiB that is not read yet.
+            return self._incoming.read(_PIECE)
         if self._incoming._ended:
             return b""
         raise _again(SSLWantReadError, "read")
