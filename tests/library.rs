@@ -124,7 +124,8 @@ fn a_handler_streams_a_body_that_it_reads_piece_by_piece() {
     let mut most = 0;
     std::thread::scope(|scope| {
         let mut sender = peer.get().try_clone().expect("a second handle");
-        let sending = scope.spawn(|| sender.write_all(&body).expect("it is sent"));
+        let bytes = &body;
+        let sending = scope.spawn(move || sender.write_all(bytes).expect("it is sent"));
         // Nobody reads the response, so the client is stopped after a while.
         host.idles();
         most = host.resident();
