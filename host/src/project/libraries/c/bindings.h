@@ -856,8 +856,8 @@ extern bool netwasm_net_transports_send_file(netwasm_net_transports_connection_i
 extern bool netwasm_net_transports_relay(netwasm_net_transports_connection_id_t *connection, netwasm_net_transports_connection_id_t *to, netwasm_net_transports_error_t *err);
 // Continues in TLS.
 //
-// What was written before goes out in plain text first; what is
-// written from now on waits for the handshake. `received` hands back
+// Bytes written before go out in plain text first; bytes written from
+// now on wait for the handshake. `received` hands back
 // the bytes that came with the last `data-received` but already belong
 // to the TLS stream, mostly none. `tls-started` follows, or
 // `connection-lost` with `tls`.
