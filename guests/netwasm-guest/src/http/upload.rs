@@ -11,6 +11,7 @@ use crate::wait::Waiter;
 use crate::{Error, Result};
 
 /// Bytes of a body that may arrive before they are read.
+#[cfg(target_family = "wasm")]
 pub(crate) const CREDIT: u64 = 64 << 10;
 
 /// The body of a request, as an argument of a handler that reads it piece by
@@ -64,17 +65,15 @@ impl Source {
     }
 }
 
+type Trailers = Vec<(String, Vec<u8>)>;
+
 /// Pieces of a body that have arrived.
 #[derive(Default)]
 pub(crate) struct Pieces {
     queue: RefCell<VecDeque<Vec<u8>>>,
-    end: RefCell<Option<Result<Vec<(String, Vec<u8>)>>>>,
+    end: RefCell<Option<Result<Trailers>>>,
     reader: Waiter,
     /// True once the end was reported.
-    #[cfg_attr(
-        not(target_family = "wasm"),
-        expect(dead_code, reason = "for the host")
-    )]
     pub(crate) over: Cell<bool>,
 }
 
@@ -84,7 +83,7 @@ impl Pieces {
         self.reader.wake();
     }
 
-    pub(crate) fn end(&self, end: Result<Vec<(String, Vec<u8>)>>) {
+    pub(crate) fn end(&self, end: Result<Trailers>) {
         self.over.set(true);
         *self.end.borrow_mut() = Some(end);
         self.reader.wake();

@@ -1,7 +1,8 @@
 //! Components of async guests, ready to be instantiated.
 
-use std::fmt;
+use std::{fmt, io};
 
+use rustix::io::Errno;
 use wasmtime::component::{Instance, InstancePre};
 use wasmtime::{Engine, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::{p2, p3};
@@ -17,6 +18,9 @@ use crate::steps::event_steps;
 /// arrives on a connection, what is sent, how either ended, and what waits for
 /// that are handles, too.
 const HANDLES: usize = 8;
+
+/// Attempts to make an instance whose memory's image is busy, before the last.
+const BUSY_ATTEMPTS: u32 = 4;
 
 /// A component, ready to be instantiated.
 pub(crate) struct Program {
@@ -90,8 +94,22 @@ impl Program {
     /// Fails if the pool is used up, or if the guest's start traps.
     pub(super) async fn instantiate(
         &self,
-        state: AsyncState,
+        mut state: AsyncState,
     ) -> wasmtime::Result<(Store<AsyncState>, Instance)> {
+        for _ in 0..BUSY_ATTEMPTS {
+            let mut store = self.store(state);
+            match self.pre.instantiate_async(&mut store).await {
+                Err(error) if is_busy(&error) => state = store.into_data(),
+                instance => return Ok((store, instance?)),
+            }
+        }
+        let mut store = self.store(state);
+        let instance = self.pre.instantiate_async(&mut store).await?;
+        Ok((store, instance))
+    }
+
+    /// Makes a store with the limits of its instance.
+    fn store(&self, state: AsyncState) -> Store<AsyncState> {
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(HOSTCALL_FUEL);
@@ -126,7 +144,16 @@ impl Program {
                 Ok(UpdateDeadline::Yield(1))
             });
         }
-        let instance = self.pre.instantiate_async(&mut store).await?;
-        Ok((store, instance))
+        store
     }
+}
+
+/// True if the kernel could not seal the image of a memory, as it still held its
+/// pages for a moment (`EBUSY` of fcntl(2), `F_ADD_SEALS`). The next attempt makes
+/// another image.
+fn is_busy(error: &wasmtime::Error) -> bool {
+    let busy = |cause: &io::Error| cause.raw_os_error() == Some(Errno::BUSY.raw_os_error());
+    error
+        .chain()
+        .any(|cause| cause.downcast_ref().is_some_and(busy))
 }
