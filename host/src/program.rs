@@ -6,13 +6,18 @@
 use std::ffi::OsString;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
-use netwasm_base::config::{ComponentSource, Config};
+use netwasm_base::config::{ComponentSource, RunConfig};
 use netwasm_base::{Error, descriptors};
+use netwasm_net::files::Roots;
+use netwasm_net::tls::Tls;
+use netwasm_runtime::guests::LoadedComponent;
 use netwasm_runtime::{compile, inspect};
 
+use crate::admin;
 use crate::cli::{self, Command};
 use crate::logging::{self, LogOptions};
 use crate::project::build::BuildOptions;
@@ -56,11 +61,21 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
 
 fn run(command: Command) -> anyhow::Result<u8> {
     match command {
-        Command::Run(mut config, log) => {
-            if let Some(component) = built(&config.component)? {
-                cli::set_component(&mut config, component);
+        Command::Run(mut run, log) => {
+            build_all(&mut run)?;
+            serve(&run, log)
+        }
+        Command::Check { file } => check(&file),
+        Command::Reload { socket } => match admin::reload(&socket) {
+            Ok(()) => {
+                print("reloaded\n")?;
+                Ok(SUCCESS)
             }
-            serve(&config, log)
+            Err(reason) => anyhow::bail!(reason),
+        },
+        Command::Print(text) => {
+            print(&text)?;
+            Ok(SUCCESS)
         }
         Command::Watch(watched) => Ok(watch::watch(&watched)?),
         Command::New {
@@ -130,9 +145,56 @@ fn built(source: &ComponentSource) -> anyhow::Result<Option<PathBuf>> {
     }
 }
 
-/// Runs a server or a command. Succeeds if all connections ended by themselves
+/// Builds the components of projects, and puts them in their place.
+fn build_all(run: &mut RunConfig) -> anyhow::Result<()> {
+    for service in &mut run.services {
+        if let Some(component) = built(&service.component)? {
+            cli::set_component(service, component);
+        }
+    }
+    Ok(())
+}
+
+/// Reads a configuration file and all that it names, and says what is wrong.
+fn check(file: &Path) -> anyhow::Result<u8> {
+    let mut loaded = match cli::load(file) {
+        Ok(loaded) => loaded,
+        Err(mistakes) => {
+            print(&format!("{mistakes}\n"))?;
+            return Ok(FAILURE);
+        }
+    };
+    build_all(&mut loaded.run)?;
+    let mut faults = Vec::new();
+    for (number, service) in loaded.run.services.iter().enumerate() {
+        let mut fault = |keys, error: Option<Error>| {
+            faults.extend(error.map(|error| (number, keys, error.to_string())));
+        };
+        let tls = ["cert", "client-ca", "ca", "tls-authority", "tls-identity"].as_slice();
+        fault(tls, Tls::load(&service.tls).err());
+        fault(&["dir"], Roots::open(&service.guest.dirs).err());
+        fault(&["component"], LoadedComponent::load(service).err());
+    }
+    match faults.is_empty() {
+        true => {
+            let count = loaded.run.services.len();
+            let services = if count == 1 { "service" } else { "services" };
+            print(&format!(
+                "{}: {count} {services}, and nothing wrong\n",
+                file.display()
+            ))?;
+            Ok(SUCCESS)
+        }
+        false => {
+            print(&format!("{}\n", cli::locate(file, &faults)))?;
+            Ok(FAILURE)
+        }
+    }
+}
+
+/// Runs services or commands. Succeeds if all connections ended by themselves
 /// and the command reports success.
-fn serve(config: &Config, log: LogOptions) -> anyhow::Result<u8> {
+fn serve(run: &RunConfig, log: LogOptions) -> anyhow::Result<u8> {
     logging::start(log)?;
     match descriptors::raise_limit() {
         Ok(Some(limit @ ..descriptors::LEAST)) => anyhow::bail!(
@@ -144,7 +206,8 @@ fn serve(config: &Config, log: LogOptions) -> anyhow::Result<u8> {
             tracing::warn!(%error, "cannot raise the limit of open files to its hard limit");
         }
     }
-    let wanted = config.limits.max_connections;
+    let wanted = run.services.iter().map(|it| it.limits.max_connections);
+    let wanted: usize = wanted.sum();
     let possible = descriptors::connections(false);
     if wanted > possible && possible < descriptors::MAX_CONNECTIONS {
         tracing::warn!(
@@ -158,7 +221,18 @@ fn serve(config: &Config, log: LogOptions) -> anyhow::Result<u8> {
             "the limit of open files (ulimit -n) is low: so many connections at once, others wait"
         );
     }
-    let outcome = server::run(config)?;
+    let again = run.clone();
+    let reread = move || {
+        let Some(file) = &again.file else {
+            return Ok(again.clone());
+        };
+        let mut run = cli::load(file)
+            .map_err(|mistakes| mistakes.in_a_line())?
+            .run;
+        build_all(&mut run).map_err(|error| one_line(&error))?;
+        Ok(run)
+    };
+    let outcome = server::run(run, Arc::new(reread))?;
     Ok(match outcome {
         Outcome {
             drained: true,

@@ -155,7 +155,7 @@ impl Policy {
                 let all = rule.ip().is_unspecified() && (rule.is_ipv6() || ip.is_ipv4());
                 rule.port() == address.port() && (all || rule.ip().to_canonical() == ip)
             }
-            ListenAddress::Unix(_) => false,
+            ListenAddress::Unix(_) | ListenAddress::Passed(_) => false,
         };
         if self.listen.iter().any(allows) {
             return Ok(());
