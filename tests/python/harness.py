@@ -1,4 +1,4 @@
-"""What the tests of Python programs share: programs that run, and what they say."""
+"""Parts that the tests of Python programs share: programs that run, and what they say."""
 
 import argparse
 import os
@@ -18,7 +18,7 @@ WAIT = 60
 
 
 class Failed(Exception):
-    """What was expected did not happen."""
+    """An expectation was not met."""
 
 
 class Program:

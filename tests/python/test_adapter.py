@@ -1,4 +1,4 @@
-"""What Python's own modules do over the host's sockets, tried in the component.
+"""Tests of Python's own modules over the host's sockets, in the component.
 
 Run by tests/python/run, with a folder of certificates; natively, too, where all
 of it but the parts about components has to hold as well:

@@ -198,7 +198,7 @@ FailureInvalid, FailureCertificate = _tls.Failure_Invalid, _tls.Failure_Certific
 FailureAlert, FailureProtocol = _tls.Failure_Alert, _tls.Failure_Protocol
 FailureTruncated, FailureDenied = _tls.Failure_Truncated, _tls.Failure_Denied
 
-# What a session of TLS answers in place of data: it needs more bytes, or the
+# Answers of a TLS session in place of data: it needs more bytes, or the
 # peer has ended it; a handshake is done. Data is bytes, a greeting a pair.
 WANT_READ, END, DONE = "want-read", "end", "done"
 

@@ -69,7 +69,7 @@ from netwasm_python import locks, loop  # noqa: E402
 loop.install()
 locks.install()
 
-# What programs of the network import most.
+# Modules that programs of the network import most.
 _PRELOADED = """
     argparse asyncio asyncio.sslproto asyncio.staggered base64 collections.abc contextlib
     contextvars copy dataclasses datetime email.parser email.policy email.utils

@@ -1,5 +1,5 @@
-"""What asyncio's own event loop cannot know: that there are no threads to look
-names up in, and no processes. All else of it is as it is.
+"""Methods that asyncio's own event loop lacks here: it cannot know that there are no threads to look
+names up in, and no processes. The rest of the loop is stock.
 """
 
 import asyncio.base_events

@@ -27,7 +27,7 @@ PIPE_BUF = 4096
 
 __all__ = [name for name in globals() if name.isupper()] + ["error", "epoll", "poll", "select"]
 
-# What the host takes: the rest is ready whenever these are, or never.
+# Bits that the host takes: the others are ready whenever these are, or never.
 _HOSTS = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLONESHOT | EPOLLET
 # The seconds between two looks at wasi-libc's own.
 _PIECE = 0.02

@@ -18,7 +18,7 @@ from netwasm_python.tls_constants import *
 HAS_SSLv2 = HAS_SSLv3 = HAS_TLSv1 = HAS_TLSv1_1 = HAS_NPN = HAS_PSK = HAS_PHA = False
 HAS_TLSv1_2 = HAS_TLSv1_3 = HAS_SNI = HAS_ECDH = HAS_ALPN = True
 HAS_TLS_UNIQUE = HAS_PSK_TLS13 = False
-# What programs ask this number for is what OpenSSL 3 can do.
+# Programs read this number to learn whether OpenSSL 3's features are there.
 OPENSSL_VERSION = "netwasm's host, by rustls, in the form of OpenSSL 3.0"
 OPENSSL_VERSION_INFO = _OPENSSL_API_VERSION = (3, 0, 0, 0, 0)
 OPENSSL_VERSION_NUMBER = 0x30000000
@@ -246,7 +246,7 @@ class MemoryBIO:
 
     @property
     def eof(self):
-        """Whether the memory BIO is at EOF."""
+        """True if the memory BIO is at EOF."""
         return self._ended and not self._size
 
     def read(self, size=-1, /):
@@ -319,7 +319,7 @@ class _SSLContext:
         self.num_tickets = 2
         return self
 
-    # What a program sets
+    # Settings
 
     @property
     def protocol(self):
@@ -534,7 +534,7 @@ class _SSLContext:
         if name.lower() not in ("prime256v1", "secp256r1", "secp384r1", "x25519"):
             raise ValueError(f"unknown elliptic curve name '{name}'")
 
-    # What a program asks
+    # Queries
 
     def cert_store_stats(self):
         authorities = sum(map(_certificates.is_authority, self._authorities))
@@ -648,7 +648,7 @@ class _SocketEnds:
 
     def __init__(self, sock):
         self._socket = _weakref.ref(sock)
-        # What was encrypted and found no room.
+        # Encrypted bytes that found no room.
         self._left = b""
 
     def _alive(self):
@@ -910,7 +910,7 @@ class _SSLSocket:
                     reason,
                 )
 
-    # What was agreed on
+    # The agreement
 
     def version(self):
         return _call(_host.TLS_VERSION, [self._session]) if self._done else None

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What a step prints.
+/// Line that a step prints.
 type Said = Result<String, String>;
 
 /// The descriptors of a run, by their names in steps.
@@ -426,7 +426,7 @@ fn said(result: Result<impl ToText, Failure>) -> Said {
     result.map(|value| value.to_text()).map_err(failed)
 }
 
-/// What a result says.
+/// Text of a result.
 trait ToText {
     fn to_text(&self) -> String;
 }

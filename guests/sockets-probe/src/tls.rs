@@ -228,7 +228,7 @@ fn shake(client: &Session, server: &Session, options: &[&str]) -> Said {
             progress.map_err(|it| format!("client: {}", said(it)))?,
             Progress::Done
         );
-        // What the client hears of a refusal.
+        // The client hears of a refusal.
         let refused = |why: String| {
             client.feed(&server.take());
             let heard = client.handshake().map(drop);

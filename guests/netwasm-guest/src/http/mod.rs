@@ -66,7 +66,7 @@
 //! - `--isolation worker --workers 1`: one instance and one state for all clients.
 //! - `--isolation worker`: one for each thread.
 //!
-//! What must outlive the instance, or is shared by several threads, belongs in a
+//! State that must outlive the instance, or that threads share, belongs in a
 //! server that keeps it, by [`connect`](crate::connect()).
 //!
 //! With the feature `http`, a handler may take `http::Request<Vec<u8>>`,

@@ -556,7 +556,7 @@ impl AsFd for PosixSocket {
     }
 }
 
-/// What to receive.
+/// Options of a receive.
 #[derive(Clone, Copy, Debug)]
 pub struct Receive {
     /// Maximum of bytes, of which [`MOST_BYTES`] are used.

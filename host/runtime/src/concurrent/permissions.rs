@@ -72,8 +72,12 @@ impl Permissions {
                 policy.send_to(address, &known.names)
             }
             SocketAddrUse::UdpReceive => {
-                let listens = known.listens;
-                return self.hears(&mut known, address, || listens);
+                let Known {
+                    names,
+                    listens,
+                    peers,
+                } = &mut *known;
+                return self.hears(peers, names, address, || *listens);
             }
         };
         drop(known);
@@ -83,19 +87,24 @@ impl Permissions {
     /// True if the socket bound to `local` may take a datagram: the guest may
     /// send to its sender, or listen at that address. Then it may answer.
     pub(crate) fn receives(&self, local: SocketAddr, from: SocketAddr) -> bool {
-        self.hears(&mut self.known(), from, || {
-            self.env.listens_at(local).is_ok()
-        })
+        let Known { names, peers, .. } = &mut *self.known();
+        self.hears(peers, names, from, || self.env.listens_at(local).is_ok())
     }
 
     /// True if a socket may take a datagram. The guest may answer a stranger that
     /// it hears because the socket listens.
-    fn hears(&self, known: &mut Known, from: SocketAddr, listens: impl Fn() -> bool) -> bool {
-        if self.env.policy.send_to(from, &known.names).is_ok() {
+    fn hears(
+        &self,
+        heard: &mut Peers,
+        names: &Resolved,
+        from: SocketAddr,
+        listens: impl Fn() -> bool,
+    ) -> bool {
+        if self.env.policy.send_to(from, names).is_ok() {
             return true;
         }
         if listens() {
-            known.peers.add(from);
+            heard.add(from);
             return true;
         }
         // Nobody asked this peer. A warning would log whatever anybody sends.
@@ -165,17 +174,7 @@ impl Permissions {
     /// True if a socket may take a datagram: the guest may send to its sender,
     /// or the socket listens. Then it may answer.
     pub(crate) fn hears_from(&self, heard: &mut Peers, from: SocketAddr, listens: bool) -> bool {
-        if heard.has(from) || self.env.policy.send_to(from, &self.known().names).is_ok() {
-            return true;
-        }
-        if listens {
-            heard.add(from);
-        } else {
-            // Nobody asked this peer. A warning would log whatever anybody
-            // sends.
-            tracing::debug!(peer = %from, "a datagram from a stranger is dropped");
-        }
-        listens
+        heard.has(from) || self.hears(heard, &self.known().names, from, || listens)
     }
 
     /// True if a socket that is bound to this address takes datagrams from

@@ -43,7 +43,7 @@ pub(crate) struct AsyncState {
     sockets: Option<Box<SendWrapper<Sockets>>>,
     /// Configurations of the TLS sessions that it moves by itself.
     pub(crate) tls_configs: Configs,
-    /// What these sessions hold.
+    /// Bytes that these sessions hold.
     pub(crate) tls_held: SendWrapper<Held>,
     pub(crate) table: ResourceTable,
 }

@@ -34,7 +34,7 @@ pub use self::options::{ClientCertificates, Configs, EngineOptions, Identity, Ve
 /// has 16 KiB.
 const MOST_FED: usize = 1 << 20;
 
-/// The same of all sessions of an instance together.
+/// Maximum of fed bytes that all sessions of an instance hold together.
 const MOST_FED_IN_ALL: usize = 64 << 20;
 
 /// Capacity from which an empty buffer is given back, in bytes.
@@ -63,7 +63,7 @@ pub enum HandshakeProgress {
     Greeted(Greeting),
 }
 
-/// What a client has said of itself.
+/// Greeting of a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Greeting {
     /// The name that it wants to reach.
@@ -72,7 +72,7 @@ pub struct Greeting {
     pub alpn: Vec<String>,
 }
 
-/// What there is to read.
+/// Outcome of a read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Plaintext {
     /// Bytes of the peer.
@@ -293,7 +293,7 @@ impl Engine {
                 }
                 continue;
             }
-            // What came before a failure is given first.
+            // Data that came before a failure is given first.
             if self.failed.is_some() {
                 break;
             }

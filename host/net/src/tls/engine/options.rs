@@ -51,7 +51,7 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// What a server does about certificates of clients.
+/// Policy of a server about certificates of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ClientCertificates {
     /// It asks for none.
@@ -62,12 +62,12 @@ pub enum ClientCertificates {
     Required,
 }
 
-/// What a client verifies of a server.
+/// Checks of a client on a server's certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Verification {
-    /// Who signed the certificate.
+    /// True to check who signed the certificate.
     pub chain: bool,
-    /// For whom it is.
+    /// True to check for whom it is.
     pub name: bool,
 }
 

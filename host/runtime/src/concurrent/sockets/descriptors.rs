@@ -13,7 +13,7 @@ use super::signals::Signals;
 /// The lowest number. wasi-libc has its own below.
 const FIRST: u32 = 1_000_000;
 
-/// What a number stands for.
+/// Object that a number stands for.
 #[derive(Clone, Debug)]
 pub(super) enum Open {
     /// A socket, and its own descriptor if this is a duplicate: a watch list

@@ -61,7 +61,7 @@ impl LookUp {
             permissions.remember(&name, &addresses);
             Ok(addresses)
         });
-        // What is known already needs no task.
+        // An answer that is known already needs no task.
         if let Poll::Ready(answer) = looking
             .as_mut()
             .poll(&mut Context::from_waker(Waker::noop()))

@@ -458,7 +458,7 @@ impl Sockets {
 impl Drop for Sockets {
     fn drop(&mut self) {
         if self.health.is_gone() {
-            // What a guest that trapped has sent must not look whole.
+            // Data of a guest that trapped must not look whole.
             for held in self.open.sockets() {
                 held.socket.abort();
             }
