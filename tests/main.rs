@@ -7,12 +7,14 @@
 
 mod harness;
 
+mod admin;
 mod bulk;
 mod cli;
 mod client;
 mod command;
 mod components;
 mod conditions;
+mod config;
 mod connect;
 mod deferring;
 mod dialing;
@@ -44,11 +46,14 @@ mod names;
 mod native;
 mod pool;
 mod project;
+mod proxy_protocol;
 mod relay;
+mod reload;
 mod shutdown;
 mod sockets;
 mod stream;
 mod structure;
+mod systemd;
 mod targets;
 mod tcp;
 mod test_kit;

@@ -7,7 +7,6 @@ use std::fmt;
 use std::path::Path;
 use std::rc::Rc;
 
-use netwasm_base::config::Config;
 use netwasm_exchange::request::Request;
 use netwasm_net::guest::{EventGuest, Guests as _};
 use netwasm_net::transport::Transport;
@@ -17,7 +16,7 @@ use netwasm_runtime::instance::Instance;
 use tokio::task::LocalSet;
 
 use crate::cli::{self, Command};
-use crate::wiring::Run;
+use crate::wiring::{Lasting, Run};
 
 /// Instances of one component.
 #[derive(Debug)]
@@ -57,12 +56,13 @@ impl Bench {
     pub fn new(component: &Path, listener: &str) -> Result<Self, String> {
         let args = ["netwasm", "run", listener, "0"].map(OsString::from);
         let args = args.into_iter().chain([component.into()]);
-        let config: Config = match cli::parse(args) {
-            Ok(Command::Run(config, _)) => *config,
+        let services = match cli::parse(args) {
+            Ok(Command::Run(run, _)) => run.services,
             Ok(_) => return Err("not a run".into()),
             Err(error) => return Err(error.to_string()),
         };
-        let run = Run::new(&config).map_err(|error| error.to_string())?;
+        let config = services.first().ok_or("no service")?;
+        let run = Run::new(config, Lasting::default()).map_err(|error| error.to_string())?;
         let worker = Worker::new(run.net.clone());
         Ok(Self {
             guests: run.guests_of(&worker),

@@ -1,6 +1,7 @@
 //! The command line: raw arguments are parsed once into a checked [`Config`].
 
 mod built_in;
+mod config;
 mod flags;
 mod help;
 mod mistakes;
@@ -17,7 +18,9 @@ use std::thread;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use netwasm_base::config::{ComponentSource, Config, DnsConfig, GuestConfig, Limits};
+use netwasm_base::config::{
+    ComponentSource, Config, DnsConfig, GuestConfig, Limits, ListenAddress, RunConfig, check_admin,
+};
 use netwasm_base::policy::Policy;
 
 use crate::logging::LogOptions;
@@ -25,19 +28,28 @@ use crate::project::build::BuildOptions;
 use crate::project::new::{Language, ProjectKind};
 use crate::project::watch::Watch;
 
-use self::flags::{Compiling, Guest, Http, LimitFlags, Listeners, LogFlags, Reach, Tls};
+pub use self::config::{Loaded, Mistakes, load, locate};
+use self::flags::{Compiling, Guest, Http, LimitFlags, Listeners, LogFlags, Operating, Reach, Tls};
 use self::python::Python;
 use self::values::Variable;
-
-pub use self::python::Script;
 
 /// A command of the program.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Run a component.
-    Run(Box<Config>, LogOptions),
-    /// Run a program in Python.
-    Script(Box<Config>, LogOptions, Script),
+    /// Run components.
+    Run(Box<RunConfig>, LogOptions),
+    /// Say what is wrong with a configuration file.
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Print a text.
+    Print(String),
+    /// Let a run read its settings and components anew.
+    Reload {
+        /// The Unix socket of its admin interface.
+        socket: PathBuf,
+    },
     /// Build and run a component, and do so again after each change.
     Watch(Watch),
     /// Describe a component.
@@ -96,7 +108,12 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
     let matches = matches.map_err(|error| mistakes::explain(error, &args, &command))?;
     match Cli::from_arg_matches(&matches)?.command {
         Subcommands::Run(run) if run.watch => run.into_watch(&args),
-        Subcommands::Run(run) => run.into_command(),
+        Subcommands::Run(run) => match matches.subcommand() {
+            Some((_, given)) => config::command(*run, given),
+            None => Err(usage(&"there is no command")),
+        },
+        Subcommands::Check(check) => Ok(check.into_command()),
+        Subcommands::Reload(reload) => reload.into_command(),
         Subcommands::New(new) => Ok(new.into_command()),
         Subcommands::Build(build) => build.into_command(),
         Subcommands::Wit(wit) => Ok(wit.into_command()),
@@ -133,6 +150,10 @@ enum Subcommands {
     /// Listens, and drives a component with what happens
     #[command(after_help = help::RUN_SHORT)]
     Run(Box<RunFlags>),
+    /// Says what is wrong with a configuration file, and where
+    Check(Check),
+    /// Lets a run read its settings and components anew, and says how that went
+    Reload(Reload),
     /// Makes a project: a handler with its test, which builds and runs
     New(writing::NewFlags),
     /// Builds a project's component, and prints its path
@@ -148,8 +169,16 @@ enum Subcommands {
 #[derive(Args, Debug)]
 struct RunFlags {
     /// The component: a file, a project's directory, a built-in one (echo), or SCRIPT.py
-    #[arg(required_unless_present = "module")]
+    #[arg(required_unless_present_any = ["module", "config"])]
     component: Option<PathBuf>,
+
+    /// Take all settings from a file, whose keys are these flags
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Print the file that this command line means, and do not run it
+    #[arg(long, hide_short_help = true)]
+    print_config: bool,
 
     /// Build and start anew after each change of the component, or of its project
     #[arg(long)]
@@ -181,6 +210,56 @@ struct RunFlags {
     compiling: Compiling,
     #[command(flatten)]
     log: LogFlags,
+    #[command(flatten)]
+    operating: Operating,
+}
+
+#[derive(Args, Debug)]
+struct Check {
+    /// The file
+    #[arg(required_unless_present = "schema")]
+    file: Option<PathBuf>,
+    /// Print the JSON schema of such files instead, for editors
+    #[arg(long, conflicts_with = "file")]
+    schema: bool,
+}
+
+impl Check {
+    fn into_command(self) -> Command {
+        match self.file {
+            Some(file) => Command::Check { file },
+            None => Command::Print(format!("{:#}\n", config::schema())),
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+struct Reload {
+    /// The Unix socket of the run's --admin
+    #[arg(value_name = "unix:PATH", required_unless_present = "config")]
+    admin: Option<ListenAddress>,
+    /// The run's configuration file, which names that socket
+    #[arg(long, value_name = "FILE", conflicts_with = "admin")]
+    config: Option<PathBuf>,
+}
+
+impl Reload {
+    fn into_command(self) -> Result<Command, clap::Error> {
+        let admin = match self.config {
+            Some(file) => config::admin(&file).map_err(|mistakes| usage(&mistakes))?,
+            None => self.admin,
+        };
+        match admin {
+            Some(ListenAddress::Unix(socket)) => Ok(Command::Reload { socket }),
+            Some(other) => Err(usage(&format!(
+                "the admin interface at {other} only tells, since anybody on this machine can \
+                 reach it: write --admin unix:PATH there, or send SIGHUP"
+            ))),
+            None => Err(usage(
+                &"the file has no admin: write admin = \"unix:PATH\" there, or send SIGHUP",
+            )),
+        }
+    }
 }
 
 #[derive(Args, Debug)]
@@ -205,7 +284,12 @@ struct Compile {
 impl RunFlags {
     /// Returns the command that runs `netwasm run` as a child.
     fn into_watch(self, args: &[OsString]) -> Result<Command, clap::Error> {
-        let component = self.component.clone();
+        if self.config.is_some() {
+            return Err(usage(
+                &"--watch is for one component: SIGHUP reads a configuration file anew",
+            ));
+        }
+        let component = self.component.clone().unwrap_or_default();
         let mut own = true;
         let passed_on = args.iter().skip(2).filter(|arg| {
             own &= *arg != "--";
@@ -213,29 +297,27 @@ impl RunFlags {
         });
         let args = passed_on.cloned().collect();
         // Mistakes are told at once.
-        match (self.into_command()?, component) {
-            (Command::Script(_, _, script), _) => Ok(Command::Watch(Watch {
-                component: script.folder,
+        let (config, _) = self.into_config()?;
+        match (config.component, config.guest.folder) {
+            (_, Some(folder)) => Ok(Command::Watch(Watch {
+                component: folder,
                 is_script: true,
                 args,
             })),
-            (Command::Run(config, _), Some(component))
-                if matches!(config.component, ComponentSource::File(_)) =>
-            {
-                Ok(Command::Watch(Watch {
-                    component,
-                    is_script: false,
-                    args,
-                }))
-            }
-            _ => Err(usage(
+            (ComponentSource::File(_), None) => Ok(Command::Watch(Watch {
+                component,
+                is_script: false,
+                args,
+            })),
+            (ComponentSource::BuiltIn { .. }, None) => Err(usage(
                 &"--watch is for a file or a project's directory: a built-in component does not \
                   change",
             )),
         }
     }
 
-    fn into_command(self) -> Result<Command, clap::Error> {
+    /// Returns the settings of a service, and those of the process.
+    fn into_config(self) -> Result<(Config, OfProcess), clap::Error> {
         let script = self.python.script(self.component.as_deref())?;
         let component = match &script {
             Some(_) => self.python.interpreter()?,
@@ -254,6 +336,10 @@ impl RunFlags {
             trust_compiled: self.guest.allow_compiled,
             cache: !self.guest.no_cache,
             listeners: self.listeners.into_configs(),
+            routes: self.http.route.clone(),
+            sites: Vec::new(),
+            proxies: self.operating.proxy_protocol_from,
+            hosted: Vec::new(),
             tls: self.tls.into_files()?,
             isolation: self.guest.isolation,
             workers: self
@@ -279,6 +365,7 @@ impl RunFlags {
                     .filter_map(|Variable(pair)| pair)
                     .collect(),
                 dirs: self.guest.dir,
+                folder: None,
             },
             policy: Policy {
                 connect: self.reach.allow_connect,
@@ -295,21 +382,36 @@ impl RunFlags {
             config.guest = self.python.guest(script, config.guest)?;
         }
         config.check().map_err(|error| usage(&error))?;
+        let admin = self.operating.admin;
+        if let Some(admin) = &admin {
+            check_admin(admin).map_err(|error| usage(&error))?;
+        }
         let log = LogOptions {
             format: self.log.log_format,
             verbosity: self.log.verbose.into(),
             rate: self.log.log_rate.get(),
         };
-        Ok(match script {
-            Some(script) => Command::Script(Box::new(config), log, script),
-            None => Command::Run(Box::new(config), log),
-        })
+        Ok((config, OfProcess { log, admin }))
     }
+}
+
+/// Settings of the process.
+#[derive(Clone, Debug, Default)]
+struct OfProcess {
+    log: LogOptions,
+    /// Address of the admin interface.
+    admin: Option<ListenAddress>,
 }
 
 /// Puts the component that a project was built to in the place of the project.
 pub fn set_component(config: &mut Config, component: PathBuf) {
-    config.guest.name = guest_name(&component);
+    let is_named = match &config.component {
+        ComponentSource::File(before) => config.guest.name != guest_name(before),
+        ComponentSource::BuiltIn { .. } => true,
+    };
+    if !is_named {
+        config.guest.name = guest_name(&component);
+    }
     config.guest.program = file_name(&component);
     config.component = ComponentSource::File(component);
 }

@@ -4,12 +4,12 @@
 //! the manner of Python's asyncio (`wit/` has the interfaces).
 //!
 //! ```text
-//!            SIGTERM          netwasm run COMPONENT --tcp 8888 ...
+//!        SIGTERM, SIGHUP      netwasm run COMPONENT --tcp 8888 ..., or --config FILE
 //!               |                            |
 //!               v                            v  cli -> base::config (checked once)
 //!          +------------------------- server::run -------------------------+
-//!          |  wiring: loads (runtime), binds (net), starts the workers,     |
-//!          |  and drains them at the end                                    |
+//!          |  each service: wiring loads it (runtime), binds (net), and it  |
+//!          |  has a worker on each thread; drained at the end, or replaced  |
 //!          +----+----------------------------------------------------+-----+
 //!               v  a thread per core, nothing shared on the hot path  v
 //!   +--------- net::worker ------------------------------------+   (the others)
@@ -60,15 +60,17 @@
 //!
 //! | module | contents | not there |
 //! | --- | --- | --- |
-//! | [`cli`] | the command line | its meaning |
+//! | [`cli`] | the command line, and configuration files with its flags as keys | their meaning |
 //! | [`logging`] | where the log goes, and how much of it | what is logged |
 //! | `wiring` | the protocol of each listener, and its handler: the one place that names a transport, a protocol and a guest together | |
+//! | [`admin`] | the interface for operators: metrics, state, reload | what they ask of |
 //! | `signals` | the signals of a run, and what each asks for | what is done then |
 //! | [`program`] | the commands and their exit codes | how a run goes |
-//! | [`server`] | a run from start to end | TLS or WIT details |
+//! | [`server`] | a run from start to end: services, their generations, reloads | TLS or WIT details |
 //! | [`project`] | writing a handler: `new`, `build`, `wit`, `run --watch` | running a component |
 //! | [`bench`] | internals for micro-benchmarks | |
 
+pub mod admin;
 #[doc(hidden)]
 pub mod bench;
 pub mod cli;

@@ -152,6 +152,11 @@ pub(crate) fn tell() {
     }
 }
 
+/// Returns the number of lines that were dropped so far.
+pub(crate) fn dropped() -> u64 {
+    LOG.get().map_or(0, |log| log.spool.dropped())
+}
+
 /// Writes the rest of the log, then a last line that is not part of it. Waits
 /// for that, but not long if nobody reads.
 ///

@@ -6,14 +6,19 @@
 use std::ffi::OsString;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
-use netwasm_base::config::{ComponentSource, Config};
+use netwasm_base::config::{ComponentSource, RunConfig};
 use netwasm_base::{Error, descriptors};
+use netwasm_net::files::Roots;
+use netwasm_net::tls::Tls;
+use netwasm_runtime::guests::LoadedComponent;
 use netwasm_runtime::{compile, inspect};
 
-use crate::cli::{self, Command, Script};
+use crate::admin;
+use crate::cli::{self, Command};
 use crate::logging::{self, LogOptions};
 use crate::project::build::BuildOptions;
 use crate::project::{build, new, watch, wit};
@@ -56,23 +61,22 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
 
 fn run(command: Command) -> anyhow::Result<u8> {
     match command {
-        Command::Run(mut config, log) => {
-            if let Some(component) = built(&config.component)? {
-                cli::set_component(&mut config, component);
-            }
-            serve(&config, log, None)
+        Command::Run(mut run, log) => {
+            find_interpreters(&run)?;
+            build_all(&mut run)?;
+            serve(&run, log)
         }
-        Command::Script(config, log, script) => {
-            if let ComponentSource::File(interpreter) = &config.component
-                && !interpreter.is_file()
-            {
-                anyhow::bail!(
-                    "there is no Python interpreter {}: `guests/componentize python` of netwasm's \
-                     sources makes it, and --python FILE names another",
-                    interpreter.display()
-                );
+        Command::Check { file } => check(&file),
+        Command::Reload { socket } => match admin::reload(&socket) {
+            Ok(()) => {
+                print("reloaded\n")?;
+                Ok(SUCCESS)
             }
-            serve(&config, log, Some(&script))
+            Err(reason) => anyhow::bail!(reason),
+        },
+        Command::Print(text) => {
+            print(&text)?;
+            Ok(SUCCESS)
         }
         Command::Watch(watched) => Ok(watch::watch(&watched)?),
         Command::New {
@@ -142,17 +146,79 @@ fn built(source: &ComponentSource) -> anyhow::Result<Option<PathBuf>> {
     }
 }
 
-/// Runs a server or a command. Succeeds if all connections ended by themselves
+/// Checks that what runs programs in Python is there.
+fn find_interpreters(run: &RunConfig) -> anyhow::Result<()> {
+    for service in &run.services {
+        if let ComponentSource::File(interpreter) = &service.component
+            && service.guest.folder.is_some()
+            && !interpreter.is_file()
+        {
+            anyhow::bail!(
+                "there is no Python interpreter {}: `guests/componentize python` of netwasm's \
+                 sources makes it, and --python FILE names another",
+                interpreter.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Builds the components of projects, and puts them in their place.
+fn build_all(run: &mut RunConfig) -> anyhow::Result<()> {
+    for service in &mut run.services {
+        if let Some(component) = built(&service.component)? {
+            cli::set_component(service, component);
+        }
+    }
+    Ok(())
+}
+
+/// Reads a configuration file and all that it names, and says what is wrong.
+fn check(file: &Path) -> anyhow::Result<u8> {
+    let mut loaded = match cli::load(file) {
+        Ok(loaded) => loaded,
+        Err(mistakes) => {
+            print(&format!("{mistakes}\n"))?;
+            return Ok(FAILURE);
+        }
+    };
+    build_all(&mut loaded.run)?;
+    let mut faults = Vec::new();
+    for (number, service) in loaded.run.services.iter().enumerate() {
+        let mut fault = |keys, error: Option<Error>| {
+            faults.extend(error.map(|error| (number, keys, error.to_string())));
+        };
+        let tls = ["cert", "client-ca", "ca", "tls-authority", "tls-identity"].as_slice();
+        fault(tls, Tls::load(&service.tls).err());
+        fault(&["dir"], Roots::open(&service.guest.dirs).err());
+        fault(&["component"], LoadedComponent::load(service).err());
+    }
+    match faults.is_empty() {
+        true => {
+            let count = loaded.run.services.len();
+            let services = if count == 1 { "service" } else { "services" };
+            print(&format!(
+                "{}: {count} {services}, and nothing wrong\n",
+                file.display()
+            ))?;
+            Ok(SUCCESS)
+        }
+        false => {
+            print(&format!("{}\n", cli::locate(file, &faults)))?;
+            Ok(FAILURE)
+        }
+    }
+}
+
+/// Runs services or commands. Succeeds if all connections ended by themselves
 /// and the command reports success.
-fn serve(config: &Config, log: LogOptions, script: Option<&Script>) -> anyhow::Result<u8> {
+fn serve(run: &RunConfig, log: LogOptions) -> anyhow::Result<u8> {
     logging::start(log)?;
-    if let Some(script) = script {
-        let guest = &config.guest.name;
-        tracing::info!(
-            guest,
-            "the program may read its folder, {}",
-            script.folder.display()
-        );
+    for service in &run.services {
+        if let Some(folder) = &service.guest.folder {
+            let guest = &service.guest.name;
+            tracing::info!(guest, "the program may read its folder, {}", folder.display());
+        }
     }
     match descriptors::raise_limit() {
         Ok(Some(limit @ ..descriptors::LEAST)) => anyhow::bail!(
@@ -164,7 +230,8 @@ fn serve(config: &Config, log: LogOptions, script: Option<&Script>) -> anyhow::R
             tracing::warn!(%error, "cannot raise the limit of open files to its hard limit");
         }
     }
-    let wanted = config.limits.max_connections;
+    let wanted = run.services.iter().map(|it| it.limits.max_connections);
+    let wanted: usize = wanted.sum();
     let possible = descriptors::connections(false);
     if wanted > possible && possible < descriptors::MAX_CONNECTIONS {
         tracing::warn!(
@@ -178,7 +245,19 @@ fn serve(config: &Config, log: LogOptions, script: Option<&Script>) -> anyhow::R
             "the limit of open files (ulimit -n) is low: so many connections at once, others wait"
         );
     }
-    let outcome = server::run(config)?;
+    let again = run.clone();
+    let reread = move || {
+        let Some(file) = &again.file else {
+            return Ok(again.clone());
+        };
+        let mut run = cli::load(file)
+            .map_err(|mistakes| mistakes.in_a_line())?
+            .run;
+        find_interpreters(&run).map_err(|error| one_line(&error))?;
+        build_all(&mut run).map_err(|error| one_line(&error))?;
+        Ok(run)
+    };
+    let outcome = server::run(run, Arc::new(reread))?;
     Ok(match outcome {
         Outcome {
             drained: true,

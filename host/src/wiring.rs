@@ -5,20 +5,36 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use netwasm_base::config::Config;
+use netwasm_base::counters::Counters;
 use netwasm_base::error::Error;
+use netwasm_exchange::sites::Sites;
 use netwasm_http as http;
 use netwasm_http::access_log::AccessLog;
 use netwasm_http::flow_limit::FlowLimit;
+use netwasm_http::tally::Tallies;
 use netwasm_net::env::{Env, Settings};
 use netwasm_net::files::Roots;
-use netwasm_net::service::Services;
+use netwasm_net::service::{Service, Services};
 use netwasm_net::tls::Tls;
+use netwasm_net::turns::{Steps, Turns};
 use netwasm_net::worker::Worker;
 use netwasm_net::{connection, udp};
 use netwasm_runtime::guests::{LoadedComponent, OfRun, OfThread};
 use netwasm_runtime::instance::Instance;
 
-/// State that all workers of a run share.
+/// State that the services of a process share, and that outlives a generation
+/// of a service.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lasting {
+    /// Counters of the service.
+    pub(crate) counters: Arc<Counters>,
+    /// Clock of the threads' turns.
+    pub(crate) steps: Steps,
+    /// Numbers of requests, if there are metrics.
+    pub(crate) tallies: Option<Arc<Tallies>>,
+}
+
+/// State that all workers of a service share.
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
     pub(crate) net: Arc<Env>,
@@ -27,12 +43,13 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Builds everything that a run needs and that can fail before it begins.
+    /// Builds everything that a service needs and that can fail before it
+    /// begins.
     ///
     /// # Errors
     /// Fails if the component, a certificate, a directory or the access log
     /// cannot be used.
-    pub(crate) fn new(config: &Config) -> Result<Self, Error> {
+    pub(crate) fn new(config: &Config, lasting: Lasting) -> Result<Self, Error> {
         let roots = Arc::new(Roots::open(&config.guest.dirs)?);
         let tls = Arc::new(Tls::load(&config.tls)?);
         if !config.policy.connect.is_empty() {
@@ -47,6 +64,9 @@ impl Run {
             dns: config.dns.clone(),
             tls,
             places: ready.connections(),
+            counters: lasting.counters,
+            steps: lasting.steps,
+            proxies: config.proxies.clone(),
         })?);
         let log = config.access_log.as_ref().map(AccessLog::open);
         Ok(Self {
@@ -55,6 +75,7 @@ impl Run {
                 access_log: log.transpose()?,
                 roots,
                 flow_limit: FlowLimit::new(config.limits.http.max_unread),
+                tallies: lasting.tallies,
             }),
             net,
         })
@@ -70,12 +91,11 @@ impl Run {
         self.guests_of(&worker).try_start()
     }
 
-    /// Makes a worker for this thread, and its services.
-    pub(crate) fn worker(&self) -> (Rc<Worker>, Services) {
-        let worker = Worker::new(Arc::clone(&self.net));
+    /// Makes a worker for this thread, and its guests.
+    pub(crate) fn worker(&self, turns: &Rc<Turns>) -> (Rc<Worker>, OfThread) {
+        let worker = Worker::beside_others(Arc::clone(&self.net), Rc::clone(turns));
         let guests = self.guests_of(&worker);
-        let services = self.services(&guests);
-        (worker, services)
+        (worker, guests)
     }
 
     /// Makes the guests of a worker.
@@ -84,18 +104,24 @@ impl Run {
         self.guests.of_thread(worker, outgoing)
     }
 
-    /// Returns the protocol of each kind of listener, with its handler.
-    fn services(&self, guests: &OfThread) -> Services {
+    /// Returns the protocol of each kind of listener, and of each shared one,
+    /// with its handler.
+    pub(crate) fn services(&self, guests: &OfThread, sites: Vec<Sites>) -> Services {
         let all = || Rc::new(guests.clone());
         let streams: connection::ToGuests<Instance> = match guests.streams() {
             Some(guests) => connection::ToGuests::streams(guests),
             None => connection::ToGuests::events(all()),
         };
         let http = http::local::Local::new(Arc::clone(&self.http), all());
+        let shared = |sites: Sites| -> Rc<dyn Service> {
+            let local = http::local::Local::new(Arc::clone(&self.http), Rc::new(sites));
+            Rc::new(http::Service::new(local))
+        };
         let datagrams: udp::DatagramsToGuests<Instance> = udp::DatagramsToGuests::new(all());
         Services {
             streams: Some(Rc::new(streams)),
             http: Some(Rc::new(http::Service::new(http))),
+            sites: sites.into_iter().map(shared).collect(),
             datagrams: Some(Rc::new(datagrams)),
             program: guests.program(),
         }

@@ -37,6 +37,14 @@ impl Run {
         Self::command(&["run", text(file)])
     }
 
+    /// Makes `netwasm run --config FILE`, which has so many addresses to listen
+    /// on.
+    pub(crate) fn config(file: &Path, listening: usize) -> Self {
+        let mut run = Self::command(&["run", "--config", text(file)]);
+        run.listening = listening;
+        run
+    }
+
     /// Makes `netwasm ARGS`.
     pub(crate) fn command(args: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_netwasm"));

@@ -6,8 +6,10 @@
 
 mod error;
 mod limits;
+mod proxy;
+mod route;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -20,13 +22,205 @@ use crate::policy::Policy;
 pub use self::error::ConfigError;
 use self::limits::check_time;
 pub use self::limits::{HttpLimits, Limits, NEVER};
+pub use self::proxy::{Proxy, ProxyError};
+pub use self::route::{HostPattern, Route, RouteError, plain_host};
 pub use crate::listen::{AddressError, ListenAddress, ListenerConfig, ListenerKind};
 
 /// Default port of DNS servers: RFC 1035, section 4.2.
 pub const DNS_PORT: u16 = 53;
 
-/// The settings of a run.
+/// The settings of a run: its services, and what they share.
 #[derive(Clone, Debug)]
+pub struct RunConfig {
+    /// The services; never empty.
+    pub services: Vec<Config>,
+    /// Number of threads that serve connections, of all services.
+    pub workers: NonZeroUsize,
+    /// Address of the admin interface; `None` if there is none.
+    pub admin: Option<ListenAddress>,
+    /// The configuration file; `None` if the settings are of a command line.
+    pub file: Option<PathBuf>,
+    /// The settings as a configuration file, without variables' values.
+    pub shown: String,
+}
+
+impl RunConfig {
+    /// Joins services. They have the number of workers in common.
+    #[must_use]
+    pub fn of(services: Vec<Config>) -> Self {
+        let workers = services.first().map(|service| service.workers);
+        Self {
+            services,
+            workers: workers.unwrap_or(NonZeroUsize::MIN),
+            admin: None,
+            file: None,
+            shown: String::new(),
+        }
+    }
+
+    /// Checks that the services go together, and notes which listeners they
+    /// share: the first service of a listener opens it for the others.
+    ///
+    /// # Errors
+    /// Fails with the first fault, and the number of the service that has it.
+    pub fn join(&mut self) -> Result<(), (usize, ConfigError)> {
+        let mut taken: HashMap<_, (usize, usize)> = HashMap::new();
+        for number in 0..self.services.len() {
+            let listeners = match self.services.get(number) {
+                Some(service) => service.listeners.clone(),
+                None => continue,
+            };
+            for (place, listener) in listeners.iter().enumerate() {
+                let datagrams = listener.kind == ListenerKind::Udp;
+                let mut host = None;
+                for address in listener.address.places() {
+                    let before = *taken.entry((datagrams, address)).or_insert((number, place));
+                    if before.0 != number {
+                        host = Some(before);
+                    }
+                }
+                let joined = match host {
+                    Some(host) => self.share(host, (number, place), listener),
+                    None => Ok(()),
+                };
+                joined.map_err(|error| (number, error))?;
+            }
+        }
+        for service in &mut self.services {
+            // Routes narrow a listener that is its own, too.
+            let hosted = &service.hosted;
+            let own = service.listeners.iter().enumerate();
+            let own = own.filter(|(place, it)| it.kind.is_http() && !hosted.contains(place));
+            let own: Vec<_> = own.map(|(place, _)| place).collect();
+            for listener in own {
+                let known = service.sites.iter().any(|it| it.listener == listener);
+                if !known && !service.routes.is_empty() {
+                    service.sites.push(SharedListener {
+                        listener,
+                        others: Vec::new(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets a service answer on the listener of another one.
+    fn share(
+        &mut self,
+        host: (usize, usize),
+        guest: (usize, usize),
+        listener: &ListenerConfig,
+    ) -> Result<(), ConfigError> {
+        let (Some(owner), Some(member)) = (self.services.get(host.0), self.services.get(guest.0))
+        else {
+            return Ok(());
+        };
+        let other = owner.guest.name.clone();
+        let same = owner.listeners.get(host.1) == Some(listener);
+        if !same || !listener.kind.is_http() {
+            let listener = listener.clone();
+            return Err(ConfigError::OtherServices { listener, other });
+        }
+        if let Some(what) = differing(owner, member, listener.kind) {
+            return Err(ConfigError::SharedListenerDiffers { what, other });
+        }
+        let (name, routes) = (member.guest.name.clone(), member.routes.clone());
+        let own = |routes: &[Route]| match routes {
+            [] => vec![Route::all()],
+            some => some.to_vec(),
+        };
+        let others = owner.sites.iter().filter(|it| it.listener == host.1);
+        let others = others.flat_map(|it| &it.others);
+        let all = others.map(|(name, routes)| (name, own(routes)));
+        for (other, taken) in all.chain([(&other, own(&owner.routes))]) {
+            if let Some(route) = own(&routes).into_iter().find(|it| taken.contains(it)) {
+                let other = other.clone();
+                return Err(ConfigError::RouteTwice { route, other });
+            }
+        }
+        let certificates = member.tls.certificates.clone();
+        if let Some(member) = self.services.get_mut(guest.0) {
+            member.hosted.push(guest.1);
+        }
+        let Some(owner) = self.services.get_mut(host.0) else {
+            return Ok(());
+        };
+        for certificate in certificates {
+            if !owner.tls.certificates.contains(&certificate) {
+                owner.tls.certificates.push(certificate);
+            }
+        }
+        match owner.sites.iter_mut().find(|it| it.listener == host.1) {
+            Some(site) => site.others.push((name, routes)),
+            None => owner.sites.push(SharedListener {
+                listener: host.1,
+                others: vec![(name, routes)],
+            }),
+        }
+        Ok(())
+    }
+}
+
+/// Returns the flag of a setting of connections in which two services differ
+/// that share a listener.
+fn differing(one: &Config, other: &Config, kind: ListenerKind) -> Option<&'static str> {
+    let (a, b) = (&one.limits, &other.limits);
+    let (http, its) = (&a.http, &b.http);
+    let secure = kind.is_encrypted();
+    let settings = [
+        ("--max-body", http.max_body == its.max_body),
+        ("--max-head", http.max_head == its.max_head),
+        (
+            "--max-request-line",
+            http.max_request_line == its.max_request_line,
+        ),
+        ("--max-headers", http.max_headers == its.max_headers),
+        ("--head-timeout", http.head_timeout == its.head_timeout),
+        ("--body-timeout", http.body_timeout == its.body_timeout),
+        (
+            "--keep-alive-timeout",
+            http.keep_alive_timeout == its.keep_alive_timeout,
+        ),
+        (
+            "--response-timeout",
+            http.response_timeout == its.response_timeout,
+        ),
+        (
+            "--response-body-timeout",
+            http.response_body_timeout == its.response_body_timeout,
+        ),
+        (
+            "--send-informational",
+            http.send_informational == its.send_informational,
+        ),
+        ("--write-timeout", a.write_timeout == b.write_timeout),
+        ("--write-high", a.write_high == b.write_high),
+        ("--write-low", a.write_low == b.write_low),
+        (
+            "--max-write-buffer",
+            a.max_write_buffer == b.max_write_buffer,
+        ),
+        ("--tcp-keepalive", a.tcp_keepalive == b.tcp_keepalive),
+        ("--access-log", one.access_log == other.access_log),
+        ("--proxy-protocol-from", one.proxies == other.proxies),
+        (
+            "--handshake-timeout",
+            !secure || a.handshake_timeout == b.handshake_timeout,
+        ),
+        (
+            "--client-ca",
+            !secure || one.tls.client_ca == other.tls.client_ca,
+        ),
+        ("--alpn", !secure || one.tls.alpn == other.tls.alpn),
+    ];
+    let wrong = settings.iter().find(|(_, agrees)| !agrees);
+    wrong.map(|(flag, _)| *flag)
+}
+
+/// The settings of a service: a component, its listeners, its limits and what it
+/// may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The component to run.
     pub component: ComponentSource,
@@ -38,6 +232,16 @@ pub struct Config {
     pub cache: bool,
     /// Listeners to open.
     pub listeners: Vec<ListenerConfig>,
+    /// Requests that it answers, of those of its HTTP listeners; all if there
+    /// are none.
+    pub routes: Vec<Route>,
+    /// Listeners that it shares with other services, or on which it has not all
+    /// requests.
+    pub sites: Vec<SharedListener>,
+    /// Numbers of listeners that it shares and another service opens.
+    pub hosted: Vec<usize>,
+    /// Proxies whose connections begin with a PROXY header.
+    pub proxies: Vec<Proxy>,
     /// Certificates and other files of TLS.
     pub tls: TlsFiles,
     /// Sharing of instances; `None` leaves it to the kind of component.
@@ -98,6 +302,9 @@ impl Config {
         if self.access_log.is_some() && !self.listeners.iter().any(speaks_http) {
             return Err(ConfigError::NothingToLog);
         }
+        if !self.routes.is_empty() && !self.listeners.iter().any(speaks_http) {
+            return Err(ConfigError::NothingToRoute);
+        }
         if let Some(long) = self
             .tls
             .alpn
@@ -118,6 +325,27 @@ impl Config {
         check_time("--dns-timeout", Some(self.dns.timeout))?;
         self.limits.check()
     }
+}
+
+/// Checks an address of the admin interface.
+///
+/// # Errors
+/// Fails if others than this machine could reach it.
+pub fn check_admin(address: &ListenAddress) -> Result<(), ConfigError> {
+    match address {
+        ListenAddress::Socket(socket) if socket.ip().is_loopback() => Ok(()),
+        ListenAddress::Localhost(_) | ListenAddress::Unix(_) => Ok(()),
+        other => Err(ConfigError::AdminInPublic(other.clone())),
+    }
+}
+
+/// A listener of HTTP whose requests go to services by their host and path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedListener {
+    /// Number of the listener in the settings of the service that opens it.
+    pub listener: usize,
+    /// Names of the other services, and their routes.
+    pub others: Vec<(String, Vec<Route>)>,
 }
 
 /// Returns the parts of a guest path without those that say nothing, so that
@@ -275,6 +503,9 @@ pub struct GuestConfig {
     pub env: Vec<(String, String)>,
     /// Preopens: `--dir`.
     pub dirs: Vec<Directory>,
+    /// Folder of a program in Python, among the preopens. `None`: the component
+    /// is the program itself.
+    pub folder: Option<PathBuf>,
 }
 
 /// A preopen: a directory of the host that a guest sees.

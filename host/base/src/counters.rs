@@ -24,6 +24,8 @@ pub struct Counters {
     pub left_behind_ended: Counter,
     /// TLS handshakes with peers that failed.
     pub handshakes_failed: Counter,
+    /// Connections of proxies without a usable PROXY header.
+    pub proxies_refused: Counter,
     /// Datagrams handed to guests.
     pub datagrams_received: Counter,
     /// HTTP requests handed to guests.

@@ -22,6 +22,7 @@
 //! | [`config`] | the settings of a run, checked once and passed down in parts |
 //! | [`error`] | errors, grouped by who is at fault |
 //! | [`counters`] | the counters of a run |
+//! | [`notify`] | messages to the service manager |
 //! | [`ticker`] | a thread for periodic work |
 //! | [`limiter`] | a limit of lines per second, and a count of the others |
 //! | [`spool`] | a queue of lines that a thread writes to a file |
@@ -33,6 +34,7 @@ pub mod descriptors;
 pub mod error;
 pub mod limiter;
 pub mod listen;
+pub mod notify;
 pub mod policy;
 pub mod spool;
 pub mod ticker;

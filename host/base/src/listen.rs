@@ -68,6 +68,9 @@ pub enum ListenAddress {
     Socket(SocketAddr),
     /// A Unix domain socket.
     Unix(PathBuf),
+    /// Sockets that the service manager passes under this name:
+    /// sd_listen_fds(3).
+    Passed(String),
 }
 
 impl ListenAddress {
@@ -81,7 +84,7 @@ impl ListenAddress {
             Self::Localhost(port) => localhost
                 .map(|ip: IpAddr| Self::Socket(SocketAddr::new(ip, *port)))
                 .into(),
-            Self::Socket(_) | Self::Unix(_) => vec![self.clone()],
+            Self::Socket(_) | Self::Unix(_) | Self::Passed(_) => vec![self.clone()],
         }
     }
 }
@@ -93,6 +96,7 @@ impl fmt::Display for ListenAddress {
             Self::Localhost(port) => port.fmt(f),
             Self::Socket(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Passed(name) => write!(f, "fd:{name}"),
         }
     }
 }
@@ -107,6 +111,14 @@ impl FromStr for ListenAddress {
                 0 => Err(AddressError::NoPath),
                 1..=MAX_UNIX_PATH => Ok(Self::Unix(PathBuf::from(path))),
                 length => Err(AddressError::LongPath(length)),
+            };
+        }
+        if let Some(name) = text.strip_prefix("fd:") {
+            // systemd.socket(5), FileDescriptorName.
+            let plain = |byte: u8| byte.is_ascii_graphic() && byte != b':';
+            return match (1..=255).contains(&name.len()) && name.bytes().all(plain) {
+                true => Ok(Self::Passed(name.to_owned())),
+                false => Err(AddressError::Passed(name.to_owned())),
             };
         }
         if let Ok(address) = text.parse() {
@@ -184,6 +196,9 @@ pub enum AddressError {
     /// A path lacks `unix:`.
     #[error("a Unix socket is written unix:{0}")]
     Path(String),
+    /// `fd:` is followed by what is no name.
+    #[error("'{0}' is no name of a passed socket: write fd:NAME, with its FileDescriptorName")]
+    Passed(String),
     /// `unix:` is followed by nothing.
     #[error("no path after unix:")]
     NoPath,

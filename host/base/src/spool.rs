@@ -42,6 +42,8 @@ struct Counts {
     queued: AtomicUsize,
     /// Dropped lines that have not been reported.
     dropped: AtomicU64,
+    /// Lines that were reported as dropped.
+    reported: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -105,6 +107,14 @@ impl Spool {
         let _ = self.work.send(Work::Reopen);
     }
 
+    /// Returns the number of lines that were dropped so far.
+    pub fn dropped(&self) -> u64 {
+        let Counts {
+            dropped, reported, ..
+        } = &*self.counts;
+        reported.load(Ordering::Relaxed) + dropped.load(Ordering::Relaxed)
+    }
+
     /// Waits until the queue is written, for at most `most`, and reports
     /// dropped lines. Returns false if the time was too short.
     pub fn finish(&self, most: Duration) -> bool {
@@ -132,6 +142,7 @@ impl Counts {
     /// Reports dropped lines. Returns false if there are none.
     fn tell(&self, what: &str) -> bool {
         let dropped = self.dropped.swap(0, Ordering::Relaxed);
+        self.reported.fetch_add(dropped, Ordering::Relaxed);
         if dropped > 0 {
             tracing::warn!(target: TARGET, dropped, "lines of the {what} were dropped");
         }

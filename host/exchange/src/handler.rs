@@ -19,12 +19,22 @@ use crate::request::Request;
 
 /// The handlers of a worker.
 pub trait Handlers {
-    /// Returns when a request goes to its handler.
-    fn takes(&self) -> Takes;
+    /// Returns when a request goes to its handler. `wanted` tells what it is
+    /// for, if that matters.
+    fn takes<'a>(&self, wanted: &dyn Fn() -> Wanted<'a>) -> Takes;
 
     /// Returns the handler for a connection. The handler decides which requests
     /// share an instance.
     fn connection(&self) -> Box<dyn Handler>;
+}
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Host, perhaps with a port.
+    pub authority: Option<&'a str>,
+    /// Path and query.
+    pub target: &'a str,
 }
 
 /// Time at which a request goes to its handler.

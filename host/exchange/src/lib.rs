@@ -27,6 +27,7 @@
 //! | [`request`], [`answer`] | a request that is buffered, or whose body has yet to arrive; its answer |
 //! | [`reply`] | a response, between the instance that makes it and the connection that sends it |
 //! | [`handler`], [`deferred`] | the traits of a handler; an answer that it gives later |
+//! | [`sites`] | handlers of several services on one listener, by host and path |
 //! | [`destination`], [`outgoing`] | requests that guests send |
 
 pub mod answer;
@@ -42,3 +43,4 @@ pub mod outgoing;
 pub mod outlet;
 pub mod reply;
 pub mod request;
+pub mod sites;

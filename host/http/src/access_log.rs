@@ -17,6 +17,8 @@ use netwasm_base::config::{AccessLogConfig, AccessLogFormat};
 use netwasm_base::error::Error;
 use netwasm_base::spool::{Output, Spool};
 
+use crate::tally::Spoken;
+
 /// Bytes that a worker gathers before it hands them on.
 const GATHER: usize = 32 << 10;
 
@@ -122,12 +124,13 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Adds a line.
+    /// Adds a line, if the entry has what a line needs.
     pub(super) fn add(&mut self, entry: &Entry, sent: u64) {
+        let Some(text) = &entry.text else { return };
         let mut gathered = locked(&self.gathered.0);
         match self.format {
-            AccessLogFormat::Combined => entry.write_combined(sent, &mut gathered),
-            AccessLogFormat::Json => entry.write_json(sent, &mut gathered),
+            AccessLogFormat::Combined => text.write_combined(entry, sent, &mut gathered),
+            AccessLogFormat::Json => text.write_json(entry, sent, &mut gathered),
         }
         let is_much = gathered.len() > GATHER;
         drop(gathered);
@@ -142,21 +145,29 @@ impl Lines {
     }
 }
 
-/// Log entry of a request.
+/// A request for the records: the log, the metrics.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
+    pub(super) spoken: Spoken,
+    pub(super) status: u16,
+    /// Length of the response's body in bytes.
+    pub(super) length: u64,
+    pub(super) begun: Instant,
+    /// What only the log has; `None` if there is none.
+    pub(super) text: Option<Text>,
+}
+
+/// What the log has of a request.
+#[derive(Clone, Debug)]
+pub(super) struct Text {
     pub(super) peer: Address,
     /// The request line, as sent.
     pub(super) line: Vec<u8>,
     pub(super) host: Option<String>,
     pub(super) referer: Option<Vec<u8>>,
     pub(super) user_agent: Option<Vec<u8>>,
-    pub(super) status: u16,
-    /// Length of the response's body in bytes.
-    pub(super) length: u64,
     /// Time of the request's arrival.
     pub(super) time: SystemTime,
-    pub(super) begun: Instant,
 }
 
 #[derive(Serialize)]
@@ -172,9 +183,9 @@ struct JsonLine<'a> {
     user_agent: Option<&'a str>,
 }
 
-impl Entry {
+impl Text {
     /// Writes `PEER - - [TIME] "REQUEST" STATUS BYTES "REFERER" "USER-AGENT"`.
-    fn write_combined(&self, sent: u64, out: &mut Vec<u8>) {
+    fn write_combined(&self, entry: &Entry, sent: u64, out: &mut Vec<u8>) {
         // As nginx does: no port, and no Unix path, which the client chose.
         // Writing to memory cannot fail.
         let _ = match &self.peer {
@@ -188,14 +199,14 @@ impl Entry {
         let [day, month, year, clock] = std::array::from_fn(|_| parts.next().unwrap_or("-"));
         let _ = write!(out, "{day}/{month}/{year}:{clock} +0000] \"");
         escape(&self.line, out);
-        let _ = write!(out, "\" {} {sent} \"", self.status);
+        let _ = write!(out, "\" {} {sent} \"", entry.status);
         escape(self.referer.as_deref().unwrap_or(b"-"), out);
         out.extend_from_slice(b"\" \"");
         escape(self.user_agent.as_deref().unwrap_or(b"-"), out);
         out.extend_from_slice(b"\"\n");
     }
 
-    fn write_json(&self, sent: u64, out: &mut Vec<u8>) {
+    fn write_json(&self, entry: &Entry, sent: u64, out: &mut Vec<u8>) {
         let text = |bytes: &Option<Vec<u8>>| {
             bytes
                 .as_ref()
@@ -207,9 +218,9 @@ impl Entry {
             peer: self.peer.to_string(),
             request: &String::from_utf8_lossy(&self.line),
             host: self.host.as_deref(),
-            status: self.status,
+            status: entry.status,
             bytes: sent,
-            seconds: self.begun.elapsed().as_secs_f64(),
+            seconds: entry.begun.elapsed().as_secs_f64(),
             referer: referer.as_deref(),
             user_agent: user_agent.as_deref(),
         };
@@ -261,28 +272,35 @@ mod tests {
 
     fn entry() -> Entry {
         Entry {
+            spoken: Spoken::Http1,
+            status: 200,
+            length: 12,
+            begun: Instant::now(),
+            text: Some(text()),
+        }
+    }
+
+    fn text() -> Text {
+        Text {
             peer: Address::Ip(([127, 0, 0, 1], 12345).into()),
             line: b"GET /a?b HTTP/1.1".to_vec(),
             host: Some("localhost:8080".into()),
             referer: None,
             user_agent: Some(b"curl/8".to_vec()),
-            status: 200,
-            length: 12,
             time: SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777),
-            begun: Instant::now(),
         }
     }
 
-    fn combined(entry: &Entry) -> String {
+    fn combined(text: &Text) -> String {
         let mut out = Vec::new();
-        entry.write_combined(entry.length, &mut out);
+        text.write_combined(&entry(), 12, &mut out);
         String::from_utf8(out).expect("ASCII")
     }
 
     #[test]
     fn a_line_has_the_combined_format() {
         assert_eq!(
-            combined(&entry()),
+            combined(&text()),
             "127.0.0.1 - - [06/Nov/1994:08:49:37 +0000] \"GET /a?b HTTP/1.1\" 200 12 \"-\" \
              \"curl/8\"\n"
         );
@@ -290,9 +308,9 @@ mod tests {
 
     #[test]
     fn a_client_forges_neither_a_line_nor_a_field() {
-        let line = combined(&Entry {
+        let line = combined(&Text {
             user_agent: Some(b"a\"\n\\\xff".to_vec()),
-            ..entry()
+            ..text()
         });
         assert!(
             line.ends_with("\"-\" \"a\\x22\\x0A\\x5C\\xFF\"\n"),
@@ -303,12 +321,12 @@ mod tests {
     #[test]
     fn a_line_of_json_is_an_object() {
         let mut out = Vec::new();
-        let entry = Entry {
+        let written = Text {
             referer: Some(b"\"\n".to_vec()),
             user_agent: Some("a\u{9b}\u{9d}b\u{7f}é".into()),
-            ..entry()
+            ..text()
         };
-        entry.write_json(7, &mut out);
+        written.write_json(&entry(), 7, &mut out);
         let text = String::from_utf8_lossy(&out);
         assert!(text.contains("\"a\\u009b\\u009db\\u007fé\""), "{text}");
         let line: serde_json::Value = serde_json::from_slice(&out).expect("JSON");

@@ -229,7 +229,7 @@ impl Driver {
                 self.consume_kept(kept);
                 continue;
             }
-            let closes = self.thread().is_draining() || self.transport.is_reclaimed();
+            let closes = self.thread().closes_idle() || self.transport.is_reclaimed();
             if self.exchange.ended || (closes && self.is_idle()) {
                 self.exchange.last = true;
                 continue;

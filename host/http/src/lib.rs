@@ -30,6 +30,7 @@
 //! | `asked`, `media`, `coding`, `range` | request fields, media types, codings, ranges |
 //! | `date`, `version`, `conditional` | dates, versions of files, conditional requests |
 //! | `file_body` | a file as the body of a response |
+//! | [`tally`] | numbers of requests, for metrics |
 //! | [`access_log`] | a line for each request |
 //! | [`flow_limit`] | limit of a run on what clients send ahead of the guests |
 //! | [`local`] | state shared by the HTTP connections of a run and of a thread |
@@ -55,6 +56,7 @@ pub mod local;
 mod media;
 mod range;
 mod response;
+pub mod tally;
 #[cfg(test)]
 mod testing;
 mod upload;

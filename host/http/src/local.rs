@@ -11,9 +11,10 @@ use netwasm_exchange::handler::Handlers;
 use netwasm_exchange::request::Request;
 use netwasm_net::files::Roots;
 
-use crate::access_log::{AccessLog, Lines};
+use crate::access_log::{AccessLog, Entry, Lines};
 use crate::date::LAST_SECOND;
 use crate::flow_limit::FlowLimit;
+use crate::tally::{Tallies, Tally};
 
 /// Maximum capacity that the response buffer keeps, in bytes.
 const KEEP: usize = 256 << 10;
@@ -31,6 +32,8 @@ pub struct Env {
     pub roots: Arc<Roots>,
     /// Limit of what HTTP/2 clients send ahead.
     pub flow_limit: FlowLimit,
+    /// Numbers for metrics, if there are any.
+    pub tallies: Option<Arc<Tallies>>,
 }
 
 /// State shared by the HTTP connections of a thread.
@@ -48,6 +51,8 @@ pub struct Local {
     date: Cell<Date>,
     /// The access log, if there is one.
     lines: Option<RefCell<Lines>>,
+    /// Numbers for metrics, if there are any.
+    tally: Option<Arc<Tally>>,
 }
 
 impl fmt::Debug for Local {
@@ -67,6 +72,7 @@ impl Local {
             now: Cell::new(now),
             date: Cell::new(date(now)),
             lines: env.access_log.as_ref().map(|log| RefCell::new(log.lines())),
+            tally: env.tallies.as_ref().map(|tallies| tallies.of_thread()),
             env,
             handlers,
         })
@@ -97,8 +103,25 @@ impl Local {
         self.date.get()
     }
 
-    pub(super) fn lines(&self) -> Option<&RefCell<Lines>> {
-        self.lines.as_ref()
+    /// True if requests are logged.
+    pub(super) fn logs(&self) -> bool {
+        self.lines.is_some()
+    }
+
+    /// True if requests are logged or counted for metrics.
+    pub(super) fn records(&self) -> bool {
+        self.lines.is_some() || self.tally.is_some()
+    }
+
+    /// Logs and counts a request, of whose response's body so many bytes were
+    /// sent.
+    pub(super) fn record(&self, entry: &Entry, sent: u64) {
+        if let Some(tally) = &self.tally {
+            tally.count(entry.spoken, entry.status, entry.begun.elapsed(), sent);
+        }
+        if let Some(lines) = &self.lines {
+            lines.borrow_mut().add(entry, sent);
+        }
     }
 
     pub(super) fn out(&self) -> std::cell::RefMut<'_, Vec<u8>> {

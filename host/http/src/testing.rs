@@ -18,7 +18,9 @@ use netwasm_exchange::answer::{self, Answer};
 use netwasm_exchange::chunked::Chunked;
 use netwasm_exchange::content::{BoxContent, Content, FileContent};
 use netwasm_exchange::failure::Failure;
-use netwasm_exchange::handler::{Awaiting, Call, Decision, Handler, Handlers, NoAnswer, Takes};
+use netwasm_exchange::handler::{
+    Awaiting, Call, Decision, Handler, Handlers, NoAnswer, Takes, Wanted,
+};
 use netwasm_exchange::head::HeadLimits;
 use netwasm_exchange::reply::{Answered, Reply};
 use netwasm_exchange::request::Request;
@@ -102,6 +104,7 @@ impl Script {
             let roots = Roots::open(&[]).expect("no directories");
             Arc::new(Env {
                 access_log: None,
+                tallies: None,
                 roots: Arc::new(roots),
                 flow_limit: FlowLimit::new(worker.env().limits.http.max_unread),
             })
@@ -160,7 +163,7 @@ impl fmt::Debug for Script {
 }
 
 impl Handlers for Script {
-    fn takes(&self) -> Takes {
+    fn takes<'a>(&self, _: &dyn Fn() -> Wanted<'a>) -> Takes {
         match self.0.answers {
             Some(_) => Takes::Whole,
             None => Takes::Streams,

@@ -1,6 +1,9 @@
 //! Accepting the connections of a listener, of the command line or of a guest:
 //! the one place between the kernel's backlog and a transport.
 
+pub(crate) mod preamble;
+mod proxy;
+
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -160,6 +163,8 @@ pub struct Accepted {
     pub(crate) peer: Address,
     /// Kind of the listener.
     pub(crate) kind: ListenerKind,
+    /// Number of the listener among the shared ones.
+    pub(crate) site: Option<usize>,
     /// Counts the connection against `--max-connections`.
     pub(crate) permit: OwnedSemaphorePermit,
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU32;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use netwasm_base::config::{DnsConfig, Limits};
+use netwasm_base::config::{DnsConfig, Limits, Proxy};
 use netwasm_base::counters::Counters;
 use netwasm_base::error::{ConnectionError, Error};
 use netwasm_base::policy::{Denied, Policy, Resolved};
@@ -18,7 +18,7 @@ use crate::places::Places;
 use crate::tls::{ClientTls, Tls};
 use crate::turns::Steps;
 
-/// The network state of a run, shared by all workers.
+/// The network state of a service, shared by all workers.
 #[derive(Debug)]
 pub struct Env {
     /// Limits and deadlines.
@@ -30,7 +30,7 @@ pub struct Env {
     pub(crate) names: Arc<Sources>,
     /// Certificates and trust roots.
     pub tls: Arc<Tls>,
-    /// Counters of the run.
+    /// Counters of the service.
     pub counters: Arc<Counters>,
     /// Places for accepted connections (`--max-connections`).
     pub places: Arc<Places>,
@@ -42,6 +42,8 @@ pub struct Env {
     pub steps: Steps,
     /// Number of the signal that drains the run; 0 without one.
     pub signal: AtomicU32,
+    /// Proxies whose connections begin with a PROXY header.
+    pub proxies: Vec<Proxy>,
 }
 
 /// Settings of an [`Env`].
@@ -59,6 +61,12 @@ pub struct Settings<'a> {
     pub tls: Arc<Tls>,
     /// Maximum of accepted connections.
     pub places: usize,
+    /// See [`Env::counters`].
+    pub counters: Arc<Counters>,
+    /// See [`Env::steps`].
+    pub steps: Steps,
+    /// See [`Env::proxies`].
+    pub proxies: Vec<Proxy>,
 }
 
 impl Env {
@@ -74,8 +82,10 @@ impl Env {
             dns,
             tls,
             places,
+            counters,
+            steps,
+            proxies,
         } = settings;
-        let counters: Arc<Counters> = Arc::default();
         let pools = Pools::new().map_err(|source| Error::System {
             what: "epoll",
             source,
@@ -91,8 +101,8 @@ impl Env {
             )),
             counters,
             pools,
-            steps: Steps::default(),
-            signal: AtomicU32::new(0),
+            steps,
+            proxies,
             limits,
         })
     }

@@ -108,7 +108,7 @@ mod tests {
             let mut incoming = Incoming::new(Rc::clone(&worker.thread), Rc::new(listener));
             let mut cx = Context::from_waker(std::task::Waker::noop());
             assert!(incoming.poll_accept(&mut cx).is_pending());
-            worker.thread.drain();
+            worker.thread.drain(false);
             for _ in 0..2 {
                 assert!(incoming.poll_ready(&mut cx).is_ready());
                 assert!(matches!(incoming.poll_accept(&mut cx), Poll::Ready(None)));

@@ -160,6 +160,11 @@ impl Ready<'_> {
     }
 
     /// Clears the readiness, which the caller found to be gone.
+    /// True if the peer has ended its stream, or the connection is lost.
+    pub(crate) fn is_read_closed(&self) -> bool {
+        self.0.ready().is_read_closed()
+    }
+
     pub(crate) fn clear(&mut self) {
         self.0.clear_ready();
     }
@@ -168,6 +173,25 @@ impl Ready<'_> {
     pub(crate) fn is_error(&self) -> bool {
         self.0.ready().is_error()
     }
+}
+
+/// Takes a descriptor that this process was started with, by its number;
+/// `None` if there is none. It is not passed on to children.
+///
+/// # Safety
+/// This takes the descriptor from whoever else uses the number, so the caller
+/// must know that it was passed to this process, and take it once only.
+#[expect(
+    unsafe_code,
+    reason = "a number is all that says which descriptor it is"
+)]
+pub(crate) unsafe fn inherited(number: i32) -> Option<OwnedFd> {
+    use std::os::fd::FromRawFd;
+    // SAFETY: it is borrowed only for this call, which fails if there is none.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    rustix::io::fcntl_setfd(borrowed, rustix::io::FdFlags::CLOEXEC).ok()?;
+    // SAFETY: it is open, and the caller says that nobody else owns it.
+    Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// Returns the bytes in a TCP socket's send queue that the peer has not

@@ -37,6 +37,7 @@
 //! | [`pool`], [`parked`] | connections kept for reuse: who gets one, and how it moves between workers | waiting |
 //! | [`stream`] | a connection as a guest's streams see it | WIT |
 //! | [`accept`] | an accept that cannot fail the server; the place of a preamble before TLS | handshakes |
+//! | `passed` | sockets that the service manager has opened |
 //! | [`listener`], [`incoming`] | bind and socket options; the connections of listeners that a guest opens | |
 //! | [`guest`], [`service`] | the traits of event-driven guests, and of services on listeners | |
 //! | [`connection`], [`udp`] | the drivers of byte streams and of datagrams | parsing |
@@ -44,7 +45,7 @@
 //! | [`posix`] | sockets and watch lists of programs that bring their own event loop | policy |
 //! | [`connect`], [`datagram`] | outgoing connections; datagram sockets that guests open | |
 //!
-//! `unsafe` is denied except in `io`.
+//! `unsafe` is denied except in `io` and `passed`.
 
 pub mod accept;
 pub mod connect;
@@ -62,6 +63,7 @@ pub mod io;
 pub mod listener;
 pub mod options;
 pub mod parked;
+mod passed;
 mod pipe;
 pub mod places;
 pub mod pool;

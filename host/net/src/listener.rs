@@ -1,12 +1,14 @@
 //! Listeners. They are bound before the first worker runs, so that a bad
 //! address is reported at start.
 
+use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileTypeExt;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -15,10 +17,12 @@ use tokio::io::Interest;
 use tokio::sync::mpsc;
 
 use netwasm_base::config::{Limits, ListenAddress, ListenerConfig, ListenerKind};
+use netwasm_base::counters::Counter;
 use netwasm_base::error::Error;
 
 use crate::accept::{Accepted, Acceptor};
 use crate::io::Watched;
+use crate::passed;
 
 /// A listener or datagram socket of one worker.
 #[derive(Debug)]
@@ -34,22 +38,97 @@ pub enum Listener {
 pub struct StreamListener {
     socket: OwnedFd,
     kind: ListenerKind,
+    site: Option<usize>,
     share: Share,
+    accepted: Arc<Counter>,
+}
+
+/// A listener whose socket is watched.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) acceptor: Acceptor,
+    pub(crate) kind: ListenerKind,
+    /// Number of the listener among the shared ones.
+    pub(crate) site: Option<usize>,
+    /// Workers that take connections in turn.
+    pub(crate) share: Share,
+    /// Counter of connections.
+    pub(crate) counter: Arc<Counter>,
 }
 
 /// Workers that take connections in turn; empty if the accepting worker keeps
 /// them.
 pub(crate) type Share = Vec<mpsc::UnboundedSender<Accepted>>;
 
-/// The sockets of one listener of the command line.
+/// The sockets of one address of a listener. Workers get duplicates, so that the
+/// sockets stay open while one generation of a service replaces another.
 #[derive(Debug)]
 pub struct Bound {
-    /// URLs for the `listening` lines.
-    pub urls: Vec<String>,
-    /// One socket for each worker; for a Unix socket, one in all.
-    pub sockets: Vec<Listener>,
+    /// URL for the `listening` line.
+    pub url: String,
+    /// Number of connections accepted so far.
+    pub accepted: Arc<Counter>,
+    /// One socket for each worker, or one in all.
+    sockets: Vec<Socket>,
+    is_unix: bool,
+    /// True if one worker accepts for all: a Unix socket, or one that was
+    /// passed to this process.
+    is_single: bool,
     /// File of a Unix socket, removed when this is dropped.
     pub file: Option<SocketFile>,
+}
+
+impl Bound {
+    /// Closes the sockets, but for their duplicates. The file stays.
+    pub fn close(&mut self) {
+        self.sockets.clear();
+    }
+
+    /// Returns a listener for each worker; for a Unix socket, one in all, which
+    /// hands connections to the workers of `handed` in turn. `site` is its
+    /// number among those that services share.
+    ///
+    /// # Errors
+    /// Fails if no descriptor is left.
+    pub fn listeners(
+        &self,
+        kind: ListenerKind,
+        site: Option<usize>,
+        limits: &Limits,
+        handed: &[mpsc::UnboundedSender<Accepted>],
+    ) -> Result<Vec<Listener>, Error> {
+        let share = |socket: io::Result<Socket>| {
+            let socket = socket?;
+            if kind == ListenerKind::Udp {
+                return Ok(Listener::Datagram(socket.into()));
+            }
+            if !self.is_unix {
+                // The limits may be others than those of its first listening.
+                match limits.tcp_keepalive {
+                    Some(silence) => socket.set_tcp_keepalive(&keepalive(silence))?,
+                    None => socket.set_keepalive(false)?,
+                }
+            }
+            let share = match self.is_single && handed.len() > 1 {
+                true => handed.to_vec(),
+                false => Vec::new(),
+            };
+            Ok(Listener::Stream(StreamListener {
+                socket: socket.into(),
+                kind,
+                site,
+                share,
+                accepted: Arc::clone(&self.accepted),
+            }))
+        };
+        let sockets = self.sockets.iter().map(|socket| share(socket.try_clone()));
+        sockets
+            .collect::<io::Result<_>>()
+            .map_err(|source| Error::System {
+                what: "a listening socket",
+                source,
+            })
+    }
 }
 
 /// The file of a Unix domain socket. Dropping it removes the file.
@@ -78,14 +157,14 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if identity(&self.path) == Some(self.identity) {
-            let _ = std::fs::remove_file(&self.path);
+            let _ = fs::remove_file(&self.path);
         }
     }
 }
 
 fn identity(path: &Path) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt;
-    std::fs::symlink_metadata(path)
+    fs::symlink_metadata(path)
         .ok()
         .map(|metadata| (metadata.dev(), metadata.ino()))
 }
@@ -94,18 +173,92 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 ///
 /// # Errors
 /// Fails with the address, what happened and what to do.
-pub fn bind(
-    config: &ListenerConfig,
-    workers: usize,
-    limits: &Limits,
-    handed: &[mpsc::UnboundedSender<Accepted>],
-) -> Result<Vec<Bound>, Error> {
+pub fn bind(config: &ListenerConfig, workers: usize, limits: &Limits) -> Result<Vec<Bound>, Error> {
     let kind = config.kind;
     match &config.address {
-        ListenAddress::Unix(path) => Ok(vec![bind_unix(path, kind, limits, handed)?]),
+        ListenAddress::Unix(path) => Ok(vec![bind_unix(path, kind, limits, None)?]),
         ListenAddress::Socket(address) => Ok(vec![bind_ip(*address, kind, workers, limits)?]),
         ListenAddress::Localhost(port) => bind_localhost(*port, kind, workers, limits),
+        ListenAddress::Passed(name) => take_passed(name, kind, limits),
     }
+}
+
+/// Binds a listener for this process's own interface: one socket for each
+/// address. A Unix socket is its owner's alone.
+///
+/// # Errors
+/// Fails with the address, what happened and what to do.
+pub fn bind_private(address: &ListenAddress) -> Result<Vec<Bound>, Error> {
+    /// Read and write, for the owner.
+    const OWNER: u32 = 0o600;
+    let (kind, limits) = (ListenerKind::Http, Limits::default());
+    match address {
+        ListenAddress::Unix(path) => Ok(vec![bind_unix(path, kind, &limits, Some(OWNER))?]),
+        _ => {
+            let address = address.clone();
+            bind(&ListenerConfig { kind, address }, 1, &limits)
+        }
+    }
+}
+
+/// Takes the sockets that the service manager has opened under a name.
+fn take_passed(name: &str, kind: ListenerKind, limits: &Limits) -> Result<Vec<Bound>, Error> {
+    let error = |reason: String| Error::Listen {
+        address: format!("fd:{name}"),
+        reason,
+    };
+    let sockets = passed::named(name);
+    if sockets.is_empty() {
+        let others = passed::names();
+        return Err(error(match others.is_empty() {
+            true => "no socket was passed to this process (LISTEN_FDS), as systemd does by a \
+                     .socket unit"
+                .into(),
+            false => format!(
+                "the sockets that were passed are named {}",
+                others.join(", ")
+            ),
+        }));
+    }
+    let take = |socket: BorrowedFd<'_>| {
+        let socket = Socket::from(socket.try_clone_to_owned()?);
+        let wanted = match kind {
+            ListenerKind::Udp => Type::DGRAM,
+            _ => Type::STREAM,
+        };
+        if socket.r#type()? != wanted {
+            return Err(io::Error::other(match kind {
+                ListenerKind::Udp => "it is no socket of datagrams: write ListenDatagram= there",
+                _ => "it is no socket of streams: write ListenStream= there",
+            }));
+        }
+        if kind != ListenerKind::Udp {
+            // The socket listens already, but for another length of the backlog.
+            socket.listen(limits.backlog)?;
+        }
+        socket.set_nonblocking(true)?;
+        let local = socket.local_addr()?;
+        let ip = local.as_socket();
+        if ip.is_some() && kind != ListenerKind::Udp {
+            // Accepted sockets inherit the option.
+            socket.set_tcp_nodelay(true)?;
+        }
+        let (is_unix, path) = (ip.is_none(), local.as_pathname());
+        Ok(Bound {
+            url: match (ip, path) {
+                (Some(ip), _) => format!("{}://{ip}", scheme(kind)),
+                (None, Some(path)) => format!("{}unix:{}", unix_scheme(kind), path.display()),
+                (None, None) => format!("{}fd:{name}", unix_scheme(kind)),
+            },
+            accepted: Arc::default(),
+            sockets: vec![socket],
+            is_unix,
+            is_single: true,
+            file: None,
+        })
+    };
+    let bound = sockets.into_iter().map(take).collect::<io::Result<_>>();
+    bound.map_err(|problem| error(problem.to_string()))
 }
 
 /// Maximum of tries to find a port that is free for both IPv4 and IPv6.
@@ -146,10 +299,13 @@ fn bind_ip(
     Ok(bound(kind, chosen, sockets))
 }
 
-fn bound(kind: ListenerKind, address: SocketAddr, sockets: Vec<Listener>) -> Bound {
+fn bound(kind: ListenerKind, address: SocketAddr, sockets: Vec<Socket>) -> Bound {
     Bound {
-        urls: vec![format!("{}://{address}", scheme(kind))],
+        url: format!("{}://{address}", scheme(kind)),
+        accepted: Arc::default(),
         sockets,
+        is_unix: false,
+        is_single: false,
         file: None,
     }
 }
@@ -199,7 +355,7 @@ fn bind_sockets(
     kind: ListenerKind,
     workers: usize,
     limits: &Limits,
-) -> io::Result<(Vec<Listener>, SocketAddr)> {
+) -> io::Result<(Vec<Socket>, SocketAddr)> {
     // With SO_REUSEPORT alone, another server of the same user would share the
     // port unnoticed. A first socket without it finds that out.
     let probe = socket(address, kind, false)?;
@@ -207,7 +363,8 @@ fn bind_sockets(
     let chosen = probe.local_addr()?.as_socket().unwrap_or(address);
     let mut sockets = Vec::with_capacity(workers);
     if workers == 1 {
-        sockets.push(listen(probe, kind, limits)?);
+        listen(&probe, kind, limits)?;
+        sockets.push(probe);
         return Ok((sockets, chosen));
     }
     if kind != ListenerKind::Udp {
@@ -218,7 +375,8 @@ fn bind_sockets(
     for _ in 0..workers {
         let socket = socket(address, kind, true)?;
         socket.bind(&chosen.into())?;
-        sockets.push(listen(socket, kind, limits)?);
+        listen(&socket, kind, limits)?;
+        sockets.push(socket);
     }
     Ok((sockets, chosen))
 }
@@ -255,22 +413,15 @@ pub(crate) fn datagram_socket(domain: Domain) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn listen(socket: Socket, kind: ListenerKind, limits: &Limits) -> io::Result<Listener> {
-    Ok(match kind {
-        ListenerKind::Udp => Listener::Datagram(socket.into()),
-        _ => {
-            if let Some(silence) = limits.tcp_keepalive {
-                // Accepted sockets inherit this option too.
-                socket.set_tcp_keepalive(&keepalive(silence))?;
-            }
-            socket.listen(limits.backlog)?;
-            Listener::Stream(StreamListener {
-                socket: socket.into(),
-                kind,
-                share: Vec::new(),
-            })
-        }
-    })
+fn listen(socket: &Socket, kind: ListenerKind, limits: &Limits) -> io::Result<()> {
+    if kind == ListenerKind::Udp {
+        return Ok(());
+    }
+    if let Some(silence) = limits.tcp_keepalive {
+        // Accepted sockets inherit this option too.
+        socket.set_tcp_keepalive(&keepalive(silence))?;
+    }
+    socket.listen(limits.backlog)
 }
 
 /// Returns the keep-alive settings of a TCP connection. If the peer of a silent
@@ -287,7 +438,7 @@ fn bind_unix(
     path: &Path,
     kind: ListenerKind,
     limits: &Limits,
-    handed: &[mpsc::UnboundedSender<Accepted>],
+    mode: Option<u32>,
 ) -> Result<Bound, Error> {
     let error = |error: &io::Error| Error::Listen {
         address: format!("unix:{}", path.display()),
@@ -300,32 +451,33 @@ fn bind_unix(
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)
         .and_then(|socket| {
             socket.bind(&SockAddr::unix(path)?)?;
+            if let Some(mode) = mode {
+                // Before anybody can connect.
+                fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+            }
             socket.listen(limits.backlog)?;
             socket.set_nonblocking(true)?;
             Ok(socket)
         })
         .map_err(|problem| error(&problem))?;
     let file = SocketFile::of(path);
-    let share = if handed.len() > 1 {
-        handed.to_vec()
-    } else {
-        Vec::new()
-    };
-    let scheme = match kind {
+    Ok(Bound {
+        url: format!("{}unix:{}", unix_scheme(kind), path.display()),
+        accepted: Arc::default(),
+        sockets: vec![socket],
+        is_unix: true,
+        is_single: true,
+        file,
+    })
+}
+
+fn unix_scheme(kind: ListenerKind) -> &'static str {
+    match kind {
         ListenerKind::Tcp | ListenerKind::Udp => "",
         ListenerKind::Tls => "tls+",
         ListenerKind::Http => "http+",
         ListenerKind::Https => "https+",
-    };
-    Ok(Bound {
-        urls: vec![format!("{scheme}unix:{}", path.display())],
-        sockets: vec![Listener::Stream(StreamListener {
-            socket: socket.into(),
-            kind,
-            share,
-        })],
-        file,
-    })
+    }
 }
 
 /// Removes a socket file that a server left behind.
@@ -334,7 +486,7 @@ fn bind_unix(
 /// `AddrInUse`: a server answers, or the socket cannot be probed. Other errors:
 /// the file is no socket, or it cannot be removed.
 pub(crate) fn remove_stale(path: &Path) -> io::Result<()> {
-    let Ok(metadata) = std::fs::symlink_metadata(path) else {
+    let Ok(metadata) = fs::symlink_metadata(path) else {
         return Ok(());
     };
     if !metadata.file_type().is_socket() {
@@ -346,22 +498,32 @@ pub(crate) fn remove_stale(path: &Path) -> io::Result<()> {
     let probe = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     match probe.connect(&SockAddr::unix(path)?) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            std::fs::remove_file(path)
+            fs::remove_file(path)
         }
         _ => Err(io::ErrorKind::AddrInUse.into()),
     }
 }
 
 impl StreamListener {
-    /// Watches the socket from the runtime of this thread, and splits the
-    /// listener into its acceptor, its kind, and the workers that take
-    /// connections in turn.
+    /// Returns the socket.
+    pub fn into_socket(self) -> OwnedFd {
+        self.socket
+    }
+
+    /// Watches the socket from the runtime of this thread, and takes the
+    /// listener apart.
     ///
     /// # Errors
     /// Fails if the runtime cannot watch the socket.
-    pub(crate) fn into_parts(self) -> io::Result<(Acceptor, ListenerKind, Share)> {
+    pub(crate) fn into_parts(self) -> io::Result<Parts> {
         let socket = Watched::new(self.socket, Interest::READABLE)?;
-        Ok((Acceptor::new(Rc::new(socket)), self.kind, self.share))
+        Ok(Parts {
+            acceptor: Acceptor::new(Rc::new(socket)),
+            kind: self.kind,
+            site: self.site,
+            share: self.share,
+            counter: self.accepted,
+        })
     }
 }
 
@@ -375,7 +537,7 @@ mod tests {
         let socket = datagram_socket(Domain::IPV4).expect("a socket");
         let size = |socket: &Socket| socket.recv_buffer_size().expect("its size");
         assert!(size(&socket) >= size(&plain));
-        let most = std::fs::read_to_string("/proc/sys/net/core/rmem_max");
+        let most = fs::read_to_string("/proc/sys/net/core/rmem_max");
         if let Some(most) = most.ok().and_then(|it| it.trim().parse::<usize>().ok()) {
             // The kernel doubles what is asked for.
             assert_eq!(size(&socket), 2 * most.min(4 << 20));

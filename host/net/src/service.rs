@@ -44,6 +44,8 @@ pub struct Services {
     pub streams: Option<Rc<dyn Service>>,
     /// `--http` and `--https`.
     pub http: Option<Rc<dyn Service>>,
+    /// Shared listeners of HTTP, by their numbers.
+    pub sites: Vec<Rc<dyn Service>>,
     /// `--udp`.
     pub datagrams: Option<Rc<dyn DatagramService>>,
     /// The program to run instead of waiting for connections.
@@ -58,17 +60,21 @@ impl fmt::Debug for Services {
 
 impl Services {
     /// Returns the service for a byte-stream listener.
-    pub(crate) fn of(&self, kind: ListenerKind) -> Option<&dyn Service> {
+    pub(crate) fn of(&self, kind: ListenerKind, site: Option<usize>) -> Option<&dyn Service> {
         match kind {
             ListenerKind::Tcp | ListenerKind::Tls => self.streams.as_deref(),
-            ListenerKind::Http | ListenerKind::Https => self.http.as_deref(),
+            ListenerKind::Http | ListenerKind::Https => match site {
+                Some(site) => self.sites.get(site).map(|it| &**it),
+                None => self.http.as_deref(),
+            },
             ListenerKind::Udp => None,
         }
     }
 
     /// Passes a tick of the clock to the services.
     pub(crate) fn tick(&self) {
-        for service in [&self.streams, &self.http].into_iter().flatten() {
+        let own = [&self.streams, &self.http].into_iter().flatten();
+        for service in own.chain(&self.sites) {
             service.tick();
         }
     }

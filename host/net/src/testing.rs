@@ -18,6 +18,7 @@ use tokio::task::yield_now;
 use crate::env::{Env, Settings};
 use crate::tls::Tls;
 use crate::transport::Transport;
+use crate::turns::Steps;
 use crate::worker::Worker;
 
 /// Number of times that a test lets all other tasks run before it gives up
@@ -38,6 +39,9 @@ pub fn in_worker<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Rc<Wo
         dns: DnsConfig::default(),
         tls: Arc::new(tls),
         places: 8,
+        counters: Arc::default(),
+        steps: Steps::default(),
+        proxies: Vec::new(),
     });
     let env = Arc::new(env.expect("an environment"));
     let runtime = Builder::new_current_thread()

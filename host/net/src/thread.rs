@@ -34,8 +34,10 @@ pub struct Thread {
     pub scratch: RefCell<Scratch>,
     /// Empty pipes for relays.
     pub(crate) pipes: RefCell<Vec<Pipe>>,
-    /// True if the run is ending and idle connections should close.
+    /// True if connections are to end as soon as they can.
     draining: Cell<bool>,
+    /// True if idle connections nevertheless wait for their next request.
+    spares_idle: Cell<bool>,
     drained: Notify,
     clock: Cell<Tick>,
     tick: Duration,
@@ -45,14 +47,15 @@ pub struct Thread {
 }
 
 impl Thread {
-    pub(crate) fn new(env: Arc<Env>) -> Rc<Self> {
+    pub(crate) fn new(env: Arc<Env>, turns: Rc<Turns>) -> Rc<Self> {
         Rc::new(Self {
             tick: tick(&env.limits),
-            turns: Turns::new(env.steps.clone()),
+            turns,
             env,
             scratch: RefCell::new(Scratch::default()),
             pipes: RefCell::default(),
             draining: Cell::new(false),
+            spares_idle: Cell::new(false),
             drained: Notify::new(),
             clock: Cell::new(0),
             active: Cell::new(0),
@@ -85,6 +88,13 @@ impl Thread {
         Tick::try_from(ticks).unwrap_or(Tick::MAX)
     }
 
+    /// Returns the time since a tick, to the resolution of the clock.
+    pub(crate) fn since(&self, tick: Tick) -> Duration {
+        let ticks = self.now().saturating_sub(tick);
+        self.tick
+            .saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX))
+    }
+
     /// Returns the tick by which a duration will have passed.
     pub fn tick_after(&self, time: Duration) -> Tick {
         self.now().saturating_add(self.ticks(time))
@@ -106,9 +116,17 @@ impl Thread {
         self.draining.get()
     }
 
+    /// True if connections that wait for a request are to close.
+    #[inline]
+    pub fn closes_idle(&self) -> bool {
+        self.draining.get() && !self.spares_idle.get()
+    }
+
     /// Begins graceful shutdown: notifies the tasks that wait for the end of
-    /// the run.
-    pub(crate) fn drain(&self) {
+    /// the run. `spares_idle` leaves idle connections open for one more
+    /// request, which may be on its way.
+    pub(crate) fn drain(&self, spares_idle: bool) {
+        self.spares_idle.set(spares_idle);
         self.draining.set(true);
         self.drained.notify_waiters();
     }

@@ -206,9 +206,9 @@ impl Turns {
         })
     }
 
-    /// Runs the worker's main task. Tokio polls it first after a look at
+    /// Runs the thread's main task. Tokio polls it first after a look at
     /// sockets and timers, so each of its polls begins a round.
-    pub(crate) async fn run<R>(&self, main: impl Future<Output = R>) -> R {
+    pub async fn run<R>(&self, main: impl Future<Output = R>) -> R {
         let mut main = pin!(main);
         poll_fn(|cx| {
             self.begin_round(cx);

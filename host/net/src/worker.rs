@@ -1,10 +1,11 @@
-//! A worker: one thread with its own runtime, listeners and connections.
+//! A worker: the listeners and connections of a service on one thread. The
+//! services of a process have a worker each on every thread.
 
 mod run;
 
 use std::cell::RefCell;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,24 +14,26 @@ use std::time::Duration;
 use slab::Slab;
 use tokio::sync::watch;
 
+use netwasm_base::address::Address;
 use netwasm_base::config::ListenerKind;
 use netwasm_base::error::ConnectionError;
 
-use crate::accept::Accepted;
+use crate::accept::{Accepted, preamble};
 use crate::dns::Resolver;
 use crate::env::Env;
+use crate::io::Watched;
 use crate::service::{Service, Services};
 use crate::thread::{Active, Thread, Tick};
 use crate::tls::Tls;
-use crate::transport::Transport;
-use crate::turns::{HEAVY, Turn};
+use crate::transport::{OpenConnection, Transport};
+use crate::turns::{HEAVY, Turn, Turns};
 
 pub use self::run::{Assignment, Ended, Phase, run};
 
 /// Work of accepting a connection, in bytes.
 const ACCEPT: usize = HEAVY / 4;
 
-/// The connections of a thread, and the resolver that they use.
+/// The connections of a service on a thread, and the resolver that they use.
 #[derive(Debug)]
 pub struct Worker {
     /// State of the worker's thread.
@@ -41,11 +44,18 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Returns the worker of this thread.
+    /// Returns a worker that is alone on this thread.
     pub fn new(env: Arc<Env>) -> Rc<Self> {
+        let turns = Turns::new(env.steps.clone());
+        Self::beside_others(env, turns)
+    }
+
+    /// Returns a worker whose tasks share the turns of a thread with those of
+    /// other services.
+    pub fn beside_others(env: Arc<Env>, turns: Rc<Turns>) -> Rc<Self> {
         Rc::new(Self {
             resolver: Resolver::new(&env.names),
-            thread: Thread::new(env),
+            thread: Thread::new(env, turns),
             transports: RefCell::default(),
         })
     }
@@ -75,25 +85,69 @@ impl Worker {
     }
 
     /// Takes an accepted connection.
-    fn accept(self: &Rc<Self>, services: &Services, accepted: Accepted) {
+    fn accept(self: &Rc<Self>, services: &Rc<Services>, accepted: Accepted) {
         let Accepted {
             socket,
             peer,
             kind,
+            site,
             permit,
         } = accepted;
-        let Some(service) = services.of(kind) else {
+        if services.of(kind, site).is_none() {
             return;
-        };
-        let transport = match Transport::new(&self.thread, socket, peer, Some(permit)) {
-            Ok(transport) => transport,
+        }
+        let socket = match Watched::stream(socket) {
+            Ok(socket) => socket,
             Err(error) => {
                 tracing::warn!(%error, "a connection cannot be watched");
                 return;
             }
         };
         self.env().counters.connections_accepted.add();
-        self.enter(service, kind, transport);
+        let proxies = &self.env().proxies;
+        if proxies.is_empty() || !proxies.iter().any(|proxy| proxy.includes(&peer)) {
+            let transport = Transport::watched(&self.thread, socket, peer, Some(permit));
+            if let Some(service) = services.of(kind, site) {
+                self.enter(service, kind, transport);
+            }
+            return;
+        }
+        let (worker, services) = (Rc::clone(self), Rc::clone(services));
+        let active = self.thread.active();
+        tokio::task::spawn_local(async move {
+            let entered = worker.after_preamble(&socket, &peer).await;
+            let Some(client) = entered else { return };
+            let transport = Transport::watched(&worker.thread, socket, client, Some(permit));
+            if let Some(service) = services.of(kind, site) {
+                worker.enter(service, kind, transport);
+            }
+            drop(active);
+        });
+    }
+
+    /// Reads what a proxy sends first, and returns the client's address. Returns
+    /// `None` if the connection cannot be used, which is counted and logged.
+    async fn after_preamble(&self, socket: &Watched, proxy: &Address) -> Option<Address> {
+        let env = self.env();
+        let limit = env.limits.handshake_timeout;
+        let mut reading = pin!(preamble::read(socket, limit));
+        let read = tokio::select! {
+            read = &mut reading => read,
+            // Nobody has asked for anything yet.
+            () = Rc::clone(&self.thread).drained() => match self.thread.closes_idle() {
+                true => return None,
+                false => reading.await,
+            },
+        };
+        match read {
+            Ok(client) => Some(client.unwrap_or_else(|| proxy.clone())),
+            Err(error) => {
+                env.counters.proxies_refused.add();
+                env.counters.connections_lost.add();
+                tracing::info!(%proxy, %error, "connection refused (--proxy-protocol-from)");
+                None
+            }
+        }
     }
 
     /// Begins TLS if the listener has it, then the listener's service. Bytes
@@ -152,6 +206,13 @@ impl Worker {
         }
     }
 
+    /// Describes the connections.
+    pub fn open_connections(&self) -> Vec<OpenConnection> {
+        let transports = self.transports.borrow();
+        let each = transports.iter().map(|(_, transport)| transport.describe());
+        each.collect()
+    }
+
     /// Returns the connections. A copy, since ending one may end others.
     fn all_transports(&self) -> Vec<Rc<Transport>> {
         self.transports
@@ -207,9 +268,10 @@ impl Worker {
         }
     }
 
-    /// Begins graceful shutdown: ends connections that need not go on.
-    fn drain(&self) {
-        self.thread.drain();
+    /// Begins graceful shutdown: ends connections that need not go on. Idle
+    /// ones may wait for one more request if `spares_idle` is set.
+    fn drain(&self, spares_idle: bool) {
+        self.thread.drain(spares_idle);
         for (_, transport) in &*self.transports.borrow() {
             transport.nudge();
         }

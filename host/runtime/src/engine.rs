@@ -7,6 +7,7 @@
 //! interrupts handlers that take too long.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -128,12 +129,17 @@ impl Loaded {
         }
     }
 
-    /// Starts the thread that advances the epoch and the clock of the workers'
-    /// turns.
+    /// Starts the thread that advances the epoch and, while `leads` is set, the
+    /// clock of the threads' turns.
     ///
     /// # Errors
     /// Fails if the system gives no thread.
-    pub(crate) fn start_ticker(&self, limits: &Limits, steps: Steps) -> io::Result<Ticker> {
+    pub(crate) fn start_ticker(
+        &self,
+        limits: &Limits,
+        steps: Steps,
+        leads: Arc<AtomicBool>,
+    ) -> io::Result<Ticker> {
         let engine = match self {
             Self::Events(program) => &program.engine,
             Self::Concurrent(program) => program.engine(),
@@ -141,7 +147,9 @@ impl Loaded {
         let engine = engine.clone();
         Ticker::start("epoch", step(limits), move || {
             engine.increment_epoch();
-            steps.advance();
+            if leads.load(Ordering::Relaxed) {
+                steps.advance();
+            }
         })
     }
 }

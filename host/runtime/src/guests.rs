@@ -6,11 +6,14 @@ use std::fmt;
 use std::io;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use netwasm_base::config::{Config, Isolation, Limits, NEVER};
 use netwasm_base::error::Error;
 use netwasm_base::ticker::Ticker;
-use netwasm_exchange::handler::{Awaiting, Call, Decision, Handler, Handlers, NoAnswer, Takes};
+use netwasm_exchange::handler::{
+    Awaiting, Call, Decision, Handler, Handlers, NoAnswer, Takes, Wanted,
+};
 use netwasm_exchange::outgoing::Outgoing;
 use netwasm_exchange::reply::{NoResponse, Reply};
 use netwasm_exchange::request::Request;
@@ -106,13 +109,19 @@ impl OfRun {
         self.env.is_program
     }
 
-    /// Starts the thread that interrupts calls which take too long, and
-    /// advances the clock of the workers' turns.
+    /// Starts the thread that interrupts calls which take too long. While
+    /// `leads` is set, it advances the clock of the threads' turns, which one
+    /// service does for all.
     ///
     /// # Errors
     /// Fails if the system gives no thread.
-    pub fn start_ticker(&self, limits: &Limits, steps: Steps) -> io::Result<Ticker> {
-        self.program.start_ticker(limits, steps)
+    pub fn start_ticker(
+        &self,
+        limits: &Limits,
+        steps: Steps,
+        leads: Arc<AtomicBool>,
+    ) -> io::Result<Ticker> {
+        self.program.start_ticker(limits, steps, leads)
     }
 
     /// Returns the guests of a thread.
@@ -266,7 +275,7 @@ impl StreamGuests for OfStreams {
 }
 
 impl Handlers for OfThread {
-    fn takes(&self) -> Takes {
+    fn takes<'a>(&self, _: &dyn Fn() -> Wanted<'a>) -> Takes {
         match &*self.0.program {
             Loaded::Events(program) if program.takes_heads() => Takes::Heads,
             Loaded::Events(_) => Takes::Whole,

@@ -9,7 +9,7 @@ use clap::{ArgAction, Args};
 
 use netwasm_base::config::{
     AccessLogConfig, AccessLogFormat, CertificateFiles, Directory, DnsServer, HttpLimits,
-    Isolation, Limits, ListenAddress, ListenerConfig, ListenerKind, TlsFiles,
+    Isolation, Limits, ListenAddress, ListenerConfig, ListenerKind, Proxy, Route, TlsFiles,
 };
 use netwasm_base::descriptors;
 use netwasm_base::policy::{ConnectPattern, HostPort, ListenPattern, NamePattern};
@@ -61,6 +61,9 @@ pub(super) struct Http {
         requires = "access_log"
     )]
     access_log_format: AccessLogFormat,
+    /// Answer only requests for this host and path, as '*.example.org/api'; repeatable
+    #[arg(long, value_name = "HOST[/PATH]", hide_short_help = true)]
+    pub(super) route: Vec<Route>,
     /// The largest body of a request
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1MiB")]
     max_body: usize,
@@ -294,6 +297,17 @@ pub(super) struct LogFlags {
     /// Lines a second of one kind, such as failed handshakes; the others are counted
     #[arg(long, value_name = "N", default_value = "20", hide_short_help = true)]
     pub(super) log_rate: NonZeroU32,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Operation")]
+pub(super) struct Operating {
+    /// Show metrics and state there, over HTTP; unix:PATH also takes `netwasm reload`
+    #[arg(long, value_name = "ADDR", hide_short_help = true)]
+    pub(super) admin: Option<ListenAddress>,
+    /// Take clients' addresses from these proxies' PROXY headers; repeatable, also unix
+    #[arg(long, value_name = "NETWORK", hide_short_help = true)]
+    pub(super) proxy_protocol_from: Vec<Proxy>,
 }
 
 impl Listeners {

@@ -25,7 +25,7 @@ const INSTALLED: &str = "netwasm/python.wasm";
 #[command(next_help_heading = "Guest")]
 pub(super) struct Python {
     /// Run a module of Python, from this folder, in place of SCRIPT.py
-    #[arg(short = 'm', value_name = "MODULE", conflicts_with = "component")]
+    #[arg(short = 'm', long, value_name = "MODULE", conflicts_with = "component")]
     #[arg(hide_short_help = true)]
     module: Option<String>,
     /// Python's interpreter [default: ~/.local/share/netwasm/python.wasm]
@@ -38,9 +38,9 @@ pub(super) struct Python {
 
 /// A program in Python.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Script {
+pub(super) struct Script {
     /// The folder that it is in, which it may read.
-    pub folder: PathBuf,
+    folder: PathBuf,
     /// Arguments of the interpreter that name it.
     args: Vec<String>,
     /// Name in the log.
@@ -110,6 +110,7 @@ impl Python {
         guest.name.clone_from(&script.name);
         "python".clone_into(&mut guest.program);
         guest.args = script.args.iter().cloned().chain(guest.args).collect();
+        guest.folder = Some(script.folder.clone());
         let folder = text(&script.folder)?;
         let mut modules = Vec::new();
         for path in &self.python_path {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::config::route::Route;
 use crate::listen::{ListenAddress, ListenerConfig};
 
 /// Reason why a configuration cannot be run.
@@ -29,6 +30,45 @@ pub enum ConfigError {
     /// Two listeners have one address.
     #[error("two listeners have the address {0}: give each its own")]
     Twice(ListenAddress),
+    /// Listeners of two services have one address.
+    #[error(
+        "{} {} is an address of the service '{other}', too: give each its own",
+        .listener.kind.flag(), .listener.address
+    )]
+    OtherServices {
+        /// The listener.
+        listener: ListenerConfig,
+        /// The other service's name.
+        other: String,
+    },
+    /// Services on one listener differ in a setting of its connections.
+    #[error(
+        "{what} differs from that of the service '{other}' on the same listener: give both the \
+         same, or each its own listener"
+    )]
+    SharedListenerDiffers {
+        /// The flag.
+        what: &'static str,
+        /// The other service's name.
+        other: String,
+    },
+    /// Two services on one listener have one route.
+    #[error("the --route {route} is one of the service '{other}', too, on the same listener")]
+    RouteTwice {
+        /// The route.
+        route: Route,
+        /// The other service's name.
+        other: String,
+    },
+    /// Routes without an HTTP listener.
+    #[error("--route is of HTTP requests, and there is neither --http nor --https")]
+    NothingToRoute,
+    /// The admin interface would be reachable from other machines.
+    #[error(
+        "--admin {0} is not of this machine alone: write PORT, an address of loopback, or \
+         unix:PATH"
+    )]
+    AdminInPublic(ListenAddress),
     /// TLS without a certificate.
     #[error(
         "{} {} needs --cert FILE and --key FILE (for a test: certs/cert.pem and certs/key.pem)",

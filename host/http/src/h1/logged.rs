@@ -1,27 +1,35 @@
-//! Access log lines, written as soon as a response was sent.
+//! Records of requests, in the access log and for metrics, made as soon as a
+//! response was sent.
 
 use std::time::Instant;
 
 use netwasm_exchange::head::Head;
 
-use crate::access_log::Entry;
+use crate::access_log::{Entry, Text};
 use crate::h1::Driver;
+use crate::tally::Spoken;
 
 impl Driver {
-    /// Returns the entry of a request for the access log, if there is a log.
+    /// Returns the entry of a request for the records, if there are any.
     pub(super) fn entry(&self, head: &Head) -> Option<Entry> {
         let http = &self.local;
-        http.lines()?;
-        Some(Entry {
+        if !http.records() {
+            return None;
+        }
+        let text = || Text {
             peer: self.transport.peer().clone(),
             line: head.request_line().to_vec(),
             host: head.authority().map(str::to_owned),
             referer: head.first("referer").map(<[u8]>::to_vec),
             user_agent: head.first("user-agent").map(<[u8]>::to_vec),
+            time: http.now(),
+        };
+        Some(Entry {
+            spoken: Spoken::Http1,
             status: 0,
             length: 0,
-            time: http.now(),
             begun: Instant::now(),
+            text: http.logs().then(text),
         })
     }
 
@@ -47,11 +55,8 @@ impl Driver {
         let done = |(_, end): &(Entry, u64)| *end <= sent;
         let count = self.exchange.unlogged.iter().take_while(|each| done(each));
         let count = count.count();
-        if let Some(lines) = self.local.lines() {
-            let mut lines = lines.borrow_mut();
-            for (entry, _) in self.exchange.unlogged.drain(..count) {
-                lines.add(&entry, entry.length);
-            }
+        for (entry, _) in self.exchange.unlogged.drain(..count) {
+            self.local.record(&entry, entry.length);
         }
     }
 
@@ -59,13 +64,11 @@ impl Driver {
     pub(super) fn log_unsent(&mut self) {
         self.log_sent();
         let sent = self.sent();
-        if let Some(lines) = self.local.lines() {
-            let mut lines = lines.borrow_mut();
-            for (entry, end) in self.exchange.unlogged.drain(..) {
-                // The body comes last, so it is what is missing.
-                let missing = end.saturating_sub(sent);
-                lines.add(&entry, entry.length.saturating_sub(missing));
-            }
+        for (entry, end) in self.exchange.unlogged.drain(..) {
+            // The body comes last, so it is what is missing.
+            let missing = end.saturating_sub(sent);
+            let length = entry.length.saturating_sub(missing);
+            self.local.record(&entry, length);
         }
     }
 

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use netwasm_exchange::chunked::{Chunked, Fed};
-use netwasm_exchange::handler::Takes;
+use netwasm_exchange::handler::{Takes, Wanted};
 use netwasm_exchange::head::{Framing, HeadLimits};
 use netwasm_exchange::request::Request;
 
@@ -95,7 +95,12 @@ impl Driver {
             return 0;
         }
         let comes = !matches!(request.head.framing(), Framing::None | Framing::Length(0));
-        match self.local.handlers.takes() {
+        let wanted = || Wanted {
+            authority: request.head.authority(),
+            target: request.head.target(),
+        };
+        let takes = self.local.handlers.takes(&wanted);
+        match takes {
             Takes::Streams => self.begin_answering(request, limits, input, out),
             Takes::Heads if comes => self.begin_at_head(request, limits, input, out),
             Takes::Heads | Takes::Whole => self.collect(request, limits, most, input, out),

@@ -1,4 +1,4 @@
-//! A stream's line of the access log.
+//! A stream's record, in the access log and for metrics.
 
 use std::rc::Rc;
 
@@ -51,7 +51,9 @@ impl LogLine {
                 stream.send_reset(Reason::CANCEL);
             }
             Stopped::File(error) => {
-                let path = self.entry.as_ref().map(|it| it.line.as_slice());
+                let entry = self.entry.as_ref();
+                let text = entry.and_then(|it| it.text.as_ref());
+                let path = text.map(|it| it.line.as_slice());
                 let path = String::from_utf8_lossy(path.unwrap_or_default()).into_owned();
                 self.link.file_failed(&path, error);
                 stream.send_reset(Reason::INTERNAL_ERROR);
@@ -62,15 +64,10 @@ impl LogLine {
 
 impl Drop for LogLine {
     fn drop(&mut self) {
-        if let Some(entry) = self.entry.take()
-            && let Some(lines) = self.link.local.lines()
-        {
-            let entry = Entry {
-                status: self.status,
-                length: self.sent,
-                ..*entry
-            };
-            lines.borrow_mut().add(&entry, self.sent);
+        if let Some(mut entry) = self.entry.take() {
+            entry.status = self.status;
+            entry.length = self.sent;
+            self.link.local.record(&entry, self.sent);
         }
     }
 }

@@ -39,7 +39,7 @@ use h2::server::{self, Handshake, SendResponse};
 use h2::{Reason, RecvStream};
 
 use netwasm_base::error::ConnectionError;
-use netwasm_exchange::handler::Takes;
+use netwasm_exchange::handler::{Takes, Wanted};
 use netwasm_net::protocol::Lost;
 use netwasm_net::thread::{Thread, Tick};
 use netwasm_net::transport::Transport;
@@ -297,7 +297,11 @@ impl Connection {
             return;
         }
         let link = Rc::clone(&self.link);
-        let takes = self.link.local.handlers.takes();
+        let wanted = || Wanted {
+            authority: request::authority(&head),
+            target: request::target(&head),
+        };
+        let takes = self.link.local.handlers.takes(&wanted);
         if takes == Takes::Streams {
             self.push(answering::answer(link, head, incoming, outgoing));
             return;
@@ -380,7 +384,7 @@ impl Connection {
         let connection = match &mut self.stage {
             Setup::Open(connection) => connection,
             Setup::Preface(_) => {
-                if thread.is_draining()
+                if thread.closes_idle()
                     || self.link.transport.is_reclaimed()
                     || thread.passed(since, limits.head_timeout)
                 {

@@ -16,9 +16,10 @@ use netwasm_exchange::head::authority::is_authority;
 use netwasm_exchange::head::target::{self, Form};
 use netwasm_exchange::head::{Refusal, bad};
 
-use crate::access_log::Entry;
+use crate::access_log::{Entry, Text};
 use crate::exchange::TOO_LARGE;
 use crate::local::Local;
+use crate::tally::Spoken;
 
 /// Checks what `h2` leaves unchecked.
 ///
@@ -171,14 +172,16 @@ pub(super) fn expects_continue(headers: &HeaderMap) -> bool {
     headers.contains_key(header::EXPECT)
 }
 
-/// Returns the entry of a request for the access log, if there is a log.
+/// Returns the entry of a request for the records, if there are any.
 pub(super) fn entry(head: &Parts, peer: &Address, local: &Local) -> Option<Box<Entry>> {
-    local.lines()?;
+    if !local.records() {
+        return None;
+    }
     let field = |name| {
         let value = head.headers.get(name);
         value.map(|it: &HeaderValue| it.as_bytes().to_vec())
     };
-    Some(Box::new(Entry {
+    let text = || Text {
         peer: peer.clone(),
         line: [
             head.method.as_str().as_bytes(),
@@ -189,10 +192,14 @@ pub(super) fn entry(head: &Parts, peer: &Address, local: &Local) -> Option<Box<E
         host: authority(head).map(str::to_owned),
         referer: field(header::REFERER),
         user_agent: field(header::USER_AGENT),
+        time: local.now(),
+    };
+    Some(Box::new(Entry {
+        spoken: Spoken::Http2,
         status: 0,
         length: 0,
-        time: local.now(),
         begun: Instant::now(),
+        text: local.logs().then(text),
     }))
 }
 

@@ -129,6 +129,7 @@ mod tests {
     fn env(most: usize) -> Arc<Env> {
         Arc::new(Env {
             access_log: None,
+            tallies: None,
             roots: Arc::new(Roots::open(&[]).expect("no directories")),
             flow_limit: FlowLimit::new(most),
         })

@@ -10,6 +10,7 @@
 
 mod core;
 mod delivery;
+mod describe;
 mod drive;
 mod linger;
 mod streams;
@@ -32,7 +33,7 @@ use crate::parked::{Parked, is_quiet};
 use crate::protocol::Flow;
 use crate::queue::{FilePart, WriteQueue};
 use crate::relay::Relay;
-use crate::thread::Thread;
+use crate::thread::{Thread, Tick};
 use crate::tls::{Session, SessionInfo};
 use crate::turns::Turn;
 
@@ -40,6 +41,7 @@ use self::core::{Core, Moved};
 use self::delivery::{Delivery, Leaving};
 
 pub use self::delivery::{LOOK, Presence};
+pub use self::describe::OpenConnection;
 pub use self::linger::{HandshakeFailed, LINGER, LINGER_MOST, Linger};
 
 /// Maximum of file parts queued for a connection. Each may hold a descriptor,
@@ -51,6 +53,8 @@ const MOST_FILE_PARTS: usize = 64;
 pub struct Transport {
     thread: Rc<Thread>,
     peer: Address,
+    /// Tick at which the connection was opened.
+    opened: Tick,
     /// True while the driving task runs, and so need not be woken.
     driven: Cell<bool>,
     /// True while nothing is under way, so that the connection may be closed to
@@ -111,6 +115,7 @@ impl Transport {
         Self {
             thread: Rc::clone(thread),
             peer,
+            opened: now,
             driven: Cell::new(false),
             idle: Cell::new(false),
             reclaimed: Cell::new(false),

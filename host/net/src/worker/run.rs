@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::accept::Accepted;
-use crate::listener::{Listener, StreamListener};
+use crate::listener::{Listener, Parts, StreamListener};
 use crate::service::{Program, Services};
 use crate::thread::Tick;
 use crate::worker::{ACCEPT, Worker};
@@ -48,6 +48,9 @@ impl Vital {
 pub enum Phase {
     /// New connections are accepted.
     Serving,
+    /// Another generation of the service accepts the new connections; existing
+    /// ones come to their end. Idle ones wait for one more request.
+    Retiring,
     /// Graceful shutdown: no new connections; existing ones come to their end.
     Draining,
     /// The run waits for nothing more.
@@ -74,21 +77,9 @@ pub struct Ended {
     pub failed: bool,
 }
 
-/// Serves until the run ends, or runs the program to its end.
+/// Serves until the service ends, or runs the program to its end. To be run on
+/// a thread whose main task runs the turns.
 pub async fn run(
-    worker: Rc<Worker>,
-    services: Services,
-    assignment: Assignment,
-    phase: watch::Receiver<Phase>,
-    clock: watch::Receiver<Tick>,
-) -> Ended {
-    let turns = Rc::clone(&worker.thread.turns);
-    turns
-        .run(serve(worker, services, assignment, phase, clock))
-        .await
-}
-
-async fn serve(
     worker: Rc<Worker>,
     mut services: Services,
     assignment: Assignment,
@@ -124,7 +115,10 @@ async fn serve(
     }
     let mut handed = assignment.handed;
     let (taking, taken) = (Rc::clone(&worker), Rc::clone(&services));
-    listening.push(vital.spawn(async move {
+    // It ends by itself, once no other worker can hand anything over. Until then,
+    // the worker waits for it.
+    let active = thread.active();
+    vital.spawn(async move {
         let turn = taking.thread.turns.turn();
         while let Some(accepted) = handed.recv().await {
             taking.accept(&taken, accepted);
@@ -132,8 +126,9 @@ async fn serve(
                 turn.pause(ACCEPT).await;
             }
         }
+        drop(active);
         Ok(())
-    }));
+    });
 
     if let Some(program) = program {
         return command(&worker, program, phase, vital).await;
@@ -144,7 +139,16 @@ async fn serve(
         () = vital.failed() => true,
     };
     listening.iter().for_each(AbortHandle::abort);
-    worker.drain();
+    let retiring = |phase: &watch::Receiver<Phase>| *phase.borrow() == Phase::Retiring;
+    let spares_idle = !failed && retiring(&phase);
+    worker.drain(spares_idle);
+    if spares_idle {
+        tokio::select! {
+            () = thread.all_ended() => {}
+            _ = phase.wait_for(|phase| *phase != Phase::Retiring) => worker.drain(false),
+            () = vital.failed() => failed = true,
+        }
+    }
     if !failed {
         tokio::select! {
             () = thread.all_ended() => {}
@@ -176,7 +180,7 @@ async fn command(
     tokio::task::spawn_local(async move {
         // An error means that the server is gone, which ends the run as well.
         let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
-        draining.drain();
+        draining.drain(false);
     });
     let mut failed = false;
     let turn = worker.thread.turns.turn();
@@ -219,7 +223,13 @@ async fn accept(
     listener: StreamListener,
 ) -> io::Result<()> {
     let places = Arc::clone(&worker.env().places);
-    let (mut acceptor, kind, share) = listener.into_parts()?;
+    let Parts {
+        mut acceptor,
+        kind,
+        site,
+        share,
+        counter,
+    } = listener.into_parts()?;
     let mut next = 0_usize;
     let turn = worker.thread.turns.turn();
     let mut poll = None;
@@ -229,14 +239,12 @@ async fn accept(
             return Err(io::Error::other("a listening socket cannot be watched"));
         };
         acceptor.works();
-        if poll.replace(turn.number()) == Some(turn.number()) {
-            // A second accept in one poll: there may be more.
-            turn.pause(ACCEPT).await;
-        }
+        counter.add();
         let accepted = Accepted {
             socket,
             peer,
             kind,
+            site,
             permit,
         };
         match share.as_slice() {
@@ -248,6 +256,12 @@ async fn accept(
                     let _ = other.send(accepted);
                 }
             }
+        }
+        // Not before the connection has its place: this task may be aborted
+        // meanwhile, and the client must not lose it to a reload.
+        if poll.replace(turn.number()) == Some(turn.number()) {
+            // A second accept in one poll: there may be more.
+            turn.pause(ACCEPT).await;
         }
     }
 }

@@ -1,0 +1,148 @@
+//! Messages to the service manager: sd_notify(3), without its library.
+
+use std::env;
+use std::ffi::OsStr;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::process;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// The connection to a service manager.
+#[derive(Debug)]
+pub struct Manager {
+    socket: UnixDatagram,
+    address: SocketAddr,
+    watchdog: Option<Duration>,
+}
+
+impl Manager {
+    /// Returns the manager that `NOTIFY_SOCKET` names; `None` if there is none,
+    /// or it cannot be used.
+    #[must_use]
+    pub fn of_environment() -> Option<Self> {
+        Self::at(&env::var_os("NOTIFY_SOCKET")?, watchdog())
+    }
+
+    fn at(name: &OsStr, watchdog: Option<Duration>) -> Option<Self> {
+        let address = match name.as_bytes() {
+            [b'@', rest @ ..] => SocketAddr::from_abstract_name(rest).ok()?,
+            [b'/', ..] => SocketAddr::from_pathname(name).ok()?,
+            _ => return None,
+        };
+        let socket = UnixDatagram::unbound().ok()?;
+        // Nothing waits for a manager that does not read.
+        socket.set_nonblocking(true).ok()?;
+        Some(Self {
+            socket,
+            address,
+            watchdog,
+        })
+    }
+
+    /// Returns the time within which the manager wants to hear that the process
+    /// is alive; `None` if it does not.
+    #[must_use]
+    pub fn watchdog(&self) -> Option<Duration> {
+        self.watchdog
+    }
+
+    /// Tells that the process serves.
+    pub fn ready(&self, status: &str) {
+        self.send(&format!("READY=1\nSTATUS={}", line(status)));
+    }
+
+    /// Tells that it reads its settings anew. [`Self::ready`] follows.
+    pub fn reloading(&self) {
+        let now = clock_gettime(ClockId::Monotonic);
+        let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+        let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or_default();
+        let microseconds = seconds * 1_000_000 + nanoseconds / 1000;
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={microseconds}"));
+    }
+
+    /// Tells that it ends.
+    pub fn stopping(&self, status: &str) {
+        self.send(&format!("STOPPING=1\nSTATUS={}", line(status)));
+    }
+
+    /// Tells that it is alive.
+    pub fn alive(&self) {
+        self.send("WATCHDOG=1");
+    }
+
+    fn send(&self, message: &str) {
+        // A manager that takes nothing is no reason to stop.
+        let _ = self.socket.send_to_addr(message.as_bytes(), &self.address);
+    }
+}
+
+/// Returns a text as one line, as the protocol separates fields by lines.
+fn line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Returns the time of `WATCHDOG_USEC`, if it is meant for this process.
+fn watchdog() -> Option<Duration> {
+    let number = |name: &str| env::var(name).ok()?.parse::<u64>().ok();
+    if number("WATCHDOG_PID").is_some_and(|pid| pid != u64::from(process::id())) {
+        return None;
+    }
+    let time = Duration::from_micros(number("WATCHDOG_USEC")?);
+    (!time.is_zero()).then_some(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns a manager, and the socket that it is told at.
+    fn manager() -> (Manager, UnixDatagram) {
+        let name = format!(
+            "netwasm-notify-{}-{:?}",
+            process::id(),
+            std::thread::current().id()
+        );
+        let address = SocketAddr::from_abstract_name(&name).expect("a name");
+        let socket = UnixDatagram::bind_addr(&address).expect("a socket");
+        let manager = Manager::at(OsStr::new(&format!("@{name}")), None);
+        (manager.expect("it can be reached"), socket)
+    }
+
+    fn received(socket: &UnixDatagram) -> String {
+        let mut buffer = [0; 512];
+        let count = socket.recv(&mut buffer).expect("a message");
+        String::from_utf8_lossy(&buffer[..count]).into_owned()
+    }
+
+    #[test]
+    fn messages_have_the_form_that_managers_read() {
+        let (manager, socket) = manager();
+        manager.ready("serving\non 2 threads");
+        assert_eq!(received(&socket), "READY=1\nSTATUS=serving on 2 threads");
+        manager.reloading();
+        let text = received(&socket);
+        let time = text
+            .strip_prefix("RELOADING=1\nMONOTONIC_USEC=")
+            .expect("its form");
+        assert!(time.parse::<u64>().is_ok_and(|time| time > 0), "{text}");
+        manager.stopping("draining");
+        assert_eq!(received(&socket), "STOPPING=1\nSTATUS=draining");
+        manager.alive();
+        assert_eq!(received(&socket), "WATCHDOG=1");
+    }
+
+    #[test]
+    fn a_manager_that_is_gone_or_does_not_read_holds_nobody_up() {
+        let (manager, socket) = manager();
+        for _ in 0..10_000 {
+            manager.alive();
+        }
+        drop(socket);
+        manager.alive();
+        assert!(Manager::at(OsStr::new("relative"), None).is_none());
+        assert!(Manager::at(OsStr::new(""), None).is_none());
+    }
+}

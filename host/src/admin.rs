@@ -1,0 +1,346 @@
+//! The admin interface: a small HTTP server beside the workers, for operators
+//! and their tools.
+//!
+//! | path | answer |
+//! | --- | --- |
+//! | `/healthz` | 200 while the run answers |
+//! | `/readyz` | 200 while it accepts connections; 503, with the reason, while it drains |
+//! | `/metrics` | OpenMetrics, or Prometheus's older text |
+//! | `/config` | the settings as a configuration file, without variables' values |
+//! | `/connections` | what is open, for how long, in which stage: JSON |
+//! | `POST /reload` | reads settings and components anew; only over a Unix socket |
+//!
+//! It runs on the main thread, which has nothing else to do, and asks the run by
+//! messages. Nothing here is on the path of a request.
+
+mod ask;
+mod metrics;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::time::{sleep, timeout};
+
+use netwasm_base::config::{Limits, ListenAddress, ListenerKind};
+use netwasm_base::error::Error;
+use netwasm_net::listener::{self, Bound, Listener};
+
+use crate::server::Event;
+
+pub use self::ask::reload;
+pub(crate) use self::ask::{Ask, Connections, ListenerView, ServiceView, View};
+
+/// Connections at once. Others wait in the backlog.
+const MOST: usize = 16;
+
+/// Time for a client to send its request.
+const HEAD: Duration = Duration::from_secs(10);
+
+/// Time for a client to take an answer, beyond that for making it.
+const TAKE: Duration = Duration::from_secs(30);
+
+/// Time for the run to answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Pause when the system has no descriptor left.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The sockets of the interface.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    bound: Vec<Bound>,
+    is_unix: bool,
+}
+
+impl Admin {
+    /// Binds the interface. A Unix socket is its owner's alone.
+    ///
+    /// # Errors
+    /// Fails with the address, what happened and what to do.
+    pub(crate) fn bind(address: &ListenAddress) -> Result<Self, Error> {
+        Ok(Self {
+            bound: listener::bind_private(address)?,
+            is_unix: matches!(address, ListenAddress::Unix(_)),
+        })
+    }
+
+    /// Returns the URLs for the log.
+    pub(crate) fn urls(&self) -> impl Iterator<Item = &str> {
+        self.bound.iter().map(|bound| &*bound.url)
+    }
+
+    /// Serves from now on, in tasks of the present runtime. The value must be
+    /// kept: with it goes the file of a Unix socket.
+    ///
+    /// # Errors
+    /// Fails if no descriptor is left.
+    pub(crate) fn serve(&self, events: &mpsc::UnboundedSender<Event>) -> Result<(), Error> {
+        let places = Arc::new(Semaphore::new(MOST));
+        let system = |source| Error::System {
+            what: "the admin interface",
+            source,
+        };
+        for bound in &self.bound {
+            let listeners = bound.listeners(ListenerKind::Http, None, &Limits::default(), &[])?;
+            for listener in listeners {
+                let Listener::Stream(listener) = listener else {
+                    continue;
+                };
+                let socket: OwnedFd = listener.into_socket();
+                let server = Server {
+                    places: Arc::clone(&places),
+                    events: events.clone(),
+                    is_unix: self.is_unix,
+                };
+                match self.is_unix {
+                    true => {
+                        let listener = UnixListener::from_std(socket.into()).map_err(system)?;
+                        tokio::spawn(async move { server.accept(listener).await });
+                    }
+                    false => {
+                        let listener = TcpListener::from_std(socket.into()).map_err(system)?;
+                        tokio::spawn(async move { server.accept(listener).await });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A listening socket of either kind.
+trait Accept: Send + Sync + 'static {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Accept for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<TcpStream> {
+        Ok(Self::accept(self).await?.0)
+    }
+}
+
+impl Accept for UnixListener {
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> io::Result<UnixStream> {
+        Ok(Self::accept(self).await?.0)
+    }
+}
+
+/// Serves one listening socket.
+#[derive(Clone, Debug)]
+struct Server {
+    places: Arc<Semaphore>,
+    events: mpsc::UnboundedSender<Event>,
+    is_unix: bool,
+}
+
+impl Server {
+    /// Accepts connections for ever.
+    async fn accept(&self, listener: impl Accept) {
+        loop {
+            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
+                return;
+            };
+            let stream = match listener.accept().await {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tracing::debug!(%error, "the admin interface cannot accept a connection");
+                    sleep(PAUSE).await;
+                    continue;
+                }
+            };
+            let server = self.clone();
+            tokio::spawn(async move {
+                server.serve(stream).await;
+                drop(place);
+            });
+        }
+    }
+
+    async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let answered = Arc::new(Notify::new());
+        let answer = service_fn(|request: Request<Incoming>| {
+            let (server, answered) = (self.clone(), Arc::clone(&answered));
+            async move {
+                let response = server.answer(&request).await;
+                answered.notify_one();
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let connection = http1::Builder::new()
+            // One request each: nobody keeps a place for long.
+            .keep_alive(false)
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD)
+            .serve_connection(TokioIo::new(stream), answer);
+        let slow = async {
+            answered.notified().await;
+            sleep(TAKE).await;
+        };
+        tokio::select! {
+            // A client that leaves is no fault of the run.
+            _ = connection => {}
+            () = slow => {}
+        }
+    }
+
+    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if !self.is_unix && !is_local(request.headers()) {
+            // A page of the web could make a browser ask, by a name of its own.
+            return text(StatusCode::MISDIRECTED_REQUEST, "ask by the address\n");
+        }
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        match request.uri().path() {
+            "/reload" if request.method() != Method::POST => not_allowed("POST"),
+            "/reload" if !self.is_unix => text(
+                StatusCode::FORBIDDEN,
+                "only over a Unix socket: --admin unix:PATH\n",
+            ),
+            "/reload" => self.reload().await,
+            "/healthz" | "/readyz" | "/metrics" | "/config" | "/connections" if !reads => {
+                not_allowed("GET, HEAD")
+            }
+            "/healthz" => match self.view().await {
+                Some(_) => text(StatusCode::OK, "alive\n"),
+                None => no_answer(),
+            },
+            "/readyz" => match self.view().await {
+                Some(View {
+                    not_ready: None, ..
+                }) => text(StatusCode::OK, "ready\n"),
+                Some(View {
+                    not_ready: Some(why),
+                    ..
+                }) => text(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    format!("not ready: {why}\n"),
+                ),
+                None => no_answer(),
+            },
+            "/metrics" => match self.view().await {
+                Some(view) => metrics::response(view, request.headers()),
+                None => no_answer(),
+            },
+            "/config" => match self.view().await {
+                Some(view) => of_type("application/toml; charset=utf-8", view.config),
+                None => no_answer(),
+            },
+            "/connections" => self.connections().await,
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "there are /healthz, /readyz, /metrics, /config, /connections and /reload\n",
+            ),
+        }
+    }
+
+    /// Asks the run for its state.
+    async fn view(&self) -> Option<View> {
+        let (reply, answer) = oneshot::channel();
+        self.events.send(Event::Asked(Ask::View(reply))).ok()?;
+        timeout(ANSWER, answer).await.ok()?.ok()
+    }
+
+    async fn connections(&self) -> Response<Full<Bytes>> {
+        let (reply, mut answers) = mpsc::unbounded_channel();
+        if self
+            .events
+            .send(Event::Asked(Ask::Connections(reply)))
+            .is_err()
+        {
+            return no_answer();
+        }
+        let mut all: Vec<Connections> = Vec::new();
+        let collect = async {
+            while let Some(some) = answers.recv().await {
+                all.push(some);
+            }
+        };
+        // A worker whose guest computes answers later than others.
+        let complete = timeout(ANSWER, collect).await.is_ok();
+        of_type(
+            "application/json",
+            format!("{:#}\n", ask::connections_in_json(&all, complete)),
+        )
+    }
+
+    async fn reload(&self) -> Response<Full<Bytes>> {
+        let (reply, answer) = oneshot::channel();
+        if self.events.send(Event::Asked(Ask::Reload(reply))).is_err() {
+            return no_answer();
+        }
+        match answer.await {
+            Ok(Ok(())) => text(StatusCode::OK, "reloaded\n"),
+            Ok(Err(reason)) => text(
+                StatusCode::CONFLICT,
+                format!("everything stays as it was: {reason}\n"),
+            ),
+            Err(_) => no_answer(),
+        }
+    }
+}
+
+/// True if a request names this machine by an address or as localhost.
+fn is_local(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(header::HOST).and_then(|it| it.to_str().ok()) else {
+        // A client of HTTP/1.0: no browser.
+        return true;
+    };
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+}
+
+fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = of_type("text/plain; charset=utf-8", text);
+    *response.status_mut() = status;
+    response
+}
+
+fn of_type(media: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static(media),
+    );
+    headers.insert(header::SERVER, header::HeaderValue::from_static("netwasm"));
+    headers.insert(
+        header::CACHE_CONTROL,
+        header::HeaderValue::from_static("no-store"),
+    );
+    response
+}
+
+fn not_allowed(methods: &'static str) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("only {methods}\n"));
+    response
+        .headers_mut()
+        .insert(header::ALLOW, header::HeaderValue::from_static(methods));
+    response
+}
+
+/// Returns the answer where the run does not.
+fn no_answer() -> Response<Full<Bytes>> {
+    text(StatusCode::SERVICE_UNAVAILABLE, "the run does not answer\n")
+}

@@ -1,0 +1,134 @@
+//! What the admin interface asks a run, what the run answers, and the client for
+//! `netwasm reload`.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+
+use netwasm_base::counters::Counters;
+use netwasm_http::tally::Tallies;
+use netwasm_net::transport::OpenConnection;
+
+/// Largest number of connections in an answer.
+const MOST_CONNECTIONS: usize = 10_000;
+
+/// A question to the run.
+#[derive(Debug)]
+pub(crate) enum Ask {
+    /// Its state.
+    View(oneshot::Sender<View>),
+    /// The open connections. Each worker answers by itself.
+    Connections(mpsc::UnboundedSender<Connections>),
+    /// A reload, and how it went.
+    Reload(oneshot::Sender<Result<(), String>>),
+}
+
+/// State of a run.
+#[derive(Debug)]
+pub(crate) struct View {
+    /// Reason why no connections are accepted; `None` if they are.
+    pub(crate) not_ready: Option<&'static str>,
+    /// The settings as a configuration file.
+    pub(crate) config: String,
+    pub(crate) services: Vec<ServiceView>,
+    pub(crate) listeners: Vec<ListenerView>,
+    /// Number of threads that serve connections.
+    pub(crate) workers: usize,
+    /// Generations that were replaced and have connections left.
+    pub(crate) retiring: usize,
+    /// Reloads that replaced something or nothing, and those that failed.
+    pub(crate) reloads: [u64; 2],
+    pub(crate) draining: bool,
+}
+
+/// State of a service.
+#[derive(Debug)]
+pub(crate) struct ServiceView {
+    pub(crate) name: String,
+    pub(crate) component: String,
+    pub(crate) generation: u64,
+    /// Time at which this generation began.
+    pub(crate) since: Instant,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) tallies: Option<Arc<Tallies>>,
+}
+
+/// State of a listener.
+#[derive(Debug)]
+pub(crate) struct ListenerView {
+    pub(crate) service: String,
+    pub(crate) url: String,
+    pub(crate) accepted: u64,
+}
+
+/// The open connections of a worker.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    pub(crate) service: String,
+    pub(crate) generation: u64,
+    pub(crate) open: Vec<OpenConnection>,
+}
+
+/// Returns an object with the connections of all workers.
+pub(super) fn connections_in_json(all: &[Connections], complete: bool) -> Value {
+    let total: usize = all.iter().map(|of| of.open.len()).sum();
+    let each = all
+        .iter()
+        .flat_map(|of| of.open.iter().map(move |it| (of, it)));
+    let mut listed: Vec<_> = each.collect();
+    // The oldest ones are of most interest.
+    listed.sort_by_key(|(_, it)| std::cmp::Reverse(it.open_for));
+    let seconds = |time: Duration| (time.as_secs_f64() * 1000.0).round() / 1000.0;
+    let listed = listed.into_iter().take(MOST_CONNECTIONS).map(|(of, it)| {
+        json!({
+            "service": of.service,
+            "generation": of.generation,
+            "peer": it.peer,
+            "stage": it.stage,
+            "seconds": seconds(it.open_for),
+            "silent_seconds": seconds(it.silent_for),
+            "queued_bytes": it.queued,
+        })
+    });
+    json!({
+        "total": total,
+        // False if a worker was too busy to answer.
+        "complete": complete,
+        "connections": listed.collect::<Vec<_>>(),
+    })
+}
+
+/// Asks the run behind a Unix socket to reload, and waits until it has.
+///
+/// # Errors
+/// Fails if nobody answers there, or with the run's reason, which is one line.
+pub fn reload(socket: &Path) -> Result<(), String> {
+    let shown = socket.display();
+    let unreachable = |error: io::Error| {
+        format!(
+            "cannot reach the run at unix:{shown}: {error} (is it the socket of its --admin, and \
+             yours?)"
+        )
+    };
+    let mut stream = UnixStream::connect(socket).map_err(unreachable)?;
+    stream
+        .write_all(b"POST /reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+        .map_err(unreachable)?;
+    let mut answer = Vec::new();
+    stream
+        .take(1 << 20)
+        .read_to_end(&mut answer)
+        .map_err(unreachable)?;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    match head.split(' ').nth(1) {
+        Some("200") => Ok(()),
+        Some(_) if !body.is_empty() => Err(body.trim_end().to_owned()),
+        _ => Err(format!("unix:{shown} does not answer as a run does")),
+    }
+}

@@ -1,0 +1,486 @@
+//! Configuration files: TOML with a key for each flag of `netwasm run`.
+//!
+//! ```text
+//!   file --document--> keys and values --> arguments --clap--> Config
+//!   arguments --clap--> keys and values --document--> file (--print-config)
+//! ```
+//!
+//! A value goes through the parser of its flag, so both mean the same by
+//! construction. A mistake is told at its place in the file.
+
+mod document;
+mod keys;
+mod schema;
+
+use std::fmt;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
+
+use netwasm_base::config::{Config, ListenAddress, RunConfig};
+
+use crate::logging::LogOptions;
+
+use super::{Cli, Command, OfProcess, RunFlags, usage};
+
+use self::document::{Document, Entry, Place, Service, Setting};
+use self::keys::Key;
+
+pub(super) use self::schema::schema;
+
+/// Largest size of a file, in bytes.
+const MAX_FILE: u64 = 4 << 20;
+
+/// Mistakes of a configuration file, in the order of its lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistakes {
+    file: PathBuf,
+    /// Line and column, from 1, and the mistake.
+    lines: Vec<(Option<(usize, usize)>, String)>,
+}
+
+impl Mistakes {
+    fn new(file: &Path, text: &str, mut mistakes: Vec<Mistake>) -> Self {
+        mistakes.sort_by_key(|mistake| mistake.place.as_ref().map(|place| place.start));
+        mistakes.dedup();
+        let lines = mistakes.into_iter().map(|mistake| {
+            let place = mistake.place.map(|place| position(text, place.start));
+            (place, mistake.message)
+        });
+        Self {
+            file: file.to_owned(),
+            lines: lines.collect(),
+        }
+    }
+
+    /// Returns the first mistake, and how many others there are: a line for the
+    /// log.
+    #[must_use]
+    pub fn in_a_line(&self) -> String {
+        let text = self.to_string();
+        let mut lines = text.lines();
+        let first = lines.next().unwrap_or_default();
+        match lines.count() {
+            0 => first.to_owned(),
+            more => format!(
+                "{first} (and {more} more: see `netwasm check {}`)",
+                self.file.display()
+            ),
+        }
+    }
+}
+
+impl Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = self.file.display();
+        for (number, (place, message)) in self.lines.iter().enumerate() {
+            if number > 0 {
+                f.write_str("\n")?;
+            }
+            match place {
+                Some((line, column)) => write!(f, "{file}:{line}:{column}: {message}")?,
+                None => write!(f, "{file}: {message}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+/// A mistake, and its place in the text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mistake {
+    place: Option<Place>,
+    message: String,
+}
+
+impl Mistake {
+    fn at(place: Option<Place>, message: impl Into<String>) -> Self {
+        let message = message.into();
+        // A mistake is one line.
+        let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+        Self { place, message }
+    }
+}
+
+/// Returns the line and the column of a place, both from 1; columns are
+/// characters.
+fn position(text: &str, place: usize) -> (usize, usize) {
+    let before = text.get(..place).unwrap_or(text);
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    (before.matches('\n').count() + 1, line.chars().count() + 1)
+}
+
+/// The run that a file describes.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub run: RunConfig,
+    /// How the log is written.
+    pub log: LogOptions,
+}
+
+/// Reads a configuration file.
+///
+/// # Errors
+/// Fails with all mistakes of the file.
+pub fn load(file: &Path) -> Result<Loaded, Mistakes> {
+    let text = read(file)?;
+    let (command, keys) = flags();
+    let (document, mistakes) = Document::read(&text, &keys);
+    if !mistakes.is_empty() {
+        // Values are checked too, since the keys that exist are known.
+        let (_, more) = configs(&document, &command, &keys);
+        let mistakes = mistakes.into_iter().chain(more).collect();
+        return Err(Mistakes::new(file, &text, mistakes));
+    }
+    let (loaded, mistakes) = configs(&document, &command, &keys);
+    match loaded {
+        Some((mut run, process)) if mistakes.is_empty() => {
+            run.admin = process.admin;
+            run.file = Some(file.to_owned());
+            run.shown = document.to_toml(true);
+            let log = process.log;
+            Ok(Loaded { run, log })
+        }
+        _ => Err(Mistakes::new(file, &text, mistakes)),
+    }
+}
+
+/// Returns the address of the admin interface that a file names.
+///
+/// # Errors
+/// Fails with all mistakes of the file.
+pub(super) fn admin(file: &Path) -> Result<Option<ListenAddress>, Mistakes> {
+    Ok(load(file)?.run.admin)
+}
+
+/// Places a fault of a service, found when its files were read, in the
+/// configuration file.
+///
+/// `fault` has a text and the keys that it is about, the first that the service
+/// sets being its place.
+#[must_use]
+pub fn locate(file: &Path, faults: &[(usize, &[&str], String)]) -> Mistakes {
+    let text = read(file).unwrap_or_default();
+    let (_, keys) = flags();
+    let (document, _) = Document::read(&text, &keys);
+    let mistakes = faults.iter().map(|(number, names, message)| {
+        let place = document.services.get(*number).map(|service| {
+            let settings = document.settings(service);
+            let found = names.iter().find_map(|name| {
+                let mut settings = settings.iter();
+                settings.find(|entry| entry.key.name == *name)
+            });
+            found.map_or_else(|| service.place.clone(), |entry| entry.place.clone())
+        });
+        Mistake::at(place, in_keys(message))
+    });
+    Mistakes::new(file, &text, mistakes.collect())
+}
+
+fn read(file: &Path) -> Result<String, Mistakes> {
+    use std::io::Read;
+    let fail = |message: String| Mistakes {
+        file: file.to_owned(),
+        lines: vec![(None, message)],
+    };
+    let unreadable = |error: std::io::Error| fail(format!("cannot read it: {error}"));
+    let opened = std::fs::File::open(file).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    opened
+        .take(MAX_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(fail("it has more than 4 MiB".into()));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let place = error.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(error.as_bytes().get(..place).unwrap_or_default());
+        Mistakes {
+            file: file.to_owned(),
+            lines: vec![(
+                Some(position(&text, place)),
+                "a byte that is not UTF-8, which TOML is".into(),
+            )],
+        }
+    })
+}
+
+/// Returns the flags of `netwasm run`, and their keys.
+fn flags() -> (clap::Command, Vec<Key>) {
+    let mut command = Cli::command();
+    let run = command.find_subcommand_mut("run");
+    let run = run.map(std::mem::take).unwrap_or_default();
+    let keys = keys::of(&run);
+    (run, keys)
+}
+
+/// Returns the settings of all services, and the mistakes in them.
+fn configs(
+    document: &Document<'_>,
+    command: &clap::Command,
+    keys: &[Key],
+) -> (Option<(RunConfig, OfProcess)>, Vec<Mistake>) {
+    let mut mistakes = Vec::new();
+    let all = document
+        .shared
+        .iter()
+        .chain(document.services.iter().flat_map(|it| &it.entries));
+    for entry in all {
+        check_values(entry, command, &mut mistakes);
+    }
+    if !mistakes.is_empty() {
+        return (None, mistakes);
+    }
+    let mut services = Vec::new();
+    let mut process = OfProcess::default();
+    for service in &document.services {
+        match config(document, service, command) {
+            Ok((config, shared)) => {
+                process = shared;
+                services.push(config);
+            }
+            Err(mistake) => mistakes.push(mistake),
+        }
+    }
+    if !mistakes.is_empty() {
+        return (None, mistakes);
+    }
+    let mut run = RunConfig::of(services);
+    if let Err((number, error)) = run.join() {
+        let service = document.services.get(number);
+        let place = service.map(|service| place_of(document, service, &error.to_string(), keys));
+        mistakes.push(Mistake::at(place, in_keys(&error.to_string())));
+    }
+    (Some((run, process)), mistakes)
+}
+
+/// Checks each value by the parser of its flag.
+fn check_values(entry: &Entry<'_>, command: &clap::Command, mistakes: &mut Vec<Mistake>) {
+    if entry.key.is_positional() {
+        return;
+    }
+    let Setting::Words(words) = &entry.setting else {
+        return;
+    };
+    let name = &entry.key.name;
+    for word in words {
+        let args = ["run", "component", &format!("--{name}={}", word.text)];
+        let Err(error) = command.clone().try_get_matches_from(args) else {
+            continue;
+        };
+        let reason = match error.kind() {
+            ErrorKind::ValueValidation => match std::error::Error::source(&error) {
+                Some(source) => source.to_string(),
+                None => first_paragraph(&error),
+            },
+            ErrorKind::InvalidValue => match error.get(ContextKind::ValidValue) {
+                Some(ContextValue::Strings(values)) => {
+                    format!("write one of these: {}", values.join(", "))
+                }
+                _ => first_paragraph(&error),
+            },
+            // It needs other keys: the whole service tells.
+            _ => continue,
+        };
+        let place = Some(word.place.clone());
+        mistakes.push(Mistake::at(
+            place,
+            format!("'{name}': {}", in_keys(&reason)),
+        ));
+    }
+}
+
+/// Returns the settings of a service.
+fn config(
+    document: &Document<'_>,
+    service: &Service<'_>,
+    command: &clap::Command,
+) -> Result<(Config, OfProcess), Mistake> {
+    let settings = document.settings(service);
+    let positional = |name: &str| {
+        let mut settings = settings.iter();
+        let found = settings.find(|entry| entry.key.name == name);
+        found.map_or(&[][..], |entry| match &entry.setting {
+            Setting::Words(words) => words,
+            _ => &[],
+        })
+    };
+    let [component] = positional("component") else {
+        return Err(Mistake::at(
+            Some(service.place.clone()),
+            "there is no component: write component = \"FILE\", or the name of a built-in one",
+        ));
+    };
+    let mut args = vec!["run".into()];
+    for entry in &settings {
+        args.extend(entry.arguments()?);
+    }
+    // After all that begins with dashes, it may do so itself.
+    let escaped = match component.text.starts_with('-') {
+        true => format!("./{}", component.text),
+        false => component.text.clone(),
+    };
+    args.push(escaped.into());
+    args.push("--".into());
+    args.extend(
+        positional("args")
+            .iter()
+            .map(|word| word.text.clone().into()),
+    );
+    let parsed = command.clone().try_get_matches_from(args);
+    let parsed = parsed
+        .and_then(|matches| RunFlags::from_arg_matches(&matches))
+        .and_then(RunFlags::into_config);
+    let (mut config, process) = parsed.map_err(|error| {
+        let message = first_paragraph(&error);
+        let keys: Vec<_> = settings.iter().map(|entry| entry.key).collect();
+        let place = place_of(document, service, &message, keys);
+        Mistake::at(Some(place), in_keys(&message))
+    })?;
+    if let Some(name) = &service.name {
+        config.guest.name.clone_from(name);
+    }
+    share_limits(document, service, &mut config);
+    Ok((config, process))
+}
+
+/// Divides what all services of the process share, unless the file says how
+/// much each gets.
+fn share_limits(document: &Document<'_>, service: &Service<'_>, config: &mut Config) {
+    let services = document.services.len().max(1);
+    let settings = document.settings(service);
+    let sets = |name: &str| settings.iter().any(|entry| entry.key.name == name);
+    let limits = &mut config.limits;
+    if !sets("max-connections") {
+        limits.max_connections = (limits.max_connections / services).max(1);
+    }
+    if !sets("max-outgoing") {
+        limits.max_outgoing = (limits.max_outgoing / services).max(1);
+    }
+}
+
+/// Returns the place of the first key that a message names and the service
+/// sets, or else of the service.
+fn place_of<'k>(
+    document: &Document<'_>,
+    service: &Service<'_>,
+    message: &str,
+    keys: impl IntoIterator<Item = &'k Key>,
+) -> Place {
+    let settings = document.settings(service);
+    let mut named: Vec<_> = keys
+        .into_iter()
+        .filter_map(|key| Some((find_flag(message, &key.name)?, &key.name)))
+        .collect();
+    named.sort_unstable();
+    let found = named.into_iter().find_map(|(_, name)| {
+        let mut settings = settings.iter();
+        settings.find(|entry| entry.key.name == *name)
+    });
+    found.map_or_else(|| service.place.clone(), |entry| entry.place.clone())
+}
+
+/// Returns the place of a flag in a message.
+fn find_flag(message: &str, name: &str) -> Option<usize> {
+    let flag = format!("--{name}");
+    let goes_on = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
+    message
+        .match_indices(&flag)
+        .map(|(place, _)| place)
+        .find(|place| {
+            let rest = message.get(place + flag.len()..).unwrap_or_default();
+            !rest.starts_with(goes_on)
+        })
+}
+
+/// Returns a message about flags as one about keys: without their dashes.
+fn in_keys(message: &str) -> String {
+    let mut text = String::new();
+    let mut rest = message;
+    while let Some(place) = rest.find("--") {
+        let (before, after) = rest.split_at(place);
+        text += before;
+        rest = after.get(2..).unwrap_or_default();
+        let begins = before.chars().next_back();
+        let is_flag = rest.starts_with(|letter: char| letter.is_ascii_lowercase())
+            && !begins.is_some_and(|letter| letter.is_alphanumeric() || letter == '-');
+        if !is_flag {
+            text += "--";
+        }
+    }
+    text + rest
+}
+
+/// Returns the first paragraph of an error of the command line, as one line.
+fn first_paragraph(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let first = text.split("\n\n").next().unwrap_or_default();
+    first.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Returns the command that flags of `netwasm run` ask for, if they name a
+/// file or ask for one.
+///
+/// # Errors
+/// Fails with all mistakes of the file, and if the command line has more than
+/// the file's name.
+pub(super) fn command(run: RunFlags, given: &ArgMatches) -> Result<Command, clap::Error> {
+    let (_, keys) = flags();
+    let arguments = || {
+        Document::of_arguments(given, &keys).map_err(|word| {
+            usage(&format!(
+                "{} is not UTF-8, which a configuration file is",
+                word.to_string_lossy()
+            ))
+        })
+    };
+    let prints = run.print_config;
+    let Some(file) = run.config.clone() else {
+        let document = arguments()?;
+        let (config, OfProcess { log, admin }) = run.into_config()?;
+        if prints {
+            return Ok(Command::Print(document.to_toml(false)));
+        }
+        let mut run = RunConfig::of(vec![config]);
+        run.join().map_err(|(_, error)| usage(&error))?;
+        run.admin = admin;
+        run.shown = document.to_toml(true);
+        return Ok(Command::Run(Box::new(run), log));
+    };
+    let given = arguments()?;
+    let others = given
+        .shared
+        .iter()
+        .chain(given.services.iter().flat_map(|it| &it.entries));
+    if let Some(entry) = others.into_iter().next() {
+        let shown = match entry.key.is_positional() {
+            true => match &entry.setting {
+                Setting::Words(words) => words.first().map(|it| it.text.clone()),
+                _ => None,
+            },
+            false => Some(format!("--{}", entry.key.name)),
+        };
+        return Err(usage(&format!(
+            "--config FILE has all settings: write '{}' there, and not {}",
+            entry.key.name,
+            shown.unwrap_or_default()
+        )));
+    }
+    let loaded = load(&file).map_err(|mistakes| usage(&mistakes))?;
+    if prints {
+        let text = read(&file).map_err(|mistakes| usage(&mistakes))?;
+        let (document, _) = Document::read(&text, &keys);
+        return Ok(Command::Print(document.to_toml(false)));
+    }
+    Ok(Command::Run(Box::new(loaded.run), loaded.log))
+}
+
+#[cfg(test)]
+mod tests;

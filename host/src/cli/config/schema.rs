@@ -1,0 +1,120 @@
+//! The JSON schema of a configuration file, for editors: made from the flags,
+//! as the keys are.
+
+use serde_json::{Map, Value, json};
+
+use crate::cli::help;
+
+use super::flags;
+use super::keys::{Form, Key, Scope};
+
+/// Returns the schema, by draft 2020-12.
+pub(crate) fn schema() -> Value {
+    let (_, keys) = flags();
+    let of = |wanted: &[Scope]| -> Map<String, Value> {
+        let keys = keys.iter().filter(|key| wanted.contains(&key.scope));
+        keys.map(|key| (key.name.clone(), of_key(key))).collect()
+    };
+    let mut shared = of(&[Scope::Process, Scope::Service]);
+    shared.insert(
+        "services".into(),
+        json!({
+            "description": "The services by their names, which the log and the metrics show. \
+                            Settings above are the defaults of all",
+            "type": "object",
+            "minProperties": 1,
+            "propertyNames": { "pattern": "^[A-Za-z0-9_.-]{1,64}$" },
+            "additionalProperties": { "$ref": "#/$defs/service" }
+        }),
+    );
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "netwasm: the settings of a run",
+        "$defs": {
+            "service": {
+                "type": "object",
+                "properties": of(&[Scope::Service, Scope::OneService]),
+                "required": ["component"],
+                "additionalProperties": false
+            }
+        },
+        "oneOf": [
+            {
+                "type": "object",
+                "properties": shared,
+                "required": ["services"],
+                "additionalProperties": false
+            },
+            {
+                "type": "object",
+                "properties": of(&[Scope::Process, Scope::Service, Scope::OneService]),
+                "required": ["component"],
+                "additionalProperties": false
+            }
+        ]
+    })
+}
+
+fn of_key(key: &Key) -> Value {
+    let mut schema = match key.form {
+        Form::Switch => json!({ "type": "boolean" }),
+        Form::Times => json!({ "type": "integer", "minimum": 0, "maximum": 2 }),
+        Form::One => of_value(key),
+        Form::List => one_or_many(&of_value(key)),
+        Form::Pairs => {
+            let value = match &*key.name {
+                "env" => json!({
+                    "oneOf": [
+                        { "type": ["string", "integer"] },
+                        {
+                            "description": "The content of a file, for a secret",
+                            "type": "object",
+                            "properties": { "file": { "type": "string" } },
+                            "required": ["file"],
+                            "additionalProperties": false
+                        }
+                    ]
+                }),
+                _ => json!({ "type": "string" }),
+            };
+            json!({
+                "oneOf": [
+                    { "type": "string" },
+                    { "type": "array", "items": { "type": "string" } },
+                    { "type": "object", "additionalProperties": value }
+                ]
+            })
+        }
+    };
+    if let Value::Object(schema) = &mut schema {
+        schema.insert("description".into(), key.about.clone().into());
+        if let Some(default) = &key.default {
+            schema.insert("default".into(), default.clone().into());
+        }
+    }
+    schema
+}
+
+fn one_or_many(item: &Value) -> Value {
+    json!({ "oneOf": [item, { "type": "array", "items": item }] })
+}
+
+fn of_value(key: &Key) -> Value {
+    match &*key.value {
+        "N" => json!({ "type": ["integer", "string"], "minimum": 1, "pattern": "^[0-9]+$" }),
+        "SIZE" => json!({
+            "type": ["integer", "string"],
+            "minimum": 1,
+            "pattern": "^[0-9]+(\\.[0-9]+)? ?[A-Za-z]*$"
+        }),
+        "TIME" => json!({
+            "oneOf": [{ "const": 0 }, { "type": "string", "pattern": "^(0|none|[0-9].*[a-z])$" }]
+        }),
+        "MODE" => json!({ "enum": help::ISOLATION.map(|(mode, _)| mode) }),
+        "ADDR" => json!({ "type": ["integer", "string"], "minimum": 0, "maximum": 65535 }),
+        words if words.contains('|') && !words.contains(char::is_uppercase) => {
+            json!({ "enum": words.split('|').collect::<Vec<_>>() })
+        }
+        _ => json!({ "type": "string" }),
+    }
+}

@@ -1,0 +1,203 @@
+//! The listening sockets of a run. They outlive the generations of services, so
+//! that a reload closes none that stays.
+
+use netwasm_base::config::{Config, ListenAddress, ListenerKind};
+use netwasm_base::error::Error;
+use netwasm_net::listener::{self, Bound};
+
+/// The sockets of all services.
+#[derive(Debug, Default)]
+pub(super) struct Sockets {
+    entries: Vec<Entry>,
+    closed: bool,
+}
+
+/// The sockets of a listener.
+#[derive(Debug)]
+struct Entry {
+    /// Name of the service.
+    owner: String,
+    /// Number of the listener in the service's settings.
+    listener: usize,
+    /// True for datagrams. A stream listener may change its protocol.
+    datagrams: bool,
+    address: ListenAddress,
+    bound: Vec<Bound>,
+}
+
+/// The sockets that a reload leads to, before it is sure to succeed.
+#[derive(Debug)]
+pub(super) struct NextSockets(Vec<NextEntry>);
+
+/// The sockets of a listener after a reload.
+#[derive(Debug)]
+struct NextEntry {
+    entry: Entry,
+    /// Number of the old entry whose sockets stay; the new one has none then.
+    old: Option<usize>,
+}
+
+impl Sockets {
+    /// Binds the listeners of services, with a socket for each of `workers`.
+    /// Returns their URLs.
+    ///
+    /// # Errors
+    /// Fails with the address, what happened and what to do.
+    pub(super) fn bind<'a>(
+        &mut self,
+        services: impl Iterator<Item = &'a Config>,
+        workers: usize,
+    ) -> Result<Vec<String>, Error> {
+        for service in services {
+            for number in 0..service.listeners.len() {
+                self.entries.extend(Entry::bind(service, number, workers)?);
+            }
+        }
+        let bound = self.entries.iter().flat_map(|entry| &entry.bound);
+        Ok(bound.map(|bound| bound.url.clone()).collect())
+    }
+
+    /// Returns the sockets of a service, each with the number of its listener.
+    pub(super) fn of(&self, owner: &str) -> Vec<(usize, &Bound)> {
+        let own = self.entries.iter().filter(|entry| entry.owner == owner);
+        own.flat_map(Entry::numbered).collect()
+    }
+
+    /// Finds the sockets that services need after a reload, and binds those
+    /// that are missing.
+    ///
+    /// # Errors
+    /// Fails if a listener cannot be bound. Then nothing has changed.
+    pub(super) fn next(&self, services: &[Config], workers: usize) -> Result<NextSockets, Error> {
+        let mut taken = vec![false; self.entries.len()];
+        let mut next = Vec::new();
+        for own in [true, false] {
+            // Services keep their own sockets before they get those of others.
+            for service in services {
+                for number in 0..service.listeners.len() {
+                    let known = |it: &NextEntry| {
+                        it.entry.owner == service.guest.name && it.entry.listener == number
+                    };
+                    if next.iter().any(known) {
+                        continue;
+                    }
+                    let Some(mut entry) = Entry::unbound(service, number) else {
+                        continue;
+                    };
+                    let fits = |(place, old): &(usize, &Entry)| {
+                        taken.get(*place) == Some(&false)
+                            && old.address == entry.address
+                            && old.datagrams == entry.datagrams
+                            && (!own || old.owner == entry.owner)
+                    };
+                    let old = self.entries.iter().enumerate().find(fits);
+                    let old = old.map(|(place, _)| place);
+                    match old {
+                        Some(place) => {
+                            if let Some(taken) = taken.get_mut(place) {
+                                *taken = true;
+                            }
+                        }
+                        None if own => continue,
+                        None => {
+                            let Some(listener) = service.listeners.get(number) else {
+                                continue;
+                            };
+                            entry.bound = listener::bind(listener, workers, &service.limits)?;
+                        }
+                    }
+                    next.push(NextEntry { entry, old });
+                }
+            }
+        }
+        Ok(NextSockets(next))
+    }
+
+    /// Takes the sockets that a reload leads to, and closes the others. Returns
+    /// the URLs of those that were opened, and of those that are closed.
+    pub(super) fn replace(&mut self, next: NextSockets) -> (Vec<String>, Vec<String>) {
+        let mut old: Vec<_> = std::mem::take(&mut self.entries)
+            .into_iter()
+            .map(Some)
+            .collect();
+        let mut opened = Vec::new();
+        for NextEntry { mut entry, old: of } in next.0 {
+            match of
+                .and_then(|place| old.get_mut(place))
+                .and_then(Option::take)
+            {
+                Some(before) => entry.bound = before.bound,
+                None => opened.extend(entry.bound.iter().map(|it| it.url.clone())),
+            }
+            self.entries.push(entry);
+        }
+        let left = old.into_iter().flatten().flat_map(|entry| entry.bound);
+        (opened, left.map(|bound| bound.url.clone()).collect())
+    }
+
+    /// Returns all sockets, with the names of their services.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&str, &Bound)> {
+        let entries = self.entries.iter();
+        entries.flat_map(|entry| entry.bound.iter().map(|it| (&*entry.owner, it)))
+    }
+
+    /// Closes the sockets, as the run is ending. Files of Unix sockets stay
+    /// until this is dropped.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+        for bound in self.entries.iter_mut().flat_map(|entry| &mut entry.bound) {
+            bound.close();
+        }
+    }
+
+    /// True after [`Self::close`].
+    pub(super) fn are_closed(&self) -> bool {
+        self.closed
+    }
+}
+
+impl NextSockets {
+    /// Returns the sockets of a service, each with the number of its listener.
+    pub(super) fn of<'a>(&'a self, now: &'a Sockets, owner: &str) -> Vec<(usize, &'a Bound)> {
+        let own = self.0.iter().filter(|next| next.entry.owner == owner);
+        own.flat_map(|next| {
+            let old = next.old.and_then(|place| now.entries.get(place));
+            let number = next.entry.listener;
+            let from = old.unwrap_or(&next.entry);
+            from.bound.iter().map(move |bound| (number, bound))
+        })
+        .collect()
+    }
+}
+
+impl Entry {
+    /// Returns `None` for a listener that another service opens.
+    fn unbound(service: &Config, number: usize) -> Option<Self> {
+        if service.hosted.contains(&number) {
+            return None;
+        }
+        let listener = service.listeners.get(number)?;
+        Some(Self {
+            owner: service.guest.name.clone(),
+            listener: number,
+            datagrams: listener.kind == ListenerKind::Udp,
+            address: listener.address.clone(),
+            bound: Vec::new(),
+        })
+    }
+
+    fn bind(service: &Config, number: usize, workers: usize) -> Result<Option<Self>, Error> {
+        let (Some(mut entry), Some(listener)) = (
+            Self::unbound(service, number),
+            service.listeners.get(number),
+        ) else {
+            return Ok(None);
+        };
+        entry.bound = listener::bind(listener, workers, &service.limits)?;
+        Ok(Some(entry))
+    }
+
+    fn numbered(&self) -> impl Iterator<Item = (usize, &Bound)> {
+        self.bound.iter().map(|bound| (self.listener, bound))
+    }
+}

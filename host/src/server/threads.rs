@@ -1,0 +1,246 @@
+//! The threads that serve connections. Each runs a worker of every service.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_local;
+
+use netwasm_base::config::{Route, SharedListener};
+use netwasm_base::error::Error;
+use netwasm_exchange::sites::{Site, Sites};
+use netwasm_net::service::Services;
+use netwasm_net::thread::Tick;
+use netwasm_net::turns::{Steps, Turns};
+use netwasm_net::worker::{self, Assignment, Ended, Phase, Worker};
+use netwasm_runtime::guests::OfThread;
+
+use crate::admin::Connections;
+use crate::wiring::Run;
+
+use super::Event;
+
+/// Number of tasks that a worker polls before it looks for new socket events.
+/// Most rounds end before that: no task is left, or tasks with more to do have
+/// given way (`turns`).
+const EVENT_INTERVAL: u32 = 256;
+
+/// Stack size of a worker's thread in bytes. A guest's stack is on it.
+pub(super) const STACK: usize = 4 << 20;
+
+/// The threads. They end when this is dropped, or when their process does.
+#[derive(Debug)]
+pub(super) struct Threads(Vec<mpsc::UnboundedSender<Order>>);
+
+/// An order to a thread.
+#[derive(Debug)]
+enum Order {
+    Begin(Box<Begin>),
+    /// Say that the thread is alive.
+    Ping(mpsc::UnboundedSender<()>),
+    /// Describe the open connections of all workers.
+    Describe(mpsc::UnboundedSender<Connections>),
+}
+
+/// A worker to begin on a thread.
+#[derive(Debug)]
+pub(super) struct Begin {
+    /// Number of the service's generation.
+    pub(super) generation: u64,
+    pub(super) run: Run,
+    /// Its shared listeners.
+    pub(super) sites: Vec<SharedListener>,
+    /// Its own routes on these.
+    pub(super) routes: Vec<Route>,
+    pub(super) assignment: Assignment,
+    pub(super) phase: watch::Receiver<Phase>,
+    pub(super) clock: watch::Receiver<Tick>,
+}
+
+impl Threads {
+    /// Starts threads. They report the ends of their workers as events.
+    ///
+    /// # Errors
+    /// Fails if the system gives no thread.
+    pub(super) fn start(
+        count: usize,
+        steps: &Steps,
+        events: &mpsc::UnboundedSender<Event>,
+    ) -> Result<Self, Error> {
+        let mut threads = Vec::with_capacity(count);
+        for number in 0..count {
+            let (sender, orders) = mpsc::unbounded_channel();
+            let (steps, events) = (steps.clone(), events.clone());
+            std::thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .stack_size(STACK)
+                .spawn(move || {
+                    let work = || work(orders, steps, &events);
+                    // A panic is already logged.
+                    let worked = catch_unwind(AssertUnwindSafe(work));
+                    if !matches!(worked, Ok(true)) {
+                        let _ = events.send(Event::ThreadFailed);
+                    }
+                })
+                .map_err(Error::Thread)?;
+            threads.push(sender);
+        }
+        Ok(Self(threads))
+    }
+
+    /// Returns the number of threads.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Begins a worker on a thread.
+    pub(super) fn begin(&self, thread: usize, begin: Begin) {
+        if let Some(thread) = self.0.get(thread) {
+            // A thread that has failed was reported.
+            let _ = thread.send(Order::Begin(Box::new(begin)));
+        }
+    }
+
+    /// Asks all threads to say that they are alive.
+    pub(super) fn ping(&self, reply: &mpsc::UnboundedSender<()>) {
+        for thread in &self.0 {
+            let _ = thread.send(Order::Ping(reply.clone()));
+        }
+    }
+
+    /// Asks all workers for their open connections.
+    pub(super) fn describe(&self, reply: &mpsc::UnboundedSender<Connections>) {
+        for thread in &self.0 {
+            let _ = thread.send(Order::Describe(reply.clone()));
+        }
+    }
+}
+
+/// Runs a thread. Returns false if it cannot start.
+fn work(
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    steps: Steps,
+    events: &mpsc::UnboundedSender<Event>,
+) -> bool {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .event_interval(EVENT_INTERVAL)
+        .build_local(LocalOptions::default());
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "a worker cannot start");
+            return false;
+        }
+    };
+    runtime.block_on(async {
+        let turns = Turns::new(steps);
+        let main = async {
+            let workers: Rc<RefCell<Vec<Known>>> = Rc::default();
+            while let Some(order) = orders.recv().await {
+                match order {
+                    Order::Begin(begin) => {
+                        let (worker, guests) = begin.run.worker(&turns);
+                        let sites = sites(&begin, &guests, &workers.borrow());
+                        let services = begin.run.services(&guests, sites);
+                        workers.borrow_mut().push(Known {
+                            service: begin.run.net.guest.clone(),
+                            generation: begin.generation,
+                            worker: Rc::clone(&worker),
+                            guests,
+                        });
+                        let (workers, events) = (Rc::clone(&workers), events.clone());
+                        spawn_local(serve(*begin, worker, services, workers, events));
+                    }
+                    Order::Ping(reply) => {
+                        let _ = reply.send(());
+                    }
+                    Order::Describe(reply) => {
+                        for known in &*workers.borrow() {
+                            // Nobody may wait for it any more.
+                            let _ = reply.send(known.describe());
+                        }
+                    }
+                }
+            }
+        };
+        turns.run(main).await;
+    });
+    // A thread that still reads authorities must not delay the end.
+    runtime.shutdown_background();
+    true
+}
+
+/// A worker of this thread, until it ends.
+struct Known {
+    service: String,
+    generation: u64,
+    worker: Rc<Worker>,
+    guests: OfThread,
+}
+
+impl Known {
+    fn describe(&self) -> Connections {
+        Connections {
+            service: self.service.clone(),
+            generation: self.generation,
+            open: self.worker.open_connections(),
+        }
+    }
+}
+
+/// Returns the services on each shared listener of a worker. The others have
+/// begun before.
+fn sites(begin: &Begin, guests: &OfThread, workers: &[Known]) -> Vec<Sites> {
+    let of_listener = |shared: &SharedListener| {
+        let own = Site {
+            routes: begin.routes.clone(),
+            handlers: Rc::new(guests.clone()),
+            thread: None,
+        };
+        let others = shared.others.iter().filter_map(|(name, routes)| {
+            // The newest generation.
+            let known = workers.iter().rfind(|known| known.service == *name)?;
+            Some(Site {
+                routes: routes.clone(),
+                handlers: Rc::new(known.guests.clone()),
+                thread: Some(Rc::clone(&known.worker.thread)),
+            })
+        });
+        Sites::new(std::iter::once(own).chain(others).collect())
+    };
+    begin.sites.iter().map(of_listener).collect()
+}
+
+/// Runs a worker to its end, and reports that.
+async fn serve(
+    begin: Begin,
+    worker: Rc<Worker>,
+    services: Services,
+    workers: Rc<RefCell<Vec<Known>>>,
+    events: mpsc::UnboundedSender<Event>,
+) {
+    let Begin {
+        generation,
+        run,
+        sites: _,
+        routes: _,
+        assignment,
+        phase,
+        clock,
+    } = begin;
+    // Whoever hears of the end may count on it that nothing is left here.
+    drop(run);
+    let serving = spawn_local(worker::run(worker, services, assignment, phase, clock));
+    // A panic is already logged.
+    let ended = serving.await.unwrap_or_else(|_| Ended {
+        failed: true,
+        ..Ended::default()
+    });
+    workers
+        .borrow_mut()
+        .retain(|known| known.generation != generation);
+    let _ = events.send(Event::Ended { generation, ended });
+}

@@ -1,0 +1,151 @@
+//! The service manager: what it is told, and the sockets that it passes.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::Signal;
+
+use crate::harness::{DEADLINE, Peer, Run, directory, eventually, guest, skipped, text, write};
+
+/// Returns a socket that hears what a service tells its manager.
+fn manager(directory: &Path) -> (UnixDatagram, String) {
+    let path = directory.join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    (socket, text(&path).to_owned())
+}
+
+fn told(socket: &UnixDatagram) -> String {
+    let mut buffer = [0; 1024];
+    let count = socket.recv(&mut buffer).expect("a message");
+    String::from_utf8_lossy(&buffer[..count]).into_owned()
+}
+
+#[test]
+fn the_manager_is_told_of_the_start_of_reloads_and_of_the_end() {
+    let scratch = directory();
+    let (socket, name) = manager(scratch.path());
+    let place = scratch.path().join("lines.wasm");
+    fs::copy(guest("echo"), &place).expect("a copy");
+    let server = Run::component(&place)
+        .tcp()
+        .env("NOTIFY_SOCKET", &name)
+        .start();
+    assert_eq!(told(&socket), "READY=1\nSTATUS=serving lines");
+    server.signal(Signal::HUP);
+    let reloading = told(&socket);
+    assert!(
+        reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="),
+        "{reloading}"
+    );
+    assert!(told(&socket).starts_with("READY=1\n"));
+    // A reload that fails ends, too.
+    fs::write(&place, "no component").expect("a file");
+    server.signal(Signal::HUP);
+    assert!(told(&socket).starts_with("RELOADING=1\n"));
+    assert!(told(&socket).starts_with("READY=1\n"));
+    server.serves_echo();
+    server.stop();
+    assert_eq!(
+        told(&socket),
+        "STOPPING=1\nSTATUS=draining: no new connections"
+    );
+}
+
+#[test]
+fn the_watchdog_is_fed_while_all_threads_live() {
+    let scratch = directory();
+    let (socket, name) = manager(scratch.path());
+    let server = Run::guest("echo")
+        .tcp()
+        .env("NOTIFY_SOCKET", &name)
+        .env("WATCHDOG_USEC", "300000")
+        .start();
+    assert!(told(&socket).starts_with("READY=1\n"));
+    for _ in 0..5 {
+        assert_eq!(told(&socket), "WATCHDOG=1");
+    }
+    server.serves_echo();
+    server.stop();
+}
+
+/// Starts a program through systemd-socket-activate(1), with a socket of this
+/// name at a free port.
+fn activated(name: &str, port: u16, args: &[&str]) -> Option<Child> {
+    let tool = "systemd-socket-activate";
+    if Command::new(tool).arg("--version").output().is_err() {
+        skipped("there is no systemd-socket-activate here");
+        return None;
+    }
+    let child = Command::new(tool)
+        .args([
+            "-l",
+            &format!("127.0.0.1:{port}"),
+            &format!("--fdname={name}"),
+        ])
+        .args([
+            "--setenv=HOME",
+            "--setenv=PATH",
+            env!("CARGO_BIN_EXE_netwasm"),
+            "run",
+        ])
+        .args(args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    Some(child.expect("it starts"))
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("its address").port()
+}
+
+#[test]
+fn a_socket_of_the_manager_is_listened_on() {
+    let port = free_port();
+    let router = guest("router");
+    let args = [text(&router), "--http", "fd:web", "--workers", "2"];
+    let Some(mut child) = activated("web", port, &args) else {
+        return;
+    };
+    // The first connection starts the server.
+    let stream = eventually("the socket", || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).ok()
+    });
+    Peer::accepted(stream)
+        .fetch("/about")
+        .is(200, "<h1>About</h1>");
+    let address = ([127, 0, 0, 1], port).into();
+    for _ in 0..20 {
+        Peer::connect(address)
+            .fetch("/about")
+            .is(200, "<h1>About</h1>");
+    }
+    child.kill().expect("it runs");
+    child.wait().expect("its end");
+}
+
+#[test]
+fn a_socket_that_was_not_passed_is_told() {
+    let run = Run::guest("echo").args(["--tcp", "fd:web"]);
+    run.output().refused(
+        1,
+        &["cannot listen on fd:web: no socket was passed to this process"],
+    );
+    let scratch = directory();
+    let file = write(
+        scratch.path(),
+        "n.toml",
+        format!("component = {:?}\ntcp = \"fd:\"\n", text(&guest("echo"))),
+    );
+    let check = Run::command(&["check", text(&file)]).output();
+    assert!(
+        check
+            .stdout
+            .contains(":2:7: 'tcp': '' is no name of a passed socket"),
+        "{check:?}"
+    );
+}
