@@ -199,6 +199,9 @@ pub enum AddressError {
     /// `fd:` is followed by what is no name.
     #[error("'{0}' is no name of a passed socket: write fd:NAME, with its FileDescriptorName")]
     Passed(String),
+    /// A guest may not take a socket that the service manager passed.
+    #[error("fd:{0} is for the host's listeners: a guest binds its own, so write its address")]
+    NotForGuests(String),
     /// `unix:` is followed by nothing.
     #[error("no path after unix:")]
     NoPath,

@@ -103,6 +103,7 @@ impl Env {
             pools,
             steps,
             proxies,
+            signal: AtomicU32::new(0),
             limits,
         })
     }

@@ -108,6 +108,7 @@ impl FromStr for ListenPattern {
             ListenAddress::Localhost(given) => Self::Localhost(port(given)),
             ListenAddress::Socket(address) => Self::Address(address.ip(), port(address.port())),
             ListenAddress::Unix(path) => Self::Unix(path),
+            ListenAddress::Passed(name) => return Err(AddressError::NotForGuests(name)),
         })
     }
 }
