@@ -17,6 +17,8 @@ use netwasm_base::config::{AccessLogConfig, AccessLogFormat};
 use netwasm_base::error::Error;
 use netwasm_base::spool::{Output, Spool};
 
+use netwasm_exchange::handler::Site;
+
 use crate::tally::Spoken;
 
 /// Bytes that a worker gathers before it hands them on.
@@ -148,6 +150,8 @@ impl Lines {
 /// A request for the records: the log, the metrics.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
+    /// The service that it was for.
+    pub(super) site: Site,
     pub(super) spoken: Spoken,
     pub(super) status: u16,
     /// Length of the response's body in bytes.
@@ -272,6 +276,7 @@ mod tests {
 
     fn entry() -> Entry {
         Entry {
+            site: Site::default(),
             spoken: Spoken::Http1,
             status: 200,
             length: 12,

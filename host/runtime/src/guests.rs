@@ -12,7 +12,7 @@ use netwasm_base::config::{Config, Isolation, Limits, NEVER};
 use netwasm_base::error::Error;
 use netwasm_base::ticker::Ticker;
 use netwasm_exchange::handler::{
-    Awaiting, Call, Decision, Handler, Handlers, NoAnswer, Takes, Wanted,
+    Awaiting, Call, Decision, Handler, Handlers, NoAnswer, Site, Takes, Wanted,
 };
 use netwasm_exchange::outgoing::Outgoing;
 use netwasm_exchange::reply::{NoResponse, Reply};
@@ -275,12 +275,13 @@ impl StreamGuests for OfStreams {
 }
 
 impl Handlers for OfThread {
-    fn takes<'a>(&self, _: &dyn Fn() -> Wanted<'a>) -> Takes {
-        match &*self.0.program {
+    fn takes<'a>(&self, _: &dyn Fn() -> Wanted<'a>) -> (Site, Takes) {
+        let takes = match &*self.0.program {
             Loaded::Events(program) if program.takes_heads() => Takes::Heads,
             Loaded::Events(_) => Takes::Whole,
             Loaded::Concurrent(_) => Takes::Streams,
-        }
+        };
+        (Site::default(), takes)
     }
 
     fn connection(&self) -> Box<dyn Handler> {

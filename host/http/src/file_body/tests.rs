@@ -69,7 +69,6 @@ impl Site {
         let asked = HeadLines(asked);
         let response = respond(
             file,
-            &self.roots,
             purpose,
             &asked,
             given,
