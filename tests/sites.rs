@@ -181,7 +181,10 @@ fn requests_are_on_the_account_of_the_service_that_answers() {
     peer.fetch("/about").is(200, "<h1>About</h1>");
     for spelling in ["/probe", "/%70robe/x", "//x/../probe"] {
         let response = peer.fetch(spelling);
-        assert!(response.text().contains("Hello"), "{spelling}: {response:?}");
+        assert!(
+            response.text().contains("Hello"),
+            "{spelling}: {response:?}"
+        );
     }
     drop(peer);
     let log = server.log.clone();
@@ -189,12 +192,17 @@ fn requests_are_on_the_account_of_the_service_that_answers() {
     let requests = |name: &str| {
         let name = format!("service={name:?}");
         let lines = log.lines();
-        let mut ends = lines.iter().filter(|line| line.contains("ended ") && line.contains(&name));
+        let mut ends = lines
+            .iter()
+            .filter(|line| line.contains("ended ") && line.contains(&name));
         let line = ends.next().unwrap_or_else(|| panic!("{name}: {lines:?}"));
         let count = line.split("requests=").nth(1).expect("a count");
         count.split(' ').next().expect("a number").to_owned()
     };
-    assert_eq!((requests("site"), requests("probe")), ("1".into(), "3".into()));
+    assert_eq!(
+        (requests("site"), requests("probe")),
+        ("1".into(), "3".into())
+    );
     let logged = |name: &str| fs::read_to_string(logs.path().join(name)).expect("a log");
     assert!(logged("site").contains("GET /about ") && logged("site").lines().count() == 1);
     assert!(logged("probe").contains("GET /%70robe/x ") && logged("probe").lines().count() == 3);

@@ -217,7 +217,11 @@ fn serve(run: &RunConfig, log: LogOptions) -> anyhow::Result<u8> {
     for service in &run.services {
         if let Some(folder) = &service.guest.folder {
             let guest = &service.guest.name;
-            tracing::info!(guest, "the program may read its folder, {}", folder.display());
+            tracing::info!(
+                guest,
+                "the program may read its folder, {}",
+                folder.display()
+            );
         }
     }
     match descriptors::raise_limit() {

@@ -429,10 +429,7 @@ mod tests {
         }])
         .expect("roots");
         let file = within.open_file("/x").expect("open");
-        assert_eq!(
-            file.open_sibling(".gz").expect("open").name(),
-            "x.gz"
-        );
+        assert_eq!(file.open_sibling(".gz").expect("open").name(), "x.gz");
         for suffix in [".br", ".zst", ".none"] {
             let opened = file.open_sibling(suffix).err();
             assert_eq!(opened, Some(ConnectionError::NotFound), "{suffix}");

@@ -28,7 +28,9 @@ const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub(super) fn response(view: View, headers: &HeaderMap) -> Response<Full<Bytes>> {
     let accepts = headers.get_all(header::ACCEPT).iter();
     let accepts = accepts.filter_map(|value| value.to_str().ok());
-    let open = accepts.flat_map(|value| value.split(',')).any(is_open_metrics);
+    let open = accepts
+        .flat_map(|value| value.split(','))
+        .any(is_open_metrics);
     let mut registry = Registry::with_prefix("netwasm");
     registry.register_collector(Box::new(view));
     let mut body = String::new();
@@ -156,7 +158,12 @@ impl Collector for View {
 impl View {
     fn encode_run(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
-        gauges(encoder, "build_info", "Version of netwasm", [(version, 1.0)])?;
+        gauges(
+            encoder,
+            "build_info",
+            "Version of netwasm",
+            [(version, 1.0)],
+        )?;
         let none = Labels::new;
         let ready = f64::from(u8::from(self.not_ready.is_none()));
         for (name, help, value) in [

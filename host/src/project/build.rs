@@ -189,7 +189,11 @@ fn of_manifest(path: &Path) -> Result<Recipe, ProjectError> {
         return Ok(Recipe::Native(native));
     }
     let field = |name: &str| table.get(name).and_then(toml::Value::as_str);
-    if field("source").is_none() && ["component", "services"].iter().any(|it| table.contains_key(*it)) {
+    if field("source").is_none()
+        && ["component", "services"]
+            .iter()
+            .any(|it| table.contains_key(*it))
+    {
         return Err(wrong(&format!(
             "it configures services, and is no project: `netwasm run --config {}` runs them",
             path.display()

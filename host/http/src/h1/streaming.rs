@@ -132,7 +132,8 @@ impl Driver {
         let head = head.map(|()| body);
         let local = Rc::clone(&self.local);
         let own = &mut self.exchange.own;
-        let (reply, requests) = own.begin(&local, &self.transport, request.site, head, request.secure);
+        let (reply, requests) =
+            own.begin(&local, &self.transport, request.site, head, request.secure);
         self.exchange.reading = Reading::Answer(Box::new(Answering {
             request,
             entry,

@@ -137,7 +137,13 @@ impl AnsweringStream {
         join_cookies(&mut head.headers);
         *asked.headers_mut() = std::mem::take(&mut head.headers);
         let mut own = link.own.borrow_mut();
-        let (reply, requests) = own.begin(&link.local, &link.transport, request::site(&head), asked, link.secure);
+        let (reply, requests) = own.begin(
+            &link.local,
+            &link.transport,
+            request::site(&head),
+            asked,
+            link.secure,
+        );
         drop(own);
         Self {
             link: Rc::clone(link),
@@ -286,9 +292,7 @@ impl AnsweringStream {
                 self.requests.clone().abandon(&self.reply);
                 exchange::refused(env, &self.link.transport, refusal)
             }
-            Missing::Guest(reason) => {
-                exchange::missing(env, self.path(), &reason)
-            }
+            Missing::Guest(reason) => exchange::missing(env, self.path(), &reason),
         };
         self.finished();
         let is_head = self.head.method == Method::HEAD;

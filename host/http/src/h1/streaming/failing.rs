@@ -59,7 +59,11 @@ impl Driver {
     /// whole.
     pub(super) fn break_off(&mut self, mut answering: Answering, why: &str, out: &mut Vec<u8>) {
         let request = &answering.request;
-        exchange::broken(&self.local.account(request.site).net, request.head.target(), why);
+        exchange::broken(
+            &self.local.account(request.site).net,
+            request.head.target(),
+            why,
+        );
         let mut closed = false;
         if let AnswerStage::Sending(download) = answering.stage {
             closed = download.framing == Framed::Closed;
