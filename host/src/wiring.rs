@@ -78,6 +78,7 @@ impl Run {
             counters: lasting.counters,
             steps: lasting.steps,
             proxies: config.proxies.clone(),
+            clients: config.clients.clone(),
         })?);
         let log = config.access_log.as_ref().map(AccessLog::open);
         Ok(Self {

@@ -4,6 +4,7 @@
 //! not zero, and options that need each other are both present. Nothing here
 //! opens a file or a socket.
 
+mod clients;
 mod error;
 mod limits;
 mod proxy;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use crate::policy::Policy;
 
+pub use self::clients::{ClientRules, Network, NetworkError};
 pub use self::error::ConfigError;
 use self::limits::check_time;
 pub use self::limits::{HttpLimits, Limits, NEVER};
@@ -267,6 +269,17 @@ fn differing(one: &Config, other: &Config, kind: ListenerKind) -> Option<&'stati
             *send_informational == theirs.send_informational,
         ),
         ("--proxy-protocol-from", one.proxies == other.proxies),
+        ("--allow-from", one.clients.allow == other.clients.allow),
+        ("--deny-from", one.clients.deny == other.clients.deny),
+        (
+            "--max-client-connections",
+            one.clients.connections == other.clients.connections,
+        ),
+        ("--max-client-rate", one.clients.rate == other.clients.rate),
+        (
+            "--max-client-requests",
+            one.clients.requests == other.clients.requests,
+        ),
         (
             "--handshake-timeout",
             !secure || *handshake_timeout == its.handshake_timeout,
@@ -305,6 +318,8 @@ pub struct Config {
     pub hosted: Vec<usize>,
     /// Proxies whose connections begin with a PROXY header.
     pub proxies: Vec<Proxy>,
+    /// Clients that may connect, and limits of each.
+    pub clients: ClientRules,
     /// Certificates and other files of TLS.
     pub tls: TlsFiles,
     /// Sharing of instances; `None` leaves it to the kind of component.

@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use netwasm_exchange::handler::{Handlers, Site};
+use netwasm_base::address::Address;
+use netwasm_exchange::handler::{Handlers, Site, Takes, Wanted};
 use netwasm_exchange::request::Request;
 use netwasm_net::env as net;
 
@@ -153,7 +154,16 @@ impl Local {
     pub(super) fn account(&self, site: Site) -> &Account {
         match site {
             Site::Service(number @ 1..) => self.others.get(number - 1).unwrap_or(&self.own),
-            Site::Service(0) | Site::UnknownHost | Site::UnknownPath => &self.own,
+            Site::Service(0) | Site::UnknownHost | Site::UnknownPath | Site::Limited => &self.own,
+        }
+    }
+
+    /// Returns the service that a request is for, and when it goes to its
+    /// handler.
+    pub(super) fn route(&self, peer: &Address, wanted: &dyn Fn() -> Wanted<'_>) -> (Site, Takes) {
+        match self.own.net.clients.may_request(peer) {
+            true => self.handlers.takes(wanted),
+            false => (Site::Limited, Takes::Heads),
         }
     }
 

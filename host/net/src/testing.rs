@@ -42,6 +42,7 @@ pub fn in_worker<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Rc<Wo
         counters: Arc::default(),
         steps: Steps::default(),
         proxies: Vec::new(),
+        clients: ClientRules::default(),
     });
     let env = Arc::new(env.expect("an environment"));
     let runtime = Builder::new_current_thread()

@@ -8,8 +8,8 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 
 use netwasm_base::config::{
-    AccessLogConfig, AccessLogFormat, CertificateFiles, Directory, DnsServer, HttpLimits,
-    Isolation, Limits, ListenAddress, ListenerConfig, ListenerKind, Proxy, Route, TlsFiles,
+    AccessLogConfig, AccessLogFormat, CertificateFiles, ClientRules, Directory, DnsServer, HttpLimits,
+    Isolation, Limits, ListenAddress, ListenerConfig, ListenerKind, Network, Proxy, Route, TlsFiles,
 };
 use netwasm_base::descriptors;
 use netwasm_base::policy::{ConnectPattern, HostPort, ListenPattern, NamePattern};
@@ -308,6 +308,33 @@ pub(super) struct Operating {
     /// Take clients' addresses from these proxies' PROXY headers; repeatable, also unix
     #[arg(long, value_name = "NETWORK", hide_short_help = true)]
     pub(super) proxy_protocol_from: Vec<Proxy>,
+    /// Take clients only from this network or address; repeatable
+    #[arg(long, value_name = "NETWORK", hide_short_help = true)]
+    allow_from: Vec<Network>,
+    /// Take none from there; of networks that include each other, the smallest decides
+    #[arg(long, value_name = "NETWORK", hide_short_help = true)]
+    deny_from: Vec<Network>,
+    /// Connections of a client at once: of an IPv4 address, or an IPv6 network of 64 bits
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    max_client_connections: Option<NonZeroU32>,
+    /// New connections of a client a second, and as many at once; others are reset
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    max_client_rate: Option<NonZeroU32>,
+    /// HTTP requests of a client a second, and as many at once; others get a 429
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    max_client_requests: Option<NonZeroU32>,
+}
+
+impl Operating {
+    pub(super) fn clients(&self) -> ClientRules {
+        ClientRules {
+            allow: self.allow_from.clone(),
+            deny: self.deny_from.clone(),
+            connections: self.max_client_connections,
+            rate: self.max_client_rate,
+            requests: self.max_client_requests,
+        }
+    }
 }
 
 impl Listeners {

@@ -147,6 +147,7 @@ impl Transport {
                 has_streams: false,
                 reads: false,
                 permit,
+                client: None,
             }),
         }
     }
