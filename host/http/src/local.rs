@@ -30,8 +30,9 @@ pub struct Env {
     pub access_log: Option<AccessLog>,
     /// Roots for opening siblings of files, such as compressed forms.
     pub roots: Arc<Roots>,
-    /// Limit of what HTTP/2 clients send ahead.
-    pub flow_limit: FlowLimit,
+    /// Limit of what HTTP/2 clients send ahead. Generations of a service share
+    /// it.
+    pub flow_limit: Arc<FlowLimit>,
     /// Numbers for metrics, if there are any.
     pub tallies: Option<Arc<Tallies>>,
 }

@@ -106,7 +106,7 @@ impl Script {
                 access_log: None,
                 tallies: None,
                 roots: Arc::new(roots),
-                flow_limit: FlowLimit::new(worker.env().limits.http.max_unread),
+                flow_limit: Arc::new(FlowLimit::new(worker.env().limits.http.max_unread)),
             })
         });
         let local = Local::new(Arc::clone(env), Rc::new(self.clone()));

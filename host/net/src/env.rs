@@ -4,8 +4,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
 use netwasm_base::config::{DnsConfig, Limits, Proxy};
 use netwasm_base::counters::Counters;
 use netwasm_base::error::{ConnectionError, Error};
@@ -14,6 +12,7 @@ use netwasm_base::policy::{Denied, Policy, Resolved};
 use crate::dns::Sources;
 use crate::endpoint::Endpoint;
 use crate::parked::Pools;
+use crate::permits::{Permit, Permits};
 use crate::places::Places;
 use crate::tls::{ClientTls, Tls};
 use crate::turns::Steps;
@@ -35,7 +34,7 @@ pub struct Env {
     /// Places for accepted connections (`--max-connections`).
     pub places: Arc<Places>,
     /// Permits for outgoing connections (`--max-outgoing`).
-    outgoing: Arc<Semaphore>,
+    pub outgoing: Arc<Permits>,
     /// Connections kept for reuse.
     pub pools: Pools,
     /// Clock of the workers' turns.
@@ -59,8 +58,10 @@ pub struct Settings<'a> {
     pub dns: DnsConfig,
     /// See [`Env::tls`].
     pub tls: Arc<Tls>,
-    /// Maximum of accepted connections.
-    pub places: usize,
+    /// See [`Env::places`].
+    pub places: Arc<Places>,
+    /// See [`Env::outgoing`].
+    pub outgoing: Arc<Permits>,
     /// See [`Env::counters`].
     pub counters: Arc<Counters>,
     /// See [`Env::steps`].
@@ -82,6 +83,7 @@ impl Env {
             dns,
             tls,
             places,
+            outgoing,
             counters,
             steps,
             proxies,
@@ -95,10 +97,8 @@ impl Env {
             policy,
             names: Arc::new(Sources::new(&dns)),
             tls,
-            places: Places::new(places, &counters),
-            outgoing: Arc::new(Semaphore::new(
-                limits.max_outgoing.min(Semaphore::MAX_PERMITS),
-            )),
+            places,
+            outgoing,
             counters,
             pools,
             steps,
@@ -112,10 +112,10 @@ impl Env {
     ///
     /// # Errors
     /// Fails if `--max-outgoing` connections exist already.
-    pub fn try_outgoing_permit(&self) -> Result<OwnedSemaphorePermit, ConnectionError> {
-        Arc::clone(&self.outgoing)
-            .try_acquire_owned()
-            .map_err(|_| ConnectionError::LimitExceeded("--max-outgoing is reached"))
+    pub fn try_outgoing_permit(&self) -> Result<Permit, ConnectionError> {
+        self.outgoing
+            .try_take()
+            .ok_or(ConnectionError::LimitExceeded("--max-outgoing is reached"))
     }
 
     /// Checks that guests may choose what these options of a TLS session name.

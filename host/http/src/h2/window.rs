@@ -131,7 +131,7 @@ mod tests {
             access_log: None,
             tallies: None,
             roots: Arc::new(Roots::open(&[]).expect("no directories")),
-            flow_limit: FlowLimit::new(most),
+            flow_limit: Arc::new(FlowLimit::new(most)),
         })
     }
 

@@ -12,7 +12,6 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags, sockopt};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::sync::OwnedSemaphorePermit;
 
 use netwasm_base::address::Address;
 use netwasm_base::counters::Counted;
@@ -22,6 +21,7 @@ use crate::accept::is_about_one_client;
 use crate::env::Env;
 use crate::files::File;
 use crate::listener::{SocketFile, datagram_socket, keepalive, remove_stale};
+use crate::permits::Permit;
 use crate::queue::{self, FilePart};
 use crate::sendfile;
 
@@ -100,7 +100,7 @@ pub struct PosixSocket {
     kind: SocketKind,
     stage: Cell<Stage>,
     /// Place among the connections accepted, or permit for an outgoing one.
-    permit: RefCell<Option<OwnedSemaphorePermit>>,
+    permit: RefCell<Option<Permit>>,
     /// Counts the end of a connection.
     counted: RefCell<Option<Counted>>,
     /// File of a listener, removed with it.

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags};
-use tokio::sync::OwnedSemaphorePermit;
 
 use netwasm_base::error::ConnectionError;
 
 use crate::io::Watched;
+use crate::permits::Permit;
 use crate::protocol::Flow;
 use crate::queue::{FilePart, WriteQueue, send};
 use crate::relay::Relay;
@@ -72,7 +72,7 @@ pub struct Core {
     /// True while the guest's stream waits for something to receive.
     pub(super) reads: bool,
     /// Counts the connection against `--max-connections` or `--max-outgoing`.
-    pub(super) permit: Option<OwnedSemaphorePermit>,
+    pub(super) permit: Option<Permit>,
 }
 /// Bytes moved in one poll of a task.
 #[derive(Clone, Copy, Debug, Default)]
