@@ -6,17 +6,17 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
-use crate::harness::{Run, UdpPeer, cert, directory, eventually, guest, text, write};
+use crate::harness::{Run, UdpPeer, cert, directory, guest, text, write};
 
 /// Writes a configuration file.
-fn configured(content: &str) -> (TempDir, PathBuf) {
+pub(crate) fn configured(content: &str) -> (TempDir, PathBuf) {
     let scratch = directory();
     let file = write(scratch.path(), "netwasm.toml", content);
     (scratch, file)
 }
 
 /// Returns the path of a guest as a string of TOML.
-fn component(name: &str) -> String {
+pub(crate) fn component(name: &str) -> String {
     format!("{:?}", text(&guest(name)))
 }
 
@@ -200,128 +200,4 @@ fn what_a_command_line_means_runs_as_a_file() {
             .pointer("/$defs/service/properties/max-body")
             .is_some()
     );
-}
-
-/// Sends a GET for a host.
-fn fetch_of(server: &crate::harness::Server, host: &str, target: &str) -> crate::harness::Response {
-    let head = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
-    server.connect_http().exchange(head)
-}
-
-#[test]
-fn services_share_a_listener_by_host_and_path() {
-    let port = free_port();
-    let (_scratch, file) = configured(&format!(
-        "[services.site]\ncomponent = {router}\nhttp = \"127.0.0.1:{port}\"\n\
-         route = \"example.org\"\n\
-         [services.greeter]\ncomponent = {hello}\nhttp = \"127.0.0.1:{port}\"\n\
-         route = [\"example.org/api\", \"*.example.org\"]\n\
-         [services.wasi]\ncomponent = {service}\nhttp = \"127.0.0.1:{port}\"\n\
-         route = \"/wasi\"\n",
-        router = component("router"),
-        hello = component("hello"),
-        service = component("service-probe")
-    ));
-    let server = Run::config(&file, 1).start();
-    fetch_of(&server, "example.org", "/about").is(200, "<h1>About</h1>");
-    fetch_of(&server, "EXAMPLE.ORG:80", "/about").is(200, "<h1>About</h1>");
-    for (host, target) in [
-        ("example.org", "/api"),
-        ("example.org", "/api/about?x"),
-        ("www.example.org", "/about"),
-    ] {
-        let response = fetch_of(&server, host, target);
-        assert!(
-            response.text().contains("Hello"),
-            "{host}{target}: {response:?}"
-        );
-    }
-    for (host, target) in [("a.example", "/"), ("a.example", "/wasix")] {
-        let response = fetch_of(&server, host, target);
-        assert_eq!(response.status, 404, "{host}{target}: {response:?}");
-        assert!(
-            response
-                .text()
-                .contains("no service has this host and path")
-        );
-    }
-    // One connection may have requests for all of them, with bodies and without.
-    let mut peer = server.connect_http();
-    for _ in 0..3 {
-        let post = "POST /api HTTP/1.1\r\nHost: example.org\r\nContent-Length: 5\r\n\r\nhello";
-        // It greets, and takes nothing.
-        assert_eq!(peer.exchange(post).status, 405);
-        let get = "GET /about HTTP/1.1\r\nHost: example.org\r\n\r\n";
-        peer.exchange(get).is(200, "<h1>About</h1>");
-        let none = "POST /no HTTP/1.1\r\nHost: b.example\r\nContent-Length: 5\r\n\r\nhello";
-        assert_eq!(peer.exchange(none).status, 404);
-    }
-    drop(peer);
-    server.stop();
-}
-
-#[test]
-fn a_host_that_tls_did_not_name_is_misdirected() {
-    let (_scratch, file) = configured(&format!(
-        "[services.site]\ncomponent = {router}\nhttps = \"127.0.0.1:0\"\nroute = \"localhost\"\n\
-         cert = {cert:?}\nkey = {key:?}\n",
-        router = component("router"),
-        cert = text(&cert("cert.pem")),
-        key = text(&cert("key.pem"))
-    ));
-    let server = Run::config(&file, 1).start();
-    let ask = |host: &str| {
-        let mut peer = crate::harness::Client::of("localhost").connect(server.address("https"));
-        peer.exchange(format!("GET /about HTTP/1.1\r\nHost: {host}\r\n\r\n"))
-    };
-    ask("localhost").is(200, "<h1>About</h1>");
-    assert_eq!(ask("other.example").status, 421);
-    server.stop();
-}
-
-/// Returns a port that was free a moment ago. Services that share a listener
-/// must name one port.
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its address").port()
-}
-
-#[test]
-fn reloads_replace_a_service_on_the_listener_of_another() {
-    let port = free_port();
-    let scratch = directory();
-    let place = scratch.path().join("site.wasm");
-    let install = |name: &str| {
-        let beside = scratch.path().join("beside");
-        fs::copy(guest(name), &beside).expect("a copy");
-        fs::rename(&beside, &place).expect("it is replaced");
-    };
-    install("hello");
-    let file = write(
-        scratch.path(),
-        "netwasm.toml",
-        format!(
-            "[services.site]\ncomponent = {router}\nhttp = \"127.0.0.1:{port}\"\n\
-             [services.other]\ncomponent = {place:?}\nhttp = \"127.0.0.1:{port}\"\n\
-             route = \"/about\"\n",
-            router = component("router"),
-            place = text(&place)
-        ),
-    );
-    let server = Run::config(&file, 1).start();
-    let mut before = server.connect_http();
-    assert!(before.fetch("/about").text().contains("Hello"));
-    install("router");
-    server.signal(rustix::process::Signal::HUP);
-    server.log.wait_for(&["SIGHUP: reloaded"]);
-    // For a moment, the old generation may still accept one.
-    eventually("the new component", || {
-        let response = server.connect_http().fetch("/about");
-        (response.text() == "<h1>About</h1>").then_some(())
-    });
-    // The old connection has one more answer, of the old component.
-    let last = before.fetch("/about");
-    assert!(last.text().contains("Hello") && last.closes(), "{last:?}");
-    before.ends();
-    server.stop();
 }

@@ -51,6 +51,7 @@ mod proxy_protocol;
 mod relay;
 mod reload;
 mod shutdown;
+mod sites;
 mod sockets;
 mod stream;
 mod structure;

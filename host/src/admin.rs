@@ -47,8 +47,12 @@ pub(crate) use self::ask::{Ask, Connections, ListenerView, ServiceView, View};
 /// Connections at once. Others wait in the backlog.
 const MOST: usize = 16;
 
-/// Time for a client to send its request.
-const HEAD: Duration = Duration::from_secs(10);
+/// Time for a client to send its request. Those who connect and say nothing keep
+/// others out.
+const HEAD: Duration = Duration::from_secs(2);
+
+/// Clients that wait for a reload at once.
+const MOST_RELOADS: usize = 4;
 
 /// Time for a client to take an answer, beyond that for making it.
 const TAKE: Duration = Duration::from_secs(30);
@@ -90,6 +94,8 @@ impl Admin {
     /// Fails if no descriptor is left.
     pub(crate) fn serve(&self, events: &mpsc::UnboundedSender<Event>) -> Result<(), Error> {
         let places = Arc::new(Semaphore::new(MOST));
+        let reloads = Arc::new(Semaphore::new(MOST_RELOADS));
+        let listing = Arc::new(Semaphore::new(1));
         let system = |source| Error::System {
             what: "the admin interface",
             source,
@@ -103,6 +109,8 @@ impl Admin {
                 let socket: OwnedFd = listener.into_socket();
                 let server = Server {
                     places: Arc::clone(&places),
+                    reloads: Arc::clone(&reloads),
+                    listing: Arc::clone(&listing),
                     events: events.clone(),
                     is_unix: self.is_unix,
                 };
@@ -149,6 +157,9 @@ impl Accept for UnixListener {
 #[derive(Clone, Debug)]
 struct Server {
     places: Arc<Semaphore>,
+    /// Places for what takes long, so that the rest is answered meanwhile.
+    reloads: Arc<Semaphore>,
+    listing: Arc<Semaphore>,
     events: mpsc::UnboundedSender<Event>,
     is_unix: bool,
 }
@@ -260,6 +271,12 @@ impl Server {
     }
 
     async fn connections(&self) -> Response<Full<Bytes>> {
+        let Ok(_place) = self.listing.try_acquire() else {
+            return text(
+                StatusCode::TOO_MANY_REQUESTS,
+                "somebody else gets this list: ask again\n",
+            );
+        };
         let (reply, mut answers) = mpsc::unbounded_channel();
         if self
             .events
@@ -283,6 +300,12 @@ impl Server {
     }
 
     async fn reload(&self) -> Response<Full<Bytes>> {
+        let Ok(_place) = self.reloads.try_acquire() else {
+            return text(
+                StatusCode::TOO_MANY_REQUESTS,
+                "others wait for a reload: ask again\n",
+            );
+        };
         let (reply, answer) = oneshot::channel();
         if self.events.send(Event::Asked(Ask::Reload(reply))).is_err() {
             return no_answer();

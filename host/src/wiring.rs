@@ -9,10 +9,12 @@ use netwasm_base::config::Config;
 use netwasm_base::counters::Counters;
 use netwasm_base::descriptors;
 use netwasm_base::error::Error;
+use netwasm_exchange::handler::Handlers;
 use netwasm_exchange::sites::Sites;
 use netwasm_http as http;
 use netwasm_http::access_log::Logs;
 use netwasm_http::flow_limit::FlowLimit;
+use netwasm_http::local::{Account, Local};
 use netwasm_http::tally::Tallies;
 use netwasm_net::env::{Env, Settings};
 use netwasm_net::files::Roots;
@@ -159,6 +161,15 @@ impl Budgets {
     }
 }
 
+/// A listener that services share, on a thread.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// The services, the one whose listener it is first.
+    pub(crate) sites: Sites,
+    /// Accounts of the others.
+    pub(crate) others: Vec<Account>,
+}
+
 /// State that all workers of a service share.
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
@@ -208,7 +219,6 @@ impl Run {
             guests: OfRun::new(config, &net, &roots, background, ready)?,
             http: Arc::new(http::local::Env {
                 access_log: log.transpose()?,
-                roots,
                 flow_limit: Arc::clone(&budgets.unread),
                 tallies: lasting.tallies.clone(),
             }),
@@ -244,24 +254,33 @@ impl Run {
         self.guests.of_thread(worker, outgoing)
     }
 
+    /// Returns what records the requests for this service on a thread.
+    pub(crate) fn account(&self) -> Account {
+        Account::new(&self.net, &self.http)
+    }
+
+    fn local(&self, handlers: Rc<dyn Handlers>, others: Vec<Account>) -> Rc<Local> {
+        Local::new(Arc::clone(&self.http), handlers, self.account(), others)
+    }
+
     /// Returns the protocol of each kind of listener, and of each shared one,
     /// with its handler.
-    pub(crate) fn services(&self, guests: &OfThread, sites: Vec<Sites>) -> Services {
+    pub(crate) fn services(&self, guests: &OfThread, shared: Vec<Shared>) -> Services {
         let all = || Rc::new(guests.clone());
         let streams: connection::ToGuests<Instance> = match guests.streams() {
             Some(guests) => connection::ToGuests::streams(guests),
             None => connection::ToGuests::events(all()),
         };
-        let http = http::local::Local::new(Arc::clone(&self.http), all());
-        let shared = |sites: Sites| -> Rc<dyn Service> {
-            let local = http::local::Local::new(Arc::clone(&self.http), Rc::new(sites));
+        let http = self.local(all(), Vec::new());
+        let answers = |shared: Shared| -> Rc<dyn Service> {
+            let local = self.local(Rc::new(shared.sites), shared.others);
             Rc::new(http::Service::new(local))
         };
         let datagrams: udp::DatagramsToGuests<Instance> = udp::DatagramsToGuests::new(all());
         Services {
             streams: Some(Rc::new(streams)),
             http: Some(Rc::new(http::Service::new(http))),
-            sites: sites.into_iter().map(shared).collect(),
+            sites: shared.into_iter().map(answers).collect(),
             datagrams: Some(Rc::new(datagrams)),
             program: guests.program(),
         }

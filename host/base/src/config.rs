@@ -23,7 +23,7 @@ pub use self::error::ConfigError;
 use self::limits::check_time;
 pub use self::limits::{HttpLimits, Limits, NEVER};
 pub use self::proxy::{Proxy, ProxyError};
-pub use self::route::{HostPattern, Route, RouteError, plain_host};
+pub use self::route::{HostPattern, Route, RouteError, plain_host, plain_path};
 pub use crate::listen::{AddressError, ListenAddress, ListenerConfig, ListenerKind};
 
 /// Default port of DNS servers: RFC 1035, section 4.2.
@@ -146,67 +146,130 @@ impl RunConfig {
         let Some(owner) = self.services.get_mut(host.0) else {
             return Ok(());
         };
-        for certificate in certificates {
-            if !owner.tls.certificates.contains(&certificate) {
-                owner.tls.certificates.push(certificate);
-            }
-        }
-        match owner.sites.iter_mut().find(|it| it.listener == host.1) {
-            Some(site) => site.others.push((name, routes)),
-            None => owner.sites.push(SharedListener {
+        let known = owner.sites.iter().position(|it| it.listener == host.1);
+        let place = known.unwrap_or(owner.sites.len());
+        if known.is_none() {
+            owner.sites.push(SharedListener {
                 listener: host.1,
-                others: vec![(name, routes)],
-            }),
+                others: Vec::new(),
+            });
+        }
+        if let Some(site) = owner.sites.get_mut(place) {
+            site.others.push((name, routes));
+        }
+        let files = &mut owner.tls;
+        files.shared.resize_with(owner.sites.len(), Vec::new);
+        if let Some(shared) = files.shared.get_mut(place) {
+            for certificate in certificates {
+                if !files.certificates.contains(&certificate) && !shared.contains(&certificate) {
+                    shared.push(certificate);
+                }
+            }
         }
         Ok(())
     }
 }
 
 /// Returns the flag of a setting of connections in which two services differ
-/// that share a listener.
+/// that share a listener. A connection is served before it is known for which
+/// of them its requests are.
 fn differing(one: &Config, other: &Config, kind: ListenerKind) -> Option<&'static str> {
-    let (a, b) = (&one.limits, &other.limits);
-    let (http, its) = (&a.http, &b.http);
+    let its = &other.limits;
     let secure = kind.is_encrypted();
+    // All of them, so that a new limit is thought of.
+    let Limits {
+        max_connections,
+        connections_given: _,
+        // Of guests, each of which has its own.
+        max_outgoing: _,
+        max_memory: _,
+        event_timeout: _,
+        max_handles: _,
+        background_timeout: _,
+        max_background: _,
+        max_component_size: _,
+        compile_timeout: _,
+        backlog,
+        idle_timeout,
+        half_close_timeout,
+        tcp_keepalive,
+        handshake_timeout,
+        write_timeout,
+        write_high,
+        write_low,
+        max_write_buffer,
+        shutdown_timeout,
+        http,
+    } = &one.limits;
+    let HttpLimits {
+        max_head,
+        max_request_line,
+        max_headers,
+        max_body,
+        head_timeout,
+        body_timeout,
+        keep_alive_timeout,
+        response_timeout,
+        response_body_timeout,
+        max_unread,
+        send_informational,
+        // Of guests.
+        max_response_headers: _,
+        max_instance_reuse: _,
+        max_instance_concurrency: _,
+        max_connection_instances: _,
+    } = http;
+    let theirs = &its.http;
     let settings = [
-        ("--max-body", http.max_body == its.max_body),
-        ("--max-head", http.max_head == its.max_head),
+        ("--max-connections", *max_connections == its.max_connections),
+        ("--backlog", *backlog == its.backlog),
+        ("--idle-timeout", *idle_timeout == its.idle_timeout),
+        (
+            "--half-close-timeout",
+            *half_close_timeout == its.half_close_timeout,
+        ),
+        ("--tcp-keepalive", *tcp_keepalive == its.tcp_keepalive),
+        ("--write-timeout", *write_timeout == its.write_timeout),
+        ("--write-high", *write_high == its.write_high),
+        ("--write-low", *write_low == its.write_low),
+        (
+            "--max-write-buffer",
+            *max_write_buffer == its.max_write_buffer,
+        ),
+        (
+            "--shutdown-timeout",
+            *shutdown_timeout == its.shutdown_timeout,
+        ),
+        ("--max-body", *max_body == theirs.max_body),
+        ("--max-head", *max_head == theirs.max_head),
         (
             "--max-request-line",
-            http.max_request_line == its.max_request_line,
+            *max_request_line == theirs.max_request_line,
         ),
-        ("--max-headers", http.max_headers == its.max_headers),
-        ("--head-timeout", http.head_timeout == its.head_timeout),
-        ("--body-timeout", http.body_timeout == its.body_timeout),
+        ("--max-headers", *max_headers == theirs.max_headers),
+        ("--max-unread", *max_unread == theirs.max_unread),
+        ("--head-timeout", *head_timeout == theirs.head_timeout),
+        ("--body-timeout", *body_timeout == theirs.body_timeout),
         (
             "--keep-alive-timeout",
-            http.keep_alive_timeout == its.keep_alive_timeout,
+            *keep_alive_timeout == theirs.keep_alive_timeout,
         ),
         (
             "--response-timeout",
-            http.response_timeout == its.response_timeout,
+            *response_timeout == theirs.response_timeout,
         ),
         (
             "--response-body-timeout",
-            http.response_body_timeout == its.response_body_timeout,
+            *response_body_timeout == theirs.response_body_timeout,
         ),
         (
             "--send-informational",
-            http.send_informational == its.send_informational,
+            *send_informational == theirs.send_informational,
         ),
-        ("--write-timeout", a.write_timeout == b.write_timeout),
-        ("--write-high", a.write_high == b.write_high),
-        ("--write-low", a.write_low == b.write_low),
-        (
-            "--max-write-buffer",
-            a.max_write_buffer == b.max_write_buffer,
-        ),
-        ("--tcp-keepalive", a.tcp_keepalive == b.tcp_keepalive),
-        ("--access-log", one.access_log == other.access_log),
         ("--proxy-protocol-from", one.proxies == other.proxies),
         (
             "--handshake-timeout",
-            !secure || a.handshake_timeout == b.handshake_timeout,
+            !secure || *handshake_timeout == its.handshake_timeout,
         ),
         (
             "--client-ca",
@@ -383,6 +446,9 @@ impl fmt::Display for ComponentSource {
 pub struct TlsFiles {
     /// The server's certificates; the first one is the default.
     pub certificates: Vec<CertificateFiles>,
+    /// Certificates of other services, for each listener that is shared with
+    /// them.
+    pub shared: Vec<Vec<CertificateFiles>>,
     /// Authorities of which one must have signed a client's certificate.
     pub client_ca: Option<PathBuf>,
     /// ALPN protocols of `--tls`, the best first.

@@ -19,9 +19,9 @@ use crate::request::Request;
 
 /// The handlers of a worker.
 pub trait Handlers {
-    /// Returns when a request goes to its handler. `wanted` tells what it is
-    /// for, if that matters.
-    fn takes<'a>(&self, wanted: &dyn Fn() -> Wanted<'a>) -> Takes;
+    /// Returns the service that a request is for, and when it goes to its
+    /// handler. `wanted` tells what the client wants, if that matters.
+    fn takes<'a>(&self, wanted: &dyn Fn() -> Wanted<'a>) -> (Site, Takes);
 
     /// Returns the handler for a connection. The handler decides which requests
     /// share an instance.
@@ -35,6 +35,23 @@ pub struct Wanted<'a> {
     pub authority: Option<&'a str>,
     /// Path and query.
     pub target: &'a str,
+}
+
+/// The service that a request is for, of those that share its listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Site {
+    /// A service by its number; 0 is the one whose listener it is.
+    Service(usize),
+    /// No service has the host.
+    UnknownHost,
+    /// A service has the host, and none the path there.
+    UnknownPath,
+}
+
+impl Default for Site {
+    fn default() -> Self {
+        Self::Service(0)
+    }
 }
 
 /// Time at which a request goes to its handler.
@@ -81,6 +98,8 @@ pub enum NoAnswer {
 
 /// A request for an async handler.
 pub struct Call {
+    /// The service that it is for.
+    pub site: Site,
     /// The request. Its URI has scheme and authority, and its target is as
     /// [`for_uri`](crate::head::target::for_uri) returns it.
     pub head: http::Request<RequestBody>,

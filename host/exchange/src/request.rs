@@ -5,6 +5,7 @@ use std::rc::Rc;
 use netwasm_net::transport::Transport;
 
 use crate::content::RequestBody;
+use crate::handler::Site;
 use crate::head::Head;
 
 /// Largest capacity that a body's buffer keeps for the next request, in bytes.
@@ -16,6 +17,8 @@ const KEEP: usize = 64 << 10;
 pub struct Request {
     /// Its head.
     pub head: Head,
+    /// The service that it is for.
+    pub site: Site,
     /// The part of the target that a guest gets.
     pub target: String,
     /// The body, decoded.
@@ -36,6 +39,7 @@ impl Request {
     /// Clears all but the buffers, which the next request uses.
     pub fn reset(&mut self) {
         self.head.clear();
+        self.site = Site::default();
         self.body.clear();
         self.body.shrink_to(KEEP);
         self.trailers.clear();

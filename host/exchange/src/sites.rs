@@ -1,16 +1,16 @@
 //! The handlers of a listener that several services share: each request goes to
 //! the service of its host and path.
 
-use std::cell::RefCell;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
 
-use netwasm_base::config::{HostPattern, Route, plain_host};
+use netwasm_base::config::{HostPattern, Route, plain_host, plain_path};
 use netwasm_net::thread::{Active, Thread};
 
 use crate::answer::Answer;
-use crate::handler::{Awaiting, Call, Decision, Handler, Handlers, NoAnswer, Takes, Wanted};
+use crate::handler::{Awaiting, Call, Decision, Handler, Handlers, NoAnswer, Site, Takes, Wanted};
 use crate::reply::{NoResponse, Reply};
 use crate::request::Request;
 
@@ -22,15 +22,15 @@ const UNKNOWN: &str = "no service has this host and path";
 
 /// The services of a listener.
 pub struct Sites {
-    routes: Rc<Routes>,
-    handlers: Vec<Rc<dyn Handlers>>,
+    routes: Routes,
+    handlers: Rc<[Rc<dyn Handlers>]>,
     /// Keep the workers of other services until this is dropped, as they are
     /// needed for the connections here.
     _members: Vec<Active>,
 }
 
 /// A service of a listener.
-pub struct Site {
+pub struct Member {
     /// Its routes; none for all requests.
     pub routes: Vec<Route>,
     /// Its handlers.
@@ -48,60 +48,57 @@ impl fmt::Debug for Sites {
 }
 
 impl Sites {
-    /// Joins services.
+    /// Joins services, the one whose listener it is first.
     #[must_use]
-    pub fn new(sites: Vec<Site>) -> Self {
+    pub fn new(services: Vec<Member>) -> Self {
         let mut routes = Routes::default();
         let mut handlers = Vec::new();
         let mut members = Vec::new();
-        for (number, site) in sites.into_iter().enumerate() {
-            match site.routes.is_empty() {
+        for (number, service) in services.into_iter().enumerate() {
+            match service.routes.is_empty() {
                 true => routes.add(Route::all(), number),
-                false => site
+                false => service
                     .routes
                     .into_iter()
                     .for_each(|route| routes.add(route, number)),
             }
-            handlers.push(site.handlers);
-            members.extend(site.thread.map(|thread| thread.active()));
+            handlers.push(service.handlers);
+            members.extend(service.thread.map(|thread| thread.active()));
         }
         routes.sort();
         Self {
-            routes: Rc::new(routes),
-            handlers,
+            routes,
+            handlers: handlers.into(),
             _members: members,
         }
-    }
-
-    fn of(&self, wanted: Wanted<'_>) -> Option<&Rc<dyn Handlers>> {
-        self.handlers.get(self.routes.find(wanted).ok()?)
     }
 }
 
 impl Handlers for Sites {
-    fn takes<'a>(&self, wanted: &dyn Fn() -> Wanted<'a>) -> Takes {
-        match self.of(wanted()) {
-            Some(handlers) => handlers.takes(wanted),
-            // The host answers as soon as it knows.
-            None => Takes::Heads,
-        }
+    fn takes<'a>(&self, wanted: &dyn Fn() -> Wanted<'a>) -> (Site, Takes) {
+        let site = self.routes.find(wanted());
+        let takes = match site {
+            Site::Service(number) => self.handlers.get(number).map(|it| it.takes(wanted).1),
+            Site::UnknownHost | Site::UnknownPath => None,
+        };
+        // Without a service, the host answers as soon as it knows.
+        (site, takes.unwrap_or(Takes::Heads))
     }
 
     fn connection(&self) -> Box<dyn Handler> {
         Box::new(OfConnection {
-            routes: Rc::clone(&self.routes),
-            handlers: self.handlers.clone(),
-            own: self.handlers.iter().map(|_| None).collect(),
+            handlers: Rc::clone(&self.handlers),
+            own: Vec::new(),
         })
     }
 }
 
 /// Answers the requests of a connection.
 struct OfConnection {
-    routes: Rc<Routes>,
-    handlers: Vec<Rc<dyn Handlers>>,
-    /// Handlers of this connection, made when they are first needed.
-    own: Vec<Option<Box<dyn Handler>>>,
+    handlers: Rc<[Rc<dyn Handlers>]>,
+    /// Handlers of this connection by the numbers of their services, made when
+    /// they are first needed. Mostly there is one.
+    own: Vec<(usize, Box<dyn Handler>)>,
 }
 
 impl fmt::Debug for OfConnection {
@@ -111,57 +108,54 @@ impl fmt::Debug for OfConnection {
 }
 
 impl OfConnection {
-    fn handler(&mut self, number: usize) -> Option<&mut dyn Handler> {
-        let handlers = self.handlers.get(number)?;
-        let own = self.own.get_mut(number)?;
-        Some(&mut **own.get_or_insert_with(|| handlers.connection()))
+    fn handler(&mut self, site: Site) -> Option<&mut dyn Handler> {
+        let Site::Service(number) = site else {
+            return None;
+        };
+        let known = self.own.iter().position(|(of, _)| *of == number);
+        let place = match known {
+            Some(place) => place,
+            None => {
+                let made = self.handlers.get(number)?.connection();
+                self.own.push((number, made));
+                self.own.len() - 1
+            }
+        };
+        match self.own.get_mut(place) {
+            Some((_, own)) => Some(&mut **own),
+            None => None,
+        }
     }
 }
 
 impl Handler for OfConnection {
     fn handle(&mut self, request: Box<Request>) -> (Box<Request>, Result<Decision, NoAnswer>) {
-        let wanted = Wanted {
-            authority: request.head.authority(),
-            target: request.head.target(),
-        };
-        let found = self.routes.find(wanted);
-        if let Ok(number) = found
-            && let Some(handler) = self.handler(number)
-        {
+        if let Some(handler) = self.handler(request.site) {
             return handler.handle(request);
         }
-        let host = plain_host(wanted_host(&request));
+        let host = plain_host(request.head.authority().unwrap_or_default());
         let named = request.transport.as_ref().and_then(|it| it.session_info());
         let named = named.and_then(|info| info.server_name);
         let answer = match named {
-            Some(named) if found == Err(NoRoute::Host) && plain_host(&named) != host => {
+            Some(named) if request.site == Site::UnknownHost && plain_host(&named) != host => {
                 Answer::status(421, MISDIRECTED)
             }
             _ => Answer::status(404, UNKNOWN),
         };
+        drop(host);
         (request, Ok(Decision::Answer(answer)))
     }
 
     fn begin(&mut self, call: Call) -> Rc<dyn Awaiting> {
-        let uri = call.head.uri();
-        let wanted = Wanted {
-            authority: uri.authority().map(http::uri::Authority::as_str),
-            target: uri.path(),
-        };
-        let found = self.routes.find(wanted);
-        match found.ok().and_then(|number| self.handler(number)) {
+        match self.handler(call.site) {
             Some(handler) => handler.begin(call),
             None => {
-                // `takes` said otherwise.
+                // Such a request goes to `handle`.
                 call.reply.fail(NoResponse::NoInstance);
                 Rc::new(Nobody)
             }
         }
     }
-}
-
-fn wanted_host(request: &Request) -> &str {
-    request.head.authority().unwrap_or_default()
 }
 
 /// Placeholder where there is no service.
@@ -174,37 +168,25 @@ impl Awaiting for Nobody {
     }
 }
 
-/// Reason why no route fits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum NoRoute {
-    /// No service has the host.
-    Host,
-    /// No service has the path there.
-    Path,
-}
-
 /// Routes by their hosts.
 #[derive(Debug, Default)]
 struct Routes {
     exactly: HashMap<String, Paths>,
     below: HashMap<String, Paths>,
     any: Option<Paths>,
-    /// Host of the last request, with the text that it was made from: mostly
-    /// the next one has the same.
-    last: RefCell<(String, String)>,
 }
 
 /// Routes of a host, the longest path first, each with its service.
 type Paths = Vec<(Route, usize)>;
 
 impl Routes {
-    fn add(&mut self, route: Route, site: usize) {
+    fn add(&mut self, route: Route, service: usize) {
         let paths = match &route.host {
             HostPattern::Any => self.any.get_or_insert_default(),
             HostPattern::Exactly(host) => self.exactly.entry(host.clone()).or_default(),
             HostPattern::Below(suffix) => self.below.entry(suffix.clone()).or_default(),
         };
-        paths.push((route, site));
+        paths.push((route, service));
     }
 
     fn sort(&mut self) {
@@ -215,17 +197,14 @@ impl Routes {
     }
 
     /// Returns the service of a request.
-    fn find(&self, wanted: Wanted<'_>) -> Result<usize, NoRoute> {
-        let authority = wanted.authority.unwrap_or_default();
-        let mut last = self.last.borrow_mut();
-        if last.0 != authority {
-            *last = (authority.to_owned(), plain_host(authority));
-        }
-        let paths = self.of_host(&last.1).ok_or(NoRoute::Host)?;
-        let found = paths
-            .iter()
-            .find(|(route, _)| route.has_path(wanted.target));
-        found.map(|(_, site)| *site).ok_or(NoRoute::Path)
+    fn find(&self, wanted: Wanted<'_>) -> Site {
+        let host: Cow<'_, str> = plain_host(wanted.authority.unwrap_or_default());
+        let Some(paths) = self.of_host(&host) else {
+            return Site::UnknownHost;
+        };
+        let path = plain_path(wanted.target);
+        let found = paths.iter().find(|(route, _)| route.has_path(&path));
+        found.map_or(Site::UnknownPath, |(_, service)| Site::Service(*service))
     }
 
     fn of_host(&self, host: &str) -> Option<&Paths> {
@@ -249,10 +228,10 @@ impl Routes {
 mod tests {
     use super::*;
 
-    fn routes(sites: &[&[&str]]) -> Routes {
+    fn routes(services: &[&[&str]]) -> Routes {
         let mut routes = Routes::default();
-        for (number, site) in sites.iter().enumerate() {
-            for route in *site {
+        for (number, service) in services.iter().enumerate() {
+            for route in *service {
                 routes.add(route.parse().expect("a route"), number);
             }
         }
@@ -260,7 +239,7 @@ mod tests {
         routes
     }
 
-    fn find(routes: &Routes, authority: &str, target: &str) -> Result<usize, NoRoute> {
+    fn find(routes: &Routes, authority: &str, target: &str) -> Site {
         let authority = Some(authority);
         routes.find(Wanted { authority, target })
     }
@@ -275,25 +254,45 @@ mod tests {
             &["*"],
         ]);
         for (host, target, site) in [
-            ("example.org", "/", Ok(0)),
-            ("EXAMPLE.org.:8080", "/apix", Ok(0)),
-            ("example.org", "/api", Ok(1)),
-            ("example.org", "/api/v1?x", Ok(2)),
-            ("example.org", "/api/v1/x/y", Ok(1)),
-            ("www.example.org", "/api", Ok(2)),
-            ("a.b.example.org", "/", Ok(2)),
-            ("x.deep.example.org", "/a/b", Ok(3)),
+            ("example.org", "/", Site::Service(0)),
+            ("EXAMPLE.org.:8080", "/apix", Site::Service(0)),
+            ("example.org", "/api", Site::Service(1)),
+            ("example.org", "/api/v1?x", Site::Service(2)),
+            ("example.org", "/api/v1/x/y", Site::Service(1)),
+            ("www.example.org", "/api", Site::Service(2)),
+            ("a.b.example.org", "/", Site::Service(2)),
+            ("x.deep.example.org", "/a/b", Site::Service(3)),
             // The host decides first.
-            ("x.deep.example.org", "/b", Err(NoRoute::Path)),
-            ("notexample.org", "/", Ok(4)),
-            ("[::1]:80", "/", Ok(4)),
-            ("", "/", Ok(4)),
+            ("x.deep.example.org", "/b", Site::UnknownPath),
+            ("notexample.org", "/", Site::Service(4)),
+            ("[::1]:80", "/", Site::Service(4)),
+            ("", "/", Site::Service(4)),
         ] {
             assert_eq!(find(&all, host, target), site, "{host}{target}");
         }
         let few = routes(&[&["a.example", "[::1]/x"]]);
-        assert_eq!(find(&few, "b.example", "/"), Err(NoRoute::Host));
-        assert_eq!(find(&few, "[::1]:80", "/x"), Ok(0));
-        assert_eq!(find(&few, "[::1]:80", "/y"), Err(NoRoute::Path));
+        assert_eq!(find(&few, "b.example", "/"), Site::UnknownHost);
+        assert_eq!(find(&few, "[::1]:80", "/x"), Site::Service(0));
+        assert_eq!(find(&few, "[0:0::1]:80", "/x"), Site::Service(0));
+        assert_eq!(find(&few, "[::1]:80", "/y"), Site::UnknownPath);
+    }
+
+    #[test]
+    fn a_path_is_found_however_it_is_written() {
+        let all = routes(&[&["*"], &["/api"]]);
+        for target in [
+            "/%61pi",
+            "/x/../api",
+            "//api",
+            "/./api/x",
+            "/api%2Fx",
+            "/x/%2e%2E/api?a",
+            "/%41/..//api/",
+        ] {
+            assert_eq!(find(&all, "", target), Site::Service(1), "{target}");
+        }
+        for target in ["/API", "/api/..", "/%2561pi", "/x?/../api", "/ap%69x", "*"] {
+            assert_eq!(find(&all, "", target), Site::Service(0), "{target}");
+        }
     }
 }

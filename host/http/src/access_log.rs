@@ -19,6 +19,8 @@ use netwasm_base::config::{AccessLogConfig, AccessLogFormat};
 use netwasm_base::error::Error;
 use netwasm_base::spool::{Output, Spool};
 
+use netwasm_exchange::handler::Site;
+
 use crate::tally::Spoken;
 
 /// Bytes that a worker gathers before it hands them on.
@@ -208,6 +210,8 @@ impl Drop for Lines {
 /// A request for the records: the log, the metrics.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
+    /// The service that it was for.
+    pub(super) site: Site,
     pub(super) spoken: Spoken,
     pub(super) status: u16,
     /// Length of the response's body in bytes.
@@ -332,6 +336,7 @@ mod tests {
 
     fn entry() -> Entry {
         Entry {
+            site: Site::default(),
             spoken: Spoken::Http1,
             status: 200,
             length: 12,

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use http::{HeaderMap, header};
 use netwasm_exchange::answer::{Answer, Body, Interim};
 use netwasm_exchange::content::RequestBody;
-use netwasm_exchange::handler::{Awaiting, Call, Decision, Handler, NoAnswer};
+use netwasm_exchange::handler::{Awaiting, Call, Decision, Handler, NoAnswer, Site};
 use netwasm_exchange::head::Refusal;
 use netwasm_exchange::reply::{Answered, NoResponse, Reply};
 use netwasm_exchange::request::Request;
@@ -74,7 +74,7 @@ impl Own {
         transport: &Transport,
         request: Box<Request>,
     ) -> (Box<Request>, Decision) {
-        let counters = &transport.thread().env.counters;
+        let counters = &local.account(request.site).net.counters;
         let (request, decision) = self.handler(local).handle(request);
         if !matches!(decision, Ok(Decision::Collect(_))) {
             // A request that is collected comes again.
@@ -98,12 +98,14 @@ impl Own {
         &mut self,
         local: &Local,
         transport: &Transport,
+        site: Site,
         head: http::Request<RequestBody>,
         secure: bool,
     ) -> (Rc<Reply>, Rc<dyn Awaiting>) {
-        transport.thread().env.counters.requests.add();
+        local.account(site).net.counters.requests.add();
         let reply = Rc::new(Reply::to(transport.peer().clone()));
         let call = Call {
+            site,
             head,
             secure,
             reply: Rc::clone(&reply),
@@ -213,9 +215,9 @@ pub(super) fn interim(interim: Interim, path: &str, env: &Env) -> Option<HeaderM
 
 /// Counts and logs a malformed request, or one over a limit. Returns the
 /// answer.
-pub(super) fn refused(transport: &Transport, refusal: Refusal) -> Answer {
+pub(super) fn refused(env: &Env, transport: &Transport, refusal: Refusal) -> Answer {
     let Refusal { status, reason } = refusal;
-    transport.thread().env.counters.requests_refused.add();
+    env.counters.requests_refused.add();
     tracing::info!(peer = %transport.peer(), status, reason, "request refused");
     Answer::status(status, reason)
 }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::SystemTime;
 
 use netwasm_exchange::request::Request;
-use netwasm_net::files::{File, Roots};
+use netwasm_net::files::File;
 
 use crate::asked::Asked;
 use crate::coding::{self, Coding};
@@ -85,7 +85,6 @@ pub(crate) enum Part {
 /// file itself is sent.
 pub(crate) fn respond<'g>(
     file: Rc<File>,
-    roots: &Roots,
     purpose: Purpose,
     asked: &impl Asked,
     given: impl Fn(&str) -> Option<&'g [u8]>,
@@ -103,7 +102,7 @@ pub(crate) fn respond<'g>(
     let negotiates =
         media.compresses() && given("content-encoding").is_none() && given("etag").is_none();
     let (file, coding) = if negotiates {
-        negotiate(file, roots, asked)
+        negotiate(file, asked)
     } else {
         (file, None)
     };
@@ -272,12 +271,12 @@ fn whole(file: Rc<File>, status: u16, is_head: bool) -> FileResponse {
 }
 
 /// Returns the accepted sibling of a file with its coding, or else the file.
-fn negotiate(file: Rc<File>, roots: &Roots, asked: &impl Asked) -> (Rc<File>, Option<Coding>) {
+fn negotiate(file: Rc<File>, asked: &impl Asked) -> (Rc<File>, Option<Coding>) {
     if asked.first("accept-encoding").is_none() {
         return (file, None);
     }
     for coding in coding::accepted(&asked.all("accept-encoding")) {
-        if let Ok(sibling) = roots.open_sibling(&file, coding.suffix()) {
+        if let Ok(sibling) = file.open_sibling(coding.suffix()) {
             return (Rc::new(sibling), Some(coding));
         }
     }

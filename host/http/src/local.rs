@@ -7,9 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use netwasm_exchange::handler::Handlers;
+use netwasm_exchange::handler::{Handlers, Site};
 use netwasm_exchange::request::Request;
-use netwasm_net::files::Roots;
+use netwasm_net::env as net;
 
 use crate::access_log::{AccessLog, Entry, Lines};
 use crate::date::LAST_SECOND;
@@ -23,13 +23,11 @@ const KEEP: usize = 256 << 10;
 /// 5.6.7).
 pub(crate) type Date = [u8; 29];
 
-/// State shared by the HTTP connections of a run.
+/// State shared by the HTTP connections of a service.
 #[derive(Debug)]
 pub struct Env {
     /// The access log, if there is one.
     pub access_log: Option<AccessLog>,
-    /// Roots for opening siblings of files, such as compressed forms.
-    pub roots: Arc<Roots>,
     /// Limit of what HTTP/2 clients send ahead. Generations of a service share
     /// it.
     pub flow_limit: Arc<FlowLimit>,
@@ -37,71 +35,31 @@ pub struct Env {
     pub tallies: Option<Arc<Tallies>>,
 }
 
-/// State shared by the HTTP connections of a thread.
-pub struct Local {
-    pub(super) env: Arc<Env>,
-    /// The handlers of requests.
-    pub(super) handlers: Rc<dyn Handlers>,
-    /// Buffer for responses, empty between polls.
-    out: RefCell<Vec<u8>>,
-    /// Buffer for the headers of a file, empty between polls.
-    fields: RefCell<Vec<u8>>,
-    /// A request for reuse.
-    spare: Cell<Option<Box<Request>>>,
-    now: Cell<SystemTime>,
-    date: Cell<Date>,
+/// Records of the requests for one service on a thread: counters, access log
+/// and metrics.
+pub struct Account {
+    /// The service's counters and its name in the log.
+    pub(super) net: Arc<net::Env>,
     /// The access log, if there is one.
     lines: Option<RefCell<Lines>>,
     /// Numbers for metrics, if there are any.
     tally: Option<Arc<Tally>>,
 }
 
-impl fmt::Debug for Local {
+impl fmt::Debug for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Local").finish_non_exhaustive()
+        f.debug_struct("Account").finish_non_exhaustive()
     }
 }
 
-impl Local {
-    /// Returns the state of a thread.
-    pub fn new(env: Arc<Env>, handlers: Rc<dyn Handlers>) -> Rc<Self> {
-        let now = wall_clock();
-        Rc::new(Self {
-            out: RefCell::default(),
-            fields: RefCell::default(),
-            spare: Cell::default(),
-            now: Cell::new(now),
-            date: Cell::new(date(now)),
+impl Account {
+    /// Returns the account of a service on this thread.
+    pub fn new(net: &Arc<net::Env>, env: &Env) -> Self {
+        Self {
+            net: Arc::clone(net),
             lines: env.access_log.as_ref().map(|log| RefCell::new(log.lines())),
             tally: env.tallies.as_ref().map(|tallies| tallies.of_thread()),
-            env,
-            handlers,
-        })
-    }
-
-    /// Updates the time and flushes the log. Called a few times a second.
-    pub(crate) fn tick(&self) {
-        let now = wall_clock();
-        self.now.set(now);
-        self.date.set(date(now));
-        self.flush_log();
-    }
-
-    /// Hands on the gathered lines of the log.
-    fn flush_log(&self) {
-        if let Some(lines) = &self.lines {
-            lines.borrow_mut().flush();
         }
-    }
-
-    /// Returns the time of the last tick.
-    pub(super) fn now(&self) -> SystemTime {
-        self.now.get()
-    }
-
-    /// Returns the time of the last tick as a header's value.
-    pub(super) fn date(&self) -> Date {
-        self.date.get()
     }
 
     /// True if requests are logged.
@@ -116,13 +74,104 @@ impl Local {
 
     /// Logs and counts a request, of whose response's body so many bytes were
     /// sent.
-    pub(super) fn record(&self, entry: &Entry, sent: u64) {
+    fn record(&self, entry: &Entry, sent: u64) {
         if let Some(tally) = &self.tally {
             tally.count(entry.spoken, entry.status, entry.begun.elapsed(), sent);
         }
         if let Some(lines) = &self.lines {
             lines.borrow_mut().add(entry, sent);
         }
+    }
+}
+
+/// State shared by the HTTP connections of a thread.
+pub struct Local {
+    pub(super) env: Arc<Env>,
+    /// Accounts of the services that share the listener, as [`Site`] numbers
+    /// them; the first is that of the service whose listener it is.
+    own: Account,
+    others: Vec<Account>,
+    /// The handlers of requests.
+    pub(super) handlers: Rc<dyn Handlers>,
+    /// Buffer for responses, empty between polls.
+    out: RefCell<Vec<u8>>,
+    /// Buffer for the headers of a file, empty between polls.
+    fields: RefCell<Vec<u8>>,
+    /// A request for reuse.
+    spare: Cell<Option<Box<Request>>>,
+    now: Cell<SystemTime>,
+    date: Cell<Date>,
+}
+
+impl fmt::Debug for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Local").finish_non_exhaustive()
+    }
+}
+
+impl Local {
+    /// Returns the state of a thread, for a listener of a service with this
+    /// state and account. `others` are the accounts of services that answer
+    /// there, too.
+    pub fn new(
+        env: Arc<Env>,
+        handlers: Rc<dyn Handlers>,
+        own: Account,
+        others: Vec<Account>,
+    ) -> Rc<Self> {
+        let now = wall_clock();
+        Rc::new(Self {
+            out: RefCell::default(),
+            fields: RefCell::default(),
+            spare: Cell::default(),
+            now: Cell::new(now),
+            date: Cell::new(date(now)),
+            env,
+            own,
+            others,
+            handlers,
+        })
+    }
+
+    /// Updates the time and flushes the log. Called a few times a second.
+    pub(crate) fn tick(&self) {
+        let now = wall_clock();
+        self.now.set(now);
+        self.date.set(date(now));
+        self.flush_log();
+    }
+
+    /// Hands on the gathered lines of the log.
+    fn flush_log(&self) {
+        let accounts = std::iter::once(&self.own).chain(&self.others);
+        for lines in accounts.filter_map(|account| account.lines.as_ref()) {
+            lines.borrow_mut().flush();
+        }
+    }
+
+    /// Returns the account of the service that a request is for. One for no
+    /// service is on the account of the service whose listener it is.
+    pub(super) fn account(&self, site: Site) -> &Account {
+        match site {
+            Site::Service(number @ 1..) => self.others.get(number - 1).unwrap_or(&self.own),
+            Site::Service(0) | Site::UnknownHost | Site::UnknownPath => &self.own,
+        }
+    }
+
+    /// Logs and counts a request, of whose response's body so many bytes were
+    /// sent.
+    pub(super) fn record(&self, entry: &Entry, sent: u64) {
+        self.account(entry.site).record(entry, sent);
+    }
+
+    /// Returns the time of the last tick.
+    pub(super) fn now(&self) -> SystemTime {
+        self.now.get()
+    }
+
+    /// Returns the time of the last tick as a header's value.
+    pub(super) fn date(&self) -> Date {
+        self.date.get()
     }
 
     pub(super) fn out(&self) -> std::cell::RefMut<'_, Vec<u8>> {

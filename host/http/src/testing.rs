@@ -19,19 +19,18 @@ use netwasm_exchange::chunked::Chunked;
 use netwasm_exchange::content::{BoxContent, Content, FileContent};
 use netwasm_exchange::failure::Failure;
 use netwasm_exchange::handler::{
-    Awaiting, Call, Decision, Handler, Handlers, NoAnswer, Takes, Wanted,
+    Awaiting, Call, Decision, Handler, Handlers, NoAnswer, Site, Takes, Wanted,
 };
 use netwasm_exchange::head::HeadLimits;
 use netwasm_exchange::reply::{Answered, Reply};
 use netwasm_exchange::request::Request;
-use netwasm_net::files::Roots;
 use netwasm_net::service::Service as _;
 use netwasm_net::testing::{connection, peer, soon, until};
 use netwasm_net::worker::Worker;
 
 use crate::Service;
 use crate::flow_limit::FlowLimit;
-use crate::local::{Env, Local};
+use crate::local::{Account, Env, Local};
 
 /// A scripted handler, which serves all connections and notes its requests.
 #[derive(Clone)]
@@ -101,15 +100,14 @@ impl Script {
     /// Serves a new connection, and returns the client's end.
     pub(crate) fn connect(&self, worker: &Rc<Worker>) -> UnixStream {
         let env = self.0.env.get_or_init(|| {
-            let roots = Roots::open(&[]).expect("no directories");
             Arc::new(Env {
                 access_log: None,
                 tallies: None,
-                roots: Arc::new(roots),
                 flow_limit: Arc::new(FlowLimit::new(worker.env().limits.http.max_unread)),
             })
         });
-        let local = Local::new(Arc::clone(env), Rc::new(self.clone()));
+        let account = Account::new(worker.env(), env);
+        let local = Local::new(Arc::clone(env), Rc::new(self.clone()), account, Vec::new());
         let (transport, there) = connection(worker);
         Service::new(local).accept(worker, transport);
         peer(there)
@@ -163,11 +161,12 @@ impl fmt::Debug for Script {
 }
 
 impl Handlers for Script {
-    fn takes<'a>(&self, _: &dyn Fn() -> Wanted<'a>) -> Takes {
-        match self.0.answers {
+    fn takes<'a>(&self, _: &dyn Fn() -> Wanted<'a>) -> (Site, Takes) {
+        let takes = match self.0.answers {
             Some(_) => Takes::Whole,
             None => Takes::Streams,
-        }
+        };
+        (Site::default(), takes)
     }
 
     fn connection(&self) -> Box<dyn Handler> {

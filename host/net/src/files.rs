@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use cap_primitives::fs::{OpenOptions, OpenOptionsExt};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
@@ -16,7 +17,7 @@ use netwasm_base::error::{ConnectionError, Error};
 
 /// The directories of a run, opened once.
 #[derive(Debug)]
-pub struct Roots(Vec<Root>);
+pub struct Roots(Vec<Arc<Root>>);
 
 #[derive(Debug)]
 struct Root {
@@ -36,7 +37,7 @@ impl Roots {
             .map(|directory| {
                 let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
                 let opened = rustix::fs::open(&directory.host, flags, Mode::empty());
-                Ok(Root {
+                Ok(Arc::new(Root {
                     guest: relative(Path::new(&directory.guest)),
                     directory: opened.map(fs::File::from).map_err(|errno| {
                         Error::Directory(format!(
@@ -45,7 +46,7 @@ impl Roots {
                             io::Error::from(errno)
                         ))
                     })?,
-                })
+                }))
             })
             .collect::<Result<_, _>>()
             .map(Self)
@@ -70,39 +71,29 @@ impl Roots {
         if path.contains('\0') {
             return Err(ConnectionError::NotFound);
         }
-        let (index, root, rest) = self.locate(path).ok_or(ConnectionError::AccessDenied)?;
+        let (root, rest) = self.locate(path).ok_or(ConnectionError::AccessDenied)?;
         if rest.is_empty() {
             return Err(ConnectionError::NotFound);
         }
-        root.open_file(index, rest.into())
+        File::open(root, rest.into())
     }
 
     /// Returns the root that holds a path of the guest, and the path beneath
     /// it. The longest guest path wins, as with mounts.
-    fn locate<'a>(&self, path: &'a str) -> Option<(usize, &Root, &'a str)> {
+    fn locate<'a>(&self, path: &'a str) -> Option<(&Arc<Root>, &'a str)> {
         let path = unrooted(path);
-        let roots = self.0.iter().enumerate();
-        let (index, root, rest) = roots
-            .filter_map(|(index, root)| Some((index, root, path.strip_prefix(&root.guest).ok()?)))
-            .max_by_key(|(_, root, _)| root.guest.as_os_str().len())?;
-        Some((index, root, rest.to_str()?))
-    }
-
-    /// Opens the file beside another, whose name is longer by a suffix such as
-    /// `.gz`. If the other is a link, looks beside the link.
-    ///
-    /// # Errors
-    /// Fails as [`Self::open_file`] does.
-    pub fn open_sibling(&self, file: &File, suffix: &str) -> Result<File, ConnectionError> {
-        let root = self.0.get(file.root).ok_or(ConnectionError::AccessDenied)?;
-        root.open_file(file.root, format!("{}{suffix}", file.path).into())
+        let roots = self.0.iter();
+        let (root, rest) = roots
+            .filter_map(|root| Some((root, path.strip_prefix(&root.guest).ok()?)))
+            .max_by_key(|(root, _)| root.guest.as_os_str().len())?;
+        Some((root, rest.to_str()?))
     }
 }
 
-impl Root {
-    /// Opens a regular file by its path beneath the directory.
-    fn open_file(&self, index: usize, path: Box<str>) -> Result<File, ConnectionError> {
-        let file = match self.open_beneath(&path) {
+impl File {
+    /// Opens a regular file by its path beneath a directory.
+    fn open(root: &Arc<Root>, path: Box<str>) -> Result<Self, ConnectionError> {
+        let file = match root.open_beneath(&path) {
             // A socket, a device without a driver, or a name longer than any
             // that can exist.
             Err(Errno::NXIO | Errno::NODEV | Errno::NAMETOOLONG) => {
@@ -120,9 +111,9 @@ impl Root {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(ConnectionError::NotFound);
         }
-        Ok(File {
+        Ok(Self {
             file,
-            root: index,
+            root: Some(Arc::clone(root)),
             path,
             metadata: Cell::new(Metadata::from(&stat)),
             refuses_sendfile: Cell::new(false),
@@ -194,8 +185,8 @@ fn unrooted(path: &str) -> &Path {
 #[derive(Debug)]
 pub struct File {
     file: fs::File,
-    /// Index in [`Roots`], so that siblings can be opened.
-    root: usize,
+    /// Its directory, so that siblings can be opened.
+    root: Option<Arc<Root>>,
     /// Path beneath the root.
     path: Box<str>,
     metadata: Cell<Metadata>,
@@ -237,11 +228,22 @@ impl File {
         let stat = rustix::fs::fstat(&file)?;
         Ok(Self {
             file,
-            root: 0,
+            root: None,
             path: Box::default(),
             metadata: Cell::new(Metadata::from(&stat)),
             refuses_sendfile: Cell::new(false),
         })
+    }
+
+    /// Opens the file beside this one, whose name is longer by a suffix such as
+    /// `.gz`. If this one is a link, looks beside the link.
+    ///
+    /// # Errors
+    /// Fails as [`Roots::open_file`] does, and with `AccessDenied` if the file
+    /// was opened elsewhere.
+    pub fn open_sibling(&self, suffix: &str) -> Result<Self, ConnectionError> {
+        let root = self.root.as_ref().ok_or(ConnectionError::AccessDenied)?;
+        Self::open(root, format!("{}{suffix}", self.path).into())
     }
 
     /// Returns the name, without directories.
@@ -427,20 +429,17 @@ mod tests {
         }])
         .expect("roots");
         let file = within.open_file("/x").expect("open");
-        assert_eq!(
-            within.open_sibling(&file, ".gz").expect("open").name(),
-            "x.gz"
-        );
+        assert_eq!(file.open_sibling(".gz").expect("open").name(), "x.gz");
         for suffix in [".br", ".zst", ".none"] {
-            let opened = within.open_sibling(&file, suffix).err();
+            let opened = file.open_sibling(suffix).err();
             assert_eq!(opened, Some(ConnectionError::NotFound), "{suffix}");
         }
         let linked = within.open_file("/linked").expect("open");
-        let sibling = within.open_sibling(&linked, ".gz").expect("open");
+        let sibling = linked.open_sibling(".gz").expect("open");
         assert_eq!(sibling.name(), "linked.gz");
         // Within the wider root, the link does not lead out.
         let file = roots.open_file("/data/inside/x").expect("open");
-        assert!(roots.open_sibling(&file, ".zst").is_ok());
+        assert!(file.open_sibling(".zst").is_ok());
     }
 
     #[test]

@@ -43,8 +43,7 @@ pub fn receive(socket: impl AsFd, descriptors: &mut Vec<OwnedFd>) -> io::Result<
     let mut message = RecvAncillaryBuffer::new(&mut space);
     let mut byte = BYTE;
     let mut bytes = [IoSliceMut::new(&mut byte)];
-    let received =
-        rustix::net::recvmsg(socket, &mut bytes, &mut message, RecvFlags::CMSG_CLOEXEC)?;
+    let received = rustix::net::recvmsg(socket, &mut bytes, &mut message, RecvFlags::CMSG_CLOEXEC)?;
     for part in message.drain() {
         if let RecvAncillaryMessage::ScmRights(sent) = part {
             descriptors.extend(sent);

@@ -138,7 +138,9 @@ impl Bound {
             ListenerKind::Http,
             ListenerKind::Https,
         ];
-        let kind = kinds.into_iter().find(|kind| scheme(*kind) == described.scheme);
+        let kind = kinds
+            .into_iter()
+            .find(|kind| scheme(*kind) == described.scheme);
         Self {
             url: described.url,
             kind: kind.unwrap_or(ListenerKind::Tcp),

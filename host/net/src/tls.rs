@@ -53,6 +53,8 @@ struct ServerConfigs {
     tls: Arc<ServerConfig>,
     /// Like `tls`, for `--https`, with the protocols of HTTP.
     https: Arc<ServerConfig>,
+    /// Like `https`, for each listener that services share.
+    shared: Arc<[Arc<ServerConfig>]>,
     /// Verification of client certificates: `--client-ca`.
     clients: Option<Arc<Clients>>,
 }
@@ -204,9 +206,13 @@ impl Tls {
     }
 
     /// Returns the server configuration of `--https`, if `--cert` was given.
-    pub(crate) fn https_server(&self) -> Option<ServerTls> {
+    /// `site` is the number of a listener that services share.
+    pub(crate) fn https_server(&self, site: Option<usize>) -> Option<ServerTls> {
         self.servers().map(|servers| ServerTls {
-            config: servers.https,
+            config: match site.and_then(|site| servers.shared.get(site)) {
+                Some(shared) => Arc::clone(shared),
+                None => servers.https,
+            },
             clients: servers.clients,
         })
     }
@@ -282,9 +288,21 @@ impl ServerConfigs {
         }
         let mut https = config.clone();
         https.alpn_protocols = https_protocols(&files.alpn);
+        let https = Arc::new(https);
+        let shared = files.shared.iter().map(|others| {
+            if others.is_empty() {
+                return Ok(Arc::clone(&https));
+            }
+            let mut config = ServerConfig::clone(&https);
+            let all = files.certificates.iter().chain(others).cloned();
+            let all: Vec<_> = all.collect();
+            config.cert_resolver = Arc::new(BySni::load(config.crypto_provider(), &all)?);
+            Ok(Arc::new(config))
+        });
         Ok(Some(Self {
+            shared: shared.collect::<Result<_, Error>>()?,
             tls: Arc::new(config),
-            https: Arc::new(https),
+            https,
             clients: clients.map(Arc::new),
         }))
     }

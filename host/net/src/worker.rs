@@ -110,7 +110,7 @@ impl Worker {
         if proxies.is_empty() || !proxies.iter().any(|proxy| proxy.includes(&peer)) {
             let transport = Transport::watched(&self.thread, socket, peer, Some(permit));
             if let Some(service) = services.of(kind, site) {
-                self.enter(service, kind, transport);
+                self.enter(service, kind, site, transport);
             }
             return;
         }
@@ -121,7 +121,7 @@ impl Worker {
             let Some(client) = entered else { return };
             let transport = Transport::watched(&worker.thread, socket, client, Some(permit));
             if let Some(service) = services.of(kind, site) {
-                worker.enter(service, kind, transport);
+                worker.enter(service, kind, site, transport);
             }
             drop(active);
         });
@@ -154,11 +154,17 @@ impl Worker {
 
     /// Begins TLS if the listener has it, then the listener's service. Bytes
     /// that precede TLS must be read before this call.
-    fn enter(self: &Rc<Self>, service: &dyn Service, kind: ListenerKind, transport: Rc<Transport>) {
+    fn enter(
+        self: &Rc<Self>,
+        service: &dyn Service,
+        kind: ListenerKind,
+        site: Option<usize>,
+        transport: Rc<Transport>,
+    ) {
         let env = self.env();
         if kind.is_encrypted() {
             let config = match kind {
-                ListenerKind::Https => env.tls.https_server(),
+                ListenerKind::Https => env.tls.https_server(site),
                 _ => env.tls.server(),
             };
             match config.map(Tls::accept) {

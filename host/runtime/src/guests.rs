@@ -9,7 +9,7 @@ use std::sync::Arc;
 use netwasm_base::config::{ComponentSource, Config, Isolation, Limits, NEVER};
 use netwasm_base::error::Error;
 use netwasm_exchange::handler::{
-    Awaiting, Call, Decision, Handler, Handlers, NoAnswer, Takes, Wanted,
+    Awaiting, Call, Decision, Handler, Handlers, NoAnswer, Site, Takes, Wanted,
 };
 use netwasm_exchange::outgoing::Outgoing;
 use netwasm_exchange::reply::{NoResponse, Reply};
@@ -301,12 +301,13 @@ impl StreamGuests for OfStreams {
 }
 
 impl Handlers for OfThread {
-    fn takes<'a>(&self, _: &dyn Fn() -> Wanted<'a>) -> Takes {
-        match self.0.program.program() {
+    fn takes<'a>(&self, _: &dyn Fn() -> Wanted<'a>) -> (Site, Takes) {
+        let takes = match self.0.program.program() {
             AnyProgram::Events(program) if program.takes_heads() => Takes::Heads,
             AnyProgram::Events(_) => Takes::Whole,
             AnyProgram::Concurrent(_) => Takes::Streams,
-        }
+        };
+        (Site::default(), takes)
     }
 
     fn connection(&self) -> Box<dyn Handler> {

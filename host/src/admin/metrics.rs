@@ -27,8 +27,10 @@ const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Answers a scrape.
 pub(super) fn response(view: View, headers: &HeaderMap) -> Response<Full<Bytes>> {
     let accepts = headers.get_all(header::ACCEPT).iter();
-    let mut accepts = accepts.filter_map(|value| value.to_str().ok());
-    let open = accepts.any(|value| value.contains("application/openmetrics-text"));
+    let accepts = accepts.filter_map(|value| value.to_str().ok());
+    let open = accepts
+        .flat_map(|value| value.split(','))
+        .any(is_open_metrics);
     let mut registry = Registry::with_prefix("netwasm");
     registry.register_collector(Box::new(view));
     let mut body = String::new();
@@ -41,6 +43,19 @@ pub(super) fn response(view: View, headers: &HeaderMap) -> Response<Full<Bytes>>
         Ok(()) => of_type(PROMETHEUS, body),
         Err(_) => no_answer(),
     }
+}
+
+/// True if an item of `Accept` asks for OpenMetrics: RFC 9110, section 12.5.1.
+fn is_open_metrics(item: &str) -> bool {
+    let mut parts = item.split(';').map(str::trim);
+    let media = parts.next().unwrap_or_default();
+    let refused = parts.any(|part| match part.split_once('=') {
+        Some((name, weight)) => {
+            name.trim().eq_ignore_ascii_case("q") && weight.trim().parse() == Ok(0.0)
+        }
+        None => false,
+    });
+    media.eq_ignore_ascii_case("application/openmetrics-text") && !refused
 }
 
 /// Counters of services, by name.
@@ -143,7 +158,12 @@ impl Collector for View {
 impl View {
     fn encode_run(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
-        gauges(encoder, "build", "Version of netwasm", [(version, 1.0)])?;
+        gauges(
+            encoder,
+            "build_info",
+            "Version of netwasm",
+            [(version, 1.0)],
+        )?;
         let none = Labels::new;
         let ready = f64::from(u8::from(self.not_ready.is_none()));
         for (name, help, value) in [

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
-use netwasm_base::config::{Config, ListenAddress, RunConfig};
+use netwasm_base::config::{AddressError, Config, ListenAddress, RunConfig};
 
 use crate::logging::LogOptions;
 
@@ -150,12 +150,30 @@ pub fn load(file: &Path) -> Result<Loaded, Mistakes> {
     }
 }
 
-/// Returns the address of the admin interface that a file names.
+/// Returns the address of the admin interface that a file names. Other settings
+/// are not looked at: who reloads a run need not be able to read its secrets.
 ///
 /// # Errors
-/// Fails with all mistakes of the file.
+/// Fails if the file cannot be read, or its address.
 pub(super) fn admin(file: &Path) -> Result<Option<ListenAddress>, Mistakes> {
-    Ok(load(file)?.run.admin)
+    let text = read(file)?;
+    let (_, keys) = flags();
+    let (document, mistakes) = Document::read(&text, &keys);
+    let admin = document.shared.iter().find(|it| it.key.name == "admin");
+    let Some(Setting::Words(words)) = admin.map(|entry| &entry.setting) else {
+        return match mistakes.is_empty() {
+            true => Ok(None),
+            false => Err(Mistakes::new(file, &text, mistakes)),
+        };
+    };
+    let address = words.first().map(|word| {
+        let wrong = |error: AddressError| {
+            let mistake = Mistake::at(Some(word.place.clone()), error.to_string());
+            Mistakes::new(file, &text, vec![mistake])
+        };
+        word.text.parse().map_err(wrong)
+    });
+    address.transpose()
 }
 
 /// Places a fault of a service, found when its files were read, in the
@@ -227,16 +245,6 @@ fn configs(
     keys: &[Key],
 ) -> (Option<(RunConfig, OfProcess)>, Vec<Mistake>) {
     let mut mistakes = Vec::new();
-    let all = document
-        .shared
-        .iter()
-        .chain(document.services.iter().flat_map(|it| &it.entries));
-    for entry in all {
-        check_values(entry, command, &mut mistakes);
-    }
-    if !mistakes.is_empty() {
-        return (None, mistakes);
-    }
     let mut services = Vec::new();
     let mut process = OfProcess::default();
     for service in &document.services {
@@ -249,7 +257,16 @@ fn configs(
         }
     }
     if !mistakes.is_empty() {
-        return (None, mistakes);
+        // A service tells its first mistake. Each value tells its own.
+        let mut of_values = Vec::new();
+        let own = document.services.iter().flat_map(|it| &it.entries);
+        for entry in document.shared.iter().chain(own) {
+            check_values(entry, command, &mut of_values);
+        }
+        return match of_values.is_empty() {
+            true => (None, mistakes),
+            false => (None, of_values),
+        };
     }
     let mut run = RunConfig::of(services);
     if let Err((number, error)) = run.join() {

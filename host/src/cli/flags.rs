@@ -369,6 +369,7 @@ impl Tls {
         }
         let pairs = self.cert.into_iter().zip(self.key);
         Ok(TlsFiles {
+            shared: Vec::new(),
             certificates: pairs
                 .map(|(chain, key)| CertificateFiles { chain, key })
                 .collect(),

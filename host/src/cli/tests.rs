@@ -110,6 +110,7 @@ fn each_flag_reaches_its_place() {
         key: key.into(),
     };
     let tls = TlsFiles {
+        shared: Vec::new(),
         certificates: vec![pair("c1", "k1"), pair("c2", "k2")],
         client_ca: Some("ca".into()),
         alpn: vec![b"h2".to_vec(), b"x".to_vec()],
@@ -129,6 +130,7 @@ fn each_flag_reaches_its_place() {
             guest: "/".into(),
             writable: true,
         }],
+        folder: None,
     };
     assert_eq!(config.guest, guest);
     let policy = Policy {

@@ -189,6 +189,16 @@ fn of_manifest(path: &Path) -> Result<Recipe, ProjectError> {
         return Ok(Recipe::Native(native));
     }
     let field = |name: &str| table.get(name).and_then(toml::Value::as_str);
+    if field("source").is_none()
+        && ["component", "services"]
+            .iter()
+            .any(|it| table.contains_key(*it))
+    {
+        return Err(wrong(&format!(
+            "it configures services, and is no project: `netwasm run --config {}` runs them",
+            path.display()
+        )));
+    }
     let source = field("source")
         .ok_or_else(|| wrong("it names no source: write `source = \"server.js\"`"))?;
     let end = Path::new(source).extension().and_then(|end| end.to_str());

@@ -10,7 +10,7 @@ use tokio::task::spawn_local;
 
 use netwasm_base::config::{Route, SharedListener};
 use netwasm_base::error::Error;
-use netwasm_exchange::sites::{Site, Sites};
+use netwasm_exchange::sites::{Member, Sites};
 use netwasm_net::service::Services;
 use netwasm_net::thread::Tick;
 use netwasm_net::turns::{Steps, Turns};
@@ -18,7 +18,7 @@ use netwasm_net::worker::{self, Assignment, Ended, Phase, Worker};
 use netwasm_runtime::guests::OfThread;
 
 use crate::admin::Connections;
-use crate::wiring::Run;
+use crate::wiring::{Run, Shared};
 
 use super::Event;
 
@@ -144,13 +144,14 @@ fn work(
                 match order {
                     Order::Begin(begin) => {
                         let (worker, guests) = begin.run.worker(&turns);
-                        let sites = sites(&begin, &guests, &workers.borrow());
-                        let services = begin.run.services(&guests, sites);
+                        let shared = shared(&begin, &guests, &workers.borrow());
+                        let services = begin.run.services(&guests, shared);
                         workers.borrow_mut().push(Known {
                             service: begin.run.net.guest.clone(),
                             generation: begin.generation,
                             worker: Rc::clone(&worker),
                             guests,
+                            run: begin.run.clone(),
                         });
                         let (workers, events) = (Rc::clone(&workers), events.clone());
                         spawn_local(serve(thread, *begin, worker, services, workers, events));
@@ -180,6 +181,7 @@ struct Known {
     generation: u64,
     worker: Rc<Worker>,
     guests: OfThread,
+    run: Run,
 }
 
 impl Known {
@@ -194,23 +196,30 @@ impl Known {
 
 /// Returns the services on each shared listener of a worker. The others have
 /// begun before.
-fn sites(begin: &Begin, guests: &OfThread, workers: &[Known]) -> Vec<Sites> {
+fn shared(begin: &Begin, guests: &OfThread, workers: &[Known]) -> Vec<Shared> {
     let of_listener = |shared: &SharedListener| {
-        let own = Site {
+        let mut services = vec![Member {
             routes: begin.routes.clone(),
             handlers: Rc::new(guests.clone()),
             thread: None,
-        };
-        let others = shared.others.iter().filter_map(|(name, routes)| {
+        }];
+        let mut others = Vec::new();
+        for (name, routes) in &shared.others {
             // The newest generation.
-            let known = workers.iter().rfind(|known| known.service == *name)?;
-            Some(Site {
+            let Some(known) = workers.iter().rfind(|known| known.service == *name) else {
+                continue;
+            };
+            services.push(Member {
                 routes: routes.clone(),
                 handlers: Rc::new(known.guests.clone()),
                 thread: Some(Rc::clone(&known.worker.thread)),
-            })
-        });
-        Sites::new(std::iter::once(own).chain(others).collect())
+            });
+            others.push(known.run.account());
+        }
+        Shared {
+            sites: Sites::new(services),
+            others,
+        }
     };
     begin.sites.iter().map(of_listener).collect()
 }

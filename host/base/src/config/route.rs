@@ -1,7 +1,8 @@
 //! Routes: which requests of a listener a service answers.
 
+use std::borrow::Cow;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 /// The argument of a `--route`: `HOST`, `HOST/PATH` or `/PATH`.
@@ -9,7 +10,9 @@ use std::str::FromStr;
 /// A request goes to the route whose host is nearest to its own: the host
 /// itself, then the longest `*.SUFFIX`, then any. Of the routes with that host,
 /// the longest path decides. A path is a prefix that ends at a `/`: `/api` is
-/// `/api`, `/api/` and `/api/x`, but not `/apix`.
+/// `/api`, `/api/` and `/api/x`, but not `/apix`. It is compared with the path
+/// as [`plain_path`] returns it, so that another spelling leads to no other
+/// service.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Route {
     /// The hosts.
@@ -39,24 +42,89 @@ impl Route {
         }
     }
 
-    /// True if the path of a target begins with the route's.
+    /// True if a path, as [`plain_path`] returns it, begins with the route's.
     #[must_use]
-    pub fn has_path(&self, target: &str) -> bool {
-        let path = target.split(['?', '#']).next().unwrap_or_default();
-        let rest = path.strip_prefix(&*self.path);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || self.path.is_empty())
+    pub fn has_path(&self, path: &[u8]) -> bool {
+        let rest = path.strip_prefix(self.path.as_bytes());
+        rest.is_some_and(|rest| matches!(rest, [] | [b'/', ..]) || self.path.is_empty())
     }
 }
 
 /// Returns a host as routes have it: without its port, a dot at its end, and
-/// capital letters.
+/// capital letters. IPv6 addresses have their canonical form (RFC 5952).
 #[must_use]
-pub fn plain_host(authority: &str) -> String {
-    let host = match authority.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => authority.split(':').next().unwrap_or_default(),
-    };
-    host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
+pub fn plain_host(authority: &str) -> Cow<'_, str> {
+    if let Some(rest) = authority.strip_prefix('[') {
+        let host = rest.split(']').next().unwrap_or_default();
+        return match host.parse::<Ipv6Addr>() {
+            Ok(ip) => ip.to_string().into(),
+            Err(_) => host.to_ascii_lowercase().into(),
+        };
+    }
+    let host = authority.split(':').next().unwrap_or_default();
+    let host = host.strip_suffix('.').unwrap_or(host);
+    match host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => host.to_ascii_lowercase().into(),
+        false => host.into(),
+    }
+}
+
+/// Returns the path of a target as routes have it: decoded once, without
+/// repeated slashes, and without `.` and `..`, which lead nowhere beyond the
+/// root (RFC 3986, sections 2.1 and 5.2.4). nginx compares the same. A guest gets
+/// the target as the client has sent it.
+#[must_use]
+pub fn plain_path(target: &str) -> Cow<'_, [u8]> {
+    let path = target.split(['?', '#']).next().unwrap_or_default();
+    let is_plain = !path.contains('%') && !path.contains("//") && !path.contains("/.");
+    if is_plain || !path.starts_with('/') {
+        return path.as_bytes().into();
+    }
+    let mut plain: Vec<u8> = Vec::with_capacity(path.len());
+    let decoded = decode(path.as_bytes());
+    let mut ends_in_slash = false;
+    for part in decoded.split(|byte| *byte == b'/') {
+        ends_in_slash = matches!(part, b"" | b"." | b"..");
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                let parent = plain.iter().rposition(|byte| *byte == b'/');
+                plain.truncate(parent.unwrap_or(0));
+            }
+            part => {
+                plain.push(b'/');
+                plain.extend_from_slice(part);
+            }
+        }
+    }
+    if ends_in_slash {
+        plain.push(b'/');
+    }
+    plain.into()
+}
+
+/// Decodes each `%` with its two digits; another `%` stays.
+fn decode(path: &[u8]) -> Vec<u8> {
+    let digit = |byte: Option<&u8>| char::from(*byte?).to_digit(16);
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let [first, after @ ..] = rest {
+        let pair = match first {
+            b'%' => digit(after.first()).zip(digit(after.get(1))),
+            _ => None,
+        };
+        match pair {
+            Some((high, low)) => {
+                decoded.extend(u8::try_from(high * 16 + low));
+                rest = after.get(2..).unwrap_or_default();
+            }
+            None => {
+                decoded.push(*first);
+                rest = after;
+            }
+        }
+    }
+    decoded
 }
 
 impl fmt::Display for Route {
@@ -90,14 +158,20 @@ impl FromStr for Route {
             return Err(RouteError::Path(path.to_owned()));
         }
         let path = path.trim_end_matches('/').to_owned();
+        if path.contains('%') || *plain_path(&path) != *path.as_bytes() {
+            let plain = String::from_utf8_lossy(&plain_path(&path)).into_owned();
+            return Err(RouteError::Spelling(plain));
+        }
         let bare = host
             .strip_prefix('[')
             .and_then(|rest| rest.strip_suffix(']'))
             .unwrap_or(host);
         let host = match host {
             "" | "*" => HostPattern::Any,
-            _ if bare.parse::<IpAddr>().is_ok() => HostPattern::Exactly(bare.to_ascii_lowercase()),
-            _ if host.contains(':') => return Err(RouteError::Port(plain_host(host))),
+            _ if let Ok(ip) = bare.parse::<IpAddr>() => HostPattern::Exactly(ip.to_string()),
+            _ if host.contains(':') => {
+                return Err(RouteError::Port(plain_host(host).into_owned()));
+            }
             _ => match host.strip_prefix("*.") {
                 Some(suffix) => HostPattern::Below(name(suffix)?),
                 None => HostPattern::Exactly(name(host)?),
@@ -137,6 +211,9 @@ pub enum RouteError {
     /// The path has more than a path.
     #[error("'{0}' is no path: it begins with /, and has neither spaces nor a query")]
     Path(String),
+    /// The path is not in its plain form.
+    #[error("a route's path is plain, without %, // and dots, as requests are compared: write {0}")]
+    Spelling(String),
 }
 
 #[cfg(test)]
@@ -165,6 +242,7 @@ mod tests {
             ),
             ("127.0.0.1", exactly("127.0.0.1"), "", "127.0.0.1"),
             ("[::1]/a", exactly("::1"), "/a", "[::1]/a"),
+            ("[0:0:0::1]", exactly("::1"), "", "[::1]"),
             (
                 "*.example.org",
                 HostPattern::Below("example.org".into()),
@@ -196,6 +274,11 @@ mod tests {
                 "'a b' is no host: write a name, *.NAME, an IP address, or * for any",
             ),
             (
+                "a//b/%63/../d",
+                "a route's path is plain, without %, // and dots, as requests are compared: write \
+                 /b/d",
+            ),
+            (
                 "a/b?c",
                 "'/b?c' is no path: it begins with /, and has neither spaces nor a query",
             ),
@@ -218,8 +301,9 @@ mod tests {
             ("/x/api", false),
             ("*", false),
         ] {
-            assert_eq!(api.has_path(target), has, "{target}");
-            assert!(Route::all().has_path(target));
+            let path = plain_path(target);
+            assert_eq!(api.has_path(&path), has, "{target}");
+            assert!(Route::all().has_path(&path));
         }
     }
 }

@@ -67,15 +67,7 @@ impl Site {
             Some(line.1.as_bytes())
         };
         let asked = HeadLines(asked);
-        let response = respond(
-            file,
-            &self.roots,
-            purpose,
-            &asked,
-            given,
-            self.now,
-            &mut headers,
-        );
+        let response = respond(file, purpose, &asked, given, self.now, &mut headers);
         let text = String::from_utf8(headers).expect("text");
         assert!(text.ends_with("\r\n"), "{text}");
         let lines = text.split_terminator("\r\n").skip(1);

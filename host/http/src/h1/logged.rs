@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use netwasm_exchange::head::Head;
+use netwasm_exchange::request::Request;
 
 use crate::access_log::{Entry, Text};
 use crate::h1::Driver;
@@ -11,9 +11,10 @@ use crate::tally::Spoken;
 
 impl Driver {
     /// Returns the entry of a request for the records, if there are any.
-    pub(super) fn entry(&self, head: &Head) -> Option<Entry> {
-        let http = &self.local;
-        if !http.records() {
+    pub(super) fn entry(&self, request: &Request) -> Option<Entry> {
+        let (http, head) = (&self.local, &request.head);
+        let account = http.account(request.site);
+        if !account.records() {
             return None;
         }
         let text = || Text {
@@ -25,11 +26,12 @@ impl Driver {
             time: http.now(),
         };
         Some(Entry {
+            site: request.site,
             spoken: Spoken::Http1,
             status: 0,
             length: 0,
             begun: Instant::now(),
-            text: http.logs().then(text),
+            text: account.logs().then(text),
         })
     }
 

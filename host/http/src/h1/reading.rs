@@ -82,12 +82,18 @@ impl Driver {
     /// body. Returns the bytes used of that.
     fn begin_request(
         &mut self,
-        request: Box<Request>,
+        mut request: Box<Request>,
         limits: &HeadLimits,
         input: &[u8],
         out: &mut Vec<u8>,
     ) -> usize {
         let most = self.limits().max_body as u64;
+        let wanted = || Wanted {
+            authority: request.head.authority(),
+            target: request.head.target(),
+        };
+        let (site, takes) = self.local.handlers.takes(&wanted);
+        request.site = site;
         if let Framing::Length(length) = request.head.framing()
             && length > most
         {
@@ -95,11 +101,6 @@ impl Driver {
             return 0;
         }
         let comes = !matches!(request.head.framing(), Framing::None | Framing::Length(0));
-        let wanted = || Wanted {
-            authority: request.head.authority(),
-            target: request.head.target(),
-        };
-        let takes = self.local.handlers.takes(&wanted);
         match takes {
             Takes::Streams => self.begin_answering(request, limits, input, out),
             Takes::Heads if comes => self.begin_at_head(request, limits, input, out),

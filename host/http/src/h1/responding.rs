@@ -25,7 +25,7 @@ impl Driver {
     /// Calls the guest to answer a request.
     pub(super) fn respond(&mut self, mut request: Box<Request>, out: &mut Vec<u8>) {
         self.exchange.fresh = false;
-        let entry = self.entry(&request.head);
+        let entry = self.entry(&request);
         request.transport = Some(Rc::clone(&self.transport));
         request.secure = self.exchange.secure;
         let local = Rc::clone(&self.local);
@@ -54,7 +54,7 @@ impl Driver {
     ) -> usize {
         let most = self.limits().max_body as u64;
         self.exchange.fresh = false;
-        let entry = self.entry(&request.head);
+        let entry = self.entry(&request);
         request.transport = Some(Rc::clone(&self.transport));
         request.secure = self.exchange.secure;
         let Some(upload) = self.upload(&request, most, limits, input) else {
@@ -95,8 +95,8 @@ impl Driver {
         entry: Option<Entry>,
         out: &mut Vec<u8>,
     ) {
-        let thread = Rc::clone(self.thread());
-        match exchange::check(answer, request, &thread.env) {
+        let local = Rc::clone(&self.local);
+        match exchange::check(answer, request, &local.account(request.site).net) {
             Ok(mut checked) => {
                 checked.closes |= self.exchange.last;
                 self.write(request, &checked, entry, out);
@@ -181,7 +181,6 @@ impl Driver {
         let mut fields = http.fields();
         let served = file_body::respond(
             Rc::clone(file),
-            &self.local.env.roots,
             Purpose::of(request, checked.answer.status),
             request,
             |name| checked.first(name),
@@ -239,7 +238,8 @@ impl Driver {
         error: &io::Error,
         out: &mut Vec<u8>,
     ) -> (u16, u64) {
-        exchange::file_failed(&self.thread().env, request.head.target(), error);
+        let env = &self.local.account(request.site).net;
+        exchange::file_failed(env, request.head.target(), error);
         self.exchange.last = true;
         let answer = Answer::status(500, "");
         let text = match &answer.body {
@@ -268,7 +268,8 @@ impl Driver {
     /// after that, since the start of the next request is unknown.
     pub(super) fn refuse(&mut self, request: Box<Request>, refusal: Refusal, out: &mut Vec<u8>) {
         let local = Rc::clone(&self.local);
-        let answer = exchange::refused(&self.transport, refusal);
+        let env = &local.account(request.site).net;
+        let answer = exchange::refused(env, &self.transport, refusal);
         let status = answer.status;
         if let Body::Bytes(text) = &answer.body {
             let checked = Checked::ours(&answer);
@@ -280,7 +281,7 @@ impl Driver {
                 text.as_slice()
             };
             out.extend_from_slice(body);
-            let entry = self.entry(&request.head);
+            let entry = self.entry(&request);
             self.log_later(entry, status, body.len() as u64, out);
         }
         self.exchange.last = true;

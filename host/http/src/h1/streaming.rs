@@ -123,7 +123,7 @@ impl Driver {
         self.exchange.fresh = false;
         let upload = self.upload(&request, most, limits, input);
         let used = if upload.is_some() { input.len() } else { 0 };
-        let entry = self.entry(&request.head);
+        let entry = self.entry(&request);
         let body = match &upload {
             Some(upload) => RequestBody::new(UploadBody(Rc::clone(upload))),
             None => RequestBody::Empty,
@@ -132,7 +132,8 @@ impl Driver {
         let head = head.map(|()| body);
         let local = Rc::clone(&self.local);
         let own = &mut self.exchange.own;
-        let (reply, requests) = own.begin(&local, &self.transport, head, request.secure);
+        let (reply, requests) =
+            own.begin(&local, &self.transport, request.site, head, request.secure);
         self.exchange.reading = Reading::Answer(Box::new(Answering {
             request,
             entry,
@@ -348,9 +349,10 @@ impl Driver {
         answer: Answer,
         out: &mut Vec<u8>,
     ) -> Option<Box<Answering>> {
-        let thread = Rc::clone(self.thread());
+        let (thread, local) = (Rc::clone(self.thread()), Rc::clone(&self.local));
         let limits = &thread.env.limits.http;
-        match exchange::streamed(answer, &answering.request, &thread.env) {
+        let env = &local.account(answering.request.site).net;
+        match exchange::streamed(answer, &answering.request, env) {
             Ok(Streamed { answered, closes }) => {
                 let upload = answering.upload.as_ref();
                 if upload.is_some_and(Upload::take_continue_for_reader) {
@@ -383,10 +385,10 @@ impl Driver {
     fn send_interim(&self, request: &Request, deferred: &Deferred, out: &mut Vec<u8>) {
         for interim in deferred.take_interim() {
             let status = interim.status;
+            let env = &self.local.account(request.site).net;
             if self.limits().send_informational
                 && request.head.minor_version() > 0
-                && let Some(headers) =
-                    exchange::interim(interim, request.head.target(), &self.thread().env)
+                && let Some(headers) = exchange::interim(interim, request.head.target(), env)
             {
                 response::write_interim(status, &headers, out);
             }

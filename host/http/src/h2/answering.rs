@@ -137,7 +137,13 @@ impl AnsweringStream {
         join_cookies(&mut head.headers);
         *asked.headers_mut() = std::mem::take(&mut head.headers);
         let mut own = link.own.borrow_mut();
-        let (reply, requests) = own.begin(&link.local, &link.transport, asked, link.secure);
+        let (reply, requests) = own.begin(
+            &link.local,
+            &link.transport,
+            request::site(&head),
+            asked,
+            link.secure,
+        );
         drop(own);
         Self {
             link: Rc::clone(link),
@@ -157,7 +163,8 @@ impl AnsweringStream {
     /// Sends the response. If the host answers instead, returns what finds no
     /// room.
     async fn finish(&mut self) -> Option<Stream> {
-        let env = &Rc::clone(self.link.thread()).env;
+        let link = Rc::clone(&self.link);
+        let env = link.env(request::site(&self.head));
         let limit = env.limits.http.response_timeout;
         let response = self.response_within(limit).await.unwrap_or_else(|| {
             exchange::late(env, self.path());
@@ -262,7 +269,7 @@ impl AnsweringStream {
             for interim in deferred.take_interim() {
                 let status = interim.status;
                 let path = request::target(head);
-                let headers = exchange::interim(interim, path, &link.thread().env);
+                let headers = exchange::interim(interim, path, link.env(request::site(head)));
                 let response = headers.and_then(|headers| link::head(status, headers));
                 // An error means that the client has left.
                 let _ = response.map(|it| outgoing.send_informational(it));
@@ -275,6 +282,7 @@ impl AnsweringStream {
 
     /// Answers in the guest's place.
     fn refuse(&mut self, missing: Missing) -> Option<Stream> {
+        let env = self.link.env(request::site(&self.head));
         let answer = match missing {
             Missing::Left => {
                 exchange::left(&self.link.transport);
@@ -282,11 +290,9 @@ impl AnsweringStream {
             }
             Missing::Refused(refusal) => {
                 self.requests.clone().abandon(&self.reply);
-                exchange::refused(&self.link.transport, refusal)
+                exchange::refused(env, &self.link.transport, refusal)
             }
-            Missing::Guest(reason) => {
-                exchange::missing(&self.link.thread().env, self.path(), &reason)
-            }
+            Missing::Guest(reason) => exchange::missing(env, self.path(), &reason),
         };
         self.finished();
         let is_head = self.head.method == Method::HEAD;

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http::request::Parts;
 
+use netwasm_exchange::handler::Site;
+
 use crate::access_log::Entry;
 use crate::exchange::CLIENT_LEFT;
 use crate::h2::link::Link;
@@ -15,6 +17,8 @@ use crate::h2::sending::Stopped;
 /// Line of the access log, written when the stream is done.
 pub(super) struct LogLine {
     pub(super) link: Rc<Link>,
+    /// The service that the request is for.
+    site: Site,
     entry: Option<Box<Entry>>,
     pub(super) status: u16,
     pub(super) sent: u64,
@@ -24,6 +28,7 @@ impl Link {
     pub(super) fn line(self: &Rc<Self>, head: &Parts) -> LogLine {
         LogLine {
             link: Rc::clone(self),
+            site: request::site(head),
             entry: request::entry(head, self.transport.peer(), &self.local),
             status: CLIENT_LEFT,
             sent: 0,
@@ -55,7 +60,7 @@ impl LogLine {
                 let text = entry.and_then(|it| it.text.as_ref());
                 let path = text.map(|it| it.line.as_slice());
                 let path = String::from_utf8_lossy(path.unwrap_or_default()).into_owned();
-                self.link.file_failed(&path, error);
+                self.link.file_failed(self.site, &path, error);
                 stream.send_reset(Reason::INTERNAL_ERROR);
             }
         }

@@ -12,9 +12,10 @@ use http::{HeaderMap, HeaderValue, header};
 use netwasm_exchange::answer::{Answer, Body};
 use netwasm_exchange::content::RequestBody;
 use netwasm_exchange::deferred::Deferred;
-use netwasm_exchange::handler::Decision;
+use netwasm_exchange::handler::{Decision, Site};
 use netwasm_exchange::head::Refusal;
 use netwasm_exchange::request::Request;
+use netwasm_net::env as net;
 use netwasm_net::thread::Thread;
 use netwasm_net::transport::Transport;
 
@@ -113,6 +114,7 @@ impl Link {
                 .iter()
                 .map(|(name, value)| (name.as_str(), value.as_bytes())),
         );
+        request.site = request::site(&head);
         request.trailers = trailers;
         request.transport = Some(Rc::clone(&self.transport));
         request.secure = self.secure;
@@ -237,7 +239,7 @@ impl Link {
         outgoing: SendResponse<Bytes>,
         line: LogLine,
     ) -> Option<Stream> {
-        let checked = match exchange::check(&answer, request, &self.thread().env) {
+        let checked = match exchange::check(&answer, request, self.env(request.site)) {
             Ok(checked) => checked,
             Err(ours) => return self.send_ours(request.is_head(), ours, outgoing, line),
         };
@@ -249,7 +251,6 @@ impl Link {
                 let mut fields = Vec::new();
                 let served = file_body::respond(
                     Rc::clone(file),
-                    &self.local.env.roots,
                     Purpose::of(request, answer.status),
                     request,
                     |name| checked.first(name),
@@ -288,7 +289,7 @@ impl Link {
             _ if length <= SMALL_FILE => match read_all(&parts) {
                 Ok(bytes) => Payload::Bytes(bytes.into()),
                 Err(error) => {
-                    self.file_failed(request.head.target(), &error);
+                    self.file_failed(request.site, request.head.target(), &error);
                     let answer = Answer::status(500, "");
                     return self.send_ours(is_head, answer, outgoing, line);
                 }
@@ -325,7 +326,8 @@ impl Link {
         refusal: Refusal,
         outgoing: SendResponse<Bytes>,
     ) -> Option<Stream> {
-        let answer = exchange::refused(&self.transport, refusal);
+        let env = self.env(request::site(head));
+        let answer = exchange::refused(env, &self.transport, refusal);
         let line = self.line(head);
         let is_head = head.method == http::Method::HEAD;
         self.send_ours(is_head, answer, outgoing, line)
@@ -352,8 +354,13 @@ impl Link {
         kept(&self.length, length, |length| (*length).into())
     }
 
-    pub(super) fn file_failed(&self, path: &str, error: &io::Error) {
-        exchange::file_failed(&self.thread().env, path, error);
+    /// Returns the network state of the service that a request is for.
+    pub(super) fn env(&self, site: Site) -> &net::Env {
+        &self.local.account(site).net
+    }
+
+    pub(super) fn file_failed(&self, site: Site, path: &str, error: &io::Error) {
+        exchange::file_failed(self.env(site), path, error);
     }
 
     /// Sends as much of a response as can be sent at once, and returns the

@@ -291,17 +291,18 @@ impl Connection {
         }
         let thread = self.link.thread();
         let limits = &thread.env.limits.http;
+        let wanted = || Wanted {
+            authority: request::authority(&head),
+            target: request::target(&head),
+        };
+        let (site, takes) = self.link.local.handlers.takes(&wanted);
+        request::set_site(&mut head, site);
         if let Err(refusal) = request::check(&mut head, limits) {
             let sending = self.link.refuse(&head, refusal, outgoing);
             self.push(unread::forget_after(sending, Some(incoming)));
             return;
         }
         let link = Rc::clone(&self.link);
-        let wanted = || Wanted {
-            authority: request::authority(&head),
-            target: request::target(&head),
-        };
-        let takes = self.link.local.handlers.takes(&wanted);
         if takes == Takes::Streams {
             self.push(answering::answer(link, head, incoming, outgoing));
             return;

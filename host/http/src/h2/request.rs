@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 
 use netwasm_base::address::Address;
 use netwasm_base::config::HttpLimits;
+use netwasm_exchange::handler::Site;
 use netwasm_exchange::head::authority::is_authority;
 use netwasm_exchange::head::target::{self, Form};
 use netwasm_exchange::head::{Refusal, bad};
@@ -136,6 +137,19 @@ pub(super) fn revealed(head: &Parts) -> Option<&PathAndQuery> {
     head.extensions.get::<Revealed>()?.uri.as_ref()
 }
 
+/// Notes the service that a request is for.
+pub(super) fn set_site(head: &mut Parts, site: Site) {
+    // Mostly there is one, and extensions allocate.
+    if site != Site::default() {
+        head.extensions.insert(site);
+    }
+}
+
+/// Returns the service that a request is for.
+pub(super) fn site(head: &Parts) -> Site {
+    head.extensions.get().copied().unwrap_or_default()
+}
+
 /// Returns path and query, or `*` for `OPTIONS *`.
 pub(super) fn target(head: &Parts) -> &str {
     match head.extensions.get::<Revealed>() {
@@ -174,7 +188,9 @@ pub(super) fn expects_continue(headers: &HeaderMap) -> bool {
 
 /// Returns the entry of a request for the records, if there are any.
 pub(super) fn entry(head: &Parts, peer: &Address, local: &Local) -> Option<Box<Entry>> {
-    if !local.records() {
+    let site = site(head);
+    let account = local.account(site);
+    if !account.records() {
         return None;
     }
     let field = |name| {
@@ -195,11 +211,12 @@ pub(super) fn entry(head: &Parts, peer: &Address, local: &Local) -> Option<Box<E
         time: local.now(),
     };
     Some(Box::new(Entry {
+        site,
         spoken: Spoken::Http2,
         status: 0,
         length: 0,
         begun: Instant::now(),
-        text: local.logs().then(text),
+        text: account.logs().then(text),
     }))
 }
 

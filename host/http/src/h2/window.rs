@@ -119,8 +119,6 @@ impl Drop for Coming {
 
 #[cfg(test)]
 mod tests {
-    use netwasm_net::files::Roots;
-
     use super::*;
     use crate::flow_limit::FlowLimit;
 
@@ -130,7 +128,6 @@ mod tests {
         Arc::new(Env {
             access_log: None,
             tallies: None,
-            roots: Arc::new(Roots::open(&[]).expect("no directories")),
             flow_limit: Arc::new(FlowLimit::new(most)),
         })
     }

@@ -163,7 +163,13 @@ impl<'k> Document<'k> {
             let mut own = service.entries.iter();
             own.any(|it| it.key.name == entry.key.name)
         };
-        let shared = self.shared.iter().filter(|entry| !own(entry));
+        let has = |name: &str| service.entries.iter().any(|it| it.key.name == name);
+        let speaks_http = service.name.is_none() || has("http") || has("https");
+        let shared = self.shared.iter().filter(|entry| {
+            // A default for those that it can apply to.
+            let of_requests = matches!(&*entry.key.name, "access-log" | "access-log-format");
+            !own(entry) && (speaks_http || !of_requests)
+        });
         service.entries.iter().chain(shared).collect()
     }
 
@@ -434,7 +440,7 @@ impl Entry<'_> {
 
     fn to_toml(&self, hidden: bool) -> String {
         let name = &self.key.name;
-        let hidden = hidden && name == "env";
+        let hidden = hidden && matches!(&**name, "args" | "env");
         let shown = |text: &str| {
             if hidden {
                 quoted("(hidden)")
@@ -453,6 +459,7 @@ impl Entry<'_> {
                 let items: Vec<_> = words
                     .iter()
                     .map(|word| match word.text.split_once('=') {
+                        _ if hidden && name == "args" => quoted("(hidden)"),
                         Some((name, _)) if hidden => quoted(&format!("{name}=(hidden)")),
                         _ => quoted(&word.text),
                     })

@@ -40,7 +40,8 @@ impl Driver {
         out: &mut Vec<u8>,
     ) {
         let path = answering.request.head.target();
-        let answer = exchange::missing(&self.thread().env, path, reason);
+        let env = &self.local.account(answering.request.site).net;
+        let answer = exchange::missing(env, path, reason);
         let unread = answering
             .upload
             .as_ref()
@@ -57,7 +58,12 @@ impl Driver {
     /// Ends a response that cannot be completed. What was sent must not look
     /// whole.
     pub(super) fn break_off(&mut self, mut answering: Answering, why: &str, out: &mut Vec<u8>) {
-        exchange::broken(&self.thread().env, answering.request.head.target(), why);
+        let request = &answering.request;
+        exchange::broken(
+            &self.local.account(request.site).net,
+            request.head.target(),
+            why,
+        );
         let mut closed = false;
         if let AnswerStage::Sending(download) = answering.stage {
             closed = download.framing == Framed::Closed;
@@ -150,7 +156,8 @@ impl Driver {
                     return self.arm();
                 }
             }
-            exchange::late(&self.thread().env, answering.request.head.target());
+            let request = &answering.request;
+            exchange::late(&self.local.account(request.site).net, request.head.target());
             answering.requests.clone().abandon(&answering.reply);
             self.exchange.last |= answering
                 .upload

@@ -78,7 +78,7 @@ impl AnsweringStream {
             return Err(answer);
         };
         let Streamed { answered, closes } =
-            exchange::streamed(answer, request, &self.link.thread().env)?;
+            exchange::streamed(answer, request, self.link.env(request.site))?;
         if closes {
             self.link.closes.set(true);
         }

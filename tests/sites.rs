@@ -1,0 +1,239 @@
+//! HTTP listeners that several services share, by host and path.
+
+use std::fs;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use crate::config::{component, configured};
+use crate::harness::{
+    Client, Response, Run, Server, TlsPeer, cert, directory, eventually, guest, text, write,
+};
+
+/// Sends a GET for a host.
+fn fetch_of(server: &Server, host: &str, target: &str) -> Response {
+    let head = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    server.connect_http().exchange(head)
+}
+
+#[test]
+fn services_share_a_listener_by_host_and_path() {
+    let port = free_port();
+    let (_scratch, file) = configured(&format!(
+        "[services.site]\ncomponent = {router}\nhttp = \"127.0.0.1:{port}\"\n\
+         route = \"example.org\"\n\
+         [services.greeter]\ncomponent = {hello}\nhttp = \"127.0.0.1:{port}\"\n\
+         route = [\"example.org/api\", \"*.example.org\"]\n\
+         [services.wasi]\ncomponent = {service}\nhttp = \"127.0.0.1:{port}\"\n\
+         route = \"/wasi\"\n",
+        router = component("router"),
+        hello = component("hello"),
+        service = component("service-probe")
+    ));
+    let server = Run::config(&file, 1).start();
+    fetch_of(&server, "example.org", "/about").is(200, "<h1>About</h1>");
+    fetch_of(&server, "EXAMPLE.ORG:80", "/about").is(200, "<h1>About</h1>");
+    for (host, target) in [
+        ("example.org", "/api"),
+        ("example.org", "/api/about?x"),
+        ("www.example.org", "/about"),
+    ] {
+        let response = fetch_of(&server, host, target);
+        assert!(
+            response.text().contains("Hello"),
+            "{host}{target}: {response:?}"
+        );
+    }
+    for (host, target) in [("a.example", "/"), ("a.example", "/wasix")] {
+        let response = fetch_of(&server, host, target);
+        assert_eq!(response.status, 404, "{host}{target}: {response:?}");
+        assert!(
+            response
+                .text()
+                .contains("no service has this host and path")
+        );
+    }
+    // One connection may have requests for all of them, with bodies and without.
+    let mut peer = server.connect_http();
+    for _ in 0..3 {
+        let post = "POST /api HTTP/1.1\r\nHost: example.org\r\nContent-Length: 5\r\n\r\nhello";
+        // It greets, and takes nothing.
+        assert_eq!(peer.exchange(post).status, 405);
+        let get = "GET /about HTTP/1.1\r\nHost: example.org\r\n\r\n";
+        peer.exchange(get).is(200, "<h1>About</h1>");
+        let none = "POST /no HTTP/1.1\r\nHost: b.example\r\nContent-Length: 5\r\n\r\nhello";
+        assert_eq!(peer.exchange(none).status, 404);
+    }
+    drop(peer);
+    server.stop();
+}
+
+#[test]
+fn a_host_that_tls_did_not_name_is_misdirected() {
+    let (_scratch, file) = configured(&format!(
+        "[services.site]\ncomponent = {router}\nhttps = \"127.0.0.1:0\"\nroute = \"localhost\"\n\
+         cert = {cert:?}\nkey = {key:?}\n",
+        router = component("router"),
+        cert = text(&cert("cert.pem")),
+        key = text(&cert("key.pem"))
+    ));
+    let server = Run::config(&file, 1).start();
+    let ask = |host: &str| {
+        let mut peer = Client::of("localhost").connect(server.address("https"));
+        peer.exchange(format!("GET /about HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+    };
+    ask("localhost").is(200, "<h1>About</h1>");
+    assert_eq!(ask("other.example").status, 421);
+    server.stop();
+}
+
+/// Returns a port that was free a moment ago. Services that share a listener
+/// must name one port.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("its address").port()
+}
+
+#[test]
+fn reloads_replace_a_service_on_the_listener_of_another() {
+    let port = free_port();
+    let scratch = directory();
+    let place = scratch.path().join("site.wasm");
+    let install = |name: &str| {
+        let beside = scratch.path().join("beside");
+        fs::copy(guest(name), &beside).expect("a copy");
+        fs::rename(&beside, &place).expect("it is replaced");
+    };
+    install("hello");
+    let file = write(
+        scratch.path(),
+        "netwasm.toml",
+        format!(
+            "[services.site]\ncomponent = {router}\nhttp = \"127.0.0.1:{port}\"\n\
+             [services.other]\ncomponent = {place:?}\nhttp = \"127.0.0.1:{port}\"\n\
+             route = \"/about\"\n",
+            router = component("router"),
+            place = text(&place)
+        ),
+    );
+    let server = Run::config(&file, 1).start();
+    let mut before = server.connect_http();
+    assert!(before.fetch("/about").text().contains("Hello"));
+    install("router");
+    server.signal(rustix::process::Signal::HUP);
+    server.log.wait_for(&["SIGHUP: reloaded"]);
+    // For a moment, the old generation may still accept one.
+    eventually("the new component", || {
+        let response = server.connect_http().fetch("/about");
+        (response.text() == "<h1>About</h1>").then_some(())
+    });
+    // The old connection has one more answer, of the old component.
+    let last = before.fetch("/about");
+    assert!(last.text().contains("Hello") && last.closes(), "{last:?}");
+    before.ends();
+    server.stop();
+}
+
+#[test]
+fn a_compressed_file_is_looked_for_beside_the_file_that_a_service_answers() {
+    let port = free_port();
+    let (one, other) = (directory(), directory());
+    write(one.path(), "index.html", "the first one's");
+    write(one.path(), "index.html.gz", "the first one's, compressed");
+    write(other.path(), "index.html", "the other's");
+    let listener = format!("http = \"127.0.0.1:{port}\"");
+    let (_scratch, file) = configured(&format!(
+        "[services.one]\ncomponent = {site}\n{listener}\ndir = \"{}::/\"\n\
+         [services.other]\ncomponent = {site}\n{listener}\ndir = \"{}::/\"\n\
+         route = \"other.example\"\n",
+        text(one.path()),
+        text(other.path()),
+        site = component("static"),
+    ));
+    let server = Run::config(&file, 1).start();
+    for (host, coding, body) in [
+        ("one.example", Some("gzip"), "the first one's, compressed"),
+        ("other.example", None, "the other's"),
+    ] {
+        let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\nAccept-Encoding: gzip\r\n\r\n");
+        let response = server.connect_http().exchange(head).is(200, body);
+        assert_eq!(response.header("Content-Encoding"), coding, "{response:?}");
+    }
+    server.stop();
+}
+
+#[test]
+fn requests_are_on_the_account_of_the_service_that_answers() {
+    let port = free_port();
+    let logs = directory();
+    let listener = format!("http = \"127.0.0.1:{port}\"");
+    let log = |name: &str| format!("access-log = {:?}", text(&logs.path().join(name)));
+    let (_scratch, file) = configured(&format!(
+        "[services.site]\ncomponent = {router}\n{listener}\n{}\n\
+         [services.probe]\ncomponent = {probe}\n{listener}\nroute = \"/probe\"\n{}\n",
+        log("site"),
+        log("probe"),
+        router = component("router"),
+        probe = component("hello"),
+    ));
+    let server = Run::config(&file, 1).start();
+    let mut peer = server.connect_http();
+    peer.fetch("/about").is(200, "<h1>About</h1>");
+    for spelling in ["/probe", "/%70robe/x", "//x/../probe"] {
+        let response = peer.fetch(spelling);
+        assert!(
+            response.text().contains("Hello"),
+            "{spelling}: {response:?}"
+        );
+    }
+    drop(peer);
+    let log = server.log.clone();
+    server.stop();
+    let requests = |name: &str| {
+        let name = format!("service={name:?}");
+        let lines = log.lines();
+        let mut ends = lines
+            .iter()
+            .filter(|line| line.contains("ended ") && line.contains(&name));
+        let line = ends.next().unwrap_or_else(|| panic!("{name}: {lines:?}"));
+        let count = line.split("requests=").nth(1).expect("a count");
+        count.split(' ').next().expect("a number").to_owned()
+    };
+    assert_eq!(
+        (requests("site"), requests("probe")),
+        ("1".into(), "3".into())
+    );
+    let logged = |name: &str| fs::read_to_string(logs.path().join(name)).expect("a log");
+    assert!(logged("site").contains("GET /about ") && logged("site").lines().count() == 1);
+    assert!(logged("probe").contains("GET /%70robe/x ") && logged("probe").lines().count() == 3);
+}
+
+#[test]
+fn a_certificate_is_presented_where_its_service_answers() {
+    let (port, own) = (free_port(), free_port());
+    let (_scratch, file) = configured(&format!(
+        "[services.site]\ncomponent = {router}\nhttps = [\"127.0.0.1:{port}\", \
+         \"127.0.0.1:{own}\"]\ncert = {site:?}\nkey = {site_key:?}\n\
+         [services.other]\ncomponent = {hello}\nhttps = \"127.0.0.1:{port}\"\n\
+         route = \"other.example\"\ncert = {other:?}\nkey = {other_key:?}\n",
+        router = component("router"),
+        hello = component("hello"),
+        site = text(&cert("cert.pem")),
+        site_key = text(&cert("key.pem")),
+        other = text(&cert("other.pem")),
+        other_key = text(&cert("other.key")),
+    ));
+    let server = Run::config(&file, 2).start();
+    let shown = |port: u16, name: &'static str| {
+        let address = ([127, 0, 0, 1], port).into();
+        let mut peer: TlsPeer = Client::of(name).try_connect(address).ok()?;
+        let chain = peer.get().conn.peer_certificates().expect("a certificate");
+        chain.first().map(|leaf| leaf.clone().into_owned())
+    };
+    let leaf = |name: &str| CertificateDer::from_pem_file(cert(name)).ok();
+    assert_eq!(shown(port, "localhost"), leaf("cert.pem"));
+    assert_eq!(shown(port, "other.example"), leaf("other.pem"));
+    assert_eq!(shown(own, "localhost"), leaf("cert.pem"));
+    assert_eq!(shown(own, "other.example"), None, "it is another service's");
+    server.stop();
+}
