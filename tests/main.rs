@@ -24,6 +24,7 @@ mod event_loop;
 mod events;
 mod fairness;
 mod files;
+mod generations;
 mod guests;
 mod http;
 mod http2;

@@ -2,24 +2,11 @@
 
 use std::fs;
 use std::net::TcpStream;
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
-
-use rustix::process::Signal;
 
 use crate::harness::{
-    DEADLINE, Http2, Peer, Run, Server, UdpPeer, directory, eventually, guest, message, text,
+    Clients, DEADLINE, Http2, Peer, Run, Server, UdpPeer, directory, eventually, guest, install,
+    install_as, refused, reload, text, threads,
 };
-
-/// Sends SIGHUP, and waits until the server has reloaded.
-fn reload(server: &Server) {
-    let line = "SIGHUP: reloaded";
-    let before = server.log.count(line);
-    server.signal(Signal::HUP);
-    server.log.wait_for_count(line, before + 1);
-}
 
 /// Waits until new connections are answered by `hello`. For a moment after a
 /// reload, the old generation may still accept one.
@@ -28,25 +15,6 @@ fn greets(server: &Server) {
         let response = server.connect_http().fetch("/about");
         response.text().contains("Hello").then_some(())
     });
-}
-
-/// Sends SIGHUP, and waits for the line that says why nothing has changed.
-fn refused(server: &Server, needles: &[&str]) {
-    let line = "SIGHUP: everything stays as it was";
-    let before = server.log.count(line);
-    server.signal(Signal::HUP);
-    server.log.wait_for_count(line, before + 1);
-    server.log.wait(DEADLINE, "the reason", |lines| {
-        let last = lines.iter().rfind(|it| it.contains(line))?;
-        needles.iter().all(|it| last.contains(it)).then_some(())
-    });
-}
-
-/// Puts a guest in the place of a component, in one step.
-fn install(name: &str, place: &Path) {
-    let beside = place.with_extension("new");
-    fs::copy(guest(name), &beside).expect("a copy");
-    fs::rename(&beside, place).expect("it is replaced");
 }
 
 #[test]
@@ -101,9 +69,8 @@ fn connections_go_on_with_the_component_that_they_began_with() {
     let datagrams = UdpPeer::connect(server.address("udp"));
     assert_eq!(datagrams.ask(b"one"), b"one");
     let at_rest = server.settled_descriptors();
-    for _ in 0..3 {
-        // The same bytes in another file are another component.
-        install("echo", &place);
+    for round in 1..=3 {
+        install_as("echo", &place, round % 2);
         reload(&server);
         server.serves_echo();
         before.send(b"two");
@@ -223,57 +190,6 @@ fn what_cannot_be_used_leaves_everything_as_it_was() {
     server.stop();
 }
 
-/// Clients that send requests, each in its own way, until they are told to stop.
-/// They count what they got, and panic at any failure.
-struct Clients {
-    stop: Arc<AtomicBool>,
-    answers: Arc<AtomicUsize>,
-    threads: Vec<thread::JoinHandle<()>>,
-}
-
-impl Clients {
-    fn new() -> Self {
-        Self {
-            stop: Arc::default(),
-            answers: Arc::default(),
-            threads: Vec::new(),
-        }
-    }
-
-    /// Starts a client, which makes one connection after another.
-    fn start(&mut self, work: impl Fn(&dyn Fn() -> bool) + Send + 'static) {
-        let (stop, answers) = (Arc::clone(&self.stop), Arc::clone(&self.answers));
-        self.threads.push(thread::spawn(move || {
-            let goes_on = || {
-                answers.fetch_add(1, Ordering::Relaxed);
-                !stop.load(Ordering::Relaxed)
-            };
-            while !stop.load(Ordering::Relaxed) {
-                work(&goes_on);
-            }
-        }));
-    }
-
-    /// Waits until so many more answers have come.
-    fn wait_for(&self, more: usize) {
-        let before = self.answers.load(Ordering::Relaxed);
-        eventually("answers", || {
-            assert!(
-                self.threads.iter().all(|it| !it.is_finished()),
-                "a client failed"
-            );
-            (self.answers.load(Ordering::Relaxed) >= before + more).then_some(())
-        });
-    }
-
-    fn stop(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads {
-            thread.join().expect("no client failed");
-        }
-    }
-}
-
 #[test]
 fn no_request_and_no_connection_is_lost_by_reloads_under_load() {
     let scratch = directory();
@@ -294,52 +210,14 @@ fn no_request_and_no_connection_is_lost_by_reloads_under_load() {
     fs::write(&file, content).expect("a file");
     let server = Run::config(&file, 2).start();
     let (http, tcp) = (server.address("http"), server.address("tcp"));
-    let mut clients = Clients::new();
-    for _ in 0..3 {
-        // Keeps its connection until the server says that it ends.
-        clients.start(move |goes_on| {
-            let mut peer = Peer::connect(http);
-            loop {
-                let response = peer.fetch("/about").is(200, "<h1>About</h1>");
-                if response.closes() || !goes_on() {
-                    break;
-                }
-            }
-        });
-    }
-    // A request for each connection.
-    clients.start(move |goes_on| {
-        let head = message("GET", "/about", &["Connection: close"]);
-        Peer::connect(http).exchange(head).is(200, "<h1>About</h1>");
-        goes_on();
-    });
-    // Its connection has nothing to do with reloads.
-    clients.start(move |goes_on| {
-        let mut peer = Peer::connect(tcp);
-        while goes_on() {
-            peer.send(b"line\n");
-            assert_eq!(peer.take(5), b"line\n");
-        }
-    });
-    clients.start(move |goes_on| {
-        let mut peer = Peer::connect(tcp);
-        peer.send(b"line\n");
-        assert_eq!(peer.take(5), b"line\n");
-        peer.finish_and_wait();
-        goes_on();
-    });
+    let clients = Clients::of_all_kinds(http, tcp);
     clients.wait_for(200);
     let at_rest = server.descriptors();
-    let threads = || {
-        fs::read_dir(format!("/proc/{}/task", server.pid()))
-            .expect("tasks")
-            .count()
-    };
-    let threads_before = threads();
-    for round in 0..10 {
-        install("router", &site);
+    let threads_before = threads(&server);
+    for round in 1..=10 {
+        install_as("router", &site, round % 2);
         if round % 2 == 0 {
-            install("echo", &lines);
+            install_as("echo", &lines, round / 2 % 2);
         }
         reload(&server);
         clients.wait_for(100);
@@ -348,7 +226,7 @@ fn no_request_and_no_connection_is_lost_by_reloads_under_load() {
     // What has retired is gone with its last connection.
     server.wait_for_descriptors(at_rest);
     eventually("no thread too many", || {
-        (threads() <= threads_before).then_some(())
+        (threads(&server) <= threads_before).then_some(())
     });
     server.stop();
 }

@@ -35,7 +35,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
-use netwasm_base::config::{Limits, ListenAddress, ListenerKind};
+use netwasm_base::config::{ListenAddress, ListenerKind};
 use netwasm_base::error::Error;
 use netwasm_net::listener::{self, Bound, Listener};
 
@@ -101,7 +101,7 @@ impl Admin {
             source,
         };
         for bound in &self.bound {
-            let listeners = bound.listeners(ListenerKind::Http, None, &Limits::default(), &[])?;
+            let listeners = bound.listeners(ListenerKind::Http, None, &[])?;
             for listener in listeners {
                 let Listener::Stream(listener) = listener else {
                     continue;

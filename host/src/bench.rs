@@ -16,7 +16,7 @@ use netwasm_runtime::instance::Instance;
 use tokio::task::LocalSet;
 
 use crate::cli::{self, Command};
-use crate::wiring::{Lasting, Run};
+use crate::wiring::{Common, Lasting, Run};
 
 /// Instances of one component.
 #[derive(Debug)]
@@ -62,7 +62,8 @@ impl Bench {
             Err(error) => return Err(error.to_string()),
         };
         let config = services.first().ok_or("no service")?;
-        let run = Run::new(config, Lasting::default()).map_err(|error| error.to_string())?;
+        let run = Run::new(config, Lasting::first(&Common::new(&services, false)))
+            .map_err(|error| error.to_string())?;
         let worker = Worker::new(run.net.clone());
         Ok(Self {
             guests: run.guests_of(&worker),

@@ -183,6 +183,7 @@ fn check(file: &Path) -> anyhow::Result<u8> {
         }
     };
     build_all(&mut loaded.run)?;
+    let services = loaded.run.services.len();
     let mut faults = Vec::new();
     for (number, service) in loaded.run.services.iter().enumerate() {
         let mut fault = |keys, error: Option<Error>| {
@@ -191,7 +192,10 @@ fn check(file: &Path) -> anyhow::Result<u8> {
         let tls = ["cert", "client-ca", "ca", "tls-authority", "tls-identity"].as_slice();
         fault(tls, Tls::load(&service.tls).err());
         fault(&["dir"], Roots::open(&service.guest.dirs).err());
-        fault(&["component"], LoadedComponent::load(service).err());
+        fault(
+            &["component"],
+            LoadedComponent::load(service, services).err(),
+        );
     }
     match faults.is_empty() {
         true => {
@@ -234,8 +238,11 @@ fn serve(run: &RunConfig, log: LogOptions) -> anyhow::Result<u8> {
             tracing::warn!(%error, "cannot raise the limit of open files to its hard limit");
         }
     }
-    let wanted = run.services.iter().map(|it| it.limits.max_connections);
-    let wanted: usize = wanted.sum();
+    let limits = run.services.iter().map(|it| &it.limits);
+    let given = limits.clone().filter(|it| it.connections_given);
+    let given: usize = given.map(|it| it.max_connections).sum();
+    // Services share what they are not given.
+    let wanted = given.max(limits.map(|it| it.max_connections).max().unwrap_or(0));
     let possible = descriptors::connections(false);
     if wanted > possible && possible < descriptors::MAX_CONNECTIONS {
         tracing::warn!(
@@ -252,16 +259,15 @@ fn serve(run: &RunConfig, log: LogOptions) -> anyhow::Result<u8> {
     let again = run.clone();
     let reread = move || {
         let Some(file) = &again.file else {
-            return Ok(again.clone());
+            return Ok((again.clone(), log));
         };
-        let mut run = cli::load(file)
-            .map_err(|mistakes| mistakes.in_a_line())?
-            .run;
+        let loaded = cli::load(file).map_err(|mistakes| mistakes.in_a_line())?;
+        let cli::Loaded { mut run, log } = loaded;
         find_interpreters(&run).map_err(|error| one_line(&error))?;
         build_all(&mut run).map_err(|error| one_line(&error))?;
-        Ok(run)
+        Ok((run, log))
     };
-    let outcome = server::run(run, Arc::new(reread))?;
+    let outcome = server::run(run, log, Arc::new(reread))?;
     Ok(match outcome {
         Outcome {
             drained: true,

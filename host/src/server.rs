@@ -12,10 +12,12 @@
 //! its settings or its component change. The listening sockets belong to the
 //! run: generations have duplicates, so that no reload closes one that stays.
 
+mod reload;
 mod service;
 mod sockets;
 mod threads;
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,18 +27,20 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
 
-use netwasm_base::config::{Config, NEVER, RunConfig};
+use netwasm_base::config::{Config, ListenAddress, NEVER, RunConfig};
 use netwasm_base::counters::Counters;
 use netwasm_base::error::Error;
 use netwasm_base::notify::Manager;
-use netwasm_net::turns::Steps;
+use netwasm_base::ticker::Ticker;
 use netwasm_net::worker::{Ended, Phase};
 
 use crate::admin::{Admin, Ask, ListenerView, ServiceView, View};
+use crate::logging::{self, LogOptions};
 use crate::signals::{Asked, Ending, Signals};
-use crate::wiring::{Lasting, Run};
+use crate::wiring::{Common, Lasting};
 
-use self::service::{Prepared, Serving, Stamp};
+use self::reload::{Beginning, Refused, Reload, Reloading, Tombstone};
+use self::service::{Prepared, Serving};
 use self::sockets::Sockets;
 use self::threads::{STACK, Threads};
 
@@ -47,6 +51,12 @@ const STUCK: Duration = Duration::from_secs(10);
 /// Time for idle connections to close at the end of a retired generation,
 /// before what is left is aborted.
 const LAST: Duration = Duration::from_secs(1);
+
+/// Step of the clock of the threads' turns.
+const STEP: Duration = Duration::from_millis(10);
+
+/// Interval for reporting suppressed lines of the log.
+const TELL: Duration = Duration::from_millis(500);
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,36 +69,25 @@ pub struct Outcome {
 }
 
 /// Reads the settings anew, for a reload. The error is one line.
-pub type Reread = Arc<dyn Fn() -> Result<RunConfig, String> + Send + Sync>;
+pub type Reread = Arc<dyn Fn() -> Result<(RunConfig, LogOptions), String> + Send + Sync>;
 
 /// What happens in a run, besides signals.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// Somebody asks, by the admin interface.
     Asked(Ask),
+    /// A worker of a generation serves.
+    Begun { generation: u64 },
     /// A worker of a generation has ended.
-    Ended { generation: u64, ended: Ended },
+    Ended {
+        generation: u64,
+        thread: usize,
+        ended: Ended,
+    },
     /// A thread could not start, or has panicked.
-    ThreadFailed,
+    ThreadFailed { thread: usize },
     /// What a reload needs is ready, or is not to be had.
-    Reloaded(Box<Result<Reload, String>>),
-}
-
-/// What a reload has prepared.
-#[derive(Debug)]
-pub(crate) struct Reload {
-    run: RunConfig,
-    /// The services in the order of the settings.
-    services: Vec<Next>,
-}
-
-/// A service after a reload.
-#[derive(Debug)]
-enum Next {
-    /// It has not changed: the number of its generation.
-    Kept(u64),
-    /// It is new, or has changed.
-    New(Box<Prepared>),
+    Reloaded(Box<Result<Reload, Refused>>),
 }
 
 /// Names the system resource that was refused.
@@ -103,7 +102,7 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> Error {
 ///
 /// # Errors
 /// Fails if the run cannot start.
-pub fn run(config: &RunConfig, reread: Reread) -> Result<Outcome, Error> {
+pub fn run(config: &RunConfig, log: LogOptions, reread: Reread) -> Result<Outcome, Error> {
     // Signals are caught from here on, so that a signal during compilation is
     // not lost.
     let main = Builder::new_current_thread()
@@ -116,8 +115,8 @@ pub fn run(config: &RunConfig, reread: Reread) -> Result<Outcome, Error> {
     };
     let mut signals = signals;
     let started = Instant::now();
-    let steps = Steps::default();
-    let Some(prepared) = prepare(config, &steps, &main, &mut signals)? else {
+    let common = Common::new(&config.services, config.admin.is_some());
+    let Some(prepared) = prepare(config, &common, &main, &mut signals)? else {
         let listens = |service: &Config| !service.listeners.is_empty();
         return Ok(Outcome {
             // A program that has not run has not succeeded.
@@ -133,32 +132,36 @@ pub fn run(config: &RunConfig, reread: Reread) -> Result<Outcome, Error> {
     let admin = config.admin.as_ref().map(Admin::bind).transpose()?;
     let mut sockets = Sockets::default();
     let urls = sockets.bind(prepared.iter().map(|it| &it.config), threads)?;
+    let steps = common.steps.clone();
     let mut server = Server {
-        threads: Threads::start(threads, &steps, &sender)?,
-        steps,
+        threads: Threads::start(threads, &common.steps, &sender)?,
         events,
         sender,
         reread,
         services: Vec::new(),
         retired: Vec::new(),
+        ended_programs: Vec::new(),
         sockets,
         generations: 0,
         reloading: Reloading::default(),
-        dead_threads: 0,
+        beginning: None,
+        dead_threads: BTreeSet::new(),
         ends: Ends::default(),
         several: config.services.len() > 1,
-        metrics: admin.is_some(),
         shown: config.shown.clone(),
+        admin: config.admin.clone(),
+        log,
         reloads: [0, 0],
+        retired_failed: 0,
         manager: Manager::of_environment().map(Arc::new),
         watchdog: None,
+        _clocks: [
+            Ticker::start(STEP, move || steps.advance()).map_err(Error::Thread)?,
+            Ticker::start(TELL, logging::tell).map_err(Error::Thread)?,
+        ],
+        common,
     };
-    // The last ones first: they answer on listeners of those before them.
-    for prepared in prepared.into_iter().rev() {
-        let serving = server.serve(prepared)?;
-        server.services.insert(0, serving);
-    }
-    server.choose_leader();
+    server.begin(prepared)?;
     if let Some(admin) = &admin {
         let _entered = main.enter();
         admin.serve(&server.sender)?;
@@ -174,25 +177,27 @@ pub fn run(config: &RunConfig, reread: Reread) -> Result<Outcome, Error> {
         .as_ref()
         .and_then(|it| it.watchdog())
         .map(|_| Instant::now());
-    Ok(main.block_on(server.run(signals)))
+    let common = Arc::clone(&server.common);
+    let outcome = main.block_on(server.run(signals));
+    common.logs.finish();
+    Ok(outcome)
 }
 
 /// Builds all that the services need on a thread of its own, because compiling
 /// may take minutes. Returns `None` if a signal asked for the end meanwhile.
 fn prepare(
     config: &RunConfig,
-    steps: &Steps,
+    common: &Arc<Common>,
     main: &Runtime,
     signals: &mut Signals,
 ) -> Result<Option<Vec<Prepared>>, Error> {
     let (done, mut made) = oneshot::channel();
     let services = config.services.clone();
-    let steps = steps.clone();
-    let metrics = config.admin.is_some();
+    let common = Arc::clone(common);
     on_thread("start", move || {
         let prepared = services
             .iter()
-            .map(|service| Prepared::new(service, first(&steps, metrics)));
+            .map(|service| Prepared::new(service, Lasting::first(&common)));
         // After a signal, nobody receives it.
         let _ = done.send(prepared.collect::<Result<Vec<_>, _>>());
     })?;
@@ -214,15 +219,6 @@ fn prepare(
     })
 }
 
-/// Returns what the first generation of a service begins with.
-fn first(steps: &Steps, metrics: bool) -> Lasting {
-    Lasting {
-        steps: steps.clone(),
-        tallies: metrics.then(Arc::default),
-        ..Lasting::default()
-    }
-}
-
 /// Runs a task on a thread of its own, on which guests may run, too.
 fn on_thread(name: &str, task: impl FnOnce() + Send + 'static) -> Result<(), Error> {
     std::thread::Builder::new()
@@ -231,19 +227,6 @@ fn on_thread(name: &str, task: impl FnOnce() + Send + 'static) -> Result<(), Err
         .spawn(task)
         .map(drop)
         .map_err(Error::Thread)
-}
-
-/// State of reloads.
-#[derive(Debug, Default)]
-struct Reloading {
-    /// True while what a reload needs is prepared.
-    runs: bool,
-    /// True if another one was asked for meanwhile.
-    again: bool,
-    /// Those who wait for the present one.
-    waiting: Vec<oneshot::Sender<Result<(), String>>>,
-    /// Those who wait for the next one.
-    next: Vec<oneshot::Sender<Result<(), String>>>,
 }
 
 /// How the generations of a run ended.
@@ -257,7 +240,7 @@ struct Ends {
 /// A run that has begun.
 struct Server {
     threads: Threads,
-    steps: Steps,
+    common: Arc<Common>,
     events: mpsc::UnboundedReceiver<Event>,
     sender: mpsc::UnboundedSender<Event>,
     reread: Reread,
@@ -265,25 +248,34 @@ struct Server {
     services: Vec<Serving>,
     /// Generations that were replaced and have not ended.
     retired: Vec<Serving>,
+    /// Programs that have ended, which no reload runs again.
+    ended_programs: Vec<Tombstone>,
     sockets: Sockets,
     /// Number of generations so far.
     generations: u64,
     reloading: Reloading,
-    /// Number of threads that have failed.
-    dead_threads: usize,
+    /// What a reload has begun, until all its workers serve.
+    beginning: Option<Beginning>,
+    dead_threads: BTreeSet<usize>,
     ends: Ends,
     /// True if there was more than one service, so that lines name them.
     several: bool,
-    /// True if requests are counted for metrics.
-    metrics: bool,
     /// The settings as a configuration file.
     shown: String,
+    /// Address of the admin interface, which no reload changes.
+    admin: Option<ListenAddress>,
+    /// How the log is written, which no reload changes.
+    log: LogOptions,
     /// Number of reloads that were done, and that failed.
     reloads: [u64; 2],
+    /// Number of workers of retired generations that failed.
+    retired_failed: u64,
     /// The service manager, if there is one.
     manager: Option<Arc<Manager>>,
     /// Time at which the manager is to hear next that the run is alive.
     watchdog: Option<Instant>,
+    /// The clock of the turns, and that of the log.
+    _clocks: [Ticker; 2],
 }
 
 /// Why a run stops serving.
@@ -325,22 +317,21 @@ impl Server {
 
     async fn until_stop(&mut self, signals: &mut Signals) -> Stop {
         loop {
+            // By whatever they have ended.
+            if self.ends.failed > 0 {
+                return Stop::WorkerFailed;
+            }
+            if self.has_ended() {
+                return Stop::Ended;
+            }
             let deadline = self.next_deadline();
             tokio::select! {
                 biased;
-                Some(event) = self.events.recv() => {
-                    self.note(event);
-                    if self.ends.failed > 0 {
-                        return Stop::WorkerFailed;
-                    }
-                    if self.services.is_empty() && self.retired.is_empty() {
-                        return Stop::Ended;
-                    }
-                }
+                Some(event) = self.events.recv() => self.note(event),
                 asked = signals.next() => match asked {
                     Asked::End(ending) => return Stop::Signal(ending),
                     Asked::Reload => self.reload(),
-                    Asked::Reopen => self.reopen(),
+                    Asked::Reopen => self.reopen("SIGUSR1"),
                 },
                 () = sleep_until(deadline.into()) => self.pass_deadlines(),
             }
@@ -354,9 +345,10 @@ impl Server {
         if let Some(manager) = &self.manager {
             manager.stopping("draining: no new connections");
         }
+        self.give_up_reload();
         for service in self.services.iter_mut().chain(&mut self.retired) {
             let limit = service.config.limits.shutdown_timeout;
-            if service.phase() != Phase::Draining {
+            if matches!(service.phase(), Phase::Serving | Phase::Retiring) {
                 service.enter(Phase::Draining, limit);
             }
         }
@@ -370,7 +362,11 @@ impl Server {
                         tracing::warn!(signal = ending.name(), "aborting what is left");
                         self.abort();
                     }
-                    Asked::Reload | Asked::Reopen => self.reopen(),
+                    Asked::Reload => {
+                        tracing::info!("SIGHUP: the run is ending, so nothing is read anew");
+                        self.reopen("SIGHUP");
+                    }
+                    Asked::Reopen => self.reopen("SIGUSR1"),
                 },
                 () = sleep_until(deadline.into()) => self.pass_deadlines(),
             }
@@ -379,12 +375,13 @@ impl Server {
 
     /// True if no generation is left.
     fn has_ended(&self) -> bool {
-        self.services.is_empty() && self.retired.is_empty()
+        self.services.is_empty() && self.retired.is_empty() && self.beginning.is_none()
     }
 
     fn abort(&mut self) {
         for service in self.services.iter_mut().chain(&mut self.retired) {
             if service.phase() != Phase::Aborting {
+                service.forced = true;
                 service.enter(Phase::Aborting, STUCK);
             }
         }
@@ -437,52 +434,57 @@ impl Server {
     fn pass_deadlines(&mut self) {
         let now = Instant::now();
         self.feed_watchdog(now);
-        let several = self.several;
-        let all = self.retired.iter_mut().chain(&mut self.services);
-        let mut stuck = 0;
-        for service in all {
+        let (several, is_ending) = (self.several, self.sockets.are_closed());
+        let mut stuck = [0, 0];
+        let services = self.services.iter_mut().map(|it| (it, 0));
+        let retired = self.retired.iter_mut().map(|it| (it, 1));
+        for (service, place) in services.chain(retired) {
             if service.deadline.is_none_or(|deadline| deadline > now) {
                 continue;
             }
             match service.phase() {
                 Phase::Serving => service.deadline = None,
-                Phase::Retiring => service.enter(Phase::Draining, LAST),
+                Phase::Retiring => {
+                    service.overdue = true;
+                    service.enter(Phase::Draining, LAST);
+                }
                 Phase::Draining => {
                     tracing::warn!(
                         service = several.then_some(&*service.config.guest.name),
                         "aborting what is left (--shutdown-timeout)"
                     );
+                    service.forced = is_ending && !service.overdue;
                     service.enter(Phase::Aborting, STUCK);
                 }
                 Phase::Aborting => {
                     tracing::error!(
                         "a worker does not end: the system keeps it, perhaps for a slow disk"
                     );
-                    stuck += service.left;
-                    service.left = 0;
+                    let left = std::mem::take(&mut service.left).len();
+                    if let Some(stuck) = stuck.get_mut(place) {
+                        *stuck += left;
+                    }
                 }
             }
         }
-        self.ends.failed += stuck;
+        let [failed, retired_failed] = stuck;
+        self.ends.failed += failed;
+        self.retired_failed += retired_failed as u64;
         self.sweep();
     }
 
     /// Takes note of an event.
     fn note(&mut self, event: Event) {
         match event {
-            Event::Ended { generation, ended } => {
-                self.ends.failed += usize::from(ended.failed);
-                if let Some(code @ 1..) = ended.code {
-                    self.ends.code = code;
-                }
-                let mut all = self.services.iter_mut().chain(&mut self.retired);
-                if let Some(service) = all.find(|it| it.generation == generation) {
-                    service.worker_ended(ended);
-                }
-            }
-            Event::ThreadFailed => {
+            Event::Begun { generation } => self.worker_begun(generation),
+            Event::Ended {
+                generation,
+                thread,
+                ended,
+            } => self.worker_ended(generation, thread, ended),
+            Event::ThreadFailed { thread } => {
                 self.ends.failed += 1;
-                self.dead_threads += 1;
+                self.dead_threads.insert(thread);
             }
             Event::Reloaded(reload) => self.reloaded(*reload),
             Event::Asked(ask) => self.answer(ask),
@@ -490,144 +492,94 @@ impl Server {
         self.sweep();
     }
 
+    /// Takes note of the end of a worker. The failure of one that a reload has
+    /// just begun undoes the reload, and that of a retired one is of no
+    /// consequence for those that serve.
+    fn worker_ended(&mut self, generation: u64, thread: usize, ended: Ended) {
+        let its = |it: &&mut Serving| it.generation == generation;
+        if let Some(service) = self.services.iter_mut().find(its) {
+            self.ends.failed += usize::from(ended.failed);
+            if let Some(code @ 1..) = ended.code {
+                self.ends.code = code;
+            }
+            service.worker_ended(thread, ended);
+        } else if let Some(service) = self.retired.iter_mut().find(its) {
+            service.worker_ended(thread, ended);
+            if ended.failed {
+                self.retired_failed += 1;
+                tracing::warn!(
+                    service = service.config.guest.name,
+                    generation,
+                    "a worker of a generation that was replaced has failed"
+                );
+            }
+        } else {
+            self.beginner_ended(generation, thread, ended);
+        }
+    }
+
     /// Drops generations of which no worker is left.
     fn sweep(&mut self) {
-        let dead = self.dead_threads;
-        let mut is_left = |service: &mut Serving, counts: bool| {
-            if service.left > dead {
-                return true;
-            }
+        let dead = &self.dead_threads;
+        let is_over = |service: &mut Serving| {
+            service.left.retain(|thread| !dead.contains(thread));
+            service.left.is_empty()
+        };
+        let ended: Vec<_> = self.services.extract_if(.., is_over).collect();
+        let retired: Vec<_> = self.retired.extract_if(.., is_over).collect();
+        let one_less = !retired.is_empty();
+        for service in ended {
             service.finish();
-            if counts {
+            self.ends.aborted += service.aborted;
+            if service.is_program() {
+                self.ended_programs.push(Tombstone::of(&service));
+            }
+            // A program that went well needs no report.
+            if !service.is_program() || service.aborted > 0 || self.ends.failed > 0 {
+                report(&service, self.several, self.ends.failed);
+            }
+        }
+        for service in retired {
+            service.finish();
+            if service.forced {
                 self.ends.aborted += service.aborted;
-                let is_program = service.run.guests.is_program();
-                // A program that went well needs no report.
-                if !is_program || service.aborted > 0 || self.ends.failed > 0 {
-                    report(service, self.several, self.ends.failed);
-                }
-            } else if service.aborted > 0 {
+            }
+            if service.aborted > 0 {
                 tracing::warn!(
                     service = service.config.guest.name,
                     aborted = service.aborted,
                     "the generation that was replaced has ended"
                 );
             }
-            false
-        };
-        self.services.retain_mut(|service| is_left(service, true));
-        self.retired.retain_mut(|service| is_left(service, false));
-        self.choose_leader();
-    }
-
-    /// Begins a generation.
-    fn serve(&mut self, prepared: Prepared) -> Result<Serving, Error> {
-        self.generations += 1;
-        let sockets = self.sockets.of(&prepared.config.guest.name);
-        prepared.serve(self.generations, &sockets, &self.threads)
-    }
-
-    /// Lets the first service advance the clock of the turns.
-    fn choose_leader(&self) {
-        for (number, service) in self.services.iter().enumerate() {
-            service.lead(number == 0);
         }
+        self.common.logs.close_unused();
+        if one_less {
+            self.there_is_room();
+        }
+    }
+
+    /// Begins the first generations.
+    fn begin(&mut self, prepared: Vec<Prepared>) -> Result<(), Error> {
+        let mut ready = Vec::new();
+        for prepared in prepared {
+            self.generations += 1;
+            let sockets = self.sockets.of(&prepared.config.guest.name);
+            ready.push(prepared.ready(self.generations, &sockets, &self.threads)?);
+        }
+        // The last ones first: they answer on listeners of those before them.
+        let begun = ready.into_iter().rev().map(|it| it.begin(&self.threads));
+        self.services = begun.collect();
+        self.services.reverse();
+        Ok(())
     }
 
     /// Reopens the access logs after a rotation.
-    fn reopen(&self) {
-        match self.reopen_logs() {
-            true => tracing::info!("SIGUSR1: opening the access log anew"),
+    fn reopen(&self, signal: &str) {
+        match self.common.logs.reopen() {
+            true => tracing::info!("{signal}: opening the access log anew"),
             false => {
-                tracing::info!("SIGUSR1: there is no log file to open anew (--access-log FILE)");
+                tracing::info!("{signal}: there is no log file to open anew (--access-log FILE)");
             }
-        }
-    }
-
-    /// Returns true if there is a log that is a file.
-    fn reopen_logs(&self) -> bool {
-        let mut files = false;
-        let logs = self
-            .services
-            .iter()
-            .filter_map(|it| it.run.http.access_log.as_ref());
-        for log in logs {
-            files |= log.reopen();
-        }
-        files
-    }
-
-    /// Begins to read the settings, components and certificates anew.
-    fn reload(&mut self) {
-        self.reopen_logs();
-        if self.reloading.runs {
-            // What it has read may be old already.
-            self.reloading.again = true;
-            return;
-        }
-        self.reloading.waiting = std::mem::take(&mut self.reloading.next);
-        let current: Vec<_> = self
-            .services
-            .iter()
-            .map(|service| Current {
-                generation: service.generation,
-                config: service.config.clone(),
-                stamp: service.stamp,
-                run: service.run.clone(),
-                lasting: service.lasting(),
-            })
-            .collect();
-        let (reread, events) = (Arc::clone(&self.reread), self.sender.clone());
-        let (steps, metrics) = (self.steps.clone(), self.metrics);
-        let begun = on_thread("reload", move || {
-            let work = || prepare_reload(&*reread, &current, &first(&steps, metrics));
-            // A panic is already logged.
-            let reload = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
-                .unwrap_or_else(|_| Err("reading it panicked".into()));
-            drop(current);
-            let _ = events.send(Event::Reloaded(Box::new(reload)));
-        });
-        match begun {
-            Ok(()) => {
-                self.reloading.runs = true;
-                if let Some(manager) = &self.manager {
-                    manager.reloading();
-                }
-            }
-            Err(error) => self.reload_ended(&Err(error.to_string())),
-        }
-    }
-
-    /// Ends a reload: what it has prepared replaces what runs.
-    fn reloaded(&mut self, reload: Result<Reload, String>) {
-        self.reloading.runs = false;
-        let done = match reload {
-            // The run is ending.
-            Ok(_) if self.sockets.are_closed() => Err("the run is ending".into()),
-            Ok(reload) => self.replace(reload),
-            Err(reason) => Err(reason),
-        };
-        self.reload_ended(&done);
-        if std::mem::take(&mut self.reloading.again) && !self.sockets.are_closed() {
-            self.reload();
-        }
-    }
-
-    /// Tells how a reload went: the log, and those who wait for it.
-    fn reload_ended(&mut self, done: &Result<(), String>) {
-        let [well, badly] = &mut self.reloads;
-        match done {
-            Ok(()) => *well += 1,
-            Err(reason) => {
-                *badly += 1;
-                tracing::error!("SIGHUP: everything stays as it was: {reason}");
-            }
-        }
-        if !self.sockets.are_closed() {
-            self.is_ready();
-        }
-        for waiting in self.reloading.waiting.drain(..) {
-            // It may have left.
-            let _ = waiting.send(done.clone());
         }
     }
 
@@ -679,160 +631,11 @@ impl Server {
             listeners,
             workers: self.threads.count(),
             retiring: self.retired.len(),
+            retired_failed: self.retired_failed,
             reloads: self.reloads,
             draining,
         }
     }
-
-    /// Replaces the services that have changed.
-    fn replace(&mut self, reload: Reload) -> Result<(), String> {
-        let Reload { run, services } = reload;
-        let line = |error: Error| error.to_string();
-        let threads = self.threads.count();
-        let sockets = self.sockets.next(&run.services, threads).map_err(line)?;
-        let mut next = Vec::new();
-        let mut names = Vec::new();
-        // As at the start, the last ones first.
-        for service in services.into_iter().rev() {
-            match service {
-                Next::Kept(generation) => next.push(Err(generation)),
-                Next::New(prepared) => {
-                    names.push(prepared.config.guest.name.clone());
-                    self.generations += 1;
-                    let its = sockets.of(&self.sockets, &prepared.config.guest.name);
-                    match prepared.serve(self.generations, &its, &self.threads) {
-                        Ok(serving) => next.push(Ok(serving)),
-                        Err(error) => {
-                            for mut begun in next.into_iter().flatten() {
-                                begun.enter(Phase::Aborting, STUCK);
-                                self.retired.push(begun);
-                            }
-                            return Err(line(error));
-                        }
-                    }
-                }
-            }
-        }
-        self.several |= next.len() > 1;
-        next.reverse();
-        names.reverse();
-        let mut old = std::mem::take(&mut self.services);
-        for service in next {
-            match service {
-                Ok(serving) => self.services.push(serving),
-                Err(generation) => {
-                    let kept = old.iter().position(|it| it.generation == generation);
-                    self.services.extend(kept.map(|place| old.remove(place)));
-                }
-            }
-        }
-        for mut service in old {
-            service.lead(false);
-            let limit = service.config.limits.shutdown_timeout;
-            service.enter(Phase::Retiring, limit);
-            self.retired.push(service);
-        }
-        let (opened, closed) = self.sockets.replace(sockets);
-        if let Err(error) = announce(&opened) {
-            tracing::warn!(%error, "cannot print the new listeners");
-        }
-        for url in closed {
-            tracing::info!(url, "no longer listening");
-        }
-        self.choose_leader();
-        self.shown = run.shown;
-        let certificates = run.services.iter().map(|it| it.tls.certificates.len());
-        tracing::info!(
-            certificates = certificates.sum::<usize>(),
-            replaced = names.join(" "),
-            "SIGHUP: reloaded"
-        );
-        Ok(())
-    }
-}
-
-/// A service as it runs when a reload begins.
-#[derive(Debug)]
-struct Current {
-    generation: u64,
-    config: Config,
-    stamp: Option<Stamp>,
-    run: Run,
-    lasting: Lasting,
-}
-
-/// Reads the settings anew, and prepares what has changed.
-///
-/// # Errors
-/// Fails with a line that says what is wrong. Certificates of services that
-/// stay are read last, so that nothing has changed then.
-fn prepare_reload(
-    reread: &dyn Fn() -> Result<RunConfig, String>,
-    current: &[Current],
-    first: &Lasting,
-) -> Result<Reload, String> {
-    let mut run = reread()?;
-    if let Some(first) = current.first() {
-        let (present, given) = (first.config.workers, run.workers);
-        if present != given {
-            tracing::warn!(
-                present,
-                given,
-                "another number of --workers needs a restart: the present one stays"
-            );
-        }
-        run.workers = present;
-        for service in &mut run.services {
-            service.workers = present;
-        }
-    }
-    let mut services = Vec::new();
-    let mut kept = Vec::new();
-    let mut changed = Vec::new();
-    // The last ones first: if one changes, so do those on whose listeners it
-    // answers.
-    for config in run.services.iter().rev() {
-        let before = current
-            .iter()
-            .find(|it| it.config.guest.name == config.guest.name);
-        let others = config.sites.iter().flat_map(|it| &it.others);
-        let others_stay = others.clone().all(|(name, _)| !changed.contains(&name));
-        match before {
-            Some(before)
-                if before.config == *config
-                    && before.stamp == Stamp::of(&config.component)
-                    && others_stay =>
-            {
-                kept.push((before, config));
-                services.push(Next::Kept(before.generation));
-            }
-            before => {
-                changed.push(&config.guest.name);
-                let lasting = before.map_or_else(
-                    || Lasting {
-                        // Each service has its own.
-                        counters: Arc::default(),
-                        tallies: first.tallies.as_ref().map(|_| Arc::default()),
-                        steps: first.steps.clone(),
-                    },
-                    |before| before.lasting.clone(),
-                );
-                let prepared = Prepared::new(config, lasting);
-                let prepared = prepared.map_err(|error| error.to_string())?;
-                services.push(Next::New(Box::new(prepared)));
-            }
-        }
-    }
-    for (before, config) in kept {
-        before
-            .run
-            .net
-            .tls
-            .reload(&config.tls)
-            .map_err(|error| format!("{error} (the old certificates and authorities stay)"))?;
-    }
-    services.reverse();
-    Ok(Reload { run, services })
 }
 
 /// Prints the addresses of the listeners on standard output, in one write, so

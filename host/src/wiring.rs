@@ -3,19 +3,23 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use netwasm_base::config::Config;
 use netwasm_base::counters::Counters;
+use netwasm_base::descriptors;
 use netwasm_base::error::Error;
 use netwasm_exchange::handler::Handlers;
 use netwasm_exchange::sites::Sites;
 use netwasm_http as http;
-use netwasm_http::access_log::AccessLog;
+use netwasm_http::access_log::Logs;
 use netwasm_http::flow_limit::FlowLimit;
 use netwasm_http::local::{Account, Local};
 use netwasm_http::tally::Tallies;
 use netwasm_net::env::{Env, Settings};
 use netwasm_net::files::Roots;
+use netwasm_net::permits::{Permits, Whole};
+use netwasm_net::places::Places;
 use netwasm_net::service::{Service, Services};
 use netwasm_net::tls::Tls;
 use netwasm_net::turns::{Steps, Turns};
@@ -23,17 +27,138 @@ use netwasm_net::worker::Worker;
 use netwasm_net::{connection, udp};
 use netwasm_runtime::guests::{LoadedComponent, OfRun, OfThread};
 use netwasm_runtime::instance::Instance;
+use netwasm_runtime::{Fingerprint, mappings_of_instances};
 
-/// State that the services of a process share, and that outlives a generation
-/// of a service.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Lasting {
-    /// Counters of the service.
-    pub(crate) counters: Arc<Counters>,
+/// State that the services of a process share.
+#[derive(Debug)]
+pub(crate) struct Common {
     /// Clock of the threads' turns.
     pub(crate) steps: Steps,
+    /// The access logs.
+    pub(crate) logs: Logs,
+    /// Budget of accepted connections.
+    places: Arc<Whole>,
+    /// Budget of outgoing connections.
+    outgoing: Arc<Whole>,
+    /// Budget of mappings of instances.
+    mappings: Arc<Whole>,
+    /// True if requests are counted for metrics.
+    metrics: bool,
+    /// Number of services.
+    services: AtomicUsize,
+}
+
+impl Common {
+    /// Returns what these services share.
+    pub(crate) fn new(services: &[Config], metrics: bool) -> Arc<Self> {
+        let common = Arc::new(Self {
+            steps: Steps::default(),
+            logs: Logs::default(),
+            places: Whole::new(0),
+            outgoing: Whole::new(0),
+            mappings: Whole::new(mappings_of_instances()),
+            metrics,
+            services: AtomicUsize::new(0),
+        });
+        common.fit(services);
+        common
+    }
+
+    /// Raises the budgets to those of these services: as many connections as
+    /// there are descriptors for, or as the services were given. A budget that
+    /// was raised stays.
+    pub(crate) fn fit(&self, services: &[Config]) {
+        self.services.store(services.len(), Ordering::Relaxed);
+        let connects = services.iter().any(|it| !it.policy.connect.is_empty());
+        let possible = descriptors::connections(connects);
+        let limits = services.iter().map(|it| &it.limits);
+        let given = limits.clone().filter(|it| it.connections_given);
+        let given = given.map(|it| it.max_connections).sum();
+        self.places.raise(possible.max(given));
+        let outgoing = limits.map(|it| it.max_outgoing).max();
+        self.outgoing.raise(possible.max(outgoing.unwrap_or(0)));
+    }
+}
+
+/// State that outlives a generation of a service.
+#[derive(Clone, Debug)]
+pub(crate) struct Lasting {
+    pub(crate) common: Arc<Common>,
+    /// Counters of the service.
+    counters: Arc<Counters>,
     /// Numbers of requests, if there are metrics.
-    pub(crate) tallies: Option<Arc<Tallies>>,
+    tallies: Option<Arc<Tallies>>,
+    /// Budgets of the generation before; `None` for the first.
+    before: Option<Budgets>,
+}
+
+impl Lasting {
+    /// Returns what the first generation of a service begins with.
+    pub(crate) fn first(common: &Arc<Common>) -> Self {
+        Self {
+            common: Arc::clone(common),
+            counters: Arc::default(),
+            tallies: common.metrics.then(Arc::default),
+            before: None,
+        }
+    }
+}
+
+/// What the generations of a service share, so that there is no more of it while
+/// one replaces another.
+#[derive(Clone, Debug)]
+struct Budgets {
+    places: Arc<Places>,
+    outgoing: Arc<Permits>,
+    background: Arc<Permits>,
+    unread: Arc<FlowLimit>,
+}
+
+impl Budgets {
+    /// Returns the budgets of a generation with room for so many connections,
+    /// each of which takes so many mappings. Budgets of the generation before
+    /// stay, unless they are of another size.
+    fn new(config: &Config, lasting: &Lasting, connections: usize, mappings: u32) -> Self {
+        let common = &lasting.common;
+        let before = lasting.before.as_ref();
+        let whole = |whole: &Arc<Whole>| (Arc::clone(whole), 1);
+        let permits = |most, within, before: Option<&Arc<Permits>>| {
+            let new = Permits::new(most, within);
+            match before {
+                Some(before) if before.is_like(&new) => Arc::clone(before),
+                _ => new,
+            }
+        };
+        let mut within = vec![whole(&common.places)];
+        if mappings > 0 {
+            within.push((Arc::clone(&common.mappings), mappings));
+        }
+        let places = permits(connections, within, before.map(|it| it.places.permits()));
+        let limits = &config.limits;
+        let unread = limits.http.max_unread;
+        Self {
+            places: match before {
+                Some(before) if Arc::ptr_eq(before.places.permits(), &places) => {
+                    Arc::clone(&before.places)
+                }
+                _ => Places::new(places, &lasting.counters),
+            },
+            outgoing: permits(
+                limits.max_outgoing,
+                vec![whole(&common.outgoing)],
+                before.map(|it| &it.outgoing),
+            ),
+            background: permits(
+                limits.max_background,
+                Vec::new(),
+                before.map(|it| &it.background),
+            ),
+            unread: match before {
+                Some(before) if before.unread.most() == unread => Arc::clone(&before.unread),
+                _ => Arc::new(FlowLimit::new(unread)),
+            },
+        }
+    }
 }
 
 /// A listener that services share, on a thread.
@@ -51,6 +176,10 @@ pub(crate) struct Run {
     pub(crate) net: Arc<Env>,
     pub(crate) http: Arc<http::local::Env>,
     pub(crate) guests: OfRun,
+    /// Fingerprint of the component, unless it was compiled ahead of time.
+    pub(crate) fingerprint: Option<Fingerprint>,
+    /// State for the next generation.
+    pub(crate) lasting: Lasting,
 }
 
 impl Run {
@@ -67,28 +196,39 @@ impl Run {
             // This runs while the component is compiled.
             tls.prepare_client();
         }
-        let ready = LoadedComponent::load(config)?;
+        let services = lasting.common.services.load(Ordering::Relaxed);
+        let ready = LoadedComponent::load(config, services)?;
+        let budgets = Budgets::new(config, &lasting, ready.connections(), ready.mappings());
         let net = Arc::new(Env::new(Settings {
             limits: config.limits.clone(),
             guest: &config.guest.name,
             policy: config.policy.clone(),
             dns: config.dns.clone(),
             tls,
-            places: ready.connections(),
-            counters: lasting.counters,
-            steps: lasting.steps,
+            places: Arc::clone(&budgets.places),
+            outgoing: Arc::clone(&budgets.outgoing),
+            counters: Arc::clone(&lasting.counters),
+            steps: lasting.common.steps.clone(),
             proxies: config.proxies.clone(),
             clients: config.clients.clone(),
         })?);
-        let log = config.access_log.as_ref().map(AccessLog::open);
+        let log = config.access_log.as_ref();
+        let log = log.map(|log| lasting.common.logs.open(log));
+        let background = Arc::clone(&budgets.background);
+        let fingerprint = ready.fingerprint().cloned();
         Ok(Self {
-            guests: OfRun::new(config, &net, &roots, ready)?,
+            guests: OfRun::new(config, &net, &roots, background, ready)?,
             http: Arc::new(http::local::Env {
                 access_log: log.transpose()?,
-                flow_limit: FlowLimit::new(config.limits.http.max_unread),
-                tallies: lasting.tallies,
+                flow_limit: Arc::clone(&budgets.unread),
+                tallies: lasting.tallies.clone(),
             }),
             net,
+            fingerprint,
+            lasting: Lasting {
+                before: Some(budgets),
+                ..lasting
+            },
         })
     }
 

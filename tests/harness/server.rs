@@ -426,6 +426,13 @@ impl Server {
         process::limit_descriptors(self.pid(), unused);
     }
 
+    /// Limits the server to so many descriptors more than it has open, until
+    /// [`Self::give_descriptors_back`].
+    pub(crate) fn leave_descriptors(&self, more: u64) {
+        let unused = process::lowest_unused_descriptor(self.pid());
+        process::limit_descriptors(self.pid(), unused + more);
+    }
+
     pub(crate) fn give_descriptors_back(&self) {
         process::limit_descriptors(self.pid(), 1024);
     }

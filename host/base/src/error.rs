@@ -70,6 +70,9 @@ pub enum Error {
          container or service has)"
     )]
     Thread(io::Error),
+    /// The process has no room for another generation of a service at present.
+    #[error("{0}")]
+    Room(String),
     /// The engine for components could not be set up.
     #[error("{0}")]
     Engine(String),

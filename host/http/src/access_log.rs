@@ -4,8 +4,10 @@
 //! disk blocks nobody. Before the file is reopened, the lines gathered so far
 //! are put there, because they belong to the old file.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
@@ -30,70 +32,122 @@ const WAITING: usize = 8 << 20;
 /// Time that the end of a run waits for the last lines.
 const LAST: Duration = Duration::from_secs(2);
 
-/// The access log of a run.
+/// The access logs of a process. Services that log to one file share it, and so
+/// do the generations of a service: a rotation reaches them all.
+#[derive(Debug, Default)]
+pub struct Logs(Mutex<HashMap<PathBuf, Arc<LogFile>>>);
+
+impl Logs {
+    /// Opens a log for appending, unless it is open.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be written, or the system provides no thread.
+    pub fn open(&self, config: &AccessLogConfig) -> Result<AccessLog, Error> {
+        let mut files = locked(&self.0);
+        let file = match files.get(&config.path) {
+            Some(file) => Arc::clone(file),
+            None => {
+                let file = Arc::new(LogFile::open(&config.path)?);
+                files.insert(config.path.clone(), Arc::clone(&file));
+                file
+            }
+        };
+        Ok(AccessLog {
+            format: config.format,
+            file,
+        })
+    }
+
+    /// Reopens all files by their names, so that they can be rotated. Requests
+    /// whose lines are not yet gathered go to the new files. Returns false if no
+    /// log is a file.
+    pub fn reopen(&self) -> bool {
+        let files = locked(&self.0);
+        // Each of them.
+        files.values().filter(|file| file.reopen()).count() > 0
+    }
+
+    /// Closes files that nothing logs to any more, once their lines are written.
+    pub fn close_unused(&self) {
+        locked(&self.0).retain(|_, file| Arc::strong_count(file) > 1);
+    }
+
+    /// Waits for the last lines at the end of a run, but not for a stalled
+    /// reader.
+    pub fn finish(&self) {
+        let files = std::mem::take(&mut *locked(&self.0));
+        let deadline = Instant::now() + LAST;
+        for file in files.into_values() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if !file.spool.finish(left) {
+                tracing::warn!("the access log takes no more lines: the last ones are lost");
+            }
+        }
+    }
+}
+
+/// The access log of a service.
 #[derive(Debug)]
 pub struct AccessLog {
     format: AccessLogFormat,
+    file: Arc<LogFile>,
+}
+
+impl AccessLog {
+    /// Returns the log for a worker.
+    pub(super) fn lines(&self) -> Lines {
+        let gathered = Arc::<Gathered>::default();
+        let mut all = locked(&self.file.gathered);
+        all.retain(|gathered| gathered.strong_count() > 0);
+        all.push(Arc::downgrade(&gathered));
+        drop(all);
+        Lines {
+            format: self.format,
+            gathered,
+            spool: self.file.spool.clone(),
+        }
+    }
+}
+
+/// A file of lines.
+#[derive(Debug)]
+struct LogFile {
     spool: Spool,
     /// False for standard output.
     is_file: bool,
     /// Gathered lines of each worker.
-    gathered: Mutex<Vec<Arc<Gathered>>>,
+    gathered: Mutex<Vec<Weak<Gathered>>>,
 }
 
-impl AccessLog {
-    /// Opens the log for appending.
-    ///
-    /// # Errors
-    /// Fails if the file cannot be written, or the system provides no thread.
-    pub fn open(config: &AccessLogConfig) -> Result<Self, Error> {
-        let is_file = config.path.as_os_str() != "-";
+impl LogFile {
+    fn open(path: &Path) -> Result<Self, Error> {
+        let is_file = path.as_os_str() != "-";
         let output = match is_file {
             false => Output::Stdout(io::stdout()),
-            true => Output::file(&config.path).map_err(|source| Error::Write {
-                path: config.path.clone(),
+            true => Output::file(path).map_err(|source| Error::Write {
+                path: path.to_owned(),
                 source,
             })?,
         };
         let spool = Spool::start("access log", output, WAITING);
         Ok(Self {
-            format: config.format,
             spool: spool.map_err(Error::Thread)?,
             is_file,
             gathered: Mutex::default(),
         })
     }
 
-    /// Reopens the file by its name, so that it can be rotated. Requests whose
-    /// lines are not yet gathered go to the new file. Returns false if the log
-    /// is not a file.
-    pub fn reopen(&self) -> bool {
+    /// Reopens the file. Returns false if it is standard output.
+    fn reopen(&self) -> bool {
         if self.is_file {
             for gathered in &*locked(&self.gathered) {
-                gathered.flush(&self.spool);
+                if let Some(gathered) = gathered.upgrade() {
+                    gathered.flush(&self.spool);
+                }
             }
             self.spool.reopen();
         }
         self.is_file
-    }
-
-    /// Returns the log for a worker.
-    pub(super) fn lines(&self) -> Lines {
-        let gathered = Arc::<Gathered>::default();
-        locked(&self.gathered).push(Arc::clone(&gathered));
-        Lines {
-            format: self.format,
-            gathered,
-            spool: self.spool.clone(),
-        }
-    }
-
-    /// Waits for the last lines at the end of a run, but not for a stalled
-    /// reader.
-    pub fn finish(&self) {
-        if !self.spool.finish(LAST) {
-            tracing::warn!("the access log takes no more lines: the last ones are lost");
-        }
     }
 }
 
@@ -144,6 +198,12 @@ impl Lines {
     /// Hands on the gathered lines.
     pub(super) fn flush(&mut self) {
         self.gathered.flush(&self.spool);
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.flush();
     }
 }
 

@@ -9,6 +9,7 @@ const SHARE: usize = 8;
 /// the smallest window of each connection.
 #[derive(Debug)]
 pub struct FlowLimit {
+    most: usize,
     left: AtomicUsize,
     each: usize,
 }
@@ -18,9 +19,16 @@ impl FlowLimit {
     #[must_use]
     pub fn new(most: usize) -> Self {
         Self {
+            most,
             left: AtomicUsize::new(most),
             each: most.div_ceil(SHARE),
         }
+    }
+
+    /// Returns the limit in bytes.
+    #[must_use]
+    pub fn most(&self) -> usize {
+        self.most
     }
 
     /// Returns the maximum that one connection may take, in bytes.

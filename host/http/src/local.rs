@@ -29,8 +29,9 @@ pub(crate) type Date = [u8; 29];
 pub struct Env {
     /// The access log, if there is one.
     pub access_log: Option<AccessLog>,
-    /// Limit of what HTTP/2 clients send ahead.
-    pub flow_limit: FlowLimit,
+    /// Limit of what HTTP/2 clients send ahead. Generations of a service share
+    /// it.
+    pub flow_limit: Arc<FlowLimit>,
     /// Numbers for metrics, if there are any.
     pub tallies: Option<Arc<Tallies>>,
 }

@@ -103,7 +103,7 @@ impl Script {
             Arc::new(Env {
                 access_log: None,
                 tallies: None,
-                flow_limit: FlowLimit::new(worker.env().limits.http.max_unread),
+                flow_limit: Arc::new(FlowLimit::new(worker.env().limits.http.max_unread)),
             })
         });
         let account = Account::new(worker.env(), env);

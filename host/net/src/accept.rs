@@ -16,12 +16,12 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
-use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 
 use netwasm_base::address::Address;
 use netwasm_base::config::ListenerKind;
 
 use crate::io::Watched;
+use crate::permits::Permit;
 use crate::places::Places;
 
 /// Pause of an acceptor when the system has no descriptor left.
@@ -38,8 +38,8 @@ type Waiting<T> = Pin<Box<dyn Future<Output = T>>>;
 pub(crate) struct Acceptor {
     socket: Rc<Watched>,
     /// Place of the next connection among `--max-connections`.
-    permit: Option<OwnedSemaphorePermit>,
-    permitting: Option<Waiting<Result<OwnedSemaphorePermit, AcquireError>>>,
+    permit: Option<Permit>,
+    permitting: Option<Waiting<Permit>>,
     /// Pause after an error of the system.
     pause: Option<Waiting<()>>,
     reported: bool,
@@ -81,7 +81,7 @@ impl Acceptor {
         &mut self,
         places: &Arc<Places>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<(OwnedFd, Address, OwnedSemaphorePermit)>> {
+    ) -> Poll<Option<(OwnedFd, Address, Permit)>> {
         loop {
             if let Some(pause) = &mut self.pause {
                 ready!(pause.as_mut().poll(cx));
@@ -106,11 +106,7 @@ impl Acceptor {
                     let permitting = self.permitting.get_or_insert_with(take);
                     let taken = ready!(permitting.as_mut().poll(cx));
                     self.permitting = None;
-                    match taken {
-                        Ok(permit) => permit,
-                        // Places are not closed.
-                        Err(_) => return Poll::Ready(None),
-                    }
+                    taken
                 }
             };
             let accepted =
@@ -128,6 +124,11 @@ impl Acceptor {
                 self.fail(&error);
             }
         }
+    }
+
+    /// True if there is a connection to accept.
+    pub(crate) fn has_come(&self) -> bool {
+        has_come(&self.socket)
     }
 
     /// Notes that a connection was taken.
@@ -166,7 +167,7 @@ pub struct Accepted {
     /// Number of the listener among the shared ones.
     pub(crate) site: Option<usize>,
     /// Counts the connection against `--max-connections`.
-    pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) permit: Permit,
 }
 
 fn accept_one(socket: impl AsFd) -> Result<(OwnedFd, Address), Errno> {

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -23,6 +22,7 @@ use crate::env::Env;
 use crate::io::Watched;
 use crate::listener::keepalive;
 use crate::parked::{Key, Parked};
+use crate::permits::Permit;
 use crate::pool::{Place, Pool};
 use crate::thread::Thread;
 use crate::tls::ClientTls;
@@ -47,7 +47,7 @@ pub struct Dialed {
     /// The peer's address.
     pub peer: Address,
     /// Permit, to be dropped with the connection.
-    pub permit: OwnedSemaphorePermit,
+    pub permit: Permit,
 }
 
 impl Dialed {

@@ -7,7 +7,6 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use netwasm_base::address::Address;
 use netwasm_base::config::{ClientRules, DnsConfig, Limits, Proxy};
@@ -19,6 +18,7 @@ use crate::clients::{ClientPlace, Clients, TurnedAway};
 use crate::dns::Sources;
 use crate::endpoint::Endpoint;
 use crate::parked::Pools;
+use crate::permits::{Permit, Permits};
 use crate::places::Places;
 use crate::tls::{ClientTls, Tls};
 use crate::turns::Steps;
@@ -40,7 +40,7 @@ pub struct Env {
     /// Places for accepted connections (`--max-connections`).
     pub places: Arc<Places>,
     /// Permits for outgoing connections (`--max-outgoing`).
-    outgoing: Arc<Semaphore>,
+    pub outgoing: Arc<Permits>,
     /// Connections kept for reuse.
     pub pools: Pools,
     /// Clock of the workers' turns.
@@ -66,8 +66,10 @@ pub struct Settings<'a> {
     pub dns: DnsConfig,
     /// See [`Env::tls`].
     pub tls: Arc<Tls>,
-    /// Maximum of accepted connections.
-    pub places: usize,
+    /// See [`Env::places`].
+    pub places: Arc<Places>,
+    /// See [`Env::outgoing`].
+    pub outgoing: Arc<Permits>,
     /// See [`Env::counters`].
     pub counters: Arc<Counters>,
     /// See [`Env::steps`].
@@ -91,6 +93,7 @@ impl Env {
             dns,
             tls,
             places,
+            outgoing,
             counters,
             steps,
             proxies,
@@ -105,10 +108,8 @@ impl Env {
             policy,
             names: Arc::new(Sources::new(&dns)),
             tls,
-            places: Places::new(places, &counters),
-            outgoing: Arc::new(Semaphore::new(
-                limits.max_outgoing.min(Semaphore::MAX_PERMITS),
-            )),
+            places,
+            outgoing,
             counters,
             pools,
             steps,
@@ -123,10 +124,10 @@ impl Env {
     ///
     /// # Errors
     /// Fails if `--max-outgoing` connections exist already.
-    pub fn try_outgoing_permit(&self) -> Result<OwnedSemaphorePermit, ConnectionError> {
-        Arc::clone(&self.outgoing)
-            .try_acquire_owned()
-            .map_err(|_| ConnectionError::LimitExceeded("--max-outgoing is reached"))
+    pub fn try_outgoing_permit(&self) -> Result<Permit, ConnectionError> {
+        self.outgoing
+            .try_take()
+            .ok_or(ConnectionError::LimitExceeded("--max-outgoing is reached"))
     }
 
     /// Takes a place for a connection among those of its client; `None` if its

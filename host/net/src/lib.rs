@@ -30,6 +30,7 @@
 //! | [`protocol`] | the grammar of events, without I/O | tokio |
 //! | [`tls`], [`trust`] | certificates and sessions; trust roots of outgoing TLS | sockets |
 //! | [`clients`] | who may connect, and how much each client may ask for | sockets |
+//! | [`permits`] | budgets of a service within those of the process | what they are for |
 //! | [`places`] | `--max-connections`: which connection gets a place, and which is closed for it | sockets |
 //! | [`endpoint`], [`dns`], [`destinations`] | where to connect to; names to addresses; the order in which addresses are tried | connecting |
 //! | [`mod@env`] | state that all workers share | |
@@ -39,6 +40,7 @@
 //! | [`stream`] | a connection as a guest's streams see it | WIT |
 //! | [`accept`] | an accept that cannot fail the server; the place of a preamble before TLS | handshakes |
 //! | `passed` | sockets that the service manager has opened |
+//! | [`handing`] | sockets handed to another process | which |
 //! | [`listener`], [`incoming`] | bind and socket options; the connections of listeners that a guest opens | |
 //! | [`guest`], [`service`] | the traits of event-driven guests, and of services on listeners | |
 //! | [`connection`], [`udp`] | the drivers of byte streams and of datagrams | parsing |
@@ -59,6 +61,7 @@ pub mod endpoint;
 pub mod env;
 pub mod files;
 pub mod guest;
+pub mod handing;
 pub mod health;
 pub mod incoming;
 pub mod io;
@@ -66,6 +69,7 @@ pub mod listener;
 pub mod options;
 pub mod parked;
 mod passed;
+pub mod permits;
 mod pipe;
 pub mod places;
 pub mod pool;

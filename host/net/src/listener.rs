@@ -4,11 +4,12 @@
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -41,6 +42,7 @@ pub struct StreamListener {
     site: Option<usize>,
     share: Share,
     accepted: Arc<Counter>,
+    removed: Arc<AtomicBool>,
 }
 
 /// A listener whose socket is watched.
@@ -54,6 +56,8 @@ pub(crate) struct Parts {
     pub(crate) share: Share,
     /// Counter of connections.
     pub(crate) counter: Arc<Counter>,
+    /// True once the listener is no longer one of the run.
+    pub(crate) removed: Arc<AtomicBool>,
 }
 
 /// Workers that take connections in turn; empty if the accepting worker keeps
@@ -66,6 +70,7 @@ pub(crate) type Share = Vec<mpsc::UnboundedSender<Accepted>>;
 pub struct Bound {
     /// URL for the `listening` line.
     pub url: String,
+    kind: ListenerKind,
     /// Number of connections accepted so far.
     pub accepted: Arc<Counter>,
     /// One socket for each worker, or one in all.
@@ -74,14 +79,123 @@ pub struct Bound {
     /// True if one worker accepts for all: a Unix socket, or one that was
     /// passed to this process.
     is_single: bool,
+    /// True once it is no longer one of the run. Workers then accept what is in
+    /// the backlog before they close their duplicates.
+    removed: Arc<AtomicBool>,
     /// File of a Unix socket, removed when this is dropped.
     pub file: Option<SocketFile>,
+}
+
+/// What a process needs to go on with the sockets of another one.
+#[derive(Clone, Debug)]
+pub struct Described {
+    /// URL for the log.
+    pub url: String,
+    /// Scheme of the protocol, also for a Unix socket.
+    pub scheme: String,
+    /// True for a Unix socket.
+    pub is_unix: bool,
+    /// True if one worker accepts for all.
+    pub is_single: bool,
+    /// File of a Unix socket.
+    pub file: Option<PathBuf>,
+    /// Number of the sockets.
+    pub sockets: usize,
 }
 
 impl Bound {
     /// Closes the sockets, but for their duplicates. The file stays.
     pub fn close(&mut self) {
         self.sockets.clear();
+    }
+
+    /// Returns what another process needs besides the sockets.
+    #[must_use]
+    pub fn described(&self) -> Described {
+        let file = self.file.as_ref();
+        Described {
+            url: self.url.clone(),
+            scheme: scheme(self.kind).to_owned(),
+            is_unix: self.is_unix,
+            is_single: self.is_single,
+            file: file.map(|file| file.path.clone()),
+            sockets: self.sockets.len(),
+        }
+    }
+
+    /// Returns the sockets.
+    pub fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.sockets.iter().map(AsFd::as_fd)
+    }
+
+    /// Takes sockets of another process.
+    #[must_use]
+    pub fn adopt(described: Described, sockets: Vec<OwnedFd>) -> Self {
+        let kinds = [
+            ListenerKind::Tcp,
+            ListenerKind::Tls,
+            ListenerKind::Udp,
+            ListenerKind::Http,
+            ListenerKind::Https,
+        ];
+        let kind = kinds
+            .into_iter()
+            .find(|kind| scheme(*kind) == described.scheme);
+        Self {
+            url: described.url,
+            kind: kind.unwrap_or(ListenerKind::Tcp),
+            accepted: Arc::default(),
+            sockets: sockets.into_iter().map(Socket::from).collect(),
+            is_unix: described.is_unix,
+            is_single: described.is_single,
+            removed: Arc::default(),
+            file: described.file.as_deref().and_then(SocketFile::of),
+        }
+    }
+
+    /// Leaves the sockets, and the file of a Unix socket, to another process.
+    pub fn leave(mut self) {
+        if let Some(file) = self.file.take() {
+            // It is removed by the other process.
+            std::mem::forget(file);
+        }
+    }
+
+    /// Notes that it is no longer one of the run. Returns its URL.
+    pub fn remove(self) -> String {
+        self.removed.store(true, Ordering::Release);
+        self.url.clone()
+    }
+
+    /// Applies the settings of a listener, which a reload may change: the
+    /// backlog, keep-alive, and the protocol in the URL. The sockets go on
+    /// listening.
+    ///
+    /// # Errors
+    /// Fails if the system refuses. Then some may have changed.
+    pub fn adjust(&mut self, kind: ListenerKind, limits: &Limits) -> io::Result<()> {
+        let adjusted = self.sockets.iter().try_for_each(|socket| {
+            if kind == ListenerKind::Udp {
+                return Ok(());
+            }
+            if !self.is_unix {
+                keep_alive(socket, limits)?;
+            }
+            // A socket that listens gets another backlog (listen(2)).
+            socket.listen(limits.backlog)
+        });
+        let prefix = match self.is_unix {
+            true => unix_scheme(self.kind).to_owned(),
+            false => format!("{}://", scheme(self.kind)),
+        };
+        if let Some(rest) = self.url.strip_prefix(&prefix) {
+            self.url = match self.is_unix {
+                true => format!("{}{rest}", unix_scheme(kind)),
+                false => format!("{}://{rest}", scheme(kind)),
+            };
+            self.kind = kind;
+        }
+        adjusted
     }
 
     /// Returns a listener for each worker; for a Unix socket, one in all, which
@@ -94,7 +208,6 @@ impl Bound {
         &self,
         kind: ListenerKind,
         site: Option<usize>,
-        limits: &Limits,
         handed: &[mpsc::UnboundedSender<Accepted>],
     ) -> Result<Vec<Listener>, Error> {
         let share = |socket: io::Result<Socket>| {
@@ -102,14 +215,9 @@ impl Bound {
             if kind == ListenerKind::Udp {
                 return Ok(Listener::Datagram(socket.into()));
             }
-            if !self.is_unix {
-                // The limits may be others than those of its first listening.
-                match limits.tcp_keepalive {
-                    Some(silence) => socket.set_tcp_keepalive(&keepalive(silence))?,
-                    None => socket.set_keepalive(false)?,
-                }
-            }
-            let share = match self.is_single && handed.len() > 1 {
+            // Sockets of another process may be more or fewer than the workers.
+            let is_shared = self.is_single || self.sockets.len() != handed.len();
+            let share = match is_shared && handed.len() > 1 {
                 true => handed.to_vec(),
                 false => Vec::new(),
             };
@@ -119,6 +227,7 @@ impl Bound {
                 site,
                 share,
                 accepted: Arc::clone(&self.accepted),
+                removed: Arc::clone(&self.removed),
             }))
         };
         let sockets = self.sockets.iter().map(|socket| share(socket.try_clone()));
@@ -240,8 +349,9 @@ fn take_passed(name: &str, kind: ListenerKind, limits: &Limits) -> Result<Vec<Bo
         let local = socket.local_addr()?;
         let ip = local.as_socket();
         if ip.is_some() && kind != ListenerKind::Udp {
-            // Accepted sockets inherit the option.
+            // Accepted sockets inherit the options.
             socket.set_tcp_nodelay(true)?;
+            keep_alive(&socket, limits)?;
         }
         let (is_unix, path) = (ip.is_none(), local.as_pathname());
         Ok(Bound {
@@ -250,6 +360,8 @@ fn take_passed(name: &str, kind: ListenerKind, limits: &Limits) -> Result<Vec<Bo
                 (None, Some(path)) => format!("{}unix:{}", unix_scheme(kind), path.display()),
                 (None, None) => format!("{}fd:{name}", unix_scheme(kind)),
             },
+            kind,
+            removed: Arc::default(),
             accepted: Arc::default(),
             sockets: vec![socket],
             is_unix,
@@ -302,6 +414,8 @@ fn bind_ip(
 fn bound(kind: ListenerKind, address: SocketAddr, sockets: Vec<Socket>) -> Bound {
     Bound {
         url: format!("{}://{address}", scheme(kind)),
+        kind,
+        removed: Arc::default(),
         accepted: Arc::default(),
         sockets,
         is_unix: false,
@@ -417,11 +531,17 @@ fn listen(socket: &Socket, kind: ListenerKind, limits: &Limits) -> io::Result<()
     if kind == ListenerKind::Udp {
         return Ok(());
     }
-    if let Some(silence) = limits.tcp_keepalive {
-        // Accepted sockets inherit this option too.
-        socket.set_tcp_keepalive(&keepalive(silence))?;
-    }
+    keep_alive(socket, limits)?;
     socket.listen(limits.backlog)
+}
+
+/// Sets the keep-alive of a listener (`--tcp-keepalive`). Accepted sockets
+/// inherit it.
+fn keep_alive(socket: &Socket, limits: &Limits) -> io::Result<()> {
+    match limits.tcp_keepalive {
+        Some(silence) => socket.set_tcp_keepalive(&keepalive(silence)),
+        None => socket.set_keepalive(false),
+    }
 }
 
 /// Returns the keep-alive settings of a TCP connection. If the peer of a silent
@@ -463,6 +583,8 @@ fn bind_unix(
     let file = SocketFile::of(path);
     Ok(Bound {
         url: format!("{}unix:{}", unix_scheme(kind), path.display()),
+        kind,
+        removed: Arc::default(),
         accepted: Arc::default(),
         sockets: vec![socket],
         is_unix: true,
@@ -521,6 +643,7 @@ impl StreamListener {
             site: self.site,
             share: self.share,
             counter: self.accepted,
+            removed: self.removed,
         })
     }
 }

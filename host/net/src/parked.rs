@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
-use tokio::sync::OwnedSemaphorePermit;
 
 use netwasm_base::address::Address;
 use netwasm_base::counters::Counted;
 use netwasm_base::error::ConnectionError;
 
 use crate::endpoint::{ConnectOptions, Endpoint};
+use crate::permits::Permit;
 use crate::pool::lookout::Lookout;
 use crate::pool::{Keep, Pool, PoolError, PoolLimits};
 use crate::tls::{ClientTls, ParkedSession};
@@ -38,7 +38,7 @@ pub struct Parked {
     pub(crate) peer: Address,
     pub(crate) session: Option<ParkedSession>,
     /// The permit: a parked connection still counts against `--max-outgoing`.
-    pub(crate) permit: Option<OwnedSemaphorePermit>,
+    pub(crate) permit: Option<Permit>,
     pub(crate) counted: Counted,
 }
 

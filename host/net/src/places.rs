@@ -7,10 +7,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{AcquireError, Notify, OwnedSemaphorePermit, Semaphore};
+use futures_util::future::select_all;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use netwasm_base::counters::Counters;
+
+use crate::permits::{Permit, Permits};
 
 /// Time between two rounds of closing idle connections while new ones wait.
 /// Connections that were busy may be idle by then.
@@ -19,11 +22,11 @@ const ROUND: Duration = Duration::from_millis(100);
 /// Minimum time between two log lines that say that all places are taken.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
-/// The places for accepted connections.
+/// The places for accepted connections of a service. Its generations share
+/// them.
 #[derive(Debug)]
 pub struct Places {
-    free: Arc<Semaphore>,
-    most: usize,
+    permits: Arc<Permits>,
     wanted: Notify,
     /// Time of the last such log line.
     logged: Mutex<Option<Instant>>,
@@ -31,19 +34,26 @@ pub struct Places {
 }
 
 impl Places {
-    pub(crate) fn new(most: usize, counters: &Arc<Counters>) -> Arc<Self> {
+    /// Returns places for which there are permits.
+    #[must_use]
+    pub fn new(permits: Arc<Permits>, counters: &Arc<Counters>) -> Arc<Self> {
         Arc::new(Self {
-            free: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
-            most,
+            permits,
             wanted: Notify::new(),
             logged: Mutex::default(),
             counters: Arc::clone(counters),
         })
     }
 
+    /// Returns their permits.
+    #[must_use]
+    pub fn permits(&self) -> &Arc<Permits> {
+        &self.permits
+    }
+
     /// Takes a place if one is free.
-    pub(crate) fn free(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.free).try_acquire_owned().ok()
+    pub(crate) fn free(&self) -> Option<Permit> {
+        self.permits.try_take()
     }
 
     /// Notes that a connection waits because no place is free.
@@ -53,18 +63,19 @@ impl Places {
     }
 
     /// Takes a place. If none is free, asks the workers for one and waits.
-    ///
-    /// # Errors
-    /// Never fails: the semaphore is not closed.
-    pub async fn take(self: Arc<Self>) -> Result<OwnedSemaphorePermit, AcquireError> {
+    pub async fn take(self: Arc<Self>) -> Permit {
         if let Some(permit) = self.free() {
-            return Ok(permit);
+            return permit;
         }
         self.note_full();
         // The future keeps its position in the queue over all rounds.
-        let mut taking = std::pin::pin!(Arc::clone(&self.free).acquire_owned());
+        let mut taking = std::pin::pin!(self.permits.take());
         loop {
             self.wanted.notify_waiters();
+            for whole in self.permits.scarce() {
+                // Other services have idle connections, too.
+                whole.wanted.notify_waiters();
+            }
             if let Ok(taken) = tokio::time::timeout(ROUND, taking.as_mut()).await {
                 return taken;
             }
@@ -73,7 +84,9 @@ impl Places {
 
     /// Waits until a place is wanted and none is free.
     pub(crate) async fn wanted(&self) {
-        self.wanted.notified().await;
+        let wholes = self.permits.wholes().map(|whole| &whole.wanted);
+        let all = wholes.chain([&self.wanted]);
+        select_all(all.map(|wanted| Box::pin(wanted.notified()))).await;
     }
 
     fn log(&self) {
@@ -81,7 +94,7 @@ impl Places {
         if logged.is_none_or(|last| last.elapsed() > BETWEEN_LINES) {
             *logged = Some(Instant::now());
             tracing::warn!(
-                connections = self.most,
+                connections = self.permits.most(),
                 "--max-connections is reached: idle HTTP connections are closed, new ones wait"
             );
         }

@@ -16,6 +16,8 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::yield_now;
 
 use crate::env::{Env, Settings};
+use crate::permits::Permits;
+use crate::places::Places;
 use crate::tls::Tls;
 use crate::transport::Transport;
 use crate::turns::Steps;
@@ -32,14 +34,16 @@ const MANY: usize = 10_000;
 /// Panics if the test does, or if the system gives no runtime.
 pub fn in_worker<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Rc<Worker>) -> F) {
     let tls = Tls::load(&TlsFiles::default()).expect("no files");
+    let counters = Arc::default();
     let env = Env::new(Settings {
+        outgoing: Permits::new(limits.max_outgoing, Vec::new()),
         limits,
         guest: "test",
         policy: Policy::default(),
         dns: DnsConfig::default(),
         tls: Arc::new(tls),
-        places: 8,
-        counters: Arc::default(),
+        places: Places::new(Permits::new(8, Vec::new()), &counters),
+        counters,
         steps: Steps::default(),
         proxies: Vec::new(),
         clients: ClientRules::default(),

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use slab::Slab;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
@@ -44,6 +45,9 @@ pub struct Thread {
     /// Number of tasks that must end before the worker may.
     active: Cell<usize>,
     ended: Notify,
+    /// Handles of all tasks. They end with the worker, which may end while its
+    /// thread goes on.
+    tasks: RefCell<Slab<AbortHandle>>,
 }
 
 impl Thread {
@@ -60,6 +64,7 @@ impl Thread {
             clock: Cell::new(0),
             active: Cell::new(0),
             ended: Notify::new(),
+            tasks: RefCell::default(),
         })
     }
 
@@ -163,10 +168,62 @@ impl Thread {
         task: impl Future<Output = ()> + 'static,
     ) -> AbortHandle {
         let active = Active::new(self);
-        spawn_in_turns(turn, async move {
+        self.spawn_aside(turn, async move {
             task.await;
             drop(active);
         })
+    }
+
+    /// Runs a task in the turns of a connection. The worker does not wait for
+    /// it: the task ends with the worker.
+    pub fn spawn_aside(
+        self: &Rc<Self>,
+        turn: Rc<Turn>,
+        task: impl Future<Output = ()> + 'static,
+    ) -> AbortHandle {
+        let listed = self.list();
+        self.run_listed(async move {
+            turn.run(task).await;
+            drop(listed);
+        })
+    }
+
+    /// Runs a task outside of the turns. It ends with the worker.
+    pub fn spawn_local(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) -> AbortHandle {
+        let listed = self.list();
+        self.run_listed(async move {
+            task.await;
+            drop(listed);
+        })
+    }
+
+    /// Returns the entry of the next task, which the task holds. A task without
+    /// a layer of futures for that is smaller.
+    pub(crate) fn list(self: &Rc<Self>) -> Listed {
+        Listed {
+            key: self.tasks.borrow().vacant_key(),
+            thread: Rc::clone(self),
+        }
+    }
+
+    /// Runs the task that holds the entry made last.
+    pub(crate) fn run_listed(&self, task: impl Future<Output = ()> + 'static) -> AbortHandle {
+        let handle = tokio::task::spawn_local(task).abort_handle();
+        // The task runs later, so the key is still vacant.
+        self.tasks.borrow_mut().insert(handle.clone());
+        handle
+    }
+
+    /// Aborts all tasks, and waits until they are gone with all that they hold.
+    pub(crate) async fn end_tasks(&self) {
+        while !self.tasks.borrow().is_empty() {
+            // They are dropped later, so none of them is removed here. What they
+            // begin in their end is aborted in the next round.
+            let tasks = self.tasks.borrow();
+            tasks.iter().for_each(|(_, task)| task.abort());
+            drop(tasks);
+            tokio::task::yield_now().await;
+        }
     }
 
     fn one_ended(&self) {
@@ -184,11 +241,18 @@ impl Thread {
     }
 }
 
-/// Runs a task on this thread, in the turns of a connection. The worker does
-/// not wait for it: the task ends with the worker.
-pub fn spawn_in_turns(turn: Rc<Turn>, task: impl Future<Output = ()> + 'static) -> AbortHandle {
-    let task = tokio::task::spawn_local(async move { turn.run(task).await });
-    task.abort_handle()
+/// Entry of a task in the list of its thread.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    thread: Rc<Thread>,
+    key: usize,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let handle = self.thread.tasks.borrow_mut().try_remove(self.key);
+        drop(handle);
+    }
 }
 
 /// Returns the resolution of deadlines: a fraction of the shortest.

@@ -59,6 +59,18 @@ struct ServerConfigs {
     clients: Option<Arc<Clients>>,
 }
 
+/// Certificates, and what guests may choose, as read for a reload.
+pub struct Renewed {
+    servers: Option<ServerConfigs>,
+    choices: Choices,
+}
+
+impl fmt::Debug for Renewed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Renewed").finish_non_exhaustive()
+    }
+}
+
 /// Server configuration of a listener.
 pub struct ServerTls {
     config: Arc<ServerConfig>,
@@ -105,18 +117,23 @@ impl Tls {
         })
     }
 
-    /// Reloads certificates, keys and client authorities, and what guests may
-    /// choose, for future handshakes.
+    /// Reads certificates, keys and client authorities, and what guests may
+    /// choose, anew. Nothing changes before [`Self::renew`].
     ///
     /// # Errors
-    /// Fails with the file and what is wrong with it. Everything then stays as
-    /// it was.
-    pub fn reload(&self, files: &TlsFiles) -> Result<(), Error> {
-        let servers = ServerConfigs::load(files, self.servers().as_ref())?;
-        let choices = Choices::load(files)?;
+    /// Fails with the file and what is wrong with it.
+    pub fn read_anew(&self, files: &TlsFiles) -> Result<Renewed, Error> {
+        Ok(Renewed {
+            servers: ServerConfigs::load(files, self.servers().as_ref())?,
+            choices: Choices::load(files)?,
+        })
+    }
+
+    /// Takes what was read anew for future handshakes.
+    pub fn renew(&self, renewed: Renewed) {
+        let Renewed { servers, choices } = renewed;
         *self.choices() = choices;
         *self.servers.write().unwrap_or_else(PoisonError::into_inner) = servers;
-        Ok(())
     }
 
     /// Reads the trust roots of outgoing connections on a thread of its own:

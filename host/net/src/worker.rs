@@ -23,7 +23,7 @@ use crate::dns::Resolver;
 use crate::env::Env;
 use crate::io::Watched;
 use crate::service::{Service, Services};
-use crate::thread::{Active, Thread, Tick};
+use crate::thread::{Active, Listed, Thread, Tick};
 use crate::tls::Tls;
 use crate::transport::{OpenConnection, Transport};
 use crate::turns::{HEAVY, Turn, Turns};
@@ -77,11 +77,13 @@ impl Worker {
             key,
             _active: self.thread.active(),
         };
-        tokio::task::spawn_local(Driving {
+        let driving = Driving {
             driver,
             turn: Rc::clone(&transport.turn),
             _registered: registered,
-        });
+            _listed: self.thread.list(),
+        };
+        self.thread.run_listed(driving);
     }
 
     /// Takes an accepted connection.
@@ -118,7 +120,7 @@ impl Worker {
         }
         let (worker, services) = (Rc::clone(self), Rc::clone(services));
         let active = self.thread.active();
-        tokio::task::spawn_local(async move {
+        self.thread.spawn_local(async move {
             let entered = worker.after_preamble(&socket, &peer).await;
             let Some(client) = entered else { return };
             let Ok(place) = worker.env().admit(&socket, &client) else {
@@ -256,6 +258,12 @@ impl Worker {
         aborted
     }
 
+    /// Ends all tasks of the worker, and waits until they are gone with all
+    /// that they hold. To be called once [`run`] has returned.
+    pub async fn end(&self) {
+        self.thread.end_tasks().await;
+    }
+
     /// Sets the time, and ends connections whose deadline has passed.
     pub fn tick(&self, now: Tick) {
         self.thread.set_clock(now);
@@ -318,6 +326,7 @@ struct Driving<D> {
     driver: D,
     turn: Rc<Turn>,
     _registered: Registered,
+    _listed: Listed,
 }
 
 impl<D: Future<Output = ()> + Unpin> Future for Driving<D> {

@@ -5,7 +5,7 @@
 //! the component and the engine's settings. A file whose checksum is wrong is
 //! reported and replaced.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Write};
@@ -34,20 +34,55 @@ const ABANDONED: Duration = Duration::from_hours(1);
 #[derive(Clone, Debug)]
 pub(super) struct Cache(PathBuf);
 
+/// Tells a component from others by a hash.
+#[derive(Clone)]
+pub struct Fingerprint {
+    /// The hash of the settings of the engine that compiles it.
+    settings: Context,
+    digest: digest::Digest,
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.digest.fmt(f)
+    }
+}
+
+impl Fingerprint {
+    /// Hashes a component in binary form, and the settings of the engine that
+    /// compiles it.
+    pub(super) fn new(engine: &Engine, component: &[u8]) -> Self {
+        let mut settings = Sha256(Context::new(&SHA256));
+        engine.precompile_compatibility_hash().hash(&mut settings);
+        let Sha256(settings) = settings;
+        Self {
+            digest: hash(settings.clone(), component),
+            settings,
+        }
+    }
+
+    /// True if it is that of a component in binary form.
+    pub(crate) fn is_of(&self, component: &[u8]) -> bool {
+        hash(self.settings.clone(), component).as_ref() == self.digest.as_ref()
+    }
+
+    /// Returns the key of its code.
+    pub(super) fn key(&self) -> Key {
+        Key(self.digest)
+    }
+}
+
+fn hash(settings: Context, component: &[u8]) -> digest::Digest {
+    let mut hasher = Sha256(settings);
+    component.hash(&mut hasher);
+    hasher.0.finish()
+}
+
 /// Identifies code: a hash of the component and of the engine's settings.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Key(digest::Digest);
 
 impl Key {
-    /// Hashes a component in binary form, and the settings of the engine that
-    /// compiles it.
-    pub(super) fn new(engine: &Engine, component: &[u8]) -> Self {
-        let mut hasher = Sha256(Context::new(&SHA256));
-        engine.precompile_compatibility_hash().hash(&mut hasher);
-        component.hash(&mut hasher);
-        Self(hasher.0.finish())
-    }
-
     fn name(&self) -> String {
         let bytes = self.0.as_ref().iter();
         bytes.map(|byte| format!("{byte:02x}")).collect()
@@ -190,7 +225,7 @@ mod tests {
     use super::*;
 
     fn key(component: &[u8]) -> Key {
-        Key::new(&Engine::default(), component)
+        Fingerprint::new(&Engine::default(), component).key()
     }
 
     #[test]

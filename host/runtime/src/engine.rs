@@ -7,7 +7,6 @@
 //! interrupts handlers that take too long.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -19,15 +18,14 @@ use wasmtime::{Engine, InstanceAllocationStrategy, Precompiled};
 
 use netwasm_base::config::{ComponentSource, Config, ConfigError, Isolation, Limits};
 use netwasm_base::error::Error;
-use netwasm_base::ticker::Ticker;
-use netwasm_net::turns::Steps;
+use netwasm_base::ticker;
 
-use crate::cache::{Cache, Key};
+use crate::cache::{Cache, Fingerprint};
 use crate::concurrent::link;
 use crate::concurrent::program::Program;
 use crate::event_program::EventProgram;
 use crate::kind::Kind;
-use crate::room::{self, Needs, Room, Uses};
+use crate::room::{self, Needs, Reserved, Room, Uses};
 use crate::state::State;
 use crate::steps::step;
 use crate::{component, fit, host, wasi};
@@ -38,9 +36,17 @@ const GUEST_STACK: usize = 512 << 10;
 /// Time for compiling after which the log says what takes so long.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// A loaded component, by how it is driven.
+/// A loaded component.
 #[derive(Debug)]
-pub(crate) enum Loaded {
+pub(crate) struct Loaded {
+    program: AnyProgram,
+    /// Kept as long as the pool.
+    _reserved: Option<Reserved>,
+}
+
+/// A program, by how it is driven.
+#[derive(Debug)]
+pub(crate) enum AnyProgram {
     /// Driven by events.
     Events(Box<EventProgram>),
     /// Async guests: handlers of streams and of `wasi:http`, and commands.
@@ -48,21 +54,28 @@ pub(crate) enum Loaded {
 }
 
 impl Loaded {
-    /// Compiles the component or loads it from the cache. Also returns which
-    /// connections share an instance, and how many instances there may be.
+    /// Compiles the component or loads it from the cache, for one of so many
+    /// services of the process. Also returns which connections share an
+    /// instance, how many instances there may be, and the fingerprint of the
+    /// component, unless it was compiled ahead of time.
     ///
     /// # Errors
     /// Fails if the file is no component, is too large, takes too long to
     /// compile, imports what the host does not have, or does not fit the
     /// listeners or `--isolation`.
-    pub(crate) fn load(config: &Config) -> Result<(Self, Isolation, Room), Error> {
+    pub(crate) fn load(
+        config: &Config,
+        services: usize,
+    ) -> Result<(Self, Isolation, Room, Option<Fingerprint>), Error> {
         let Ready {
             component,
             engine,
             kind,
             isolation,
             room,
-        } = compile_for(config)?;
+            fingerprint,
+            reserved,
+        } = compile_for(config, services)?;
         let name = config.component.to_string();
         let wrong = |reason: String| Error::Component {
             name: name.clone(),
@@ -77,21 +90,31 @@ impl Loaded {
         }
         let failed = |error: wasmtime::Error| Error::Engine(format!("{error:#}"));
         let unlinkable = |error: wasmtime::Error| wrong(fit::unlinkable(&component, kind, &error));
-        let loaded = match kind {
+        tick_while_it_lasts(&engine, &config.limits)?;
+        let program = match kind {
             Kind::Events => {
                 let linker = linker(&engine).map_err(failed)?;
                 let pre = linker.instantiate_pre(&component).map_err(unlinkable)?;
-                Self::Events(Box::new(EventProgram::new(engine, pre)))
+                AnyProgram::Events(Box::new(EventProgram::new(engine, pre)))
             }
             Kind::Streams | Kind::Proxy | Kind::Service | Kind::Command => {
                 let linker = link::linker(&engine).map_err(failed)?;
                 let pre = linker.instantiate_pre(&component).map_err(unlinkable)?;
                 let program = Program::new(engine, pre, kind);
                 let program = program.map_err(|error| wrong(format!("{error:#}")))?;
-                Self::Concurrent(Arc::new(program))
+                AnyProgram::Concurrent(Arc::new(program))
             }
         };
-        Ok((loaded, isolation, room))
+        let loaded = Self {
+            program,
+            _reserved: reserved,
+        };
+        Ok((loaded, isolation, room, fingerprint))
+    }
+
+    /// Returns the program.
+    pub(crate) fn program(&self) -> &AnyProgram {
+        &self.program
     }
 
     /// Returns the program that events drive.
@@ -99,59 +122,49 @@ impl Loaded {
     /// # Errors
     /// Fails if the component is an async guest: the caller has a bug.
     pub(crate) fn events(&self) -> wasmtime::Result<&EventProgram> {
-        match self {
-            Self::Events(program) => Ok(program),
-            Self::Concurrent(_) => Err(wasmtime::Error::msg("the component takes no events")),
+        match &self.program {
+            AnyProgram::Events(program) => Ok(program),
+            AnyProgram::Concurrent(_) => Err(wasmtime::Error::msg("the component takes no events")),
         }
     }
 
     /// Returns the program that takes connections as streams.
     pub(crate) fn streams(&self) -> Option<&Arc<Program>> {
-        match self {
-            Self::Concurrent(program) if program.takes_streams() => Some(program),
+        match &self.program {
+            AnyProgram::Concurrent(program) if program.takes_streams() => Some(program),
             _ => None,
         }
     }
 
     /// Returns the async program that answers HTTP requests.
     pub(crate) fn requests(&self) -> Option<&Arc<Program>> {
-        match self {
-            Self::Concurrent(program) if program.takes_requests() => Some(program),
+        match &self.program {
+            AnyProgram::Concurrent(program) if program.takes_requests() => Some(program),
             _ => None,
         }
     }
 
     /// Returns the program that is one call.
     pub(crate) fn command(&self) -> Option<&Arc<Program>> {
-        match self {
-            Self::Concurrent(program) if program.is_command() => Some(program),
+        match &self.program {
+            AnyProgram::Concurrent(program) if program.is_command() => Some(program),
             _ => None,
         }
     }
+}
 
-    /// Starts the thread that advances the epoch and, while `leads` is set, the
-    /// clock of the threads' turns.
-    ///
-    /// # Errors
-    /// Fails if the system gives no thread.
-    pub(crate) fn start_ticker(
-        &self,
-        limits: &Limits,
-        steps: Steps,
-        leads: Arc<AtomicBool>,
-    ) -> io::Result<Ticker> {
-        let engine = match self {
-            Self::Events(program) => &program.engine,
-            Self::Concurrent(program) => program.engine(),
-        };
-        let engine = engine.clone();
-        Ticker::start("epoch", step(limits), move || {
+/// Advances the epoch of an engine as long as anything holds it, so that its
+/// guests are interrupted to the last.
+fn tick_while_it_lasts(engine: &Engine, limits: &Limits) -> Result<(), Error> {
+    let engine = engine.weak();
+    let tick = move || {
+        let engine = engine.upgrade();
+        engine.is_some_and(|engine| {
             engine.increment_epoch();
-            if leads.load(Ordering::Relaxed) {
-                steps.advance();
-            }
+            true
         })
-    }
+    };
+    ticker::while_it_lasts(step(limits), tick).map_err(Error::Thread)
 }
 
 /// Compiles a component ahead of time, for `netwasm compile`.
@@ -239,10 +252,12 @@ struct Ready {
     kind: Kind,
     isolation: Isolation,
     room: Room,
+    fingerprint: Option<Fingerprint>,
+    reserved: Option<Reserved>,
 }
 
 /// Compiles or loads the component, and makes room for its instances.
-fn compile_for(config: &Config) -> Result<Ready, Error> {
+fn compile_for(config: &Config, services: usize) -> Result<Ready, Error> {
     let name = config.component.to_string();
     let listens = !config.listeners.is_empty();
     let bytes = component::read(&config.component, &config.limits)?;
@@ -254,7 +269,7 @@ fn compile_for(config: &Config) -> Result<Ready, Error> {
             gc: true,
             ..Uses::default()
         };
-        return make_room(config, component, engine, kind, uses);
+        return make_room(config, services, component, engine, kind, uses);
     }
     let bytes = check_binary(&name, bytes)?;
     let kind = Kind::of_binary(&bytes, listens);
@@ -272,10 +287,16 @@ fn compile_for(config: &Config) -> Result<Ready, Error> {
         kept: config.cache && Cache::of_user().is_some(),
     };
     let (compiler, cached) = (engine.clone(), config.cache);
-    let component = within(&config.limits, &compiling, move |compiles| {
-        compiled(&compiler, &bytes, cached, compiles)
+    let (component, fingerprint) = within(&config.limits, &compiling, move |compiles| {
+        let fingerprint = Fingerprint::new(&compiler, &bytes);
+        compiled(&compiler, &bytes, cached, &fingerprint, compiles)
+            .map(|component| (component, fingerprint))
     })?;
-    make_room(config, component, engine, kind, uses)
+    let ready = make_room(config, services, component, engine, kind, uses)?;
+    Ok(Ready {
+        fingerprint: Some(fingerprint),
+        ..ready
+    })
 }
 
 /// Compiles a component, or loads it from the cache. Calls `compiles` if it is
@@ -288,11 +309,12 @@ pub(crate) fn compiled(
     engine: &Engine,
     bytes: &[u8],
     cached: bool,
+    fingerprint: &Fingerprint,
     compiles: &dyn Fn(),
 ) -> Result<Component, String> {
     let text = |error: wasmtime::Error| format!("{error:#}");
     let cache = cached.then(Cache::of_user).flatten();
-    let kept = cache.map(|cache| (cache, Key::new(engine, bytes)));
+    let kept = cache.map(|cache| (cache, fingerprint.key()));
     if let Some((cache, key)) = &kept
         && let Some(code) = cache.get(key)
     {
@@ -327,6 +349,7 @@ fn start_compilers() -> Result<(), String> {
 /// the run may need.
 fn make_room(
     config: &Config,
+    services: usize,
     component: Component,
     engine: Engine,
     kind: Kind,
@@ -339,7 +362,8 @@ fn make_room(
     let failed = |error: wasmtime::Error| Error::Engine(format!("{error:#}"));
     let isolation = config.isolation.unwrap_or_else(|| kind.isolation());
     let needs = Needs::of(&component, uses, &config.limits).map_err(wrong)?;
-    let room = Room::new(kind, isolation, needs, config).map_err(wrong)?;
+    let room = Room::new(kind, isolation, needs, config, services).map_err(wrong)?;
+    let reserved = room.reserve().map_err(Error::Room)?;
     // A command has one instance, which needs no pool.
     let (component, engine) = match kind {
         Kind::Command => (component, engine),
@@ -356,6 +380,8 @@ fn make_room(
         kind,
         isolation,
         room,
+        fingerprint: None,
+        reserved,
     })
 }
 

@@ -17,7 +17,7 @@ pub(crate) const HOSTCALL_FUEL: usize = 32 << 20;
 
 /// A component driven by events, ready to be instantiated.
 pub(crate) struct EventProgram {
-    pub(crate) engine: Engine,
+    engine: Engine,
     pre: InstancePre<State>,
     handlers: Indices,
 }

@@ -3,14 +3,11 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::io;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
-use netwasm_base::config::{Config, Isolation, Limits, NEVER};
+use netwasm_base::config::{ComponentSource, Config, Isolation, Limits, NEVER};
 use netwasm_base::error::Error;
-use netwasm_base::ticker::Ticker;
 use netwasm_exchange::handler::{
     Awaiting, Call, Decision, Handler, Handlers, NoAnswer, Site, Takes, Wanted,
 };
@@ -20,17 +17,20 @@ use netwasm_exchange::request::Request;
 use netwasm_net::env::Env as NetEnv;
 use netwasm_net::files::Roots;
 use netwasm_net::guest::{EventGuest as _, Guests, NoGuest, StreamGuests};
+use netwasm_net::permits::Permits;
 use netwasm_net::service::Program;
 use netwasm_net::stream::Stream;
 use netwasm_net::transport::Transport;
-use netwasm_net::turns::Steps;
 use netwasm_net::worker::Worker;
+use wasmtime::Engine;
 
+use crate::cache::Fingerprint;
+use crate::component;
 use crate::concurrent;
 use crate::concurrent::http::{self, KeptRequests};
 use crate::concurrent::instance::{self, KeptCalls};
 use crate::concurrent::place::Own;
-use crate::engine::Loaded;
+use crate::engine::{AnyProgram, Loaded};
 use crate::hand_back::HandBack;
 use crate::instance::{Instance, one_line};
 use crate::local::{Driven, Env, Local};
@@ -44,21 +44,24 @@ pub struct LoadedComponent {
     program: Loaded,
     isolation: Isolation,
     room: Room,
+    fingerprint: Option<Fingerprint>,
 }
 
 impl LoadedComponent {
-    /// Compiles the component or loads it from the cache.
+    /// Compiles the component or loads it from the cache, for one of so many
+    /// services of the process.
     ///
     /// # Errors
     /// Fails if the file is no component, is too large, takes too long to
     /// compile, imports what the host does not have, or does not fit the
     /// listeners or `--isolation`.
-    pub fn load(config: &Config) -> Result<Self, Error> {
-        let (program, isolation, room) = Loaded::load(config)?;
+    pub fn load(config: &Config, services: usize) -> Result<Self, Error> {
+        let (program, isolation, room, fingerprint) = Loaded::load(config, services)?;
         Ok(Self {
             program,
             isolation,
             room,
+            fingerprint,
         })
     }
 
@@ -67,6 +70,41 @@ impl LoadedComponent {
     pub fn connections(&self) -> usize {
         self.room.connections
     }
+
+    /// Returns how many of the mappings that the process may have each
+    /// connection takes.
+    #[must_use]
+    pub fn mappings(&self) -> u32 {
+        self.room.mappings()
+    }
+
+    /// Returns the fingerprint of the component; `None` if it was compiled
+    /// ahead of time.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<&Fingerprint> {
+        self.fingerprint.as_ref()
+    }
+}
+
+/// True if a component's file, as it is now, has this fingerprint.
+///
+/// # Errors
+/// Fails if the file cannot be read, is too large, or is neither a component nor
+/// the text of one.
+pub fn is_the_component(
+    source: &ComponentSource,
+    limits: &Limits,
+    fingerprint: &Fingerprint,
+) -> Result<bool, Error> {
+    let bytes = component::read(source, limits)?;
+    if Engine::detect_precompiled(&bytes).is_some() {
+        return Ok(false);
+    }
+    let binary = component::to_binary(bytes).map_err(|reason| Error::Component {
+        name: source.to_string(),
+        reason,
+    })?;
+    Ok(fingerprint.is_of(&binary))
 }
 
 /// The guest of a run.
@@ -85,18 +123,20 @@ impl OfRun {
         config: &Config,
         net: &Arc<NetEnv>,
         roots: &Arc<Roots>,
+        background: Arc<Permits>,
         ready: LoadedComponent,
     ) -> Result<Self, Error> {
         let LoadedComponent {
             program,
             isolation,
             room,
+            fingerprint: _,
         } = ready;
         let driven = Driven {
             awaits: program.events().is_err(),
             is_program: program.command().is_some(),
         };
-        let env = Env::new(config, net, roots, driven, isolation, room)?;
+        let env = Env::new(config, net, roots, driven, isolation, room, background)?;
         Ok(Self {
             program: Arc::new(program),
             env: Arc::new(env),
@@ -107,21 +147,6 @@ impl OfRun {
     #[must_use]
     pub fn is_program(&self) -> bool {
         self.env.is_program
-    }
-
-    /// Starts the thread that interrupts calls which take too long. While
-    /// `leads` is set, it advances the clock of the threads' turns, which one
-    /// service does for all.
-    ///
-    /// # Errors
-    /// Fails if the system gives no thread.
-    pub fn start_ticker(
-        &self,
-        limits: &Limits,
-        steps: Steps,
-        leads: Arc<AtomicBool>,
-    ) -> io::Result<Ticker> {
-        self.program.start_ticker(limits, steps, leads)
     }
 
     /// Returns the guests of a thread.
@@ -217,8 +242,9 @@ impl OfThread {
         if listeners.capacity() == 0 {
             let kept = Rc::downgrade(&self.0);
             let thread = Rc::clone(&self.0.local.worker.thread);
-            tokio::task::spawn_local(async move {
-                thread.drained().await;
+            let drained = Rc::clone(&thread).drained();
+            thread.spawn_local(async move {
+                drained.await;
                 if let Some(kept) = kept.upgrade() {
                     kept.shut_down();
                 }
@@ -276,10 +302,10 @@ impl StreamGuests for OfStreams {
 
 impl Handlers for OfThread {
     fn takes<'a>(&self, _: &dyn Fn() -> Wanted<'a>) -> (Site, Takes) {
-        let takes = match &*self.0.program {
-            Loaded::Events(program) if program.takes_heads() => Takes::Heads,
-            Loaded::Events(_) => Takes::Whole,
-            Loaded::Concurrent(_) => Takes::Streams,
+        let takes = match self.0.program.program() {
+            AnyProgram::Events(program) if program.takes_heads() => Takes::Heads,
+            AnyProgram::Events(_) => Takes::Whole,
+            AnyProgram::Concurrent(_) => Takes::Streams,
         };
         (Site::default(), takes)
     }

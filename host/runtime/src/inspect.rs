@@ -7,6 +7,7 @@ use netwasm_base::config::{ComponentSource, Limits};
 use netwasm_base::error::Error;
 use wasmtime::component::{Component, Linker};
 
+use crate::cache::Fingerprint;
 use crate::concurrent::link;
 use crate::fit::{Interface, unlinkable};
 use crate::kind::Kind;
@@ -28,7 +29,9 @@ pub fn inspect(source: &ComponentSource, limits: &Limits) -> Result<Report, Erro
     let bytes = component::to_binary(bytes).map_err(wrong)?;
     let kind = Kind::of_binary(&bytes, true);
     let engine = engine::plain_engine(kind, limits)?;
-    let component = engine::compiled(&engine, &bytes, true, &|| {}).map_err(wrong)?;
+    let fingerprint = Fingerprint::new(&engine, &bytes);
+    let compiled = engine::compiled(&engine, &bytes, true, &fingerprint, &|| {});
+    let component = compiled.map_err(wrong)?;
     let failed = |error: wasmtime::Error| Error::Engine(format!("{error:#}"));
     Ok(match kind {
         Kind::Events => {

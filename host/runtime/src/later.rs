@@ -11,7 +11,6 @@ use netwasm_net::connection::Driver;
 use netwasm_net::endpoint::{ConnectOptions, Endpoint};
 use netwasm_net::parked::Parked;
 use netwasm_net::pool::Place;
-use netwasm_net::thread::spawn_in_turns;
 use netwasm_net::tls::ClientTls;
 use netwasm_net::transport::Transport;
 use netwasm_net::udp::{self, Sender};
@@ -126,8 +125,8 @@ pub(crate) fn drive_datagrams(
     });
     let turn = thread.turns.turn();
     let guest = Rc::new(OfInstance(instance));
-    let driven = opened.drive(thread, Rc::clone(&turn), guest, socket, sender);
-    spawn_in_turns(turn, driven);
+    let driven = opened.drive(Rc::clone(&thread), Rc::clone(&turn), guest, socket, sender);
+    thread.spawn_aside(turn, driven);
 }
 
 /// Resolves a name for a guest, and reports the answer as an event.

@@ -67,4 +67,6 @@ mod steps;
 mod timer;
 mod wasi;
 
+pub use cache::Fingerprint;
 pub use engine::compile;
+pub use room::mappings_of_instances;

@@ -9,6 +9,7 @@ use netwasm_base::error::Error;
 use netwasm_exchange::outgoing::Outgoing;
 use netwasm_net::env::Env as NetEnv;
 use netwasm_net::files::Roots;
+use netwasm_net::permits::Permits;
 use netwasm_net::worker::Worker;
 
 use crate::concurrent::background::Background;
@@ -50,6 +51,7 @@ impl Env {
         driven: Driven,
         isolation: Isolation,
         room: Room,
+        background: Arc<Permits>,
     ) -> Result<Self, Error> {
         let log = GuestLog::new(&config.guest.name);
         Ok(Self {
@@ -59,7 +61,7 @@ impl Env {
             is_program: driven.is_program,
             wasi: WasiSetup::new(&config.guest, &config.limits, driven.awaits, log.clone())?,
             log,
-            background: Background::new(&config.limits, &net.counters),
+            background: Background::new(&config.limits, background, &net.counters),
             net: Arc::clone(net),
         })
     }

@@ -5,6 +5,8 @@
 //! from the compiled component, so that no connection within
 //! `--max-connections` is refused for want of a slot.
 
+use std::sync::{Mutex, PoisonError};
+
 use bytesize::ByteSize;
 use rustix::process::{Resource, getrlimit};
 use wasmparser::{CompositeInnerType, HeapType, Parser, Payload, RefType, TypeRef};
@@ -182,6 +184,27 @@ impl Needs {
     }
 }
 
+/// Generations of a service for which there is room by default: one that serves,
+/// and one that replaces it.
+const GENERATIONS: usize = 2;
+
+/// Address space of a stack, in bytes.
+const STACK_SPACE: usize = 2 << 20;
+
+/// Address space of all pools of the process, in bytes.
+static RESERVED: Mutex<usize> = Mutex::new(0);
+
+/// Address space of a pool. Dropping this gives it back.
+#[derive(Debug)]
+pub(crate) struct Reserved(usize);
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        let mut reserved = RESERVED.lock().unwrap_or_else(PoisonError::into_inner);
+        *reserved = reserved.saturating_sub(self.0);
+    }
+}
+
 /// Numbers of instances and connections that fit at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Room {
@@ -192,11 +215,16 @@ pub(crate) struct Room {
     /// Number of stacks for async guests.
     stacks: usize,
     max_memory: usize,
+    /// Address space of the pool, in bytes.
+    space: usize,
+    /// Mappings that a connection takes.
+    mappings: usize,
 }
 
 impl Room {
     /// Makes room for all connections that are allowed. If the command line
-    /// gives no number, makes room for as many as fit.
+    /// gives no number, makes room for as many as fit into the share of one of
+    /// so many services.
     ///
     /// # Errors
     /// Fails if the connections do not fit, and says what helps.
@@ -205,6 +233,7 @@ impl Room {
         isolation: Isolation,
         needs: Needs,
         run: &Config,
+        services: usize,
     ) -> Result<Self, String> {
         let limits = &run.limits;
         let workers = run.workers.get();
@@ -231,6 +260,8 @@ impl Room {
             instances: others,
             stacks: 1,
             max_memory: limits.max_memory,
+            space: 0,
+            mappings: 0,
         };
         if kind == Kind::Command {
             return Ok(room);
@@ -244,7 +275,16 @@ impl Room {
             }
         };
         if let Some(each) = memory_space(needs, limits, shared) {
-            let space = address_space();
+            let all = address_space();
+            let share = all / services.max(1) / GENERATIONS;
+            // A given number may leave no room for a second generation: a reload
+            // then says so.
+            let fits =
+                |space: usize| limits.max_connections <= (space / each).saturating_sub(others);
+            let space = match limits.connections_given && !fits(share) {
+                true => all,
+                false => share,
+            };
             bound((space / each).saturating_sub(others), &|| {
                 format!(
                     "each takes {} of address space, of which there are {} (fewer bytes of \
@@ -255,8 +295,9 @@ impl Room {
             });
         }
         let mappings = memories * MEMORY_MAPPINGS + stacks * STACK_MAPPINGS;
+        room.mappings = mappings;
         let allowed = mappings_allowed();
-        let fit = allowed.saturating_sub(OTHER_MAPPINGS).checked_div(mappings);
+        let fit = mappings_of_instances().checked_div(mappings);
         if let Some(fit) = fit {
             bound(fit.saturating_sub(others), &|| {
                 format!(
@@ -284,7 +325,42 @@ impl Room {
             // instance needs one for its next call.
             room.stacks = room.connections + others;
         }
+        let memories = memory_space(needs, limits, false).unwrap_or(0);
+        room.space = memories
+            .saturating_mul(room.instances)
+            .saturating_add(room.stacks.saturating_mul(STACK_SPACE));
         Ok(room)
+    }
+
+    /// Returns how many mappings a connection takes.
+    pub(crate) fn mappings(&self) -> u32 {
+        u32::try_from(self.mappings).unwrap_or(u32::MAX)
+    }
+
+    /// Reserves the address space of the pool; returns `None` if there is no
+    /// pool.
+    ///
+    /// # Errors
+    /// Fails if other pools take too much of it.
+    pub(crate) fn reserve(&self) -> Result<Option<Reserved>, String> {
+        if self.space == 0 {
+            return Ok(None);
+        }
+        let all = address_space();
+        let mut reserved = RESERVED.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = reserved.saturating_add(self.space);
+        if taken > all && *reserved > 0 {
+            let shown = |bytes: usize| ByteSize::b(bytes as u64).display().iec().to_string();
+            return Err(format!(
+                "its instances take {} of address space, and others have {} of {} (a smaller \
+                 --max-connections or --max-memory takes less)",
+                shown(self.space),
+                shown(*reserved),
+                shown(all)
+            ));
+        }
+        *reserved = taken;
+        Ok(Some(Reserved(self.space)))
     }
 
     /// Returns how many elements a table may have.
@@ -352,6 +428,12 @@ fn address_space() -> usize {
     let limit = getrlimit(Resource::As).current.map(|limit| limit / 2);
     let limit = limit.and_then(|limit| usize::try_from(limit).ok());
     limit.map_or(ADDRESS_SPACE, |limit| limit.min(ADDRESS_SPACE))
+}
+
+/// Returns the number of mappings that the instances of a process may have.
+#[must_use]
+pub fn mappings_of_instances() -> usize {
+    mappings_allowed().saturating_sub(OTHER_MAPPINGS)
 }
 
 /// Returns the number of mappings that the system allows a process.

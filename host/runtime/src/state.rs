@@ -17,7 +17,6 @@ use netwasm_exchange::deferred::Deferred;
 use netwasm_exchange::outlet::{Outlet, OutletBody, OutletLimits};
 use netwasm_exchange::request::Request;
 use netwasm_net::files::File;
-use netwasm_net::thread::spawn_in_turns;
 use netwasm_net::transport::Transport;
 use netwasm_net::turns::Turn;
 use netwasm_net::udp::Datagrams;
@@ -181,7 +180,8 @@ impl State {
         if self.pending.tasks.len() >= self.local.env.net.limits.max_handles {
             return Err(TOO_MANY_HANDLES);
         }
-        let task = spawn_in_turns(Rc::clone(&self.turn), start(self));
+        let thread = &self.local.worker.thread;
+        let task = thread.spawn_aside(Rc::clone(&self.turn), start(self));
         self.pending.tasks.insert((kind, token), task);
         Ok(())
     }
@@ -324,7 +324,7 @@ impl State {
             body,
             Rc::clone(&turn),
         );
-        let task = spawn_in_turns(turn, reading);
+        let task = self.local.worker.thread.spawn_aside(turn, reading);
         self.inlets.add(token, credit, task);
         Ok(())
     }

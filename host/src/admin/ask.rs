@@ -41,6 +41,8 @@ pub(crate) struct View {
     pub(crate) workers: usize,
     /// Generations that were replaced and have connections left.
     pub(crate) retiring: usize,
+    /// Workers of generations that were replaced that have failed.
+    pub(crate) retired_failed: u64,
     /// Reloads that replaced something or nothing, and those that failed.
     pub(crate) reloads: [u64; 2],
     pub(crate) draining: bool,

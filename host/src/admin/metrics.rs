@@ -201,6 +201,12 @@ impl View {
         )?;
         counters(
             encoder,
+            "retired_workers_failed",
+            "Workers of generations that were replaced that have failed",
+            [(none(), self.retired_failed)],
+        )?;
+        counters(
+            encoder,
             "log_lines_dropped",
             "Lines of the log that nobody read in time",
             [(none(), logging::dropped())],

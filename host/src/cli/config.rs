@@ -363,23 +363,7 @@ fn config(
     if let Some(name) = &service.name {
         config.guest.name.clone_from(name);
     }
-    share_limits(document, service, &mut config);
     Ok((config, process))
-}
-
-/// Divides what all services of the process share, unless the file says how
-/// much each gets.
-fn share_limits(document: &Document<'_>, service: &Service<'_>, config: &mut Config) {
-    let services = document.services.len().max(1);
-    let settings = document.settings(service);
-    let sets = |name: &str| settings.iter().any(|entry| entry.key.name == name);
-    let limits = &mut config.limits;
-    if !sets("max-connections") {
-        limits.max_connections = (limits.max_connections / services).max(1);
-    }
-    if !sets("max-outgoing") {
-        limits.max_outgoing = (limits.max_outgoing / services).max(1);
-    }
 }
 
 /// Returns the place of the first key that a message names and the service

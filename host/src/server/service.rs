@@ -1,10 +1,10 @@
 //! A generation of a service: a component with its settings, from its
 //! compilation to the end of its last connection.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, LocalOptions};
@@ -16,15 +16,14 @@ use netwasm_base::ticker::Ticker;
 use netwasm_net::listener::Bound;
 use netwasm_net::thread::{self, Tick};
 use netwasm_net::worker::{Assignment, Ended, Phase};
+use netwasm_runtime::guests::is_the_component;
 
-use crate::logging;
 use crate::wiring::{Lasting, Run};
 
 use super::system;
 use super::threads::{Begin, Threads};
 
-/// Interval for closing expired connections of pools and reporting suppressed
-/// lines.
+/// Interval for closing expired connections of pools.
 const TIDY: Duration = Duration::from_millis(500);
 
 /// A service that is ready to serve.
@@ -33,11 +32,10 @@ pub(super) struct Prepared {
     pub(super) config: Config,
     stamp: Option<Stamp>,
     run: Run,
-    epoch: Ticker,
-    leads: Arc<AtomicBool>,
 }
 
-/// State of a component's file. Another one means that the file has changed.
+/// State of a component's file. If it is another one, the file's content may
+/// have changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     device: u64,
@@ -72,13 +70,7 @@ impl Prepared {
     /// Fails if a file cannot be used, or if an event guest traps at its start.
     pub(super) fn new(config: &Config, lasting: Lasting) -> Result<Self, Error> {
         let stamp = Stamp::of(&config.component);
-        let steps = lasting.steps.clone();
         let run = Run::new(config, lasting)?;
-        let leads = Arc::new(AtomicBool::new(false));
-        let epoch = run
-            .guests
-            .start_ticker(&config.limits, steps, Arc::clone(&leads))
-            .map_err(Error::Thread)?;
         // A guest may ask for timers at its start, as on a worker.
         let trial = Builder::new_current_thread()
             .enable_all()
@@ -90,8 +82,6 @@ impl Prepared {
             config: config.clone(),
             stamp,
             run,
-            epoch,
-            leads,
         })
     }
 
@@ -100,23 +90,18 @@ impl Prepared {
         self.run.guests.is_program()
     }
 
-    /// Begins to serve on all threads, with these sockets.
+    /// Makes all that its workers need: duplicates of these sockets, and a
+    /// clock.
     ///
     /// # Errors
-    /// Fails if no descriptor or no thread is left. Then nothing has begun.
-    pub(super) fn serve(
+    /// Fails if no descriptor or no thread is left.
+    pub(super) fn ready(
         self,
         generation: u64,
         sockets: &[(usize, &Bound)],
         threads: &Threads,
-    ) -> Result<Serving, Error> {
-        let Self {
-            config,
-            stamp,
-            run,
-            epoch,
-            leads,
-        } = self;
+    ) -> Result<Ready, Error> {
+        let Self { config, stamp, run } = self;
         // A command is one call.
         let workers = match run.guests.is_program() {
             true => 1,
@@ -136,41 +121,63 @@ impl Prepared {
                 continue;
             };
             let site = config.sites.iter().position(|it| it.listener == *number);
-            let listeners = bound.listeners(listener.kind, site, &config.limits, &handing)?;
-            for (assignment, listener) in assignments.iter_mut().zip(listeners) {
-                assignment.listeners.push(listener);
+            let listeners = bound.listeners(listener.kind, site, &handing)?;
+            for (number, listener) in listeners.into_iter().enumerate() {
+                // Sockets of another process may be more than the workers.
+                if let Some(assignment) = assignments.get_mut(number % workers) {
+                    assignment.listeners.push(listener);
+                }
             }
         }
         drop(handing);
         let (clock, ticks) = watch::channel::<Tick>(0);
         let clock = keep_clock(&config, &run, clock)?;
         let (phase, watched) = watch::channel(Phase::Serving);
-        for (thread, assignment) in assignments.into_iter().enumerate() {
-            let begin = Begin {
+        let begins = assignments.into_iter().map(|assignment| Begin {
+            generation,
+            run: run.clone(),
+            sites: config.sites.clone(),
+            routes: config.routes.clone(),
+            assignment,
+            phase: watched.clone(),
+            clock: ticks.clone(),
+        });
+        Ok(Ready {
+            begins: begins.collect(),
+            serving: Serving {
                 generation,
-                run: run.clone(),
-                sites: config.sites.clone(),
-                routes: config.routes.clone(),
-                assignment,
-                phase: watched.clone(),
-                clock: ticks.clone(),
-            };
+                config,
+                stamp,
+                run,
+                phase,
+                since: Instant::now(),
+                deadline: None,
+                left: (0..workers).collect(),
+                beginning: workers,
+                aborted: 0,
+                overdue: false,
+                forced: false,
+                _clock: clock,
+            },
+        })
+    }
+}
+
+/// A generation that needs nothing more to serve.
+#[derive(Debug)]
+pub(super) struct Ready {
+    /// A worker for each thread.
+    begins: Vec<Begin>,
+    serving: Serving,
+}
+
+impl Ready {
+    /// Begins to serve on all threads.
+    pub(super) fn begin(self, threads: &Threads) -> Serving {
+        for (thread, begin) in self.begins.into_iter().enumerate() {
             threads.begin(thread, begin);
         }
-        Ok(Serving {
-            generation,
-            config,
-            stamp,
-            run,
-            phase,
-            since: Instant::now(),
-            deadline: None,
-            left: workers,
-            aborted: 0,
-            leads,
-            _epoch: epoch,
-            _clock: clock,
-        })
+        self.serving
     }
 }
 
@@ -184,13 +191,12 @@ fn keep_clock(config: &Config, run: &Run, clock: watch::Sender<Tick>) -> Result<
         if tidied.elapsed() >= TIDY {
             tidied = Instant::now();
             net.pools.expire();
-            logging::tell();
         }
         let now = begun.elapsed().as_nanos() / tick.as_nanos().max(1);
         // Sending fails once no worker is left.
         let _ = clock.send(Tick::try_from(now).unwrap_or(Tick::MAX));
     };
-    Ticker::start("clock", tick, keep).map_err(Error::Thread)
+    Ticker::start(tick, keep).map_err(Error::Thread)
 }
 
 /// A generation of a service that has begun.
@@ -205,30 +211,24 @@ pub(super) struct Serving {
     pub(super) since: Instant,
     /// Time at which its phase goes on.
     pub(super) deadline: Option<Instant>,
-    /// Number of workers that have not ended.
-    pub(super) left: usize,
+    /// Threads whose workers have not ended.
+    pub(super) left: BTreeSet<usize>,
+    /// Number of workers that do not serve yet.
+    pub(super) beginning: usize,
     /// Number of connections that were aborted at its end.
     pub(super) aborted: usize,
-    leads: Arc<AtomicBool>,
-    /// Interrupts calls that take too long.
-    _epoch: Ticker,
+    /// True if it was retired for longer than `--shutdown-timeout`.
+    pub(super) overdue: bool,
+    /// True if the end of the run aborted what was left.
+    pub(super) forced: bool,
     /// Keeps deadlines.
     _clock: Ticker,
 }
 
 impl Serving {
-    /// Sets whether this service advances the clock of the threads' turns.
-    pub(super) fn lead(&self, leads: bool) {
-        self.leads.store(leads, Ordering::Relaxed);
-    }
-
-    /// Returns what the next generation goes on with.
-    pub(super) fn lasting(&self) -> Lasting {
-        Lasting {
-            counters: Arc::clone(&self.run.net.counters),
-            steps: self.run.net.steps.clone(),
-            tallies: self.run.http.tallies.clone(),
-        }
+    /// True if the component is one call, rather than serving connections.
+    pub(super) fn is_program(&self) -> bool {
+        self.run.guests.is_program()
     }
 
     /// Returns the present phase.
@@ -243,17 +243,62 @@ impl Serving {
         self.deadline = Instant::now().checked_add(lasts);
     }
 
+    /// Begins to come to an end, as another generation accepts the new
+    /// connections, or nobody.
+    pub(super) fn retire(&mut self) {
+        let limit = self.config.limits.shutdown_timeout;
+        self.enter(Phase::Retiring, limit);
+    }
+
     /// Notes the end of a worker.
-    pub(super) fn worker_ended(&mut self, ended: Ended) {
-        self.left = self.left.saturating_sub(1);
+    pub(super) fn worker_ended(&mut self, thread: usize, ended: Ended) {
+        self.left.remove(&thread);
         self.aborted += ended.aborted;
     }
 
     /// Releases what is left once no worker is.
     pub(super) fn finish(&self) {
         self.run.net.pools.close();
-        if let Some(log) = &self.run.http.access_log {
-            log.finish();
+    }
+}
+
+/// A service as it runs when a reload begins.
+#[derive(Debug)]
+pub(super) struct Current {
+    pub(super) generation: u64,
+    pub(super) config: Config,
+    stamp: Option<Stamp>,
+    pub(super) run: Run,
+}
+
+impl Current {
+    pub(super) fn of(service: &Serving) -> Self {
+        Self {
+            generation: service.generation,
+            config: service.config.clone(),
+            stamp: service.stamp,
+            run: service.run.clone(),
         }
+    }
+
+    /// Compares the component's file with the component that runs. Returns the
+    /// state of the file; `None` if the file has another component.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be read, or is no component.
+    pub(super) fn same_component(&self) -> Result<Option<Option<Stamp>>, Error> {
+        let config = &self.config;
+        let now = Stamp::of(&config.component);
+        if now.is_some() && now == self.stamp {
+            return Ok(Some(now));
+        }
+        let is_same = match (&config.component, &self.run.fingerprint) {
+            (ComponentSource::BuiltIn { .. }, _) => true,
+            // The same bytes may come back as another file, and another time may
+            // be all that changed.
+            (source, Some(fingerprint)) => is_the_component(source, &config.limits, fingerprint)?,
+            (_, None) => false,
+        };
+        Ok(is_same.then_some(now))
     }
 }

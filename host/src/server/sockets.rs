@@ -113,9 +113,14 @@ impl Sockets {
         Ok(NextSockets(next))
     }
 
-    /// Takes the sockets that a reload leads to, and closes the others. Returns
-    /// the URLs of those that were opened, and of those that are closed.
-    pub(super) fn replace(&mut self, next: NextSockets) -> (Vec<String>, Vec<String>) {
+    /// Takes the sockets that a reload leads to, with the settings of these
+    /// services, and closes the others. Returns the URLs of those that were
+    /// opened, and of those that are closed.
+    pub(super) fn replace(
+        &mut self,
+        next: NextSockets,
+        services: &[Config],
+    ) -> (Vec<String>, Vec<String>) {
         let mut old: Vec<_> = std::mem::take(&mut self.entries)
             .into_iter()
             .map(Some)
@@ -126,13 +131,16 @@ impl Sockets {
                 .and_then(|place| old.get_mut(place))
                 .and_then(Option::take)
             {
-                Some(before) => entry.bound = before.bound,
+                Some(before) => {
+                    entry.bound = before.bound;
+                    entry.adjust(services);
+                }
                 None => opened.extend(entry.bound.iter().map(|it| it.url.clone())),
             }
             self.entries.push(entry);
         }
         let left = old.into_iter().flatten().flat_map(|entry| entry.bound);
-        (opened, left.map(|bound| bound.url.clone()).collect())
+        (opened, left.map(Bound::remove).collect())
     }
 
     /// Returns all sockets, with the names of their services.
@@ -195,6 +203,26 @@ impl Entry {
         };
         entry.bound = listener::bind(listener, workers, &service.limits)?;
         Ok(Some(entry))
+    }
+
+    /// Applies the settings of the listener to sockets that were opened for
+    /// others. That does not fail for sockets that listen already.
+    fn adjust(&mut self, services: &[Config]) {
+        let mut services = services.iter();
+        let Some(service) = services.find(|it| it.guest.name == self.owner) else {
+            return;
+        };
+        let Some(listener) = service.listeners.get(self.listener) else {
+            return;
+        };
+        for bound in &mut self.bound {
+            if let Err(error) = bound.adjust(listener.kind, &service.limits) {
+                tracing::warn!(
+                    url = bound.url, %error,
+                    "--backlog and --tcp-keepalive of a listener stay as they were"
+                );
+            }
+        }
     }
 
     fn numbered(&self) -> impl Iterator<Item = (usize, &Bound)> {

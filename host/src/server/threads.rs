@@ -77,11 +77,11 @@ impl Threads {
                 .name(format!("worker-{number}"))
                 .stack_size(STACK)
                 .spawn(move || {
-                    let work = || work(orders, steps, &events);
+                    let work = || work(number, orders, steps, &events);
                     // A panic is already logged.
                     let worked = catch_unwind(AssertUnwindSafe(work));
                     if !matches!(worked, Ok(true)) {
-                        let _ = events.send(Event::ThreadFailed);
+                        let _ = events.send(Event::ThreadFailed { thread: number });
                     }
                 })
                 .map_err(Error::Thread)?;
@@ -120,6 +120,7 @@ impl Threads {
 
 /// Runs a thread. Returns false if it cannot start.
 fn work(
+    thread: usize,
     mut orders: mpsc::UnboundedReceiver<Order>,
     steps: Steps,
     events: &mpsc::UnboundedSender<Event>,
@@ -153,7 +154,7 @@ fn work(
                             run: begin.run.clone(),
                         });
                         let (workers, events) = (Rc::clone(&workers), events.clone());
-                        spawn_local(serve(*begin, worker, services, workers, events));
+                        spawn_local(serve(thread, *begin, worker, services, workers, events));
                     }
                     Order::Ping(reply) => {
                         let _ = reply.send(());
@@ -225,6 +226,7 @@ fn shared(begin: &Begin, guests: &OfThread, workers: &[Known]) -> Vec<Shared> {
 
 /// Runs a worker to its end, and reports that.
 async fn serve(
+    thread: usize,
     begin: Begin,
     worker: Rc<Worker>,
     services: Services,
@@ -242,14 +244,29 @@ async fn serve(
     } = begin;
     // Whoever hears of the end may count on it that nothing is left here.
     drop(run);
-    let serving = spawn_local(worker::run(worker, services, assignment, phase, clock));
+    let started = events.clone();
+    let begun = move || {
+        let _ = started.send(Event::Begun { generation });
+    };
+    let ending = Rc::clone(&worker);
+    let serving = worker::run(worker, services, assignment, phase, clock, begun);
+    let serving = spawn_local(serving);
     // A panic is already logged.
     let ended = serving.await.unwrap_or_else(|_| Ended {
         failed: true,
         ..Ended::default()
     });
-    workers
-        .borrow_mut()
-        .retain(|known| known.generation != generation);
-    let _ = events.send(Event::Ended { generation, ended });
+    ending.end().await;
+    drop(ending);
+    let mut known = workers.borrow_mut();
+    let place = known.iter().position(|it| it.generation == generation);
+    let gone = place.map(|place| known.remove(place));
+    drop(known);
+    // With its instances.
+    drop(gone);
+    let _ = events.send(Event::Ended {
+        generation,
+        thread,
+        ended,
+    });
 }

@@ -13,7 +13,6 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use send_wrapper::SendWrapper;
 use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
@@ -22,6 +21,7 @@ use netwasm_base::counters::Counted;
 use netwasm_base::error::ConnectionError;
 use netwasm_exchange::destination::Destination;
 use netwasm_net::connect;
+use netwasm_net::permits::Permit;
 use netwasm_net::turns::Turn;
 use netwasm_net::worker::Worker;
 
@@ -110,7 +110,7 @@ pub(super) struct Wire {
     /// Bytes of the last receive, if there may be more.
     received: usize,
     /// Counts the connection against `--max-outgoing`.
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
     _counted: Counted,
 }
 

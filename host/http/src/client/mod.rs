@@ -41,6 +41,7 @@ use hyper::rt::Executor;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use hyper_util::rt::TokioTimer;
+use send_wrapper::SendWrapper;
 use tokio::sync::OwnedSemaphorePermit;
 
 use netwasm_exchange::failure::Failure;
@@ -122,6 +123,7 @@ impl Client {
 #[derive(Debug)]
 struct KeptLines {
     exchanges: legacy::Client<Connector, SentBody>,
+    tasks: Tasks,
     idle: Idle,
     /// Maximum of header lines in a response.
     most_fields: usize,
@@ -130,7 +132,8 @@ struct KeptLines {
 impl KeptLines {
     fn new(env: &Env, worker: Weak<Worker>) -> Self {
         let most_fields = env.limits.http.max_response_headers;
-        let exchanges = legacy::Client::builder(Tasks)
+        let tasks = Tasks(SendWrapper::new(Weak::clone(&worker)));
+        let exchanges = legacy::Client::builder(tasks.clone())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
@@ -146,6 +149,7 @@ impl KeptLines {
             .build(Connector::new(worker));
         Self {
             exchanges,
+            tasks,
             idle: Idle::default(),
             most_fields,
         }
@@ -192,7 +196,7 @@ impl KeptLines {
         guard.place = Some(place);
         let guard = Arc::new(guard);
         if !upload.has_ended() {
-            tokio::task::spawn_local(send_rest(Arc::clone(&guard), between));
+            self.tasks.execute(send_rest(Arc::clone(&guard), between));
         }
         let body = ReceivedBody::new(body, between, guard);
         let body = body.boxed_unsync();
@@ -351,15 +355,17 @@ impl Drop for Guard {
 }
 
 /// Executor that runs the client's tasks, one for each connection, on the
-/// worker.
-#[derive(Clone)]
-struct Tasks;
+/// worker. They end with it.
+#[derive(Clone, Debug)]
+struct Tasks(SendWrapper<Weak<Worker>>);
 
 impl<F> Executor<F> for Tasks
 where
     F: Future<Output = ()> + 'static,
 {
     fn execute(&self, task: F) {
-        tokio::task::spawn_local(task);
+        if let Some(worker) = self.0.upgrade() {
+            worker.thread.spawn_local(task);
+        }
     }
 }

@@ -128,7 +128,7 @@ mod tests {
         Arc::new(Env {
             access_log: None,
             tallies: None,
-            flow_limit: FlowLimit::new(most),
+            flow_limit: Arc::new(FlowLimit::new(most)),
         })
     }
 

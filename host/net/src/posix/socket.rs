@@ -12,7 +12,6 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags, sockopt};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::sync::OwnedSemaphorePermit;
 
 use netwasm_base::address::Address;
 use netwasm_base::counters::Counted;
@@ -23,6 +22,7 @@ use crate::clients::ClientPlace;
 use crate::env::Env;
 use crate::files::File;
 use crate::listener::{SocketFile, datagram_socket, keepalive, remove_stale};
+use crate::permits::Permit;
 use crate::queue::{self, FilePart};
 use crate::sendfile;
 
@@ -101,7 +101,7 @@ pub struct PosixSocket {
     kind: SocketKind,
     stage: Cell<Stage>,
     /// Place among the connections accepted, or permit for an outgoing one.
-    permit: RefCell<Option<OwnedSemaphorePermit>>,
+    permit: RefCell<Option<Permit>>,
     /// Place of an accepted connection among those of its client.
     client: RefCell<Option<ClientPlace>>,
     /// Counts the end of a connection.

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags};
-use tokio::sync::OwnedSemaphorePermit;
 
 use netwasm_base::error::ConnectionError;
 
 use crate::clients::ClientPlace;
 use crate::io::Watched;
+use crate::permits::Permit;
 use crate::protocol::Flow;
 use crate::queue::{FilePart, WriteQueue, send};
 use crate::relay::Relay;
@@ -73,7 +73,7 @@ pub struct Core {
     /// True while the guest's stream waits for something to receive.
     pub(super) reads: bool,
     /// Counts the connection against `--max-connections` or `--max-outgoing`.
-    pub(super) permit: Option<OwnedSemaphorePermit>,
+    pub(super) permit: Option<Permit>,
     /// Place of an accepted connection among those of its client.
     pub(crate) client: Option<ClientPlace>,
 }

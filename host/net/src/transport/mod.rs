@@ -21,8 +21,6 @@ use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
-
 use netwasm_base::address::Address;
 use netwasm_base::error::ConnectionError;
 
@@ -30,6 +28,7 @@ use crate::files::File;
 use crate::io::Watched;
 use crate::options::{self, SocketOption};
 use crate::parked::{Parked, is_quiet};
+use crate::permits::Permit;
 use crate::protocol::Flow;
 use crate::queue::{FilePart, WriteQueue};
 use crate::relay::Relay;
@@ -78,7 +77,7 @@ impl Transport {
         thread: &Rc<Thread>,
         socket: OwnedFd,
         peer: Address,
-        permit: Option<OwnedSemaphorePermit>,
+        permit: Option<Permit>,
     ) -> io::Result<Rc<Self>> {
         let socket = Watched::stream(socket)?;
         Ok(Self::watched(thread, socket, peer, permit))
@@ -90,7 +89,7 @@ impl Transport {
         thread: &Rc<Thread>,
         socket: Watched,
         peer: Address,
-        permit: Option<OwnedSemaphorePermit>,
+        permit: Option<Permit>,
     ) -> Rc<Self> {
         Rc::new(Self::with_socket(thread, Some(socket), peer, permit))
     }
@@ -104,7 +103,7 @@ impl Transport {
         thread: &Rc<Thread>,
         socket: Option<Watched>,
         peer: Address,
-        permit: Option<OwnedSemaphorePermit>,
+        permit: Option<Permit>,
     ) -> Self {
         let limits = &thread.env.limits;
         let now = thread.now();

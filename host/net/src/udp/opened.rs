@@ -5,12 +5,12 @@ use std::net::{SocketAddr, UdpSocket};
 use std::rc::Rc;
 
 use netwasm_base::error::ConnectionError;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::datagram;
 use crate::env::Env;
 use crate::guest::DatagramGuest;
 use crate::io::Watched;
+use crate::permits::Permit;
 use crate::thread::Thread;
 use crate::turns::Turn;
 use crate::udp::datagrams::Handle;
@@ -42,7 +42,7 @@ pub struct Opened {
     socket: Rc<Watched>,
     datagrams: Rc<Datagrams>,
     /// The socket counts against `--max-outgoing`.
-    permit: OwnedSemaphorePermit,
+    permit: Permit,
 }
 
 impl Opened {
@@ -70,7 +70,7 @@ impl Opened {
     fn new(
         socket: UdpSocket,
         peer: Option<SocketAddr>,
-        permit: OwnedSemaphorePermit,
+        permit: Permit,
     ) -> Result<Self, ConnectionError> {
         let local = socket.local_addr()?;
         let socket = watched(socket)?;

@@ -1,18 +1,24 @@
 //! A worker's part in a run: it serves until the run drains, or runs a program
 //! to its end.
 
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::accept::Accepted;
-use crate::listener::{Listener, Parts, StreamListener};
+use netwasm_base::config::ListenerKind;
+use netwasm_base::counters::Counter;
+
+use crate::accept::{Accepted, Acceptor};
+use crate::listener::{Listener, Parts, Share, StreamListener};
 use crate::service::{Program, Services};
 use crate::thread::Tick;
+use crate::turns::Turn;
 use crate::worker::{ACCEPT, Worker};
 
 /// Tasks that the worker depends on.
@@ -78,26 +84,56 @@ pub struct Ended {
 }
 
 /// Serves until the service ends, or runs the program to its end. To be run on
-/// a thread whose main task runs the turns.
+/// a thread whose main task runs the turns. Calls `begun` once it serves.
+///
+/// [`Worker::end`] ends what is left then.
 pub async fn run(
     worker: Rc<Worker>,
+    services: Services,
+    assignment: Assignment,
+    phase: watch::Receiver<Phase>,
+    clock: watch::Receiver<Tick>,
+    begun: impl FnOnce(),
+) -> Ended {
+    let mut vital = Vital::default();
+    let ended = serve(
+        &worker, services, assignment, phase, clock, begun, &mut vital,
+    )
+    .await;
+    vital.0.shutdown().await;
+    ended
+}
+
+async fn serve(
+    worker: &Rc<Worker>,
     mut services: Services,
     assignment: Assignment,
     mut phase: watch::Receiver<Phase>,
     clock: watch::Receiver<Tick>,
+    begun: impl FnOnce(),
+    vital: &mut Vital,
 ) -> Ended {
     let program = services.program.take();
     let services = Rc::new(services);
     let thread = &worker.thread;
-    let mut vital = Vital::default();
-    vital.spawn(Rc::clone(&worker).watch_deadlines(Rc::clone(&services), clock));
-    vital.spawn(Rc::clone(&worker).make_room());
+    vital.spawn(Rc::clone(worker).watch_deadlines(Rc::clone(&services), clock));
+    vital.spawn(Rc::clone(worker).make_room());
     let mut listening = Vec::new();
     for listener in assignment.listeners {
         match listener {
             Listener::Stream(listener) => {
-                let accepting = accept(Rc::clone(&worker), Rc::clone(&services), listener);
-                listening.push(vital.spawn(accepting));
+                let accepting = match Accepting::new(worker, &services, listener) {
+                    Ok(accepting) => Rc::new(accepting),
+                    Err(error) => {
+                        tracing::error!(%error, "a worker cannot watch a listening socket");
+                        return Ended {
+                            failed: true,
+                            ..Ended::default()
+                        };
+                    }
+                };
+                let task = vital.spawn(Rc::clone(&accepting).accept_all());
+                listening.push((task, accepting));
             }
             Listener::Datagram(socket) => {
                 let Some(service) = &services.datagrams else {
@@ -114,7 +150,7 @@ pub async fn run(
         }
     }
     let mut handed = assignment.handed;
-    let (taking, taken) = (Rc::clone(&worker), Rc::clone(&services));
+    let (taking, taken) = (Rc::clone(worker), Rc::clone(&services));
     // It ends by itself, once no other worker can hand anything over. Until then,
     // the worker waits for it.
     let active = thread.active();
@@ -130,15 +166,27 @@ pub async fn run(
         Ok(())
     });
 
+    begun();
     if let Some(program) = program {
-        return command(&worker, program, phase, vital).await;
+        return command(worker, program, phase, vital).await;
     }
     let mut failed = tokio::select! {
         // An error means that the server is gone, which ends the run as well.
         _ = phase.wait_for(|phase| *phase != Phase::Serving) => false,
         () = vital.failed() => true,
     };
-    listening.iter().for_each(AbortHandle::abort);
+    for (task, accepting) in listening {
+        // It holds no connection where it can be aborted.
+        task.abort();
+        if accepting.is_removed() {
+            let active = thread.active();
+            vital.spawn(async move {
+                let accepted = accepting.accept_rest().await;
+                drop(active);
+                accepted
+            });
+        }
+    }
     let retiring = |phase: &watch::Receiver<Phase>| *phase.borrow() == Phase::Retiring;
     let spares_idle = !failed && retiring(&phase);
     worker.drain(spares_idle);
@@ -173,11 +221,11 @@ async fn command(
     worker: &Rc<Worker>,
     program: Program,
     mut phase: watch::Receiver<Phase>,
-    mut vital: Vital,
+    vital: &mut Vital,
 ) -> Ended {
     let mut aborting = phase.clone();
     let draining = Rc::clone(worker);
-    tokio::task::spawn_local(async move {
+    worker.thread.spawn_local(async move {
         // An error means that the server is gone, which ends the run as well.
         let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
         draining.drain(false);
@@ -206,6 +254,7 @@ async fn command(
     } else {
         worker.abort().await;
     }
+    running.shutdown().await;
     Ended {
         aborted: usize::from(code.is_none()),
         code,
@@ -213,44 +262,106 @@ async fn command(
     }
 }
 
-/// Accepts connections for ever.
-///
-/// # Errors
-/// Fails if the runtime cannot watch the socket.
-async fn accept(
+/// A listener whose connections are accepted.
+struct Accepting {
     worker: Rc<Worker>,
     services: Rc<Services>,
-    listener: StreamListener,
-) -> io::Result<()> {
-    let places = Arc::clone(&worker.env().places);
-    let Parts {
-        mut acceptor,
-        kind,
-        site,
-        share,
-        counter,
-    } = listener.into_parts()?;
-    let mut next = 0_usize;
-    let turn = worker.thread.turns.turn();
-    let mut poll = None;
-    loop {
-        let accepted = poll_fn(|cx| acceptor.poll_accept(&places, cx)).await;
+    /// Borrowed only during polls.
+    acceptor: RefCell<Acceptor>,
+    kind: ListenerKind,
+    site: Option<usize>,
+    share: Share,
+    counter: Arc<Counter>,
+    removed: Arc<AtomicBool>,
+    turn: Rc<Turn>,
+    /// Place in the share of the worker that took a connection last.
+    last: Cell<usize>,
+    /// Number of the poll in which a connection was taken last.
+    poll: Cell<Option<u32>>,
+}
+
+impl Accepting {
+    /// Watches a listener.
+    ///
+    /// # Errors
+    /// Fails if the runtime cannot watch the socket.
+    fn new(
+        worker: &Rc<Worker>,
+        services: &Rc<Services>,
+        listener: StreamListener,
+    ) -> io::Result<Self> {
+        let Parts {
+            acceptor,
+            kind,
+            site,
+            share,
+            counter,
+            removed,
+        } = listener.into_parts()?;
+        Ok(Self {
+            worker: Rc::clone(worker),
+            services: Rc::clone(services),
+            acceptor: RefCell::new(acceptor),
+            kind,
+            site,
+            share,
+            counter,
+            removed,
+            turn: worker.thread.turns.turn(),
+            last: Cell::new(0),
+            poll: Cell::new(None),
+        })
+    }
+
+    /// True if nobody accepts the listener's connections any more.
+    fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Acquire)
+    }
+
+    /// Accepts connections for ever. It may be aborted: it holds no connection
+    /// while it waits.
+    ///
+    /// # Errors
+    /// Fails if the runtime cannot watch the socket.
+    async fn accept_all(self: Rc<Self>) -> io::Result<()> {
+        loop {
+            self.accept().await?;
+        }
+    }
+
+    /// Accepts those connections that clients have made already, and closes the
+    /// socket.
+    ///
+    /// # Errors
+    /// Fails as [`Self::accept_all`] does.
+    async fn accept_rest(self: Rc<Self>) -> io::Result<()> {
+        while self.acceptor.borrow().has_come() {
+            self.accept().await?;
+        }
+        Ok(())
+    }
+
+    /// Accepts a connection, and gives it to a worker.
+    async fn accept(&self) -> io::Result<()> {
+        let places = &self.worker.env().places;
+        let accepted = poll_fn(|cx| self.acceptor.borrow_mut().poll_accept(places, cx)).await;
         let Some((socket, peer, permit)) = accepted else {
             return Err(io::Error::other("a listening socket cannot be watched"));
         };
-        acceptor.works();
-        counter.add();
+        self.acceptor.borrow_mut().works();
+        self.counter.add();
         let accepted = Accepted {
             socket,
             peer,
-            kind,
-            site,
+            kind: self.kind,
+            site: self.site,
             permit,
         };
-        match share.as_slice() {
-            [] => worker.accept(&services, accepted),
+        match self.share.as_slice() {
+            [] => self.worker.accept(&self.services, accepted),
             others => {
-                next = (next + 1) % others.len();
+                let next = (self.last.get() + 1) % others.len();
+                self.last.set(next);
                 if let Some(other) = others.get(next) {
                     // If the worker has exited, drop the connection.
                     let _ = other.send(accepted);
@@ -259,10 +370,12 @@ async fn accept(
         }
         // Not before the connection has its place: this task may be aborted
         // meanwhile, and the client must not lose it to a reload.
-        if poll.replace(turn.number()) == Some(turn.number()) {
+        let poll = self.turn.number();
+        if self.poll.replace(Some(poll)) == Some(poll) {
             // A second accept in one poll: there may be more.
-            turn.pause(ACCEPT).await;
+            self.turn.pause(ACCEPT).await;
         }
+        Ok(())
     }
 }
 

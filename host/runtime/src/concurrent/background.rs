@@ -6,11 +6,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use netwasm_base::config::Limits;
 use netwasm_base::counters::Counters;
+use netwasm_net::permits::{Permit, Permits};
 
 /// Work that ends within this time needs no place.
 const MOMENT: Duration = Duration::from_millis(10);
@@ -18,17 +18,15 @@ const MOMENT: Duration = Duration::from_millis(10);
 /// Places for background work.
 #[derive(Debug)]
 pub(crate) struct Background {
-    places: Arc<Semaphore>,
+    places: Arc<Permits>,
     limit: Duration,
     counters: Arc<Counters>,
 }
 
 impl Background {
-    pub(crate) fn new(limits: &Limits, counters: &Arc<Counters>) -> Self {
+    pub(crate) fn new(limits: &Limits, places: Arc<Permits>, counters: &Arc<Counters>) -> Self {
         Self {
-            places: Arc::new(Semaphore::new(
-                limits.max_background.min(Semaphore::MAX_PERMITS),
-            )),
+            places,
             limit: limits.background_timeout,
             counters: Arc::clone(counters),
         }
@@ -41,9 +39,9 @@ impl Background {
 
     /// Counts background work, and takes a place for it. Returns `None`, and
     /// logs that, if there is no place.
-    pub(super) fn place(&self) -> Option<OwnedSemaphorePermit> {
+    pub(super) fn place(&self) -> Option<Permit> {
         self.counters.left_behind.add();
-        let place = Arc::clone(&self.places).try_acquire_owned().ok();
+        let place = self.places.try_take();
         if place.is_none() {
             self.ended("too many others do so (--max-background)");
         }

@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use send_wrapper::SendWrapper;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
 use wasmtime::component::AccessorTask as _;
 use wasmtime::{Store, Trap};
@@ -26,7 +25,8 @@ use netwasm_base::config::Isolation;
 use netwasm_exchange::handler::{Awaiting, Call};
 use netwasm_exchange::reply::{NoResponse, Reply};
 use netwasm_net::health::Health;
-use netwasm_net::thread::spawn_in_turns;
+use netwasm_net::permits::Permit;
+use netwasm_net::thread::Thread;
 use netwasm_net::turns::{REQUEST, Turn};
 
 use crate::concurrent::background::Background;
@@ -58,11 +58,18 @@ pub(crate) struct Requests {
     /// True for 0.2, whose calls exclude each other.
     one_at_a_time: bool,
     /// Set for an instance that the connections of a worker share.
-    shared: Option<Arc<Env>>,
+    shared: Option<Shared>,
     /// Requests still being handled whose clients have left.
-    left: RefCell<Vec<(Weak<Reply>, OwnedSemaphorePermit)>>,
+    left: RefCell<Vec<(Weak<Reply>, Permit)>>,
     /// Number of calls that went on for too long after their clients left.
     overdue: Cell<usize>,
+}
+
+/// What an instance needs that the connections of a worker share.
+#[derive(Debug)]
+struct Shared {
+    env: Arc<Env>,
+    thread: Rc<Thread>,
 }
 
 /// Instances that all connections of a worker share, as many as it takes.
@@ -135,7 +142,10 @@ impl Requests {
             task: RefCell::default(),
             health: Rc::default(),
             one_at_a_time: one.is_some(),
-            shared: shared.then(|| Arc::clone(&local.env)),
+            shared: shared.then(|| Shared {
+                env: Arc::clone(&local.env),
+                thread: Rc::clone(&local.worker.thread),
+            }),
             left: RefCell::default(),
             overdue: Cell::new(0),
         })
@@ -171,14 +181,18 @@ impl Requests {
 
     /// Limits what goes on in a shared instance for a client that has left. A
     /// single call cannot be ended.
-    fn leave_behind(self: &Rc<Self>, shared: &Arc<Env>, reply: &Rc<Reply>) {
+    fn leave_behind(self: &Rc<Self>, shared: &Shared, reply: &Rc<Reply>) {
+        let Shared {
+            env: shared,
+            thread,
+        } = shared;
         let Some(place) = shared.background.place() else {
             return self.overdue(shared);
         };
         let reply = Rc::downgrade(reply);
         self.left.borrow_mut().push((Weak::clone(&reply), place));
         let (requests, shared) = (Rc::downgrade(self), Arc::clone(shared));
-        tokio::task::spawn_local(async move {
+        thread.spawn_local(async move {
             tokio::time::sleep(shared.background.limit()).await;
             if let Some(requests) = requests.upgrade()
                 && requests
@@ -368,7 +382,7 @@ impl Requests {
         let task = if shared {
             // Shutdown waits for the connections; this task ends with the
             // worker.
-            spawn_in_turns(turn, life)
+            local.worker.thread.spawn_aside(turn, life)
         } else {
             local.worker.thread.spawn(turn, life)
         };

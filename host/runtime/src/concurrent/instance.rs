@@ -19,7 +19,7 @@ use netwasm_base::config::Isolation;
 use netwasm_base::error::ConnectionError;
 use netwasm_net::health::Health;
 use netwasm_net::stream::Stream;
-use netwasm_net::thread::{Active, spawn_in_turns};
+use netwasm_net::thread::Active;
 use netwasm_net::transport::Transport;
 
 use crate::concurrent::bindings::exports::netwasm::net::stream_handler::Guest;
@@ -128,7 +128,7 @@ impl Calls {
         };
         let (coming, health) = (Rc::clone(&calls.coming), Rc::clone(&calls.health));
         let (local, program) = (Rc::clone(local), Arc::clone(program));
-        let turn = local.worker.thread.turns.turn();
+        let thread = Rc::clone(&local.worker.thread);
         let life = async move {
             serve_all(&local, &program, &health, &coming).await;
             // Connections that came too late.
@@ -137,7 +137,7 @@ impl Calls {
             }
         };
         // Shutdown waits for the connections; this task ends with the worker.
-        spawn_in_turns(turn, life);
+        thread.spawn_aside(thread.turns.turn(), life);
         calls
     }
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use netwasm_net::permits::Permit;
 use netwasm_net::places::Places;
 
 use crate::concurrent::http::Requests;
@@ -64,8 +65,7 @@ impl Seat {
     pub(super) async fn take(self: &Rc<Self>, places: &Arc<Places>) -> Place {
         let mut permits = pin!(async {
             let other = Arc::clone(&self.others).acquire_owned().await.ok()?;
-            let place = Arc::clone(places).take().await.ok()?;
-            Some((other, place))
+            Some((other, Arc::clone(places).take().await))
         });
         loop {
             if !self.taken.replace(true) {
@@ -90,7 +90,7 @@ impl Seat {
 pub(super) struct Place {
     seat: Option<Rc<Seat>>,
     /// Its connection's permit for another instance, and the process's place.
-    _permits: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
+    _permits: Option<(OwnedSemaphorePermit, Permit)>,
 }
 
 impl Drop for Place {

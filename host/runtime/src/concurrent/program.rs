@@ -72,10 +72,6 @@ impl Program {
         Ok(Self { engine, pre, entry })
     }
 
-    pub(crate) fn engine(&self) -> &Engine {
-        &self.engine
-    }
-
     pub(crate) fn is_command(&self) -> bool {
         matches!(self.entry, Entry::RunP2(_) | Entry::RunP3(_))
     }

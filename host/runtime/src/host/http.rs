@@ -60,7 +60,8 @@ impl State {
         if Rc::strong_count(&deferred) == 1 {
             // Nobody takes the answer. Dropping a body tells the guest, which
             // cannot be called within its own call.
-            tokio::task::spawn_local(async move { drop(deferred) });
+            let thread = &self.local.worker.thread;
+            thread.spawn_local(async move { drop(deferred) });
         }
         Ok(outcome)
     }

@@ -1,7 +1,5 @@
 use std::rc::{Rc, Weak};
 
-use netwasm_net::thread::spawn_in_turns;
-
 use crate::bindings::netwasm::net::timers::Host;
 use crate::state::State;
 use crate::timer;
@@ -13,11 +11,12 @@ impl Host for State {
 
     fn wake_at(&mut self, when: Option<u64>) -> wasmtime::Result<()> {
         let (turn, instance) = (&self.turn, &self.instance);
+        let thread = &self.local.worker.thread;
         self.timer.set(when, |alarm| {
             let instance = Weak::clone(instance);
             // A trap is already logged.
             let wake = move || instance.upgrade().is_some_and(|it| it.woken().is_ok());
-            spawn_in_turns(Rc::clone(turn), alarm.run(wake))
+            thread.spawn_aside(Rc::clone(turn), alarm.run(wake))
         });
         Ok(())
     }

@@ -55,6 +55,7 @@ impl LookUp {
             done: Notice::new()?,
             answer: RefCell::default(),
         });
+        let thread = Rc::clone(&local.worker.thread);
         let (local, permissions) = (Rc::clone(local), Arc::clone(permissions));
         let mut looking: Pin<Box<dyn Future<Output = Answer>>> = Box::pin(async move {
             let addresses = local.worker.resolver.resolve_as_libc(&name).await?;
@@ -70,12 +71,12 @@ impl LookUp {
             return Ok(Self { state, task: None });
         }
         let waiting = Rc::clone(&state);
-        let task = tokio::task::spawn_local(async move {
+        let task = thread.spawn_local(async move {
             waiting.answer(looking.await);
         });
         Ok(Self {
             state,
-            task: Some(task.abort_handle()),
+            task: Some(task),
         })
     }
 

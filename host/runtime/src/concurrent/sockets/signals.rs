@@ -39,7 +39,8 @@ impl Signals {
             signal: Cell::new(None),
         });
         let (thread, coming) = (Rc::clone(thread), Rc::clone(&state));
-        let task = tokio::task::spawn_local(async move {
+        let waiting = Rc::clone(&thread);
+        let task = waiting.spawn_local(async move {
             Rc::clone(&thread).drained().await;
             let signal = match thread.env.signal.load(Ordering::Relaxed) {
                 0 => TERMINATE,
@@ -48,10 +49,7 @@ impl Signals {
             coming.signal.set(Some(signal));
             coming.came.give();
         });
-        Ok(Self {
-            state,
-            task: task.abort_handle(),
-        })
+        Ok(Self { state, task })
     }
 
     /// Takes a signal.

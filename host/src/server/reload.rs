@@ -1,0 +1,580 @@
+//! Reloads. What has changed is prepared on a thread of its own; then it begins
+//! beside what runs; and once all its workers serve, it replaces that.
+//!
+//! ```text
+//!   reload --thread--> prepared --sockets, duplicates--> begun --all serve--> commit
+//!      ^                  |  Refused                        |  a worker fails
+//!      +-- again <--------+-------> everything stays <------+
+//! ```
+//!
+//! Nothing that can fail follows the first change. If there is no room for one
+//! more generation, the reload waits until one that was replaced has ended.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use netwasm_base::config::{Config, ListenAddress, RunConfig, TlsFiles};
+use netwasm_base::error::Error;
+use netwasm_net::tls::Renewed;
+use netwasm_net::worker::{Ended, Phase};
+
+use crate::logging::LogOptions;
+use crate::wiring::{Common, Lasting};
+
+use super::service::{Current, Prepared, Serving, Stamp};
+use super::sockets::NextSockets;
+use super::{Reread, Server, announce, on_thread};
+
+/// State of reloads.
+#[derive(Debug, Default)]
+pub(super) struct Reloading {
+    /// True while what a reload needs is prepared, or begins.
+    runs: bool,
+    /// True if another one was asked for meanwhile.
+    again: bool,
+    /// True if it waits for the end of a generation that was replaced.
+    waits: bool,
+    /// Those who wait for the present one.
+    waiting: Vec<oneshot::Sender<Result<(), String>>>,
+    /// Those who wait for the next one.
+    pub(super) next: Vec<oneshot::Sender<Result<(), String>>>,
+}
+
+/// What a reload has prepared.
+#[derive(Debug)]
+pub(crate) struct Reload {
+    run: RunConfig,
+    /// The services in the order of the settings.
+    services: Vec<Next>,
+}
+
+/// A service after a reload.
+#[derive(Debug)]
+enum Next {
+    /// It has not changed, or cannot.
+    Kept(Kept),
+    /// It is new, or has changed.
+    New(Box<Prepared>),
+}
+
+/// A service that goes on.
+#[derive(Debug)]
+struct Kept {
+    generation: u64,
+    /// State of its component's file.
+    stamp: Option<Stamp>,
+    /// Its certificates, as read anew.
+    renewed: Option<Renewed>,
+}
+
+/// Why a reload changes nothing.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// One line.
+    reason: String,
+    /// True if there is no room for another generation at present.
+    crowded: bool,
+    /// Certificates of services whose settings have not changed, by the numbers
+    /// of their generations. They do not depend on what is wrong.
+    renewed: Vec<(u64, Renewed)>,
+}
+
+impl From<String> for Refused {
+    fn from(reason: String) -> Self {
+        Self {
+            reason,
+            crowded: false,
+            renewed: Vec::new(),
+        }
+    }
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self {
+            crowded: matches!(error, Error::Room(_)),
+            ..Self::from(error.to_string())
+        }
+    }
+}
+
+/// A program that has ended.
+#[derive(Debug)]
+pub(super) struct Tombstone(Config);
+
+impl Tombstone {
+    pub(super) fn of(service: &Serving) -> Self {
+        Self(service.config.clone())
+    }
+}
+
+/// What a reload has begun.
+#[derive(Debug)]
+pub(super) struct Beginning {
+    run: RunConfig,
+    sockets: NextSockets,
+    /// The services in the order of the settings.
+    services: Vec<Begun>,
+}
+
+/// A service whose reload has begun.
+#[derive(Debug)]
+enum Begun {
+    Kept(Kept),
+    New(Serving),
+}
+
+impl Beginning {
+    fn new_ones(&mut self) -> impl Iterator<Item = &mut Serving> {
+        self.services
+            .iter_mut()
+            .filter_map(|service| match service {
+                Begun::New(serving) => Some(serving),
+                Begun::Kept(_) => None,
+            })
+    }
+
+    fn into_new_ones(self) -> impl Iterator<Item = Serving> {
+        self.services
+            .into_iter()
+            .filter_map(|service| match service {
+                Begun::New(serving) => Some(serving),
+                Begun::Kept(_) => None,
+            })
+    }
+}
+
+/// The settings of a process that no reload changes.
+#[derive(Clone, Debug)]
+struct Fixed {
+    workers: usize,
+    admin: Option<ListenAddress>,
+    log: LogOptions,
+}
+
+impl Server {
+    /// Begins to read the settings, components and certificates anew.
+    pub(super) fn reload(&mut self) {
+        self.common.logs.reopen();
+        if self.reloading.runs {
+            // What it has read may be old already.
+            self.reloading.again = true;
+            return;
+        }
+        self.reloading.waits = false;
+        let next = std::mem::take(&mut self.reloading.next);
+        self.reloading.waiting.extend(next);
+        let work = Work {
+            reread: Arc::clone(&self.reread),
+            current: self.services.iter().map(Current::of).collect(),
+            ended: self.ended_programs.iter().map(|it| it.0.clone()).collect(),
+            common: Arc::clone(&self.common),
+            fixed: Fixed {
+                workers: self
+                    .services
+                    .first()
+                    .map_or(0, |it| it.config.workers.get()),
+                admin: self.admin.clone(),
+                log: self.log,
+            },
+        };
+        let events = self.sender.clone();
+        let begun = on_thread("reload", move || {
+            let prepare = std::panic::AssertUnwindSafe(|| work.prepare());
+            // A panic is already logged.
+            let reload = std::panic::catch_unwind(prepare)
+                .unwrap_or_else(|_| Err(Refused::from("reading it panicked".to_owned())));
+            drop(work);
+            let _ = events.send(super::Event::Reloaded(Box::new(reload)));
+        });
+        match begun {
+            Ok(()) => {
+                self.reloading.runs = true;
+                if let Some(manager) = &self.manager {
+                    manager.reloading();
+                }
+            }
+            Err(error) => self.reload_ended(&Err(error.to_string())),
+        }
+    }
+
+    /// Begins what a reload has prepared.
+    pub(super) fn reloaded(&mut self, reload: Result<Reload, Refused>) {
+        if self.sockets.are_closed() {
+            self.reload_ended(&Err("the run is ending".into()));
+            return;
+        }
+        let begun = reload.and_then(|reload| self.begin_beside(reload));
+        match begun {
+            Ok(beginning) => {
+                self.beginning = Some(beginning);
+                self.commit_if_begun();
+            }
+            Err(refused) if refused.crowded && !self.retired.is_empty() => {
+                self.renew(refused.renewed);
+                self.reloading.runs = false;
+                self.reloading.waits = true;
+                tracing::warn!(
+                    retiring = self.retired.len(),
+                    "SIGHUP: waits until a generation that was replaced has ended: {}",
+                    refused.reason
+                );
+            }
+            Err(refused) => {
+                let reason = match self.renew(refused.renewed) {
+                    true => format!("{} (certificates are renewed nevertheless)", refused.reason),
+                    false => refused.reason,
+                };
+                self.reload_ended(&Err(reason));
+            }
+        }
+    }
+
+    /// Tries again what waits for room.
+    pub(super) fn there_is_room(&mut self) {
+        if std::mem::take(&mut self.reloading.waits) && !self.sockets.are_closed() {
+            self.reload();
+        }
+    }
+
+    /// Ends a reload for which it is too late: the run is ending.
+    pub(super) fn give_up_reload(&mut self) {
+        if let Some(beginning) = self.beginning.take() {
+            self.retired.extend(beginning.into_new_ones());
+        }
+        self.reloading.waits = false;
+        let reloading = &mut self.reloading;
+        for waiting in reloading.waiting.drain(..).chain(reloading.next.drain(..)) {
+            // It may have left.
+            let _ = waiting.send(Err("the run is ending".into()));
+        }
+    }
+
+    /// Takes certificates that were read anew. Returns false if there are none.
+    fn renew(&self, renewed: Vec<(u64, Renewed)>) -> bool {
+        let mut any = false;
+        for (generation, renewed) in renewed {
+            let mut services = self.services.iter();
+            if let Some(service) = services.find(|it| it.generation == generation) {
+                any |= !service.config.tls.certificates.is_empty();
+                service.run.net.tls.renew(renewed);
+            }
+        }
+        any
+    }
+
+    /// Begins the services that have changed, beside those that run. These
+    /// stay as they are if that fails.
+    fn begin_beside(&mut self, reload: Reload) -> Result<Beginning, Refused> {
+        let Reload { run, services } = reload;
+        let sockets = self.sockets.next(&run.services, self.threads.count())?;
+        let mut ready = Vec::new();
+        for service in services {
+            ready.push(match service {
+                Next::Kept(kept) => Err(kept),
+                Next::New(prepared) => {
+                    self.generations += 1;
+                    let its = sockets.of(&self.sockets, &prepared.config.guest.name);
+                    Ok(prepared.ready(self.generations, &its, &self.threads)?)
+                }
+            });
+        }
+        // As at the start, the last ones first.
+        let begun = ready.into_iter().rev().map(|service| match service {
+            Ok(ready) => Begun::New(ready.begin(&self.threads)),
+            Err(kept) => Begun::Kept(kept),
+        });
+        let mut services: Vec<_> = begun.collect();
+        services.reverse();
+        Ok(Beginning {
+            run,
+            sockets,
+            services,
+        })
+    }
+
+    /// Takes note of a worker that serves.
+    pub(super) fn worker_begun(&mut self, generation: u64) {
+        let of_reload = self.beginning.iter_mut().flat_map(Beginning::new_ones);
+        for service in of_reload.chain(&mut self.services) {
+            if service.generation == generation {
+                service.beginning = service.beginning.saturating_sub(1);
+            }
+        }
+        self.commit_if_begun();
+    }
+
+    /// Takes note of the end of a worker that a reload has begun.
+    pub(super) fn beginner_ended(&mut self, generation: u64, thread: usize, ended: Ended) {
+        let mut failed = None;
+        for service in self.beginning.iter_mut().flat_map(Beginning::new_ones) {
+            if service.generation == generation {
+                service.worker_ended(thread, ended);
+                failed = ended.failed.then(|| service.config.guest.name.clone());
+            }
+        }
+        if let Some(name) = failed {
+            self.roll_back(&name);
+        }
+    }
+
+    /// Undoes a reload of which a worker has failed.
+    fn roll_back(&mut self, name: &str) {
+        if let Some(beginning) = self.beginning.take() {
+            for mut service in beginning.into_new_ones() {
+                // It may have accepted connections already.
+                service.retire();
+                self.retired.push(service);
+            }
+            self.reload_ended(&Err(format!("{name}: a worker cannot begin to serve")));
+        }
+    }
+
+    fn commit_if_begun(&mut self) {
+        let all_serve = |it: &mut Beginning| it.new_ones().all(|it| it.beginning == 0);
+        if let Some(beginning) = self.beginning.take_if(all_serve) {
+            self.commit(beginning);
+            self.reload_ended(&Ok(()));
+        }
+    }
+
+    /// Replaces the services that have changed. Nothing here can fail.
+    fn commit(&mut self, beginning: Beginning) {
+        let Beginning {
+            run,
+            sockets,
+            services,
+        } = beginning;
+        self.several |= services.len() > 1;
+        let mut old = std::mem::take(&mut self.services);
+        let mut replaced = Vec::new();
+        for service in services {
+            match service {
+                Begun::New(serving) => {
+                    replaced.push(serving.config.guest.name.clone());
+                    self.services.push(serving);
+                }
+                Begun::Kept(kept) => {
+                    let place = old.iter().position(|it| it.generation == kept.generation);
+                    // A program may have ended meanwhile.
+                    let Some(place) = place else { continue };
+                    let mut service = old.remove(place);
+                    service.stamp = kept.stamp;
+                    if let Some(renewed) = kept.renewed {
+                        service.run.net.tls.renew(renewed);
+                    }
+                    self.services.push(service);
+                }
+            }
+        }
+        // Before their workers look whether a listener stays.
+        let (opened, closed) = self.sockets.replace(sockets, &run.services);
+        for mut service in old {
+            if service.phase() == Phase::Serving {
+                service.retire();
+            }
+            self.retired.push(service);
+        }
+        if let Err(error) = announce(&opened) {
+            tracing::warn!(%error, "cannot print the new listeners");
+        }
+        for url in closed {
+            tracing::info!(url, "no longer listening");
+        }
+        let settings = &run.services;
+        self.ended_programs
+            .retain(|it| settings.iter().any(|new| new.guest.name == it.0.guest.name));
+        self.shown = run.shown;
+        let certificates = run.services.iter().map(|it| it.tls.certificates.len());
+        tracing::info!(
+            certificates = certificates.sum::<usize>(),
+            replaced = replaced.join(" "),
+            "SIGHUP: reloaded"
+        );
+    }
+
+    /// Tells how a reload went: the log, and those who wait for it.
+    fn reload_ended(&mut self, done: &Result<(), String>) {
+        self.reloading.runs = false;
+        let [well, badly] = &mut self.reloads;
+        match done {
+            Ok(()) => *well += 1,
+            Err(reason) => {
+                *badly += 1;
+                tracing::error!("SIGHUP: everything stays as it was: {reason}");
+            }
+        }
+        for waiting in self.reloading.waiting.drain(..) {
+            // It may have left.
+            let _ = waiting.send(done.clone());
+        }
+        if self.sockets.are_closed() {
+            return;
+        }
+        self.is_ready();
+        if std::mem::take(&mut self.reloading.again) {
+            self.reload();
+        }
+    }
+}
+
+/// The work of a reload, before anything begins.
+struct Work {
+    reread: Reread,
+    current: Vec<Current>,
+    /// Settings of programs that have ended.
+    ended: Vec<Config>,
+    common: Arc<Common>,
+    fixed: Fixed,
+}
+
+impl Work {
+    /// Reads the settings anew, and prepares what has changed.
+    ///
+    /// # Errors
+    /// Fails with a line that says what is wrong.
+    fn prepare(&self) -> Result<Reload, Refused> {
+        let (mut run, log) = (self.reread)()?;
+        self.keep_fixed(&mut run, log);
+        self.common.fit(&run.services);
+        let mut services = Vec::new();
+        let mut changed = Vec::new();
+        let mut problem = None;
+        // The last ones first: if one changes, so do those on whose listeners it
+        // answers.
+        for config in run.services.iter().rev() {
+            match self.next(config, &changed) {
+                Ok(next) => {
+                    if let Some(Next::New(_)) = next {
+                        changed.push(config.guest.name.clone());
+                    }
+                    services.extend(next);
+                }
+                Err(refused) => {
+                    problem = Some(refused);
+                    break;
+                }
+            }
+        }
+        if let Some(mut refused) = problem {
+            // With the generations that it has prepared.
+            drop(services);
+            for config in &run.services {
+                if let Some(before) = self.before(config)
+                    && before.config == *config
+                    && let Some(renewed) = renewed(before, config)?
+                {
+                    refused.renewed.push((before.generation, renewed));
+                }
+            }
+            return Err(refused);
+        }
+        services.reverse();
+        Ok(Reload { run, services })
+    }
+
+    /// Keeps the settings that only a restart changes, and says so.
+    fn keep_fixed(&self, run: &mut RunConfig, log: LogOptions) {
+        let stays = |what: &str| {
+            tracing::warn!("another {what} needs a restart: the present one stays");
+        };
+        let Fixed {
+            workers,
+            admin,
+            log: present,
+        } = &self.fixed;
+        if let Some(first) = self.current.first() {
+            if run.workers.get() != *workers {
+                stays(&format!(
+                    "number of --workers, {} instead of {workers},",
+                    run.workers
+                ));
+            }
+            run.workers = first.config.workers;
+            for service in &mut run.services {
+                service.workers = run.workers;
+            }
+        }
+        if run.admin != *admin {
+            stays("--admin");
+        }
+        if log.format != present.format {
+            stays("--log-format");
+        }
+        if log.rate != present.rate {
+            stays("--log-rate");
+        }
+        if log.verbosity != present.verbosity {
+            stays("--verbose");
+        }
+    }
+
+    fn before(&self, config: &Config) -> Option<&Current> {
+        let name = &config.guest.name;
+        self.current.iter().find(|it| it.config.guest.name == *name)
+    }
+
+    /// Returns what becomes of a service, if these have changed; `None` if it
+    /// has ended.
+    fn next(&self, config: &Config, changed: &[String]) -> Result<Option<Next>, Refused> {
+        let name = &config.guest.name;
+        // Without listeners, it is a program.
+        let is_program = |config: &Config| config.listeners.is_empty();
+        let before = self.before(config);
+        let mut ended = self.ended.iter();
+        if before.is_none()
+            && is_program(config)
+            && let Some(ended) = ended.find(|it| it.guest.name == *name)
+        {
+            if ended != config {
+                tracing::warn!("{name} is a program that has ended: a restart runs it again");
+            }
+            return Ok(None);
+        }
+        let mut others = config.sites.iter().flat_map(|it| &it.others);
+        let others_stay = others.all(|(name, _)| !changed.contains(name));
+        if let Some(before) = before {
+            let kept = |stamp, renewed| {
+                Ok(Some(Next::Kept(Kept {
+                    generation: before.generation,
+                    stamp,
+                    renewed,
+                })))
+            };
+            let is_same = before.config == *config;
+            if is_program(&before.config) && is_program(config) {
+                // Two of it at once is what no program expects.
+                if !is_same || !matches!(before.same_component(), Ok(Some(_))) {
+                    tracing::warn!(
+                        "{name} is a program that runs: what has changed needs a restart"
+                    );
+                    return kept(None, None);
+                }
+            }
+            if is_same
+                && others_stay
+                && let Some(stamp) = before.same_component()?
+            {
+                return kept(stamp, renewed(before, config)?);
+            }
+        }
+        let lasting = match before {
+            Some(before) => before.run.lasting.clone(),
+            None => Lasting::first(&self.common),
+        };
+        let prepared = Prepared::new(config, lasting)?;
+        Ok(Some(Next::New(Box::new(prepared))))
+    }
+}
+
+/// Reads the certificates of a service that stays; `None` if it has none.
+fn renewed(before: &Current, config: &Config) -> Result<Option<Renewed>, Refused> {
+    if config.tls == TlsFiles::default() {
+        return Ok(None);
+    }
+    let renewed = before.run.net.tls.read_anew(&config.tls);
+    let renewed =
+        renewed.map_err(|error| format!("{error} (the old certificates and authorities stay)"))?;
+    Ok(Some(renewed))
+}

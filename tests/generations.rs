@@ -1,0 +1,687 @@
+//! The life of a service's generations: what they share, how they end, and what
+//! happens if a reload cannot go on.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::harness::{
+    Client, Clients, Peer, Run, cert, directory, eventually, guest, install, install_as, refused,
+    reload, reload_or_not, text, threads, unix_address,
+};
+
+/// Writes a configuration of an echo.
+fn echo_at(place: &Path, more: &str) -> String {
+    let place = text(place);
+    format!("[services.lines]\ncomponent = {place:?}\ntcp = \"127.0.0.1:0\"\n{more}")
+}
+
+/// Checks that a connection echoes.
+fn echoes(peer: &mut Peer<impl std::io::Read + std::io::Write>) {
+    peer.send(b"line\n");
+    assert_eq!(peer.take(5), b"line\n");
+}
+
+#[test]
+fn generations_of_shared_instances_leave_nothing_behind() {
+    for (name, http) in [
+        ("service-probe", true),
+        ("stream-echo", false),
+        ("probe", true),
+    ] {
+        let scratch = directory();
+        let place = scratch.path().join("it.wasm");
+        install(name, &place);
+        let run = Run::component(&place).args(["--isolation", "worker", "--workers", "2"]);
+        let server = if http { run.http() } else { run.tcp() }.start();
+        let use_it = || {
+            // On both workers, most likely.
+            for _ in 0..8 {
+                if http {
+                    assert_eq!(server.connect_http().fetch("/count").status, 200);
+                } else {
+                    echoes(&mut server.connect());
+                }
+            }
+        };
+        let round = |variant: u8| {
+            install_as(name, &place, variant % 2);
+            let line = reload(&server);
+            assert!(line.contains("replaced=\"it\""), "{line}");
+            use_it();
+        };
+        use_it();
+        for variant in 1..=10 {
+            round(variant);
+        }
+        let (descriptors, threads_before) = (server.settled_descriptors(), threads(&server));
+        let memory = server.resident();
+        for variant in 11..=60 {
+            round(variant);
+        }
+        server.wait_for_descriptors(descriptors);
+        eventually("no more threads", || {
+            (threads(&server) <= threads_before).then_some(())
+        });
+        eventually("the memory of the generations", || {
+            (server.resident() < memory + (8 << 20)).then_some(())
+        });
+        assert_eq!(server.log.count("panicked"), 0);
+        server.stop();
+    }
+}
+
+#[test]
+fn a_guest_of_an_ended_generation_does_not_hold_its_thread() {
+    let scratch = directory();
+    let place = scratch.path().join("it.wasm");
+    install("stream-probe", &place);
+    // It may compute for longer than anybody waits for its generation.
+    let limits = ["--event-timeout", "14s", "--shutdown-timeout", "500ms"];
+    let server = Run::component(&place)
+        .args(["--workers", "1"])
+        .args(limits)
+        .tcp()
+        .start();
+    let mut before = server.connect();
+    assert_eq!(before.ask("hold"), "ok");
+    let mut spins = server.connect();
+    assert_eq!(spins.ask("what?"), "what?");
+    install_as("stream-probe", &place, 1);
+    reload(&server);
+    spins.say("spin");
+    server.log.wait_for(&["a worker does not end"]);
+    let mut after = server.connect();
+    assert_eq!(after.ask("hold"), "ok");
+    drop((before, spins, after));
+    server.stop();
+}
+
+#[test]
+fn what_lacks_descriptors_at_any_step_changes_nothing() {
+    let scratch = directory();
+    let file = scratch.path().join("netwasm.toml");
+    let (site, lines) = (
+        scratch.path().join("site.wasm"),
+        scratch.path().join("lines.wasm"),
+    );
+    install("router", &site);
+    install("echo", &lines);
+    let content = format!(
+        "workers = 2\n[services.site]\ncomponent = {:?}\nhttp = \"127.0.0.1:0\"\n{}",
+        text(&site),
+        echo_at(&lines, "")
+    );
+    fs::write(&file, content).expect("a file");
+    let server = Run::config(&file, 2).start();
+    let mut kept = server.connect();
+    echoes(&mut kept);
+    let mut outcomes = [0, 0];
+    for more in 0..40 {
+        let variant = u8::from(outcomes[1] % 2 == 0);
+        install_as("router", &site, variant);
+        install_as("echo", &lines, variant);
+        server.leave_descriptors(more);
+        let done = reload_or_not(&server);
+        outcomes[usize::from(done)] += 1;
+        server.give_descriptors_back();
+        server.serves_echo();
+        server
+            .connect_http()
+            .fetch("/about")
+            .is(200, "<h1>About</h1>");
+        if !done {
+            // It goes on with the generation that it has.
+            echoes(&mut kept);
+        }
+        if outcomes[1] > 1 {
+            break;
+        }
+    }
+    assert!(outcomes[0] > 2, "{outcomes:?}");
+    assert_eq!(outcomes[1], 2, "{outcomes:?}");
+    assert_eq!(server.log.count("panicked"), 0);
+    drop(kept);
+    server.stop();
+}
+
+#[test]
+fn certificates_are_renewed_even_if_the_component_is_gone() {
+    let scratch = directory();
+    let at = |name: &str| scratch.path().join(name);
+    let use_certificate = |chain: &str, key: &str| {
+        fs::copy(cert(chain), at("cert.pem")).expect("a copy");
+        fs::copy(cert(key), at("key.pem")).expect("a copy");
+    };
+    install("echo", &at("lines.wasm"));
+    use_certificate("cert.pem", "key.pem");
+    let server = Run::component(&at("lines.wasm"))
+        .listen("--tls", "127.0.0.1:0")
+        .args([
+            "--cert",
+            text(&at("cert.pem")),
+            "--key",
+            text(&at("key.pem")),
+        ])
+        .start();
+    let tls = server.address("tls");
+    let works = |name: &'static str| Client::of(name).try_connect(tls).is_ok();
+    assert!(works("localhost") && !works("other.example"));
+    for broken in [None, Some(&b"half of"[..])] {
+        match broken {
+            None => fs::remove_file(at("lines.wasm")).expect("it is removed"),
+            Some(bytes) => fs::write(at("lines.wasm"), bytes).expect("a file"),
+        }
+        let (chain, key, good, bad) = match broken {
+            None => ("other.pem", "other.key", "other.example", "localhost"),
+            Some(_) => ("cert.pem", "key.pem", "localhost", "other.example"),
+        };
+        use_certificate(chain, key);
+        refused(
+            &server,
+            &["lines.wasm", "certificates are renewed nevertheless"],
+        );
+        assert!(works(good) && !works(bad), "{broken:?}");
+    }
+    // In the middle of a swap, neither fits the other.
+    fs::copy(cert("other.pem"), at("cert.pem")).expect("a copy");
+    refused(&server, &["the old certificates and authorities stay"]);
+    assert!(works("localhost"));
+    install("echo", &at("lines.wasm"));
+    refused(&server, &["the old certificates and authorities stay"]);
+    use_certificate("cert.pem", "key.pem");
+    let line = reload(&server);
+    assert!(line.contains("replaced=\"\""), "{line}");
+    server.stop();
+}
+
+#[test]
+fn another_time_or_another_service_replaces_none_that_stays() {
+    let scratch = directory();
+    let (file, place) = (
+        scratch.path().join("netwasm.toml"),
+        scratch.path().join("lines.wasm"),
+    );
+    install("echo", &place);
+    fs::write(&file, echo_at(&place, "")).expect("a file");
+    let server = Run::config(&file, 1).start();
+    let replaced = |names: &str| {
+        let line = reload(&server);
+        assert!(line.contains(&format!("replaced=\"{names}\"")), "{line}");
+    };
+    // The same bytes in another file.
+    install("echo", &place);
+    replaced("");
+    let touched = fs::File::options()
+        .append(true)
+        .open(&place)
+        .expect("a file");
+    touched
+        .set_modified(std::time::SystemTime::now() + Duration::from_secs(5))
+        .expect("another time");
+    replaced("");
+    let more = "[services.more]\ncomponent = \"hello\"\nhttp = \"127.0.0.1:0\"\n";
+    fs::write(&file, echo_at(&place, more)).expect("a file");
+    replaced("more");
+    fs::write(&file, echo_at(&place, "")).expect("a file");
+    replaced("");
+    install_as("echo", &place, 1);
+    replaced("lines");
+    server.stop();
+}
+
+#[test]
+fn settings_that_only_a_restart_changes_are_told() {
+    let scratch = directory();
+    let file = scratch.path().join("netwasm.toml");
+    fs::write(&file, echo_at(&guest("echo"), "")).expect("a file");
+    let server = Run::config(&file, 1).start();
+    let admin = unix_address(&scratch.path().join("admin"));
+    let process = format!(
+        "workers = 7\nadmin = {admin:?}\nlog-format = \"json\"\nlog-rate = 5\nverbose = 1\n"
+    );
+    fs::write(&file, process + &echo_at(&guest("echo"), "")).expect("a file");
+    let line = reload(&server);
+    assert!(line.contains("replaced=\"\""), "{line}");
+    for what in [
+        "--workers, 7",
+        "--admin",
+        "--log-format",
+        "--log-rate",
+        "--verbose",
+    ] {
+        server
+            .log
+            .wait_for(&["needs a restart: the present one stays", what]);
+    }
+    server.serves_echo();
+    server.stop();
+}
+
+#[test]
+fn the_backlog_of_a_removed_listener_is_accepted_first() {
+    let scratch = directory();
+    let (file, socket) = (
+        scratch.path().join("netwasm.toml"),
+        scratch.path().join("lines.sock"),
+    );
+    let content = |more: &str| {
+        let main = format!("tcp = [\"127.0.0.1:0\"{more}]\nmax-connections = 1\nworkers = 2\n");
+        let component = guest("echo");
+        format!(
+            "[services.lines]\ncomponent = {:?}\n{main}",
+            text(&component)
+        )
+    };
+    let unix = unix_address(&socket);
+    fs::write(&file, content(&format!(", \"127.0.0.2:0\", {unix:?}"))).expect("a file");
+    let server = Run::config(&file, 3).start();
+    let removed = server
+        .listening
+        .iter()
+        .find_map(|url| url.strip_prefix("tcp://127.0.0.2"));
+    let removed = format!("127.0.0.2{}", removed.expect("a listener"));
+    let removed = removed.parse().expect("an address");
+    let mut first = server.connect();
+    echoes(&mut first);
+    // There is no place for them: they wait in the backlogs.
+    let mut waiting: Vec<_> = (0..10).map(|_| Peer::connect(removed)).collect();
+    let mut local: Vec<_> = (0..10).map(|_| Peer::connect_unix(&socket)).collect();
+    server.log.wait_for(&["--max-connections is reached"]);
+    fs::write(&file, content("")).expect("a file");
+    reload(&server);
+    server.log.wait_for(&["no longer listening", "127.0.0.2"]);
+    server.log.wait_for(&["no longer listening", "lines.sock"]);
+    assert!(!socket.exists());
+    echoes(&mut first);
+    first.finish_and_wait();
+    // One after the other, in whichever order.
+    std::thread::scope(|scope| {
+        for peer in waiting.drain(..) {
+            scope.spawn(move || served(peer));
+        }
+        for peer in local.drain(..) {
+            scope.spawn(move || served(peer));
+        }
+    });
+    eventually("a closed listener", || {
+        std::net::TcpStream::connect(removed).is_err().then_some(())
+    });
+    server.serves_echo();
+    server.stop();
+}
+
+/// Checks that a connection is served, and ends it.
+fn served(mut peer: Peer<impl std::io::Read + std::io::Write>) {
+    echoes(&mut peer);
+}
+
+#[test]
+fn generations_share_the_places_of_their_service() {
+    let scratch = directory();
+    let place = scratch.path().join("lines.wasm");
+    install("echo", &place);
+    let server = Run::component(&place)
+        .args(["--max-connections", "2"])
+        .tcp()
+        .start();
+    let mut before = [server.connect(), server.connect()];
+    before.iter_mut().for_each(echoes);
+    install_as("echo", &place, 1);
+    reload(&server);
+    let mut after = server.connect();
+    after.send(b"line\n");
+    server.log.wait_for(&["--max-connections is reached"]);
+    after.is_held();
+    let [one, mut other] = before;
+    one.finish_and_wait();
+    assert_eq!(after.take(5), b"line\n");
+    echoes(&mut other);
+    drop((after, other));
+    server.stop();
+}
+
+#[test]
+fn a_reload_waits_for_room() {
+    let scratch = directory();
+    let place = scratch.path().join("lines.wasm");
+    install("echo", &place);
+    // Two generations of that size are all that fits.
+    let server = Run::component(&place)
+        .args(["--max-memory", "4GiB"])
+        .tcp()
+        .start();
+    let mut first = server.connect();
+    echoes(&mut first);
+    install_as("echo", &place, 1);
+    reload(&server);
+    let mut second = server.connect();
+    echoes(&mut second);
+    install_as("echo", &place, 2);
+    server.signal(Signal::HUP);
+    server
+        .log
+        .wait_for(&["waits until a generation that was replaced has ended"]);
+    echoes(&mut first);
+    server.serves_echo();
+    assert_eq!(server.log.count("SIGHUP: reloaded"), 1);
+    first.finish_and_wait();
+    server.log.wait_for_count("SIGHUP: reloaded", 2);
+    echoes(&mut second);
+    server.serves_echo();
+    drop(second);
+    server.stop();
+}
+
+#[test]
+fn a_program_that_has_ended_is_not_run_again() {
+    let scratch = directory();
+    let (file, program) = (
+        scratch.path().join("netwasm.toml"),
+        scratch.path().join("program.wasm"),
+    );
+    install("command-probe", &program);
+    let content = |args: &str| {
+        let program = text(&program);
+        let program = format!("[services.program]\ncomponent = {program:?}\nargs = [{args}]\n");
+        echo_at(&guest("echo"), &program)
+    };
+    fs::write(&file, content("\"args\", \"once\"")).expect("a file");
+    let server = Run::config(&file, 1).start();
+    let said = |word: &str| server.log.count(word) + server.stdout.count(word);
+    eventually("it runs", || (said("once") > 0).then_some(()));
+    let times = said("once");
+    // Its report, or nothing: it ended at once.
+    for _ in 0..3 {
+        reload(&server);
+    }
+    fs::write(&file, content("\"args\", \"once more\"")).expect("a file");
+    reload(&server);
+    server.log.wait_for(&[
+        "program is a program that has ended",
+        "a restart runs it again",
+    ]);
+    assert_eq!(said("once"), times);
+    server.serves_echo();
+    server.stop();
+}
+
+#[test]
+fn a_program_that_runs_is_not_run_twice() {
+    let scratch = directory();
+    let (file, program) = (
+        scratch.path().join("netwasm.toml"),
+        scratch.path().join("socket-echo.wasm"),
+    );
+    install("socket-echo", &program);
+    let content = |more: &str| {
+        let program = text(&program);
+        let any = "127.0.0.1:0";
+        let own = format!(
+            "[services.program]\ncomponent = {program:?}\nallow-listen = {any:?}\nargs = [{any:?}]\n"
+        );
+        echo_at(&guest("echo"), &format!("{own}{more}"))
+    };
+    fs::write(&file, content("")).expect("a file");
+    let server = Run::config(&file, 1).start();
+    let own = server.own_listener();
+    let mut peer = Peer::connect(own);
+    echoes(&mut peer);
+    install_as("socket-echo", &program, 1);
+    reload(&server);
+    server.log.wait_for_count(
+        "program is a program that runs: what has changed needs a restart",
+        1,
+    );
+    fs::write(&file, content("max-outgoing = 7\n")).expect("a file");
+    reload(&server);
+    server.log.wait_for_count(
+        "program is a program that runs: what has changed needs a restart",
+        2,
+    );
+    echoes(&mut peer);
+    echoes(&mut Peer::connect(own));
+    // One that is removed is told to end.
+    fs::write(&file, echo_at(&guest("echo"), "")).expect("a file");
+    reload(&server);
+    drop(peer);
+    eventually("its end", || {
+        std::net::TcpStream::connect(own).is_err().then_some(())
+    });
+    server.serves_echo();
+    server.stop();
+}
+
+#[test]
+fn a_rotation_reaches_generations_that_retire() {
+    let scratch = directory();
+    let at = |name: &str| scratch.path().join(name);
+    install("router", &at("site.wasm"));
+    let server = Run::component(&at("site.wasm"))
+        .args(["--access-log", text(&at("log"))])
+        .http()
+        .start();
+    let mut before = server.connect_http();
+    before.fetch("/about?first").is(200, "<h1>About</h1>");
+    before.send(b"GET /about?late HT");
+    install_as("router", &at("site.wasm"), 1);
+    reload(&server);
+    fs::rename(at("log"), at("log.1")).expect("it is renamed");
+    server.signal(Signal::USR1);
+    server
+        .log
+        .wait_for(&["SIGUSR1: opening the access log anew"]);
+    eventually("the new file", || at("log").exists().then_some(()));
+    before.send(b"TP/1.1\r\nHost: a\r\n\r\n");
+    before.response().is(200, "<h1>About</h1>");
+    server
+        .connect_http()
+        .fetch("/about?new")
+        .is(200, "<h1>About</h1>");
+    let lines = |name: &str| fs::read_to_string(at(name)).expect("a log");
+    eventually("both lines", || {
+        let log = lines("log");
+        (log.contains("?late") && log.contains("?new")).then_some(())
+    });
+    assert!(lines("log.1").contains("?first"), "{}", lines("log.1"));
+    server.stop();
+}
+
+#[test]
+fn a_full_disk_for_the_access_log_is_told_and_serves_on() {
+    let scratch = directory();
+    let file = scratch.path().join("netwasm.toml");
+    let content = |more: &str| {
+        let component = guest("router");
+        let component = text(&component);
+        format!("[services.site]\ncomponent = {component:?}\nhttp = \"127.0.0.1:0\"\n{more}")
+    };
+    fs::write(&file, content("")).expect("a file");
+    let server = Run::config(&file, 1).start();
+    fs::write(&file, content("access-log = \"/dev/full\"\n")).expect("a file");
+    reload(&server);
+    let fetch = || {
+        server
+            .connect_http()
+            .fetch("/about")
+            .is(200, "<h1>About</h1>")
+    };
+    eventually("the line", || {
+        fetch();
+        let told = server.log.count("the access log cannot be written");
+        (told > 0).then_some(())
+    });
+    // A log that cannot be opened is a reason to stay.
+    fs::write(&file, content("access-log = \"/none/log\"\n")).expect("a file");
+    refused(&server, &["/none/log"]);
+    fetch();
+    assert_eq!(server.log.count("the access log cannot be written"), 1);
+    server.stop();
+}
+
+#[test]
+fn a_reload_during_the_drain_says_what_it_does() {
+    let scratch = directory();
+    let place = scratch.path().join("lines.wasm");
+    install("echo", &place);
+    let mut server = Run::component(&place).tcp().start();
+    let mut open = server.connect();
+    echoes(&mut open);
+    server.signal(Signal::TERM);
+    server.log.wait_for(&["draining: no new connections"]);
+    server.signal(Signal::HUP);
+    server
+        .log
+        .wait_for(&["SIGHUP: the run is ending, so nothing is read anew"]);
+    assert_eq!(server.log.count("SIGUSR1"), 0);
+    echoes(&mut open);
+    drop(open);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn what_a_retired_generation_had_open_counts_if_the_end_aborts_it() {
+    for aborts in [true, false] {
+        let scratch = directory();
+        let place = scratch.path().join("lines.wasm");
+        install("echo", &place);
+        let limit = if aborts { "60s" } else { "100ms" };
+        let mut server = Run::component(&place)
+            .args(["--shutdown-timeout", limit])
+            .tcp()
+            .start();
+        let mut old = server.connect();
+        echoes(&mut old);
+        install_as("echo", &place, 1);
+        reload(&server);
+        if aborts {
+            server.signal(Signal::TERM);
+            server.log.wait_for(&["draining: no new connections"]);
+            echoes(&mut old);
+            // A second one is one that comes at least a second later.
+            let since = Instant::now();
+            eventually("the abort", || {
+                if since.elapsed() > Duration::from_secs(1) {
+                    server.signal(Signal::TERM);
+                }
+                let aborts = server.log.count("aborting what is left");
+                (aborts > 0).then_some(())
+            });
+            assert_eq!(server.wait().code(), Some(1));
+        } else {
+            // The reload's own limit is no failure of the run.
+            server
+                .log
+                .wait_for(&["the generation that was replaced has ended", "aborted=1"]);
+            server.signal(Signal::TERM);
+            assert_eq!(server.wait().code(), Some(0));
+        }
+    }
+}
+
+/// Reloads under load, each time with other components, and checks that no
+/// client notices and nothing stays.
+fn reloads_under_load(time: Duration, between: Duration) {
+    let scratch = directory();
+    let file = scratch.path().join("netwasm.toml");
+    let (site, lines) = (
+        scratch.path().join("site.wasm"),
+        scratch.path().join("lines.wasm"),
+    );
+    install("router", &site);
+    install("echo", &lines);
+    let content = format!(
+        // So many clients may keep a slow machine from any guest for long.
+        "workers = 2\nevent-timeout = \"30s\"\nshutdown-timeout = 0\n\
+         [services.site]\ncomponent = {:?}\nhttp = \"127.0.0.1:0\"\n{}",
+        text(&site),
+        echo_at(&lines, "")
+    );
+    fs::write(&file, content).expect("a file");
+    let server = Run::config(&file, 2).start();
+    let at_rest = server.descriptors_at_rest();
+    let clients = Clients::of_all_kinds(server.address("http"), server.address("tcp"));
+    clients.wait_for(200);
+    let threads_before = threads(&server);
+    let end = Instant::now() + time;
+    let (mut rounds, mut memory) = (0_u32, None);
+    while Instant::now() < end {
+        let variant = u8::try_from(rounds % 2).expect("a small number");
+        install_as("router", &site, 1 - variant);
+        if rounds % 2 == 0 {
+            install_as(
+                "echo",
+                &lines,
+                u8::try_from(rounds / 2 % 2).expect("a small number"),
+            );
+        }
+        reload(&server);
+        rounds += 1;
+        if rounds == 10 {
+            memory = Some(server.resident());
+        }
+        std::thread::sleep(between);
+    }
+    let answers = clients.stop();
+    eprintln!("{rounds} reloads, {answers} answers");
+    server.wait_for_descriptors(at_rest);
+    eventually("no thread too many", || {
+        (threads(&server) <= threads_before).then_some(())
+    });
+    let memory = memory.expect("more than ten reloads");
+    eventually("no memory that stays", || {
+        (server.resident() < memory + (32 << 20)).then_some(())
+    });
+    assert_eq!(server.log.count("panicked"), 0);
+    server.stop();
+}
+
+#[test]
+#[ignore = "takes a minute: .ci/long reloads"]
+fn a_minute_of_reloads_under_load_is_not_noticed() {
+    reloads_under_load(Duration::from_secs(60), Duration::from_millis(300));
+}
+
+#[test]
+#[ignore = "takes a minute: .ci/long reloads"]
+fn a_thousand_reloads_leave_nothing_behind() {
+    let scratch = directory();
+    let (site, log) = (scratch.path().join("site.wasm"), scratch.path().join("log"));
+    install("router", &site);
+    let server = Run::component(&site)
+        .args(["--access-log", text(&log)])
+        .http()
+        .https()
+        .start();
+    let mut after_some: Option<(usize, usize, u64)> = None;
+    for round in 1..=1000_u32 {
+        install_as(
+            "router",
+            &site,
+            u8::try_from(round % 2).expect("a small number"),
+        );
+        reload(&server);
+        server
+            .connect_http()
+            .fetch("/about")
+            .is(200, "<h1>About</h1>");
+        if round == 100 {
+            after_some = Some((
+                server.settled_descriptors(),
+                threads(&server),
+                server.resident(),
+            ));
+        }
+    }
+    let (descriptors, threads_before, memory) = after_some.expect("a hundred rounds");
+    server.wait_for_descriptors(descriptors);
+    eventually("no more threads", || {
+        (threads(&server) <= threads_before).then_some(())
+    });
+    let grown = server.resident().saturating_sub(memory);
+    eprintln!("{grown} bytes more after 900 reloads");
+    assert!(grown < 16 << 20, "{grown} bytes stayed");
+    server.stop();
+}
