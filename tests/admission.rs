@@ -15,7 +15,9 @@ fn connect_from(client: &str, server: SocketAddr) -> TcpStream {
     socket.bind(&from.into()).expect("an address of its own");
     socket.connect(&server.into()).expect("a connection");
     let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(DEADLINE)).expect("a time limit");
+    stream
+        .set_read_timeout(Some(DEADLINE))
+        .expect("a time limit");
     stream
 }
 
@@ -50,7 +52,9 @@ fn clients_of_a_denied_network_are_reset() {
     let address = server.address("tcp");
     assert!(is_served(&connect_from("127.0.0.1:0", address)));
     assert!(!is_served(&connect_from("127.0.0.2:0", address)));
-    server.log.wait_for(&["connection refused", "127.0.0.2", "--deny-from"]);
+    server
+        .log
+        .wait_for(&["connection refused", "127.0.0.2", "--deny-from"]);
     let datagrams = UdpPeer::connect(server.address("udp"));
     assert_eq!(datagrams.ask(b"a datagram"), b"a datagram");
     counted(server, &["ended", "clients_refused=1 "]);
@@ -58,7 +62,10 @@ fn clients_of_a_denied_network_are_reset() {
 
 #[test]
 fn datagrams_of_a_denied_client_are_dropped() {
-    let server = Run::guest("echo").udp().args(["--deny-from=127.0.0.1", "-v"]).start();
+    let server = Run::guest("echo")
+        .udp()
+        .args(["--deny-from=127.0.0.1", "-v"])
+        .start();
     let peer = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
     peer.connect(server.address("udp")).expect("a peer");
     peer.send(b"a datagram").expect("sent");
@@ -77,7 +84,9 @@ fn a_client_has_so_many_connections_and_another_one_its_own() {
     let two = connect_from("127.0.0.1:0", address);
     assert!(is_served(&one) && is_served(&two));
     assert!(!is_served(&connect_from("127.0.0.1:0", address)));
-    server.log.wait_for(&["connection refused", "--max-client-connections"]);
+    server
+        .log
+        .wait_for(&["connection refused", "--max-client-connections"]);
     assert!(is_served(&connect_from("127.0.0.2:0", address)));
     drop(one);
     eventually("a place", || {
@@ -89,14 +98,19 @@ fn a_client_has_so_many_connections_and_another_one_its_own() {
 
 #[test]
 fn a_client_that_connects_too_often_is_reset() {
-    let server = Run::guest("echo").tcp().args(["--max-client-rate=3"]).start();
+    let server = Run::guest("echo")
+        .tcp()
+        .args(["--max-client-rate=3"])
+        .start();
     let address = server.address("tcp");
     let served = (0..30).filter(|_| is_served(&connect_from("127.0.0.1:0", address)));
     let served = served.count();
     // However slow the machine is, the first three are served.
     assert!((3..30).contains(&served), "{served}");
     assert!(is_served(&connect_from("127.0.0.2:0", address)));
-    server.log.wait_for(&["connection refused", "--max-client-rate"]);
+    server
+        .log
+        .wait_for(&["connection refused", "--max-client-rate"]);
     eventually("another token", || {
         is_served(&connect_from("127.0.0.1:0", address)).then_some(())
     });
@@ -123,7 +137,9 @@ fn a_client_that_asks_too_often_gets_429() {
         }
     }
     assert!((1..=35).contains(&limited), "{limited}");
-    server.log.wait_for(&["request refused", "--max-client-requests"]);
+    server
+        .log
+        .wait_for(&["request refused", "--max-client-requests"]);
     eventually("another request", || {
         let response = server.connect_http().fetch("/about");
         (response.status == 200).then_some(())
@@ -134,5 +150,11 @@ fn a_client_that_asks_too_often_gets_429() {
 #[test]
 fn a_network_that_is_none_is_explained() {
     let run = Run::guest("echo").tcp().args(["--deny-from=10.0.0.1/8"]);
-    run.refused(2, &["10.0.0.1/8", "write 10.0.0.1 for the address, or 10.0.0.0/8"]);
+    run.refused(
+        2,
+        &[
+            "10.0.0.1/8",
+            "write 10.0.0.1 for the address, or 10.0.0.0/8",
+        ],
+    );
 }

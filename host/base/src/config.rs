@@ -7,6 +7,7 @@
 mod clients;
 mod error;
 mod limits;
+mod log_template;
 mod proxy;
 mod route;
 
@@ -16,6 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::policy::Policy;
@@ -24,6 +26,7 @@ pub use self::clients::{ClientRules, Network, NetworkError};
 pub use self::error::ConfigError;
 use self::limits::check_time;
 pub use self::limits::{HttpLimits, Limits, NEVER};
+pub use self::log_template::{LogPart, LogTemplate, LogTemplateError, LogVariable};
 pub use self::proxy::{Proxy, ProxyError};
 pub use self::route::{HostPattern, Route, RouteError, plain_host, plain_path};
 pub use crate::listen::{AddressError, ListenAddress, ListenerConfig, ListenerKind};
@@ -498,13 +501,27 @@ pub struct AccessLogConfig {
 }
 
 /// Format of a line of the access log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AccessLogFormat {
     /// The combined format of Apache and nginx.
     #[default]
     Combined,
     /// One JSON object per line.
     Json,
+    /// Text with variables.
+    Template(Arc<LogTemplate>),
+}
+
+impl FromStr for AccessLogFormat {
+    type Err = LogTemplateError;
+
+    fn from_str(text: &str) -> Result<Self, LogTemplateError> {
+        match text {
+            "combined" => Ok(Self::Combined),
+            "json" => Ok(Self::Json),
+            _ => Ok(Self::Template(Arc::new(text.parse()?))),
+        }
+    }
 }
 
 /// Sharing of instances.

@@ -68,6 +68,23 @@ impl Account {
         self.lines.is_some()
     }
 
+    /// Returns what `value` returns for each header that the log's lines have
+    /// besides the usual ones.
+    pub(super) fn logged_headers(
+        &self,
+        value: impl Fn(&str) -> Option<Vec<u8>>,
+    ) -> Vec<Option<Vec<u8>>> {
+        let Some(lines) = &self.lines else {
+            return Vec::new();
+        };
+        lines
+            .borrow()
+            .headers()
+            .iter()
+            .map(|name| value(name))
+            .collect()
+    }
+
     /// True if requests are logged or counted for metrics.
     pub(super) fn records(&self) -> bool {
         self.lines.is_some() || self.tally.is_some()

@@ -278,7 +278,10 @@ mod tests {
         }
         assert!(clients.known().len() <= MOST);
         // Open connections are not.
-        assert_eq!(clients.enter(&address(0)).err(), Some(TurnedAway::Connections));
+        assert_eq!(
+            clients.enter(&address(0)).err(),
+            Some(TurnedAway::Connections)
+        );
         drop(kept);
     }
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 
 use netwasm_base::config::{
-    AccessLogConfig, AccessLogFormat, CertificateFiles, ClientRules, Directory, DnsServer, HttpLimits,
-    Isolation, Limits, ListenAddress, ListenerConfig, ListenerKind, Network, Proxy, Route, TlsFiles,
+    AccessLogConfig, AccessLogFormat, CertificateFiles, ClientRules, Directory, DnsServer,
+    HttpLimits, Isolation, Limits, ListenAddress, ListenerConfig, ListenerKind, Network, Proxy,
+    Route, TlsFiles,
 };
 use netwasm_base::descriptors;
 use netwasm_base::policy::{ConnectPattern, HostPort, ListenPattern, NamePattern};
@@ -18,8 +19,8 @@ use crate::logging::LogFormat;
 
 use super::usage;
 use super::values::{
-    TimeOrNone, Variable, access_log_format, count, identity, isolation, named_file, size, time,
-    time_or_none, variable, workers,
+    TimeOrNone, Variable, count, identity, isolation, named_file, size, time, time_or_none,
+    variable, workers,
 };
 
 #[derive(Args, Debug)]
@@ -48,18 +49,9 @@ pub(super) struct Http {
     /// Add a line for each request to a file; - is standard output
     #[arg(long, value_name = "FILE")]
     access_log: Option<PathBuf>,
-    /// The form of its lines
-    #[arg(
-        long,
-        value_parser = access_log_format(),
-        value_name = "combined|json",
-        default_value = "combined"
-    )]
-    #[arg(
-        hide_possible_values = true,
-        hide_short_help = true,
-        requires = "access_log"
-    )]
+    /// The form of its lines: combined, json, or a line with variables of nginx such as $status
+    #[arg(long, value_name = "FORMAT", default_value = "combined")]
+    #[arg(hide_short_help = true, requires = "access_log")]
     access_log_format: AccessLogFormat,
     /// Answer only requests for this host and path, as '*.example.org/api'; repeatable
     #[arg(long, value_name = "HOST[/PATH]", hide_short_help = true)]

@@ -8,7 +8,7 @@ use bytesize::ByteSize;
 use clap::ValueEnum;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-use netwasm_base::config::{AccessLogFormat, CertificateFiles, Isolation, NEVER};
+use netwasm_base::config::{CertificateFiles, Isolation, NEVER};
 
 use crate::logging::LogFormat;
 
@@ -41,14 +41,6 @@ pub(super) fn isolation(text: &str) -> Result<Isolation, String> {
             ))
         }
     }
-}
-
-/// Parser of `--access-log-format`.
-pub(super) fn access_log_format() -> impl TypedValueParser<Value = AccessLogFormat> {
-    one_of([
-        ("combined", AccessLogFormat::Combined),
-        ("json", AccessLogFormat::Json),
-    ])
 }
 
 /// Returns a parser that maps each word to a value.

@@ -76,11 +76,7 @@ impl FromStr for Network {
         match whole == network {
             true => Ok(Self(network)),
             // Somebody may have meant one address.
-            false => Err(NetworkError::Inside(
-                text.to_owned(),
-                network.addr(),
-                whole,
-            )),
+            false => Err(NetworkError::Inside(text.to_owned(), network.addr(), whole)),
         }
     }
 }
@@ -126,7 +122,11 @@ mod tests {
             (&["::/0"], &[], "fd00::1", true),
         ] {
             let ip = ip.parse().expect("an address");
-            assert_eq!(rules(allow, deny).allow(ip), allowed, "{allow:?} {deny:?} {ip}");
+            assert_eq!(
+                rules(allow, deny).allow(ip),
+                allowed,
+                "{allow:?} {deny:?} {ip}"
+            );
         }
     }
 
@@ -137,8 +137,14 @@ mod tests {
             assert_eq!(network.to_string(), text);
         }
         for (text, error) in [
-            ("10.0.0.1/8", "'10.0.0.1/8' is one address in a network: write 10.0.0.1 for the address, or 10.0.0.0/8"),
-            ("*", "'*' is no network: write one such as 10.0.0.0/8 or fd00::/8, or an IP address"),
+            (
+                "10.0.0.1/8",
+                "'10.0.0.1/8' is one address in a network: write 10.0.0.1 for the address, or 10.0.0.0/8",
+            ),
+            (
+                "*",
+                "'*' is no network: write one such as 10.0.0.0/8 or fd00::/8, or an IP address",
+            ),
         ] {
             let found = text.parse::<Network>().expect_err(text);
             assert_eq!(found.to_string(), error);

@@ -67,7 +67,11 @@ impl Refusal {
     /// Returns the flag of the limit that the request exceeds, for the log.
     #[must_use]
     pub fn limit(&self) -> Option<&'static str> {
-        match (self.status, self.reason.contains("body"), self.reason.contains("lines")) {
+        match (
+            self.status,
+            self.reason.contains("body"),
+            self.reason.contains("lines"),
+        ) {
             (408, true, _) => Some("--body-timeout"),
             (408, false, _) => Some("--head-timeout"),
             (413, ..) => Some("--max-body"),
