@@ -42,7 +42,6 @@ pub trait FromRequest: Sized {
     fn from_request(request: &Request<'_>) -> Result<Self, Response>;
 }
 
-
 /// A whole request of its own, which may outlive the handler: for a task, say.
 #[derive(Clone, Debug)]
 pub struct OwnedRequest {
@@ -140,7 +139,8 @@ impl<T: FromPairs> FromRequest for Form<T> {
             return Err(request.refuse(415, &format!("send {TYPE}")));
         }
         let body = request.body();
-        let text = str::from_utf8(&body).map_err(|_| request.refuse(400, "the form is not UTF-8"))?;
+        let text =
+            str::from_utf8(&body).map_err(|_| request.refuse(400, "the form is not UTF-8"))?;
         T::from_pairs(Pairs::parse(text))
             .map(Self)
             .map_err(|reason| request.refuse(400, &reason))

@@ -161,7 +161,7 @@ impl Response {
 }
 
 /// Name of a status (RFC 9110, section 15).
-const /// Appends the content of a string of JSON: RFC 8259, section 7.
+/// Appends the content of a string of JSON: RFC 8259, section 7.
 fn push_json(text: &str, out: &mut String) {
     for letter in text.chars() {
         match letter {
@@ -173,7 +173,7 @@ fn push_json(text: &str, out: &mut String) {
     }
 }
 
-fn reason_phrase(status: u16) -> &'static str {
+const fn reason_phrase(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
         401 => "Unauthorized",

@@ -247,11 +247,18 @@ fn a_program_is_refused_in_json_and_a_person_by_a_page() {
     let media = answer.header("content-type");
     assert_eq!(media.as_deref(), Some("application/problem+json"));
     assert_eq!(&*answer.text(), r#"{"title":"Not Found","status":404}"#);
-    let post = client.post("/1", "{}").header("content-type", "application/json");
+    let post = client
+        .post("/1", "{}")
+        .header("content-type", "application/json");
     let answer = post.send();
-    assert_eq!((answer.status(), answer.header("allow").as_deref()), (405, Some("OPTIONS, GET, HEAD")));
+    assert_eq!(
+        (answer.status(), answer.header("allow").as_deref()),
+        (405, Some("OPTIONS, GET, HEAD"))
+    );
     assert!(answer.text().starts_with('{'));
-    let page = client.get("/x").header("accept", "text/html, application/json");
+    let page = client
+        .get("/x")
+        .header("accept", "text/html, application/json");
     assert!(page.send().text().starts_with("<h1>404"));
     let problem = Response::problem(400, "a \"b\"\n\u{7}\\");
     let Body::Bytes(body) = problem.into_raw().body else {
