@@ -160,7 +160,6 @@ impl Response {
     }
 }
 
-/// Name of a status (RFC 9110, section 15).
 /// Appends the content of a string of JSON: RFC 8259, section 7.
 fn push_json(text: &str, out: &mut String) {
     for letter in text.chars() {
@@ -173,6 +172,7 @@ fn push_json(text: &str, out: &mut String) {
     }
 }
 
+/// Name of a status (RFC 9110, section 15).
 const fn reason_phrase(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
