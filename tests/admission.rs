@@ -150,7 +150,7 @@ fn a_client_that_asks_too_often_gets_429() {
 #[test]
 fn a_network_that_is_none_is_explained() {
     let run = Run::guest("echo").tcp().args(["--deny-from=10.0.0.1/8"]);
-    run.refused(
+    run.output().refused(
         2,
         &[
             "10.0.0.1/8",

@@ -178,7 +178,11 @@ impl Local {
 
     /// Returns the service that a request is for, and when it goes to its
     /// handler.
-    pub(super) fn route(&self, peer: &Address, wanted: &dyn Fn() -> Wanted<'_>) -> (Site, Takes) {
+    pub(super) fn route<'a>(
+        &self,
+        peer: &Address,
+        wanted: &dyn Fn() -> Wanted<'a>,
+    ) -> (Site, Takes) {
         match self.own.net.clients.may_request(peer) {
             true => self.handlers.takes(wanted),
             false => (Site::Limited, Takes::Heads),

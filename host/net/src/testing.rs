@@ -10,7 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use netwasm_base::address::Address;
-use netwasm_base::config::{DnsConfig, Limits, TlsFiles};
+use netwasm_base::config::{ClientRules, DnsConfig, Limits, TlsFiles};
 use netwasm_base::policy::Policy;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::yield_now;
