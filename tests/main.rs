@@ -47,6 +47,7 @@ mod project;
 mod relay;
 mod shutdown;
 mod sockets;
+mod start;
 mod stream;
 mod structure;
 mod targets;

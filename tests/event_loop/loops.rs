@@ -291,3 +291,26 @@ fn peers_that_only_connect_do_no_harm() {
     command.signal(Signal::TERM);
     assert_eq!(command.wait().code(), Some(0));
 }
+
+#[test]
+fn standard_input_is_waited_for_beside_sockets() {
+    let steps = [
+        "l = watch-list",
+        "a b = pair",
+        "watch l a 1",
+        "i = await-input",
+        "watch l i 1",
+        "wait l 10 -",
+        "close i",
+        // It was not read, and so is still there.
+        "i = await-input",
+        "watch l i 1",
+        "wait l 10 -",
+    ];
+    for input in [&b"a line\n"[..], b""] {
+        let finished = probe(&steps).input(input).output();
+        assert_eq!(finished.code, Some(0), "{finished:#?}");
+        let said = finished.stdout.matches("wait l 10 -: i 1").count();
+        assert_eq!(said, 2, "{finished:#?}");
+    }
+}
