@@ -147,10 +147,16 @@ impl Cache {
         }
     }
 
-    /// Logs why a cached file is not used. It is then made and stored anew.
+    /// Logs why a cached file is not used, and removes it. It is then made and
+    /// stored anew.
     pub(crate) fn refuse(&self, key: &Key, reason: &dyn Display) {
         let path = self.path(key);
-        tracing::warn!(path = %path.display(), "compiling anew: the cached code is not used: {reason}");
+        tracing::warn!(
+            path = %path.display(),
+            "compiling anew: the cached code is not used: {reason}"
+        );
+        // What cannot be removed is replaced.
+        let _ = fs::remove_file(path);
     }
 
     /// Stores a file for the next run.
