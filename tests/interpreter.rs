@@ -131,6 +131,28 @@ fn a_missing_interpreter_or_script_says_what_to_do() {
 }
 
 #[test]
+fn a_script_in_the_home_directory_does_not_open_all_of_it() {
+    let scratch = directory();
+    let home = text(scratch.path()).to_owned();
+    let own = scratch.path().join("own");
+    std::fs::create_dir(&own).expect("a directory");
+    let allowed = format!("{home}::{home}");
+    let script = write(scratch.path(), "a.py", "");
+    let below = write(&own, "b.py", "");
+    let at_home = |script: &std::path::Path| run(&[text(script)]).env("HOME", &home);
+    let refused = at_home(&script).output();
+    refused.refused(2, &["all of your files", &format!("--dir {allowed}")]);
+    let above = run(&[text(&script)]).env("HOME", text(&own)).output();
+    above.refused(2, &["--dir"]);
+    for finished in [
+        at_home(&script).args(["--dir", &allowed]).output(),
+        at_home(&below).output(),
+    ] {
+        assert_eq!(finished.code, Some(0), "{finished:#?}");
+    }
+}
+
+#[test]
 fn a_watched_script_starts_anew_after_a_change_in_its_folder() {
     let scratch = directory();
     let script = write(scratch.path(), "a.py", "");

@@ -54,6 +54,7 @@ mod reload;
 mod shutdown;
 mod sites;
 mod sockets;
+mod start;
 mod stream;
 mod structure;
 mod systemd;

@@ -324,6 +324,27 @@ fn what_cannot_be_used_is_told() {
 }
 
 #[test]
+fn a_greeting_is_refused_by_an_alert_of_the_programs_choice() {
+    says(
+        &[],
+        &[
+            ("c = tls client localhost ca=ca.pem", "ok"),
+            ("s = tls server", "ok"),
+            ("tls refuse s 112", "invalid (there is no greeting"),
+            ("tls handshake c", "want-read"),
+            ("tls move c s", "some"),
+            ("tls handshake s", "greeted localhost"),
+            ("tls refuse s 112", "ok"),
+            ("tls move s c", "some"),
+            ("tls handshake c", "alert 112 (unrecognized_name)"),
+            ("tls handshake s", "protocol (the greeting was refused"),
+            ("tls refuse s 112", "protocol (the greeting was refused"),
+            ("tls move s c", "nothing"),
+        ],
+    );
+}
+
+#[test]
 fn what_is_no_tls_fails_and_goes_on_failing() {
     says(
         &[],

@@ -28,9 +28,9 @@ class Program:
         self.name = name
         self.lines, self.ended = [], False
         self.changed = threading.Condition()
+        options.setdefault("stdin", subprocess.DEVNULL)
         self.process = subprocess.Popen(
             [str(word) for word in command],
-            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -95,13 +95,15 @@ class Runner:
         self.netwasm, self.interpreter, self.work = netwasm, interpreter, work
         self.certificates = work / "certificates"
 
-    def guest(self, script, *arguments, flags=()):
-        """Starts a script in the component."""
+    def guest(self, script, *arguments, flags=(), before=(), **options):
+        """Starts a script in the component, by the words `before` the command."""
         path = pathlib.Path(script)
+        command = [self.netwasm, "run", path, "--python", self.interpreter, *flags]
         return Program(
             f"{path.name} in the component",
-            [self.netwasm, "run", path, "--python", self.interpreter, *flags, "--", *arguments],
+            [*before, *command, "--", *arguments],
             cwd=self.work,
+            **options,
         )
 
     def native(self, script, *arguments):

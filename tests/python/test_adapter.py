@@ -699,9 +699,8 @@ def client_context():
     return ssl.create_default_context(cafile=certificate("ca.pem"))
 
 
-def handshake(client, server, name="localhost"):
-    """Two sessions in memory, after their handshake. Returns both, and a
-    function that carries what is between them."""
+def sessions(client, server, name="localhost"):
+    """Two sessions in memory, and a function that carries what is between them."""
     client_in, client_out, server_in, server_out = (ssl.MemoryBIO() for _ in range(4))
     near = client.wrap_bio(client_in, client_out, server_hostname=name)
     far = server.wrap_bio(server_in, server_out, server_side=True)
@@ -710,6 +709,12 @@ def handshake(client, server, name="localhost"):
         server_in.write(client_out.read())
         client_in.write(server_out.read())
 
+    return near, far, carry
+
+
+def handshake(client, server, name="localhost"):
+    """Like `sessions`, after their handshake."""
+    near, far, carry = sessions(client, server, name)
     done = set()
     for _ in range(10):
         for session in (near, far):
@@ -814,6 +819,39 @@ class Tls(unittest.TestCase):
         near, _, _ = handshake(client, first)
         self.assertEqual(names, ["localhost"])
         self.assertEqual(near.selected_alpn_protocol(), "chosen")
+
+    def test_a_callback_refuses_a_name_by_an_alert(self):
+        def refuse(session, name, context):
+            return ssl.ALERT_DESCRIPTION_ACCESS_DENIED
+
+        def fail(session, name, context):
+            1 / 0
+
+        def confuse(session, name, context):
+            return "none"
+
+        reported = []
+        hook, sys.unraisablehook = sys.unraisablehook, lambda told: reported.append(told.exc_type)
+        self.addCleanup(setattr, sys, "unraisablehook", hook)
+        for callback, reason in (
+            (refuse, "TLSV1_ALERT_ACCESS_DENIED"),
+            (fail, "ALERT_HANDSHAKE_FAILURE"),
+            (confuse, "TLSV1_ALERT_INTERNAL_ERROR"),
+        ):
+            server = server_context()
+            server.sni_callback = callback
+            near, far, carry = sessions(client_context(), server)
+            with self.assertRaises(ssl.SSLWantReadError):
+                near.do_handshake()
+            carry()
+            with self.assertRaises(ssl.SSLError) as caught:
+                far.do_handshake()
+            self.assertEqual(caught.exception.reason, "CALLBACK_FAILED")
+            carry()
+            with self.assertRaises(ssl.SSLError) as caught:
+                near.do_handshake()
+            self.assertIn(reason, caught.exception.reason)
+        self.assertEqual(reported, [ZeroDivisionError, TypeError])
 
     def test_an_end_is_told(self):
         near, far, carry = handshake(client_context(), server_context())

@@ -175,7 +175,9 @@ _ERRNO = {
     "NETWORK_UNREACHABLE": _errno.ENETUNREACH,
     "NO_ENTRY": _errno.ENOENT,
     "NO_MEMORY": _errno.ENOMEM,
+    "NO_PROTOCOL_OPTION": _errno.ENOPROTOOPT,
     "NOT_CONNECTED": _errno.ENOTCONN,
+    "NOT_SOCKET": _errno.ENOTSOCK,
     "NOT_SUPPORTED": _errno.EOPNOTSUPP,
     "BROKEN_PIPE": _errno.EPIPE,
     "PERMISSION": _errno.EPERM,
@@ -285,6 +287,7 @@ LOOK_UP = _number(_sockets.look_up)
 FOUND = _number(_sockets.found)
 SIGNALS = _number(_sockets.signals)
 TAKE_SIGNAL = _number(_sockets.take_signal)
+AWAIT_INPUT = _number(_sockets.await_input)
 WATCH_LIST = _number(_sockets.watch_list)
 WATCH = _number(_sockets.watch)
 FORGET = _number(_sockets.forget)
@@ -295,6 +298,7 @@ EXIT = _number(_exit.exit_with_code)
 TLS_CONNECT = _number(TlsSession.connect)
 TLS_ACCEPT = _number(TlsSession.accept)
 TLS_ANSWER = _number(TlsSession.answer)
+TLS_REFUSE = _number(TlsSession.refuse)
 TLS_FEED = _number(TlsSession.feed)
 TLS_FEED_END = _number(TlsSession.feed_end)
 TLS_TAKE = _number(TlsSession.take)

@@ -3,8 +3,7 @@ host's watch lists.
 
 A watch list holds the host's descriptors alone. Files of wasi-libc's are ready
 at all times, as regular files are for select(2). Its standard input may have to
-be waited for: while it is watched, waiting is done in short pieces, and between
-them wasi-libc is asked.
+be waited for: then the host says when to ask wasi-libc again.
 """
 
 import errno as _errno
@@ -29,8 +28,6 @@ __all__ = [name for name in globals() if name.isupper()] + ["error", "epoll", "p
 
 # Bits that the host takes: the others are ready whenever these are, or never.
 _HOSTS = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLONESHOT | EPOLLET
-# The seconds between two looks at wasi-libc's own.
-_PIECE = 0.02
 
 _call, _WAIT = _host.call, _host.WAIT
 _MOST = _waiting.MOST
@@ -86,14 +83,25 @@ class _Watched:
 
     def _wait_for_files(self, most, timeout):
         until = None if timeout is None or timeout < 0 else _time.monotonic() + timeout
-        piece = 0
-        while True:
-            ready = _waiting.wait(self.open(), most, piece)
-            ready += self._ready_files()
+        ready = _waiting.wait(self.open(), most, 0) + self._ready_files()
+        while not ready:
             left = None if until is None else until - _time.monotonic()
-            if ready or left is not None and left <= 0:
-                return ready[:most]
-            piece = _PIECE if left is None else min(left, _PIECE)
+            if left is not None and left <= 0:
+                break
+            ready = self._wait_beside_input(most, left) + self._ready_files()
+        return ready[:most]
+
+    def _wait_beside_input(self, most, timeout):
+        """Waits for the host's descriptors and for standard input, which is left to
+        `_ready_files`."""
+        awaited = _waiting.checked(_call(_host.AWAIT_INPUT, []))
+        try:
+            _waiting.checked(_call(_host.WATCH, [self.number, awaited, EPOLLIN]))
+            ready = _waiting.wait(self.number, most, timeout)
+        finally:
+            # The watch list forgets it.
+            _call(_host.CLOSE, [awaited])
+        return [entry for entry in ready if entry[0] != awaited]
 
     def _ready_files(self):
         ready, asked = [], _native.poll()

@@ -7,7 +7,9 @@ session begins. Keys and certificates are verified and used by the host.
 """
 
 import errno as _errno
+import operator as _operator
 import os as _os
+import sys as _sys
 import weakref as _weakref
 
 from netwasm_python import certificates as _certificates
@@ -56,6 +58,13 @@ _ALERTS_OF_SSL3 = {10, 20, 30, 40, 41, 42, 43, 44, 45, 46, 47}
 
 
 # Errors
+
+
+def _report(error, what):
+    """Tells of an error that nobody can catch: PyErr_WriteUnraisable of C."""
+    _sys.unraisablehook(
+        _sys.UnraisableHookArgs((type(error), error, error.__traceback__, None, what))
+    )
 
 
 class SSLError(OSError):
@@ -769,10 +778,10 @@ class _SSLSocket:
         self._context._accepted += 1
         self.server_hostname = self.server_hostname or server_name
         if self._context._on_name is not None:
-            refused = self._context._on_name(self.owner, server_name, self._context)
-            if refused is not None:
-                if not isinstance(refused, int):
-                    raise TypeError("an integer is required as the callback's result")
+            alert = self._choose(server_name)
+            if alert is not None:
+                _call(_host.TLS_REFUSE, [self._session, alert & 0xFF])
+                self._send_alert()
                 raise _error(
                     SSLError, SSL_ERROR_SSL, "[SSL: CALLBACK_FAILED] callback failed", "CALLBACK_FAILED"
                 )
@@ -791,6 +800,22 @@ class _SSLSocket:
         if type(answered) is _Failure:
             self._send_alert()
             raise _raised(answered)
+
+    def _choose(self, server_name):
+        """Lets the program choose a context. Returns the alert by which it refuses
+        the client, or None."""
+        choose = self._context._on_name
+        try:
+            alert = choose(self.owner, server_name, self._context)
+        except BaseException as error:
+            # As C does: the error is the program's, and the client hears of it.
+            _report(error, choose)
+            return ALERT_DESCRIPTION_HANDSHAKE_FAILURE
+        try:
+            return None if alert is None else _operator.index(alert)
+        except TypeError as error:
+            _report(error, alert)
+            return ALERT_DESCRIPTION_INTERNAL_ERROR
 
     def _send_alert(self):
         """Sends what there is to say before an error is raised."""

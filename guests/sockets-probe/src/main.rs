@@ -195,6 +195,7 @@ impl Probe {
                 await_readiness(signals, READABLE)?;
                 said(sockets::take_signal(signals))
             }
+            ["await-input"] => self.keep(names, sockets::await_input()),
             ["watch-list"] => self.keep(names, sockets::watch_list()),
             ["watch", list, what, bits] => {
                 let bits = bits.parse().map_err(error)?;

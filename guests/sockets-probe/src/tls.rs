@@ -42,6 +42,10 @@ pub(crate) fn run(
             Ok("ok".to_owned())
         }
         ["answer", server, ref options @ ..] => answer(session(server)?, options),
+        ["refuse", server, alert] => {
+            let refused = session(server)?.refuse(alert.parse().map_err(error)?);
+            refused.map(|()| "ok".to_owned()).map_err(said)
+        }
         // Both ends of a handshake, of which the server answers with these
         // options.
         ["shake", client, server, ref options @ ..] => {

@@ -91,16 +91,22 @@ pub(crate) fn waiting_time(pid: u32) -> io::Result<Duration> {
 /// that others use too (`Pss` of proc_pid_smaps(5)).
 pub(crate) fn pss(pid: u32) -> io::Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    text.lines()
-        .find_map(|line| {
-            line.strip_prefix("Pss:")?
-                .trim()
-                .strip_suffix(" kB")?
-                .parse::<u64>()
-                .ok()
-        })
-        .map(|kib| kib * 1024)
-        .ok_or_else(|| io::Error::other("smaps_rollup has no Pss"))
+    kibibytes(&text, "Pss:").ok_or_else(|| io::Error::other("smaps_rollup has no Pss"))
+}
+
+/// Returns the largest resident memory that a process ever had, in bytes
+/// (`VmHWM` of proc_pid_status(5)).
+pub(crate) fn most_memory(pid: u32) -> io::Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    kibibytes(&text, "VmHWM:").ok_or_else(|| io::Error::other("status has no VmHWM"))
+}
+
+/// Returns the value of a line in bytes that has it in KiB.
+fn kibibytes(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| {
+        let value = line.strip_prefix(name)?.trim().strip_suffix(" kB")?;
+        value.parse::<u64>().ok().map(|kib| kib * 1024)
+    })
 }
 
 /// Raises the limit of descriptors to its maximum. Thousands of connections

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,7 +30,14 @@ const CACHE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");
 /// `cargo install wasmtime-cli@48`.
 const WASMTIME: &str = "wasmtime";
 const PYTHON: &str = "python3";
-const PYTHON_PEER: &str = include_str!("peer.py");
+/// Variable that names another Python.
+const PYTHON_NAMED: &str = "NETWASM_BENCH_PYTHON";
+const PYTHON_PEER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/table/peer.py");
+const CERTIFICATES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../certs");
+/// Variable that names netwasm's interpreter of Python.
+const INTERPRETER: &str = "NETWASM_PYTHON";
+/// The interpreter of the tests in Python.
+const TESTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/python/python.wasm");
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Service that a server provides.
@@ -114,6 +121,8 @@ pub(crate) enum Peer {
         /// Read buffer of a connection in bytes.
         buffer: usize,
     },
+    /// The script of `Asyncio` in netwasm's interpreter.
+    Script,
     /// Python with the event loop of its standard library.
     Asyncio,
     /// Python with the event loop of uvloop.
@@ -161,6 +170,7 @@ impl fmt::Display for Peer {
             Self::Serve { guest, reuse } => write!(f, "{guest} (wasmtime serve, {reuse})"),
             Self::Wasmtime { guest } => write!(f, "{guest} (wasmtime run)"),
             Self::Native { buffer } => write!(f, "native ({} KiB)", buffer / 1024),
+            Self::Script => f.write_str("asyncio in netwasm"),
             Self::Asyncio => f.write_str("asyncio"),
             Self::Uvloop => f.write_str("uvloop"),
             Self::Nginx => f.write_str("nginx"),
@@ -171,8 +181,12 @@ impl fmt::Display for Peer {
 /// Peers that this machine has.
 pub(crate) struct Peers {
     netwasm: PathBuf,
-    asyncio: bool,
+    python: PathBuf,
+    /// Version of Python, if it is there.
+    pub(crate) python_version: Option<String>,
     uvloop: bool,
+    /// netwasm's interpreter of Python.
+    interpreter: Option<PathBuf>,
     nginx: bool,
     wasmtime: bool,
 }
@@ -189,17 +203,25 @@ impl Peers {
                 .status()
                 .is_ok_and(|status| status.success())
         };
+        let python = std::env::var_os(PYTHON_NAMED).map_or(PYTHON.into(), PathBuf::from);
+        let interpreter = std::env::var_os(INTERPRETER).map_or(TESTED.into(), PathBuf::from);
         let found = Self {
             netwasm,
-            asyncio: works(PYTHON, &["-c", "import asyncio"]),
-            uvloop: works(PYTHON, &["-c", "import uvloop"]),
+            python_version: version(&python),
+            uvloop: works(&python.to_string_lossy(), &["-c", "import uvloop"]),
+            python,
+            interpreter: interpreter.is_file().then_some(interpreter),
             nginx: works(nginx::PROGRAM, &["-v"]),
             wasmtime: works(WASMTIME, &["-V"]),
         };
-        if !found.asyncio {
-            eprintln!("{PYTHON} is not there: asyncio and uvloop are left out");
+        let python = found.python.display();
+        if found.python_version.is_none() {
+            eprintln!("{python} is not there: asyncio and uvloop are left out");
         } else if !found.uvloop {
-            eprintln!("{PYTHON} has no uvloop (pip install uvloop): it is left out");
+            eprintln!("{python} has no uvloop (pip install uvloop): it is left out");
+        }
+        if found.interpreter.is_none() {
+            eprintln!("{INTERPRETER} names no interpreter: Python in netwasm is left out");
         }
         if !found.wasmtime {
             eprintln!("{WASMTIME} is not there: it is left out");
@@ -218,7 +240,8 @@ impl Peers {
             | Peer::Handler { .. }
             | Peer::Native { .. } => true,
             Peer::Wasmtime { .. } | Peer::Serve { .. } => self.wasmtime,
-            Peer::Asyncio => self.asyncio,
+            Peer::Script => self.interpreter.is_some(),
+            Peer::Asyncio => self.python_version.is_some(),
             Peer::Uvloop => self.uvloop,
             Peer::Nginx => self.nginx,
         }
@@ -257,7 +280,8 @@ impl Peers {
                 return start_silent(&mut command, address, None, cores);
             }
             Peer::Native { buffer } => native(buffer, service, upstream)?,
-            Peer::Asyncio | Peer::Uvloop => python(peer, service),
+            Peer::Script => self.script(service)?,
+            Peer::Asyncio | Peer::Uvloop => self.python(peer, service)?,
             Peer::Program { guest } => {
                 let address = free_address()?;
                 let mut command = self.program(guest, address);
@@ -325,6 +349,32 @@ impl Peers {
         command.arg("--").arg(address.to_string());
         command
     }
+
+    /// Returns the command of the script in netwasm's interpreter.
+    fn script(&self, service: Service) -> io::Result<Command> {
+        let mut command = Command::new(&self.netwasm);
+        command.env("XDG_CACHE_HOME", CACHE).env("RUST_LOG", "warn");
+        command.args(["run", PYTHON_PEER]);
+        if let Some(interpreter) = &self.interpreter {
+            command.arg("--python").arg(interpreter);
+        }
+        command.args(["--allow-listen", "127.0.0.1:*"]);
+        let files = site::directory()?;
+        for directory in [CERTIFICATES, files] {
+            command
+                .arg("--dir")
+                .arg(format!("{directory}::{directory}"));
+        }
+        command.args(["--", service.name(), CERTIFICATE, KEY, files, "asyncio"]);
+        Ok(command)
+    }
+
+    fn python(&self, event_loop: Peer, service: Service) -> io::Result<Command> {
+        let mut command = Command::new(&self.python);
+        command.args([PYTHON_PEER, service.name(), CERTIFICATE, KEY]);
+        command.arg(site::directory()?).arg(event_loop.to_string());
+        Ok(command)
+    }
 }
 
 fn wasmtime(guest: &str, address: SocketAddr) -> Command {
@@ -352,11 +402,19 @@ fn native(buffer: usize, service: Service, upstream: Option<SocketAddr>) -> io::
     Ok(command)
 }
 
-fn python(event_loop: Peer, service: Service) -> Command {
-    let mut command = Command::new(PYTHON);
-    command.args(["-c", PYTHON_PEER, service.name(), CERTIFICATE, KEY]);
-    command.arg(event_loop.to_string());
-    command
+/// Returns the version of a Python that has asyncio.
+fn version(python: &Path) -> Option<String> {
+    let mut command = Command::new(python);
+    command.args([
+        "-c",
+        "import asyncio, platform; print(platform.python_version())",
+    ]);
+    let output = command.stderr(Stdio::null()).output().ok()?;
+    let version = String::from_utf8(output.stdout).ok()?;
+    output
+        .status
+        .success()
+        .then(|| version.trim_end().to_owned())
 }
 
 fn start_nginx(

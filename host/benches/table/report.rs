@@ -30,7 +30,11 @@ pub(crate) fn print(out: &mut impl Write, plan: &Plan, results: &[Done<'_>]) -> 
         .iter()
         .flat_map(|done| done.work.rows.iter().map(move |row| (done, row)))
         .partition(|(done, _)| done.work.unit() == Unit::Beside);
-    let rows: Vec<_> = alone.iter().map(|(done, row)| cells(done, row)).collect();
+    let python = plan.peers.python_version.as_deref().unwrap_or_default();
+    let rows: Vec<_> = alone
+        .iter()
+        .map(|(done, row)| cells(done, row, python))
+        .collect();
     lines(out, HEADER, &rows)?;
     let rows: Vec<_> = beside
         .iter()
@@ -158,7 +162,9 @@ fn beside_figure(seen: &Beside) -> String {
     )
 }
 
-fn cells(done: &Done<'_>, row: &Row) -> [String; HEADER.len()] {
+/// Returns the table row of one server. `python` is the version of the machine's
+/// own.
+fn cells(done: &Done<'_>, row: &Row, python: &str) -> [String; HEADER.len()] {
     let unit = done.work.unit();
     let of = |peer: Peer| done.outcomes.iter().find(|outcome| outcome.peer == peer);
     let rival = row.rival.and_then(|rival| outcome(done, rival));
@@ -182,9 +188,15 @@ fn cells(done: &Done<'_>, row: &Row) -> [String; HEADER.len()] {
             None => figure,
         }
     };
-    let named = |name: Rival| match rival {
-        Some(rival) => format!("{name}: {}", figure(rival, unit)),
-        None => format!("{name}: not here"),
+    let named = |name: Rival| {
+        let version = match name {
+            Rival::Python => format!(" {python}"),
+            _ => String::new(),
+        };
+        match rival {
+            Some(rival) => format!("{name}{version}: {}", figure(rival, unit)),
+            None => format!("{name}: not here"),
+        }
     };
     [
         row.title.to_owned(),
@@ -203,6 +215,7 @@ fn outcome<'a>(done: &'a Done<'_>, rival: Rival) -> Option<&'a Outcome> {
         Rival::Wasmtime => matches!(peer, Peer::Wasmtime { .. }),
         Rival::Serve(other) | Rival::Guest(other) => peer == other,
         Rival::Nginx => peer == Peer::Nginx,
+        Rival::Python => peer == Peer::Asyncio,
     };
     done.outcomes
         .iter()

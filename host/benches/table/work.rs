@@ -52,6 +52,8 @@ pub(crate) enum Rival {
     /// Another guest in netwasm.
     Guest(Peer),
     Nginx,
+    /// The same script in the machine's own Python.
+    Python,
 }
 
 impl fmt::Display for Rival {
@@ -61,6 +63,7 @@ impl fmt::Display for Rival {
             Self::Wasmtime | Self::Serve(_) => "wasmtime",
             Self::Guest(_) => "netwasm",
             Self::Nginx => "nginx",
+            Self::Python => "CPython",
         })
     }
 }
@@ -84,6 +87,10 @@ enum Kind {
     Echo {
         connections: usize,
         size: usize,
+    },
+    /// One connection that sends small messages beside idle ones.
+    Among {
+        idle: usize,
     },
     Bulk {
         connections: usize,
@@ -136,6 +143,8 @@ enum Kind {
         connections: usize,
     },
     Start,
+    /// Resident memory at most, after a start.
+    StartMemory,
 }
 
 /// Traffic of bulk connections while small requests are made.
@@ -253,7 +262,7 @@ impl Work {
     /// Returns the unit of a sample's cost.
     pub(crate) fn unit(&self) -> Unit {
         match self.kind {
-            Kind::Idle { .. } => Unit::Memory,
+            Kind::Idle { .. } | Kind::StartMemory => Unit::Memory,
             Kind::Beside(_) | Kind::BesideCalls => Unit::Beside,
             Kind::Start | Kind::Latency { .. } => Unit::Time,
             _ => Unit::CpuTime,
@@ -374,15 +383,24 @@ impl Plan {
         upstream: Option<SocketAddr>,
     ) -> anyhow::Result<Sample> {
         let start = || self.peers.start(peer, work.service(), upstream, self.cores);
-        if let Kind::Start = work.kind {
+        if let Kind::Start | Kind::StartMemory = work.kind {
             // The first start fills the caches of compiled code and of files.
             drop(start()?);
         }
         let server = start()?;
         let address = server.address;
+        // Kept open while the load is driven.
+        let _idle = match work.kind {
+            Kind::Among { idle } => Some(Idle::new(address, idle)?),
+            _ => None,
+        };
         let mut load: Box<dyn Load> = match work.kind {
             Kind::Start => {
                 return Ok(Sample::of_cost(server.start_up.as_secs_f64()));
+            }
+            Kind::StartMemory => {
+                let most = measure::most_memory(server.pid())?;
+                return Ok(Sample::of_cost(most as f64));
             }
             Kind::Idle { connections } => return idle(&server, connections),
             Kind::Latency { connections } => return latency(&server, connections, self.time),
@@ -411,6 +429,7 @@ impl Plan {
             Kind::Echo { connections, size } => {
                 Box::new(PingPong::new(address, connections, size)?)
             }
+            Kind::Among { .. } => Box::new(PingPong::new(address, 1, 64)?),
             Kind::Bulk { connections } | Kind::Proxy { connections } => {
                 Box::new(Bulk::new(address, connections)?)
             }

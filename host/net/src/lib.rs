@@ -28,7 +28,7 @@
 //! | [`options`] | options of sockets that guests may set | |
 //! | [`files`], `sendfile`, [`queue`] | files beneath `--dir`; the write queue, and sending it | TLS |
 //! | [`protocol`] | the grammar of events, without I/O | tokio |
-//! | [`tls`], [`trust`] | certificates and sessions; trust roots of outgoing TLS | sockets |
+//! | [`tls`], [`trust`], `verifier` | certificates and sessions; trust roots of outgoing TLS; verifying peers | sockets |
 //! | [`clients`] | who may connect, and how much each client may ask for | sockets |
 //! | [`permits`] | budgets of a service within those of the process | what they are for |
 //! | [`places`] | `--max-connections`: which connection gets a place, and which is closed for it | sockets |
@@ -88,4 +88,5 @@ pub mod transport;
 pub mod trust;
 pub mod turns;
 pub mod udp;
+mod verifier;
 pub mod worker;

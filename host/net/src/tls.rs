@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::NoServerSessionStorage;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
 
 use netwasm_base::config::TlsFiles;
@@ -22,7 +22,9 @@ use netwasm_base::error::{ConnectionError, Error};
 use netwasm_base::policy::Denied;
 
 use crate::trust::{self, Trust};
+use crate::verifier::{Authorities, ClientVerifier};
 
+pub(crate) use self::certificates::dates;
 use self::certificates::{BySni, bad_file, read_certificates};
 use self::choices::{Choice, Choices};
 use self::clients::Clients;
@@ -163,8 +165,14 @@ impl Tls {
 
     /// Returns the configuration common to all clients, created on first use.
     fn client_config(&self) -> &Result<ClientConfig, String> {
-        let roots = || self.default_roots();
-        self.client.get_or_init(|| self.trust.client_config(roots))
+        let authorities = || {
+            Ok(Authorities {
+                roots: self.default_roots()?,
+                named: self.extra.as_slice().into(),
+            })
+        };
+        self.client
+            .get_or_init(|| self.trust.client_config(authorities))
     }
 
     /// Returns the trust roots that a guest verifies servers by, unless it names
@@ -314,14 +322,21 @@ fn clients(files: &TlsFiles) -> Result<Option<Clients>, Error> {
         return Ok(None);
     };
     let bad = |error: &dyn fmt::Display| bad_file("--client-ca", path, error);
+    let certificates = read_certificates(path)?;
     let mut roots = RootCertStore::empty();
-    for certificate in read_certificates(path)? {
-        roots.add(certificate).map_err(|error| bad(&error))?;
+    for certificate in &certificates {
+        roots
+            .add(certificate.clone())
+            .map_err(|error| bad(&error))?;
     }
+    let authorities = Authorities {
+        roots: Arc::new(roots),
+        named: certificates.into(),
+    };
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-    let verifier = verifier.build().map_err(|error| bad(&error))?;
-    Clients::new(verifier).map_err(unusable).map(Some)
+    let verifier = ClientVerifier::new(provider, authorities, false);
+    let verifier = verifier.map_err(|error| bad(&error))?;
+    Clients::new(Arc::new(verifier)).map_err(unusable).map(Some)
 }
 
 fn server_config(files: &TlsFiles, clients: Option<&Clients>) -> Result<ServerConfig, Error> {

@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError,
-    RootCertStore, SignatureScheme,
-};
+use rustls::client::Resumption;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::CertificateDer;
+use rustls::{AlertDescription, CertificateError, ClientConfig, Error, OtherError, RootCertStore};
+
+use crate::verifier::{Authorities, ServerVerifier, Untrusted};
 
 /// Maximum of servers whose sessions are kept for resumption.
 const SESSIONS: usize = 1024;
@@ -34,11 +32,11 @@ impl Trust {
     /// Fails if no trust root is known.
     pub(crate) fn client_config(
         &self,
-        roots: impl FnOnce() -> Result<Arc<RootCertStore>, String>,
+        authorities: impl FnOnce() -> Result<Authorities, String>,
     ) -> Result<ClientConfig, String> {
         match self {
             Self::Anybody => Self::config(None),
-            Self::Authorities => Self::config(Some(roots()?)),
+            Self::Authorities => Self::config(Some(authorities()?)),
         }
     }
 
@@ -51,31 +49,25 @@ impl Trust {
         &self,
         authorities: &[CertificateDer<'static>],
     ) -> Result<ClientConfig, String> {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(authorities.iter().cloned());
-        match self {
-            Self::Anybody => Self::config(None),
-            Self::Authorities => Self::config(Some(Arc::new(roots))),
-        }
+        self.client_config(|| Ok(Authorities::named(authorities)))
     }
 
-    /// Returns a configuration that trusts these roots, or anybody.
-    fn config(roots: Option<Arc<RootCertStore>>) -> Result<ClientConfig, String> {
+    /// Returns a configuration that trusts these authorities, or anybody.
+    fn config(authorities: Option<Authorities>) -> Result<ClientConfig, String> {
+        if authorities.as_ref().is_some_and(|it| it.roots.is_empty()) {
+            return Err("none of the authorities can be used".into());
+        }
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let verifier: Arc<dyn ServerCertVerifier> = match roots {
-            None => Arc::new(NoVerifier(Arc::clone(&provider))),
-            Some(roots) => {
-                let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone());
-                Arc::new(Verifier(
-                    verifier.build().map_err(|error| error.to_string())?,
-                ))
-            }
+        let verifier = ServerVerifier {
+            provider: Arc::clone(&provider),
+            authorities,
+            checks_name: true,
         };
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?
             .dangerous()
-            .with_custom_certificate_verifier(verifier)
+            .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
         config.resumption = resumption();
         Ok(config)
@@ -133,118 +125,19 @@ fn roots(system: System, extra: &[CertificateDer<'static>]) -> Result<RootCertSt
     Ok(roots)
 }
 
-/// Verifies as usual, but tells self-signed certificates from those of an
-/// unknown authority.
-#[derive(Debug)]
-struct Verifier(Arc<WebPkiServerVerifier>);
-
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        self.0
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-            .map_err(|error| match error {
-                Error::InvalidCertificate(
-                    CertificateError::UnknownIssuer | CertificateError::Other(_),
-                ) if is_self_signed(end_entity) => {
-                    CertificateError::Other(OtherError(Arc::new(SelfSigned))).into()
-                }
-                error => error,
-            })
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.0
-            .verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.0
-            .verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("it is self-signed")]
-struct SelfSigned;
-
-/// True if a certificate names itself as its issuer.
-pub(crate) fn is_self_signed(certificate: &CertificateDer<'_>) -> bool {
-    webpki::EndEntityCert::try_from(certificate)
-        .is_ok_and(|certificate| certificate.issuer() == certificate.subject())
-}
-
-/// Accepts any certificate, but verifies that the peer has its key.
-#[derive(Debug)]
-struct NoVerifier(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for NoVerifier {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
 /// Describes a session's error to users.
 pub fn describe(error: &Error) -> String {
+    const UNKNOWN: &str = "its issuer is unknown (UnknownIssuer); --ca FILE adds one";
     let reason = match error {
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "its issuer is unknown (UnknownIssuer); --ca FILE adds one"
-        }
-        Error::InvalidCertificate(CertificateError::Other(OtherError(reason)))
-            if reason.is::<SelfSigned>() =>
-        {
-            "it is self-signed, and not trusted; --ca FILE adds it"
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => UNKNOWN,
+        Error::InvalidCertificate(CertificateError::Other(OtherError(reason))) => {
+            match reason.downcast_ref() {
+                Some(Untrusted::SelfSigned) => {
+                    "it is self-signed, and not trusted; --ca FILE adds it"
+                }
+                Some(Untrusted::SelfSignedInChain) => UNKNOWN,
+                None => return error.to_string(),
+            }
         }
         Error::AlertReceived(AlertDescription::NoApplicationProtocol)
         | Error::NoApplicationProtocol => {
@@ -288,13 +181,5 @@ mod tests {
         assert_eq!(count(&[], true, 0), None);
         assert_eq!(count(&[], true, 1), Some(1));
         assert_eq!(count(&authority(), true, 0), Some(1));
-    }
-
-    #[test]
-    fn a_certificate_that_names_itself_as_its_issuer_is_self_signed() {
-        assert!(is_self_signed(&authority()[0]));
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../certs/cert.pem");
-        let signed = CertificateDer::from_pem_file(path).expect("a certificate");
-        assert!(!is_self_signed(&signed));
     }
 }

@@ -1,28 +1,57 @@
-//! A cache of compiled code, in a directory of the user's own.
+//! A cache of what was made of components, in a directory of the user's own:
+//! compiled code, and what is known of components' files.
+//!
+//! ```text
+//!   a file's stamp --> known: its hash, exports --+
+//!        |  (unknown, or changed)                 v
+//!        +--> read, hash, parse -----------> hash, engine --> code: mapped
+//!                                                  |  (missing, or damaged)
+//!                                                  +--> compile
+//! ```
 //!
 //! Compiled code is run as it is, so the code of a file that was damaged or
 //! belongs to somebody else must not be run. Each file has a checksum, keyed by
 //! the component and the engine's settings. A file whose checksum is wrong is
-//! reported and replaced.
+//! reported and replaced. No file is ever written in place, so that code can be
+//! mapped.
 
-use std::fmt::{self, Display};
+mod known;
+mod stamp;
+
+use std::fmt::Display;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{Hash, Hasher};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use aws_lc_rs::digest::{self, Context, SHA256};
+use aws_lc_rs::digest::{self, SHA256};
 use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use wasmtime::Engine;
 
-/// Length of the checksum at the start of a file, in bytes.
+pub(crate) use self::known::Facts;
+pub(crate) use self::stamp::Stamp;
+
+/// Version of the files' form. It is part of each name.
+const FORM: u32 = 2;
+
+/// Length of the checksum at the end of a file, in bytes.
 const CHECKSUM: usize = 32;
 
-/// Largest total size of the files in bytes. Beyond it, the least recently used
-/// files are removed.
-const MOST: u64 = 1 << 30;
+/// Piece in which a file is verified, in bytes.
+const PIECE: usize = 256 << 10;
+
+/// Largest total size of the files of code in bytes. Beyond it, the least
+/// recently used files are removed.
+const MOST_CODE: u64 = 1 << 30;
+
+/// Largest total size of what is known of components, in bytes.
+const MOST_KNOWN: u64 = 1 << 20;
+
+/// Precision of the time at which a file was used last: marking it costs a
+/// write.
+const USE: Duration = Duration::from_hours(1);
 
 /// Extension of a file that is not yet whole.
 const UNFINISHED: &str = "tmp";
@@ -30,88 +59,101 @@ const UNFINISHED: &str = "tmp";
 /// Age at which nobody is still writing an unfinished file.
 const ABANDONED: Duration = Duration::from_hours(1);
 
-/// The cache's directory.
+/// A directory of the cache.
 #[derive(Clone, Debug)]
-pub(super) struct Cache(PathBuf);
+pub(crate) struct Cache {
+    directory: PathBuf,
+    /// Largest total size of its files in bytes.
+    most: u64,
+}
+
+/// Identifies a file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Key(digest::Digest);
+
+/// Hash of a component's bytes.
+pub(crate) type ComponentHash = [u8; 32];
+
+/// Hashes a component in binary form.
+pub(crate) fn hash(component: &[u8]) -> ComponentHash {
+    let mut hash = ComponentHash::default();
+    let digest = digest::digest(&SHA256, component);
+    hash.copy_from_slice(digest.as_ref());
+    hash
+}
 
 /// Tells a component from others by a hash.
-#[derive(Clone)]
-pub struct Fingerprint {
-    /// The hash of the settings of the engine that compiles it.
-    settings: Context,
-    digest: digest::Digest,
-}
-
-impl fmt::Debug for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.digest.fmt(f)
-    }
-}
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint(ComponentHash);
 
 impl Fingerprint {
-    /// Hashes a component in binary form, and the settings of the engine that
-    /// compiles it.
-    pub(super) fn new(engine: &Engine, component: &[u8]) -> Self {
-        let mut settings = Sha256(Context::new(&SHA256));
-        engine.precompile_compatibility_hash().hash(&mut settings);
-        let Sha256(settings) = settings;
-        Self {
-            digest: hash(settings.clone(), component),
-            settings,
-        }
+    pub(crate) fn new(hash: ComponentHash) -> Self {
+        Self(hash)
     }
 
     /// True if it is that of a component in binary form.
     pub(crate) fn is_of(&self, component: &[u8]) -> bool {
-        hash(self.settings.clone(), component).as_ref() == self.digest.as_ref()
-    }
-
-    /// Returns the key of its code.
-    pub(super) fn key(&self) -> Key {
-        Key(self.digest)
+        hash(component) == self.0
     }
 }
-
-fn hash(settings: Context, component: &[u8]) -> digest::Digest {
-    let mut hasher = Sha256(settings);
-    component.hash(&mut hasher);
-    hasher.0.finish()
-}
-
-/// Identifies code: a hash of the component and of the engine's settings.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Key(digest::Digest);
 
 impl Key {
+    /// Returns the key of the code of a component, for an engine with these
+    /// settings.
+    pub(crate) fn of_code(engine: &Engine, component: &ComponentHash) -> Self {
+        Self::new("code", |hasher| {
+            engine.precompile_compatibility_hash().hash(hasher);
+            component.hash(hasher);
+        })
+    }
+
+    fn new(kind: &str, hash: impl FnOnce(&mut Sha256)) -> Self {
+        let mut hasher = Sha256(digest::Context::new(&SHA256));
+        (FORM, kind).hash(&mut hasher);
+        hash(&mut hasher);
+        Self(hasher.0.finish())
+    }
+
     fn name(&self) -> String {
         let bytes = self.0.as_ref().iter();
         bytes.map(|byte| format!("{byte:02x}")).collect()
     }
 
-    fn checksum(&self) -> hmac::Key {
-        hmac::Key::new(HMAC_SHA256, self.0.as_ref())
+    fn checksum(&self) -> hmac::Context {
+        let key = hmac::Key::new(HMAC_SHA256, self.0.as_ref());
+        hmac::Context::with_key(&key)
     }
 }
 
 impl Cache {
-    /// Returns `$XDG_CACHE_HOME/netwasm/code` or `~/.cache/netwasm/code`;
-    /// `None` if the environment has neither.
-    pub(super) fn of_user() -> Option<Self> {
-        let home = |name, below: &str| {
-            let path = PathBuf::from(std::env::var_os(name)?);
-            path.is_absolute().then(|| path.join(below))
-        };
-        let directory = home("XDG_CACHE_HOME", "netwasm/code");
-        directory
-            .or_else(|| home("HOME", ".cache/netwasm/code"))
-            .map(Self)
+    /// Returns the cache of compiled code: `$XDG_CACHE_HOME/netwasm/code` or
+    /// `~/.cache/netwasm/code`; `None` if the environment has neither.
+    pub(crate) fn of_code() -> Option<Self> {
+        Self::of_user("code", MOST_CODE)
     }
 
-    /// Returns the cached code, if it is unchanged since it was stored.
-    pub(super) fn get(&self, key: &Key) -> Option<Vec<u8>> {
-        let path = self.0.join(key.name());
-        match read(&path, key) {
-            Ok(code) => Some(code),
+    /// Returns the cache of what is known of components, beside that of code.
+    pub(crate) fn of_components() -> Option<Self> {
+        Self::of_user("components", MOST_KNOWN)
+    }
+
+    fn of_user(name: &str, most: u64) -> Option<Self> {
+        let home = |variable, below: &str| {
+            let path = PathBuf::from(std::env::var_os(variable)?);
+            path.is_absolute().then(|| path.join(below))
+        };
+        let directory = home("XDG_CACHE_HOME", "netwasm");
+        let directory = directory.or_else(|| home("HOME", ".cache/netwasm"))?;
+        Some(Self {
+            directory: directory.join(name),
+            most,
+        })
+    }
+
+    /// Returns a cached file, if it is unchanged since it was stored.
+    pub(crate) fn get(&self, key: &Key) -> Option<Kept> {
+        match verified(&self.path(key), key) {
+            Ok(kept) => Some(kept),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 self.refuse(key, &error);
@@ -120,29 +162,46 @@ impl Cache {
         }
     }
 
-    /// Logs why cached code is not used. It is then compiled and stored anew.
-    pub(super) fn refuse(&self, key: &Key, reason: &dyn Display) {
-        let path = self.0.join(key.name());
-        tracing::warn!(path = %path.display(), "compiling anew: the cached code is not used: {reason}");
+    /// Logs why a cached file is not used, and removes it. It is then made and
+    /// stored anew.
+    pub(crate) fn refuse(&self, key: &Key, reason: &dyn Display) {
+        let path = self.path(key);
+        tracing::warn!(
+            path = %path.display(),
+            "compiling anew: the cached code is not used: {reason}"
+        );
+        // What cannot be removed is replaced.
+        let _ = fs::remove_file(path);
     }
 
-    /// Stores code for the next run.
-    pub(super) fn put(&self, key: &Key, code: &[u8]) {
-        if let Err(error) = self.write(key, code) {
-            tracing::info!(directory = %self.0.display(), %error, "compiled code is not kept");
+    /// Stores a file for the next run.
+    pub(crate) fn put(&self, key: &Key, content: &[u8]) {
+        if let Err(error) = self.write(key, content) {
+            tracing::info!(directory = %self.directory.display(), %error, "compiled code is not kept");
         }
     }
 
-    fn write(&self, key: &Key, code: &[u8]) -> io::Result<()> {
+    fn path(&self, key: &Key) -> PathBuf {
+        self.directory.join(key.name())
+    }
+
+    fn write(&self, key: &Key, content: &[u8]) -> io::Result<()> {
         let mut builder = DirBuilder::new();
-        builder.recursive(true).mode(0o700).create(&self.0)?;
-        let path = self.0.join(key.name());
+        builder
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.directory)?;
+        let path = self.path(key);
         let unfinished = path.with_extension(format!("{}.{UNFINISHED}", std::process::id()));
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
+        options.write(true).create_new(true).mode(0o600);
+        // An earlier process of this number may have left one behind.
+        let _ = fs::remove_file(&unfinished);
         let written = options.open(&unfinished).and_then(|mut file| {
-            file.write_all(hmac::sign(&key.checksum(), code).as_ref())?;
-            file.write_all(code)?;
+            let mut checksum = key.checksum();
+            checksum.update(content);
+            file.write_all(content)?;
+            file.write_all(checksum.sign().as_ref())?;
             fs::rename(&unfinished, &path)
         });
         if written.is_err() {
@@ -152,12 +211,12 @@ impl Cache {
         written.and_then(|()| self.tidy(&path))
     }
 
-    /// Removes the least recently used files beyond [`MOST`], and unfinished
-    /// files that were abandoned.
+    /// Removes the least recently used files beyond the largest total size, and
+    /// unfinished files that were abandoned.
     fn tidy(&self, newest: &Path) -> io::Result<()> {
         let now = SystemTime::now();
         let mut files = Vec::new();
-        for entry in fs::read_dir(&self.0)? {
+        for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
             let metadata = entry.metadata()?;
             let used = metadata.modified()?;
@@ -173,7 +232,7 @@ impl Cache {
         let mut total = fs::metadata(newest)?.len();
         for (_, size, path) in files {
             total += size;
-            if total > MOST {
+            if total > self.most {
                 fs::remove_file(path)?;
             }
         }
@@ -181,31 +240,77 @@ impl Cache {
     }
 }
 
-/// Reads and verifies a file of the cache.
+/// A file of the cache, which was verified. Its content ends before its last
+/// [`CHECKSUM`] bytes.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    file: File,
+    /// Length of the content in bytes.
+    length: u64,
+}
+
+impl Kept {
+    /// Returns the file, whose checksum follows the content.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Reads the content.
+    ///
+    /// # Errors
+    /// Fails as read(2) does.
+    pub(crate) fn read(&self) -> io::Result<Vec<u8>> {
+        let mut file = &self.file;
+        file.rewind()?;
+        let mut content = Vec::new();
+        file.take(self.length).read_to_end(&mut content)?;
+        Ok(content)
+    }
+}
+
+/// Opens a file of the cache, and verifies its checksum. Reads it in pieces, so
+/// that it takes no memory.
 ///
 /// # Errors
 /// Fails if the file is missing or damaged, or if another user could have
 /// written it.
-fn read(path: &Path, key: &Key) -> io::Result<Vec<u8>> {
+fn verified(path: &Path, key: &Key) -> io::Result<Kept> {
     let mut file = File::open(path)?;
     let metadata = file.metadata()?;
     let user = rustix::process::geteuid();
     if ![user.as_raw(), 0].contains(&metadata.uid()) || metadata.mode() & 0o022 != 0 {
         return Err(io::Error::other("others may write the file"));
     }
-    let mut checksum = [0; CHECKSUM];
-    file.read_exact(&mut checksum)?;
-    let mut code = Vec::new();
-    file.read_to_end(&mut code)?;
-    hmac::verify(&key.checksum(), &code, &checksum)
-        .map_err(|_| io::Error::other("the file is damaged"))?;
-    // Marks the file as used. If the user may not do that, the file just ages.
-    let _ = file.set_modified(SystemTime::now());
-    Ok(code)
+    let damaged = || io::Error::other("the file is damaged");
+    let length = metadata.len().checked_sub(CHECKSUM as u64);
+    let length = length.ok_or_else(damaged)?;
+    let mut checksum = key.checksum();
+    let mut content = (&mut file).take(length);
+    let mut piece = vec![0; PIECE];
+    loop {
+        match content.read(&mut piece) {
+            Ok(0) => break,
+            Ok(count) => checksum.update(piece.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let mut wanted = [0; CHECKSUM];
+    file.read_exact(&mut wanted)?;
+    if checksum.sign().as_ref() != wanted {
+        return Err(damaged());
+    }
+    let now = SystemTime::now();
+    let used = metadata.modified()?;
+    if now.duration_since(used).is_ok_and(|age| age > USE) {
+        // If the user may not mark it, the file just ages.
+        let _ = file.set_modified(now);
+    }
+    Ok(Kept { file, length })
 }
 
 /// SHA-256 as a [`Hasher`].
-struct Sha256(Context);
+struct Sha256(digest::Context);
 
 impl Hasher for Sha256 {
     fn write(&mut self, bytes: &[u8]) {
@@ -225,70 +330,112 @@ mod tests {
     use super::*;
 
     fn key(component: &[u8]) -> Key {
-        Fingerprint::new(&Engine::default(), component).key()
+        Key::of_code(&Engine::default(), &hash(component))
+    }
+
+    fn cache(directory: &Path) -> Cache {
+        Cache {
+            directory: directory.to_owned(),
+            most: MOST_CODE,
+        }
+    }
+
+    impl Cache {
+        /// Returns the content of a file.
+        pub(super) fn content(&self, key: &Key) -> Option<Vec<u8>> {
+            self.get(key).map(|kept| kept.read().expect("it is read"))
+        }
     }
 
     #[test]
     fn a_damaged_file_is_not_used() {
         let directory = tempfile::tempdir().expect("a directory");
-        let cache = Cache(directory.path().join("code"));
+        let cache = cache(&directory.path().join("code"));
         let key = key(b"a component");
-        assert_eq!(cache.get(&key), None);
+        assert_eq!(cache.content(&key), None);
         cache.put(&key, b"some code");
-        assert_eq!(cache.get(&key).as_deref(), Some(&b"some code"[..]));
-        let path = cache.0.join(key.name());
+        assert_eq!(cache.content(&key).as_deref(), Some(&b"some code"[..]));
+        let path = cache.path(&key);
         let whole = fs::read(&path).expect("the file");
         for at in 0..whole.len() {
             let mut damaged = whole.clone();
             damaged[at] ^= 1;
             fs::write(&path, &damaged).expect("written");
-            assert_eq!(cache.get(&key), None, "byte {at}");
+            assert_eq!(cache.content(&key), None, "byte {at}");
             fs::write(&path, &whole[..at]).expect("written");
-            assert_eq!(cache.get(&key), None, "{at} bytes");
+            assert_eq!(cache.content(&key), None, "{at} bytes");
         }
         cache.put(&key, b"some code");
-        assert_eq!(cache.get(&key).as_deref(), Some(&b"some code"[..]));
+        assert_eq!(cache.content(&key).as_deref(), Some(&b"some code"[..]));
     }
 
     #[test]
     fn the_file_of_another_component_is_not_used() {
         let directory = tempfile::tempdir().expect("a directory");
-        let cache = Cache(directory.path().to_owned());
+        let cache = cache(directory.path());
         let (one, other) = (key(b"one"), key(b"other"));
         cache.put(&one, b"some code");
-        let path = |key: &Key| cache.0.join(key.name());
-        fs::rename(path(&one), path(&other)).expect("renamed");
-        assert_eq!(cache.get(&other), None);
+        fs::rename(cache.path(&one), cache.path(&other)).expect("renamed");
+        assert_eq!(cache.content(&other), None);
     }
 
     #[test]
     fn a_file_that_others_may_write_is_not_used() {
         let directory = tempfile::tempdir().expect("a directory");
-        let cache = Cache(directory.path().to_owned());
+        let cache = cache(directory.path());
         let key = key(b"a component");
         cache.put(&key, b"some code");
         let others = fs::Permissions::from_mode(0o666);
-        fs::set_permissions(cache.0.join(key.name()), others).expect("permissions");
-        assert_eq!(cache.get(&key), None);
+        fs::set_permissions(cache.path(&key), others).expect("permissions");
+        assert_eq!(cache.content(&key), None);
+    }
+
+    #[test]
+    fn a_file_that_is_in_use_is_replaced_and_not_written() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let cache = cache(directory.path());
+        let key = key(b"a component");
+        cache.put(&key, b"some code");
+        let used = cache.get(&key).expect("a file");
+        cache.put(&key, b"other");
+        assert_eq!(used.read().expect("it is read"), b"some code");
+        assert_eq!(cache.content(&key).as_deref(), Some(&b"other"[..]));
     }
 
     #[test]
     fn what_was_used_least_recently_goes_first() {
         let directory = tempfile::tempdir().expect("a directory");
-        let cache = Cache(directory.path().to_owned());
+        let cache = cache(directory.path());
         let write = |name: &str, size: u64, age: u64| {
             let file = File::create(directory.path().join(name)).expect("a file");
             file.set_len(size).expect("a length");
             let used = SystemTime::now() - Duration::from_secs(age);
             file.set_modified(used).expect("a time");
         };
-        write("old", MOST / 2, 200);
-        write("recent", MOST / 2, 100);
+        write("old", MOST_CODE / 2, 200);
+        write("recent", MOST_CODE / 2, 100);
         write("abandoned.1.tmp", 1, 7200);
         write("under-way.2.tmp", 1, 60);
         cache.put(&key(b"a component"), b"some code");
         let exists = |name: &str| directory.path().join(name).exists();
         assert!(exists("recent") && exists("under-way.2.tmp"));
         assert!(!exists("old") && !exists("abandoned.1.tmp"));
+    }
+
+    #[test]
+    fn a_use_is_marked_where_the_last_one_is_long_ago() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let cache = cache(directory.path());
+        let key = key(b"a component");
+        cache.put(&key, b"some code");
+        let file = File::options().write(true).open(cache.path(&key));
+        let file = file.expect("the file");
+        for (age, marked) in [(USE * 2, true), (USE / 2, false)] {
+            let then = SystemTime::now() - age;
+            file.set_modified(then).expect("a time");
+            assert!(cache.get(&key).is_some());
+            let used = file.metadata().and_then(|it| it.modified());
+            assert_eq!(used.expect("a time") > then, marked, "{age:?}");
+        }
     }
 }

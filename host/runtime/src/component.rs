@@ -1,10 +1,14 @@
 //! The bytes of a component, before any engine: reading them, recognising what
 //! is no component, and explaining what the compiler refuses.
 
+use std::fs::File;
+use std::time::SystemTime;
+
 use netwasm_base::config::{ComponentSource, Limits};
 use netwasm_base::error::Error;
 use wasmtime::{Engine, Precompiled};
 
+use crate::cache::Stamp;
 use crate::kind;
 
 /// Version of the component binary format that this host reads.
@@ -30,24 +34,40 @@ const REFUSED_FEATURES: [(&str, &str); 2] = [
 pub(crate) const SHARED_MEMORY: &str = "it has memory that threads share, and a component has one \
      thread: build it without threads (no `-pthread`, no target with `threads` in its name)";
 
+/// Bytes of a component's file.
+pub(crate) struct Read {
+    pub(crate) bytes: Vec<u8>,
+    /// Stamp of the file, if it tells of each later change.
+    pub(crate) stamp: Option<Stamp>,
+}
+
 /// Reads a component's bytes.
 ///
 /// # Errors
 /// Fails with [`Error::Read`] if the file cannot be read, and with
 /// [`Error::Component`] if it is larger than `--max-component-size`.
-pub(crate) fn read(source: &ComponentSource, limits: &Limits) -> Result<Vec<u8>, Error> {
-    use std::io::Read;
+pub(crate) fn read(source: &ComponentSource, limits: &Limits) -> Result<Read, Error> {
+    use std::io::Read as _;
     let path = match source {
-        ComponentSource::BuiltIn { bytes, .. } => return Ok(bytes.to_vec()),
+        ComponentSource::BuiltIn { bytes, .. } => {
+            return Ok(Read {
+                bytes: bytes.to_vec(),
+                stamp: None,
+            });
+        }
         ComponentSource::File(path) => path,
     };
     let failed = |source| Error::Read {
         path: path.clone(),
         source,
     };
-    let file = std::fs::File::open(path).map_err(failed)?;
+    let begun = SystemTime::now();
+    let mut file = File::open(path).map_err(failed)?;
+    let stamp = |file: &File| file.metadata().ok().as_ref().and_then(Stamp::of);
+    let before = stamp(&file).filter(|stamp| stamp.is_settled(begun));
     let mut bytes = Vec::new();
-    file.take(limits.max_component_size + 1)
+    (&mut file)
+        .take(limits.max_component_size + 1)
         .read_to_end(&mut bytes)
         .map_err(failed)?;
     if bytes.len() as u64 > limits.max_component_size {
@@ -61,7 +81,19 @@ pub(crate) fn read(source: &ComponentSource, limits: &Limits) -> Result<Vec<u8>,
             ),
         });
     }
-    Ok(bytes)
+    // A file that changed meanwhile may have given a part of either version.
+    let stamp = before.filter(|before| stamp(&file).as_ref() == Some(before));
+    Ok(Read { bytes, stamp })
+}
+
+/// Returns the present stamp of a component's file, if the file is not larger
+/// than `--max-component-size`.
+pub(crate) fn stamp(source: &ComponentSource, limits: &Limits) -> Option<Stamp> {
+    let ComponentSource::File(path) = source else {
+        return None;
+    };
+    let stamp = Stamp::of(&path.metadata().ok()?)?;
+    (stamp.size() <= limits.max_component_size).then_some(stamp)
 }
 
 /// Converts text form to binary form, and checks that it is a component.

@@ -14,7 +14,7 @@ use crate::kind::Kind;
 
 pub(crate) use self::imports::unlinkable;
 #[cfg(test)]
-pub(crate) use self::imports::{CONCURRENT_IMPORTS, EVENT_IMPORTS};
+pub(crate) use self::imports::{CONCURRENT_IMPORTS, EVENT_IMPORTS, PROGRAM_IMPORTS};
 
 /// The package whose handlers this host drives.
 const PACKAGE: &str = "netwasm:net";

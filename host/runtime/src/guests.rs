@@ -96,7 +96,7 @@ pub fn is_the_component(
     limits: &Limits,
     fingerprint: &Fingerprint,
 ) -> Result<bool, Error> {
-    let bytes = component::read(source, limits)?;
+    let bytes = component::read(source, limits)?.bytes;
     if Engine::detect_precompiled(&bytes).is_some() {
         return Ok(false);
     }

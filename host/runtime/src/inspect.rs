@@ -7,11 +7,10 @@ use netwasm_base::config::{ComponentSource, Limits};
 use netwasm_base::error::Error;
 use wasmtime::component::{Component, Linker};
 
-use crate::cache::Fingerprint;
 use crate::concurrent::link;
 use crate::fit::{Interface, unlinkable};
 use crate::kind::Kind;
-use crate::{component, engine};
+use crate::{cache, component, engine, loading};
 
 /// Examines a component without running it.
 ///
@@ -24,14 +23,13 @@ pub fn inspect(source: &ComponentSource, limits: &Limits) -> Result<Report, Erro
         name: name.clone(),
         reason,
     };
-    let bytes = component::read(source, limits)?;
+    let bytes = component::read(source, limits)?.bytes;
     let size = bytes.len() as u64;
     let bytes = component::to_binary(bytes).map_err(wrong)?;
     let kind = Kind::of_binary(&bytes, true);
-    let engine = engine::plain_engine(kind, limits)?;
-    let fingerprint = Fingerprint::new(&engine, &bytes);
-    let compiled = engine::compiled(&engine, &bytes, true, &fingerprint, &|| {});
-    let component = compiled.map_err(wrong)?;
+    let engine = engine::engine(kind, limits, None)?;
+    let hash = cache::hash(&bytes);
+    let (component, _) = loading::compiled(&engine, &bytes, &hash, true, &|| {}).map_err(wrong)?;
     let failed = |error: wasmtime::Error| Error::Engine(format!("{error:#}"));
     Ok(match kind {
         Kind::Events => {
@@ -39,7 +37,7 @@ pub fn inspect(source: &ComponentSource, limits: &Limits) -> Result<Report, Erro
             Report::new(name, size, &component, kind, &linker)
         }
         Kind::Streams | Kind::Proxy | Kind::Service | Kind::Command => {
-            let linker = link::linker(&engine).map_err(failed)?;
+            let linker = link::linker(&engine, kind).map_err(failed)?;
             Report::new(name, size, &component, kind, &linker)
         }
     })
@@ -114,7 +112,7 @@ mod tests {
 
     use super::*;
     use crate::component::to_binary;
-    use crate::fit::{CONCURRENT_IMPORTS, EVENT_IMPORTS};
+    use crate::fit::{CONCURRENT_IMPORTS, EVENT_IMPORTS, PROGRAM_IMPORTS};
 
     const TCP: &str = "netwasm:net/tcp-handler@0.2.0";
     const UDP: &str = "netwasm:net/udp-handler@0.2.0";
@@ -272,6 +270,24 @@ mod tests {
     }
 
     #[test]
+    fn sockets_of_posix_are_for_programs_alone() {
+        let text = "(import \"netwasm:net/sockets@0.2.0\" (instance (export \"x\" (func))))";
+        let component = component(&[], text);
+        let error = Linker::<()>::new(component.engine())
+            .instantiate_pre(&component)
+            .err()
+            .expect("it is refused");
+        for kind in [Kind::Streams, Kind::Proxy, Kind::Service, Kind::Events] {
+            let reason = unlinkable(&component, kind, &error);
+            let told = "it imports what this host does not have: netwasm:net/sockets@0.2.0; \
+                netwasm:net/sockets is for programs (wasi:cli/run) alone";
+            assert!(reason.starts_with(told), "{reason}");
+        }
+        let reason = unlinkable(&component, Kind::Command, &error);
+        assert!(!reason.contains("alone"), "{reason}");
+    }
+
+    #[test]
     fn what_was_made_for_another_host_is_told_what_to_do() {
         let compose = "or compose it with a component that exports that (`wac plug`)";
         for (import, advice) in [
@@ -329,15 +345,20 @@ mod tests {
     #[test]
     fn the_linkers_have_what_is_said_to_be_provided() {
         let limits = Limits::default();
-        let engine = engine::plain_engine(Kind::Events, &limits).expect("it is set up");
+        let engine = engine::engine(Kind::Events, &limits, None).expect("it is set up");
         has_all(
             engine::linker(&engine).expect("it is set up"),
             EVENT_IMPORTS,
         );
-        let engine = engine::plain_engine(Kind::Streams, &limits).expect("it is set up");
+        let engine = engine::engine(Kind::Streams, &limits, None).expect("it is set up");
         has_all(
-            link::linker(&engine).expect("it is set up"),
+            link::linker(&engine, Kind::Streams).expect("it is set up"),
             CONCURRENT_IMPORTS,
+        );
+        let imports = [CONCURRENT_IMPORTS, PROGRAM_IMPORTS].concat();
+        has_all(
+            link::linker(&engine, Kind::Command).expect("it is set up"),
+            &imports,
         );
     }
 

@@ -72,17 +72,22 @@ impl Kind {
         matches!(self, Self::Proxy | Self::Service)
     }
 
-    /// Returns the kind of a component in binary form. Leaves unreadable bytes
-    /// to the compiler to report.
-    pub(crate) fn of_binary(component: &[u8], listens: bool) -> Self {
-        let exports = exports(component);
+    /// Returns the kind of a component with these exports, like [`Kind::of`].
+    pub(crate) fn of_names(exports: &[String], listens: bool) -> Self {
         let exports: Vec<&str> = exports.iter().map(String::as_str).collect();
         Self::of(&exports, listens)
     }
+
+    /// Returns the kind of a component in binary form. Leaves unreadable bytes
+    /// to the compiler to report.
+    pub(crate) fn of_binary(component: &[u8], listens: bool) -> Self {
+        Self::of_names(&exports(component), listens)
+    }
 }
 
-/// Returns the names that a component in binary form exports.
-fn exports(component: &[u8]) -> Vec<String> {
+/// Returns the names that a component in binary form exports. Leaves unreadable
+/// bytes to the compiler to report.
+pub(crate) fn exports(component: &[u8]) -> Vec<String> {
     let mut names = Vec::new();
     // Nested components and modules do not count.
     let mut depth = 0_usize;

@@ -2,9 +2,11 @@
 //! and their host functions.
 //!
 //! ```text
-//!   bytes --> component, fit --> engine (cache, room) --> a program, ready to
-//!                                   |                      make instances of
-//!                                inspect                      |
+//!   bytes --> component, kind --> loading (cache, code) --> engine (room), fit
+//!                                   |                         |
+//!                                inspect                      v
+//!                                          a program, ready to make instances of
+//!                                                             |
 //!                                                             v
 //!   drivers --EventGuest, Handler--> guests --> instance, or concurrent::*
 //!                                                  |
@@ -22,7 +24,7 @@
 //! | --- | --- | --- |
 //! | `kind`, `component`, `fit` | what drives a component; its bytes, before any engine; its exports and imports, and whether this host can run it | running it |
 //! | `handles`, `bindings`, `convert` | the types behind WIT handles; the types of the WIT package; conversions to and from ours | rules |
-//! | `steps`, `room`, `cache` | interrupting slow calls; the room an instance takes, and how many connections fit; compiled code between runs | instances |
+//! | `steps`, `room`, `cache`, `code` | interrupting slow calls; the room an instance takes, and how many connections fit; what is kept between runs; loading compiled code | instances |
 //! | `hand_back`, `moving` | bodies: returning a file to the connection; reporting progress | |
 //! | `guest_log`, `frames`, `wasi` | guest output in the log; where a guest trapped; WASI for event guests | |
 //! | `local` | state shared by the instances of a run, and by those of a thread | |
@@ -30,14 +32,15 @@
 //! | `decisions`, `responses`, `inlets` | what an event guest decides about a request; responses that an event instance makes later or piece by piece; bodies of requests that it reads as events | HTTP |
 //! | `event_program`, [`instance`] | a component driven by events; its instances | |
 //! | `concurrent` | async guests: their programs, instances and host functions | |
-//! | `engine` | compiling, loading, linking | |
+//! | `loading`, `engine` | reading, compiling, and loading code; the engines, and linking | |
 //! | [`guests`] | which connections share an instance; what drivers get | HTTP |
 //! | [`inspect`] | the report on a component | |
 //!
-//! `unsafe` is denied except in `engine`, which loads compiled code.
+//! `unsafe` is denied except in `code`, which loads compiled code.
 
 mod bindings;
 mod cache;
+mod code;
 mod component;
 mod concurrent;
 mod convert;
@@ -56,6 +59,7 @@ pub mod inspect;
 pub mod instance;
 mod kind;
 mod later;
+mod loading;
 mod local;
 mod moving;
 mod numbers;
@@ -68,5 +72,5 @@ mod timer;
 mod wasi;
 
 pub use cache::Fingerprint;
-pub use engine::compile;
+pub use loading::compile;
 pub use room::mappings_of_instances;

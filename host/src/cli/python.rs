@@ -109,6 +109,7 @@ impl Python {
     ) -> Result<GuestConfig, clap::Error> {
         guest.name.clone_from(&script.name);
         "python".clone_into(&mut guest.program);
+        script.check(&guest.dirs)?;
         guest.args = script.args.iter().cloned().chain(guest.args).collect();
         guest.folder = Some(script.folder.clone());
         let folder = text(&script.folder)?;
@@ -137,6 +138,33 @@ impl Python {
             guest.env.push((MODULES.to_owned(), modules.join(":")));
         }
         Ok(guest)
+    }
+}
+
+impl Script {
+    /// Checks that the program's folder is one that it may read unasked: not the
+    /// user's home directory, nor one above it, unless a `--dir` names it.
+    ///
+    /// # Errors
+    /// Fails with what would allow it.
+    fn check(&self, dirs: &[Directory]) -> Result<(), clap::Error> {
+        let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
+        let home = home.and_then(|home| Path::new(&home).canonicalize().ok());
+        let folder = &self.folder;
+        let is_whole = folder.parent().is_none();
+        if !is_whole && !home.is_some_and(|home| home.starts_with(folder)) {
+            return Ok(());
+        }
+        let is_it = |dir: &Directory| dir.host.canonicalize().is_ok_and(|dir| dir == *folder);
+        if dirs.iter().any(is_it) {
+            return Ok(());
+        }
+        let folder = folder.display();
+        Err(usage(&format!(
+            "a program may read its folder, and that of {} is {folder}, with all of your files: \
+             put it in a folder of its own, or allow that by --dir {folder}::{folder}",
+            self.name
+        )))
     }
 }
 

@@ -9,12 +9,11 @@
 mod notice;
 mod options;
 mod socket;
+mod transfer;
 mod watch_list;
 
 pub use self::notice::Notice;
 pub use self::options::PosixOption;
-pub use self::socket::{
-    Direction, MOST_BYTES, PosixDatagram, PosixError, PosixSocket, Receive, SocketFamily,
-    SocketKind,
-};
+pub use self::socket::{Direction, PosixError, PosixSocket, SocketFamily, SocketKind};
+pub use self::transfer::{MOST_BYTES, PosixDatagram, Receive};
 pub use self::watch_list::{Readiness, WatchList};

@@ -4,13 +4,12 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags, sockopt};
+use rustix::net::{Shutdown, SocketFlags, sockopt};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use netwasm_base::address::Address;
@@ -20,14 +19,8 @@ use netwasm_base::error::ConnectionError;
 use crate::accept::is_about_one_client;
 use crate::clients::ClientPlace;
 use crate::env::Env;
-use crate::files::File;
 use crate::listener::{SocketFile, datagram_socket, keepalive, remove_stale};
 use crate::permits::Permit;
-use crate::queue::{self, FilePart};
-use crate::sendfile;
-
-/// Maximum that one call receives, in bytes.
-pub const MOST_BYTES: usize = 1 << 20;
 
 /// The family of a socket's addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -332,6 +325,13 @@ impl PosixSocket {
         self.keeps_alive.set(true);
     }
 
+    /// Counts the connection if it moved bytes: it was made then.
+    pub(super) fn moved(&self, env: &Env) {
+        if self.stage.get() == Stage::Connecting {
+            self.connected(env);
+        }
+    }
+
     /// Counts the connection, once.
     fn connected(&self, env: &Env) {
         if self.stage.replace(Stage::Connected) != Stage::Connected {
@@ -364,118 +364,6 @@ impl PosixSocket {
             }
         }
         Ok(kept)
-    }
-
-    /// Receives bytes of a stream into a buffer that grows as needed, and
-    /// returns them; none is the end.
-    ///
-    /// # Errors
-    /// - `AGAIN`: there is nothing yet.
-    /// - Otherwise fails as recv(2) does.
-    pub fn receive<'a>(
-        &self,
-        env: &Env,
-        buffer: &'a mut Vec<u8>,
-        receiving: Receive,
-    ) -> Result<&'a [u8], Errno> {
-        let room = receiving.room(buffer);
-        let count = loop {
-            match rustix::net::recv(&self.fd, &mut *room, receiving.flags()) {
-                Err(Errno::INTR) => {}
-                result => break result?.0,
-            }
-        };
-        if self.stage.get() == Stage::Connecting {
-            self.connected(env);
-        }
-        Ok(room.get(..count).unwrap_or_default())
-    }
-
-    /// Receives a datagram into a buffer that grows as needed.
-    ///
-    /// # Errors
-    /// - `AGAIN`: there is none.
-    /// - Otherwise fails as recvfrom(2) does.
-    pub fn receive_from<'a>(
-        &self,
-        buffer: &'a mut Vec<u8>,
-        receiving: Receive,
-    ) -> Result<PosixDatagram<'a>, Errno> {
-        let room = receiving.room(buffer);
-        // The length is then that of the datagram.
-        let flags = receiving.flags() | RecvFlags::TRUNC;
-        let (count, length, from) = loop {
-            match rustix::net::recvfrom(&self.fd, &mut *room, flags) {
-                Err(Errno::INTR) => {}
-                result => break result?,
-            }
-        };
-        Ok(PosixDatagram {
-            data: room.get(..count).unwrap_or_default(),
-            from: from.map_or(Address::Unix(None), Address::from),
-            truncated: length > count,
-        })
-    }
-
-    /// Sends what there is room for, and returns how many bytes that was.
-    ///
-    /// # Errors
-    /// - `AGAIN`: there is no room.
-    /// - Otherwise fails as send(2) does.
-    pub fn send(&self, env: &Env, data: &[u8]) -> Result<usize, Errno> {
-        let count = queue::send(&self.fd, data, false)?;
-        if self.stage.get() == Stage::Connecting {
-            self.connected(env);
-        }
-        Ok(count)
-    }
-
-    /// Sends a datagram.
-    ///
-    /// # Errors
-    /// Fails as sendto(2) does.
-    pub fn send_to(&self, data: &[u8], to: &Address) -> Result<usize, Errno> {
-        let address = socket_address(to)?;
-        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        loop {
-            match rustix::net::sendto(&self.fd, data, flags, &address) {
-                Err(Errno::INTR) => {}
-                result => return result,
-            }
-        }
-    }
-
-    /// Sends a part of a file, and returns how many bytes that was; 0 at the
-    /// end of the file.
-    ///
-    /// # Errors
-    /// - `AGAIN`: there is no room.
-    /// - Otherwise fails as sendfile(2) does.
-    pub fn send_file(
-        &self,
-        env: &Env,
-        file: &Rc<File>,
-        offset: u64,
-        most: u64,
-    ) -> Result<u64, Errno> {
-        if most == 0 {
-            return Ok(0);
-        }
-        let mut part = FilePart {
-            file: Rc::clone(file),
-            offset,
-            remaining: most,
-        };
-        match sendfile::send(self.fd.as_fd(), &mut part) {
-            Ok(_) => {
-                if self.stage.get() == Stage::Connecting {
-                    self.connected(env);
-                }
-                Ok(part.offset - offset)
-            }
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
-            Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
-        }
     }
 
     /// Ends a direction of a connection.
@@ -567,43 +455,7 @@ impl AsFd for PosixSocket {
     }
 }
 
-/// Options of a receive.
-#[derive(Clone, Copy, Debug)]
-pub struct Receive {
-    /// Maximum of bytes, of which [`MOST_BYTES`] are used.
-    pub most: usize,
-    /// True to leave them there.
-    pub peek: bool,
-}
-
-impl Receive {
-    fn flags(self) -> RecvFlags {
-        let mut flags = RecvFlags::DONTWAIT;
-        flags.set(RecvFlags::PEEK, self.peek);
-        flags
-    }
-
-    fn room(self, buffer: &mut Vec<u8>) -> &mut [u8] {
-        let most = self.most.min(MOST_BYTES);
-        if buffer.len() < most {
-            buffer.resize(most, 0);
-        }
-        buffer.get_mut(..most).unwrap_or_default()
-    }
-}
-
-/// A datagram in a buffer.
-#[derive(Debug)]
-pub struct PosixDatagram<'a> {
-    /// Its bytes, as far as there was room.
-    pub data: &'a [u8],
-    /// Its sender.
-    pub from: Address,
-    /// True if there was no room for all of it.
-    pub truncated: bool,
-}
-
-fn socket_address(address: &Address) -> Result<rustix::net::SocketAddrAny, Errno> {
+pub(super) fn socket_address(address: &Address) -> Result<rustix::net::SocketAddrAny, Errno> {
     use rustix::net::SocketAddrUnix;
     match address {
         Address::Ip(address) => Ok((*address).into()),

@@ -1,7 +1,7 @@
 //! A program's epoll(7).
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -38,8 +38,8 @@ pub type Readiness = (u32, u32);
 #[derive(Debug)]
 pub struct WatchList {
     epoll: Watched,
-    /// Numbers in the list.
-    watched: RefCell<HashSet<u32>>,
+    /// Numbers in the list, and what each is watched for.
+    watched: RefCell<HashMap<u32, EventFlags>>,
     /// Buffer for what is ready, kept between calls.
     events: RefCell<Vec<MaybeUninit<Event>>>,
 }
@@ -69,12 +69,26 @@ impl WatchList {
         }
         let data = EventData::new_u64(number.into());
         let mut watched = self.watched.borrow_mut();
-        if watched.contains(&number) {
-            return epoll::modify(&self.epoll, fd, data, flags);
+        match watched.contains_key(&number) {
+            true => epoll::modify(&self.epoll, fd, data, flags)?,
+            false => epoll::add(&self.epoll, fd, data, flags)?,
         }
-        epoll::add(&self.epoll, fd, data, flags)?;
-        watched.insert(number);
+        watched.insert(number, flags);
         Ok(())
+    }
+
+    /// Reports a descriptor once more that is watched for changes only
+    /// (`EPOLLET`) and is still ready, though its owner was told otherwise.
+    pub fn repeat(&self, number: u32, fd: BorrowedFd<'_>) {
+        let flags = self.watched.borrow().get(&number).copied();
+        // A program sets EPOLLONESHOT anew by itself.
+        let Some(flags) = flags
+            .filter(|flags| flags.contains(EventFlags::ET) && !flags.contains(EventFlags::ONESHOT))
+        else {
+            return;
+        };
+        // The number is in the list, so nothing can fail but for want of memory.
+        let _ = epoll::modify(&self.epoll, fd, EventData::new_u64(number.into()), flags);
     }
 
     /// Takes a number out of the list. Returns false if it was not in there.
@@ -82,7 +96,7 @@ impl WatchList {
     /// To be called before the descriptor is closed: the kernel forgets it only
     /// with its last duplicate.
     pub fn forget(&self, number: u32, fd: BorrowedFd<'_>) -> bool {
-        let was = self.watched.borrow_mut().remove(&number);
+        let was = self.watched.borrow_mut().remove(&number).is_some();
         if was {
             // Whatever it says, the number is not in the list any more.
             let _ = epoll::delete(&self.epoll, fd);

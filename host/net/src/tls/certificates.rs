@@ -123,7 +123,7 @@ fn warn_of_dates(files: &CertificateFiles, flags: &Flags, chain: &[CertificateDe
 
 /// Checks the dates of a certificate. The library does so first of all, before
 /// it looks for an authority, of which there is none here.
-pub(super) fn dates(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), webpki::Error> {
+pub(crate) fn dates(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), webpki::Error> {
     let certificate = webpki::EndEntityCert::try_from(certificate)?;
     let usage = webpki::KeyUsage::server_auth();
     let verified = certificate.verify_for_usage(&[], &[], &[], now, usage, None, None);

@@ -10,6 +10,7 @@ use crate::concurrent::{
     bindings, files, host, http_error, lookup, opening, outgoing, response, sockets, tcp,
     tls_engine,
 };
+use crate::kind::Kind;
 use crate::wasi::random;
 
 /// Stack for the host functions that a guest calls, in bytes. It comes on top
@@ -24,8 +25,8 @@ pub(crate) fn configure(config: &mut Config, guest_stack: usize) {
         .async_stack_size(guest_stack + HOST_STACK);
 }
 
-/// Returns a linker with all that async guests may import.
-pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<AsyncState>> {
+/// Returns a linker with all that async guests of a kind may import.
+pub(crate) fn linker(engine: &Engine, kind: Kind) -> wasmtime::Result<Linker<AsyncState>> {
     let mut linker = Linker::new(engine);
     p2::add_to_linker_async(&mut linker)?;
     random::add_to_linker(&mut linker, |state: &AsyncState| {
@@ -44,7 +45,11 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<AsyncState>> {
     outgoing::add_to_linker(&mut linker)?;
     response::add_to_linker(&mut linker)?;
     host::add_to_linker(&mut linker)?;
-    sockets::add_to_linker(&mut linker)?;
     tls_engine::add_to_linker(&mut linker)?;
+    if kind == Kind::Command {
+        // Its `wait` stops the whole instance, which is a handler's other
+        // connections.
+        sockets::add_to_linker(&mut linker)?;
+    }
     Ok(linker)
 }

@@ -135,6 +135,11 @@ impl HostSession for AsyncState {
         Ok(answered.map_err(Into::into))
     }
 
+    fn refuse(&mut self, session: Handle, alert: u8) -> Called<()> {
+        let refused = self.with_engine(&session, |engine| engine.refuse(alert))?;
+        Ok(refused.map_err(Into::into))
+    }
+
     fn feed(&mut self, session: Handle, data: Vec<u8>) -> wasmtime::Result<()> {
         self.with_engine(&session, |engine| engine.feed(&data))
     }

@@ -40,7 +40,7 @@ pub(crate) const CONCURRENT_IMPORTS: &[(&str, &str, &[&str])] = &[
     (
         PACKAGE,
         "0.2.",
-        &["client", "log", "sockets", "streams", "tls-engine", "types"],
+        &["client", "log", "streams", "tls-engine", "types"],
     ),
     ("wasi:cli", "0.2.", CLI),
     ("wasi:cli", "0.3.", CLI),
@@ -61,6 +61,9 @@ pub(crate) const CONCURRENT_IMPORTS: &[(&str, &str, &[&str])] = &[
     ("wasi:sockets", "0.2.", SOCKETS),
     ("wasi:sockets", "0.3.", &["ip-name-lookup", "types"]),
 ];
+
+/// Imports for programs alone, besides [`CONCURRENT_IMPORTS`].
+pub(crate) const PROGRAM_IMPORTS: &[(&str, &str, &[&str])] = &[(PACKAGE, "0.2.", &["sockets"])];
 
 const CLI: &[&str] = &[
     "environment",
@@ -138,23 +141,24 @@ pub(crate) fn unlinkable(component: &Component, kind: Kind, error: &wasmtime::Er
     reason
 }
 
-/// Returns the imports that this host has for components of a kind.
-fn imports(kind: Kind) -> &'static [(&'static str, &'static str, &'static [&'static str])] {
+/// True if this host has an import of this name and version for components of a
+/// kind.
+fn provided(import: &str, kind: Kind) -> bool {
     match kind {
-        Kind::Events => EVENT_IMPORTS,
-        Kind::Streams | Kind::Proxy | Kind::Service | Kind::Command => CONCURRENT_IMPORTS,
+        Kind::Events => is_among(EVENT_IMPORTS, import),
+        Kind::Streams | Kind::Proxy | Kind::Service => is_among(CONCURRENT_IMPORTS, import),
+        Kind::Command => is_among(CONCURRENT_IMPORTS, import) || is_among(PROGRAM_IMPORTS, import),
     }
 }
 
-/// True if this host has an import of this name and version.
-fn provided(import: &str, kind: Kind) -> bool {
+fn is_among(imports: &[(&str, &str, &[&str])], import: &str) -> bool {
     let Some((bare, version)) = import.split_once('@') else {
         return false;
     };
     let Some((package, interface)) = bare.split_once('/') else {
         return false;
     };
-    imports(kind).iter().any(|(name, line, interfaces)| {
+    imports.iter().any(|(name, line, interfaces)| {
         *name == package
             && version.starts_with(line)
             && is_released(import)
@@ -171,9 +175,13 @@ fn hint(import: &str, kind: Kind) -> Option<&'static str> {
         name if name.starts_with("netwasm:net/") => {
             if !version.starts_with("0.2.") {
                 "this host has netwasm:net 0.2"
+            } else if is_among(PROGRAM_IMPORTS, import) {
+                "netwasm:net/sockets is for programs (wasi:cli/run) alone, as its `wait` stops the \
+                 whole instance, with all its connections: handlers are called when something is \
+                 ready"
             } else if provided(import, Kind::Events) {
-                "of netwasm:net, guests that await can use client, log, sockets, streams, tls-engine \
-                 and types"
+                "of netwasm:net, guests that await can use client, log, streams, tls-engine and \
+                 types, and programs sockets, too"
             } else if provided(import, Kind::Streams) {
                 "handlers of events have transports in place of streams, and connector and \
                  resolver in place of client"

@@ -1,9 +1,10 @@
 //! Why a session failed, in the words of OpenSSL where programs expect these.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use rustls::{AlertDescription, CertificateError, Error, OtherError};
+
+use crate::verifier::Untrusted;
 
 /// Reason why a session failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,21 +28,6 @@ pub enum EngineFailure {
     /// The command line does not allow it.
     #[error("{0}")]
     Denied(String),
-}
-
-/// A certificate that is refused for a reason that rustls does not tell apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Untrusted {
-    #[error("self-signed certificate")]
-    SelfSigned,
-    #[error("self-signed certificate in certificate chain")]
-    SelfSignedInChain,
-}
-
-impl From<Untrusted> for Error {
-    fn from(untrusted: Untrusted) -> Self {
-        CertificateError::Other(OtherError(Arc::new(untrusted))).into()
-    }
 }
 
 impl EngineFailure {

@@ -10,35 +10,24 @@
 //! options by it.
 
 mod failure;
+mod fed;
 mod options;
-mod verifier;
 
-use std::cell::Cell;
-use std::collections::VecDeque;
 use std::fmt;
-use std::io::{self, BufRead, Read, Write};
-use std::rc::Rc;
+use std::io::{self, BufRead, Write};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use rustls::server::{Accepted, Acceptor};
 use rustls::{
-    ClientConfig, ClientConnection, Connection, HandshakeKind, ProtocolVersion, ServerConfig,
-    SupportedCipherSuite,
+    AlertDescription, ClientConfig, ClientConnection, Connection, HandshakeKind, ProtocolVersion,
+    ServerConfig, SupportedCipherSuite,
 };
 
 pub use self::failure::EngineFailure;
+pub use self::fed::Held;
+use self::fed::{Fed, MOST_FED, MOST_FED_IN_ALL};
 pub use self::options::{ClientCertificates, Configs, EngineOptions, Identity, Verification};
-
-/// Maximum of the network's bytes that wait to be read, of one session. A record
-/// has 16 KiB.
-const MOST_FED: usize = 1 << 20;
-
-/// Maximum of fed bytes that all sessions of an instance hold together.
-const MOST_FED_IN_ALL: usize = 64 << 20;
-
-/// Capacity from which an empty buffer is given back, in bytes.
-const KEPT: usize = 16 << 10;
 
 /// Maximum of encrypted bytes that wait to be taken, roughly.
 const MOST_WAITING: usize = 256 << 10;
@@ -49,6 +38,10 @@ const MOST_READ: usize = 1 << 20;
 /// Maximum of keying material, in bytes: RFC 5869 allows no more for the
 /// shortest hash.
 const MOST_EXPORTED: usize = 255 * 32;
+
+/// Type of an alert's record, and the level at which it ends a session.
+const ALERT: u8 = 21;
+const FATAL: u8 = 2;
 
 type Outcome<T> = Result<T, EngineFailure>;
 
@@ -177,6 +170,28 @@ impl Engine {
                 ))
             }
         }
+    }
+
+    /// Refuses a client's greeting by an alert of this number.
+    ///
+    /// # Errors
+    /// `Invalid`: there is no greeting.
+    pub fn refuse(&mut self, alert: u8) -> Outcome<()> {
+        self.check()?;
+        if !matches!(self.side, Side::Greeted(..)) {
+            return Err(EngineFailure::Invalid(
+                "there is no greeting to refuse".into(),
+            ));
+        }
+        self.side = Side::None;
+        // RFC 8446, sections 5.1 and 6: nothing is encrypted yet.
+        self.out.extend([ALERT, 3, 3, 0, 2, FATAL, alert]);
+        let name = AlertDescription::from(alert);
+        self.failed = Some(EngineFailure::Protocol(format!(
+            "the greeting was refused: {name:?}"
+        )));
+        self.fed.clear();
+        Ok(())
     }
 
     /// Takes bytes from the network.
@@ -442,68 +457,6 @@ impl Engine {
         self.failed = Some(failure.clone());
         self.fed.clear();
         failure
-    }
-}
-
-/// Bytes that the sessions of an instance hold and have not used.
-#[derive(Clone, Debug, Default)]
-pub struct Held(Rc<Cell<usize>>);
-
-/// Bytes that were fed to a session, counted in [`Held`].
-struct Fed {
-    bytes: VecDeque<u8>,
-    held: Held,
-}
-
-impl Fed {
-    fn new(held: &Held) -> Self {
-        Self {
-            bytes: VecDeque::new(),
-            held: held.clone(),
-        }
-    }
-
-    /// Adds bytes. Returns false if they are too many.
-    fn add(&mut self, data: &[u8]) -> bool {
-        let all = self.held.0.get().saturating_add(data.len());
-        let own = self.bytes.len().saturating_add(data.len());
-        if own > MOST_FED || all > MOST_FED_IN_ALL {
-            return false;
-        }
-        self.held.0.set(all);
-        self.bytes.extend(data);
-        true
-    }
-
-    /// Gives the bytes to a reader, and returns how many it used.
-    fn give(&mut self, mut read: impl FnMut(&mut dyn Read) -> io::Result<usize>) -> usize {
-        if self.bytes.is_empty() {
-            return 0;
-        }
-        let before = self.bytes.len();
-        // It fails only while its buffer of plain text is full.
-        let used = read(&mut self.bytes).unwrap_or(0);
-        self.count(before - self.bytes.len());
-        if self.bytes.is_empty() && self.bytes.capacity() > KEPT {
-            self.bytes = VecDeque::new();
-        }
-        used
-    }
-
-    fn clear(&mut self) {
-        self.count(self.bytes.len());
-        self.bytes = VecDeque::new();
-    }
-
-    /// Counts bytes that are held no more.
-    fn count(&self, gone: usize) {
-        self.held.0.set(self.held.0.get().saturating_sub(gone));
-    }
-}
-
-impl Drop for Fed {
-    fn drop(&mut self) {
-        self.clear();
     }
 }
 

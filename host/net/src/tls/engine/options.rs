@@ -10,17 +10,17 @@ use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     ClientConfig, InconsistentKeys, RootCertStore, ServerConfig, SupportedProtocolVersion, version,
 };
 
 use super::EngineFailure;
-use super::verifier::ChosenVerifier;
 use crate::tls::Tls;
 use crate::tls::certificates::BySni;
 use crate::trust;
+use crate::verifier::{Authorities, ClientVerifier, ServerVerifier};
 
 /// Most configurations that are kept. When there are more, all are made anew.
 const MOST_KEPT: usize = 32;
@@ -206,15 +206,13 @@ fn client_config(
         ));
     }
     let provider = Arc::new(provider::default_provider());
-    let roots = match verification.chain {
-        true => options.roots(tls)?,
-        false => Arc::new(RootCertStore::empty()),
+    let authorities = match verification.chain {
+        true => Some(options.authorities(tls)?),
+        false => None,
     };
-    let verifier = ChosenVerifier {
+    let verifier = ServerVerifier {
         provider: Arc::clone(&provider),
-        roots,
-        named: options.certificates().collect(),
-        verifies: verification.chain,
+        authorities,
         checks_name: verification.name,
     };
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -257,15 +255,9 @@ fn server_config(
     let builder = match clients {
         ClientCertificates::None => builder.with_no_client_auth(),
         ClientCertificates::Optional | ClientCertificates::Required => {
-            let roots = options.roots(tls)?;
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
-            let verifier = match clients {
-                ClientCertificates::Optional => verifier.allow_unauthenticated(),
-                _ => verifier,
-            };
-            let verifier = verifier
-                .build()
-                .map_err(|error| invalid(error.to_string()))?;
+            let optional = clients == ClientCertificates::Optional;
+            let verifier = ClientVerifier::new(provider, options.authorities(tls)?, optional);
+            let verifier = Arc::new(verifier.map_err(invalid)?);
             builder.with_client_cert_verifier(verifier)
         }
     };
@@ -305,6 +297,14 @@ impl EngineOptions {
     fn certificates(&self) -> impl Iterator<Item = CertificateDer<'static>> {
         let authorities = self.authorities.iter();
         authorities.map(|der| CertificateDer::from(der.clone()))
+    }
+
+    /// Returns the authorities to verify the peer by.
+    fn authorities(&self, tls: &Tls) -> Outcome<Authorities> {
+        Ok(Authorities {
+            roots: self.roots(tls)?,
+            named: self.certificates().collect(),
+        })
     }
 
     fn roots(&self, tls: &Tls) -> Outcome<Arc<RootCertStore>> {

@@ -23,6 +23,11 @@ impl Failure {
         Errno::BadDescriptor.into()
     }
 
+    /// A number of something that is open, and no socket.
+    pub(super) fn not_socket() -> Self {
+        Errno::NotSocket.into()
+    }
+
     /// The failure of a look-up.
     pub(super) fn of_name(error: &ConnectionError) -> Self {
         let code = match error {
@@ -89,7 +94,9 @@ impl From<SystemErrno> for Failure {
             SystemErrno::AFNOSUPPORT => Errno::AfNotSupported.into(),
             SystemErrno::AGAIN => Errno::Again.into(),
             SystemErrno::ALREADY => Errno::Already.into(),
-            SystemErrno::BADF | SystemErrno::NOTSOCK => Errno::BadDescriptor.into(),
+            SystemErrno::BADF => Errno::BadDescriptor.into(),
+            SystemErrno::NOTSOCK => Errno::NotSocket.into(),
+            SystemErrno::NOPROTOOPT => Errno::NoProtocolOption.into(),
             SystemErrno::CONNABORTED => Errno::ConnectionAborted.into(),
             SystemErrno::CONNREFUSED => Errno::ConnectionRefused.into(),
             SystemErrno::CONNRESET => Errno::ConnectionReset.into(),
@@ -110,7 +117,6 @@ impl From<SystemErrno> for Failure {
             SystemErrno::NOMEM | SystemErrno::NOBUFS | SystemErrno::NOSPC => Errno::NoMemory.into(),
             SystemErrno::NOTCONN => Errno::NotConnected.into(),
             SystemErrno::OPNOTSUPP
-            | SystemErrno::NOPROTOOPT
             | SystemErrno::PROTONOSUPPORT
             | SystemErrno::PROTOTYPE
             | SystemErrno::NOSYS => Errno::NotSupported.into(),

@@ -157,6 +157,10 @@ impl Host for AsyncState {
         Ok(self.sockets().take_signal(signals))
     }
 
+    fn await_input(&mut self) -> Called<u32> {
+        Ok(self.sockets().await_input())
+    }
+
     fn watch_list(&mut self) -> Called<u32> {
         Ok(self.sockets().watch_list())
     }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use netwasm_net::posix::WatchList;
 
 use super::held::Held;
+use super::input::Input;
 use super::look_up::LookUp;
 use super::signals::Signals;
 
@@ -22,6 +23,7 @@ pub(super) enum Open {
     WatchList(Rc<WatchList>),
     LookUp(Rc<LookUp>),
     Signals(Rc<Signals>),
+    Input(Rc<Input>),
 }
 
 impl AsFd for Open {
@@ -32,6 +34,7 @@ impl AsFd for Open {
             Self::WatchList(list) => list.as_fd(),
             Self::LookUp(look_up) => look_up.as_fd(),
             Self::Signals(signals) => signals.as_fd(),
+            Self::Input(input) => input.as_fd(),
         }
     }
 }
@@ -77,12 +80,27 @@ impl Descriptors {
         let removed = self.open.get_mut(place)?.take()?;
         self.free.insert(place);
         self.lists.remove(&number);
-        for list in &self.lists {
-            if let Some(Open::WatchList(list)) = self.get(*list) {
-                list.forget(number, removed.as_fd());
-            }
+        for list in self.lists() {
+            list.forget(number, removed.as_fd());
         }
         Some(removed)
+    }
+
+    /// Returns the watch lists.
+    fn lists(&self) -> impl Iterator<Item = &Rc<WatchList>> {
+        self.lists.iter().filter_map(|list| match self.get(*list) {
+            Some(Open::WatchList(list)) => Some(list),
+            _ => None,
+        })
+    }
+
+    /// Makes the watch lists report a number once more that is still ready,
+    /// though the guest was told otherwise.
+    pub(super) fn repeat(&self, number: u32) {
+        if let Some(open) = self.get(number) {
+            self.lists()
+                .for_each(|list| list.repeat(number, open.as_fd()));
+        }
     }
 
     /// Returns the sockets.

@@ -1,0 +1,107 @@
+//! The stamp of a file, by which a change is noticed without reading it.
+
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, SystemTime};
+
+/// Age of a file's last change after which the next one is sure to get another
+/// time: the coarsest clock of a file system has two seconds.
+const SETTLED: Duration = Duration::from_secs(3);
+
+/// Place, size and times of a file. Two files with the same stamp have the same
+/// bytes.
+///
+/// The time of the last change of the inode is among them, which no program can
+/// set: it tells of a file whose other times were put back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    /// Returns the stamp of a regular file; `None` for anything else.
+    pub(crate) fn of(metadata: &Metadata) -> Option<Self> {
+        metadata.is_file().then(|| Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        })
+    }
+
+    /// Returns the size of the file in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// True if each later change gives the file another stamp: its times are
+    /// past by more than a clock's step. To be asked before the file is read.
+    pub(crate) fn is_settled(&self, now: SystemTime) -> bool {
+        let Ok(now) = now.duration_since(SystemTime::UNIX_EPOCH) else {
+            return false;
+        };
+        [self.modified, self.changed].iter().all(|(seconds, _)| {
+            // The times are cut to seconds, so the age is at least this.
+            let next = u64::try_from(seconds.saturating_add(1)).unwrap_or(0);
+            let age = now.checked_sub(Duration::from_secs(next));
+            age.is_some_and(|age| age >= SETTLED)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+
+    use super::*;
+
+    fn stamp(path: &std::path::Path) -> Stamp {
+        Stamp::of(&fs::metadata(path).expect("a file")).expect("a regular file")
+    }
+
+    #[test]
+    fn a_change_shows_though_size_and_time_are_put_back() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("file");
+        fs::write(&path, b"one").expect("written");
+        let then = SystemTime::now() - Duration::from_secs(100);
+        let put_back = || {
+            let file = File::options().write(true).open(&path).expect("a file");
+            file.set_modified(then).expect("a time");
+        };
+        put_back();
+        let before = stamp(&path);
+        assert_eq!(stamp(&path), before);
+        // Longer than a step of the kernel's clock.
+        std::thread::sleep(Duration::from_millis(20));
+        fs::write(&path, b"two").expect("written");
+        put_back();
+        assert_eq!(stamp(&path).modified, before.modified);
+        assert_ne!(stamp(&path), before);
+    }
+
+    #[test]
+    fn only_a_file_that_rests_is_settled() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("file");
+        let file = File::create(&path).expect("a file");
+        let now = SystemTime::now();
+        let later = now + SETTLED + Duration::from_secs(2);
+        assert!(!stamp(&path).is_settled(now));
+        assert!(stamp(&path).is_settled(later));
+        // The inode was changed now, whatever the file's own time says.
+        file.set_modified(now - Duration::from_secs(100))
+            .expect("a time");
+        assert!(!stamp(&path).is_settled(now));
+        // A time in the future is of another clock.
+        file.set_modified(now + Duration::from_secs(100))
+            .expect("a time");
+        assert!(!stamp(&path).is_settled(later));
+        assert_eq!(Stamp::of(&fs::metadata("/dev/null").expect("it")), None);
+    }
+}

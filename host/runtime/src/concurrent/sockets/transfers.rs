@@ -1,0 +1,152 @@
+//! Receiving and sending.
+
+use std::rc::Rc;
+
+use netwasm_base::address::Address;
+use netwasm_net::posix::{Receive, SocketKind};
+
+use crate::concurrent::bindings::netwasm::net::sockets::{Errno, Failure};
+
+use super::connections::reachable;
+use super::held::Held;
+use super::{Outcome, Sockets};
+
+/// Datagrams of strangers that one call drops. More are left for the next call,
+/// so that no flood keeps the worker.
+const MOST_DROPPED: usize = 64;
+
+/// Bytes from which a transfer counts for the turns of the worker.
+const LARGE: usize = 16 << 10;
+
+/// A received datagram.
+pub(super) struct Received {
+    pub(super) data: Vec<u8>,
+    pub(super) from: Address,
+    pub(super) truncated: bool,
+}
+
+impl Sockets {
+    pub(super) fn receive(&mut self, number: u32, most: u32, peek: bool) -> Outcome<Vec<u8>> {
+        let held = Rc::clone(self.socket(number)?);
+        let receiving = Receive {
+            most: usize::try_from(most).unwrap_or(usize::MAX),
+            peek,
+        };
+        if held.socket.kind() == SocketKind::Datagram {
+            return Ok(self.datagram(number, &held, receiving)?.data);
+        }
+        let env = &self.local.env.net;
+        let data = held
+            .socket
+            .receive(env, &mut self.buffer, receiving)?
+            .to_vec();
+        self.note(data.len());
+        Ok(data)
+    }
+
+    pub(super) fn receive_from(&mut self, number: u32, most: u32) -> Outcome<Received> {
+        let held = Rc::clone(self.socket(number)?);
+        if held.socket.kind() == SocketKind::Stream {
+            return Ok(Received {
+                data: self.receive(number, most, false)?,
+                from: Address::Unix(None),
+                truncated: false,
+            });
+        }
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        self.datagram(number, &held, Receive { most, peek: false })
+    }
+
+    /// Receives a datagram from somebody whom the socket may hear.
+    pub(super) fn datagram(
+        &mut self,
+        number: u32,
+        held: &Held,
+        receiving: Receive,
+    ) -> Outcome<Received> {
+        for _ in 0..MOST_DROPPED {
+            let datagram = held.socket.receive_from(&mut self.buffer, receiving)?;
+            let hears = match &datagram.from {
+                Address::Ip(from) => {
+                    let is_own = self.own.borrow().has(SocketKind::Datagram, *from);
+                    let open = is_own || held.is_open(&self.permissions);
+                    let heard = &mut held.heard().borrow_mut();
+                    self.permissions.hears_from(heard, *from, open)
+                }
+                Address::Unix(_) => true,
+            };
+            if hears {
+                self.local.env.net.counters.datagrams_received.add();
+                return Ok(Received {
+                    data: datagram.data.to_vec(),
+                    from: datagram.from,
+                    truncated: datagram.truncated,
+                });
+            }
+            if receiving.peek {
+                let dropped = Receive {
+                    most: 0,
+                    peek: false,
+                };
+                held.socket.receive_from(&mut self.buffer, dropped)?;
+            }
+        }
+        // There may be more, which no change will report.
+        self.open.repeat(number);
+        Err(Errno::Again.into())
+    }
+
+    pub(super) fn send(&self, number: u32, data: &[u8]) -> Outcome<usize> {
+        let held = self.socket(number)?;
+        let count = held.socket.send(&self.local.env.net, data)?;
+        self.note(count);
+        Ok(count)
+    }
+
+    pub(super) fn send_to(&self, number: u32, data: &[u8], to: Address) -> Outcome<usize> {
+        let held = self.socket(number)?;
+        if held.socket.kind() == SocketKind::Stream {
+            // As in Linux, a connection ignores the address.
+            return self.send(number, data);
+        }
+        let to = reachable(to);
+        if let Address::Ip(to) = to
+            && !self.own.borrow().has(SocketKind::Datagram, to)
+        {
+            self.permissions.sends(&held.heard().borrow(), to)?;
+        }
+        let count = held.socket.send_to(data, &to)?;
+        // The first one gives the socket its port.
+        held.note_own(&self.own);
+        Ok(count)
+    }
+
+    pub(super) fn send_file(
+        &self,
+        number: u32,
+        path: &str,
+        offset: u64,
+        most: u64,
+    ) -> Outcome<u64> {
+        let held = self.socket(number)?;
+        if held.socket.kind() == SocketKind::Datagram {
+            return Err(Errno::NotSupported.into());
+        }
+        let roots = &self.local.env.roots;
+        let file = roots.open_file(path);
+        let file = file.map_err(|error| Failure::of_file(&error, path, roots.hold(path)))?;
+        let count = held
+            .socket
+            .send_file(&self.local.env.net, &Rc::new(file), offset, most)?;
+        self.note(usize::try_from(count).unwrap_or(usize::MAX));
+        Ok(count)
+    }
+
+    /// Notes bytes that were moved, so that a guest that moves many gives way
+    /// when it waits next.
+    pub(super) fn note(&self, count: usize) {
+        if count >= LARGE {
+            self.turn.note(count);
+        }
+    }
+}
