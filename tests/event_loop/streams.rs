@@ -1,9 +1,9 @@
 //! Tests of stream sockets, their options, and names.
 
 use std::io::Read;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 
-use crate::harness::{DEADLINE, Run, directory, pattern, sent_by_sendfile, text, write};
+use crate::harness::{directory, pattern, sent_by_sendfile, text, write};
 
 use super::{LISTENS, probe, says};
 

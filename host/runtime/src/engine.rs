@@ -5,7 +5,6 @@
 //! and resets a slot after use, so making an instance takes microseconds. A
 //! thread advances the epoch, which interrupts handlers that take too long.
 
-use std::io;
 use std::sync::Arc;
 
 use wasmtime::component::Linker;
@@ -15,11 +14,11 @@ use netwasm_base::config::{Config, ConfigError, Isolation, Limits};
 use netwasm_base::error::Error;
 use netwasm_base::ticker;
 
+use crate::cache::Fingerprint;
 use crate::concurrent::link;
 use crate::concurrent::program::Program;
 use crate::event_program::EventProgram;
 use crate::kind::Kind;
-use crate::cache::Fingerprint;
 use crate::loading::{self, Ready};
 use crate::room::{self, Reserved, Room};
 use crate::state::State;
