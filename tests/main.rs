@@ -56,6 +56,7 @@ mod sockets;
 mod stream;
 mod structure;
 mod systemd;
+mod takeover;
 mod targets;
 mod tcp;
 mod test_kit;
