@@ -8,6 +8,7 @@
 mod harness;
 
 mod admin;
+mod admission;
 mod bulk;
 mod cli;
 mod client;

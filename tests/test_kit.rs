@@ -459,7 +459,7 @@ fn a_crate_is_built_or_the_message_says_how() {
     write(scratch.path(), "src/main.rs", "fn main() {}\n");
     match catch_unwind(|| Component::of_crate(scratch.path())) {
         Ok(_) => {
-            let built = "target/netwasm-test/wasm32-wasip2/release/some-program.wasm";
+            let built = "target/wasm32-wasip2/release/some-program.wasm";
             let bytes = std::fs::read(scratch.path().join(built)).expect("the component");
             // The layer of components, not of modules.
             assert_eq!(bytes[..8], *b"\0asm\x0d\0\x01\0");

@@ -342,6 +342,7 @@ impl RunFlags {
             listeners: self.listeners.into_configs(),
             routes: self.http.route.clone(),
             sites: Vec::new(),
+            clients: self.operating.clients(),
             proxies: self.operating.proxy_protocol_from,
             hosted: Vec::new(),
             tls: self.tls.into_files()?,

@@ -210,6 +210,7 @@ impl Run {
             counters: Arc::clone(&lasting.counters),
             steps: lasting.common.steps.clone(),
             proxies: config.proxies.clone(),
+            clients: config.clients.clone(),
         })?);
         let log = config.access_log.as_ref();
         let log = log.map(|log| lasting.common.logs.open(log));

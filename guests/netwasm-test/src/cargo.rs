@@ -3,14 +3,20 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
 const TARGET: &str = "wasm32-wasip2";
+
+/// Time after which a build is worth a line.
+const SLOW: Duration = Duration::from_secs(1);
 
 /// A component that cargo built.
 #[derive(Clone, Debug)]
@@ -46,15 +52,19 @@ fn build(manifest: &Path) -> Result<Built, String> {
     let directory = package.target_directory.join("netwasm-test");
     let locked = lock(&directory)
         .map_err(|error| format!("'{}' cannot be used: {error}", directory.display()))?;
-    let output = run(cargo()
+    // The same place as that of `netwasm build`, so that nothing is compiled
+    // twice. The outer cargo no longer locks it when tests run.
+    let mut command = cargo();
+    command
         .args(["build", "--release", "--target", TARGET])
         .args(["--message-format", "json-render-diagnostics"])
         .args(["--package", &package.id])
         .arg("--manifest-path")
         .arg(manifest)
         .arg("--target-dir")
-        .arg(&directory)
-        .env_remove("CARGO_TARGET_DIR"))?;
+        .arg(&package.target_directory)
+        .env_remove("CARGO_TARGET_DIR");
+    let output = told_if_slow(&package.name, || run(&mut command))?;
     drop(locked);
     if !output.status.success() {
         return Err(failure(
@@ -78,6 +88,26 @@ fn build(manifest: &Path) -> Result<Built, String> {
             ))
         }
     }
+}
+
+/// Does something that may take minutes, and says so if it does.
+fn told_if_slow<T>(name: &str, work: impl FnOnce() -> T) -> T {
+    thread::scope(|scope| {
+        let (done, waiting) = mpsc::channel::<()>();
+        scope.spawn(move || {
+            if waiting.recv_timeout(SLOW) == Err(RecvTimeoutError::Timeout) {
+                // Not by a macro, whose output a test keeps to itself.
+                let _ = writeln!(
+                    io::stderr(),
+                    "netwasm-test: building the component of {name} (cargo build --release \
+                     --target {TARGET})"
+                );
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
 }
 
 /// Cargo's metadata of a crate.

@@ -37,9 +37,9 @@ impl Component {
     /// Builds the crate under test, with `cargo build --release --target
     /// wasm32-wasip2`. All tests of a run share one build.
     ///
-    /// The build has a target directory of its own, `netwasm-test` below the
-    /// crate's target directory. It does not see the variables that the outer
-    /// cargo sets (`CARGO_*`), nor `RUSTFLAGS`.
+    /// It is built in the crate's target directory, so that `netwasm build` has
+    /// nothing to compile again. The build does not see the variables that the
+    /// outer cargo sets (`CARGO_*`), nor `RUSTFLAGS`.
     ///
     /// # Panics
     /// Panics with cargo's messages if the crate cannot be built. If the target

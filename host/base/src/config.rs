@@ -4,8 +4,10 @@
 //! not zero, and options that need each other are both present. Nothing here
 //! opens a file or a socket.
 
+mod clients;
 mod error;
 mod limits;
+mod log_template;
 mod proxy;
 mod route;
 
@@ -15,13 +17,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::policy::Policy;
 
+pub use self::clients::{ClientRules, Network, NetworkError};
 pub use self::error::ConfigError;
 use self::limits::check_time;
 pub use self::limits::{HttpLimits, Limits, NEVER};
+pub use self::log_template::{LogPart, LogTemplate, LogTemplateError, LogVariable};
 pub use self::proxy::{Proxy, ProxyError};
 pub use self::route::{HostPattern, Route, RouteError, plain_host, plain_path};
 pub use crate::listen::{AddressError, ListenAddress, ListenerConfig, ListenerKind};
@@ -270,6 +275,17 @@ fn differing(one: &Config, other: &Config, kind: ListenerKind) -> Option<&'stati
             *send_informational == theirs.send_informational,
         ),
         ("--proxy-protocol-from", one.proxies == other.proxies),
+        ("--allow-from", one.clients.allow == other.clients.allow),
+        ("--deny-from", one.clients.deny == other.clients.deny),
+        (
+            "--max-client-connections",
+            one.clients.connections == other.clients.connections,
+        ),
+        ("--max-client-rate", one.clients.rate == other.clients.rate),
+        (
+            "--max-client-requests",
+            one.clients.requests == other.clients.requests,
+        ),
         (
             "--handshake-timeout",
             !secure || *handshake_timeout == its.handshake_timeout,
@@ -308,6 +324,8 @@ pub struct Config {
     pub hosted: Vec<usize>,
     /// Proxies whose connections begin with a PROXY header.
     pub proxies: Vec<Proxy>,
+    /// Clients that may connect, and limits of each.
+    pub clients: ClientRules,
     /// Certificates and other files of TLS.
     pub tls: TlsFiles,
     /// Sharing of instances; `None` leaves it to the kind of component.
@@ -486,13 +504,27 @@ pub struct AccessLogConfig {
 }
 
 /// Format of a line of the access log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AccessLogFormat {
     /// The combined format of Apache and nginx.
     #[default]
     Combined,
     /// One JSON object per line.
     Json,
+    /// Text with variables.
+    Template(Arc<LogTemplate>),
+}
+
+impl FromStr for AccessLogFormat {
+    type Err = LogTemplateError;
+
+    fn from_str(text: &str) -> Result<Self, LogTemplateError> {
+        match text {
+            "combined" => Ok(Self::Combined),
+            "json" => Ok(Self::Json),
+            _ => Ok(Self::Template(Arc::new(text.parse()?))),
+        }
+    }
 }
 
 /// Sharing of instances.

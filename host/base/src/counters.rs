@@ -26,6 +26,9 @@ pub struct Counters {
     pub handshakes_failed: Counter,
     /// Connections of proxies without a usable PROXY header.
     pub proxies_refused: Counter,
+    /// Connections and requests of clients that were turned away
+    /// (`--deny-from`, `--max-client-connections` and the like).
+    pub clients_refused: Counter,
     /// Datagrams handed to guests.
     pub datagrams_received: Counter,
     /// HTTP requests handed to guests.

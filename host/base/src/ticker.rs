@@ -144,7 +144,10 @@ mod tests {
     #[test]
     fn work_goes_on_until_it_is_dropped_and_owns_nothing_then() {
         let (ticks, ticked) = mpsc::channel();
-        let ticker = Ticker::start(PERIOD, move || drop(ticks.send(()))).expect("a thread");
+        let ticker = Ticker::start(PERIOD, move || {
+            let _ = ticks.send(());
+        })
+        .expect("a thread");
         for _ in 0..3 {
             ticked.recv().expect("a tick");
         }
@@ -165,7 +168,10 @@ mod tests {
         }
         assert_eq!(count.load(Ordering::Relaxed), 3);
         let (ticks, ticked) = mpsc::channel();
-        let _ticker = Ticker::start(PERIOD, move || drop(ticks.send(()))).expect("a thread");
+        let _ticker = Ticker::start(PERIOD, move || {
+            let _ = ticks.send(());
+        })
+        .expect("a thread");
         ticked.recv().expect("a tick");
     }
 }

@@ -46,6 +46,8 @@ pub enum Site {
     UnknownHost,
     /// A service has the host, and none the path there.
     UnknownPath,
+    /// None, since the client has sent too many requests.
+    Limited,
 }
 
 impl Default for Site {

@@ -79,7 +79,7 @@ impl Handlers for Sites {
         let site = self.routes.find(wanted());
         let takes = match site {
             Site::Service(number) => self.handlers.get(number).map(|it| it.takes(wanted).1),
-            Site::UnknownHost | Site::UnknownPath => None,
+            _ => None,
         };
         // Without a service, the host answers as soon as it knows.
         (site, takes.unwrap_or(Takes::Heads))

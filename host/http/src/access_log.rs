@@ -15,7 +15,9 @@ use serde_json::Serializer;
 use serde_json::ser::Formatter;
 
 use netwasm_base::address::Address;
-use netwasm_base::config::{AccessLogConfig, AccessLogFormat};
+use netwasm_base::config::{
+    AccessLogConfig, AccessLogFormat, LogPart, LogTemplate, LogVariable, plain_path,
+};
 use netwasm_base::error::Error;
 use netwasm_base::spool::{Output, Spool};
 
@@ -53,7 +55,7 @@ impl Logs {
             }
         };
         Ok(AccessLog {
-            format: config.format,
+            format: config.format.clone(),
             file,
         })
     }
@@ -102,7 +104,7 @@ impl AccessLog {
         all.push(Arc::downgrade(&gathered));
         drop(all);
         Lines {
-            format: self.format,
+            format: self.format.clone(),
             gathered,
             spool: self.file.spool.clone(),
         }
@@ -184,14 +186,26 @@ impl Lines {
     pub(super) fn add(&mut self, entry: &Entry, sent: u64) {
         let Some(text) = &entry.text else { return };
         let mut gathered = locked(&self.gathered.0);
-        match self.format {
+        match &self.format {
             AccessLogFormat::Combined => text.write_combined(entry, sent, &mut gathered),
             AccessLogFormat::Json => text.write_json(entry, sent, &mut gathered),
+            AccessLogFormat::Template(template) => {
+                text.write_by(template, entry, sent, &mut gathered);
+            }
         }
         let is_much = gathered.len() > GATHER;
         drop(gathered);
         if is_much {
             self.flush();
+        }
+    }
+
+    /// Returns the names of the request's headers that a line has, besides the
+    /// usual ones.
+    pub(super) fn headers(&self) -> &[String] {
+        match &self.format {
+            AccessLogFormat::Template(template) => &template.headers,
+            AccessLogFormat::Combined | AccessLogFormat::Json => &[],
         }
     }
 
@@ -230,6 +244,10 @@ pub(super) struct Text {
     pub(super) host: Option<String>,
     pub(super) referer: Option<Vec<u8>>,
     pub(super) user_agent: Option<Vec<u8>>,
+    /// Values of [`Lines::headers`].
+    pub(super) headers: Vec<Option<Vec<u8>>>,
+    /// True if the request arrived by TLS.
+    pub(super) secure: bool,
     /// Time of the request's arrival.
     pub(super) time: SystemTime,
 }
@@ -250,24 +268,106 @@ struct JsonLine<'a> {
 impl Text {
     /// Writes `PEER - - [TIME] "REQUEST" STATUS BYTES "REFERER" "USER-AGENT"`.
     fn write_combined(&self, entry: &Entry, sent: u64, out: &mut Vec<u8>) {
-        // As nginx does: no port, and no Unix path, which the client chose.
-        // Writing to memory cannot fail.
-        let _ = match &self.peer {
-            Address::Ip(address) => write!(out, "{}", address.ip()),
-            Address::Unix(_) => write!(out, "unix:"),
-        };
+        self.write_peer(out);
         out.extend_from_slice(b" - - [");
-        // `Sun, 06 Nov 1994 08:49:37 GMT` has all the parts.
-        let date = httpdate::fmt_http_date(self.time);
-        let mut parts = date.split(' ').skip(1);
-        let [day, month, year, clock] = std::array::from_fn(|_| parts.next().unwrap_or("-"));
-        let _ = write!(out, "{day}/{month}/{year}:{clock} +0000] \"");
+        self.write_time(out);
+        out.extend_from_slice(b"] \"");
         escape(&self.line, out);
         let _ = write!(out, "\" {} {sent} \"", entry.status);
         escape(self.referer.as_deref().unwrap_or(b"-"), out);
         out.extend_from_slice(b"\" \"");
         escape(self.user_agent.as_deref().unwrap_or(b"-"), out);
         out.extend_from_slice(b"\"\n");
+    }
+
+    fn write_peer(&self, out: &mut Vec<u8>) {
+        // As nginx does: no port, and no Unix path, which the client chose.
+        // Writing to memory cannot fail.
+        let _ = match &self.peer {
+            Address::Ip(address) => write!(out, "{}", address.ip()),
+            Address::Unix(_) => write!(out, "unix:"),
+        };
+    }
+
+    /// Writes `06/Nov/1994:08:49:37 +0000`.
+    fn write_time(&self, out: &mut Vec<u8>) {
+        // `Sun, 06 Nov 1994 08:49:37 GMT` has all the parts.
+        let date = httpdate::fmt_http_date(self.time);
+        let mut parts = date.split(' ').skip(1);
+        let [day, month, year, clock] = std::array::from_fn(|_| parts.next().unwrap_or("-"));
+        let _ = write!(out, "{day}/{month}/{year}:{clock} +0000");
+    }
+
+    /// Writes a line by a template. What a client has sent is escaped, and what
+    /// it has not sent is `-`.
+    fn write_by(&self, template: &LogTemplate, entry: &Entry, sent: u64, out: &mut Vec<u8>) {
+        for part in &template.parts {
+            match part {
+                LogPart::Text(text) => out.extend_from_slice(text.as_bytes()),
+                LogPart::Value(variable) => self.write_variable(*variable, entry, sent, out),
+            }
+        }
+        out.push(b'\n');
+    }
+
+    fn write_variable(&self, variable: LogVariable, entry: &Entry, sent: u64, out: &mut Vec<u8>) {
+        let mut words = self.line.split(|byte| *byte == b' ');
+        let [method, target, protocol] = std::array::from_fn(|_| words.next());
+        let (path, query) = match target {
+            Some(target) => {
+                let question = target.iter().position(|byte| *byte == b'?');
+                let (path, query) = target.split_at(question.unwrap_or(target.len()));
+                (Some(path), query.get(1..))
+            }
+            None => (None, None),
+        };
+        let since = self.time.duration_since(SystemTime::UNIX_EPOCH);
+        let sent_by_client = match variable {
+            LogVariable::Request => Some(self.line.as_slice()),
+            LogVariable::RequestMethod => method,
+            LogVariable::RequestUri => target,
+            LogVariable::Args => query,
+            LogVariable::ServerProtocol => protocol,
+            LogVariable::Host => self.host.as_deref().map(str::as_bytes),
+            LogVariable::Header(place) => self.headers.get(place).and_then(Option::as_deref),
+            LogVariable::Uri => {
+                let path = String::from_utf8_lossy(path.unwrap_or(b"-"));
+                return escape(&plain_path(&path), out);
+            }
+            LogVariable::RemoteAddress => return self.write_peer(out),
+            LogVariable::TimeLocal => return self.write_time(out),
+            LogVariable::RemotePort
+            | LogVariable::TimeIso8601
+            | LogVariable::Msec
+            | LogVariable::Scheme
+            | LogVariable::Status
+            | LogVariable::BodyBytesSent
+            | LogVariable::RequestTime => {
+                // Writing to memory cannot fail.
+                let _ = match (variable, &self.peer) {
+                    (LogVariable::RemotePort, Address::Ip(address)) => {
+                        write!(out, "{}", address.port())
+                    }
+                    (LogVariable::TimeIso8601, _) => {
+                        write!(out, "{}", humantime::format_rfc3339_seconds(self.time))
+                    }
+                    (LogVariable::Msec, _) => {
+                        write!(out, "{:.3}", since.unwrap_or_default().as_secs_f64())
+                    }
+                    (LogVariable::Scheme, _) => {
+                        write!(out, "{}", if self.secure { "https" } else { "http" })
+                    }
+                    (LogVariable::Status, _) => write!(out, "{}", entry.status),
+                    (LogVariable::BodyBytesSent, _) => write!(out, "{sent}"),
+                    (LogVariable::RequestTime, _) => {
+                        write!(out, "{:.3}", entry.begun.elapsed().as_secs_f64())
+                    }
+                    _ => write!(out, "-"),
+                };
+                return;
+            }
+        };
+        escape(sent_by_client.unwrap_or(b"-"), out);
     }
 
     fn write_json(&self, entry: &Entry, sent: u64, out: &mut Vec<u8>) {
@@ -352,8 +452,49 @@ mod tests {
             host: Some("localhost:8080".into()),
             referer: None,
             user_agent: Some(b"curl/8".to_vec()),
+            headers: vec![Some(b"a\"\n".to_vec()), None],
+            secure: true,
             time: SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777),
         }
+    }
+
+    #[test]
+    fn a_template_has_what_was_sent_escaped_and_a_dash_for_what_was_not() {
+        let line = |template: &str, text: &Text| {
+            let template = template.parse().expect("a template");
+            let mut out = Vec::new();
+            text.write_by(&template, &entry(), 7, &mut out);
+            String::from_utf8(out).expect("text")
+        };
+        assert_eq!(
+            line(
+                "$remote_addr:$remote_port $time_local $time_iso8601 $msec $scheme $status \
+                 $body_bytes_sent",
+                &text()
+            ),
+            "127.0.0.1:12345 06/Nov/1994:08:49:37 +0000 1994-11-06T08:49:37Z 784111777.000 https \
+             200 7\n"
+        );
+        assert_eq!(
+            line(
+                "$request|$request_method|$request_uri|$uri|$args|$server_protocol|$host",
+                &text()
+            ),
+            "GET /a?b HTTP/1.1|GET|/a?b|/a|b|HTTP/1.1|localhost:8080\n"
+        );
+        assert_eq!(
+            line("$http_x_one $http_x_two $remote_user", &text()),
+            "a\\x22\\x0A - -\n"
+        );
+        let malformed = Text {
+            line: b"\x16\x03".to_vec(),
+            host: None,
+            ..text()
+        };
+        assert_eq!(
+            line("$request_method $uri $args $host", &malformed),
+            "\\x16\\x03 - - -\n"
+        );
     }
 
     fn combined(text: &Text) -> String {

@@ -75,6 +75,11 @@ impl Own {
         request: Box<Request>,
     ) -> (Box<Request>, Decision) {
         let counters = &local.account(request.site).net.counters;
+        if request.site == Site::Limited {
+            counters.clients_refused.add();
+            tracing::info!(peer = %transport.peer(), "request refused (--max-client-requests)");
+            return (request, Decision::Answer(too_many()));
+        }
         let (request, decision) = self.handler(local).handle(request);
         if !matches!(decision, Ok(Decision::Collect(_))) {
             // A request that is collected comes again.
@@ -118,6 +123,14 @@ impl Own {
     pub(super) fn close(&mut self) {
         self.0 = None;
     }
+}
+
+/// Returns the answer to a client that has sent too many requests: RFC 6585,
+/// section 4.
+fn too_many() -> Answer {
+    let mut answer = Answer::status(429, "too many requests: try again in a second");
+    answer.headers.push(("Retry-After".into(), "1".into()));
+    answer
 }
 
 /// Returns the answer in place of a handler's that is gone.
@@ -216,9 +229,9 @@ pub(super) fn interim(interim: Interim, path: &str, env: &Env) -> Option<HeaderM
 /// Counts and logs a malformed request, or one over a limit. Returns the
 /// answer.
 pub(super) fn refused(env: &Env, transport: &Transport, refusal: Refusal) -> Answer {
-    let Refusal { status, reason } = refusal;
+    let (limit, Refusal { status, reason }) = (refusal.limit(), refusal);
     env.counters.requests_refused.add();
-    tracing::info!(peer = %transport.peer(), status, reason, "request refused");
+    tracing::info!(peer = %transport.peer(), status, limit, reason, "request refused");
     Answer::status(status, reason)
 }
 

@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use netwasm_exchange::handler::{Handlers, Site};
+use netwasm_base::address::Address;
+use netwasm_exchange::handler::{Handlers, Site, Takes, Wanted};
 use netwasm_exchange::request::Request;
 use netwasm_net::env as net;
 
@@ -65,6 +66,23 @@ impl Account {
     /// True if requests are logged.
     pub(super) fn logs(&self) -> bool {
         self.lines.is_some()
+    }
+
+    /// Returns what `value` returns for each header that the log's lines have
+    /// besides the usual ones.
+    pub(super) fn logged_headers(
+        &self,
+        value: impl Fn(&str) -> Option<Vec<u8>>,
+    ) -> Vec<Option<Vec<u8>>> {
+        let Some(lines) = &self.lines else {
+            return Vec::new();
+        };
+        lines
+            .borrow()
+            .headers()
+            .iter()
+            .map(|name| value(name))
+            .collect()
     }
 
     /// True if requests are logged or counted for metrics.
@@ -154,7 +172,20 @@ impl Local {
     pub(super) fn account(&self, site: Site) -> &Account {
         match site {
             Site::Service(number @ 1..) => self.others.get(number - 1).unwrap_or(&self.own),
-            Site::Service(0) | Site::UnknownHost | Site::UnknownPath => &self.own,
+            Site::Service(0) | Site::UnknownHost | Site::UnknownPath | Site::Limited => &self.own,
+        }
+    }
+
+    /// Returns the service that a request is for, and when it goes to its
+    /// handler.
+    pub(super) fn route<'a>(
+        &self,
+        peer: &Address,
+        wanted: &dyn Fn() -> Wanted<'a>,
+    ) -> (Site, Takes) {
+        match self.own.net.clients.may_request(peer) {
+            true => self.handlers.takes(wanted),
+            false => (Site::Limited, Takes::Heads),
         }
     }
 

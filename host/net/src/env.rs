@@ -1,14 +1,20 @@
 //! Network state that all workers share.
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 
-use netwasm_base::config::{DnsConfig, Limits, Proxy};
+use rustix::net::sockopt::set_socket_linger;
+
+use netwasm_base::address::Address;
+use netwasm_base::config::{ClientRules, DnsConfig, Limits, Proxy};
 use netwasm_base::counters::Counters;
 use netwasm_base::error::{ConnectionError, Error};
 use netwasm_base::policy::{Denied, Policy, Resolved};
 
+use crate::clients::{ClientPlace, Clients, TurnedAway};
 use crate::dns::Sources;
 use crate::endpoint::Endpoint;
 use crate::parked::Pools;
@@ -43,6 +49,8 @@ pub struct Env {
     pub signal: AtomicU32,
     /// Proxies whose connections begin with a PROXY header.
     pub proxies: Vec<Proxy>,
+    /// The clients.
+    pub clients: Arc<Clients>,
 }
 
 /// Settings of an [`Env`].
@@ -68,6 +76,8 @@ pub struct Settings<'a> {
     pub steps: Steps,
     /// See [`Env::proxies`].
     pub proxies: Vec<Proxy>,
+    /// Rules for [`Env::clients`].
+    pub clients: ClientRules,
 }
 
 impl Env {
@@ -87,6 +97,7 @@ impl Env {
             counters,
             steps,
             proxies,
+            clients,
         } = settings;
         let pools = Pools::new().map_err(|source| Error::System {
             what: "epoll",
@@ -103,6 +114,7 @@ impl Env {
             pools,
             steps,
             proxies,
+            clients: Clients::new(clients),
             signal: AtomicU32::new(0),
             limits,
         })
@@ -116,6 +128,27 @@ impl Env {
         self.outgoing
             .try_take()
             .ok_or(ConnectionError::LimitExceeded("--max-outgoing is reached"))
+    }
+
+    /// Takes a place for a connection among those of its client; `None` if its
+    /// clients have no limits.
+    ///
+    /// # Errors
+    /// Fails if the client is turned away, which is counted and logged. The
+    /// socket is then reset once it is dropped: an answer would cost more than
+    /// such a client has earned.
+    pub(crate) fn admit(
+        &self,
+        socket: impl AsFd,
+        client: &Address,
+    ) -> Result<Option<ClientPlace>, TurnedAway> {
+        self.clients.enter(client).inspect_err(|reason| {
+            self.counters.clients_refused.add();
+            self.counters.connections_lost.add();
+            tracing::info!(%client, "connection refused: {reason}");
+            // On error it is closed all the same.
+            let _ = set_socket_linger(&socket, Some(Duration::ZERO));
+        })
     }
 
     /// Checks that guests may choose what these options of a TLS session name.

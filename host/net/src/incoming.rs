@@ -76,10 +76,16 @@ impl Incoming {
             let Some((socket, peer, permit)) = accepted else {
                 return Poll::Ready(None);
             };
+            let admitted = env.admit(&socket, &peer);
+            if admitted.is_err() {
+                env.counters.connections_accepted.add();
+                continue;
+            }
             match Transport::new(&self.thread, socket, peer, Some(permit)) {
                 Ok(transport) => {
                     self.acceptor.works();
                     env.counters.connections_accepted.add();
+                    transport.core.borrow_mut().client = admitted.unwrap_or_default();
                     return Poll::Ready(Some(transport));
                 }
                 Err(error) => self.acceptor.fail(&error),

@@ -29,6 +29,7 @@
 //! | [`files`], `sendfile`, [`queue`] | files beneath `--dir`; the write queue, and sending it | TLS |
 //! | [`protocol`] | the grammar of events, without I/O | tokio |
 //! | [`tls`], [`trust`] | certificates and sessions; trust roots of outgoing TLS | sockets |
+//! | [`clients`] | who may connect, and how much each client may ask for | sockets |
 //! | [`permits`] | budgets of a service within those of the process | what they are for |
 //! | [`places`] | `--max-connections`: which connection gets a place, and which is closed for it | sockets |
 //! | [`endpoint`], [`dns`], [`destinations`] | where to connect to; names to addresses; the order in which addresses are tried | connecting |
@@ -50,6 +51,7 @@
 //! `unsafe` is denied except in `io` and `passed`.
 
 pub mod accept;
+pub mod clients;
 pub mod connect;
 pub mod connection;
 pub mod datagram;

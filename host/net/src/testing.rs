@@ -10,7 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use netwasm_base::address::Address;
-use netwasm_base::config::{DnsConfig, Limits, TlsFiles};
+use netwasm_base::config::{ClientRules, DnsConfig, Limits, TlsFiles};
 use netwasm_base::policy::Policy;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::yield_now;
@@ -46,6 +46,7 @@ pub fn in_worker<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Rc<Wo
         counters,
         steps: Steps::default(),
         proxies: Vec::new(),
+        clients: ClientRules::default(),
     });
     let env = Arc::new(env.expect("an environment"));
     let runtime = Builder::new_current_thread()

@@ -334,6 +334,13 @@ impl<G: DatagramGuest> Server<G> {
             tracing::debug!(peer = %meta.addr, "a datagram from a stranger is dropped");
             return;
         }
+        if matches!(self.source, Source::Guests(_))
+            && !self.thread.env.clients.allow(meta.addr.ip())
+        {
+            self.thread.env.counters.clients_refused.add();
+            tracing::debug!(peer = %meta.addr, "a datagram is dropped (--allow-from, --deny-from)");
+            return;
+        }
         let unspecified = self.local.ip().is_unspecified();
         let ours = meta.dst_ip.filter(|_| unspecified);
         self.thread.env.counters.datagrams_received.add();

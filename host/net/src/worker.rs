@@ -108,7 +108,11 @@ impl Worker {
         self.env().counters.connections_accepted.add();
         let proxies = &self.env().proxies;
         if proxies.is_empty() || !proxies.iter().any(|proxy| proxy.includes(&peer)) {
+            let Ok(place) = self.env().admit(&socket, &peer) else {
+                return;
+            };
             let transport = Transport::watched(&self.thread, socket, peer, Some(permit));
+            transport.core.borrow_mut().client = place;
             if let Some(service) = services.of(kind, site) {
                 self.enter(service, kind, site, transport);
             }
@@ -119,7 +123,11 @@ impl Worker {
         self.thread.spawn_local(async move {
             let entered = worker.after_preamble(&socket, &peer).await;
             let Some(client) = entered else { return };
+            let Ok(place) = worker.env().admit(&socket, &client) else {
+                return;
+            };
             let transport = Transport::watched(&worker.thread, socket, client, Some(permit));
+            transport.core.borrow_mut().client = place;
             if let Some(service) = services.of(kind, site) {
                 worker.enter(service, kind, site, transport);
             }

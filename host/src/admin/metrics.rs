@@ -61,7 +61,7 @@ fn is_open_metrics(item: &str) -> bool {
 /// Counters of services, by name.
 type Field = fn(&Counters) -> &Counter;
 
-const COUNTERS: [(&str, &str, Field); 18] = [
+const COUNTERS: [(&str, &str, Field); 19] = [
     (
         "connections_accepted",
         "Connections that peers opened",
@@ -109,6 +109,11 @@ const COUNTERS: [(&str, &str, Field); 18] = [
         "proxies_refused",
         "Connections of proxies without a usable PROXY header",
         |it| &it.proxies_refused,
+    ),
+    (
+        "clients_refused",
+        "Connections and requests of clients that were turned away",
+        |it| &it.clients_refused,
     ),
     ("datagrams_received", "Datagrams handed to guests", |it| {
         &it.datagrams_received

@@ -8,8 +8,9 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 
 use netwasm_base::config::{
-    AccessLogConfig, AccessLogFormat, CertificateFiles, Directory, DnsServer, HttpLimits,
-    Isolation, Limits, ListenAddress, ListenerConfig, ListenerKind, Proxy, Route, TlsFiles,
+    AccessLogConfig, AccessLogFormat, CertificateFiles, ClientRules, Directory, DnsServer,
+    HttpLimits, Isolation, Limits, ListenAddress, ListenerConfig, ListenerKind, Network, Proxy,
+    Route, TlsFiles,
 };
 use netwasm_base::descriptors;
 use netwasm_base::policy::{ConnectPattern, HostPort, ListenPattern, NamePattern};
@@ -18,8 +19,8 @@ use crate::logging::LogFormat;
 
 use super::usage;
 use super::values::{
-    TimeOrNone, Variable, access_log_format, count, identity, isolation, named_file, size, time,
-    time_or_none, variable, workers,
+    TimeOrNone, Variable, count, identity, isolation, named_file, size, time, time_or_none,
+    variable, workers,
 };
 
 #[derive(Args, Debug)]
@@ -48,18 +49,9 @@ pub(super) struct Http {
     /// Add a line for each request to a file; - is standard output
     #[arg(long, value_name = "FILE")]
     access_log: Option<PathBuf>,
-    /// The form of its lines
-    #[arg(
-        long,
-        value_parser = access_log_format(),
-        value_name = "combined|json",
-        default_value = "combined"
-    )]
-    #[arg(
-        hide_possible_values = true,
-        hide_short_help = true,
-        requires = "access_log"
-    )]
+    /// The form of its lines: combined, json, or a line with variables of nginx such as $status
+    #[arg(long, value_name = "FORMAT", default_value = "combined")]
+    #[arg(hide_short_help = true, requires = "access_log")]
     access_log_format: AccessLogFormat,
     /// Answer only requests for this host and path, as '*.example.org/api'; repeatable
     #[arg(long, value_name = "HOST[/PATH]", hide_short_help = true)]
@@ -308,6 +300,33 @@ pub(super) struct Operating {
     /// Take clients' addresses from these proxies' PROXY headers; repeatable, also unix
     #[arg(long, value_name = "NETWORK", hide_short_help = true)]
     pub(super) proxy_protocol_from: Vec<Proxy>,
+    /// Take clients only from this network or address; repeatable
+    #[arg(long, value_name = "NETWORK", hide_short_help = true)]
+    allow_from: Vec<Network>,
+    /// Take none from there; of networks that include each other, the smallest decides
+    #[arg(long, value_name = "NETWORK", hide_short_help = true)]
+    deny_from: Vec<Network>,
+    /// Connections of a client at once: of an IPv4 address, or an IPv6 network of 64 bits
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    max_client_connections: Option<NonZeroU32>,
+    /// New connections of a client a second, and as many at once; others are reset
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    max_client_rate: Option<NonZeroU32>,
+    /// HTTP requests of a client a second, and as many at once; others get a 429
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    max_client_requests: Option<NonZeroU32>,
+}
+
+impl Operating {
+    pub(super) fn clients(&self) -> ClientRules {
+        ClientRules {
+            allow: self.allow_from.clone(),
+            deny: self.deny_from.clone(),
+            connections: self.max_client_connections,
+            rate: self.max_client_rate,
+            requests: self.max_client_requests,
+        }
+    }
 }
 
 impl Listeners {

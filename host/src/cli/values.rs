@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::ValueEnum;
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::PossibleValue;
 
-use netwasm_base::config::{AccessLogFormat, CertificateFiles, Isolation, NEVER};
+use netwasm_base::config::{CertificateFiles, Isolation, NEVER};
 
 use crate::logging::LogFormat;
 
@@ -41,25 +41,6 @@ pub(super) fn isolation(text: &str) -> Result<Isolation, String> {
             ))
         }
     }
-}
-
-/// Parser of `--access-log-format`.
-pub(super) fn access_log_format() -> impl TypedValueParser<Value = AccessLogFormat> {
-    one_of([
-        ("combined", AccessLogFormat::Combined),
-        ("json", AccessLogFormat::Json),
-    ])
-}
-
-/// Returns a parser that maps each word to a value.
-fn one_of<T: Clone + Send + Sync + 'static, const N: usize>(
-    words: [(&'static str, T); N],
-) -> impl TypedValueParser<Value = T> {
-    let parser = PossibleValuesParser::new(words.each_ref().map(|(word, _)| *word));
-    parser.try_map(move |given| {
-        let found = words.iter().find(|(word, _)| *word == given);
-        found.map(|(_, value)| value.clone()).ok_or("unknown")
-    })
 }
 
 /// A time, or none for no limit. A type of its own because clap takes `Option`

@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use serde_json::Value;
 
 use super::native::Native;
+use super::sources::Snapshot;
 use super::{ProjectError, children, say, write};
 
 /// The target that components in Rust are compiled for.
@@ -159,6 +160,18 @@ impl Project {
         // it.
         let script = self.directory.join("target/componentize");
         write(&script, COMPONENTIZE)?;
+        // These compilers know nothing of files that have not changed.
+        let made_of = Snapshot::of(&self.directory).stamp().map(|sources| {
+            let version = env!("CARGO_PKG_VERSION");
+            format!("{version} {world}\n{sources}\n{COMPONENTIZE}")
+        });
+        let noted = output.with_extension("made-of");
+        if let Some(made_of) = &made_of
+            && output.is_file()
+            && fs::read_to_string(&noted).is_ok_and(|noted| noted == *made_of)
+        {
+            return Ok(Building::done("componentize", output));
+        }
         let mut command = Command::new("bash");
         command
             .arg(&script)
@@ -171,7 +184,11 @@ impl Project {
             command.env("NETWASM", own);
         }
         let missing = "there is no bash, which builds components in other languages";
-        Building::start("componentize", command, missing, Some(output))
+        // A build that fails or is broken off leaves no note.
+        let _ = fs::remove_file(&noted);
+        let mut building = Building::start("componentize", command, missing, Some(output))?;
+        building.made_of = made_of.map(|made_of| (noted, made_of));
+        Ok(building)
     }
 }
 
@@ -224,7 +241,10 @@ fn of_manifest(path: &Path) -> Result<Recipe, ProjectError> {
 #[derive(Debug)]
 pub(super) struct Building {
     tool: &'static str,
-    child: Child,
+    /// `None` if the component is there already.
+    child: Option<Child>,
+    /// What the component is made of, to be noted in a file.
+    made_of: Option<(PathBuf, String)>,
     /// Reads what it prints: cargo's messages.
     printed: Option<JoinHandle<String>>,
     /// The component, if it is known before.
@@ -252,22 +272,43 @@ impl Building {
         });
         Ok(Self {
             tool,
-            child,
+            child: Some(child),
+            made_of: None,
             printed,
             output,
             module: None,
         })
     }
 
+    /// Returns a build that has nothing to do.
+    fn done(tool: &'static str, output: PathBuf) -> Self {
+        Self {
+            tool,
+            child: None,
+            made_of: None,
+            printed: None,
+            output: Some(output),
+            module: None,
+        }
+    }
+
     /// Waits for the component.
     fn wait(mut self) -> Result<PathBuf, ProjectError> {
-        let status = self.child.wait();
-        self.ended(status)
+        match &mut self.child {
+            Some(child) => {
+                let status = child.wait();
+                self.ended(status)
+            }
+            None => self.finish(),
+        }
     }
 
     /// Returns the component once it is built; `None` until then.
     pub(super) fn poll(&mut self) -> Option<Result<PathBuf, ProjectError>> {
-        match self.child.try_wait() {
+        let Some(child) = &mut self.child else {
+            return Some(self.finish());
+        };
+        match child.try_wait() {
             Ok(None) => None,
             Ok(Some(status)) => Some(self.ended(Ok(status))),
             Err(error) => Some(self.ended(Err(error))),
@@ -276,9 +317,11 @@ impl Building {
 
     /// Ends the tool.
     pub(super) fn cancel(mut self) {
-        children::signal(&self.child, rustix::process::Signal::TERM);
-        // It ends at once; otherwise it is waited for.
-        let _ = self.child.wait();
+        if let Some(child) = &mut self.child {
+            children::signal(child, rustix::process::Signal::TERM);
+            // It ends at once; otherwise it is waited for.
+            let _ = child.wait();
+        }
     }
 
     fn ended(&mut self, status: io::Result<ExitStatus>) -> Result<PathBuf, ProjectError> {
@@ -290,6 +333,15 @@ impl Building {
         if !status.success() {
             return Err(ProjectError::Told(format!("{tool} failed ({status})")));
         }
+        let output = self.finish()?;
+        if let Some((file, made_of)) = self.made_of.take() {
+            write(&file, &made_of)?;
+        }
+        Ok(output)
+    }
+
+    /// Returns the component, once the tool has done its part.
+    fn finish(&mut self) -> Result<PathBuf, ProjectError> {
         if let Some(output) = self.output.take() {
             if let Some((native, module)) = self.module.take() {
                 native.finish(&module, &output)?;

@@ -13,7 +13,12 @@ const MOST: usize = 20_000;
 
 /// The files that a component is made from, with the time and length of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Snapshot(BTreeMap<PathBuf, (Option<SystemTime>, u64)>);
+pub(super) struct Snapshot {
+    files: BTreeMap<PathBuf, (Option<SystemTime>, u64)>,
+    /// True if there are links or too many files, so that not all was looked
+    /// at.
+    is_partial: bool,
+}
 
 impl Snapshot {
     /// Looks at a file, or at all files below a directory but for hidden and
@@ -27,7 +32,13 @@ impl Snapshot {
 
     /// True if there is no file: it was removed, perhaps to be written anew.
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.files.is_empty()
+    }
+
+    /// Returns a text that is another one after a change; `None` if a change
+    /// may have been overlooked.
+    pub(super) fn stamp(&self) -> Option<String> {
+        (!self.is_partial).then(|| format!("{:?}", self.files))
     }
 
     fn add(&mut self, path: &Path) {
@@ -36,7 +47,7 @@ impl Snapshot {
         };
         if metadata.is_file() {
             let state = (metadata.modified().ok(), metadata.len());
-            self.0.insert(path.to_owned(), state);
+            self.files.insert(path.to_owned(), state);
             return;
         }
         let Ok(entries) = fs::read_dir(path) else {
@@ -48,8 +59,12 @@ impl Snapshot {
             let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
             let is_written = !name.starts_with('.') && !BUILT.contains(&&*name);
             // A link may lead in circles, or out of the project.
-            if is_written && !is_link && self.0.len() < MOST {
-                self.add(&entry.path());
+            if !is_written {
+                continue;
+            }
+            match is_link || self.files.len() >= MOST {
+                true => self.is_partial = true,
+                false => self.add(&entry.path()),
             }
         }
     }
@@ -86,5 +101,8 @@ mod tests {
         write("src/more.rs", "");
         assert_ne!(second, Snapshot::of(root));
         assert!(Snapshot::of(&root.join("nowhere")).is_empty());
+        assert!(second.stamp() != first.stamp() && second.stamp().is_some());
+        std::os::unix::fs::symlink("/etc/hostname", root.join("linked")).expect("a link");
+        assert_eq!(Snapshot::of(root).stamp(), None);
     }
 }

@@ -42,10 +42,6 @@ pub trait FromRequest: Sized {
     fn from_request(request: &Request<'_>) -> Result<Self, Response>;
 }
 
-fn bad_request(reason: &str) -> Response {
-    Response::error_because(400, reason)
-}
-
 /// A whole request of its own, which may outlive the handler: for a task, say.
 #[derive(Clone, Debug)]
 pub struct OwnedRequest {
@@ -77,12 +73,12 @@ pub struct Path<T>(pub T);
 impl<T: FromStr> FromRequest for Path<T> {
     fn from_request(request: &Request<'_>) -> Result<Self, Response> {
         let Some((name, value)) = request.next_parameter() else {
-            return Err(Response::error(404));
+            return Err(request.refuse(404, ""));
         };
         let Some(value) = decode(value) else {
-            return Err(bad_request(&format!("the {name} is not UTF-8")));
+            return Err(request.refuse(400, &format!("the {name} is not UTF-8")));
         };
-        let value = value.parse().map_err(|_| Response::error(404))?;
+        let value = value.parse().map_err(|_| request.refuse(404, ""))?;
         Ok(Self(value))
     }
 }
@@ -128,7 +124,7 @@ impl<T: FromPairs> FromRequest for Query<T> {
     fn from_request(request: &Request<'_>) -> Result<Self, Response> {
         T::from_pairs(request.pairs())
             .map(Self)
-            .map_err(|reason| bad_request(&reason))
+            .map_err(|reason| request.refuse(400, &reason))
     }
 }
 
@@ -140,13 +136,14 @@ impl<T: FromPairs> FromRequest for Form<T> {
     fn from_request(request: &Request<'_>) -> Result<Self, Response> {
         const TYPE: &str = "application/x-www-form-urlencoded";
         if !request.has_type(TYPE) {
-            return Err(Response::error_because(415, &format!("send {TYPE}")));
+            return Err(request.refuse(415, &format!("send {TYPE}")));
         }
         let body = request.body();
-        let text = str::from_utf8(&body).map_err(|_| bad_request("the form is not UTF-8"))?;
+        let text =
+            str::from_utf8(&body).map_err(|_| request.refuse(400, "the form is not UTF-8"))?;
         T::from_pairs(Pairs::parse(text))
             .map(Self)
-            .map_err(|reason| bad_request(&reason))
+            .map_err(|reason| request.refuse(400, &reason))
     }
 }
 
@@ -159,11 +156,11 @@ pub struct Json<T>(pub T);
 impl<T: serde::de::DeserializeOwned> FromRequest for Json<T> {
     fn from_request(request: &Request<'_>) -> Result<Self, Response> {
         if !request.has_type("application/json") {
-            return Err(Response::error_because(415, "send application/json"));
+            return Err(Response::problem(415, "send application/json"));
         }
         serde_json::from_slice(&request.body())
             .map(Self)
-            .map_err(|error| bad_request(&error.to_string()))
+            .map_err(|error| request.refuse(400, &error.to_string()))
     }
 }
 
@@ -186,7 +183,7 @@ impl FromRequest for Body {
 /// The body as text. One that is not UTF-8 is answered by 400.
 impl FromRequest for String {
     fn from_request(request: &Request<'_>) -> Result<Self, Response> {
-        Self::from_utf8(request.body()).map_err(|_| bad_request("the body is not UTF-8"))
+        Self::from_utf8(request.body()).map_err(|_| request.refuse(400, "the body is not UTF-8"))
     }
 }
 
@@ -231,8 +228,8 @@ impl<T: HeaderField> FromRequest for Header<T> {
         let value = request.header(T::NAME).map(|value| value.trim().parse());
         match value {
             Some(Ok(value)) => Ok(Self(T::from_value(value))),
-            Some(Err(_)) => Err(bad_request(&format!("the header {} is invalid", T::NAME))),
-            None => Err(bad_request(&format!("the header {} is missing", T::NAME))),
+            Some(Err(_)) => Err(request.refuse(400, &format!("the header {} is invalid", T::NAME))),
+            None => Err(request.refuse(400, &format!("the header {} is missing", T::NAME))),
         }
     }
 }

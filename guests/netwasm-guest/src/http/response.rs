@@ -103,9 +103,19 @@ impl Response {
         Self::html(format!("<h1>{status} {title}</h1><p>{reason}</p>")).status(status)
     }
 
-    /// Answers 405, with the methods that are allowed.
-    pub(super) fn not_allowed(allow: &str) -> Self {
-        Self::error(405).header("allow", allow)
+    /// Makes an object of JSON that says what went wrong, and why:
+    /// `application/problem+json` (RFC 9457). See also
+    /// [`Request::refuse`](super::Request::refuse).
+    pub fn problem(status: u16, reason: &str) -> Self {
+        let title = reason_phrase(status);
+        let mut body = format!("{{\"title\":\"{title}\",\"status\":{status}");
+        if !reason.is_empty() {
+            body.push_str(",\"detail\":\"");
+            push_json(reason, &mut body);
+            body.push('"');
+        }
+        body.push('}');
+        Self::bytes("application/problem+json", body).status(status)
     }
 
     /// Sets the status.
@@ -147,6 +157,18 @@ impl Response {
 
     pub(crate) fn into_raw(self) -> RawResponse {
         self.0
+    }
+}
+
+/// Appends the content of a string of JSON: RFC 8259, section 7.
+fn push_json(text: &str, out: &mut String) {
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => out.extend(['\\', letter]),
+            '\n' => out.push_str("\\n"),
+            letter if letter.is_control() => out.push(' '),
+            letter => out.push(letter),
+        }
     }
 }
 

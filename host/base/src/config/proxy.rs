@@ -1,12 +1,12 @@
 //! Proxies that say whose connections they pass on.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnet::IpNet;
 
 use crate::address::Address;
+use crate::config::clients::Network;
 
 /// The argument of a `--proxy-protocol-from`: a network, an address, or `unix`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,19 +47,9 @@ impl FromStr for Proxy {
         if text == "unix" {
             return Ok(Self::Unix);
         }
-        let bare = text
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'))
-            .unwrap_or(text);
-        let network = match (bare.parse::<IpNet>(), bare.parse::<IpAddr>()) {
-            (Ok(network), _) => network,
-            (_, Ok(ip)) => ip.into(),
-            _ => return Err(ProxyError(text.to_owned())),
-        };
-        match network.trunc() == network {
-            true => Ok(Self::Network(network)),
-            // Somebody may have meant one address.
-            false => Err(ProxyError(text.to_owned())),
+        match text.parse::<Network>() {
+            Ok(Network(network)) => Ok(Self::Network(network)),
+            Err(_) => Err(ProxyError(text.to_owned())),
         }
     }
 }

@@ -63,6 +63,26 @@ pub struct Refusal {
     pub reason: &'static str,
 }
 
+impl Refusal {
+    /// Returns the flag of the limit that the request exceeds, for the log.
+    #[must_use]
+    pub fn limit(&self) -> Option<&'static str> {
+        match (
+            self.status,
+            self.reason.contains("body"),
+            self.reason.contains("lines"),
+        ) {
+            (408, true, _) => Some("--body-timeout"),
+            (408, false, _) => Some("--head-timeout"),
+            (413, ..) => Some("--max-body"),
+            (414, ..) => Some("--max-request-line"),
+            (431, _, true) => Some("--max-headers"),
+            (431, _, false) => Some("--max-head"),
+            _ => None,
+        }
+    }
+}
+
 /// Rule for the end of a request's body: RFC 9112, section 6.3.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {

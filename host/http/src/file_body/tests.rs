@@ -2,6 +2,7 @@ use std::fs;
 use std::time::{Duration, UNIX_EPOCH};
 
 use netwasm_base::config::Directory;
+use netwasm_net::files::Roots;
 
 use super::*;
 

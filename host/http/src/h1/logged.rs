@@ -23,6 +23,8 @@ impl Driver {
             host: head.authority().map(str::to_owned),
             referer: head.first("referer").map(<[u8]>::to_vec),
             user_agent: head.first("user-agent").map(<[u8]>::to_vec),
+            headers: account.logged_headers(|name| head.first(name).map(<[u8]>::to_vec)),
+            secure: self.exchange.secure,
             time: http.now(),
         };
         Some(Entry {

@@ -92,7 +92,7 @@ impl Driver {
             authority: request.head.authority(),
             target: request.head.target(),
         };
-        let (site, takes) = self.local.handlers.takes(&wanted);
+        let (site, takes) = self.local.route(self.transport.peer(), &wanted);
         request.site = site;
         if let Framing::Length(length) = request.head.framing()
             && length > most

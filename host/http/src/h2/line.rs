@@ -29,7 +29,7 @@ impl Link {
         LogLine {
             link: Rc::clone(self),
             site: request::site(head),
-            entry: request::entry(head, self.transport.peer(), &self.local),
+            entry: request::entry(head, self.transport.peer(), self.secure, &self.local),
             status: CLIENT_LEFT,
             sent: 0,
         }

@@ -295,7 +295,7 @@ impl Connection {
             authority: request::authority(&head),
             target: request::target(&head),
         };
-        let (site, takes) = self.link.local.handlers.takes(&wanted);
+        let (site, takes) = self.link.local.route(self.link.transport.peer(), &wanted);
         request::set_site(&mut head, site);
         if let Err(refusal) = request::check(&mut head, limits) {
             let sending = self.link.refuse(&head, refusal, outgoing);

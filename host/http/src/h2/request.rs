@@ -187,13 +187,18 @@ pub(super) fn expects_continue(headers: &HeaderMap) -> bool {
 }
 
 /// Returns the entry of a request for the records, if there are any.
-pub(super) fn entry(head: &Parts, peer: &Address, local: &Local) -> Option<Box<Entry>> {
+pub(super) fn entry(
+    head: &Parts,
+    peer: &Address,
+    secure: bool,
+    local: &Local,
+) -> Option<Box<Entry>> {
     let site = site(head);
     let account = local.account(site);
     if !account.records() {
         return None;
     }
-    let field = |name| {
+    let field = |name: &str| {
         let value = head.headers.get(name);
         value.map(|it: &HeaderValue| it.as_bytes().to_vec())
     };
@@ -206,8 +211,10 @@ pub(super) fn entry(head: &Parts, peer: &Address, local: &Local) -> Option<Box<E
         ]
         .join(&b' '),
         host: authority(head).map(str::to_owned),
-        referer: field(header::REFERER),
-        user_agent: field(header::USER_AGENT),
+        referer: field(header::REFERER.as_str()),
+        user_agent: field(header::USER_AGENT.as_str()),
+        headers: account.logged_headers(|name| field(name)),
+        secure,
         time: local.now(),
     };
     Some(Box::new(Entry {

@@ -18,6 +18,7 @@ use netwasm_base::counters::Counted;
 use netwasm_base::error::ConnectionError;
 
 use crate::accept::is_about_one_client;
+use crate::clients::ClientPlace;
 use crate::env::Env;
 use crate::files::File;
 use crate::listener::{SocketFile, datagram_socket, keepalive, remove_stale};
@@ -101,6 +102,8 @@ pub struct PosixSocket {
     stage: Cell<Stage>,
     /// Place among the connections accepted, or permit for an outgoing one.
     permit: RefCell<Option<Permit>>,
+    /// Place of an accepted connection among those of its client.
+    client: RefCell<Option<ClientPlace>>,
     /// Counts the end of a connection.
     counted: RefCell<Option<Counted>>,
     /// File of a listener, removed with it.
@@ -162,6 +165,7 @@ impl PosixSocket {
             kind,
             stage: Cell::new(Stage::Apart),
             permit: RefCell::default(),
+            client: RefCell::default(),
             counted: RefCell::default(),
             file: RefCell::default(),
             linger: Cell::new(-1),
@@ -245,14 +249,20 @@ impl PosixSocket {
                 result => break result?,
             }
         };
+        let peer = peer.map_or(Address::Unix(None), Address::from);
+        let Ok(client) = env.admit(&fd, &peer) else {
+            env.counters.connections_accepted.add();
+            return Err(Errno::CONNABORTED.into());
+        };
         let accepted = Self::new(fd, self.family, self.kind);
         accepted.permit.replace(Some(permit));
+        accepted.client.replace(client);
         // The kernel passes it on.
         accepted.linger.set(self.linger.get());
         accepted.stage.set(Stage::Connected);
         env.counters.connections_accepted.add();
         accepted.counted.replace(Some(Counted::new(&env.counters)));
-        Ok((accepted, peer.map_or(Address::Unix(None), Address::from)))
+        Ok((accepted, peer))
     }
 
     /// True if there is a connection to accept.
@@ -335,6 +345,7 @@ impl PosixSocket {
         if self.stage.get() != Stage::Connected {
             self.stage.set(Stage::Apart);
             self.permit.replace(None);
+            self.client.replace(None);
         }
     }
 

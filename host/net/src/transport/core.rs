@@ -12,6 +12,7 @@ use rustix::net::{SendAncillaryBuffer, SendFlags};
 
 use netwasm_base::error::ConnectionError;
 
+use crate::clients::ClientPlace;
 use crate::io::Watched;
 use crate::permits::Permit;
 use crate::protocol::Flow;
@@ -73,6 +74,8 @@ pub struct Core {
     pub(super) reads: bool,
     /// Counts the connection against `--max-connections` or `--max-outgoing`.
     pub(super) permit: Option<Permit>,
+    /// Place of an accepted connection among those of its client.
+    pub(crate) client: Option<ClientPlace>,
 }
 /// Bytes moved in one poll of a task.
 #[derive(Clone, Copy, Debug, Default)]

@@ -330,6 +330,7 @@ impl Transport {
         core.fed_by = Weak::new();
         core.waker = None;
         core.permit = None;
+        core.client = None;
     }
 
     /// Ends a connection that no task drives any more, together with its

@@ -146,6 +146,7 @@ impl Transport {
                 has_streams: false,
                 reads: false,
                 permit,
+                client: None,
             }),
         }
     }

@@ -154,7 +154,7 @@ impl Router {
         let Some(resource) = found else {
             return match &self.fallback {
                 Some(fallback) => fallback(request),
-                None => Response::error(404).into(),
+                None => request.refuse(404, "").into(),
             };
         };
         if let Some((_, names, route)) = resource.route(request.method()) {
@@ -166,7 +166,7 @@ impl Router {
         if *request.method() == Method::Options {
             options(&allow).into()
         } else {
-            Response::not_allowed(&allow).into()
+            request.refuse(405, "").header("allow", allow).into()
         }
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::host::Body;
 use crate::http::{OwnedRequest, Path, Remainder};
 use crate::testing::Client;
 use crate::{sleep, spawn, testing};
@@ -232,4 +233,36 @@ fn two_handlers_contradict_each_other() {
 #[should_panic(expected = "is not the last segment")]
 fn a_remainder_comes_last() {
     let _ = Router::new().get("/{*a}/b", ok);
+}
+
+#[test]
+fn a_program_is_refused_in_json_and_a_person_by_a_page() {
+    async fn number(Path(number): Path<u8>) -> String {
+        number.to_string()
+    }
+    let client = Client::new(Router::new().get("/{number}", number));
+    let json = client.get("/x\"y").header("accept", "application/json");
+    let answer = json.send();
+    assert_eq!(answer.status(), 404);
+    let media = answer.header("content-type");
+    assert_eq!(media.as_deref(), Some("application/problem+json"));
+    assert_eq!(&*answer.text(), r#"{"title":"Not Found","status":404}"#);
+    let post = client
+        .post("/1", "{}")
+        .header("content-type", "application/json");
+    let answer = post.send();
+    assert_eq!(
+        (answer.status(), answer.header("allow").as_deref()),
+        (405, Some("OPTIONS, GET, HEAD"))
+    );
+    assert!(answer.text().starts_with('{'));
+    let page = client
+        .get("/x")
+        .header("accept", "text/html, application/json");
+    assert!(page.send().text().starts_with("<h1>404"));
+    let problem = Response::problem(400, "a \"b\"\n\u{7}\\");
+    let Body::Bytes(body) = problem.into_raw().body else {
+        panic!("it has a body");
+    };
+    assert!(body.ends_with(br#""detail":"a \"b\"\n \\"}"#));
 }
