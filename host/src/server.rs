@@ -626,8 +626,9 @@ impl Server {
                 );
             }
         }
-        self.common.logs.close_unused();
-        if one_less {
+        if one_less && !self.sockets.are_closed() {
+            // At the end of the run, the last lines are waited for.
+            self.common.logs.close_unused();
             self.there_is_room();
         }
     }
@@ -790,6 +791,7 @@ fn report(service: &Serving, is_named: bool, workers_failed: usize) {
         left_behind_ended = counters.left_behind_ended.get(),
         handshakes_failed = counters.handshakes_failed.get(),
         proxies_refused = counters.proxies_refused.get(),
+        clients_refused = counters.clients_refused.get(),
         datagrams = counters.datagrams_received.get(),
         requests = counters.requests.get(),
         requests_refused = counters.requests_refused.get(),

@@ -639,6 +639,19 @@ pub(crate) fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 impl StreamListener {
+    /// Returns a listener with this descriptor, whatever it is.
+    #[cfg(test)]
+    pub(crate) fn of(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            kind: ListenerKind::Tcp,
+            site: None,
+            share: Share::new(),
+            accepted: Arc::default(),
+            removed: Arc::default(),
+        }
+    }
+
     /// Returns the socket.
     pub fn into_socket(self) -> OwnedFd {
         self.socket
