@@ -77,7 +77,7 @@ fn generations_of_shared_instances_leave_nothing_behind() {
 fn a_guest_of_an_ended_generation_does_not_hold_its_thread() {
     let scratch = directory();
     let place = scratch.path().join("it.wasm");
-    install("stream-probe", &place);
+    install("probe", &place);
     // It may compute for longer than anybody waits for its generation.
     let limits = ["--event-timeout", "14s", "--shutdown-timeout", "500ms"];
     let server = Run::component(&place)
@@ -88,13 +88,13 @@ fn a_guest_of_an_ended_generation_does_not_hold_its_thread() {
     let mut spins = server.connect();
     // It is accepted after that one.
     let mut before = server.connect();
-    assert_eq!(before.ask("hold"), "ok");
-    install_as("stream-probe", &place, 1);
+    assert_eq!(before.ask("size"), "0");
+    install_as("probe", &place, 1);
     reload(&server);
     spins.say("spin");
     server.log.wait_for(&["a worker does not end"]);
     let mut after = server.connect();
-    assert_eq!(after.ask("hold"), "ok");
+    assert_eq!(after.ask("size"), "0");
     drop((before, spins, after));
     server.stop();
 }

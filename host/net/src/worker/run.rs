@@ -418,8 +418,15 @@ mod tests {
             };
             let (_phase, phase) = watch::channel(Phase::Serving);
             let (_clock, clock) = watch::channel::<Tick>(0);
-            let begun = || panic!("it does not serve");
-            let ended = run(worker, Services::default(), assignment, phase, clock, begun).await;
+            let serving = run(
+                worker,
+                Services::default(),
+                assignment,
+                phase,
+                clock,
+                || panic!("it does not serve"),
+            );
+            let ended = serving.await;
             assert!(ended.failed);
         });
     }
