@@ -93,6 +93,7 @@ fn a_client_has_so_many_connections_and_another_one_its_own() {
         is_served(&connect_from("127.0.0.1:0", address)).then_some(())
     });
     assert!(is_served(&two));
+    drop(two);
     server.stop();
 }
 

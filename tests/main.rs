@@ -58,6 +58,7 @@ mod start;
 mod stream;
 mod structure;
 mod systemd;
+mod takeover;
 mod targets;
 mod tcp;
 mod test_kit;

@@ -33,6 +33,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use netwasm_base::config::{ListenAddress, ListenerKind};
@@ -40,6 +41,7 @@ use netwasm_base::error::Error;
 use netwasm_net::listener::{self, Bound, Listener};
 
 use crate::server::Event;
+use crate::server::takeover::{self, Luggage};
 
 pub use self::ask::reload;
 pub(crate) use self::ask::{Ask, Connections, ListenerView, ServiceView, View};
@@ -67,7 +69,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Admin {
     bound: Vec<Bound>,
+    address: String,
     is_unix: bool,
+    accepting: Vec<AbortHandle>,
 }
 
 impl Admin {
@@ -78,8 +82,36 @@ impl Admin {
     pub(crate) fn bind(address: &ListenAddress) -> Result<Self, Error> {
         Ok(Self {
             bound: listener::bind_private(address)?,
+            address: address.to_string(),
             is_unix: matches!(address, ListenAddress::Unix(_)),
+            accepting: Vec::new(),
         })
+    }
+
+    /// Takes the interface of another process, at its Unix socket.
+    pub(crate) fn adopt(bound: Vec<Bound>, address: &ListenAddress) -> Self {
+        Self {
+            bound,
+            address: address.to_string(),
+            is_unix: true,
+            accepting: Vec::new(),
+        }
+    }
+
+    /// Returns the listener for another process. It belongs to no service.
+    pub(crate) fn listener(&self) -> (&str, usize, bool, String, &[Bound]) {
+        ("", 0, false, self.address.clone(), &self.bound)
+    }
+
+    /// Notes that the process whose interface this was has left it.
+    pub(crate) fn own(&mut self) {
+        self.bound.iter_mut().for_each(Bound::own);
+    }
+
+    /// Leaves the interface to another process. What is being answered goes on.
+    pub(crate) fn leave(self) {
+        self.accepting.iter().for_each(AbortHandle::abort);
+        self.bound.into_iter().for_each(Bound::leave);
     }
 
     /// Returns the URLs for the log.
@@ -92,7 +124,7 @@ impl Admin {
     ///
     /// # Errors
     /// Fails if no descriptor is left.
-    pub(crate) fn serve(&self, events: &mpsc::UnboundedSender<Event>) -> Result<(), Error> {
+    pub(crate) fn serve(&mut self, events: &mpsc::UnboundedSender<Event>) -> Result<(), Error> {
         let places = Arc::new(Semaphore::new(MOST));
         let reloads = Arc::new(Semaphore::new(MOST_RELOADS));
         let listing = Arc::new(Semaphore::new(1));
@@ -114,16 +146,17 @@ impl Admin {
                     events: events.clone(),
                     is_unix: self.is_unix,
                 };
-                match self.is_unix {
+                let task = match self.is_unix {
                     true => {
                         let listener = UnixListener::from_std(socket.into()).map_err(system)?;
-                        tokio::spawn(async move { server.accept(listener).await });
+                        tokio::spawn(async move { server.accept(listener).await })
                     }
                     false => {
                         let listener = TcpListener::from_std(socket.into()).map_err(system)?;
-                        tokio::spawn(async move { server.accept(listener).await });
+                        tokio::spawn(async move { server.accept(listener).await })
                     }
-                }
+                };
+                self.accepting.push(task.abort_handle());
             }
         }
         Ok(())
@@ -189,10 +222,13 @@ impl Server {
 
     async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let answered = Arc::new(Notify::new());
-        let answer = service_fn(|request: Request<Incoming>| {
+        let answer = service_fn(|mut request: Request<Incoming>| {
             let (server, answered) = (self.clone(), Arc::clone(&answered));
             async move {
-                let response = server.answer(&request).await;
+                let response = match request.uri().path() {
+                    "/takeover" => server.hand_over(&mut request).await,
+                    _ => server.answer(&request).await,
+                };
                 answered.notify_one();
                 Ok::<_, Infallible>(response)
             }
@@ -202,7 +238,8 @@ impl Server {
             .keep_alive(false)
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD)
-            .serve_connection(TokioIo::new(stream), answer);
+            .serve_connection(TokioIo::new(stream), answer)
+            .with_upgrades();
         let slow = async {
             answered.notified().await;
             sleep(TAKE).await;
@@ -212,6 +249,52 @@ impl Server {
             _ = connection => {}
             () = slow => {}
         }
+    }
+
+    /// Hands the listeners to another process, and drains once that serves.
+    async fn hand_over(&self, request: &mut Request<Incoming>) -> Response<Full<Bytes>> {
+        if !self.is_unix {
+            return text(
+                StatusCode::FORBIDDEN,
+                "only over a Unix socket: --admin unix:PATH\n",
+            );
+        }
+        let asked = request.headers().get(header::UPGRADE);
+        if request.method() != Method::POST || asked.is_none_or(|it| it != takeover::PROTOCOL) {
+            return not_allowed("POST");
+        }
+        let (reply, answer) = oneshot::channel();
+        if self
+            .events
+            .send(Event::Asked(Ask::HandOver(reply)))
+            .is_err()
+        {
+            return no_answer();
+        }
+        let luggage = match timeout(ANSWER, answer).await {
+            Ok(Ok(Ok(luggage))) => luggage,
+            Ok(Ok(Err(reason))) => return text(StatusCode::CONFLICT, format!("{reason}\n")),
+            _ => return no_answer(),
+        };
+        let (coming, events) = (hyper::upgrade::on(request), self.events.clone());
+        tokio::spawn(async move {
+            let Ok(upgraded) = coming.await else { return };
+            let Ok(parts) = upgraded.downcast::<TokioIo<UnixStream>>() else {
+                return;
+            };
+            let stream = parts.io.into_inner();
+            if let Err(error) = pass_on(&stream, luggage, &events).await {
+                tracing::warn!(%error, "another process wanted to take over, and has not");
+            }
+        });
+        let mut response = text(StatusCode::SWITCHING_PROTOCOLS, "");
+        let headers = response.headers_mut();
+        headers.remove(header::CONTENT_TYPE);
+        let upgrade = header::HeaderValue::from_static("Upgrade");
+        headers.insert(header::CONNECTION, upgrade);
+        let protocol = header::HeaderValue::from_static(takeover::PROTOCOL);
+        headers.insert(header::UPGRADE, protocol);
+        response
     }
 
     async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
@@ -319,6 +402,27 @@ impl Server {
             Err(_) => no_answer(),
         }
     }
+}
+
+/// Passes the listeners on to the process at the other end, if it is the same
+/// user's, and tells the run once that process serves.
+async fn pass_on(
+    stream: &UnixStream,
+    luggage: Luggage,
+    events: &mpsc::UnboundedSender<Event>,
+) -> io::Result<()> {
+    let peer = stream.peer_cred()?.uid();
+    let own = rustix::process::geteuid().as_raw();
+    if peer != own && peer != 0 {
+        return Err(io::Error::other(format!("it is another user's ({peer})")));
+    }
+    let unused = luggage.send(stream).await?;
+    let (reply, done) = oneshot::channel();
+    let taken_over = Event::Asked(Ask::TakenOver { unused, reply });
+    if events.send(taken_over).is_ok() && done.await.is_ok() {
+        takeover::say_ok(stream).await;
+    }
+    Ok(())
 }
 
 /// True if a request names this machine by an address or as localhost.

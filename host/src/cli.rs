@@ -184,6 +184,10 @@ struct RunFlags {
     #[arg(long)]
     watch: bool,
 
+    /// Take the listening sockets of the run at --admin unix:PATH, which then drains
+    #[arg(long, hide_short_help = true)]
+    takeover: bool,
+
     /// The file that the component was built to: --watch adds this
     #[arg(long, value_name = "FILE", hide = true)]
     built: Option<PathBuf>,

@@ -15,6 +15,7 @@
 mod reload;
 mod service;
 mod sockets;
+pub(crate) mod takeover;
 mod threads;
 
 use std::collections::BTreeSet;
@@ -42,6 +43,7 @@ use crate::wiring::{Common, Lasting};
 use self::reload::{Beginning, Refused, Reload, Reloading, Tombstone};
 use self::service::{Prepared, Serving};
 use self::sockets::Sockets;
+use self::takeover::{Luggage, Predecessor};
 use self::threads::{STACK, Threads};
 
 /// Longest wait, at the end of a run, for workers that have nothing left to do
@@ -129,9 +131,31 @@ pub fn run(config: &RunConfig, log: LogOptions, reread: Reread) -> Result<Outcom
         true => 1,
         false => config.workers.get(),
     };
-    let admin = config.admin.as_ref().map(Admin::bind).transpose()?;
-    let mut sockets = Sockets::default();
-    let urls = sockets.bind(prepared.iter().map(|it| &it.config), threads)?;
+    let (predecessor, handed) = match (config.takeover, &config.admin) {
+        (true, Some(ListenAddress::Unix(socket))) => match takeover::take(socket)? {
+            Some((predecessor, handed)) => (Some(predecessor), handed),
+            None => {
+                tracing::info!("--takeover: no run is there to take over from");
+                (None, Vec::new())
+            }
+        },
+        _ => (None, Vec::new()),
+    };
+    // The admin interface belongs to no service.
+    let (of_admin, handed): (Vec<_>, Vec<_>) = handed
+        .into_iter()
+        .enumerate()
+        .partition(|(_, handed)| handed.owner.is_empty());
+    let of_admin = of_admin.into_iter().flat_map(|(_, handed)| handed.bound);
+    let of_admin: Vec<_> = of_admin.collect();
+    let admin = match &config.admin {
+        None => None,
+        Some(address) if of_admin.is_empty() => Some(Admin::bind(address)?),
+        Some(address) => Some(Admin::adopt(of_admin, address)),
+    };
+    let settings: Vec<_> = prepared.iter().map(|it| it.config.clone()).collect();
+    let (sockets, unused) = Sockets::open(handed, &settings, threads)?;
+    let urls = sockets.urls();
     let steps = common.steps.clone();
     let mut server = Server {
         threads: Threads::start(threads, &common.steps, &sender)?,
@@ -153,6 +177,10 @@ pub fn run(config: &RunConfig, log: LogOptions, reread: Reread) -> Result<Outcom
         log,
         reloads: [0, 0],
         retired_failed: 0,
+        predecessor: predecessor.map(|predecessor| (predecessor, unused)),
+        successor: None,
+        handed_after: 0,
+        interface: None,
         manager: Manager::of_environment().map(Arc::new),
         watchdog: None,
         _clocks: [
@@ -162,15 +190,19 @@ pub fn run(config: &RunConfig, log: LogOptions, reread: Reread) -> Result<Outcom
         common,
     };
     server.begin(prepared)?;
-    if let Some(admin) = &admin {
+    if let Some(mut admin) = admin {
         let _entered = main.enter();
         admin.serve(&server.sender)?;
         for url in admin.urls() {
             tracing::info!(url, "the admin interface listens");
         }
+        server.interface = Some(admin);
     }
     announce(&urls).map_err(system("standard output"))?;
     tracing::debug!(elapsed = ?started.elapsed(), workers = threads, "serving");
+    if let (Some(manager), Some(_)) = (&server.manager, &server.predecessor) {
+        manager.is_main();
+    }
     server.is_ready();
     server.watchdog = server
         .manager
@@ -270,6 +302,16 @@ struct Server {
     reloads: [u64; 2],
     /// Number of workers of retired generations that failed.
     retired_failed: u64,
+    /// The process whose sockets were taken, until all workers serve, and the
+    /// numbers of the listeners for which there is no use.
+    predecessor: Option<(Predecessor, Vec<usize>)>,
+    /// Set once another process has taken the sockets: the numbers of the
+    /// listeners for which it has no use, and to whom it says that it drains.
+    successor: Option<(Vec<usize>, oneshot::Sender<()>)>,
+    /// Number of reloads when the listeners were last handed over.
+    handed_after: u64,
+    /// The admin interface, if there is one.
+    interface: Option<Admin>,
     /// The service manager, if there is one.
     manager: Option<Arc<Manager>>,
     /// Time at which the manager is to hear next that the run is alive.
@@ -284,6 +326,8 @@ enum Stop {
     WorkerFailed,
     /// All services have ended.
     Ended,
+    /// Another process has taken the listeners, but for those of these numbers.
+    TakenOver(Vec<usize>, oneshot::Sender<()>),
 }
 
 impl Server {
@@ -298,6 +342,23 @@ impl Server {
                     signal.store(ending.number(), Ordering::Relaxed);
                 }
                 self.drain(&mut signals).await;
+            }
+            Stop::TakenOver(unused, reply) => {
+                tracing::info!("another process has taken over: draining");
+                self.sockets.leave(&unused);
+                if let Some(interface) = self.interface.take() {
+                    interface.leave();
+                }
+                self.give_up_reload();
+                for service in self.services.iter_mut().chain(&mut self.retired) {
+                    if service.phase() == Phase::Serving {
+                        // Idle connections wait for one more request.
+                        service.retire();
+                    }
+                }
+                // It may have ended.
+                let _ = reply.send(());
+                self.until_ended(&mut signals).await;
             }
             Stop::WorkerFailed => {
                 tracing::error!("a worker has failed: draining the others, to end with a failure");
@@ -323,6 +384,9 @@ impl Server {
             }
             if self.has_ended() {
                 return Stop::Ended;
+            }
+            if let Some((unused, reply)) = self.successor.take() {
+                return Stop::TakenOver(unused, reply);
             }
             let deadline = self.next_deadline();
             tokio::select! {
@@ -352,6 +416,12 @@ impl Server {
                 service.enter(Phase::Draining, limit);
             }
         }
+        self.until_ended(signals).await;
+    }
+
+    /// Waits until all generations have ended, or another signal aborts what is
+    /// left.
+    async fn until_ended(&mut self, signals: &mut Signals) {
         while !self.has_ended() {
             let deadline = self.next_deadline();
             tokio::select! {
@@ -445,7 +515,7 @@ impl Server {
             match service.phase() {
                 Phase::Serving => service.deadline = None,
                 Phase::Retiring => {
-                    service.overdue = true;
+                    service.overdue = !is_ending;
                     service.enter(Phase::Draining, LAST);
                 }
                 Phase::Draining => {
@@ -532,6 +602,10 @@ impl Server {
             service.finish();
             self.ends.aborted += service.aborted;
             if service.is_program() {
+                if !self.sockets.are_closed() && !self.services.is_empty() {
+                    let name = &service.config.guest.name;
+                    tracing::info!(service = name, "a program has ended");
+                }
                 self.ended_programs.push(Tombstone::of(&service));
             }
             // A program that went well needs no report.
@@ -552,8 +626,9 @@ impl Server {
                 );
             }
         }
-        self.common.logs.close_unused();
-        if one_less {
+        if one_less && !self.sockets.are_closed() {
+            // At the end of the run, the last lines are waited for.
+            self.common.logs.close_unused();
             self.there_is_room();
         }
     }
@@ -591,12 +666,57 @@ impl Server {
                 let _ = reply.send(self.view());
             }
             Ask::Connections(reply) => self.threads.describe(&reply),
+            Ask::HandOver(reply) => {
+                let _ = reply.send(self.luggage());
+            }
+            // Too late, or it answers once nothing is accepted any more.
+            Ask::TakenOver { .. } if self.sockets.are_closed() => {}
+            Ask::TakenOver { unused, reply } => {
+                // A reload may have changed the listeners since.
+                let is_known = self.handed_after == self.reloads[0];
+                let unused = if is_known { unused } else { Vec::new() };
+                self.successor = Some((unused, reply));
+            }
             Ask::Reload(reply) if self.sockets.are_closed() => {
                 let _ = reply.send(Err("the run is ending".into()));
             }
             Ask::Reload(reply) => {
                 self.reloading.next.push(reply);
                 self.reload();
+            }
+        }
+    }
+
+    /// Packs the listeners for another process.
+    fn luggage(&mut self) -> Result<Luggage, String> {
+        if self.sockets.are_closed() {
+            return Err("the run is ending".into());
+        }
+        if self.beginning.is_some() {
+            return Err("a reload is under way: try again".into());
+        }
+        self.handed_after = self.reloads[0];
+        let of_admin = self.interface.iter().map(Admin::listener);
+        let all = self.sockets.listeners().chain(of_admin);
+        Luggage::pack(all).map_err(|error| error.to_string())
+    }
+
+    /// Ends the process whose sockets were taken, once all workers serve.
+    fn end_predecessor(&mut self) {
+        if self.services.iter().any(|service| service.beginning > 0) {
+            return;
+        }
+        if let Some((predecessor, unused)) = self.predecessor.take() {
+            let ended = predecessor.end(&unused);
+            self.sockets.own();
+            if let Some(interface) = &mut self.interface {
+                interface.own();
+            }
+            match ended {
+                Ok(()) => tracing::info!("--takeover: the other run no longer accepts"),
+                Err(error) => {
+                    tracing::warn!(%error, "--takeover: the other run does not say that it ends");
+                }
             }
         }
     }
@@ -671,6 +791,7 @@ fn report(service: &Serving, is_named: bool, workers_failed: usize) {
         left_behind_ended = counters.left_behind_ended.get(),
         handshakes_failed = counters.handshakes_failed.get(),
         proxies_refused = counters.proxies_refused.get(),
+        clients_refused = counters.clients_refused.get(),
         datagrams = counters.datagrams_received.get(),
         requests = counters.requests.get(),
         requests_refused = counters.requests_refused.get(),

@@ -14,7 +14,8 @@ const ONE: Duration = Duration::from_secs(1);
 pub(crate) enum Asked {
     /// Drain; the second time, abort.
     End(Ending),
-    /// Reload certificates and reopen the access log: SIGHUP.
+    /// Read settings, components and certificates anew, and reopen the access
+    /// logs: SIGHUP.
     Reload,
     /// Reopen the access log: SIGUSR1, as in nginx.
     Reopen,

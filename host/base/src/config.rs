@@ -43,6 +43,8 @@ pub struct RunConfig {
     pub workers: NonZeroUsize,
     /// Address of the admin interface; `None` if there is none.
     pub admin: Option<ListenAddress>,
+    /// True if it takes the listening sockets of the run at `admin`.
+    pub takeover: bool,
     /// The configuration file; `None` if the settings are of a command line.
     pub file: Option<PathBuf>,
     /// The settings as a configuration file, without variables' values.
@@ -58,6 +60,7 @@ impl RunConfig {
             services,
             workers: workers.unwrap_or(NonZeroUsize::MIN),
             admin: None,
+            takeover: false,
             file: None,
             shown: String::new(),
         }

@@ -54,6 +54,12 @@ impl Manager {
         self.send(&format!("READY=1\nSTATUS={}", line(status)));
     }
 
+    /// Tells that this process is the service's main one, in the place of
+    /// another.
+    pub fn is_main(&self) {
+        self.send(&format!("MAINPID={}", process::id()));
+    }
+
     /// Tells that it reads its settings anew. [`Self::ready`] follows.
     pub fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);

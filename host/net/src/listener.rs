@@ -84,6 +84,8 @@ pub struct Bound {
     removed: Arc<AtomicBool>,
     /// File of a Unix socket, removed when this is dropped.
     pub file: Option<SocketFile>,
+    /// Like `file`, while it is another process's.
+    others_file: Option<PathBuf>,
 }
 
 /// What a process needs to go on with the sockets of another one.
@@ -149,7 +151,16 @@ impl Bound {
             is_unix: described.is_unix,
             is_single: described.is_single,
             removed: Arc::default(),
-            file: described.file.as_deref().and_then(SocketFile::of),
+            file: None,
+            others_file: described.file,
+        }
+    }
+
+    /// Notes that the process that the sockets are of has left them to this one,
+    /// which is to remove the file of a Unix socket in the end.
+    pub fn own(&mut self) {
+        if let Some(path) = self.others_file.take() {
+            self.file = SocketFile::of(&path);
         }
     }
 
@@ -367,6 +378,7 @@ fn take_passed(name: &str, kind: ListenerKind, limits: &Limits) -> Result<Vec<Bo
             is_unix,
             is_single: true,
             file: None,
+            others_file: None,
         })
     };
     let bound = sockets.into_iter().map(take).collect::<io::Result<_>>();
@@ -421,6 +433,7 @@ fn bound(kind: ListenerKind, address: SocketAddr, sockets: Vec<Socket>) -> Bound
         is_unix: false,
         is_single: false,
         file: None,
+        others_file: None,
     }
 }
 
@@ -590,6 +603,7 @@ fn bind_unix(
         is_unix: true,
         is_single: true,
         file,
+        others_file: None,
     })
 }
 
@@ -625,6 +639,19 @@ pub(crate) fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 impl StreamListener {
+    /// Returns a listener with this descriptor, whatever it is.
+    #[cfg(test)]
+    pub(crate) fn of(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            kind: ListenerKind::Tcp,
+            site: None,
+            share: Share::new(),
+            accepted: Arc::default(),
+            removed: Arc::default(),
+        }
+    }
+
     /// Returns the socket.
     pub fn into_socket(self) -> OwnedFd {
         self.socket

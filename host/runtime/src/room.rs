@@ -191,17 +191,30 @@ const GENERATIONS: usize = 2;
 /// Address space of a stack, in bytes.
 const STACK_SPACE: usize = 2 << 20;
 
-/// Address space of all pools of the process, in bytes.
-static RESERVED: Mutex<usize> = Mutex::new(0);
+/// What all pools of the process take.
+static RESERVED: Mutex<Reserve> = Mutex::new(Reserve {
+    space: 0,
+    mappings: 0,
+});
 
-/// Address space of a pool. Dropping this gives it back.
+/// What a pool takes from its beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Reserve {
+    /// Address space in bytes.
+    space: usize,
+    /// Mappings: those of stacks. Those of memories come with connections.
+    mappings: usize,
+}
+
+/// The reserve of a pool. Dropping this gives it back.
 #[derive(Debug)]
-pub(crate) struct Reserved(usize);
+pub(crate) struct Reserved(Reserve);
 
 impl Drop for Reserved {
     fn drop(&mut self) {
         let mut reserved = RESERVED.lock().unwrap_or_else(PoisonError::into_inner);
-        *reserved = reserved.saturating_sub(self.0);
+        reserved.space = reserved.space.saturating_sub(self.0.space);
+        reserved.mappings = reserved.mappings.saturating_sub(self.0.mappings);
     }
 }
 
@@ -281,10 +294,8 @@ impl Room {
             // then says so.
             let fits =
                 |space: usize| limits.max_connections <= (space / each).saturating_sub(others);
-            let space = match limits.connections_given && !fits(share) {
-                true => all,
-                false => share,
-            };
+            let is_little = limits.connections_given && !fits(share) || share / each <= others;
+            let space = if is_little { all } else { share };
             bound((space / each).saturating_sub(others), &|| {
                 format!(
                     "each takes {} of address space, of which there are {} (fewer bytes of \
@@ -294,10 +305,24 @@ impl Room {
                 )
             });
         }
-        let mappings = memories * MEMORY_MAPPINGS + stacks * STACK_MAPPINGS;
+        let (of_memories, of_stacks) = (memories * MEMORY_MAPPINGS, stacks * STACK_MAPPINGS);
+        let mappings = of_memories + of_stacks;
         room.mappings = mappings;
         let allowed = mappings_allowed();
-        let fit = mappings_of_instances().checked_div(mappings);
+        let fit = match stacks {
+            0 => mappings_of_instances().checked_div(mappings),
+            // Stacks are mapped from the beginning, in each generation.
+            _ => {
+                let share = mappings_of_instances() / services.max(1);
+                let share = share / (of_memories + GENERATIONS * of_stacks);
+                let wanted = limits.max_connections.saturating_add(others);
+                let is_little = limits.connections_given && share < wanted || share <= others;
+                Some(match is_little {
+                    true => mappings_of_instances() / mappings,
+                    false => share,
+                })
+            }
+        };
         if let Some(fit) = fit {
             bound(fit.saturating_sub(others), &|| {
                 format!(
@@ -337,8 +362,7 @@ impl Room {
         u32::try_from(self.mappings).unwrap_or(u32::MAX)
     }
 
-    /// Reserves the address space of the pool; returns `None` if there is no
-    /// pool.
+    /// Reserves what the pool takes; returns `None` if there is no pool.
     ///
     /// # Errors
     /// Fails if other pools take too much of it.
@@ -346,21 +370,34 @@ impl Room {
         if self.space == 0 {
             return Ok(None);
         }
-        let all = address_space();
+        let own = Reserve {
+            space: self.space,
+            mappings: self.stacks * STACK_MAPPINGS,
+        };
         let mut reserved = RESERVED.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = reserved.saturating_add(self.space);
-        if taken > all && *reserved > 0 {
+        let space = reserved.space.saturating_add(own.space);
+        let mappings = reserved.mappings.saturating_add(own.mappings);
+        let (most, allowed) = (address_space(), mappings_of_instances());
+        let is_first = reserved.space == 0;
+        if space > most && !is_first {
             let shown = |bytes: usize| ByteSize::b(bytes as u64).display().iec().to_string();
             return Err(format!(
                 "its instances take {} of address space, and others have {} of {} (a smaller \
                  --max-connections or --max-memory takes less)",
-                shown(self.space),
-                shown(*reserved),
-                shown(all)
+                shown(own.space),
+                shown(reserved.space),
+                shown(most)
             ));
         }
-        *reserved = taken;
-        Ok(Some(Reserved(self.space)))
+        if mappings > allowed && !is_first {
+            return Err(format!(
+                "its instances take {} mappings, and others have {} of {allowed} (sysctl -w \
+                 vm.max_map_count=N allows more, a smaller --max-connections takes less)",
+                own.mappings, reserved.mappings
+            ));
+        }
+        *reserved = Reserve { space, mappings };
+        Ok(Some(Reserved(own)))
     }
 
     /// Returns how many elements a table may have.

@@ -14,6 +14,8 @@ use netwasm_base::counters::Counters;
 use netwasm_http::tally::Tallies;
 use netwasm_net::transport::OpenConnection;
 
+use crate::server::takeover::Luggage;
+
 /// Largest number of connections in an answer.
 const MOST_CONNECTIONS: usize = 10_000;
 
@@ -24,6 +26,13 @@ pub(crate) enum Ask {
     View(oneshot::Sender<View>),
     /// The open connections. Each worker answers by itself.
     Connections(mpsc::UnboundedSender<Connections>),
+    /// The listeners, for another process.
+    HandOver(oneshot::Sender<Result<Luggage, String>>),
+    /// Another process serves, and has no use for listeners of these numbers.
+    TakenOver {
+        unused: Vec<usize>,
+        reply: oneshot::Sender<()>,
+    },
     /// A reload, and how it went.
     Reload(oneshot::Sender<Result<(), String>>),
 }

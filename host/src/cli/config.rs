@@ -443,6 +443,7 @@ pub(super) fn command(run: RunFlags, given: &ArgMatches) -> Result<Command, clap
         })
     };
     let prints = run.print_config;
+    let takeover = run.takeover;
     let Some(file) = run.config.clone() else {
         let document = arguments()?;
         let (config, OfProcess { log, admin }) = run.into_config()?;
@@ -452,6 +453,8 @@ pub(super) fn command(run: RunFlags, given: &ArgMatches) -> Result<Command, clap
         let mut run = RunConfig::of(vec![config]);
         run.join().map_err(|(_, error)| usage(&error))?;
         run.admin = admin;
+        run.takeover = takeover;
+        check_takeover(&run)?;
         run.shown = document.to_toml(true);
         return Ok(Command::Run(Box::new(run), log));
     };
@@ -474,13 +477,26 @@ pub(super) fn command(run: RunFlags, given: &ArgMatches) -> Result<Command, clap
             shown.unwrap_or_default()
         )));
     }
-    let loaded = load(&file).map_err(|mistakes| usage(&mistakes))?;
+    let mut loaded = load(&file).map_err(|mistakes| usage(&mistakes))?;
+    loaded.run.takeover = takeover;
+    check_takeover(&loaded.run)?;
     if prints {
         let text = read(&file).map_err(|mistakes| usage(&mistakes))?;
         let (document, _) = Document::read(&text, &keys);
         return Ok(Command::Print(document.to_toml(false)));
     }
     Ok(Command::Run(Box::new(loaded.run), loaded.log))
+}
+
+/// Checks that a run that takes over from another has where to ask.
+fn check_takeover(run: &RunConfig) -> Result<(), clap::Error> {
+    match run.admin {
+        _ if !run.takeover => Ok(()),
+        Some(ListenAddress::Unix(_)) => Ok(()),
+        _ => Err(usage(
+            &"--takeover asks the run at --admin unix:PATH for its sockets: both need it",
+        )),
+    }
 }
 
 #[cfg(test)]

@@ -302,6 +302,7 @@ impl Server {
                 service.beginning = service.beginning.saturating_sub(1);
             }
         }
+        self.end_predecessor();
         self.commit_if_begun();
     }
 

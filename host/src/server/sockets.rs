@@ -1,9 +1,13 @@
 //! The listening sockets of a run. They outlive the generations of services, so
 //! that a reload closes none that stays.
 
+use std::collections::HashSet;
+
 use netwasm_base::config::{Config, ListenAddress, ListenerKind};
 use netwasm_base::error::Error;
 use netwasm_net::listener::{self, Bound};
+
+use super::takeover::Handed;
 
 /// The sockets of all services.
 #[derive(Debug, Default)]
@@ -38,23 +42,86 @@ struct NextEntry {
 }
 
 impl Sockets {
-    /// Binds the listeners of services, with a socket for each of `workers`.
-    /// Returns their URLs.
+    /// Binds the listeners of services, with a socket for each of `workers`,
+    /// but for those whose sockets another process has handed over. Also returns
+    /// the numbers of the others that it has handed over.
     ///
     /// # Errors
     /// Fails with the address, what happened and what to do.
-    pub(super) fn bind<'a>(
-        &mut self,
-        services: impl Iterator<Item = &'a Config>,
+    pub(super) fn open(
+        handed: Vec<(usize, Handed)>,
+        services: &[Config],
         workers: usize,
-    ) -> Result<Vec<String>, Error> {
-        for service in services {
-            for number in 0..service.listeners.len() {
-                self.entries.extend(Entry::bind(service, number, workers)?);
+    ) -> Result<(Self, Vec<usize>), Error> {
+        let mut numbers = Vec::new();
+        let mut before = Self::default();
+        for (number, handed) in handed {
+            // Otherwise it is an address that no settings can have.
+            let Ok(address) = handed.address.parse() else {
+                continue;
+            };
+            numbers.push(number);
+            before.entries.push(Entry {
+                owner: handed.owner,
+                listener: handed.listener,
+                datagrams: handed.datagrams,
+                address,
+                bound: handed.bound,
+            });
+        }
+        let next = before.next(services, workers)?;
+        let taken: HashSet<_> = next.0.iter().filter_map(|next| next.old).collect();
+        before.replace(next, services);
+        let unused = numbers.into_iter().enumerate();
+        let unused = unused.filter(|(place, _)| !taken.contains(place));
+        Ok((before, unused.map(|(_, number)| number).collect()))
+    }
+
+    /// Returns the URLs.
+    pub(super) fn urls(&self) -> Vec<String> {
+        self.all().map(|(_, bound)| bound.url.clone()).collect()
+    }
+
+    /// Returns all listeners, for another process.
+    pub(super) fn listeners(&self) -> impl Iterator<Item = (&str, usize, bool, String, &[Bound])> {
+        self.entries.iter().map(|entry| {
+            let Entry {
+                owner,
+                listener,
+                datagrams,
+                address,
+                bound,
+            } = entry;
+            (
+                &**owner,
+                *listener,
+                *datagrams,
+                address.to_string(),
+                &**bound,
+            )
+        })
+    }
+
+    /// Notes that the process whose sockets these were has left them.
+    pub(super) fn own(&mut self) {
+        let entries = self.entries.iter_mut();
+        entries
+            .flat_map(|entry| &mut entry.bound)
+            .for_each(Bound::own);
+    }
+
+    /// Leaves the sockets to another process, which has no use for listeners of
+    /// these numbers.
+    pub(super) fn leave(&mut self, unused: &[usize]) {
+        self.closed = true;
+        for (number, entry) in std::mem::take(&mut self.entries).into_iter().enumerate() {
+            for bound in entry.bound {
+                match unused.contains(&number) {
+                    true => drop(bound.remove()),
+                    false => bound.leave(),
+                }
             }
         }
-        let bound = self.entries.iter().flat_map(|entry| &entry.bound);
-        Ok(bound.map(|bound| bound.url.clone()).collect())
     }
 
     /// Returns the sockets of a service, each with the number of its listener.
@@ -192,17 +259,6 @@ impl Entry {
             address: listener.address.clone(),
             bound: Vec::new(),
         })
-    }
-
-    fn bind(service: &Config, number: usize, workers: usize) -> Result<Option<Self>, Error> {
-        let (Some(mut entry), Some(listener)) = (
-            Self::unbound(service, number),
-            service.listeners.get(number),
-        ) else {
-            return Ok(None);
-        };
-        entry.bound = listener::bind(listener, workers, &service.limits)?;
-        Ok(Some(entry))
     }
 
     /// Applies the settings of the listener to sockets that were opened for

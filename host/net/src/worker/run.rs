@@ -386,7 +386,7 @@ mod tests {
     use netwasm_base::config::Limits;
 
     use super::*;
-    use crate::testing::in_worker;
+    use crate::testing::{connection, in_worker};
 
     #[test]
     fn a_task_that_must_live_and_does_not_is_noticed() {
@@ -403,6 +403,62 @@ mod tests {
             vital.failed().await;
             vital.spawn(async { Err(io::ErrorKind::OutOfMemory.into()) });
             vital.failed().await;
+        });
+    }
+
+    #[test]
+    fn a_worker_that_cannot_watch_a_listener_fails_and_has_not_begun() {
+        in_worker(Limits::default(), async |worker: Rc<Worker>| {
+            // epoll(7) takes no files.
+            let file = tempfile::tempfile().expect("a file");
+            let (_handing, handed) = mpsc::unbounded_channel();
+            let assignment = Assignment {
+                listeners: vec![Listener::Stream(StreamListener::of(file.into()))],
+                handed,
+            };
+            let (_phase, phase) = watch::channel(Phase::Serving);
+            let (_clock, clock) = watch::channel::<Tick>(0);
+            let serving = run(
+                worker,
+                Services::default(),
+                assignment,
+                phase,
+                clock,
+                || panic!("it does not serve"),
+            );
+            let ended = serving.await;
+            assert!(ended.failed);
+        });
+    }
+
+    #[test]
+    fn the_tasks_of_a_worker_end_with_it_and_what_they_begin_in_their_end() {
+        struct Begins(Rc<Worker>, Rc<()>);
+
+        impl Drop for Begins {
+            fn drop(&mut self) {
+                let held = Rc::clone(&self.1);
+                self.0.thread.spawn_local(async move {
+                    std::future::pending::<()>().await;
+                    drop(held);
+                });
+            }
+        }
+
+        in_worker(Limits::default(), async |worker: Rc<Worker>| {
+            let held = Rc::new(());
+            let begins = Begins(Rc::clone(&worker), Rc::clone(&held));
+            let turn = worker.thread.turns.turn();
+            worker.thread.spawn_aside(turn, async move {
+                std::future::pending::<()>().await;
+                drop(begins);
+            });
+            let (transport, _client) = connection(&worker);
+            worker.drive(&transport, std::future::pending());
+            tokio::task::yield_now().await;
+            worker.end().await;
+            assert_eq!(Rc::strong_count(&held), 1);
+            assert!(!worker.thread.is_active());
         });
     }
 

@@ -5,7 +5,7 @@ use clap::{Arg, ArgAction, Command};
 
 /// Arguments that have no key, because they say what to do with the settings
 /// rather than being one.
-pub(super) const WITHOUT_KEY: [&str; 4] = ["built", "config", "print_config", "watch"];
+pub(super) const WITHOUT_KEY: [&str; 5] = ["built", "config", "print_config", "takeover", "watch"];
 
 /// Keys of the process. They stand above the services.
 const OF_THE_PROCESS: [&str; 5] = ["admin", "log-format", "log-rate", "verbose", "workers"];
