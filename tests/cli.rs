@@ -457,9 +457,9 @@ fn too_few_descriptors_are_a_failure_and_never_a_success() {
 
 #[test]
 fn too_few_threads_are_told_in_one_line() {
-    // Those that the main thread starts, in order: log, start, two workers,
-    // clock. The start's own count anew: compilation, epoch.
-    for first in 1..=5 {
+    // Those that the main thread starts, in order: log, start, two workers. The
+    // start's own count anew: compilation, ticker.
+    for first in 1..=4 {
         let inject = format!("inject=clone3:error=EAGAIN:when={first}+");
         let run = Run::guest("echo").tcp().args(["--workers", "2"]);
         let Some(run) = run.traced(&["-e", "trace=clone3", "-e", &inject]) else {

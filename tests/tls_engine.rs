@@ -336,7 +336,7 @@ fn a_greeting_is_refused_by_an_alert_of_the_programs_choice() {
             ("tls handshake s", "greeted localhost"),
             ("tls refuse s 112", "ok"),
             ("tls move s c", "some"),
-            ("tls handshake c", "alert 112 (unrecognized_name)"),
+            ("tls handshake c", "alert 112 (unrecognised_name)"),
             ("tls handshake s", "protocol (the greeting was refused"),
             ("tls refuse s 112", "protocol (the greeting was refused"),
             ("tls move s c", "nothing"),

@@ -40,7 +40,7 @@ fn unix_sockets_need_the_flag_with_their_path() {
             (&format!("connect d {other_at}"), "ok"),
             ("receive d 10", "\"hello\""),
             ("open unix datagram", "not-supported"),
-            ("get c no-delay", "not-supported"),
+            ("get c no-delay", "no-protocol-option"),
         ],
     );
     accepting.join().expect("no panic");

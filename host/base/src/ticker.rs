@@ -117,7 +117,7 @@ impl Entry {
     /// Does the work once. Returns false if it has ended.
     fn tick(&mut self) -> bool {
         // Not several times in a row after a delay.
-        self.due = (self.due + self.period).max(Instant::now());
+        self.due = (self.due + self.period).max(Instant::now() + self.period / 2);
         let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
         // A panic, which is logged, ends this work and no other.
         let goes_on = work

@@ -65,7 +65,10 @@ pub(crate) fn read(source: &ComponentSource, limits: &Limits) -> Result<Read, Er
     let mut file = File::open(path).map_err(failed)?;
     let stamp = |file: &File| file.metadata().ok().as_ref().and_then(Stamp::of);
     let before = stamp(&file).filter(|stamp| stamp.is_settled(begun));
-    let mut bytes = Vec::new();
+    // Reading it into what grows would take three times its size.
+    let length = file.metadata().map_or(0, |it| it.len());
+    let length = length.min(limits.max_component_size) + 1;
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
     (&mut file)
         .take(limits.max_component_size + 1)
         .read_to_end(&mut bytes)

@@ -328,22 +328,28 @@ fn config(
             _ => &[],
         })
     };
-    let [component] = positional("component") else {
-        return Err(Mistake::at(
-            Some(service.place.clone()),
-            "there is no component: write component = \"FILE\", or the name of a built-in one",
-        ));
+    let is_module = settings.iter().any(|entry| entry.key.name == "module");
+    let component = match positional("component") {
+        [component] => Some(component),
+        _ if is_module => None,
+        _ => {
+            return Err(Mistake::at(
+                Some(service.place.clone()),
+                "there is no component: write component = \"FILE\", or the name of a built-in one",
+            ));
+        }
     };
     let mut args = vec!["run".into()];
     for entry in &settings {
         args.extend(entry.arguments()?);
     }
-    // After all that begins with dashes, it may do so itself.
-    let escaped = match component.text.starts_with('-') {
-        true => format!("./{}", component.text),
-        false => component.text.clone(),
-    };
-    args.push(escaped.into());
+    if let Some(component) = component {
+        // After all that begins with dashes, it may do so itself.
+        args.push(match component.text.starts_with('-') {
+            true => format!("./{}", component.text).into(),
+            false => component.text.clone().into(),
+        });
+    }
     args.push("--".into());
     args.extend(
         positional("args")

@@ -11,11 +11,12 @@ pub(super) const WITHOUT_KEY: [&str; 5] = ["built", "config", "print_config", "t
 const OF_THE_PROCESS: [&str; 5] = ["admin", "log-format", "log-rate", "verbose", "workers"];
 
 /// Keys that two services cannot share, so that none is a default.
-const OF_ONE_SERVICE: [&str; 8] = [
+const OF_ONE_SERVICE: [&str; 9] = [
     "args",
     "component",
     "http",
     "https",
+    "module",
     "route",
     "tcp",
     "tls",

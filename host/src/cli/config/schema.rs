@@ -34,7 +34,7 @@ pub(crate) fn schema() -> Value {
             "service": {
                 "type": "object",
                 "properties": of(&[Scope::Service, Scope::OneService]),
-                "required": ["component"],
+                "oneOf": [{ "required": ["component"] }, { "required": ["module"] }],
                 "additionalProperties": false
             }
         },
@@ -48,7 +48,7 @@ pub(crate) fn schema() -> Value {
             {
                 "type": "object",
                 "properties": of(&[Scope::Process, Scope::Service, Scope::OneService]),
-                "required": ["component"],
+                "oneOf": [{ "required": ["component"] }, { "required": ["module"] }],
                 "additionalProperties": false
             }
         ]
