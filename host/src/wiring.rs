@@ -215,7 +215,7 @@ impl Run {
         let log = config.access_log.as_ref();
         let log = log.map(|log| lasting.common.logs.open(log));
         let background = Arc::clone(&budgets.background);
-        let fingerprint = ready.fingerprint().cloned();
+        let fingerprint = ready.fingerprint().copied();
         Ok(Self {
             guests: OfRun::new(config, &net, &roots, background, ready)?,
             http: Arc::new(http::local::Env {

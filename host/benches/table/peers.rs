@@ -203,8 +203,9 @@ impl Peers {
                 .status()
                 .is_ok_and(|status| status.success())
         };
-        let python = std::env::var_os(PYTHON_NAMED).map_or(PYTHON.into(), PathBuf::from);
-        let interpreter = std::env::var_os(INTERPRETER).map_or(TESTED.into(), PathBuf::from);
+        let python = std::env::var_os(PYTHON_NAMED).map_or_else(|| PYTHON.into(), PathBuf::from);
+        let interpreter =
+            std::env::var_os(INTERPRETER).map_or_else(|| TESTED.into(), PathBuf::from);
         let found = Self {
             netwasm,
             python_version: version(&python),

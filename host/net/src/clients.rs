@@ -257,7 +257,7 @@ mod tests {
         let mut takes = |after: u64| bucket.take(rate, begun + Duration::from_millis(after));
         let taken: Vec<_> = [0, 0, 0, 0, 0, 249, 250, 251, 750, 750, 750]
             .into_iter()
-            .map(|after| takes(after))
+            .map(&mut takes)
             .collect();
         let expected = [
             true, true, true, true, false, false, true, false, true, true, false,

@@ -71,12 +71,12 @@ impl Permits {
     /// True if permits of both budgets take as much of the process.
     #[must_use]
     pub fn is_like(&self, other: &Self) -> bool {
-        let like = |(one, other): (&(Arc<Whole>, u32), &(Arc<Whole>, u32))| {
-            Arc::ptr_eq(&one.0, &other.0) && one.1 == other.1
-        };
+        let mut both = self.within.iter().zip(&other.within);
         self.most == other.most
             && self.within.len() == other.within.len()
-            && self.within.iter().zip(&other.within).all(like)
+            && both.all(|((whole, each), (its, each_of_its))| {
+                Arc::ptr_eq(whole, its) && each == each_of_its
+            })
     }
 
     /// Takes a permit if one is free.

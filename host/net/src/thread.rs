@@ -214,14 +214,18 @@ impl Thread {
         handle
     }
 
+    fn abort_tasks(&self) {
+        for (_, task) in &*self.tasks.borrow() {
+            task.abort();
+        }
+    }
+
     /// Aborts all tasks, and waits until they are gone with all that they hold.
     pub(crate) async fn end_tasks(&self) {
         while !self.tasks.borrow().is_empty() {
             // They are dropped later, so none of them is removed here. What they
             // begin in their end is aborted in the next round.
-            let tasks = self.tasks.borrow();
-            tasks.iter().for_each(|(_, task)| task.abort());
-            drop(tasks);
+            self.abort_tasks();
             tokio::task::yield_now().await;
         }
     }

@@ -53,7 +53,7 @@ pub(crate) struct Reload {
 #[derive(Debug)]
 enum Next {
     /// It has not changed, or cannot.
-    Kept(Kept),
+    Kept(Box<Kept>),
     /// It is new, or has changed.
     New(Box<Prepared>),
 }
@@ -121,8 +121,8 @@ pub(super) struct Beginning {
 /// A service whose reload has begun.
 #[derive(Debug)]
 enum Begun {
-    Kept(Kept),
-    New(Serving),
+    Kept(Box<Kept>),
+    New(Box<Serving>),
 }
 
 impl Beginning {
@@ -130,7 +130,7 @@ impl Beginning {
         self.services
             .iter_mut()
             .filter_map(|service| match service {
-                Begun::New(serving) => Some(serving),
+                Begun::New(serving) => Some(&mut **serving),
                 Begun::Kept(_) => None,
             })
     }
@@ -139,7 +139,7 @@ impl Beginning {
         self.services
             .into_iter()
             .filter_map(|service| match service {
-                Begun::New(serving) => Some(serving),
+                Begun::New(serving) => Some(*serving),
                 Begun::Kept(_) => None,
             })
     }
@@ -282,7 +282,7 @@ impl Server {
         }
         // As at the start, the last ones first.
         let begun = ready.into_iter().rev().map(|service| match service {
-            Ok(ready) => Begun::New(ready.begin(&self.threads)),
+            Ok(ready) => Begun::New(Box::new(ready.begin(&self.threads))),
             Err(kept) => Begun::Kept(kept),
         });
         let mut services: Vec<_> = begun.collect();
@@ -354,7 +354,7 @@ impl Server {
             match service {
                 Begun::New(serving) => {
                     replaced.push(serving.config.guest.name.clone());
-                    self.services.push(serving);
+                    self.services.push(*serving);
                 }
                 Begun::Kept(kept) => {
                     let place = old.iter().position(|it| it.generation == kept.generation);
@@ -537,11 +537,11 @@ impl Work {
         let others_stay = others.all(|(name, _)| !changed.contains(name));
         if let Some(before) = before {
             let kept = |stamp, renewed| {
-                Ok(Some(Next::Kept(Kept {
+                Ok(Some(Next::Kept(Box::new(Kept {
                     generation: before.generation,
                     stamp,
                     renewed,
-                })))
+                }))))
             };
             let is_same = before.config == *config;
             if is_program(&before.config) && is_program(config) {
