@@ -9,7 +9,6 @@ session begins. Keys and certificates are verified and used by the host.
 import errno as _errno
 import operator as _operator
 import os as _os
-import sys as _sys
 import weakref as _weakref
 
 from netwasm_python import certificates as _certificates
@@ -60,11 +59,20 @@ _ALERTS_OF_SSL3 = {10, 20, 30, 40, 41, 42, 43, 44, 45, 46, 47}
 # Errors
 
 
-def _report(error, what):
-    """Tells of an error that nobody can catch: PyErr_WriteUnraisable of C."""
-    _sys.unraisablehook(
-        _sys.UnraisableHookArgs((type(error), error, error.__traceback__, None, what))
-    )
+class _Uncaught:
+    """An error that nobody can catch, which Python tells of as this is dropped:
+    PyErr_WriteUnraisable of C."""
+
+    def __init__(self, error):
+        self._error = error
+
+    def __del__(self):
+        raise self._error
+
+
+def _report(error):
+    """Tells of an error that nobody can catch."""
+    _Uncaught(error)
 
 
 class SSLError(OSError):
@@ -809,12 +817,12 @@ class _SSLSocket:
             alert = choose(self.owner, server_name, self._context)
         except BaseException as error:
             # As C does: the error is the program's, and the client hears of it.
-            _report(error, choose)
+            _report(error)
             return ALERT_DESCRIPTION_HANDSHAKE_FAILURE
         try:
             return None if alert is None else _operator.index(alert)
         except TypeError as error:
-            _report(error, alert)
+            _report(error)
             return ALERT_DESCRIPTION_INTERNAL_ERROR
 
     def _send_alert(self):
