@@ -394,7 +394,7 @@ fn what_a_guest_leaves_behind_is_bounded_by_time() {
             server.log.wait_for(&["--background-timeout"]);
             let log = server.log.clone();
             server.stop();
-            log.wait_for(&["ended", "left_behind=1 ", "left_behind_ended=1 "]);
+            log.wait_for(&["ended", "left_behind=1", "left_behind_ended=1"]);
         }
     }
     let server = Run::guest("stream-probe")

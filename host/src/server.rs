@@ -776,32 +776,35 @@ fn announce(urls: &[String]) -> io::Result<()> {
     }
 }
 
-/// Logs how a service went.
+/// Logs how a service went: the connections that it accepted, and all other
+/// counts that are not zero.
 fn report(service: &Serving, is_named: bool, workers_failed: usize) {
     let counters: &Counters = &service.run.net.counters;
+    let some = |count: u64| Some(count).filter(|count| *count > 0);
+    let several = |count: usize| Some(count).filter(|count| *count > 0);
     tracing::info!(
         service = is_named.then_some(&*service.config.guest.name),
         accepted = counters.connections_accepted.get(),
-        made = counters.connections_made.get(),
-        closed = counters.connections_closed.get(),
-        lost = counters.connections_lost.get(),
-        reclaimed = counters.connections_reclaimed.get(),
-        waited = counters.connections_waited.get(),
-        left_behind = counters.left_behind.get(),
-        left_behind_ended = counters.left_behind_ended.get(),
-        handshakes_failed = counters.handshakes_failed.get(),
-        proxies_refused = counters.proxies_refused.get(),
-        clients_refused = counters.clients_refused.get(),
-        datagrams = counters.datagrams_received.get(),
-        requests = counters.requests.get(),
-        requests_refused = counters.requests_refused.get(),
-        responses_refused = counters.responses_refused.get(),
-        files_failed = counters.files_failed.get(),
-        traps = counters.traps.get(),
-        denied = counters.denied.get(),
-        instances_failed = counters.instances_failed.get(),
-        aborted = service.aborted,
-        workers_failed,
+        made = some(counters.connections_made.get()),
+        closed = some(counters.connections_closed.get()),
+        lost = some(counters.connections_lost.get()),
+        reclaimed = some(counters.connections_reclaimed.get()),
+        waited = some(counters.connections_waited.get()),
+        left_behind = some(counters.left_behind.get()),
+        left_behind_ended = some(counters.left_behind_ended.get()),
+        handshakes_failed = some(counters.handshakes_failed.get()),
+        proxies_refused = some(counters.proxies_refused.get()),
+        clients_refused = some(counters.clients_refused.get()),
+        datagrams = some(counters.datagrams_received.get()),
+        requests = some(counters.requests.get()),
+        requests_refused = some(counters.requests_refused.get()),
+        responses_refused = some(counters.responses_refused.get()),
+        files_failed = some(counters.files_failed.get()),
+        traps = some(counters.traps.get()),
+        denied = some(counters.denied.get()),
+        instances_failed = some(counters.instances_failed.get()),
+        aborted = several(service.aborted),
+        workers_failed = several(workers_failed),
         "ended"
     );
 }

@@ -14,7 +14,9 @@ macro_rules! counts {
 
         impl Counts {
             fn read(count: impl Fn(&str) -> Option<u64>) -> Option<Self> {
-                Some(Self { $($name: count(stringify!($name))?,)* })
+                // The line always has this one, and others that are not zero.
+                count("accepted")?;
+                Some(Self { $($name: count(stringify!($name)).unwrap_or_default(),)* })
             }
         }
     };
@@ -65,7 +67,7 @@ counts! {
 
 impl Counts {
     /// Finds the last line `ended` of a log in text or in JSON, and reads it.
-    /// Returns `None` if there is none, or if it lacks a counter.
+    /// Returns `None` if there is none. Counters that are not told are zero.
     pub(crate) fn in_log(lines: &[String]) -> Option<Self> {
         lines.iter().rev().find_map(|line| {
             if line.starts_with('{') {
@@ -155,10 +157,17 @@ mod tests {
     }
 
     #[test]
+    fn counts_that_are_not_told_are_zero() {
+        let line = "2026-01-01T12:00:00Z  INFO ended accepted=2 traps=1";
+        let counts = Counts::in_log(&[line.to_owned()]).expect("the counts");
+        assert_eq!((counts.accepted, counts.lost, counts.traps), (2, 0, 1));
+    }
+
+    #[test]
     fn a_line_that_only_resembles_has_no_counts() {
         let line = "2026-01-01T12:00:00Z  INFO guest: it ended accepted=1 traps=0";
         assert_eq!(Counts::in_log(&[line.to_owned()]), None);
-        let lacks_counts = "2026-01-01T12:00:00Z  INFO ended accepted=1";
+        let lacks_counts = "2026-01-01T12:00:00Z  INFO ended made=1";
         assert_eq!(Counts::in_log(&[lacks_counts.to_owned()]), None);
         assert_eq!(
             Counts::in_log(&["{\"message\":\"ended\"}".to_owned()]),
