@@ -159,3 +159,18 @@ fn a_network_that_is_none_is_explained() {
         ],
     );
 }
+
+#[test]
+fn a_program_does_not_hear_of_clients_that_are_turned_away() {
+    let any = "127.0.0.1:0";
+    let server = Run::guest("socket-echo")
+        .args(["--allow-listen", any, "--deny-from=127.0.0.2"])
+        .guest_args(&[any])
+        .start_command();
+    let address = server.own_listener();
+    for _ in 0..3 {
+        assert!(!is_served(&connect_from("127.0.0.2:0", address)));
+    }
+    assert!(is_served(&connect_from("127.0.0.1:0", address)));
+    server.stop();
+}

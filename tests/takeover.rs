@@ -182,3 +182,26 @@ fn where_nothing_runs_there_is_nothing_to_take_over() {
     run.output()
         .refused(2, &["--takeover asks the run at --admin unix:PATH"]);
 }
+
+#[test]
+fn a_signal_after_a_takeover_ends_no_connection() {
+    let scratch = directory();
+    let file = scratch.path().join("netwasm.toml");
+    fs::write(&file, configuration(scratch.path(), "")).expect("a file");
+    let mut server = Run::config(&file, LISTENERS).start();
+    let mut peer = server.connect();
+    peer.send(b"one");
+    assert_eq!(peer.take(3), b"one");
+    let next = take_over(&file);
+    server
+        .log
+        .wait_for(&["another process has taken over: draining"]);
+    // As scripts and service managers do.
+    server.signal(rustix::process::Signal::TERM);
+    server.log.wait_for(&["a second signal aborts"]);
+    peer.send(b"two");
+    assert_eq!(peer.take(3), b"two");
+    peer.finish();
+    assert_eq!(server.wait().code(), Some(0));
+    next.stop();
+}

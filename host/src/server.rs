@@ -337,11 +337,8 @@ impl Server {
             Stop::Ended => {}
             Stop::Signal(ending) => {
                 tracing::info!(signal = ending.name(), "draining: no new connections");
-                for service in self.services.iter().chain(&self.retired) {
-                    let signal = &service.run.net.signal;
-                    signal.store(ending.number(), Ordering::Relaxed);
-                }
-                self.drain(&mut signals).await;
+                self.pass_on(ending);
+                self.drain(&mut signals, true).await;
             }
             Stop::TakenOver(unused, reply) => {
                 tracing::info!("another process has taken over: draining");
@@ -358,11 +355,11 @@ impl Server {
                 }
                 // It may have ended.
                 let _ = reply.send(());
-                self.until_ended(&mut signals).await;
+                self.until_ended(&mut signals, false).await;
             }
             Stop::WorkerFailed => {
                 tracing::error!("a worker has failed: draining the others, to end with a failure");
-                self.drain(&mut signals).await;
+                self.drain(&mut signals, false).await;
             }
         }
         let Ends {
@@ -402,32 +399,52 @@ impl Server {
         }
     }
 
-    /// Ends all generations: lets connections come to their end until the
-    /// deadline or another signal, and then aborts what is left.
-    async fn drain(&mut self, signals: &mut Signals) {
-        self.sockets.close();
-        if let Some(manager) = &self.manager {
-            manager.stopping("draining: no new connections");
+    /// Lets programs know of a signal.
+    fn pass_on(&self, ending: Ending) {
+        for service in self.services.iter().chain(&self.retired) {
+            let signal = &service.run.net.signal;
+            signal.store(ending.number(), Ordering::Relaxed);
         }
-        self.give_up_reload();
+    }
+
+    /// Lets connections come to their end until the deadline of each service.
+    fn drain_all(&mut self) {
         for service in self.services.iter_mut().chain(&mut self.retired) {
             let limit = service.config.limits.shutdown_timeout;
             if matches!(service.phase(), Phase::Serving | Phase::Retiring) {
                 service.enter(Phase::Draining, limit);
             }
         }
-        self.until_ended(signals).await;
     }
 
-    /// Waits until all generations have ended, or another signal aborts what is
-    /// left.
-    async fn until_ended(&mut self, signals: &mut Signals) {
+    /// Ends all generations: lets connections come to their end until the
+    /// deadline or another signal, and then aborts what is left. `asked` says
+    /// that a signal has asked for the end.
+    async fn drain(&mut self, signals: &mut Signals, asked: bool) {
+        self.sockets.close();
+        if let Some(manager) = &self.manager {
+            manager.stopping("draining: no new connections");
+        }
+        self.give_up_reload();
+        self.drain_all();
+        self.until_ended(signals, asked).await;
+    }
+
+    /// Waits until all generations have ended. The first signal drains them,
+    /// unless that was asked for already; another one aborts what is left.
+    async fn until_ended(&mut self, signals: &mut Signals, mut is_asked: bool) {
         while !self.has_ended() {
             let deadline = self.next_deadline();
             tokio::select! {
                 biased;
                 Some(event) = self.events.recv() => self.note(event),
                 asked = signals.next() => match asked {
+                    Asked::End(ending) if !is_asked => {
+                        is_asked = true;
+                        tracing::info!(signal = ending.name(), "draining: a second signal aborts");
+                        self.pass_on(ending);
+                        self.drain_all();
+                    }
                     Asked::End(ending) => {
                         tracing::warn!(signal = ending.name(), "aborting what is left");
                         self.abort();
@@ -689,6 +706,14 @@ impl Server {
 
     /// Packs the listeners for another process.
     fn luggage(&mut self) -> Result<Luggage, String> {
+        let mut programs = self.services.iter().filter(|it| it.run.guests.is_program());
+        if let Some(program) = programs.next() {
+            return Err(format!(
+                "{} is a program, whose sockets are its own: end this run, and then start the \
+                 other",
+                program.config.guest.name
+            ));
+        }
         if self.sockets.are_closed() {
             return Err("the run is ending".into());
         }

@@ -16,6 +16,7 @@ use netwasm_http::access_log::Logs;
 use netwasm_http::flow_limit::FlowLimit;
 use netwasm_http::local::{Account, Local};
 use netwasm_http::tally::Tallies;
+use netwasm_net::clients::Clients;
 use netwasm_net::env::{Env, Settings};
 use netwasm_net::files::Roots;
 use netwasm_net::permits::{Permits, Whole};
@@ -112,6 +113,7 @@ struct Budgets {
     outgoing: Arc<Permits>,
     background: Arc<Permits>,
     unread: Arc<FlowLimit>,
+    clients: Arc<Clients>,
 }
 
 impl Budgets {
@@ -156,6 +158,12 @@ impl Budgets {
             unread: match before {
                 Some(before) if before.unread.most() == unread => Arc::clone(&before.unread),
                 _ => Arc::new(FlowLimit::new(unread)),
+            },
+            clients: match before {
+                Some(before) if *before.clients.rules() == config.clients => {
+                    Arc::clone(&before.clients)
+                }
+                _ => Clients::new(config.clients.clone()),
             },
         }
     }
@@ -210,7 +218,7 @@ impl Run {
             counters: Arc::clone(&lasting.counters),
             steps: lasting.common.steps.clone(),
             proxies: config.proxies.clone(),
-            clients: config.clients.clone(),
+            clients: Arc::clone(&budgets.clients),
         })?);
         let log = config.access_log.as_ref();
         let log = log.map(|log| lasting.common.logs.open(log));

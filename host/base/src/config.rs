@@ -187,7 +187,7 @@ fn differing(one: &Config, other: &Config, kind: ListenerKind) -> Option<&'stati
     // All of them, so that a new limit is thought of.
     let Limits {
         max_connections,
-        connections_given: _,
+        connections_given,
         // Of guests, each of which has its own.
         max_outgoing: _,
         max_memory: _,
@@ -229,7 +229,12 @@ fn differing(one: &Config, other: &Config, kind: ListenerKind) -> Option<&'stati
     } = http;
     let theirs = &its.http;
     let settings = [
-        ("--max-connections", *max_connections == its.max_connections),
+        (
+            "--max-connections",
+            // Defaults follow from what each may do.
+            *max_connections == its.max_connections
+                || !(*connections_given || its.connections_given),
+        ),
         ("--backlog", *backlog == its.backlog),
         ("--idle-timeout", *idle_timeout == its.idle_timeout),
         (

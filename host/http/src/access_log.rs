@@ -45,13 +45,14 @@ impl Logs {
     /// # Errors
     /// Fails if the file cannot be written, or the system provides no thread.
     pub fn open(&self, config: &AccessLogConfig) -> Result<AccessLog, Error> {
-        let mut files = locked(&self.0);
-        let file = match files.get(&config.path) {
-            Some(file) => Arc::clone(file),
+        let known = locked(&self.0).get(&config.path).map(Arc::clone);
+        let file = match known {
+            Some(file) => file,
             None => {
-                let file = Arc::new(LogFile::open(&config.path)?);
-                files.insert(config.path.clone(), Arc::clone(&file));
-                file
+                // Not under the lock: a disk may be slow.
+                let opened = Arc::new(LogFile::open(&config.path)?);
+                let mut files = locked(&self.0);
+                Arc::clone(files.entry(config.path.clone()).or_insert(opened))
             }
         };
         Ok(AccessLog {
@@ -332,7 +333,14 @@ impl Text {
             LogVariable::Header(place) => self.headers.get(place).and_then(Option::as_deref),
             LogVariable::Uri => {
                 let path = String::from_utf8_lossy(path.unwrap_or(b"-"));
-                return escape(&plain_path(&path), out);
+                // Decoded, it may have spaces, which separate fields.
+                for (number, part) in plain_path(&path).split(|it| *it == b' ').enumerate() {
+                    if number > 0 {
+                        out.extend_from_slice(b"\\x20");
+                    }
+                    escape(part, out);
+                }
+                return;
             }
             LogVariable::RemoteAddress => return self.write_peer(out),
             LogVariable::TimeLocal => return self.write_time(out),

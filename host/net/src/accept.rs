@@ -131,6 +131,12 @@ impl Acceptor {
         has_come(&self.socket)
     }
 
+    /// Lets the kernel take no more connections than wait already.
+    pub(crate) fn take_no_more(&self) {
+        // On error they are accepted for a little longer.
+        let _ = rustix::net::listen(self.socket.as_fd(), 0);
+    }
+
     /// Notes that a connection was taken.
     pub(crate) fn works(&mut self) {
         if std::mem::take(&mut self.reported) {

@@ -21,7 +21,24 @@ const MOST: usize = 1 << 16;
 #[derive(Debug)]
 pub struct Clients {
     rules: ClientRules,
-    known: Mutex<HashMap<IpAddr, Known>>,
+    known: Mutex<Table>,
+}
+
+/// Clients that are known.
+#[derive(Debug)]
+struct Table {
+    clients: HashMap<IpAddr, Known>,
+    /// Number of clients at which some are forgotten.
+    most: usize,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self {
+            clients: HashMap::new(),
+            most: MOST,
+        }
+    }
 }
 
 /// A client that has asked for something.
@@ -62,15 +79,26 @@ pub struct ClientPlace {
 }
 
 impl Clients {
-    pub(crate) fn new(rules: ClientRules) -> Arc<Self> {
+    /// Returns the clients of a service, of which none is known yet.
+    pub fn new(rules: ClientRules) -> Arc<Self> {
         Arc::new(Self {
             rules,
             known: Mutex::default(),
         })
     }
 
+    /// Returns the rules for them.
+    pub fn rules(&self) -> &ClientRules {
+        &self.rules
+    }
+
+    /// True if some may be turned away.
+    pub fn turn_away(&self) -> bool {
+        self.rules != ClientRules::default()
+    }
+
     /// True if an address may connect or send.
-    pub(crate) fn allow(&self, ip: IpAddr) -> bool {
+    pub fn allow(&self, ip: IpAddr) -> bool {
         self.rules.allow(ip)
     }
 
@@ -127,7 +155,7 @@ impl Clients {
             .take(rate, now)
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<IpAddr, Known>> {
+    fn known(&self) -> MutexGuard<'_, Table> {
         // No code panics while it holds the lock.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -135,7 +163,7 @@ impl Clients {
 
 impl Drop for ClientPlace {
     fn drop(&mut self) {
-        if let Some(known) = self.clients.known().get_mut(&self.client) {
+        if let Some(known) = self.clients.known().clients.get_mut(&self.client) {
             known.open = known.open.saturating_sub(1);
         }
     }
@@ -143,24 +171,27 @@ impl Drop for ClientPlace {
 
 /// Returns what is known of a client, and forgets others if there is no room.
 fn entry<'k>(
-    known: &'k mut HashMap<IpAddr, Known>,
+    known: &'k mut Table,
     client: IpAddr,
     now: Instant,
     rules: &ClientRules,
 ) -> &'k mut Known {
-    if known.len() >= MOST && !known.contains_key(&client) {
+    let Table { clients, most } = known;
+    if clients.len() >= *most && !clients.contains_key(&client) {
         let idle = |it: &Known| {
             it.open == 0
                 && it.connections.is_full(rules.rate, now)
                 && it.requests.is_full(rules.requests, now)
         };
-        known.retain(|_, it| !idle(it));
-        if known.len() >= MOST {
+        clients.retain(|_, it| !idle(it));
+        if clients.len() >= *most {
             // So many have come within a second: their rates begin anew.
-            known.retain(|_, it| it.open > 0);
+            clients.retain(|_, it| it.open > 0);
         }
+        // Not again for each of those that come now.
+        *most = MOST.max(2 * clients.len());
     }
-    known.entry(client).or_insert_with(|| Known {
+    clients.entry(client).or_insert_with(|| Known {
         open: 0,
         connections: Bucket::full(rules.rate, now),
         requests: Bucket::full(rules.requests, now),
@@ -276,7 +307,7 @@ mod tests {
         for number in 1..=2 * u32::try_from(MOST).expect("a number") {
             assert!(clients.enter(&address(number)).is_ok());
         }
-        assert!(clients.known().len() <= MOST);
+        assert!(clients.known().clients.len() <= MOST);
         // Open connections are not.
         assert_eq!(
             clients.enter(&address(0)).err(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::net::sockopt::set_socket_linger;
 
 use netwasm_base::address::Address;
-use netwasm_base::config::{ClientRules, DnsConfig, Limits, Proxy};
+use netwasm_base::config::{DnsConfig, Limits, Proxy};
 use netwasm_base::counters::Counters;
 use netwasm_base::error::{ConnectionError, Error};
 use netwasm_base::policy::{Denied, Policy, Resolved};
@@ -76,8 +76,8 @@ pub struct Settings<'a> {
     pub steps: Steps,
     /// See [`Env::proxies`].
     pub proxies: Vec<Proxy>,
-    /// Rules for [`Env::clients`].
-    pub clients: ClientRules,
+    /// See [`Env::clients`].
+    pub clients: Arc<Clients>,
 }
 
 impl Env {
@@ -114,7 +114,7 @@ impl Env {
             pools,
             steps,
             proxies,
-            clients: Clients::new(clients),
+            clients,
             signal: AtomicU32::new(0),
             limits,
         })

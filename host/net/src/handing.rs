@@ -4,8 +4,9 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags,
 };
 
@@ -48,6 +49,10 @@ pub fn receive(socket: impl AsFd, descriptors: &mut Vec<OwnedFd>) -> io::Result<
         if let RecvAncillaryMessage::ScmRights(sent) = part {
             descriptors.extend(sent);
         }
+    }
+    if received.flags.contains(ReturnFlags::CTRUNC) {
+        // The limit of open files leaves no room for some of them.
+        return Err(Errno::MFILE.into());
     }
     Ok(received.bytes > 0)
 }

@@ -15,6 +15,7 @@ use netwasm_base::policy::Policy;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::yield_now;
 
+use crate::clients::Clients;
 use crate::env::{Env, Settings};
 use crate::permits::Permits;
 use crate::places::Places;
@@ -46,7 +47,7 @@ pub fn in_worker<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Rc<Wo
         counters,
         steps: Steps::default(),
         proxies: Vec::new(),
-        clients: ClientRules::default(),
+        clients: Clients::new(ClientRules::default()),
     });
     let env = Arc::new(env.expect("an environment"));
     let runtime = Builder::new_current_thread()

@@ -255,6 +255,27 @@ impl Kept {
         &self.file
     }
 
+    /// True if the file stays as long as it is open: statfs(2). Another machine
+    /// may remove one of a network's file system, and a program that serves a
+    /// file system may end.
+    pub(crate) fn is_local(&self) -> bool {
+        /// NFS, SMB, SMB 2, CIFS, 9P, FUSE, AFS, Ceph, Coda.
+        const REMOTE: [u32; 9] = [
+            0x6969,
+            0x517b,
+            0xfe53_4d42,
+            0xff53_4d42,
+            0x0102_1997,
+            0x6573_5546,
+            0x5346_414f,
+            0x00c3_6400,
+            0x7375_7245,
+        ];
+        let kind = rustix::fs::fstatfs(&self.file).map(|it| it.f_type);
+        // The upper half is not of the number.
+        kind.is_ok_and(|kind| !REMOTE.contains(&(kind as u32)))
+    }
+
     /// Reads the content.
     ///
     /// # Errors

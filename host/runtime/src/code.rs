@@ -26,7 +26,11 @@ impl Code {
     /// Fails if the engine's settings differ, or if there is no memory.
     pub(crate) fn load(&self, engine: &Engine) -> wasmtime::Result<Component> {
         match self {
-            Self::Cached(kept) => map(engine, kept).or_else(|_| deserialize(engine, &kept.read()?)),
+            Self::Cached(kept) if kept.is_local() => {
+                map(engine, kept).or_else(|_| deserialize(engine, &kept.read()?))
+            }
+            // Another machine may remove it while it is mapped.
+            Self::Cached(kept) => deserialize(engine, &kept.read()?),
             Self::Serialized(code) => deserialize(engine, code),
         }
     }

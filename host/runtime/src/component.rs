@@ -95,7 +95,9 @@ pub(crate) fn stamp(source: &ComponentSource, limits: &Limits) -> Option<Stamp> 
     let ComponentSource::File(path) = source else {
         return None;
     };
-    let stamp = Stamp::of(&path.metadata().ok()?)?;
+    // Opened, since only that asks a server of files anew.
+    Stamp::of(&path.metadata().ok()?)?;
+    let stamp = Stamp::of(&File::open(path).ok()?.metadata().ok()?)?;
     (stamp.size() <= limits.max_component_size).then_some(stamp)
 }
 

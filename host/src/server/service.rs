@@ -41,8 +41,9 @@ pub(super) struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
-    /// Seconds and nanoseconds.
-    changed: (i64, i64),
+    /// Times of the last changes of its content and of anything of it: seconds
+    /// and nanoseconds. No program can set the latter back.
+    changed: [(i64, i64); 2],
 }
 
 impl Stamp {
@@ -52,12 +53,18 @@ impl Stamp {
         let ComponentSource::File(path) = component else {
             return None;
         };
-        let metadata = fs::metadata(path).ok()?;
+        // Opened, since only that asks a server of files anew.
+        let is_file = fs::metadata(path).ok()?.is_file();
+        let file = is_file.then(|| fs::File::open(path)).and_then(Result::ok)?;
+        let metadata = file.metadata().ok()?;
         Some(Self {
             device: metadata.dev(),
             inode: metadata.ino(),
             size: metadata.size(),
-            changed: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: [
+                (metadata.mtime(), metadata.mtime_nsec()),
+                (metadata.ctime(), metadata.ctime_nsec()),
+            ],
         })
     }
 }

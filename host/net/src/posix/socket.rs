@@ -22,6 +22,9 @@ use crate::env::Env;
 use crate::listener::{SocketFile, datagram_socket, keepalive, remove_stale};
 use crate::permits::Permit;
 
+/// Clients that one call turns away, before it lets others have their turn.
+const MOST_TURNED_AWAY: usize = 64;
+
 /// The family of a socket's addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SocketFamily {
@@ -233,19 +236,25 @@ impl PosixSocket {
             });
         };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let (fd, peer) = loop {
-            match rustix::net::acceptfrom_with(&self.fd, flags) {
-                Err(Errno::INTR) => {}
+        let mut turned_away = 0;
+        let (fd, peer, client) = loop {
+            let (fd, peer) = match rustix::net::acceptfrom_with(&self.fd, flags) {
+                Err(Errno::INTR) => continue,
                 Err(errno) if is_about_one_client(errno) => {
                     return Err(Errno::CONNABORTED.into());
                 }
-                result => break result?,
+                result => result?,
+            };
+            let peer = peer.map_or(Address::Unix(None), Address::from);
+            match env.admit(&fd, &peer) {
+                Ok(client) => break (fd, peer, client),
+                // The guest need not hear of them.
+                Err(_) => env.counters.connections_accepted.add(),
             }
-        };
-        let peer = peer.map_or(Address::Unix(None), Address::from);
-        let Ok(client) = env.admit(&fd, &peer) else {
-            env.counters.connections_accepted.add();
-            return Err(Errno::CONNABORTED.into());
+            turned_away += 1;
+            if turned_away >= MOST_TURNED_AWAY {
+                return Err(Errno::AGAIN.into());
+            }
         };
         let accepted = Self::new(fd, self.family, self.kind);
         accepted.permit.replace(Some(permit));
@@ -259,7 +268,7 @@ impl PosixSocket {
     }
 
     /// True if there is a connection to accept.
-    fn has_come(&self) -> bool {
+    pub fn has_come(&self) -> bool {
         let mut watched = [PollFd::new(&self.fd, PollFlags::IN)];
         // On error, accept(2) tells.
         !matches!(

@@ -335,7 +335,13 @@ impl Accepting {
     /// # Errors
     /// Fails as [`Self::accept_all`] does.
     async fn accept_rest(self: Rc<Self>) -> io::Result<()> {
-        while self.acceptor.borrow().has_come() {
+        // Others are to find it closed, and not to keep it open for ever.
+        self.acceptor.borrow().take_no_more();
+        let most = self.worker.env().limits.backlog;
+        for _ in 0..=most {
+            if !self.acceptor.borrow().has_come() {
+                break;
+            }
             self.accept().await?;
         }
         Ok(())

@@ -104,6 +104,11 @@ impl Permissions {
             return true;
         }
         if listens() {
+            if !self.env.clients.allow(from.ip()) {
+                self.env.counters.clients_refused.add();
+                tracing::debug!(peer = %from, "a datagram is dropped (--allow-from, --deny-from)");
+                return false;
+            }
             heard.add(from);
             return true;
         }

@@ -58,7 +58,14 @@ impl Sockets {
     pub(super) fn accept(&mut self, number: u32) -> Outcome<(u32, Address)> {
         let held = self.socket(number)?;
         self.has_room(1)?;
-        let (socket, peer) = held.socket.accept(&self.local.env.net)?;
+        let env = &self.local.env.net;
+        let accepted = held.socket.accept(env);
+        if accepted.is_err() && env.clients.turn_away() && held.socket.has_come() {
+            // Clients were turned away, and there are more, which no change
+            // will report.
+            self.open.repeat(number);
+        }
+        let (socket, peer) = accepted?;
         Ok((self.keep(socket), peer))
     }
 
