@@ -211,7 +211,7 @@ fn another_time_or_another_service_replaces_none_that_stays() {
         let line = reload(&server);
         assert!(line.contains(&format!("replaced=\"{names}\"")), "{line}");
     };
-    // The same bytes in another file.
+    // Those bytes in another file.
     install("echo", &place);
     replaced("");
     let touched = fs::File::options()

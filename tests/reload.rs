@@ -223,7 +223,7 @@ fn no_request_and_no_connection_is_lost_by_reloads_under_load() {
         clients.wait_for(100);
     }
     clients.stop();
-    // What has retired is gone with its last connection.
+    // A retired generation is gone with its last connection.
     server.wait_for_descriptors(at_rest);
     eventually("no thread too many", || {
         (threads(&server) <= threads_before).then_some(())

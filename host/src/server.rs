@@ -73,7 +73,7 @@ pub struct Outcome {
 /// Reads the settings anew, for a reload. The error is one line.
 pub type Reread = Arc<dyn Fn() -> Result<(RunConfig, LogOptions), String> + Send + Sync>;
 
-/// What happens in a run, besides signals.
+/// An event of a run, besides signals.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// Somebody asks, by the admin interface.
@@ -88,7 +88,7 @@ pub(crate) enum Event {
     },
     /// A thread could not start, or has panicked.
     ThreadFailed { thread: usize },
-    /// What a reload needs is ready, or is not to be had.
+    /// All that a reload needs is ready, or is not to be had.
     Reloaded(Box<Result<Reload, Refused>>),
 }
 
@@ -286,7 +286,7 @@ struct Server {
     /// Number of generations so far.
     generations: u64,
     reloading: Reloading,
-    /// What a reload has begun, until all its workers serve.
+    /// Services that a reload has begun, until all their workers serve.
     beginning: Option<Beginning>,
     dead_threads: BTreeSet<usize>,
     ends: Ends,

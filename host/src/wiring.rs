@@ -105,7 +105,7 @@ impl Lasting {
     }
 }
 
-/// What the generations of a service share, so that there is no more of it while
+/// Budgets that the generations of a service share, so that there is no more while
 /// one replaces another.
 #[derive(Clone, Debug)]
 struct Budgets {

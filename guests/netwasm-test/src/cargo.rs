@@ -52,7 +52,7 @@ fn build(manifest: &Path) -> Result<Built, String> {
     let directory = package.target_directory.join("netwasm-test");
     let locked = lock(&directory)
         .map_err(|error| format!("'{}' cannot be used: {error}", directory.display()))?;
-    // The same place as that of `netwasm build`, so that nothing is compiled
+    // In the place that `netwasm build` uses, so that nothing is compiled
     // twice. The outer cargo no longer locks it when tests run.
     let mut command = cargo();
     command

@@ -52,7 +52,7 @@ pub(crate) enum Rival {
     /// Another guest in netwasm.
     Guest(Peer),
     Nginx,
-    /// The same script in the machine's own Python.
+    /// That script in the machine's own Python.
     Python,
 }
 

@@ -28,7 +28,7 @@ pub trait Handlers {
     fn connection(&self) -> Box<dyn Handler>;
 }
 
-/// What a request is for.
+/// Host and target that a request is for.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
     /// Host, perhaps with a port.

@@ -232,11 +232,11 @@ pub(super) struct Entry {
     /// Length of the response's body in bytes.
     pub(super) length: u64,
     pub(super) begun: Instant,
-    /// What only the log has; `None` if there is none.
+    /// Parts that only the log has; `None` if there is none.
     pub(super) text: Option<Text>,
 }
 
-/// What the log has of a request.
+/// Parts of a request that the log has.
 #[derive(Clone, Debug)]
 pub(super) struct Text {
     pub(super) peer: Address,

@@ -88,7 +88,7 @@ pub struct Bound {
     others_file: Option<PathBuf>,
 }
 
-/// What a process needs to go on with the sockets of another one.
+/// All that a process needs to go on with the sockets of another one.
 #[derive(Clone, Debug)]
 pub struct Described {
     /// URL for the log.

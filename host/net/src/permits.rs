@@ -179,7 +179,7 @@ mod tests {
         let (light, heavy) = (Permits::new(2, within(1)), Permits::new(2, within(4)));
         let first = light.try_take().expect("a permit");
         let one = heavy.try_take().expect("a permit");
-        // What is left is not enough for either.
+        // The rest is not enough for either.
         assert!(heavy.try_take().is_none());
         assert!(light.try_take().is_none());
         assert_eq!(whole.free.available_permits(), 1);

@@ -170,7 +170,7 @@ impl Cache {
             path = %path.display(),
             "compiling anew: the cached code is not used: {reason}"
         );
-        // What cannot be removed is replaced.
+        // A file that cannot be removed is replaced.
         let _ = fs::remove_file(path);
     }
 

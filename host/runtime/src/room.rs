@@ -191,13 +191,13 @@ const GENERATIONS: usize = 2;
 /// Address space of a stack, in bytes.
 const STACK_SPACE: usize = 2 << 20;
 
-/// What all pools of the process take.
+/// Sum of all that the pools of the process take.
 static RESERVED: Mutex<Reserve> = Mutex::new(Reserve {
     space: 0,
     mappings: 0,
 });
 
-/// What a pool takes from its beginning.
+/// Resources that a pool takes from its beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Reserve {
     /// Address space in bytes.

@@ -1,4 +1,4 @@
-//! What the admin interface asks a run, what the run answers, and the client for
+//! Questions of the admin interface to a run, its answers, and the client for
 //! `netwasm reload`.
 
 use std::io::{self, Read, Write};

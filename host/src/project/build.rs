@@ -243,7 +243,7 @@ pub(super) struct Building {
     tool: &'static str,
     /// `None` if the component is there already.
     child: Option<Child>,
-    /// What the component is made of, to be noted in a file.
+    /// Sources and tools of the component, to be noted in a file.
     made_of: Option<(PathBuf, String)>,
     /// Reads what it prints: cargo's messages.
     printed: Option<JoinHandle<String>>,

@@ -41,7 +41,7 @@ pub(super) struct Reloading {
     pub(super) next: Vec<oneshot::Sender<Result<(), String>>>,
 }
 
-/// What a reload has prepared.
+/// Services that a reload has prepared.
 #[derive(Debug)]
 pub(crate) struct Reload {
     run: RunConfig,
@@ -109,7 +109,7 @@ impl Tombstone {
     }
 }
 
-/// What a reload has begun.
+/// Services that a reload has begun.
 #[derive(Debug)]
 pub(super) struct Beginning {
     run: RunConfig,
@@ -158,7 +158,7 @@ impl Server {
     pub(super) fn reload(&mut self) {
         self.common.logs.reopen();
         if self.reloading.runs {
-            // What it has read may be old already.
+            // Its settings may be old already.
             self.reloading.again = true;
             return;
         }

@@ -301,7 +301,7 @@ impl Current {
         }
         let is_same = match (&config.component, &self.run.fingerprint) {
             (ComponentSource::BuiltIn { .. }, _) => true,
-            // The same bytes may come back as another file, and another time may
+            // Its bytes may come back as another file, and another time may
             // be all that changed.
             (source, Some(fingerprint)) => is_the_component(source, &config.limits, fingerprint)?,
             (_, None) => false,

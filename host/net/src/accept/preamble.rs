@@ -1,4 +1,4 @@
-//! What a proxy sends before its client's bytes, read before TLS begins.
+//! The bytes that a proxy sends before its client's, read before TLS begins.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -64,7 +64,7 @@ async fn read_header(socket: &Watched) -> Result<Option<Address>, PreambleError>
         }
         let wanted = proxy::wanted(input);
         if wanted > buffer.len() {
-            // What there is of it may have arrived already.
+            // Some of it may have arrived already.
             buffer.resize(wanted, 0);
         } else if ready.is_read_closed() {
             return Err(PreambleError::Ended);

@@ -93,7 +93,7 @@ fn parse_line(input: &[u8]) -> Result<Option<Header>, Wrong> {
     let line = str::from_utf8(line).map_err(|_| Wrong::Malformed)?;
     let mut words = line.split(' ').skip(1);
     let (is_v6, rest) = match words.next() {
-        // What follows must be ignored.
+        // The rest must be ignored.
         Some("UNKNOWN") => {
             let client = None;
             return Ok(Some(Header { length, client }));

@@ -1,4 +1,4 @@
-//! What people who ask learn of a connection.
+//! Connections described for people who ask.
 
 use std::time::Duration;
 

@@ -54,7 +54,7 @@ impl Cache {
     /// Returns what is known of the file with this stamp.
     pub(crate) fn facts(&self, stamp: &Stamp) -> Option<Facts> {
         let key = of_file(stamp);
-        // What is damaged is found out anew.
+        // A damaged file is made anew.
         let kept = verified(&self.path(&key), &key).ok()?;
         let text = String::from_utf8(kept.read().ok()?).ok()?;
         Facts::from_text(&text)

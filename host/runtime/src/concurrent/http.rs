@@ -65,7 +65,7 @@ pub(crate) struct Requests {
     overdue: Cell<usize>,
 }
 
-/// What an instance needs that the connections of a worker share.
+/// State that an instance needs and the connections of a worker share.
 #[derive(Debug)]
 struct Shared {
     env: Arc<Env>,

@@ -82,7 +82,7 @@ impl<'k> Document<'k> {
             .map(|error| Mistake::at(error.span(), error.message()))
             .collect();
         if !mistakes.is_empty() {
-            // What was recovered may miss keys, and lead to false mistakes.
+            // A recovered table may miss keys, and lead to false mistakes.
             return (Self::default(), mistakes);
         }
         let table = table.into_inner();

@@ -106,7 +106,7 @@ fn every_flag_has_its_key_and_both_mean_the_same() {
     let (config, its_log) = run_of(&line);
     assert_eq!(run.services, [config], "{text}");
     assert_eq!(log, its_log);
-    // What is printed is a fixed point.
+    // The printed text is a fixed point.
     assert_eq!(run.shown.replace("(hidden)", "value"), text);
 }
 
@@ -136,7 +136,7 @@ fn a_file_may_have_several_services_and_defaults_of_all() {
     assert_eq!(chat.guest.args, ["-x", "--tcp"]);
     let variables = [("A", "b=c"), ("N", "7")].map(|(a, b)| (a.to_owned(), b.to_owned()));
     assert_eq!(chat.guest.env, variables);
-    // What one may do, the other may not.
+    // One may do this, the other may not.
     assert_eq!(
         (site.policy.connect.len(), chat.policy.connect.len()),
         (0, 1)
