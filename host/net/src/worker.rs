@@ -259,7 +259,7 @@ impl Worker {
     }
 
     /// Ends all tasks of the worker, and waits until they are gone with all
-    /// that they hold. To be called once [`run`] has returned.
+    /// that they hold. To be called once [`run()`] has returned.
     pub async fn end(&self) {
         self.thread.end_tasks().await;
     }
