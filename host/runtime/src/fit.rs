@@ -42,6 +42,10 @@ const LISTENING: [(&str, &str, &[ListenerKind]); 6] = [
     (PROXY, "0.2.", &[ListenerKind::Http, ListenerKind::Https]),
 ];
 
+/// Where an author sees a component that fits.
+const SHOWN: &str = "`netwasm new NAME --tcp`, `--udp`, `--http`, `--stream` or `--program` makes \
+                     a project of one that runs";
+
 /// The async handler of connections, in place of the event handler.
 const STREAM_HANDLER: &str = "netwasm:net/stream-handler";
 
@@ -283,11 +287,11 @@ impl Interface {
         handlers.sort_unstable();
         let handlers = handlers.join(", ");
         match self.exports.is_empty() {
-            true => format!("it exports none of {handlers}; it exports nothing"),
+            true => format!("it exports none of {handlers}; it exports nothing; {SHOWN}"),
             false => {
                 format!(
                     "it exports none of {handlers}; it exports {}, for another host or component \
-                     to call",
+                     to call; {SHOWN}",
                     self.exports.join(", ")
                 )
             }

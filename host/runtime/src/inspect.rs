@@ -156,14 +156,17 @@ mod tests {
                 &[][..],
                 "it exports none of netwasm:net/http-handler, netwasm:net/stream-handler, \
                  netwasm:net/tcp-handler, netwasm:net/udp-handler, wasi:cli/run, \
-                 wasi:http/handler, wasi:http/incoming-handler; it exports nothing",
+                 wasi:http/handler, wasi:http/incoming-handler; it exports nothing; `netwasm new \
+                 NAME --tcp`, `--udp`, `--http`, `--stream` or `--program` makes a project of one \
+                 that runs",
             ),
             (
                 &["x:y/z@0.2.6"],
                 "it exports none of netwasm:net/http-handler, netwasm:net/stream-handler, \
                  netwasm:net/tcp-handler, netwasm:net/udp-handler, wasi:cli/run, \
                  wasi:http/handler, wasi:http/incoming-handler; it exports x:y/z@0.2.6, for \
-                 another host or component to call",
+                 another host or component to call; `netwasm new NAME --tcp`, `--udp`, `--http`, \
+                 `--stream` or `--program` makes a project of one that runs",
             ),
             (
                 &["netwasm:net/tcp-handler@0.1.0"],
@@ -262,7 +265,8 @@ mod tests {
                  wasi:sockets/types@0.3.0, wasi:cli/run@0.3.0, acme:store/keys; \
                  of WASI, handlers of events can use version 0.2 of cli, clocks, filesystem, io \
                  and random; \
-                 sockets belong to the host: see netwasm:net/connector and resolver; \
+                 sockets belong to the host, and std::net with them: connect and resolve by \
+                 netwasm-guest (netwasm:net/connector and resolver); \
                  this host has netwasm:net 0.2; \
                  build it without what belongs to other hosts, or compose it with a component \
                  that exports that (`wac plug`)"

@@ -193,7 +193,8 @@ fn hint(import: &str, kind: Kind) -> Option<&'static str> {
             "it is to stand before another handler: compose it with that (`wac plug`)"
         }
         name if is_sockets(name) && kind == Kind::Events => {
-            "sockets belong to the host: see netwasm:net/connector and resolver"
+            "sockets belong to the host, and std::net with them: connect and resolve by \
+             netwasm-guest (netwasm:net/connector and resolver)"
         }
         _ if has_package && !is_released(import) => {
             "of WASI, this host has the released versions: build it anew with current tools"
