@@ -165,7 +165,8 @@ fn a_trap_of_an_async_guest_names_the_peer() {
     peer.say("panic");
     peer.lost();
     let peer = format!("peer={address}");
-    server.log.wait_for(&["the guest trapped", &peer]);
+    let line = server.log.wait_for(&["the guest trapped", &peer]);
+    assert!(line.contains("panic=\"") && line.contains("src/"), "{line}");
     for probe in ["probe", "service-probe", "proxy-probe"] {
         let server = Run::guest(probe).http().start();
         let mut peer = Peer::connect(server.address("http"));

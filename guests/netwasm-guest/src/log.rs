@@ -2,9 +2,21 @@
 //!
 //! The macros [`trace!`](crate::trace), [`debug!`](crate::debug),
 //! [`info!`](crate::info), [`warn!`](crate::warn) and
-//! [`error!`](crate::error!) take what `format!` takes.
+//! [`error!`](crate::error!) take what `format!` takes:
+//!
+//! ```
+//! use netwasm_guest::log;
+//!
+//! log::info!("{} lines", 3);
+//! netwasm_guest::warn!("no line in {:?}", std::time::Duration::from_secs(30));
+//! # let entries = netwasm_guest::testing::take_log();
+//! # assert_eq!(entries[0], (log::Level::Info, "3 lines".to_owned()));
+//! ```
 
 use std::fmt;
+
+#[doc(no_inline)]
+pub use crate::{debug, error, info, trace, warn};
 
 use crate::host;
 

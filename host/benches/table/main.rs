@@ -41,6 +41,7 @@ mod native;
 mod native_client;
 mod native_http;
 mod nginx;
+mod operated;
 mod peers;
 mod report;
 mod site;

@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tempfile::TempDir;
 
 use crate::measure::Cores;
+use crate::operated::Operation;
 use crate::{dns, nginx, site};
 
 /// The server's certificate.
@@ -92,6 +93,12 @@ pub(crate) enum Peer {
         /// `connection` or `worker`.
         isolation: &'static str,
     },
+    /// A guest in netwasm, isolated by connection, operated in this way.
+    Operated {
+        /// Name of the guest.
+        guest: &'static str,
+        how: Operation,
+    },
     /// A program in netwasm that listens by itself.
     Program {
         /// Name of the guest.
@@ -161,6 +168,7 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Netwasm { guest, isolation } => write!(f, "{guest} ({isolation})"),
+            Self::Operated { guest, how } => write!(f, "{guest} ({how})"),
             Self::Program { guest } => f.write_str(guest),
             Self::Handler {
                 guest,
@@ -237,6 +245,7 @@ impl Peers {
     pub(crate) fn has(&self, peer: Peer) -> bool {
         match peer {
             Peer::Netwasm { .. }
+            | Peer::Operated { .. }
             | Peer::Program { .. }
             | Peer::Handler { .. }
             | Peer::Native { .. } => true,
@@ -260,9 +269,14 @@ impl Peers {
         upstream: Option<SocketAddr>,
         cores: Cores,
     ) -> anyhow::Result<Server> {
+        let mut directory = None;
         let mut command = match peer {
             Peer::Netwasm { guest, isolation } => {
                 self.netwasm(guest, isolation, service, upstream)?
+            }
+            Peer::Operated { guest, how } => {
+                let flags = self.netwasm(guest, "connection", service, upstream)?;
+                how.command(flags, directory.insert(TempDir::new()?).path())?
             }
             Peer::Handler {
                 guest,
@@ -297,7 +311,7 @@ impl Peers {
         command.stdout(Stdio::piped());
         let start = Instant::now();
         let child = spawn(&mut command, cores)?;
-        Server::listening(child, start).with_context(|| format!("{command:?}"))
+        Server::listening(child, start, directory).with_context(|| format!("{command:?}"))
     }
 
     fn netwasm(
@@ -479,7 +493,11 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    fn listening(mut child: Child, start: Instant) -> anyhow::Result<Self> {
+    fn listening(
+        mut child: Child,
+        start: Instant,
+        directory: Option<TempDir>,
+    ) -> anyhow::Result<Self> {
         match Self::first_line(&mut child) {
             Ok((line, output)) => {
                 let start_up = start.elapsed();
@@ -492,7 +510,7 @@ impl Server {
                     address,
                     start_up,
                     _output: Some(output),
-                    _directory: None,
+                    _directory: directory,
                 })
             }
             Err(error) => {

@@ -79,6 +79,13 @@ pub struct ServerTls {
     clients: Option<Arc<Clients>>,
 }
 
+/// Lets AWS-LC gather the entropy that its random numbers begin with. That takes
+/// some 60 ms of CPU time, once in a process, which no handshake should.
+fn gather_entropy() {
+    // A failure comes again, and is told, where numbers are drawn.
+    let _ = aws_lc_rs::default_provider().secure_random.fill(&mut [0]);
+}
+
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls")
@@ -171,8 +178,10 @@ impl Tls {
                 named: self.extra.as_slice().into(),
             })
         };
-        self.client
-            .get_or_init(|| self.trust.client_config(authorities))
+        self.client.get_or_init(|| {
+            gather_entropy();
+            self.trust.client_config(authorities)
+        })
     }
 
     /// Returns the trust roots that a guest verifies servers by, unless it names

@@ -9,13 +9,15 @@ const MOST: usize = 6;
 /// and its function.
 const PARTS: usize = 2;
 
-/// Beginnings of what a toolchain adds to a guest: panicking, allocating, glue.
-const OF_TOOLCHAINS: [&str; 15] = [
+/// Beginnings of what a toolchain or our library adds to a guest: panicking,
+/// allocating, glue, tasks.
+const OF_TOOLCHAINS: [&str; 16] = [
     "core::",
     "std::",
     "alloc::",
     "panic_abort::",
     "wit_bindgen::",
+    "netwasm_guest::",
     "wasip2::",
     "wasip3::",
     "dlmalloc::",

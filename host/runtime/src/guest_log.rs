@@ -27,6 +27,9 @@ use netwasm_base::spool::GUEST as TARGET;
 /// Length of the longest entry in bytes, before escaping.
 const MAX_LINE: usize = 4096;
 
+/// Length of the longest part of a panic in a trap's entry, in bytes.
+const MAX_EXCERPT: usize = 256;
+
 /// Marks the end of a piece of a longer line.
 const MARK: &str = "…";
 
@@ -189,15 +192,51 @@ struct Lines {
     level: Level,
     /// Start of the line, at most [`MAX_LINE`] bytes.
     partial: Vec<u8>,
+    panic: Option<Panic>,
+}
+
+/// A panic that a guest in Rust has told of: a line that ends in the place, and
+/// one with the message.
+#[derive(Debug)]
+struct Panic {
+    place: String,
+    message: Option<String>,
+}
+
+impl Panic {
+    /// Returns the place of a panic that a line begins to tell of.
+    fn begun(line: &str) -> Option<Self> {
+        let (thread, place) = line.split_once(" panicked at ")?;
+        thread.starts_with("thread ").then(|| Self {
+            place: excerpt(place.trim_end_matches(':')),
+            message: None,
+        })
+    }
+}
+
+/// Returns as much of a text as a trap's line has room for.
+fn excerpt(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_EXCERPT)].to_owned()
 }
 
 impl LogStream {
+    /// Returns the message and the place of the panic that was told last.
+    pub(crate) fn panic(&self) -> Option<String> {
+        let lines = lock(&self.0);
+        let Panic { place, message } = lines.panic.as_ref()?;
+        Some(match message {
+            Some(message) => format!("{message} ({place})"),
+            None => place.clone(),
+        })
+    }
+
     fn new(log: GuestLog, stream: &'static str, level: Level) -> Self {
         Self(Arc::new(Mutex::new(Lines {
             log,
             stream,
             level,
             partial: Vec::new(),
+            panic: None,
         })))
     }
 }
@@ -239,9 +278,17 @@ impl Lines {
         self.partial = Vec::new();
     }
 
-    fn emit(&self, end: usize, cut: bool) {
+    fn emit(&mut self, end: usize, cut: bool) {
         let text = String::from_utf8_lossy(&self.partial[..end]);
         self.log.entry(self.level, Some(self.stream), &text, cut);
+        match &mut self.panic {
+            Some(panic) if panic.message.is_none() => panic.message = Some(excerpt(&text)),
+            panic => {
+                if let Some(begun) = Panic::begun(&text) {
+                    *panic = Some(begun);
+                }
+            }
+        }
     }
 }
 
@@ -383,6 +430,28 @@ mod tests {
         assert_eq!(lines.len(), 2, "{lines:?}");
         assert!(lines[0].starts_with("ERROR guest: one guest=\"g\""));
         assert!(lines[1].starts_with("DEBUG guest: two guest=\"g\""));
+    }
+
+    #[test]
+    fn a_panic_is_kept_for_the_entry_of_its_trap() {
+        Captured::lines_of(|log| {
+            let stream = log.stderr();
+            push(&stream, "a line\n");
+            assert_eq!(stream.panic(), None);
+            push(
+                &stream,
+                "\nthread '<unnamed>' (1) panicked at src/lib.rs:18:21:\n",
+            );
+            assert_eq!(stream.panic().as_deref(), Some("src/lib.rs:18:21"));
+            push(&stream, "boom was asked for\nnote: run with more\n");
+            let told = "boom was asked for (src/lib.rs:18:21)";
+            assert_eq!(stream.panic().as_deref(), Some(told));
+            push(&stream, "thread 'main' panicked at b.rs:1:2:\n");
+            push(&stream, &"ä".repeat(MAX_LINE));
+            push(&stream, "\n");
+            let told = stream.panic().expect("another panic");
+            assert!(told.ends_with("ä (b.rs:1:2)") && told.len() < 300, "{told}");
+        });
     }
 
     #[test]

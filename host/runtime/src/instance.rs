@@ -424,7 +424,10 @@ fn report(state: &State, event: &str, party: Party<'_>, error: &wasmtime::Error)
     let peer = party.address(state);
     let peer = peer.as_ref().map(tracing::field::display);
     let frames = frames::of_trap(error);
-    tracing::error!(guest = %net.guest, event, peer, frames, "the guest trapped: {reason}");
+    let panic = state.wasi.panic();
+    tracing::error!(
+        guest = %net.guest, event, peer, panic, frames, "the guest trapped: {reason}"
+    );
     tracing::debug!(guest = %net.guest, "{error:?}");
 }
 

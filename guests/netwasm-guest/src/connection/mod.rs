@@ -80,8 +80,12 @@ macro_rules! reading {
         /// (`\n` or `\r\n`). Returns `None` if the stream has ended.
         ///
         /// # Errors
-        /// - `TooLong`, `UnexpectedEnd`: see `read_until`.
-        /// - `InvalidData`: the line is not UTF-8.
+        /// - `TooLong`: as in `read_until`. The line stays unread:
+        ///   `skip_until(b'\n')` discards it.
+        /// - `UnexpectedEnd`: the stream ended within a line, where asyncio's
+        ///   `readline` returns what came. That stays unread: `read_to_end`
+        ///   takes it.
+        /// - `InvalidData`: the line is not UTF-8. It is discarded.
         /// - those of `read`.
         pub fn read_line(&mut self) -> impl Future<Output = Result<Option<String>>> {
             self.0.read_line()
@@ -270,9 +274,10 @@ macro_rules! common {
         }
 
         /// Sets how long nothing may move in either direction. After that, the
-        /// connection fails with `Timeout`. `None` returns to the command
-        /// line's `--idle-timeout`. The host counts this time: it costs
-        /// nothing, unlike a `timeout` around each read.
+        /// connection fails with `Timeout`, and nothing more can be sent: for a
+        /// last word, put a `timeout` around the read. `None` returns to the
+        /// command line's `--idle-timeout`. The host counts this time: it
+        /// costs nothing, unlike a `timeout` around each read.
         pub fn set_idle_timeout(&self, after: Option<Duration>) {
             self.0.transport.set_idle_timeout(after);
         }

@@ -59,9 +59,39 @@
 //!
 //! # State
 //!
-//! State that requests share is a `thread_local!` of the component, or an `Rc`
-//! that its handlers clone. Each connection has an instance of its own, and so
-//! its own state, unless netwasm is told otherwise:
+//! State that requests share is a `thread_local!` of the component:
+//!
+//! ```
+//! use std::cell::RefCell;
+//!
+//! use netwasm_guest::http::{Path, Response, Router};
+//!
+//! # #[cfg(not(doctest))]
+//! netwasm_guest::export!(http: shop);
+//!
+//! thread_local! {
+//!     static ITEMS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+//! }
+//!
+//! fn shop() -> Router {
+//!     Router::new().get("/items", list).post("/items/{name}", add)
+//! }
+//!
+//! async fn list() -> String {
+//!     ITEMS.with_borrow(|items| items.join("\n"))
+//! }
+//!
+//! async fn add(Path(name): Path<String>) -> Response {
+//!     ITEMS.with_borrow_mut(|items| items.push(name));
+//!     Response::new(201)
+//! }
+//! # let client = netwasm_guest::testing::Client::new(shop);
+//! # assert_eq!(client.post("/items/tea", "").send().status(), 201);
+//! # assert_eq!(client.get("/items").send().text(), "tea");
+//! ```
+//!
+//! **Each connection has an instance of its own, and so its own state**: the
+//! next client sees an empty list, unless netwasm is told otherwise:
 //!
 //! - `--isolation worker --workers 1`: one instance and one state for all clients.
 //! - `--isolation worker`: one for each thread.

@@ -1,6 +1,7 @@
 //! Everything that is measured: the rows of the table, their rivals and targets.
 
 use super::{Carried, Kind, Rival, Row, Target, Work};
+use crate::operated::Operation;
 use crate::peers::{Peer, Reuse};
 use crate::site::Resource;
 
@@ -113,7 +114,69 @@ pub(crate) fn all() -> Vec<Work> {
     let any_native = Peer::Native { buffer: 64 << 10 };
     let messages = || native(&[64 << 10, 16 << 10]);
     let bulk = || native(&[64 << 10, 256 << 10]);
+    let operated = |title, guest, how, than, target| Row {
+        title,
+        peer: Peer::Operated { guest, how },
+        rival: Some(Rival::Guest(than)),
+        target: Target::Ratio(target),
+    };
+    let by_hosts = Peer::Operated {
+        guest: "router",
+        how: Operation::Host,
+    };
     vec![
+        Work {
+            name: "operated-echo",
+            kind: Kind::Echo {
+                connections: 64,
+                size: 64,
+            },
+            rows: vec![
+                operated(
+                    "echo, 64 B, with metrics against without",
+                    "echo",
+                    Operation::Metrics,
+                    netwasm("echo", "connection"),
+                    0.98,
+                ),
+                operated(
+                    "echo, 64 B, by --config against flags",
+                    "echo",
+                    Operation::Configuration,
+                    netwasm("echo", "connection"),
+                    1.0,
+                ),
+            ],
+            peers: vec![],
+        },
+        Work {
+            name: "operated-router",
+            kind: http(false, Resource::Page),
+            rows: vec![
+                operated(
+                    "router, with metrics against without",
+                    "router",
+                    Operation::Metrics,
+                    router,
+                    0.98,
+                ),
+                operated(
+                    "router, by --config against flags",
+                    "router",
+                    Operation::Configuration,
+                    router,
+                    1.0,
+                ),
+                operated(
+                    "router, a thousand hosts against one",
+                    "router",
+                    Operation::Hosts,
+                    by_hosts,
+                    0.97,
+                ),
+            ],
+            peers: vec![],
+        },
         Work {
             name: "echo-64",
             kind: Kind::Echo {

@@ -296,7 +296,10 @@ pub(super) fn report(
     }
     let peer = peer.map(tracing::field::display);
     let frames = frames::of_trap(error);
-    tracing::error!(guest = %env.net.guest, call, peer, frames, "the guest trapped: {reason}");
+    let panic = state.panic();
+    tracing::error!(
+        guest = %env.net.guest, call, peer, panic, frames, "the guest trapped: {reason}"
+    );
     tracing::debug!(guest = %env.net.guest, "{error:?}");
 }
 

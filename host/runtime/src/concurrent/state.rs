@@ -10,7 +10,7 @@ use std::sync::Arc;
 use send_wrapper::SendWrapper;
 use wasmtime::StoreContextMut;
 use wasmtime::component::ResourceTable;
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use netwasm_base::config::Isolation;
@@ -22,6 +22,7 @@ use crate::concurrent::sending::Http;
 use crate::concurrent::sockets::Sockets;
 use crate::local::{Env, Local};
 use crate::state::MemoryLimit;
+use crate::wasi::WasiContext;
 
 /// Store access of a host function for async guests.
 pub(crate) type Store<'a> = StoreContextMut<'a, AsyncState>;
@@ -37,7 +38,7 @@ pub(crate) struct AsyncState {
     /// Epoch steps that passed in that turn.
     pub(crate) steps: u32,
     /// Made when first used: a handler of streams may never need it.
-    context: Option<Box<WasiCtx>>,
+    context: Option<Box<WasiContext>>,
     pub(crate) http: Http,
     /// Made when first used, like the context.
     sockets: Option<Box<SendWrapper<Sockets>>>,
@@ -98,6 +99,11 @@ impl AsyncState {
     pub(crate) fn env(&self) -> &Arc<Env> {
         &self.local.env
     }
+
+    /// Returns the message and the place of the panic that the guest told last.
+    pub(crate) fn panic(&self) -> Option<String> {
+        self.context.as_ref()?.panic()
+    }
 }
 
 /// Returns how many host objects an instance may have: `--max-handles`, and its
@@ -119,11 +125,14 @@ impl WasiView for AsyncState {
             ..
         } = self;
         let env = &local.env;
-        let ctx = context.get_or_insert_with(|| {
+        let context = context.get_or_insert_with(|| {
             let stdio = env.is_program;
             Box::new(env.wasi.concurrent_context(stdio, permissions))
         });
-        WasiCtxView { ctx, table }
+        WasiCtxView {
+            ctx: &mut context.context,
+            table,
+        }
     }
 }
 

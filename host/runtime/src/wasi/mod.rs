@@ -47,7 +47,7 @@ use netwasm_base::config::{GuestConfig, Limits};
 use netwasm_base::error::Error;
 
 use crate::concurrent::permissions::{Permissions, note_listener};
-use crate::guest_log::GuestLog;
+use crate::guest_log::{GuestLog, LogStream};
 
 /// Version that is linked. Guests of any 0.2 find it.
 const VERSION: &str = "0.2.12";
@@ -133,10 +133,11 @@ impl WasiSetup {
         &self,
         command: bool,
         permissions: &Arc<Permissions>,
-    ) -> WasiCtx {
+    ) -> WasiContext {
         let Setup {
             guest, files, log, ..
         } = &*self.0;
+        let stderr = log.stderr();
         let mut builder = WasiCtx::builder();
         builder
             .arg(&guest.program)
@@ -150,7 +151,7 @@ impl WasiSetup {
         if command {
             builder.inherit_stdio();
         } else {
-            builder.stdout(log.stdout()).stderr(log.stderr());
+            builder.stdout(log.stdout()).stderr(stderr.clone());
         }
         let permissions = Arc::clone(permissions);
         let name = guest.name.clone();
@@ -163,24 +164,39 @@ impl WasiSetup {
         });
         let mut context = builder.build();
         *context.filesystem() = files.clone();
-        context
+        WasiContext { context, stderr }
     }
 
     /// Makes the context of one event instance.
-    fn context(&self) -> WasiCtx {
+    fn context(&self) -> WasiContext {
         let Setup {
             guest, files, log, ..
         } = &*self.0;
+        let stderr = log.stderr();
         let mut context = WasiCtx::builder()
             .arg(&guest.program)
             .args(&guest.args)
             .envs(&guest.env)
             .stdout(log.stdout())
-            .stderr(log.stderr())
+            .stderr(stderr.clone())
             .wall_clock(WallClock)
             .build();
         *context.filesystem() = files.clone();
-        context
+        WasiContext { context, stderr }
+    }
+}
+
+/// The context of one instance.
+pub(crate) struct WasiContext {
+    pub(crate) context: WasiCtx,
+    /// Its standard error, if that goes to the log.
+    stderr: LogStream,
+}
+
+impl WasiContext {
+    /// Returns the message and the place of the panic that the guest told last.
+    pub(crate) fn panic(&self) -> Option<String> {
+        self.stderr.panic()
     }
 }
 
@@ -201,7 +217,7 @@ impl HostWallClock for WallClock {
 /// WASI of one instance. Costs next to nothing until the guest first uses it.
 pub(crate) struct Wasi {
     setup: WasiSetup,
-    context: Option<Box<WasiCtx>>,
+    context: Option<Box<WasiContext>>,
     table: ResourceTable,
 }
 
@@ -224,8 +240,16 @@ impl Wasi {
             context,
             table,
         } = self;
-        let ctx = context.get_or_insert_with(|| Box::new(setup.context()));
-        WasiCtxView { ctx, table }
+        let context = context.get_or_insert_with(|| Box::new(setup.context()));
+        WasiCtxView {
+            ctx: &mut context.context,
+            table,
+        }
+    }
+
+    /// Returns the message and the place of the panic that the guest told last.
+    pub(crate) fn panic(&self) -> Option<String> {
+        self.context.as_ref()?.panic()
     }
 }
 

@@ -10,3 +10,18 @@ async fn echo(mut conn: Connection) -> Result<()> {
     }
     Ok(())
 }
+
+/// In memory, without a host; tests/ has the same in the real one.
+#[cfg(test)]
+mod tests {
+    use netwasm_guest::testing;
+
+    #[test]
+    fn what_is_sent_comes_back() {
+        let mut client = testing::serve(super::echo);
+        client.send("hello\n");
+        client.expect("hello\n");
+        client.finish();
+        client.expect_end();
+    }
+}
