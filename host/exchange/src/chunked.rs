@@ -263,7 +263,7 @@ impl Chunked {
         self.trailer_fields = self
             .trailer_fields
             .checked_sub(1)
-            .ok_or(TRAILERS_TOO_LARGE)?;
+            .ok_or(TOO_MANY_TRAILERS)?;
         let mut headers = [EMPTY_HEADER];
         if httparse::parse_headers(line, &mut headers).is_err() {
             return Err(bad("malformed trailer"));
@@ -277,15 +277,10 @@ impl Chunked {
     }
 }
 
-const BODY_TOO_LARGE: Refusal = Refusal {
-    status: 413,
-    reason: "request body too large",
-};
+const BODY_TOO_LARGE: Refusal = Refusal::over("--max-body", 413, "request body too large");
 const EXTENSIONS_TOO_LARGE: Refusal = bad("chunk extensions too large");
-const TRAILERS_TOO_LARGE: Refusal = Refusal {
-    status: 431,
-    reason: "trailers too large",
-};
+const TRAILERS_TOO_LARGE: Refusal = Refusal::over("--max-head", 431, "trailers too large");
+const TOO_MANY_TRAILERS: Refusal = Refusal::over("--max-headers", 431, "too many trailers");
 
 /// True if a field is not allowed in trailers: RFC 9110, section 6.5.1.
 pub fn is_dropped(name: &str) -> bool {

@@ -20,36 +20,23 @@ use crate::local::Local;
 use crate::response::{self, Checked};
 
 /// The body of a request exceeds `--max-body`.
-pub(crate) const TOO_LARGE: Refusal = Refusal {
-    status: 413,
-    reason: "the body is too large",
-};
+pub(crate) const TOO_LARGE: Refusal = Refusal::over("--max-body", 413, "the body is too large");
 
 /// The body of a request did not continue within `--body-timeout`.
-pub(crate) const SLOW_BODY: Refusal = Refusal {
-    status: 408,
-    reason: "the body took too long",
-};
+pub(crate) const SLOW_BODY: Refusal =
+    Refusal::over("--body-timeout", 408, "the body took too long");
 
 /// An HTTP/2 request is malformed after its head: its length differs from the
 /// told one, or its trailers are invalid.
-pub(crate) const MALFORMED: Refusal = Refusal {
-    status: 400,
-    reason: "malformed body or trailers",
-};
+pub(crate) const MALFORMED: Refusal = Refusal::new(400, "malformed body or trailers");
 
 /// A client speaks TLS to a port for plain HTTP.
-pub(crate) const NOT_PLAIN: Refusal = Refusal {
-    status: 400,
-    reason: "TLS was spoken to a port for plain HTTP",
-};
+pub(crate) const NOT_PLAIN: Refusal = Refusal::new(400, "TLS was spoken to a port for plain HTTP");
 
 /// A client speaks plain HTTP to a port for TLS. The words are nginx's, which
 /// people search for.
-pub(crate) const NOT_TLS: Refusal = Refusal {
-    status: 400,
-    reason: "The plain HTTP request was sent to HTTPS port",
-};
+pub(crate) const NOT_TLS: Refusal =
+    Refusal::new(400, "The plain HTTP request was sent to HTTPS port");
 
 /// Status in the access log if the client did not wait for the response, as
 /// nginx has it.
@@ -229,7 +216,11 @@ pub(super) fn interim(interim: Interim, path: &str, env: &Env) -> Option<HeaderM
 /// Counts and logs a malformed request, or one over a limit. Returns the
 /// answer.
 pub(super) fn refused(env: &Env, transport: &Transport, refusal: Refusal) -> Answer {
-    let (limit, Refusal { status, reason }) = (refusal.limit(), refusal);
+    let Refusal {
+        status,
+        reason,
+        limit,
+    } = refusal;
     env.counters.requests_refused.add();
     tracing::info!(peer = %transport.peer(), status, limit, reason, "request refused");
     Answer::status(status, reason)

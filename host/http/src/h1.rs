@@ -451,10 +451,7 @@ impl Future for Driver {
     }
 }
 
-const SLOW_HEAD: Refusal = Refusal {
-    status: 408,
-    reason: "the head took too long",
-};
+const SLOW_HEAD: Refusal = Refusal::over("--head-timeout", 408, "the head took too long");
 
 #[cfg(test)]
 mod tests;

@@ -15,10 +15,7 @@ impl Head {
         raw_target: Span,
     ) -> Result<(), Refusal> {
         if method == "CONNECT" {
-            return Err(Refusal {
-                status: 501,
-                reason: "this is no proxy",
-            });
+            return Err(Refusal::new(501, "this is no proxy"));
         }
         let form = target::form(method, target.as_bytes())?;
         self.authority = None;
@@ -82,10 +79,7 @@ impl Head {
                 }
                 6 if name.eq_ignore_ascii_case("expect") => {
                     if !value.eq_ignore_ascii_case(b"100-continue") {
-                        return Err(Refusal {
-                            status: 417,
-                            reason: "unknown expectation",
-                        });
+                        return Err(Refusal::new(417, "unknown expectation"));
                     }
                     expects = true;
                 }
@@ -161,10 +155,7 @@ impl Codings {
     fn framing(&self) -> Result<Framing, Refusal> {
         match (self.chunked, self.unknown) {
             (true, false) => Ok(Framing::Chunked),
-            (true, true) => Err(Refusal {
-                status: 501,
-                reason: "unknown transfer coding",
-            }),
+            (true, true) => Err(Refusal::new(501, "unknown transfer coding")),
             (false, _) => Err(bad("last transfer coding is not chunked")),
         }
     }

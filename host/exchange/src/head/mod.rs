@@ -61,24 +61,29 @@ pub struct Refusal {
     pub status: u16,
     /// Reason, for the log and the response's body.
     pub reason: &'static str,
+    /// Flag of the limit that the request exceeds, for the log; `None` if it is
+    /// refused for another reason.
+    pub limit: Option<&'static str>,
 }
 
 impl Refusal {
-    /// Returns the flag of the limit that the request exceeds, for the log.
+    /// Returns a refusal that no limit is the reason of.
     #[must_use]
-    pub fn limit(&self) -> Option<&'static str> {
-        match (
-            self.status,
-            self.reason.contains("body"),
-            self.reason.contains("lines"),
-        ) {
-            (408, true, _) => Some("--body-timeout"),
-            (408, false, _) => Some("--head-timeout"),
-            (413, ..) => Some("--max-body"),
-            (414, ..) => Some("--max-request-line"),
-            (431, _, true) => Some("--max-headers"),
-            (431, _, false) => Some("--max-head"),
-            _ => None,
+    pub const fn new(status: u16, reason: &'static str) -> Self {
+        Self {
+            status,
+            reason,
+            limit: None,
+        }
+    }
+
+    /// Returns a refusal of a request that exceeds the limit of this flag.
+    #[must_use]
+    pub const fn over(limit: &'static str, status: u16, reason: &'static str) -> Self {
+        Self {
+            status,
+            reason,
+            limit: Some(limit),
         }
     }
 }
@@ -484,25 +489,13 @@ impl Span {
     }
 }
 
-const LINE_TOO_LONG: Refusal = Refusal {
-    status: 414,
-    reason: "request line too long",
-};
-const HEAD_TOO_LARGE: Refusal = Refusal {
-    status: 431,
-    reason: "request head too large",
-};
-const TOO_MANY_FIELDS: Refusal = Refusal {
-    status: 431,
-    reason: "too many header lines",
-};
+const LINE_TOO_LONG: Refusal = Refusal::over("--max-request-line", 414, "request line too long");
+const HEAD_TOO_LARGE: Refusal = Refusal::over("--max-head", 431, "request head too large");
+const TOO_MANY_FIELDS: Refusal = Refusal::over("--max-headers", 431, "too many header lines");
 
 /// Makes the refusal of a malformed request: 400.
 pub const fn bad(reason: &'static str) -> Refusal {
-    Refusal {
-        status: 400,
-        reason,
-    }
+    Refusal::new(400, reason)
 }
 
 /// True if the line that ends at `at` ends in CRLF. httparse has accepted the

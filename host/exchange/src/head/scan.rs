@@ -110,10 +110,9 @@ pub(super) fn empty_lines(window: &[u8]) -> usize {
 fn check_request_line(line: &[u8]) -> Result<(), Refusal> {
     match Request::new(&mut []).parse(line) {
         Ok(_) => Ok(()),
-        Err(httparse::Error::Version) if has_another_version(line) => Err(Refusal {
-            status: 505,
-            reason: "HTTP version other than 1.0 and 1.1",
-        }),
+        Err(httparse::Error::Version) if has_another_version(line) => {
+            Err(Refusal::new(505, "HTTP version other than 1.0 and 1.1"))
+        }
         Err(_) => match masked(line) {
             Some(masked) => check_request_line(&masked),
             None => Err(bad("malformed request line")),

@@ -44,10 +44,7 @@ const MOST_PROBES: u8 = 3;
 /// Time after a probe until the reset of a closed socket is looked for.
 const PROBED: Duration = Duration::from_millis(200);
 
-const UNTRANSLATABLE: Refusal = Refusal {
-    status: 400,
-    reason: "wasi:http has no such request",
-};
+const UNTRANSLATABLE: Refusal = Refusal::new(400, "wasi:http has no such request");
 
 /// A request that an instance is handling.
 #[derive(Debug)]

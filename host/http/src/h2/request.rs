@@ -28,16 +28,10 @@ use crate::tally::Spoken;
 /// Fails with the refusal that the client gets.
 pub(super) fn check(head: &mut Parts, limits: &HttpLimits) -> Result<(), Refusal> {
     if head.method == Method::CONNECT {
-        return Err(Refusal {
-            status: 501,
-            reason: "this is no proxy",
-        });
+        return Err(Refusal::new(501, "this is no proxy"));
     }
     if head.headers.len() > limits.max_headers {
-        return Err(Refusal {
-            status: 431,
-            reason: "too many header lines",
-        });
+        return Err(Refusal::over("--max-headers", 431, "too many header lines"));
     }
     check_target(head, limits)?;
     // A request with `Host` and no `:authority` lacks the scheme here.
@@ -55,10 +49,7 @@ pub(super) fn check(head: &mut Parts, limits: &HttpLimits) -> Result<(), Refusal
             return Err(bad("two Host headers"));
         }
         if name == header::EXPECT && !value.as_bytes().eq_ignore_ascii_case(b"100-continue") {
-            return Err(Refusal {
-                status: 417,
-                reason: "unknown expectation",
-            });
+            return Err(Refusal::new(417, "unknown expectation"));
         }
         if name == header::CONTENT_LENGTH {
             // `h2` accepts equal ones; HTTP/1.1 refuses them.
@@ -74,10 +65,7 @@ pub(super) fn check(head: &mut Parts, limits: &HttpLimits) -> Result<(), Refusal
 }
 
 fn check_target(head: &Parts, limits: &HttpLimits) -> Result<(), Refusal> {
-    const TOO_LONG: Refusal = Refusal {
-        status: 414,
-        reason: "the target is too long",
-    };
+    const TOO_LONG: Refusal = Refusal::over("--max-request-line", 414, "the target is too long");
     let sent = sent_target(head);
     if sent.len() > limits.max_request_line {
         return Err(TOO_LONG);
