@@ -130,8 +130,8 @@ impl Env {
             .ok_or(ConnectionError::LimitExceeded("--max-outgoing is reached"))
     }
 
-    /// Takes a place for a connection among those of its client; `None` if its
-    /// clients have no limits.
+    /// Counts an accepted connection, and takes a place for it among those of
+    /// its client; `None` if its clients have no limits.
     ///
     /// # Errors
     /// Fails if the client is turned away, which is counted and logged. The
@@ -142,6 +142,7 @@ impl Env {
         socket: impl AsFd,
         client: &Address,
     ) -> Result<Option<ClientPlace>, TurnedAway> {
+        self.counters.connections_accepted.add();
         self.clients.enter(client).inspect_err(|reason| {
             self.counters.clients_refused.add();
             self.counters.connections_lost.add();

@@ -76,19 +76,19 @@ impl Incoming {
             let Some((socket, peer, permit)) = accepted else {
                 return Poll::Ready(None);
             };
-            let admitted = env.admit(&socket, &peer);
-            if admitted.is_err() {
-                env.counters.connections_accepted.add();
+            let Ok(place) = env.admit(&socket, &peer) else {
                 continue;
-            }
+            };
             match Transport::new(&self.thread, socket, peer, Some(permit)) {
                 Ok(transport) => {
                     self.acceptor.works();
-                    env.counters.connections_accepted.add();
-                    transport.core.borrow_mut().client = admitted.unwrap_or_default();
+                    transport.core.borrow_mut().client = place;
                     return Poll::Ready(Some(transport));
                 }
-                Err(error) => self.acceptor.fail(&error),
+                Err(error) => {
+                    env.counters.connections_lost.add();
+                    self.acceptor.fail(&error);
+                }
             }
         }
     }

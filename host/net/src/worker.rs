@@ -105,7 +105,6 @@ impl Worker {
                 return;
             }
         };
-        self.env().counters.connections_accepted.add();
         let proxies = &self.env().proxies;
         if proxies.is_empty() || !proxies.iter().any(|proxy| proxy.includes(&peer)) {
             let Ok(place) = self.env().admit(&socket, &peer) else {
@@ -145,7 +144,11 @@ impl Worker {
             read = &mut reading => read,
             // Nobody has asked for anything yet.
             () = Rc::clone(&self.thread).drained() => match self.thread.closes_idle() {
-                true => return None,
+                true => {
+                    env.counters.connections_accepted.add();
+                    env.counters.connections_closed.add();
+                    return None;
+                }
                 false => reading.await,
             },
         };
@@ -153,6 +156,7 @@ impl Worker {
             Ok(client) => Some(client.unwrap_or_else(|| proxy.clone())),
             Err(error) => {
                 env.counters.proxies_refused.add();
+                env.counters.connections_accepted.add();
                 env.counters.connections_lost.add();
                 tracing::info!(%proxy, %error, "connection refused (--proxy-protocol-from)");
                 None

@@ -246,11 +246,10 @@ impl PosixSocket {
                 result => result?,
             };
             let peer = peer.map_or(Address::Unix(None), Address::from);
-            match env.admit(&fd, &peer) {
-                Ok(client) => break (fd, peer, client),
-                // The guest need not hear of them.
-                Err(_) => env.counters.connections_accepted.add(),
+            if let Ok(client) = env.admit(&fd, &peer) {
+                break (fd, peer, client);
             }
+            // The guest need not hear of them.
             turned_away += 1;
             if turned_away >= MOST_TURNED_AWAY {
                 return Err(Errno::AGAIN.into());
@@ -262,7 +261,6 @@ impl PosixSocket {
         // The kernel passes it on.
         accepted.linger.set(self.linger.get());
         accepted.stage.set(Stage::Connected);
-        env.counters.connections_accepted.add();
         accepted.counted.replace(Some(Counted::new(&env.counters)));
         Ok((accepted, peer))
     }
