@@ -124,3 +124,13 @@ pub trait Awaiting: fmt::Debug {
     /// Tells the handler that nobody waits for the answer any more.
     fn abandon(self: Rc<Self>, reply: &Rc<Reply>);
 }
+
+/// Placeholder for a handler where no guest works on the request.
+#[derive(Debug)]
+pub struct Nobody;
+
+impl Awaiting for Nobody {
+    fn abandon(self: Rc<Self>, reply: &Rc<Reply>) {
+        reply.abandon();
+    }
+}

@@ -10,8 +10,10 @@ use netwasm_base::config::{HostPattern, Route, plain_host, plain_path};
 use netwasm_net::thread::{Active, Thread};
 
 use crate::answer::Answer;
-use crate::handler::{Awaiting, Call, Decision, Handler, Handlers, NoAnswer, Site, Takes, Wanted};
-use crate::reply::{NoResponse, Reply};
+use crate::handler::{
+    Awaiting, Call, Decision, Handler, Handlers, NoAnswer, Nobody, Site, Takes, Wanted,
+};
+use crate::reply::NoResponse;
 use crate::request::Request;
 
 /// Answer to a request for a host that is another one's than TLS has named.
@@ -155,16 +157,6 @@ impl Handler for OfConnection {
                 Rc::new(Nobody)
             }
         }
-    }
-}
-
-/// Placeholder where there is no service.
-#[derive(Debug)]
-struct Nobody;
-
-impl Awaiting for Nobody {
-    fn abandon(self: Rc<Self>, reply: &Rc<Reply>) {
-        reply.abandon();
     }
 }
 

@@ -31,7 +31,7 @@ use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use wasmtime::Engine;
 
 pub(crate) use self::known::Facts;
-pub(crate) use self::stamp::Stamp;
+pub use self::stamp::Stamp;
 
 /// Version of the files' form. It is part of each name.
 const FORM: u32 = 2;

@@ -89,18 +89,6 @@ pub(crate) fn read(source: &ComponentSource, limits: &Limits) -> Result<Read, Er
     Ok(Read { bytes, stamp })
 }
 
-/// Returns the present stamp of a component's file, if the file is not larger
-/// than `--max-component-size`.
-pub(crate) fn stamp(source: &ComponentSource, limits: &Limits) -> Option<Stamp> {
-    let ComponentSource::File(path) = source else {
-        return None;
-    };
-    // Opened, since only that asks a server of files anew.
-    Stamp::of(&path.metadata().ok()?)?;
-    let stamp = Stamp::of(&File::open(path).ok()?.metadata().ok()?)?;
-    (stamp.size() <= limits.max_component_size).then_some(stamp)
-}
-
 /// Converts text form to binary form, and checks that it is a component.
 ///
 /// # Errors

@@ -28,7 +28,16 @@ use crate::{fit, host, wasi};
 /// Size of a guest's stack in bytes.
 const GUEST_STACK: usize = 512 << 10;
 
-/// A loaded component.
+/// A loaded component, before the rest of a run is set up.
+#[derive(Debug)]
+pub struct LoadedComponent {
+    pub(crate) program: Loaded,
+    pub(crate) isolation: Isolation,
+    pub(crate) room: Room,
+    fingerprint: Option<Fingerprint>,
+}
+
+/// The program of a loaded component.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     program: AnyProgram,
@@ -45,20 +54,15 @@ pub(crate) enum AnyProgram {
     Concurrent(Arc<Program>),
 }
 
-impl Loaded {
+impl LoadedComponent {
     /// Compiles the component or loads it from the cache, for one of so many
-    /// services of the process. Also returns which connections share an
-    /// instance, how many instances there may be, and the fingerprint of the
-    /// component, unless it was compiled ahead of time.
+    /// services of the process.
     ///
     /// # Errors
     /// Fails if the file is no component, is too large, takes too long to
     /// compile, imports what the host does not have, or does not fit the
     /// listeners or `--isolation`.
-    pub(crate) fn load(
-        config: &Config,
-        services: usize,
-    ) -> Result<(Self, Isolation, Room, Option<Fingerprint>), Error> {
+    pub fn load(config: &Config, services: usize) -> Result<Self, Error> {
         let Ready {
             component,
             engine,
@@ -97,13 +101,39 @@ impl Loaded {
                 AnyProgram::Concurrent(Arc::new(program))
             }
         };
-        let loaded = Self {
-            program,
-            _reserved: reserved,
-        };
-        Ok((loaded, isolation, room, fingerprint))
+        Ok(Self {
+            program: Loaded {
+                program,
+                _reserved: reserved,
+            },
+            isolation,
+            room,
+            fingerprint,
+        })
     }
 
+    /// Returns how many connections there is room for.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.room.connections
+    }
+
+    /// Returns how many of the mappings that the process may have each
+    /// connection takes.
+    #[must_use]
+    pub fn mappings(&self) -> u32 {
+        self.room.mappings()
+    }
+
+    /// Returns the fingerprint of the component; `None` if it was compiled
+    /// ahead of time.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<&Fingerprint> {
+        self.fingerprint.as_ref()
+    }
+}
+
+impl Loaded {
     /// Returns the program.
     pub(crate) fn program(&self) -> &AnyProgram {
         &self.program

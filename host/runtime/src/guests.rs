@@ -9,10 +9,10 @@ use std::sync::Arc;
 use netwasm_base::config::{ComponentSource, Config, Isolation, Limits, NEVER};
 use netwasm_base::error::Error;
 use netwasm_exchange::handler::{
-    Awaiting, Call, Decision, Handler, Handlers, NoAnswer, Site, Takes, Wanted,
+    Awaiting, Call, Decision, Handler, Handlers, NoAnswer, Nobody, Site, Takes, Wanted,
 };
 use netwasm_exchange::outgoing::Outgoing;
-use netwasm_exchange::reply::{NoResponse, Reply};
+use netwasm_exchange::reply::NoResponse;
 use netwasm_exchange::request::Request;
 use netwasm_net::env::Env as NetEnv;
 use netwasm_net::files::Roots;
@@ -34,57 +34,10 @@ use crate::engine::{AnyProgram, Loaded};
 use crate::hand_back::HandBack;
 use crate::instance::{Instance, one_line};
 use crate::local::{Driven, Env, Local};
-use crate::room::Room;
 use crate::state::State;
 use crate::wasi;
 
-/// A loaded component, before the rest of a run is set up.
-#[derive(Debug)]
-pub struct LoadedComponent {
-    program: Loaded,
-    isolation: Isolation,
-    room: Room,
-    fingerprint: Option<Fingerprint>,
-}
-
-impl LoadedComponent {
-    /// Compiles the component or loads it from the cache, for one of so many
-    /// services of the process.
-    ///
-    /// # Errors
-    /// Fails if the file is no component, is too large, takes too long to
-    /// compile, imports what the host does not have, or does not fit the
-    /// listeners or `--isolation`.
-    pub fn load(config: &Config, services: usize) -> Result<Self, Error> {
-        let (program, isolation, room, fingerprint) = Loaded::load(config, services)?;
-        Ok(Self {
-            program,
-            isolation,
-            room,
-            fingerprint,
-        })
-    }
-
-    /// Returns how many connections there is room for.
-    #[must_use]
-    pub fn connections(&self) -> usize {
-        self.room.connections
-    }
-
-    /// Returns how many of the mappings that the process may have each
-    /// connection takes.
-    #[must_use]
-    pub fn mappings(&self) -> u32 {
-        self.room.mappings()
-    }
-
-    /// Returns the fingerprint of the component; `None` if it was compiled
-    /// ahead of time.
-    #[must_use]
-    pub fn fingerprint(&self) -> Option<&Fingerprint> {
-        self.fingerprint.as_ref()
-    }
-}
+pub use crate::engine::LoadedComponent;
 
 /// True if a component's file, as it is now, has this fingerprint.
 ///
@@ -130,7 +83,7 @@ impl OfRun {
             program,
             isolation,
             room,
-            fingerprint: _,
+            ..
         } = ready;
         let driven = Driven {
             awaits: program.events().is_err(),
@@ -379,16 +332,6 @@ impl Handler for OfConnection {
                 Rc::new(Nobody)
             }
         }
-    }
-}
-
-/// Placeholder where there is no instance.
-#[derive(Debug)]
-struct Nobody;
-
-impl Awaiting for Nobody {
-    fn abandon(self: Rc<Self>, reply: &Rc<Reply>) {
-        reply.abandon();
     }
 }
 

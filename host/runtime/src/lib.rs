@@ -71,6 +71,6 @@ mod steps;
 mod timer;
 mod wasi;
 
-pub use cache::Fingerprint;
+pub use cache::{Fingerprint, Stamp};
 pub use loading::compile;
 pub use room::mappings_of_instances;

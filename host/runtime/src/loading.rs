@@ -14,7 +14,7 @@ use wasmtime::{Engine, Precompiled};
 use netwasm_base::config::{ComponentSource, Config, Isolation, Limits};
 use netwasm_base::error::Error;
 
-use crate::cache::{Cache, ComponentHash, Facts, Fingerprint, Key};
+use crate::cache::{Cache, ComponentHash, Facts, Fingerprint, Key, Stamp};
 use crate::code::{Code, deserialize};
 use crate::component::Read;
 use crate::engine::engine;
@@ -88,7 +88,10 @@ struct Unpooled {
 fn recalled(config: &Config) -> Result<Option<Unpooled>, Error> {
     let known = || {
         let cache = config.cache.then(Cache::of_code).flatten()?;
-        let stamp = component::stamp(&config.component, &config.limits)?;
+        let stamp = Stamp::of_component(&config.component)?;
+        if stamp.size() > config.limits.max_component_size {
+            return None;
+        }
         Some((cache, Cache::of_components()?.facts(&stamp)?))
     };
     let Some((cache, facts)) = known() else {

@@ -1,8 +1,10 @@
 //! The stamp of a file, by which a change is noticed without reading it.
 
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime};
+
+use netwasm_base::config::ComponentSource;
 
 /// Age of a file's last change after which the next one is sure to get another
 /// time: the coarsest clock of a file system has two seconds.
@@ -14,7 +16,7 @@ const SETTLED: Duration = Duration::from_secs(3);
 /// The time of the last change of the inode is among them, which no program can
 /// set: it tells of a file whose other times were put back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Stamp {
+pub struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
@@ -23,6 +25,19 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
+    /// Returns the present stamp of a component's file; `None` if it is not a
+    /// regular file, or cannot be looked at.
+    #[must_use]
+    pub fn of_component(source: &ComponentSource) -> Option<Self> {
+        let ComponentSource::File(path) = source else {
+            return None;
+        };
+        // Not to wait for the other end of a pipe.
+        Self::of(&path.metadata().ok()?)?;
+        // Opened, since only that asks a server of files anew.
+        Self::of(&File::open(path).ok()?.metadata().ok()?)
+    }
+
     /// Returns the stamp of a regular file; `None` for anything else.
     pub(crate) fn of(metadata: &Metadata) -> Option<Self> {
         metadata.is_file().then(|| Self {
@@ -56,7 +71,7 @@ impl Stamp {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, File};
+    use std::fs;
 
     use super::*;
 
