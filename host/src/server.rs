@@ -12,47 +12,41 @@
 //! its settings or its component change. The listening sockets belong to the
 //! run: generations have duplicates, so that no reload closes one that stays.
 
+mod answers;
+mod ending;
+mod manager;
 mod reload;
+mod report;
 mod service;
 mod sockets;
 pub(crate) mod takeover;
 mod threads;
 
 use std::collections::BTreeSet;
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::sleep_until;
 
 use netwasm_base::config::{Config, ListenAddress, NEVER, RunConfig};
-use netwasm_base::counters::Counters;
 use netwasm_base::error::Error;
 use netwasm_base::notify::Manager;
 use netwasm_base::ticker::Ticker;
-use netwasm_net::worker::{Ended, Phase};
+use netwasm_net::worker::Ended;
 
-use crate::admin::{Admin, Ask, ListenerView, ServiceView, View};
+use crate::admin::{Admin, Ask};
 use crate::logging::{self, LogOptions};
-use crate::signals::{Asked, Ending, Signals};
+use crate::signals::{Asked, Signals};
 use crate::wiring::{Common, Lasting};
 
 use self::reload::{Beginning, Refused, Reload, Reloading, Tombstone};
+use self::report::{announce, report};
 use self::service::{Prepared, Serving};
 use self::sockets::Sockets;
-use self::takeover::{Luggage, Predecessor};
+use self::takeover::Predecessor;
 use self::threads::{STACK, Threads};
-
-/// Longest wait, at the end of a run, for workers that have nothing left to do
-/// or were told to end.
-const STUCK: Duration = Duration::from_secs(10);
-
-/// Time for idle connections to close at the end of a retired generation,
-/// before what is left is aborted.
-const LAST: Duration = Duration::from_secs(1);
 
 /// Step of the clock of the threads' turns.
 const STEP: Duration = Duration::from_millis(10);
@@ -320,158 +314,10 @@ struct Server {
     _clocks: [Ticker; 2],
 }
 
-/// Why a run stops serving.
-enum Stop {
-    Signal(Ending),
-    WorkerFailed,
-    /// All services have ended.
-    Ended,
-    /// Another process has taken the listeners, but for those of these numbers.
-    TakenOver(Vec<usize>, oneshot::Sender<()>),
-}
-
 impl Server {
-    /// Serves until a signal or a failure ends the run, and drains.
-    async fn run(mut self, mut signals: Signals) -> Outcome {
-        match self.until_stop(&mut signals).await {
-            Stop::Ended => {}
-            Stop::Signal(ending) => {
-                tracing::info!(signal = ending.name(), "draining: no new connections");
-                self.pass_on(ending);
-                self.drain(&mut signals, true).await;
-            }
-            Stop::TakenOver(unused, reply) => {
-                tracing::info!("another process has taken over: draining");
-                self.sockets.leave(&unused);
-                if let Some(interface) = self.interface.take() {
-                    interface.leave();
-                }
-                self.give_up_reload();
-                for service in self.services.iter_mut().chain(&mut self.retired) {
-                    if service.phase() == Phase::Serving {
-                        // Idle connections wait for one more request.
-                        service.retire();
-                    }
-                }
-                // It may have ended.
-                let _ = reply.send(());
-                self.until_ended(&mut signals, false).await;
-            }
-            Stop::WorkerFailed => {
-                tracing::error!("a worker has failed: draining the others, to end with a failure");
-                self.drain(&mut signals, false).await;
-            }
-        }
-        let Ends {
-            aborted,
-            failed,
-            code,
-        } = self.ends;
-        Outcome {
-            drained: aborted == 0 && failed == 0,
-            code,
-        }
-    }
-
-    async fn until_stop(&mut self, signals: &mut Signals) -> Stop {
-        loop {
-            // By whatever they have ended.
-            if self.ends.failed > 0 {
-                return Stop::WorkerFailed;
-            }
-            if self.has_ended() {
-                return Stop::Ended;
-            }
-            if let Some((unused, reply)) = self.successor.take() {
-                return Stop::TakenOver(unused, reply);
-            }
-            let deadline = self.next_deadline();
-            tokio::select! {
-                biased;
-                Some(event) = self.events.recv() => self.note(event),
-                asked = signals.next() => match asked {
-                    Asked::End(ending) => return Stop::Signal(ending),
-                    Asked::Reload => self.reload(),
-                    Asked::Reopen => self.reopen("SIGUSR1"),
-                },
-                () = sleep_until(deadline.into()) => self.pass_deadlines(),
-            }
-        }
-    }
-
-    /// Lets programs know of a signal.
-    fn pass_on(&self, ending: Ending) {
-        for service in self.services.iter().chain(&self.retired) {
-            let signal = &service.run.net.signal;
-            signal.store(ending.number(), Ordering::Relaxed);
-        }
-    }
-
-    /// Lets connections come to their end until the deadline of each service.
-    fn drain_all(&mut self) {
-        for service in self.services.iter_mut().chain(&mut self.retired) {
-            let limit = service.config.limits.shutdown_timeout;
-            if matches!(service.phase(), Phase::Serving | Phase::Retiring) {
-                service.enter(Phase::Draining, limit);
-            }
-        }
-    }
-
-    /// Ends all generations: lets connections come to their end until the
-    /// deadline or another signal, and then aborts what is left. `asked` says
-    /// that a signal has asked for the end.
-    async fn drain(&mut self, signals: &mut Signals, asked: bool) {
-        self.sockets.close();
-        if let Some(manager) = &self.manager {
-            manager.stopping("draining: no new connections");
-        }
-        self.give_up_reload();
-        self.drain_all();
-        self.until_ended(signals, asked).await;
-    }
-
-    /// Waits until all generations have ended. The first signal drains them,
-    /// unless that was asked for already; another one aborts what is left.
-    async fn until_ended(&mut self, signals: &mut Signals, mut is_asked: bool) {
-        while !self.has_ended() {
-            let deadline = self.next_deadline();
-            tokio::select! {
-                biased;
-                Some(event) = self.events.recv() => self.note(event),
-                asked = signals.next() => match asked {
-                    Asked::End(ending) if !is_asked => {
-                        is_asked = true;
-                        tracing::info!(signal = ending.name(), "draining: a second signal aborts");
-                        self.pass_on(ending);
-                        self.drain_all();
-                    }
-                    Asked::End(ending) => {
-                        tracing::warn!(signal = ending.name(), "aborting what is left");
-                        self.abort();
-                    }
-                    Asked::Reload => {
-                        tracing::info!("SIGHUP: the run is ending, so nothing is read anew");
-                        self.reopen("SIGHUP");
-                    }
-                    Asked::Reopen => self.reopen("SIGUSR1"),
-                },
-                () = sleep_until(deadline.into()) => self.pass_deadlines(),
-            }
-        }
-    }
-
     /// True if no generation is left.
     fn has_ended(&self) -> bool {
         self.services.is_empty() && self.retired.is_empty() && self.beginning.is_none()
-    }
-
-    fn abort(&mut self) {
-        for service in self.services.iter_mut().chain(&mut self.retired) {
-            if service.phase() != Phase::Aborting {
-                service.forced = true;
-                service.enter(Phase::Aborting, STUCK);
-            }
-        }
     }
 
     /// Returns the first deadline of a generation, or the watchdog's.
@@ -480,84 +326,6 @@ impl Server {
         let far = Instant::now() + NEVER;
         let all = all.filter_map(|it| it.deadline).chain(self.watchdog);
         all.min().unwrap_or(far)
-    }
-
-    /// Tells the manager that the run serves.
-    fn is_ready(&self) {
-        if let Some(manager) = &self.manager {
-            let names = self.services.iter().map(|it| &*it.config.guest.name);
-            let names = names.collect::<Vec<_>>().join(", ");
-            manager.ready(&format!("serving {names}"));
-        }
-    }
-
-    /// Tells the manager that the run is alive, once all threads have said so.
-    fn feed_watchdog(&mut self, now: Instant) {
-        let Some(manager) = self.manager.clone() else {
-            return;
-        };
-        let Some(interval) = manager.watchdog() else {
-            return;
-        };
-        if self.watchdog.is_none_or(|due| due > now) {
-            return;
-        }
-        self.watchdog = now.checked_add(interval / 3);
-        let (reply, mut replies) = mpsc::unbounded_channel();
-        self.threads.ping(&reply);
-        drop(reply);
-        let threads = self.threads.count();
-        tokio::spawn(async move {
-            for _ in 0..threads {
-                if replies.recv().await.is_none() {
-                    return;
-                }
-            }
-            manager.alive();
-        });
-    }
-
-    /// Moves generations whose deadline has passed to their next phase.
-    fn pass_deadlines(&mut self) {
-        let now = Instant::now();
-        self.feed_watchdog(now);
-        let (several, is_ending) = (self.several, self.sockets.are_closed());
-        let mut stuck = [0, 0];
-        let services = self.services.iter_mut().map(|it| (it, 0));
-        let retired = self.retired.iter_mut().map(|it| (it, 1));
-        for (service, place) in services.chain(retired) {
-            if service.deadline.is_none_or(|deadline| deadline > now) {
-                continue;
-            }
-            match service.phase() {
-                Phase::Serving => service.deadline = None,
-                Phase::Retiring => {
-                    service.overdue = !is_ending;
-                    service.enter(Phase::Draining, LAST);
-                }
-                Phase::Draining => {
-                    tracing::warn!(
-                        service = several.then_some(&*service.config.guest.name),
-                        "aborting what is left (--shutdown-timeout)"
-                    );
-                    service.forced = is_ending && !service.overdue;
-                    service.enter(Phase::Aborting, STUCK);
-                }
-                Phase::Aborting => {
-                    tracing::error!(
-                        "a worker does not end: the system keeps it, perhaps for a slow disk"
-                    );
-                    let left = std::mem::take(&mut service.left).len();
-                    if let Some(stuck) = stuck.get_mut(place) {
-                        *stuck += left;
-                    }
-                }
-            }
-        }
-        let [failed, retired_failed] = stuck;
-        self.ends.failed += failed;
-        self.retired_failed += retired_failed as u64;
-        self.sweep();
     }
 
     /// Takes note of an event.
@@ -664,172 +432,4 @@ impl Server {
         self.services.reverse();
         Ok(())
     }
-
-    /// Reopens the access logs after a rotation.
-    fn reopen(&self, signal: &str) {
-        match self.common.logs.reopen() {
-            true => tracing::info!("{signal}: opening the access log anew"),
-            false => {
-                tracing::info!("{signal}: there is no log file to open anew (--access-log FILE)");
-            }
-        }
-    }
-
-    /// Answers the admin interface.
-    fn answer(&mut self, ask: Ask) {
-        match ask {
-            Ask::View(reply) => {
-                // It may have left, here and below.
-                let _ = reply.send(self.view());
-            }
-            Ask::Connections(reply) => self.threads.describe(&reply),
-            Ask::HandOver(reply) => {
-                let _ = reply.send(self.luggage());
-            }
-            // Too late, or it answers once nothing is accepted any more.
-            Ask::TakenOver { .. } if self.sockets.are_closed() => {}
-            Ask::TakenOver { unused, reply } => {
-                // A reload may have changed the listeners since.
-                let is_known = self.handed_after == self.reloads[0];
-                let unused = if is_known { unused } else { Vec::new() };
-                self.successor = Some((unused, reply));
-            }
-            Ask::Reload(reply) if self.sockets.are_closed() => {
-                let _ = reply.send(Err("the run is ending".into()));
-            }
-            Ask::Reload(reply) => {
-                self.reloading.next.push(reply);
-                self.reload();
-            }
-        }
-    }
-
-    /// Packs the listeners for another process.
-    fn luggage(&mut self) -> Result<Luggage, String> {
-        let mut programs = self.services.iter().filter(|it| it.run.guests.is_program());
-        if let Some(program) = programs.next() {
-            return Err(format!(
-                "{} is a program, whose sockets are its own: end this run, and then start the \
-                 other",
-                program.config.guest.name
-            ));
-        }
-        if self.sockets.are_closed() {
-            return Err("the run is ending".into());
-        }
-        if self.beginning.is_some() {
-            return Err("a reload is under way: try again".into());
-        }
-        self.handed_after = self.reloads[0];
-        let of_admin = self.interface.iter().map(Admin::listener);
-        let all = self.sockets.listeners().chain(of_admin);
-        Luggage::pack(all).map_err(|error| error.to_string())
-    }
-
-    /// Ends the process whose sockets were taken, once all workers serve.
-    fn end_predecessor(&mut self) {
-        if self.services.iter().any(|service| service.beginning > 0) {
-            return;
-        }
-        if let Some((predecessor, unused)) = self.predecessor.take() {
-            let ended = predecessor.end(&unused);
-            self.sockets.own();
-            if let Some(interface) = &mut self.interface {
-                interface.own();
-            }
-            match ended {
-                Ok(()) => tracing::info!("--takeover: the other run no longer accepts"),
-                Err(error) => {
-                    tracing::warn!(%error, "--takeover: the other run does not say that it ends");
-                }
-            }
-        }
-    }
-
-    fn view(&self) -> View {
-        let draining = self.sockets.are_closed();
-        let listeners = self.sockets.all().map(|(service, bound)| ListenerView {
-            service: service.to_owned(),
-            url: bound.url.clone(),
-            accepted: bound.accepted.get(),
-        });
-        let listeners: Vec<_> = listeners.collect();
-        View {
-            not_ready: match (draining, listeners.is_empty()) {
-                (true, _) => Some("draining"),
-                (false, true) => Some("nothing listens"),
-                (false, false) => None,
-            },
-            config: self.shown.clone(),
-            services: self
-                .services
-                .iter()
-                .map(|service| ServiceView {
-                    name: service.config.guest.name.clone(),
-                    component: service.config.component.to_string(),
-                    generation: service.generation,
-                    since: service.since,
-                    counters: Arc::clone(&service.run.net.counters),
-                    tallies: service.run.http.tallies.clone(),
-                })
-                .collect(),
-            listeners,
-            workers: self.threads.count(),
-            retiring: self.retired.len(),
-            retired_failed: self.retired_failed,
-            reloads: self.reloads,
-            draining,
-        }
-    }
-}
-
-/// Prints the addresses of the listeners on standard output, in one write, so
-/// that a reader never sees half a line.
-fn announce(urls: &[String]) -> io::Result<()> {
-    let lines: String = urls
-        .iter()
-        .map(|url| format!("listening {url}\n"))
-        .collect();
-    if lines.is_empty() {
-        return Ok(());
-    }
-    let mut out = io::stdout().lock();
-    match out.write_all(lines.as_bytes()).and_then(|()| out.flush()) {
-        // The program that started this one may not read its output.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
-    }
-}
-
-/// Logs how a service went: the connections that it accepted, and all other
-/// counts that are not zero.
-fn report(service: &Serving, is_named: bool, workers_failed: usize) {
-    let counters: &Counters = &service.run.net.counters;
-    let some = |count: u64| Some(count).filter(|count| *count > 0);
-    let several = |count: usize| Some(count).filter(|count| *count > 0);
-    tracing::info!(
-        service = is_named.then_some(&*service.config.guest.name),
-        accepted = counters.connections_accepted.get(),
-        made = some(counters.connections_made.get()),
-        closed = some(counters.connections_closed.get()),
-        lost = some(counters.connections_lost.get()),
-        reclaimed = some(counters.connections_reclaimed.get()),
-        waited = some(counters.connections_waited.get()),
-        left_behind = some(counters.left_behind.get()),
-        left_behind_ended = some(counters.left_behind_ended.get()),
-        handshakes_failed = some(counters.handshakes_failed.get()),
-        proxies_refused = some(counters.proxies_refused.get()),
-        clients_refused = some(counters.clients_refused.get()),
-        datagrams = some(counters.datagrams_received.get()),
-        requests = some(counters.requests.get()),
-        requests_refused = some(counters.requests_refused.get()),
-        responses_refused = some(counters.responses_refused.get()),
-        files_failed = some(counters.files_failed.get()),
-        traps = some(counters.traps.get()),
-        denied = some(counters.denied.get()),
-        instances_failed = some(counters.instances_failed.get()),
-        aborted = several(service.aborted),
-        workers_failed = several(workers_failed),
-        "ended"
-    );
 }

@@ -2,8 +2,6 @@
 //! compilation to the end of its last connection.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +14,7 @@ use netwasm_base::ticker::Ticker;
 use netwasm_net::listener::Bound;
 use netwasm_net::thread::{self, Tick};
 use netwasm_net::worker::{Assignment, Ended, Phase};
+use netwasm_runtime::Stamp;
 use netwasm_runtime::guests::is_the_component;
 
 use crate::wiring::{Lasting, Run};
@@ -34,41 +33,6 @@ pub(super) struct Prepared {
     run: Run,
 }
 
-/// State of a component's file. If it is another one, the file's content may
-/// have changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    /// Times of the last changes of its content and of anything of it: seconds
-    /// and nanoseconds. No program can set the latter back.
-    changed: [(i64, i64); 2],
-}
-
-impl Stamp {
-    /// Returns the state of a component's file; `None` if it is not a file, or
-    /// cannot be looked at.
-    pub(super) fn of(component: &ComponentSource) -> Option<Self> {
-        let ComponentSource::File(path) = component else {
-            return None;
-        };
-        // Opened, since only that asks a server of files anew.
-        let is_file = fs::metadata(path).ok()?.is_file();
-        let file = is_file.then(|| fs::File::open(path)).and_then(Result::ok)?;
-        let metadata = file.metadata().ok()?;
-        Some(Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            changed: [
-                (metadata.mtime(), metadata.mtime_nsec()),
-                (metadata.ctime(), metadata.ctime_nsec()),
-            ],
-        })
-    }
-}
-
 impl Prepared {
     /// Compiles a service's component, reads its files, and tries to start the
     /// guest. This may take minutes.
@@ -76,7 +40,7 @@ impl Prepared {
     /// # Errors
     /// Fails if a file cannot be used, or if an event guest traps at its start.
     pub(super) fn new(config: &Config, lasting: Lasting) -> Result<Self, Error> {
-        let stamp = Stamp::of(&config.component);
+        let stamp = Stamp::of_component(&config.component);
         let run = Run::new(config, lasting)?;
         // A guest may ask for timers at its start, as on a worker.
         let trial = Builder::new_current_thread()
@@ -295,7 +259,7 @@ impl Current {
     /// Fails if the file cannot be read, or is no component.
     pub(super) fn same_component(&self) -> Result<Option<Option<Stamp>>, Error> {
         let config = &self.config;
-        let now = Stamp::of(&config.component);
+        let now = Stamp::of_component(&config.component);
         if now.is_some() && now == self.stamp {
             return Ok(Some(now));
         }

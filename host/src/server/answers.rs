@@ -1,0 +1,117 @@
+//! Answers to the admin interface, and the two sides of a take-over.
+
+use std::sync::Arc;
+
+use crate::admin::{Admin, Ask, ListenerView, ServiceView, View};
+
+use super::Server;
+use super::takeover::Luggage;
+
+impl Server {
+    /// Answers the admin interface.
+    pub(super) fn answer(&mut self, ask: Ask) {
+        match ask {
+            Ask::View(reply) => {
+                // It may have left, here and below.
+                let _ = reply.send(self.view());
+            }
+            Ask::Connections(reply) => self.threads.describe(&reply),
+            Ask::HandOver(reply) => {
+                let _ = reply.send(self.luggage());
+            }
+            // Too late, or it answers once nothing is accepted any more.
+            Ask::TakenOver { .. } if self.sockets.are_closed() => {}
+            Ask::TakenOver { unused, reply } => {
+                // A reload may have changed the listeners since.
+                let is_known = self.handed_after == self.reloads[0];
+                let unused = if is_known { unused } else { Vec::new() };
+                self.successor = Some((unused, reply));
+            }
+            Ask::Reload(reply) if self.sockets.are_closed() => {
+                let _ = reply.send(Err("the run is ending".into()));
+            }
+            Ask::Reload(reply) => {
+                self.reloading.next.push(reply);
+                self.reload();
+            }
+        }
+    }
+
+    /// Packs the listeners for another process.
+    fn luggage(&mut self) -> Result<Luggage, String> {
+        let mut programs = self.services.iter().filter(|it| it.run.guests.is_program());
+        if let Some(program) = programs.next() {
+            return Err(format!(
+                "{} is a program, whose sockets are its own: end this run, and then start the \
+                 other",
+                program.config.guest.name
+            ));
+        }
+        if self.sockets.are_closed() {
+            return Err("the run is ending".into());
+        }
+        if self.beginning.is_some() {
+            return Err("a reload is under way: try again".into());
+        }
+        self.handed_after = self.reloads[0];
+        let of_admin = self.interface.iter().map(Admin::listener);
+        let all = self.sockets.listeners().chain(of_admin);
+        Luggage::pack(all).map_err(|error| error.to_string())
+    }
+
+    /// Ends the process whose sockets were taken, once all workers serve.
+    pub(super) fn end_predecessor(&mut self) {
+        if self.services.iter().any(|service| service.beginning > 0) {
+            return;
+        }
+        if let Some((predecessor, unused)) = self.predecessor.take() {
+            let ended = predecessor.end(&unused);
+            self.sockets.own();
+            if let Some(interface) = &mut self.interface {
+                interface.own();
+            }
+            match ended {
+                Ok(()) => tracing::info!("--takeover: the other run no longer accepts"),
+                Err(error) => {
+                    tracing::warn!(%error, "--takeover: the other run does not say that it ends");
+                }
+            }
+        }
+    }
+
+    fn view(&self) -> View {
+        let draining = self.sockets.are_closed();
+        let listeners = self.sockets.all().map(|(service, bound)| ListenerView {
+            service: service.to_owned(),
+            url: bound.url.clone(),
+            accepted: bound.accepted.get(),
+        });
+        let listeners: Vec<_> = listeners.collect();
+        View {
+            not_ready: match (draining, listeners.is_empty()) {
+                (true, _) => Some("draining"),
+                (false, true) => Some("nothing listens"),
+                (false, false) => None,
+            },
+            config: self.shown.clone(),
+            services: self
+                .services
+                .iter()
+                .map(|service| ServiceView {
+                    name: service.config.guest.name.clone(),
+                    component: service.config.component.to_string(),
+                    generation: service.generation,
+                    since: service.since,
+                    counters: Arc::clone(&service.run.net.counters),
+                    tallies: service.run.http.tallies.clone(),
+                })
+                .collect(),
+            listeners,
+            workers: self.threads.count(),
+            retiring: self.retired.len(),
+            retired_failed: self.retired_failed,
+            reloads: self.reloads,
+            draining,
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! How a run goes on and ends: signals, failures, deadlines, and the drain.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tokio::time::sleep_until;
+
+use netwasm_net::worker::Phase;
+
+use crate::signals::{Asked, Ending, Signals};
+
+use super::{Ends, Outcome, Server};
+
+/// Longest wait, at the end of a run, for workers that have nothing left to do
+/// or were told to end.
+const STUCK: Duration = Duration::from_secs(10);
+
+/// Time for idle connections to close at the end of a retired generation,
+/// before what is left is aborted.
+const LAST: Duration = Duration::from_secs(1);
+
+/// Why a run stops serving.
+enum Stop {
+    Signal(Ending),
+    WorkerFailed,
+    /// All services have ended.
+    Ended,
+    /// Another process has taken the listeners, but for those of these numbers.
+    TakenOver(Vec<usize>, oneshot::Sender<()>),
+}
+
+impl Server {
+    /// Serves until a signal or a failure ends the run, and drains.
+    pub(super) async fn run(mut self, mut signals: Signals) -> Outcome {
+        match self.until_stop(&mut signals).await {
+            Stop::Ended => {}
+            Stop::Signal(ending) => {
+                tracing::info!(signal = ending.name(), "draining: no new connections");
+                self.pass_on(ending);
+                self.drain(&mut signals, true).await;
+            }
+            Stop::TakenOver(unused, reply) => {
+                tracing::info!("another process has taken over: draining");
+                self.sockets.leave(&unused);
+                if let Some(interface) = self.interface.take() {
+                    interface.leave();
+                }
+                self.give_up_reload();
+                for service in self.services.iter_mut().chain(&mut self.retired) {
+                    if service.phase() == Phase::Serving {
+                        // Idle connections wait for one more request.
+                        service.retire();
+                    }
+                }
+                // It may have ended.
+                let _ = reply.send(());
+                self.until_ended(&mut signals, false).await;
+            }
+            Stop::WorkerFailed => {
+                tracing::error!("a worker has failed: draining the others, to end with a failure");
+                self.drain(&mut signals, false).await;
+            }
+        }
+        let Ends {
+            aborted,
+            failed,
+            code,
+        } = self.ends;
+        Outcome {
+            drained: aborted == 0 && failed == 0,
+            code,
+        }
+    }
+
+    async fn until_stop(&mut self, signals: &mut Signals) -> Stop {
+        loop {
+            // By whatever they have ended.
+            if self.ends.failed > 0 {
+                return Stop::WorkerFailed;
+            }
+            if self.has_ended() {
+                return Stop::Ended;
+            }
+            if let Some((unused, reply)) = self.successor.take() {
+                return Stop::TakenOver(unused, reply);
+            }
+            let deadline = self.next_deadline();
+            tokio::select! {
+                biased;
+                Some(event) = self.events.recv() => self.note(event),
+                asked = signals.next() => match asked {
+                    Asked::End(ending) => return Stop::Signal(ending),
+                    Asked::Reload => self.reload(),
+                    Asked::Reopen => self.reopen("SIGUSR1"),
+                },
+                () = sleep_until(deadline.into()) => self.pass_deadlines(),
+            }
+        }
+    }
+
+    /// Lets programs know of a signal.
+    fn pass_on(&self, ending: Ending) {
+        for service in self.services.iter().chain(&self.retired) {
+            let signal = &service.run.net.signal;
+            signal.store(ending.number(), Ordering::Relaxed);
+        }
+    }
+
+    /// Lets connections come to their end until the deadline of each service.
+    fn drain_all(&mut self) {
+        for service in self.services.iter_mut().chain(&mut self.retired) {
+            let limit = service.config.limits.shutdown_timeout;
+            if matches!(service.phase(), Phase::Serving | Phase::Retiring) {
+                service.enter(Phase::Draining, limit);
+            }
+        }
+    }
+
+    /// Ends all generations: lets connections come to their end until the
+    /// deadline or another signal, and then aborts what is left. `asked` says
+    /// that a signal has asked for the end.
+    async fn drain(&mut self, signals: &mut Signals, asked: bool) {
+        self.sockets.close();
+        if let Some(manager) = &self.manager {
+            manager.stopping("draining: no new connections");
+        }
+        self.give_up_reload();
+        self.drain_all();
+        self.until_ended(signals, asked).await;
+    }
+
+    /// Waits until all generations have ended. The first signal drains them,
+    /// unless that was asked for already; another one aborts what is left.
+    async fn until_ended(&mut self, signals: &mut Signals, mut is_asked: bool) {
+        while !self.has_ended() {
+            let deadline = self.next_deadline();
+            tokio::select! {
+                biased;
+                Some(event) = self.events.recv() => self.note(event),
+                asked = signals.next() => match asked {
+                    Asked::End(ending) if !is_asked => {
+                        is_asked = true;
+                        tracing::info!(signal = ending.name(), "draining: a second signal aborts");
+                        self.pass_on(ending);
+                        self.drain_all();
+                    }
+                    Asked::End(ending) => {
+                        tracing::warn!(signal = ending.name(), "aborting what is left");
+                        self.abort();
+                    }
+                    Asked::Reload => {
+                        tracing::info!("SIGHUP: the run is ending, so nothing is read anew");
+                        self.reopen("SIGHUP");
+                    }
+                    Asked::Reopen => self.reopen("SIGUSR1"),
+                },
+                () = sleep_until(deadline.into()) => self.pass_deadlines(),
+            }
+        }
+    }
+
+    fn abort(&mut self) {
+        for service in self.services.iter_mut().chain(&mut self.retired) {
+            if service.phase() != Phase::Aborting {
+                service.forced = true;
+                service.enter(Phase::Aborting, STUCK);
+            }
+        }
+    }
+
+    /// Moves generations whose deadline has passed to their next phase.
+    fn pass_deadlines(&mut self) {
+        let now = Instant::now();
+        self.feed_watchdog(now);
+        let (several, is_ending) = (self.several, self.sockets.are_closed());
+        let mut stuck = [0, 0];
+        let services = self.services.iter_mut().map(|it| (it, 0));
+        let retired = self.retired.iter_mut().map(|it| (it, 1));
+        for (service, place) in services.chain(retired) {
+            if service.deadline.is_none_or(|deadline| deadline > now) {
+                continue;
+            }
+            match service.phase() {
+                Phase::Serving => service.deadline = None,
+                Phase::Retiring => {
+                    service.overdue = !is_ending;
+                    service.enter(Phase::Draining, LAST);
+                }
+                Phase::Draining => {
+                    tracing::warn!(
+                        service = several.then_some(&*service.config.guest.name),
+                        "aborting what is left (--shutdown-timeout)"
+                    );
+                    service.forced = is_ending && !service.overdue;
+                    service.enter(Phase::Aborting, STUCK);
+                }
+                Phase::Aborting => {
+                    tracing::error!(
+                        "a worker does not end: the system keeps it, perhaps for a slow disk"
+                    );
+                    let left = std::mem::take(&mut service.left).len();
+                    if let Some(stuck) = stuck.get_mut(place) {
+                        *stuck += left;
+                    }
+                }
+            }
+        }
+        let [failed, retired_failed] = stuck;
+        self.ends.failed += failed;
+        self.retired_failed += retired_failed as u64;
+        self.sweep();
+    }
+
+    /// Reopens the access logs after a rotation.
+    fn reopen(&self, signal: &str) {
+        match self.common.logs.reopen() {
+            true => tracing::info!("{signal}: opening the access log anew"),
+            false => {
+                tracing::info!("{signal}: there is no log file to open anew (--access-log FILE)");
+            }
+        }
+    }
+}

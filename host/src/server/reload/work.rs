@@ -1,0 +1,182 @@
+//! The work of a reload before anything begins, on a thread of its own: reads the
+//! settings anew, and prepares what has changed.
+
+use std::sync::Arc;
+
+use netwasm_base::config::{Config, ListenAddress, RunConfig, TlsFiles};
+use netwasm_net::tls::Renewed;
+
+use crate::logging::LogOptions;
+use crate::server::Reread;
+use crate::server::service::{Current, Prepared};
+use crate::wiring::{Common, Lasting};
+
+use super::{Kept, Next, Refused, Reload};
+
+/// The settings of a process that no reload changes.
+#[derive(Clone, Debug)]
+pub(super) struct Fixed {
+    pub(super) workers: usize,
+    pub(super) admin: Option<ListenAddress>,
+    pub(super) log: LogOptions,
+}
+
+/// The work of a reload, before anything begins.
+pub(super) struct Work {
+    pub(super) reread: Reread,
+    pub(super) current: Vec<Current>,
+    /// Settings of programs that have ended.
+    pub(super) ended: Vec<Config>,
+    pub(super) common: Arc<Common>,
+    pub(super) fixed: Fixed,
+}
+
+impl Work {
+    /// Reads the settings anew, and prepares what has changed.
+    ///
+    /// # Errors
+    /// Fails with a line that says what is wrong.
+    pub(super) fn prepare(&self) -> Result<Reload, Refused> {
+        let (mut run, log) = (self.reread)()?;
+        self.keep_fixed(&mut run, log);
+        self.common.fit(&run.services);
+        let mut services = Vec::new();
+        let mut changed = Vec::new();
+        let mut problem = None;
+        // The last ones first: if one changes, so do those on whose listeners it
+        // answers.
+        for config in run.services.iter().rev() {
+            match self.next(config, &changed) {
+                Ok(next) => {
+                    if let Some(Next::New(_)) = next {
+                        changed.push(config.guest.name.clone());
+                    }
+                    services.extend(next);
+                }
+                Err(refused) => {
+                    problem = Some(refused);
+                    break;
+                }
+            }
+        }
+        if let Some(mut refused) = problem {
+            // With the generations that it has prepared.
+            drop(services);
+            for config in &run.services {
+                if let Some(before) = self.before(config)
+                    && before.config == *config
+                    && let Some(renewed) = renewed(before, config)?
+                {
+                    refused.renewed.push((before.generation, renewed));
+                }
+            }
+            return Err(refused);
+        }
+        services.reverse();
+        Ok(Reload { run, services })
+    }
+
+    /// Keeps the settings that only a restart changes, and says so.
+    fn keep_fixed(&self, run: &mut RunConfig, log: LogOptions) {
+        let stays = |what: &str| {
+            tracing::warn!("another {what} needs a restart: the present one stays");
+        };
+        let Fixed {
+            workers,
+            admin,
+            log: present,
+        } = &self.fixed;
+        if let Some(first) = self.current.first() {
+            if run.workers.get() != *workers {
+                stays(&format!(
+                    "number of --workers, {} instead of {workers},",
+                    run.workers
+                ));
+            }
+            run.workers = first.config.workers;
+            for service in &mut run.services {
+                service.workers = run.workers;
+            }
+        }
+        if run.admin != *admin {
+            stays("--admin");
+        }
+        if log.format != present.format {
+            stays("--log-format");
+        }
+        if log.rate != present.rate {
+            stays("--log-rate");
+        }
+        if log.verbosity != present.verbosity {
+            stays("--verbose");
+        }
+    }
+
+    fn before(&self, config: &Config) -> Option<&Current> {
+        let name = &config.guest.name;
+        self.current.iter().find(|it| it.config.guest.name == *name)
+    }
+
+    /// Returns what becomes of a service, if these have changed; `None` if it
+    /// has ended.
+    fn next(&self, config: &Config, changed: &[String]) -> Result<Option<Next>, Refused> {
+        let name = &config.guest.name;
+        // Without listeners, it is a program.
+        let is_program = |config: &Config| config.listeners.is_empty();
+        let before = self.before(config);
+        let mut ended = self.ended.iter();
+        if before.is_none()
+            && is_program(config)
+            && let Some(ended) = ended.find(|it| it.guest.name == *name)
+        {
+            if ended != config {
+                tracing::warn!("{name} is a program that has ended: a restart runs it again");
+            }
+            return Ok(None);
+        }
+        let mut others = config.sites.iter().flat_map(|it| &it.others);
+        let others_stay = others.all(|(name, _)| !changed.contains(name));
+        if let Some(before) = before {
+            let kept = |stamp, renewed| {
+                Ok(Some(Next::Kept(Box::new(Kept {
+                    generation: before.generation,
+                    stamp,
+                    renewed,
+                }))))
+            };
+            let is_same = before.config == *config;
+            if is_program(&before.config) && is_program(config) {
+                // Two of it at once is what no program expects.
+                if !is_same || !matches!(before.same_component(), Ok(Some(_))) {
+                    tracing::warn!(
+                        "{name} is a program that runs: what has changed needs a restart"
+                    );
+                    return kept(None, None);
+                }
+            }
+            if is_same
+                && others_stay
+                && let Some(stamp) = before.same_component()?
+            {
+                return kept(stamp, renewed(before, config)?);
+            }
+        }
+        let lasting = match before {
+            Some(before) => before.run.lasting.clone(),
+            None => Lasting::first(&self.common),
+        };
+        let prepared = Prepared::new(config, lasting)?;
+        Ok(Some(Next::New(Box::new(prepared))))
+    }
+}
+
+/// Reads the certificates of a service that stays; `None` if it has none.
+fn renewed(before: &Current, config: &Config) -> Result<Option<Renewed>, Refused> {
+    if config.tls == TlsFiles::default() {
+        return Ok(None);
+    }
+    let renewed = before.run.net.tls.read_anew(&config.tls);
+    let renewed =
+        renewed.map_err(|error| format!("{error} (the old certificates and authorities stay)"))?;
+    Ok(Some(renewed))
+}
