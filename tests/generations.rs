@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::harness::{
-    Client, Clients, Peer, Run, cert, directory, eventually, guest, install, install_as, refused,
-    reload, reload_or_not, text, threads, unix_address,
+    Client, Clients, Configured, Installed, Peer, cert, eventually, guest, install, install_as,
+    refused, reload, reload_or_not, replaced, text, threads, unix_address, until_closed,
 };
 
 /// Writes a configuration of an echo.
@@ -31,10 +31,8 @@ fn generations_of_shared_instances_leave_nothing_behind() {
         ("stream-echo", false),
         ("probe", true),
     ] {
-        let scratch = directory();
-        let place = scratch.path().join("it.wasm");
-        install(name, &place);
-        let run = Run::component(&place).args(["--isolation", "worker", "--workers", "2"]);
+        let it = Installed::new(name, "it.wasm");
+        let run = it.run().args(["--isolation", "worker", "--workers", "2"]);
         let server = if http { run.http() } else { run.tcp() }.start();
         let use_it = || {
             // On both workers, most likely.
@@ -47,9 +45,7 @@ fn generations_of_shared_instances_leave_nothing_behind() {
             }
         };
         let round = |variant: u8| {
-            install_as(name, &place, variant % 2);
-            let line = reload(&server);
-            assert!(line.contains("replaced=\"it\""), "{line}");
+            replaced(&it.renew(&server, variant % 2), "it");
             use_it();
         };
         use_it();
@@ -75,22 +71,15 @@ fn generations_of_shared_instances_leave_nothing_behind() {
 
 #[test]
 fn a_guest_of_an_ended_generation_does_not_hold_its_thread() {
-    let scratch = directory();
-    let place = scratch.path().join("it.wasm");
-    install("probe", &place);
+    let it = Installed::new("probe", "it.wasm");
     // It may compute for longer than anybody waits for its generation.
     let limits = ["--event-timeout", "14s", "--shutdown-timeout", "500ms"];
-    let server = Run::component(&place)
-        .args(["--workers", "1"])
-        .args(limits)
-        .tcp()
-        .start();
+    let server = it.run().args(["--workers", "1"]).args(limits).tcp().start();
     let mut spins = server.connect();
     // It is accepted after that one.
     let mut before = server.connect();
     assert_eq!(before.ask("size"), "0");
-    install_as("probe", &place, 1);
-    reload(&server);
+    it.renew(&server, 1);
     spins.say("spin");
     server.log.wait_for(&["a worker does not end"]);
     let mut after = server.connect();
@@ -101,12 +90,8 @@ fn a_guest_of_an_ended_generation_does_not_hold_its_thread() {
 
 #[test]
 fn what_lacks_descriptors_at_any_step_changes_nothing() {
-    let scratch = directory();
-    let file = scratch.path().join("netwasm.toml");
-    let (site, lines) = (
-        scratch.path().join("site.wasm"),
-        scratch.path().join("lines.wasm"),
-    );
+    let settings = Configured::new();
+    let (site, lines) = (settings.at("site.wasm"), settings.at("lines.wasm"));
     install("router", &site);
     install("echo", &lines);
     let content = format!(
@@ -114,8 +99,7 @@ fn what_lacks_descriptors_at_any_step_changes_nothing() {
         text(&site),
         echo_at(&lines, "")
     );
-    fs::write(&file, content).expect("a file");
-    let server = Run::config(&file, 2).start();
+    let server = settings.start(content, 2);
     let mut kept = server.connect();
     echoes(&mut kept);
     let mut outcomes = [0, 0];
@@ -149,15 +133,15 @@ fn what_lacks_descriptors_at_any_step_changes_nothing() {
 
 #[test]
 fn certificates_are_renewed_even_if_the_component_is_gone() {
-    let scratch = directory();
-    let at = |name: &str| scratch.path().join(name);
+    let it = Installed::new("echo", "lines.wasm");
+    let at = |name: &str| it.at(name);
     let use_certificate = |chain: &str, key: &str| {
         fs::copy(cert(chain), at("cert.pem")).expect("a copy");
         fs::copy(cert(key), at("key.pem")).expect("a copy");
     };
-    install("echo", &at("lines.wasm"));
     use_certificate("cert.pem", "key.pem");
-    let server = Run::component(&at("lines.wasm"))
+    let server = it
+        .run()
         .listen("--tls", "127.0.0.1:0")
         .args([
             "--cert",
@@ -192,28 +176,19 @@ fn certificates_are_renewed_even_if_the_component_is_gone() {
     install("echo", &at("lines.wasm"));
     refused(&server, &["the old certificates and authorities stay"]);
     use_certificate("cert.pem", "key.pem");
-    let line = reload(&server);
-    assert!(line.contains("replaced=\"\""), "{line}");
+    replaced(&reload(&server), "");
     server.stop();
 }
 
 #[test]
 fn another_time_or_another_service_replaces_none_that_stays() {
-    let scratch = directory();
-    let (file, place) = (
-        scratch.path().join("netwasm.toml"),
-        scratch.path().join("lines.wasm"),
-    );
+    let settings = Configured::new();
+    let place = settings.at("lines.wasm");
     install("echo", &place);
-    fs::write(&file, echo_at(&place, "")).expect("a file");
-    let server = Run::config(&file, 1).start();
-    let replaced = |names: &str| {
-        let line = reload(&server);
-        assert!(line.contains(&format!("replaced=\"{names}\"")), "{line}");
-    };
+    let server = settings.start(echo_at(&place, ""), 1);
     // Those bytes in another file.
     install("echo", &place);
-    replaced("");
+    replaced(&reload(&server), "");
     let touched = fs::File::options()
         .append(true)
         .open(&place)
@@ -221,30 +196,25 @@ fn another_time_or_another_service_replaces_none_that_stays() {
     touched
         .set_modified(std::time::SystemTime::now() + Duration::from_secs(5))
         .expect("another time");
-    replaced("");
+    replaced(&reload(&server), "");
     let more = "[services.more]\ncomponent = \"hello\"\nhttp = \"127.0.0.1:0\"\n";
-    fs::write(&file, echo_at(&place, more)).expect("a file");
-    replaced("more");
-    fs::write(&file, echo_at(&place, "")).expect("a file");
-    replaced("");
+    replaced(&settings.reload(&server, echo_at(&place, more)), "more");
+    replaced(&settings.reload(&server, echo_at(&place, "")), "");
     install_as("echo", &place, 1);
-    replaced("lines");
+    replaced(&reload(&server), "lines");
     server.stop();
 }
 
 #[test]
 fn settings_that_only_a_restart_changes_are_told() {
-    let scratch = directory();
-    let file = scratch.path().join("netwasm.toml");
-    fs::write(&file, echo_at(&guest("echo"), "")).expect("a file");
-    let server = Run::config(&file, 1).start();
-    let admin = unix_address(&scratch.path().join("admin"));
+    let settings = Configured::new();
+    let server = settings.start(echo_at(&guest("echo"), ""), 1);
+    let admin = unix_address(&settings.at("admin"));
     let process = format!(
         "workers = 7\nadmin = {admin:?}\nlog-format = \"json\"\nlog-rate = 5\nverbose = 1\n"
     );
-    fs::write(&file, process + &echo_at(&guest("echo"), "")).expect("a file");
-    let line = reload(&server);
-    assert!(line.contains("replaced=\"\""), "{line}");
+    let line = settings.reload(&server, process + &echo_at(&guest("echo"), ""));
+    replaced(&line, "");
     for what in [
         "--workers, 7",
         "--admin",
@@ -262,11 +232,8 @@ fn settings_that_only_a_restart_changes_are_told() {
 
 #[test]
 fn the_backlog_of_a_removed_listener_is_accepted_first() {
-    let scratch = directory();
-    let (file, socket) = (
-        scratch.path().join("netwasm.toml"),
-        scratch.path().join("lines.sock"),
-    );
+    let settings = Configured::new();
+    let socket = settings.at("lines.sock");
     let content = |more: &str| {
         let component = guest("echo");
         format!(
@@ -276,8 +243,8 @@ fn the_backlog_of_a_removed_listener_is_accepted_first() {
         )
     };
     let unix = unix_address(&socket);
-    fs::write(&file, content(&format!(", \"127.0.0.2:0\", {unix:?}"))).expect("a file");
-    let server = Run::config(&file, 3).start();
+    let all = content(&format!(", \"127.0.0.2:0\", {unix:?}"));
+    let server = settings.start(all, 3);
     let removed = server
         .listening
         .iter()
@@ -290,8 +257,7 @@ fn the_backlog_of_a_removed_listener_is_accepted_first() {
     let mut waiting: Vec<_> = (0..10).map(|_| Peer::connect(removed)).collect();
     let mut local: Vec<_> = (0..10).map(|_| Peer::connect_unix(&socket)).collect();
     server.log.wait_for(&["--max-connections is reached"]);
-    fs::write(&file, content("")).expect("a file");
-    reload(&server);
+    settings.reload(&server, content(""));
     server.log.wait_for(&["no longer listening", "127.0.0.2"]);
     server.log.wait_for(&["no longer listening", "lines.sock"]);
     assert!(!socket.exists());
@@ -306,9 +272,7 @@ fn the_backlog_of_a_removed_listener_is_accepted_first() {
             scope.spawn(move || served(peer));
         }
     });
-    eventually("a closed listener", || {
-        std::net::TcpStream::connect(removed).is_err().then_some(())
-    });
+    until_closed(removed);
     server.serves_echo();
     server.stop();
 }
@@ -320,17 +284,11 @@ fn served(mut peer: Peer<impl std::io::Read + std::io::Write>) {
 
 #[test]
 fn generations_share_the_places_of_their_service() {
-    let scratch = directory();
-    let place = scratch.path().join("lines.wasm");
-    install("echo", &place);
-    let server = Run::component(&place)
-        .args(["--max-connections", "2"])
-        .tcp()
-        .start();
+    let it = Installed::new("echo", "lines.wasm");
+    let server = it.run().args(["--max-connections", "2"]).tcp().start();
     let mut before = [server.connect(), server.connect()];
     before.iter_mut().for_each(echoes);
-    install_as("echo", &place, 1);
-    reload(&server);
+    it.renew(&server, 1);
     let mut after = server.connect();
     after.send(b"line\n");
     server.log.wait_for(&["--max-connections is reached"]);
@@ -345,21 +303,19 @@ fn generations_share_the_places_of_their_service() {
 
 #[test]
 fn a_reload_waits_for_room() {
-    let scratch = directory();
-    let place = scratch.path().join("lines.wasm");
-    install("echo", &place);
+    let it = Installed::new("echo", "lines.wasm");
     // Two generations of that size are all that fits.
-    let server = Run::component(&place)
+    let server = it
+        .run()
         .args(["--max-memory", "4GiB", "--max-connections", "8000"])
         .tcp()
         .start();
     let mut first = server.connect();
     echoes(&mut first);
-    install_as("echo", &place, 1);
-    reload(&server);
+    it.renew(&server, 1);
     let mut second = server.connect();
     echoes(&mut second);
-    install_as("echo", &place, 2);
+    install_as("echo", &it.place(), 2);
     server.signal(Signal::HUP);
     server
         .log
@@ -377,32 +333,25 @@ fn a_reload_waits_for_room() {
 
 #[test]
 fn a_program_that_has_ended_is_not_run_again() {
-    let scratch = directory();
-    let (file, ran) = (
-        scratch.path().join("netwasm.toml"),
-        scratch.path().join("ran"),
-    );
+    let settings = Configured::new();
+    let ran = settings.at("ran");
     let content = |text_to_write: &str| {
         let program = guest("command-probe");
-        let (program, own) = (text(&program), text(scratch.path()));
+        let (program, own) = (text(&program), text(settings.directory.path()));
         let program = format!(
             "[services.program]\ncomponent = {program:?}\ndir = \"{own}::/:rw\"\n\
              args = [\"write\", \"/ran\", {text_to_write:?}]\n"
         );
         echo_at(&guest("echo"), &program)
     };
-    fs::write(&file, content("once")).expect("a file");
-    let server = Run::config(&file, 1).start();
+    let server = settings.start(content("once"), 1);
     eventually("it runs", || {
         (fs::read(&ran).ok()? == b"once").then_some(())
     });
     server.log.wait_for(&["a program has ended"]);
     fs::remove_file(&ran).expect("it is removed");
-    let line = reload(&server);
-    assert!(line.contains("replaced=\"\""), "{line}");
-    fs::write(&file, content("twice")).expect("a file");
-    let line = reload(&server);
-    assert!(line.contains("replaced=\"\""), "{line}");
+    replaced(&reload(&server), "");
+    replaced(&settings.reload(&server, content("twice")), "");
     server
         .log
         .wait_for(&["program is a program that has ended: a restart runs it again"]);
@@ -413,11 +362,8 @@ fn a_program_that_has_ended_is_not_run_again() {
 
 #[test]
 fn a_program_that_runs_is_not_run_twice() {
-    let scratch = directory();
-    let (file, program) = (
-        scratch.path().join("netwasm.toml"),
-        scratch.path().join("socket-echo.wasm"),
-    );
+    let settings = Configured::new();
+    let program = settings.at("socket-echo.wasm");
     install("socket-echo", &program);
     let content = |more: &str| {
         let program = text(&program);
@@ -427,8 +373,7 @@ fn a_program_that_runs_is_not_run_twice() {
         );
         echo_at(&guest("echo"), &format!("{own}{more}"))
     };
-    fs::write(&file, content("")).expect("a file");
-    let server = Run::config(&file, 2).start();
+    let server = settings.start(content(""), 2);
     let own = server.own_listener();
     let mut peer = Peer::connect(own);
     echoes(&mut peer);
@@ -438,8 +383,7 @@ fn a_program_that_runs_is_not_run_twice() {
         "program is a program that runs: what has changed needs a restart",
         1,
     );
-    fs::write(&file, content("max-outgoing = 7\n")).expect("a file");
-    reload(&server);
+    settings.reload(&server, content("max-outgoing = 7\n"));
     server.log.wait_for_count(
         "program is a program that runs: what has changed needs a restart",
         2,
@@ -447,30 +391,26 @@ fn a_program_that_runs_is_not_run_twice() {
     echoes(&mut peer);
     echoes(&mut Peer::connect(own));
     // One that is removed is told to end.
-    fs::write(&file, echo_at(&guest("echo"), "")).expect("a file");
-    reload(&server);
+    settings.reload(&server, echo_at(&guest("echo"), ""));
     drop(peer);
-    eventually("its end", || {
-        std::net::TcpStream::connect(own).is_err().then_some(())
-    });
+    until_closed(own);
     server.serves_echo();
     server.stop();
 }
 
 #[test]
 fn a_rotation_reaches_generations_that_retire() {
-    let scratch = directory();
-    let at = |name: &str| scratch.path().join(name);
-    install("router", &at("site.wasm"));
-    let server = Run::component(&at("site.wasm"))
+    let it = Installed::new("router", "site.wasm");
+    let at = |name: &str| it.at(name);
+    let server = it
+        .run()
         .args(["--access-log", text(&at("log"))])
         .http()
         .start();
     let mut before = server.connect_http();
     before.fetch("/about?first").is(200, "<h1>About</h1>");
     before.send(b"GET /about?late HT");
-    install_as("router", &at("site.wasm"), 1);
-    reload(&server);
+    it.renew(&server, 1);
     fs::rename(at("log"), at("log.1")).expect("it is renamed");
     server.signal(Signal::USR1);
     server
@@ -494,17 +434,14 @@ fn a_rotation_reaches_generations_that_retire() {
 
 #[test]
 fn a_full_disk_for_the_access_log_is_told_and_serves_on() {
-    let scratch = directory();
-    let file = scratch.path().join("netwasm.toml");
+    let settings = Configured::new();
     let content = |more: &str| {
         let component = guest("router");
         let component = text(&component);
         format!("[services.site]\ncomponent = {component:?}\nhttp = \"127.0.0.1:0\"\n{more}")
     };
-    fs::write(&file, content("")).expect("a file");
-    let server = Run::config(&file, 1).start();
-    fs::write(&file, content("access-log = \"/dev/full\"\n")).expect("a file");
-    reload(&server);
+    let server = settings.start(content(""), 1);
+    settings.reload(&server, content("access-log = \"/dev/full\"\n"));
     let fetch = || {
         server
             .connect_http()
@@ -517,7 +454,7 @@ fn a_full_disk_for_the_access_log_is_told_and_serves_on() {
         (told > 0).then_some(())
     });
     // A log that cannot be opened is a reason to stay.
-    fs::write(&file, content("access-log = \"/none/log\"\n")).expect("a file");
+    settings.write(content("access-log = \"/none/log\"\n"));
     refused(&server, &["/none/log"]);
     fetch();
     assert_eq!(server.log.count("the access log cannot be written"), 1);
@@ -526,10 +463,8 @@ fn a_full_disk_for_the_access_log_is_told_and_serves_on() {
 
 #[test]
 fn a_reload_during_the_drain_says_what_it_does() {
-    let scratch = directory();
-    let place = scratch.path().join("lines.wasm");
-    install("echo", &place);
-    let mut server = Run::component(&place).tcp().start();
+    let it = Installed::new("echo", "lines.wasm");
+    let mut server = it.run().tcp().start();
     let mut open = server.connect();
     echoes(&mut open);
     server.signal(Signal::TERM);
@@ -547,18 +482,12 @@ fn a_reload_during_the_drain_says_what_it_does() {
 #[test]
 fn what_a_retired_generation_had_open_counts_if_the_end_aborts_it() {
     for aborts in [true, false] {
-        let scratch = directory();
-        let place = scratch.path().join("lines.wasm");
-        install("echo", &place);
+        let it = Installed::new("echo", "lines.wasm");
         let limit = if aborts { "60s" } else { "100ms" };
-        let mut server = Run::component(&place)
-            .args(["--shutdown-timeout", limit])
-            .tcp()
-            .start();
+        let mut server = it.run().args(["--shutdown-timeout", limit]).tcp().start();
         let mut old = server.connect();
         echoes(&mut old);
-        install_as("echo", &place, 1);
-        reload(&server);
+        it.renew(&server, 1);
         if aborts {
             server.signal(Signal::TERM);
             server.log.wait_for(&["draining: no new connections"]);
@@ -587,12 +516,8 @@ fn what_a_retired_generation_had_open_counts_if_the_end_aborts_it() {
 /// Reloads under load, each time with other components, and checks that no
 /// client notices and nothing stays.
 fn reloads_under_load(time: Duration, between: Duration) {
-    let scratch = directory();
-    let file = scratch.path().join("netwasm.toml");
-    let (site, lines) = (
-        scratch.path().join("site.wasm"),
-        scratch.path().join("lines.wasm"),
-    );
+    let settings = Configured::new();
+    let (site, lines) = (settings.at("site.wasm"), settings.at("lines.wasm"));
     install("router", &site);
     install("echo", &lines);
     let content = format!(
@@ -602,8 +527,7 @@ fn reloads_under_load(time: Duration, between: Duration) {
         text(&site),
         echo_at(&lines, "")
     );
-    fs::write(&file, content).expect("a file");
-    let server = Run::config(&file, 2).start();
+    let server = settings.start(content, 2);
     let at_rest = server.descriptors_at_rest();
     let clients = Clients::of_all_kinds(server.address("http"), server.address("tcp"));
     clients.wait_for(200);
@@ -650,22 +574,16 @@ fn a_minute_of_reloads_under_load_is_not_noticed() {
 #[test]
 #[ignore = "takes a minute: .ci/long reloads"]
 fn a_thousand_reloads_leave_nothing_behind() {
-    let scratch = directory();
-    let (site, log) = (scratch.path().join("site.wasm"), scratch.path().join("log"));
-    install("router", &site);
-    let server = Run::component(&site)
-        .args(["--access-log", text(&log)])
+    let it = Installed::new("router", "site.wasm");
+    let server = it
+        .run()
+        .args(["--access-log", text(&it.at("log"))])
         .http()
         .https()
         .start();
     let mut after_some: Option<(usize, usize, u64)> = None;
     for round in 1..=1000_u32 {
-        install_as(
-            "router",
-            &site,
-            u8::try_from(round % 2).expect("a small number"),
-        );
-        reload(&server);
+        it.renew(&server, u8::try_from(round % 2).expect("a small number"));
         server
             .connect_http()
             .fetch("/about")

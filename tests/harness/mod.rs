@@ -37,7 +37,10 @@ pub(crate) use network::{refusing, refusing_datagrams, set_mtu, with_ipv6};
 pub(crate) use pace::{Pace, slowly};
 pub(crate) use peer::{Peer, TcpPeer, UdpPeer, echoes, fill, full_backlog, pattern, same};
 pub(crate) use process::raise_descriptor_limit;
-pub(crate) use reload::{Clients, install, install_as, refused, reload, reload_or_not, threads};
+pub(crate) use reload::{
+    Clients, Configured, Installed, install, install_as, refused, reload, reload_or_not, replaced,
+    threads, until_closed,
+};
 pub(crate) use server::{Finished, Run, Server, unix_address, write};
 pub(crate) use strace::{Strace, sent_by_sendfile, spliced};
 pub(crate) use tls::{Client, TlsPeer, TlsServer, certificates, server_config};

@@ -1,14 +1,16 @@
 //! Reloads of a run, components that change, and clients that must not notice.
 
 use std::fs;
-use std::path::Path;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use rustix::process::Signal;
+use tempfile::TempDir;
 
-use super::{DEADLINE, Http2, Peer, Server, eventually, guest, message};
+use super::{DEADLINE, Http2, Peer, Run, Server, directory, eventually, guest, message};
 
 /// Sends SIGHUP, waits until the server has reloaded, and returns the line that
 /// says so.
@@ -61,6 +63,103 @@ pub(crate) fn install_as(name: &str, place: &Path, variant: u8) {
     let beside = place.with_extension("new");
     fs::write(&beside, bytes).expect("a copy");
     fs::rename(&beside, place).expect("it is replaced");
+}
+
+/// A component in a directory of its own, which a test replaces.
+pub(crate) struct Installed {
+    pub(crate) directory: TempDir,
+    guest: &'static str,
+    name: &'static str,
+}
+
+impl Installed {
+    /// Installs a guest as a file of this name.
+    pub(crate) fn new(guest: &'static str, name: &'static str) -> Self {
+        let directory = directory();
+        install(guest, &directory.path().join(name));
+        Self {
+            directory,
+            guest,
+            name,
+        }
+    }
+
+    /// Returns a path in the directory.
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Returns the component's path.
+    pub(crate) fn place(&self) -> PathBuf {
+        self.at(self.name)
+    }
+
+    /// Returns a run of the component.
+    pub(crate) fn run(&self) -> Run {
+        Run::component(&self.place())
+    }
+
+    /// Installs a variant of the guest, reloads, and returns the line about it.
+    #[track_caller]
+    pub(crate) fn renew(&self, server: &Server, variant: u8) -> String {
+        install_as(self.guest, &self.place(), variant);
+        reload(server)
+    }
+}
+
+/// A configuration file in a directory of its own.
+pub(crate) struct Configured {
+    pub(crate) directory: TempDir,
+}
+
+impl Configured {
+    /// Returns a directory without a file yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            directory: directory(),
+        }
+    }
+
+    /// Returns a path in the directory.
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Returns the path of the file.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.at("netwasm.toml")
+    }
+
+    /// Writes the file.
+    pub(crate) fn write(&self, content: impl AsRef<str>) {
+        fs::write(self.file(), content.as_ref()).expect("a file");
+    }
+
+    /// Writes the file, and starts a run of it with so many listeners.
+    pub(crate) fn start(&self, content: impl AsRef<str>, listeners: usize) -> Server {
+        self.write(content);
+        Run::config(&self.file(), listeners).start()
+    }
+
+    /// Writes the file, reloads, and returns the line about it.
+    #[track_caller]
+    pub(crate) fn reload(&self, server: &Server, content: impl AsRef<str>) -> String {
+        self.write(content);
+        reload(server)
+    }
+}
+
+/// Checks that a line about a reload names these services as replaced.
+#[track_caller]
+pub(crate) fn replaced(line: &str, names: &str) {
+    assert!(line.contains(&format!("replaced=\"{names}\"")), "{line}");
+}
+
+/// Waits until nobody listens at an address any more.
+pub(crate) fn until_closed(address: SocketAddr) {
+    eventually("a closed listener", || {
+        TcpStream::connect(address).is_err().then_some(())
+    });
 }
 
 /// Returns the number of the server's threads.
