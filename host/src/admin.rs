@@ -149,6 +149,11 @@ impl Admin {
                 let task = match self.is_unix {
                     true => {
                         let listener = UnixListener::from_std(socket.into()).map_err(system)?;
+                        let has_rights = !self.address.starts_with("unix:@");
+                        let listener = OwnListener {
+                            listener,
+                            has_rights,
+                        };
                         tokio::spawn(async move { server.accept(listener).await })
                     }
                     false => {
@@ -178,12 +183,34 @@ impl Accept for TcpListener {
     }
 }
 
-impl Accept for UnixListener {
+/// A Unix socket that is its owner's alone.
+struct OwnListener {
+    listener: UnixListener,
+    /// True if it has a file, whose rights keep others out. A name of the
+    /// abstract namespace has none.
+    has_rights: bool,
+}
+
+impl Accept for OwnListener {
     type Stream = UnixStream;
 
     async fn accept(&self) -> io::Result<UnixStream> {
-        Ok(Self::accept(self).await?.0)
+        loop {
+            let (stream, _) = self.listener.accept().await?;
+            if self.has_rights {
+                return Ok(stream);
+            }
+            match stream.peer_cred() {
+                Ok(peer) if is_allowed(peer.uid()) => return Ok(stream),
+                _ => tracing::info!("the admin interface is its owner's: a client is turned away"),
+            }
+        }
     }
+}
+
+/// True for root, and the user of this process.
+fn is_allowed(user: u32) -> bool {
+    user == 0 || user == rustix::process::geteuid().as_raw()
 }
 
 /// Serves one listening socket.
@@ -412,8 +439,7 @@ async fn pass_on(
     events: &mpsc::UnboundedSender<Event>,
 ) -> io::Result<()> {
     let peer = stream.peer_cred()?.uid();
-    let own = rustix::process::geteuid().as_raw();
-    if peer != own && peer != 0 {
+    if !is_allowed(peer) {
         return Err(io::Error::other(format!("it is another user's ({peer})")));
     }
     let unused = luggage.send(stream).await?;

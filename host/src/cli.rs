@@ -339,6 +339,7 @@ impl RunFlags {
             },
             trust_compiled: self.guest.allow_compiled,
             cache: !self.guest.no_cache,
+            unix: self.listeners.unix_rights(),
             listeners: self.listeners.into_configs(),
             routes: self.http.route.clone(),
             sites: Vec::new(),

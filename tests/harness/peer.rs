@@ -263,8 +263,10 @@ impl TcpPeer {
 }
 
 impl Peer<UnixStream> {
+    /// Connects to a path, or to `@NAME`.
     pub(crate) fn connect_unix(path: &Path) -> Self {
-        let stream = UnixStream::connect(path).expect("the server accepts");
+        let address = netwasm_base::unix::address(path).expect("an address");
+        let stream = UnixStream::connect_addr(&address).expect("the server accepts");
         stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
         stream.set_write_timeout(Some(DEADLINE)).expect("a timeout");
         Self::new(stream)

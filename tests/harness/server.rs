@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -141,6 +141,12 @@ impl Run {
     /// Runs without root's right to override file permissions.
     pub(crate) fn obeys_permissions(mut self) -> Self {
         self.obeys_permissions = true;
+        self
+    }
+
+    /// Runs as another user, and a group of the same number.
+    pub(crate) fn as_user(mut self, number: u32) -> Self {
+        self.command.uid(number).gid(number);
         self
     }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 pub enum Address {
     /// An IP address and a port.
     Ip(SocketAddr),
-    /// A Unix domain socket; `None` if it has no name.
+    /// A Unix domain socket by its path, or as `@NAME`; `None` if it has no name.
     Unix(Option<PathBuf>),
 }
 
@@ -31,6 +31,9 @@ impl From<rustix::net::SocketAddrAny> for Address {
             .ok()
             .and_then(|unix| {
                 use std::os::unix::ffi::OsStrExt;
+                if let Some(name) = unix.abstract_name() {
+                    return Some(crate::unix::written(name));
+                }
                 unix.path_bytes()
                     .map(|path| PathBuf::from(std::ffi::OsStr::from_bytes(path)))
             });

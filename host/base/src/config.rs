@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::policy::Policy;
+use crate::unix::{UnixRights, abstract_name};
 
 pub use self::clients::{ClientRules, Network, NetworkError};
 pub use self::error::ConfigError;
@@ -130,7 +131,7 @@ impl RunConfig {
             let listener = listener.clone();
             return Err(ConfigError::OtherServices { listener, other });
         }
-        if let Some(what) = differing(owner, member, listener.kind) {
+        if let Some(what) = differing(owner, member, listener) {
             return Err(ConfigError::SharedListenerDiffers { what, other });
         }
         let (name, routes) = (member.guest.name.clone(), member.routes.clone());
@@ -181,9 +182,10 @@ impl RunConfig {
 /// Returns the flag of a setting of connections in which two services differ
 /// that share a listener. A connection is served before it is known for which
 /// of them its requests are.
-fn differing(one: &Config, other: &Config, kind: ListenerKind) -> Option<&'static str> {
+fn differing(one: &Config, other: &Config, listener: &ListenerConfig) -> Option<&'static str> {
     let its = &other.limits;
-    let secure = kind.is_encrypted();
+    let secure = listener.kind.is_encrypted();
+    let is_unix = matches!(listener.address, ListenAddress::Unix(_));
     // All of them, so that a new limit is thought of.
     let Limits {
         max_connections,
@@ -279,6 +281,15 @@ fn differing(one: &Config, other: &Config, kind: ListenerKind) -> Option<&'stati
             "--send-informational",
             *send_informational == theirs.send_informational,
         ),
+        ("--unix-mode", !is_unix || one.unix.mode == other.unix.mode),
+        (
+            "--unix-owner",
+            !is_unix || one.unix.owner == other.unix.owner,
+        ),
+        (
+            "--unix-group",
+            !is_unix || one.unix.group == other.unix.group,
+        ),
         ("--proxy-protocol-from", one.proxies == other.proxies),
         ("--allow-from", one.clients.allow == other.clients.allow),
         ("--deny-from", one.clients.deny == other.clients.deny),
@@ -319,6 +330,8 @@ pub struct Config {
     pub cache: bool,
     /// Listeners to open.
     pub listeners: Vec<ListenerConfig>,
+    /// Rights of the files of its Unix sockets.
+    pub unix: UnixRights,
     /// Requests that it answers, of those of its HTTP listeners; all if there
     /// are none.
     pub routes: Vec<Route>,
@@ -361,6 +374,12 @@ impl Config {
                 && let ListenAddress::Unix(path) = &listener.address
             {
                 return Err(ConfigError::UdpOverUnix(path.clone()));
+            }
+            if let ListenAddress::Unix(path) = &listener.address
+                && abstract_name(path).is_some()
+                && self.unix != UnixRights::default()
+            {
+                return Err(ConfigError::NoRights(path.clone()));
             }
             let datagrams = listener.kind == ListenerKind::Udp;
             // The kernel would share the connections among both listeners.

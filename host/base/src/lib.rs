@@ -15,6 +15,8 @@
 //!
 //! | module | contents |
 //! | --- | --- |
+//! | [`users`] | users and groups of the machine |
+//! | [`unix`] | names and rights of Unix sockets |
 //! | [`address`] | the addresses of a connection's ends |
 //! | [`listen`] | kinds and addresses of listeners |
 //! | [`policy`] | what a guest may reach; denies by default, asked before any system call |
@@ -38,5 +40,7 @@ pub mod notify;
 pub mod policy;
 pub mod spool;
 pub mod ticker;
+pub mod unix;
+pub mod users;
 
 pub use error::Error;

@@ -66,7 +66,7 @@ pub enum ListenAddress {
     Localhost(u16),
     /// One address.
     Socket(SocketAddr),
-    /// A Unix domain socket.
+    /// A Unix domain socket: a path, or `@NAME` (see [`crate::unix`]).
     Unix(PathBuf),
     /// Sockets that the service manager passes under this name:
     /// sd_listen_fds(3).
@@ -101,13 +101,16 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-/// Parses `PORT`, `localhost:PORT`, `IP:PORT`, `[IPV6]:PORT`, or `unix:PATH`.
+/// Parses `PORT`, `localhost:PORT`, `IP:PORT`, `[IPV6]:PORT`, `unix:PATH`, or
+/// `unix:@NAME`.
 impl FromStr for ListenAddress {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
         if let Some(path) = text.strip_prefix("unix:") {
-            return match path.len() {
+            // A NUL stands before an abstract name, and behind a path.
+            let length = path.strip_prefix('@').unwrap_or(path).len();
+            return match length {
                 0 => Err(AddressError::NoPath),
                 1..=MAX_UNIX_PATH => Ok(Self::Unix(PathBuf::from(path))),
                 length => Err(AddressError::LongPath(length)),
@@ -231,6 +234,7 @@ mod tests {
                 ListenAddress::Unix("/run/a.sock".into()),
             ),
             ("unix:a", ListenAddress::Unix("a".into())),
+            ("unix:@a", ListenAddress::Unix("@a".into())),
         ] {
             assert_eq!(text.parse(), Ok(address), "{text}");
         }
@@ -304,12 +308,15 @@ mod tests {
             ),
             ("/run/a.sock", "a Unix socket is written unix:/run/a.sock"),
             ("unix:", "no path after unix:"),
+            ("unix:@", "no path after unix:"),
         ] {
             match text.parse::<ListenAddress>() {
                 Ok(address) => panic!("{text} gave {address:?}"),
                 Err(found) => assert_eq!(found.to_string(), error, "{text}"),
             }
         }
+        let longest = format!("unix:@{}", "a".repeat(107));
+        assert!(longest.parse::<ListenAddress>().is_ok());
         let longest = format!("unix:{}", "a".repeat(107));
         assert!(longest.parse::<ListenAddress>().is_ok());
         assert_eq!(

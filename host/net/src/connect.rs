@@ -27,6 +27,7 @@ use crate::pool::{Place, Pool};
 use crate::thread::Thread;
 use crate::tls::ClientTls;
 use crate::transport::Transport;
+use crate::unix;
 use crate::worker::Worker;
 
 /// Default time limit of connecting.
@@ -138,7 +139,7 @@ pub async fn dial(
         Endpoint::Unix(path) => {
             let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
             return Ok(Dialed {
-                socket: connect_socket(socket, &SockAddr::unix(path)?).await?,
+                socket: connect_socket(socket, &unix::address(path)?).await?,
                 peer: Address::Unix(Some(path.clone())),
                 permit,
             });

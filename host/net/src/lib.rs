@@ -40,6 +40,7 @@
 //! | [`stream`] | a connection as a guest's streams see it | WIT |
 //! | [`accept`] | an accept that cannot fail the server; the place of a preamble before TLS | handshakes |
 //! | `passed` | sockets that the service manager has opened |
+//! | [`unix`] | Unix sockets: their addresses, and their files |
 //! | [`handing`] | sockets handed to another process | which |
 //! | [`listener`], [`incoming`] | bind and socket options; the connections of listeners that a guest opens | |
 //! | [`guest`], [`service`] | the traits of event-driven guests, and of services on listeners | |
@@ -88,5 +89,6 @@ pub mod transport;
 pub mod trust;
 pub mod turns;
 pub mod udp;
+pub mod unix;
 mod verifier;
 pub mod worker;

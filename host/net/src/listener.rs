@@ -1,11 +1,9 @@
 //! Listeners. They are bound before the first worker runs, so that a bad
 //! address is reported at start.
 
-use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,17 +11,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::io::Interest;
 use tokio::sync::mpsc;
 
 use netwasm_base::config::{Limits, ListenAddress, ListenerConfig, ListenerKind};
 use netwasm_base::counters::Counter;
 use netwasm_base::error::Error;
+use netwasm_base::unix::{UnixRights, abstract_name, written};
 
 use crate::accept::{Accepted, Acceptor};
 use crate::io::Watched;
 use crate::passed;
+use crate::unix::{self, SocketFile};
 
 /// A listener or datagram socket of one worker.
 #[derive(Debug)]
@@ -120,7 +120,7 @@ impl Bound {
             scheme: scheme(self.kind).to_owned(),
             is_unix: self.is_unix,
             is_single: self.is_single,
-            file: file.map(|file| file.path.clone()),
+            file: file.map(|file| file.path().to_owned()),
             sockets: self.sockets.len(),
         }
     }
@@ -179,12 +179,17 @@ impl Bound {
     }
 
     /// Applies the settings of a listener, which a reload may change: the
-    /// backlog, keep-alive, and the protocol in the URL. The sockets go on
-    /// listening.
+    /// backlog, keep-alive, the rights of a Unix socket's file, and the protocol
+    /// in the URL. The sockets go on listening.
     ///
     /// # Errors
     /// Fails if the system refuses. Then some may have changed.
-    pub fn adjust(&mut self, kind: ListenerKind, limits: &Limits) -> io::Result<()> {
+    pub fn adjust(
+        &mut self,
+        kind: ListenerKind,
+        limits: &Limits,
+        rights: &UnixRights,
+    ) -> io::Result<()> {
         let adjusted = self.sockets.iter().try_for_each(|socket| {
             if kind == ListenerKind::Udp {
                 return Ok(());
@@ -206,7 +211,8 @@ impl Bound {
             };
             self.kind = kind;
         }
-        adjusted
+        let file = self.file.as_ref();
+        adjusted.and(file.map_or(Ok(()), |file| file.set_rights(rights)))
     }
 
     /// Returns a listener for each worker; for a Unix socket, one in all, which
@@ -251,52 +257,20 @@ impl Bound {
     }
 }
 
-/// The file of a Unix domain socket. Dropping it removes the file.
-#[derive(Debug)]
-pub struct SocketFile {
-    path: PathBuf,
-    /// Device and inode, so that only the process's own file is removed.
-    identity: (u64, u64),
-}
-
-impl SocketFile {
-    /// Returns the device and the inode of the file.
-    pub(crate) fn identity(&self) -> (u64, u64) {
-        self.identity
-    }
-
-    /// Returns the file that a socket was just bound to.
-    pub(crate) fn of(path: &Path) -> Option<Self> {
-        identity(path).map(|identity| Self {
-            path: path.to_owned(),
-            identity,
-        })
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if identity(&self.path) == Some(self.identity) {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    fs::symlink_metadata(path)
-        .ok()
-        .map(|metadata| (metadata.dev(), metadata.ino()))
-}
-
-/// Binds a listener, with one socket for each of `workers`.
+/// Binds a listener, with one socket for each of `workers`. A Unix socket's file
+/// gets `rights` before anybody can connect.
 ///
 /// # Errors
 /// Fails with the address, what happened and what to do.
-pub fn bind(config: &ListenerConfig, workers: usize, limits: &Limits) -> Result<Vec<Bound>, Error> {
+pub fn bind(
+    config: &ListenerConfig,
+    workers: usize,
+    limits: &Limits,
+    rights: &UnixRights,
+) -> Result<Vec<Bound>, Error> {
     let kind = config.kind;
     match &config.address {
-        ListenAddress::Unix(path) => Ok(vec![bind_unix(path, kind, limits, None)?]),
+        ListenAddress::Unix(path) => Ok(vec![bind_unix(path, kind, limits, rights)?]),
         ListenAddress::Socket(address) => Ok(vec![bind_ip(*address, kind, workers, limits)?]),
         ListenAddress::Localhost(port) => bind_localhost(*port, kind, workers, limits),
         ListenAddress::Passed(name) => take_passed(name, kind, limits),
@@ -312,13 +286,12 @@ pub fn bind_private(address: &ListenAddress) -> Result<Vec<Bound>, Error> {
     /// Read and write, for the owner.
     const OWNER: u32 = 0o600;
     let (kind, limits) = (ListenerKind::Http, Limits::default());
-    match address {
-        ListenAddress::Unix(path) => Ok(vec![bind_unix(path, kind, &limits, Some(OWNER))?]),
-        _ => {
-            let address = address.clone();
-            bind(&ListenerConfig { kind, address }, 1, &limits)
-        }
-    }
+    let rights = UnixRights {
+        mode: Some(OWNER),
+        ..UnixRights::default()
+    };
+    let address = address.clone();
+    bind(&ListenerConfig { kind, address }, 1, &limits, &rights)
 }
 
 /// Takes the sockets that the service manager has opened under a name.
@@ -364,7 +337,9 @@ fn take_passed(name: &str, kind: ListenerKind, limits: &Limits) -> Result<Vec<Bo
             socket.set_tcp_nodelay(true)?;
             keep_alive(&socket, limits)?;
         }
-        let (is_unix, path) = (ip.is_none(), local.as_pathname());
+        let is_unix = ip.is_none();
+        let path = local.as_pathname().map(Path::to_owned);
+        let path = path.or_else(|| local.as_abstract_namespace().map(written));
         Ok(Bound {
             url: match (ip, path) {
                 (Some(ip), _) => format!("{}://{ip}", scheme(kind)),
@@ -571,29 +546,32 @@ fn bind_unix(
     path: &Path,
     kind: ListenerKind,
     limits: &Limits,
-    mode: Option<u32>,
+    rights: &UnixRights,
 ) -> Result<Bound, Error> {
-    let error = |error: &io::Error| Error::Listen {
+    let has_file = abstract_name(path).is_none();
+    let bind = || {
+        if has_file {
+            unix::remove_stale(path)?;
+        }
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.bind(&unix::address(path)?)?;
+        let file = has_file.then(|| SocketFile::of(path)).flatten();
+        if let Some(file) = &file {
+            // Nobody can connect before the socket listens.
+            file.set_rights(rights)?;
+        }
+        socket.listen(limits.backlog)?;
+        socket.set_nonblocking(true)?;
+        Ok((socket, file))
+    };
+    let error = |error: io::Error| Error::Listen {
         address: format!("unix:{}", path.display()),
         reason: match error.kind() {
             io::ErrorKind::AddrInUse => "another program listens there".into(),
             _ => error.to_string(),
         },
     };
-    remove_stale(path).map_err(|problem| error(&problem))?;
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)
-        .and_then(|socket| {
-            socket.bind(&SockAddr::unix(path)?)?;
-            if let Some(mode) = mode {
-                // Before anybody can connect.
-                fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-            }
-            socket.listen(limits.backlog)?;
-            socket.set_nonblocking(true)?;
-            Ok(socket)
-        })
-        .map_err(|problem| error(&problem))?;
-    let file = SocketFile::of(path);
+    let (socket, file) = bind().map_err(error)?;
     Ok(Bound {
         url: format!("{}unix:{}", unix_scheme(kind), path.display()),
         kind,
@@ -613,28 +591,6 @@ fn unix_scheme(kind: ListenerKind) -> &'static str {
         ListenerKind::Tls => "tls+",
         ListenerKind::Http => "http+",
         ListenerKind::Https => "https+",
-    }
-}
-
-/// Removes a socket file that a server left behind.
-///
-/// # Errors
-/// `AddrInUse`: a server answers, or the socket cannot be probed. Other errors:
-/// the file is no socket, or it cannot be removed.
-pub(crate) fn remove_stale(path: &Path) -> io::Result<()> {
-    let Ok(metadata) = fs::symlink_metadata(path) else {
-        return Ok(());
-    };
-    if !metadata.file_type().is_socket() {
-        return Err(io::Error::other(
-            "there is a file of that name, and it is no socket",
-        ));
-    }
-    // A server whose backlog is full would keep a call that blocks.
-    let probe = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
-    match probe.connect(&SockAddr::unix(path)?) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        _ => Err(io::ErrorKind::AddrInUse.into()),
     }
 }
 
@@ -677,6 +633,8 @@ impl StreamListener {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

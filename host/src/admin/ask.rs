@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use netwasm_base::counters::Counters;
+use netwasm_base::unix;
 use netwasm_http::tally::Tallies;
 use netwasm_net::transport::OpenConnection;
 
@@ -126,7 +127,8 @@ pub fn reload(socket: &Path) -> Result<(), String> {
              yours?)"
         )
     };
-    let mut stream = UnixStream::connect(socket).map_err(unreachable)?;
+    let connected = unix::address(socket).and_then(|it| UnixStream::connect_addr(&it));
+    let mut stream = connected.map_err(unreachable)?;
     stream
         .write_all(b"POST /reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
         .map_err(unreachable)?;

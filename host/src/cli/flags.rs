@@ -14,19 +14,20 @@ use netwasm_base::config::{
 };
 use netwasm_base::descriptors;
 use netwasm_base::policy::{ConnectPattern, HostPort, ListenPattern, NamePattern};
+use netwasm_base::unix::UnixRights;
 
 use crate::logging::LogFormat;
 
 use super::usage;
 use super::values::{
-    TimeOrNone, Variable, count, identity, isolation, named_file, size, time, time_or_none,
+    TimeOrNone, Variable, count, identity, isolation, mode, named_file, size, time, time_or_none,
     variable, workers,
 };
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Listeners (repeatable)")]
 pub(super) struct Listeners {
-    /// Take connections: PORT (of localhost), IP:PORT, or unix:PATH
+    /// Take connections: PORT (of localhost), IP:PORT, unix:PATH or unix:@NAME
     #[arg(long, value_name = "ADDR")]
     tcp: Vec<ListenAddress>,
     /// Take connections in TLS
@@ -41,6 +42,15 @@ pub(super) struct Listeners {
     /// Take HTTP requests in TLS: HTTP/2 and HTTP/1.1
     #[arg(long, value_name = "ADDR")]
     https: Vec<ListenAddress>,
+    /// Mode of the files of Unix sockets, such as 660: those who may write may connect
+    #[arg(long, value_name = "OCTAL", value_parser = mode, hide_short_help = true)]
+    unix_mode: Option<u32>,
+    /// Their owner, by name or number; only root gives them away
+    #[arg(long, value_name = "USER", hide_short_help = true)]
+    unix_owner: Option<String>,
+    /// Their group, by name or number
+    #[arg(long, value_name = "GROUP", hide_short_help = true)]
+    unix_group: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -330,6 +340,14 @@ impl Operating {
 }
 
 impl Listeners {
+    pub(super) fn unix_rights(&self) -> UnixRights {
+        UnixRights {
+            mode: self.unix_mode,
+            owner: self.unix_owner.clone(),
+            group: self.unix_group.clone(),
+        }
+    }
+
     pub(super) fn into_configs(self) -> Vec<ListenerConfig> {
         [
             (ListenerKind::Tcp, self.tcp),

@@ -22,12 +22,13 @@ pub(super) const RUN_SHORT: &str = "\
 and has examples.";
 
 const RUN_TERMS: &str = "\
-ADDR     PORT (of localhost: 127.0.0.1 and ::1), IP:PORT, [IPV6]:PORT, unix:PATH (not for --udp), or
-         fd:NAME, a socket of systemd; port 0 picks one that is free. For --allow-listen * is any
-         port: '127.0.0.1:*'
-PATTERN  HOST:PORT or unix:PATH. HOST is a name, *.NAME, an IP address, a network (10.0.0.0/8,
-         [fd00::/8]), or *; PORT a number or *. An address that is not of the public Internet needs
-         a pattern that names it; localhost names loopback. For --allow-udp it is HOST:PORT
+ADDR     PORT (of localhost: 127.0.0.1 and ::1), IP:PORT, [IPV6]:PORT, unix:PATH, unix:@NAME for an
+         abstract name (neither for --udp), or fd:NAME, a socket of systemd; port 0 picks one that
+         is free. For --allow-listen * is any port: '127.0.0.1:*'
+PATTERN  HOST:PORT, unix:PATH or unix:@NAME. HOST is a name, *.NAME, an IP address, a network
+         (10.0.0.0/8, [fd00::/8]), or *; PORT a number or *. An address that is not of the public
+         Internet needs a pattern that names it; localhost names loopback. For --allow-udp it is
+         HOST:PORT
 MODE     which clients share an instance of the component, and so its memory:
 ";
 

@@ -5,6 +5,7 @@ use netwasm_base::config::{
     ListenerConfig, ListenerKind, NEVER, TlsFiles,
 };
 use netwasm_base::descriptors;
+use netwasm_base::unix::UnixRights;
 
 use super::*;
 use crate::logging::{LogFormat, Verbosity};
@@ -86,6 +87,7 @@ fn each_flag_reaches_its_place() {
          --max-response-headers 18 \
          --body-timeout 7s --keep-alive-timeout 8s --response-timeout 9s --send-informational \
          --max-instance-reuse-count 5 --max-instance-concurrent-reuse-count 6 --max-connection-instances 18 --max-unread 19kB \
+         --unix-mode 0660 --unix-owner root --unix-group 7 \
          --max-component-size 2M --compile-timeout 5s -vv --log-format json --log-rate 7 -- --tcp x",
     );
     assert_eq!(config.component, ComponentSource::File("dir/a.wasm".into()));
@@ -105,6 +107,12 @@ fn each_flag_reaches_its_place() {
         address: address.parse().expect("an address"),
     });
     assert_eq!(config.listeners, listeners);
+    let unix = UnixRights {
+        mode: Some(0o660),
+        owner: Some("root".into()),
+        group: Some("7".into()),
+    };
+    assert_eq!(config.unix, unix);
     let pair = |chain: &str, key: &str| CertificateFiles {
         chain: chain.into(),
         key: key.into(),
@@ -324,6 +332,11 @@ fn mistakes_are_told_with_the_flags_to_change() {
             "--udp cannot use a Unix socket: write --tcp unix:/s",
         ),
         (
+            "run a.wasm --tcp unix:@a --unix-mode 600",
+            "--unix-mode, --unix-owner and --unix-group are of a file, and unix:@a is an \
+             abstract name without one: whoever is in its network namespace may connect",
+        ),
+        (
             "run a.wasm --tcp 1 --tcp 1",
             "two listeners have the address 1: give each its own",
         ),
@@ -394,6 +407,8 @@ fn values_that_cannot_be_used_say_what_to_write() {
         ("--max-handles 1k", "write a whole number, 1 or more"),
         ("--workers 0", "write a whole number from 1 to 1024"),
         ("--backlog 0", "0 is not in 1..=2147483647"),
+        ("--unix-mode 888", "write a mode in octal digits"),
+        ("--unix-mode 1777", "such as 660 or 600"),
         ("--env =x", "write NAME=VALUE, or NAME to inherit it"),
         ("--dir ::/", "no directory of the host"),
         (

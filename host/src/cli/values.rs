@@ -102,6 +102,16 @@ pub(super) fn workers(text: &str) -> Result<NonZeroUsize, String> {
     }
 }
 
+/// Parses the mode of a file, in octal digits as chmod(1) takes it.
+pub(super) fn mode(text: &str) -> Result<u32, String> {
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    let is_octal = !digits.is_empty() && digits.bytes().all(|it| (b'0'..=b'7').contains(&it));
+    match u32::from_str_radix(digits, 8) {
+        Ok(mode) if is_octal && mode <= 0o777 => Ok(mode),
+        _ => Err("write a mode in octal digits as chmod takes it, such as 660 or 600".into()),
+    }
+}
+
 /// Parses the name of a file that guests may choose.
 pub(super) fn named_file(text: &str) -> Result<(String, PathBuf), String> {
     match text.split_once('=') {

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use netwasm_base::config::{Config, ListenAddress, ListenerKind};
+use netwasm_base::config::{Config, ListenAddress, ListenerConfig, ListenerKind};
 use netwasm_base::error::Error;
 use netwasm_net::listener::{self, Bound};
 
@@ -170,7 +170,7 @@ impl Sockets {
                             let Some(listener) = service.listeners.get(number) else {
                                 continue;
                             };
-                            entry.bound = listener::bind(listener, workers, &service.limits)?;
+                            entry.bound = bind(service, listener, workers)?;
                         }
                     }
                     next.push(NextEntry { entry, old });
@@ -231,6 +231,11 @@ impl Sockets {
     }
 }
 
+/// Binds a listener of a service.
+fn bind(service: &Config, listener: &ListenerConfig, workers: usize) -> Result<Vec<Bound>, Error> {
+    listener::bind(listener, workers, &service.limits, &service.unix)
+}
+
 impl NextSockets {
     /// Returns the sockets of a service, each with the number of its listener.
     pub(super) fn of<'a>(&'a self, now: &'a Sockets, owner: &str) -> Vec<(usize, &'a Bound)> {
@@ -272,10 +277,10 @@ impl Entry {
             return;
         };
         for bound in &mut self.bound {
-            if let Err(error) = bound.adjust(listener.kind, &service.limits) {
+            if let Err(error) = bound.adjust(listener.kind, &service.limits, &service.unix) {
                 tracing::warn!(
                     url = bound.url, %error,
-                    "--backlog and --tcp-keepalive of a listener stay as they were"
+                    "not all settings of a listener could be changed"
                 );
             }
         }

@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use tokio::io::Interest;
 
 use netwasm_base::error::Error;
+use netwasm_base::unix;
 use netwasm_net::handing;
 use netwasm_net::listener::{Bound, Described};
 
@@ -181,7 +182,7 @@ pub(super) fn take(socket: &Path) -> Result<Option<(Predecessor, Vec<Handed>)>, 
         address: format!("unix:{}", socket.display()),
         reason: format!("cannot take over from the run there (--takeover): {reason}"),
     };
-    let stream = match UnixStream::connect(socket) {
+    let stream = match unix::address(socket).and_then(|it| UnixStream::connect_addr(&it)) {
         Ok(stream) => stream,
         Err(error)
             if matches!(

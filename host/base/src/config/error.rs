@@ -27,6 +27,12 @@ pub enum ConfigError {
     /// Datagrams over a Unix socket.
     #[error("--udp cannot use a Unix socket: write --tcp unix:{}", .0.display())]
     UdpOverUnix(PathBuf),
+    /// Rights of a socket that has no file.
+    #[error(
+        "--unix-mode, --unix-owner and --unix-group are of a file, and unix:{} is an abstract name \
+         without one: whoever is in its network namespace may connect", .0.display()
+    )]
+    NoRights(PathBuf),
     /// Two listeners have one address.
     #[error("two listeners have the address {0}: give each its own")]
     Twice(ListenAddress),

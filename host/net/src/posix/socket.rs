@@ -15,12 +15,14 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use netwasm_base::address::Address;
 use netwasm_base::counters::Counted;
 use netwasm_base::error::ConnectionError;
+use netwasm_base::unix::abstract_name;
 
 use crate::accept::is_about_one_client;
 use crate::clients::ClientPlace;
 use crate::env::Env;
-use crate::listener::{SocketFile, datagram_socket, keepalive, remove_stale};
+use crate::listener::{datagram_socket, keepalive};
 use crate::permits::Permit;
+use crate::unix::{SocketFile, plain_address, remove_stale};
 
 /// Clients that one call turns away, before it lets others have their turn.
 const MOST_TURNED_AWAY: usize = 64;
@@ -190,8 +192,8 @@ impl PosixSocket {
         rustix::net::bind(&self.fd, &socket_address(local)?)
     }
 
-    /// Binds to a path. A file that a server left behind is replaced, as
-    /// asyncio replaces it.
+    /// Binds to a path, or to `@NAME`. A file that a server left behind is
+    /// replaced, as asyncio replaces it.
     fn bind_unix(&self, path: &Path) -> Result<(), Errno> {
         if self.family != SocketFamily::Unix {
             return Err(Errno::INVAL);
@@ -199,6 +201,9 @@ impl PosixSocket {
         let address = socket_address(&Address::Unix(Some(path.to_owned())))?;
         if matches!(self.local(), Ok(Address::Unix(Some(_)))) {
             return Err(Errno::INVAL);
+        }
+        if abstract_name(path).is_some() {
+            return rustix::net::bind(&self.fd, &address);
         }
         // Whatever cannot be removed makes bind(2) fail.
         let _ = remove_stale(path);
@@ -463,12 +468,10 @@ impl AsFd for PosixSocket {
 }
 
 pub(super) fn socket_address(address: &Address) -> Result<rustix::net::SocketAddrAny, Errno> {
-    use rustix::net::SocketAddrUnix;
     match address {
         Address::Ip(address) => Ok((*address).into()),
-        // A name in the abstract namespace, or none at all, is no path.
         Address::Unix(None) => Err(Errno::INVAL),
         Address::Unix(Some(path)) if path.as_os_str().is_empty() => Err(Errno::INVAL),
-        Address::Unix(Some(path)) => Ok(SocketAddrUnix::new(path.as_path())?.into()),
+        Address::Unix(Some(path)) => plain_address(path),
     }
 }

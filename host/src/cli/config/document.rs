@@ -316,6 +316,10 @@ fn read_setting(key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Setting, Mist
             )),
         },
         (Form::Times, _) => Err(wrong("a number from 0 to 2")),
+        (Form::One, DeValue::Integer(number)) if key.value == "OCTAL" && number.radix() == 8 => {
+            let (text, place) = (number.as_str().replace('_', ""), value.span());
+            Ok(Setting::Words(vec![Word { text, place }]))
+        }
         (Form::One, one) => match word(one, value.span()) {
             Some(word) => Ok(Setting::Words(vec![word])),
             None => Err(wrong("a string")),

@@ -61,6 +61,7 @@ fn sample(key: &Key) -> String {
         (_, "ADDR") => "127.0.0.1:0",
         (_, "PATTERN") => "example.org:443",
         (_, "N") => "7",
+        (_, "OCTAL") => "660",
         (_, "SIZE") => "64KiB",
         (_, "TIME") => "7s",
         (_, "NAME=VALUE" | "NAME=FILE") => "name=value",
