@@ -4,8 +4,11 @@ use std::collections::HashSet;
 use std::io;
 use std::process::{Child, Command};
 
-use rustix::process::{Pid, Resource, Rlimit, Signal};
+use rustix::process::{
+    Pid, PidfdFlags, PidfdGetfdFlags, Resource, Rlimit, Signal, pidfd_getfd, pidfd_open,
+};
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
+use socket2::Socket;
 
 fn pid(id: u32) -> Pid {
     Pid::from_raw(id.cast_signed()).expect("a process id")
@@ -14,6 +17,25 @@ fn pid(id: u32) -> Pid {
 /// Returns the number of descriptors that a process has open.
 pub(crate) fn descriptors(id: u32) -> usize {
     std::fs::read_dir(format!("/proc/{id}/fd")).map_or(0, Iterator::count)
+}
+
+/// Returns duplicates of the sockets of a process, or why there are none.
+pub(crate) fn sockets(id: u32) -> io::Result<Vec<Socket>> {
+    let process = pidfd_open(pid(id), PidfdFlags::empty())?;
+    let mut sockets = Vec::new();
+    for entry in std::fs::read_dir(format!("/proc/{id}/fd"))? {
+        let path = entry?.path();
+        // It may have been closed meanwhile.
+        let Ok(kind) = std::fs::read_link(&path) else {
+            continue;
+        };
+        let number = path.file_name().and_then(|it| it.to_str()?.parse().ok());
+        if let (true, Some(number)) = (kind.to_string_lossy().starts_with("socket:"), number) {
+            let socket = pidfd_getfd(&process, number, PidfdGetfdFlags::empty())?;
+            sockets.push(Socket::from(socket));
+        }
+    }
+    Ok(sockets)
 }
 
 /// Returns the number that a process's next descriptor will have.

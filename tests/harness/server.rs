@@ -360,6 +360,15 @@ impl Server {
         self.child.id()
     }
 
+    /// Returns duplicates of the server's sockets; `None`, and prints why, if
+    /// this machine does not allow that.
+    pub(crate) fn sockets(&self) -> Option<Vec<socket2::Socket>> {
+        let sockets = process::sockets(self.pid());
+        sockets
+            .inspect_err(|error| skipped(&format!("pidfd_getfd(2): {error}")))
+            .ok()
+    }
+
     /// Returns the number of open descriptors.
     pub(crate) fn descriptors(&self) -> usize {
         process::descriptors(self.pid())

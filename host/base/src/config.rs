@@ -26,7 +26,7 @@ use crate::unix::{UnixRights, abstract_name};
 pub use self::clients::{ClientRules, Network, NetworkError};
 pub use self::error::ConfigError;
 use self::limits::check_time;
-pub use self::limits::{HttpLimits, Limits, NEVER};
+pub use self::limits::{HttpLimits, Limits, NEVER, TcpOptions};
 pub use self::log_template::{LogPart, LogTemplate, LogTemplateError, LogVariable};
 pub use self::proxy::{Proxy, ProxyError};
 pub use self::route::{HostPattern, Route, RouteError, plain_host, plain_path};
@@ -202,7 +202,7 @@ fn differing(one: &Config, other: &Config, listener: &ListenerConfig) -> Option<
         backlog,
         idle_timeout,
         half_close_timeout,
-        tcp_keepalive,
+        tcp,
         handshake_timeout,
         write_timeout,
         write_high,
@@ -243,7 +243,16 @@ fn differing(one: &Config, other: &Config, listener: &ListenerConfig) -> Option<
             "--half-close-timeout",
             *half_close_timeout == its.half_close_timeout,
         ),
-        ("--tcp-keepalive", *tcp_keepalive == its.tcp_keepalive),
+        ("--tcp-keepalive", tcp.keepalive == its.tcp.keepalive),
+        (
+            "--tcp-user-timeout",
+            tcp.user_timeout == its.tcp.user_timeout,
+        ),
+        (
+            "--tcp-receive-buffer",
+            tcp.receive_buffer == its.tcp.receive_buffer,
+        ),
+        ("--tcp-send-buffer", tcp.send_buffer == its.tcp.send_buffer),
         ("--write-timeout", *write_timeout == its.write_timeout),
         ("--write-high", *write_high == its.write_high),
         ("--write-low", *write_low == its.write_low),

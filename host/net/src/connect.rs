@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use netwasm_base::address::Address;
+use netwasm_base::config::TcpOptions;
 use netwasm_base::error::ConnectionError;
 use netwasm_base::policy::Denied;
 
@@ -20,10 +21,10 @@ use crate::destinations::Destinations;
 use crate::endpoint::{ConnectOptions, Endpoint};
 use crate::env::Env;
 use crate::io::Watched;
-use crate::listener::keepalive;
 use crate::parked::{Key, Parked};
 use crate::permits::Permit;
 use crate::pool::{Place, Pool};
+use crate::tcp;
 use crate::thread::Thread;
 use crate::tls::ClientTls;
 use crate::transport::Transport;
@@ -144,12 +145,11 @@ pub async fn dial(
                 permit,
             });
         }
-        Endpoint::Address(address) => connect_address(*address, local).await?,
+        Endpoint::Address(address) => {
+            connect_address(*address, local, worker.env().limits.tcp).await?
+        }
         Endpoint::Name { host, port } => connect_name(worker, host, *port, local).await?,
     };
-    if let Some(silence) = worker.env().limits.tcp_keepalive {
-        SockRef::from(socket.fd()).set_tcp_keepalive(&keepalive(silence))?;
-    }
     let peer = SockRef::from(socket.fd()).peer_addr();
     // The peer has reset the connection meanwhile.
     let peer = peer.map_err(|_| ConnectionError::Reset)?;
@@ -180,10 +180,15 @@ pub async fn dial_from(
     }))
 }
 
-async fn connect_address(remote: SocketAddr, local: Option<IpAddr>) -> io::Result<Watched> {
+async fn connect_address(
+    remote: SocketAddr,
+    local: Option<IpAddr>,
+    options: TcpOptions,
+) -> io::Result<Watched> {
     let stream = Type::STREAM.nonblocking();
     let socket = Socket::new(Domain::for_address(remote), stream, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
+    tcp::set(&socket, &options)?;
     if let Some(local) = local {
         if remote.is_ipv4() != local.is_ipv4() {
             return Err(Errno::ADDRNOTAVAIL.into());
@@ -223,6 +228,7 @@ async fn connect_name(
     let mut answers = worker.resolver.answers(host);
     let mut race = Race {
         local,
+        options: worker.env().limits.tcp,
         ..Race::default()
     };
     let mut asking = true;
@@ -294,6 +300,8 @@ struct Race {
     last: Option<IpAddr>,
     /// Local address to connect from.
     local: Option<IpAddr>,
+    /// Options of the sockets.
+    options: TcpOptions,
 }
 
 impl Default for Race {
@@ -304,6 +312,7 @@ impl Default for Race {
             due: Instant::now(),
             last: None,
             local: None,
+            options: TcpOptions::default(),
         }
     }
 }
@@ -343,7 +352,11 @@ impl Race {
         self.last = Some(ip);
         self.due = Instant::now() + HEAD_START;
         self.attempts
-            .spawn(connect_address(SocketAddr::new(ip, port), self.local));
+            .spawn(connect_address(
+                SocketAddr::new(ip, port),
+                self.local,
+                self.options,
+            ));
     }
 }
 

@@ -42,6 +42,7 @@
 //! | `passed` | sockets that the service manager has opened |
 //! | [`unix`] | Unix sockets: their addresses, and their files |
 //! | [`handing`] | sockets handed to another process | which |
+//! | `tcp` | options of the host's own TCP sockets |
 //! | [`listener`], [`incoming`] | bind and socket options; the connections of listeners that a guest opens | |
 //! | [`guest`], [`service`] | the traits of event-driven guests, and of services on listeners | |
 //! | [`connection`], [`udp`] | the drivers of byte streams and of datagrams | parsing |
@@ -81,6 +82,7 @@ pub mod relay;
 mod sendfile;
 pub mod service;
 pub mod stream;
+mod tcp;
 #[doc(hidden)]
 pub mod testing;
 pub mod thread;

@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::sync::mpsc;
 
@@ -23,6 +22,7 @@ use netwasm_base::unix::{UnixRights, abstract_name, written};
 use crate::accept::{Accepted, Acceptor};
 use crate::io::Watched;
 use crate::passed;
+use crate::tcp;
 use crate::unix::{self, SocketFile};
 
 /// A listener or datagram socket of one worker.
@@ -179,7 +179,7 @@ impl Bound {
     }
 
     /// Applies the settings of a listener, which a reload may change: the
-    /// backlog, keep-alive, the rights of a Unix socket's file, and the protocol
+    /// backlog, options of TCP, the rights of a Unix socket's file, and the protocol
     /// in the URL. The sockets go on listening.
     ///
     /// # Errors
@@ -195,7 +195,7 @@ impl Bound {
                 return Ok(());
             }
             if !self.is_unix {
-                keep_alive(socket, limits)?;
+                tcp::set_listening(socket, &limits.tcp)?;
             }
             // A socket that listens gets another backlog (listen(2)).
             socket.listen(limits.backlog)
@@ -335,7 +335,7 @@ fn take_passed(name: &str, kind: ListenerKind, limits: &Limits) -> Result<Vec<Bo
         if ip.is_some() && kind != ListenerKind::Udp {
             // Accepted sockets inherit the options.
             socket.set_tcp_nodelay(true)?;
-            keep_alive(&socket, limits)?;
+            tcp::set_listening(&socket, &limits.tcp)?;
         }
         let is_unix = ip.is_none();
         let path = local.as_pathname().map(Path::to_owned);
@@ -519,27 +519,8 @@ fn listen(socket: &Socket, kind: ListenerKind, limits: &Limits) -> io::Result<()
     if kind == ListenerKind::Udp {
         return Ok(());
     }
-    keep_alive(socket, limits)?;
+    tcp::set_listening(socket, &limits.tcp)?;
     socket.listen(limits.backlog)
-}
-
-/// Sets the keep-alive of a listener (`--tcp-keepalive`). Accepted sockets
-/// inherit it.
-fn keep_alive(socket: &Socket, limits: &Limits) -> io::Result<()> {
-    match limits.tcp_keepalive {
-        Some(silence) => socket.set_tcp_keepalive(&keepalive(silence)),
-        None => socket.set_keepalive(false),
-    }
-}
-
-/// Returns the keep-alive settings of a TCP connection. If the peer of a silent
-/// connection is gone, the kernel ends it within twice the time.
-pub(crate) fn keepalive(silence: Duration) -> TcpKeepalive {
-    const PROBES: u32 = 4;
-    TcpKeepalive::new()
-        .with_time(silence.max(Duration::from_secs(1)))
-        .with_interval((silence / PROBES).max(Duration::from_secs(1)))
-        .with_retries(PROBES)
 }
 
 fn bind_unix(

@@ -10,7 +10,7 @@ use clap::{ArgAction, Args};
 use netwasm_base::config::{
     AccessLogConfig, AccessLogFormat, CertificateFiles, ClientRules, Directory, DnsServer,
     HttpLimits, Isolation, Limits, ListenAddress, ListenerConfig, ListenerKind, Network, Proxy,
-    Route, TlsFiles,
+    Route, TcpOptions, TlsFiles,
 };
 use netwasm_base::descriptors;
 use netwasm_base::policy::{ConnectPattern, HostPort, ListenPattern, NamePattern};
@@ -231,6 +231,16 @@ pub(super) struct LimitFlags {
     #[arg(long, value_name = "TIME", value_parser = time_or_none, default_value = "60s")]
     #[arg(hide_short_help = true)]
     tcp_keepalive: TimeOrNone,
+    /// End TCP connections whose peer acknowledges nothing of what was sent for so long
+    #[arg(long, value_name = "TIME", value_parser = time_or_none, default_value = "none")]
+    #[arg(hide_short_help = true)]
+    tcp_user_timeout: TimeOrNone,
+    /// Kernel's receive buffer of a TCP connection [default: as the system adapts it]
+    #[arg(long, value_name = "SIZE", value_parser = size, hide_short_help = true)]
+    tcp_receive_buffer: Option<usize>,
+    /// Kernel's send buffer of a TCP connection [default: as the system adapts it]
+    #[arg(long, value_name = "SIZE", value_parser = size, hide_short_help = true)]
+    tcp_send_buffer: Option<usize>,
     /// How long a TLS handshake may take
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "10s")]
     #[arg(hide_short_help = true)]
@@ -433,7 +443,12 @@ impl LimitFlags {
             event_timeout: self.event_timeout,
             idle_timeout: self.idle_timeout.0,
             half_close_timeout: self.half_close_timeout.0,
-            tcp_keepalive: self.tcp_keepalive.0,
+            tcp: TcpOptions {
+                keepalive: self.tcp_keepalive.0,
+                user_timeout: self.tcp_user_timeout.0,
+                receive_buffer: self.tcp_receive_buffer,
+                send_buffer: self.tcp_send_buffer,
+            },
             background_timeout: self.background_timeout,
             max_background: self.max_background,
             handshake_timeout: self.handshake_timeout,

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use netwasm_base::config::{
     AccessLogConfig, AccessLogFormat, CertificateFiles, Directory, HttpLimits, Isolation,
-    ListenerConfig, ListenerKind, NEVER, TlsFiles,
+    ListenerConfig, ListenerKind, NEVER, TcpOptions, TlsFiles,
 };
 use netwasm_base::descriptors;
 use netwasm_base::unix::UnixRights;
@@ -79,6 +79,7 @@ fn each_flag_reaches_its_place() {
          --env A=b=c --env NETWASM_IS_NOT_SET --allow-compiled --no-cache \
          --event-timeout 1s --max-connections 10 --backlog 11 --idle-timeout 5m \
          --max-outgoing 13 --half-close-timeout none --tcp-keepalive 14s \
+         --tcp-user-timeout 20s --tcp-receive-buffer 21kB --tcp-send-buffer 22kB \
          --background-timeout 15s --max-background 16 --response-body-timeout 17s \
          --handshake-timeout 2s --write-timeout 3s --write-high 3k --write-low 2KiB \
          --max-write-buffer 1.5MB --max-handles 12 --shutdown-timeout 4s --max-memory 1MiB \
@@ -164,7 +165,12 @@ fn each_flag_reaches_its_place() {
         event_timeout: Duration::from_secs(1),
         idle_timeout: Some(Duration::from_secs(300)),
         half_close_timeout: None,
-        tcp_keepalive: Some(Duration::from_secs(14)),
+        tcp: TcpOptions {
+            keepalive: Some(Duration::from_secs(14)),
+            user_timeout: Some(Duration::from_secs(20)),
+            receive_buffer: Some(21_000),
+            send_buffer: Some(22_000),
+        },
         handshake_timeout: Duration::from_secs(2),
         write_timeout: Duration::from_secs(3),
         write_high: 3000,
@@ -229,6 +235,7 @@ fn zero_is_no_limit_for_every_time() {
         "--response-timeout",
         "--shutdown-timeout",
         "--tcp-keepalive",
+        "--tcp-user-timeout",
         "--write-timeout",
     ];
     let command = Cli::command();
@@ -251,7 +258,10 @@ fn zero_is_no_limit_for_every_time() {
             event_timeout: NEVER,
             idle_timeout: None,
             half_close_timeout: None,
-            tcp_keepalive: None,
+            tcp: TcpOptions {
+                keepalive: None,
+                ..TcpOptions::default()
+            },
             background_timeout: NEVER,
             handshake_timeout: NEVER,
             write_timeout: NEVER,

@@ -51,9 +51,8 @@ pub struct Limits {
     /// Maximum time without a byte in either direction after the peer has ended
     /// its sending side; `None` is for ever.
     pub half_close_timeout: Option<Duration>,
-    /// Silence on a TCP connection before the kernel probes the peer
-    /// (keep-alive); `None` is never.
-    pub tcp_keepalive: Option<Duration>,
+    /// Options of TCP connections, accepted and outgoing.
+    pub tcp: TcpOptions,
     /// Time limit of a TLS handshake.
     pub handshake_timeout: Duration,
     /// Maximum time for which a peer may take nothing of its queue.
@@ -80,6 +79,33 @@ pub struct Limits {
     pub compile_timeout: Duration,
     /// Limits and deadlines of HTTP requests.
     pub http: HttpLimits,
+}
+
+/// Options of TCP connections: tcp(7), socket(7). `None` leaves what the system
+/// has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpOptions {
+    /// `SO_KEEPALIVE`: silence before the kernel probes the peer; `None` is
+    /// never.
+    pub keepalive: Option<Duration>,
+    /// `TCP_USER_TIMEOUT`: time for which sent data may stay unacknowledged
+    /// before the kernel ends the connection.
+    pub user_timeout: Option<Duration>,
+    /// `SO_RCVBUF` in bytes.
+    pub receive_buffer: Option<usize>,
+    /// `SO_SNDBUF` in bytes.
+    pub send_buffer: Option<usize>,
+}
+
+impl Default for TcpOptions {
+    fn default() -> Self {
+        Self {
+            keepalive: Some(Duration::from_secs(60)),
+            user_timeout: None,
+            receive_buffer: None,
+            send_buffer: None,
+        }
+    }
 }
 
 /// Limits and deadlines of HTTP requests. None is zero; a deadline may be
@@ -199,7 +225,8 @@ impl Limits {
             ("--event-timeout", Some(self.event_timeout)),
             ("--idle-timeout", self.idle_timeout),
             ("--half-close-timeout", self.half_close_timeout),
-            ("--tcp-keepalive", self.tcp_keepalive),
+            ("--tcp-keepalive", self.tcp.keepalive),
+            ("--tcp-user-timeout", self.tcp.user_timeout),
             ("--background-timeout", Some(self.background_timeout)),
             ("--handshake-timeout", Some(self.handshake_timeout)),
             ("--write-timeout", Some(self.write_timeout)),
@@ -252,7 +279,7 @@ impl Default for Limits {
             event_timeout: Duration::from_millis(100),
             idle_timeout: None,
             half_close_timeout: Some(Duration::from_secs(60)),
-            tcp_keepalive: Some(Duration::from_secs(60)),
+            tcp: TcpOptions::default(),
             handshake_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(30),
             write_high: 64 << 10,

@@ -20,8 +20,9 @@ use netwasm_base::unix::abstract_name;
 use crate::accept::is_about_one_client;
 use crate::clients::ClientPlace;
 use crate::env::Env;
-use crate::listener::{datagram_socket, keepalive};
+use crate::listener::datagram_socket;
 use crate::permits::Permit;
+use crate::tcp::{self, keepalive};
 use crate::unix::{SocketFile, plain_address, remove_stale};
 
 /// Clients that one call turns away, before it lets others have their turn.
@@ -321,15 +322,23 @@ impl PosixSocket {
         }
     }
 
-    /// Sets the probes that find out that a silent peer is gone
-    /// (`--tcp-keepalive`), unless the guest has decided about them.
+    /// Sets what finds out that a peer is gone (`--tcp-keepalive`,
+    /// `--tcp-user-timeout`), unless the guest has decided about it.
     fn probe(&self, env: &Env) {
-        let Some(silence) = env.limits.tcp_keepalive else {
+        if self.family == SocketFamily::Unix {
             return;
-        };
-        if self.family != SocketFamily::Unix && !self.keeps_alive.replace(true) {
-            // A socket without probes works, too.
-            let _ = SockRef::from(&self.fd).set_tcp_keepalive(&keepalive(silence));
+        }
+        let (socket, options) = (SockRef::from(&self.fd), &env.limits.tcp);
+        // On error the socket works, too.
+        if let Some(silence) = options.keepalive
+            && !self.keeps_alive.replace(true)
+        {
+            let _ = socket.set_tcp_keepalive(&keepalive(silence));
+        }
+        if let Some(time) = options.user_timeout
+            && matches!(socket.tcp_user_timeout(), Ok(None))
+        {
+            let _ = socket.set_tcp_user_timeout(Some(time.min(tcp::MOST)));
         }
     }
 
