@@ -70,6 +70,86 @@ fn both_versions_are_spoken_and_told_to_the_guest() {
 }
 
 #[test]
+fn a_version_below_the_lowest_is_refused() {
+    let server = Run::guest("router")
+        .https()
+        .args(["--tls-min-version", "1.3"])
+        .start();
+    let address = server.address("https");
+    let newer = Client::of("localhost").version(&TLS13);
+    newer
+        .connect(address)
+        .fetch("/about")
+        .is(200, "<h1>About</h1>");
+    let older = Client::of("localhost").version(&TLS12);
+    let error = older.try_connect(address).err().expect("it is off");
+    assert!(error.to_string().contains("ProtocolVersion"), "{error}");
+    server.log.wait_for(&["TLS"]);
+    newer
+        .connect(address)
+        .fetch("/about")
+        .is(200, "<h1>About</h1>");
+    server.stop();
+}
+
+#[test]
+fn only_the_cipher_suites_that_are_named_are_agreed_on_in_their_order() {
+    let server = Run::guest("probe")
+        .tls()
+        .args(["--tls-ciphers", "TLS_CHACHA20_POLY1305_SHA256"])
+        .args(["--tls-ciphers", "TLS13_AES_128_GCM_SHA256"])
+        .start();
+    let info = |version| {
+        let client = Client::of("localhost").version(version);
+        client.connect(server.address("tls")).ask("info")
+    };
+    // The client would rather have others.
+    let newer = info(&TLS13);
+    assert!(newer.contains("CHACHA20_POLY1305"), "{newer}");
+    // The older version has all of its own.
+    let older = info(&TLS12);
+    assert!(older.contains("AES_256_GCM"), "{older}");
+    server.stop();
+
+    let server = Run::guest("probe")
+        .tls()
+        .args([
+            "--tls-ciphers",
+            "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256",
+        ])
+        .start();
+    for (version, suite) in [(&TLS12, "AES_128_GCM"), (&TLS13, "AES_256_GCM")] {
+        let client = Client::of("localhost").version(version);
+        let info = client.connect(server.address("tls")).ask("info");
+        assert!(info.contains(suite), "{info}");
+    }
+    server.stop();
+}
+
+#[test]
+fn services_on_one_listener_agree_on_versions_and_suites() {
+    let scratch = directory();
+    let listener = "https = \"127.0.0.1:4433\"\ncert = \"c\"\nkey = \"k\"\n";
+    for (key, value) in [
+        ("tls-min-version", "1.3"),
+        ("tls-ciphers", "\"TLS_AES_128_GCM_SHA256\""),
+    ] {
+        let file = harness::write(
+            scratch.path(),
+            "netwasm.toml",
+            format!(
+                "[services.a]\ncomponent = \"router\"\n{listener}\
+                 [services.b]\ncomponent = \"hello\"\n{listener}route = \"b.example\"\n\
+                 {key} = {value}\n"
+            ),
+        );
+        let check = Run::command(&["check", text(&file)]).output();
+        let line = format!(":11:1: {key} differs from that of the service 'a'");
+        assert!(check.stdout.contains(&line), "{check:?}");
+    }
+}
+
+#[test]
 fn the_name_that_a_client_asks_for_chooses_the_certificate() {
     let server = Run::guest("echo")
         .tls()

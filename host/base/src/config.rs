@@ -10,6 +10,7 @@ mod limits;
 mod log_template;
 mod proxy;
 mod route;
+mod tls;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -30,6 +31,9 @@ pub use self::limits::{HttpLimits, Limits, NEVER, TcpOptions};
 pub use self::log_template::{LogPart, LogTemplate, LogTemplateError, LogVariable};
 pub use self::proxy::{Proxy, ProxyError};
 pub use self::route::{HostPattern, Route, RouteError, plain_host, plain_path};
+pub use self::tls::{
+    CIPHER_SUITES, CipherSuite, CipherSuiteError, CipherSuites, TlsVersion, TlsVersionError,
+};
 pub use crate::listen::{AddressError, ListenAddress, ListenerConfig, ListenerKind};
 
 /// Default port of DNS servers: RFC 1035, section 4.2.
@@ -320,6 +324,14 @@ fn differing(one: &Config, other: &Config, listener: &ListenerConfig) -> Option<
             !secure || one.tls.client_ca == other.tls.client_ca,
         ),
         ("--alpn", !secure || one.tls.alpn == other.tls.alpn),
+        (
+            "--tls-min-version",
+            !secure || one.tls.min_version == other.tls.min_version,
+        ),
+        (
+            "--tls-ciphers",
+            !secure || one.tls.ciphers == other.tls.ciphers,
+        ),
     ];
     let wrong = settings.iter().find(|(_, agrees)| !agrees);
     wrong.map(|(flag, _)| *flag)
@@ -430,6 +442,11 @@ impl Config {
         {
             return Err(ConfigError::Alpn(long.len()));
         }
+        let ciphers = &self.tls.ciphers;
+        let min_version = self.tls.min_version;
+        if !ciphers.is_empty() && ciphers.iter().all(|it| it.version() < min_version) {
+            return Err(ConfigError::CiphersOff);
+        }
         let mut guest_paths = HashSet::new();
         if let Some(twice) = self
             .guest
@@ -507,6 +524,11 @@ pub struct TlsFiles {
     pub client_ca: Option<PathBuf>,
     /// ALPN protocols of `--tls`, the best first.
     pub alpn: Vec<Vec<u8>>,
+    /// Lowest version that listeners speak.
+    pub min_version: TlsVersion,
+    /// Cipher suites that listeners accept, the best first. A version that none
+    /// of them is of has all of its own.
+    pub ciphers: Vec<CipherSuite>,
     /// Trust roots of outgoing connections besides the system's.
     pub extra_roots: Vec<PathBuf>,
     /// True if outgoing connections accept any certificate. Whoever answers can

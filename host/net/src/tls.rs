@@ -12,12 +12,16 @@ mod session;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::NoServerSessionStorage;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
+use rustls::version::{TLS12, TLS13};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection,
+    SupportedCipherSuite,
+};
 
-use netwasm_base::config::TlsFiles;
+use netwasm_base::config::{CIPHER_SUITES, CipherSuite, TlsFiles, TlsVersion};
 use netwasm_base::error::{ConnectionError, Error};
 use netwasm_base::policy::Denied;
 
@@ -349,10 +353,14 @@ fn clients(files: &TlsFiles) -> Result<Option<Clients>, Error> {
 }
 
 fn server_config(files: &TlsFiles, clients: Option<&Clients>) -> Result<ServerConfig, Error> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = Arc::new(provider(&files.ciphers));
     let certificates = BySni::load(&provider, &files.certificates)?;
+    let versions: &[_] = match files.min_version {
+        TlsVersion::Tls12 => &[&TLS13, &TLS12],
+        TlsVersion::Tls13 => &[&TLS13],
+    };
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .map_err(unusable)?;
     let builder = match clients {
         None => builder.with_no_client_auth(),
@@ -360,7 +368,32 @@ fn server_config(files: &TlsFiles, clients: Option<&Clients>) -> Result<ServerCo
     };
     let mut config = builder.with_cert_resolver(Arc::new(certificates));
     config.alpn_protocols.clone_from(&files.alpn);
+    // An order that was given counts.
+    config.ignore_client_order = !files.ciphers.is_empty();
     Ok(config)
+}
+
+/// Returns the provider with these cipher suites, in this order. A version that
+/// none of them is of has all of its own.
+fn provider(ciphers: &[CipherSuite]) -> CryptoProvider {
+    let mut provider = aws_lc_rs::default_provider();
+    let all = std::mem::take(&mut provider.cipher_suites);
+    for version in [TlsVersion::Tls13, TlsVersion::Tls12] {
+        let mut wanted = ciphers.iter().filter(|it| it.version() == version).peekable();
+        if wanted.peek().is_none() {
+            let own = CIPHER_SUITES.iter().filter(|it| it.version() == version);
+            provider.cipher_suites.extend(own.filter_map(|it| find(&all, it)));
+        }
+        provider
+            .cipher_suites
+            .extend(wanted.filter_map(|it| find(&all, it)));
+    }
+    provider
+}
+
+fn find(all: &[SupportedCipherSuite], suite: &CipherSuite) -> Option<SupportedCipherSuite> {
+    let number = |it: &&SupportedCipherSuite| u16::from(it.suite()) == suite.number;
+    all.iter().find(number).copied()
 }
 
 #[expect(
@@ -431,5 +464,33 @@ impl ClientTls {
             identity,
         };
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_suites_of_the_library_can_be_named_and_have_its_order() {
+        let all = aws_lc_rs::default_provider().cipher_suites;
+        let numbers: Vec<_> = all.iter().map(|it| u16::from(it.suite())).collect();
+        assert_eq!(CIPHER_SUITES.map(|it| it.number).to_vec(), numbers);
+        assert_eq!(provider(&[]).cipher_suites, all);
+    }
+
+    #[test]
+    fn a_version_keeps_all_of_its_suites_unless_one_is_named() {
+        let numbers = |wanted: &[CipherSuite]| -> Vec<u16> {
+            let suites = provider(wanted).cipher_suites;
+            suites.iter().map(|it| u16::from(it.suite())).collect()
+        };
+        let [aes256, aes128, _, .., last] = CIPHER_SUITES;
+        assert_eq!(
+            numbers(&[last]),
+            [0x1302, 0x1301, 0x1303, last.number].to_vec()
+        );
+        let some = numbers(&[aes128, last, aes256]);
+        assert_eq!(some, [aes128.number, aes256.number, last.number]);
     }
 }

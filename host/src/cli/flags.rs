@@ -8,9 +8,9 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 
 use netwasm_base::config::{
-    AccessLogConfig, AccessLogFormat, CertificateFiles, ClientRules, Directory, DnsServer,
+    AccessLogConfig, AccessLogFormat, CertificateFiles, CipherSuites, ClientRules, Directory, DnsServer,
     HttpLimits, Isolation, Limits, ListenAddress, ListenerConfig, ListenerKind, Network, Proxy,
-    Route, TcpOptions, TlsFiles,
+    Route, TcpOptions, TlsFiles, TlsVersion,
 };
 use netwasm_base::descriptors;
 use netwasm_base::policy::{ConnectPattern, HostPort, ListenPattern, NamePattern};
@@ -143,6 +143,13 @@ pub(super) struct Tls {
     /// --https, h2, http/1.1 and http/1.0, it takes the ones that are named, where any is
     #[arg(long, value_name = "NAME", hide_short_help = true)]
     alpn: Vec<String>,
+    /// Lowest version of TLS that listeners speak
+    #[arg(long, value_name = "1.2|1.3", default_value = "1.2", hide_short_help = true)]
+    tls_min_version: TlsVersion,
+    /// Cipher suites of listeners by their names of IANA or OpenSSL, the best first; repeatable. A
+    /// version that none is of has all of its own
+    #[arg(long, value_name = "NAME[:NAME]", hide_short_help = true)]
+    tls_ciphers: Vec<CipherSuites>,
     /// Authority that outgoing connections trust besides the system's; repeatable
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     ca: Vec<PathBuf>,
@@ -422,6 +429,8 @@ impl Tls {
                 .collect(),
             client_ca: self.client_ca,
             alpn: self.alpn.into_iter().map(String::into_bytes).collect(),
+            min_version: self.tls_min_version,
+            ciphers: self.tls_ciphers.into_iter().flat_map(|it| it.0).collect(),
             extra_roots: self.ca,
             insecure: self.tls_insecure,
             authorities: self.tls_authority,

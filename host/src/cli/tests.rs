@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use netwasm_base::config::{
-    AccessLogConfig, AccessLogFormat, CertificateFiles, Directory, HttpLimits, Isolation,
-    ListenerConfig, ListenerKind, NEVER, TcpOptions, TlsFiles,
+    AccessLogConfig, AccessLogFormat, CIPHER_SUITES, CertificateFiles, Directory, HttpLimits, Isolation,
+    ListenerConfig, ListenerKind, NEVER, TcpOptions, TlsFiles, TlsVersion,
 };
 use netwasm_base::descriptors;
 use netwasm_base::unix::UnixRights;
@@ -71,7 +71,8 @@ fn without_flags_the_limits_are_the_defaults() {
 fn each_flag_reaches_its_place() {
     let (config, log) = run(
         "dir/a.wasm --tcp 1 --tls [::1]:2 --tls unix:/s --udp 0.0.0.0:3 --cert c1 --key k1 \
-         --cert c2 --key k2 --client-ca ca --alpn h2 --alpn x --ca r1 --ca r2 \
+         --cert c2 --key k2 --client-ca ca --alpn h2 --alpn x --tls-min-version 1.3 \
+         --tls-ciphers TLS_AES_128_GCM_SHA256:TLS13_AES_256_GCM_SHA384 --ca r1 --ca r2 \
          --isolation worker --workers 3 --allow-connect *.example.org:443 --dir p::/:rw \
          --allow-udp 10.0.0.1:53 --allow-resolve example.com --allow-listen [::1]:9 \
          --dns-server 10.0.0.53 --dns-server [::1]:5353 --dns-timeout 2s --tls-insecure \
@@ -123,6 +124,8 @@ fn each_flag_reaches_its_place() {
         certificates: vec![pair("c1", "k1"), pair("c2", "k2")],
         client_ca: Some("ca".into()),
         alpn: vec![b"h2".to_vec(), b"x".to_vec()],
+        min_version: TlsVersion::Tls13,
+        ciphers: vec![CIPHER_SUITES[1], CIPHER_SUITES[0]],
         extra_roots: vec!["r1".into(), "r2".into()],
         insecure: true,
         authorities: vec![("a".into(), "f=g".into())],
@@ -355,6 +358,10 @@ fn mistakes_are_told_with_the_flags_to_change() {
             "two listeners have the address [::1]:1: give each its own",
         ),
         (
+            "run a.wasm --tcp 1 --tls-min-version 1.3 --tls-ciphers ECDHE-RSA-AES128-GCM-SHA256",
+            "--tls-ciphers has only suites of TLS 1.2, which --tls-min-version 1.3 turns off",
+        ),
+        (
             "run a.wasm --tcp 1 --write-low 65KiB",
             "--write-low (66560 bytes) must not be above --write-high (65536 bytes)",
         ),
@@ -417,6 +424,11 @@ fn values_that_cannot_be_used_say_what_to_write() {
         ("--max-handles 1k", "write a whole number, 1 or more"),
         ("--workers 0", "write a whole number from 1 to 1024"),
         ("--backlog 0", "0 is not in 1..=2147483647"),
+        ("--tls-min-version 1.1", "write 1.2 or 1.3"),
+        (
+            "--tls-ciphers AES128-SHA",
+            "'AES128-SHA' is no cipher suite of this host: there are TLS_AES_256_GCM_SHA384,",
+        ),
         ("--unix-mode 888", "write a mode in octal digits"),
         ("--unix-mode 1777", "such as 660 or 600"),
         ("--env =x", "write NAME=VALUE, or NAME to inherit it"),

@@ -320,6 +320,11 @@ fn read_setting(key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Setting, Mist
             let (text, place) = (number.as_str().replace('_', ""), value.span());
             Ok(Setting::Words(vec![Word { text, place }]))
         }
+        // A version.
+        (Form::One, DeValue::Float(number)) if key.value.contains('.') => {
+            let (text, place) = (number.as_str().to_owned(), value.span());
+            Ok(Setting::Words(vec![Word { text, place }]))
+        }
         (Form::One, one) => match word(one, value.span()) {
             Some(word) => Ok(Setting::Words(vec![word])),
             None => Err(wrong("a string")),

@@ -114,7 +114,10 @@ fn of_value(key: &Key) -> Value {
         "MODE" => json!({ "enum": help::ISOLATION.map(|(mode, _)| mode) }),
         "ADDR" => json!({ "type": ["integer", "string"], "minimum": 0, "maximum": 65535 }),
         words if words.contains('|') && !words.contains(char::is_uppercase) => {
-            json!({ "enum": words.split('|').collect::<Vec<_>>() })
+            let words = words.split('|');
+            let numbers = words.clone().filter_map(|word| word.parse::<f64>().ok());
+            let all = numbers.map(Value::from).chain(words.map(Value::from));
+            json!({ "enum": all.collect::<Vec<_>>() })
         }
         _ => json!({ "type": "string" }),
     }

@@ -55,6 +55,8 @@ fn sample(key: &Key) -> String {
         ("allow-udp", _) => "10.0.0.1:53",
         ("tls-identity", _) => "name=cert,key",
         ("route", _) => "example.org/api",
+        ("tls-min-version", _) => "1.3",
+        ("tls-ciphers", _) => "TLS_AES_128_GCM_SHA256",
         (_, "NETWORK") => "10.0.0.0/8",
         ("write-high", _) => "64KiB",
         (name, "ADDR") if name.starts_with("allow") => "127.0.0.1:9",
@@ -460,6 +462,8 @@ fn the_schema_takes_what_a_file_may_have_and_nothing_else() {
         "module = \"package\"\npython = \"python.wasm\"\n",
         "component = \"echo\"\ntcp = [1, \"unix:/a\"]\nidle-timeout = 0\nmax-body = 3000\n",
         "component = \"echo\"\nenv = { A = \"b\", C = { file = \"/dev/null\" } }\n",
+        "component = \"echo\"\ntls-min-version = 1.3\nunix-mode = 0o660\n",
+        "component = \"echo\"\ntls-min-version = \"1.3\"\nunix-mode = 660\n",
         "workers = 2\nmax-body = \"2MiB\"\n[services.a]\ncomponent = \"echo\"\ntcp = 1\n",
     ] {
         assert!(load_text(text).is_ok() && takes(text), "{text}");
@@ -472,6 +476,7 @@ fn the_schema_takes_what_a_file_may_have_and_nothing_else() {
         "component = \"echo\"\nidle-timeout = 30\n",
         "component = \"echo\"\nisolation = \"none\"\n",
         "component = \"echo\"\nverbose = 3\n",
+        "component = \"echo\"\ntls-min-version = 1.1\n",
         "component = \"echo\"\nenv = { A = { path = \"d\" } }\n",
         "[services.a]\ntcp = 1\n",
         "tcp = 1\n[services.a]\ncomponent = \"echo\"\n",
