@@ -49,6 +49,7 @@ mod native;
 mod pool;
 mod project;
 mod proxy_protocol;
+mod redirect;
 mod relay;
 mod reload;
 mod shutdown;

@@ -144,7 +144,7 @@ fn services_on_one_listener_agree_on_versions_and_suites() {
             ),
         );
         let check = Run::command(&["check", text(&file)]).output();
-        let line = format!(":11:1: {key} differs from that of the service 'a'");
+        let line = format!(":12:1: {key} differs from that of the service 'a'");
         assert!(check.stdout.contains(&line), "{check:?}");
     }
 }

@@ -339,6 +339,7 @@ impl RunFlags {
             },
             trust_compiled: self.guest.allow_compiled,
             cache: !self.guest.no_cache,
+            redirect_port: self.listeners.http_redirect_port,
             unix: self.listeners.unix_rights(),
             listeners: self.listeners.into_configs(),
             routes: self.http.route.clone(),

@@ -10,6 +10,7 @@ use netwasm_base::counters::Counters;
 use netwasm_base::descriptors;
 use netwasm_base::error::Error;
 use netwasm_exchange::handler::Handlers;
+use netwasm_exchange::redirect::Redirects;
 use netwasm_exchange::sites::Sites;
 use netwasm_http as http;
 use netwasm_http::access_log::Logs;
@@ -274,13 +275,19 @@ impl Run {
 
     /// Returns the protocol of each kind of listener, and of each shared one,
     /// with its handler.
-    pub(crate) fn services(&self, guests: &OfThread, shared: Vec<Shared>) -> Services {
+    pub(crate) fn services(
+        &self,
+        guests: &OfThread,
+        redirects: Redirects,
+        shared: Vec<Shared>,
+    ) -> Services {
         let all = || Rc::new(guests.clone());
         let streams: connection::ToGuests<Instance> = match guests.streams() {
             Some(guests) => connection::ToGuests::streams(guests),
             None => connection::ToGuests::events(all()),
         };
         let http = self.local(all(), Vec::new());
+        let redirect = self.local(Rc::new(redirects), Vec::new());
         let answers = |shared: Shared| -> Rc<dyn Service> {
             let local = self.local(Rc::new(shared.sites), shared.others);
             Rc::new(http::Service::new(local))
@@ -289,6 +296,7 @@ impl Run {
         Services {
             streams: Some(Rc::new(streams)),
             http: Some(Rc::new(http::Service::new(http))),
+            redirect: Some(Rc::new(http::Service::new(redirect))),
             sites: shared.into_iter().map(answers).collect(),
             datagrams: Some(Rc::new(datagrams)),
             program: guests.program(),

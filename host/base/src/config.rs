@@ -100,6 +100,10 @@ impl RunConfig {
             }
         }
         for service in &mut self.services {
+            let redirects = |listener: usize| {
+                let listener = service.listeners.get(listener);
+                listener.is_some_and(|it| it.kind == ListenerKind::Redirect)
+            };
             // Routes narrow a listener that is its own, too.
             let hosted = &service.hosted;
             let own = service.listeners.iter().enumerate();
@@ -110,6 +114,7 @@ impl RunConfig {
                 if !known && !service.routes.is_empty() {
                     service.sites.push(SharedListener {
                         listener,
+                        redirects: redirects(listener),
                         others: Vec::new(),
                     });
                 }
@@ -130,7 +135,14 @@ impl RunConfig {
             return Ok(());
         };
         let other = owner.guest.name.clone();
-        let same = owner.listeners.get(host.1) == Some(listener);
+        let opened = owner.listeners.get(host.1);
+        // Some of the requests of a plain one may be redirected.
+        let same = opened.is_some_and(|opened| {
+            let secure = listener.kind.is_encrypted();
+            opened.address == listener.address
+                && opened.kind.is_http()
+                && opened.kind.is_encrypted() == secure
+        });
         if !same || !listener.kind.is_http() {
             let listener = listener.clone();
             return Err(ConfigError::OtherServices { listener, other });
@@ -145,7 +157,7 @@ impl RunConfig {
         };
         let others = owner.sites.iter().filter(|it| it.listener == host.1);
         let others = others.flat_map(|it| &it.others);
-        let all = others.map(|(name, routes)| (name, own(routes)));
+        let all = others.map(|other| (&other.name, own(&other.routes)));
         for (other, taken) in all.chain([(&other, own(&owner.routes))]) {
             if let Some(route) = own(&routes).into_iter().find(|it| taken.contains(it)) {
                 let other = other.clone();
@@ -162,13 +174,19 @@ impl RunConfig {
         let known = owner.sites.iter().position(|it| it.listener == host.1);
         let place = known.unwrap_or(owner.sites.len());
         if known.is_none() {
+            let opened = owner.listeners.get(host.1);
             owner.sites.push(SharedListener {
                 listener: host.1,
+                redirects: opened.is_some_and(|it| it.kind == ListenerKind::Redirect),
                 others: Vec::new(),
             });
         }
         if let Some(site) = owner.sites.get_mut(place) {
-            site.others.push((name, routes));
+            site.others.push(SharingService {
+                name,
+                routes,
+                redirects: listener.kind == ListenerKind::Redirect,
+            });
         }
         let files = &mut owner.tls;
         files.shared.resize_with(owner.sites.len(), Vec::new);
@@ -351,6 +369,9 @@ pub struct Config {
     pub cache: bool,
     /// Listeners to open.
     pub listeners: Vec<ListenerConfig>,
+    /// Port of HTTPS that clients are redirected to; `None` is that of an
+    /// `--https` listener.
+    pub redirect_port: Option<u16>,
     /// Rights of the files of its Unix sockets.
     pub unix: UnixRights,
     /// Requests that it answers, of those of its HTTP listeners; all if there
@@ -478,8 +499,21 @@ pub fn check_admin(address: &ListenAddress) -> Result<(), ConfigError> {
 pub struct SharedListener {
     /// Number of the listener in the settings of the service that opens it.
     pub listener: usize,
-    /// Names of the other services, and their routes.
-    pub others: Vec<(String, Vec<Route>)>,
+    /// True if the service that opens it redirects its requests to HTTPS.
+    pub redirects: bool,
+    /// The other services.
+    pub others: Vec<SharingService>,
+}
+
+/// A service on the listener of another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharingService {
+    /// Name.
+    pub name: String,
+    /// Its routes there.
+    pub routes: Vec<Route>,
+    /// True if its requests are redirected to HTTPS.
+    pub redirects: bool,
 }
 
 /// Returns the parts of a guest path without those that say nothing, so that

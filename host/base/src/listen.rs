@@ -9,7 +9,8 @@ use std::str::FromStr;
 /// unix(7).
 const MAX_UNIX_PATH: usize = 107;
 
-/// A listener: one `--tcp`, `--tls`, `--udp`, `--http` or `--https`.
+/// A listener: one `--tcp`, `--tls`, `--udp`, `--http`, `--https` or
+/// `--http-redirect`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerConfig {
     /// Kind of the listener.
@@ -31,6 +32,8 @@ pub enum ListenerKind {
     Http,
     /// HTTP/1 and HTTP/2 over TLS.
     Https,
+    /// HTTP/1 and HTTP/2 whose requests are redirected to HTTPS.
+    Redirect,
 }
 
 impl ListenerKind {
@@ -43,6 +46,7 @@ impl ListenerKind {
             Self::Udp => "--udp",
             Self::Http => "--http",
             Self::Https => "--https",
+            Self::Redirect => "--http-redirect",
         }
     }
 
@@ -55,7 +59,7 @@ impl ListenerKind {
     /// True if the host parses requests.
     #[must_use]
     pub fn is_http(self) -> bool {
-        matches!(self, Self::Http | Self::Https)
+        matches!(self, Self::Http | Self::Https | Self::Redirect)
     }
 }
 

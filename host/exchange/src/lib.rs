@@ -28,6 +28,7 @@
 //! | [`reply`] | a response, between the instance that makes it and the connection that sends it |
 //! | [`handler`], [`deferred`] | the traits of a handler; an answer that it gives later |
 //! | [`sites`] | handlers of several services on one listener, by host and path |
+//! | [`redirect`] | handlers that send clients to HTTPS |
 //! | [`destination`], [`outgoing`] | requests that guests send |
 
 pub mod answer;
@@ -41,6 +42,7 @@ pub mod head;
 pub mod hop;
 pub mod outgoing;
 pub mod outlet;
+pub mod redirect;
 pub mod reply;
 pub mod request;
 pub mod sites;

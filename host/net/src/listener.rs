@@ -417,7 +417,7 @@ fn scheme(kind: ListenerKind) -> &'static str {
         ListenerKind::Tcp => "tcp",
         ListenerKind::Tls => "tls",
         ListenerKind::Udp => "udp",
-        ListenerKind::Http => "http",
+        ListenerKind::Http | ListenerKind::Redirect => "http",
         ListenerKind::Https => "https",
     }
 }
@@ -570,7 +570,7 @@ fn unix_scheme(kind: ListenerKind) -> &'static str {
     match kind {
         ListenerKind::Tcp | ListenerKind::Udp => "",
         ListenerKind::Tls => "tls+",
-        ListenerKind::Http => "http+",
+        ListenerKind::Http | ListenerKind::Redirect => "http+",
         ListenerKind::Https => "https+",
     }
 }

@@ -44,6 +44,8 @@ pub struct Services {
     pub streams: Option<Rc<dyn Service>>,
     /// `--http` and `--https`.
     pub http: Option<Rc<dyn Service>>,
+    /// `--http-redirect`.
+    pub redirect: Option<Rc<dyn Service>>,
     /// Shared listeners of HTTP, by their numbers.
     pub sites: Vec<Rc<dyn Service>>,
     /// `--udp`.
@@ -63,17 +65,19 @@ impl Services {
     pub(crate) fn of(&self, kind: ListenerKind, site: Option<usize>) -> Option<&dyn Service> {
         match kind {
             ListenerKind::Tcp | ListenerKind::Tls => self.streams.as_deref(),
-            ListenerKind::Http | ListenerKind::Https => match site {
+            ListenerKind::Udp => None,
+            ListenerKind::Http | ListenerKind::Https | ListenerKind::Redirect => match site {
                 Some(site) => self.sites.get(site).map(|it| &**it),
+                None if kind == ListenerKind::Redirect => self.redirect.as_deref(),
                 None => self.http.as_deref(),
             },
-            ListenerKind::Udp => None,
         }
     }
 
     /// Passes a tick of the clock to the services.
     pub(crate) fn tick(&self) {
-        let own = [&self.streams, &self.http].into_iter().flatten();
+        let own = [&self.streams, &self.http, &self.redirect];
+        let own = own.into_iter().flatten();
         for service in own.chain(&self.sites) {
             service.tick();
         }

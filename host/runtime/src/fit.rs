@@ -303,6 +303,12 @@ impl Interface {
         kind: Kind,
         listeners: &[ListenerConfig],
     ) -> Result<(), String> {
+        let redirects = |it: &ListenerConfig| it.kind == ListenerKind::Redirect;
+        if kind == Kind::Command && listeners.iter().any(redirects) {
+            return Err(format!(
+                "--http-redirect is beside a server; it exports {RUN}, which no listener drives"
+            ));
+        }
         for (handler, _, kinds) in LISTENING {
             if !is_asked_for(handler, kind) {
                 continue;

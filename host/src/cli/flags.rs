@@ -42,6 +42,13 @@ pub(super) struct Listeners {
     /// Take HTTP requests in TLS: HTTP/2 and HTTP/1.1
     #[arg(long, value_name = "ADDR")]
     https: Vec<ListenAddress>,
+    /// Take HTTP requests, and redirect them to HTTPS: to the same host and path
+    #[arg(long, value_name = "ADDR", hide_short_help = true)]
+    http_redirect: Vec<ListenAddress>,
+    /// The port to redirect them to [default: that of --https, or 443]
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) http_redirect_port: Option<u16>,
     /// Mode of the files of Unix sockets, such as 660: those who may write may connect
     #[arg(long, value_name = "OCTAL", value_parser = mode, hide_short_help = true)]
     unix_mode: Option<u32>,
@@ -372,6 +379,7 @@ impl Listeners {
             (ListenerKind::Udp, self.udp),
             (ListenerKind::Http, self.http),
             (ListenerKind::Https, self.https),
+            (ListenerKind::Redirect, self.http_redirect),
         ]
         .into_iter()
         .flat_map(|(kind, addresses)| {

@@ -84,7 +84,7 @@ fn each_flag_reaches_its_place() {
          --background-timeout 15s --max-background 16 --response-body-timeout 17s \
          --handshake-timeout 2s --write-timeout 3s --write-high 3k --write-low 2KiB \
          --max-write-buffer 1.5MB --max-handles 12 --shutdown-timeout 4s --max-memory 1MiB \
-         --http 4 --https unix:/t --access-log - --access-log-format json --max-body 1k \
+         --http 4 --https unix:/t --http-redirect 5 --http-redirect-port 8443 --access-log - --access-log-format json --max-body 1k \
          --max-head 2k --max-request-line 3k --max-headers 4 --head-timeout 6s \
          --max-response-headers 18 \
          --body-timeout 7s --keep-alive-timeout 8s --response-timeout 9s --send-informational \
@@ -103,6 +103,7 @@ fn each_flag_reaches_its_place() {
         (ListenerKind::Udp, "0.0.0.0:3"),
         (ListenerKind::Http, "4"),
         (ListenerKind::Https, "unix:/t"),
+        (ListenerKind::Redirect, "5"),
     ]
     .map(|(kind, address)| ListenerConfig {
         kind,
@@ -115,6 +116,7 @@ fn each_flag_reaches_its_place() {
         group: Some("7".into()),
     };
     assert_eq!(config.unix, unix);
+    assert_eq!(config.redirect_port, Some(8443));
     let pair = |chain: &str, key: &str| CertificateFiles {
         chain: chain.into(),
         key: key.into(),

@@ -2,15 +2,17 @@
 //! compilation to the end of its last connection.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 
-use netwasm_base::config::{ComponentSource, Config};
+use netwasm_base::config::{ComponentSource, Config, ListenAddress, ListenerKind};
 use netwasm_base::error::Error;
 use netwasm_base::ticker::Ticker;
+use netwasm_exchange::redirect::Redirects;
 use netwasm_net::listener::Bound;
 use netwasm_net::thread::{self, Tick};
 use netwasm_net::worker::{Assignment, Ended, Phase};
@@ -21,6 +23,9 @@ use crate::wiring::{Lasting, Run};
 
 use super::system;
 use super::threads::{Begin, Threads};
+
+/// Default port of HTTPS.
+const HTTPS: u16 = 443;
 
 /// Interval for closing expired connections of pools.
 const TIDY: Duration = Duration::from_millis(500);
@@ -101,6 +106,7 @@ impl Prepared {
             }
         }
         drop(handing);
+        let redirects = Redirects::to(https_port(&config, sockets));
         let (clock, ticks) = watch::channel::<Tick>(0);
         let clock = keep_clock(&config, &run, clock)?;
         let (phase, watched) = watch::channel(Phase::Serving);
@@ -109,6 +115,7 @@ impl Prepared {
             run: run.clone(),
             sites: config.sites.clone(),
             routes: config.routes.clone(),
+            redirects,
             assignment,
             phase: watched.clone(),
             clock: ticks.clone(),
@@ -132,6 +139,32 @@ impl Prepared {
             },
         })
     }
+}
+
+/// Returns the port of HTTPS that clients are redirected to: that of the
+/// settings, or of a listener, if possible the default one.
+fn https_port(config: &Config, sockets: &[(usize, &Bound)]) -> u16 {
+    let listeners = config.listeners.iter().enumerate();
+    let secure = listeners.filter(|(_, it)| it.kind == ListenerKind::Https);
+    let ports = secure.filter_map(|(number, listener)| {
+        let mut its = sockets.iter().filter(|(of, _)| *of == number);
+        // The system may have picked it.
+        let bound = its.find_map(|(_, bound)| {
+            let address = bound.url.strip_prefix("https://")?;
+            Some(address.parse::<SocketAddr>().ok()?.port())
+        });
+        bound.or(match listener.address {
+            ListenAddress::Localhost(port) => Some(port),
+            ListenAddress::Socket(address) => Some(address.port()),
+            ListenAddress::Unix(_) | ListenAddress::Passed(_) => None,
+        })
+    });
+    let ports: Vec<_> = ports.collect();
+    let port = match ports.contains(&HTTPS) {
+        true => Some(HTTPS),
+        false => ports.first().copied(),
+    };
+    config.redirect_port.or(port).unwrap_or(HTTPS)
 }
 
 /// A generation that needs nothing more to serve.

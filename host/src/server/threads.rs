@@ -10,6 +10,8 @@ use tokio::task::spawn_local;
 
 use netwasm_base::config::{Route, SharedListener};
 use netwasm_base::error::Error;
+use netwasm_exchange::handler::Handlers;
+use netwasm_exchange::redirect::Redirects;
 use netwasm_exchange::sites::{Member, Sites};
 use netwasm_net::service::Services;
 use netwasm_net::thread::Tick;
@@ -54,6 +56,8 @@ pub(super) struct Begin {
     pub(super) sites: Vec<SharedListener>,
     /// Its own routes on these.
     pub(super) routes: Vec<Route>,
+    /// Its redirects to HTTPS.
+    pub(super) redirects: Redirects,
     pub(super) assignment: Assignment,
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) clock: watch::Receiver<Tick>,
@@ -145,12 +149,13 @@ fn work(
                     Order::Begin(begin) => {
                         let (worker, guests) = begin.run.worker(&turns);
                         let shared = shared(&begin, &guests, &workers.borrow());
-                        let services = begin.run.services(&guests, shared);
+                        let services = begin.run.services(&guests, begin.redirects, shared);
                         workers.borrow_mut().push(Known {
                             service: begin.run.net.guest.clone(),
                             generation: begin.generation,
                             worker: Rc::clone(&worker),
                             guests,
+                            redirects: begin.redirects,
                             run: begin.run.clone(),
                         });
                         let (workers, events) = (Rc::clone(&workers), events.clone());
@@ -181,10 +186,19 @@ struct Known {
     generation: u64,
     worker: Rc<Worker>,
     guests: OfThread,
+    redirects: Redirects,
     run: Run,
 }
 
 impl Known {
+    /// Returns its handlers of requests, or those that redirect them.
+    fn handlers(&self, redirects: bool) -> Rc<dyn Handlers> {
+        match redirects {
+            true => Rc::new(self.redirects),
+            false => Rc::new(self.guests.clone()),
+        }
+    }
+
     fn describe(&self) -> Connections {
         Connections {
             service: self.service.clone(),
@@ -198,20 +212,24 @@ impl Known {
 /// begun before.
 fn shared(begin: &Begin, guests: &OfThread, workers: &[Known]) -> Vec<Shared> {
     let of_listener = |shared: &SharedListener| {
+        let handlers: Rc<dyn Handlers> = match shared.redirects {
+            true => Rc::new(begin.redirects),
+            false => Rc::new(guests.clone()),
+        };
         let mut services = vec![Member {
             routes: begin.routes.clone(),
-            handlers: Rc::new(guests.clone()),
+            handlers,
             thread: None,
         }];
         let mut others = Vec::new();
-        for (name, routes) in &shared.others {
+        for other in &shared.others {
             // The newest generation.
-            let Some(known) = workers.iter().rfind(|known| known.service == *name) else {
+            let Some(known) = workers.iter().rfind(|it| it.service == other.name) else {
                 continue;
             };
             services.push(Member {
-                routes: routes.clone(),
-                handlers: Rc::new(known.guests.clone()),
+                routes: other.routes.clone(),
+                handlers: known.handlers(other.redirects),
                 thread: Some(Rc::clone(&known.worker.thread)),
             });
             others.push(known.run.account());
@@ -238,6 +256,7 @@ async fn serve(
         run,
         sites: _,
         routes: _,
+        redirects: _,
         assignment,
         phase,
         clock,

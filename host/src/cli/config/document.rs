@@ -164,7 +164,8 @@ impl<'k> Document<'k> {
             own.any(|it| it.key.name == entry.key.name)
         };
         let has = |name: &str| service.entries.iter().any(|it| it.key.name == name);
-        let speaks_http = service.name.is_none() || has("http") || has("https");
+        let speaks_http = service.name.is_none()
+            || ["http", "https", "http-redirect"].map(has).contains(&true);
         let shared = self.shared.iter().filter(|entry| {
             // A default for those that it can apply to.
             let of_requests = matches!(&*entry.key.name, "access-log" | "access-log-format");

@@ -11,10 +11,11 @@ pub(super) const WITHOUT_KEY: [&str; 5] = ["built", "config", "print_config", "t
 const OF_THE_PROCESS: [&str; 5] = ["admin", "log-format", "log-rate", "verbose", "workers"];
 
 /// Keys that two services cannot share, so that none is a default.
-const OF_ONE_SERVICE: [&str; 9] = [
+const OF_ONE_SERVICE: [&str; 10] = [
     "args",
     "component",
     "http",
+    "http-redirect",
     "https",
     "module",
     "route",

@@ -135,7 +135,7 @@ impl Work {
             return Ok(None);
         }
         let mut others = config.sites.iter().flat_map(|it| &it.others);
-        let others_stay = others.all(|(name, _)| !changed.contains(name));
+        let others_stay = others.all(|other| !changed.contains(&other.name));
         if let Some(before) = before {
             let kept = |stamp, renewed| {
                 Ok(Some(Next::Kept(Box::new(Kept {
