@@ -197,3 +197,31 @@ fn sigusr1_without_a_log_file_does_nothing() {
     server.serves_echo();
     server.stop();
 }
+
+#[test]
+fn a_quiet_run_shows_only_warnings_and_errors() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its address");
+    drop(listener);
+    for flag in ["-q", "--quiet"] {
+        let mut server = Run::guest("probe")
+            .args(["--tcp", &address.to_string(), flag])
+            .args(["--admin", "127.0.0.1:0"])
+            .start_command();
+        let stream = crate::harness::within(crate::harness::START, "it listens", || {
+            TcpStream::connect(address).ok()
+        });
+        let mut peer = Peer::accepted(stream);
+        assert_eq!(peer.ask("connect 127.0.0.1:1 x"), "error: access-denied");
+        drop(peer);
+        server.signal(Signal::TERM);
+        assert_eq!(server.wait().code(), Some(0));
+        let log = server.log.text();
+        assert!(
+            log.contains("WARN") && log.contains("--allow-connect"),
+            "{log}"
+        );
+        assert!(!log.contains("INFO"), "{log}");
+        assert_eq!(server.stdout.text(), "");
+    }
+}

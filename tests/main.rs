@@ -58,6 +58,7 @@ mod sockets;
 mod start;
 mod stream;
 mod structure;
+mod syslog;
 mod systemd;
 mod takeover;
 mod targets;

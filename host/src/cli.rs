@@ -23,7 +23,7 @@ use netwasm_base::config::{
 };
 use netwasm_base::policy::Policy;
 
-use crate::logging::LogOptions;
+use crate::logging::{LogOptions, Verbosity};
 use crate::project::build::BuildOptions;
 use crate::project::new::{Language, ProjectKind};
 use crate::project::watch::Watch;
@@ -395,7 +395,10 @@ impl RunFlags {
         }
         let log = LogOptions {
             format: self.log.log_format,
-            verbosity: self.log.verbose.into(),
+            verbosity: match self.log.quiet {
+                true => Verbosity::Quiet,
+                false => self.log.verbose.into(),
+            },
             rate: self.log.log_rate.get(),
         };
         Ok((config, OfProcess { log, admin }))

@@ -76,6 +76,8 @@ pub enum LogFormat {
 /// Amount of detail in the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verbosity {
+    /// Warnings and errors.
+    Quiet,
     /// Normal events, warnings and errors.
     #[default]
     Info,
@@ -195,6 +197,7 @@ impl io::Write for Lines {
 /// and warnings of libraries.
 fn directives(verbosity: Verbosity) -> &'static str {
     match verbosity {
+        Verbosity::Quiet => "warn,netwasm=warn,guest=warn",
         Verbosity::Info => "warn,netwasm=info,guest=info",
         Verbosity::Debug => "warn,netwasm=debug,guest=debug",
         Verbosity::Trace => "warn,netwasm=trace,guest=trace",

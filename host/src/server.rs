@@ -192,7 +192,7 @@ pub fn run(config: &RunConfig, log: LogOptions, reread: Reread) -> Result<Outcom
         }
         server.interface = Some(admin);
     }
-    announce(&urls).map_err(system("standard output"))?;
+    announce(&urls, log).map_err(system("standard output"))?;
     tracing::debug!(elapsed = ?started.elapsed(), workers = threads, "serving");
     if let (Some(manager), Some(_)) = (&server.manager, &server.predecessor) {
         manager.is_main();

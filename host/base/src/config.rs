@@ -4,6 +4,7 @@
 //! not zero, and options that need each other are both present. Nothing here
 //! opens a file or a socket.
 
+mod access_log;
 mod clients;
 mod error;
 mod limits;
@@ -18,12 +19,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::policy::Policy;
 use crate::unix::{UnixRights, abstract_name};
 
+pub use self::access_log::{AccessLogConfig, AccessLogFormat, AccessLogTarget};
 pub use self::clients::{ClientRules, Network, NetworkError};
 pub use self::error::ConfigError;
 use self::limits::check_time;
@@ -581,39 +582,6 @@ pub struct CertificateFiles {
     pub chain: PathBuf,
     /// The private key.
     pub key: PathBuf,
-}
-
-/// Destination and format of the access log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccessLogConfig {
-    /// File to append to; `-` is standard output.
-    pub path: PathBuf,
-    /// Format of a line.
-    pub format: AccessLogFormat,
-}
-
-/// Format of a line of the access log.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum AccessLogFormat {
-    /// The combined format of Apache and nginx.
-    #[default]
-    Combined,
-    /// One JSON object per line.
-    Json,
-    /// Text with variables.
-    Template(Arc<LogTemplate>),
-}
-
-impl FromStr for AccessLogFormat {
-    type Err = LogTemplateError;
-
-    fn from_str(text: &str) -> Result<Self, LogTemplateError> {
-        match text {
-            "combined" => Ok(Self::Combined),
-            "json" => Ok(Self::Json),
-            _ => Ok(Self::Template(Arc::new(text.parse()?))),
-        }
-    }
 }
 
 /// Sharing of instances.

@@ -6,7 +6,7 @@
 //!                      +--> ConfigError: one line, with the flag to change
 //! ```
 //!
-//! Nothing here opens a socket or knows of WebAssembly. Whatever waits does so
+//! Nothing here listens or knows of WebAssembly. Whatever waits does so
 //! in a thread of its own.
 //!
 //! # Modules
@@ -17,6 +17,7 @@
 //! | --- | --- |
 //! | [`users`] | users and groups of the machine |
 //! | [`unix`] | names and rights of Unix sockets |
+//! | [`syslog`] | lines to a syslog server |
 //! | [`address`] | the addresses of a connection's ends |
 //! | [`listen`] | kinds and addresses of listeners |
 //! | [`policy`] | what a guest may reach; denies by default, asked before any system call |
@@ -39,6 +40,7 @@ pub mod listen;
 pub mod notify;
 pub mod policy;
 pub mod spool;
+pub mod syslog;
 pub mod ticker;
 pub mod unix;
 pub mod users;

@@ -1,5 +1,5 @@
-//! A queue of lines, which a thread writes to a file. A slow disk, or a pipe
-//! that nobody reads, delays no other thread.
+//! A queue of lines, which a thread writes to a file, or sends to a syslog
+//! server. A slow disk, or a pipe that nobody reads, delays no other thread.
 //!
 //! Lines that the thread cannot keep up with, or cannot write, are dropped and
 //! counted. A partly written line is completed before the next.
@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+
+use crate::syslog::Syslog;
 
 /// `tracing` target of messages about dropped lines.
 pub const TARGET: &str = "netwasm::dropped";
@@ -257,6 +259,8 @@ pub enum Output {
     Stdout(io::Stdout),
     /// Standard error.
     Stderr(io::Stderr),
+    /// A syslog server, which gets each line as a message.
+    Syslog(Box<Syslog>),
 }
 
 impl Output {
@@ -278,20 +282,17 @@ impl Output {
         Ok(())
     }
 
-    /// Returns the descriptor. It is used directly, since the locks of the
-    /// standard streams would let threads wait for each other.
-    fn fd(&self) -> BorrowedFd<'_> {
-        match self {
+    /// Writes as much as possible. Returns how much was written, and the error
+    /// if it was not everything.
+    fn write_some(&mut self, bytes: &[u8]) -> (usize, io::Result<()>) {
+        // Descriptors are used directly, since the locks of the standard streams
+        // would let threads wait for each other.
+        let fd: BorrowedFd<'_> = match self {
             Self::File { file, .. } => file.as_fd(),
             Self::Stdout(out) => out.as_fd(),
             Self::Stderr(out) => out.as_fd(),
-        }
-    }
-
-    /// Writes as much as possible. Returns how much was written, and the error
-    /// if it was not everything.
-    fn write_some(&self, bytes: &[u8]) -> (usize, io::Result<()>) {
-        let fd = self.fd();
+            Self::Syslog(syslog) => return send_lines(syslog, bytes),
+        };
         let mut written = 0;
         while let Some(rest) = bytes.get(written..)
             && !rest.is_empty()
@@ -309,6 +310,18 @@ impl Output {
         }
         (written, Ok(()))
     }
+}
+
+/// Sends each line as a message, up to the first that fails.
+fn send_lines(syslog: &mut Syslog, lines: &[u8]) -> (usize, io::Result<()>) {
+    let mut sent = 0;
+    for line in lines.split_inclusive(|byte| *byte == b'\n') {
+        if let Err(error) = syslog.send(line.trim_ascii_end()) {
+            return (sent, Err(error));
+        }
+        sent += line.len();
+    }
+    (sent, Ok(()))
 }
 
 fn append_to(path: &Path) -> io::Result<File> {

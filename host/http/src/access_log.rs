@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,10 +15,11 @@ use serde_json::ser::Formatter;
 
 use netwasm_base::address::Address;
 use netwasm_base::config::{
-    AccessLogConfig, AccessLogFormat, LogPart, LogTemplate, LogVariable, plain_path,
+    AccessLogConfig, AccessLogFormat, AccessLogTarget, LogPart, LogTemplate, LogVariable, plain_path,
 };
 use netwasm_base::error::Error;
 use netwasm_base::spool::{Output, Spool};
+use netwasm_base::syslog::Syslog;
 
 use netwasm_exchange::handler::Site;
 
@@ -37,22 +37,23 @@ const LAST: Duration = Duration::from_secs(2);
 /// The access logs of a process. Services that log to one file share it, and so
 /// do the generations of a service: a rotation reaches them all.
 #[derive(Debug, Default)]
-pub struct Logs(Mutex<HashMap<PathBuf, Arc<LogFile>>>);
+pub struct Logs(Mutex<HashMap<AccessLogTarget, Arc<LogFile>>>);
 
 impl Logs {
     /// Opens a log for appending, unless it is open.
     ///
     /// # Errors
-    /// Fails if the file cannot be written, or the system provides no thread.
+    /// Fails if the file cannot be written, if there is no such syslog server,
+    /// or if the system provides no thread.
     pub fn open(&self, config: &AccessLogConfig) -> Result<AccessLog, Error> {
-        let known = locked(&self.0).get(&config.path).map(Arc::clone);
+        let known = locked(&self.0).get(&config.target).map(Arc::clone);
         let file = match known {
             Some(file) => file,
             None => {
                 // Not under the lock: a disk may be slow.
-                let opened = Arc::new(LogFile::open(&config.path)?);
+                let opened = Arc::new(LogFile::open(&config.target)?);
                 let mut files = locked(&self.0);
-                Arc::clone(files.entry(config.path.clone()).or_insert(opened))
+                Arc::clone(files.entry(config.target.clone()).or_insert(opened))
             }
         };
         Ok(AccessLog {
@@ -116,22 +117,29 @@ impl AccessLog {
 #[derive(Debug)]
 struct LogFile {
     spool: Spool,
-    /// False for standard output.
+    /// False for standard output and a syslog server.
     is_file: bool,
     /// Gathered lines of each worker.
     gathered: Mutex<Vec<Weak<Gathered>>>,
 }
 
 impl LogFile {
-    fn open(path: &Path) -> Result<Self, Error> {
-        let is_file = path.as_os_str() != "-";
-        let output = match is_file {
-            false => Output::Stdout(io::stdout()),
-            true => Output::file(path).map_err(|source| Error::Write {
-                path: path.to_owned(),
+    fn open(target: &AccessLogTarget) -> Result<Self, Error> {
+        let output = match target {
+            AccessLogTarget::Stdout => Output::Stdout(io::stdout()),
+            AccessLogTarget::File(path) => Output::file(path).map_err(|source| Error::Write {
+                path: path.clone(),
                 source,
             })?,
+            AccessLogTarget::Syslog(target) => {
+                let connected = Syslog::connect(target).map_err(|source| Error::System {
+                    what: "the syslog server of --access-log",
+                    source,
+                })?;
+                Output::Syslog(Box::new(connected))
+            }
         };
+        let is_file = matches!(target, AccessLogTarget::File(_));
         let spool = Spool::start("access log", output, WAITING);
         Ok(Self {
             spool: spool.map_err(Error::Thread)?,
@@ -140,7 +148,7 @@ impl LogFile {
         })
     }
 
-    /// Reopens the file. Returns false if it is standard output.
+    /// Reopens the file. Returns false if it is none.
     fn reopen(&self) -> bool {
         if self.is_file {
             for gathered in &*locked(&self.gathered) {

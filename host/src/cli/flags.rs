@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 
 use netwasm_base::config::{
-    AccessLogConfig, AccessLogFormat, CertificateFiles, CipherSuites, ClientRules, Directory, DnsServer,
+    AccessLogConfig, AccessLogFormat, AccessLogTarget, CertificateFiles, CipherSuites, ClientRules, Directory, DnsServer,
     HttpLimits, Isolation, Limits, ListenAddress, ListenerConfig, ListenerKind, Network, Proxy,
     Route, TcpOptions, TlsFiles, TlsVersion,
 };
@@ -63,9 +63,9 @@ pub(super) struct Listeners {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "HTTP")]
 pub(super) struct Http {
-    /// Add a line for each request to a file; - is standard output
+    /// Add a line for each request to a file; - is standard output, syslog[:SERVER] a syslog server
     #[arg(long, value_name = "FILE")]
-    access_log: Option<PathBuf>,
+    access_log: Option<AccessLogTarget>,
     /// The form of its lines: combined, json, or a line with variables of nginx such as $status
     #[arg(long, value_name = "FORMAT", default_value = "combined")]
     #[arg(hide_short_help = true, requires = "access_log")]
@@ -316,6 +316,9 @@ pub(super) struct LogFlags {
     /// Show more; -vv: every step
     #[arg(short, action = ArgAction::Count)]
     pub(super) verbose: u8,
+    /// Show only warnings and errors, and no addresses
+    #[arg(short, long, conflicts_with = "verbose", hide_short_help = true)]
+    pub(super) quiet: bool,
     /// The form of its lines
     #[arg(long, value_enum, value_name = "text|json", default_value = "text")]
     #[arg(hide_possible_values = true)]
@@ -414,7 +417,7 @@ impl Http {
 
     pub(super) fn access_log(self) -> Option<AccessLogConfig> {
         Some(AccessLogConfig {
-            path: self.access_log?,
+            target: self.access_log?,
             format: self.access_log_format,
         })
     }

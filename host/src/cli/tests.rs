@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use netwasm_base::config::{
-    AccessLogConfig, AccessLogFormat, CIPHER_SUITES, CertificateFiles, Directory, HttpLimits, Isolation,
+    AccessLogConfig, AccessLogFormat, AccessLogTarget, CIPHER_SUITES, CertificateFiles, Directory, HttpLimits, Isolation,
     ListenerConfig, ListenerKind, NEVER, TcpOptions, TlsFiles, TlsVersion,
 };
 use netwasm_base::descriptors;
@@ -209,7 +209,7 @@ fn each_flag_reaches_its_place() {
     assert_eq!(
         config.access_log,
         Some(AccessLogConfig {
-            path: "-".into(),
+            target: AccessLogTarget::Stdout,
             format: AccessLogFormat::Json,
         })
     );
@@ -221,6 +221,16 @@ fn each_flag_reaches_its_place() {
             rate: 7,
         }
     );
+}
+
+#[test]
+fn a_run_is_quiet_or_tells_more_and_not_both() {
+    for flag in ["-q", "--quiet"] {
+        let (_, log) = run(&format!("a.wasm --tcp 1 {flag}"));
+        assert_eq!(log.verbosity, Verbosity::Quiet);
+    }
+    let found = error("run a.wasm --tcp 1 -q -v");
+    assert!(found.contains("cannot be used with"), "{found}");
 }
 
 #[test]
@@ -426,6 +436,11 @@ fn values_that_cannot_be_used_say_what_to_write() {
         ("--max-handles 1k", "write a whole number, 1 or more"),
         ("--workers 0", "write a whole number from 1 to 1024"),
         ("--backlog 0", "0 is not in 1..=2147483647"),
+        ("--access-log syslog:tcp:1", "write syslog, syslog:unix:PATH"),
+        (
+            "--access-log syslog:facility=x",
+            "'x' is none of kern, user, mail",
+        ),
         ("--tls-min-version 1.1", "write 1.2 or 1.3"),
         (
             "--tls-ciphers AES128-SHA",

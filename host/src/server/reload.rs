@@ -372,7 +372,7 @@ impl Server {
             }
             self.retired.push(service);
         }
-        if let Err(error) = announce(&opened) {
+        if let Err(error) = announce(&opened, self.log) {
             tracing::warn!(%error, "cannot print the new listeners");
         }
         for url in closed {

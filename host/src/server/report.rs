@@ -4,11 +4,16 @@ use std::io::{self, Write};
 
 use netwasm_base::counters::Counters;
 
+use crate::logging::{LogOptions, Verbosity};
+
 use super::service::Serving;
 
 /// Prints the addresses of the listeners on standard output, in one write, so
-/// that a reader never sees half a line.
-pub(super) fn announce(urls: &[String]) -> io::Result<()> {
+/// that a reader never sees half a line. A quiet run prints none.
+pub(super) fn announce(urls: &[String], log: LogOptions) -> io::Result<()> {
+    if log.verbosity == Verbosity::Quiet {
+        return Ok(());
+    }
     let lines: String = urls
         .iter()
         .map(|url| format!("listening {url}\n"))

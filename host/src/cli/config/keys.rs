@@ -8,7 +8,14 @@ use clap::{Arg, ArgAction, Command};
 pub(super) const WITHOUT_KEY: [&str; 5] = ["built", "config", "print_config", "takeover", "watch"];
 
 /// Keys of the process. They stand above the services.
-const OF_THE_PROCESS: [&str; 5] = ["admin", "log-format", "log-rate", "verbose", "workers"];
+const OF_THE_PROCESS: [&str; 6] = [
+    "admin",
+    "log-format",
+    "log-rate",
+    "quiet",
+    "verbose",
+    "workers",
+];
 
 /// Keys that two services cannot share, so that none is a default.
 const OF_ONE_SERVICE: [&str; 10] = [

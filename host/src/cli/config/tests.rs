@@ -74,12 +74,15 @@ fn sample(key: &Key) -> String {
     .to_owned()
 }
 
-/// Returns a command line with all flags that have a key, except that which
-/// takes a component's place.
+/// Flags that cannot be given together with some of the others: one takes a
+/// component's place, the other excludes `-v`.
+const APART: [&str; 2] = ["module", "quiet"];
+
+/// Returns a command line with all flags that have a key, except for [`APART`].
 fn all_flags(keys: &[Key]) -> String {
     let mut line = "echo".to_owned();
     let others = keys.iter().filter(|key| !key.is_positional());
-    for key in others.filter(|key| key.name != "module") {
+    for key in others.filter(|key| !APART.contains(&&*key.name)) {
         line += &match key.form {
             Form::Switch => format!(" --{}", key.name),
             Form::Times => " -vv".into(),
@@ -101,7 +104,7 @@ fn every_flag_has_its_key_and_both_mean_the_same() {
     }
     let line = all_flags(&keys);
     let text = printed(&line);
-    for key in keys.iter().filter(|key| key.name != "module") {
+    for key in keys.iter().filter(|key| !APART.contains(&&*key.name)) {
         let begin = format!("{} = ", key.name);
         assert!(text.lines().any(|it| it.starts_with(&begin)), "{text}");
     }
@@ -111,6 +114,9 @@ fn every_flag_has_its_key_and_both_mean_the_same() {
     assert_eq!(log, its_log);
     // The printed text is a fixed point.
     assert_eq!(run.shown.replace("(hidden)", "value"), text);
+    let quiet = printed("echo --tcp 1 --quiet");
+    assert!(quiet.contains("quiet = true\n"), "{quiet}");
+    assert_eq!(loaded(&quiet).log, run_of("echo --tcp 1 -q").1);
 }
 
 #[test]
