@@ -69,6 +69,7 @@ mod tls;
 mod tls_engine;
 mod udp;
 mod unix;
+mod user;
 mod wasi_http;
 mod wasi_http_client;
 mod wasi_http_faults;

@@ -389,6 +389,7 @@ impl RunFlags {
             config.guest = self.python.guest(script, config.guest)?;
         }
         config.check().map_err(|error| usage(&error))?;
+        let (user, group) = (self.operating.user, self.operating.group);
         let admin = self.operating.admin;
         if let Some(admin) = &admin {
             check_admin(admin).map_err(|error| usage(&error))?;
@@ -401,7 +402,13 @@ impl RunFlags {
             },
             rate: self.log.log_rate.get(),
         };
-        Ok((config, OfProcess { log, admin }))
+        let process = OfProcess {
+            log,
+            admin,
+            user,
+            group,
+        };
+        Ok((config, process))
     }
 }
 
@@ -411,6 +418,26 @@ struct OfProcess {
     log: LogOptions,
     /// Address of the admin interface.
     admin: Option<ListenAddress>,
+    /// User to go on as.
+    user: Option<String>,
+    /// Group to go on as.
+    group: Option<String>,
+}
+
+impl OfProcess {
+    /// Gives a run its settings, and returns how the log is written.
+    fn set(self, run: &mut RunConfig) -> LogOptions {
+        let Self {
+            log,
+            admin,
+            user,
+            group,
+        } = self;
+        run.admin = admin;
+        run.user = user;
+        run.group = group;
+        log
+    }
 }
 
 /// Puts the component that a project was built to in the place of the project.

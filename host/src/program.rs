@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use netwasm_base::config::{ComponentSource, RunConfig};
+use netwasm_base::users::{self, UnknownUser};
 use netwasm_base::{Error, descriptors};
 use netwasm_net::files::Roots;
 use netwasm_net::tls::Tls;
@@ -185,17 +186,25 @@ fn check(file: &Path) -> anyhow::Result<u8> {
     build_all(&mut loaded.run)?;
     let services = loaded.run.services.len();
     let mut faults = Vec::new();
+    if let Err(error) = loaded.run.identity() {
+        faults.push((0, ["user", "group"].as_slice(), error.to_string()));
+    }
     for (number, service) in loaded.run.services.iter().enumerate() {
-        let mut fault = |keys, error: Option<Error>| {
-            faults.extend(error.map(|error| (number, keys, error.to_string())));
+        let mut fault = |keys, error: Option<String>| {
+            faults.extend(error.map(|error| (number, keys, error)));
         };
+        let text = |error: Error| error.to_string();
+        let unknown = |error: UnknownUser| error.to_string();
         let tls = ["cert", "client-ca", "ca", "tls-authority", "tls-identity"].as_slice();
-        fault(tls, Tls::load(&service.tls).err());
-        fault(&["dir"], Roots::open(&service.guest.dirs).err());
-        fault(
-            &["component"],
-            LoadedComponent::load(service, services).err(),
-        );
+        fault(tls, Tls::load(&service.tls).err().map(text));
+        let roots = Roots::open(&service.guest.dirs);
+        fault(&["dir"], roots.err().map(text));
+        let owner = service.unix.owner.as_deref().map(users::user);
+        fault(&["unix-owner"], owner.and_then(Result::err).map(unknown));
+        let group = service.unix.group.as_deref().map(users::group);
+        fault(&["unix-group"], group.and_then(Result::err).map(unknown));
+        let component = LoadedComponent::load(service, services);
+        fault(&["component"], component.err().map(text));
     }
     match faults.is_empty() {
         true => {

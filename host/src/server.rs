@@ -111,14 +111,21 @@ pub fn run(config: &RunConfig, log: LogOptions, reread: Reread) -> Result<Outcom
     };
     let mut signals = signals;
     let started = Instant::now();
+    let identity = config.identity()?;
+    if let Some(identity) = &identity {
+        identity.check()?;
+    }
     let common = Common::new(&config.services, config.admin.is_some());
-    let Some(prepared) = prepare(config, &common, &main, &mut signals)? else {
+    let ended_before = || {
         let listens = |service: &Config| !service.listeners.is_empty();
-        return Ok(Outcome {
+        Outcome {
             // A program that has not run has not succeeded.
             drained: config.services.iter().any(listens),
             code: 0,
-        });
+        }
+    };
+    let Some(prepared) = prepare(config, &common, &main, &mut signals)? else {
+        return Ok(ended_before());
     };
     let (sender, events) = mpsc::unbounded_channel();
     let threads = match prepared.iter().all(Prepared::is_program) {
@@ -150,6 +157,14 @@ pub fn run(config: &RunConfig, log: LogOptions, reread: Reread) -> Result<Outcom
     let settings: Vec<_> = prepared.iter().map(|it| it.config.clone()).collect();
     let (sockets, unused) = Sockets::open(handed, &settings, threads)?;
     let urls = sockets.urls();
+    if let Some(identity) = identity {
+        // Before any guest runs, and any thread that serves.
+        identity.assume()?;
+        tracing::info!(user = identity.shown, "root's rights are given up (--user)");
+    }
+    let Some(prepared) = try_guests(prepared, &main, &mut signals)? else {
+        return Ok(ended_before());
+    };
     let steps = common.steps.clone();
     let mut server = Server {
         threads: Threads::start(threads, &common.steps, &sender)?,
@@ -168,6 +183,7 @@ pub fn run(config: &RunConfig, log: LogOptions, reread: Reread) -> Result<Outcom
         several: config.services.len() > 1,
         shown: config.shown.clone(),
         admin: config.admin.clone(),
+        user: [config.user.clone(), config.group.clone()],
         log,
         reloads: [0, 0],
         retired_failed: 0,
@@ -209,23 +225,49 @@ pub fn run(config: &RunConfig, log: LogOptions, reread: Reread) -> Result<Outcom
     Ok(outcome)
 }
 
-/// Builds all that the services need on a thread of its own, because compiling
-/// may take minutes. Returns `None` if a signal asked for the end meanwhile.
+/// Builds all that the services need. Returns `None` if a signal asked for the
+/// end meanwhile.
 fn prepare(
     config: &RunConfig,
     common: &Arc<Common>,
     main: &Runtime,
     signals: &mut Signals,
 ) -> Result<Option<Vec<Prepared>>, Error> {
-    let (done, mut made) = oneshot::channel();
     let services = config.services.clone();
     let common = Arc::clone(common);
-    on_thread("start", move || {
+    at_start(main, signals, move || {
         let prepared = services
             .iter()
             .map(|service| Prepared::new(service, Lasting::first(&common)));
+        prepared.collect()
+    })
+}
+
+/// Tries to start the guests. Returns `None` if a signal asked for the end
+/// meanwhile.
+fn try_guests(
+    prepared: Vec<Prepared>,
+    main: &Runtime,
+    signals: &mut Signals,
+) -> Result<Option<Vec<Prepared>>, Error> {
+    at_start(main, signals, move || {
+        prepared.iter().try_for_each(Prepared::try_guest)?;
+        Ok(prepared)
+    })
+}
+
+/// Does a part of the start on a thread of its own, because compiling may take
+/// minutes, and guests need a large stack. Returns `None` if a signal asked for
+/// the end meanwhile.
+fn at_start<T: Send + 'static>(
+    main: &Runtime,
+    signals: &mut Signals,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<Option<T>, Error> {
+    let (done, mut made) = oneshot::channel();
+    on_thread("start", move || {
         // After a signal, nobody receives it.
-        let _ = done.send(prepared.collect::<Result<Vec<_>, _>>());
+        let _ = done.send(work());
     })?;
     main.block_on(async {
         loop {
@@ -290,6 +332,8 @@ struct Server {
     shown: String,
     /// Address of the admin interface, which no reload changes.
     admin: Option<ListenAddress>,
+    /// User and group that it has gone on as, which no reload changes.
+    user: [Option<String>; 2],
     /// How the log is written, which no reload changes.
     log: LogOptions,
     /// Number of reloads that were done, and that failed.

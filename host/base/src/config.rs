@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::identity::{Identity, IdentityError};
 use crate::policy::Policy;
 use crate::unix::{UnixRights, abstract_name};
 
@@ -49,6 +50,10 @@ pub struct RunConfig {
     pub workers: NonZeroUsize,
     /// Address of the admin interface; `None` if there is none.
     pub admin: Option<ListenAddress>,
+    /// User that it goes on as once it listens; `None` if it stays what it is.
+    pub user: Option<String>,
+    /// Group that it goes on as, in place of the user's own.
+    pub group: Option<String>,
     /// True if it takes the listening sockets of the run at `admin`.
     pub takeover: bool,
     /// The configuration file; `None` if the settings are of a command line.
@@ -66,10 +71,22 @@ impl RunConfig {
             services,
             workers: workers.unwrap_or(NonZeroUsize::MIN),
             admin: None,
+            user: None,
+            group: None,
             takeover: false,
             file: None,
             shown: String::new(),
         }
+    }
+
+    /// Returns the identity that it goes on with, if it is another one.
+    ///
+    /// # Errors
+    /// Fails if the user or the group is unknown.
+    pub fn identity(&self) -> Result<Option<Identity>, IdentityError> {
+        let user = self.user.as_deref();
+        let identity = user.map(|user| Identity::of(user, self.group.as_deref()));
+        identity.transpose()
     }
 
     /// Checks that the services go together, and notes which listeners they

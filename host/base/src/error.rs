@@ -11,12 +11,13 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 
 use crate::config::ConfigError;
+use crate::identity::{AsUser, IdentityError};
 
 /// Reason why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A given file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}{}: {source}", path.display(), AsUser(source))]
     Read {
         /// The file.
         path: PathBuf,
@@ -27,13 +28,16 @@ pub enum Error {
     #[error("{0}")]
     Config(#[from] ConfigError),
     /// A given file cannot be written.
-    #[error("cannot write {}: {source}", path.display())]
+    #[error("cannot write {}{}: {source}", path.display(), AsUser(source))]
     Write {
         /// The file.
         path: PathBuf,
         /// Error of the system.
         source: io::Error,
     },
+    /// The run cannot go on as another user.
+    #[error("{0}")]
+    Identity(#[from] IdentityError),
     /// The component cannot be used.
     #[error("{name}: {reason}")]
     Component {

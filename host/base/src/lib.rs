@@ -16,6 +16,7 @@
 //! | module | contents |
 //! | --- | --- |
 //! | [`users`] | users and groups of the machine |
+//! | [`identity`] | the user that a run goes on as |
 //! | [`unix`] | names and rights of Unix sockets |
 //! | [`syslog`] | lines to a syslog server |
 //! | [`address`] | the addresses of a connection's ends |
@@ -35,6 +36,7 @@ pub mod config;
 pub mod counters;
 pub mod descriptors;
 pub mod error;
+pub mod identity;
 pub mod limiter;
 pub mod listen;
 pub mod notify;

@@ -4,10 +4,10 @@
 //! Lines that the thread cannot keep up with, or cannot write, are dropped and
 //! counted. A partly written line is completed before the next.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -19,6 +19,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use crate::identity::AsUser;
 use crate::syslog::Syslog;
 
 /// `tracing` target of messages about dropped lines.
@@ -276,9 +277,20 @@ impl Output {
     }
 
     fn reopen(&mut self) -> io::Result<()> {
-        if let Self::File { path, file } = self {
-            *file = append_to(path)?;
+        let Self::File { path, file } = self else {
+            return Ok(());
+        };
+        // One that is still there need not be opened, which the user that the run
+        // goes on as may not be allowed to.
+        if is_at(file, path) {
+            return Ok(());
         }
+        let opened = append_to(path).map_err(|error| {
+            let (path, user) = (path.display(), AsUser(&error));
+            let reason = format!("{path} cannot be opened anew{user}: {error}");
+            io::Error::new(error.kind(), reason)
+        });
+        *file = opened?;
         Ok(())
     }
 
@@ -322,6 +334,15 @@ fn send_lines(syslog: &mut Syslog, lines: &[u8]) -> (usize, io::Result<()>) {
         sent += line.len();
     }
     (sent, Ok(()))
+}
+
+/// True if a path leads to an open file.
+fn is_at(file: &File, path: &Path) -> bool {
+    let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
+    match (fs::metadata(path), file.metadata()) {
+        (Ok(there), Ok(open)) => identity(there) == identity(open),
+        _ => false,
+    }
 }
 
 fn append_to(path: &Path) -> io::Result<File> {

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use netwasm_base::config::{Limits, ListenAddress, ListenerConfig, ListenerKind};
 use netwasm_base::counters::Counter;
 use netwasm_base::error::Error;
+use netwasm_base::identity::{AsUser, assumed};
 use netwasm_base::unix::{UnixRights, abstract_name, written};
 
 use crate::accept::{Accepted, Acceptor};
@@ -435,7 +436,13 @@ fn listen_error(kind: ListenerKind, address: SocketAddr, error: &io::Error) -> E
         io::ErrorKind::AddrInUse => "another program uses the address; port 0 picks a free one",
         io::ErrorKind::AddrNotAvailable => "no interface of this machine has the address",
         io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need the capability CAP_NET_BIND_SERVICE"
+            return Error::Listen {
+                address: format!("{}://{address}", scheme(kind)),
+                reason: format!(
+                    "ports below 1024 need the capability CAP_NET_BIND_SERVICE{}",
+                    lacking()
+                ),
+            };
         }
         _ => {
             return Error::Listen {
@@ -448,6 +455,13 @@ fn listen_error(kind: ListenerKind, address: SocketAddr, error: &io::Error) -> E
         address: format!("{}://{address}", scheme(kind)),
         reason: reason.into(),
     }
+}
+
+/// Says why a right is missing where the run has given it up.
+fn lacking() -> String {
+    assumed().map_or_else(String::new, |user| {
+        format!(", which a run that goes on as {user} (--user) has given up: start it anew")
+    })
 }
 
 /// Binds a socket for each worker, all to one address. The kernel spreads
@@ -549,7 +563,7 @@ fn bind_unix(
         address: format!("unix:{}", path.display()),
         reason: match error.kind() {
             io::ErrorKind::AddrInUse => "another program listens there".into(),
-            _ => error.to_string(),
+            _ => format!("{error}{}", AsUser(&error)),
         },
     };
     let (socket, file) = bind().map_err(error)?;

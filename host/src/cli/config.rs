@@ -20,6 +20,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use netwasm_base::config::{AddressError, Config, ListenAddress, RunConfig};
+use netwasm_base::identity::AsUser;
 
 use crate::logging::LogOptions;
 
@@ -140,10 +141,9 @@ pub fn load(file: &Path) -> Result<Loaded, Mistakes> {
     let (loaded, mistakes) = configs(&document, &command, &keys);
     match loaded {
         Some((mut run, process)) if mistakes.is_empty() => {
-            run.admin = process.admin;
+            let log = process.set(&mut run);
             run.file = Some(file.to_owned());
             run.shown = document.to_toml(true);
-            let log = process.log;
             Ok(Loaded { run, log })
         }
         _ => Err(Mistakes::new(file, &text, mistakes)),
@@ -206,7 +206,10 @@ fn read(file: &Path) -> Result<String, Mistakes> {
         file: file.to_owned(),
         lines: vec![(None, message)],
     };
-    let unreadable = |error: std::io::Error| fail(format!("cannot read it: {error}"));
+    let unreadable = |error: std::io::Error| {
+        let user = AsUser(&error);
+        fail(format!("cannot read it{user}: {error}"))
+    };
     let opened = std::fs::File::open(file).map_err(unreadable)?;
     let mut bytes = Vec::new();
     opened
@@ -452,13 +455,13 @@ pub(super) fn command(run: RunFlags, given: &ArgMatches) -> Result<Command, clap
     let takeover = run.takeover;
     let Some(file) = run.config.clone() else {
         let document = arguments()?;
-        let (config, OfProcess { log, admin }) = run.into_config()?;
+        let (config, process) = run.into_config()?;
         if prints {
             return Ok(Command::Print(document.to_toml(false)));
         }
         let mut run = RunConfig::of(vec![config]);
         run.join().map_err(|(_, error)| usage(&error))?;
-        run.admin = admin;
+        let log = process.set(&mut run);
         run.takeover = takeover;
         check_takeover(&run)?;
         run.shown = document.to_toml(true);

@@ -334,6 +334,12 @@ pub(super) struct Operating {
     /// Show metrics and state there, over HTTP; unix:PATH also takes `netwasm reload`
     #[arg(long, value_name = "ADDR", hide_short_help = true)]
     pub(super) admin: Option<ListenAddress>,
+    /// Go on as this user once all is opened that only root may open
+    #[arg(long, value_name = "USER", hide_short_help = true)]
+    pub(super) user: Option<String>,
+    /// Go on with this group, and not the user's own
+    #[arg(long, value_name = "GROUP", requires = "user", hide_short_help = true)]
+    pub(super) group: Option<String>,
     /// Take clients' addresses from these proxies' PROXY headers; repeatable, also unix
     #[arg(long, value_name = "NETWORK", hide_short_help = true)]
     pub(super) proxy_protocol_from: Vec<Proxy>,

@@ -171,6 +171,7 @@ impl Server {
                     .first()
                     .map_or(0, |it| it.config.workers.get()),
                 admin: self.admin.clone(),
+                user: self.user.clone(),
                 log: self.log,
             },
         };

@@ -39,26 +39,32 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Compiles a service's component, reads its files, and tries to start the
-    /// guest. This may take minutes.
+    /// Compiles a service's component, and reads its files. This may take
+    /// minutes. No code of the guest runs.
     ///
     /// # Errors
-    /// Fails if a file cannot be used, or if an event guest traps at its start.
+    /// Fails if a file cannot be used.
     pub(super) fn new(config: &Config, lasting: Lasting) -> Result<Self, Error> {
         let stamp = Stamp::of_component(&config.component);
-        let run = Run::new(config, lasting)?;
+        Ok(Self {
+            config: config.clone(),
+            stamp,
+            run: Run::new(config, lasting)?,
+        })
+    }
+
+    /// Tries to start the guest.
+    ///
+    /// # Errors
+    /// Fails if an event guest traps at its start.
+    pub(super) fn try_guest(&self) -> Result<(), Error> {
         // A guest may ask for timers at its start, as on a worker.
         let trial = Builder::new_current_thread()
             .enable_all()
             .build_local(LocalOptions::default());
         trial
             .map_err(system("starting a runtime"))?
-            .block_on(run.try_guest())?;
-        Ok(Self {
-            config: config.clone(),
-            stamp,
-            run,
-        })
+            .block_on(self.run.try_guest())
     }
 
     /// True if the component is one call, rather than serving connections.

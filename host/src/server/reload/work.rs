@@ -18,6 +18,8 @@ use super::{Kept, Next, Refused, Reload};
 pub(super) struct Fixed {
     pub(super) workers: usize,
     pub(super) admin: Option<ListenAddress>,
+    /// User and group.
+    pub(super) user: [Option<String>; 2],
     pub(super) log: LogOptions,
 }
 
@@ -84,6 +86,7 @@ impl Work {
         let Fixed {
             workers,
             admin,
+            user,
             log: present,
         } = &self.fixed;
         if let Some(first) = self.current.first() {
@@ -100,6 +103,9 @@ impl Work {
         }
         if run.admin != *admin {
             stays("--admin");
+        }
+        if [run.user.take(), run.group.take()] != *user {
+            stays("--user or --group");
         }
         if log.format != present.format {
             stays("--log-format");
@@ -166,6 +172,7 @@ impl Work {
             None => Lasting::first(&self.common),
         };
         let prepared = Prepared::new(config, lasting)?;
+        prepared.try_guest()?;
         Ok(Some(Next::New(Box::new(prepared))))
     }
 }
