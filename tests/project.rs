@@ -431,6 +431,39 @@ fn a_change_of_a_source_is_built_and_started_anew() {
 }
 
 #[test]
+fn a_change_of_a_source_of_a_server_is_built_and_reloaded() {
+    if !has_target() {
+        return;
+    }
+    let scratch = directory();
+    let project = project(scratch.path(), "loud", &["--tcp"]);
+    let source = project.join("src/lib.rs");
+    let first = fs::read_to_string(&source).expect("the source");
+    let server = building(&["run", text(&project), "--watch"]).tcp().start();
+    let mut before = server.connect();
+    before.send(b"one");
+    assert_eq!(before.take(3), b"one");
+
+    fs::write(&source, format!("{first}\nnonsense")).expect("it is written");
+    let told = ["everything stays as it was", "cargo build failed"];
+    server.log.wait_for_within(START, &told);
+    server.serves_echo();
+
+    let second = first.replace("write_all(data)", "write_all(data.to_ascii_uppercase())");
+    fs::write(&source, second).expect("it is written");
+    server.log.wait_for_within(START, &["SIGHUP: reloaded"]);
+    eventually("the new component", || {
+        let mut peer = server.connect();
+        peer.send(b"two");
+        (peer.take(3) == b"TWO").then_some(())
+    });
+    before.send(b"one");
+    assert_eq!(before.take(3), b"one");
+    drop(before);
+    server.stop();
+}
+
+#[test]
 fn a_change_of_a_component_is_started_anew_and_no_orphan_is_left() {
     if !has_target() {
         return;

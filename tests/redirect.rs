@@ -111,7 +111,8 @@ fn redirects_are_logged_and_counted_and_reach_no_guest() {
 #[test]
 fn a_program_has_no_redirects() {
     let run = Run::guest("tcp-client").args(["--http-redirect", "127.0.0.1:0"]);
-    run.output().refused(1, &["--http-redirect", "wasi:cli/run"]);
+    run.output()
+        .refused(1, &["--http-redirect", "wasi:cli/run"]);
 }
 
 /// Returns a port that was free a moment ago.

@@ -140,7 +140,11 @@ fn a_server_that_does_not_read_holds_up_nobody_and_what_it_misses_is_counted() {
         });
     let dropped: usize = dropped.sum();
     assert!(dropped > 0, "{log}");
-    assert_eq!(received.load(Ordering::Relaxed) + dropped, requests, "{log}");
+    assert_eq!(
+        received.load(Ordering::Relaxed) + dropped,
+        requests,
+        "{log}"
+    );
 }
 
 #[test]

@@ -162,7 +162,12 @@ fn the_file_has_its_rights_before_the_socket_listens() {
     let run = Run::guest("echo")
         .listen("--tcp", &unix_address(&path))
         .args(["--unix-mode", "600"]);
-    let calls = ["-o", text(&trace), "-e", "trace=bind,chmod,fchmodat,fchmodat2,listen"];
+    let calls = [
+        "-o",
+        text(&trace),
+        "-e",
+        "trace=bind,chmod,fchmodat,fchmodat2,listen",
+    ];
     let Some(run) = run.traced(&calls) else {
         return;
     };
@@ -173,7 +178,10 @@ fn the_file_has_its_rights_before_the_socket_listens() {
         let found = lines.position(|line| line.contains(needle));
         found.unwrap_or_else(|| panic!("no {needle} in {trace}"))
     };
-    assert!(place("bind(") < place("0600") && place("0600") < place("listen("), "{trace}");
+    assert!(
+        place("bind(") < place("0600") && place("0600") < place("listen("),
+        "{trace}"
+    );
     drop(server);
 }
 

@@ -68,11 +68,14 @@ fn what_only_root_may_open_is_opened_before_and_cannot_be_afterwards() {
         return;
     };
     let scratch = open_directory("router");
-    let (file, key) = (scratch.path().join("netwasm.toml"), write(
-        scratch.path(),
-        "key.pem",
-        fs::read(cert("key.pem")).expect("a key"),
-    ));
+    let (file, key) = (
+        scratch.path().join("netwasm.toml"),
+        write(
+            scratch.path(),
+            "key.pem",
+            fs::read(cert("key.pem")).expect("a key"),
+        ),
+    );
     set_mode(&key, 0o600);
     let chain = write(
         scratch.path(),
@@ -102,7 +105,14 @@ fn what_only_root_may_open_is_opened_before_and_cannot_be_afterwards() {
     runs_as(&server, user, group);
     serves();
     // The key is root's. Everything goes on as it was.
-    refused(&server, &["cannot read", "key.pem as nobody (--user)", "Permission denied"]);
+    refused(
+        &server,
+        &[
+            "cannot read",
+            "key.pem as nobody (--user)",
+            "Permission denied",
+        ],
+    );
     serves();
     set_mode(&key, 0o644);
     reload(&server);

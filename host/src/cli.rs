@@ -107,11 +107,16 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
     let matches = command.try_get_matches_from_mut(&args);
     let matches = matches.map_err(|error| mistakes::explain(error, &args, &command))?;
     match Cli::from_arg_matches(&matches)?.command {
-        Subcommands::Run(run) if run.watch => run.into_watch(&args),
-        Subcommands::Run(run) => match matches.subcommand() {
-            Some((_, given)) => config::command(*run, given),
-            None => Err(usage(&"there is no command")),
-        },
+        Subcommands::Run(run) => {
+            let Some((_, given)) = matches.subcommand() else {
+                return Err(usage(&"there is no command"));
+            };
+            let component = run.component.clone().unwrap_or_default();
+            match config::command(*run, given)? {
+                Command::Run(run, log) if run.watch => watched(run, log, component, &args),
+                command => Ok(command),
+            }
+        }
         Subcommands::Check(check) => Ok(check.into_command()),
         Subcommands::Reload(reload) => reload.into_command(),
         Subcommands::New(new) => Ok(new.into_command()),
@@ -180,7 +185,7 @@ struct RunFlags {
     #[arg(long, hide_short_help = true)]
     print_config: bool,
 
-    /// Build and start anew after each change of the component, or of its project
+    /// Reload after each change of a file that it is made from; a program starts anew
     #[arg(long)]
     watch: bool,
 
@@ -286,40 +291,6 @@ struct Compile {
 }
 
 impl RunFlags {
-    /// Returns the command that runs `netwasm run` as a child.
-    fn into_watch(self, args: &[OsString]) -> Result<Command, clap::Error> {
-        if self.config.is_some() {
-            return Err(usage(
-                &"--watch is for one component: SIGHUP reads a configuration file anew",
-            ));
-        }
-        let component = self.component.clone().unwrap_or_default();
-        let mut own = true;
-        let passed_on = args.iter().skip(2).filter(|arg| {
-            own &= *arg != "--";
-            !own || *arg != "--watch"
-        });
-        let args = passed_on.cloned().collect();
-        // Mistakes are told at once.
-        let (config, _) = self.into_config()?;
-        match (config.component, config.guest.folder) {
-            (_, Some(folder)) => Ok(Command::Watch(Watch {
-                component: folder,
-                is_script: true,
-                args,
-            })),
-            (ComponentSource::File(_), None) => Ok(Command::Watch(Watch {
-                component,
-                is_script: false,
-                args,
-            })),
-            (ComponentSource::BuiltIn { .. }, None) => Err(usage(
-                &"--watch is for a file or a project's directory: a built-in component does not \
-                  change",
-            )),
-        }
-    }
-
     /// Returns the settings of a service, and those of the process.
     fn into_config(self) -> Result<(Config, OfProcess), clap::Error> {
         let script = self.python.script(self.component.as_deref())?;
@@ -410,6 +381,39 @@ impl RunFlags {
         };
         Ok((config, process))
     }
+}
+
+/// Returns the command for a run that is watched: a program, which cannot be
+/// reloaded, is run as a child.
+fn watched(
+    run: Box<RunConfig>,
+    log: LogOptions,
+    component: PathBuf,
+    args: &[OsString],
+) -> Result<Command, clap::Error> {
+    let service = match (&run.file, run.services.first()) {
+        (None, Some(service)) => service,
+        _ => return Ok(Command::Run(run, log)),
+    };
+    if matches!(service.component, ComponentSource::BuiltIn { .. }) {
+        return Err(usage(
+            &"--watch is for a file or a project's directory: a built-in component does not change",
+        ));
+    }
+    let folder = &service.guest.folder;
+    if folder.is_none() && !service.listeners.is_empty() {
+        return Ok(Command::Run(run, log));
+    }
+    let mut own = true;
+    let passed_on = args.iter().skip(2).filter(|arg| {
+        own &= *arg != "--";
+        !own || *arg != "--watch"
+    });
+    Ok(Command::Watch(Watch {
+        component: folder.clone().unwrap_or(component),
+        is_script: folder.is_some(),
+        args: passed_on.cloned().collect(),
+    }))
 }
 
 /// Settings of the process.

@@ -65,6 +65,7 @@
 //! | `wiring` | the protocol of each listener, and its handler: the one place that names a transport, a protocol and a guest together | |
 //! | [`admin`] | the interface for operators: metrics, state, reload | what they ask of |
 //! | `signals` | the signals of a run, and what each asks for | what is done then |
+//! | [`changes`] | the files that a run is made from, watched for `--watch` | what is done then |
 //! | [`program`] | the commands and their exit codes | how a run goes |
 //! | [`server`] | a run from start to end: services, their generations, reloads | TLS or WIT details |
 //! | [`project`] | writing a handler: `new`, `build`, `wit`, `run --watch` | running a component |
@@ -73,6 +74,7 @@
 pub mod admin;
 #[doc(hidden)]
 pub mod bench;
+pub mod changes;
 pub mod cli;
 pub mod logging;
 pub mod program;

@@ -19,6 +19,7 @@ use netwasm_runtime::guests::LoadedComponent;
 use netwasm_runtime::{compile, inspect};
 
 use crate::admin;
+use crate::changes::Watcher;
 use crate::cli::{self, Command};
 use crate::logging::{self, LogOptions};
 use crate::project::build::BuildOptions;
@@ -64,8 +65,15 @@ fn run(command: Command) -> anyhow::Result<u8> {
     match command {
         Command::Run(mut run, log) => {
             find_interpreters(&run)?;
+            let watched = match run.watch {
+                true => Some((Watcher::new()?, run.clone())),
+                false => None,
+            };
+            if let Some((watcher, run)) = &watched {
+                watcher.set(files_of(run));
+            }
             build_all(&mut run)?;
-            serve(&run, log)
+            serve(&run, log, watched)
         }
         Command::Check { file } => check(&file),
         Command::Reload { socket } => match admin::reload(&socket) {
@@ -174,6 +182,24 @@ fn build_all(run: &mut RunConfig) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Returns the files that a run is made from, and the directories of projects.
+fn files_of(run: &RunConfig) -> Vec<PathBuf> {
+    let mut files: Vec<_> = run.file.iter().chain(&run.secrets).cloned().collect();
+    for service in &run.services {
+        if let ComponentSource::File(component) = &service.component {
+            files.push(component.clone());
+        }
+        let tls = &service.tls;
+        let identities = tls.identities.iter().map(|(_, files)| files);
+        for pair in tls.certificates.iter().chain(identities) {
+            files.extend([pair.chain.clone(), pair.key.clone()]);
+        }
+        files.extend(tls.client_ca.clone());
+        files.extend(tls.authorities.iter().map(|(_, file)| file.clone()));
+    }
+    files
+}
+
 /// Reads a configuration file and all that it names, and says what is wrong.
 fn check(file: &Path) -> anyhow::Result<u8> {
     let mut loaded = match cli::load(file) {
@@ -225,7 +251,13 @@ fn check(file: &Path) -> anyhow::Result<u8> {
 
 /// Runs services or commands. Succeeds if all connections ended by themselves
 /// and the command reports success.
-fn serve(run: &RunConfig, log: LogOptions) -> anyhow::Result<u8> {
+/// `watched` is what watches the run's files, and the run before its projects
+/// were built.
+fn serve(
+    run: &RunConfig,
+    log: LogOptions,
+    watched: Option<(Watcher, Box<RunConfig>)>,
+) -> anyhow::Result<u8> {
     logging::start(log)?;
     for service in &run.services {
         if let Some(folder) = &service.guest.folder {
@@ -265,18 +297,27 @@ fn serve(run: &RunConfig, log: LogOptions) -> anyhow::Result<u8> {
             "the limit of open files (ulimit -n) is low: so many connections at once, others wait"
         );
     }
-    let again = run.clone();
+    let (watcher, again) = match watched {
+        Some((watcher, again)) => (Some(watcher), *again),
+        None => (None, run.clone()),
+    };
+    let watching = watcher.clone();
     let reread = move || {
-        let Some(file) = &again.file else {
-            return Ok((again.clone(), log));
+        let (mut run, log) = match &again.file {
+            None => (again.clone(), log),
+            Some(file) => {
+                let loaded = cli::load(file).map_err(|mistakes| mistakes.in_a_line())?;
+                (loaded.run, loaded.log)
+            }
         };
-        let loaded = cli::load(file).map_err(|mistakes| mistakes.in_a_line())?;
-        let cli::Loaded { mut run, log } = loaded;
+        if let Some(watcher) = &watching {
+            watcher.set(files_of(&run));
+        }
         find_interpreters(&run).map_err(|error| one_line(&error))?;
         build_all(&mut run).map_err(|error| one_line(&error))?;
         Ok((run, log))
     };
-    let outcome = server::run(run, log, Arc::new(reread))?;
+    let outcome = server::run(run, log, Arc::new(reread), watcher.as_ref())?;
     Ok(match outcome {
         Outcome {
             drained: true,

@@ -23,7 +23,7 @@ mod component;
 mod embedded;
 mod native;
 pub mod new;
-mod sources;
+pub(crate) mod sources;
 pub mod watch;
 pub mod wit;
 

@@ -24,6 +24,7 @@ mod threads;
 
 use std::collections::BTreeSet;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,7 @@ use netwasm_base::ticker::Ticker;
 use netwasm_net::worker::Ended;
 
 use crate::admin::{Admin, Ask};
+use crate::changes::Watcher;
 use crate::logging::{self, LogOptions};
 use crate::signals::{Asked, Signals};
 use crate::wiring::{Common, Lasting};
@@ -82,6 +84,8 @@ pub(crate) enum Event {
     },
     /// A thread could not start, or has panicked.
     ThreadFailed { thread: usize },
+    /// A file that the run is made from has changed: `--watch`.
+    Changed(PathBuf),
     /// All that a reload needs is ready, or is not to be had.
     Reloaded(Box<Result<Reload, Refused>>),
 }
@@ -94,11 +98,17 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> Error {
 /// Runs until a signal ends the run, or until its commands end. SIGTERM and
 /// SIGINT start a graceful shutdown, and a second one, at least a second later,
 /// aborts what is left. SIGHUP reads settings, components and certificates anew,
-/// and reopens the access logs; SIGUSR1 only reopens the logs.
+/// and reopens the access logs; SIGUSR1 only reopens the logs. A change that
+/// `watcher` tells is as SIGHUP.
 ///
 /// # Errors
 /// Fails if the run cannot start.
-pub fn run(config: &RunConfig, log: LogOptions, reread: Reread) -> Result<Outcome, Error> {
+pub fn run(
+    config: &RunConfig,
+    log: LogOptions,
+    reread: Reread,
+    watcher: Option<&Watcher>,
+) -> Result<Outcome, Error> {
     // Signals are caught from here on, so that a signal during compilation is
     // not lost.
     let main = Builder::new_current_thread()
@@ -214,6 +224,11 @@ pub fn run(config: &RunConfig, log: LogOptions, reread: Reread) -> Result<Outcom
         manager.is_main();
     }
     server.is_ready();
+    if let Some(watcher) = watcher {
+        let events = server.sender.clone();
+        let tell = move |path: &Path| events.send(Event::Changed(path.to_owned())).is_ok();
+        watcher.start(tell).map_err(Error::Thread)?;
+    }
     server.watchdog = server
         .manager
         .as_ref()
@@ -385,6 +400,11 @@ impl Server {
                 self.ends.failed += 1;
                 self.dead_threads.insert(thread);
             }
+            Event::Changed(path) if !self.sockets.are_closed() => {
+                tracing::info!("--watch: {} has changed", path.display());
+                self.reload();
+            }
+            Event::Changed(_) => {}
             Event::Reloaded(reload) => self.reloaded(*reload),
             Event::Asked(ask) => self.answer(ask),
         }

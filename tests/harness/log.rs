@@ -43,7 +43,12 @@ impl Log {
 
     /// Waits for a line that contains all needles, and returns it.
     pub(crate) fn wait_for(&self, needles: &[&str]) -> String {
-        self.wait(DEADLINE, &format!("a line with {needles:?}"), |lines| {
+        self.wait_for_within(DEADLINE, needles)
+    }
+
+    /// Like [`Self::wait_for`], with another deadline.
+    pub(crate) fn wait_for_within(&self, within: Duration, needles: &[&str]) -> String {
+        self.wait(within, &format!("a line with {needles:?}"), |lines| {
             lines
                 .iter()
                 .find(|line| needles.iter().all(|needle| line.contains(needle)))

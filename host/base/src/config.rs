@@ -56,6 +56,10 @@ pub struct RunConfig {
     pub group: Option<String>,
     /// True if it takes the listening sockets of the run at `admin`.
     pub takeover: bool,
+    /// True if it is reloaded whenever its files change.
+    pub watch: bool,
+    /// Files of secrets that its settings name.
+    pub secrets: Vec<PathBuf>,
     /// The configuration file; `None` if the settings are of a command line.
     pub file: Option<PathBuf>,
     /// The settings as a configuration file, without variables' values.
@@ -74,6 +78,8 @@ impl RunConfig {
             user: None,
             group: None,
             takeover: false,
+            watch: false,
+            secrets: Vec::new(),
             file: None,
             shown: String::new(),
         }

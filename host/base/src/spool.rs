@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -297,13 +297,13 @@ impl Output {
     /// Writes as much as possible. Returns how much was written, and the error
     /// if it was not everything.
     fn write_some(&mut self, bytes: &[u8]) -> (usize, io::Result<()>) {
-        // Descriptors are used directly, since the locks of the standard streams
-        // would let threads wait for each other.
-        let fd: BorrowedFd<'_> = match self {
-            Self::File { file, .. } => file.as_fd(),
-            Self::Stdout(out) => out.as_fd(),
-            Self::Stderr(out) => out.as_fd(),
+        let fd = match self {
             Self::Syslog(syslog) => return send_lines(syslog, bytes),
+            // Descriptors are used directly, since the locks of the standard
+            // streams would let threads wait for each other.
+            Self::File { file, .. } => AsFd::as_fd(&*file),
+            Self::Stdout(out) => AsFd::as_fd(&*out),
+            Self::Stderr(out) => AsFd::as_fd(&*out),
         };
         let mut written = 0;
         while let Some(rest) = bytes.get(written..)

@@ -90,7 +90,9 @@ impl FromStr for Server {
             return Ok(Self::Unix(path.into()));
         }
         let address = text.strip_prefix("udp:").unwrap_or(text);
-        let bare = address.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+        let bare = address
+            .strip_prefix('[')
+            .and_then(|it| it.strip_suffix(']'));
         match (address.parse(), bare.unwrap_or(address).parse::<IpAddr>()) {
             (Ok(address), _) => Ok(Self::Udp(address)),
             (_, Ok(ip)) => Ok(Self::Udp(SocketAddr::new(ip, PORT))),
@@ -190,7 +192,11 @@ impl Syslog {
     }
 
     fn head(&self) -> Vec<u8> {
-        let SyslogTarget { server, priority, tag } = &self.target;
+        let SyslogTarget {
+            server,
+            priority,
+            tag,
+        } = &self.target;
         match server {
             // The server has the time itself.
             Server::Unix(_) => format!("<{priority}>{tag}[{}]: ", process::id()),
@@ -246,7 +252,10 @@ mod tests {
     fn a_server_is_written_in_one_of_several_ways() {
         let target = |text: &str| text.parse::<SyslogTarget>().expect("a server");
         let local = Server::Unix(LOCAL.into());
-        assert_eq!((target("").server, target("").priority), (local.clone(), 190));
+        assert_eq!(
+            (target("").server, target("").priority),
+            (local.clone(), 190)
+        );
         for (text, server, priority, tag) in [
             ("facility=mail,tag=x", local, 22, "x"),
             (

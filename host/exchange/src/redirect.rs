@@ -114,7 +114,12 @@ mod tests {
             (443, "a.example", "/", "https://a.example/"),
             (443, "a.example:80", "/b?c=d", "https://a.example/b?c=d"),
             (8443, "a.example:8080", "/b", "https://a.example:8443/b"),
-            (443, "A.example:", "//c/../%2e", "https://A.example//c/../%2e"),
+            (
+                443,
+                "A.example:",
+                "//c/../%2e",
+                "https://A.example//c/../%2e",
+            ),
             (8443, "[::1]:8080", "/", "https://[::1]:8443/"),
             (443, "[::1]", "*", "https://[::1]/"),
             (443, "a", "/é\"<|>", "https://a/%C3%A9%22%3C%7C%3E"),

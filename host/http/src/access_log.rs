@@ -15,7 +15,8 @@ use serde_json::ser::Formatter;
 
 use netwasm_base::address::Address;
 use netwasm_base::config::{
-    AccessLogConfig, AccessLogFormat, AccessLogTarget, LogPart, LogTemplate, LogVariable, plain_path,
+    AccessLogConfig, AccessLogFormat, AccessLogTarget, LogPart, LogTemplate, LogVariable,
+    plain_path,
 };
 use netwasm_base::error::Error;
 use netwasm_base::spool::{Output, Spool};

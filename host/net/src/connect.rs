@@ -351,12 +351,11 @@ impl Race {
         };
         self.last = Some(ip);
         self.due = Instant::now() + HEAD_START;
-        self.attempts
-            .spawn(connect_address(
-                SocketAddr::new(ip, port),
-                self.local,
-                self.options,
-            ));
+        self.attempts.spawn(connect_address(
+            SocketAddr::new(ip, port),
+            self.local,
+            self.options,
+        ));
     }
 }
 

@@ -379,10 +379,15 @@ fn provider(ciphers: &[CipherSuite]) -> CryptoProvider {
     let mut provider = aws_lc_rs::default_provider();
     let all = std::mem::take(&mut provider.cipher_suites);
     for version in [TlsVersion::Tls13, TlsVersion::Tls12] {
-        let mut wanted = ciphers.iter().filter(|it| it.version() == version).peekable();
+        let mut wanted = ciphers
+            .iter()
+            .filter(|it| it.version() == version)
+            .peekable();
         if wanted.peek().is_none() {
             let own = CIPHER_SUITES.iter().filter(|it| it.version() == version);
-            provider.cipher_suites.extend(own.filter_map(|it| find(&all, it)));
+            provider
+                .cipher_suites
+                .extend(own.filter_map(|it| find(&all, it)));
         }
         provider
             .cipher_suites

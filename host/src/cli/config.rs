@@ -143,6 +143,7 @@ pub fn load(file: &Path) -> Result<Loaded, Mistakes> {
         Some((mut run, process)) if mistakes.is_empty() => {
             let log = process.set(&mut run);
             run.file = Some(file.to_owned());
+            run.secrets = document.secrets();
             run.shown = document.to_toml(true);
             Ok(Loaded { run, log })
         }
@@ -453,6 +454,7 @@ pub(super) fn command(run: RunFlags, given: &ArgMatches) -> Result<Command, clap
     };
     let prints = run.print_config;
     let takeover = run.takeover;
+    let watch = run.watch;
     let Some(file) = run.config.clone() else {
         let document = arguments()?;
         let (config, process) = run.into_config()?;
@@ -463,6 +465,7 @@ pub(super) fn command(run: RunFlags, given: &ArgMatches) -> Result<Command, clap
         run.join().map_err(|(_, error)| usage(&error))?;
         let log = process.set(&mut run);
         run.takeover = takeover;
+        run.watch = watch;
         check_takeover(&run)?;
         run.shown = document.to_toml(true);
         return Ok(Command::Run(Box::new(run), log));
@@ -488,6 +491,7 @@ pub(super) fn command(run: RunFlags, given: &ArgMatches) -> Result<Command, clap
     }
     let mut loaded = load(&file).map_err(|mistakes| usage(&mistakes))?;
     loaded.run.takeover = takeover;
+    loaded.run.watch = watch;
     check_takeover(&loaded.run)?;
     if prints {
         let text = read(&file).map_err(|mistakes| usage(&mistakes))?;

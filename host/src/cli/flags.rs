@@ -8,9 +8,9 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 
 use netwasm_base::config::{
-    AccessLogConfig, AccessLogFormat, AccessLogTarget, CertificateFiles, CipherSuites, ClientRules, Directory, DnsServer,
-    HttpLimits, Isolation, Limits, ListenAddress, ListenerConfig, ListenerKind, Network, Proxy,
-    Route, TcpOptions, TlsFiles, TlsVersion,
+    AccessLogConfig, AccessLogFormat, AccessLogTarget, CertificateFiles, CipherSuites, ClientRules,
+    Directory, DnsServer, HttpLimits, Isolation, Limits, ListenAddress, ListenerConfig,
+    ListenerKind, Network, Proxy, Route, TcpOptions, TlsFiles, TlsVersion,
 };
 use netwasm_base::descriptors;
 use netwasm_base::policy::{ConnectPattern, HostPort, ListenPattern, NamePattern};
@@ -151,7 +151,12 @@ pub(super) struct Tls {
     #[arg(long, value_name = "NAME", hide_short_help = true)]
     alpn: Vec<String>,
     /// Lowest version of TLS that listeners speak
-    #[arg(long, value_name = "1.2|1.3", default_value = "1.2", hide_short_help = true)]
+    #[arg(
+        long,
+        value_name = "1.2|1.3",
+        default_value = "1.2",
+        hide_short_help = true
+    )]
     tls_min_version: TlsVersion,
     /// Cipher suites of listeners by their names of IANA or OpenSSL, the best first; repeatable. A
     /// version that none is of has all of its own

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use netwasm_base::config::{
-    AccessLogConfig, AccessLogFormat, AccessLogTarget, CIPHER_SUITES, CertificateFiles, Directory, HttpLimits, Isolation,
-    ListenerConfig, ListenerKind, NEVER, TcpOptions, TlsFiles, TlsVersion,
+    AccessLogConfig, AccessLogFormat, AccessLogTarget, CIPHER_SUITES, CertificateFiles, Directory,
+    HttpLimits, Isolation, ListenerConfig, ListenerKind, NEVER, TcpOptions, TlsFiles, TlsVersion,
 };
 use netwasm_base::descriptors;
 use netwasm_base::unix::UnixRights;
@@ -436,7 +436,10 @@ fn values_that_cannot_be_used_say_what_to_write() {
         ("--max-handles 1k", "write a whole number, 1 or more"),
         ("--workers 0", "write a whole number from 1 to 1024"),
         ("--backlog 0", "0 is not in 1..=2147483647"),
-        ("--access-log syslog:tcp:1", "write syslog, syslog:unix:PATH"),
+        (
+            "--access-log syslog:tcp:1",
+            "write syslog, syslog:unix:PATH",
+        ),
         (
             "--access-log syslog:facility=x",
             "'x' is none of kern, user, mail",
@@ -531,13 +534,20 @@ fn the_other_commands_take_a_component() {
 
 #[test]
 fn watching_passes_on_all_arguments_but_its_own() {
-    match parse_line("run a.wasm --watch --tcp 1 -- --watch") {
+    match parse_line("run a.wasm --watch --allow-listen 1 -- --watch") {
         Ok(Command::Watch(watch)) => {
             assert_eq!(watch.component, Path::new("a.wasm"));
-            assert_eq!(watch.args, ["a.wasm", "--tcp", "1", "--", "--watch"]);
+            let args = ["a.wasm", "--allow-listen", "1", "--", "--watch"];
+            assert_eq!(watch.args, args);
         }
         other => panic!("{other:?}"),
     }
+    // What serves is reloaded.
+    match parse_line("run a.wasm --watch --tcp 1 -- --watch") {
+        Ok(Command::Run(run, _)) => assert!(run.watch),
+        other => panic!("{other:?}"),
+    }
+    assert!(error("run echo --watch --tcp 1").contains("does not change"));
     let (config, _) = run("--built b.wasm dir --tcp 1");
     assert_eq!(config.component, ComponentSource::File("b.wasm".into()));
     assert_eq!(config.guest.name, "b");

@@ -1,6 +1,6 @@
 //! The sources of a component, and whether they have changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -11,10 +11,12 @@ const BUILT: [&str; 4] = ["target", "node_modules", "__pycache__", "Cargo.lock"]
 /// Most files that are looked at.
 const MOST: usize = 20_000;
 
-/// The files that a component is made from, with the time and length of each.
+/// The files that a component is made from, with the time and length of each,
+/// and their directories.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Snapshot {
+pub(crate) struct Snapshot {
     files: BTreeMap<PathBuf, (Option<SystemTime>, u64)>,
+    directories: BTreeSet<PathBuf>,
     /// True if there are links or too many files, so that not all was looked
     /// at.
     is_partial: bool,
@@ -24,10 +26,15 @@ impl Snapshot {
     /// Looks at a file, or at all files below a directory but for hidden and
     /// built ones. What cannot be read is left out: it may be written right
     /// now.
-    pub(super) fn of(path: &Path) -> Self {
+    pub(crate) fn of(path: &Path) -> Self {
         let mut snapshot = Self::default();
         snapshot.add(path);
         snapshot
+    }
+
+    /// Returns the directories that were looked into.
+    pub(crate) fn directories(&self) -> &BTreeSet<PathBuf> {
+        &self.directories
     }
 
     /// True if there is no file: it was removed, perhaps to be written anew.
@@ -53,6 +60,7 @@ impl Snapshot {
         let Ok(entries) = fs::read_dir(path) else {
             return;
         };
+        self.directories.insert(path.to_owned());
         for entry in entries.flatten() {
             let name = entry.file_name();
             let name = name.to_string_lossy();

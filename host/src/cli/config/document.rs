@@ -164,14 +164,29 @@ impl<'k> Document<'k> {
             own.any(|it| it.key.name == entry.key.name)
         };
         let has = |name: &str| service.entries.iter().any(|it| it.key.name == name);
-        let speaks_http = service.name.is_none()
-            || ["http", "https", "http-redirect"].map(has).contains(&true);
+        let speaks_http =
+            service.name.is_none() || ["http", "https", "http-redirect"].map(has).contains(&true);
         let shared = self.shared.iter().filter(|entry| {
             // A default for those that it can apply to.
             let of_requests = matches!(&*entry.key.name, "access-log" | "access-log-format");
             !own(entry) && (speaks_http || !of_requests)
         });
         service.entries.iter().chain(shared).collect()
+    }
+
+    /// Returns the files of all secrets.
+    pub(super) fn secrets(&self) -> Vec<PathBuf> {
+        let own = self.services.iter().flat_map(|it| &it.entries);
+        let settings = own.chain(&self.shared).map(|entry| &entry.setting);
+        let pairs = settings.filter_map(|setting| match setting {
+            Setting::Pairs(pairs) => Some(pairs),
+            _ => None,
+        });
+        let files = pairs.flatten().filter_map(|(_, value)| match value {
+            Value::File(path) => Some(path.clone()),
+            Value::Text(_) => None,
+        });
+        files.collect()
     }
 
     /// Writes the configuration in TOML. `hidden` hides the values of

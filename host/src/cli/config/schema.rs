@@ -110,7 +110,9 @@ fn of_value(key: &Key) -> Value {
         "TIME" => json!({
             "oneOf": [{ "const": 0 }, { "type": "string", "pattern": "^(0|none|[0-9].*[a-z])$" }]
         }),
-        "OCTAL" => json!({ "type": ["integer", "string"], "minimum": 0, "pattern": "^(0o)?[0-7]+$" }),
+        "OCTAL" => {
+            json!({ "type": ["integer", "string"], "minimum": 0, "pattern": "^(0o)?[0-7]+$" })
+        }
         "MODE" => json!({ "enum": help::ISOLATION.map(|(mode, _)| mode) }),
         "ADDR" => json!({ "type": ["integer", "string"], "minimum": 0, "maximum": 65535 }),
         words if words.contains('|') && !words.contains(char::is_uppercase) => {

@@ -1,0 +1,418 @@
+//! Watches the files that a run is made from: `run --watch`.
+//!
+//! ```text
+//!   inotify(7): something happened in a directory --> look at all files
+//!        which have changed, and rest --> the run reloads, as by SIGHUP
+//! ```
+//!
+//! Directories are watched rather than files, because editors and deployments
+//! put a new file in the place of the old one. What happened is of no
+//! consequence: the state of the files decides. So a link in the middle of a
+//! path may change, and a file that is still being written is waited for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+use rustix::io::Errno;
+
+use crate::project::sources::Snapshot;
+
+/// Time for which changed files must rest.
+const REST: Duration = Duration::from_millis(150);
+
+/// Interval for looking at files in directories that cannot be watched, as they
+/// do not exist yet.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// What is watched in a directory.
+const WHAT: WatchFlags = WatchFlags::CLOSE_WRITE
+    .union(WatchFlags::CREATE)
+    .union(WatchFlags::MOVED_FROM)
+    .union(WatchFlags::MOVED_TO)
+    .union(WatchFlags::DELETE)
+    .union(WatchFlags::DELETE_SELF)
+    .union(WatchFlags::MOVE_SELF)
+    .union(WatchFlags::ATTRIB)
+    .union(WatchFlags::ONLYDIR);
+
+/// Watches files. Clones share the files.
+#[derive(Clone, Debug)]
+pub struct Watcher(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    files: Mutex<Files>,
+    /// Signalled when there are other files.
+    wake: OwnedFd,
+}
+
+/// The files, each with its state when a change of it was last told.
+type Files = BTreeMap<PathBuf, State>;
+
+/// State of a file. If it is another one, the file has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    /// There is none.
+    Missing,
+    /// Device, inode, length, and times of the last changes.
+    File([u64; 3], [(i64, i64); 2]),
+    /// The sources of a project.
+    Sources(Snapshot),
+}
+
+impl State {
+    fn of(path: &Path) -> Self {
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => Self::Sources(Snapshot::of(path)),
+            Ok(metadata) => Self::File(
+                [metadata.dev(), metadata.ino(), metadata.len()],
+                [
+                    (metadata.mtime(), metadata.mtime_nsec()),
+                    (metadata.ctime(), metadata.ctime_nsec()),
+                ],
+            ),
+            Err(_) => Self::Missing,
+        }
+    }
+}
+
+impl Watcher {
+    /// Returns a watcher of no files.
+    ///
+    /// # Errors
+    /// Fails if no descriptor is left.
+    pub fn new() -> io::Result<Self> {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self(Arc::new(Shared {
+            files: Mutex::default(),
+            wake,
+        })))
+    }
+
+    fn files(&self) -> MutexGuard<'_, Files> {
+        let files = self.0.files.lock();
+        files.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Watches these files and projects' directories from now on, in place of
+    /// others. To be called before they are read.
+    pub(crate) fn set(&self, paths: impl IntoIterator<Item = PathBuf>) {
+        let mut files = self.files();
+        let mut before = std::mem::take(&mut *files);
+        for path in paths {
+            let known = before.remove(&path);
+            let state = known.unwrap_or_else(|| State::of(&path));
+            files.insert(path, state);
+        }
+        drop(files);
+        // It fails if it is signalled already, for ever.
+        let _ = rustix::io::write(&self.0.wake, &1_u64.to_ne_bytes());
+    }
+
+    /// Tells each change, by a path that has changed. Ends once `changed` returns
+    /// false.
+    ///
+    /// # Errors
+    /// Fails if the system gives no thread.
+    pub(crate) fn start(&self, changed: impl Fn(&Path) -> bool + Send + 'static) -> io::Result<()> {
+        let watcher = self.clone();
+        let watch = move || {
+            if let Err(error) = watcher.watch(&changed) {
+                tracing::error!(%error, "--watch: changes are no longer noticed");
+            }
+        };
+        let thread = std::thread::Builder::new().name("watch".into());
+        thread.spawn(watch).map(drop)
+    }
+
+    fn watch(&self, changed: &dyn Fn(&Path) -> bool) -> io::Result<()> {
+        let mut seen = self.look();
+        let mut directories = Directories::new(&seen)?;
+        // Time since which files rest that may have changed.
+        let mut since = Some(Instant::now());
+        loop {
+            let wait = match since {
+                Some(since) => Some(REST.saturating_sub(since.elapsed())),
+                None if directories.are_watched => None,
+                None => Some(LOOK),
+            };
+            let happened = self.wait(&directories, wait)?;
+            let now = self.look();
+            directories = directories.renewed(&now)?;
+            if now != seen {
+                seen = now;
+                since = Some(Instant::now());
+            } else if since.is_some_and(|since| since.elapsed() >= REST) {
+                since = None;
+                if let Some(path) = self.take_change(&seen)
+                    && !changed(&path)
+                {
+                    return Ok(());
+                }
+            }
+            if happened {
+                // There may be more in a moment, in a directory that was not
+                // watched yet.
+                since.get_or_insert_with(Instant::now);
+            }
+        }
+    }
+
+    /// Returns the present states of the files.
+    fn look(&self) -> Files {
+        let paths: Vec<_> = self.files().keys().cloned().collect();
+        let look = |path: PathBuf| {
+            let state = State::of(&path);
+            (path, state)
+        };
+        paths.into_iter().map(look).collect()
+    }
+
+    /// Takes note of changed states. Returns the path of one of them.
+    fn take_change(&self, now: &Files) -> Option<PathBuf> {
+        let mut changed = None;
+        for (path, state) in &mut *self.files() {
+            if let Some(now) = now.get(path)
+                && now != state
+            {
+                state.clone_from(now);
+                changed.get_or_insert_with(|| path.clone());
+            }
+        }
+        changed
+    }
+
+    /// Waits until something happens, for so long. Returns true if it did.
+    fn wait(&self, directories: &Directories, most: Option<Duration>) -> io::Result<bool> {
+        let wake = &self.0.wake;
+        let mut both = [
+            PollFd::new(&directories.inotify, PollFlags::IN),
+            PollFd::new(wake, PollFlags::IN),
+        ];
+        let most = most.and_then(|it| Timespec::try_from(it).ok());
+        match rustix::event::poll(&mut both, most.as_ref()) {
+            Ok(0) => return Ok(false),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        // It has the number of signals since.
+        let _ = rustix::io::read(wake, &mut [0; 8]);
+        directories.empty()?;
+        Ok(true)
+    }
+}
+
+/// The directories of files, watched.
+#[derive(Debug)]
+struct Directories {
+    inotify: OwnedFd,
+    all: BTreeSet<PathBuf>,
+    /// False if some cannot be watched at present.
+    are_watched: bool,
+    /// True if that was told, for another reason than that they do not exist.
+    is_told: bool,
+}
+
+impl Directories {
+    fn new(files: &Files) -> io::Result<Self> {
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let mut directories = Self {
+            inotify,
+            all: directories_of(files),
+            are_watched: true,
+            is_told: false,
+        };
+        directories.watch();
+        Ok(directories)
+    }
+
+    /// Watches the directories of these files, which may be other ones.
+    fn renewed(mut self, files: &Files) -> io::Result<Self> {
+        if directories_of(files) == self.all {
+            // One may have been made anew. Others are not watched twice.
+            self.watch();
+            return Ok(self);
+        }
+        let renewed = Self::new(files)?;
+        Ok(Self {
+            is_told: renewed.is_told || self.is_told,
+            ..renewed
+        })
+    }
+
+    fn watch(&mut self) {
+        self.are_watched = true;
+        for directory in &self.all {
+            match inotify::add_watch(&self.inotify, directory, WHAT) {
+                Ok(_) => {}
+                Err(errno) => {
+                    self.are_watched = false;
+                    let is_missing = matches!(errno, Errno::NOENT | Errno::NOTDIR);
+                    if !is_missing && !std::mem::replace(&mut self.is_told, true) {
+                        tracing::warn!(
+                            directory = %directory.display(), error = %errno,
+                            "--watch: it is looked at twice a second, as inotify cannot watch it"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes what has happened, without looking at it.
+    fn empty(&self) -> io::Result<()> {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut events = Reader::new(&self.inotify, &mut buffer);
+        loop {
+            match events.next() {
+                Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => {}
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+}
+
+/// Returns the directories in which something happens if one of these files
+/// changes: that of its name, and that of the file that links lead to.
+fn directories_of(files: &Files) -> BTreeSet<PathBuf> {
+    let mut directories = BTreeSet::new();
+    for (path, state) in files {
+        let parent = |path: &Path| match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        directories.insert(parent(path));
+        if let Ok(real) = fs::canonicalize(path) {
+            directories.insert(parent(&real));
+        }
+        if let State::Sources(sources) = state {
+            directories.extend(sources.directories().iter().cloned());
+        }
+    }
+    directories
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::sync::mpsc::{self, Receiver};
+
+    use super::*;
+
+    /// Longest wait for a change that should be told at once.
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    fn watched(paths: &[&Path]) -> (Watcher, Receiver<PathBuf>) {
+        let watcher = Watcher::new().expect("a watcher");
+        watcher.set(paths.iter().map(|path| path.to_path_buf()));
+        let (told, changes) = mpsc::channel();
+        let tell = move |path: &Path| told.send(path.to_owned()).is_ok();
+        watcher.start(tell).expect("a thread");
+        (watcher, changes)
+    }
+
+    #[track_caller]
+    fn told(changes: &Receiver<PathBuf>, path: &Path) {
+        assert_eq!(changes.recv_timeout(DEADLINE).expect("a change"), path);
+    }
+
+    #[test]
+    fn a_change_is_told_however_it_is_made() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let (file, other) = (scratch.path().join("file"), scratch.path().join("other"));
+        fs::write(&file, "1").expect("a file");
+        let (_watcher, changes) = watched(&[&file]);
+        fs::write(&file, "22").expect("a file");
+        told(&changes, &file);
+        // As editors do.
+        fs::write(&other, "333").expect("a file");
+        fs::rename(&other, &file).expect("it is replaced");
+        told(&changes, &file);
+        fs::remove_file(&file).expect("it was there");
+        told(&changes, &file);
+        fs::write(&other, "4444").expect("a file");
+        symlink(&other, &file).expect("a link");
+        told(&changes, &file);
+        fs::write(&other, "55555").expect("a file");
+        told(&changes, &file);
+        // Beside it.
+        fs::write(scratch.path().join("beside"), "x").expect("a file");
+        assert!(changes.recv_timeout(REST * 4).is_err());
+    }
+
+    #[test]
+    fn a_link_in_the_middle_of_a_path_may_change() {
+        // As Kubernetes mounts secrets.
+        let scratch = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| scratch.path().join(name);
+        for version in ["one", "two"] {
+            fs::create_dir(path(version)).expect("a directory");
+            fs::write(path(version).join("key"), version).expect("a file");
+        }
+        symlink("one", path("data")).expect("a link");
+        symlink("data/key", path("key")).expect("a link");
+        let (_watcher, changes) = watched(&[&path("key")]);
+        symlink("two", path("new")).expect("a link");
+        fs::rename(path("new"), path("data")).expect("it is replaced");
+        told(&changes, &path("key"));
+        fs::write(path("two/key"), "three").expect("a file");
+        told(&changes, &path("key"));
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_is_waited_for() {
+        use std::io::Write;
+        let scratch = tempfile::tempdir().expect("a directory");
+        let file = scratch.path().join("file");
+        fs::write(&file, "").expect("a file");
+        let (_watcher, changes) = watched(&[&file]);
+        let mut writing = fs::File::create(&file).expect("a file");
+        for _ in 0..20 {
+            writing.write_all(b"a part").expect("it is written");
+            std::thread::sleep(REST / 10);
+            assert!(changes.try_recv().is_err(), "it is not whole");
+        }
+        drop(writing);
+        told(&changes, &file);
+        assert!(changes.recv_timeout(REST * 4).is_err(), "it is told once");
+    }
+
+    #[test]
+    fn files_come_and_go_with_their_directories() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let (below, project) = (scratch.path().join("below"), scratch.path().join("project"));
+        let file = below.join("file");
+        let (watcher, changes) = watched(&[&file]);
+        fs::create_dir(&below).expect("a directory");
+        fs::write(&file, "1").expect("a file");
+        told(&changes, &file);
+        fs::remove_dir_all(&below).expect("it was there");
+        told(&changes, &file);
+        // Another one, with all that is in it.
+        fs::create_dir_all(project.join("src")).expect("a directory");
+        fs::write(project.join("src/lib.rs"), "1").expect("a file");
+        watcher.set([project.clone()]);
+        fs::write(project.join("src/lib.rs"), "22").expect("a file");
+        told(&changes, &project);
+        fs::create_dir(project.join("src/more")).expect("a directory");
+        fs::write(project.join("src/more/mod.rs"), "1").expect("a file");
+        told(&changes, &project);
+        fs::write(project.join("src/more/mod.rs"), "22").expect("a file");
+        told(&changes, &project);
+        // What is built is no source.
+        fs::create_dir(project.join("target")).expect("a directory");
+        fs::write(project.join("target/x"), "1").expect("a file");
+        assert!(changes.recv_timeout(REST * 4).is_err());
+    }
+}
