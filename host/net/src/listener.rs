@@ -213,7 +213,7 @@ impl Bound {
             self.kind = kind;
         }
         let file = self.file.as_ref();
-        adjusted.and(file.map_or(Ok(()), |file| file.set_rights(rights)))
+        adjusted.and_then(|()| file.map_or(Ok(()), |file| file.set_rights(rights)))
     }
 
     /// Returns a listener for each worker; for a Unix socket, one in all, which

@@ -106,7 +106,7 @@ impl CipherSuite {
             Some(rest) => format!("TLS_{rest}"),
             None => name.to_owned(),
         };
-        let is_it = |it: &CipherSuite| {
+        let is_it = |it: &Self| {
             it.name.eq_ignore_ascii_case(&plain)
                 || !it.openssl.is_empty() && it.openssl.eq_ignore_ascii_case(name)
         };
