@@ -64,6 +64,7 @@ fn short_help_is_shorter_and_both_name_the_listeners() {
         "--max-response-headers",
         "--background-timeout",
         "--max-background",
+        "--max-metrics",
     ] {
         assert!(long.stdout.contains(flag), "no {flag} in {}", long.stdout);
     }

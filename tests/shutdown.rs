@@ -38,6 +38,24 @@ fn an_idle_server_ends_at_once_on_either_signal() {
 }
 
 #[test]
+fn the_drain_says_what_is_left_for_how_long_and_how_to_abort() {
+    let mut server = echo(&["--shutdown-timeout", "90s"]);
+    let mut peers = [server.connect(), server.connect()];
+    for peer in &mut peers {
+        peer.send(b"x");
+        assert_eq!(peer.take(1), b"x");
+    }
+    server.signal(Signal::TERM);
+    server.log.wait_for(&[
+        "draining: no new connections; a second signal aborts what is left",
+        "connections=2",
+        "limit=1m 30s",
+    ]);
+    drop(peers);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
 fn a_transfer_that_runs_is_finished_before_the_end() {
     for isolation in ["connection", "worker"] {
         let mut server = echo(&["--isolation", isolation]);

@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | `/healthz` | 200 while the run answers |
 //! | `/readyz` | 200 while it accepts connections; 503, with the reason, while it drains |
-//! | `/metrics` | OpenMetrics, or Prometheus's older text |
+//! | `/metrics` | OpenMetrics, Prometheus's older text, or its protobuf |
 //! | `/config` | the settings as a configuration file, without variables' values |
 //! | `/connections` | what is open, for how long, in which stage: JSON |
 //! | `POST /reload` | reads settings and components anew; only over a Unix socket |
@@ -358,7 +358,7 @@ impl Server {
                 None => no_answer(),
             },
             "/metrics" => match self.view().await {
-                Some(view) => metrics::response(view, request.headers()),
+                Some(view) => metrics::response(&view, request.headers()),
                 None => no_answer(),
             },
             "/config" => match self.view().await {

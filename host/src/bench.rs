@@ -62,7 +62,7 @@ impl Bench {
             Err(error) => return Err(error.to_string()),
         };
         let config = services.first().ok_or("no service")?;
-        let run = Run::new(config, Lasting::first(&Common::new(&services, false)))
+        let run = Run::new(config, Lasting::first(&Common::new(&services, false, None)))
             .map_err(|error| error.to_string())?;
         let worker = Worker::new(run.net.clone());
         Ok(Self {

@@ -19,7 +19,8 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use netwasm_base::config::{
-    ComponentSource, Config, DnsConfig, GuestConfig, Limits, ListenAddress, RunConfig, check_admin,
+    ComponentSource, Config, DnsConfig, GuestConfig, Limits, ListenAddress, OtlpConfig, RunConfig,
+    check_admin,
 };
 use netwasm_base::policy::Policy;
 
@@ -293,6 +294,7 @@ struct Compile {
 impl RunFlags {
     /// Returns the settings of a service, and those of the process.
     fn into_config(self) -> Result<(Config, OfProcess), clap::Error> {
+        let otlp = self.operating.otlp();
         let script = self.python.script(self.component.as_deref())?;
         let component = match &script {
             Some(_) => self.python.interpreter()?,
@@ -376,6 +378,7 @@ impl RunFlags {
         let process = OfProcess {
             log,
             admin,
+            otlp,
             user,
             group,
         };
@@ -422,6 +425,8 @@ struct OfProcess {
     log: LogOptions,
     /// Address of the admin interface.
     admin: Option<ListenAddress>,
+    /// Receiver of traces.
+    otlp: Option<OtlpConfig>,
     /// User to go on as.
     user: Option<String>,
     /// Group to go on as.
@@ -434,10 +439,12 @@ impl OfProcess {
         let Self {
             log,
             admin,
+            otlp,
             user,
             group,
         } = self;
         run.admin = admin;
+        run.otlp = otlp;
         run.user = user;
         run.group = group;
         log

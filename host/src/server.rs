@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
 
-use netwasm_base::config::{Config, ListenAddress, NEVER, RunConfig};
+use netwasm_base::config::{Config, ListenAddress, NEVER, OtlpConfig, RunConfig};
 use netwasm_base::error::Error;
 use netwasm_base::notify::Manager;
 use netwasm_base::ticker::Ticker;
@@ -40,6 +40,7 @@ use netwasm_net::worker::Ended;
 use crate::admin::{Admin, Ask};
 use crate::changes::Watcher;
 use crate::logging::{self, LogOptions};
+use crate::otlp::{Counts, Exporter};
 use crate::signals::{Asked, Signals};
 use crate::wiring::{Common, Lasting};
 
@@ -125,7 +126,14 @@ pub fn run(
     if let Some(identity) = &identity {
         identity.check()?;
     }
-    let common = Common::new(&config.services, config.admin.is_some());
+    let exporter = match &config.otlp {
+        Some(otlp) => Some(Exporter::start(otlp, &config.services)?),
+        None => None,
+    };
+    let traces = exporter.as_ref();
+    let span_counts = traces.map(|it| Arc::clone(&it.counts));
+    let traces = traces.map(|it| (Arc::clone(&it.sink), it.ratio));
+    let common = Common::new(&config.services, config.admin.is_some(), traces);
     let ended_before = || {
         let listens = |service: &Config| !service.listeners.is_empty();
         Outcome {
@@ -194,6 +202,8 @@ pub fn run(
         shown: config.shown.clone(),
         admin: config.admin.clone(),
         user: [config.user.clone(), config.group.clone()],
+        otlp: config.otlp.clone(),
+        span_counts,
         log,
         reloads: [0, 0],
         retired_failed: 0,
@@ -237,6 +247,9 @@ pub fn run(
     let common = Arc::clone(&server.common);
     let outcome = main.block_on(server.run(signals));
     common.logs.finish();
+    if let Some(exporter) = exporter {
+        exporter.finish();
+    }
     Ok(outcome)
 }
 
@@ -349,6 +362,10 @@ struct Server {
     admin: Option<ListenAddress>,
     /// User and group that it has gone on as, which no reload changes.
     user: [Option<String>; 2],
+    /// Receiver of traces, which no reload changes.
+    otlp: Option<OtlpConfig>,
+    /// Numbers of spans, if there is a receiver.
+    span_counts: Option<Arc<Counts>>,
     /// How the log is written, which no reload changes.
     log: LogOptions,
     /// Number of reloads that were done, and that failed.

@@ -1,6 +1,7 @@
 //! Puts together what a worker serves: the one place that names a transport, a
 //! protocol and a guest together.
 
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,6 +10,8 @@ use netwasm_base::config::Config;
 use netwasm_base::counters::Counters;
 use netwasm_base::descriptors;
 use netwasm_base::error::Error;
+use netwasm_base::guest_metrics::{Families, GuestMetrics};
+use netwasm_base::trace::{Sink, Tracer};
 use netwasm_exchange::handler::Handlers;
 use netwasm_exchange::redirect::Redirects;
 use netwasm_exchange::sites::Sites;
@@ -32,7 +35,6 @@ use netwasm_runtime::instance::Instance;
 use netwasm_runtime::{Fingerprint, mappings_of_instances};
 
 /// State that the services of a process share.
-#[derive(Debug)]
 pub(crate) struct Common {
     /// Clock of the threads' turns.
     pub(crate) steps: Steps,
@@ -46,13 +48,28 @@ pub(crate) struct Common {
     mappings: Arc<Whole>,
     /// True if requests are counted for metrics.
     metrics: bool,
+    /// Where traces go, if there is a receiver.
+    traces: Option<(Sink, f64)>,
+    /// Metrics of all guests, by name.
+    families: Arc<Families>,
     /// Number of services.
     services: AtomicUsize,
 }
 
+impl fmt::Debug for Common {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Common").finish_non_exhaustive()
+    }
+}
+
 impl Common {
-    /// Returns what these services share.
-    pub(crate) fn new(services: &[Config], metrics: bool) -> Arc<Self> {
+    /// Returns what these services share. Finished spans go to the sink of
+    /// `traces`, which also says how many of them are sampled.
+    pub(crate) fn new(
+        services: &[Config],
+        metrics: bool,
+        traces: Option<(Sink, f64)>,
+    ) -> Arc<Self> {
         let common = Arc::new(Self {
             steps: Steps::default(),
             logs: Logs::default(),
@@ -60,6 +77,8 @@ impl Common {
             outgoing: Whole::new(0),
             mappings: Whole::new(mappings_of_instances()),
             metrics,
+            traces,
+            families: Arc::default(),
             services: AtomicUsize::new(0),
         });
         common.fit(services);
@@ -99,7 +118,10 @@ impl Lasting {
     pub(crate) fn first(common: &Arc<Common>) -> Self {
         Self {
             common: Arc::clone(common),
-            counters: Arc::default(),
+            counters: Arc::new(Counters {
+                of_guest: GuestMetrics::among(&common.families),
+                ..Counters::default()
+            }),
             tallies: common.metrics.then(Arc::default),
             before: None,
         }
@@ -208,6 +230,7 @@ impl Run {
         let services = lasting.common.services.load(Ordering::Relaxed);
         let ready = LoadedComponent::load(config, services)?;
         let budgets = Budgets::new(config, &lasting, ready.connections(), ready.mappings());
+        let traces = lasting.common.traces.as_ref();
         let net = Arc::new(Env::new(Settings {
             limits: config.limits.clone(),
             guest: &config.guest.name,
@@ -217,6 +240,8 @@ impl Run {
             places: Arc::clone(&budgets.places),
             outgoing: Arc::clone(&budgets.outgoing),
             counters: Arc::clone(&lasting.counters),
+            times_guests: lasting.common.metrics,
+            tracer: traces.map(|(sink, ratio)| Tracer::new(&config.guest.name, *ratio, sink)),
             steps: lasting.common.steps.clone(),
             proxies: config.proxies.clone(),
             clients: Arc::clone(&budgets.clients),

@@ -4,6 +4,7 @@
 //! Every wait has a condition and a deadline. If a test fails, its server is
 //! killed and the log is printed.
 
+mod admin;
 mod component;
 mod dns;
 mod http;
@@ -12,6 +13,7 @@ mod http_file;
 mod log;
 mod namespace;
 mod network;
+mod otlp;
 mod pace;
 mod peer;
 mod process;
@@ -24,6 +26,7 @@ mod upstream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+pub(crate) use admin::{administered, ask_admin, ok, scrape};
 pub(crate) use component::{
     datagram_handler, handler, handler_of_another_host, handler_that_has, handler_with_sockets,
 };
@@ -34,6 +37,7 @@ pub(crate) use http2::Http2;
 pub(crate) use log::Log;
 pub(crate) use namespace::{SystemFile, in_own_network};
 pub(crate) use network::{refusing, refusing_datagrams, set_mtu, with_ipv6};
+pub(crate) use otlp::{CollectedSpan, Collector};
 pub(crate) use pace::{Pace, slowly};
 pub(crate) use peer::{Peer, TcpPeer, UdpPeer, echoes, fill, full_backlog, pattern, same};
 pub(crate) use process::raise_descriptor_limit;

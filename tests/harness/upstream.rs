@@ -155,6 +155,13 @@ impl Asker {
         taken.map_or(0, |taken| usize::try_from(taken).unwrap_or_default())
     }
 
+    /// Receives `count` bytes.
+    pub(crate) fn receive(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.0.read_exact(&mut bytes).expect("a body");
+        bytes
+    }
+
     /// Receives a chunked body and its trailers, and returns the body's length,
     /// or 0 if it is incomplete.
     pub(crate) fn take_chunks(&mut self) -> usize {

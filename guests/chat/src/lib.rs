@@ -15,6 +15,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use netwasm_guest::channel::broadcast::{self, Received};
+use netwasm_guest::metrics::{Counter, Gauge};
 use netwasm_guest::{Connection, Either, ErrorKind, Result, select};
 
 netwasm_guest::export!(tcp: serve);
@@ -27,6 +28,10 @@ const MAX_NAME: usize = 20;
 
 /// How many lines are kept for a client that does not read.
 const BACKLOG: usize = 100;
+
+/// Shown by `--admin` in `/metrics`.
+static MEMBERS: Gauge = Gauge::new("members", "People in the room");
+static LINES: Counter = Counter::new("lines", "Lines that went to all others");
 
 /// A line, and who said it.
 type Said = (u64, Rc<str>);
@@ -96,6 +101,7 @@ impl Member {
         room.count.set(id);
         let name = format!("guest{id}");
         room.names.borrow_mut().push((id, name.clone()));
+        MEMBERS.change(1.0);
         let member = Self { room, id };
         member.tell_others(&format!("* {name} joined"));
         member
@@ -115,7 +121,10 @@ impl Member {
         match text.strip_prefix("/nick ") {
             Some(name) => return Some(self.rename(name.trim())),
             None if text.trim().is_empty() => {}
-            None => self.tell_others(&format!("{}: {text}", self.name())),
+            None => {
+                LINES.add(1);
+                self.tell_others(&format!("{}: {text}", self.name()));
+            }
         }
         None
     }
@@ -152,6 +161,7 @@ impl Drop for Member {
             .names
             .borrow_mut()
             .retain(|(id, _)| *id != self.id);
+        MEMBERS.change(-1.0);
         self.tell_others(&format!("* {name} left"));
     }
 }
@@ -188,6 +198,8 @@ mod tests {
         assert_eq!(ann.read_line(), "bob: after");
         bob.reset();
         assert_eq!(ann.read_line(), "* bob left");
+        assert_eq!(testing::metric("members", &[]), Some(1.0));
+        assert_eq!(testing::metric("lines", &[]), Some(4.0));
         ann.finish();
         ann.expect_end();
     }

@@ -62,6 +62,7 @@
 //! | `StreamResponse`, `EventSourceResponse` (aiohttp) | [`http::Response::stream`], [`http::Response::events`] |
 //! | `request.content.read` (aiohttp) | [`http::Upload`] |
 //! | (none) | `relay`, `relay_back`: the host copies |
+//! | (none) | [`metrics`]: counts of the guest's own |
 //!
 //! # Features
 //!
@@ -81,6 +82,7 @@ pub mod handler;
 pub mod channel;
 pub mod http;
 pub mod log;
+pub mod metrics;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 

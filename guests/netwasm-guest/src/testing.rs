@@ -138,6 +138,12 @@ pub fn shut_down(deadline: Option<Duration>) {
     run();
 }
 
+/// Returns the value of a metric with these labels, or the sum of a histogram's
+/// values; `None` if it was not used.
+pub fn metric(name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    memory::metric(name, labels)
+}
+
 /// Returns the log since the last call.
 pub fn take_log() -> Vec<(Level, String)> {
     memory::take_log()

@@ -9,7 +9,7 @@ use super::netwasm::net::files::File;
 use super::netwasm::net::log::{Level, log};
 use super::netwasm::net::types::{ConnectOptions, Endpoint, Error, TlsOptions, TlsRole};
 use super::netwasm::net::{resolver, timers};
-use super::{CONNECTS, Client, QUESTIONS, Wake, next_token, text, timer};
+use super::{CONNECTS, Client, QUESTIONS, Wake, metrics, next_token, text, timer};
 
 /// Maximum of attempts of `leak-questions` and `leak-files`.
 const ENOUGH: u32 = 1_000_000;
@@ -26,6 +26,13 @@ impl Client {
             // log LEVEL TEXT: to the host's log; no answer.
             ("log", [name, ..]) => match level(name) {
                 Some(level) => log(level, rest[name.len()..].trim_start()),
+                None => self.refuse("usage"),
+            },
+
+            // metric KIND NAME VALUE...: see `metrics::count`.
+            ("metric", words) => match metrics::count(words) {
+                Some(Ok(())) => self.answer("ok"),
+                Some(Err(error)) => self.refuse(&text::error(&error)),
                 None => self.refuse("usage"),
             },
 

@@ -35,6 +35,7 @@ wit_bindgen::generate!({
 
 mod command;
 mod http;
+mod metrics;
 mod text;
 mod timer;
 mod transport;

@@ -10,6 +10,7 @@ use std::task::Poll;
 
 use exports::netwasm::net::stream_handler::Guest;
 use netwasm::net::log::{Level, log};
+use netwasm::net::metrics;
 use netwasm::net::streams::Connection;
 use netwasm::net::types::{Error, ErrorCode as NetCode, SocketOption, TlsRole};
 use wasip3::clocks::monotonic_clock;
@@ -45,6 +46,20 @@ impl Guest for Probe {
             "info" => {
                 let info = connection.info();
                 say(&mut writer, &format!("{:?} {:?}", info.peer, info.tls)).await;
+            }
+            // One of each kind of metric.
+            "metrics" => {
+                let labels = [metrics::Label {
+                    name: "kind".into(),
+                    value: "a \"b\" \\ c\nd".into(),
+                }];
+                let counter = metrics::counter("streams", "Streams", &labels);
+                let gauge = metrics::gauge("level", "Level", &[]);
+                let histogram = metrics::histogram("sizes", "Sizes", &[1.0], &[]);
+                metrics::add(counter.expect("a counter"), 1);
+                metrics::change(gauge.expect("a gauge"), 0.5);
+                metrics::observe(histogram.expect("a histogram"), 2.0);
+                say(&mut writer, "ok").await;
             }
             "panic" => panic!("as was asked for"),
             "start-tls" => {

@@ -54,6 +54,8 @@ pub struct RunConfig {
     pub user: Option<String>,
     /// Group that it goes on as, in place of the user's own.
     pub group: Option<String>,
+    /// Receiver of traces; `None` if there is none.
+    pub otlp: Option<OtlpConfig>,
     /// True if it takes the listening sockets of the run at `admin`.
     pub takeover: bool,
     /// True if it is reloaded whenever its files change.
@@ -64,6 +66,15 @@ pub struct RunConfig {
     pub file: Option<PathBuf>,
     /// The settings as a configuration file, without variables' values.
     pub shown: String,
+}
+
+/// Receiver of traces, by OTLP over HTTP.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OtlpConfig {
+    /// URL of `http` or `https`; without a path, spans go to `/v1/traces`.
+    pub url: String,
+    /// Part of the traces that begin here that is sampled: 0 to 1.
+    pub sample: f64,
 }
 
 impl RunConfig {
@@ -77,6 +88,7 @@ impl RunConfig {
             admin: None,
             user: None,
             group: None,
+            otlp: None,
             takeover: false,
             watch: false,
             secrets: Vec::new(),
@@ -243,6 +255,7 @@ fn differing(one: &Config, other: &Config, listener: &ListenerConfig) -> Option<
         max_handles: _,
         background_timeout: _,
         max_background: _,
+        max_metrics: _,
         max_component_size: _,
         compile_timeout: _,
         backlog,

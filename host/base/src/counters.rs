@@ -3,6 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::guest_metrics::GuestMetrics;
+use crate::meter::Meters;
+use crate::traps::Traps;
+
 /// The counters of a run; reported at its end.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -39,14 +43,40 @@ pub struct Counters {
     /// Responses of guests that were not sent, or not completely, by the
     /// guest's fault.
     pub responses_refused: Counter,
+    /// Instances that were made.
+    pub instances_made: Counter,
+    /// Instances that are gone again.
+    pub instances_ended: Counter,
+    /// Linear memory of all instances, in bytes.
+    pub instance_memory: Level,
     /// Instances that could not be made.
     pub instances_failed: Counter,
     /// Files that exist but could not be opened or read.
     pub files_failed: Counter,
     /// Instances that trapped.
-    pub traps: Counter,
+    pub traps: Traps,
     /// Operations that the policy denied.
     pub denied: Counter,
+    /// Look-ups of names.
+    pub lookups: Lookups,
+    /// Use of pools of connections.
+    pub pools: PoolUse,
+    /// HTTP requests that guests sent.
+    pub upstream: Upstream,
+    /// Counts on the path of every event.
+    pub meters: Meters,
+    /// Metrics that the guest makes.
+    pub of_guest: GuestMetrics,
+}
+
+impl Counters {
+    /// Returns how many connections are open.
+    pub fn open(&self) -> u64 {
+        // In this order, or one that ends meanwhile could make it negative.
+        let ended = self.connections_closed.get() + self.connections_lost.get();
+        let begun = self.connections_accepted.get() + self.connections_made.get();
+        begun.saturating_sub(ended)
+    }
 }
 
 /// A number that only grows.
@@ -59,10 +89,76 @@ impl Counter {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Adds several.
+    pub fn add_many(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
     /// Returns the count so far.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
+}
+
+/// A number that goes up and down.
+#[derive(Debug, Default)]
+pub struct Level(AtomicU64);
+
+impl Level {
+    /// Adds to the number.
+    pub fn raise(&self, by: usize) {
+        self.0.fetch_add(by as u64, Ordering::Relaxed);
+    }
+
+    /// Takes from the number, by no more than was added.
+    pub fn lower(&self, by: usize) {
+        self.0.fetch_sub(by as u64, Ordering::Relaxed);
+    }
+
+    /// Returns the number.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Look-ups of names that guests asked for, by their results. Addresses in text
+/// form are not looked up.
+#[derive(Debug, Default)]
+pub struct Lookups {
+    /// Those with an address.
+    pub found: Counter,
+    /// Those that needed no server: all was in the cache or the hosts file.
+    pub at_hand: Counter,
+    /// Those of names that do not exist (NXDOMAIN).
+    pub no_name: Counter,
+    /// Those of names without an address.
+    pub no_address: Counter,
+    /// Those for which no server had an answer.
+    pub failed: Counter,
+    /// Those that took too long (`--dns-timeout`).
+    pub timed_out: Counter,
+}
+
+/// Use of pools of connections that guests open.
+#[derive(Debug, Default)]
+pub struct PoolUse {
+    /// Connections that were opened for a pool.
+    pub opened: Counter,
+    /// Times that a kept connection was handed out again.
+    pub reused: Counter,
+    /// Kept connections that were closed, by their peers or by a limit.
+    pub expired: Counter,
+}
+
+/// HTTP requests that guests sent.
+#[derive(Debug, Default)]
+pub struct Upstream {
+    /// Requests with a response.
+    pub answered: Counter,
+    /// Requests without a response.
+    pub failed: Counter,
+    /// Requests on connections that had served others before.
+    pub reused: Counter,
 }
 
 /// A connection without a task. Dropping it counts it as closed.

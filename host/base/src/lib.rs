@@ -25,7 +25,11 @@
 //! | [`descriptors`] | the limit of open files, and how many connections fit below it |
 //! | [`config`] | the settings of a run, checked once and passed down in parts |
 //! | [`error`] | errors, grouped by who is at fault |
-//! | [`counters`] | the counters of a run |
+//! | [`guest_metrics`] | metrics that guests make |
+//! | [`meter`] | counts on the path of every event, for each thread apart |
+//! | [`traps`] | traps of guests, by cause |
+//! | [`counters`] | the counters of a service |
+//! | [`trace`] | traces: identities, what is sampled, finished spans |
 //! | [`notify`] | messages to the service manager |
 //! | [`ticker`] | a thread for periodic work |
 //! | [`limiter`] | a limit of lines per second, and a count of the others |
@@ -36,14 +40,18 @@ pub mod config;
 pub mod counters;
 pub mod descriptors;
 pub mod error;
+pub mod guest_metrics;
 pub mod identity;
 pub mod limiter;
 pub mod listen;
+pub mod meter;
 pub mod notify;
 pub mod policy;
 pub mod spool;
 pub mod syslog;
 pub mod ticker;
+pub mod trace;
+pub mod traps;
 pub mod unix;
 pub mod users;
 

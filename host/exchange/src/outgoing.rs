@@ -11,6 +11,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use send_wrapper::SendWrapper;
 use tokio::sync::OwnedSemaphorePermit;
 
+use netwasm_base::trace::Trace;
 use netwasm_net::health::Health;
 
 use crate::failure::Failure;
@@ -41,6 +42,9 @@ pub struct Exchange {
     pub health: SendWrapper<Rc<Health>>,
     /// Time limits.
     pub options: SendOptions,
+    /// Span of the request that the guest handles meanwhile, if there is one
+    /// alone and requests are traced.
+    pub trace: Option<SendWrapper<Rc<Trace>>>,
 }
 
 /// A response, and a future that tells how the request's body ended.

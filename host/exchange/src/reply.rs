@@ -2,9 +2,11 @@
 //! instance puts a response in, the connection takes and sends it.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use netwasm_base::address::Address;
+use netwasm_base::trace::Trace;
 use tokio::sync::oneshot;
 
 use crate::content::{BoxContent, Ended};
@@ -71,6 +73,8 @@ pub struct Reply {
     instance: RefCell<Option<Waker>>,
     /// The client, for the log.
     peer: Option<Address>,
+    /// Span of the request, if requests are traced.
+    trace: Option<Rc<Trace>>,
 }
 
 impl std::fmt::Debug for Reply {
@@ -80,11 +84,12 @@ impl std::fmt::Debug for Reply {
 }
 
 impl Reply {
-    /// Makes the place for an answer to a client.
+    /// Makes the place for an answer to a client, whose request has this span.
     #[must_use]
-    pub fn to(peer: Address) -> Self {
+    pub fn to(peer: Address, trace: Option<Rc<Trace>>) -> Self {
         Self {
             peer: Some(peer),
+            trace,
             ..Self::default()
         }
     }
@@ -92,6 +97,11 @@ impl Reply {
     /// Returns the client, if it is known.
     pub fn peer(&self) -> Option<&Address> {
         self.peer.as_ref()
+    }
+
+    /// Returns the span of the request, if requests are traced.
+    pub fn trace(&self) -> Option<&Rc<Trace>> {
+        self.trace.as_ref()
     }
 
     /// Answers, unless that was done before.

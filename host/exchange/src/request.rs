@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use netwasm_base::trace::Trace;
 use netwasm_net::transport::Transport;
 
 use crate::content::RequestBody;
@@ -33,6 +34,8 @@ pub struct Request {
     pub transport: Option<Rc<Transport>>,
     /// True if the request arrived by TLS.
     pub secure: bool,
+    /// Its span, if requests are traced.
+    pub trace: Option<Rc<Trace>>,
 }
 
 impl Request {
@@ -46,6 +49,7 @@ impl Request {
         self.arriving = false;
         self.coming = None;
         self.transport = None;
+        self.trace = None;
     }
 
     /// Returns `http` or `https`.

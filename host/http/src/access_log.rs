@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write};
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,6 +22,7 @@ use netwasm_base::config::{
 use netwasm_base::error::Error;
 use netwasm_base::spool::{Output, Spool};
 use netwasm_base::syslog::Syslog;
+use netwasm_base::trace::{Hex, Trace};
 
 use netwasm_exchange::handler::Site;
 
@@ -241,7 +243,9 @@ pub(super) struct Entry {
     /// Length of the response's body in bytes.
     pub(super) length: u64,
     pub(super) begun: Instant,
-    /// Parts that only the log has; `None` if there is none.
+    /// Its span, if requests are traced.
+    pub(super) trace: Option<Rc<Trace>>,
+    /// Parts that only the log and sampled spans have; `None` if there is none.
     pub(super) text: Option<Text>,
 }
 
@@ -273,6 +277,10 @@ struct JsonLine<'a> {
     seconds: f64,
     referer: Option<&'a str>,
     user_agent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    span_id: Option<String>,
 }
 
 impl Text {
@@ -359,9 +367,18 @@ impl Text {
             | LogVariable::Scheme
             | LogVariable::Status
             | LogVariable::BodyBytesSent
+            | LogVariable::TraceId
+            | LogVariable::SpanId
             | LogVariable::RequestTime => {
+                let context = entry.trace.as_ref().map(|trace| trace.context);
                 // Writing to memory cannot fail.
                 let _ = match (variable, &self.peer) {
+                    (LogVariable::TraceId, _) if let Some(context) = context => {
+                        write!(out, "{}", Hex(&context.trace))
+                    }
+                    (LogVariable::SpanId, _) if let Some(context) = context => {
+                        write!(out, "{}", Hex(&context.span))
+                    }
                     (LogVariable::RemotePort, Address::Ip(address)) => {
                         write!(out, "{}", address.port())
                     }
@@ -394,6 +411,7 @@ impl Text {
                 .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
         };
         let (referer, user_agent) = (text(&self.referer), text(&self.user_agent));
+        let context = entry.trace.as_ref().map(|trace| trace.context);
         let line = JsonLine {
             time: humantime::format_rfc3339_millis(self.time).to_string(),
             peer: self.peer.to_string(),
@@ -404,6 +422,8 @@ impl Text {
             seconds: entry.begun.elapsed().as_secs_f64(),
             referer: referer.as_deref(),
             user_agent: user_agent.as_deref(),
+            trace_id: context.map(|it| Hex(&it.trace).to_string()),
+            span_id: context.map(|it| Hex(&it.span).to_string()),
         };
         let mut json = Serializer::with_formatter(&mut *out, Printable);
         // Text and numbers always have a form in JSON.
@@ -458,6 +478,7 @@ mod tests {
             status: 200,
             length: 12,
             begun: Instant::now(),
+            trace: None,
             text: Some(text()),
         }
     }

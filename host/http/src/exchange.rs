@@ -4,8 +4,10 @@
 
 use std::borrow::Cow;
 use std::rc::Rc;
+use std::time::Instant;
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
+use netwasm_base::trace::Trace;
 use netwasm_exchange::answer::{Answer, Body, Interim};
 use netwasm_exchange::content::RequestBody;
 use netwasm_exchange::handler::{Awaiting, Call, Decision, Handler, NoAnswer, Site};
@@ -18,6 +20,7 @@ use netwasm_net::transport::Transport;
 
 use crate::local::Local;
 use crate::response::{self, Checked};
+use crate::spans;
 
 /// The body of a request exceeds `--max-body`.
 pub(crate) const TOO_LARGE: Refusal = Refusal::over("--max-body", 413, "the body is too large");
@@ -67,7 +70,13 @@ impl Own {
             tracing::info!(peer = %transport.peer(), "request refused (--max-client-requests)");
             return (request, Decision::Answer(too_many()));
         }
+        let sampled = |trace: &&Rc<Trace>| trace.context.sampled;
+        let timed = request.trace.as_ref().filter(sampled);
+        let timed = timed.map(|_| Instant::now());
         let (request, decision) = self.handler(local).handle(request);
+        if let (Some(trace), Some(begun)) = (&request.trace, timed) {
+            trace.add_guest(begun.elapsed());
+        }
         if !matches!(decision, Ok(Decision::Collect(_))) {
             // A request that is collected comes again.
             counters.requests.add();
@@ -85,17 +94,23 @@ impl Own {
         (request, decision)
     }
 
-    /// Gives the handler a request whose body is yet to arrive.
+    /// Gives the handler a request whose body is yet to arrive. A guest gets the
+    /// identity of the request's span, so that its own are within it.
     pub(super) fn begin(
         &mut self,
         local: &Local,
         transport: &Transport,
         site: Site,
-        head: http::Request<RequestBody>,
-        secure: bool,
+        mut head: http::Request<RequestBody>,
+        (secure, trace): (bool, Option<Rc<Trace>>),
     ) -> (Rc<Reply>, Rc<dyn Awaiting>) {
         local.account(site).net.counters.requests.add();
-        let reply = Rc::new(Reply::to(transport.peer().clone()));
+        if let Some(trace) = &trace
+            && let Ok(value) = HeaderValue::from_str(&trace.context.to_string())
+        {
+            head.headers_mut().insert(spans::PARENT, value);
+        }
+        let reply = Rc::new(Reply::to(transport.peer().clone(), trace));
         let call = Call {
             site,
             head,

@@ -31,6 +31,7 @@
 //! | `date`, `version`, `conditional` | dates, versions of files, conditional requests |
 //! | `file_body` | a file as the body of a response |
 //! | [`tally`] | numbers of requests, for metrics |
+//! | `spans` | spans of requests, for traces |
 //! | [`access_log`] | a line for each request |
 //! | [`flow_limit`] | limit of a run on what clients send ahead of the guests |
 //! | [`local`] | state shared by the HTTP connections of a run and of a thread |
@@ -56,6 +57,7 @@ pub mod local;
 mod media;
 mod range;
 mod response;
+mod spans;
 pub mod tally;
 #[cfg(test)]
 mod testing;

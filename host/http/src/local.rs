@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use netwasm_base::address::Address;
+use netwasm_base::trace::Trace;
 use netwasm_exchange::handler::{Handlers, Site, Takes, Wanted};
 use netwasm_exchange::request::Request;
 use netwasm_net::env as net;
@@ -15,6 +16,7 @@ use netwasm_net::env as net;
 use crate::access_log::{AccessLog, Entry, Lines};
 use crate::date::LAST_SECOND;
 use crate::flow_limit::FlowLimit;
+use crate::spans;
 use crate::tally::{Tallies, Tally};
 
 /// Maximum capacity that the response buffer keeps, in bytes.
@@ -63,9 +65,9 @@ impl Account {
         }
     }
 
-    /// True if requests are logged.
-    pub(super) fn logs(&self) -> bool {
-        self.lines.is_some()
+    /// True if a record of a request with this span needs its text.
+    pub(super) fn needs_text(&self, trace: Option<&Rc<Trace>>) -> bool {
+        self.lines.is_some() || trace.is_some_and(|trace| trace.context.sampled)
     }
 
     /// Returns what `value` returns for each header that the log's lines have
@@ -85,9 +87,9 @@ impl Account {
             .collect()
     }
 
-    /// True if requests are logged or counted for metrics.
+    /// True if requests are logged, traced, or counted for metrics.
     pub(super) fn records(&self) -> bool {
-        self.lines.is_some() || self.tally.is_some()
+        self.lines.is_some() || self.tally.is_some() || self.net.tracer.is_some()
     }
 
     /// Logs and counts a request, of whose response's body so many bytes were
@@ -95,6 +97,9 @@ impl Account {
     fn record(&self, entry: &Entry, sent: u64) {
         if let Some(tally) = &self.tally {
             tally.count(entry.spoken, entry.status, entry.begun.elapsed(), sent);
+        }
+        if let Some(tracer) = &self.net.tracer {
+            spans::end(tracer, entry, sent);
         }
         if let Some(lines) = &self.lines {
             lines.borrow_mut().add(entry, sent);

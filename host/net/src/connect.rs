@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use netwasm_base::address::Address;
 use netwasm_base::config::TcpOptions;
 use netwasm_base::error::ConnectionError;
+use netwasm_base::meter::Measure;
 use netwasm_base::policy::Denied;
 
 use crate::destinations::Destinations;
@@ -117,7 +118,9 @@ async fn make_in_time(
         let handshake = std::future::poll_fn(|cx| {
             transport.poll_handshake(cx, &mut worker.thread.scratch.borrow_mut())
         });
-        handshake.await?;
+        handshake.await.inspect_err(|_| {
+            worker.thread.meter.add(Measure::ClientHandshakesFailed, 1);
+        })?;
     }
     worker.env().counters.connections_made.add();
     Ok(transport)

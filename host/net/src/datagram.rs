@@ -12,6 +12,7 @@ use tokio::io::Interest;
 
 use netwasm_base::address::Address;
 use netwasm_base::error::ConnectionError;
+use netwasm_base::meter::Measure;
 
 use crate::io::Watched;
 use crate::listener::datagram_socket;
@@ -102,7 +103,12 @@ impl DatagramSocket {
     ///
     /// # Errors
     /// Fails if the datagram is too long, or if the system refuses it.
-    pub async fn send(&self, data: &[u8], to: Option<SocketAddr>) -> Result<(), ConnectionError> {
+    pub async fn send(
+        &self,
+        thread: &Thread,
+        data: &[u8],
+        to: Option<SocketAddr>,
+    ) -> Result<(), ConnectionError> {
         let to = to.filter(|_| self.peer.is_none());
         let send = |socket: &OwnedFd| {
             let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
@@ -113,7 +119,10 @@ impl DatagramSocket {
             sent.map_err(io::Error::from)
         };
         let sent = self.socket.when(Interest::WRITABLE, send).await;
-        sent.map(|_| ()).map_err(not_sent)
+        thread
+            .meter
+            .add_bytes(Measure::Sent, sent.map_err(not_sent)?);
+        Ok(())
     }
 
     /// Waits for a datagram, and returns it with its sender.
@@ -133,6 +142,7 @@ impl DatagramSocket {
         let interest = Interest::READABLE | Interest::ERROR;
         let received = self.socket.when(interest, receive).await;
         let (data, from) = received?;
+        thread.meter.add_bytes(Measure::Received, data.len());
         match (from.map(Address::from), self.peer) {
             (Some(Address::Ip(from)), _) | (_, Some(from)) => Ok((data, from)),
             _ => Err(ConnectionError::InvalidState),

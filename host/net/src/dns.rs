@@ -15,7 +15,7 @@ mod exchange;
 mod files;
 mod servers;
 
-use std::cell::{Ref, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -29,6 +29,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::AbortHandle;
 
 use netwasm_base::config::DnsConfig;
+use netwasm_base::counters::Counters;
 use netwasm_base::error::ConnectionError;
 use netwasm_base::policy::{Resolved, canonical_name, is_host_name};
 
@@ -129,10 +130,16 @@ impl Resolver {
         let (sender, found) = mpsc::unbounded_channel();
         let (sources, questions) = (Arc::clone(&self.sources), Rc::clone(&self.questions));
         let ends = host.ends_with('.');
+        let asks = Rc::<Cell<bool>>::default();
+        let count = Count {
+            counters: Arc::clone(&sources.counters),
+            asks: Rc::clone(&asks),
+        };
         Answers {
             found,
             search: Some(Box::pin(async move {
-                let search = search(&sources, &questions, &canonical, ends, &sender);
+                let name = (&*canonical, ends);
+                let search = search(&sources, &questions, name, &asks, &sender);
                 let missing = match tokio::time::timeout(sources.config.timeout, search).await {
                     Ok(Ok(())) => return,
                     Ok(Err(missing)) => missing,
@@ -142,6 +149,7 @@ impl Resolver {
                 let _ = sender.send(Err(missing.into()));
             })),
             any: false,
+            count: Some(count),
         }
     }
 
@@ -173,6 +181,31 @@ pub(crate) struct Answers {
     found: mpsc::UnboundedReceiver<Addresses>,
     /// True if any addresses have arrived.
     any: bool,
+    /// Counts the result, unless it was known without looking it up.
+    count: Option<Count>,
+}
+
+/// Counts the result of a look-up.
+struct Count {
+    counters: Arc<Counters>,
+    /// True once a server is asked.
+    asks: Rc<Cell<bool>>,
+}
+
+impl Count {
+    fn result(self, result: &Addresses) {
+        let lookups = &self.counters.lookups;
+        if !self.asks.get() {
+            lookups.at_hand.add();
+        }
+        match result {
+            Ok(_) => lookups.found.add(),
+            Err(ConnectionError::NameUnresolvable) => lookups.no_name.add(),
+            Err(ConnectionError::NoAddress) => lookups.no_address.add(),
+            Err(ConnectionError::Timeout(_)) => lookups.timed_out.add(),
+            Err(_) => lookups.failed.add(),
+        }
+    }
 }
 
 type Addresses = Result<Vec<IpAddr>, ConnectionError>;
@@ -187,6 +220,7 @@ impl Answers {
             search: None,
             found,
             any: false,
+            count: None,
         }
     }
 
@@ -202,6 +236,9 @@ impl Answers {
             self.found.poll_recv(cx)
         })
         .await?;
+        if let Some(count) = self.count.take() {
+            count.result(&answer);
+        }
         match answer {
             Ok(addresses) => {
                 self.any = true;
@@ -214,12 +251,13 @@ impl Answers {
 }
 
 /// Searches the hosts file, then asks for a name and for its combinations with
-/// the search list.
+/// the search list, unless the name ends with a dot. Sets `asks` if that needs a
+/// server.
 async fn search(
     sources: &Sources,
     questions: &Rc<Questions>,
-    name: &str,
-    ends: bool,
+    (name, ends): (&str, bool),
+    asks: &Cell<bool>,
     found: &mpsc::UnboundedSender<Addresses>,
 ) -> Result<(), Missing> {
     let source = sources.current().await;
@@ -231,7 +269,7 @@ async fn search(
     }
     let mut worst = Missing::NoName;
     for name in source.servers.candidates(name, ends) {
-        match questions.ask(&source.servers, &name, found).await {
+        match questions.ask(&source.servers, &name, asks, found).await {
             Ok(()) => return Ok(()),
             // As with glibc, a silent server ends the search.
             Err(Missing::TimedOut) => return Err(Missing::TimedOut),
@@ -260,11 +298,13 @@ impl Questions {
         self: &Rc<Self>,
         servers: &Arc<Servers>,
         name: &str,
+        asks: &Cell<bool>,
         addresses: &mpsc::UnboundedSender<Addresses>,
     ) -> Result<(), Missing> {
         let mut name = Name::from_ascii(name).map_err(|_| Missing::NoName)?;
         name.set_fqdn(true);
         let question = self.question(servers, name);
+        asks.set(asks.get() || question.asking.is_some());
         let mut found = question.found.clone();
         let mut passed_on = [false; 2];
         loop {
@@ -355,13 +395,15 @@ impl From<Missing> for ConnectionError {
 #[derive(Debug)]
 pub(crate) struct Sources {
     config: DnsConfig,
+    counters: Arc<Counters>,
     loaded: Mutex<Option<Loaded>>,
 }
 
 impl Sources {
-    pub(crate) fn new(config: &DnsConfig) -> Self {
+    pub(crate) fn new(config: &DnsConfig, counters: &Arc<Counters>) -> Self {
         Self {
             config: config.clone(),
+            counters: Arc::clone(counters),
             loaded: Mutex::default(),
         }
     }
@@ -437,7 +479,10 @@ mod tests {
 
     #[test]
     fn what_needs_no_server_asks_none() {
-        let resolver = Resolver::new(&Arc::new(Sources::new(&DnsConfig::default())));
+        let resolver = Resolver::new(&Arc::new(Sources::new(
+            &DnsConfig::default(),
+            &Arc::default(),
+        )));
         let resolve = |host: &str| {
             let runtime = tokio::runtime::Builder::new_current_thread().build();
             // Without its drivers the runtime cannot send anything.

@@ -13,6 +13,7 @@ use netwasm_base::config::{DnsConfig, Limits, Proxy};
 use netwasm_base::counters::Counters;
 use netwasm_base::error::{ConnectionError, Error};
 use netwasm_base::policy::{Denied, Policy, Resolved};
+use netwasm_base::trace::Tracer;
 
 use crate::clients::{ClientPlace, Clients, TurnedAway};
 use crate::dns::Sources;
@@ -37,6 +38,10 @@ pub struct Env {
     pub tls: Arc<Tls>,
     /// Counters of the service.
     pub counters: Arc<Counters>,
+    /// True if the time in guests is measured (`--admin`).
+    pub times_guests: bool,
+    /// Traces of requests (`--otlp`), if there are any.
+    pub tracer: Option<Tracer>,
     /// Places for accepted connections (`--max-connections`).
     pub places: Arc<Places>,
     /// Permits for outgoing connections (`--max-outgoing`).
@@ -72,6 +77,10 @@ pub struct Settings<'a> {
     pub outgoing: Arc<Permits>,
     /// See [`Env::counters`].
     pub counters: Arc<Counters>,
+    /// See [`Env::times_guests`].
+    pub times_guests: bool,
+    /// See [`Env::tracer`].
+    pub tracer: Option<Tracer>,
     /// See [`Env::steps`].
     pub steps: Steps,
     /// See [`Env::proxies`].
@@ -95,22 +104,26 @@ impl Env {
             places,
             outgoing,
             counters,
+            times_guests,
+            tracer,
             steps,
             proxies,
             clients,
         } = settings;
-        let pools = Pools::new().map_err(|source| Error::System {
+        let pools = Pools::new(&counters).map_err(|source| Error::System {
             what: "epoll",
             source,
         })?;
         Ok(Self {
             guest: guest.to_owned(),
             policy,
-            names: Arc::new(Sources::new(&dns)),
+            names: Arc::new(Sources::new(&dns, &counters)),
             tls,
             places,
             outgoing,
             counters,
+            times_guests,
+            tracer,
             pools,
             steps,
             proxies,

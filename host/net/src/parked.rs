@@ -15,13 +15,13 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
 use netwasm_base::address::Address;
-use netwasm_base::counters::Counted;
+use netwasm_base::counters::{Counted, Counters};
 use netwasm_base::error::ConnectionError;
 
 use crate::endpoint::{ConnectOptions, Endpoint};
 use crate::permits::Permit;
 use crate::pool::lookout::Lookout;
-use crate::pool::{Keep, Pool, PoolError, PoolLimits};
+use crate::pool::{Keep, Pool, PoolCounts, PoolError, PoolLimits};
 use crate::tls::{ClientTls, ParkedSession};
 
 /// Maximum of pools in a run; each takes some hundred bytes besides its
@@ -95,6 +95,7 @@ pub struct Key {
 pub struct Pools {
     pools: Mutex<HashMap<Key, Arc<Pool<Parked>>>>,
     lookout: Arc<Lookout>,
+    counters: Arc<Counters>,
 }
 
 impl Pools {
@@ -102,10 +103,11 @@ impl Pools {
     ///
     /// # Errors
     /// Fails if no descriptor is left.
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new(counters: &Arc<Counters>) -> io::Result<Self> {
         Ok(Self {
             pools: Mutex::default(),
             lookout: Arc::new(Lookout::new()?),
+            counters: Arc::clone(counters),
         })
     }
 
@@ -125,7 +127,7 @@ impl Pools {
                 "there are too many pools of connections",
             ));
         }
-        let pool = Pool::new(key.limits, &self.lookout);
+        let pool = Pool::new(key.limits, &self.lookout, &self.counters);
         pools.insert(key.clone(), Arc::clone(&pool));
         Ok(pool)
     }
@@ -139,6 +141,21 @@ impl Pools {
             pool.expire(&stirred);
             !pool.is_closed() && (Arc::strong_count(pool) > 1 || pool.counts().idle > 0)
         });
+    }
+
+    /// Returns the sums of the pools' counts.
+    pub fn counts(&self) -> PoolCounts {
+        let mut sums = PoolCounts::default();
+        for pool in self.pools().values() {
+            let counts = pool.counts();
+            sums.in_use += counts.in_use;
+            sums.idle += counts.idle;
+            sums.waiting += counts.waiting;
+            sums.opened += counts.opened;
+            sums.reused += counts.reused;
+            sums.expired += counts.expired;
+        }
+        sums
     }
 
     /// Closes all kept connections, as the run is ending.

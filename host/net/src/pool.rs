@@ -27,6 +27,8 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use tokio::time::Instant;
 
+use netwasm_base::counters::Counters;
+
 use self::lookout::Lookout;
 
 /// Time after which the lookout watches a kept connection. Until then, the next
@@ -88,6 +90,7 @@ pub struct Pool<C> {
     /// Free places, given out in order.
     places: Arc<Semaphore>,
     lookout: Arc<Lookout>,
+    counters: Arc<Counters>,
     state: Mutex<State<C>>,
 }
 
@@ -110,13 +113,18 @@ struct Kept<C> {
 
 impl<C: Keep> Pool<C> {
     /// Creates a pool whose kept connections a lookout watches.
-    pub(crate) fn new(limits: PoolLimits, lookout: &Arc<Lookout>) -> Arc<Self> {
+    pub(crate) fn new(
+        limits: PoolLimits,
+        lookout: &Arc<Lookout>,
+        counters: &Arc<Counters>,
+    ) -> Arc<Self> {
         let size = limits.size.clamp(1, Semaphore::MAX_PERMITS);
         Arc::new(Self {
             limits,
             size,
             places: Arc::new(Semaphore::new(size)),
             lookout: Arc::clone(lookout),
+            counters: Arc::clone(counters),
             state: Mutex::new(State {
                 idle: Vec::new(),
                 counts: PoolCounts::default(),
@@ -172,9 +180,11 @@ impl<C: Keep> Pool<C> {
             }
             if self.is_young(&kept, Instant::now()) && kept.connection.is_alive() {
                 state.counts.reused += 1;
+                self.counters.pools.reused.add();
                 return Some(kept);
             }
             state.counts.expired += 1;
+            self.counters.pools.expired.add();
         }
         None
     }
@@ -199,6 +209,7 @@ impl<C: Keep> Pool<C> {
         });
         let expired = before - state.idle.len();
         state.counts.expired += expired as u64;
+        self.counters.pools.expired.add_many(expired as u64);
     }
 
     /// Closes the pool. Kept connections are closed, waiting tasks get an
@@ -261,6 +272,7 @@ impl<C> Place<C> {
     pub fn opened(&mut self) {
         self.made = Instant::now();
         self.pool.state().counts.opened += 1;
+        self.pool.counters.pools.opened.add();
     }
 
     /// True if the place belongs to `pool`.

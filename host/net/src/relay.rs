@@ -13,6 +13,7 @@ use std::task::{Context, Poll, ready};
 use rustix::io::Errno;
 
 use netwasm_base::error::ConnectionError;
+use netwasm_base::meter::Measure;
 
 use crate::pipe::{Pipe, splice};
 use crate::thread::Scratch;
@@ -147,6 +148,8 @@ impl Relay {
             .try_write(|socket| splice(&pipe.read, socket, held));
         match result {
             Ok(count) => {
+                let meter = &self.target.thread().meter;
+                meter.add_bytes(Measure::Sent, count);
                 self.held -= count.min(held);
                 if self.held == 0 && self.small >= SMALL_IN_A_ROW {
                     self.give_pipe_back();

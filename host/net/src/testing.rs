@@ -45,6 +45,8 @@ pub fn in_worker<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Rc<Wo
         tls: Arc::new(tls),
         places: Places::new(Permits::new(8, Vec::new()), &counters),
         counters,
+        times_guests: true,
+        tracer: None,
         steps: Steps::default(),
         proxies: Vec::new(),
         clients: Clients::new(ClientRules::default()),

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use netwasm_base::config::Limits;
+use netwasm_base::meter::Meter;
 
 use crate::env::Env;
 use crate::pipe::Pipe;
@@ -29,6 +30,8 @@ pub type Tick = u64;
 pub struct Thread {
     /// State that all workers share.
     pub env: Arc<Env>,
+    /// Counts of the service on this thread.
+    pub meter: Arc<Meter>,
     /// Turns of the tasks.
     pub turns: Rc<Turns>,
     /// Receive buffers; borrowed only during one poll.
@@ -55,6 +58,7 @@ impl Thread {
         Rc::new(Self {
             tick: tick(&env.limits),
             turns,
+            meter: env.counters.meters.of_thread(),
             env,
             scratch: RefCell::new(Scratch::default()),
             pipes: RefCell::default(),

@@ -13,6 +13,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use netwasm_base::error::ConnectionError;
+use netwasm_base::meter::Measure;
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
 use tokio::io::Interest;
 
@@ -323,10 +324,13 @@ impl<G: DatagramGuest> Server<G> {
         let (socket, state) = (self.socket.fd(), &self.state);
         let mut outgoing = endpoint.datagrams.outgoing.borrow_mut();
         let _ = outgoing.send(socket, state, &self.turn, &mut errors);
+        let sent = std::mem::take(&mut outgoing.sent);
+        self.thread.meter.add_bytes(Measure::Sent, sent);
         errors
     }
 
     fn deliver(&mut self, data: &[u8], meta: &RecvMeta) {
+        self.thread.meter.add_bytes(Measure::Received, data.len());
         if let Source::Opened(sender) = &self.source
             && !sender.may_send(meta.addr)
         {
@@ -447,7 +451,11 @@ impl<G: DatagramGuest> Server<G> {
                 }
             }
         }
-        let dropped = std::mem::take(&mut datagrams.outgoing.borrow_mut().dropped);
+        let mut outgoing = datagrams.outgoing.borrow_mut();
+        let sent = std::mem::take(&mut outgoing.sent);
+        let dropped = std::mem::take(&mut outgoing.dropped);
+        drop(outgoing);
+        self.thread.meter.add_bytes(Measure::Sent, sent);
         if dropped > 0 {
             tracing::warn!(local = %self.local, dropped, "datagrams were dropped: the kernel takes no more");
         }

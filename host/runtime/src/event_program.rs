@@ -71,6 +71,7 @@ impl EventProgram {
         store.set_epoch_deadline(store.data().deadline());
         store.set_hostcall_fuel(HOSTCALL_FUEL);
         let instance = self.pre.instantiate(&mut store)?;
+        store.data_mut().memory.made();
         let indices = &self.handlers;
         let handlers = Handlers {
             tcp: indices

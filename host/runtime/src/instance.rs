@@ -18,6 +18,7 @@ use wasmtime::{Store, Trap};
 use netwasm_base::address::Address;
 use netwasm_base::config::Limits;
 use netwasm_base::error::ConnectionError;
+use netwasm_base::traps::Cause;
 use netwasm_exchange::handler::Decision;
 use netwasm_exchange::request::Request;
 use netwasm_net::guest::{DatagramGuest, EventGuest, Gone, NoGuest};
@@ -35,6 +36,7 @@ use crate::event_program::{EventExports, EventProgram, Handlers};
 use crate::frames;
 use crate::local::Local;
 use crate::state::{Later, MemoryLimit, State};
+use crate::timed::Timed;
 use crate::wasi;
 
 /// An event instance, of one connection or of a worker.
@@ -131,7 +133,10 @@ impl Instance {
             return Err(Gone);
         };
         store.set_epoch_deadline(store.data().deadline());
-        match call(store, handlers) {
+        let timed = Timed::begin(&store.data().local.worker.thread);
+        let called = call(store, handlers);
+        timed.end(&store.data().local.worker.thread);
+        match called {
             Ok(value) => Ok(value),
             Err(error) if wasi::has_exited(&error) => {
                 self.life.set(Life::Exited);
@@ -434,11 +439,35 @@ fn report(state: &State, event: &str, party: Party<'_>, error: &wasmtime::Error)
 /// Counts a trap, counts a timeout against the client, and returns the reason.
 pub(crate) fn note_trap(local: &Local, memory: &MemoryLimit, error: &wasmtime::Error) -> String {
     let net = &local.env.net;
-    net.counters.traps.add();
+    net.counters.traps.add(cause(error, memory));
     if let Some(Trap::Interrupt) = error.downcast_ref() {
         local.worker.thread.turns.note_time_out();
     }
     reason(error, &net.limits, memory)
+}
+
+/// Returns the kind of a trap.
+fn cause(error: &wasmtime::Error, memory: &MemoryLimit) -> Cause {
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => Cause::Timeout,
+        // It mostly aborts then.
+        _ if memory.denied => Cause::MemoryLimit,
+        Some(Trap::UnreachableCodeReached) => Cause::Unreachable,
+        Some(Trap::StackOverflow) => Cause::Stack,
+        Some(
+            Trap::MemoryOutOfBounds
+            | Trap::HeapMisaligned
+            | Trap::TableOutOfBounds
+            | Trap::IndirectCallToNull
+            | Trap::BadSignature,
+        ) => Cause::OutOfBounds,
+        Some(
+            Trap::IntegerOverflow | Trap::IntegerDivisionByZero | Trap::BadConversionToInteger,
+        ) => Cause::Arithmetic,
+        Some(_) => Cause::Other,
+        None if wasi::reason(error).is_some() => Cause::Exit,
+        None => Cause::Other,
+    }
 }
 
 /// Returns why a guest trapped, and what may have led to it.

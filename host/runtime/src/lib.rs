@@ -28,6 +28,8 @@
 //! | `hand_back`, `moving` | bodies: returning a file to the connection; reporting progress | |
 //! | `guest_log`, `frames`, `wasi` | guest output in the log; where a guest trapped; WASI for event guests | |
 //! | `local` | state shared by the instances of a run, and by those of a thread | |
+//! | `measures` | the metrics that an instance has opened, and their host functions | values |
+//! | `timed` | the time in guests, for metrics | |
 //! | `state`, `host`, `later`, `timer`, `numbers`, `pooling` | the host's state of an event instance; its host functions, thin; work that ends as an event; its one timer; objects behind numbers; pools, and places in them | rules |
 //! | `decisions`, `responses`, `inlets` | what an event guest decides about a request; responses that an event instance makes later or piece by piece; bodies of requests that it reads as events | HTTP |
 //! | `event_program`, [`instance`] | a component driven by events; its instances | |
@@ -61,6 +63,7 @@ mod kind;
 mod later;
 mod loading;
 mod local;
+mod measures;
 mod moving;
 mod numbers;
 mod pooling;
@@ -68,6 +71,7 @@ mod responses;
 mod room;
 mod state;
 mod steps;
+mod timed;
 mod timer;
 mod wasi;
 

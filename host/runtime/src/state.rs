@@ -25,6 +25,7 @@ use crate::handles::FileHandle;
 use crate::inlets::{Credit, Inlets, deliver};
 use crate::instance::Instance;
 use crate::local::{Env, Local};
+use crate::measures::Measures;
 use crate::numbers::Numbers;
 use crate::pooling::Pooling;
 use crate::responses::{BodyOfGuest, Responds as _, Responses};
@@ -55,6 +56,7 @@ pub(crate) struct State {
     pub(crate) transports: Numbers<Rc<Transport>>,
     pub(crate) datagrams: Numbers<Rc<Datagrams>>,
     pub(crate) pooling: Pooling,
+    pub(crate) measures: Measures,
     files: Slab<Rc<File>>,
     pending: Pending,
 }
@@ -78,6 +80,7 @@ impl State {
             transports: Numbers::default(),
             datagrams: Numbers::default(),
             pooling: Pooling::default(),
+            measures: Measures::new(env),
             files: Slab::new(),
             pending: Pending::default(),
         }
@@ -391,12 +394,15 @@ impl Drop for Pending {
     }
 }
 
-/// Limits on the growth of an instance's memories and tables.
+/// Limits on the growth of an instance's memories and tables. They count the
+/// instance and its memory, too.
 #[derive(Debug)]
 pub(crate) struct MemoryLimit {
     env: Arc<Env>,
     /// Size of all memories together, in bytes.
     used: usize,
+    /// True once the instance is counted as made.
+    is_made: bool,
     /// True if growth was denied. The log says so once, and again if the guest
     /// traps.
     pub(crate) denied: bool,
@@ -408,8 +414,15 @@ impl MemoryLimit {
         Self {
             env: Arc::clone(env),
             used: 0,
+            is_made: false,
             denied: false,
         }
+    }
+
+    /// Counts the instance, which was made.
+    pub(crate) fn made(&mut self) {
+        self.is_made = true;
+        self.env.net.counters.instances_made.add();
     }
 
     fn deny(&mut self, wanted: usize) {
@@ -423,6 +436,16 @@ impl MemoryLimit {
             size(wanted),
             size(self.env.net.limits.max_memory)
         );
+    }
+}
+
+impl Drop for MemoryLimit {
+    fn drop(&mut self) {
+        let counters = &self.env.net.counters;
+        counters.instance_memory.lower(self.used);
+        if self.is_made {
+            counters.instances_ended.add();
+        }
     }
 }
 
@@ -441,7 +464,11 @@ impl ResourceLimiter for MemoryLimit {
         let used = self.used.saturating_sub(current).saturating_add(desired);
         let allowed = used <= self.env.net.limits.max_memory;
         match allowed {
-            true => self.used = used,
+            true => {
+                let level = &self.env.net.counters.instance_memory;
+                level.raise(used.saturating_sub(self.used));
+                self.used = self.used.max(used);
+            }
             false => self.deny(used),
         }
         Ok(allowed)

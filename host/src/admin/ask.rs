@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use netwasm_base::counters::Counters;
 use netwasm_base::unix;
 use netwasm_http::tally::Tallies;
+use netwasm_net::pool::PoolCounts;
 use netwasm_net::transport::OpenConnection;
 
 use crate::server::takeover::Luggage;
@@ -56,6 +57,8 @@ pub(crate) struct View {
     /// Reloads that replaced something or nothing, and those that failed.
     pub(crate) reloads: [u64; 2],
     pub(crate) draining: bool,
+    /// Numbers of spans by what became of them, if there is a receiver.
+    pub(crate) spans: Option<[(&'static str, u64); 3]>,
 }
 
 /// State of a service.
@@ -67,6 +70,8 @@ pub(crate) struct ServiceView {
     /// Time at which this generation began.
     pub(crate) since: Instant,
     pub(crate) counters: Arc<Counters>,
+    /// Use of the pools at present.
+    pub(crate) pools: PoolCounts,
     pub(crate) tallies: Option<Arc<Tallies>>,
 }
 

@@ -10,7 +10,7 @@ use clap::{ArgAction, Args};
 use netwasm_base::config::{
     AccessLogConfig, AccessLogFormat, AccessLogTarget, CertificateFiles, CipherSuites, ClientRules,
     Directory, DnsServer, HttpLimits, Isolation, Limits, ListenAddress, ListenerConfig,
-    ListenerKind, Network, Proxy, Route, TcpOptions, TlsFiles, TlsVersion,
+    ListenerKind, Network, OtlpConfig, Proxy, Route, TcpOptions, TlsFiles, TlsVersion,
 };
 use netwasm_base::descriptors;
 use netwasm_base::policy::{ConnectPattern, HostPort, ListenPattern, NamePattern};
@@ -20,8 +20,8 @@ use crate::logging::LogFormat;
 
 use super::usage;
 use super::values::{
-    TimeOrNone, Variable, count, identity, isolation, mode, named_file, size, time, time_or_none,
-    variable, workers,
+    TimeOrNone, Variable, count, identity, isolation, mode, named_file, otlp_url, ratio, size,
+    time, time_or_none, variable, workers,
 };
 
 #[derive(Args, Debug)]
@@ -292,6 +292,10 @@ pub(super) struct LimitFlags {
     #[arg(long, value_name = "N", value_parser = count, default_value = "256")]
     #[arg(hide_short_help = true)]
     max_background: usize,
+    /// Values of metrics that the component may make, each bucket of a histogram being one
+    #[arg(long, value_name = "N", value_parser = count, default_value = "1000")]
+    #[arg(hide_short_help = true)]
+    max_metrics: usize,
     /// How long connections may go on after SIGTERM or SIGINT
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
     #[arg(hide_short_help = true)]
@@ -345,6 +349,13 @@ pub(super) struct Operating {
     /// Go on with this group, and not the user's own
     #[arg(long, value_name = "GROUP", requires = "user", hide_short_help = true)]
     pub(super) group: Option<String>,
+    /// Send traces of HTTP requests there, by OTLP over HTTP; /v1/traces unless it has a path
+    #[arg(long, value_name = "URL", value_parser = otlp_url, hide_short_help = true)]
+    otlp: Option<String>,
+    /// Part of the traces that no client has begun that is sent, 0 to 1
+    #[arg(long, value_name = "RATIO", value_parser = ratio, default_value = "1")]
+    #[arg(hide_short_help = true)]
+    otlp_sample: f64,
     /// Take clients' addresses from these proxies' PROXY headers; repeatable, also unix
     #[arg(long, value_name = "NETWORK", hide_short_help = true)]
     pub(super) proxy_protocol_from: Vec<Proxy>,
@@ -366,6 +377,14 @@ pub(super) struct Operating {
 }
 
 impl Operating {
+    /// Returns the receiver of traces.
+    pub(super) fn otlp(&self) -> Option<OtlpConfig> {
+        self.otlp.clone().map(|url| OtlpConfig {
+            url,
+            sample: self.otlp_sample,
+        })
+    }
+
     pub(super) fn clients(&self) -> ClientRules {
         ClientRules {
             allow: self.allow_from.clone(),
@@ -482,6 +501,7 @@ impl LimitFlags {
             },
             background_timeout: self.background_timeout,
             max_background: self.max_background,
+            max_metrics: self.max_metrics,
             handshake_timeout: self.handshake_timeout,
             write_timeout: self.write_timeout,
             write_high: self.write_high,

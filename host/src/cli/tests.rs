@@ -81,7 +81,7 @@ fn each_flag_reaches_its_place() {
          --event-timeout 1s --max-connections 10 --backlog 11 --idle-timeout 5m \
          --max-outgoing 13 --half-close-timeout none --tcp-keepalive 14s \
          --tcp-user-timeout 20s --tcp-receive-buffer 21kB --tcp-send-buffer 22kB \
-         --background-timeout 15s --max-background 16 --response-body-timeout 17s \
+         --background-timeout 15s --max-background 16 --max-metrics 99 --response-body-timeout 17s \
          --handshake-timeout 2s --write-timeout 3s --write-high 3k --write-low 2KiB \
          --max-write-buffer 1.5MB --max-handles 12 --shutdown-timeout 4s --max-memory 1MiB \
          --http 4 --https unix:/t --http-redirect 5 --http-redirect-port 8443 --access-log - --access-log-format json --max-body 1k \
@@ -184,6 +184,7 @@ fn each_flag_reaches_its_place() {
         max_handles: 12,
         background_timeout: Duration::from_secs(15),
         max_background: 16,
+        max_metrics: 99,
         shutdown_timeout: Duration::from_secs(4),
         max_component_size: 2_000_000,
         compile_timeout: Duration::from_secs(5),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
+use http::Uri;
 
 use netwasm_base::config::{CertificateFiles, Isolation, NEVER};
 
@@ -74,6 +75,26 @@ pub(super) fn time_or_none(text: &str) -> Result<TimeOrNone, String> {
                 .into(),
         ),
     }
+}
+
+/// Parses the URL of a receiver of traces.
+pub(super) fn otlp_url(text: &str) -> Result<String, String> {
+    let uri = text.parse::<Uri>().ok();
+    let is_http = uri.is_some_and(|uri| {
+        let has_user = uri.authority().is_some_and(|it| it.as_str().contains('@'));
+        matches!(uri.scheme_str(), Some("http" | "https")) && !has_user
+    });
+    match is_http {
+        true => Ok(text.to_owned()),
+        false => Err("write a URL, such as http://localhost:4318, without a user".into()),
+    }
+}
+
+/// Parses a part of a whole.
+pub(super) fn ratio(text: &str) -> Result<f64, String> {
+    let ratio = text.parse().ok();
+    let ratio = ratio.filter(|ratio| (0.0..=1.0).contains(ratio));
+    ratio.ok_or_else(|| "write a number from 0 to 1, such as 0.1 for a tenth".into())
 }
 
 pub(super) fn size(text: &str) -> Result<usize, String> {

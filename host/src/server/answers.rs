@@ -103,6 +103,7 @@ impl Server {
                     generation: service.generation,
                     since: service.since,
                     counters: Arc::clone(&service.run.net.counters),
+                    pools: service.run.net.pools.counts(),
                     tallies: service.run.http.tallies.clone(),
                 })
                 .collect(),
@@ -112,6 +113,7 @@ impl Server {
             retired_failed: self.retired_failed,
             reloads: self.reloads,
             draining,
+            spans: self.span_counts.as_ref().map(|it| it.all()),
         }
     }
 }

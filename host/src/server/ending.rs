@@ -1,11 +1,14 @@
 //! How a run goes on and ends: signals, failures, deadlines, and the drain.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio::time::sleep_until;
 
+use netwasm_base::config::NEVER;
+use netwasm_base::counters::Counters;
 use netwasm_net::worker::Phase;
 
 use crate::signals::{Asked, Ending, Signals};
@@ -36,7 +39,7 @@ impl Server {
         match self.until_stop(&mut signals).await {
             Stop::Ended => {}
             Stop::Signal(ending) => {
-                tracing::info!(signal = ending.name(), "draining: no new connections");
+                self.tell_of_drain(ending);
                 self.pass_on(ending);
                 self.drain(&mut signals, true).await;
             }
@@ -99,6 +102,29 @@ impl Server {
         }
     }
 
+    /// Logs that a signal drains the run: how much is left, and for how long it
+    /// may stay.
+    fn tell_of_drain(&self, ending: Ending) {
+        // Generations of a service share its counters.
+        let mut counters: Vec<&Arc<Counters>> = Vec::new();
+        let all = self.services.iter().chain(&self.retired);
+        for service in all.clone() {
+            let own = &service.run.net.counters;
+            if !counters.iter().any(|known| Arc::ptr_eq(known, own)) {
+                counters.push(own);
+            }
+        }
+        let left = counters.into_iter().map(|it| it.open());
+        let limit = all.map(|it| it.config.limits.shutdown_timeout).max();
+        let limit = limit.filter(|limit| *limit < NEVER);
+        tracing::info!(
+            signal = ending.name(),
+            connections = left.sum::<u64>(),
+            limit = limit.map(|it| tracing::field::display(humantime::format_duration(it))),
+            "draining: no new connections; a second signal aborts what is left"
+        );
+    }
+
     /// Lets programs know of a signal.
     fn pass_on(&self, ending: Ending) {
         for service in self.services.iter().chain(&self.retired) {
@@ -141,7 +167,7 @@ impl Server {
                 asked = signals.next() => match asked {
                     Asked::End(ending) if !is_asked => {
                         is_asked = true;
-                        tracing::info!(signal = ending.name(), "draining: a second signal aborts");
+                        self.tell_of_drain(ending);
                         self.pass_on(ending);
                         self.drain_all();
                     }

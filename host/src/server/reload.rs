@@ -172,6 +172,7 @@ impl Server {
                     .map_or(0, |it| it.config.workers.get()),
                 admin: self.admin.clone(),
                 user: self.user.clone(),
+                otlp: self.otlp.clone(),
                 log: self.log,
             },
         };

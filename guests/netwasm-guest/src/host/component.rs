@@ -1,5 +1,7 @@
 //! The host of a component, by the bindings.
 
+mod metrics;
+
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
@@ -15,6 +17,8 @@ use crate::time::nanoseconds;
 use crate::{
     Address, Error, ErrorKind, Info, Operation, PoolCounts, Result, SocketOption, TlsInfo,
 };
+
+pub(crate) use self::metrics::*;
 
 /// A byte-stream connection.
 pub(crate) struct Transport(ConnectionId);

@@ -71,6 +71,8 @@ pub struct Limits {
     pub background_timeout: Duration,
     /// Maximum of instances that go on like that.
     pub max_background: usize,
+    /// Maximum of values of the metrics that a service's guest makes.
+    pub max_metrics: usize,
     /// Time to wait for connections to end at graceful shutdown.
     pub shutdown_timeout: Duration,
     /// Maximum size of a component, in bytes.
@@ -193,6 +195,7 @@ impl Limits {
             ("--max-connections", self.max_connections),
             ("--max-outgoing", self.max_outgoing),
             ("--max-background", self.max_background),
+            ("--max-metrics", self.max_metrics),
             ("--backlog", usize::try_from(self.backlog).unwrap_or(0)),
             ("--write-high", self.write_high),
             ("--write-low", self.write_low),
@@ -288,6 +291,7 @@ impl Default for Limits {
             max_handles: 1024,
             background_timeout: Duration::from_secs(60),
             max_background: 256,
+            max_metrics: 1000,
             shutdown_timeout: Duration::from_secs(30),
             max_component_size: 64 << 20,
             compile_timeout: NEVER,

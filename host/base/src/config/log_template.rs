@@ -58,12 +58,16 @@ pub enum LogVariable {
     /// `$request_time`: seconds from the head to the end of the response, with
     /// milliseconds.
     RequestTime,
+    /// `$trace_id`: the trace of the request (`--otlp`).
+    TraceId,
+    /// `$span_id`: its span there.
+    SpanId,
     /// `$http_NAME`: a header of the request, by its place in
     /// [`LogTemplate::headers`].
     Header(usize),
 }
 
-const VARIABLES: [(&str, LogVariable); 17] = [
+const VARIABLES: [(&str, LogVariable); 19] = [
     ("remote_addr", LogVariable::RemoteAddress),
     ("remote_port", LogVariable::RemotePort),
     ("time_local", LogVariable::TimeLocal),
@@ -81,6 +85,8 @@ const VARIABLES: [(&str, LogVariable); 17] = [
     ("status", LogVariable::Status),
     ("body_bytes_sent", LogVariable::BodyBytesSent),
     ("request_time", LogVariable::RequestTime),
+    ("trace_id", LogVariable::TraceId),
+    ("span_id", LogVariable::SpanId),
 ];
 
 impl fmt::Display for LogTemplate {

@@ -189,7 +189,11 @@ mod tests {
         for text in ["", "1.1", "TLSv", "3"] {
             assert!(text.parse::<TlsVersion>().is_err(), "{text}");
         }
-        let count = |version| CIPHER_SUITES.iter().filter(move |it| it.version() == version);
+        let count = |version| {
+            CIPHER_SUITES
+                .iter()
+                .filter(move |it| it.version() == version)
+        };
         assert_eq!(count(TlsVersion::Tls13).count(), 3);
     }
 }

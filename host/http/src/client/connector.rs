@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::Uri;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
+use rustls::HandshakeKind;
 use rustls::pki_types::ServerName;
 use send_wrapper::SendWrapper;
 use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
@@ -19,6 +20,7 @@ use tower_service::Service;
 
 use netwasm_base::counters::Counted;
 use netwasm_base::error::ConnectionError;
+use netwasm_base::meter::Measure;
 use netwasm_exchange::destination::Destination;
 use netwasm_net::connect;
 use netwasm_net::permits::Permit;
@@ -75,7 +77,8 @@ impl Service<Uri> for Connector {
 async fn make(worker: &Rc<Worker>, uri: &Uri) -> Result<Wire, ConnectFailure> {
     let destination = Destination::of(uri).map_err(|_| ConnectionError::InvalidArgument)?;
     let dialed = connect::dial(worker, &destination.endpoint, None).await?;
-    let stream = Plain::from(dialed.socket);
+    let meter = &worker.thread.meter;
+    let stream = Plain::new(dialed.socket, meter);
     let socket = match destination.secure {
         false => Socket::Plain(stream),
         true => {
@@ -85,7 +88,13 @@ async fn make(worker: &Rc<Worker>, uri: &Uri) -> Result<Wire, ConnectFailure> {
             worker.env().tls.client_prepared().await;
             let tls = TlsConnector::from(worker.env().tls.http_client()?);
             let stream = BufReader::with_capacity(CIPHERTEXT, stream);
-            Socket::Tls(Box::new(tls.connect(name, stream).await?))
+            let stream = tls.connect(name, stream).await;
+            let stream = stream.inspect_err(|_| meter.add(Measure::ClientHandshakesFailed, 1))?;
+            meter.add(Measure::ClientHandshakes, 1);
+            if stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed) {
+                meter.add(Measure::ClientResumptions, 1);
+            }
+            Socket::Tls(Box::new(stream))
         }
     };
     worker.env().counters.connections_made.add();

@@ -44,6 +44,7 @@ use hyper_util::rt::TokioTimer;
 use send_wrapper::SendWrapper;
 use tokio::sync::OwnedSemaphorePermit;
 
+use netwasm_base::counters::Counters;
 use netwasm_exchange::failure::Failure;
 use netwasm_exchange::outgoing::{Exchange, Outgoing, Received, SendOptions, Sending, WireBody};
 use netwasm_net::env::Env;
@@ -53,6 +54,7 @@ use self::begin::{Beginning, begin};
 use self::body::{ReceivedBody, RequestUpload, SentBody};
 use self::connector::Connector;
 use self::line::{Idle, Line};
+use crate::spans::Sent;
 
 /// Time limit for making a connection, unless the guest sets another.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -88,12 +90,21 @@ pub struct Client {
 }
 
 impl Outgoing for Client {
-    fn send(&self, request: Request<WireBody>, exchange: Exchange) -> Sending {
+    fn send(&self, mut request: Request<WireBody>, mut exchange: Exchange) -> Sending {
         let make = || Rc::new(KeptLines::new(&self.env, Weak::clone(&self.worker)));
         let lines = Rc::clone(self.lines.get_or_init(make));
         let (env, asked) = (Arc::clone(&self.env), request.uri().authority().cloned());
+        let traced = exchange.trace.take();
+        let traced = traced.map(|trace| Sent::begin(trace.take(), &mut request));
         Box::pin(async move {
             let sent = lines.send(request, exchange).await;
+            if let Some(traced) = traced {
+                traced.end(&env, &sent);
+            }
+            match &sent {
+                Ok(_) => env.counters.upstream.answered.add(),
+                Err(_) => env.counters.upstream.failed.add(),
+            }
             if let Err(Failure::HttpResponseHeaderSectionSize) = &sent {
                 let from = asked.as_ref().map_or("", Authority::as_str);
                 tracing::warn!(
@@ -127,6 +138,7 @@ struct KeptLines {
     idle: Idle,
     /// Maximum of header lines in a response.
     most_fields: usize,
+    counters: Arc<Counters>,
 }
 
 impl KeptLines {
@@ -152,6 +164,7 @@ impl KeptLines {
             tasks,
             idle: Idle::default(),
             most_fields,
+            counters: Arc::clone(&env.counters),
         }
     }
 
@@ -164,6 +177,7 @@ impl KeptLines {
             place,
             health,
             options,
+            trace: _,
         } = exchange;
         let (mut parts, mut body) = request.into_parts();
         if parts.method == Method::CONNECT {
@@ -271,6 +285,9 @@ impl KeptLines {
         }
         let line: Option<Line> = extras.remove();
         let kept = line.as_ref().is_some_and(Line::begin);
+        if kept {
+            self.counters.upstream.reused.add();
+        }
         let guard = Guard {
             cuts: connected.as_ref().is_some_and(|it| !it.is_negotiated_h2()),
             line,

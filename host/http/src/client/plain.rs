@@ -2,13 +2,15 @@
 //! already watches.
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use netwasm_base::meter::{Measure, Meter};
 use netwasm_net::io::Watched;
 
 /// Maximum of one receive, in bytes. Hyper parses it before it receives more,
@@ -20,17 +22,34 @@ const FLAGS: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 
 /// A connected socket.
 #[derive(Debug)]
-pub(super) struct Plain(Watched);
+pub(super) struct Plain {
+    socket: Watched,
+    meter: Arc<Meter>,
+}
 
-impl From<Watched> for Plain {
-    fn from(socket: Watched) -> Self {
-        Self(socket)
+impl Plain {
+    /// Wraps a socket whose bytes a meter counts.
+    pub(super) fn new(socket: Watched, meter: &Arc<Meter>) -> Self {
+        Self {
+            socket,
+            meter: Arc::clone(meter),
+        }
+    }
+
+    fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        send: impl Fn(&OwnedFd) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let sent = ready!(self.socket.poll_send(cx, send))?;
+        self.meter.add_bytes(Measure::Sent, sent);
+        Poll::Ready(Ok(sent))
     }
 }
 
 impl AsFd for Plain {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.socket.as_fd()
     }
 }
 
@@ -42,7 +61,8 @@ impl AsyncRead for Plain {
     ) -> Poll<io::Result<()>> {
         let most = buffer.remaining().min(MOST);
         let free = buffer.initialize_unfilled_to(most);
-        let count = ready!(self.0.poll_recv(cx, free))?;
+        let count = ready!(self.socket.poll_recv(cx, free))?;
+        self.meter.add_bytes(Measure::Received, count);
         buffer.advance(count);
         Poll::Ready(Ok(()))
     }
@@ -54,8 +74,7 @@ impl AsyncWrite for Plain {
         cx: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.0
-            .poll_send(cx, |socket| Ok(rustix::net::send(socket, data, FLAGS)?))
+        self.poll_send(cx, |socket| Ok(rustix::net::send(socket, data, FLAGS)?))
     }
 
     fn poll_write_vectored(
@@ -66,7 +85,7 @@ impl AsyncWrite for Plain {
         /// IOV_MAX of Linux.
         const MOST: usize = 1024;
         let slices = slices.get(..MOST).unwrap_or(slices);
-        self.0.poll_send(cx, |socket| {
+        self.poll_send(cx, |socket| {
             let mut ancillary = SendAncillaryBuffer::default();
             Ok(rustix::net::sendmsg(socket, slices, &mut ancillary, FLAGS)?)
         })
@@ -81,7 +100,7 @@ impl AsyncWrite for Plain {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        rustix::net::shutdown(self.0.fd(), Shutdown::Write)?;
+        rustix::net::shutdown(self.socket.fd(), Shutdown::Write)?;
         Poll::Ready(Ok(()))
     }
 }

@@ -1,22 +1,28 @@
 //! Records of requests, in the access log and for metrics, made as soon as a
 //! response was sent.
 
+use std::rc::Rc;
 use std::time::Instant;
 
 use netwasm_exchange::request::Request;
 
 use crate::access_log::{Entry, Text};
 use crate::h1::Driver;
+use crate::spans;
 use crate::tally::Spoken;
 
 impl Driver {
-    /// Returns the entry of a request for the records, if there are any.
-    pub(super) fn entry(&self, request: &Request) -> Option<Entry> {
-        let (http, head) = (&self.local, &request.head);
+    /// Returns the entry of a request for the records, if there are any. Begins
+    /// its span.
+    pub(super) fn entry(&self, request: &mut Request) -> Option<Entry> {
+        let http = &self.local;
         let account = http.account(request.site);
         if !account.records() {
             return None;
         }
+        let head = &request.head;
+        request.trace = spans::begin(&account.net, |name| head.first(name.as_str()));
+        let (head, trace) = (&request.head, request.trace.as_ref());
         let text = || Text {
             peer: self.transport.peer().clone(),
             line: head.request_line().to_vec(),
@@ -33,7 +39,8 @@ impl Driver {
             status: 0,
             length: 0,
             begun: Instant::now(),
-            text: account.logs().then(text),
+            trace: trace.map(Rc::clone),
+            text: account.needs_text(trace).then(text),
         })
     }
 

@@ -25,7 +25,7 @@ impl Driver {
     /// Calls the guest to answer a request.
     pub(super) fn respond(&mut self, mut request: Box<Request>, out: &mut Vec<u8>) {
         self.exchange.fresh = false;
-        let entry = self.entry(&request);
+        let entry = self.entry(&mut request);
         request.transport = Some(Rc::clone(&self.transport));
         request.secure = self.exchange.secure;
         let local = Rc::clone(&self.local);
@@ -54,7 +54,7 @@ impl Driver {
     ) -> usize {
         let most = self.limits().max_body as u64;
         self.exchange.fresh = false;
-        let entry = self.entry(&request);
+        let entry = self.entry(&mut request);
         request.transport = Some(Rc::clone(&self.transport));
         request.secure = self.exchange.secure;
         let Some(upload) = self.upload(&request, most, limits, input) else {
@@ -266,7 +266,12 @@ impl Driver {
 
     /// Answers a malformed request, or one over a limit. The connection ends
     /// after that, since the start of the next request is unknown.
-    pub(super) fn refuse(&mut self, request: Box<Request>, refusal: Refusal, out: &mut Vec<u8>) {
+    pub(super) fn refuse(
+        &mut self,
+        mut request: Box<Request>,
+        refusal: Refusal,
+        out: &mut Vec<u8>,
+    ) {
         let local = Rc::clone(&self.local);
         let env = &local.account(request.site).net;
         let answer = exchange::refused(env, &self.transport, refusal);
@@ -281,7 +286,7 @@ impl Driver {
                 text.as_slice()
             };
             out.extend_from_slice(body);
-            let entry = self.entry(&request);
+            let entry = self.entry(&mut request);
             self.log_later(entry, status, body.len() as u64, out);
         }
         self.exchange.last = true;

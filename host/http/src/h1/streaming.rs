@@ -120,7 +120,7 @@ impl Driver {
         self.exchange.fresh = false;
         let upload = self.upload(&request, most, limits, input);
         let used = if upload.is_some() { input.len() } else { 0 };
-        let entry = self.entry(&request);
+        let entry = self.entry(&mut request);
         let body = match &upload {
             Some(upload) => RequestBody::new(UploadBody(Rc::clone(upload))),
             None => RequestBody::Empty,
@@ -129,8 +129,8 @@ impl Driver {
         let head = head.map(|()| body);
         let local = Rc::clone(&self.local);
         let own = &mut self.exchange.own;
-        let (reply, requests) =
-            own.begin(&local, &self.transport, request.site, head, request.secure);
+        let traced = (request.secure, request.trace.clone());
+        let (reply, requests) = own.begin(&local, &self.transport, request.site, head, traced);
         self.exchange.reading = Reading::Answer(Box::new(Answering {
             request,
             entry,

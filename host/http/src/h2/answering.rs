@@ -142,7 +142,7 @@ impl AnsweringStream {
             &link.transport,
             request::site(&head),
             asked,
-            link.secure,
+            (link.secure, line.trace()),
         );
         drop(own);
         Self {

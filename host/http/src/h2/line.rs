@@ -6,6 +6,7 @@ use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http::request::Parts;
 
+use netwasm_base::trace::Trace;
 use netwasm_exchange::handler::Site;
 
 use crate::access_log::Entry;
@@ -37,6 +38,11 @@ impl Link {
 }
 
 impl LogLine {
+    /// Returns the span of the request, if requests are traced.
+    pub(super) fn trace(&self) -> Option<Rc<Trace>> {
+        self.entry.as_ref()?.trace.clone()
+    }
+
     /// Drops the line. The request comes again, with another.
     pub(super) fn forget(mut self) {
         self.entry = None;

@@ -118,6 +118,7 @@ impl Link {
         request.trailers = trailers;
         request.transport = Some(Rc::clone(&self.transport));
         request.secure = self.secure;
+        request.trace = line.trace();
         let mut coming = None;
         match body {
             Some(body) => request.body = body.take(),

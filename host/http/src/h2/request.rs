@@ -20,6 +20,7 @@ use netwasm_exchange::head::{Refusal, bad};
 use crate::access_log::{Entry, Text};
 use crate::exchange::TOO_LARGE;
 use crate::local::Local;
+use crate::spans;
 use crate::tally::Spoken;
 
 /// Checks what `h2` leaves unchecked.
@@ -190,6 +191,10 @@ pub(super) fn entry(
         let value = head.headers.get(name);
         value.map(|it: &HeaderValue| it.as_bytes().to_vec())
     };
+    let trace = spans::begin(&account.net, |name| {
+        let value = head.headers.get(name);
+        value.map(HeaderValue::as_bytes)
+    });
     let text = || Text {
         peer: peer.clone(),
         line: [
@@ -211,7 +216,8 @@ pub(super) fn entry(
         status: 0,
         length: 0,
         begun: Instant::now(),
-        text: account.logs().then(text),
+        text: account.needs_text(trace.as_ref()).then(text),
+        trace,
     }))
 }
 

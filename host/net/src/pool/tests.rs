@@ -28,7 +28,8 @@ const LONG: Option<Duration> = Some(Duration::from_secs(30));
 type TcpPool = Arc<Pool<TcpStream>>;
 
 fn pool(limits: PoolLimits) -> TcpPool {
-    Pool::new(limits, &Arc::new(Lookout::new().expect("a descriptor")))
+    let lookout = Lookout::new().expect("a descriptor");
+    Pool::new(limits, &Arc::new(lookout), &Arc::default())
 }
 
 /// Runs the periodic work.

@@ -9,9 +9,10 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use rustls::Connection;
+use rustls::{Connection, HandshakeKind};
 
 use netwasm_base::error::ConnectionError;
+use netwasm_base::meter::{Measure, Meter};
 
 use crate::queue::{Chunk, WriteQueue};
 
@@ -107,6 +108,18 @@ impl Session {
 
     pub(crate) fn is_handshaking(&self) -> bool {
         self.connection.is_handshaking()
+    }
+
+    /// Counts a handshake that is done.
+    pub(crate) fn count_handshake(&self, meter: &Meter) {
+        let (done, resumed) = match &self.connection {
+            Connection::Server(_) => (Measure::ServerHandshakes, Measure::ServerResumptions),
+            Connection::Client(_) => (Measure::ClientHandshakes, Measure::ClientResumptions),
+        };
+        meter.add(done, 1);
+        if self.connection.handshake_kind() == Some(HandshakeKind::Resumed) {
+            meter.add(resumed, 1);
+        }
     }
 
     /// Returns the plain text queued, in bytes: all of it, and the part in

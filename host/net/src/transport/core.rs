@@ -4,6 +4,7 @@
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::rc::Weak;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 
 use netwasm_base::error::ConnectionError;
+use netwasm_base::meter::{Measure, Meter};
 
 use crate::clients::ClientPlace;
 use crate::io::Watched;
@@ -28,6 +30,8 @@ use crate::transport::delivery::{Delivery, Leaving};
 pub struct Core {
     /// `None` once the connection is lost.
     pub socket: Option<Watched>,
+    /// Counts the bytes that move.
+    pub(super) meter: Arc<Meter>,
     pub flow: Flow,
     /// Bytes for the socket as they are: plain text, or TLS records.
     pub(crate) queue: WriteQueue,
@@ -155,6 +159,7 @@ impl Core {
     pub(crate) fn begin_tls(&mut self, mut session: Session) {
         let mut out = Out {
             socket: &self.socket,
+            meter: &self.meter,
             queue: &mut self.queue,
             error: None,
         };
@@ -173,9 +178,13 @@ impl Core {
         if handshaking && !session.is_handshaking() {
             // The handshake met its deadline.
             self.deadline = None;
+            if result.is_ok() {
+                session.count_handshake(&self.meter);
+            }
         }
         let mut out = Out {
             socket: &self.socket,
+            meter: &self.meter,
             queue: &mut self.queue,
             error: None,
         };
@@ -213,8 +222,11 @@ impl Core {
             None if self.queue.is_empty() => {
                 let Some(socket) = &self.socket else { return };
                 match send(socket.fd(), data, more) {
-                    Ok(sent) if sent == data.len() => {}
-                    Ok(sent) => self.queue.push_bytes(data.get(sent..).unwrap_or_default()),
+                    Ok(sent) => {
+                        self.meter.add_bytes(Measure::Sent, sent);
+                        // Mostly nothing.
+                        self.queue.push_bytes(data.get(sent..).unwrap_or_default());
+                    }
                     Err(Errno::AGAIN) => self.queue.push_bytes(data),
                     Err(errno) => self.flow.fail(errno.into()),
                 }
@@ -223,6 +235,7 @@ impl Core {
             Some(session) => {
                 let mut out = Out {
                     socket: &self.socket,
+                    meter: &self.meter,
                     queue: &mut self.queue,
                     error: None,
                 };
@@ -237,6 +250,7 @@ impl Core {
     pub(super) fn write_vectored(&mut self, slices: &[&[u8]]) {
         let mut out = Out {
             socket: &self.socket,
+            meter: &self.meter,
             queue: &mut self.queue,
             error: None,
         };
@@ -260,7 +274,11 @@ impl Core {
         let Some(socket) = &self.socket else {
             return Poll::Ready(Ok(0));
         };
-        socket.poll_recv(cx, buffer)
+        let received = socket.poll_recv(cx, buffer);
+        if let Poll::Ready(Ok(count)) = received {
+            self.meter.add_bytes(Measure::Received, count);
+        }
+        received
     }
 
     /// Waits until there is, or may be, more to receive.
@@ -332,6 +350,7 @@ impl Core {
 /// Sends as much as the socket takes and queues the rest.
 pub(super) struct Out<'a> {
     pub(super) socket: &'a Option<Watched>,
+    pub(super) meter: &'a Meter,
     pub(super) queue: &'a mut WriteQueue,
     pub(super) error: Option<Errno>,
 }
@@ -343,7 +362,10 @@ impl Sink for Out<'_> {
             && let Some(socket) = self.socket
         {
             match send_vectored(socket.fd(), slices) {
-                Ok(count) => sent = count,
+                Ok(count) => {
+                    self.meter.add_bytes(Measure::Sent, count);
+                    sent = count;
+                }
                 Err(Errno::AGAIN) => {}
                 Err(errno) => {
                     self.error = Some(errno);

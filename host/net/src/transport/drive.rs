@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::net::Shutdown;
 
 use netwasm_base::error::ConnectionError;
+use netwasm_base::meter::Measure;
 
 use crate::pipe::splice;
 use crate::protocol::Lost;
@@ -166,6 +167,9 @@ impl Transport {
             });
             if tried.is_ok() {
                 core.touched = self.thread.now();
+                if let Ok(count) = result {
+                    core.meter.add_bytes(Measure::Received, count);
+                }
                 return Poll::Ready(result);
             }
         }
@@ -219,6 +223,7 @@ impl Transport {
                     }
                     let mut out = Out {
                         socket: &core.socket,
+                        meter: &core.meter,
                         queue: &mut core.queue,
                         error: None,
                     };
@@ -254,6 +259,7 @@ impl Transport {
                 });
                 if count > 0 {
                     sent = Some(count);
+                    core.meter.add_bytes(Measure::Sent, count);
                     core.touched = self.thread.now();
                     core.progressed = core.touched;
                 }
@@ -313,6 +319,7 @@ impl Transport {
         if let Some(session) = &mut core.tls {
             let mut out = Out {
                 socket: &core.socket,
+                meter: &core.meter,
                 queue: &mut core.queue,
                 error: None,
             };

@@ -19,6 +19,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use netwasm_base::address::Address;
@@ -122,6 +123,7 @@ impl Transport {
             turn: thread.turns.turn_of(client),
             core: RefCell::new(Core {
                 socket,
+                meter: Arc::clone(&thread.meter),
                 flow: Flow::new(limits.write_high as u64, limits.write_low as u64),
                 queue: WriteQueue::default(),
                 tls: None,

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use netwasm_base::counters::Counted;
 use netwasm_base::error::ConnectionError;
+use netwasm_base::meter::Measure;
 
 use crate::parked::Parked;
 use crate::queue::{WriteQueue, send};
@@ -352,12 +353,17 @@ impl super::Core {
                 .map_err(Into::into);
         }
         // There is mostly room: try before waiting for readiness.
-        match send(socket.fd(), data, false) {
-            Err(Errno::AGAIN) => {}
-            result => return Poll::Ready(result.map_err(Into::into)),
+        let sent = match send(socket.fd(), data, false) {
+            Err(Errno::AGAIN) => {
+                let sent = socket.poll_send(cx, |fd| send(fd, data, false).map_err(Into::into));
+                sent.map_err(ConnectionError::from)
+            }
+            result => Poll::Ready(result.map_err(Into::into)),
+        };
+        if let Poll::Ready(Ok(count)) = sent {
+            self.meter.add_bytes(Measure::Sent, count);
         }
-        let sent = socket.poll_send(cx, |fd| send(fd, data, false).map_err(Into::into));
-        sent.map_err(Into::into)
+        sent
     }
 }
 

@@ -36,6 +36,8 @@ pub(super) struct Outgoing {
     pub(super) bursts: VecDeque<Burst>,
     pub(super) queued: usize,
     pub(super) dropped: u64,
+    /// Bytes sent that were not counted yet.
+    pub(super) sent: usize,
     /// A buffer to reuse.
     pub(super) spare: Vec<u8>,
 }
@@ -116,7 +118,7 @@ impl Outgoing {
             let size = burst.data.len() + size_of::<Burst>();
             match burst.send(socket, state) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
-                Ok(()) => {}
+                Ok(()) => self.sent += burst.data.len(),
                 Err(error) => errors.push((error.into(), burst.to)),
             }
             if let Some(burst) = self.bursts.pop_front() {

@@ -13,6 +13,7 @@ wasmtime::component::bindgen!({
         "netwasm:net/client.datagram-socket": crate::concurrent::handles::DatagramSocketHandle,
         "netwasm:net/client.pool": crate::concurrent::handles::PoolHandle,
         "netwasm:net/log": crate::bindings::netwasm::net::log,
+        "netwasm:net/metrics": crate::bindings::netwasm::net::metrics,
         "netwasm:net/streams.connection": crate::concurrent::handles::ConnectionHandle,
         "netwasm:net/tls-engine.session": crate::concurrent::handles::TlsEngineHandle,
         "netwasm:net/types": crate::bindings::netwasm::net::types,

@@ -163,11 +163,12 @@ impl HostDatagramSocketWithStore<AsyncState> for HasSelf<AsyncState> {
         socket: Resource<DatagramSocketHandle>,
         data: Vec<u8>,
     ) -> impl Future<Output = Ended<()>> + Send {
+        let caller = Caller::of(accessor);
         let socket = accessor.with(|mut store| store.get().socket(&socket));
         SendWrapper::new(async move {
-            let socket = socket?;
+            let (socket, thread) = (socket?, &caller.local.worker.thread);
             let sent = match socket.peer() {
-                Some(_) => socket.send(&data, None).await,
+                Some(_) => socket.send(thread, &data, None).await,
                 None => Err(ConnectionError::InvalidState),
             };
             Ok(sent.map_err(|error| sending(&error)))
@@ -184,12 +185,13 @@ impl HostDatagramSocketWithStore<AsyncState> for HasSelf<AsyncState> {
         let socket = accessor.with(|mut store| store.get().socket(&socket));
         SendWrapper::new(async move {
             let (socket, to) = (socket?, SocketAddr::from(to));
+            let thread = &caller.local.worker.thread;
             let sent = match socket.check(to) {
                 Err(error) => Err(error),
                 // The policy was asked when the socket was connected.
-                Ok(()) if socket.peer().is_some() => socket.send(&data, None).await,
+                Ok(()) if socket.peer().is_some() => socket.send(thread, &data, None).await,
                 Ok(()) => match caller.permissions.allows(to, SocketAddrUse::UdpSend) {
-                    true => socket.send(&data, Some(to)).await,
+                    true => socket.send(thread, &data, Some(to)).await,
                     false => Err(ConnectionError::AccessDenied),
                 },
             };

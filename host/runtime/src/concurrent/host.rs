@@ -14,7 +14,7 @@ use netwasm_net::stream::Stream;
 use netwasm_net::tls::SessionInfo;
 use tokio::sync::oneshot;
 
-use crate::bindings::netwasm::net::{log, types};
+use crate::bindings::netwasm::net::{log, metrics, types};
 use crate::concurrent::bindings::netwasm::net::streams::{
     Host, HostConnection, HostConnectionWithStore,
 };
@@ -22,6 +22,7 @@ use crate::concurrent::handles::ConnectionHandle;
 use crate::concurrent::state::AsyncState;
 use crate::concurrent::streams;
 use crate::convert::{called, lost, session};
+use crate::measures::Measures;
 
 type Told = Result<(), types::Error>;
 
@@ -31,6 +32,7 @@ type Told = Result<(), types::Error>;
 /// Fails if one of them is already linked.
 pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result<()> {
     log::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    metrics::add_to_linker::<_, HasSelf<Measures>>(linker, |state| &mut state.measures)?;
     types::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
 }
 

@@ -11,9 +11,11 @@ mod answering;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::{poll_fn, ready};
+use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use send_wrapper::SendWrapper;
 use tokio::task::AbortHandle;
@@ -22,6 +24,7 @@ use wasmtime::{Store, Trap};
 
 use netwasm_base::address::Address;
 use netwasm_base::config::Isolation;
+use netwasm_base::trace::Trace;
 use netwasm_exchange::handler::{Awaiting, Call};
 use netwasm_exchange::reply::{NoResponse, Reply};
 use netwasm_net::health::Health;
@@ -350,6 +353,17 @@ impl Requests {
         }
     }
 
+    /// Returns the span of the request being handled; `None` if there are
+    /// several, or requests are not traced.
+    fn trace(&self) -> Option<Rc<Trace>> {
+        let running = self.running.borrow();
+        let mut replies = running.iter().filter_map(Weak::upgrade);
+        match (replies.next(), replies.next()) {
+            (Some(only), None) => only.trace().cloned(),
+            _ => None,
+        }
+    }
+
     fn fail_all(&self, reason: &NoResponse) {
         self.open.set(false);
         let running = self.running.take();
@@ -411,6 +425,20 @@ impl Awaiting for Requests {
     }
 }
 
+/// Adds the time that a guest takes to the span that `trace` returns.
+async fn timed<R>(trace: impl Fn() -> Option<Rc<Trace>>, running: impl Future<Output = R>) -> R {
+    let mut running = pin!(running);
+    poll_fn(|cx| {
+        let timed = trace().map(|trace| (trace, Instant::now()));
+        let polled = running.as_mut().poll(cx);
+        if let Some((trace, begun)) = timed {
+            trace.add_guest(begun.elapsed());
+        }
+        polled
+    })
+    .await
+}
+
 /// Runs an instance from its start to its end.
 async fn serve(
     local: &Rc<Local>,
@@ -428,6 +456,12 @@ async fn serve(
             return requests.fail_all(&NoResponse::NoInstance);
         }
     };
+    let traces = local.env.net.tracer.is_some();
+    if traces {
+        let requests = Rc::downgrade(requests);
+        let hooks = &mut store.data_mut().http.hooks;
+        hooks.trace_by(move || requests.upgrade()?.trace());
+    }
     let mut life = Running::new(&health);
     let guest = Arc::new(guest);
     let background = &local.env.background;
@@ -460,7 +494,9 @@ async fn serve(
         let rest = poll_fn(|cx| accessor.poll_no_interesting_tasks(cx));
         Ok(background.bound(ready(()), rest).await.is_some())
     });
-    let running = in_turns(&health, running);
+    let running = in_turns(&local.worker.thread, &health, running);
+    let trace = || if traces { requests.trace() } else { None };
+    let running = timed(trace, running);
     let ended = match requests.one_at_a_time {
         false => running.await,
         true => tokio::select! {

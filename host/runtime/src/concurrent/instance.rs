@@ -19,7 +19,7 @@ use netwasm_base::config::Isolation;
 use netwasm_base::error::ConnectionError;
 use netwasm_net::health::Health;
 use netwasm_net::stream::Stream;
-use netwasm_net::thread::Active;
+use netwasm_net::thread::{Active, Thread};
 use netwasm_net::transport::Transport;
 
 use crate::concurrent::bindings::exports::netwasm::net::stream_handler::Guest;
@@ -29,6 +29,7 @@ use crate::concurrent::state::AsyncState;
 use crate::frames;
 use crate::instance::{note_trap, one_line};
 use crate::local::Local;
+use crate::timed::Timed;
 use crate::wasi;
 
 /// Instance that all connections of a worker share.
@@ -154,7 +155,7 @@ async fn serve_one(local: &Rc<Local>, program: &Program, health: &Rc<Health>, st
         poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
         Ok(())
     });
-    let running = in_turns(health, running);
+    let running = in_turns(&local.worker.thread, health, running);
     let background = &local.env.background;
     match background.bound(connection.over(), running).await {
         Some(ended) => {
@@ -184,7 +185,7 @@ async fn serve_all(local: &Rc<Local>, program: &Program, health: &Rc<Health>, co
             next = coming.next().await;
         }
     });
-    let ended = in_turns(health, running).await;
+    let ended = in_turns(&local.worker.thread, health, running).await;
     // The guest does not tell for which connection it ran.
     settle(&store, health, None, ended);
 }
@@ -195,11 +196,18 @@ async fn serve_all(local: &Rc<Local>, program: &Program, health: &Rc<Health>, co
 /// the 129th would find nothing ready, and a guest of WASI 0.2 that has just
 /// polled takes that for a full buffer. The guest's time limits the poll
 /// instead.
-pub(super) async fn in_turns<R>(health: &Health, running: impl Future<Output = R>) -> R {
+pub(super) async fn in_turns<R>(
+    thread: &Thread,
+    health: &Health,
+    running: impl Future<Output = R>,
+) -> R {
     let mut running = pin!(unconstrained(running));
     poll_fn(|cx| {
         health.begin_turn();
-        running.as_mut().poll(cx)
+        let timed = Timed::begin(thread);
+        let polled = running.as_mut().poll(cx);
+        timed.end(thread);
+        polled
     })
     .await
 }
@@ -315,15 +323,16 @@ pub(crate) async fn run(local: &Rc<Local>, program: &Program) -> u8 {
             return 1;
         }
     };
-    let mut running = Running::new(&health);
-    match in_turns(&health, call_run(local, program, &mut store, &instance)).await {
+    let mut life = Running::new(&health);
+    let running = call_run(local, program, &mut store, &instance);
+    match in_turns(&local.worker.thread, &health, running).await {
         Ok(ended) => {
-            running.end();
+            life.end();
             u8::from(ended.is_err())
         }
         Err(error) => match error.downcast_ref() {
             Some(I32Exit(code)) => {
-                running.end();
+                life.end();
                 // An exit code that does not fit a byte is a failure
                 // nonetheless.
                 u8::try_from(*code).unwrap_or(1)

@@ -96,11 +96,16 @@ impl Program {
             let mut store = self.store(state);
             match self.pre.instantiate_async(&mut store).await {
                 Err(error) if is_busy(&error) => state = store.into_data(),
-                instance => return Ok((store, instance?)),
+                Err(error) => return Err(error),
+                Ok(instance) => {
+                    store.data_mut().memory.made();
+                    return Ok((store, instance));
+                }
             }
         }
         let mut store = self.store(state);
         let instance = self.pre.instantiate_async(&mut store).await?;
+        store.data_mut().memory.made();
         Ok((store, instance))
     }
 

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http_body_util::BodyExt as _;
+use netwasm_base::trace::Trace;
 use netwasm_exchange::destination::Destination;
 use netwasm_exchange::outgoing::{Exchange, MOST_EXCHANGES, SendOptions, WireBody};
 use netwasm_net::endpoint::Endpoint;
@@ -44,6 +45,7 @@ impl Http {
                 permissions: Arc::clone(permissions),
                 exchanges: None,
                 refused: false,
+                trace: None,
             },
         }
     }
@@ -59,6 +61,9 @@ pub(super) struct Hooks {
     exchanges: Option<Arc<Semaphore>>,
     /// True if the guest wanted more, which is logged once.
     refused: bool,
+    /// Returns the span of the request that the instance handles, if it is the
+    /// only one and requests are traced.
+    trace: Option<SendWrapper<Box<dyn Fn() -> Option<Rc<Trace>>>>>,
 }
 
 /// A response, and a future for the rest of the exchange.
@@ -68,6 +73,11 @@ type SentRequest = HttpResult<(
 )>;
 
 impl Hooks {
+    /// Notes how to find the span of the request that the instance handles.
+    pub(super) fn trace_by(&mut self, trace: impl Fn() -> Option<Rc<Trace>> + 'static) {
+        self.trace = Some(SendWrapper::new(Box::new(trace)));
+    }
+
     /// Takes a place for an exchange, if the guest may send there.
     fn begin_exchange(
         &mut self,
@@ -98,6 +108,11 @@ impl Hooks {
                 first_byte_timeout: it.first_byte_timeout,
                 between_bytes_timeout: it.between_bytes_timeout,
             }),
+            trace: self
+                .trace
+                .as_ref()
+                .and_then(|trace| trace())
+                .map(SendWrapper::new),
         })
     }
 }

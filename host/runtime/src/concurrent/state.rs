@@ -21,6 +21,7 @@ use crate::concurrent::permissions::Permissions;
 use crate::concurrent::sending::Http;
 use crate::concurrent::sockets::Sockets;
 use crate::local::{Env, Local};
+use crate::measures::Measures;
 use crate::state::MemoryLimit;
 use crate::wasi::WasiContext;
 
@@ -32,6 +33,7 @@ pub(crate) struct AsyncState {
     pub(crate) local: SendWrapper<Rc<Local>>,
     pub(crate) health: SendWrapper<Rc<Health>>,
     pub(crate) memory: MemoryLimit,
+    pub(crate) measures: Measures,
     pub(crate) permissions: Arc<Permissions>,
     /// Turn of the instance in which it was last interrupted.
     pub(crate) turn: u64,
@@ -59,6 +61,7 @@ impl AsyncState {
             local: SendWrapper::new(Rc::clone(local)),
             health: SendWrapper::new(Rc::clone(health)),
             memory: MemoryLimit::new(env),
+            measures: Measures::new(env),
             turn: 0,
             steps: 0,
             context: None,

@@ -20,6 +20,7 @@ pub(crate) const EVENT_IMPORTS: &[(&str, &str, &[&str])] = &[
             "files",
             "http",
             "log",
+            "metrics",
             "pools",
             "resolver",
             "timers",
@@ -40,7 +41,7 @@ pub(crate) const CONCURRENT_IMPORTS: &[(&str, &str, &[&str])] = &[
     (
         PACKAGE,
         "0.2.",
-        &["client", "log", "streams", "tls-engine", "types"],
+        &["client", "log", "metrics", "streams", "tls-engine", "types"],
     ),
     ("wasi:cli", "0.2.", CLI),
     ("wasi:cli", "0.3.", CLI),
@@ -180,8 +181,8 @@ fn hint(import: &str, kind: Kind) -> Option<&'static str> {
                  whole instance, with all its connections: handlers are called when something is \
                  ready"
             } else if provided(import, Kind::Events) {
-                "of netwasm:net, guests that await can use client, log, streams, tls-engine and \
-                 types, and programs sockets, too"
+                "of netwasm:net, guests that await can use client, log, metrics, streams, \
+                 tls-engine and types, and programs sockets, too"
             } else if provided(import, Kind::Streams) {
                 "handlers of events have transports in place of streams, and connector and \
                  resolver in place of client"

@@ -5,6 +5,7 @@ use wasmtime::component::{Linker, Resource, WasmList};
 
 use netwasm_base::error::ConnectionError;
 use netwasm_exchange::answer::{Answer, Interim};
+use netwasm_exchange::request::Request;
 
 use crate::bindings::netwasm::net::http::{Body, Fields, Host, HostRequest, Response};
 use crate::bindings::netwasm::net::types::{ConnectionInfo, Error as WitError, SocketAddress};
@@ -155,13 +156,29 @@ impl State {
     }
 }
 
+/// The header of W3C Trace Context.
+const PARENT: &str = "traceparent";
+
+/// Returns the identity of a request's span, for the guest: where requests are
+/// traced, it takes the place of what the client sent, so that what the guest
+/// asks others for is within the span.
+fn own_parent(request: &Request, name: &str) -> Option<Vec<u8>> {
+    let trace = request.trace.as_ref()?;
+    let is_wanted = name.eq_ignore_ascii_case(PARENT);
+    is_wanted.then(|| trace.context.to_string().into_bytes())
+}
+
 impl HostRequest for State {
     fn header(
         &mut self,
         _this: Resource<RequestHandle>,
         name: String,
     ) -> wasmtime::Result<Option<Vec<u8>>> {
-        Ok(self.request()?.head.first(&name).map(<[u8]>::to_vec))
+        let request = self.request()?;
+        if let Some(own) = own_parent(request, &name) {
+            return Ok(Some(own));
+        }
+        Ok(request.head.first(&name).map(<[u8]>::to_vec))
     }
 
     fn header_values(
@@ -169,15 +186,23 @@ impl HostRequest for State {
         _this: Resource<RequestHandle>,
         name: String,
     ) -> wasmtime::Result<Vec<Vec<u8>>> {
-        let values = self.request()?.head.all(&name);
+        let request = self.request()?;
+        if let Some(own) = own_parent(request, &name) {
+            return Ok(vec![own]);
+        }
+        let values = request.head.all(&name);
         Ok(values.map(<[u8]>::to_vec).collect())
     }
 
     fn headers(&mut self, _this: Resource<RequestHandle>) -> wasmtime::Result<Fields> {
-        let fields = self.request()?.head.fields();
-        Ok(fields
-            .map(|(name, value)| (name.to_owned(), value.to_vec()))
-            .collect())
+        let request = self.request()?;
+        let own = own_parent(request, PARENT);
+        let fields = request.head.fields();
+        let fields = fields.filter(|(name, _)| own.is_none() || !name.eq_ignore_ascii_case(PARENT));
+        let fields = fields.map(|(name, value)| (name.to_owned(), value.to_vec()));
+        let mut fields: Fields = fields.collect();
+        fields.extend(own.map(|own| (PARENT.to_owned(), own)));
+        Ok(fields)
     }
 
     fn is_whole(&mut self, _this: Resource<RequestHandle>) -> wasmtime::Result<bool> {

@@ -7,6 +7,7 @@ mod datagrams;
 pub(crate) mod files;
 mod http;
 mod log;
+mod metrics;
 mod pools;
 mod resolver;
 mod timers;

@@ -8,11 +8,13 @@ use clap::{Arg, ArgAction, Command};
 pub(super) const WITHOUT_KEY: [&str; 5] = ["built", "config", "print_config", "takeover", "watch"];
 
 /// Keys of the process. They stand above the services.
-const OF_THE_PROCESS: [&str; 8] = [
+const OF_THE_PROCESS: [&str; 10] = [
     "admin",
     "group",
     "log-format",
     "log-rate",
+    "otlp",
+    "otlp-sample",
     "quiet",
     "user",
     "verbose",

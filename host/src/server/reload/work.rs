@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use netwasm_base::config::{Config, ListenAddress, RunConfig, TlsFiles};
+use netwasm_base::config::{Config, ListenAddress, OtlpConfig, RunConfig, TlsFiles};
 use netwasm_net::tls::Renewed;
 
 use crate::logging::LogOptions;
@@ -18,6 +18,7 @@ use super::{Kept, Next, Refused, Reload};
 pub(super) struct Fixed {
     pub(super) workers: usize,
     pub(super) admin: Option<ListenAddress>,
+    pub(super) otlp: Option<OtlpConfig>,
     /// User and group.
     pub(super) user: [Option<String>; 2],
     pub(super) log: LogOptions,
@@ -86,6 +87,7 @@ impl Work {
         let Fixed {
             workers,
             admin,
+            otlp,
             user,
             log: present,
         } = &self.fixed;
@@ -103,6 +105,9 @@ impl Work {
         }
         if run.admin != *admin {
             stays("--admin");
+        }
+        if run.otlp != *otlp {
+            stays("--otlp or --otlp-sample");
         }
         if [run.user.take(), run.group.take()] != *user {
             stays("--user or --group");

@@ -2,6 +2,7 @@
 //! left to do: for tests.
 
 mod datagrams;
+mod metrics;
 mod pipe;
 mod pool;
 mod request;
@@ -25,6 +26,10 @@ pub(crate) use self::datagrams::{
     DatagramTransport, Socket, bind_datagrams, cancel_datagrams, connect_datagrams, next_opened,
     opened,
 };
+pub(crate) use self::metrics::{
+    add_to_counter, change_gauge, metric, observe_with_histogram, open_counter, open_gauge,
+    open_histogram, set_gauge,
+};
 pub(crate) use self::pipe::{End, Pipe, Transport};
 pub(crate) use self::pool::{PoolHandle, put};
 pub(crate) use self::request::{RawRequest, RequestData, RequestHandle, inform};
@@ -46,6 +51,7 @@ struct Host {
     sockets: RefCell<VecDeque<Rc<SharedSocket>>>,
     pools: RefCell<Vec<pool::Shelf>>,
     log: RefCell<Vec<(Level, String)>>,
+    metrics: RefCell<Vec<metrics::Series>>,
 }
 
 thread_local! {
@@ -332,6 +338,7 @@ pub(crate) fn reset() {
         host.sockets.take();
         host.pools.take();
         host.log.take();
+        host.metrics.take();
     });
 }
 

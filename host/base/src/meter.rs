@@ -1,0 +1,138 @@
+//! Counts on the path of every event, kept for each thread apart.
+//!
+//! Only its own thread writes a [`Meter`], so that counting costs a plain load
+//! and store. A reader adds all of them up.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A number that a meter counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// Bytes received from sockets, ciphertext where there is TLS.
+    Received,
+    /// Bytes sent to sockets, ciphertext where there is TLS.
+    Sent,
+    /// Calls of event guests, or polls of async ones, that were timed.
+    GuestTurns,
+    /// Nanoseconds that they took.
+    GuestNanoseconds,
+    /// TLS handshakes with clients that were completed.
+    ServerHandshakes,
+    /// Those of them that resumed a session (RFC 8446, section 2.2).
+    ServerResumptions,
+    /// TLS handshakes with servers that were completed.
+    ClientHandshakes,
+    /// Those of them that resumed a session.
+    ClientResumptions,
+    /// TLS handshakes with servers that failed.
+    ClientHandshakesFailed,
+}
+
+/// Number of measures.
+const MEASURES: usize = 9;
+
+/// The counts of a service on one thread. Only that thread may add to it.
+#[derive(Debug, Default)]
+pub struct Meter([AtomicU64; MEASURES]);
+
+impl Meter {
+    /// Adds to a count.
+    #[inline]
+    pub fn add(&self, measure: Measure, more: u64) {
+        if let Some(count) = self.0.get(measure as usize) {
+            // Nobody else writes it, so that no locked addition is needed.
+            let sum = count.load(Ordering::Relaxed).wrapping_add(more);
+            count.store(sum, Ordering::Relaxed);
+        }
+    }
+
+    /// Adds a number of bytes.
+    #[inline]
+    pub fn add_bytes(&self, measure: Measure, bytes: usize) {
+        self.add(measure, bytes as u64);
+    }
+
+    fn add_to(&self, totals: &mut Totals) {
+        for (sum, count) in totals.0.iter_mut().zip(&self.0) {
+            *sum = sum.wrapping_add(count.load(Ordering::Relaxed));
+        }
+    }
+}
+
+/// Sums over threads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals([u64; MEASURES]);
+
+impl Totals {
+    /// Returns a sum.
+    #[must_use]
+    pub fn of(&self, measure: Measure) -> u64 {
+        self.0.get(measure as usize).copied().unwrap_or(0)
+    }
+}
+
+/// The meters of a service.
+#[derive(Debug, Default)]
+pub struct Meters(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    threads: Vec<Arc<Meter>>,
+    /// Counts of threads that are gone.
+    past: Totals,
+}
+
+impl Meters {
+    /// Returns a meter for a thread, from zero.
+    pub fn of_thread(&self) -> Arc<Meter> {
+        let meter = Arc::<Meter>::default();
+        let mut state = self.state();
+        let State { threads, past } = &mut *state;
+        threads.retain(|meter| {
+            let is_used = Arc::strong_count(meter) > 1;
+            if !is_used {
+                meter.add_to(past);
+            }
+            is_used
+        });
+        threads.push(Arc::clone(&meter));
+        meter
+    }
+
+    /// Returns the sums over all threads.
+    pub fn totals(&self) -> Totals {
+        let state = self.state();
+        let mut totals = state.past.clone();
+        for meter in &state.threads {
+            meter.add_to(&mut totals);
+        }
+        totals
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code panics while it holds the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_of_threads_that_are_gone_stay_in_the_sums() {
+        let meters = Meters::default();
+        for round in 1..=3 {
+            let (one, other) = (meters.of_thread(), meters.of_thread());
+            one.add(Measure::Received, 7);
+            other.add_bytes(Measure::Received, 3);
+            other.add(Measure::ClientHandshakesFailed, 1);
+            let totals = meters.totals();
+            assert_eq!(totals.of(Measure::Received), 10 * round);
+            assert_eq!(totals.of(Measure::ClientHandshakesFailed), round);
+            assert_eq!(totals.of(Measure::Sent), 0);
+        }
+        assert_eq!(meters.state().threads.len(), 2, "the others were added up");
+    }
+}

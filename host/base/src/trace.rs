@@ -1,0 +1,403 @@
+//! Traces: identities by W3C Trace Context, what is sampled, and finished spans.
+//!
+//! ```text
+//!   traceparent --> Context --> Trace (of a request being handled)
+//!                                 |  its end, and each request of the guest
+//!                                 v
+//!                   Tracer.end: Span --> the exporter's queue, if there is room
+//! ```
+
+use std::cell::Cell;
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Longest `tracestate` that goes on, in bytes: what section 3.3.1.5 of W3C
+/// Trace Context wants at least.
+const LONGEST_STATE: usize = 512;
+
+/// Identity of a span: `traceparent` of W3C Trace Context, section 3.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// The trace; not all zero.
+    pub trace: [u8; 16],
+    /// The span; not all zero.
+    pub span: [u8; 8],
+    /// True if the trace is recorded.
+    pub sampled: bool,
+}
+
+impl Context {
+    /// Reads a `traceparent`; `None` if it is malformed (section 3.2.2). Of
+    /// later versions, the parts of version 00 are read, as section 3.2.4 wants
+    /// it.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let mut parts = text.splitn(5, |byte| *byte == b'-');
+        let [version] = hexadecimal(parts.next()?)?;
+        let trace: [u8; 16] = hexadecimal(parts.next()?)?;
+        let span: [u8; 8] = hexadecimal(parts.next()?)?;
+        let [flags] = hexadecimal(parts.next()?)?;
+        let known = version < 0xff && (version > 0 || parts.next().is_none());
+        let valid = known && trace != [0; 16] && span != [0; 8];
+        valid.then_some(Self {
+            trace,
+            span,
+            sampled: flags & 1 == 1,
+        })
+    }
+
+    /// Returns the identity of a span within this one.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self {
+            span: random().to_be_bytes(),
+            ..*self
+        }
+    }
+}
+
+impl fmt::Display for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags = u8::from(self.sampled);
+        write!(f, "00-{}-{}-{flags:02x}", Hex(&self.trace), Hex(&self.span))
+    }
+}
+
+/// Bytes as hexadecimal digits in lower case.
+#[derive(Clone, Copy, Debug)]
+pub struct Hex<'a>(pub &'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Reads so many bytes of two hexadecimal digits each, in lower case.
+fn hexadecimal<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let (pairs, rest) = text.as_chunks::<2>();
+    if pairs.len() != N || !rest.is_empty() {
+        return None;
+    }
+    let mut bytes = [0; N];
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        *byte = digit(*high)? << 4 | digit(*low)?;
+    }
+    Some(bytes)
+}
+
+/// Returns a random number that is not zero. Traces need numbers that nobody
+/// else picks, not ones that nobody can guess.
+fn random() -> u64 {
+    thread_local! {
+        static STATE: Cell<u64> = Cell::new(RandomState::new().build_hasher().finish());
+    }
+    STATE.with(|state| {
+        loop {
+            // SplitMix64, by Sebastiano Vigna.
+            let next = state.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+            state.set(next);
+            let mut mixed = next;
+            mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            mixed ^= mixed >> 31;
+            if mixed != 0 {
+                return mixed;
+            }
+        }
+    })
+}
+
+/// A request that is being handled, as a span of a trace.
+#[derive(Debug)]
+pub struct Trace {
+    /// Its identity.
+    pub context: Context,
+    /// Span of the client, if it has told one.
+    pub parent: Option<[u8; 8]>,
+    /// `tracestate`, which goes on as it came.
+    pub state: Option<String>,
+    /// Time of its beginning.
+    pub begun: SystemTime,
+    guest: Cell<Duration>,
+    upstream: Cell<Duration>,
+}
+
+impl Trace {
+    /// Adds to the time that the guest took.
+    pub fn add_guest(&self, took: Duration) {
+        self.guest.set(self.guest.get().saturating_add(took));
+    }
+
+    /// Returns the time that the guest took.
+    #[must_use]
+    pub fn guest(&self) -> Duration {
+        self.guest.get()
+    }
+
+    /// Adds to the time in which others answered the guest's requests.
+    pub fn add_upstream(&self, took: Duration) {
+        self.upstream.set(self.upstream.get().saturating_add(took));
+    }
+
+    /// Returns the time in which others answered the guest's requests.
+    #[must_use]
+    pub fn upstream(&self) -> Duration {
+        self.upstream.get()
+    }
+}
+
+/// Side of an exchange that a span is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// A request that was answered.
+    Server,
+    /// A request that was sent.
+    Client,
+}
+
+/// Value of an attribute.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Attribute {
+    /// Text.
+    Text(String),
+    /// A whole number.
+    Whole(i64),
+    /// A number.
+    Number(f64),
+}
+
+/// A finished span.
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// Its identity.
+    pub context: Context,
+    /// The span that it is within.
+    pub parent: Option<[u8; 8]>,
+    /// `tracestate`.
+    pub state: Option<String>,
+    /// Name of the service.
+    pub service: Arc<str>,
+    /// Its side.
+    pub side: Side,
+    /// Its name.
+    pub name: String,
+    /// Time of its beginning.
+    pub begun: SystemTime,
+    /// Its duration.
+    pub took: Duration,
+    /// True if it is an error.
+    pub failed: bool,
+    /// Attributes, by OpenTelemetry's conventions.
+    pub attributes: Vec<(&'static str, Attribute)>,
+}
+
+/// Receiver of finished spans. Returns false for one that finds no room.
+pub type Sink = Arc<dyn Fn(Span) -> bool + Send + Sync>;
+
+/// Traces of the requests of a service.
+#[derive(Clone)]
+pub struct Tracer {
+    service: Arc<str>,
+    /// Traces whose numbers are below it are sampled.
+    threshold: u64,
+    sink: Sink,
+}
+
+impl fmt::Debug for Tracer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tracer")
+            .field("service", &self.service)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Tracer {
+    /// Returns the tracer of a service. Of the traces that begin here, this part
+    /// is sampled: 0 to 1.
+    pub fn new(service: &str, ratio: f64, sink: &Sink) -> Self {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_precision_loss,
+            clippy::cast_sign_loss,
+            reason = "a float becomes the nearest number that there is"
+        )]
+        let threshold = (ratio.clamp(0.0, 1.0) * u64::MAX as f64) as u64;
+        Self {
+            service: service.into(),
+            threshold,
+            sink: Arc::clone(sink),
+        }
+    }
+
+    /// Begins the span of a request with this `traceparent` and `tracestate`.
+    /// Without a usable one, a trace begins.
+    #[must_use]
+    pub fn begin(&self, parent: Option<&[u8]>, state: Option<&[u8]>) -> Trace {
+        let parent = parent.and_then(Context::parse);
+        let context = match &parent {
+            Some(parent) => parent.child(),
+            None => {
+                let (high, low) = (random(), random());
+                let mut trace = [0; 16];
+                let (first, last) = trace.split_at_mut(8);
+                first.copy_from_slice(&high.to_be_bytes());
+                last.copy_from_slice(&low.to_be_bytes());
+                Context {
+                    trace,
+                    span: random().to_be_bytes(),
+                    sampled: self.threshold == u64::MAX || low < self.threshold,
+                }
+            }
+        };
+        // Without a parent it means nothing: section 3.3.
+        let state = state.filter(|text| parent.is_some() && text.len() <= LONGEST_STATE);
+        let state = state.and_then(|text| std::str::from_utf8(text).ok());
+        Trace {
+            context,
+            parent: parent.map(|parent| parent.span),
+            state: state.map(str::to_owned),
+            begun: SystemTime::now(),
+            guest: Cell::default(),
+            upstream: Cell::default(),
+        }
+    }
+
+    /// Ends the span of a request, if it is sampled.
+    pub fn end(
+        &self,
+        trace: &Trace,
+        name: String,
+        begun: Instant,
+        failed: bool,
+        attributes: Vec<(&'static str, Attribute)>,
+    ) {
+        if !trace.context.sampled {
+            return;
+        }
+        self.export(Span {
+            context: trace.context,
+            parent: trace.parent,
+            state: trace.state.clone(),
+            service: Arc::clone(&self.service),
+            side: Side::Server,
+            name,
+            begun: trace.begun,
+            took: begun.elapsed(),
+            failed,
+            attributes,
+        });
+    }
+
+    /// Ends a span within that of a request: one that the guest sent.
+    pub fn end_within(
+        &self,
+        trace: &Trace,
+        context: Context,
+        name: String,
+        (begun, took): (SystemTime, Duration),
+        failed: bool,
+        attributes: Vec<(&'static str, Attribute)>,
+    ) {
+        if !context.sampled {
+            return;
+        }
+        self.export(Span {
+            context,
+            parent: Some(trace.context.span),
+            state: trace.state.clone(),
+            service: Arc::clone(&self.service),
+            side: Side::Client,
+            name,
+            begun,
+            took,
+            failed,
+            attributes,
+        });
+    }
+
+    fn export(&self, span: Span) {
+        // The sink counts those that find no room.
+        let _ = (self.sink)(span);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    #[test]
+    fn a_traceparent_is_read_as_the_standard_says() {
+        let context = Context::parse(PARENT.as_bytes()).expect("a parent");
+        assert!(context.sampled);
+        assert_eq!(context.to_string(), PARENT);
+        let later = PARENT.replace("00-", "cc-") + "-what-the-future-brings";
+        assert_eq!(Context::parse(later.as_bytes()), Some(context));
+        for wrong in [
+            String::new(),
+            PARENT.to_uppercase(),
+            PARENT.replace("00-", "ff-"),
+            PARENT.replace("0af7651916cd43dd8448eb211c80319c", &"0".repeat(32)),
+            PARENT.replace("b7ad6b7169203331", &"0".repeat(16)),
+            PARENT.replace("b7ad6b7169203331", "b7ad6b716920333"),
+            PARENT.replace("-01", "-1"),
+            PARENT.replace("-01", ""),
+            PARENT.to_owned() + "-00",
+            PARENT.replace('a', "g"),
+        ] {
+            assert_eq!(Context::parse(wrong.as_bytes()), None, "{wrong}");
+        }
+    }
+
+    fn tracer(ratio: f64) -> (Tracer, Arc<std::sync::Mutex<Vec<Span>>>) {
+        let spans = Arc::<std::sync::Mutex<Vec<Span>>>::default();
+        let into = Arc::clone(&spans);
+        let sink: Sink = Arc::new(move |span| {
+            into.lock().expect("no panic").push(span);
+            true
+        });
+        (Tracer::new("a", ratio, &sink), spans)
+    }
+
+    #[test]
+    fn a_parent_decides_what_is_sampled_and_else_the_ratio() {
+        let (never, spans) = tracer(0.0);
+        let (always, _) = tracer(1.0);
+        let within = never.begin(Some(PARENT.as_bytes()), Some(b"a=1"));
+        assert!(within.context.sampled);
+        assert_eq!(within.state.as_deref(), Some("a=1"));
+        let parent = Context::parse(PARENT.as_bytes()).expect("a parent");
+        assert_eq!(within.context.trace, parent.trace);
+        assert_eq!(within.parent, Some(parent.span));
+        assert_ne!(within.context.span, parent.span);
+        let unsampled = PARENT.replace("-01", "-00");
+        assert!(
+            !always
+                .begin(Some(unsampled.as_bytes()), None)
+                .context
+                .sampled
+        );
+        let own = never.begin(Some(b"nonsense"), Some(b"a=1"));
+        assert!(!own.context.sampled && own.parent.is_none() && own.state.is_none());
+        assert!(always.begin(None, None).context.sampled);
+        let (half, _) = tracer(0.5);
+        let sampled = (0..1000).filter(|_| half.begin(None, None).context.sampled);
+        assert!((350..650).contains(&sampled.count()));
+        let end = |trace: &Trace| never.end(trace, "GET".into(), Instant::now(), false, Vec::new());
+        end(&own);
+        end(&within);
+        let all = spans.lock().expect("no panic");
+        assert_eq!(all.len(), 1, "the other is not sampled");
+        assert_eq!((&*all[0].service, all[0].parent), ("a", Some(parent.span)));
+    }
+}

@@ -1,0 +1,232 @@
+//! Spans of requests, by OpenTelemetry's semantic conventions for HTTP: those
+//! that clients send, and those that guests send.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::header::{HeaderName, HeaderValue};
+use http::{Request, Response};
+
+use netwasm_base::address::Address;
+use netwasm_base::trace::{Attribute, Context, Trace, Tracer};
+use netwasm_exchange::failure::Failure;
+use netwasm_exchange::outgoing::{Received, WireBody};
+use netwasm_net::env::Env;
+
+use crate::access_log::{Entry, Text};
+use crate::tally::Spoken;
+
+/// `traceparent` of W3C Trace Context.
+pub(crate) const PARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// `tracestate` of W3C Trace Context.
+pub(crate) const STATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// Methods that a span is named by; others are `_OTHER`.
+const METHODS: [&str; 10] = [
+    "CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE",
+];
+
+/// Attributes of a span.
+type Attributes = Vec<(&'static str, Attribute)>;
+
+/// Begins the span of a request, if requests are traced.
+pub(crate) fn begin<'a>(
+    env: &Env,
+    field: impl Fn(&HeaderName) -> Option<&'a [u8]>,
+) -> Option<Rc<Trace>> {
+    let tracer = env.tracer.as_ref()?;
+    Some(Rc::new(tracer.begin(field(&PARENT), field(&STATE))))
+}
+
+/// Ends the span of a request, of whose response's body so many bytes were sent.
+pub(crate) fn end(tracer: &Tracer, entry: &Entry, sent: u64) {
+    let (Some(trace), Some(text)) = (&entry.trace, &entry.text) else {
+        return;
+    };
+    if !trace.context.sampled {
+        return;
+    }
+    let method = text.line.split(|byte| *byte == b' ').next();
+    let name = name(&String::from_utf8_lossy(method.unwrap_or_default()));
+    let attributes = attributes(trace, entry, text, sent);
+    tracer.end(trace, name, entry.begun, entry.status >= 500, attributes);
+}
+
+/// Returns the name of a span: the method, as the route is the guest's affair.
+fn name(method: &str) -> String {
+    match METHODS.contains(&method) {
+        true => method.to_owned(),
+        false => "HTTP".to_owned(),
+    }
+}
+
+fn add_method(method: &str, all: &mut Attributes) {
+    let known = METHODS.contains(&method);
+    let shown = if known { method } else { "_OTHER" };
+    all.push(("http.request.method", plain(shown)));
+    if !known {
+        all.push(("http.request.method_original", plain(method)));
+    }
+}
+
+fn plain(text: &str) -> Attribute {
+    Attribute::Text(text.to_owned())
+}
+
+fn whole(number: u64) -> Attribute {
+    Attribute::Whole(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+fn attributes(trace: &Trace, entry: &Entry, text: &Text, sent: u64) -> Attributes {
+    let mut all = Attributes::new();
+    let line = String::from_utf8_lossy(&text.line);
+    let mut words = line.split(' ');
+    add_method(words.next().unwrap_or_default(), &mut all);
+    let target = words.next().unwrap_or("/");
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    all.push(("url.path", plain(path)));
+    if let Some(query) = query {
+        all.push(("url.query", plain(query)));
+    }
+    let scheme = if text.secure { "https" } else { "http" };
+    all.push(("url.scheme", plain(scheme)));
+    if let Some(host) = &text.host {
+        let port = host.rsplit_once(':').and_then(|(host, port)| {
+            let port: u16 = port.parse().ok()?;
+            Some((host, port))
+        });
+        all.push(("server.address", plain(port.map_or(host, |(host, _)| host))));
+        if let Some((_, port)) = port {
+            all.push(("server.port", whole(port.into())));
+        }
+    }
+    match &text.peer {
+        Address::Ip(address) => {
+            all.push(("client.address", Attribute::Text(address.ip().to_string())));
+            all.push(("client.port", whole(address.port().into())));
+        }
+        Address::Unix(_) => all.push(("network.transport", plain("unix"))),
+    }
+    let version = match entry.spoken {
+        Spoken::Http1 if line.ends_with("HTTP/1.0") => "1.0",
+        Spoken::Http1 => "1.1",
+        Spoken::Http2 => "2",
+    };
+    all.push(("network.protocol.version", plain(version)));
+    if let Some(agent) = &text.user_agent {
+        let agent = String::from_utf8_lossy(agent).into_owned();
+        all.push(("user_agent.original", Attribute::Text(agent)));
+    }
+    all.push(("http.response.status_code", whole(entry.status.into())));
+    all.push(("http.response.body.size", whole(sent)));
+    if entry.status >= 500 {
+        let status = entry.status.to_string();
+        all.push(("error.type", Attribute::Text(status)));
+    }
+    all.push(("netwasm.guest.duration", seconds(trace.guest())));
+    if trace.upstream() > Duration::ZERO {
+        all.push(("netwasm.upstream.duration", seconds(trace.upstream())));
+    }
+    all
+}
+
+fn seconds(time: Duration) -> Attribute {
+    Attribute::Number(time.as_secs_f64())
+}
+
+/// A request that a guest sends while it handles another.
+pub(crate) struct Sent {
+    trace: Rc<Trace>,
+    /// Its own span; `None` if the guest has told the peer another.
+    own: Option<Context>,
+    begun: (SystemTime, Instant),
+    attributes: Attributes,
+    name: String,
+}
+
+impl Sent {
+    /// Begins the span of a request, and tells the peer, unless the guest did.
+    pub(crate) fn begin(trace: Rc<Trace>, request: &mut Request<WireBody>) -> Self {
+        let own = match request.headers().contains_key(&PARENT) {
+            true => None,
+            false => {
+                let own = trace.context.child();
+                let headers = request.headers_mut();
+                if let Ok(value) = HeaderValue::from_str(&own.to_string()) {
+                    headers.insert(PARENT, value);
+                }
+                let state = trace.state.as_deref().map(HeaderValue::from_str);
+                if let Some(Ok(value)) = state {
+                    headers.insert(STATE, value);
+                }
+                Some(own)
+            }
+        };
+        let mut attributes = Attributes::new();
+        let uri = request.uri();
+        if own.is_some_and(|own| own.sampled) {
+            add_method(request.method().as_str(), &mut attributes);
+            attributes.push(("url.full", Attribute::Text(uri.to_string())));
+            attributes.push(("server.address", plain(uri.host().unwrap_or_default())));
+            let default = if uri.scheme_str() == Some("https") {
+                443
+            } else {
+                80
+            };
+            let port = uri.port_u16().unwrap_or(default);
+            attributes.push(("server.port", whole(port.into())));
+        }
+        Self {
+            name: name(request.method().as_str()),
+            trace,
+            own,
+            begun: (SystemTime::now(), Instant::now()),
+            attributes,
+        }
+    }
+
+    /// Ends the span once the response has begun, or failed.
+    pub(crate) fn end(mut self, env: &Env, received: &Result<Received, Failure>) {
+        let (wall, begun) = self.begun;
+        let took = begun.elapsed();
+        self.trace.add_upstream(took);
+        let (Some(own), Some(tracer)) = (self.own, &env.tracer) else {
+            return;
+        };
+        let status = received.as_ref().map(|(response, _)| status(response));
+        let failed = match status {
+            Ok(status) => {
+                let shown = ("http.response.status_code", whole(status.into()));
+                self.attributes.push(shown);
+                status >= 400
+            }
+            Err(_) => true,
+        };
+        if failed {
+            let what = match received {
+                Ok((response, _)) => status_text(response),
+                Err(failure) => format!("{failure:?}"),
+            };
+            self.attributes.push(("error.type", Attribute::Text(what)));
+        }
+        let Self {
+            trace,
+            name,
+            attributes,
+            ..
+        } = self;
+        tracer.end_within(&trace, own, name, (wall, took), failed, attributes);
+    }
+}
+
+fn status<B>(response: &Response<B>) -> u16 {
+    response.status().as_u16()
+}
+
+fn status_text<B>(response: &Response<B>) -> String {
+    status(response).to_string()
+}

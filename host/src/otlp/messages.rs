@@ -1,0 +1,185 @@
+//! Messages of the OpenTelemetry protocol (OTLP 1.x, `trace_service.proto` and
+//! `trace.proto`), as far as they are sent. They are few: the crate that has all
+//! of them brings the SDK and gRPC.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prost::{Message, Oneof};
+
+use netwasm_base::trace::{self, Attribute, Side};
+
+/// Encodes spans as a request for the export of traces, those of each service
+/// together.
+pub(super) fn encode(spans: &[trace::Span]) -> Vec<u8> {
+    let mut services: BTreeMap<&Arc<str>, Vec<Span>> = BTreeMap::new();
+    for span in spans {
+        let all = services.entry(&span.service).or_default();
+        all.push(Span::from(span));
+    }
+    let resource = |(service, spans): (&Arc<str>, Vec<Span>)| ResourceSpans {
+        resource: Some(Resource {
+            attributes: vec![attribute(
+                "service.name",
+                &Attribute::Text(service.to_string()),
+            )],
+        }),
+        scope_spans: vec![ScopeSpans {
+            scope: Some(Scope {
+                name: "netwasm".to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+            }),
+            spans,
+        }],
+    };
+    let request = ExportRequest {
+        resource_spans: services.into_iter().map(resource).collect(),
+    };
+    request.encode_to_vec()
+}
+
+fn attribute(key: &str, value: &Attribute) -> KeyValue {
+    let value = match value {
+        Attribute::Text(text) => AnyValue::Text(text.clone()),
+        Attribute::Whole(number) => AnyValue::Whole(*number),
+        Attribute::Number(number) => AnyValue::Number(*number),
+    };
+    KeyValue {
+        key: key.to_owned(),
+        value: Some(Value { value: Some(value) }),
+    }
+}
+
+/// Returns the nanoseconds since 1970.
+fn nanoseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl From<&trace::Span> for Span {
+    fn from(from: &trace::Span) -> Self {
+        /// The flags say where the parent is, and that is another process.
+        const REMOTE: u32 = 0x300;
+        /// The parent is in this process.
+        const LOCAL: u32 = 0x100;
+        let sampled = u32::from(from.context.sampled);
+        let (kind, origin) = match from.side {
+            Side::Server => (2, REMOTE),
+            Side::Client => (3, LOCAL),
+        };
+        let parent = from.parent.as_ref();
+        let begun = nanoseconds(from.begun);
+        let took = u64::try_from(from.took.as_nanos()).unwrap_or(u64::MAX);
+        let attributes = from.attributes.iter();
+        Self {
+            trace_id: from.context.trace.to_vec(),
+            span_id: from.context.span.to_vec(),
+            trace_state: from.state.clone().unwrap_or_default(),
+            parent_span_id: parent.map(|it| it.to_vec()).unwrap_or_default(),
+            name: from.name.clone(),
+            kind,
+            start_time_unix_nano: begun,
+            end_time_unix_nano: begun.saturating_add(took),
+            attributes: attributes
+                .map(|(key, value)| attribute(key, value))
+                .collect(),
+            status: from.failed.then_some(Status { code: 2 }),
+            flags: sampled | if parent.is_some() { origin } else { 0 },
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ExportRequest {
+    #[prost(message, repeated, tag = "1")]
+    resource_spans: Vec<ResourceSpans>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ResourceSpans {
+    #[prost(message, optional, tag = "1")]
+    resource: Option<Resource>,
+    #[prost(message, repeated, tag = "2")]
+    scope_spans: Vec<ScopeSpans>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Resource {
+    #[prost(message, repeated, tag = "1")]
+    attributes: Vec<KeyValue>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ScopeSpans {
+    #[prost(message, optional, tag = "1")]
+    scope: Option<Scope>,
+    #[prost(message, repeated, tag = "2")]
+    spans: Vec<Span>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Scope {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    version: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Span {
+    #[prost(bytes = "vec", tag = "1")]
+    trace_id: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    span_id: Vec<u8>,
+    #[prost(string, tag = "3")]
+    trace_state: String,
+    #[prost(bytes = "vec", tag = "4")]
+    parent_span_id: Vec<u8>,
+    #[prost(string, tag = "5")]
+    name: String,
+    /// `SpanKind`: 2 is a server's, 3 a client's.
+    #[prost(int32, tag = "6")]
+    kind: i32,
+    #[prost(fixed64, tag = "7")]
+    start_time_unix_nano: u64,
+    #[prost(fixed64, tag = "8")]
+    end_time_unix_nano: u64,
+    #[prost(message, repeated, tag = "9")]
+    attributes: Vec<KeyValue>,
+    #[prost(message, optional, tag = "15")]
+    status: Option<Status>,
+    #[prost(fixed32, tag = "16")]
+    flags: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Status {
+    /// `StatusCode`: 2 is an error.
+    #[prost(int32, tag = "3")]
+    code: i32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct KeyValue {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(message, optional, tag = "2")]
+    value: Option<Value>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Value {
+    #[prost(oneof = "AnyValue", tags = "1, 3, 4")]
+    value: Option<AnyValue>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+enum AnyValue {
+    #[prost(string, tag = "1")]
+    Text(String),
+    #[prost(int64, tag = "3")]
+    Whole(i64),
+    #[prost(double, tag = "4")]
+    Number(f64),
+}

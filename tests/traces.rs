@@ -1,0 +1,295 @@
+//! Traces of HTTP requests: W3C Trace Context, and spans by OTLP (`--otlp`).
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::harness::http2;
+use crate::harness::{
+    CollectedSpan, Collector, Http2, Run, SecureUpstream, Server, Upstream, administered, cert,
+    directory, eventually, message, scrape, text, within,
+};
+
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const CLIENT: &str = "b7ad6b7169203331";
+
+/// The headers of a client that traces.
+fn traced(sampled: bool) -> String {
+    let flags = u8::from(sampled);
+    format!("traceparent: 00-{TRACE}-{CLIENT}-{flags:02x}")
+}
+
+fn exporting(run: Run, collector: &Collector) -> Run {
+    run.args(["--otlp", &collector.url()])
+}
+
+fn ask(server: &Server, target: &str, lines: &[&str]) -> String {
+    let response = server
+        .connect_http()
+        .exchange(message("GET", target, lines));
+    response.text().to_owned()
+}
+
+#[track_caller]
+fn has(span: &CollectedSpan, key: &str, value: &str) {
+    let found = span.attributes.get(key).map(String::as_str);
+    assert_eq!(found, Some(value), "{key} of {span:#?}");
+}
+
+#[test]
+fn a_request_is_a_span_within_its_clients() {
+    let collector = Collector::new();
+    let server = exporting(Run::guest("probe").http(), &collector).start();
+    let own = traced(true);
+    let lines = [own.as_str(), "tracestate: a=b,c=d", "User-Agent: test/1"];
+    let seen = ask(&server, "/header?name=traceparent", &lines);
+    let state = ask(&server, "/header?name=tracestate", &lines);
+    assert_eq!(state, "a=b,c=d 1 a=b,c=d\n");
+    let headers = ask(&server, "/headers", &lines);
+    assert_eq!(headers.matches(TRACE).count(), 1, "{headers}");
+    assert!(!headers.contains(CLIENT), "{headers}");
+    ask(&server, "/trap", &[]);
+    let mut client = Http2::connect(server.address("http"));
+    let mut request = http2::ask("GET", "/header?name=traceparent");
+    let parent = own.split_once(": ").expect("a value").1;
+    let value = parent.parse().expect("a value");
+    request.headers_mut().insert("traceparent", value);
+    let seen_2 = client.exchange(request, b"");
+
+    let spans = collector.wait_for(5);
+    let of = |seen: &str| {
+        let mut parts = seen.split(['-', ' ']);
+        let id = parts.nth(2).expect("a span").to_owned();
+        let found = spans.iter().find(|span| span.id == id);
+        found
+            .unwrap_or_else(|| panic!("{id} in {spans:#?}"))
+            .clone()
+    };
+    let span = of(&seen);
+    assert!(
+        seen.starts_with(&format!("00-{TRACE}-{}-01 1 ", span.id)),
+        "{seen}"
+    );
+    assert_eq!((&*span.trace, &*span.parent), (TRACE, CLIENT));
+    assert_eq!((&*span.service, &*span.state), ("probe", "a=b,c=d"));
+    assert_eq!((&*span.name, span.kind, span.failed), ("GET", 2, false));
+    let (begun, ended) = span.times;
+    assert!(
+        begun > 1_600_000_000_000_000_000 && begun < ended,
+        "{span:#?}"
+    );
+    for (key, value) in [
+        ("http.request.method", "GET"),
+        ("url.path", "/header"),
+        ("url.query", "name=traceparent"),
+        ("url.scheme", "http"),
+        ("network.protocol.version", "1.1"),
+        ("http.response.status_code", "200"),
+        ("user_agent.original", "test/1"),
+        ("client.address", "127.0.0.1"),
+    ] {
+        has(&span, key, value);
+    }
+    let guest: f64 = span.attributes["netwasm.guest.duration"]
+        .parse()
+        .expect("a number");
+    assert!(guest > 0.0, "{span:#?}");
+    let span = of(seen_2.text());
+    has(&span, "network.protocol.version", "2");
+    assert_eq!((&*span.trace, &*span.parent), (TRACE, CLIENT));
+    let trapped: Vec<_> = spans.iter().filter(|span| span.failed).collect();
+    assert_eq!(trapped.len(), 1, "{spans:#?}");
+    assert!(trapped[0].parent.is_empty() && trapped[0].trace != TRACE);
+    has(trapped[0], "error.type", "500");
+    server.stop();
+}
+
+#[test]
+fn what_a_guest_asks_others_is_within_its_request() {
+    for guest in ["outgoing-probe", "client-probe"] {
+        let collector = Collector::new();
+        let heads = Arc::<Mutex<Vec<String>>>::default();
+        let kept = Arc::clone(&heads);
+        let upstream = Upstream::new(move |mut asker, _| {
+            while let Some(head) = asker.head() {
+                kept.lock().expect("no panic").push(head);
+                asker.say("HTTP/1.1 404 X\r\nContent-Length: 5\r\n\r\nhello");
+            }
+        });
+        let run = Run::guest(guest).http();
+        let run = run.args(["--allow-connect", "127.0.0.1:*"]);
+        let server = exporting(run, &collector).start();
+        let target = format!("/get?{}", upstream.url("/a"));
+        ask(&server, &target, &[&traced(true), "tracestate: a=b"]);
+        let spans = collector.wait_for(2);
+        let of = |kind| {
+            let found = spans.iter().find(|span| span.kind == kind);
+            found.unwrap_or_else(|| panic!("{guest}: {spans:#?}"))
+        };
+        let (own, sent) = (of(2), of(3));
+        assert_eq!((&*sent.trace, &sent.parent), (TRACE, &own.id));
+        assert_eq!((&*own.parent, &*sent.state), (CLIENT, "a=b"));
+        let heads = heads.lock().expect("no panic").clone();
+        let parent = format!("\r\ntraceparent: 00-{TRACE}-{}-01\r\n", sent.id);
+        assert_eq!(heads.len(), 1, "{heads:?}");
+        assert!(heads[0].to_ascii_lowercase().contains(&parent), "{heads:?}");
+        assert!(heads[0].contains("\r\ntracestate: a=b\r\n"), "{heads:?}");
+        has(sent, "http.response.status_code", "404");
+        has(sent, "error.type", "404");
+        has(sent, "server.port", &upstream.address.port().to_string());
+        let seconds = |key: &str| -> f64 {
+            let text = own.attributes.get(key);
+            let text = text.unwrap_or_else(|| panic!("{guest}: no {key}: {own:#?}"));
+            text.parse().expect("a number")
+        };
+        let upstream_time = seconds("netwasm.upstream.duration");
+        assert!(upstream_time > 0.0, "{own:#?}");
+        let guest_time = seconds("netwasm.guest.duration");
+        assert!(guest_time > 0.0, "{own:#?}");
+        server.stop();
+    }
+}
+
+#[test]
+fn a_client_decides_what_is_sampled_and_else_the_ratio() {
+    let collector = Collector::new();
+    let run = Run::guest("probe").http();
+    let run = run.args(["--otlp-sample", "0"]);
+    let run = run.args(["--access-log-format", "$uri $trace_id $span_id"]);
+    let log = directory();
+    let path = log.path().join("access.log");
+    let run = run.args(["--access-log", text(&path)]);
+    let server = exporting(run, &collector).start();
+    ask(&server, "/header?name=traceparent", &[&traced(false)]);
+    let own = ask(&server, "/header?name=traceparent", &[]);
+    let (own, _) = own.split_once(' ').expect("a value");
+    assert!(own.starts_with("00-") && own.ends_with("-00"), "{own}");
+    ask(&server, "/count", &[&traced(true)]);
+    let span = collector.wait_for(1).remove(0);
+    assert_eq!(&*span.trace, TRACE);
+    let lines = eventually("the lines", || {
+        let lines = std::fs::read_to_string(&path).ok()?;
+        (lines.lines().count() == 3).then_some(lines)
+    });
+    let ids: Vec<_> = own.split('-').collect();
+    assert!(
+        lines.contains(&format!("/header {} {}\n", ids[1], ids[2])),
+        "{lines}"
+    );
+    assert!(
+        lines.contains(&format!("/count {TRACE} {}\n", span.id)),
+        "{lines}"
+    );
+    server.stop();
+    assert_eq!(collector.spans().len(), 1);
+}
+
+#[test]
+fn a_receiver_that_fails_holds_up_nobody() {
+    let collector = Collector::answering(&[503, 400]);
+    let run = exporting(Run::guest("probe").http(), &collector);
+    let (server, admin) = administered(run);
+    // The first is sent again, and refused for good then.
+    ask(&server, "/count", &[]);
+    server
+        .log
+        .wait_for(&["traces are lost", "it answers 400", "--otlp"]);
+    ask(&server, "/count", &[]);
+    collector.wait_for(1);
+    server.log.wait_for(&["takes traces again"]);
+    let counts = scrape(admin);
+    let of = |result: &str| counts[&format!("netwasm_trace_spans_total{{result=\"{result}\"}}")];
+    assert_eq!((of("sent"), of("failed"), of("dropped")), (1.0, 1.0, 0.0));
+    server.stop();
+}
+
+#[test]
+fn a_receiver_that_is_not_there_costs_no_request_and_no_end() {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = gone.local_addr().expect("its address");
+    drop(gone);
+    let run = Run::guest("probe").http();
+    let mut server = run
+        .args(["--otlp", &format!("http://{address}/v1/traces")])
+        .start();
+    for _ in 0..10 {
+        assert_eq!(server.connect_http().fetch("/count").status, 200);
+    }
+    server.signal(Signal::TERM);
+    within(Duration::from_secs(20), "the end", || {
+        server.has_ended().then_some(())
+    });
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn spans_that_wait_are_sent_at_the_end() {
+    let collector = Collector::new();
+    let server = exporting(Run::guest("probe").http(), &collector).start();
+    let mut peer = server.connect_http();
+    for _ in 0..100 {
+        assert_eq!(peer.fetch("/count").status, 200);
+    }
+    drop(peer);
+    server.stop();
+    assert_eq!(collector.spans().len(), 100);
+}
+
+#[test]
+fn a_receiver_by_https_is_verified_with_the_authorities_of_ca() {
+    let asked = Arc::<Mutex<Vec<Vec<u8>>>>::default();
+    let kept = Arc::clone(&asked);
+    let upstream = SecureUpstream::new(&["http/1.1"], move |mut stream| {
+        let kept = Arc::clone(&kept);
+        async move {
+            let mut buffer = vec![0; 64 << 10];
+            let count = stream.read(&mut buffer).await.unwrap_or(0);
+            buffer.truncate(count);
+            kept.lock().expect("no panic").push(buffer);
+            let answer = b"HTTP/1.1 200 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            let _ = stream.write_all(answer).await;
+        }
+    });
+    let url = upstream.url("");
+    let run = Run::guest("probe").http().args(["--otlp", &url]);
+    let server = run.args(["--ca", text(&cert("ca.pem"))]).start();
+    assert_eq!(server.connect_http().fetch("/count").status, 200);
+    eventually("a batch", || {
+        let asked = asked.lock().expect("no panic");
+        let first = asked.first()?;
+        assert!(first.starts_with(b"POST /v1/traces HTTP/1.1\r\n"));
+        Some(())
+    });
+    server.stop();
+    let server = Run::guest("probe").http().args(["--otlp", &url]).start();
+    assert_eq!(server.connect_http().fetch("/count").status, 200);
+    server.log.wait_for(&["traces are lost"]);
+    server.stop();
+}
+
+#[test]
+fn without_a_receiver_a_traceparent_passes_through() {
+    let server = Run::guest("probe").http().start();
+    let own = traced(true);
+    let (_, value) = own.split_once(": ").expect("a value");
+    let seen = ask(&server, "/header?name=traceparent", &[&own]);
+    assert_eq!(seen, format!("{value} 1 {value}\n"));
+    assert_eq!(ask(&server, "/header?name=traceparent", &[]), "- 0 -\n");
+    server.stop();
+}
+
+#[test]
+fn flags_of_traces_are_checked() {
+    for (flag, value, told) in [
+        ("--otlp", "localhost:4318", "http://localhost:4318"),
+        ("--otlp", "ftp://a", "http://localhost:4318"),
+        ("--otlp", "http://a:b@c", "without a user"),
+        ("--otlp-sample", "2", "from 0 to 1"),
+        ("--otlp-sample", "x", "from 0 to 1"),
+    ] {
+        let run = Run::guest("echo").args(["--tcp", "0", flag, value]);
+        run.output().refused(2, &[flag, told]);
+    }
+}
