@@ -63,8 +63,11 @@ pub(super) struct Hooks {
     refused: bool,
     /// Returns the span of the request that the instance handles, if it is the
     /// only one and requests are traced.
-    trace: Option<SendWrapper<Box<dyn Fn() -> Option<Rc<Trace>>>>>,
+    trace: Option<SendWrapper<FindTrace>>,
 }
+
+/// Returns the span of a request.
+type FindTrace = Box<dyn Fn() -> Option<Rc<Trace>>>;
 
 /// A response, and a future for the rest of the exchange.
 type SentRequest = HttpResult<(
