@@ -394,9 +394,8 @@ fn watched(
     component: PathBuf,
     args: &[OsString],
 ) -> Result<Command, clap::Error> {
-    let service = match (&run.file, run.services.first()) {
-        (None, Some(service)) => service,
-        _ => return Ok(Command::Run(run, log)),
+    let (None, Some(service)) = (&run.file, run.services.first()) else {
+        return Ok(Command::Run(run, log));
     };
     if matches!(service.component, ComponentSource::BuiltIn { .. }) {
         return Err(usage(

@@ -159,7 +159,7 @@ fn https_port(config: &Config, sockets: &[(usize, &Bound)]) -> u16 {
             let address = bound.url.strip_prefix("https://")?;
             Some(address.parse::<SocketAddr>().ok()?.port())
         });
-        bound.or(match listener.address {
+        bound.or_else(|| match listener.address {
             ListenAddress::Localhost(port) => Some(port),
             ListenAddress::Socket(address) => Some(address.port()),
             ListenAddress::Unix(_) | ListenAddress::Passed(_) => None,

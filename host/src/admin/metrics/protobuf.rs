@@ -64,12 +64,12 @@ fn metric(kind: Kind, labels: &Labels, value: &Value) -> Metric {
         Kind::Counter => {
             metric.counter = Some(Number {
                 value: Some(number),
-            })
+            });
         }
         Kind::Gauge | Kind::Histogram => {
             metric.gauge = Some(Number {
                 value: Some(number),
-            })
+            });
         }
     }
     metric
