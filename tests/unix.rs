@@ -250,7 +250,7 @@ fn an_abstract_name_has_no_file_and_one_server() {
     let name = abstract_name("echo");
     let address = unix_address(&name);
     let server = Run::guest("echo").listen("--tcp", &address).start();
-    assert_eq!(server.listening, [address.clone()]);
+    assert_eq!(server.listening, std::slice::from_ref(&address));
     assert!(!name.exists());
     let second = Run::guest("echo").listen("--tcp", &address).output();
     second.refused(1, &[&address, "another program listens"]);
@@ -306,7 +306,7 @@ fn an_admin_interface_at_an_abstract_name_is_its_owners() {
     let reloaded = Run::command(&["reload", &admin]).output();
     assert_eq!(reloaded.code, Some(0), "{reloaded:?}");
     if is_root() {
-        let other = Run::command(&["reload", &admin]).as_user(12345).output();
+        let other = Run::command(&["reload", &admin]).user(12345).output();
         assert_eq!(other.code, Some(1), "{other:?}");
         server.log.wait_for(&["a client is turned away"]);
     }

@@ -222,7 +222,7 @@ fn only_root_goes_on_as_another_user() {
     };
     let run = |name: &str| {
         let run = Run::command(&["run", "echo", "--user", name, "--group", &user.to_string()]);
-        run.tcp().as_user(user)
+        run.tcp().user(user)
     };
     run("root")
         .output()

@@ -60,7 +60,7 @@ impl Collector {
                 if status == 200 {
                     kept.lock().expect("no panic").extend(read(&body));
                 }
-                asker.say(&format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n"));
+                asker.say(format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n"));
             }
         });
         Self { upstream, spans }

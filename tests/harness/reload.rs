@@ -188,7 +188,7 @@ impl Clients {
     /// Starts clients of the kinds that there are: HTTP/1.1 with connections
     /// kept and closed, HTTP/2, lines on connections kept and closed. `http`
     /// answers `/about`, and `tcp` echoes.
-    pub(crate) fn of_all_kinds(http: std::net::SocketAddr, tcp: std::net::SocketAddr) -> Self {
+    pub(crate) fn of_all_kinds(http: SocketAddr, tcp: SocketAddr) -> Self {
         let mut clients = Self::new();
         for _ in 0..3 {
             // Keeps its connection until the server says that it ends.

@@ -145,7 +145,7 @@ impl Run {
     }
 
     /// Runs as another user, and a group of the same number.
-    pub(crate) fn as_user(mut self, number: u32) -> Self {
+    pub(crate) fn user(mut self, number: u32) -> Self {
         self.command.uid(number).gid(number);
         self
     }
