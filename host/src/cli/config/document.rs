@@ -336,8 +336,8 @@ fn read_setting(key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Setting, Mist
             let (text, place) = (number.as_str().replace('_', ""), value.span());
             Ok(Setting::Words(vec![Word { text, place }]))
         }
-        // A version.
-        (Form::One, DeValue::Float(number)) if key.value.contains('.') => {
+        // A version, or a part of a whole.
+        (Form::One, DeValue::Float(number)) if key.value.contains('.') || key.value == "RATIO" => {
             let (text, place) = (number.as_str().to_owned(), value.span());
             Ok(Setting::Words(vec![Word { text, place }]))
         }

@@ -113,6 +113,13 @@ fn of_value(key: &Key) -> Value {
         "OCTAL" => {
             json!({ "type": ["integer", "string"], "minimum": 0, "pattern": "^(0o)?[0-7]+$" })
         }
+        "RATIO" => json!({
+            "type": ["number", "string"],
+            "minimum": 0,
+            "maximum": 1,
+            "pattern": "^[0-9]*\\.?[0-9]+$"
+        }),
+        "URL" => json!({ "type": "string", "pattern": "^https?://" }),
         "MODE" => json!({ "enum": help::ISOLATION.map(|(mode, _)| mode) }),
         "ADDR" => json!({ "type": ["integer", "string"], "minimum": 0, "maximum": 65535 }),
         words if words.contains('|') && !words.contains(char::is_uppercase) => {

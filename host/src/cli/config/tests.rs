@@ -69,6 +69,8 @@ fn sample(key: &Key) -> String {
         (_, "NAME=VALUE" | "NAME=FILE") => "name=value",
         (_, "NAME") => "example.org",
         (_, "DIR") => "data::/data:rw",
+        (_, "RATIO") => "0.25",
+        (_, "URL") => "http://localhost:4318",
         _ => "word",
     }
     .to_owned()
@@ -445,6 +447,7 @@ fn is_of(name: &str, value: &Value) -> bool {
     match name {
         "string" => value.is_string(),
         "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
         "boolean" => value.is_boolean(),
         "array" => value.is_array(),
         "object" => value.is_object(),
@@ -469,6 +472,8 @@ fn the_schema_takes_what_a_file_may_have_and_nothing_else() {
         "component = \"echo\"\ntcp = [1, \"unix:/a\"]\nidle-timeout = 0\nmax-body = 3000\n",
         "component = \"echo\"\nenv = { A = \"b\", C = { file = \"/dev/null\" } }\n",
         "component = \"echo\"\ntls-min-version = 1.3\nunix-mode = 0o660\n",
+        "component = \"echo\"\notlp = \"http://a\"\notlp-sample = 0.5\n",
+        "component = \"echo\"\notlp-sample = 0\n",
         "component = \"echo\"\ntls-min-version = \"1.3\"\nunix-mode = 660\n",
         "workers = 2\nmax-body = \"2MiB\"\n[services.a]\ncomponent = \"echo\"\ntcp = 1\n",
     ] {
@@ -483,6 +488,8 @@ fn the_schema_takes_what_a_file_may_have_and_nothing_else() {
         "component = \"echo\"\nisolation = \"none\"\n",
         "component = \"echo\"\nverbose = 3\n",
         "component = \"echo\"\ntls-min-version = 1.1\n",
+        "component = \"echo\"\notlp-sample = 2\n",
+        "component = \"echo\"\notlp = 4318\n",
         "component = \"echo\"\nenv = { A = { path = \"d\" } }\n",
         "[services.a]\ntcp = 1\n",
         "tcp = 1\n[services.a]\ncomponent = \"echo\"\n",
