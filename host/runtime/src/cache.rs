@@ -212,31 +212,47 @@ impl Cache {
     }
 
     /// Removes the least recently used files beyond the largest total size, and
-    /// unfinished files that were abandoned.
+    /// unfinished files that were abandoned. Other processes may do so at the same
+    /// time, so that any file may be gone.
     fn tidy(&self, newest: &Path) -> io::Result<()> {
         let now = SystemTime::now();
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
-            let metadata = entry.metadata()?;
+            let Some(metadata) = unless_gone(entry.metadata())? else {
+                continue;
+            };
             let used = metadata.modified()?;
             let path = entry.path();
             let unfinished = path.extension().is_some_and(|end| end == UNFINISHED);
             if !unfinished && path != newest {
                 files.push((used, metadata.len(), path));
             } else if unfinished && now.duration_since(used).is_ok_and(|age| age > ABANDONED) {
-                fs::remove_file(path)?;
+                unless_gone(fs::remove_file(path))?;
             }
         }
         files.sort_unstable_by(|one, other| other.cmp(one));
-        let mut total = fs::metadata(newest)?.len();
+        let newest = unless_gone(fs::metadata(newest))?;
+        let mut total = newest.map_or(0, |newest| newest.len());
         for (_, size, path) in files {
             total += size;
             if total > self.most {
-                fs::remove_file(path)?;
+                unless_gone(fs::remove_file(path))?;
             }
         }
         Ok(())
+    }
+}
+
+/// Returns the result about a file; `None` if the file is gone.
+///
+/// # Errors
+/// Fails for another reason than that.
+fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -441,6 +457,28 @@ mod tests {
         let exists = |name: &str| directory.path().join(name).exists();
         assert!(exists("recent") && exists("under-way.2.tmp"));
         assert!(!exists("old") && !exists("abandoned.1.tmp"));
+    }
+
+    #[test]
+    fn processes_that_tidy_at_the_same_time_do_not_mind_each_other() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let content = [0; 100];
+        std::thread::scope(|scope| {
+            for process in 0..4_u8 {
+                let directory = directory.path().to_owned();
+                scope.spawn(move || {
+                    // Each file makes room for itself by removing others.
+                    let cache = Cache {
+                        directory,
+                        most: 500,
+                    };
+                    for number in 0..100_u8 {
+                        let written = cache.write(&key(&[process, number]), &content);
+                        written.expect("it is kept");
+                    }
+                });
+            }
+        });
     }
 
     #[test]
