@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use crate::harness::{Run, START, Server, directory, text, within, write};
+use crate::harness::{Run, START, Server, directory, handler_that_has, text, within, write};
 
 /// Time after which a file's stamp tells of each later change.
 const SETTLED: Duration = Duration::from_millis(4200);
@@ -108,4 +108,17 @@ fn most_memory(server: &Server) -> u64 {
     let line = status.lines().find_map(|it| it.strip_prefix("VmHWM:"));
     let kib = line.and_then(|it| it.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     kib.expect("VmHWM") * 1024
+}
+
+#[test]
+fn a_guest_whose_making_takes_too_long_names_the_flag() {
+    let scratch = directory();
+    let definitions = "(func $starts (loop (br 0))) (start $starts)";
+    let guest = handler_that_has(scratch.path(), definitions, "");
+    let run = Run::component(&guest).args(["--tcp", "127.0.0.1:0"]);
+    let run = run.args(["--event-timeout", "50ms"]);
+    run.output().refused(
+        1,
+        &["it does not start: it took longer than 50ms (--event-timeout)"],
+    );
 }

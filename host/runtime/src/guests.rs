@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::time::Duration;
 
 use netwasm_base::config::{ComponentSource, Config, Isolation, Limits, NEVER};
 use netwasm_base::error::Error;
@@ -22,6 +23,7 @@ use netwasm_net::service::Program;
 use netwasm_net::stream::Stream;
 use netwasm_net::transport::Transport;
 use netwasm_net::worker::Worker;
+use rustix::time::{ClockId, clock_gettime};
 use wasmtime::Engine;
 
 use crate::cache::Fingerprint;
@@ -32,10 +34,9 @@ use crate::concurrent::instance::{self, KeptCalls};
 use crate::concurrent::place::Own;
 use crate::engine::{AnyProgram, Loaded};
 use crate::hand_back::HandBack;
-use crate::instance::{Instance, one_line};
+use crate::instance::{Instance, is_interrupt, one_line, reason};
 use crate::local::{Driven, Env, Local};
 use crate::state::State;
-use crate::wasi;
 
 pub use crate::engine::LoadedComponent;
 
@@ -121,6 +122,17 @@ impl OfRun {
     }
 }
 
+/// Maximum of tries to make an instance at the start, while the machine is too
+/// busy for it.
+const TRIES: u32 = 100;
+
+/// Returns the time that this thread has computed: clock_gettime(2).
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    Duration::from_secs(seconds) + Duration::from_nanos(time.tv_nsec.unsigned_abs())
+}
+
 /// The guests of a thread. Clones share their state.
 #[derive(Clone, Debug)]
 pub struct OfThread(Rc<Kept>);
@@ -179,14 +191,25 @@ impl OfThread {
         let Ok(program) = self.0.program.events() else {
             return Ok(());
         };
-        let made = program.instantiate(State::new(&self.0.local));
-        made.map(drop).map_err(|error| Error::Component {
-            name: self.0.local.env.net.guest.clone(),
-            reason: format!(
-                "it does not start: {}",
-                wasi::reason(&error).unwrap_or_else(|| one_line(&error))
-            ),
-        })
+        let net = &self.0.local.env.net;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let begun = cpu_time();
+            let made = program.instantiate(State::new(&self.0.local));
+            let Err(error) = made else {
+                return Ok(());
+            };
+            let computed = cpu_time().saturating_sub(begun);
+            // The machine may be so busy that the guest has hardly run.
+            if is_interrupt(&error) && computed < net.limits.event_timeout / 2 && tries < TRIES {
+                continue;
+            }
+            return Err(Error::Component {
+                name: net.guest.clone(),
+                reason: format!("it does not start: {}", reason(&error, &net.limits)),
+            });
+        }
     }
 
     /// Notes an instance, to call its `shutting-down` when the run is ending.

@@ -102,7 +102,8 @@ impl Instance {
     /// Fails if all slots of the pool are in use, or if the guest's start
     /// traps.
     pub(crate) fn new(program: &EventProgram, local: &Rc<Local>) -> Result<Rc<Self>, NoGuest> {
-        let none = |error: wasmtime::Error| NoGuest(one_line(&error));
+        let limits = &local.env.net.limits;
+        let none = |error: wasmtime::Error| NoGuest(reason(&error, limits));
         let instance = Rc::new(Self {
             guest: RefCell::new(None),
             life: Cell::new(Life::Alive),
@@ -443,7 +444,11 @@ pub(crate) fn note_trap(local: &Local, memory: &MemoryLimit, error: &wasmtime::E
     if let Some(Trap::Interrupt) = error.downcast_ref() {
         local.worker.thread.turns.note_time_out();
     }
-    reason(error, &net.limits, memory)
+    let mut reason = reason(error, &net.limits);
+    if memory.denied {
+        reason.push_str("; it was denied more memory (--max-memory)");
+    }
+    reason
 }
 
 /// Returns the kind of a trap.
@@ -470,20 +475,21 @@ fn cause(error: &wasmtime::Error, memory: &MemoryLimit) -> Cause {
     }
 }
 
-/// Returns why a guest trapped, and what may have led to it.
-fn reason(error: &wasmtime::Error, limits: &Limits, memory: &MemoryLimit) -> String {
-    let mut reason = match error.downcast_ref::<Trap>() {
+/// Returns why a guest trapped, or could not be made.
+pub(crate) fn reason(error: &wasmtime::Error, limits: &Limits) -> String {
+    match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => format!(
             "it took longer than {} (--event-timeout)",
             humantime::format_duration(limits.event_timeout)
         ),
         Some(trap) => trap.to_string(),
         None => wasi::reason(error).unwrap_or_else(|| one_line(error)),
-    };
-    if memory.denied {
-        reason.push_str("; it was denied more memory (--max-memory)");
     }
-    reason
+}
+
+/// True if a guest was interrupted because it took too long.
+pub(crate) fn is_interrupt(error: &wasmtime::Error) -> bool {
+    matches!(error.downcast_ref(), Some(Trap::Interrupt))
 }
 
 /// Joins an error and its causes in one line, without a backtrace.
