@@ -7,7 +7,8 @@ use rustls::pki_types::pem::PemObject;
 
 use crate::config::{component, configured};
 use crate::harness::{
-    Client, Response, Run, Server, TlsPeer, cert, directory, eventually, guest, text, write,
+    Client, Peer, Response, Run, Server, TlsPeer, cert, directory, eventually, free_port, guest,
+    text, write,
 };
 
 /// Sends a GET for a host.
@@ -85,13 +86,6 @@ fn a_host_that_tls_did_not_name_is_misdirected() {
     ask("localhost").is(200, "<h1>About</h1>");
     assert_eq!(ask("other.example").status, 421);
     server.stop();
-}
-
-/// Returns a port that was free a moment ago. Services that share a listener
-/// must name one port.
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its address").port()
 }
 
 #[test]
@@ -235,5 +229,40 @@ fn a_certificate_is_presented_where_its_service_answers() {
     assert_eq!(shown(port, "other.example"), leaf("other.pem"));
     assert_eq!(shown(own, "localhost"), leaf("cert.pem"));
     assert_eq!(shown(own, "other.example"), None, "it is another service's");
+    server.stop();
+}
+
+#[test]
+fn connections_that_may_use_a_service_leave_room_for_its_own_ones() {
+    let port = free_port();
+    let (_scratch, file) = configured(&format!(
+        "workers = 1\nmax-connections = 4\n\
+         [services.site]\ncomponent = {router}\nhttp = \"127.0.0.1:{port}\"\n\
+         [services.greeter]\ncomponent = {hello}\n\
+         http = [\"127.0.0.1:{port}\", \"127.0.0.1:0\"]\nroute = \"/greet\"\n",
+        router = component("router"),
+        hello = component("hello"),
+    ));
+    let server = Run::config(&file, 2).start();
+    let shared = ([127, 0, 0, 1], port).into();
+    let own = server.listening.iter().find_map(|url| {
+        let address = url.strip_prefix("http://")?.parse().ok()?;
+        (address != shared).then_some(address)
+    });
+    let own = own.expect("its own listener");
+    // Each has an instance of the service, and keeps it.
+    let mut peers = Vec::new();
+    for address in [shared, own] {
+        for _ in 0..4 {
+            let mut peer = Peer::connect(address);
+            let response = peer.fetch("/greet");
+            assert_eq!(response.status, 200, "{address}: {response:?}");
+            peers.push(peer);
+        }
+    }
+    // So do those that wait until one of the others is closed.
+    assert_eq!(Peer::connect(shared).fetch("/greet").status, 200);
+    drop(peers);
+    assert_eq!(server.log.count("no instance"), 0);
     server.stop();
 }

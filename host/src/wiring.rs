@@ -25,7 +25,7 @@ use netwasm_net::env::{Env, Settings};
 use netwasm_net::files::Roots;
 use netwasm_net::permits::{Permits, Whole};
 use netwasm_net::places::Places;
-use netwasm_net::service::{Service, Services};
+use netwasm_net::service::{Services, SharedService};
 use netwasm_net::tls::Tls;
 use netwasm_net::turns::{Steps, Turns};
 use netwasm_net::worker::Worker;
@@ -197,6 +197,8 @@ impl Budgets {
 pub(crate) struct Shared {
     /// The services, the one whose listener it is first.
     pub(crate) sites: Sites,
+    /// Places for its connections.
+    pub(crate) places: Arc<Places>,
     /// Accounts of the others.
     pub(crate) others: Vec<Account>,
 }
@@ -313,9 +315,12 @@ impl Run {
         };
         let http = self.local(all(), Vec::new());
         let redirect = self.local(Rc::new(redirects), Vec::new());
-        let answers = |shared: Shared| -> Rc<dyn Service> {
+        let answers = |shared: Shared| {
             let local = self.local(Rc::new(shared.sites), shared.others);
-            Rc::new(http::Service::new(local))
+            SharedService {
+                service: Rc::new(http::Service::new(local)),
+                places: shared.places,
+            }
         };
         let datagrams: udp::DatagramsToGuests<Instance> = udp::DatagramsToGuests::new(all());
         Services {

@@ -2,17 +2,22 @@
 //!
 //! A service has a budget, which its generations share: while one replaces
 //! another, there are no more connections than otherwise. The budgets of all
-//! services are within those of the process.
+//! services are within those of the process. A connection on a listener that
+//! services share takes of the budget of each, as it may need an instance of
+//! each.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, Semaphore};
 
-/// A budget of the process, which services draw from.
+/// A budget that several draw from.
 #[derive(Debug)]
 pub struct Whole {
     free: Semaphore,
     most: Mutex<usize>,
+    /// Place in the order in which permits are taken, the same for all.
+    order: u64,
     /// Notified when a permit is wanted and none is free.
     pub(crate) wanted: Notify,
 }
@@ -21,10 +26,12 @@ impl Whole {
     /// Returns a budget of so many permits.
     #[must_use]
     pub fn new(most: usize) -> Arc<Self> {
+        static MADE: AtomicU64 = AtomicU64::new(0);
         let most = most.min(Semaphore::MAX_PERMITS);
         Arc::new(Self {
             free: Semaphore::new(most),
             most: Mutex::new(most),
+            order: MADE.fetch_add(1, Ordering::Relaxed),
             wanted: Notify::new(),
         })
     }
@@ -41,13 +48,13 @@ impl Whole {
     }
 }
 
-/// A service's budget.
+/// A service's budget, within those of the process.
 #[derive(Debug)]
 pub struct Permits {
-    free: Semaphore,
     most: usize,
-    /// Budgets of the process, and how much of each a permit takes.
-    within: Vec<(Arc<Whole>, u32)>,
+    /// All that a permit takes, and how much of each: the service's own budget,
+    /// and then those of the process.
+    takes: Vec<(Arc<Whole>, u32)>,
 }
 
 impl Permits {
@@ -55,11 +62,52 @@ impl Permits {
     /// budgets of the process.
     #[must_use]
     pub fn new(most: usize, within: Vec<(Arc<Whole>, u32)>) -> Arc<Self> {
-        Arc::new(Self {
-            free: Semaphore::new(most.min(Semaphore::MAX_PERMITS)),
-            most,
-            within,
-        })
+        let mut takes = vec![(Whole::new(most), 1)];
+        takes.extend(within);
+        Arc::new(Self::in_order(most, takes))
+    }
+
+    /// Returns the budget of connections that may use any of several services. A
+    /// permit takes one of each service's budget, and as much of the process's as
+    /// the greediest.
+    #[must_use]
+    pub fn joined<'a>(all: impl Iterator<Item = &'a Arc<Self>>) -> Arc<Self> {
+        let mut most = usize::MAX;
+        let mut takes: Vec<(Arc<Whole>, u32)> = Vec::new();
+        for permits in all {
+            most = most.min(permits.most);
+            for (whole, each) in permits.what_lacks() {
+                match takes.iter_mut().find(|(its, _)| Arc::ptr_eq(its, whole)) {
+                    Some((_, known)) => *known = (*known).max(*each),
+                    None => takes.push((Arc::clone(whole), *each)),
+                }
+            }
+        }
+        Arc::new(Self::in_order(most, takes))
+    }
+
+    /// Sorts what a permit takes, so that no two wait for what the other has. The
+    /// budgets of the process were made first and are taken last, since others
+    /// wait for them.
+    fn in_order(most: usize, mut takes: Vec<(Arc<Whole>, u32)>) -> Self {
+        takes.sort_by_key(|(whole, _)| std::cmp::Reverse(whole.order));
+        Self { most, takes }
+    }
+
+    /// Returns what a permit takes, without the service's own budget if those of
+    /// the process are used up before: of a thousand services, hardly one has a
+    /// budget that is smaller.
+    fn what_lacks(&self) -> &[(Arc<Whole>, u32)] {
+        // The newest is the service's own.
+        let of_process = self.takes.get(1..).unwrap_or_default();
+        let fit = of_process.iter().map(|(whole, each)| {
+            let most = *whole.most.lock().unwrap_or_else(PoisonError::into_inner);
+            most / usize::try_from(*each).unwrap_or(usize::MAX).max(1)
+        });
+        match fit.min() {
+            Some(fit) if fit <= self.most => of_process,
+            _ => &self.takes,
+        }
     }
 
     /// Returns the budget.
@@ -71,20 +119,24 @@ impl Permits {
     /// True if permits of both budgets take as much of the process.
     #[must_use]
     pub fn is_like(&self, other: &Self) -> bool {
-        let mut both = self.within.iter().zip(&other.within);
+        // The newest is the service's own.
+        let of_process = |it: &Self| it.takes.get(1..).unwrap_or_default().to_vec();
+        let (own, its) = (of_process(self), of_process(other));
+        let mut both = own.iter().zip(&its);
         self.most == other.most
-            && self.within.len() == other.within.len()
-            && both.all(|((whole, each), (its, each_of_its))| {
-                Arc::ptr_eq(whole, its) && each == each_of_its
+            && own.len() == its.len()
+            && both.all(|((whole, each), (other, each_of_other))| {
+                Arc::ptr_eq(whole, other) && each == each_of_other
             })
     }
 
     /// Takes a permit if one is free.
     #[must_use]
     pub fn try_take(self: &Arc<Self>) -> Option<Permit> {
-        let mut taking = Taking::with(self, self.free.try_acquire().ok()?);
-        for (whole, each) in &self.within {
-            taking.add(whole.free.try_acquire_many(*each).ok()?);
+        let mut taking = Taking::of(self);
+        for (whole, each) in &self.takes {
+            whole.free.try_acquire_many(*each).ok()?.forget();
+            taking.wholes += 1;
         }
         std::mem::forget(taking);
         Some(Permit(Arc::clone(self)))
@@ -92,41 +144,35 @@ impl Permits {
 
     /// Waits for a permit, in order.
     pub(crate) async fn take(self: &Arc<Self>) -> Permit {
-        let mut taking = match self.free.acquire().await {
-            Ok(permit) => Taking::with(self, permit),
-            // Budgets are not closed.
-            Err(_) => std::future::pending().await,
-        };
-        for (whole, each) in &self.within {
+        let mut taking = Taking::of(self);
+        for (whole, each) in &self.takes {
             match whole.free.acquire_many(*each).await {
-                Ok(permit) => taking.add(permit),
+                Ok(permit) => permit.forget(),
+                // Budgets are not closed.
                 Err(_) => std::future::pending().await,
             }
+            taking.wholes += 1;
         }
         std::mem::forget(taking);
         Permit(Arc::clone(self))
     }
 
-    /// Returns the budgets of the process from which a permit cannot be taken at
-    /// present.
+    /// Returns the budgets from which a permit cannot be taken at present.
     pub(crate) fn scarce(&self) -> impl Iterator<Item = &Arc<Whole>> {
-        let within = self.within.iter();
-        let scarce = within.filter(|(whole, each)| {
+        let scarce = self.takes.iter().filter(|(whole, each)| {
             whole.free.available_permits() < usize::try_from(*each).unwrap_or(usize::MAX)
         });
         scarce.map(|(whole, _)| whole)
     }
 
-    /// Returns the budgets of the process.
+    /// Returns all budgets that a permit takes of.
     pub(crate) fn wholes(&self) -> impl Iterator<Item = &Arc<Whole>> {
-        self.within.iter().map(|(whole, _)| whole)
+        self.takes.iter().map(|(whole, _)| whole)
     }
 
-    /// Frees a permit, of which the first so many budgets of the process were
-    /// taken.
+    /// Frees what a permit has taken of the first so many budgets.
     fn free(&self, wholes: usize) {
-        self.free.add_permits(1);
-        for (whole, each) in self.within.iter().take(wholes) {
+        for (whole, each) in self.takes.iter().take(wholes) {
             whole.free.add_permits(usize::try_from(*each).unwrap_or(0));
         }
     }
@@ -145,20 +191,16 @@ impl Drop for Permit {
 /// A permit that is being taken. Dropping it gives back what it has.
 struct Taking<'a> {
     of: &'a Permits,
-    /// Number of budgets of the process from which it was taken.
+    /// Number of budgets from which it was taken.
     wholes: usize,
 }
 
 impl<'a> Taking<'a> {
-    /// Begins with a permit of the service's budget.
-    fn with(of: &'a Permits, permit: SemaphorePermit<'_>) -> Self {
-        permit.forget();
-        Self { of, wholes: 0 }
-    }
-
-    fn add(&mut self, permit: SemaphorePermit<'_>) {
-        permit.forget();
-        self.wholes += 1;
+    fn of(permits: &'a Permits) -> Self {
+        Self {
+            of: permits,
+            wholes: 0,
+        }
     }
 }
 
@@ -192,12 +234,33 @@ mod tests {
         drop((first, second, third));
         assert_eq!(whole.free.available_permits(), 3);
         assert_eq!(weights.free.available_permits(), 10);
-        assert_eq!(
-            (
-                light.free.available_permits(),
-                heavy.free.available_permits()
-            ),
-            (2, 2)
-        );
+        for permits in [&light, &heavy] {
+            assert_eq!(permits.takes[0].0.free.available_permits(), 2);
+            assert_eq!(permits.scarce().count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_connection_that_may_use_several_services_takes_a_place_of_each() {
+        let (process, mappings) = (Whole::new(9), Whole::new(20));
+        let within = |each| vec![(Arc::clone(&process), 1), (Arc::clone(&mappings), each)];
+        let (owner, member) = (Permits::new(5, within(2)), Permits::new(3, within(4)));
+        let (light, heavy) = (Permits::new(9, within(1)), Permits::new(5, within(4)));
+        let shared = Permits::joined([&owner, &member, &light, &heavy].into_iter());
+        assert_eq!(shared.most(), 3);
+        assert_eq!(shared.takes.len(), 4, "two have as much as the process");
+        let own = member.try_take().expect("a permit");
+        let two = [shared.try_take(), shared.try_take()];
+        assert!(two.iter().all(Option::is_some));
+        assert_eq!(process.free.available_permits(), 6);
+        assert_eq!(mappings.free.available_permits(), 20 - 3 * 4);
+        assert!(shared.try_take().is_none() && member.try_take().is_none());
+        assert_eq!(shared.scarce().count(), 1, "of the member");
+        assert!(owner.try_take().is_some(), "the owner has room for others");
+        drop(own);
+        assert!(shared.try_take().is_some());
+        drop(two);
+        assert_eq!(process.free.available_permits(), 9);
+        assert_eq!(mappings.free.available_permits(), 20);
     }
 }

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::select_all;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use netwasm_base::counters::Counters;
@@ -27,7 +26,6 @@ const BETWEEN_LINES: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Places {
     permits: Arc<Permits>,
-    wanted: Notify,
     /// Time of the last such log line.
     logged: Mutex<Option<Instant>>,
     counters: Arc<Counters>,
@@ -39,10 +37,18 @@ impl Places {
     pub fn new(permits: Arc<Permits>, counters: &Arc<Counters>) -> Arc<Self> {
         Arc::new(Self {
             permits,
-            wanted: Notify::new(),
             logged: Mutex::default(),
             counters: Arc::clone(counters),
         })
+    }
+
+    /// Returns the places of connections that may use any of these services, the
+    /// first of which accepts them.
+    #[must_use]
+    pub fn joined(first: &Self, others: &[&Self]) -> Arc<Self> {
+        let all = others.iter().map(|places| &places.permits);
+        let permits = Permits::joined([&first.permits].into_iter().chain(all));
+        Self::new(permits, &first.counters)
     }
 
     /// Returns their permits.
@@ -71,9 +77,8 @@ impl Places {
         // The future keeps its position in the queue over all rounds.
         let mut taking = std::pin::pin!(self.permits.take());
         loop {
-            self.wanted.notify_waiters();
             for whole in self.permits.scarce() {
-                // Other services have idle connections, too.
+                // Other services may have idle connections, too.
                 whole.wanted.notify_waiters();
             }
             if let Ok(taken) = tokio::time::timeout(ROUND, taking.as_mut()).await {
@@ -84,9 +89,8 @@ impl Places {
 
     /// Waits until a place is wanted and none is free.
     pub(crate) async fn wanted(&self) {
-        let wholes = self.permits.wholes().map(|whole| &whole.wanted);
-        let all = wholes.chain([&self.wanted]);
-        select_all(all.map(|wanted| Box::pin(wanted.notified()))).await;
+        let wholes = self.permits.wholes();
+        select_all(wholes.map(|whole| Box::pin(whole.wanted.notified()))).await;
     }
 
     fn log(&self) {

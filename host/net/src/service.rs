@@ -5,9 +5,11 @@ use std::io;
 use std::net::UdpSocket;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use netwasm_base::config::ListenerKind;
 
+use crate::places::Places;
 use crate::thread::Thread;
 use crate::transport::Transport;
 use crate::turns::Turn;
@@ -47,11 +49,19 @@ pub struct Services {
     /// `--http-redirect`.
     pub redirect: Option<Rc<dyn Service>>,
     /// Shared listeners of HTTP, by their numbers.
-    pub sites: Vec<Rc<dyn Service>>,
+    pub sites: Vec<SharedService>,
     /// `--udp`.
     pub datagrams: Option<Rc<dyn DatagramService>>,
     /// The program to run instead of waiting for connections.
     pub program: Option<Program>,
+}
+
+/// The service of a listener that several share.
+pub struct SharedService {
+    /// The service.
+    pub service: Rc<dyn Service>,
+    /// Places for its connections.
+    pub places: Arc<Places>,
 }
 
 impl fmt::Debug for Services {
@@ -67,18 +77,24 @@ impl Services {
             ListenerKind::Tcp | ListenerKind::Tls => self.streams.as_deref(),
             ListenerKind::Udp => None,
             ListenerKind::Http | ListenerKind::Https | ListenerKind::Redirect => match site {
-                Some(site) => self.sites.get(site).map(|it| &**it),
+                Some(site) => self.sites.get(site).map(|it| &*it.service),
                 None if kind == ListenerKind::Redirect => self.redirect.as_deref(),
                 None => self.http.as_deref(),
             },
         }
     }
 
+    /// Returns the places for the connections of a shared listener.
+    pub(crate) fn places(&self, site: usize) -> Option<&Arc<Places>> {
+        self.sites.get(site).map(|it| &it.places)
+    }
+
     /// Passes a tick of the clock to the services.
     pub(crate) fn tick(&self) {
         let own = [&self.streams, &self.http, &self.redirect];
         let own = own.into_iter().flatten();
-        for service in own.chain(&self.sites) {
+        let shared = self.sites.iter().map(|it| &it.service);
+        for service in own.chain(shared) {
             service.tick();
         }
     }

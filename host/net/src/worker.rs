@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::future::select_all;
 use slab::Slab;
 use tokio::sync::watch;
 
@@ -192,9 +193,11 @@ impl Worker {
     }
 
     /// Closes idle connections whenever places are wanted for new ones.
-    async fn make_room(self: Rc<Self>) -> io::Result<()> {
+    async fn make_room(self: Rc<Self>, services: Rc<Services>) -> io::Result<()> {
         loop {
-            self.env().places.wanted().await;
+            let shared = services.sites.iter().map(|it| &it.places);
+            let all = shared.chain([&self.env().places]);
+            select_all(all.map(|places| Box::pin(places.wanted()))).await;
             self.close_idle();
         }
     }

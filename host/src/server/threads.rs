@@ -13,6 +13,7 @@ use netwasm_base::error::Error;
 use netwasm_exchange::handler::Handlers;
 use netwasm_exchange::redirect::Redirects;
 use netwasm_exchange::sites::{Member, Sites};
+use netwasm_net::places::Places;
 use netwasm_net::service::Services;
 use netwasm_net::thread::Tick;
 use netwasm_net::turns::{Steps, Turns};
@@ -222,6 +223,7 @@ fn shared(begin: &Begin, guests: &OfThread, workers: &[Known]) -> Vec<Shared> {
             thread: None,
         }];
         let mut others = Vec::new();
+        let mut places = Vec::new();
         for other in &shared.others {
             // The newest generation.
             let Some(known) = workers.iter().rfind(|it| it.service == other.name) else {
@@ -233,9 +235,11 @@ fn shared(begin: &Begin, guests: &OfThread, workers: &[Known]) -> Vec<Shared> {
                 thread: Some(Rc::clone(&known.worker.thread)),
             });
             others.push(known.run.account());
+            places.push(&*known.run.net.places);
         }
         Shared {
             sites: Sites::new(services),
+            places: Places::joined(&begin.run.net.places, &places),
             others,
         }
     };

@@ -117,7 +117,7 @@ async fn serve(
     let services = Rc::new(services);
     let thread = &worker.thread;
     vital.spawn(Rc::clone(worker).watch_deadlines(Rc::clone(&services), clock));
-    vital.spawn(Rc::clone(worker).make_room());
+    vital.spawn(Rc::clone(worker).make_room(Rc::clone(&services)));
     let mut listening = Vec::new();
     for listener in assignment.listeners {
         match listener {
@@ -349,7 +349,8 @@ impl Accepting {
 
     /// Accepts a connection, and gives it to a worker.
     async fn accept(&self) -> io::Result<()> {
-        let places = &self.worker.env().places;
+        let shared = self.site.and_then(|site| self.services.places(site));
+        let places = shared.unwrap_or(&self.worker.env().places);
         let accepted = poll_fn(|cx| self.acceptor.borrow_mut().poll_accept(places, cx)).await;
         let Some((socket, peer, permit)) = accepted else {
             return Err(io::Error::other("a listening socket cannot be watched"));
