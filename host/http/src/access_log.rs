@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
+use rustix::fs::Access;
 use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::Formatter;
@@ -93,6 +94,36 @@ impl Logs {
     }
 }
 
+/// Checks that a log can be opened, and neither makes nor changes anything.
+///
+/// # Errors
+/// Fails if the file cannot be written, or made.
+pub fn check(path: &Path) -> Result<(), Error> {
+    if path.as_os_str() == "-" {
+        return Ok(());
+    }
+    let may = |path: &Path, access: Access| {
+        let followed = rustix::fs::AtFlags::EACCESS;
+        rustix::fs::accessat(rustix::fs::CWD, path, access, followed).map_err(io::Error::from)
+    };
+    let checked = match path.metadata() {
+        Ok(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        Ok(_) => may(path, Access::WRITE_OK),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let directory = match path.parent() {
+                Some(directory) if !directory.as_os_str().is_empty() => directory,
+                _ => Path::new("."),
+            };
+            may(directory, Access::WRITE_OK | Access::EXEC_OK)
+        }
+        Err(error) => Err(error),
+    };
+    checked.map_err(|source| Error::Write {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 /// The access log of a service.
 #[derive(Debug)]
 pub struct AccessLog {
@@ -112,6 +143,7 @@ impl AccessLog {
             format: self.format.clone(),
             gathered,
             spool: self.file.spool.clone(),
+            rests: true,
         }
     }
 }
@@ -191,6 +223,8 @@ pub(crate) struct Lines {
     format: AccessLogFormat,
     gathered: Arc<Gathered>,
     spool: Spool,
+    /// True if there was no line since the gathered ones were handed on last.
+    rests: bool,
 }
 
 impl Lines {
@@ -205,10 +239,11 @@ impl Lines {
                 text.write_by(template, entry, sent, &mut gathered);
             }
         }
-        let is_much = gathered.len() > GATHER;
+        // A line after a pause is not kept waiting.
+        let goes_on = std::mem::replace(&mut self.rests, false) || gathered.len() > GATHER;
         drop(gathered);
-        if is_much {
-            self.flush();
+        if goes_on {
+            self.gathered.flush(&self.spool);
         }
     }
 
@@ -221,8 +256,9 @@ impl Lines {
         }
     }
 
-    /// Hands on the gathered lines.
+    /// Hands on the gathered lines. Called a few times a second.
     pub(super) fn flush(&mut self) {
+        self.rests = true;
         self.gathered.flush(&self.spool);
     }
 }
@@ -493,6 +529,60 @@ mod tests {
             headers: vec![Some(b"a\"\n".to_vec()), None],
             secure: true,
             time: SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777),
+        }
+    }
+
+    #[test]
+    fn a_line_after_a_pause_is_written_at_once_and_others_are_gathered() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("log");
+        let logs = Logs::default();
+        let log = logs.open(&AccessLogConfig {
+            path: path.clone(),
+            format: AccessLogFormat::Combined,
+        });
+        let mut lines = log.expect("a log").lines();
+        let written = || {
+            std::fs::read_to_string(&path)
+                .expect("a file")
+                .lines()
+                .count()
+        };
+        let wait_for = |count: usize| {
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while written() < count && Instant::now() < deadline {
+                std::thread::yield_now();
+            }
+            assert_eq!(written(), count);
+        };
+        lines.add(&entry(), 1);
+        wait_for(1);
+        for _ in 0..10 {
+            lines.add(&entry(), 1);
+        }
+        assert_eq!(
+            locked(&lines.gathered.0).split(|it| *it == b'\n').count(),
+            11
+        );
+        lines.flush();
+        wait_for(11);
+        lines.add(&entry(), 1);
+        wait_for(12);
+        drop(lines);
+        logs.finish();
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_opened_is_told_without_a_try() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| directory.path().join(name);
+        for path in [PathBuf::from("-"), at("log"), "/dev/null".into()] {
+            check(&path).expect("it can be opened");
+        }
+        assert!(!at("log").exists());
+        for path in [directory.path().to_owned(), at("none/log")] {
+            let error = check(&path).expect_err("it cannot");
+            assert!(error.to_string().contains("cannot write"), "{error}");
         }
     }
 
