@@ -295,13 +295,20 @@ pub fn bind_private(address: &ListenAddress) -> Result<Vec<Bound>, Error> {
     bind(&ListenerConfig { kind, address }, 1, &limits, &rights)
 }
 
+/// Closes the sockets that the service manager has opened and no listener has.
+/// Returns their names.
+#[must_use]
+pub fn close_unused() -> Vec<String> {
+    passed::close_unused()
+}
+
 /// Takes the sockets that the service manager has opened under a name.
 fn take_passed(name: &str, kind: ListenerKind, limits: &Limits) -> Result<Vec<Bound>, Error> {
     let error = |reason: String| Error::Listen {
         address: format!("fd:{name}"),
         reason,
     };
-    let sockets = passed::named(name);
+    let sockets = passed::named(name).map_err(|problem| error(problem.to_string()))?;
     if sockets.is_empty() {
         let others = passed::names();
         return Err(error(match others.is_empty() {
@@ -314,8 +321,8 @@ fn take_passed(name: &str, kind: ListenerKind, limits: &Limits) -> Result<Vec<Bo
             ),
         }));
     }
-    let take = |socket: BorrowedFd<'_>| {
-        let socket = Socket::from(socket.try_clone_to_owned()?);
+    let take = |socket: OwnedFd| {
+        let socket = Socket::from(socket);
         let wanted = match kind {
             ListenerKind::Udp => Type::DGRAM,
             _ => Type::STREAM,

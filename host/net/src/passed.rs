@@ -1,11 +1,9 @@
 //! Sockets that the service manager has opened: sd_listen_fds(3).
 
 use std::env;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::process;
-use std::sync::OnceLock;
-
-use std::os::fd::AsFd;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::io;
 
@@ -18,24 +16,51 @@ const MOST: i32 = 1024;
 /// Name of a descriptor that has none.
 const UNNAMED: &str = "unknown";
 
-static PASSED: OnceLock<Vec<(String, OwnedFd)>> = OnceLock::new();
+/// A socket that the service manager has opened.
+#[derive(Debug)]
+struct Passed {
+    name: String,
+    socket: OwnedFd,
+    /// True if a listener has it.
+    used: bool,
+}
 
-/// Returns the sockets of a name.
-pub(crate) fn named(name: &str) -> Vec<BorrowedFd<'static>> {
-    let all = PASSED.get_or_init(take).iter();
-    let named = all.filter(|(own, _)| own == name);
-    named.map(|(_, socket)| socket.as_fd()).collect()
+static PASSED: OnceLock<Mutex<Vec<Passed>>> = OnceLock::new();
+
+fn passed() -> MutexGuard<'static, Vec<Passed>> {
+    let all = PASSED.get_or_init(|| Mutex::new(take()));
+    all.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Returns duplicates of the sockets of a name.
+///
+/// # Errors
+/// Fails if no descriptor is left.
+pub(crate) fn named(name: &str) -> std::io::Result<Vec<OwnedFd>> {
+    let mut all = passed();
+    let named = all.iter_mut().filter(|it| it.name == name);
+    let named = named.map(|passed| {
+        passed.used = true;
+        passed.socket.try_clone()
+    });
+    named.collect()
 }
 
 /// Returns the names of all sockets, for a message.
-pub(crate) fn names() -> Vec<&'static str> {
-    let all = PASSED.get_or_init(take).iter();
-    all.map(|(name, _)| &**name).collect()
+pub(crate) fn names() -> Vec<String> {
+    passed().iter().map(|it| it.name.clone()).collect()
+}
+
+/// Closes the sockets that no listener has, and returns their names.
+pub(crate) fn close_unused() -> Vec<String> {
+    let mut all = passed();
+    let closed = all.extract_if(.., |it| !it.used);
+    closed.map(|it| it.name).collect()
 }
 
 /// Takes the descriptors that the environment tells of.
 #[expect(unsafe_code, reason = "the environment tells only the numbers")]
-fn take() -> Vec<(String, OwnedFd)> {
+fn take() -> Vec<Passed> {
     let number = |name: &str| env::var(name).ok()?.parse::<i32>().ok();
     let own = i32::try_from(process::id()).ok();
     if number("LISTEN_PID") != own {
@@ -50,7 +75,11 @@ fn take() -> Vec<(String, OwnedFd)> {
         // SAFETY: the manager has passed it to this process, as LISTEN_PID says,
         // and the cell runs this function once.
         let socket = unsafe { io::inherited(number) }?;
-        Some((name.unwrap_or(UNNAMED).to_owned(), socket))
+        Some(Passed {
+            name: name.unwrap_or(UNNAMED).to_owned(),
+            socket,
+            used: false,
+        })
     });
     each.collect()
 }
