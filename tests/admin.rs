@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::harness::{
     Http2, Peer, Run, Server, administered, ask_admin as ask, directory, eventually, guest,
-    install_as, message, ok, reload, scrape, text,
+    install_as, message, ok, reload, scrape, text, unix_address,
 };
 
 /// Asks over a Unix socket, and returns the status and the body.
@@ -218,10 +218,38 @@ fn netwasm_reload_says_how_it_went() {
     let done = reload(&[&address]);
     assert_eq!(
         (done.code, &*done.stdout),
-        (Some(0), "reloaded\n"),
+        (Some(0), "reloaded\nreplaced: site\n"),
         "{done:?}"
     );
     answers(&server, "Hello");
+    server
+        .log
+        .wait_for(&["POST /reload: reloaded", "replaced=\"site\""]);
+    assert_eq!(server.log.count("SIGHUP"), 0);
+    let more = format!(
+        "workers = 77\n{}[services.more]\ncomponent = \"hello\"\nhttp = {:?}\n",
+        content("hello"),
+        unix_address(&scratch.path().join("more"))
+    );
+    fs::write(&file, more).expect("a file");
+    let done = reload(&[&address]);
+    for line in [
+        "added: more",
+        "listening: http+unix:",
+        "warning: another number of --workers, 77 instead of",
+    ] {
+        let has = done.stdout.lines().any(|it| it.starts_with(line));
+        assert!(has, "no {line} in {done:?}");
+    }
+    fs::write(&file, content("hello")).expect("a file");
+    let done = reload(&[&address]);
+    assert!(
+        done.stdout
+            .contains("\nremoved: more\nno longer listening: "),
+        "{done:?}"
+    );
+    let done = reload(&[&address]);
+    assert_eq!(done.stdout, "reloaded: nothing has changed\n");
 
     fs::write(&file, content("hello").replace("http", "htpt")).expect("a file");
     let failed = reload(&[&address]);
@@ -239,7 +267,7 @@ fn netwasm_reload_says_how_it_went() {
     let (status, metrics) = ask_unix(&socket, "GET", "/metrics");
     assert_eq!(status, 200);
     for line in [
-        "netwasm_reloads_total{result=\"done\"} 2",
+        "netwasm_reloads_total{result=\"done\"} 5",
         "netwasm_reloads_total{result=\"failed\"} 1",
     ] {
         assert!(metrics.contains(line), "{metrics}");

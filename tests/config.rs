@@ -178,6 +178,38 @@ fn check_reads_the_files_that_a_file_names() {
 }
 
 #[test]
+fn check_says_all_at_once_whatever_kind_of_mistake_there_is() {
+    let (scratch, file) = configured("");
+    let project = scratch.path().join("project");
+    fs::create_dir(&project).expect("a directory");
+    let content = format!(
+        "[services.key]\ncomponent = \"echo\"\ntpc = 1\n\
+         [services.value]\ncomponent = \"echo\"\ntcp = 1\nmax-body = \"much\"\n\
+         [services.project]\ncomponent = {:?}\ntcp = 2\n\
+         [services.log]\ncomponent = \"router\"\nhttp = 3\naccess-log = \"/none/log\"\n\
+         [services.good]\ncomponent = \"router\"\nhttp = 4\naccess-log = {:?}\n",
+        text(&project),
+        text(&scratch.path().join("log"))
+    );
+    fs::write(&file, content).expect("a file");
+    let found = Run::command(&["check", text(&file)]).output();
+    assert_eq!(found.code, Some(1), "{found:?}");
+    let shown = file.display();
+    let lines: Vec<_> = found.stdout.lines().collect();
+    for (line, begin) in lines.iter().zip([
+        ":3:1: there is no key 'tpc'",
+        ":7:12: 'max-body': write a number of bytes",
+        ":9:1: ",
+        ":14:1: cannot write /none/log: ",
+    ]) {
+        let begin = format!("{shown}{begin}");
+        assert!(line.starts_with(&begin), "no {begin} in {found:#?}");
+    }
+    assert_eq!(lines.len(), 4, "{found:#?}");
+    assert!(!scratch.path().join("log").exists());
+}
+
+#[test]
 fn what_a_command_line_means_runs_as_a_file() {
     let printed = Run::guest("echo")
         .args([

@@ -1,6 +1,7 @@
 //! The life of a service's generations: what they share, how they end, and what
 //! happens if a reload cannot go on.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -8,8 +9,9 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::harness::{
-    Client, Clients, Configured, Installed, Peer, cert, eventually, guest, install, install_as,
-    refused, reload, reload_or_not, replaced, text, threads, unix_address, until_closed,
+    Client, Clients, Configured, Installed, Peer, Run, Server, Strace, cert, eventually, free_port,
+    guest, install, install_as, refused, reload, reload_or_not, replaced, text, threads,
+    unix_address, until_closed,
 };
 
 /// Writes a configuration of an echo.
@@ -198,8 +200,10 @@ fn another_time_or_another_service_replaces_none_that_stays() {
         .expect("another time");
     replaced(&reload(&server), "");
     let more = "[services.more]\ncomponent = \"hello\"\nhttp = \"127.0.0.1:0\"\n";
-    replaced(&settings.reload(&server, echo_at(&place, more)), "more");
-    replaced(&settings.reload(&server, echo_at(&place, "")), "");
+    let line = settings.reload(&server, echo_at(&place, more));
+    assert!(line.contains("replaced=\"\" added=\"more\""), "{line}");
+    let line = settings.reload(&server, echo_at(&place, ""));
+    assert!(line.contains("replaced=\"\" removed=\"more\""), "{line}");
     install_as("echo", &place, 1);
     replaced(&reload(&server), "lines");
     server.stop();
@@ -395,6 +399,165 @@ fn a_program_that_runs_is_not_run_twice() {
     drop(peer);
     until_closed(own);
     server.serves_echo();
+    server.stop();
+}
+
+#[test]
+fn a_service_that_a_reload_adds_to_a_program_has_all_threads() {
+    let settings = Configured::new();
+    let program = guest("socket-echo");
+    let content = |more: &str| {
+        let any = "127.0.0.1:0";
+        format!(
+            "workers = 3\n[services.program]\ncomponent = {:?}\nallow-listen = {any:?}\n\
+             args = [{any:?}]\n{more}",
+            text(&program)
+        )
+    };
+    settings.write(content(""));
+    let server = Run::command(&["run", "--config", text(&settings.file())]).start_command();
+    let own = server.own_listener();
+    assert_eq!(workers(&server).len(), 1);
+    let more = "[services.more]\ncomponent = \"hello\"\nhttp = \"127.0.0.1:0\"\n";
+    settings.reload(&server, content(more));
+    assert_eq!(workers(&server).len(), 3);
+    let line = server.stdout.wait_for(&["listening http://"]);
+    let (_, address) = line.split_once("http://").expect("a URL");
+    let address = address.parse().expect("an address");
+    for _ in 0..20 {
+        assert_eq!(Peer::connect(address).fetch("/").status, 200);
+    }
+    echoes(&mut Peer::connect(own));
+    server.stop();
+}
+
+/// Returns the numbers of the threads that serve, by their names.
+fn workers(server: &Server) -> BTreeMap<String, u32> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", server.pid())).expect("threads");
+    let each = tasks.flatten().filter_map(|task| {
+        // It may have ended.
+        let name = fs::read_to_string(task.path().join("comm")).ok()?;
+        let number = task.file_name().to_str()?.parse().ok()?;
+        name.starts_with("worker-")
+            .then(|| (name.trim().to_owned(), number))
+    });
+    each.collect()
+}
+
+/// Makes a guest compute for as long as an event may, and returns the name of
+/// the thread that it keeps.
+fn busy_thread(server: &Server) -> (Peer<std::net::TcpStream>, String) {
+    let mut peer = server.connect();
+    assert_eq!(peer.ask("size"), "0");
+    peer.say("spin");
+    let name = eventually("a busy thread", || {
+        let ticks = |number: u32| -> Option<u64> {
+            let path = format!("/proc/{}/task/{number}/stat", server.pid());
+            let stat = fs::read_to_string(path).ok()?;
+            stat.rsplit(") ").next()?.split(' ').nth(11)?.parse().ok()
+        };
+        let before: Vec<_> = workers(server)
+            .into_iter()
+            .map(|(name, number)| (name, number, ticks(number)))
+            .collect();
+        std::thread::sleep(Duration::from_millis(300));
+        let mut busy = before
+            .into_iter()
+            .filter(|(_, number, then)| ticks(*number) > then.map(|then| then + 3));
+        busy.next().map(|(name, _, _)| name)
+    });
+    (peer, name)
+}
+
+#[test]
+fn a_program_that_ends_before_its_reload_has_succeeded_tells_its_code() {
+    let settings = Configured::new();
+    let content = |programs: u32, sites: u32| {
+        let mut text_of_file = format!(
+            "workers = 2\n[services.probe]\ncomponent = {:?}\ntcp = \"127.0.0.1:0\"\n\
+             event-timeout = \"3s\"\n",
+            text(&guest("probe"))
+        );
+        for number in 0..programs {
+            text_of_file += &format!(
+                "[services.program{number}]\ncomponent = {:?}\nargs = [\"exit\", \"1\"]\n",
+                text(&guest("command-probe"))
+            );
+        }
+        for number in 0..sites {
+            text_of_file += &format!(
+                "[services.site{number}]\ncomponent = \"hello\"\nhttp = \"127.0.0.1:0\"\n"
+            );
+        }
+        text_of_file
+    };
+    let mut server = settings.start(content(0, 0), 1);
+    // The first thread runs the program while another one is busy.
+    let mut reloads = 0;
+    loop {
+        let (spins, busy) = busy_thread(&server);
+        let is_first = busy == "worker-0";
+        reloads += 1;
+        let programs = u32::from(!is_first);
+        settings.reload(&server, content(programs, reloads));
+        drop(spins);
+        if !is_first {
+            break;
+        }
+    }
+    server.log.wait_for(&["a program has ended"]);
+    server.signal(Signal::TERM);
+    // WASI 0.2 tells success from failure, and no more.
+    assert_eq!(server.wait().code(), Some(1));
+    assert_eq!(server.log.count("failed") + server.log.count("aborted"), 0);
+}
+
+#[test]
+fn a_listener_never_leads_to_a_service_that_a_reload_has_undone() {
+    let settings = Configured::new();
+    let port = free_port();
+    let (site, other) = (settings.at("site.wasm"), settings.at("other.wasm"));
+    install("router", &site);
+    install("hello", &other);
+    let server = settings.start(
+        format!(
+            "workers = 2\n[services.site]\ncomponent = {:?}\nhttp = \"127.0.0.1:{port}\"\n\
+             [services.other]\ncomponent = {:?}\nhttp = \"127.0.0.1:{port}\"\n\
+             route = \"/about\"\n\
+             [services.probe]\ncomponent = {:?}\ntcp = \"127.0.0.1:0\"\n\
+             event-timeout = \"6s\"\n",
+            text(&site),
+            text(&other),
+            text(&guest("probe"))
+        ),
+        2,
+    );
+    let greets = || {
+        let response = server.connect_http().fetch("/about");
+        assert!(response.text().contains("Hello"), "{response:?}");
+    };
+    greets();
+    // One thread begins late what is asked of it, all in a row. On the other,
+    // the first reload fails.
+    let (spins, busy) = busy_thread(&server);
+    let free = workers(&server).into_iter().find(|(name, _)| *name != busy);
+    let (_, free) = free.expect("another thread");
+    let fails = ["-e", "inject=epoll_ctl:error=ENOMEM:when=1"];
+    let Some(tracer) = Strace::attach_thread(free, &fails) else {
+        return;
+    };
+    install("router", &other);
+    refused(&server, &["site: a worker cannot begin to serve"]);
+    drop(tracer);
+    install("hello", &other);
+    install_as("router", &site, 1);
+    server.signal(Signal::HUP);
+    drop(spins);
+    let line = server.log.wait_for(&["SIGHUP: reloaded"]);
+    replaced(&line, "site");
+    for _ in 0..40 {
+        greets();
+    }
     server.stop();
 }
 

@@ -161,14 +161,20 @@ fn what_cannot_be_used_leaves_everything_as_it_was() {
         ),
         // Half-written.
         (good[..good.len() / 2].to_owned(), &["netwasm.toml:"]),
-        (good.replace("lines.wasm", "none.wasm"), &["none.wasm"]),
+        (
+            good.replace("lines.wasm", "none.wasm"),
+            &["netwasm.toml:2:1: service lines: ", "none.wasm"],
+        ),
         (
             format!("{good}udp = true\nhttp = 1.5\n"),
             &["and 1 more: see `netwasm check"],
         ),
         (
             good.replace("127.0.0.1:0", &format!("127.0.0.1:{port}")),
-            &["another program uses the address"],
+            &[
+                "netwasm.toml:3:1: service lines: ",
+                "another program uses the address",
+            ],
         ),
     ] {
         fs::write(&file, content).expect("a file");

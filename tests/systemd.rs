@@ -1,13 +1,17 @@
 //! The service manager: what it is told, and the sockets that it passes.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::Signal;
 
-use crate::harness::{DEADLINE, Peer, Run, directory, eventually, guest, skipped, text, write};
+use crate::harness::{
+    Configured, DEADLINE, Log, Peer, Run, directory, eventually, free_port, guest, skipped, text,
+    unix_address, write,
+};
 
 /// Returns a socket that hears what a service tells its manager.
 fn manager(directory: &Path) -> (UnixDatagram, String) {
@@ -55,6 +59,56 @@ fn the_manager_is_told_of_the_start_of_reloads_and_of_the_end() {
 }
 
 #[test]
+fn a_process_that_takes_over_is_the_main_one_and_feeds_the_watchdog() {
+    let settings = Configured::new();
+    let (of_old, of_new) = (settings.at("old"), settings.at("new"));
+    for place in [&of_old, &of_new] {
+        fs::create_dir(place).expect("a directory");
+    }
+    let ((of_old, old_name), (of_new, new_name)) = (manager(&of_old), manager(&of_new));
+    settings.write(format!(
+        "admin = {:?}\n[services.lines]\ncomponent = {:?}\ntcp = \"127.0.0.1:0\"\n",
+        unix_address(&settings.at("admin")),
+        text(&guest("echo"))
+    ));
+    let run = |name: &str| {
+        Run::config(&settings.file(), 1)
+            .env("NOTIFY_SOCKET", name)
+            .env("WATCHDOG_USEC", "300000")
+    };
+    let mut old = run(&old_name).start();
+    assert!(told(&of_old).starts_with("READY=1\n"));
+    let next = run(&new_name)
+        // The environment is of another process's start.
+        .env("WATCHDOG_PID", &old.pid().to_string())
+        .args(["--takeover"])
+        .start();
+    let is_main = format!("MAINPID={}", next.pid());
+    assert_eq!(told(&of_new), is_main);
+    assert!(told(&of_new).starts_with("READY=1\n"));
+    for _ in 0..3 {
+        assert_eq!(told(&of_new), "WATCHDOG=1");
+    }
+    // A service manager may listen to the main process alone.
+    let after = loop {
+        let message = told(&of_old);
+        if message != "WATCHDOG=1" {
+            break message;
+        }
+    };
+    assert_eq!(after, is_main);
+    assert_eq!(old.wait().code(), Some(0));
+    of_old.set_nonblocking(true).expect("a mode");
+    let mut buffer = [0; 1024];
+    while let Ok(count) = of_old.recv(&mut buffer) {
+        // One may have been on its way.
+        assert_eq!(&buffer[..count], b"WATCHDOG=1");
+    }
+    next.serves_echo();
+    next.stop();
+}
+
+#[test]
 fn the_watchdog_is_fed_while_all_threads_live() {
     let scratch = directory();
     let (socket, name) = manager(scratch.path());
@@ -71,20 +125,20 @@ fn the_watchdog_is_fed_while_all_threads_live() {
     server.stop();
 }
 
-/// Starts a program through systemd-socket-activate(1), with a socket of this
-/// name at a free port.
-fn activated(name: &str, port: u16, args: &[&str]) -> Option<Child> {
+/// Starts a program through systemd-socket-activate(1), with sockets of these
+/// names, separated by colons, at these ports.
+fn activated(names: &str, ports: &[u16], args: &[&str]) -> Option<Child> {
     let tool = "systemd-socket-activate";
     if Command::new(tool).arg("--version").output().is_err() {
         skipped("there is no systemd-socket-activate here");
         return None;
     }
+    let listened = ports
+        .iter()
+        .map(|port| format!("--listen=127.0.0.1:{port}"));
     let child = Command::new(tool)
-        .args([
-            "-l",
-            &format!("127.0.0.1:{port}"),
-            &format!("--fdname={name}"),
-        ])
+        .args(listened)
+        .arg(format!("--fdname={names}"))
         .args([
             "--setenv=HOME",
             "--setenv=PATH",
@@ -93,14 +147,9 @@ fn activated(name: &str, port: u16, args: &[&str]) -> Option<Child> {
         ])
         .args(args)
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn();
     Some(child.expect("it starts"))
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its address").port()
 }
 
 #[test]
@@ -108,7 +157,7 @@ fn a_socket_of_the_manager_is_listened_on() {
     let port = free_port();
     let router = guest("router");
     let args = [text(&router), "--http", "fd:web", "--workers", "2"];
-    let Some(mut child) = activated("web", port, &args) else {
+    let Some(mut child) = activated("web", &[port], &args) else {
         return;
     };
     // The first connection starts the server.
@@ -124,6 +173,30 @@ fn a_socket_of_the_manager_is_listened_on() {
             .fetch("/about")
             .is(200, "<h1>About</h1>");
     }
+    child.kill().expect("it runs");
+    child.wait().expect("its end");
+}
+
+#[test]
+fn a_socket_that_no_listener_takes_is_closed_and_told() {
+    let (port, other) = (free_port(), free_port());
+    let router = guest("router");
+    let args = [text(&router), "--http", "fd:web"];
+    let Some(mut child) = activated("web:other", &[port, other], &args) else {
+        return;
+    };
+    let log = Log::follow(child.stderr.take().expect("its log"));
+    let mut waits = eventually("the socket", || {
+        std::net::TcpStream::connect(("127.0.0.1", other)).ok()
+    });
+    log.wait_for(&["a passed socket is closed", "no listener is fd:other"]);
+    // Its client waits no longer, and another one is refused.
+    assert!(!matches!(waits.read(&mut [0]), Ok(1..)));
+    assert!(std::net::TcpStream::connect(("127.0.0.1", other)).is_err());
+    let address = ([127, 0, 0, 1], port).into();
+    Peer::connect(address)
+        .fetch("/about")
+        .is(200, "<h1>About</h1>");
     child.kill().expect("it runs");
     child.wait().expect("its end");
 }

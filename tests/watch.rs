@@ -23,7 +23,7 @@ fn reloaded(server: &Server, name: &str, changes: usize) {
             let last = lines.iter().filter(told).nth(changes - 1)?;
             let mut after = lines.iter().skip_while(|line| *line != last);
             after
-                .find(|line| line.contains("SIGHUP: reloaded"))
+                .find(|line| line.contains("--watch: reloaded"))
                 .map(drop)
         });
 }

@@ -13,6 +13,7 @@
 //! It runs on the main thread, which has nothing else to do, and asks the run by
 //! messages. Nothing here is on the path of a request.
 
+mod accepting;
 mod ask;
 mod metrics;
 
@@ -31,7 +32,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
@@ -42,6 +43,8 @@ use netwasm_net::listener::{self, Bound, Listener};
 
 use crate::server::Event;
 use crate::server::takeover::{self, Luggage};
+
+use self::accepting::{Accept, OwnListener, is_allowed};
 
 pub use self::ask::reload;
 pub(crate) use self::ask::{Ask, Connections, ListenerView, ServiceView, View};
@@ -62,6 +65,9 @@ const TAKE: Duration = Duration::from_secs(30);
 /// Time for the run to answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
+/// Time for the last answers at the end of a run.
+const LAST: Duration = Duration::from_secs(1);
+
 /// Pause when the system has no descriptor left.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -72,6 +78,9 @@ pub(crate) struct Admin {
     address: String,
     is_unix: bool,
     accepting: Vec<AbortHandle>,
+    /// Each task that answers has a clone, and nothing is ever sent.
+    working: mpsc::Sender<()>,
+    worked: mpsc::Receiver<()>,
 }
 
 impl Admin {
@@ -80,21 +89,23 @@ impl Admin {
     /// # Errors
     /// Fails with the address, what happened and what to do.
     pub(crate) fn bind(address: &ListenAddress) -> Result<Self, Error> {
-        Ok(Self {
-            bound: listener::bind_private(address)?,
-            address: address.to_string(),
-            is_unix: matches!(address, ListenAddress::Unix(_)),
-            accepting: Vec::new(),
-        })
+        Ok(Self::new(listener::bind_private(address)?, address))
     }
 
     /// Takes the interface of another process, at its Unix socket.
     pub(crate) fn adopt(bound: Vec<Bound>, address: &ListenAddress) -> Self {
+        Self::new(bound, address)
+    }
+
+    fn new(bound: Vec<Bound>, address: &ListenAddress) -> Self {
+        let (working, worked) = mpsc::channel(1);
         Self {
             bound,
             address: address.to_string(),
-            is_unix: true,
+            is_unix: matches!(address, ListenAddress::Unix(_)),
             accepting: Vec::new(),
+            working,
+            worked,
         }
     }
 
@@ -109,9 +120,17 @@ impl Admin {
     }
 
     /// Leaves the interface to another process. What is being answered goes on.
-    pub(crate) fn leave(self) {
+    pub(crate) fn leave(&mut self) {
         self.accepting.iter().for_each(AbortHandle::abort);
-        self.bound.into_iter().for_each(Bound::leave);
+        self.bound.drain(..).for_each(Bound::leave);
+    }
+
+    /// Accepts no more, and waits a moment for what is being answered.
+    pub(crate) async fn finish(mut self) {
+        self.accepting.iter().for_each(AbortHandle::abort);
+        drop(self.working);
+        // Late answers are lost.
+        let _ = timeout(LAST, self.worked.recv()).await;
     }
 
     /// Returns the URLs for the log.
@@ -145,6 +164,7 @@ impl Admin {
                     listing: Arc::clone(&listing),
                     events: events.clone(),
                     is_unix: self.is_unix,
+                    working: self.working.clone(),
                 };
                 let task = match self.is_unix {
                     true => {
@@ -168,51 +188,6 @@ impl Admin {
     }
 }
 
-/// A listening socket of either kind.
-trait Accept: Send + Sync + 'static {
-    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-
-    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
-}
-
-impl Accept for TcpListener {
-    type Stream = TcpStream;
-
-    async fn accept(&self) -> io::Result<TcpStream> {
-        Ok(Self::accept(self).await?.0)
-    }
-}
-
-/// A Unix socket that is its owner's alone.
-struct OwnListener {
-    listener: UnixListener,
-    /// True if it has a file, whose rights keep others out. A name of the
-    /// abstract namespace has none.
-    has_rights: bool,
-}
-
-impl Accept for OwnListener {
-    type Stream = UnixStream;
-
-    async fn accept(&self) -> io::Result<UnixStream> {
-        loop {
-            let (stream, _) = self.listener.accept().await?;
-            if self.has_rights {
-                return Ok(stream);
-            }
-            match stream.peer_cred() {
-                Ok(peer) if is_allowed(peer.uid()) => return Ok(stream),
-                _ => tracing::info!("the admin interface is its owner's: a client is turned away"),
-            }
-        }
-    }
-}
-
-/// True for root, and the user of this process.
-fn is_allowed(user: u32) -> bool {
-    user == 0 || user == rustix::process::geteuid().as_raw()
-}
-
 /// Serves one listening socket.
 #[derive(Clone, Debug)]
 struct Server {
@@ -222,11 +197,12 @@ struct Server {
     listing: Arc<Semaphore>,
     events: mpsc::UnboundedSender<Event>,
     is_unix: bool,
+    working: mpsc::Sender<()>,
 }
 
 impl Server {
     /// Accepts connections for ever.
-    async fn accept(&self, listener: impl Accept) {
+    async fn accept<L: Accept>(&self, listener: L) {
         loop {
             let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
                 return;
@@ -241,19 +217,24 @@ impl Server {
             };
             let server = self.clone();
             tokio::spawn(async move {
-                server.serve(stream).await;
+                let user = L::user(&stream);
+                server.serve(stream, user).await;
                 drop(place);
             });
         }
     }
 
-    async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    async fn serve(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        user: Option<u32>,
+    ) {
         let answered = Arc::new(Notify::new());
         let answer = service_fn(|mut request: Request<Incoming>| {
             let (server, answered) = (self.clone(), Arc::clone(&answered));
             async move {
                 let response = match request.uri().path() {
-                    "/takeover" => server.hand_over(&mut request).await,
+                    "/takeover" => server.hand_over(&mut request, user).await,
                     _ => server.answer(&request).await,
                 };
                 answered.notify_one();
@@ -278,12 +259,25 @@ impl Server {
         }
     }
 
-    /// Hands the listeners to another process, and drains once that serves.
-    async fn hand_over(&self, request: &mut Request<Incoming>) -> Response<Full<Bytes>> {
+    /// Hands the listeners to another process, if it is the same user's or
+    /// root's, and drains once that serves.
+    async fn hand_over(
+        &self,
+        request: &mut Request<Incoming>,
+        user: Option<u32>,
+    ) -> Response<Full<Bytes>> {
         if !self.is_unix {
             return text(
                 StatusCode::FORBIDDEN,
                 "only over a Unix socket: --admin unix:PATH\n",
+            );
+        }
+        if !user.is_some_and(is_allowed) {
+            let own = rustix::process::geteuid().as_raw();
+            let asks = user.map_or_else(String::new, |user| format!(" (this is user {user})"));
+            return text(
+                StatusCode::FORBIDDEN,
+                format!("the run is user {own}'s, and only that user may take over{asks}\n"),
             );
         }
         let asked = request.headers().get(header::UPGRADE);
@@ -304,7 +298,9 @@ impl Server {
             _ => return no_answer(),
         };
         let (coming, events) = (hyper::upgrade::on(request), self.events.clone());
+        let working = self.working.clone();
         tokio::spawn(async move {
+            let _working = working;
             let Ok(upgraded) = coming.await else { return };
             let Ok(parts) = upgraded.downcast::<TokioIo<UnixStream>>() else {
                 return;
@@ -421,7 +417,7 @@ impl Server {
             return no_answer();
         }
         match answer.await {
-            Ok(Ok(())) => text(StatusCode::OK, "reloaded\n"),
+            Ok(Ok(changes)) => text(StatusCode::OK, format!("{changes}\n")),
             Ok(Err(reason)) => text(
                 StatusCode::CONFLICT,
                 format!("everything stays as it was: {reason}\n"),
@@ -431,20 +427,22 @@ impl Server {
     }
 }
 
-/// Passes the listeners on to the process at the other end, if it is the same
-/// user's, and tells the run once that process serves.
+/// Passes the listeners on to the process at the other end, and tells the run
+/// once that process serves.
 async fn pass_on(
     stream: &UnixStream,
     luggage: Luggage,
     events: &mpsc::UnboundedSender<Event>,
 ) -> io::Result<()> {
-    let peer = stream.peer_cred()?.uid();
-    if !is_allowed(peer) {
-        return Err(io::Error::other(format!("it is another user's ({peer})")));
-    }
-    let unused = luggage.send(stream).await?;
+    let process = stream.peer_cred()?.pid();
+    let (unused, handing) = luggage.send(stream).await?;
     let (reply, done) = oneshot::channel();
-    let taken_over = Event::Asked(Ask::TakenOver { unused, reply });
+    let taken_over = Event::Asked(Ask::TakenOver {
+        process,
+        unused,
+        handing,
+        reply,
+    });
     if events.send(taken_over).is_ok() && done.await.is_ok() {
         takeover::say_ok(stream).await;
     }

@@ -29,7 +29,7 @@ use crate::project::build::BuildOptions;
 use crate::project::new::{Language, ProjectKind};
 use crate::project::watch::Watch;
 
-pub use self::config::{Loaded, Mistakes, load, locate};
+pub use self::config::{Examined, Loaded, Mistakes, examine, load, locate};
 use self::flags::{Compiling, Guest, Http, LimitFlags, Listeners, LogFlags, Operating, Reach, Tls};
 use self::python::Python;
 use self::values::Variable;

@@ -7,12 +7,12 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::Context;
 use netwasm_base::config::{ComponentSource, RunConfig};
 use netwasm_base::users::{self, UnknownUser};
 use netwasm_base::{Error, descriptors};
+use netwasm_http::access_log;
 use netwasm_net::files::Roots;
 use netwasm_net::tls::Tls;
 use netwasm_runtime::guests::LoadedComponent;
@@ -20,11 +20,11 @@ use netwasm_runtime::{compile, inspect};
 
 use crate::admin;
 use crate::changes::Watcher;
-use crate::cli::{self, Command};
+use crate::cli::{self, Command, Examined};
 use crate::logging::{self, LogOptions};
 use crate::project::build::BuildOptions;
 use crate::project::{build, new, watch, wit};
-use crate::server::{self, Outcome};
+use crate::server::{self, Origin, Outcome};
 
 const SUCCESS: u8 = 0;
 const FAILURE: u8 = 1;
@@ -77,8 +77,8 @@ fn run(command: Command) -> anyhow::Result<u8> {
         }
         Command::Check { file } => check(&file),
         Command::Reload { socket } => match admin::reload(&socket) {
-            Ok(()) => {
-                print("reloaded\n")?;
+            Ok(changes) => {
+                print(&changes)?;
                 Ok(SUCCESS)
             }
             Err(reason) => anyhow::bail!(reason),
@@ -202,39 +202,51 @@ fn files_of(run: &RunConfig) -> Vec<PathBuf> {
 
 /// Reads a configuration file and all that it names, and says what is wrong.
 fn check(file: &Path) -> anyhow::Result<u8> {
-    let mut loaded = match cli::load(file) {
-        Ok(loaded) => loaded,
-        Err(mistakes) => {
-            print(&format!("{mistakes}\n"))?;
-            return Ok(FAILURE);
+    let Examined {
+        run,
+        services,
+        count,
+        mut mistakes,
+    } = cli::examine(file);
+    let mut faults: Vec<(usize, &[&str], String)> = Vec::new();
+    if let Err(error) = run.identity() {
+        faults.push((0, &["user", "group"], error.to_string()));
+    }
+    for (number, mut service) in services {
+        let log = service.access_log.as_ref();
+        let mut found = vec![
+            Tls::load(&service.tls).err(),
+            Roots::open(&service.guest.dirs).err(),
+            log.and_then(|log| access_log::check(&log.target).err()),
+        ];
+        match built(&service.component) {
+            Ok(component) => {
+                if let Some(component) = component {
+                    cli::set_component(&mut service, component);
+                }
+                found.push(LoadedComponent::load(&service, count).err());
+            }
+            Err(error) => faults.push((number, &["component"], one_line(&error))),
         }
-    };
-    build_all(&mut loaded.run)?;
-    let services = loaded.run.services.len();
-    let mut faults = Vec::new();
-    if let Err(error) = loaded.run.identity() {
-        faults.push((0, ["user", "group"].as_slice(), error.to_string()));
-    }
-    for (number, service) in loaded.run.services.iter().enumerate() {
-        let mut fault = |keys, error: Option<String>| {
-            faults.extend(error.map(|error| (number, keys, error)));
-        };
-        let text = |error: Error| error.to_string();
+        let found = found.into_iter().flatten();
+        faults.extend(found.map(|error| (number, error.keys(&service), error.to_string())));
         let unknown = |error: UnknownUser| error.to_string();
-        let tls = ["cert", "client-ca", "ca", "tls-authority", "tls-identity"].as_slice();
-        fault(tls, Tls::load(&service.tls).err().map(text));
-        let roots = Roots::open(&service.guest.dirs);
-        fault(&["dir"], roots.err().map(text));
         let owner = service.unix.owner.as_deref().map(users::user);
-        fault(&["unix-owner"], owner.and_then(Result::err).map(unknown));
+        let owner = owner.and_then(Result::err).map(unknown);
+        faults.extend(owner.map(|error| (number, ["unix-owner"].as_slice(), error)));
         let group = service.unix.group.as_deref().map(users::group);
-        fault(&["unix-group"], group.and_then(Result::err).map(unknown));
-        let component = LoadedComponent::load(service, services);
-        fault(&["component"], component.err().map(text));
+        let group = group.and_then(Result::err).map(unknown);
+        faults.extend(group.map(|error| (number, ["unix-group"].as_slice(), error)));
     }
-    match faults.is_empty() {
-        true => {
-            let count = loaded.run.services.len();
+    if !faults.is_empty() {
+        let more = cli::locate(file, &faults);
+        mistakes = Some(match mistakes {
+            Some(mistakes) => mistakes.and(more),
+            None => more,
+        });
+    }
+    match mistakes {
+        None => {
             let services = if count == 1 { "service" } else { "services" };
             print(&format!(
                 "{}: {count} {services}, and nothing wrong\n",
@@ -242,8 +254,8 @@ fn check(file: &Path) -> anyhow::Result<u8> {
             ))?;
             Ok(SUCCESS)
         }
-        false => {
-            print(&format!("{}\n", cli::locate(file, &faults)))?;
+        Some(mistakes) => {
+            print(&format!("{mistakes}\n"))?;
             Ok(FAILURE)
         }
     }
@@ -317,7 +329,14 @@ fn serve(
         build_all(&mut run).map_err(|error| one_line(&error))?;
         Ok((run, log))
     };
-    let outcome = server::run(run, log, Arc::new(reread), watcher.as_ref())?;
+    let locate = |file: &Path, number: usize, keys: &[&str], fault: &str| {
+        cli::locate(file, &[(number, keys, fault.to_owned())]).in_a_line()
+    };
+    let origin = Origin {
+        reread: Box::new(reread),
+        locate: Box::new(locate),
+    };
+    let outcome = server::run(run, log, origin, watcher.as_ref())?;
     Ok(match outcome {
         Outcome {
             drained: true,

@@ -35,6 +35,7 @@ use netwasm_base::config::{Config, ListenAddress, NEVER, OtlpConfig, RunConfig};
 use netwasm_base::error::Error;
 use netwasm_base::notify::Manager;
 use netwasm_base::ticker::Ticker;
+use netwasm_net::listener;
 use netwasm_net::worker::Ended;
 
 use crate::admin::{Admin, Ask};
@@ -48,7 +49,7 @@ use self::reload::{Beginning, Refused, Reload, Reloading, Tombstone};
 use self::report::{announce, report};
 use self::service::{Prepared, Serving};
 use self::sockets::Sockets;
-use self::takeover::Predecessor;
+use self::takeover::{Predecessor, Successor};
 use self::threads::{STACK, Threads};
 
 /// Step of the clock of the threads' turns.
@@ -67,8 +68,34 @@ pub struct Outcome {
     pub code: u8,
 }
 
-/// Reads the settings anew, for a reload. The error is one line.
-pub type Reread = Arc<dyn Fn() -> Result<(RunConfig, LogOptions), String> + Send + Sync>;
+/// Place that the settings of a run come from.
+pub struct Origin {
+    /// Reads the settings anew, for a reload. The error is one line.
+    pub reread: Box<dyn Fn() -> Result<(RunConfig, LogOptions), String> + Send + Sync>,
+    /// Says where the settings have a fault: prefixes the fault's text with the
+    /// place in the file. Takes the number of the service, and the keys that the
+    /// fault is about, the most important first.
+    pub locate: Box<Locate>,
+}
+
+/// See [`Origin::locate`].
+pub type Locate = dyn Fn(&Path, usize, &[&str], &str) -> String + Send + Sync;
+
+impl Origin {
+    /// Returns a fault of a service as a line with its place and the service's
+    /// name.
+    fn locate(&self, run: &RunConfig, number: usize, keys: &[&str], fault: &str) -> String {
+        let name = run.services.get(number).map(|it| &*it.guest.name);
+        let fault = match name {
+            Some(name) if !fault.starts_with(name) => format!("service {name}: {fault}"),
+            _ => fault.to_owned(),
+        };
+        match &run.file {
+            Some(file) => (self.locate)(file, number, keys, &fault),
+            None => fault,
+        }
+    }
+}
 
 /// An event of a run, besides signals.
 #[derive(Debug)]
@@ -107,7 +134,7 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> Error {
 pub fn run(
     config: &RunConfig,
     log: LogOptions,
-    reread: Reread,
+    origin: Origin,
     watcher: Option<&Watcher>,
 ) -> Result<Outcome, Error> {
     // Signals are caught from here on, so that a signal during compilation is
@@ -174,6 +201,13 @@ pub fn run(
     };
     let settings: Vec<_> = prepared.iter().map(|it| it.config.clone()).collect();
     let (sockets, unused) = Sockets::open(handed, &settings, threads)?;
+    for name in listener::close_unused() {
+        tracing::warn!(
+            name,
+            "a passed socket is closed, since no listener is fd:{name}: its clients wait as long \
+             as the service manager holds it open (FileDescriptorName=)"
+        );
+    }
     let urls = sockets.urls();
     if let Some(identity) = identity {
         // Before any guest runs, and any thread that serves.
@@ -188,7 +222,7 @@ pub fn run(
         threads: Threads::start(threads, &common.steps, &sender)?,
         events,
         sender,
-        reread,
+        origin: Arc::new(origin),
         services: Vec::new(),
         retired: Vec::new(),
         ended_programs: Vec::new(),
@@ -208,8 +242,8 @@ pub fn run(
         reloads: [0, 0],
         retired_failed: 0,
         predecessor: predecessor.map(|predecessor| (predecessor, unused)),
+        handing: false,
         successor: None,
-        handed_after: 0,
         interface: None,
         manager: Manager::of_environment().map(Arc::new),
         watchdog: None,
@@ -230,20 +264,14 @@ pub fn run(
     }
     announce(&urls, log).map_err(system("standard output"))?;
     tracing::debug!(elapsed = ?started.elapsed(), workers = threads, "serving");
-    if let (Some(manager), Some(_)) = (&server.manager, &server.predecessor) {
-        manager.is_main();
+    if server.predecessor.is_none() {
+        server.is_ready();
     }
-    server.is_ready();
     if let Some(watcher) = watcher {
         let events = server.sender.clone();
         let tell = move |path: &Path| events.send(Event::Changed(path.to_owned())).is_ok();
         watcher.start(tell).map_err(Error::Thread)?;
     }
-    server.watchdog = server
-        .manager
-        .as_ref()
-        .and_then(|it| it.watchdog())
-        .map(|_| Instant::now());
     let common = Arc::clone(&server.common);
     let outcome = main.block_on(server.run(signals));
     common.logs.finish();
@@ -339,7 +367,7 @@ struct Server {
     common: Arc<Common>,
     events: mpsc::UnboundedReceiver<Event>,
     sender: mpsc::UnboundedSender<Event>,
-    reread: Reread,
+    origin: Arc<Origin>,
     /// The services, in the order of the settings.
     services: Vec<Serving>,
     /// Generations that were replaced and have not ended.
@@ -375,11 +403,11 @@ struct Server {
     /// The process whose sockets were taken, until all workers serve, and the
     /// numbers of the listeners for which there is no use.
     predecessor: Option<(Predecessor, Vec<usize>)>,
-    /// Set once another process has taken the sockets: the numbers of the
-    /// listeners for which it has no use, and to whom it says that it drains.
-    successor: Option<(Vec<usize>, oneshot::Sender<()>)>,
-    /// Number of reloads when the listeners were last handed over.
-    handed_after: u64,
+    /// True once another process has the listeners, unless it has given up. It
+    /// may serve, so that the files of Unix sockets are its own.
+    handing: bool,
+    /// Set once that process serves.
+    successor: Option<Successor>,
     /// The admin interface, if there is one.
     interface: Option<Admin>,
     /// The service manager, if there is one.
@@ -419,7 +447,7 @@ impl Server {
             }
             Event::Changed(path) if !self.sockets.are_closed() => {
                 tracing::info!("--watch: {} has changed", path.display());
-                self.reload();
+                self.reload(By::Watch);
             }
             Event::Changed(_) => {}
             Event::Reloaded(reload) => self.reloaded(*reload),
@@ -435,9 +463,6 @@ impl Server {
         let its = |it: &&mut Serving| it.generation == generation;
         if let Some(service) = self.services.iter_mut().find(its) {
             self.ends.failed += usize::from(ended.failed);
-            if let Some(code @ 1..) = ended.code {
-                self.ends.code = code;
-            }
             service.worker_ended(thread, ended);
         } else if let Some(service) = self.retired.iter_mut().find(its) {
             service.worker_ended(thread, ended);
@@ -467,6 +492,8 @@ impl Server {
         for service in ended {
             service.finish();
             self.ends.aborted += service.aborted;
+            // It may have ended before the reload that has begun it was done.
+            self.ends.code = service.code.unwrap_or(self.ends.code);
             if service.is_program() {
                 if !self.sockets.are_closed() && !self.services.is_empty() {
                     let name = &service.config.guest.name;
@@ -499,13 +526,20 @@ impl Server {
         }
     }
 
+    /// Returns the number of another generation.
+    fn next_generation(&mut self) -> u64 {
+        self.generations += 1;
+        self.generations
+    }
+
     /// Begins the first generations.
     fn begin(&mut self, prepared: Vec<Prepared>) -> Result<(), Error> {
+        let names = prepared.iter().map(|it| it.config.guest.name.clone());
+        let generations = Arc::new(names.map(|name| (name, self.next_generation())).collect());
         let mut ready = Vec::new();
         for prepared in prepared {
-            self.generations += 1;
             let sockets = self.sockets.of(&prepared.config.guest.name);
-            ready.push(prepared.ready(self.generations, &sockets, &self.threads)?);
+            ready.push(prepared.ready(&generations, &sockets, &self.threads)?);
         }
         // The last ones first: they answer on listeners of those before them.
         let begun = ready.into_iter().rev().map(|it| it.begin(&self.threads));

@@ -17,8 +17,17 @@ impl Strace {
     /// Attaches to all threads of a server. Returns `None`, and prints why, if
     /// this machine has no strace or does not let it work.
     pub(crate) fn attach(server: &Server, options: &[&str]) -> Option<Self> {
+        Self::with(&[&["-f"], options].concat(), server.pid())
+    }
+
+    /// Like [`Self::attach`], to a thread alone.
+    pub(crate) fn attach_thread(thread: u32, options: &[&str]) -> Option<Self> {
+        Self::with(options, thread)
+    }
+
+    fn with(options: &[&str], traced: u32) -> Option<Self> {
         let child = Command::new("strace")
-            .args(["-f", "-p", &server.pid().to_string()])
+            .args(["-p", &traced.to_string()])
             .args(options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

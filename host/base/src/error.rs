@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
-use crate::config::ConfigError;
+use crate::config::{ComponentSource, Config, ConfigError};
 use crate::identity::{AsUser, IdentityError};
 
 /// Reason why a command failed.
@@ -80,6 +80,29 @@ pub enum Error {
     /// The engine for components could not be set up.
     #[error("{0}")]
     Engine(String),
+}
+
+impl Error {
+    /// Returns the keys of this configuration of a service that the error is
+    /// about, the most important first.
+    #[must_use]
+    pub fn keys(&self, config: &Config) -> &'static [&'static str] {
+        let is_component = |path: &PathBuf| match &config.component {
+            ComponentSource::File(component) => component == path,
+            ComponentSource::BuiltIn { .. } => false,
+        };
+        match self {
+            Self::Component { .. } | Self::Room(_) | Self::Engine(_) => &["component", "module"],
+            Self::Read { path, .. } if is_component(path) => &["component", "module"],
+            Self::Tls(_) | Self::Read { .. } => {
+                &["cert", "client-ca", "ca", "tls-authority", "tls-identity"]
+            }
+            Self::Directory(_) => &["dir"],
+            Self::Write { .. } => &["access-log"],
+            Self::Identity(_) => &["user", "group"],
+            Self::Config(_) | Self::Listen { .. } | Self::System { .. } | Self::Thread(_) => &[],
+        }
+    }
 }
 
 /// Reason why a connection was lost, or why a guest's request failed:

@@ -6,6 +6,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -15,7 +16,10 @@ use rustix::time::{ClockId, clock_gettime};
 pub struct Manager {
     socket: UnixDatagram,
     address: SocketAddr,
-    watchdog: Option<Duration>,
+    /// Time of the watchdog.
+    interval: Option<Duration>,
+    /// True if the watchdog looks at this process.
+    is_watched: AtomicBool,
 }
 
 impl Manager {
@@ -23,10 +27,14 @@ impl Manager {
     /// or it cannot be used.
     #[must_use]
     pub fn of_environment() -> Option<Self> {
-        Self::at(&env::var_os("NOTIFY_SOCKET")?, watchdog())
+        let own = u64::from(process::id());
+        let is_watched = number("WATCHDOG_PID").is_none_or(|watched| watched == own);
+        let interval = number("WATCHDOG_USEC").map(Duration::from_micros);
+        let interval = interval.filter(|time| !time.is_zero());
+        Self::at(&env::var_os("NOTIFY_SOCKET")?, interval, is_watched)
     }
 
-    fn at(name: &OsStr, watchdog: Option<Duration>) -> Option<Self> {
+    fn at(name: &OsStr, interval: Option<Duration>, is_watched: bool) -> Option<Self> {
         let address = match name.as_bytes() {
             [b'@', rest @ ..] => SocketAddr::from_abstract_name(rest).ok()?,
             [b'/', ..] => SocketAddr::from_pathname(name).ok()?,
@@ -38,7 +46,8 @@ impl Manager {
         Some(Self {
             socket,
             address,
-            watchdog,
+            interval,
+            is_watched: AtomicBool::new(is_watched),
         })
     }
 
@@ -46,7 +55,8 @@ impl Manager {
     /// is alive; `None` if it does not.
     #[must_use]
     pub fn watchdog(&self) -> Option<Duration> {
-        self.watchdog
+        let is_watched = self.is_watched.load(Ordering::Relaxed);
+        self.interval.filter(|_| is_watched)
     }
 
     /// Tells that the process serves.
@@ -55,9 +65,20 @@ impl Manager {
     }
 
     /// Tells that this process is the service's main one, in the place of
-    /// another.
+    /// another. The manager's watchdog looks at it from then on, whichever
+    /// process `WATCHDOG_PID` names.
     pub fn is_main(&self) {
+        self.is_watched.store(true, Ordering::Relaxed);
         self.send(&format!("MAINPID={}", process::id()));
+    }
+
+    /// Tells that another process is the service's main one, in the place of
+    /// this one. The manager hears that from a service with `NotifyAccess=main`,
+    /// too.
+    pub fn main_is(&self, process: Option<i32>) {
+        if let Some(process) = process {
+            self.send(&format!("MAINPID={process}"));
+        }
     }
 
     /// Tells that it reads its settings anew. [`Self::ready`] follows.
@@ -90,14 +111,9 @@ fn line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Returns the time of `WATCHDOG_USEC`, if it is meant for this process.
-fn watchdog() -> Option<Duration> {
-    let number = |name: &str| env::var(name).ok()?.parse::<u64>().ok();
-    if number("WATCHDOG_PID").is_some_and(|pid| pid != u64::from(process::id())) {
-        return None;
-    }
-    let time = Duration::from_micros(number("WATCHDOG_USEC")?);
-    (!time.is_zero()).then_some(time)
+/// Returns a number of the environment.
+fn number(name: &str) -> Option<u64> {
+    env::var(name).ok()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -113,7 +129,7 @@ mod tests {
         );
         let address = SocketAddr::from_abstract_name(&name).expect("a name");
         let socket = UnixDatagram::bind_addr(&address).expect("a socket");
-        let manager = Manager::at(OsStr::new(&format!("@{name}")), None);
+        let manager = Manager::at(OsStr::new(&format!("@{name}")), None, true);
         (manager.expect("it can be reached"), socket)
     }
 
@@ -148,7 +164,7 @@ mod tests {
         }
         drop(socket);
         manager.alive();
-        assert!(Manager::at(OsStr::new("relative"), None).is_none());
-        assert!(Manager::at(OsStr::new(""), None).is_none());
+        assert!(Manager::at(OsStr::new("relative"), None, true).is_none());
+        assert!(Manager::at(OsStr::new(""), None, true).is_none());
     }
 }

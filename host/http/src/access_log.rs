@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
@@ -98,10 +99,10 @@ impl Logs {
 ///
 /// # Errors
 /// Fails if the file cannot be written, or made.
-pub fn check(path: &Path) -> Result<(), Error> {
-    if path.as_os_str() == "-" {
+pub fn check(target: &AccessLogTarget) -> Result<(), Error> {
+    let AccessLogTarget::File(path) = target else {
         return Ok(());
-    }
+    };
     let may = |path: &Path, access: Access| {
         let followed = rustix::fs::AtFlags::EACCESS;
         rustix::fs::accessat(rustix::fs::CWD, path, access, followed).map_err(io::Error::from)
@@ -119,7 +120,7 @@ pub fn check(path: &Path) -> Result<(), Error> {
         Err(error) => Err(error),
     };
     checked.map_err(|source| Error::Write {
-        path: path.to_owned(),
+        path: path.clone(),
         source,
     })
 }
@@ -538,7 +539,7 @@ mod tests {
         let path = directory.path().join("log");
         let logs = Logs::default();
         let log = logs.open(&AccessLogConfig {
-            path: path.clone(),
+            target: AccessLogTarget::File(path.clone()),
             format: AccessLogFormat::Combined,
         });
         let mut lines = log.expect("a log").lines();
@@ -576,12 +577,13 @@ mod tests {
     fn a_log_that_cannot_be_opened_is_told_without_a_try() {
         let directory = tempfile::tempdir().expect("a directory");
         let at = |name: &str| directory.path().join(name);
-        for path in [PathBuf::from("-"), at("log"), "/dev/null".into()] {
-            check(&path).expect("it can be opened");
+        check(&AccessLogTarget::Stdout).expect("it is open");
+        for path in [at("log"), "/dev/null".into()] {
+            check(&AccessLogTarget::File(path)).expect("it can be opened");
         }
         assert!(!at("log").exists());
         for path in [directory.path().to_owned(), at("none/log")] {
-            let error = check(&path).expect_err("it cannot");
+            let error = check(&AccessLogTarget::File(path)).expect_err("it cannot");
             assert!(error.to_string().contains("cannot write"), "{error}");
         }
     }

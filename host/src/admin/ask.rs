@@ -16,7 +16,7 @@ use netwasm_http::tally::Tallies;
 use netwasm_net::pool::PoolCounts;
 use netwasm_net::transport::OpenConnection;
 
-use crate::server::takeover::Luggage;
+use crate::server::takeover::{Handing, Luggage};
 
 /// Largest number of connections in an answer.
 const MOST_CONNECTIONS: usize = 10_000;
@@ -32,11 +32,16 @@ pub(crate) enum Ask {
     HandOver(oneshot::Sender<Result<Luggage, String>>),
     /// Another process serves, and has no use for listeners of these numbers.
     TakenOver {
+        /// Its number.
+        process: Option<i32>,
         unused: Vec<usize>,
+        handing: Handing,
         reply: oneshot::Sender<()>,
     },
-    /// A reload, and how it went.
-    Reload(oneshot::Sender<Result<(), String>>),
+    /// The process that has the listeners does not serve.
+    GivenUp,
+    /// A reload, and how it went: lines that say what has changed.
+    Reload(oneshot::Sender<Result<String, String>>),
 }
 
 /// State of a run.
@@ -120,11 +125,12 @@ pub(super) fn connections_in_json(all: &[Connections], complete: bool) -> Value 
     })
 }
 
-/// Asks the run behind a Unix socket to reload, and waits until it has.
+/// Asks the run behind a Unix socket to reload, waits until it has, and returns
+/// lines that say what has changed.
 ///
 /// # Errors
 /// Fails if nobody answers there, or with the run's reason, which is one line.
-pub fn reload(socket: &Path) -> Result<(), String> {
+pub fn reload(socket: &Path) -> Result<String, String> {
     let shown = socket.display();
     let unreachable = |error: io::Error| {
         format!(
@@ -145,7 +151,7 @@ pub fn reload(socket: &Path) -> Result<(), String> {
     let answer = String::from_utf8_lossy(&answer);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     match head.split(' ').nth(1) {
-        Some("200") => Ok(()),
+        Some("200") => Ok(body.to_owned()),
         Some(_) if !body.is_empty() => Err(body.trim_end().to_owned()),
         _ => Err(format!("unix:{shown} does not answer as a run does")),
     }

@@ -10,11 +10,10 @@
 
 mod document;
 mod keys;
+mod mistake;
 mod schema;
 
-use std::fmt;
-use std::fmt::Display;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
@@ -28,92 +27,14 @@ use super::{Cli, Command, OfProcess, RunFlags, usage};
 
 use self::document::{Document, Entry, Place, Service, Setting};
 use self::keys::Key;
+use self::mistake::{Mistake, position};
+
+pub use self::mistake::Mistakes;
 
 pub(super) use self::schema::schema;
 
 /// Largest size of a file, in bytes.
 const MAX_FILE: u64 = 4 << 20;
-
-/// Mistakes of a configuration file, in the order of its lines.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mistakes {
-    file: PathBuf,
-    /// Line and column, from 1, and the mistake.
-    lines: Vec<(Option<(usize, usize)>, String)>,
-}
-
-impl Mistakes {
-    fn new(file: &Path, text: &str, mut mistakes: Vec<Mistake>) -> Self {
-        mistakes.sort_by_key(|mistake| mistake.place.as_ref().map(|place| place.start));
-        mistakes.dedup();
-        let lines = mistakes.into_iter().map(|mistake| {
-            let place = mistake.place.map(|place| position(text, place.start));
-            (place, mistake.message)
-        });
-        Self {
-            file: file.to_owned(),
-            lines: lines.collect(),
-        }
-    }
-
-    /// Returns the first mistake, and how many others there are: a line for the
-    /// log.
-    #[must_use]
-    pub fn in_a_line(&self) -> String {
-        let text = self.to_string();
-        let mut lines = text.lines();
-        let first = lines.next().unwrap_or_default();
-        match lines.count() {
-            0 => first.to_owned(),
-            more => format!(
-                "{first} (and {more} more: see `netwasm check {}`)",
-                self.file.display()
-            ),
-        }
-    }
-}
-
-impl Display for Mistakes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let file = self.file.display();
-        for (number, (place, message)) in self.lines.iter().enumerate() {
-            if number > 0 {
-                f.write_str("\n")?;
-            }
-            match place {
-                Some((line, column)) => write!(f, "{file}:{line}:{column}: {message}")?,
-                None => write!(f, "{file}: {message}")?,
-            }
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for Mistakes {}
-
-/// A mistake, and its place in the text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Mistake {
-    place: Option<Place>,
-    message: String,
-}
-
-impl Mistake {
-    fn at(place: Option<Place>, message: impl Into<String>) -> Self {
-        let message = message.into();
-        // A mistake is one line.
-        let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
-        Self { place, message }
-    }
-}
-
-/// Returns the line and the column of a place, both from 1; columns are
-/// characters.
-fn position(text: &str, place: usize) -> (usize, usize) {
-    let before = text.get(..place).unwrap_or(text);
-    let line = before.rsplit('\n').next().unwrap_or_default();
-    (before.matches('\n').count() + 1, line.chars().count() + 1)
-}
 
 /// The run that a file describes.
 #[derive(Debug)]
@@ -124,6 +45,19 @@ pub struct Loaded {
     pub log: LogOptions,
 }
 
+/// A configuration file, as far as it can be used.
+#[derive(Debug)]
+pub struct Examined {
+    /// The settings of the process; it has no services.
+    pub run: RunConfig,
+    /// The services without a mistake, by their numbers in the file.
+    pub services: Vec<(usize, Config)>,
+    /// Number of services that the file has.
+    pub count: usize,
+    /// All mistakes.
+    pub mistakes: Option<Mistakes>,
+}
+
 /// Reads a configuration file.
 ///
 /// # Errors
@@ -131,23 +65,67 @@ pub struct Loaded {
 pub fn load(file: &Path) -> Result<Loaded, Mistakes> {
     let text = read(file)?;
     let (command, keys) = flags();
-    let (document, mistakes) = Document::read(&text, &keys);
+    let (document, mut mistakes) = Document::read(&text, &keys);
+    // Values are checked even if there are keys that do not exist.
+    let (configs, process, more) = configs(&document, &command);
+    mistakes.extend(more);
     if !mistakes.is_empty() {
-        // Values are checked too, since the keys that exist are known.
-        let (_, more) = configs(&document, &command, &keys);
-        let mistakes = mistakes.into_iter().chain(more).collect();
         return Err(Mistakes::new(file, &text, mistakes));
     }
-    let (loaded, mistakes) = configs(&document, &command, &keys);
-    match loaded {
-        Some((mut run, process)) if mistakes.is_empty() => {
-            let log = process.set(&mut run);
-            run.file = Some(file.to_owned());
-            run.secrets = document.secrets();
-            run.shown = document.to_toml(true);
-            Ok(Loaded { run, log })
+    let services = configs.into_iter().map(|(_, config)| config);
+    let mut run = RunConfig::of(services.collect());
+    if let Err(mistake) = join(&mut run, &document, &keys) {
+        return Err(Mistakes::new(file, &text, vec![mistake]));
+    }
+    let log = process.set(&mut run);
+    run.file = Some(file.to_owned());
+    run.secrets = document.secrets();
+    run.shown = document.to_toml(true);
+    Ok(Loaded { run, log })
+}
+
+/// Reads a configuration file as far as it goes.
+#[must_use]
+pub fn examine(file: &Path) -> Examined {
+    let text = match read(file) {
+        Ok(text) => text,
+        Err(mistakes) => {
+            return Examined {
+                run: RunConfig::of(Vec::new()),
+                services: Vec::new(),
+                count: 0,
+                mistakes: Some(mistakes),
+            };
         }
-        _ => Err(Mistakes::new(file, &text, mistakes)),
+    };
+    let (command, keys) = flags();
+    let (document, mut mistakes) = Document::read(&text, &keys);
+    let (mut services, process, more) = configs(&document, &command);
+    mistakes.extend(more);
+    let mut of_process = RunConfig::of(Vec::new());
+    process.set(&mut of_process);
+    match mistakes.is_empty() {
+        true => {
+            let configs = services.iter().map(|(_, config)| config.clone());
+            let mut run = RunConfig::of(configs.collect());
+            mistakes.extend(join(&mut run, &document, &keys).err());
+            services = run.services.into_iter().enumerate().collect();
+        }
+        // What lacks a part of its settings would have more faults than it has.
+        false => services.retain(|(number, _)| {
+            let begins = |number: usize| document.services.get(number).map(|it| it.place.start);
+            let (begin, end) = (begins(*number).unwrap_or(0), begins(number + 1));
+            !mistakes.iter().any(|mistake| {
+                let place = mistake.place.as_ref().map_or(0, |place| place.start);
+                place >= begin && end.is_none_or(|end| place < end)
+            })
+        }),
+    }
+    Examined {
+        run: of_process,
+        services,
+        count: document.services.len(),
+        mistakes: (!mistakes.is_empty()).then(|| Mistakes::new(file, &text, mistakes)),
     }
 }
 
@@ -203,10 +181,7 @@ pub fn locate(file: &Path, faults: &[(usize, &[&str], String)]) -> Mistakes {
 
 fn read(file: &Path) -> Result<String, Mistakes> {
     use std::io::Read;
-    let fail = |message: String| Mistakes {
-        file: file.to_owned(),
-        lines: vec![(None, message)],
-    };
+    let fail = |message: String| Mistakes::one(file, None, message);
     let unreadable = |error: std::io::Error| {
         let user = AsUser(&error);
         fail(format!("cannot read it{user}: {error}"))
@@ -223,13 +198,8 @@ fn read(file: &Path) -> Result<String, Mistakes> {
     String::from_utf8(bytes).map_err(|error| {
         let place = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(error.as_bytes().get(..place).unwrap_or_default());
-        Mistakes {
-            file: file.to_owned(),
-            lines: vec![(
-                Some(position(&text, place)),
-                "a byte that is not UTF-8, which TOML is".into(),
-            )],
-        }
+        let message = "a byte that is not UTF-8, which TOML is";
+        Mistakes::one(file, Some(position(&text, place)), message.into())
     })
 }
 
@@ -242,20 +212,20 @@ fn flags() -> (clap::Command, Vec<Key>) {
     (run, keys)
 }
 
-/// Returns the settings of all services, and the mistakes in them.
+/// Returns the settings of the services that have no mistake, with their numbers,
+/// those of the process, and the mistakes.
 fn configs(
     document: &Document<'_>,
     command: &clap::Command,
-    keys: &[Key],
-) -> (Option<(RunConfig, OfProcess)>, Vec<Mistake>) {
+) -> (Vec<(usize, Config)>, OfProcess, Vec<Mistake>) {
     let mut mistakes = Vec::new();
     let mut services = Vec::new();
     let mut process = OfProcess::default();
-    for service in &document.services {
+    for (number, service) in document.services.iter().enumerate() {
         match config(document, service, command) {
             Ok((config, shared)) => {
                 process = shared;
-                services.push(config);
+                services.push((number, config));
             }
             Err(mistake) => mistakes.push(mistake),
         }
@@ -267,18 +237,23 @@ fn configs(
         for entry in document.shared.iter().chain(own) {
             check_values(entry, command, &mut of_values);
         }
-        return match of_values.is_empty() {
-            true => (None, mistakes),
-            false => (None, of_values),
-        };
+        if !of_values.is_empty() {
+            mistakes = of_values;
+        }
     }
-    let mut run = RunConfig::of(services);
-    if let Err((number, error)) = run.join() {
+    (services, process, mistakes)
+}
+
+/// Joins the services of a file.
+///
+/// # Errors
+/// Fails with the first mistake.
+fn join(run: &mut RunConfig, document: &Document<'_>, keys: &[Key]) -> Result<(), Mistake> {
+    run.join().map_err(|(number, error)| {
         let service = document.services.get(number);
         let place = service.map(|service| place_of(document, service, &error.to_string(), keys));
-        mistakes.push(Mistake::at(place, in_keys(&error.to_string())));
-    }
-    (Some((run, process)), mistakes)
+        Mistake::at(place, in_keys(&error.to_string()))
+    })
 }
 
 /// Checks each value by the parser of its flag.
@@ -365,6 +340,9 @@ fn config(
         .and_then(|matches| RunFlags::from_arg_matches(&matches))
         .and_then(RunFlags::into_config);
     let (mut config, process) = parsed.map_err(|error| {
+        if let Some(mistake) = missing(&error, &settings) {
+            return mistake;
+        }
         let message = first_paragraph(&error);
         let keys: Vec<_> = settings.iter().map(|entry| entry.key).collect();
         let place = place_of(document, service, &message, keys);
@@ -374,6 +352,23 @@ fn config(
         config.guest.name.clone_from(name);
     }
     Ok((config, process))
+}
+
+/// Explains a key that needs another one, which is not set. clap tells that one
+/// alone.
+fn missing(error: &clap::Error, settings: &[&Entry<'_>]) -> Option<Mistake> {
+    let Some(ContextValue::Strings(names)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let lacks = error.kind() == ErrorKind::MissingRequiredArgument
+        && names.iter().any(|name| name.starts_with("--access-log "));
+    let mut settings = settings.iter();
+    let entry = settings.find(|entry| lacks && entry.key.name == "access-log-format")?;
+    Some(Mistake::at(
+        Some(entry.place.clone()),
+        "access-log-format is the form of access-log, which is not set: write access-log = \
+         \"FILE\"",
+    ))
 }
 
 /// Returns the place of the first key that a message names and the service

@@ -20,8 +20,8 @@ use crate::logging::LogFormat;
 
 use super::usage;
 use super::values::{
-    TimeOrNone, Variable, count, identity, isolation, mode, named_file, otlp_url, ratio, size,
-    time, time_or_none, variable, workers,
+    TimeOrNone, Variable, count, identity, isolation, mode, named_file, of_client, otlp_url, ratio,
+    size, time, time_or_none, variable, workers,
 };
 
 #[derive(Args, Debug)]
@@ -366,13 +366,13 @@ pub(super) struct Operating {
     #[arg(long, value_name = "NETWORK", hide_short_help = true)]
     deny_from: Vec<Network>,
     /// Connections of a client at once: of an IPv4 address, or an IPv6 network of 64 bits
-    #[arg(long, value_name = "N", hide_short_help = true)]
+    #[arg(long, value_name = "N", value_parser = of_client, hide_short_help = true)]
     max_client_connections: Option<NonZeroU32>,
     /// New connections of a client a second, and as many at once; others are reset
-    #[arg(long, value_name = "N", hide_short_help = true)]
+    #[arg(long, value_name = "N", value_parser = of_client, hide_short_help = true)]
     max_client_rate: Option<NonZeroU32>,
     /// HTTP requests of a client a second, and as many at once; others get a 429
-    #[arg(long, value_name = "N", hide_short_help = true)]
+    #[arg(long, value_name = "N", value_parser = of_client, hide_short_help = true)]
     max_client_requests: Option<NonZeroU32>,
 }
 

@@ -1,6 +1,6 @@
 //! Parsers of flags' values, and messages for malformed ones.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -114,6 +114,16 @@ pub(super) fn count(text: &str) -> Result<usize, String> {
         Ok(count) => Ok(count),
         Err(_) => Err("write a whole number, 1 or more".into()),
     }
+}
+
+/// Parses a limit of each client.
+pub(super) fn of_client(text: &str) -> Result<NonZeroU32, String> {
+    text.parse().map_err(|_| {
+        format!(
+            "write a whole number from 1 to {}; without it, there is no limit",
+            u32::MAX
+        )
+    })
 }
 
 pub(super) fn workers(text: &str) -> Result<NonZeroUsize, String> {

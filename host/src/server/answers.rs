@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::admin::{Admin, Ask, ListenerView, ServiceView, View};
 
 use super::Server;
-use super::takeover::Luggage;
+use super::reload::By;
+use super::takeover::{Handing, Luggage, Successor};
 
 impl Server {
     /// Answers the admin interface.
@@ -19,20 +20,33 @@ impl Server {
             Ask::HandOver(reply) => {
                 let _ = reply.send(self.luggage());
             }
-            // Too late, or it answers once nothing is accepted any more.
-            Ask::TakenOver { .. } if self.sockets.are_closed() => {}
-            Ask::TakenOver { unused, reply } => {
-                // A reload may have changed the listeners since.
-                let is_known = self.handed_after == self.reloads[0];
-                let unused = if is_known { unused } else { Vec::new() };
-                self.successor = Some((unused, reply));
+            Ask::TakenOver { handing, reply, .. } if self.sockets.are_closed() => {
+                handing.done();
+                let _ = reply.send(());
+            }
+            Ask::TakenOver {
+                process,
+                unused,
+                handing,
+                reply,
+            } => {
+                handing.done();
+                self.successor = Some(Successor {
+                    process,
+                    unused,
+                    reply,
+                });
+            }
+            Ask::GivenUp => {
+                self.handing = false;
+                self.reload_if_put_off();
             }
             Ask::Reload(reply) if self.sockets.are_closed() => {
                 let _ = reply.send(Err("the run is ending".into()));
             }
             Ask::Reload(reply) => {
                 self.reloading.next.push(reply);
-                self.reload();
+                self.reload(By::Request);
             }
         }
     }
@@ -50,13 +64,21 @@ impl Server {
         if self.sockets.are_closed() {
             return Err("the run is ending".into());
         }
-        if self.beginning.is_some() {
+        if self.handing {
+            return Err("another process takes over at present: ask that one".into());
+        }
+        if self.predecessor.is_some() {
+            return Err("the run takes over from another one at present: try again".into());
+        }
+        if self.reloading.is_under_way() {
             return Err("a reload is under way: try again".into());
         }
-        self.handed_after = self.reloads[0];
         let of_admin = self.interface.iter().map(Admin::listener);
         let all = self.sockets.listeners().chain(of_admin);
-        Luggage::pack(all).map_err(|error| error.to_string())
+        let luggage = Luggage::pack(all, Handing::new(&self.sender));
+        let luggage = luggage.map_err(|error| error.to_string())?;
+        self.handing = true;
+        Ok(luggage)
     }
 
     /// Ends the process whose sockets were taken, once all workers serve.
@@ -76,6 +98,11 @@ impl Server {
                     tracing::warn!(%error, "--takeover: the other run does not say that it ends");
                 }
             }
+            if let Some(manager) = &self.manager {
+                manager.is_main();
+            }
+            self.is_ready();
+            self.reload_if_put_off();
         }
     }
 

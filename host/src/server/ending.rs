@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
 use tokio::time::sleep_until;
 
 use netwasm_base::config::NEVER;
@@ -13,6 +12,8 @@ use netwasm_net::worker::Phase;
 
 use crate::signals::{Asked, Ending, Signals};
 
+use super::reload::By;
+use super::takeover::Successor;
 use super::{Ends, Outcome, Server};
 
 /// Longest wait, at the end of a run, for workers that have nothing left to do
@@ -29,8 +30,8 @@ enum Stop {
     WorkerFailed,
     /// All services have ended.
     Ended,
-    /// Another process has taken the listeners, but for those of these numbers.
-    TakenOver(Vec<usize>, oneshot::Sender<()>),
+    /// Another process has taken the listeners.
+    TakenOver(Successor),
 }
 
 impl Server {
@@ -43,13 +44,18 @@ impl Server {
                 self.pass_on(ending);
                 self.drain(&mut signals, true).await;
             }
-            Stop::TakenOver(unused, reply) => {
+            Stop::TakenOver(successor) => {
                 tracing::info!("another process has taken over: draining");
-                self.sockets.leave(&unused);
-                if let Some(interface) = self.interface.take() {
+                self.sockets.leave(&successor.unused);
+                if let Some(interface) = &mut self.interface {
                     interface.leave();
                 }
-                self.give_up_reload();
+                if let Some(manager) = self.manager.take() {
+                    // It hears of the end of this process from the system.
+                    manager.main_is(successor.process);
+                    self.watchdog = None;
+                }
+                self.give_up_reload("another process has taken over");
                 for service in self.services.iter_mut().chain(&mut self.retired) {
                     if service.phase() == Phase::Serving {
                         // Idle connections wait for one more request.
@@ -57,13 +63,23 @@ impl Server {
                     }
                 }
                 // It may have ended.
-                let _ = reply.send(());
+                let _ = successor.reply.send(());
                 self.until_ended(&mut signals, false).await;
             }
             Stop::WorkerFailed => {
                 tracing::error!("a worker has failed: draining the others, to end with a failure");
                 self.drain(&mut signals, false).await;
             }
+        }
+        if self.handing {
+            // A signal or a failure has ended this process meanwhile.
+            self.sockets.leave(&[]);
+            if let Some(interface) = &mut self.interface {
+                interface.leave();
+            }
+        }
+        if let Some(interface) = self.interface.take() {
+            interface.finish().await;
         }
         let Ends {
             aborted,
@@ -85,8 +101,8 @@ impl Server {
             if self.has_ended() {
                 return Stop::Ended;
             }
-            if let Some((unused, reply)) = self.successor.take() {
-                return Stop::TakenOver(unused, reply);
+            if let Some(successor) = self.successor.take() {
+                return Stop::TakenOver(successor);
             }
             let deadline = self.next_deadline();
             tokio::select! {
@@ -94,7 +110,7 @@ impl Server {
                 Some(event) = self.events.recv() => self.note(event),
                 asked = signals.next() => match asked {
                     Asked::End(ending) => return Stop::Signal(ending),
-                    Asked::Reload => self.reload(),
+                    Asked::Reload => self.reload(By::Signal),
                     Asked::Reopen => self.reopen("SIGUSR1"),
                 },
                 () = sleep_until(deadline.into()) => self.pass_deadlines(),
@@ -148,10 +164,14 @@ impl Server {
     /// that a signal has asked for the end.
     async fn drain(&mut self, signals: &mut Signals, asked: bool) {
         self.sockets.close();
+        if let Some(successor) = self.successor.take() {
+            // It may have ended.
+            let _ = successor.reply.send(());
+        }
         if let Some(manager) = &self.manager {
             manager.stopping("draining: no new connections");
         }
-        self.give_up_reload();
+        self.give_up_reload("the run is ending");
         self.drain_all();
         self.until_ended(signals, asked).await;
     }

@@ -8,8 +8,11 @@ use super::Server;
 
 impl Server {
     /// Tells the manager that the run serves.
-    pub(super) fn is_ready(&self) {
+    pub(super) fn is_ready(&mut self) {
         if let Some(manager) = &self.manager {
+            if manager.watchdog().is_some() && self.watchdog.is_none() {
+                self.watchdog = Some(Instant::now());
+            }
             let names = self.services.iter().map(|it| &*it.config.guest.name);
             let names = names.collect::<Vec<_>>().join(", ");
             manager.ready(&format!("serving {names}"));

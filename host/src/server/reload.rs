@@ -10,11 +10,12 @@
 //! Nothing that can fail follows the first change. If there is no room for one
 //! more generation, the reload waits until one that was replaced has ended.
 
+mod asked;
+mod changes;
 mod work;
 
+use std::cell::RefCell;
 use std::sync::Arc;
-
-use tokio::sync::oneshot;
 
 use netwasm_base::config::{Config, RunConfig};
 use netwasm_base::error::Error;
@@ -27,22 +28,9 @@ use super::service::{Current, Prepared, Serving};
 use super::sockets::NextSockets;
 use super::{Server, on_thread};
 
+pub(super) use self::asked::{By, Reloading};
+use self::changes::Changes;
 use self::work::{Fixed, Work};
-
-/// State of reloads.
-#[derive(Debug, Default)]
-pub(super) struct Reloading {
-    /// True while what a reload needs is prepared, or begins.
-    runs: bool,
-    /// True if another one was asked for meanwhile.
-    again: bool,
-    /// True if it waits for the end of a generation that was replaced.
-    waits: bool,
-    /// Those who wait for the present one.
-    waiting: Vec<oneshot::Sender<Result<(), String>>>,
-    /// Those who wait for the next one.
-    pub(super) next: Vec<oneshot::Sender<Result<(), String>>>,
-}
 
 /// Services that a reload has prepared.
 #[derive(Debug)]
@@ -50,6 +38,8 @@ pub(crate) struct Reload {
     run: RunConfig,
     /// The services in the order of the settings.
     services: Vec<Next>,
+    /// Lines for those who asked for the reload.
+    warnings: Vec<String>,
 }
 
 /// A service after a reload.
@@ -64,6 +54,7 @@ enum Next {
 /// A service that goes on.
 #[derive(Debug)]
 struct Kept {
+    name: String,
     generation: u64,
     /// State of its component's file.
     stamp: Option<Stamp>,
@@ -119,6 +110,8 @@ pub(super) struct Beginning {
     sockets: NextSockets,
     /// The services in the order of the settings.
     services: Vec<Begun>,
+    /// Lines for those who asked for the reload.
+    warnings: Vec<String>,
 }
 
 /// A service whose reload has begun.
@@ -150,26 +143,31 @@ impl Beginning {
 
 impl Server {
     /// Begins to read the settings, components and certificates anew.
-    pub(super) fn reload(&mut self) {
+    pub(super) fn reload(&mut self, by: By) {
         self.common.logs.reopen();
-        if self.reloading.runs {
-            // Its settings may be old already.
-            self.reloading.again = true;
+        if self.handing || self.predecessor.is_some() {
+            // The listeners stay as they are while they are handed over.
+            tracing::info!("{by}: waits for the end of a take-over");
+            self.reloading.put_off.get_or_insert(by);
             return;
         }
-        self.reloading.waits = false;
+        if self.reloading.runs.is_some() {
+            // Its settings may be old already.
+            self.reloading.again.get_or_insert(by);
+            return;
+        }
+        self.reloading.waits = None;
+        self.reloading.runs = Some(by);
         let next = std::mem::take(&mut self.reloading.next);
         self.reloading.waiting.extend(next);
         let work = Work {
-            reread: Arc::clone(&self.reread),
+            origin: Arc::clone(&self.origin),
+            warnings: RefCell::default(),
             current: self.services.iter().map(Current::of).collect(),
             ended: self.ended_programs.iter().map(|it| it.0.clone()).collect(),
             common: Arc::clone(&self.common),
             fixed: Fixed {
-                workers: self
-                    .services
-                    .first()
-                    .map_or(0, |it| it.config.workers.get()),
+                workers: self.services.first().map(|it| it.config.workers),
                 admin: self.admin.clone(),
                 user: self.user.clone(),
                 otlp: self.otlp.clone(),
@@ -187,19 +185,18 @@ impl Server {
         });
         match begun {
             Ok(()) => {
-                self.reloading.runs = true;
                 if let Some(manager) = &self.manager {
                     manager.reloading();
                 }
             }
-            Err(error) => self.reload_ended(&Err(error.to_string())),
+            Err(error) => self.reload_ended(Err(error.to_string())),
         }
     }
 
     /// Begins what a reload has prepared.
     pub(super) fn reloaded(&mut self, reload: Result<Reload, Refused>) {
         if self.sockets.are_closed() {
-            self.reload_ended(&Err("the run is ending".into()));
+            self.reload_ended(Err("the run is ending".into()));
             return;
         }
         let begun = reload.and_then(|reload| self.begin_beside(reload));
@@ -210,11 +207,11 @@ impl Server {
             }
             Err(refused) if refused.crowded && !self.retired.is_empty() => {
                 self.renew(refused.renewed);
-                self.reloading.runs = false;
-                self.reloading.waits = true;
+                let by = self.reloading.runs.take().unwrap_or(By::Signal);
+                self.reloading.waits = Some(by);
                 tracing::warn!(
                     retiring = self.retired.len(),
-                    "SIGHUP: waits until a generation that was replaced has ended: {}",
+                    "{by}: waits until a generation that was replaced has ended: {}",
                     refused.reason
                 );
             }
@@ -223,28 +220,39 @@ impl Server {
                     true => format!("{} (certificates are renewed nevertheless)", refused.reason),
                     false => refused.reason,
                 };
-                self.reload_ended(&Err(reason));
+                self.reload_ended(Err(reason));
             }
         }
     }
 
     /// Tries again what waits for room.
     pub(super) fn there_is_room(&mut self) {
-        if std::mem::take(&mut self.reloading.waits) && !self.sockets.are_closed() {
-            self.reload();
+        if let Some(by) = self.reloading.waits.take()
+            && !self.sockets.are_closed()
+        {
+            self.reload(by);
         }
     }
 
-    /// Ends a reload for which it is too late: the run is ending.
-    pub(super) fn give_up_reload(&mut self) {
+    /// Begins the reload that waits for the end of a take-over.
+    pub(super) fn reload_if_put_off(&mut self) {
+        if let Some(by) = self.reloading.put_off.take()
+            && !self.sockets.are_closed()
+        {
+            self.reload(by);
+        }
+    }
+
+    /// Ends a reload for which it is too late, for this reason.
+    pub(super) fn give_up_reload(&mut self, reason: &str) {
         if let Some(beginning) = self.beginning.take() {
             self.retired.extend(beginning.into_new_ones());
         }
-        self.reloading.waits = false;
+        self.reloading.waits = None;
         let reloading = &mut self.reloading;
         for waiting in reloading.waiting.drain(..).chain(reloading.next.drain(..)) {
             // It may have left.
-            let _ = waiting.send(Err("the run is ending".into()));
+            let _ = waiting.send(Err(reason.into()));
         }
     }
 
@@ -264,16 +272,41 @@ impl Server {
     /// Begins the services that have changed, beside those that run. These
     /// stay as they are if that fails.
     fn begin_beside(&mut self, reload: Reload) -> Result<Beginning, Refused> {
-        let Reload { run, services } = reload;
-        let sockets = self.sockets.next(&run.services, self.threads.count())?;
+        let Reload {
+            run,
+            services,
+            warnings,
+        } = reload;
+        let is_new = |service: &Next| matches!(service, Next::New(new) if !new.is_program());
+        if services.iter().any(is_new) {
+            // A run of programs began with one.
+            self.threads.grow(run.workers.get())?;
+        }
+        let sockets = self.sockets.next(&run.services, self.threads.count());
+        let sockets = sockets.map_err(|(number, flag, error)| {
+            let keys = [flag.trim_start_matches('-')];
+            let text = error.to_string();
+            let reason = self.origin.locate(&run, number, &keys, &text);
+            Refused {
+                reason,
+                ..Refused::from(error)
+            }
+        })?;
+        let generations = services.iter().map(|service| match service {
+            Next::Kept(kept) => (kept.name.clone(), kept.generation),
+            Next::New(prepared) => {
+                let name = prepared.config.guest.name.clone();
+                (name, self.next_generation())
+            }
+        });
+        let generations = Arc::new(generations.collect());
         let mut ready = Vec::new();
         for service in services {
             ready.push(match service {
                 Next::Kept(kept) => Err(kept),
                 Next::New(prepared) => {
-                    self.generations += 1;
                     let its = sockets.of(&self.sockets, &prepared.config.guest.name);
-                    Ok(prepared.ready(self.generations, &its, &self.threads)?)
+                    Ok(prepared.ready(&generations, &its, &self.threads)?)
                 }
             });
         }
@@ -288,6 +321,7 @@ impl Server {
             run,
             sockets,
             services,
+            warnings,
         })
     }
 
@@ -325,32 +359,42 @@ impl Server {
                 service.retire();
                 self.retired.push(service);
             }
-            self.reload_ended(&Err(format!("{name}: a worker cannot begin to serve")));
+            self.reload_ended(Err(format!("{name}: a worker cannot begin to serve")));
         }
     }
 
     fn commit_if_begun(&mut self) {
         let all_serve = |it: &mut Beginning| it.new_ones().all(|it| it.beginning == 0);
         if let Some(beginning) = self.beginning.take_if(all_serve) {
-            self.commit(beginning);
-            self.reload_ended(&Ok(()));
+            let changes = self.commit(beginning);
+            self.reload_ended(Ok(changes));
         }
     }
 
     /// Replaces the services that have changed. Nothing here can fail.
-    fn commit(&mut self, beginning: Beginning) {
+    fn commit(&mut self, beginning: Beginning) -> Changes {
         let Beginning {
             run,
             sockets,
             services,
+            warnings,
         } = beginning;
         self.several |= services.len() > 1;
         let mut old = std::mem::take(&mut self.services);
-        let mut replaced = Vec::new();
+        let mut changes = Changes {
+            warnings,
+            ..Changes::default()
+        };
+        let known = old.iter().map(|it| it.config.guest.name.clone());
+        let known: Vec<_> = known.collect();
         for service in services {
             match service {
                 Begun::New(serving) => {
-                    replaced.push(serving.config.guest.name.clone());
+                    let name = serving.config.guest.name.clone();
+                    match known.contains(&name) {
+                        true => changes.replaced.push(name),
+                        false => changes.added.push(name),
+                    }
                     self.services.push(*serving);
                 }
                 Begun::Kept(kept) => {
@@ -369,6 +413,10 @@ impl Server {
         // Before their workers look whether a listener stays.
         let (opened, closed) = self.sockets.replace(sockets, &run.services);
         for mut service in old {
+            let name = &service.config.guest.name;
+            if !changes.replaced.contains(name) {
+                changes.removed.push(name.clone());
+            }
             if service.phase() == Phase::Serving {
                 service.retire();
             }
@@ -377,32 +425,34 @@ impl Server {
         if let Err(error) = announce(&opened, self.log) {
             tracing::warn!(%error, "cannot print the new listeners");
         }
-        for url in closed {
+        for url in &closed {
             tracing::info!(url, "no longer listening");
         }
+        (changes.opened, changes.closed) = (opened, closed);
         let settings = &run.services;
         self.ended_programs
             .retain(|it| settings.iter().any(|new| new.guest.name == it.0.guest.name));
         self.shown = run.shown;
         let certificates = run.services.iter().map(|it| it.tls.certificates.len());
-        tracing::info!(
-            certificates = certificates.sum::<usize>(),
-            replaced = replaced.join(" "),
-            "SIGHUP: reloaded"
-        );
+        changes.certificates = certificates.sum();
+        changes
     }
 
     /// Tells how a reload went: the log, and those who wait for it.
-    fn reload_ended(&mut self, done: &Result<(), String>) {
-        self.reloading.runs = false;
+    fn reload_ended(&mut self, done: Result<Changes, String>) {
+        let by = self.reloading.runs.take().unwrap_or(By::Signal);
         let [well, badly] = &mut self.reloads;
-        match done {
-            Ok(()) => *well += 1,
+        match &done {
+            Ok(changes) => {
+                *well += 1;
+                changes.log(by);
+            }
             Err(reason) => {
                 *badly += 1;
-                tracing::error!("SIGHUP: everything stays as it was: {reason}");
+                tracing::error!("{by}: everything stays as it was: {reason}");
             }
         }
+        let done = done.map(|changes| changes.to_string());
         for waiting in self.reloading.waiting.drain(..) {
             // It may have left.
             let _ = waiting.send(done.clone());
@@ -411,8 +461,8 @@ impl Server {
             return;
         }
         self.is_ready();
-        if std::mem::take(&mut self.reloading.again) {
-            self.reload();
+        if let Some(by) = self.reloading.again.take() {
+            self.reload(by);
         }
     }
 }

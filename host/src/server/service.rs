@@ -22,7 +22,7 @@ use netwasm_runtime::guests::is_the_component;
 use crate::wiring::{Lasting, Run};
 
 use super::system;
-use super::threads::{Begin, Threads};
+use super::threads::{Begin, Generations, Threads};
 
 /// Default port of HTTPS.
 const HTTPS: u16 = 443;
@@ -73,17 +73,19 @@ impl Prepared {
     }
 
     /// Makes all that its workers need: duplicates of these sockets, and a
-    /// clock.
+    /// clock. Its generation is one of these that serve beside each other.
     ///
     /// # Errors
     /// Fails if no descriptor or no thread is left.
     pub(super) fn ready(
         self,
-        generation: u64,
+        generations: &Arc<Generations>,
         sockets: &[(usize, &Bound)],
         threads: &Threads,
     ) -> Result<Ready, Error> {
         let Self { config, stamp, run } = self;
+        let generation = generations.get(&config.guest.name);
+        let generation = generation.copied().unwrap_or_default();
         // A command is one call.
         let workers = match run.guests.is_program() {
             true => 1,
@@ -118,6 +120,7 @@ impl Prepared {
         let (phase, watched) = watch::channel(Phase::Serving);
         let begins = assignments.into_iter().map(|assignment| Begin {
             generation,
+            beside: Arc::clone(generations),
             run: run.clone(),
             sites: config.sites.clone(),
             routes: config.routes.clone(),
@@ -139,6 +142,7 @@ impl Prepared {
                 left: (0..workers).collect(),
                 beginning: workers,
                 aborted: 0,
+                code: None,
                 overdue: false,
                 forced: false,
                 _clock: clock,
@@ -227,6 +231,8 @@ pub(super) struct Serving {
     pub(super) beginning: usize,
     /// Number of connections that were aborted at its end.
     pub(super) aborted: usize,
+    /// Exit code of a program that has ended and has failed.
+    pub(super) code: Option<u8>,
     /// True if it was retired for longer than `--shutdown-timeout`.
     pub(super) overdue: bool,
     /// True if the end of the run aborted what was left.
@@ -264,6 +270,7 @@ impl Serving {
     pub(super) fn worker_ended(&mut self, thread: usize, ended: Ended) {
         self.left.remove(&thread);
         self.aborted += ended.aborted;
+        self.code = ended.code.filter(|code| *code > 0).or(self.code);
     }
 
     /// Releases what is left once no worker is.

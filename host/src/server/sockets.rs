@@ -69,7 +69,9 @@ impl Sockets {
                 bound: handed.bound,
             });
         }
-        let next = before.next(services, workers)?;
+        let next = before
+            .next(services, workers)
+            .map_err(|(.., error)| error)?;
         let taken: HashSet<_> = next.0.iter().filter_map(|next| next.old).collect();
         before.replace(next, services);
         let unused = numbers.into_iter().enumerate();
@@ -134,13 +136,18 @@ impl Sockets {
     /// that are missing.
     ///
     /// # Errors
-    /// Fails if a listener cannot be bound. Then nothing has changed.
-    pub(super) fn next(&self, services: &[Config], workers: usize) -> Result<NextSockets, Error> {
+    /// Fails if a listener cannot be bound, with the number of its service, and
+    /// its flag. Then nothing has changed.
+    pub(super) fn next(
+        &self,
+        services: &[Config],
+        workers: usize,
+    ) -> Result<NextSockets, (usize, &'static str, Error)> {
         let mut taken = vec![false; self.entries.len()];
         let mut next = Vec::new();
         for own in [true, false] {
             // Services keep their own sockets before they get those of others.
-            for service in services {
+            for (place_of_service, service) in services.iter().enumerate() {
                 for number in 0..service.listeners.len() {
                     let known = |it: &NextEntry| {
                         it.entry.owner == service.guest.name && it.entry.listener == number
@@ -170,7 +177,9 @@ impl Sockets {
                             let Some(listener) = service.listeners.get(number) else {
                                 continue;
                             };
-                            entry.bound = bind(service, listener, workers)?;
+                            let bound = bind(service, listener, workers);
+                            entry.bound = bound
+                                .map_err(|error| (place_of_service, listener.kind.flag(), error))?;
                         }
                     }
                     next.push(NextEntry { entry, old });

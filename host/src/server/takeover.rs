@@ -12,7 +12,9 @@
 //! ```
 //!
 //! Both accept for a moment: no client finds a closed socket. If the new process
-//! ends before it is ready, the running one goes on.
+//! ends before it is ready, the running one goes on. Meanwhile neither reloads,
+//! and no third process takes over. The files of Unix sockets are the new one's
+//! from the time at which it has the sockets, whatever ends the old one.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -22,11 +24,16 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::Interest;
+use tokio::sync::{mpsc, oneshot};
 
 use netwasm_base::error::Error;
 use netwasm_base::unix;
 use netwasm_net::handing;
 use netwasm_net::listener::{Bound, Described};
+
+use crate::admin::Ask;
+
+use super::Event;
 
 /// Name of the protocol that follows the request.
 pub(crate) const PROTOCOL: &str = "netwasm-takeover";
@@ -54,11 +61,37 @@ pub(crate) struct Handed {
     pub(crate) bound: Vec<Bound>,
 }
 
+/// A take-over under way: another process has the listeners, and does not serve
+/// yet. Dropping it tells the run that the other process has given up.
+#[derive(Debug)]
+pub(crate) struct Handing(Option<mpsc::UnboundedSender<Event>>);
+
+impl Handing {
+    pub(super) fn new(events: &mpsc::UnboundedSender<Event>) -> Self {
+        Self(Some(events.clone()))
+    }
+
+    /// Notes that the other process serves.
+    pub(super) fn done(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Handing {
+    fn drop(&mut self) {
+        if let Some(events) = self.0.take() {
+            // The run may have ended.
+            let _ = events.send(Event::Asked(Ask::GivenUp));
+        }
+    }
+}
+
 /// The sockets of a process, to be sent to another one.
 #[derive(Debug)]
 pub(crate) struct Luggage {
     description: String,
     sockets: Vec<OwnedFd>,
+    handing: Handing,
 }
 
 impl Luggage {
@@ -68,6 +101,7 @@ impl Luggage {
     /// Fails if no descriptor is left.
     pub(crate) fn pack<'a>(
         listeners: impl Iterator<Item = (&'a str, usize, bool, String, &'a [Bound])>,
+        handing: Handing,
     ) -> io::Result<Self> {
         let mut sockets = Vec::new();
         let mut entries = Vec::new();
@@ -104,6 +138,7 @@ impl Luggage {
         Ok(Self {
             description: format!("{}\n", json!({ "listeners": entries })),
             sockets,
+            handing,
         })
     }
 
@@ -112,7 +147,10 @@ impl Luggage {
     ///
     /// # Errors
     /// Fails if the other process ends before, or takes too long.
-    pub(crate) async fn send(self, stream: &tokio::net::UnixStream) -> io::Result<Vec<usize>> {
+    pub(crate) async fn send(
+        self,
+        stream: &tokio::net::UnixStream,
+    ) -> io::Result<(Vec<usize>, Handing)> {
         let mut rest = self.description.as_bytes();
         while !rest.is_empty() {
             stream.writable().await?;
@@ -137,9 +175,8 @@ impl Luggage {
         let unused = ready.get("unused").and_then(Value::as_array);
         let unused = unused.ok_or_else(|| io::Error::other("it does not say what it takes"))?;
         let unused = unused.iter().filter_map(Value::as_u64);
-        Ok(unused
-            .filter_map(|number| usize::try_from(number).ok())
-            .collect())
+        let unused = unused.filter_map(|number| usize::try_from(number).ok());
+        Ok((unused.collect(), self.handing))
     }
 }
 
@@ -166,6 +203,17 @@ async fn read_line(stream: &tokio::net::UnixStream) -> io::Result<String> {
         }
     }
     String::from_utf8(line).map_err(io::Error::other)
+}
+
+/// A process that has taken the listeners, and serves.
+#[derive(Debug)]
+pub(super) struct Successor {
+    /// Its number, if that is known.
+    pub(super) process: Option<i32>,
+    /// Numbers of the listeners that it has no use for.
+    pub(super) unused: Vec<usize>,
+    /// Told once nothing is accepted here any more.
+    pub(super) reply: oneshot::Sender<()>,
 }
 
 /// The process whose sockets were taken, until it is told to end.

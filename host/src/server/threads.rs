@@ -1,8 +1,10 @@
 //! The threads that serve connections. Each runs a worker of every service.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
@@ -35,7 +37,11 @@ pub(super) const STACK: usize = 4 << 20;
 
 /// The threads. They end when this is dropped, or when their process does.
 #[derive(Debug)]
-pub(super) struct Threads(Vec<mpsc::UnboundedSender<Order>>);
+pub(super) struct Threads {
+    threads: Vec<mpsc::UnboundedSender<Order>>,
+    steps: Steps,
+    events: mpsc::UnboundedSender<Event>,
+}
 
 /// An order to a thread.
 #[derive(Debug)]
@@ -47,11 +53,18 @@ enum Order {
     Describe(mpsc::UnboundedSender<Connections>),
 }
 
+/// The generations that serve beside each other, by the names of their
+/// services.
+pub(super) type Generations = BTreeMap<String, u64>;
+
 /// A worker to begin on a thread.
 #[derive(Debug)]
 pub(super) struct Begin {
     /// Number of the service's generation.
     pub(super) generation: u64,
+    /// The generations that it is to serve beside. Others may be on the thread
+    /// that retire, or that a reload has undone.
+    pub(super) beside: Arc<Generations>,
     pub(super) run: Run,
     /// Its shared listeners.
     pub(super) sites: Vec<SharedListener>,
@@ -74,10 +87,23 @@ impl Threads {
         steps: &Steps,
         events: &mpsc::UnboundedSender<Event>,
     ) -> Result<Self, Error> {
-        let mut threads = Vec::with_capacity(count);
-        for number in 0..count {
+        let mut threads = Self {
+            threads: Vec::with_capacity(count),
+            steps: steps.clone(),
+            events: events.clone(),
+        };
+        threads.grow(count)?;
+        Ok(threads)
+    }
+
+    /// Starts more threads, until there are so many.
+    ///
+    /// # Errors
+    /// Fails if the system gives no thread.
+    pub(super) fn grow(&mut self, count: usize) -> Result<(), Error> {
+        for number in self.count()..count {
             let (sender, orders) = mpsc::unbounded_channel();
-            let (steps, events) = (steps.clone(), events.clone());
+            let (steps, events) = (self.steps.clone(), self.events.clone());
             std::thread::Builder::new()
                 .name(format!("worker-{number}"))
                 .stack_size(STACK)
@@ -90,19 +116,19 @@ impl Threads {
                     }
                 })
                 .map_err(Error::Thread)?;
-            threads.push(sender);
+            self.threads.push(sender);
         }
-        Ok(Self(threads))
+        Ok(())
     }
 
     /// Returns the number of threads.
     pub(super) fn count(&self) -> usize {
-        self.0.len()
+        self.threads.len()
     }
 
     /// Begins a worker on a thread.
     pub(super) fn begin(&self, thread: usize, begin: Begin) {
-        if let Some(thread) = self.0.get(thread) {
+        if let Some(thread) = self.threads.get(thread) {
             // A thread that has failed was reported.
             let _ = thread.send(Order::Begin(Box::new(begin)));
         }
@@ -110,14 +136,14 @@ impl Threads {
 
     /// Asks all threads to say that they are alive.
     pub(super) fn ping(&self, reply: &mpsc::UnboundedSender<()>) {
-        for thread in &self.0 {
+        for thread in &self.threads {
             let _ = thread.send(Order::Ping(reply.clone()));
         }
     }
 
     /// Asks all workers for their open connections.
     pub(super) fn describe(&self, reply: &mpsc::UnboundedSender<Connections>) {
-        for thread in &self.0 {
+        for thread in &self.threads {
             let _ = thread.send(Order::Describe(reply.clone()));
         }
     }
@@ -225,8 +251,10 @@ fn shared(begin: &Begin, guests: &OfThread, workers: &[Known]) -> Vec<Shared> {
         let mut others = Vec::new();
         let mut places = Vec::new();
         for other in &shared.others {
-            // The newest generation.
-            let Some(known) = workers.iter().rfind(|it| it.service == other.name) else {
+            let generation = begin.beside.get(&other.name);
+            let mut workers = workers.iter();
+            let known = workers.find(|known| Some(&known.generation) == generation);
+            let Some(known) = known else {
                 continue;
             };
             services.push(Member {
@@ -257,6 +285,7 @@ async fn serve(
 ) {
     let Begin {
         generation,
+        beside: _,
         run,
         sites: _,
         routes: _,

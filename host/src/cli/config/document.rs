@@ -12,8 +12,8 @@ use toml::de::{DeTable, DeValue};
 
 use crate::cli::mistakes::nearest;
 
-use super::Mistake;
 use super::keys::{self, Form, Key, Scope};
+use super::mistake::Mistake;
 
 /// Largest size of a file with a secret, in bytes.
 const MAX_SECRET: u64 = 1 << 20;
@@ -164,12 +164,15 @@ impl<'k> Document<'k> {
             own.any(|it| it.key.name == entry.key.name)
         };
         let has = |name: &str| service.entries.iter().any(|it| it.key.name == name);
+        let logs = has("access-log") || self.shared.iter().any(|it| it.key.name == "access-log");
         let speaks_http =
             service.name.is_none() || ["http", "https", "http-redirect"].map(has).contains(&true);
         let shared = self.shared.iter().filter(|entry| {
             // A default for those that it can apply to.
             let of_requests = matches!(&*entry.key.name, "access-log" | "access-log-format");
-            !own(entry) && (speaks_http || !of_requests)
+            let is_of_none =
+                of_requests && !speaks_http || entry.key.name == "access-log-format" && !logs;
+            !own(entry) && !(is_of_none && service.name.is_some())
         });
         service.entries.iter().chain(shared).collect()
     }

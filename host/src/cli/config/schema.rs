@@ -34,24 +34,27 @@ pub(crate) fn schema() -> Value {
             "service": {
                 "type": "object",
                 "properties": of(&[Scope::Service, Scope::OneService]),
-                "oneOf": [{ "required": ["component"] }, { "required": ["module"] }],
+                "if": { "required": ["module"] },
+                "then": { "not": { "required": ["component"] } },
+                "else": { "required": ["component"] },
                 "additionalProperties": false
             }
         },
-        "oneOf": [
-            {
-                "type": "object",
-                "properties": shared,
-                "required": ["services"],
-                "additionalProperties": false
-            },
-            {
-                "type": "object",
-                "properties": of(&[Scope::Process, Scope::Service, Scope::OneService]),
-                "oneOf": [{ "required": ["component"] }, { "required": ["module"] }],
-                "additionalProperties": false
-            }
-        ]
+        // Not one of two: an editor could not say which one fails, and why.
+        "if": { "required": ["services"] },
+        "then": {
+            "type": "object",
+            "properties": shared,
+            "additionalProperties": false
+        },
+        "else": {
+            "type": "object",
+            "properties": of(&[Scope::Process, Scope::Service, Scope::OneService]),
+            "if": { "required": ["module"] },
+            "then": { "not": { "required": ["component"] } },
+            "else": { "required": ["component"] },
+            "additionalProperties": false
+        }
     })
 }
 
@@ -60,29 +63,22 @@ fn of_key(key: &Key) -> Value {
         Form::Switch => json!({ "type": "boolean" }),
         Form::Times => json!({ "type": "integer", "minimum": 0, "maximum": 2 }),
         Form::One => of_value(key),
-        Form::List => one_or_many(&of_value(key)),
+        Form::List => one_or_many(of_value(key)),
         Form::Pairs => {
             let value = match &*key.name {
+                // The words about an object apply to a secret in a file alone.
                 "env" => json!({
-                    "oneOf": [
-                        { "type": ["string", "integer"] },
-                        {
-                            "description": "The content of a file, for a secret",
-                            "type": "object",
-                            "properties": { "file": { "type": "string" } },
-                            "required": ["file"],
-                            "additionalProperties": false
-                        }
-                    ]
+                    "type": ["string", "integer", "object"],
+                    "properties": { "file": { "type": "string" } },
+                    "required": ["file"],
+                    "additionalProperties": false
                 }),
                 _ => json!({ "type": "string" }),
             };
             json!({
-                "oneOf": [
-                    { "type": "string" },
-                    { "type": "array", "items": { "type": "string" } },
-                    { "type": "object", "additionalProperties": value }
-                ]
+                "type": ["string", "array", "object"],
+                "items": { "type": "string" },
+                "additionalProperties": value
             })
         }
     };
@@ -95,8 +91,22 @@ fn of_key(key: &Key) -> Value {
     schema
 }
 
-fn one_or_many(item: &Value) -> Value {
-    json!({ "oneOf": [item, { "type": "array", "items": item }] })
+/// Returns the schema of one value or a list of such values. The words about a
+/// value apply to one that is no list.
+fn one_or_many(item: Value) -> Value {
+    let mut one = item.clone();
+    if let Some(types) = one.get_mut("type") {
+        let mut all = match types.take() {
+            Value::Array(all) => all,
+            one => vec![one],
+        };
+        all.push("array".into());
+        *types = all.into();
+    }
+    if let Value::Object(one) = &mut one {
+        one.insert("items".into(), item);
+    }
+    one
 }
 
 fn of_value(key: &Key) -> Value {
@@ -108,7 +118,10 @@ fn of_value(key: &Key) -> Value {
             "pattern": "^[0-9]+(\\.[0-9]+)? ?[A-Za-z]*$"
         }),
         "TIME" => json!({
-            "oneOf": [{ "const": 0 }, { "type": "string", "pattern": "^(0|none|[0-9].*[a-z])$" }]
+            "type": ["integer", "string"],
+            "minimum": 0,
+            "maximum": 0,
+            "pattern": "^(0|none|[0-9].*[a-z])$"
         }),
         "OCTAL" => {
             json!({ "type": ["integer", "string"], "minimum": 0, "pattern": "^(0o)?[0-7]+$" })

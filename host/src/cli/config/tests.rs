@@ -2,7 +2,7 @@ use std::ffi::OsString;
 use std::fs;
 
 use clap::CommandFactory;
-use netwasm_base::config::{Isolation, ListenerKind};
+use netwasm_base::config::{AccessLogFormat, Isolation, ListenerKind};
 use serde_json::Value;
 
 use super::*;
@@ -196,6 +196,18 @@ fn all_mistakes_are_told_with_line_and_column() {
 }
 
 #[test]
+fn the_form_of_logs_is_a_default_of_the_services_that_log() {
+    let Loaded { run, .. } = loaded(
+        "access-log-format = \"json\"\n\
+         [services.a]\ncomponent = \"router\"\nhttp = 0\naccess-log = \"/tmp/log\"\n\
+         [services.b]\ncomponent = \"hello\"\nhttp = 0\n",
+    );
+    let logs = run.services.iter().map(|it| it.access_log.as_ref());
+    let formats: Vec<_> = logs.map(|log| log.map(|log| &log.format)).collect();
+    assert_eq!(formats, [Some(&AccessLogFormat::Json), None]);
+}
+
+#[test]
 fn what_does_not_go_together_is_told_at_its_key() {
     for (text, mistake) in [
         (
@@ -226,7 +238,13 @@ fn what_does_not_go_together_is_told_at_its_key() {
         ),
         (
             "component = \"echo\"\ntcp = 1\naccess-log-format = \"json\"\n",
-            "1:1: the following required arguments were not provided: access-log",
+            "3:1: access-log-format is the form of access-log, which is not set: write access-log \
+             = \"FILE\"",
+        ),
+        (
+            "[services.a]\ncomponent = \"echo\"\ntcp = 1\nmax-client-rate = 0\n",
+            "4:19: 'max-client-rate': write a whole number from 1 to 4294967295; without it, there \
+             is no limit",
         ),
         (
             "component = \"echo\"\nisolation = \"none\"\ntcp = 1\n",
@@ -387,7 +405,10 @@ fn fits(root: &Value, schema: &Value, value: &Value) -> bool {
             "propertyNames",
             "minProperties",
             "items",
-            "oneOf",
+            "if",
+            "then",
+            "else",
+            "not",
             "enum",
             "const",
             "minimum",
@@ -402,10 +423,14 @@ fn fits(root: &Value, schema: &Value, value: &Value) -> bool {
             .expect("a definition");
         return fits(root, target, value);
     }
-    let choice = schema.get("oneOf").is_none_or(|choices| {
-        let choices = choices.as_array().expect("a list").iter();
-        choices.filter(|it| fits(root, it, value)).count() == 1
+    let choice = schema.get("if").is_none_or(|condition| {
+        let word = match fits(root, condition, value) {
+            true => "then",
+            false => "else",
+        };
+        fits(root, schema.get(word).expect("its choice"), value)
     });
+    let choice = choice && schema.get("not").is_none_or(|it| !fits(root, it, value));
     let listed = schema
         .get("enum")
         .is_none_or(|all| all.as_array().expect("a list").contains(value))
@@ -500,7 +525,7 @@ fn the_schema_takes_what_a_file_may_have_and_nothing_else() {
         assert!(load_text(text).is_err() && !takes(text), "{text}");
     }
     // Every key is described.
-    let properties = schema.pointer("/oneOf/1/properties").expect("keys");
+    let properties = schema.pointer("/else/properties").expect("keys");
     for key in &keys {
         let key = properties.get(&key.name).expect("the key");
         assert!(key["description"].as_str().is_some_and(|it| it.len() > 5));

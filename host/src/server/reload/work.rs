@@ -1,13 +1,16 @@
 //! The work of a reload before anything begins, on a thread of its own: reads the
 //! settings anew, and prepares what has changed.
 
+use std::cell::RefCell;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use netwasm_base::config::{Config, ListenAddress, OtlpConfig, RunConfig, TlsFiles};
+use netwasm_base::error::Error;
 use netwasm_net::tls::Renewed;
 
 use crate::logging::LogOptions;
-use crate::server::Reread;
+use crate::server::Origin;
 use crate::server::service::{Current, Prepared};
 use crate::wiring::{Common, Lasting};
 
@@ -16,7 +19,8 @@ use super::{Kept, Next, Refused, Reload};
 /// The settings of a process that no reload changes.
 #[derive(Clone, Debug)]
 pub(super) struct Fixed {
-    pub(super) workers: usize,
+    /// `None` if no service is left.
+    pub(super) workers: Option<NonZeroUsize>,
     pub(super) admin: Option<ListenAddress>,
     pub(super) otlp: Option<OtlpConfig>,
     /// User and group.
@@ -26,12 +30,14 @@ pub(super) struct Fixed {
 
 /// The work of a reload, before anything begins.
 pub(super) struct Work {
-    pub(super) reread: Reread,
+    pub(super) origin: Arc<Origin>,
     pub(super) current: Vec<Current>,
     /// Settings of programs that have ended.
     pub(super) ended: Vec<Config>,
     pub(super) common: Arc<Common>,
     pub(super) fixed: Fixed,
+    /// Settings that are not taken.
+    pub(super) warnings: RefCell<Vec<String>>,
 }
 
 impl Work {
@@ -40,7 +46,7 @@ impl Work {
     /// # Errors
     /// Fails with a line that says what is wrong.
     pub(super) fn prepare(&self) -> Result<Reload, Refused> {
-        let (mut run, log) = (self.reread)()?;
+        let (mut run, log) = (self.origin.reread)()?;
         self.keep_fixed(&mut run, log);
         self.common.fit(&run.services);
         let mut services = Vec::new();
@@ -48,7 +54,7 @@ impl Work {
         let mut problem = None;
         // The last ones first: if one changes, so do those on whose listeners it
         // answers.
-        for config in run.services.iter().rev() {
+        for (number, config) in run.services.iter().enumerate().rev() {
             match self.next(config, &changed) {
                 Ok(next) => {
                     if let Some(Next::New(_)) = next {
@@ -56,7 +62,12 @@ impl Work {
                     }
                     services.extend(next);
                 }
-                Err(refused) => {
+                Err(fault) => {
+                    let (keys, reason) = (fault.keys(config), fault.to_string());
+                    let refused = Refused {
+                        reason: self.origin.locate(&run, number, keys, &reason),
+                        ..Refused::from(fault)
+                    };
                     problem = Some(refused);
                     break;
                 }
@@ -76,37 +87,49 @@ impl Work {
             return Err(refused);
         }
         services.reverse();
-        Ok(Reload { run, services })
+        Ok(Reload {
+            run,
+            services,
+            warnings: self.warnings.take(),
+        })
+    }
+
+    /// Logs a warning, which whoever asked for the reload gets, too.
+    fn warn(&self, warning: String) {
+        tracing::warn!("{warning}");
+        self.warnings.borrow_mut().push(warning);
     }
 
     /// Keeps the settings that only a restart changes, and says so.
     fn keep_fixed(&self, run: &mut RunConfig, log: LogOptions) {
-        let stays = |what: &str| {
-            tracing::warn!("another {what} needs a restart: the present one stays");
-        };
         let Fixed {
             workers,
             admin,
             otlp,
             user,
             log: present,
-        } = &self.fixed;
-        if let Some(first) = self.current.first() {
-            if run.workers.get() != *workers {
+        } = self.fixed.clone();
+        let stays = |what: &str| {
+            self.warn(format!(
+                "another {what} needs a restart: the present one stays"
+            ));
+        };
+        if let Some(workers) = workers {
+            if run.workers != workers {
                 stays(&format!(
                     "number of --workers, {} instead of {workers},",
                     run.workers
                 ));
             }
-            run.workers = first.config.workers;
+            run.workers = workers;
             for service in &mut run.services {
                 service.workers = run.workers;
             }
         }
-        if run.admin != *admin {
+        if run.admin != admin {
             stays("--admin");
         }
-        if run.otlp != *otlp {
+        if run.otlp != otlp {
             stays("--otlp or --otlp-sample");
         }
         if [run.user.take(), run.group.take()] != *user {
@@ -130,7 +153,7 @@ impl Work {
 
     /// Returns what becomes of a service, if these have changed; `None` if it
     /// has ended.
-    fn next(&self, config: &Config, changed: &[String]) -> Result<Option<Next>, Refused> {
+    fn next(&self, config: &Config, changed: &[String]) -> Result<Option<Next>, Error> {
         let name = &config.guest.name;
         // Without listeners, it is a program.
         let is_program = |config: &Config| config.listeners.is_empty();
@@ -141,7 +164,9 @@ impl Work {
             && let Some(ended) = ended.find(|it| it.guest.name == *name)
         {
             if ended != config {
-                tracing::warn!("{name} is a program that has ended: a restart runs it again");
+                self.warn(format!(
+                    "{name} is a program that has ended: a restart runs it again"
+                ));
             }
             return Ok(None);
         }
@@ -150,6 +175,7 @@ impl Work {
         if let Some(before) = before {
             let kept = |stamp, renewed| {
                 Ok(Some(Next::Kept(Box::new(Kept {
+                    name: name.clone(),
                     generation: before.generation,
                     stamp,
                     renewed,
@@ -159,9 +185,9 @@ impl Work {
             if is_program(&before.config) && is_program(config) {
                 // Two of it at once is what no program expects.
                 if !is_same || !matches!(before.same_component(), Ok(Some(_))) {
-                    tracing::warn!(
+                    self.warn(format!(
                         "{name} is a program that runs: what has changed needs a restart"
-                    );
+                    ));
                     return kept(None, None);
                 }
             }
@@ -183,12 +209,15 @@ impl Work {
 }
 
 /// Reads the certificates of a service that stays; `None` if it has none.
-fn renewed(before: &Current, config: &Config) -> Result<Option<Renewed>, Refused> {
+fn renewed(before: &Current, config: &Config) -> Result<Option<Renewed>, Error> {
     if config.tls == TlsFiles::default() {
         return Ok(None);
     }
     let renewed = before.run.net.tls.read_anew(&config.tls);
-    let renewed =
-        renewed.map_err(|error| format!("{error} (the old certificates and authorities stay)"))?;
+    let renewed = renewed.map_err(|error| {
+        Error::Tls(format!(
+            "{error} (the old certificates and authorities stay)"
+        ))
+    })?;
     Ok(Some(renewed))
 }
