@@ -15,10 +15,12 @@
 mod answers;
 mod ending;
 mod manager;
+mod origin;
 mod reload;
 mod report;
 mod service;
 mod sockets;
+mod starting;
 pub(crate) mod takeover;
 mod threads;
 
@@ -28,8 +30,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{mpsc, oneshot};
+use tokio::runtime::Builder;
+use tokio::sync::mpsc;
 
 use netwasm_base::config::{Config, ListenAddress, NEVER, OtlpConfig, RunConfig};
 use netwasm_base::error::Error;
@@ -42,15 +44,17 @@ use crate::admin::{Admin, Ask};
 use crate::changes::Watcher;
 use crate::logging::{self, LogOptions};
 use crate::otlp::{Counts, Exporter};
-use crate::signals::{Asked, Signals};
-use crate::wiring::{Common, Lasting};
+use crate::signals::Signals;
+use crate::wiring::Common;
 
-use self::reload::{Beginning, Refused, Reload, Reloading, Tombstone};
+pub use self::origin::{Locate, Origin};
+use self::reload::{Beginning, By, Refused, Reload, Reloading, Tombstone};
 use self::report::{announce, report};
 use self::service::{Prepared, Serving};
 use self::sockets::Sockets;
+use self::starting::{prepare, try_guests};
 use self::takeover::{Predecessor, Successor};
-use self::threads::{STACK, Threads};
+use self::threads::Threads;
 
 /// Step of the clock of the threads' turns.
 const STEP: Duration = Duration::from_millis(10);
@@ -66,35 +70,6 @@ pub struct Outcome {
     pub drained: bool,
     /// Exit code of a command; 0 is success.
     pub code: u8,
-}
-
-/// Place that the settings of a run come from.
-pub struct Origin {
-    /// Reads the settings anew, for a reload. The error is one line.
-    pub reread: Box<dyn Fn() -> Result<(RunConfig, LogOptions), String> + Send + Sync>,
-    /// Says where the settings have a fault: prefixes the fault's text with the
-    /// place in the file. Takes the number of the service, and the keys that the
-    /// fault is about, the most important first.
-    pub locate: Box<Locate>,
-}
-
-/// See [`Origin::locate`].
-pub type Locate = dyn Fn(&Path, usize, &[&str], &str) -> String + Send + Sync;
-
-impl Origin {
-    /// Returns a fault of a service as a line with its place and the service's
-    /// name.
-    fn locate(&self, run: &RunConfig, number: usize, keys: &[&str], fault: &str) -> String {
-        let name = run.services.get(number).map(|it| &*it.guest.name);
-        let fault = match name {
-            Some(name) if !fault.starts_with(name) => format!("service {name}: {fault}"),
-            _ => fault.to_owned(),
-        };
-        match &run.file {
-            Some(file) => (self.locate)(file, number, keys, &fault),
-            None => fault,
-        }
-    }
 }
 
 /// An event of a run, besides signals.
@@ -279,78 +254,6 @@ pub fn run(
         exporter.finish();
     }
     Ok(outcome)
-}
-
-/// Builds all that the services need. Returns `None` if a signal asked for the
-/// end meanwhile.
-fn prepare(
-    config: &RunConfig,
-    common: &Arc<Common>,
-    main: &Runtime,
-    signals: &mut Signals,
-) -> Result<Option<Vec<Prepared>>, Error> {
-    let services = config.services.clone();
-    let common = Arc::clone(common);
-    at_start(main, signals, move || {
-        let prepared = services
-            .iter()
-            .map(|service| Prepared::new(service, Lasting::first(&common)));
-        prepared.collect()
-    })
-}
-
-/// Tries to start the guests. Returns `None` if a signal asked for the end
-/// meanwhile.
-fn try_guests(
-    prepared: Vec<Prepared>,
-    main: &Runtime,
-    signals: &mut Signals,
-) -> Result<Option<Vec<Prepared>>, Error> {
-    at_start(main, signals, move || {
-        prepared.iter().try_for_each(Prepared::try_guest)?;
-        Ok(prepared)
-    })
-}
-
-/// Does a part of the start on a thread of its own, because compiling may take
-/// minutes, and guests need a large stack. Returns `None` if a signal asked for
-/// the end meanwhile.
-fn at_start<T: Send + 'static>(
-    main: &Runtime,
-    signals: &mut Signals,
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<Option<T>, Error> {
-    let (done, mut made) = oneshot::channel();
-    on_thread("start", move || {
-        // After a signal, nobody receives it.
-        let _ = done.send(work());
-    })?;
-    main.block_on(async {
-        loop {
-            tokio::select! {
-                biased;
-                made = &mut made => {
-                    // The panic is already logged.
-                    let failed = |_| Error::Engine("the start failed".into());
-                    return made.map_err(failed)?.map(Some);
-                }
-                asked = signals.next() => if let Asked::End(ending) = asked {
-                    tracing::info!(signal = ending.name(), "ended before it served");
-                    return Ok(None);
-                },
-            }
-        }
-    })
-}
-
-/// Runs a task on a thread of its own, on which guests may run, too.
-fn on_thread(name: &str, task: impl FnOnce() + Send + 'static) -> Result<(), Error> {
-    std::thread::Builder::new()
-        .name(name.into())
-        .stack_size(STACK)
-        .spawn(task)
-        .map(drop)
-        .map_err(Error::Thread)
 }
 
 /// How the generations of a run ended.

@@ -27,7 +27,7 @@ use super::{Cli, Command, OfProcess, RunFlags, usage};
 
 use self::document::{Document, Entry, Place, Service, Setting};
 use self::keys::Key;
-use self::mistake::{Mistake, position};
+use self::mistake::{Mistake, find_flag, first_paragraph, in_keys, position};
 
 pub use self::mistake::Mistakes;
 
@@ -390,45 +390,6 @@ fn place_of<'k>(
         settings.find(|entry| entry.key.name == *name)
     });
     found.map_or_else(|| service.place.clone(), |entry| entry.place.clone())
-}
-
-/// Returns the place of a flag in a message.
-fn find_flag(message: &str, name: &str) -> Option<usize> {
-    let flag = format!("--{name}");
-    let goes_on = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
-    message
-        .match_indices(&flag)
-        .map(|(place, _)| place)
-        .find(|place| {
-            let rest = message.get(place + flag.len()..).unwrap_or_default();
-            !rest.starts_with(goes_on)
-        })
-}
-
-/// Returns a message about flags as one about keys: without their dashes.
-fn in_keys(message: &str) -> String {
-    let mut text = String::new();
-    let mut rest = message;
-    while let Some(place) = rest.find("--") {
-        let (before, after) = rest.split_at(place);
-        text += before;
-        rest = after.get(2..).unwrap_or_default();
-        let begins = before.chars().next_back();
-        let is_flag = rest.starts_with(|letter: char| letter.is_ascii_lowercase())
-            && !begins.is_some_and(|letter| letter.is_alphanumeric() || letter == '-');
-        if !is_flag {
-            text += "--";
-        }
-    }
-    text + rest
-}
-
-/// Returns the first paragraph of an error of the command line, as one line.
-fn first_paragraph(error: &clap::Error) -> String {
-    let text = error.to_string();
-    let text = text.strip_prefix("error: ").unwrap_or(&text);
-    let first = text.split("\n\n").next().unwrap_or_default();
-    first.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Returns the command that flags of `netwasm run` ask for, if they name a

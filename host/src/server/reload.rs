@@ -23,10 +23,11 @@ use netwasm_net::tls::Renewed;
 use netwasm_net::worker::{Ended, Phase};
 use netwasm_runtime::Stamp;
 
+use super::Server;
 use super::report::announce;
 use super::service::{Current, Prepared, Serving};
 use super::sockets::NextSockets;
-use super::{Server, on_thread};
+use super::starting::on_thread;
 
 pub(super) use self::asked::{By, Reloading};
 use self::changes::Changes;

@@ -1,4 +1,5 @@
-//! Mistakes of a configuration file, with their places.
+//! Mistakes of a configuration file: their places, and messages about flags in
+//! words of the file.
 
 use std::fmt;
 use std::fmt::Display;
@@ -103,4 +104,43 @@ pub(super) fn position(text: &str, place: usize) -> (usize, usize) {
     let before = text.get(..place).unwrap_or(text);
     let line = before.rsplit('\n').next().unwrap_or_default();
     (before.matches('\n').count() + 1, line.chars().count() + 1)
+}
+
+/// Returns the place of a flag in a message.
+pub(super) fn find_flag(message: &str, name: &str) -> Option<usize> {
+    let flag = format!("--{name}");
+    let goes_on = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
+    message
+        .match_indices(&flag)
+        .map(|(place, _)| place)
+        .find(|place| {
+            let rest = message.get(place + flag.len()..).unwrap_or_default();
+            !rest.starts_with(goes_on)
+        })
+}
+
+/// Returns a message about flags as one about keys: without their dashes.
+pub(super) fn in_keys(message: &str) -> String {
+    let mut text = String::new();
+    let mut rest = message;
+    while let Some(place) = rest.find("--") {
+        let (before, after) = rest.split_at(place);
+        text += before;
+        rest = after.get(2..).unwrap_or_default();
+        let begins = before.chars().next_back();
+        let is_flag = rest.starts_with(|letter: char| letter.is_ascii_lowercase())
+            && !begins.is_some_and(|letter| letter.is_alphanumeric() || letter == '-');
+        if !is_flag {
+            text += "--";
+        }
+    }
+    text + rest
+}
+
+/// Returns the first paragraph of an error of the command line, as one line.
+pub(super) fn first_paragraph(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let first = text.split("\n\n").next().unwrap_or_default();
+    first.split_whitespace().collect::<Vec<_>>().join(" ")
 }

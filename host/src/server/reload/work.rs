@@ -132,7 +132,7 @@ impl Work {
         if run.otlp != otlp {
             stays("--otlp or --otlp-sample");
         }
-        if [run.user.take(), run.group.take()] != *user {
+        if [run.user.take(), run.group.take()] != user {
             stays("--user or --group");
         }
         if log.format != present.format {

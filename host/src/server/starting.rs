@@ -1,0 +1,87 @@
+//! The parts of a start that take long, on a thread of their own.
+
+use std::sync::Arc;
+
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+
+use netwasm_base::config::RunConfig;
+use netwasm_base::error::Error;
+
+use crate::signals::{Asked, Signals};
+use crate::wiring::{Common, Lasting};
+
+use super::service::Prepared;
+use super::threads::STACK;
+
+/// Builds all that the services need. Returns `None` if a signal asked for the
+/// end meanwhile.
+pub(super) fn prepare(
+    config: &RunConfig,
+    common: &Arc<Common>,
+    main: &Runtime,
+    signals: &mut Signals,
+) -> Result<Option<Vec<Prepared>>, Error> {
+    let services = config.services.clone();
+    let common = Arc::clone(common);
+    at_start(main, signals, move || {
+        let prepared = services
+            .iter()
+            .map(|service| Prepared::new(service, Lasting::first(&common)));
+        prepared.collect()
+    })
+}
+
+/// Tries to start the guests. Returns `None` if a signal asked for the end
+/// meanwhile.
+pub(super) fn try_guests(
+    prepared: Vec<Prepared>,
+    main: &Runtime,
+    signals: &mut Signals,
+) -> Result<Option<Vec<Prepared>>, Error> {
+    at_start(main, signals, move || {
+        prepared.iter().try_for_each(Prepared::try_guest)?;
+        Ok(prepared)
+    })
+}
+
+/// Does a part of the start on a thread of its own, because compiling may take
+/// minutes, and guests need a large stack. Returns `None` if a signal asked for
+/// the end meanwhile.
+fn at_start<T: Send + 'static>(
+    main: &Runtime,
+    signals: &mut Signals,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<Option<T>, Error> {
+    let (done, mut made) = oneshot::channel();
+    on_thread("start", move || {
+        // After a signal, nobody receives it.
+        let _ = done.send(work());
+    })?;
+    main.block_on(async {
+        loop {
+            tokio::select! {
+                biased;
+                made = &mut made => {
+                    // The panic is already logged.
+                    let failed = |_| Error::Engine("the start failed".into());
+                    return made.map_err(failed)?.map(Some);
+                }
+                asked = signals.next() => if let Asked::End(ending) = asked {
+                    tracing::info!(signal = ending.name(), "ended before it served");
+                    return Ok(None);
+                },
+            }
+        }
+    })
+}
+
+/// Runs a task on a thread of its own, on which guests may run, too.
+pub(super) fn on_thread(name: &str, task: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+    std::thread::Builder::new()
+        .name(name.into())
+        .stack_size(STACK)
+        .spawn(task)
+        .map(drop)
+        .map_err(Error::Thread)
+}
