@@ -8,7 +8,7 @@
 # Seen: requests and aiohttp give all; httpx and httplib2 give the first member as if
 # it were the whole, with no error; libcurl, as the wheel of pycurl has it, fails.
 # Why it matters: a server that sends `page.gz` beside `page`, as found on its disk,
-# gives some of its clients a shorter page, and the length of neither shows it.
+# gives some of its clients a shorter page, and no length that they check shows it.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

@@ -3,8 +3,8 @@
 #
 # Question: what does a receiver make of a proxy's own connection, as a health check is,
 # which comes with `PROXY UNKNOWN` (version 1) or the command LOCAL (version 2)?
-# Guess: both are accepted and the socket's own addresses are used, which is all that
-# the protocol's text asks for, with its words "must accept" for both.
+# Guess: both are accepted and the socket's own addresses are used, as the protocol's text
+# has it: a receiver should do so with UNKNOWN, and must with LOCAL.
 # Seen: gunicorn answers version 1 with 400. It takes LOCAL, but then REMOTE_ADDR is
 # None, where WSGI wants a string, and REMOTE_PORT the four letters "None". Twisted
 # refuses the short UNKNOWN line and takes the long one, whose addresses it drops.
