@@ -4,16 +4,13 @@
 # Question: is a response of `uvicorn --workers 2` as fast as one of `uvicorn`?
 # Guess: yes, or faster. asyncio sets TCP_NODELAY on every TCP connection since
 # Python 3.6, and the parent does no more than bind the socket for its workers.
-# Seen: with workers, and with --fd as under systemd, the flag is not set, and each
-# response on a connection that is kept takes some 40 ms, against less than one.
-# asyncio looks at the socket's `proto`, which is 0 (not IPPROTO_TCP) in a socket
-# made by hand and in all that it accepts; a connected socket given to
-# open_connection(sock=...) has the same fate. The server writes head and body
-# apart, so Nagle's algorithm holds the body until the delayed acknowledgement.
-# uvloop sets the flag always, which hides this where it is installed.
-# Why it matters: whoever binds sockets himself (activation, workers, hand-over at a
-# restart) has to set the flag himself, and a benchmark against such a server
-# measures the kernel's timer.
+# Seen: with workers, and with --fd as under systemd, each response on a connection that
+# is kept takes some 40 ms, against less than one. asyncio looks at the socket's `proto`,
+# which is 0 (not IPPROTO_TCP) in a socket made by hand and in all that it accepts. Head
+# and body are written apart, so Nagle's algorithm holds the body until the delayed
+# acknowledgement. uvloop sets the flag always, which hides this where it is installed.
+# Why it matters: who binds sockets himself (activation, workers, hand-over at a restart)
+# has to set the flag, and a benchmark of such a server measures the kernel's timer.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
@@ -40,15 +37,12 @@ async def flags():
 
     def accepted(reader, writer):
         peer = writer.get_extra_info("socket")
-        flag = peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        found.put_nowait(bool(flag))
+        found.put_nowait(bool(peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)))
         writer.close()
 
     by_hand = socket.create_server(("127.0.0.1", 0))
-    for name, how in (
-        ("host and port", {"host": "127.0.0.1", "port": 0}),
-        ("sock", {"sock": by_hand}),
-    ):
+    by_name = {"host": "127.0.0.1", "port": 0}
+    for name, how in (("host and port", by_name), ("sock", {"sock": by_hand})):
         server = await asyncio.start_server(accepted, **how)
         with socket.create_connection(server.sockets[0].getsockname()):
             print("asyncio,", name, "-> TCP_NODELAY", await found.get())
@@ -60,10 +54,9 @@ def median(options, address, fds=()):
                "error", "--lifespan", "off", "--app-dir", sys.argv[1], *options]
     server = subprocess.Popen([*command, "small:app"], pass_fds=fds)
     client = http.client.HTTPConnection(*address)
-    while True:
+    while client.sock is None:
         try:
             client.connect()
-            break
         except OSError:
             time.sleep(0.05)
     times = []
@@ -84,9 +77,8 @@ for workers in ("1", "2"):
     options = ["--workers", workers, "--port", str(address[1])]
     print("uvicorn, workers", workers, "->", median(options, address))
 with socket.create_server(("127.0.0.1", 0)) as passed:
-    fd = passed.fileno()
-    options = ["--fd", str(fd)]
-    print("uvicorn, --fd ->", median(options, passed.getsockname(), (fd,)))
+    fds = (passed.fileno(),)
+    print("uvicorn, --fd ->", median(["--fd", "%d" % fds], passed.getsockname(), fds))
 PYTHON
 diff "$dir/seen" - <<'SEEN'
 asyncio, host and port -> TCP_NODELAY True
