@@ -451,7 +451,7 @@ fn a_change_of_a_source_of_a_server_is_built_and_reloaded() {
 
     let second = first.replace("write_all(data)", "write_all(data.to_ascii_uppercase())");
     fs::write(&source, second).expect("it is written");
-    server.log.wait_for_within(START, &["SIGHUP: reloaded"]);
+    server.log.wait_for_within(START, &["--watch: reloaded"]);
     eventually("the new component", || {
         let mut peer = server.connect();
         peer.send(b"two");
