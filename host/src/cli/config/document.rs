@@ -172,7 +172,7 @@ impl<'k> Document<'k> {
             let of_requests = matches!(&*entry.key.name, "access-log" | "access-log-format");
             let is_of_none =
                 of_requests && !speaks_http || entry.key.name == "access-log-format" && !logs;
-            !own(entry) && !(is_of_none && service.name.is_some())
+            !(own(entry) || is_of_none && service.name.is_some())
         });
         service.entries.iter().chain(shared).collect()
     }
