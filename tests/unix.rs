@@ -166,7 +166,7 @@ fn the_file_has_its_rights_before_the_socket_listens() {
         "-o",
         text(&trace),
         "-e",
-        "trace=bind,chmod,fchmodat,fchmodat2,listen",
+        "trace=bind,chmod,fchmodat,listen",
     ];
     let Some(run) = run.traced(&calls) else {
         return;

@@ -114,6 +114,11 @@ fn what_only_root_may_open_is_opened_before_and_cannot_be_afterwards() {
         ],
     );
     serves();
+    // Nor may it look for the log, which goes on.
+    server.log.wait_for(&[
+        "the access log cannot be opened anew: lines go on to the old file",
+        "access.log as nobody (--user)",
+    ]);
     set_mode(&key, 0o644);
     reload(&server);
     serves();
@@ -123,7 +128,7 @@ fn what_only_root_may_open_is_opened_before_and_cannot_be_afterwards() {
         fs::write(&file, more).expect("a file");
         refused(
             &server,
-            &["CAP_NET_BIND_SERVICE", "goes on as nobody (--user)"],
+            &["CAP_NET_BIND_SERVICE", "goes on as nobody (user)"],
         );
         fs::write(&file, &content).expect("a file");
     }

@@ -186,7 +186,7 @@ struct RunFlags {
     #[arg(long, hide_short_help = true)]
     print_config: bool,
 
-    /// Reload after each change of a file that it is made from; a program starts anew
+    /// Reload, or start a program anew, after each change of its files
     #[arg(long)]
     watch: bool,
 

@@ -224,7 +224,13 @@ impl Writer {
         // A line that was cut stays cut in the old file.
         match self.output.reopen() {
             Ok(()) => self.begun.clear(),
-            Err(error) => self.fail(&error),
+            Err(error) => {
+                let what = self.what;
+                tracing::error!(
+                    target: TARGET, %error,
+                    "the {what} cannot be opened anew: lines go on to the old file"
+                );
+            }
         }
     }
 
@@ -287,7 +293,7 @@ impl Output {
         }
         let opened = append_to(path).map_err(|error| {
             let (path, user) = (path.display(), AsUser(&error));
-            let reason = format!("{path} cannot be opened anew{user}: {error}");
+            let reason = format!("cannot write {path}{user}: {error}");
             io::Error::new(error.kind(), reason)
         });
         *file = opened?;

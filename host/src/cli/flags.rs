@@ -42,14 +42,14 @@ pub(super) struct Listeners {
     /// Take HTTP requests in TLS: HTTP/2 and HTTP/1.1
     #[arg(long, value_name = "ADDR")]
     https: Vec<ListenAddress>,
-    /// Take HTTP requests, and redirect them to HTTPS: to the same host and path
+    /// Redirect HTTP requests to HTTPS: to the same host and path
     #[arg(long, value_name = "ADDR", hide_short_help = true)]
     http_redirect: Vec<ListenAddress>,
     /// The port to redirect them to [default: that of --https, or 443]
     #[arg(long, value_name = "N", hide_short_help = true)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) http_redirect_port: Option<u16>,
-    /// Mode of the files of Unix sockets, such as 660: those who may write may connect
+    /// Mode of Unix sockets' files, such as 660: writers may connect
     #[arg(long, value_name = "OCTAL", value_parser = mode, hide_short_help = true)]
     unix_mode: Option<u32>,
     /// Their owner, by name or number; only root gives them away
@@ -63,7 +63,7 @@ pub(super) struct Listeners {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "HTTP")]
 pub(super) struct Http {
-    /// Add a line for each request to a file; - is standard output, syslog[:SERVER] a syslog server
+    /// Add a line for each request to a file, - (standard output) or syslog[:SERVER]
     #[arg(long, value_name = "FILE")]
     access_log: Option<AccessLogTarget>,
     /// The form of its lines: combined, json, or a line with variables of nginx such as $status
@@ -158,8 +158,7 @@ pub(super) struct Tls {
         hide_short_help = true
     )]
     tls_min_version: TlsVersion,
-    /// Cipher suites of listeners by their names of IANA or OpenSSL, the best first; repeatable. A
-    /// version that none is of has all of its own
+    /// Cipher suites of listeners, the best first, by names of IANA or OpenSSL; repeatable
     #[arg(long, value_name = "NAME[:NAME]", hide_short_help = true)]
     tls_ciphers: Vec<CipherSuites>,
     /// Authority that outgoing connections trust besides the system's; repeatable
@@ -254,10 +253,10 @@ pub(super) struct LimitFlags {
     #[arg(long, value_name = "TIME", value_parser = time_or_none, default_value = "none")]
     #[arg(hide_short_help = true)]
     tcp_user_timeout: TimeOrNone,
-    /// Kernel's receive buffer of a TCP connection [default: as the system adapts it]
+    /// Kernel's receive buffer of TCP connections [default: adapted]
     #[arg(long, value_name = "SIZE", value_parser = size, hide_short_help = true)]
     tcp_receive_buffer: Option<usize>,
-    /// Kernel's send buffer of a TCP connection [default: as the system adapts it]
+    /// Kernel's send buffer of TCP connections [default: adapted]
     #[arg(long, value_name = "SIZE", value_parser = size, hide_short_help = true)]
     tcp_send_buffer: Option<usize>,
     /// How long a TLS handshake may take
