@@ -162,12 +162,7 @@ fn the_file_has_its_rights_before_the_socket_listens() {
     let run = Run::guest("echo")
         .listen("--tcp", &unix_address(&path))
         .args(["--unix-mode", "600"]);
-    let calls = [
-        "-o",
-        text(&trace),
-        "-e",
-        "trace=bind,chmod,fchmodat,listen",
-    ];
+    let calls = ["-o", text(&trace), "-e", "trace=bind,chmod,fchmodat,listen"];
     let Some(run) = run.traced(&calls) else {
         return;
     };
