@@ -31,12 +31,35 @@ impl From<rustix::net::SocketAddrAny> for Address {
             .ok()
             .and_then(|unix| {
                 use std::os::unix::ffi::OsStrExt;
-                if let Some(name) = unix.abstract_name() {
+                // An empty one is that of a socket without a name.
+                if let Some(name) = unix.abstract_name().filter(|it| !it.is_empty()) {
                     return Some(crate::unix::written(name));
                 }
                 unix.path_bytes()
                     .map(|path| PathBuf::from(std::ffi::OsStr::from_bytes(path)))
             });
         Self::Unix(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram};
+
+    use super::*;
+
+    #[test]
+    fn a_socket_has_a_path_an_abstract_name_or_none() {
+        let shown = |socket: &UnixDatagram| {
+            let address = rustix::net::getsockname(socket).expect("an address");
+            Address::from(address).to_string()
+        };
+        let unbound = UnixDatagram::unbound().expect("a socket");
+        assert_eq!(shown(&unbound), "unix");
+        let name = format!("netwasm-address-{}", std::process::id());
+        let address = UnixAddress::from_abstract_name(&name).expect("a name");
+        let named = UnixDatagram::bind_addr(&address).expect("a socket");
+        assert_eq!(shown(&named), format!("unix:@{name}"));
     }
 }
