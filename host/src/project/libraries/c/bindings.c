@@ -79,6 +79,29 @@ extern void __wasm_import_netwasm_net_transports_info(int64_t, uint8_t *);
 __attribute__((__import_module__("netwasm:net/log@0.2.0"), __import_name__("log")))
 extern void __wasm_import_netwasm_net_log_log(int32_t, uint8_t *, size_t);
 
+// Imported Functions from `netwasm:net/metrics@0.2.0`
+
+__attribute__((__import_module__("netwasm:net/metrics@0.2.0"), __import_name__("counter")))
+extern void __wasm_import_netwasm_net_metrics_counter(uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("netwasm:net/metrics@0.2.0"), __import_name__("gauge")))
+extern void __wasm_import_netwasm_net_metrics_gauge(uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("netwasm:net/metrics@0.2.0"), __import_name__("histogram")))
+extern void __wasm_import_netwasm_net_metrics_histogram(uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("netwasm:net/metrics@0.2.0"), __import_name__("add")))
+extern void __wasm_import_netwasm_net_metrics_add(int32_t, int64_t);
+
+__attribute__((__import_module__("netwasm:net/metrics@0.2.0"), __import_name__("set")))
+extern void __wasm_import_netwasm_net_metrics_set(int32_t, double);
+
+__attribute__((__import_module__("netwasm:net/metrics@0.2.0"), __import_name__("change")))
+extern void __wasm_import_netwasm_net_metrics_change(int32_t, double);
+
+__attribute__((__import_module__("netwasm:net/metrics@0.2.0"), __import_name__("observe")))
+extern void __wasm_import_netwasm_net_metrics_observe(int32_t, double);
+
 // Imported Functions from `netwasm:net/datagrams@0.2.0`
 
 __attribute__((__import_module__("netwasm:net/datagrams@0.2.0"), __import_name__("send-to")))
@@ -581,6 +604,57 @@ void netwasm_net_transports_result_u64_error_free(netwasm_net_transports_result_
 
 void netwasm_net_transports_option_duration_free(netwasm_net_transports_option_duration_t *ptr) {
   if (ptr->is_some) {
+  }
+}
+
+void netwasm_net_metrics_error_free(netwasm_net_metrics_error_t *ptr) {
+  netwasm_net_types_error_free(ptr);
+}
+
+void netwasm_net_metrics_label_free(netwasm_net_metrics_label_t *ptr) {
+  bindings_string_free(&ptr->name);
+  bindings_string_free(&ptr->value);
+}
+
+void netwasm_net_metrics_list_label_free(netwasm_net_metrics_list_label_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    netwasm_net_metrics_label_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      netwasm_net_metrics_label_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void netwasm_net_metrics_result_counter_id_error_free(netwasm_net_metrics_result_counter_id_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    netwasm_net_metrics_error_free(&ptr->val.err);
+  }
+}
+
+void netwasm_net_metrics_result_gauge_id_error_free(netwasm_net_metrics_result_gauge_id_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    netwasm_net_metrics_error_free(&ptr->val.err);
+  }
+}
+
+void bindings_list_f64_free(bindings_list_f64_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    double *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+    }
+    free(list_ptr);
+  }
+}
+
+void netwasm_net_metrics_result_histogram_id_error_free(netwasm_net_metrics_result_histogram_id_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    netwasm_net_metrics_error_free(&ptr->val.err);
   }
 }
 
@@ -1538,6 +1612,121 @@ void netwasm_net_transports_info(netwasm_net_transports_connection_id_t *connect
 
 void netwasm_net_log_log(netwasm_net_log_level_t level, bindings_string_t *message) {
   __wasm_import_netwasm_net_log_log((int32_t) level, (uint8_t *) (*message).ptr, (*message).len);
+}
+
+bool netwasm_net_metrics_counter(bindings_string_t *name, bindings_string_t *help, netwasm_net_metrics_list_label_t *labels, netwasm_net_metrics_counter_id_t *ret, netwasm_net_metrics_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_netwasm_net_metrics_counter((uint8_t *) (*name).ptr, (*name).len, (uint8_t *) (*help).ptr, (*help).len, (uint8_t *) (*labels).ptr, (*labels).len, ptr);
+  netwasm_net_metrics_result_counter_id_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (netwasm_net_metrics_counter_id_t) {
+        (uint32_t) (uint32_t) (*((int32_t*) (ptr + sizeof(void*)))),
+      };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      result.val.err = (netwasm_net_types_error_t) {
+        (netwasm_net_types_error_code_t) (int32_t) *((uint8_t*) (ptr + sizeof(void*))),
+        (netwasm_net_types_operation_t) (int32_t) *((uint8_t*) (ptr + (1+1*sizeof(void*)))),
+        (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) },
+      };
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool netwasm_net_metrics_gauge(bindings_string_t *name, bindings_string_t *help, netwasm_net_metrics_list_label_t *labels, netwasm_net_metrics_gauge_id_t *ret, netwasm_net_metrics_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_netwasm_net_metrics_gauge((uint8_t *) (*name).ptr, (*name).len, (uint8_t *) (*help).ptr, (*help).len, (uint8_t *) (*labels).ptr, (*labels).len, ptr);
+  netwasm_net_metrics_result_gauge_id_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (netwasm_net_metrics_gauge_id_t) {
+        (uint32_t) (uint32_t) (*((int32_t*) (ptr + sizeof(void*)))),
+      };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      result.val.err = (netwasm_net_types_error_t) {
+        (netwasm_net_types_error_code_t) (int32_t) *((uint8_t*) (ptr + sizeof(void*))),
+        (netwasm_net_types_operation_t) (int32_t) *((uint8_t*) (ptr + (1+1*sizeof(void*)))),
+        (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) },
+      };
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool netwasm_net_metrics_histogram(bindings_string_t *name, bindings_string_t *help, bindings_list_f64_t *bounds, netwasm_net_metrics_list_label_t *labels, netwasm_net_metrics_histogram_id_t *ret, netwasm_net_metrics_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_netwasm_net_metrics_histogram((uint8_t *) (*name).ptr, (*name).len, (uint8_t *) (*help).ptr, (*help).len, (uint8_t *) (*bounds).ptr, (*bounds).len, (uint8_t *) (*labels).ptr, (*labels).len, ptr);
+  netwasm_net_metrics_result_histogram_id_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (netwasm_net_metrics_histogram_id_t) {
+        (uint32_t) (uint32_t) (*((int32_t*) (ptr + sizeof(void*)))),
+      };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      result.val.err = (netwasm_net_types_error_t) {
+        (netwasm_net_types_error_code_t) (int32_t) *((uint8_t*) (ptr + sizeof(void*))),
+        (netwasm_net_types_operation_t) (int32_t) *((uint8_t*) (ptr + (1+1*sizeof(void*)))),
+        (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) },
+      };
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+void netwasm_net_metrics_add(netwasm_net_metrics_counter_id_t *counter, uint64_t more) {
+  __wasm_import_netwasm_net_metrics_add((int32_t) ((*counter).number), (int64_t) (more));
+}
+
+void netwasm_net_metrics_set(netwasm_net_metrics_gauge_id_t *gauge, double value) {
+  __wasm_import_netwasm_net_metrics_set((int32_t) ((*gauge).number), value);
+}
+
+void netwasm_net_metrics_change(netwasm_net_metrics_gauge_id_t *gauge, double by) {
+  __wasm_import_netwasm_net_metrics_change((int32_t) ((*gauge).number), by);
+}
+
+void netwasm_net_metrics_observe(netwasm_net_metrics_histogram_id_t *histogram, double value) {
+  __wasm_import_netwasm_net_metrics_observe((int32_t) ((*histogram).number), value);
 }
 
 bool netwasm_net_datagrams_send_to(netwasm_net_datagrams_socket_id_t *socket, bindings_list_u8_t *data, netwasm_net_datagrams_ip_socket_address_t *to, netwasm_net_datagrams_error_t *err) {

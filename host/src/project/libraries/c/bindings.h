@@ -493,6 +493,69 @@ typedef uint8_t netwasm_net_log_level_t;
 // Something failed.
 #define NETWASM_NET_LOG_LEVEL_ERROR 4
 
+typedef netwasm_net_types_error_t netwasm_net_metrics_error_t;
+
+// A number that only grows.
+typedef struct netwasm_net_metrics_counter_id_t {
+  // Chosen by the host.
+  uint32_t   number;
+} netwasm_net_metrics_counter_id_t;
+
+// A number that goes up and down.
+typedef struct netwasm_net_metrics_gauge_id_t {
+  // Chosen by the host.
+  uint32_t   number;
+} netwasm_net_metrics_gauge_id_t;
+
+// Numbers of observed values, by size.
+typedef struct netwasm_net_metrics_histogram_id_t {
+  // Chosen by the host.
+  uint32_t   number;
+} netwasm_net_metrics_histogram_id_t;
+
+// A name and a value that tell one series of a metric from another.
+typedef struct netwasm_net_metrics_label_t {
+  // Like a metric's name. `service`, `le` and what begins with `__` are
+  // the host's.
+  bindings_string_t   name;
+  // Any text, of 128 bytes at most.
+  bindings_string_t   value;
+} netwasm_net_metrics_label_t;
+
+typedef struct {
+  netwasm_net_metrics_label_t *ptr;
+  size_t len;
+} netwasm_net_metrics_list_label_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    netwasm_net_metrics_counter_id_t ok;
+    netwasm_net_metrics_error_t err;
+  } val;
+} netwasm_net_metrics_result_counter_id_error_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    netwasm_net_metrics_gauge_id_t ok;
+    netwasm_net_metrics_error_t err;
+  } val;
+} netwasm_net_metrics_result_gauge_id_error_t;
+
+typedef struct {
+  double *ptr;
+  size_t len;
+} bindings_list_f64_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    netwasm_net_metrics_histogram_id_t ok;
+    netwasm_net_metrics_error_t err;
+  } val;
+} netwasm_net_metrics_result_histogram_id_error_t;
+
 typedef netwasm_net_types_error_t netwasm_net_datagrams_error_t;
 
 typedef netwasm_net_types_ip_socket_address_t netwasm_net_datagrams_ip_socket_address_t;
@@ -921,6 +984,46 @@ extern void netwasm_net_transports_info(netwasm_net_transports_connection_id_t *
 // some hundred a second are counted instead of written.
 extern void netwasm_net_log_log(netwasm_net_log_level_t level, bindings_string_t *message);
 
+// Imported Functions from `netwasm:net/metrics@0.2.0`
+// Opens a counter. Names consist of ASCII letters, digits and `_`, do not
+// begin with a digit, and are 64 bytes long at most. The host adds what
+// Prometheus wants before and after a name: a `_total` at the end is
+// dropped, and names that end in `_bucket`, `_count`, `_sum`, `_created` or
+// `_info` are refused. A unit belongs in the name: `queue_bytes`.
+//
+// `help` says in a sentence what is counted; that of the first who opens a
+// metric stays, cut off at 256 bytes.
+//
+// # Errors
+// - `invalid-argument`: a name or a label is not as said, a label is there
+//   twice, or there are more than 8.
+// - `invalid-state`: the name is that of a metric of another kind, in this
+//   service or another one.
+// - `limit-exceeded`: the service has too many (`--max-metrics`). The
+//   host's log says so once.
+extern bool netwasm_net_metrics_counter(bindings_string_t *name, bindings_string_t *help, netwasm_net_metrics_list_label_t *labels, netwasm_net_metrics_counter_id_t *ret, netwasm_net_metrics_error_t *err);
+// Opens a gauge, whose value is 0 until it is set.
+//
+// # Errors
+// - those of `counter`.
+extern bool netwasm_net_metrics_gauge(bindings_string_t *name, bindings_string_t *help, netwasm_net_metrics_list_label_t *labels, netwasm_net_metrics_gauge_id_t *ret, netwasm_net_metrics_error_t *err);
+// Opens a histogram with these upper bounds: 1 to 32 finite numbers, each
+// larger than the one before. Another bucket without a bound is added. The
+// bounds of the first who opens a metric stay. Counts as one metric for
+// each bucket.
+//
+// # Errors
+// - those of `counter`; `invalid-argument` for the bounds, too.
+extern bool netwasm_net_metrics_histogram(bindings_string_t *name, bindings_string_t *help, bindings_list_f64_t *bounds, netwasm_net_metrics_list_label_t *labels, netwasm_net_metrics_histogram_id_t *ret, netwasm_net_metrics_error_t *err);
+// Adds to a counter.
+extern void netwasm_net_metrics_add(netwasm_net_metrics_counter_id_t *counter, uint64_t more);
+// Sets a gauge.
+extern void netwasm_net_metrics_set(netwasm_net_metrics_gauge_id_t *gauge, double value);
+// Adds to a gauge, or takes from it if the number is negative.
+extern void netwasm_net_metrics_change(netwasm_net_metrics_gauge_id_t *gauge, double by);
+// Counts a value. One that is not a number is not counted.
+extern void netwasm_net_metrics_observe(netwasm_net_metrics_histogram_id_t *histogram, double value);
+
 // Imported Functions from `netwasm:net/datagrams@0.2.0`
 // Sends one datagram.
 //
@@ -1228,6 +1331,20 @@ void bindings_option_u64_free(bindings_option_u64_t *ptr);
 void netwasm_net_transports_result_u64_error_free(netwasm_net_transports_result_u64_error_t *ptr);
 
 void netwasm_net_transports_option_duration_free(netwasm_net_transports_option_duration_t *ptr);
+
+void netwasm_net_metrics_error_free(netwasm_net_metrics_error_t *ptr);
+
+void netwasm_net_metrics_label_free(netwasm_net_metrics_label_t *ptr);
+
+void netwasm_net_metrics_list_label_free(netwasm_net_metrics_list_label_t *ptr);
+
+void netwasm_net_metrics_result_counter_id_error_free(netwasm_net_metrics_result_counter_id_error_t *ptr);
+
+void netwasm_net_metrics_result_gauge_id_error_free(netwasm_net_metrics_result_gauge_id_error_t *ptr);
+
+void bindings_list_f64_free(bindings_list_f64_t *ptr);
+
+void netwasm_net_metrics_result_histogram_id_error_free(netwasm_net_metrics_result_histogram_id_error_t *ptr);
 
 void netwasm_net_datagrams_error_free(netwasm_net_datagrams_error_t *ptr);
 
