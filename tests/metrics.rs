@@ -65,6 +65,8 @@ fn guests_count_together_and_over_reloads() {
     install_as("probe", &place, 1);
     reload(&server);
     assert_eq!(server.connect().ask("metric counter hits 1"), "ok");
+    let told = old.line();
+    assert!(told.starts_with("shutting down"), "{told}");
     assert_eq!(old.ask("metric counter hits 1"), "ok", "the old generation");
     let name = "netwasm_guest_hits_total{service=\"hits\"}";
     assert_eq!(value(admin, name), Some(6.0));
@@ -115,6 +117,7 @@ fn metrics_that_cannot_be_shown_are_refused_and_do_no_harm() {
         value(admin, "netwasm_guest_a_total{service=\"probe\"}"),
         Some(3.0)
     );
+    drop(peer);
     server.stop();
 }
 
@@ -241,6 +244,7 @@ fn bytes_are_counted_whatever_moves_them() {
         let size = SIZE as f64;
         let of = |name: &str| format!("{name}_bytes_total{{service=\"{guest}\"}}");
         shows(admin, &[(&of("received"), size), (&of("sent"), size)]);
+        drop(peer);
         server.stop();
     }
 }
@@ -277,6 +281,7 @@ fn the_time_in_guests_is_measured() {
             assert!((0.0..60.0).contains(&time), "{time}");
             (all[&of("instance_turns")] >= 100.0 && time > 0.0).then_some(())
         });
+        drop(peer);
         server.stop();
     }
 }
@@ -366,6 +371,7 @@ fn look_ups_are_counted_by_their_results() {
             ("lookups_at_hand_total{service=\"probe\"}", 1.0),
         ],
     );
+    drop(peer);
     server.stop();
 }
 
@@ -416,6 +422,7 @@ fn pools_and_upstreams_are_counted() {
             (&total("reused"), 2.0),
         ],
     );
+    drop(peer);
     server.stop();
 }
 
