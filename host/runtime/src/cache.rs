@@ -157,7 +157,9 @@ impl Cache {
             Ok(kept) => Some(kept),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             // It is root's (`--user`).
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && assumed().is_some() => {
+            Err(error)
+                if error.kind() == io::ErrorKind::PermissionDenied && assumed().is_some() =>
+            {
                 None
             }
             Err(error) => {
