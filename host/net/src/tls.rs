@@ -83,11 +83,17 @@ pub struct ServerTls {
     clients: Option<Arc<Clients>>,
 }
 
-/// Lets AWS-LC gather the entropy that its random numbers begin with. That takes
-/// some 60 ms of CPU time, once in a process, which no handshake should.
+/// Set once AWS-LC has gathered the entropy that its random numbers begin with.
+static ENTROPY: OnceLock<()> = OnceLock::new();
+
+/// Lets AWS-LC gather entropy. That takes some 60 ms of CPU time, once in a
+/// process, which no handshake on a worker should. The caller's thread must end
+/// before the process does: AWS-LC aborts it if its state is taken away meanwhile.
 fn gather_entropy() {
-    // A failure comes again, and is told, where numbers are drawn.
-    let _ = aws_lc_rs::default_provider().secure_random.fill(&mut [0]);
+    ENTROPY.get_or_init(|| {
+        // A failure comes again, and is told, where numbers are drawn.
+        let _ = aws_lc_rs::default_provider().secure_random.fill(&mut [0]);
+    });
 }
 
 impl fmt::Debug for Tls {
@@ -162,11 +168,13 @@ impl Tls {
             .spawn(prepare);
     }
 
-    /// Waits until the trust roots have been read.
+    /// Waits until the trust roots have been read, and the first random number
+    /// can be drawn.
     pub async fn client_prepared(self: &Arc<Self>) {
-        if self.client.get().is_none() {
+        if self.client.get().is_none() || ENTROPY.get().is_none() {
             let tls = Arc::clone(self);
             let prepare = move || {
+                gather_entropy();
                 tls.client_config();
             };
             // If the thread fails, the caller reads them itself.
@@ -182,10 +190,8 @@ impl Tls {
                 named: self.extra.as_slice().into(),
             })
         };
-        self.client.get_or_init(|| {
-            gather_entropy();
-            self.trust.client_config(authorities)
-        })
+        self.client
+            .get_or_init(|| self.trust.client_config(authorities))
     }
 
     /// Returns the trust roots that a guest verifies servers by, unless it names
