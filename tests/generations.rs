@@ -97,7 +97,9 @@ fn what_lacks_descriptors_at_any_step_changes_nothing() {
     install("router", &site);
     install("echo", &lines);
     let content = format!(
-        "workers = 2\n[services.site]\ncomponent = {:?}\nhttp = \"127.0.0.1:0\"\n{}",
+        // A slow machine may keep a guest from running for long.
+        "workers = 2\nevent-timeout = \"30s\"\n\
+         [services.site]\ncomponent = {:?}\nhttp = \"127.0.0.1:0\"\n{}",
         text(&site),
         echo_at(&lines, "")
     );
