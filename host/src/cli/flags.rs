@@ -63,7 +63,7 @@ pub(super) struct Listeners {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "HTTP")]
 pub(super) struct Http {
-    /// Add a line for each request to a file, - (standard output) or syslog[:SERVER]
+    /// Add a line for each request to a file, - (standard output) or syslog, syslog:SERVER
     #[arg(long, value_name = "FILE")]
     access_log: Option<AccessLogTarget>,
     /// The form of its lines: combined, json, or a line with variables of nginx such as $status

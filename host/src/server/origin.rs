@@ -17,7 +17,7 @@ pub struct Origin {
     pub locate: Box<Locate>,
 }
 
-/// See [`Origin::locate`].
+/// Says where a fault is: the type of [`Origin`]'s field `locate`.
 pub type Locate = dyn Fn(&Path, usize, &[&str], &str) -> String + Send + Sync;
 
 impl Origin {
