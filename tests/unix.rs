@@ -4,6 +4,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use rustix::process::Signal;
+
 use crate::harness::{
     self, Peer, Run, directory, guest, pattern, reload, skipped, text, unix_address,
 };
@@ -166,7 +168,7 @@ fn the_file_has_its_rights_before_the_socket_listens() {
     let Some(run) = run.traced(&calls) else {
         return;
     };
-    let server = run.start();
+    let mut server = run.start();
     let trace = std::fs::read_to_string(&trace).expect("a trace");
     let place = |needle: &str| {
         let mut lines = trace.lines();
@@ -177,7 +179,12 @@ fn the_file_has_its_rights_before_the_socket_listens() {
         place("bind(") < place("0600") && place("0600") < place("listen("),
         "{trace}"
     );
-    drop(server);
+    // strace is not the server, and would leave it behind.
+    let listening = trace.lines().nth(place("listen(")).unwrap_or_default();
+    let thread = listening.split_whitespace().next().map(str::parse);
+    let main = thread.and_then(Result::ok).expect("the main thread");
+    harness::signal(main, Signal::TERM);
+    assert!(server.wait().success());
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub(crate) use network::{refusing, refusing_datagrams, set_mtu, with_ipv6};
 pub(crate) use otlp::{CollectedSpan, Collector};
 pub(crate) use pace::{Pace, slowly};
 pub(crate) use peer::{Peer, TcpPeer, UdpPeer, echoes, fill, full_backlog, pattern, same};
-pub(crate) use process::raise_descriptor_limit;
+pub(crate) use process::{raise_descriptor_limit, signal};
 pub(crate) use reload::{
     Clients, Configured, Installed, install, install_as, refused, reload, reload_or_not, replaced,
     threads, until_closed,
