@@ -1,4 +1,4 @@
-//! What `/metrics` shows: of the host, and of guests.
+//! Tests of what `/metrics` shows: of the host, and of guests.
 
 use std::fs;
 use std::io::{Read, Write};

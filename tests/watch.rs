@@ -64,7 +64,7 @@ fn a_component_that_is_written_in_place_is_reloaded_once_it_is_whole() {
     drop(file);
     reloaded(&server, "lines.wasm", 1);
     assert_eq!(server.log.count("everything stays as it was"), 0);
-    // What is no component changes nothing.
+    // A file that is no component changes nothing.
     fs::write(&place, "no component").expect("a file");
     server
         .log

@@ -33,7 +33,7 @@ const REST: Duration = Duration::from_millis(150);
 /// do not exist yet.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// What is watched in a directory.
+/// Events that are watched for in a directory.
 const WHAT: WatchFlags = WatchFlags::CLOSE_WRITE
     .union(WatchFlags::CREATE)
     .union(WatchFlags::MOVED_FROM)
@@ -410,7 +410,7 @@ mod tests {
         told(&changes, &project);
         fs::write(project.join("src/more/mod.rs"), "22").expect("a file");
         told(&changes, &project);
-        // What is built is no source.
+        // Built files are no sources.
         fs::create_dir(project.join("target")).expect("a directory");
         fs::write(project.join("target/x"), "1").expect("a file");
         assert!(changes.recv_timeout(REST * 4).is_err());

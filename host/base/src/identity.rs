@@ -31,7 +31,7 @@ pub enum IdentityError {
     Unknown {
         /// The flag that names it.
         flag: &'static str,
-        /// What is unknown.
+        /// The unknown name.
         source: UnknownUser,
     },
     /// A number without a name has no group of its own.

@@ -16,10 +16,10 @@ pub(crate) enum Operation {
     Metrics,
     /// By a configuration that says what the flags say.
     Configuration,
-    /// The same, with one route.
+    /// By a configuration with one route.
     Host,
-    /// The same, with a thousand routes to the service, of which the one that
-    /// is asked for is the last.
+    /// By a configuration with a thousand routes to the service, of which the
+    /// one that is asked for is the last.
     Hosts,
 }
 

@@ -111,7 +111,7 @@ pub fn examine(file: &Path) -> Examined {
             mistakes.extend(join(&mut run, &document, &keys).err());
             services = run.services.into_iter().enumerate().collect();
         }
-        // What lacks a part of its settings would have more faults than it has.
+        // A service that lacks a part of its settings would have more faults than it has.
         false => services.retain(|(number, _)| {
             let begins = |number: usize| document.services.get(number).map(|it| it.place.start);
             let (begin, end) = (begins(*number).unwrap_or(0), begins(number + 1));

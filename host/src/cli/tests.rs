@@ -543,7 +543,7 @@ fn watching_passes_on_all_arguments_but_its_own() {
         }
         other => panic!("{other:?}"),
     }
-    // What serves is reloaded.
+    // A server is reloaded.
     match parse_line("run a.wasm --watch --tcp 1 -- --watch") {
         Ok(Command::Run(run, _)) => assert!(run.watch),
         other => panic!("{other:?}"),

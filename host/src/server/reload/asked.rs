@@ -1,10 +1,10 @@
-//! Who asks for reloads, and who waits for them.
+//! Requests for reloads, and those who wait for them.
 
 use std::fmt;
 
 use tokio::sync::oneshot;
 
-/// Who asks for a reload.
+/// Origin of a request for a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::server) enum By {
     Signal,
