@@ -43,7 +43,10 @@ fn runs_as(server: &Server, user: u32, group: u32) {
     let mut count = 0;
     for task in tasks {
         let status = task.expect("a task").path().join("status");
-        let status = fs::read_to_string(status).expect("its status");
+        // Threads that compile end.
+        let Ok(status) = fs::read_to_string(status) else {
+            continue;
+        };
         let field = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
             let words = line.expect("the field").split_whitespace();
