@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
@@ -52,6 +52,10 @@ pub struct Env {
     pub steps: Steps,
     /// Number of the signal that drains the run; 0 without one.
     pub signal: AtomicU32,
+    /// True if connections are to end as soon as they can. Set before the
+    /// workers are notified, so that no worker invites another request once
+    /// one of them, or a closed listener, has shown the end.
+    pub draining: AtomicBool,
     /// Proxies whose connections begin with a PROXY header.
     pub proxies: Vec<Proxy>,
     /// The clients.
@@ -129,6 +133,7 @@ impl Env {
             proxies,
             clients,
             signal: AtomicU32::new(0),
+            draining: AtomicBool::new(false),
             limits,
         })
     }

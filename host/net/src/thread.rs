@@ -5,6 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use slab::Slab;
@@ -119,10 +120,11 @@ impl Thread {
         )
     }
 
-    /// True if connections are to end as soon as they can.
+    /// True if connections are to end as soon as they can: no response may
+    /// invite another request. The tasks may not have been notified yet.
     #[inline]
     pub fn is_draining(&self) -> bool {
-        self.draining.get()
+        self.draining.get() || self.env.draining.load(Ordering::Relaxed)
     }
 
     /// True if connections that wait for a request are to close.
@@ -143,7 +145,7 @@ impl Thread {
     /// Waits until the run is ending.
     pub async fn drained(self: Rc<Self>) {
         let notified = self.drained.notified();
-        if !self.is_draining() {
+        if !self.draining.get() {
             notified.await;
         }
     }

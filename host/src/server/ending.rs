@@ -163,6 +163,9 @@ impl Server {
     /// deadline or another signal, and then aborts what is left. `asked` says
     /// that a signal has asked for the end.
     async fn drain(&mut self, signals: &mut Signals, asked: bool) {
+        // The workers know before anybody sees a closed listener.
+        self.give_up_reload("the run is ending");
+        self.drain_all();
         self.sockets.close();
         if let Some(successor) = self.successor.take() {
             // It may have ended.
@@ -171,8 +174,6 @@ impl Server {
         if let Some(manager) = &self.manager {
             manager.stopping("draining: no new connections");
         }
-        self.give_up_reload("the run is ending");
-        self.drain_all();
         self.until_ended(signals, asked).await;
     }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, LocalOptions};
@@ -254,6 +255,9 @@ impl Serving {
 
     /// Begins a phase, which ends after this time.
     pub(super) fn enter(&mut self, phase: Phase, lasts: Duration) {
+        if phase != Phase::Serving {
+            self.run.net.draining.store(true, Ordering::Relaxed);
+        }
         // Fails if all workers have ended.
         let _ = self.phase.send(phase);
         self.deadline = Instant::now().checked_add(lasts);
