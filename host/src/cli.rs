@@ -305,6 +305,7 @@ impl RunFlags {
             Some(_) => self.compiling.of_interpreter(),
             None => self.compiling,
         };
+        let connects = !self.reach.allow_connect.is_empty() || !self.reach.upstream.is_empty();
         let mut config = Config {
             component: match &script {
                 Some(_) => ComponentSource::File(component.clone()),
@@ -329,9 +330,7 @@ impl RunFlags {
                 .unwrap_or(NonZeroUsize::MIN),
             limits: Limits {
                 http: self.http.limits(),
-                ..self
-                    .limits
-                    .into_limits(&compiling, !self.reach.allow_connect.is_empty())
+                ..self.limits.into_limits(&compiling, connects)
             },
             access_log: self.http.access_log(),
             guest: GuestConfig {
@@ -353,6 +352,7 @@ impl RunFlags {
                 resolve: self.reach.allow_resolve,
                 listen: self.reach.allow_listen,
             },
+            upstreams: self.reach.upstream,
             dns: DnsConfig {
                 servers: self.reach.dns_server,
                 timeout: self.reach.dns_timeout,

@@ -227,6 +227,7 @@ fn environment(target: &Target, tls: Arc<Tls>) -> Result<Arc<Env>, Error> {
         steps: Steps::default(),
         proxies: Vec::new(),
         clients: Clients::new(ClientRules::default()),
+        upstreams: &[],
     })
     .map(Arc::new)
 }

@@ -90,7 +90,7 @@ impl Common {
     /// was raised stays.
     pub(crate) fn fit(&self, services: &[Config]) {
         self.services.store(services.len(), Ordering::Relaxed);
-        let connects = services.iter().any(|it| !it.policy.connect.is_empty());
+        let connects = services.iter().any(Config::connects);
         let possible = descriptors::connections(connects);
         let limits = services.iter().map(|it| &it.limits);
         let given = limits.clone().filter(|it| it.connections_given);
@@ -225,7 +225,7 @@ impl Run {
     pub(crate) fn new(config: &Config, lasting: Lasting) -> Result<Self, Error> {
         let roots = Arc::new(Roots::open(&config.guest.dirs)?);
         let tls = Arc::new(Tls::load(&config.tls)?);
-        if !config.policy.connect.is_empty() {
+        if config.connects() {
             // This runs while the component is compiled.
             tls.prepare_client();
         }
@@ -247,6 +247,7 @@ impl Run {
             steps: lasting.common.steps.clone(),
             proxies: config.proxies.clone(),
             clients: Arc::clone(&budgets.clients),
+            upstreams: &config.upstreams,
         })?);
         let log = config.access_log.as_ref();
         let log = log.map(|log| lasting.common.logs.open(log));

@@ -12,6 +12,7 @@ mod log_template;
 mod proxy;
 mod route;
 mod tls;
+mod upstream;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -35,6 +36,9 @@ pub use self::proxy::{Proxy, ProxyError};
 pub use self::route::{HostPattern, Route, RouteError, plain_host, plain_path};
 pub use self::tls::{
     CIPHER_SUITES, CipherSuite, CipherSuiteError, CipherSuites, TlsVersion, TlsVersionError,
+};
+pub use self::upstream::{
+    Balance, GroupSettings, UpstreamAddress, UpstreamError, UpstreamGroup, UpstreamServer,
 };
 pub use crate::listen::{AddressError, ListenAddress, ListenerConfig, ListenerKind};
 
@@ -435,6 +439,8 @@ pub struct Config {
     pub guest: GuestConfig,
     /// Destinations, names and listeners that the guest is allowed.
     pub policy: Policy,
+    /// Groups of servers that the guest may forward to.
+    pub upstreams: Vec<UpstreamGroup>,
     /// Destination of the access log, with a line for each HTTP request.
     pub access_log: Option<AccessLogConfig>,
     /// Settings of name resolution.
@@ -442,6 +448,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// True if the guest may connect somewhere, or have requests forwarded.
+    #[must_use]
+    pub fn connects(&self) -> bool {
+        !self.policy.connect.is_empty() || !self.upstreams.is_empty()
+    }
+
     /// Checks that the parts go together.
     ///
     /// # Errors
@@ -513,6 +525,10 @@ impl Config {
             .find(|directory| !guest_paths.insert(plain(&directory.guest)))
         {
             return Err(ConfigError::DirectoryTwice(twice.guest.clone()));
+        }
+        let mut groups = HashSet::new();
+        if let Some(twice) = self.upstreams.iter().find(|it| !groups.insert(&*it.name)) {
+            return Err(ConfigError::UpstreamTwice(twice.name.clone()));
         }
         check_time("--dns-timeout", Some(self.dns.timeout))?;
         self.limits.check()

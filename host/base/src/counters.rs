@@ -49,6 +49,11 @@ pub struct Counters {
     pub instances_ended: Counter,
     /// Linear memory of all instances, in bytes.
     pub instance_memory: Level,
+    /// Forwarded requests to which no upstream gave a response that could be
+    /// passed on whole.
+    pub forwards_failed: Counter,
+    /// Times that a server of an upstream group was left out after failures.
+    pub upstreams_left_out: Counter,
     /// Instances that could not be made.
     pub instances_failed: Counter,
     /// Files that exist but could not be opened or read.

@@ -30,6 +30,7 @@ use crate::thread::Thread;
 use crate::tls::ClientTls;
 use crate::transport::Transport;
 use crate::unix;
+use crate::upstream::Server;
 use crate::worker::Worker;
 
 /// Default time limit of connecting.
@@ -71,10 +72,54 @@ pub async fn make(
     client: Option<&ClientTls>,
     options: ConnectOptions,
 ) -> Result<Rc<Transport>, ConnectionError> {
-    let making = make_in_time(worker, endpoint, client, options.local);
-    match tokio::time::timeout(options.timeout.unwrap_or(TIMEOUT), making).await {
+    let reach = Reach::ByPolicy(options.local);
+    let making = make_in_time(worker, endpoint, client, reach);
+    within(options.timeout.unwrap_or(TIMEOUT), making).await
+}
+
+/// Opens a connection to a server of an upstream group, and counts it. Dropping
+/// the future closes whatever was begun.
+///
+/// # Errors
+/// Fails as [`make`] does.
+pub async fn make_to(
+    worker: &Rc<Worker>,
+    server: &Server,
+    timeout: Duration,
+) -> Result<Rc<Transport>, ConnectionError> {
+    let reach = match server.is_named() {
+        true => Reach::Named,
+        false => Reach::ByPolicy(None),
+    };
+    let making = make_in_time(worker, server.endpoint(), server.tls(), reach);
+    within(timeout, making).await
+}
+
+async fn within<T>(
+    limit: Duration,
+    making: impl Future<Output = Result<T, ConnectionError>>,
+) -> Result<T, ConnectionError> {
+    match tokio::time::timeout(limit, making).await {
         Ok(result) => result,
         Err(_) => Err(ConnectionError::Timeout("connecting takes too long")),
+    }
+}
+
+/// The right to connect to the addresses of a name.
+#[derive(Clone, Copy, Debug)]
+enum Reach {
+    /// To those that the policy allows, from a local address if one is given.
+    ByPolicy(Option<IpAddr>),
+    /// To all, since the operator has named the server.
+    Named,
+}
+
+impl Reach {
+    fn local(self) -> Option<IpAddr> {
+        match self {
+            Self::ByPolicy(local) => local,
+            Self::Named => None,
+        }
     }
 }
 
@@ -105,9 +150,9 @@ async fn make_in_time(
     worker: &Rc<Worker>,
     endpoint: &Endpoint,
     client: Option<&ClientTls>,
-    local: Option<IpAddr>,
+    reach: Reach,
 ) -> Result<Rc<Transport>, ConnectionError> {
-    let dialed = dial(worker, endpoint, local).await?;
+    let dialed = dial_within(worker, endpoint, reach).await?;
     // Trust roots are prepared here: a guest's later call to begin TLS cannot
     // wait for them.
     worker.env().tls.client_prepared().await;
@@ -138,6 +183,14 @@ pub async fn dial(
     endpoint: &Endpoint,
     local: Option<IpAddr>,
 ) -> Result<Dialed, ConnectionError> {
+    dial_within(worker, endpoint, Reach::ByPolicy(local)).await
+}
+
+async fn dial_within(
+    worker: &Worker,
+    endpoint: &Endpoint,
+    reach: Reach,
+) -> Result<Dialed, ConnectionError> {
     let permit = worker.env().try_outgoing_permit()?;
     let socket = match endpoint {
         Endpoint::Unix(path) => {
@@ -149,9 +202,9 @@ pub async fn dial(
             });
         }
         Endpoint::Address(address) => {
-            connect_address(*address, local, worker.env().limits.tcp).await?
+            connect_address(*address, reach.local(), worker.env().limits.tcp).await?
         }
-        Endpoint::Name { host, port } => connect_name(worker, host, *port, local).await?,
+        Endpoint::Name { host, port } => connect_name(worker, host, *port, reach).await?,
     };
     let peer = SockRef::from(socket.fd()).peer_addr();
     // The peer has reset the connection meanwhile.
@@ -226,11 +279,11 @@ async fn connect_name(
     worker: &Worker,
     host: &str,
     port: u16,
-    local: Option<IpAddr>,
+    reach: Reach,
 ) -> Result<Watched, ConnectionError> {
     let mut answers = worker.resolver.answers(host);
     let mut race = Race {
-        local,
+        local: reach.local(),
         options: worker.env().limits.tcp,
         ..Race::default()
     };
@@ -252,8 +305,13 @@ async fn connect_name(
             },
             answer = answers.next(), if asking => match answer {
                 Some(Ok(addresses)) => {
-                    worker.resolver.remember(host, &addresses);
-                    let allowed = allowed(worker, host, port, addresses, &mut denied);
+                    let allowed = match reach {
+                        Reach::Named => addresses,
+                        Reach::ByPolicy(_) => {
+                            worker.resolver.remember(host, &addresses);
+                            allowed(worker, host, port, addresses, &mut denied)
+                        }
+                    };
                     if !allowed.is_empty() {
                         race.add(allowed, worker.resolver.destinations());
                     }

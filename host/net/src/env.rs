@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::net::sockopt::set_socket_linger;
 
 use netwasm_base::address::Address;
-use netwasm_base::config::{DnsConfig, Limits, Proxy};
+use netwasm_base::config::{DnsConfig, Limits, Proxy, UpstreamGroup};
 use netwasm_base::counters::Counters;
 use netwasm_base::error::{ConnectionError, Error};
 use netwasm_base::policy::{Denied, Policy, Resolved};
@@ -23,6 +23,7 @@ use crate::permits::{Permit, Permits};
 use crate::places::Places;
 use crate::tls::{ClientTls, Tls};
 use crate::turns::Steps;
+use crate::upstream::{Group, Upstreams};
 
 /// The network state of a service, shared by all workers.
 #[derive(Debug)]
@@ -48,6 +49,8 @@ pub struct Env {
     pub outgoing: Arc<Permits>,
     /// Connections kept for reuse.
     pub pools: Pools,
+    /// Groups of servers that the guest may forward to.
+    upstreams: Upstreams,
     /// Clock of the workers' turns.
     pub steps: Steps,
     /// Number of the signal that drains the run; 0 without one.
@@ -91,13 +94,16 @@ pub struct Settings<'a> {
     pub proxies: Vec<Proxy>,
     /// See [`Env::clients`].
     pub clients: Arc<Clients>,
+    /// Groups of servers that the guest may forward to.
+    pub upstreams: &'a [UpstreamGroup],
 }
 
 impl Env {
     /// Builds the shared state, before a run begins.
     ///
     /// # Errors
-    /// Fails if no descriptor is left.
+    /// Fails if no descriptor is left, or if the name of a server cannot be one
+    /// of a certificate.
     pub fn new(settings: Settings<'_>) -> Result<Self, Error> {
         let Settings {
             limits,
@@ -113,12 +119,14 @@ impl Env {
             steps,
             proxies,
             clients,
+            upstreams,
         } = settings;
         let pools = Pools::new(&counters).map_err(|source| Error::System {
             what: "epoll",
             source,
         })?;
         Ok(Self {
+            upstreams: Upstreams::new(upstreams, &counters)?,
             guest: guest.to_owned(),
             policy,
             names: Arc::new(Sources::new(&dns, &counters)),
@@ -189,6 +197,17 @@ impl Env {
             Endpoint::Address(address) => self.policy.connect_address(*address, names),
             Endpoint::Name { host, port } => self.policy.connect_name(host, *port),
             Endpoint::Unix(path) => self.policy.connect_unix(path),
+        })
+    }
+
+    /// Returns the group that a guest forwards to. Logs a denial.
+    ///
+    /// # Errors
+    /// Fails with `AccessDenied` if no `--upstream` has the name.
+    pub fn upstream(&self, name: &str) -> Result<&Arc<Group>, ConnectionError> {
+        self.upstreams.get(name).ok_or_else(|| {
+            self.deny(&Denied::upstream(name));
+            ConnectionError::AccessDenied
         })
     }
 

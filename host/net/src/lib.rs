@@ -33,10 +33,12 @@
 //! | [`permits`] | budgets of a service within those of the process | what they are for |
 //! | [`places`] | `--max-connections`: which connection gets a place, and which is closed for it | sockets |
 //! | [`endpoint`], [`dns`], [`destinations`] | where to connect to; names to addresses; the order in which addresses are tried | connecting |
+//! | [`upstream`] | groups of servers: which one gets a request | protocols |
 //! | [`mod@env`] | state that all workers share | |
 //! | [`thread`] | a worker's thread: clock, scratch buffers, tasks that it waits for | connections |
 //! | [`transport`], [`relay`], `pipe` | a socket with its TLS session and its queue; deadlines, by what the peer acknowledged; native copying between connections | policy |
 //! | [`pool`], [`parked`] | connections kept for reuse: who gets one, and how it moves between workers | waiting |
+//! | [`kept`] | connections to servers that a worker keeps for its next requests | |
 //! | [`stream`] | a connection as a guest's streams see it | WIT |
 //! | [`accept`] | an accept that cannot fail the server; the place of a preamble before TLS | handshakes |
 //! | `passed` | sockets that the service manager has opened |
@@ -67,6 +69,7 @@ pub mod handing;
 pub mod health;
 pub mod incoming;
 pub mod io;
+pub mod kept;
 pub mod listener;
 pub mod options;
 pub mod parked;
@@ -92,5 +95,6 @@ pub mod trust;
 pub mod turns;
 pub mod udp;
 pub mod unix;
+pub mod upstream;
 mod verifier;
 pub mod worker;

@@ -50,6 +50,7 @@ pub fn in_worker<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Rc<Wo
         steps: Steps::default(),
         proxies: Vec::new(),
         clients: Clients::new(ClientRules::default()),
+        upstreams: &[],
     });
     let env = Arc::new(env.expect("an environment"));
     let runtime = Builder::new_current_thread()

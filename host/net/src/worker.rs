@@ -23,6 +23,7 @@ use crate::accept::{Accepted, preamble};
 use crate::dns::Resolver;
 use crate::env::Env;
 use crate::io::Watched;
+use crate::kept::Kept;
 use crate::service::{Service, Services};
 use crate::thread::{Active, Listed, Thread, Tick};
 use crate::tls::Tls;
@@ -41,6 +42,8 @@ pub struct Worker {
     pub thread: Rc<Thread>,
     /// DNS resolver of the worker.
     pub resolver: Resolver,
+    /// Connections to servers, kept for the next requests.
+    pub kept: Kept,
     transports: RefCell<Slab<Rc<Transport>>>,
 }
 
@@ -57,6 +60,7 @@ impl Worker {
         Rc::new(Self {
             resolver: Resolver::new(&env.names),
             thread: Thread::new(env, turns),
+            kept: Kept::default(),
             transports: RefCell::default(),
         })
     }
@@ -72,19 +76,24 @@ impl Worker {
         transport: &Rc<Transport>,
         driver: impl Future<Output = ()> + Unpin + 'static,
     ) {
-        let key = self.transports.borrow_mut().insert(Rc::clone(transport));
-        let registered = Registered {
-            worker: Rc::clone(self),
-            key,
-            _active: self.thread.active(),
-        };
         let driving = Driving {
             driver,
             turn: Rc::clone(&transport.turn),
-            _registered: registered,
+            _registered: self.register(transport),
             _listed: self.thread.list(),
         };
         self.thread.run_listed(driving);
+    }
+
+    /// Registers a connection that another one's task drives, such as one to an
+    /// upstream: its deadlines and alarms hold until the guard is dropped.
+    pub fn register(self: &Rc<Self>, transport: &Rc<Transport>) -> Registered {
+        let key = self.transports.borrow_mut().insert(Rc::clone(transport));
+        Registered {
+            worker: Rc::clone(self),
+            key,
+            _active: self.thread.active(),
+        }
     }
 
     /// Takes an accepted connection.
@@ -277,6 +286,7 @@ impl Worker {
         for (_, transport) in &*self.transports.borrow() {
             transport.check_deadlines();
         }
+        self.kept.expire(&self.thread);
     }
 
     /// Keeps the clock, and ends connections whose deadline has passed.
@@ -309,7 +319,7 @@ impl Worker {
 
 /// Registration of a connection with its worker.
 #[derive(Debug)]
-struct Registered {
+pub struct Registered {
     worker: Rc<Worker>,
     key: usize,
     /// Dropped last: the worker waits for it.

@@ -52,6 +52,8 @@ pub(super) fn report(service: &Serving, is_named: bool, workers_failed: usize) {
         requests = some(counters.requests.get()),
         requests_refused = some(counters.requests_refused.get()),
         responses_refused = some(counters.responses_refused.get()),
+        forwards_failed = some(counters.forwards_failed.get()),
+        upstreams_left_out = some(counters.upstreams_left_out.get()),
         files_failed = some(counters.files_failed.get()),
         traps = some(counters.traps.get()),
         denied = some(counters.denied.get()),

@@ -57,6 +57,12 @@ impl Denied {
         )
     }
 
+    /// Denies forwarding to a group that has no name on the command line.
+    #[must_use]
+    pub fn upstream(name: &str) -> Self {
+        Self::unnamed("forwarding to", name, "--upstream", "NAME=HOST:PORT")
+    }
+
     /// Denies a guest the choice of a certificate that has no name on the command
     /// line.
     #[must_use]

@@ -452,6 +452,16 @@ impl Transport {
         self.core.borrow().queued()
     }
 
+    /// True if no TLS session stands between the socket and the plain text.
+    pub fn is_plain(&self) -> bool {
+        self.core.borrow().is_plain()
+    }
+
+    /// Returns the tick at which the connection was opened.
+    pub fn opened(&self) -> Tick {
+        self.opened
+    }
+
     /// Returns the local address; `None` once the connection is lost.
     pub fn local(&self) -> Option<Address> {
         let core = self.core.borrow();

@@ -309,13 +309,7 @@ impl Transport {
     /// `None` if something is under way or one side has ended.
     pub(crate) fn park(&self) -> Option<Parked> {
         let mut core = self.core.borrow_mut();
-        let rests = core.flow.accepts_writes()
-            && core.flow.receiving_open()
-            && core.queued() == 0
-            && core.relay.is_none()
-            && core.fed_by.strong_count() == 0
-            && core.tls.as_mut().is_none_or(|session| session.is_quiet());
-        if !rests {
+        if !core.rests() {
             return None;
         }
         let socket = core.socket.take()?.into_fd();
@@ -331,6 +325,31 @@ impl Transport {
         })
     }
 
+    /// Ends the connection's use by a task, whose wakers it forgets, so that its
+    /// thread may keep it for another. Returns false if something is under way
+    /// or has arrived, or one side has ended.
+    pub fn rest(&self) -> bool {
+        let mut core = self.core.borrow_mut();
+        if !core.rests() {
+            return false;
+        }
+        core.waker = None;
+        core.receiver = None;
+        core.sender = None;
+        core.alarm = None;
+        core.rang = false;
+        drop(core);
+        self.is_at_rest()
+    }
+
+    /// True if nothing has arrived on a connection at rest, not even an end, as
+    /// far as the runtime knows. Asks the kernel only if there is something new.
+    pub fn is_at_rest(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut scratch = self.thread.scratch.borrow_mut();
+        self.failure().is_none() && self.poll_receive(&mut cx, &mut scratch).is_pending()
+    }
+
     /// True if the connection was parked, and goes on without this transport.
     pub(crate) fn is_parked(&self) -> bool {
         self.core.borrow().socket.is_none()
@@ -338,6 +357,16 @@ impl Transport {
 }
 
 impl super::Core {
+    /// True if nothing is under way and neither side has ended.
+    fn rests(&mut self) -> bool {
+        self.flow.accepts_writes()
+            && self.flow.receiving_open()
+            && self.queued() == 0
+            && self.relay.is_none()
+            && self.fed_by.strong_count() == 0
+            && self.tls.as_mut().is_none_or(|session| session.is_quiet())
+    }
+
     fn poll_send_plain(
         &self,
         cx: &mut Context<'_>,

@@ -11,7 +11,7 @@ use super::family::{Family, Kind, Labels, Unit, Value, float, labelled, number, 
 type Field = fn(&Counters) -> &Counter;
 
 /// Counters that have no label but the service.
-const COUNTERS: [(&str, &str, Field); 23] = [
+const COUNTERS: [(&str, &str, Field); 25] = [
     (
         "connections_accepted",
         "Connections that peers opened",
@@ -75,6 +75,16 @@ const COUNTERS: [(&str, &str, Field); 23] = [
         "responses_refused",
         "Responses of guests that were not sent, or not completely, by the guest's fault",
         |it| &it.responses_refused,
+    ),
+    (
+        "forwards_failed",
+        "Forwarded requests to which no upstream gave a whole response",
+        |it| &it.forwards_failed,
+    ),
+    (
+        "upstreams_left_out",
+        "Times that a server of an upstream group was left out after failures",
+        |it| &it.upstreams_left_out,
     ),
     (
         "instances_failed",

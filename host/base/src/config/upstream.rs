@@ -1,0 +1,372 @@
+//! Upstream groups: servers that take what a guest decides to forward.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Maximum of servers of a group.
+const MOST_SERVERS: usize = 1024;
+
+/// Largest weight of a server.
+const MOST_WEIGHT: u32 = 100;
+
+/// The argument of an `--upstream`:
+/// `NAME=SERVER[*WEIGHT],...[;SETTING=VALUE]...`.
+///
+/// A server is `HOST:PORT`, `IP:PORT`, `[IPV6]:PORT` or `unix:PATH`, with
+/// `https://` before it for TLS. The settings are those of [`GroupSettings`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamGroup {
+    /// Name, by which the guest chooses the group.
+    pub name: String,
+    /// The servers; never empty.
+    pub servers: Vec<UpstreamServer>,
+    /// Settings of all servers.
+    pub settings: GroupSettings,
+}
+
+/// A server of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UpstreamServer {
+    /// Address.
+    pub address: UpstreamAddress,
+    /// True if connections begin with TLS.
+    pub secure: bool,
+    /// Share of the requests, 1 to 100.
+    pub weight: u32,
+}
+
+/// Address of a server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum UpstreamAddress {
+    /// An IP address and a port.
+    Socket(SocketAddr),
+    /// A host name, resolved for each new connection, and a port.
+    Name(String, u16),
+    /// The path of a Unix domain socket.
+    Unix(PathBuf),
+}
+
+/// Settings of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupSettings {
+    /// `balance`: the way in which a server is chosen.
+    pub balance: Balance,
+    /// `max-connections`: exchanges with a server at once, of all workers.
+    /// `None`: no limit.
+    pub max_connections: Option<u32>,
+    /// `max-queue`: requests that wait for a place, for each server.
+    pub max_queue: u32,
+    /// `queue-timeout`: time for which a request waits there.
+    pub queue_timeout: Duration,
+    /// `max-fails`: failures within `fail-timeout` after which a server gets no
+    /// requests for as long again. 0: never.
+    pub max_fails: u32,
+    /// `fail-timeout`. See `max_fails`.
+    pub fail_timeout: Duration,
+}
+
+impl Default for GroupSettings {
+    fn default() -> Self {
+        Self {
+            balance: Balance::RoundRobin,
+            max_connections: None,
+            max_queue: 128,
+            queue_timeout: Duration::from_secs(5),
+            max_fails: 3,
+            fail_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The way in which a server of a group is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// In turn, each as often as its weight says.
+    RoundRobin,
+    /// The one with the fewest requests under way, in proportion to its weight.
+    LeastRequests,
+    /// By a key that the guest gives: a key stays with its server, and few keys
+    /// move when servers come or go. Requests without a key take turns.
+    Hash,
+}
+
+/// Reason why a text is no `--upstream`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UpstreamError {
+    /// There is no name, or no server.
+    #[error("write NAME=SERVER,SERVER, such as api=10.0.0.1:8080,10.0.0.2:8080")]
+    Form,
+    /// The name is none.
+    #[error("'{0}' is no name of a group: it has 1 to 64 letters, digits, '-', '_' or '.'")]
+    Name(String),
+    /// A server's address is none.
+    #[error(
+        "'{0}' is no server: write HOST:PORT, IP:PORT, [IPV6]:PORT or unix:PATH, with https:// \
+         before it for TLS and *WEIGHT after it for its share"
+    )]
+    Server(String),
+    /// A weight is out of range.
+    #[error("'{0}' is no weight: write a whole number from 1 to 100")]
+    Weight(String),
+    /// A server is there twice.
+    #[error("the server {0} is there twice: give it a weight, such as {0}*2")]
+    Twice(String),
+    /// Too many servers.
+    #[error("a group has at most 1024 servers, and this has {0}")]
+    TooMany(usize),
+    /// There is no such setting.
+    #[error(
+        "'{0}' is no setting of a group: there are balance, max-connections, max-queue, \
+         queue-timeout, max-fails and fail-timeout"
+    )]
+    Setting(String),
+    /// The value of a setting is none.
+    #[error("'{value}' is no {setting}: write {form}")]
+    Value {
+        /// The setting's name.
+        setting: &'static str,
+        /// Its value.
+        value: String,
+        /// What to write.
+        form: &'static str,
+    },
+}
+
+impl FromStr for UpstreamGroup {
+    type Err = UpstreamError;
+
+    fn from_str(text: &str) -> Result<Self, UpstreamError> {
+        let (name, rest) = text.split_once('=').ok_or(UpstreamError::Form)?;
+        if !is_name(name) {
+            return Err(UpstreamError::Name(name.to_owned()));
+        }
+        let mut parts = rest.split(';').map(str::trim);
+        let mut servers: Vec<UpstreamServer> = Vec::new();
+        let listed = parts.next().unwrap_or_default();
+        if listed.is_empty() {
+            return Err(UpstreamError::Form);
+        }
+        for text in listed.split(',').map(str::trim) {
+            let server: UpstreamServer = text.parse()?;
+            let twice =
+                |it: &UpstreamServer| it.address == server.address && it.secure == server.secure;
+            if servers.iter().any(twice) {
+                return Err(UpstreamError::Twice(server.address.to_string()));
+            }
+            servers.push(server);
+        }
+        if servers.len() > MOST_SERVERS {
+            return Err(UpstreamError::TooMany(servers.len()));
+        }
+        let mut settings = GroupSettings::default();
+        for setting in parts.filter(|setting| !setting.is_empty()) {
+            settings.set(setting)?;
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            servers,
+            settings,
+        })
+    }
+}
+
+/// True if a text can name a group in a line of the log.
+fn is_name(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=64).contains(&text.len()) && text.bytes().all(plain)
+}
+
+impl FromStr for UpstreamServer {
+    type Err = UpstreamError;
+
+    fn from_str(text: &str) -> Result<Self, UpstreamError> {
+        let wrong = || UpstreamError::Server(text.to_owned());
+        let (place, weight) = match text.rsplit_once('*') {
+            Some((place, weight)) => {
+                let weighs = weight.parse().ok();
+                let weighs = weighs.filter(|weight| (1..=MOST_WEIGHT).contains(weight));
+                (
+                    place,
+                    weighs.ok_or_else(|| UpstreamError::Weight(weight.to_owned()))?,
+                )
+            }
+            None => (text, 1),
+        };
+        let (place, secure) = match (
+            place.strip_prefix("https://"),
+            place.strip_prefix("http://"),
+        ) {
+            (Some(place), _) => (place, true),
+            (None, plain) => (plain.unwrap_or(place), false),
+        };
+        let address = address(place).ok_or_else(wrong)?;
+        if secure && matches!(address, UpstreamAddress::Unix(_)) {
+            // A certificate is of a name, and a path is none.
+            return Err(wrong());
+        }
+        Ok(Self {
+            address,
+            secure,
+            weight,
+        })
+    }
+}
+
+fn address(text: &str) -> Option<UpstreamAddress> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return (!path.is_empty()).then(|| UpstreamAddress::Unix(path.into()));
+    }
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return (address.port() != 0).then_some(UpstreamAddress::Socket(address));
+    }
+    let (host, port) = text.rsplit_once(':')?;
+    let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let port = port
+        .parse()
+        .ok()
+        .filter(|&port: &u16| digits && port != 0)?;
+    let is_host = crate::policy::is_host_name(host) && host.parse::<IpAddr>().is_err();
+    is_host.then(|| UpstreamAddress::Name(host.to_ascii_lowercase(), port))
+}
+
+impl fmt::Display for UpstreamAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(address) => address.fmt(f),
+            Self::Name(host, port) => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl GroupSettings {
+    fn set(&mut self, text: &str) -> Result<(), UpstreamError> {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        let (name, value) = (name.trim(), value.trim());
+        let wrong = |setting, form| UpstreamError::Value {
+            setting,
+            value: value.to_owned(),
+            form,
+        };
+        let number = |setting| {
+            let form = "a whole number";
+            value.parse::<u32>().map_err(|_| wrong(setting, form))
+        };
+        let time = |setting| {
+            let form = "a number with a unit, ms, s, m or h, such as 500ms or 10s";
+            duration(value).ok_or_else(|| wrong(setting, form))
+        };
+        match name {
+            "balance" => {
+                self.balance = match value {
+                    "round-robin" => Balance::RoundRobin,
+                    "least-requests" => Balance::LeastRequests,
+                    "hash" => Balance::Hash,
+                    _ => {
+                        let form = "round-robin, least-requests or hash";
+                        return Err(wrong("balance", form));
+                    }
+                }
+            }
+            "max-connections" => {
+                let most = number("max-connections")?;
+                self.max_connections = match most {
+                    0 => return Err(wrong("max-connections", "a whole number, 1 or more")),
+                    most => Some(most),
+                };
+            }
+            "max-queue" => self.max_queue = number("max-queue")?,
+            "queue-timeout" => self.queue_timeout = time("queue-timeout")?,
+            "max-fails" => self.max_fails = number("max-fails")?,
+            "fail-timeout" => self.fail_timeout = time("fail-timeout")?,
+            _ => return Err(UpstreamError::Setting(name.to_owned())),
+        }
+        Ok(())
+    }
+}
+
+/// Parses a time of at least a millisecond and at most a day.
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    let unit = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60 * 1000,
+        "h" => 60 * 60 * 1000,
+        _ => return None,
+    };
+    let time = Duration::from_millis(number.parse::<u64>().ok()?.checked_mul(unit)?);
+    let range = Duration::from_millis(1)..=Duration::from_hours(24);
+    range.contains(&time).then_some(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> UpstreamGroup {
+        text.parse().expect(text)
+    }
+
+    #[test]
+    fn a_group_has_servers_with_weights_and_settings() {
+        let group = parsed(
+            "api=10.0.0.1:80, [::1]:81*3,https://Back.example:443,unix:/run/a.sock*2; \
+             balance=hash;max-connections=8;queue-timeout=250ms;max-fails=0",
+        );
+        assert_eq!(group.name, "api");
+        let servers: Vec<_> = group
+            .servers
+            .iter()
+            .map(|it| (it.address.to_string(), it.secure, it.weight))
+            .collect();
+        let server = |address: &str, secure, weight| (address.to_owned(), secure, weight);
+        assert_eq!(
+            servers,
+            [
+                server("10.0.0.1:80", false, 1),
+                server("[::1]:81", false, 3),
+                server("back.example:443", true, 1),
+                server("unix:/run/a.sock", false, 2),
+            ]
+        );
+        let expected = GroupSettings {
+            balance: Balance::Hash,
+            max_connections: Some(8),
+            queue_timeout: Duration::from_millis(250),
+            max_fails: 0,
+            ..GroupSettings::default()
+        };
+        assert_eq!(group.settings, expected);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_group_is_told() {
+        for (text, told) in [
+            ("api", "NAME=SERVER"),
+            ("api=", "NAME=SERVER"),
+            ("=a:1", "no name of a group"),
+            ("a b=a:1", "no name of a group"),
+            ("api=a", "'a' is no server"),
+            ("api=a:0", "'a:0' is no server"),
+            ("api=a:+1", "is no server"),
+            ("api=a:1,", "'' is no server"),
+            ("api=https://unix:/a", "is no server"),
+            ("api=unix:", "is no server"),
+            ("api=a:1*0", "'0' is no weight"),
+            ("api=a:1*101", "'101' is no weight"),
+            ("api=a:1,a:1", "there twice"),
+            ("api=a:1;weight=2", "no setting"),
+            ("api=a:1;balance=best", "least-requests"),
+            ("api=a:1;fail-timeout=5", "with a unit"),
+            ("api=a:1;max-connections=0", "1 or more"),
+        ] {
+            let error = text.parse::<UpstreamGroup>().expect_err(text);
+            assert!(error.to_string().contains(told), "{text}: {error}");
+        }
+    }
+}

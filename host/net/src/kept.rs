@@ -1,0 +1,166 @@
+//! Connections to servers that a worker keeps for its next requests. The
+//! worker's runtime watches them, so that taking one costs no system call.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use netwasm_base::counters::{Counted, Counters};
+
+use crate::endpoint::Endpoint;
+use crate::parked::{IDLE_TIMEOUT, MAX_AGE};
+use crate::thread::{Thread, Tick};
+use crate::tls::ClientTls;
+use crate::transport::Transport;
+use crate::upstream::{Group, Server};
+
+/// Maximum of connections that a worker keeps for a server.
+const MOST: usize = 64;
+
+/// Maximum of connections that a worker keeps. Each counts against
+/// `--max-outgoing`.
+const MOST_OF_ALL: usize = 512;
+
+/// Maximum of servers known that no group has.
+const MOST_ALONE: usize = 1024;
+
+/// Time between two looks for connections that are kept for too long.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The connections that a worker keeps, and the servers that its guests name
+/// themselves.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// Connections by the server's number; the most recently used is last.
+    idle: RefCell<HashMap<u64, VecDeque<Idle>>>,
+    count: Cell<usize>,
+    alone: RefCell<HashMap<Place, Arc<Group>>>,
+    looked: Cell<Tick>,
+}
+
+/// Destination and TLS settings of a server that a guest names itself.
+type Place = (Endpoint, Option<ClientTls>);
+
+/// A connection at rest. Dropping it counts it as closed.
+#[derive(Debug)]
+struct Idle {
+    transport: Rc<Transport>,
+    since: Tick,
+    counted: Counted,
+}
+
+impl Kept {
+    /// Returns the group of a server that the guest names itself. The policy has
+    /// allowed it.
+    pub fn group_of(
+        &self,
+        endpoint: Endpoint,
+        tls: Option<ClientTls>,
+        counters: &Arc<Counters>,
+    ) -> Arc<Group> {
+        let mut alone = self.alone.borrow_mut();
+        if alone.len() >= MOST_ALONE {
+            // Their connections expire.
+            alone.clear();
+        }
+        let group = alone.entry((endpoint, tls)).or_insert_with_key(|key| {
+            let (endpoint, tls) = key.clone();
+            Arc::new(Group::alone(endpoint, tls, counters))
+        });
+        Arc::clone(group)
+    }
+
+    /// Takes the most recently used connection to a server whose peer has
+    /// neither closed it nor sent anything unasked. `surely` asks the kernel,
+    /// for a request that cannot be sent twice.
+    pub fn take(&self, server: &Server, surely: bool) -> Option<Rc<Transport>> {
+        let mut idle = self.idle.borrow_mut();
+        let kept = idle.get_mut(&server.number())?;
+        while let Some(Idle {
+            transport, counted, ..
+        }) = kept.pop_back()
+        {
+            self.count.set(self.count.get() - 1);
+            if !is_old(&transport) && transport.is_at_rest() && (!surely || is_open(&transport)) {
+                counted.resume();
+                return Some(transport);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection for the next request, unless something is under way on
+    /// it or it is too old.
+    pub fn put(&self, server: &Server, transport: Rc<Transport>) {
+        let thread = Rc::clone(transport.thread());
+        let counted = Counted::new(&thread.env.counters);
+        if thread.is_draining() || is_old(&transport) || !transport.rest() {
+            transport.say_close_notify();
+            return;
+        }
+        let mut idle = self.idle.borrow_mut();
+        let kept = idle.entry(server.number()).or_default();
+        if kept.len() >= MOST {
+            kept.pop_front();
+            self.count.set(self.count.get() - 1);
+        }
+        kept.push_back(Idle {
+            transport,
+            since: thread.now(),
+            counted,
+        });
+        self.count.set(self.count.get() + 1);
+        drop(idle);
+        if self.count.get() > MOST_OF_ALL {
+            self.close_oldest();
+        }
+    }
+
+    /// Closes the connection that was unused for the longest. Returns false if
+    /// there is none.
+    pub fn close_oldest(&self) -> bool {
+        let mut idle = self.idle.borrow_mut();
+        let fronts = idle.values_mut().filter(|kept| !kept.is_empty());
+        let oldest = fronts.min_by_key(|kept| kept.front().map(|it| it.since));
+        let closed = oldest.and_then(VecDeque::pop_front).is_some();
+        if closed {
+            self.count.set(self.count.get() - 1);
+        }
+        closed
+    }
+
+    /// Closes connections that were unused for too long, or closed by their
+    /// peers. To be called from time to time.
+    pub(crate) fn expire(&self, thread: &Thread) {
+        let now = thread.now();
+        if self.count.get() == 0 || !thread.passed(self.looked.replace(now), LOOK) {
+            return;
+        }
+        let mut idle = self.idle.borrow_mut();
+        let mut count = 0;
+        idle.retain(|_, kept| {
+            kept.retain(|it| {
+                !thread.is_draining()
+                    && !thread.passed(it.since, IDLE_TIMEOUT)
+                    && !is_old(&it.transport)
+                    && it.transport.is_at_rest()
+            });
+            count += kept.len();
+            !kept.is_empty()
+        });
+        self.count.set(count);
+    }
+}
+
+/// True if a connection has reached its maximum age.
+fn is_old(transport: &Transport) -> bool {
+    transport.thread().passed(transport.opened(), MAX_AGE)
+}
+
+/// True if the kernel knows of no end, nor of bytes that have arrived.
+fn is_open(transport: &Transport) -> bool {
+    // In TLS, tickets may have arrived, which are no reason against it.
+    !transport.is_plain() || transport.is_quiet()
+}
