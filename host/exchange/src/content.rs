@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use netwasm_base::error::ConnectionError;
 use netwasm_net::files::File;
+use netwasm_net::transport::Transport;
 
 use crate::failure::Failure;
 
@@ -28,6 +29,20 @@ pub trait Content: Body<Data = Bytes, Error = Failure> {
     /// Takes the file, if the body is one. To be called before the body is
     /// polled.
     fn take_file(&mut self) -> Option<FileContent>;
+
+    /// True if some of the body can be moved to a plain connection natively.
+    fn may_move(&self) -> bool {
+        false
+    }
+
+    /// Moves some of the body to a connection natively, whose queue is empty.
+    /// Ready with the number of bytes; with 0, the body is to be polled.
+    ///
+    /// # Errors
+    /// Fails if the body cannot be completed.
+    fn poll_move(&mut self, _cx: &mut Context<'_>, _to: &Transport) -> Poll<Result<u64, Failure>> {
+        Poll::Ready(Ok(0))
+    }
 }
 
 /// Any body of a response.

@@ -14,6 +14,7 @@ use netwasm_net::turns::Turn;
 use crate::answer::Answer;
 use crate::content::RequestBody;
 use crate::deferred::Deferred;
+use crate::forward::Forward;
 use crate::reply::Reply;
 use crate::request::Request;
 
@@ -84,6 +85,8 @@ pub enum Decision {
     Answer(Answer),
     /// The answer comes later, or its body does.
     Later(Rc<Deferred>),
+    /// The driver forwards the request, and passes the response on.
+    Forward(Box<Forward>),
     /// The handler takes the request once its body has arrived, if that is no
     /// larger than this, in bytes. Only for a request whose body is arriving.
     Collect(Option<u64>),

@@ -12,14 +12,22 @@ const KEPT: [HeaderName; 3] = [CONTENT_LENGTH, HOST, TE];
 /// cannot, since it never sees `Connection`.
 pub fn remove_named(headers: &mut HeaderMap) {
     let values = headers.get_all(CONNECTION).iter();
-    let names: Vec<HeaderName> = values
-        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+    let names: Vec<HeaderName> = named(values.map(http::HeaderValue::as_bytes))
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
         .filter(|name| !KEPT.contains(name))
         .collect();
     for name in names {
         headers.remove(name);
     }
+}
+
+/// Returns what the values of `Connection` name: fields, and options such as
+/// `close`.
+pub fn named<'a>(values: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = &'a [u8]> {
+    let names = values.flat_map(|value| value.split(|&byte| byte == b','));
+    names
+        .map(<[u8]>::trim_ascii)
+        .filter(|name| !name.is_empty())
 }
 
 #[cfg(test)]

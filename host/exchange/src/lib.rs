@@ -6,6 +6,7 @@
 //!                               Call -------Handler::begin-----> Reply: Answered
 //!                               (its body is streamed)           (Content: bytes
 //!                                                                 or a file)
+//!                      or a Forward, for the driver alone
 //!   a guest's own request --> Outgoing::send --> Received
 //! ```
 //!
@@ -25,6 +26,7 @@
 //! | [`content`] | bodies: of a response, perhaps a file; of a streamed request |
 //! | [`outlet`] | a response's body that an event guest sends piece by piece |
 //! | [`request`], [`answer`] | a request that is buffered, or whose body has yet to arrive; its answer |
+//! | [`forward`] | a decision to forward a request |
 //! | [`reply`] | a response, between the instance that makes it and the connection that sends it |
 //! | [`handler`], [`deferred`] | the traits of a handler; an answer that it gives later |
 //! | [`sites`] | handlers of several services on one listener, by host and path |
@@ -37,6 +39,7 @@ pub mod content;
 pub mod deferred;
 pub mod destination;
 pub mod failure;
+pub mod forward;
 pub mod handler;
 pub mod head;
 pub mod hop;

@@ -42,6 +42,9 @@ pub enum NoResponse {
     TimedOut,
     /// The guest answered with an error, or not at all.
     Failed(String),
+    /// The upstream gave none, so that the client gets this status; why was
+    /// logged.
+    OfUpstream(u16),
 }
 
 impl NoResponse {
@@ -51,6 +54,7 @@ impl NoResponse {
             Self::NoInstance => 503,
             Self::TimedOut => 504,
             Self::Trapped | Self::Failed(_) => 500,
+            Self::OfUpstream(status) => *status,
         }
     }
 }

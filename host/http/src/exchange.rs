@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, header};
 use netwasm_base::trace::Trace;
 use netwasm_exchange::answer::{Answer, Body, Interim};
 use netwasm_exchange::content::RequestBody;
+use netwasm_exchange::forward::Forward;
 use netwasm_exchange::handler::{Awaiting, Call, Decision, Handler, NoAnswer, Site};
 use netwasm_exchange::head::Refusal;
 use netwasm_exchange::reply::{Answered, NoResponse, Reply};
@@ -18,6 +19,7 @@ use netwasm_net::env::Env;
 use netwasm_net::files::File;
 use netwasm_net::transport::Transport;
 
+use crate::forward::Forwarding;
 use crate::local::Local;
 use crate::response::{self, Checked};
 use crate::spans;
@@ -241,6 +243,33 @@ pub(super) fn refused(env: &Env, transport: &Transport, refusal: Refusal) -> Ans
     Answer::status(status, reason)
 }
 
+/// Begins to forward a request.
+///
+/// # Errors
+/// Fails with the answer to send instead: the guest wants what must not be
+/// sent, which was counted and logged.
+pub(super) fn forward(
+    request: &mut Request,
+    forward: Box<Forward>,
+    coming: Option<RequestBody>,
+    expects: bool,
+    may_upgrade: bool,
+    env: &Env,
+) -> Result<Box<Forwarding>, Answer> {
+    match Forwarding::new(request, forward, coming, expects, may_upgrade) {
+        Ok(forwarding) => Ok(Box::new(forwarding)),
+        Err(fault) => {
+            env.counters.responses_refused.add();
+            tracing::error!(
+                guest = %env.guest,
+                path = &*shown(request.head.target()),
+                "the request cannot be forwarded as the guest wants it: {fault}"
+            );
+            Err(Answer::status(500, ""))
+        }
+    }
+}
+
 /// Counts and logs that an async guest made no response. Returns the answer.
 pub(super) fn missing(env: &Env, path: &str, reason: &NoResponse) -> Answer {
     if let NoResponse::Failed(what) = reason {
@@ -260,6 +289,13 @@ pub(super) fn late(env: &Env, path: &str) {
 pub(super) fn broken(env: &Env, path: &str, why: &str) {
     env.counters.responses_refused.add();
     tracing::error!(guest = %env.guest, path = &*shown(path), "the guest's response {why}");
+}
+
+/// Counts and logs that the response of an upstream does not go on.
+pub(super) fn silent(env: &Env, path: &str) {
+    env.counters.forwards_failed.add();
+    tracing::warn!(guest = %env.guest, path = &*shown(path),
+        "the upstream's response does not go on in time (--response-body-timeout)");
 }
 
 /// Logs that a client did not wait for its response.

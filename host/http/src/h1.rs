@@ -24,10 +24,12 @@ use netwasm_exchange::request::Request;
 use netwasm_net::protocol::Lost;
 use netwasm_net::thread::Thread;
 use netwasm_net::transport::{HandshakeFailed, Linger, Transport};
+use netwasm_net::tunnel::TunnelDriver;
 use netwasm_net::turns::REQUEST;
 
 use crate::access_log::Entry;
 use crate::exchange::{self, Own, SLOW_BODY};
+use crate::forward::Upgrade;
 use crate::h2;
 use crate::local::{Local, clear};
 use crate::upload::Remaining;
@@ -56,6 +58,8 @@ enum Stage {
     Open,
     /// An open connection that speaks HTTP/2.
     Http2(Box<h2::Connection>),
+    /// A connection that has changed to another protocol, with a server.
+    Tunnel(Box<TunnelDriver>),
     Lingering(Linger),
     Over,
 }
@@ -65,6 +69,8 @@ enum Left {
     Over(Lost),
     /// The input is HTTP/2.
     Http2,
+    /// It changes to another protocol, with a server.
+    Tunnel(Box<Upgrade>),
 }
 
 /// State of the exchange of requests and responses.
@@ -106,6 +112,8 @@ enum Reading {
     Answer(Box<streaming::Answering>),
     /// The input begins as HTTP/2 does.
     Http2,
+    /// Input belongs to another protocol.
+    Tunnel(Box<Upgrade>),
 }
 
 /// A request whose body is arriving.
@@ -208,8 +216,15 @@ impl Driver {
                 self.time_out();
                 continue;
             }
-            match self.exchange.reading {
+            match &self.exchange.reading {
                 Reading::Head(_) | Reading::Body(_) => {}
+                Reading::Tunnel(_) => {
+                    let reading = Reading::Head(None);
+                    let reading = std::mem::replace(&mut self.exchange.reading, reading);
+                    if let Reading::Tunnel(upgrade) = reading {
+                        return Poll::Ready(Left::Tunnel(upgrade));
+                    }
+                }
                 Reading::Answer(_) => {
                     ready!(self.poll_answering(cx));
                     if self.transport.turn.waits() {
@@ -256,7 +271,7 @@ impl Driver {
             Reading::Head(Some(_)) => limits.head_timeout,
             Reading::Body(_) => limits.body_timeout,
             // These have deadlines of their own.
-            Reading::Answer(_) | Reading::Http2 => return,
+            Reading::Answer(_) | Reading::Http2 | Reading::Tunnel(_) => return,
         };
         self.transport.set_alarm(Some(time));
     }
@@ -368,7 +383,7 @@ impl Driver {
             Reading::Head(Some(request)) => self.refuse(request, SLOW_HEAD, &mut out),
             Reading::Body(upload) => self.refuse(upload.request, SLOW_BODY, &mut out),
             Reading::Answer(answering) => self.answer_late(answering, &mut out),
-            Reading::Http2 => self.exchange.reading = Reading::Http2,
+            other @ (Reading::Http2 | Reading::Tunnel(_)) => self.exchange.reading = other,
         }
         self.write_out(&mut out);
     }
@@ -433,7 +448,12 @@ impl Future for Driver {
                         let kept = std::mem::take(&mut this.exchange.kept);
                         this.begin_http2(kept)
                     }
+                    Left::Tunnel(upgrade) => this.begin_tunnel(*upgrade),
                 },
+                Stage::Tunnel(driver) => {
+                    ready!(Pin::new(driver).poll(cx));
+                    Stage::Over
+                }
                 Stage::Http2(connection) => {
                     let lost = ready!(connection.poll(cx));
                     this.lose(&lost)

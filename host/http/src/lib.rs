@@ -8,6 +8,7 @@
 //!                                         |   response, file_body
 //!                                     access_log
 //!
+//!   a request that is forwarded --> forward --> server, and its response back
 //!   a guest's own request --> client (hyper) --> connect, TLS --> peer
 //! ```
 //!
@@ -38,6 +39,7 @@
 //! | `response` | check of a response, and the bytes of its head |
 //! | `exchange` | decisions about a request that HTTP/1.1 and HTTP/2 share |
 //! | `upload` | body of an HTTP/1.1 request, read by an async guest |
+//! | `forward` | requests that a handler forwards, and their responses |
 //! | `h2` | HTTP/2 by the `h2` crate: streams, flow control, floods |
 //! | `h1` | HTTP/1.1: requests in, responses out, in their order |
 //! | [`client`] | requests that guests send: connections, bodies, time-outs |
@@ -51,6 +53,7 @@ mod date;
 mod exchange;
 mod file_body;
 pub mod flow_limit;
+mod forward;
 mod h1;
 mod h2;
 pub mod local;

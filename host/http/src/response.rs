@@ -18,7 +18,7 @@ use netwasm_exchange::failure::Failure;
 
 use crate::local::Date;
 
-pub(crate) use self::checked::{Checked, check_interim};
+pub(crate) use self::checked::{Checked, check_field, check_interim};
 pub(crate) use self::plan::{Plan, Unsendable};
 
 /// Persistence of the connection after a response.
@@ -112,6 +112,17 @@ pub(super) fn write_interim(status: u16, headers: &HeaderMap, out: &mut Vec<u8>)
     for (name, value) in headers {
         write_field(name.as_str(), value.as_bytes(), out);
     }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes `101 Switching Protocols` (RFC 9110, section 7.8).
+pub(super) fn write_upgrade(headers: &HeaderMap, protocol: &HeaderValue, out: &mut Vec<u8>) {
+    write_status(101, out);
+    for (name, value) in headers {
+        write_field(name.as_str(), value.as_bytes(), out);
+    }
+    write_field("Connection", b"Upgrade", out);
+    write_field("Upgrade", protocol.as_bytes(), out);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -211,7 +222,7 @@ fn write_persistence(persistence: Persistence, out: &mut Vec<u8>) {
     });
 }
 
-fn write_field(name: &str, value: &[u8], out: &mut Vec<u8>) {
+pub(super) fn write_field(name: &str, value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
@@ -234,7 +245,7 @@ const FRAMING: [&str; 7] = [
     "upgrade",
 ];
 
-fn is_framing(name: &str) -> bool {
+pub(super) fn is_framing(name: &str) -> bool {
     FRAMING
         .iter()
         .any(|framing| framing.len() == name.len() && framing.eq_ignore_ascii_case(name))

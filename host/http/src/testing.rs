@@ -41,6 +41,8 @@ type Answers = Box<dyn Fn(&str) -> Result<Decision, NoAnswer>>;
 
 struct Inner {
     answers: Option<Answers>,
+    /// True if it takes requests at their heads.
+    heads: bool,
     asked: RefCell<Vec<String>>,
     calls: RefCell<VecDeque<Call>>,
     abandoned: Cell<usize>,
@@ -50,17 +52,23 @@ struct Inner {
 impl Script {
     /// Returns a handler that takes requests whole.
     pub(crate) fn whole(answers: impl Fn(&str) -> Result<Decision, NoAnswer> + 'static) -> Self {
-        Self::new(Some(Box::new(answers)))
+        Self::new(Some(Box::new(answers)), false)
+    }
+
+    /// Returns a handler that takes requests at their heads.
+    pub(crate) fn at_head(answers: impl Fn(&str) -> Result<Decision, NoAnswer> + 'static) -> Self {
+        Self::new(Some(Box::new(answers)), true)
     }
 
     /// Returns an async handler, for which the test answers.
     pub(crate) fn awaiting() -> Self {
-        Self::new(None)
+        Self::new(None, false)
     }
 
-    fn new(answers: Option<Answers>) -> Self {
+    fn new(answers: Option<Answers>, heads: bool) -> Self {
         Self(Rc::new(Inner {
             answers,
+            heads,
             asked: RefCell::default(),
             calls: RefCell::default(),
             abandoned: Cell::default(),
@@ -163,6 +171,7 @@ impl fmt::Debug for Script {
 impl Handlers for Script {
     fn takes<'a>(&self, _: &dyn Fn() -> Wanted<'a>) -> (Site, Takes) {
         let takes = match self.0.answers {
+            Some(_) if self.0.heads => Takes::Heads,
             Some(_) => Takes::Whole,
             None => Takes::Streams,
         };

@@ -309,7 +309,7 @@ impl UploadState {
 }
 
 /// Converts trailers for a guest.
-fn header_map(trailers: &[(String, Vec<u8>)]) -> Option<HeaderMap> {
+pub(super) fn header_map(trailers: &[(String, Vec<u8>)]) -> Option<HeaderMap> {
     let mut map = HeaderMap::new();
     for (name, value) in trailers {
         if let (Ok(name), Ok(value)) = (

@@ -36,7 +36,7 @@
 //! | [`upstream`] | groups of servers: which one gets a request | protocols |
 //! | [`mod@env`] | state that all workers share | |
 //! | [`thread`] | a worker's thread: clock, scratch buffers, tasks that it waits for | connections |
-//! | [`transport`], [`relay`], `pipe` | a socket with its TLS session and its queue; deadlines, by what the peer acknowledged; native copying between connections | policy |
+//! | [`transport`], [`relay`], [`portion`], `pipe` | a socket with its TLS session and its queue; deadlines, by what the peer acknowledged; native copying between connections, of all or of a part | policy |
 //! | [`pool`], [`parked`] | connections kept for reuse: who gets one, and how it moves between workers | waiting |
 //! | [`kept`] | connections to servers that a worker keeps for its next requests | |
 //! | [`stream`] | a connection as a guest's streams see it | WIT |
@@ -49,6 +49,7 @@
 //! | [`guest`], [`service`] | the traits of event-driven guests, and of services on listeners | |
 //! | [`connection`], [`udp`] | the drivers of byte streams and of datagrams | parsing |
 //! | [`worker`] | a thread's connections, from accept to the end of a run | protocols |
+//! | [`tunnel`] | two connections joined to one | |
 //! | [`posix`] | sockets and watch lists of programs that bring their own event loop | policy |
 //! | [`connect`], [`datagram`] | outgoing connections; datagram sockets that guests open | |
 //!
@@ -78,6 +79,7 @@ pub mod permits;
 mod pipe;
 pub mod places;
 pub mod pool;
+pub mod portion;
 pub mod posix;
 pub mod protocol;
 pub mod queue;
@@ -92,6 +94,7 @@ pub mod thread;
 pub mod tls;
 pub mod transport;
 pub mod trust;
+pub mod tunnel;
 pub mod turns;
 pub mod udp;
 pub mod unix;

@@ -38,6 +38,7 @@ impl Driver {
                     .set_alarm(Some(self.limits().keep_alive_timeout));
             }
             Decision::Later(deferred) => self.defer(request, entry, None, deferred),
+            Decision::Forward(forward) => self.forward(request, entry, None, None, forward, out),
             // The handler has the body, so this cannot be.
             Decision::Collect(_) => self.send(&request, &exchange::gone(), entry, out),
         }
@@ -65,10 +66,15 @@ impl Driver {
         request.coming = Some(RequestBody::new(UploadBody(Rc::clone(&upload))));
         let local = Rc::clone(&self.local);
         let (mut request, decision) = self.exchange.own.handle(&local, &self.transport, request);
-        if request.coming.take().is_none() {
+        let coming = request.coming.take();
+        if coming.is_none() {
             upload.is_read_by_events();
         }
         let deferred = match decision {
+            Decision::Forward(forward) => {
+                self.forward(request, entry, Some(upload), coming, forward, out);
+                return input.len();
+            }
             Decision::Answer(answer) => Deferred::given(answer),
             Decision::Later(deferred) => deferred,
             Decision::Collect(wanted) => {

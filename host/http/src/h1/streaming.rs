@@ -3,24 +3,22 @@
 //! made. An event guest may defer a request, or make its response while it is
 //! sent, and read the body while it arrives.
 
+mod awaiting;
 mod download;
 mod failing;
+mod forwarding;
 
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
-
 pub(super) use self::download::Told;
 use netwasm_base::error::ConnectionError;
 use netwasm_exchange::answer::Answer;
 use netwasm_exchange::chunked::Chunked;
-use netwasm_exchange::content::RequestBody;
 use netwasm_exchange::deferred::Deferred;
 use netwasm_exchange::handler::Awaiting;
-use netwasm_exchange::head::target;
-use netwasm_exchange::head::{Framing, HeadLimits, Refusal};
+use netwasm_exchange::head::{Framing, HeadLimits};
 use netwasm_exchange::reply::{NoResponse, Reply};
 use netwasm_exchange::request::Request;
 use netwasm_net::thread::Tick;
@@ -30,8 +28,9 @@ use self::download::{Download, Next};
 use super::{Driver, Reading};
 use crate::access_log::Entry;
 use crate::exchange::{self, Streamed};
+use crate::forward::Forwarding;
 use crate::response::{self, Persistence};
-use crate::upload::{End, Remaining, Upload, UploadBody};
+use crate::upload::{End, Remaining, Upload};
 
 /// Maximum of an unread body that is received and dropped to keep the
 /// connection alive, in bytes.
@@ -43,8 +42,6 @@ const MOST_PROBES: u8 = 3;
 
 /// Time after a probe until the reset of a closed socket is looked for.
 const PROBED: Duration = Duration::from_millis(200);
-
-const UNTRANSLATABLE: Refusal = Refusal::new(400, "wasi:http has no such request");
 
 /// A request that an instance is handling.
 #[derive(Debug)]
@@ -68,6 +65,8 @@ pub(super) struct Answering {
     /// Time of the next check that the client is still there. Nothing is
     /// received until the response is sent.
     look: Tick,
+    /// True if the response is an upstream's, not the guest's.
+    is_forwarded: bool,
     stage: AnswerStage,
 }
 
@@ -79,7 +78,10 @@ impl Answering {
 
     /// True if the response has not begun.
     fn is_waiting(&self) -> bool {
-        matches!(self.stage, AnswerStage::Waiting | AnswerStage::Deferred(_))
+        matches!(
+            self.stage,
+            AnswerStage::Waiting | AnswerStage::Deferred(_) | AnswerStage::Forwarding(_)
+        )
     }
 }
 
@@ -89,6 +91,8 @@ enum AnswerStage {
     Waiting,
     /// Like `Waiting`, for a request of an event guest.
     Deferred(Rc<Deferred>),
+    /// Like `Waiting`, for a request that is forwarded.
+    Forwarding(Box<Forwarding>),
     Sending(Box<Download>),
     /// The response was sent, and the guest still reads the request, for
     /// example to forward it. If `last`, the connection ends after this
@@ -101,53 +105,6 @@ enum AnswerStage {
 }
 
 impl Driver {
-    /// Gives a request to an instance, with what has arrived of its body.
-    /// Returns the bytes used of that.
-    pub(super) fn begin_answering(
-        &mut self,
-        mut request: Box<Request>,
-        limits: &HeadLimits,
-        input: &[u8],
-        out: &mut Vec<u8>,
-    ) -> usize {
-        let most = self.limits().max_body as u64;
-        let thread = Rc::clone(self.thread());
-        request.secure = self.exchange.secure;
-        let Some(head) = http_request(&request) else {
-            self.refuse(request, UNTRANSLATABLE, out);
-            return 0;
-        };
-        self.exchange.fresh = false;
-        let upload = self.upload(&request, most, limits, input);
-        let used = if upload.is_some() { input.len() } else { 0 };
-        let entry = self.entry(&mut request);
-        let body = match &upload {
-            Some(upload) => RequestBody::new(UploadBody(Rc::clone(upload))),
-            None => RequestBody::Empty,
-        };
-        let deadline = thread.tick_after(self.limits().response_timeout);
-        let head = head.map(|()| body);
-        let local = Rc::clone(&self.local);
-        let own = &mut self.exchange.own;
-        let traced = (request.secure, request.trace.clone());
-        let (reply, requests) = own.begin(&local, &self.transport, request.site, head, traced);
-        self.exchange.reading = Reading::Answer(Box::new(Answering {
-            request,
-            entry,
-            upload,
-            reply,
-            requests,
-            deadline: Some(deadline),
-            made: thread.now(),
-            probes: 0,
-            ended: None,
-            look: thread.tick_after(LOOK),
-            stage: AnswerStage::Waiting,
-        }));
-        self.arm();
-        used
-    }
-
     /// Returns the body of a request, of up to `most` bytes, with what has
     /// arrived of it; `None` if there is none.
     pub(super) fn upload(
@@ -189,6 +146,7 @@ impl Driver {
             probes: 0,
             ended: None,
             look: thread.tick_after(LOOK),
+            is_forwarded: false,
             stage: AnswerStage::Deferred(deferred),
         }));
         self.arm();
@@ -286,6 +244,12 @@ impl Driver {
                             let answer = answer.unwrap_or_else(exchange::gone);
                             answering = self.begin_answer(answering, answer, out)?;
                         }
+                    }
+                }
+                AnswerStage::Forwarding(_) => {
+                    answering = self.go_on_forwarding(answering, cx, out)?;
+                    if answering.is_waiting() {
+                        return Some(answering);
                     }
                 }
                 AnswerStage::Sending(download) => {
@@ -463,37 +427,4 @@ impl Driver {
         self.local.put_request(answering.request);
         None
     }
-}
-
-/// Returns the head of a request for `wasi:http`, which cannot express all that
-/// HTTP allows.
-fn http_request(request: &Request) -> Option<http::Request<()>> {
-    let head = &request.head;
-    let mut made = http::Request::new(());
-    *made.method_mut() = Method::from_bytes(head.method().as_bytes()).ok()?;
-    // An HTTP/1.0 client need not name the host.
-    let authority = head.authority().unwrap_or("localhost");
-    let target = target::for_uri(head.target());
-    let uri = Uri::builder()
-        .scheme(request.scheme())
-        .authority(authority)
-        .path_and_query(&*target)
-        .build();
-    *made.uri_mut() = match uri {
-        Ok(uri) => uri,
-        // The `http` crate may reject the authority. `Host` still tells it.
-        Err(_) => target.parse().ok()?,
-    };
-    let mut headers = HeaderMap::with_capacity(8);
-    for (name, value) in head.fields() {
-        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-        let value = HeaderValue::from_bytes(value).ok()?;
-        headers.try_append(name, value).ok()?;
-    }
-    if made.uri().authority().is_none() && !headers.contains_key(header::HOST) {
-        let host = HeaderValue::from_static("localhost");
-        headers.try_insert(header::HOST, host).ok()?;
-    }
-    *made.headers_mut() = headers;
-    Some(made)
 }

@@ -2,6 +2,7 @@
 //! A request to an async guest goes to an instance before its body has arrived.
 //! An event guest may defer a request, or make its response piece by piece.
 
+mod forwarding;
 mod of_events;
 
 use std::future::poll_fn;
@@ -29,6 +30,7 @@ use netwasm_exchange::reply::{Answered, NoResponse, Reply, Sent};
 use netwasm_exchange::request::Request;
 
 use crate::exchange;
+use crate::forward::{Forwarding, Passed};
 use crate::h2::incoming::{Incoming, IncomingBody, IncomingEnd};
 use crate::h2::line::LogLine;
 use crate::h2::link::{self, Link};
@@ -37,6 +39,7 @@ use crate::h2::stream::{Outcome, Stream};
 use crate::h2::{request, unread};
 use crate::response::{self, Plan};
 
+pub(super) use self::forwarding::{Forwarded, forward};
 pub(super) use self::of_events::{Later, answer_later};
 
 /// Calls an async guest to answer a request.
@@ -66,6 +69,10 @@ struct AnsweringStream {
     requests: Rc<dyn Awaiting>,
     /// The request and its answer, of an event guest.
     event: Option<(Box<Request>, Rc<Deferred>)>,
+    /// The response of an upstream, until it begins.
+    forwarding: Option<Box<Forwarding>>,
+    /// True if the response is an upstream's, not the guest's.
+    is_forwarded: bool,
     line: Option<LogLine>,
     /// True if the response tells its length.
     tells_length: bool,
@@ -153,6 +160,8 @@ impl AnsweringStream {
             reply,
             requests,
             event: None,
+            forwarding: None,
+            is_forwarded: false,
             line: Some(line),
             tells_length: true,
             unread: None,
@@ -166,11 +175,15 @@ impl AnsweringStream {
         let link = Rc::clone(&self.link);
         let env = link.env(request::site(&self.head));
         let limit = env.limits.http.response_timeout;
-        let response = self.response_within(limit).await.unwrap_or_else(|| {
-            exchange::late(env, self.path());
-            self.requests.clone().abandon(&self.reply);
-            Err(Missing::Guest(NoResponse::TimedOut))
-        });
+        let response = match self.is_forwarded {
+            // Each attempt has its own limit.
+            true => self.response().await,
+            false => self.response_within(limit).await.unwrap_or_else(|| {
+                exchange::late(env, self.path());
+                self.requests.clone().abandon(&self.reply);
+                Err(Missing::Guest(NoResponse::TimedOut))
+            }),
+        };
         let answered = match response {
             Ok(Begun::Streamed(answered)) => answered,
             Ok(Begun::Answer(answer)) => match self.streamed(answer) {
@@ -197,7 +210,12 @@ impl AnsweringStream {
                 self.finished();
             }
             Err(Broken::Guest(why)) => {
-                exchange::broken(env, self.path(), why);
+                match (self.is_forwarded, why) {
+                    (false, why) => exchange::broken(env, self.path(), why),
+                    (true, SILENT) => exchange::silent(env, self.path()),
+                    // It was logged.
+                    (true, _) => {}
+                }
                 download.stream.send_reset(Reason::INTERNAL_ERROR);
             }
             Err(Broken::Client(stopped)) => line.stopped(&stopped, &mut download.stream),
@@ -241,6 +259,7 @@ impl AnsweringStream {
             outgoing: Some(outgoing),
             reply,
             event,
+            forwarding,
             ..
         } = self
         else {
@@ -261,6 +280,25 @@ impl AnsweringStream {
             }
             if outgoing.poll_reset(cx).is_ready() {
                 return Poll::Ready(Err(Missing::Left));
+            }
+            if let Some(forwarding) = forwarding {
+                let polled = forwarding.poll(cx);
+                for (status, headers) in forwarding.take_interim() {
+                    let response = link::head(status.as_u16(), headers);
+                    // An error means that the client has left.
+                    let _ = response.map(|it| outgoing.send_informational(it));
+                }
+                // The server may have asked for the body.
+                if incoming.take_continue() {
+                    let response = link::head(100, HeaderMap::new());
+                    let _ = response.map(|it| outgoing.send_informational(it));
+                }
+                return polled.map(|passed| match passed {
+                    Ok(Passed::Response(answered)) => Ok(Begun::Streamed(answered)),
+                    // Nobody has asked for another protocol.
+                    Ok(Passed::Upgrade(_)) => Err(Missing::Guest(NoResponse::OfUpstream(502))),
+                    Err(status) => Err(Missing::Guest(NoResponse::OfUpstream(status))),
+                });
             }
             let Some((_, deferred)) = event else {
                 let answer = reply.poll_answer(cx);
@@ -356,6 +394,10 @@ impl AnsweringStream {
     /// Waits while the guest still reads the request, for example to forward
     /// it.
     async fn read_on(&self) {
+        if self.is_forwarded {
+            // The server has answered, and takes no more of it.
+            return;
+        }
         loop {
             let due = self.incoming.given_up_at();
             let read = poll_fn(|cx| {

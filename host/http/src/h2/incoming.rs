@@ -203,6 +203,11 @@ impl Incoming {
         state.end.is_none() && state.length.is_some() && !state.expects_continue
     }
 
+    /// True if the client waits for `100 Continue`.
+    pub(super) fn expects_continue(&self) -> bool {
+        self.state.borrow().expects_continue
+    }
+
     /// True if `100 Continue` is due. Reported once.
     pub(super) fn take_continue(&self) -> bool {
         let mut state = self.state.borrow_mut();

@@ -137,12 +137,30 @@ impl Link {
         let mut own = self.own.borrow_mut();
         let (mut request, decision) = own.handle(&self.local, &self.transport, request);
         drop(own);
-        if request.coming.take().is_none()
+        let body = request.coming.take();
+        if body.is_none()
             && let Some(coming) = &coming
         {
             coming.is_read_by_events();
         }
         let deferred = match decision {
+            Decision::Forward(forward) => {
+                let expects = coming.as_ref().is_some_and(|it| it.expects_continue());
+                let env = self.env(request.site);
+                match exchange::forward(&mut request, forward, body, expects, false, env) {
+                    Ok(forwarding) => {
+                        self.local.put_request(request);
+                        let incoming = coming.unwrap_or_else(|| Incoming::whole(self.thread()));
+                        let forwarded = answering::Forwarded {
+                            forwarding,
+                            incoming,
+                            outgoing,
+                        };
+                        return Some(Box::pin(answering::forward(forwarded, head, line)));
+                    }
+                    Err(answer) => Deferred::given(answer),
+                }
+            }
             Decision::Answer(answer) if coming.is_none() => {
                 let sending = self.send(&request, answer, outgoing, line);
                 self.local.put_request(request);

@@ -223,7 +223,11 @@ fn check_count(fields: &Fields) -> Result<(), Fault> {
     }
 }
 
-fn check_field(name: &str, value: &[u8]) -> Result<(), Fault> {
+/// Checks a field of a header or of trailers.
+///
+/// # Errors
+/// Fails with its fault.
+pub(crate) fn check_field(name: &str, value: &[u8]) -> Result<(), Fault> {
     if name.is_empty() || !name.bytes().all(is_token) {
         return Err(Fault::Name(name.into()));
     }

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::io::{self, Write as _};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -301,6 +301,24 @@ impl Driver {
             if sent > JOIN && self.transport.turn.is_over(sent) {
                 self.transport.turn.give_way(cx);
                 return Poll::Pending;
+            }
+            if matches!(download.framing, Framed::Length(_))
+                && body.may_move()
+                && self.transport.is_plain()
+            {
+                self.write_out(out);
+                if self.transport.queued() > 0 {
+                    return Poll::Pending;
+                }
+                match ready!(body.poll_move(cx, &self.transport)) {
+                    Ok(0) => {}
+                    Ok(count) => {
+                        download.sent += count;
+                        self.exchange.written += count;
+                        continue;
+                    }
+                    Err(_) => return Poll::Ready(Next::Broken),
+                }
             }
             let frame = match Pin::new(body).poll_frame(cx) {
                 Poll::Pending => {

@@ -59,11 +59,13 @@ impl Driver {
     /// whole.
     pub(super) fn break_off(&mut self, mut answering: Answering, why: &str, out: &mut Vec<u8>) {
         let request = &answering.request;
-        exchange::broken(
-            &self.local.account(request.site).net,
-            request.head.target(),
-            why,
-        );
+        if !answering.is_forwarded {
+            exchange::broken(
+                &self.local.account(request.site).net,
+                request.head.target(),
+                why,
+            );
+        }
         let mut closed = false;
         if let AnswerStage::Sending(download) = answering.stage {
             closed = download.framing == Framed::Closed;
@@ -100,7 +102,10 @@ impl Driver {
             upload.stop(End::Lost(ConnectionError::Reset));
         }
         match (refusal, answering.stage) {
-            (Some(refusal), AnswerStage::Waiting | AnswerStage::Deferred(_)) => {
+            (
+                Some(refusal),
+                AnswerStage::Waiting | AnswerStage::Deferred(_) | AnswerStage::Forwarding(_),
+            ) => {
                 self.refuse(answering.request, refusal, out);
             }
             (_, AnswerStage::Sending(download)) => {
@@ -109,7 +114,10 @@ impl Driver {
                 self.transport.reset_on_close();
                 self.transport.fail(ConnectionError::Aborted);
             }
-            (None, AnswerStage::Waiting | AnswerStage::Deferred(_)) => {
+            (
+                None,
+                AnswerStage::Waiting | AnswerStage::Deferred(_) | AnswerStage::Forwarding(_),
+            ) => {
                 self.log_later(answering.entry, CLIENT_LEFT, 0, out);
                 self.exchange.last = true;
             }
@@ -187,6 +195,11 @@ impl Driver {
                     let due = self.thread().tick_after(limit) - (now - answering.made);
                     answering.deadline = Some(due);
                 } else {
+                    if answering.is_forwarded {
+                        let request = &answering.request;
+                        let env = &self.local.account(request.site).net;
+                        exchange::silent(env, request.head.target());
+                    }
                     let why = "does not go on in time (--response-body-timeout)";
                     return self.break_off(*answering, why, out);
                 }
@@ -233,7 +246,7 @@ impl Driver {
         match &answering.stage {
             // Also to a client that does not expect it (RFC 9110, section
             // 15.2).
-            AnswerStage::Waiting | AnswerStage::Deferred(_)
+            AnswerStage::Waiting | AnswerStage::Deferred(_) | AnswerStage::Forwarding(_)
                 if answering.request.head.minor_version() > 0 =>
             {
                 response::write_continue(out);
@@ -267,6 +280,7 @@ impl Driver {
                 AnswerStage::Sending(download) => (download.status, download.sent),
                 AnswerStage::Waiting
                 | AnswerStage::Deferred(_)
+                | AnswerStage::Forwarding(_)
                 | AnswerStage::Reading { .. }
                 | AnswerStage::Discarding(_) => (CLIENT_LEFT, 0),
             };

@@ -62,6 +62,8 @@ impl AnsweringStream {
             reply: Rc::default(),
             requests: Rc::<Deferred>::clone(&deferred),
             event: Some((request, deferred)),
+            forwarding: None,
+            is_forwarded: false,
             line: Some(line),
             tells_length: true,
             unread: None,

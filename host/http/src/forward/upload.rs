@@ -1,0 +1,303 @@
+//! The body of a forwarded request, on its way to the server.
+
+use std::io::Write as _;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::Body as _;
+use tokio::time::Sleep;
+
+use netwasm_exchange::answer::Fields;
+use netwasm_exchange::content::RequestBody;
+use netwasm_net::transport::Transport;
+
+use crate::forward::compose::SentFraming;
+use crate::response::write_trailers;
+
+/// Time after which a body is sent though the server has not said
+/// `100 Continue`, which old ones never do: RFC 9110, section 10.1.1.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Maximum of a piece of a body that is at hand, in bytes.
+const PIECE: usize = 64 << 10;
+
+/// A request's body, and how much of it was sent.
+#[derive(Debug)]
+pub(super) struct Upload {
+    source: Source,
+    framing: SentFraming,
+    state: State,
+    /// Waits for the server's `100 Continue`.
+    patience: Option<Pin<Box<Sleep>>>,
+    expects: bool,
+}
+
+/// Place from which the body comes.
+pub(super) enum Source {
+    Nothing,
+    /// All of it, with its trailers.
+    AtHand {
+        bytes: Bytes,
+        sent: usize,
+        trailers: Fields,
+    },
+    Coming(RequestBody),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing was sent, not even the head.
+    Fresh,
+    /// The head was sent, and the server has yet to say `100 Continue`.
+    Held,
+    Flowing,
+    /// All was given to the transport.
+    Ended,
+    /// The rest is not sent: the server takes no more.
+    Stopped,
+}
+
+/// The body cannot go on: the client has left, or was too slow or too eager.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ClientFailed;
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source").finish_non_exhaustive()
+    }
+}
+
+impl Source {
+    /// Returns how the body is framed.
+    pub(super) fn framing(&self) -> SentFraming {
+        match self {
+            Self::Nothing => SentFraming::None,
+            Self::AtHand { trailers, .. } if !trailers.is_empty() => SentFraming::Chunked,
+            Self::AtHand { bytes, .. } if bytes.is_empty() => SentFraming::None,
+            Self::AtHand { bytes, .. } => SentFraming::Length(bytes.len() as u64),
+            Self::Coming(body) => match body.size_hint().exact() {
+                Some(length) => SentFraming::Length(length),
+                None => SentFraming::Chunked,
+            },
+        }
+    }
+}
+
+impl Upload {
+    /// `expects` is true if the client waits for `100 Continue`.
+    pub(super) fn new(source: Source, expects: bool) -> Self {
+        Self {
+            framing: source.framing(),
+            source,
+            state: State::Fresh,
+            patience: None,
+            expects,
+        }
+    }
+
+    /// True if all of the request was given to the transport.
+    pub(super) fn has_ended(&self) -> bool {
+        self.state == State::Ended
+    }
+
+    /// Prepares for another attempt. Returns false if some of the body is gone.
+    pub(super) fn rewind(&mut self) -> bool {
+        match &mut self.source {
+            _ if self.state == State::Fresh => return true,
+            Source::Nothing => {}
+            Source::AtHand { sent, .. } => *sent = 0,
+            Source::Coming(_) if self.state == State::Held => {}
+            Source::Coming(_) => return false,
+        }
+        self.state = State::Fresh;
+        self.patience = None;
+        true
+    }
+
+    /// Lets the body go on, as the server wants it.
+    pub(super) fn goes_on(&mut self) {
+        if self.state == State::Held {
+            self.state = State::Flowing;
+            self.patience = None;
+        }
+    }
+
+    /// Sends nothing of a body that the server has not asked for: it has
+    /// answered.
+    pub(super) fn is_answered(&mut self) {
+        if self.state == State::Held {
+            self.stop();
+        }
+    }
+
+    /// Sends no more of the body.
+    pub(super) fn stop(&mut self) {
+        if self.state != State::Ended {
+            self.state = State::Stopped;
+        }
+    }
+
+    /// Sends the head, and what there is of the body. Ready once nothing is left
+    /// to send. `high` is the most that may be queued before the client waits,
+    /// in bytes. `moved` is set if something was sent.
+    ///
+    /// # Errors
+    /// Fails if the client's part of the body does not arrive.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        transport: &Transport,
+        head: &[u8],
+        high: u64,
+        moved: &mut bool,
+    ) -> Poll<Result<(), ClientFailed>> {
+        if self.state == State::Fresh {
+            *moved = true;
+            self.begin(cx, transport, head)?;
+        }
+        loop {
+            match transport.poll_flush(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(reason)) => {
+                    // What the server has said before may still be read.
+                    transport.fail(reason);
+                    self.stop();
+                }
+                Poll::Pending if transport.queued() > high => return Poll::Pending,
+                Poll::Pending => {}
+            }
+            if transport.has_failed() {
+                self.stop();
+            }
+            match self.state {
+                State::Ended if transport.queued() > 0 => return Poll::Pending,
+                State::Ended | State::Stopped => return Poll::Ready(Ok(())),
+                State::Held => ready!(self.poll_patience(cx)),
+                State::Fresh | State::Flowing => {}
+            }
+            let next = ready!(self.poll_next(cx))?;
+            *moved = true;
+            self.send(transport, &[], next);
+        }
+    }
+
+    /// Sends the head, with what is at hand of the body.
+    fn begin(
+        &mut self,
+        cx: &mut Context<'_>,
+        transport: &Transport,
+        head: &[u8],
+    ) -> Result<(), ClientFailed> {
+        if self.expects {
+            self.state = State::Held;
+            self.patience = Some(Box::pin(tokio::time::sleep(PATIENCE)));
+            transport.write(head);
+            return Ok(());
+        }
+        self.state = State::Flowing;
+        match self.poll_next(cx) {
+            Poll::Ready(next) => self.send(transport, head, next?),
+            Poll::Pending => transport.write(head),
+        }
+        Ok(())
+    }
+
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(patience) = &mut self.patience {
+            ready!(patience.as_mut().poll(cx));
+        }
+        self.goes_on();
+        Poll::Ready(())
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next, ClientFailed>> {
+        Poll::Ready(Ok(match &mut self.source {
+            Source::Nothing => Next::End(None),
+            Source::AtHand {
+                bytes,
+                sent,
+                trailers,
+            } => {
+                let end = bytes.len().min(*sent + PIECE);
+                let piece = bytes.slice(*sent..end);
+                *sent = end;
+                match piece.is_empty() {
+                    false => Next::Piece(piece),
+                    true => Next::End(Some(to_map(trailers))),
+                }
+            }
+            Source::Coming(body) => match ready!(Pin::new(body).poll_frame(cx)) {
+                None => Next::End(None),
+                Some(Err(_)) => return Poll::Ready(Err(ClientFailed)),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(piece) => Next::Piece(piece),
+                    Err(frame) => Next::End(frame.into_trailers().ok()),
+                },
+            },
+        }))
+    }
+
+    /// Sends a piece, or the end, after the rest of the head.
+    fn send(&mut self, transport: &Transport, head: &[u8], next: Next) {
+        let chunked = self.framing == SentFraming::Chunked;
+        match next {
+            Next::Piece(piece) if piece.is_empty() => {
+                if !head.is_empty() {
+                    transport.write(head);
+                }
+            }
+            Next::Piece(piece) if chunked => {
+                let mut before = Vec::with_capacity(head.len() + 16);
+                before.extend_from_slice(head);
+                // Writing to memory cannot fail.
+                let _ = write!(before, "{:x}\r\n", piece.len());
+                transport.write_vectored(&[&before, &piece, b"\r\n"]);
+            }
+            Next::Piece(piece) if head.is_empty() => transport.write(&piece),
+            Next::Piece(piece) => transport.write_vectored(&[head, &piece]),
+            Next::End(trailers) => {
+                self.state = State::Ended;
+                if chunked {
+                    let mut end = head.to_vec();
+                    end.extend_from_slice(b"0\r\n");
+                    write_trailers(trailers.as_ref(), &mut end);
+                    end.extend_from_slice(b"\r\n");
+                    transport.write(&end);
+                } else if !head.is_empty() {
+                    transport.write(head);
+                }
+            }
+        }
+        let whole = match (&self.source, self.framing) {
+            (Source::Nothing, _) => true,
+            (Source::AtHand { bytes, sent, .. }, SentFraming::Length(_)) => *sent == bytes.len(),
+            (Source::Coming(body), SentFraming::Length(_)) => body.is_end_stream(),
+            _ => false,
+        };
+        if whole && self.state == State::Flowing {
+            self.state = State::Ended;
+        }
+    }
+}
+
+/// What follows of a body.
+enum Next {
+    Piece(Bytes),
+    End(Option<HeaderMap>),
+}
+
+fn to_map(fields: &Fields) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in fields {
+        let name = http::HeaderName::from_bytes(name.as_bytes());
+        let value = http::HeaderValue::from_bytes(value);
+        if let (Ok(name), Ok(value)) = (name, value) {
+            // Trailers beyond the map's capacity are left out.
+            let _ = map.try_append(name, value);
+        }
+    }
+    map
+}

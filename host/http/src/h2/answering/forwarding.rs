@@ -1,0 +1,64 @@
+//! Requests that are forwarded.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use http::request::Parts;
+
+use super::AnsweringStream;
+use crate::forward::{Forwarding, Nobody};
+use crate::h2::incoming::Incoming;
+use crate::h2::line::LogLine;
+use crate::h2::stream::Outcome;
+use crate::h2::unread;
+
+/// A request that is forwarded.
+pub(in crate::h2) struct Forwarded {
+    pub(in crate::h2) forwarding: Box<Forwarding>,
+    pub(in crate::h2) incoming: Rc<Incoming>,
+    pub(in crate::h2) outgoing: SendResponse<Bytes>,
+}
+
+/// Forwards a request, and passes its response on. Dropping the future cancels
+/// the request.
+pub(in crate::h2) fn forward(
+    forwarded: Forwarded,
+    head: Parts,
+    line: LogLine,
+) -> impl Future<Output = Outcome> {
+    let mut answering = AnsweringStream::of_upstream(forwarded, head, line);
+    async move {
+        let rest = answering.finish().await;
+        let unread = answering.unread.take();
+        drop(answering);
+        unread::forget_after(rest, unread).await
+    }
+}
+
+impl AnsweringStream {
+    fn of_upstream(forwarded: Forwarded, mut head: Parts, line: LogLine) -> Self {
+        // The request was composed of its fields.
+        head.headers.clear();
+        let Forwarded {
+            forwarding,
+            incoming,
+            outgoing,
+        } = forwarded;
+        Self {
+            link: Rc::clone(&line.link),
+            head,
+            incoming,
+            outgoing: Some(outgoing),
+            reply: Rc::default(),
+            requests: Rc::new(Nobody),
+            event: None,
+            forwarding: Some(forwarding),
+            is_forwarded: true,
+            line: Some(line),
+            tells_length: true,
+            unread: None,
+            over: false,
+        }
+    }
+}
