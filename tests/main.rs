@@ -24,6 +24,7 @@ mod event_loop;
 mod events;
 mod fairness;
 mod files;
+mod forward;
 mod generations;
 mod guests;
 mod http;

@@ -164,7 +164,7 @@ fn respond<M>(
     crate::http::within(request, || {
         let request = crate::http::Request::new(method.into(), target, request.into(), whole);
         match app.respond(request) {
-            Answered::Ready(response) => http::Answer::Respond(response.into_raw().into()),
+            Answered::Ready(response) => response.into_raw().into(),
             Answered::Collect => http::Answer::Collect(None),
             Answered::Later(later) => defer(later),
         }
@@ -206,7 +206,7 @@ fn defer(later: Later) -> http::Answer {
     executor::run();
     if let Some(response) = deferral.response.take() {
         drop(DEFERRED.with(|all| with(all, |all| all.remove(token))));
-        return http::Answer::Respond(response.into_raw().into());
+        return response.into_raw().into();
     }
     if let Some(request) = request {
         request.keep(token as u64);

@@ -6,8 +6,12 @@ use std::time::{Duration, Instant};
 
 use super::exports::netwasm::net::{http_handler::Guest, response_handler};
 use super::netwasm::net::files::File;
-use super::netwasm::net::http::{self, Answer, Body, Fields, Method, Request, Response};
+use super::netwasm::net::http::{
+    self, Answer, Body, ClientFields, Edits, Fields, Forward, ForwardedHost, Method, Request,
+    Response, Server, Upstream,
+};
 use super::netwasm::net::log::{Level, log};
+use super::netwasm::net::types::Endpoint;
 use super::{Probe, Wake, command, next_token, text, timer};
 
 thread_local! {
@@ -20,8 +24,10 @@ impl Guest for Probe {
         COUNT.set(COUNT.get() + 1);
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         let query = Query(query);
-        if path == "/defer" {
-            return defer(&query);
+        match path {
+            "/defer" => return defer(&query),
+            "/forward" => return forward(&query),
+            _ => {}
         }
         Answer::Respond(answer(&method, path, &query, &target, request))
     }
@@ -40,6 +46,41 @@ fn defer(query: &Query<'_>) -> Answer {
         timer::start(delay, Wake::Respond(token, file));
     }
     Answer::Defer(token)
+}
+
+/// `forward?to=GROUP` or `forward?host=HOST&port=PORT`: what the server says to
+/// `target=TARGET`, or to this target.
+fn forward(query: &Query<'_>) -> Answer {
+    let port = u16::try_from(query.number("port")).unwrap_or_default();
+    let edits = || Edits {
+        remove: Vec::new(),
+        set: Vec::new(),
+        add: Vec::new(),
+    };
+    Answer::Forward(Forward {
+        to: match (query.first("to"), query.first("host")) {
+            (Some(group), _) => Upstream::Group(group),
+            (None, host) => Upstream::Server(Server {
+                at: Endpoint::Name((host.unwrap_or_default(), port)),
+                tls: None,
+            }),
+        },
+        key: query.first("key").map(String::into_bytes),
+        method: None,
+        target: query.first("target"),
+        host: ForwardedHost::Keep,
+        request: edits(),
+        response: edits(),
+        tell: ClientFields {
+            via: false,
+            forwarded: false,
+            x_forwarded: false,
+            believe: false,
+        },
+        connect_timeout: None,
+        response_timeout: None,
+        retries: 0,
+    })
 }
 
 /// Answers a deferred request.

@@ -273,7 +273,7 @@ pub(crate) fn connect_options(
 /// # Errors
 /// - `InvalidArgument`: they cannot be used.
 /// - `AccessDenied`: the guest may not choose what they name.
-fn client_tls(
+pub(crate) fn client_tls(
     tls: TlsOptions,
     endpoint: Option<&Endpoint>,
     env: &Env,

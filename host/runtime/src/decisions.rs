@@ -8,6 +8,7 @@ use netwasm_exchange::handler::Decision;
 use netwasm_net::turns::Turn;
 
 use crate::bindings::netwasm::net::http::{Answer as WitAnswer, Body as WitBody, Response};
+use crate::forwards;
 use crate::responses::streamed;
 use crate::state::State;
 
@@ -37,6 +38,11 @@ pub(crate) fn decision(state: &mut State, decided: WitAnswer) -> wasmtime::Resul
             }
         },
         WitAnswer::Collect(most) if state.request()?.coming.is_some() => Decision::Collect(most),
+        WitAnswer::Forward(forward) => match forwards::forward(state, forward)? {
+            Ok(forward) => Decision::Forward(Box::new(forward)),
+            // The denial was logged.
+            Err(_) => Decision::Answer(Answer::status(502, "")),
+        },
         WitAnswer::Collect(_) => {
             wasmtime::bail!("it collects a request that has arrived, or whose body it reads")
         }

@@ -31,7 +31,7 @@
 //! | `measures` | the metrics that an instance has opened, and their host functions | values |
 //! | `timed` | the time in guests, for metrics | |
 //! | `state`, `host`, `later`, `timer`, `numbers`, `pooling` | the host's state of an event instance; its host functions, thin; work that ends as an event; its one timer; objects behind numbers; pools, and places in them | rules |
-//! | `decisions`, `responses`, `inlets` | what an event guest decides about a request; responses that an event instance makes later or piece by piece; bodies of requests that it reads as events | HTTP |
+//! | `forwards`, `decisions`, `responses`, `inlets` | what an event guest decides about a request, to forward it or another; responses that an event instance makes later or piece by piece; bodies of requests that it reads as events | HTTP |
 //! | `event_program`, [`instance`] | a component driven by events; its instances | |
 //! | `concurrent` | async guests: their programs, instances and host functions | |
 //! | `loading`, `engine` | reading, compiling, and loading code; the engines, and linking | |
@@ -50,6 +50,7 @@ mod decisions;
 mod engine;
 mod event_program;
 mod fit;
+mod forwards;
 mod frames;
 mod guest_log;
 pub mod guests;

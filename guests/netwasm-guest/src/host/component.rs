@@ -1,11 +1,12 @@
 //! The host of a component, by the bindings.
 
+mod answers;
 mod metrics;
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
-use super::{Body, ConnectOptions, Endpoint, PoolOptions, RawResponse, TlsOptions, TlsRole};
+use super::{ConnectOptions, Endpoint, PoolOptions, TlsOptions, TlsRole};
 use crate::bindings::netwasm::net::types::{ConnectionId, SocketId};
 use crate::bindings::netwasm::net::{
     connector, datagram_connector, datagrams, files, http, log as raw_log, pools, resolver, timers,
@@ -296,23 +297,6 @@ impl RawRequest<'_> {
 /// Sends an interim response to a deferred request.
 pub(crate) fn inform(token: u64, status: u16, headers: &[(String, Vec<u8>)]) -> Result<()> {
     Ok(http::inform(token, status, headers)?)
-}
-
-impl From<RawResponse> for http::Response {
-    fn from(response: RawResponse) -> Self {
-        Self {
-            status: response.status,
-            headers: response.headers,
-            body: match response.body {
-                Body::Empty => http::Body::Empty,
-                Body::Bytes(bytes) => http::Body::Bytes(bytes),
-                Body::File(file) => http::Body::File(file.0),
-                Body::Path(path) => http::Body::Path(path),
-                Body::Stream(maker) => http::Body::Stream(crate::body::start(maker)),
-            },
-            trailers: response.trailers,
-        }
-    }
 }
 
 impl From<TlsOptions> for types::TlsOptions {

@@ -67,6 +67,71 @@ pub(crate) enum Body {
     File(File),
     Path(String),
     Stream(crate::http::BodyMaker),
+    /// None: the request is forwarded.
+    Forward(Box<RawForward>),
+}
+
+/// A request to be forwarded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RawForward {
+    pub(crate) to: Upstream,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) method: Option<crate::http::Method>,
+    pub(crate) target: Option<String>,
+    pub(crate) host: RawHost,
+    pub(crate) request: RawEdits,
+    pub(crate) response: RawEdits,
+    pub(crate) via: bool,
+    pub(crate) forwarded: bool,
+    pub(crate) x_forwarded: bool,
+    pub(crate) believe: bool,
+    pub(crate) connect_timeout: Option<Duration>,
+    pub(crate) response_timeout: Option<Duration>,
+    pub(crate) retries: u32,
+}
+
+impl Default for RawForward {
+    fn default() -> Self {
+        Self {
+            to: Upstream::Group(String::new()),
+            key: None,
+            method: None,
+            target: None,
+            host: RawHost::Keep,
+            request: RawEdits::default(),
+            response: RawEdits::default(),
+            via: false,
+            forwarded: false,
+            x_forwarded: false,
+            believe: false,
+            connect_timeout: None,
+            response_timeout: None,
+            retries: 1,
+        }
+    }
+}
+
+/// The servers that may take a forwarded request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Upstream {
+    Group(String),
+    Server(Endpoint, Option<TlsOptions>),
+}
+
+/// The `Host` field of a forwarded request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RawHost {
+    Keep,
+    Server,
+    Other(String),
+}
+
+/// Edits of a header.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RawEdits {
+    pub(crate) remove: Vec<String>,
+    pub(crate) set: Vec<(String, Vec<u8>)>,
+    pub(crate) add: Vec<(String, Vec<u8>)>,
 }
 
 /// A response, as the host takes it.

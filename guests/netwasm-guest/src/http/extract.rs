@@ -30,8 +30,9 @@ use crate::Info;
 /// # assert_eq!(answer.text(), "Welcome back, Ada!");
 /// ```
 pub trait FromRequest: Sized {
-    /// True if it takes the body piece by piece, so that the request need not
-    /// have arrived whole: [`Upload`](super::Upload).
+    /// True if it takes the body piece by piece, or not at all, so that the
+    /// request need not have arrived whole: [`Upload`](super::Upload),
+    /// [`Unread`](super::Unread).
     #[doc(hidden)]
     const READS_PIECES: bool = false;
 

@@ -107,6 +107,7 @@ mod answer;
 mod cookie;
 mod extract;
 mod files;
+mod forward;
 mod handler;
 mod held;
 mod method;
@@ -131,6 +132,7 @@ pub use extract::Json;
 pub use extract::{
     Body, Form, FromPairs, FromRequest, Header, HeaderField, OwnedRequest, Path, Query, Remainder,
 };
+pub use forward::{Forward, Unread};
 pub use handler::Handler;
 pub use method::Method;
 pub use percent::{Pairs, decode, encode, escape};

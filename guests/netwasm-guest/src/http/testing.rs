@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Answered, App, Later, Method, Prepared, Request};
+use super::{Answered, App, Forward, Later, Method, Prepared, Request};
 use crate::host::Body;
 use crate::host::memory::{Answer as RawAnswer, File, RawRequest, RequestData};
 
@@ -108,14 +108,20 @@ pub struct Answer {
     headers: Vec<(String, Vec<u8>)>,
     body: Vec<u8>,
     whole: bool,
+    forwarded: Option<Forward>,
 }
 
 impl Answer {
     fn new(raw: RawAnswer, is_head: bool) -> Self {
         let (mut status, mut whole) = (raw.status, true);
+        let mut forwarded = None;
         let body = match raw.body {
             Body::Empty => Vec::new(),
             Body::Bytes(bytes) => bytes,
+            Body::Forward(forward) => {
+                forwarded = Some(Forward::from_raw(*forward));
+                Vec::new()
+            }
             Body::Stream(maker) => {
                 let (bytes, is_whole) = super::stream::memory::make(maker);
                 whole = is_whole;
@@ -135,12 +141,18 @@ impl Answer {
             headers: raw.headers,
             body: if is_head { Vec::new() } else { body },
             whole,
+            forwarded,
         }
     }
 
     /// Returns the status.
     pub const fn status(&self) -> u16 {
         self.status
+    }
+
+    /// Returns the decision to forward the request, if it is one.
+    pub const fn forwarded(&self) -> Option<&Forward> {
+        self.forwarded.as_ref()
     }
 
     /// Returns the first value of a header.

@@ -24,20 +24,7 @@ mod line;
 mod reading;
 mod upload;
 
-use std::rc::Rc;
-
-use netwasm_exchange::handler::Awaiting;
-use netwasm_exchange::reply::Reply;
-
 pub(crate) use self::attempt::{Forwarding, Passed, Upgrade};
-
-/// The handler of a forwarded request: none is to be told of its end.
-#[derive(Debug)]
-pub(crate) struct Nobody;
-
-impl Awaiting for Nobody {
-    fn abandon(self: Rc<Self>, _reply: &Rc<Reply>) {}
-}
 
 #[cfg(test)]
 mod tests;

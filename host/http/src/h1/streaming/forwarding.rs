@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 
 use netwasm_exchange::content::RequestBody;
 use netwasm_exchange::forward::Forward;
+use netwasm_exchange::handler::Nobody;
 use netwasm_exchange::reply::NoResponse;
 use netwasm_exchange::request::Request;
 use netwasm_net::transport::LOOK;
@@ -12,7 +13,7 @@ use netwasm_net::transport::LOOK;
 use super::{AnswerStage, Answering};
 use crate::access_log::Entry;
 use crate::exchange;
-use crate::forward::{Nobody, Passed, Upgrade};
+use crate::forward::{Passed, Upgrade};
 use crate::h1::{Driver, Reading, Stage};
 use crate::response;
 use crate::upload::Upload;

@@ -6,8 +6,10 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use http::request::Parts;
 
+use netwasm_exchange::handler::Nobody;
+
 use super::AnsweringStream;
-use crate::forward::{Forwarding, Nobody};
+use crate::forward::Forwarding;
 use crate::h2::incoming::Incoming;
 use crate::h2::line::LogLine;
 use crate::h2::stream::Outcome;

@@ -1,0 +1,153 @@
+//! Decides which upstream group a request goes to. The host forwards it, and
+//! passes the response on: no body enters the component.
+//!
+//! ```sh
+//! netwasm run guests/gateway.wasm --http 8080 \
+//!     --upstream site=127.0.0.1:9000 --upstream api=127.0.0.1:9001,127.0.0.1:9002 \
+//!     --upstream next=127.0.0.1:9003 --env TOKEN=secret \
+//!     -- /=site /api=api,next:5 admin.example.org/=site,token
+//! ```
+//!
+//! A route is `[HOST]/PATH=GROUP[,CANARY:PERCENT][,token]`. The route of the
+//! request's host with the longest path decides. Of the clients, `PERCENT` go to
+//! the group `CANARY`: always the same ones, by their address. `token` wants
+//! `Authorization: Bearer` with the variable `TOKEN`.
+//!
+//! A path that servers might understand differently is refused: what was decided
+//! on is what is sent.
+
+mod route;
+
+use netwasm_guest::http::{Forward, Request, Response, Unread};
+use netwasm_guest::{Address, Error, Result};
+
+use route::Route;
+
+netwasm_guest::export!(start: check, uploads: gateway);
+
+thread_local! {
+    /// The routes of the command line, or what is wrong with them.
+    static ROUTES: std::result::Result<Vec<Route>, String> =
+        Route::parse_all(std::env::args().skip(1));
+    static TOKEN: Option<String> = std::env::var("TOKEN").ok();
+}
+
+/// The host does not listen if this fails.
+fn check() -> Result<()> {
+    ROUTES.with(|routes| match routes {
+        Err(wrong) => Err(Error::other(wrong.clone())),
+        Ok(routes) if routes.iter().any(|it| it.needs_token) && TOKEN.with(Option::is_none) => {
+            Err(Error::other("a route needs a token: give --env TOKEN=..."))
+        }
+        Ok(_) => Ok(()),
+    })
+}
+
+async fn gateway(request: Request<'_>, _: Unread) -> Response {
+    ROUTES.with(|routes| decide(&request, routes.as_deref().unwrap_or_default()))
+}
+
+fn decide(request: &Request<'_>, routes: &[Route]) -> Response {
+    if !is_plain(request.path()) {
+        return Response::error(400);
+    }
+    let authority = request.authority().unwrap_or_default();
+    let Some(route) = Route::find(routes, &authority, request.path()) else {
+        return Response::error(404);
+    };
+    if route.needs_token && !has_token(request) {
+        return Response::error(401).header("www-authenticate", "Bearer");
+    }
+    Forward::to(route.group(share(request)))
+        .tell_x_forwarded()
+        .tell_via()
+        .remove_response("x-powered-by")
+        .set_response("x-content-type-options", "nosniff")
+        .into()
+}
+
+/// True if all servers understand a path alike: no segment that leads elsewhere,
+/// plain or encoded, and no encoded slash.
+fn is_plain(path: &str) -> bool {
+    let path = path.to_ascii_lowercase().replace("%2e", ".");
+    let odd = ["%2f", "%5c", "%00", "\\", "//", ";"];
+    !odd.iter().any(|it| path.contains(it))
+        && !path.split('/').any(|segment| matches!(segment, "." | ".."))
+}
+
+/// True if a request has the token. The comparison takes as long whichever byte
+/// is wrong.
+fn has_token(request: &Request<'_>) -> bool {
+    let given = request.header("authorization").unwrap_or_default();
+    let given = given.strip_prefix("Bearer ").unwrap_or_default();
+    TOKEN.with(|token| {
+        let token = token.as_deref().unwrap_or_default();
+        let differing = token.bytes().zip(given.bytes());
+        let differing = differing.fold(0, |all, (one, other)| all | (one ^ other));
+        !token.is_empty() && token.len() == given.len() && differing == 0
+    })
+}
+
+/// Returns a number from 0 to 99, always the same for a client's address.
+fn share(request: &Request<'_>) -> u8 {
+    let bytes = match request.peer() {
+        Address::Ip(address) => match address.ip() {
+            std::net::IpAddr::V4(ip) => ip.octets().to_vec(),
+            std::net::IpAddr::V6(ip) => ip.octets().to_vec(),
+        },
+        Address::Unix(_) => Vec::new(),
+    };
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    u8::try_from((hash >> 32) % 100).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netwasm_guest::testing::{Answer, Client};
+
+    fn answer(target: &str) -> Answer {
+        async fn site(request: Request<'_>) -> Response {
+            let routes = ["/=site", "/api=api", "Admin.example/=admin"];
+            let routes = Route::parse_all(routes.map(str::to_owned).into_iter());
+            decide(&request, &routes.expect("routes"))
+        }
+        let client = Client::new(site);
+        client.get(target).send()
+    }
+
+    fn decided(target: &str) -> Option<Forward> {
+        answer(target).forwarded().cloned()
+    }
+
+    #[test]
+    fn the_longest_path_decides() {
+        let to = |group: &str| {
+            let to = Forward::to(group).tell_x_forwarded().tell_via();
+            let to = to.remove_response("x-powered-by");
+            Some(to.set_response("x-content-type-options", "nosniff"))
+        };
+        assert_eq!(decided("/"), to("site"));
+        assert_eq!(decided("/api"), to("api"));
+        assert_eq!(decided("/api/x?y=../z"), to("api"));
+        assert_eq!(decided("/apix"), to("site"));
+    }
+
+    #[test]
+    fn a_path_that_leads_elsewhere_is_refused() {
+        for target in [
+            "/api/../admin",
+            "/%2e%2E/admin",
+            "/.%2e/x",
+            "/a%2fb",
+            "/a%5Cb",
+            "/a\\b",
+            "//x",
+            "/.",
+        ] {
+            assert_eq!(answer(target).status(), 400, "{target}");
+        }
+    }
+}

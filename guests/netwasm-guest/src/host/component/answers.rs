@@ -1,0 +1,104 @@
+//! Conversion of decisions about requests, and of responses.
+
+use crate::bindings::netwasm::net::http;
+use crate::host::{Body, RawEdits, RawForward, RawHost, RawResponse, Upstream};
+use crate::http::Method;
+use crate::log::{self, Level};
+use crate::time::nanoseconds;
+
+/// A decision about a request.
+impl From<RawResponse> for http::Answer {
+    fn from(response: RawResponse) -> Self {
+        match response.body {
+            Body::Forward(forward) => {
+                let mut forward = http::Forward::from(*forward);
+                forward.response.add.extend(response.headers);
+                Self::Forward(forward)
+            }
+            _ => Self::Respond(response.into()),
+        }
+    }
+}
+
+/// A response that is sent later.
+impl From<RawResponse> for http::Response {
+    fn from(mut response: RawResponse) -> Self {
+        if matches!(response.body, Body::Forward(_)) {
+            let why = "a handler that has waited cannot forward its request";
+            log::write(Level::Error, why);
+            response.status = 500;
+            response.body = Body::Empty;
+        }
+        Self {
+            status: response.status,
+            headers: response.headers,
+            body: match response.body {
+                Body::Empty | Body::Forward(_) => http::Body::Empty,
+                Body::Bytes(bytes) => http::Body::Bytes(bytes),
+                Body::File(file) => http::Body::File(file.0),
+                Body::Path(path) => http::Body::Path(path),
+                Body::Stream(maker) => http::Body::Stream(crate::body::start(maker)),
+            },
+            trailers: response.trailers,
+        }
+    }
+}
+
+impl From<RawForward> for http::Forward {
+    fn from(forward: RawForward) -> Self {
+        Self {
+            to: match forward.to {
+                Upstream::Group(name) => http::Upstream::Group(name),
+                Upstream::Server(at, tls) => http::Upstream::Server(http::Server {
+                    at: at.into(),
+                    tls: tls.map(Into::into),
+                }),
+            },
+            key: forward.key,
+            method: forward.method.map(Into::into),
+            target: forward.target,
+            host: match forward.host {
+                RawHost::Keep => http::ForwardedHost::Keep,
+                RawHost::Server => http::ForwardedHost::Server,
+                RawHost::Other(host) => http::ForwardedHost::Other(host),
+            },
+            request: forward.request.into(),
+            response: forward.response.into(),
+            tell: http::ClientFields {
+                via: forward.via,
+                forwarded: forward.forwarded,
+                x_forwarded: forward.x_forwarded,
+                believe: forward.believe,
+            },
+            connect_timeout: forward.connect_timeout.map(nanoseconds),
+            response_timeout: forward.response_timeout.map(nanoseconds),
+            retries: forward.retries,
+        }
+    }
+}
+
+impl From<RawEdits> for http::Edits {
+    fn from(edits: RawEdits) -> Self {
+        Self {
+            remove: edits.remove,
+            set: edits.set,
+            add: edits.add,
+        }
+    }
+}
+
+impl From<Method> for http::Method {
+    fn from(method: Method) -> Self {
+        match method {
+            Method::Get => Self::Get,
+            Method::Head => Self::Head,
+            Method::Post => Self::Post,
+            Method::Put => Self::Put,
+            Method::Delete => Self::Delete,
+            Method::Options => Self::Options,
+            Method::Trace => Self::Trace,
+            Method::Patch => Self::Patch,
+            Method::Other(name) => Self::Other(name),
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Requests that a guest forwards, to servers in the test's own process.
+
+use std::sync::mpsc;
+
+use crate::harness::http2::ask;
+use crate::harness::{self, Http2, Run, Server, Upstream, directory, message, pattern, post, text};
+
+/// Starts an upstream that answers each request with the number of bytes of its
+/// body. The receiver gets the heads of the requests.
+fn upstream() -> (Upstream, mpsc::Receiver<String>) {
+    let (asked, heads) = mpsc::channel();
+    let upstream = Upstream::new(move |mut asker, _| {
+        while let Some(head) = asker.head() {
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("Content-Length: "));
+            let length = length.and_then(|it| it.parse().ok()).unwrap_or(0);
+            let taken = match head.contains("Transfer-Encoding: chunked") {
+                true => asker.take_chunks(),
+                false => asker.take(length),
+            };
+            let _ = asked.send(head);
+            let body = format!("{taken} bytes\n");
+            asker.say(format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            ));
+        }
+    });
+    (upstream, heads)
+}
+
+#[track_caller]
+fn next(heads: &mpsc::Receiver<String>) -> String {
+    heads.recv_timeout(harness::DEADLINE).expect("a request")
+}
+
+fn named(name: &str, upstreams: &[&Upstream]) -> String {
+    let servers: Vec<_> = upstreams.iter().map(|it| it.address.to_string()).collect();
+    format!("{name}={}", servers.join(","))
+}
+
+fn gateway(upstreams: &[String], routes: &[&str]) -> Run {
+    let upstreams = upstreams.iter().flat_map(|it| ["--upstream", it]);
+    Run::guest("gateway")
+        .http()
+        .args(upstreams)
+        .guest_args(routes)
+}
+
+#[test]
+fn the_gateway_sends_requests_where_its_routes_say() {
+    let (site, of_site) = upstream();
+    let (api, of_api) = upstream();
+    let groups = [named("site", &[&site]), named("api", &[&api])];
+    let routes = ["/=site", "/api=api", "/in=site,token"];
+    let server = gateway(&groups, &routes)
+        .args(["--env", "TOKEN=secret"])
+        .start();
+    let mut peer = server.connect_http();
+    peer.fetch("/x?y=%20").is(200, "0 bytes");
+    let head = next(&of_site);
+    assert!(
+        head.starts_with("GET /x?y=%20 HTTP/1.1\r\nHost: localhost\r\n"),
+        "{head}"
+    );
+    assert!(head.contains("X-Forwarded-For: 127.0.0.1\r\n"), "{head}");
+    assert!(head.contains("Via: 1.1 netwasm\r\n"), "{head}");
+    let answer = peer.exchange(post("/api/1", b"hello")).is(200, "5 bytes");
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+    assert!(next(&of_api).starts_with("POST /api/1 "));
+    assert_eq!(peer.fetch("/in").status, 401);
+    let with = message("GET", "/in", &["Authorization: Bearer secret"]);
+    peer.exchange(with).is(200, "0 bytes");
+    assert_eq!(peer.fetch("/api/%2e%2e/in").status, 400);
+    assert_eq!((site.connections(), api.connections()), (1, 1));
+    drop(peer);
+    server.stop();
+}
+
+#[test]
+fn both_protocols_forward_bodies_as_they_arrive() {
+    let (upstream, heads) = upstream();
+    let server = gateway(&[named("site", &[&upstream])], &["/=site"])
+        .args(["--max-body", "64MiB", "--workers", "1"])
+        .start();
+    let body = pattern(20 << 20);
+    let mut peer = server.connect_http();
+    peer.exchange(post("/", &body)).is(200, "20971520 bytes");
+    assert!(next(&heads).contains("Content-Length: 20971520\r\n"));
+    let chunks = [
+        message("POST", "/", &["Transfer-Encoding: chunked"]).into_bytes(),
+        b"5\r\nhello\r\n0\r\n\r\n".to_vec(),
+    ];
+    peer.exchange(chunks.concat()).is(200, "5 bytes");
+    assert!(next(&heads).contains("Transfer-Encoding: chunked\r\n"));
+    let mut client = Http2::connect(server.address("http"));
+    client.fetch("/2").is(200, "0 bytes");
+    let head = next(&heads);
+    assert!(
+        head.starts_with("GET /2 HTTP/1.1\r\nHost: localhost"),
+        "{head}"
+    );
+    // Bodies do not enter memory.
+    let (resident, most) = (server.resident(), 200 << 20);
+    assert!(resident < most, "{resident}");
+    drop((peer, client));
+    server.stop();
+}
+
+#[test]
+fn a_guest_reaches_only_upstreams_that_it_is_given() {
+    let (upstream, heads) = upstream();
+    let start = |options: &[&str]| Run::guest("probe").http().args(options).start();
+    let asks = |server: &Server, target: &str| server.connect_http().fetch(target);
+    let port = upstream.address.port();
+    let direct = format!("/forward?host=127.0.0.1&port={port}&target=/x");
+
+    let server = start(&[]);
+    assert_eq!(asks(&server, "/forward?to=api").status, 502);
+    server
+        .log
+        .wait_for(&["'api' is not allowed; --upstream api=HOST:PORT would allow it"]);
+    assert_eq!(asks(&server, &direct).status, 502);
+    let flag = format!("--allow-connect 127.0.0.1:{port} would allow it");
+    server.log.wait_for(&[&flag]);
+    server.stop();
+
+    let server = start(&["--upstream", &named("api", &[&upstream])]);
+    asks(&server, "/forward?to=api&target=/y").is(200, "0 bytes");
+    assert!(next(&heads).starts_with("GET /y "));
+    // The group's servers are no destination of their own.
+    assert_eq!(asks(&server, &direct).status, 502);
+    server.stop();
+
+    let server = start(&["--allow-connect", &format!("127.0.0.1:{port}")]);
+    asks(&server, &direct).is(200, "0 bytes");
+    assert!(next(&heads).starts_with("GET /x "));
+    server.stop();
+}
+
+#[test]
+fn requests_go_round_and_past_a_server_that_is_down() {
+    let (one, of_one) = upstream();
+    let (other, of_other) = upstream();
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let dead_address = dead.local_addr().expect("an address");
+    drop(dead);
+    let group = format!(
+        "{},{dead_address};max-fails=1",
+        named("site", &[&one, &other])
+    );
+    let server = gateway(&[group], &["/=site"]).start();
+    let mut peer = server.connect_http();
+    for _ in 0..20 {
+        peer.fetch("/").is(200, "0 bytes");
+    }
+    let counts = (of_one.try_iter().count(), of_other.try_iter().count());
+    assert!(counts.0 >= 9 && counts.1 >= 9, "{counts:?}");
+    server
+        .log
+        .wait_for(&["gets no requests", &dead_address.to_string()]);
+    drop(peer);
+    server.stop();
+}
+
+#[test]
+fn a_connection_that_changes_its_protocol_is_relayed() {
+    let upstream = Upstream::new(|mut asker, _| {
+        let head = asker.head().expect("a request");
+        assert!(
+            head.contains("Upgrade: echo\r\nConnection: Upgrade\r\n"),
+            "{head}"
+        );
+        asker.say("HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: echo\r\nX-A: 1\r\n\r\nhi");
+        let taken = asker.take(5);
+        asker.say(format!("{taken}"));
+        assert_eq!(asker.rest(), b"end");
+        asker.say("over");
+    });
+    let server = gateway(&[named("site", &[&upstream])], &["/=site"]).start();
+    let mut peer = server.connect_http();
+    let request = message("GET", "/", &["Connection: Upgrade", "Upgrade: echo"]);
+    peer.send(request.as_bytes());
+    assert_eq!(peer.whole_line(), "HTTP/1.1 101 Switching Protocols\r\n");
+    let mut lines = String::new();
+    while !lines.ends_with("\r\n\r\n") {
+        lines += &peer.whole_line();
+    }
+    assert!(lines.contains("Upgrade: echo\r\n"), "{lines}");
+    assert!(lines.contains("x-a: 1\r\n"), "{lines}");
+    assert_eq!(peer.take(2), b"hi");
+    peer.send(b"hello");
+    assert_eq!(peer.take(1), b"5");
+    peer.send(b"end");
+    peer.finish();
+    assert_eq!(peer.rest(), b"over");
+    drop(peer);
+    server.stop();
+}
+
+#[test]
+fn a_group_is_named_in_a_configuration() {
+    let (upstream, heads) = upstream();
+    let scratch = directory();
+    let text = format!(
+        "component = {:?}\nhttp = \"127.0.0.1:0\"\nargs = [\"/=site\"]\n\
+         upstream = {{ site = {:?} }}\n",
+        text(&harness::guest("gateway")),
+        upstream.address.to_string()
+    );
+    let file = harness::write(scratch.path(), "netwasm.toml", text);
+    let server = Run::config(&file, 1).start();
+    server.connect_http().fetch("/c").is(200, "0 bytes");
+    assert!(next(&heads).starts_with("GET /c "));
+    server.stop();
+}
+
+#[test]
+fn a_large_response_passes_with_a_slow_client() {
+    const SIZE: usize = 30 << 20;
+    let upstream = Upstream::new(|mut asker, _| {
+        while asker.head().is_some() {
+            asker.say(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n"));
+            asker.say(pattern(SIZE));
+        }
+    });
+    let server = gateway(&[named("site", &[&upstream])], &["/=site"]).start();
+    let mut peer = server.connect_http();
+    for _ in 0..2 {
+        let answer = peer.fetch("/");
+        harness::same(&answer.body, &pattern(SIZE));
+    }
+    let mut client = Http2::connect(server.address("http"));
+    let mut slow = client.begin(ask("GET", "/"), true).expect("a stream");
+    slow.1.send_reset(h2::Reason::CANCEL);
+    let answer = client.fetch("/");
+    harness::same(&answer.body, &pattern(SIZE));
+    assert!(server.resident() < 200 << 20, "{}", server.resident());
+    drop((peer, client));
+    server.stop();
+}
