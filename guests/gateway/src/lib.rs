@@ -13,17 +13,19 @@
 //! the group `CANARY`: always the same ones, by their address. `token` wants
 //! `Authorization: Bearer` with the variable `TOKEN`.
 //!
+//! Where no server answers, the client gets a page that says so.
+//!
 //! A path that servers might understand differently is refused: what was decided
 //! on is what is sent.
 
 mod route;
 
-use netwasm_guest::http::{Forward, Request, Response, Unread};
+use netwasm_guest::http::{Forward, Forwarded, Request, Response, Unread, Verdict};
 use netwasm_guest::{Address, Error, Result};
 
 use route::Route;
 
-netwasm_guest::export!(start: check, uploads: gateway);
+netwasm_guest::export!(start: check, uploads: gateway, verdicts: page);
 
 thread_local! {
     /// The routes of the command line, or what is wrong with them.
@@ -63,7 +65,16 @@ fn decide(request: &Request<'_>, routes: &[Route]) -> Response {
         .tell_via()
         .remove_response("x-powered-by")
         .set_response("x-content-type-options", "nosniff")
+        .token(0)
         .into()
+}
+
+/// Sends a page where no server has answered.
+fn page(response: &Forwarded) -> Verdict {
+    match response.is_missing() {
+        true => Response::error_because(response.status(), "Please try again in a minute.").into(),
+        false => Verdict::pass(),
+    }
 }
 
 /// True if all servers understand a path alike: no segment that leads elsewhere,
@@ -127,7 +138,8 @@ mod tests {
         let to = |group: &str| {
             let to = Forward::to(group).tell_x_forwarded().tell_via();
             let to = to.remove_response("x-powered-by");
-            Some(to.set_response("x-content-type-options", "nosniff"))
+            let to = to.set_response("x-content-type-options", "nosniff");
+            Some(to.token(0))
         };
         assert_eq!(decided("/"), to("site"));
         assert_eq!(decided("/api"), to("api"));
@@ -149,5 +161,16 @@ mod tests {
         ] {
             assert_eq!(answer(target).status(), 400, "{target}");
         }
+    }
+
+    #[test]
+    fn a_missing_response_is_replaced_by_a_page() {
+        let missing = page(&Forwarded::new(0, 504, None)).answer();
+        assert_eq!(missing.expect("a page").status(), 504);
+        assert!(
+            page(&Forwarded::new(0, 404, Some(Vec::new())))
+                .answer()
+                .is_none()
+        );
     }
 }

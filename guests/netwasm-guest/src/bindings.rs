@@ -150,3 +150,26 @@ pub mod uploads {
         type_section_suffix: "uploads",
     });
 }
+
+pub mod verdicts {
+    wit_bindgen::generate!({
+        path: "wit",
+        inline: "
+            package netwasm:guest-verdicts;
+            world guest-verdicts {
+                export netwasm:net/forward-handler@0.2.0;
+            }
+        ",
+        world: "netwasm:guest-verdicts/guest-verdicts",
+        with: {
+            "netwasm:net/types@0.2.0": crate::bindings::netwasm::net::types,
+            "netwasm:net/files@0.2.0": crate::bindings::netwasm::net::files,
+            "netwasm:net/http@0.2.0": crate::bindings::netwasm::net::http,
+        },
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_verdicts",
+        default_bindings_module: "netwasm_guest::bindings::verdicts",
+        type_section_suffix: "verdicts",
+    });
+}

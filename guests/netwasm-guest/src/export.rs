@@ -29,6 +29,11 @@
 /// - `uploads` is like `http`, for an app of which a handler reads the body of a
 ///   request piece by piece: [`http::Upload`](crate::http::Upload).
 ///
+/// - `verdicts`, besides one of these two, takes a function of a
+///   [`&http::Forwarded`](crate::http::Forwarded) that returns an
+///   [`http::Verdict`](crate::http::Verdict): what becomes of the responses to
+///   requests that were forwarded with a token.
+///
 /// - `start`, before the others, takes a function without arguments that returns
 ///   a result. It is called when an instance is made: the first time, before
 ///   the host listens. On an error, the instance ends with an entry in the log,
@@ -205,6 +210,25 @@ macro_rules! __export {
             NetwasmApp with_types_in $crate::bindings::uploads
         );
     };
+    (verdicts $handler:expr) => {
+        impl $crate::bindings::verdicts::exports::netwasm::net::forward_handler::Guest
+            for NetwasmApp
+        {
+            fn responded(
+                token: u64,
+                status: u16,
+                headers: $crate::bindings::netwasm::net::http::Fields,
+            ) -> $crate::bindings::netwasm::net::http::Verdict {
+                $crate::handler::responded($handler, token, status, headers)
+            }
+            fn failed(token: u64, status: u16) -> $crate::bindings::netwasm::net::http::Verdict {
+                $crate::handler::forward_failed($handler, token, status)
+            }
+        }
+        $crate::bindings::verdicts::export_verdicts!(
+            NetwasmApp with_types_in $crate::bindings::verdicts
+        );
+    };
     (requests $handler:expr, $handle:ident) => {
         impl $crate::bindings::http::exports::netwasm::net::http_handler::Guest for NetwasmApp {
             fn handle(
@@ -271,4 +295,6 @@ pub mod private {
     pub fn http<M>(_: impl http::App<M>) {}
 
     pub fn uploads<M>(_: impl http::App<M>) {}
+
+    pub fn verdicts(_: impl Fn(&http::Forwarded) -> http::Verdict) {}
 }

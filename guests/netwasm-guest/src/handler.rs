@@ -10,7 +10,7 @@ use crate::cell::with;
 use crate::connection::Shared;
 use crate::executor::Task;
 use crate::host::{DatagramTransport, Transport};
-use crate::http::{Answered, Later, Response};
+use crate::http::{Answered, Forwarded, Later, Response, Verdict};
 use crate::slab::Slab;
 use crate::udp::SharedSocket;
 use crate::{connect, connection, executor, shutdown, timers, udp};
@@ -253,6 +253,29 @@ pub fn body_ended(token: u64, trailers: http::Fields) {
 pub fn body_failed(token: u64, error: types::Error) {
     crate::inlet::ended(token, Err(error.into()));
     executor::run();
+}
+
+// `forward-handler`.
+
+pub fn responded(
+    decide: impl Fn(&Forwarded) -> Verdict,
+    token: u64,
+    status: u16,
+    headers: http::Fields,
+) -> http::Verdict {
+    decide(&Forwarded::new(token, status, Some(headers)))
+        .into_raw()
+        .into()
+}
+
+pub fn forward_failed(
+    decide: impl Fn(&Forwarded) -> Verdict,
+    token: u64,
+    status: u16,
+) -> http::Verdict {
+    decide(&Forwarded::new(token, status, None))
+        .into_raw()
+        .into()
 }
 
 // `export!(start: ...)`.

@@ -80,6 +80,7 @@ fn forward(query: &Query<'_>) -> Answer {
         connect_timeout: None,
         response_timeout: None,
         retries: 0,
+        token: None,
     })
 }
 

@@ -5,10 +5,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
+
 use netwasm_net::upstream::Group;
 use netwasm_net::worker::Worker;
 
-use crate::answer::Fields;
+use crate::answer::{Answer, Fields};
 
 /// A request to be forwarded, unread, and the response to be passed on.
 pub struct Forward {
@@ -36,6 +38,36 @@ pub struct Forward {
     pub response_timeout: Option<Duration>,
     /// Maximum of further attempts.
     pub retries: u32,
+    /// Decides about the response, if the handler wants that.
+    pub judge: Option<Box<dyn Judge>>,
+}
+
+/// Decides about the response to a forwarded request.
+pub trait Judge {
+    /// Decides about a response whose head has come.
+    fn responded(&self, status: u16, headers: &HeaderMap) -> Verdict;
+
+    /// Decides what the client gets as there is no response: otherwise this
+    /// status.
+    fn failed(&self, status: u16) -> Verdict;
+}
+
+/// A decision about the response to a forwarded request.
+pub enum Verdict {
+    /// It passes, after these edits of its header.
+    Pass(Edits),
+    /// This is sent instead.
+    Answer(Answer),
+    /// The request is forwarded once more.
+    Forward(Box<Forward>),
+    /// The handler is gone; the reason was logged.
+    Gone,
+}
+
+impl fmt::Debug for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verdict").finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Forward {

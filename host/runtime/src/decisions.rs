@@ -4,10 +4,13 @@ use std::rc::Rc;
 
 use netwasm_base::error::ConnectionError;
 use netwasm_exchange::answer::{Answer, Body};
+use netwasm_exchange::forward::Verdict;
 use netwasm_exchange::handler::Decision;
 use netwasm_net::turns::Turn;
 
-use crate::bindings::netwasm::net::http::{Answer as WitAnswer, Body as WitBody, Response};
+use crate::bindings::netwasm::net::http::{
+    Answer as WitAnswer, Body as WitBody, Response, Verdict as WitVerdict,
+};
 use crate::forwards;
 use crate::responses::streamed;
 use crate::state::State;
@@ -16,16 +19,8 @@ use crate::state::State;
 pub(crate) fn decision(state: &mut State, decided: WitAnswer) -> wasmtime::Result<Decision> {
     let decision = match decided {
         WitAnswer::Respond(response) => {
-            if matches!(response.body, WitBody::Stream(_)) && !state.streams {
-                wasmtime::bail!(
-                    "it streams a body and does not export netwasm:net/response-handler"
-                );
-            }
             let turn = state.request_turn();
-            let answer = answer(state, response, &turn)?;
-            let answer = answer.map_err(|error| {
-                wasmtime::Error::msg(format!("the body cannot be streamed: {error}"))
-            })?;
+            let answer = answer_at_once(state, response, &turn)?;
             match answer.body {
                 Body::Stream(_) => Decision::Later(state.given(answer)),
                 _ => Decision::Answer(answer),
@@ -38,6 +33,9 @@ pub(crate) fn decision(state: &mut State, decided: WitAnswer) -> wasmtime::Resul
             }
         },
         WitAnswer::Collect(most) if state.request()?.coming.is_some() => Decision::Collect(most),
+        WitAnswer::Forward(_) if reads_body(state)? => {
+            wasmtime::bail!("it forwards a request whose body it reads")
+        }
         WitAnswer::Forward(forward) => match forwards::forward(state, forward)? {
             Ok(forward) => Decision::Forward(Box::new(forward)),
             // The denial was logged.
@@ -49,6 +47,41 @@ pub(crate) fn decision(state: &mut State, decided: WitAnswer) -> wasmtime::Resul
     };
     state.interim.clear();
     Ok(decision)
+}
+
+/// True if the guest reads the body of the request that it handles.
+fn reads_body(state: &State) -> wasmtime::Result<bool> {
+    let request = state.request()?;
+    Ok(request.arriving && request.coming.is_none())
+}
+
+/// Converts a guest's decision about the response to a forwarded request.
+pub(crate) fn verdict(state: &mut State, decided: WitVerdict) -> wasmtime::Result<Verdict> {
+    Ok(match decided {
+        WitVerdict::Pass(edits) => Verdict::Pass(forwards::edits(edits)),
+        WitVerdict::Respond(response) => {
+            let turn = Rc::clone(&state.turn);
+            Verdict::Answer(answer_at_once(state, response, &turn)?)
+        }
+        WitVerdict::Forward(forward) => match forwards::forward(state, forward)? {
+            Ok(forward) => Verdict::Forward(Box::new(forward)),
+            // The denial was logged.
+            Err(_) => Verdict::Answer(Answer::status(502, "")),
+        },
+    })
+}
+
+/// Converts a response. One that cannot be begun is a trap.
+fn answer_at_once(
+    state: &mut State,
+    response: Response,
+    turn: &Rc<Turn>,
+) -> wasmtime::Result<Answer> {
+    if matches!(response.body, WitBody::Stream(_)) && !state.streams {
+        wasmtime::bail!("it streams a body and does not export netwasm:net/response-handler");
+    }
+    let answer = answer(state, response, turn)?;
+    answer.map_err(|error| wasmtime::Error::msg(format!("the body cannot be streamed: {error}")))
 }
 
 /// Converts a response, and takes its file out of the guest's handles.

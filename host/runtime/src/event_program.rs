@@ -6,8 +6,8 @@ use wasmtime::component::InstancePre;
 use wasmtime::{Engine, Store};
 
 use crate::bindings::exports::netwasm::net::{
-    body_handler, connect_handler, datagram_connect_handler, http_handler, lifecycle,
-    resolve_handler, response_handler, tcp_handler, timer_handler, udp_handler,
+    body_handler, connect_handler, datagram_connect_handler, forward_handler, http_handler,
+    lifecycle, resolve_handler, response_handler, tcp_handler, timer_handler, udp_handler,
 };
 use crate::state::State;
 
@@ -33,6 +33,7 @@ struct Indices {
     lifecycle: Option<lifecycle::GuestIndices>,
     response: Option<response_handler::GuestIndices>,
     body: Option<body_handler::GuestIndices>,
+    forward: Option<forward_handler::GuestIndices>,
 }
 
 impl fmt::Debug for EventProgram {
@@ -124,8 +125,14 @@ impl EventProgram {
                 .as_ref()
                 .map(|it| it.load(&mut store, &instance))
                 .transpose()?,
+            forward: indices
+                .forward
+                .as_ref()
+                .map(|it| it.load(&mut store, &instance))
+                .transpose()?,
         };
         store.data_mut().streams = handlers.response.is_some();
+        store.data_mut().judges = handlers.forward.is_some();
         Ok(EventExports { store, handlers })
     }
 }
@@ -144,6 +151,7 @@ impl Indices {
             lifecycle: lifecycle::GuestIndices::new(pre).ok(),
             response: response_handler::GuestIndices::new(pre).ok(),
             body: body_handler::GuestIndices::new(pre).ok(),
+            forward: forward_handler::GuestIndices::new(pre).ok(),
         }
     }
 }
@@ -166,4 +174,5 @@ pub(crate) struct Handlers {
     pub(crate) lifecycle: Option<lifecycle::Guest>,
     pub(crate) response: Option<response_handler::Guest>,
     pub(crate) body: Option<body_handler::Guest>,
+    pub(crate) forward: Option<forward_handler::Guest>,
 }

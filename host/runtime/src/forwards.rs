@@ -1,12 +1,16 @@
 //! Decisions of an event guest to forward a request.
 
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
+
 use netwasm_base::error::ConnectionError;
-use netwasm_exchange::forward::{Edits, Forward, ForwardedHost, Tells};
+use netwasm_exchange::answer::Fields;
+use netwasm_exchange::forward::{Edits, Forward, ForwardedHost, Judge, Tells, Verdict};
 use netwasm_net::endpoint::Endpoint;
+use netwasm_net::guest::Gone;
 use netwasm_net::upstream::Group;
 
 use crate::bindings::netwasm::net::http::{
@@ -15,7 +19,51 @@ use crate::bindings::netwasm::net::http::{
 use crate::convert::client_tls;
 use crate::state::State;
 
-/// Converts a decision to forward the request that the guest handles.
+/// A guest that decides about responses to forwarded requests.
+pub(crate) trait Judges {
+    /// Calls the guest to decide.
+    fn judge(&self, token: u64, about: About<'_>) -> Result<Verdict, Gone>;
+}
+
+/// What a guest decides about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum About<'a> {
+    /// A response.
+    Response(u16, &'a Fields),
+    /// None; the client gets this status otherwise.
+    Missing(u16),
+}
+
+/// The guest of a forwarded request.
+struct JudgeOfGuest<G> {
+    instance: Weak<G>,
+    token: u64,
+}
+
+impl<G: Judges> JudgeOfGuest<G> {
+    fn judge(&self, about: About<'_>) -> Verdict {
+        let instance = self.instance.upgrade();
+        // A trap is already logged.
+        let judged = instance.and_then(|it| it.judge(self.token, about).ok());
+        judged.unwrap_or(Verdict::Gone)
+    }
+}
+
+impl<G: Judges> Judge for JudgeOfGuest<G> {
+    fn responded(&self, status: u16, headers: &HeaderMap) -> Verdict {
+        let fields = headers.iter().map(|(name, value)| {
+            let name = name.as_str().to_owned();
+            (name, value.as_bytes().to_vec())
+        });
+        self.judge(About::Response(status, &fields.collect()))
+    }
+
+    fn failed(&self, status: u16) -> Verdict {
+        self.judge(About::Missing(status))
+    }
+}
+
+/// Converts a decision to forward a request.
 ///
 /// # Errors
 /// Fails if the guest may not reach the upstream, which was logged, or if that
@@ -24,10 +72,15 @@ pub(crate) fn forward(
     state: &State,
     forward: WitForward,
 ) -> wasmtime::Result<Result<Forward, ConnectionError>> {
-    let request = state.request()?;
-    if request.arriving && request.coming.is_none() {
-        wasmtime::bail!("it forwards a request whose body it reads");
+    if forward.token.is_some() && !state.judges {
+        wasmtime::bail!("it forwards with a token and does not export netwasm:net/forward-handler");
     }
+    let judge = forward.token.map(|token| -> Box<dyn Judge> {
+        Box::new(JudgeOfGuest {
+            instance: Weak::clone(&state.instance),
+            token,
+        })
+    });
     Ok(group(state, forward.to).map(|group| Forward {
         worker: Rc::clone(&state.local.worker),
         group,
@@ -50,6 +103,7 @@ pub(crate) fn forward(
         connect_timeout: forward.connect_timeout.map(Duration::from_nanos),
         response_timeout: forward.response_timeout.map(Duration::from_nanos),
         retries: forward.retries,
+        judge,
     }))
 }
 
@@ -71,7 +125,8 @@ fn group(state: &State, to: Upstream) -> Result<Arc<Group>, ConnectionError> {
     Ok(local.worker.kept.group_of(endpoint, tls, &env.counters))
 }
 
-fn edits(edits: WitEdits) -> Edits {
+/// Converts edits of a header.
+pub(crate) fn edits(edits: WitEdits) -> Edits {
     Edits {
         remove: edits.remove,
         set: edits.set,

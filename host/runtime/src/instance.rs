@@ -4,6 +4,7 @@
 //! calls an instance again after a trap.
 
 mod bodies;
+mod judging;
 pub(crate) mod sockets;
 
 use std::cell::{Cell, RefCell};

@@ -50,6 +50,8 @@ pub(crate) struct State {
     pub(crate) responses: Responses,
     /// True if the guest hears of the bodies that it sends.
     pub(crate) streams: bool,
+    /// True if the guest can decide about responses to forwarded requests.
+    pub(crate) judges: bool,
     pub(crate) inlets: Inlets,
     /// Epoch steps that an event may take.
     steps: u64,
@@ -75,6 +77,7 @@ impl State {
             timer: Timer::default(),
             responses: Responses::default(),
             streams: false,
+            judges: false,
             inlets: Inlets::default(),
             steps: event_steps(&env.net.limits).into(),
             transports: Numbers::default(),

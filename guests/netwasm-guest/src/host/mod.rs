@@ -88,6 +88,7 @@ pub(crate) struct RawForward {
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) response_timeout: Option<Duration>,
     pub(crate) retries: u32,
+    pub(crate) token: Option<u64>,
 }
 
 impl Default for RawForward {
@@ -107,6 +108,7 @@ impl Default for RawForward {
             connect_timeout: None,
             response_timeout: None,
             retries: 1,
+            token: None,
         }
     }
 }
@@ -124,6 +126,13 @@ pub(crate) enum RawHost {
     Keep,
     Server,
     Other(String),
+}
+
+/// A decision about the response to a forwarded request.
+pub(crate) enum RawVerdict {
+    Pass(RawEdits),
+    /// A response, or the request is forwarded once more.
+    Instead(RawResponse),
 }
 
 /// Edits of a header.

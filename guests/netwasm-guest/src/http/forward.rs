@@ -190,6 +190,13 @@ impl Forward {
         self
     }
 
+    /// Lets the component decide about the response before the client gets it:
+    /// the function that it exports as `verdicts` is told this token.
+    pub fn token(mut self, token: u64) -> Self {
+        self.0.token = Some(token);
+        self
+    }
+
     #[cfg(not(target_family = "wasm"))]
     pub(super) const fn from_raw(raw: RawForward) -> Self {
         Self(raw)

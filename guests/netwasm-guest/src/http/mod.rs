@@ -119,6 +119,7 @@ mod stream;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) mod testing;
 mod upload;
+mod verdict;
 
 #[cfg(feature = "http")]
 mod convert;
@@ -141,6 +142,7 @@ pub use response::{Html, Response};
 pub use router::Router;
 pub use stream::{BodyWriter, Ended, Events};
 pub use upload::Upload;
+pub use verdict::{Forwarded, Verdict};
 
 #[doc(hidden)]
 pub use answer::{Answered, Later, Prepared};

@@ -112,7 +112,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn new(raw: RawAnswer, is_head: bool) -> Self {
+    pub(super) fn new(raw: RawAnswer, is_head: bool) -> Self {
         let (mut status, mut whole) = (raw.status, true);
         let mut forwarded = None;
         let body = match raw.body {

@@ -8,27 +8,32 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, StatusCode};
 
 use netwasm_base::error::ConnectionError;
 use netwasm_base::trace::Trace;
+use netwasm_exchange::answer::Answer;
 use netwasm_exchange::content::{BoxContent, RequestBody};
-use netwasm_exchange::forward::{Edits, Forward};
+use netwasm_exchange::forward::{Forward, Verdict};
 use netwasm_exchange::reply::Answered;
 use netwasm_exchange::request::Request;
 use netwasm_net::connect;
 use netwasm_net::transport::Transport;
-use netwasm_net::tunnel::TunnelDriver;
 use netwasm_net::upstream::{NoPlace, Place, Server};
 
 use crate::forward::body::ForwardedBody;
-use crate::forward::compose::{Composed, Unsendable, compose};
+use crate::forward::compose::{Composed, Unsendable, check, compose};
+use crate::forward::edits::{add, remaining};
 use crate::forward::line::Line;
+use crate::forward::outcome::{NoResponse, Passed, PassedOn, Upgrade};
 use crate::forward::reading::{self, Malformed, Received};
 use crate::forward::upload::{ClientFailed, Source, Upload};
 
 /// Time limit of connecting, unless the handler sets another.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Maximum of times that a handler forwards a request once more.
+const MOST_ANEW: u32 = 4;
 
 /// Maximum of interim responses to a request.
 const MOST_INTERIM: u32 = 100;
@@ -45,6 +50,10 @@ pub(crate) struct Forwarding {
     tried: Vec<u64>,
     /// Attempts that are left, besides the present one.
     left: u32,
+    /// Times that the handler may forward the request once more.
+    anew: u32,
+    /// True if the client's connection can change to another protocol.
+    may_upgrade: bool,
     /// True if a kept connection was closed by its server just when it was used.
     went_stale: bool,
     /// The request's span, if requests are traced, and its time here.
@@ -72,61 +81,6 @@ enum Stage {
     /// The client's side has failed, as its driver is about to see.
     Over,
 }
-
-/// Why an attempt gave no response.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-enum NoResponse {
-    #[error("no connection: {0}")]
-    Connect(ConnectionError),
-    #[error(transparent)]
-    NoPlace(#[from] NoPlace),
-    #[error("the connection was lost before a response: {0}")]
-    Lost(ConnectionError),
-    #[error("the server has closed the connection before a response")]
-    Ended,
-    #[error("nothing of a response has come in time")]
-    Silent,
-    #[error("the response cannot be passed on: {0}")]
-    Malformed(#[from] Malformed),
-    #[error("too many interim responses")]
-    Interims,
-    #[error("the client has left")]
-    Client,
-}
-
-/// A server's answer.
-pub(crate) enum Passed {
-    Response(Answered),
-    /// The connection changes to another protocol.
-    Upgrade(Upgrade),
-}
-
-/// A connection to a server that changes to another protocol.
-#[derive(Debug)]
-pub(crate) struct Upgrade {
-    /// Fields of the response, without those of the connection.
-    pub(crate) headers: HeaderMap,
-    pub(crate) protocol: HeaderValue,
-    line: Line,
-}
-
-impl Upgrade {
-    /// Joins the client's connection with the server's. `early` is what has
-    /// arrived from the client. Returns the driver of the client's.
-    ///
-    /// # Errors
-    /// Fails if one of them is closing.
-    pub(crate) fn join(
-        self,
-        client: &Rc<Transport>,
-        early: &[u8],
-    ) -> Result<TunnelDriver, ConnectionError> {
-        self.line.join(client, early)
-    }
-}
-
-/// A server's answer, or the status to send instead, which was logged.
-pub(crate) type PassedOn = Result<Passed, u16>;
 
 impl Forwarding {
     /// Begins to forward a request. `coming` is its body if that has yet to
@@ -160,6 +114,8 @@ impl Forwarding {
             head: Vec::new(),
             tried: Vec::new(),
             left: forward.retries,
+            anew: MOST_ANEW,
+            may_upgrade,
             went_stale: false,
             traced: request.trace.clone().map(|trace| (trace, Instant::now())),
             interim: Vec::new(),
@@ -174,9 +130,9 @@ impl Forwarding {
     }
 
     /// Advances the request until its response begins.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<PassedOn> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, request: &Request) -> Poll<PassedOn> {
         loop {
-            let failed = match self.poll_stage(cx) {
+            let failed = match self.poll_stage(cx, request) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(None)) => continue,
                 Poll::Ready(Ok(Some(passed))) => return Poll::Ready(Ok(passed)),
@@ -188,14 +144,46 @@ impl Forwarding {
                 }
                 Poll::Ready(Err(failed)) => failed,
             };
-            if !self.tries_again(&failed) {
-                return Poll::Ready(Err(self.fail(&failed)));
+            if self.tries_again(&failed) {
+                continue;
+            }
+            let status = self.fail(&failed);
+            let judge = self.forward.judge.as_ref();
+            match judge.map(|judge| judge.failed(status)) {
+                None | Some(Verdict::Pass(_)) => return Poll::Ready(Err(status)),
+                Some(Verdict::Answer(answer)) => return Poll::Ready(Ok(Passed::Answer(answer))),
+                Some(Verdict::Gone) => return Poll::Ready(Ok(gone())),
+                Some(Verdict::Forward(next)) => match self.begins_anew(next, request) {
+                    Ok(true) => {}
+                    Ok(false) => return Poll::Ready(Err(status)),
+                    Err(fault) => return Poll::Ready(Err(self.fail(&fault.into()))),
+                },
             }
         }
     }
 
+    /// Forwards the request once more, if its body is still at hand.
+    fn begins_anew(&mut self, next: Box<Forward>, request: &Request) -> Result<bool, Unsendable> {
+        if self.anew == 0 || !self.upload.rewind() {
+            return Ok(false);
+        }
+        self.anew -= 1;
+        let (framing, expects) = (self.upload.framing(), self.upload.expects());
+        self.composed = compose(request, &next, framing, expects, self.may_upgrade)?;
+        self.left = next.retries;
+        self.tried.clear();
+        self.went_stale = false;
+        self.stage = Stage::Choosing;
+        self.forward = next;
+        Ok(true)
+    }
+
     /// Takes a step. Returns the response, once it has begun.
-    fn poll_stage(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Passed>, NoResponse>> {
+    fn poll_stage(
+        &mut self,
+        cx: &mut Context<'_>,
+        request: &Request,
+    ) -> Poll<Result<Option<Passed>, NoResponse>> {
         match &mut self.stage {
             Stage::Choosing => {
                 let key = self.forward.key.as_deref();
@@ -226,7 +214,7 @@ impl Forwarding {
                 let line = Line::made(&self.forward.worker, place, made?);
                 self.begin(line);
             }
-            Stage::Waiting(_) => return self.poll_waiting(cx).map_ok(Some),
+            Stage::Waiting(_) => return self.poll_waiting(cx, request),
             Stage::Over => return Poll::Ready(Err(NoResponse::Ended)),
         }
         Poll::Ready(Ok(None))
@@ -271,7 +259,11 @@ impl Forwarding {
     }
 
     /// Sends the request, and waits for the response.
-    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Result<Passed, NoResponse>> {
+    fn poll_waiting(
+        &mut self,
+        cx: &mut Context<'_>,
+        request: &Request,
+    ) -> Poll<Result<Option<Passed>, NoResponse>> {
         let Self {
             stage: Stage::Waiting(line),
             upload,
@@ -319,10 +311,10 @@ impl Forwarding {
             while let Some(read) = reading::read(&line.input, composed.is_head, most, &drops)? {
                 line.input.drain(..read.size);
                 if read.status == StatusCode::SWITCHING_PROTOCOLS {
-                    return Poll::Ready(self.upgrade(read));
+                    return Poll::Ready(self.upgrade(read).map(Some));
                 }
                 if !read.status.is_informational() {
-                    return Poll::Ready(self.pass_on(read));
+                    return Poll::Ready(self.pass_on(read, request));
                 }
                 *interims += 1;
                 if *interims > MOST_INTERIM {
@@ -370,8 +362,9 @@ impl Forwarding {
         }))
     }
 
-    /// Begins to pass a response on.
-    fn pass_on(&mut self, read: Received) -> Result<Passed, NoResponse> {
+    /// Begins to pass a response on, unless the handler decides otherwise.
+    /// Returns `None` if the request is forwarded once more.
+    fn pass_on(&mut self, read: Received, request: &Request) -> Result<Option<Passed>, NoResponse> {
         let stage = std::mem::replace(&mut self.stage, Stage::Over);
         let Stage::Waiting(line) = stage else {
             return Err(NoResponse::Ended);
@@ -382,17 +375,33 @@ impl Forwarding {
             headers.remove(CONTENT_LENGTH);
         }
         add(&self.forward.response, &mut headers);
+        if let Some(judge) = &self.forward.judge {
+            match judge.responded(read.status.as_u16(), &headers) {
+                Verdict::Pass(edits) => {
+                    check(&edits)?;
+                    headers = remaining(&edits, headers);
+                    add(&edits, &mut headers);
+                }
+                Verdict::Answer(answer) => return Ok(Some(Passed::Answer(answer))),
+                Verdict::Gone => return Ok(Some(gone())),
+                Verdict::Forward(next) => {
+                    if self.begins_anew(next, request)? {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
         let upload = std::mem::replace(&mut self.upload, Upload::new(Source::Nothing, false));
         let body = ForwardedBody::new(line, upload, read.framing, read.keeps, &self.forward);
         let content: BoxContent = Box::new(body);
         let mut response = http::Response::new(content);
         *response.status_mut() = read.status;
         *response.headers_mut() = headers;
-        Ok(Passed::Response(Answered {
+        Ok(Some(Passed::Response(Answered {
             response,
             sent: None,
             trailers: None,
-        }))
+        })))
     }
 
     /// Prepares for another attempt, if that can do no harm.
@@ -420,7 +429,8 @@ impl Forwarding {
             NoResponse::NoPlace(_)
             | NoResponse::Malformed(_)
             | NoResponse::Interims
-            | NoResponse::Client => false,
+            | NoResponse::Client
+            | NoResponse::Unsendable(_) => false,
         };
         if !again || !self.upload.rewind() {
             return false;
@@ -456,21 +466,11 @@ impl Forwarding {
             guest = %env.guest, upstream = self.forward.group.name(),
             "a request has no response: {failed}"
         );
-        match failed {
-            NoResponse::NoPlace(_) | NoResponse::Connect(ConnectionError::LimitExceeded(_)) => 503,
-            NoResponse::Connect(ConnectionError::Timeout(_)) | NoResponse::Silent => 504,
-            _ => 502,
-        }
+        failed.status()
     }
 }
 
-/// Adds the handler's fields to the header of a response. They were checked.
-fn add(edits: &Edits, headers: &mut HeaderMap) {
-    for (name, value) in edits.set.iter().chain(&edits.add) {
-        let name = HeaderName::from_bytes(name.as_bytes());
-        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
-            // Headers beyond the map's capacity are left out.
-            let _ = headers.try_append(name, value);
-        }
-    }
+/// Returns the answer in place of a handler's that is gone.
+fn gone() -> Passed {
+    Passed::Answer(Answer::status(500, ""))
 }

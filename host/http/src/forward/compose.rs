@@ -317,7 +317,10 @@ fn takes_trailers(request: &Request) -> bool {
 }
 
 /// Checks edits of a header.
-fn check(edits: &Edits) -> Result<(), Unsendable> {
+///
+/// # Errors
+/// Fails with a field that must not be sent.
+pub(super) fn check(edits: &Edits) -> Result<(), Unsendable> {
     check_all(&edits.set)?;
     check_all(&edits.add)
 }

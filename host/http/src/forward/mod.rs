@@ -20,11 +20,14 @@
 mod attempt;
 mod body;
 mod compose;
+mod edits;
 mod line;
+mod outcome;
 mod reading;
 mod upload;
 
-pub(crate) use self::attempt::{Forwarding, Passed, Upgrade};
+pub(crate) use self::attempt::Forwarding;
+pub(crate) use self::outcome::{Passed, Upgrade};
 
 #[cfg(test)]
 mod tests;

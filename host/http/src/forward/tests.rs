@@ -119,6 +119,7 @@ fn forward(worker: &Rc<Worker>, group: &Arc<Group>) -> Forward {
         connect_timeout: None,
         response_timeout: None,
         retries: 1,
+        judge: None,
     }
 }
 

@@ -98,6 +98,16 @@ impl Upload {
         }
     }
 
+    /// Returns how the body is framed.
+    pub(super) fn framing(&self) -> SentFraming {
+        self.framing
+    }
+
+    /// True if the client waits for `100 Continue`, or has waited.
+    pub(super) fn expects(&self) -> bool {
+        self.expects
+    }
+
     /// True if all of the request was given to the transport.
     pub(super) fn has_ended(&self) -> bool {
         self.state == State::Ended

@@ -186,13 +186,18 @@ impl AnsweringStream {
         };
         let answered = match response {
             Ok(Begun::Streamed(answered)) => answered,
-            Ok(Begun::Answer(answer)) => match self.streamed(answer) {
-                Ok(answered) => {
-                    self.go_on_reading();
-                    answered
+            Ok(Begun::Answer(answer)) => {
+                // The handler's own response, in place of an upstream's.
+                self.is_forwarded = false;
+                self.forwarding = None;
+                match self.streamed(answer) {
+                    Ok(answered) => {
+                        self.go_on_reading();
+                        answered
+                    }
+                    Err(answer) => return self.send_whole(answer).await,
                 }
-                Err(answer) => return self.send_whole(answer).await,
-            },
+            }
             Err(missing) => return self.refuse(missing),
         };
         let mut line = self.line.take()?;
@@ -281,8 +286,8 @@ impl AnsweringStream {
             if outgoing.poll_reset(cx).is_ready() {
                 return Poll::Ready(Err(Missing::Left));
             }
-            if let Some(forwarding) = forwarding {
-                let polled = forwarding.poll(cx);
+            if let (Some(forwarding), Some((request, _))) = (&mut *forwarding, &*event) {
+                let polled = forwarding.poll(cx, request);
                 for (status, headers) in forwarding.take_interim() {
                     let response = link::head(status.as_u16(), headers);
                     // An error means that the client has left.
@@ -295,6 +300,7 @@ impl AnsweringStream {
                 }
                 return polled.map(|passed| match passed {
                     Ok(Passed::Response(answered)) => Ok(Begun::Streamed(answered)),
+                    Ok(Passed::Answer(answer)) => Ok(Begun::Answer(answer)),
                     // Nobody has asked for another protocol.
                     Ok(Passed::Upgrade(_)) => Err(Missing::Guest(NoResponse::OfUpstream(502))),
                     Err(status) => Err(Missing::Guest(NoResponse::OfUpstream(status))),

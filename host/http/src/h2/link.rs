@@ -149,9 +149,9 @@ impl Link {
                 let env = self.env(request.site);
                 match exchange::forward(&mut request, forward, body, expects, false, env) {
                     Ok(forwarding) => {
-                        self.local.put_request(request);
                         let incoming = coming.unwrap_or_else(|| Incoming::whole(self.thread()));
                         let forwarded = answering::Forwarded {
+                            request,
                             forwarding,
                             incoming,
                             outgoing,

@@ -1,7 +1,7 @@
 //! Conversion of decisions about requests, and of responses.
 
 use crate::bindings::netwasm::net::http;
-use crate::host::{Body, RawEdits, RawForward, RawHost, RawResponse, Upstream};
+use crate::host::{Body, RawEdits, RawForward, RawHost, RawResponse, RawVerdict, Upstream};
 use crate::http::Method;
 use crate::log::{self, Level};
 use crate::time::nanoseconds;
@@ -73,6 +73,21 @@ impl From<RawForward> for http::Forward {
             connect_timeout: forward.connect_timeout.map(nanoseconds),
             response_timeout: forward.response_timeout.map(nanoseconds),
             retries: forward.retries,
+            token: forward.token,
+        }
+    }
+}
+
+impl From<RawVerdict> for http::Verdict {
+    fn from(verdict: RawVerdict) -> Self {
+        match verdict {
+            RawVerdict::Pass(edits) => Self::Pass(edits.into()),
+            RawVerdict::Instead(response) => match http::Answer::from(response) {
+                http::Answer::Forward(forward) => Self::Forward(forward),
+                http::Answer::Respond(response) => Self::Respond(response),
+                // Nothing else is made of a response.
+                _ => Self::Pass(RawEdits::default().into()),
+            },
         }
     }
 }

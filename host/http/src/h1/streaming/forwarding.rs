@@ -70,10 +70,11 @@ impl Driver {
         cx: &mut Context<'_>,
         out: &mut Vec<u8>,
     ) -> Option<Box<Answering>> {
-        let AnswerStage::Forwarding(forwarding) = &mut answering.stage else {
+        let Answering { request, stage, .. } = &mut *answering;
+        let AnswerStage::Forwarding(forwarding) = stage else {
             return Some(answering);
         };
-        let polled = forwarding.poll(cx);
+        let polled = forwarding.poll(cx, request);
         let interim = forwarding.take_interim();
         // The server may have asked for the body, for which the client waits.
         if let Some(upload) = &answering.upload
@@ -89,6 +90,10 @@ impl Driver {
         }
         match polled {
             Poll::Pending => Some(answering),
+            Poll::Ready(Ok(Passed::Answer(answer))) => {
+                answering.is_forwarded = false;
+                self.begin_answer(answering, answer, out)
+            }
             Poll::Ready(Ok(Passed::Upgrade(upgrade))) => {
                 self.upgrade(*answering, upgrade, out);
                 None

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use http::request::Parts;
 
+use netwasm_exchange::deferred::Deferred;
 use netwasm_exchange::handler::Nobody;
+use netwasm_exchange::request::Request;
 
 use super::AnsweringStream;
 use crate::forward::Forwarding;
@@ -17,6 +19,7 @@ use crate::h2::unread;
 
 /// A request that is forwarded.
 pub(in crate::h2) struct Forwarded {
+    pub(in crate::h2) request: Box<Request>,
     pub(in crate::h2) forwarding: Box<Forwarding>,
     pub(in crate::h2) incoming: Rc<Incoming>,
     pub(in crate::h2) outgoing: SendResponse<Bytes>,
@@ -43,6 +46,7 @@ impl AnsweringStream {
         // The request was composed of its fields.
         head.headers.clear();
         let Forwarded {
+            request,
             forwarding,
             incoming,
             outgoing,
@@ -54,7 +58,7 @@ impl AnsweringStream {
             outgoing: Some(outgoing),
             reply: Rc::default(),
             requests: Rc::new(Nobody),
-            event: None,
+            event: Some((request, Deferred::new(|| {}))),
             forwarding: Some(forwarding),
             is_forwarded: true,
             line: Some(line),

@@ -1,0 +1,87 @@
+//! Outcomes of a forwarded request.
+
+use std::rc::Rc;
+
+use http::{HeaderMap, HeaderValue};
+
+use netwasm_base::error::ConnectionError;
+use netwasm_exchange::answer::Answer;
+use netwasm_exchange::reply::Answered;
+use netwasm_net::transport::Transport;
+use netwasm_net::tunnel::TunnelDriver;
+use netwasm_net::upstream::NoPlace;
+
+use crate::forward::compose::Unsendable;
+use crate::forward::line::Line;
+use crate::forward::reading::Malformed;
+
+/// Why an attempt gave no response.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NoResponse {
+    #[error("no connection: {0}")]
+    Connect(ConnectionError),
+    #[error(transparent)]
+    NoPlace(#[from] NoPlace),
+    #[error("the connection was lost before a response: {0}")]
+    Lost(ConnectionError),
+    #[error("the server has closed the connection before a response")]
+    Ended,
+    #[error("nothing of a response has come in time")]
+    Silent,
+    #[error("the response cannot be passed on: {0}")]
+    Malformed(#[from] Malformed),
+    #[error("too many interim responses")]
+    Interims,
+    #[error("the client has left")]
+    Client,
+    #[error("the request or its response cannot pass as the guest wants it: {0}")]
+    Unsendable(#[from] Unsendable),
+}
+
+/// What the client gets.
+pub(crate) enum Passed {
+    Response(Answered),
+    /// The handler's own response.
+    Answer(Answer),
+    /// The connection changes to another protocol.
+    Upgrade(Upgrade),
+}
+
+/// A connection to a server that changes to another protocol.
+#[derive(Debug)]
+pub(crate) struct Upgrade {
+    /// Fields of the response, without those of the connection.
+    pub(crate) headers: HeaderMap,
+    pub(crate) protocol: HeaderValue,
+    pub(super) line: Line,
+}
+
+impl Upgrade {
+    /// Joins the client's connection with the server's. `early` is what has
+    /// arrived from the client. Returns the driver of the client's.
+    ///
+    /// # Errors
+    /// Fails if one of them is closing.
+    pub(crate) fn join(
+        self,
+        client: &Rc<Transport>,
+        early: &[u8],
+    ) -> Result<TunnelDriver, ConnectionError> {
+        self.line.join(client, early)
+    }
+}
+
+/// What the client gets, or the status to send instead, which was logged.
+pub(crate) type PassedOn = Result<Passed, u16>;
+
+impl NoResponse {
+    /// Returns the status for the client.
+    pub(super) fn status(&self) -> u16 {
+        match self {
+            Self::NoPlace(_) | Self::Connect(ConnectionError::LimitExceeded(_)) => 503,
+            Self::Connect(ConnectionError::Timeout(_)) | Self::Silent => 504,
+            Self::Unsendable(_) => 500,
+            _ => 502,
+        }
+    }
+}
