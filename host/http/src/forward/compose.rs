@@ -213,7 +213,7 @@ fn write_fields(request: &Request, forward: &Forward, framing: SentFraming, out:
             11 if is(name, "traceparent") => request.trace.is_none(),
             // It authenticates the client to this proxy.
             19 if is(name, "proxy-authorization") => false,
-            15 | 16 | 17 if is_x_forwarded(name) => !is_told(name, forward.tells),
+            15..=17 if is_x_forwarded(name) => !is_told(name, forward.tells),
             _ => !response::is_framing(name),
         };
         let is_named = || {

@@ -108,7 +108,7 @@ impl Group {
 
     fn next_in_turn(&self, tried: &[u64]) -> Option<&Arc<Server>> {
         let mut best: Option<(Fitness, &Arc<Server>)> = None;
-        for server in self.from_next() {
+        for server in self.in_turn() {
             let fitness = fitness(server);
             let better = best.is_none_or(|(other, _)| fitness < other);
             if better && !tried.contains(&server.number()) {
@@ -122,7 +122,7 @@ impl Group {
     }
 
     /// Returns the servers, beginning with the one whose turn it is.
-    fn from_next(&self) -> impl Iterator<Item = &Arc<Server>> {
+    fn in_turn(&self) -> impl Iterator<Item = &Arc<Server>> {
         let next = self.next.fetch_add(1, Ordering::Relaxed) % self.turns.len().max(1);
         let (after, from) = self.turns.split_at(next);
         let numbers = from.iter().chain(after);
@@ -132,7 +132,7 @@ impl Group {
     /// Returns the server with the fewest requests for its weight. Equally busy
     /// ones take turns.
     fn least_busy(&self, tried: &[u64]) -> Option<&Arc<Server>> {
-        let untried = self.from_next().filter(|it| !tried.contains(&it.number()));
+        let untried = self.in_turn().filter(|it| !tried.contains(&it.number()));
         let busy = |server: &Server| (server.active() + 1) as u64;
         untried.min_by(|one, other| {
             let load = busy(one) * u64::from(other.weight());
