@@ -301,6 +301,280 @@ void __wasm_export_exports_netwasm_net_http_handler_handle_post_return(uint8_t *
     case 2: {
       break;
     }
+    case 3: {
+      switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + 8))) {
+        case 0: {
+          if ((*((size_t*) (arg0 + (8+2*sizeof(void*))))) > 0) {
+            free(*((uint8_t **) (arg0 + (8+1*sizeof(void*)))));
+          }
+          break;
+        }
+        case 1: {
+          switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + (8+1*sizeof(void*))))) {
+            case 0: {
+              break;
+            }
+            case 1: {
+              if ((*((size_t*) (arg0 + (8+3*sizeof(void*))))) > 0) {
+                free(*((uint8_t **) (arg0 + (8+2*sizeof(void*)))));
+              }
+              break;
+            }
+            case 2: {
+              if ((*((size_t*) (arg0 + (8+3*sizeof(void*))))) > 0) {
+                free(*((uint8_t **) (arg0 + (8+2*sizeof(void*)))));
+              }
+              break;
+            }
+          }
+          switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + (40+2*sizeof(void*))))) {
+            case 0: {
+              break;
+            }
+            case 1: {
+              switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + (40+3*sizeof(void*))))) {
+                case 0: {
+                  break;
+                }
+                case 1: {
+                  if ((*((size_t*) (arg0 + (40+5*sizeof(void*))))) > 0) {
+                    free(*((uint8_t **) (arg0 + (40+4*sizeof(void*)))));
+                  }
+                  break;
+                }
+              }
+              size_t len12 = *((size_t*) (arg0 + (40+7*sizeof(void*))));
+              if (len12 > 0) {
+                uint8_t *ptr13 = *((uint8_t **) (arg0 + (40+6*sizeof(void*))));
+                for (size_t i14 = 0; i14 < len12; i14++) {
+                  uint8_t *base = ptr13 + i14 * (2*sizeof(void*));
+                  (void) base;
+                  if ((*((size_t*) (base + sizeof(void*)))) > 0) {
+                    free(*((uint8_t **) (base + 0)));
+                  }
+                }
+                free(ptr13);
+              }
+              switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + (40+8*sizeof(void*))))) {
+                case 0: {
+                  break;
+                }
+                case 1: {
+                  if ((*((size_t*) (arg0 + (40+10*sizeof(void*))))) > 0) {
+                    free(*((uint8_t **) (arg0 + (40+9*sizeof(void*)))));
+                  }
+                  break;
+                }
+              }
+              switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + (40+11*sizeof(void*))))) {
+                case 0: {
+                  break;
+                }
+                case 1: {
+                  if ((*((size_t*) (arg0 + (40+13*sizeof(void*))))) > 0) {
+                    free(*((uint8_t **) (arg0 + (40+12*sizeof(void*)))));
+                  }
+                  break;
+                }
+              }
+              break;
+            }
+          }
+          break;
+        }
+      }
+      switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + (40+14*sizeof(void*))))) {
+        case 0: {
+          break;
+        }
+        case 1: {
+          size_t len15 = *((size_t*) (arg0 + (40+16*sizeof(void*))));
+          if (len15 > 0) {
+            uint8_t *ptr16 = *((uint8_t **) (arg0 + (40+15*sizeof(void*))));
+            for (size_t i17 = 0; i17 < len15; i17++) {
+              uint8_t *base = ptr16 + i17 * 1;
+              (void) base;
+            }
+            free(ptr16);
+          }
+          break;
+        }
+      }
+      switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + (40+17*sizeof(void*))))) {
+        case 0: {
+          break;
+        }
+        case 1: {
+          switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + (40+18*sizeof(void*))))) {
+            case 0: {
+              break;
+            }
+            case 1: {
+              break;
+            }
+            case 2: {
+              break;
+            }
+            case 3: {
+              break;
+            }
+            case 4: {
+              break;
+            }
+            case 5: {
+              break;
+            }
+            case 6: {
+              break;
+            }
+            case 7: {
+              break;
+            }
+            case 8: {
+              if ((*((size_t*) (arg0 + (40+20*sizeof(void*))))) > 0) {
+                free(*((uint8_t **) (arg0 + (40+19*sizeof(void*)))));
+              }
+              break;
+            }
+          }
+          break;
+        }
+      }
+      switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + (40+21*sizeof(void*))))) {
+        case 0: {
+          break;
+        }
+        case 1: {
+          if ((*((size_t*) (arg0 + (40+23*sizeof(void*))))) > 0) {
+            free(*((uint8_t **) (arg0 + (40+22*sizeof(void*)))));
+          }
+          break;
+        }
+      }
+      switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + (40+24*sizeof(void*))))) {
+        case 0: {
+          break;
+        }
+        case 1: {
+          break;
+        }
+        case 2: {
+          if ((*((size_t*) (arg0 + (40+26*sizeof(void*))))) > 0) {
+            free(*((uint8_t **) (arg0 + (40+25*sizeof(void*)))));
+          }
+          break;
+        }
+      }
+      size_t len18 = *((size_t*) (arg0 + (40+28*sizeof(void*))));
+      if (len18 > 0) {
+        uint8_t *ptr19 = *((uint8_t **) (arg0 + (40+27*sizeof(void*))));
+        for (size_t i20 = 0; i20 < len18; i20++) {
+          uint8_t *base = ptr19 + i20 * (2*sizeof(void*));
+          (void) base;
+          if ((*((size_t*) (base + sizeof(void*)))) > 0) {
+            free(*((uint8_t **) (base + 0)));
+          }
+        }
+        free(ptr19);
+      }
+      size_t len24 = *((size_t*) (arg0 + (40+30*sizeof(void*))));
+      if (len24 > 0) {
+        uint8_t *ptr25 = *((uint8_t **) (arg0 + (40+29*sizeof(void*))));
+        for (size_t i26 = 0; i26 < len24; i26++) {
+          uint8_t *base = ptr25 + i26 * (4*sizeof(void*));
+          (void) base;
+          if ((*((size_t*) (base + sizeof(void*)))) > 0) {
+            free(*((uint8_t **) (base + 0)));
+          }
+          size_t len21 = *((size_t*) (base + (3*sizeof(void*))));
+          if (len21 > 0) {
+            uint8_t *ptr22 = *((uint8_t **) (base + (2*sizeof(void*))));
+            for (size_t i23 = 0; i23 < len21; i23++) {
+              uint8_t *base = ptr22 + i23 * 1;
+              (void) base;
+            }
+            free(ptr22);
+          }
+        }
+        free(ptr25);
+      }
+      size_t len30 = *((size_t*) (arg0 + (40+32*sizeof(void*))));
+      if (len30 > 0) {
+        uint8_t *ptr31 = *((uint8_t **) (arg0 + (40+31*sizeof(void*))));
+        for (size_t i32 = 0; i32 < len30; i32++) {
+          uint8_t *base = ptr31 + i32 * (4*sizeof(void*));
+          (void) base;
+          if ((*((size_t*) (base + sizeof(void*)))) > 0) {
+            free(*((uint8_t **) (base + 0)));
+          }
+          size_t len27 = *((size_t*) (base + (3*sizeof(void*))));
+          if (len27 > 0) {
+            uint8_t *ptr28 = *((uint8_t **) (base + (2*sizeof(void*))));
+            for (size_t i29 = 0; i29 < len27; i29++) {
+              uint8_t *base = ptr28 + i29 * 1;
+              (void) base;
+            }
+            free(ptr28);
+          }
+        }
+        free(ptr31);
+      }
+      size_t len33 = *((size_t*) (arg0 + (40+34*sizeof(void*))));
+      if (len33 > 0) {
+        uint8_t *ptr34 = *((uint8_t **) (arg0 + (40+33*sizeof(void*))));
+        for (size_t i35 = 0; i35 < len33; i35++) {
+          uint8_t *base = ptr34 + i35 * (2*sizeof(void*));
+          (void) base;
+          if ((*((size_t*) (base + sizeof(void*)))) > 0) {
+            free(*((uint8_t **) (base + 0)));
+          }
+        }
+        free(ptr34);
+      }
+      size_t len39 = *((size_t*) (arg0 + (40+36*sizeof(void*))));
+      if (len39 > 0) {
+        uint8_t *ptr40 = *((uint8_t **) (arg0 + (40+35*sizeof(void*))));
+        for (size_t i41 = 0; i41 < len39; i41++) {
+          uint8_t *base = ptr40 + i41 * (4*sizeof(void*));
+          (void) base;
+          if ((*((size_t*) (base + sizeof(void*)))) > 0) {
+            free(*((uint8_t **) (base + 0)));
+          }
+          size_t len36 = *((size_t*) (base + (3*sizeof(void*))));
+          if (len36 > 0) {
+            uint8_t *ptr37 = *((uint8_t **) (base + (2*sizeof(void*))));
+            for (size_t i38 = 0; i38 < len36; i38++) {
+              uint8_t *base = ptr37 + i38 * 1;
+              (void) base;
+            }
+            free(ptr37);
+          }
+        }
+        free(ptr40);
+      }
+      size_t len45 = *((size_t*) (arg0 + (40+38*sizeof(void*))));
+      if (len45 > 0) {
+        uint8_t *ptr46 = *((uint8_t **) (arg0 + (40+37*sizeof(void*))));
+        for (size_t i47 = 0; i47 < len45; i47++) {
+          uint8_t *base = ptr46 + i47 * (4*sizeof(void*));
+          (void) base;
+          if ((*((size_t*) (base + sizeof(void*)))) > 0) {
+            free(*((uint8_t **) (base + 0)));
+          }
+          size_t len42 = *((size_t*) (base + (3*sizeof(void*))));
+          if (len42 > 0) {
+            uint8_t *ptr43 = *((uint8_t **) (base + (2*sizeof(void*))));
+            for (size_t i44 = 0; i44 < len42; i44++) {
+              uint8_t *base = ptr43 + i44 * 1;
+              (void) base;
+            }
+            free(ptr43);
+          }
+        }
+        free(ptr46);
+      }
+      break;
+    }
   }
 }
 #endif
@@ -327,7 +601,7 @@ void *cabi_realloc(void *ptr, size_t old_size, size_t align, size_t new_size) {
 }
 
 __attribute__((__aligned__(8)))
-static uint8_t RET_AREA[(48+4*sizeof(void*))];
+static uint8_t RET_AREA[(96+40*sizeof(void*))];
 
 // Helper Functions
 
@@ -687,8 +961,16 @@ void netwasm_net_http_connection_info_free(netwasm_net_http_connection_info_t *p
   netwasm_net_types_connection_info_free(ptr);
 }
 
+void netwasm_net_http_endpoint_free(netwasm_net_http_endpoint_t *ptr) {
+  netwasm_net_types_endpoint_free(ptr);
+}
+
 void netwasm_net_http_error_free(netwasm_net_http_error_t *ptr) {
   netwasm_net_types_error_free(ptr);
+}
+
+void netwasm_net_http_tls_options_free(netwasm_net_http_tls_options_t *ptr) {
+  netwasm_net_types_tls_options_free(ptr);
 }
 
 void netwasm_net_http_method_free(netwasm_net_http_method_t *ptr) {
@@ -761,6 +1043,92 @@ void netwasm_net_http_response_free(netwasm_net_http_response_t *ptr) {
   netwasm_net_http_fields_free(&ptr->trailers);
 }
 
+void netwasm_net_http_option_tls_options_free(netwasm_net_http_option_tls_options_t *ptr) {
+  if (ptr->is_some) {
+    netwasm_net_http_tls_options_free(&ptr->val);
+  }
+}
+
+void netwasm_net_http_server_free(netwasm_net_http_server_t *ptr) {
+  netwasm_net_http_endpoint_free(&ptr->at);
+  netwasm_net_http_option_tls_options_free(&ptr->tls);
+}
+
+void netwasm_net_http_upstream_free(netwasm_net_http_upstream_t *ptr) {
+  switch ((int32_t) ptr->tag) {
+    case 0: {
+      bindings_string_free(&ptr->val.group);
+      break;
+    }
+    case 1: {
+      netwasm_net_http_server_free(&ptr->val.server);
+      break;
+    }
+  }
+}
+
+void netwasm_net_http_edits_free(netwasm_net_http_edits_t *ptr) {
+  bindings_list_string_free(&ptr->remove);
+  netwasm_net_http_fields_free(&ptr->set);
+  netwasm_net_http_fields_free(&ptr->add);
+}
+
+void netwasm_net_http_forwarded_host_free(netwasm_net_http_forwarded_host_t *ptr) {
+  switch ((int32_t) ptr->tag) {
+    case 2: {
+      bindings_string_free(&ptr->val.other);
+      break;
+    }
+  }
+}
+
+void bindings_option_list_u8_free(bindings_option_list_u8_t *ptr) {
+  if (ptr->is_some) {
+    bindings_list_u8_free(&ptr->val);
+  }
+}
+
+void netwasm_net_http_option_method_free(netwasm_net_http_option_method_t *ptr) {
+  if (ptr->is_some) {
+    netwasm_net_http_method_free(&ptr->val);
+  }
+}
+
+void netwasm_net_http_option_duration_free(netwasm_net_http_option_duration_t *ptr) {
+  if (ptr->is_some) {
+  }
+}
+
+void netwasm_net_http_forward_free(netwasm_net_http_forward_t *ptr) {
+  netwasm_net_http_upstream_free(&ptr->to);
+  bindings_option_list_u8_free(&ptr->key);
+  netwasm_net_http_option_method_free(&ptr->method);
+  bindings_option_string_free(&ptr->target);
+  netwasm_net_http_forwarded_host_free(&ptr->host);
+  netwasm_net_http_edits_free(&ptr->request);
+  netwasm_net_http_edits_free(&ptr->response);
+  netwasm_net_http_option_duration_free(&ptr->connect_timeout);
+  netwasm_net_http_option_duration_free(&ptr->response_timeout);
+  bindings_option_u64_free(&ptr->token);
+}
+
+void netwasm_net_http_verdict_free(netwasm_net_http_verdict_t *ptr) {
+  switch ((int32_t) ptr->tag) {
+    case 0: {
+      netwasm_net_http_edits_free(&ptr->val.pass);
+      break;
+    }
+    case 1: {
+      netwasm_net_http_response_free(&ptr->val.respond);
+      break;
+    }
+    case 2: {
+      netwasm_net_http_forward_free(&ptr->val.forward);
+      break;
+    }
+  }
+}
+
 void netwasm_net_http_answer_free(netwasm_net_http_answer_t *ptr) {
   switch ((int32_t) ptr->tag) {
     case 0: {
@@ -774,12 +1142,10 @@ void netwasm_net_http_answer_free(netwasm_net_http_answer_t *ptr) {
       bindings_option_u64_free(&ptr->val.collect);
       break;
     }
-  }
-}
-
-void bindings_option_list_u8_free(bindings_option_list_u8_t *ptr) {
-  if (ptr->is_some) {
-    bindings_list_u8_free(&ptr->val);
+    case 3: {
+      netwasm_net_http_forward_free(&ptr->val.forward);
+      break;
+    }
   }
 }
 
@@ -3119,6 +3485,225 @@ uint8_t * __wasm_export_exports_netwasm_net_http_handler_handle(int32_t arg, uin
         *((int64_t*)(ptr + 16)) = (int64_t) (*payload17);
       } else {
         *((int8_t*)(ptr + 8)) = 0;
+      }
+      break;
+    }
+    case 3: {
+      const netwasm_net_http_forward_t *payload18 = &(ret).val.forward;
+      *((int8_t*)(ptr + 0)) = 3;
+      switch ((int32_t) ((*payload18).to).tag) {
+        case 0: {
+          const bindings_string_t *payload19 = &((*payload18).to).val.group;
+          *((int8_t*)(ptr + 8)) = 0;
+          *((size_t*)(ptr + (8+2*sizeof(void*)))) = (*payload19).len;
+          *((uint8_t **)(ptr + (8+1*sizeof(void*)))) = (uint8_t *) (*payload19).ptr;
+          break;
+        }
+        case 1: {
+          const netwasm_net_http_server_t *payload20 = &((*payload18).to).val.server;
+          *((int8_t*)(ptr + 8)) = 1;
+          switch ((int32_t) ((*payload20).at).tag) {
+            case 0: {
+              const netwasm_net_types_ip_socket_address_t *payload21 = &((*payload20).at).val.ip;
+              *((int8_t*)(ptr + (8+1*sizeof(void*)))) = 0;
+              switch ((int32_t) (*payload21).tag) {
+                case 0: {
+                  const netwasm_net_types_ipv4_socket_address_t *payload22 = &(*payload21).val.ipv4;
+                  *((int8_t*)(ptr + (8+2*sizeof(void*)))) = 0;
+                  *((int16_t*)(ptr + (12+2*sizeof(void*)))) = (int32_t) ((*payload22).port);
+                  *((int8_t*)(ptr + (14+2*sizeof(void*)))) = (int32_t) (((*payload22).address).f0);
+                  *((int8_t*)(ptr + (15+2*sizeof(void*)))) = (int32_t) (((*payload22).address).f1);
+                  *((int8_t*)(ptr + (16+2*sizeof(void*)))) = (int32_t) (((*payload22).address).f2);
+                  *((int8_t*)(ptr + (17+2*sizeof(void*)))) = (int32_t) (((*payload22).address).f3);
+                  break;
+                }
+                case 1: {
+                  const netwasm_net_types_ipv6_socket_address_t *payload23 = &(*payload21).val.ipv6;
+                  *((int8_t*)(ptr + (8+2*sizeof(void*)))) = 1;
+                  *((int16_t*)(ptr + (12+2*sizeof(void*)))) = (int32_t) ((*payload23).port);
+                  *((int32_t*)(ptr + (16+2*sizeof(void*)))) = (int32_t) ((*payload23).flow_info);
+                  *((int16_t*)(ptr + (20+2*sizeof(void*)))) = (int32_t) (((*payload23).address).f0);
+                  *((int16_t*)(ptr + (22+2*sizeof(void*)))) = (int32_t) (((*payload23).address).f1);
+                  *((int16_t*)(ptr + (24+2*sizeof(void*)))) = (int32_t) (((*payload23).address).f2);
+                  *((int16_t*)(ptr + (26+2*sizeof(void*)))) = (int32_t) (((*payload23).address).f3);
+                  *((int16_t*)(ptr + (28+2*sizeof(void*)))) = (int32_t) (((*payload23).address).f4);
+                  *((int16_t*)(ptr + (30+2*sizeof(void*)))) = (int32_t) (((*payload23).address).f5);
+                  *((int16_t*)(ptr + (32+2*sizeof(void*)))) = (int32_t) (((*payload23).address).f6);
+                  *((int16_t*)(ptr + (34+2*sizeof(void*)))) = (int32_t) (((*payload23).address).f7);
+                  *((int32_t*)(ptr + (36+2*sizeof(void*)))) = (int32_t) ((*payload23).scope_id);
+                  break;
+                }
+              }
+              break;
+            }
+            case 1: {
+              const bindings_tuple2_string_u16_t *payload24 = &((*payload20).at).val.name;
+              *((int8_t*)(ptr + (8+1*sizeof(void*)))) = 1;
+              *((size_t*)(ptr + (8+3*sizeof(void*)))) = ((*payload24).f0).len;
+              *((uint8_t **)(ptr + (8+2*sizeof(void*)))) = (uint8_t *) ((*payload24).f0).ptr;
+              *((int16_t*)(ptr + (8+4*sizeof(void*)))) = (int32_t) ((*payload24).f1);
+              break;
+            }
+            case 2: {
+              const bindings_string_t *payload25 = &((*payload20).at).val.unix;
+              *((int8_t*)(ptr + (8+1*sizeof(void*)))) = 2;
+              *((size_t*)(ptr + (8+3*sizeof(void*)))) = (*payload25).len;
+              *((uint8_t **)(ptr + (8+2*sizeof(void*)))) = (uint8_t *) (*payload25).ptr;
+              break;
+            }
+          }
+          if (((*payload20).tls).is_some) {
+            const netwasm_net_http_tls_options_t *payload27 = &((*payload20).tls).val;
+            *((int8_t*)(ptr + (40+2*sizeof(void*)))) = 1;
+            if (((*payload27).server_name).is_some) {
+              const bindings_string_t *payload29 = &((*payload27).server_name).val;
+              *((int8_t*)(ptr + (40+3*sizeof(void*)))) = 1;
+              *((size_t*)(ptr + (40+5*sizeof(void*)))) = (*payload29).len;
+              *((uint8_t **)(ptr + (40+4*sizeof(void*)))) = (uint8_t *) (*payload29).ptr;
+            } else {
+              *((int8_t*)(ptr + (40+3*sizeof(void*)))) = 0;
+            }
+            *((size_t*)(ptr + (40+7*sizeof(void*)))) = ((*payload27).alpn).len;
+            *((uint8_t **)(ptr + (40+6*sizeof(void*)))) = (uint8_t *) ((*payload27).alpn).ptr;
+            if (((*payload27).authority).is_some) {
+              const bindings_string_t *payload31 = &((*payload27).authority).val;
+              *((int8_t*)(ptr + (40+8*sizeof(void*)))) = 1;
+              *((size_t*)(ptr + (40+10*sizeof(void*)))) = (*payload31).len;
+              *((uint8_t **)(ptr + (40+9*sizeof(void*)))) = (uint8_t *) (*payload31).ptr;
+            } else {
+              *((int8_t*)(ptr + (40+8*sizeof(void*)))) = 0;
+            }
+            if (((*payload27).identity).is_some) {
+              const bindings_string_t *payload33 = &((*payload27).identity).val;
+              *((int8_t*)(ptr + (40+11*sizeof(void*)))) = 1;
+              *((size_t*)(ptr + (40+13*sizeof(void*)))) = (*payload33).len;
+              *((uint8_t **)(ptr + (40+12*sizeof(void*)))) = (uint8_t *) (*payload33).ptr;
+            } else {
+              *((int8_t*)(ptr + (40+11*sizeof(void*)))) = 0;
+            }
+          } else {
+            *((int8_t*)(ptr + (40+2*sizeof(void*)))) = 0;
+          }
+          break;
+        }
+      }
+      if (((*payload18).key).is_some) {
+        const bindings_list_u8_t *payload35 = &((*payload18).key).val;
+        *((int8_t*)(ptr + (40+14*sizeof(void*)))) = 1;
+        *((size_t*)(ptr + (40+16*sizeof(void*)))) = (*payload35).len;
+        *((uint8_t **)(ptr + (40+15*sizeof(void*)))) = (uint8_t *) (*payload35).ptr;
+      } else {
+        *((int8_t*)(ptr + (40+14*sizeof(void*)))) = 0;
+      }
+      if (((*payload18).method).is_some) {
+        const netwasm_net_http_method_t *payload37 = &((*payload18).method).val;
+        *((int8_t*)(ptr + (40+17*sizeof(void*)))) = 1;
+        switch ((int32_t) (*payload37).tag) {
+          case 0: {
+            *((int8_t*)(ptr + (40+18*sizeof(void*)))) = 0;
+            break;
+          }
+          case 1: {
+            *((int8_t*)(ptr + (40+18*sizeof(void*)))) = 1;
+            break;
+          }
+          case 2: {
+            *((int8_t*)(ptr + (40+18*sizeof(void*)))) = 2;
+            break;
+          }
+          case 3: {
+            *((int8_t*)(ptr + (40+18*sizeof(void*)))) = 3;
+            break;
+          }
+          case 4: {
+            *((int8_t*)(ptr + (40+18*sizeof(void*)))) = 4;
+            break;
+          }
+          case 5: {
+            *((int8_t*)(ptr + (40+18*sizeof(void*)))) = 5;
+            break;
+          }
+          case 6: {
+            *((int8_t*)(ptr + (40+18*sizeof(void*)))) = 6;
+            break;
+          }
+          case 7: {
+            *((int8_t*)(ptr + (40+18*sizeof(void*)))) = 7;
+            break;
+          }
+          case 8: {
+            const bindings_string_t *payload46 = &(*payload37).val.other;
+            *((int8_t*)(ptr + (40+18*sizeof(void*)))) = 8;
+            *((size_t*)(ptr + (40+20*sizeof(void*)))) = (*payload46).len;
+            *((uint8_t **)(ptr + (40+19*sizeof(void*)))) = (uint8_t *) (*payload46).ptr;
+            break;
+          }
+        }
+      } else {
+        *((int8_t*)(ptr + (40+17*sizeof(void*)))) = 0;
+      }
+      if (((*payload18).target).is_some) {
+        const bindings_string_t *payload48 = &((*payload18).target).val;
+        *((int8_t*)(ptr + (40+21*sizeof(void*)))) = 1;
+        *((size_t*)(ptr + (40+23*sizeof(void*)))) = (*payload48).len;
+        *((uint8_t **)(ptr + (40+22*sizeof(void*)))) = (uint8_t *) (*payload48).ptr;
+      } else {
+        *((int8_t*)(ptr + (40+21*sizeof(void*)))) = 0;
+      }
+      switch ((int32_t) ((*payload18).host).tag) {
+        case 0: {
+          *((int8_t*)(ptr + (40+24*sizeof(void*)))) = 0;
+          break;
+        }
+        case 1: {
+          *((int8_t*)(ptr + (40+24*sizeof(void*)))) = 1;
+          break;
+        }
+        case 2: {
+          const bindings_string_t *payload51 = &((*payload18).host).val.other;
+          *((int8_t*)(ptr + (40+24*sizeof(void*)))) = 2;
+          *((size_t*)(ptr + (40+26*sizeof(void*)))) = (*payload51).len;
+          *((uint8_t **)(ptr + (40+25*sizeof(void*)))) = (uint8_t *) (*payload51).ptr;
+          break;
+        }
+      }
+      *((size_t*)(ptr + (40+28*sizeof(void*)))) = (((*payload18).request).remove).len;
+      *((uint8_t **)(ptr + (40+27*sizeof(void*)))) = (uint8_t *) (((*payload18).request).remove).ptr;
+      *((size_t*)(ptr + (40+30*sizeof(void*)))) = (((*payload18).request).set).len;
+      *((uint8_t **)(ptr + (40+29*sizeof(void*)))) = (uint8_t *) (((*payload18).request).set).ptr;
+      *((size_t*)(ptr + (40+32*sizeof(void*)))) = (((*payload18).request).add).len;
+      *((uint8_t **)(ptr + (40+31*sizeof(void*)))) = (uint8_t *) (((*payload18).request).add).ptr;
+      *((size_t*)(ptr + (40+34*sizeof(void*)))) = (((*payload18).response).remove).len;
+      *((uint8_t **)(ptr + (40+33*sizeof(void*)))) = (uint8_t *) (((*payload18).response).remove).ptr;
+      *((size_t*)(ptr + (40+36*sizeof(void*)))) = (((*payload18).response).set).len;
+      *((uint8_t **)(ptr + (40+35*sizeof(void*)))) = (uint8_t *) (((*payload18).response).set).ptr;
+      *((size_t*)(ptr + (40+38*sizeof(void*)))) = (((*payload18).response).add).len;
+      *((uint8_t **)(ptr + (40+37*sizeof(void*)))) = (uint8_t *) (((*payload18).response).add).ptr;
+      *((int8_t*)(ptr + (40+39*sizeof(void*)))) = ((*payload18).tell).via;
+      *((int8_t*)(ptr + (41+39*sizeof(void*)))) = ((*payload18).tell).forwarded;
+      *((int8_t*)(ptr + (42+39*sizeof(void*)))) = ((*payload18).tell).x_forwarded;
+      *((int8_t*)(ptr + (43+39*sizeof(void*)))) = ((*payload18).tell).believe;
+      if (((*payload18).connect_timeout).is_some) {
+        const netwasm_net_http_duration_t *payload53 = &((*payload18).connect_timeout).val;
+        *((int8_t*)(ptr + (40+40*sizeof(void*)))) = 1;
+        *((int64_t*)(ptr + (48+40*sizeof(void*)))) = (int64_t) (*payload53);
+      } else {
+        *((int8_t*)(ptr + (40+40*sizeof(void*)))) = 0;
+      }
+      if (((*payload18).response_timeout).is_some) {
+        const netwasm_net_http_duration_t *payload55 = &((*payload18).response_timeout).val;
+        *((int8_t*)(ptr + (56+40*sizeof(void*)))) = 1;
+        *((int64_t*)(ptr + (64+40*sizeof(void*)))) = (int64_t) (*payload55);
+      } else {
+        *((int8_t*)(ptr + (56+40*sizeof(void*)))) = 0;
+      }
+      *((int32_t*)(ptr + (72+40*sizeof(void*)))) = (int32_t) ((*payload18).retries);
+      if (((*payload18).token).is_some) {
+        const uint64_t *payload57 = &((*payload18).token).val;
+        *((int8_t*)(ptr + (80+40*sizeof(void*)))) = 1;
+        *((int64_t*)(ptr + (88+40*sizeof(void*)))) = (int64_t) (*payload57);
+      } else {
+        *((int8_t*)(ptr + (80+40*sizeof(void*)))) = 0;
       }
       break;
     }

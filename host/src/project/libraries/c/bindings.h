@@ -578,7 +578,13 @@ typedef struct {
 
 typedef netwasm_net_types_connection_info_t netwasm_net_http_connection_info_t;
 
+typedef netwasm_net_types_duration_t netwasm_net_http_duration_t;
+
+typedef netwasm_net_types_endpoint_t netwasm_net_http_endpoint_t;
+
 typedef netwasm_net_types_error_t netwasm_net_http_error_t;
+
+typedef netwasm_net_types_tls_options_t netwasm_net_http_tls_options_t;
 
 // A request's method (RFC 9110, section 9). Methods are case-sensitive.
 typedef struct netwasm_net_http_method_t {
@@ -703,6 +709,152 @@ typedef struct netwasm_net_http_response_t {
   netwasm_net_http_fields_t   trailers;
 } netwasm_net_http_response_t;
 
+typedef struct {
+  bool is_some;
+  netwasm_net_http_tls_options_t val;
+} netwasm_net_http_option_tls_options_t;
+
+// A server by its address.
+typedef struct netwasm_net_http_server_t {
+  netwasm_net_http_endpoint_t   at;
+  // Options of a TLS session. `alpn` is the host's to choose: HTTP/1.1.
+  // `none` means a plain connection.
+  netwasm_net_http_option_tls_options_t   tls;
+} netwasm_net_http_server_t;
+
+// The servers that may take a forwarded request.
+typedef struct netwasm_net_http_upstream_t {
+  uint8_t tag;
+  union {
+    bindings_string_t     group;
+    netwasm_net_http_server_t     server;
+  } val;
+} netwasm_net_http_upstream_t;
+
+// A group: the name of an `--upstream NAME=SERVERS`. The host chooses a
+// server, leaves out those that failed of late, and keeps connections.
+#define NETWASM_NET_HTTP_UPSTREAM_GROUP 0
+// A server that `--allow-connect` allows.
+#define NETWASM_NET_HTTP_UPSTREAM_SERVER 1
+
+// Edits of a header. Fields that they do not name pass as they came.
+//
+// Fields of the connection and of the framing, `Host` and `Expect` are the
+// host's.
+typedef struct netwasm_net_http_edits_t {
+  // Names of fields that are removed.
+  bindings_list_string_t   remove;
+  // Fields that replace all of their names.
+  netwasm_net_http_fields_t   set;
+  // Fields that are added.
+  netwasm_net_http_fields_t   add;
+} netwasm_net_http_edits_t;
+
+// The `Host` field of a forwarded request.
+typedef struct netwasm_net_http_forwarded_host_t {
+  uint8_t tag;
+  union {
+    bindings_string_t     other;
+  } val;
+} netwasm_net_http_forwarded_host_t;
+
+// The client's.
+#define NETWASM_NET_HTTP_FORWARDED_HOST_KEEP 0
+// The server's own name and port.
+#define NETWASM_NET_HTTP_FORWARDED_HOST_SERVER 1
+// This host, perhaps with a port.
+#define NETWASM_NET_HTTP_FORWARDED_HOST_OTHER 2
+
+// Fields that tell the server of the client.
+typedef struct netwasm_net_http_client_fields_t {
+  // `Via` (RFC 9110, section 7.6.3).
+  bool   via;
+  // `Forwarded`, with the client's address, host and scheme (RFC 7239).
+  bool   forwarded;
+  // `X-Forwarded-For`, `X-Forwarded-Host` and `X-Forwarded-Proto`.
+  bool   x_forwarded;
+  // Believes the `Forwarded` and `X-Forwarded-*` fields that came with
+  // the request: they stay, and the client's address is added to them.
+  // Set this only for requests of proxies that are trusted. Without it,
+  // those fields are removed, since any client can send them.
+  bool   believe;
+} netwasm_net_http_client_fields_t;
+
+typedef struct {
+  bool is_some;
+  bindings_list_u8_t val;
+} bindings_option_list_u8_t;
+
+typedef struct {
+  bool is_some;
+  netwasm_net_http_method_t val;
+} netwasm_net_http_option_method_t;
+
+typedef struct {
+  bool is_some;
+  netwasm_net_http_duration_t val;
+} netwasm_net_http_option_duration_t;
+
+// A request that the host forwards, and whose response it passes on.
+//
+// Bodies and trailers pass both ways without entering the guest, also
+// interim responses. Fields of the connection stay (RFC 9110, section
+// 7.6.1). A client that leaves ends the request to the server. If there is
+// no response, the client gets a 502, a 503 if the server has no place for
+// the request, or a 504 if the server is silent.
+typedef struct netwasm_net_http_forward_t {
+  netwasm_net_http_upstream_t   to;
+  // The key by which a group with `balance=hash` chooses the server.
+  bindings_option_list_u8_t   key;
+  // The method; `none` is the client's.
+  netwasm_net_http_option_method_t   method;
+  // Path and query; `none` are those that the handler got.
+  bindings_option_string_t   target;
+  netwasm_net_http_forwarded_host_t   host;
+  // Edits of the request's header.
+  netwasm_net_http_edits_t   request;
+  // Edits of the response's header.
+  netwasm_net_http_edits_t   response;
+  // Fields that tell the server of the client.
+  netwasm_net_http_client_fields_t   tell;
+  // The time that resolving, connecting and the TLS handshake may take.
+  // `none` means 5 s.
+  netwasm_net_http_option_duration_t   connect_timeout;
+  // How long the server may be silent before its response, once it has
+  // got the request. `none` means `--response-timeout`.
+  netwasm_net_http_option_duration_t   response_timeout;
+  // The number of further servers to try. That is done if nothing of the
+  // request was sent, or if its method is idempotent, its body is at hand
+  // and nothing of a response has come.
+  uint32_t   retries;
+  // If given, `forward-handler` decides about the response, or about what
+  // the client gets instead. It is told this token, a number that the
+  // guest chooses and may use for several requests.
+  bindings_option_u64_t   token;
+} netwasm_net_http_forward_t;
+
+// A handler's decision about the response to a forwarded request.
+typedef struct netwasm_net_http_verdict_t {
+  uint8_t tag;
+  union {
+    netwasm_net_http_edits_t     pass;
+    netwasm_net_http_response_t     respond;
+    netwasm_net_http_forward_t     forward;
+  } val;
+} netwasm_net_http_verdict_t;
+
+// Passes the response on, after these edits of its header, which come
+// after those of `forward`. If there is no response, the host's own is
+// sent.
+#define NETWASM_NET_HTTP_VERDICT_PASS 0
+// Sends this response, and drops the server's.
+#define NETWASM_NET_HTTP_VERDICT_RESPOND 1
+// Forwards the request once more, as this decision says. That is done
+// at most four times, and only if its body is still at hand: if it has
+// none, had arrived before it was forwarded, or was not sent yet.
+// Otherwise the response passes as it is.
+#define NETWASM_NET_HTTP_VERDICT_FORWARD 2
+
 // A handler's decision about a request.
 typedef struct netwasm_net_http_answer_t {
   uint8_t tag;
@@ -710,6 +862,7 @@ typedef struct netwasm_net_http_answer_t {
     netwasm_net_http_response_t     respond;
     uint64_t     defer;
     bindings_option_u64_t     collect;
+    netwasm_net_http_forward_t     forward;
   } val;
 } netwasm_net_http_answer_t;
 
@@ -728,11 +881,10 @@ typedef struct netwasm_net_http_answer_t {
 // More bytes than this, or than `--max-body`, are refused with 413. A
 // request that is whole cannot be collected.
 #define NETWASM_NET_HTTP_ANSWER_COLLECT 2
-
-typedef struct {
-  bool is_some;
-  bindings_list_u8_t val;
-} bindings_option_list_u8_t;
+// Forwards the request to a server, and passes its response on. A body
+// that has yet to arrive is passed on as it does. A request whose body
+// is being read cannot be forwarded.
+#define NETWASM_NET_HTTP_ANSWER_FORWARD 3
 
 typedef struct {
   bool is_err;
@@ -1358,7 +1510,11 @@ void netwasm_net_datagrams_option_ip_socket_address_free(netwasm_net_datagrams_o
 
 void netwasm_net_http_connection_info_free(netwasm_net_http_connection_info_t *ptr);
 
+void netwasm_net_http_endpoint_free(netwasm_net_http_endpoint_t *ptr);
+
 void netwasm_net_http_error_free(netwasm_net_http_error_t *ptr);
+
+void netwasm_net_http_tls_options_free(netwasm_net_http_tls_options_t *ptr);
 
 void netwasm_net_http_method_free(netwasm_net_http_method_t *ptr);
 
@@ -1378,9 +1534,27 @@ void netwasm_net_http_body_free(netwasm_net_http_body_t *ptr);
 
 void netwasm_net_http_response_free(netwasm_net_http_response_t *ptr);
 
-void netwasm_net_http_answer_free(netwasm_net_http_answer_t *ptr);
+void netwasm_net_http_option_tls_options_free(netwasm_net_http_option_tls_options_t *ptr);
+
+void netwasm_net_http_server_free(netwasm_net_http_server_t *ptr);
+
+void netwasm_net_http_upstream_free(netwasm_net_http_upstream_t *ptr);
+
+void netwasm_net_http_edits_free(netwasm_net_http_edits_t *ptr);
+
+void netwasm_net_http_forwarded_host_free(netwasm_net_http_forwarded_host_t *ptr);
 
 void bindings_option_list_u8_free(bindings_option_list_u8_t *ptr);
+
+void netwasm_net_http_option_method_free(netwasm_net_http_option_method_t *ptr);
+
+void netwasm_net_http_option_duration_free(netwasm_net_http_option_duration_t *ptr);
+
+void netwasm_net_http_forward_free(netwasm_net_http_forward_t *ptr);
+
+void netwasm_net_http_verdict_free(netwasm_net_http_verdict_t *ptr);
+
+void netwasm_net_http_answer_free(netwasm_net_http_answer_t *ptr);
 
 void netwasm_net_http_result_void_error_free(netwasm_net_http_result_void_error_t *ptr);
 

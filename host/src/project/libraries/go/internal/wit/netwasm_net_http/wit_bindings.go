@@ -15,7 +15,10 @@ import (
 )
 
 type ConnectionInfo = netwasm_net_types.ConnectionInfo
+type Duration = uint64
+type Endpoint = netwasm_net_types.Endpoint
 type Error = netwasm_net_types.Error
+type TlsOptions = netwasm_net_types.TlsOptions
 type File = netwasm_net_files.File
 
 const (
@@ -250,6 +253,207 @@ type Response struct {
 	Trailers []witTypes.Tuple2[string, []uint8]
 }
 
+// A server by its address.
+type Server struct {
+	At netwasm_net_types.Endpoint
+	// Options of a TLS session. `alpn` is the host's to choose: HTTP/1.1.
+	// `none` means a plain connection.
+	Tls witTypes.Option[netwasm_net_types.TlsOptions]
+}
+
+const (
+	// A group: the name of an `--upstream NAME=SERVERS`. The host chooses a
+	// server, leaves out those that failed of late, and keeps connections.
+	UpstreamGroup uint8 = 0
+	// A server that `--allow-connect` allows.
+	UpstreamServer uint8 = 1
+)
+
+// The servers that may take a forwarded request.
+type Upstream struct {
+	tag uint8
+	value any
+}
+
+func (self Upstream) Tag() uint8 {
+	return self.tag
+}
+
+func (self Upstream) Group() string {
+	if self.tag != UpstreamGroup {
+		panic("tag mismatch")
+	}
+	return self.value.(string)
+}
+func (self Upstream) Server() Server {
+	if self.tag != UpstreamServer {
+		panic("tag mismatch")
+	}
+	return self.value.(Server)
+}
+
+func MakeUpstreamGroup(value string) Upstream {
+	return Upstream{UpstreamGroup, value}
+}
+func MakeUpstreamServer(value Server) Upstream {
+	return Upstream{UpstreamServer, value}
+}
+
+// Edits of a header. Fields that they do not name pass as they came.
+//
+// Fields of the connection and of the framing, `Host` and `Expect` are the
+// host's.
+type Edits struct {
+	// Names of fields that are removed.
+	Remove []string
+	// Fields that replace all of their names.
+	Set []witTypes.Tuple2[string, []uint8]
+	// Fields that are added.
+	Add []witTypes.Tuple2[string, []uint8]
+}
+
+const (
+	// The client's.
+	ForwardedHostKeep uint8 = 0
+	// The server's own name and port.
+	ForwardedHostServer uint8 = 1
+	// This host, perhaps with a port.
+	ForwardedHostOther uint8 = 2
+)
+
+// The `Host` field of a forwarded request.
+type ForwardedHost struct {
+	tag uint8
+	value any
+}
+
+func (self ForwardedHost) Tag() uint8 {
+	return self.tag
+}
+
+func (self ForwardedHost) Other() string {
+	if self.tag != ForwardedHostOther {
+		panic("tag mismatch")
+	}
+	return self.value.(string)
+}
+
+func MakeForwardedHostKeep() ForwardedHost {
+	return ForwardedHost{ForwardedHostKeep, nil}
+}
+func MakeForwardedHostServer() ForwardedHost {
+	return ForwardedHost{ForwardedHostServer, nil}
+}
+func MakeForwardedHostOther(value string) ForwardedHost {
+	return ForwardedHost{ForwardedHostOther, value}
+}
+
+// Fields that tell the server of the client.
+type ClientFields struct {
+	// `Via` (RFC 9110, section 7.6.3).
+	Via bool
+	// `Forwarded`, with the client's address, host and scheme (RFC 7239).
+	Forwarded bool
+	// `X-Forwarded-For`, `X-Forwarded-Host` and `X-Forwarded-Proto`.
+	XForwarded bool
+	// Believes the `Forwarded` and `X-Forwarded-*` fields that came with
+	// the request: they stay, and the client's address is added to them.
+	// Set this only for requests of proxies that are trusted. Without it,
+	// those fields are removed, since any client can send them.
+	Believe bool
+}
+
+// A request that the host forwards, and whose response it passes on.
+//
+// Bodies and trailers pass both ways without entering the guest, also
+// interim responses. Fields of the connection stay (RFC 9110, section
+// 7.6.1). A client that leaves ends the request to the server. If there is
+// no response, the client gets a 502, a 503 if the server has no place for
+// the request, or a 504 if the server is silent.
+type Forward struct {
+	To Upstream
+	// The key by which a group with `balance=hash` chooses the server.
+	Key witTypes.Option[[]uint8]
+	// The method; `none` is the client's.
+	Method witTypes.Option[Method]
+	// Path and query; `none` are those that the handler got.
+	Target witTypes.Option[string]
+	Host ForwardedHost
+	// Edits of the request's header.
+	Request Edits
+	// Edits of the response's header.
+	Response Edits
+	// Fields that tell the server of the client.
+	Tell ClientFields
+	// The time that resolving, connecting and the TLS handshake may take.
+	// `none` means 5 s.
+	ConnectTimeout witTypes.Option[uint64]
+	// How long the server may be silent before its response, once it has
+	// got the request. `none` means `--response-timeout`.
+	ResponseTimeout witTypes.Option[uint64]
+	// The number of further servers to try. That is done if nothing of the
+	// request was sent, or if its method is idempotent, its body is at hand
+	// and nothing of a response has come.
+	Retries uint32
+	// If given, `forward-handler` decides about the response, or about what
+	// the client gets instead. It is told this token, a number that the
+	// guest chooses and may use for several requests.
+	Token witTypes.Option[uint64]
+}
+
+const (
+	// Passes the response on, after these edits of its header, which come
+	// after those of `forward`. If there is no response, the host's own is
+	// sent.
+	VerdictPass uint8 = 0
+	// Sends this response, and drops the server's.
+	VerdictRespond uint8 = 1
+	// Forwards the request once more, as this decision says. That is done
+	// at most four times, and only if its body is still at hand: if it has
+	// none, had arrived before it was forwarded, or was not sent yet.
+	// Otherwise the response passes as it is.
+	VerdictForward uint8 = 2
+)
+
+// A handler's decision about the response to a forwarded request.
+type Verdict struct {
+	tag uint8
+	value any
+}
+
+func (self Verdict) Tag() uint8 {
+	return self.tag
+}
+
+func (self Verdict) Pass() Edits {
+	if self.tag != VerdictPass {
+		panic("tag mismatch")
+	}
+	return self.value.(Edits)
+}
+func (self Verdict) Respond() Response {
+	if self.tag != VerdictRespond {
+		panic("tag mismatch")
+	}
+	return self.value.(Response)
+}
+func (self Verdict) Forward() Forward {
+	if self.tag != VerdictForward {
+		panic("tag mismatch")
+	}
+	return self.value.(Forward)
+}
+
+func MakeVerdictPass(value Edits) Verdict {
+	return Verdict{VerdictPass, value}
+}
+func MakeVerdictRespond(value Response) Verdict {
+	return Verdict{VerdictRespond, value}
+}
+func MakeVerdictForward(value Forward) Verdict {
+	return Verdict{VerdictForward, value}
+}
+
 const (
 	// Sends this response. If the request has not arrived whole and is not
 	// being read, the rest of it is dropped: up to 256 KiB are received for
@@ -266,6 +470,10 @@ const (
 	// More bytes than this, or than `--max-body`, are refused with 413. A
 	// request that is whole cannot be collected.
 	AnswerCollect uint8 = 2
+	// Forwards the request to a server, and passes its response on. A body
+	// that has yet to arrive is passed on as it does. A request whose body
+	// is being read cannot be forwarded.
+	AnswerForward uint8 = 3
 )
 
 // A handler's decision about a request.
@@ -296,6 +504,12 @@ func (self Answer) Collect() witTypes.Option[uint64] {
 	}
 	return self.value.(witTypes.Option[uint64])
 }
+func (self Answer) Forward() Forward {
+	if self.tag != AnswerForward {
+		panic("tag mismatch")
+	}
+	return self.value.(Forward)
+}
 
 func MakeAnswerRespond(value Response) Answer {
 	return Answer{AnswerRespond, value}
@@ -305,6 +519,9 @@ func MakeAnswerDefer(value uint64) Answer {
 }
 func MakeAnswerCollect(value witTypes.Option[uint64]) Answer {
 	return Answer{AnswerCollect, value}
+}
+func MakeAnswerForward(value Forward) Answer {
+	return Answer{AnswerForward, value}
 }
 
 //go:wasmimport netwasm:net/http@0.2.0 [method]request.header

@@ -14,7 +14,7 @@ import (
 	"unsafe"
 )
 
-var exportReturnArea = uintptr(witRuntime.Static((48+4*4), 8))
+var exportReturnArea = uintptr(witRuntime.Static((96+40*4), 8))
 var syncExportPinner = witRuntime.Pinner{}
 
 //go:wasmexport netwasm:net/tcp-handler@0.2.0#connection-made
@@ -379,6 +379,434 @@ func wasm_export_netwasm_net_http_handler_handle(arg0 int32, arg1 uintptr, arg2 
 			payload := payload.Some()
 			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), 8)) = int8(int32(1))
 			*(*int64)(unsafe.Add(unsafe.Pointer(exportReturnArea), 16)) = int64(payload)
+
+		default:
+			panic("unreachable")
+		}
+
+	case netwasm_net_http.AnswerForward:
+		payload := result.Forward()
+		*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), 0)) = int8(int32(3))
+
+		switch (payload).To.Tag() {
+		case netwasm_net_http.UpstreamGroup:
+			payload := (payload).To.Group()
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), 8)) = int8(int32(0))
+			utf89 := unsafe.Pointer(unsafe.StringData(payload))
+			pinner.Pin(utf89)
+			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+2*4))) = uint32(uint32(len(payload)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+1*4))) = uint32(uintptr(uintptr(utf89)))
+
+		case netwasm_net_http.UpstreamServer:
+			payload := (payload).To.Server()
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), 8)) = int8(int32(1))
+
+			switch (payload).At.Tag() {
+			case netwasm_net_types.EndpointIp:
+				payload := (payload).At.Ip()
+				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+1*4))) = int8(int32(0))
+
+				switch payload.Tag() {
+				case netwasm_net_types.IpSocketAddressIpv4:
+					payload := payload.Ipv4()
+					*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+2*4))) = int8(int32(0))
+					*(*int16)(unsafe.Add(unsafe.Pointer(exportReturnArea), (12+2*4))) = int16(int32((payload).Port))
+					*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (14+2*4))) = int8(int32(((payload).Address).F0))
+					*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (15+2*4))) = int8(int32(((payload).Address).F1))
+					*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16+2*4))) = int8(int32(((payload).Address).F2))
+					*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (17+2*4))) = int8(int32(((payload).Address).F3))
+
+				case netwasm_net_types.IpSocketAddressIpv6:
+					payload := payload.Ipv6()
+					*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+2*4))) = int8(int32(1))
+					*(*int16)(unsafe.Add(unsafe.Pointer(exportReturnArea), (12+2*4))) = int16(int32((payload).Port))
+					*(*int32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16+2*4))) = int32((payload).FlowInfo)
+					*(*int16)(unsafe.Add(unsafe.Pointer(exportReturnArea), (20+2*4))) = int16(int32(((payload).Address).F0))
+					*(*int16)(unsafe.Add(unsafe.Pointer(exportReturnArea), (22+2*4))) = int16(int32(((payload).Address).F1))
+					*(*int16)(unsafe.Add(unsafe.Pointer(exportReturnArea), (24+2*4))) = int16(int32(((payload).Address).F2))
+					*(*int16)(unsafe.Add(unsafe.Pointer(exportReturnArea), (26+2*4))) = int16(int32(((payload).Address).F3))
+					*(*int16)(unsafe.Add(unsafe.Pointer(exportReturnArea), (28+2*4))) = int16(int32(((payload).Address).F4))
+					*(*int16)(unsafe.Add(unsafe.Pointer(exportReturnArea), (30+2*4))) = int16(int32(((payload).Address).F5))
+					*(*int16)(unsafe.Add(unsafe.Pointer(exportReturnArea), (32+2*4))) = int16(int32(((payload).Address).F6))
+					*(*int16)(unsafe.Add(unsafe.Pointer(exportReturnArea), (34+2*4))) = int16(int32(((payload).Address).F7))
+					*(*int32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (36+2*4))) = int32((payload).ScopeId)
+
+				default:
+					panic("unreachable")
+				}
+
+			case netwasm_net_types.EndpointName:
+				payload := (payload).At.Name()
+				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+1*4))) = int8(int32(1))
+				utf810 := unsafe.Pointer(unsafe.StringData((payload).F0))
+				pinner.Pin(utf810)
+				*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+3*4))) = uint32(uint32(len((payload).F0)))
+				*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+2*4))) = uint32(uintptr(uintptr(utf810)))
+				*(*int16)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+4*4))) = int16(int32((payload).F1))
+
+			case netwasm_net_types.EndpointUnix:
+				payload := (payload).At.Unix()
+				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+1*4))) = int8(int32(2))
+				utf811 := unsafe.Pointer(unsafe.StringData(payload))
+				pinner.Pin(utf811)
+				*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+3*4))) = uint32(uint32(len(payload)))
+				*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+2*4))) = uint32(uintptr(uintptr(utf811)))
+
+			default:
+				panic("unreachable")
+			}
+
+			switch (payload).Tls.Tag() {
+			case witTypes.OptionNone:
+				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+2*4))) = int8(int32(0))
+
+			case witTypes.OptionSome:
+				payload := (payload).Tls.Some()
+				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+2*4))) = int8(int32(1))
+
+				switch (payload).ServerName.Tag() {
+				case witTypes.OptionNone:
+					*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+3*4))) = int8(int32(0))
+
+				case witTypes.OptionSome:
+					payload := (payload).ServerName.Some()
+					*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+3*4))) = int8(int32(1))
+					utf812 := unsafe.Pointer(unsafe.StringData(payload))
+					pinner.Pin(utf812)
+					*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+5*4))) = uint32(uint32(len(payload)))
+					*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+4*4))) = uint32(uintptr(uintptr(utf812)))
+
+				default:
+					panic("unreachable")
+				}
+				slice14 := (payload).Alpn
+				length16 := uint32(len(slice14))
+				result15 := witRuntime.Allocate(pinner, uintptr(length16 * (2*4)), 4)
+				for index, element := range slice14 {
+					base := unsafe.Add(result15, index * (2*4))
+					utf813 := unsafe.Pointer(unsafe.StringData(element))
+					pinner.Pin(utf813)
+					*(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)) = uint32(uint32(len(element)))
+					*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf813)))
+
+				}
+
+				*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+7*4))) = uint32(length16)
+				*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+6*4))) = uint32(uintptr(uintptr(result15)))
+
+				switch (payload).Authority.Tag() {
+				case witTypes.OptionNone:
+					*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+8*4))) = int8(int32(0))
+
+				case witTypes.OptionSome:
+					payload := (payload).Authority.Some()
+					*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+8*4))) = int8(int32(1))
+					utf817 := unsafe.Pointer(unsafe.StringData(payload))
+					pinner.Pin(utf817)
+					*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+10*4))) = uint32(uint32(len(payload)))
+					*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+9*4))) = uint32(uintptr(uintptr(utf817)))
+
+				default:
+					panic("unreachable")
+				}
+
+				switch (payload).Identity.Tag() {
+				case witTypes.OptionNone:
+					*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+11*4))) = int8(int32(0))
+
+				case witTypes.OptionSome:
+					payload := (payload).Identity.Some()
+					*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+11*4))) = int8(int32(1))
+					utf818 := unsafe.Pointer(unsafe.StringData(payload))
+					pinner.Pin(utf818)
+					*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+13*4))) = uint32(uint32(len(payload)))
+					*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+12*4))) = uint32(uintptr(uintptr(utf818)))
+
+				default:
+					panic("unreachable")
+				}
+
+			default:
+				panic("unreachable")
+			}
+
+		default:
+			panic("unreachable")
+		}
+
+		switch (payload).Key.Tag() {
+		case witTypes.OptionNone:
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+14*4))) = int8(int32(0))
+
+		case witTypes.OptionSome:
+			payload := (payload).Key.Some()
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+14*4))) = int8(int32(1))
+			data19 := unsafe.Pointer(unsafe.SliceData(payload))
+			pinner.Pin(data19)
+			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+16*4))) = uint32(uint32(len(payload)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+15*4))) = uint32(uintptr(uintptr(data19)))
+
+		default:
+			panic("unreachable")
+		}
+
+		switch (payload).Method.Tag() {
+		case witTypes.OptionNone:
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+17*4))) = int8(int32(0))
+
+		case witTypes.OptionSome:
+			payload := (payload).Method.Some()
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+17*4))) = int8(int32(1))
+
+			switch payload.Tag() {
+			case netwasm_net_http.MethodGet:
+
+				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+18*4))) = int8(int32(0))
+
+			case netwasm_net_http.MethodHead:
+
+				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+18*4))) = int8(int32(1))
+
+			case netwasm_net_http.MethodPost:
+
+				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+18*4))) = int8(int32(2))
+
+			case netwasm_net_http.MethodPut:
+
+				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+18*4))) = int8(int32(3))
+
+			case netwasm_net_http.MethodDelete:
+
+				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+18*4))) = int8(int32(4))
+
+			case netwasm_net_http.MethodOptions:
+
+				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+18*4))) = int8(int32(5))
+
+			case netwasm_net_http.MethodTrace:
+
+				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+18*4))) = int8(int32(6))
+
+			case netwasm_net_http.MethodPatch:
+
+				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+18*4))) = int8(int32(7))
+
+			case netwasm_net_http.MethodOther:
+				payload := payload.Other()
+				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+18*4))) = int8(int32(8))
+				utf820 := unsafe.Pointer(unsafe.StringData(payload))
+				pinner.Pin(utf820)
+				*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+20*4))) = uint32(uint32(len(payload)))
+				*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+19*4))) = uint32(uintptr(uintptr(utf820)))
+
+			default:
+				panic("unreachable")
+			}
+
+		default:
+			panic("unreachable")
+		}
+
+		switch (payload).Target.Tag() {
+		case witTypes.OptionNone:
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+21*4))) = int8(int32(0))
+
+		case witTypes.OptionSome:
+			payload := (payload).Target.Some()
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+21*4))) = int8(int32(1))
+			utf821 := unsafe.Pointer(unsafe.StringData(payload))
+			pinner.Pin(utf821)
+			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+23*4))) = uint32(uint32(len(payload)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+22*4))) = uint32(uintptr(uintptr(utf821)))
+
+		default:
+			panic("unreachable")
+		}
+
+		switch (payload).Host.Tag() {
+		case netwasm_net_http.ForwardedHostKeep:
+
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+24*4))) = int8(int32(0))
+
+		case netwasm_net_http.ForwardedHostServer:
+
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+24*4))) = int8(int32(1))
+
+		case netwasm_net_http.ForwardedHostOther:
+			payload := (payload).Host.Other()
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+24*4))) = int8(int32(2))
+			utf822 := unsafe.Pointer(unsafe.StringData(payload))
+			pinner.Pin(utf822)
+			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+26*4))) = uint32(uint32(len(payload)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+25*4))) = uint32(uintptr(uintptr(utf822)))
+
+		default:
+			panic("unreachable")
+		}
+		slice24 := ((payload).Request).Remove
+		length26 := uint32(len(slice24))
+		result25 := witRuntime.Allocate(pinner, uintptr(length26 * (2*4)), 4)
+		for index, element := range slice24 {
+			base := unsafe.Add(result25, index * (2*4))
+			utf823 := unsafe.Pointer(unsafe.StringData(element))
+			pinner.Pin(utf823)
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)) = uint32(uint32(len(element)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf823)))
+
+		}
+
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+28*4))) = uint32(length26)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+27*4))) = uint32(uintptr(uintptr(result25)))
+		slice29 := ((payload).Request).Set
+		length31 := uint32(len(slice29))
+		result30 := witRuntime.Allocate(pinner, uintptr(length31 * (4*4)), 4)
+		for index, element := range slice29 {
+			base := unsafe.Add(result30, index * (4*4))
+			utf827 := unsafe.Pointer(unsafe.StringData((element).F0))
+			pinner.Pin(utf827)
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)) = uint32(uint32(len((element).F0)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf827)))
+			data28 := unsafe.Pointer(unsafe.SliceData((element).F1))
+			pinner.Pin(data28)
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), (3*4))) = uint32(uint32(len((element).F1)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), (2*4))) = uint32(uintptr(uintptr(data28)))
+
+		}
+
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+30*4))) = uint32(length31)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+29*4))) = uint32(uintptr(uintptr(result30)))
+		slice34 := ((payload).Request).Add
+		length36 := uint32(len(slice34))
+		result35 := witRuntime.Allocate(pinner, uintptr(length36 * (4*4)), 4)
+		for index, element := range slice34 {
+			base := unsafe.Add(result35, index * (4*4))
+			utf832 := unsafe.Pointer(unsafe.StringData((element).F0))
+			pinner.Pin(utf832)
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)) = uint32(uint32(len((element).F0)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf832)))
+			data33 := unsafe.Pointer(unsafe.SliceData((element).F1))
+			pinner.Pin(data33)
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), (3*4))) = uint32(uint32(len((element).F1)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), (2*4))) = uint32(uintptr(uintptr(data33)))
+
+		}
+
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+32*4))) = uint32(length36)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+31*4))) = uint32(uintptr(uintptr(result35)))
+		slice38 := ((payload).Response).Remove
+		length40 := uint32(len(slice38))
+		result39 := witRuntime.Allocate(pinner, uintptr(length40 * (2*4)), 4)
+		for index, element := range slice38 {
+			base := unsafe.Add(result39, index * (2*4))
+			utf837 := unsafe.Pointer(unsafe.StringData(element))
+			pinner.Pin(utf837)
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)) = uint32(uint32(len(element)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf837)))
+
+		}
+
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+34*4))) = uint32(length40)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+33*4))) = uint32(uintptr(uintptr(result39)))
+		slice43 := ((payload).Response).Set
+		length45 := uint32(len(slice43))
+		result44 := witRuntime.Allocate(pinner, uintptr(length45 * (4*4)), 4)
+		for index, element := range slice43 {
+			base := unsafe.Add(result44, index * (4*4))
+			utf841 := unsafe.Pointer(unsafe.StringData((element).F0))
+			pinner.Pin(utf841)
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)) = uint32(uint32(len((element).F0)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf841)))
+			data42 := unsafe.Pointer(unsafe.SliceData((element).F1))
+			pinner.Pin(data42)
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), (3*4))) = uint32(uint32(len((element).F1)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), (2*4))) = uint32(uintptr(uintptr(data42)))
+
+		}
+
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+36*4))) = uint32(length45)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+35*4))) = uint32(uintptr(uintptr(result44)))
+		slice48 := ((payload).Response).Add
+		length50 := uint32(len(slice48))
+		result49 := witRuntime.Allocate(pinner, uintptr(length50 * (4*4)), 4)
+		for index, element := range slice48 {
+			base := unsafe.Add(result49, index * (4*4))
+			utf846 := unsafe.Pointer(unsafe.StringData((element).F0))
+			pinner.Pin(utf846)
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)) = uint32(uint32(len((element).F0)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf846)))
+			data47 := unsafe.Pointer(unsafe.SliceData((element).F1))
+			pinner.Pin(data47)
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), (3*4))) = uint32(uint32(len((element).F1)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), (2*4))) = uint32(uintptr(uintptr(data47)))
+
+		}
+
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+38*4))) = uint32(length50)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+37*4))) = uint32(uintptr(uintptr(result49)))
+		var result51 int32
+		if ((payload).Tell).Via {
+			result51 = 1
+		} else {
+			result51 = 0
+		}
+		*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+39*4))) = int8(result51)
+		var result52 int32
+		if ((payload).Tell).Forwarded {
+			result52 = 1
+		} else {
+			result52 = 0
+		}
+		*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (41+39*4))) = int8(result52)
+		var result53 int32
+		if ((payload).Tell).XForwarded {
+			result53 = 1
+		} else {
+			result53 = 0
+		}
+		*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (42+39*4))) = int8(result53)
+		var result54 int32
+		if ((payload).Tell).Believe {
+			result54 = 1
+		} else {
+			result54 = 0
+		}
+		*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (43+39*4))) = int8(result54)
+
+		switch (payload).ConnectTimeout.Tag() {
+		case witTypes.OptionNone:
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+40*4))) = int8(int32(0))
+
+		case witTypes.OptionSome:
+			payload := (payload).ConnectTimeout.Some()
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+40*4))) = int8(int32(1))
+			*(*int64)(unsafe.Add(unsafe.Pointer(exportReturnArea), (48+40*4))) = int64(payload)
+
+		default:
+			panic("unreachable")
+		}
+
+		switch (payload).ResponseTimeout.Tag() {
+		case witTypes.OptionNone:
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (56+40*4))) = int8(int32(0))
+
+		case witTypes.OptionSome:
+			payload := (payload).ResponseTimeout.Some()
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (56+40*4))) = int8(int32(1))
+			*(*int64)(unsafe.Add(unsafe.Pointer(exportReturnArea), (64+40*4))) = int64(payload)
+
+		default:
+			panic("unreachable")
+		}
+		*(*int32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (72+40*4))) = int32((payload).Retries)
+
+		switch (payload).Token.Tag() {
+		case witTypes.OptionNone:
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (80+40*4))) = int8(int32(0))
+
+		case witTypes.OptionSome:
+			payload := (payload).Token.Some()
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (80+40*4))) = int8(int32(1))
+			*(*int64)(unsafe.Add(unsafe.Pointer(exportReturnArea), (88+40*4))) = int64(payload)
 
 		default:
 			panic("unreachable")
