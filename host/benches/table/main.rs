@@ -5,7 +5,7 @@
 //! prints a table. There is no pass or fail.
 //!
 //! The peers are a tokio program (this executable, run again: see [`native`]),
-//! asyncio and uvloop if Python has them, and wasmtime and nginx if they are
+//! asyncio and uvloop if Python has them, and wasmtime, nginx and HAProxy if they are
 //! installed. A turn is a fresh server, a warm-up, and a measured time. The
 //! turns of a round follow each other (A B C, A B C, ...), so that whatever
 //! disturbs the machine affects all of them. The table shows medians.
@@ -35,6 +35,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::peers::Service;
 
 mod dns;
+mod haproxy;
 mod load;
 mod measure;
 mod native;

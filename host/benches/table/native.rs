@@ -78,7 +78,9 @@ pub(crate) async fn serve(
             let upstream = upstream.context("a proxy needs --upstream")?;
             accept("tcp", move |stream| proxy(stream, upstream, buffer)).await?;
         }
-        Service::Forward => anyhow::bail!("the tokio program passes no requests on"),
+        Service::Forward | Service::ForwardHttps | Service::ForwardHttp2 => {
+            anyhow::bail!("the tokio program passes no requests on")
+        }
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::peers::{CERTIFICATE, KEY, Service};
-use crate::site::{self, PAGE, PAGE_TYPE};
+use crate::site::{self, PAGE, PAGE_TYPE, TAKEN};
 
 pub(crate) const PROGRAM: &str = "nginx";
 
@@ -21,6 +21,7 @@ const PASSED_ON: &str = r#"location / {
             proxy_buffers 8 64k;
             proxy_busy_buffers_size 256k;
             proxy_max_temp_file_size 0;
+            client_body_buffer_size 64k;
         }"#;
 
 /// Returns the command that starts nginx. Its configuration and whatever else
@@ -45,7 +46,7 @@ fn configured(
     service: Service,
     upstream: Option<SocketAddr>,
 ) -> io::Result<String> {
-    let secure = service == Service::Https;
+    let secure = matches!(service, Service::Https | Service::ForwardHttps);
     let site = site::directory()?;
     let tls = if secure {
         format!("ssl_certificate {CERTIFICATE}; ssl_certificate_key {KEY}; ssl_protocols TLSv1.3;")
@@ -55,7 +56,10 @@ fn configured(
     let (upstream, locations) = match upstream {
         None => (
             String::new(),
-            format!(r#"location = / {{ return 200 "{PAGE}"; }}"#),
+            format!(
+                r#"location = / {{ return 200 "{PAGE}"; }}
+        location = /taken {{ return 200 "{TAKEN}"; }}"#
+            ),
         ),
         Some(upstream) => (
             format!(
@@ -65,8 +69,8 @@ fn configured(
         ),
     };
     let spoken = match service {
-        Service::Https => " ssl",
-        Service::Http2 => " http2",
+        Service::Https | Service::ForwardHttps => " ssl",
+        Service::Http2 | Service::ForwardHttp2 => " http2",
         _ => "",
     };
     Ok(format!(
@@ -76,7 +80,7 @@ master_process off;
 worker_processes 1;
 error_log stderr warn;
 pid nginx.pid;
-events {{ worker_connections 4096; }}
+events {{ worker_connections 32768; }}
 http {{
     access_log off;
     sendfile on;

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::measure::Cores;
 use crate::operated::Operation;
-use crate::{dns, nginx, site};
+use crate::{dns, haproxy, nginx, site};
 
 /// The server's certificate.
 pub(crate) const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../certs/cert.pem");
@@ -62,6 +62,10 @@ pub(crate) enum Service {
     Https,
     /// Pass HTTP requests on to another server.
     Forward,
+    /// Pass HTTP requests that come over TLS on to another server, without it.
+    ForwardHttps,
+    /// Pass HTTP/2 requests on to another server, in HTTP/1.1.
+    ForwardHttp2,
     /// The page in HTTP/2, without TLS.
     Http2,
 }
@@ -78,6 +82,8 @@ impl Service {
             Self::Http => "http",
             Self::Https => "https",
             Self::Forward => "forward",
+            Self::ForwardHttps => "forward-https",
+            Self::ForwardHttp2 => "forward-http2",
             Self::Http2 => "http2",
         }
     }
@@ -135,6 +141,7 @@ pub(crate) enum Peer {
     /// Python with the event loop of uvloop.
     Uvloop,
     Nginx,
+    Haproxy,
 }
 
 /// Reuse of an instance that answers HTTP requests.
@@ -182,6 +189,7 @@ impl fmt::Display for Peer {
             Self::Asyncio => f.write_str("asyncio"),
             Self::Uvloop => f.write_str("uvloop"),
             Self::Nginx => f.write_str("nginx"),
+            Self::Haproxy => f.write_str("haproxy"),
         }
     }
 }
@@ -196,6 +204,7 @@ pub(crate) struct Peers {
     /// netwasm's interpreter of Python.
     interpreter: Option<PathBuf>,
     nginx: bool,
+    haproxy: bool,
     wasmtime: bool,
 }
 
@@ -221,6 +230,7 @@ impl Peers {
             python,
             interpreter: interpreter.is_file().then_some(interpreter),
             nginx: works(nginx::PROGRAM, &["-v"]),
+            haproxy: works(haproxy::PROGRAM, &["-v"]),
             wasmtime: works(WASMTIME, &["-V"]),
         };
         let python = found.python.display();
@@ -238,6 +248,9 @@ impl Peers {
         if !found.nginx {
             eprintln!("{} is not there: it is left out", nginx::PROGRAM);
         }
+        if !found.haproxy {
+            eprintln!("{} is not there: it is left out", haproxy::PROGRAM);
+        }
         found
     }
 
@@ -254,6 +267,7 @@ impl Peers {
             Peer::Asyncio => self.python_version.is_some(),
             Peer::Uvloop => self.uvloop,
             Peer::Nginx => self.nginx,
+            Peer::Haproxy => self.haproxy,
         }
     }
 
@@ -307,6 +321,7 @@ impl Peers {
                 return start_silent(&mut wasmtime(guest, address), address, None, cores);
             }
             Peer::Nginx => return start_nginx(service, upstream, cores),
+            Peer::Haproxy => return start_haproxy(service, upstream, cores),
         };
         command.stdout(Stdio::piped());
         let start = Instant::now();
@@ -331,10 +346,15 @@ impl Peers {
             }
             Service::Tls => "--tls=127.0.0.1:0",
             Service::Udp => "--udp=127.0.0.1:0",
-            Service::Http | Service::Http2 | Service::Forward => "--http=127.0.0.1:0",
-            Service::Https => "--https=127.0.0.1:0",
+            Service::Http | Service::Http2 | Service::Forward | Service::ForwardHttp2 => {
+                "--http=127.0.0.1:0"
+            }
+            Service::Https | Service::ForwardHttps => "--https=127.0.0.1:0",
         });
-        if matches!(service, Service::Tls | Service::Https) {
+        if matches!(
+            service,
+            Service::Tls | Service::Https | Service::ForwardHttps
+        ) {
             command.args(["--cert", CERTIFICATE, "--key", KEY]);
         }
         if matches!(guest, "static" | "file-server") {
@@ -346,6 +366,9 @@ impl Peers {
         if let (Service::Resolver, Some(server)) = (service, upstream) {
             command.arg(format!("--dns-server={server}"));
             command.args(["--allow-resolve", dns::NAME]);
+        } else if let ("gateway", Some(upstream)) = (guest, upstream) {
+            command.arg(format!("--upstream=site={upstream}"));
+            command.args(["--", "/=site"]);
         } else if let Some(upstream) = upstream {
             command.arg(format!("--allow-connect={upstream}"));
             command.arg("--").arg(match service {
@@ -440,6 +463,17 @@ fn start_nginx(
     let directory = TempDir::new()?;
     let address = free_address()?;
     let mut command = nginx::command(directory.path(), address, service, upstream)?;
+    start_silent(&mut command, address, Some(directory), cores)
+}
+
+fn start_haproxy(
+    service: Service,
+    upstream: Option<SocketAddr>,
+    cores: Cores,
+) -> anyhow::Result<Server> {
+    let directory = TempDir::new()?;
+    let address = free_address()?;
+    let mut command = haproxy::command(directory.path(), address, service, upstream)?;
     start_silent(&mut command, address, Some(directory), cores)
 }
 

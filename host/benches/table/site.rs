@@ -10,6 +10,9 @@ pub(crate) const PAGE: &str = "<h1>Home</h1>";
 /// `Content-Type` of [`PAGE`].
 pub(crate) const PAGE_TYPE: &str = "text/html; charset=utf-8";
 
+/// Body that a server returns for what is sent to `/taken`.
+pub(crate) const TAKEN: &str = "taken";
+
 const DIRECTORY: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/site");
 const FILES: [Resource; 3] = [Resource::Small, Resource::Large, Resource::Huge];
 
@@ -24,6 +27,8 @@ pub(crate) enum Resource {
     Done,
     /// A MiB that the server makes, piece by piece.
     Made,
+    /// The answer to 16 KiB that are sent.
+    Taken,
     /// A file of 1 KiB.
     Small,
     /// A file of 1 MiB.
@@ -39,10 +44,16 @@ impl Resource {
             Self::Hello => "/hello",
             Self::Done => "/busy?ms=0",
             Self::Made => "/sized?1048576",
+            Self::Taken => "/taken",
             Self::Small => "/small.html",
             Self::Large => "/large.html",
             Self::Huge => "/huge.html",
         }
+    }
+
+    /// Returns the body of the request, unless it has none.
+    pub(crate) fn sent(self) -> Option<Vec<u8>> {
+        (self == Self::Taken).then(|| vec![b'x'; 16 << 10])
     }
 
     /// Returns the body of the response.
@@ -53,6 +64,7 @@ impl Resource {
             Self::Hello => "hello\n".into(),
             Self::Done => "done\n".into(),
             Self::Made => vec![b'x'; 1 << 20],
+            Self::Taken => TAKEN.into(),
             Self::Small => text(1 << 10).collect(),
             Self::Large => text(1 << 20).collect(),
             Self::Huge => text(10 << 20).collect(),

@@ -114,8 +114,18 @@ enum Kind {
     },
     /// HTTP requests that the server forwards to another server.
     Forward {
+        secure: bool,
         connections: usize,
         resource: Resource,
+    },
+    /// HTTP/2 requests that the server forwards to another server, in HTTP/1.1.
+    ForwardHttp2 {
+        connections: usize,
+        streams: usize,
+    },
+    /// Connections of HTTP that do nothing after a request that was forwarded.
+    IdleForward {
+        connections: usize,
     },
     /// The page in HTTP/2.
     Http2 {
@@ -262,7 +272,7 @@ impl Work {
     /// Returns the unit of a sample's cost.
     pub(crate) fn unit(&self) -> Unit {
         match self.kind {
-            Kind::Idle { .. } | Kind::StartMemory => Unit::Memory,
+            Kind::Idle { .. } | Kind::IdleForward { .. } | Kind::StartMemory => Unit::Memory,
             Kind::Beside(_) | Kind::BesideCalls => Unit::Beside,
             Kind::Start | Kind::Latency { .. } => Unit::Time,
             _ => Unit::CpuTime,
@@ -277,7 +287,9 @@ impl Work {
             Kind::Beside(Carried::Http { secure: false }) | Kind::BesideCalls => Service::Http,
             Kind::Beside(Carried::Http { secure: true }) => Service::Https,
             Kind::Beside(Carried::Http2) => Service::Http2,
-            Kind::Forward { .. } => Service::Forward,
+            Kind::Forward { secure: false, .. } | Kind::IdleForward { .. } => Service::Forward,
+            Kind::Forward { secure: true, .. } => Service::ForwardHttps,
+            Kind::ForwardHttp2 { .. } => Service::ForwardHttp2,
             Kind::Tls { .. } => Service::Tls,
             Kind::Udp { .. } => Service::Udp,
             Kind::Http { secure: false, .. } | Kind::Latency { .. } => Service::Http,
@@ -324,7 +336,9 @@ impl Plan {
         let server = match work.kind {
             Kind::Proxy { .. } | Kind::Beside(Carried::Proxy) => Some(self.upstream(Service::Tcp)?),
             Kind::Resume => Some(self.upstream(Service::Tls)?),
-            Kind::Forward { .. } => Some(self.http_upstream()?),
+            Kind::Forward { .. } | Kind::ForwardHttp2 { .. } | Kind::IdleForward { .. } => {
+                Some(self.http_upstream()?)
+            }
             _ => None,
         };
         let upstream = match work.kind {
@@ -402,7 +416,8 @@ impl Plan {
                 let most = measure::most_memory(server.pid())?;
                 return Ok(Sample::of_cost(most as f64));
             }
-            Kind::Idle { connections } => return idle(&server, connections),
+            Kind::Idle { connections } => return idle(&server, connections, Idle::new),
+            Kind::IdleForward { connections } => return idle(&server, connections, Idle::http),
             Kind::Latency { connections } => return latency(&server, connections, self.time),
             Kind::Beside(carried) => {
                 return BULK
@@ -456,9 +471,14 @@ impl Plan {
                 Box::new(Errands::new(address, &errand, "x")?)
             }
             Kind::Forward {
+                secure,
                 connections,
                 resource,
-            } => Box::new(Http::new(address, false, connections, resource)?),
+            } => Box::new(Http::new(address, secure, connections, resource)?),
+            Kind::ForwardHttp2 {
+                connections,
+                streams,
+            } => Box::new(Http2::new(address, connections, streams, Resource::Small)?),
             Kind::Http2 {
                 connections,
                 streams,
@@ -571,11 +591,15 @@ fn latency(server: &Server, connections: usize, time: Duration) -> anyhow::Resul
 }
 
 /// Measures how much a server grows by an idle connection.
-fn idle(server: &Server, connections: usize) -> anyhow::Result<Sample> {
+fn idle(
+    server: &Server,
+    connections: usize,
+    open: fn(SocketAddr, usize) -> io::Result<Idle>,
+) -> anyhow::Result<Sample> {
     // The first connections set up what all share.
-    drop(Idle::new(server.address, 16)?);
+    drop(open(server.address, 16)?);
     let before = measure::pss(server.pid())?;
-    let idle = Idle::new(server.address, connections)?;
+    let idle = open(server.address, connections)?;
     let growth = measure::pss(server.pid())?.saturating_sub(before);
     drop(idle);
     Ok(Sample::of_cost(growth as f64 / connections as f64))

@@ -61,7 +61,7 @@ impl Http {
             Some(config) => Session::connect(server, config).map(|it| Wire::Tls(Box::new(it))),
             None => plain(server).map(Wire::Plain),
         };
-        let request = request(server, resource.path());
+        let request = message(server, resource);
         let body = resource.body();
         let response = check(&mut wire()?, &request, &body)?;
         let mut load = Self {
@@ -148,6 +148,18 @@ pub(super) fn plain(server: SocketAddr) -> io::Result<TcpStream> {
 /// Returns the request that wrk sends.
 pub(super) fn request(server: SocketAddr, path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: {server}\r\n\r\n").into()
+}
+
+/// Returns the request of a resource.
+pub(super) fn message(server: SocketAddr, resource: Resource) -> Vec<u8> {
+    let path = resource.path();
+    let Some(body) = resource.sent() else {
+        return request(server, path);
+    };
+    let length = body.len();
+    let head =
+        format!("POST {path} HTTP/1.1\r\nHost: {server}\r\nContent-Length: {length}\r\n\r\n");
+    [head.into_bytes(), body].concat()
 }
 
 /// Reads like a client that uses what it gets. A `MSG_TRUNC` (tcp(7)) would

@@ -4,8 +4,10 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 
 use super::connect;
+use super::http::{Wire, check, message, plain};
+use crate::site::Resource;
 
-/// Connections that each made one round trip, and then do nothing.
+/// Connections that each made one round trip or request, and then do nothing.
 pub(crate) struct Idle {
     _connections: Vec<TcpStream>,
 }
@@ -18,6 +20,21 @@ impl Idle {
             .collect::<io::Result<_>>()?;
         Ok(Self {
             _connections: connections,
+        })
+    }
+
+    /// Opens connections that each requested a file of 1 KiB.
+    pub(crate) fn http(server: SocketAddr, connections: usize) -> io::Result<Self> {
+        let request = message(server, Resource::Small);
+        let body = Resource::Small.body();
+        let connect = || {
+            let stream = plain(server)?;
+            check(&mut Wire::Plain(stream.try_clone()?), &request, &body)?;
+            Ok(stream)
+        };
+        let connections = (0..connections).map(|_| connect());
+        Ok(Self {
+            _connections: connections.collect::<io::Result<_>>()?,
         })
     }
 }
