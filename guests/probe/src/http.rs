@@ -51,7 +51,7 @@ fn defer(query: &Query<'_>) -> Answer {
 /// `forward?to=GROUP` or `forward?host=HOST&port=PORT`: what the server says to
 /// `target=TARGET`, or to this target.
 fn forward(query: &Query<'_>) -> Answer {
-    let port = u16::try_from(query.number("port")).unwrap_or_default();
+    let port = query.first("port").and_then(|port| port.parse().ok());
     let edits = || Edits {
         remove: Vec::new(),
         set: Vec::new(),
@@ -61,7 +61,7 @@ fn forward(query: &Query<'_>) -> Answer {
         to: match (query.first("to"), query.first("host")) {
             (Some(group), _) => Upstream::Group(group),
             (None, host) => Upstream::Server(Server {
-                at: Endpoint::Name((host.unwrap_or_default(), port)),
+                at: Endpoint::Name((host.unwrap_or_default(), port.unwrap_or_default())),
                 tls: None,
             }),
         },

@@ -36,11 +36,13 @@ pub(crate) fn decision(state: &mut State, decided: WitAnswer) -> wasmtime::Resul
         WitAnswer::Forward(_) if reads_body(state)? => {
             wasmtime::bail!("it forwards a request whose body it reads")
         }
-        WitAnswer::Forward(forward) => match forwards::forward(state, forward)? {
-            Ok(forward) => Decision::Forward(Box::new(forward)),
-            // The denial was logged.
-            Err(_) => Decision::Answer(Answer::status(502, "")),
-        },
+        WitAnswer::Forward(forward) => {
+            match forwards::forward(&state.local, state.judging(), forward)? {
+                Ok(forward) => Decision::Forward(Box::new(forward)),
+                // The denial was logged.
+                Err(_) => Decision::Answer(Answer::status(502, "")),
+            }
+        }
         WitAnswer::Collect(_) => {
             wasmtime::bail!("it collects a request that has arrived, or whose body it reads")
         }
@@ -63,11 +65,13 @@ pub(crate) fn verdict(state: &mut State, decided: WitVerdict) -> wasmtime::Resul
             let turn = Rc::clone(&state.turn);
             Verdict::Answer(answer_at_once(state, response, &turn)?)
         }
-        WitVerdict::Forward(forward) => match forwards::forward(state, forward)? {
-            Ok(forward) => Verdict::Forward(Box::new(forward)),
-            // The denial was logged.
-            Err(_) => Verdict::Answer(Answer::status(502, "")),
-        },
+        WitVerdict::Forward(forward) => {
+            match forwards::forward(&state.local, state.judging(), forward)? {
+                Ok(forward) => Verdict::Forward(Box::new(forward)),
+                // The denial was logged.
+                Err(_) => Verdict::Answer(Answer::status(502, "")),
+            }
+        }
     })
 }
 

@@ -17,7 +17,7 @@ use crate::bindings::netwasm::net::http::{
     Edits as WitEdits, Forward as WitForward, ForwardedHost as WitHost, Method, Server, Upstream,
 };
 use crate::convert::client_tls;
-use crate::state::State;
+use crate::local::Local;
 
 /// A guest that decides about responses to forwarded requests.
 pub(crate) trait Judges {
@@ -63,26 +63,29 @@ impl<G: Judges> Judge for JudgeOfGuest<G> {
     }
 }
 
-/// Converts a decision to forward a request.
+/// Converts a decision to forward a request. `judging` is the instance, if it
+/// exports `forward-handler`.
 ///
 /// # Errors
 /// Fails if the guest may not reach the upstream, which was logged, or if that
 /// cannot be one. The outer error is a trap.
-pub(crate) fn forward(
-    state: &State,
+pub(crate) fn forward<G: Judges + 'static>(
+    local: &Local,
+    judging: Option<&Weak<G>>,
     forward: WitForward,
 ) -> wasmtime::Result<Result<Forward, ConnectionError>> {
-    if forward.token.is_some() && !state.judges {
-        wasmtime::bail!("it forwards with a token and does not export netwasm:net/forward-handler");
-    }
-    let judge = forward.token.map(|token| -> Box<dyn Judge> {
-        Box::new(JudgeOfGuest {
-            instance: Weak::clone(&state.instance),
+    let judge = match (forward.token, judging) {
+        (None, _) => None,
+        (Some(token), Some(instance)) => Some(Box::new(JudgeOfGuest {
+            instance: Weak::clone(instance),
             token,
-        })
-    });
-    Ok(group(state, forward.to).map(|group| Forward {
-        worker: Rc::clone(&state.local.worker),
+        }) as Box<dyn Judge>),
+        (Some(_), None) => wasmtime::bail!(
+            "it forwards with a token and does not export netwasm:net/forward-handler"
+        ),
+    };
+    Ok(group(local, forward.to).map(|group| Forward {
+        worker: Rc::clone(&local.worker),
         group,
         key: forward.key,
         method: forward.method.map(method),
@@ -108,8 +111,7 @@ pub(crate) fn forward(
 }
 
 /// Returns the servers that the guest may reach.
-fn group(state: &State, to: Upstream) -> Result<Arc<Group>, ConnectionError> {
-    let local = &state.local;
+fn group(local: &Local, to: Upstream) -> Result<Arc<Group>, ConnectionError> {
     let env = &local.env.net;
     let Server { at, tls } = match to {
         Upstream::Group(name) => return env.upstream(&name).map(Arc::clone),

@@ -98,6 +98,11 @@ impl State {
     // Handles. wasmtime has checked that the guest owns what it passes. A
     // number without an object is a bug of the host, and traps.
 
+    /// Returns the instance if it decides about responses to forwarded requests.
+    pub(crate) fn judging(&self) -> Option<&Weak<Instance>> {
+        self.judges.then_some(&self.instance)
+    }
+
     /// Closes all connections after the instance exited, as exit closes the
     /// sockets of a process: what the guest wrote is sent.
     pub(crate) fn close_all(&mut self) {

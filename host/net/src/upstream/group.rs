@@ -106,9 +106,16 @@ impl Group {
         }
     }
 
+    /// Returns the server whose turn it is. One that gets no request gives its
+    /// turn up, so that its share is spread over the others.
     fn next_in_turn(&self, tried: &[u64]) -> Option<&Arc<Server>> {
         let mut best: Option<(Fitness, &Arc<Server>)> = None;
-        for server in self.in_turn() {
+        for _ in &self.turns {
+            let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.turns.len();
+            let number = self.turns.get(turn).copied().unwrap_or_default();
+            let Some(server) = self.servers.get(number) else {
+                continue;
+            };
             let fitness = fitness(server);
             let better = best.is_none_or(|(other, _)| fitness < other);
             if better && !tried.contains(&server.number()) {
@@ -282,6 +289,14 @@ mod tests {
             let other = group.choose(None, &[]).expect("a server");
             assert_ne!(other.number(), first.number());
         }
+    }
+
+    #[test]
+    fn the_share_of_a_server_that_is_left_out_is_spread() {
+        let group = group("g=127.0.0.1:1,127.0.0.1:2,127.0.0.1:3;max-fails=1");
+        group.servers[2].has_failed();
+        let counts = count(&group, 0..100);
+        assert_eq!((counts["127.0.0.1:1"], counts["127.0.0.1:2"]), (50, 50));
     }
 
     #[test]
