@@ -22,11 +22,12 @@ macro_rules! built_in {
     };
 }
 
-const ALL: [BuiltIn; 17] = built_in! {
+const ALL: [BuiltIn; 18] = built_in! {
     "chat" => "A chat room: lines from one client go to all others",
     "echo" => "Sends back what it receives, over TCP and UDP",
     "fetch" => "Fetches URLs, all at once, and prints the status of each",
     "file-server" => "Serves files over HTTP on any host of wasi:http and wasi:filesystem 0.3",
+    "gateway" => "Decides where HTTP requests go, by host, path, token and share; the host forwards them",
     "hello" => "Answers every request with a greeting",
     "pool" => "Sends messages, all at once, over a pool of connections",
     "proxy" => "Forwards connections to other servers in turn",

@@ -9,7 +9,7 @@ Examples:
   netwasm run router --http 8080
   netwasm run static --https 8443 --cert certs/cert.pem --key certs/key.pem --dir ./public::/
   netwasm run guests/proxy.wasm --tcp 8080 --allow-connect 127.0.0.1:80 -- 127.0.0.1:80
-  netwasm run reverse-proxy --http 8080 --allow-connect 127.0.0.1:80 -- http://127.0.0.1:80
+  netwasm run gateway --http 8080 --upstream site=127.0.0.1:9000 -- /=site
   netwasm run guests/chat.wasm --tcp unix:/run/chat.sock --isolation worker --workers 1
   netwasm run fetch --allow-connect '*:443' -- https://example.org/ https://example.com/
   netwasm run server.py --allow-listen 127.0.0.1:8888 -- --verbose
