@@ -65,6 +65,7 @@ fn short_help_is_shorter_and_both_name_the_listeners() {
         "--background-timeout",
         "--max-background",
         "--max-metrics",
+        "--max-shared",
     ] {
         assert!(long.stdout.contains(flag), "no {flag} in {}", long.stdout);
     }

@@ -260,6 +260,7 @@ fn differing(one: &Config, other: &Config, listener: &ListenerConfig) -> Option<
         background_timeout: _,
         max_background: _,
         max_metrics: _,
+        max_shared: _,
         max_component_size: _,
         compile_timeout: _,
         backlog,

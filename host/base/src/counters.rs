@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::guest_metrics::GuestMetrics;
 use crate::meter::Meters;
+use crate::shared_state::SharedState;
 use crate::traps::Traps;
 
 /// The counters of a run; reported at its end.
@@ -72,6 +73,9 @@ pub struct Counters {
     pub meters: Meters,
     /// Metrics that the guest makes.
     pub of_guest: GuestMetrics,
+    /// State that the service's instances share. It is here since it has to
+    /// outlive the generations, as all of this does, and has counts of its own.
+    pub shared: SharedState,
 }
 
 impl Counters {

@@ -26,6 +26,7 @@
 //! | [`config`] | the settings of a run, checked once and passed down in parts |
 //! | [`error`] | errors, grouped by who is at fault |
 //! | [`guest_metrics`] | metrics that guests make |
+//! | [`shared_state`] | token buckets and values that the instances of a service share |
 //! | [`meter`] | counts on the path of every event, for each thread apart |
 //! | [`traps`] | traps of guests, by cause |
 //! | [`counters`] | the counters of a service |
@@ -47,6 +48,7 @@ pub mod listen;
 pub mod meter;
 pub mod notify;
 pub mod policy;
+pub mod shared_state;
 pub mod spool;
 pub mod syslog;
 pub mod ticker;

@@ -299,6 +299,10 @@ pub(super) struct LimitFlags {
     #[arg(long, value_name = "N", value_parser = count, default_value = "1000")]
     #[arg(hide_short_help = true)]
     max_metrics: usize,
+    /// State that instances share: rate limits in one half of it, values in the other
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB")]
+    #[arg(hide_short_help = true)]
+    max_shared: usize,
     /// How long connections may go on after SIGTERM or SIGINT
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
     #[arg(hide_short_help = true)]
@@ -505,6 +509,7 @@ impl LimitFlags {
             background_timeout: self.background_timeout,
             max_background: self.max_background,
             max_metrics: self.max_metrics,
+            max_shared: self.max_shared,
             handshake_timeout: self.handshake_timeout,
             write_timeout: self.write_timeout,
             write_high: self.write_high,

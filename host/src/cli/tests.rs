@@ -81,7 +81,7 @@ fn each_flag_reaches_its_place() {
          --event-timeout 1s --max-connections 10 --backlog 11 --idle-timeout 5m \
          --max-outgoing 13 --half-close-timeout none --tcp-keepalive 14s \
          --tcp-user-timeout 20s --tcp-receive-buffer 21kB --tcp-send-buffer 22kB \
-         --background-timeout 15s --max-background 16 --max-metrics 99 --response-body-timeout 17s \
+         --background-timeout 15s --max-background 16 --max-metrics 99 --max-shared 98k --response-body-timeout 17s \
          --handshake-timeout 2s --write-timeout 3s --write-high 3k --write-low 2KiB \
          --max-write-buffer 1.5MB --max-handles 12 --shutdown-timeout 4s --max-memory 1MiB \
          --http 4 --https unix:/t --http-redirect 5 --http-redirect-port 8443 --access-log - --access-log-format json --max-body 1k \
@@ -185,6 +185,7 @@ fn each_flag_reaches_its_place() {
         background_timeout: Duration::from_secs(15),
         max_background: 16,
         max_metrics: 99,
+        max_shared: 98_000,
         shutdown_timeout: Duration::from_secs(4),
         max_component_size: 2_000_000,
         compile_timeout: Duration::from_secs(5),
@@ -391,6 +392,10 @@ fn mistakes_are_told_with_the_flags_to_change() {
             "run a.wasm --tcp 1 --max-memory 5GiB",
             "--max-memory takes 64KiB, a page of \
             WebAssembly, to 4GiB, and this is 5368709120 bytes",
+        ),
+        (
+            "run a.wasm --tcp 1 --max-shared 65535",
+            "--max-shared takes at least 64KiB, and this is 65535 bytes",
         ),
         (
             "compile a.wasm -o b --max-memory 5GiB",

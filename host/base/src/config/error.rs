@@ -106,6 +106,9 @@ pub enum ConfigError {
     /// have.
     #[error("--max-memory takes 64KiB, a page of WebAssembly, to 4GiB, and this is {0} bytes")]
     Memory(usize),
+    /// Too little for state that instances share.
+    #[error("--max-shared takes at least 64KiB, and this is {0} bytes")]
+    Shared(usize),
     /// The limit of a head is more than a head needs.
     #[error("--max-head takes at most 16MiB, and this is {0} bytes")]
     Head(usize),

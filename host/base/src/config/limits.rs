@@ -12,6 +12,10 @@ const PAGE: usize = 64 << 10;
 /// Maximum of 32-bit memory, in bytes.
 const MAX_MEMORY: usize = 4 << 30;
 
+/// Minimum of `--max-shared`, in bytes: room for a hundred rate limits and as
+/// many small values.
+const LEAST_SHARED: usize = 64 << 10;
+
 /// Maximum of `--max-head`, in bytes. A head is kept whole, and scanned again
 /// whenever more of it arrives.
 const MAX_HEAD: usize = 16 << 20;
@@ -73,6 +77,8 @@ pub struct Limits {
     pub max_background: usize,
     /// Maximum of values of the metrics that a service's guest makes.
     pub max_metrics: usize,
+    /// Maximum size of the state that a service's instances share, in bytes.
+    pub max_shared: usize,
     /// Time to wait for connections to end at graceful shutdown.
     pub shutdown_timeout: Duration,
     /// Maximum size of a component, in bytes.
@@ -196,6 +202,7 @@ impl Limits {
             ("--max-outgoing", self.max_outgoing),
             ("--max-background", self.max_background),
             ("--max-metrics", self.max_metrics),
+            ("--max-shared", self.max_shared),
             ("--backlog", usize::try_from(self.backlog).unwrap_or(0)),
             ("--write-high", self.write_high),
             ("--write-low", self.write_low),
@@ -250,6 +257,9 @@ impl Limits {
         if !(PAGE..=MAX_MEMORY).contains(&self.max_memory) {
             return Err(ConfigError::Memory(self.max_memory));
         }
+        if self.max_shared < LEAST_SHARED {
+            return Err(ConfigError::Shared(self.max_shared));
+        }
         if self.write_low > self.write_high {
             return Err(ConfigError::Watermarks {
                 low: self.write_low,
@@ -292,6 +302,7 @@ impl Default for Limits {
             background_timeout: Duration::from_secs(60),
             max_background: 256,
             max_metrics: 1000,
+            max_shared: 64 << 20,
             shutdown_timeout: Duration::from_secs(30),
             max_component_size: 64 << 20,
             compile_timeout: NEVER,
