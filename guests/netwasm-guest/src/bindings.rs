@@ -23,6 +23,7 @@ wit_bindgen::generate!({
             import netwasm:net/datagrams@0.2.0;
             import netwasm:net/log@0.2.0;
             import netwasm:net/metrics@0.2.0;
+            import netwasm:net/shared@0.2.0;
             import netwasm:net/connector@0.2.0;
             import netwasm:net/timers@0.2.0;
             import netwasm:net/resolver@0.2.0;

@@ -29,6 +29,7 @@
 //! | `guest_log`, `frames`, `wasi` | guest output in the log; where a guest trapped; WASI for event guests | |
 //! | `local` | state shared by the instances of a run, and by those of a thread | |
 //! | `measures` | the metrics that an instance has opened, and their host functions | values |
+//! | `sharing` | the host functions of the state that a service's instances share | the state |
 //! | `timed` | the time in guests, for metrics | |
 //! | `state`, `host`, `later`, `timer`, `numbers`, `pooling` | the host's state of an event instance; its host functions, thin; work that ends as an event; its one timer; objects behind numbers; pools, and places in them | rules |
 //! | `forwards`, `decisions`, `responses`, `inlets` | what an event guest decides about a request, to forward it or another; responses that an event instance makes later or piece by piece; bodies of requests that it reads as events | HTTP |
@@ -70,6 +71,7 @@ mod numbers;
 mod pooling;
 mod responses;
 mod room;
+mod sharing;
 mod state;
 mod steps;
 mod timed;

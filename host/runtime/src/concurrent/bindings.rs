@@ -14,6 +14,7 @@ wasmtime::component::bindgen!({
         "netwasm:net/client.pool": crate::concurrent::handles::PoolHandle,
         "netwasm:net/log": crate::bindings::netwasm::net::log,
         "netwasm:net/metrics": crate::bindings::netwasm::net::metrics,
+        "netwasm:net/shared": crate::bindings::netwasm::net::shared,
         "netwasm:net/streams.connection": crate::concurrent::handles::ConnectionHandle,
         "netwasm:net/tls-engine.session": crate::concurrent::handles::TlsEngineHandle,
         "netwasm:net/types": crate::bindings::netwasm::net::types,

@@ -14,7 +14,7 @@ use netwasm_net::stream::Stream;
 use netwasm_net::tls::SessionInfo;
 use tokio::sync::oneshot;
 
-use crate::bindings::netwasm::net::{log, metrics, types};
+use crate::bindings::netwasm::net::{log, metrics, shared, types};
 use crate::concurrent::bindings::netwasm::net::streams::{
     Host, HostConnection, HostConnectionWithStore,
 };
@@ -23,6 +23,7 @@ use crate::concurrent::state::AsyncState;
 use crate::concurrent::streams;
 use crate::convert::{called, lost, session};
 use crate::measures::Measures;
+use crate::sharing::Sharing;
 
 type Told = Result<(), types::Error>;
 
@@ -33,6 +34,7 @@ type Told = Result<(), types::Error>;
 pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result<()> {
     log::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     metrics::add_to_linker::<_, HasSelf<Measures>>(linker, |state| &mut state.measures)?;
+    shared::add_to_linker::<_, Sharing<'static>>(linker, |state| Sharing(state.env()))?;
     types::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
 }
 

@@ -23,6 +23,7 @@ pub(crate) const EVENT_IMPORTS: &[(&str, &str, &[&str])] = &[
             "metrics",
             "pools",
             "resolver",
+            "shared",
             "timers",
             "transports",
             "types",
@@ -41,7 +42,15 @@ pub(crate) const CONCURRENT_IMPORTS: &[(&str, &str, &[&str])] = &[
     (
         PACKAGE,
         "0.2.",
-        &["client", "log", "metrics", "streams", "tls-engine", "types"],
+        &[
+            "client",
+            "log",
+            "metrics",
+            "shared",
+            "streams",
+            "tls-engine",
+            "types",
+        ],
     ),
     ("wasi:cli", "0.2.", CLI),
     ("wasi:cli", "0.3.", CLI),
@@ -181,7 +190,7 @@ fn hint(import: &str, kind: Kind) -> Option<&'static str> {
                  whole instance, with all its connections: handlers are called when something is \
                  ready"
             } else if provided(import, Kind::Events) {
-                "of netwasm:net, guests that await can use client, log, metrics, streams, \
+                "of netwasm:net, guests that await can use client, log, metrics, shared, streams, \
                  tls-engine and types, and programs sockets, too"
             } else if provided(import, Kind::Streams) {
                 "handlers of events have transports in place of streams, and connector and \

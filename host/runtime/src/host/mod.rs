@@ -10,6 +10,7 @@ mod log;
 mod metrics;
 mod pools;
 mod resolver;
+mod shared;
 mod timers;
 mod transports;
 

@@ -2,6 +2,7 @@
 
 use netwasm_base::counters::{Counter, Counters};
 use netwasm_base::meter::{self, Measure};
+use netwasm_base::shared_state::Use;
 use netwasm_base::traps::CAUSES;
 
 use super::View;
@@ -141,6 +142,7 @@ pub(super) fn families(view: &View) -> Vec<Family> {
     }
     all.extend(by_kind(view));
     all.extend(levels(view));
+    all.extend(shared(view));
     all.extend(meters(view));
     let listeners = view.listeners.iter().map(|it| {
         let labels = labelled(&it.service, "listener", &it.url);
@@ -255,6 +257,43 @@ fn levels(view: &View) -> Vec<Family> {
             "pool_connections",
             "Connections of guests' pools at present, and guests that wait for one",
             pools,
+        ),
+    ]
+}
+
+/// Returns the numbers of the state that instances share.
+fn shared(view: &View) -> Vec<Family> {
+    let rows: Vec<(Labels, Use)> = view
+        .services
+        .iter()
+        .flat_map(|it| {
+            let shared = &it.counters.shared;
+            [("bucket", shared.buckets()), ("value", shared.values())]
+                .map(|(kind, in_use)| (labelled(&it.name, "kind", kind), in_use))
+        })
+        .collect();
+    let of_each = |field: fn(&Use) -> usize| {
+        let rows = rows.iter();
+        rows.map(move |(labels, in_use)| (labels.clone(), number(field(in_use))))
+    };
+    let lost = rows.iter();
+    let lost = lost.map(|(labels, in_use)| (labels.clone(), in_use.lost));
+    vec![
+        Family::gauge(
+            "shared_entries",
+            "Token buckets and values that instances share",
+            of_each(|it| it.entries),
+        ),
+        Family::gauge(
+            "shared",
+            "Size of these, of which each kind may have half (max-shared)",
+            of_each(|it| it.bytes),
+        )
+        .of(Unit::Bytes),
+        Family::counter(
+            "shared_lost",
+            "Buckets forgotten before they were full, and values refused, for want of room",
+            lost,
         ),
     ]
 }
