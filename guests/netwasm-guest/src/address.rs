@@ -22,6 +22,20 @@ impl Address {
             Self::Unix(_) => None,
         }
     }
+
+    /// Returns bytes that stand for whoever is at this address, as a part of a
+    /// key for [`shared`](crate::shared): an IPv4 address, or an IPv6 network of
+    /// 64 bits, of which a client has all addresses. All clients of a Unix socket
+    /// have the same.
+    pub fn client_key(&self) -> Vec<u8> {
+        match self {
+            Self::Ip(address) => match address.ip().to_canonical() {
+                IpAddr::V4(ip) => ip.octets().to_vec(),
+                IpAddr::V6(ip) => ip.octets()[..8].to_vec(),
+            },
+            Self::Unix(_) => b"unix".to_vec(),
+        }
+    }
 }
 
 impl fmt::Display for Address {

@@ -37,7 +37,7 @@
 //! the host, as fast as a handler of events that is written by hand. There are
 //! no threads and no locks: state that tasks share is an `Rc`, or a
 //! `thread_local!`. (Under `--isolation connection`, each connection has its own
-//! instance, and so its own state.)
+//! instance, and so its own state; [`shared`] is for what all must know.)
 //!
 //! # Coming from asyncio
 //!
@@ -63,6 +63,7 @@
 //! | `request.content.read` (aiohttp) | [`http::Upload`] |
 //! | (none) | `relay`, `relay_back`: the host copies |
 //! | (none) | [`metrics`]: counts of the guest's own |
+//! | (none) | [`shared`]: rate limits and values of all instances together |
 //!
 //! # Features
 //!
@@ -83,6 +84,7 @@ pub mod channel;
 pub mod http;
 pub mod log;
 pub mod metrics;
+pub mod shared;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 

@@ -124,7 +124,8 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Forgets all tasks, connections, listeners, names and files of this thread.
+/// Forgets all tasks, connections, listeners, names, files and shared state of
+/// this thread.
 pub fn reset() {
     executor::clear();
     timers::clear();
@@ -142,6 +143,12 @@ pub fn shut_down(deadline: Option<Duration>) {
 /// values; `None` if it was not used.
 pub fn metric(name: &str, labels: &[(&str, &str)]) -> Option<f64> {
     memory::metric(name, labels)
+}
+
+/// Lets the [shared](crate::shared) values fill all their room, so that no more
+/// are taken, or no longer.
+pub fn fill_shared(is_full: bool) {
+    memory::shared::set_full(is_full);
 }
 
 /// Returns the log since the last call.

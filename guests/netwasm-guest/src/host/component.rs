@@ -2,6 +2,7 @@
 
 mod answers;
 mod metrics;
+pub(crate) mod shared;
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::Duration;

@@ -6,6 +6,7 @@ mod metrics;
 mod pipe;
 mod pool;
 mod request;
+pub(crate) mod shared;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -325,6 +326,7 @@ pub(crate) fn set_now(now: u64) {
 /// Forgets everything.
 pub(crate) fn reset() {
     HELD.with(RefCell::take);
+    shared::reset();
     HOST.with(|host| {
         host.wake_at.set(None);
         host.wakes.set(0);
