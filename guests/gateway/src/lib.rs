@@ -5,13 +5,17 @@
 //! netwasm run guests/gateway.wasm --http 8080 \
 //!     --upstream site=127.0.0.1:9000 --upstream api=127.0.0.1:9001,127.0.0.1:9002 \
 //!     --upstream next=127.0.0.1:9003 --env TOKEN=secret \
-//!     -- /=site /api=api,next:5 admin.example.org/=site,token
+//!     -- /=site /api=api,next:5,rate:10/s admin.example.org/=site,token,rate:60/m:5
 //! ```
 //!
-//! A route is `[HOST]/PATH=GROUP[,CANARY:PERCENT][,token]`. The route of the
-//! request's host with the longest path decides. Of the clients, `PERCENT` go to
-//! the group `CANARY`: always the same ones, by their address. `token` wants
-//! `Authorization: Bearer` with the variable `TOKEN`.
+//! A route is `[HOST]/PATH=GROUP[,CANARY:PERCENT][,token][,rate:N/s[:BURST]]`. The
+//! route of the request's host with the longest path decides. Of the clients,
+//! `PERCENT` go to the group `CANARY`: always the same ones, by their address.
+//! `token` wants `Authorization: Bearer` with the variable `TOKEN`. `rate` is the
+//! number of requests that a client has a second (`/m`: a minute, `/h`: an hour)
+//! on this route, and may send at once unless `BURST` is another number. Beyond
+//! it, the answer is 429, with the time to wait. A client is an IPv4 address or
+//! an IPv6 network of 64 bits; all instances count together.
 //!
 //! Where no server answers, the client gets a page that says so.
 //!
@@ -57,6 +61,9 @@ fn decide(request: &Request<'_>, routes: &[Route]) -> Response {
     let Some(route) = Route::find(routes, &authority, request.path()) else {
         return Response::error(404);
     };
+    if let Some(wait) = wait(request, route) {
+        return Response::error(429).header("retry-after", wait.to_string());
+    }
     if route.needs_token && !has_token(request) {
         return Response::error(401).header("www-authenticate", "Bearer");
     }
@@ -99,6 +106,16 @@ fn has_token(request: &Request<'_>) -> bool {
     })
 }
 
+/// Returns the seconds for which a client has to wait, if it has sent too many
+/// requests.
+fn wait(request: &Request<'_>, route: &Route) -> Option<u64> {
+    let limit = route.limit?;
+    let number = route.number.to_be_bytes();
+    let key = [b"rate/", &number[..], &request.peer().client_key()].concat();
+    let taken = limit.take(key).ok()?;
+    (!taken.is_taken()).then(|| taken.retry_after())
+}
+
 /// Returns a number from 0 to 99, always the same for a client's address.
 fn share(request: &Request<'_>) -> u8 {
     let bytes = match request.peer() {
@@ -108,20 +125,23 @@ fn share(request: &Request<'_>) -> u8 {
         },
         Address::Unix(_) => Vec::new(),
     };
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    u8::try_from((hash >> 32) % 100).unwrap_or_default()
+    u8::try_from((route::hash(&bytes) >> 32) % 100).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use netwasm_guest::testing::{Answer, Client};
+    use netwasm_guest::testing::{self, Answer, Client};
+    use std::time::Duration;
 
     fn answer(target: &str) -> Answer {
         async fn site(request: Request<'_>) -> Response {
-            let routes = ["/=site", "/api=api", "Admin.example/=admin"];
+            let routes = [
+                "/=site",
+                "/api=api",
+                "Admin.example/=admin",
+                "/slow=site,token,rate:6/m:2",
+            ];
             let routes = Route::parse_all(routes.map(str::to_owned).into_iter());
             decide(&request, &routes.expect("routes"))
         }
@@ -161,6 +181,16 @@ mod tests {
         ] {
             assert_eq!(answer(target).status(), 400, "{target}");
         }
+    }
+
+    #[test]
+    fn a_client_that_sends_too_much_is_told_when_to_come_again() {
+        let status = || answer("/slow").status();
+        assert_eq!([status(), status(), status()], [401, 401, 429]);
+        assert_eq!(answer("/slow").header("retry-after"), Some("10".into()));
+        assert!(decided("/").is_some(), "another route");
+        testing::advance(Duration::from_secs(10));
+        assert_eq!([status(), status()], [401, 429]);
     }
 
     #[test]

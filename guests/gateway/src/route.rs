@@ -1,8 +1,13 @@
 //! Routes of the command line.
 
+use netwasm_guest::shared::Limit;
+
 /// A route: requests with this host and path go to a group.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Route {
+    /// Number for the route in keys of shared state: the hash of host and path,
+    /// so that it stays if other routes are added.
+    pub number: u64,
     /// Host in lower case, without a port; empty for any.
     host: String,
     /// Prefix of the path, without a slash at its end.
@@ -12,9 +17,11 @@ pub struct Route {
     canary: Option<(String, u8)>,
     /// True if requests must carry the token.
     pub needs_token: bool,
+    /// Requests of a client, if there is a limit.
+    pub limit: Option<Limit>,
 }
 
-const FORM: &str = "write [HOST]/PATH=GROUP[,CANARY:PERCENT][,token]";
+const FORM: &str = "write [HOST]/PATH=GROUP[,CANARY:PERCENT][,token][,rate:N/s|m|h[:BURST]]";
 
 impl Route {
     /// Reads all routes.
@@ -37,15 +44,18 @@ impl Route {
         let mut parts = to.split(',');
         let group = parts.next().filter(|group| !group.is_empty());
         let mut route = Self {
+            number: hash(place.to_ascii_lowercase().as_bytes()),
             host: host.to_ascii_lowercase(),
             path: path.trim_end_matches('/').to_owned(),
             group: group.ok_or_else(wrong)?.to_owned(),
             canary: None,
             needs_token: false,
+            limit: None,
         };
         for part in parts {
             match part.split_once(':') {
                 None if part == "token" => route.needs_token = true,
+                Some(("rate", rate)) => route.limit = Some(limit(rate).ok_or_else(wrong)?),
                 Some((group, percent)) if !group.is_empty() => {
                     let percent = percent.parse().ok().filter(|percent| *percent <= 100);
                     route.canary = Some((group.to_owned(), percent.ok_or_else(wrong)?));
@@ -82,6 +92,35 @@ impl Route {
     }
 }
 
+/// Reads a limit: `N/s`, `N/m` or `N/h`, for as many requests at once or so many
+/// as follow a colon.
+fn limit(text: &str) -> Option<Limit> {
+    let (rate, burst) = match text.split_once(':') {
+        Some((rate, burst)) => (rate, Some(burst.parse().ok()?)),
+        None => (text, None),
+    };
+    let (number, unit) = rate.split_once('/')?;
+    let number = number.parse().ok().filter(|number| *number > 0)?;
+    let limit = match unit {
+        "s" => Limit::per_second(number),
+        "m" => Limit::per_minute(number),
+        "h" => Limit::per_hour(number),
+        _ => return None,
+    };
+    match burst {
+        Some(0) => None,
+        Some(burst) => Some(limit.burst(burst)),
+        None => Some(limit),
+    }
+}
+
+/// Returns the hash of some bytes (FNV-1a).
+pub fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,8 +147,24 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_allows_as_many_at_once_unless_it_says_how_many() {
+        for (text, limit) in [
+            ("/=a", None),
+            ("/=a,rate:10/s", Some(Limit::new(10.0, 10))),
+            ("/=a,rate:90/m:5", Some(Limit::new(1.5, 5))),
+            ("/=a,token,rate:7200/h:1", Some(Limit::new(2.0, 1))),
+        ] {
+            let route = Route::parse(text).expect("a route");
+            assert_eq!(route.limit, limit, "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_no_route_is_told() {
-        for text in ["", "/", "/=", "a=b", "/=a,b", "/=a,b:101", "/=a,:5"] {
+        let wrong = ["", "/", "/=", "a=b", "/=a,b", "/=a,b:101", "/=a,:5"];
+        let rates = ["5", "5/d", "0/s", "-1/s", "5/s:", "5/s:0", "/s"];
+        let rates = rates.map(|rate| format!("/=a,rate:{rate}"));
+        for text in wrong.into_iter().chain(rates.iter().map(|it| &**it)) {
             assert!(Route::parse(text).is_err(), "{text}");
         }
     }
