@@ -54,6 +54,7 @@ mod proxy_protocol;
 mod redirect;
 mod relay;
 mod reload;
+mod shared;
 mod shutdown;
 mod sites;
 mod sockets;

@@ -41,6 +41,8 @@ const HANDLER: &str = r#"
   (import "netwasm:net/http@0.2.0" "[method]request.header"
     (func $header (param $request i32) (param $name i32) (param $length i32) (param $value i32)))
   (import "netwasm:net/http@0.2.0" "[resource-drop]request" (func $drop (param i32)))
+  (import "netwasm:net/shared@0.2.0" "take"
+    (func $take (param i32 i32 f64 i32 i32 i32)))
   (memory (export "memory") 2)
   (data (i32.const 0) "hostaccept")
   ;; `respond` with a response whose status is 200
@@ -57,6 +59,10 @@ const HANDLER: &str = r#"
 const TWO_HEADERS: &str = "
     (call $header (local.get $request) (i32.const 0) (i32.const 4) (i32.const 128))
     (call $header (local.get $request) (i32.const 4) (i32.const 6) (i32.const 128))
+";
+const A_TOKEN: &str = "
+    (call $take (i32.const 0) (i32.const 10) (f64.const 1e9) (i32.const 1000000)
+      (i32.const 1) (i32.const 128))
 ";
 /// Number of instances that get events in turn.
 const INSTANCES: u32 = 256;
@@ -112,6 +118,7 @@ fn main() -> Result<(), String> {
     for (name, body) in [
         ("a request, empty answer", ""),
         ("a request, two headers read, empty answer", TWO_HEADERS),
+        ("a request, a shared token taken, empty answer", A_TOKEN),
     ] {
         let handler = tempfile::Builder::new().suffix(".wasm").tempfile();
         let handler = handler.map_err(|error| error.to_string())?;

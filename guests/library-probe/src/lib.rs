@@ -9,6 +9,7 @@
 //! | `udp ADDRESS TEXT` | what came back of a connected socket, and its peer |
 //! | `bound ADDRESS TEXT` | what came back of a bound socket, and from whom |
 //! | `options` | `ok`, after setting some |
+//! | `shared WORD` | the number of callers, and all their words, of which each is added to a value |
 //!
 //! By HTTP, `POST /late/{name}` answers after 20 ms with what it then reads of
 //! the request, and `POST /types` with a request's parts as the crate `http` has
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use netwasm_guest::http::{Body, BodyWriter, Request, Response, Router, Upload};
 use netwasm_guest::{
-    Connect, Connection, Error, KeepAlive, Result, SocketOption, UdpSocket, sleep, timeout,
+    Connect, Connection, Error, KeepAlive, Result, SocketOption, UdpSocket, shared, sleep, timeout,
 };
 
 netwasm_guest::export!(tcp: serve, datagrams, uploads: site);
@@ -67,6 +68,19 @@ async fn execute(conn: &Connection, line: &str) -> Result<String> {
             })))?;
             conn.set_option(SocketOption::ReceiveBufferSize(65_536))?;
             Ok("ok".to_owned())
+        }
+        ["shared", word] => {
+            let all = shared::update("words", PATIENCE, |known| {
+                Some([known.unwrap_or_default(), word.as_bytes()].concat())
+            })?;
+            // It lasts, and is no version of an earlier one.
+            let kept = shared::touch("words", PATIENCE) && !shared::remove_version("words", 0);
+            let callers = shared::add("callers", 1, PATIENCE)?;
+            let number = shared::get("callers").and_then(|it| it.number());
+            let is_so = kept && number >= Some(callers) && shared::take("callers", 1.0, 9);
+            let all = words_of(&all.unwrap_or_default());
+            let set = shared::set(word, "", PATIENCE).is_ok() && shared::remove(word);
+            Ok(format!("{callers} {all} {}", is_so && set))
         }
         _ => Err(Error::other("no such command")),
     }

@@ -9,7 +9,7 @@ use super::netwasm::net::files::File;
 use super::netwasm::net::log::{Level, log};
 use super::netwasm::net::types::{ConnectOptions, Endpoint, Error, TlsOptions, TlsRole};
 use super::netwasm::net::{resolver, timers};
-use super::{CONNECTS, Client, QUESTIONS, Wake, metrics, next_token, text, timer};
+use super::{CONNECTS, Client, QUESTIONS, Wake, metrics, next_token, shared, text, timer};
 
 /// Maximum of attempts of `leak-questions` and `leak-files`.
 const ENOUGH: u32 = 1_000_000;
@@ -32,6 +32,13 @@ impl Client {
             // metric KIND NAME VALUE...: see `metrics::count`.
             ("metric", words) => match metrics::count(words) {
                 Some(Ok(())) => self.answer("ok"),
+                Some(Err(error)) => self.refuse(&text::error(&error)),
+                None => self.refuse("usage"),
+            },
+
+            // shared FUNCTION KEY...: see `shared::call`.
+            ("shared", words) => match shared::call(words) {
+                Some(Ok(answer)) => self.answer(&answer),
                 Some(Err(error)) => self.refuse(&text::error(&error)),
                 None => self.refuse("usage"),
             },

@@ -36,6 +36,7 @@ wit_bindgen::generate!({
 mod command;
 mod http;
 mod metrics;
+mod shared;
 mod text;
 mod timer;
 mod transport;

@@ -11,6 +11,7 @@ use std::task::Poll;
 use exports::netwasm::net::stream_handler::Guest;
 use netwasm::net::log::{Level, log};
 use netwasm::net::metrics;
+use netwasm::net::shared;
 use netwasm::net::streams::Connection;
 use netwasm::net::types::{Error, ErrorCode as NetCode, SocketOption, TlsRole};
 use wasip3::clocks::monotonic_clock;
@@ -60,6 +61,23 @@ impl Guest for Probe {
                 metrics::change(gauge.expect("a gauge"), 0.5);
                 metrics::observe(histogram.expect("a histogram"), 2.0);
                 say(&mut writer, "ok").await;
+            }
+            // A token of two, one of each kind of function of a value.
+            "shared" => {
+                let taken = shared::take(b"stream", 1e-3, 2, 1).expect("a bucket");
+                let sum = shared::add(b"streams", 1, None).expect("a counter");
+                let version = shared::set(b"value", b"x", None).expect("a version");
+                let swapped = shared::compare_and_swap(b"value", Some(version), b"y", None);
+                let swapped = swapped.expect("no error").is_some();
+                let data = shared::get(b"value").expect("a value").data;
+                let touched = shared::touch(b"value", Some(HOUR));
+                let removed = shared::remove(b"value", None);
+                let text = format!(
+                    "{} {sum} {swapped} {} {touched} {removed}",
+                    taken.taken,
+                    String::from_utf8_lossy(&data)
+                );
+                say(&mut writer, &text).await;
             }
             "panic" => panic!("as was asked for"),
             "start-tls" => {
