@@ -79,6 +79,24 @@ fn the_gateway_sends_requests_where_its_routes_say() {
 }
 
 #[test]
+fn a_route_limits_the_bodies_of_requests() {
+    let (site, of_site) = upstream();
+    let routes = ["/=site,max-body:5", "/all=site"];
+    let server = gateway(&[named("site", &[&site])], &routes).start();
+    let mut peer = server.connect_http();
+    peer.exchange(post("/", b"12345")).is(200, "5 bytes");
+    peer.exchange(post("/all", b"123456")).is(200, "6 bytes");
+    assert_eq!(of_site.try_iter().count(), 2);
+    assert_eq!(
+        server.connect_http().exchange(post("/", b"123456")).status,
+        413
+    );
+    assert_eq!(of_site.try_iter().count(), 0);
+    drop(peer);
+    server.stop();
+}
+
+#[test]
 fn both_protocols_forward_bodies_as_they_arrive() {
     let (upstream, heads) = upstream();
     let server = gateway(&[named("site", &[&upstream])], &["/=site"])

@@ -8,14 +8,17 @@
 //!     -- /=site /api=api,next:5,rate:10/s admin.example.org/=site,token,rate:60/m:5
 //! ```
 //!
-//! A route is `[HOST]/PATH=GROUP[,CANARY:PERCENT][,token][,rate:N/s[:BURST]]`. The
-//! route of the request's host with the longest path decides. Of the clients,
+//! A route is
+//! `[HOST]/PATH=GROUP[,CANARY:PERCENT][,token][,rate:N/s[:BURST]][,max-body:SIZE]`.
+//! The route of the request's host with the longest path decides. Of the clients,
 //! `PERCENT` go to the group `CANARY`: always the same ones, by their address.
 //! `token` wants `Authorization: Bearer` with the variable `TOKEN`. `rate` is the
 //! number of requests that a client has a second (`/m`: a minute, `/h`: an hour)
 //! on this route, and may send at once unless `BURST` is another number. Beyond
 //! it, the answer is 429, with the time to wait. A client is an IPv4 address or
-//! an IPv6 network of 64 bits; all instances count together.
+//! an IPv6 network of 64 bits; all instances count together. `max-body` is the size
+//! (`100`, `16KiB`) of a request's body beyond which the answer is 413. The host's
+//! `--max-body` is above it.
 //!
 //! Where no server answers, the client gets a page that says so.
 //!
@@ -67,7 +70,12 @@ fn decide(request: &Request<'_>, routes: &[Route]) -> Response {
     if route.needs_token && !has_token(request) {
         return Response::error(401).header("www-authenticate", "Bearer");
     }
-    Forward::to(route.group(share(request)))
+    let forward = Forward::to(route.group(share(request)));
+    let forward = match route.max_body {
+        Some(most) => forward.max_body(most),
+        None => forward,
+    };
+    forward
         .tell_x_forwarded()
         .tell_via()
         .remove_response("x-powered-by")
@@ -78,7 +86,7 @@ fn decide(request: &Request<'_>, routes: &[Route]) -> Response {
 
 /// Sends a page where no server has answered.
 fn page(response: &Forwarded) -> Verdict {
-    match response.is_missing() {
+    match response.is_missing() && response.status() >= 500 {
         true => Response::error_because(response.status(), "Please try again in a minute.").into(),
         false => Verdict::pass(),
     }
@@ -197,6 +205,8 @@ mod tests {
     fn a_missing_response_is_replaced_by_a_page() {
         let missing = page(&Forwarded::new(0, 504, None)).answer();
         assert_eq!(missing.expect("a page").status(), 504);
+        let own = page(&Forwarded::new(0, 413, None)).answer();
+        assert!(own.is_none(), "not the server's fault");
         assert!(
             page(&Forwarded::new(0, 404, Some(Vec::new())))
                 .answer()

@@ -19,9 +19,12 @@ pub struct Route {
     pub needs_token: bool,
     /// Requests of a client, if there is a limit.
     pub limit: Option<Limit>,
+    /// Maximum size of a request's body, in bytes.
+    pub max_body: Option<u64>,
 }
 
-const FORM: &str = "write [HOST]/PATH=GROUP[,CANARY:PERCENT][,token][,rate:N/s|m|h[:BURST]]";
+const FORM: &str =
+    "write [HOST]/PATH=GROUP[,CANARY:PERCENT][,token][,rate:N/s|m|h[:BURST]][,max-body:SIZE]";
 
 impl Route {
     /// Reads all routes.
@@ -51,11 +54,13 @@ impl Route {
             canary: None,
             needs_token: false,
             limit: None,
+            max_body: None,
         };
         for part in parts {
             match part.split_once(':') {
                 None if part == "token" => route.needs_token = true,
                 Some(("rate", rate)) => route.limit = Some(limit(rate).ok_or_else(wrong)?),
+                Some(("max-body", most)) => route.max_body = Some(size(most).ok_or_else(wrong)?),
                 Some((group, percent)) if !group.is_empty() => {
                     let percent = percent.parse().ok().filter(|percent| *percent <= 100);
                     route.canary = Some((group.to_owned(), percent.ok_or_else(wrong)?));
@@ -114,6 +119,16 @@ fn limit(text: &str) -> Option<Limit> {
     }
 }
 
+/// Reads a number of bytes, perhaps with `KiB`, `MiB` or `GiB` after it.
+fn size(text: &str) -> Option<u64> {
+    let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+    let unit = units
+        .iter()
+        .find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, *bytes)));
+    let (number, bytes) = unit.unwrap_or((text, 1));
+    number.parse::<u64>().ok()?.checked_mul(bytes)
+}
+
 /// Returns the hash of some bytes (FNV-1a).
 pub fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
@@ -160,11 +175,28 @@ mod tests {
     }
 
     #[test]
+    fn a_body_has_a_limit_if_the_route_says_so() {
+        for (text, most) in [
+            ("/=a", None),
+            ("/=a,max-body:0", Some(0)),
+            ("/=a,max-body:100", Some(100)),
+            ("/=a,rate:1/s,max-body:16KiB", Some(16 << 10)),
+            ("/=a,max-body:2GiB,token", Some(2 << 30)),
+        ] {
+            let route = Route::parse(text).expect("a route");
+            assert_eq!(route.max_body, most, "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_no_route_is_told() {
         let wrong = ["", "/", "/=", "a=b", "/=a,b", "/=a,b:101", "/=a,:5"];
         let rates = ["5", "5/d", "0/s", "-1/s", "5/s:", "5/s:0", "/s"];
         let rates = rates.map(|rate| format!("/=a,rate:{rate}"));
-        for text in wrong.into_iter().chain(rates.iter().map(|it| &**it)) {
+        let sizes = ["", "1kB", "-1", "1.5MiB", "99999999999GiB"];
+        let sizes = sizes.map(|size| format!("/=a,max-body:{size}"));
+        let numbers = rates.iter().chain(&sizes).map(|it| &**it);
+        for text in wrong.into_iter().chain(numbers) {
             assert!(Route::parse(text).is_err(), "{text}");
         }
     }

@@ -81,6 +81,7 @@ fn forward(query: &Query<'_>) -> Answer {
         response_timeout: None,
         retries: 0,
         token: None,
+        max_body: None,
     })
 }
 

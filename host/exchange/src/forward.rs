@@ -40,6 +40,8 @@ pub struct Forward {
     pub retries: u32,
     /// Decides about the response, if the handler wants that.
     pub judge: Option<Box<dyn Judge>>,
+    /// Maximum size of the request's body, in bytes.
+    pub max_body: u64,
 }
 
 /// Decides about the response to a forwarded request.

@@ -107,6 +107,7 @@ pub(crate) fn forward<G: Judges + 'static>(
         response_timeout: forward.response_timeout.map(Duration::from_nanos),
         retries: forward.retries,
         judge,
+        max_body: forward.max_body.unwrap_or(u64::MAX),
     }))
 }
 

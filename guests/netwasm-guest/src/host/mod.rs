@@ -89,6 +89,7 @@ pub(crate) struct RawForward {
     pub(crate) response_timeout: Option<Duration>,
     pub(crate) retries: u32,
     pub(crate) token: Option<u64>,
+    pub(crate) max_body: Option<u64>,
 }
 
 impl Default for RawForward {
@@ -109,6 +110,7 @@ impl Default for RawForward {
             response_timeout: None,
             retries: 1,
             token: None,
+            max_body: None,
         }
     }
 }

@@ -190,6 +190,13 @@ impl Forward {
         self
     }
 
+    /// Sets the most bytes that the request's body may have, below `--max-body`.
+    /// The client of a larger one gets a 413.
+    pub fn max_body(mut self, most: u64) -> Self {
+        self.0.max_body = Some(most);
+        self
+    }
+
     /// Lets the component decide about the response before the client gets it:
     /// the function that it exports as `verdicts` is told this token.
     pub fn token(mut self, token: u64) -> Self {

@@ -27,7 +27,7 @@ use crate::forward::edits::{add, remaining};
 use crate::forward::line::Line;
 use crate::forward::outcome::{NoResponse, Passed, PassedOn, Upgrade};
 use crate::forward::reading::{self, Malformed, Received};
-use crate::forward::upload::{ClientFailed, Source, Upload};
+use crate::forward::upload::{Source, Upload};
 
 /// Time limit of connecting, unless the handler sets another.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -144,7 +144,10 @@ impl Forwarding {
                 }
                 Poll::Ready(Err(failed)) => failed,
             };
-            if self.tries_again(&failed) {
+            if failed == NoResponse::TooLarge {
+                // That is no fault of the server.
+                self.stage = Stage::Over;
+            } else if self.tries_again(&failed) {
                 continue;
             }
             let status = self.fail(&failed);
@@ -186,6 +189,7 @@ impl Forwarding {
     ) -> Poll<Result<Option<Passed>, NoResponse>> {
         match &mut self.stage {
             Stage::Choosing => {
+                self.upload.limit(self.forward.max_body)?;
                 let key = self.forward.key.as_deref();
                 let chosen = self.forward.group.choose(key, &self.tried);
                 // All were tried: a connection that went stale is no reason not
@@ -283,8 +287,8 @@ impl Forwarding {
         let mut moved = false;
         let high = env.limits.write_high as u64;
         let sent = upload.poll(cx, &transport, head, high, &mut moved);
-        if let Poll::Ready(Err(ClientFailed)) = sent {
-            return Poll::Ready(Err(NoResponse::Client));
+        if let Poll::Ready(Err(unsent)) = sent {
+            return Poll::Ready(Err(unsent.into()));
         }
         if moved {
             let limit = forward.response_timeout;
@@ -323,8 +327,8 @@ impl Forwarding {
                 if read.status == StatusCode::CONTINUE {
                     upload.goes_on();
                     let sent = upload.poll(cx, &transport, &[], high, &mut moved);
-                    if let Poll::Ready(Err(ClientFailed)) = sent {
-                        return Poll::Ready(Err(NoResponse::Client));
+                    if let Poll::Ready(Err(unsent)) = sent {
+                        return Poll::Ready(Err(unsent.into()));
                     }
                 } else {
                     interim.push((read.status, read.headers));
@@ -430,6 +434,7 @@ impl Forwarding {
             | NoResponse::Malformed(_)
             | NoResponse::Interims
             | NoResponse::Client
+            | NoResponse::TooLarge
             | NoResponse::Unsendable(_) => false,
         };
         if !again || !self.upload.rewind() {
@@ -461,6 +466,10 @@ impl Forwarding {
     /// client.
     fn fail(&self, failed: &NoResponse) -> u16 {
         let env = self.forward.worker.env();
+        if *failed == NoResponse::TooLarge {
+            tracing::debug!(guest = %env.guest, "a request is not forwarded: {failed}");
+            return failed.status();
+        }
         env.counters.forwards_failed.add();
         tracing::warn!(
             guest = %env.guest, upstream = self.forward.group.name(),

@@ -20,7 +20,7 @@ use netwasm_net::transport::Transport;
 
 use crate::forward::line::Line;
 use crate::forward::reading::ReceivedFraming;
-use crate::forward::upload::{ClientFailed, Upload};
+use crate::forward::upload::{Unsent, Upload};
 use crate::upload::header_map;
 
 /// The body of a response. While it is polled, the rest of the request is sent,
@@ -63,6 +63,8 @@ enum Incomplete {
     Ended,
     #[error("malformed chunks")]
     Chunks,
+    #[error("the request's body is larger than the guest allows")]
+    TooLarge,
 }
 
 impl ForwardedBody {
@@ -222,12 +224,17 @@ impl ForwardedBody {
             if !self.upload.has_ended() || transport.queued() > 0 {
                 let env: &Env = &transport.thread().env;
                 let high = env.limits.write_high as u64;
-                let polled = self.upload.poll(cx, &transport, &[], high, &mut false);
-                if let Poll::Ready(Err(ClientFailed)) = polled {
-                    // The driver sees the end of the request in its next poll.
-                    self.upload.stop();
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
+                match self.upload.poll(cx, &transport, &[], high, &mut false) {
+                    Poll::Ready(Err(Unsent::Client)) => {
+                        // The driver sees the end of the request in its next poll.
+                        self.upload.stop();
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Err(Unsent::TooLarge)) => {
+                        return Poll::Ready(Err(Incomplete::TooLarge));
+                    }
+                    _ => {}
                 }
             }
             let piece = match line.poll_piece(cx) {

@@ -14,6 +14,7 @@ use netwasm_net::upstream::NoPlace;
 use crate::forward::compose::Unsendable;
 use crate::forward::line::Line;
 use crate::forward::reading::Malformed;
+use crate::forward::upload::Unsent;
 
 /// Why an attempt gave no response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,8 +35,19 @@ pub(super) enum NoResponse {
     Interims,
     #[error("the client has left")]
     Client,
+    #[error("the request's body is larger than the guest allows")]
+    TooLarge,
     #[error("the request or its response cannot pass as the guest wants it: {0}")]
     Unsendable(#[from] Unsendable),
+}
+
+impl From<Unsent> for NoResponse {
+    fn from(unsent: Unsent) -> Self {
+        match unsent {
+            Unsent::Client => Self::Client,
+            Unsent::TooLarge => Self::TooLarge,
+        }
+    }
 }
 
 /// What the client gets.
@@ -81,6 +93,7 @@ impl NoResponse {
             Self::NoPlace(_) | Self::Connect(ConnectionError::LimitExceeded(_)) => 503,
             Self::Connect(ConnectionError::Timeout(_)) | Self::Silent => 504,
             Self::Unsendable(_) => 500,
+            Self::TooLarge => 413,
             _ => 502,
         }
     }

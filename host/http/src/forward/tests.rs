@@ -120,6 +120,7 @@ fn forward(worker: &Rc<Worker>, group: &Arc<Group>) -> Forward {
         response_timeout: None,
         retries: 1,
         judge: None,
+        max_body: u64::MAX,
     }
 }
 

@@ -33,6 +33,8 @@ pub(super) struct Upload {
     /// Waits for the server's `100 Continue`.
     patience: Option<Pin<Box<Sleep>>>,
     expects: bool,
+    /// Bytes that may still come.
+    room: u64,
 }
 
 /// Place from which the body comes.
@@ -60,9 +62,14 @@ enum State {
     Stopped,
 }
 
-/// The body cannot go on: the client has left, or was too slow or too eager.
+/// Why a body cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ClientFailed;
+pub(super) enum Unsent {
+    /// The client has left, or was too slow or too eager.
+    Client,
+    /// It is larger than the handler allows.
+    TooLarge,
+}
 
 impl std::fmt::Debug for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -84,6 +91,15 @@ impl Source {
             },
         }
     }
+
+    /// Returns the size of the body, as far as it is known, in bytes.
+    fn size(&self) -> u64 {
+        match self {
+            Self::Nothing => 0,
+            Self::AtHand { bytes, .. } => bytes.len() as u64,
+            Self::Coming(body) => body.size_hint().lower(),
+        }
+    }
 }
 
 impl Upload {
@@ -95,6 +111,19 @@ impl Upload {
             state: State::Fresh,
             patience: None,
             expects,
+            room: u64::MAX,
+        }
+    }
+
+    /// Limits the size of a body of which nothing was sent.
+    ///
+    /// # Errors
+    /// Fails if it is known to be larger.
+    pub(super) fn limit(&mut self, most: u64) -> Result<(), Unsent> {
+        self.room = most;
+        match self.source.size() <= most {
+            true => Ok(()),
+            false => Err(Unsent::TooLarge),
         }
     }
 
@@ -155,7 +184,7 @@ impl Upload {
     /// in bytes. `moved` is set if something was sent.
     ///
     /// # Errors
-    /// Fails if the client's part of the body does not arrive.
+    /// Fails if the client's part of the body does not arrive, or is too large.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -163,7 +192,7 @@ impl Upload {
         head: &[u8],
         high: u64,
         moved: &mut bool,
-    ) -> Poll<Result<(), ClientFailed>> {
+    ) -> Poll<Result<(), Unsent>> {
         if self.state == State::Fresh {
             *moved = true;
             self.begin(cx, transport, head)?;
@@ -200,7 +229,7 @@ impl Upload {
         cx: &mut Context<'_>,
         transport: &Transport,
         head: &[u8],
-    ) -> Result<(), ClientFailed> {
+    ) -> Result<(), Unsent> {
         if self.expects {
             self.state = State::Held;
             self.patience = Some(Box::pin(tokio::time::sleep(PATIENCE)));
@@ -223,7 +252,7 @@ impl Upload {
         Poll::Ready(())
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next, ClientFailed>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next, Unsent>> {
         Poll::Ready(Ok(match &mut self.source {
             Source::Nothing => Next::End(None),
             Source::AtHand {
@@ -241,9 +270,13 @@ impl Upload {
             }
             Source::Coming(body) => match ready!(Pin::new(body).poll_frame(cx)) {
                 None => Next::End(None),
-                Some(Err(_)) => return Poll::Ready(Err(ClientFailed)),
+                Some(Err(_)) => return Poll::Ready(Err(Unsent::Client)),
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(piece) => Next::Piece(piece),
+                    Ok(piece) => {
+                        let room = self.room.checked_sub(piece.len() as u64);
+                        self.room = room.ok_or(Unsent::TooLarge)?;
+                        Next::Piece(piece)
+                    }
                     Err(frame) => Next::End(frame.into_trailers().ok()),
                 },
             },

@@ -74,6 +74,7 @@ impl From<RawForward> for http::Forward {
             response_timeout: forward.response_timeout.map(nanoseconds),
             retries: forward.retries,
             token: forward.token,
+            max_body: forward.max_body,
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use netwasm_base::config::Limits;
 use netwasm_net::testing::{in_worker, settle, until};
 
-use super::{OK, PASSED, Server, client, forwards, group};
+use super::{OK, PASSED, Server, client, forwards, forwards_with, group};
 use crate::testing::get;
 
 #[test]
@@ -147,6 +147,39 @@ fn an_early_answer_passes_while_the_body_is_sent() {
         client.send(&get("/2")).await;
         let mut line = server.accept().await;
         assert!(line.head().await.starts_with("GET /2 "));
+    });
+}
+
+#[test]
+fn a_body_that_the_handler_finds_too_large_is_refused() {
+    in_worker(Limits::default(), async |worker| {
+        let server = Server::new().await;
+        let script = forwards_with(&worker, &group(&[&server], ""), |it| it.max_body = 9);
+        let mut one = client(&script, &worker);
+        // No server hears of one whose length says so.
+        one.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n")
+            .await;
+        assert!(one.head().await.starts_with("HTTP/1.1 413 "));
+        assert!(server.is_left_alone().await);
+
+        let chunked = "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let mut other = client(&script, &worker);
+        other.send(chunked).await;
+        other.send("5\r\nhello\r\n").await;
+        let mut line = server.accept().await;
+        line.receive("5\r\nhello\r\n").await;
+        other.send("5\r\nworld\r\n").await;
+        assert!(other.head().await.starts_with("HTTP/1.1 413 "));
+        line.ended().await;
+
+        // As many as are allowed pass, and the server is not left out.
+        let mut last = client(&script, &worker);
+        last.send(chunked).await;
+        last.send("9\r\n123456789\r\n0\r\n\r\n").await;
+        let mut line = server.accept().await;
+        line.receive("0\r\n\r\n").await;
+        line.send(OK).await;
+        last.expect(PASSED).await;
     });
 }
 
