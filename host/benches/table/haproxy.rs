@@ -31,7 +31,7 @@ pub(crate) fn command(
         format!(
             "global
     nbthread 1
-    maxconn 30000
+    maxconn 9000
 defaults
     mode http
     timeout connect 5s

@@ -80,7 +80,7 @@ master_process off;
 worker_processes 1;
 error_log stderr warn;
 pid nginx.pid;
-events {{ worker_connections 32768; }}
+events {{ worker_connections 16384; }}
 http {{
     access_log off;
     sendfile on;

@@ -499,10 +499,10 @@ pub(crate) fn all() -> Vec<Work> {
         Work {
             name: "forward-idle",
             kind: Kind::IdleForward {
-                connections: 10_000,
+                connections: 8000,
             },
             rows: vec![against_nginx(row(
-                "gateway, an idle client of 10,000",
+                "gateway, an idle client of 8,000",
                 gateway_by_worker,
                 Target::Ratio(0.67),
             ))],
