@@ -102,6 +102,29 @@ extern void __wasm_import_netwasm_net_metrics_change(int32_t, double);
 __attribute__((__import_module__("netwasm:net/metrics@0.2.0"), __import_name__("observe")))
 extern void __wasm_import_netwasm_net_metrics_observe(int32_t, double);
 
+// Imported Functions from `netwasm:net/shared@0.2.0`
+
+__attribute__((__import_module__("netwasm:net/shared@0.2.0"), __import_name__("take")))
+extern void __wasm_import_netwasm_net_shared_take(uint8_t *, size_t, double, int32_t, int32_t, uint8_t *);
+
+__attribute__((__import_module__("netwasm:net/shared@0.2.0"), __import_name__("get")))
+extern void __wasm_import_netwasm_net_shared_get(uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("netwasm:net/shared@0.2.0"), __import_name__("set")))
+extern void __wasm_import_netwasm_net_shared_set(uint8_t *, size_t, uint8_t *, size_t, int32_t, int64_t, uint8_t *);
+
+__attribute__((__import_module__("netwasm:net/shared@0.2.0"), __import_name__("compare-and-swap")))
+extern void __wasm_import_netwasm_net_shared_compare_and_swap(uint8_t *, size_t, int32_t, int64_t, uint8_t *, size_t, int32_t, int64_t, uint8_t *);
+
+__attribute__((__import_module__("netwasm:net/shared@0.2.0"), __import_name__("add")))
+extern void __wasm_import_netwasm_net_shared_add(uint8_t *, size_t, int64_t, int32_t, int64_t, uint8_t *);
+
+__attribute__((__import_module__("netwasm:net/shared@0.2.0"), __import_name__("touch")))
+extern int32_t __wasm_import_netwasm_net_shared_touch(uint8_t *, size_t, int32_t, int64_t);
+
+__attribute__((__import_module__("netwasm:net/shared@0.2.0"), __import_name__("remove")))
+extern int32_t __wasm_import_netwasm_net_shared_remove(uint8_t *, size_t, int32_t, int64_t);
+
 // Imported Functions from `netwasm:net/datagrams@0.2.0`
 
 __attribute__((__import_module__("netwasm:net/datagrams@0.2.0"), __import_name__("send-to")))
@@ -601,7 +624,7 @@ void *cabi_realloc(void *ptr, size_t old_size, size_t align, size_t new_size) {
 }
 
 __attribute__((__aligned__(8)))
-static uint8_t RET_AREA[(96+40*sizeof(void*))];
+static uint8_t RET_AREA[(112+40*sizeof(void*))];
 
 // Helper Functions
 
@@ -932,6 +955,54 @@ void netwasm_net_metrics_result_histogram_id_error_free(netwasm_net_metrics_resu
   }
 }
 
+void netwasm_net_shared_error_free(netwasm_net_shared_error_t *ptr) {
+  netwasm_net_types_error_free(ptr);
+}
+
+void netwasm_net_shared_value_free(netwasm_net_shared_value_t *ptr) {
+  bindings_list_u8_free(&ptr->data);
+}
+
+void netwasm_net_shared_result_bucket_error_free(netwasm_net_shared_result_bucket_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    netwasm_net_shared_error_free(&ptr->val.err);
+  }
+}
+
+void netwasm_net_shared_option_value_free(netwasm_net_shared_option_value_t *ptr) {
+  if (ptr->is_some) {
+    netwasm_net_shared_value_free(&ptr->val);
+  }
+}
+
+void netwasm_net_shared_option_duration_free(netwasm_net_shared_option_duration_t *ptr) {
+  if (ptr->is_some) {
+  }
+}
+
+void netwasm_net_shared_result_u64_error_free(netwasm_net_shared_result_u64_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    netwasm_net_shared_error_free(&ptr->val.err);
+  }
+}
+
+void netwasm_net_shared_result_option_u64_error_free(netwasm_net_shared_result_option_u64_error_t *ptr) {
+  if (!ptr->is_err) {
+    bindings_option_u64_free(&ptr->val.ok);
+  } else {
+    netwasm_net_shared_error_free(&ptr->val.err);
+  }
+}
+
+void netwasm_net_shared_result_s64_error_free(netwasm_net_shared_result_s64_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    netwasm_net_shared_error_free(&ptr->val.err);
+  }
+}
+
 void netwasm_net_datagrams_error_free(netwasm_net_datagrams_error_t *ptr) {
   netwasm_net_types_error_free(ptr);
 }
@@ -1110,6 +1181,7 @@ void netwasm_net_http_forward_free(netwasm_net_http_forward_t *ptr) {
   netwasm_net_http_option_duration_free(&ptr->connect_timeout);
   netwasm_net_http_option_duration_free(&ptr->response_timeout);
   bindings_option_u64_free(&ptr->token);
+  bindings_option_u64_free(&ptr->max_body);
 }
 
 void netwasm_net_http_verdict_free(netwasm_net_http_verdict_t *ptr) {
@@ -2093,6 +2165,265 @@ void netwasm_net_metrics_change(netwasm_net_metrics_gauge_id_t *gauge, double by
 
 void netwasm_net_metrics_observe(netwasm_net_metrics_histogram_id_t *histogram, double value) {
   __wasm_import_netwasm_net_metrics_observe((int32_t) ((*histogram).number), value);
+}
+
+bool netwasm_net_shared_take(bindings_list_u8_t *key, double rate, uint32_t burst, uint32_t count, netwasm_net_shared_bucket_t *ret, netwasm_net_shared_error_t *err) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(16+2*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_netwasm_net_shared_take((uint8_t *) (*key).ptr, (*key).len, rate, (int32_t) (burst), (int32_t) (count), ptr);
+  netwasm_net_shared_result_bucket_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (netwasm_net_shared_bucket_t) {
+        (bool) (int32_t) *((uint8_t*) (ptr + 8)),
+        (uint32_t) (uint32_t) (*((int32_t*) (ptr + 12))),
+        (netwasm_net_shared_duration_t) (uint64_t) (*((int64_t*) (ptr + 16))),
+      };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      result.val.err = (netwasm_net_types_error_t) {
+        (netwasm_net_types_error_code_t) (int32_t) *((uint8_t*) (ptr + 8)),
+        (netwasm_net_types_operation_t) (int32_t) *((uint8_t*) (ptr + 9)),
+        (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+1*sizeof(void*))))), (*((size_t*) (ptr + (8+2*sizeof(void*))))) },
+      };
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool netwasm_net_shared_get(bindings_list_u8_t *key, netwasm_net_shared_value_t *ret) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(16+2*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_netwasm_net_shared_get((uint8_t *) (*key).ptr, (*key).len, ptr);
+  netwasm_net_shared_option_value_t option;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      option.is_some = false;
+      break;
+    }
+    case 1: {
+      option.is_some = true;
+      option.val = (netwasm_net_shared_value_t) {
+        (bindings_list_u8_t) (bindings_list_u8_t) { (uint8_t*)(*((uint8_t **) (ptr + 8))), (*((size_t*) (ptr + (8+1*sizeof(void*))))) },
+        (uint64_t) (uint64_t) (*((int64_t*) (ptr + (8+2*sizeof(void*))))),
+      };
+      break;
+    }
+  }
+  *ret = option.val;
+  return option.is_some;
+}
+
+bool netwasm_net_shared_set(bindings_list_u8_t *key, bindings_list_u8_t *data, netwasm_net_shared_duration_t *maybe_ttl, uint64_t *ret, netwasm_net_shared_error_t *err) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(16+2*sizeof(void*))];
+  netwasm_net_shared_option_duration_t ttl;
+  ttl.is_some = maybe_ttl != NULL;if (maybe_ttl) {
+    ttl.val = *maybe_ttl;
+  }
+  int32_t option;
+  int64_t option1;
+  if ((ttl).is_some) {
+    const netwasm_net_shared_duration_t *payload0 = &(ttl).val;
+    option = 1;
+    option1 = (int64_t) (*payload0);
+  } else {
+    option = 0;
+    option1 = 0;
+  }
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_netwasm_net_shared_set((uint8_t *) (*key).ptr, (*key).len, (uint8_t *) (*data).ptr, (*data).len, option, option1, ptr);
+  netwasm_net_shared_result_u64_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (uint64_t) (*((int64_t*) (ptr + 8)));
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      result.val.err = (netwasm_net_types_error_t) {
+        (netwasm_net_types_error_code_t) (int32_t) *((uint8_t*) (ptr + 8)),
+        (netwasm_net_types_operation_t) (int32_t) *((uint8_t*) (ptr + 9)),
+        (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+1*sizeof(void*))))), (*((size_t*) (ptr + (8+2*sizeof(void*))))) },
+      };
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool netwasm_net_shared_compare_and_swap(bindings_list_u8_t *key, uint64_t *maybe_version, bindings_list_u8_t *data, netwasm_net_shared_duration_t *maybe_ttl, bindings_option_u64_t *ret, netwasm_net_shared_error_t *err) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(16+2*sizeof(void*))];
+  bindings_option_u64_t version;
+  version.is_some = maybe_version != NULL;if (maybe_version) {
+    version.val = *maybe_version;
+  }
+  netwasm_net_shared_option_duration_t ttl;
+  ttl.is_some = maybe_ttl != NULL;if (maybe_ttl) {
+    ttl.val = *maybe_ttl;
+  }
+  int32_t option;
+  int64_t option1;
+  if ((version).is_some) {
+    const uint64_t *payload0 = &(version).val;
+    option = 1;
+    option1 = (int64_t) (*payload0);
+  } else {
+    option = 0;
+    option1 = 0;
+  }
+  int32_t option4;
+  int64_t option5;
+  if ((ttl).is_some) {
+    const netwasm_net_shared_duration_t *payload3 = &(ttl).val;
+    option4 = 1;
+    option5 = (int64_t) (*payload3);
+  } else {
+    option4 = 0;
+    option5 = 0;
+  }
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_netwasm_net_shared_compare_and_swap((uint8_t *) (*key).ptr, (*key).len, option, option1, (uint8_t *) (*data).ptr, (*data).len, option4, option5, ptr);
+  netwasm_net_shared_result_option_u64_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      bindings_option_u64_t option6;
+      switch ((int32_t) *((uint8_t*) (ptr + 8))) {
+        case 0: {
+          option6.is_some = false;
+          break;
+        }
+        case 1: {
+          option6.is_some = true;
+          option6.val = (uint64_t) (*((int64_t*) (ptr + 16)));
+          break;
+        }
+      }
+
+      result.val.ok = option6;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      result.val.err = (netwasm_net_types_error_t) {
+        (netwasm_net_types_error_code_t) (int32_t) *((uint8_t*) (ptr + 8)),
+        (netwasm_net_types_operation_t) (int32_t) *((uint8_t*) (ptr + 9)),
+        (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+1*sizeof(void*))))), (*((size_t*) (ptr + (8+2*sizeof(void*))))) },
+      };
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool netwasm_net_shared_add(bindings_list_u8_t *key, int64_t more, netwasm_net_shared_duration_t *maybe_ttl, int64_t *ret, netwasm_net_shared_error_t *err) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(16+2*sizeof(void*))];
+  netwasm_net_shared_option_duration_t ttl;
+  ttl.is_some = maybe_ttl != NULL;if (maybe_ttl) {
+    ttl.val = *maybe_ttl;
+  }
+  int32_t option;
+  int64_t option1;
+  if ((ttl).is_some) {
+    const netwasm_net_shared_duration_t *payload0 = &(ttl).val;
+    option = 1;
+    option1 = (int64_t) (*payload0);
+  } else {
+    option = 0;
+    option1 = 0;
+  }
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_netwasm_net_shared_add((uint8_t *) (*key).ptr, (*key).len, more, option, option1, ptr);
+  netwasm_net_shared_result_s64_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = *((int64_t*) (ptr + 8));
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      result.val.err = (netwasm_net_types_error_t) {
+        (netwasm_net_types_error_code_t) (int32_t) *((uint8_t*) (ptr + 8)),
+        (netwasm_net_types_operation_t) (int32_t) *((uint8_t*) (ptr + 9)),
+        (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+1*sizeof(void*))))), (*((size_t*) (ptr + (8+2*sizeof(void*))))) },
+      };
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool netwasm_net_shared_touch(bindings_list_u8_t *key, netwasm_net_shared_duration_t *maybe_ttl) {
+  netwasm_net_shared_option_duration_t ttl;
+  ttl.is_some = maybe_ttl != NULL;if (maybe_ttl) {
+    ttl.val = *maybe_ttl;
+  }
+  int32_t option;
+  int64_t option1;
+  if ((ttl).is_some) {
+    const netwasm_net_shared_duration_t *payload0 = &(ttl).val;
+    option = 1;
+    option1 = (int64_t) (*payload0);
+  } else {
+    option = 0;
+    option1 = 0;
+  }
+  int32_t ret = __wasm_import_netwasm_net_shared_touch((uint8_t *) (*key).ptr, (*key).len, option, option1);
+  return ret;
+}
+
+bool netwasm_net_shared_remove(bindings_list_u8_t *key, uint64_t *maybe_version) {
+  bindings_option_u64_t version;
+  version.is_some = maybe_version != NULL;if (maybe_version) {
+    version.val = *maybe_version;
+  }
+  int32_t option;
+  int64_t option1;
+  if ((version).is_some) {
+    const uint64_t *payload0 = &(version).val;
+    option = 1;
+    option1 = (int64_t) (*payload0);
+  } else {
+    option = 0;
+    option1 = 0;
+  }
+  int32_t ret = __wasm_import_netwasm_net_shared_remove((uint8_t *) (*key).ptr, (*key).len, option, option1);
+  return ret;
 }
 
 bool netwasm_net_datagrams_send_to(netwasm_net_datagrams_socket_id_t *socket, bindings_list_u8_t *data, netwasm_net_datagrams_ip_socket_address_t *to, netwasm_net_datagrams_error_t *err) {
@@ -3704,6 +4035,13 @@ uint8_t * __wasm_export_exports_netwasm_net_http_handler_handle(int32_t arg, uin
         *((int64_t*)(ptr + (88+40*sizeof(void*)))) = (int64_t) (*payload57);
       } else {
         *((int8_t*)(ptr + (80+40*sizeof(void*)))) = 0;
+      }
+      if (((*payload18).max_body).is_some) {
+        const uint64_t *payload59 = &((*payload18).max_body).val;
+        *((int8_t*)(ptr + (96+40*sizeof(void*)))) = 1;
+        *((int64_t*)(ptr + (104+40*sizeof(void*)))) = (int64_t) (*payload59);
+      } else {
+        *((int8_t*)(ptr + (96+40*sizeof(void*)))) = 0;
       }
       break;
     }

@@ -556,6 +556,71 @@ typedef struct {
   } val;
 } netwasm_net_metrics_result_histogram_id_error_t;
 
+typedef netwasm_net_types_duration_t netwasm_net_shared_duration_t;
+
+typedef netwasm_net_types_error_t netwasm_net_shared_error_t;
+
+// A bucket after a `take`.
+typedef struct netwasm_net_shared_bucket_t {
+  // True if the tokens were there and are taken.
+  bool   taken;
+  // Whole tokens that are left.
+  uint32_t   left;
+  // The time until as many tokens are there as were asked for, if nobody
+  // else takes any; 0 if they are.
+  netwasm_net_shared_duration_t   wait;
+} netwasm_net_shared_bucket_t;
+
+// A value.
+typedef struct netwasm_net_shared_value_t {
+  bindings_list_u8_t   data;
+  // A number that each change of the value makes another one, and that no
+  // other value has ever had.
+  uint64_t   version;
+} netwasm_net_shared_value_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    netwasm_net_shared_bucket_t ok;
+    netwasm_net_shared_error_t err;
+  } val;
+} netwasm_net_shared_result_bucket_error_t;
+
+typedef struct {
+  bool is_some;
+  netwasm_net_shared_value_t val;
+} netwasm_net_shared_option_value_t;
+
+typedef struct {
+  bool is_some;
+  netwasm_net_shared_duration_t val;
+} netwasm_net_shared_option_duration_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    uint64_t ok;
+    netwasm_net_shared_error_t err;
+  } val;
+} netwasm_net_shared_result_u64_error_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    bindings_option_u64_t ok;
+    netwasm_net_shared_error_t err;
+  } val;
+} netwasm_net_shared_result_option_u64_error_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    int64_t ok;
+    netwasm_net_shared_error_t err;
+  } val;
+} netwasm_net_shared_result_s64_error_t;
+
 typedef netwasm_net_types_error_t netwasm_net_datagrams_error_t;
 
 typedef netwasm_net_types_ip_socket_address_t netwasm_net_datagrams_ip_socket_address_t;
@@ -831,6 +896,11 @@ typedef struct netwasm_net_http_forward_t {
   // the client gets instead. It is told this token, a number that the
   // guest chooses and may use for several requests.
   bindings_option_u64_t   token;
+  // The most bytes that the request's body may have, below `--max-body`.
+  // Beyond it, the client gets a 413: before any server is asked if the
+  // length is known. Otherwise, what the server got ends incomplete, and a
+  // response that has begun is cut off.
+  bindings_option_u64_t   max_body;
 } netwasm_net_http_forward_t;
 
 // A handler's decision about the response to a forwarded request.
@@ -1176,6 +1246,51 @@ extern void netwasm_net_metrics_change(netwasm_net_metrics_gauge_id_t *gauge, do
 // Counts a value. One that is not a number is not counted.
 extern void netwasm_net_metrics_observe(netwasm_net_metrics_histogram_id_t *histogram, double value);
 
+// Imported Functions from `netwasm:net/shared@0.2.0`
+// Takes so many tokens from the bucket of this key, or none if there are
+// too few. A bucket is full at first, holds `burst` tokens at most, and
+// gains `rate` a second. Another rate or burst than at the last time counts
+// from now on. With a `count` of 0, nothing is taken.
+//
+// # Errors
+// - `invalid-argument`: the key is too long, the rate is not a number above
+//   0, the burst is 0, or `count` is more than `burst`.
+extern bool netwasm_net_shared_take(bindings_list_u8_t *key, double rate, uint32_t burst, uint32_t count, netwasm_net_shared_bucket_t *ret, netwasm_net_shared_error_t *err);
+// Returns the value of this key; `none` if there is none, or it has
+// expired.
+extern bool netwasm_net_shared_get(bindings_list_u8_t *key, netwasm_net_shared_value_t *ret);
+// Sets a value, in place of any other of this key, and returns its version.
+// It expires after `ttl`; with `none`, never.
+//
+// # Errors
+// - `invalid-argument`: the key is too long, or there are more than 64 KiB
+//   of data.
+// - `limit-exceeded`: the values' half of `--max-shared` is full. The
+//   host's log says so once. A value that was there before stays.
+extern bool netwasm_net_shared_set(bindings_list_u8_t *key, bindings_list_u8_t *data, netwasm_net_shared_duration_t *maybe_ttl, uint64_t *ret, netwasm_net_shared_error_t *err);
+// Sets a value, like `set`, if the one that is there has this version; with
+// `none`, if there is no value. Returns the new version; `none` if it was
+// not set.
+//
+// # Errors
+// - those of `set`.
+extern bool netwasm_net_shared_compare_and_swap(bindings_list_u8_t *key, uint64_t *maybe_version, bindings_list_u8_t *data, netwasm_net_shared_duration_t *maybe_ttl, bindings_option_u64_t *ret, netwasm_net_shared_error_t *err);
+// Adds to a counter, which is a value of 8 bytes: a signed number, the
+// lowest byte first. Without a value, it begins at 0 and expires after
+// `ttl`; the `ttl` of one that is there stays. Returns the sum, which stops
+// at the ends of the range.
+//
+// # Errors
+// - those of `set`.
+// - `invalid-state`: the value does not have 8 bytes.
+extern bool netwasm_net_shared_add(bindings_list_u8_t *key, int64_t more, netwasm_net_shared_duration_t *maybe_ttl, int64_t *ret, netwasm_net_shared_error_t *err);
+// Lets a value expire after `ttl` from now; with `none`, never. Its version
+// stays. Returns false if there is no value.
+extern bool netwasm_net_shared_touch(bindings_list_u8_t *key, netwasm_net_shared_duration_t *maybe_ttl);
+// Removes a value; with a version, only if it has that one. Returns true if
+// it was removed.
+extern bool netwasm_net_shared_remove(bindings_list_u8_t *key, uint64_t *maybe_version);
+
 // Imported Functions from `netwasm:net/datagrams@0.2.0`
 // Sends one datagram.
 //
@@ -1497,6 +1612,22 @@ void netwasm_net_metrics_result_gauge_id_error_free(netwasm_net_metrics_result_g
 void bindings_list_f64_free(bindings_list_f64_t *ptr);
 
 void netwasm_net_metrics_result_histogram_id_error_free(netwasm_net_metrics_result_histogram_id_error_t *ptr);
+
+void netwasm_net_shared_error_free(netwasm_net_shared_error_t *ptr);
+
+void netwasm_net_shared_value_free(netwasm_net_shared_value_t *ptr);
+
+void netwasm_net_shared_result_bucket_error_free(netwasm_net_shared_result_bucket_error_t *ptr);
+
+void netwasm_net_shared_option_value_free(netwasm_net_shared_option_value_t *ptr);
+
+void netwasm_net_shared_option_duration_free(netwasm_net_shared_option_duration_t *ptr);
+
+void netwasm_net_shared_result_u64_error_free(netwasm_net_shared_result_u64_error_t *ptr);
+
+void netwasm_net_shared_result_option_u64_error_free(netwasm_net_shared_result_option_u64_error_t *ptr);
+
+void netwasm_net_shared_result_s64_error_free(netwasm_net_shared_result_s64_error_t *ptr);
 
 void netwasm_net_datagrams_error_free(netwasm_net_datagrams_error_t *ptr);
 

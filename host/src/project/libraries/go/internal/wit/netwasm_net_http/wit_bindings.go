@@ -399,6 +399,11 @@ type Forward struct {
 	// the client gets instead. It is told this token, a number that the
 	// guest chooses and may use for several requests.
 	Token witTypes.Option[uint64]
+	// The most bytes that the request's body may have, below `--max-body`.
+	// Beyond it, the client gets a 413: before any server is asked if the
+	// length is known. Otherwise, what the server got ends incomplete, and a
+	// response that has begun is cut off.
+	MaxBody witTypes.Option[uint64]
 }
 
 const (

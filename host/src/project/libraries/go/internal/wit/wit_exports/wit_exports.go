@@ -14,7 +14,7 @@ import (
 	"unsafe"
 )
 
-var exportReturnArea = uintptr(witRuntime.Static((96+40*4), 8))
+var exportReturnArea = uintptr(witRuntime.Static((112+40*4), 8))
 var syncExportPinner = witRuntime.Pinner{}
 
 //go:wasmexport netwasm:net/tcp-handler@0.2.0#connection-made
@@ -807,6 +807,19 @@ func wasm_export_netwasm_net_http_handler_handle(arg0 int32, arg1 uintptr, arg2 
 			payload := (payload).Token.Some()
 			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (80+40*4))) = int8(int32(1))
 			*(*int64)(unsafe.Add(unsafe.Pointer(exportReturnArea), (88+40*4))) = int64(payload)
+
+		default:
+			panic("unreachable")
+		}
+
+		switch (payload).MaxBody.Tag() {
+		case witTypes.OptionNone:
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (96+40*4))) = int8(int32(0))
+
+		case witTypes.OptionSome:
+			payload := (payload).MaxBody.Some()
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (96+40*4))) = int8(int32(1))
+			*(*int64)(unsafe.Add(unsafe.Pointer(exportReturnArea), (104+40*4))) = int64(payload)
 
 		default:
 			panic("unreachable")
