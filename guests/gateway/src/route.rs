@@ -88,10 +88,11 @@ impl Route {
         fitting.max_by_key(|route| (!route.host.is_empty(), route.path.len()))
     }
 
-    /// Returns the group for a client with this share, from 0 to 99.
-    pub fn group(&self, share: u8) -> &str {
+    /// Returns the group for a client whose share, from 0 to 99, is asked for if
+    /// it matters.
+    pub fn group(&self, share: impl FnOnce() -> u8) -> &str {
         match &self.canary {
-            Some((canary, percent)) if share < *percent => canary,
+            Some((canary, percent)) if share() < *percent => canary,
             _ => &self.group,
         }
     }
@@ -143,7 +144,7 @@ mod tests {
     #[test]
     fn a_share_of_clients_goes_to_the_canary() {
         let route = Route::parse("/=site,next:5").expect("a route");
-        assert_eq!((route.group(4), route.group(5)), ("next", "site"));
+        assert_eq!((route.group(|| 4), route.group(|| 5)), ("next", "site"));
     }
 
     #[test]
@@ -157,7 +158,7 @@ mod tests {
             ("host.example", "/ab", Some("2")),
         ] {
             let found = Route::find(&routes, authority, path);
-            assert_eq!(found.map(|it| it.group(0)), group, "{authority}{path}");
+            assert_eq!(found.map(|it| it.group(|| 0)), group, "{authority}{path}");
         }
     }
 

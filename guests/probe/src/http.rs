@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use super::exports::netwasm::net::{http_handler::Guest, response_handler};
 use super::netwasm::net::files::File;
 use super::netwasm::net::http::{
-    self, Answer, Body, ClientFields, Edits, Fields, Forward, ForwardedHost, Method, Request,
-    Response, Server, Upstream,
+    self, Answer, Body, ClientFields, Edits, Fields, Forward, ForwardedHost, Judging, Method,
+    Request, Response, Server, Upstream,
 };
 use super::netwasm::net::log::{Level, log};
 use super::netwasm::net::types::Endpoint;
@@ -80,7 +80,7 @@ fn forward(query: &Query<'_>) -> Answer {
         connect_timeout: None,
         response_timeout: None,
         retries: 0,
-        token: None,
+        decides: Judging::Nothing,
         max_body: None,
     })
 }

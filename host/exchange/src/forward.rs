@@ -46,6 +46,9 @@ pub struct Forward {
 
 /// Decides about the response to a forwarded request.
 pub trait Judge {
+    /// True if it decides about responses, and not only about their lack.
+    fn sees_responses(&self) -> bool;
+
     /// Decides about a response whose head has come.
     fn responded(&self, status: u16, headers: &HeaderMap) -> Verdict;
 

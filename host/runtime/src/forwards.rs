@@ -14,7 +14,8 @@ use netwasm_net::guest::Gone;
 use netwasm_net::upstream::Group;
 
 use crate::bindings::netwasm::net::http::{
-    Edits as WitEdits, Forward as WitForward, ForwardedHost as WitHost, Method, Server, Upstream,
+    Edits as WitEdits, Forward as WitForward, ForwardedHost as WitHost, Judging, Method, Server,
+    Upstream,
 };
 use crate::convert::client_tls;
 use crate::local::Local;
@@ -38,6 +39,8 @@ pub(crate) enum About<'a> {
 struct JudgeOfGuest<G> {
     instance: Weak<G>,
     token: u64,
+    /// True if it decides about responses, too.
+    sees_responses: bool,
 }
 
 impl<G: Judges> JudgeOfGuest<G> {
@@ -50,6 +53,10 @@ impl<G: Judges> JudgeOfGuest<G> {
 }
 
 impl<G: Judges> Judge for JudgeOfGuest<G> {
+    fn sees_responses(&self) -> bool {
+        self.sees_responses
+    }
+
     fn responded(&self, status: u16, headers: &HeaderMap) -> Verdict {
         let fields = headers.iter().map(|(name, value)| {
             let name = name.as_str().to_owned();
@@ -74,14 +81,20 @@ pub(crate) fn forward<G: Judges + 'static>(
     judging: Option<&Weak<G>>,
     forward: WitForward,
 ) -> wasmtime::Result<Result<Forward, ConnectionError>> {
-    let judge = match (forward.token, judging) {
+    let decides = match forward.decides {
+        Judging::Nothing => None,
+        Judging::Missing(token) => Some((token, false)),
+        Judging::All(token) => Some((token, true)),
+    };
+    let judge = match (decides, judging) {
         (None, _) => None,
-        (Some(token), Some(instance)) => Some(Box::new(JudgeOfGuest {
+        (Some((token, sees_responses)), Some(instance)) => Some(Box::new(JudgeOfGuest {
             instance: Weak::clone(instance),
             token,
+            sees_responses,
         }) as Box<dyn Judge>),
         (Some(_), None) => wasmtime::bail!(
-            "it forwards with a token and does not export netwasm:net/forward-handler"
+            "it decides about responses and does not export netwasm:net/forward-handler"
         ),
     };
     Ok(group(local, forward.to).map(|group| Forward {

@@ -88,7 +88,8 @@ pub(crate) struct RawForward {
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) response_timeout: Option<Duration>,
     pub(crate) retries: u32,
-    pub(crate) token: Option<u64>,
+    /// Token, and true if responses are decided about, too.
+    pub(crate) decides: Option<(u64, bool)>,
     pub(crate) max_body: Option<u64>,
 }
 
@@ -109,7 +110,7 @@ impl Default for RawForward {
             connect_timeout: None,
             response_timeout: None,
             retries: 1,
-            token: None,
+            decides: None,
             max_body: None,
         }
     }

@@ -197,10 +197,19 @@ impl Forward {
         self
     }
 
-    /// Lets the component decide about the response before the client gets it:
-    /// the function that it exports as `verdicts` is told this token.
+    /// Lets the component decide about the response before the client gets it,
+    /// and what it gets without one: the function that it exports as `verdicts`
+    /// is told this token.
     pub fn token(mut self, token: u64) -> Self {
-        self.0.token = Some(token);
+        self.0.decides = Some((token, true));
+        self
+    }
+
+    /// Lets the component decide what the client gets if no server has given a
+    /// response: the function that it exports as `verdicts` is told this token.
+    /// Responses pass without a call of it, which costs some microseconds.
+    pub fn token_if_missing(mut self, token: u64) -> Self {
+        self.0.decides = Some((token, false));
         self
     }
 

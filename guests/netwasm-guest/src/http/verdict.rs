@@ -43,7 +43,7 @@ impl Forwarded {
         }
     }
 
-    /// Returns the token of [`Forward::token`].
+    /// Returns the token of [`Forward::token`] or [`Forward::token_if_missing`].
     pub const fn token(&self) -> u64 {
         self.token
     }

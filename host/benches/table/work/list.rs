@@ -498,9 +498,7 @@ pub(crate) fn all() -> Vec<Work> {
         },
         Work {
             name: "forward-idle",
-            kind: Kind::IdleForward {
-                connections: 8000,
-            },
+            kind: Kind::IdleForward { connections: 8000 },
             rows: vec![against_nginx(row(
                 "gateway, an idle client of 8,000",
                 gateway_by_worker,

@@ -379,7 +379,9 @@ impl Forwarding {
             headers.remove(CONTENT_LENGTH);
         }
         add(&self.forward.response, &mut headers);
-        if let Some(judge) = &self.forward.judge {
+        if let Some(judge) = &self.forward.judge
+            && judge.sees_responses()
+        {
             match judge.responded(read.status.as_u16(), &headers) {
                 Verdict::Pass(edits) => {
                     check(&edits)?;

@@ -15,7 +15,7 @@ mod drive;
 mod linger;
 mod streams;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
@@ -53,6 +53,8 @@ const MOST_FILE_PARTS: usize = 64;
 pub struct Transport {
     thread: Rc<Thread>,
     peer: Address,
+    /// Local address, once it was asked for.
+    local: OnceCell<Address>,
     /// Tick at which the connection was opened.
     opened: Tick,
     /// True while the driving task runs, and so need not be woken.
@@ -120,6 +122,7 @@ impl Transport {
             idle: Cell::new(false),
             reclaimed: Cell::new(false),
             given_back: Cell::new(false),
+            local: OnceCell::new(),
             turn: thread.turns.turn_of(client),
             core: RefCell::new(Core {
                 socket,
@@ -466,9 +469,11 @@ impl Transport {
     pub fn local(&self) -> Option<Address> {
         let core = self.core.borrow();
         let socket = core.socket.as_ref()?;
-        rustix::net::getsockname(socket.fd())
-            .ok()
-            .map(Address::from)
+        if let Some(known) = self.local.get() {
+            return Some(known.clone());
+        }
+        let local = rustix::net::getsockname(socket.fd()).ok()?;
+        Some(self.local.get_or_init(|| Address::from(local)).clone())
     }
 
     /// True if TLS agreed on the protocol (ALPN).

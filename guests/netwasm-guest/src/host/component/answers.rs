@@ -73,7 +73,11 @@ impl From<RawForward> for http::Forward {
             connect_timeout: forward.connect_timeout.map(nanoseconds),
             response_timeout: forward.response_timeout.map(nanoseconds),
             retries: forward.retries,
-            token: forward.token,
+            decides: match forward.decides {
+                None => http::Judging::Nothing,
+                Some((token, false)) => http::Judging::Missing(token),
+                Some((token, true)) => http::Judging::All(token),
+            },
             max_body: forward.max_body,
         }
     }
