@@ -135,34 +135,26 @@ impl Watcher {
     }
 
     fn watch(&self, changed: &dyn Fn(&Path) -> bool) -> io::Result<()> {
-        let mut seen = self.look();
-        let mut directories = Directories::new(&seen)?;
-        // Time since which files rest that may have changed.
-        let mut since = Some(Instant::now());
+        let mut resting = Resting::new(self.look(), Instant::now());
+        let mut directories = Directories::new(&resting.seen)?;
         loop {
-            let wait = match since {
-                Some(since) => Some(REST.saturating_sub(since.elapsed())),
-                None if directories.are_watched => None,
-                None => Some(LOOK),
+            let wait = match resting.left(Instant::now()) {
+                None if !directories.are_watched => Some(LOOK),
+                left => left,
             };
             let happened = self.wait(&directories, wait)?;
-            let now = self.look();
-            directories = directories.renewed(&now)?;
-            if now != seen {
-                seen = now;
-                since = Some(Instant::now());
-            } else if since.is_some_and(|since| since.elapsed() >= REST) {
-                since = None;
-                if let Some(path) = self.take_change(&seen)
-                    && !changed(&path)
-                {
-                    return Ok(());
-                }
+            let seen = self.look();
+            directories = directories.renewed(&seen)?;
+            if resting.have_rested(seen, Instant::now())
+                && let Some(path) = self.take_change(&resting.seen)
+                && !changed(&path)
+            {
+                return Ok(());
             }
             if happened {
                 // There may be more in a moment, in a directory that was not
                 // watched yet.
-                since.get_or_insert_with(Instant::now);
+                resting.may_change(Instant::now());
             }
         }
     }
@@ -208,6 +200,48 @@ impl Watcher {
         let _ = rustix::io::read(wake, &mut [0; 8]);
         directories.empty()?;
         Ok(true)
+    }
+}
+
+/// Files that may be changing.
+#[derive(Debug)]
+struct Resting {
+    seen: Files,
+    /// Time since which they rest; `None` once that was long enough.
+    since: Option<Instant>,
+}
+
+impl Resting {
+    fn new(seen: Files, now: Instant) -> Self {
+        Self {
+            seen,
+            since: Some(now),
+        }
+    }
+
+    /// Returns the time until they have rested; `None` if they have.
+    fn left(&self, now: Instant) -> Option<Duration> {
+        let since = self.since?;
+        Some(REST.saturating_sub(now.saturating_duration_since(since)))
+    }
+
+    /// Notes their states. Returns true once they have not changed for long
+    /// enough.
+    fn have_rested(&mut self, seen: Files, now: Instant) -> bool {
+        if seen != self.seen {
+            *self = Self::new(seen, now);
+            return false;
+        }
+        let rested = self.left(now) == Some(Duration::ZERO);
+        if rested {
+            self.since = None;
+        }
+        rested
+    }
+
+    /// Notes that they may be changing.
+    fn may_change(&mut self, now: Instant) {
+        self.since.get_or_insert(now);
     }
 }
 
@@ -376,16 +410,30 @@ mod tests {
         let scratch = tempfile::tempdir().expect("a directory");
         let file = scratch.path().join("file");
         fs::write(&file, "").expect("a file");
-        let (_watcher, changes) = watched(&[&file]);
+        let watcher = Watcher::new().expect("a watcher");
+        watcher.set([file.clone()]);
+        let mut now = Instant::now();
+        let mut resting = Resting::new(watcher.look(), now);
         let mut writing = fs::File::create(&file).expect("a file");
         for _ in 0..20 {
             writing.write_all(b"a part").expect("it is written");
-            std::thread::sleep(REST / 10);
-            assert!(changes.try_recv().is_err(), "it is not whole");
+            now += REST / 2;
+            assert!(!resting.have_rested(watcher.look(), now), "it is not whole");
+            assert_eq!(resting.left(now), Some(REST));
         }
-        drop(writing);
-        told(&changes, &file);
-        assert!(changes.recv_timeout(REST * 4).is_err(), "it is told once");
+        now += REST - Duration::from_millis(1);
+        assert!(
+            !resting.have_rested(watcher.look(), now),
+            "there may be more"
+        );
+        now += Duration::from_millis(1);
+        assert!(resting.have_rested(watcher.look(), now));
+        assert_eq!(watcher.take_change(&resting.seen), Some(file));
+        now += REST * 2;
+        assert!(!resting.have_rested(watcher.look(), now), "it is told once");
+        assert_eq!(resting.left(now), None);
+        resting.may_change(now);
+        assert_eq!(resting.left(now), Some(REST));
     }
 
     #[test]
