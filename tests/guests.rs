@@ -604,3 +604,36 @@ fn a_listener_without_its_export_is_named() {
 fn an_export_without_its_listener_is_named() {
     Run::guest("probe").output().refused(2, &["--tcp"]);
 }
+
+#[test]
+fn a_guest_is_not_ended_for_what_others_compute() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    let run = Run::guest("probe").http();
+    let run = run.args(["--workers", "1", "--event-timeout", "200ms"]);
+    // All on one processor, the first of those that this process may use.
+    let allowed = rustix::thread::sched_getaffinity(None).expect("the processors");
+    let mut numbers = 0..rustix::thread::CpuSet::MAX_CPU;
+    let one = numbers.find(|number| allowed.is_set(*number));
+    let one = one.expect("a processor");
+    let server = run.by("taskset", &["-c", &one.to_string()]).start();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let mut set = rustix::thread::CpuSet::new();
+                set.set(one);
+                rustix::thread::sched_setaffinity(None, &set).expect("it is allowed");
+                while !over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        // By the wall clock.
+        let response = server.connect_http().fetch("/busy?ms=400");
+        over.store(true, Ordering::Relaxed);
+        response.is(200, "done");
+    });
+    assert_eq!(server.connect_http().fetch("/loop").status, 500);
+    server.stop();
+}

@@ -172,7 +172,7 @@ impl Run {
     }
 
     /// Starts the run through another program.
-    fn by(mut self, program: &str, args: &[&str]) -> Self {
+    pub(crate) fn by(mut self, program: &str, args: &[&str]) -> Self {
         let mut command = Command::new(program);
         command
             .args(args)

@@ -1,19 +1,28 @@
 //! Components driven by events, ready to be instantiated.
 
 use std::fmt;
+use std::time::Duration;
 
 use wasmtime::component::InstancePre;
-use wasmtime::{Engine, Store};
+use wasmtime::{Engine, Store, UpdateDeadline};
 
 use crate::bindings::exports::netwasm::net::{
     body_handler, connect_handler, datagram_connect_handler, forward_handler, http_handler,
     lifecycle, resolve_handler, response_handler, tcp_handler, timer_handler, udp_handler,
 };
 use crate::state::State;
+use crate::steps::{Computed, cpu_time};
 
 /// Maximum that the host copies out of guest memory in one call, in units of about a
 /// byte. See `Store::set_hostcall_fuel`.
 pub(crate) const HOSTCALL_FUEL: usize = 32 << 20;
+
+/// Begins the time of a call.
+#[inline]
+pub(crate) fn begin_event(store: &mut Store<State>) {
+    store.data_mut().computed = Computed::default();
+    store.set_epoch_deadline(1);
+}
 
 /// A component driven by events, ready to be instantiated.
 pub(crate) struct EventProgram {
@@ -69,7 +78,17 @@ impl EventProgram {
     pub(crate) fn instantiate(&self, state: State) -> wasmtime::Result<EventExports> {
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.memory);
-        store.set_epoch_deadline(store.data().deadline());
+        store.epoch_deadline_callback(|mut store| {
+            let State {
+                computed, local, ..
+            } = store.data_mut();
+            // Nothing else runs on the thread meanwhile.
+            match computed.step(cpu_time(), Duration::MAX, &local.env.net.limits) {
+                true => Ok(UpdateDeadline::Continue(1)),
+                false => Ok(UpdateDeadline::Interrupt),
+            }
+        });
+        begin_event(&mut store);
         store.set_hostcall_fuel(HOSTCALL_FUEL);
         let instance = self.pre.instantiate(&mut store)?;
         store.data_mut().memory.made();

@@ -5,7 +5,6 @@ use std::cell::RefCell;
 use std::fmt;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Duration;
 
 use netwasm_base::config::{ComponentSource, Config, Isolation, Limits, NEVER};
 use netwasm_base::error::Error;
@@ -23,7 +22,6 @@ use netwasm_net::service::Program;
 use netwasm_net::stream::Stream;
 use netwasm_net::transport::Transport;
 use netwasm_net::worker::Worker;
-use rustix::time::{ClockId, clock_gettime};
 use wasmtime::Engine;
 
 use crate::cache::Fingerprint;
@@ -37,6 +35,7 @@ use crate::hand_back::HandBack;
 use crate::instance::{Instance, is_interrupt, one_line, reason};
 use crate::local::{Driven, Env, Local};
 use crate::state::State;
+use crate::steps::cpu_time;
 
 pub use crate::engine::LoadedComponent;
 
@@ -125,13 +124,6 @@ impl OfRun {
 /// Maximum of tries to make an instance at the start, while the machine is too
 /// busy for it.
 const TRIES: u32 = 100;
-
-/// Returns the time that this thread has computed: clock_gettime(2).
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-    Duration::from_secs(seconds) + Duration::from_nanos(time.tv_nsec.unsigned_abs())
-}
 
 /// The guests of a thread. Clones share their state.
 #[derive(Clone, Debug)]
@@ -286,7 +278,7 @@ impl Handlers for OfThread {
         (Site::default(), takes)
     }
 
-    fn connection(&self) -> Box<dyn Handler> {
+    fn connection(&self, _: &Rc<Transport>) -> Box<dyn Handler> {
         Box::new(OfConnection {
             guests: self.clone(),
             instance: None,

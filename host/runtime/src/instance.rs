@@ -33,10 +33,11 @@ use crate::bindings::netwasm::net::http::Method;
 use crate::bindings::netwasm::net::types::{ConnectionId, IpAddress, SocketId};
 use crate::convert::{connecting, lost, resolving, sending};
 use crate::decisions::decision;
-use crate::event_program::{EventExports, EventProgram, Handlers};
+use crate::event_program::{EventExports, EventProgram, Handlers, begin_event};
 use crate::frames;
 use crate::local::Local;
-use crate::state::{Later, MemoryLimit, State};
+use crate::memory::MemoryLimit;
+use crate::state::{Later, State};
 use crate::timed::Timed;
 use crate::wasi;
 
@@ -134,7 +135,7 @@ impl Instance {
         let Some(EventExports { store, handlers }) = &mut *guest else {
             return Err(Gone);
         };
-        store.set_epoch_deadline(store.data().deadline());
+        begin_event(store);
         let timed = Timed::begin(&store.data().local.worker.thread);
         let called = call(store, handlers);
         timed.end(&store.data().local.worker.thread);

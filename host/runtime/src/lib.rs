@@ -30,7 +30,7 @@
 //! | `local` | state shared by the instances of a run, and by those of a thread | |
 //! | `measures` | the metrics that an instance has opened, and their host functions | values |
 //! | `sharing` | the host functions of the state that a service's instances share | the state |
-//! | `timed` | the time in guests, for metrics | |
+//! | `timed`, `memory` | the time in guests, for metrics; limits on the growth of memories | |
 //! | `state`, `host`, `later`, `timer`, `numbers`, `pooling` | the host's state of an event instance; its host functions, thin; work that ends as an event; its one timer; objects behind numbers; pools, and places in them | rules |
 //! | `forwards`, `decisions`, `responses`, `inlets` | what an event guest decides about a request, to forward it or another; responses that an event instance makes later or piece by piece; bodies of requests that it reads as events | HTTP |
 //! | `event_program`, [`instance`] | a component driven by events; its instances | |
@@ -66,6 +66,7 @@ mod later;
 mod loading;
 mod local;
 mod measures;
+mod memory;
 mod moving;
 mod numbers;
 mod pooling;

@@ -3,12 +3,9 @@
 
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
 
-use bytesize::ByteSize;
 use slab::Slab;
 use tokio::task::AbortHandle;
-use wasmtime::ResourceLimiter;
 use wasmtime::component::Resource;
 
 use netwasm_base::error::ConnectionError;
@@ -24,12 +21,13 @@ use netwasm_net::udp::Datagrams;
 use crate::handles::FileHandle;
 use crate::inlets::{Credit, Inlets, deliver};
 use crate::instance::Instance;
-use crate::local::{Env, Local};
+use crate::local::Local;
 use crate::measures::Measures;
+use crate::memory::MemoryLimit;
 use crate::numbers::Numbers;
 use crate::pooling::Pooling;
 use crate::responses::{BodyOfGuest, Responds as _, Responses};
-use crate::steps::event_steps;
+use crate::steps::Computed;
 use crate::timer::Timer;
 use crate::wasi::{Wasi, WasiHost};
 
@@ -53,8 +51,8 @@ pub(crate) struct State {
     /// True if the guest can decide about responses to forwarded requests.
     pub(crate) judges: bool,
     pub(crate) inlets: Inlets,
-    /// Epoch steps that an event may take.
-    steps: u64,
+    /// Time that the present call has computed for.
+    pub(crate) computed: Computed,
     pub(crate) transports: Numbers<Rc<Transport>>,
     pub(crate) datagrams: Numbers<Rc<Datagrams>>,
     pub(crate) pooling: Pooling,
@@ -79,7 +77,7 @@ impl State {
             streams: false,
             judges: false,
             inlets: Inlets::default(),
-            steps: event_steps(&env.net.limits).into(),
+            computed: Computed::default(),
             transports: Numbers::default(),
             datagrams: Numbers::default(),
             pooling: Pooling::default(),
@@ -87,12 +85,6 @@ impl State {
             files: Slab::new(),
             pending: Pending::default(),
         }
-    }
-
-    /// Returns the deadline of an event, in epoch steps from now. One step more
-    /// than the limit, because the present step has already begun.
-    pub(crate) fn deadline(&self) -> u64 {
-        self.steps + 1
     }
 
     // Handles. wasmtime has checked that the guest owns what it passes. A
@@ -399,95 +391,5 @@ impl Drop for Pending {
         for task in self.tasks.values() {
             task.abort();
         }
-    }
-}
-
-/// Limits on the growth of an instance's memories and tables. They count the
-/// instance and its memory, too.
-#[derive(Debug)]
-pub(crate) struct MemoryLimit {
-    env: Arc<Env>,
-    /// Size of all memories together, in bytes.
-    used: usize,
-    /// True once the instance is counted as made.
-    is_made: bool,
-    /// True if growth was denied. The log says so once, and again if the guest
-    /// traps.
-    pub(crate) denied: bool,
-}
-
-impl MemoryLimit {
-    /// Returns the limit of an instance that has no memory yet.
-    pub(crate) fn new(env: &Arc<Env>) -> Self {
-        Self {
-            env: Arc::clone(env),
-            used: 0,
-            is_made: false,
-            denied: false,
-        }
-    }
-
-    /// Counts the instance, which was made.
-    pub(crate) fn made(&mut self) {
-        self.is_made = true;
-        self.env.net.counters.instances_made.add();
-    }
-
-    fn deny(&mut self, wanted: usize) {
-        if std::mem::replace(&mut self.denied, true) {
-            return;
-        }
-        let size = |bytes: usize| ByteSize::b(bytes as u64).display().iec();
-        tracing::warn!(
-            guest = %self.env.net.guest,
-            "the guest wants {} of memory, and --max-memory is {}",
-            size(wanted),
-            size(self.env.net.limits.max_memory)
-        );
-    }
-}
-
-impl Drop for MemoryLimit {
-    fn drop(&mut self) {
-        let counters = &self.env.net.counters;
-        counters.instance_memory.lower(self.used);
-        if self.is_made {
-            counters.instances_ended.add();
-        }
-    }
-}
-
-impl ResourceLimiter for MemoryLimit {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            // The memory's own maximum denies it.
-            return Ok(false);
-        }
-        // All memories of the instance together.
-        let used = self.used.saturating_sub(current).saturating_add(desired);
-        let allowed = used <= self.env.net.limits.max_memory;
-        match allowed {
-            true => {
-                let level = &self.env.net.counters.instance_memory;
-                level.raise(used.saturating_sub(self.used));
-                self.used = self.used.max(used);
-            }
-            false => self.deny(used),
-        }
-        Ok(allowed)
-    }
-
-    fn table_growing(
-        &mut self,
-        _current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        Ok(desired <= self.env.room.table_elements())
     }
 }

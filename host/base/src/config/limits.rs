@@ -48,7 +48,7 @@ pub struct Limits {
     pub backlog: i32,
     /// Maximum of an instance's linear memory, in bytes.
     pub max_memory: usize,
-    /// Time limit of one event in the guest.
+    /// Time that the guest may compute for one event, by the clock of its thread.
     pub event_timeout: Duration,
     /// Maximum time without a byte in either direction; `None` is for ever.
     pub idle_timeout: Option<Duration>,

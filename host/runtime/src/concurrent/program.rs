@@ -12,7 +12,7 @@ use crate::concurrent::bindings::exports::netwasm::net::stream_handler;
 use crate::concurrent::state::{AsyncState, most_resources};
 use crate::event_program::HOSTCALL_FUEL;
 use crate::kind::Kind;
-use crate::steps::event_steps;
+use crate::steps::{Computed, cpu_time, step};
 
 /// Handles that a guest may have for each host object that it may have. What
 /// arrives on a connection, what is sent, how either ended, and what waits for
@@ -95,7 +95,10 @@ impl Program {
         for _ in 0..BUSY_ATTEMPTS {
             let mut store = self.store(state);
             match self.pre.instantiate_async(&mut store).await {
-                Err(error) if is_busy(&error) => state = store.into_data(),
+                Err(error) if is_busy(&error) => {
+                    state = store.into_data();
+                    state.memory.forget();
+                }
                 Err(error) => return Err(error),
                 Ok(instance) => {
                     store.data_mut().memory.made();
@@ -123,18 +126,19 @@ impl Program {
             store.epoch_deadline_async_yield_and_update(1);
         } else {
             // A turn may take as long as an event. Other instances get their
-            // turns in between.
-            let most = event_steps(&store.data().env().net.limits);
+            // turns in between, so that not all that the thread computes
+            // between two steps is this one's.
+            let most = step(&store.data().env().net.limits);
             store.epoch_deadline_callback(move |mut store| {
                 let state = store.data_mut();
                 let turn = state.health.turn();
                 if state.turn == turn {
-                    state.steps += 1;
-                    if state.steps > most {
+                    let limits = &state.local.env.net.limits;
+                    if !state.computed.step(cpu_time(), most, limits) {
                         return Err(Trap::Interrupt.into());
                     }
                 } else {
-                    (state.turn, state.steps) = (turn, 0);
+                    (state.turn, state.computed) = (turn, Computed::default());
                     if !state.local.worker.thread.turns.is_overdue() {
                         // The deadline is from an earlier turn, however long
                         // ago.

@@ -22,7 +22,8 @@ use crate::concurrent::sending::Http;
 use crate::concurrent::sockets::Sockets;
 use crate::local::{Env, Local};
 use crate::measures::Measures;
-use crate::state::MemoryLimit;
+use crate::memory::MemoryLimit;
+use crate::steps::Computed;
 use crate::wasi::WasiContext;
 
 /// Store access of a host function for async guests.
@@ -37,8 +38,8 @@ pub(crate) struct AsyncState {
     pub(crate) permissions: Arc<Permissions>,
     /// Turn of the instance in which it was last interrupted.
     pub(crate) turn: u64,
-    /// Epoch steps that passed in that turn.
-    pub(crate) steps: u32,
+    /// Time that the instance has computed for in that turn.
+    pub(crate) computed: Computed,
     /// Made when first used: a handler of streams may never need it.
     context: Option<Box<WasiContext>>,
     pub(crate) http: Http,
@@ -63,7 +64,7 @@ impl AsyncState {
             memory: MemoryLimit::new(env),
             measures: Measures::new(env),
             turn: 0,
-            steps: 0,
+            computed: Computed::default(),
             context: None,
             http: Http::new(local, health, &permissions),
             permissions,
