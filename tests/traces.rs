@@ -1,5 +1,6 @@
 //! Traces of HTTP requests: W3C Trace Context, and spans by OTLP (`--otlp`).
 
+use std::fs;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::harness::http2;
 use crate::harness::{
-    CollectedSpan, Collector, Http2, Run, SecureUpstream, Server, Upstream, administered, cert,
-    directory, eventually, message, scrape, text, within,
+    CollectedSpan, Collector, Configured, Http2, Run, SecureUpstream, Server, Upstream, admin_of,
+    administered, ask_admin, cert, directory, eventually, guest, message, scrape, text, within,
 };
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -292,4 +293,31 @@ fn flags_of_traces_are_checked() {
         let run = Run::guest("echo").args(["--tcp", "0", flag, value]);
         run.output().refused(2, &[flag, told]);
     }
+}
+
+#[test]
+fn headers_go_to_the_receiver_and_nowhere_else() {
+    let collector = Collector::new();
+    let settings = Configured::new();
+    fs::write(settings.at("key"), "hunter2\n").expect("a file");
+    let content = format!(
+        "admin = \"127.0.0.1:0\"\notlp = {:?}\n\
+         otlp-header = {{ Authorization = {{ file = {:?} }}, X-Tenant = \"one two\" }}\n\
+         [services.probe]\ncomponent = {:?}\nhttp = \"127.0.0.1:0\"\n",
+        collector.url(),
+        settings.at("key"),
+        guest("probe"),
+    );
+    let server = settings.start(content, 1);
+    ask(&server, "/count", &[]);
+    collector.wait_for(1);
+    let head = collector.heads().remove(0).to_ascii_lowercase();
+    assert!(head.contains("\r\nauthorization: hunter2\r\n"), "{head}");
+    assert!(head.contains("\r\nx-tenant: one two\r\n"), "{head}");
+    let shown = ask_admin(admin_of(&server), "/config");
+    assert!(shown.text().contains("otlp-header = "), "{shown:?}");
+    assert!(!shown.text().contains("one two"), "{shown:?}");
+    let log = server.log.clone();
+    server.stop();
+    assert_eq!(log.count("hunter2") + log.count("one two"), 0);
 }

@@ -294,7 +294,7 @@ struct Compile {
 impl RunFlags {
     /// Returns the settings of a service, and those of the process.
     fn into_config(self) -> Result<(Config, OfProcess), clap::Error> {
-        let otlp = self.operating.otlp();
+        let otlp = self.operating.otlp().map_err(|error| usage(&error))?;
         let script = self.python.script(self.component.as_deref())?;
         let component = match &script {
             Some(_) => self.python.interpreter()?,

@@ -19,14 +19,16 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use send_wrapper::SendWrapper;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use netwasm_base::config::{ClientRules, Config, DnsConfig, Limits, OtlpConfig, TlsFiles};
+use netwasm_base::config::{
+    ClientRules, Config, DnsConfig, Limits, OtlpConfig, OtlpHeader, TlsFiles,
+};
 use netwasm_base::counters::Counters;
 use netwasm_base::error::{ConnectionError, Error};
 use netwasm_base::policy::Policy;
@@ -117,6 +119,7 @@ impl Exporter {
         };
         let tls = Arc::new(Tls::load(&tls)?);
         let target = Target::of(&config.url)?;
+        let headers = headers(&config.headers)?;
         if target.is_secure() {
             tls.prepare_client();
         }
@@ -127,6 +130,7 @@ impl Exporter {
         let (ended, done) = std_mpsc::channel();
         let sending = Sending {
             target,
+            headers,
             counts: Arc::clone(&counts),
             is_failing: false,
         };
@@ -164,6 +168,21 @@ impl Exporter {
             tracing::warn!("the receiver of traces takes no more spans: the last ones are lost");
         }
     }
+}
+
+/// Returns headers for requests to the receiver.
+fn headers(settings: &[OtlpHeader]) -> Result<HeaderMap, Error> {
+    let mut headers = HeaderMap::with_capacity(settings.len());
+    for OtlpHeader { name, value } in settings {
+        let pair = (name.parse::<HeaderName>(), HeaderValue::from_str(value));
+        let (Ok(parsed), Ok(mut value)) = pair else {
+            let text = format!("--otlp-header {name}: it is no header of HTTP");
+            return Err(Error::Engine(text));
+        };
+        value.set_sensitive(true);
+        headers.append(parsed, value);
+    }
+    Ok(headers)
 }
 
 /// Where spans go to.
@@ -298,6 +317,7 @@ fn run(
 /// Sender of batches.
 struct Sending {
     target: Target,
+    headers: HeaderMap,
     counts: Arc<Counts>,
     /// True if the last batch was not taken, which was logged.
     is_failing: bool,
@@ -358,7 +378,8 @@ impl Sending {
                 concat!("netwasm/", env!("CARGO_PKG_VERSION")),
             )
             .body(body.boxed_unsync());
-        let request = request.map_err(|error| lost(error.to_string()))?;
+        let mut request = request.map_err(|error| lost(error.to_string()))?;
+        request.headers_mut().extend(self.headers.clone());
         let exchange = Exchange {
             place,
             health: SendWrapper::new(Rc::default()),

@@ -11,6 +11,7 @@ use super::{Upstream, eventually};
 pub(crate) struct Collector {
     upstream: Upstream,
     spans: Arc<Mutex<Vec<CollectedSpan>>>,
+    heads: Arc<Mutex<Vec<String>>>,
 }
 
 /// A span that came.
@@ -39,13 +40,16 @@ impl Collector {
     pub(crate) fn answering(statuses: &'static [u16]) -> Self {
         let spans = Arc::<Mutex<Vec<CollectedSpan>>>::default();
         let (kept, asked) = (Arc::clone(&spans), Mutex::new(0));
+        let heads = Arc::<Mutex<Vec<String>>>::default();
+        let seen = Arc::clone(&heads);
         let upstream = Upstream::new(move |mut asker, _| {
             while let Some(head) = asker.head() {
                 assert!(head.starts_with("POST /v1/traces HTTP/1.1\r\n"), "{head}");
                 let lower = head.to_ascii_lowercase();
+                seen.lock().expect("no panic").push(head);
                 assert!(
                     lower.contains("\r\ncontent-type: application/x-protobuf\r\n"),
-                    "{head}"
+                    "{lower}"
                 );
                 let length = lower
                     .split("\r\ncontent-length: ")
@@ -63,7 +67,11 @@ impl Collector {
                 asker.say(format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n"));
             }
         });
-        Self { upstream, spans }
+        Self {
+            upstream,
+            spans,
+            heads,
+        }
     }
 
     pub(crate) fn new() -> Self {
@@ -81,6 +89,11 @@ impl Collector {
             let spans = self.spans();
             (spans.len() >= count).then_some(spans)
         })
+    }
+
+    /// Returns the heads of the requests so far.
+    pub(crate) fn heads(&self) -> Vec<String> {
+        self.heads.lock().expect("no panic").clone()
     }
 
     /// Returns the spans so far.

@@ -9,6 +9,7 @@ mod clients;
 mod error;
 mod limits;
 mod log_template;
+mod otlp;
 mod proxy;
 mod route;
 mod tls;
@@ -32,6 +33,7 @@ pub use self::error::ConfigError;
 use self::limits::check_time;
 pub use self::limits::{HttpLimits, Limits, NEVER, TcpOptions};
 pub use self::log_template::{LogPart, LogTemplate, LogTemplateError, LogVariable};
+pub use self::otlp::{OtlpConfig, OtlpHeader};
 pub use self::proxy::{Proxy, ProxyError};
 pub use self::route::{HostPattern, Route, RouteError, plain_host, plain_path};
 pub use self::tls::{
@@ -70,15 +72,6 @@ pub struct RunConfig {
     pub file: Option<PathBuf>,
     /// The settings as a configuration file, without variables' values.
     pub shown: String,
-}
-
-/// Receiver of traces, by OTLP over HTTP.
-#[derive(Clone, Debug, PartialEq)]
-pub struct OtlpConfig {
-    /// URL of `http` or `https`; without a path, spans go to `/v1/traces`.
-    pub url: String,
-    /// Part of the traces that begin here that is sampled: 0 to 1.
-    pub sample: f64,
 }
 
 impl RunConfig {

@@ -21,8 +21,8 @@ use crate::logging::LogFormat;
 
 use super::usage;
 use super::values::{
-    TimeOrNone, Variable, count, identity, isolation, mode, named_file, of_client, otlp_url, ratio,
-    size, time, time_or_none, variable, workers,
+    TimeOrNone, Variable, count, identity, isolation, mode, named_file, of_client, otlp_header,
+    otlp_url, ratio, size, time, time_or_none, variable, workers,
 };
 
 #[derive(Args, Debug)]
@@ -229,7 +229,7 @@ pub(super) struct Reach {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Limits")]
 pub(super) struct LimitFlags {
-    /// How long the guest may take for an event
+    /// How long the guest may compute for an event
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "100ms")]
     event_timeout: Duration,
     /// Connections at once; idle HTTP ones give way [default: by open files]
@@ -359,6 +359,14 @@ pub(super) struct Operating {
     /// Send traces of HTTP requests there, by OTLP over HTTP; /v1/traces unless it has a path
     #[arg(long, value_name = "URL", value_parser = otlp_url, hide_short_help = true)]
     otlp: Option<String>,
+    /// Send this header with traces, NAME={ file = "PATH" } in a configuration; repeatable
+    #[arg(
+        long,
+        value_name = "NAME=VALUE",
+        requires = "otlp",
+        hide_short_help = true
+    )]
+    otlp_header: Vec<String>,
     /// Part of the traces that no client has begun that is sent, 0 to 1
     #[arg(long, value_name = "RATIO", value_parser = ratio, default_value = "1")]
     #[arg(hide_short_help = true)]
@@ -385,11 +393,20 @@ pub(super) struct Operating {
 
 impl Operating {
     /// Returns the receiver of traces.
-    pub(super) fn otlp(&self) -> Option<OtlpConfig> {
-        self.otlp.clone().map(|url| OtlpConfig {
+    ///
+    /// # Errors
+    /// Fails with a header that cannot be sent, without its value.
+    pub(super) fn otlp(&self) -> Result<Option<OtlpConfig>, String> {
+        let Some(url) = self.otlp.clone() else {
+            return Ok(None);
+        };
+        let headers = self.otlp_header.iter().map(|text| otlp_header(text));
+        let headers = headers.collect::<Result<_, _>>();
+        Ok(Some(OtlpConfig {
             url,
             sample: self.otlp_sample,
-        })
+            headers: headers.map_err(|reason| format!("--otlp-header: {reason}"))?,
+        }))
     }
 
     pub(super) fn clients(&self) -> ClientRules {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
-use http::Uri;
+use http::{HeaderName, HeaderValue, Uri};
 
-use netwasm_base::config::{CertificateFiles, Isolation, NEVER};
+use netwasm_base::config::{CertificateFiles, Isolation, NEVER, OtlpHeader};
 
 use crate::logging::LogFormat;
 
@@ -88,6 +88,41 @@ pub(super) fn otlp_url(text: &str) -> Result<String, String> {
         true => Ok(text.to_owned()),
         false => Err("write a URL, such as http://localhost:4318, without a user".into()),
     }
+}
+
+/// Headers that requests to a receiver of traces have already.
+const OF_OTLP: [&str; 8] = [
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "host",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Checks a header for the receiver of traces, `NAME=VALUE`. No error has the
+/// value, which is a secret.
+pub(super) fn otlp_header(text: &str) -> Result<OtlpHeader, String> {
+    let Some((name, value)) = text.split_once('=') else {
+        return Err("write NAME=VALUE, such as Authorization=Basic ...".into());
+    };
+    let parsed: HeaderName = name
+        .parse()
+        .map_err(|_| format!("'{name}' is no name of a header"))?;
+    if OF_OTLP.contains(&parsed.as_str()) {
+        return Err(format!("{name} is not to be set: netwasm does that itself"));
+    }
+    if HeaderValue::from_str(value).is_err() {
+        return Err(format!(
+            "the value of {name} is not that of a header: one line of visible ASCII"
+        ));
+    }
+    Ok(OtlpHeader {
+        name: name.to_owned(),
+        value: value.to_owned(),
+    })
 }
 
 /// Parses a part of a whole.

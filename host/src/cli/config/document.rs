@@ -384,7 +384,7 @@ fn read_setting(key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Setting, Mist
 /// Reads the value of a name in a table: a text, or `{ file = "PATH" }` for one
 /// that is in a file.
 fn pair_value(key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, Mistake> {
-    let secret = key.name == "env";
+    let secret = key.has_secrets();
     if let DeValue::Table(table) = value.get_ref()
         && secret
         && let [(name, file)] = &*table.iter().collect::<Vec<_>>()
@@ -398,7 +398,10 @@ fn pair_value(key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, Mistake>
         None => Err(Mistake::at(
             Some(value.span()),
             match secret {
-                true => "a variable is a string, or { file = \"PATH\" } for the content of a file",
+                true if key.name == "env" => {
+                    "a variable is a string, or { file = \"PATH\" } for the content of a file"
+                }
+                true => "a header is a string, or { file = \"PATH\" } for the content of a file",
                 false => "this is a string",
             },
         )),
@@ -468,7 +471,7 @@ impl Entry<'_> {
 
     fn to_toml(&self, hidden: bool) -> String {
         let name = &self.key.name;
-        let hidden = hidden && matches!(&**name, "args" | "env");
+        let hidden = name == "otlp-header" || hidden && matches!(&**name, "args" | "env");
         let shown = |text: &str| {
             if hidden {
                 quoted("(hidden)")
@@ -525,12 +528,10 @@ fn secret(path: &std::path::Path) -> Result<String, String> {
         .read_to_end(&mut content)
         .map_err(unreadable)?;
     if content.len() as u64 > MAX_SECRET {
-        return Err(format!(
-            "{shown} has more than 1 MiB, and a variable is text"
-        ));
+        return Err(format!("{shown} has more than 1 MiB, and a secret is text"));
     }
     let mut text = String::from_utf8(content)
-        .map_err(|_| format!("{shown} is not UTF-8, which a guest's variable must be"))?;
+        .map_err(|_| format!("{shown} is not UTF-8, which a secret must be"))?;
     if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {

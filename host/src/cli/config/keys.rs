@@ -8,12 +8,13 @@ use clap::{Arg, ArgAction, Command};
 pub(super) const WITHOUT_KEY: [&str; 5] = ["built", "config", "print_config", "takeover", "watch"];
 
 /// Keys of the process. They stand above the services.
-const OF_THE_PROCESS: [&str; 10] = [
+const OF_THE_PROCESS: [&str; 11] = [
     "admin",
     "group",
     "log-format",
     "log-rate",
     "otlp",
+    "otlp-header",
     "otlp-sample",
     "quiet",
     "user",
@@ -106,6 +107,11 @@ impl Key {
             value,
             name,
         }
+    }
+
+    /// True if its values may be in files, as secrets are.
+    pub(super) fn has_secrets(&self) -> bool {
+        matches!(&*self.name, "env" | "otlp-header")
     }
 
     /// True if the key is a positional argument on the command line.

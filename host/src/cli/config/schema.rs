@@ -65,15 +65,15 @@ fn of_key(key: &Key) -> Value {
         Form::One => of_value(key),
         Form::List => one_or_many(of_value(key)),
         Form::Pairs => {
-            let value = match &*key.name {
+            let value = match key.has_secrets() {
                 // The words about an object apply to a secret in a file alone.
-                "env" => json!({
+                true => json!({
                     "type": ["string", "integer", "object"],
                     "properties": { "file": { "type": "string" } },
                     "required": ["file"],
                     "additionalProperties": false
                 }),
-                _ => json!({ "type": "string" }),
+                false => json!({ "type": "string" }),
             };
             json!({
                 "type": ["string", "array", "object"],

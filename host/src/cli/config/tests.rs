@@ -115,7 +115,8 @@ fn every_flag_has_its_key_and_both_mean_the_same() {
     assert_eq!(run.services, [config], "{text}");
     assert_eq!(log, its_log);
     // The printed text is a fixed point.
-    assert_eq!(run.shown.replace("(hidden)", "value"), text);
+    let with_values = |text: &str| text.replace("(hidden)", "value");
+    assert_eq!(with_values(&run.shown), with_values(&text));
     let quiet = printed("echo --tcp 1 --quiet");
     assert!(quiet.contains("quiet = true\n"), "{quiet}");
     assert_eq!(loaded(&quiet).log, run_of("echo --tcp 1 -q").1);
@@ -335,6 +336,53 @@ fn a_secret_is_read_from_its_file_and_never_shown() {
     fs::remove_file(&file).expect("it was there");
     let mistakes = load_text(&text).expect_err("a mistake");
     assert!(mistakes[0].contains("cannot read"), "{mistakes:?}");
+}
+
+#[test]
+fn headers_for_the_receiver_of_traces_are_secret_wherever_they_come_from() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let file = scratch.path().join("key");
+    fs::write(&file, "hunter2\n").expect("a file");
+    let text = |headers: &str| {
+        format!(
+            "otlp = \"http://localhost\"\notlp-header = {{ {headers} }}\n\
+             [services.a]\ncomponent = \"echo\"\ntcp = 1\n"
+        )
+    };
+    let own = format!("Api-Key = {{ file = {file:?} }}, X = \"plain\"");
+    let Loaded { run, .. } = loaded(&text(&own));
+    let otlp = run.otlp.expect("a receiver");
+    let pairs = otlp.headers.iter().map(|it| (&*it.name, &*it.value));
+    let pairs: Vec<_> = pairs.collect();
+    assert_eq!(pairs, [("Api-Key", "hunter2"), ("X", "plain")]);
+    assert_eq!(run.secrets, [file.clone()]);
+    let line = "echo --tcp 127.0.0.1:1 --otlp http://localhost --otlp-header X=plain";
+    let printed = printed(line);
+    assert!(
+        printed.contains("otlp-header = [\"X=(hidden)\"]"),
+        "{printed}"
+    );
+    let debug = format!("{otlp:?}");
+    for shown in [run.shown, printed, debug] {
+        assert!(
+            !shown.contains("hunter2") && !shown.contains("plain"),
+            "{shown}"
+        );
+    }
+    for (headers, reason) in [
+        ("\"a b\" = \"plain\"", "'a b' is no name of a header"),
+        ("host = \"plain\"", "host is not to be set"),
+        (
+            "a = \"plain\\u0007\"",
+            "the value of a is not that of a header",
+        ),
+        ("a = 1.5", "a header is a string, or { file"),
+    ] {
+        let mistakes = load_text(&text(headers)).expect_err("a mistake");
+        assert!(mistakes[0].starts_with("2:"), "{mistakes:?}");
+        assert!(mistakes[0].contains(reason), "{mistakes:?}");
+        assert!(!mistakes[0].contains("plain"), "{mistakes:?}");
+    }
 }
 
 #[test]

@@ -1,0 +1,32 @@
+//! The receiver of traces.
+
+use std::fmt;
+
+/// Receiver of traces, by OTLP over HTTP.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OtlpConfig {
+    /// URL of `http` or `https`; without a path, spans go to `/v1/traces`.
+    pub url: String,
+    /// Part of the traces that begin here that is sampled: 0 to 1.
+    pub sample: f64,
+    /// Headers of each request to the receiver.
+    pub headers: Vec<OtlpHeader>,
+}
+
+/// A header of requests to the receiver of traces. Its value is mostly a secret,
+/// and is not shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct OtlpHeader {
+    /// Name.
+    pub name: String,
+    /// Value.
+    pub value: String,
+}
+
+impl fmt::Debug for OtlpHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OtlpHeader")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
