@@ -71,6 +71,8 @@ fn metrics_count_what_was_served() {
         - of("connections_lost_total");
     assert_eq!(of("connections_open"), open);
     assert_eq!(after[&listener], 1.0);
+    let open = listener.replace("accepted_total", "open");
+    assert_eq!(after[&open], 1.0);
     assert_eq!(after["netwasm_ready"], 1.0);
     for name in [
         "netwasm_process_cpu_seconds_total",

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::harness::{DEADLINE, Run, Server, UdpPeer, eventually};
+use crate::harness::{DEADLINE, Run, Server, UdpPeer, administered, eventually, scrape};
 
 /// Connects from an address of loopback, as another client would.
 fn connect_from(client: &str, server: SocketAddr) -> TcpStream {
@@ -44,11 +44,9 @@ fn counted(server: Server, needles: &[&str]) {
 
 #[test]
 fn clients_of_a_denied_network_are_reset() {
-    let server = Run::guest("echo")
-        .tcp()
-        .udp()
-        .args(["--deny-from=127.0.0.0/8", "--allow-from=127.0.0.1"])
-        .start();
+    let run = Run::guest("echo").tcp().udp();
+    let networks = ["--deny-from=127.0.0.0/8", "--allow-from=127.0.0.1"];
+    let (server, admin) = administered(run.args(networks));
     let address = server.address("tcp");
     assert!(is_served(&connect_from("127.0.0.1:0", address)));
     assert!(!is_served(&connect_from("127.0.0.2:0", address)));
@@ -57,6 +55,9 @@ fn clients_of_a_denied_network_are_reset() {
         .wait_for(&["connection refused", "127.0.0.2", "--deny-from"]);
     let datagrams = UdpPeer::connect(server.address("udp"));
     assert_eq!(datagrams.ask(b"a datagram"), b"a datagram");
+    let refused =
+        format!("netwasm_listener_refused_total{{service=\"echo\",listener=\"tcp://{address}\"}}");
+    assert_eq!(scrape(admin)[&refused], 1.0);
     counted(server, &["ended", "clients_refused=1"]);
 }
 

@@ -97,7 +97,9 @@ fn a_handshake_that_fails_is_the_end_and_no_other_event() {
         .expect("it is sent");
     server.log.wait_for(&["connection lost", "TLS"]);
     assert_eq!(server.connect().ask("size"), "0");
+    let log = server.log.clone();
     server.stop();
+    log.wait_for(&["ended ", "handshakes_failed=1"]);
 }
 
 #[test]

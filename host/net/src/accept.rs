@@ -21,6 +21,7 @@ use netwasm_base::address::Address;
 use netwasm_base::config::ListenerKind;
 
 use crate::io::Watched;
+use crate::of_listener::OfListener;
 use crate::permits::Permit;
 use crate::places::Places;
 
@@ -174,6 +175,8 @@ pub struct Accepted {
     pub(crate) site: Option<usize>,
     /// Counts the connection against `--max-connections`.
     pub(crate) permit: Permit,
+    /// Counts the connection among those of its listener.
+    pub(crate) of_listener: OfListener,
 }
 
 fn accept_one(socket: impl AsFd) -> Result<(OwnedFd, Address), Errno> {

@@ -31,6 +31,7 @@
 //! | [`tls`], [`trust`], `verifier` | certificates and sessions; trust roots of outgoing TLS; verifying peers | sockets |
 //! | [`clients`] | who may connect, and how much each client may ask for | sockets |
 //! | [`permits`] | budgets of a service within those of the process | what they are for |
+//! | [`of_listener`] | numbers of a listener's connections | |
 //! | [`places`] | `--max-connections`: which connection gets a place, and which is closed for it | sockets |
 //! | [`endpoint`], [`dns`], [`destinations`] | where to connect to; names to addresses; the order in which addresses are tried | connecting |
 //! | [`upstream`] | groups of servers: which one gets a request | protocols |
@@ -72,6 +73,7 @@ pub mod incoming;
 pub mod io;
 pub mod kept;
 pub mod listener;
+pub mod of_listener;
 pub mod options;
 pub mod parked;
 mod passed;

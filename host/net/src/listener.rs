@@ -15,13 +15,13 @@ use tokio::io::Interest;
 use tokio::sync::mpsc;
 
 use netwasm_base::config::{Limits, ListenAddress, ListenerConfig, ListenerKind};
-use netwasm_base::counters::Counter;
 use netwasm_base::error::Error;
 use netwasm_base::identity::{AsUser, assumed};
 use netwasm_base::unix::{UnixRights, abstract_name, written};
 
 use crate::accept::{Accepted, Acceptor};
 use crate::io::Watched;
+use crate::of_listener::ListenerCounts;
 use crate::passed;
 use crate::tcp;
 use crate::unix::{self, SocketFile};
@@ -42,7 +42,7 @@ pub struct StreamListener {
     kind: ListenerKind,
     site: Option<usize>,
     share: Share,
-    accepted: Arc<Counter>,
+    counts: Arc<ListenerCounts>,
     removed: Arc<AtomicBool>,
 }
 
@@ -55,8 +55,8 @@ pub(crate) struct Parts {
     pub(crate) site: Option<usize>,
     /// Workers that take connections in turn.
     pub(crate) share: Share,
-    /// Counter of connections.
-    pub(crate) counter: Arc<Counter>,
+    /// Numbers of its connections.
+    pub(crate) counts: Arc<ListenerCounts>,
     /// True once the listener is no longer one of the run.
     pub(crate) removed: Arc<AtomicBool>,
 }
@@ -72,8 +72,8 @@ pub struct Bound {
     /// URL for the `listening` line.
     pub url: String,
     kind: ListenerKind,
-    /// Number of connections accepted so far.
-    pub accepted: Arc<Counter>,
+    /// Numbers of its connections.
+    pub counts: Arc<ListenerCounts>,
     /// One socket for each worker, or one in all.
     sockets: Vec<Socket>,
     is_unix: bool,
@@ -147,7 +147,7 @@ impl Bound {
         Self {
             url: described.url,
             kind: kind.unwrap_or(ListenerKind::Tcp),
-            accepted: Arc::default(),
+            counts: Arc::default(),
             sockets: sockets.into_iter().map(Socket::from).collect(),
             is_unix: described.is_unix,
             is_single: described.is_single,
@@ -244,7 +244,7 @@ impl Bound {
                 kind,
                 site,
                 share,
-                accepted: Arc::clone(&self.accepted),
+                counts: Arc::clone(&self.counts),
                 removed: Arc::clone(&self.removed),
             }))
         };
@@ -356,7 +356,7 @@ fn take_passed(name: &str, kind: ListenerKind, limits: &Limits) -> Result<Vec<Bo
             },
             kind,
             removed: Arc::default(),
-            accepted: Arc::default(),
+            counts: Arc::default(),
             sockets: vec![socket],
             is_unix,
             is_single: true,
@@ -411,7 +411,7 @@ fn bound(kind: ListenerKind, address: SocketAddr, sockets: Vec<Socket>) -> Bound
         url: format!("{}://{address}", scheme(kind)),
         kind,
         removed: Arc::default(),
-        accepted: Arc::default(),
+        counts: Arc::default(),
         sockets,
         is_unix: false,
         is_single: false,
@@ -578,7 +578,7 @@ fn bind_unix(
         url: format!("{}unix:{}", unix_scheme(kind), path.display()),
         kind,
         removed: Arc::default(),
-        accepted: Arc::default(),
+        counts: Arc::default(),
         sockets: vec![socket],
         is_unix: true,
         is_single: true,
@@ -605,7 +605,7 @@ impl StreamListener {
             kind: ListenerKind::Tcp,
             site: None,
             share: Share::new(),
-            accepted: Arc::default(),
+            counts: Arc::default(),
             removed: Arc::default(),
         }
     }
@@ -627,7 +627,7 @@ impl StreamListener {
             kind: self.kind,
             site: self.site,
             share: self.share,
-            counter: self.accepted,
+            counts: self.counts,
             removed: self.removed,
         })
     }

@@ -44,6 +44,8 @@ pub struct Thread {
     /// True if idle connections nevertheless wait for their next request.
     spares_idle: Cell<bool>,
     drained: Notify,
+    /// True if nothing is waited for any more.
+    aborting: Cell<bool>,
     clock: Cell<Tick>,
     tick: Duration,
     /// Number of tasks that must end before the worker may.
@@ -66,6 +68,7 @@ impl Thread {
             draining: Cell::new(false),
             spares_idle: Cell::new(false),
             drained: Notify::new(),
+            aborting: Cell::new(false),
             clock: Cell::new(0),
             active: Cell::new(0),
             ended: Notify::new(),
@@ -131,6 +134,17 @@ impl Thread {
     #[inline]
     pub fn closes_idle(&self) -> bool {
         self.draining.get() && !self.spares_idle.get()
+    }
+
+    /// True if the worker waits for nothing any more: its guests are not to be
+    /// called again.
+    pub fn is_aborting(&self) -> bool {
+        self.aborting.get()
+    }
+
+    /// Notes that the worker waits for nothing any more.
+    pub(crate) fn abort(&self) {
+        self.aborting.set(true);
     }
 
     /// Begins graceful shutdown: notifies the tasks that wait for the end of

@@ -104,6 +104,7 @@ impl Worker {
             kind,
             site,
             permit,
+            of_listener,
         } = accepted;
         if services.of(kind, site).is_none() {
             return;
@@ -118,10 +119,10 @@ impl Worker {
         let proxies = &self.env().proxies;
         if proxies.is_empty() || !proxies.iter().any(|proxy| proxy.includes(&peer)) {
             let Ok(place) = self.env().admit(&socket, &peer) else {
-                return;
+                return of_listener.refuse();
             };
             let transport = Transport::watched(&self.thread, socket, peer, Some(permit));
-            transport.core.borrow_mut().client = place;
+            transport.admitted(place, of_listener);
             if let Some(service) = services.of(kind, site) {
                 self.enter(service, kind, site, transport);
             }
@@ -133,10 +134,10 @@ impl Worker {
             let entered = worker.after_preamble(&socket, &peer).await;
             let Some(client) = entered else { return };
             let Ok(place) = worker.env().admit(&socket, &client) else {
-                return;
+                return of_listener.refuse();
             };
             let transport = Transport::watched(&worker.thread, socket, client, Some(permit));
-            transport.core.borrow_mut().client = place;
+            transport.admitted(place, of_listener);
             if let Some(service) = services.of(kind, site) {
                 worker.enter(service, kind, site, transport);
             }
@@ -268,6 +269,7 @@ impl Worker {
     async fn abort(&self) -> usize {
         let going_on = usize::from(self.thread.is_active());
         let aborted = self.transports.borrow().len().max(going_on);
+        self.thread.abort();
         self.fail_all(&ConnectionError::Aborted);
         // The aborted tasks have a moment to tell their guests.
         let _ = tokio::time::timeout(Duration::from_secs(1), self.thread.all_ended()).await;

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use netwasm_base::counters::Counters;
 use netwasm_base::unix;
 use netwasm_http::tally::Tallies;
+use netwasm_net::of_listener::ListenerCounts;
 use netwasm_net::pool::PoolCounts;
 use netwasm_net::transport::OpenConnection;
 
@@ -85,7 +86,7 @@ pub(crate) struct ServiceView {
 pub(crate) struct ListenerView {
     pub(crate) service: String,
     pub(crate) url: String,
-    pub(crate) accepted: u64,
+    pub(crate) counts: Arc<ListenerCounts>,
 }
 
 /// The open connections of a worker.

@@ -111,7 +111,7 @@ impl Server {
         let listeners = self.sockets.all().map(|(service, bound)| ListenerView {
             service: service.to_owned(),
             url: bound.url.clone(),
-            accepted: bound.accepted.get(),
+            counts: Arc::clone(&bound.counts),
         });
         let listeners: Vec<_> = listeners.collect();
         View {

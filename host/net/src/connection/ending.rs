@@ -82,6 +82,7 @@ impl<G: EventGuest> Driver<G> {
                 tracing::debug!(peer = %transport.peer(), "connection closed");
             }
             Some(reason) => {
+                transport.count_failed_handshake();
                 counters.connections_lost.add();
                 tracing::info!(peer = %transport.peer(), %reason, "connection lost");
             }

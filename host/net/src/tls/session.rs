@@ -110,6 +110,11 @@ impl Session {
         self.connection.is_handshaking()
     }
 
+    /// True if this is the server's end.
+    pub(crate) fn is_server(&self) -> bool {
+        matches!(self.connection, Connection::Server(_))
+    }
+
     /// Counts a handshake that is done.
     pub(crate) fn count_handshake(&self, meter: &Meter) {
         let (done, resumed) = match &self.connection {

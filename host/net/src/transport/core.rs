@@ -16,6 +16,7 @@ use netwasm_base::meter::{Measure, Meter};
 
 use crate::clients::ClientPlace;
 use crate::io::Watched;
+use crate::of_listener::OfListener;
 use crate::permits::Permit;
 use crate::protocol::Flow;
 use crate::queue::{FilePart, WriteQueue, send};
@@ -80,6 +81,8 @@ pub struct Core {
     pub(super) permit: Option<Permit>,
     /// Place of an accepted connection among those of its client.
     pub(crate) client: Option<ClientPlace>,
+    /// Counts it among those of its listener.
+    pub(crate) of_listener: Option<OfListener>,
 }
 /// Bytes moved in one poll of a task.
 #[derive(Clone, Copy, Debug, Default)]

@@ -5,7 +5,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use netwasm_base::error::ConnectionError;
+use netwasm_base::meter::Measure;
 
+use crate::clients::ClientPlace;
+use crate::of_listener::OfListener;
 use crate::transport::Transport;
 
 /// Time that a closed connection waits for its peer to close too.
@@ -80,6 +83,26 @@ impl Transport {
     pub fn take_plain_text(&self) {
         if let Some(session) = &mut self.core.borrow_mut().tls {
             session.take_plain_text();
+        }
+    }
+
+    /// Notes the places of an accepted connection, which it keeps.
+    pub(crate) fn admitted(&self, client: Option<ClientPlace>, of_listener: OfListener) {
+        let mut core = self.core.borrow_mut();
+        core.client = client;
+        core.of_listener = Some(of_listener);
+    }
+
+    /// Counts a handshake that was under way when the connection failed.
+    pub(crate) fn count_failed_handshake(&self) {
+        if let Some(session) = &self.core.borrow().tls
+            && session.is_handshaking()
+        {
+            let thread = self.thread();
+            match session.is_server() {
+                true => thread.env.counters.handshakes_failed.add(),
+                false => thread.meter.add(Measure::ClientHandshakesFailed, 1),
+            }
         }
     }
 

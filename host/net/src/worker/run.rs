@@ -12,10 +12,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use netwasm_base::config::ListenerKind;
-use netwasm_base::counters::Counter;
 
 use crate::accept::{Accepted, Acceptor};
 use crate::listener::{Listener, Parts, Share, StreamListener};
+use crate::of_listener::{ListenerCounts, OfListener};
 use crate::service::{Program, Services};
 use crate::thread::Tick;
 use crate::turns::Turn;
@@ -271,7 +271,7 @@ struct Accepting {
     kind: ListenerKind,
     site: Option<usize>,
     share: Share,
-    counter: Arc<Counter>,
+    counts: Arc<ListenerCounts>,
     removed: Arc<AtomicBool>,
     turn: Rc<Turn>,
     /// Place in the share of the worker that took a connection last.
@@ -295,7 +295,7 @@ impl Accepting {
             kind,
             site,
             share,
-            counter,
+            counts,
             removed,
         } = listener.into_parts()?;
         Ok(Self {
@@ -305,7 +305,7 @@ impl Accepting {
             kind,
             site,
             share,
-            counter,
+            counts,
             removed,
             turn: worker.thread.turns.turn(),
             last: Cell::new(0),
@@ -356,13 +356,13 @@ impl Accepting {
             return Err(io::Error::other("a listening socket cannot be watched"));
         };
         self.acceptor.borrow_mut().works();
-        self.counter.add();
         let accepted = Accepted {
             socket,
             peer,
             kind: self.kind,
             site: self.site,
             permit,
+            of_listener: OfListener::accepted(&self.counts),
         };
         match self.share.as_slice() {
             [] => self.worker.accept(&self.services, accepted),

@@ -4,6 +4,7 @@ use netwasm_base::counters::{Counter, Counters};
 use netwasm_base::meter::{self, Measure};
 use netwasm_base::shared_state::Use;
 use netwasm_base::traps::CAUSES;
+use netwasm_net::of_listener::ListenerCounts;
 
 use super::View;
 use super::family::{Family, Kind, Labels, Unit, Value, float, labelled, number, of};
@@ -144,16 +145,35 @@ pub(super) fn families(view: &View) -> Vec<Family> {
     all.extend(levels(view));
     all.extend(shared(view));
     all.extend(meters(view));
-    let listeners = view.listeners.iter().map(|it| {
-        let labels = labelled(&it.service, "listener", &it.url);
-        (labels, it.accepted)
-    });
-    all.push(Family::counter(
-        "listener_accepted",
-        "Connections accepted by a listener",
-        listeners,
-    ));
+    all.extend(listeners(view));
     all
+}
+
+fn listeners(view: &View) -> [Family; 3] {
+    let each = |of: fn(&ListenerCounts) -> u64| {
+        let all = view.listeners.iter();
+        all.map(move |it| {
+            let labels = labelled(&it.service, "listener", &it.url);
+            (labels, of(&it.counts))
+        })
+    };
+    [
+        Family::counter(
+            "listener_accepted",
+            "Connections accepted by a listener",
+            each(|it| it.accepted.get()),
+        ),
+        Family::gauge(
+            "listener_open",
+            "Connections of a listener at present",
+            each(|it| it.open.get()).map(|(labels, open)| (labels, float(open))),
+        ),
+        Family::counter(
+            "listener_refused",
+            "Connections of a listener whose clients were turned away",
+            each(|it| it.refused.get()),
+        ),
+    ]
 }
 
 fn generations(view: &View) -> Vec<Family> {
