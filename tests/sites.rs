@@ -1,14 +1,16 @@
 //! HTTP listeners that several services share, by host and path.
 
 use std::fs;
+use std::net::SocketAddr;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use crate::config::{component, configured};
+use crate::harness::http2::read;
 use crate::harness::{
-    Client, Peer, Response, Run, Server, TlsPeer, cert, directory, eventually, free_port, guest,
-    text, write,
+    Client, Configured, Http2, Peer, Response, Run, Server, TcpPeer, TlsPeer, admin_of, cert,
+    directory, eventually, free_port, install, install_as, reload, replaced, scrape, text, write,
 };
 
 /// Sends a GET for a host.
@@ -88,43 +90,152 @@ fn a_host_that_tls_did_not_name_is_misdirected() {
     server.stop();
 }
 
-#[test]
-fn reloads_replace_a_service_on_the_listener_of_another() {
-    let port = free_port();
-    let scratch = directory();
-    let place = scratch.path().join("site.wasm");
-    let install = |name: &str| {
-        let beside = scratch.path().join("beside");
-        fs::copy(guest(name), &beside).expect("a copy");
-        fs::rename(&beside, &place).expect("it is replaced");
-    };
-    install("hello");
-    let file = write(
-        scratch.path(),
-        "netwasm.toml",
+/// Two services on one listener of one thread. The second, a file that a test
+/// replaces, has the host `other`. Each counts its requests in one instance.
+struct Counting {
+    settings: Configured,
+    port: u16,
+}
+
+impl Counting {
+    fn new() -> Self {
+        let (settings, port) = (Configured::new(), free_port());
+        install("probe", &settings.at("other.wasm"));
+        Self { settings, port }
+    }
+
+    fn settings(&self, routes: &str) -> String {
+        let listener = format!("http = \"127.0.0.1:{}\"", self.port);
         format!(
-            "[services.site]\ncomponent = {router}\nhttp = \"127.0.0.1:{port}\"\n\
-             [services.other]\ncomponent = {place:?}\nhttp = \"127.0.0.1:{port}\"\n\
-             route = \"/about\"\n",
-            router = component("router"),
-            place = text(&place)
-        ),
-    );
-    let server = Run::config(&file, 1).start();
-    let mut before = server.connect_http();
-    assert!(before.fetch("/about").text().contains("Hello"));
-    install("router");
-    server.signal(rustix::process::Signal::HUP);
-    server.log.wait_for(&["SIGHUP: reloaded"]);
-    // For a moment, the old generation may still accept one.
-    eventually("the new component", || {
-        let response = server.connect_http().fetch("/about");
-        (response.text() == "<h1>About</h1>").then_some(())
+            "admin = \"127.0.0.1:0\"\nworkers = 1\nisolation = \"worker\"\n\
+             [services.site]\ncomponent = {probe}\n{listener}\n\
+             [services.other]\ncomponent = {place:?}\n{listener}\nroute = {routes}\n",
+            probe = component("probe"),
+            place = text(&self.settings.at("other.wasm")),
+        )
+    }
+
+    fn start(&self) -> (Server, SocketAddr) {
+        let server = self.settings.start(self.settings("\"other\""), 1);
+        let admin = admin_of(&server);
+        (server, admin)
+    }
+
+    /// Replaces the second service, and reloads.
+    fn renew(&self, server: &Server) {
+        install_as("probe", &self.settings.at("other.wasm"), 1);
+        replaced(&reload(server), "other");
+    }
+}
+
+/// Asks a service how many requests it has had, with this one.
+fn count(peer: &mut TcpPeer, host: &str) -> u32 {
+    let response = peer.exchange(format!("GET /count HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+    assert!(!response.closes(), "{response:?}");
+    counted(&response)
+}
+
+fn counted(response: &Response) -> u32 {
+    assert_eq!(response.status, 200, "{response:?}");
+    response.text().trim().parse().expect("a count")
+}
+
+fn retiring(admin: SocketAddr) -> f64 {
+    scrape(admin)["netwasm_generations_retiring"]
+}
+
+fn all_have_retired(admin: SocketAddr) {
+    let ended = || (retiring(admin) == 0.0).then_some(());
+    eventually("the end of the old generation", ended);
+}
+
+#[test]
+fn a_reload_replaces_a_service_on_the_listener_of_another_that_goes_on() {
+    let it = Counting::new();
+    let (server, admin) = it.start();
+    let mut peer = server.connect_http();
+    for both in 1..=2 {
+        assert_eq!(count(&mut peer, "site"), both);
+        assert_eq!(count(&mut peer, "other"), both);
+    }
+    it.renew(&server);
+    // An idle connection holds nothing of it.
+    all_have_retired(admin);
+    assert_eq!(count(&mut peer, "site"), 3);
+    assert_eq!(count(&mut peer, "other"), 1);
+    let mut after = server.connect_http();
+    assert_eq!(count(&mut after, "site"), 4);
+    assert_eq!(count(&mut after, "other"), 2);
+    // Other routes are settings of the second one.
+    let content = it.settings("\"another\"");
+    replaced(&it.settings.reload(&server, content), "other");
+    eventually("the new routes", || {
+        (count(&mut peer, "another") == 1).then_some(())
     });
-    // The old connection has one more answer, of the old component.
-    let last = before.fetch("/about");
-    assert!(last.text().contains("Hello") && last.closes(), "{last:?}");
-    before.ends();
+    assert_eq!(count(&mut peer, "other"), 5, "the first one has all others");
+    all_have_retired(admin);
+    drop((peer, after));
+    server.stop();
+}
+
+#[test]
+fn requests_that_a_reload_finds_under_way_end_with_the_generation_they_began_with() {
+    let it = Counting::new();
+    let (server, admin) = it.start();
+    let mut peer = server.connect_http();
+    let mut client = Http2::connect(server.address("http"));
+    let ask = |method: &str, target: &str| {
+        let uri = format!("http://other{target}");
+        let request = http::Request::builder().method(method).uri(uri);
+        request.body(()).expect("a request")
+    };
+    assert_eq!(count(&mut peer, "other"), 1);
+    assert_eq!(counted(&client.exchange(ask("GET", "/count"), b"")), 2);
+    peer.send(b"POST /count HTTP/1.1\r\nHost: other\r\nContent-Length: 4\r\n\r\n");
+    let (response, mut body) = client
+        .begin(ask("POST", "/count"), false)
+        .expect("a stream");
+    let deferred = client.begin(ask("GET", "/defer?ms=60000"), true);
+    client.settle();
+    it.renew(&server);
+    // The next one of each is for the new generation, beside those that go on.
+    let after = counted(&client.exchange(ask("GET", "/count"), b""));
+    assert_eq!(after, 1);
+    assert_eq!(count(&mut server.connect_http(), "other"), 2);
+    assert_eq!(retiring(admin), 1.0);
+    peer.send(b"body");
+    let before = counted(&peer.response());
+    assert!(before > 2, "{before}");
+    body.send_data("body".into(), true).expect("it goes on");
+    let before = counted(&client.run(read(response)).expect("a response"));
+    assert!(before > 2, "{before}");
+    assert_eq!(count(&mut peer, "other"), 3);
+    // One is left, which its client gives up.
+    drop(deferred);
+    all_have_retired(admin);
+    assert_eq!(counted(&client.exchange(ask("GET", "/count"), b"")), 4);
+    drop((peer, client));
+    server.stop();
+}
+
+#[test]
+fn a_request_that_outlives_its_generation_is_answered_and_its_connection_goes_on() {
+    let it = Counting::new();
+    let content = "shutdown-timeout = \"100ms\"\n".to_owned() + &it.settings("\"other\"");
+    let server = it.settings.start(content, 1);
+    let admin = admin_of(&server);
+    let mut peer = server.connect_http();
+    peer.send(b"GET /defer?ms=60000 HTTP/1.1\r\nHost: other\r\n\r\n");
+    eventually("the request", || {
+        let known = "netwasm_requests_handled_total{service=\"other\"}";
+        (scrape(admin).get(known) == Some(&1.0)).then_some(())
+    });
+    it.renew(&server);
+    assert_eq!(peer.response().status, 500);
+    all_have_retired(admin);
+    assert_eq!(count(&mut peer, "other"), 1);
+    assert_eq!(count(&mut peer, "site"), 1);
+    drop(peer);
     server.stop();
 }
 

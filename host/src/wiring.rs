@@ -2,7 +2,7 @@
 //! protocol and a guest together.
 
 use std::fmt;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,9 +12,9 @@ use netwasm_base::descriptors;
 use netwasm_base::error::Error;
 use netwasm_base::guest_metrics::{Families, GuestMetrics};
 use netwasm_base::trace::{Sink, Tracer};
-use netwasm_exchange::handler::Handlers;
+use netwasm_exchange::handler::{Handlers, Neighbor};
 use netwasm_exchange::redirect::Redirects;
-use netwasm_exchange::sites::Sites;
+use netwasm_exchange::sites::{Member, Sites};
 use netwasm_http as http;
 use netwasm_http::access_log::Logs;
 use netwasm_http::flow_limit::FlowLimit;
@@ -196,11 +196,31 @@ impl Budgets {
 #[derive(Debug)]
 pub(crate) struct Shared {
     /// The services, the one whose listener it is first.
-    pub(crate) sites: Sites,
+    pub(crate) sites: Rc<Sites>,
     /// Places for its connections.
     pub(crate) places: Arc<Places>,
     /// Accounts of the others.
-    pub(crate) others: Vec<Account>,
+    pub(crate) others: Vec<Rc<Account>>,
+}
+
+/// The services of a shared listener on a thread, to be replaced while it serves.
+#[derive(Debug)]
+pub(crate) struct Replaceable {
+    sites: Weak<Sites>,
+    local: Weak<Local>,
+}
+
+impl Replaceable {
+    /// Replaces the services on another one's listener with what `members`
+    /// returns, besides accounts of those that are new.
+    pub(crate) fn replace(&self, members: impl FnOnce(&Sites) -> (Vec<Member>, Vec<Rc<Account>>)) {
+        // Otherwise its last connection has ended.
+        if let (Some(sites), Some(local)) = (self.sites.upgrade(), self.local.upgrade()) {
+            let (members, accounts) = members(&sites);
+            local.add(accounts);
+            sites.replace(members);
+        }
+    }
 }
 
 /// State that all workers of a service share.
@@ -292,23 +312,31 @@ impl Run {
         self.guests.of_thread(worker, outgoing)
     }
 
+    /// Returns this service for the listener of another one, with these handlers,
+    /// and its account there.
+    pub(crate) fn neighbor(&self, handlers: Rc<dyn Handlers>) -> (Rc<Neighbor>, Rc<Account>) {
+        let account = Rc::new(self.account());
+        let neighbor = Neighbor::new(handlers, Rc::<Account>::clone(&account));
+        (neighbor, account)
+    }
+
     /// Returns what records the requests for this service on a thread.
-    pub(crate) fn account(&self) -> Account {
+    fn account(&self) -> Account {
         Account::new(&self.net, &self.http)
     }
 
-    fn local(&self, handlers: Rc<dyn Handlers>, others: Vec<Account>) -> Rc<Local> {
+    fn local(&self, handlers: Rc<dyn Handlers>, others: Vec<Rc<Account>>) -> Rc<Local> {
         Local::new(Arc::clone(&self.http), handlers, self.account(), others)
     }
 
     /// Returns the protocol of each kind of listener, and of each shared one,
-    /// with its handler.
+    /// with its handler, and what replaces the services of the shared ones.
     pub(crate) fn services(
         &self,
         guests: &OfThread,
         redirects: Redirects,
         shared: Vec<Shared>,
-    ) -> Services {
+    ) -> (Services, Vec<Replaceable>) {
         let all = || Rc::new(guests.clone());
         let streams: connection::ToGuests<Instance> = match guests.streams() {
             Some(guests) => connection::ToGuests::streams(guests),
@@ -316,21 +344,29 @@ impl Run {
         };
         let http = self.local(all(), Vec::new());
         let redirect = self.local(Rc::new(redirects), Vec::new());
+        let mut replaceable = Vec::new();
         let answers = |shared: Shared| {
-            let local = self.local(Rc::new(shared.sites), shared.others);
+            let sites = Rc::downgrade(&shared.sites);
+            let local = self.local(shared.sites, shared.others);
+            replaceable.push(Replaceable {
+                sites,
+                local: Rc::downgrade(&local),
+            });
             SharedService {
                 service: Rc::new(http::Service::new(local)),
                 places: shared.places,
             }
         };
         let datagrams: udp::DatagramsToGuests<Instance> = udp::DatagramsToGuests::new(all());
-        Services {
+        let sites = shared.into_iter().map(answers).collect();
+        let services = Services {
             streams: Some(Rc::new(streams)),
             http: Some(Rc::new(http::Service::new(http))),
             redirect: Some(Rc::new(http::Service::new(redirect))),
-            sites: shared.into_iter().map(answers).collect(),
+            sites,
             datagrams: Some(Rc::new(datagrams)),
             program: guests.program(),
-        }
+        };
+        (services, replaceable)
     }
 }

@@ -8,11 +8,16 @@ use super::{Peer, Response, Run, Server, message};
 /// Starts a run with an admin interface over TCP, and returns its address.
 pub(crate) fn administered(run: Run) -> (Server, SocketAddr) {
     let server = run.args(["--admin", "127.0.0.1:0"]).start();
+    let address = admin_of(&server);
+    (server, address)
+}
+
+/// Returns the address of a run's admin interface over TCP.
+pub(crate) fn admin_of(server: &Server) -> SocketAddr {
     let line = server.log.wait_for(&["the admin interface listens"]);
     let (_, url) = line.split_once("http://").expect("a URL");
     let address = url.split(['"', ' ']).next().expect("an address");
-    let address = address.parse().expect("an address");
-    (server, address)
+    address.parse().expect("an address")
 }
 
 pub(crate) fn ask_admin(admin: SocketAddr, path: &str) -> Response {

@@ -26,7 +26,7 @@ mod upstream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-pub(crate) use admin::{administered, ask_admin, ok, scrape};
+pub(crate) use admin::{admin_of, administered, ask_admin, ok, scrape};
 pub(crate) use component::{
     datagram_handler, handler, handler_of_another_host, handler_that_has, handler_with_sockets,
 };

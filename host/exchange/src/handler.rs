@@ -5,10 +5,13 @@
 //! ([`Handler::begin`]). Each request is one call
 //! through a vtable. A connection without requests has no handler.
 
+use std::any::Any;
+use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 
 use netwasm_net::guest::NoGuest;
+use netwasm_net::transport::Transport;
 use netwasm_net::turns::Turn;
 
 use crate::answer::Answer;
@@ -26,7 +29,10 @@ pub trait Handlers {
 
     /// Returns the handler for a connection. The handler decides which requests
     /// share an instance.
-    fn connection(&self) -> Box<dyn Handler>;
+    fn connection(&self, transport: &Rc<Transport>) -> Box<dyn Handler>;
+
+    /// Runs periodic work. Called on each tick of the clock.
+    fn tick(&self) {}
 }
 
 /// Host and target that a request is for.
@@ -39,10 +45,13 @@ pub struct Wanted<'a> {
 }
 
 /// The service that a request is for, of those that share its listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub enum Site {
-    /// A service by its number; 0 is the one whose listener it is.
-    Service(usize),
+    /// The one whose listener it is.
+    #[default]
+    Own,
+    /// Another one.
+    Other(Rc<Neighbor>),
     /// No service has the host.
     UnknownHost,
     /// A service has the host, and none the path there.
@@ -51,9 +60,40 @@ pub enum Site {
     Limited,
 }
 
-impl Default for Site {
-    fn default() -> Self {
-        Self::Service(0)
+/// A service on the listener of another one, in one generation. Each request holds
+/// it until the request is done with, its records included.
+pub struct Neighbor {
+    /// Its handlers; `None` once nobody waits for its guests any more.
+    handlers: RefCell<Option<Rc<dyn Handlers>>>,
+    /// Records of its requests, of a type that the HTTP driver knows.
+    pub account: Rc<dyn Any>,
+}
+
+impl Neighbor {
+    /// Returns a service with these handlers and records.
+    pub fn new(handlers: Rc<dyn Handlers>, account: Rc<dyn Any>) -> Rc<Self> {
+        Rc::new(Self {
+            handlers: RefCell::new(Some(handlers)),
+            account,
+        })
+    }
+
+    /// Returns its handlers, unless it has ended.
+    pub fn handlers(&self) -> Option<Rc<dyn Handlers>> {
+        self.handlers.borrow().clone()
+    }
+
+    /// Notes that nobody waits for its guests any more.
+    pub(crate) fn end(&self) {
+        let handlers = self.handlers.take();
+        // Its instances may have to say something in their end.
+        drop(handlers);
+    }
+}
+
+impl fmt::Debug for Neighbor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Neighbor").finish_non_exhaustive()
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::rc::Rc;
 
+use netwasm_net::transport::Transport;
+
 use crate::answer::Answer;
 use crate::handler::{
     Awaiting, Call, Decision, Handler, Handlers, NoAnswer, Nobody, Site, Takes, Wanted,
@@ -77,7 +79,7 @@ impl Handlers for Redirects {
         (Site::default(), Takes::Heads)
     }
 
-    fn connection(&self) -> Box<dyn Handler> {
+    fn connection(&self, _: &Rc<Transport>) -> Box<dyn Handler> {
         Box::new(*self)
     }
 }

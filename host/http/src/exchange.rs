@@ -53,8 +53,8 @@ pub(super) struct Own(Option<Box<dyn Handler>>);
 
 impl Own {
     /// Returns the handler, made for the first request.
-    fn handler(&mut self, local: &Local) -> &mut dyn Handler {
-        let make = || local.handlers.connection();
+    fn handler(&mut self, local: &Local, transport: &Rc<Transport>) -> &mut dyn Handler {
+        let make = || local.handlers.connection(transport);
         &mut **self.0.get_or_insert_with(make)
     }
 
@@ -63,11 +63,12 @@ impl Own {
     pub(super) fn handle(
         &mut self,
         local: &Local,
-        transport: &Transport,
+        transport: &Rc<Transport>,
         request: Box<Request>,
     ) -> (Box<Request>, Decision) {
-        let counters = &local.account(request.site).net.counters;
-        if request.site == Site::Limited {
+        let site = request.site.clone();
+        let counters = &local.account(&site).net.counters;
+        if matches!(site, Site::Limited) {
             counters.clients_refused.add();
             tracing::info!(peer = %transport.peer(), "request refused (--max-client-requests)");
             return (request, Decision::Answer(too_many()));
@@ -75,7 +76,7 @@ impl Own {
         let sampled = |trace: &&Rc<Trace>| trace.context.sampled;
         let timed = request.trace.as_ref().filter(sampled);
         let timed = timed.map(|_| Instant::now());
-        let (request, decision) = self.handler(local).handle(request);
+        let (request, decision) = self.handler(local, transport).handle(request);
         if let (Some(trace), Some(begun)) = (&request.trace, timed) {
             trace.add_guest(begun.elapsed());
         }
@@ -101,12 +102,12 @@ impl Own {
     pub(super) fn begin(
         &mut self,
         local: &Local,
-        transport: &Transport,
+        transport: &Rc<Transport>,
         site: Site,
         mut head: http::Request<RequestBody>,
         (secure, trace): (bool, Option<Rc<Trace>>),
     ) -> (Rc<Reply>, Rc<dyn Awaiting>) {
-        local.account(site).net.counters.requests.add();
+        local.account(&site).net.counters.requests.add();
         if let Some(trace) = &trace
             && let Ok(value) = HeaderValue::from_str(&trace.context.to_string())
         {
@@ -120,7 +121,7 @@ impl Own {
             reply: Rc::clone(&reply),
             turn: Rc::clone(&transport.turn),
         };
-        (reply, self.handler(local).begin(call))
+        (reply, self.handler(local, transport).begin(call))
     }
 
     /// Drops the handler at the end of the connection.

@@ -92,6 +92,13 @@ impl Account {
         self.lines.is_some() || self.tally.is_some() || self.net.tracer.is_some()
     }
 
+    /// Hands on the gathered lines of the log.
+    fn flush(&self) {
+        if let Some(lines) = &self.lines {
+            lines.borrow_mut().flush();
+        }
+    }
+
     /// Logs and counts a request, of whose response's body so many bytes were
     /// sent.
     fn record(&self, entry: &Entry, sent: u64) {
@@ -110,10 +117,11 @@ impl Account {
 /// State shared by the HTTP connections of a thread.
 pub struct Local {
     pub(super) env: Arc<Env>,
-    /// Accounts of the services that share the listener, as [`Site`] numbers
-    /// them; the first is that of the service whose listener it is.
+    /// Account of the service whose listener it is.
     own: Account,
-    others: Vec<Account>,
+    /// Accounts of others that answer there, until their last request is done
+    /// with.
+    others: RefCell<Vec<Rc<Account>>>,
     /// The handlers of requests.
     pub(super) handlers: Rc<dyn Handlers>,
     /// Buffer for responses, empty between polls.
@@ -140,7 +148,7 @@ impl Local {
         env: Arc<Env>,
         handlers: Rc<dyn Handlers>,
         own: Account,
-        others: Vec<Account>,
+        others: Vec<Rc<Account>>,
     ) -> Rc<Self> {
         let now = wall_clock();
         Rc::new(Self {
@@ -151,9 +159,14 @@ impl Local {
             date: Cell::new(date(now)),
             env,
             own,
-            others,
+            others: RefCell::new(others),
             handlers,
         })
+    }
+
+    /// Adds accounts of services that answer on the listener, too.
+    pub fn add(&self, accounts: Vec<Rc<Account>>) {
+        self.others.borrow_mut().extend(accounts);
     }
 
     /// Updates the time and flushes the log. Called a few times a second.
@@ -161,23 +174,26 @@ impl Local {
         let now = wall_clock();
         self.now.set(now);
         self.date.set(date(now));
+        self.handlers.tick();
         self.flush_log();
     }
 
     /// Hands on the gathered lines of the log.
     fn flush_log(&self) {
-        let accounts = std::iter::once(&self.own).chain(&self.others);
-        for lines in accounts.filter_map(|account| account.lines.as_ref()) {
-            lines.borrow_mut().flush();
-        }
+        self.own.flush();
+        self.others.borrow_mut().retain(|account| {
+            account.flush();
+            // The service that answers has it, too.
+            Rc::strong_count(account) > 1
+        });
     }
 
     /// Returns the account of the service that a request is for. One for no
     /// service is on the account of the service whose listener it is.
-    pub(super) fn account(&self, site: Site) -> &Account {
+    pub(super) fn account<'a>(&'a self, site: &'a Site) -> &'a Account {
         match site {
-            Site::Service(number @ 1..) => self.others.get(number - 1).unwrap_or(&self.own),
-            Site::Service(0) | Site::UnknownHost | Site::UnknownPath | Site::Limited => &self.own,
+            Site::Other(other) => other.account.downcast_ref().unwrap_or(&self.own),
+            Site::Own | Site::UnknownHost | Site::UnknownPath | Site::Limited => &self.own,
         }
     }
 
@@ -197,7 +213,7 @@ impl Local {
     /// Logs and counts a request, of whose response's body so many bytes were
     /// sent.
     pub(super) fn record(&self, entry: &Entry, sent: u64) {
-        self.account(entry.site).record(entry, sent);
+        self.account(&entry.site).record(entry, sent);
     }
 
     /// Returns the time of the last tick.

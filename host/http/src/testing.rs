@@ -26,6 +26,7 @@ use netwasm_exchange::reply::{Answered, Reply};
 use netwasm_exchange::request::Request;
 use netwasm_net::service::Service as _;
 use netwasm_net::testing::{connection, peer, soon, until};
+use netwasm_net::transport::Transport;
 use netwasm_net::worker::Worker;
 
 use crate::Service;
@@ -178,7 +179,7 @@ impl Handlers for Script {
         (Site::default(), takes)
     }
 
-    fn connection(&self) -> Box<dyn Handler> {
+    fn connection(&self, _: &Rc<Transport>) -> Box<dyn Handler> {
         Box::new(self.clone())
     }
 }

@@ -7,6 +7,9 @@
 //!      +-- again <--------+-------> everything stays <------+
 //! ```
 //!
+//! A service whose listener others share goes on when these are replaced: its
+//! threads get the new ones for the next requests.
+//!
 //! Nothing that can fail follows the first change. If there is no room for one
 //! more generation, the reload waits until one that was replaced has ended.
 
@@ -28,6 +31,7 @@ use super::report::announce;
 use super::service::{Current, Prepared, Serving};
 use super::sockets::NextSockets;
 use super::starting::on_thread;
+use super::threads::{Generations, Replace};
 
 pub(super) use self::asked::{By, Reloading};
 use self::changes::Changes;
@@ -61,6 +65,8 @@ struct Kept {
     stamp: Option<Stamp>,
     /// Its certificates, as read anew.
     renewed: Option<Renewed>,
+    /// Its settings, in which at most what others have on its listeners is new.
+    config: Config,
 }
 
 /// Why a reload changes nothing.
@@ -111,6 +117,8 @@ pub(super) struct Beginning {
     sockets: NextSockets,
     /// The services in the order of the settings.
     services: Vec<Begun>,
+    /// The generations that are to serve beside each other.
+    generations: Arc<Generations>,
     /// Lines for those who asked for the reload.
     warnings: Vec<String>,
 }
@@ -300,7 +308,7 @@ impl Server {
                 (name, self.next_generation())
             }
         });
-        let generations = Arc::new(generations.collect());
+        let generations: Arc<Generations> = Arc::new(generations.collect());
         let mut ready = Vec::new();
         for service in services {
             ready.push(match service {
@@ -322,6 +330,7 @@ impl Server {
             run,
             sockets,
             services,
+            generations,
             warnings,
         })
     }
@@ -378,6 +387,7 @@ impl Server {
             run,
             sockets,
             services,
+            generations,
             warnings,
         } = beginning;
         self.several |= services.len() > 1;
@@ -404,8 +414,18 @@ impl Server {
                     let Some(place) = place else { continue };
                     let mut service = old.remove(place);
                     service.stamp = kept.stamp;
+                    service.config = kept.config;
                     if let Some(renewed) = kept.renewed {
                         service.run.net.tls.renew(renewed);
+                    }
+                    let sites = &service.config.sites;
+                    if sites.iter().any(|it| !it.others.is_empty()) {
+                        // Before those that are replaced begin to end.
+                        self.threads.replace(&Replace {
+                            generation: service.generation,
+                            beside: Arc::clone(&generations),
+                            sites: sites.clone(),
+                        });
                     }
                     self.services.push(service);
                 }

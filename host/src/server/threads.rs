@@ -15,6 +15,7 @@ use netwasm_base::error::Error;
 use netwasm_exchange::handler::Handlers;
 use netwasm_exchange::redirect::Redirects;
 use netwasm_exchange::sites::{Member, Sites};
+use netwasm_http::local::Account;
 use netwasm_net::places::Places;
 use netwasm_net::service::Services;
 use netwasm_net::thread::Tick;
@@ -23,7 +24,7 @@ use netwasm_net::worker::{self, Assignment, Ended, Phase, Worker};
 use netwasm_runtime::guests::OfThread;
 
 use crate::admin::Connections;
-use crate::wiring::{Run, Shared};
+use crate::wiring::{Replaceable, Run, Shared};
 
 use super::Event;
 
@@ -47,6 +48,7 @@ pub(super) struct Threads {
 #[derive(Debug)]
 enum Order {
     Begin(Box<Begin>),
+    Replace(Box<Replace>),
     /// Say that the thread is alive.
     Ping(mpsc::UnboundedSender<()>),
     /// Describe the open connections of all workers.
@@ -75,6 +77,17 @@ pub(super) struct Begin {
     pub(super) assignment: Assignment,
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) clock: watch::Receiver<Tick>,
+}
+
+/// Services to replace on the shared listeners of a worker that goes on.
+#[derive(Clone, Debug)]
+pub(super) struct Replace {
+    /// Number of the generation whose listeners they are.
+    pub(super) generation: u64,
+    /// The generations that it is to serve beside from now on.
+    pub(super) beside: Arc<Generations>,
+    /// Its shared listeners, as they are to be.
+    pub(super) sites: Vec<SharedListener>,
 }
 
 impl Threads {
@@ -134,6 +147,13 @@ impl Threads {
         }
     }
 
+    /// Replaces services on the shared listeners of a generation, on all threads.
+    pub(super) fn replace(&self, replace: &Replace) {
+        for thread in &self.threads {
+            let _ = thread.send(Order::Replace(Box::new(replace.clone())));
+        }
+    }
+
     /// Asks all threads to say that they are alive.
     pub(super) fn ping(&self, reply: &mpsc::UnboundedSender<()>) {
         for thread in &self.threads {
@@ -176,7 +196,8 @@ fn work(
                     Order::Begin(begin) => {
                         let (worker, guests) = begin.run.worker(&turns);
                         let shared = shared(&begin, &guests, &workers.borrow());
-                        let services = begin.run.services(&guests, begin.redirects, shared);
+                        let (services, replaceable) =
+                            begin.run.services(&guests, begin.redirects, shared);
                         workers.borrow_mut().push(Known {
                             service: begin.run.net.guest.clone(),
                             generation: begin.generation,
@@ -184,10 +205,12 @@ fn work(
                             guests,
                             redirects: begin.redirects,
                             run: begin.run.clone(),
+                            replaceable,
                         });
                         let (workers, events) = (Rc::clone(&workers), events.clone());
                         spawn_local(serve(thread, *begin, worker, services, workers, events));
                     }
+                    Order::Replace(order) => replace(&order, &workers.borrow()),
                     Order::Ping(reply) => {
                         let _ = reply.send(());
                     }
@@ -215,6 +238,8 @@ struct Known {
     guests: OfThread,
     redirects: Redirects,
     run: Run,
+    /// Its shared listeners.
+    replaceable: Vec<Replaceable>,
 }
 
 impl Known {
@@ -235,43 +260,80 @@ impl Known {
     }
 }
 
-/// Returns the services on each shared listener of a worker. The others have
-/// begun before.
+/// The services on the listener of another one, on a thread.
+#[derive(Default)]
+struct Others<'a> {
+    members: Vec<Member>,
+    /// Accounts of those that are new.
+    accounts: Vec<Rc<Account>>,
+    places: Vec<&'a Places>,
+}
+
+/// Returns the other services on a shared listener, which have begun before. Those
+/// of `present` stay as they are.
+fn others<'a>(
+    shared: &SharedListener,
+    beside: &Generations,
+    workers: &'a [Known],
+    present: Option<&Sites>,
+) -> Others<'a> {
+    let mut others = Others::default();
+    for other in &shared.others {
+        let generation = beside.get(&other.name);
+        let mut workers = workers.iter();
+        let known = workers.find(|known| Some(&known.generation) == generation);
+        let Some(known) = known else {
+            continue;
+        };
+        let thread = &known.worker.thread;
+        let neighbor = present.and_then(|sites| sites.neighbor(thread));
+        let neighbor = neighbor.unwrap_or_else(|| {
+            let handlers = known.handlers(other.redirects);
+            let (neighbor, account) = known.run.neighbor(handlers);
+            others.accounts.push(account);
+            neighbor
+        });
+        others.members.push(Member {
+            routes: other.routes.clone(),
+            neighbor,
+            thread: Rc::clone(thread),
+        });
+        others.places.push(&*known.run.net.places);
+    }
+    others
+}
+
+/// Returns the services on each shared listener of a worker.
 fn shared(begin: &Begin, guests: &OfThread, workers: &[Known]) -> Vec<Shared> {
     let of_listener = |shared: &SharedListener| {
         let handlers: Rc<dyn Handlers> = match shared.redirects {
             true => Rc::new(begin.redirects),
             false => Rc::new(guests.clone()),
         };
-        let mut services = vec![Member {
-            routes: begin.routes.clone(),
-            handlers,
-            thread: None,
-        }];
-        let mut others = Vec::new();
-        let mut places = Vec::new();
-        for other in &shared.others {
-            let generation = begin.beside.get(&other.name);
-            let mut workers = workers.iter();
-            let known = workers.find(|known| Some(&known.generation) == generation);
-            let Some(known) = known else {
-                continue;
-            };
-            services.push(Member {
-                routes: other.routes.clone(),
-                handlers: known.handlers(other.redirects),
-                thread: Some(Rc::clone(&known.worker.thread)),
-            });
-            others.push(known.run.account());
-            places.push(&*known.run.net.places);
-        }
+        let others = others(shared, &begin.beside, workers, None);
+        let sites = Sites::new(handlers, begin.routes.clone(), others.members);
         Shared {
-            sites: Sites::new(services),
-            places: Places::joined(&begin.run.net.places, &places),
-            others,
+            sites: Rc::new(sites),
+            places: Places::joined(&begin.run.net.places, &others.places),
+            others: others.accounts,
         }
     };
     begin.sites.iter().map(of_listener).collect()
+}
+
+/// Replaces services on the shared listeners of a worker.
+fn replace(order: &Replace, workers: &[Known]) {
+    let mut owners = workers.iter();
+    // Otherwise it has ended.
+    let Some(owner) = owners.find(|known| known.generation == order.generation) else {
+        return;
+    };
+    for (shared, replaceable) in order.sites.iter().zip(&owner.replaceable) {
+        replaceable.replace(|sites| {
+            let others = others(shared, &order.beside, workers, Some(sites));
+            (others.members, others.accounts)
+        });
+    }
 }
 
 /// Runs a worker to its end, and reports that.

@@ -16,7 +16,7 @@ impl Driver {
     /// its span.
     pub(super) fn entry(&self, request: &mut Request) -> Option<Entry> {
         let http = &self.local;
-        let account = http.account(request.site);
+        let account = http.account(&request.site);
         if !account.records() {
             return None;
         }
@@ -34,7 +34,7 @@ impl Driver {
             time: http.now(),
         };
         Some(Entry {
-            site: request.site,
+            site: request.site.clone(),
             spoken: Spoken::Http1,
             status: 0,
             length: 0,

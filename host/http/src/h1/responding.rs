@@ -102,7 +102,7 @@ impl Driver {
         out: &mut Vec<u8>,
     ) {
         let local = Rc::clone(&self.local);
-        match exchange::check(answer, request, &local.account(request.site).net) {
+        match exchange::check(answer, request, &local.account(&request.site).net) {
             Ok(mut checked) => {
                 checked.closes |= self.exchange.last;
                 self.write(request, &checked, entry, out);
@@ -244,7 +244,7 @@ impl Driver {
         error: &io::Error,
         out: &mut Vec<u8>,
     ) -> (u16, u64) {
-        let env = &self.local.account(request.site).net;
+        let env = &self.local.account(&request.site).net;
         exchange::file_failed(env, request.head.target(), error);
         self.exchange.last = true;
         let answer = Answer::status(500, "");
@@ -279,7 +279,7 @@ impl Driver {
         out: &mut Vec<u8>,
     ) {
         let local = Rc::clone(&self.local);
-        let env = &local.account(request.site).net;
+        let env = &local.account(&request.site).net;
         let answer = exchange::refused(env, &self.transport, refusal);
         let status = answer.status;
         if let Body::Bytes(text) = &answer.body {

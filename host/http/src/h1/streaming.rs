@@ -312,7 +312,7 @@ impl Driver {
     ) -> Option<Box<Answering>> {
         let (thread, local) = (Rc::clone(self.thread()), Rc::clone(&self.local));
         let limits = &thread.env.limits.http;
-        let env = &local.account(answering.request.site).net;
+        let env = &local.account(&answering.request.site).net;
         match exchange::streamed(answer, &answering.request, env) {
             Ok(Streamed { answered, closes }) => {
                 let upload = answering.upload.as_ref();
@@ -346,7 +346,7 @@ impl Driver {
     fn send_interim(&self, request: &Request, deferred: &Deferred, out: &mut Vec<u8>) {
         for interim in deferred.take_interim() {
             let status = interim.status;
-            let env = &self.local.account(request.site).net;
+            let env = &self.local.account(&request.site).net;
             if self.limits().send_informational
                 && request.head.minor_version() > 0
                 && let Some(headers) = exchange::interim(interim, request.head.target(), env)

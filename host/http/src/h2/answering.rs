@@ -147,7 +147,7 @@ impl AnsweringStream {
         let (reply, requests) = own.begin(
             &link.local,
             &link.transport,
-            request::site(&head),
+            request::site(&head).clone(),
             asked,
             (link.secure, line.trace()),
         );
@@ -173,7 +173,8 @@ impl AnsweringStream {
     /// room.
     async fn finish(&mut self) -> Option<Stream> {
         let link = Rc::clone(&self.link);
-        let env = link.env(request::site(&self.head));
+        let site = request::site(&self.head).clone();
+        let env = link.env(&site);
         let limit = env.limits.http.response_timeout;
         let response = match self.is_forwarded {
             // Each attempt has its own limit.
@@ -326,7 +327,9 @@ impl AnsweringStream {
 
     /// Answers in the guest's place.
     fn refuse(&mut self, missing: Missing) -> Option<Stream> {
-        let env = self.link.env(request::site(&self.head));
+        let link = Rc::clone(&self.link);
+        let site = request::site(&self.head).clone();
+        let env = link.env(&site);
         let answer = match missing {
             Missing::Left => {
                 exchange::left(&self.link.transport);

@@ -29,7 +29,7 @@ impl Link {
     pub(super) fn line(self: &Rc<Self>, head: &Parts) -> LogLine {
         LogLine {
             link: Rc::clone(self),
-            site: request::site(head),
+            site: request::site(head).clone(),
             entry: request::entry(head, self.transport.peer(), self.secure, &self.local),
             status: CLIENT_LEFT,
             sent: 0,
@@ -66,7 +66,7 @@ impl LogLine {
                 let text = entry.and_then(|it| it.text.as_ref());
                 let path = text.map(|it| it.line.as_slice());
                 let path = String::from_utf8_lossy(path.unwrap_or_default()).into_owned();
-                self.link.file_failed(self.site, &path, error);
+                self.link.file_failed(&self.site, &path, error);
                 stream.send_reset(Reason::INTERNAL_ERROR);
             }
         }

@@ -114,7 +114,7 @@ impl Link {
                 .iter()
                 .map(|(name, value)| (name.as_str(), value.as_bytes())),
         );
-        request.site = request::site(&head);
+        request.site = request::site(&head).clone();
         request.trailers = trailers;
         request.transport = Some(Rc::clone(&self.transport));
         request.secure = self.secure;
@@ -146,7 +146,8 @@ impl Link {
         let deferred = match decision {
             Decision::Forward(forward) => {
                 let expects = coming.as_ref().is_some_and(|it| it.expects_continue());
-                let env = self.env(request.site);
+                let site = request.site.clone();
+                let env = self.env(&site);
                 match exchange::forward(&mut request, forward, body, expects, false, env) {
                     Ok(forwarding) => {
                         let incoming = coming.unwrap_or_else(|| Incoming::whole(self.thread()));
@@ -258,7 +259,7 @@ impl Link {
         outgoing: SendResponse<Bytes>,
         line: LogLine,
     ) -> Option<Stream> {
-        let checked = match exchange::check(&answer, request, self.env(request.site)) {
+        let checked = match exchange::check(&answer, request, self.env(&request.site)) {
             Ok(checked) => checked,
             Err(ours) => return self.send_ours(request.is_head(), ours, outgoing, line),
         };
@@ -308,7 +309,7 @@ impl Link {
             _ if length <= SMALL_FILE => match read_all(&parts) {
                 Ok(bytes) => Payload::Bytes(bytes.into()),
                 Err(error) => {
-                    self.file_failed(request.site, request.head.target(), &error);
+                    self.file_failed(&request.site, request.head.target(), &error);
                     let answer = Answer::status(500, "");
                     return self.send_ours(is_head, answer, outgoing, line);
                 }
@@ -374,11 +375,11 @@ impl Link {
     }
 
     /// Returns the network state of the service that a request is for.
-    pub(super) fn env(&self, site: Site) -> &net::Env {
+    pub(super) fn env<'a>(&'a self, site: &'a Site) -> &'a net::Env {
         &self.local.account(site).net
     }
 
-    pub(super) fn file_failed(&self, site: Site, path: &str, error: &io::Error) {
+    pub(super) fn file_failed(&self, site: &Site, path: &str, error: &io::Error) {
         exchange::file_failed(self.env(site), path, error);
     }
 

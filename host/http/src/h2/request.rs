@@ -16,6 +16,7 @@ use netwasm_exchange::handler::Site;
 use netwasm_exchange::head::authority::is_authority;
 use netwasm_exchange::head::target::{self, Form};
 use netwasm_exchange::head::{Refusal, bad};
+use send_wrapper::SendWrapper;
 
 use crate::access_log::{Entry, Text};
 use crate::exchange::TOO_LARGE;
@@ -129,14 +130,16 @@ pub(super) fn revealed(head: &Parts) -> Option<&PathAndQuery> {
 /// Notes the service that a request is for.
 pub(super) fn set_site(head: &mut Parts, site: Site) {
     // Mostly there is one, and extensions allocate.
-    if site != Site::default() {
-        head.extensions.insert(site);
+    if !matches!(site, Site::Own) {
+        // The streams of a connection are on one thread.
+        head.extensions.insert(SendWrapper::new(site));
     }
 }
 
 /// Returns the service that a request is for.
-pub(super) fn site(head: &Parts) -> Site {
-    head.extensions.get().copied().unwrap_or_default()
+pub(super) fn site(head: &Parts) -> &Site {
+    let site = head.extensions.get::<SendWrapper<Site>>();
+    site.map_or(&Site::Own, |site| site)
 }
 
 /// Returns path and query, or `*` for `OPTIONS *`.
@@ -211,7 +214,7 @@ pub(super) fn entry(
         time: local.now(),
     };
     Some(Box::new(Entry {
-        site,
+        site: site.clone(),
         spoken: Spoken::Http2,
         status: 0,
         length: 0,

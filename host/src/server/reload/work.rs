@@ -52,13 +52,17 @@ impl Work {
         let mut services = Vec::new();
         let mut changed = Vec::new();
         let mut problem = None;
-        // The last ones first: if one changes, so do those on whose listeners it
-        // answers.
+        // The last ones first: those on whose listeners one answers may have to
+        // change with it.
         for (number, config) in run.services.iter().enumerate().rev() {
             match self.next(config, &changed) {
                 Ok(next) => {
-                    if let Some(Next::New(_)) = next {
-                        changed.push(config.guest.name.clone());
+                    if let Some(Next::New(new)) = &next {
+                        let before = self.before(config);
+                        changed.push(Changed {
+                            name: config.guest.name.clone(),
+                            has_its_places: before.is_some_and(|it| new.has_places_of(&it.run)),
+                        });
                     }
                     services.extend(next);
                 }
@@ -130,7 +134,7 @@ impl Work {
             stays("--admin");
         }
         if run.otlp != otlp {
-            stays("--otlp or --otlp-sample");
+            stays("--otlp, --otlp-header or --otlp-sample");
         }
         if [run.user.take(), run.group.take()] != user {
             stays("--user or --group");
@@ -153,7 +157,7 @@ impl Work {
 
     /// Returns what becomes of a service, if these have changed; `None` if it
     /// has ended.
-    fn next(&self, config: &Config, changed: &[String]) -> Result<Option<Next>, Error> {
+    fn next(&self, config: &Config, changed: &[Changed]) -> Result<Option<Next>, Error> {
         let name = &config.guest.name;
         // Without listeners, it is a program.
         let is_program = |config: &Config| config.listeners.is_empty();
@@ -170,32 +174,36 @@ impl Work {
             }
             return Ok(None);
         }
-        let mut others = config.sites.iter().flat_map(|it| &it.others);
-        let others_stay = others.all(|other| !changed.contains(&other.name));
+        let others = config.sites.iter().flat_map(|it| &it.others);
+        let mut its = others.flat_map(|other| changed.iter().filter(|it| it.name == other.name));
+        // Open connections have places of the others, and instances of the new
+        // generations soon.
+        let goes_on_with_others = its.all(|changed| changed.has_its_places);
         if let Some(before) = before {
-            let kept = |stamp, renewed| {
+            let kept = |config: &Config, stamp, renewed| {
                 Ok(Some(Next::Kept(Box::new(Kept {
                     name: name.clone(),
                     generation: before.generation,
                     stamp,
                     renewed,
+                    config: config.clone(),
                 }))))
             };
-            let is_same = before.config == *config;
+            let is_same = goes_on(&before.config, config);
             if is_program(&before.config) && is_program(config) {
                 // Two of it at once is what no program expects.
                 if !is_same || !matches!(before.same_component(), Ok(Some(_))) {
                     self.warn(format!(
                         "{name} is a program that runs: what has changed needs a restart"
                     ));
-                    return kept(None, None);
+                    return kept(&before.config, None, None);
                 }
             }
             if is_same
-                && others_stay
+                && goes_on_with_others
                 && let Some(stamp) = before.same_component()?
             {
-                return kept(stamp, renewed(before, config)?);
+                return kept(config, stamp, renewed(before, config)?);
             }
         }
         let lasting = match before {
@@ -206,6 +214,29 @@ impl Work {
         prepared.try_guest()?;
         Ok(Some(Next::New(Box::new(prepared))))
     }
+}
+
+/// A service that has changed.
+struct Changed {
+    name: String,
+    /// True if its connections take the places of those of the generation before.
+    has_its_places: bool,
+}
+
+/// True if a service goes on with these settings: they differ at most in what
+/// others have on its listeners.
+fn goes_on(before: &Config, next: &Config) -> bool {
+    let own = |config: &Config| {
+        let mut config = config.clone();
+        config.tls.shared.iter_mut().for_each(Vec::clear);
+        let sites = config.sites.iter_mut();
+        for other in sites.flat_map(|site| &mut site.others) {
+            other.routes.clear();
+            other.redirects = false;
+        }
+        config
+    };
+    before == next || own(before) == own(next)
 }
 
 /// Reads the certificates of a service that stays; `None` if it has none.

@@ -46,7 +46,8 @@ impl Driver {
         let local = Rc::clone(&self.local);
         let own = &mut self.exchange.own;
         let traced = (request.secure, request.trace.clone());
-        let (reply, requests) = own.begin(&local, &self.transport, request.site, head, traced);
+        let site = request.site.clone();
+        let (reply, requests) = own.begin(&local, &self.transport, site, head, traced);
         self.exchange.reading = Reading::Answer(Box::new(Answering {
             request,
             entry,

@@ -40,7 +40,7 @@ impl Driver {
         out: &mut Vec<u8>,
     ) {
         let path = answering.request.head.target();
-        let env = &self.local.account(answering.request.site).net;
+        let env = &self.local.account(&answering.request.site).net;
         let answer = exchange::missing(env, path, reason);
         let unread = answering
             .upload
@@ -61,7 +61,7 @@ impl Driver {
         let request = &answering.request;
         if !answering.is_forwarded {
             exchange::broken(
-                &self.local.account(request.site).net,
+                &self.local.account(&request.site).net,
                 request.head.target(),
                 why,
             );
@@ -165,7 +165,10 @@ impl Driver {
                 }
             }
             let request = &answering.request;
-            exchange::late(&self.local.account(request.site).net, request.head.target());
+            exchange::late(
+                &self.local.account(&request.site).net,
+                request.head.target(),
+            );
             answering.requests.clone().abandon(&answering.reply);
             self.exchange.last |= answering
                 .upload
@@ -197,7 +200,7 @@ impl Driver {
                 } else {
                     if answering.is_forwarded {
                         let request = &answering.request;
-                        let env = &self.local.account(request.site).net;
+                        let env = &self.local.account(&request.site).net;
                         exchange::silent(env, request.head.target());
                     }
                     let why = "does not go on in time (--response-body-timeout)";

@@ -30,7 +30,8 @@ impl Driver {
         out: &mut Vec<u8>,
     ) {
         let local = Rc::clone(&self.local);
-        let env = &local.account(request.site).net;
+        let site = request.site.clone();
+        let env = &local.account(&site).net;
         let expects = upload.as_ref().is_some_and(|it| it.expects_continue());
         let begun = exchange::forward(&mut request, forward, coming, expects, true, env);
         let forwarding = match begun {

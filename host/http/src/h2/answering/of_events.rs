@@ -80,7 +80,7 @@ impl AnsweringStream {
             return Err(answer);
         };
         let Streamed { answered, closes } =
-            exchange::streamed(answer, request, self.link.env(request.site))?;
+            exchange::streamed(answer, request, self.link.env(&request.site))?;
         if closes {
             self.link.closes.set(true);
         }
