@@ -2,12 +2,28 @@
 
 use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::peers::Server;
 
 /// Hosts of [`Operation::Hosts`].
 const HOSTS: usize = 1000;
+
+/// Components that a reload replaces by each other, and part of what each answers.
+const REPLACED: [(&str, &str); 2] = [("router", "<h1>About"), ("hello", "Hello")];
+
+/// Longest wait for a reload. The first one may have to compile.
+const RELOADED: Duration = Duration::from_secs(60);
+
+/// Name of a configuration in a server's directory.
+const FILE: &str = "netwasm.toml";
 
 /// A way to operate netwasm that costs nothing, or should not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +62,7 @@ impl Operation {
             flags.arg(format!("--admin=unix:{}", socket.display()));
             return Ok(flags);
         }
-        let configuration = directory.join("netwasm.toml");
+        let configuration = directory.join(FILE);
         let printed = Command::new(flags.get_program())
             .args(flags.get_args())
             .arg("--print-config")
@@ -77,4 +93,49 @@ impl Operation {
         command.arg("run").arg("--config").arg(configuration);
         Ok(command)
     }
+}
+
+/// Reloads a run of [`Operation::Configuration`], of which both components have been
+/// compiled before. Returns the time from the signal until a request of a new
+/// connection is answered by the other component.
+///
+/// # Errors
+/// Fails if the run ends, or goes on with the component that it has.
+pub(crate) fn reloaded(server: &Server) -> anyhow::Result<Duration> {
+    let directory = server.directory.as_ref().context("no configuration")?;
+    let file = directory.path().join(FILE);
+    let [first, second] = REPLACED;
+    // There and back, so that the code of both is cached.
+    replace(server, &file, first, second)?;
+    replace(server, &file, second, first)?;
+    replace(server, &file, first, second)
+}
+
+/// Replaces a component by another one.
+fn replace(
+    server: &Server,
+    file: &Path,
+    (from, _): (&str, &str),
+    (to, says): (&str, &str),
+) -> anyhow::Result<Duration> {
+    let text = fs::read_to_string(file)?;
+    let [old, new] = [from, to].map(|name| format!("/{name}.wasm\""));
+    ensure!(text.contains(&old), "no {from} in {}", file.display());
+    fs::write(file, text.replace(&old, &new))?;
+    let pid = Pid::from_raw(i32::try_from(server.pid())?).context("a process")?;
+    let begun = Instant::now();
+    kill_process(pid, Signal::HUP)?;
+    while !answer(server.address)?.contains(says) {
+        ensure!(begun.elapsed() < RELOADED, "no {to} after {RELOADED:?}");
+    }
+    Ok(begun.elapsed())
+}
+
+/// Returns the answer to a request of a new connection.
+fn answer(address: SocketAddr) -> io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.write_all(b"GET /about HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }

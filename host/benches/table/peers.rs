@@ -498,7 +498,7 @@ fn start_silent(
         address,
         start_up: Duration::ZERO,
         _output: None,
-        _directory: directory,
+        directory,
     };
     server
         .wait_for_accept(start)
@@ -523,7 +523,7 @@ pub(crate) struct Server {
     /// Keeps the pipe open, so that the server may go on printing.
     _output: Option<BufReader<ChildStdout>>,
     /// Directory of the server's files, which is removed with the server.
-    _directory: Option<TempDir>,
+    pub(crate) directory: Option<TempDir>,
 }
 
 impl Server {
@@ -544,7 +544,7 @@ impl Server {
                     address,
                     start_up,
                     _output: Some(output),
-                    _directory: directory,
+                    directory,
                 })
             }
             Err(error) => {

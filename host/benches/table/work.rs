@@ -15,6 +15,7 @@ use crate::load::{
     Small, TlsPingPong, beside,
 };
 use crate::measure::{self, Cores};
+use crate::operated;
 use crate::peers::{Peer, Peers, Server, Service};
 use crate::site::Resource;
 
@@ -153,6 +154,8 @@ enum Kind {
         connections: usize,
     },
     Start,
+    /// A reload with another component, of which the code is cached.
+    Reload,
     /// Resident memory at most, after a start.
     StartMemory,
 }
@@ -274,7 +277,7 @@ impl Work {
         match self.kind {
             Kind::Idle { .. } | Kind::IdleForward { .. } | Kind::StartMemory => Unit::Memory,
             Kind::Beside(_) | Kind::BesideCalls => Unit::Beside,
-            Kind::Start | Kind::Latency { .. } => Unit::Time,
+            Kind::Start | Kind::Reload | Kind::Latency { .. } => Unit::Time,
             _ => Unit::CpuTime,
         }
     }
@@ -292,7 +295,7 @@ impl Work {
             Kind::ForwardHttp2 { .. } => Service::ForwardHttp2,
             Kind::Tls { .. } => Service::Tls,
             Kind::Udp { .. } => Service::Udp,
-            Kind::Http { secure: false, .. } | Kind::Latency { .. } => Service::Http,
+            Kind::Http { secure: false, .. } | Kind::Latency { .. } | Kind::Reload => Service::Http,
             Kind::Http { secure: true, .. } => Service::Https,
             Kind::Resolve => Service::Resolver,
             Kind::Resume => Service::TlsClient,
@@ -327,9 +330,9 @@ impl Plan {
                 });
             }
         }
-        // A start is short, so there can be more of them.
+        // These are short, so there can be more of them.
         let rounds = match work.kind {
-            Kind::Start => 2 * self.rounds,
+            Kind::Start | Kind::Reload => 2 * self.rounds,
             _ => self.rounds,
         };
         eprintln!("{}: {} servers, {rounds} rounds", work.name, outcomes.len());
@@ -411,6 +414,10 @@ impl Plan {
         let mut load: Box<dyn Load> = match work.kind {
             Kind::Start => {
                 return Ok(Sample::of_cost(server.start_up.as_secs_f64()));
+            }
+            Kind::Reload => {
+                let time = operated::reloaded(&server)?;
+                return Ok(Sample::of_cost(time.as_secs_f64()));
             }
             Kind::StartMemory => {
                 let most = measure::most_memory(server.pid())?;

@@ -734,6 +734,20 @@ pub(crate) fn all() -> Vec<Work> {
             peers: with_python(messages()),
         },
         Work {
+            name: "operated-reload",
+            kind: Kind::Reload,
+            rows: vec![Row {
+                title: "reload to the first answer of another component, code cache warm",
+                peer: Peer::Operated {
+                    guest: "router",
+                    how: Operation::Configuration,
+                },
+                rival: None,
+                target: Target::Cost(0.050),
+            }],
+            peers: vec![],
+        },
+        Work {
             name: "start",
             kind: Kind::Start,
             rows: vec![row(
