@@ -171,7 +171,7 @@ fn a_client_decides_what_is_sampled_and_else_the_ratio() {
     let span = collector.wait_for(1).remove(0);
     assert_eq!(&*span.trace, TRACE);
     let lines = eventually("the lines", || {
-        let lines = std::fs::read_to_string(&path).ok()?;
+        let lines = fs::read_to_string(&path).ok()?;
         (lines.lines().count() == 3).then_some(lines)
     });
     let ids: Vec<_> = own.split('-').collect();
