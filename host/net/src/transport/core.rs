@@ -24,6 +24,7 @@ use crate::thread::Tick;
 use crate::tls::{KeptCiphertext, Session, Sink};
 use crate::transport::Transport;
 use crate::transport::delivery::{Delivery, Leaving};
+use crate::upstream::Place;
 
 /// The mutable state of a [`Transport`].
 #[derive(Debug)]
@@ -80,6 +81,8 @@ pub struct Core {
     pub(super) permit: Option<Permit>,
     /// Place of an accepted connection among those of its client.
     pub(crate) client: Option<ClientPlace>,
+    /// Place of a guest's connection at a server of an upstream group.
+    pub(crate) upstream: Option<Box<Place>>,
 }
 /// Bytes moved in one poll of a task.
 #[derive(Clone, Copy, Debug, Default)]

@@ -338,6 +338,7 @@ impl Transport {
         core.waker = None;
         core.permit = None;
         core.client = None;
+        core.upstream = None;
     }
 
     /// Ends a connection that no task drives any more, together with its

@@ -152,6 +152,7 @@ impl Transport {
                 reads: false,
                 permit,
                 client: None,
+                upstream: None,
             }),
         }
     }
