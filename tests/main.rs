@@ -73,6 +73,7 @@ mod tls_engine;
 mod traces;
 mod udp;
 mod unix;
+mod upstreams;
 mod user;
 mod wasi_http;
 mod wasi_http_client;

@@ -47,7 +47,7 @@ use crate::server::takeover::{self, Luggage};
 use self::accepting::{Accept, OwnListener, is_allowed};
 
 pub use self::ask::reload;
-pub(crate) use self::ask::{Ask, Connections, ListenerView, ServiceView, View};
+pub(crate) use self::ask::{Ask, Connections, ListenerView, ServerView, ServiceView, View};
 
 /// Connections at once. Others wait in the backlog.
 const MOST: usize = 16;

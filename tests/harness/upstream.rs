@@ -18,7 +18,12 @@ impl Upstream {
     /// Starts a server that passes each connection to `serve`, with its number
     /// from 1.
     pub(crate) fn new(serve: impl Fn(Asker, usize) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        Self::at("127.0.0.1:0", serve)
+    }
+
+    /// Like [`Self::new`], at an address.
+    pub(crate) fn at(address: &str, serve: impl Fn(Asker, usize) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(address).expect("a port");
         let address = listener.local_addr().expect("its address");
         let connections = Arc::new(AtomicUsize::new(0));
         let (count, serve) = (Arc::clone(&connections), Arc::new(serve));

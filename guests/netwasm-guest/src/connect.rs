@@ -84,7 +84,9 @@ impl<F: FnMut()> Drop for Cancel<F> {
 }
 
 /// Connects to `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`; asyncio's
-/// `open_connection`. Needs `--allow-connect`. Dropping the future cancels it.
+/// `open_connection`. Needs `--allow-connect`. `@GROUP` is a server of a group
+/// that `--upstream` names, as the host chooses it. Dropping the future cancels
+/// it.
 ///
 /// ```no_run
 /// # use netwasm_guest::{Result, connect};
@@ -96,8 +98,10 @@ impl<F: FnMut()> Drop for Cancel<F> {
 /// ```
 ///
 /// # Errors
-/// - `AccessDenied`: no `--allow-connect` allows it.
+/// - `AccessDenied`: no `--allow-connect` allows it, or no `--upstream` has the
+///   name.
 /// - `InvalidArgument`: the endpoint is not one.
+/// - `LimitExceeded`: the group has enough connections.
 /// - `NameUnresolvable`, `NoAddress`, `ResolverFailure`: see [`resolve`].
 /// - `Timeout`: it took longer than allowed, 30 s unless set.
 /// - `ConnectionRefused`, `RemoteUnreachable` and so on: the error of the last
@@ -129,7 +133,8 @@ pub struct Connect {
 }
 
 impl Connect {
-    /// Begins with the endpoint: `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`.
+    /// Begins with the endpoint: `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`. Or
+    /// with `@GROUP`, which has no options but the time limit.
     pub fn to(endpoint: impl Into<String>) -> Self {
         Self {
             to: endpoint.into(),
@@ -199,9 +204,20 @@ impl Connect {
     /// # Errors
     /// See [`connect`].
     pub async fn open(self) -> Result<Connection> {
-        let endpoint = parse(&self.to)?;
-        let request = |token| host::connect(token, endpoint, self.options);
-        let (connection, _) = open(request).await?;
+        let options = self.options;
+        let (connection, _) = match group_of(&self.to) {
+            Some(_) if options.tls.is_some() || options.local_address.is_some() => {
+                let text = "the options of a group of servers are those of --upstream";
+                return Err(Error::new(ErrorKind::InvalidArgument, text));
+            }
+            Some(group) => {
+                open(|token| host::connect_upstream(token, group, options.timeout)).await?
+            }
+            None => {
+                let endpoint = parse(&self.to)?;
+                open(|token| host::connect(token, endpoint, options)).await?
+            }
+        };
         Ok(connection)
     }
 }
@@ -265,6 +281,11 @@ pub async fn resolve(name: &str) -> Result<Vec<IpAddr>> {
     addresses.await?
 }
 
+/// Returns the name of a group of servers that an endpoint is.
+pub(crate) fn group_of(endpoint: &str) -> Option<&str> {
+    endpoint.strip_prefix('@').filter(|name| !name.is_empty())
+}
+
 pub(crate) fn parse(endpoint: &str) -> Result<Endpoint> {
     let wanted = || {
         let text = "an endpoint is HOST:PORT, [IPV6]:PORT or unix:PATH";
@@ -289,13 +310,16 @@ pub(crate) fn parse(endpoint: &str) -> Result<Endpoint> {
     Ok(Endpoint::Name(name.to_owned(), port))
 }
 
-/// Returns the endpoint in words if it is one: `HOST:PORT`, `[IPV6]:PORT` or
-/// `unix:PATH`.
+/// Returns the endpoint in words if it is one: `HOST:PORT`, `[IPV6]:PORT`,
+/// `unix:PATH` or `@GROUP`.
 ///
 /// # Errors
 /// `InvalidArgument`: it is not one; the text says what it takes.
 pub fn check_endpoint(endpoint: &str) -> Result<()> {
-    parse(endpoint).map(|_| ())
+    match group_of(endpoint) {
+        Some(_) => Ok(()),
+        None => parse(endpoint).map(|_| ()),
+    }
 }
 
 /// Handles the end of an attempt to connect. Returns the state of the

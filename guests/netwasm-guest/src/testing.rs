@@ -336,13 +336,17 @@ impl Peer {
     }
 }
 
-/// Lets connections to an endpoint succeed: `HOST:PORT`, `[IPV6]:PORT` or
-/// `unix:PATH`, written as the handler writes it.
+/// Lets connections to an endpoint succeed: `HOST:PORT`, `[IPV6]:PORT`,
+/// `unix:PATH` or `@GROUP`, written as the handler writes it.
 ///
 /// # Panics
 /// If the endpoint is not one.
 pub fn listen(endpoint: &str) -> Listener {
-    match connect::parse(endpoint) {
+    let place = match connect::group_of(endpoint) {
+        Some(group) => Ok(memory::upstream(group)),
+        None => connect::parse(endpoint),
+    };
+    match place {
         Ok(endpoint) => Listener(memory::listen(&endpoint)),
         Err(error) => panic!("{endpoint}: {error}"),
     }

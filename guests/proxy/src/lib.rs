@@ -7,7 +7,14 @@
 //!     --allow-connect '127.0.0.1:*' -- 127.0.0.1:9001 127.0.0.1:9002
 //! ```
 //!
-//! A server is `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`.
+//! A server is `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`, or `@NAME`: one of the
+//! group that `--upstream NAME=SERVERS` names. The host chooses it, by the
+//! group's health, weights and limits:
+//!
+//! ```sh
+//! netwasm run guests/proxy.wasm --tcp 8080 \
+//!     --upstream 'db=10.0.0.1:5432,10.0.0.2:5432;check=connect;max-connections=100' -- @db
+//! ```
 //!
 //! To take turns, every instance starts at a random server and counts on from
 //! there. So it works where an instance sees many clients
@@ -35,7 +42,8 @@ thread_local! {
 /// The host does not listen if this fails.
 fn check() -> Result<()> {
     if SERVERS.with(Vec::is_empty) {
-        let wanted = "name the servers to connect to, as HOST:PORT, [IPV6]:PORT or unix:PATH";
+        let wanted =
+            "name the servers to connect to, as HOST:PORT, [IPV6]:PORT, unix:PATH or @GROUP";
         return Err(Error::other(format!("no server: {wanted}, after --")));
     }
     Ok(())
@@ -102,9 +110,14 @@ mod tests {
             "[::1]:443",
             "::1:80",
             "unix:/run/app.sock",
+            "@db",
+            "@",
         ];
         let servers = servers(named.into_iter().map(str::to_owned));
-        assert_eq!(servers, ["localhost:80", "[::1]:443", "unix:/run/app.sock"]);
+        assert_eq!(
+            servers,
+            ["localhost:80", "[::1]:443", "unix:/run/app.sock", "@db"]
+        );
     }
 
     #[test]

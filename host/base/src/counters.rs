@@ -53,8 +53,13 @@ pub struct Counters {
     /// Forwarded requests to which no upstream gave a response that could be
     /// passed on whole.
     pub forwards_failed: Counter,
-    /// Times that a server of an upstream group was left out after failures.
+    /// Requests to upstream groups that found no place at a server.
+    pub forwards_refused: Refused,
+    /// Times that a server of an upstream group was left out after failures, or
+    /// as it asked.
     pub upstreams_left_out: Counter,
+    /// Times that the checks of a server of an upstream group put it down.
+    pub upstreams_down: Counter,
     /// Instances that could not be made.
     pub instances_failed: Counter,
     /// Files that exist but could not be opened or read.
@@ -168,6 +173,37 @@ pub struct Upstream {
     pub failed: Counter,
     /// Requests on connections that had served others before.
     pub reused: Counter,
+}
+
+/// Requests to upstream groups that found no place at a server, by the limit.
+#[derive(Debug, Default)]
+pub struct Refused {
+    /// Too many were under way in the group (`max-requests`).
+    pub max_requests: Counter,
+    /// Too many waited (`max-queue`).
+    pub max_queue: Counter,
+    /// They waited for too long (`queue-timeout`).
+    pub queue_timeout: Counter,
+    /// All servers of the group were down (`check`).
+    pub down: Counter,
+}
+
+impl Refused {
+    /// Returns the count of all reasons.
+    pub fn sum(&self) -> u64 {
+        self.counts().iter().map(|(_, count)| count).sum()
+    }
+
+    /// Returns the counts with the names of their reasons.
+    pub fn counts(&self) -> [(&'static str, u64); 4] {
+        [
+            ("max_requests", &self.max_requests),
+            ("max_queue", &self.max_queue),
+            ("queue_timeout", &self.queue_timeout),
+            ("down", &self.down),
+        ]
+        .map(|(reason, count)| (reason, count.get()))
+    }
 }
 
 /// A connection without a task. Dropping it counts it as closed.

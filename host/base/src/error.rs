@@ -57,6 +57,9 @@ pub enum Error {
     /// Certificates or keys cannot be used.
     #[error("{0}")]
     Tls(String),
+    /// An upstream group cannot be made.
+    #[error("{0}")]
+    Upstream(String),
     /// A directory for the guest cannot be opened.
     #[error("{0}")]
     Directory(String),
@@ -97,6 +100,7 @@ impl Error {
             Self::Tls(_) | Self::Read { .. } => {
                 &["cert", "client-ca", "ca", "tls-authority", "tls-identity"]
             }
+            Self::Upstream(_) => &["upstream"],
             Self::Directory(_) => &["dir"],
             Self::Write { .. } => &["access-log"],
             Self::Identity(_) => &["user", "group"],

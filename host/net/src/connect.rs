@@ -30,7 +30,7 @@ use crate::thread::Thread;
 use crate::tls::ClientTls;
 use crate::transport::Transport;
 use crate::unix;
-use crate::upstream::Server;
+use crate::upstream::{Entry, Group, NoPlace, Server, Wish};
 use crate::worker::Worker;
 
 /// Default time limit of connecting.
@@ -74,7 +74,9 @@ pub async fn make(
 ) -> Result<Rc<Transport>, ConnectionError> {
     let reach = Reach::ByPolicy(options.local);
     let making = make_in_time(worker, endpoint, client, reach);
-    within(options.timeout.unwrap_or(TIMEOUT), making).await
+    let made = within(options.timeout.unwrap_or(TIMEOUT), making).await?;
+    worker.env().counters.connections_made.add();
+    Ok(made)
 }
 
 /// Opens a connection to a server of an upstream group, and counts it. Dropping
@@ -87,12 +89,79 @@ pub async fn make_to(
     server: &Server,
     timeout: Duration,
 ) -> Result<Rc<Transport>, ConnectionError> {
+    let made = open_to(worker, server, server.tls(), timeout).await?;
+    worker.env().counters.connections_made.add();
+    Ok(made)
+}
+
+/// Opens a connection to a server of an upstream group, with these settings of
+/// TLS, and does not count it: nobody asked for it.
+///
+/// # Errors
+/// Fails as [`make`] does.
+pub(crate) async fn open_to(
+    worker: &Rc<Worker>,
+    server: &Server,
+    tls: Option<&ClientTls>,
+    timeout: Duration,
+) -> Result<Rc<Transport>, ConnectionError> {
+    let wanted = server.present_address();
     let reach = match server.is_named() {
-        true => Reach::Named,
+        true => Reach::Named(wanted),
         false => Reach::ByPolicy(None),
     };
-    let making = make_in_time(worker, server.endpoint(), server.tls(), reach);
-    within(timeout, making).await
+    let making = make_in_time(worker, server.endpoint(), tls, reach);
+    let made = within(timeout, making).await?;
+    if let Some(wanted) = wanted {
+        server.is_reached_elsewhere(wanted, made.peer());
+    }
+    Ok(made)
+}
+
+/// Opens a connection to a server of a group for a guest, and counts it: to the
+/// server that the group chooses, or to another if that cannot be connected to.
+/// The connection has its place there until it ends. Dropping the future closes
+/// whatever was begun.
+///
+/// # Errors
+/// Fails if the group has no place, or with the error of the server tried last.
+pub async fn make_through(
+    worker: &Rc<Worker>,
+    group: &Group,
+    timeout: Option<Duration>,
+) -> Result<Rc<Transport>, ConnectionError> {
+    let making = async {
+        let (mut tried, mut failure) = (Vec::new(), None);
+        loop {
+            let entered = match group.enter(Wish::default(), &tried) {
+                Ok(Entry::Place(place)) => Ok(place),
+                Ok(Entry::Queue(entering)) => entering.await,
+                Err(reason) => Err(reason),
+            };
+            let place =
+                entered.map_err(|reason| failure.take().unwrap_or_else(|| reason.into()))?;
+            let server = place.server();
+            // The protocol spoken is the guest's own.
+            let tls = server.tls().map(ClientTls::without_alpn);
+            match open_to(worker, server, tls.as_ref(), TIMEOUT).await {
+                Ok(made) => {
+                    server.has_succeeded();
+                    made.core.borrow_mut().upstream = Some(Box::new(place));
+                    return Ok(made);
+                }
+                // A limit of the host is no fault of the server's.
+                Err(error @ ConnectionError::LimitExceeded(_)) => return Err(error),
+                Err(error) => {
+                    server.has_failed();
+                    tried.push(server.number());
+                    failure = Some(error);
+                }
+            }
+        }
+    };
+    let made = within(timeout.unwrap_or(TIMEOUT), making).await?;
+    worker.env().counters.connections_made.add();
+    Ok(made)
 }
 
 async fn within<T>(
@@ -110,15 +179,22 @@ async fn within<T>(
 enum Reach {
     /// To those that the policy allows, from a local address if one is given.
     ByPolicy(Option<IpAddr>),
-    /// To all, since the operator has named the server.
-    Named,
+    /// To all, since the operator has named the server; to this one first.
+    Named(Option<IpAddr>),
 }
 
 impl Reach {
     fn local(self) -> Option<IpAddr> {
         match self {
             Self::ByPolicy(local) => local,
-            Self::Named => None,
+            Self::Named(_) => None,
+        }
+    }
+
+    fn first(self) -> Option<IpAddr> {
+        match self {
+            Self::ByPolicy(_) => None,
+            Self::Named(first) => first,
         }
     }
 }
@@ -167,8 +243,24 @@ async fn make_in_time(
             worker.thread.meter.add(Measure::ClientHandshakesFailed, 1);
         })?;
     }
-    worker.env().counters.connections_made.add();
     Ok(transport)
+}
+
+impl From<NoPlace> for ConnectionError {
+    fn from(reason: NoPlace) -> Self {
+        match reason {
+            NoPlace::TooMany => {
+                Self::LimitExceeded("too many connections to the upstream group (max-requests)")
+            }
+            NoPlace::QueueFull => {
+                Self::LimitExceeded("too many wait for a place at the server (max-queue)")
+            }
+            NoPlace::Timeout => {
+                Self::Timeout("no place at the server became free in time (queue-timeout)")
+            }
+            NoPlace::Down | NoPlace::AllTried => Self::Unreachable,
+        }
+    }
 }
 
 /// Connects to the address of an endpoint that answers first. Dropping the
@@ -284,6 +376,7 @@ async fn connect_name(
     let mut answers = worker.resolver.answers(host);
     let mut race = Race {
         local: reach.local(),
+        first: reach.first(),
         options: worker.env().limits.tcp,
         ..Race::default()
     };
@@ -306,7 +399,7 @@ async fn connect_name(
             answer = answers.next(), if asking => match answer {
                 Some(Ok(addresses)) => {
                     let allowed = match reach {
-                        Reach::Named => addresses,
+                        Reach::Named(_) => addresses,
                         Reach::ByPolicy(_) => {
                             worker.resolver.remember(host, &addresses);
                             allowed(worker, host, port, addresses, &mut denied)
@@ -361,6 +454,8 @@ struct Race {
     last: Option<IpAddr>,
     /// Local address to connect from.
     local: Option<IpAddr>,
+    /// Address to try first, if it is among them.
+    first: Option<IpAddr>,
     /// Options of the sockets.
     options: TcpOptions,
 }
@@ -373,6 +468,7 @@ impl Default for Race {
             due: Instant::now(),
             last: None,
             local: None,
+            first: None,
             options: TcpOptions::default(),
         }
     }
@@ -385,9 +481,15 @@ impl Race {
 
     /// Adds addresses of one family.
     fn add(&mut self, addresses: Vec<IpAddr>, destinations: &Destinations) {
-        let preferred = addresses.iter().any(IpAddr::is_ipv6);
+        let wanted = self.first;
+        let first = |ip: &IpAddr| wanted == Some(*ip);
+        let preferred = addresses.iter().any(|ip| ip.is_ipv6() || first(ip));
         self.untried.extend(addresses);
         destinations.sort(&mut self.untried);
+        if let Some(place) = self.untried.iter().position(first) {
+            let ip = self.untried.remove(place);
+            self.untried.insert(0, ip);
+        }
         if self.last.is_none() {
             // Section 3: addresses of the preferred family may be about to
             // come.
@@ -443,6 +545,20 @@ mod tests {
         })
         .collect();
         assert_eq!(order, ["::1", "1.1.1.1", "::2", "::3"].map(parse));
+    }
+
+    #[test]
+    fn the_address_whose_turn_it_is_comes_first() {
+        let parse = |text: &str| text.parse::<IpAddr>().expect("an address");
+        let mut race = Race {
+            first: Some(parse("127.0.0.3")),
+            ..Race::default()
+        };
+        let loopback = ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"];
+        race.add(loopback.map(parse).into(), &Destinations::default());
+        let order = ["127.0.0.3", "127.0.0.1", "127.0.0.2", "127.0.0.4"];
+        assert_eq!(race.untried, order.map(parse));
+        assert!(race.due <= Instant::now(), "it waits for no other family");
     }
 
     #[tokio::test]

@@ -153,6 +153,21 @@ impl Resolver {
         }
     }
 
+    /// Like [`Self::resolve`], for the host's own use: nothing is counted, nor
+    /// remembered for the policy, and the order is the servers'.
+    ///
+    /// # Errors
+    /// Fails as [`Self::resolve`] does.
+    pub(crate) async fn look(&self, host: &str) -> Result<Vec<IpAddr>, ConnectionError> {
+        let mut answers = self.answers(host);
+        answers.count = None;
+        let mut addresses = Vec::new();
+        while let Some(answer) = answers.next().await {
+            addresses.extend(answer?);
+        }
+        Ok(addresses)
+    }
+
     /// Remembers what a name resolved to.
     pub(crate) fn remember(&self, host: &str, addresses: &[IpAddr]) {
         let mut names = self.names.borrow_mut();

@@ -211,6 +211,11 @@ impl Env {
         })
     }
 
+    /// Returns the groups of servers that the guest may forward to.
+    pub fn upstreams(&self) -> &Upstreams {
+        &self.upstreams
+    }
+
     /// Logs and counts a denial.
     ///
     /// # Errors

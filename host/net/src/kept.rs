@@ -3,10 +3,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use netwasm_base::address::Address;
 use netwasm_base::counters::{Counted, Counters};
 
 use crate::endpoint::Endpoint;
@@ -73,17 +75,20 @@ impl Kept {
     }
 
     /// Takes the most recently used connection to a server whose peer has
-    /// neither closed it nor sent anything unasked. `surely` asks the kernel,
-    /// for a request that cannot be sent twice.
+    /// neither closed it nor sent anything unasked. If the server's name has
+    /// several addresses, it is one to the address whose turn it is. `surely`
+    /// asks the kernel, for a request that cannot be sent twice.
     pub fn take(&self, server: &Server, surely: bool) -> Option<Rc<Transport>> {
+        let wanted = server.next_address();
         let mut idle = self.idle.borrow_mut();
         let kept = idle.get_mut(&server.number())?;
         while let Some(Idle {
             transport, counted, ..
-        }) = kept.pop_back()
+        }) = take_last(kept, wanted)
         {
             self.count.set(self.count.get() - 1);
-            if !is_old(&transport) && transport.is_at_rest() && (!surely || is_open(&transport)) {
+            let stays = server.is_at(transport.peer()) && !is_old(&transport);
+            if stays && transport.is_at_rest() && (!surely || is_open(&transport)) {
                 counted.resume();
                 return Some(transport);
             }
@@ -96,7 +101,9 @@ impl Kept {
     pub fn put(&self, server: &Server, transport: Rc<Transport>) {
         let thread = Rc::clone(transport.thread());
         let counted = Counted::new(&thread.env.counters);
-        if thread.is_draining() || is_old(&transport) || !transport.rest() {
+        // The server's name may lead elsewhere meanwhile.
+        let stays = server.is_at(transport.peer()) && !is_old(&transport);
+        if thread.is_draining() || !stays || !transport.rest() {
             transport.say_close_notify();
             return;
         }
@@ -152,6 +159,20 @@ impl Kept {
         });
         self.count.set(count);
     }
+}
+
+/// Takes the connection that was used last, of those to an address if one is
+/// wanted.
+fn take_last(kept: &mut VecDeque<Idle>, wanted: Option<IpAddr>) -> Option<Idle> {
+    let Some(wanted) = wanted else {
+        return kept.pop_back();
+    };
+    let is_there = |it: &Idle| match it.transport.peer() {
+        Address::Ip(peer) => peer.ip() == wanted,
+        Address::Unix(_) => false,
+    };
+    let place = kept.iter().rposition(is_there)?;
+    kept.remove(place)
 }
 
 /// True if a connection has reached its maximum age.

@@ -34,7 +34,8 @@
 //! | [`of_listener`] | numbers of a listener's connections | |
 //! | [`places`] | `--max-connections`: which connection gets a place, and which is closed for it | sockets |
 //! | [`endpoint`], [`dns`], [`destinations`] | where to connect to; names to addresses; the order in which addresses are tried | connecting |
-//! | [`upstream`] | groups of servers: which one gets a request | protocols |
+//! | [`upstream`] | groups of servers: which one gets a request; their health | protocols, waiting |
+//! | `checks` | checks of these servers, and of what their names lead to | what follows from them |
 //! | [`mod@env`] | state that all workers share | |
 //! | [`thread`] | a worker's thread: clock, scratch buffers, tasks that it waits for | connections |
 //! | [`transport`], [`relay`], [`portion`], `pipe` | a socket with its TLS session and its queue; deadlines, by what the peer acknowledged; native copying between connections, of all or of a part | policy |
@@ -57,6 +58,7 @@
 //! `unsafe` is denied except in `io` and `passed`.
 
 pub mod accept;
+mod checks;
 pub mod clients;
 pub mod connect;
 pub mod connection;

@@ -466,6 +466,24 @@ impl ClientTls {
         })
     }
 
+    /// Returns these settings without protocols to offer.
+    #[must_use]
+    pub fn without_alpn(&self) -> Self {
+        Self {
+            alpn: Vec::new(),
+            ..self.clone()
+        }
+    }
+
+    /// Returns these settings with one protocol to offer.
+    #[must_use]
+    pub fn offering(&self, protocol: &[u8]) -> Self {
+        Self {
+            alpn: vec![protocol.to_vec()],
+            ..self.clone()
+        }
+    }
+
     /// Chooses an authority and an identity by their names, which
     /// [`Tls::check`] checks.
     #[must_use]

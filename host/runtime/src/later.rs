@@ -14,6 +14,7 @@ use netwasm_net::pool::Place;
 use netwasm_net::tls::ClientTls;
 use netwasm_net::transport::Transport;
 use netwasm_net::udp::{self, Sender};
+use netwasm_net::upstream::Group;
 use netwasm_net::worker::Worker;
 
 use crate::instance::sockets::OfInstance;
@@ -31,6 +32,19 @@ pub(crate) async fn connect(
     options: ConnectOptions,
 ) {
     let made = make(&worker, &endpoint, client.as_ref(), options).await;
+    give(&worker, &instance, token, made.map(|made| (made, None)));
+}
+
+/// Connects to a server of an upstream group for a guest, and reports the result
+/// as an event.
+pub(crate) async fn connect_upstream(
+    worker: Rc<Worker>,
+    instance: Weak<Instance>,
+    token: u64,
+    group: Arc<Group>,
+    timeout: Option<Duration>,
+) {
+    let made = connect::make_through(&worker, &group, timeout).await;
     give(&worker, &instance, token, made.map(|made| (made, None)));
 }
 

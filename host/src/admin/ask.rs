@@ -79,6 +79,23 @@ pub(crate) struct ServiceView {
     /// Use of the pools at present.
     pub(crate) pools: PoolCounts,
     pub(crate) tallies: Option<Arc<Tallies>>,
+    /// Servers of its upstream groups.
+    pub(crate) upstreams: Vec<ServerView>,
+}
+
+/// A server of an upstream group.
+#[derive(Debug)]
+pub(crate) struct ServerView {
+    /// The group's name.
+    pub(crate) group: String,
+    /// The server's address.
+    pub(crate) server: String,
+    /// True if it gets requests: it is not down, nor left out.
+    pub(crate) up: bool,
+    /// Requests under way there.
+    pub(crate) active: usize,
+    /// Checks that have failed.
+    pub(crate) checks_failed: u64,
 }
 
 /// State of a listener.

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::admin::{Admin, Ask, ListenerView, ServiceView, View};
+use netwasm_net::upstream::Group;
+
+use crate::admin::{Admin, Ask, ListenerView, ServerView, ServiceView, View};
 
 use super::Server;
 use super::reload::By;
+use super::service::Serving;
 use super::takeover::{Handing, Luggage, Successor};
 
 impl Server {
@@ -132,6 +135,7 @@ impl Server {
                     counters: Arc::clone(&service.run.net.counters),
                     pools: service.run.net.pools.counts(),
                     tallies: service.run.http.tallies.clone(),
+                    upstreams: servers(service),
                 })
                 .collect(),
             listeners,
@@ -143,4 +147,21 @@ impl Server {
             spans: self.span_counts.as_ref().map(|it| it.all()),
         }
     }
+}
+
+/// Describes the servers of a service's upstream groups.
+fn servers(service: &Serving) -> Vec<ServerView> {
+    let groups = service.run.net.upstreams().all();
+    let of_group = |group: &Arc<Group>| {
+        let servers = group.servers().iter();
+        let servers = servers.map(|server| ServerView {
+            group: group.name().to_owned(),
+            server: server.to_string(),
+            up: server.is_up(),
+            active: server.active(),
+            checks_failed: server.checks_failed(),
+        });
+        servers.collect::<Vec<_>>()
+    };
+    groups.into_iter().flat_map(of_group).collect()
 }

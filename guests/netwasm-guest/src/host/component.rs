@@ -161,6 +161,11 @@ pub(crate) fn connect(token: u64, to: Endpoint, options: ConnectOptions) -> Resu
     Ok(connector::connect(token, &to.into(), &options.into())?)
 }
 
+pub(crate) fn connect_upstream(token: u64, group: &str, limit: Option<Duration>) -> Result<()> {
+    let limit = limit.map(nanoseconds);
+    Ok(connector::connect_upstream(token, group, limit)?)
+}
+
 pub(crate) fn cancel_connect(token: u64) {
     connector::cancel(token);
 }

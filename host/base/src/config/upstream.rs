@@ -1,10 +1,14 @@
 //! Upstream groups: servers that take what a guest decides to forward.
 
+mod check;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
+
+pub use self::check::{Check, CheckKind, Statuses};
 
 /// Maximum of servers of a group.
 const MOST_SERVERS: usize = 1024;
@@ -50,7 +54,7 @@ pub enum UpstreamAddress {
 }
 
 /// Settings of a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupSettings {
     /// `balance`: the way in which a server is chosen.
     pub balance: Balance,
@@ -66,6 +70,28 @@ pub struct GroupSettings {
     pub max_fails: u32,
     /// `fail-timeout`. See `max_fails`.
     pub fail_timeout: Duration,
+    /// `max-requests`: requests to the group at once, of all workers, those that
+    /// wait included. `None`: no limit.
+    pub max_requests: Option<u32>,
+    /// `slow-start`: time in which the share of a server that has come back
+    /// grows to its weight. `None`: it has that at once.
+    pub slow_start: Option<Duration>,
+    /// `retry-after`: longest time for which a server gets no requests because
+    /// its 503 or 429 says so. `None`: what it says is not looked at.
+    pub retry_after: Option<Duration>,
+    /// `check`: active health checks.
+    pub check: Option<Check>,
+    /// `sticky`: the cookie that keeps a client with its server.
+    pub sticky: Option<Sticky>,
+}
+
+/// A cookie that keeps a client with its server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sticky {
+    /// `sticky`: the cookie's name.
+    pub cookie: String,
+    /// `sticky-key`: a file with the secret of the servers' names in the cookie.
+    pub key: Option<PathBuf>,
 }
 
 impl Default for GroupSettings {
@@ -77,6 +103,11 @@ impl Default for GroupSettings {
             queue_timeout: Duration::from_secs(5),
             max_fails: 3,
             fail_timeout: Duration::from_secs(10),
+            max_requests: None,
+            slow_start: None,
+            retry_after: None,
+            check: None,
+            sticky: None,
         }
     }
 }
@@ -119,10 +150,19 @@ pub enum UpstreamError {
     TooMany(usize),
     /// There is no such setting.
     #[error(
-        "'{0}' is no setting of a group: there are balance, max-connections, max-queue, \
-         queue-timeout, max-fails and fail-timeout"
+        "'{0}' is no setting of a group: there are balance, max-requests, max-connections, \
+         max-queue, queue-timeout, max-fails, fail-timeout, slow-start, retry-after, sticky, \
+         sticky-key, check, check-host, check-status, check-interval, check-timeout, rise and fall"
     )]
     Setting(String),
+    /// A setting needs another one.
+    #[error("'{setting}' has no effect without {needed}: add that, or leave it out")]
+    Without {
+        /// The setting's name.
+        setting: &'static str,
+        /// What to add.
+        needed: &'static str,
+    },
     /// The value of a setting is none.
     #[error("'{value}' is no {setting}: write {form}")]
     Value {
@@ -162,8 +202,27 @@ impl FromStr for UpstreamGroup {
             return Err(UpstreamError::TooMany(servers.len()));
         }
         let mut settings = GroupSettings::default();
+        let mut check = check::Draft::default();
+        let mut sticky_key = None;
         for setting in parts.filter(|setting| !setting.is_empty()) {
-            settings.set(setting)?;
+            let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
+            let (name, value) = (name.trim(), value.trim());
+            if name == "sticky-key" {
+                sticky_key = Some(PathBuf::from(value)).filter(|_| !value.is_empty());
+            } else if !check.set(name, value)? {
+                settings.set(name, value)?;
+            }
+        }
+        settings.check = check.finish()?;
+        match &mut settings.sticky {
+            Some(sticky) => sticky.key = sticky_key,
+            None if sticky_key.is_some() => {
+                return Err(UpstreamError::Without {
+                    setting: "sticky-key",
+                    needed: "sticky=COOKIE",
+                });
+            }
+            None => {}
         }
         Ok(Self {
             name: name.to_owned(),
@@ -243,9 +302,7 @@ impl fmt::Display for UpstreamAddress {
 }
 
 impl GroupSettings {
-    fn set(&mut self, text: &str) -> Result<(), UpstreamError> {
-        let (name, value) = text.split_once('=').unwrap_or((text, ""));
-        let (name, value) = (name.trim(), value.trim());
+    fn set(&mut self, name: &str, value: &str) -> Result<(), UpstreamError> {
         let wrong = |setting, form| UpstreamError::Value {
             setting,
             value: value.to_owned(),
@@ -255,9 +312,10 @@ impl GroupSettings {
             let form = "a whole number";
             value.parse::<u32>().map_err(|_| wrong(setting, form))
         };
-        let time = |setting| {
-            let form = "a number with a unit, ms, s, m or h, such as 500ms or 10s";
-            duration(value).ok_or_else(|| wrong(setting, form))
+        let time = |setting| duration(setting, value);
+        let limit = |setting| match number(setting)? {
+            0 => Err(wrong(setting, "a whole number, 1 or more")),
+            most => Ok(Some(most)),
         };
         match name {
             "balance" => {
@@ -271,25 +329,48 @@ impl GroupSettings {
                     }
                 }
             }
-            "max-connections" => {
-                let most = number("max-connections")?;
-                self.max_connections = match most {
-                    0 => return Err(wrong("max-connections", "a whole number, 1 or more")),
-                    most => Some(most),
-                };
-            }
+            "max-requests" => self.max_requests = limit("max-requests")?,
+            "max-connections" => self.max_connections = limit("max-connections")?,
             "max-queue" => self.max_queue = number("max-queue")?,
             "queue-timeout" => self.queue_timeout = time("queue-timeout")?,
             "max-fails" => self.max_fails = number("max-fails")?,
             "fail-timeout" => self.fail_timeout = time("fail-timeout")?,
+            "slow-start" => self.slow_start = Some(time("slow-start")?),
+            "retry-after" => self.retry_after = Some(time("retry-after")?),
+            "sticky" => {
+                if !is_cookie_name(value) {
+                    let form = "the name of a cookie, of letters, digits, '-' and '_'";
+                    return Err(wrong("sticky", form));
+                }
+                self.sticky = Some(Sticky {
+                    cookie: value.to_owned(),
+                    key: None,
+                });
+            }
             _ => return Err(UpstreamError::Setting(name.to_owned())),
         }
         Ok(())
     }
 }
 
+/// True for a name of a cookie that needs no care anywhere: RFC 6265, section
+/// 4.1.1, allows more.
+fn is_cookie_name(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    (1..=64).contains(&text.len()) && text.bytes().all(plain)
+}
+
+/// Parses the time that a setting has.
+fn duration(setting: &'static str, value: &str) -> Result<Duration, UpstreamError> {
+    time(value).ok_or_else(|| UpstreamError::Value {
+        setting,
+        value: value.to_owned(),
+        form: "a number with a unit, ms, s, m or h, such as 500ms or 10s",
+    })
+}
+
 /// Parses a time of at least a millisecond and at most a day.
-fn duration(text: &str) -> Option<Duration> {
+fn time(text: &str) -> Option<Duration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;
     let unit = match unit {
@@ -316,7 +397,8 @@ mod tests {
     fn a_group_has_servers_with_weights_and_settings() {
         let group = parsed(
             "api=10.0.0.1:80, [::1]:81*3,https://Back.example:443,unix:/run/a.sock*2; \
-             balance=hash;max-connections=8;queue-timeout=250ms;max-fails=0",
+             balance=hash;max-connections=8;queue-timeout=250ms;max-fails=0;max-requests=9;\
+             slow-start=30s;retry-after=1m;sticky=SRV;sticky-key=/run/key",
         );
         assert_eq!(group.name, "api");
         let servers: Vec<_> = group
@@ -339,6 +421,13 @@ mod tests {
             max_connections: Some(8),
             queue_timeout: Duration::from_millis(250),
             max_fails: 0,
+            max_requests: Some(9),
+            slow_start: Some(Duration::from_secs(30)),
+            retry_after: Some(Duration::from_mins(1)),
+            sticky: Some(Sticky {
+                cookie: "SRV".to_owned(),
+                key: Some("/run/key".into()),
+            }),
             ..GroupSettings::default()
         };
         assert_eq!(group.settings, expected);
@@ -364,6 +453,9 @@ mod tests {
             ("api=a:1;balance=best", "least-requests"),
             ("api=a:1;fail-timeout=5", "with a unit"),
             ("api=a:1;max-connections=0", "1 or more"),
+            ("api=a:1;max-requests=0", "1 or more"),
+            ("api=a:1;sticky=a b", "the name of a cookie"),
+            ("api=a:1;sticky-key=/k", "without sticky=COOKIE"),
         ] {
             let error = text.parse::<UpstreamGroup>().expect_err(text);
             assert!(error.to_string().contains(told), "{text}: {error}");

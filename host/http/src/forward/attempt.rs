@@ -19,8 +19,9 @@ use netwasm_exchange::reply::Answered;
 use netwasm_exchange::request::Request;
 use netwasm_net::connect;
 use netwasm_net::transport::Transport;
-use netwasm_net::upstream::{NoPlace, Place, Server};
+use netwasm_net::upstream::{Entry, NoPlace, Place, Server, Wish};
 
+use crate::forward::affinity;
 use crate::forward::body::ForwardedBody;
 use crate::forward::compose::{Composed, Unsendable, check, compose};
 use crate::forward::edits::{add, remaining};
@@ -190,16 +191,16 @@ impl Forwarding {
         match &mut self.stage {
             Stage::Choosing => {
                 self.upload.limit(self.forward.max_body)?;
-                let key = self.forward.key.as_deref();
-                let chosen = self.forward.group.choose(key, &self.tried);
-                // All were tried: a connection that went stale is no reason not
-                // to try its server again.
-                let Some(server) = chosen.map(Arc::clone) else {
-                    return Poll::Ready(Err(NoResponse::Ended));
+                // All may have been tried: a connection that went stale is no
+                // reason not to try its server again.
+                let group = &self.forward.group;
+                let wish = Wish {
+                    key: self.forward.key.as_deref(),
+                    stuck: affinity::stuck(group, request),
                 };
-                match server.try_enter() {
-                    Some(place) => self.connect(place),
-                    None => self.stage = Stage::Entering(Box::pin(server.enter())),
+                match group.enter(wish, &self.tried)? {
+                    Entry::Place(place) => self.connect(place),
+                    Entry::Queue(entering) => self.stage = Stage::Entering(entering),
                 }
             }
             Stage::Entering(entering) => {
@@ -315,7 +316,7 @@ impl Forwarding {
             while let Some(read) = reading::read(&line.input, composed.is_head, most, &drops)? {
                 line.input.drain(..read.size);
                 if read.status == StatusCode::SWITCHING_PROTOCOLS {
-                    return Poll::Ready(self.upgrade(read).map(Some));
+                    return Poll::Ready(self.upgrade(read, request).map(Some));
                 }
                 if !read.status.is_informational() {
                     return Poll::Ready(self.pass_on(read, request));
@@ -338,10 +339,11 @@ impl Forwarding {
     }
 
     /// Notes that a response has begun.
-    fn has_answered(&self, line: &Line) {
+    fn has_answered(&self, line: &Line, status: StatusCode, headers: &HeaderMap) {
         line.limit_silence(None);
         if let Some(server) = line.server() {
             server.has_succeeded();
+            affinity::heed(server, status, headers);
         }
         if let Some((trace, begun)) = &self.traced {
             trace.add_upstream(begun.elapsed());
@@ -349,16 +351,19 @@ impl Forwarding {
     }
 
     /// Changes to the protocol that the client wanted.
-    fn upgrade(&mut self, read: Received) -> Result<Passed, NoResponse> {
+    fn upgrade(&mut self, read: Received, request: &Request) -> Result<Passed, NoResponse> {
         let protocol = read.upgrade.filter(|_| self.composed.upgrades);
         let protocol = protocol.ok_or(Malformed::Upgrade)?;
         let stage = std::mem::replace(&mut self.stage, Stage::Over);
         let Stage::Waiting(line) = stage else {
             return Err(NoResponse::Ended);
         };
-        self.has_answered(&line);
+        self.has_answered(&line, read.status, &read.headers);
         let mut headers = read.headers;
         add(&self.forward.response, &mut headers);
+        if let Some(server) = line.server() {
+            affinity::add_cookie(&self.forward.group, server, request, &mut headers);
+        }
         Ok(Passed::Upgrade(Upgrade {
             headers,
             protocol,
@@ -373,7 +378,7 @@ impl Forwarding {
         let Stage::Waiting(line) = stage else {
             return Err(NoResponse::Ended);
         };
-        self.has_answered(&line);
+        self.has_answered(&line, read.status, &read.headers);
         let mut headers = read.headers;
         if self.composed.hides_length {
             headers.remove(CONTENT_LENGTH);
@@ -396,6 +401,9 @@ impl Forwarding {
                     }
                 }
             }
+        }
+        if let Some(server) = line.server() {
+            affinity::add_cookie(&self.forward.group, server, request, &mut headers);
         }
         let upload = std::mem::replace(&mut self.upload, Upload::new(Source::Nothing, false));
         let body = ForwardedBody::new(line, upload, read.framing, read.keeps, &self.forward);
@@ -446,8 +454,7 @@ impl Forwarding {
             self.went_stale = true;
             return true;
         }
-        let key = self.forward.key.as_deref();
-        if self.left == 0 || self.forward.group.choose(key, &self.tried).is_none() {
+        if self.left == 0 || !self.forward.group.has_another(&self.tried) {
             return false;
         }
         self.left -= 1;

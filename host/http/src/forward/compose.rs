@@ -16,6 +16,7 @@ use netwasm_exchange::hop;
 use netwasm_exchange::request::Request;
 use netwasm_net::endpoint::Endpoint;
 
+use crate::forward::affinity;
 use crate::response::{self, check_field, write_field};
 
 /// Reason why a request cannot be forwarded as the handler wants it.
@@ -222,7 +223,10 @@ fn write_fields(request: &Request, forward: &Forward, framing: SentFraming, out:
                 .any(|it| it.eq_ignore_ascii_case(name.as_bytes()))
         };
         if goes_on && !is_named() && !forward.request.drops(name) {
-            write_field(name, value, out);
+            let left = affinity::without_cookie(&forward.group, name, value);
+            if !left.is_empty() || value.is_empty() {
+                write_field(name, &left, out);
+            }
         }
     }
 }

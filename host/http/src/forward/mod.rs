@@ -17,6 +17,7 @@
 //! its method is idempotent, its body is at hand and nothing of a response has
 //! arrived.
 
+mod affinity;
 mod attempt;
 mod body;
 mod compose;

@@ -25,6 +25,7 @@ use crate::thread::Tick;
 use crate::tls::{KeptCiphertext, Session, Sink};
 use crate::transport::Transport;
 use crate::transport::delivery::{Delivery, Leaving};
+use crate::upstream::Place;
 
 /// The mutable state of a [`Transport`].
 #[derive(Debug)]
@@ -83,6 +84,8 @@ pub struct Core {
     pub(crate) client: Option<ClientPlace>,
     /// Counts it among those of its listener.
     pub(crate) of_listener: Option<OfListener>,
+    /// Place of a guest's connection at a server of an upstream group.
+    pub(crate) upstream: Option<Box<Place>>,
 }
 /// Bytes moved in one poll of a task.
 #[derive(Clone, Copy, Debug, Default)]

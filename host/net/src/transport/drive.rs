@@ -339,6 +339,7 @@ impl Transport {
         core.permit = None;
         core.client = None;
         core.of_listener = None;
+        core.upstream = None;
     }
 
     /// Ends a connection that no task drives any more, together with its

@@ -153,6 +153,7 @@ impl Transport {
                 permit,
                 client: None,
                 of_listener: None,
+                upstream: None,
             }),
         }
     }

@@ -1,5 +1,7 @@
 //! Hashes that all workers, and the next run, agree on.
 
+use crate::upstream::health::WHOLE;
+
 /// Returns the score of a server for a key. `name` is the hash of the server's
 /// name. By the score's form, each server is the best for a share of keys as
 /// large as its weight.
@@ -8,6 +10,12 @@ pub(super) fn score(key: &[u8], name: u64, weight: u32) -> f64 {
     // From 0 to 1, neither included.
     let share = ((hash >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
     -f64::from(weight) / share.ln()
+}
+
+/// Returns a number below [`WHOLE`], as if at random, for the turn of a choice.
+pub(super) fn lot(turn: u64) -> u32 {
+    // The rest is below `WHOLE`.
+    u32::try_from(mix(turn) % u64::from(WHOLE)).unwrap_or(0)
 }
 
 /// Returns the hash of a server's name.

@@ -1,52 +1,80 @@
 //! Upstream groups: servers that take what guests decide to forward.
 //!
 //! ```text
-//!   forward to a group --> Group::choose --> Server --> Place (may wait for it)
-//!                          balance, health     |
+//!   forward to a group --> Group::enter --> Server --> Place (may wait for it)
+//!             limit, sticky, choice, health    |
 //!                                              +--> kept: a connection at rest
 //!                                               \-> connect: a new connection
+//!   checks --> Server::was_checked, Server::resolved
 //! ```
 //!
 //! All workers share the groups: the turns, the health and the places of a
-//! server. Nothing here knows what is spoken with a server.
+//! server. Nothing here knows what is spoken with a server, and nothing waits
+//! but a request in a server's queue.
 
+mod addresses;
+mod choice;
+mod clock;
 mod group;
 mod hash;
+mod health;
+mod limit;
 mod server;
+mod sticky;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use netwasm_base::config::UpstreamGroup;
 use netwasm_base::counters::Counters;
-use netwasm_base::error::{ConnectionError, Error};
+use netwasm_base::error::Error;
 
-pub use self::group::Group;
+pub use self::choice::Wish;
+pub use self::group::{Entry, Group};
 pub use self::server::{NoPlace, Place, Server};
+pub use self::sticky::Sticky;
 
 /// The groups that `--upstream` names.
 #[derive(Debug, Default)]
-pub struct Upstreams(HashMap<String, Arc<Group>>);
+pub struct Upstreams {
+    groups: HashMap<String, Arc<Group>>,
+    /// True if a worker watches the servers.
+    are_watched: AtomicBool,
+}
 
 impl Upstreams {
     /// Makes the groups of a service.
     ///
     /// # Errors
-    /// Fails if a server's name cannot be one of a certificate.
+    /// Fails if a server's name cannot be one of a certificate, or if the key of
+    /// a sticky cookie cannot be read.
     pub(crate) fn new(groups: &[UpstreamGroup], counters: &Arc<Counters>) -> Result<Self, Error> {
         let group = |group: &UpstreamGroup| {
-            let made = Group::new(group, counters);
-            let made = made.map_err(|error: ConnectionError| {
-                Error::Tls(format!("--upstream {}: {error}", group.name))
-            })?;
+            let made = Group::new(group, counters)?;
             Ok((group.name.clone(), Arc::new(made)))
         };
         let groups: Result<_, Error> = groups.iter().map(group).collect();
-        groups.map(Self)
+        Ok(Self {
+            groups: groups?,
+            are_watched: AtomicBool::new(false),
+        })
     }
 
     /// Returns the group of a name.
     pub fn get(&self, name: &str) -> Option<&Arc<Group>> {
-        self.0.get(name)
+        self.groups.get(name)
+    }
+
+    /// Returns all groups, by their names.
+    pub fn all(&self) -> Vec<&Arc<Group>> {
+        let mut all: Vec<_> = self.groups.values().collect();
+        all.sort_by_key(|group| group.name());
+        all
+    }
+
+    /// True for the first that asks: one worker watches the servers, for all.
+    pub(crate) fn are_unwatched(&self) -> bool {
+        !self.are_watched.swap(true, Ordering::Relaxed)
     }
 }

@@ -1,24 +1,32 @@
-//! A server of a group: its health, and its places for requests.
+//! A server of a group: its places for requests, and what happens to its health.
 
 use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use netwasm_base::address::Address;
 use netwasm_base::config::GroupSettings;
 use netwasm_base::counters::Counters;
 
 use crate::endpoint::Endpoint;
 use crate::tls::ClientTls;
+use crate::upstream::addresses::Addresses;
+use crate::upstream::clock::Clock;
 use crate::upstream::hash::of_name;
+use crate::upstream::health::{Change, Health, Standing, WHOLE};
+use crate::upstream::limit::Admitted;
 
 /// A server, as all workers see it.
 #[derive(Debug)]
 pub struct Server {
     /// Number, unique in the process.
     number: u64,
+    /// Name of its group, for the log.
+    group: Arc<str>,
     /// Hash of its name.
     hash: u64,
     endpoint: Endpoint,
@@ -32,6 +40,10 @@ pub struct Server {
     /// Places for requests, if there is a limit.
     places: Option<Places>,
     health: Health,
+    /// Checks that have failed.
+    checks_failed: AtomicU64,
+    /// Its addresses, if it has a name.
+    addresses: Option<Addresses>,
     counters: Arc<Counters>,
 }
 
@@ -44,22 +56,32 @@ struct Places {
     timeout: Duration,
 }
 
-/// Failures of a server of late. Times are in milliseconds since the first
-/// look at the clock, and never 0.
-#[derive(Debug)]
-struct Health {
-    most_fails: u32,
-    window: u64,
-    fails: AtomicU32,
-    /// Time of the first of these failures.
-    since: AtomicU64,
-    /// Time up to which the server is left out; 0 if it is not.
-    left_out: AtomicU64,
+/// Fitness of a server for a request; less is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fitness {
+    Ready,
+    /// It begins slowly, and this request is not of its share.
+    Starting,
+    /// It is in order, and all its places are taken.
+    Full,
+    /// It has asked for a pause, or has failed of late. If all have, one of them
+    /// is better than none.
+    Avoided,
+    LeftOut,
 }
 
 /// Reason why a server has no place for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoPlace {
+    /// Too many requests to the group are under way.
+    #[error("too many requests to the group are under way (max-requests)")]
+    TooMany,
+    /// The checks of all servers fail.
+    #[error("all servers of the group are down (check)")]
+    Down,
+    /// All servers were tried.
+    #[error("no other server is left to try")]
+    AllTried,
     /// Too many wait.
     #[error("too many requests wait for a place at the server (max-queue)")]
     QueueFull,
@@ -73,11 +95,14 @@ pub enum NoPlace {
 pub struct Place {
     server: Arc<Server>,
     _permit: Option<OwnedSemaphorePermit>,
+    /// Admission to the group.
+    _admitted: Option<Admitted>,
 }
 
 impl Server {
     /// Makes a server of a group that the operator has named.
     pub(super) fn of_group(
+        group: &Arc<str>,
         endpoint: Endpoint,
         tls: Option<ClientTls>,
         weight: u32,
@@ -91,10 +116,12 @@ impl Server {
             timeout: settings.queue_timeout,
         });
         Self {
+            group: Arc::clone(group),
             weight,
             named: true,
             places,
-            health: Health::new(settings.max_fails, settings.fail_timeout),
+            health: Health::new(settings),
+            addresses: matches!(endpoint, Endpoint::Name { .. }).then(Addresses::default),
             ..Self::by_policy(endpoint, tls, counters)
         }
     }
@@ -109,6 +136,7 @@ impl Server {
         let name = shown(&endpoint);
         Self {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
+            group: Arc::from(&*name),
             hash: of_name(&name),
             endpoint,
             tls,
@@ -116,7 +144,9 @@ impl Server {
             weight: 1,
             active: AtomicUsize::new(0),
             places: None,
-            health: Health::new(0, Duration::ZERO),
+            health: Health::unjudged(),
+            checks_failed: AtomicU64::new(0),
+            addresses: None,
             counters: Arc::clone(counters),
         }
     }
@@ -149,74 +179,188 @@ impl Server {
         self.weight
     }
 
-    pub(super) fn active(&self) -> usize {
+    /// Returns the weight in thousandths, as far as the server has it yet.
+    pub(super) fn present_weight(&self, clock: &Clock) -> u32 {
+        // The weight is at most 100.
+        self.weight.saturating_mul(self.health.share(clock))
+    }
+
+    /// Judges the server for a request; `None` if it is down. `lot` is a number
+    /// below [`WHOLE`], at random: whether a server that begins slowly gets the
+    /// request.
+    pub(super) fn fitness(&self, lot: u32, clock: &Clock) -> Option<Fitness> {
+        match self.health.standing(clock) {
+            Standing::Down => None,
+            Standing::LeftOut => Some(Fitness::LeftOut),
+            Standing::Avoided => Some(Fitness::Avoided),
+            Standing::Well if self.is_full() => Some(Fitness::Full),
+            Standing::Well if lot % WHOLE >= self.health.share(clock) => Some(Fitness::Starting),
+            Standing::Well => Some(Fitness::Ready),
+        }
+    }
+
+    /// True if the server's checks fail.
+    pub fn is_down(&self) -> bool {
+        self.health.is_down()
+    }
+
+    /// True if the server gets requests: it is not down, nor left out.
+    pub fn is_up(&self) -> bool {
+        self.health.standing(&Clock::default()) < Standing::LeftOut
+    }
+
+    /// Returns the number of requests under way.
+    pub fn active(&self) -> usize {
         self.active.load(Ordering::Relaxed)
     }
 
+    /// Returns the number of checks that have failed.
+    pub fn checks_failed(&self) -> u64 {
+        self.checks_failed.load(Ordering::Relaxed)
+    }
+
     /// True if all places are taken.
-    pub(super) fn is_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         let places = self.places.as_ref();
         places.is_some_and(|places| places.free.available_permits() == 0)
     }
 
-    /// Takes a place for a request; `None` if all are taken.
-    pub fn try_enter(self: &Arc<Self>) -> Option<Place> {
+    /// Takes a place for a request that is admitted; `None` if all are taken.
+    pub(super) fn try_enter(self: &Arc<Self>, admitted: &mut Option<Admitted>) -> Option<Place> {
         let permit = match &self.places {
             None => None,
             Some(places) => Some(Arc::clone(&places.free).try_acquire_owned().ok()?),
         };
-        Some(Place::new(self, permit))
+        Some(Place::new(self, permit, admitted.take()))
     }
 
     /// Takes a place for a request, and waits in the queue for it.
     ///
     /// # Errors
     /// Fails if too many wait, or for too long.
-    pub async fn enter(self: Arc<Self>) -> Result<Place, NoPlace> {
+    pub(super) async fn enter(
+        self: Arc<Self>,
+        admitted: Option<Admitted>,
+    ) -> Result<Place, NoPlace> {
         let Some(places) = &self.places else {
-            return Ok(Place::new(&self, None));
+            return Ok(Place::new(&self, None, admitted));
         };
-        let _waiting = Waiting::new(places)?;
+        let refused = &self.counters.forwards_refused;
+        let _waiting = Waiting::new(places).inspect_err(|_| refused.max_queue.add())?;
         let permit = Arc::clone(&places.free).acquire_owned();
         match tokio::time::timeout(places.timeout, permit).await {
-            Ok(Ok(permit)) => Ok(Place::new(&self, Some(permit))),
+            Ok(Ok(permit)) => Ok(Place::new(&self, Some(permit), admitted)),
             // The places are never closed.
-            Ok(Err(_)) | Err(_) => Err(NoPlace::Timeout),
-        }
-    }
-
-    /// True if the server gets no requests for a while, because it failed.
-    pub(super) fn is_left_out(&self) -> bool {
-        match self.health.left_out.load(Ordering::Relaxed) {
-            0 => false,
-            until => now() < until,
+            Ok(Err(_)) | Err(_) => {
+                refused.queue_timeout.add();
+                Err(NoPlace::Timeout)
+            }
         }
     }
 
     /// Notes that a request failed by the server's fault.
     pub fn has_failed(&self) {
-        if self.health.fails() {
+        if self.health.fails(&Clock::default()) {
             self.counters.upstreams_left_out.add();
             tracing::warn!(
-                server = %self,
-                "the server gets no requests for {} s, after {} failures (fail-timeout, max-fails)",
-                self.health.window.div_ceil(1000), self.health.most_fails
+                upstream = &*self.group, server = %self,
+                "the server gets no requests for {} s, after failures (fail-timeout, max-fails)",
+                self.health.window.div_ceil(1000)
             );
         }
     }
 
     /// Notes that the server has begun a response.
     pub fn has_succeeded(&self) {
-        let Health {
-            fails, left_out, ..
-        } = &self.health;
-        // Stores are for the rare case, since all workers share these lines.
-        if fails.load(Ordering::Relaxed) > 0 {
-            fails.store(0, Ordering::Relaxed);
+        if self.health.succeeds() {
+            tracing::info!(
+                upstream = &*self.group, server = %self,
+                "the server gets requests again"
+            );
         }
-        if left_out.load(Ordering::Relaxed) > 0 {
-            left_out.store(0, Ordering::Relaxed);
-            tracing::info!(server = %self, "the server gets requests again");
+    }
+
+    /// True if the server's `Retry-After` is looked at.
+    pub fn heeds_pauses(&self) -> bool {
+        self.health.heeds_pauses()
+    }
+
+    /// Notes that the server asks for no requests for a time, which the group
+    /// limits.
+    pub fn asks_for_pause(&self, time: Duration) {
+        if let Some(time) = self.health.asks_for_pause(time, &Clock::default()) {
+            self.counters.upstreams_left_out.add();
+            tracing::info!(
+                upstream = &*self.group, server = %self,
+                "the server gets no requests for {} s, as it asks (retry-after)",
+                time.as_millis().div_ceil(1000)
+            );
+        }
+    }
+
+    /// Notes the result of a check. An error's text tells the cause.
+    pub fn was_checked<E: fmt::Display>(&self, result: Result<(), E>) {
+        self.was_checked_at(result, &Clock::default());
+    }
+
+    pub(super) fn was_checked_at<E: fmt::Display>(&self, result: Result<(), E>, clock: &Clock) {
+        if result.is_err() {
+            self.checks_failed.fetch_add(1, Ordering::Relaxed);
+        }
+        let change = self.health.checked(result.is_ok(), clock);
+        match (change, result) {
+            (Change::Down, Err(error)) => {
+                self.counters.upstreams_down.add();
+                tracing::warn!(
+                    upstream = &*self.group, server = %self,
+                    "the server is down: {error} (check)"
+                );
+            }
+            (Change::Up, _) => tracing::info!(
+                upstream = &*self.group, server = %self,
+                "the server is up again (check)"
+            ),
+            (_, Err(error)) => tracing::debug!(
+                upstream = &*self.group, server = %self,
+                "a check has failed: {error}"
+            ),
+            (_, Ok(())) => {}
+        }
+    }
+
+    /// Takes the addresses that the server's name has now.
+    pub(crate) fn resolved(&self, found: &[IpAddr]) {
+        if let Some(addresses) = &self.addresses {
+            addresses.set(found);
+        }
+    }
+
+    /// Moves on to the next address of the server's name, and returns it;
+    /// `None` if there is no choice.
+    pub(crate) fn next_address(&self) -> Option<IpAddr> {
+        let addresses = self.addresses.as_ref()?;
+        addresses.next(&Clock::default())
+    }
+
+    /// Returns the address of the server's name to connect to first, if there
+    /// is a choice.
+    pub(crate) fn present_address(&self) -> Option<IpAddr> {
+        self.addresses.as_ref()?.present()
+    }
+
+    /// Notes that another address than `wanted` has answered.
+    pub(crate) fn is_reached_elsewhere(&self, wanted: IpAddr, peer: &Address) {
+        let reached = matches!(peer, Address::Ip(peer) if peer.ip() == wanted);
+        if let Some(addresses) = self.addresses.as_ref().filter(|_| !reached) {
+            addresses.is_unreachable(wanted, &Clock::default());
+        }
+    }
+
+    /// True if a peer's address is one of the server's, as far as they are known.
+    pub(crate) fn is_at(&self, peer: &Address) -> bool {
+        match (&self.addresses, peer) {
+            (Some(addresses), Address::Ip(peer)) => addresses.include(peer.ip()),
+            _ => true,
         }
     }
 }
@@ -235,51 +379,17 @@ fn shown(endpoint: &Endpoint) -> String {
     }
 }
 
-impl Health {
-    fn new(most_fails: u32, window: Duration) -> Self {
-        Self {
-            most_fails,
-            window: u64::try_from(window.as_millis()).unwrap_or(u64::MAX),
-            fails: AtomicU32::new(0),
-            since: AtomicU64::new(0),
-            left_out: AtomicU64::new(0),
-        }
-    }
-
-    /// Notes a failure. Returns true if the server is left out from now on.
-    fn fails(&self) -> bool {
-        if self.most_fails == 0 {
-            return false;
-        }
-        let now = now();
-        let since = self.since.load(Ordering::Relaxed);
-        if now.saturating_sub(since) > self.window {
-            self.since.store(now, Ordering::Relaxed);
-            self.fails.store(0, Ordering::Relaxed);
-        }
-        let fails = self.fails.fetch_add(1, Ordering::Relaxed) + 1;
-        if fails < self.most_fails {
-            return false;
-        }
-        let until = now.saturating_add(self.window);
-        let before = self.left_out.swap(until, Ordering::Relaxed);
-        before <= now
-    }
-}
-
-/// Returns the milliseconds since the first call, plus one.
-fn now() -> u64 {
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    let elapsed = START.elapsed().as_millis();
-    u64::try_from(elapsed).unwrap_or(u64::MAX).saturating_add(1)
-}
-
 impl Place {
-    fn new(server: &Arc<Server>, permit: Option<OwnedSemaphorePermit>) -> Self {
+    fn new(
+        server: &Arc<Server>,
+        permit: Option<OwnedSemaphorePermit>,
+        admitted: Option<Admitted>,
+    ) -> Self {
         server.active.fetch_add(1, Ordering::Relaxed);
         Self {
             server: Arc::clone(server),
             _permit: permit,
+            _admitted: admitted,
         }
     }
 
@@ -325,6 +435,7 @@ mod tests {
         let endpoint = Endpoint::named("127.0.0.1".to_owned(), 1);
         let counters = Arc::default();
         Arc::new(Server::of_group(
+            &Arc::from("g"),
             endpoint,
             None,
             1,
@@ -336,13 +447,13 @@ mod tests {
     #[tokio::test]
     async fn a_request_waits_for_a_place_and_gets_it() {
         let server = server("max-connections=1;max-queue=1");
-        let first = server.try_enter().expect("a place");
-        assert!(server.try_enter().is_none());
-        let mut second = Box::pin(Arc::clone(&server).enter());
+        let first = server.try_enter(&mut None).expect("a place");
+        assert!(server.try_enter(&mut None).is_none());
+        let mut second = Box::pin(Arc::clone(&server).enter(None));
         let poll = futures_poll(&mut second);
         assert!(poll.is_pending());
         assert_eq!(
-            Arc::clone(&server).enter().await.err(),
+            Arc::clone(&server).enter(None).await.err(),
             Some(NoPlace::QueueFull)
         );
         drop(first);
@@ -358,9 +469,9 @@ mod tests {
     #[tokio::test]
     async fn a_request_waits_no_longer_than_it_may() {
         let server = server("max-connections=1;queue-timeout=1ms");
-        let _first = server.try_enter().expect("a place");
+        let _first = server.try_enter(&mut None).expect("a place");
         assert_eq!(
-            Arc::clone(&server).enter().await.err(),
+            Arc::clone(&server).enter(None).await.err(),
             Some(NoPlace::Timeout)
         );
     }

@@ -14,6 +14,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use netwasm_base::config::ListenerKind;
 
 use crate::accept::{Accepted, Acceptor};
+use crate::checks;
 use crate::listener::{Listener, Parts, Share, StreamListener};
 use crate::of_listener::{ListenerCounts, OfListener};
 use crate::service::{Program, Services};
@@ -118,6 +119,7 @@ async fn serve(
     let thread = &worker.thread;
     vital.spawn(Rc::clone(worker).watch_deadlines(Rc::clone(&services), clock));
     vital.spawn(Rc::clone(worker).make_room(Rc::clone(&services)));
+    vital.spawn(checks::watch(Rc::clone(worker)));
     let mut listening = Vec::new();
     for listener in assignment.listeners {
         match listener {

@@ -65,6 +65,12 @@ impl Caller {
         connect::make(&self.local.worker, &endpoint, tls.as_ref(), options).await
     }
 
+    async fn connect_upstream(&self, group: &str, timeout: Option<u64>) -> Outcome<Rc<Transport>> {
+        let group = self.local.env.net.upstream(group)?;
+        let timeout = timeout.map(Duration::from_nanos);
+        connect::make_through(&self.local.worker, group, timeout).await
+    }
+
     async fn resolve(&self, name: &str) -> Outcome<Vec<IpAddress>> {
         if name.is_empty() {
             return Err(ConnectionError::InvalidArgument);
@@ -129,6 +135,18 @@ impl HostWithStore<AsyncState> for HasSelf<AsyncState> {
         let caller = Caller::of(accessor);
         SendWrapper::new(async move {
             let made = caller.connect(to, options).await;
+            give(accessor, made.map(|made| (made, None)))
+        })
+    }
+
+    fn connect_upstream(
+        accessor: &Access,
+        group: String,
+        timeout: Option<u64>,
+    ) -> impl Future<Output = Ended<Connection>> + Send {
+        let caller = Caller::of(accessor);
+        SendWrapper::new(async move {
+            let made = caller.connect_upstream(&group, timeout).await;
             give(accessor, made.map(|made| (made, None)))
         })
     }

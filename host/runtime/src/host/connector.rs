@@ -1,4 +1,6 @@
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
 use netwasm_base::error::ConnectionError;
 use netwasm_net::endpoint::Endpoint;
@@ -19,6 +21,15 @@ impl Host for State {
         options: WitConnectOptions,
     ) -> wasmtime::Result<Result<(), WitError>> {
         Ok(begin(self, token, to, options).map_err(called))
+    }
+
+    fn connect_upstream(
+        &mut self,
+        token: u64,
+        group: String,
+        timeout: Option<u64>,
+    ) -> wasmtime::Result<Result<(), WitError>> {
+        Ok(begin_upstream(self, token, &group, timeout).map_err(called))
     }
 
     fn cancel(&mut self, token: u64) -> wasmtime::Result<()> {
@@ -45,6 +56,20 @@ fn begin(
             client,
             options,
         )
+    })
+}
+
+fn begin_upstream(
+    state: &mut State,
+    token: u64,
+    group: &str,
+    timeout: Option<u64>,
+) -> Result<(), ConnectionError> {
+    let group = Arc::clone(state.local.env.net.upstream(group)?);
+    let timeout = timeout.map(Duration::from_nanos);
+    state.begin(Later::Connection, token, |state| {
+        let worker = Rc::clone(&state.local.worker);
+        later::connect_upstream(worker, state.instance.clone(), token, group, timeout)
     })
 }
 

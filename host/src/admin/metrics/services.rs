@@ -8,12 +8,13 @@ use netwasm_net::of_listener::ListenerCounts;
 
 use super::View;
 use super::family::{Family, Kind, Labels, Unit, Value, float, labelled, number, of};
+use crate::admin::ServerView;
 
 /// Counters of services, by name.
 type Field = fn(&Counters) -> &Counter;
 
 /// Counters that have no label but the service.
-const COUNTERS: [(&str, &str, Field); 25] = [
+const COUNTERS: [(&str, &str, Field); 26] = [
     (
         "connections_accepted",
         "Connections that peers opened",
@@ -85,8 +86,13 @@ const COUNTERS: [(&str, &str, Field); 25] = [
     ),
     (
         "upstreams_left_out",
-        "Times that a server of an upstream group was left out after failures",
+        "Times that a server of an upstream group was left out after failures, or as it asked",
         |it| &it.upstreams_left_out,
+    ),
+    (
+        "upstreams_down",
+        "Times that the checks of a server of an upstream group put it down",
+        |it| &it.upstreams_down,
     ),
     (
         "instances_failed",
@@ -142,6 +148,7 @@ pub(super) fn families(view: &View) -> Vec<Family> {
         all.push(Family::counter(name, help, rows));
     }
     all.extend(by_kind(view));
+    all.extend(upstreams(view));
     all.extend(levels(view));
     all.extend(shared(view));
     all.extend(meters(view));
@@ -240,6 +247,52 @@ fn by_kind(view: &View) -> Vec<Family> {
             "upstream_requests",
             "HTTP requests that guests sent, with and without a response",
             upstream,
+        ),
+    ]
+}
+
+/// Returns what is known of the servers of upstream groups.
+fn upstreams(view: &View) -> Vec<Family> {
+    let refused = view.services.iter().flat_map(|it| {
+        let counts = it.counters.forwards_refused.counts();
+        counts.map(|(reason, count)| (labelled(&it.name, "reason", reason), count))
+    });
+    let servers: Vec<_> = view
+        .services
+        .iter()
+        .flat_map(|it| it.upstreams.iter().map(|server| (&it.name, server)))
+        .map(|(service, server)| {
+            let mut labels = labelled(service, "upstream", &server.group);
+            labels.push(("server".into(), server.server.clone()));
+            (labels, server)
+        })
+        .collect();
+    let level = |number: fn(&ServerView) -> f64| {
+        let rows = servers.iter();
+        rows.map(move |(labels, server)| (labels.clone(), number(server)))
+    };
+    let checks = servers.iter();
+    let checks = checks.map(|(labels, server)| (labels.clone(), server.checks_failed));
+    vec![
+        Family::counter(
+            "forwards_refused",
+            "Requests to upstream groups that found no place at a server, by the limit",
+            refused,
+        ),
+        Family::gauge(
+            "upstream_server_up",
+            "1 if the server of an upstream group gets requests, 0 if it is down or left out",
+            level(|it| if it.up { 1.0 } else { 0.0 }),
+        ),
+        Family::gauge(
+            "upstream_server_requests",
+            "Requests under way at the server",
+            level(|it| number(it.active)),
+        ),
+        Family::counter(
+            "upstream_server_checks_failed",
+            "Checks of the server that failed in this generation of the service",
+            checks,
         ),
     ]
 }

@@ -145,6 +145,20 @@ pub(crate) fn listen(endpoint: &Endpoint) -> Rc<Backlog> {
     backlog
 }
 
+pub(crate) fn connect_upstream(token: u64, group: &str, limit: Option<Duration>) -> Result<()> {
+    let options = ConnectOptions {
+        timeout: limit,
+        ..ConnectOptions::default()
+    };
+    begin_connecting(token, upstream(group), options, None);
+    Ok(())
+}
+
+/// Returns the endpoint that stands for a group here.
+pub(crate) fn upstream(group: &str) -> Endpoint {
+    Endpoint::Unix(format!("@{group}"))
+}
+
 pub(crate) fn connect(token: u64, to: Endpoint, options: ConnectOptions) -> Result<()> {
     begin_connecting(token, to, options, None);
     Ok(())
