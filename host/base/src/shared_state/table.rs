@@ -179,8 +179,8 @@ impl<E: Entry> Locked<'_, E> {
         self.entries.map.get(key)
     }
 
-    /// Returns an entry to change. Its size must stay, and its end be told by
-    /// [`Self::ends`].
+    /// Returns an entry to change. Its size must stay. Where a table is swept, an
+    /// earlier end is told by [`Self::ends`].
     pub(super) fn get_mut(&mut self, key: &[u8]) -> Option<&mut E> {
         self.entries.map.get_mut(key)
     }
