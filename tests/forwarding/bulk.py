@@ -92,7 +92,7 @@ def send_chunks(wire):
 
 
 def measured(proxy, work):
-    """Does some work twice, and checks how much netwasm has grown by the second."""
+    """Does some work, and checks how much netwasm grows meanwhile."""
     before, _ = proxy.resident()
     work()
     _, most = proxy.resident()
@@ -102,7 +102,7 @@ def measured(proxy, work):
 
 def started(program, store):
     proxy = gateway(program, store.upstream, "--max-body", "2GiB", "--workers", "1")
-    # What the first requests need of memory is there.
+    # The memory of first requests is there.
     for _ in range(3):
         wire = connect(proxy.address)
         wire.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + PIECE[:1000000])
@@ -179,7 +179,7 @@ def over_http2(program):
 
 @check
 def slow_clients(program):
-    """a client that does not read, and a server that does not: nothing piles up"""
+    """clients that do not read: nothing piles up, and the server is told when they leave"""
     store = Store()
     with started(program, store) as proxy:
         before, _ = proxy.resident()
@@ -189,7 +189,6 @@ def slow_clients(program):
             wire.send(b"GET /length HTTP/1.1\r\nHost: a\r\n\r\n")
             read_head(wire)
             wires.append(wire)
-        stalled = socket.create_server(("127.0.0.1", 0))
         _, most = proxy.resident()
         assert most - before < GROWTH, f"it has grown by {(most - before) >> 20} MiB"
         store.closed.clear()
@@ -197,4 +196,28 @@ def slow_clients(program):
             wire.close()
         # The server is told that its client has gone.
         assert store.closed.wait(60)
-        stalled.close()
+
+
+@check
+def slow_servers(program):
+    """servers that do not read: nothing piles up, and their clients get a 504"""
+    stalled = socket.create_server(("127.0.0.1", 0))
+    upstream = f"127.0.0.1:{stalled.getsockname()[1]}"
+    flags = ("--max-body", "2GiB", "--workers", "1", "--write-timeout", "3s")
+    with gateway(program, upstream, *flags) as proxy:
+        before, _ = proxy.resident()
+        wires = []
+        for _ in range(20):
+            wire = connect(proxy.address, 0.1)
+            wire.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % SIZE)
+            while wire.send(PIECE):
+                pass
+            wires.append(wire)
+        _, most = proxy.resident()
+        assert most - before < GROWTH, f"it has grown by {(most - before) >> 20} MiB"
+        for wire in wires:
+            wire.peer.settimeout(30)
+            _, answer = read_response(wire, "POST")
+            assert answer.status in (502, 504), answer.status
+            wire.close()
+    stalled.close()

@@ -1,6 +1,7 @@
 """Checks of servers that die, stall, answer half, and close what is idle."""
 
 import collections
+import itertools
 import signal
 import socket
 import subprocess
@@ -270,8 +271,8 @@ def idle_ends(program, method, kept_for):
     request may be on its way. Returns the numbers of requests and of failed ones."""
 
     def serve(wire):
-        while True:
-            if not wire.kept:
+        for number in itertools.count():
+            if number and not wire.kept:
                 wire.peer.settimeout(kept_for)
                 try:
                     if not wire.more():

@@ -1,6 +1,7 @@
 """Proxies that the tests start before a server of theirs: netwasm's gateway, nginx
 and haproxy."""
 
+import os
 import pathlib
 import re
 import socket
@@ -10,6 +11,7 @@ import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+GUESTS = pathlib.Path(os.environ.get("NETWASM_GUESTS", ROOT / "guests"))
 # A debug build takes a while to compile a guest.
 START = 120
 WAIT = 30
@@ -69,7 +71,7 @@ class Netwasm(Process):
     def __init__(self, program, guest, *arguments, listeners=("--http",)):
         flags = [word for kind in listeners for word in (kind, "127.0.0.1:0")]
         super().__init__(
-            [program, "run", ROOT / f"guests/{guest}.wasm", *flags, *arguments],
+            [program, "run", GUESTS / f"{guest}.wasm", *flags, *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
         self.log, self.addresses = [], {}
         threading.Thread(target=self._read, daemon=True).start()

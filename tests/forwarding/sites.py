@@ -17,7 +17,7 @@ from wire import connect, read_response
 SERVERS = pathlib.Path(__file__).resolve().parent / "servers"
 CHECKS = []
 
-# What the proxy or the connection decides.
+# Fields that the proxy or the connection decides.
 LEFT_OUT = {"date", "connection", "keep-alive", "transfer-encoding", "x-content-type-options",
             "x-powered-by"}
 TOLD = {"via", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "te", "connection"}
