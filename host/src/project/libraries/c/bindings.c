@@ -215,6 +215,9 @@ extern void __wasm_import_netwasm_net_http_stop_reading(int64_t);
 __attribute__((__import_module__("netwasm:net/connector@0.2.0"), __import_name__("connect")))
 extern void __wasm_import_netwasm_net_connector_connect(uint8_t *, uint8_t *);
 
+__attribute__((__import_module__("netwasm:net/connector@0.2.0"), __import_name__("connect-upstream")))
+extern void __wasm_import_netwasm_net_connector_connect_upstream(int64_t, uint8_t *, size_t, int32_t, int64_t, uint8_t *);
+
 __attribute__((__import_module__("netwasm:net/connector@0.2.0"), __import_name__("cancel")))
 extern void __wasm_import_netwasm_net_connector_cancel(int64_t);
 
@@ -1153,6 +1156,17 @@ void netwasm_net_http_forwarded_host_free(netwasm_net_http_forwarded_host_t *ptr
   }
 }
 
+void netwasm_net_http_judging_free(netwasm_net_http_judging_t *ptr) {
+  switch ((int32_t) ptr->tag) {
+    case 1: {
+      break;
+    }
+    case 2: {
+      break;
+    }
+  }
+}
+
 void bindings_option_list_u8_free(bindings_option_list_u8_t *ptr) {
   if (ptr->is_some) {
     bindings_list_u8_free(&ptr->val);
@@ -1180,7 +1194,7 @@ void netwasm_net_http_forward_free(netwasm_net_http_forward_t *ptr) {
   netwasm_net_http_edits_free(&ptr->response);
   netwasm_net_http_option_duration_free(&ptr->connect_timeout);
   netwasm_net_http_option_duration_free(&ptr->response_timeout);
-  bindings_option_u64_free(&ptr->token);
+  netwasm_net_http_judging_free(&ptr->decides);
   bindings_option_u64_free(&ptr->max_body);
 }
 
@@ -1244,6 +1258,11 @@ void netwasm_net_connector_result_void_error_free(netwasm_net_connector_result_v
   if (!ptr->is_err) {
   } else {
     netwasm_net_connector_error_free(&ptr->val.err);
+  }
+}
+
+void netwasm_net_connector_option_duration_free(netwasm_net_connector_option_duration_t *ptr) {
+  if (ptr->is_some) {
   }
 }
 
@@ -3431,6 +3450,49 @@ bool netwasm_net_connector_connect(uint64_t token, netwasm_net_connector_endpoin
   }
 }
 
+bool netwasm_net_connector_connect_upstream(uint64_t token, bindings_string_t *group, netwasm_net_connector_duration_t *maybe_timeout, netwasm_net_connector_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  netwasm_net_connector_option_duration_t timeout;
+  timeout.is_some = maybe_timeout != NULL;if (maybe_timeout) {
+    timeout.val = *maybe_timeout;
+  }
+  int32_t option;
+  int64_t option1;
+  if ((timeout).is_some) {
+    const netwasm_net_connector_duration_t *payload0 = &(timeout).val;
+    option = 1;
+    option1 = (int64_t) (*payload0);
+  } else {
+    option = 0;
+    option1 = 0;
+  }
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_netwasm_net_connector_connect_upstream((int64_t) (token), (uint8_t *) (*group).ptr, (*group).len, option, option1, ptr);
+  netwasm_net_connector_result_void_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      result.val.err = (netwasm_net_types_error_t) {
+        (netwasm_net_types_error_code_t) (int32_t) *((uint8_t*) (ptr + sizeof(void*))),
+        (netwasm_net_types_operation_t) (int32_t) *((uint8_t*) (ptr + (1+1*sizeof(void*)))),
+        (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) },
+      };
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
 void netwasm_net_connector_cancel(uint64_t token) {
   __wasm_import_netwasm_net_connector_cancel((int64_t) (token));
 }
@@ -4029,17 +4091,28 @@ uint8_t * __wasm_export_exports_netwasm_net_http_handler_handle(int32_t arg, uin
         *((int8_t*)(ptr + (56+40*sizeof(void*)))) = 0;
       }
       *((int32_t*)(ptr + (72+40*sizeof(void*)))) = (int32_t) ((*payload18).retries);
-      if (((*payload18).token).is_some) {
-        const uint64_t *payload57 = &((*payload18).token).val;
-        *((int8_t*)(ptr + (80+40*sizeof(void*)))) = 1;
-        *((int64_t*)(ptr + (88+40*sizeof(void*)))) = (int64_t) (*payload57);
-      } else {
-        *((int8_t*)(ptr + (80+40*sizeof(void*)))) = 0;
+      switch ((int32_t) ((*payload18).decides).tag) {
+        case 0: {
+          *((int8_t*)(ptr + (80+40*sizeof(void*)))) = 0;
+          break;
+        }
+        case 1: {
+          const uint64_t *payload57 = &((*payload18).decides).val.missing;
+          *((int8_t*)(ptr + (80+40*sizeof(void*)))) = 1;
+          *((int64_t*)(ptr + (88+40*sizeof(void*)))) = (int64_t) (*payload57);
+          break;
+        }
+        case 2: {
+          const uint64_t *payload58 = &((*payload18).decides).val.all;
+          *((int8_t*)(ptr + (80+40*sizeof(void*)))) = 2;
+          *((int64_t*)(ptr + (88+40*sizeof(void*)))) = (int64_t) (*payload58);
+          break;
+        }
       }
       if (((*payload18).max_body).is_some) {
-        const uint64_t *payload59 = &((*payload18).max_body).val;
+        const uint64_t *payload60 = &((*payload18).max_body).val;
         *((int8_t*)(ptr + (96+40*sizeof(void*)))) = 1;
-        *((int64_t*)(ptr + (104+40*sizeof(void*)))) = (int64_t) (*payload59);
+        *((int64_t*)(ptr + (104+40*sizeof(void*)))) = (int64_t) (*payload60);
       } else {
         *((int8_t*)(ptr + (96+40*sizeof(void*)))) = 0;
       }

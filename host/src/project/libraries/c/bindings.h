@@ -845,6 +845,24 @@ typedef struct netwasm_net_http_client_fields_t {
   bool   believe;
 } netwasm_net_http_client_fields_t;
 
+// The decisions about a forwarded request that `forward-handler` takes. It
+// is told the token, a number that the guest chooses and may use for several
+// requests.
+typedef struct netwasm_net_http_judging_t {
+  uint8_t tag;
+  union {
+    uint64_t     missing;
+    uint64_t     all;
+  } val;
+} netwasm_net_http_judging_t;
+
+// None.
+#define NETWASM_NET_HTTP_JUDGING_NOTHING 0
+// What the client gets if no server has given a response.
+#define NETWASM_NET_HTTP_JUDGING_MISSING 1
+// That, and what becomes of each response: a call for each request.
+#define NETWASM_NET_HTTP_JUDGING_ALL 2
+
 typedef struct {
   bool is_some;
   bindings_list_u8_t val;
@@ -892,10 +910,8 @@ typedef struct netwasm_net_http_forward_t {
   // request was sent, or if its method is idempotent, its body is at hand
   // and nothing of a response has come.
   uint32_t   retries;
-  // If given, `forward-handler` decides about the response, or about what
-  // the client gets instead. It is told this token, a number that the
-  // guest chooses and may use for several requests.
-  bindings_option_u64_t   token;
+  // The decisions that are left to `forward-handler`.
+  netwasm_net_http_judging_t   decides;
   // The most bytes that the request's body may have, below `--max-body`.
   // Beyond it, the client gets a 413: before any server is asked if the
   // length is known. Otherwise, what the server got ends incomplete, and a
@@ -965,6 +981,8 @@ typedef struct {
 
 typedef netwasm_net_types_connect_options_t netwasm_net_connector_connect_options_t;
 
+typedef netwasm_net_types_duration_t netwasm_net_connector_duration_t;
+
 typedef netwasm_net_types_endpoint_t netwasm_net_connector_endpoint_t;
 
 typedef netwasm_net_types_error_t netwasm_net_connector_error_t;
@@ -975,6 +993,11 @@ typedef struct {
     netwasm_net_connector_error_t err;
   } val;
 } netwasm_net_connector_result_void_error_t;
+
+typedef struct {
+  bool is_some;
+  netwasm_net_connector_duration_t val;
+} netwasm_net_connector_option_duration_t;
 
 typedef netwasm_net_types_error_t netwasm_net_resolver_error_t;
 
@@ -1449,6 +1472,19 @@ extern void netwasm_net_http_stop_reading(uint64_t token);
 // - `limit-exceeded`: too much is pending in this instance
 //   (`--max-handles`).
 extern bool netwasm_net_connector_connect(uint64_t token, netwasm_net_connector_endpoint_t *to, netwasm_net_connector_connect_options_t *options, netwasm_net_connector_error_t *err);
+// Begins to connect to a server of a group that `--upstream` names, and
+// returns at once. The host chooses the server, passes over those that
+// cannot be connected to, and begins TLS, without ALPN, where the group has
+// it. The connection counts as one request to the server until it ends.
+// One event follows, as with `connect`.
+//
+// `timeout` is the time that all of this may take together. `none` means
+// 30 s.
+//
+// # Errors
+// - `access-denied`: no `--upstream` has the name.
+// - `invalid-state`, `limit-exceeded`: see `connect`.
+extern bool netwasm_net_connector_connect_upstream(uint64_t token, bindings_string_t *group, netwasm_net_connector_duration_t *maybe_timeout, netwasm_net_connector_error_t *err);
 // Cancels a pending connection. No event follows. Does nothing once the
 // event was delivered.
 extern void netwasm_net_connector_cancel(uint64_t token);
@@ -1675,6 +1711,8 @@ void netwasm_net_http_edits_free(netwasm_net_http_edits_t *ptr);
 
 void netwasm_net_http_forwarded_host_free(netwasm_net_http_forwarded_host_t *ptr);
 
+void netwasm_net_http_judging_free(netwasm_net_http_judging_t *ptr);
+
 void bindings_option_list_u8_free(bindings_option_list_u8_t *ptr);
 
 void netwasm_net_http_option_method_free(netwasm_net_http_option_method_t *ptr);
@@ -1696,6 +1734,8 @@ void netwasm_net_connector_endpoint_free(netwasm_net_connector_endpoint_t *ptr);
 void netwasm_net_connector_error_free(netwasm_net_connector_error_t *ptr);
 
 void netwasm_net_connector_result_void_error_free(netwasm_net_connector_result_void_error_t *ptr);
+
+void netwasm_net_connector_option_duration_free(netwasm_net_connector_option_duration_t *ptr);
 
 void netwasm_net_resolver_error_free(netwasm_net_resolver_error_t *ptr);
 

@@ -363,6 +363,50 @@ type ClientFields struct {
 	Believe bool
 }
 
+const (
+	// None.
+	JudgingNothing uint8 = 0
+	// What the client gets if no server has given a response.
+	JudgingMissing uint8 = 1
+	// That, and what becomes of each response: a call for each request.
+	JudgingAll uint8 = 2
+)
+
+// The decisions about a forwarded request that `forward-handler` takes. It
+// is told the token, a number that the guest chooses and may use for several
+// requests.
+type Judging struct {
+	tag uint8
+	value any
+}
+
+func (self Judging) Tag() uint8 {
+	return self.tag
+}
+
+func (self Judging) Missing() uint64 {
+	if self.tag != JudgingMissing {
+		panic("tag mismatch")
+	}
+	return self.value.(uint64)
+}
+func (self Judging) All() uint64 {
+	if self.tag != JudgingAll {
+		panic("tag mismatch")
+	}
+	return self.value.(uint64)
+}
+
+func MakeJudgingNothing() Judging {
+	return Judging{JudgingNothing, nil}
+}
+func MakeJudgingMissing(value uint64) Judging {
+	return Judging{JudgingMissing, value}
+}
+func MakeJudgingAll(value uint64) Judging {
+	return Judging{JudgingAll, value}
+}
+
 // A request that the host forwards, and whose response it passes on.
 //
 // Bodies and trailers pass both ways without entering the guest, also
@@ -395,10 +439,8 @@ type Forward struct {
 	// request was sent, or if its method is idempotent, its body is at hand
 	// and nothing of a response has come.
 	Retries uint32
-	// If given, `forward-handler` decides about the response, or about what
-	// the client gets instead. It is told this token, a number that the
-	// guest chooses and may use for several requests.
-	Token witTypes.Option[uint64]
+	// The decisions that are left to `forward-handler`.
+	Decides Judging
 	// The most bytes that the request's body may have, below `--max-body`.
 	// Beyond it, the client gets a 413: before any server is asked if the
 	// length is known. Otherwise, what the server got ends incomplete, and a

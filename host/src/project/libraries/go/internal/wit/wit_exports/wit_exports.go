@@ -799,13 +799,19 @@ func wasm_export_netwasm_net_http_handler_handle(arg0 int32, arg1 uintptr, arg2 
 		}
 		*(*int32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (72+40*4))) = int32((payload).Retries)
 
-		switch (payload).Token.Tag() {
-		case witTypes.OptionNone:
+		switch (payload).Decides.Tag() {
+		case netwasm_net_http.JudgingNothing:
+
 			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (80+40*4))) = int8(int32(0))
 
-		case witTypes.OptionSome:
-			payload := (payload).Token.Some()
+		case netwasm_net_http.JudgingMissing:
+			payload := (payload).Decides.Missing()
 			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (80+40*4))) = int8(int32(1))
+			*(*int64)(unsafe.Add(unsafe.Pointer(exportReturnArea), (88+40*4))) = int64(payload)
+
+		case netwasm_net_http.JudgingAll:
+			payload := (payload).Decides.All()
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (80+40*4))) = int8(int32(2))
 			*(*int64)(unsafe.Add(unsafe.Pointer(exportReturnArea), (88+40*4))) = int64(payload)
 
 		default:
