@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
 use crate::harness::{
-    Configured, Dns, DnsReply, Run, Server, Upstream, administered, directory, eventually, guest,
-    message, scrape, text, write,
+    Configured, Dns, DnsReply, Run, Server, Upstream, administered, cert, directory, eventually,
+    guest, message, scrape, text, write,
 };
 
 const FINE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
@@ -374,4 +374,34 @@ fn a_tcp_guest_connects_to_a_group() {
         .log
         .wait_for(&["'db' is not allowed; --upstream db=HOST:PORT would allow it"]);
     server.stop();
+}
+
+#[test]
+fn an_async_guest_connects_to_a_group_which_has_its_tls_and_its_places() {
+    let echo = Run::guest("echo").tls().start();
+    let port = echo.address("tls").port();
+    let server = Run::guest("stream-probe")
+        .tcp()
+        .args(["--workers", "1", "--ca", text(&cert("ca.pem"))])
+        .args([
+            "--upstream",
+            &format!("echo=https://localhost:{port};max-requests=1"),
+        ])
+        .start();
+    let mut clients = [(); 2].map(|()| server.connect());
+    for client in &mut clients {
+        client.say("client");
+    }
+    let [one, other] = &mut clients;
+    assert_eq!(one.ask("connect-upstream nobody"), "AccessDenied");
+    assert_eq!(one.ask("connect-upstream echo"), "ok");
+    assert_eq!(one.ask("ask hello"), "hello");
+    assert_eq!(other.ask("connect-upstream echo"), "LimitExceeded");
+    assert_eq!(one.ask("drop"), "ok");
+    eventually("a place", || {
+        (other.ask("connect-upstream echo") == "ok").then_some(())
+    });
+    drop(clients);
+    server.stop();
+    echo.stop();
 }

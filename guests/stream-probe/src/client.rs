@@ -91,6 +91,10 @@ impl Held {
                 let connection = Target::parse(rest).connect().await?;
                 self.connection = Some(Open::new(connection));
             }
+            "connect-upstream" => {
+                let connection = client::connect_upstream(rest.into(), None).await?;
+                self.connection = Some(Open::new(connection));
+            }
             "info" => {
                 let open = self.connection.as_ref().ok_or_else(invalid_state)?;
                 let info = open.connection.info();
