@@ -475,11 +475,11 @@ impl ClientTls {
         }
     }
 
-    /// Returns these settings with one protocol to offer.
+    /// Returns these settings with these protocols to offer, best first.
     #[must_use]
-    pub fn offering(&self, protocol: &[u8]) -> Self {
+    pub fn offering(&self, protocols: &[&[u8]]) -> Self {
         Self {
-            alpn: vec![protocol.to_vec()],
+            alpn: protocols.iter().map(|name| name.to_vec()).collect(),
             ..self.clone()
         }
     }

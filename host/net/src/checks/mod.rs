@@ -6,6 +6,7 @@
 //!        \--each second-----> dns ----> Server::resolved
 //! ```
 
+mod h2;
 mod probe;
 
 use std::convert::Infallible;

@@ -1,5 +1,6 @@
 //! One check of a server: a connection, with TLS if the server has it, and
-//! perhaps a request by HTTP/1.1, of whose response only the status is read.
+//! perhaps a request by HTTP/1.1, or by HTTP/2 if TLS agrees on nothing else. Of
+//! its response, only the status is read.
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -8,6 +9,7 @@ use std::task::{Poll, ready};
 use netwasm_base::config::{Check, CheckKind, Statuses};
 use netwasm_base::error::ConnectionError;
 
+use crate::checks::h2::{self, Came};
 use crate::connect;
 use crate::endpoint::Endpoint;
 use crate::tls::ClientTls;
@@ -15,8 +17,8 @@ use crate::transport::Transport;
 use crate::upstream::Server;
 use crate::worker::Worker;
 
-/// Maximum of a response's first line in bytes.
-const MOST_LINE: usize = 8 << 10;
+/// Maximum of bytes before a response's status.
+const MOST: usize = 32 << 10;
 
 /// Reason why a check failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +31,7 @@ pub(super) enum Failed {
     Ended,
     #[error("no answer in time (check-timeout)")]
     Silent,
-    #[error("its answer is none of HTTP/1")]
+    #[error("its answer is none of HTTP")]
     Malformed,
     #[error("it answers with status {0}, and {1} are healthy (check-status)")]
     Status(u16, Statuses),
@@ -64,7 +66,7 @@ pub(super) async fn probe(
     let probing = async {
         let http = matches!(check.kind, CheckKind::Get { .. });
         let tls = server.tls().map(|tls| match http {
-            true => tls.offering(b"http/1.1"),
+            true => tls.offering(&[b"http/1.1", b"h2"]),
             false => ClientTls::without_alpn(tls),
         });
         let made = connect::open_to(worker, server, tls.as_ref(), check.timeout).await;
@@ -77,11 +79,21 @@ pub(super) async fn probe(
                 statuses,
             } => {
                 let host = host.clone().unwrap_or_else(|| host_of(server));
-                let request = format!(
-                    "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: netwasm-check\r\n\
-                     Accept: */*\r\nConnection: close\r\n\r\n"
-                );
-                match ask(&connection.0, &request).await? {
+                let secure = tls.is_some();
+                let asked = match connection.0.speaks(b"h2") {
+                    true => {
+                        let request = h2::request(path, &host, secure);
+                        ask(&connection.0, &request, h2::response).await
+                    }
+                    false => {
+                        let request = format!(
+                            "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: netwasm-check\r\n\
+                             Accept: */*\r\nConnection: close\r\n\r\n"
+                        );
+                        ask(&connection.0, request.as_bytes(), response).await
+                    }
+                };
+                match asked? {
                     status if statuses.include(status) => Ok(()),
                     status => Err(Failed::Status(status, statuses.clone())),
                 }
@@ -109,10 +121,15 @@ fn host_of(server: &Server) -> String {
     }
 }
 
-/// Sends a request, and returns the status of its response.
-async fn ask(connection: &Transport, request: &str) -> Result<u16, Failed> {
-    connection.write(request.as_bytes());
-    let mut line = Vec::new();
+/// Sends a request, and returns the status of its response, which `read` finds in
+/// what has come.
+async fn ask(
+    connection: &Transport,
+    request: &[u8],
+    read: impl Fn(&[u8]) -> Came,
+) -> Result<u16, Failed> {
+    connection.write(request);
+    let mut input = Vec::new();
     poll_fn(|cx| {
         let _driven = connection.drive(cx);
         loop {
@@ -126,20 +143,27 @@ async fn ask(connection: &Transport, request: &str) -> Result<u16, Failed> {
                 received => ready!(received).map_err(Failed::Lost)?,
             };
             let piece = scratch.get(received);
-            line.extend_from_slice(piece);
-            if let Some(end) = line.iter().position(|&byte| byte == b'\n') {
-                let status = line.get(..end).and_then(status);
-                return Poll::Ready(status.ok_or(Failed::Malformed));
-            }
-            if piece.is_empty() {
-                return Poll::Ready(Err(Failed::Ended));
-            }
-            if line.len() > MOST_LINE {
-                return Poll::Ready(Err(Failed::Malformed));
-            }
+            input.extend_from_slice(piece);
+            return Poll::Ready(match read(&input) {
+                Came::Status(status) => Ok(status),
+                Came::Ended => Err(Failed::Ended),
+                Came::Malformed => Err(Failed::Malformed),
+                Came::Part if piece.is_empty() => Err(Failed::Ended),
+                Came::Part if input.len() > MOST => Err(Failed::Malformed),
+                Came::Part => continue,
+            });
         }
     })
     .await
+}
+
+/// Reads what a server of HTTP/1 has sent so far.
+fn response(input: &[u8]) -> Came {
+    let Some(end) = input.iter().position(|&byte| byte == b'\n') else {
+        return Came::Part;
+    };
+    let status = input.get(..end).and_then(status);
+    status.map_or(Came::Malformed, Came::Status)
 }
 
 /// Returns the status of a response's first line: RFC 9112, section 4.
