@@ -90,7 +90,7 @@ fn fetch(server: &Server, count: usize) {
 #[test]
 fn checks_put_a_server_down_and_up_again() {
     let (one, other) = (Noting::new(), Noting::new());
-    let settings = "check=/up;check-interval=20ms;rise=2;fall=2";
+    let settings = "check=/up;check-interval=20ms;check-timeout=10s;rise=2;fall=2";
     let (server, admin) = administered(gateway(&group(&[&one, &other], settings)));
     let is_up = |it: &Noting| {
         let metrics = scrape(admin);
@@ -358,7 +358,7 @@ fn a_tcp_guest_connects_to_a_group() {
     // Both are full, and nobody may wait.
     let mut third = server.connect();
     assert_eq!(third.rest(), b"");
-    server.log.wait_for(&["@db", "limit"]);
+    server.log.wait_for(&["@db", "max-queue"]);
     // A place is free once its connection has ended.
     let [first, _second] = clients;
     drop(first);
