@@ -223,8 +223,9 @@ fn defer(later: Later) -> http::Answer {
 
 /// Answers a deferred request, or forwards it.
 fn settle(token: u64, response: Response) {
+    let answer: http::Answer = response.into_raw().into();
     // Fails if the client has left.
-    let _ = match response.into_raw().into() {
+    let _ = match answer {
         http::Answer::Forward(forward) => {
             let forwarded = http::forward_deferred(token, &forward);
             if matches!(forwarded, Err(types::Error::InvalidState)) {
