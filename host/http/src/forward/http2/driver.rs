@@ -23,6 +23,10 @@ use super::pool::MultiplexedPool;
 /// requests are under way.
 const PING_AFTER: Duration = Duration::from_secs(15);
 
+/// Time between two such questions. gRPC servers close the connections of clients
+/// that ask more than every 5 minutes.
+const PING_INTERVAL: Duration = Duration::from_secs(310);
+
 /// Time in which it has to answer.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -47,6 +51,8 @@ pub(super) struct Multiplexer {
     pings: Option<PingPong>,
     /// Time of the PING that was not answered yet.
     pinged: Option<Tick>,
+    /// Time of the last PING.
+    last_ping: Option<Tick>,
     is_retired: bool,
     is_over: bool,
     _counted: Counted,
@@ -80,6 +86,7 @@ impl Multiplexer {
             limit,
             begun: thread.now(),
             pinged: None,
+            last_ping: None,
             is_retired: false,
             is_over: false,
             _counted: Counted::new(&thread.env.counters),
@@ -153,7 +160,6 @@ impl Multiplexer {
         let (idle, draining) = (self.line.idle_since(), thread.is_draining());
         let is_old = thread.passed(self.transport.opened(), MAX_AGE);
         if self.line.active() == 0 {
-            self.pinged = None;
             let used = self.line.begun() > 0;
             let ends = draining && (used || thread.passed(idle, GRACE));
             if ends || is_old || thread.passed(idle, IDLE_TIMEOUT) {
@@ -199,13 +205,18 @@ impl Multiplexer {
                 }
                 after(since, PING_TIMEOUT)
             }
-            None if thread.passed(heard, PING_AFTER) => {
+            None => {
+                let next = self.last_ping.map(|last| after(last, PING_INTERVAL));
+                let next = after(heard, PING_AFTER).max(next.unwrap_or(0));
+                if now < next {
+                    return next;
+                }
                 if pings.send_ping(Ping::opaque()).is_ok() {
                     self.pinged = Some(now);
+                    self.last_ping = Some(now);
                 }
                 after(now, PING_TIMEOUT)
             }
-            None => after(heard, PING_AFTER),
         }
     }
 
