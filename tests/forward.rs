@@ -1,6 +1,11 @@
 //! Requests that a guest forwards, to servers in the test's own process.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
+
+use bytes::Bytes;
 
 use crate::harness::http2::ask;
 use crate::harness::{self, Http2, Run, Server, Upstream, directory, message, pattern, post, text};
@@ -33,6 +38,73 @@ fn upstream() -> (Upstream, mpsc::Receiver<String>) {
 #[track_caller]
 fn next(heads: &mpsc::Receiver<String>) -> String {
     heads.recv_timeout(harness::DEADLINE).expect("a request")
+}
+
+/// Starts a server of HTTP/2 with prior knowledge. It answers each request with
+/// its method, its `:scheme`, its authority, its path and the size of its body,
+/// which it echoes to `/echo`, and with a trailer. Returns its address, and the
+/// number of its connections.
+fn http2_upstream() -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    listener.set_nonblocking(true).expect("O_NONBLOCK");
+    let count = Arc::<AtomicUsize>::default();
+    let connections = Arc::clone(&count);
+    std::thread::spawn(move || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(async move {
+                    let mut builder = h2::server::Builder::new();
+                    builder.initial_window_size(1 << 20);
+                    builder.initial_connection_window_size(1 << 22);
+                    let handshake = builder.handshake::<_, Bytes>(stream).await;
+                    let mut connection = handshake.expect("HTTP/2");
+                    while let Some(Ok((request, respond))) = connection.accept().await {
+                        tokio::spawn(answer_http2(request, respond));
+                    }
+                });
+            }
+        });
+    });
+    (address, count)
+}
+
+async fn answer_http2(
+    request: http::Request<h2::RecvStream>,
+    mut respond: h2::server::SendResponse<Bytes>,
+) -> Option<()> {
+    let (head, mut body) = request.into_parts();
+    let te = if head.headers.contains_key("te") {
+        "yes"
+    } else {
+        "no"
+    };
+    let response = http::Response::builder().header("x-te", te);
+    let response = response.body(()).ok()?;
+    let mut stream = respond.send_response(response, false).ok()?;
+    let mut size = 0;
+    while let Some(piece) = body.data().await {
+        let piece = piece.ok()?;
+        size += piece.len();
+        body.flow_control().release_capacity(piece.len()).ok()?;
+        if head.uri.path() == "/echo" {
+            stream.send_data(piece, false).ok()?;
+        }
+    }
+    let trailers = body.trailers().await.ok()?.unwrap_or_default();
+    let said = format!("{} {} {size}\n", head.method, head.uri);
+    stream.send_data(said.into(), false).ok()?;
+    let mut answered = http::HeaderMap::new();
+    let sum = trailers.get("x-sum").cloned();
+    answered.insert(
+        "x-sum",
+        sum.unwrap_or(http::HeaderValue::from_static("none")),
+    );
+    stream.send_trailers(answered).ok()
 }
 
 fn named(name: &str, upstreams: &[&Upstream]) -> String {
@@ -256,5 +328,77 @@ fn a_large_response_passes_with_a_slow_client() {
     harness::same(&answer.body, &pattern(SIZE));
     assert!(server.resident() < 200 << 20, "{}", server.resident());
     drop((peer, client));
+    server.stop();
+}
+
+#[test]
+fn clients_of_both_versions_share_a_connection_to_a_server_of_http2() {
+    let (address, connections) = http2_upstream();
+    let server = gateway(&[format!("site=h2c://{address}")], &["/=site"])
+        .args(["--max-body", "64MiB", "--workers", "1"])
+        .start();
+    let mut peer = server.connect_http();
+    let expected = "GET http://localhost/x?y=%20 0";
+    peer.fetch("/x?y=%20").is(200, expected);
+    let body = pattern(20 << 20);
+    let expected = "POST http://localhost/ 20971520";
+    peer.exchange(post("/", &body)).is(200, expected);
+    let echoed = peer.exchange(post("/echo", &body)).body;
+    let rest = echoed.strip_prefix(&*body).expect("the body");
+    assert_eq!(rest, b"POST http://localhost/echo 20971520\n");
+    let chunks = [
+        message(
+            "POST",
+            "/",
+            &[
+                "TE: trailers",
+                "Connection: TE",
+                "Transfer-Encoding: chunked",
+            ],
+        )
+        .into_bytes(),
+        b"5\r\nhello\r\n0\r\nX-Sum: 7\r\n\r\n".to_vec(),
+    ];
+    let answer = peer.exchange(chunks.concat());
+    assert_eq!(answer.header("x-te"), Some("yes"));
+    answer.is(200, "POST http://localhost/ 5");
+    let mut client = Http2::connect(server.address("http"));
+    client.fetch("/2").is(200, "GET http://localhost/2 0");
+    assert!(server.resident() < 200 << 20, "{}", server.resident());
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+    drop((peer, client));
+    server.stop();
+}
+
+#[test]
+fn a_handler_that_has_waited_forwards() {
+    let (upstream, heads) = upstream();
+    let (address, _) = http2_upstream();
+    let groups = [named("api", &[&upstream]), format!("new=h2c://{address}")];
+    let server = Run::guest("probe")
+        .http()
+        .args(groups.iter().flat_map(|it| ["--upstream", it]))
+        .start();
+    let mut peer = server.connect_http();
+    peer.exchange(post("/forward?to=api&target=/y&ms=1", b"hello"))
+        .is(200, "5 bytes");
+    assert!(next(&heads).starts_with("POST /y "));
+    let expected = "POST http://localhost/z 5";
+    peer.exchange(post("/forward?to=new&target=/z&ms=1", b"hello"))
+        .is(200, expected);
+    assert_eq!(peer.fetch("/forward?to=nowhere&ms=1").status, 502);
+    server
+        .log
+        .wait_for(&["'nowhere' is not allowed; --upstream nowhere=HOST:PORT would allow it"]);
+    let port = address.port();
+    drop(peer);
+    server.stop();
+    let server = Run::guest("probe")
+        .http()
+        .args(["--allow-connect", &format!("127.0.0.1:{port}")])
+        .start();
+    let target = format!("/forward?host=127.0.0.1&port={port}&http=2&target=/w");
+    let expected = "GET http://localhost/w 0";
+    server.connect_http().fetch(&target).is(200, expected);
     server.stop();
 }

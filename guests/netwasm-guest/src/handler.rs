@@ -196,8 +196,7 @@ fn defer(later: Later) -> http::Answer {
             let response = answer.await;
             if deferral.returned.get() {
                 drop(DEFERRED.with(|all| with(all, |all| all.remove(token))));
-                // Fails if the client has left.
-                let _ = http::respond(token as u64, response.into_raw().into());
+                settle(token as u64, response);
             } else {
                 deferral.response.set(Some(response));
             }
@@ -220,6 +219,25 @@ fn defer(later: Later) -> http::Answer {
         });
     });
     http::Answer::Defer(token as u64)
+}
+
+/// Answers a deferred request, or forwards it.
+fn settle(token: u64, response: Response) {
+    let answer: http::Answer = response.into_raw().into();
+    // Fails if the client has left.
+    let _ = match answer {
+        http::Answer::Forward(forward) => {
+            let forwarded = http::forward_deferred(token, &forward);
+            if matches!(forwarded, Err(types::Error::InvalidState)) {
+                // If its body was read piece by piece, it waits still.
+                let _ = http::respond(token, Response::error(500).into_raw().into());
+            }
+            forwarded
+        }
+        http::Answer::Respond(response) => http::respond(token, response),
+        // Nothing else is made of a response.
+        http::Answer::Defer(_) | http::Answer::Collect(_) => Ok(()),
+    };
 }
 
 pub fn response_writable(token: u64) {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use super::exports::netwasm::net::{http_handler::Guest, response_handler};
 use super::netwasm::net::files::File;
 use super::netwasm::net::http::{
-    self, Answer, Body, ClientFields, Edits, Fields, Forward, ForwardedHost, Judging, Method,
-    Request, Response, Server, Upstream,
+    self, Answer, Body, ClientFields, Edits, Fields, Forward, ForwardedHost, HttpVersion, Judging,
+    Method, Request, Response, Server, Upstream,
 };
 use super::netwasm::net::log::{Level, log};
 use super::netwasm::net::types::Endpoint;
@@ -26,7 +26,7 @@ impl Guest for Probe {
         let query = Query(query);
         match path {
             "/defer" => return defer(&query),
-            "/forward" => return forward(&query),
+            "/forward" => return forwarded(&query),
             _ => {}
         }
         Answer::Respond(answer(&method, path, &query, &target, request))
@@ -49,20 +49,36 @@ fn defer(query: &Query<'_>) -> Answer {
 }
 
 /// `forward?to=GROUP` or `forward?host=HOST&port=PORT`: what the server says to
-/// `target=TARGET`, or to this target.
-fn forward(query: &Query<'_>) -> Answer {
+/// `target=TARGET`, or to this target; with `ms=N`, it is asked after so long.
+/// `http=2` and `http=auto` are versions of the protocol.
+fn forwarded(query: &Query<'_>) -> Answer {
+    if query.first("ms").is_none() {
+        return Answer::Forward(forward(query));
+    }
+    let token = next_token();
+    let delay = query.number("ms") as u64 * 1_000_000;
+    timer::start(delay, Wake::Forward(token, Box::new(forward(query))));
+    Answer::Defer(token)
+}
+
+fn forward(query: &Query<'_>) -> Forward {
     let port = query.first("port").and_then(|port| port.parse().ok());
     let edits = || Edits {
         remove: Vec::new(),
         set: Vec::new(),
         add: Vec::new(),
     };
-    Answer::Forward(Forward {
+    Forward {
         to: match (query.first("to"), query.first("host")) {
             (Some(group), _) => Upstream::Group(group),
             (None, host) => Upstream::Server(Server {
                 at: Endpoint::Name((host.unwrap_or_default(), port.unwrap_or_default())),
                 tls: None,
+                http: match query.first("http").as_deref() {
+                    Some("2") => HttpVersion::Http2,
+                    Some("auto") => HttpVersion::Auto,
+                    _ => HttpVersion::Http1,
+                },
             }),
         },
         key: query.first("key").map(String::into_bytes),
@@ -82,7 +98,15 @@ fn forward(query: &Query<'_>) -> Answer {
         retries: 0,
         decides: Judging::Nothing,
         max_body: None,
-    })
+    }
+}
+
+/// Forwards a deferred request.
+pub(super) fn forward_later(token: u64, forward: &Forward) {
+    if let Err(error) = http::forward_deferred(token, forward) {
+        let text = format!("forward {token}: {}", text::error(&error));
+        log(Level::Warn, &text);
+    }
 }
 
 /// Answers a deferred request.

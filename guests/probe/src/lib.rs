@@ -135,6 +135,7 @@ impl timer_handler::Guest for Probe {
             match wake {
                 Wake::Answer(client) => client.answer("fired"),
                 Wake::Respond(token, file) => http::respond(token, file),
+                Wake::Forward(token, forward) => http::forward_later(token, &forward),
                 Wake::Resume(client) => {
                     client.transport.resume_reading();
                     client.answer("resumed");
@@ -302,6 +303,8 @@ enum Wake {
     Resume(Rc<Client>),
     /// Answers a deferred request, perhaps by a file.
     Respond(u64, Option<String>),
+    /// Forwards a deferred request.
+    Forward(u64, Box<netwasm::net::http::Forward>),
 }
 
 impl Client {
@@ -347,7 +350,7 @@ impl Client {
         let is_self = |other: &Rc<Self>| Rc::ptr_eq(other, self);
         timer::forget(|wake| match wake {
             Wake::Answer(client) | Wake::Resume(client) => is_self(client),
-            Wake::Respond(..) => false,
+            Wake::Respond(..) | Wake::Forward(..) => false,
         });
         QUESTIONS.with(|all| remove(all, is_self, resolver::cancel));
         CONNECTS.with(|all| remove(all, |(client, _)| is_self(client), connector::cancel));

@@ -40,8 +40,8 @@ pub use self::tls::{
     CIPHER_SUITES, CipherSuite, CipherSuiteError, CipherSuites, TlsVersion, TlsVersionError,
 };
 pub use self::upstream::{
-    Balance, Check, CheckKind, GroupSettings, Statuses, Sticky, UpstreamAddress, UpstreamError,
-    UpstreamGroup, UpstreamServer,
+    Balance, Check, CheckKind, GroupSettings, HttpVersion, Statuses, Sticky, UpstreamAddress,
+    UpstreamError, UpstreamGroup, UpstreamServer,
 };
 pub use crate::listen::{AddressError, ListenAddress, ListenerConfig, ListenerKind};
 

@@ -43,6 +43,10 @@ pub trait Content: Body<Data = Bytes, Error = Failure> {
     fn poll_move(&mut self, _cx: &mut Context<'_>, _to: &Transport) -> Poll<Result<u64, Failure>> {
         Poll::Ready(Ok(0))
     }
+
+    /// Advances what goes on beside the body, such as the rest of a request that
+    /// is forwarded. To be called while the client takes nothing of the body.
+    fn poll_beside(&mut self, _cx: &mut Context<'_>) {}
 }
 
 /// Any body of a response.
@@ -108,6 +112,15 @@ impl FileContent {
 pub trait Arriving: Body<Data = Bytes, Error = Failure> {
     /// Waits until the rest of the body is lost. Reads nothing.
     fn poll_lost(&self, cx: &Context<'_>) -> Poll<Failure>;
+
+    /// Moves some of the body to a connection natively, whose queue is empty.
+    /// Ready with the number of bytes; with 0, the body is to be polled.
+    ///
+    /// # Errors
+    /// Fails if the body cannot be completed.
+    fn poll_move(&mut self, _cx: &mut Context<'_>, _to: &Transport) -> Poll<Result<u64, Failure>> {
+        Poll::Ready(Ok(0))
+    }
 }
 
 /// A request's body, for a handler that reads it as a stream.
@@ -135,6 +148,21 @@ impl RequestBody {
         match self {
             Self::Empty => Poll::Pending,
             Self::Coming(body) => body.poll_lost(cx),
+        }
+    }
+
+    /// Moves some of the body natively. See [`Arriving::poll_move`].
+    ///
+    /// # Errors
+    /// Fails if the body cannot be completed.
+    pub fn poll_move(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &Transport,
+    ) -> Poll<Result<u64, Failure>> {
+        match self {
+            Self::Empty => Poll::Ready(Ok(0)),
+            Self::Coming(body) => body.poll_move(cx, to),
         }
     }
 }

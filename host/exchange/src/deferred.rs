@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use crate::answer::{Answer, Interim};
+use crate::forward::Forward;
 use crate::handler::Awaiting;
 use crate::reply::Reply;
 
@@ -25,9 +26,18 @@ pub struct Deferred {
 enum State {
     Waiting(Option<Waker>),
     /// `None` if the handler is gone; the reason was logged.
-    Given(Option<Answer>),
+    Given(Option<Settled>),
     /// The connection has the answer, or waits no more.
     Over,
+}
+
+/// A handler's decision about a request that it has deferred.
+#[derive(Debug)]
+pub enum Settled {
+    /// The answer. Its body may be a stream.
+    Answer(Answer),
+    /// The driver forwards the request, and passes the response on.
+    Forward(Box<Forward>),
 }
 
 impl fmt::Debug for Deferred {
@@ -50,7 +60,7 @@ impl Deferred {
     /// Returns an answer that is given already.
     pub fn given(answer: Answer) -> Rc<Self> {
         Rc::new(Self {
-            state: RefCell::new(State::Given(Some(answer))),
+            state: RefCell::new(State::Given(Some(Settled::Answer(answer)))),
             interim: RefCell::default(),
             on_abandon: Cell::new(None),
         })
@@ -77,12 +87,12 @@ impl Deferred {
         self.interim.take()
     }
 
-    /// Gives the answer; `None` if the handler is gone. Only the first counts.
-    pub fn give(&self, answer: Option<Answer>) {
+    /// Gives the decision; `None` if the handler is gone. Only the first counts.
+    pub fn give(&self, decision: Option<Settled>) {
         let mut state = self.state.borrow_mut();
         if let State::Waiting(waker) = &mut *state {
             let waker = waker.take();
-            *state = State::Given(answer);
+            *state = State::Given(decision);
             drop(state);
             self.on_abandon.take();
             if let Some(waker) = waker {
@@ -91,15 +101,15 @@ impl Deferred {
         }
     }
 
-    /// Waits for the answer; `None` if the handler is gone.
-    pub fn poll(&self, cx: &Context<'_>) -> Poll<Option<Answer>> {
+    /// Waits for the decision; `None` if the handler is gone.
+    pub fn poll(&self, cx: &Context<'_>) -> Poll<Option<Settled>> {
         let mut state = self.state.borrow_mut();
         match std::mem::replace(&mut *state, State::Over) {
             State::Waiting(_) => {
                 *state = State::Waiting(Some(cx.waker().clone()));
                 Poll::Pending
             }
-            State::Given(answer) => Poll::Ready(answer),
+            State::Given(decision) => Poll::Ready(decision),
             State::Over => Poll::Ready(None),
         }
     }
@@ -131,7 +141,7 @@ mod tests {
         (Deferred::new(move || told.set(told.get() + 1)), count)
     }
 
-    fn poll(deferred: &Deferred) -> Poll<Option<Answer>> {
+    fn poll(deferred: &Deferred) -> Poll<Option<Settled>> {
         deferred.poll(&Context::from_waker(Waker::noop()))
     }
 
@@ -139,12 +149,12 @@ mod tests {
     fn an_answer_is_taken_once_and_is_not_abandoned_after_that() {
         let (deferred, count) = told();
         assert!(poll(&deferred).is_pending());
-        deferred.give(Some(Answer::status(200, "")));
+        deferred.give(Some(Settled::Answer(Answer::status(200, ""))));
         deferred.give(None);
         let taken = poll(&deferred);
         assert!(matches!(
             taken,
-            Poll::Ready(Some(Answer { status: 200, .. }))
+            Poll::Ready(Some(Settled::Answer(Answer { status: 200, .. })))
         ));
         deferred.give_up();
         assert_eq!(count.get(), 0);
@@ -170,7 +180,7 @@ mod tests {
         let (deferred, count) = told();
         deferred.give_up();
         deferred.give_up();
-        deferred.give(Some(Answer::status(200, "")));
+        deferred.give(Some(Settled::Answer(Answer::status(200, ""))));
         assert_eq!(count.get(), 1);
         assert!(matches!(poll(&deferred), Poll::Ready(None)));
     }

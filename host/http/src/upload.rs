@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -16,8 +16,12 @@ use netwasm_exchange::chunked::{Chunked, Fed};
 use netwasm_exchange::content::Arriving;
 use netwasm_exchange::failure::Failure;
 use netwasm_exchange::head::Refusal;
+use netwasm_net::portion::{Portion, Step};
 use netwasm_net::thread::Tick;
 use netwasm_net::transport::Transport;
+
+/// Minimum of a body that is moved to a server natively, in bytes.
+const MOVED: u64 = 64 << 10;
 
 /// Rest of a body.
 #[derive(Debug)]
@@ -39,6 +43,10 @@ struct UploadState {
     remaining: Remaining,
     /// Input that is not used yet.
     kept: Vec<u8>,
+    /// The part of the body that goes to a server natively.
+    portion: Option<Portion>,
+    /// True if none goes natively.
+    is_copied: bool,
     trailers: Option<HeaderMap>,
     end: Option<End>,
     /// True if the client waits for `100 Continue`.
@@ -82,6 +90,8 @@ impl Upload {
             transport: Rc::clone(transport),
             state: RefCell::new(UploadState {
                 remaining,
+                portion: None,
+                is_copied: false,
                 trailers: None,
                 end: whole.then_some(End::Whole),
                 expects_continue: expects_continue && kept.is_empty() && !whole,
@@ -181,6 +191,7 @@ impl Upload {
     /// Returns the next piece; `None` once the body has ended in any way.
     pub(super) fn poll_piece(&self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let mut state = self.state.borrow_mut();
+        state.end_portion();
         loop {
             if state.end.is_some() {
                 return Poll::Ready(None);
@@ -219,6 +230,64 @@ impl Upload {
         }
     }
 
+    /// Moves some of the body to a server natively. See
+    /// [`Arriving::poll_move`].
+    fn poll_move(&self, cx: &mut Context<'_>, to: &Transport) -> Poll<Result<u64, Failure>> {
+        let mut state = self.state.borrow_mut();
+        let Remaining::Length(remaining) = state.remaining else {
+            return Poll::Ready(Ok(0));
+        };
+        if state.end.is_some() || !state.kept.is_empty() || state.is_copied {
+            return Poll::Ready(Ok(0));
+        }
+        ready!(self.transport.poll_turn_to_receive(cx));
+        let mut portion = match state.portion.take() {
+            Some(portion) => portion,
+            None if remaining < MOVED => return Poll::Ready(Ok(0)),
+            None => match Portion::begin(&self.transport, to, remaining) {
+                Some(portion) => portion,
+                None => {
+                    state.is_copied = true;
+                    return Poll::Ready(Ok(0));
+                }
+            },
+        };
+        let polled = portion.poll(cx, &self.transport, to);
+        let waits_for_client = polled.is_pending() && !portion.holds();
+        state.portion = Some(portion);
+        match polled {
+            Poll::Pending => {
+                if waits_for_client {
+                    self.wait(&mut state);
+                }
+                Poll::Pending
+            }
+            Poll::Ready(Ok(Step::Moved(count))) => {
+                let left = remaining.saturating_sub(count as u64);
+                state.remaining = Remaining::Length(left);
+                state.deadline = None;
+                state.moved = self.transport.thread().now();
+                self.transport.note_received(count);
+                if left == 0 {
+                    state.portion = None;
+                    state.end = Some(End::Whole);
+                    self.transport.nudge();
+                }
+                Poll::Ready(Ok(count as u64))
+            }
+            Poll::Ready(Ok(Step::Copy)) => {
+                state.is_copied = true;
+                state.end_portion();
+                Poll::Ready(Ok(0))
+            }
+            Poll::Ready(Err(reason)) => {
+                state.end = Some(End::Lost(reason));
+                self.transport.nudge();
+                Poll::Ready(Err(Failure::ConnectionTerminated))
+            }
+        }
+    }
+
     /// Starts the wait for the next piece.
     fn wait(&self, state: &mut UploadState) {
         let begins = state.deadline.is_none();
@@ -238,6 +307,17 @@ impl Upload {
 }
 
 impl UploadState {
+    /// Takes the rest of the body as it arrives. What was on its way natively is
+    /// not part of that.
+    fn end_portion(&mut self) {
+        if let Some(portion) = self.portion.take() {
+            self.remaining = Remaining::Length(portion.left());
+            if portion.left() == 0 {
+                self.end.get_or_insert(End::Whole);
+            }
+        }
+    }
+
     fn wake(&mut self) {
         if let Some(watcher) = self.watcher.take() {
             watcher.wake();
@@ -367,6 +447,15 @@ impl Body for UploadBody {
 }
 
 impl Arriving for UploadBody {
+    fn poll_move(&mut self, cx: &mut Context<'_>, to: &Transport) -> Poll<Result<u64, Failure>> {
+        let state = self.0.state.borrow();
+        if state.closed {
+            return Poll::Ready(Ok(0));
+        }
+        drop(state);
+        self.0.poll_move(cx, to)
+    }
+
     fn poll_lost(&self, cx: &Context<'_>) -> Poll<Failure> {
         let mut state = self.0.state.borrow_mut();
         match state.lost() {

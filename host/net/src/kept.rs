@@ -1,7 +1,8 @@
 //! Connections to servers that a worker keeps for its next requests. The
 //! worker's runtime watches them, so that taking one costs no system call.
 
-use std::cell::{Cell, RefCell};
+use std::any::Any;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use netwasm_base::address::Address;
+use netwasm_base::config::HttpVersion;
 use netwasm_base::counters::{Counted, Counters};
 
 use crate::endpoint::Endpoint;
@@ -40,10 +42,11 @@ pub struct Kept {
     count: Cell<usize>,
     alone: RefCell<HashMap<Place, Arc<Group>>>,
     looked: Cell<Tick>,
+    shared: OnceCell<Rc<dyn Any>>,
 }
 
-/// Destination and TLS settings of a server that a guest names itself.
-type Place = (Endpoint, Option<ClientTls>);
+/// Destination, TLS settings and version of a server that a guest names itself.
+type Place = (Endpoint, Option<ClientTls>, HttpVersion);
 
 /// A connection at rest. Dropping it counts it as closed.
 #[derive(Debug)]
@@ -60,6 +63,7 @@ impl Kept {
         &self,
         endpoint: Endpoint,
         tls: Option<ClientTls>,
+        http: HttpVersion,
         counters: &Arc<Counters>,
     ) -> Arc<Group> {
         let mut alone = self.alone.borrow_mut();
@@ -67,11 +71,19 @@ impl Kept {
             // Their connections expire.
             alone.clear();
         }
-        let group = alone.entry((endpoint, tls)).or_insert_with_key(|key| {
-            let (endpoint, tls) = key.clone();
-            Arc::new(Group::alone(endpoint, tls, counters))
+        let place = (endpoint, tls, http);
+        let group = alone.entry(place).or_insert_with_key(|key| {
+            let (endpoint, tls, http) = key.clone();
+            Arc::new(Group::alone(endpoint, tls, http, counters))
         });
         Arc::clone(group)
+    }
+
+    /// Returns the connections that many requests use at once, as their protocol
+    /// knows them. There is one such protocol.
+    pub fn shared<T: Any + Default>(&self) -> Rc<T> {
+        let shared = self.shared.get_or_init(|| Rc::<T>::default());
+        Rc::clone(shared).downcast().unwrap_or_default()
     }
 
     /// Takes the most recently used connection to a server whose peer has

@@ -66,6 +66,11 @@ impl Portion {
         self.left
     }
 
+    /// True if bytes that have arrived are not with the target yet.
+    pub fn holds(&self) -> bool {
+        self.held > 0
+    }
+
     /// Moves some of the part. The target's queue must be empty.
     ///
     /// # Errors

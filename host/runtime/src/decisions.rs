@@ -13,7 +13,7 @@ use crate::bindings::netwasm::net::http::{
 };
 use crate::forwards;
 use crate::responses::streamed;
-use crate::state::State;
+use crate::state::{State, reads_body};
 
 /// Converts a guest's decision about the request that it handled.
 pub(crate) fn decision(state: &mut State, decided: WitAnswer) -> wasmtime::Result<Decision> {
@@ -33,7 +33,7 @@ pub(crate) fn decision(state: &mut State, decided: WitAnswer) -> wasmtime::Resul
             }
         },
         WitAnswer::Collect(most) if state.request()?.coming.is_some() => Decision::Collect(most),
-        WitAnswer::Forward(_) if reads_body(state)? => {
+        WitAnswer::Forward(_) if reads_body(state.request()?) => {
             wasmtime::bail!("it forwards a request whose body it reads")
         }
         WitAnswer::Forward(forward) => {
@@ -49,12 +49,6 @@ pub(crate) fn decision(state: &mut State, decided: WitAnswer) -> wasmtime::Resul
     };
     state.interim.clear();
     Ok(decision)
-}
-
-/// True if the guest reads the body of the request that it handles.
-fn reads_body(state: &State) -> wasmtime::Result<bool> {
-    let request = state.request()?;
-    Ok(request.arriving && request.coming.is_none())
 }
 
 /// Converts a guest's decision about the response to a forwarded request.

@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
+use netwasm_base::config::HttpVersion;
 use netwasm_base::error::ConnectionError;
 use netwasm_exchange::answer::Fields;
 use netwasm_exchange::forward::{Edits, Forward, ForwardedHost, Judge, Tells, Verdict};
 use netwasm_net::endpoint::Endpoint;
 use netwasm_net::guest::Gone;
-use netwasm_net::upstream::Group;
+use netwasm_net::upstream::{Group, offered};
 
 use crate::bindings::netwasm::net::http::{
-    Edits as WitEdits, Forward as WitForward, ForwardedHost as WitHost, Judging, Method, Server,
-    Upstream,
+    Edits as WitEdits, Forward as WitForward, ForwardedHost as WitHost, HttpVersion as WitVersion,
+    Judging, Method, Server, Upstream,
 };
 use crate::convert::client_tls;
 use crate::local::Local;
@@ -127,18 +128,26 @@ pub(crate) fn forward<G: Judges + 'static>(
 /// Returns the servers that the guest may reach.
 fn group(local: &Local, to: Upstream) -> Result<Arc<Group>, ConnectionError> {
     let env = &local.env.net;
-    let Server { at, tls } = match to {
+    let Server { at, tls, http } = match to {
         Upstream::Group(name) => return env.upstream(&name).map(Arc::clone),
         Upstream::Server(server) => server,
     };
     let endpoint = Endpoint::from(at).checked()?;
+    let http = match http {
+        WitVersion::Http1 => HttpVersion::Http1,
+        WitVersion::Http2 => HttpVersion::Http2,
+        WitVersion::Auto => HttpVersion::Auto,
+    };
     let tls = tls.map(|mut tls| {
-        tls.alpn = vec!["http/1.1".to_owned()];
+        tls.alpn = offered(http);
         client_tls(tls, Some(&endpoint), env)
     });
     let tls = tls.transpose()?;
     env.may_connect(&endpoint, &local.worker.resolver.names())?;
-    Ok(local.worker.kept.group_of(endpoint, tls, &env.counters))
+    Ok(local
+        .worker
+        .kept
+        .group_of(endpoint, tls, http, &env.counters))
 }
 
 /// Converts edits of a header.

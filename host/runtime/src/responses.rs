@@ -34,10 +34,20 @@ pub(crate) struct Responses {
     pub(crate) held: Rc<Cell<usize>>,
 }
 
+/// A request that is answered later.
+#[derive(Clone, Debug)]
+pub(crate) struct DeferredRequest {
+    /// Place for the guest's decision.
+    pub(crate) decision: Rc<Deferred>,
+    /// Turns of the request's connection.
+    pub(crate) turn: Rc<Turn>,
+    /// True if the guest reads the request's body.
+    pub(crate) is_read: bool,
+}
+
 #[derive(Debug)]
 enum OpenResponse {
-    /// With the turns of the request's connection.
-    Deferred(Rc<Deferred>, Rc<Turn>),
+    Deferred(DeferredRequest),
     Body(Rc<Outlet>),
 }
 
@@ -53,9 +63,8 @@ impl Responses {
     }
 
     /// Adds a deferred request under a token that is not in use.
-    pub(crate) fn add_deferred(&mut self, token: u64, deferred: &Rc<Deferred>, turn: Rc<Turn>) {
-        let response = OpenResponse::Deferred(Rc::clone(deferred), turn);
-        self.open.insert(token, response);
+    pub(crate) fn add_deferred(&mut self, token: u64, deferred: DeferredRequest) {
+        self.open.insert(token, OpenResponse::Deferred(deferred));
     }
 
     /// Adds a body under a token that is not in use.
@@ -63,10 +72,10 @@ impl Responses {
         self.open.insert(token, OpenResponse::Body(outlet));
     }
 
-    /// Returns the deferred request of a token, and the turns of its connection.
-    pub(crate) fn deferred(&self, token: u64) -> Option<(&Rc<Deferred>, &Rc<Turn>)> {
+    /// Returns the deferred request of a token.
+    pub(crate) fn deferred(&self, token: u64) -> Option<&DeferredRequest> {
         match self.open.get(&token)? {
-            OpenResponse::Deferred(deferred, turn) => Some((deferred, turn)),
+            OpenResponse::Deferred(deferred) => Some(deferred),
             OpenResponse::Body(_) => None,
         }
     }
@@ -89,7 +98,7 @@ impl Drop for Responses {
     fn drop(&mut self) {
         for response in self.open.values() {
             match response {
-                OpenResponse::Deferred(deferred, _) => deferred.give(None),
+                OpenResponse::Deferred(deferred) => deferred.decision.give(None),
                 OpenResponse::Body(outlet) => outlet.cut(),
             }
         }

@@ -26,7 +26,7 @@ use crate::measures::Measures;
 use crate::memory::MemoryLimit;
 use crate::numbers::Numbers;
 use crate::pooling::Pooling;
-use crate::responses::{BodyOfGuest, Responds as _, Responses};
+use crate::responses::{BodyOfGuest, DeferredRequest, Responds as _, Responses};
 use crate::steps::Computed;
 use crate::timer::Timer;
 use crate::wasi::{Wasi, WasiHost};
@@ -202,6 +202,11 @@ impl State {
     }
 }
 
+/// True if the guest reads the body of the request that it handles.
+pub(crate) fn reads_body(request: &Request) -> bool {
+    request.arriving && request.coming.is_none()
+}
+
 // Requests and responses that are not over when `handle` returns.
 
 impl State {
@@ -234,7 +239,13 @@ impl State {
                 let _ = instance.abandoned(token);
             }
         });
-        self.responses.add_deferred(token, &deferred, turn);
+        let is_read = self.request.as_deref().is_some_and(reads_body);
+        let added = DeferredRequest {
+            decision: Rc::clone(&deferred),
+            turn,
+            is_read,
+        };
+        self.responses.add_deferred(token, added);
         self.inform_all(&deferred);
         Ok(deferred)
     }

@@ -120,7 +120,7 @@ impl Default for RawForward {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Upstream {
     Group(String),
-    Server(Endpoint, Option<TlsOptions>),
+    Server(Endpoint, Option<TlsOptions>, crate::http::HttpVersion),
 }
 
 /// The `Host` field of a forwarded request.

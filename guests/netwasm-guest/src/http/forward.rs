@@ -5,6 +5,19 @@ use std::time::Duration;
 use super::{FromRequest, Method, Request, Response};
 use crate::host::{Body, Endpoint, RawForward, RawHost, TlsOptions, Upstream};
 
+/// The version of HTTP that is spoken with a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HttpVersion {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2: in TLS as the server has to agree on, and otherwise with prior
+    /// knowledge.
+    Http2,
+    /// In TLS, HTTP/2 if the server agrees on it. Otherwise HTTP/1.1.
+    Auto,
+}
+
 /// A decision to forward the request: the host sends it to a server, and the
 /// server's response to the client. No body enters the component.
 ///
@@ -35,7 +48,8 @@ use crate::host::{Body, Endpoint, RawForward, RawHost, TlsOptions, Upstream};
 /// ```
 ///
 /// The host collects the request's body first, unless the handler takes
-/// [`Unread`]. A handler that has waited cannot forward any more.
+/// [`Unread`]. A handler may wait first, for a name or for what another service
+/// says; one that has read the body piece by piece cannot forward any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a request is forwarded once the handler has returned it"]
 pub struct Forward(RawForward);
@@ -48,12 +62,16 @@ impl Forward {
 
     /// Forwards to a server by its name or address, and port.
     pub fn to_server(host: impl Into<String>, port: u16) -> Self {
-        Self::new(Upstream::Server(Endpoint::Name(host.into(), port), None))
+        Self::server(Endpoint::Name(host.into(), port))
     }
 
     /// Forwards to a server at a Unix domain socket of the host.
     pub fn to_unix(path: impl Into<String>) -> Self {
-        Self::new(Upstream::Server(Endpoint::Unix(path.into()), None))
+        Self::server(Endpoint::Unix(path.into()))
+    }
+
+    fn server(at: Endpoint) -> Self {
+        Self::new(Upstream::Server(at, None, HttpVersion::Http1))
     }
 
     fn new(to: Upstream) -> Self {
@@ -66,8 +84,17 @@ impl Forward {
     /// Speaks TLS with the server. Servers of a group have `https://` before
     /// their address instead.
     pub fn tls(mut self) -> Self {
-        if let Upstream::Server(_, tls) = &mut self.0.to {
+        if let Upstream::Server(_, tls, _) = &mut self.0.to {
             *tls = Some(TlsOptions::default());
+        }
+        self
+    }
+
+    /// Sets the version of HTTP that is spoken with the server, which is 1.1
+    /// otherwise. Groups have the setting `http` instead.
+    pub fn version(mut self, version: HttpVersion) -> Self {
+        if let Upstream::Server(_, _, http) = &mut self.0.to {
+            *http = version;
         }
         self
     }

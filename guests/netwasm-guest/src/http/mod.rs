@@ -133,7 +133,7 @@ pub use extract::Json;
 pub use extract::{
     Body, Form, FromPairs, FromRequest, Header, HeaderField, OwnedRequest, Path, Query, Remainder,
 };
-pub use forward::{Forward, Unread};
+pub use forward::{Forward, HttpVersion, Unread};
 pub use handler::Handler;
 pub use method::Method;
 pub use percent::{Pairs, decode, encode, escape};

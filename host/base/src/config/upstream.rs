@@ -20,7 +20,8 @@ const MOST_WEIGHT: u32 = 100;
 /// `NAME=SERVER[*WEIGHT],...[;SETTING=VALUE]...`.
 ///
 /// A server is `HOST:PORT`, `IP:PORT`, `[IPV6]:PORT` or `unix:PATH`, with
-/// `https://` before it for TLS. The settings are those of [`GroupSettings`].
+/// `https://` before it for TLS, or `h2c://` for HTTP/2 without TLS. The settings
+/// are those of [`GroupSettings`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamGroup {
     /// Name, by which the guest chooses the group.
@@ -38,6 +39,8 @@ pub struct UpstreamServer {
     pub address: UpstreamAddress,
     /// True if connections begin with TLS.
     pub secure: bool,
+    /// True if HTTP/2 is spoken without TLS, whatever the group's `http` says.
+    pub prior_knowledge: bool,
     /// Share of the requests, 1 to 100.
     pub weight: u32,
 }
@@ -58,6 +61,8 @@ pub enum UpstreamAddress {
 pub struct GroupSettings {
     /// `balance`: the way in which a server is chosen.
     pub balance: Balance,
+    /// `http`: the version of HTTP that is spoken with the servers.
+    pub http: HttpVersion,
     /// `max-connections`: exchanges with a server at once, of all workers.
     /// `None`: no limit.
     pub max_connections: Option<u32>,
@@ -98,6 +103,7 @@ impl Default for GroupSettings {
     fn default() -> Self {
         Self {
             balance: Balance::RoundRobin,
+            http: HttpVersion::Http1,
             max_connections: None,
             max_queue: 128,
             queue_timeout: Duration::from_secs(5),
@@ -124,6 +130,18 @@ pub enum Balance {
     Hash,
 }
 
+/// The version of HTTP that is spoken with a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum HttpVersion {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2: by ALPN in TLS, and otherwise with prior knowledge.
+    Http2,
+    /// In TLS, HTTP/2 if the server agrees on it. Otherwise HTTP/1.1.
+    Auto,
+}
+
 /// Reason why a text is no `--upstream`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UpstreamError {
@@ -136,7 +154,7 @@ pub enum UpstreamError {
     /// A server's address is none.
     #[error(
         "'{0}' is no server: write HOST:PORT, IP:PORT, [IPV6]:PORT or unix:PATH, with https:// \
-         before it for TLS and *WEIGHT after it for its share"
+         before it for TLS, h2c:// for HTTP/2 without TLS, and *WEIGHT after it for its share"
     )]
     Server(String),
     /// A weight is out of range.
@@ -150,7 +168,7 @@ pub enum UpstreamError {
     TooMany(usize),
     /// There is no such setting.
     #[error(
-        "'{0}' is no setting of a group: there are balance, max-requests, max-connections, \
+        "'{0}' is no setting of a group: there are balance, http, max-requests, max-connections, \
          max-queue, queue-timeout, max-fails, fail-timeout, slow-start, retry-after, sticky, \
          sticky-key, check, check-host, check-status, check-interval, check-timeout, rise and fall"
     )]
@@ -254,12 +272,12 @@ impl FromStr for UpstreamServer {
             }
             None => (text, 1),
         };
-        let (place, secure) = match (
-            place.strip_prefix("https://"),
-            place.strip_prefix("http://"),
-        ) {
-            (Some(place), _) => (place, true),
-            (None, plain) => (plain.unwrap_or(place), false),
+        let (scheme, place) = place.split_once("://").unwrap_or(("http", place));
+        let (secure, prior_knowledge) = match scheme {
+            "http" => (false, false),
+            "https" => (true, false),
+            "h2c" => (false, true),
+            _ => return Err(wrong()),
         };
         let address = address(place).ok_or_else(wrong)?;
         if secure && matches!(address, UpstreamAddress::Unix(_)) {
@@ -269,6 +287,7 @@ impl FromStr for UpstreamServer {
         Ok(Self {
             address,
             secure,
+            prior_knowledge,
             weight,
         })
     }
@@ -327,6 +346,14 @@ impl GroupSettings {
                         let form = "round-robin, least-requests or hash";
                         return Err(wrong("balance", form));
                     }
+                }
+            }
+            "http" => {
+                self.http = match value {
+                    "1.1" => HttpVersion::Http1,
+                    "2" => HttpVersion::Http2,
+                    "auto" => HttpVersion::Auto,
+                    _ => return Err(wrong("http", "1.1, 2 or auto")),
                 }
             }
             "max-requests" => self.max_requests = limit("max-requests")?,
@@ -434,6 +461,22 @@ mod tests {
     }
 
     #[test]
+    fn a_group_says_which_version_it_speaks() {
+        for (text, version, prior_knowledge) in [
+            ("api=a:1", HttpVersion::Http1, false),
+            ("api=h2c://a:1", HttpVersion::Http1, true),
+            ("api=h2c://unix:/run/a.sock", HttpVersion::Http1, true),
+            ("api=https://a:1;http=2", HttpVersion::Http2, false),
+            ("api=https://a:1;http=auto", HttpVersion::Auto, false),
+        ] {
+            let group = parsed(text);
+            let only = &group.servers[0];
+            let told = (group.settings.http, only.prior_knowledge);
+            assert_eq!(told, (version, prior_knowledge), "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_with_a_group_is_told() {
         for (text, told) in [
             ("api", "NAME=SERVER"),
@@ -451,6 +494,8 @@ mod tests {
             ("api=a:1,a:1", "there twice"),
             ("api=a:1;weight=2", "no setting"),
             ("api=a:1;balance=best", "least-requests"),
+            ("api=a:1;http=h2", "write 1.1, 2 or auto"),
+            ("api=h3://a:1", "is no server"),
             ("api=a:1;fail-timeout=5", "with a unit"),
             ("api=a:1;max-connections=0", "1 or more"),
             ("api=a:1;max-requests=0", "1 or more"),

@@ -1,5 +1,8 @@
 //! A forwarded request until its response begins: the attempts at servers.
 
+mod passing;
+mod waiting;
+
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -7,27 +10,24 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, StatusCode};
 
+use netwasm_base::config::HttpVersion;
 use netwasm_base::error::ConnectionError;
 use netwasm_base::trace::Trace;
-use netwasm_exchange::answer::Answer;
-use netwasm_exchange::content::{BoxContent, RequestBody};
+use netwasm_exchange::content::RequestBody;
 use netwasm_exchange::forward::{Forward, Verdict};
-use netwasm_exchange::reply::Answered;
 use netwasm_exchange::request::Request;
 use netwasm_net::connect;
 use netwasm_net::transport::Transport;
 use netwasm_net::upstream::{Entry, NoPlace, Place, Server, Wish};
 
+use self::passing::gone;
 use crate::forward::affinity;
-use crate::forward::body::ForwardedBody;
-use crate::forward::compose::{Composed, Unsendable, check, compose};
-use crate::forward::edits::{add, remaining};
+use crate::forward::compose::{Composed, SentFraming, Unsendable, compose};
+use crate::forward::http2::{Multiplexed, MultiplexedPool, Spoken, UpstreamStream};
 use crate::forward::line::Line;
-use crate::forward::outcome::{NoResponse, Passed, PassedOn, Upgrade};
-use crate::forward::reading::{self, Malformed, Received};
+use crate::forward::outcome::{NoResponse, Passed, PassedOn};
 use crate::forward::upload::{Source, Upload};
 
 /// Time limit of connecting, unless the handler sets another.
@@ -36,8 +36,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum of times that a handler forwards a request once more.
 const MOST_ANEW: u32 = 4;
 
-/// Maximum of interim responses to a request.
-const MOST_INTERIM: u32 = 100;
+/// Maximum of streams that a server may refuse before that counts as a failure.
+const MOST_REFUSALS: u32 = 2;
+
+/// Maximum of connections on which a request looks for room.
+const MOST_JOINS: u32 = 8;
 
 /// A forwarded request whose response has yet to begin.
 pub(crate) struct Forwarding {
@@ -57,6 +60,10 @@ pub(crate) struct Forwarding {
     may_upgrade: bool,
     /// True if a kept connection was closed by its server just when it was used.
     went_stale: bool,
+    /// Streams that a server has refused.
+    refusals: u32,
+    /// Connections on which there might have been room for a stream.
+    joins: u32,
     /// The request's span, if requests are traced, and its time here.
     traced: Option<(Rc<Trace>, Instant)>,
     /// Interim responses that are to be passed on.
@@ -77,8 +84,12 @@ enum Stage {
     /// In the queue of a server.
     Entering(Later<Result<Place, NoPlace>>),
     Connecting(Option<Place>, Later<Result<Rc<Transport>, ConnectionError>>),
+    /// A connection that others share is being made, or has room.
+    Joining(Option<Place>, Rc<Multiplexed>),
     /// The request is being sent, or the response has yet to begin.
     Waiting(Line),
+    /// Like `Waiting`, on a connection that others share.
+    Streaming(UpstreamStream),
     /// The client's side has failed, as its driver is about to see.
     Over,
 }
@@ -118,6 +129,8 @@ impl Forwarding {
             anew: MOST_ANEW,
             may_upgrade,
             went_stale: false,
+            refusals: 0,
+            joins: 0,
             traced: request.trace.clone().map(|trace| (trace, Instant::now())),
             interim: Vec::new(),
             interims: 0,
@@ -177,6 +190,8 @@ impl Forwarding {
         self.left = next.retries;
         self.tried.clear();
         self.went_stale = false;
+        self.refusals = 0;
+        self.joins = 0;
         self.stage = Stage::Choosing;
         self.forward = next;
         Ok(true)
@@ -199,13 +214,13 @@ impl Forwarding {
                     stuck: affinity::stuck(group, request),
                 };
                 match group.enter(wish, &self.tried)? {
-                    Entry::Place(place) => self.connect(place),
+                    Entry::Place(place) => self.connect(place, request)?,
                     Entry::Queue(entering) => self.stage = Stage::Entering(entering),
                 }
             }
             Stage::Entering(entering) => {
                 let place = ready!(entering.as_mut().poll(cx))?;
-                self.connect(place);
+                self.connect(place, request)?;
             }
             Stage::Connecting(place, connecting) => {
                 let made = ready!(connecting.as_mut().poll(cx));
@@ -216,28 +231,54 @@ impl Forwarding {
                     self.note_failure(place.server(), &error);
                     NoResponse::Connect(error)
                 });
-                let line = Line::made(&self.forward.worker, place, made?);
-                self.begin(line);
+                let transport = made?;
+                let worker = &self.forward.worker;
+                if transport.speaks(b"h2") {
+                    let pool = worker.kept.shared::<MultiplexedPool>();
+                    let limit = self.connect_timeout();
+                    let line = pool.adopt(worker, place.server(), transport, limit);
+                    self.stage = Stage::Joining(Some(place), line);
+                } else {
+                    self.begin(Line::made(worker, place, transport), request);
+                }
+            }
+            Stage::Joining(place, line) => {
+                let made = ready!(line.poll_made(cx));
+                let (place, line) = (place.take(), Rc::clone(line));
+                let Some(place) = place else {
+                    return Poll::Ready(Err(NoResponse::Ended));
+                };
+                self.begin_on(&line, made, place, request)?;
             }
             Stage::Waiting(_) => return self.poll_waiting(cx, request),
+            Stage::Streaming(_) => return self.poll_streaming(cx, request),
             Stage::Over => return Poll::Ready(Err(NoResponse::Ended)),
         }
         Poll::Ready(Ok(None))
     }
 
     /// Takes a connection to the server, or begins to make one.
-    fn connect(&mut self, place: Place) {
+    fn connect(&mut self, place: Place, request: &Request) -> Result<(), NoResponse> {
         let worker = &self.forward.worker;
+        if place.server().http() != HttpVersion::Http1 {
+            let pool = worker.kept.shared::<MultiplexedPool>();
+            if !pool.speaks_http1(place.server()) {
+                return self.join(place, &pool);
+            }
+        }
         let surely = !self.composed.is_idempotent;
         let place = match self.went_stale {
             // Others of the same age are likely to be stale, too.
             true => place,
             false => match Line::kept(worker, place, surely) {
-                Ok(line) => return self.begin(line),
+                Ok(line) => {
+                    self.begin(line, request);
+                    return Ok(());
+                }
                 Err(place) => place,
             },
         };
-        let limit = self.forward.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
+        let limit = self.connect_timeout();
         let (worker, server) = (Rc::clone(worker), Arc::clone(place.server()));
         let connecting = async move {
             let made = connect::make_to(&worker, &server, limit).await;
@@ -250,194 +291,95 @@ impl Forwarding {
             }
         };
         self.stage = Stage::Connecting(Some(place), Box::pin(connecting));
+        Ok(())
+    }
+
+    fn connect_timeout(&self) -> Duration {
+        self.forward.connect_timeout.unwrap_or(CONNECT_TIMEOUT)
+    }
+
+    /// Looks for a connection that others share.
+    fn join(&mut self, place: Place, pool: &Rc<MultiplexedPool>) -> Result<(), NoResponse> {
+        self.joins += 1;
+        if self.joins > MOST_JOINS {
+            let full = "no connection to the server has room for another stream";
+            return Err(NoResponse::Connect(ConnectionError::LimitExceeded(full)));
+        }
+        let limit = self.connect_timeout();
+        let line = pool.line(&self.forward.worker, place.server(), limit);
+        let line = line.map_err(NoResponse::Connect)?;
+        self.stage = Stage::Joining(Some(place), line);
+        Ok(())
+    }
+
+    /// Begins to send the request on a connection that others share, once it is
+    /// made.
+    fn begin_on(
+        &mut self,
+        line: &Rc<Multiplexed>,
+        made: Result<Spoken, ConnectionError>,
+        place: Place,
+        request: &Request,
+    ) -> Result<(), NoResponse> {
+        let worker = &self.forward.worker;
+        let pool = worker.kept.shared::<MultiplexedPool>();
+        match made {
+            Ok(Spoken::Http2) => {}
+            Ok(Spoken::Nothing) => return self.join(place, &pool),
+            Ok(Spoken::Http1(None)) => return self.connect(place, request),
+            Ok(Spoken::Http1(Some(transport))) => {
+                let line = Line::made(worker, place, transport);
+                self.begin(line, request);
+                return Ok(());
+            }
+            Err(error) => {
+                self.note_failure(place.server(), &error);
+                return Err(NoResponse::Connect(error));
+            }
+        }
+        let Some(entered) = line.enter() else {
+            return self.join(place, &pool);
+        };
+        let composed = self.composed;
+        let head = composed.http2(request, &self.forward, place.server())?;
+        let ends = self.upload.framing() == SentFraming::None;
+        let stream = UpstreamStream::begin(place, entered, head, ends)?;
+        self.stage = Stage::Streaming(stream);
+        Ok(())
     }
 
     /// Begins to send the request.
-    fn begin(&mut self, line: Line) {
+    fn begin(&mut self, line: Line, request: &Request) {
         self.head.clear();
         if let Some(server) = line.server() {
-            let secure = server.tls().is_some();
-            self.composed
-                .write(server.endpoint(), secure, &mut self.head);
+            let (forward, head) = (&self.forward, &mut self.head);
+            self.composed.write(request, forward, server, head);
         }
         self.stage = Stage::Waiting(line);
-    }
-
-    /// Sends the request, and waits for the response.
-    fn poll_waiting(
-        &mut self,
-        cx: &mut Context<'_>,
-        request: &Request,
-    ) -> Poll<Result<Option<Passed>, NoResponse>> {
-        let Self {
-            stage: Stage::Waiting(line),
-            upload,
-            composed,
-            forward,
-            head,
-            interim,
-            interims,
-            ..
-        } = self
-        else {
-            return Poll::Ready(Err(NoResponse::Ended));
-        };
-        let env = forward.worker.env();
-        let transport = Rc::clone(&line.transport);
-        let _driven = transport.drive(cx);
-        let mut moved = false;
-        let high = env.limits.write_high as u64;
-        let sent = upload.poll(cx, &transport, head, high, &mut moved);
-        if let Poll::Ready(Err(unsent)) = sent {
-            return Poll::Ready(Err(unsent.into()));
-        }
-        if moved {
-            let limit = forward.response_timeout;
-            line.limit_silence(Some(limit.unwrap_or(env.limits.http.response_timeout)));
-        }
-        loop {
-            let received = match line.poll_receive(cx) {
-                Poll::Ready(Ok(count)) => count,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(NoResponse::Lost(error))),
-                Poll::Pending => {
-                    return match transport.failure() {
-                        Some(ConnectionError::Timeout(_)) => Poll::Ready(Err(NoResponse::Silent)),
-                        Some(error) => Poll::Ready(Err(NoResponse::Lost(error))),
-                        None if transport.alarm_rang() => Poll::Ready(Err(NoResponse::Silent)),
-                        None => Poll::Pending,
-                    };
-                }
-            };
-            if received == 0 {
-                return Poll::Ready(Err(NoResponse::Ended));
-            }
-            let most = env.limits.http.max_response_headers;
-            let drops = |name: &str| forward.response.drops(name);
-            while let Some(read) = reading::read(&line.input, composed.is_head, most, &drops)? {
-                line.input.drain(..read.size);
-                if read.status == StatusCode::SWITCHING_PROTOCOLS {
-                    return Poll::Ready(self.upgrade(read, request).map(Some));
-                }
-                if !read.status.is_informational() {
-                    return Poll::Ready(self.pass_on(read, request));
-                }
-                *interims += 1;
-                if *interims > MOST_INTERIM {
-                    return Poll::Ready(Err(NoResponse::Interims));
-                }
-                if read.status == StatusCode::CONTINUE {
-                    upload.goes_on();
-                    let sent = upload.poll(cx, &transport, &[], high, &mut moved);
-                    if let Poll::Ready(Err(unsent)) = sent {
-                        return Poll::Ready(Err(unsent.into()));
-                    }
-                } else {
-                    interim.push((read.status, read.headers));
-                }
-            }
-        }
-    }
-
-    /// Notes that a response has begun.
-    fn has_answered(&self, line: &Line, status: StatusCode, headers: &HeaderMap) {
-        line.limit_silence(None);
-        if let Some(server) = line.server() {
-            server.has_succeeded();
-            affinity::heed(server, status, headers);
-        }
-        if let Some((trace, begun)) = &self.traced {
-            trace.add_upstream(begun.elapsed());
-        }
-    }
-
-    /// Changes to the protocol that the client wanted.
-    fn upgrade(&mut self, read: Received, request: &Request) -> Result<Passed, NoResponse> {
-        let protocol = read.upgrade.filter(|_| self.composed.upgrades);
-        let protocol = protocol.ok_or(Malformed::Upgrade)?;
-        let stage = std::mem::replace(&mut self.stage, Stage::Over);
-        let Stage::Waiting(line) = stage else {
-            return Err(NoResponse::Ended);
-        };
-        self.has_answered(&line, read.status, &read.headers);
-        let mut headers = read.headers;
-        add(&self.forward.response, &mut headers);
-        if let Some(server) = line.server() {
-            affinity::add_cookie(&self.forward.group, server, request, &mut headers);
-        }
-        Ok(Passed::Upgrade(Upgrade {
-            headers,
-            protocol,
-            line,
-        }))
-    }
-
-    /// Begins to pass a response on, unless the handler decides otherwise.
-    /// Returns `None` if the request is forwarded once more.
-    fn pass_on(&mut self, read: Received, request: &Request) -> Result<Option<Passed>, NoResponse> {
-        let stage = std::mem::replace(&mut self.stage, Stage::Over);
-        let Stage::Waiting(line) = stage else {
-            return Err(NoResponse::Ended);
-        };
-        self.has_answered(&line, read.status, &read.headers);
-        let mut headers = read.headers;
-        if self.composed.hides_length {
-            headers.remove(CONTENT_LENGTH);
-        }
-        add(&self.forward.response, &mut headers);
-        if let Some(judge) = &self.forward.judge
-            && judge.sees_responses()
-        {
-            match judge.responded(read.status.as_u16(), &headers) {
-                Verdict::Pass(edits) => {
-                    check(&edits)?;
-                    headers = remaining(&edits, headers);
-                    add(&edits, &mut headers);
-                }
-                Verdict::Answer(answer) => return Ok(Some(Passed::Answer(answer))),
-                Verdict::Gone => return Ok(Some(gone())),
-                Verdict::Forward(next) => {
-                    if self.begins_anew(next, request)? {
-                        return Ok(None);
-                    }
-                }
-            }
-        }
-        if let Some(server) = line.server() {
-            affinity::add_cookie(&self.forward.group, server, request, &mut headers);
-        }
-        let upload = std::mem::replace(&mut self.upload, Upload::new(Source::Nothing, false));
-        let body = ForwardedBody::new(line, upload, read.framing, read.keeps, &self.forward);
-        let content: BoxContent = Box::new(body);
-        let mut response = http::Response::new(content);
-        *response.status_mut() = read.status;
-        *response.headers_mut() = headers;
-        Ok(Some(Passed::Response(Answered {
-            response,
-            sent: None,
-            trailers: None,
-        })))
     }
 
     /// Prepares for another attempt, if that can do no harm.
     fn tries_again(&mut self, failed: &NoResponse) -> bool {
         let stage = std::mem::replace(&mut self.stage, Stage::Choosing);
-        let (sent, stale) = match &stage {
-            Stage::Waiting(line) => {
-                let lost = matches!(failed, NoResponse::Lost(_) | NoResponse::Ended);
-                let stale = line.is_kept && !line.has_received && lost && !self.went_stale;
-                if let Some(server) = line.server().filter(|_| !stale) {
-                    server.has_failed();
-                    self.tried.push(server.number());
-                }
-                // Once something of a response has come, it is the response.
-                (true, stale)
+        let (sent, kept, received, server) = match &stage {
+            Stage::Waiting(line) => (true, line.is_kept, line.has_received, line.server()),
+            Stage::Streaming(stream) => {
+                let server = Some(stream.server());
+                (true, stream.is_kept, stream.has_received, server)
             }
-            _ => (false, false),
+            _ => (false, false, false, None),
         };
-        let received = matches!(&stage, Stage::Waiting(line) if line.has_received);
+        let lost = matches!(failed, NoResponse::Lost(_) | NoResponse::Ended);
+        let stale = kept && !received && lost && !self.went_stale;
+        let refused = *failed == NoResponse::Unprocessed && self.refusals < MOST_REFUSALS;
+        if let Some(server) = server.filter(|_| !stale && !refused) {
+            server.has_failed();
+            self.tried.push(server.number());
+        }
         let again = match failed {
-            NoResponse::Connect(_) => true,
-            NoResponse::Lost(_) | NoResponse::Ended | NoResponse::Silent => {
+            NoResponse::Connect(_) | NoResponse::Unprocessed => true,
+            // Once something of a response has come, it is the response.
+            NoResponse::Lost(_) | NoResponse::Ended | NoResponse::Silent | NoResponse::Reset(_) => {
                 sent && !received && self.composed.is_idempotent
             }
             NoResponse::NoPlace(_)
@@ -452,6 +394,10 @@ impl Forwarding {
         }
         if stale {
             self.went_stale = true;
+            return true;
+        }
+        if refused {
+            self.refusals += 1;
             return true;
         }
         if self.left == 0 || !self.forward.group.has_another(&self.tried) {
@@ -486,9 +432,4 @@ impl Forwarding {
         );
         failed.status()
     }
-}
-
-/// Returns the answer in place of a handler's that is gone.
-fn gone() -> Passed {
-    Passed::Answer(Answer::status(500, ""))
 }

@@ -37,6 +37,8 @@ pub(super) struct ForwardedBody {
     trailers: Option<HeaderMap>,
     /// True if the server takes another request on the connection.
     keeps: bool,
+    /// True if the request is larger than the handler allows.
+    is_too_large: bool,
     /// Name of the group, for the log.
     upstream: Rc<str>,
 }
@@ -92,6 +94,7 @@ impl ForwardedBody {
             moves: true,
             trailers: None,
             keeps,
+            is_too_large: false,
             upstream: forward.group.name().into(),
         };
         if framing == ReceivedFraming::Length(0) {
@@ -212,31 +215,43 @@ impl ForwardedBody {
         Ok(body)
     }
 
+    /// Sends what there is of the request. Returns false if the client's part of
+    /// it does not arrive, as its driver is about to see.
+    fn send_on(&mut self, cx: &mut Context<'_>, transport: &Transport) -> Result<bool, Incomplete> {
+        if self.upload.has_ended() && transport.queued() == 0 {
+            return Ok(true);
+        }
+        let env: &Env = &transport.thread().env;
+        let high = env.limits.write_high as u64;
+        match self.upload.poll(cx, transport, &[], high, &mut false) {
+            Poll::Ready(Err(Unsent::Client)) => {
+                self.upload.stop();
+                cx.waker().wake_by_ref();
+                Ok(false)
+            }
+            Poll::Ready(Err(Unsent::TooLarge)) => Err(Incomplete::TooLarge),
+            Poll::Ready(Ok(())) | Poll::Pending => Ok(true),
+        }
+    }
+
     /// Waits for the next piece of the body, and sends what there is of the
     /// request. An empty piece is the end.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Incomplete>> {
         loop {
-            let Some(line) = &mut self.line else {
+            let Some(line) = &self.line else {
                 return Poll::Ready(Ok(Bytes::new()));
             };
             let transport = Rc::clone(&line.transport);
             let _driven = transport.drive(cx);
-            if !self.upload.has_ended() || transport.queued() > 0 {
-                let env: &Env = &transport.thread().env;
-                let high = env.limits.write_high as u64;
-                match self.upload.poll(cx, &transport, &[], high, &mut false) {
-                    Poll::Ready(Err(Unsent::Client)) => {
-                        // The driver sees the end of the request in its next poll.
-                        self.upload.stop();
-                        cx.waker().wake_by_ref();
-                        return Poll::Pending;
-                    }
-                    Poll::Ready(Err(Unsent::TooLarge)) => {
-                        return Poll::Ready(Err(Incomplete::TooLarge));
-                    }
-                    _ => {}
-                }
+            if self.is_too_large {
+                return Poll::Ready(Err(Incomplete::TooLarge));
             }
+            if !self.send_on(cx, &transport)? {
+                return Poll::Pending;
+            }
+            let Some(line) = &mut self.line else {
+                return Poll::Ready(Ok(Bytes::new()));
+            };
             let piece = match line.poll_piece(cx) {
                 Poll::Ready(piece) => piece.map_err(Incomplete::Lost)?,
                 Poll::Pending => {
@@ -304,6 +319,18 @@ impl Content for ForwardedBody {
         // The rest of the request needs the polls of a body that is copied.
         let alone = self.upload.has_ended() && line.transport.queued() == 0;
         begun && self.moves && alone && line.input.is_empty()
+    }
+
+    fn poll_beside(&mut self, cx: &mut Context<'_>) {
+        if let Some(line) = &self.line {
+            let transport = Rc::clone(&line.transport);
+            let _driven = transport.drive(cx);
+            if self.send_on(cx, &transport).is_err() {
+                // The next poll of the body says so.
+                self.is_too_large = true;
+                cx.waker().wake_by_ref();
+            }
+        }
     }
 
     fn poll_move(&mut self, cx: &mut Context<'_>, to: &Transport) -> Poll<Result<u64, Failure>> {

@@ -7,6 +7,9 @@
 use std::borrow::Cow;
 use std::io::Write as _;
 
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+
 use netwasm_base::address::Address;
 use netwasm_exchange::answer::Fields;
 use netwasm_exchange::forward::{Edits, Forward, ForwardedHost, Tells};
@@ -15,6 +18,7 @@ use netwasm_exchange::head::{Framing, authority, target};
 use netwasm_exchange::hop;
 use netwasm_exchange::request::Request;
 use netwasm_net::endpoint::Endpoint;
+use netwasm_net::upstream::Server;
 
 use crate::forward::affinity;
 use crate::response::{self, check_field, write_field};
@@ -44,14 +48,12 @@ pub(super) enum SentFraming {
     Chunked,
 }
 
-/// A request's head, and what its response depends on.
-#[derive(Debug)]
+/// A request that was checked, and what its response depends on.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Composed {
-    /// The head up to `Host`, which may depend on the server.
-    before_host: Vec<u8>,
-    /// The value of `Host`; `None` if it is the server's.
-    host: Option<String>,
-    after_host: Vec<u8>,
+    framing: SentFraming,
+    /// True if the client waits for `100 Continue`.
+    expects: bool,
     /// True if only the head of the response is wanted.
     pub(super) is_head: bool,
     /// True if the client wants a body all the same, so that the length of none
@@ -63,18 +65,206 @@ pub(super) struct Composed {
     pub(super) upgrades: bool,
 }
 
+/// Checks a request, so that its head can be composed. `expects` is true if the
+/// client waits for `100 Continue`, which the server then decides on;
+/// `may_upgrade` if the client's connection can change to another protocol.
+///
+/// # Errors
+/// Fails if the handler wants what must not be sent.
+pub(super) fn compose(
+    request: &Request,
+    forward: &Forward,
+    framing: SentFraming,
+    expects: bool,
+    may_upgrade: bool,
+) -> Result<Composed, Unsendable> {
+    let method = method(request, forward);
+    if method.is_empty() || !method.bytes().all(is_token) || method == "CONNECT" {
+        return Err(Unsendable::Method(method.to_owned()));
+    }
+    let target = target(request, forward);
+    match target::form(method, target.as_bytes()) {
+        Ok(target::Form::Path | target::Form::Asterisk) => {}
+        Ok(target::Form::Other) | Err(_) => return Err(Unsendable::Target(target.to_owned())),
+    }
+    if let ForwardedHost::Replaced(host) = &forward.host
+        && !authority::is_authority(host.as_bytes())
+    {
+        return Err(Unsendable::Host(host.clone()));
+    }
+    check(&forward.request)?;
+    check(&forward.response)?;
+    Ok(Composed {
+        framing,
+        expects,
+        is_head: method == "HEAD",
+        hides_length: method == "HEAD" && !request.is_head(),
+        is_idempotent: matches!(
+            method,
+            "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"
+        ),
+        upgrades: may_upgrade && framing == SentFraming::None && upgrade(request).is_some(),
+    })
+}
+
+fn method<'a>(request: &'a Request, forward: &'a Forward) -> &'a str {
+    let asked = forward.method.as_deref();
+    asked.unwrap_or_else(|| request.head.method())
+}
+
+fn target<'a>(request: &'a Request, forward: &'a Forward) -> &'a str {
+    let asked = forward.target.as_deref();
+    asked.unwrap_or_else(|| request.head.target())
+}
+
 impl Composed {
-    /// Writes the head for a server.
-    pub(super) fn write(&self, server: &Endpoint, secure: bool, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.before_host);
-        out.extend_from_slice(b"Host: ");
-        match &self.host {
-            Some(host) => out.extend_from_slice(host.as_bytes()),
-            None => write_host(server, secure, out),
+    /// Writes the head of the request for a server that speaks HTTP/1.1.
+    pub(super) fn write(
+        &self,
+        request: &Request,
+        forward: &Forward,
+        server: &Server,
+        out: &mut Vec<u8>,
+    ) {
+        out.reserve(512);
+        out.extend_from_slice(method(request, forward).as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(target(request, forward).as_bytes());
+        out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
+        write_authority(request, forward, server, out);
+        out.extend_from_slice(b"\r\n");
+        self.add_all(request, forward, out);
+        // Some servers want trailers only if the client does.
+        let trailers = takes_trailers(request);
+        if trailers {
+            out.extend_from_slice(b"TE: trailers\r\n");
+        }
+        let upgrade = upgrade(request).filter(|_| self.upgrades);
+        if let Some(protocol) = upgrade {
+            write_field("Upgrade", protocol, out);
+        }
+        out.extend_from_slice(match (trailers, upgrade) {
+            (true, Some(_)) => b"Connection: TE, Upgrade\r\n",
+            (true, None) => b"Connection: TE\r\n",
+            (false, Some(_)) => b"Connection: Upgrade\r\n",
+            (false, None) => b"",
+        });
+        if self.expects {
+            out.extend_from_slice(b"Expect: 100-continue\r\n");
+        }
+        match (self.framing, self.length(request, forward)) {
+            (SentFraming::Chunked, _) => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+            // Writing to memory cannot fail.
+            (_, Some(length)) => drop(write!(out, "Content-Length: {length}\r\n")),
+            (_, None) => {}
         }
         out.extend_from_slice(b"\r\n");
-        out.extend_from_slice(&self.after_host);
     }
+
+    /// Returns the head of the request for a server that speaks HTTP/2. Octets
+    /// of the target that no URI has are percent-encoded.
+    ///
+    /// # Errors
+    /// Fails if HTTP/2 has no such target or host.
+    pub(super) fn http2(
+        &self,
+        request: &Request,
+        forward: &Forward,
+        server: &Server,
+    ) -> Result<http::Request<()>, Unsendable> {
+        let mut authority = Vec::with_capacity(64);
+        write_authority(request, forward, server, &mut authority);
+        let host = || Unsendable::Host(String::from_utf8_lossy(&authority).into_owned());
+        let mut parts = http::uri::Parts::default();
+        parts.authority = Some(Authority::try_from(&*authority).map_err(|_| host())?);
+        parts.scheme = Some(match server.tls() {
+            Some(_) => Scheme::HTTPS,
+            None => Scheme::HTTP,
+        });
+        let sent = target(request, forward);
+        let wrong = || Unsendable::Target(sent.to_owned());
+        let path = PathAndQuery::try_from(&*target::for_uri(sent));
+        parts.path_and_query = Some(path.map_err(|_| wrong())?);
+        let method = method(request, forward);
+        let mut headers = HeaderMap::with_capacity(16);
+        self.add_all(request, forward, &mut headers);
+        if takes_trailers(request) {
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
+        if self.expects {
+            headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
+        }
+        if let Some(length) = self.length(request, forward) {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        let mut made = http::Request::new(());
+        let wrong_method = |_| Unsendable::Method(method.to_owned());
+        *made.method_mut() = Method::from_bytes(method.as_bytes()).map_err(wrong_method)?;
+        *made.uri_mut() = Uri::from_parts(parts).map_err(|_| wrong())?;
+        *made.headers_mut() = headers;
+        Ok(made)
+    }
+
+    /// Adds the fields that are the same in all versions.
+    fn add_all(&self, request: &Request, forward: &Forward, out: &mut impl Header) {
+        add_clients(request, forward, self.framing, out);
+        add_told(request, forward.tells, out);
+        if let Some(trace) = &request.trace
+            && !forward.request.drops("traceparent")
+        {
+            out.add("traceparent", trace.context.to_string().as_bytes());
+        }
+        for (name, value) in forward.request.set.iter().chain(&forward.request.add) {
+            out.add(name, value);
+        }
+    }
+
+    /// Returns the Content-Length, if it is told.
+    fn length(&self, request: &Request, forward: &Forward) -> Option<u64> {
+        let told = || {
+            let anticipates = matches!(method(request, forward), "POST" | "PUT" | "PATCH");
+            anticipates || request.head.framing() != Framing::None
+        };
+        match self.framing {
+            SentFraming::Length(length) => Some(length),
+            SentFraming::None => told().then_some(0),
+            SentFraming::Chunked => None,
+        }
+    }
+}
+
+/// Fields of a request that is composed.
+trait Header {
+    /// Adds a field, which was checked.
+    fn add(&mut self, name: &str, value: &[u8]);
+}
+
+impl Header for Vec<u8> {
+    fn add(&mut self, name: &str, value: &[u8]) {
+        write_field(name, value, self);
+    }
+}
+
+impl Header for HeaderMap {
+    fn add(&mut self, name: &str, value: &[u8]) {
+        let name = HeaderName::from_bytes(name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
+            // A request has fewer fields than the map's capacity.
+            let _ = self.try_append(name, value);
+        }
+    }
+}
+
+/// Writes the `Host` of the request.
+fn write_authority(request: &Request, forward: &Forward, server: &Server, out: &mut Vec<u8>) {
+    let host = match &forward.host {
+        ForwardedHost::Kept => request.head.authority().unwrap_or("localhost"),
+        ForwardedHost::Replaced(host) => host,
+        ForwardedHost::OfServer => {
+            return write_host(server.endpoint(), server.tls().is_some(), out);
+        }
+    };
+    out.extend_from_slice(host.as_bytes());
 }
 
 /// Writes the `Host` that a server has by itself.
@@ -93,97 +283,6 @@ fn write_host(server: &Endpoint, secure: bool, out: &mut Vec<u8>) {
     };
 }
 
-/// Composes the head of a request. `expects` is true if the client waits for
-/// `100 Continue`, which the server then decides on; `may_upgrade` if the
-/// client's connection can change to another protocol.
-///
-/// # Errors
-/// Fails if the handler wants what must not be sent.
-pub(super) fn compose(
-    request: &Request,
-    forward: &Forward,
-    framing: SentFraming,
-    expects: bool,
-    may_upgrade: bool,
-) -> Result<Composed, Unsendable> {
-    let head = &request.head;
-    let method = forward.method.as_deref().unwrap_or_else(|| head.method());
-    if method.is_empty() || !method.bytes().all(is_token) || method == "CONNECT" {
-        return Err(Unsendable::Method(method.to_owned()));
-    }
-    let target = forward.target.as_deref().unwrap_or_else(|| head.target());
-    match target::form(method, target.as_bytes()) {
-        Ok(target::Form::Path | target::Form::Asterisk) => {}
-        Ok(target::Form::Other) | Err(_) => return Err(Unsendable::Target(target.to_owned())),
-    }
-    let host = match &forward.host {
-        ForwardedHost::Kept => Some(head.authority().unwrap_or("localhost").to_owned()),
-        ForwardedHost::OfServer => None,
-        ForwardedHost::Replaced(host) if authority::is_authority(host.as_bytes()) => {
-            Some(host.clone())
-        }
-        ForwardedHost::Replaced(host) => return Err(Unsendable::Host(host.clone())),
-    };
-    check(&forward.request)?;
-    check(&forward.response)?;
-
-    let mut before_host = Vec::with_capacity(64 + target.len());
-    before_host.extend_from_slice(method.as_bytes());
-    before_host.push(b' ');
-    before_host.extend_from_slice(target.as_bytes());
-    before_host.extend_from_slice(b" HTTP/1.1\r\n");
-    let mut out = Vec::with_capacity(512);
-    write_fields(request, forward, framing, &mut out);
-    write_told(request, forward.tells, &mut out);
-    if let Some(trace) = &request.trace
-        && !forward.request.drops("traceparent")
-    {
-        write_joined("traceparent", &[], &trace.context.to_string(), &mut out);
-    }
-    for (name, value) in forward.request.set.iter().chain(&forward.request.add) {
-        write_field(name, value, &mut out);
-    }
-    // Some servers want trailers only if the client does.
-    let trailers = takes_trailers(request);
-    if trailers {
-        out.extend_from_slice(b"TE: trailers\r\n");
-    }
-    let upgrade = upgrade(request).filter(|_| may_upgrade && framing == SentFraming::None);
-    if let Some(protocol) = upgrade {
-        write_field("Upgrade", protocol, &mut out);
-    }
-    out.extend_from_slice(match (trailers, upgrade) {
-        (true, Some(_)) => b"Connection: TE, Upgrade\r\n",
-        (true, None) => b"Connection: TE\r\n",
-        (false, Some(_)) => b"Connection: Upgrade\r\n",
-        (false, None) => b"",
-    });
-    if expects {
-        out.extend_from_slice(b"Expect: 100-continue\r\n");
-    }
-    let told = head.framing() != Framing::None || matches!(method, "POST" | "PUT" | "PATCH");
-    // Writing to memory cannot fail.
-    let _ = match framing {
-        SentFraming::None if told => write!(out, "Content-Length: 0\r\n"),
-        SentFraming::None => Ok(()),
-        SentFraming::Length(length) => write!(out, "Content-Length: {length}\r\n"),
-        SentFraming::Chunked => write!(out, "Transfer-Encoding: chunked\r\n"),
-    };
-    out.extend_from_slice(b"\r\n");
-    Ok(Composed {
-        before_host,
-        host,
-        after_host: out,
-        is_head: method == "HEAD",
-        hides_length: method == "HEAD" && !request.is_head(),
-        is_idempotent: matches!(
-            method,
-            "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"
-        ),
-        upgrades: upgrade.is_some(),
-    })
-}
-
 /// Returns the protocol that the client wants in place of HTTP/1.1: RFC 9110,
 /// section 7.8.
 fn upgrade(request: &Request) -> Option<&[u8]> {
@@ -191,11 +290,24 @@ fn upgrade(request: &Request) -> Option<&[u8]> {
     let protocol = head.first("upgrade").filter(|it| !it.is_empty())?;
     let mut options = hop::named(head.all("connection"));
     let wanted = options.any(|option| option.eq_ignore_ascii_case(b"upgrade"));
-    (wanted && head.minor_version() == 1).then_some(protocol)
+    (wanted && head.minor_version() == 1 && !is_http(protocol)).then_some(protocol)
 }
 
-/// Writes the client's fields that go on.
-fn write_fields(request: &Request, forward: &Forward, framing: SentFraming, out: &mut Vec<u8>) {
+/// True if one of these protocols is HTTP: in a tunnel of it, requests would pass
+/// that no handler has decided on.
+fn is_http(protocols: &[u8]) -> bool {
+    let begins = |member: &[u8], name: &str| {
+        let start = member.get(..name.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()))
+    };
+    let mut members = protocols
+        .split(|&byte| byte == b',')
+        .map(<[u8]>::trim_ascii);
+    members.any(|member| ["h2c", "http/", "tls/"].iter().any(|it| begins(member, it)))
+}
+
+/// Adds the client's fields that go on.
+fn add_clients(request: &Request, forward: &Forward, framing: SentFraming, out: &mut impl Header) {
     let head = &request.head;
     let mut named = Vec::new();
     if head.first("connection").is_some() {
@@ -212,6 +324,8 @@ fn write_fields(request: &Request, forward: &Forward, framing: SentFraming, out:
             9 if is(name, "forwarded") => !is_told(name, forward.tells),
             // Its server is to be within this request's span.
             11 if is(name, "traceparent") => request.trace.is_none(),
+            // Of a connection's upgrade to HTTP/2 (RFC 7540, section 3.2.1).
+            14 if is(name, "http2-settings") => false,
             // It authenticates the client to this proxy.
             19 if is(name, "proxy-authorization") => false,
             15..=17 if is_x_forwarded(name) => !is_told(name, forward.tells),
@@ -225,7 +339,7 @@ fn write_fields(request: &Request, forward: &Forward, framing: SentFraming, out:
         if goes_on && !is_named() && !forward.request.drops(name) {
             let left = affinity::without_cookie(&forward.group, name, value);
             if !left.is_empty() || value.is_empty() {
-                write_field(name, &left, out);
+                out.add(name, &left);
             }
         }
     }
@@ -251,8 +365,8 @@ fn is_told(name: &str, tells: Tells) -> bool {
     !tells.believes || extended
 }
 
-/// Writes the fields that tell the server of the client.
-fn write_told(request: &Request, tells: Tells, out: &mut Vec<u8>) {
+/// Adds the fields that tell the server of the client.
+fn add_told(request: &Request, tells: Tells, out: &mut impl Header) {
     let head = &request.head;
     let ip = request.transport.as_ref().map(|it| match it.peer() {
         Address::Ip(address) => Some(address.ip().to_canonical()),
@@ -266,18 +380,18 @@ fn write_told(request: &Request, tells: Tells, out: &mut Vec<u8>) {
             false => Vec::new(),
         }
     };
-    // Writing to memory cannot fail.
     if tells.x_forwarded {
         let client = ip.map_or_else(|| Cow::from("unix:"), |ip| ip.to_string().into());
-        write_joined("X-Forwarded-For", &before("x-forwarded-for"), &client, out);
+        let value = [&before("x-forwarded-for"), client.as_bytes()].concat();
+        out.add("X-Forwarded-For", &value);
         let lacks = |name: &str| !tells.believes || head.first(name).is_none();
         if lacks("x-forwarded-proto") {
-            write_joined("X-Forwarded-Proto", &[], request.scheme(), out);
+            out.add("X-Forwarded-Proto", request.scheme().as_bytes());
         }
         if let Some(authority) = head.authority()
             && lacks("x-forwarded-host")
         {
-            write_joined("X-Forwarded-Host", &[], authority, out);
+            out.add("X-Forwarded-Host", authority.as_bytes());
         }
     }
     if tells.forwarded {
@@ -291,7 +405,8 @@ fn write_told(request: &Request, tells: Tells, out: &mut Vec<u8>) {
             element += &format!(";host=\"{authority}\"");
         }
         element += &format!(";proto={}", request.scheme());
-        write_joined("Forwarded", &before("forwarded"), &element, out);
+        let value = [&before("forwarded"), element.as_bytes()].concat();
+        out.add("Forwarded", &value);
     }
     if tells.via {
         let version = match head.request_line().ends_with(b"HTTP/2.0") {
@@ -299,16 +414,8 @@ fn write_told(request: &Request, tells: Tells, out: &mut Vec<u8>) {
             false if head.minor_version() == 0 => "1.0",
             false => "1.1",
         };
-        write_joined("Via", &[], &format!("{version} netwasm"), out);
+        out.add("Via", format!("{version} netwasm").as_bytes());
     }
-}
-
-fn write_joined(name: &str, before: &[u8], value: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(before);
-    out.extend_from_slice(value.as_bytes());
-    out.extend_from_slice(b"\r\n");
 }
 
 /// True if the client wants trailers.

@@ -13,6 +13,9 @@
 //! channel. A piece goes from the thread's receive buffer to the other side's
 //! socket, and nothing is received that the other side has no room for.
 //!
+//! A server that speaks HTTP/2 has streams of many requests on a connection: see
+//! `http2`.
+//!
 //! A request is sent again, to another server, if nothing of it was sent, or if
 //! its method is idempotent, its body is at hand and nothing of a response has
 //! arrived.
@@ -22,6 +25,7 @@ mod attempt;
 mod body;
 mod compose;
 mod edits;
+mod http2;
 mod line;
 mod outcome;
 mod reading;

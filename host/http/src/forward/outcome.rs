@@ -27,6 +27,10 @@ pub(super) enum NoResponse {
     Lost(ConnectionError),
     #[error("the server has closed the connection before a response")]
     Ended,
+    #[error("the server has reset the stream: {0}")]
+    Reset(h2::Reason),
+    #[error("the server has not processed the request: it takes no more on this connection")]
+    Unprocessed,
     #[error("nothing of a response has come in time")]
     Silent,
     #[error("the response cannot be passed on: {0}")]

@@ -35,6 +35,8 @@ pub(super) enum Malformed {
     Coding,
     #[error("its status is none of a response")]
     Status,
+    #[error("it breaks a rule of HTTP/2")]
+    Stream,
     #[error("it switches protocols, which nobody asked for")]
     Upgrade,
 }

@@ -2,6 +2,8 @@
 
 mod bodies;
 mod failures;
+mod http2;
+mod later;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -77,6 +79,15 @@ impl<S: AsyncReadExt + AsyncWriteExt + Unpin> End<S> {
         }
     }
 
+    /// Receives so many bytes.
+    async fn bytes(&mut self, count: usize) -> Vec<u8> {
+        while self.kept.len() < count {
+            let more = soon("more", self.stream.read_buf(&mut self.kept)).await;
+            assert!(more.expect("no failure") > 0, "the end");
+        }
+        self.kept.drain(..count).collect()
+    }
+
     /// Receives a head.
     async fn head(&mut self) -> String {
         self.receive("\r\n\r\n").await
@@ -100,8 +111,12 @@ fn group(servers: &[&Server], settings: &str) -> Arc<Group> {
         .iter()
         .map(|it| format!("127.0.0.1:{}", it.port))
         .collect();
-    let text = format!("g={};{settings}", servers.join(","));
-    let group = text.parse().expect("a group");
+    group_of(&format!("{};{settings}", servers.join(",")))
+}
+
+/// Returns a group of these servers and settings.
+fn group_of(text: &str) -> Arc<Group> {
+    let group = format!("g={text}").parse().expect("a group");
     Arc::new(Group::new(&group, &Arc::default()).expect("a group"))
 }
 
@@ -156,7 +171,7 @@ fn a_request_passes_without_the_fields_of_its_connection() {
         let script = forwards(&worker, &group(&[&server], ""));
         let mut client = client(&script, &worker);
         let head = "GET /a?b=%20c HTTP/1.1\r\nHost: example.org\r\nConnection: close, X-Hop\r\n\
-                    X-Hop: 1\r\nKeep-Alive: 5\r\nUpgrade: h2c\r\nTE: gzip\r\n\
+                    X-Hop: 1\r\nKeep-Alive: 5\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\nTE: gzip\r\n\
                     Proxy-Authorization: x\r\nX-Forwarded-For: 1.2.3.4\r\nForwarded: for=x\r\n\
                     X-B: 2\r\nx-b: 3\r\nAccept: */*\r\n\r\n";
         client.send(head).await;

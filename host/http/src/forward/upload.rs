@@ -1,5 +1,8 @@
 //! The body of a forwarded request, on its way to the server.
 
+mod replay;
+mod stream;
+
 use std::io::Write as _;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -7,21 +10,24 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
 use tokio::time::Sleep;
 
 use netwasm_exchange::answer::Fields;
 use netwasm_exchange::content::RequestBody;
+use netwasm_exchange::failure::Failure;
 use netwasm_net::transport::Transport;
 
 use crate::forward::compose::SentFraming;
+use crate::forward::upload::replay::Replay;
 use crate::response::write_trailers;
 
 /// Time after which a body is sent though the server has not said
 /// `100 Continue`, which old ones never do: RFC 9110, section 10.1.1.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Maximum of a piece of a body that is at hand, in bytes.
+/// Maximum of a piece of a body that is at hand, or given to a stream at once, in
+/// bytes.
 const PIECE: usize = 64 << 10;
 
 /// A request's body, and how much of it was sent.
@@ -33,8 +39,13 @@ pub(super) struct Upload {
     /// Waits for the server's `100 Continue`.
     patience: Option<Pin<Box<Sleep>>>,
     expects: bool,
-    /// Bytes that may still come.
+    /// Bytes that may still come, of these.
     room: u64,
+    most: u64,
+    /// Part of a piece for which a stream has no room yet.
+    pending: Bytes,
+    /// The body so far, for a stream that may be refused.
+    replay: Option<Replay>,
 }
 
 /// Place from which the body comes.
@@ -112,6 +123,9 @@ impl Upload {
             patience: None,
             expects,
             room: u64::MAX,
+            most: u64::MAX,
+            pending: Bytes::new(),
+            replay: None,
         }
     }
 
@@ -121,6 +135,7 @@ impl Upload {
     /// Fails if it is known to be larger.
     pub(super) fn limit(&mut self, most: u64) -> Result<(), Unsent> {
         self.room = most;
+        self.most = most;
         match self.source.size() <= most {
             true => Ok(()),
             false => Err(Unsent::TooLarge),
@@ -149,8 +164,13 @@ impl Upload {
             Source::Nothing => {}
             Source::AtHand { sent, .. } => *sent = 0,
             Source::Coming(_) if self.state == State::Held => {}
-            Source::Coming(_) => return false,
+            Source::Coming(_) => match &mut self.replay {
+                Some(replay) => replay.rewind(),
+                None => return false,
+            },
         }
+        self.pending = Bytes::new();
+        self.room = self.most;
         self.state = State::Fresh;
         self.patience = None;
         true
@@ -167,6 +187,7 @@ impl Upload {
     /// Sends nothing of a body that the server has not asked for: it has
     /// answered.
     pub(super) fn is_answered(&mut self) {
+        self.replay = None;
         if self.state == State::Held {
             self.stop();
         }
@@ -217,10 +238,38 @@ impl Upload {
                 State::Held => ready!(self.poll_patience(cx)),
                 State::Fresh | State::Flowing => {}
             }
+            if let Some(count) = ready!(self.poll_move(cx, transport))? {
+                *moved |= count > 0;
+                continue;
+            }
             let next = ready!(self.poll_next(cx))?;
             *moved = true;
             self.send(transport, &[], next);
         }
+    }
+
+    /// Moves some of the body natively, if its length is known. Returns `None` if
+    /// it is to be copied.
+    fn poll_move(
+        &mut self,
+        cx: &mut Context<'_>,
+        transport: &Transport,
+    ) -> Poll<Result<Option<u64>, Unsent>> {
+        let Source::Coming(body) = &mut self.source else {
+            return Poll::Ready(Ok(None));
+        };
+        let alone = transport.queued() == 0 && self.replay.is_none();
+        if !alone || !matches!(self.framing, SentFraming::Length(_)) {
+            return Poll::Ready(Ok(None));
+        }
+        let moved = ready!(body.poll_move(cx, transport)).map_err(|_| Unsent::Client)?;
+        if moved == 0 {
+            return Poll::Ready(Ok(None));
+        }
+        if body.is_end_stream() {
+            self.state = State::Ended;
+        }
+        Poll::Ready(Ok(Some(moved)))
     }
 
     /// Sends the head, with what is at hand of the body.
@@ -230,18 +279,25 @@ impl Upload {
         transport: &Transport,
         head: &[u8],
     ) -> Result<(), Unsent> {
-        if self.expects {
-            self.state = State::Held;
-            self.patience = Some(Box::pin(tokio::time::sleep(PATIENCE)));
+        self.begin_body();
+        if self.state == State::Held {
             transport.write(head);
             return Ok(());
         }
-        self.state = State::Flowing;
         match self.poll_next(cx) {
             Poll::Ready(next) => self.send(transport, head, next?),
             Poll::Pending => transport.write(head),
         }
         Ok(())
+    }
+
+    /// Lets the body flow, unless the client waits for `100 Continue`.
+    fn begin_body(&mut self) {
+        self.state = State::Flowing;
+        if self.expects {
+            self.state = State::Held;
+            self.patience = Some(Box::pin(tokio::time::sleep(PATIENCE)));
+        }
     }
 
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -268,7 +324,7 @@ impl Upload {
                     true => Next::End(Some(to_map(trailers))),
                 }
             }
-            Source::Coming(body) => match ready!(Pin::new(body).poll_frame(cx)) {
+            Source::Coming(body) => match ready!(poll_coming(body, &mut self.replay, cx)) {
                 None => Next::End(None),
                 Some(Err(_)) => return Poll::Ready(Err(Unsent::Client)),
                 Some(Ok(frame)) => match frame.into_data() {
@@ -314,14 +370,25 @@ impl Upload {
                 }
             }
         }
-        let whole = match (&self.source, self.framing) {
-            (Source::Nothing, _) => true,
-            (Source::AtHand { bytes, sent, .. }, SentFraming::Length(_)) => *sent == bytes.len(),
-            (Source::Coming(body), SentFraming::Length(_)) => body.is_end_stream(),
-            _ => false,
-        };
-        if whole && self.state == State::Flowing {
+        let tells_length = self.framing != SentFraming::Chunked;
+        if tells_length && self.is_whole() && self.state == State::Flowing {
             self.state = State::Ended;
+        }
+    }
+
+    /// True if nothing of the body is left, nor trailers.
+    fn is_whole(&self) -> bool {
+        match &self.source {
+            Source::Nothing => true,
+            Source::AtHand {
+                bytes,
+                sent,
+                trailers,
+            } => *sent == bytes.len() && trailers.is_empty(),
+            Source::Coming(body) => {
+                let replayed = self.replay.as_ref().is_none_or(Replay::is_over);
+                replayed && body.is_end_stream()
+            }
         }
     }
 }
@@ -330,6 +397,22 @@ impl Upload {
 enum Next {
     Piece(Bytes),
     End(Option<HeaderMap>),
+}
+
+/// Returns what follows of a body that is arriving.
+fn poll_coming(
+    body: &mut RequestBody,
+    replay: &mut Option<Replay>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+    if let Some(frame) = replay.as_mut().and_then(Replay::next) {
+        return Poll::Ready(Some(Ok(frame)));
+    }
+    let frame = ready!(Pin::new(body).poll_frame(cx));
+    if let Some(Ok(frame)) = &frame {
+        replay::note(replay, frame);
+    }
+    Poll::Ready(frame)
 }
 
 fn to_map(fields: &Fields) -> HeaderMap {

@@ -37,7 +37,7 @@ impl Driver {
                 self.transport
                     .set_alarm(Some(self.limits().keep_alive_timeout));
             }
-            Decision::Later(deferred) => self.defer(request, entry, None, deferred),
+            Decision::Later(deferred) => self.defer(request, entry, None, None, deferred),
             Decision::Forward(forward) => self.forward(request, entry, None, None, forward, out),
             // The handler has the body, so this cannot be.
             Decision::Collect(_) => self.send(&request, &exchange::gone(), entry, out),
@@ -66,7 +66,7 @@ impl Driver {
         request.coming = Some(RequestBody::new(UploadBody(Rc::clone(&upload))));
         let local = Rc::clone(&self.local);
         let (mut request, decision) = self.exchange.own.handle(&local, &self.transport, request);
-        let coming = request.coming.take();
+        let mut coming = request.coming.take();
         if coming.is_none() {
             upload.is_read_by_events();
         }
@@ -75,7 +75,10 @@ impl Driver {
                 self.forward(request, entry, Some(upload), coming, forward, out);
                 return input.len();
             }
-            Decision::Answer(answer) => Deferred::given(answer),
+            Decision::Answer(answer) => {
+                coming = None;
+                Deferred::given(answer)
+            }
             Decision::Later(deferred) => deferred,
             Decision::Collect(wanted) => {
                 let most = wanted.map_or(most, |wanted| wanted.min(most));
@@ -89,7 +92,7 @@ impl Driver {
                 return self.collect(request, limits, most, input, out);
             }
         };
-        self.defer(request, entry, Some(upload), deferred);
+        self.defer(request, entry, Some(upload), coming, deferred);
         input.len()
     }
 

@@ -16,7 +16,8 @@ pub(super) use self::download::Told;
 use netwasm_base::error::ConnectionError;
 use netwasm_exchange::answer::Answer;
 use netwasm_exchange::chunked::Chunked;
-use netwasm_exchange::deferred::Deferred;
+use netwasm_exchange::content::RequestBody;
+use netwasm_exchange::deferred::{Deferred, Settled};
 use netwasm_exchange::handler::Awaiting;
 use netwasm_exchange::head::{Framing, HeadLimits};
 use netwasm_exchange::reply::{NoResponse, Reply};
@@ -50,6 +51,8 @@ pub(super) struct Answering {
     request: Box<Request>,
     entry: Option<Entry>,
     upload: Option<Rc<Upload>>,
+    /// The unread body of a deferred request, which may be forwarded yet.
+    unread: Option<RequestBody>,
     reply: Rc<Reply>,
     /// The instance that is handling the request.
     requests: Rc<dyn Awaiting>,
@@ -125,12 +128,13 @@ impl Driver {
     }
 
     /// Waits for the answer of an event guest to a request, whose body may be
-    /// arriving.
+    /// arriving: `unread`, unless the guest reads it.
     pub(super) fn defer(
         &mut self,
         request: Box<Request>,
         entry: Option<Entry>,
         upload: Option<Rc<Upload>>,
+        unread: Option<RequestBody>,
         deferred: Rc<Deferred>,
     ) {
         let thread = Rc::clone(self.thread());
@@ -139,6 +143,7 @@ impl Driver {
             request,
             entry,
             upload,
+            unread,
             reply: Rc::default(),
             requests,
             deadline: Some(thread.tick_after(self.limits().response_timeout)),
@@ -240,8 +245,16 @@ impl Driver {
                     self.send_interim(&answering.request, &deferred, out);
                     match deferred.poll(cx) {
                         Poll::Pending => return Some(answering),
-                        Poll::Ready(answer) => {
-                            let answer = answer.unwrap_or_else(exchange::gone);
+                        Poll::Ready(Some(Settled::Forward(forward))) => {
+                            answering = self.forward_deferred(answering, forward, out)?;
+                        }
+                        Poll::Ready(settled) => {
+                            let answer = match settled {
+                                Some(Settled::Answer(answer)) => answer,
+                                _ => exchange::gone(),
+                            };
+                            // Nobody reads it any more.
+                            answering.unread = None;
                             answering = self.begin_answer(answering, answer, out)?;
                         }
                     }

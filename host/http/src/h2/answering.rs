@@ -23,7 +23,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use netwasm_exchange::answer::Answer;
 use netwasm_exchange::chunked::without_dropped;
 use netwasm_exchange::content::{BoxContent, Ended, RequestBody};
-use netwasm_exchange::deferred::Deferred;
+use netwasm_exchange::deferred::{Deferred, Settled};
+use netwasm_exchange::forward::Forward;
 use netwasm_exchange::handler::Awaiting;
 use netwasm_exchange::head::Refusal;
 use netwasm_exchange::reply::{Answered, NoResponse, Reply, Sent};
@@ -69,6 +70,8 @@ struct AnsweringStream {
     requests: Rc<dyn Awaiting>,
     /// The request and its answer, of an event guest.
     event: Option<(Box<Request>, Rc<Deferred>)>,
+    /// The unread body of a deferred request, which may be forwarded yet.
+    unforwarded: Option<RequestBody>,
     /// The response of an upstream, until it begins.
     forwarding: Option<Box<Forwarding>>,
     /// True if the response is an upstream's, not the guest's.
@@ -87,6 +90,8 @@ enum Begun {
     Streamed(Answered),
     /// An event guest's, whole or not.
     Answer(Answer),
+    /// None yet: the request is forwarded.
+    Forward(Box<Forward>),
 }
 
 /// Why there is no response.
@@ -160,6 +165,7 @@ impl AnsweringStream {
             reply,
             requests,
             event: None,
+            unforwarded: None,
             forwarding: None,
             is_forwarded: false,
             line: Some(line),
@@ -185,12 +191,22 @@ impl AnsweringStream {
                 Err(Missing::Guest(NoResponse::TimedOut))
             }),
         };
+        let response = match response {
+            Ok(Begun::Forward(forward)) => match self.forward_deferred(forward) {
+                Ok(()) => self.response().await,
+                Err(answer) => Ok(Begun::Answer(answer)),
+            },
+            response => response,
+        };
         let answered = match response {
             Ok(Begun::Streamed(answered)) => answered,
+            // Only a deferred request is forwarded, and it is no more.
+            Ok(Begun::Forward(_)) => return self.refuse(Missing::Guest(NoResponse::Trapped)),
             Ok(Begun::Answer(answer)) => {
                 // The handler's own response, in place of an upstream's.
                 self.is_forwarded = false;
                 self.forwarding = None;
+                self.unforwarded = None;
                 match self.streamed(answer) {
                     Ok(answered) => {
                         self.go_on_reading();
@@ -319,8 +335,13 @@ impl AnsweringStream {
                 // An error means that the client has left.
                 let _ = response.map(|it| outgoing.send_informational(it));
             }
-            let answer = deferred.poll(cx);
-            answer.map(|it| Ok(Begun::Answer(it.unwrap_or_else(exchange::gone))))
+            deferred.poll(cx).map(|settled| {
+                Ok(match settled {
+                    Some(Settled::Forward(forward)) => Begun::Forward(forward),
+                    Some(Settled::Answer(answer)) => Begun::Answer(answer),
+                    None => Begun::Answer(exchange::gone()),
+                })
+            })
         })
         .await
     }
@@ -534,15 +555,15 @@ impl AnsweringStream {
                         let ends = ends && length.is_none_or(|length| after == length);
                         if ends && !self.tells_length {
                             if !data.is_empty() {
-                                send(stream, data, false, line).await?;
+                                send(stream, data, false, line, body).await?;
                             }
                             self.settle().await;
-                            return send(stream, Bytes::new(), true, line).await;
+                            return send(stream, Bytes::new(), true, line, body).await;
                         }
                         if data.is_empty() && !ends {
                             continue;
                         }
-                        send(stream, data, ends, line).await?;
+                        send(stream, data, ends, line, body).await?;
                         match ends {
                             true => return Ok(()),
                             false => continue,
@@ -595,18 +616,27 @@ impl Drop for AnsweringStream {
     }
 }
 
+/// Sends a piece of a body, which goes on meanwhile with what is beside it.
 async fn send(
     stream: &mut SendStream<Bytes>,
     data: Bytes,
     ends: bool,
     line: &mut LogLine,
+    body: &mut BoxContent,
 ) -> Result<(), Broken> {
     if data.is_empty() {
         let sent = stream.send_data(data, ends);
         return sent.map_err(|_| Broken::Client(Stopped::Left));
     }
-    let sent = send_bytes(stream, data, ends, line).await;
-    sent.map_err(Broken::Client)
+    let mut sending = pin!(send_bytes(stream, data, ends, line));
+    let sent = poll_fn(|cx| {
+        let sent = sending.as_mut().poll(cx);
+        if sent.is_pending() {
+            body.poll_beside(cx);
+        }
+        sent
+    });
+    sent.await.map_err(Broken::Client)
 }
 
 /// Returns the URI of a request for `wasi:http`.

@@ -137,7 +137,7 @@ impl Link {
         let mut own = self.own.borrow_mut();
         let (mut request, decision) = own.handle(&self.local, &self.transport, request);
         drop(own);
-        let body = request.coming.take();
+        let mut body = request.coming.take();
         if body.is_none()
             && let Some(coming) = &coming
         {
@@ -148,7 +148,7 @@ impl Link {
                 let expects = coming.as_ref().is_some_and(|it| it.expects_continue());
                 let site = request.site.clone();
                 let env = self.env(&site);
-                match exchange::forward(&mut request, forward, body, expects, false, env) {
+                match exchange::forward(&mut request, forward, body.take(), expects, false, env) {
                     Ok(forwarding) => {
                         let incoming = coming.unwrap_or_else(|| Incoming::whole(self.thread()));
                         let forwarded = answering::Forwarded {
@@ -167,7 +167,10 @@ impl Link {
                 self.local.put_request(request);
                 return sending;
             }
-            Decision::Answer(answer) => Deferred::given(answer),
+            Decision::Answer(answer) => {
+                body = None;
+                Deferred::given(answer)
+            }
             Decision::Later(deferred) => deferred,
             Decision::Collect(wanted) => {
                 self.local.put_request(request);
@@ -186,6 +189,7 @@ impl Link {
         let answer = answering::Later {
             request,
             deferred,
+            unread: body,
             incoming,
             outgoing,
         };

@@ -72,9 +72,15 @@ impl Transport {
         Poll::Pending
     }
 
+    /// Notes that bytes were received natively, by another way than these.
+    pub fn note_received(&self, count: usize) {
+        let mut core = self.core.borrow_mut();
+        core.received.add(self.turn.number(), count);
+    }
+
     /// Waits for the connection's turn, if this poll has already received
     /// something and there is more.
-    fn poll_turn_to_receive(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_turn_to_receive(&self, cx: &mut Context<'_>) -> Poll<()> {
         ready!(self.poll_handshaken(cx));
         let bytes = self.core.borrow().received.in_poll(self.turn.number());
         if bytes > 0 && self.pauses(cx, bytes) {

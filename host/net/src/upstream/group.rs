@@ -4,7 +4,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use netwasm_base::config::{Check, GroupSettings, UpstreamAddress, UpstreamGroup};
+use netwasm_base::config::{Check, GroupSettings, HttpVersion, UpstreamAddress, UpstreamGroup};
 use netwasm_base::counters::Counters;
 use netwasm_base::error::{ConnectionError, Error};
 
@@ -62,11 +62,15 @@ impl Group {
                 UpstreamAddress::Unix(path) => Endpoint::Unix(path.clone()),
             };
             let tls = match server.secure {
-                true => Some(tls_of(&endpoint)?),
+                true => Some(tls_of(&endpoint, group.settings.http)?),
                 false => None,
             };
             let weight = server.weight;
-            let server = Server::of_group(&name, endpoint, tls, weight, settings, counters);
+            let mut settings = settings.clone();
+            if server.prior_knowledge {
+                settings.http = HttpVersion::Http2;
+            }
+            let server = Server::of_group(&name, endpoint, tls, weight, &settings, counters);
             Ok(Arc::new(server))
         });
         let servers: Result<Vec<_>, ConnectionError> = servers.collect();
@@ -90,8 +94,14 @@ impl Group {
     }
 
     /// Makes a group of one server, to which the policy lets the guest connect.
-    pub fn alone(endpoint: Endpoint, tls: Option<ClientTls>, counters: &Arc<Counters>) -> Self {
-        let server = Server::by_policy(endpoint, tls, counters);
+    /// `http` is the version that its TLS offers.
+    pub fn alone(
+        endpoint: Endpoint,
+        tls: Option<ClientTls>,
+        http: HttpVersion,
+        counters: &Arc<Counters>,
+    ) -> Self {
+        let server = Server::by_policy(endpoint, tls, http, counters);
         let name = Arc::from(server.to_string());
         let settings = GroupSettings::default();
         Self::of(name, vec![Arc::new(server)], &settings, counters)
@@ -168,11 +178,21 @@ impl Group {
     }
 }
 
-/// Returns a client's TLS settings for a server that speaks HTTP/1.1.
-fn tls_of(endpoint: &Endpoint) -> Result<ClientTls, ConnectionError> {
+/// Returns a client's TLS settings for a server that speaks this version.
+fn tls_of(endpoint: &Endpoint, http: HttpVersion) -> Result<ClientTls, ConnectionError> {
     let name = endpoint.server_name();
     let name = name.ok_or(ConnectionError::InvalidArgument)?;
-    ClientTls::new(name, vec!["http/1.1".to_owned()])
+    ClientTls::new(name, offered(http))
+}
+
+/// Returns the protocols that a TLS session with a server offers (ALPN).
+pub fn offered(http: HttpVersion) -> Vec<String> {
+    let names: &[&str] = match http {
+        HttpVersion::Http1 => &["http/1.1"],
+        HttpVersion::Http2 => &["h2"],
+        HttpVersion::Auto => &["h2", "http/1.1"],
+    };
+    names.iter().map(|&name| name.to_owned()).collect()
 }
 
 #[cfg(test)]

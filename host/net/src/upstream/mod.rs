@@ -31,7 +31,7 @@ use netwasm_base::counters::Counters;
 use netwasm_base::error::Error;
 
 pub use self::choice::Wish;
-pub use self::group::{Entry, Group};
+pub use self::group::{Entry, Group, offered};
 pub use self::server::{NoPlace, Place, Server};
 pub use self::sticky::Sticky;
 

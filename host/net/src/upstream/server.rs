@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use netwasm_base::address::Address;
-use netwasm_base::config::GroupSettings;
+use netwasm_base::config::{GroupSettings, HttpVersion};
 use netwasm_base::counters::Counters;
 
 use crate::endpoint::Endpoint;
@@ -31,6 +31,8 @@ pub struct Server {
     hash: u64,
     endpoint: Endpoint,
     tls: Option<ClientTls>,
+    /// Version that is spoken with it.
+    http: HttpVersion,
     /// True if the operator has named it, so that the policy does not judge its
     /// addresses.
     named: bool,
@@ -122,7 +124,7 @@ impl Server {
             places,
             health: Health::new(settings),
             addresses: matches!(endpoint, Endpoint::Name { .. }).then(Addresses::default),
-            ..Self::by_policy(endpoint, tls, counters)
+            ..Self::by_policy(endpoint, tls, settings.http, counters)
         }
     }
 
@@ -130,6 +132,7 @@ impl Server {
     pub(super) fn by_policy(
         endpoint: Endpoint,
         tls: Option<ClientTls>,
+        http: HttpVersion,
         counters: &Arc<Counters>,
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -140,6 +143,7 @@ impl Server {
             hash: of_name(&name),
             endpoint,
             tls,
+            http,
             named: false,
             weight: 1,
             active: AtomicUsize::new(0),
@@ -164,6 +168,11 @@ impl Server {
     /// Returns the TLS settings of its connections, unless they are plain.
     pub fn tls(&self) -> Option<&ClientTls> {
         self.tls.as_ref()
+    }
+
+    /// Returns the version of HTTP that is spoken with the server.
+    pub fn http(&self) -> HttpVersion {
+        self.http
     }
 
     /// True if the operator has named the server.

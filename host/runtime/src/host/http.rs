@@ -5,14 +5,16 @@ use wasmtime::component::{Linker, Resource, WasmList};
 
 use netwasm_base::error::ConnectionError;
 use netwasm_exchange::answer::{Answer, Interim};
+use netwasm_exchange::deferred::{Deferred, Settled};
 use netwasm_exchange::request::Request;
 
-use crate::bindings::netwasm::net::http::{Body, Fields, Host, HostRequest, Response};
+use crate::bindings::netwasm::net::http::{Body, Fields, Forward, Host, HostRequest, Response};
 use crate::bindings::netwasm::net::types::{ConnectionInfo, Error as WitError, SocketAddress};
 use crate::convert::called;
 use crate::decisions;
+use crate::forwards;
 use crate::handles::RequestHandle;
-use crate::responses::trailers;
+use crate::responses::{DeferredRequest, trailers};
 use crate::state::State;
 
 /// Result of a function. The outer error is a trap.
@@ -34,16 +36,20 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
 impl State {
     /// Answers a deferred request.
     fn respond_to(&mut self, token: u64, response: Response) -> Called<()> {
-        let Some((deferred, turn)) = self.responses.deferred(token) else {
+        let Some(deferred) = self.responses.deferred(token).cloned() else {
             if let Body::File(handle) = &response.body {
                 self.remove_file(handle)?;
             }
             return Ok(Err(called(ConnectionError::InvalidState)));
         };
-        let (deferred, turn) = (Rc::clone(deferred), Rc::clone(turn));
+        let DeferredRequest {
+            decision: deferred,
+            turn,
+            ..
+        } = deferred;
         if matches!(response.body, Body::Stream(_)) && !self.streams {
             self.responses.remove(token);
-            deferred.give(Some(Answer::status(500, "")));
+            deferred.give(Some(Settled::Answer(Answer::status(500, ""))));
             tracing::error!(
                 guest = %self.local.env.net.guest,
                 "it streams a body and does not export netwasm:net/response-handler"
@@ -57,14 +63,37 @@ impl State {
             Ok(answer) => (answer, Ok(())),
             Err(error) => (Answer::status(500, ""), Err(called(error))),
         };
-        deferred.give(Some(answer));
+        deferred.give(Some(Settled::Answer(answer)));
+        self.drop_later(deferred);
+        Ok(outcome)
+    }
+
+    /// Forwards a deferred request.
+    fn forward_request(&mut self, token: u64, forward: Forward) -> Called<()> {
+        let Some(deferred) = self.responses.deferred(token).cloned() else {
+            return Ok(Err(called(ConnectionError::InvalidState)));
+        };
+        if deferred.is_read {
+            return Ok(Err(called(ConnectionError::InvalidState)));
+        }
+        let (settled, outcome) = match forwards::forward(&self.local, self.judging(), forward)? {
+            Ok(forward) => (Settled::Forward(Box::new(forward)), Ok(())),
+            // The denial was logged.
+            Err(error) => (Settled::Answer(Answer::status(502, "")), Err(called(error))),
+        };
+        self.responses.remove(token);
+        deferred.decision.give(Some(settled));
+        self.drop_later(deferred.decision);
+        Ok(outcome)
+    }
+
+    /// Drops a decision that nobody takes. A streamed body tells the guest, which
+    /// cannot be called within its own call.
+    fn drop_later(&self, deferred: Rc<Deferred>) {
         if Rc::strong_count(&deferred) == 1 {
-            // Nobody takes the answer. Dropping a body tells the guest, which
-            // cannot be called within its own call.
             let thread = &self.local.worker.thread;
             thread.spawn_local(async move { drop(deferred) });
         }
-        Ok(outcome)
     }
 }
 
@@ -73,13 +102,17 @@ impl Host for State {
         self.respond_to(token, response)
     }
 
+    fn forward_deferred(&mut self, token: u64, forward: Forward) -> Called<()> {
+        self.forward_request(token, forward)
+    }
+
     fn inform(&mut self, token: u64, status: u16, headers: Fields) -> Called<()> {
         let interim = self.checked(status, headers);
         let deferred = self.responses.deferred(token);
         Ok(interim
             .and_then(|interim| {
-                let (deferred, _) = deferred.ok_or(ConnectionError::InvalidState)?;
-                match deferred.inform(interim) {
+                let deferred = deferred.ok_or(ConnectionError::InvalidState)?;
+                match deferred.decision.inform(interim) {
                     true => Ok(()),
                     false => Err(TOO_MANY_INTERIM),
                 }

@@ -2,8 +2,7 @@
 
 use crate::bindings::netwasm::net::http;
 use crate::host::{Body, RawEdits, RawForward, RawHost, RawResponse, RawVerdict, Upstream};
-use crate::http::Method;
-use crate::log::{self, Level};
+use crate::http::{HttpVersion, Method};
 use crate::time::nanoseconds;
 
 /// A decision about a request.
@@ -20,19 +19,13 @@ impl From<RawResponse> for http::Answer {
     }
 }
 
-/// A response that is sent later.
 impl From<RawResponse> for http::Response {
-    fn from(mut response: RawResponse) -> Self {
-        if matches!(response.body, Body::Forward(_)) {
-            let why = "a handler that has waited cannot forward its request";
-            log::write(Level::Error, why);
-            response.status = 500;
-            response.body = Body::Empty;
-        }
+    fn from(response: RawResponse) -> Self {
         Self {
             status: response.status,
             headers: response.headers,
             body: match response.body {
+                // What is forwarded becomes no response.
                 Body::Empty | Body::Forward(_) => http::Body::Empty,
                 Body::Bytes(bytes) => http::Body::Bytes(bytes),
                 Body::File(file) => http::Body::File(file.0),
@@ -49,9 +42,14 @@ impl From<RawForward> for http::Forward {
         Self {
             to: match forward.to {
                 Upstream::Group(name) => http::Upstream::Group(name),
-                Upstream::Server(at, tls) => http::Upstream::Server(http::Server {
+                Upstream::Server(at, tls, version) => http::Upstream::Server(http::Server {
                     at: at.into(),
                     tls: tls.map(Into::into),
+                    http: match version {
+                        HttpVersion::Http1 => http::HttpVersion::Http1,
+                        HttpVersion::Http2 => http::HttpVersion::Http2,
+                        HttpVersion::Auto => http::HttpVersion::Auto,
+                    },
                 }),
             },
             key: forward.key,

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use netwasm_base::config::Limits;
-use netwasm_net::testing::{in_worker, settle, until};
+use netwasm_net::testing::{in_worker, settle, soon, until};
 
 use super::{OK, PASSED, Server, client, forwards, forwards_with, group};
 use crate::testing::get;
@@ -239,5 +239,41 @@ fn large_bodies_pass_both_ways_with_bounded_queues() {
             worker.open_connections().len() == 1
         })
         .await;
+    });
+}
+
+#[test]
+fn a_large_body_of_a_request_passes_natively_and_stops_at_an_early_answer() {
+    in_worker(Limits::default(), async |worker| {
+        let server = Server::new().await;
+        let script = forwards(&worker, &group(&[&server], ""));
+        let mut client = client(&script, &worker);
+        const LENGTH: usize = 3 << 20;
+        let body: Vec<u8> = (0..LENGTH).map(|at| (at / 7) as u8).collect();
+        let head = format!("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: {LENGTH}\r\n\r\n");
+        client.send(&head).await;
+        let mut line = server.accept().await;
+        line.head().await;
+        let (pieces, mut come) = (body.chunks(100_000), Vec::new());
+        for piece in pieces {
+            let sent = soon("room", client.stream.write_all(piece)).await;
+            sent.expect("it is sent");
+            come.extend(line.bytes(piece.len()).await);
+        }
+        assert!(come == body, "the body is another one");
+        line.send(OK).await;
+        client.expect(PASSED).await;
+        // The server answers in the middle.
+        client.send(&head).await;
+        line.head().await;
+        for piece in body.chunks(100_000).take(5) {
+            let sent = soon("room", client.stream.write_all(piece)).await;
+            sent.expect("it is sent");
+            line.bytes(piece.len()).await;
+        }
+        line.send("HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            .await;
+        drop(line);
+        assert!(client.head().await.starts_with("HTTP/1.1 413 "));
     });
 }

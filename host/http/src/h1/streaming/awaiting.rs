@@ -52,6 +52,7 @@ impl Driver {
             request,
             entry,
             upload,
+            unread: None,
             reply,
             requests,
             deadline: Some(deadline),

@@ -294,6 +294,7 @@ impl Driver {
             {
                 self.write_out(out);
                 if self.is_full() {
+                    body.poll_beside(cx);
                     return Poll::Pending;
                 }
             }

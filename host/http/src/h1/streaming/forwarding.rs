@@ -49,6 +49,7 @@ impl Driver {
             request,
             entry,
             upload,
+            unread: None,
             reply: Rc::default(),
             requests: Rc::new(Nobody),
             // Each attempt has its own.
@@ -61,6 +62,33 @@ impl Driver {
             stage: AnswerStage::Forwarding(forwarding),
         }));
         self.arm();
+    }
+
+    /// Begins to forward a request that was deferred. Returns what is left to do.
+    pub(super) fn forward_deferred(
+        &mut self,
+        mut answering: Box<Answering>,
+        forward: Box<Forward>,
+        out: &mut Vec<u8>,
+    ) -> Option<Box<Answering>> {
+        let local = Rc::clone(&self.local);
+        let site = answering.request.site.clone();
+        let env = &local.account(&site).net;
+        let coming = answering.unread.take();
+        let upload = answering.upload.as_ref();
+        let expects = upload.is_some_and(|it| it.expects_continue());
+        let request = &mut answering.request;
+        match exchange::forward(request, forward, coming, expects, true, env) {
+            Ok(forwarding) => {
+                answering.requests = Rc::new(Nobody);
+                // Each attempt has its own.
+                answering.deadline = None;
+                answering.is_forwarded = true;
+                answering.stage = AnswerStage::Forwarding(forwarding);
+                Some(answering)
+            }
+            Err(answer) => self.begin_answer(answering, answer, out),
+        }
     }
 
     /// Continues a request that is forwarded, and begins its response. Returns

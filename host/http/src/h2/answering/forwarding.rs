@@ -6,11 +6,14 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use http::request::Parts;
 
+use netwasm_exchange::answer::Answer;
 use netwasm_exchange::deferred::Deferred;
+use netwasm_exchange::forward::Forward;
 use netwasm_exchange::handler::Nobody;
 use netwasm_exchange::request::Request;
 
 use super::AnsweringStream;
+use crate::exchange;
 use crate::forward::Forwarding;
 use crate::h2::incoming::Incoming;
 use crate::h2::line::LogLine;
@@ -42,6 +45,25 @@ pub(in crate::h2) fn forward(
 }
 
 impl AnsweringStream {
+    /// Begins to forward a request that was deferred.
+    ///
+    /// # Errors
+    /// Fails with the answer to send instead.
+    pub(super) fn forward_deferred(&mut self, forward: Box<Forward>) -> Result<(), Answer> {
+        let coming = self.unforwarded.take();
+        let expects = self.incoming.expects_continue();
+        let Some((request, _)) = &mut self.event else {
+            return Err(exchange::gone());
+        };
+        let site = request.site.clone();
+        let env = self.link.env(&site);
+        let forwarding = exchange::forward(request, forward, coming, expects, false, env)?;
+        self.requests = Rc::new(Nobody);
+        self.forwarding = Some(forwarding);
+        self.is_forwarded = true;
+        Ok(())
+    }
+
     fn of_upstream(forwarded: Forwarded, mut head: Parts, line: LogLine) -> Self {
         // The request was composed of its fields.
         head.headers.clear();
@@ -59,6 +81,7 @@ impl AnsweringStream {
             reply: Rc::default(),
             requests: Rc::new(Nobody),
             event: Some((request, Deferred::new(|| {}))),
+            unforwarded: None,
             forwarding: Some(forwarding),
             is_forwarded: true,
             line: Some(line),

@@ -8,6 +8,7 @@ use http::HeaderMap;
 use http::request::Parts;
 
 use netwasm_exchange::answer::Answer;
+use netwasm_exchange::content::RequestBody;
 use netwasm_exchange::deferred::Deferred;
 use netwasm_exchange::reply::Answered;
 use netwasm_exchange::request::Request;
@@ -24,6 +25,8 @@ use crate::h2::unread;
 pub(in crate::h2) struct Later {
     pub(in crate::h2) request: Box<Request>,
     pub(in crate::h2) deferred: Rc<Deferred>,
+    /// The body, unless the guest reads it.
+    pub(in crate::h2) unread: Option<RequestBody>,
     pub(in crate::h2) incoming: Rc<Incoming>,
     pub(in crate::h2) outgoing: SendResponse<Bytes>,
 }
@@ -51,6 +54,7 @@ impl AnsweringStream {
         let Later {
             request,
             deferred,
+            unread,
             incoming,
             outgoing,
         } = later;
@@ -62,6 +66,7 @@ impl AnsweringStream {
             reply: Rc::default(),
             requests: Rc::<Deferred>::clone(&deferred),
             event: Some((request, deferred)),
+            unforwarded: unread,
             forwarding: None,
             is_forwarded: false,
             line: Some(line),

@@ -1,0 +1,149 @@
+//! The wait for a response, and the interim ones before it.
+
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use http::StatusCode;
+
+use netwasm_base::error::ConnectionError;
+use netwasm_exchange::request::Request;
+
+use super::{Forwarding, Stage};
+use crate::forward::outcome::{NoResponse, Passed};
+use crate::forward::reading::{self, Malformed};
+
+/// Maximum of interim responses to a request.
+const MOST_INTERIM: u32 = 100;
+
+impl Forwarding {
+    /// Sends the request by HTTP/1.1, and waits for the response.
+    pub(super) fn poll_waiting(
+        &mut self,
+        cx: &mut Context<'_>,
+        request: &Request,
+    ) -> Poll<Result<Option<Passed>, NoResponse>> {
+        let Self {
+            stage: Stage::Waiting(line),
+            upload,
+            composed,
+            forward,
+            head,
+            interim,
+            interims,
+            ..
+        } = self
+        else {
+            return Poll::Ready(Err(NoResponse::Ended));
+        };
+        let env = forward.worker.env();
+        let transport = Rc::clone(&line.transport);
+        let _driven = transport.drive(cx);
+        let mut moved = false;
+        let high = env.limits.write_high as u64;
+        let sent = upload.poll(cx, &transport, head, high, &mut moved);
+        if let Poll::Ready(Err(unsent)) = sent {
+            return Poll::Ready(Err(unsent.into()));
+        }
+        if moved {
+            let limit = forward.response_timeout;
+            line.limit_silence(Some(limit.unwrap_or(env.limits.http.response_timeout)));
+        }
+        loop {
+            let received = match line.poll_receive(cx) {
+                Poll::Ready(Ok(count)) => count,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(NoResponse::Lost(error))),
+                Poll::Pending => {
+                    return match transport.failure() {
+                        Some(ConnectionError::Timeout(_)) => Poll::Ready(Err(NoResponse::Silent)),
+                        Some(error) => Poll::Ready(Err(NoResponse::Lost(error))),
+                        None if transport.alarm_rang() => Poll::Ready(Err(NoResponse::Silent)),
+                        None => Poll::Pending,
+                    };
+                }
+            };
+            if received == 0 {
+                return Poll::Ready(Err(NoResponse::Ended));
+            }
+            let most = env.limits.http.max_response_headers;
+            let drops = |name: &str| forward.response.drops(name);
+            while let Some(read) = reading::read(&line.input, composed.is_head, most, &drops)? {
+                line.input.drain(..read.size);
+                if read.status == StatusCode::SWITCHING_PROTOCOLS {
+                    return Poll::Ready(self.upgrade(read, request).map(Some));
+                }
+                if !read.status.is_informational() {
+                    return Poll::Ready(self.pass_on(read, request));
+                }
+                *interims += 1;
+                if *interims > MOST_INTERIM {
+                    return Poll::Ready(Err(NoResponse::Interims));
+                }
+                if read.status == StatusCode::CONTINUE {
+                    upload.goes_on();
+                    let sent = upload.poll(cx, &transport, &[], high, &mut moved);
+                    if let Poll::Ready(Err(unsent)) = sent {
+                        return Poll::Ready(Err(unsent.into()));
+                    }
+                } else {
+                    interim.push((read.status, read.headers));
+                }
+            }
+        }
+    }
+
+    /// Sends the request by HTTP/2, and waits for the response.
+    pub(super) fn poll_streaming(
+        &mut self,
+        cx: &mut Context<'_>,
+        request: &Request,
+    ) -> Poll<Result<Option<Passed>, NoResponse>> {
+        let Self {
+            stage: Stage::Streaming(stream),
+            upload,
+            forward,
+            interim,
+            interims,
+            ..
+        } = self
+        else {
+            return Poll::Ready(Err(NoResponse::Ended));
+        };
+        let limits = &forward.worker.env().limits.http;
+        let drops = |name: &str| forward.response.drops(name);
+        loop {
+            let mut moved = false;
+            let sent = stream.poll_upload(cx, upload, &mut moved);
+            if let Poll::Ready(Err(unsent)) = sent {
+                return Poll::Ready(Err(unsent.into()));
+            }
+            if moved {
+                let limit = forward.response_timeout.unwrap_or(limits.response_timeout);
+                stream.limit_silence(Some(limit), cx);
+            }
+            let Poll::Ready(next) = stream.poll_interim(cx, &drops) else {
+                return match stream.is_late() {
+                    true => Poll::Ready(Err(NoResponse::Silent)),
+                    false => Poll::Pending,
+                };
+            };
+            let Some((status, headers)) = next? else {
+                break;
+            };
+            *interims += 1;
+            if *interims > MOST_INTERIM {
+                return Poll::Ready(Err(NoResponse::Interims));
+            }
+            match status {
+                StatusCode::CONTINUE => upload.goes_on(),
+                // RFC 9113, section 8.6.
+                StatusCode::SWITCHING_PROTOCOLS => {
+                    return Poll::Ready(Err(Malformed::Upgrade.into()));
+                }
+                status => interim.push((status, headers)),
+            }
+        }
+        let most = limits.max_response_headers;
+        let head = ready!(stream.poll_response(cx, most, &drops))?;
+        Poll::Ready(self.pass_stream(head, cx, request))
+    }
+}
