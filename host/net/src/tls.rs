@@ -475,15 +475,6 @@ impl ClientTls {
         }
     }
 
-    /// Returns these settings with these protocols to offer, best first.
-    #[must_use]
-    pub fn offering(&self, protocols: &[&[u8]]) -> Self {
-        Self {
-            alpn: protocols.iter().map(|name| name.to_vec()).collect(),
-            ..self.clone()
-        }
-    }
-
     /// Chooses an authority and an identity by their names, which
     /// [`Tls::check`] checks.
     #[must_use]

@@ -1,12 +1,12 @@
 //! One check of a server: a connection, with TLS if the server has it, and
-//! perhaps a request by HTTP/1.1, or by HTTP/2 if TLS agrees on nothing else. Of
-//! its response, only the status is read.
+//! perhaps a request by the version of HTTP that requests have. Of its response,
+//! only the status is read.
 
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, ready};
 
-use netwasm_base::config::{Check, CheckKind, Statuses};
+use netwasm_base::config::{Check, CheckKind, HttpVersion, Statuses};
 use netwasm_base::error::ConnectionError;
 
 use crate::checks::h2::{self, Came};
@@ -66,7 +66,7 @@ pub(super) async fn probe(
     let probing = async {
         let http = matches!(check.kind, CheckKind::Get { .. });
         let tls = server.tls().map(|tls| match http {
-            true => tls.offering(&[b"http/1.1", b"h2"]),
+            true => tls.clone(),
             false => ClientTls::without_alpn(tls),
         });
         let made = connect::open_to(worker, server, tls.as_ref(), check.timeout).await;
@@ -80,7 +80,11 @@ pub(super) async fn probe(
             } => {
                 let host = host.clone().unwrap_or_else(|| host_of(server));
                 let secure = tls.is_some();
-                let asked = match connection.0.speaks(b"h2") {
+                let http2 = match secure {
+                    true => connection.0.speaks(b"h2"),
+                    false => server.http() == HttpVersion::Http2,
+                };
+                let asked = match http2 {
                     true => {
                         let request = h2::request(path, &host, secure);
                         ask(&connection.0, &request, h2::response).await
@@ -221,6 +225,10 @@ mod tests {
             }
             // The client may have left.
             let _ = stream.write_all(answer.as_bytes());
+            if request.starts_with(b"PRI") {
+                // A close before the rest is read would be a reset.
+                let _ = stream.read_to_end(&mut Vec::new());
+            }
             String::from_utf8(request).expect("text")
         });
         let group: UpstreamGroup = format!("g={address};{settings}").parse().expect(settings);
@@ -250,6 +258,10 @@ mod tests {
         assert_eq!(probed("SSH-2.0\r\n", "check=/").0, Err(Failed::Malformed));
         assert_eq!(probed("HTTP/1.1 2", "check=/").0, Err(Failed::Ended));
         assert_eq!(probed("", "check=connect"), (Ok(()), String::new()));
+        let unwell = "\0\0\x05\x01\x04\0\0\0\x01\x48\x03503";
+        let (result, request) = probed(unwell, "check=/;http=2");
+        assert!(matches!(result, Err(Failed::Status(503, _))), "{result:?}");
+        assert_eq!(request, "PRI * HTTP/2.0\r\n\r\n");
     }
 
     #[test]
