@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 
-use crate::harness::{self, Run, Server, Upstream, message};
+use crate::harness::{self, Run, Server, Upstream, message, repository};
 
 fn gateway(upstream: &Upstream) -> Server {
     let group = format!("site={}", upstream.address);
@@ -93,4 +93,40 @@ fn a_client_of_an_older_version_gets_neither_chunks_nor_interim_responses() {
     assert!(!response.contains("Transfer-Encoding"), "{response}");
     assert!(response.ends_with("\r\n\r\nbody"), "{response}");
     server.stop();
+}
+
+#[test]
+fn the_table_of_behaviours_names_tests_that_there_are() {
+    let read = |path: &str| std::fs::read_to_string(repository().join(path)).expect(path);
+    let tests: String = [
+        "host/http/src/forward/reading.rs",
+        "host/http/src/forward/tests.rs",
+        "host/http/src/forward/tests/bodies.rs",
+        "host/http/src/forward/tests/failures.rs",
+        "tests/forward.rs",
+        "tests/forward_faults.rs",
+        "tests/forwarding/request_features.py",
+        "tests/forwarding/response_features.py",
+        "tests/forwarding/sites.py",
+        "tests/forwarding/bulk.py",
+        "tests/forwarding/failing.py",
+        "tests/forwarding/rpc.py",
+    ]
+    .map(read)
+    .concat();
+    let table = read("host/FORWARDING.md");
+    let mut count = 0;
+    for line in table.lines().filter(|line| line.starts_with("| ")) {
+        let named = line.rsplit('|').nth(1).unwrap_or_default();
+        for name in named.split('`').skip(1).step_by(2) {
+            let (begin, end) = match name.strip_suffix('*') {
+                Some(begin) => (begin, ""),
+                None => (name, "("),
+            };
+            let found = ["fn", "def"].map(|word| tests.contains(&format!("{word} {begin}{end}")));
+            assert!(found.contains(&true), "no test {name:?}: {line}");
+            count += 1;
+        }
+    }
+    assert!(count > 50, "{count}");
 }
