@@ -5,7 +5,7 @@ import contextlib
 import threading
 import time
 
-from proxies import gateway
+from proxies import free_port, gateway
 
 CHECKS = []
 SIZES = [("grpc.max_receive_message_length", 64 << 20), ("grpc.max_send_message_length", 64 << 20)]
@@ -184,7 +184,6 @@ def many_calls(program):
 def no_server(program):
     """gRPC: without a server, calls are UNAVAILABLE"""
     import grpc
-    from proxies import free_port
     with gateway(program, f"h2c://127.0.0.1:{free_port()}") as proxy:
         with grpc.insecure_channel(f"127.0.0.1:{proxy.address[1]}") as channel:
             unary = channel.unary_unary("/test.Calls/Unary")
