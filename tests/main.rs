@@ -25,6 +25,7 @@ mod events;
 mod fairness;
 mod files;
 mod forward;
+mod forward_faults;
 mod generations;
 mod guests;
 mod http;

@@ -4,7 +4,7 @@ proxy has sent is seen as it is."""
 import socket
 
 # Silence after which a peer is taken for stuck, in seconds.
-WAIT = 4
+WAIT = 8
 
 
 class Cut(Exception):
