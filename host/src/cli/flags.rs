@@ -205,7 +205,7 @@ pub(super) struct Reach {
     /// Let the guest connect, as to '*.example.org:443'; repeatable
     #[arg(long, value_name = "PATTERN")]
     pub(super) allow_connect: Vec<ConnectPattern>,
-    /// Let it forward requests to servers, as 'api=10.0.0.1:80,...'; repeatable
+    /// Let it forward requests, as to 'api=10.0.0.1:80,...'; repeatable
     #[arg(long, value_name = "NAME=SERVERS")]
     pub(super) upstream: Vec<UpstreamGroup>,
     /// Let it send datagrams first, as to '10.0.0.0/8:53'; repeatable
