@@ -28,6 +28,9 @@ pub struct Request {
     pub trailers: Vec<(String, Vec<u8>)>,
     /// True if the body has yet to arrive.
     pub arriving: bool,
+    /// True if a response with status 2xx would say that the stream has changed
+    /// to another protocol: RFC 8441.
+    pub tunnels: bool,
     /// That body, unless it is being read.
     pub coming: Option<RequestBody>,
     /// The request's connection; `None` between requests.
@@ -47,6 +50,7 @@ impl Request {
         self.body.shrink_to(KEEP);
         self.trailers.clear();
         self.arriving = false;
+        self.tunnels = false;
         self.coming = None;
         self.transport = None;
         self.trace = None;

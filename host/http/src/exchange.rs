@@ -138,6 +138,12 @@ fn too_many() -> Answer {
     answer
 }
 
+/// Returns the answer in place of one that would say that a stream has changed to
+/// another protocol.
+pub(super) fn no_tunnel() -> Answer {
+    Answer::status(501, "nobody speaks that protocol here")
+}
+
 /// Returns the answer in place of a handler's that is gone.
 pub(super) fn gone() -> Answer {
     Answer::status(500, "")
@@ -155,6 +161,9 @@ pub(super) fn check<'a>(
 ) -> Result<Checked<'a>, Answer> {
     if let Body::Unopened(error) = &answer.body {
         return Err(Answer::unopened(error));
+    }
+    if request.tunnels && (200..300).contains(&answer.status) {
+        return Err(no_tunnel());
     }
     let most = env.limits.max_write_buffer;
     Checked::new(answer, request.is_head(), most).map_err(|fault| {

@@ -132,6 +132,8 @@ pub struct Local {
     spare: Cell<Option<Box<Request>>>,
     now: Cell<SystemTime>,
     date: Cell<Date>,
+    /// True if a stream of HTTP/2 can change to another protocol.
+    tunnels: Cell<bool>,
 }
 
 impl fmt::Debug for Local {
@@ -151,7 +153,9 @@ impl Local {
         others: Vec<Rc<Account>>,
     ) -> Rc<Self> {
         let now = wall_clock();
+        let tunnels = !own.net.upstreams().is_empty();
         Rc::new(Self {
+            tunnels: Cell::new(tunnels),
             out: RefCell::default(),
             fields: RefCell::default(),
             spare: Cell::default(),
@@ -162,6 +166,18 @@ impl Local {
             others: RefCell::new(others),
             handlers,
         })
+    }
+
+    /// True if a stream of HTTP/2 can change to another protocol: there are servers
+    /// that may speak it.
+    pub(crate) fn tunnels(&self) -> bool {
+        self.tunnels.get()
+    }
+
+    /// Lets streams of HTTP/2 change to another protocol.
+    #[cfg(test)]
+    pub(crate) fn let_tunnel(&self) {
+        self.tunnels.set(true);
     }
 
     /// Adds accounts of services that answer on the listener, too.

@@ -117,6 +117,7 @@ impl Script {
         });
         let account = Account::new(worker.env(), env);
         let local = Local::new(Arc::clone(env), Rc::new(self.clone()), account, Vec::new());
+        local.let_tunnel();
         let (transport, there) = connection(worker);
         Service::new(local).accept(worker, transport);
         peer(there)

@@ -15,7 +15,7 @@ use netwasm_net::worker::{Registered, Worker};
 
 /// A connection to a server. Dropping it closes it.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(crate) struct Line {
     worker: Rc<Worker>,
     pub(super) transport: Rc<Transport>,
     /// `None` once the connection is kept for the next request.

@@ -29,6 +29,7 @@ mod http2;
 mod line;
 mod outcome;
 mod reading;
+mod relay;
 mod upload;
 
 pub(crate) use self::attempt::Forwarding;

@@ -69,7 +69,8 @@ pub(crate) struct Upgrade {
     /// Fields of the response, without those of the connection.
     pub(crate) headers: HeaderMap,
     pub(crate) protocol: HeaderValue,
-    pub(super) line: Line,
+    /// The server's connection.
+    pub(crate) line: Line,
 }
 
 impl Upgrade {

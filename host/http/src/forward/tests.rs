@@ -4,6 +4,7 @@ mod bodies;
 mod failures;
 mod http2;
 mod later;
+mod upgrade;
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -31,7 +31,7 @@ use netwasm_exchange::reply::{Answered, NoResponse, Reply, Sent};
 use netwasm_exchange::request::Request;
 
 use crate::exchange;
-use crate::forward::{Forwarding, Passed};
+use crate::forward::{Forwarding, Passed, Upgrade};
 use crate::h2::incoming::{Incoming, IncomingBody, IncomingEnd};
 use crate::h2::line::LogLine;
 use crate::h2::link::{self, Link};
@@ -72,6 +72,8 @@ struct AnsweringStream {
     event: Option<(Box<Request>, Rc<Deferred>)>,
     /// The unread body of a deferred request, which may be forwarded yet.
     unforwarded: Option<RequestBody>,
+    /// What follows the request, if that wants another protocol.
+    tunnel: Option<RecvStream>,
     /// The response of an upstream, until it begins.
     forwarding: Option<Box<Forwarding>>,
     /// True if the response is an upstream's, not the guest's.
@@ -92,6 +94,8 @@ enum Begun {
     Answer(Answer),
     /// None yet: the request is forwarded.
     Forward(Box<Forward>),
+    /// The stream changes to another protocol.
+    Upgrade(Upgrade),
 }
 
 /// Why there is no response.
@@ -166,6 +170,7 @@ impl AnsweringStream {
             requests,
             event: None,
             unforwarded: None,
+            tunnel: None,
             forwarding: None,
             is_forwarded: false,
             line: Some(line),
@@ -200,6 +205,10 @@ impl AnsweringStream {
         };
         let answered = match response {
             Ok(Begun::Streamed(answered)) => answered,
+            Ok(Begun::Upgrade(upgrade)) => {
+                self.relay(upgrade).await;
+                return None;
+            }
             // Only a deferred request is forwarded, and it is no more.
             Ok(Begun::Forward(_)) => return self.refuse(Missing::Guest(NoResponse::Trapped)),
             Ok(Begun::Answer(answer)) => {
@@ -217,6 +226,11 @@ impl AnsweringStream {
             }
             Err(missing) => return self.refuse(missing),
         };
+        if request::tunnels(&self.head) && answered.response.status().is_success() {
+            // The server does not speak the protocol, and its response would say
+            // that it does.
+            return self.refuse(Missing::Guest(NoResponse::OfUpstream(501)));
+        }
         let mut line = self.line.take()?;
         let mut download = match self.begin_response(answered, &mut line) {
             Ok(download) => download?,
@@ -318,8 +332,7 @@ impl AnsweringStream {
                 return polled.map(|passed| match passed {
                     Ok(Passed::Response(answered)) => Ok(Begun::Streamed(answered)),
                     Ok(Passed::Answer(answer)) => Ok(Begun::Answer(answer)),
-                    // Nobody has asked for another protocol.
-                    Ok(Passed::Upgrade(_)) => Err(Missing::Guest(NoResponse::OfUpstream(502))),
+                    Ok(Passed::Upgrade(upgrade)) => Ok(Begun::Upgrade(upgrade)),
                     Err(status) => Err(Missing::Guest(NoResponse::OfUpstream(status))),
                 });
             }

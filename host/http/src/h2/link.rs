@@ -119,9 +119,12 @@ impl Link {
         request.transport = Some(Rc::clone(&self.transport));
         request.secure = self.secure;
         request.trace = line.trace();
+        request.tunnels = request::tunnels(&head);
         let mut coming = None;
+        let mut tunnel = None;
         match body {
             Some(body) => request.body = body.take(),
+            None if request.tunnels => tunnel = Some(incoming),
             // The guest gets the request at its head.
             None if !incoming.is_end_stream() => {
                 let length = request::length(&head.headers);
@@ -148,7 +151,9 @@ impl Link {
                 let expects = coming.as_ref().is_some_and(|it| it.expects_continue());
                 let site = request.site.clone();
                 let env = self.env(&site);
-                match exchange::forward(&mut request, forward, body.take(), expects, false, env) {
+                let body = body.take();
+                let tunnels = request.tunnels;
+                match exchange::forward(&mut request, forward, body, expects, tunnels, env) {
                     Ok(forwarding) => {
                         let incoming = coming.unwrap_or_else(|| Incoming::whole(self.thread()));
                         let forwarded = answering::Forwarded {
@@ -156,6 +161,7 @@ impl Link {
                             forwarding,
                             incoming,
                             outgoing,
+                            tunnel,
                         };
                         return Some(Box::pin(answering::forward(forwarded, head, line)));
                     }

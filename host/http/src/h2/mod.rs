@@ -119,7 +119,11 @@ impl Connection {
         const WINDOW: u32 = window::WINDOW as u32;
         let most = u32::try_from(limits.max_head).unwrap_or(u32::MAX);
         let gate = Rc::new(Gate::new(limits.max_head));
-        let handshake = server::Builder::new()
+        let mut builder = server::Builder::new();
+        if local.tunnels() {
+            builder.enable_connect_protocol();
+        }
+        let handshake = builder
             .max_concurrent_streams(MOST_STREAMS)
             .max_header_list_size(most)
             .initial_window_size(WINDOW)
@@ -297,6 +301,7 @@ impl Connection {
         };
         let (site, takes) = self.link.local.route(self.link.transport.peer(), &wanted);
         request::set_site(&mut head, site);
+        let tunnels = takes != Takes::Streams && request::take_connect(&mut head);
         if let Err(refusal) = request::check(&mut head, limits) {
             let sending = self.link.refuse(&head, refusal, outgoing);
             self.push(unread::forget_after(sending, Some(incoming)));
@@ -307,7 +312,8 @@ impl Connection {
             self.push(answering::answer(link, head, incoming, outgoing));
             return;
         }
-        let ready = takes == Takes::Heads || incoming.is_end_stream();
+        // What follows in a tunnel is no body.
+        let ready = takes == Takes::Heads || tunnels || incoming.is_end_stream();
         let exchange = Box::new(ReadyRequest {
             head,
             incoming,

@@ -3,9 +3,11 @@
 //! pseudo-fields, a Content-Length that differs from the body, or two that
 //! differ. The screen has hidden from it the targets that it would not take.
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Instant;
 
+use h2::ext::Protocol;
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, header};
@@ -140,6 +142,55 @@ pub(super) fn set_site(head: &mut Parts, site: Site) {
 pub(super) fn site(head: &Parts) -> &Site {
     let site = head.extensions.get::<SendWrapper<Site>>();
     site.map_or(&Site::Own, |site| site)
+}
+
+/// Marks a request that wants another protocol on its stream.
+#[derive(Clone, Copy, Debug)]
+struct Tunnels;
+
+/// Makes an extended CONNECT (RFC 8441) look as the request of HTTP/1.1 would: GET
+/// with `Upgrade`. Returns false for any other request.
+pub(super) fn take_connect(head: &mut Parts) -> bool {
+    let Some(protocol) = head.extensions.remove::<Protocol>() else {
+        return false;
+    };
+    let Ok(value) = HeaderValue::from_str(protocol.as_str()) else {
+        return false;
+    };
+    if protocol.as_str().eq_ignore_ascii_case("websocket") {
+        // RFC 6455, section 4.1, has it, and RFC 8441, section 5.1, has not.
+        let key = HeaderValue::from_str(&websocket_key());
+        let key = key.unwrap_or(HeaderValue::from_static(""));
+        head.headers.insert(header::SEC_WEBSOCKET_KEY, key);
+    }
+    head.headers.insert(header::UPGRADE, value);
+    let upgrade = HeaderValue::from_static("Upgrade");
+    head.headers.insert(header::CONNECTION, upgrade);
+    head.method = Method::GET;
+    head.extensions.insert(Tunnels);
+    true
+}
+
+/// True if a request wants another protocol on its stream.
+pub(super) fn tunnels(head: &Parts) -> bool {
+    head.extensions.get::<Tunnels>().is_some()
+}
+
+/// Returns 16 random bytes in Base64.
+fn websocket_key() -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    // Keys of hash maps are random.
+    let random = || RandomState::new().build_hasher().finish();
+    let bits = u128::from(random()) << 64 | u128::from(random());
+    let digits = (0..22).map(|place| {
+        let six = match place {
+            21 => bits << 4,
+            place => bits >> (122 - 6 * place),
+        };
+        let letter = LETTERS.get((six & 63) as usize);
+        char::from(letter.copied().unwrap_or(b'A'))
+    });
+    digits.chain("==".chars()).collect()
 }
 
 /// Returns path and query, or `*` for `OPTIONS *`.

@@ -287,7 +287,7 @@ impl Transport {
 
     /// Shuts the sending side if that is due; in TLS, after `close_notify`.
     /// Returns true if something was done, so that there may be more to do.
-    pub(crate) fn shut_if_due(&self) -> bool {
+    pub fn shut_if_due(&self) -> bool {
         let core = self.core.borrow();
         let queued = core.queued();
         if !core.flow.shut_is_due(queued) {

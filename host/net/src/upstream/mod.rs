@@ -66,6 +66,11 @@ impl Upstreams {
         self.groups.get(name)
     }
 
+    /// True if there are none.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
     /// Returns all groups, by their names.
     pub fn all(&self) -> Vec<&Arc<Group>> {
         let mut all: Vec<_> = self.groups.values().collect();

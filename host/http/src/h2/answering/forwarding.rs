@@ -3,7 +3,9 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
+use h2::RecvStream;
 use h2::server::SendResponse;
+use http::header;
 use http::request::Parts;
 
 use netwasm_exchange::answer::Answer;
@@ -14,11 +16,13 @@ use netwasm_exchange::request::Request;
 
 use super::AnsweringStream;
 use crate::exchange;
-use crate::forward::Forwarding;
+use crate::forward::{Forwarding, Upgrade};
 use crate::h2::incoming::Incoming;
 use crate::h2::line::LogLine;
+use crate::h2::link;
 use crate::h2::stream::Outcome;
 use crate::h2::unread;
+use crate::response;
 
 /// A request that is forwarded.
 pub(in crate::h2) struct Forwarded {
@@ -26,6 +30,8 @@ pub(in crate::h2) struct Forwarded {
     pub(in crate::h2) forwarding: Box<Forwarding>,
     pub(in crate::h2) incoming: Rc<Incoming>,
     pub(in crate::h2) outgoing: SendResponse<Bytes>,
+    /// What follows the request, if that wants another protocol.
+    pub(in crate::h2) tunnel: Option<RecvStream>,
 }
 
 /// Forwards a request, and passes its response on. Dropping the future cancels
@@ -45,6 +51,25 @@ pub(in crate::h2) fn forward(
 }
 
 impl AnsweringStream {
+    /// Tells the client that its stream has changed to the protocol that it wants,
+    /// and relays that.
+    pub(super) async fn relay(&mut self, upgrade: Upgrade) -> Option<()> {
+        let (mut line, mut outgoing) = (self.line.take()?, self.outgoing.take()?);
+        let from = self.tunnel.take()?;
+        let Upgrade { mut headers, .. } = upgrade;
+        response::drop_framing(&mut headers);
+        // RFC 8441, section 5.1.
+        headers.remove(header::SEC_WEBSOCKET_ACCEPT);
+        headers.remove(header::CONTENT_LENGTH);
+        line.status = 200;
+        let response = link::head(200, headers)?;
+        // An error means that the client has left.
+        let to = outgoing.send_response(response, false).ok()?;
+        line.sent = upgrade.line.relay(from, to).await;
+        self.finished();
+        Some(())
+    }
+
     /// Begins to forward a request that was deferred.
     ///
     /// # Errors
@@ -72,6 +97,7 @@ impl AnsweringStream {
             forwarding,
             incoming,
             outgoing,
+            tunnel,
         } = forwarded;
         Self {
             link: Rc::clone(&line.link),
@@ -82,6 +108,7 @@ impl AnsweringStream {
             requests: Rc::new(Nobody),
             event: Some((request, Deferred::new(|| {}))),
             unforwarded: None,
+            tunnel,
             forwarding: Some(forwarding),
             is_forwarded: true,
             line: Some(line),

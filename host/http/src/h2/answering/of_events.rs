@@ -67,6 +67,7 @@ impl AnsweringStream {
             requests: Rc::<Deferred>::clone(&deferred),
             event: Some((request, deferred)),
             unforwarded: unread,
+            tunnel: None,
             forwarding: None,
             is_forwarded: false,
             line: Some(line),
