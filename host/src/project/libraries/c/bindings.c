@@ -192,6 +192,9 @@ extern void __wasm_import_netwasm_net_http_method_request_info(int32_t, uint8_t 
 __attribute__((__import_module__("netwasm:net/http@0.2.0"), __import_name__("respond")))
 extern void __wasm_import_netwasm_net_http_respond(int64_t, int32_t, uint8_t *, size_t, int32_t, int64_t, size_t, int64_t, uint8_t *, size_t, uint8_t *);
 
+__attribute__((__import_module__("netwasm:net/http@0.2.0"), __import_name__("forward-deferred")))
+extern void __wasm_import_netwasm_net_http_forward_deferred(uint8_t *, uint8_t *);
+
 __attribute__((__import_module__("netwasm:net/http@0.2.0"), __import_name__("inform")))
 extern void __wasm_import_netwasm_net_http_inform(int64_t, int32_t, uint8_t *, size_t, uint8_t *);
 
@@ -409,14 +412,14 @@ void __wasm_export_exports_netwasm_net_http_handler_handle_post_return(uint8_t *
           break;
         }
       }
-      switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + (40+14*sizeof(void*))))) {
+      switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + (40+15*sizeof(void*))))) {
         case 0: {
           break;
         }
         case 1: {
-          size_t len15 = *((size_t*) (arg0 + (40+16*sizeof(void*))));
+          size_t len15 = *((size_t*) (arg0 + (40+17*sizeof(void*))));
           if (len15 > 0) {
-            uint8_t *ptr16 = *((uint8_t **) (arg0 + (40+15*sizeof(void*))));
+            uint8_t *ptr16 = *((uint8_t **) (arg0 + (40+16*sizeof(void*))));
             for (size_t i17 = 0; i17 < len15; i17++) {
               uint8_t *base = ptr16 + i17 * 1;
               (void) base;
@@ -426,12 +429,12 @@ void __wasm_export_exports_netwasm_net_http_handler_handle_post_return(uint8_t *
           break;
         }
       }
-      switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + (40+17*sizeof(void*))))) {
+      switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + (40+18*sizeof(void*))))) {
         case 0: {
           break;
         }
         case 1: {
-          switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + (40+18*sizeof(void*))))) {
+          switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + (40+19*sizeof(void*))))) {
             case 0: {
               break;
             }
@@ -457,8 +460,8 @@ void __wasm_export_exports_netwasm_net_http_handler_handle_post_return(uint8_t *
               break;
             }
             case 8: {
-              if ((*((size_t*) (arg0 + (40+20*sizeof(void*))))) > 0) {
-                free(*((uint8_t **) (arg0 + (40+19*sizeof(void*)))));
+              if ((*((size_t*) (arg0 + (40+21*sizeof(void*))))) > 0) {
+                free(*((uint8_t **) (arg0 + (40+20*sizeof(void*)))));
               }
               break;
             }
@@ -466,18 +469,18 @@ void __wasm_export_exports_netwasm_net_http_handler_handle_post_return(uint8_t *
           break;
         }
       }
-      switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + (40+21*sizeof(void*))))) {
+      switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + (40+22*sizeof(void*))))) {
         case 0: {
           break;
         }
         case 1: {
-          if ((*((size_t*) (arg0 + (40+23*sizeof(void*))))) > 0) {
-            free(*((uint8_t **) (arg0 + (40+22*sizeof(void*)))));
+          if ((*((size_t*) (arg0 + (40+24*sizeof(void*))))) > 0) {
+            free(*((uint8_t **) (arg0 + (40+23*sizeof(void*)))));
           }
           break;
         }
       }
-      switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + (40+24*sizeof(void*))))) {
+      switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + (40+25*sizeof(void*))))) {
         case 0: {
           break;
         }
@@ -485,15 +488,15 @@ void __wasm_export_exports_netwasm_net_http_handler_handle_post_return(uint8_t *
           break;
         }
         case 2: {
-          if ((*((size_t*) (arg0 + (40+26*sizeof(void*))))) > 0) {
-            free(*((uint8_t **) (arg0 + (40+25*sizeof(void*)))));
+          if ((*((size_t*) (arg0 + (40+27*sizeof(void*))))) > 0) {
+            free(*((uint8_t **) (arg0 + (40+26*sizeof(void*)))));
           }
           break;
         }
       }
-      size_t len18 = *((size_t*) (arg0 + (40+28*sizeof(void*))));
+      size_t len18 = *((size_t*) (arg0 + (40+29*sizeof(void*))));
       if (len18 > 0) {
-        uint8_t *ptr19 = *((uint8_t **) (arg0 + (40+27*sizeof(void*))));
+        uint8_t *ptr19 = *((uint8_t **) (arg0 + (40+28*sizeof(void*))));
         for (size_t i20 = 0; i20 < len18; i20++) {
           uint8_t *base = ptr19 + i20 * (2*sizeof(void*));
           (void) base;
@@ -503,9 +506,9 @@ void __wasm_export_exports_netwasm_net_http_handler_handle_post_return(uint8_t *
         }
         free(ptr19);
       }
-      size_t len24 = *((size_t*) (arg0 + (40+30*sizeof(void*))));
+      size_t len24 = *((size_t*) (arg0 + (40+31*sizeof(void*))));
       if (len24 > 0) {
-        uint8_t *ptr25 = *((uint8_t **) (arg0 + (40+29*sizeof(void*))));
+        uint8_t *ptr25 = *((uint8_t **) (arg0 + (40+30*sizeof(void*))));
         for (size_t i26 = 0; i26 < len24; i26++) {
           uint8_t *base = ptr25 + i26 * (4*sizeof(void*));
           (void) base;
@@ -524,9 +527,9 @@ void __wasm_export_exports_netwasm_net_http_handler_handle_post_return(uint8_t *
         }
         free(ptr25);
       }
-      size_t len30 = *((size_t*) (arg0 + (40+32*sizeof(void*))));
+      size_t len30 = *((size_t*) (arg0 + (40+33*sizeof(void*))));
       if (len30 > 0) {
-        uint8_t *ptr31 = *((uint8_t **) (arg0 + (40+31*sizeof(void*))));
+        uint8_t *ptr31 = *((uint8_t **) (arg0 + (40+32*sizeof(void*))));
         for (size_t i32 = 0; i32 < len30; i32++) {
           uint8_t *base = ptr31 + i32 * (4*sizeof(void*));
           (void) base;
@@ -545,9 +548,9 @@ void __wasm_export_exports_netwasm_net_http_handler_handle_post_return(uint8_t *
         }
         free(ptr31);
       }
-      size_t len33 = *((size_t*) (arg0 + (40+34*sizeof(void*))));
+      size_t len33 = *((size_t*) (arg0 + (40+35*sizeof(void*))));
       if (len33 > 0) {
-        uint8_t *ptr34 = *((uint8_t **) (arg0 + (40+33*sizeof(void*))));
+        uint8_t *ptr34 = *((uint8_t **) (arg0 + (40+34*sizeof(void*))));
         for (size_t i35 = 0; i35 < len33; i35++) {
           uint8_t *base = ptr34 + i35 * (2*sizeof(void*));
           (void) base;
@@ -557,9 +560,9 @@ void __wasm_export_exports_netwasm_net_http_handler_handle_post_return(uint8_t *
         }
         free(ptr34);
       }
-      size_t len39 = *((size_t*) (arg0 + (40+36*sizeof(void*))));
+      size_t len39 = *((size_t*) (arg0 + (40+37*sizeof(void*))));
       if (len39 > 0) {
-        uint8_t *ptr40 = *((uint8_t **) (arg0 + (40+35*sizeof(void*))));
+        uint8_t *ptr40 = *((uint8_t **) (arg0 + (40+36*sizeof(void*))));
         for (size_t i41 = 0; i41 < len39; i41++) {
           uint8_t *base = ptr40 + i41 * (4*sizeof(void*));
           (void) base;
@@ -578,9 +581,9 @@ void __wasm_export_exports_netwasm_net_http_handler_handle_post_return(uint8_t *
         }
         free(ptr40);
       }
-      size_t len45 = *((size_t*) (arg0 + (40+38*sizeof(void*))));
+      size_t len45 = *((size_t*) (arg0 + (40+39*sizeof(void*))));
       if (len45 > 0) {
-        uint8_t *ptr46 = *((uint8_t **) (arg0 + (40+37*sizeof(void*))));
+        uint8_t *ptr46 = *((uint8_t **) (arg0 + (40+38*sizeof(void*))));
         for (size_t i47 = 0; i47 < len45; i47++) {
           uint8_t *base = ptr46 + i47 * (4*sizeof(void*));
           (void) base;
@@ -627,7 +630,7 @@ void *cabi_realloc(void *ptr, size_t old_size, size_t align, size_t new_size) {
 }
 
 __attribute__((__aligned__(8)))
-static uint8_t RET_AREA[(112+40*sizeof(void*))];
+static uint8_t RET_AREA[(120+40*sizeof(void*))];
 
 // Helper Functions
 
@@ -3225,6 +3228,270 @@ bool netwasm_net_http_respond(uint64_t token, netwasm_net_http_response_t *respo
   }
 }
 
+bool netwasm_net_http_forward_deferred(uint64_t token, netwasm_net_http_forward_t *forward, netwasm_net_http_error_t *err) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(120+40*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  *((int64_t*)(ptr + 0)) = (int64_t) (token);
+  switch ((int32_t) ((*forward).to).tag) {
+    case 0: {
+      const bindings_string_t *payload = &((*forward).to).val.group;
+      *((int8_t*)(ptr + 8)) = 0;
+      *((size_t*)(ptr + (8+2*sizeof(void*)))) = (*payload).len;
+      *((uint8_t **)(ptr + (8+1*sizeof(void*)))) = (uint8_t *) (*payload).ptr;
+      break;
+    }
+    case 1: {
+      const netwasm_net_http_server_t *payload0 = &((*forward).to).val.server;
+      *((int8_t*)(ptr + 8)) = 1;
+      switch ((int32_t) ((*payload0).at).tag) {
+        case 0: {
+          const netwasm_net_types_ip_socket_address_t *payload1 = &((*payload0).at).val.ip;
+          *((int8_t*)(ptr + (8+1*sizeof(void*)))) = 0;
+          switch ((int32_t) (*payload1).tag) {
+            case 0: {
+              const netwasm_net_types_ipv4_socket_address_t *payload2 = &(*payload1).val.ipv4;
+              *((int8_t*)(ptr + (8+2*sizeof(void*)))) = 0;
+              *((int16_t*)(ptr + (12+2*sizeof(void*)))) = (int32_t) ((*payload2).port);
+              *((int8_t*)(ptr + (14+2*sizeof(void*)))) = (int32_t) (((*payload2).address).f0);
+              *((int8_t*)(ptr + (15+2*sizeof(void*)))) = (int32_t) (((*payload2).address).f1);
+              *((int8_t*)(ptr + (16+2*sizeof(void*)))) = (int32_t) (((*payload2).address).f2);
+              *((int8_t*)(ptr + (17+2*sizeof(void*)))) = (int32_t) (((*payload2).address).f3);
+              break;
+            }
+            case 1: {
+              const netwasm_net_types_ipv6_socket_address_t *payload3 = &(*payload1).val.ipv6;
+              *((int8_t*)(ptr + (8+2*sizeof(void*)))) = 1;
+              *((int16_t*)(ptr + (12+2*sizeof(void*)))) = (int32_t) ((*payload3).port);
+              *((int32_t*)(ptr + (16+2*sizeof(void*)))) = (int32_t) ((*payload3).flow_info);
+              *((int16_t*)(ptr + (20+2*sizeof(void*)))) = (int32_t) (((*payload3).address).f0);
+              *((int16_t*)(ptr + (22+2*sizeof(void*)))) = (int32_t) (((*payload3).address).f1);
+              *((int16_t*)(ptr + (24+2*sizeof(void*)))) = (int32_t) (((*payload3).address).f2);
+              *((int16_t*)(ptr + (26+2*sizeof(void*)))) = (int32_t) (((*payload3).address).f3);
+              *((int16_t*)(ptr + (28+2*sizeof(void*)))) = (int32_t) (((*payload3).address).f4);
+              *((int16_t*)(ptr + (30+2*sizeof(void*)))) = (int32_t) (((*payload3).address).f5);
+              *((int16_t*)(ptr + (32+2*sizeof(void*)))) = (int32_t) (((*payload3).address).f6);
+              *((int16_t*)(ptr + (34+2*sizeof(void*)))) = (int32_t) (((*payload3).address).f7);
+              *((int32_t*)(ptr + (36+2*sizeof(void*)))) = (int32_t) ((*payload3).scope_id);
+              break;
+            }
+          }
+          break;
+        }
+        case 1: {
+          const bindings_tuple2_string_u16_t *payload4 = &((*payload0).at).val.name;
+          *((int8_t*)(ptr + (8+1*sizeof(void*)))) = 1;
+          *((size_t*)(ptr + (8+3*sizeof(void*)))) = ((*payload4).f0).len;
+          *((uint8_t **)(ptr + (8+2*sizeof(void*)))) = (uint8_t *) ((*payload4).f0).ptr;
+          *((int16_t*)(ptr + (8+4*sizeof(void*)))) = (int32_t) ((*payload4).f1);
+          break;
+        }
+        case 2: {
+          const bindings_string_t *payload5 = &((*payload0).at).val.unix;
+          *((int8_t*)(ptr + (8+1*sizeof(void*)))) = 2;
+          *((size_t*)(ptr + (8+3*sizeof(void*)))) = (*payload5).len;
+          *((uint8_t **)(ptr + (8+2*sizeof(void*)))) = (uint8_t *) (*payload5).ptr;
+          break;
+        }
+      }
+      if (((*payload0).tls).is_some) {
+        const netwasm_net_http_tls_options_t *payload7 = &((*payload0).tls).val;
+        *((int8_t*)(ptr + (40+2*sizeof(void*)))) = 1;
+        if (((*payload7).server_name).is_some) {
+          const bindings_string_t *payload9 = &((*payload7).server_name).val;
+          *((int8_t*)(ptr + (40+3*sizeof(void*)))) = 1;
+          *((size_t*)(ptr + (40+5*sizeof(void*)))) = (*payload9).len;
+          *((uint8_t **)(ptr + (40+4*sizeof(void*)))) = (uint8_t *) (*payload9).ptr;
+        } else {
+          *((int8_t*)(ptr + (40+3*sizeof(void*)))) = 0;
+        }
+        *((size_t*)(ptr + (40+7*sizeof(void*)))) = ((*payload7).alpn).len;
+        *((uint8_t **)(ptr + (40+6*sizeof(void*)))) = (uint8_t *) ((*payload7).alpn).ptr;
+        if (((*payload7).authority).is_some) {
+          const bindings_string_t *payload11 = &((*payload7).authority).val;
+          *((int8_t*)(ptr + (40+8*sizeof(void*)))) = 1;
+          *((size_t*)(ptr + (40+10*sizeof(void*)))) = (*payload11).len;
+          *((uint8_t **)(ptr + (40+9*sizeof(void*)))) = (uint8_t *) (*payload11).ptr;
+        } else {
+          *((int8_t*)(ptr + (40+8*sizeof(void*)))) = 0;
+        }
+        if (((*payload7).identity).is_some) {
+          const bindings_string_t *payload13 = &((*payload7).identity).val;
+          *((int8_t*)(ptr + (40+11*sizeof(void*)))) = 1;
+          *((size_t*)(ptr + (40+13*sizeof(void*)))) = (*payload13).len;
+          *((uint8_t **)(ptr + (40+12*sizeof(void*)))) = (uint8_t *) (*payload13).ptr;
+        } else {
+          *((int8_t*)(ptr + (40+11*sizeof(void*)))) = 0;
+        }
+      } else {
+        *((int8_t*)(ptr + (40+2*sizeof(void*)))) = 0;
+      }
+      *((int8_t*)(ptr + (40+14*sizeof(void*)))) = (int32_t) (*payload0).http;
+      break;
+    }
+  }
+  if (((*forward).key).is_some) {
+    const bindings_list_u8_t *payload15 = &((*forward).key).val;
+    *((int8_t*)(ptr + (40+15*sizeof(void*)))) = 1;
+    *((size_t*)(ptr + (40+17*sizeof(void*)))) = (*payload15).len;
+    *((uint8_t **)(ptr + (40+16*sizeof(void*)))) = (uint8_t *) (*payload15).ptr;
+  } else {
+    *((int8_t*)(ptr + (40+15*sizeof(void*)))) = 0;
+  }
+  if (((*forward).method).is_some) {
+    const netwasm_net_http_method_t *payload17 = &((*forward).method).val;
+    *((int8_t*)(ptr + (40+18*sizeof(void*)))) = 1;
+    switch ((int32_t) (*payload17).tag) {
+      case 0: {
+        *((int8_t*)(ptr + (40+19*sizeof(void*)))) = 0;
+        break;
+      }
+      case 1: {
+        *((int8_t*)(ptr + (40+19*sizeof(void*)))) = 1;
+        break;
+      }
+      case 2: {
+        *((int8_t*)(ptr + (40+19*sizeof(void*)))) = 2;
+        break;
+      }
+      case 3: {
+        *((int8_t*)(ptr + (40+19*sizeof(void*)))) = 3;
+        break;
+      }
+      case 4: {
+        *((int8_t*)(ptr + (40+19*sizeof(void*)))) = 4;
+        break;
+      }
+      case 5: {
+        *((int8_t*)(ptr + (40+19*sizeof(void*)))) = 5;
+        break;
+      }
+      case 6: {
+        *((int8_t*)(ptr + (40+19*sizeof(void*)))) = 6;
+        break;
+      }
+      case 7: {
+        *((int8_t*)(ptr + (40+19*sizeof(void*)))) = 7;
+        break;
+      }
+      case 8: {
+        const bindings_string_t *payload26 = &(*payload17).val.other;
+        *((int8_t*)(ptr + (40+19*sizeof(void*)))) = 8;
+        *((size_t*)(ptr + (40+21*sizeof(void*)))) = (*payload26).len;
+        *((uint8_t **)(ptr + (40+20*sizeof(void*)))) = (uint8_t *) (*payload26).ptr;
+        break;
+      }
+    }
+  } else {
+    *((int8_t*)(ptr + (40+18*sizeof(void*)))) = 0;
+  }
+  if (((*forward).target).is_some) {
+    const bindings_string_t *payload28 = &((*forward).target).val;
+    *((int8_t*)(ptr + (40+22*sizeof(void*)))) = 1;
+    *((size_t*)(ptr + (40+24*sizeof(void*)))) = (*payload28).len;
+    *((uint8_t **)(ptr + (40+23*sizeof(void*)))) = (uint8_t *) (*payload28).ptr;
+  } else {
+    *((int8_t*)(ptr + (40+22*sizeof(void*)))) = 0;
+  }
+  switch ((int32_t) ((*forward).host).tag) {
+    case 0: {
+      *((int8_t*)(ptr + (40+25*sizeof(void*)))) = 0;
+      break;
+    }
+    case 1: {
+      *((int8_t*)(ptr + (40+25*sizeof(void*)))) = 1;
+      break;
+    }
+    case 2: {
+      const bindings_string_t *payload31 = &((*forward).host).val.other;
+      *((int8_t*)(ptr + (40+25*sizeof(void*)))) = 2;
+      *((size_t*)(ptr + (40+27*sizeof(void*)))) = (*payload31).len;
+      *((uint8_t **)(ptr + (40+26*sizeof(void*)))) = (uint8_t *) (*payload31).ptr;
+      break;
+    }
+  }
+  *((size_t*)(ptr + (40+29*sizeof(void*)))) = (((*forward).request).remove).len;
+  *((uint8_t **)(ptr + (40+28*sizeof(void*)))) = (uint8_t *) (((*forward).request).remove).ptr;
+  *((size_t*)(ptr + (40+31*sizeof(void*)))) = (((*forward).request).set).len;
+  *((uint8_t **)(ptr + (40+30*sizeof(void*)))) = (uint8_t *) (((*forward).request).set).ptr;
+  *((size_t*)(ptr + (40+33*sizeof(void*)))) = (((*forward).request).add).len;
+  *((uint8_t **)(ptr + (40+32*sizeof(void*)))) = (uint8_t *) (((*forward).request).add).ptr;
+  *((size_t*)(ptr + (40+35*sizeof(void*)))) = (((*forward).response).remove).len;
+  *((uint8_t **)(ptr + (40+34*sizeof(void*)))) = (uint8_t *) (((*forward).response).remove).ptr;
+  *((size_t*)(ptr + (40+37*sizeof(void*)))) = (((*forward).response).set).len;
+  *((uint8_t **)(ptr + (40+36*sizeof(void*)))) = (uint8_t *) (((*forward).response).set).ptr;
+  *((size_t*)(ptr + (40+39*sizeof(void*)))) = (((*forward).response).add).len;
+  *((uint8_t **)(ptr + (40+38*sizeof(void*)))) = (uint8_t *) (((*forward).response).add).ptr;
+  *((int8_t*)(ptr + (40+40*sizeof(void*)))) = ((*forward).tell).via;
+  *((int8_t*)(ptr + (41+40*sizeof(void*)))) = ((*forward).tell).forwarded;
+  *((int8_t*)(ptr + (42+40*sizeof(void*)))) = ((*forward).tell).x_forwarded;
+  *((int8_t*)(ptr + (43+40*sizeof(void*)))) = ((*forward).tell).believe;
+  if (((*forward).connect_timeout).is_some) {
+    const netwasm_net_http_duration_t *payload33 = &((*forward).connect_timeout).val;
+    *((int8_t*)(ptr + (48+40*sizeof(void*)))) = 1;
+    *((int64_t*)(ptr + (56+40*sizeof(void*)))) = (int64_t) (*payload33);
+  } else {
+    *((int8_t*)(ptr + (48+40*sizeof(void*)))) = 0;
+  }
+  if (((*forward).response_timeout).is_some) {
+    const netwasm_net_http_duration_t *payload35 = &((*forward).response_timeout).val;
+    *((int8_t*)(ptr + (64+40*sizeof(void*)))) = 1;
+    *((int64_t*)(ptr + (72+40*sizeof(void*)))) = (int64_t) (*payload35);
+  } else {
+    *((int8_t*)(ptr + (64+40*sizeof(void*)))) = 0;
+  }
+  *((int32_t*)(ptr + (80+40*sizeof(void*)))) = (int32_t) ((*forward).retries);
+  switch ((int32_t) ((*forward).decides).tag) {
+    case 0: {
+      *((int8_t*)(ptr + (88+40*sizeof(void*)))) = 0;
+      break;
+    }
+    case 1: {
+      const uint64_t *payload37 = &((*forward).decides).val.missing;
+      *((int8_t*)(ptr + (88+40*sizeof(void*)))) = 1;
+      *((int64_t*)(ptr + (96+40*sizeof(void*)))) = (int64_t) (*payload37);
+      break;
+    }
+    case 2: {
+      const uint64_t *payload38 = &((*forward).decides).val.all;
+      *((int8_t*)(ptr + (88+40*sizeof(void*)))) = 2;
+      *((int64_t*)(ptr + (96+40*sizeof(void*)))) = (int64_t) (*payload38);
+      break;
+    }
+  }
+  if (((*forward).max_body).is_some) {
+    const uint64_t *payload40 = &((*forward).max_body).val;
+    *((int8_t*)(ptr + (104+40*sizeof(void*)))) = 1;
+    *((int64_t*)(ptr + (112+40*sizeof(void*)))) = (int64_t) (*payload40);
+  } else {
+    *((int8_t*)(ptr + (104+40*sizeof(void*)))) = 0;
+  }
+  uint8_t *ptr41 = (uint8_t *) &ret_area;
+  __wasm_import_netwasm_net_http_forward_deferred(ptr, ptr41);
+  netwasm_net_http_result_void_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr41 + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      result.val.err = (netwasm_net_types_error_t) {
+        (netwasm_net_types_error_code_t) (int32_t) *((uint8_t*) (ptr41 + sizeof(void*))),
+        (netwasm_net_types_operation_t) (int32_t) *((uint8_t*) (ptr41 + (1+1*sizeof(void*)))),
+        (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr41 + (2*sizeof(void*))))), (*((size_t*) (ptr41 + (3*sizeof(void*))))) },
+      };
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
 bool netwasm_net_http_inform(uint64_t token, uint16_t status, netwasm_net_http_fields_t *headers, netwasm_net_http_error_t *err) {
   __attribute__((__aligned__(sizeof(void*))))
   uint8_t ret_area[(4*sizeof(void*))];
@@ -3977,144 +4244,145 @@ uint8_t * __wasm_export_exports_netwasm_net_http_handler_handle(int32_t arg, uin
           } else {
             *((int8_t*)(ptr + (40+2*sizeof(void*)))) = 0;
           }
+          *((int8_t*)(ptr + (40+14*sizeof(void*)))) = (int32_t) (*payload20).http;
           break;
         }
       }
       if (((*payload18).key).is_some) {
         const bindings_list_u8_t *payload35 = &((*payload18).key).val;
-        *((int8_t*)(ptr + (40+14*sizeof(void*)))) = 1;
-        *((size_t*)(ptr + (40+16*sizeof(void*)))) = (*payload35).len;
-        *((uint8_t **)(ptr + (40+15*sizeof(void*)))) = (uint8_t *) (*payload35).ptr;
+        *((int8_t*)(ptr + (40+15*sizeof(void*)))) = 1;
+        *((size_t*)(ptr + (40+17*sizeof(void*)))) = (*payload35).len;
+        *((uint8_t **)(ptr + (40+16*sizeof(void*)))) = (uint8_t *) (*payload35).ptr;
       } else {
-        *((int8_t*)(ptr + (40+14*sizeof(void*)))) = 0;
+        *((int8_t*)(ptr + (40+15*sizeof(void*)))) = 0;
       }
       if (((*payload18).method).is_some) {
         const netwasm_net_http_method_t *payload37 = &((*payload18).method).val;
-        *((int8_t*)(ptr + (40+17*sizeof(void*)))) = 1;
+        *((int8_t*)(ptr + (40+18*sizeof(void*)))) = 1;
         switch ((int32_t) (*payload37).tag) {
           case 0: {
-            *((int8_t*)(ptr + (40+18*sizeof(void*)))) = 0;
+            *((int8_t*)(ptr + (40+19*sizeof(void*)))) = 0;
             break;
           }
           case 1: {
-            *((int8_t*)(ptr + (40+18*sizeof(void*)))) = 1;
+            *((int8_t*)(ptr + (40+19*sizeof(void*)))) = 1;
             break;
           }
           case 2: {
-            *((int8_t*)(ptr + (40+18*sizeof(void*)))) = 2;
+            *((int8_t*)(ptr + (40+19*sizeof(void*)))) = 2;
             break;
           }
           case 3: {
-            *((int8_t*)(ptr + (40+18*sizeof(void*)))) = 3;
+            *((int8_t*)(ptr + (40+19*sizeof(void*)))) = 3;
             break;
           }
           case 4: {
-            *((int8_t*)(ptr + (40+18*sizeof(void*)))) = 4;
+            *((int8_t*)(ptr + (40+19*sizeof(void*)))) = 4;
             break;
           }
           case 5: {
-            *((int8_t*)(ptr + (40+18*sizeof(void*)))) = 5;
+            *((int8_t*)(ptr + (40+19*sizeof(void*)))) = 5;
             break;
           }
           case 6: {
-            *((int8_t*)(ptr + (40+18*sizeof(void*)))) = 6;
+            *((int8_t*)(ptr + (40+19*sizeof(void*)))) = 6;
             break;
           }
           case 7: {
-            *((int8_t*)(ptr + (40+18*sizeof(void*)))) = 7;
+            *((int8_t*)(ptr + (40+19*sizeof(void*)))) = 7;
             break;
           }
           case 8: {
             const bindings_string_t *payload46 = &(*payload37).val.other;
-            *((int8_t*)(ptr + (40+18*sizeof(void*)))) = 8;
-            *((size_t*)(ptr + (40+20*sizeof(void*)))) = (*payload46).len;
-            *((uint8_t **)(ptr + (40+19*sizeof(void*)))) = (uint8_t *) (*payload46).ptr;
+            *((int8_t*)(ptr + (40+19*sizeof(void*)))) = 8;
+            *((size_t*)(ptr + (40+21*sizeof(void*)))) = (*payload46).len;
+            *((uint8_t **)(ptr + (40+20*sizeof(void*)))) = (uint8_t *) (*payload46).ptr;
             break;
           }
         }
       } else {
-        *((int8_t*)(ptr + (40+17*sizeof(void*)))) = 0;
+        *((int8_t*)(ptr + (40+18*sizeof(void*)))) = 0;
       }
       if (((*payload18).target).is_some) {
         const bindings_string_t *payload48 = &((*payload18).target).val;
-        *((int8_t*)(ptr + (40+21*sizeof(void*)))) = 1;
-        *((size_t*)(ptr + (40+23*sizeof(void*)))) = (*payload48).len;
-        *((uint8_t **)(ptr + (40+22*sizeof(void*)))) = (uint8_t *) (*payload48).ptr;
+        *((int8_t*)(ptr + (40+22*sizeof(void*)))) = 1;
+        *((size_t*)(ptr + (40+24*sizeof(void*)))) = (*payload48).len;
+        *((uint8_t **)(ptr + (40+23*sizeof(void*)))) = (uint8_t *) (*payload48).ptr;
       } else {
-        *((int8_t*)(ptr + (40+21*sizeof(void*)))) = 0;
+        *((int8_t*)(ptr + (40+22*sizeof(void*)))) = 0;
       }
       switch ((int32_t) ((*payload18).host).tag) {
         case 0: {
-          *((int8_t*)(ptr + (40+24*sizeof(void*)))) = 0;
+          *((int8_t*)(ptr + (40+25*sizeof(void*)))) = 0;
           break;
         }
         case 1: {
-          *((int8_t*)(ptr + (40+24*sizeof(void*)))) = 1;
+          *((int8_t*)(ptr + (40+25*sizeof(void*)))) = 1;
           break;
         }
         case 2: {
           const bindings_string_t *payload51 = &((*payload18).host).val.other;
-          *((int8_t*)(ptr + (40+24*sizeof(void*)))) = 2;
-          *((size_t*)(ptr + (40+26*sizeof(void*)))) = (*payload51).len;
-          *((uint8_t **)(ptr + (40+25*sizeof(void*)))) = (uint8_t *) (*payload51).ptr;
+          *((int8_t*)(ptr + (40+25*sizeof(void*)))) = 2;
+          *((size_t*)(ptr + (40+27*sizeof(void*)))) = (*payload51).len;
+          *((uint8_t **)(ptr + (40+26*sizeof(void*)))) = (uint8_t *) (*payload51).ptr;
           break;
         }
       }
-      *((size_t*)(ptr + (40+28*sizeof(void*)))) = (((*payload18).request).remove).len;
-      *((uint8_t **)(ptr + (40+27*sizeof(void*)))) = (uint8_t *) (((*payload18).request).remove).ptr;
-      *((size_t*)(ptr + (40+30*sizeof(void*)))) = (((*payload18).request).set).len;
-      *((uint8_t **)(ptr + (40+29*sizeof(void*)))) = (uint8_t *) (((*payload18).request).set).ptr;
-      *((size_t*)(ptr + (40+32*sizeof(void*)))) = (((*payload18).request).add).len;
-      *((uint8_t **)(ptr + (40+31*sizeof(void*)))) = (uint8_t *) (((*payload18).request).add).ptr;
-      *((size_t*)(ptr + (40+34*sizeof(void*)))) = (((*payload18).response).remove).len;
-      *((uint8_t **)(ptr + (40+33*sizeof(void*)))) = (uint8_t *) (((*payload18).response).remove).ptr;
-      *((size_t*)(ptr + (40+36*sizeof(void*)))) = (((*payload18).response).set).len;
-      *((uint8_t **)(ptr + (40+35*sizeof(void*)))) = (uint8_t *) (((*payload18).response).set).ptr;
-      *((size_t*)(ptr + (40+38*sizeof(void*)))) = (((*payload18).response).add).len;
-      *((uint8_t **)(ptr + (40+37*sizeof(void*)))) = (uint8_t *) (((*payload18).response).add).ptr;
-      *((int8_t*)(ptr + (40+39*sizeof(void*)))) = ((*payload18).tell).via;
-      *((int8_t*)(ptr + (41+39*sizeof(void*)))) = ((*payload18).tell).forwarded;
-      *((int8_t*)(ptr + (42+39*sizeof(void*)))) = ((*payload18).tell).x_forwarded;
-      *((int8_t*)(ptr + (43+39*sizeof(void*)))) = ((*payload18).tell).believe;
+      *((size_t*)(ptr + (40+29*sizeof(void*)))) = (((*payload18).request).remove).len;
+      *((uint8_t **)(ptr + (40+28*sizeof(void*)))) = (uint8_t *) (((*payload18).request).remove).ptr;
+      *((size_t*)(ptr + (40+31*sizeof(void*)))) = (((*payload18).request).set).len;
+      *((uint8_t **)(ptr + (40+30*sizeof(void*)))) = (uint8_t *) (((*payload18).request).set).ptr;
+      *((size_t*)(ptr + (40+33*sizeof(void*)))) = (((*payload18).request).add).len;
+      *((uint8_t **)(ptr + (40+32*sizeof(void*)))) = (uint8_t *) (((*payload18).request).add).ptr;
+      *((size_t*)(ptr + (40+35*sizeof(void*)))) = (((*payload18).response).remove).len;
+      *((uint8_t **)(ptr + (40+34*sizeof(void*)))) = (uint8_t *) (((*payload18).response).remove).ptr;
+      *((size_t*)(ptr + (40+37*sizeof(void*)))) = (((*payload18).response).set).len;
+      *((uint8_t **)(ptr + (40+36*sizeof(void*)))) = (uint8_t *) (((*payload18).response).set).ptr;
+      *((size_t*)(ptr + (40+39*sizeof(void*)))) = (((*payload18).response).add).len;
+      *((uint8_t **)(ptr + (40+38*sizeof(void*)))) = (uint8_t *) (((*payload18).response).add).ptr;
+      *((int8_t*)(ptr + (40+40*sizeof(void*)))) = ((*payload18).tell).via;
+      *((int8_t*)(ptr + (41+40*sizeof(void*)))) = ((*payload18).tell).forwarded;
+      *((int8_t*)(ptr + (42+40*sizeof(void*)))) = ((*payload18).tell).x_forwarded;
+      *((int8_t*)(ptr + (43+40*sizeof(void*)))) = ((*payload18).tell).believe;
       if (((*payload18).connect_timeout).is_some) {
         const netwasm_net_http_duration_t *payload53 = &((*payload18).connect_timeout).val;
-        *((int8_t*)(ptr + (40+40*sizeof(void*)))) = 1;
-        *((int64_t*)(ptr + (48+40*sizeof(void*)))) = (int64_t) (*payload53);
+        *((int8_t*)(ptr + (48+40*sizeof(void*)))) = 1;
+        *((int64_t*)(ptr + (56+40*sizeof(void*)))) = (int64_t) (*payload53);
       } else {
-        *((int8_t*)(ptr + (40+40*sizeof(void*)))) = 0;
+        *((int8_t*)(ptr + (48+40*sizeof(void*)))) = 0;
       }
       if (((*payload18).response_timeout).is_some) {
         const netwasm_net_http_duration_t *payload55 = &((*payload18).response_timeout).val;
-        *((int8_t*)(ptr + (56+40*sizeof(void*)))) = 1;
-        *((int64_t*)(ptr + (64+40*sizeof(void*)))) = (int64_t) (*payload55);
+        *((int8_t*)(ptr + (64+40*sizeof(void*)))) = 1;
+        *((int64_t*)(ptr + (72+40*sizeof(void*)))) = (int64_t) (*payload55);
       } else {
-        *((int8_t*)(ptr + (56+40*sizeof(void*)))) = 0;
+        *((int8_t*)(ptr + (64+40*sizeof(void*)))) = 0;
       }
-      *((int32_t*)(ptr + (72+40*sizeof(void*)))) = (int32_t) ((*payload18).retries);
+      *((int32_t*)(ptr + (80+40*sizeof(void*)))) = (int32_t) ((*payload18).retries);
       switch ((int32_t) ((*payload18).decides).tag) {
         case 0: {
-          *((int8_t*)(ptr + (80+40*sizeof(void*)))) = 0;
+          *((int8_t*)(ptr + (88+40*sizeof(void*)))) = 0;
           break;
         }
         case 1: {
           const uint64_t *payload57 = &((*payload18).decides).val.missing;
-          *((int8_t*)(ptr + (80+40*sizeof(void*)))) = 1;
-          *((int64_t*)(ptr + (88+40*sizeof(void*)))) = (int64_t) (*payload57);
+          *((int8_t*)(ptr + (88+40*sizeof(void*)))) = 1;
+          *((int64_t*)(ptr + (96+40*sizeof(void*)))) = (int64_t) (*payload57);
           break;
         }
         case 2: {
           const uint64_t *payload58 = &((*payload18).decides).val.all;
-          *((int8_t*)(ptr + (80+40*sizeof(void*)))) = 2;
-          *((int64_t*)(ptr + (88+40*sizeof(void*)))) = (int64_t) (*payload58);
+          *((int8_t*)(ptr + (88+40*sizeof(void*)))) = 2;
+          *((int64_t*)(ptr + (96+40*sizeof(void*)))) = (int64_t) (*payload58);
           break;
         }
       }
       if (((*payload18).max_body).is_some) {
         const uint64_t *payload60 = &((*payload18).max_body).val;
-        *((int8_t*)(ptr + (96+40*sizeof(void*)))) = 1;
-        *((int64_t*)(ptr + (104+40*sizeof(void*)))) = (int64_t) (*payload60);
+        *((int8_t*)(ptr + (104+40*sizeof(void*)))) = 1;
+        *((int64_t*)(ptr + (112+40*sizeof(void*)))) = (int64_t) (*payload60);
       } else {
-        *((int8_t*)(ptr + (96+40*sizeof(void*)))) = 0;
+        *((int8_t*)(ptr + (104+40*sizeof(void*)))) = 0;
       }
       break;
     }

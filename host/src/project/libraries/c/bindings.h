@@ -774,6 +774,18 @@ typedef struct netwasm_net_http_response_t {
   netwasm_net_http_fields_t   trailers;
 } netwasm_net_http_response_t;
 
+// The version of HTTP that the host speaks with a server.
+typedef uint8_t netwasm_net_http_http_version_t;
+
+// HTTP/1.1.
+#define NETWASM_NET_HTTP_HTTP_VERSION_HTTP1 0
+// HTTP/2: in TLS as the server has to agree on (ALPN), and otherwise
+// with prior knowledge (RFC 9113, section 3.3), as most gRPC servers
+// take it.
+#define NETWASM_NET_HTTP_HTTP_VERSION_HTTP2 1
+// In TLS, HTTP/2 if the server agrees on it. Otherwise HTTP/1.1.
+#define NETWASM_NET_HTTP_HTTP_VERSION_AUTO 2
+
 typedef struct {
   bool is_some;
   netwasm_net_http_tls_options_t val;
@@ -782,9 +794,11 @@ typedef struct {
 // A server by its address.
 typedef struct netwasm_net_http_server_t {
   netwasm_net_http_endpoint_t   at;
-  // Options of a TLS session. `alpn` is the host's to choose: HTTP/1.1.
-  // `none` means a plain connection.
+  // Options of a TLS session. `alpn` is the host's to choose. `none` means
+  // a plain connection.
   netwasm_net_http_option_tls_options_t   tls;
+  // The version of HTTP.
+  netwasm_net_http_http_version_t   http;
 } netwasm_net_http_server_t;
 
 // The servers that may take a forwarded request.
@@ -957,11 +971,11 @@ typedef struct netwasm_net_http_answer_t {
 // that, and beyond it the connection ends after the response.
 #define NETWASM_NET_HTTP_ANSWER_RESPOND 0
 // Sends a response later: the guest needs a timer, a name, a
-// connection or the body first. It calls `respond` with this token, a
-// number that it chooses. The request can no longer be read once
-// `handle` has returned, but for a body for which `read-body` was
-// called. The client waits for `--response-timeout` and then gets a
-// 504.
+// connection or the body first. It calls `respond` or
+// `forward-deferred` with this token, a number that it chooses. The
+// request can no longer be read once `handle` has returned, but for a
+// body for which `read-body` was called. The client waits for
+// `--response-timeout` and then gets a 504.
 #define NETWASM_NET_HTTP_ANSWER_DEFER 1
 // Receives the body and calls `handle` again with the whole request.
 // More bytes than this, or than `--max-body`, are refused with 413. A
@@ -1408,11 +1422,23 @@ extern void netwasm_net_http_method_request_info(netwasm_net_http_borrow_request
 //
 // # Errors
 // - `invalid-state`: no request is deferred under this token. It was
-//   answered, or timed out, or its client has left. Or the response's own
+//   answered or forwarded, or timed out, or its client has left. Or the response's own
 //   token is in use, and the client gets a 500.
 // - `limit-exceeded`: `--max-handles` responses are deferred or streams,
 //   and the client gets a 500.
 extern bool netwasm_net_http_respond(uint64_t token, netwasm_net_http_response_t *response, netwasm_net_http_error_t *err);
+// Forwards a deferred request to a server, and passes its response on, as
+// `answer.forward` does. A body that has yet to arrive is passed on as it
+// does.
+//
+// # Errors
+// - `invalid-state`: no request is deferred under this token, or its body
+//   is being read, in which case it is still to be answered.
+// - `access-denied`: the component may not reach the upstream, and the
+//   client gets a 502.
+// - `invalid-argument`: the upstream cannot be one, and the client gets a
+//   502.
+extern bool netwasm_net_http_forward_deferred(uint64_t token, netwasm_net_http_forward_t *forward, netwasm_net_http_error_t *err);
 // Sends an interim response to a deferred request, such as 103 (Early
 // Hints, RFC 8297). HTTP/2 clients get it. HTTP/1.1 clients get it only
 // with `--send-informational`, since some take it for the answer, and

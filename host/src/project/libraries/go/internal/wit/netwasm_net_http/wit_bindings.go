@@ -253,12 +253,27 @@ type Response struct {
 	Trailers []witTypes.Tuple2[string, []uint8]
 }
 
+const (
+	// HTTP/1.1.
+	HttpVersionHttp1 uint8 = 0
+	// HTTP/2: in TLS as the server has to agree on (ALPN), and otherwise
+	// with prior knowledge (RFC 9113, section 3.3), as most gRPC servers
+	// take it.
+	HttpVersionHttp2 uint8 = 1
+	// In TLS, HTTP/2 if the server agrees on it. Otherwise HTTP/1.1.
+	HttpVersionAuto uint8 = 2
+)
+// The version of HTTP that the host speaks with a server.
+type HttpVersion = uint8
+
 // A server by its address.
 type Server struct {
 	At netwasm_net_types.Endpoint
-	// Options of a TLS session. `alpn` is the host's to choose: HTTP/1.1.
-	// `none` means a plain connection.
+	// Options of a TLS session. `alpn` is the host's to choose. `none` means
+	// a plain connection.
 	Tls witTypes.Option[netwasm_net_types.TlsOptions]
+	// The version of HTTP.
+	Http HttpVersion
 }
 
 const (
@@ -507,11 +522,11 @@ const (
 	// that, and beyond it the connection ends after the response.
 	AnswerRespond uint8 = 0
 	// Sends a response later: the guest needs a timer, a name, a
-	// connection or the body first. It calls `respond` with this token, a
-	// number that it chooses. The request can no longer be read once
-	// `handle` has returned, but for a body for which `read-body` was
-	// called. The client waits for `--response-timeout` and then gets a
-	// 504.
+	// connection or the body first. It calls `respond` or
+	// `forward-deferred` with this token, a number that it chooses. The
+	// request can no longer be read once `handle` has returned, but for a
+	// body for which `read-body` was called. The client waits for
+	// `--response-timeout` and then gets a 504.
 	AnswerDefer uint8 = 1
 	// Receives the body and calls `handle` again with the whole request.
 	// More bytes than this, or than `--max-body`, are refused with 413. A
@@ -1068,6 +1083,477 @@ func Respond(token uint64, response Response) witTypes.Result[witTypes.Unit, net
 	}
 	result12 := result11;
 	return result12
+
+}
+
+//go:wasmimport netwasm:net/http@0.2.0 forward-deferred
+func wasm_import_forward_deferred(arg0 uintptr, arg1 uintptr)
+
+func ForwardDeferred(token uint64, forward Forward) witTypes.Result[witTypes.Unit, netwasm_net_types.Error] {
+	pinner := &witRuntime.Pinner{}
+	defer pinner.Unpin()
+
+	returnArea := uintptr(witRuntime.Allocate(pinner, (120+40*4), 8))
+	*(*int64)(unsafe.Add(unsafe.Pointer(returnArea), 0)) = int64(token)
+
+	switch (forward).To.Tag() {
+	case UpstreamGroup:
+		payload := (forward).To.Group()
+		*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), 8)) = int8(int32(0))
+		utf8 := unsafe.Pointer(unsafe.StringData(payload))
+		pinner.Pin(utf8)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (8+2*4))) = uint32(uint32(len(payload)))
+		*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (8+1*4))) = uint32(uintptr(uintptr(utf8)))
+
+	case UpstreamServer:
+		payload := (forward).To.Server()
+		*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), 8)) = int8(int32(1))
+
+		switch (payload).At.Tag() {
+		case netwasm_net_types.EndpointIp:
+			payload := (payload).At.Ip()
+			*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (8+1*4))) = int8(int32(0))
+
+			switch payload.Tag() {
+			case netwasm_net_types.IpSocketAddressIpv4:
+				payload := payload.Ipv4()
+				*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (8+2*4))) = int8(int32(0))
+				*(*int16)(unsafe.Add(unsafe.Pointer(returnArea), (12+2*4))) = int16(int32((payload).Port))
+				*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (14+2*4))) = int8(int32(((payload).Address).F0))
+				*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (15+2*4))) = int8(int32(((payload).Address).F1))
+				*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (16+2*4))) = int8(int32(((payload).Address).F2))
+				*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (17+2*4))) = int8(int32(((payload).Address).F3))
+
+			case netwasm_net_types.IpSocketAddressIpv6:
+				payload := payload.Ipv6()
+				*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (8+2*4))) = int8(int32(1))
+				*(*int16)(unsafe.Add(unsafe.Pointer(returnArea), (12+2*4))) = int16(int32((payload).Port))
+				*(*int32)(unsafe.Add(unsafe.Pointer(returnArea), (16+2*4))) = int32((payload).FlowInfo)
+				*(*int16)(unsafe.Add(unsafe.Pointer(returnArea), (20+2*4))) = int16(int32(((payload).Address).F0))
+				*(*int16)(unsafe.Add(unsafe.Pointer(returnArea), (22+2*4))) = int16(int32(((payload).Address).F1))
+				*(*int16)(unsafe.Add(unsafe.Pointer(returnArea), (24+2*4))) = int16(int32(((payload).Address).F2))
+				*(*int16)(unsafe.Add(unsafe.Pointer(returnArea), (26+2*4))) = int16(int32(((payload).Address).F3))
+				*(*int16)(unsafe.Add(unsafe.Pointer(returnArea), (28+2*4))) = int16(int32(((payload).Address).F4))
+				*(*int16)(unsafe.Add(unsafe.Pointer(returnArea), (30+2*4))) = int16(int32(((payload).Address).F5))
+				*(*int16)(unsafe.Add(unsafe.Pointer(returnArea), (32+2*4))) = int16(int32(((payload).Address).F6))
+				*(*int16)(unsafe.Add(unsafe.Pointer(returnArea), (34+2*4))) = int16(int32(((payload).Address).F7))
+				*(*int32)(unsafe.Add(unsafe.Pointer(returnArea), (36+2*4))) = int32((payload).ScopeId)
+
+			default:
+				panic("unreachable")
+			}
+
+		case netwasm_net_types.EndpointName:
+			payload := (payload).At.Name()
+			*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (8+1*4))) = int8(int32(1))
+			utf80 := unsafe.Pointer(unsafe.StringData((payload).F0))
+			pinner.Pin(utf80)
+			*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (8+3*4))) = uint32(uint32(len((payload).F0)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (8+2*4))) = uint32(uintptr(uintptr(utf80)))
+			*(*int16)(unsafe.Add(unsafe.Pointer(returnArea), (8+4*4))) = int16(int32((payload).F1))
+
+		case netwasm_net_types.EndpointUnix:
+			payload := (payload).At.Unix()
+			*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (8+1*4))) = int8(int32(2))
+			utf81 := unsafe.Pointer(unsafe.StringData(payload))
+			pinner.Pin(utf81)
+			*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (8+3*4))) = uint32(uint32(len(payload)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (8+2*4))) = uint32(uintptr(uintptr(utf81)))
+
+		default:
+			panic("unreachable")
+		}
+
+		switch (payload).Tls.Tag() {
+		case witTypes.OptionNone:
+			*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (40+2*4))) = int8(int32(0))
+
+		case witTypes.OptionSome:
+			payload := (payload).Tls.Some()
+			*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (40+2*4))) = int8(int32(1))
+
+			switch (payload).ServerName.Tag() {
+			case witTypes.OptionNone:
+				*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (40+3*4))) = int8(int32(0))
+
+			case witTypes.OptionSome:
+				payload := (payload).ServerName.Some()
+				*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (40+3*4))) = int8(int32(1))
+				utf82 := unsafe.Pointer(unsafe.StringData(payload))
+				pinner.Pin(utf82)
+				*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (40+5*4))) = uint32(uint32(len(payload)))
+				*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (40+4*4))) = uint32(uintptr(uintptr(utf82)))
+
+			default:
+				panic("unreachable")
+			}
+			slice := (payload).Alpn
+			length := uint32(len(slice))
+			result := witRuntime.Allocate(pinner, uintptr(length * (2*4)), 4)
+			for index, element := range slice {
+				base := unsafe.Add(result, index * (2*4))
+				utf83 := unsafe.Pointer(unsafe.StringData(element))
+				pinner.Pin(utf83)
+				*(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)) = uint32(uint32(len(element)))
+				*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf83)))
+
+			}
+
+			*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (40+7*4))) = uint32(length)
+			*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (40+6*4))) = uint32(uintptr(uintptr(result)))
+
+			switch (payload).Authority.Tag() {
+			case witTypes.OptionNone:
+				*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (40+8*4))) = int8(int32(0))
+
+			case witTypes.OptionSome:
+				payload := (payload).Authority.Some()
+				*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (40+8*4))) = int8(int32(1))
+				utf84 := unsafe.Pointer(unsafe.StringData(payload))
+				pinner.Pin(utf84)
+				*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (40+10*4))) = uint32(uint32(len(payload)))
+				*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (40+9*4))) = uint32(uintptr(uintptr(utf84)))
+
+			default:
+				panic("unreachable")
+			}
+
+			switch (payload).Identity.Tag() {
+			case witTypes.OptionNone:
+				*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (40+11*4))) = int8(int32(0))
+
+			case witTypes.OptionSome:
+				payload := (payload).Identity.Some()
+				*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (40+11*4))) = int8(int32(1))
+				utf85 := unsafe.Pointer(unsafe.StringData(payload))
+				pinner.Pin(utf85)
+				*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (40+13*4))) = uint32(uint32(len(payload)))
+				*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (40+12*4))) = uint32(uintptr(uintptr(utf85)))
+
+			default:
+				panic("unreachable")
+			}
+
+		default:
+			panic("unreachable")
+		}
+		*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (40+14*4))) = int8(int32((payload).Http))
+
+	default:
+		panic("unreachable")
+	}
+
+	switch (forward).Key.Tag() {
+	case witTypes.OptionNone:
+		*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (40+15*4))) = int8(int32(0))
+
+	case witTypes.OptionSome:
+		payload := (forward).Key.Some()
+		*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (40+15*4))) = int8(int32(1))
+		data := unsafe.Pointer(unsafe.SliceData(payload))
+		pinner.Pin(data)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (40+17*4))) = uint32(uint32(len(payload)))
+		*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (40+16*4))) = uint32(uintptr(uintptr(data)))
+
+	default:
+		panic("unreachable")
+	}
+
+	switch (forward).Method.Tag() {
+	case witTypes.OptionNone:
+		*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (40+18*4))) = int8(int32(0))
+
+	case witTypes.OptionSome:
+		payload := (forward).Method.Some()
+		*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (40+18*4))) = int8(int32(1))
+
+		switch payload.Tag() {
+		case MethodGet:
+
+			*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (40+19*4))) = int8(int32(0))
+
+		case MethodHead:
+
+			*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (40+19*4))) = int8(int32(1))
+
+		case MethodPost:
+
+			*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (40+19*4))) = int8(int32(2))
+
+		case MethodPut:
+
+			*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (40+19*4))) = int8(int32(3))
+
+		case MethodDelete:
+
+			*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (40+19*4))) = int8(int32(4))
+
+		case MethodOptions:
+
+			*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (40+19*4))) = int8(int32(5))
+
+		case MethodTrace:
+
+			*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (40+19*4))) = int8(int32(6))
+
+		case MethodPatch:
+
+			*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (40+19*4))) = int8(int32(7))
+
+		case MethodOther:
+			payload := payload.Other()
+			*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (40+19*4))) = int8(int32(8))
+			utf86 := unsafe.Pointer(unsafe.StringData(payload))
+			pinner.Pin(utf86)
+			*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (40+21*4))) = uint32(uint32(len(payload)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (40+20*4))) = uint32(uintptr(uintptr(utf86)))
+
+		default:
+			panic("unreachable")
+		}
+
+	default:
+		panic("unreachable")
+	}
+
+	switch (forward).Target.Tag() {
+	case witTypes.OptionNone:
+		*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (40+22*4))) = int8(int32(0))
+
+	case witTypes.OptionSome:
+		payload := (forward).Target.Some()
+		*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (40+22*4))) = int8(int32(1))
+		utf87 := unsafe.Pointer(unsafe.StringData(payload))
+		pinner.Pin(utf87)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (40+24*4))) = uint32(uint32(len(payload)))
+		*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (40+23*4))) = uint32(uintptr(uintptr(utf87)))
+
+	default:
+		panic("unreachable")
+	}
+
+	switch (forward).Host.Tag() {
+	case ForwardedHostKeep:
+
+		*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (40+25*4))) = int8(int32(0))
+
+	case ForwardedHostServer:
+
+		*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (40+25*4))) = int8(int32(1))
+
+	case ForwardedHostOther:
+		payload := (forward).Host.Other()
+		*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (40+25*4))) = int8(int32(2))
+		utf88 := unsafe.Pointer(unsafe.StringData(payload))
+		pinner.Pin(utf88)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (40+27*4))) = uint32(uint32(len(payload)))
+		*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (40+26*4))) = uint32(uintptr(uintptr(utf88)))
+
+	default:
+		panic("unreachable")
+	}
+	slice10 := ((forward).Request).Remove
+	length12 := uint32(len(slice10))
+	result11 := witRuntime.Allocate(pinner, uintptr(length12 * (2*4)), 4)
+	for index, element := range slice10 {
+		base := unsafe.Add(result11, index * (2*4))
+		utf89 := unsafe.Pointer(unsafe.StringData(element))
+		pinner.Pin(utf89)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)) = uint32(uint32(len(element)))
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf89)))
+
+	}
+
+	*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (40+29*4))) = uint32(length12)
+	*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (40+28*4))) = uint32(uintptr(uintptr(result11)))
+	slice15 := ((forward).Request).Set
+	length17 := uint32(len(slice15))
+	result16 := witRuntime.Allocate(pinner, uintptr(length17 * (4*4)), 4)
+	for index, element := range slice15 {
+		base := unsafe.Add(result16, index * (4*4))
+		utf813 := unsafe.Pointer(unsafe.StringData((element).F0))
+		pinner.Pin(utf813)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)) = uint32(uint32(len((element).F0)))
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf813)))
+		data14 := unsafe.Pointer(unsafe.SliceData((element).F1))
+		pinner.Pin(data14)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), (3*4))) = uint32(uint32(len((element).F1)))
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), (2*4))) = uint32(uintptr(uintptr(data14)))
+
+	}
+
+	*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (40+31*4))) = uint32(length17)
+	*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (40+30*4))) = uint32(uintptr(uintptr(result16)))
+	slice20 := ((forward).Request).Add
+	length22 := uint32(len(slice20))
+	result21 := witRuntime.Allocate(pinner, uintptr(length22 * (4*4)), 4)
+	for index, element := range slice20 {
+		base := unsafe.Add(result21, index * (4*4))
+		utf818 := unsafe.Pointer(unsafe.StringData((element).F0))
+		pinner.Pin(utf818)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)) = uint32(uint32(len((element).F0)))
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf818)))
+		data19 := unsafe.Pointer(unsafe.SliceData((element).F1))
+		pinner.Pin(data19)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), (3*4))) = uint32(uint32(len((element).F1)))
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), (2*4))) = uint32(uintptr(uintptr(data19)))
+
+	}
+
+	*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (40+33*4))) = uint32(length22)
+	*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (40+32*4))) = uint32(uintptr(uintptr(result21)))
+	slice24 := ((forward).Response).Remove
+	length26 := uint32(len(slice24))
+	result25 := witRuntime.Allocate(pinner, uintptr(length26 * (2*4)), 4)
+	for index, element := range slice24 {
+		base := unsafe.Add(result25, index * (2*4))
+		utf823 := unsafe.Pointer(unsafe.StringData(element))
+		pinner.Pin(utf823)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)) = uint32(uint32(len(element)))
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf823)))
+
+	}
+
+	*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (40+35*4))) = uint32(length26)
+	*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (40+34*4))) = uint32(uintptr(uintptr(result25)))
+	slice29 := ((forward).Response).Set
+	length31 := uint32(len(slice29))
+	result30 := witRuntime.Allocate(pinner, uintptr(length31 * (4*4)), 4)
+	for index, element := range slice29 {
+		base := unsafe.Add(result30, index * (4*4))
+		utf827 := unsafe.Pointer(unsafe.StringData((element).F0))
+		pinner.Pin(utf827)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)) = uint32(uint32(len((element).F0)))
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf827)))
+		data28 := unsafe.Pointer(unsafe.SliceData((element).F1))
+		pinner.Pin(data28)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), (3*4))) = uint32(uint32(len((element).F1)))
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), (2*4))) = uint32(uintptr(uintptr(data28)))
+
+	}
+
+	*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (40+37*4))) = uint32(length31)
+	*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (40+36*4))) = uint32(uintptr(uintptr(result30)))
+	slice34 := ((forward).Response).Add
+	length36 := uint32(len(slice34))
+	result35 := witRuntime.Allocate(pinner, uintptr(length36 * (4*4)), 4)
+	for index, element := range slice34 {
+		base := unsafe.Add(result35, index * (4*4))
+		utf832 := unsafe.Pointer(unsafe.StringData((element).F0))
+		pinner.Pin(utf832)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)) = uint32(uint32(len((element).F0)))
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf832)))
+		data33 := unsafe.Pointer(unsafe.SliceData((element).F1))
+		pinner.Pin(data33)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), (3*4))) = uint32(uint32(len((element).F1)))
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), (2*4))) = uint32(uintptr(uintptr(data33)))
+
+	}
+
+	*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (40+39*4))) = uint32(length36)
+	*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (40+38*4))) = uint32(uintptr(uintptr(result35)))
+	var result37 int32
+	if ((forward).Tell).Via {
+		result37 = 1
+	} else {
+		result37 = 0
+	}
+	*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (40+40*4))) = int8(result37)
+	var result38 int32
+	if ((forward).Tell).Forwarded {
+		result38 = 1
+	} else {
+		result38 = 0
+	}
+	*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (41+40*4))) = int8(result38)
+	var result39 int32
+	if ((forward).Tell).XForwarded {
+		result39 = 1
+	} else {
+		result39 = 0
+	}
+	*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (42+40*4))) = int8(result39)
+	var result40 int32
+	if ((forward).Tell).Believe {
+		result40 = 1
+	} else {
+		result40 = 0
+	}
+	*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (43+40*4))) = int8(result40)
+
+	switch (forward).ConnectTimeout.Tag() {
+	case witTypes.OptionNone:
+		*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (48+40*4))) = int8(int32(0))
+
+	case witTypes.OptionSome:
+		payload := (forward).ConnectTimeout.Some()
+		*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (48+40*4))) = int8(int32(1))
+		*(*int64)(unsafe.Add(unsafe.Pointer(returnArea), (56+40*4))) = int64(payload)
+
+	default:
+		panic("unreachable")
+	}
+
+	switch (forward).ResponseTimeout.Tag() {
+	case witTypes.OptionNone:
+		*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (64+40*4))) = int8(int32(0))
+
+	case witTypes.OptionSome:
+		payload := (forward).ResponseTimeout.Some()
+		*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (64+40*4))) = int8(int32(1))
+		*(*int64)(unsafe.Add(unsafe.Pointer(returnArea), (72+40*4))) = int64(payload)
+
+	default:
+		panic("unreachable")
+	}
+	*(*int32)(unsafe.Add(unsafe.Pointer(returnArea), (80+40*4))) = int32((forward).Retries)
+
+	switch (forward).Decides.Tag() {
+	case JudgingNothing:
+
+		*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (88+40*4))) = int8(int32(0))
+
+	case JudgingMissing:
+		payload := (forward).Decides.Missing()
+		*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (88+40*4))) = int8(int32(1))
+		*(*int64)(unsafe.Add(unsafe.Pointer(returnArea), (96+40*4))) = int64(payload)
+
+	case JudgingAll:
+		payload := (forward).Decides.All()
+		*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (88+40*4))) = int8(int32(2))
+		*(*int64)(unsafe.Add(unsafe.Pointer(returnArea), (96+40*4))) = int64(payload)
+
+	default:
+		panic("unreachable")
+	}
+
+	switch (forward).MaxBody.Tag() {
+	case witTypes.OptionNone:
+		*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (104+40*4))) = int8(int32(0))
+
+	case witTypes.OptionSome:
+		payload := (forward).MaxBody.Some()
+		*(*int8)(unsafe.Add(unsafe.Pointer(returnArea), (104+40*4))) = int8(int32(1))
+		*(*int64)(unsafe.Add(unsafe.Pointer(returnArea), (112+40*4))) = int64(payload)
+
+	default:
+		panic("unreachable")
+	}
+	wasm_import_forward_deferred(returnArea, returnArea)
+	var result41 witTypes.Result[witTypes.Unit, netwasm_net_types.Error]
+	switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 0))) {
+	case 0:
+
+		result41 = witTypes.Ok[witTypes.Unit, netwasm_net_types.Error](witTypes.Unit{})
+	case 1:
+		value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3*4))))
+
+		result41 = witTypes.Err[witTypes.Unit, netwasm_net_types.Error](netwasm_net_types.Error{Code: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4)))), During: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (1+1*4))))), Text: value})
+	default:
+		panic("unreachable")
+	}
+	result42 := result41;
+	return result42
 
 }
 

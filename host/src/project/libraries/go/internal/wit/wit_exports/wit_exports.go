@@ -14,7 +14,7 @@ import (
 	"unsafe"
 )
 
-var exportReturnArea = uintptr(witRuntime.Static((112+40*4), 8))
+var exportReturnArea = uintptr(witRuntime.Static((120+40*4), 8))
 var syncExportPinner = witRuntime.Pinner{}
 
 //go:wasmexport netwasm:net/tcp-handler@0.2.0#connection-made
@@ -529,6 +529,7 @@ func wasm_export_netwasm_net_http_handler_handle(arg0 int32, arg1 uintptr, arg2 
 			default:
 				panic("unreachable")
 			}
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+14*4))) = int8(int32((payload).Http))
 
 		default:
 			panic("unreachable")
@@ -536,15 +537,15 @@ func wasm_export_netwasm_net_http_handler_handle(arg0 int32, arg1 uintptr, arg2 
 
 		switch (payload).Key.Tag() {
 		case witTypes.OptionNone:
-			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+14*4))) = int8(int32(0))
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+15*4))) = int8(int32(0))
 
 		case witTypes.OptionSome:
 			payload := (payload).Key.Some()
-			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+14*4))) = int8(int32(1))
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+15*4))) = int8(int32(1))
 			data19 := unsafe.Pointer(unsafe.SliceData(payload))
 			pinner.Pin(data19)
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+16*4))) = uint32(uint32(len(payload)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+15*4))) = uint32(uintptr(uintptr(data19)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+17*4))) = uint32(uint32(len(payload)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+16*4))) = uint32(uintptr(uintptr(data19)))
 
 		default:
 			panic("unreachable")
@@ -552,52 +553,52 @@ func wasm_export_netwasm_net_http_handler_handle(arg0 int32, arg1 uintptr, arg2 
 
 		switch (payload).Method.Tag() {
 		case witTypes.OptionNone:
-			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+17*4))) = int8(int32(0))
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+18*4))) = int8(int32(0))
 
 		case witTypes.OptionSome:
 			payload := (payload).Method.Some()
-			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+17*4))) = int8(int32(1))
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+18*4))) = int8(int32(1))
 
 			switch payload.Tag() {
 			case netwasm_net_http.MethodGet:
 
-				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+18*4))) = int8(int32(0))
+				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+19*4))) = int8(int32(0))
 
 			case netwasm_net_http.MethodHead:
 
-				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+18*4))) = int8(int32(1))
+				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+19*4))) = int8(int32(1))
 
 			case netwasm_net_http.MethodPost:
 
-				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+18*4))) = int8(int32(2))
+				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+19*4))) = int8(int32(2))
 
 			case netwasm_net_http.MethodPut:
 
-				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+18*4))) = int8(int32(3))
+				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+19*4))) = int8(int32(3))
 
 			case netwasm_net_http.MethodDelete:
 
-				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+18*4))) = int8(int32(4))
+				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+19*4))) = int8(int32(4))
 
 			case netwasm_net_http.MethodOptions:
 
-				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+18*4))) = int8(int32(5))
+				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+19*4))) = int8(int32(5))
 
 			case netwasm_net_http.MethodTrace:
 
-				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+18*4))) = int8(int32(6))
+				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+19*4))) = int8(int32(6))
 
 			case netwasm_net_http.MethodPatch:
 
-				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+18*4))) = int8(int32(7))
+				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+19*4))) = int8(int32(7))
 
 			case netwasm_net_http.MethodOther:
 				payload := payload.Other()
-				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+18*4))) = int8(int32(8))
+				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+19*4))) = int8(int32(8))
 				utf820 := unsafe.Pointer(unsafe.StringData(payload))
 				pinner.Pin(utf820)
-				*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+20*4))) = uint32(uint32(len(payload)))
-				*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+19*4))) = uint32(uintptr(uintptr(utf820)))
+				*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+21*4))) = uint32(uint32(len(payload)))
+				*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+20*4))) = uint32(uintptr(uintptr(utf820)))
 
 			default:
 				panic("unreachable")
@@ -609,15 +610,15 @@ func wasm_export_netwasm_net_http_handler_handle(arg0 int32, arg1 uintptr, arg2 
 
 		switch (payload).Target.Tag() {
 		case witTypes.OptionNone:
-			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+21*4))) = int8(int32(0))
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+22*4))) = int8(int32(0))
 
 		case witTypes.OptionSome:
 			payload := (payload).Target.Some()
-			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+21*4))) = int8(int32(1))
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+22*4))) = int8(int32(1))
 			utf821 := unsafe.Pointer(unsafe.StringData(payload))
 			pinner.Pin(utf821)
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+23*4))) = uint32(uint32(len(payload)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+22*4))) = uint32(uintptr(uintptr(utf821)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+24*4))) = uint32(uint32(len(payload)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+23*4))) = uint32(uintptr(uintptr(utf821)))
 
 		default:
 			panic("unreachable")
@@ -626,19 +627,19 @@ func wasm_export_netwasm_net_http_handler_handle(arg0 int32, arg1 uintptr, arg2 
 		switch (payload).Host.Tag() {
 		case netwasm_net_http.ForwardedHostKeep:
 
-			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+24*4))) = int8(int32(0))
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+25*4))) = int8(int32(0))
 
 		case netwasm_net_http.ForwardedHostServer:
 
-			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+24*4))) = int8(int32(1))
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+25*4))) = int8(int32(1))
 
 		case netwasm_net_http.ForwardedHostOther:
 			payload := (payload).Host.Other()
-			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+24*4))) = int8(int32(2))
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+25*4))) = int8(int32(2))
 			utf822 := unsafe.Pointer(unsafe.StringData(payload))
 			pinner.Pin(utf822)
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+26*4))) = uint32(uint32(len(payload)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+25*4))) = uint32(uintptr(uintptr(utf822)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+27*4))) = uint32(uint32(len(payload)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+26*4))) = uint32(uintptr(uintptr(utf822)))
 
 		default:
 			panic("unreachable")
@@ -655,8 +656,8 @@ func wasm_export_netwasm_net_http_handler_handle(arg0 int32, arg1 uintptr, arg2 
 
 		}
 
-		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+28*4))) = uint32(length26)
-		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+27*4))) = uint32(uintptr(uintptr(result25)))
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+29*4))) = uint32(length26)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+28*4))) = uint32(uintptr(uintptr(result25)))
 		slice29 := ((payload).Request).Set
 		length31 := uint32(len(slice29))
 		result30 := witRuntime.Allocate(pinner, uintptr(length31 * (4*4)), 4)
@@ -673,8 +674,8 @@ func wasm_export_netwasm_net_http_handler_handle(arg0 int32, arg1 uintptr, arg2 
 
 		}
 
-		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+30*4))) = uint32(length31)
-		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+29*4))) = uint32(uintptr(uintptr(result30)))
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+31*4))) = uint32(length31)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+30*4))) = uint32(uintptr(uintptr(result30)))
 		slice34 := ((payload).Request).Add
 		length36 := uint32(len(slice34))
 		result35 := witRuntime.Allocate(pinner, uintptr(length36 * (4*4)), 4)
@@ -691,8 +692,8 @@ func wasm_export_netwasm_net_http_handler_handle(arg0 int32, arg1 uintptr, arg2 
 
 		}
 
-		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+32*4))) = uint32(length36)
-		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+31*4))) = uint32(uintptr(uintptr(result35)))
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+33*4))) = uint32(length36)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+32*4))) = uint32(uintptr(uintptr(result35)))
 		slice38 := ((payload).Response).Remove
 		length40 := uint32(len(slice38))
 		result39 := witRuntime.Allocate(pinner, uintptr(length40 * (2*4)), 4)
@@ -705,8 +706,8 @@ func wasm_export_netwasm_net_http_handler_handle(arg0 int32, arg1 uintptr, arg2 
 
 		}
 
-		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+34*4))) = uint32(length40)
-		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+33*4))) = uint32(uintptr(uintptr(result39)))
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+35*4))) = uint32(length40)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+34*4))) = uint32(uintptr(uintptr(result39)))
 		slice43 := ((payload).Response).Set
 		length45 := uint32(len(slice43))
 		result44 := witRuntime.Allocate(pinner, uintptr(length45 * (4*4)), 4)
@@ -723,8 +724,8 @@ func wasm_export_netwasm_net_http_handler_handle(arg0 int32, arg1 uintptr, arg2 
 
 		}
 
-		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+36*4))) = uint32(length45)
-		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+35*4))) = uint32(uintptr(uintptr(result44)))
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+37*4))) = uint32(length45)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+36*4))) = uint32(uintptr(uintptr(result44)))
 		slice48 := ((payload).Response).Add
 		length50 := uint32(len(slice48))
 		result49 := witRuntime.Allocate(pinner, uintptr(length50 * (4*4)), 4)
@@ -741,45 +742,45 @@ func wasm_export_netwasm_net_http_handler_handle(arg0 int32, arg1 uintptr, arg2 
 
 		}
 
-		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+38*4))) = uint32(length50)
-		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+37*4))) = uint32(uintptr(uintptr(result49)))
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+39*4))) = uint32(length50)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+38*4))) = uint32(uintptr(uintptr(result49)))
 		var result51 int32
 		if ((payload).Tell).Via {
 			result51 = 1
 		} else {
 			result51 = 0
 		}
-		*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+39*4))) = int8(result51)
+		*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+40*4))) = int8(result51)
 		var result52 int32
 		if ((payload).Tell).Forwarded {
 			result52 = 1
 		} else {
 			result52 = 0
 		}
-		*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (41+39*4))) = int8(result52)
+		*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (41+40*4))) = int8(result52)
 		var result53 int32
 		if ((payload).Tell).XForwarded {
 			result53 = 1
 		} else {
 			result53 = 0
 		}
-		*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (42+39*4))) = int8(result53)
+		*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (42+40*4))) = int8(result53)
 		var result54 int32
 		if ((payload).Tell).Believe {
 			result54 = 1
 		} else {
 			result54 = 0
 		}
-		*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (43+39*4))) = int8(result54)
+		*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (43+40*4))) = int8(result54)
 
 		switch (payload).ConnectTimeout.Tag() {
 		case witTypes.OptionNone:
-			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+40*4))) = int8(int32(0))
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (48+40*4))) = int8(int32(0))
 
 		case witTypes.OptionSome:
 			payload := (payload).ConnectTimeout.Some()
-			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+40*4))) = int8(int32(1))
-			*(*int64)(unsafe.Add(unsafe.Pointer(exportReturnArea), (48+40*4))) = int64(payload)
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (48+40*4))) = int8(int32(1))
+			*(*int64)(unsafe.Add(unsafe.Pointer(exportReturnArea), (56+40*4))) = int64(payload)
 
 		default:
 			panic("unreachable")
@@ -787,32 +788,32 @@ func wasm_export_netwasm_net_http_handler_handle(arg0 int32, arg1 uintptr, arg2 
 
 		switch (payload).ResponseTimeout.Tag() {
 		case witTypes.OptionNone:
-			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (56+40*4))) = int8(int32(0))
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (64+40*4))) = int8(int32(0))
 
 		case witTypes.OptionSome:
 			payload := (payload).ResponseTimeout.Some()
-			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (56+40*4))) = int8(int32(1))
-			*(*int64)(unsafe.Add(unsafe.Pointer(exportReturnArea), (64+40*4))) = int64(payload)
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (64+40*4))) = int8(int32(1))
+			*(*int64)(unsafe.Add(unsafe.Pointer(exportReturnArea), (72+40*4))) = int64(payload)
 
 		default:
 			panic("unreachable")
 		}
-		*(*int32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (72+40*4))) = int32((payload).Retries)
+		*(*int32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (80+40*4))) = int32((payload).Retries)
 
 		switch (payload).Decides.Tag() {
 		case netwasm_net_http.JudgingNothing:
 
-			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (80+40*4))) = int8(int32(0))
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (88+40*4))) = int8(int32(0))
 
 		case netwasm_net_http.JudgingMissing:
 			payload := (payload).Decides.Missing()
-			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (80+40*4))) = int8(int32(1))
-			*(*int64)(unsafe.Add(unsafe.Pointer(exportReturnArea), (88+40*4))) = int64(payload)
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (88+40*4))) = int8(int32(1))
+			*(*int64)(unsafe.Add(unsafe.Pointer(exportReturnArea), (96+40*4))) = int64(payload)
 
 		case netwasm_net_http.JudgingAll:
 			payload := (payload).Decides.All()
-			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (80+40*4))) = int8(int32(2))
-			*(*int64)(unsafe.Add(unsafe.Pointer(exportReturnArea), (88+40*4))) = int64(payload)
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (88+40*4))) = int8(int32(2))
+			*(*int64)(unsafe.Add(unsafe.Pointer(exportReturnArea), (96+40*4))) = int64(payload)
 
 		default:
 			panic("unreachable")
@@ -820,12 +821,12 @@ func wasm_export_netwasm_net_http_handler_handle(arg0 int32, arg1 uintptr, arg2 
 
 		switch (payload).MaxBody.Tag() {
 		case witTypes.OptionNone:
-			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (96+40*4))) = int8(int32(0))
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (104+40*4))) = int8(int32(0))
 
 		case witTypes.OptionSome:
 			payload := (payload).MaxBody.Some()
-			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (96+40*4))) = int8(int32(1))
-			*(*int64)(unsafe.Add(unsafe.Pointer(exportReturnArea), (104+40*4))) = int64(payload)
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (104+40*4))) = int8(int32(1))
+			*(*int64)(unsafe.Add(unsafe.Pointer(exportReturnArea), (112+40*4))) = int64(payload)
 
 		default:
 			panic("unreachable")
