@@ -548,7 +548,9 @@ fn a_listener_never_leads_to_a_service_that_a_reload_has_undone() {
     let Some(tracer) = Strace::attach_thread(free, &fails) else {
         return;
     };
+    // Of these, only the one that opens the listener watches a socket.
     install("router", &other);
+    install_as("router", &site, 2);
     refused(&server, &["site: a worker cannot begin to serve"]);
     drop(tracer);
     install("hello", &other);

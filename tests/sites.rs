@@ -210,8 +210,9 @@ fn requests_that_a_reload_finds_under_way_end_with_the_generation_they_began_wit
     let before = counted(&client.run(read(response)).expect("a response"));
     assert!(before > 2, "{before}");
     assert_eq!(count(&mut peer, "other"), 3);
-    // One is left, which its client gives up.
+    // One is left, which its client gives up, once it is told to send that.
     drop(deferred);
+    client.settle();
     all_have_retired(admin);
     assert_eq!(counted(&client.exchange(ask("GET", "/count"), b"")), 4);
     drop((peer, client));
