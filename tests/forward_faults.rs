@@ -103,6 +103,7 @@ fn the_table_of_behaviours_names_tests_that_there_are() {
         "host/http/src/forward/tests.rs",
         "host/http/src/forward/tests/bodies.rs",
         "host/http/src/forward/tests/failures.rs",
+        "host/http/src/forward/tests/http2.rs",
         "tests/forward.rs",
         "tests/forward_faults.rs",
         "tests/forwarding/request_features.py",
