@@ -228,7 +228,8 @@ fn settle(token: u64, response: Response) {
     let _ = match answer {
         http::Answer::Forward(forward) => {
             let forwarded = http::forward_deferred(token, &forward);
-            if matches!(forwarded, Err(types::Error::InvalidState)) {
+            let refused = forwarded.as_ref().err().map(|error| error.code);
+            if refused == Some(types::ErrorCode::InvalidState) {
                 // If its body was read piece by piece, it waits still.
                 let _ = http::respond(token, Response::error(500).into_raw().into());
             }
