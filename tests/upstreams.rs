@@ -360,12 +360,13 @@ fn a_tcp_guest_connects_to_a_group() {
     assert_eq!(third.rest(), b"");
     server.log.wait_for(&["@db", "max-queue"]);
     // A place is free once its connection has ended.
-    let [first, _second] = clients;
+    let [first, second] = clients;
     drop(first);
     eventually("a place", || {
         let greeting = server.connect().read_some(&mut [0; 3]);
         greeting.is_ok_and(|count| count == 3).then_some(())
     });
+    drop(second);
     server.stop();
 
     let server = proxy(&group.replace("db=", "other="));
