@@ -394,10 +394,16 @@ fn an_async_guest_connects_to_a_group_which_has_its_tls_and_its_places() {
         client.say("client");
     }
     let [one, other] = &mut clients;
-    assert_eq!(one.ask("connect-upstream nobody"), "AccessDenied");
+    assert_eq!(
+        one.ask("connect-upstream nobody"),
+        "ErrorCode::AccessDenied"
+    );
     assert_eq!(one.ask("connect-upstream echo"), "ok");
     assert_eq!(one.ask("ask hello"), "hello");
-    assert_eq!(other.ask("connect-upstream echo"), "LimitExceeded");
+    assert_eq!(
+        other.ask("connect-upstream echo"),
+        "ErrorCode::LimitExceeded"
+    );
     assert_eq!(one.ask("drop"), "ok");
     eventually("a place", || {
         (other.ask("connect-upstream echo") == "ok").then_some(())
