@@ -244,7 +244,9 @@ fn large_bodies_pass_both_ways_with_bounded_queues() {
 
 #[test]
 fn a_large_body_of_a_request_passes_natively_and_stops_at_an_early_answer() {
-    in_worker(Limits::default(), async |worker| {
+    let mut limits = Limits::default();
+    limits.http.max_body = 8 << 20;
+    in_worker(limits, async |worker| {
         let server = Server::new().await;
         let script = forwards(&worker, &group(&[&server], ""));
         let mut client = client(&script, &worker);
