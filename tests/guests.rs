@@ -182,8 +182,9 @@ fn connections_on_other_workers_do_not_notice_a_loop() {
         answers(peer);
         quick += usize::from(asked.elapsed() < Duration::from_secs(1));
     }
+    // The loop ends after two seconds of CPU time, or twenty of a busy machine.
     assert!(
-        start.elapsed() < Duration::from_secs(10),
+        start.elapsed() < Duration::from_secs(25),
         "{:?}",
         start.elapsed()
     );
