@@ -527,7 +527,7 @@ fn a_listener_never_leads_to_a_service_that_a_reload_has_undone() {
              [services.other]\ncomponent = {:?}\nhttp = \"127.0.0.1:{port}\"\n\
              route = \"/about\"\n\
              [services.probe]\ncomponent = {:?}\ntcp = \"127.0.0.1:0\"\n\
-             event-timeout = \"6s\"\n",
+             event-timeout = \"4s\"\n",
             text(&site),
             text(&other),
             text(&guest("probe"))
