@@ -36,6 +36,9 @@ use crate::worker::Worker;
 /// Default time limit of connecting.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Most time for a server of a group while there are others to try.
+const ATTEMPT: Duration = Duration::from_secs(5);
+
 /// Head start of an address before the next is tried beside it: RFC 8305,
 /// section 5.
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -130,6 +133,7 @@ pub async fn make_through(
     group: &Group,
     timeout: Option<Duration>,
 ) -> Result<Rc<Transport>, ConnectionError> {
+    let limit = timeout.unwrap_or(TIMEOUT);
     let making = async {
         let (mut tried, mut failure) = (Vec::new(), None);
         loop {
@@ -141,9 +145,15 @@ pub async fn make_through(
             let place =
                 entered.map_err(|reason| failure.take().unwrap_or_else(|| reason.into()))?;
             let server = place.server();
+            tried.push(server.number());
+            // Another server needs time, too.
+            let attempt = match group.has_another(&tried) {
+                true => (limit / 3).min(ATTEMPT),
+                false => limit,
+            };
             // The protocol spoken is the guest's own.
             let tls = server.tls().map(ClientTls::without_alpn);
-            match open_to(worker, server, tls.as_ref(), TIMEOUT).await {
+            match open_to(worker, server, tls.as_ref(), attempt).await {
                 Ok(made) => {
                     server.has_succeeded();
                     made.core.borrow_mut().upstream = Some(Box::new(place));
@@ -153,13 +163,12 @@ pub async fn make_through(
                 Err(error @ ConnectionError::LimitExceeded(_)) => return Err(error),
                 Err(error) => {
                     server.has_failed();
-                    tried.push(server.number());
                     failure = Some(error);
                 }
             }
         }
     };
-    let made = within(timeout.unwrap_or(TIMEOUT), making).await?;
+    let made = within(limit, making).await?;
     worker.env().counters.connections_made.add();
     Ok(made)
 }

@@ -303,6 +303,7 @@ impl Forwarding {
         self.joins += 1;
         if self.joins > MOST_JOINS {
             let full = "no connection to the server has room for another stream";
+            self.tried.push(place.server().number());
             return Err(NoResponse::Connect(ConnectionError::LimitExceeded(full)));
         }
         let limit = self.connect_timeout();
@@ -373,7 +374,10 @@ impl Forwarding {
         let stale = kept && !received && lost && !self.went_stale;
         let refused = *failed == NoResponse::Unprocessed && self.refusals < MOST_REFUSALS;
         if let Some(server) = server.filter(|_| !stale && !refused) {
-            server.has_failed();
+            // Without the whole request, it may be the client who is slow.
+            if *failed != NoResponse::Silent || self.upload.has_ended() {
+                server.has_failed();
+            }
             self.tried.push(server.number());
         }
         let again = match failed {
@@ -404,6 +408,7 @@ impl Forwarding {
             return false;
         }
         self.left -= 1;
+        self.joins = 0;
         tracing::debug!(upstream = self.forward.group.name(), "{failed}: once more");
         true
     }

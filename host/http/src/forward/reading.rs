@@ -19,6 +19,9 @@ const MOST_BYTES: usize = 256 << 10;
 /// `--max-response-headers`.
 const FRAMING_LINES: usize = 6;
 
+/// Size in bytes up to which a partial head is read anew whenever more has come.
+const READ_ANEW: usize = 16 << 10;
+
 /// Number of lines that fit on the stack.
 const LINES_AT_ONCE: usize = 64;
 
@@ -63,6 +66,18 @@ pub(super) struct Received {
     pub(super) keeps: bool,
     /// The protocol to which the server changes, with status 101.
     pub(super) upgrade: Option<HeaderValue>,
+}
+
+/// True unless `input`, of which the last `received` bytes are new, is so large
+/// that only a whole head is worth reading, and has none.
+pub(super) fn may_be_whole(input: &[u8], received: usize) -> bool {
+    if input.len() <= READ_ANEW || input.len() > MOST_BYTES {
+        return true;
+    }
+    let from = input.len().saturating_sub(received.saturating_add(3));
+    let new = input.get(from..).unwrap_or_default();
+    let has = |end: &[u8]| new.windows(end.len()).any(|it| it == end);
+    has(b"\n\r\n") || has(b"\n\n")
 }
 
 /// Reads the head at the beginning of `input`; `None` if it is partial. `is_head`
@@ -143,7 +158,8 @@ fn receive(
             .try_append(name, value)
             .map_err(|_| Malformed::TooLarge)?;
     }
-    if let Some(length) = told.length {
+    // RFC 9110, section 8.6.
+    if let Some(length) = told.length.filter(|_| !status.is_informational()) {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     let bodiless = is_head || status.is_informational() || matches!(status.as_u16(), 204 | 304);
@@ -362,6 +378,16 @@ mod tests {
         assert!(read(head(200).as_bytes(), false, 200, &|_| false).is_ok());
         let refused = read(head(107).as_bytes(), false, 100, &|_| false).map(|_| ());
         assert_eq!(refused, Err(Malformed::TooLarge));
+    }
+
+    #[test]
+    fn a_large_head_is_read_once_its_end_has_come() {
+        let field = b"X: y\r\n".repeat(READ_ANEW / 6 + 1);
+        assert!(!may_be_whole(&field, 1));
+        let whole = [&field[..], b"\r\n"].concat();
+        assert!(may_be_whole(&whole, 1));
+        assert!(may_be_whole(&b"x".repeat(MOST_BYTES + 1), 1));
+        assert!(may_be_whole(b"x", 1));
     }
 
     #[test]

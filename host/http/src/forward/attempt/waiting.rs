@@ -64,6 +64,9 @@ impl Forwarding {
             if received == 0 {
                 return Poll::Ready(Err(NoResponse::Ended));
             }
+            if !reading::may_be_whole(&line.input, received) {
+                continue;
+            }
             let most = env.limits.http.max_response_headers;
             let drops = |name: &str| forward.response.drops(name);
             while let Some(read) = reading::read(&line.input, composed.is_head, most, &drops)? {
@@ -120,7 +123,8 @@ impl Forwarding {
                 let limit = forward.response_timeout.unwrap_or(limits.response_timeout);
                 stream.limit_silence(Some(limit), cx);
             }
-            let Poll::Ready(next) = stream.poll_interim(cx, &drops) else {
+            let most = limits.max_response_headers;
+            let Poll::Ready(next) = stream.poll_interim(cx, most, &drops) else {
                 return match stream.is_late() {
                     true => Poll::Ready(Err(NoResponse::Silent)),
                     false => Poll::Pending,

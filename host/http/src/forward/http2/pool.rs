@@ -43,6 +43,9 @@ pub(in crate::forward) struct MultiplexedPool {
     http1: RefCell<HashSet<u64>>,
 }
 
+/// Number of reset streams whose late frames are expected, for a second each.
+const MOST_RESET: usize = 1000;
+
 impl MultiplexedPool {
     /// True if HTTP/1.1 is spoken with a server, as far as that is known.
     pub(in crate::forward) fn speaks_http1(&self, server: &Server) -> bool {
@@ -175,6 +178,10 @@ impl MultiplexedPool {
             .initial_connection_window_size(WINDOW * most)
             .max_header_list_size(MOST_HEADER)
             .max_send_buffer_size(PIECE)
+            // Clients that leave reset streams for which the server still sends:
+            // that is no fault of the server's, whose excess the frames show.
+            .max_concurrent_reset_streams(MOST_RESET)
+            .max_local_error_reset_streams(None)
             .handshake(io);
         let (sender, connection) = handshake.await.map_err(io::Error::other)?;
         line.wire.heard.set(worker.thread.now());

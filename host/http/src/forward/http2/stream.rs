@@ -10,6 +10,7 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, StatusCode};
 
 use netwasm_base::error::ConnectionError;
+use netwasm_net::thread::Tick;
 use netwasm_net::upstream::{Place, Server};
 
 use super::line::StreamPermit;
@@ -29,6 +30,8 @@ pub(in crate::forward) struct UpstreamStream {
     pub(in crate::forward) is_kept: bool,
     /// True if something of the response has arrived.
     pub(in crate::forward) has_received: bool,
+    /// Time since which an answer is waited for.
+    waits_since: Tick,
 }
 
 /// Head of a response.
@@ -64,6 +67,7 @@ impl UpstreamStream {
             sending,
             response,
             has_received: false,
+            waits_since: 0,
         })
     }
 
@@ -87,15 +91,22 @@ impl UpstreamStream {
         match limit {
             Some(limit) => {
                 let thread = std::rc::Rc::clone(self.permit.line.thread());
+                self.waits_since = thread.now();
                 self.permit.wake_at(thread.tick_after(limit), cx);
             }
             None => self.permit.forget(),
         }
     }
 
-    /// True if the server has been silent for too long.
+    /// True if the server has been silent for too long. If nothing came for any
+    /// other request either, no further one begins on the connection.
     pub(in crate::forward) fn is_late(&self) -> bool {
-        self.permit.is_due(self.permit.line.thread().now())
+        let line = &self.permit.line;
+        let late = self.permit.is_due(line.thread().now());
+        if late && line.wire.heard.get() < self.waits_since {
+            line.retire();
+        }
+        late
     }
 
     /// Returns the next interim response; `None` if the response follows.
@@ -105,6 +116,7 @@ impl UpstreamStream {
     pub(in crate::forward) fn poll_interim(
         &mut self,
         cx: &mut Context<'_>,
+        most: usize,
         drops: &dyn Fn(&str) -> bool,
     ) -> Poll<Result<Option<(StatusCode, HeaderMap)>, NoResponse>> {
         self.response.poll_informational(cx).map(|interim| {
@@ -113,7 +125,12 @@ impl UpstreamStream {
             };
             let interim = interim.map_err(|error| self.failed(&error))?;
             self.has_received = true;
-            let (parts, ()) = interim.into_parts();
+            let (mut parts, ()) = interim.into_parts();
+            if parts.headers.len() > most {
+                return Err(Malformed::TooLarge.into());
+            }
+            // RFC 9110, section 8.6.
+            parts.headers.remove(CONTENT_LENGTH);
             Ok(Some((parts.status, passing(parts.headers, drops))))
         })
     }
@@ -136,12 +153,19 @@ impl UpstreamStream {
             if parts.headers.len() > most {
                 return Err(Malformed::TooLarge.into());
             }
+            if !(200..600).contains(&parts.status.as_u16()) {
+                return Err(Malformed::Status.into());
+            }
+            let mut headers = parts.headers;
             // `h2` refuses those that differ, and a body that is longer.
-            let length = parts.headers.get(CONTENT_LENGTH);
-            let length = length.and_then(|it| it.to_str().ok()?.parse().ok());
+            let told = headers.get(CONTENT_LENGTH).cloned();
+            let length = told.as_ref().and_then(|it| it.to_str().ok()?.parse().ok());
+            if let Some(told) = told {
+                headers.insert(CONTENT_LENGTH, told);
+            }
             Ok(StreamHead {
                 status: parts.status,
-                headers: passing(parts.headers, drops),
+                headers: passing(headers, drops),
                 length,
                 body,
             })
