@@ -31,7 +31,8 @@ pub(crate) fn command(
         format!(
             "global
     nbthread 1
-    maxconn 9000
+    maxconn 8100
+    maxpipes 200
 defaults
     mode http
     timeout connect 5s
