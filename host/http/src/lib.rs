@@ -39,6 +39,7 @@
 //! | `response` | check of a response, and the bytes of its head |
 //! | `exchange` | decisions about a request that HTTP/1.1 and HTTP/2 share |
 //! | `upload` | body of an HTTP/1.1 request, read by an async guest |
+//! | `sink` | frames that `h2` writes to a transport |
 //! | `forward` | requests that a handler forwards, and their responses |
 //! | `h2` | HTTP/2 by the `h2` crate: streams, flow control, floods |
 //! | `h1` | HTTP/1.1: requests in, responses out, in their order |
@@ -60,6 +61,7 @@ pub mod local;
 mod media;
 mod range;
 mod response;
+mod sink;
 mod spans;
 pub mod tally;
 #[cfg(test)]

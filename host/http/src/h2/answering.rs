@@ -50,11 +50,8 @@ pub(super) async fn answer(
     stream: RecvStream,
     outgoing: SendResponse<Bytes>,
 ) -> Outcome {
-    let mut answering = AnsweringStream::begin(&link, head, stream, outgoing);
-    let rest = answering.finish().await;
-    let unread = answering.unread.take();
-    drop(answering);
-    unread::forget_after(rest, unread).await
+    let answering = AnsweringStream::begin(&link, head, stream, outgoing);
+    answering.run().await
 }
 
 /// A request that an instance is handling. If dropped before its end, it is
@@ -178,6 +175,14 @@ impl AnsweringStream {
             unread: None,
             over: false,
         }
+    }
+
+    /// Sends the response, and passes over what is left of the request.
+    async fn run(mut self) -> Outcome {
+        let rest = self.finish().await;
+        let unread = self.unread.take();
+        drop(self);
+        unread::forget_after(rest, unread).await
     }
 
     /// Sends the response. If the host answers instead, returns what finds no

@@ -21,6 +21,7 @@ use netwasm_net::transport::Transport;
 
 use crate::h2::meter::Meter;
 use crate::h2::screen::Screen;
+use crate::sink;
 
 /// Maximum of one receive, in bytes.
 const PIECE: usize = 16 << 10;
@@ -206,21 +207,11 @@ impl Io {
     }
 
     fn send(&self, slices: &[&[u8]]) -> Poll<io::Result<usize>> {
-        if let Some(reason) = self.transport.failure() {
-            return Poll::Ready(Err(io::Error::other(reason)));
+        let sent = sink::poll_write(&self.transport, &self.gate.blocked, slices);
+        if let Poll::Ready(Ok(count)) = sent {
+            self.gate.meter.borrow_mut().sent(count);
         }
-        if self.transport.queued() > 0 {
-            self.gate.blocked.set(true);
-            return Poll::Pending;
-        }
-        let count = slices.iter().map(|slice| slice.len()).sum();
-        self.transport.turn.note(count);
-        self.gate.meter.borrow_mut().sent(count);
-        match slices {
-            [slice] => self.transport.write(slice),
-            slices => self.transport.write_vectored(slices),
-        }
-        Poll::Ready(Ok(count))
+        sent
     }
 }
 
@@ -273,16 +264,7 @@ impl AsyncWrite for Io {
         _: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        // Usually a frame's header and its payload.
-        match slices {
-            [] => Poll::Ready(Ok(0)),
-            [one] => self.send(&[one]),
-            [one, two] => self.send(&[one, two]),
-            more => {
-                let slices: Vec<&[u8]> = more.iter().map(|slice| &**slice).collect();
-                self.send(&slices)
-            }
-        }
+        sink::with_slices(slices, |slices| self.send(slices))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -290,14 +272,7 @@ impl AsyncWrite for Io {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(reason) = self.transport.failure() {
-            return Poll::Ready(Err(io::Error::other(reason)));
-        }
-        if self.transport.queued() > 0 {
-            self.gate.blocked.set(true);
-            return Poll::Pending;
-        }
-        Poll::Ready(Ok(()))
+        sink::poll_flush(&self.transport, &self.gate.blocked)
     }
 
     /// Only flushes. The driver closes, as it closes every connection.

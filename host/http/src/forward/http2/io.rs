@@ -13,6 +13,7 @@ use netwasm_net::thread::Tick;
 use netwasm_net::transport::Transport;
 
 use super::frames::FrameWatch;
+use crate::sink;
 
 /// Maximum of one receive, in bytes.
 const PIECE: usize = 16 << 10;
@@ -60,20 +61,7 @@ impl WireIo {
     }
 
     fn send(&self, slices: &[&[u8]]) -> Poll<io::Result<usize>> {
-        if let Some(reason) = self.transport.failure() {
-            return Poll::Ready(Err(io::Error::other(reason)));
-        }
-        if self.transport.queued() > 0 {
-            self.wire.blocked.set(true);
-            return Poll::Pending;
-        }
-        let count = slices.iter().map(|slice| slice.len()).sum();
-        self.transport.turn.note(count);
-        match slices {
-            [slice] => self.transport.write(slice),
-            slices => self.transport.write_vectored(slices),
-        }
-        Poll::Ready(Ok(count))
+        sink::poll_write(&self.transport, &self.wire.blocked, slices)
     }
 }
 
@@ -130,16 +118,7 @@ impl AsyncWrite for WireIo {
         _: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        // Usually a frame's header and its payload.
-        match slices {
-            [] => Poll::Ready(Ok(0)),
-            [one] => self.send(&[one]),
-            [one, two] => self.send(&[one, two]),
-            more => {
-                let slices: Vec<&[u8]> = more.iter().map(|slice| &**slice).collect();
-                self.send(&slices)
-            }
-        }
+        sink::with_slices(slices, |slices| self.send(slices))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -147,14 +126,7 @@ impl AsyncWrite for WireIo {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(reason) = self.transport.failure() {
-            return Poll::Ready(Err(io::Error::other(reason)));
-        }
-        if self.transport.queued() > 0 {
-            self.wire.blocked.set(true);
-            return Poll::Pending;
-        }
-        Poll::Ready(Ok(()))
+        sink::poll_flush(&self.transport, &self.wire.blocked)
     }
 
     /// Only flushes. The driver closes the connection.

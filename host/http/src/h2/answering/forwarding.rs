@@ -21,7 +21,6 @@ use crate::h2::incoming::Incoming;
 use crate::h2::line::LogLine;
 use crate::h2::link;
 use crate::h2::stream::Outcome;
-use crate::h2::unread;
 use crate::response;
 
 /// A request that is forwarded.
@@ -41,13 +40,8 @@ pub(in crate::h2) fn forward(
     head: Parts,
     line: LogLine,
 ) -> impl Future<Output = Outcome> {
-    let mut answering = AnsweringStream::of_upstream(forwarded, head, line);
-    async move {
-        let rest = answering.finish().await;
-        let unread = answering.unread.take();
-        drop(answering);
-        unread::forget_after(rest, unread).await
-    }
+    let answering = AnsweringStream::of_upstream(forwarded, head, line);
+    answering.run()
 }
 
 impl AnsweringStream {

@@ -19,7 +19,6 @@ use crate::h2::incoming::Incoming;
 use crate::h2::line::LogLine;
 use crate::h2::link;
 use crate::h2::stream::{Outcome, Stream};
-use crate::h2::unread;
 
 /// A request of an event guest that is answered later.
 pub(in crate::h2) struct Later {
@@ -38,13 +37,8 @@ pub(in crate::h2) fn answer_later(
     head: Parts,
     line: LogLine,
 ) -> impl Future<Output = Outcome> {
-    let mut answering = AnsweringStream::of_event(later, head, line);
-    async move {
-        let rest = answering.finish().await;
-        let unread = answering.unread.take();
-        drop(answering);
-        unread::forget_after(rest, unread).await
-    }
+    let answering = AnsweringStream::of_event(later, head, line);
+    answering.run()
 }
 
 impl AnsweringStream {
