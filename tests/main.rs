@@ -41,6 +41,7 @@ mod http_uploads;
 mod http_upstreams;
 mod https;
 mod interpreter;
+mod joining;
 mod leaving;
 mod library;
 mod limits;

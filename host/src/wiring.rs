@@ -13,7 +13,6 @@ use netwasm_base::error::Error;
 use netwasm_base::guest_metrics::{Families, GuestMetrics};
 use netwasm_base::trace::{Sink, Tracer};
 use netwasm_exchange::handler::{Handlers, Neighbor};
-use netwasm_exchange::redirect::Redirects;
 use netwasm_exchange::sites::{Member, Sites};
 use netwasm_http as http;
 use netwasm_http::access_log::Logs;
@@ -24,7 +23,7 @@ use netwasm_net::clients::Clients;
 use netwasm_net::env::{Env, Settings};
 use netwasm_net::files::Roots;
 use netwasm_net::permits::{Permits, Whole};
-use netwasm_net::places::Places;
+use netwasm_net::places::{Places, PresentPlaces};
 use netwasm_net::service::{Services, SharedService};
 use netwasm_net::tls::Tls;
 use netwasm_net::turns::{Steps, Turns};
@@ -192,7 +191,7 @@ impl Budgets {
     }
 }
 
-/// A listener that services share, on a thread.
+/// A listener of HTTP, which services may share, on a thread.
 #[derive(Debug)]
 pub(crate) struct Shared {
     /// The services, the one whose listener it is first.
@@ -203,22 +202,40 @@ pub(crate) struct Shared {
     pub(crate) others: Vec<Rc<Account>>,
 }
 
-/// The services of a shared listener on a thread, to be replaced while it serves.
+/// The services of a listener on a thread, to be replaced while it serves.
 #[derive(Debug)]
 pub(crate) struct Replaceable {
     sites: Weak<Sites>,
     local: Weak<Local>,
+    places: Rc<PresentPlaces>,
+}
+
+/// The other services that a listener is to have.
+pub(crate) struct Members {
+    pub(crate) members: Vec<Member>,
+    /// Accounts of those that are new.
+    pub(crate) accounts: Vec<Rc<Account>>,
+    /// Places for connections that may use all of them.
+    pub(crate) places: Arc<Places>,
+}
+
+impl fmt::Debug for Members {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Members").finish_non_exhaustive()
+    }
 }
 
 impl Replaceable {
-    /// Replaces the services on another one's listener with what `members`
-    /// returns, besides accounts of those that are new.
-    pub(crate) fn replace(&self, members: impl FnOnce(&Sites) -> (Vec<Member>, Vec<Rc<Account>>)) {
+    /// Replaces the services on the listener of a worker with what `next` returns.
+    pub(crate) fn replace(&self, worker: &Worker, next: impl FnOnce(&Sites) -> Option<Members>) {
         // Otherwise its last connection has ended.
-        if let (Some(sites), Some(local)) = (self.sites.upgrade(), self.local.upgrade()) {
-            let (members, accounts) = members(&sites);
-            local.add(accounts);
-            sites.replace(members);
+        if let (Some(sites), Some(local)) = (self.sites.upgrade(), self.local.upgrade())
+            && let Some(next) = next(&sites)
+        {
+            // Before the first request for one of them.
+            worker.replace_places(&self.places, &next.places);
+            local.add(next.accounts);
+            sites.replace(next.members);
         }
     }
 }
@@ -329,12 +346,11 @@ impl Run {
         Local::new(Arc::clone(&self.http), handlers, self.account(), others)
     }
 
-    /// Returns the protocol of each kind of listener, and of each shared one,
-    /// with its handler, and what replaces the services of the shared ones.
+    /// Returns the protocol of each kind of listener, and of each one of HTTP,
+    /// with its handler, and what replaces the services of these.
     pub(crate) fn services(
         &self,
         guests: &OfThread,
-        redirects: Redirects,
         shared: Vec<Shared>,
     ) -> (Services, Vec<Replaceable>) {
         let all = || Rc::new(guests.clone());
@@ -342,27 +358,25 @@ impl Run {
             Some(guests) => connection::ToGuests::streams(guests),
             None => connection::ToGuests::events(all()),
         };
-        let http = self.local(all(), Vec::new());
-        let redirect = self.local(Rc::new(redirects), Vec::new());
         let mut replaceable = Vec::new();
         let answers = |shared: Shared| {
             let sites = Rc::downgrade(&shared.sites);
             let local = self.local(shared.sites, shared.others);
+            let places = PresentPlaces::new(shared.places);
             replaceable.push(Replaceable {
                 sites,
                 local: Rc::downgrade(&local),
+                places: Rc::clone(&places),
             });
             SharedService {
                 service: Rc::new(http::Service::new(local)),
-                places: shared.places,
+                places,
             }
         };
         let datagrams: udp::DatagramsToGuests<Instance> = udp::DatagramsToGuests::new(all());
         let sites = shared.into_iter().map(answers).collect();
         let services = Services {
             streams: Some(Rc::new(streams)),
-            http: Some(Rc::new(http::Service::new(http))),
-            redirect: Some(Rc::new(http::Service::new(redirect))),
             sites,
             datagrams: Some(Rc::new(datagrams)),
             program: guests.program(),

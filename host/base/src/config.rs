@@ -111,8 +111,39 @@ impl RunConfig {
     /// # Errors
     /// Fails with the first fault, and the number of the service that has it.
     pub fn join(&mut self) -> Result<(), (usize, ConfigError)> {
+        self.join_after(&[])
+    }
+
+    /// Joins the services anew, with those of these names before all others.
+    ///
+    /// # Errors
+    /// Fails as [`Self::join`] does.
+    pub fn join_after(&mut self, first: &[&str]) -> Result<(), (usize, ConfigError)> {
+        for service in &mut self.services {
+            service.hosted.clear();
+            service.tls.shared.clear();
+            let own = service.listeners.iter().enumerate();
+            let own = own.filter(|(_, listener)| listener.kind.is_http());
+            // Any may be shared after a reload.
+            let sites = own.map(|(listener, its)| SharedListener {
+                listener,
+                redirects: its.kind == ListenerKind::Redirect,
+                others: Vec::new(),
+            });
+            service.sites = sites.collect();
+        }
         let mut taken: HashMap<_, (usize, usize)> = HashMap::new();
-        for number in 0..self.services.len() {
+        let rank = |number: &usize| {
+            let service = self.services.get(*number);
+            let known = service.and_then(|service| {
+                let name = &*service.guest.name;
+                first.iter().position(|its| *its == name)
+            });
+            known.unwrap_or(first.len())
+        };
+        let mut order: Vec<_> = (0..self.services.len()).collect();
+        order.sort_by_key(rank);
+        for number in order {
             let listeners = match self.services.get(number) {
                 Some(service) => service.listeners.clone(),
                 None => continue,
@@ -133,25 +164,31 @@ impl RunConfig {
                 joined.map_err(|error| (number, error))?;
             }
         }
+        let certificates = self.services.iter().map(|service| {
+            let its = service.tls.certificates.clone();
+            (service.guest.name.clone(), its)
+        });
+        let certificates: HashMap<_, _> = certificates.collect();
         for service in &mut self.services {
-            let redirects = |listener: usize| {
-                let listener = service.listeners.get(listener);
-                listener.is_some_and(|it| it.kind == ListenerKind::Redirect)
-            };
-            // Routes narrow a listener that is its own, too.
             let hosted = &service.hosted;
-            let own = service.listeners.iter().enumerate();
-            let own = own.filter(|(place, it)| it.kind.is_http() && !hosted.contains(place));
-            let own: Vec<_> = own.map(|(place, _)| place).collect();
-            for listener in own {
-                let known = service.sites.iter().any(|it| it.listener == listener);
-                if !known && !service.routes.is_empty() {
-                    service.sites.push(SharedListener {
-                        listener,
-                        redirects: redirects(listener),
-                        others: Vec::new(),
-                    });
+            service
+                .sites
+                .retain(|site| !hosted.contains(&site.listener));
+            let own = &service.tls.certificates;
+            let of_others = service.sites.iter().map(|site| {
+                let its = site.others.iter();
+                let its = its.filter_map(|other| certificates.get(&other.name));
+                let mut shared = Vec::new();
+                for certificate in its.flatten() {
+                    if !own.contains(certificate) && !shared.contains(certificate) {
+                        shared.push(certificate.clone());
+                    }
                 }
+                shared
+            });
+            let of_others: Vec<_> = of_others.collect();
+            if of_others.iter().any(|its| !its.is_empty()) {
+                service.tls.shared = of_others;
             }
         }
         Ok(())
@@ -198,38 +235,19 @@ impl RunConfig {
                 return Err(ConfigError::RouteTwice { route, other });
             }
         }
-        let certificates = member.tls.certificates.clone();
         if let Some(member) = self.services.get_mut(guest.0) {
             member.hosted.push(guest.1);
         }
         let Some(owner) = self.services.get_mut(host.0) else {
             return Ok(());
         };
-        let known = owner.sites.iter().position(|it| it.listener == host.1);
-        let place = known.unwrap_or(owner.sites.len());
-        if known.is_none() {
-            let opened = owner.listeners.get(host.1);
-            owner.sites.push(SharedListener {
-                listener: host.1,
-                redirects: opened.is_some_and(|it| it.kind == ListenerKind::Redirect),
-                others: Vec::new(),
-            });
-        }
-        if let Some(site) = owner.sites.get_mut(place) {
+        let site = owner.sites.iter_mut().find(|it| it.listener == host.1);
+        if let Some(site) = site {
             site.others.push(SharingService {
                 name,
                 routes,
                 redirects: listener.kind == ListenerKind::Redirect,
             });
-        }
-        let files = &mut owner.tls;
-        files.shared.resize_with(owner.sites.len(), Vec::new);
-        if let Some(shared) = files.shared.get_mut(place) {
-            for certificate in certificates {
-                if !files.certificates.contains(&certificate) && !shared.contains(&certificate) {
-                    shared.push(certificate);
-                }
-            }
         }
         Ok(())
     }
@@ -413,8 +431,8 @@ pub struct Config {
     /// Requests that it answers, of those of its HTTP listeners; all if there
     /// are none.
     pub routes: Vec<Route>,
-    /// Listeners that it shares with other services, or on which it has not all
-    /// requests.
+    /// Listeners of HTTP that it opens, in the order of `listeners`, each with the
+    /// services that share it.
     pub sites: Vec<SharedListener>,
     /// Numbers of listeners that it shares and another service opens.
     pub hosted: Vec<usize>,
@@ -599,8 +617,8 @@ impl fmt::Display for ComponentSource {
 pub struct TlsFiles {
     /// The server's certificates; the first one is the default.
     pub certificates: Vec<CertificateFiles>,
-    /// Certificates of other services, for each listener that is shared with
-    /// them.
+    /// Certificates of other services, for each listener of HTTP that the service
+    /// opens; none if no listener needs any.
     pub shared: Vec<Vec<CertificateFiles>>,
     /// Authorities of which one must have signed a client's certificate.
     pub client_ca: Option<PathBuf>,

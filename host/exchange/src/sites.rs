@@ -1,9 +1,10 @@
-//! The handlers of a listener that several services share: each request goes to
-//! the service of its host and path.
+//! The handlers of a listener of HTTP, which several services may share: each
+//! request goes to the service of its host and path.
 //!
-//! A reload may replace a service here while the listener's own service goes on
-//! ([`Sites::replace`]). Requests that have begun stay with the generation that they
-//! were for; the next ones, on open connections too, go to the new one.
+//! A reload may replace a service here, add one or take one away, while the
+//! listener's own service goes on ([`Sites::replace`]). Requests that have begun stay
+//! with the generation that they were for; the next ones, on open connections too,
+//! go where the new routes lead.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -52,6 +53,8 @@ pub struct Member {
 
 /// The services as they are now.
 struct Table {
+    /// True if the service whose listener it is has all requests.
+    is_alone: bool,
     routes: Routes,
     /// The other services; the first has the number 1.
     others: Vec<Joined>,
@@ -97,6 +100,12 @@ impl Sites {
             connections: Rc::default(),
             leaving: RefCell::default(),
         }
+    }
+
+    /// True if no other service shares the listener.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.table.borrow().others.is_empty()
     }
 
     /// Replaces the other services. Those that are the same stay as they are.
@@ -175,6 +184,7 @@ impl Table {
         }
         routes.sort();
         Self {
+            is_alone: own_routes.is_empty() && joined.is_empty(),
             routes,
             others: joined,
         }
@@ -184,6 +194,9 @@ impl Table {
 impl Handlers for Sites {
     fn takes<'a>(&self, wanted: &dyn Fn() -> Wanted<'a>) -> (Site, Takes) {
         let table = self.table.borrow();
+        if table.is_alone {
+            return (Site::Own, self.own.takes(wanted).1);
+        }
         let number = match table.routes.find(wanted()) {
             Found::Service(0) => return (Site::Own, self.own.takes(wanted).1),
             Found::Service(number) => number,
@@ -209,6 +222,9 @@ impl Handlers for Sites {
         let mut connections = self.connections.borrow_mut();
         if connections.len() == connections.capacity() {
             connections.retain(|connection| connection.strong_count() > 0);
+            // The next look is after as many again.
+            let most = connections.len();
+            connections.reserve(most);
         }
         connections.push(Rc::downgrade(&open));
         Box::new(OfConnection {

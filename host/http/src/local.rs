@@ -65,6 +65,11 @@ impl Account {
         }
     }
 
+    /// True if the service has groups of servers.
+    fn forwards(&self) -> bool {
+        !self.net.upstreams().is_empty()
+    }
+
     /// True if a record of a request with this span needs its text.
     pub(super) fn needs_text(&self, trace: Option<&Rc<Trace>>) -> bool {
         self.lines.is_some() || trace.is_some_and(|trace| trace.context.sampled)
@@ -153,7 +158,7 @@ impl Local {
         others: Vec<Rc<Account>>,
     ) -> Rc<Self> {
         let now = wall_clock();
-        let tunnels = !own.net.upstreams().is_empty();
+        let tunnels = own.forwards() || others.iter().any(|it| it.forwards());
         Rc::new(Self {
             tunnels: Cell::new(tunnels),
             out: RefCell::default(),
@@ -182,6 +187,9 @@ impl Local {
 
     /// Adds accounts of services that answer on the listener, too.
     pub fn add(&self, accounts: Vec<Rc<Account>>) {
+        if accounts.iter().any(|account| account.forwards()) {
+            self.tunnels.set(true);
+        }
         self.others.borrow_mut().extend(accounts);
     }
 

@@ -40,7 +40,8 @@ pub(crate) struct Acceptor {
     socket: Rc<Watched>,
     /// Place of the next connection among `--max-connections`.
     permit: Option<Permit>,
-    permitting: Option<Waiting<Permit>>,
+    /// What waits for a place, and of which it is.
+    permitting: Option<(Arc<Places>, Waiting<Permit>)>,
     /// Pause after an error of the system.
     pause: Option<Waiting<()>>,
     reported: bool,
@@ -100,16 +101,26 @@ impl Acceptor {
                     continue;
                 }
             }
-            let permit = match self.permit.take() {
+            let mut permit = match self.permit.take() {
                 Some(permit) => permit,
                 None => {
-                    let take = || Box::pin(Arc::clone(places).take()) as Waiting<_>;
-                    let permitting = self.permitting.get_or_insert_with(take);
+                    // A reload may have replaced them meanwhile.
+                    let stale = |(of, _): &mut (Arc<Places>, _)| !Arc::ptr_eq(of, places);
+                    drop(self.permitting.take_if(stale));
+                    let take = || {
+                        let taking = Box::pin(Arc::clone(places).take()) as Waiting<_>;
+                        (Arc::clone(places), taking)
+                    };
+                    let (_, permitting) = self.permitting.get_or_insert_with(take);
                     let taken = ready!(permitting.as_mut().poll(cx));
                     self.permitting = None;
                     taken
                 }
             };
+            if !permit.move_to(places.permits()) {
+                drop(permit);
+                continue;
+            }
             let accepted =
                 ready.try_io(|socket| accept_one(socket.as_fd()).map_err(io::Error::from));
             let error = match accepted {

@@ -9,7 +9,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 /// A budget that several draw from.
 #[derive(Debug)]
@@ -67,14 +67,19 @@ impl Permits {
         Arc::new(Self::in_order(most, takes))
     }
 
-    /// Returns the budget of connections that may use any of several services. A
-    /// permit takes one of each service's budget, and as much of the process's as
+    /// Returns a budget of its own for connections that may use any of several
+    /// services. A permit takes one of each service's budget, and as much of the process's as
     /// the greediest.
     #[must_use]
-    pub fn joined<'a>(all: impl Iterator<Item = &'a Arc<Self>>) -> Arc<Self> {
+    pub fn joined<'a>(first: &Self, others: impl Iterator<Item = &'a Arc<Self>>) -> Arc<Self> {
+        let mut others = others.map(|its| &**its).peekable();
+        if others.peek().is_none() {
+            let (most, takes) = (first.most, first.takes.clone());
+            return Arc::new(Self { most, takes });
+        }
         let mut most = usize::MAX;
         let mut takes: Vec<(Arc<Whole>, u32)> = Vec::new();
-        for permits in all {
+        for permits in std::iter::once(first).chain(others) {
             most = most.min(permits.most);
             for (whole, each) in permits.what_lacks() {
                 match takes.iter_mut().find(|(its, _)| Arc::ptr_eq(its, whole)) {
@@ -170,6 +175,13 @@ impl Permits {
         self.takes.iter().map(|(whole, _)| whole)
     }
 
+    /// Returns how much a permit takes of a budget.
+    fn each_of(&self, of: &Arc<Whole>) -> u32 {
+        let mut takes = self.takes.iter();
+        let found = takes.find(|(whole, _)| Arc::ptr_eq(whole, of));
+        found.map_or(0, |(_, each)| *each)
+    }
+
     /// Frees what a permit has taken of the first so many budgets.
     fn free(&self, wholes: usize) {
         for (whole, each) in self.takes.iter().take(wholes) {
@@ -181,6 +193,39 @@ impl Permits {
 /// A permit. Dropping it frees it.
 #[derive(Debug)]
 pub struct Permit(Arc<Permits>);
+
+impl Permit {
+    /// True if it was taken from this budget.
+    pub(crate) fn is_of(&self, permits: &Arc<Permits>) -> bool {
+        Arc::ptr_eq(&self.0, permits)
+    }
+
+    /// Makes it a permit of another budget: takes what that takes more, and frees
+    /// what it takes less. Returns false if something is not free; then nothing
+    /// has changed.
+    #[must_use]
+    pub(crate) fn move_to(&mut self, to: &Arc<Permits>) -> bool {
+        if self.is_of(to) {
+            return true;
+        }
+        let mut taken = Vec::new();
+        for (whole, each) in &to.takes {
+            let more = each.saturating_sub(self.0.each_of(whole));
+            match whole.free.try_acquire_many(more) {
+                Ok(permit) => taken.push(permit),
+                // Those that were taken are freed.
+                Err(_) => return false,
+            }
+        }
+        taken.into_iter().for_each(SemaphorePermit::forget);
+        for (whole, each) in &self.0.takes {
+            let less = each.saturating_sub(to.each_of(whole));
+            whole.free.add_permits(usize::try_from(less).unwrap_or(0));
+        }
+        self.0 = Arc::clone(to);
+        true
+    }
+}
 
 impl Drop for Permit {
     fn drop(&mut self) {
@@ -246,7 +291,7 @@ mod tests {
         let within = |each| vec![(Arc::clone(&process), 1), (Arc::clone(&mappings), each)];
         let (owner, member) = (Permits::new(5, within(2)), Permits::new(3, within(4)));
         let (light, heavy) = (Permits::new(9, within(1)), Permits::new(5, within(4)));
-        let shared = Permits::joined([&owner, &member, &light, &heavy].into_iter());
+        let shared = Permits::joined(&owner, [&member, &light, &heavy].into_iter());
         assert_eq!(shared.most(), 3);
         assert_eq!(shared.takes.len(), 4, "two have as much as the process");
         let own = member.try_take().expect("a permit");
@@ -262,5 +307,30 @@ mod tests {
         drop(two);
         assert_eq!(process.free.available_permits(), 9);
         assert_eq!(mappings.free.available_permits(), 20);
+    }
+
+    #[test]
+    fn a_permit_moves_with_what_it_takes_or_stays_as_it_is() {
+        let (process, mappings) = (Whole::new(9), Whole::new(20));
+        let within = |each| vec![(Arc::clone(&process), 1), (Arc::clone(&mappings), each)];
+        let (owner, member) = (Permits::new(5, within(2)), Permits::new(2, within(4)));
+        let alone = Permits::joined(&owner, [].into_iter());
+        let shared = Permits::joined(&owner, [&member].into_iter());
+        let free = || {
+            let own = |permits: &Permits| permits.takes[0].0.free.available_permits();
+            let of_process = [&process, &mappings].map(|whole| whole.free.available_permits());
+            (own(&owner), own(&member), of_process)
+        };
+        let mut three = [(); 3].map(|()| alone.try_take().expect("a permit"));
+        assert_eq!(free(), (2, 2, [6, 14]));
+        let moved = three.each_mut().map(|permit| permit.move_to(&shared));
+        assert_eq!(moved, [true, true, false], "the member has two");
+        assert!(three[0].is_of(&shared) && three[2].is_of(&alone));
+        assert_eq!(free(), (2, 0, [6, 10]));
+        // The member leaves.
+        let moved = three.each_mut().map(|permit| permit.move_to(&alone));
+        assert_eq!((moved, free()), ([true; 3], (2, 2, [6, 14])));
+        drop(three);
+        assert_eq!(free(), (5, 2, [9, 20]));
     }
 }

@@ -4,10 +4,13 @@
 //! requests, the longest idle first. After that, new connections wait in the
 //! backlog.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::select_all;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use netwasm_base::counters::Counters;
@@ -46,8 +49,8 @@ impl Places {
     /// first of which accepts them.
     #[must_use]
     pub fn joined(first: &Self, others: &[&Self]) -> Arc<Self> {
-        let all = others.iter().map(|places| &places.permits);
-        let permits = Permits::joined([&first.permits].into_iter().chain(all));
+        let others = others.iter().map(|places| &places.permits);
+        let permits = Permits::joined(&first.permits, others);
         Self::new(permits, &first.counters)
     }
 
@@ -88,7 +91,7 @@ impl Places {
     }
 
     /// Waits until a place is wanted and none is free.
-    pub(crate) async fn wanted(&self) {
+    pub(crate) async fn wanted(self: Arc<Self>) {
         let wholes = self.permits.wholes();
         select_all(wholes.map(|whole| Box::pin(whole.wanted.notified()))).await;
     }
@@ -102,5 +105,41 @@ impl Places {
                 "--max-connections is reached: idle HTTP connections are closed, new ones wait"
             );
         }
+    }
+}
+
+/// The places of a listener as they are now. A reload replaces them if another
+/// service joins the listener, or leaves it.
+#[derive(Debug)]
+pub struct PresentPlaces {
+    now: RefCell<Arc<Places>>,
+    changed: Notify,
+}
+
+impl PresentPlaces {
+    /// Returns the places that a listener begins with.
+    #[must_use]
+    pub fn new(places: Arc<Places>) -> Rc<Self> {
+        Rc::new(Self {
+            now: RefCell::new(places),
+            changed: Notify::new(),
+        })
+    }
+
+    /// Returns the places.
+    pub(crate) fn get(&self) -> Arc<Places> {
+        Arc::clone(&self.now.borrow())
+    }
+
+    /// Replaces the places, and returns those before.
+    pub(crate) fn replace(&self, places: Arc<Places>) -> Arc<Places> {
+        let before = self.now.replace(places);
+        self.changed.notify_one();
+        before
+    }
+
+    /// Waits until they are replaced. Meant for one task.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use netwasm_base::config::ListenerKind;
 
-use crate::places::Places;
+use crate::places::{Places, PresentPlaces};
 use crate::thread::Thread;
 use crate::transport::Transport;
 use crate::turns::Turn;
@@ -44,11 +44,8 @@ pub type Program = Pin<Box<dyn Future<Output = u8>>>;
 pub struct Services {
     /// `--tcp` and `--tls`.
     pub streams: Option<Rc<dyn Service>>,
-    /// `--http` and `--https`.
-    pub http: Option<Rc<dyn Service>>,
-    /// `--http-redirect`.
-    pub redirect: Option<Rc<dyn Service>>,
-    /// Shared listeners of HTTP, by their numbers.
+    /// Listeners of HTTP, by their numbers. Each has a service of its own, as others
+    /// may share it.
     pub sites: Vec<SharedService>,
     /// `--udp`.
     pub datagrams: Option<Rc<dyn DatagramService>>,
@@ -56,12 +53,12 @@ pub struct Services {
     pub program: Option<Program>,
 }
 
-/// The service of a listener that several share.
+/// The service of a listener that several may share.
 pub struct SharedService {
     /// The service.
     pub service: Rc<dyn Service>,
     /// Places for its connections.
-    pub places: Arc<Places>,
+    pub places: Rc<PresentPlaces>,
 }
 
 impl fmt::Debug for Services {
@@ -76,25 +73,22 @@ impl Services {
         match kind {
             ListenerKind::Tcp | ListenerKind::Tls => self.streams.as_deref(),
             ListenerKind::Udp => None,
-            ListenerKind::Http | ListenerKind::Https | ListenerKind::Redirect => match site {
-                Some(site) => self.sites.get(site).map(|it| &*it.service),
-                None if kind == ListenerKind::Redirect => self.redirect.as_deref(),
-                None => self.http.as_deref(),
-            },
+            ListenerKind::Http | ListenerKind::Https | ListenerKind::Redirect => {
+                self.sites.get(site?).map(|it| &*it.service)
+            }
         }
     }
 
-    /// Returns the places for the connections of a shared listener.
-    pub(crate) fn places(&self, site: usize) -> Option<&Arc<Places>> {
-        self.sites.get(site).map(|it| &it.places)
+    /// Returns the places for the connections of a listener; `None` if they are
+    /// those of the whole service.
+    pub(crate) fn places(&self, site: Option<usize>) -> Option<Arc<Places>> {
+        self.sites.get(site?).map(|it| it.places.get())
     }
 
     /// Passes a tick of the clock to the services.
     pub(crate) fn tick(&self) {
-        let own = [&self.streams, &self.http, &self.redirect];
-        let own = own.into_iter().flatten();
-        let shared = self.sites.iter().map(|it| &it.service);
-        for service in own.chain(shared) {
+        let of_http = self.sites.iter().map(|it| &it.service);
+        for service in self.streams.iter().chain(of_http) {
             service.tick();
         }
     }

@@ -24,6 +24,8 @@ use crate::dns::Resolver;
 use crate::env::Env;
 use crate::io::Watched;
 use crate::kept::Kept;
+use crate::permits::Permit;
+use crate::places::{Places, PresentPlaces};
 use crate::service::{Service, Services};
 use crate::thread::{Active, Listed, Thread, Tick};
 use crate::tls::Tls;
@@ -121,7 +123,7 @@ impl Worker {
             let Ok(place) = self.env().admit(&socket, &peer) else {
                 return of_listener.refuse();
             };
-            let transport = Transport::watched(&self.thread, socket, peer, Some(permit));
+            let transport = self.transport(services, site, socket, peer, permit);
             transport.admitted(place, of_listener);
             if let Some(service) = services.of(kind, site) {
                 self.enter(service, kind, site, transport);
@@ -136,13 +138,54 @@ impl Worker {
             let Ok(place) = worker.env().admit(&socket, &client) else {
                 return of_listener.refuse();
             };
-            let transport = Transport::watched(&worker.thread, socket, client, Some(permit));
+            let transport = worker.transport(&services, site, socket, client, permit);
             transport.admitted(place, of_listener);
             if let Some(service) = services.of(kind, site) {
                 worker.enter(service, kind, site, transport);
             }
             drop(active);
         });
+    }
+
+    /// Wraps an accepted connection. Its place may be of what its listener had
+    /// before a reload.
+    fn transport(
+        &self,
+        services: &Services,
+        site: Option<usize>,
+        socket: Watched,
+        client: Address,
+        mut permit: Permit,
+    ) -> Rc<Transport> {
+        let places = services.places(site);
+        let fits = places.is_none_or(|places| permit.move_to(places.permits()));
+        let transport = Transport::watched(&self.thread, socket, client, Some(permit));
+        if !fits {
+            transport.leave();
+        }
+        transport
+    }
+
+    /// Replaces the places of a listener. Its connections take what they need more,
+    /// and free what they need no longer. Those for which there is no place end with
+    /// their next answer.
+    pub fn replace_places(&self, present: &PresentPlaces, places: &Arc<Places>) {
+        let before = present.replace(Arc::clone(places));
+        let (from, to) = (before.permits(), places.permits());
+        let mut left = 0;
+        for (_, transport) in &*self.transports.borrow() {
+            if !transport.core.borrow_mut().moves_permit(from, to) {
+                transport.leave();
+                left += 1;
+            }
+        }
+        if left > 0 {
+            tracing::info!(
+                connections = left,
+                "connections end, as a service that joins their listener has fewer places \
+                 (--max-connections)"
+            );
+        }
     }
 
     /// Reads what a proxy sends first, and returns the client's address. Returns
@@ -205,10 +248,22 @@ impl Worker {
     /// Closes idle connections whenever places are wanted for new ones.
     async fn make_room(self: Rc<Self>, services: Rc<Services>) -> io::Result<()> {
         loop {
-            let shared = services.sites.iter().map(|it| &it.places);
-            let all = shared.chain([&self.env().places]);
-            select_all(all.map(|places| Box::pin(places.wanted()))).await;
-            self.close_idle();
+            let sites = || services.sites.iter();
+            let own = Arc::clone(&self.env().places);
+            let all = sites().map(|it| it.places.get()).chain([own]);
+            let wanted = select_all(all.map(|places| Box::pin(places.wanted())));
+            let changes = sites().map(|it| Box::pin(it.places.changed()));
+            let changes: Vec<_> = changes.collect();
+            let changed = async {
+                match changes.is_empty() {
+                    true => std::future::pending().await,
+                    false => select_all(changes).await,
+                }
+            };
+            tokio::select! {
+                _ = wanted => self.close_idle(),
+                _ = changed => {}
+            }
         }
     }
 

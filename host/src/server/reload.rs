@@ -20,7 +20,7 @@ mod work;
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use netwasm_base::config::{Config, RunConfig};
+use netwasm_base::config::{Config, RunConfig, SharedListener};
 use netwasm_base::error::Error;
 use netwasm_net::tls::Renewed;
 use netwasm_net::worker::{Ended, Phase};
@@ -413,13 +413,14 @@ impl Server {
                     // A program may have ended meanwhile.
                     let Some(place) = place else { continue };
                     let mut service = old.remove(place);
+                    let was_shared = is_shared(&service.config.sites);
                     service.stamp = kept.stamp;
                     service.config = kept.config;
                     if let Some(renewed) = kept.renewed {
                         service.run.net.tls.renew(renewed);
                     }
                     let sites = &service.config.sites;
-                    if sites.iter().any(|it| !it.others.is_empty()) {
+                    if was_shared || is_shared(sites) {
                         // Before those that are replaced begin to end.
                         self.threads.replace(&Replace {
                             generation: service.generation,
@@ -486,4 +487,9 @@ impl Server {
             self.reload(by);
         }
     }
+}
+
+/// True if other services answer on one of these listeners.
+fn is_shared(sites: &[SharedListener]) -> bool {
+    sites.iter().any(|site| !site.others.is_empty())
 }

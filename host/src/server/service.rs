@@ -54,11 +54,6 @@ impl Prepared {
         })
     }
 
-    /// True if its connections take the places of those of a generation before.
-    pub(super) fn has_places_of(&self, before: &Run) -> bool {
-        Arc::ptr_eq(&self.run.net.places, &before.net.places)
-    }
-
     /// Tries to start the guest.
     ///
     /// # Errors

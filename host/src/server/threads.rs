@@ -24,7 +24,7 @@ use netwasm_net::worker::{self, Assignment, Ended, Phase, Worker};
 use netwasm_runtime::guests::OfThread;
 
 use crate::admin::Connections;
-use crate::wiring::{Replaceable, Run, Shared};
+use crate::wiring::{Members, Replaceable, Run, Shared};
 
 use super::Event;
 
@@ -68,7 +68,7 @@ pub(super) struct Begin {
     /// that retire, or that a reload has undone.
     pub(super) beside: Arc<Generations>,
     pub(super) run: Run,
-    /// Its shared listeners.
+    /// Its listeners of HTTP.
     pub(super) sites: Vec<SharedListener>,
     /// Its own routes on these.
     pub(super) routes: Vec<Route>,
@@ -79,14 +79,14 @@ pub(super) struct Begin {
     pub(super) clock: watch::Receiver<Tick>,
 }
 
-/// Services to replace on the shared listeners of a worker that goes on.
+/// Services to replace on the listeners of a worker that goes on.
 #[derive(Clone, Debug)]
 pub(super) struct Replace {
     /// Number of the generation whose listeners they are.
     pub(super) generation: u64,
     /// The generations that it is to serve beside from now on.
     pub(super) beside: Arc<Generations>,
-    /// Its shared listeners, as they are to be.
+    /// Its listeners of HTTP, as they are to be.
     pub(super) sites: Vec<SharedListener>,
 }
 
@@ -147,7 +147,7 @@ impl Threads {
         }
     }
 
-    /// Replaces services on the shared listeners of a generation, on all threads.
+    /// Replaces services on the listeners of a generation, on all threads.
     pub(super) fn replace(&self, replace: &Replace) {
         for thread in &self.threads {
             let _ = thread.send(Order::Replace(Box::new(replace.clone())));
@@ -196,8 +196,7 @@ fn work(
                     Order::Begin(begin) => {
                         let (worker, guests) = begin.run.worker(&turns);
                         let shared = shared(&begin, &guests, &workers.borrow());
-                        let (services, replaceable) =
-                            begin.run.services(&guests, begin.redirects, shared);
+                        let (services, replaceable) = begin.run.services(&guests, shared);
                         workers.borrow_mut().push(Known {
                             service: begin.run.net.guest.clone(),
                             generation: begin.generation,
@@ -238,7 +237,7 @@ struct Known {
     guests: OfThread,
     redirects: Redirects,
     run: Run,
-    /// Its shared listeners.
+    /// Its listeners of HTTP.
     replaceable: Vec<Replaceable>,
 }
 
@@ -303,7 +302,7 @@ fn others<'a>(
     others
 }
 
-/// Returns the services on each shared listener of a worker.
+/// Returns the services on each listener of HTTP of a worker.
 fn shared(begin: &Begin, guests: &OfThread, workers: &[Known]) -> Vec<Shared> {
     let of_listener = |shared: &SharedListener| {
         let handlers: Rc<dyn Handlers> = match shared.redirects {
@@ -321,7 +320,7 @@ fn shared(begin: &Begin, guests: &OfThread, workers: &[Known]) -> Vec<Shared> {
     begin.sites.iter().map(of_listener).collect()
 }
 
-/// Replaces services on the shared listeners of a worker.
+/// Replaces services on the listeners of a worker.
 fn replace(order: &Replace, workers: &[Known]) {
     let mut owners = workers.iter();
     // Otherwise it has ended.
@@ -329,9 +328,16 @@ fn replace(order: &Replace, workers: &[Known]) {
         return;
     };
     for (shared, replaceable) in order.sites.iter().zip(&owner.replaceable) {
-        replaceable.replace(|sites| {
+        replaceable.replace(&owner.worker, |sites| {
+            if sites.is_own() && shared.others.is_empty() {
+                return None;
+            }
             let others = others(shared, &order.beside, workers, Some(sites));
-            (others.members, others.accounts)
+            Some(Members {
+                members: others.members,
+                accounts: others.accounts,
+                places: Places::joined(&owner.run.net.places, &others.places),
+            })
         });
     }
 }

@@ -121,7 +121,7 @@ impl Driver {
         entry: Option<Entry>,
         out: &mut Vec<u8>,
     ) {
-        let keeps = request.head.keep_alive() && !checked.closes && !self.thread().is_draining();
+        let keeps = request.head.keep_alive() && !checked.closes && !self.transport.is_leaving();
         let persistence = match (keeps, request.head.minor_version()) {
             (false, _) => Persistence::Closed,
             (true, 0) => Persistence::KeptOnRequest,

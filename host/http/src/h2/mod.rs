@@ -421,7 +421,7 @@ impl Connection {
             }
             Leaving::Told(_) => false,
             Leaving::No
-                if thread.is_draining()
+                if self.link.transport.is_leaving()
                     || self.link.closes.get()
                     || (idle && thread.passed(since, limits.keep_alive_timeout)) =>
             {

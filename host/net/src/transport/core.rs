@@ -17,7 +17,7 @@ use netwasm_base::meter::{Measure, Meter};
 use crate::clients::ClientPlace;
 use crate::io::Watched;
 use crate::of_listener::OfListener;
-use crate::permits::Permit;
+use crate::permits::{Permit, Permits};
 use crate::protocol::Flow;
 use crate::queue::{FilePart, WriteQueue, send};
 use crate::relay::Relay;
@@ -108,6 +108,15 @@ impl Moved {
 }
 
 impl Core {
+    /// Moves the permit to another budget if it is of this one. Returns false if
+    /// that has nothing free.
+    pub(crate) fn moves_permit(&mut self, from: &Arc<Permits>, to: &Arc<Permits>) -> bool {
+        match &mut self.permit {
+            Some(permit) if permit.is_of(from) => permit.move_to(to),
+            _ => true,
+        }
+    }
+
     /// Returns the bytes queued, in all.
     pub(crate) fn queued(&self) -> u64 {
         self.queue.len() + self.tls.as_ref().map_or(0, |session| session.staged().0)

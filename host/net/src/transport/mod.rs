@@ -64,6 +64,8 @@ pub struct Transport {
     pub idle: Cell<bool>,
     /// True if the connection is being closed to make room for another.
     reclaimed: Cell<bool>,
+    /// True if the connection ends with its next answer.
+    leaves: Cell<bool>,
     /// True if the guest gave the connection back to its pool.
     given_back: Cell<bool>,
     /// Turns of the connection's tasks among those of the thread.
@@ -121,6 +123,7 @@ impl Transport {
             driven: Cell::new(false),
             idle: Cell::new(false),
             reclaimed: Cell::new(false),
+            leaves: Cell::new(false),
             given_back: Cell::new(false),
             local: OnceCell::new(),
             turn: thread.turns.turn_of(client),
@@ -397,6 +400,18 @@ impl Transport {
         self.idle.set(false);
         self.reclaimed.set(true);
         self.nudge();
+    }
+
+    /// Lets the connection end with its next answer.
+    pub(crate) fn leave(&self) {
+        self.leaves.set(true);
+        self.nudge();
+    }
+
+    /// True if the connection is to end as soon as it can: no answer may invite
+    /// another request.
+    pub fn is_leaving(&self) -> bool {
+        self.leaves.get() || self.thread.is_draining()
     }
 
     /// True if no unread bytes have arrived.

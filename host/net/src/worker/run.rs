@@ -351,9 +351,12 @@ impl Accepting {
 
     /// Accepts a connection, and gives it to a worker.
     async fn accept(&self) -> io::Result<()> {
-        let shared = self.site.and_then(|site| self.services.places(site));
-        let places = shared.unwrap_or(&self.worker.env().places);
-        let accepted = poll_fn(|cx| self.acceptor.borrow_mut().poll_accept(places, cx)).await;
+        let accept = poll_fn(|cx| {
+            let of_listener = self.services.places(self.site);
+            let places = of_listener.as_ref().unwrap_or(&self.worker.env().places);
+            self.acceptor.borrow_mut().poll_accept(places, cx)
+        });
+        let accepted = accept.await;
         let Some((socket, peer, permit)) = accepted else {
             return Err(io::Error::other("a listening socket cannot be watched"));
         };

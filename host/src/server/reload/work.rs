@@ -47,23 +47,15 @@ impl Work {
     /// Fails with a line that says what is wrong.
     pub(super) fn prepare(&self) -> Result<Reload, Refused> {
         let (mut run, log) = (self.origin.reread)()?;
+        self.keep_listeners(&mut run)?;
         self.keep_fixed(&mut run, log);
         self.common.fit(&run.services);
         let mut services = Vec::new();
-        let mut changed = Vec::new();
         let mut problem = None;
-        // The last ones first: those on whose listeners one answers may have to
-        // change with it.
-        for (number, config) in run.services.iter().enumerate().rev() {
-            match self.next(config, &changed) {
+        for (number, config) in run.services.iter().enumerate() {
+            match self.next(config) {
                 Ok(next) => {
-                    if let Some(Next::New(new)) = &next {
-                        let before = self.before(config);
-                        changed.push(Changed {
-                            name: config.guest.name.clone(),
-                            has_its_places: before.is_some_and(|it| new.has_places_of(&it.run)),
-                        });
-                    }
+                    let next = next.map(|next| (self.rank(config), next));
                     services.extend(next);
                 }
                 Err(fault) => {
@@ -90,10 +82,11 @@ impl Work {
             }
             return Err(refused);
         }
-        services.reverse();
+        // Before those on whose listeners they answer come these.
+        services.sort_by_key(|(rank, _)| *rank);
         Ok(Reload {
             run,
-            services,
+            services: services.into_iter().map(|(_, next)| next).collect(),
             warnings: self.warnings.take(),
         })
     }
@@ -102,6 +95,24 @@ impl Work {
     fn warn(&self, warning: String) {
         tracing::warn!("{warning}");
         self.warnings.borrow_mut().push(warning);
+    }
+
+    /// Lets services that have listeners keep them, wherever the settings now have
+    /// others that share them.
+    fn keep_listeners(&self, run: &mut RunConfig) -> Result<(), Refused> {
+        let present = self.current.iter().map(|it| &*it.config.guest.name);
+        let present: Vec<_> = present.collect();
+        run.join_after(&present).map_err(|(number, error)| {
+            let reason = error.to_string();
+            Refused::from(self.origin.locate(run, number, &[], &reason))
+        })
+    }
+
+    /// Returns the place of a service among those that run; new ones come after.
+    fn rank(&self, config: &Config) -> usize {
+        let mut current = self.current.iter();
+        let place = current.position(|it| it.config.guest.name == config.guest.name);
+        place.unwrap_or(self.current.len())
     }
 
     /// Keeps the settings that only a restart changes, and says so.
@@ -157,7 +168,7 @@ impl Work {
 
     /// Returns what becomes of a service, if these have changed; `None` if it
     /// has ended.
-    fn next(&self, config: &Config, changed: &[Changed]) -> Result<Option<Next>, Error> {
+    fn next(&self, config: &Config) -> Result<Option<Next>, Error> {
         let name = &config.guest.name;
         // Without listeners, it is a program.
         let is_program = |config: &Config| config.listeners.is_empty();
@@ -174,11 +185,6 @@ impl Work {
             }
             return Ok(None);
         }
-        let others = config.sites.iter().flat_map(|it| &it.others);
-        let mut its = others.flat_map(|other| changed.iter().filter(|it| it.name == other.name));
-        // Open connections have places of the others, and instances of the new
-        // generations soon.
-        let goes_on_with_others = its.all(|changed| changed.has_its_places);
         if let Some(before) = before {
             let kept = |config: &Config, stamp, renewed| {
                 Ok(Some(Next::Kept(Box::new(Kept {
@@ -199,10 +205,7 @@ impl Work {
                     return kept(&before.config, None, None);
                 }
             }
-            if is_same
-                && goes_on_with_others
-                && let Some(stamp) = before.same_component()?
-            {
+            if is_same && let Some(stamp) = before.same_component()? {
                 return kept(config, stamp, renewed(before, config)?);
             }
         }
@@ -216,24 +219,14 @@ impl Work {
     }
 }
 
-/// A service that has changed.
-struct Changed {
-    name: String,
-    /// True if its connections take the places of those of the generation before.
-    has_its_places: bool,
-}
-
-/// True if a service goes on with these settings: they differ at most in what
-/// others have on its listeners.
+/// True if a service goes on with these settings: they differ at most in the
+/// others on its listeners.
 fn goes_on(before: &Config, next: &Config) -> bool {
     let own = |config: &Config| {
         let mut config = config.clone();
-        config.tls.shared.iter_mut().for_each(Vec::clear);
+        config.tls.shared.clear();
         let sites = config.sites.iter_mut();
-        for other in sites.flat_map(|site| &mut site.others) {
-            other.routes.clear();
-            other.redirects = false;
-        }
+        sites.for_each(|site| site.others.clear());
         config
     };
     before == next || own(before) == own(next)

@@ -153,7 +153,7 @@ impl Driver {
             && framing != Framed::Closed
             && !waits
             && !closes
-            && !self.thread().is_draining();
+            && !self.transport.is_leaving();
         let persistence = match (keeps, request.head.minor_version()) {
             (false, _) => Persistence::Closed,
             (true, 0) => Persistence::KeptOnRequest,
