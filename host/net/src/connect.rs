@@ -92,7 +92,20 @@ pub async fn make_to(
     server: &Server,
     timeout: Duration,
 ) -> Result<Rc<Transport>, ConnectionError> {
-    let made = open_to(worker, server, server.tls(), timeout).await?;
+    make_to_address(worker, server, server.present_address(), timeout).await
+}
+
+/// Like [`make_to`], to an address of the server's name first, if one is wanted.
+///
+/// # Errors
+/// Fails as [`make`] does.
+pub async fn make_to_address(
+    worker: &Rc<Worker>,
+    server: &Server,
+    wanted: Option<IpAddr>,
+    timeout: Duration,
+) -> Result<Rc<Transport>, ConnectionError> {
+    let made = open_to_address(worker, server, server.tls(), wanted, timeout).await?;
     worker.env().counters.connections_made.add();
     Ok(made)
 }
@@ -108,7 +121,16 @@ pub(crate) async fn open_to(
     tls: Option<&ClientTls>,
     timeout: Duration,
 ) -> Result<Rc<Transport>, ConnectionError> {
-    let wanted = server.present_address();
+    open_to_address(worker, server, tls, server.present_address(), timeout).await
+}
+
+async fn open_to_address(
+    worker: &Rc<Worker>,
+    server: &Server,
+    tls: Option<&ClientTls>,
+    wanted: Option<IpAddr>,
+    timeout: Duration,
+) -> Result<Rc<Transport>, ConnectionError> {
     let reach = match server.is_named() {
         true => Reach::Named(wanted),
         false => Reach::ByPolicy(None),
