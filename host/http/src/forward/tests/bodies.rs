@@ -53,12 +53,15 @@ fn chunks_and_trailers_pass_both_ways() {
         client.send("0\r\nX-Sum: 1\r\n\r\n").await;
         line.expect("0\r\nx-sum: 1\r\n\r\n").await;
         line.send(
-            "HTTP/1.1 200 OK\r\nServer: s\r\nDate: d\r\nTransfer-Encoding: chunked\r\n\r\n\
-             3\r\nabc\r\n",
+            "HTTP/1.1 200 OK\r\nServer: s\r\nDate: d\r\nTrailer: X-End\r\n\
+             Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
         )
         .await;
         client
-            .expect("HTTP/1.1 200 OK\r\nserver: s\r\ndate: d\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .expect(
+                "HTTP/1.1 200 OK\r\nserver: s\r\ndate: d\r\nTransfer-Encoding: chunked\r\n\
+                 Trailer: X-End\r\n\r\n",
+            )
             .await;
         client.expect("3\r\nabc\r\n").await;
         line.send("0\r\nX-End: 2\r\n\r\n").await;
