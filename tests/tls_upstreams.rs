@@ -8,9 +8,10 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::{
-    Run, SecureUpstream, Secured, Server, cert, mutual_config, server_config, text,
+    Run, SecureUpstream, Secured, Server, cert, message, mutual_config, server_config, text,
 };
 
 /// Answers each request with the version of HTTP, the name that the client wants
@@ -165,4 +166,44 @@ fn a_group_presents_its_certificate_to_servers_that_ask() {
     let run = Run::guest("gateway").http().args(["--upstream", &group]);
     let refused = run.guest_args(&["/=site"]).output();
     refused.refused(1, &["--upstream site", "--tls-identity you=CERT,KEY"]);
+}
+
+/// Echoes on a connection that changes its protocol, by HTTP/1.1.
+async fn switch(mut stream: Secured) {
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        return tell(stream).await;
+    }
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.expect("a head"));
+    }
+    let switches = "HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
+    let written = stream.write_all(switches.as_bytes()).await;
+    written.expect("room");
+    let mut five = [0; 5];
+    stream.read_exact(&mut five).await.expect("five bytes");
+    stream.write_all(&five).await.expect("room");
+    // The client closes the connection.
+    let _ = stream.read_u8().await;
+}
+
+#[test]
+fn another_protocol_goes_by_http1_to_a_server_that_takes_it_there_alone() {
+    let upstream = SecureUpstream::new(&["h2", "http/1.1"], switch);
+    let authority = cert("ca.pem");
+    let groups = [("site", at(&upstream, "http=auto"))];
+    let server = gateway(&groups, &["--ca", text(&authority)]);
+    let mut other = server.connect_http();
+    other.fetch("/site").is(200, "HTTP/2.0 localhost false");
+    let mut peer = server.connect_http();
+    let request = message("GET", "/site", &["Connection: Upgrade", "Upgrade: echo"]);
+    peer.send(request.as_bytes());
+    assert_eq!(peer.whole_line(), "HTTP/1.1 101 Switching Protocols\r\n");
+    while peer.whole_line() != "\r\n" {}
+    peer.send(b"hello");
+    assert_eq!(peer.take(5), b"hello");
+    other.fetch("/site").is(200, "HTTP/2.0 localhost false");
+    assert_eq!(upstream.connections(), 2);
+    drop((peer, other));
+    server.stop();
 }

@@ -95,6 +95,21 @@ pub async fn make_to(
     make_to_address(worker, server, server.present_address(), timeout).await
 }
 
+/// Like [`make_to`], for HTTP/1.1 whatever else the server speaks.
+///
+/// # Errors
+/// Fails as [`make`] does.
+pub async fn make_to_http1(
+    worker: &Rc<Worker>,
+    server: &Server,
+    timeout: Duration,
+) -> Result<Rc<Transport>, ConnectionError> {
+    let tls = server.tls().map(ClientTls::of_http1);
+    let made = open_to(worker, server, tls.as_ref(), timeout).await?;
+    worker.env().counters.connections_made.add();
+    Ok(made)
+}
+
 /// Like [`make_to`], to an address of the server's name first, if one is wanted.
 ///
 /// # Errors

@@ -282,22 +282,31 @@ impl Forwarding {
                 Err(place) => place,
             },
         };
+        self.dial(place, false);
+        Ok(())
+    }
+
+    /// Begins to make a connection to the server, for HTTP/1.1 alone if `only_http1`
+    /// is true.
+    fn dial(&mut self, place: Place, only_http1: bool) {
         let limit = self.connect_timeout();
-        let (worker, server) = (Rc::clone(worker), Arc::clone(place.server()));
+        let (worker, server) = (Rc::clone(&self.forward.worker), Arc::clone(place.server()));
         let connecting = async move {
-            let made = connect::make_to(&worker, &server, limit).await;
-            match made {
+            let make = async || match only_http1 {
+                true => connect::make_to_http1(&worker, &server, limit).await,
+                false => connect::make_to(&worker, &server, limit).await,
+            };
+            match make().await {
                 // A connection that nobody uses gives way.
                 Err(ConnectionError::LimitExceeded(_))
                     if worker.kept.shared::<MultiplexedPool>().make_room(&worker) =>
                 {
-                    connect::make_to(&worker, &server, limit).await
+                    make().await
                 }
                 made => made,
             }
         };
         self.stage = Stage::Connecting(Some(place), Box::pin(connecting));
-        Ok(())
     }
 
     fn connect_timeout(&self) -> Duration {

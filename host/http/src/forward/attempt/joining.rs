@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use netwasm_base::config::HttpVersion;
 use netwasm_base::error::ConnectionError;
 use netwasm_exchange::request::Request;
 use netwasm_net::upstream::{NoPlace, Place};
@@ -132,6 +133,12 @@ impl Forwarding {
             return self.join(place);
         };
         let connects = self.composed.upgrades && sender.is_extended_connect_protocol_enabled();
+        if self.composed.upgrades && !connects && place.server().http() == HttpVersion::Auto {
+            // It may know the protocol by HTTP/1.1.
+            drop(permit);
+            self.dial(place, true);
+            return Ok(());
+        }
         let (composed, server) = (self.composed, place.server());
         let head = composed.http2(request, &self.forward, server, connects)?;
         let ends = self.upload.framing() == SentFraming::None && !connects;
