@@ -72,6 +72,7 @@ mod test_kit;
 mod test_kit_http;
 mod tls;
 mod tls_engine;
+mod tls_upstreams;
 mod traces;
 mod udp;
 mod unix;

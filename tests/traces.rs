@@ -154,6 +154,57 @@ fn what_a_guest_asks_others_is_within_its_request() {
 }
 
 #[test]
+fn each_attempt_at_a_server_is_within_its_request() {
+    let collector = Collector::new();
+    let heads = Arc::<Mutex<Vec<String>>>::default();
+    let kept = Arc::clone(&heads);
+    let upstream = Upstream::new(move |mut asker, _| {
+        while let Some(head) = asker.head() {
+            kept.lock().expect("no panic").push(head);
+            asker.say("HTTP/1.1 404 X\r\nContent-Length: 5\r\n\r\nhello");
+        }
+    });
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let dead_address = dead.local_addr().expect("an address");
+    drop(dead);
+    let group = format!("site={dead_address},{}", upstream.address);
+    let run = Run::guest("gateway").http().guest_args(&["/=site"]);
+    let run = run.args(["--upstream", &group, "--workers", "1"]);
+    let server = exporting(run, &collector).start();
+    let lines = [&*traced(true), "tracestate: a=b"];
+    let response = server
+        .connect_http()
+        .exchange(message("GET", "/x?y", &lines));
+    assert_eq!(response.status, 404);
+    let spans = collector.wait_for(3);
+    let own = spans.iter().find(|span| span.kind == 2).expect("its own");
+    let sent: Vec<_> = spans.iter().filter(|span| span.kind == 3).collect();
+    let (failed, answered): (Vec<_>, Vec<_>) = sent
+        .into_iter()
+        .partition(|span| !span.attributes.contains_key("http.response.status_code"));
+    let ([failed], [answered]) = (&*failed, &*answered) else {
+        panic!("two attempts: {spans:#?}");
+    };
+    for span in [failed, answered] {
+        assert_eq!((&*span.trace, &span.parent), (TRACE, &own.id));
+        assert_eq!((&*span.name, span.failed), ("GET", true));
+    }
+    has(failed, "error.type", "connect");
+    has(failed, "server.port", &dead_address.port().to_string());
+    has(answered, "http.response.status_code", "404");
+    has(answered, "http.request.resend_count", "1");
+    has(answered, "server.address", "127.0.0.1");
+    has(answered, "url.full", &upstream.url("/x?y"));
+    let heads = heads.lock().expect("no panic").clone();
+    let parent = format!("\r\ntraceparent: 00-{TRACE}-{}-01\r\n", answered.id);
+    assert_eq!(heads.len(), 1, "{heads:?}");
+    assert!(heads[0].contains(&parent), "{heads:?}");
+    assert_eq!(heads[0].matches("traceparent").count(), 1, "{heads:?}");
+    assert!(heads[0].contains("\r\ntracestate: a=b\r\n"), "{heads:?}");
+    server.stop();
+}
+
+#[test]
 fn a_client_decides_what_is_sampled_and_else_the_ratio() {
     let collector = Collector::new();
     let run = Run::guest("probe").http();

@@ -119,6 +119,11 @@ CLASSES = [
           "removed, with X-Forwarded-*: `gateway` believes no client.",
           "server field forwarded", ["forwarded_fields"], values=lacks),
 
+    Class("Max-Forwards",
+          "counted for OPTIONS and TRACE: RFC 9110, 7.6.2.",
+          "server field max-forwards", ["max_forwards"],
+          values=lambda ours, theirs: (ours, theirs) == ([b"4"], [b"5"])),
+
     # The connection's fields.
     Class("fields of the connection in requests",
           "they stay: RFC 9110, 7.6.1, with Proxy-Authorization (11.7.2), and Upgrade which "
@@ -170,7 +175,7 @@ CLASSES = [
           "not passed on: the client knows it (RFC 9110, 15.4.5).",
           "client length", ["not_modified"], values=lacks),
     Class("trailers of responses",
-          "only to who sends `TE: trailers`: RFC 9110, 6.5.1. The field Trailer does not go on.",
+          "only to who sends `TE: trailers`, with the field Trailer: RFC 9110, 6.5.1 and 6.6.2.",
           "client (trailers|field trailer)", ["answer_with_trailers"],
           values=lambda ours, theirs: lacks(ours, theirs)),
     Class("trailers that nginx drops",

@@ -47,7 +47,7 @@ pub(crate) use reload::{
 };
 pub(crate) use server::{Finished, Run, Server, unix_address, write};
 pub(crate) use strace::{Strace, sent_by_sendfile, spliced};
-pub(crate) use tls::{Client, TlsPeer, TlsServer, certificates, server_config};
+pub(crate) use tls::{Client, TlsPeer, TlsServer, certificates, mutual_config, server_config};
 pub(crate) use upstream::{SecureUpstream, Secured, Upstream};
 
 /// Deadline for anything that should happen at once, on a slow machine.

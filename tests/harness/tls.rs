@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
     SupportedProtocolVersion,
@@ -160,6 +161,26 @@ pub(crate) fn server_config(chain: &str, key: &str, alpn: &[&str]) -> ServerConf
         .expect("versions that the provider has")
         .with_no_client_auth()
         .with_single_cert(certificates(&cert(chain)), key)
+        .expect("a certificate with its key");
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    config
+}
+
+/// Returns the configuration of a server that wants a certificate of the test's
+/// authority from its clients.
+pub(crate) fn mutual_config(alpn: &[&str]) -> ServerConfig {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(&cert("ca.pem")) {
+        roots.add(authority).expect("an authority");
+    }
+    let clients = WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::clone(&provider));
+    let key = PrivateKeyDer::from_pem_file(cert("key.pem")).expect("a key");
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions that the provider has")
+        .with_client_cert_verifier(clients.build().expect("an authority"))
+        .with_single_cert(certificates(&cert("cert.pem")), key)
         .expect("a certificate with its key");
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     config

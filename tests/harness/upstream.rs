@@ -6,6 +6,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rustls::ServerConfig;
+
 use super::{DEADLINE, server_config};
 
 /// The server. It serves until the process ends.
@@ -79,7 +81,18 @@ impl SecureUpstream {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let config = Arc::new(server_config("cert.pem", "key.pem", protocols));
+        Self::of(server_config("cert.pem", "key.pem", protocols), serve)
+    }
+
+    /// Like [`Self::new`], with this configuration.
+    pub(crate) fn of<F>(
+        config: ServerConfig,
+        serve: impl Fn(Secured) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let config = Arc::new(config);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let set = listener.set_nonblocking(true);
         set.expect("a listener for tokio");

@@ -41,7 +41,7 @@ pub use self::tls::{
 };
 pub use self::upstream::{
     Balance, Check, CheckKind, GroupSettings, HttpVersion, Statuses, Sticky, UpstreamAddress,
-    UpstreamError, UpstreamGroup, UpstreamServer,
+    UpstreamError, UpstreamGroup, UpstreamServer, UpstreamTls,
 };
 pub use crate::listen::{AddressError, ListenAddress, ListenerConfig, ListenerKind};
 

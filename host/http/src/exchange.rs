@@ -19,7 +19,7 @@ use netwasm_net::env::Env;
 use netwasm_net::files::File;
 use netwasm_net::transport::Transport;
 
-use crate::forward::Forwarding;
+use crate::forward::{Forwarding, hops};
 use crate::local::Local;
 use crate::response::{self, Checked};
 use crate::spans;
@@ -256,8 +256,9 @@ pub(super) fn refused(env: &Env, transport: &Transport, refusal: Refusal) -> Ans
 /// Begins to forward a request.
 ///
 /// # Errors
-/// Fails with the answer to send instead: the guest wants what must not be
-/// sent, which was counted and logged.
+/// Fails with the answer to send instead: the request's hops are used up
+/// (`Max-Forwards`), or the guest wants what must not be sent, which was counted
+/// and logged.
 pub(super) fn forward(
     request: &mut Request,
     forward: Box<Forward>,
@@ -266,6 +267,9 @@ pub(super) fn forward(
     may_upgrade: bool,
     env: &Env,
 ) -> Result<Box<Forwarding>, Answer> {
+    if let Some(answer) = hops::answer(request) {
+        return Err(answer);
+    }
     match Forwarding::new(request, forward, coming, expects, may_upgrade) {
         Ok(forwarding) => Ok(Box::new(forwarding)),
         Err(fault) => {

@@ -29,7 +29,7 @@ use netwasm_net::turns::REQUEST;
 
 use crate::access_log::Entry;
 use crate::exchange::{self, Own, SLOW_BODY};
-use crate::forward::Upgrade;
+use crate::forward::{Relaying, Upgrade};
 use crate::h2;
 use crate::local::{Local, clear};
 use crate::upload::Remaining;
@@ -60,6 +60,8 @@ enum Stage {
     Http2(Box<h2::Connection>),
     /// A connection that has changed to another protocol, with a server.
     Tunnel(Box<TunnelDriver>),
+    /// Like `Tunnel`, with a stream of a server.
+    Relaying(Relaying),
     Lingering(Linger),
     Over,
 }
@@ -453,6 +455,10 @@ impl Future for Driver {
                 Stage::Tunnel(driver) => {
                     ready!(Pin::new(driver).poll(cx));
                     Stage::Over
+                }
+                Stage::Relaying(relaying) => {
+                    let lost = ready!(Pin::new(relaying).poll(cx));
+                    this.lose(&lost)
                 }
                 Stage::Http2(connection) => {
                     let lost = ready!(connection.poll(cx));

@@ -101,6 +101,13 @@ pub(super) fn write_trailers(trailers: Option<&HeaderMap>, out: &mut Vec<u8>) {
     }
 }
 
+/// Writes the names of trailers that are to follow, if they are told.
+pub(super) fn write_trailer(headers: &HeaderMap, out: &mut Vec<u8>) {
+    for names in headers.get_all(header::TRAILER) {
+        write_field("Trailer", names.as_bytes(), out);
+    }
+}
+
 /// Writes `100 Continue` (RFC 9110, section 10.1.1).
 pub(super) fn write_continue(out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");

@@ -1,5 +1,6 @@
 //! Spans of requests, by OpenTelemetry's semantic conventions for HTTP: those
-//! that clients send, and those that guests send.
+//! that clients send, those that guests send, and attempts at servers to which
+//! requests are forwarded.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
@@ -11,7 +12,9 @@ use netwasm_base::address::Address;
 use netwasm_base::trace::{Attribute, Context, Trace, Tracer};
 use netwasm_exchange::failure::Failure;
 use netwasm_exchange::outgoing::{Received, WireBody};
+use netwasm_net::endpoint::Endpoint;
 use netwasm_net::env::Env;
+use netwasm_net::upstream::Server;
 
 use crate::access_log::{Entry, Text};
 use crate::tally::Spoken;
@@ -220,6 +223,119 @@ impl Sent {
             ..
         } = self;
         tracer.end_within(&trace, own, name, (wall, took), failed, attributes);
+    }
+}
+
+/// An attempt at a server, of a request that is forwarded. Dropping it ends its
+/// span as that of a request that was given up.
+pub(crate) struct Attempt {
+    context: Context,
+    /// `None` if it is not sampled, or has ended.
+    open: Option<Box<OpenAttempt>>,
+}
+
+/// A span that has yet to end.
+struct OpenAttempt {
+    tracer: Tracer,
+    trace: Rc<Trace>,
+    begun: (SystemTime, Instant),
+    name: String,
+    attributes: Attributes,
+}
+
+impl Attempt {
+    /// Begins the span of a request with this method and target. `before` is the
+    /// number of earlier attempts.
+    pub(crate) fn begin(
+        trace: &Rc<Trace>,
+        tracer: Option<&Tracer>,
+        (method, target): (&str, &str),
+        server: &Server,
+        before: u32,
+    ) -> Self {
+        let context = trace.context.child();
+        let open = tracer.filter(|_| context.sampled).map(|tracer| {
+            let mut attributes = Attributes::new();
+            add_method(method, &mut attributes);
+            add_server(server, target, &mut attributes);
+            if before > 0 {
+                attributes.push(("http.request.resend_count", whole(before.into())));
+            }
+            Box::new(OpenAttempt {
+                tracer: tracer.clone(),
+                trace: Rc::clone(trace),
+                begun: (SystemTime::now(), Instant::now()),
+                name: name(method),
+                attributes,
+            })
+        });
+        Self { context, open }
+    }
+
+    /// Returns the span's identity.
+    pub(crate) fn context(&self) -> Context {
+        self.context
+    }
+
+    /// Ends the span: a response has begun.
+    pub(crate) fn answered(mut self, status: u16) {
+        let shown = ("http.response.status_code", whole(status.into()));
+        let error = (status >= 400).then(|| status.to_string());
+        self.finish(Some(shown), error.as_deref());
+    }
+
+    /// Ends the span: there is no response, for this kind of reason.
+    pub(crate) fn failed(mut self, kind: &str) {
+        self.finish(None, Some(kind));
+    }
+
+    fn finish(&mut self, more: Option<(&'static str, Attribute)>, error: Option<&str>) {
+        let Some(open) = self.open.take() else {
+            return;
+        };
+        let OpenAttempt {
+            tracer,
+            trace,
+            begun: (wall, begun),
+            name,
+            mut attributes,
+        } = *open;
+        attributes.extend(more);
+        attributes.extend(error.map(|kind| ("error.type", plain(kind))));
+        let times = (wall, begun.elapsed());
+        let failed = error.is_some();
+        tracer.end_within(&trace, self.context, name, times, failed, attributes);
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.finish(None, Some("cancelled"));
+    }
+}
+
+/// Adds what tells of a server.
+fn add_server(server: &Server, target: &str, all: &mut Attributes) {
+    let scheme = match server.tls() {
+        Some(_) => "https",
+        None => "http",
+    };
+    let (host, port) = match server.endpoint() {
+        Endpoint::Address(address) => (address.ip().to_string(), Some(address.port())),
+        Endpoint::Name { host, port } => (host.clone(), Some(*port)),
+        Endpoint::Unix(path) => (path.to_string_lossy().into_owned(), None),
+    };
+    let authority = match port {
+        Some(_) => server.to_string(),
+        None => "localhost".to_owned(),
+    };
+    let path = if target == "*" { "" } else { target };
+    let url = format!("{scheme}://{authority}{path}");
+    all.push(("url.full", Attribute::Text(url)));
+    all.push(("server.address", Attribute::Text(host)));
+    match port {
+        Some(port) => all.push(("server.port", whole(port.into()))),
+        None => all.push(("network.transport", plain("unix"))),
     }
 }
 

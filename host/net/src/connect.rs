@@ -92,7 +92,35 @@ pub async fn make_to(
     server: &Server,
     timeout: Duration,
 ) -> Result<Rc<Transport>, ConnectionError> {
-    let made = open_to(worker, server, server.tls(), timeout).await?;
+    make_to_address(worker, server, server.present_address(), timeout).await
+}
+
+/// Like [`make_to`], for HTTP/1.1 whatever else the server speaks.
+///
+/// # Errors
+/// Fails as [`make`] does.
+pub async fn make_to_http1(
+    worker: &Rc<Worker>,
+    server: &Server,
+    timeout: Duration,
+) -> Result<Rc<Transport>, ConnectionError> {
+    let tls = server.tls().map(ClientTls::of_http1);
+    let made = open_to(worker, server, tls.as_ref(), timeout).await?;
+    worker.env().counters.connections_made.add();
+    Ok(made)
+}
+
+/// Like [`make_to`], to an address of the server's name first, if one is wanted.
+///
+/// # Errors
+/// Fails as [`make`] does.
+pub async fn make_to_address(
+    worker: &Rc<Worker>,
+    server: &Server,
+    wanted: Option<IpAddr>,
+    timeout: Duration,
+) -> Result<Rc<Transport>, ConnectionError> {
+    let made = open_to_address(worker, server, server.tls(), wanted, timeout).await?;
     worker.env().counters.connections_made.add();
     Ok(made)
 }
@@ -108,7 +136,16 @@ pub(crate) async fn open_to(
     tls: Option<&ClientTls>,
     timeout: Duration,
 ) -> Result<Rc<Transport>, ConnectionError> {
-    let wanted = server.present_address();
+    open_to_address(worker, server, tls, server.present_address(), timeout).await
+}
+
+async fn open_to_address(
+    worker: &Rc<Worker>,
+    server: &Server,
+    tls: Option<&ClientTls>,
+    wanted: Option<IpAddr>,
+    timeout: Duration,
+) -> Result<Rc<Transport>, ConnectionError> {
     let reach = match server.is_named() {
         true => Reach::Named(wanted),
         false => Reach::ByPolicy(None),

@@ -125,8 +125,10 @@ impl Env {
             what: "epoll",
             source,
         })?;
+        let upstreams = Upstreams::new(upstreams, &counters)?;
+        upstreams.check(&tls)?;
         Ok(Self {
-            upstreams: Upstreams::new(upstreams, &counters)?,
+            upstreams,
             guest: guest.to_owned(),
             policy,
             names: Arc::new(Sources::new(&dns, &counters)),

@@ -122,6 +122,9 @@ impl Portion {
             let moved = target.try_write(|socket| splice(&pipe.read, socket, held));
             match moved {
                 Ok(count) => {
+                    // Otherwise, a target that rests later on would seem to take
+                    // nothing.
+                    target.core.borrow_mut().wants_room = false;
                     self.held -= count.min(held);
                     return Poll::Ready(Ok(Step::Moved(count)));
                 }
@@ -176,5 +179,46 @@ fn refuses(errno: Option<Errno>) -> bool {
 impl Drop for Portion {
     fn drop(&mut self) {
         self.give_pipe_back();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::task::Waker;
+
+    use netwasm_base::config::Limits;
+
+    use super::*;
+    use crate::testing::{connection, in_worker, until};
+
+    #[test]
+    fn a_target_that_has_taken_all_does_not_wait_for_room() {
+        in_worker(Limits::default(), async |worker| {
+            let (source, mut feed) = connection(&worker);
+            let (target, mut sink) = connection(&worker);
+            feed.set_nonblocking(true).expect("O_NONBLOCK");
+            sink.set_nonblocking(true).expect("O_NONBLOCK");
+            let mut portion = Portion::begin(&source, &target, 1 << 30).expect("a pipe");
+            let mut step = || {
+                let mut cx = Context::from_waker(Waker::noop());
+                portion.poll(&mut cx, &source, &target)
+            };
+            let piece = vec![7; 64 << 10];
+            until("the target is full", || {
+                // It fails once all buffers are full.
+                let _ = feed.write(&piece);
+                let _ = step();
+                target.waits_for_room()
+            })
+            .await;
+            let mut taken = vec![0; 64 << 10];
+            until("it has room", || {
+                while sink.read(&mut taken).is_ok() {}
+                matches!(step(), Poll::Ready(Ok(Step::Moved(1..))))
+            })
+            .await;
+            assert!(!target.waits_for_room());
+        });
     }
 }

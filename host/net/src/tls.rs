@@ -475,6 +475,15 @@ impl ClientTls {
         }
     }
 
+    /// Returns these settings with HTTP/1.1 alone to offer.
+    #[must_use]
+    pub fn of_http1(&self) -> Self {
+        Self {
+            alpn: vec![b"http/1.1".to_vec()],
+            ..self.clone()
+        }
+    }
+
     /// Chooses an authority and an identity by their names, which
     /// [`Tls::check`] checks.
     #[must_use]

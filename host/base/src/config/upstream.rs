@@ -88,6 +88,20 @@ pub struct GroupSettings {
     pub check: Option<Check>,
     /// `sticky`: the cookie that keeps a client with its server.
     pub sticky: Option<Sticky>,
+    /// TLS sessions with servers at `https://`.
+    pub tls: UpstreamTls,
+}
+
+/// Settings of TLS sessions with the servers of a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// `tls-name`: the name that certificates must carry, sent as SNI. `None`:
+    /// the server's own.
+    pub name: Option<String>,
+    /// `tls-authority`: name of the authorities to verify servers by.
+    pub authority: Option<String>,
+    /// `tls-identity`: name of the certificate for servers that ask for one.
+    pub identity: Option<String>,
 }
 
 /// A cookie that keeps a client with its server.
@@ -114,6 +128,7 @@ impl Default for GroupSettings {
             retry_after: None,
             check: None,
             sticky: None,
+            tls: UpstreamTls::default(),
         }
     }
 }
@@ -170,7 +185,8 @@ pub enum UpstreamError {
     #[error(
         "'{0}' is no setting of a group: there are balance, http, max-requests, max-connections, \
          max-queue, queue-timeout, max-fails, fail-timeout, slow-start, retry-after, sticky, \
-         sticky-key, check, check-host, check-status, check-interval, check-timeout, rise and fall"
+         sticky-key, tls-name, tls-authority, tls-identity, check, check-host, check-status, \
+         check-interval, check-timeout, rise and fall"
     )]
     Setting(String),
     /// A setting needs another one.
@@ -241,6 +257,12 @@ impl FromStr for UpstreamGroup {
                 });
             }
             None => {}
+        }
+        if settings.tls != UpstreamTls::default() && !servers.iter().any(|it| it.secure) {
+            return Err(UpstreamError::Without {
+                setting: "tls-name, tls-authority or tls-identity",
+                needed: "a server at https://",
+            });
         }
         Ok(Self {
             name: name.to_owned(),
@@ -374,6 +396,14 @@ impl GroupSettings {
                     key: None,
                 });
             }
+            "tls-name" => {
+                if !crate::policy::is_host_name(value) {
+                    return Err(wrong("tls-name", "the name of a certificate"));
+                }
+                self.tls.name = Some(value.to_owned());
+            }
+            "tls-authority" => self.tls.authority = Some(value.to_owned()),
+            "tls-identity" => self.tls.identity = Some(value.to_owned()),
             _ => return Err(UpstreamError::Setting(name.to_owned())),
         }
         Ok(())
@@ -501,6 +531,8 @@ mod tests {
             ("api=a:1;max-requests=0", "1 or more"),
             ("api=a:1;sticky=a b", "the name of a cookie"),
             ("api=a:1;sticky-key=/k", "without sticky=COOKIE"),
+            ("api=a:1;tls-name=b", "without a server at https://"),
+            ("api=https://a:1;tls-name=b c", "the name of a certificate"),
         ] {
             let error = text.parse::<UpstreamGroup>().expect_err(text);
             assert!(error.to_string().contains(told), "{text}: {error}");

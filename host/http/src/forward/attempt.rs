@@ -1,5 +1,6 @@
 //! A forwarded request until its response begins: the attempts at servers.
 
+mod joining;
 mod passing;
 mod waiting;
 
@@ -24,11 +25,12 @@ use netwasm_net::upstream::{Entry, NoPlace, Place, Server, Wish};
 
 use self::passing::gone;
 use crate::forward::affinity;
-use crate::forward::compose::{Composed, SentFraming, Unsendable, compose};
-use crate::forward::http2::{Multiplexed, MultiplexedPool, Spoken, UpstreamStream};
+use crate::forward::compose::{Composed, Unsendable, compose, line as composed_line};
+use crate::forward::http2::{Joined, MultiplexedPool, Queued, UpstreamStream};
 use crate::forward::line::Line;
 use crate::forward::outcome::{NoResponse, Passed, PassedOn};
 use crate::forward::upload::{Source, Upload};
+use crate::spans::Attempt;
 
 /// Time limit of connecting, unless the handler sets another.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,9 +40,6 @@ const MOST_ANEW: u32 = 4;
 
 /// Maximum of streams that a server may refuse before that counts as a failure.
 const MOST_REFUSALS: u32 = 2;
-
-/// Maximum of connections on which a request looks for room.
-const MOST_JOINS: u32 = 8;
 
 /// A forwarded request whose response has yet to begin.
 pub(crate) struct Forwarding {
@@ -62,10 +61,13 @@ pub(crate) struct Forwarding {
     went_stale: bool,
     /// Streams that a server has refused.
     refusals: u32,
-    /// Connections on which there might have been room for a stream.
-    joins: u32,
+    /// Connections of the present server that ended before a stream could begin.
+    ended: u32,
     /// The request's span, if requests are traced, and its time here.
     traced: Option<(Rc<Trace>, Instant)>,
+    /// The span of the present attempt, and the number of those before.
+    attempt: Option<Attempt>,
+    attempts: u32,
     /// Interim responses that are to be passed on.
     interim: Vec<(StatusCode, HeaderMap)>,
     interims: u32,
@@ -84,8 +86,10 @@ enum Stage {
     /// In the queue of a server.
     Entering(Later<Result<Place, NoPlace>>),
     Connecting(Option<Place>, Later<Result<Rc<Transport>, ConnectionError>>),
+    /// Waits for room on a connection that others share.
+    Queueing(Option<Place>, Queued),
     /// A connection that others share is being made, or has room.
-    Joining(Option<Place>, Rc<Multiplexed>),
+    Joining(Option<Place>, Joined),
     /// The request is being sent, or the response has yet to begin.
     Waiting(Line),
     /// Like `Waiting`, on a connection that others share.
@@ -130,7 +134,9 @@ impl Forwarding {
             may_upgrade,
             went_stale: false,
             refusals: 0,
-            joins: 0,
+            ended: 0,
+            attempt: None,
+            attempts: 0,
             traced: request.trace.clone().map(|trace| (trace, Instant::now())),
             interim: Vec::new(),
             interims: 0,
@@ -191,7 +197,7 @@ impl Forwarding {
         self.tried.clear();
         self.went_stale = false;
         self.refusals = 0;
-        self.joins = 0;
+        self.ended = 0;
         self.stage = Stage::Choosing;
         self.forward = next;
         Ok(true)
@@ -214,12 +220,16 @@ impl Forwarding {
                     stuck: affinity::stuck(group, request),
                 };
                 match group.enter(wish, &self.tried)? {
-                    Entry::Place(place) => self.connect(place, request)?,
+                    Entry::Place(place) => {
+                        self.begin_span(&place, request);
+                        self.connect(place, request)?;
+                    }
                     Entry::Queue(entering) => self.stage = Stage::Entering(entering),
                 }
             }
             Stage::Entering(entering) => {
                 let place = ready!(entering.as_mut().poll(cx))?;
+                self.begin_span(&place, request);
                 self.connect(place, request)?;
             }
             Stage::Connecting(place, connecting) => {
@@ -236,20 +246,14 @@ impl Forwarding {
                 if transport.speaks(b"h2") {
                     let pool = worker.kept.shared::<MultiplexedPool>();
                     let limit = self.connect_timeout();
-                    let line = pool.adopt(worker, place.server(), transport, limit);
-                    self.stage = Stage::Joining(Some(place), line);
+                    let joined = pool.adopt(worker, place.server(), transport, limit);
+                    self.stage = Stage::Joining(Some(place), joined);
                 } else {
                     self.begin(Line::made(worker, place, transport), request);
                 }
             }
-            Stage::Joining(place, line) => {
-                let made = ready!(line.poll_made(cx));
-                let (place, line) = (place.take(), Rc::clone(line));
-                let Some(place) = place else {
-                    return Poll::Ready(Err(NoResponse::Ended));
-                };
-                self.begin_on(&line, made, place, request)?;
-            }
+            Stage::Queueing(..) => return self.poll_queueing(cx, request),
+            Stage::Joining(..) => return self.poll_joining(cx, request),
             Stage::Waiting(_) => return self.poll_waiting(cx, request),
             Stage::Streaming(_) => return self.poll_streaming(cx, request),
             Stage::Over => return Poll::Ready(Err(NoResponse::Ended)),
@@ -263,7 +267,7 @@ impl Forwarding {
         if place.server().http() != HttpVersion::Http1 {
             let pool = worker.kept.shared::<MultiplexedPool>();
             if !pool.speaks_http1(place.server()) {
-                return self.join(place, &pool);
+                return self.join(place);
             }
         }
         let surely = !self.composed.is_idempotent;
@@ -278,75 +282,54 @@ impl Forwarding {
                 Err(place) => place,
             },
         };
+        self.dial(place, false);
+        Ok(())
+    }
+
+    /// Begins to make a connection to the server, for HTTP/1.1 alone if `only_http1`
+    /// is true.
+    fn dial(&mut self, place: Place, only_http1: bool) {
         let limit = self.connect_timeout();
-        let (worker, server) = (Rc::clone(worker), Arc::clone(place.server()));
+        let (worker, server) = (Rc::clone(&self.forward.worker), Arc::clone(place.server()));
         let connecting = async move {
-            let made = connect::make_to(&worker, &server, limit).await;
-            match made {
+            let make = async || match only_http1 {
+                true => connect::make_to_http1(&worker, &server, limit).await,
+                false => connect::make_to(&worker, &server, limit).await,
+            };
+            match make().await {
                 // A connection that nobody uses gives way.
-                Err(ConnectionError::LimitExceeded(_)) if worker.kept.close_oldest() => {
-                    connect::make_to(&worker, &server, limit).await
+                Err(ConnectionError::LimitExceeded(_))
+                    if worker.kept.shared::<MultiplexedPool>().make_room(&worker) =>
+                {
+                    make().await
                 }
                 made => made,
             }
         };
         self.stage = Stage::Connecting(Some(place), Box::pin(connecting));
-        Ok(())
     }
 
     fn connect_timeout(&self) -> Duration {
         self.forward.connect_timeout.unwrap_or(CONNECT_TIMEOUT)
     }
 
-    /// Looks for a connection that others share.
-    fn join(&mut self, place: Place, pool: &Rc<MultiplexedPool>) -> Result<(), NoResponse> {
-        self.joins += 1;
-        if self.joins > MOST_JOINS {
-            let full = "no connection to the server has room for another stream";
-            self.tried.push(place.server().number());
-            return Err(NoResponse::Connect(ConnectionError::LimitExceeded(full)));
-        }
-        let limit = self.connect_timeout();
-        let line = pool.line(&self.forward.worker, place.server(), limit);
-        let line = line.map_err(NoResponse::Connect)?;
-        self.stage = Stage::Joining(Some(place), line);
-        Ok(())
-    }
-
-    /// Begins to send the request on a connection that others share, once it is
-    /// made.
-    fn begin_on(
-        &mut self,
-        line: &Rc<Multiplexed>,
-        made: Result<Spoken, ConnectionError>,
-        place: Place,
-        request: &Request,
-    ) -> Result<(), NoResponse> {
-        let worker = &self.forward.worker;
-        let pool = worker.kept.shared::<MultiplexedPool>();
-        match made {
-            Ok(Spoken::Http2) => {}
-            Ok(Spoken::Nothing) => return self.join(place, &pool),
-            Ok(Spoken::Http1(None)) => return self.connect(place, request),
-            Ok(Spoken::Http1(Some(transport))) => {
-                let line = Line::made(worker, place, transport);
-                self.begin(line, request);
-                return Ok(());
-            }
-            Err(error) => {
-                self.note_failure(place.server(), &error);
-                return Err(NoResponse::Connect(error));
-            }
-        }
-        let Some(entered) = line.enter() else {
-            return self.join(place, &pool);
+    /// Begins the span of an attempt, if requests are traced and the handler has
+    /// not told the server of another.
+    fn begin_span(&mut self, place: &Place, request: &Request) {
+        let Some((trace, _)) = &self.traced else {
+            return;
         };
-        let composed = self.composed;
-        let head = composed.http2(request, &self.forward, place.server())?;
-        let ends = self.upload.framing() == SentFraming::None;
-        let stream = UpstreamStream::begin(place, entered, head, ends)?;
-        self.stage = Stage::Streaming(stream);
-        Ok(())
+        let edits = &self.forward.request;
+        let mut told = edits.set.iter().chain(&edits.add);
+        self.attempt = None;
+        if !told.any(|(name, _)| name.eq_ignore_ascii_case("traceparent")) {
+            let line = composed_line(request, &self.forward);
+            let tracer = self.forward.worker.env().tracer.as_ref();
+            let attempt = Attempt::begin(trace, tracer, line, place.server(), self.attempts);
+            self.attempt = Some(attempt);
+        }
+        self.composed.span = self.attempt.as_ref().map(Attempt::context);
+        self.attempts += 1;
     }
 
     /// Begins to send the request.
@@ -361,6 +344,9 @@ impl Forwarding {
 
     /// Prepares for another attempt, if that can do no harm.
     fn tries_again(&mut self, failed: &NoResponse) -> bool {
+        if let Some(attempt) = self.attempt.take() {
+            attempt.failed(failed.kind());
+        }
         let stage = std::mem::replace(&mut self.stage, Stage::Choosing);
         let (sent, kept, received, server) = match &stage {
             Stage::Waiting(line) => (true, line.is_kept, line.has_received, line.server()),
@@ -374,8 +360,8 @@ impl Forwarding {
         let stale = kept && !received && lost && !self.went_stale;
         let refused = *failed == NoResponse::Unprocessed && self.refusals < MOST_REFUSALS;
         if let Some(server) = server.filter(|_| !stale && !refused) {
-            // Without the whole request, it may be the client who is slow.
-            if *failed != NoResponse::Silent || self.upload.has_ended() {
+            // The client may be the one that is slow.
+            if *failed != NoResponse::Silent || !self.upload.waits_for_client() {
                 server.has_failed();
             }
             self.tried.push(server.number());
@@ -408,7 +394,7 @@ impl Forwarding {
             return false;
         }
         self.left -= 1;
-        self.joins = 0;
+        self.ended = 0;
         tracing::debug!(upstream = self.forward.group.name(), "{failed}: once more");
         true
     }

@@ -11,6 +11,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 
 use netwasm_base::address::Address;
+use netwasm_base::trace::Context;
 use netwasm_exchange::answer::Fields;
 use netwasm_exchange::forward::{Edits, Forward, ForwardedHost, Tells};
 use netwasm_exchange::head::scan::is_token;
@@ -20,7 +21,7 @@ use netwasm_exchange::request::Request;
 use netwasm_net::endpoint::Endpoint;
 use netwasm_net::upstream::Server;
 
-use crate::forward::affinity;
+use crate::forward::{affinity, hops, websocket};
 use crate::response::{self, check_field, write_field};
 
 /// Reason why a request cannot be forwarded as the handler wants it.
@@ -63,6 +64,10 @@ pub(super) struct Composed {
     pub(super) is_idempotent: bool,
     /// True if the client wants another protocol.
     pub(super) upgrades: bool,
+    /// The span that the server is told of.
+    pub(super) span: Option<Context>,
+    /// `Max-Forwards` for the server, if the request counts it.
+    hops: Option<u64>,
 }
 
 /// Checks a request, so that its head can be composed. `expects` is true if the
@@ -104,7 +109,14 @@ pub(super) fn compose(
             "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"
         ),
         upgrades: may_upgrade && framing == SentFraming::None && upgrade(request).is_some(),
+        span: None,
+        hops: hops::left(request),
     })
+}
+
+/// Returns the method and the target of the request as it is sent.
+pub(super) fn line<'a>(request: &'a Request, forward: &'a Forward) -> (&'a str, &'a str) {
+    (method(request, forward), target(request, forward))
 }
 
 fn method<'a>(request: &'a Request, forward: &'a Forward) -> &'a str {
@@ -162,7 +174,8 @@ impl Composed {
     }
 
     /// Returns the head of the request for a server that speaks HTTP/2. Octets
-    /// of the target that no URI has are percent-encoded.
+    /// of the target that no URI has are percent-encoded. `connects` asks for the
+    /// protocol that the client wants by an extended CONNECT (RFC 8441).
     ///
     /// # Errors
     /// Fails if HTTP/2 has no such target or host.
@@ -171,6 +184,7 @@ impl Composed {
         request: &Request,
         forward: &Forward,
         server: &Server,
+        connects: bool,
     ) -> Result<http::Request<()>, Unsendable> {
         let mut authority = Vec::with_capacity(64);
         write_authority(request, forward, server, &mut authority);
@@ -202,17 +216,25 @@ impl Composed {
         *made.method_mut() = Method::from_bytes(method.as_bytes()).map_err(wrong_method)?;
         *made.uri_mut() = Uri::from_parts(parts).map_err(|_| wrong())?;
         *made.headers_mut() = headers;
+        if connects {
+            websocket::connect(&mut made, upgrade(request).unwrap_or_default());
+        }
         Ok(made)
     }
 
     /// Adds the fields that are the same in all versions.
     fn add_all(&self, request: &Request, forward: &Forward, out: &mut impl Header) {
-        add_clients(request, forward, self.framing, out);
+        add_clients(request, forward, self, out);
         add_told(request, forward.tells, out);
-        if let Some(trace) = &request.trace
+        if let Some(span) = &self.span
             && !forward.request.drops("traceparent")
         {
-            out.add("traceparent", trace.context.to_string().as_bytes());
+            out.add("traceparent", span.to_string().as_bytes());
+        }
+        if let Some(hops) = self.hops
+            && !forward.request.drops("max-forwards")
+        {
+            out.add("Max-Forwards", hops.to_string().as_bytes());
         }
         for (name, value) in forward.request.set.iter().chain(&forward.request.add) {
             out.add(name, value);
@@ -285,7 +307,7 @@ fn write_host(server: &Endpoint, secure: bool, out: &mut Vec<u8>) {
 
 /// Returns the protocol that the client wants in place of HTTP/1.1: RFC 9110,
 /// section 7.8.
-fn upgrade(request: &Request) -> Option<&[u8]> {
+pub(super) fn upgrade(request: &Request) -> Option<&[u8]> {
     let head = &request.head;
     let protocol = head.first("upgrade").filter(|it| !it.is_empty())?;
     let mut options = hop::named(head.all("connection"));
@@ -307,7 +329,8 @@ fn is_http(protocols: &[u8]) -> bool {
 }
 
 /// Adds the client's fields that go on.
-fn add_clients(request: &Request, forward: &Forward, framing: SentFraming, out: &mut impl Header) {
+fn add_clients(request: &Request, forward: &Forward, composed: &Composed, out: &mut impl Header) {
+    let framing = composed.framing;
     let head = &request.head;
     let mut named = Vec::new();
     if head.first("connection").is_some() {
@@ -324,6 +347,8 @@ fn add_clients(request: &Request, forward: &Forward, framing: SentFraming, out: 
             9 if is(name, "forwarded") => !is_told(name, forward.tells),
             // Its server is to be within this request's span.
             11 if is(name, "traceparent") => request.trace.is_none(),
+            // It is counted.
+            12 if is(name, "max-forwards") => composed.hops.is_none(),
             // Of a connection's upgrade to HTTP/2 (RFC 7540, section 3.2.1).
             14 if is(name, "http2-settings") => false,
             // It authenticates the client to this proxy.

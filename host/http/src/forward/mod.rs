@@ -25,15 +25,18 @@ mod attempt;
 mod body;
 mod compose;
 mod edits;
+pub(crate) mod hops;
 mod http2;
 mod line;
 mod outcome;
 mod reading;
 mod relay;
 mod upload;
+mod websocket;
 
 pub(crate) use self::attempt::Forwarding;
 pub(crate) use self::outcome::{Passed, Upgrade};
+pub(crate) use self::relay::{ClientTunnel, Relaying};
 
 #[cfg(test)]
 mod tests;

@@ -1,19 +1,16 @@
 //! Outcomes of a forwarded request.
 
-use std::rc::Rc;
-
 use http::{HeaderMap, HeaderValue};
 
 use netwasm_base::error::ConnectionError;
 use netwasm_exchange::answer::Answer;
 use netwasm_exchange::reply::Answered;
-use netwasm_net::transport::Transport;
-use netwasm_net::tunnel::TunnelDriver;
 use netwasm_net::upstream::NoPlace;
 
 use crate::forward::compose::Unsendable;
 use crate::forward::line::Line;
 use crate::forward::reading::Malformed;
+use crate::forward::relay::StreamEnd;
 use crate::forward::upload::Unsent;
 
 /// Why an attempt gave no response.
@@ -63,35 +60,44 @@ pub(crate) enum Passed {
     Upgrade(Upgrade),
 }
 
-/// A connection to a server that changes to another protocol.
+/// A connection to a server, or a stream there, that changes to another protocol.
 #[derive(Debug)]
 pub(crate) struct Upgrade {
     /// Fields of the response, without those of the connection.
     pub(crate) headers: HeaderMap,
     pub(crate) protocol: HeaderValue,
-    /// The server's connection.
-    pub(crate) line: Line,
+    /// The server's end.
+    pub(super) end: ServerEnd,
 }
 
-impl Upgrade {
-    /// Joins the client's connection with the server's. `early` is what has
-    /// arrived from the client. Returns the driver of the client's.
-    ///
-    /// # Errors
-    /// Fails if one of them is closing.
-    pub(crate) fn join(
-        self,
-        client: &Rc<Transport>,
-        early: &[u8],
-    ) -> Result<TunnelDriver, ConnectionError> {
-        self.line.join(client, early)
-    }
+/// The server's end of a tunnel.
+#[derive(Debug)]
+pub(super) enum ServerEnd {
+    Line(Line),
+    Stream(StreamEnd),
 }
 
 /// What the client gets, or the status to send instead, which was logged.
 pub(crate) type PassedOn = Result<Passed, u16>;
 
 impl NoResponse {
+    /// Returns the kind of failure, for spans: OpenTelemetry's `error.type`.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Connect(ConnectionError::Timeout(_)) => "connect_timeout",
+            Self::Connect(_) => "connect",
+            Self::NoPlace(_) => "no_place",
+            Self::Lost(_) | Self::Ended => "connection_lost",
+            Self::Reset(_) => "reset",
+            Self::Unprocessed => "unprocessed",
+            Self::Silent => "timeout",
+            Self::Malformed(_) | Self::Interims => "malformed_response",
+            Self::Client => "client_left",
+            Self::TooLarge => "request_too_large",
+            Self::Unsendable(_) => "unsendable",
+        }
+    }
+
     /// Returns the status for the client.
     pub(super) fn status(&self) -> u16 {
         match self {

@@ -140,9 +140,11 @@ fn receive(
         return Err(Malformed::Coding);
     }
     let mut headers = HeaderMap::with_capacity(response.headers.len() + 2);
+    // It tells of fields that follow.
+    let trailer = |field| told.chunked && is(field, "trailer");
     for field in response.headers.iter() {
-        if is_framing(field.name) || is(field, "content-length") || is(field, "proxy-authenticate")
-        {
+        let framing = is_framing(field.name) && !trailer(field);
+        if framing || is(field, "content-length") || is(field, "proxy-authenticate") {
             continue;
         }
         let name = field.name.as_bytes();
@@ -366,6 +368,15 @@ mod tests {
         let read = read.expect("a head");
         let names: Vec<_> = read.headers.keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["x-b", "content-length"]);
+    }
+
+    #[test]
+    fn trailers_are_told_of_where_they_can_follow() {
+        let head = "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(received(head).expect("a head").headers["trailer"], "X-Sum");
+        let head = "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nContent-Length: 0\r\n\r\n";
+        let headers = received(head).expect("a head").headers;
+        assert!(!headers.contains_key("trailer"));
     }
 
     #[test]

@@ -2,8 +2,12 @@
 
 mod bodies;
 mod failures;
+mod hops;
 mod http2;
 mod later;
+mod lines;
+mod servers;
+mod slow;
 mod upgrade;
 
 use std::rc::Rc;

@@ -46,6 +46,8 @@ pub(super) struct Upload {
     pending: Bytes,
     /// The body so far, for a stream that may be refused.
     replay: Option<Replay>,
+    /// True if the client is the one that has to go on.
+    waits_for_client: bool,
 }
 
 /// Place from which the body comes.
@@ -126,6 +128,7 @@ impl Upload {
             most: u64::MAX,
             pending: Bytes::new(),
             replay: None,
+            waits_for_client: false,
         }
     }
 
@@ -157,6 +160,11 @@ impl Upload {
         self.state == State::Ended
     }
 
+    /// True if nothing can be sent until more of the body comes from the client.
+    pub(super) fn waits_for_client(&self) -> bool {
+        self.waits_for_client
+    }
+
     /// Prepares for another attempt. Returns false if some of the body is gone.
     pub(super) fn rewind(&mut self) -> bool {
         match &mut self.source {
@@ -170,6 +178,7 @@ impl Upload {
             },
         }
         self.pending = Bytes::new();
+        self.waits_for_client = false;
         self.room = self.most;
         self.state = State::Fresh;
         self.patience = None;
@@ -214,6 +223,7 @@ impl Upload {
         high: u64,
         moved: &mut bool,
     ) -> Poll<Result<(), Unsent>> {
+        self.waits_for_client = false;
         if self.state == State::Fresh {
             *moved = true;
             self.begin(cx, transport, head)?;
@@ -238,11 +248,22 @@ impl Upload {
                 State::Held => ready!(self.poll_patience(cx)),
                 State::Fresh | State::Flowing => {}
             }
-            if let Some(count) = ready!(self.poll_move(cx, transport))? {
+            let native = match self.poll_move(cx, transport) {
+                Poll::Ready(native) => native?,
+                Poll::Pending => {
+                    self.waits_for_client = !transport.waits_for_room();
+                    return Poll::Pending;
+                }
+            };
+            if let Some(count) = native {
                 *moved |= count > 0;
                 continue;
             }
-            let next = ready!(self.poll_next(cx))?;
+            let Poll::Ready(next) = self.poll_next(cx) else {
+                self.waits_for_client = transport.queued() == 0;
+                return Poll::Pending;
+            };
+            let next = next?;
             *moved = true;
             self.send(transport, &[], next);
         }

@@ -405,7 +405,11 @@ impl AnsweringStream {
         let plan = Plan::new(&parts, is_head, None, body.is_end_stream());
         let plan = plan.map_err(|fault| fault.to_string())?;
         let mut headers = parts.headers;
+        let trailer = headers.remove(header::TRAILER);
         response::drop_framing(&mut headers);
+        if let Some(names) = trailer.filter(|_| plan.has_body) {
+            headers.insert(header::TRAILER, names);
+        }
         let lacks = |name| !headers.contains_key(name);
         let (server, date) = (lacks(header::SERVER), lacks(header::DATE));
         self.link.sign(&mut headers, server, date);

@@ -472,6 +472,11 @@ impl Transport {
         self.core.borrow().queued()
     }
 
+    /// True if something waits for room in the socket, besides what is queued.
+    pub fn waits_for_room(&self) -> bool {
+        self.core.borrow().wants_room
+    }
+
     /// True if no TLS session stands between the socket and the plain text.
     pub fn is_plain(&self) -> bool {
         self.core.borrow().is_plain()

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use netwasm_base::config::{Check, GroupSettings, HttpVersion, UpstreamAddress, UpstreamGroup};
+use netwasm_base::config::{
+    Check, GroupSettings, HttpVersion, UpstreamAddress, UpstreamGroup, UpstreamTls,
+};
 use netwasm_base::counters::Counters;
 use netwasm_base::error::{ConnectionError, Error};
 
@@ -62,7 +64,7 @@ impl Group {
                 UpstreamAddress::Unix(path) => Endpoint::Unix(path.clone()),
             };
             let tls = match server.secure {
-                true => Some(tls_of(&endpoint, group.settings.http)?),
+                true => Some(tls_of(&endpoint, &group.settings)?),
                 false => None,
             };
             let weight = server.weight;
@@ -178,11 +180,17 @@ impl Group {
     }
 }
 
-/// Returns a client's TLS settings for a server that speaks this version.
-fn tls_of(endpoint: &Endpoint, http: HttpVersion) -> Result<ClientTls, ConnectionError> {
-    let name = endpoint.server_name();
+/// Returns a client's TLS settings for a server of a group.
+fn tls_of(endpoint: &Endpoint, settings: &GroupSettings) -> Result<ClientTls, ConnectionError> {
+    let UpstreamTls {
+        name,
+        authority,
+        identity,
+    } = settings.tls.clone();
+    let name = name.or_else(|| endpoint.server_name());
     let name = name.ok_or(ConnectionError::InvalidArgument)?;
-    ClientTls::new(name, offered(http))
+    let tls = ClientTls::new(name, offered(settings.http))?;
+    Ok(tls.choosing(authority, identity))
 }
 
 /// Returns the protocols that a TLS session with a server offers (ALPN).

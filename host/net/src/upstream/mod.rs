@@ -30,6 +30,8 @@ use netwasm_base::config::UpstreamGroup;
 use netwasm_base::counters::Counters;
 use netwasm_base::error::Error;
 
+use crate::tls::Tls;
+
 pub use self::choice::Wish;
 pub use self::group::{Entry, Group, offered};
 pub use self::server::{NoPlace, Place, Server};
@@ -59,6 +61,22 @@ impl Upstreams {
             groups: groups?,
             are_watched: AtomicBool::new(false),
         })
+    }
+
+    /// Checks that there are the authorities and identities that groups name.
+    ///
+    /// # Errors
+    /// Fails with the flag that is missing.
+    pub(crate) fn check(&self, tls: &Tls) -> Result<(), Error> {
+        for group in self.all() {
+            for client in group.servers().iter().filter_map(|server| server.tls()) {
+                let checked = tls.check(client);
+                checked.map_err(|denied| {
+                    Error::Upstream(format!("--upstream {}: {denied}", group.name()))
+                })?;
+            }
+        }
+        Ok(())
     }
 
     /// Returns the group of a name.

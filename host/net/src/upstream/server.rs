@@ -41,6 +41,8 @@ pub struct Server {
     active: AtomicUsize,
     /// Places for requests, if there is a limit.
     places: Option<Places>,
+    /// `max-queue` and `queue-timeout`.
+    queue: (u32, Duration),
     health: Health,
     /// Checks that have failed.
     checks_failed: AtomicU64,
@@ -122,6 +124,7 @@ impl Server {
             weight,
             named: true,
             places,
+            queue: (settings.max_queue, settings.queue_timeout),
             health: Health::new(settings),
             addresses: matches!(endpoint, Endpoint::Name { .. }).then(Addresses::default),
             ..Self::by_policy(endpoint, tls, settings.http, counters)
@@ -137,6 +140,7 @@ impl Server {
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name = shown(&endpoint);
+        let settings = GroupSettings::default();
         Self {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             group: Arc::from(&*name),
@@ -148,6 +152,7 @@ impl Server {
             weight: 1,
             active: AtomicUsize::new(0),
             places: None,
+            queue: (settings.max_queue, settings.queue_timeout),
             health: Health::unjudged(),
             checks_failed: AtomicU64::new(0),
             addresses: None,
@@ -173,6 +178,16 @@ impl Server {
     /// Returns the version of HTTP that is spoken with the server.
     pub fn http(&self) -> HttpVersion {
         self.http
+    }
+
+    /// Returns the maximum of requests that wait for the server (`max-queue`).
+    pub fn most_waiting(&self) -> u32 {
+        self.queue.0
+    }
+
+    /// Returns the time for which a request waits there (`queue-timeout`).
+    pub fn queue_timeout(&self) -> Duration {
+        self.queue.1
     }
 
     /// True if the operator has named the server.
@@ -254,16 +269,25 @@ impl Server {
         let Some(places) = &self.places else {
             return Ok(Place::new(&self, None, admitted));
         };
-        let refused = &self.counters.forwards_refused;
-        let _waiting = Waiting::new(places).inspect_err(|_| refused.max_queue.add())?;
+        let _waiting = Waiting::new(places).inspect_err(|reason| self.has_refused(*reason))?;
         let permit = Arc::clone(&places.free).acquire_owned();
         match tokio::time::timeout(places.timeout, permit).await {
             Ok(Ok(permit)) => Ok(Place::new(&self, Some(permit), admitted)),
             // The places are never closed.
             Ok(Err(_)) | Err(_) => {
-                refused.queue_timeout.add();
+                self.has_refused(NoPlace::Timeout);
                 Err(NoPlace::Timeout)
             }
+        }
+    }
+
+    /// Counts a request that its queue refused, whose reason this is.
+    pub fn has_refused(&self, reason: NoPlace) {
+        let refused = &self.counters.forwards_refused;
+        match reason {
+            NoPlace::QueueFull => refused.max_queue.add(),
+            NoPlace::Timeout => refused.queue_timeout.add(),
+            NoPlace::TooMany | NoPlace::Down | NoPlace::AllTried => {}
         }
     }
 
@@ -346,7 +370,7 @@ impl Server {
 
     /// Moves on to the next address of the server's name, and returns it;
     /// `None` if there is no choice.
-    pub(crate) fn next_address(&self) -> Option<IpAddr> {
+    pub fn next_address(&self) -> Option<IpAddr> {
         let addresses = self.addresses.as_ref()?;
         addresses.next(&Clock::default())
     }
@@ -366,7 +390,7 @@ impl Server {
     }
 
     /// True if a peer's address is one of the server's, as far as they are known.
-    pub(crate) fn is_at(&self, peer: &Address) -> bool {
+    pub fn is_at(&self, peer: &Address) -> bool {
         match (&self.addresses, peer) {
             (Some(addresses), Address::Ip(peer)) => addresses.include(peer.ip()),
             _ => true,
@@ -435,53 +459,4 @@ impl Drop for Waiting<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn server(settings: &str) -> Arc<Server> {
-        let group = format!("g=127.0.0.1:1;{settings}");
-        let group: netwasm_base::config::UpstreamGroup = group.parse().expect("a group");
-        let endpoint = Endpoint::named("127.0.0.1".to_owned(), 1);
-        let counters = Arc::default();
-        Arc::new(Server::of_group(
-            &Arc::from("g"),
-            endpoint,
-            None,
-            1,
-            &group.settings,
-            &counters,
-        ))
-    }
-
-    #[tokio::test]
-    async fn a_request_waits_for_a_place_and_gets_it() {
-        let server = server("max-connections=1;max-queue=1");
-        let first = server.try_enter(&mut None).expect("a place");
-        assert!(server.try_enter(&mut None).is_none());
-        let mut second = Box::pin(Arc::clone(&server).enter(None));
-        let poll = futures_poll(&mut second);
-        assert!(poll.is_pending());
-        assert_eq!(
-            Arc::clone(&server).enter(None).await.err(),
-            Some(NoPlace::QueueFull)
-        );
-        drop(first);
-        assert!(second.await.is_ok());
-        assert_eq!(server.active(), 0);
-    }
-
-    fn futures_poll<F: Future + Unpin>(future: &mut F) -> std::task::Poll<F::Output> {
-        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-        std::pin::Pin::new(future).poll(&mut cx)
-    }
-
-    #[tokio::test]
-    async fn a_request_waits_no_longer_than_it_may() {
-        let server = server("max-connections=1;queue-timeout=1ms");
-        let _first = server.try_enter(&mut None).expect("a place");
-        assert_eq!(
-            Arc::clone(&server).enter(None).await.err(),
-            Some(NoPlace::Timeout)
-        );
-    }
-}
+mod tests;

@@ -3,7 +3,7 @@
 use std::task::Context;
 
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use netwasm_exchange::answer::Answer;
 use netwasm_exchange::content::BoxContent;
@@ -13,14 +13,14 @@ use netwasm_exchange::request::Request;
 use netwasm_net::upstream::Server;
 
 use super::{Forwarding, Stage};
-use crate::forward::affinity;
 use crate::forward::body::ForwardedBody;
-use crate::forward::compose::check;
+use crate::forward::compose::{self, check};
 use crate::forward::edits::{add, remaining};
-use crate::forward::http2::{StreamHead, StreamedResponse};
-use crate::forward::outcome::{NoResponse, Passed, Upgrade};
+use crate::forward::http2::{StreamHead, StreamedResponse, UpstreamStream};
+use crate::forward::outcome::{NoResponse, Passed, ServerEnd, Upgrade};
 use crate::forward::reading::{Malformed, Received};
 use crate::forward::upload::{Source, Upload};
+use crate::forward::{affinity, websocket};
 
 /// What becomes of a response.
 enum Judged {
@@ -34,13 +34,16 @@ enum Judged {
 
 impl Forwarding {
     /// Notes that a response has begun.
-    fn has_answered(&self, server: Option<&Server>, status: StatusCode, headers: &HeaderMap) {
+    fn has_answered(&mut self, server: Option<&Server>, status: StatusCode, headers: &HeaderMap) {
         if let Some(server) = server {
             server.has_succeeded();
             affinity::heed(server, status, headers);
         }
         if let Some((trace, begun)) = &self.traced {
             trace.add_upstream(begun.elapsed());
+        }
+        if let Some(attempt) = self.attempt.take() {
+            attempt.answered(status.as_u16());
         }
     }
 
@@ -64,7 +67,31 @@ impl Forwarding {
         Ok(Passed::Upgrade(Upgrade {
             headers,
             protocol,
-            line,
+            end: ServerEnd::Line(line),
+        }))
+    }
+
+    /// Changes to the protocol that the client wanted, on a stream (RFC 8441).
+    fn upgrade_stream(
+        &mut self,
+        stream: UpstreamStream,
+        head: StreamHead,
+        request: &Request,
+    ) -> Result<Passed, NoResponse> {
+        let protocol = compose::upgrade(request);
+        let protocol = protocol.and_then(|it| HeaderValue::from_bytes(it).ok());
+        let protocol = protocol.ok_or(Malformed::Upgrade)?;
+        let mut headers = head.headers;
+        headers.remove(CONTENT_LENGTH);
+        if let Some(key) = request.head.first("sec-websocket-key") {
+            websocket::accept(key, &mut headers);
+        }
+        add(&self.forward.response, &mut headers);
+        self.add_cookie(Some(stream.server()), request, &mut headers);
+        Ok(Passed::Upgrade(Upgrade {
+            headers,
+            protocol,
+            end: ServerEnd::Stream(stream.into_end(head.body)),
         }))
     }
 
@@ -107,6 +134,9 @@ impl Forwarding {
         };
         stream.limit_silence(None, cx);
         self.has_answered(Some(stream.server()), head.status, &head.headers);
+        if stream.connects && head.status.is_success() {
+            return self.upgrade_stream(stream, head, request).map(Some);
+        }
         Ok(match self.judge(head.status, head.headers, request)? {
             Judged::Anew => None,
             Judged::Replaced(passed) => Some(passed),

@@ -40,13 +40,17 @@ impl Forwarding {
         let _driven = transport.drive(cx);
         let mut moved = false;
         let high = env.limits.write_high as u64;
+        let waited = upload.waits_for_client();
         let sent = upload.poll(cx, &transport, head, high, &mut moved);
         if let Poll::Ready(Err(unsent)) = sent {
             return Poll::Ready(Err(unsent.into()));
         }
-        if moved {
+        if moved || waited != upload.waits_for_client() {
             let limit = forward.response_timeout;
-            line.limit_silence(Some(limit.unwrap_or(env.limits.http.response_timeout)));
+            let limit = limit.unwrap_or(env.limits.http.response_timeout);
+            // A server need not answer before the client has gone on, which has a
+            // limit of its own.
+            line.limit_silence(Some(limit).filter(|_| !upload.waits_for_client()));
         }
         loop {
             let received = match line.poll_receive(cx) {
@@ -115,13 +119,15 @@ impl Forwarding {
         let drops = |name: &str| forward.response.drops(name);
         loop {
             let mut moved = false;
+            let waited = upload.waits_for_client();
             let sent = stream.poll_upload(cx, upload, &mut moved);
             if let Poll::Ready(Err(unsent)) = sent {
                 return Poll::Ready(Err(unsent.into()));
             }
-            if moved {
+            if moved || waited != upload.waits_for_client() {
                 let limit = forward.response_timeout.unwrap_or(limits.response_timeout);
-                stream.limit_silence(Some(limit), cx);
+                let limit = Some(limit).filter(|_| !upload.waits_for_client());
+                stream.limit_silence(limit, cx);
             }
             let most = limits.max_response_headers;
             let Poll::Ready(next) = stream.poll_interim(cx, most, &drops) else {

@@ -45,8 +45,6 @@ pub(super) struct Multiplexer {
     connection: Connection<WireIo, Bytes>,
     /// Opens streams, once the server's SETTINGS have come.
     sender: Option<SendRequest<Bytes>>,
-    /// Time limit of the SETTINGS.
-    limit: Duration,
     begun: Tick,
     pings: Option<PingPong>,
     /// Time of the PING that was not answered yet.
@@ -71,7 +69,6 @@ impl Multiplexer {
         line: &Rc<Multiplexed>,
         transport: &Rc<Transport>,
         (sender, mut connection): (SendRequest<Bytes>, Connection<WireIo, Bytes>),
-        limit: Duration,
     ) -> Self {
         let thread = transport.thread();
         Self {
@@ -83,7 +80,6 @@ impl Multiplexer {
             pings: connection.ping_pong(),
             connection,
             sender: Some(sender),
-            limit,
             begun: thread.now(),
             pinged: None,
             last_ping: None,
@@ -150,12 +146,20 @@ impl Multiplexer {
         let after = |since: Tick, limit| thread.tick_after(limit) - now + since;
         let waiting = self.line.ring(now);
         if self.sender.is_some() {
-            if thread.passed(self.begun, self.limit) {
+            let limit = self.line.limit();
+            if self.line.poll_unwanted(cx).is_ready() {
+                self.transport.fail(ConnectionError::Aborted);
+                cx.waker().wake_by_ref();
+            } else if thread.passed(self.begun, limit) {
                 let late = "the server's SETTINGS do not come in time";
                 self.transport.fail(ConnectionError::Timeout(late));
                 cx.waker().wake_by_ref();
             }
-            return Some(after(self.begun, self.limit));
+            return Some(after(self.begun, limit));
+        }
+        if self.line.is_retired() && !self.is_retired {
+            self.retire();
+            cx.waker().wake_by_ref();
         }
         let (idle, draining) = (self.line.idle_since(), thread.is_draining());
         let is_old = thread.passed(self.transport.opened(), MAX_AGE);
@@ -249,6 +253,7 @@ impl Future for Multiplexer {
             this.end(reason);
             return Poll::Ready(());
         }
+        this.line.tell_room();
         let next = this.check(transport.thread(), cx);
         transport.set_alarm_at(next);
         if this.wire.is_over.get() {

@@ -1,18 +1,25 @@
 //! A connection to a server that many requests use at once, as they see it.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::net::IpAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
 use slab::Slab;
+use tokio::time::Sleep;
 
+use netwasm_base::address::Address;
 use netwasm_base::error::ConnectionError;
 use netwasm_net::thread::{Thread, Tick};
 use netwasm_net::transport::Transport;
+use netwasm_net::upstream::Server;
 
 use super::io::Wire;
+use super::queue::StreamQueue;
 
 /// Maximum of streams on a connection, if the server takes as many. Their windows
 /// bound the memory for what slow clients do not take.
@@ -23,6 +30,14 @@ pub(in crate::forward) struct Multiplexed {
     state: RefCell<LineState>,
     pub(super) wire: Rc<Wire>,
     thread: Rc<Thread>,
+    /// Address of the server's name that was wanted.
+    wanted: Option<IpAddr>,
+    /// Requests that wait for room on the server's connections.
+    queue: Rc<StreamQueue>,
+    /// Longest time limit of the requests for which the connection is made.
+    limit: Cell<Duration>,
+    /// Task that makes the connection.
+    maker: RefCell<Option<Waker>>,
     /// Reason why the connection ended.
     lost: OnceCell<ConnectionError>,
     /// Streams under way.
@@ -39,7 +54,7 @@ pub(in crate::forward) struct Multiplexed {
 
 enum LineState {
     /// It is being made, for requests that wait.
-    Dialing(Vec<Waker>),
+    Dialing(Slab<Option<Waker>>),
     Open(SendRequest<Bytes>, Rc<Transport>),
     /// The server, which had the choice, speaks HTTP/1.1. The connection is for
     /// the first who takes it.
@@ -67,11 +82,21 @@ pub(in crate::forward) enum Spoken {
 }
 
 impl Multiplexed {
-    pub(super) fn dialing(thread: &Rc<Thread>) -> Rc<Self> {
+    /// Returns a connection that is to be made, to an address of the server's
+    /// name if one is wanted.
+    pub(super) fn dialing(
+        thread: &Rc<Thread>,
+        queue: &Rc<StreamQueue>,
+        wanted: Option<IpAddr>,
+    ) -> Rc<Self> {
         Rc::new(Self {
-            state: RefCell::new(LineState::Dialing(Vec::new())),
+            state: RefCell::new(LineState::Dialing(Slab::new())),
             wire: Rc::default(),
             thread: Rc::clone(thread),
+            wanted,
+            queue: Rc::clone(queue),
+            limit: Cell::default(),
+            maker: RefCell::default(),
             lost: OnceCell::new(),
             active: Cell::new(0),
             begun: Cell::new(0),
@@ -86,31 +111,97 @@ impl Multiplexed {
         &self.thread
     }
 
-    /// Waits until the connection is made.
-    ///
-    /// # Errors
-    /// Fails with the reason why it cannot be.
-    pub(in crate::forward) fn poll_made(
-        &self,
-        cx: &Context<'_>,
-    ) -> Poll<Result<Spoken, ConnectionError>> {
-        Poll::Ready(match &mut *self.state.borrow_mut() {
-            LineState::Dialing(waiting) => {
-                if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-                    waiting.push(cx.waker().clone());
-                }
-                return Poll::Pending;
-            }
-            LineState::Open(..) => Ok(Spoken::Http2),
-            LineState::Http1(transport) => Ok(Spoken::Http1(transport.take())),
-            LineState::Retired => Ok(Spoken::Nothing),
-            LineState::Failed(reason) => Err(reason.clone()),
-        })
+    /// Returns the address that was wanted, of the server's name.
+    pub(super) fn wanted(&self) -> Option<IpAddr> {
+        self.wanted
     }
 
-    /// True if the connection is being made.
-    pub(super) fn is_dialing(&self) -> bool {
-        matches!(&*self.state.borrow(), LineState::Dialing(waiting) if waiting.len() < MOST_STREAMS)
+    /// Returns the longest time limit of the requests for which the connection is
+    /// made.
+    pub(super) fn limit(&self) -> Duration {
+        self.limit.get()
+    }
+
+    /// Lets a request wait until the connection is made, for so long.
+    pub(super) fn join(self: &Rc<Self>, limit: Duration) -> Joined {
+        let mut key = None;
+        if let LineState::Dialing(waiting) = &mut *self.state.borrow_mut() {
+            key = Some(waiting.insert(None));
+            self.limit.set(self.limit.get().max(limit));
+        }
+        Joined {
+            line: Rc::clone(self),
+            // Most connections are open.
+            late: key.map(|_| Box::pin(tokio::time::sleep(limit))),
+            key,
+        }
+    }
+
+    /// Ready once no request waits for the connection, which is being made.
+    pub(super) fn poll_unwanted(&self, cx: &Context<'_>) -> Poll<()> {
+        match &*self.state.borrow() {
+            LineState::Dialing(waiting) if waiting.is_empty() => Poll::Ready(()),
+            LineState::Dialing(_) => {
+                *self.maker.borrow_mut() = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            _ => Poll::Pending,
+        }
+    }
+
+    /// True if the connection is being made, and fewer than `most` requests wait
+    /// for that.
+    pub(super) fn is_dialing(&self, most: usize) -> bool {
+        matches!(&*self.state.borrow(), LineState::Dialing(waiting) if waiting.len() < most)
+    }
+
+    /// True if it is a connection to an address, or is being made to it.
+    pub(super) fn is_to(&self, ip: IpAddr) -> bool {
+        match &*self.state.borrow() {
+            LineState::Dialing(_) => self.wanted == Some(ip),
+            LineState::Open(_, transport) => {
+                matches!(transport.peer(), Address::Ip(peer) if peer.ip() == ip)
+            }
+            _ => false,
+        }
+    }
+
+    /// Lets no more requests begin here if the server has left the address.
+    pub(super) fn retire_elsewhere(&self, server: &Server) {
+        let elsewhere = match &*self.state.borrow() {
+            LineState::Open(_, transport) if !server.is_at(transport.peer()) => {
+                Rc::clone(transport)
+            }
+            _ => return,
+        };
+        self.retire();
+        // Its task ends it after the streams that are open.
+        elsewhere.nudge();
+    }
+
+    /// True if no request uses the connection, which is open.
+    pub(super) fn is_idle(&self) -> bool {
+        match &*self.state.borrow() {
+            LineState::Open(_, transport) => self.active.get() == 0 && !transport.has_failed(),
+            _ => false,
+        }
+    }
+
+    /// True if no more requests begin here.
+    pub(super) fn is_retired(&self) -> bool {
+        matches!(&*self.state.borrow(), LineState::Retired)
+    }
+
+    /// Closes an idle connection at once, in favour of others.
+    pub(super) fn give_way(&self) {
+        let state = self.state.borrow();
+        let LineState::Open(_, transport) = &*state else {
+            return;
+        };
+        transport.say_close_notify();
+        // Wakes its task, which sees to the rest.
+        transport.fail(ConnectionError::Aborted);
+        transport.release();
     }
 
     /// True if a stream can begin.
@@ -144,6 +235,8 @@ impl Multiplexed {
 
     /// Lets requests use the connection.
     pub(super) fn open(&self, sender: SendRequest<Bytes>, transport: &Rc<Transport>) {
+        self.queue
+            .learn(sender.current_max_send_streams().min(MOST_STREAMS));
         self.become_state(LineState::Open(sender, Rc::clone(transport)));
     }
 
@@ -174,9 +267,17 @@ impl Multiplexed {
 
     fn become_state(&self, state: LineState) {
         if let LineState::Dialing(waiting) = self.state.replace(state) {
-            for waker in waiting {
+            for waker in waiting.into_iter().filter_map(|(_, waker)| waker) {
                 waker.wake();
             }
+        }
+        self.queue.wake_first();
+    }
+
+    /// Tells the first request that waits if there is room for it.
+    pub(super) fn tell_room(&self) {
+        if !self.queue.is_empty() && self.has_room() {
+            self.queue.wake_first();
         }
     }
 
@@ -215,6 +316,75 @@ impl Multiplexed {
         }
         self.earliest.set(next);
         next
+    }
+}
+
+/// A request's wait for a connection that is being made. Dropping it gives the
+/// connection up, if no other request waits for it.
+pub(in crate::forward) struct Joined {
+    line: Rc<Multiplexed>,
+    /// Number among those that wait for the connection.
+    key: Option<usize>,
+    /// The request's own time limit.
+    late: Option<Pin<Box<Sleep>>>,
+}
+
+impl std::fmt::Debug for Joined {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Joined").finish_non_exhaustive()
+    }
+}
+
+impl Joined {
+    /// Returns the connection.
+    pub(in crate::forward) fn line(&self) -> &Rc<Multiplexed> {
+        &self.line
+    }
+
+    /// Waits until the connection is made.
+    ///
+    /// # Errors
+    /// Fails with the reason why it cannot be, or if that takes too long.
+    pub(in crate::forward) fn poll_made(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Spoken, ConnectionError>> {
+        Poll::Ready(match &mut *self.line.state.borrow_mut() {
+            LineState::Dialing(waiting) => {
+                if let Some(waker) = self.key.and_then(|key| waiting.get_mut(key))
+                    && !waker.as_ref().is_some_and(|it| it.will_wake(cx.waker()))
+                {
+                    *waker = Some(cx.waker().clone());
+                }
+                match &mut self.late {
+                    Some(late) => std::task::ready!(late.as_mut().poll(cx)),
+                    None => return Poll::Pending,
+                }
+                Err(ConnectionError::Timeout("connecting takes too long"))
+            }
+            LineState::Open(..) => Ok(Spoken::Http2),
+            LineState::Http1(transport) => Ok(Spoken::Http1(transport.take())),
+            LineState::Retired => Ok(Spoken::Nothing),
+            LineState::Failed(reason) => Err(reason.clone()),
+        })
+    }
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        let line = &self.line;
+        if let Some(key) = self.key
+            && let LineState::Dialing(waiting) = &mut *line.state.borrow_mut()
+        {
+            waiting.try_remove(key);
+            if waiting.is_empty()
+                && let Some(maker) = line.maker.borrow_mut().take()
+            {
+                maker.wake();
+            }
+            // Another request may take the place.
+            line.queue.wake_first();
+        }
     }
 }
 
@@ -263,6 +433,7 @@ impl Drop for StreamPermit {
         self.forget();
         let line = &self.line;
         line.active.set(line.active.get() - 1);
+        line.queue.wake_first();
         if line.active.get() == 0
             && let LineState::Open(_, transport) = &*line.state.borrow()
         {

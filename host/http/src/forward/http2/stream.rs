@@ -16,6 +16,7 @@ use netwasm_net::upstream::{Place, Server};
 use super::line::StreamPermit;
 use crate::forward::outcome::NoResponse;
 use crate::forward::reading::Malformed;
+use crate::forward::relay::StreamEnd;
 use crate::forward::upload::{Unsent, Upload};
 use crate::response::is_framing;
 
@@ -30,6 +31,8 @@ pub(in crate::forward) struct UpstreamStream {
     pub(in crate::forward) is_kept: bool,
     /// True if something of the response has arrived.
     pub(in crate::forward) has_received: bool,
+    /// True if the request is an extended CONNECT.
+    pub(in crate::forward) connects: bool,
     /// Time since which an answer is waited for.
     waits_since: Tick,
 }
@@ -67,6 +70,7 @@ impl UpstreamStream {
             sending,
             response,
             has_received: false,
+            connects: false,
             waits_since: 0,
         })
     }
@@ -74,6 +78,17 @@ impl UpstreamStream {
     /// Returns the server.
     pub(in crate::forward) fn server(&self) -> &Server {
         self.place.server()
+    }
+
+    /// Returns the stream as the end of a tunnel. `body` is what comes from there.
+    pub(in crate::forward) fn into_end(self, body: RecvStream) -> StreamEnd {
+        let Self {
+            place,
+            permit,
+            sending,
+            ..
+        } = self;
+        StreamEnd::new(body, sending, Box::new((place, permit)))
     }
 
     /// Sends what there is of the body. See [`Upload::poll_stream`].
@@ -201,7 +216,10 @@ impl UpstreamStream {
 
 /// Returns the fields that pass. Those of a connection stay here.
 fn passing(mut headers: HeaderMap, drops: &dyn Fn(&str) -> bool) -> HeaderMap {
-    let stays = |name: &str| is_framing(name) || name == "proxy-authenticate" || drops(name);
+    let stays = |name: &str| {
+        let framing = is_framing(name) && name != "trailer";
+        framing || name == "proxy-authenticate" || drops(name)
+    };
     if !headers.keys().any(|name| stays(name.as_str())) {
         return headers;
     }

@@ -3,12 +3,15 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use bytes::Bytes;
+use h2::{Reason, SendStream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use netwasm_base::config::Limits;
 use netwasm_net::testing::{in_worker, settle, soon, until};
 
-use super::{OK, PASSED, Server, client, forwards, forwards_with, group};
+use super::http2::{Backend, response};
+use super::{OK, PASSED, Server, client, forwards, forwards_with, group, group_of};
 use crate::testing::get;
 
 #[test]
@@ -53,12 +56,15 @@ fn chunks_and_trailers_pass_both_ways() {
         client.send("0\r\nX-Sum: 1\r\n\r\n").await;
         line.expect("0\r\nx-sum: 1\r\n\r\n").await;
         line.send(
-            "HTTP/1.1 200 OK\r\nServer: s\r\nDate: d\r\nTransfer-Encoding: chunked\r\n\r\n\
-             3\r\nabc\r\n",
+            "HTTP/1.1 200 OK\r\nServer: s\r\nDate: d\r\nTrailer: X-End\r\n\
+             Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
         )
         .await;
         client
-            .expect("HTTP/1.1 200 OK\r\nserver: s\r\ndate: d\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .expect(
+                "HTTP/1.1 200 OK\r\nserver: s\r\ndate: d\r\nTransfer-Encoding: chunked\r\n\
+                 Trailer: X-End\r\n\r\n",
+            )
             .await;
         client.expect("3\r\nabc\r\n").await;
         line.send("0\r\nX-End: 2\r\n\r\n").await;
@@ -278,4 +284,40 @@ fn a_large_body_of_a_request_passes_natively_and_stops_at_an_early_answer() {
         drop(line);
         assert!(client.head().await.starts_with("HTTP/1.1 413 "));
     });
+}
+
+#[test]
+fn a_body_that_is_cut_on_a_stream_does_not_look_whole() {
+    type End = fn(&mut SendStream<Bytes>, Backend);
+    let ends: [(&str, End); 3] = [
+        ("9", |stream, _| {
+            stream.send_data("".into(), true).expect("room");
+        }),
+        ("", |stream, _| stream.send_reset(Reason::INTERNAL_ERROR)),
+        ("", |_, backend| backend.task.abort()),
+    ];
+    for (length, end) in ends {
+        in_worker(Limits::default(), async move |worker| {
+            let server = Server::new().await;
+            let group = group_of(&format!("h2c://127.0.0.1:{}", server.port));
+            let script = forwards(&worker, &group);
+            let mut client = client(&script, &worker);
+            client.send(&get("/")).await;
+            let mut backend = Backend::accept(&server).await;
+            let (_, mut respond) = backend.next().await;
+            let mut head = response(200);
+            if let Ok(length) = length.parse::<u64>() {
+                head.headers_mut().insert("content-length", length.into());
+            }
+            let mut stream = respond.send_response(head, false).expect("open");
+            stream.send_data("half".into(), false).expect("room");
+            client.head().await;
+            client.receive("half").await;
+            end(&mut stream, backend);
+            let mut rest = Vec::new();
+            let read = soon("the end", client.stream.read_to_end(&mut rest)).await;
+            assert!(read.is_err() || rest.len() < 4, "{rest:?}");
+            assert_eq!(worker.env().counters.forwards_failed.get(), 1);
+        });
+    }
 }

@@ -21,19 +21,19 @@ use super::{End, OK, PASSED, Server, client, forwards, forwards_with, group_of};
 use crate::testing::{Script, get};
 
 /// A connection of a server, as the test sees it.
-struct Backend {
+pub(super) struct Backend {
     requests: mpsc::UnboundedReceiver<Asked>,
-    task: JoinHandle<()>,
+    pub(super) task: JoinHandle<()>,
 }
 
-type Asked = (Request<RecvStream>, SendResponse<Bytes>);
+pub(super) type Asked = (Request<RecvStream>, SendResponse<Bytes>);
 
 impl Backend {
-    async fn accept(server: &Server) -> Self {
+    pub(super) async fn accept(server: &Server) -> Self {
         Self::accept_with(server, &server::Builder::new()).await
     }
 
-    async fn accept_with(server: &Server, builder: &server::Builder) -> Self {
+    pub(super) async fn accept_with(server: &Server, builder: &server::Builder) -> Self {
         let stream = server.accept().await.stream;
         let handshake = builder.handshake::<TcpStream, Bytes>(stream);
         let handshaken = soon("a preface", handshake).await;
@@ -47,20 +47,20 @@ impl Backend {
         Self { requests, task }
     }
 
-    async fn next(&mut self) -> Asked {
+    pub(super) async fn next(&mut self) -> Asked {
         let asked = soon("a request", self.requests.recv()).await;
         asked.expect("the connection is open")
     }
 }
 
-fn response(status: u16) -> Response<()> {
+pub(super) fn response(status: u16) -> Response<()> {
     let response = Response::builder().status(status);
     let response = response.header("server", "s").header("date", "d");
     response.body(()).expect("a response")
 }
 
 /// Answers with a body of two bytes.
-fn answer(mut respond: SendResponse<Bytes>) {
+pub(super) fn answer(mut respond: SendResponse<Bytes>) {
     let mut response = response(200);
     let two = HeaderValue::from_static("2");
     response.headers_mut().insert("content-length", two);

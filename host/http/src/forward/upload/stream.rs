@@ -21,6 +21,7 @@ impl Upload {
         stream: &mut SendStream<Bytes>,
         moved: &mut bool,
     ) -> Poll<Result<(), Unsent>> {
+        self.waits_for_client = false;
         if self.state == State::Fresh {
             *moved = true;
             self.begin_body();
@@ -47,7 +48,11 @@ impl Upload {
                 ready!(self.poll_pending(cx, stream, moved));
                 continue;
             }
-            match ready!(self.poll_next(cx))? {
+            let Poll::Ready(next) = self.poll_next(cx) else {
+                self.waits_for_client = true;
+                return Poll::Pending;
+            };
+            match next? {
                 Next::Piece(piece) if piece.is_empty() && self.is_whole() => {
                     self.end_stream(stream.send_data(Bytes::new(), true).is_ok());
                 }

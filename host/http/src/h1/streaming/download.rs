@@ -163,6 +163,9 @@ impl Driver {
         response::write_head(status, &parts.headers, &self.local.date(), out);
         if framing == Framed::Chunked {
             out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+            if request.head.accepts_trailers() && plan.has_body {
+                response::write_trailer(&parts.headers, out);
+            }
         }
         let length = plan.told.filter(|_| framing != Framed::Chunked);
         response::finish(length, persistence, out);

@@ -13,7 +13,7 @@ use netwasm_net::transport::LOOK;
 use super::{AnswerStage, Answering};
 use crate::access_log::Entry;
 use crate::exchange;
-use crate::forward::{Passed, Upgrade};
+use crate::forward::{ClientTunnel, Passed, Upgrade};
 use crate::h1::{Driver, Reading, Stage};
 use crate::response;
 use crate::upload::Upload;
@@ -162,7 +162,8 @@ impl Driver {
         self.transport.set_alarm(None);
         let early = std::mem::take(&mut self.exchange.kept);
         match upgrade.join(&self.transport, &early) {
-            Ok(driver) => Stage::Tunnel(Box::new(driver)),
+            Ok(ClientTunnel::Native(driver)) => Stage::Tunnel(driver),
+            Ok(ClientTunnel::Copied(relaying)) => Stage::Relaying(relaying),
             Err(reason) => {
                 self.transport.fail(reason.clone());
                 self.lose(&Some(reason))

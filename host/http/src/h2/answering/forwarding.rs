@@ -47,10 +47,10 @@ pub(in crate::h2) fn forward(
 impl AnsweringStream {
     /// Tells the client that its stream has changed to the protocol that it wants,
     /// and relays that.
-    pub(super) async fn relay(&mut self, upgrade: Upgrade) -> Option<()> {
+    pub(super) async fn relay(&mut self, mut upgrade: Upgrade) -> Option<()> {
         let (mut line, mut outgoing) = (self.line.take()?, self.outgoing.take()?);
         let from = self.tunnel.take()?;
-        let Upgrade { mut headers, .. } = upgrade;
+        let mut headers = std::mem::take(&mut upgrade.headers);
         response::drop_framing(&mut headers);
         // RFC 8441, section 5.1.
         headers.remove(header::SEC_WEBSOCKET_ACCEPT);
@@ -59,7 +59,7 @@ impl AnsweringStream {
         let response = link::head(200, headers)?;
         // An error means that the client has left.
         let to = outgoing.send_response(response, false).ok()?;
-        line.sent = upgrade.line.relay(from, to).await;
+        line.sent = upgrade.relay(from, to).await;
         self.finished();
         Some(())
     }
