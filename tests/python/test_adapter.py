@@ -8,6 +8,7 @@ of it but the parts about components has to hold as well:
 
 import asyncio
 import errno
+import gc
 import importlib.resources
 import os
 import queue
@@ -620,6 +621,41 @@ class quiet:
 
     def __exit__(self, *_):
         return False
+
+
+@in_component
+class Hashes(unittest.TestCase):
+    def test_what_the_build_left_is_found_by_the_secret_of_this_start(self):
+        # Each string in memory has its hash of the build, and another string that
+        # is equal has to have that, too, or no table would find it.
+        gc.unfreeze()
+        self.addCleanup(gc.freeze)
+        seen = {
+            id(value): value
+            for holder in gc.get_objects()
+            for value in gc.get_referents(holder)
+            if isinstance(value, (str, bytes))
+        }
+        self.assertGreater(len(seen), 10_000)
+        for value in seen.values():
+            if isinstance(value, str):
+                again = "".join([*value])
+            else:
+                again = bytes(bytearray(value))
+            if hash(again) != hash(value):
+                self.fail(f"another {value!r} has another hash")
+
+    def test_kinds_of_strings_and_bytes_hash_alike(self):
+        for text in ("q", "of no module", "größer als das", "\u20ac and more", "\U0001f40d"):
+            self.assertEqual(hash(text), hash("".join([*text])))
+            octets = text.encode()
+            self.assertEqual(hash(octets), hash(bytes(bytearray(octets))))
+            self.assertEqual(hash(octets), hash(memoryview(octets)))
+        self.assertEqual(hash("eleven more"), hash(b"eleven more"))
+        self.assertEqual((hash(""), hash(b"")), (0, 0))
+        # Nothing is lost on the way to 32 bits, and no length collides.
+        lengths = [hash("z" * count) for count in range(200)]
+        self.assertGreater(len(set(lengths)), 198)
 
 
 class Component(unittest.TestCase):

@@ -23,6 +23,9 @@ const TARGET: &str = "wasm32-wasip2";
 /// The script that makes components of other languages.
 const COMPONENTIZE: &str = include_str!("../../../guests/componentize");
 
+/// The program that the script mends components in Python with.
+const MEND: &str = include_str!("../../../guests/python/mend.py");
+
 /// How a project is built.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BuildOptions {
@@ -160,10 +163,11 @@ impl Project {
         // it.
         let script = self.directory.join("target/componentize");
         write(&script, COMPONENTIZE)?;
+        write(&self.directory.join("target/python/mend.py"), MEND)?;
         // These compilers know nothing of files that have not changed.
         let made_of = Snapshot::of(&self.directory).stamp().map(|sources| {
             let version = env!("CARGO_PKG_VERSION");
-            format!("{version} {world}\n{sources}\n{COMPONENTIZE}")
+            format!("{version} {world}\n{sources}\n{COMPONENTIZE}\n{MEND}")
         });
         let noted = output.with_extension("made-of");
         if let Some(made_of) = &made_of
