@@ -30,9 +30,11 @@ const WORLDS: [(&str, &str); 3] = [
 
 /// Exported handlers that are of use only together with an import, the first of
 /// which a module has or has not.
-const RESULTS: [(&str, &str, &str); 5] = [
+const RESULTS: [(&str, &str, &str); 7] = [
     ("connect-handler", "connector", "connect"),
+    ("connect-handler", "connector", "connect-upstream"),
     ("tcp-handler", "connector", "connect"),
+    ("tcp-handler", "connector", "connect-upstream"),
     ("timer-handler", "timers", "wake-at"),
     ("resolve-handler", "resolver", "resolve"),
     ("response-handler", "http", "respond"),
@@ -207,12 +209,13 @@ mod tests {
         assert!(text.contains("netwasm:net/tcp-handler@"));
         assert!(!text.contains("wasi:"), "WASI is of no use to it");
         // The world of the component alone, not the package's others.
-        let has_timer = |module: &[u8]| {
+        let has = |module: &[u8], export: &str| {
             let used = Used::of(module).expect("a module");
             let text = used.world(&tcp).expect("a world");
             let (_, world) = text.split_once("world component").expect("a world");
-            world.contains("export timer-handler;")
+            world.contains(&format!("export {export};"))
         };
+        let has_timer = |module: &[u8]| has(module, "timer-handler");
         assert!(!has_timer(&module("")), "it has no timer");
 
         let with = module(
@@ -224,6 +227,17 @@ mod tests {
         let text = String::from_utf8_lossy(&made);
         assert!(text.contains("wasi:clocks/monotonic-clock@0.2"));
         assert!(has_timer(&with), "it has one");
+
+        let handler = "(func (export \"netwasm:net/connect-handler@0.2.0#connected\")
+                (param i64 i32 i64 i32 i32 i32))";
+        assert!(!has(&module(handler), "connect-handler"), "nobody connects");
+        for import in [
+            "\"connect\" (func (param i32 i32))",
+            "\"connect-upstream\" (func (param i64 i32 i32 i32 i64 i32))",
+        ] {
+            let connects = format!("(import \"netwasm:net/connector@0.2.0\" {import}) {handler}");
+            assert!(has(&module(&connects), "connect-handler"), "{import}");
+        }
     }
 
     #[test]

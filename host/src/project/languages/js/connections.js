@@ -1,6 +1,10 @@
 // Connections.
 
-import { cancel as cancelConnect, connect as beginConnect } from 'netwasm:net/connector@0.2.0';
+import {
+  cancel as cancelConnect,
+  connect as beginConnect,
+  connectUpstream,
+} from 'netwasm:net/connector@0.2.0';
 import { File } from 'netwasm:net/files@0.2.0';
 import { log } from 'netwasm:net/log@0.2.0';
 import * as transports from 'netwasm:net/transports@0.2.0';
@@ -228,6 +232,9 @@ const connecting = new Map();
 export function connect(to, options = {}) {
   const { tls, timeout, localAddress, handler, signal } = options;
   const number = token();
+  if (to.upstream && (tls || localAddress)) {
+    throw new TypeError('the options of a group of servers are those of --upstream');
+  }
   const wire = {
     tls: tls ? tlsOptions(tls === true ? {} : tls) : undefined,
     timeout: nanoseconds(timeout),
@@ -236,7 +243,10 @@ export function connect(to, options = {}) {
   const endpoint = to.path ? { tag: 'unix', val: to.path } : { tag: 'name', val: [to.hostname, to.port] };
   return new Promise((resolve, reject) => {
     signal?.throwIfAborted();
-    checked(() => beginConnect(BigInt(number), endpoint, wire));
+    checked(() => {
+      if (to.upstream) connectUpstream(BigInt(number), to.upstream, wire.timeout);
+      else beginConnect(BigInt(number), endpoint, wire);
+    });
     connecting.set(number, { resolve, reject, handler });
     signal?.addEventListener('abort', () => {
       if (!connecting.delete(number)) return;

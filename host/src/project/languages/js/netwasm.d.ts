@@ -122,9 +122,12 @@ declare module 'netwasm' {
     handler?: ConnectionHandler;
   }
 
-  /** Opens a connection (`--allow-connect`). */
+  /**
+   * Opens a connection (`--allow-connect`), or one to a server of the group that
+   * `--upstream` names: of the options, that has `timeout`, `signal` and `handler`.
+   */
   export function connect(
-    to: { hostname: string; port: number } | { path: string },
+    to: { hostname: string; port: number } | { path: string } | { upstream: string },
     options?: ConnectOptions,
   ): Promise<Connection>;
 
@@ -193,6 +196,79 @@ declare module 'netwasm' {
 
   /** Answers the requests of `--http` and `--https`. */
   export function serve(handler: (request: Request) => Response | Promise<Response>): void;
+
+  /**
+   * State that all instances of the service share, on all threads: rate limits, and
+   * small values that expire. So neither needs `--isolation worker`. It survives a
+   * reload, and ends with the host's process; `--max-shared` bounds it. Keys are 256
+   * bytes at most. A value without a `ttl` stays.
+   */
+  export namespace shared {
+    /** A value, and the number that each change of it makes another one. */
+    interface Value {
+      readonly data: Uint8Array;
+      readonly version: bigint;
+      text(): string;
+    }
+
+    /**
+     * Takes tokens from the bucket of a key, or none if there are too few. It is full
+     * at first, holds `burst`, and gains `rate` a second. `wait` is the time until as
+     * many are there as were asked for.
+     */
+    function take(
+      key: Data,
+      limit: { rate: number; burst: number; count?: number },
+    ): { taken: boolean; left: number; wait: number };
+    function get(key: Data): Value | null;
+    /** Sets a value of 64 KiB at most, and returns its version. */
+    function set(key: Data, data: Data, ttl?: number): bigint;
+    /**
+     * Sets a value if the one that is there has this version; with `null`, if there
+     * is none. Returns the new version; `null` if another instance was faster.
+     */
+    function compareAndSwap(
+      key: Data,
+      version: bigint | null,
+      data: Data,
+      ttl?: number,
+    ): bigint | null;
+    /** Adds to a counter, and returns the sum. A new one begins at 0. */
+    function add(key: Data, more?: number | bigint, ttl?: number): number;
+    /** Lets a value expire after `ttl` from now. Returns false if there is none. */
+    function touch(key: Data, ttl?: number): boolean;
+    /** Removes a value; with a version, if it has that one. Returns true if it did. */
+    function remove(key: Data, version?: bigint): boolean;
+  }
+
+  /** What describes a metric: labels are for what has few values. */
+  export interface MetricOptions {
+    help?: string;
+    labels?: Record<string, string>;
+  }
+
+  /**
+   * A number that only grows, in `/metrics` of `--admin`: all instances of the service
+   * count together. `new Counter('lines')` is `netwasm_guest_lines_total` there. A
+   * metric that the host refuses counts nothing, and the log says why.
+   */
+  export class Counter {
+    constructor(name: string, options?: MetricOptions);
+    add(more?: number | bigint): void;
+  }
+
+  /** A number that goes up and down; 0 at first. */
+  export class Gauge {
+    constructor(name: string, options?: MetricOptions);
+    set(value: number): void;
+    change(by: number): void;
+  }
+
+  /** Numbers of observed values, by size: 1 to 32 bounds, each larger than the one before. */
+  export class Histogram {
+    constructor(name: string, bounds: number[], options?: MetricOptions);
+    observe(value: number): void;
+  }
 
   export function sleep(milliseconds: number): Promise<void>;
 

@@ -209,8 +209,8 @@ static bool end_of(const nw_conn *conn, bool peer, nw_addr *address) {
 bool nw_peer(const nw_conn *conn, nw_addr *address) { return end_of(conn, true, address); }
 bool nw_local(const nw_conn *conn, nw_addr *address) { return end_of(conn, false, address); }
 
-nw_conn *nw_connect(const char *host, uint16_t port, const nw_connect_options *options,
-                    const nw_tcp *events, void *user) {
+static bool connect_to(nw_conn *conn, const char *host, uint16_t port,
+                       const nw_connect_options *options, netwasm_net_types_error_t *error) {
     netwasm_net_types_endpoint_t to = {.tag = NETWASM_NET_TYPES_ENDPOINT_NAME};
     if (strncmp(host, "unix:", 5) == 0) {
         to.tag = NETWASM_NET_TYPES_ENDPOINT_UNIX;
@@ -230,11 +230,25 @@ nw_conn *nw_connect(const char *host, uint16_t port, const nw_connect_options *o
         with.timeout.is_some = true;
         with.timeout.val = options->timeout;
     }
+    return netwasm_net_connector_connect(token_of(conn), &to, &with, error);
+}
+
+nw_conn *nw_connect(const char *host, uint16_t port, const nw_connect_options *options,
+                    const nw_tcp *events, void *user) {
     nw_conn *conn = nw__alloc(sizeof *conn);
     conn->events = events;
     conn->user = user;
     netwasm_net_types_error_t error;
-    if (!netwasm_net_connector_connect(token_of(conn), &to, &with, &error)) {
+    bool begun;
+    if (host[0] == '@') {
+        bindings_string_t group = nw__string(host + 1);
+        uint64_t timeout = options ? options->timeout : 0;
+        begun = netwasm_net_connector_connect_upstream(token_of(conn), &group,
+                                                       timeout ? &timeout : NULL, &error);
+    } else {
+        begun = connect_to(conn, host, port, options, &error);
+    }
+    if (!begun) {
         nw__failed(&error);
         free(conn);
         return NULL;

@@ -152,8 +152,10 @@ typedef struct {
 } nw_connect_options;
 
 /* Connects to a name or an address; a host that begins with "unix:" is the path
- * of a Unix domain socket. on_connection follows, or on_lost with the reason.
- * Returns NULL if it fails at once. options may be NULL. */
+ * of a Unix domain socket, and "@NAME" a server of the group that --upstream
+ * names, whose port and TLS are those of the group. on_connection follows, or
+ * on_lost with the reason. Returns NULL if it fails at once. options may be
+ * NULL. */
 nw_conn *nw_connect(const char *host, uint16_t port, const nw_connect_options *options,
                     const nw_tcp *events, void *user);
 
@@ -227,6 +229,77 @@ typedef struct nw_deferred nw_deferred;
 nw_deferred *nw_defer(const nw_request *request, void *user);
 nw_response *nw_response_new(void);
 nw_code nw_respond(nw_deferred *deferred, nw_response *response);
+
+/* ---- What all instances of the service share, on all threads ---- */
+
+/* It survives a reload, and ends with the host's process; --max-shared bounds
+ * it. Keys are of 256 bytes at most. A ttl in nanoseconds lets a value expire; 0
+ * is never. */
+
+/* A bucket of tokens after nw_take. */
+typedef struct {
+    bool taken;    /* the tokens were there, and are taken */
+    uint32_t left; /* whole tokens that are left */
+    uint64_t wait; /* nanoseconds until as many are there as were asked for */
+} nw_bucket;
+
+/* Takes tokens from the bucket of a key, or none if there are too few. It is
+ * full at first, holds burst tokens, and gains rate a second. */
+nw_code nw_take(const char *key, double rate, uint32_t burst, uint32_t count,
+                nw_bucket *bucket);
+
+/* A value. A zero follows the data. */
+typedef struct {
+    uint8_t *data;
+    size_t length;
+    uint64_t version; /* each change makes it another one */
+} nw_value;
+
+/* Returns false if there is no value. nw_value_free frees one. */
+bool nw_get(const char *key, nw_value *value);
+void nw_value_free(nw_value *value);
+/* Sets a value, of 64 KiB at most. */
+nw_code nw_set(const char *key, const void *data, size_t length, uint64_t ttl);
+/* Sets a value if the one that is there has that version; with NULL, if there is
+ * none. Says in is_set if it did: another instance may have been faster. */
+nw_code nw_compare_and_swap(const char *key, const uint64_t *version, const void *data,
+                            size_t length, uint64_t ttl, bool *is_set);
+/* Adds to a counter. A new one begins at 0 and expires after ttl; that of one
+ * that is there stays. sum may be NULL. */
+nw_code nw_add(const char *key, int64_t more, uint64_t ttl, int64_t *sum);
+/* Lets a value expire after ttl from now. Returns false if there is none. */
+bool nw_touch(const char *key, uint64_t ttl);
+/* Removes a value. Returns false if there is none. */
+bool nw_remove(const char *key);
+
+/* ---- Counts of the handler's own, in /metrics of --admin ---- */
+
+/* All instances of the service count together. "lines" is shown as
+ * netwasm_guest_lines_total. Labels are for what has few values. Opening a
+ * metric looks it up or makes it; what is zero counts nothing. */
+
+typedef struct {
+    const char *name, *value;
+} nw_label;
+
+typedef struct {
+    bool is_open;
+    uint32_t number;
+} nw_metric;
+
+/* A counter only grows, a gauge goes up and down, and a histogram has numbers of
+ * observed values by size, of 1 to 32 bounds. labels may be NULL. */
+nw_code nw_open_counter(nw_metric *metric, const char *name, const char *help,
+                        const nw_label *labels, size_t label_count);
+nw_code nw_open_gauge(nw_metric *metric, const char *name, const char *help,
+                      const nw_label *labels, size_t label_count);
+nw_code nw_open_histogram(nw_metric *metric, const char *name, const char *help,
+                          const double *bounds, size_t bound_count, const nw_label *labels,
+                          size_t label_count);
+void nw_count(nw_metric counter, uint64_t more);
+void nw_set_gauge(nw_metric gauge, double value);
+void nw_change_gauge(nw_metric gauge, double by);
+void nw_observe(nw_metric histogram, double value);
 
 /* ---- Time, names, the host ---- */
 

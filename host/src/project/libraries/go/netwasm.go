@@ -18,6 +18,9 @@
 // refuses to wait. AfterFunc works: its function is called by an event. What
 // package os does with files works below the directories of --dir.
 //
+// Packages shared and metrics have what all instances of the service share, and
+// counts of the handler's own.
+//
 // The garbage collector works while handlers run. Each instance has a Go
 // runtime of its own, of a few hundred kilobytes, which takes a millisecond or
 // so to start: --isolation worker has one for all connections of a worker.

@@ -198,14 +198,20 @@ func (d Dialer) DialUnix(path string, events Events, failed func(error)) error {
 	return d.dial(types.MakeEndpointUnix(path), events, failed)
 }
 
+// DialUpstream connects to a server of the group that --upstream names, as the
+// host chooses it. Of the Dialer, Timeout counts alone: the rest is the group's.
+func (d Dialer) DialUpstream(group string, events Events, failed func(error)) error {
+	return begin(events, failed, func(token uint64) wit.Result[wit.Unit, types.Error] {
+		return connector.ConnectUpstream(token, group, some(d.Timeout))
+	})
+}
+
 // Dial connects by a zero Dialer.
 func Dial(host string, port uint16, events Events, failed func(error)) error {
 	return Dialer{}.Dial(host, port, events, failed)
 }
 
 func (d Dialer) dial(to types.Endpoint, events Events, fail func(error)) error {
-	// Only who dials has the event of its result.
-	handlers.ConnectHandler.Connected = connected
 	options := types.ConnectOptions{Timeout: some(d.Timeout)}
 	if d.TLS != nil {
 		options.Tls = wit.Some(d.TLS.options())
@@ -213,9 +219,20 @@ func (d Dialer) dial(to types.Endpoint, events Events, fail func(error)) error {
 	if d.LocalAddr.IsValid() {
 		options.LocalAddress = wit.Some(witAddr(d.LocalAddr))
 	}
+	return begin(events, fail, func(token uint64) wit.Result[wit.Unit, types.Error] {
+		return connector.Connect(token, to, options)
+	})
+}
+
+// begin asks the host for a connection.
+func begin(
+	events Events, fail func(error), ask func(token uint64) wit.Result[wit.Unit, types.Error],
+) error {
+	// Only who dials has the event of its result.
+	handlers.ConnectHandler.Connected = connected
 	token := dials.add(dial{&events, fail})
 	// Tokens of connections are of another table.
-	if err := failed(connector.Connect(token|dialed, to, options)); err != nil {
+	if err := failed(ask(token | dialed)); err != nil {
 		dials.remove(token)
 		return err
 	}

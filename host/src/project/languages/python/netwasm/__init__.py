@@ -11,10 +11,15 @@ The host owns the sockets, so that these take no addresses: `netwasm run` does.
 The event loop (`asyncio.get_running_loop()`) is `loop`. It runs between events:
 tasks, futures, timers, `asyncio.sleep`, `asyncio.timeout`, queues, and
 `asyncio.open_connection` work as they do anywhere. Nothing may block.
+
+`shared` has rate limits, counters and values that all instances of the service
+share; `metrics` are counts of the handler's own. `asyncio.open_connection("@NAME", 0)`
+connects to a server of the group that `--upstream` names.
 """
 
 from asyncio import DatagramProtocol, Protocol
 
+from . import metrics, shared
 from ._addresses import Address
 from ._datagrams import DatagramTransport, create_datagram_endpoint
 from ._errors import TLSError
@@ -38,6 +43,8 @@ __all__ = [
     "create_datagram_endpoint",
     "create_server",
     "loop",
+    "metrics",
     "serve",
+    "shared",
     "start_server",
 ]

@@ -2,7 +2,10 @@
 
 import errno
 import socket
+from collections.abc import Callable
+from typing import Any
 
+from componentize_py_types import Err
 from wit_world.imports.types import Error, ErrorCode
 
 
@@ -51,3 +54,11 @@ def exception(error: Error) -> OSError:
     made.code = code.name.lower().replace("_", "-")
     made.during = error.during.name.lower()
     return made
+
+
+def checked(function: Callable, *args: Any) -> Any:
+    """Calls the host, and raises its errors."""
+    try:
+        return function(*args)
+    except Err as error:
+        raise exception(error.value) from None

@@ -135,7 +135,8 @@ class Loop(asyncio.BaseEventLoop):
         self, protocol_factory, host=None, port=None, *, ssl=None, local_addr=None,
         server_hostname=None, timeout=None, **ignored,
     ):
-        """Opens a connection (`--allow-connect`). `ssl` is True or a `TLS`."""
+        """Opens a connection (`--allow-connect`). `ssl` is True or a `TLS`. A host
+        `@NAME` is a server of the group that `--upstream` names."""
         from ._streams import connect
 
         return await connect(

@@ -22,7 +22,7 @@ from wit_world.imports.types import (
 )
 
 from ._addresses import end, ip_to_wire
-from ._errors import exception
+from ._errors import checked, exception
 from ._loop import loop
 
 HIGH = 64 << 10
@@ -77,7 +77,7 @@ class Transport(asyncio.Transport):
             self._pause()
 
     def write_eof(self) -> None:
-        _checked(transports.write_eof, self._id)
+        checked(transports.write_eof, self._id)
 
     def can_write_eof(self) -> bool:
         return transports.can_write_eof(self._id)
@@ -142,20 +142,20 @@ class Transport(asyncio.Transport):
             role = TlsRole_Server()
         else:
             role = TlsRole_Client(tls(options).wire(server_hostname))
-        _checked(transports.start_tls, self._id, role, bytes(received))
+        checked(transports.start_tls, self._id, role, bytes(received))
         self._upgrade = loop.create_future()
         return self._upgrade
 
     def relay(self, to: "Transport") -> None:
         """Copies all that arrives here to another transport, inside the host."""
-        _checked(transports.relay, self._id, to._id)
+        checked(transports.relay, self._id, to._id)
 
     def send_file(self, file: Any, offset: int = 0, count: int | None = None) -> int:
         """Sends a file of `--dir`, by its path or as an open file, after what was
         written before. Returns the number of bytes that will be sent."""
         path = file if isinstance(file, str | os.PathLike) else file.name
-        with _checked(File.open, os.fspath(path)) as opened:
-            sent = _checked(transports.send_file, self._id, opened, offset, count)
+        with checked(File.open, os.fspath(path)) as opened:
+            sent = checked(transports.send_file, self._id, opened, offset, count)
         if not transports.room(self._id):
             self._pause()
         return sent
@@ -259,23 +259,34 @@ def start_server(
 
 async def connect(protocol_factory, to, ssl, server_hostname, timeout, local_addr):
     """`create_connection`."""
-    if isinstance(to, tuple):
-        endpoint = Endpoint_Name((str(to[0]), int(to[1])))
-    else:
-        endpoint = Endpoint_Unix(os.fspath(to))
-    options = ConnectOptions(
-        tls=tls(ssl).wire(server_hostname) if ssl else None,
-        timeout=None if timeout is None else int(timeout * 1e9),
-        local_address=None if local_addr is None else ip_to_wire(local_addr[0]),
-    )
+    wait = None if timeout is None else int(timeout * 1e9)
     token, future = loop.token(), loop.create_future()
-    _checked(connector.connect, token, endpoint, options)
+    if isinstance(to, tuple) and str(to[0]).startswith("@"):
+        if ssl or local_addr is not None:
+            raise ValueError("the options of a group of servers are those of --upstream")
+        checked(connector.connect_upstream, token, to[0][1:], wait)
+    else:
+        checked(connector.connect, token, *_endpoint(to, ssl, server_hostname, wait, local_addr))
     _connecting[token] = (future, protocol_factory)
     try:
         return await future
     finally:
         if _connecting.pop(token, None) is not None:
             connector.cancel(token)
+
+
+def _endpoint(to, ssl, server_hostname, wait, local_addr):
+    """The host's form of whom to connect to, and how."""
+    if isinstance(to, tuple):
+        endpoint = Endpoint_Name((str(to[0]), int(to[1])))
+    else:
+        endpoint = Endpoint_Unix(os.fspath(to))
+    options = ConnectOptions(
+        tls=tls(ssl).wire(server_hostname) if ssl else None,
+        timeout=wait,
+        local_address=None if local_addr is None else ip_to_wire(local_addr[0]),
+    )
+    return endpoint, options
 
 
 def tls(given: Any) -> TLS:
@@ -301,13 +312,6 @@ def extra(info) -> dict[str, Any]:
             "peercert": next(iter(session.peer_certificates), None),
         }
     return known
-
-
-def _checked(function: Callable, *args: Any) -> Any:
-    try:
-        return function(*args)
-    except Err as error:
-        raise exception(error.value) from None
 
 
 class TcpHandler:

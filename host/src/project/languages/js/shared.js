@@ -1,0 +1,36 @@
+// State that all instances of the service share.
+
+import * as host from 'netwasm:net/shared@0.2.0';
+
+import { bytes, checked, decoder, MILLISECOND, nanoseconds } from './base.js';
+
+const bigint = (number) => (number == null ? undefined : BigInt(number));
+
+export function take(key, { rate, burst, count = 1 }) {
+  const { taken, left, wait } = checked(() => host.take(bytes(key), rate, burst, count));
+  return { taken, left, wait: Number(wait) / MILLISECOND };
+}
+
+export function get(key) {
+  const value = host.get(bytes(key));
+  if (!value) return null;
+  const data = bytes(value.data);
+  return { data, version: value.version, text: () => decoder.decode(data) };
+}
+
+export function set(key, data, ttl) {
+  return checked(() => host.set(bytes(key), bytes(data), nanoseconds(ttl)));
+}
+
+export function compareAndSwap(key, version, data, ttl) {
+  const wire = [bytes(key), bigint(version), bytes(data), nanoseconds(ttl)];
+  return checked(() => host.compareAndSwap(...wire)) ?? null;
+}
+
+export function add(key, more = 1, ttl) {
+  return Number(checked(() => host.add(bytes(key), BigInt(more), nanoseconds(ttl))));
+}
+
+export const touch = (key, ttl) => host.touch(bytes(key), nanoseconds(ttl));
+
+export const remove = (key, version) => host.remove(bytes(key), bigint(version));
