@@ -66,6 +66,8 @@ fn short_help_is_shorter_and_both_name_the_listeners() {
         "--max-background",
         "--max-metrics",
         "--max-shared",
+        "--keyvalue",
+        "--config-var",
     ] {
         assert!(long.stdout.contains(flag), "no {flag} in {}", long.stdout);
     }

@@ -60,6 +60,7 @@ mod shared;
 mod shutdown;
 mod sites;
 mod sockets;
+mod standard;
 mod start;
 mod stream;
 mod structure;

@@ -10,9 +10,14 @@ use serde_json::Value;
 
 /// A crate, the crates of ours that it may depend on, and the crates that it
 /// must not reach through any dependency.
-const CRATES: [(&str, &[&str], &[&str]); 6] = [
+const CRATES: [(&str, &[&str], &[&str]); 7] = [
     ("netwasm-base", &[], &["tokio", "rustls", "wasmtime"]),
     ("netwasm-net", &["base"], &["netwasm-http", "wasmtime"]),
+    (
+        "netwasm-keyvalue",
+        &["base"],
+        &["netwasm-net", "rustls", "wasmtime"],
+    ),
     (
         "netwasm-exchange",
         &["base", "net"],
@@ -25,12 +30,12 @@ const CRATES: [(&str, &[&str], &[&str]); 6] = [
     ),
     (
         "netwasm-runtime",
-        &["base", "net", "exchange"],
+        &["base", "keyvalue", "net", "exchange"],
         &["netwasm-http"],
     ),
     (
         "netwasm",
-        &["base", "net", "exchange", "http", "runtime"],
+        &["base", "keyvalue", "net", "exchange", "http", "runtime"],
         &[],
     ),
 ];

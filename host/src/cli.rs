@@ -343,6 +343,13 @@ impl RunFlags {
                     .into_iter()
                     .filter_map(|Variable(pair)| pair)
                     .collect(),
+                // Of two with one name, the last.
+                config: self
+                    .guest
+                    .config_var
+                    .into_iter()
+                    .filter_map(|Variable(pair)| pair)
+                    .collect(),
                 dirs: self.guest.dir,
                 folder: None,
             },
@@ -352,6 +359,7 @@ impl RunFlags {
                 resolve: self.reach.allow_resolve,
                 listen: self.reach.allow_listen,
             },
+            keyvalue: self.guest.keyvalue,
             upstreams: self.reach.upstream,
             dns: DnsConfig {
                 servers: self.reach.dns_server,

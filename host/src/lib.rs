@@ -45,6 +45,7 @@
 //! | crate | contents | never uses |
 //! | --- | --- | --- |
 //! | `netwasm-base` | settings, limits, policy, errors, counters | tokio, rustls, wasmtime |
+//! | `netwasm-keyvalue` | stores of keys and values: memory, files, Redis | net, rustls, wasmtime |
 //! | `netwasm-net` | sockets, TLS, names, transports, worker threads, the drivers of events | http, wasmtime |
 //! | `netwasm-exchange` | the types between an HTTP driver and a handler | h2, hyper, wasmtime |
 //! | `netwasm-http` | HTTP/1.1 and 2, the client, files as bodies, the access log | runtime, wasmtime |

@@ -13,6 +13,7 @@ use netwasm_base::config::{ComponentSource, RunConfig};
 use netwasm_base::users::{self, UnknownUser};
 use netwasm_base::{Error, descriptors};
 use netwasm_http::access_log;
+use netwasm_keyvalue::Stores;
 use netwasm_net::files::Roots;
 use netwasm_net::tls::Tls;
 use netwasm_runtime::guests::LoadedComponent;
@@ -217,6 +218,9 @@ fn check(file: &Path) -> anyhow::Result<u8> {
         let mut found = vec![
             Tls::load(&service.tls).err(),
             Roots::open(&service.guest.dirs).err(),
+            Stores::check(&service.keyvalue)
+                .map_err(Error::Keyvalue)
+                .err(),
             log.and_then(|log| access_log::check(&log.target).err()),
         ];
         match built(&service.component) {

@@ -19,6 +19,7 @@ use netwasm_http::access_log::Logs;
 use netwasm_http::flow_limit::FlowLimit;
 use netwasm_http::local::{Account, Local};
 use netwasm_http::tally::Tallies;
+use netwasm_keyvalue::{Memories, Stores};
 use netwasm_net::clients::Clients;
 use netwasm_net::env::{Env, Settings};
 use netwasm_net::files::Roots;
@@ -108,6 +109,8 @@ pub(crate) struct Lasting {
     counters: Arc<Counters>,
     /// Numbers of requests, if there are metrics.
     tallies: Option<Arc<Tallies>>,
+    /// Buckets in memory of the service.
+    memories: Arc<Memories>,
     /// Budgets of the generation before; `None` for the first.
     before: Option<Budgets>,
 }
@@ -122,6 +125,7 @@ impl Lasting {
                 ..Counters::default()
             }),
             tallies: common.metrics.then(Arc::default),
+            memories: Arc::default(),
             before: None,
         }
     }
@@ -266,6 +270,9 @@ impl Run {
             // This runs while the component is compiled.
             tls.prepare_client();
         }
+        let most = config.limits.max_keyvalue;
+        let stores = Stores::open(&config.keyvalue, most, &lasting.memories);
+        let stores = stores.map_err(Error::Keyvalue)?;
         let services = lasting.common.services.load(Ordering::Relaxed);
         let ready = LoadedComponent::load(config, services)?;
         let budgets = Budgets::new(config, &lasting, ready.connections(), ready.mappings());
@@ -291,7 +298,7 @@ impl Run {
         let background = Arc::clone(&budgets.background);
         let fingerprint = ready.fingerprint().copied();
         Ok(Self {
-            guests: OfRun::new(config, &net, &roots, background, ready)?,
+            guests: OfRun::new(config, &net, &roots, background, stores, ready)?,
             http: Arc::new(http::local::Env {
                 access_log: log.transpose()?,
                 flow_limit: Arc::clone(&budgets.unread),

@@ -7,6 +7,7 @@
 mod access_log;
 mod clients;
 mod error;
+mod keyvalue;
 mod limits;
 mod log_template;
 mod otlp;
@@ -30,6 +31,7 @@ use crate::unix::{UnixRights, abstract_name};
 pub use self::access_log::{AccessLogConfig, AccessLogFormat, AccessLogTarget};
 pub use self::clients::{ClientRules, Network, NetworkError};
 pub use self::error::ConfigError;
+pub use self::keyvalue::{KeyvalueBucket, KeyvalueError, KeyvalueStore, RedisUrl};
 use self::limits::check_time;
 pub use self::limits::{HttpLimits, Limits, NEVER, TcpOptions};
 pub use self::log_template::{LogPart, LogTemplate, LogTemplateError, LogVariable};
@@ -273,6 +275,7 @@ fn differing(one: &Config, other: &Config, listener: &ListenerConfig) -> Option<
         max_background: _,
         max_metrics: _,
         max_shared: _,
+        max_keyvalue: _,
         max_component_size: _,
         compile_timeout: _,
         backlog,
@@ -452,6 +455,8 @@ pub struct Config {
     pub guest: GuestConfig,
     /// Destinations, names and listeners that the guest is allowed.
     pub policy: Policy,
+    /// Buckets of keys and values that the guest may open.
+    pub keyvalue: Vec<KeyvalueBucket>,
     /// Groups of servers that the guest may forward to.
     pub upstreams: Vec<UpstreamGroup>,
     /// Destination of the access log, with a line for each HTTP request.
@@ -538,6 +543,10 @@ impl Config {
             .find(|directory| !guest_paths.insert(plain(&directory.guest)))
         {
             return Err(ConfigError::DirectoryTwice(twice.guest.clone()));
+        }
+        let mut buckets = HashSet::new();
+        if let Some(twice) = self.keyvalue.iter().find(|it| !buckets.insert(&*it.name)) {
+            return Err(ConfigError::BucketTwice(twice.name.clone()));
         }
         let mut groups = HashSet::new();
         if let Some(twice) = self.upstreams.iter().find(|it| !groups.insert(&*it.name)) {
@@ -724,6 +733,8 @@ pub struct GuestConfig {
     pub args: Vec<String>,
     /// Environment variables: `--env`.
     pub env: Vec<(String, String)>,
+    /// Configuration that it reads through `wasi:config`: `--config-var`.
+    pub config: Vec<(String, String)>,
     /// Preopens: `--dir`.
     pub dirs: Vec<Directory>,
     /// Folder of a program in Python, among the preopens. `None`: the component

@@ -63,6 +63,9 @@ pub enum Error {
     /// A directory for the guest cannot be opened.
     #[error("{0}")]
     Directory(String),
+    /// The store of a bucket cannot be opened.
+    #[error("{0}")]
+    Keyvalue(String),
     /// The machine lacks a resource.
     #[error("{what}: {source}")]
     System {
@@ -102,6 +105,7 @@ impl Error {
             }
             Self::Upstream(_) => &["upstream"],
             Self::Directory(_) => &["dir"],
+            Self::Keyvalue(_) => &["keyvalue"],
             Self::Write { .. } => &["access-log"],
             Self::Identity(_) => &["user", "group"],
             Self::Config(_) | Self::Listen { .. } | Self::System { .. } | Self::Thread(_) => &[],

@@ -49,6 +49,8 @@ pub struct Tls {
     client: OnceLock<Result<ClientConfig, String>>,
     /// Like `client`, for HTTP.
     http_client: OnceLock<Arc<ClientConfig>>,
+    /// Like `client`, without a protocol.
+    plain_client: OnceLock<Arc<ClientConfig>>,
     /// Replaced on reload.
     choices: Mutex<Choices>,
 }
@@ -132,6 +134,7 @@ impl Tls {
             roots: OnceLock::new(),
             client: OnceLock::new(),
             http_client: OnceLock::new(),
+            plain_client: OnceLock::new(),
             choices: Mutex::new(Choices::load(files)?),
         })
     }
@@ -222,6 +225,19 @@ impl Tls {
             Arc::new(config)
         };
         Ok(Arc::clone(self.http_client.get_or_init(with_protocols)))
+    }
+
+    /// Returns the client configuration that offers no protocol.
+    ///
+    /// # Errors
+    /// Fails if no trust root is known.
+    pub fn plain_client(&self) -> Result<Arc<ClientConfig>, ConnectionError> {
+        let config = match self.client_config() {
+            Ok(config) => config,
+            Err(reason) => return Err(ConnectionError::Tls(reason.clone())),
+        };
+        let plain = || Arc::new(config.clone());
+        Ok(Arc::clone(self.plain_client.get_or_init(plain)))
     }
 
     /// Returns the server configuration, if `--cert` was given.

@@ -23,7 +23,7 @@ use crate::loading::{self, Ready};
 use crate::room::{self, Reserved, Room};
 use crate::state::State;
 use crate::steps::step;
-use crate::{fit, host, wasi};
+use crate::{fit, host, standard, wasi};
 
 /// Size of a guest's stack in bytes.
 const GUEST_STACK: usize = 512 << 10;
@@ -194,6 +194,8 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     wasi::add_to_linker(&mut linker)?;
     host::add_to_linker(&mut linker)?;
+    standard::add_to_linker(&mut linker)?;
+    standard::no_tls::add_to_linker(&mut linker)?;
     Ok(linker)
 }
 

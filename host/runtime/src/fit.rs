@@ -12,9 +12,13 @@ use wasmtime::component::types::ComponentItem;
 
 use crate::kind::Kind;
 
+use self::imports::FLAGS;
 pub(crate) use self::imports::unlinkable;
 #[cfg(test)]
-pub(crate) use self::imports::{CONCURRENT_IMPORTS, EVENT_IMPORTS, PROGRAM_IMPORTS};
+pub(crate) use self::imports::{
+    CONCURRENT_IMPORTS, CONCURRENT_STANDARD_IMPORTS, EVENT_IMPORTS, PROGRAM_IMPORTS,
+    STANDARD_IMPORTS,
+};
 
 /// The package whose handlers this host drives.
 const PACKAGE: &str = "netwasm:net";
@@ -367,6 +371,13 @@ impl Interface {
         }
         if used.opens_files() {
             command.push_str(" --dir HOST::GUEST");
+        }
+        let needed = FLAGS.iter().filter(|(interface, function, _)| {
+            let function = ((*interface).to_owned(), (*function).to_owned());
+            used.functions.contains(&function)
+        });
+        for flag in needed.map(|(_, _, flag)| flag).collect::<BTreeSet<_>>() {
+            command.push_str(&format!(" {flag}"));
         }
         command
     }

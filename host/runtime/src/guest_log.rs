@@ -65,7 +65,14 @@ impl GuestLog {
     /// Writes an entry, cut off at 4 KiB.
     pub(crate) fn write(&self, level: Level, message: &str) {
         let cut = message.floor_char_boundary(MAX_LINE);
-        self.entry(level, None, &message[..cut], cut < message.len());
+        self.entry(level, None, None, &message[..cut], cut < message.len());
+    }
+
+    /// Writes an entry of `wasi:logging`, whose context is cut off at 256 bytes.
+    pub(crate) fn write_of(&self, level: Level, context: &str, message: &str) {
+        let cut = message.floor_char_boundary(MAX_LINE);
+        let context = (!context.is_empty()).then_some(context);
+        self.entry(level, None, context, &message[..cut], cut < message.len());
     }
 
     /// Returns a standard output for one instance. Each line is an entry at
@@ -80,7 +87,14 @@ impl GuestLog {
         LogStream::new(self.clone(), "stderr", Level::WARN)
     }
 
-    fn entry(&self, level: Level, stream: Option<&'static str>, text: &str, cut: bool) {
+    fn entry(
+        &self,
+        level: Level,
+        stream: Option<&'static str>,
+        context: Option<&str>,
+        text: &str,
+        cut: bool,
+    ) {
         let guest = self.0.guest.as_str();
         // `tracing` needs an event's level at compile time.
         macro_rules! emit {
@@ -90,7 +104,11 @@ impl GuestLog {
                         // An entry that nobody reads does not count.
                         if tracing::enabled!(target: TARGET, Level::$level) && self.admit() {
                             let text = Line { text, cut };
-                            tracing::event!(target: TARGET, Level::$level, guest, stream, "{text}");
+                            let context = context.map(shown);
+                            let context = context.as_deref();
+                            tracing::event!(
+                                target: TARGET, Level::$level, guest, stream, context, "{text}"
+                            );
                         }
                     })*
                 }
@@ -135,6 +153,14 @@ impl Drop for Shared {
             tracing::warn!(target: TARGET, guest, suppressed, "lines were suppressed");
         }
     }
+}
+
+/// Returns a context as it is written.
+fn shown(context: &str) -> String {
+    let length = context.floor_char_boundary(MAX_EXCERPT);
+    let cut = length < context.len();
+    let text = &context[..length];
+    Line { text, cut }.to_string()
 }
 
 /// Text as it is written. Nothing in it can end the line, control a terminal or
@@ -280,7 +306,8 @@ impl Lines {
 
     fn emit(&mut self, end: usize, cut: bool) {
         let text = String::from_utf8_lossy(&self.partial[..end]);
-        self.log.entry(self.level, Some(self.stream), &text, cut);
+        self.log
+            .entry(self.level, Some(self.stream), None, &text, cut);
         match &mut self.panic {
             Some(panic) if panic.message.is_none() => panic.message = Some(excerpt(&text)),
             panic => {

@@ -14,6 +14,7 @@ use netwasm_exchange::handler::{
 use netwasm_exchange::outgoing::Outgoing;
 use netwasm_exchange::reply::NoResponse;
 use netwasm_exchange::request::Request;
+use netwasm_keyvalue::Stores;
 use netwasm_net::env::Env as NetEnv;
 use netwasm_net::files::Roots;
 use netwasm_net::guest::{EventGuest as _, Guests, NoGuest, StreamGuests};
@@ -77,6 +78,7 @@ impl OfRun {
         net: &Arc<NetEnv>,
         roots: &Arc<Roots>,
         background: Arc<Permits>,
+        stores: Stores,
         ready: LoadedComponent,
     ) -> Result<Self, Error> {
         let LoadedComponent {
@@ -89,7 +91,10 @@ impl OfRun {
             awaits: program.events().is_err(),
             is_program: program.command().is_some(),
         };
-        let env = Env::new(config, net, roots, driven, isolation, room, background)?;
+        let env = Env {
+            stores,
+            ..Env::new(config, net, roots, driven, isolation, room, background)?
+        };
         Ok(Self {
             program: Arc::new(program),
             env: Arc::new(env),
@@ -112,6 +117,7 @@ impl OfRun {
                 env: Arc::clone(&self.env),
                 outgoing,
                 hand_back: HandBack::default(),
+                buckets: self.env.stores.of_worker(),
             }),
             instance: RefCell::default(),
             listeners: RefCell::default(),

@@ -112,7 +112,10 @@ mod tests {
 
     use super::*;
     use crate::component::to_binary;
-    use crate::fit::{CONCURRENT_IMPORTS, EVENT_IMPORTS, PROGRAM_IMPORTS};
+    use crate::fit::{
+        CONCURRENT_IMPORTS, CONCURRENT_STANDARD_IMPORTS, EVENT_IMPORTS, PROGRAM_IMPORTS,
+        STANDARD_IMPORTS,
+    };
 
     const TCP: &str = "netwasm:net/tcp-handler@0.2.0";
     const UDP: &str = "netwasm:net/udp-handler@0.2.0";
@@ -304,7 +307,7 @@ mod tests {
                 format!("build it without what belongs to wasmCloud, {compose}"),
             ),
             (
-                "wasi:keyvalue/store@0.2.0-draft",
+                "wasi:blobstore/container@0.2.0-draft",
                 format!("build it without what belongs to other hosts, {compose}"),
             ),
             (
@@ -353,20 +356,32 @@ mod tests {
         has_all(
             engine::linker(&engine).expect("it is set up"),
             EVENT_IMPORTS,
+            &STANDARD_IMPORTS,
         );
+        let standard = [&STANDARD_IMPORTS[..], &CONCURRENT_STANDARD_IMPORTS].concat();
         let engine = engine::engine(Kind::Streams, &limits, None).expect("it is set up");
         has_all(
             link::linker(&engine, Kind::Streams).expect("it is set up"),
             CONCURRENT_IMPORTS,
+            &standard,
         );
         let imports = [CONCURRENT_IMPORTS, PROGRAM_IMPORTS].concat();
         has_all(
             link::linker(&engine, Kind::Command).expect("it is set up"),
             &imports,
+            &standard,
         );
     }
 
-    fn has_all<T: 'static>(mut linker: Linker<T>, imports: &[(&str, &str, &[&str])]) {
+    fn has_all<T: 'static>(
+        mut linker: Linker<T>,
+        imports: &[(&str, &str, &[&str])],
+        standard: &[&str],
+    ) {
+        for name in standard {
+            let defined = linker.root().func_wrap(name, |_, (): ()| Ok(())).is_err();
+            assert!(defined, "{name}");
+        }
         for (package, line, interfaces) in imports {
             for interface in *interfaces {
                 if (*package, *interface, *line) == ("wasi:cli", "types", "0.3.") {
@@ -419,6 +434,25 @@ mod tests {
             assert_eq!(
                 interface(&[TCP], &import).command(Kind::Command, "a.wasm"),
                 "netwasm run a.wasm --allow-connect HOST:PORT"
+            );
+        }
+        for (import, function, flag) in [
+            (
+                "keyvalue/store@0.2.0-draft2",
+                "open",
+                "--keyvalue NAME=memory:",
+            ),
+            (
+                "config/store@0.2.0-rc.1",
+                "get-all",
+                "--config-var NAME=VALUE",
+            ),
+        ] {
+            let text =
+                format!("(import \"wasi:{import}\" (instance (export \"{function}\" (func))))");
+            assert_eq!(
+                interface(&[TCP], &text).command(Kind::Events, "a.wasm"),
+                format!("netwasm run a.wasm --tcp 8888 {flag}")
             );
         }
         for (import, socket, function, flag) in [

@@ -1,5 +1,6 @@
 //! State that the instances of a run share, and that those of a thread share.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use netwasm_base::config::{Config, Isolation};
 use netwasm_base::error::Error;
 use netwasm_exchange::outgoing::Outgoing;
+use netwasm_keyvalue::{Buckets, Stores};
 use netwasm_net::env::Env as NetEnv;
 use netwasm_net::files::Roots;
 use netwasm_net::permits::Permits;
@@ -29,6 +31,9 @@ pub(crate) struct Env {
     pub(crate) is_program: bool,
     pub(crate) log: GuestLog,
     pub(crate) wasi: WasiSetup,
+    /// Values of `wasi:config`.
+    pub(crate) config: BTreeMap<String, String>,
+    pub(crate) stores: Stores,
     pub(crate) background: Background,
 }
 
@@ -59,6 +64,8 @@ impl Env {
             room,
             roots: Arc::clone(roots),
             is_program: driven.is_program,
+            config: config.guest.config.iter().cloned().collect(),
+            stores: Stores::default(),
             wasi: WasiSetup::new(&config.guest, &config.limits, driven.awaits, log.clone())?,
             log,
             background: Background::new(&config.limits, background, &net.counters),
@@ -75,6 +82,8 @@ pub(crate) struct Local {
     pub(crate) outgoing: Rc<dyn Outgoing>,
     /// Returns the files of bodies to their connections.
     pub(crate) hand_back: HandBack,
+    /// Buckets, with connections of the thread.
+    pub(crate) buckets: Buckets,
 }
 
 impl fmt::Debug for Local {

@@ -9,9 +9,9 @@ use clap::{ArgAction, Args};
 
 use netwasm_base::config::{
     AccessLogConfig, AccessLogFormat, AccessLogTarget, CertificateFiles, CipherSuites, ClientRules,
-    Directory, DnsServer, HttpLimits, Isolation, Limits, ListenAddress, ListenerConfig,
-    ListenerKind, Network, OtlpConfig, Proxy, Route, TcpOptions, TlsFiles, TlsVersion,
-    UpstreamGroup,
+    Directory, DnsServer, HttpLimits, Isolation, KeyvalueBucket, Limits, ListenAddress,
+    ListenerConfig, ListenerKind, Network, OtlpConfig, Proxy, Route, TcpOptions, TlsFiles,
+    TlsVersion, UpstreamGroup,
 };
 use netwasm_base::descriptors;
 use netwasm_base::policy::{ConnectPattern, HostPort, ListenPattern, NamePattern};
@@ -191,6 +191,12 @@ pub(super) struct Guest {
     /// Give the guest a variable, or NAME to inherit it; repeatable
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     pub(super) env: Vec<Variable>,
+    /// Give it a value of wasi:config, or NAME to take the variable's; repeatable
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable, hide_short_help = true)]
+    pub(super) config_var: Vec<Variable>,
+    /// Let it open a bucket of wasi:keyvalue: memory:, file:PATH or redis://HOST:PORT/DB; repeatable
+    #[arg(long, value_name = "NAME=STORE", hide_short_help = true)]
+    pub(super) keyvalue: Vec<KeyvalueBucket>,
     /// Run a file that `netwasm compile` made: native code, to be trusted like any program
     #[arg(long, hide_short_help = true)]
     pub(super) allow_compiled: bool,
@@ -303,6 +309,10 @@ pub(super) struct LimitFlags {
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB")]
     #[arg(hide_short_help = true)]
     max_shared: usize,
+    /// Buckets of --keyvalue NAME=memory:, all together
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB")]
+    #[arg(hide_short_help = true)]
+    max_keyvalue: usize,
     /// How long connections may go on after SIGTERM or SIGINT
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
     #[arg(hide_short_help = true)]
@@ -527,6 +537,7 @@ impl LimitFlags {
             max_background: self.max_background,
             max_metrics: self.max_metrics,
             max_shared: self.max_shared,
+            max_keyvalue: self.max_keyvalue,
             handshake_timeout: self.handshake_timeout,
             write_timeout: self.write_timeout,
             write_high: self.write_high,

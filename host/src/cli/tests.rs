@@ -81,7 +81,8 @@ fn each_flag_reaches_its_place() {
          --event-timeout 1s --max-connections 10 --backlog 11 --idle-timeout 5m \
          --max-outgoing 13 --half-close-timeout none --tcp-keepalive 14s \
          --tcp-user-timeout 20s --tcp-receive-buffer 21kB --tcp-send-buffer 22kB \
-         --background-timeout 15s --max-background 16 --max-metrics 99 --max-shared 98k --response-body-timeout 17s \
+         --background-timeout 15s --max-background 16 --max-metrics 99 --max-shared 98k --max-keyvalue 97k --config-var C=d=e --keyvalue k=memory: --keyvalue l=file:p \
+         --response-body-timeout 17s \
          --handshake-timeout 2s --write-timeout 3s --write-high 3k --write-low 2KiB \
          --max-write-buffer 1.5MB --max-handles 12 --shutdown-timeout 4s --max-memory 1MiB \
          --http 4 --https unix:/t --http-redirect 5 --http-redirect-port 8443 --access-log - --access-log-format json --max-body 1k \
@@ -139,6 +140,7 @@ fn each_flag_reaches_its_place() {
         program: "a.wasm".into(),
         args: vec!["--tcp".into(), "x".into()],
         env: vec![("A".into(), "b=c".into())],
+        config: vec![("C".into(), "d=e".into())],
         dirs: vec![Directory {
             host: "p".into(),
             guest: "/".into(),
@@ -147,6 +149,8 @@ fn each_flag_reaches_its_place() {
         folder: None,
     };
     assert_eq!(config.guest, guest);
+    let keyvalue = ["k=memory:", "l=file:p"].map(|it| it.parse().expect("a bucket"));
+    assert_eq!(config.keyvalue, keyvalue);
     let policy = Policy {
         connect: vec!["*.example.org:443".parse().expect("a pattern")],
         udp: vec!["10.0.0.1:53".parse().expect("a pattern")],
@@ -186,6 +190,7 @@ fn each_flag_reaches_its_place() {
         max_background: 16,
         max_metrics: 99,
         max_shared: 98_000,
+        max_keyvalue: 97_000,
         shutdown_timeout: Duration::from_secs(4),
         max_component_size: 2_000_000,
         compile_timeout: Duration::from_secs(5),

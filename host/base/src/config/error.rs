@@ -96,6 +96,9 @@ pub enum ConfigError {
     /// Two groups have one name.
     #[error("two --upstream have the name {0}: give each its own, and the servers to one")]
     UpstreamTwice(String),
+    /// Two buckets have one name.
+    #[error("two --keyvalue have the name {0}: give each its own")]
+    BucketTwice(String),
     /// A limit is zero.
     #[error("{0} must not be zero")]
     Zero(&'static str),

@@ -79,6 +79,9 @@ pub struct Limits {
     pub max_metrics: usize,
     /// Maximum size of the state that a service's instances share, in bytes.
     pub max_shared: usize,
+    /// Maximum size of a service's buckets of keys and values in memory, all
+    /// together, in bytes.
+    pub max_keyvalue: usize,
     /// Time to wait for connections to end at graceful shutdown.
     pub shutdown_timeout: Duration,
     /// Maximum size of a component, in bytes.
@@ -203,6 +206,7 @@ impl Limits {
             ("--max-background", self.max_background),
             ("--max-metrics", self.max_metrics),
             ("--max-shared", self.max_shared),
+            ("--max-keyvalue", self.max_keyvalue),
             ("--backlog", usize::try_from(self.backlog).unwrap_or(0)),
             ("--write-high", self.write_high),
             ("--write-low", self.write_low),
@@ -303,6 +307,7 @@ impl Default for Limits {
             max_background: 256,
             max_metrics: 1000,
             max_shared: 64 << 20,
+            max_keyvalue: 64 << 20,
             shutdown_timeout: Duration::from_secs(30),
             max_component_size: 64 << 20,
             compile_timeout: NEVER,

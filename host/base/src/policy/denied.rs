@@ -63,6 +63,12 @@ impl Denied {
         Self::unnamed("forwarding to", name, "--upstream", "NAME=HOST:PORT")
     }
 
+    /// Denies opening a bucket that has no name on the command line.
+    #[must_use]
+    pub fn bucket(name: &str) -> Self {
+        Self::unnamed("opening the bucket", name, "--keyvalue", "NAME=memory:")
+    }
+
     /// Denies a guest the choice of a certificate that has no name on the command
     /// line.
     #[must_use]

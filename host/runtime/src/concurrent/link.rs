@@ -7,10 +7,11 @@ use wasmtime_wasi_http::{p2 as http_p2, p3 as http_p3};
 
 use crate::concurrent::state::AsyncState;
 use crate::concurrent::{
-    bindings, files, host, http_error, lookup, opening, outgoing, response, sockets, tcp,
+    bindings, files, host, http_error, lookup, opening, outgoing, response, sockets, tcp, tls,
     tls_engine,
 };
 use crate::kind::Kind;
+use crate::standard;
 use crate::wasi::random;
 
 /// Stack for the host functions that a guest calls, in bytes. It comes on top
@@ -28,7 +29,9 @@ pub(crate) fn configure(config: &mut Config, guest_stack: usize) {
 /// Returns a linker with all that async guests of a kind may import.
 pub(crate) fn linker(engine: &Engine, kind: Kind) -> wasmtime::Result<Linker<AsyncState>> {
     let mut linker = Linker::new(engine);
-    p2::add_to_linker_async(&mut linker)?;
+    let mut options = p2::bindings::LinkOptions::default();
+    options.network_error_code(true);
+    p2::add_to_linker_with_options_async(&mut linker, &options)?;
     random::add_to_linker(&mut linker, |state: &AsyncState| {
         state.env().net.limits.max_memory
     })?;
@@ -46,6 +49,8 @@ pub(crate) fn linker(engine: &Engine, kind: Kind) -> wasmtime::Result<Linker<Asy
     response::add_to_linker(&mut linker)?;
     host::add_to_linker(&mut linker)?;
     tls_engine::add_to_linker(&mut linker)?;
+    standard::add_to_linker(&mut linker)?;
+    tls::add_to_linker(&mut linker)?;
     if kind == Kind::Command {
         // Its `wait` stops the whole instance, which is a handler's other
         // connections.

@@ -12,6 +12,7 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
+use wasmtime_wasi_tls::WasiTlsCtx;
 
 use netwasm_base::config::Isolation;
 use netwasm_net::health::Health;
@@ -45,6 +46,8 @@ pub(crate) struct AsyncState {
     pub(crate) http: Http,
     /// Made when first used, like the context.
     sockets: Option<Box<SendWrapper<Sockets>>>,
+    /// `wasi:tls`, made when first used.
+    wasi_tls: Option<Box<WasiTlsCtx>>,
     /// Configurations of the TLS sessions that it moves by itself.
     pub(crate) tls_configs: Configs,
     /// Bytes that these sessions hold.
@@ -69,6 +72,7 @@ impl AsyncState {
             http: Http::new(local, health, &permissions),
             permissions,
             sockets: None,
+            wasi_tls: None,
             tls_configs: Configs::default(),
             tls_held: SendWrapper::new(Held::default()),
             table,
@@ -98,6 +102,21 @@ impl AsyncState {
     /// Returns these sockets, if there are any.
     pub(crate) fn opened_sockets(&self) -> Option<&Sockets> {
         self.sockets.as_ref().map(|sockets| &***sockets)
+    }
+
+    /// Returns the context of `wasi:tls`, and the resources.
+    pub(super) fn tls_parts(
+        &mut self,
+        make: impl FnOnce(&Rc<Local>) -> WasiTlsCtx,
+    ) -> (&mut WasiTlsCtx, &mut ResourceTable) {
+        let Self {
+            local,
+            wasi_tls,
+            table,
+            ..
+        } = self;
+        let context = wasi_tls.get_or_insert_with(|| Box::new(make(local)));
+        (context, table)
     }
 
     pub(crate) fn env(&self) -> &Arc<Env> {

@@ -30,7 +30,11 @@ pub(crate) const EVENT_IMPORTS: &[(&str, &str, &[&str])] = &[
         ],
     ),
     ("wasi:cli", "0.2.", CLI),
-    ("wasi:clocks", "0.2.", &["monotonic-clock", "wall-clock"]),
+    (
+        "wasi:clocks",
+        "0.2.",
+        &["monotonic-clock", "timezone", "wall-clock"],
+    ),
     ("wasi:filesystem", "0.2.", &["preopens", "types"]),
     ("wasi:io", "0.2.", &["error", "poll", "streams"]),
     ("wasi:random", "0.2.", RANDOM),
@@ -55,11 +59,15 @@ pub(crate) const CONCURRENT_IMPORTS: &[(&str, &str, &[&str])] = &[
     ("wasi:cli", "0.2.", CLI),
     ("wasi:cli", "0.3.", CLI),
     ("wasi:cli", "0.3.", &["types"]),
-    ("wasi:clocks", "0.2.", &["monotonic-clock", "wall-clock"]),
+    (
+        "wasi:clocks",
+        "0.2.",
+        &["monotonic-clock", "timezone", "wall-clock"],
+    ),
     (
         "wasi:clocks",
         "0.3.",
-        &["monotonic-clock", "system-clock", "types"],
+        &["monotonic-clock", "system-clock", "timezone", "types"],
     ),
     ("wasi:filesystem", "0.2.", &["preopens", "types"]),
     ("wasi:filesystem", "0.3.", &["preopens", "types"]),
@@ -99,6 +107,36 @@ const SOCKETS: &[&str] = &[
     "tcp-create-socket",
     "udp",
     "udp-create-socket",
+];
+
+/// Imports for guests of all kinds, which are drafts: a version is met by nothing
+/// but itself.
+pub(crate) const STANDARD_IMPORTS: [&str; 12] = [
+    "wasi:config/runtime@0.2.0-draft",
+    "wasi:config/store@0.2.0-draft",
+    "wasi:config/store@0.2.0-rc.1",
+    "wasi:keyvalue/atomics@0.2.0-draft",
+    "wasi:keyvalue/atomics@0.2.0-draft2",
+    "wasi:keyvalue/batch@0.2.0-draft",
+    "wasi:keyvalue/batch@0.2.0-draft2",
+    "wasi:keyvalue/store@0.2.0-draft",
+    "wasi:keyvalue/store@0.2.0-draft2",
+    "wasi:logging/logging",
+    "wasi:logging/logging@0.1.0-draft",
+    "wasi:tls/types@0.2.0-draft",
+];
+
+/// Like [`STANDARD_IMPORTS`], for async guests alone.
+pub(crate) const CONCURRENT_STANDARD_IMPORTS: [&str; 2] =
+    ["wasi:tls/client@0.3.0-draft", "wasi:tls/types@0.3.0-draft"];
+
+/// Functions of these, and the flags that they need.
+pub(super) const FLAGS: [(&str, &str, &str); 5] = [
+    ("wasi:config/runtime", "get", "--config-var NAME=VALUE"),
+    ("wasi:config/runtime", "get-all", "--config-var NAME=VALUE"),
+    ("wasi:config/store", "get", "--config-var NAME=VALUE"),
+    ("wasi:config/store", "get-all", "--config-var NAME=VALUE"),
+    ("wasi:keyvalue/store", "open", "--keyvalue NAME=memory:"),
 ];
 
 /// Owners of packages that belong to other kinds of hosts, and the hosts'
@@ -154,6 +192,11 @@ pub(crate) fn unlinkable(component: &Component, kind: Kind, error: &wasmtime::Er
 /// True if this host has an import of this name and version for components of a
 /// kind.
 fn provided(import: &str, kind: Kind) -> bool {
+    let awaits = kind != Kind::Events;
+    if STANDARD_IMPORTS.contains(&import) || awaits && CONCURRENT_STANDARD_IMPORTS.contains(&import)
+    {
+        return true;
+    }
     match kind {
         Kind::Events => is_among(EVENT_IMPORTS, import),
         Kind::Streams | Kind::Proxy | Kind::Service => is_among(CONCURRENT_IMPORTS, import),

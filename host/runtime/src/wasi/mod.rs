@@ -247,6 +247,11 @@ impl Wasi {
         }
     }
 
+    /// Returns the instance's resources alone.
+    pub(crate) fn resources(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
+
     /// Returns the message and the place of the panic that the guest told last.
     pub(crate) fn panic(&self) -> Option<String> {
         self.context.as_ref()?.panic()

@@ -6,6 +6,7 @@
 use tracing::Level;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource, ResourceType};
+use wasmtime_wasi::p2::IoError;
 use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddressFamily};
 
 use super::{WasiHost, drop_handle, instance, table};
@@ -103,6 +104,10 @@ pub(super) fn add_to_linker<T: WasiHost>(linker: &mut Linker<T>) -> wasmtime::Re
             })?;
         }
     }
+    instance(linker, "wasi:sockets/network")?.func_wrap(
+        "network-error-code",
+        |_: StoreContextMut<'_, T>, (_,): (Resource<IoError>,)| Ok((None::<ErrorCode>,)),
+    )?;
     instance(linker, "wasi:sockets/instance-network")?.func_wrap(
         "instance-network",
         |mut store: StoreContextMut<'_, T>, (): ()| Ok((table(store.data_mut()).push(Network)?,)),

@@ -401,6 +401,12 @@ fn pair_value(key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, Mistake>
                 true if key.name == "env" => {
                     "a variable is a string, or { file = \"PATH\" } for the content of a file"
                 }
+                true if key.name == "config-var" => {
+                    "a value is a string, or { file = \"PATH\" } for the content of a file"
+                }
+                true if key.name == "keyvalue" => {
+                    "a store is a string, or { file = \"PATH\" } for one that the file names"
+                }
                 true => "a header is a string, or { file = \"PATH\" } for the content of a file",
                 false => "this is a string",
             },
@@ -471,9 +477,12 @@ impl Entry<'_> {
 
     fn to_toml(&self, hidden: bool) -> String {
         let name = &self.key.name;
-        let hidden = name == "otlp-header" || hidden && matches!(&**name, "args" | "env");
+        let hidden =
+            name == "otlp-header" || hidden && matches!(&**name, "args" | "config-var" | "env");
+        // The URL of a server may have a password.
+        let is_secret = |text: &str| hidden || name == "keyvalue" && text.contains('@');
         let shown = |text: &str| {
-            if hidden {
+            if is_secret(text) {
                 quoted("(hidden)")
             } else {
                 quoted(text)
@@ -491,7 +500,9 @@ impl Entry<'_> {
                     .iter()
                     .map(|word| match word.text.split_once('=') {
                         _ if hidden && name == "args" => quoted("(hidden)"),
-                        Some((name, _)) if hidden => quoted(&format!("{name}=(hidden)")),
+                        Some((name, value)) if is_secret(value) => {
+                            quoted(&format!("{name}=(hidden)"))
+                        }
                         _ => quoted(&word.text),
                     })
                     .collect();

@@ -111,7 +111,10 @@ impl Key {
 
     /// True if its values may be in files, as secrets are.
     pub(super) fn has_secrets(&self) -> bool {
-        matches!(&*self.name, "env" | "otlp-header")
+        matches!(
+            &*self.name,
+            "config-var" | "env" | "keyvalue" | "otlp-header"
+        )
     }
 
     /// True if the key is a positional argument on the command line.

@@ -51,6 +51,7 @@ fn sample(key: &Key) -> String {
     match (&*key.name, &*key.value) {
         ("access-log-format" | "log-format", _) => "json",
         ("isolation", _) => "worker",
+        ("keyvalue", _) => "name=memory:",
         ("dns-server", _) => "10.0.0.53",
         ("allow-udp", _) => "10.0.0.1:53",
         ("tls-identity", _) => "name=cert,key",

@@ -1,0 +1,218 @@
+//! A bucket of any store.
+
+use std::sync::Arc;
+
+use crate::answer::{Answer, Error, MAX_KEY, Outcome, Page, Swap, Value};
+use crate::committing::{Change, Done};
+use crate::file::FileBucket;
+use crate::memory::MemoryBucket;
+use crate::server::RedisBucket;
+
+/// A bucket. Clones are the same one.
+#[derive(Clone, Debug)]
+pub struct Bucket(pub(crate) Kind);
+
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    Memory(MemoryBucket),
+    File(FileBucket),
+    Redis(Arc<RedisBucket>),
+}
+
+/// Type of a counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// 0 to 2⁶⁴ - 1.
+    Unsigned,
+    /// -2⁶³ to 2⁶³ - 1.
+    Signed,
+}
+
+impl Count {
+    fn range(self) -> (i128, i128) {
+        match self {
+            Self::Unsigned => (0, u64::MAX.into()),
+            Self::Signed => (i64::MIN.into(), i64::MAX.into()),
+        }
+    }
+}
+
+/// Checks the keys of an operation, and returns a failed answer with the first
+/// that is too long.
+macro_rules! check {
+    ($keys:expr) => {
+        if let Err(error) = check($keys) {
+            return Answer::failed(error);
+        }
+    };
+}
+
+impl Bucket {
+    /// True if its answers come over the network, which a handler of events cannot
+    /// wait for.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        matches!(self.0, Kind::Redis(_))
+    }
+
+    /// Returns the value of a key.
+    pub fn get(&self, key: String) -> Answer<Option<Value>> {
+        check!([&*key]);
+        match &self.0 {
+            Kind::Memory(bucket) => Answer::Now(Ok(bucket.get(&key))),
+            Kind::File(bucket) => bucket.get(key),
+            Kind::Redis(bucket) => {
+                let bucket = Arc::clone(bucket);
+                Answer::later(async move { bucket.get(&key).await })
+            }
+        }
+    }
+
+    /// Returns the values of keys, in their order: 32 MiB of them at most.
+    pub fn get_many(&self, keys: Vec<String>) -> Answer<Vec<Option<Value>>> {
+        check!(keys.iter().map(|key| &**key));
+        match &self.0 {
+            Kind::Memory(bucket) => Answer::Now(bucket.get_many(&keys)),
+            Kind::File(bucket) => bucket.get_many(keys),
+            Kind::Redis(bucket) => {
+                let bucket = Arc::clone(bucket);
+                Answer::later(async move { bucket.get_many(&keys).await })
+            }
+        }
+    }
+
+    /// True if a key has a value.
+    pub fn exists(&self, key: String) -> Answer<bool> {
+        check!([&*key]);
+        match &self.0 {
+            Kind::Memory(bucket) => Answer::Now(Ok(bucket.get(&key).is_some())),
+            Kind::File(bucket) => match bucket.get(key) {
+                Answer::Now(found) => Answer::Now(found.map(|it| it.is_some())),
+                Answer::Later(found) => Answer::later(async move { Ok(found.await?.is_some()) }),
+            },
+            Kind::Redis(bucket) => {
+                let bucket = Arc::clone(bucket);
+                Answer::later(async move { bucket.exists(&key).await })
+            }
+        }
+    }
+
+    /// Sets keys, or deletes those without a value. In a file, all are set or
+    /// none.
+    pub fn write(&self, writes: Vec<(String, Option<Vec<u8>>)>) -> Answer<()> {
+        check!(writes.iter().map(|(key, _)| &**key));
+        match &self.0 {
+            Kind::Memory(bucket) => {
+                let mut writes = writes.into_iter();
+                Answer::Now(writes.try_for_each(|(key, value)| match value {
+                    Some(value) => bucket.set(&key, value.into()),
+                    None => bucket.delete(&key),
+                }))
+            }
+            Kind::File(bucket) => {
+                changed(bucket.change(Change::Write(writes)), |done| match done {
+                    Done::Written => Some(()),
+                    _ => None,
+                })
+            }
+            Kind::Redis(bucket) => {
+                let bucket = Arc::clone(bucket);
+                Answer::later(async move { bucket.write(&writes).await })
+            }
+        }
+    }
+
+    /// Sets a key.
+    pub fn set(&self, key: String, value: Vec<u8>) -> Answer<()> {
+        match &self.0 {
+            Kind::Memory(bucket) => {
+                check!([&*key]);
+                Answer::Now(bucket.set(&key, value.into()))
+            }
+            _ => self.write(vec![(key, Some(value))]),
+        }
+    }
+
+    /// Deletes a key; one that is not there is no error.
+    pub fn delete(&self, key: String) -> Answer<()> {
+        self.write(vec![(key, None)])
+    }
+
+    /// Adds to a counter atomically, and returns the sum.
+    pub fn increment(&self, key: String, by: i128, count: Count) -> Answer<i128> {
+        check!([&*key]);
+        let range = count.range();
+        match &self.0 {
+            Kind::Memory(bucket) => Answer::Now(bucket.increment(&key, by, range)),
+            Kind::File(bucket) => {
+                let change = Change::Increment { key, by, range };
+                changed(bucket.change(change), |done| match done {
+                    Done::Counted(sum) => Some(sum),
+                    _ => None,
+                })
+            }
+            Kind::Redis(bucket) => {
+                let bucket = Arc::clone(bucket);
+                Answer::later(async move { bucket.increment(&key, by, range).await })
+            }
+        }
+    }
+
+    /// Sets a key if its value is the expected one, `None` being no value.
+    pub fn swap(&self, key: String, expected: Option<Value>, value: Vec<u8>) -> Answer<Swap> {
+        check!([&*key]);
+        match &self.0 {
+            Kind::Memory(bucket) => {
+                Answer::Now(bucket.swap(&key, expected.as_deref(), value.into()))
+            }
+            Kind::File(bucket) => {
+                let expected = expected.as_deref().map(Into::into);
+                let change = Change::Swap {
+                    key,
+                    expected,
+                    value,
+                };
+                changed(bucket.change(change), |done| match done {
+                    Done::Swapped(swap) => Some(swap),
+                    _ => None,
+                })
+            }
+            Kind::Redis(bucket) => {
+                let bucket = Arc::clone(bucket);
+                Answer::later(async move { bucket.swap(&key, expected.as_deref(), &value).await })
+            }
+        }
+    }
+
+    /// Returns some of its keys, from a place that a page before named. Zero is
+    /// the begin.
+    pub fn list(&self, from: u64) -> Answer<Page> {
+        match &self.0 {
+            Kind::Memory(bucket) => Answer::Now(Ok(bucket.list(from))),
+            Kind::File(bucket) => bucket.list(from),
+            Kind::Redis(bucket) => {
+                let bucket = Arc::clone(bucket);
+                Answer::later(async move { bucket.list(from).await })
+            }
+        }
+    }
+}
+
+/// Returns what a change of a file resulted in.
+fn changed<T: Send + 'static>(
+    answer: Answer<Done>,
+    part: impl FnOnce(Done) -> Option<T> + Send + 'static,
+) -> Answer<T> {
+    let of = |done| part(done).ok_or_else(|| Error::new("the store answered something else"));
+    match answer {
+        Answer::Now(done) => Answer::Now(done.and_then(of)),
+        Answer::Later(done) => Answer::later(async move { of(done.await?) }),
+    }
+}
+
+fn check<'a>(keys: impl IntoIterator<Item = &'a str>) -> Outcome<()> {
+    match keys.into_iter().any(|key| key.len() > MAX_KEY) {
+        true => Err(Error::new("a key has more than 8 KiB: take a shorter one")),
+        false => Ok(()),
+    }
+}

@@ -1,0 +1,298 @@
+//! Buckets on Redis servers. Each worker has one connection to each, which all
+//! its instances share: what they ask goes out in one stream, and what one waits
+//! for keeps no other.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use netwasm_base::config::RedisUrl;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, RedisConnectionInfo, RedisError, cmd};
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use crate::answer::{Error, MAX_VALUES, Outcome, PAGE, Page, Swap, Value, check_sum};
+
+/// Time limit of connecting and logging in.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// Time limit of an answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Time after a failure in which nobody connects again.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Swaps a value if it is the expected one, and returns the present one
+/// otherwise.
+const SWAP: &str = "\
+local now = redis.call('GET', KEYS[1])
+if (ARGV[1] == '1' and now == ARGV[2]) or (ARGV[1] == '0' and not now) then
+  redis.call('SET', KEYS[1], ARGV[3])
+  return {1}
+end
+if now then return {0, now} end
+return {0}";
+
+/// A bucket on a Redis server, with a worker's connection.
+#[derive(Debug)]
+pub(crate) struct RedisBucket {
+    url: RedisUrl,
+    link: Mutex<Link>,
+}
+
+/// The connection of a worker.
+#[derive(Default)]
+struct Link {
+    open: Option<Open>,
+    /// Last failure to connect.
+    failed: Option<(Instant, Error)>,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone)]
+struct Open {
+    connection: MultiplexedConnection,
+    lasts: Arc<AtomicBool>,
+}
+
+impl RedisBucket {
+    pub(crate) fn new(url: RedisUrl) -> Self {
+        Self {
+            url,
+            link: Mutex::default(),
+        }
+    }
+
+    pub(crate) async fn get(&self, key: &str) -> Outcome<Option<Value>> {
+        // Not GET: whatever others wrote there may be of any size.
+        let key = self.key(key);
+        let value: Vec<u8> = self
+            .ask(cmd("GETRANGE").arg(&key).arg(0).arg(MAX_VALUES))
+            .await?;
+        check_sum(value.len())?;
+        if value.is_empty() {
+            let exists: bool = self.ask(cmd("EXISTS").arg(&key)).await?;
+            return Ok(exists.then(|| Value::from([])));
+        }
+        Ok(Some(value.into()))
+    }
+
+    pub(crate) async fn get_many(&self, keys: &[String]) -> Outcome<Vec<Option<Value>>> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keys: Vec<_> = keys.iter().map(|key| self.key(key)).collect();
+        let mut sizes = redis::pipe();
+        for key in &keys {
+            sizes.cmd("STRLEN").arg(key);
+        }
+        let mut open = self.open().await?;
+        let sizes = sizes.query_async::<Vec<usize>>(&mut open.connection).await;
+        let sizes = sizes.map_err(|error| self.failed(&open, &error))?;
+        check_sum(sizes.iter().fold(0, |sum, size| sum.saturating_add(*size)))?;
+        let values: Vec<Option<Vec<u8>>> = self.ask(cmd("MGET").arg(&keys)).await?;
+        Ok(values.into_iter().map(|it| it.map(Value::from)).collect())
+    }
+
+    pub(crate) async fn exists(&self, key: &str) -> Outcome<bool> {
+        self.ask(cmd("EXISTS").arg(self.key(key))).await
+    }
+
+    /// Sets keys, or deletes those without a value.
+    pub(crate) async fn write(&self, writes: &[(String, Option<Vec<u8>>)]) -> Outcome<()> {
+        let (mut set, mut delete) = (cmd("MSET"), cmd("DEL"));
+        let (mut sets, mut deletes) = (false, false);
+        for (key, value) in writes {
+            let key = self.key(key);
+            match value {
+                Some(value) => {
+                    set.arg(key).arg(value);
+                    sets = true;
+                }
+                None => {
+                    delete.arg(key);
+                    deletes = true;
+                }
+            }
+        }
+        if sets {
+            self.ask::<()>(&set).await?;
+        }
+        if deletes {
+            self.ask::<()>(&delete).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn increment(
+        &self,
+        key: &str,
+        by: i128,
+        range: (i128, i128),
+    ) -> Outcome<i128> {
+        let by = i64::try_from(by).map_err(|_| {
+            Error::new("Redis counts to 9223372036854775807 at most: add less at once")
+        })?;
+        let sum: i64 = self.ask(cmd("INCRBY").arg(self.key(key)).arg(by)).await?;
+        let sum = i128::from(sum);
+        match (range.0..=range.1).contains(&sum) {
+            true => Ok(sum),
+            false => Err(Error::new(format!(
+                "the counter is {sum}, which its type does not have"
+            ))),
+        }
+    }
+
+    pub(crate) async fn swap(
+        &self,
+        key: &str,
+        expected: Option<&[u8]>,
+        value: &[u8],
+    ) -> Outcome<Swap> {
+        let (known, before) = match expected {
+            Some(before) => (1, before),
+            None => (0, &[][..]),
+        };
+        let mut script = cmd("EVAL");
+        script.arg(SWAP).arg(1).arg(self.key(key));
+        script.arg(known).arg(before).arg(value);
+        let answer: Vec<redis::Value> = self.ask(&script).await?;
+        Ok(match &*answer {
+            [redis::Value::Int(1)] => Swap::Done,
+            [_, redis::Value::BulkString(now)] => Swap::Differs(Some((&**now).into())),
+            _ => Swap::Differs(None),
+        })
+    }
+
+    /// Returns some keys. The server's own cursor is the place.
+    pub(crate) async fn list(&self, from: u64) -> Outcome<Page> {
+        let prefix = &self.url.prefix;
+        let mut scan = cmd("SCAN");
+        scan.arg(from);
+        if !prefix.is_empty() {
+            scan.arg("MATCH").arg(format!("{}*", escaped(prefix)));
+        }
+        scan.arg("COUNT").arg(PAGE);
+        let (next, keys): (u64, Vec<Vec<u8>>) = self.ask(&scan).await?;
+        let mut keys: Vec<_> = keys
+            .into_iter()
+            // Those that are no text are not a guest's.
+            .filter_map(|key| String::from_utf8(key).ok())
+            .filter_map(|key| key.strip_prefix(&**prefix).map(str::to_owned))
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let next = (next != 0).then_some(next);
+        Ok(Page { keys, next })
+    }
+
+    /// Returns the server's name of a key.
+    fn key(&self, key: &str) -> String {
+        format!("{}{key}", self.url.prefix)
+    }
+
+    async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Outcome<T> {
+        let mut open = self.open().await?;
+        let answer = command.query_async(&mut open.connection).await;
+        answer.map_err(|error| self.failed(&open, &error))
+    }
+
+    /// Returns the worker's connection, or makes it.
+    async fn open(&self) -> Outcome<Open> {
+        let mut link = self.link.lock().await;
+        if let Some(open) = &link.open
+            && open.lasts.load(Ordering::Relaxed)
+        {
+            return Ok(open.clone());
+        }
+        link.open = None;
+        if let Some((at, error)) = &link.failed
+            && at.elapsed() < PAUSE
+        {
+            return Err(error.clone());
+        }
+        let made = match timeout(CONNECT, self.connect()).await {
+            Ok(made) => made,
+            Err(_) => Err("it does not answer".to_owned()),
+        };
+        match made {
+            Ok(open) => {
+                if link.failed.take().is_some() {
+                    tracing::info!("{} is there again", self.url);
+                }
+                Ok(link.open.insert(open).clone())
+            }
+            Err(reason) => {
+                let error = Error::new(format!("{} cannot be reached: {reason}", self.url));
+                if link.failed.is_none() {
+                    tracing::warn!("{error} (--keyvalue)");
+                }
+                link.failed = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Open, String> {
+        let RedisUrl {
+            host,
+            port,
+            database,
+            user,
+            password,
+            ..
+        } = &self.url;
+        let stream = TcpStream::connect((&**host, *port)).await;
+        let stream = stream.map_err(|error| error.to_string())?;
+        stream
+            .set_nodelay(true)
+            .map_err(|error| error.to_string())?;
+        let mut info = RedisConnectionInfo::default()
+            .set_db((*database).into())
+            .set_skip_set_lib_name();
+        if let Some(user) = user {
+            info = info.set_username(user);
+        }
+        if let Some(password) = password {
+            info = info.set_password(password);
+        }
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER));
+        let made = MultiplexedConnection::new_with_config(&info, stream, config).await;
+        let (connection, driver) = made.map_err(|error| error.to_string())?;
+        let lasts = Arc::new(AtomicBool::new(true));
+        let ended = Arc::clone(&lasts);
+        // It ends with the connection, or once nobody has that.
+        tokio::spawn(async move {
+            driver.await;
+            ended.store(false, Ordering::Relaxed);
+        });
+        Ok(Open { connection, lasts })
+    }
+
+    /// Converts an error. After one of the connection, another is made next time.
+    fn failed(&self, open: &Open, error: &RedisError) -> Error {
+        if error.is_io_error() || error.is_unrecoverable_error() || error.is_timeout() {
+            open.lasts.store(false, Ordering::Relaxed);
+        }
+        Error::new(format!("{}: {error}", self.url))
+    }
+}
+
+/// Returns a text as a pattern of Redis that is met by it alone.
+fn escaped(text: &str) -> String {
+    let mut pattern = String::new();
+    for letter in text.chars() {
+        if matches!(letter, '*' | '?' | '[' | ']' | '^' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(letter);
+    }
+    pattern
+}
