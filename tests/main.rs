@@ -48,6 +48,7 @@ mod limits;
 mod log;
 mod messages;
 mod metrics;
+mod modules;
 mod names;
 mod native;
 mod pool;

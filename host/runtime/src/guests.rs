@@ -57,7 +57,7 @@ pub fn is_the_component(
         name: source.to_string(),
         reason,
     })?;
-    Ok(fingerprint.is_of(&binary))
+    Ok(fingerprint.is_of(&binary.bytes))
 }
 
 /// The guest of a run.

@@ -7,6 +7,7 @@ use netwasm_base::config::{ComponentSource, Limits};
 use netwasm_base::error::Error;
 use wasmtime::component::{Component, Linker};
 
+use crate::component::Binary;
 use crate::concurrent::link;
 use crate::fit::{Interface, unlinkable};
 use crate::kind::Kind;
@@ -25,13 +26,13 @@ pub fn inspect(source: &ComponentSource, limits: &Limits) -> Result<Report, Erro
     };
     let bytes = component::read(source, limits)?.bytes;
     let size = bytes.len() as u64;
-    let bytes = component::to_binary(bytes).map_err(wrong)?;
+    let Binary { bytes, adapted } = component::to_binary(bytes).map_err(wrong)?;
     let kind = Kind::of_binary(&bytes, true);
     let engine = engine::engine(kind, limits, None)?;
     let hash = cache::hash(&bytes);
     let (component, _) = loading::compiled(&engine, &bytes, &hash, true, &|| {}).map_err(wrong)?;
     let failed = |error: wasmtime::Error| Error::Engine(format!("{error:#}"));
-    Ok(match kind {
+    let report = match kind {
         Kind::Events => {
             let linker = engine::linker(&engine).map_err(failed)?;
             Report::new(name, size, &component, kind, &linker)
@@ -40,7 +41,8 @@ pub fn inspect(source: &ComponentSource, limits: &Limits) -> Result<Report, Erro
             let linker = link::linker(&engine, kind).map_err(failed)?;
             Report::new(name, size, &component, kind, &linker)
         }
-    })
+    };
+    Ok(Report { adapted, ..report })
 }
 
 /// A report on a component. Displays as some lines of text.
@@ -50,6 +52,8 @@ pub struct Report {
     pub(crate) name: String,
     /// Size of the file in bytes.
     pub(crate) size: u64,
+    /// True if it is a core module of WASI p1.
+    pub(crate) adapted: bool,
     /// Exports, with versions.
     pub(crate) exports: Vec<String>,
     /// Imports, with versions.
@@ -78,6 +82,7 @@ impl Report {
             command: interface.command(kind, &name),
             name,
             size,
+            adapted: false,
             exports: interface.exports,
             imports: interface.imports,
             problem,
@@ -88,7 +93,15 @@ impl Report {
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let size = ByteSize::b(self.size).display().iec();
-        writeln!(f, "{}: a component of {size}", self.name)?;
+        match self.adapted {
+            false => writeln!(f, "{}: a component of {size}", self.name)?,
+            true => writeln!(
+                f,
+                "{}: a core module of {size} for WASI p1, which wasmtime's adapter makes a \
+                 component of",
+                self.name
+            )?,
+        }
         let list = |f: &mut Formatter<'_>, title, names: &[String]| {
             writeln!(f, "\n{title}:")?;
             if names.is_empty() {
@@ -475,32 +488,12 @@ mod tests {
                 "it is a native program or library, not a WebAssembly component",
             ),
             (
-                b"\x00asm\x01\x00\x00\x00",
-                "it is a core module, not a component: build it with `cargo build --target \
-                 wasm32-wasip2`, or make a component of it with `wasm-tools component new`",
-            ),
-            (
-                b"(module)",
-                "it is a core module, not a component: build it with `cargo build --target \
-                 wasm32-wasip2`, or make a component of it with `wasm-tools component new`",
-            ),
-            (
                 b"#!/bin/sh",
                 "it is not a WebAssembly component, neither in binary nor in text form",
             ),
             (
                 b"\x00asm",
                 "it is not a WebAssembly component, neither in binary nor in text form",
-            ),
-            (
-                b"(module (import \"wasi_snapshot_preview1\" \"fd_write\" (func)))",
-                "it is a core module, not a component: build it with `cargo build --target \
-                 wasm32-wasip2`, or make a component of it with `wasm-tools component new`",
-            ),
-            (
-                b"(module (import \"env\" \"x\" (func)) (import \"fastly_http_req\" \"new\" (func)))",
-                "it is a core module, not a component, and made for a host that has \
-                 fastly_http_req: build it for wasi:http or wasi:cli instead",
             ),
             (
                 b"\x00asm\x0c\x00\x01\x00",
@@ -513,7 +506,7 @@ mod tests {
         }
         for text in ["(component)", "\n ;; a comment\n(component)"] {
             let binary = to_binary(text.as_bytes().to_vec()).expect("it is set up");
-            assert_eq!(to_binary(binary.clone()), Ok(binary), "{text}");
+            assert_eq!(to_binary(binary.bytes.clone()), Ok(binary), "{text}");
         }
     }
 }

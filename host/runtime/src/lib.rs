@@ -22,7 +22,7 @@
 //!
 //! | module | contents | not there |
 //! | --- | --- | --- |
-//! | `kind`, `component`, `fit` | what drives a component; its bytes, before any engine; its exports and imports, and whether this host can run it | running it |
+//! | `kind`, `core_module`, `component`, `fit` | what drives a component; a component of a core module; its bytes, before any engine; its exports and imports, and whether this host can run it | running it |
 //! | `handles`, `bindings`, `convert` | the types behind WIT handles; the types of the WIT package; conversions to and from ours | rules |
 //! | `steps`, `room`, `cache`, `code` | interrupting slow calls; the room an instance takes, and how many connections fit; what is kept between runs; loading compiled code | instances |
 //! | `hand_back`, `moving` | bodies: returning a file to the connection; reporting progress | |
@@ -47,6 +47,7 @@ mod code;
 mod component;
 mod concurrent;
 mod convert;
+mod core_module;
 mod decisions;
 mod engine;
 mod event_program;

@@ -16,7 +16,7 @@ use netwasm_base::error::Error;
 
 use crate::cache::{Cache, ComponentHash, Facts, Fingerprint, Key, Stamp};
 use crate::code::{Code, deserialize};
-use crate::component::Read;
+use crate::component::{Binary, Read};
 use crate::engine::engine;
 use crate::kind::Kind;
 use crate::room::{Needs, Reserved, Room, Uses};
@@ -56,7 +56,7 @@ pub(crate) fn load(config: &Config, services: usize) -> Result<Ready, Error> {
 pub fn compile(source: &ComponentSource, limits: &Limits) -> Result<Vec<u8>, Error> {
     let name = source.to_string();
     let bytes = component::read(source, limits)?.bytes;
-    let bytes = check_binary(&name, bytes)?;
+    let bytes = check_binary(&name, bytes)?.bytes;
     let engine = engine(Kind::of_binary(&bytes, true), limits, None)?;
     let compiling = Compiling {
         name,
@@ -134,7 +134,7 @@ fn read(config: &Config) -> Result<Unpooled, Error> {
         });
     }
     let length = bytes.len();
-    let bytes = check_binary(&name, bytes)?;
+    let Binary { bytes, adapted } = check_binary(&name, bytes)?;
     let exports = kind::exports(&bytes);
     let kind = Kind::of_names(&exports, !config.listeners.is_empty());
     let uses = Uses::of_binary(&bytes);
@@ -155,8 +155,9 @@ fn read(config: &Config) -> Result<Unpooled, Error> {
         size: bytes.len(),
         kept: config.cache && Cache::of_code().is_some(),
     };
-    // Text has to be read again: its binary form is not in the file.
-    let stamp = stamp.filter(|_| config.cache && length == bytes.len());
+    // Text has to be read again: its binary form is not in the file. A module's
+    // adapter is this program's.
+    let stamp = stamp.filter(|_| config.cache && (adapted || length == bytes.len()));
     let (compiler, cached, hash) = (engine.clone(), config.cache, facts.hash);
     let (component, code) = within(&config.limits, &compiling, move |compiles| {
         compiled(&compiler, &bytes, &hash, cached, compiles)
@@ -310,8 +311,9 @@ fn trusted(config: &Config, bytes: &[u8]) -> Result<(Component, Engine, Kind), E
     Err(wrong(format!("{error}`netwasm compile` makes it anew")))
 }
 
-/// Converts text to binary, and explains bytes that are no component.
-fn check_binary(name: &str, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
+/// Converts text and modules to components in binary form, and explains bytes
+/// that are neither.
+fn check_binary(name: &str, bytes: Vec<u8>) -> Result<Binary, Error> {
     component::to_binary(bytes).map_err(|reason| Error::Component {
         name: name.into(),
         reason,
