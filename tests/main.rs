@@ -14,6 +14,7 @@ mod cli;
 mod client;
 mod command;
 mod components;
+mod composing;
 mod conditions;
 mod config;
 mod connect;
