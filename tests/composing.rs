@@ -71,8 +71,11 @@ fn path_setter(directory: &Path, path: &str) -> PathBuf {
         StringEncoding::UTF8,
     )
     .expect("an interface");
-    let encoder = ComponentEncoder::default().validate(true).module(&module);
-    let component = encoder.and_then(|it| it.encode()).expect("a component");
+    let component = ComponentEncoder::default()
+        .validate(true)
+        .module(&module)
+        .and_then(|encoder| encoder.encode())
+        .expect("a component");
     let name = format!("{}.wasm", path.trim_start_matches('/'));
     write(directory, &name, component)
 }
