@@ -30,7 +30,9 @@ use crate::project::new::{Language, ProjectKind};
 use crate::project::watch::Watch;
 
 pub use self::config::{Examined, Loaded, Mistakes, examine, load, locate};
-use self::flags::{Compiling, Guest, Http, LimitFlags, Listeners, LogFlags, Operating, Reach, Tls};
+use self::flags::{
+    Compiling, Guest, Http, LimitFlags, Listeners, LogFlags, Operating, Plugs, Reach, Tls,
+};
 use self::python::Python;
 use self::values::Variable;
 
@@ -57,6 +59,8 @@ pub enum Command {
     Inspect {
         /// The component.
         component: ComponentSource,
+        /// Components to compose with it.
+        plugs: Vec<PathBuf>,
         /// Limits, of which only those of reading and compiling apply.
         limits: Limits,
     },
@@ -64,6 +68,8 @@ pub enum Command {
     Compile {
         /// The component.
         component: ComponentSource,
+        /// Components to compose with it.
+        plugs: Vec<PathBuf>,
         /// The file to write.
         output: PathBuf,
         /// Limits, of which only those of reading and compiling apply. The code
@@ -125,17 +131,21 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
         Subcommands::Wit(wit) => Ok(wit.into_command()),
         Subcommands::Inspect(Inspect {
             component,
+            plugs,
             compiling,
         }) => Ok(Command::Inspect {
             component: component_source(&component)?,
+            plugs: plugs.plug,
             limits: compiling.checked()?,
         }),
         Subcommands::Compile(Compile {
             component,
+            plugs,
             output,
             compiling,
         }) => Ok(Command::Compile {
             component: component_source(&component)?,
+            plugs: plugs.plug,
             output,
             limits: compiling.checked()?,
         }),
@@ -277,6 +287,8 @@ struct Inspect {
     /// The component: a file, a project's directory, or the name of a built-in one (echo)
     component: PathBuf,
     #[command(flatten)]
+    plugs: Plugs,
+    #[command(flatten)]
     compiling: Compiling,
 }
 
@@ -284,6 +296,8 @@ struct Inspect {
 struct Compile {
     /// The component: a file, a project's directory, or the name of a built-in one (echo)
     component: PathBuf,
+    #[command(flatten)]
+    plugs: Plugs,
     /// The file to write
     #[arg(short, long, value_name = "FILE.cwasm")]
     output: PathBuf,
@@ -311,6 +325,7 @@ impl RunFlags {
                 Some(_) => ComponentSource::File(component.clone()),
                 None => component_source(&component)?,
             },
+            plugs: self.guest.plugs.plug,
             trust_compiled: self.guest.allow_compiled,
             cache: !self.guest.no_cache,
             redirect_port: self.listeners.http_redirect_port,
@@ -421,6 +436,7 @@ fn watched(
     });
     Ok(Command::Watch(Watch {
         component: folder.clone().unwrap_or(component),
+        plugs: service.plugs.clone(),
         is_script: folder.is_some(),
         args: passed_on.cloned().collect(),
     }))

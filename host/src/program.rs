@@ -123,9 +123,14 @@ fn run(command: Command) -> anyhow::Result<u8> {
             }
             Ok(SUCCESS)
         }
-        Command::Inspect { component, limits } => {
+        Command::Inspect {
+            component,
+            mut plugs,
+            limits,
+        } => {
             let component = built(&component)?.map_or(component, ComponentSource::File);
-            let report = inspect::inspect(&component, &limits)?;
+            build_plugs(&mut plugs)?;
+            let report = inspect::inspect(&component, &plugs, &limits)?;
             print(&report.to_string())?;
             match report.problem {
                 Some(_) => Ok(FAILURE),
@@ -134,11 +139,13 @@ fn run(command: Command) -> anyhow::Result<u8> {
         }
         Command::Compile {
             component,
+            mut plugs,
             output,
             limits,
         } => {
             let component = built(&component)?.map_or(component, ComponentSource::File);
-            let code = compile(&component, &limits)?;
+            build_plugs(&mut plugs)?;
+            let code = compile(&component, &plugs, &limits)?;
             std::fs::write(&output, code)
                 .with_context(|| format!("cannot write {}", output.display()))?;
             Ok(SUCCESS)
@@ -154,6 +161,15 @@ fn built(source: &ComponentSource) -> anyhow::Result<Option<PathBuf>> {
         }
         _ => Ok(None),
     }
+}
+
+/// Builds the components to compose that are projects, and puts them in their
+/// place.
+fn build_plugs(plugs: &mut [PathBuf]) -> anyhow::Result<()> {
+    for plug in plugs.iter_mut().filter(|plug| plug.is_dir()) {
+        *plug = build::build(plug, &BuildOptions::default())?;
+    }
+    Ok(())
 }
 
 /// Checks that what runs programs in Python is there.
@@ -179,6 +195,7 @@ fn build_all(run: &mut RunConfig) -> anyhow::Result<()> {
         if let Some(component) = built(&service.component)? {
             cli::set_component(service, component);
         }
+        build_plugs(&mut service.plugs)?;
     }
     Ok(())
 }
@@ -190,6 +207,7 @@ fn files_of(run: &RunConfig) -> Vec<PathBuf> {
         if let ComponentSource::File(component) = &service.component {
             files.push(component.clone());
         }
+        files.extend(service.plugs.iter().cloned());
         let tls = &service.tls;
         let identities = tls.identities.iter().map(|(_, files)| files);
         for pair in tls.certificates.iter().chain(identities) {
@@ -223,14 +241,15 @@ fn check(file: &Path) -> anyhow::Result<u8> {
                 .err(),
             log.and_then(|log| access_log::check(&log.target).err()),
         ];
-        match built(&service.component) {
-            Ok(component) => {
+        match (built(&service.component), build_plugs(&mut service.plugs)) {
+            (Ok(component), Ok(())) => {
                 if let Some(component) = component {
                     cli::set_component(&mut service, component);
                 }
                 found.push(LoadedComponent::load(&service, count).err());
             }
-            Err(error) => faults.push((number, &["component"], one_line(&error))),
+            (Err(error), _) => faults.push((number, &["component"], one_line(&error))),
+            (_, Err(error)) => faults.push((number, &["plug"], one_line(&error))),
         }
         let found = found.into_iter().flatten();
         faults.extend(found.map(|error| (number, error.keys(&service), error.to_string())));

@@ -418,6 +418,9 @@ fn differing(one: &Config, other: &Config, listener: &ListenerConfig) -> Option<
 pub struct Config {
     /// The component to run.
     pub component: ComponentSource,
+    /// Components to compose with it: files, or directories of projects. The
+    /// first is outermost.
+    pub plugs: Vec<PathBuf>,
     /// True if files made by `netwasm compile` may be loaded. They are native
     /// code: loading one takes as much trust as running a program.
     pub trust_compiled: bool,

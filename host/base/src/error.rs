@@ -99,6 +99,7 @@ impl Error {
         };
         match self {
             Self::Component { .. } | Self::Room(_) | Self::Engine(_) => &["component", "module"],
+            Self::Read { path, .. } if config.plugs.contains(path) => &["plug"],
             Self::Read { path, .. } if is_component(path) => &["component", "module"],
             Self::Tls(_) | Self::Read { .. } => {
                 &["cert", "client-ca", "ca", "tls-authority", "tls-identity"]

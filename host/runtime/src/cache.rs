@@ -32,7 +32,8 @@ use netwasm_base::identity::assumed;
 use wasmtime::Engine;
 
 pub(crate) use self::known::Facts;
-pub use self::stamp::Stamp;
+pub(crate) use self::stamp::Stamp;
+pub use self::stamp::Stamps;
 
 /// Version of the files' form. It is part of each name.
 const FORM: u32 = 2;

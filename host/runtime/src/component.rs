@@ -9,7 +9,7 @@ use netwasm_base::error::Error;
 use wasmtime::{Engine, Precompiled};
 
 use crate::cache::Stamp;
-use crate::kind;
+use crate::core_module;
 
 /// Version of the component binary format that this host reads.
 const VERSION: u8 = 0x0d;
@@ -89,11 +89,20 @@ pub(crate) fn read(source: &ComponentSource, limits: &Limits) -> Result<Read, Er
     Ok(Read { bytes, stamp })
 }
 
-/// Converts text form to binary form, and checks that it is a component.
+/// Component in binary form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Binary {
+    pub(crate) bytes: Vec<u8>,
+    /// True if it was made of a core module.
+    pub(crate) adapted: bool,
+}
+
+/// Converts text form to binary form, and a core module of WASI p1 to a
+/// component.
 ///
 /// # Errors
 /// Says what the bytes are instead, and what would be right.
-pub(crate) fn to_binary(bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+pub(crate) fn to_binary(bytes: Vec<u8>) -> Result<Binary, String> {
     let bytes = match is_text(&bytes) {
         true => wat::parse_bytes(&bytes)
             .map_err(|error| text_error(&error))?
@@ -106,12 +115,18 @@ pub(crate) fn to_binary(bytes: Vec<u8>) -> Result<Vec<u8>, String> {
     // The magic number, the version, and the layer: 0 is a module, 1 a
     // component.
     match *bytes {
-        [0, b'a', b's', b'm', VERSION, 0, 1, 0, ..] => Ok(bytes),
+        [0, b'a', b's', b'm', VERSION, 0, 1, 0, ..] => Ok(Binary {
+            bytes,
+            adapted: false,
+        }),
         [0, b'a', b's', b'm', version, _, 1, 0, ..] => Err(format!(
             "it is a component in version {version} of the binary form, and this host reads \
              version {VERSION}: build it anew with current tools"
         )),
-        [0, b'a', b's', b'm', _, _, 0, 0, ..] => Err(core_module(&bytes)),
+        [0, b'a', b's', b'm', _, _, 0, 0, ..] => Ok(Binary {
+            bytes: core_module::component_of(&bytes)?,
+            adapted: true,
+        }),
         [] => Err("it is empty".into()),
         [0x7f, b'E', b'L', b'F', ..] => {
             Err("it is a native program or library, not a WebAssembly component".into())
@@ -138,43 +153,6 @@ pub(crate) fn not_compiled(error: &str) -> String {
         return format!("it uses a feature of WebAssembly that this host has not enabled: {error}");
     }
     error.to_owned()
-}
-
-/// Explains a core module. If it imports what belongs to another kind of host,
-/// no tool makes a component of it.
-fn core_module(module: &[u8]) -> String {
-    let foreign: Vec<String> = kind::module_imports(module)
-        .into_iter()
-        .filter(|from| !is_of_toolchains(from))
-        .collect();
-    if foreign.is_empty() {
-        return "it is a core module, not a component: build it with `cargo build --target \
-                wasm32-wasip2`, or make a component of it with `wasm-tools component new`"
-            .into();
-    }
-    let mut named = foreign
-        .iter()
-        .take(3)
-        .cloned()
-        .collect::<Vec<_>>()
-        .join(", ");
-    if foreign.len() > 3 {
-        named.push_str(" and more");
-    }
-    format!(
-        "it is a core module, not a component, and made for a host that has {named}: build it for \
-         wasi:http or wasi:cli instead"
-    )
-}
-
-/// True if a core module with imports from there may become a component.
-fn is_of_toolchains(from: &str) -> bool {
-    let names = ["env", "wasi_snapshot_preview1", "wasi_unstable"];
-    names.contains(&from)
-        || from.starts_with("GOT.")
-        || from.starts_with("__")
-        || from.starts_with(['$', '['])
-        || from.contains(':')
 }
 
 /// True if the bytes look like a component or a module in text form.

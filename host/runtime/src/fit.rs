@@ -344,8 +344,11 @@ impl Interface {
         Ok(())
     }
 
-    pub(crate) fn command(&self, kind: Kind, name: &str) -> String {
+    pub(crate) fn command(&self, kind: Kind, name: &str, plugs: &[String]) -> String {
         let mut command = format!("netwasm run {}", quoted(name));
+        for plug in plugs {
+            command.push_str(&format!(" --plug {}", quoted(plug)));
+        }
         for (handler, _, kinds) in LISTENING {
             if kind != Kind::Command && is_asked_for(handler, kind) && self.handles(handler) {
                 command.push_str(&format!(" {} 8888", kinds[0].flag()));

@@ -6,7 +6,7 @@ use std::fmt;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use netwasm_base::config::{ComponentSource, Config, Isolation, Limits, NEVER};
+use netwasm_base::config::{Config, Isolation, NEVER};
 use netwasm_base::error::Error;
 use netwasm_exchange::handler::{
     Awaiting, Call, Decision, Handler, Handlers, NoAnswer, Nobody, Site, Takes, Wanted,
@@ -25,6 +25,7 @@ use netwasm_net::transport::Transport;
 use netwasm_net::worker::Worker;
 use wasmtime::Engine;
 
+use crate::assembly::assemble;
 use crate::cache::Fingerprint;
 use crate::component;
 use crate::concurrent;
@@ -40,25 +41,20 @@ use crate::steps::cpu_time;
 
 pub use crate::engine::LoadedComponent;
 
-/// True if a component's file, as it is now, has this fingerprint.
+/// True if a component that its files, as they are now, make has this
+/// fingerprint.
 ///
 /// # Errors
-/// Fails if the file cannot be read, is too large, or is neither a component nor
-/// the text of one.
-pub fn is_the_component(
-    source: &ComponentSource,
-    limits: &Limits,
-    fingerprint: &Fingerprint,
-) -> Result<bool, Error> {
-    let bytes = component::read(source, limits)?.bytes;
-    if Engine::detect_precompiled(&bytes).is_some() {
+/// Fails if a file cannot be read, is too large, is no component, or does not
+/// fit the others.
+pub fn is_the_component(config: &Config, fingerprint: &Fingerprint) -> Result<bool, Error> {
+    let (source, limits) = (&config.component, &config.limits);
+    let read = component::read(source, limits)?;
+    if Engine::detect_precompiled(&read.bytes).is_some() {
         return Ok(false);
     }
-    let binary = component::to_binary(bytes).map_err(|reason| Error::Component {
-        name: source.to_string(),
-        reason,
-    })?;
-    Ok(fingerprint.is_of(&binary))
+    let assembled = assemble(source, read, &config.plugs, limits)?;
+    Ok(fingerprint.is_of(&assembled.bytes))
 }
 
 /// The guest of a run.

@@ -1,45 +1,65 @@
 //! `netwasm inspect`: a report on a component.
 
 use std::fmt::{self, Display, Formatter};
+use std::path::PathBuf;
 
 use bytesize::ByteSize;
 use netwasm_base::config::{ComponentSource, Limits};
 use netwasm_base::error::Error;
 use wasmtime::component::{Component, Linker};
 
+use crate::assembly::{Assembled, assemble};
 use crate::concurrent::link;
 use crate::fit::{Interface, unlinkable};
 use crate::kind::Kind;
 use crate::{cache, component, engine, loading};
 
-/// Examines a component without running it.
+/// Examines a component, composed with `plugs`, without running it.
 ///
 /// # Errors
 /// Fails if the file cannot be read or is no component. A component that this
 /// host cannot run is no error: see [`Report::problem`].
-pub fn inspect(source: &ComponentSource, limits: &Limits) -> Result<Report, Error> {
+pub fn inspect(
+    source: &ComponentSource,
+    plugs: &[PathBuf],
+    limits: &Limits,
+) -> Result<Report, Error> {
     let name = source.to_string();
     let wrong = |reason| Error::Component {
         name: name.clone(),
         reason,
     };
-    let bytes = component::read(source, limits)?.bytes;
-    let size = bytes.len() as u64;
-    let bytes = component::to_binary(bytes).map_err(wrong)?;
+    let read = component::read(source, limits)?;
+    let Assembled {
+        bytes,
+        size,
+        adapted,
+        wiring,
+        ..
+    } = assemble(source, read, plugs, limits)?;
     let kind = Kind::of_binary(&bytes, true);
     let engine = engine::engine(kind, limits, None)?;
     let hash = cache::hash(&bytes);
     let (component, _) = loading::compiled(&engine, &bytes, &hash, true, &|| {}).map_err(wrong)?;
     let failed = |error: wasmtime::Error| Error::Engine(format!("{error:#}"));
-    Ok(match kind {
+    let plugs: Vec<_> = plugs
+        .iter()
+        .map(|plug| plug.display().to_string())
+        .collect();
+    let report = match kind {
         Kind::Events => {
             let linker = engine::linker(&engine).map_err(failed)?;
-            Report::new(name, size, &component, kind, &linker)
+            Report::new(name, plugs, size, &component, kind, &linker)
         }
         Kind::Streams | Kind::Proxy | Kind::Service | Kind::Command => {
             let linker = link::linker(&engine, kind).map_err(failed)?;
-            Report::new(name, size, &component, kind, &linker)
+            Report::new(name, plugs, size, &component, kind, &linker)
         }
+    };
+    Ok(Report {
+        adapted,
+        wiring: wiring.map(|wiring| wiring.to_string()),
+        ..report
     })
 }
 
@@ -48,8 +68,14 @@ pub fn inspect(source: &ComponentSource, limits: &Limits) -> Result<Report, Erro
 pub struct Report {
     /// File name, or the name of a built-in component.
     pub(crate) name: String,
-    /// Size of the file in bytes.
+    /// File names of the components that are composed with it.
+    pub(crate) plugs: Vec<String>,
+    /// Lines about which of them calls which other.
+    pub(crate) wiring: Option<String>,
+    /// Size of the files in bytes.
     pub(crate) size: u64,
+    /// True if it is a core module of WASI p1.
+    pub(crate) adapted: bool,
     /// Exports, with versions.
     pub(crate) exports: Vec<String>,
     /// Imports, with versions.
@@ -64,6 +90,7 @@ pub struct Report {
 impl Report {
     fn new<T: 'static>(
         name: String,
+        plugs: Vec<String>,
         size: u64,
         component: &Component,
         kind: Kind,
@@ -75,9 +102,12 @@ impl Report {
             Some(unlinkable(component, kind, &error))
         });
         Self {
-            command: interface.command(kind, &name),
+            command: interface.command(kind, &name, &plugs),
             name,
+            plugs,
+            wiring: None,
             size,
+            adapted: false,
             exports: interface.exports,
             imports: interface.imports,
             problem,
@@ -88,7 +118,21 @@ impl Report {
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let size = ByteSize::b(self.size).display().iec();
-        writeln!(f, "{}: a component of {size}", self.name)?;
+        match self.adapted {
+            false if self.plugs.is_empty() => {
+                writeln!(f, "{}: a component of {size}", self.name)?;
+            }
+            false => {
+                let plugs = self.plugs.join(", ");
+                writeln!(f, "{}, with {plugs}: components of {size}", self.name)?;
+            }
+            true => writeln!(
+                f,
+                "{}: a core module of {size} for WASI p1, which wasmtime's adapter makes a \
+                 component of",
+                self.name
+            )?,
+        }
         let list = |f: &mut Formatter<'_>, title, names: &[String]| {
             writeln!(f, "\n{title}:")?;
             if names.is_empty() {
@@ -98,6 +142,9 @@ impl Display for Report {
         };
         list(f, "exports", &self.exports)?;
         list(f, "imports", &self.imports)?;
+        if let Some(wiring) = &self.wiring {
+            write!(f, "\ncomposed:\n{wiring}")?;
+        }
         match &self.problem {
             Some(problem) => writeln!(f, "\nit cannot be run: {problem}"),
             None => writeln!(f, "\nrun it with:\n  {}", self.command),
@@ -422,7 +469,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                interface_of(exports, imports).command(Kind::Events, "a.wasm"),
+                interface_of(exports, imports).command(Kind::Events, "a.wasm", &[]),
                 command
             );
         }
@@ -432,7 +479,7 @@ mod tests {
         ] {
             let import = format!("(import \"{import}\" (instance (export \"{function}\" (func))))");
             assert_eq!(
-                interface(&[TCP], &import).command(Kind::Command, "a.wasm"),
+                interface(&[TCP], &import).command(Kind::Command, "a.wasm", &[]),
                 "netwasm run a.wasm --allow-connect HOST:PORT"
             );
         }
@@ -472,23 +519,23 @@ mod tests {
                  (func (param \"self\" (borrow $socket))))))"
             );
             assert_eq!(
-                interface(&[], &import).command(Kind::Command, "a.wasm"),
+                interface(&[], &import).command(Kind::Command, "a.wasm", &[]),
                 format!("netwasm run a.wasm {flag}")
             );
         }
         let lookup = "(import \"wasi:sockets/ip-name-lookup@0.3.0\" (instance \
             (export \"resolve-addresses\" (func))))";
         assert_eq!(
-            interface(&[], lookup).command(Kind::Command, "a.wasm"),
+            interface(&[], lookup).command(Kind::Command, "a.wasm", &[]),
             "netwasm run a.wasm --allow-resolve NAME"
         );
         assert_eq!(
-            interface(&[TCP], lookup).command(Kind::Events, "a.wasm"),
+            interface(&[TCP], lookup).command(Kind::Events, "a.wasm", &[]),
             "netwasm run a.wasm --tcp 8888",
             "what is denied"
         );
         assert_eq!(
-            interface(&[TCP], "").command(Kind::Events, "it's"),
+            interface(&[TCP], "").command(Kind::Events, "it's", &[]),
             r"netwasm run 'it'\''s' --tcp 8888"
         );
     }
@@ -509,32 +556,12 @@ mod tests {
                 "it is a native program or library, not a WebAssembly component",
             ),
             (
-                b"\x00asm\x01\x00\x00\x00",
-                "it is a core module, not a component: build it with `cargo build --target \
-                 wasm32-wasip2`, or make a component of it with `wasm-tools component new`",
-            ),
-            (
-                b"(module)",
-                "it is a core module, not a component: build it with `cargo build --target \
-                 wasm32-wasip2`, or make a component of it with `wasm-tools component new`",
-            ),
-            (
                 b"#!/bin/sh",
                 "it is not a WebAssembly component, neither in binary nor in text form",
             ),
             (
                 b"\x00asm",
                 "it is not a WebAssembly component, neither in binary nor in text form",
-            ),
-            (
-                b"(module (import \"wasi_snapshot_preview1\" \"fd_write\" (func)))",
-                "it is a core module, not a component: build it with `cargo build --target \
-                 wasm32-wasip2`, or make a component of it with `wasm-tools component new`",
-            ),
-            (
-                b"(module (import \"env\" \"x\" (func)) (import \"fastly_http_req\" \"new\" (func)))",
-                "it is a core module, not a component, and made for a host that has \
-                 fastly_http_req: build it for wasi:http or wasi:cli instead",
             ),
             (
                 b"\x00asm\x0c\x00\x01\x00",
@@ -547,7 +574,7 @@ mod tests {
         }
         for text in ["(component)", "\n ;; a comment\n(component)"] {
             let binary = to_binary(text.as_bytes().to_vec()).expect("it is set up");
-            assert_eq!(to_binary(binary.clone()), Ok(binary), "{text}");
+            assert_eq!(to_binary(binary.bytes.clone()), Ok(binary), "{text}");
         }
     }
 }

@@ -1,8 +1,6 @@
 //! The kind of a component, told by the names that it exports. It must be known
 //! before compiling, because the two engines compile differently.
 
-use std::collections::BTreeSet;
-
 use wasmparser::{Parser, Payload};
 
 use netwasm_base::config::Isolation;
@@ -101,23 +99,6 @@ pub(crate) fn exports(component: &[u8]) -> Vec<String> {
             }
             Ok(_) => {}
             Err(_) => break,
-        }
-    }
-    names
-}
-
-/// Returns the names of the modules that a core module imports from.
-pub(crate) fn module_imports(module: &[u8]) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    for payload in Parser::new(0).parse_all(module) {
-        match payload {
-            Ok(Payload::ImportSection(section)) => {
-                let imports = section.into_imports().filter_map(Result::ok);
-                names.extend(imports.map(|import| import.module.to_owned()));
-            }
-            // Imports precede code.
-            Ok(Payload::CodeSectionStart { .. }) | Err(_) => break,
-            Ok(_) => {}
         }
     }
     names

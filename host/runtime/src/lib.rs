@@ -2,7 +2,7 @@
 //! and their host functions.
 //!
 //! ```text
-//!   bytes --> component, kind --> loading (cache, code) --> engine (room), fit
+//!   files --> assembly, kind ---> loading (cache, code) --> engine (room), fit
 //!                                   |                         |
 //!                                inspect                      v
 //!                                          a program, ready to make instances of
@@ -22,8 +22,9 @@
 //!
 //! | module | contents | not there |
 //! | --- | --- | --- |
-//! | `kind`, `component`, `fit` | what drives a component; its bytes, before any engine; its exports and imports, and whether this host can run it | running it |
+//! | `kind`, `core_module`, `component`, `fit` | what drives a component; a component of a core module; its bytes, before any engine; its exports and imports, and whether this host can run it | running it |
 //! | `handles`, `bindings`, `convert` | the types behind WIT handles; the types of the WIT package; conversions to and from ours | rules |
+//! | `composition`, `assembly` | a component with those that are plugged into it; the bytes of a component from all its files | engines |
 //! | `steps`, `room`, `cache`, `code` | interrupting slow calls; the room an instance takes, and how many connections fit; what is kept between runs; loading compiled code | instances |
 //! | `hand_back`, `moving` | bodies: returning a file to the connection; reporting progress | |
 //! | `guest_log`, `frames`, `wasi` | guest output in the log; where a guest trapped; WASI for event guests | |
@@ -42,12 +43,15 @@
 //!
 //! `unsafe` is denied except in `code`, which loads compiled code.
 
+mod assembly;
 mod bindings;
 mod cache;
 mod code;
 mod component;
+mod composition;
 mod concurrent;
 mod convert;
+mod core_module;
 mod decisions;
 mod engine;
 mod event_program;
@@ -81,6 +85,6 @@ mod timed;
 mod timer;
 mod wasi;
 
-pub use cache::{Fingerprint, Stamp};
+pub use cache::{Fingerprint, Stamps};
 pub use loading::compile;
 pub use room::mappings_of_instances;

@@ -2,6 +2,7 @@
 //! whose pool has room for it.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
@@ -14,9 +15,9 @@ use wasmtime::{Engine, Precompiled};
 use netwasm_base::config::{ComponentSource, Config, Isolation, Limits};
 use netwasm_base::error::Error;
 
-use crate::cache::{Cache, ComponentHash, Facts, Fingerprint, Key, Stamp};
+use crate::assembly::{Assembled, assemble};
+use crate::cache::{Cache, ComponentHash, Facts, Fingerprint, Key, Stamps};
 use crate::code::{Code, deserialize};
-use crate::component::Read;
 use crate::engine::engine;
 use crate::kind::Kind;
 use crate::room::{Needs, Reserved, Room, Uses};
@@ -48,15 +49,19 @@ pub(crate) fn load(config: &Config, services: usize) -> Result<Ready, Error> {
     make_room(config, services, unpooled)
 }
 
-/// Compiles a component ahead of time, for `netwasm compile`.
+/// Compiles a component, composed with `plugs`, ahead of time: `netwasm compile`.
 ///
 /// # Errors
-/// Fails if the file is no component, is too large, or takes too long to
+/// Fails if a file is no component, does not fit the others, is too large, or takes too long to
 /// compile.
-pub fn compile(source: &ComponentSource, limits: &Limits) -> Result<Vec<u8>, Error> {
+pub fn compile(
+    source: &ComponentSource,
+    plugs: &[PathBuf],
+    limits: &Limits,
+) -> Result<Vec<u8>, Error> {
     let name = source.to_string();
-    let bytes = component::read(source, limits)?.bytes;
-    let bytes = check_binary(&name, bytes)?;
+    let read = component::read(source, limits)?;
+    let bytes = assemble(source, read, plugs, limits)?.bytes;
     let engine = engine(Kind::of_binary(&bytes, true), limits, None)?;
     let compiling = Compiling {
         name,
@@ -88,11 +93,11 @@ struct Unpooled {
 fn recalled(config: &Config) -> Result<Option<Unpooled>, Error> {
     let known = || {
         let cache = config.cache.then(Cache::of_code).flatten()?;
-        let stamp = Stamp::of_component(&config.component)?;
-        if stamp.size() > config.limits.max_component_size {
+        let stamps = Stamps::of_component(&config.component, &config.plugs)?;
+        if stamps.size() > config.limits.max_component_size {
             return None;
         }
-        Some((cache, Cache::of_components()?.facts(&stamp)?))
+        Some((cache, Cache::of_components()?.facts(&stamps)?))
     };
     let Some((cache, facts)) = known() else {
         return Ok(None);
@@ -116,8 +121,9 @@ fn recalled(config: &Config) -> Result<Option<Unpooled>, Error> {
 /// Reads the component, and compiles it or loads its code.
 fn read(config: &Config) -> Result<Unpooled, Error> {
     let name = config.component.to_string();
-    let Read { bytes, stamp } = component::read(&config.component, &config.limits)?;
-    if Engine::detect_precompiled(&bytes) == Some(Precompiled::Component) {
+    let read = component::read(&config.component, &config.limits)?;
+    if Engine::detect_precompiled(&read.bytes) == Some(Precompiled::Component) {
+        let bytes = read.bytes;
         let (component, engine, kind) = trusted(config, &bytes)?;
         return Ok(Unpooled {
             component,
@@ -133,8 +139,8 @@ fn read(config: &Config) -> Result<Unpooled, Error> {
             fingerprint: None,
         });
     }
-    let length = bytes.len();
-    let bytes = check_binary(&name, bytes)?;
+    let assembled = assemble(&config.component, read, &config.plugs, &config.limits)?;
+    let Assembled { bytes, stamps, .. } = assembled;
     let exports = kind::exports(&bytes);
     let kind = Kind::of_names(&exports, !config.listeners.is_empty());
     let uses = Uses::of_binary(&bytes);
@@ -155,14 +161,13 @@ fn read(config: &Config) -> Result<Unpooled, Error> {
         size: bytes.len(),
         kept: config.cache && Cache::of_code().is_some(),
     };
-    // Text has to be read again: its binary form is not in the file.
-    let stamp = stamp.filter(|_| config.cache && length == bytes.len());
+    let stamps = stamps.filter(|_| config.cache);
     let (compiler, cached, hash) = (engine.clone(), config.cache, facts.hash);
     let (component, code) = within(&config.limits, &compiling, move |compiles| {
         compiled(&compiler, &bytes, &hash, cached, compiles)
     })?;
-    if let (Some(stamp), Some(cache)) = (stamp, Cache::of_components()) {
-        cache.note(&stamp, &facts);
+    if let (Some(stamps), Some(cache)) = (stamps, Cache::of_components()) {
+        cache.note(&stamps, &facts);
     }
     Ok(Unpooled {
         component,
@@ -276,6 +281,12 @@ fn trusted(config: &Config, bytes: &[u8]) -> Result<(Component, Engine, Kind), E
         name: config.component.to_string(),
         reason,
     };
+    if !config.plugs.is_empty() {
+        return Err(wrong(
+            "it is compiled code, which cannot be composed: give --plug to `netwasm compile`"
+                .into(),
+        ));
+    }
     if !config.trust_compiled {
         return Err(wrong(
             "it is compiled code, which runs without a sandbox if somebody tampered \
@@ -308,14 +319,6 @@ fn trusted(config: &Config, bytes: &[u8]) -> Result<(Component, Engine, Kind), E
     }
     let error = failed.map_or_else(String::new, |error| format!("{error:#}; "));
     Err(wrong(format!("{error}`netwasm compile` makes it anew")))
-}
-
-/// Converts text to binary, and explains bytes that are no component.
-fn check_binary(name: &str, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
-    component::to_binary(bytes).map_err(|reason| Error::Component {
-        name: name.into(),
-        reason,
-    })
 }
 
 /// Notice about a component that takes long to compile.

@@ -203,6 +203,18 @@ pub(super) struct Guest {
     /// Compile anew each time, and keep nothing in ~/.cache/netwasm
     #[arg(long, hide_short_help = true)]
     pub(super) no_cache: bool,
+    #[command(flatten)]
+    pub(super) plugs: Plugs,
+}
+
+/// Components to compose with the component.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Guest")]
+pub(super) struct Plugs {
+    /// Compose with this component: what it exports, or, of a handler, as middleware around it,
+    /// the first outermost; repeatable
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    pub(super) plug: Vec<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -532,6 +532,7 @@ fn the_other_commands_take_a_component() {
     match parse_line("compile a.wasm -o a.cwasm --max-memory 1MiB") {
         Ok(Command::Compile {
             component,
+            plugs: _,
             output,
             limits,
         }) => {

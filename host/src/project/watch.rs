@@ -39,6 +39,8 @@ pub struct Watch {
     /// The component's file, the directory of a project, or the folder of a
     /// program in Python.
     pub component: PathBuf,
+    /// Components that are composed with it.
+    pub plugs: Vec<PathBuf>,
     /// True if it is such a folder, whose program the arguments name.
     pub is_script: bool,
     /// The arguments that follow `netwasm run`, but for `--watch`.
@@ -72,9 +74,9 @@ pub fn watch(watch: &Watch) -> Result<u8, ProjectError> {
             project,
             child: None,
             build: None,
-            sources: Snapshot::of(&watch.component),
+            sources: snapshots(&watch.component, &watch.plugs),
             changing: None,
-            running: Snapshot::default(),
+            running: Vec::new(),
             ended: None,
         };
         supervisor.run(signals).await
@@ -86,12 +88,12 @@ struct Supervisor<'a> {
     project: Option<Project>,
     child: Option<Child>,
     build: Option<Building>,
-    /// The sources of the last build.
-    sources: Snapshot,
+    /// The sources of the last build, and the components to compose.
+    sources: Vec<Snapshot>,
     /// Sources that have changed since, until they rest.
-    changing: Option<Snapshot>,
-    /// The component that the child runs.
-    running: Snapshot,
+    changing: Option<Vec<Snapshot>>,
+    /// The components that the child runs.
+    running: Vec<Snapshot>,
     /// How the last child ended.
     ended: Option<ExitStatus>,
 }
@@ -159,8 +161,8 @@ impl Supervisor<'_> {
 
     /// Begins a build, or a restart, once changed sources rest.
     async fn look_at_sources(&mut self) {
-        let now = Snapshot::of(&self.watch.component);
-        if now == self.sources || now.is_empty() {
+        let now = snapshots(&self.watch.component, &self.watch.plugs);
+        if now == self.sources || now.iter().any(Snapshot::is_empty) {
             self.changing = None;
             return;
         }
@@ -211,7 +213,7 @@ impl Supervisor<'_> {
 
     /// Ends the child, and starts one with this component.
     async fn restart(&mut self, component: &Path) {
-        let now = Snapshot::of(component);
+        let now = snapshots(component, &self.watch.plugs);
         if self.child.is_some() && now == self.running {
             say("the component is the same: nothing to start anew");
             return;
@@ -240,6 +242,14 @@ impl Supervisor<'_> {
         let code = self.ended.map_or(Some(0), |ended| ended.code());
         code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
     }
+}
+
+/// Looks at a component and at those that are composed with it.
+fn snapshots(component: &Path, plugs: &[PathBuf]) -> Vec<Snapshot> {
+    let plugs = plugs.iter().map(|plug| Snapshot::of(plug));
+    std::iter::once(Snapshot::of(component))
+        .chain(plugs)
+        .collect()
 }
 
 /// Ends a child: lets it drain for a moment, then has it abort, then kills it.

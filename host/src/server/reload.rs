@@ -24,7 +24,7 @@ use netwasm_base::config::{Config, RunConfig, SharedListener};
 use netwasm_base::error::Error;
 use netwasm_net::tls::Renewed;
 use netwasm_net::worker::{Ended, Phase};
-use netwasm_runtime::Stamp;
+use netwasm_runtime::Stamps;
 
 use super::Server;
 use super::report::announce;
@@ -62,7 +62,7 @@ struct Kept {
     name: String,
     generation: u64,
     /// State of its component's file.
-    stamp: Option<Stamp>,
+    stamp: Option<Stamps>,
     /// Its certificates, as read anew.
     renewed: Option<Renewed>,
     /// Its settings, in which at most what others have on its listeners is new.

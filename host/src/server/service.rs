@@ -17,7 +17,7 @@ use netwasm_exchange::redirect::Redirects;
 use netwasm_net::listener::Bound;
 use netwasm_net::thread::{self, Tick};
 use netwasm_net::worker::{Assignment, Ended, Phase};
-use netwasm_runtime::Stamp;
+use netwasm_runtime::Stamps;
 use netwasm_runtime::guests::is_the_component;
 
 use crate::wiring::{Lasting, Run};
@@ -35,7 +35,7 @@ const TIDY: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) config: Config,
-    stamp: Option<Stamp>,
+    stamp: Option<Stamps>,
     run: Run,
 }
 
@@ -46,7 +46,7 @@ impl Prepared {
     /// # Errors
     /// Fails if a file cannot be used.
     pub(super) fn new(config: &Config, lasting: Lasting) -> Result<Self, Error> {
-        let stamp = Stamp::of_component(&config.component);
+        let stamp = Stamps::of_component(&config.component, &config.plugs);
         Ok(Self {
             config: config.clone(),
             stamp,
@@ -219,7 +219,7 @@ fn keep_clock(config: &Config, run: &Run, clock: watch::Sender<Tick>) -> Result<
 pub(super) struct Serving {
     pub(super) generation: u64,
     pub(super) config: Config,
-    pub(super) stamp: Option<Stamp>,
+    pub(super) stamp: Option<Stamps>,
     pub(super) run: Run,
     phase: watch::Sender<Phase>,
     /// Time at which it began.
@@ -288,7 +288,7 @@ impl Serving {
 pub(super) struct Current {
     pub(super) generation: u64,
     pub(super) config: Config,
-    stamp: Option<Stamp>,
+    stamp: Option<Stamps>,
     pub(super) run: Run,
 }
 
@@ -297,27 +297,27 @@ impl Current {
         Self {
             generation: service.generation,
             config: service.config.clone(),
-            stamp: service.stamp,
+            stamp: service.stamp.clone(),
             run: service.run.clone(),
         }
     }
 
-    /// Compares the component's file with the component that runs. Returns the
+    /// Compares the component's files with the component that runs. Returns the
     /// state of the file; `None` if the file has another component.
     ///
     /// # Errors
     /// Fails if the file cannot be read, or is no component.
-    pub(super) fn same_component(&self) -> Result<Option<Option<Stamp>>, Error> {
+    pub(super) fn same_component(&self) -> Result<Option<Option<Stamps>>, Error> {
         let config = &self.config;
-        let now = Stamp::of_component(&config.component);
+        let now = Stamps::of_component(&config.component, &config.plugs);
         if now.is_some() && now == self.stamp {
             return Ok(Some(now));
         }
         let is_same = match (&config.component, &self.run.fingerprint) {
-            (ComponentSource::BuiltIn { .. }, _) => true,
+            (ComponentSource::BuiltIn { .. }, _) if config.plugs.is_empty() => true,
             // Its bytes may come back as another file, and another time may
             // be all that changed.
-            (source, Some(fingerprint)) => is_the_component(source, &config.limits, fingerprint)?,
+            (_, Some(fingerprint)) => is_the_component(config, fingerprint)?,
             (_, None) => false,
         };
         Ok(is_same.then_some(now))

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::hash::Hash;
 
-use super::{Cache, ComponentHash, Key, Stamp, verified};
+use super::{Cache, ComponentHash, Key, Stamps, verified};
 
 /// Facts about a component in binary form, which it takes to load its code.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,32 +51,32 @@ impl Facts {
 }
 
 impl Cache {
-    /// Returns what is known of the file with this stamp.
-    pub(crate) fn facts(&self, stamp: &Stamp) -> Option<Facts> {
-        let key = of_file(stamp);
+    /// Returns what is known of the component of files with these stamps.
+    pub(crate) fn facts(&self, stamps: &Stamps) -> Option<Facts> {
+        let key = of_files(stamps);
         // A damaged file is made anew.
         let kept = verified(&self.path(&key), &key).ok()?;
         let text = String::from_utf8(kept.read().ok()?).ok()?;
         Facts::from_text(&text)
     }
 
-    /// Notes what is known of the file with this stamp.
-    pub(crate) fn note(&self, stamp: &Stamp, facts: &Facts) {
+    /// Notes what is known of the component of files with these stamps.
+    pub(crate) fn note(&self, stamps: &Stamps, facts: &Facts) {
         // No component has such a name, and it would be read as two.
         if facts.exports.iter().any(|name| name.contains('\n')) {
             return;
         }
-        if let Err(error) = self.write(&of_file(stamp), facts.to_text().as_bytes()) {
+        if let Err(error) = self.write(&of_files(stamps), facts.to_text().as_bytes()) {
             tracing::debug!(%error, "the next start reads the component again");
         }
     }
 }
 
-/// Returns the key of what is known of a file. Another release may want to know
-/// more.
-fn of_file(stamp: &Stamp) -> Key {
+/// Returns the key of what is known of the component of some files. Another
+/// release may want to know more.
+fn of_files(stamps: &Stamps) -> Key {
     Key::new(concat!("component ", env!("CARGO_PKG_VERSION")), |hasher| {
-        stamp.hash(hasher);
+        stamps.hash(hasher);
     })
 }
 
@@ -84,6 +84,7 @@ fn of_file(stamp: &Stamp) -> Key {
 mod tests {
     use std::fs;
 
+    use super::super::Stamp;
     use super::*;
 
     #[test]
@@ -96,7 +97,8 @@ mod tests {
         let stamp = |name: &str, content: &str| {
             let path = directory.path().join(name);
             fs::write(&path, content).expect("written");
-            Stamp::of(&fs::metadata(path).expect("a file")).expect("a regular file")
+            let stamp = Stamp::of(&fs::metadata(path).expect("a file"));
+            Stamps::of([stamp]).expect("a regular file")
         };
         let (one, other) = (stamp("one", "bytes"), stamp("other", "bytes"));
         for (gc, exports) in [

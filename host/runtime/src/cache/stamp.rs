@@ -2,6 +2,7 @@
 
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use netwasm_base::config::ComponentSource;
@@ -16,7 +17,7 @@ const SETTLED: Duration = Duration::from_secs(3);
 /// The time of the last change of the inode is among them, which no program can
 /// set: it tells of a file whose other times were put back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Stamp {
+pub(crate) struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
@@ -24,14 +25,39 @@ pub struct Stamp {
     changed: (i64, i64),
 }
 
-impl Stamp {
-    /// Returns the present stamp of a component's file; `None` if it is not a
-    /// regular file, or cannot be looked at.
+/// Stamps of the files that a component is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Stamps(Vec<Stamp>);
+
+impl Stamps {
+    /// Returns the present stamps of a component's file and of those that are
+    /// composed with it; `None` if one is not a regular file, or cannot be
+    /// looked at.
     #[must_use]
-    pub fn of_component(source: &ComponentSource) -> Option<Self> {
-        let ComponentSource::File(path) = source else {
+    pub fn of_component(source: &ComponentSource, plugs: &[PathBuf]) -> Option<Self> {
+        let ComponentSource::File(component) = source else {
             return None;
         };
+        let files = std::iter::once(component).chain(plugs);
+        files
+            .map(|file| Stamp::of_file(file))
+            .collect::<Option<_>>()
+            .map(Self)
+    }
+
+    /// Joins stamps, that of the component first; `None` if one is missing.
+    pub(crate) fn of(stamps: impl IntoIterator<Item = Option<Stamp>>) -> Option<Self> {
+        stamps.into_iter().collect::<Option<_>>().map(Self)
+    }
+
+    /// Returns the size of the largest file in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.0.iter().map(|stamp| stamp.size).max().unwrap_or(0)
+    }
+}
+
+impl Stamp {
+    fn of_file(path: &Path) -> Option<Self> {
         // Not to wait for the other end of a pipe.
         Self::of(&path.metadata().ok()?)?;
         // Opened, since only that asks a server of files anew.
@@ -47,11 +73,6 @@ impl Stamp {
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         })
-    }
-
-    /// Returns the size of the file in bytes.
-    pub(crate) fn size(&self) -> u64 {
-        self.size
     }
 
     /// True if each later change gives the file another stamp: its times are
@@ -75,7 +96,7 @@ mod tests {
 
     use super::*;
 
-    fn stamp(path: &std::path::Path) -> Stamp {
+    fn stamp(path: &Path) -> Stamp {
         Stamp::of(&fs::metadata(path).expect("a file")).expect("a regular file")
     }
 

@@ -23,13 +23,14 @@ const OF_THE_PROCESS: [&str; 11] = [
 ];
 
 /// Keys that two services cannot share, so that none is a default.
-const OF_ONE_SERVICE: [&str; 10] = [
+const OF_ONE_SERVICE: [&str; 11] = [
     "args",
     "component",
     "http",
     "http-redirect",
     "https",
     "module",
+    "plug",
     "route",
     "tcp",
     "tls",
