@@ -112,6 +112,7 @@ fn the_table_of_behaviours_names_tests_that_there_are() {
         "tests/forward.rs",
         "tests/forward_faults.rs",
         "tests/tls_upstreams.rs",
+        "tests/proxying.rs",
         "tests/traces.rs",
         "tests/upstreams.rs",
         "tests/forwarding/request_features.py",

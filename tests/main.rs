@@ -55,6 +55,7 @@ mod native;
 mod pool;
 mod project;
 mod proxy_protocol;
+mod proxying;
 mod redirect;
 mod relay;
 mod reload;

@@ -10,7 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::harness::http2;
 use crate::harness::{
     CollectedSpan, Collector, Configured, Http2, Run, SecureUpstream, Server, Upstream, admin_of,
-    administered, ask_admin, cert, directory, eventually, guest, message, scrape, text, within,
+    administered, ask_admin, cert, directory, eventually, guest, message, reload, replaced, scrape,
+    text, within,
 };
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -368,6 +369,14 @@ fn headers_go_to_the_receiver_and_nowhere_else() {
     let shown = ask_admin(admin_of(&server), "/config");
     assert!(shown.text().contains("otlp-header = "), "{shown:?}");
     assert!(!shown.text().contains("one two"), "{shown:?}");
+    // A reload reads them anew.
+    fs::write(settings.at("key"), "hunter23\n").expect("a file");
+    replaced(&reload(&server), "");
+    ask(&server, "/count", &[]);
+    collector.wait_for(2);
+    let head = collector.heads().pop().expect("a head");
+    assert!(head.contains(": hunter23\r\n"), "{head}");
+    assert_eq!(server.log.count("needs a restart"), 0);
     let log = server.log.clone();
     server.stop();
     assert_eq!(log.count("hunter2") + log.count("one two"), 0);

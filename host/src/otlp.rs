@@ -12,9 +12,9 @@
 mod messages;
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc as std_mpsc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
 
@@ -86,6 +86,27 @@ impl Counts {
     }
 }
 
+/// Headers of the next requests to a receiver. Clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct Headers(Arc<RwLock<HeaderMap>>);
+
+impl Headers {
+    /// Takes the headers of a reload.
+    ///
+    /// # Errors
+    /// Fails if one is none of HTTP. Then they stay as they are.
+    pub(crate) fn renew(&self, settings: &[OtlpHeader]) -> Result<(), Error> {
+        let renewed = headers(settings)?;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = renewed;
+        Ok(())
+    }
+
+    fn get(&self) -> HeaderMap {
+        let headers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        headers.clone()
+    }
+}
+
 /// The exporter of a run.
 pub(crate) struct Exporter {
     /// Takes finished spans.
@@ -93,6 +114,8 @@ pub(crate) struct Exporter {
     /// Part of the traces that begin here that is sampled: 0 to 1.
     pub(crate) ratio: f64,
     pub(crate) counts: Arc<Counts>,
+    /// Headers of requests, which a reload may change.
+    pub(crate) headers: Headers,
     /// Ends the thread, and says once it has ended.
     ending: Option<(oneshot::Sender<()>, std_mpsc::Receiver<()>)>,
 }
@@ -120,6 +143,7 @@ impl Exporter {
         let tls = Arc::new(Tls::load(&tls)?);
         let target = Target::of(&config.url)?;
         let headers = headers(&config.headers)?;
+        let headers = Headers(Arc::new(RwLock::new(headers)));
         if target.is_secure() {
             tls.prepare_client();
         }
@@ -130,7 +154,7 @@ impl Exporter {
         let (ended, done) = std_mpsc::channel();
         let sending = Sending {
             target,
-            headers,
+            headers: headers.clone(),
             counts: Arc::clone(&counts),
             is_failing: false,
         };
@@ -154,6 +178,7 @@ impl Exporter {
             sink,
             ratio: config.sample,
             counts,
+            headers,
             ending: Some((end, done)),
         })
     }
@@ -317,7 +342,7 @@ fn run(
 /// Sender of batches.
 struct Sending {
     target: Target,
-    headers: HeaderMap,
+    headers: Headers,
     counts: Arc<Counts>,
     /// True if the last batch was not taken, which was logged.
     is_failing: bool,
@@ -379,7 +404,7 @@ impl Sending {
             )
             .body(body.boxed_unsync());
         let mut request = request.map_err(|error| lost(error.to_string()))?;
-        request.headers_mut().extend(self.headers.clone());
+        request.headers_mut().extend(self.headers.get());
         let exchange = Exchange {
             place,
             health: SendWrapper::new(Rc::default()),

@@ -43,7 +43,7 @@ use netwasm_net::worker::Ended;
 use crate::admin::{Admin, Ask};
 use crate::changes::Watcher;
 use crate::logging::{self, LogOptions};
-use crate::otlp::{Counts, Exporter};
+use crate::otlp::{Counts, Exporter, Headers};
 use crate::signals::Signals;
 use crate::wiring::Common;
 
@@ -134,6 +134,7 @@ pub fn run(
     };
     let traces = exporter.as_ref();
     let span_counts = traces.map(|it| Arc::clone(&it.counts));
+    let otlp_headers = traces.map(|it| it.headers.clone());
     let traces = traces.map(|it| (Arc::clone(&it.sink), it.ratio));
     let common = Common::new(&config.services, config.admin.is_some(), traces);
     let ended_before = || {
@@ -212,6 +213,7 @@ pub fn run(
         admin: config.admin.clone(),
         user: [config.user.clone(), config.group.clone()],
         otlp: config.otlp.clone(),
+        otlp_headers,
         span_counts,
         log,
         reloads: [0, 0],
@@ -293,8 +295,10 @@ struct Server {
     admin: Option<ListenAddress>,
     /// User and group that it has gone on as, which no reload changes.
     user: [Option<String>; 2],
-    /// Receiver of traces, which no reload changes.
+    /// Receiver of traces. A reload changes its headers alone.
     otlp: Option<OtlpConfig>,
+    /// Headers of requests to it.
+    otlp_headers: Option<Headers>,
     /// Numbers of spans, if there is a receiver.
     span_counts: Option<Arc<Counts>>,
     /// How the log is written, which no reload changes.

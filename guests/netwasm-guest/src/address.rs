@@ -62,6 +62,50 @@ pub struct Info {
     pub tls: Option<TlsInfo>,
 }
 
+/// What a proxy has told of a connection in its PROXY header, besides the client's
+/// address, which is [`Info::peer`]. It is as true as the proxy is honest.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ProxyInfo {
+    /// The address of the proxy.
+    pub proxy: Address,
+    /// The address that the client has connected to; `None` if the proxy does not
+    /// say.
+    pub destination: Option<Address>,
+    /// The protocol that the proxy and the client agreed on (ALPN).
+    pub alpn: Option<String>,
+    /// The name that the client asked for (SNI).
+    pub authority: Option<String>,
+    /// What the proxy knows the connection by.
+    pub unique_id: Option<Vec<u8>>,
+    /// The client's TLS session with the proxy, if it has one.
+    pub tls: Option<ProxyTlsInfo>,
+    /// All fields of version 2, each with its type, those above included. What is
+    /// more than 4 KiB in all is left out.
+    pub fields: Vec<(u8, Vec<u8>)>,
+}
+
+/// The TLS session of a client with a proxy.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ProxyTlsInfo {
+    /// True if the client has presented a certificate, on this connection or in the
+    /// session that it has resumed.
+    pub client_certificate: bool,
+    /// True if the proxy has verified that.
+    pub verified: bool,
+    /// The version, such as `TLSv1.3`.
+    pub version: Option<String>,
+    /// The cipher suite, as the proxy names it.
+    pub cipher: Option<String>,
+    /// The common name of the client's certificate.
+    pub common_name: Option<String>,
+    /// The algorithm that has signed the proxy's certificate.
+    pub signature_algorithm: Option<String>,
+    /// The kind of the proxy's key.
+    pub key_algorithm: Option<String>,
+}
+
 /// A TLS session.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]

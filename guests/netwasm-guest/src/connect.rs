@@ -130,6 +130,7 @@ pub async fn connect(to: &str) -> Result<Connection> {
 pub struct Connect {
     to: String,
     options: ConnectOptions,
+    client: Option<host::Number>,
 }
 
 impl Connect {
@@ -139,7 +140,16 @@ impl Connect {
         Self {
             to: endpoint.into(),
             options: ConnectOptions::default(),
+            client: None,
         }
+    }
+
+    /// Connects for the peer of a connection: a server of a group with
+    /// `proxy-protocol` is told that address, and the one that the peer has
+    /// connected to. Other servers are told nothing.
+    pub fn on_behalf_of(mut self, client: &Connection) -> Self {
+        self.client = Some(client.number());
+        self
     }
 
     /// Opens a TLS session. The server's certificate must carry the name of
@@ -211,7 +221,12 @@ impl Connect {
                 return Err(Error::new(ErrorKind::InvalidArgument, text));
             }
             Some(group) => {
-                open(|token| host::connect_upstream(token, group, options.timeout)).await?
+                let limit = options.timeout;
+                open(|token| match self.client {
+                    Some(client) => host::connect_upstream_for(token, group, client, limit),
+                    None => host::connect_upstream(token, group, limit),
+                })
+                .await?
             }
             None => {
                 let endpoint = parse(&self.to)?;

@@ -115,7 +115,7 @@ mod tls;
 mod udp;
 mod wait;
 
-pub use address::{Address, Info, TlsInfo};
+pub use address::{Address, Info, ProxyInfo, ProxyTlsInfo, TlsInfo};
 pub use channel::{Receiver, Sender, channel, unbounded};
 pub use combine::{Either, join, join_all, race, select, try_join};
 pub use connect::{Connect, check_endpoint, connect, resolve};

@@ -51,6 +51,8 @@ impl Client {
             },
             // info: all that `info` gives, in a line.
             ("info", []) => self.answer(&text::info(&self.transport.info())),
+            // proxied: what a proxy has told.
+            ("proxied", []) => self.answer(&text::proxied(self.transport.proxied())),
             // events: those that this connection has had, in order.
             ("events", []) => self.answer(&self.events.borrow().join(" ")),
 

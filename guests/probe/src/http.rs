@@ -179,6 +179,7 @@ fn answer(
         }
         // Both addresses and the TLS session.
         "/info" => said(&format!("{}\n", text::info(&request.info()))),
+        "/proxied" => said(&format!("{}\n", text::proxied(request.proxied()))),
         // How many requests this instance has had.
         "/count" => said(&format!("{}\n", COUNT.get())),
         // big?n=N: so many bytes of `x`.

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use super::netwasm::net::types::{
     ConnectionInfo, Endpoint, Error, ErrorCode, IpAddress, IpSocketAddress, Ipv4SocketAddress,
-    Ipv6SocketAddress, SocketAddress,
+    Ipv6SocketAddress, ProxyInfo, SocketAddress,
 };
 
 /// An error's name in WIT, and what the system or TLS says of it.
@@ -60,6 +60,44 @@ pub(super) fn info(info: &ConnectionInfo) -> String {
         for certificate in &tls.peer_certificates {
             text += &format!(" peer-certificate {}", certificate.len());
         }
+    }
+    text
+}
+
+/// `proxy ADDR [destination ADDR] [alpn NAME] [authority NAME] [id BYTES] [tls VERSION
+/// [certificate [verified]] [common-name NAME]] fields TYPE...`, or `none`.
+pub(super) fn proxied(told: Option<ProxyInfo>) -> String {
+    let Some(told) = told else {
+        return "none".to_owned();
+    };
+    let mut text = format!("proxy {}", socket(&told.proxy));
+    if let Some(destination) = &told.destination {
+        text += &format!(" destination {}", socket(destination));
+    }
+    if let Some(alpn) = &told.alpn {
+        text += &format!(" alpn {alpn}");
+    }
+    if let Some(authority) = &told.authority {
+        text += &format!(" authority {authority}");
+    }
+    if let Some(id) = &told.unique_id {
+        text += &format!(" id {}", String::from_utf8_lossy(id));
+    }
+    if let Some(tls) = &told.tls {
+        text += &format!(" tls {}", tls.version.as_deref().unwrap_or("?"));
+        for (is_so, word) in [
+            (tls.client_certificate, " certificate"),
+            (tls.verified, " verified"),
+        ] {
+            text += if is_so { word } else { "" };
+        }
+        if let Some(name) = &tls.common_name {
+            text += &format!(" common-name {name}");
+        }
+    }
+    text += " fields";
+    for (kind, _) in &told.fields {
+        text += &format!(" {kind}");
     }
     text
 }

@@ -2,7 +2,7 @@
 
 use super::netwasm::net::files::File;
 use super::netwasm::net::transports;
-use super::netwasm::net::types::{ConnectionId, ConnectionInfo, Error, TlsRole};
+use super::netwasm::net::types::{ConnectionId, ConnectionInfo, Error, ProxyInfo, TlsRole};
 
 /// A connection. Dropping it closes it.
 pub(super) struct Transport(pub(super) ConnectionId);
@@ -57,6 +57,9 @@ impl Transport {
     }
     pub(super) fn info(&self) -> ConnectionInfo {
         transports::info(self.0)
+    }
+    pub(super) fn proxied(&self) -> Option<ProxyInfo> {
+        transports::proxied(self.0)
     }
 }
 

@@ -16,6 +16,8 @@
 //!     --upstream 'db=10.0.0.1:5432,10.0.0.2:5432;check=connect;max-connections=100' -- @db
 //! ```
 //!
+//! With `proxy-protocol=v2` there, the servers are told whose connection each is.
+//!
 //! To take turns, every instance starts at a random server and counts on from
 //! there. So it works where an instance sees many clients
 //! (`--isolation worker`), and, on average, where it sees only one.
@@ -56,8 +58,13 @@ async fn forward(mut client: Connection) -> Result<()> {
     let mut servers = SERVERS.with(Vec::clone);
     let first = turn % servers.len().max(1);
     servers.rotate_left(first);
+    let attempts = servers.iter().map(|server| {
+        let attempt = Connect::to(server).timeout(CONNECT_TIMEOUT);
+        attempt.on_behalf_of(&client)
+    });
+    let attempts: Vec<_> = attempts.collect();
     // A server that is being connected to is not wanted if the client leaves.
-    match select(client.closed(), any_of(&servers)).await {
+    match select(client.closed(), any_of(&servers, attempts)).await {
         Either::Left(lost) => lost,
         Either::Right(None) => {
             error!("no server can be reached");
@@ -68,9 +75,9 @@ async fn forward(mut client: Connection) -> Result<()> {
 }
 
 /// Connects to the first server that answers.
-async fn any_of(servers: &[String]) -> Option<Connection> {
-    for server in servers {
-        match Connect::to(server).timeout(CONNECT_TIMEOUT).open().await {
+async fn any_of(servers: &[String], attempts: Vec<Connect>) -> Option<Connection> {
+    for (server, attempt) in servers.iter().zip(attempts) {
+        match attempt.open().await {
             Ok(connection) => return Some(connection),
             Err(error) => warn!("{server}: {}", error.text()),
         }
@@ -126,7 +133,10 @@ mod tests {
         silent.set_delay(Duration::from_secs(60));
         let mut upstream = testing::listen("upstream:1");
         let servers = ["refusing:1", "silent:1", "upstream:1"].map(str::to_owned);
-        let task = spawn(async move { any_of(&servers).await.is_some() });
+        let attempts = servers.iter();
+        let attempts = attempts.map(|server| Connect::to(server).timeout(CONNECT_TIMEOUT));
+        let attempts = attempts.collect();
+        let task = spawn(async move { any_of(&servers, attempts).await.is_some() });
         let _peer = upstream.accept();
         assert_eq!(testing::block_on(task), Some(true));
         let warnings: Vec<_> = testing::take_log()

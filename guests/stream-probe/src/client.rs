@@ -26,8 +26,11 @@ type Reply = Result<String, Error>;
 
 /// Passes what comes on to another connection, and the other way round, unread.
 pub(crate) async fn relay(connection: &Connection, reader: StreamReader<u8>, to: &str) {
-    let to = Target::parse(to);
-    match to.connect().await {
+    let made = match to.strip_prefix('@') {
+        Some(group) => client::connect_upstream_for(group.to_owned(), connection, None).await,
+        None => Target::parse(to).connect().await,
+    };
+    match made {
         Ok(other) => {
             let sent = other.send(reader);
             let (back, received) = other.receive();

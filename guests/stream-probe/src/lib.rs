@@ -48,6 +48,10 @@ impl Guest for Probe {
                 let info = connection.info();
                 say(&mut writer, &format!("{:?} {:?}", info.peer, info.tls)).await;
             }
+            "proxied" => {
+                let told = connection.proxied();
+                say(&mut writer, &format!("{told:?}")).await;
+            }
             // One of each kind of metric.
             "metrics" => {
                 let labels = [metrics::Label {

@@ -36,7 +36,7 @@ use self::limits::check_time;
 pub use self::limits::{HttpLimits, Limits, NEVER, TcpOptions};
 pub use self::log_template::{LogPart, LogTemplate, LogTemplateError, LogVariable};
 pub use self::otlp::{OtlpConfig, OtlpHeader};
-pub use self::proxy::{Proxy, ProxyError};
+pub use self::proxy::{Proxy, ProxyError, ProxyProtocol};
 pub use self::route::{HostPattern, Route, RouteError, plain_host, plain_path};
 pub use self::tls::{
     CIPHER_SUITES, CipherSuite, CipherSuiteError, CipherSuites, TlsVersion, TlsVersionError,

@@ -2,7 +2,6 @@
 //! the one place between the kernel's backlog and a transport.
 
 pub(crate) mod preamble;
-mod proxy;
 
 use std::fmt;
 use std::io;

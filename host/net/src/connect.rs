@@ -25,6 +25,7 @@ use crate::io::Watched;
 use crate::parked::{Key, Parked};
 use crate::permits::Permit;
 use crate::pool::{Place, Pool};
+use crate::proxy;
 use crate::tcp;
 use crate::thread::Thread;
 use crate::tls::ClientTls;
@@ -76,23 +77,26 @@ pub async fn make(
     options: ConnectOptions,
 ) -> Result<Rc<Transport>, ConnectionError> {
     let reach = Reach::ByPolicy(options.local);
-    let making = make_in_time(worker, endpoint, client, reach);
+    let making = make_in_time(worker, endpoint, client, reach, None);
     let made = within(options.timeout.unwrap_or(TIMEOUT), making).await?;
     worker.env().counters.connections_made.add();
     Ok(made)
 }
 
-/// Opens a connection to a server of an upstream group, and counts it. Dropping
-/// the future closes whatever was begun.
+/// Opens a connection to a server of an upstream group, for a client if there is
+/// one, and counts it. Dropping the future closes whatever was begun.
 ///
 /// # Errors
 /// Fails as [`make`] does.
 pub async fn make_to(
     worker: &Rc<Worker>,
     server: &Server,
+    client: Option<&Transport>,
     timeout: Duration,
 ) -> Result<Rc<Transport>, ConnectionError> {
-    make_to_address(worker, server, server.present_address(), timeout).await
+    let made = open_to(worker, server, server.tls(), client, timeout).await?;
+    worker.env().counters.connections_made.add();
+    Ok(made)
 }
 
 /// Like [`make_to`], for HTTP/1.1 whatever else the server speaks.
@@ -102,15 +106,17 @@ pub async fn make_to(
 pub async fn make_to_http1(
     worker: &Rc<Worker>,
     server: &Server,
+    client: Option<&Transport>,
     timeout: Duration,
 ) -> Result<Rc<Transport>, ConnectionError> {
     let tls = server.tls().map(ClientTls::of_http1);
-    let made = open_to(worker, server, tls.as_ref(), timeout).await?;
+    let made = open_to(worker, server, tls.as_ref(), client, timeout).await?;
     worker.env().counters.connections_made.add();
     Ok(made)
 }
 
-/// Like [`make_to`], to an address of the server's name first, if one is wanted.
+/// Like [`make_to`], to an address of the server's name first, if one is wanted, and
+/// for many clients.
 ///
 /// # Errors
 /// Fails as [`make`] does.
@@ -120,13 +126,14 @@ pub async fn make_to_address(
     wanted: Option<IpAddr>,
     timeout: Duration,
 ) -> Result<Rc<Transport>, ConnectionError> {
-    let made = open_to_address(worker, server, server.tls(), wanted, timeout).await?;
+    let made = open_to_address(worker, server, server.tls(), None, wanted, timeout).await?;
     worker.env().counters.connections_made.add();
     Ok(made)
 }
 
 /// Opens a connection to a server of an upstream group, with these settings of
-/// TLS, and does not count it: nobody asked for it.
+/// TLS, and does not count it: nobody asked for it. If the group has the PROXY
+/// protocol, the connection is that client's, or this host's own.
 ///
 /// # Errors
 /// Fails as [`make`] does.
@@ -134,23 +141,30 @@ pub(crate) async fn open_to(
     worker: &Rc<Worker>,
     server: &Server,
     tls: Option<&ClientTls>,
+    client: Option<&Transport>,
     timeout: Duration,
 ) -> Result<Rc<Transport>, ConnectionError> {
-    open_to_address(worker, server, tls, server.present_address(), timeout).await
+    let wanted = server.present_address();
+    open_to_address(worker, server, tls, client, wanted, timeout).await
 }
 
 async fn open_to_address(
     worker: &Rc<Worker>,
     server: &Server,
     tls: Option<&ClientTls>,
+    client: Option<&Transport>,
     wanted: Option<IpAddr>,
     timeout: Duration,
 ) -> Result<Rc<Transport>, ConnectionError> {
+    let header = server.proxy_protocol().map(|version| match client {
+        Some(client) => client.proxy_header(version),
+        None => proxy::compose(version, None),
+    });
     let reach = match server.is_named() {
         true => Reach::Named(wanted),
         false => Reach::ByPolicy(None),
     };
-    let making = make_in_time(worker, server.endpoint(), tls, reach);
+    let making = make_in_time(worker, server.endpoint(), tls, reach, header);
     let made = within(timeout, making).await?;
     if let Some(wanted) = wanted {
         server.is_reached_elsewhere(wanted, made.peer());
@@ -160,6 +174,7 @@ async fn open_to_address(
 
 /// Opens a connection to a server of a group for a guest, and counts it: to the
 /// server that the group chooses, or to another if that cannot be connected to.
+/// The PROXY protocol of the group tells of `client`.
 /// The connection has its place there until it ends. Dropping the future closes
 /// whatever was begun.
 ///
@@ -168,6 +183,7 @@ async fn open_to_address(
 pub async fn make_through(
     worker: &Rc<Worker>,
     group: &Group,
+    client: Option<&Transport>,
     timeout: Option<Duration>,
 ) -> Result<Rc<Transport>, ConnectionError> {
     let limit = timeout.unwrap_or(TIMEOUT);
@@ -190,7 +206,7 @@ pub async fn make_through(
             };
             // The protocol spoken is the guest's own.
             let tls = server.tls().map(ClientTls::without_alpn);
-            match open_to(worker, server, tls.as_ref(), attempt).await {
+            match open_to(worker, server, tls.as_ref(), client, attempt).await {
                 Ok(made) => {
                     server.has_succeeded();
                     made.core.borrow_mut().upstream = Some(Box::new(place));
@@ -273,12 +289,17 @@ async fn make_in_time(
     endpoint: &Endpoint,
     client: Option<&ClientTls>,
     reach: Reach,
+    header: Option<Vec<u8>>,
 ) -> Result<Rc<Transport>, ConnectionError> {
     let dialed = dial_within(worker, endpoint, reach).await?;
     // Trust roots are prepared here: a guest's later call to begin TLS cannot
     // wait for them.
     worker.env().tls.client_prepared().await;
     let transport = dialed.into_transport(&worker.thread);
+    if let Some(header) = header {
+        // Before TLS.
+        transport.write(&header);
+    }
     if let Some(client) = client {
         let session = worker.env().tls.connect(client)?;
         transport.core.borrow_mut().begin_tls(session);

@@ -5,7 +5,7 @@ use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +52,8 @@ type Place = (Endpoint, Option<ClientTls>, HttpVersion);
 #[derive(Debug)]
 struct Idle {
     transport: Rc<Transport>,
+    /// Connection of the one client that it is for, as its PROXY header says.
+    client: Option<Weak<Transport>>,
     since: Tick,
     counted: Counted,
 }
@@ -89,14 +91,20 @@ impl Kept {
     /// Takes the most recently used connection to a server whose peer has
     /// neither closed it nor sent anything unasked. If the server's name has
     /// several addresses, it is one to the address whose turn it is. `surely`
-    /// asks the kernel, for a request that cannot be sent twice.
-    pub fn take(&self, server: &Server, surely: bool) -> Option<Rc<Transport>> {
+    /// asks the kernel, for a request that cannot be sent twice. `client` is the
+    /// connection for which it was kept.
+    pub fn take(
+        &self,
+        server: &Server,
+        client: Option<&Weak<Transport>>,
+        surely: bool,
+    ) -> Option<Rc<Transport>> {
         let wanted = server.next_address();
         let mut idle = self.idle.borrow_mut();
         let kept = idle.get_mut(&server.number())?;
         while let Some(Idle {
             transport, counted, ..
-        }) = take_last(kept, wanted)
+        }) = take_last(kept, wanted, client)
         {
             self.count.set(self.count.get() - 1);
             let stays = server.is_at(transport.peer()) && !is_old(&transport);
@@ -109,8 +117,8 @@ impl Kept {
     }
 
     /// Keeps a connection for the next request, unless something is under way on
-    /// it or it is too old.
-    pub fn put(&self, server: &Server, transport: Rc<Transport>) {
+    /// it or it is too old. If it is for one client, `client` is whose connection.
+    pub fn put(&self, server: &Server, client: Option<Weak<Transport>>, transport: Rc<Transport>) {
         let thread = Rc::clone(transport.thread());
         let counted = Counted::new(&thread.env.counters);
         // The server's name may lead elsewhere meanwhile.
@@ -127,6 +135,7 @@ impl Kept {
         }
         kept.push_back(Idle {
             transport,
+            client,
             since: thread.now(),
             counted,
         });
@@ -165,6 +174,7 @@ impl Kept {
                     && !thread.passed(it.since, IDLE_TIMEOUT)
                     && !is_old(&it.transport)
                     && it.transport.is_at_rest()
+                    && it.client.as_ref().is_none_or(|it| it.strong_count() > 0)
             });
             count += kept.len();
             !kept.is_empty()
@@ -174,16 +184,23 @@ impl Kept {
 }
 
 /// Takes the connection that was used last, of those to an address if one is
-/// wanted.
-fn take_last(kept: &mut VecDeque<Idle>, wanted: Option<IpAddr>) -> Option<Idle> {
-    let Some(wanted) = wanted else {
-        return kept.pop_back();
+/// wanted, and of those for a client.
+fn take_last(
+    kept: &mut VecDeque<Idle>,
+    wanted: Option<IpAddr>,
+    client: Option<&Weak<Transport>>,
+) -> Option<Idle> {
+    let is_there = |it: &Idle| match (wanted, it.transport.peer()) {
+        (None, _) => true,
+        (Some(wanted), Address::Ip(peer)) => peer.ip() == wanted,
+        (Some(_), Address::Unix(_)) => false,
     };
-    let is_there = |it: &Idle| match it.transport.peer() {
-        Address::Ip(peer) => peer.ip() == wanted,
-        Address::Unix(_) => false,
+    let is_its = |it: &Idle| match (&it.client, client) {
+        (None, None) => true,
+        (Some(its), Some(client)) => its.ptr_eq(client),
+        _ => false,
     };
-    let place = kept.iter().rposition(is_there)?;
+    let place = kept.iter().rposition(|it| is_its(it) && is_there(it))?;
     kept.remove(place)
 }
 

@@ -43,6 +43,7 @@
 //! | [`kept`] | connections to servers that a worker keeps for its next requests | |
 //! | [`stream`] | a connection as a guest's streams see it | WIT |
 //! | [`accept`] | an accept that cannot fail the server; the place of a preamble before TLS | handshakes |
+//! | [`proxy`] | the PROXY protocol: headers of proxies, and those for servers | I/O |
 //! | `passed` | sockets that the service manager has opened |
 //! | [`unix`] | Unix sockets: their addresses, and their files |
 //! | [`handing`] | sockets handed to another process | which |
@@ -86,6 +87,7 @@ pub mod pool;
 pub mod portion;
 pub mod posix;
 pub mod protocol;
+pub mod proxy;
 pub mod queue;
 pub mod relay;
 mod sendfile;

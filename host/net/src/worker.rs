@@ -26,6 +26,7 @@ use crate::io::Watched;
 use crate::kept::Kept;
 use crate::permits::Permit;
 use crate::places::{Places, PresentPlaces};
+use crate::proxy::Proxied;
 use crate::service::{Service, Services};
 use crate::thread::{Active, Listed, Thread, Tick};
 use crate::tls::Tls;
@@ -134,11 +135,14 @@ impl Worker {
         let active = self.thread.active();
         self.thread.spawn_local(async move {
             let entered = worker.after_preamble(&socket, &peer).await;
-            let Some(client) = entered else { return };
+            let Some((client, proxied)) = entered else {
+                return;
+            };
             let Ok(place) = worker.env().admit(&socket, &client) else {
                 return of_listener.refuse();
             };
             let transport = worker.transport(&services, site, socket, client, permit);
+            transport.came_through(proxied);
             transport.admitted(place, of_listener);
             if let Some(service) = services.of(kind, site) {
                 worker.enter(service, kind, site, transport);
@@ -190,10 +194,14 @@ impl Worker {
 
     /// Reads what a proxy sends first, and returns the client's address. Returns
     /// `None` if the connection cannot be used, which is counted and logged.
-    async fn after_preamble(&self, socket: &Watched, proxy: &Address) -> Option<Address> {
+    async fn after_preamble(
+        &self,
+        socket: &Watched,
+        proxy: &Address,
+    ) -> Option<(Address, Proxied)> {
         let env = self.env();
         let limit = env.limits.handshake_timeout;
-        let mut reading = pin!(preamble::read(socket, limit));
+        let mut reading = pin!(preamble::read(socket, proxy, limit));
         let read = tokio::select! {
             read = &mut reading => read,
             // Nobody has asked for anything yet.
@@ -207,7 +215,7 @@ impl Worker {
             },
         };
         match read {
-            Ok(client) => Some(client.unwrap_or_else(|| proxy.clone())),
+            Ok(read) => Some(read),
             Err(error) => {
                 env.counters.proxies_refused.add();
                 env.counters.connections_accepted.add();

@@ -13,6 +13,7 @@ use netwasm_net::env::Env;
 use netwasm_net::options::{KeepAlive, SocketOption};
 use netwasm_net::parked::{IDLE_TIMEOUT, Key, MAX_AGE};
 use netwasm_net::pool::{self, PoolLimits};
+use netwasm_net::proxy::{Proxied, ProxiedTls};
 use netwasm_net::tls::{ClientTls, Session, SessionInfo, Tls};
 use netwasm_net::transport::Transport;
 
@@ -20,8 +21,8 @@ use crate::bindings::netwasm::net::http::Method;
 use crate::bindings::netwasm::net::types::{
     ConnectOptions as WitConnectOptions, ConnectionInfo, Endpoint as WitEndpoint,
     Error as WitError, ErrorCode, IpAddress, IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress,
-    Operation, PoolCounts, PoolOptions, SocketAddress, SocketOption as WitSocketOption, TlsInfo,
-    TlsOptions, TlsRole,
+    Operation, PoolCounts, PoolOptions, ProxyInfo, ProxyTlsInfo, SocketAddress,
+    SocketOption as WitSocketOption, TlsInfo, TlsOptions, TlsRole,
 };
 
 impl From<&ConnectionError> for ErrorCode {
@@ -207,6 +208,35 @@ impl From<&Transport> for ConnectionInfo {
                 .as_ref()
                 .map_or(SocketAddress::Unix(None), SocketAddress::from),
             tls: transport.session_info().map(Into::into),
+        }
+    }
+}
+
+impl From<&Proxied> for ProxyInfo {
+    fn from(told: &Proxied) -> Self {
+        let fields = told.fields().map(|(kind, value)| (kind, value.to_vec()));
+        Self {
+            proxy: (&told.proxy).into(),
+            destination: told.destination.as_ref().map(Into::into),
+            alpn: told.alpn(),
+            authority: told.authority(),
+            unique_id: told.unique_id().map(<[u8]>::to_vec),
+            tls: told.tls().map(Into::into),
+            fields: fields.collect(),
+        }
+    }
+}
+
+impl From<ProxiedTls> for ProxyTlsInfo {
+    fn from(tls: ProxiedTls) -> Self {
+        Self {
+            client_certificate: tls.client_certificate,
+            verified: tls.verified,
+            version: tls.version,
+            cipher: tls.cipher,
+            common_name: tls.common_name,
+            signature_algorithm: tls.signature_algorithm,
+            key_algorithm: tls.key_algorithm,
         }
     }
 }

@@ -36,15 +36,16 @@ pub(crate) async fn connect(
 }
 
 /// Connects to a server of an upstream group for a guest, and reports the result
-/// as an event.
+/// as an event. The PROXY protocol of the group tells of `client`.
 pub(crate) async fn connect_upstream(
     worker: Rc<Worker>,
     instance: Weak<Instance>,
     token: u64,
     group: Arc<Group>,
+    client: Option<Rc<Transport>>,
     timeout: Option<Duration>,
 ) {
-    let made = connect::make_through(&worker, &group, timeout).await;
+    let made = connect::make_through(&worker, &group, client.as_deref(), timeout).await;
     give(&worker, &instance, token, made.map(|made| (made, None)));
 }
 

@@ -20,7 +20,7 @@ mod work;
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use netwasm_base::config::{Config, RunConfig, SharedListener};
+use netwasm_base::config::{Config, OtlpConfig, RunConfig, SharedListener};
 use netwasm_base::error::Error;
 use netwasm_net::tls::Renewed;
 use netwasm_net::worker::{Ended, Phase};
@@ -454,10 +454,23 @@ impl Server {
         let settings = &run.services;
         self.ended_programs
             .retain(|it| settings.iter().any(|new| new.guest.name == it.0.guest.name));
+        self.renew_otlp_headers(run.otlp);
         self.shown = run.shown;
         let certificates = run.services.iter().map(|it| it.tls.certificates.len());
         changes.certificates = certificates.sum();
         changes
+    }
+
+    /// Takes the headers of requests to the receiver of traces, of settings that are
+    /// otherwise the present ones.
+    fn renew_otlp_headers(&mut self, next: Option<OtlpConfig>) {
+        let (Some(next), Some(headers)) = (next, &self.otlp_headers) else {
+            return;
+        };
+        match headers.renew(&next.headers) {
+            Ok(()) => self.otlp = Some(next),
+            Err(error) => tracing::warn!(%error, "the present headers stay"),
+        }
     }
 
     /// Tells how a reload went: the log, and those who wait for it.

@@ -240,6 +240,12 @@ macro_rules! common {
             self.0.transport.info()
         }
 
+        /// Returns what a proxy has told of the connection; `None` if it did not
+        /// come through one that sends a PROXY header (`--proxy-protocol-from`).
+        pub fn proxied(&self) -> Option<crate::ProxyInfo> {
+            self.0.transport.proxied()
+        }
+
         /// Returns the address of the other end.
         pub fn peer(&self) -> Address {
             self.info().peer
@@ -364,6 +370,10 @@ impl Connection {
     pub async fn close(self) -> Result<()> {
         self.0.transport.close();
         self.0.lost().await
+    }
+
+    pub(crate) fn number(&self) -> host::Number {
+        self.0.transport.number()
     }
 
     /// Waits until the connection is lost: closed in an orderly way, or

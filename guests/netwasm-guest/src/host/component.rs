@@ -2,6 +2,7 @@
 
 mod answers;
 mod metrics;
+mod proxied;
 pub(crate) mod shared;
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
@@ -21,6 +22,7 @@ use crate::{
 };
 
 pub(crate) use self::metrics::*;
+pub(crate) use self::proxied::{Number, connect_upstream_for};
 
 /// A byte-stream connection.
 pub(crate) struct Transport(ConnectionId);

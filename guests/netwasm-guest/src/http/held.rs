@@ -9,7 +9,7 @@ use std::cell::{Cell, OnceCell};
 use scoped_tls::scoped_thread_local;
 
 use crate::host::{self, RawRequest, RequestHandle};
-use crate::{Info, Result};
+use crate::{Info, ProxyInfo, Result};
 
 scoped_thread_local! {
     /// The request of the current call of the host.
@@ -66,6 +66,7 @@ pub(super) struct Kept {
     pub(super) scheme: String,
     pub(super) authority: Option<String>,
     pub(super) info: Info,
+    pub(super) proxied: Option<ProxyInfo>,
 }
 
 impl Kept {
@@ -77,6 +78,7 @@ impl Kept {
             scheme: raw.scheme(),
             authority: raw.authority(),
             info: raw.info(),
+            proxied: raw.proxied(),
         }
     }
 

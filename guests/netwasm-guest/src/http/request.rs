@@ -7,7 +7,7 @@ use super::held::{Held, Kept};
 use super::percent::{Pairs, decode};
 use super::{Cookies, Method};
 use crate::host::RawRequest;
-use crate::{Address, Info};
+use crate::{Address, Info, ProxyInfo};
 
 /// A request. It asks the host for what is wanted of it, and so costs no more
 /// than that. If its handler waits, the whole request is kept until it answers.
@@ -266,6 +266,12 @@ impl<'a> Request<'a> {
     /// Returns the addresses and the TLS session of the connection.
     pub fn info(&self) -> Info {
         self.ask(|raw| raw.info(), |kept| kept.info.clone())
+    }
+
+    /// Returns what a proxy has told of the connection; `None` if it did not come
+    /// through one that sends a PROXY header (`--proxy-protocol-from`).
+    pub fn proxied(&self) -> Option<ProxyInfo> {
+        self.ask(|raw| raw.proxied(), |kept| kept.proxied.clone())
     }
 
     /// Returns the address of the client.

@@ -54,6 +54,15 @@ impl FromStr for Proxy {
     }
 }
 
+/// Version of the PROXY protocol that servers of an upstream group get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// A line of text.
+    Version1,
+    /// A binary header.
+    Version2,
+}
+
 /// Reason why a text is no `--proxy-protocol-from`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 pub use self::check::{Check, CheckKind, Statuses};
+use super::proxy::ProxyProtocol;
 
 /// Maximum of servers of a group.
 const MOST_SERVERS: usize = 1024;
@@ -88,6 +89,8 @@ pub struct GroupSettings {
     pub check: Option<Check>,
     /// `sticky`: the cookie that keeps a client with its server.
     pub sticky: Option<Sticky>,
+    /// `proxy-protocol`: the header that each connection begins with.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// TLS sessions with servers at `https://`.
     pub tls: UpstreamTls,
 }
@@ -129,6 +132,7 @@ impl Default for GroupSettings {
             check: None,
             sticky: None,
             tls: UpstreamTls::default(),
+            proxy_protocol: None,
         }
     }
 }
@@ -185,8 +189,8 @@ pub enum UpstreamError {
     #[error(
         "'{0}' is no setting of a group: there are balance, http, max-requests, max-connections, \
          max-queue, queue-timeout, max-fails, fail-timeout, slow-start, retry-after, sticky, \
-         sticky-key, tls-name, tls-authority, tls-identity, check, check-host, check-status, \
-         check-interval, check-timeout, rise and fall"
+         sticky-key, proxy-protocol, tls-name, tls-authority, tls-identity, check, check-host, \
+         check-status, check-interval, check-timeout, rise and fall"
     )]
     Setting(String),
     /// A setting needs another one.
@@ -197,6 +201,12 @@ pub enum UpstreamError {
         /// What to add.
         needed: &'static str,
     },
+    /// The PROXY protocol with HTTP/2.
+    #[error(
+        "proxy-protocol tells one client of each connection, and with HTTP/2 clients share them: \
+         leave out proxy-protocol, or http and h2c://"
+    )]
+    ProxiedHttp2,
     /// The value of a setting is none.
     #[error("'{value}' is no {setting}: write {form}")]
     Value {
@@ -263,6 +273,11 @@ impl FromStr for UpstreamGroup {
                 setting: "tls-name, tls-authority or tls-identity",
                 needed: "a server at https://",
             });
+        }
+        let http2 =
+            settings.http != HttpVersion::Http1 || servers.iter().any(|it| it.prior_knowledge);
+        if settings.proxy_protocol.is_some() && http2 {
+            return Err(UpstreamError::ProxiedHttp2);
         }
         Ok(Self {
             name: name.to_owned(),
@@ -404,6 +419,20 @@ impl GroupSettings {
             }
             "tls-authority" => self.tls.authority = Some(value.to_owned()),
             "tls-identity" => self.tls.identity = Some(value.to_owned()),
+            "proxy-protocol" => {
+                self.proxy_protocol = match value {
+                    "v1" => Some(ProxyProtocol::Version1),
+                    "v2" => Some(ProxyProtocol::Version2),
+                    _ => return Err(wrong("proxy-protocol", "v1 or v2")),
+                }
+            }
+            // HAProxy's words.
+            "send-proxy" if value.is_empty() => {
+                self.proxy_protocol = Some(ProxyProtocol::Version1);
+            }
+            "send-proxy-v2" if value.is_empty() => {
+                self.proxy_protocol = Some(ProxyProtocol::Version2);
+            }
             _ => return Err(UpstreamError::Setting(name.to_owned())),
         }
         Ok(())
@@ -491,6 +520,20 @@ mod tests {
     }
 
     #[test]
+    fn a_group_says_which_header_it_sends() {
+        for (setting, version) in [
+            ("", None),
+            ("proxy-protocol=v1", Some(ProxyProtocol::Version1)),
+            ("send-proxy", Some(ProxyProtocol::Version1)),
+            ("proxy-protocol=v2", Some(ProxyProtocol::Version2)),
+            ("send-proxy-v2", Some(ProxyProtocol::Version2)),
+        ] {
+            let group = parsed(&format!("api=https://a:1;{setting}"));
+            assert_eq!(group.settings.proxy_protocol, version, "{setting}");
+        }
+    }
+
+    #[test]
     fn a_group_says_which_version_it_speaks() {
         for (text, version, prior_knowledge) in [
             ("api=a:1", HttpVersion::Http1, false),
@@ -525,6 +568,10 @@ mod tests {
             ("api=a:1;weight=2", "no setting"),
             ("api=a:1;balance=best", "least-requests"),
             ("api=a:1;http=h2", "write 1.1, 2 or auto"),
+            ("api=a:1;proxy-protocol=2", "write v1 or v2"),
+            ("api=a:1;send-proxy=v2", "no setting"),
+            ("api=h2c://a:1;proxy-protocol=v2", "clients share them"),
+            ("api=https://a:1;send-proxy;http=auto", "clients share them"),
             ("api=h3://a:1", "is no server"),
             ("api=a:1;fail-timeout=5", "with a unit"),
             ("api=a:1;max-connections=0", "1 or more"),

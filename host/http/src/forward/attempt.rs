@@ -249,7 +249,8 @@ impl Forwarding {
                     let joined = pool.adopt(worker, place.server(), transport, limit);
                     self.stage = Stage::Joining(Some(place), joined);
                 } else {
-                    self.begin(Line::made(worker, place, transport), request);
+                    let client = request.transport.as_ref();
+                    self.begin(Line::made(worker, place, client, transport), request);
                 }
             }
             Stage::Queueing(..) => return self.poll_queueing(cx, request),
@@ -274,7 +275,7 @@ impl Forwarding {
         let place = match self.went_stale {
             // Others of the same age are likely to be stale, too.
             true => place,
-            false => match Line::kept(worker, place, surely) {
+            false => match Line::kept(worker, place, request.transport.as_ref(), surely) {
                 Ok(line) => {
                     self.begin(line, request);
                     return Ok(());
@@ -282,19 +283,21 @@ impl Forwarding {
                 Err(place) => place,
             },
         };
-        self.dial(place, false);
+        self.dial(place, request, false);
         Ok(())
     }
 
     /// Begins to make a connection to the server, for HTTP/1.1 alone if `only_http1`
     /// is true.
-    fn dial(&mut self, place: Place, only_http1: bool) {
+    fn dial(&mut self, place: Place, request: &Request, only_http1: bool) {
         let limit = self.connect_timeout();
         let (worker, server) = (Rc::clone(&self.forward.worker), Arc::clone(place.server()));
+        let client = request.transport.clone();
         let connecting = async move {
+            let client = client.as_deref();
             let make = async || match only_http1 {
-                true => connect::make_to_http1(&worker, &server, limit).await,
-                false => connect::make_to(&worker, &server, limit).await,
+                true => connect::make_to_http1(&worker, &server, client, limit).await,
+                false => connect::make_to(&worker, &server, client, limit).await,
             };
             match make().await {
                 // A connection that nobody uses gives way.

@@ -1,6 +1,6 @@
 //! A connection to a server, in use by one request.
 
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ use netwasm_net::worker::{Registered, Worker};
 pub(crate) struct Line {
     worker: Rc<Worker>,
     pub(super) transport: Rc<Transport>,
+    /// Connection of the one client that it is for, as its PROXY header says.
+    client: Option<Weak<Transport>>,
     /// `None` once the connection is kept for the next request.
     in_use: Option<InUse>,
     /// Bytes that have arrived and are not used yet.
@@ -37,21 +39,33 @@ struct InUse {
 }
 
 impl Line {
-    /// Returns a connection that was kept, if there is one. `surely` asks the
-    /// kernel whether it is open.
-    pub(super) fn kept(worker: &Rc<Worker>, place: Place, surely: bool) -> Result<Self, Place> {
-        match worker.kept.take(place.server(), surely) {
-            Some(transport) => Ok(Self::new(worker, place, transport, true)),
+    /// Returns a connection that was kept for requests of a client, if there is one.
+    /// `surely` asks the kernel whether it is open.
+    pub(super) fn kept(
+        worker: &Rc<Worker>,
+        place: Place,
+        client: Option<&Rc<Transport>>,
+        surely: bool,
+    ) -> Result<Self, Place> {
+        let of = only_for(place.server(), client);
+        match worker.kept.take(place.server(), of.as_ref(), surely) {
+            Some(transport) => {
+                let mut line = Self::made(worker, place, client, transport);
+                line.is_kept = true;
+                Ok(line)
+            }
             None => Err(place),
         }
     }
 
-    /// Returns a connection that was made.
-    pub(super) fn made(worker: &Rc<Worker>, place: Place, transport: Rc<Transport>) -> Self {
-        Self::new(worker, place, transport, false)
-    }
-
-    fn new(worker: &Rc<Worker>, place: Place, transport: Rc<Transport>, is_kept: bool) -> Self {
+    /// Returns a connection that was made for a request of a client.
+    pub(super) fn made(
+        worker: &Rc<Worker>,
+        place: Place,
+        client: Option<&Rc<Transport>>,
+        transport: Rc<Transport>,
+    ) -> Self {
+        let client = only_for(place.server(), client);
         let in_use = InUse {
             place,
             counted: Counted::new(&worker.env().counters),
@@ -60,9 +74,10 @@ impl Line {
         Self {
             worker: Rc::clone(worker),
             transport,
+            client,
             in_use: Some(in_use),
             input: Vec::new(),
-            is_kept,
+            is_kept: false,
             has_received: false,
         }
     }
@@ -139,7 +154,8 @@ impl Line {
         if let Some(InUse { place, counted, .. }) = self.in_use.take() {
             counted.resume();
             let transport = Rc::clone(&self.transport);
-            self.worker.kept.put(place.server(), transport);
+            let client = self.client.take();
+            self.worker.kept.put(place.server(), client, transport);
         }
     }
 
@@ -160,4 +176,10 @@ impl Drop for Line {
     fn drop(&mut self) {
         self.close(true);
     }
+}
+
+/// Returns the client that a connection to a server is for, if it can be for no
+/// other.
+fn only_for(server: &Server, client: Option<&Rc<Transport>>) -> Option<Weak<Transport>> {
+    server.proxy_protocol().and(client).map(Rc::downgrade)
 }

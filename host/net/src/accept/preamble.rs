@@ -11,8 +11,8 @@ use tokio::time::timeout;
 
 use netwasm_base::address::Address;
 
-use crate::accept::proxy::{self, Wrong};
 use crate::io::{NotReady, Watched};
+use crate::proxy::{self, Proxied, Wrong};
 
 /// Reason why a connection's preamble cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -27,19 +27,23 @@ pub(crate) enum PreambleError {
     System(#[from] io::Error),
 }
 
-/// Reads a PROXY header, and nothing behind it. Returns the client's address;
-/// `None` if the header has none.
+/// Reads the PROXY header of a proxy, and nothing behind it. Returns the client's
+/// address, which is the proxy's if the header has none, and what it says besides.
 pub(crate) async fn read(
     socket: &Watched,
+    proxy: &Address,
     limit: Duration,
-) -> Result<Option<Address>, PreambleError> {
-    match timeout(limit, read_header(socket)).await {
+) -> Result<(Address, Proxied), PreambleError> {
+    match timeout(limit, read_header(socket, proxy)).await {
         Ok(read) => read,
         Err(_) => Err(PreambleError::Late),
     }
 }
 
-async fn read_header(socket: &Watched) -> Result<Option<Address>, PreambleError> {
+async fn read_header(
+    socket: &Watched,
+    proxy: &Address,
+) -> Result<(Address, Proxied), PreambleError> {
     let mut buffer = vec![0; proxy::wanted(&[])];
     loop {
         let mut ready = socket.ready(Interest::READABLE).await?;
@@ -59,8 +63,10 @@ async fn read_header(socket: &Watched) -> Result<Option<Address>, PreambleError>
         };
         let input = buffer.get(..count).unwrap_or_default();
         if let Some(header) = proxy::parse(input)? {
+            let fields = input.get(header.fields.clone()).unwrap_or_default();
+            let proxied = Proxied::new(proxy.clone(), &header, fields);
             take(socket, header.length, &mut buffer)?;
-            return Ok(header.client);
+            return Ok((header.client.unwrap_or_else(|| proxy.clone()), proxied));
         }
         let wanted = proxy::wanted(input);
         if wanted > buffer.len() {

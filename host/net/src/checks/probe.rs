@@ -69,7 +69,7 @@ pub(super) async fn probe(
             true => tls.clone(),
             false => ClientTls::without_alpn(tls),
         });
-        let made = connect::open_to(worker, server, tls.as_ref(), check.timeout).await;
+        let made = connect::open_to(worker, server, tls.as_ref(), None, check.timeout).await;
         let connection = Closing(made.map_err(Failed::Connect)?);
         match &check.kind {
             CheckKind::Connect => Ok(()),

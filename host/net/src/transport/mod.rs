@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use netwasm_base::address::Address;
+use netwasm_base::config::ProxyProtocol;
 use netwasm_base::error::ConnectionError;
 
 use crate::files::File;
@@ -31,6 +32,7 @@ use crate::options::{self, SocketOption};
 use crate::parked::{Parked, is_quiet};
 use crate::permits::Permit;
 use crate::protocol::Flow;
+use crate::proxy::{self, Proxied};
 use crate::queue::{FilePart, WriteQueue};
 use crate::relay::Relay;
 use crate::thread::{Thread, Tick};
@@ -55,6 +57,8 @@ pub struct Transport {
     peer: Address,
     /// Local address, once it was asked for.
     local: OnceCell<Address>,
+    /// What a proxy has told of the connection, if one is before it.
+    proxied: OnceCell<Box<Proxied>>,
     /// Tick at which the connection was opened.
     opened: Tick,
     /// True while the driving task runs, and so need not be woken.
@@ -126,6 +130,7 @@ impl Transport {
             leaves: Cell::new(false),
             given_back: Cell::new(false),
             local: OnceCell::new(),
+            proxied: OnceCell::new(),
             turn: thread.turns.turn_of(client),
             core: RefCell::new(Core {
                 socket,
@@ -496,6 +501,25 @@ impl Transport {
         }
         let local = rustix::net::getsockname(socket.fd()).ok()?;
         Some(self.local.get_or_init(|| Address::from(local)).clone())
+    }
+
+    /// Notes what a proxy has told of the connection.
+    pub(crate) fn came_through(&self, proxied: Proxied) {
+        let _ = self.proxied.set(Box::new(proxied));
+    }
+
+    /// Returns what a proxy has told of the connection, if it came through one that
+    /// sends a PROXY header.
+    pub fn proxied(&self) -> Option<&Proxied> {
+        self.proxied.get().map(|proxied| &**proxied)
+    }
+
+    /// Returns the PROXY header for a connection that is made for this one's peer.
+    pub(crate) fn proxy_header(&self, version: ProxyProtocol) -> Vec<u8> {
+        let destination = self.proxied().and_then(|it| it.destination.clone());
+        let destination = destination.or_else(|| self.local());
+        let ends = destination.as_ref().map(|it| (&self.peer, it));
+        proxy::compose(version, ends)
     }
 
     /// True if TLS agreed on the protocol (ALPN).

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use netwasm_base::address::Address;
-use netwasm_base::config::{GroupSettings, HttpVersion};
+use netwasm_base::config::{GroupSettings, HttpVersion, ProxyProtocol};
 use netwasm_base::counters::Counters;
 
 use crate::endpoint::Endpoint;
@@ -33,6 +33,8 @@ pub struct Server {
     tls: Option<ClientTls>,
     /// Version that is spoken with it.
     http: HttpVersion,
+    /// Version of the PROXY protocol that its connections begin with.
+    proxy_protocol: Option<ProxyProtocol>,
     /// True if the operator has named it, so that the policy does not judge its
     /// addresses.
     named: bool,
@@ -122,6 +124,7 @@ impl Server {
         Self {
             group: Arc::clone(group),
             weight,
+            proxy_protocol: settings.proxy_protocol,
             named: true,
             places,
             queue: (settings.max_queue, settings.queue_timeout),
@@ -148,6 +151,7 @@ impl Server {
             endpoint,
             tls,
             http,
+            proxy_protocol: None,
             named: false,
             weight: 1,
             active: AtomicUsize::new(0),
@@ -188,6 +192,12 @@ impl Server {
     /// Returns the time for which a request waits there (`queue-timeout`).
     pub fn queue_timeout(&self) -> Duration {
         self.queue.1
+    }
+
+    /// Returns the version of the PROXY protocol that each connection begins with,
+    /// which is then for one client.
+    pub fn proxy_protocol(&self) -> Option<ProxyProtocol> {
+        self.proxy_protocol
     }
 
     /// True if the operator has named the server.

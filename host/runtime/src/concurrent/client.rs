@@ -65,10 +65,15 @@ impl Caller {
         connect::make(&self.local.worker, &endpoint, tls.as_ref(), options).await
     }
 
-    async fn connect_upstream(&self, group: &str, timeout: Option<u64>) -> Outcome<Rc<Transport>> {
+    async fn connect_upstream(
+        &self,
+        group: &str,
+        client: Option<&Transport>,
+        timeout: Option<u64>,
+    ) -> Outcome<Rc<Transport>> {
         let group = self.local.env.net.upstream(group)?;
         let timeout = timeout.map(Duration::from_nanos);
-        connect::make_through(&self.local.worker, group, timeout).await
+        connect::make_through(&self.local.worker, group, client, timeout).await
     }
 
     async fn resolve(&self, name: &str) -> Outcome<Vec<IpAddress>> {
@@ -146,7 +151,26 @@ impl HostWithStore<AsyncState> for HasSelf<AsyncState> {
     ) -> impl Future<Output = Ended<Connection>> + Send {
         let caller = Caller::of(accessor);
         SendWrapper::new(async move {
-            let made = caller.connect_upstream(&group, timeout).await;
+            let made = caller.connect_upstream(&group, None, timeout).await;
+            give(accessor, made.map(|made| (made, None)))
+        })
+    }
+
+    fn connect_upstream_for(
+        accessor: &Access,
+        group: String,
+        client: Connection,
+        timeout: Option<u64>,
+    ) -> impl Future<Output = Ended<Connection>> + Send {
+        let caller = Caller::of(accessor);
+        let client: wasmtime::Result<_> = accessor.with(|mut store| {
+            let handle: &ConnectionHandle = store.get().table.get(&client)?;
+            Ok(SendWrapper::new(Rc::clone(handle.0.transport())))
+        });
+        SendWrapper::new(async move {
+            let client = client?;
+            let made = caller.connect_upstream(&group, Some(&client), timeout);
+            let made = made.await;
             give(accessor, made.map(|made| (made, None)))
         })
     }

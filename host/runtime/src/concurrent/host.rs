@@ -132,6 +132,14 @@ impl HostConnection for AsyncState {
         })
     }
 
+    fn proxied(
+        &mut self,
+        connection: Resource<ConnectionHandle>,
+    ) -> wasmtime::Result<Option<types::ProxyInfo>> {
+        let stream = connection_of(self, &connection)?;
+        Ok(stream.transport().proxied().map(Into::into))
+    }
+
     fn drop(&mut self, connection: Resource<ConnectionHandle>) -> wasmtime::Result<()> {
         self.table.delete(connection)?;
         Ok(())

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use netwasm_base::error::ConnectionError;
 use netwasm_net::endpoint::Endpoint;
+use netwasm_net::transport::Transport;
 
 use crate::bindings::netwasm::net::connector::Host;
 use crate::bindings::netwasm::net::types::{
-    ConnectOptions as WitConnectOptions, Endpoint as WitEndpoint, Error as WitError,
+    ConnectOptions as WitConnectOptions, ConnectionId, Endpoint as WitEndpoint, Error as WitError,
 };
 use crate::convert::{called, connect_options};
 use crate::later;
@@ -29,7 +30,20 @@ impl Host for State {
         group: String,
         timeout: Option<u64>,
     ) -> wasmtime::Result<Result<(), WitError>> {
-        Ok(begin_upstream(self, token, &group, timeout).map_err(called))
+        Ok(begin_upstream(self, token, &group, None, timeout).map_err(called))
+    }
+
+    fn connect_upstream_for(
+        &mut self,
+        token: u64,
+        group: String,
+        client: ConnectionId,
+        timeout: Option<u64>,
+    ) -> wasmtime::Result<Result<(), WitError>> {
+        let Some(client) = self.transport(client).cloned() else {
+            return Ok(Err(called(ConnectionError::InvalidState)));
+        };
+        Ok(begin_upstream(self, token, &group, Some(client), timeout).map_err(called))
     }
 
     fn cancel(&mut self, token: u64) -> wasmtime::Result<()> {
@@ -63,13 +77,15 @@ fn begin_upstream(
     state: &mut State,
     token: u64,
     group: &str,
+    client: Option<Rc<Transport>>,
     timeout: Option<u64>,
 ) -> Result<(), ConnectionError> {
     let group = Arc::clone(state.local.env.net.upstream(group)?);
     let timeout = timeout.map(Duration::from_nanos);
     state.begin(Later::Connection, token, |state| {
         let worker = Rc::clone(&state.local.worker);
-        later::connect_upstream(worker, state.instance.clone(), token, group, timeout)
+        let instance = state.instance.clone();
+        later::connect_upstream(worker, instance, token, group, client, timeout)
     })
 }
 

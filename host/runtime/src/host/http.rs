@@ -9,7 +9,9 @@ use netwasm_exchange::deferred::{Deferred, Settled};
 use netwasm_exchange::request::Request;
 
 use crate::bindings::netwasm::net::http::{Body, Fields, Forward, Host, HostRequest, Response};
-use crate::bindings::netwasm::net::types::{ConnectionInfo, Error as WitError, SocketAddress};
+use crate::bindings::netwasm::net::types::{
+    ConnectionInfo, Error as WitError, ProxyInfo, SocketAddress,
+};
 use crate::convert::called;
 use crate::decisions;
 use crate::forwards;
@@ -289,6 +291,12 @@ impl HostRequest for State {
             },
             ConnectionInfo::from,
         ))
+    }
+
+    fn proxied(&mut self, _this: Resource<RequestHandle>) -> wasmtime::Result<Option<ProxyInfo>> {
+        let transport = self.request()?.transport.as_deref();
+        let told = transport.and_then(|transport| transport.proxied());
+        Ok(told.map(Into::into))
     }
 
     fn drop(&mut self, _this: Resource<RequestHandle>) -> wasmtime::Result<()> {

@@ -9,7 +9,8 @@ use netwasm_net::transport::Transport;
 
 use crate::bindings::netwasm::net::transports::Host;
 use crate::bindings::netwasm::net::types::{
-    ConnectionId, ConnectionInfo, Error as WitError, SocketAddress, SocketOption, TlsRole,
+    ConnectionId, ConnectionInfo, Error as WitError, ProxyInfo, SocketAddress, SocketOption,
+    TlsRole,
 };
 use crate::convert::{called, session};
 use crate::handles::FileHandle;
@@ -41,7 +42,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
 impl State {
     /// Returns the connection of a number; `None` if it is lost, or was never
     /// given.
-    fn transport(&self, this: ConnectionId) -> Option<&Rc<Transport>> {
+    pub(super) fn transport(&self, this: ConnectionId) -> Option<&Rc<Transport>> {
         self.transports.get(this.number)
     }
 
@@ -198,5 +199,10 @@ impl Host for State {
             },
             |transport| ConnectionInfo::from(&**transport),
         ))
+    }
+
+    fn proxied(&mut self, this: ConnectionId) -> wasmtime::Result<Option<ProxyInfo>> {
+        let told = self.transport(this).and_then(|it| it.proxied());
+        Ok(told.map(Into::into))
     }
 }

@@ -144,8 +144,16 @@ impl Work {
         if run.admin != admin {
             stays("--admin");
         }
-        if run.otlp != otlp {
-            stays("--otlp, --otlp-header or --otlp-sample");
+        let without_headers = |otlp: &Option<OtlpConfig>| {
+            let plain = |it: OtlpConfig| OtlpConfig {
+                headers: Vec::new(),
+                ..it
+            };
+            otlp.clone().map(plain)
+        };
+        if without_headers(&run.otlp) != without_headers(&otlp) {
+            stays("--otlp or --otlp-sample");
+            run.otlp = otlp;
         }
         if [run.user.take(), run.group.take()] != user {
             stays("--user or --group");

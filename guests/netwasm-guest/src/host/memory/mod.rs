@@ -154,6 +154,19 @@ pub(crate) fn connect_upstream(token: u64, group: &str, limit: Option<Duration>)
     Ok(())
 }
 
+/// The number of a connection, which nothing here asks for.
+pub(crate) type Number = u64;
+
+/// Connects as [`connect_upstream`] does: no server here is told of a client.
+pub(crate) fn connect_upstream_for(
+    token: u64,
+    group: &str,
+    _: Number,
+    limit: Option<Duration>,
+) -> Result<()> {
+    connect_upstream(token, group, limit)
+}
+
 /// Returns the endpoint that stands for a group here.
 pub(crate) fn upstream(group: &str) -> Endpoint {
     Endpoint::Unix(format!("@{group}"))

@@ -343,6 +343,15 @@ impl Transport {
         self.0.limits.set((high, low.min(high)));
     }
 
+    pub(crate) fn number(&self) -> u64 {
+        0
+    }
+
+    /// Returns nothing: there is no proxy here.
+    pub(crate) fn proxied(&self) -> Option<crate::ProxyInfo> {
+        None
+    }
+
     pub(crate) fn info(&self) -> Info {
         Info {
             tls: self.0.tls.borrow().clone(),

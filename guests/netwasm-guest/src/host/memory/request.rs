@@ -59,6 +59,11 @@ impl RawRequest<'_> {
         inform(0, status, &[])
     }
 
+    /// Returns nothing: there is no proxy here.
+    pub(crate) fn proxied(&self) -> Option<crate::ProxyInfo> {
+        None
+    }
+
     pub(crate) fn info(&self) -> Info {
         example_info()
     }

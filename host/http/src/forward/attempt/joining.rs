@@ -119,7 +119,8 @@ impl Forwarding {
             }
             Ok(Spoken::Http1(None)) => return self.connect(place, request),
             Ok(Spoken::Http1(Some(transport))) => {
-                let line = Line::made(&self.forward.worker, place, transport);
+                let client = request.transport.as_ref();
+                let line = Line::made(&self.forward.worker, place, client, transport);
                 self.begin(line, request);
                 return Ok(());
             }
@@ -136,7 +137,7 @@ impl Forwarding {
         if self.composed.upgrades && !connects && place.server().http() == HttpVersion::Auto {
             // It may know the protocol by HTTP/1.1.
             drop(permit);
-            self.dial(place, true);
+            self.dial(place, request, true);
             return Ok(());
         }
         let (composed, server) = (self.composed, place.server());

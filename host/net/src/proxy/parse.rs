@@ -1,17 +1,15 @@
-//! The PROXY protocol, versions 1 and 2: the addresses that a proxy before this
-//! server saw, in front of what its client sends (HAProxy's proxy-protocol.txt).
+//! The header of a proxy before this host.
 //!
-//! A parser without I/O. What is no header is refused: a receiver must not
-//! guess whether there is one.
+//! What is no header is refused: a receiver must not guess whether there is one.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use netwasm_base::address::Address;
 
-/// First bytes of version 2.
-const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
+use super::SIGNATURE;
 
 /// First bytes of version 1.
 const WORD: &[u8] = b"PROXY ";
@@ -36,6 +34,10 @@ pub(crate) struct Header {
     /// Address of the client; `None` if the connection is the proxy's own, or if
     /// it does not know.
     pub(crate) client: Option<Address>,
+    /// Address that the client has connected to, if there is a client.
+    pub(crate) destination: Option<Address>,
+    /// Place of the fields of version 2; empty if the connection is the proxy's own.
+    pub(crate) fields: Range<usize>,
 }
 
 /// Reason why bytes are no header.
@@ -95,8 +97,12 @@ fn parse_line(input: &[u8]) -> Result<Option<Header>, Wrong> {
     let (is_v6, rest) = match words.next() {
         // The rest must be ignored.
         Some("UNKNOWN") => {
-            let client = None;
-            return Ok(Some(Header { length, client }));
+            return Ok(Some(Header {
+                length,
+                client: None,
+                destination: None,
+                fields: 0..0,
+            }));
         }
         Some("TCP4") => (false, words),
         Some("TCP6") => (true, words),
@@ -112,10 +118,13 @@ fn parse_line(input: &[u8]) -> Result<Option<Header>, Wrong> {
         };
         parsed.map_err(|_| Wrong::Malformed)
     };
-    let (ip, _) = (address(source)?, address(destination)?);
-    let (port, _) = (port(from)?, port(to)?);
-    let client = Some(Address::Ip(SocketAddr::new(ip, port)));
-    Ok(Some(Header { length, client }))
+    let socket = |ip, port| Some(Address::Ip(SocketAddr::new(ip, port)));
+    Ok(Some(Header {
+        length,
+        client: socket(address(source)?, port(from)?),
+        destination: socket(address(destination)?, port(to)?),
+        fields: 0..0,
+    }))
 }
 
 fn five<'a>(mut words: impl Iterator<Item = &'a str>) -> [Option<&'a str>; 5] {
@@ -146,22 +155,32 @@ fn parse_binary(input: &[u8]) -> Result<Option<Header>, Wrong> {
         return Ok(None);
     };
     let body = whole.get(FIXED..).unwrap_or_default();
-    let (client, addresses) = match (command & 0x0f, family >> 4) {
+    let ends = match (command & 0x0f, family >> 4) {
         // The proxy's own connection, such as a health check.
-        (0, family) => (None, address_length(family)),
-        (1, 1) => (Some(client_v4(body)?), 12),
-        (1, 2) => (Some(client_v6(body)?), 36),
-        (1, 3) => (Some(client_unix(body)?), 2 * UNIX_PATH),
-        (1, 0) => (None, 0),
+        (0, _) | (1, 0) => None,
+        (1, 1) => Some(ends_v4(body)?),
+        (1, 2) => Some(ends_v6(body)?),
+        (1, 3) => Some(ends_unix(body)?),
         _ => return Err(Wrong::Unknown),
     };
+    let addresses = address_length(family >> 4);
     if family & 0x0f > 2 {
         return Err(Wrong::Unknown);
     }
     // A connection of the proxy's own may leave out the addresses.
     let fields = body.get(addresses..).unwrap_or_default();
     check_fields(whole, fields)?;
-    Ok(Some(Header { length, client }))
+    let is_own = command & 0x0f == 0;
+    let (client, destination) = ends.unzip();
+    Ok(Some(Header {
+        length,
+        client,
+        destination,
+        fields: match is_own {
+            true => 0..0,
+            false => length - fields.len()..length,
+        },
+    }))
 }
 
 fn address_length(family: u8) -> usize {
@@ -173,36 +192,44 @@ fn address_length(family: u8) -> usize {
     }
 }
 
-fn client_v4(body: &[u8]) -> Result<Address, Wrong> {
-    let [a, b, c, d, _, _, _, _, high, low, _, _, ..] = *body else {
+/// Addresses of the client, and of where it has connected to.
+type Ends = (Address, Address);
+
+fn ends_v4(body: &[u8]) -> Result<Ends, Wrong> {
+    let Some(([from, to], [from_port, to_port])) = in_two::<4>(body) else {
         return Err(Wrong::Malformed);
     };
-    let ip = Ipv4Addr::new(a, b, c, d);
-    let port = u16::from_be_bytes([high, low]);
-    Ok(Address::Ip((ip, port).into()))
+    let address = |ip, port| Address::Ip((Ipv4Addr::from_octets(ip), port).into());
+    Ok((address(from, from_port), address(to, to_port)))
 }
 
-fn client_v6(body: &[u8]) -> Result<Address, Wrong> {
-    let (Some((ip, _)), Some([high, low, _, _])) =
-        (body.split_first_chunk::<16>(), body.get(32..36))
-    else {
+fn ends_v6(body: &[u8]) -> Result<Ends, Wrong> {
+    let Some(([from, to], [from_port, to_port])) = in_two::<16>(body) else {
         return Err(Wrong::Malformed);
     };
-    let port = u16::from_be_bytes([*high, *low]);
-    Ok(Address::Ip((Ipv6Addr::from(*ip), port).into()))
+    let address = |ip, port| Address::Ip((Ipv6Addr::from_octets(ip), port).into());
+    Ok((address(from, from_port), address(to, to_port)))
 }
 
-fn client_unix(body: &[u8]) -> Result<Address, Wrong> {
-    let (source, _) = body.split_at_checked(UNIX_PATH).ok_or(Wrong::Malformed)?;
-    if body.len() < 2 * UNIX_PATH {
-        return Err(Wrong::Malformed);
-    }
-    let end = source.iter().position(|byte| *byte == 0);
-    let path = source
-        .get(..end.unwrap_or(source.len()))
-        .unwrap_or_default();
-    let path = (!path.is_empty()).then(|| PathBuf::from(std::ffi::OsStr::from_bytes(path)));
-    Ok(Address::Unix(path))
+/// Reads two IP addresses, and their ports.
+fn in_two<const LENGTH: usize>(body: &[u8]) -> Option<([[u8; LENGTH]; 2], [u16; 2])> {
+    let (from, rest) = body.split_first_chunk()?;
+    let (to, rest) = rest.split_first_chunk()?;
+    let (ports, _) = rest.split_first_chunk::<4>()?;
+    let [a, b, c, d] = *ports;
+    let ports = [u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])];
+    Some(([*from, *to], ports))
+}
+
+fn ends_unix(body: &[u8]) -> Result<Ends, Wrong> {
+    let (source, rest) = body.split_at_checked(UNIX_PATH).ok_or(Wrong::Malformed)?;
+    let (destination, _) = rest.split_at_checked(UNIX_PATH).ok_or(Wrong::Malformed)?;
+    let address = |text: &[u8]| {
+        let path = text.split(|byte| *byte == 0).next().unwrap_or_default();
+        let path = (!path.is_empty()).then(|| PathBuf::from(std::ffi::OsStr::from_bytes(path)));
+        Address::Unix(path)
+    };
+    Ok((address(source), address(destination)))
 }
 
 /// Checks the fields behind the addresses: their lengths, and the checksum of
