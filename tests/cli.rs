@@ -299,6 +299,17 @@ fn inspect_tells_what_a_component_is_and_how_to_run_it() {
             assert!(client.stdout.contains(part), "{}", client.stdout);
         }
     }
+    // The fewest flags are advised, and no permission.
+    let mut lines = proxy.stdout.lines();
+    let advised = lines
+        .find(|line| line.starts_with("run it with"))
+        .and_then(|_| lines.next());
+    let advised = advised.expect("a command").trim();
+    assert!(
+        advised.starts_with("netwasm run ") && advised.ends_with(" --tcp 8888"),
+        "{advised}"
+    );
+    assert!(!advised.contains("--allow"), "{advised}");
     let scratch = directory();
     let core = write(scratch.path(), "core.wat", "(module)");
     netwasm(&["inspect", text(&core)]).refused(1, &["core.wat", "core module"]);

@@ -74,7 +74,7 @@ fn path_setter(directory: &Path, path: &str) -> PathBuf {
     let component = ComponentEncoder::default()
         .validate(true)
         .module(&module)
-        .and_then(|encoder| encoder.encode())
+        .and_then(ComponentEncoder::encode)
         .expect("a component");
     let name = format!("{}.wasm", path.trim_start_matches('/'));
     write(directory, &name, component)

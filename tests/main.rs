@@ -9,6 +9,7 @@ mod harness;
 
 mod admin;
 mod admission;
+mod blobstore;
 mod bulk;
 mod cli;
 mod client;

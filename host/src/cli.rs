@@ -326,6 +326,7 @@ impl RunFlags {
                 None => component_source(&component)?,
             },
             plugs: self.guest.plugs.plug,
+            blobstore: self.guest.blobstore,
             trust_compiled: self.guest.allow_compiled,
             cache: !self.guest.no_cache,
             redirect_port: self.listeners.http_redirect_port,

@@ -5,6 +5,7 @@
 //! opens a file or a socket.
 
 mod access_log;
+mod blobstore;
 mod clients;
 mod error;
 mod keyvalue;
@@ -29,6 +30,7 @@ use crate::policy::Policy;
 use crate::unix::{UnixRights, abstract_name};
 
 pub use self::access_log::{AccessLogConfig, AccessLogFormat, AccessLogTarget};
+pub use self::blobstore::{BlobContainer, BlobContainerError};
 pub use self::clients::{ClientRules, Network, NetworkError};
 pub use self::error::ConfigError;
 pub use self::keyvalue::{KeyvalueBucket, KeyvalueError, KeyvalueStore, RedisUrl};
@@ -421,6 +423,8 @@ pub struct Config {
     /// Components to compose with it: files, or directories of projects. The
     /// first is outermost.
     pub plugs: Vec<PathBuf>,
+    /// Containers of `wasi:blobstore` that the guest may open.
+    pub blobstore: Vec<BlobContainer>,
     /// True if files made by `netwasm compile` may be loaded. They are native
     /// code: loading one takes as much trust as running a program.
     pub trust_compiled: bool,
@@ -503,6 +507,14 @@ impl Config {
             {
                 return Err(ConfigError::Twice(listener.address.clone()));
             }
+        }
+        let mut containers = HashSet::new();
+        if let Some(twice) = self
+            .blobstore
+            .iter()
+            .find(|it| !containers.insert(&it.name))
+        {
+            return Err(ConfigError::ContainerTwice(twice.shown().to_owned()));
         }
         if self.isolation == Some(Isolation::Request)
             && let Some(listener) = self.listeners.iter().find(|it| !it.kind.is_http())

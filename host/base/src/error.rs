@@ -105,7 +105,7 @@ impl Error {
                 &["cert", "client-ca", "ca", "tls-authority", "tls-identity"]
             }
             Self::Upstream(_) => &["upstream"],
-            Self::Directory(_) => &["dir"],
+            Self::Directory(_) => &["dir", "blobstore"],
             Self::Keyvalue(_) => &["keyvalue"],
             Self::Write { .. } => &["access-log"],
             Self::Identity(_) => &["user", "group"],

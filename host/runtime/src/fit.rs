@@ -2,6 +2,7 @@
 //! what to tell the user if not.
 
 mod imports;
+mod needs;
 
 use std::collections::BTreeSet;
 
@@ -12,13 +13,13 @@ use wasmtime::component::types::ComponentItem;
 
 use crate::kind::Kind;
 
-use self::imports::FLAGS;
 pub(crate) use self::imports::unlinkable;
 #[cfg(test)]
 pub(crate) use self::imports::{
     CONCURRENT_IMPORTS, CONCURRENT_STANDARD_IMPORTS, EVENT_IMPORTS, PROGRAM_IMPORTS,
     STANDARD_IMPORTS,
 };
+pub(crate) use self::needs::Need;
 
 /// The package whose handlers this host drives.
 const PACKAGE: &str = "netwasm:net";
@@ -56,26 +57,6 @@ const STREAM_HANDLER: &str = "netwasm:net/stream-handler";
 /// The standard handlers of HTTP requests: WASI 0.3 and 0.2.
 const SERVICE: &str = "wasi:http/handler";
 const PROXY: &str = "wasi:http/incoming-handler";
-
-/// The standard clients that send HTTP requests: WASI 0.3 and 0.2.
-const CLIENT: &str = "wasi:http/client";
-const OUTGOING: &str = "wasi:http/outgoing-handler";
-
-/// The interface of `wasi:sockets` that resolves names, and the functions of
-/// 0.2 and 0.3 that connect, send and listen.
-const LOOKUP: &str = "wasi:sockets/ip-name-lookup";
-const TCP_CONNECT: [&str; 2] = [
-    "[method]tcp-socket.start-connect",
-    "[method]tcp-socket.connect",
-];
-const UDP_SEND: [&str; 2] = [
-    "[method]outgoing-datagram-stream.send",
-    "[method]udp-socket.send",
-];
-const LISTEN: [&str; 2] = [
-    "[method]tcp-socket.start-listen",
-    "[method]tcp-socket.listen",
-];
 
 /// The export of a program.
 const RUN: &str = "wasi:cli/run";
@@ -163,67 +144,6 @@ impl Interface {
     fn calls(&self, interface: &str, function: &str) -> bool {
         self.functions
             .contains(&(format!("{PACKAGE}/{interface}"), function.to_owned()))
-    }
-
-    /// True if it can make outgoing connections.
-    fn connects(&self) -> bool {
-        let ours = [
-            ("connector", "connect"),
-            ("pools", "open"),
-            ("client", "connect"),
-            ("client", "[static]pool.open"),
-            ("sockets", "connect"),
-        ];
-        let calls = ours
-            .iter()
-            .any(|(name, function)| self.calls(name, function));
-        calls
-            || self.functions.iter().any(|(name, function)| {
-                let by_http = matches!(
-                    (name.as_str(), function.as_str()),
-                    (CLIENT, "send") | (OUTGOING, "handle")
-                );
-                by_http || (is_sockets(name) && TCP_CONNECT.contains(&function.as_str()))
-            })
-    }
-
-    /// True if it can listen by itself.
-    fn listens(&self) -> bool {
-        self.calls("sockets", "listen")
-            || self
-                .functions
-                .iter()
-                .any(|(name, function)| is_sockets(name) && LISTEN.contains(&function.as_str()))
-    }
-
-    /// True if it can send datagrams unasked.
-    fn sends_datagrams(&self) -> bool {
-        self.calls("datagram-connector", "connect")
-            || self.calls("datagram-connector", "bind")
-            || self.calls("client", "[static]datagram-socket.connect")
-            || self.calls("client", "[method]datagram-socket.send-to")
-            || self.calls("sockets", "send-to")
-            || self
-                .functions
-                .iter()
-                .any(|(name, function)| is_sockets(name) && UDP_SEND.contains(&function.as_str()))
-    }
-
-    fn resolves(&self) -> bool {
-        let by_wasi = (LOOKUP.to_owned(), "resolve-addresses".to_owned());
-        self.calls("resolver", "resolve")
-            || self.calls("client", "resolve")
-            || self.calls("sockets", "look-up")
-            || self.functions.contains(&by_wasi)
-    }
-
-    /// True if it can open files of `--dir`.
-    fn opens_files(&self) -> bool {
-        self.calls("files", "[static]file.open")
-            || self
-                .functions
-                .iter()
-                .any(|(name, _)| name == "wasi:filesystem/preopens")
     }
 
     /// Checks that this host drives the component, and that the component
@@ -344,6 +264,8 @@ impl Interface {
         Ok(())
     }
 
+    /// Returns the command that runs it, with its listeners. What it may need
+    /// besides is not in it: see [`Self::needs`].
     pub(crate) fn command(&self, kind: Kind, name: &str, plugs: &[String]) -> String {
         let mut command = format!("netwasm run {}", quoted(name));
         for plug in plugs {
@@ -353,34 +275,6 @@ impl Interface {
             if kind != Kind::Command && is_asked_for(handler, kind) && self.handles(handler) {
                 command.push_str(&format!(" {} 8888", kinds[0].flag()));
             }
-        }
-        let mut used = self.clone();
-        if kind == Kind::Events {
-            // They are denied, and a language's library imports them unasked.
-            used.functions.retain(|(name, _)| !is_sockets(name));
-        }
-        let (connects, sends) = (used.connects(), used.sends_datagrams());
-        if connects {
-            command.push_str(" --allow-connect HOST:PORT");
-        }
-        if sends {
-            command.push_str(" --allow-udp HOST:PORT");
-        }
-        if used.resolves() && !connects && !sends {
-            command.push_str(" --allow-resolve NAME");
-        }
-        if used.listens() {
-            command.push_str(" --allow-listen ADDR");
-        }
-        if used.opens_files() {
-            command.push_str(" --dir HOST::GUEST");
-        }
-        let needed = FLAGS.iter().filter(|(interface, function, _)| {
-            let function = ((*interface).to_owned(), (*function).to_owned());
-            used.functions.contains(&function)
-        });
-        for flag in needed.map(|(_, _, flag)| flag).collect::<BTreeSet<_>>() {
-            command.push_str(&format!(" {flag}"));
         }
         command
     }

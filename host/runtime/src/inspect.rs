@@ -10,7 +10,7 @@ use wasmtime::component::{Component, Linker};
 
 use crate::assembly::{Assembled, assemble};
 use crate::concurrent::link;
-use crate::fit::{Interface, unlinkable};
+use crate::fit::{Interface, Need, unlinkable};
 use crate::kind::Kind;
 use crate::{cache, component, engine, loading};
 
@@ -80,9 +80,12 @@ pub struct Report {
     pub(crate) exports: Vec<String>,
     /// Imports, with versions.
     pub(crate) imports: Vec<String>,
-    /// Command line that would run the component. Words in capitals are to be
-    /// filled in.
+    /// Command line that would run the component, with the fewest flags.
     pub(crate) command: String,
+    /// Flags that it may need, and why.
+    pub(crate) needs: Vec<Need>,
+    /// Imported functions that are denied whatever is allowed.
+    pub(crate) denied: Vec<String>,
     /// Reason why this host cannot run the component.
     pub problem: Option<String>,
 }
@@ -103,6 +106,8 @@ impl Report {
         });
         Self {
             command: interface.command(kind, &name, &plugs),
+            needs: interface.needs(kind),
+            denied: interface.denied(kind),
             name,
             plugs,
             wiring: None,
@@ -147,7 +152,24 @@ impl Display for Report {
         }
         match &self.problem {
             Some(problem) => writeln!(f, "\nit cannot be run: {problem}"),
-            None => writeln!(f, "\nrun it with:\n  {}", self.command),
+            None => {
+                writeln!(f, "\nrun it with:\n  {}", self.command)?;
+                if !self.needs.is_empty() {
+                    let title = "it may need, and is denied unless given (by what it imports)";
+                    writeln!(f, "\n{title}:")?;
+                    self.needs
+                        .iter()
+                        .try_for_each(|need| writeln!(f, "  {need}"))?;
+                }
+                match &*self.denied {
+                    [] => Ok(()),
+                    denied => writeln!(
+                        f,
+                        "\ndenied to handlers of events, whatever is given:\n  {}",
+                        denied.join(", ")
+                    ),
+                }
+            }
         }
     }
 }
@@ -354,7 +376,7 @@ mod tests {
                 format!("build it without what belongs to wasmCloud, {compose}"),
             ),
             (
-                "wasi:blobstore/container@0.2.0-draft",
+                "wasi:messaging/consumer@0.2.0-draft",
                 format!("build it without what belongs to other hosts, {compose}"),
             ),
             (
@@ -448,8 +470,6 @@ mod tests {
     fn a_report_shows_the_command_that_runs_it() {
         let connect = "(import \"netwasm:net/connector@0.2.0\" (instance \
             (export \"connect\" (func))))";
-        let preopens = "(import \"wasi:filesystem/preopens@0.2.6\" (instance \
-            (export \"get-directories\" (func))))";
         for (exports, imports, command) in [
             (&[TCP][..], "", "netwasm run a.wasm --tcp 8888"),
             (
@@ -457,87 +477,122 @@ mod tests {
                 "",
                 "netwasm run a.wasm --tcp 8888 --udp 8888",
             ),
-            (
-                &[TCP],
-                connect,
-                "netwasm run a.wasm --tcp 8888 --allow-connect HOST:PORT",
-            ),
-            (
-                &[UDP],
-                preopens,
-                "netwasm run a.wasm --udp 8888 --dir HOST::GUEST",
-            ),
+            // What it may need is told apart.
+            (&[TCP], connect, "netwasm run a.wasm --tcp 8888"),
         ] {
             assert_eq!(
                 interface_of(exports, imports).command(Kind::Events, "a.wasm", &[]),
                 command
             );
         }
-        for (import, function) in [
-            ("wasi:http/client@0.3.0", "send"),
-            ("wasi:http/outgoing-handler@0.2.4", "handle"),
-        ] {
-            let import = format!("(import \"{import}\" (instance (export \"{function}\" (func))))");
-            assert_eq!(
-                interface(&[TCP], &import).command(Kind::Command, "a.wasm", &[]),
-                "netwasm run a.wasm --allow-connect HOST:PORT"
-            );
-        }
-        for (import, function, flag) in [
+        let plugs = ["b.wasm".to_owned(), "my log.wasm".to_owned()];
+        assert_eq!(
+            interface(&[TCP], "").command(Kind::Events, "it's", &plugs),
+            r"netwasm run 'it'\''s' --plug b.wasm --plug 'my log.wasm' --tcp 8888"
+        );
+    }
+
+    /// Returns the lines about what a component of a kind may need.
+    fn needs(kind: Kind, imports: &str) -> Vec<String> {
+        let needs = interface(&[TCP], imports).needs(kind);
+        needs.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_report_tells_what_may_be_needed_and_which_import_is_the_reason() {
+        let import = |name: &str, functions: &[&str]| {
+            let exports = functions
+                .iter()
+                .map(|it| format!("(export \"{it}\" (func))"));
+            let exports: String = exports.collect();
+            format!("(import \"{name}\" (instance {exports}))")
+        };
+        let lookup = import("wasi:sockets/ip-name-lookup@0.3.0", &["resolve-addresses"]);
+        for (name, function, line) in [
             (
-                "keyvalue/store@0.2.0-draft2",
+                "wasi:http/client@0.3.0",
+                "send",
+                "--allow-connect HOST:PORT, for wasi:http/client send",
+            ),
+            (
+                "wasi:http/outgoing-handler@0.2.4",
+                "handle",
+                "--allow-connect HOST:PORT, for wasi:http/outgoing-handler handle",
+            ),
+            (
+                "wasi:filesystem/preopens@0.2.6",
+                "get-directories",
+                "--dir HOST::GUEST, for wasi:filesystem/preopens get-directories",
+            ),
+            (
+                "wasi:keyvalue/store@0.2.0-draft2",
                 "open",
-                "--keyvalue NAME=memory:",
+                "--keyvalue NAME=memory:, for wasi:keyvalue/store open",
             ),
             (
-                "config/store@0.2.0-rc.1",
+                "wasi:config/store@0.2.0-rc.1",
                 "get-all",
-                "--config-var NAME=VALUE",
+                "--config-var NAME=VALUE, for wasi:config/store get-all",
+            ),
+            (
+                "netwasm:net/resolver@0.2.0",
+                "resolve",
+                "--allow-resolve NAME, for netwasm:net/resolver resolve",
             ),
         ] {
-            let text =
-                format!("(import \"wasi:{import}\" (instance (export \"{function}\" (func))))");
-            assert_eq!(
-                interface(&[TCP], &text).command(Kind::Events, "a.wasm"),
-                format!("netwasm run a.wasm --tcp 8888 {flag}")
-            );
+            assert_eq!(needs(Kind::Command, &import(name, &[function])), [line]);
         }
-        for (import, socket, function, flag) in [
+        // Names that may be connected to may be looked up.
+        let client = import("netwasm:net/client@0.2.0", &["connect", "resolve"]);
+        assert_eq!(
+            needs(Kind::Command, &format!("{client}{lookup}")),
+            ["--allow-connect HOST:PORT, for netwasm:net/client connect"]
+        );
+        assert_eq!(
+            needs(Kind::Command, &lookup),
+            ["--allow-resolve NAME, for wasi:sockets/ip-name-lookup resolve-addresses"]
+        );
+        // An import alone is no permission to need, and not each function has one.
+        let types = import("wasi:http/outgoing-handler@0.2.0", &[]);
+        let clock = import("wasi:clocks/wall-clock@0.2.0", &["now"]);
+        assert!(needs(Kind::Command, &format!("{types}{clock}")).is_empty());
+        // Handlers of events are denied what a language's library imports.
+        assert!(needs(Kind::Events, &lookup).is_empty());
+        let denied = "wasi:sockets/ip-name-lookup resolve-addresses";
+        assert_eq!(interface(&[TCP], &lookup).denied(Kind::Events), [denied]);
+        assert!(interface(&[TCP], &lookup).denied(Kind::Proxy).is_empty());
+    }
+
+    #[test]
+    fn sockets_of_wasi_may_need_what_their_functions_do() {
+        for (name, socket, function, line) in [
             (
                 "tcp@0.2.6",
                 "tcp",
                 "start-connect",
-                "--allow-connect HOST:PORT",
+                "--allow-connect HOST:PORT, for wasi:sockets/tcp start-connect",
             ),
-            ("types@0.3.0", "tcp", "listen", "--allow-listen ADDR"),
-            ("types@0.3.0", "udp", "send", "--allow-udp HOST:PORT"),
+            (
+                "types@0.3.0",
+                "tcp",
+                "listen",
+                "--allow-listen ADDR, for wasi:sockets/types listen",
+            ),
+            (
+                "types@0.3.0",
+                "udp",
+                "send",
+                "--allow-udp HOST:PORT, for wasi:sockets/types send",
+            ),
         ] {
             let import = format!(
-                "(import \"wasi:sockets/{import}\" (instance \
+                "(import \"wasi:sockets/{name}\" (instance \
                  (export \"{socket}-socket\" (type $socket (sub resource))) \
                  (export \"[method]{socket}-socket.{function}\" \
                  (func (param \"self\" (borrow $socket))))))"
             );
-            assert_eq!(
-                interface(&[], &import).command(Kind::Command, "a.wasm", &[]),
-                format!("netwasm run a.wasm {flag}")
-            );
+            assert_eq!(needs(Kind::Command, &import), [line]);
         }
-        let lookup = "(import \"wasi:sockets/ip-name-lookup@0.3.0\" (instance \
-            (export \"resolve-addresses\" (func))))";
-        assert_eq!(
-            interface(&[], lookup).command(Kind::Command, "a.wasm", &[]),
-            "netwasm run a.wasm --allow-resolve NAME"
-        );
-        assert_eq!(
-            interface(&[TCP], lookup).command(Kind::Events, "a.wasm", &[]),
-            "netwasm run a.wasm --tcp 8888",
-            "what is denied"
-        );
-        assert_eq!(
-            interface(&[TCP], "").command(Kind::Events, "it's", &[]),
-            r"netwasm run 'it'\''s' --tcp 8888"
-        );
     }
 
     /// Like [`interface`], for names of the same length.

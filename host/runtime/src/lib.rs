@@ -29,6 +29,7 @@
 //! | `hand_back`, `moving` | bodies: returning a file to the connection; reporting progress | |
 //! | `guest_log`, `frames`, `wasi` | guest output in the log; where a guest trapped; WASI for event guests | |
 //! | `local` | state shared by the instances of a run, and by those of a thread | |
+//! | `blobs` | the containers of `wasi:blobstore`, which are directories | their host functions |
 //! | `measures` | the metrics that an instance has opened, and their host functions | values |
 //! | `sharing` | the host functions of the state that a service's instances share | the state |
 //! | `timed`, `memory` | the time in guests, for metrics; limits on the growth of memories | |
@@ -45,6 +46,7 @@
 
 mod assembly;
 mod bindings;
+mod blobs;
 mod cache;
 mod code;
 mod component;

@@ -14,6 +14,7 @@ use netwasm_net::files::Roots;
 use netwasm_net::permits::Permits;
 use netwasm_net::worker::Worker;
 
+use crate::blobs::Containers;
 use crate::concurrent::background::Background;
 use crate::guest_log::GuestLog;
 use crate::hand_back::HandBack;
@@ -27,6 +28,8 @@ pub(crate) struct Env {
     pub(crate) isolation: Isolation,
     pub(crate) room: Room,
     pub(crate) roots: Arc<Roots>,
+    /// Containers of `--blobstore`.
+    pub(crate) blobs: Arc<Containers>,
     /// True if the component is run in place of serving connections.
     pub(crate) is_program: bool,
     pub(crate) log: GuestLog,
@@ -63,6 +66,7 @@ impl Env {
             isolation,
             room,
             roots: Arc::clone(roots),
+            blobs: Arc::new(Containers::open(&config.blobstore)?),
             is_program: driven.is_program,
             config: config.guest.config.iter().cloned().collect(),
             stores: Stores::default(),

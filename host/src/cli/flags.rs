@@ -8,10 +8,10 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 
 use netwasm_base::config::{
-    AccessLogConfig, AccessLogFormat, AccessLogTarget, CertificateFiles, CipherSuites, ClientRules,
-    Directory, DnsServer, HttpLimits, Isolation, KeyvalueBucket, Limits, ListenAddress,
-    ListenerConfig, ListenerKind, Network, OtlpConfig, Proxy, Route, TcpOptions, TlsFiles,
-    TlsVersion, UpstreamGroup,
+    AccessLogConfig, AccessLogFormat, AccessLogTarget, BlobContainer, CertificateFiles,
+    CipherSuites, ClientRules, Directory, DnsServer, HttpLimits, Isolation, KeyvalueBucket, Limits,
+    ListenAddress, ListenerConfig, ListenerKind, Network, OtlpConfig, Proxy, Route, TcpOptions,
+    TlsFiles, TlsVersion, UpstreamGroup,
 };
 use netwasm_base::descriptors;
 use netwasm_base::policy::{ConnectPattern, HostPort, ListenPattern, NamePattern};
@@ -188,6 +188,9 @@ pub(super) struct Guest {
     /// Let the guest read a directory, or write (:rw); repeatable
     #[arg(long, value_name = "DIR")]
     pub(super) dir: Vec<Directory>,
+    /// Let it read objects of wasi:blobstore, or write (:rw), in a directory; repeatable
+    #[arg(long, value_name = "NAME=DIR", hide_short_help = true)]
+    pub(super) blobstore: Vec<BlobContainer>,
     /// Give the guest a variable, or NAME to inherit it; repeatable
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     pub(super) env: Vec<Variable>,

@@ -93,6 +93,9 @@ pub enum ConfigError {
     /// Two directories have one path in the guest.
     #[error("two --dir have the path {0} in the guest: give each its own")]
     DirectoryTwice(String),
+    /// Two containers have one name.
+    #[error("two --blobstore have the name {0}: give each its own")]
+    ContainerTwice(String),
     /// Two groups have one name.
     #[error("two --upstream have the name {0}: give each its own, and the servers to one")]
     UpstreamTwice(String),

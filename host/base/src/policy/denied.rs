@@ -45,6 +45,20 @@ impl Denied {
         }
     }
 
+    /// Denies opening a container of objects that has no name on the command
+    /// line.
+    #[must_use]
+    pub fn container(name: &str) -> Self {
+        Self::unnamed("opening the container", name, "--blobstore", "NAME=DIR")
+    }
+
+    /// Denies writing to a container that may only be read.
+    #[must_use]
+    pub fn writing(name: &str) -> Self {
+        let form = "NAME=DIR:rw";
+        Self::unnamed("writing to the container", name, "--blobstore", form)
+    }
+
     /// Denies a guest the choice of authorities that have no name on the command
     /// line.
     #[must_use]

@@ -200,8 +200,8 @@ fn useless(parts: &[Sides], number: usize, plan: &Plan) -> String {
     };
     let exported = parts.first().map(|first| list(&first.exports));
     format!(
-        "--plug {} fits nowhere: it exports {}, and {} {imported}; nor does it import what it \
-         would wrap: {}{turned}",
+        "--plug {} fits nowhere: it exports {}, and {} {imported}; nor does it both import and \
+         export {}, as middleware would{turned}",
         plug.name,
         list(&plug.exports),
         names.join(" and "),
@@ -301,7 +301,8 @@ mod tests {
             (
                 vec![sides("new", &[], &[other])],
                 "--plug new fits nowhere: it exports a:b/keys@2.0.0, and app imports \
-                 a:b/keys@1.0.0; nor does it import what it would wrap: wasi:http/handler@0.3.0",
+                 a:b/keys@1.0.0; nor does it both import and export wasi:http/handler@0.3.0, as \
+                 middleware would",
             ),
             (
                 vec![keys.clone(), two],
@@ -309,9 +310,10 @@ mod tests {
             ),
             (
                 vec![keys.clone(), sides("front", &[HANDLER], &["c:d/e@1.0.0"])],
-                "--plug front fits nowhere: it exports c:d/e@1.0.0, and app and keys \
-                 import nothing that another component could have; nor does it import what it would wrap: wasi:http/handler@0.3.0; \
-                 it imports from app, so it is to be run with --plug app",
+                "--plug front fits nowhere: it exports c:d/e@1.0.0, and app and keys import \
+                 nothing that another component could have; nor does it both import and export \
+                 wasi:http/handler@0.3.0, as middleware would; it imports from app, so it is to \
+                 be run with --plug app",
             ),
         ] {
             let parts: Vec<_> = std::iter::once(app.clone()).chain(plugs).collect();

@@ -5,6 +5,7 @@ use wasmtime::{Config, Engine};
 use wasmtime_wasi::{p2, p3};
 use wasmtime_wasi_http::{p2 as http_p2, p3 as http_p3};
 
+use crate::concurrent::blobstore;
 use crate::concurrent::state::AsyncState;
 use crate::concurrent::{
     bindings, files, host, http_error, lookup, opening, outgoing, response, sockets, tcp, tls,
@@ -44,6 +45,7 @@ pub(crate) fn linker(engine: &Engine, kind: Kind) -> wasmtime::Result<Linker<Asy
     lookup::add_to_linker(&mut linker)?;
     http_error::add_to_linker(&mut linker)?;
     files::add_to_linker(&mut linker)?;
+    blobstore::add_to_linker(&mut linker)?;
     opening::add_to_linker(&mut linker)?;
     outgoing::add_to_linker(&mut linker)?;
     response::add_to_linker(&mut linker)?;

@@ -9,6 +9,7 @@
 
 pub(crate) mod background;
 mod bindings;
+mod blobstore;
 mod client;
 mod failure;
 mod files;

@@ -127,16 +127,12 @@ pub(crate) const STANDARD_IMPORTS: [&str; 12] = [
 ];
 
 /// Like [`STANDARD_IMPORTS`], for async guests alone.
-pub(crate) const CONCURRENT_STANDARD_IMPORTS: [&str; 2] =
-    ["wasi:tls/client@0.3.0-draft", "wasi:tls/types@0.3.0-draft"];
-
-/// Functions of these, and the flags that they need.
-pub(super) const FLAGS: [(&str, &str, &str); 5] = [
-    ("wasi:config/runtime", "get", "--config-var NAME=VALUE"),
-    ("wasi:config/runtime", "get-all", "--config-var NAME=VALUE"),
-    ("wasi:config/store", "get", "--config-var NAME=VALUE"),
-    ("wasi:config/store", "get-all", "--config-var NAME=VALUE"),
-    ("wasi:keyvalue/store", "open", "--keyvalue NAME=memory:"),
+pub(crate) const CONCURRENT_STANDARD_IMPORTS: [&str; 5] = [
+    "wasi:blobstore/blobstore@0.2.0-draft",
+    "wasi:blobstore/container@0.2.0-draft",
+    "wasi:blobstore/types@0.2.0-draft",
+    "wasi:tls/client@0.3.0-draft",
+    "wasi:tls/types@0.3.0-draft",
 ];
 
 /// Owners of packages that belong to other kinds of hosts, and the hosts'
@@ -249,6 +245,11 @@ fn hint(import: &str, kind: Kind) -> Option<&'static str> {
             "sockets belong to the host, and std::net with them: connect and resolve by \
              netwasm-guest (netwasm:net/connector and resolver)"
         }
+        _ if package == "wasi:blobstore" && CONCURRENT_STANDARD_IMPORTS.contains(&import) => {
+            "wasi:blobstore is for guests that await: handlers of wasi:http and of streams, and \
+             programs"
+        }
+        _ if package == "wasi:blobstore" => "of wasi:blobstore, this host has 0.2.0-draft",
         _ if has_package && !is_released(import) => {
             "of WASI, this host has the released versions: build it anew with current tools"
         }

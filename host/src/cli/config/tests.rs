@@ -68,6 +68,7 @@ fn sample(key: &Key) -> String {
         (_, "SIZE") => "64KiB",
         (_, "TIME") => "7s",
         (_, "NAME=VALUE" | "NAME=FILE") => "name=value",
+        (_, "NAME=DIR") => "name=data:rw",
         (_, "NAME=SERVERS") => "name=10.0.0.1:80",
         (_, "NAME") => "example.org",
         (_, "DIR") => "data::/data:rw",

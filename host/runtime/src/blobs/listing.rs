@@ -1,0 +1,83 @@
+//! The objects of a container, found one after the other.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode};
+
+use super::{DIRECTORY, beneath, is_segment};
+
+/// Most directories within each other that are looked into. Each takes a
+/// descriptor while it is read.
+const DEEPEST: usize = 32;
+
+/// A listing that is under way. What is made or deleted meanwhile may be in it
+/// or not.
+pub(crate) struct Listing {
+    /// Directories within each other, each with its path.
+    open: Vec<(String, OwnedFd, Dir)>,
+    /// Object that is found already.
+    found: Option<String>,
+}
+
+impl Listing {
+    pub(super) fn of(directory: &OwnedFd) -> rustix::io::Result<Self> {
+        // Its own, as two listings do not share a position.
+        let root = beneath(directory, ".", DIRECTORY, Mode::empty())?;
+        let read = Dir::read_from(&root)?;
+        let mut listing = Self {
+            open: vec![(String::new(), root, read)],
+            found: None,
+        };
+        listing.found = listing.search();
+        Ok(listing)
+    }
+
+    /// True if there is no further object.
+    pub(crate) fn is_over(&self) -> bool {
+        self.found.is_none()
+    }
+
+    /// Returns the name of the next object.
+    pub(crate) fn next_name(&mut self) -> Option<String> {
+        let name = self.found.take()?;
+        self.found = self.search();
+        Some(name)
+    }
+
+    fn search(&mut self) -> Option<String> {
+        loop {
+            let depth = self.open.len();
+            let (path, directory, read) = self.open.last_mut()?;
+            let Some(Ok(entry)) = read.next() else {
+                self.open.pop();
+                continue;
+            };
+            let Some(name) = entry.file_name().to_str().ok().filter(|it| is_segment(it)) else {
+                continue;
+            };
+            let whole = format!("{path}{name}");
+            let kind = match entry.file_type() {
+                FileType::Unknown => kind_of(&*directory, name),
+                known => known,
+            };
+            match kind {
+                FileType::RegularFile => return Some(whole),
+                FileType::Directory if depth < DEEPEST => {
+                    let opened = beneath(&*directory, name, DIRECTORY, Mode::empty());
+                    // It may be gone.
+                    if let Ok(opened) = opened
+                        && let Ok(read) = Dir::read_from(&opened)
+                    {
+                        self.open.push((format!("{whole}/"), opened, read));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn kind_of(directory: impl AsFd, name: &str) -> FileType {
+    let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
+    stat.map_or(FileType::Unknown, |it| FileType::from_raw_mode(it.st_mode))
+}

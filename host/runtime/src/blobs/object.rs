@@ -1,0 +1,273 @@
+//! Objects: reading, writing and deleting them.
+
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::{
+    Container, DIRECTORY, Facts, Failure, MAX_NAME, UNFINISHED, beneath, facts, is_segment,
+};
+
+/// Attempts to write where others delete the directory at the same time.
+const ATTEMPTS: usize = 4;
+
+/// A part of an object, which stays as it was when opened, even if another
+/// object takes its place.
+#[derive(Clone, Debug)]
+pub(crate) struct Range {
+    file: Arc<File>,
+    start: u64,
+    /// Bytes.
+    pub(crate) length: u64,
+}
+
+impl Range {
+    /// Reads up to `most` bytes from a position of the part; none at its end.
+    ///
+    /// # Errors
+    /// Fails as pread(2) does.
+    pub(crate) fn read_at(&self, position: u64, most: usize) -> io::Result<Vec<u8>> {
+        let left = self.length.saturating_sub(position);
+        let most = usize::try_from(left).map_or(most, |left| left.min(most));
+        let mut bytes = vec![0; most];
+        let mut filled = 0;
+        while let Some(rest) = bytes.get_mut(filled..).filter(|it| !it.is_empty()) {
+            let offset = self.start.saturating_add(position) + filled as u64;
+            match self.file.read_at(rest, offset) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.truncate(filled);
+        Ok(bytes)
+    }
+}
+
+impl Container {
+    /// Opens a part of an object. `last` is the position of its last byte, if
+    /// the object has that many.
+    ///
+    /// # Errors
+    /// Fails if there is no such object.
+    pub(crate) fn read(&self, name: &str, start: u64, last: u64) -> Result<Range, Failure> {
+        let file = self.file(name)?;
+        let size = facts(&file)
+            .map_err(|error| Failure::told("read", name, error))?
+            .size;
+        let end = last.saturating_add(1).min(size);
+        Ok(Range {
+            file: Arc::new(file),
+            start,
+            length: end.saturating_sub(start),
+        })
+    }
+
+    /// Returns size and time of an object.
+    ///
+    /// # Errors
+    /// Fails if there is no such object.
+    pub(crate) fn facts_of(&self, name: &str) -> Result<Facts, Failure> {
+        facts(&self.file(name)?).map_err(|error| Failure::told("look at", name, error))
+    }
+
+    /// True if there is such an object.
+    ///
+    /// # Errors
+    /// Fails if the name cannot be an object's.
+    pub(crate) fn has(&self, name: &str) -> Result<bool, Failure> {
+        check_name(name)?;
+        Ok(self.file(name).is_ok())
+    }
+
+    /// Checks that an object of this name may be written.
+    ///
+    /// # Errors
+    /// Fails if the name cannot be an object's, or if the container may only be
+    /// read.
+    pub(crate) fn check_target(&self, name: &str) -> Result<(), Failure> {
+        check_name(name)?;
+        self.check_writable()
+    }
+
+    /// Makes an object of what `content` writes, in the place of one of this
+    /// name. Directories are made as the name has them.
+    ///
+    /// # Errors
+    /// Fails as the system calls do. The object is then as it was.
+    pub(crate) fn write(
+        &self,
+        name: &str,
+        content: &mut dyn FnMut(&mut File) -> io::Result<()>,
+    ) -> Result<(), Failure> {
+        self.check_target(name)?;
+        let failed = |error: io::Error| Failure::told("write", name, error);
+        let (parent, last) = split(name);
+        for attempt in 1.. {
+            let directory = self.made(parent).map_err(|errno| failed(errno.into()))?;
+            let (unfinished, file) = match new_file(&directory) {
+                // Another call deleted the directory with its last object.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && attempt < ATTEMPTS => {
+                    continue;
+                }
+                made => made.map_err(failed)?,
+            };
+            let written = fill(file, content).and_then(|()| {
+                rustix::fs::renameat(&directory, &*unfinished, &directory, last)?;
+                // So that the name is on the disk, too.
+                Ok(rustix::fs::fsync(&directory)?)
+            });
+            if written.is_err() {
+                let _ = rustix::fs::unlinkat(&directory, &*unfinished, AtFlags::empty());
+            }
+            return written.map_err(failed);
+        }
+        Ok(())
+    }
+
+    /// Makes a copy of an object of another container, or of this one.
+    ///
+    /// # Errors
+    /// Fails if there is no such object, or as writing does.
+    pub(crate) fn copy_from(
+        &self,
+        name: &str,
+        source: &Self,
+        source_name: &str,
+    ) -> Result<(), Failure> {
+        let mut file = source.file(source_name)?;
+        self.write(name, &mut |target| {
+            file.rewind()?;
+            io::copy(&mut file, target).map(drop)
+        })
+    }
+
+    /// Moves an object of another container, or of this one.
+    ///
+    /// # Errors
+    /// Fails if there is no such object, or as writing does.
+    pub(crate) fn move_from(
+        &self,
+        name: &str,
+        source: &Self,
+        source_name: &str,
+    ) -> Result<(), Failure> {
+        source.check_target(source_name)?;
+        self.check_target(name)?;
+        let is_same = source.name == self.name && source_name == name;
+        if is_same {
+            return source.file(name).map(drop);
+        }
+        self.copy_from(name, source, source_name)?;
+        source.delete(source_name)
+    }
+
+    /// Deletes an object, and the directories that are empty then. That there is
+    /// none is no error.
+    ///
+    /// # Errors
+    /// Fails as unlink(2) does.
+    pub(crate) fn delete(&self, name: &str) -> Result<(), Failure> {
+        self.check_target(name)?;
+        let failed = |errno: Errno| Failure::told("delete", name, errno);
+        let (parent, last) = split(name);
+        match self.opened(parent) {
+            Ok(directory) => match rustix::fs::unlinkat(&directory, last, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => {}
+                Err(errno) => return Err(failed(errno)),
+            },
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
+            Err(errno) => return Err(failed(errno)),
+        }
+        let mut emptied = parent;
+        while !emptied.is_empty() {
+            let (above, own) = split(emptied);
+            let removed = self
+                .opened(above)
+                .and_then(|directory| rustix::fs::unlinkat(&directory, own, AtFlags::REMOVEDIR));
+            if removed.is_err() {
+                // It has other objects.
+                break;
+            }
+            emptied = above;
+        }
+        Ok(())
+    }
+
+    /// Opens an object's file.
+    fn file(&self, name: &str) -> Result<File, Failure> {
+        check_name(name)?;
+        let failed = |errno: Errno| Failure::told("read", name, errno);
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = beneath(&self.directory, name, flags, Mode::empty()).map_err(failed)?;
+        let stat = rustix::fs::fstat(&file).map_err(failed)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Ok(file.into()),
+            _ => Err(failed(Errno::NOENT)),
+        }
+    }
+
+    /// Opens a directory of the container; its own if the path is empty.
+    fn opened(&self, path: &str) -> rustix::io::Result<OwnedFd> {
+        let path = if path.is_empty() { "." } else { path };
+        beneath(&self.directory, path, DIRECTORY, Mode::empty())
+    }
+
+    /// Opens a directory of the container, and makes it if it is not there.
+    fn made(&self, path: &str) -> rustix::io::Result<OwnedFd> {
+        let mut directory = self.opened("")?;
+        for own in path.split('/').filter(|own| !own.is_empty()) {
+            match rustix::fs::mkdirat(&directory, own, Mode::from_raw_mode(0o777)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno),
+            }
+            directory = beneath(&directory, own, DIRECTORY, Mode::empty())?;
+        }
+        Ok(directory)
+    }
+}
+
+/// Makes a file that is not whole yet, and returns its name.
+fn new_file(directory: &OwnedFd) -> io::Result<(String, File)> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{UNFINISHED}{}-{number}", std::process::id());
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        match beneath(directory, &name, flags, Mode::from_raw_mode(0o666)) {
+            // A process of this number was killed.
+            Err(Errno::EXIST) => {}
+            file => return Ok((name, file?.into())),
+        }
+    }
+}
+
+/// Fills a file, and waits until the disk has it.
+fn fill(mut file: File, content: &mut dyn FnMut(&mut File) -> io::Result<()>) -> io::Result<()> {
+    content(&mut file)?;
+    file.flush()?;
+    file.sync_all()
+}
+
+/// Splits a path into its directory, which may be empty, and its last name.
+fn split(name: &str) -> (&str, &str) {
+    name.rsplit_once('/').unwrap_or(("", name))
+}
+
+fn check_name(name: &str) -> Result<(), Failure> {
+    match name.len() <= MAX_NAME && name.split('/').all(is_segment) {
+        true => Ok(()),
+        false => Err(Failure::Told(format!(
+            "'{}' is no name of an object: between slashes there is something, not . or .., and \
+             it has 1024 bytes at most",
+            name.escape_default()
+        ))),
+    }
+}

@@ -1,0 +1,162 @@
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use super::*;
+
+fn containers(root: &Path, form: &str) -> Containers {
+    let given = form.replace("DIR", root.to_str().expect("text"));
+    let given: BlobContainer = given.parse().expect("a container");
+    Containers::open(&[given]).expect("a directory")
+}
+
+fn put(container: &Container, name: &str, content: &str) -> Result<(), Failure> {
+    container.write(name, &mut |file| file.write_all(content.as_bytes()))
+}
+
+fn content(container: &Container, name: &str) -> Result<String, String> {
+    let range = container
+        .read(name, 0, u64::MAX)
+        .map_err(|it| format!("{it:?}"))?;
+    let bytes = range.read_at(0, 1 << 20).expect("it is read");
+    Ok(String::from_utf8(bytes).expect("text"))
+}
+
+fn names(container: &Container) -> Vec<String> {
+    let mut listing = container.list().expect("a listing");
+    let mut names = Vec::new();
+    while let Some(name) = listing.next_name() {
+        names.push(name);
+    }
+    assert!(listing.is_over());
+    names.sort();
+    names
+}
+
+#[test]
+fn objects_are_files_and_their_names_paths() {
+    let root = tempfile::tempdir().expect("a directory");
+    let container = containers(root.path(), "c=DIR:rw").get("c").expect("it");
+    put(&container, "one", "1").expect("written");
+    put(&container, "a/b/two", "0123456789").expect("written");
+    assert_eq!(
+        fs::read(root.path().join("a/b/two")).expect("a file"),
+        b"0123456789"
+    );
+    assert_eq!(names(&container), ["a/b/two", "one"]);
+    let part = container.read("a/b/two", 2, 4).expect("a part");
+    assert_eq!(
+        (part.length, part.read_at(1, 10).expect("it")),
+        (3, b"34".to_vec())
+    );
+    assert_eq!(container.read("one", 5, 9).expect("a part").length, 0);
+    // What is open stays.
+    put(&container, "a/b/two", "new").expect("written");
+    assert_eq!(part.read_at(0, 10).expect("it"), b"234");
+    assert_eq!(container.facts_of("a/b/two").expect("it").size, 3);
+
+    container
+        .copy_from("three", &container, "a/b/two")
+        .expect("copied");
+    container
+        .move_from("a/four", &container, "a/b/two")
+        .expect("moved");
+    container
+        .move_from("a/four", &container, "a/four")
+        .expect("the same");
+    assert_eq!(names(&container), ["a/four", "one", "three"]);
+    assert!(
+        !root.path().join("a/b").exists(),
+        "an empty directory is no object"
+    );
+    container.delete("a/four").expect("deleted");
+    container.delete("a/four").expect("no error");
+    assert!(!root.path().join("a").exists());
+    container.clear().expect("cleared");
+    assert_eq!(fs::read_dir(root.path()).expect("it").count(), 0);
+}
+
+#[test]
+fn no_name_and_no_link_leads_out_of_the_directory() {
+    let root = tempfile::tempdir().expect("a directory");
+    let outside = tempfile::tempdir().expect("a directory");
+    fs::write(outside.path().join("secret"), "secret").expect("written");
+    let link = |to: &Path, name: &str| std::os::unix::fs::symlink(to, root.path().join(name));
+    link(outside.path(), "out").expect("a link");
+    link(&outside.path().join("secret"), "file").expect("a link");
+    let container = containers(root.path(), "c=DIR:rw").get("c").expect("it");
+    for name in [
+        "",
+        ".",
+        "..",
+        "../secret",
+        "/etc/passwd",
+        "a//b",
+        "a/../../b",
+        "a/",
+        "a\0b",
+        ".netwasm-unfinished-1-1",
+        "a/.netwasm-unfinished-",
+    ] {
+        assert!(content(&container, name).is_err(), "{name:?} is read");
+        assert!(put(&container, name, "x").is_err(), "{name:?} is written");
+        assert!(container.delete(name).is_err(), "{name:?} is deleted");
+    }
+    for name in ["out/secret", "file"] {
+        assert!(content(&container, name).is_err(), "{name} is read");
+        assert!(!container.has(name).expect("a name"), "{name}");
+    }
+    assert!(put(&container, "out/new", "x").is_err());
+    container.delete("out/secret").expect("there is none");
+    assert_eq!(names(&container), Vec::<String>::new());
+    // A link is replaced, and not followed.
+    put(&container, "file", "own").expect("written");
+    assert_eq!(content(&container, "file").expect("it"), "own");
+    let kept = fs::read_to_string(outside.path().join("secret"));
+    assert_eq!(kept.expect("it"), "secret");
+    assert_eq!(fs::read_dir(outside.path()).expect("it").count(), 1);
+}
+
+#[test]
+fn a_write_that_fails_leaves_the_object_as_it_was() {
+    let root = tempfile::tempdir().expect("a directory");
+    let container = containers(root.path(), "c=DIR:rw").get("c").expect("it");
+    put(&container, "one", "old").expect("written");
+    let failed = container.write("one", &mut |file| {
+        file.write_all(b"half")?;
+        Err(io::Error::other("the rest is lost"))
+    });
+    let Err(Failure::Told(told)) = failed else {
+        panic!("{failed:?}")
+    };
+    assert_eq!(told, "cannot write 'one': the rest is lost");
+    assert_eq!(content(&container, "one").expect("it"), "old");
+    assert_eq!(fs::read_dir(root.path()).expect("it").count(), 1);
+}
+
+#[test]
+fn what_is_not_given_is_not_allowed() {
+    let root = tempfile::tempdir().expect("a directory");
+    fs::write(root.path().join("one"), "1").expect("written");
+    let reading = containers(root.path(), "c=DIR");
+    let container = reading.get("c").expect("it");
+    assert_eq!(content(&container, "one").expect("it"), "1");
+    assert!(matches!(
+        put(&container, "two", "2"),
+        Err(Failure::ReadOnly(_))
+    ));
+    assert!(matches!(container.delete("one"), Err(Failure::ReadOnly(_))));
+    assert!(matches!(container.clear(), Err(Failure::ReadOnly(_))));
+    assert!(matches!(reading.get("d"), Err(Failure::NotAllowed(_))));
+    assert!(matches!(reading.create("d"), Err(Failure::NotAllowed(_))));
+    assert!(matches!(reading.delete("c"), Err(Failure::Told(_))));
+
+    let many = containers(root.path(), "*=DIR:rw");
+    assert!(!many.exists("d").expect("allowed"));
+    put(&many.create("d").expect("made"), "x/y", "1").expect("written");
+    assert!(many.exists("d").expect("allowed"));
+    assert!(many.get("..").is_err() && many.create("a/b").is_err());
+    many.delete("d").expect("deleted");
+    assert!(!root.path().join("d").exists());
+    assert_eq!(fs::read(root.path().join("one")).expect("it"), b"1");
+}

@@ -1,0 +1,101 @@
+//! `wasi:blobstore` for guests that await: the containers of `--blobstore`. The
+//! interface is of before WASI 0.3, so an instance waits for each call. The work
+//! is done on threads that may block.
+
+mod containers;
+mod streams;
+mod values;
+
+use netwasm_base::policy::Denied;
+use tokio::task::spawn_blocking;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{
+    ComponentNamedList, ComponentType, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType,
+};
+
+use crate::blobs::Failure;
+use crate::concurrent::state::AsyncState;
+
+/// Version that is linked. Nothing but a draft's own version meets it.
+const VERSION: &str = "0.2.0-draft";
+
+/// Work of a call that blocks.
+type Work<A> = Box<dyn FnOnce() -> Result<A, Failure> + Send>;
+
+/// Links the three interfaces.
+///
+/// # Errors
+/// Fails if one of them is already linked.
+pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result<()> {
+    let name = |interface| format!("wasi:blobstore/{interface}@{VERSION}");
+    values::add_to_linker(&mut linker.instance(&name("types"))?)?;
+    containers::add_methods(&mut linker.instance(&name("container"))?)?;
+    containers::add_to_linker(&mut linker.instance(&name("blobstore"))?)
+}
+
+/// Links a function that returns a `result`. `begin` takes what the work needs,
+/// and `finish` makes the reply of what it found.
+fn define<P, A, R>(
+    linker: &mut LinkerInstance<'_, AsyncState>,
+    name: &str,
+    begin: fn(&mut AsyncState, P) -> wasmtime::Result<Work<A>>,
+    finish: fn(&mut AsyncState, A) -> wasmtime::Result<R>,
+) -> wasmtime::Result<()>
+where
+    P: ComponentNamedList + Lift + Send + Sync + 'static,
+    A: Send + 'static,
+    R: ComponentType + Lower + Send + Sync + 'static,
+{
+    linker.func_wrap_async(
+        name,
+        move |mut store: StoreContextMut<'_, AsyncState>, params: P| {
+            Box::new(async move {
+                let work = begin(store.data_mut(), params)?;
+                let outcome = spawn_blocking(work).await?;
+                let state = store.data_mut();
+                let told: Result<R, String> = match outcome {
+                    Ok(found) => Ok(finish(state, found)?),
+                    Err(failure) => Err(told(state, failure)),
+                };
+                Ok((told,))
+            })
+        },
+    )
+}
+
+/// Links a resource. Its drop deletes it.
+fn resource<R: Send + 'static>(
+    linker: &mut LinkerInstance<'_, AsyncState>,
+    name: &str,
+) -> wasmtime::Result<()> {
+    linker.resource(
+        name,
+        ResourceType::host::<R>(),
+        |mut store: StoreContextMut<'_, AsyncState>, handle| {
+            let table = &mut store.data_mut().table;
+            table.delete(Resource::<R>::new_own(handle))?;
+            Ok(())
+        },
+    )
+}
+
+/// Returns what the guest is told of a failure. Logs a denial.
+fn told(state: &AsyncState, failure: Failure) -> String {
+    let denied = match failure {
+        Failure::Told(text) => return text,
+        Failure::NotAllowed(name) => Denied::container(&name),
+        Failure::ReadOnly(name) => Denied::writing(&name),
+    };
+    state.env().net.deny(&denied);
+    "access denied".into()
+}
+
+/// Returns the reply of a call that has nothing to tell.
+fn done(_: &mut AsyncState, (): ()) -> wasmtime::Result<()> {
+    Ok(())
+}
+
+/// Returns the reply of a call that tells what was found.
+fn found<R>(_: &mut AsyncState, found: R) -> wasmtime::Result<R> {
+    Ok(found)
+}
