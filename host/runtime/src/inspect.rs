@@ -500,7 +500,7 @@ mod tests {
             let text =
                 format!("(import \"wasi:{import}\" (instance (export \"{function}\" (func))))");
             assert_eq!(
-                interface(&[TCP], &text).command(Kind::Events, "a.wasm"),
+                interface(&[TCP], &text).command(Kind::Events, "a.wasm", &[]),
                 format!("netwasm run a.wasm --tcp 8888 {flag}")
             );
         }
