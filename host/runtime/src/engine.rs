@@ -89,12 +89,14 @@ impl LoadedComponent {
         tick_while_it_lasts(&engine, &config.limits)?;
         let program = match kind {
             Kind::Events => {
-                let linker = linker(&engine).map_err(failed)?;
+                let mut linker = linker(&engine).map_err(failed)?;
+                standard::suit(&mut linker, &component).map_err(failed)?;
                 let pre = linker.instantiate_pre(&component).map_err(unlinkable)?;
                 AnyProgram::Events(Box::new(EventProgram::new(engine, pre)))
             }
             Kind::Streams | Kind::Proxy | Kind::Service | Kind::Command => {
-                let linker = link::linker(&engine, kind).map_err(failed)?;
+                let mut linker = link::linker(&engine, kind).map_err(failed)?;
+                standard::suit(&mut linker, &component).map_err(failed)?;
                 let pre = linker.instantiate_pre(&component).map_err(unlinkable)?;
                 let program = Program::new(engine, pre, kind);
                 let program = program.map_err(|error| wrong(format!("{error:#}")))?;

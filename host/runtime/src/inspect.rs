@@ -12,7 +12,7 @@ use crate::assembly::{Assembled, assemble};
 use crate::concurrent::link;
 use crate::fit::{Interface, Need, unlinkable};
 use crate::kind::Kind;
-use crate::{cache, component, engine, loading};
+use crate::{cache, component, engine, loading, standard};
 
 /// Examines a component, composed with `plugs`, without running it.
 ///
@@ -48,11 +48,13 @@ pub fn inspect(
         .collect();
     let report = match kind {
         Kind::Events => {
-            let linker = engine::linker(&engine).map_err(failed)?;
+            let mut linker = engine::linker(&engine).map_err(failed)?;
+            standard::suit(&mut linker, &component).map_err(failed)?;
             Report::new(name, plugs, size, &component, kind, &linker)
         }
         Kind::Streams | Kind::Proxy | Kind::Service | Kind::Command => {
-            let linker = link::linker(&engine, kind).map_err(failed)?;
+            let mut linker = link::linker(&engine, kind).map_err(failed)?;
+            standard::suit(&mut linker, &component).map_err(failed)?;
             Report::new(name, plugs, size, &component, kind, &linker)
         }
     };

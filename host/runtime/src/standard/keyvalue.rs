@@ -5,7 +5,8 @@
 use netwasm_base::policy::Denied;
 use netwasm_keyvalue::{Bucket, Count, Error, Swap, Value};
 use wasmtime::StoreContextMut;
-use wasmtime::component::{ComponentType, Linker, Lower, Resource, ResourceType};
+use wasmtime::component::types::{ComponentItem, Type};
+use wasmtime::component::{Component, ComponentType, Linker, Lower, Resource, ResourceType};
 
 use super::{Guest, Reply, drop_handle, reply};
 
@@ -111,6 +112,46 @@ pub(super) fn add_to_linker<T: Guest>(linker: &mut Linker<T>) -> wasmtime::Resul
     T::define(&mut atomics, "[static]cas.new", new_cas)?;
     T::define(&mut atomics, "[method]cas.current", current)?;
     T::define(&mut atomics, "swap", swap)
+}
+
+/// Links `get-many` of the later draft as it was until August 2026, if that is
+/// what the component imports: its result was that of the first draft, under the
+/// same version.
+pub(super) fn suit<T: Guest>(
+    linker: &mut Linker<T>,
+    component: &Component,
+) -> wasmtime::Result<()> {
+    let name = format!("wasi:keyvalue/batch@{DRAFT2}");
+    if !imports_pairs(component, &name) {
+        return Ok(());
+    }
+    linker.allow_shadowing(true);
+    let linked = T::define(&mut linker.instance(&name)?, "get-many", get_pairs);
+    linker.allow_shadowing(false);
+    linked
+}
+
+/// True if the elements that `get-many` of an interface returns are options.
+fn imports_pairs(component: &Component, name: &str) -> bool {
+    let engine = component.engine();
+    let ty = component.component_type();
+    let mut imports = ty.imports(engine);
+    let found = imports.find(|(import, _)| *import == name);
+    let Some(ComponentItem::ComponentInstance(interface)) = found.map(|(_, item)| item.ty) else {
+        return false;
+    };
+    let mut functions = interface.exports(engine);
+    let found = functions.find(|(function, _)| *function == "get-many");
+    let Some(ComponentItem::ComponentFunc(function)) = found.map(|(_, item)| item.ty) else {
+        return false;
+    };
+    let Some(Type::Result(result)) = function.results().next() else {
+        return false;
+    };
+    let Some(Type::List(list)) = result.ok() else {
+        return false;
+    };
+    matches!(list.ty(), Type::Option(_))
 }
 
 fn open<T: Guest>(state: &mut T, (name,): (String,)) -> Replied<T, Handle> {
@@ -300,5 +341,51 @@ fn small(value: Option<Value>) -> Result<Option<Value>, StoreFailure> {
             "compare-and-swap takes values of 1 MiB at most".to_owned(),
         )),
         false => Ok(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netwasm_base::config::Limits;
+
+    use super::*;
+    use crate::concurrent::link;
+    use crate::engine;
+    use crate::kind::Kind;
+
+    #[test]
+    fn both_forms_of_the_later_draft_are_met() {
+        let engine = engine::engine(Kind::Streams, &Limits::default(), None);
+        let engine = engine.expect("it is set up");
+        for (result, is_met) in [
+            ("(tuple string (option (list u8)))", true),
+            ("(option (tuple string (list u8)))", true),
+            ("(tuple string (list u8))", false),
+        ] {
+            let text = format!(
+                "(component
+                    (import \"wasi:keyvalue/store@0.2.0-draft2\" (instance $store
+                        (export \"bucket\" (type (sub resource)))
+                        (type $e (variant (case \"no-such-store\") (case \"access-denied\")
+                            (case \"other\" string)))
+                        (export \"error\" (type (eq $e)))))
+                    (alias export $store \"bucket\" (type $bucket))
+                    (alias export $store \"error\" (type $error))
+                    (import \"wasi:keyvalue/batch@0.2.0-draft2\" (instance
+                        (alias outer 1 $bucket (type $b))
+                        (export \"bucket\" (type $own (eq $b)))
+                        (alias outer 1 $error (type $e))
+                        (export \"error\" (type $fault (eq $e)))
+                        (export \"get-many\" (func (param \"bucket\" (borrow $own))
+                            (param \"keys\" (list string))
+                            (result (result (list {result}) (error $fault))))))))"
+            );
+            let component = Component::new(&engine, &text);
+            let component = component.unwrap_or_else(|error| panic!("{text}: {error:#}"));
+            let mut linker = link::linker(&engine, Kind::Streams).expect("it is set up");
+            suit(&mut linker, &component).expect("it is linked");
+            let linked = linker.instantiate_pre(&component);
+            assert_eq!(linked.is_ok(), is_met, "{result}: {:?}", linked.err());
+        }
     }
 }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use netwasm_keyvalue::{Answer, Buckets};
 use wasmtime::component::{
-    ComponentNamedList, Lift, Linker, LinkerInstance, Lower, Resource, ResourceTable,
+    Component, ComponentNamedList, Lift, Linker, LinkerInstance, Lower, Resource, ResourceTable,
 };
 
 use crate::local::Env;
@@ -99,6 +99,18 @@ pub(crate) fn add_to_linker<T: Guest>(linker: &mut Linker<T>) -> wasmtime::Resul
     config::add_to_linker(linker)?;
     keyvalue::add_to_linker(linker)?;
     timezone::add_to_linker(linker)
+}
+
+/// Links functions in the form that a component imports, where a version has
+/// several.
+///
+/// # Errors
+/// Fails if nothing has been linked yet.
+pub(crate) fn suit<T: Guest>(
+    linker: &mut Linker<T>,
+    component: &Component,
+) -> wasmtime::Result<()> {
+    keyvalue::suit(linker, component)
 }
 
 /// Drops a guest's handle.
